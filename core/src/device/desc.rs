@@ -1,0 +1,220 @@
+//! What is known of a device before any driver has seen it, whatever firmware said it.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::addr::PhysAddr;
+use crate::env::{IrqLine, Trigger};
+
+/// A firmware node, by its place in the machine's [`Nodes`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NodeId(pub u32);
+
+/// What reports say of a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeInfo {
+    /// Full path: `/soc/sata@ee300000`.
+    pub path: Arc<str>,
+    /// Source label, when the blob kept it (`__symbols__`): `sata`.
+    pub label: Option<Arc<str>>,
+    /// False when the node, or one above it, has a `status` other than `okay`.
+    pub enabled: bool,
+}
+
+/// Every firmware node of a machine, each with a small number that stays the same.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    list: Vec<NodeInfo>,
+    by_path: BTreeMap<Arc<str>, NodeId>,
+}
+
+impl Nodes {
+    /// No nodes.
+    pub const fn new() -> Self {
+        Self { list: Vec::new(), by_path: BTreeMap::new() }
+    }
+
+    /// The node at `path`, made (enabled, without label) when it does not exist.
+    pub fn intern(&mut self, path: &str) -> NodeId {
+        if let Some(id) = self.by_path.get(path) {
+            return *id;
+        }
+        let path: Arc<str> = path.into();
+        let id = NodeId(self.list.len() as u32);
+        self.list.push(NodeInfo { path: Arc::clone(&path), label: None, enabled: true });
+        self.by_path.insert(path, id);
+        id
+    }
+
+    /// The node at `path`, if there is one.
+    pub fn find(&self, path: &str) -> Option<NodeId> {
+        self.by_path.get(path).copied()
+    }
+
+    /// What is known of a node.
+    ///
+    /// # Panics
+    ///
+    /// When `id` comes from another machine.
+    pub fn get(&self, id: NodeId) -> &NodeInfo {
+        &self.list[id.0 as usize]
+    }
+
+    /// As [`get`](Self::get), to fill in label and status.
+    ///
+    /// # Panics
+    ///
+    /// When `id` comes from another machine.
+    pub fn get_mut(&mut self, id: NodeId) -> &mut NodeInfo {
+        &mut self.list[id.0 as usize]
+    }
+
+    /// The shortest name that people recognise: the label, else the path.
+    pub fn name(&self, id: NodeId) -> String {
+        let info = self.get(id);
+        info.label.as_ref().map_or_else(|| String::from(&*info.path), |l| format!("{l} ({})", info.path))
+    }
+
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
+/// Which bus a device sits on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum BusKind {
+    /// Memory-mapped devices that firmware describes.
+    Platform,
+}
+
+impl BusKind {
+    /// The bus's directory name under `/sys/bus`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Platform => "platform",
+        }
+    }
+}
+
+/// Something that a device occupies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resource {
+    /// Registers, in CPU addresses.
+    Mem {
+        /// First byte.
+        base: PhysAddr,
+        /// Bytes.
+        len: u64,
+    },
+    /// An interrupt line.
+    Irq {
+        /// The line at the machine's interrupt controller.
+        line: IrqLine,
+        /// How it is requested.
+        trigger: Trigger,
+    },
+}
+
+/// What a supplier gives.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum SupplierKind {
+    /// A clock (`clocks`).
+    Clock,
+    /// A power domain (`power-domains`).
+    Power,
+    /// A reset line (`resets`).
+    Reset,
+    /// Address translation (`iommus`, `iommu-map`).
+    Iommu,
+    /// An interrupt (`interrupts`, `interrupts-extended`, `interrupt-map`).
+    Interrupt,
+    /// Anything else that must be there first (`phys`, `dmas`, `*-supply`, `*-gpios`, a main instance, ...).
+    Other,
+}
+
+/// One reference from a device to something it needs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Supplier {
+    /// The node that supplies.
+    pub node: NodeId,
+    /// What it gives.
+    pub kind: SupplierKind,
+    /// The property that says so, for reports: `iommus`.
+    pub property: Arc<str>,
+    /// The specifier cells after the reference.
+    pub args: Vec<u32>,
+}
+
+/// A window through which a device's bus reaches memory (`dma-ranges`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DmaRange {
+    /// Where the window starts on the device's bus.
+    pub bus: u64,
+    /// What physical address that is.
+    pub phys: PhysAddr,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// How a device does DMA.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DmaDesc {
+    /// Its accesses snoop CPU caches (`dma-coherent`).
+    pub coherent: bool,
+    /// Windows onto memory; empty means that bus and physical addresses are the same.
+    pub ranges: Vec<DmaRange>,
+}
+
+/// A device as firmware describes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeviceDesc {
+    /// Name on its bus: `ee300000.sata`.
+    pub name: Arc<str>,
+    /// Its firmware node.
+    pub node: Option<NodeId>,
+    /// The nearest ancestor node that is a device, too.
+    pub parent: Option<NodeId>,
+    /// Its bus.
+    pub bus: BusKind,
+    /// What it is, most specific first (`compatible`).
+    pub compatible: Vec<Arc<str>>,
+    /// Registers and interrupts, each kind in firmware order.
+    pub resources: Vec<Resource>,
+    /// What it needs, in firmware order.
+    pub suppliers: Vec<Supplier>,
+    /// How it does DMA.
+    pub dma: DmaDesc,
+    /// Boolean and string properties that drivers look at (`renesas,ipmmu-main`), name and raw value.
+    pub properties: Vec<(Arc<str>, Vec<u8>)>,
+}
+
+impl DeviceDesc {
+    /// A platform device called `name` that needs nothing and has nothing.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            node: None,
+            parent: None,
+            bus: BusKind::Platform,
+            compatible: Vec::new(),
+            resources: Vec::new(),
+            suppliers: Vec::new(),
+            dma: DmaDesc::default(),
+            properties: Vec::new(),
+        }
+    }
+
+    /// Raw value of a property that the firmware gave, if it is there.
+    pub fn property(&self, name: &str) -> Option<&[u8]> {
+        self.properties.iter().find(|(n, _)| &**n == name).map(|(_, v)| v.as_slice())
+    }
+}

@@ -1,0 +1,5 @@
+//! Devices: what firmware says of them, and what the machine keeps of them.
+
+mod desc;
+
+pub use desc::{BusKind, DeviceDesc, DmaDesc, DmaRange, NodeId, NodeInfo, Nodes, Resource, Supplier, SupplierKind};

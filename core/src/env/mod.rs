@@ -1,0 +1,89 @@
+//! What a target must supply, and nothing else: memory, registers, interrupts, time, and somewhere to tell events.
+//!
+//! A machine owns one [`Env`]. The simulated board, bare metal and Linux user space each implement it; the core and the
+//! drivers never learn which one they run on.
+
+mod io;
+mod irq;
+mod memory;
+mod site;
+mod time;
+
+pub use io::{Io, IoError, Width};
+pub use irq::{IrqControl, IrqLine, IrqSink, Trigger};
+pub use memory::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
+pub use site::Site;
+pub use time::Instant;
+
+use alloc::sync::{Arc, Weak};
+
+use crate::addr::PhysAddr;
+use crate::event::Event;
+use crate::iommu::Iommu;
+
+/// Why the env could not do what the core asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum EnvError {
+    /// There are no registers at this address, or not that many bytes of them.
+    #[error("no device registers at {base}, {len:#x} bytes")]
+    NoSuchRegisters {
+        /// First byte asked for.
+        base: PhysAddr,
+        /// Bytes asked for.
+        len: u64,
+    },
+    /// The interrupt controller has no such line.
+    #[error("no interrupt line {0}")]
+    NoSuchLine(IrqLine),
+    /// A fault was injected here on purpose.
+    #[error("injected fault")]
+    Injected,
+}
+
+/// One target: the machine below the core.
+///
+/// Every method may be called from any thread. None may call back into the machine, except that
+/// [`wait`](Self::wait) delivers interrupts to the sink given to [`connect`](Self::connect).
+pub trait Env: Send + Sync {
+    /// The RAM of this machine. The same object every time.
+    fn memory(&self) -> Arc<dyn Memory>;
+
+    /// Gives access to the device registers at `base`, `len` bytes.
+    fn map_io(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Io>, EnvError>;
+
+    /// Changes how one interrupt line is delivered.
+    fn irq(&self, line: IrqLine, control: IrqControl) -> Result<(), EnvError>;
+
+    /// Names the receiver of interrupts. Called once, when the machine is made.
+    fn connect(&self, sink: Weak<dyn IrqSink>);
+
+    /// Time since the machine started, never going back.
+    fn now(&self) -> Instant;
+
+    /// Lets time pass until something happens (an interrupt was delivered, a device moved) or until `until`, whichever
+    /// is first. May return early for no reason; callers loop over their own condition.
+    fn wait(&self, until: Instant);
+
+    /// Index of the CPU this runs on, for per-CPU caches. A hint: it may be stale when used.
+    fn cpu(&self) -> usize {
+        0
+    }
+
+    /// Whether anybody reads events. When false, the core does not build them.
+    fn listens(&self) -> bool;
+
+    /// Takes one event. Called with core locks held: store it or write it, do not call the machine.
+    fn emit(&self, event: &Event);
+
+    /// Whether the fallible call at `site` shall fail now. Only simulators answer true.
+    fn inject(&self, site: Site) -> bool {
+        let _ = site;
+        false
+    }
+
+    /// The translation that stands between this machine's devices and memory when somebody else owns the IOMMU
+    /// (a guest, or user space over VFIO). `None` when the machine drives its own IOMMUs.
+    fn passthrough(&self) -> Option<Arc<dyn Iommu>> {
+        None
+    }
+}

@@ -1,0 +1,77 @@
+//! Gathered invalidation, and the proof that it happened.
+
+use alloc::vec::Vec;
+
+use crate::addr::DeviceAddr;
+use crate::mem::PageRun;
+
+/// What must be invalidated before pages behind it may be used again: one range, and page-table pages that were cut off.
+///
+/// A gather is filled by any number of unmaps and confirmed once. Dropping one unconfirmed leaks the table pages in it:
+/// hardware may still walk them.
+#[derive(Debug, Default)]
+#[must_use = "translations stay live in the IOTLB until the gather is flushed"]
+pub struct Gather {
+    range: Option<(DeviceAddr, DeviceAddr)>,
+    tables: Vec<PageRun>,
+}
+
+impl Gather {
+    /// Nothing to invalidate yet.
+    pub const fn new() -> Self {
+        Self { range: None, tables: Vec::new() }
+    }
+
+    /// Adds `len` bytes at `iova`; the gathered range grows to cover them.
+    pub fn add(&mut self, iova: DeviceAddr, len: u64) {
+        if len == 0 {
+            return;
+        }
+        let last = DeviceAddr(iova.0 + (len - 1));
+        self.range = Some(match self.range {
+            None => (iova, last),
+            Some((a, b)) => (a.min(iova), b.max(last)),
+        });
+    }
+
+    /// Adds a page-table page that was cut out of the tree; it returns to its allocator when the flush is confirmed.
+    pub fn add_table(&mut self, table: PageRun) {
+        self.tables.push(table);
+    }
+
+    /// First and last byte (inclusive) to invalidate, or `None` when there is nothing.
+    pub fn range(&self) -> Option<(DeviceAddr, DeviceAddr)> {
+        self.range
+    }
+
+    /// Whether intermediate tables were cut off, so that walk caches must go, too.
+    pub fn tables_freed(&self) -> bool {
+        !self.tables.is_empty()
+    }
+
+    /// True when nothing was gathered.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_none() && self.tables.is_empty()
+    }
+
+    /// To be called by an IOMMU driver, after its hardware has confirmed the invalidation: gives the table pages back
+    /// and returns the proof.
+    pub fn confirm(mut self) -> Flushed {
+        self.tables.clear();
+        Flushed(())
+    }
+}
+
+impl Drop for Gather {
+    fn drop(&mut self) {
+        for table in self.tables.drain(..) {
+            core::mem::forget(table);
+        }
+    }
+}
+
+/// Holding a `Flushed` tells you: every translation that the gather covered is gone from the page table and from the
+/// IOTLB, and the hardware has said so (P2).
+#[derive(Debug)]
+#[must_use = "the proof is what lets pages go back"]
+pub struct Flushed(());

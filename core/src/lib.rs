@@ -1,0 +1,19 @@
+//! Bindery: a driver core.
+//!
+//! It binds drivers to devices, gives them DMA memory through an IOMMU, and takes everything back in the right order,
+//! whatever ends the binding. Nothing here is global: a [`machine::Machine`] is one whole instance, and a program may
+//! run as many as it likes.
+#![no_std]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+extern crate alloc;
+#[cfg(any(feature = "std", test, loom))]
+extern crate std;
+
+pub mod addr;
+pub mod device;
+pub mod env;
+pub mod event;
+pub mod iommu;
+pub mod mem;
+pub mod sync;

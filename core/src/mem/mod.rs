@@ -1,0 +1,9 @@
+//! Physical memory: page frames, contiguous memory (CMA), and the runs of pages that both hand out.
+//!
+//! An allocation carries its allocator. A page that is given back to an allocator that did not give it is refused with
+//! an error and never passed on to another one: that silent fall-back is how the bug this project grew from turned a
+//! wrong free into a crash.
+
+mod run;
+
+pub use run::{ForeignPages, OutOfMemory, PageRequest, PageRun, PageSource};

@@ -1,0 +1,125 @@
+//! A run of pages and the face of whoever hands it out.
+
+use alloc::sync::Arc;
+use core::fmt;
+
+use crate::addr::{PAGE_SIZE, PhysAddr};
+
+/// What is asked of a page allocator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageRequest {
+    /// Pages, at least 1, physically contiguous.
+    pub pages: u64,
+    /// Alignment of the first page in bytes: a power of two, at least [`PAGE_SIZE`].
+    pub align: u64,
+    /// Highest physical address that any byte of the run may have (inclusive).
+    pub limit: PhysAddr,
+}
+
+impl PageRequest {
+    /// `pages` contiguous pages anywhere, naturally page aligned.
+    pub const fn new(pages: u64) -> Self {
+        Self { pages, align: PAGE_SIZE, limit: PhysAddr(u64::MAX) }
+    }
+}
+
+/// No run of pages meets the request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{allocator} has no {pages} contiguous pages (align {align:#x}, limit {limit})")]
+pub struct OutOfMemory {
+    /// Name of the allocator that was asked.
+    pub allocator: &'static str,
+    /// Pages asked for.
+    pub pages: u64,
+    /// Alignment asked for, in bytes.
+    pub align: u64,
+    /// Highest address allowed.
+    pub limit: PhysAddr,
+}
+
+/// Pages were given back to an allocator that did not hand them out, or not as one run of this length.
+/// The allocator keeps its state; nothing was freed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{allocator} did not hand out {pages} pages at {base}: not freed")]
+pub struct ForeignPages {
+    /// Name of the allocator that refused.
+    pub allocator: &'static str,
+    /// First page given back.
+    pub base: PhysAddr,
+    /// Pages given back.
+    pub pages: u64,
+}
+
+/// Somebody who hands out runs of pages and takes them back.
+pub trait PageSource: Send + Sync {
+    /// Short name for events and errors: `"frames"`, `"cma"`.
+    fn name(&self) -> &'static str;
+
+    /// Takes a run; returns its first page. The contents are zero.
+    fn take(&self, request: &PageRequest) -> Result<PhysAddr, OutOfMemory>;
+
+    /// Takes back a run that [`take`](Self::take) returned, whole.
+    fn give_back(&self, base: PhysAddr, pages: u64) -> Result<(), ForeignPages>;
+
+    /// Pages handed out now.
+    fn in_use(&self) -> u64;
+}
+
+/// Owning a `PageRun` tells you: these pages are yours alone, no device can reach them, and they will go back to the
+/// allocator that they came from (P1, P2). Dropping it gives them back.
+///
+/// # Invariants
+///
+/// `base` and `pages` are one run that `source` handed out and has not taken back.
+pub struct PageRun {
+    base: PhysAddr,
+    pages: u64,
+    source: Arc<dyn PageSource>,
+}
+
+impl PageRun {
+    /// Takes a run from `source`.
+    pub fn take(source: &Arc<dyn PageSource>, request: &PageRequest) -> Result<Self, OutOfMemory> {
+        let base = source.take(request)?;
+        // INVARIANT: `source` just handed out exactly this run.
+        Ok(Self { base, pages: request.pages, source: Arc::clone(source) })
+    }
+
+    /// First byte.
+    pub fn base(&self) -> PhysAddr {
+        self.base
+    }
+
+    /// Number of pages.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Size in bytes.
+    pub fn len(&self) -> u64 {
+        self.pages * PAGE_SIZE
+    }
+
+    /// Never true: a run has at least one page.
+    pub fn is_empty(&self) -> bool {
+        self.pages == 0
+    }
+
+    /// Name of the allocator that the run came from and will go back to.
+    pub fn source(&self) -> &'static str {
+        self.source.name()
+    }
+}
+
+impl Drop for PageRun {
+    fn drop(&mut self) {
+        let back = self.source.give_back(self.base, self.pages);
+        debug_assert!(back.is_ok(), "{back:?}");
+    }
+}
+
+impl fmt::Debug for PageRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PageRun({} pages at {} from {})", self.pages, self.base, self.source.name())
+    }
+}

@@ -1,0 +1,78 @@
+//! The one lock type of the core and the atomics beneath it.
+//!
+//! With the feature `std` a waiter parks; without it, it spins; under `cfg(loom)` the model checker owns both. A lock
+//! that a panicking thread held stays usable: the core never leaves a guarded value half-changed across a call that
+//! may panic, and a test that fails should report its own failure, not a poisoned lock.
+
+#[cfg(not(loom))]
+pub use core::sync::atomic;
+#[cfg(loom)]
+pub use loom::sync::atomic;
+
+/// Mutual exclusion. [`lock`](Self::lock) blocks until the value is free.
+#[derive(Debug, Default)]
+pub struct Mutex<T>(imp::Mutex<T>);
+
+/// Exclusive access to the value of a [`Mutex`]; gives it back when dropped.
+pub type Guard<'a, T> = imp::MutexGuard<'a, T>;
+
+impl<T> Mutex<T> {
+    /// A free lock around `value`.
+    #[cfg(not(loom))]
+    pub const fn new(value: T) -> Self {
+        Self(imp::Mutex::new(value))
+    }
+
+    /// A free lock around `value`.
+    #[cfg(loom)]
+    pub fn new(value: T) -> Self {
+        Self(imp::Mutex::new(value))
+    }
+
+    /// Waits until the value is free and takes it.
+    pub fn lock(&self) -> Guard<'_, T> {
+        #[cfg(any(feature = "std", loom))]
+        return self.0.lock().unwrap_or_else(imp::PoisonError::into_inner);
+        #[cfg(not(any(feature = "std", loom)))]
+        return self.0.lock();
+    }
+
+    /// Takes the value if it is free at this moment.
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        #[cfg(any(feature = "std", loom))]
+        return match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(imp::TryLockError::Poisoned(e)) => Some(e.into_inner()),
+            Err(imp::TryLockError::WouldBlock) => None,
+        };
+        #[cfg(not(any(feature = "std", loom)))]
+        return self.0.try_lock();
+    }
+
+    /// Unwraps the value; nobody else can hold the lock, because it is owned here.
+    #[cfg(not(loom))]
+    pub fn into_inner(self) -> T {
+        #[cfg(feature = "std")]
+        return self.0.into_inner().unwrap_or_else(imp::PoisonError::into_inner);
+        #[cfg(not(feature = "std"))]
+        return self.0.into_inner();
+    }
+}
+
+#[cfg(loom)]
+mod imp {
+    pub(super) use loom::sync::{Mutex, MutexGuard};
+    pub(super) use std::sync::{PoisonError, TryLockError};
+}
+#[cfg(all(feature = "std", not(loom)))]
+mod imp {
+    #[expect(unreachable_pub, reason = "named by the public alias `Guard`")]
+    pub use std::sync::MutexGuard;
+    pub(super) use std::sync::{Mutex, PoisonError, TryLockError};
+}
+#[cfg(not(any(feature = "std", loom)))]
+mod imp {
+    pub(super) use spin::Mutex;
+    #[expect(unreachable_pub, reason = "named by the public alias `Guard`")]
+    pub use spin::MutexGuard;
+}

@@ -1,0 +1,2 @@
+//! Drivers for the Bindery core.
+#![no_std]
