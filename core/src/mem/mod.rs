@@ -4,6 +4,17 @@
 //! an error and never passed on to another one: that silent fall-back is how the bug this project grew from turned a
 //! wrong free into a crash.
 
+pub mod access;
+pub(crate) mod buddy;
+mod cma;
+#[cfg(test)]
+pub(crate) mod fake;
+mod frames;
+mod phys;
+mod pool;
 mod run;
 
+pub use cma::Cma;
+pub use frames::Frames;
+pub use phys::PhysMemory;
 pub use run::{ForeignPages, OutOfMemory, PageRequest, PageRun, PageSource};

@@ -1,0 +1,104 @@
+//! The allocator of device addresses behind one IOMMU domain.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::addr::{DeviceAddr, PAGE_SHIFT, PAGE_SIZE};
+use crate::mem::buddy::{Buddy, Request};
+use crate::sync::Mutex;
+
+/// Bits of the largest space: what a four-level table with a 4 KiB granule translates.
+const MAX_BITS: u32 = 48;
+
+/// Why device addresses were not handed out or taken back. The space is as it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum IovaError {
+    /// No free range of that size lies below the limit, or the size is 0.
+    #[error("no free IOVA range of {pages} pages up to {limit}")]
+    Exhausted {
+        /// Pages asked for.
+        pages: u64,
+        /// Highest address allowed.
+        limit: DeviceAddr,
+    },
+    /// The range is not exactly one that was handed out and is still out.
+    #[error("{pages} pages at {addr} are not one allocated IOVA range: not freed")]
+    NotAllocated {
+        /// First address given back.
+        addr: DeviceAddr,
+        /// Pages given back.
+        pages: u64,
+    },
+}
+
+/// The device addresses of one domain.
+///
+/// Ranges are handed out from the top down, at a multiple of their size rounded up to a power of two, as Linux does, so
+/// that the first page of a 32-bit space is 0xfffff000 and a device whose boundary limit is a power of two never meets
+/// its boundary inside a range. Address 0 is never handed out: drivers and devices take it for "none".
+///
+/// A range that comes back is the first to be handed out again for its size. The cost of both calls does not depend on
+/// how many ranges are out or how they lie. A range at or above 4 GiB is preferred where the limit allows one, to leave the
+/// rest to devices with 32-bit addressing.
+///
+/// The lock is a leaf: nothing else is locked while it is held.
+pub struct IovaSpace {
+    buddy: Mutex<Buddy>,
+    last_page: u64,
+}
+
+impl IovaSpace {
+    /// A space from `first` to `last` (inclusive) without the `reserved` ranges (first and last byte, in any order and
+    /// overlapping at will). A page that is not wholly inside, or that a reserved range touches, is never handed out.
+    /// What lies above 48 bits is left out.
+    pub fn new(first: DeviceAddr, last: DeviceAddr, reserved: &[(DeviceAddr, DeviceAddr)]) -> Self {
+        let page = |addr: DeviceAddr| addr.0 >> PAGE_SHIFT;
+        let end = last.0.saturating_add(1).min(1 << MAX_BITS) >> PAGE_SHIFT;
+        let mut holes: Vec<(u64, u64)> =
+            reserved.iter().filter(|(a, b)| a <= b).map(|&(a, b)| (page(a), page(b) + 1)).collect();
+        holes.sort_unstable();
+        let mut buddy = Buddy::new(end.saturating_sub(1).checked_ilog2().map_or(0, |n| n + 1));
+        let mut from = first.0.div_ceil(PAGE_SIZE).max(1);
+        for (hole, hole_end) in holes {
+            buddy.add(from, hole.min(end));
+            from = from.max(hole_end);
+        }
+        buddy.add(from, end);
+        Self { buddy: Mutex::new(buddy), last_page: end.saturating_sub(1) }
+    }
+
+    /// Takes `pages` pages of which no byte lies above `limit` (a DMA mask, inclusive). Returns the first address.
+    pub fn alloc(&self, pages: u64, limit: DeviceAddr) -> Result<DeviceAddr, IovaError> {
+        const ABOVE_4G: u64 = 1 << (32 - PAGE_SHIFT);
+        let none = IovaError::Exhausted { pages, limit };
+        let end = limit.0.checked_add(1).map_or(u64::MAX, |end| end >> PAGE_SHIFT);
+        let last = end.checked_sub(1).ok_or(none)?.min(self.last_page);
+        let prefer_from = if last >= ABOVE_4G { ABOVE_4G } else { 0 };
+        let request = Request { pages, align_order: 0, last, prefer_from };
+        let page = self.buddy.lock().take_natural(request).ok_or(none)?;
+        Ok(DeviceAddr(page << PAGE_SHIFT))
+    }
+
+    /// Takes back the range of `pages` pages at `addr`, whole. The caller has unmapped it and flushed its translation.
+    pub fn free(&self, addr: DeviceAddr, pages: u64) -> Result<(), IovaError> {
+        if addr.page_offset() == 0 && self.buddy.lock().give_back(addr.0 >> PAGE_SHIFT, pages) {
+            Ok(())
+        } else {
+            Err(IovaError::NotAllocated { addr, pages })
+        }
+    }
+
+    /// Pages handed out now.
+    pub fn in_use(&self) -> u64 {
+        self.buddy.lock().taken()
+    }
+}
+
+impl fmt::Debug for IovaSpace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IovaSpace({} pages in use)", self.in_use())
+    }
+}
+
+#[cfg(test)]
+mod tests;

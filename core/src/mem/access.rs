@@ -1,0 +1,216 @@
+//! Loads and stores to RAM by physical address, through the windows of a [`Memory`].
+//!
+//! Every access is a relaxed atomic: whole 8-byte words where the range covers them, bytes at its edges. A device (or
+//! the model of one, on another thread) that looks at the same RAM meanwhile sees old or new values, and there is no
+//! data race. Ordering is the caller's: [`Memory::barrier`]. So is ownership: touch only pages that you hold.
+
+// UNSAFETY: turns the raw windows of `Memory` into references to atomics.
+#![expect(unsafe_code, reason = "the one place that dereferences windows of RAM")]
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::slice;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use crate::addr::{CpuPtr, PhysAddr};
+use crate::env::{Caching, Memory};
+
+/// The range is not RAM of this machine, or its first byte is not aligned for the access.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{len} bytes at {base} are not RAM, or not aligned")]
+pub struct NotRam {
+    /// First byte asked for.
+    pub base: PhysAddr,
+    /// Bytes asked for.
+    pub len: u64,
+}
+
+/// A window onto RAM as 8-byte words, which keeps the memory behind it alive.
+///
+/// # Invariants
+///
+/// `ptr` is what `memory` returned for `words * 8` bytes at `base`, and is 8-byte aligned.
+pub struct RamWindow {
+    memory: Arc<dyn Memory>,
+    ptr: CpuPtr,
+    base: PhysAddr,
+    words: usize,
+}
+
+impl RamWindow {
+    /// Opens `len` bytes at `base`; both must be multiples of 8.
+    pub fn new(memory: &Arc<dyn Memory>, base: PhysAddr, len: u64, caching: Caching) -> Result<Self, NotRam> {
+        let error = NotRam { base, len };
+        let words = usize::try_from(len / 8).map_err(|_| error)?;
+        let ptr = window(&**memory, base, len, caching)?;
+        if !base.is_aligned(8) || !len.is_multiple_of(8) {
+            return Err(error);
+        }
+        // INVARIANT: `window` returned `ptr` for this range, aligned as `base` is, and `base` was checked.
+        Ok(Self { memory: Arc::clone(memory), ptr, base, words })
+    }
+
+    /// The words of the window, in address order.
+    pub fn words(&self) -> &[AtomicU64] {
+        // SAFETY: by the invariant and the contract of `Memory::window` the pointer is valid and aligned for that many
+        // words while `self.memory` lives, which outlives the returned borrow; atomics may be shared, and no plain
+        // reference aliases them.
+        unsafe { slice::from_raw_parts(self.ptr.0.cast::<AtomicU64>().as_ptr(), self.words) }
+    }
+
+    /// Physical address of the first word.
+    pub fn base(&self) -> PhysAddr {
+        self.base
+    }
+
+    /// The memory that the window looks at.
+    pub fn memory(&self) -> &Arc<dyn Memory> {
+        &self.memory
+    }
+}
+
+impl fmt::Debug for RamWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RamWindow({} words at {})", self.words, self.base)
+    }
+}
+
+/// Stores zero to `len` bytes at `base`.
+pub fn fill_zero(memory: &dyn Memory, base: PhysAddr, len: u64, caching: Caching) -> Result<(), NotRam> {
+    each_unit(memory, base, len, caching, |_, unit| match unit {
+        Unit::Byte(byte) => byte.store(0, Ordering::Relaxed),
+        Unit::Word(word) => word.store(0, Ordering::Relaxed),
+    })
+}
+
+/// Copies RAM from `base` on to all of `to`.
+pub fn read_bytes(memory: &dyn Memory, base: PhysAddr, to: &mut [u8], caching: Caching) -> Result<(), NotRam> {
+    each_unit(memory, base, to.len() as u64, caching, |at, unit| match unit {
+        Unit::Byte(byte) => to[at] = byte.load(Ordering::Relaxed),
+        Unit::Word(word) => to[at..at + 8].copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes()),
+    })
+}
+
+/// Copies all of `from` to RAM from `base` on.
+pub fn write_bytes(memory: &dyn Memory, base: PhysAddr, from: &[u8], caching: Caching) -> Result<(), NotRam> {
+    each_unit(memory, base, from.len() as u64, caching, |at, unit| match unit {
+        Unit::Byte(byte) => byte.store(from[at], Ordering::Relaxed),
+        Unit::Word(word) => {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&from[at..at + 8]);
+            word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+        }
+    })
+}
+
+macro_rules! typed {
+    ($load:ident, $store:ident, $value:ty, $atomic:ty, $bytes:literal) => {
+        #[doc = concat!("Loads the ", $bytes, "-byte value at `addr`, a multiple of ", $bytes, ", in CPU byte order.")]
+        pub fn $load(memory: &dyn Memory, addr: PhysAddr, caching: Caching) -> Result<$value, NotRam> {
+            let ptr = aligned(memory, addr, $bytes, caching)?;
+            // SAFETY: valid for these bytes while `memory` is borrowed, and aligned; see `aligned`.
+            Ok(unsafe { ptr.0.cast::<$atomic>().as_ref() }.load(Ordering::Relaxed))
+        }
+
+        #[doc = concat!("Stores the ", $bytes, "-byte value at `addr`, a multiple of ", $bytes, ", in CPU byte order.")]
+        pub fn $store(memory: &dyn Memory, addr: PhysAddr, value: $value, caching: Caching) -> Result<(), NotRam> {
+            let ptr = aligned(memory, addr, $bytes, caching)?;
+            // SAFETY: valid for these bytes while `memory` is borrowed, and aligned; see `aligned`.
+            unsafe { ptr.0.cast::<$atomic>().as_ref() }.store(value, Ordering::Relaxed);
+            Ok(())
+        }
+    };
+}
+
+typed!(load_u32, store_u32, u32, AtomicU32, 4);
+typed!(load_u64, store_u64, u64, AtomicU64, 8);
+
+/// A window, or the error that names the range.
+fn window(memory: &dyn Memory, base: PhysAddr, len: u64, caching: Caching) -> Result<CpuPtr, NotRam> {
+    memory.window(base, len, caching).ok_or(NotRam { base, len })
+}
+
+/// A window of `len` bytes (4 or 8) at a multiple of `len`, so that the pointer is aligned to `len` as well.
+fn aligned(memory: &dyn Memory, addr: PhysAddr, len: u64, caching: Caching) -> Result<CpuPtr, NotRam> {
+    if !addr.is_aligned(len) {
+        return Err(NotRam { base: addr, len });
+    }
+    window(memory, addr, len, caching)
+}
+
+enum Unit<'a> {
+    Byte(&'a AtomicU8),
+    Word(&'a AtomicU64),
+}
+
+/// Calls `f` with each byte or word of the range and its offset, in address order.
+fn each_unit(
+    memory: &dyn Memory,
+    base: PhysAddr,
+    len: u64,
+    caching: Caching,
+    mut f: impl FnMut(usize, Unit<'_>),
+) -> Result<(), NotRam> {
+    if len == 0 {
+        return Ok(());
+    }
+    let count = usize::try_from(len).map_err(|_| NotRam { base, len })?;
+    let ptr = window(memory, base, len, caching)?.0;
+    let head = count.min((base.0.wrapping_neg() & 7) as usize);
+    let words_end = head + (count - head) / 8 * 8;
+    let mut at = 0;
+    while at < count {
+        if at >= head && at < words_end {
+            // SAFETY: `at + 8 <= count` lies in the window, which is valid while `memory` is borrowed; `base + at` is
+            // a multiple of 8 and windows are aligned as their physical address is.
+            f(at, Unit::Word(unsafe { ptr.add(at).cast::<AtomicU64>().as_ref() }));
+            at += 8;
+        } else {
+            // SAFETY: `at < count` lies in the window, which is valid while `memory` is borrowed.
+            f(at, Unit::Byte(unsafe { ptr.add(at).cast::<AtomicU8>().as_ref() }));
+            at += 1;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::RamUse;
+    use crate::mem::fake::FakeMemory;
+
+    const BASE: PhysAddr = PhysAddr(0x4000_0000);
+
+    #[test]
+    fn unaligned_ranges_are_copied_whole_and_nothing_beside_them() {
+        let memory = FakeMemory::new(&[(BASE.0, 0x1000, RamUse::Frames)]);
+        let data: std::vec::Vec<u8> = (1..=37).collect();
+        for offset in 0..9 {
+            fill_zero(&*memory, BASE, 0x1000, Caching::Cached).unwrap();
+            write_bytes(&*memory, BASE + 64 + offset, &data, Caching::Cached).unwrap();
+            let mut all = [0; 128];
+            read_bytes(&*memory, BASE + 40, &mut all, Caching::Uncached).unwrap();
+            let at = 24 + offset as usize;
+            assert_eq!(all[at..at + 37], data[..]);
+            assert!(all[..at].iter().chain(&all[at + 37..]).all(|&b| b == 0));
+            fill_zero(&*memory, BASE + 64 + offset + 1, 35, Caching::Cached).unwrap();
+            read_bytes(&*memory, BASE + 40, &mut all, Caching::Cached).unwrap();
+            assert_eq!((all[at], all[at + 36]), (1, 37));
+            assert!(all[at + 1..at + 36].iter().all(|&b| b == 0));
+        }
+    }
+
+    #[test]
+    fn what_is_not_ram_is_refused_with_its_address() {
+        let memory = FakeMemory::new(&[(BASE.0, 0x1000, RamUse::Frames)]);
+        let past = PhysAddr(BASE.0 + 0xffc);
+        assert_eq!(fill_zero(&*memory, past, 8, Caching::Cached), Err(NotRam { base: past, len: 8 }));
+        assert_eq!(load_u64(&*memory, past, Caching::Cached), Err(NotRam { base: past, len: 8 }));
+        assert!(RamWindow::new(&memory.clone().dynamic(), past, 8, Caching::Cached).is_err());
+        assert_eq!(load_u32(&*memory, past, Caching::Cached), Ok(0xa5a5_a5a5));
+        assert!(store_u32(&*memory, PhysAddr(BASE.0 + 2), 1, Caching::Cached).is_err());
+        assert_eq!(fill_zero(&*memory, PhysAddr(0), 0, Caching::Cached), Ok(()));
+        assert!(fill_zero(&*memory, PhysAddr(u64::MAX), u64::MAX, Caching::Cached).is_err());
+    }
+}

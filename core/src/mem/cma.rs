@@ -1,0 +1,53 @@
+//! Contiguous memory for DMA, from a region of its own.
+
+use alloc::sync::Arc;
+use core::fmt;
+
+use super::pool::Pool;
+use super::{ForeignPages, OutOfMemory, PageRequest, PageSource};
+use crate::addr::PhysAddr;
+use crate::env::{Memory, RamUse};
+
+/// The contiguous allocator: like [`Frames`](super::Frames), over the ranges that the env set aside for it.
+///
+/// Pages that are not from its region are refused with [`ForeignPages`]; nothing is passed on to the page frames, in
+/// either direction.
+pub struct Cma(Pool);
+
+impl Cma {
+    /// Manages every contiguous range of `memory`, or `None` when there is none.
+    pub fn new(memory: Arc<dyn Memory>) -> Option<Self> {
+        let ranges = memory.ranges();
+        let pool = Pool::new("cma", memory, ranges.into_iter().filter(|r| r.use_for == RamUse::Contiguous));
+        (pool.total() != 0).then_some(Self(pool))
+    }
+
+    /// Pages managed, free or not.
+    pub fn total(&self) -> u64 {
+        self.0.total()
+    }
+}
+
+impl PageSource for Cma {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn take(&self, request: &PageRequest) -> Result<PhysAddr, OutOfMemory> {
+        self.0.take(request)
+    }
+
+    fn give_back(&self, base: PhysAddr, pages: u64) -> Result<(), ForeignPages> {
+        self.0.give_back(base, pages)
+    }
+
+    fn in_use(&self) -> u64 {
+        self.0.in_use()
+    }
+}
+
+impl fmt::Debug for Cma {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cma({} of {} pages in use)", self.in_use(), self.total())
+    }
+}

@@ -1,0 +1,86 @@
+//! RAM for unit tests: boxed, coherent, and it remembers the cache maintenance that was asked of it.
+
+// UNSAFETY: owns raw allocations and hands out pointers into them.
+#![expect(unsafe_code, reason = "implements the unsafe trait `Memory` over raw allocations")]
+
+use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use core::ptr::NonNull;
+use std::sync::Arc;
+use std::vec::Vec;
+
+use crate::addr::{CpuPtr, PhysAddr};
+use crate::env::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
+use crate::sync::Mutex;
+
+const ALIGN: usize = 4096;
+
+/// See the module. Both views of [`Caching`] are the same bytes.
+pub(crate) struct FakeMemory {
+    banks: Vec<(RamRange, NonNull<u8>)>,
+    cache_ops: Mutex<Vec<(CacheOp, PhysAddr, u64)>>,
+}
+
+// SAFETY: the pointers are owned and only handed out, under the contract of `Memory::window`.
+unsafe impl Send for FakeMemory {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for FakeMemory {}
+
+impl FakeMemory {
+    /// RAM of the given (base, bytes, use) ranges: whole pages, ascending. Filled with
+    /// 0xa5, so that a missing zeroing shows.
+    pub(crate) fn new(ranges: &[(u64, u64, RamUse)]) -> Arc<Self> {
+        let bank = |&(base, len, use_for): &(u64, u64, RamUse)| {
+            let layout = Layout::from_size_align(len as usize, ALIGN).unwrap();
+            // SAFETY: callers pass at least one page, so the layout has a size.
+            let ptr = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
+            (RamRange { base: PhysAddr(base), len, use_for }, ptr)
+        };
+        let memory = Self { banks: ranges.iter().map(bank).collect(), cache_ops: Mutex::new(Vec::new()) };
+        for &(range, ptr) in &memory.banks {
+            // SAFETY: the bank was just allocated with this length, and nobody else has the pointer yet.
+            unsafe { ptr.write_bytes(0xa5, range.len as usize) };
+        }
+        Arc::new(memory)
+    }
+
+    pub(crate) fn dynamic(self: Arc<Self>) -> Arc<dyn Memory> {
+        self
+    }
+
+    /// The cache maintenance since the last call.
+    pub(crate) fn take_cache_ops(&self) -> Vec<(CacheOp, PhysAddr, u64)> {
+        core::mem::take(&mut *self.cache_ops.lock())
+    }
+}
+
+impl Drop for FakeMemory {
+    fn drop(&mut self) {
+        for (range, ptr) in &self.banks {
+            // SAFETY: allocated in `new` with this layout, and windows are void once the object is gone.
+            unsafe { dealloc(ptr.as_ptr(), Layout::from_size_align(range.len as usize, ALIGN).unwrap()) };
+        }
+    }
+}
+
+// SAFETY: banks are page aligned as their physical addresses are, live as long as `self`, and are never borrowed here.
+unsafe impl Memory for FakeMemory {
+    fn ranges(&self) -> Vec<RamRange> {
+        self.banks.iter().map(|(range, _)| *range).collect()
+    }
+
+    fn window(&self, base: PhysAddr, len: u64, _caching: Caching) -> Option<CpuPtr> {
+        let end = base.checked_add(len)?;
+        let inside = |r: &RamRange| r.base <= base && end.0 <= r.base.0 + r.len;
+        let (range, ptr) = self.banks.iter().find(|(r, _)| inside(r))?;
+        // SAFETY: the offset was checked to lie inside the bank.
+        Some(CpuPtr(unsafe { ptr.add((base - range.base) as usize) }))
+    }
+
+    fn cache(&self, op: CacheOp, base: PhysAddr, len: u64) {
+        self.cache_ops.lock().push((op, base, len));
+    }
+
+    fn barrier(&self, _barrier: Barrier) {
+        core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+    }
+}

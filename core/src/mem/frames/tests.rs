@@ -1,0 +1,192 @@
+use super::*;
+use crate::addr::PAGE_SIZE;
+use crate::env::Caching;
+use crate::mem::fake::FakeMemory;
+use crate::mem::{PhysMemory, access};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::vec::Vec;
+
+const BASE: u64 = 0x4800_0000;
+
+fn memory(pages: u64) -> Arc<FakeMemory> {
+    FakeMemory::new(&[(BASE, pages * PAGE_SIZE, RamUse::Frames)])
+}
+
+fn frames(pages: u64) -> Frames {
+    Frames::new(memory(pages).dynamic())
+}
+
+fn request(pages: u64, align: u64, limit: u64) -> PageRequest {
+    PageRequest { pages, align, limit: PhysAddr(limit) }
+}
+
+#[test]
+fn pages_that_change_owner_are_zero_in_the_cache_and_in_ram() {
+    let memory = memory(8);
+    let frames = Frames::new(memory.clone());
+    let base = frames.take(&PageRequest::new(3)).unwrap();
+    let mut bytes = [1; 3 * 4096];
+    access::read_bytes(&*memory, base, &mut bytes, Caching::Cached).unwrap();
+    assert!(bytes.iter().all(|&b| b == 0));
+    assert_eq!(memory.take_cache_ops(), [(crate::env::CacheOp::Clean, base, 3 * 4096)]);
+}
+
+#[test]
+fn every_wrong_way_back_is_refused_and_changes_nothing() {
+    let frames = frames(64);
+    let run = frames.take(&PageRequest::new(4)).unwrap();
+    let next = frames.take(&PageRequest::new(4)).unwrap();
+    let low = run.min(next);
+    let wrong = [
+        (low, 3),
+        (low, 5),
+        (low, 8),
+        (low, 0),
+        (low, u64::MAX),
+        (low + PAGE_SIZE, 3),
+        (PhysAddr(low.0 + 1), 4),
+        (PhysAddr(0), 4),
+        (PhysAddr(!4095), 4),
+        (PhysAddr(BASE), 1),
+    ];
+    for (base, pages) in wrong {
+        assert_eq!(frames.give_back(base, pages), Err(ForeignPages { allocator: "frames", base, pages }));
+        assert_eq!(frames.in_use(), 8);
+    }
+    frames.give_back(run, 4).unwrap();
+    assert!(frames.give_back(run, 4).is_err());
+    assert_eq!(frames.in_use(), 4);
+}
+
+#[test]
+fn absurd_requests_find_no_memory_and_do_not_panic() {
+    let frames = frames(16);
+    for pages in [0, 17, u64::MAX / 4096, u64::MAX] {
+        assert!(frames.take(&request(pages, 4096, u64::MAX)).is_err(), "{pages} pages");
+    }
+    for align in [0, 3, 4097, 1 << 63] {
+        assert!(frames.take(&request(1, align, u64::MAX)).is_err(), "align {align:#x}");
+    }
+    for limit in [0, 4094, BASE - 1, BASE + 4094] {
+        assert!(frames.take(&request(1, 4096, limit)).is_err(), "limit {limit:#x}");
+    }
+    assert_eq!(frames.in_use(), 0);
+    assert_eq!(frames.take(&request(1, 4096, BASE + 4095)), Ok(PhysAddr(BASE)));
+}
+
+#[test]
+fn the_whole_region_is_one_run_whatever_its_size_and_place() {
+    let memory = FakeMemory::new(&[(BASE + 3 * PAGE_SIZE, 21 * PAGE_SIZE, RamUse::Contiguous)]);
+    let phys = PhysMemory::new(memory.dynamic());
+    let cma = phys.cma().unwrap();
+    assert_eq!(cma.take(&PageRequest::new(21)), Ok(PhysAddr(BASE + 3 * PAGE_SIZE)));
+    assert!(phys.frames().take(&PageRequest::new(1)).is_err());
+}
+
+#[test]
+fn a_page_of_one_allocator_is_foreign_to_the_other() {
+    let memory = FakeMemory::new(&[(BASE, 0x1_0000, RamUse::Frames), (BASE + 0x1_0000, 0x1_0000, RamUse::Contiguous)]);
+    let phys = PhysMemory::new(memory.dynamic());
+    let (frames, cma) = (phys.frames(), phys.cma().unwrap());
+    let (a, b) = (frames.take(&PageRequest::new(1)).unwrap(), cma.take(&PageRequest::new(1)).unwrap());
+    assert_eq!(cma.give_back(a, 1), Err(ForeignPages { allocator: "cma", base: a, pages: 1 }));
+    assert_eq!(frames.give_back(b, 1), Err(ForeignPages { allocator: "frames", base: b, pages: 1 }));
+    assert_eq!((frames.in_use(), cma.in_use()), (1, 1));
+}
+
+#[test]
+fn memory_below_4_gib_is_left_to_those_who_need_it() {
+    let high = 0x1_0000_0000;
+    let memory = FakeMemory::new(&[(BASE, 0x4000, RamUse::Frames), (high, 0x10_0000, RamUse::Frames)]);
+    let frames = Frames::new(memory.dynamic());
+    assert!(frames.take(&PageRequest::new(1)).unwrap().0 >= high);
+    assert!(frames.take(&request(1, 4096, 0xffff_ffff)).unwrap().0 < high);
+    let low = frames.take(&request(1, 4096, 0xffff_ffff)).unwrap();
+    frames.give_back(low, 1).unwrap();
+    assert!(frames.take(&PageRequest::new(1)).unwrap().0 >= high);
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Take(u64, u32, u64),
+    Give(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        3 => (1u64..40, 0u32..5, 1u64..200).prop_map(|(p, a, l)| Op::Take(p, a, l)),
+        2 => any::<usize>().prop_map(Op::Give),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 3 } else { 200 }, failure_persistence: None, ..ProptestConfig::default()
+    })]
+    /// The oracle knows which pages are out; a refusal is right only if no fitting run of free pages exists.
+    #[test]
+    fn runs_never_overlap_and_a_free_run_is_always_found(ops in proptest::collection::vec(op(), 1..120)) {
+        const PAGES: u64 = 150;
+        let frames = frames(PAGES);
+        let mut live: BTreeMap<u64, u64> = BTreeMap::new();
+        for op in ops {
+            let free = |live: &BTreeMap<u64, u64>, page: u64| !live.iter().any(|(&s, &n)| s <= page && page < s + n);
+            match op {
+                Op::Take(pages, align, limit) => {
+                    let got = frames.take(&request(pages, PAGE_SIZE << align, BASE + limit * PAGE_SIZE - 1));
+                    let first_page = BASE / PAGE_SIZE;
+                    let fits = (0..PAGES.min(limit)).any(|p| {
+                        p + pages <= PAGES.min(limit)
+                            && (first_page + p).is_multiple_of(1 << align)
+                            && (p..p + pages).all(|q| free(&live, q))
+                    });
+                    prop_assert_eq!(got.is_ok(), fits);
+                    if let Ok(base) = got {
+                        let page = (base.0 - BASE) / PAGE_SIZE;
+                        prop_assert!(base.is_aligned(PAGE_SIZE << align));
+                        prop_assert!(page + pages <= PAGES.min(limit));
+                        prop_assert!((page..page + pages).all(|q| free(&live, q)));
+                        live.insert(page, pages);
+                    }
+                }
+                Op::Give(n) if !live.is_empty() => {
+                    let (&page, &pages) = live.iter().nth(n % live.len()).unwrap();
+                    let base = PhysAddr(BASE + page * PAGE_SIZE);
+                    prop_assert!(frames.give_back(base, pages + 1).is_err());
+                    prop_assert_eq!(frames.give_back(base, pages), Ok(()));
+                    live.remove(&page);
+                }
+                Op::Give(_) => {}
+            }
+            prop_assert_eq!(frames.in_use(), live.values().sum::<u64>());
+        }
+        for (page, pages) in live {
+            frames.give_back(PhysAddr(BASE + page * PAGE_SIZE), pages).unwrap();
+        }
+        prop_assert!(frames.take(&PageRequest::new(PAGES)).is_ok());
+    }
+}
+
+#[test]
+fn threads_take_and_give_back_without_losing_a_page() {
+    let frames = frames(256);
+    let rounds = if cfg!(miri) { 5 } else { 200 };
+    std::thread::scope(|s| {
+        for t in 1..4u64 {
+            let frames = &frames;
+            s.spawn(move || {
+                for i in 0..rounds {
+                    let runs: Vec<_> = (1..6)
+                        .map(|n| (frames.take(&PageRequest::new((n * t + i) % 7 + 1)), (n * t + i) % 7 + 1))
+                        .collect();
+                    for (run, pages) in runs {
+                        frames.give_back(run.unwrap(), pages).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(frames.in_use(), 0);
+    assert!(frames.take(&PageRequest::new(256)).is_ok());
+}

@@ -1,0 +1,47 @@
+//! The allocators of one machine, made from its RAM.
+
+use alloc::sync::Arc;
+use core::fmt;
+
+use super::{Cma, Frames, PageSource};
+use crate::env::Memory;
+
+/// The RAM of one machine and who hands it out.
+#[derive(Clone)]
+pub struct PhysMemory {
+    memory: Arc<dyn Memory>,
+    frames: Arc<dyn PageSource>,
+    cma: Option<Arc<dyn PageSource>>,
+}
+
+impl PhysMemory {
+    /// Sets up the allocators over the ranges that `memory` lists.
+    pub fn new(memory: Arc<dyn Memory>) -> Self {
+        let frames: Arc<dyn PageSource> = Arc::new(Frames::new(Arc::clone(&memory)));
+        let cma = Cma::new(Arc::clone(&memory)).map(|cma| Arc::new(cma) as Arc<dyn PageSource>);
+        Self { memory, frames, cma }
+    }
+
+    /// The page frames.
+    pub fn frames(&self) -> &Arc<dyn PageSource> {
+        &self.frames
+    }
+
+    /// The contiguous allocator, if the machine has a region for it.
+    pub fn cma(&self) -> Option<&Arc<dyn PageSource>> {
+        self.cma.as_ref()
+    }
+
+    /// The RAM itself.
+    pub fn memory(&self) -> &Arc<dyn Memory> {
+        &self.memory
+    }
+}
+
+impl fmt::Debug for PhysMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = f.debug_struct("PhysMemory");
+        f.field("frames_in_use", &self.frames.in_use());
+        f.field("cma_in_use", &self.cma.as_ref().map(|cma| cma.in_use())).finish_non_exhaustive()
+    }
+}

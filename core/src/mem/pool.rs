@@ -1,0 +1,100 @@
+//! Pages of some physical ranges, handed out as zeroed runs: what page frames and CMA share.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::access;
+use super::buddy::{Buddy, Request};
+use super::{ForeignPages, OutOfMemory, PageRequest};
+use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, pages};
+use crate::env::{CacheOp, Caching, Memory, RamRange};
+use crate::sync::Mutex;
+
+/// First page above 4 GiB. Requests that may go there do, so that devices with 32-bit addressing find memory below.
+const ABOVE_4G: u64 = 1 << (32 - PAGE_SHIFT);
+/// Highest page number that a 52-bit physical address has.
+const LAST_PAGE: u64 = (1 << (52 - PAGE_SHIFT)) - 1;
+
+/// See the module. The lock is a leaf: nothing else is locked or called while it is held.
+pub(super) struct Pool {
+    name: &'static str,
+    memory: Arc<dyn Memory>,
+    free: Mutex<Buddy>,
+    total: u64,
+}
+
+impl Pool {
+    /// Takes over `ranges`. Parts of pages at their edges, and parts that an earlier range covers, are left out.
+    pub(super) fn new(name: &'static str, memory: Arc<dyn Memory>, ranges: impl Iterator<Item = RamRange>) -> Self {
+        let mut spans: Vec<(u64, u64)> = ranges
+            .map(|r| (pages(r.base.0), (r.base.0.saturating_add(r.len) >> PAGE_SHIFT).min(LAST_PAGE + 1)))
+            .filter(|(first, end)| first < end)
+            .collect();
+        spans.sort_unstable();
+        let bits =
+            spans.iter().map(|&(_, end)| end).max().map_or(0, |end| (end - 1).checked_ilog2().map_or(0, |n| n + 1));
+        let mut free = Buddy::new(bits);
+        let (mut total, mut covered) = (0, 0);
+        for (first, end) in spans {
+            let first = first.max(covered);
+            if first < end {
+                free.add(first, end);
+                total += end - first;
+                covered = end;
+            }
+        }
+        Self { name, memory, free: Mutex::new(free), total }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Pages that the pool manages.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    pub(super) fn in_use(&self) -> u64 {
+        self.free.lock().taken()
+    }
+
+    pub(super) fn take(&self, request: &PageRequest) -> Result<PhysAddr, OutOfMemory> {
+        let none =
+            OutOfMemory { allocator: self.name, pages: request.pages, align: request.align, limit: request.limit };
+        // The page that holds the limit counts only when its last byte may be used.
+        let end = request.limit.0.checked_add(1).map_or(LAST_PAGE + 1, |end| end >> PAGE_SHIFT);
+        let last = end.checked_sub(1).ok_or(none)?.min(LAST_PAGE);
+        if !request.align.is_power_of_two() {
+            return Err(none);
+        }
+        let wanted = Request {
+            pages: request.pages,
+            align_order: request.align.trailing_zeros().saturating_sub(PAGE_SHIFT),
+            last,
+            prefer_from: if last >= ABOVE_4G { ABOVE_4G } else { 0 },
+        };
+        let base = PhysAddr(self.free.lock().take_any(wanted).ok_or(none)? << PAGE_SHIFT);
+        if self.zero(base, request.pages * PAGE_SIZE).is_err() {
+            // The env lists RAM that it gives no window to. Such pages are of no use to anybody.
+            self.free.lock().give_back(base.0 >> PAGE_SHIFT, request.pages);
+            return Err(none);
+        }
+        Ok(base)
+    }
+
+    pub(super) fn give_back(&self, base: PhysAddr, pages: u64) -> Result<(), ForeignPages> {
+        if base.page_offset() == 0 && self.free.lock().give_back(base.0 >> PAGE_SHIFT, pages) {
+            Ok(())
+        } else {
+            Err(ForeignPages { allocator: self.name, base, pages })
+        }
+    }
+
+    /// P12: the next owner finds zeroes, and so does a device that looks past the CPU's caches.
+    fn zero(&self, base: PhysAddr, len: u64) -> Result<(), access::NotRam> {
+        access::fill_zero(&*self.memory, base, len, Caching::Cached)?;
+        self.memory.cache(CacheOp::Clean, base, len);
+        Ok(())
+    }
+}
