@@ -14,6 +14,7 @@ pub mod addr;
 pub mod device;
 pub mod env;
 pub mod event;
+pub mod firmware;
 pub mod iommu;
 pub mod mem;
 pub mod sync;

@@ -144,8 +144,11 @@ pub enum SupplierKind {
 /// One reference from a device to something it needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Supplier {
-    /// The node that supplies.
+    /// The device that supplies; the node that is named, when no device owns that one.
     pub node: NodeId,
+    /// The node that the property names: `node`, or one below it that is not a device of its own (a pin group, a
+    /// regulator of a power chip).
+    pub target: NodeId,
     /// What it gives.
     pub kind: SupplierKind,
     /// The property that says so, for reports: `iommus`.

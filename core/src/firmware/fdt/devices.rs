@@ -1,0 +1,177 @@
+//! Which nodes are devices, how they are called, and what each has.
+//!
+//! Facts are those of Linux's `drivers/of/platform.c`: `of_platform_populate` makes a platform device of every enabled
+//! node with a `compatible` below the root and below the buses of its match table, of those below `/firmware`, and of a
+//! few kinds of reserved memory; `of_device_make_bus_id` names it.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::log::Log;
+use super::note::NoteKind;
+use super::supplier::Collector;
+use super::tree::{Idx, Tree};
+use super::{FdtError, OtherNode, address, dma, id, interrupt, is_bookkeeping};
+use crate::device::{BusKind, DeviceDesc, NodeId};
+
+/// Buses that are descended (`of_default_bus_match_table`).
+const BUSES: [&str; 4] = ["simple-bus", "simple-mfd", "isa", "arm,amba-bus"];
+/// Nodes that are never devices (`of_skipped_node_table`).
+const SKIPPED: [&str; 1] = ["operating-points-v2"];
+/// Reserved memory that is a device (`reserved_mem_matches`).
+const MEMORY_DEVICES: [&str; 6] =
+    ["qcom,rmtfs-mem", "qcom,cmd-db", "qcom,smem", "ramoops", "nvmem-rmem", "google,open-dice"];
+/// Longest value of a property that is copied into a description, in bytes.
+const MAX_VALUE: usize = 256;
+
+/// What becomes of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// Nothing: it is disabled, or has no `compatible`.
+    None,
+    /// A platform device, and a bus with devices below it.
+    Bus,
+    /// A platform device.
+    Device,
+    /// It has a `compatible`, but is not a platform device.
+    Other,
+}
+
+impl Kind {
+    const fn is_device(self) -> bool {
+        matches!(self, Self::Bus | Self::Device)
+    }
+}
+
+/// Sorts all nodes, by place.
+pub(super) fn classify(tree: &Tree<'_>) -> Vec<Kind> {
+    let firmware = tree.child(Tree::ROOT, "firmware");
+    let mut kinds: Vec<Kind> = Vec::with_capacity(tree.len());
+    for node in tree.all() {
+        let Some(parent) = tree.parent(node) else {
+            kinds.push(Kind::None);
+            continue;
+        };
+        let on_bus = parent == Tree::ROOT || kinds[parent.0 as usize] == Kind::Bus;
+        let is = |words: &[&str]| tree.strings(node, "compatible").any(|s| s.is_ok_and(|s| words.contains(&s)));
+        kinds.push(if !tree.enabled(node) || !tree.has(node, "compatible") {
+            Kind::None
+        } else if is(&SKIPPED) {
+            Kind::Other
+        } else if on_bus && is(&BUSES) && !is(&["arm,primecell"]) {
+            Kind::Bus
+        } else if on_bus || Some(parent) == firmware || is(&MEMORY_DEVICES) {
+            Kind::Device
+        } else {
+            Kind::Other
+        });
+    }
+    kinds
+}
+
+/// Describes every platform device, parents before children.
+pub(super) fn describe(
+    tree: &Tree<'_>,
+    log: &mut Log,
+    kinds: &[Kind],
+    ids: &[NodeId],
+) -> Result<Vec<DeviceDesc>, FdtError> {
+    let mut owners: Vec<Option<Idx>> = Vec::with_capacity(tree.len());
+    for node in tree.all() {
+        let above = tree.parent(node).and_then(|p| owners[p.0 as usize]);
+        owners.push(if kinds[node.0 as usize].is_device() { Some(node) } else { above });
+    }
+    let mut names = BTreeMap::new();
+    let mut found = Vec::new();
+    for node in tree.all().filter(|n| kinds[n.0 as usize].is_device()) {
+        let name = unique_name(tree, log, &mut names, node)?;
+        let interrupts = interrupt::interrupts(tree, log, node)?;
+        let mut resources = address::registers(tree, log, node)?;
+        resources.extend(interrupt::lines(tree, log, node, &interrupts));
+        let suppliers = Collector { tree, log, owners: &owners, ids }.suppliers(node, &interrupts)?;
+        found.push(DeviceDesc {
+            name,
+            node: Some(id(ids, node)),
+            parent: tree.parent(node).and_then(|p| owners[p.0 as usize]).map(|p| id(ids, p)),
+            bus: BusKind::Platform,
+            compatible: compatible(tree, log, node),
+            resources,
+            suppliers,
+            dma: dma::describe(tree, log, node)?,
+            properties: properties(tree, log, node),
+        });
+    }
+    Ok(found)
+}
+
+/// Every node with a `compatible` that is not a device, with the nearest node above it that is either.
+pub(super) fn others(tree: &Tree<'_>, log: &mut Log, kinds: &[Kind], ids: &[NodeId]) -> Vec<OtherNode> {
+    let mut nearest: Vec<Option<Idx>> = Vec::with_capacity(tree.len());
+    let mut found = Vec::new();
+    for node in tree.all() {
+        let above = tree.parent(node).and_then(|p| nearest[p.0 as usize]);
+        let kind = kinds[node.0 as usize];
+        nearest.push(if kind == Kind::None { above } else { Some(node) });
+        if kind == Kind::Other {
+            let parent = above.map(|p| id(ids, p));
+            found.push(OtherNode { node: id(ids, node), parent, compatible: compatible(tree, log, node) });
+        }
+    }
+    found
+}
+
+/// The words of `compatible`.
+pub(super) fn compatible(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Vec<Arc<str>> {
+    let mut found = Vec::new();
+    for word in tree.strings(node, "compatible") {
+        match word {
+            Ok(word) => found.push(log.word(word)),
+            Err(e) => log.note(node, "compatible", e),
+        }
+    }
+    found
+}
+
+/// Copies the properties of a device that are not too big.
+fn properties(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Vec<(Arc<str>, Vec<u8>)> {
+    let small = tree.props(node).filter(|(name, value)| value.len() <= MAX_VALUE && !is_bookkeeping(name));
+    small.map(|(name, value)| (log.word(name), value.to_vec())).collect()
+}
+
+/// The name of a device, with a number behind it when another one has it.
+fn unique_name(
+    tree: &Tree<'_>,
+    log: &mut Log,
+    names: &mut BTreeMap<Arc<str>, u32>,
+    node: Idx,
+) -> Result<Arc<str>, FdtError> {
+    let mut name: Arc<str> = name(tree, log, node)?.into();
+    while let Some(times) = names.get_mut(&name) {
+        log.spend(node, "reg", 1)?;
+        *times += 1;
+        let numbered = format!("{name}#{times}").into();
+        log.note(node, "reg", NoteKind::DuplicateName(name));
+        name = numbered;
+    }
+    names.insert(Arc::clone(&name), 0);
+    Ok(name)
+}
+
+/// `ee300000.sata` from the first address that the CPU sees; without one, the node's own name behind that of the node
+/// above it, and so on up to a node with an address: `soc:name`, `fd000000.syscon:name`.
+fn name(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<String, FdtError> {
+    let mut name = String::new();
+    let mut at = node;
+    while let Some(parent) = tree.parent(at) {
+        let colon = if name.is_empty() { "" } else { ":" };
+        if let Some(address) = address::first_address(tree, log, at)? {
+            return Ok(format!("{address:x}.{}{colon}{name}", tree.base_name(at)));
+        }
+        name = format!("{}{colon}{name}", tree.name(at));
+        at = parent;
+    }
+    Ok(name)
+}

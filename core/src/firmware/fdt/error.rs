@@ -1,0 +1,42 @@
+//! Why a blob cannot be used at all.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+
+/// Why a device tree blob cannot be read. What is wrong with a single property is a [`Note`](super::Note) instead.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FdtError {
+    /// The header or the structure block is malformed.
+    #[error("not a device tree blob that can be read: {0}")]
+    Unreadable(String),
+    /// The structure block is malformed at this place.
+    #[error("not a device tree blob that can be read: {what} at offset {offset:#x}")]
+    Structure {
+        /// What was found there.
+        what: &'static str,
+        /// Bytes from the start of the blob.
+        offset: usize,
+    },
+    /// Nodes are nested too deep.
+    #[error("{node}: nested more than {limit} deep")]
+    TooDeep {
+        /// The node below which the limit is passed.
+        node: Arc<str>,
+        /// Levels below the root that are read.
+        limit: usize,
+    },
+    /// The full paths of all nodes are out of proportion to the blob.
+    #[error("{node}: paths of nodes are too long in sum")]
+    LongPaths {
+        /// The node at which the limit is passed.
+        node: Arc<str>,
+    },
+    /// Following references takes work out of proportion to the blob.
+    #[error("{node}: {property}: resolving it takes too many steps")]
+    TooMuchWork {
+        /// The node at which the limit is passed.
+        node: Arc<str>,
+        /// Its property.
+        property: Arc<str>,
+    },
+}

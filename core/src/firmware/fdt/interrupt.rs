@@ -1,0 +1,304 @@
+//! The interrupt tree: from a device's specifier, through parents and maps, to a controller.
+//!
+//! Facts are those of the Devicetree Specification 2.4 and of Linux's `drivers/of/irq.c`.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::FdtError;
+use super::log::Log;
+use super::note::NoteKind;
+use super::supplier::{Cells, MAX_ARGS, References};
+use super::tree::{Idx, Tree};
+use crate::device::Resource;
+use crate::env::{IrqLine, Trigger};
+
+/// Parents and maps that one interrupt passes at most.
+const MAX_HOPS: usize = 64;
+
+/// Arm's generic interrupt controllers with specifiers of kind, number, flags
+/// (Linux: `drivers/irqchip/irq-gic.c`, `irq-gic-v3.c`).
+const GICS: [&str; 12] = [
+    "arm,gic-400",
+    "arm,gic-v3",
+    "arm,cortex-a15-gic",
+    "arm,cortex-a9-gic",
+    "arm,cortex-a7-gic",
+    "arm,eb11mp-gic",
+    "arm,tc11mp-gic",
+    "arm,arm11mp-gic",
+    "arm,arm1176jzf-devchip-gic",
+    "arm,pl390",
+    "qcom,msm-8660-qgic",
+    "qcom,msm-qgic2",
+];
+
+/// Flags of a specifier that mean an edge, rising or falling.
+const EDGE: u32 = 0b11;
+
+/// One interrupt of a device, followed to the controller that takes it.
+pub(super) struct Interrupt {
+    pub(super) controller: Idx,
+    /// The specifier as the controller reads it.
+    pub(super) args: Vec<u32>,
+    /// The property that it comes from.
+    pub(super) property: &'static str,
+}
+
+/// The interrupts of `node` in firmware order. Stops at the first one that leads nowhere, as Linux does.
+pub(super) fn interrupts(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Vec<Interrupt>, FdtError> {
+    let mut found = Vec::new();
+    if let Some(value) = tree.prop(node, "interrupts-extended") {
+        let property = "interrupts-extended";
+        for reference in References::new(tree, value, Cells::Named("#interrupt-cells")) {
+            log.spend(node, property, 1)?;
+            let followed = match reference {
+                Ok((parent, args)) => follow(tree, log, (node, property), parent, args)?,
+                Err(e) => Err(e.note(log)),
+            };
+            match followed {
+                Ok((controller, args)) => found.push(Interrupt { controller, args, property }),
+                Err(e) => {
+                    log.note(node, property, e);
+                    break;
+                }
+            }
+        }
+    } else if let Some(value) = tree.prop(node, "interrupts") {
+        let property = "interrupts";
+        let parent = match parent(tree, log, (node, property), node)? {
+            Ok(parent) => parent,
+            Err(e) => {
+                log.note(node, property, e);
+                return Ok(found);
+            }
+        };
+        let cells = tree.u32(parent, "#interrupt-cells").unwrap_or(0);
+        if cells == 0 || cells > MAX_ARGS {
+            log.note(node, property, NoteKind::AbsurdCells(cells));
+            return Ok(found);
+        }
+        let mut specifiers = value.chunks_exact(cells as usize * 4);
+        for specifier in specifiers.by_ref() {
+            match follow(tree, log, (node, property), parent, words(specifier).collect())? {
+                Ok((controller, args)) => found.push(Interrupt { controller, args, property }),
+                Err(e) => {
+                    log.note(node, property, e);
+                    return Ok(found);
+                }
+            }
+        }
+        if !specifiers.remainder().is_empty() {
+            log.note(node, property, NoteKind::CutOff);
+        }
+    }
+    Ok(found)
+}
+
+/// The lines of the machine's controller among `interrupts`. Others are suppliers only.
+pub(super) fn lines(tree: &Tree<'_>, log: &mut Log, node: Idx, interrupts: &[Interrupt]) -> Vec<Resource> {
+    let mut found = Vec::new();
+    let mut foreign = None;
+    for interrupt in interrupts {
+        if !is_gic(tree, interrupt.controller) {
+            foreign = foreign.or(Some(interrupt.controller));
+            continue;
+        }
+        if let Some(other) = foreign.take() {
+            let other = Arc::clone(log.path(other));
+            log.note(node, interrupt.property, NoteKind::ForeignInterrupt(other));
+        }
+        let Some(resource) = gic_line(&interrupt.args) else {
+            log.note(node, interrupt.property, NoteKind::BadInterrupt);
+            break;
+        };
+        found.push(resource);
+    }
+    found
+}
+
+/// Controllers that the `interrupt-map` of `node` leads to, each once.
+pub(super) fn map_targets(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Vec<Idx>, FdtError> {
+    let mut found = alloc::collections::BTreeSet::new();
+    let mut order = Vec::new();
+    let Some(map) = tree.prop(node, "interrupt-map") else { return Ok(order) };
+    let Some(cells) = tree.u32(node, "#interrupt-cells") else { return Ok(order) };
+    for entry in MapEntries::new(tree, map, tree.child_cells(node).0, cells) {
+        log.spend(node, "interrupt-map", 1)?;
+        match entry {
+            Ok(entry) => {
+                if found.insert(entry.parent) {
+                    order.push(entry.parent);
+                }
+            }
+            Err(e) => {
+                log.note(node, "interrupt-map", e);
+                break;
+            }
+        }
+    }
+    Ok(order)
+}
+
+fn is_gic(tree: &Tree<'_>, node: Idx) -> bool {
+    tree.strings(node, "compatible").any(|s| s.is_ok_and(|s| GICS.contains(&s)))
+}
+
+/// Reads a GIC specifier: kind 0 = SPI (line 32 and up), 1 = PPI (16 to 31), 2 and 3 = the extended SPI (4096 and
+/// up) and PPI (1056 and up) of version 3; flag bits 0 and 1 = edge, 2 and 3 = level.
+fn gic_line(args: &[u32]) -> Option<Resource> {
+    let [kind, number, flags, ..] = *args else { return None };
+    let line = match (kind, number) {
+        (0, 0..=987) => 32 + number,
+        (1, 0..=15) => 16 + number,
+        (2, 0..=1023) => 4096 + number,
+        (3, 0..=63) => 1056 + number,
+        _ => return None,
+    };
+    let edge = flags & EDGE != 0;
+    let trigger = if edge { Trigger::EdgeRising } else { Trigger::LevelHigh };
+    Some(Resource::Irq { line: IrqLine(line), trigger })
+}
+
+/// The interrupt parent of `node`: `interrupt-parent` of it or of the nearest node above that has one, else the nearest
+/// node above that takes interrupts.
+fn parent(tree: &Tree<'_>, log: &mut Log, who: (Idx, &str), node: Idx) -> Result<Result<Idx, NoteKind>, FdtError> {
+    let mut at = node;
+    for _ in 0..2 * MAX_HOPS {
+        log.spend(who.0, who.1, 1)?;
+        at = match tree.u32(at, "interrupt-parent") {
+            Some(phandle) => match tree.phandle(phandle) {
+                Some(parent) => parent,
+                None => return Ok(Err(NoteKind::Dangling(phandle))),
+            },
+            None => match tree.parent(at) {
+                Some(parent) => parent,
+                None => return Ok(Err(NoteKind::NoController)),
+            },
+        };
+        if tree.has(at, "#interrupt-cells") {
+            return Ok(Ok(at));
+        }
+    }
+    Ok(Err(NoteKind::InterruptCycle))
+}
+
+/// Follows a specifier from `nexus` to a controller.
+fn follow(
+    tree: &Tree<'_>,
+    log: &mut Log,
+    who: (Idx, &str),
+    mut nexus: Idx,
+    mut args: Vec<u32>,
+) -> Result<Result<(Idx, Vec<u32>), NoteKind>, FdtError> {
+    let mut unit: Vec<u32> = words(tree.prop(who.0, "reg").unwrap_or_default()).take(MAX_ARGS as usize).collect();
+    for _ in 0..MAX_HOPS {
+        log.spend(who.0, who.1, 1)?;
+        if tree.has(nexus, "interrupt-controller") {
+            return Ok(Ok((nexus, args)));
+        }
+        let Some(map) = tree.prop(nexus, "interrupt-map") else {
+            nexus = match parent(tree, log, who, nexus)? {
+                Ok(parent) => parent,
+                Err(e) => return Ok(Err(e)),
+            };
+            continue;
+        };
+        let cells = tree.u32(nexus, "#interrupt-cells").unwrap_or(0);
+        if args.len() != cells as usize {
+            return Ok(Err(NoteKind::BadInterrupt));
+        }
+        let address_cells = tree.child_cells(nexus).0;
+        let mut mask = words(tree.prop(nexus, "interrupt-map-mask").unwrap_or_default());
+        let width = (address_cells as usize).min(MAX_ARGS as usize) + args.len();
+        let masks: Vec<u32> = (0..width).map(|_| mask.next().unwrap_or(u32::MAX)).collect();
+        let mut wanted = unit.clone();
+        wanted.resize(width - args.len(), 0);
+        wanted.extend_from_slice(&args);
+
+        let mut found = None;
+        for entry in MapEntries::new(tree, map, address_cells, cells) {
+            log.spend(who.0, who.1, 1)?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(e) => return Ok(Err(e)),
+            };
+            let mut pairs = words(entry.key).zip(&wanted).zip(&masks);
+            if tree.enabled(entry.parent) && pairs.all(|((key, want), mask)| (key ^ want) & mask == 0) {
+                found = Some(entry);
+                break;
+            }
+        }
+        let Some(entry) = found else { return Ok(Err(NoteKind::NotMapped(Arc::clone(log.path(nexus))))) };
+        nexus = entry.parent;
+        unit = words(entry.unit).collect();
+        args = words(entry.args).collect();
+    }
+    Ok(Err(NoteKind::InterruptCycle))
+}
+
+/// One entry of an `interrupt-map`.
+struct MapEntry<'a> {
+    /// Unit address and specifier that it is for.
+    key: &'a [u8],
+    parent: Idx,
+    /// Unit address and specifier at the parent.
+    unit: &'a [u8],
+    args: &'a [u8],
+}
+
+/// The entries of an `interrupt-map`, up to the first that cannot be read.
+struct MapEntries<'t, 'a> {
+    tree: &'t Tree<'a>,
+    rest: &'a [u8],
+    key: Result<usize, NoteKind>,
+}
+
+impl<'t, 'a> MapEntries<'t, 'a> {
+    fn new(tree: &'t Tree<'a>, map: &'a [u8], address_cells: u32, cells: u32) -> Self {
+        Self { tree, rest: map, key: bytes(&[address_cells, cells]) }
+    }
+
+    fn read(&mut self) -> Result<MapEntry<'a>, NoteKind> {
+        let key = self.key.clone()?;
+        let (key, rest) = self.rest.split_at_checked(key).ok_or(NoteKind::CutOff)?;
+        let (phandle, rest) = rest.split_first_chunk::<4>().ok_or(NoteKind::CutOff)?;
+        let phandle = u32::from_be_bytes(*phandle);
+        let parent = self.tree.phandle(phandle).ok_or(NoteKind::Dangling(phandle))?;
+        let cells = self.tree.u32(parent, "#interrupt-cells").ok_or(NoteKind::NoController)?;
+        let address_cells = self.tree.u32(parent, "#address-cells").unwrap_or(0);
+        let unit = bytes(&[address_cells])?;
+        let both = bytes(&[address_cells, cells])?;
+        let (value, rest) = rest.split_at_checked(both).ok_or(NoteKind::CutOff)?;
+        self.rest = rest;
+        Ok(MapEntry { key, parent, unit: &value[..unit], args: &value[unit..] })
+    }
+}
+
+impl<'a> Iterator for MapEntries<'_, 'a> {
+    type Item = Result<MapEntry<'a>, NoteKind>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let entry = self.read();
+        if entry.is_err() {
+            self.rest = &[];
+        }
+        Some(entry)
+    }
+}
+
+/// Bytes of that many cells, none absurd.
+fn bytes(cells: &[u32]) -> Result<usize, NoteKind> {
+    match cells.iter().find(|n| **n > MAX_ARGS) {
+        Some(absurd) => Err(NoteKind::AbsurdCells(*absurd)),
+        None => Ok(cells.iter().map(|n| *n as usize * 4).sum()),
+    }
+}
+
+/// The cells of a value.
+fn words(value: &[u8]) -> impl Iterator<Item = u32> {
+    value.as_chunks::<4>().0.iter().map(|c| u32::from_be_bytes(*c))
+}

@@ -1,0 +1,295 @@
+//! What a device needs from other nodes.
+//!
+//! The properties are those from which Linux's `fw_devlink` makes links (`drivers/of/property.c`), and those that it
+//! leaves out unless told to be strict: `iommus`, `iommu-map`, `dmas`.
+
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::interrupt::{self, Interrupt};
+use super::log::Log;
+use super::note::NoteKind;
+use super::tree::{Idx, Tree};
+use super::{FdtError, id};
+use crate::device::{NodeId, Supplier, SupplierKind};
+
+/// Most cells that a reference can have behind it (Linux: `MAX_PHANDLE_ARGS`).
+pub(super) const MAX_ARGS: u32 = 16;
+
+/// How many cells stand behind a reference.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Cells {
+    /// None.
+    None,
+    /// As many as this property of the target says; without it, none.
+    NamedOrNone(&'static str),
+    /// As many as this property of the target says.
+    Named(&'static str),
+    /// All that is left.
+    Rest,
+}
+
+/// Properties that name suppliers, with what stands behind each reference. Sorted by name.
+const PROPERTIES: [(&str, Cells, SupplierKind); 28] = {
+    use Cells::{NamedOrNone, None, Rest};
+    use SupplierKind::{Clock, Iommu, Other, Power, Reset};
+    [
+        ("access-controllers", NamedOrNone("#access-controller-cells"), Other),
+        ("backlight", None, Other),
+        ("clocks", NamedOrNone("#clock-cells"), Clock),
+        ("dmas", NamedOrNone("#dma-cells"), Other),
+        ("extcon", None, Other),
+        ("gpio", Cells::Named("#gpio-cells"), Other),
+        ("gpios", Cells::Named("#gpio-cells"), Other),
+        ("hwlocks", NamedOrNone("#hwlock-cells"), Other),
+        ("interconnects", NamedOrNone("#interconnect-cells"), Other),
+        ("io-backends", NamedOrNone("#io-backend-cells"), Other),
+        ("io-channels", NamedOrNone("#io-channel-cells"), Other),
+        ("iommus", Cells::Named("#iommu-cells"), Iommu),
+        ("leds", None, Other),
+        ("mboxes", NamedOrNone("#mbox-cells"), Other),
+        ("msi-parent", NamedOrNone("#msi-cells"), Other),
+        ("nvmem-cells", NamedOrNone("#nvmem-cell-cells"), Other),
+        ("panel", None, Other),
+        ("phys", NamedOrNone("#phy-cells"), Other),
+        ("power-domains", NamedOrNone("#power-domain-cells"), Power),
+        ("power-supplies", None, Other),
+        ("pses", NamedOrNone("#pse-cells"), Other),
+        ("pwms", NamedOrNone("#pwm-cells"), Other),
+        // The bit that a leaf IPMMU has at its main instance stands behind the reference, without a count.
+        ("renesas,ipmmu-main", Rest, Other),
+        ("resets", NamedOrNone("#reset-cells"), Reset),
+        ("wakeup-parent", None, Other),
+        ("pinctrl-", None, Other),
+        ("-supply", None, Other),
+        ("-gpios", Cells::Named("#gpio-cells"), Other),
+    ]
+};
+
+/// What `property` says about suppliers, if anything.
+fn rule(property: &str) -> Option<(Cells, SupplierKind)> {
+    let ends = |suffix: &str| property.len() > suffix.len() && property.ends_with(suffix);
+    let wanted = match property {
+        p if p.strip_prefix("pinctrl-").is_some_and(|n| matches!(n.as_bytes(), [b'0'..=b'8'])) => "pinctrl-",
+        _ if ends("-supply") => "-supply",
+        _ if ends(",nr-gpios") => return None,
+        _ if ends("-gpio") || ends("-gpios") => "-gpios",
+        p if p.starts_with('-') || p.ends_with('-') => return None,
+        p => p,
+    };
+    PROPERTIES.iter().find(|(name, ..)| *name == wanted).map(|(_, cells, kind)| (*cells, *kind))
+}
+
+/// Why a reference cannot be read.
+pub(super) enum Broken {
+    Dangling(u32),
+    NoCells(Idx, &'static str),
+    Absurd(u32),
+    CutOff,
+}
+
+impl Broken {
+    /// The same as a note.
+    pub(super) fn note(self, log: &Log) -> NoteKind {
+        match self {
+            Self::Dangling(phandle) => NoteKind::Dangling(phandle),
+            Self::NoCells(node, name) => NoteKind::NoCells(Arc::clone(log.path(node)), name),
+            Self::Absurd(cells) => NoteKind::AbsurdCells(cells),
+            Self::CutOff => NoteKind::CutOff,
+        }
+    }
+}
+
+/// The references in a value, each with the cells behind it, up to the first that cannot be read. Zeros, which stand for
+/// "none here", are skipped.
+pub(super) struct References<'t, 'a> {
+    tree: &'t Tree<'a>,
+    rest: &'a [u8],
+    cells: Cells,
+}
+
+impl<'t, 'a> References<'t, 'a> {
+    pub(super) const fn new(tree: &'t Tree<'a>, value: &'a [u8], cells: Cells) -> Self {
+        Self { tree, rest: value, cells }
+    }
+
+    fn word(&mut self) -> Option<u32> {
+        let (word, rest) = self.rest.split_first_chunk::<4>()?;
+        self.rest = rest;
+        Some(u32::from_be_bytes(*word))
+    }
+
+    fn args(&mut self, phandle: u32) -> Result<(Idx, Vec<u32>), Broken> {
+        let target = self.tree.phandle(phandle).ok_or(Broken::Dangling(phandle))?;
+        let count = match self.cells {
+            Cells::None => 0,
+            Cells::NamedOrNone(name) => self.tree.u32(target, name).unwrap_or(0),
+            Cells::Named(name) => self.tree.u32(target, name).ok_or(Broken::NoCells(target, name))?,
+            Cells::Rest => (self.rest.len() / 4) as u32,
+        };
+        if count > MAX_ARGS {
+            return Err(Broken::Absurd(count));
+        }
+        let args = (0..count).map(|_| self.word().ok_or(Broken::CutOff)).collect::<Result<_, _>>()?;
+        Ok((target, args))
+    }
+}
+
+impl Iterator for References<'_, '_> {
+    type Item = Result<(Idx, Vec<u32>), Broken>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.rest.is_empty() {
+            let found = match self.word() {
+                Some(0) => continue,
+                Some(phandle) => self.args(phandle),
+                None => Err(Broken::CutOff),
+            };
+            // What follows a broken reference cannot be told apart, unless nothing stands behind references.
+            if found.is_err() && !(self.cells == Cells::None && self.rest.len() >= 4) {
+                self.rest = &[];
+            }
+            return Some(found);
+        }
+        None
+    }
+}
+
+/// The target of one of the references in a property, counted from 0.
+pub(super) fn nth_reference(
+    tree: &Tree<'_>,
+    node: Idx,
+    property: &str,
+    cells: &'static str,
+    nth: usize,
+) -> Option<Idx> {
+    let value = tree.prop(node, property)?;
+    References::new(tree, value, Cells::NamedOrNone(cells)).nth(nth)?.ok().map(|(target, _)| target)
+}
+
+/// Collects the suppliers of one device.
+pub(super) struct Collector<'c, 'a> {
+    pub(super) tree: &'c Tree<'a>,
+    pub(super) log: &'c mut Log,
+    /// The nearest device at or above each node.
+    pub(super) owners: &'c [Option<Idx>],
+    pub(super) ids: &'c [NodeId],
+}
+
+impl Collector<'_, '_> {
+    /// The suppliers of `device` in firmware order; `interrupts` are its own, followed to their controllers.
+    pub(super) fn suppliers(&mut self, device: Idx, interrupts: &[Interrupt]) -> Result<Vec<Supplier>, FdtError> {
+        let mut links = Vec::new();
+        for (property, value) in self.tree.props(device) {
+            self.log.spend(device, property, value.len() / 4)?;
+            match property {
+                "interrupts" | "interrupts-extended" => {
+                    for i in interrupts.iter().filter(|i| i.property == property) {
+                        let kind = SupplierKind::Interrupt;
+                        self.link(&mut links, (device, property), i.controller, kind, i.args.clone());
+                    }
+                }
+                "interrupt-map" => {
+                    for target in interrupt::map_targets(self.tree, self.log, device)? {
+                        self.link(&mut links, (device, property), target, SupplierKind::Interrupt, Vec::new());
+                    }
+                }
+                "iommu-map" => self.iommu_map(&mut links, device, value),
+                // What a hogged line needs is its own controller.
+                "gpio" | "gpios" if self.tree.has(device, "gpio-hog") => {}
+                _ => {
+                    let Some((cells, kind)) = rule(property) else { continue };
+                    for reference in References::new(self.tree, value, cells) {
+                        match reference {
+                            Ok((target, args)) => self.link(&mut links, (device, property), target, kind, args),
+                            Err(e) => {
+                                let kind = e.note(self.log);
+                                self.log.note(device, property, kind);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        self.remote_endpoints(&mut links, device)?;
+        self.drop_post_init(&mut links, device);
+        Ok(links)
+    }
+
+    /// `iommu-map`: first requester ID, IOMMU, first specifier, number of IDs. The arguments are those without the IOMMU.
+    fn iommu_map(&mut self, links: &mut Vec<Supplier>, device: Idx, value: &[u8]) {
+        let (words, _) = value.as_chunks::<4>();
+        for entry in words.chunks(4) {
+            let [rid, phandle, base, len] = *entry else {
+                self.log.note(device, "iommu-map", NoteKind::CutOff);
+                return;
+            };
+            let phandle = u32::from_be_bytes(phandle);
+            let args = [rid, base, len].map(u32::from_be_bytes).to_vec();
+            match self.tree.phandle(phandle) {
+                Some(target) => self.link(links, (device, "iommu-map"), target, SupplierKind::Iommu, args),
+                None => self.log.note(device, "iommu-map", NoteKind::Dangling(phandle)),
+            }
+        }
+    }
+
+    /// The devices at the far ends of the graph that starts at `device`'s ports.
+    fn remote_endpoints(&mut self, links: &mut Vec<Supplier>, device: Idx) -> Result<(), FdtError> {
+        let tree = self.tree;
+        let named = |node: Idx, name: &'static str| {
+            tree.children(node).filter(move |c| tree.base_name(*c) == name && tree.enabled(*c))
+        };
+        let in_groups = named(device, "ports").flat_map(|group| named(group, "port"));
+        for port in named(device, "port").chain(in_groups) {
+            for endpoint in named(port, "endpoint") {
+                self.log.spend(device, "remote-endpoint", 1)?;
+                let Some(phandle) = tree.u32(endpoint, "remote-endpoint") else { continue };
+                let Some(remote) = tree.phandle(phandle) else {
+                    self.log.note(endpoint, "remote-endpoint", NoteKind::Dangling(phandle));
+                    continue;
+                };
+                if let Some(target) = port_owner(tree, remote) {
+                    self.link(links, (device, "remote-endpoint"), target, SupplierKind::Other, Vec::new());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves out suppliers that the device asks for only after it is up (`post-init-providers`).
+    fn drop_post_init(&self, links: &mut Vec<Supplier>, device: Idx) {
+        let Some(value) = self.tree.prop(device, "post-init-providers") else { return };
+        let later: BTreeSet<NodeId> =
+            References::new(self.tree, value, Cells::None).flatten().map(|(target, _)| id(self.ids, target)).collect();
+        links.retain(|s| !later.contains(&s.target));
+    }
+
+    /// Adds a link, unless the supplier is disabled, or is the device itself, or lies below or above it.
+    fn link(
+        &mut self,
+        links: &mut Vec<Supplier>,
+        (device, property): (Idx, &str),
+        target: Idx,
+        kind: SupplierKind,
+        args: Vec<u32>,
+    ) {
+        if !self.tree.enabled(target) {
+            let supplier = Arc::clone(self.log.path(target));
+            self.log.note(device, property, NoteKind::Disabled(supplier));
+            return;
+        }
+        let owner = self.owners[target.0 as usize].unwrap_or(target);
+        if self.tree.contains(device, owner) || self.tree.contains(owner, device) {
+            return;
+        }
+        let property = self.log.word(property);
+        links.push(Supplier { node: id(self.ids, owner), target: id(self.ids, target), kind, property, args });
+    }
+}
+
+/// The node whose port `endpoint` belongs to (Linux: `of_graph_get_port_parent`).
+fn port_owner(tree: &Tree<'_>, endpoint: Idx) -> Option<Idx> {
+    let above = tree.parent(tree.parent(endpoint)?)?;
+    if matches!(tree.base_name(above), "ports" | "in-ports" | "out-ports") { tree.parent(above) } else { Some(above) }
+}
