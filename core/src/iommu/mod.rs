@@ -3,6 +3,7 @@
 mod gather;
 mod iova;
 mod ops;
+pub mod pgtable;
 
 pub use gather::{Flushed, Gather};
 pub use iova::{IovaError, IovaSpace};

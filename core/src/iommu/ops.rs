@@ -104,6 +104,9 @@ pub enum MapError {
     /// The address does not fit the table's input or output size.
     #[error("{0} lies outside the translation's range")]
     OutOfRange(DeviceAddr),
+    /// The mapping would allow neither reading nor writing.
+    #[error("{0} would be mapped without any access")]
+    NoAccess(DeviceAddr),
     /// No memory for a table.
     #[error("no memory for page tables")]
     OutOfMemory,

@@ -64,8 +64,7 @@ impl Blocks {
         let aligned = page.trailing_zeros();
         self.orders()
             .take_while(|&o| o <= aligned)
-            .filter_map(|o| page.checked_sub(1 << o).filter(|&first| self.contains(first, o)))
-            .next()
+            .find_map(|o| page.checked_sub(1 << o).filter(|&first| self.contains(first, o)))
     }
 
     /// The end of the block that begins at `page`.

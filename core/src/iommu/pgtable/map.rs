@@ -1,0 +1,128 @@
+//! Mapping a range: check and count first, then write what can no longer fail.
+
+use alloc::vec::Vec;
+
+use super::page_table::{Piece, pieces, run};
+use super::spec;
+use super::table::Table;
+use super::{Format, PageTable};
+use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
+use crate::env::Barrier;
+use crate::iommu::{MapError, Prot};
+
+impl<F: Format> PageTable<F> {
+    /// Maps a range whose bounds and alignment are checked.
+    pub(super) fn map_checked(&mut self, iova: u64, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
+        let target = Target { delta: phys.0.wrapping_sub(iova), prot };
+        let count = plan(Some(&self.root), self.start_level, iova, len, target)?;
+        let mut writer = Writer {
+            target,
+            spare: self.spare_tables(count)?,
+            clean: !self.config.coherent_walk,
+            memory: &*self.memory,
+        };
+        writer.write::<F>(&mut self.root, self.start_level, iova, len);
+        self.settle();
+        Ok(())
+    }
+}
+
+/// Where a range of device addresses leads.
+#[derive(Clone, Copy)]
+struct Target {
+    /// Physical minus device address, modulo 2^64.
+    delta: u64,
+    prot: Prot,
+}
+
+impl Target {
+    fn phys(self, iova: u64) -> PhysAddr {
+        PhysAddr(iova.wrapping_add(self.delta))
+    }
+
+    /// Whether one entry of `level` can map the piece by itself.
+    fn is_block(self, level: u32, piece: &Piece) -> bool {
+        piece.whole && level >= spec::FIRST_BLOCK_LEVEL && self.delta & (spec::size(level) - 1) == 0
+    }
+}
+
+/// Checks that nothing in the range is mapped, and returns how many tables it lacks. `table` is `None` below an entry
+/// that is free.
+fn plan(table: Option<&Table>, level: u32, iova: u64, len: u64, target: Target) -> Result<usize, MapError> {
+    if level == spec::LAST_LEVEL {
+        let (first, last) = run(level, iova, len);
+        return match table.and_then(|table| table.used().first_used(first, last)) {
+            Some(index) => Err(MapError::Exists(DeviceAddr(iova + (index - first) as u64 * PAGE_SIZE))),
+            None => Ok(0),
+        };
+    }
+    let mut count = 0;
+    for piece in pieces(level, iova, len) {
+        let kid = table.and_then(|table| table.kid(piece.index));
+        if kid.is_none() {
+            if table.is_some_and(|table| table.used().contains(piece.index)) {
+                return Err(MapError::Exists(DeviceAddr(piece.iova)));
+            }
+            if target.is_block(level, &piece) {
+                continue;
+            }
+            count += 1;
+        }
+        count += plan(kid, level + 1, piece.iova, piece.len, target)?;
+    }
+    Ok(count)
+}
+
+/// Writes what [`plan`] has found to be possible.
+struct Writer<'a> {
+    target: Target,
+    spare: Vec<Table>,
+    clean: bool,
+    memory: &'a dyn crate::env::Memory,
+}
+
+impl Writer<'_> {
+    fn write<F: Format>(&mut self, table: &mut Table, level: u32, iova: u64, len: u64) {
+        let target = self.target;
+        if level == spec::LAST_LEVEL {
+            let (first, last) = run(level, iova, len);
+            let mut phys = target.phys(iova);
+            table.fill(first, last, || {
+                let entry = F::leaf(phys, level, target.prot);
+                phys = PhysAddr(phys.0.wrapping_add(PAGE_SIZE));
+                entry
+            });
+            return self.clean(table, Some((first, last)));
+        }
+        let mut changed: Option<(usize, usize)> = None;
+        for piece in pieces(level, iova, len) {
+            let index = piece.index;
+            if let Some(kid) = table.kid_mut(index) {
+                self.write::<F>(kid, level + 1, piece.iova, piece.len);
+                self.clean(table, changed.take());
+                continue;
+            }
+            if target.is_block(level, &piece) {
+                table.fill(index, index, || F::leaf(target.phys(piece.iova), level, target.prot));
+            } else {
+                // `plan` counted this table, so it is there.
+                let Some(mut kid) = self.spare.pop() else { return debug_assert!(false, "a table was not counted") };
+                kid.set_level(level + 1);
+                self.write::<F>(&mut kid, level + 1, piece.iova, piece.len);
+                // The walker must not find the new table before it can find what is in it.
+                self.memory.barrier(Barrier::Write);
+                table.link(index, F::table(kid.base()), kid);
+            }
+            changed = Some((changed.map_or(index, |(first, _)| first), index));
+        }
+        self.clean(table, changed);
+    }
+
+    fn clean(&self, table: &Table, entries: Option<(usize, usize)>) {
+        if let Some((first, last)) = entries
+            && self.clean
+        {
+            table.clean(first, last);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Which of a table's entries are in use.
+
+use super::spec::ENTRIES;
+
+/// One bit per entry, in one cache line. Ranges are inclusive at both ends.
+#[derive(Clone, Debug)]
+pub(super) struct Occupancy([u64; ENTRIES / 64]);
+
+impl Occupancy {
+    pub(super) const EMPTY: Self = Self([0; ENTRIES / 64]);
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|&word| word == 0)
+    }
+
+    pub(super) fn contains(&self, index: usize) -> bool {
+        self.0[index / 64] >> (index % 64) & 1 != 0
+    }
+
+    pub(super) fn set(&mut self, first: usize, last: usize) {
+        masks(first, last).for_each(|(word, mask)| self.0[word] |= mask);
+    }
+
+    pub(super) fn clear(&mut self, first: usize, last: usize) {
+        masks(first, last).for_each(|(word, mask)| self.0[word] &= !mask);
+    }
+
+    /// The lowest entry of the range that is in use.
+    pub(super) fn first_used(&self, first: usize, last: usize) -> Option<usize> {
+        masks(first, last).find_map(|(word, mask)| lowest(word, self.0[word] & mask))
+    }
+
+    /// The lowest entry of the range that is free.
+    pub(super) fn first_free(&self, first: usize, last: usize) -> Option<usize> {
+        masks(first, last).find_map(|(word, mask)| lowest(word, !self.0[word] & mask))
+    }
+
+    /// Whether nothing would be in use if the range were not.
+    pub(super) fn nothing_but(&self, first: usize, last: usize) -> bool {
+        let mut rest = self.clone();
+        rest.clear(first, last);
+        rest.is_empty()
+    }
+
+    /// The entries in use, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
+        (0..ENTRIES).filter(|&index| self.contains(index))
+    }
+}
+
+fn lowest(word: usize, bits: u64) -> Option<usize> {
+    (bits != 0).then(|| word * 64 + bits.trailing_zeros() as usize)
+}
+
+/// The words that a range touches, and its bits in each.
+fn masks(first: usize, last: usize) -> impl Iterator<Item = (usize, u64)> {
+    (first / 64..=last / 64).map(move |word| {
+        let low = if word == first / 64 { u64::MAX << (first % 64) } else { u64::MAX };
+        let high = if word == last / 64 { u64::MAX >> (63 - last % 64) } else { u64::MAX };
+        (word, low & high)
+    })
+}

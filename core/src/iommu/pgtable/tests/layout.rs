@@ -1,0 +1,94 @@
+//! Bit patterns, computed by hand from the manual's figures.
+
+use super::board::*;
+use crate::addr::{DeviceAddr, PhysAddr};
+use crate::iommu::pgtable::{Config, Format, Lpae32, Lpae64, PageTable, Registers, TableError};
+use crate::iommu::{Gather, Prot};
+
+#[test]
+fn lpae64_leaves_match_the_manual() {
+    let phys = PhysAddr(0x7_4800_1000);
+    // XN 54:53 | address | nG 11 | AF 10 | SH 9:8 = 2 | AP 7:6 = 01 | AttrIndx = 0 | page
+    assert_eq!(Lpae64::leaf(phys, 3, RW), 0x0060_0007_4800_1e43);
+    // SH = 3, AP = 11 (read only), AttrIndx = 1
+    assert_eq!(Lpae64::leaf(phys, 3, Prot::READ | Prot::COHERENT), 0x0060_0007_4800_1fc7);
+    // AttrIndx = 2 (device)
+    assert_eq!(Lpae64::leaf(phys, 3, RW | Prot::MMIO), 0x0060_0007_4800_1e4b);
+    // A block has bit 1 clear.
+    assert_eq!(Lpae64::leaf(PhysAddr(0x7_4000_0000), 1, RW), 0x0060_0007_4000_0e41);
+    assert_eq!(Lpae64::leaf(PhysAddr(0x7_4020_0000), 2, RW), 0x0060_0007_4020_0e41);
+    assert_eq!(Lpae64::table(phys), 0x0000_0007_4800_1003);
+}
+
+#[test]
+fn lpae32_entries_are_non_secure_at_every_level() {
+    let phys = PhysAddr(0x7_4800_1000);
+    // NS is bit 5 of leaves, NSTable bit 63 of tables.
+    assert_eq!(Lpae32::leaf(phys, 3, RW), 0x0000_0007_4800_1e63);
+    assert_eq!(Lpae32::leaf(phys, 3, Prot::READ), 0x0000_0007_4800_1ee3);
+    assert_eq!(Lpae32::leaf(PhysAddr(0x4000_0000), 1, RW | Prot::COHERENT), 0x0000_0000_4000_0f65);
+    assert_eq!(Lpae32::table(phys), 0x8000_0007_4800_1003);
+}
+
+#[test]
+fn every_word_on_the_way_to_a_page_is_as_the_manual_has_it() {
+    let board = Board::new();
+    let mut table = board.table::<Lpae32>(32, true);
+    table.map(DeviceAddr(0xffff_f000), PhysAddr(0x7_1234_5000), K4, RW).unwrap();
+    // The root has four entries of 1 GiB; the IOVA's are 3, 511, 511.
+    let level1 = board.word(table.root(), 3);
+    let level2 = board.word(PhysAddr(level1 & 0xff_ffff_f000), 511);
+    assert_eq!((level1 >> 40, level1 & 0xfff), (0x80_0000, 3));
+    assert_eq!((level2 >> 40, level2 & 0xfff), (0x80_0000, 3));
+    assert_eq!(board.word(PhysAddr(level2 & 0xff_ffff_f000), 511), 0x0000_0007_1234_5e63);
+    for index in 0..3 {
+        assert_eq!(board.word(table.root(), index), 0);
+    }
+}
+
+#[test]
+fn registers_tell_the_walker_size_start_and_cacheability() {
+    let board = Board::new();
+    let t32 = board.table::<Lpae32>(32, false);
+    let mair = 0xf404_ff44;
+    let ttbr = t32.root().0;
+    let expected = Registers { ttbr, mair, t0sz: 0, start_level: 1, sh: 2, orgn: 0, irgn: 0, ips: 2 };
+    assert_eq!(t32.registers(), expected);
+    let t64 = board.table::<Lpae64>(48, true);
+    let ttbr = t64.root().0;
+    let expected = Registers { ttbr, mair, t0sz: 16, start_level: 0, sh: 3, orgn: 1, irgn: 1, ips: 2 };
+    assert_eq!(t64.registers(), expected);
+    assert_eq!(board.table::<Lpae64>(39, true).registers().start_level, 1);
+    assert_eq!(board.table::<Lpae64>(40, true).registers().start_level, 0);
+}
+
+#[test]
+fn sizes_that_a_format_does_not_have_are_refused() {
+    let board = Board::new();
+    let make64 = |input_bits, output_bits| {
+        let config = Config { input_bits, output_bits, coherent_walk: true };
+        PageTable::<Lpae64>::new(board.pages.clone(), board.memory.clone(), config).map(|_| ())
+    };
+    for (input_bits, output_bits) in [(49, 48), (31, 40), (0, 40), (u32::MAX, 40), (48, 49), (48, 0), (48, 31)] {
+        let format = Lpae64::NAME;
+        assert_eq!(make64(input_bits, output_bits), Err(TableError::Sizes { format, input_bits, output_bits }));
+    }
+    let config = Config { input_bits: 36, output_bits: 40, coherent_walk: true };
+    assert!(PageTable::<Lpae32>::new(board.pages.clone(), board.memory.clone(), config).is_err());
+    board.pages.allow(0);
+    assert_eq!(make64(48, 48), Err(TableError::OutOfMemory));
+    assert_eq!(board.frames.in_use(), 0);
+}
+
+#[test]
+fn what_a_device_may_do_survives_the_encoding() {
+    let board = Board::new();
+    let mut table = board.table::<Lpae64>(48, true);
+    for prot in [RW, Prot::READ, RW | Prot::COHERENT, Prot::READ | Prot::MMIO] {
+        table.map(DeviceAddr(M2), PhysAddr(M2), K4, prot).unwrap();
+        assert_eq!(table.resolve(DeviceAddr(M2 + 5)), Some((PhysAddr(M2 + 5), prot)));
+        let mut gather = Gather::new();
+        table.unmap(DeviceAddr(M2), K4, &mut gather).unwrap();
+        let _ = gather.confirm();
+    }
+}

@@ -1,0 +1,6 @@
+//! The promises of the page tables, checked through RAM as hardware sees it.
+
+mod board;
+mod layout;
+mod model;
+mod ranges;

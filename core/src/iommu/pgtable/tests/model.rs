@@ -1,0 +1,127 @@
+//! Random maps and unmaps against a map of pages.
+
+use std::collections::BTreeMap;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::board::*;
+use crate::addr::{DeviceAddr, PhysAddr};
+use crate::iommu::pgtable::{Format, Lpae32, Lpae64};
+use crate::iommu::{Gather, MapError, Prot};
+
+/// Pages are numbered in a window of eight 2 MiB blocks across a 1 GiB boundary.
+const FIRST: u64 = G1 - 4 * M2;
+const PAGES: u64 = 8 * 512;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Map { page: u64, pages: u64, phys: u64, write: bool },
+    Unmap { page: u64, pages: u64 },
+    UnmapExisting { nth: usize, skip: u64, pages: u64 },
+}
+
+/// A length that is often one page, a run, or a block and something.
+fn length() -> impl Strategy<Value = u64> {
+    prop_oneof![1u64..8, 1u64..600, Just(512u64), Just(1024u64)]
+}
+
+fn place() -> impl Strategy<Value = u64> {
+    prop_oneof![0..PAGES, (0..PAGES / 512).prop_map(|b| b * 512)]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    // The physical page is congruent with the device page half of the time, so that blocks occur.
+    let map =
+        (place(), length(), any::<bool>(), 0u64..1024, any::<bool>()).prop_map(|(page, pages, alike, shift, write)| {
+            Op::Map { page, pages, phys: if alike { page + (shift & 3) * 512 } else { page + shift }, write }
+        });
+    prop_oneof![
+        3 => map,
+        1 => (place(), length()).prop_map(|(page, pages)| Op::Unmap { page, pages }),
+        3 => (any::<usize>(), 0u64..4, length()).prop_map(|(nth, skip, pages)| Op::UnmapExisting { nth, skip, pages }),
+    ]
+}
+
+fn at(page: u64) -> DeviceAddr {
+    DeviceAddr(FIRST + page * K4)
+}
+
+fn agrees<F: Format>(input_bits: u32, coherent: bool, ops: Vec<Op>) -> Result<(), TestCaseError> {
+    let board = Board::new();
+    let mut table = board.table::<F>(input_bits, coherent);
+    let mut oracle: BTreeMap<u64, (PhysAddr, Prot)> = BTreeMap::new();
+    let unmap = |table: &mut crate::iommu::pgtable::PageTable<F>, oracle: &mut BTreeMap<_, _>, page, pages| {
+        let mut gather = Gather::new();
+        let got = table.unmap(at(page), pages * K4, &mut gather);
+        let expected = match (page..page + pages).find(|p| !oracle.contains_key(p)) {
+            Some(hole) => Err(MapError::Missing(at(hole))),
+            None => Ok(()),
+        };
+        prop_assert_eq!(got, expected);
+        if got.is_ok() {
+            oracle.retain(|p, _| !(page..page + pages).contains(p));
+            let (first, last) = gather.range().unwrap();
+            prop_assert!(first <= at(page) && last >= DeviceAddr(at(page + pages).0 - 1));
+        } else {
+            prop_assert!(gather.is_empty());
+        }
+        let _ = gather.confirm();
+        Ok(())
+    };
+    for op in ops {
+        match op {
+            Op::Map { page, pages, phys, write } => {
+                let prot = if write { RW } else { Prot::READ };
+                let got = table.map(at(page), PhysAddr(at(phys).0), pages * K4, prot);
+                let expected = match (page..page + pages).find(|p| oracle.contains_key(p)) {
+                    Some(taken) => Err(MapError::Exists(at(taken))),
+                    None => Ok(()),
+                };
+                prop_assert_eq!(got, expected);
+                if got.is_ok() {
+                    oracle.extend((0..pages).map(|n| (page + n, (PhysAddr(at(phys + n).0), prot))));
+                }
+            }
+            Op::Unmap { page, pages } => unmap(&mut table, &mut oracle, page, pages)?,
+            Op::UnmapExisting { nth, skip, pages } if !oracle.is_empty() => {
+                let from = *oracle.keys().nth(nth % oracle.len()).unwrap() + skip;
+                let run = (from..from + pages).take_while(|p| oracle.contains_key(p)).count() as u64;
+                if run > 0 {
+                    unmap(&mut table, &mut oracle, from, run)?;
+                }
+            }
+            Op::UnmapExisting { .. } => {}
+        }
+        let step = if cfg!(miri) { 61 } else { 1 };
+        for page in (0..PAGES + 1100).step_by(step) {
+            let expected = oracle.get(&page).map(|&(phys, prot)| (phys + 5, prot));
+            prop_assert_eq!(table.resolve(at(page) + 5), expected);
+            let walked = board.walk(&table, at(page) + 5).map(|(entry, _, phys)| (phys, F::prot(entry)));
+            prop_assert_eq!(walked, expected);
+        }
+    }
+    let pages: Vec<u64> = oracle.keys().copied().collect();
+    for page in pages {
+        unmap(&mut table, &mut oracle, page, 1)?;
+    }
+    prop_assert_eq!(board.frames.in_use(), 1, "only the root is left");
+    drop(table);
+    prop_assert_eq!(board.frames.in_use(), 0);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 2 } else { 48 }, failure_persistence: None, ..ProptestConfig::default()
+    })]
+    #[test]
+    fn lpae32_agrees_with_a_map_of_pages(ops in proptest::collection::vec(op(), 1..if cfg!(miri) { 6 } else { 30 })) {
+        agrees::<Lpae32>(32, false, ops)?;
+    }
+
+    #[test]
+    fn lpae64_agrees_with_a_map_of_pages(ops in proptest::collection::vec(op(), 1..if cfg!(miri) { 6 } else { 30 })) {
+        agrees::<Lpae64>(48, true, ops)?;
+    }
+}

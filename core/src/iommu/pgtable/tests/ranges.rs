@@ -1,0 +1,206 @@
+//! Blocks, splits, errors, and where table pages go.
+
+use std::vec::Vec;
+
+use super::board::*;
+use crate::addr::{DeviceAddr, PhysAddr};
+use crate::env::CacheOp;
+use crate::iommu::pgtable::{Format, Lpae32, Lpae64, PageTable};
+use crate::iommu::{Gather, MapError, Prot};
+
+const AT: DeviceAddr = DeviceAddr(G1);
+
+/// Every page of a few that tests touch, as RAM has it.
+fn snapshot<F: Format>(board: &Board, table: &PageTable<F>) -> Vec<Option<(u64, u64, PhysAddr)>> {
+    let probes = (0..1024).map(|n| n * K4).chain((0..1024).map(|n| n * M2 / 2));
+    probes.map(|offset| board.walk(table, AT + offset)).collect()
+}
+
+#[test]
+fn the_largest_blocks_that_both_addresses_allow_are_used() {
+    let board = Board::new();
+    let mut table = board.table::<Lpae64>(48, true);
+    table.map(DeviceAddr(G1 - M2 - K4), PhysAddr(3 * G1 - M2 - K4), G1 + 2 * M2 + 2 * K4, RW).unwrap();
+    let level = |iova| board.walk(&table, DeviceAddr(iova)).unwrap().1;
+    assert_eq!((level(G1 - M2 - K4), level(G1 - M2), level(G1), level(2 * G1), level(2 * G1 + M2)), (3, 2, 1, 2, 3));
+    assert_eq!(table.resolve(DeviceAddr(G1 + 0x1234)).unwrap().0, PhysAddr(3 * G1 + 0x1234));
+    // root, level 1, two of level 2, two of level 3
+    assert_eq!(board.frames.in_use(), 6);
+}
+
+#[test]
+fn addresses_that_do_not_align_alike_get_smaller_blocks() {
+    let board = Board::new();
+    let mut table = board.table::<Lpae32>(32, true);
+    table.map(AT, PhysAddr(2 * G1 + M2), G1, RW).unwrap();
+    assert_eq!(board.walk(&table, AT).unwrap().1, 2);
+    table.map(DeviceAddr(0), PhysAddr(K4), M2, RW).unwrap();
+    assert_eq!(board.walk(&table, DeviceAddr(M2 - 1)).map(|w| (w.1, w.2)), Some((3, PhysAddr(M2 + K4 - 1))));
+}
+
+#[test]
+fn what_cannot_be_mapped_or_unmapped_is_named_and_nothing_changes() {
+    let board = Board::new();
+    let mut table = board.table::<Lpae32>(32, true);
+    table.map(AT + 3 * K4, PhysAddr(0x9000_0000), K4, RW).unwrap();
+    table.map(AT + 2 * M2, PhysAddr(0x9020_0000), M2, RW).unwrap();
+    let (before, tables) = (snapshot(&board, &table), board.frames.in_use());
+    let past = DeviceAddr(0xffff_f000);
+    let maps = [
+        (AT, 0x1000, 8 * K4, RW, MapError::Exists(AT + 3 * K4)),
+        (AT + M2, 0x20_0000, 4 * M2, RW, MapError::Exists(AT + 2 * M2)),
+        (AT + 2 * M2 + 5 * K4, 0x1000, K4, RW, MapError::Exists(AT + 2 * M2 + 5 * K4)),
+        (DeviceAddr(0), 0, 2 * G1, RW, MapError::Exists(AT + 3 * K4)),
+        (AT + 1, 0x1000, K4, RW, MapError::Unaligned(AT + 1)),
+        (AT, 0x1001, K4, RW, MapError::Unaligned(AT)),
+        (AT, 0x1000, K4 + 1, RW, MapError::Unaligned(AT)),
+        (AT, 0x1000, 0, RW, MapError::Unaligned(AT)),
+        (DeviceAddr(!0xfff), 0x1000, 2 * K4, RW, MapError::Unaligned(DeviceAddr(!0xfff))),
+        (past, 0x1000, 2 * K4, RW, MapError::OutOfRange(past)),
+        (DeviceAddr(1 << 32), 0x1000, K4, RW, MapError::OutOfRange(DeviceAddr(1 << 32))),
+        (AT, (1 << 40) - K4, 2 * K4, RW, MapError::OutOfRange(AT)),
+        (AT, !0xfff, K4, RW, MapError::OutOfRange(AT)),
+        (AT, 0x1000, K4, Prot::COHERENT, MapError::NoAccess(AT)),
+    ];
+    for (iova, phys, len, prot, error) in maps {
+        assert_eq!(table.map(iova, PhysAddr(phys), len, prot), Err(error));
+    }
+    let unmaps = [
+        (AT + 2 * K4, 2 * K4, MapError::Missing(AT + 2 * K4)),
+        (AT + 3 * K4, 2 * K4, MapError::Missing(AT + 4 * K4)),
+        (AT + 2 * M2, 2 * M2, MapError::Missing(AT + 3 * M2)),
+        (DeviceAddr(0), K4, MapError::Missing(DeviceAddr(0))),
+        (AT, 3, MapError::Unaligned(AT)),
+        (AT, !0xfff, MapError::Unaligned(AT)),
+        (past, 2 * K4, MapError::OutOfRange(past)),
+    ];
+    let mut gather = Gather::new();
+    for (iova, len, error) in unmaps {
+        assert_eq!(table.unmap(iova, len, &mut gather), Err(error));
+    }
+    assert!(gather.is_empty());
+    assert_eq!((snapshot(&board, &table), board.frames.in_use()), (before, tables));
+    assert_eq!(table.resolve(DeviceAddr(1 << 32)), None);
+}
+
+#[test]
+fn a_table_page_that_cannot_be_had_leaves_the_table_as_it_was() {
+    // Ranges that need several tables: a map over empty space, and an unmap that cuts through two blocks.
+    let change = |table: &mut PageTable<Lpae64>, gather: &mut Gather, unmap: bool| {
+        if unmap {
+            table.unmap(AT + M2 + K4, G1, gather)
+        } else {
+            table.map(AT + (3 * G1 - K4), PhysAddr(K4), 2 * M2, RW)
+        }
+    };
+    for (unmap, needed) in [(false, 5), (true, 4)] {
+        let board = Board::new();
+        let mut table = board.table::<Lpae64>(48, true);
+        table.map(AT, PhysAddr(4 * G1), 2 * G1, RW).unwrap();
+        let (before, tables) = (snapshot(&board, &table), board.frames.in_use());
+        let mut gather = Gather::new();
+        for allowed in 0..needed {
+            board.pages.allow(allowed);
+            assert_eq!(change(&mut table, &mut gather, unmap), Err(MapError::OutOfMemory), "{allowed} allowed");
+            assert_eq!((snapshot(&board, &table), board.frames.in_use()), (before.clone(), tables));
+            assert!(gather.is_empty());
+        }
+        board.pages.allow(needed);
+        change(&mut table, &mut gather, unmap).unwrap();
+        let _ = gather.confirm();
+    }
+}
+
+#[test]
+fn unmapping_part_of_a_block_keeps_the_rest() {
+    let board = Board::new();
+    let mut table = board.table::<Lpae64>(48, true);
+    table.map(AT, PhysAddr(4 * G1), G1, Prot::READ | Prot::COHERENT).unwrap();
+    let mut gather = Gather::new();
+    table.unmap(AT + 5 * M2 + 7 * K4, 2 * K4, &mut gather).unwrap();
+    // The hardware may hold the block as one.
+    assert_eq!(gather.range(), Some((AT, AT + (G1 - 1))));
+    let _ = gather.confirm();
+    for (offset, level) in [(0, 2), (5 * M2, 3), (5 * M2 + 6 * K4, 3), (5 * M2 + 9 * K4, 3), (6 * M2, 2), (G1 - 1, 2)] {
+        let (entry, got, phys) = board.walk(&table, AT + offset).unwrap();
+        assert_eq!((got, phys), (level, PhysAddr(4 * G1 + offset)));
+        assert_eq!(Lpae64::prot(entry), Prot::READ | Prot::COHERENT);
+    }
+    for offset in [5 * M2 + 7 * K4, 5 * M2 + 8 * K4 + 4095] {
+        assert_eq!(board.walk(&table, AT + offset), None);
+    }
+    let mut gather = Gather::new();
+    table.unmap(AT + 9 * M2 + K4, M2 - K4, &mut gather).unwrap();
+    assert_eq!(gather.range(), Some((AT + 9 * M2, AT + (10 * M2 - 1))));
+    let _ = gather.confirm();
+    assert_eq!(board.walk(&table, AT + 9 * M2).unwrap().2, PhysAddr(4 * G1 + 9 * M2));
+}
+
+#[test]
+fn empty_tables_wait_for_the_flush_before_they_are_free() {
+    let board = Board::new();
+    let mut table = board.table::<Lpae32>(32, false);
+    table.map(AT, PhysAddr(0x9000_0000), 3 * K4, RW).unwrap();
+    table.map(AT + M2, PhysAddr(0x9000_0000), K4, RW).unwrap();
+    assert_eq!(board.frames.in_use(), 4);
+    let mut gather = Gather::new();
+    table.unmap(AT, K4, &mut gather).unwrap();
+    assert!(!gather.tables_freed());
+    table.unmap(AT + K4, 2 * K4, &mut gather).unwrap();
+    assert!(gather.tables_freed());
+    table.unmap(AT + M2, K4, &mut gather).unwrap();
+    assert_eq!(board.word(table.root(), 1), 0);
+    assert_eq!(board.frames.in_use(), 4, "P2: not before the flush");
+    assert_eq!(gather.range(), Some((AT, AT + (M2 + K4 - 1))));
+    let _ = gather.confirm();
+    assert_eq!(board.frames.in_use(), 1);
+    drop(table);
+    assert_eq!(board.frames.in_use(), 0);
+}
+
+#[test]
+fn dropping_a_table_gives_every_page_back() {
+    let board = Board::new();
+    let mut table = board.table::<Lpae64>(48, true);
+    for n in 0..20u64 {
+        table.map(DeviceAddr(n * (G1 + M2 + K4) * 5), PhysAddr(K4 * n), 3 * K4, RW).unwrap();
+    }
+    assert!(board.frames.in_use() > 40);
+    drop(table);
+    assert_eq!(board.frames.in_use(), 0);
+}
+
+#[test]
+fn entries_reach_ram_once_per_run_when_the_walker_does_not_snoop() {
+    let board = Board::new();
+    let mut table = board.table::<Lpae32>(32, false);
+    table.map(AT, PhysAddr(0x9000_0000), K4, RW).unwrap();
+    let level3 = PhysAddr(board.word(PhysAddr(board.word(table.root(), 1) & 0xff_ffff_f000), 0) & 0xff_ffff_f000);
+    board.memory.take_cache_ops();
+    table.map(AT + 4 * K4, PhysAddr(0x9000_0000), 100 * K4, RW).unwrap();
+    assert_eq!(board.memory.take_cache_ops(), [(CacheOp::Clean, level3 + 32, 800)]);
+    let mut gather = Gather::new();
+    table.unmap(AT + 4 * K4, 50 * K4, &mut gather).unwrap();
+    assert_eq!(board.memory.take_cache_ops(), [(CacheOp::Clean, level3 + 32, 400)]);
+    let _ = gather.confirm();
+
+    let mut snooping = board.table::<Lpae32>(32, true);
+    snooping.map(AT, PhysAddr(0x9000_0000), K4, RW).unwrap();
+    board.memory.take_cache_ops();
+    snooping.map(AT + 4 * K4, PhysAddr(0x9000_0000), 100 * K4, RW).unwrap();
+    assert!(board.memory.take_cache_ops().is_empty());
+}
+
+#[test]
+fn a_table_is_in_ram_before_the_entry_that_points_to_it() {
+    let board = Board::new();
+    let mut table = board.table::<Lpae32>(32, false);
+    board.memory.take_cache_ops();
+    table.map(AT, PhysAddr(0x9000_0000), K4, RW).unwrap();
+    let level2 = PhysAddr(board.word(table.root(), 1) & 0xff_ffff_f000);
+    let level3 = PhysAddr(board.word(level2, 0) & 0xff_ffff_f000);
+    let ops = board.memory.take_cache_ops();
+    let entries: Vec<_> = ops.into_iter().filter(|op| op.2 != K4).collect();
+    let clean = |at| (CacheOp::Clean, at, 8);
+    assert_eq!(entries, [clean(level3), clean(level2), clean(table.root() + 8)]);
+}

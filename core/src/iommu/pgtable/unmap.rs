@@ -1,0 +1,130 @@
+//! Unmapping a range: check and count first, then clear, split and cut what can no longer fail.
+
+use alloc::vec::Vec;
+
+use super::page_table::{Piece, pieces, run};
+use super::spec::{self, ENTRIES};
+use super::table::Table;
+use super::{Format, PageTable};
+use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
+use crate::env::{Barrier, Memory};
+use crate::iommu::{Gather, MapError};
+
+impl<F: Format> PageTable<F> {
+    /// Unmaps a range whose bounds and alignment are checked.
+    pub(super) fn unmap_checked(&mut self, iova: u64, len: u64, gather: &mut Gather) -> Result<(), MapError> {
+        let count = plan(&self.root, self.start_level, iova, len)?;
+        let mut eraser = Eraser {
+            spare: self.spare_tables(count)?,
+            clean: !self.config.coherent_walk,
+            memory: &*self.memory,
+            gather,
+        };
+        // The root stays, empty or not.
+        eraser.erase::<F>(&mut self.root, self.start_level, iova, len);
+        gather.add(DeviceAddr(iova), len);
+        self.settle();
+        Ok(())
+    }
+}
+
+/// Checks that all of the range is mapped, and returns how many tables the splitting of blocks at its edges takes.
+fn plan(table: &Table, level: u32, iova: u64, len: u64) -> Result<usize, MapError> {
+    if level == spec::LAST_LEVEL {
+        let (first, last) = run(level, iova, len);
+        return match table.used().first_free(first, last) {
+            Some(index) => Err(MapError::Missing(DeviceAddr(iova + (index - first) as u64 * PAGE_SIZE))),
+            None => Ok(0),
+        };
+    }
+    let mut count = 0;
+    for piece in pieces(level, iova, len) {
+        count += match table.kid(piece.index) {
+            Some(kid) => plan(kid, level + 1, piece.iova, piece.len)?,
+            None if table.used().contains(piece.index) => tables_to_split(level, &piece),
+            None => return Err(MapError::Missing(DeviceAddr(piece.iova))),
+        };
+    }
+    Ok(count)
+}
+
+/// Tables that it takes to unmap part of a block of `level`: one for each block that is cut through.
+fn tables_to_split(level: u32, piece: &Piece) -> usize {
+    if piece.whole || level == spec::LAST_LEVEL {
+        return 0;
+    }
+    1 + pieces(level + 1, piece.iova, piece.len).map(|part| tables_to_split(level + 1, &part)).sum::<usize>()
+}
+
+/// Clears what [`plan`] has found to be there.
+struct Eraser<'a> {
+    spare: Vec<Table>,
+    clean: bool,
+    memory: &'a dyn Memory,
+    gather: &'a mut Gather,
+}
+
+impl Eraser<'_> {
+    /// Clears a range of one table. On `true` the table holds nothing else and its owner must cut it off; its own
+    /// entries may then be as they were, for they go with it.
+    fn erase<F: Format>(&mut self, table: &mut Table, level: u32, iova: u64, len: u64) -> bool {
+        if level == spec::LAST_LEVEL {
+            let (first, last) = run(level, iova, len);
+            if table.used().nothing_but(first, last) {
+                return true;
+            }
+            table.clear(first, last);
+            self.clean(table, Some((first, last)));
+            return false;
+        }
+        let mut changed: Option<(usize, usize)> = None;
+        for piece in pieces(level, iova, len) {
+            let index = piece.index;
+            if let Some(kid) = table.kid_mut(index) {
+                if !piece.whole && !self.erase::<F>(kid, level + 1, piece.iova, piece.len) {
+                    self.clean(table, changed.take());
+                    continue;
+                }
+                table.cut(index, self.gather);
+            } else if piece.whole {
+                table.clear(index, index);
+            } else {
+                self.split::<F>(table, level, &piece);
+            }
+            changed = Some((changed.map_or(index, |(first, _)| first), index));
+        }
+        self.clean(table, changed);
+        table.used().is_empty()
+    }
+
+    /// Replaces a block by a table of smaller ones that lacks the piece.
+    ///
+    /// The entry changes in one store. What stays mapped translates as before, by the old entry and by the new one; the
+    /// whole block is gathered, because the hardware may hold it as one.
+    fn split<F: Format>(&mut self, table: &mut Table, level: u32, piece: &Piece) {
+        // `plan` counted this table, so it is there.
+        let Some(mut kid) = self.spare.pop() else { return debug_assert!(false, "a table was not counted") };
+        let block = table.entry(piece.index);
+        let (mut phys, prot) = (F::phys(block), F::prot(block));
+        kid.set_level(level + 1);
+        kid.fill(0, ENTRIES - 1, || {
+            let entry = F::leaf(phys, level + 1, prot);
+            phys = PhysAddr(phys.0 + spec::size(level + 1));
+            entry
+        });
+        self.clean(&kid, Some((0, ENTRIES - 1)));
+        self.erase::<F>(&mut kid, level + 1, piece.iova, piece.len);
+        // The walker must not find the new table before it can find what is in it.
+        self.memory.barrier(Barrier::Write);
+        table.link(piece.index, F::table(kid.base()), kid);
+        self.gather.add(DeviceAddr(piece.iova & !(spec::size(level) - 1)), spec::size(level));
+    }
+
+    fn clean(&self, table: &Table, entries: Option<(usize, usize)>) {
+        if let Some((first, last)) = entries
+            && self.clean
+        {
+            table.clean(first, last);
+        }
+    }
+}
