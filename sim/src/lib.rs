@@ -1,1 +1,17 @@
-//! Simulated boards.
+//! Simulated boards: memory, clock, interrupts and register-level device models behind the env's face.
+//!
+//! A board is deterministic: one clock that only [`Env::wait`](bindery::env::Env::wait) and register accesses move, one
+//! order of events, no host time and no host randomness. Boards share nothing; a process may run hundreds.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod board;
+pub mod clock;
+pub mod disk;
+mod events;
+pub mod fault;
+pub mod intc;
+pub mod memory;
+pub mod models;
+pub mod report;
+pub mod salvator;
+pub mod trace;

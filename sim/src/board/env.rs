@@ -1,0 +1,172 @@
+//! The board's face towards the core.
+
+use std::sync::{Arc, Weak};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use bindery::addr::PhysAddr;
+use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Memory, Site};
+use bindery::event::Event;
+
+use super::window::Window;
+use super::{Board, Inner};
+use crate::intc::ControlError;
+use crate::trace::Traced;
+
+/// What delivering one interrupt costs in board time, so that a line nobody silences does not stop the clock.
+const DELIVERY: Duration = Duration::from_micros(1);
+/// How often one call delivers a line that stays high.
+const ROUNDS: usize = 8;
+/// Threads whose order of arrival is remembered.
+const THREADS: usize = 256;
+
+impl Env for Board {
+    fn memory(&self) -> Arc<dyn Memory> {
+        Arc::<crate::memory::Ram>::clone(&self.inner.ram)
+    }
+
+    fn map_io(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Io>, EnvError> {
+        let state = self.inner.state.lock();
+        let (region, start) = state.find(base, len).ok_or(EnvError::NoSuchRegisters { base, len })?;
+        let generation = state.regions[region].generation;
+        Ok(Arc::new(Window { inner: Arc::clone(&self.inner), region, generation, start, len }))
+    }
+
+    fn irq(&self, line: IrqLine, control: IrqControl) -> Result<(), EnvError> {
+        let mut state = self.inner.state.lock();
+        match state.intc.control(line, control) {
+            Ok(()) => Ok(()),
+            Err(ControlError::NoSuchLine) => Err(EnvError::NoSuchLine(line)),
+            Err(ControlError::NotEnabled) => {
+                let at = state.clock.now();
+                state.report.add(at, "interrupt-controller", format!("line {line} unmasked, but nobody enabled it"));
+                Ok(())
+            }
+        }
+    }
+
+    fn connect(&self, sink: Weak<dyn IrqSink>) {
+        *self.inner.sink.lock() = Some(sink);
+    }
+
+    fn now(&self) -> Instant {
+        self.inner.state.lock().clock.now()
+    }
+
+    fn wait(&self, until: Instant) {
+        self.inner.state.lock().run_due();
+        if self.inner.deliver() > 0 {
+            return;
+        }
+        {
+            let mut state = self.inner.state.lock();
+            match state.clock.next_due() {
+                Some(at) if at <= until.0 => {
+                    state.clock.advance_to(at);
+                    state.run_due();
+                }
+                // Another thread is in the middle of what this one may be waiting for. Only the host's scheduler can
+                // help it along; to let board time pass would be to time out on a device that did its work.
+                _ if state.others_deliver() => {
+                    drop(state);
+                    std::thread::yield_now();
+                    return;
+                }
+                // Nothing on the board will ever happen by itself; another thread may make it happen.
+                _ if until == Instant::FAR => {
+                    drop(state);
+                    std::thread::yield_now();
+                    return;
+                }
+                _ => state.clock.advance_to(until.0),
+            }
+        }
+        self.inner.deliver();
+    }
+
+    fn cpu(&self) -> usize {
+        if self.inner.cpus == 1 {
+            return 0;
+        }
+        let me = std::thread::current().id();
+        let mut threads = self.inner.threads.lock();
+        let index = threads.iter().position(|t| *t == me).unwrap_or_else(|| {
+            if threads.len() == THREADS {
+                threads.clear();
+            }
+            threads.push(me);
+            threads.len() - 1
+        });
+        index % self.inner.cpus
+    }
+
+    fn listens(&self) -> bool {
+        self.inner.events.listens()
+    }
+
+    fn emit(&self, event: &Event) {
+        self.inner.events.emit(event);
+    }
+
+    fn inject(&self, site: Site) -> bool {
+        self.inner.faults.hit(site)
+    }
+}
+
+impl super::State {
+    fn others_deliver(&self) -> bool {
+        let me = std::thread::current().id();
+        self.delivering.iter().any(|t| *t != me)
+    }
+}
+
+/// While it lives, its thread counts as delivering an interrupt; also when the sink panics.
+struct Delivering<'a>(&'a Inner, ThreadId);
+
+impl Drop for Delivering<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        if let Some(i) = state.delivering.iter().position(|t| *t == self.1) {
+            state.delivering.swap_remove(i);
+        }
+    }
+}
+
+impl Inner {
+    /// Delivers the lines that want service, lowest first, each at most [`ROUNDS`] times.
+    pub(super) fn deliver(&self) -> usize {
+        let mut delivered = 0;
+        for _ in 0..ROUNDS {
+            let before = delivered;
+            let mut from = 0;
+            while let Some(line) = self.deliver_one(from) {
+                delivered += 1;
+                from = line + 1;
+            }
+            if delivered == before {
+                break;
+            }
+        }
+        delivered
+    }
+
+    fn deliver_one(&self, from: u32) -> Option<u32> {
+        if from >= crate::intc::LINES {
+            return None;
+        }
+        let sink = self.sink.lock().as_ref()?.upgrade()?;
+        let me = std::thread::current().id();
+        let line = {
+            let mut state = self.state.lock();
+            let line = state.intc.take_pending(from)?;
+            let at = state.clock.now();
+            state.trace.add(at, Traced::Interrupt(line));
+            state.clock.advance_to((at + DELIVERY).0);
+            state.delivering.push(me);
+            line
+        };
+        let _delivering = Delivering(self, me);
+        sink.interrupt(IrqLine(line));
+        Some(line)
+    }
+}

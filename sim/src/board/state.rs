@@ -1,0 +1,237 @@
+//! The board's parts, its address map, and what connects them.
+
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use bindery::addr::PhysAddr;
+
+use super::{Config, UnknownDevice};
+use crate::clock::{Clock, Timer};
+use crate::intc::Intc;
+use crate::memory::Ram;
+use crate::models::cpg::{self, Cpg, Module};
+use crate::models::ipmmu::{self, Fault, Ipmmu};
+use crate::models::sata::{self, Sata};
+use crate::models::sysc::{self, Sysc};
+use crate::models::{Bus, NO_ANSWER};
+use crate::report::Report;
+use crate::salvator;
+use crate::trace::{Trace, Traced};
+
+/// What one register access costs in board time. A driver that polls a register without waiting gets somewhere, too.
+const ACCESS: Duration = Duration::from_nanos(100);
+
+/// What answers at an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Device {
+    Sata,
+    Ipmmu(usize),
+    Cpg,
+    Sysc,
+    Fixed(u32),
+}
+
+/// One range of registers.
+#[derive(Debug)]
+pub(super) struct Region {
+    base: PhysAddr,
+    len: u64,
+    device: Device,
+    present: bool,
+    /// How often the device was pulled out or put back: a window from another time is dead.
+    pub(super) generation: u64,
+}
+
+/// Everything that changes on a board, except the bytes in RAM.
+pub(super) struct State {
+    pub(super) clock: Clock,
+    pub(super) intc: Intc,
+    pub(super) report: Report,
+    pub(super) trace: Trace,
+    pub(super) cpg: Cpg,
+    pub(super) sysc: Sysc,
+    pub(super) ipmmu: Ipmmu,
+    pub(super) sata: Sata,
+    pub(super) regions: Vec<Region>,
+    /// Threads that are delivering an interrupt right now.
+    pub(super) delivering: Vec<ThreadId>,
+    ram: Arc<Ram>,
+}
+
+impl State {
+    pub(super) fn new(ram: Arc<Ram>, config: Config) -> Self {
+        let region = |base, len, device| Region { base, len, device, present: true, generation: 0 };
+        let mut regions = vec![
+            region(salvator::SATA_BASE, sata::WINDOW, Device::Sata),
+            region(salvator::IPMMU_MM_BASE, ipmmu::WINDOW, Device::Ipmmu(0)),
+            region(salvator::CPG_BASE, 0x1000, Device::Cpg),
+            region(salvator::SYSC_BASE, 0x400, Device::Sysc),
+        ];
+        let leaves = ipmmu::LEAVES.iter().enumerate();
+        regions.extend(leaves.map(|(i, leaf)| region(leaf.base, ipmmu::WINDOW, Device::Ipmmu(i + 1))));
+        regions.extend(config.fixed.iter().map(|(base, len, value)| region(*base, *len, Device::Fixed(*value))));
+        Self {
+            clock: Clock::default(),
+            intc: Intc::default(),
+            report: Report::default(),
+            trace: Trace::new(config.trace),
+            cpg: Cpg::default(),
+            sysc: Sysc::default(),
+            ipmmu: Ipmmu::default(),
+            sata: Sata::new(config.disk, config.coherent),
+            regions,
+            delivering: Vec::new(),
+            ram,
+        }
+    }
+
+    /// The region that holds all of `len` bytes at `base`, and where they start in it.
+    pub(super) fn find(&self, base: PhysAddr, len: u64) -> Option<(usize, u64)> {
+        let end = base.checked_add(len).filter(|_| len > 0)?;
+        let holds = |r: &Region| r.base <= base && end.0 <= r.base.0 + r.len;
+        let index = self.regions.iter().position(holds)?;
+        Some((index, base - self.regions[index].base))
+    }
+
+    pub(super) fn alive(&self, region: usize, generation: u64) -> bool {
+        let r = &self.regions[region];
+        r.present && r.generation == generation
+    }
+
+    pub(super) fn set_present(&mut self, name: &str, present: bool) -> Result<(), UnknownDevice> {
+        let address = name.split('.').next().and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        let region = self.regions.iter_mut().find(|r| Some(r.base.0) == address);
+        let region = region.ok_or_else(|| UnknownDevice(name.into()))?;
+        if region.present == present {
+            return Ok(());
+        }
+        region.present = present;
+        region.generation += 1;
+        let device = region.device;
+        let (mut bus, parts) = self.split();
+        match device {
+            Device::Sata => parts.sata.reset(&mut bus),
+            Device::Ipmmu(i) => parts.ipmmu.set_present(&mut bus, i, present),
+            Device::Cpg | Device::Sysc | Device::Fixed(_) => {}
+        }
+        Ok(())
+    }
+
+    fn split(&mut self) -> (Bus<'_>, Parts<'_>) {
+        let bus = Bus { clock: &mut self.clock, intc: &mut self.intc, report: &mut self.report, ram: &self.ram };
+        let parts = Parts { cpg: &mut self.cpg, sysc: &mut self.sysc, ipmmu: &mut self.ipmmu, sata: &mut self.sata };
+        (bus, parts)
+    }
+
+    /// Lets the time of one access pass, and what is due in it happen.
+    pub(super) fn access_begins(&mut self) {
+        self.clock.advance_to((self.clock.now() + ACCESS).0);
+        self.run_due();
+    }
+
+    pub(super) fn read(&mut self, region: usize, offset: u32) -> u32 {
+        let device = self.regions[region].device;
+        let (mut bus, parts) = self.split();
+        let value = match device {
+            Device::Sata if !parts.cpg.running(SATA_MODULE) => {
+                bus.error(sata::NAME, format!("read of {offset:#x} without clock or in reset: external abort"));
+                NO_ANSWER
+            }
+            Device::Sata => parts.sata.read(&mut bus, offset),
+            Device::Ipmmu(i) => parts.ipmmu.read(&mut bus, i, offset),
+            Device::Cpg => parts.cpg.read(&mut bus, offset),
+            Device::Sysc => parts.sysc.read(&mut bus, offset),
+            Device::Fixed(value) => value,
+        };
+        let device = self.name(region);
+        self.trace.add(self.clock.now(), Traced::Read { device, offset: offset.into(), value: value.into() });
+        value
+    }
+
+    pub(super) fn write(&mut self, region: usize, offset: u32, value: u32) {
+        let (at, name) = (self.clock.now(), self.name(region));
+        self.trace.add(at, Traced::Write { device: name, offset: offset.into(), value: value.into() });
+        let device = self.regions[region].device;
+        let (mut bus, parts) = self.split();
+        match device {
+            Device::Sata if !parts.cpg.running(SATA_MODULE) => {
+                bus.error(sata::NAME, format!("write to {offset:#x} without clock or in reset: external abort"));
+            }
+            Device::Sata => parts.sata.write(&mut bus, offset, value),
+            Device::Ipmmu(i) => parts.ipmmu.write(&mut bus, i, offset, value),
+            Device::Cpg => {
+                let (clocked, in_reset) = (parts.cpg.clocked(SATA_MODULE), parts.cpg.in_reset(SATA_MODULE));
+                parts.cpg.write(&mut bus, offset, value);
+                if clocked && !parts.cpg.clocked(SATA_MODULE) {
+                    parts.sata.clock_lost(&mut bus);
+                }
+                if !in_reset && parts.cpg.in_reset(SATA_MODULE) {
+                    parts.sata.reset(&mut bus);
+                }
+            }
+            Device::Sysc => parts.sysc.write(&mut bus, offset, value),
+            Device::Fixed(_) => {}
+        }
+    }
+
+    /// An access that no register here takes: not 32 bits wide.
+    pub(super) fn bad_width(&mut self, region: usize, offset: u64, bytes: u64) {
+        let name = self.name(region);
+        self.report.add(self.clock.now(), name, format!("access of {bytes} bytes at {offset:#x}: registers take 4"));
+    }
+
+    fn name(&self, region: usize) -> &'static str {
+        match self.regions[region].device {
+            Device::Sata => sata::NAME,
+            Device::Ipmmu(i) => self.ipmmu.name(i),
+            Device::Cpg => cpg::NAME,
+            Device::Sysc => sysc::NAME,
+            Device::Fixed(_) => "fixed",
+        }
+    }
+
+    /// Runs every timer that is due by now. Returns whether there was one.
+    pub(super) fn run_due(&mut self) -> bool {
+        let mut any = false;
+        while let Some(timer) = self.clock.take_due() {
+            any = true;
+            self.trace.add(self.clock.now(), Traced::Timer(timer));
+            let (mut bus, parts) = self.split();
+            match timer {
+                Timer::Sata(timer) => parts.sata.timer(&mut bus, parts.ipmmu, timer),
+                Timer::Flush { instance, context } => parts.ipmmu.flushed(instance, context),
+                Timer::ModuleClocks => parts.cpg.clocks_started(),
+                Timer::Power(domain) => parts.sysc.switched(domain),
+            }
+        }
+        any
+    }
+
+    pub(super) fn translate(
+        &mut self,
+        leaf: usize,
+        utlb: usize,
+        addr: u64,
+        write: bool,
+    ) -> Option<Result<PhysAddr, Fault>> {
+        if leaf >= ipmmu::LEAVES.len() || utlb >= ipmmu::UTLBS || addr > u64::from(u32::MAX) {
+            return None;
+        }
+        let (mut bus, parts) = self.split();
+        Some(parts.ipmmu.translate(&mut bus, leaf, utlb, addr, write))
+    }
+}
+
+const SATA_MODULE: Module = match Module::new(salvator::SATA_MODULE) {
+    Some(module) => module,
+    None => panic!("the SATA module has a place"),
+};
+
+/// The models, borrowed apart from the rest of the board.
+struct Parts<'a> {
+    cpg: &'a mut Cpg,
+    sysc: &'a mut Sysc,
+    ipmmu: &'a mut Ipmmu,
+    sata: &'a mut Sata,
+}

@@ -1,0 +1,123 @@
+//! Which of the core's fallible calls fail on purpose.
+
+#![forbid(unsafe_code)]
+
+use bindery::env::Site;
+use bindery::sync::Mutex;
+
+/// Sites remembered while recording; later ones are only counted.
+const KEPT: usize = 1 << 16;
+
+#[derive(Debug, Default)]
+enum Plan {
+    #[default]
+    Never,
+    /// The call with this number, from 1.
+    Nth(u64),
+    /// Every call at these sites.
+    Sites(Vec<Site>),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    plan: Plan,
+    calls: u64,
+    injected: u64,
+    record: Option<Vec<Site>>,
+}
+
+/// The plan by which a board answers [`Env::inject`](bindery::env::Env::inject). A new one never injects.
+///
+/// To fail each call in turn: run once while recording, then run once for each `n` from 1 to [`calls`](Self::calls) with
+/// [`fail_nth`](Self::fail_nth).
+#[derive(Debug, Default)]
+pub struct FaultPlan(Mutex<State>);
+
+impl FaultPlan {
+    fn set(&self, plan: Plan) {
+        let mut state = self.0.lock();
+        state.plan = plan;
+        (state.calls, state.injected) = (0, 0);
+    }
+
+    /// Lets every call succeed, and counts from 0 again.
+    pub fn never(&self) {
+        self.set(Plan::Never);
+    }
+
+    /// Fails the `n`-th call from now on, counted from 1, and no other. 0 fails none.
+    pub fn fail_nth(&self, n: u64) {
+        self.set(Plan::Nth(n));
+    }
+
+    /// Fails every call at one of `sites`.
+    pub fn fail_sites(&self, sites: &[Site]) {
+        self.set(Plan::Sites(sites.to_vec()));
+    }
+
+    /// Calls since the plan was set.
+    pub fn calls(&self) -> u64 {
+        self.0.lock().calls
+    }
+
+    /// How many of them failed on purpose.
+    pub fn injected(&self) -> u64 {
+        self.0.lock().injected
+    }
+
+    /// Remembers the site of each call from now on, in order, up to 65,536 of them.
+    pub fn start_recording(&self) {
+        self.0.lock().record = Some(Vec::new());
+    }
+
+    /// Ends recording and gives the sites, in order. Empty when nothing was recorded.
+    pub fn take_record(&self) -> Vec<Site> {
+        self.0.lock().record.take().unwrap_or_default()
+    }
+
+    /// One call at `site`: shall it fail?
+    pub fn hit(&self, site: Site) -> bool {
+        let mut state = self.0.lock();
+        state.calls += 1;
+        if let Some(record) = &mut state.record
+            && record.len() < KEPT
+        {
+            record.push(site);
+        }
+        let fails = match &state.plan {
+            Plan::Never => false,
+            Plan::Nth(n) => state.calls == *n,
+            Plan::Sites(sites) => sites.contains(&site),
+        };
+        state.injected += u64::from(fails);
+        fails
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_the_nth_call_fails_counted_from_when_the_plan_was_set() {
+        let plan = FaultPlan::default();
+        assert!(!plan.hit(Site::MapIo));
+        plan.fail_nth(3);
+        let fails: Vec<bool> = (0..5).map(|_| plan.hit(Site::IovaAlloc)).collect();
+        assert_eq!(fails, [false, false, true, false, false]);
+        assert_eq!((plan.calls(), plan.injected()), (5, 1));
+    }
+
+    #[test]
+    fn a_set_of_sites_fails_and_the_record_keeps_their_order() {
+        let plan = FaultPlan::default();
+        plan.fail_sites(&[Site::CmaAlloc]);
+        plan.start_recording();
+        assert!(!plan.hit(Site::MapIo));
+        assert!(plan.hit(Site::CmaAlloc));
+        assert_eq!(plan.take_record(), [Site::MapIo, Site::CmaAlloc]);
+        plan.never();
+        assert!(!plan.hit(Site::CmaAlloc));
+        assert_eq!(plan.take_record(), []);
+    }
+}

@@ -1,0 +1,82 @@
+//! What an IPMMU remembers of the page tables until it is told to forget.
+//!
+//! The real sizes and replacement are not public. These are large enough that a forgotten flush shows, they replace the
+//! oldest entry, and they never forget by themselves.
+
+use std::collections::VecDeque;
+
+use bindery::addr::PhysAddr;
+
+use super::walk::Mapping;
+
+const TRANSLATIONS: usize = 64;
+const WALKS: usize = 32;
+
+/// Cached translations: in a context of the root, or in a micro-TLB of a leaf.
+#[derive(Debug, Default)]
+pub(crate) struct Tlb(VecDeque<Mapping>);
+
+/// What a look-up found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hit {
+    Miss,
+    One(Mapping),
+    /// Two entries of different size cover the address: a block replaced a table, or the other way round, and nobody
+    /// flushed in between.
+    Multiple,
+}
+
+impl Tlb {
+    pub(crate) fn look_up(&self, iova: u64) -> Hit {
+        let mut found = Hit::Miss;
+        for entry in self.0.iter().filter(|m| m.iova == iova & !(m.size - 1)) {
+            found = if found == Hit::Miss { Hit::One(*entry) } else { return Hit::Multiple };
+        }
+        found
+    }
+
+    pub(crate) fn add(&mut self, mapping: Mapping) {
+        if self.0.len() == TRANSLATIONS {
+            self.0.pop_front();
+        }
+        self.0.push_back(mapping);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// A cached pointer to a table below the first level.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walk {
+    /// The table's level: 2 or 3.
+    pub(crate) level: u32,
+    /// Input address bits that led to it.
+    prefix: u64,
+    pub(crate) table: PhysAddr,
+    /// A table above it took write permission away.
+    pub(crate) read_only: bool,
+}
+
+/// The walk cache of one context.
+#[derive(Debug, Default)]
+pub(crate) struct Walks(VecDeque<Walk>);
+
+impl Walks {
+    pub(crate) fn deepest(&self, iova: u64) -> Option<Walk> {
+        let covers = |w: &&Walk| w.prefix == iova >> (48 - 9 * w.level);
+        self.0.iter().filter(covers).max_by_key(|w| w.level).copied()
+    }
+
+    pub(crate) fn add(&mut self, level: u32, prefix: u64, table: PhysAddr, read_only: bool) {
+        if self.0.len() == WALKS {
+            self.0.pop_front();
+        }
+        self.0.push_back(Walk { level, prefix, table, read_only });
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}

@@ -1,0 +1,400 @@
+//! Behaviour of the IPMMU: registers, translation, faults, interrupts.
+
+use std::time::Duration;
+
+use bindery::addr::PhysAddr;
+
+use super::cache::{Hit, Tlb, Walks};
+use super::regs::{self, CONTEXTS, Register, UTLBS};
+use super::walk::{Mapping, WalkError, walk};
+use crate::clock::Timer;
+use crate::models::{Bus, NO_ANSWER};
+
+/// Device name of the root in reports.
+const ROOT_NAME: &str = "e67b0000.iommu";
+/// The root's instance number; leaf n is instance n + 1.
+const ROOT: usize = 0;
+/// Interrupt for faults of non-secure contexts: SPI 196. Its neighbour, SPI 197, is for secure ones, which nobody on
+/// this board can make.
+pub(crate) const LINE: u32 = 32 + 196;
+
+/// How long a flush takes. The public facts give only a limit, 100 us; the root, which is the one that is polled,
+/// finishes after the leaves.
+const LEAF_FLUSH: Duration = Duration::from_micros(1);
+const ROOT_FLUSH: Duration = Duration::from_micros(2);
+
+/// A leaf IPMMU: where it lies and what it is called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leaf {
+    /// First byte of its registers.
+    pub base: PhysAddr,
+    /// Device name.
+    pub name: &'static str,
+}
+
+/// The leaves in always-on power domains that the board has (`r8a77951.dtsi`).
+pub(crate) const LEAVES: [Leaf; 4] = [
+    Leaf { base: PhysAddr(0xe657_0000), name: "e6570000.iommu" },
+    Leaf { base: PhysAddr(0xe674_0000), name: "e6740000.iommu" },
+    Leaf { base: PhysAddr(0xe774_0000), name: "e7740000.iommu" },
+    Leaf { base: PhysAddr(0xec67_0000), name: "ec670000.iommu" },
+];
+
+/// What kind of fault a device's access met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultKind {
+    /// No valid translation, or the context is not on.
+    Translation,
+    /// A write to a read-only mapping, or a mapping that allows nothing.
+    Permission,
+    /// NS or NSTable is missing in the tables.
+    Secure,
+    /// The walk itself failed: the tables are not in RAM.
+    Abort,
+    /// Two cached translations cover the address.
+    MultipleHit,
+    /// The IPMMU itself is gone.
+    Gone,
+}
+
+/// An access that the IPMMU refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// What was wrong.
+    pub kind: FaultKind,
+    /// The device address.
+    pub addr: u64,
+    /// The context that the micro-TLB selected.
+    pub context: u8,
+}
+
+#[derive(Debug, Default)]
+struct Context {
+    /// MMUEN and INTEN; FLUSH reads 1 while its timer runs or it is stuck.
+    imctr: u32,
+    flushing: bool,
+    ttbcr: u32,
+    ttbr: u64,
+    mair: u32,
+    status: u32,
+    fault_addr: u64,
+    tlb: Tlb,
+    walks: Walks,
+}
+
+impl Context {
+    fn enabled(&self) -> bool {
+        self.imctr & regs::IMCTR_MMUEN != 0
+    }
+}
+
+#[derive(Debug, Default)]
+struct Utlb {
+    control: u32,
+    tlb: Tlb,
+    /// The context that each cached translation came from; all are forgotten together.
+    filled_from: u8,
+}
+
+#[derive(Debug)]
+struct Instance {
+    name: &'static str,
+    present: bool,
+    contexts: [Context; CONTEXTS],
+    utlbs: Vec<Utlb>,
+}
+
+/// The root and all leaves.
+#[derive(Debug)]
+pub(crate) struct Ipmmu {
+    instances: Vec<Instance>,
+    /// A flush at the root never ends. A fault to inject.
+    pub(crate) stuck: bool,
+}
+
+impl Default for Ipmmu {
+    fn default() -> Self {
+        let instance = |name, utlbs| Instance {
+            name,
+            present: true,
+            contexts: Default::default(),
+            utlbs: std::iter::repeat_with(Utlb::default).take(utlbs).collect(),
+        };
+        let leaves = LEAVES.iter().map(|leaf| instance(leaf.name, UTLBS));
+        Self { instances: std::iter::once(instance(ROOT_NAME, 0)).chain(leaves).collect(), stuck: false }
+    }
+}
+
+impl Ipmmu {
+    pub(crate) fn name(&self, instance: usize) -> &'static str {
+        self.instances[instance].name
+    }
+
+    /// The instance is pulled out, or comes back as after power-up.
+    pub(crate) fn set_present(&mut self, bus: &mut Bus<'_>, instance: usize, present: bool) {
+        let i = &mut self.instances[instance];
+        i.present = present;
+        i.contexts = Default::default();
+        i.utlbs.iter_mut().for_each(|u| *u = Utlb::default());
+        for context in 0..CONTEXTS {
+            bus.clock.cancel(Timer::Flush { instance: instance as u8, context: context as u8 });
+        }
+        self.update_line(bus);
+    }
+
+    pub(crate) fn read(&mut self, bus: &mut Bus<'_>, instance: usize, offset: u32) -> u32 {
+        let i = &self.instances[instance];
+        match regs::decode(offset) {
+            Some(Register::Context(n, regs::IMCTR)) => {
+                let c = &i.contexts[n];
+                c.imctr | if c.flushing { regs::IMCTR_FLUSH } else { 0 }
+            }
+            Some(Register::Context(n, register)) if instance == ROOT => {
+                let c = &i.contexts[n];
+                match register {
+                    regs::IMTTBCR => c.ttbcr,
+                    regs::IMTTLBR0 => c.ttbr as u32,
+                    regs::IMTTUBR0 => (c.ttbr >> 32) as u32,
+                    regs::IMSTR => c.status,
+                    regs::IMMAIR0 => c.mair,
+                    regs::IMELAR => c.fault_addr as u32,
+                    _ => (c.fault_addr >> 32) as u32,
+                }
+            }
+            Some(Register::UtlbControl(n)) if instance != ROOT => i.utlbs[n].control,
+            Some(Register::UtlbAsid(_)) if instance != ROOT => 0,
+            _ => {
+                bus.error(i.name, format!("read of {offset:#x}: no such register in this instance"));
+                NO_ANSWER
+            }
+        }
+    }
+
+    pub(crate) fn write(&mut self, bus: &mut Bus<'_>, instance: usize, offset: u32, value: u32) {
+        let name = self.instances[instance].name;
+        match regs::decode(offset) {
+            Some(Register::Context(n, regs::IMCTR)) => self.write_imctr(bus, instance, n, value),
+            Some(Register::Context(n, register)) if instance == ROOT => self.write_context(bus, n, register, value),
+            Some(Register::UtlbControl(n)) if instance != ROOT => self.write_utlb(bus, instance, n, value),
+            Some(Register::UtlbAsid(_)) if instance != ROOT => {
+                if value != 0 {
+                    bus.error(name, format!("IMUASID takes 0 only here, not {value:#x}"));
+                }
+            }
+            _ => bus.error(name, format!("write of {value:#x} to {offset:#x}: no such register in this instance")),
+        }
+    }
+
+    fn write_imctr(&mut self, bus: &mut Bus<'_>, instance: usize, n: usize, value: u32) {
+        let i = &mut self.instances[instance];
+        let (name, c) = (i.name, &mut i.contexts[n]);
+        if value & !(regs::IMCTR_MMUEN | regs::IMCTR_FLUSH | regs::IMCTR_INTEN) != 0 {
+            bus.error(name, format!("context {n}: IMCTR {value:#x} sets bits that are not modelled"));
+        }
+        if n == 0 && value != 0 {
+            bus.error(name, format!("context 0 is reserved: IMCTR {value:#x}"));
+        }
+        let turned_on = value & regs::IMCTR_MMUEN != 0 && !c.enabled();
+        if turned_on && instance == ROOT {
+            if c.ttbcr & regs::IMTTBCR_EAE == 0 {
+                bus.error(name, format!("context {n} enabled without EAE: short descriptors are not modelled"));
+            }
+            if c.ttbcr & regs::IMTTBCR_SL0 != regs::IMTTBCR_SL0_LEVEL_1 {
+                bus.error(name, format!("context {n} enabled with SL0 (bits 7:6) other than level 1"));
+            }
+        }
+        if turned_on && value & regs::IMCTR_FLUSH == 0 {
+            bus.error(name, format!("context {n} enabled without FLUSH: what it has cached is undefined"));
+        }
+        c.imctr = value & (regs::IMCTR_MMUEN | regs::IMCTR_INTEN);
+        if value & regs::IMCTR_FLUSH != 0 {
+            c.flushing = true;
+            if !(self.stuck && instance == ROOT) {
+                let after = if instance == ROOT { ROOT_FLUSH } else { LEAF_FLUSH };
+                bus.clock.set(Timer::Flush { instance: instance as u8, context: n as u8 }, after);
+            }
+        }
+        self.update_line(bus);
+    }
+
+    fn write_context(&mut self, bus: &mut Bus<'_>, n: usize, register: u32, value: u32) {
+        let c = &mut self.instances[ROOT].contexts[n];
+        if n == 0 {
+            return bus.error(ROOT_NAME, format!("context 0 is reserved: {value:#x} to register {register:#x}"));
+        }
+        if c.enabled() && !matches!(register, regs::IMSTR) {
+            bus.error(ROOT_NAME, format!("context {n} is running: register {register:#x} changed under it"));
+        }
+        match register {
+            regs::IMTTBCR => {
+                if value & !(regs::IMTTBCR_EAE | regs::IMTTBCR_SL0) != 0 {
+                    bus.error(ROOT_NAME, format!("context {n}: IMTTBCR {value:#x} sets bits that Gen3 does not have"));
+                }
+                c.ttbcr = value;
+            }
+            regs::IMTTLBR0 => {
+                if value & 0x1f != 0 {
+                    bus.error(ROOT_NAME, format!("context {n}: table base {value:#x} is not a multiple of 32"));
+                }
+                c.ttbr = c.ttbr & !0xffff_ffff | u64::from(value & !0x1f);
+            }
+            regs::IMTTUBR0 => {
+                if value & !0xff != 0 {
+                    bus.error(ROOT_NAME, format!("context {n}: IMTTUBR0 {value:#x} has more than 40 address bits"));
+                }
+                c.ttbr = c.ttbr & 0xffff_ffff | u64::from(value & 0xff) << 32;
+            }
+            regs::IMSTR => {
+                c.status &= value;
+                if c.status & regs::IMSTR_FAULTS == 0 {
+                    c.status = 0;
+                    c.fault_addr = 0;
+                }
+            }
+            regs::IMMAIR0 => c.mair = value,
+            _ => bus.error(ROOT_NAME, format!("context {n}: register {register:#x} is read only")),
+        }
+        self.update_line(bus);
+    }
+
+    fn write_utlb(&mut self, bus: &mut Bus<'_>, instance: usize, n: usize, value: u32) {
+        let i = &mut self.instances[instance];
+        if value & !(regs::IMUCTR_MMUEN | regs::IMUCTR_FLUSH | regs::IMUCTR_TTSEL) != 0 {
+            bus.error(i.name, format!("uTLB {n}: IMUCTR {value:#x} sets bits that are not modelled"));
+        }
+        let context = (value & regs::IMUCTR_TTSEL) >> 4;
+        if value & regs::IMUCTR_MMUEN != 0 && !(1..CONTEXTS as u32).contains(&context) {
+            bus.error(i.name, format!("uTLB {n}: context {context} is reserved or does not exist"));
+        }
+        let utlb = &mut i.utlbs[n];
+        utlb.control = value & (regs::IMUCTR_MMUEN | regs::IMUCTR_TTSEL);
+        if value & regs::IMUCTR_FLUSH != 0 {
+            utlb.tlb.clear();
+        }
+    }
+
+    /// A flush ends: the instance forgets what it knows of the context. Until here it may use it.
+    pub(crate) fn flushed(&mut self, instance: u8, context: u8) {
+        let i = &mut self.instances[instance as usize];
+        let c = &mut i.contexts[context as usize];
+        c.flushing = false;
+        c.tlb.clear();
+        c.walks.clear();
+        i.utlbs.iter_mut().filter(|u| u.filled_from == context).for_each(|u| u.tlb.clear());
+    }
+
+    /// Translates one access of the master behind micro-TLB `utlb` of leaf `leaf`. The result holds up to the end of
+    /// `addr`'s 4 KiB page.
+    pub(crate) fn translate(
+        &mut self,
+        bus: &mut Bus<'_>,
+        leaf: usize,
+        utlb: usize,
+        addr: u64,
+        write: bool,
+    ) -> Result<PhysAddr, Fault> {
+        let instance = &mut self.instances[leaf + 1];
+        let u = &mut instance.utlbs[utlb];
+        let context = ((u.control & regs::IMUCTR_TTSEL) >> 4) as u8;
+        let fault = |kind| Fault { kind, addr, context };
+        if !instance.present {
+            return Err(fault(FaultKind::Gone));
+        }
+        if u.control & regs::IMUCTR_MMUEN == 0 {
+            return Ok(PhysAddr(addr));
+        }
+        if !self.instances[ROOT].present {
+            return Err(fault(FaultKind::Gone));
+        }
+        let instance = &mut self.instances[leaf + 1];
+        let u = &mut instance.utlbs[utlb];
+        let n = context as usize;
+        if n == 0 || n >= CONTEXTS {
+            return Err(fault(FaultKind::Translation));
+        }
+        let on_at_leaf = instance.contexts[n].enabled();
+        let found = match u.tlb.look_up(addr) {
+            Hit::Multiple => Err(FaultKind::MultipleHit),
+            hit if on_at_leaf && self.instances[ROOT].contexts[n].enabled() => Ok(hit),
+            _ => Err(FaultKind::Translation),
+        };
+        let result = match found {
+            Err(kind) => Err((0, kind)),
+            Ok(Hit::One(mapping)) => Ok(mapping),
+            Ok(_) => self.fill(bus, leaf, utlb, n, addr),
+        };
+        let result = match result {
+            Ok(m) if write && !m.writable => Err((3, FaultKind::Permission)),
+            Ok(m) => Ok(m.phys + (addr - m.iova)),
+            Err(e) => Err(e),
+        };
+        result.map_err(|(level, kind)| {
+            self.record(bus, n, level, kind, addr);
+            Fault { kind, addr, context }
+        })
+    }
+
+    /// Looks at the root: its cache, then the tables. What is found goes into both caches.
+    fn fill(
+        &mut self,
+        bus: &mut Bus<'_>,
+        leaf: usize,
+        utlb: usize,
+        n: usize,
+        addr: u64,
+    ) -> Result<Mapping, (u32, FaultKind)> {
+        let c = &mut self.instances[ROOT].contexts[n];
+        let mapping = match c.tlb.look_up(addr) {
+            Hit::Multiple => return Err((0, FaultKind::MultipleHit)),
+            Hit::One(mapping) => mapping,
+            Hit::Miss => {
+                let mapping = walk(bus.ram, c.ttbr, addr, &mut c.walks).map_err(|(level, why)| {
+                    let kind = match why {
+                        WalkError::Invalid => FaultKind::Translation,
+                        WalkError::Abort => FaultKind::Abort,
+                        WalkError::Secure => FaultKind::Secure,
+                        WalkError::Access => FaultKind::Permission,
+                        WalkError::Reserved(entry) => {
+                            let what = format!("context {n}: reserved descriptor {entry:#018x} at level {level}");
+                            bus.error(ROOT_NAME, what);
+                            FaultKind::Translation
+                        }
+                    };
+                    (level, kind)
+                })?;
+                c.tlb.add(mapping);
+                mapping
+            }
+        };
+        let u = &mut self.instances[leaf + 1].utlbs[utlb];
+        u.filled_from = n as u8;
+        u.tlb.add(mapping);
+        Ok(mapping)
+    }
+
+    /// Keeps the first fault's address until IMSTR is cleared, as long as further faults only add bits.
+    fn record(&mut self, bus: &mut Bus<'_>, n: usize, level: u32, kind: FaultKind, addr: u64) {
+        let bits = match kind {
+            FaultKind::Translation => regs::IMSTR_TF | regs::IMSTR_CODE_FORMAT,
+            FaultKind::Permission => regs::IMSTR_PF | regs::IMSTR_CODE_PERMISSION,
+            FaultKind::Secure => regs::IMSTR_PF | regs::IMSTR_CODE_SECURE,
+            FaultKind::Abort => regs::IMSTR_ABORT,
+            FaultKind::MultipleHit => regs::IMSTR_MHIT,
+            FaultKind::Gone => 0,
+        };
+        let c = &mut self.instances[ROOT].contexts[n];
+        if c.status & regs::IMSTR_FAULTS == 0 {
+            c.fault_addr = addr;
+            c.status = bits | level << regs::IMSTR_LEVEL_SHIFT;
+        } else {
+            c.status |= bits & regs::IMSTR_FAULTS;
+        }
+        self.update_line(bus);
+    }
+
+    fn update_line(&mut self, bus: &mut Bus<'_>) {
+        let root = &self.instances[ROOT];
+        let wants = |c: &Context| c.imctr & regs::IMCTR_INTEN != 0 && c.status & regs::IMSTR_FAULTS != 0;
+        bus.intc.set_level(LINE, root.present && root.contexts.iter().any(wants));
+    }
+}

@@ -1,0 +1,11 @@
+//! The SATA controller of R-Car Gen3 with one disk on its link.
+
+mod ata;
+mod dma;
+mod identify;
+mod model;
+mod regs;
+
+pub use model::{Knobs, SataTimer, Stop};
+pub(crate) use model::{LINE, NAME, Sata};
+pub use regs::WINDOW;

@@ -1,0 +1,132 @@
+//! The board `salvator-xs`: R-Car H3 (r8a7795) with a disk on its SATA port.
+//!
+//! The addresses are those of the R-Car H3 device tree; `boards/salvator-xs.dts` describes the same board to the core.
+
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use bindery::addr::{PAGE_SIZE, PhysAddr};
+use bindery::env::{RamRange, RamUse};
+
+use crate::board::{Board, Config};
+use crate::disk::Disk;
+
+/// Ordinary RAM: the first bank starts here, behind what the firmware keeps.
+pub const FRAMES_BASE: PhysAddr = PhysAddr(0x4800_0000);
+/// Bytes of ordinary RAM, unless [`Salvator::frames`] says otherwise.
+pub const FRAMES_LEN: u64 = 64 << 20;
+/// RAM set aside for contiguous DMA memory.
+pub const CONTIGUOUS_BASE: PhysAddr = PhysAddr(0x7c00_0000);
+/// Bytes of it.
+pub const CONTIGUOUS_LEN: u64 = 16 << 20;
+
+/// The disk controller's registers and interrupt line (SPI 105).
+pub const SATA_BASE: PhysAddr = PhysAddr(0xee30_0000);
+/// The disk controller's interrupt line.
+pub const SATA_LINE: u32 = crate::models::sata::LINE;
+/// Module number of the disk controller at the clock pulse generator, for clock and reset.
+pub const SATA_MODULE: u32 = 815;
+/// The leaf IPMMU in front of it, `ipmmu_hc`.
+pub const IPMMU_HC_BASE: PhysAddr = PhysAddr(0xe657_0000);
+/// The disk controller's micro-TLB there.
+pub const SATA_UTLB: u32 = 2;
+/// The root IPMMU, `ipmmu_mm`.
+pub const IPMMU_MM_BASE: PhysAddr = PhysAddr(0xe67b_0000);
+/// Its interrupt line for faults (SPI 196).
+pub const IPMMU_LINE: u32 = crate::models::ipmmu::LINE;
+/// The clock pulse generator.
+pub const CPG_BASE: PhysAddr = PhysAddr(0xe615_0000);
+/// The system controller.
+pub const SYSC_BASE: PhysAddr = PhysAddr(0xe618_0000);
+/// The product register, and what it says: R-Car H3 ES2.0.
+pub const PRR_BASE: PhysAddr = PhysAddr(0xfff0_0044);
+/// See [`PRR_BASE`].
+pub const PRR_H3_ES2_0: u32 = 0x4f10;
+
+/// Describes a board, then makes it.
+///
+/// ```
+/// use bindery_sim::{disk::Disk, salvator::Salvator};
+///
+/// let board = Salvator::new().disk(Disk::memory(vec![0; 1 << 20])).build();
+/// assert_eq!(board.model_errors(), []);
+/// ```
+#[derive(Debug)]
+#[must_use = "nothing is made before `build`"]
+pub struct Salvator {
+    config: Config,
+    frames: u64,
+    contiguous: u64,
+}
+
+impl Default for Salvator {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Salvator {
+    /// The board as delivered: one CPU, 64 MiB of frames, 16 MiB of contiguous memory, no disk.
+    pub fn new() -> Self {
+        let fixed = vec![(PRR_BASE, 4, PRR_H3_ES2_0)];
+        Self {
+            config: Config { disk: None, cpus: 1, coherent: false, trace: 0, fixed },
+            frames: FRAMES_LEN,
+            contiguous: CONTIGUOUS_LEN,
+        }
+    }
+
+    /// Puts `disk` on the SATA port.
+    pub fn disk(mut self, disk: Disk) -> Self {
+        self.config.disk = Some(disk);
+        self
+    }
+
+    /// Number of CPUs that threads are spread over, at least 1.
+    pub fn cpus(mut self, cpus: usize) -> Self {
+        self.config.cpus = cpus.max(1);
+        self
+    }
+
+    /// Bytes of ordinary RAM: whole pages, at least one, at most up to the contiguous range.
+    pub fn frames(mut self, bytes: u64) -> Self {
+        self.frames = bytes.clamp(1, CONTIGUOUS_BASE - FRAMES_BASE).next_multiple_of(PAGE_SIZE);
+        self
+    }
+
+    /// Bytes of contiguous RAM: whole pages, at least one, at most 64 MiB.
+    pub fn contiguous(mut self, bytes: u64) -> Self {
+        self.contiguous = bytes.clamp(1, 64 << 20).next_multiple_of(PAGE_SIZE);
+        self
+    }
+
+    /// Makes the disk controller's accesses snoop the CPU's cache, as `dma-coherent` in a device tree would say. On the
+    /// real board they do not.
+    pub fn coherent_sata(mut self) -> Self {
+        self.config.coherent = true;
+        self
+    }
+
+    /// Keeps the first `entries` lines of what happens at the registers, for [`Board::trace`].
+    pub fn trace(mut self, entries: usize) -> Self {
+        self.config.trace = entries;
+        self
+    }
+
+    /// Adds registers at `base`, `len` bytes, that read `value` and ignore writes: for nodes of a device tree that
+    /// nobody models.
+    pub fn fixed(mut self, base: PhysAddr, len: u64, value: u32) -> Self {
+        self.config.fixed.push((base, len, value));
+        self
+    }
+
+    /// Makes the board.
+    pub fn build(self) -> Arc<Board> {
+        let ranges = [
+            RamRange { base: FRAMES_BASE, len: self.frames, use_for: RamUse::Frames },
+            RamRange { base: CONTIGUOUS_BASE, len: self.contiguous, use_for: RamUse::Contiguous },
+        ];
+        Arc::new(Board::new(&ranges, self.config))
+    }
+}

@@ -1,0 +1,104 @@
+//! What happened at the board's registers, in order: for comparing two runs, and for reading why a driver went wrong.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use bindery::env::Instant;
+
+use crate::clock::Timer;
+
+/// One thing that happened on the board.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Traced {
+    /// A register was read.
+    Read {
+        /// Device name.
+        device: &'static str,
+        /// Offset in its window.
+        offset: u64,
+        /// What it gave.
+        value: u64,
+    },
+    /// A register was written.
+    Write {
+        /// Device name.
+        device: &'static str,
+        /// Offset in its window.
+        offset: u64,
+        /// What was written.
+        value: u64,
+    },
+    /// A timer of a model went off.
+    Timer(Timer),
+    /// A line was delivered.
+    Interrupt(u32),
+}
+
+/// One line of a trace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TraceEntry {
+    /// When.
+    pub at: Instant,
+    /// What.
+    pub what: Traced,
+}
+
+impl fmt::Display for TraceEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}.{:09}] ", self.at.0 / 1_000_000_000, self.at.0 % 1_000_000_000)?;
+        match self.what {
+            Traced::Read { device, offset, value } => write!(f, "{device} {offset:#06x} -> {value:#x}"),
+            Traced::Write { device, offset, value } => write!(f, "{device} {offset:#06x} <- {value:#x}"),
+            Traced::Timer(timer) => write!(f, "timer {timer:?}"),
+            Traced::Interrupt(line) => write!(f, "interrupt {line}"),
+        }
+    }
+}
+
+/// The first entries up to a bound, and a running hash over all of them.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    kept: Vec<TraceEntry>,
+    capacity: usize,
+    hash: u64,
+}
+
+impl Trace {
+    pub(crate) fn new(capacity: usize) -> Self {
+        // The offset basis of FNV-1a, 64 bits.
+        Self { kept: Vec::new(), capacity, hash: 0xcbf2_9ce4_8422_2325 }
+    }
+
+    pub(crate) fn add(&mut self, at: Instant, what: Traced) {
+        match what {
+            Traced::Read { device, offset, value } => self.mix(&[at.0, 1, place(device), offset, value]),
+            Traced::Write { device, offset, value } => self.mix(&[at.0, 2, place(device), offset, value]),
+            Traced::Timer(timer) => self.mix(&[at.0, 3, timer.number()]),
+            Traced::Interrupt(line) => self.mix(&[at.0, 4, u64::from(line)]),
+        }
+        if self.kept.len() < self.capacity {
+            self.kept.push(TraceEntry { at, what });
+        }
+    }
+
+    /// FNV-1a, word by word.
+    fn mix(&mut self, words: &[u64]) {
+        for word in words {
+            self.hash = (self.hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub(crate) fn kept(&self) -> &[TraceEntry] {
+        &self.kept
+    }
+}
+
+/// A device name starts with its address.
+fn place(device: &str) -> u64 {
+    device.split('.').next().and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0)
+}
