@@ -22,7 +22,7 @@ impl Window {
     fn place(&self, offset: u64, width: Width) -> Result<u64, IoError> {
         let bytes = width.bytes();
         let inside = offset.checked_add(bytes).is_some_and(|end| end <= self.len);
-        if !inside || offset % bytes != 0 {
+        if !inside || !offset.is_multiple_of(bytes) {
             return Err(IoError::Bad { offset, bytes: bytes as u8 });
         }
         Ok(self.start + offset)

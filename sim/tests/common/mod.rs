@@ -19,7 +19,7 @@ pub const L3: PhysAddr = PhysAddr(0x4800_2000);
 pub const TABLE: PhysAddr = PhysAddr(0x4801_0000);
 pub const DATA: PhysAddr = PhysAddr(0x4802_0000);
 
-/// Table: NSTable, valid, table.
+/// Table: `NSTable`, valid, table.
 pub const TABLE_BITS: u64 = 1 << 63 | 3;
 /// Page: AF, inner shareable, unprivileged, NS, write-back, valid page.
 pub const PAGE_BITS: u64 = 1 << 10 | 3 << 8 | 1 << 6 | 1 << 5 | 1 << 2 | 3;

@@ -47,7 +47,7 @@ pub enum FaultKind {
     Translation,
     /// A write to a read-only mapping, or a mapping that allows nothing.
     Permission,
-    /// NS or NSTable is missing in the tables.
+    /// NS or `NSTable` is missing in the tables.
     Secure,
     /// The walk itself failed: the tables are not in RAM.
     Abort,

@@ -1,6 +1,6 @@
 //! The IPMMU's own page-table walk: Arm long descriptors (LPAE), 32-bit input, 4 KiB granule, stage 1.
 //!
-//! Source: Arm ARM (DDI 0406C) B3.6, and what Linux found out about the IPMMU: it demands NSTable in every table
+//! Source: Arm ARM (DDI 0406C) B3.6, and what Linux found out about the IPMMU: it demands `NSTable` in every table
 //! descriptor and NS in every block and page. The walk is not coherent: it reads RAM, not the CPU's cache.
 
 use bindery::addr::PhysAddr;
@@ -43,7 +43,7 @@ pub(crate) enum WalkError {
     Invalid,
     /// Table memory is not RAM, or an address has more than 40 bits.
     Abort,
-    /// NS or NSTable is missing.
+    /// NS or `NSTable` is missing.
     Secure,
     /// The access flag is clear, or unprivileged access is not allowed at all.
     Access,

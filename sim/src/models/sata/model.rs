@@ -155,7 +155,7 @@ impl Sata {
             regs::CONTROL2 => self.control2,
             regs::SIG_ST => 0,
             regs::BYTE_SWAP => self.byte_swap,
-            regs::TASK_FILE..regs::TASK_FILE_END if offset % 4 == 0 => {
+            regs::TASK_FILE..regs::TASK_FILE_END if offset.is_multiple_of(4) => {
                 self.read_task_file(bus, (offset - regs::TASK_FILE) / 4)
             }
             regs::SSDEVCON => u32::from(self.ata_status()),
@@ -195,7 +195,7 @@ impl Sata {
                 if self.engine.active {
                     bus.error(NAME, "DTB_ADR changed while DMA was active".into());
                 }
-                if value % 4 != 0 {
+                if !value.is_multiple_of(4) {
                     bus.error(NAME, format!("descriptor table at {value:#x}, not a multiple of 4"));
                 }
                 self.table = value & !3;
@@ -205,7 +205,7 @@ impl Sata {
                     bus.error(NAME, format!("{value:#x} to {offset:#x}: only 0 is modelled"));
                 }
             }
-            regs::TASK_FILE..regs::TASK_FILE_END if offset % 4 == 0 => {
+            regs::TASK_FILE..regs::TASK_FILE_END if offset.is_multiple_of(4) => {
                 self.write_task_file(bus, (offset - regs::TASK_FILE) / 4, value);
             }
             regs::SSDEVCON => self.write_device_control(bus, value),
@@ -318,13 +318,14 @@ impl Sata {
 
     fn read_task_file(&mut self, bus: &mut Bus<'_>, register: u32) -> u32 {
         match register {
-            ata::DATA => match self.ata.take_word() {
-                Some((word, _)) => u32::from(word),
-                None => {
+            ata::DATA => {
+                if let Some((word, _)) = self.ata.take_word() {
+                    u32::from(word)
+                } else {
                     bus.error(NAME, "SDATA read while the device offers no data".into());
                     0
                 }
-            },
+            }
             ata::COMMAND => {
                 self.ata.interrupt = false;
                 u32::from(self.ata_status())

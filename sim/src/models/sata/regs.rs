@@ -73,7 +73,7 @@ pub(crate) const SATAINTSTAT: u32 = 0x1508;
 pub(crate) const INT_ATA: u32 = 1 << 0;
 /// A DMA access failed.
 pub(crate) const INT_ERR: u32 = 1 << 2;
-/// SError has new bits.
+/// `SError` has new bits.
 pub(crate) const INT_SERR: u32 = 1 << 3;
 /// 1 = masked.
 pub(crate) const SATAINTMASK: u32 = 0x150c;
@@ -91,9 +91,9 @@ pub(crate) const PRD_MAX: u32 = 0x2000_0000;
 /// Device present, communication up, generation 1 speed, interface active: `SStatus 113` of the real board's log.
 pub(crate) const SSTATUS_UP: u32 = 0x113;
 pub(crate) const SSTATUS_OFFLINE: u32 = 0x004;
-/// Exchanged, COMWAKE, PhyRdy change: what a link that comes up leaves behind.
+/// Exchanged, COMWAKE, `PhyRdy` change: what a link that comes up leaves behind.
 pub(crate) const SERROR_CAME_UP: u32 = 1 << 26 | 1 << 18 | 1 << 16;
-/// PhyRdy change.
+/// `PhyRdy` change.
 pub(crate) const SERROR_WENT_DOWN: u32 = 1 << 16;
 pub(crate) const SCONTROL_DET: u32 = 0xf;
 pub(crate) const DET_NONE: u32 = 0;
