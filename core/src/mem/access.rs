@@ -144,6 +144,7 @@ enum Unit<'a> {
 }
 
 /// Calls `f` with each byte or word of the range and its offset, in address order.
+#[inline]
 fn each_unit(
     memory: &dyn Memory,
     base: PhysAddr,
@@ -157,20 +158,21 @@ fn each_unit(
     let count = usize::try_from(len).map_err(|_| NotRam { base, len })?;
     let ptr = window(memory, base, len, caching)?.0;
     let head = count.min((base.0.wrapping_neg() & 7) as usize);
-    let words_end = head + (count - head) / 8 * 8;
-    let mut at = 0;
-    while at < count {
-        if at >= head && at < words_end {
-            // SAFETY: `at + 8 <= count` lies in the window, which is valid while `memory` is borrowed; `base + at` is
-            // a multiple of 8 and windows are aligned as their physical address is.
-            f(at, Unit::Word(unsafe { ptr.add(at).cast::<AtomicU64>().as_ref() }));
-            at += 8;
-        } else {
-            // SAFETY: `at < count` lies in the window, which is valid while `memory` is borrowed.
-            f(at, Unit::Byte(unsafe { ptr.add(at).cast::<AtomicU8>().as_ref() }));
-            at += 1;
-        }
-    }
+    let words = (count - head) / 8;
+    let tail = head + words * 8;
+    // SAFETY: `head + words * 8 + (count - tail) == count`, so all three parts lie in the window, which is valid while
+    // `memory` is borrowed. `base + head` is a multiple of 8 or there are no words and the pointer is not used, and
+    // windows are aligned as their physical address is. Atomics may be shared.
+    let (first, middle, last) = unsafe {
+        (
+            slice::from_raw_parts(ptr.cast::<AtomicU8>().as_ptr(), head),
+            if words == 0 { &[] } else { slice::from_raw_parts(ptr.add(head).cast::<AtomicU64>().as_ptr(), words) },
+            slice::from_raw_parts(ptr.add(tail).cast::<AtomicU8>().as_ptr(), count - tail),
+        )
+    };
+    first.iter().enumerate().for_each(|(n, byte)| f(n, Unit::Byte(byte)));
+    middle.iter().enumerate().for_each(|(n, word)| f(head + n * 8, Unit::Word(word)));
+    last.iter().enumerate().for_each(|(n, byte)| f(tail + n, Unit::Byte(byte)));
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::page_table::{Piece, pieces, run};
+use super::page_table::{Piece, descend, pieces, run};
 use super::spec;
 use super::table::Table;
 use super::{Format, PageTable};
@@ -14,14 +14,17 @@ impl<F: Format> PageTable<F> {
     /// Maps a range whose bounds and alignment are checked.
     pub(super) fn map_checked(&mut self, iova: u64, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
         let target = Target { delta: phys.0.wrapping_sub(iova), prot };
-        let count = plan(Some(&self.root), self.start_level, iova, len, target)?;
+        let (table, level) = self.lowest(iova, len);
+        let count = plan(Some(table), level, iova, len, target)?;
         let mut writer = Writer {
             target,
             spare: self.spare_tables(count)?,
             clean: !self.config.coherent_walk,
             memory: &*self.memory,
         };
-        writer.write::<F>(&mut self.root, self.start_level, iova, len);
+        if let Some(table) = descend(&mut self.root, self.start_level, level, iova) {
+            writer.write::<F>(table, level, iova, len);
+        }
         self.settle();
         Ok(())
     }

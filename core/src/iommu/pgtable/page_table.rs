@@ -142,6 +142,19 @@ impl<F: Format> PageTable<F> {
         (0..count).map(|_| table().ok_or(MapError::OutOfMemory)).collect()
     }
 
+    /// The lowest table that translates all of a range, and its level.
+    pub(super) fn lowest(&self, iova: u64, len: u64) -> (&Table, u32) {
+        let (mut table, mut level) = (&self.root, self.start_level);
+        loop {
+            let (first, last) = run(level, iova, len);
+            match table.kid(first) {
+                Some(kid) if first == last => table = kid,
+                _ => return (table, level),
+            }
+            level += 1;
+        }
+    }
+
     /// Makes entries that were written visible to the walker before anything that follows.
     pub(super) fn settle(&self) {
         self.memory.barrier(Barrier::Write);
@@ -171,6 +184,11 @@ impl<F: Format> fmt::Debug for PageTable<F> {
 /// The entry of a table of `level` that translates `iova`.
 pub(super) const fn index(iova: u64, level: u32) -> usize {
     (iova >> spec::shift(level)) as usize & (spec::ENTRIES - 1)
+}
+
+/// The table of `level` on the way to `iova`, from a root of `start_level`.
+pub(super) fn descend(root: &mut Table, start_level: u32, level: u32, iova: u64) -> Option<&mut Table> {
+    (start_level..level).try_fold(root, |table, level| table.kid_mut(index(iova, level)))
 }
 
 /// The part of a range that one entry translates.

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::page_table::{Piece, pieces, run};
+use super::page_table::{Piece, descend, pieces, run};
 use super::spec::{self, ENTRIES};
 use super::table::Table;
 use super::{Format, PageTable};
@@ -13,15 +13,21 @@ use crate::iommu::{Gather, MapError};
 impl<F: Format> PageTable<F> {
     /// Unmaps a range whose bounds and alignment are checked.
     pub(super) fn unmap_checked(&mut self, iova: u64, len: u64, gather: &mut Gather) -> Result<(), MapError> {
-        let count = plan(&self.root, self.start_level, iova, len)?;
+        let (table, level) = self.lowest(iova, len);
+        let count = plan(table, level, iova, len)?;
+        let (first, last) = run(level, iova, len);
+        // A table that may become empty is cut off by the one above it, so the way there starts at the root.
+        let from = if table.used().nothing_but(first, last) { self.start_level } else { level };
         let mut eraser = Eraser {
             spare: self.spare_tables(count)?,
             clean: !self.config.coherent_walk,
             memory: &*self.memory,
             gather,
         };
-        // The root stays, empty or not.
-        eraser.erase::<F>(&mut self.root, self.start_level, iova, len);
+        if let Some(table) = descend(&mut self.root, self.start_level, from, iova) {
+            // The root stays, empty or not; any other table that the way starts at keeps something.
+            eraser.erase::<F>(table, from, iova, len);
+        }
         gather.add(DeviceAddr(iova), len);
         self.settle();
         Ok(())
