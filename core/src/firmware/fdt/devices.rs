@@ -168,7 +168,9 @@ fn name(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<String, FdtError> {
     while let Some(parent) = tree.parent(at) {
         let colon = if name.is_empty() { "" } else { ":" };
         if let Some(address) = address::first_address(tree, log, at)? {
-            return Ok(format!("{address:x}.{}{colon}{name}", tree.base_name(at)));
+            // Several devices may share a register, each with a bit of it.
+            let bit = tree.u32(at, "mask").map(|mask| format!("{:x}.", mask.trailing_zeros())).unwrap_or_default();
+            return Ok(format!("{address:x}.{bit}{}{colon}{name}", tree.base_name(at)));
         }
         name = format!("{}{colon}{name}", tree.name(at));
         at = parent;

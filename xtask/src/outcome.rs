@@ -1,0 +1,29 @@
+//! How a command ended.
+
+use std::process::ExitCode;
+
+/// Why a command did not end well.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// A check did not hold; what failed has been printed.
+    Failed(String),
+    /// This machine lacks what the command needs.
+    Skipped(String),
+    /// A tool did not do its work.
+    Broken(String),
+}
+
+/// What a command returns.
+pub(crate) type Outcome = Result<(), Trouble>;
+
+/// Prints how a command ended, and turns it into the exit code that `cargo xtask --help` promises.
+pub(crate) fn report(outcome: Outcome) -> ExitCode {
+    let (code, line) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Trouble::Failed(what)) => (1, format!("failed: {what}")),
+        Err(Trouble::Broken(what)) => (2, format!("error: {what}")),
+        Err(Trouble::Skipped(why)) => (77, format!("skipped: {why}")),
+    };
+    eprintln!("{line}");
+    ExitCode::from(code)
+}
