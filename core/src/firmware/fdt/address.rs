@@ -38,8 +38,7 @@ pub(super) struct Place {
 impl Space {
     /// The space that `bus` gives its children.
     pub(super) fn of(tree: &Tree<'_>, bus: Idx) -> Result<Self, NoteKind> {
-        let kind = tree.strings(bus, "device_type").next().and_then(Result::ok).unwrap_or_default();
-        let (address, size, flags) = if matches!(kind, "pci" | "pciex") || tree.base_name(bus) == "pcie" {
+        let (address, size, flags) = if tree.is_pci(bus) || tree.base_name(bus) == "pcie" {
             (3, 2, Some(0x0300_0000)) // the two bits that tell I/O from memory
         } else if tree.base_name(bus) == "isa" {
             (2, 1, Some(1)) // I/O or memory

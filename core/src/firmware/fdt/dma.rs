@@ -30,7 +30,8 @@ pub(super) fn describe(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<DmaD
         if here != node && desc.ranges.is_empty() && tree.prop(here, "dma-ranges").is_some_and(|r| !r.is_empty()) {
             desc.ranges = windows(tree, log, here)?;
         }
-        log.spend(node, "dma-ranges", 1)?;
+        let sizes = ["interconnects", "interconnect-names"].map(|p| tree.prop(here, p).map_or(0, <[u8]>::len));
+        log.spend(node, "interconnects", 1 + sizes.iter().sum::<usize>() / 4)?;
         at = way_to_memory(tree, here);
     }
     Ok(desc)

@@ -2,6 +2,7 @@
 //!
 //! Facts are those of the Devicetree Specification 2.4 and of Linux's `drivers/of/irq.c`.
 
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -95,12 +96,18 @@ pub(super) fn interrupts(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Ve
     Ok(found)
 }
 
+/// The machine's interrupt controllers.
+pub(super) fn gics(tree: &Tree<'_>) -> BTreeSet<Idx> {
+    let is_gic = |node| tree.strings(node, "compatible").any(|s| s.is_ok_and(|s| GICS.contains(&s)));
+    tree.all().filter(|n| tree.has(*n, "interrupt-controller") && is_gic(*n)).collect()
+}
+
 /// The lines of the machine's controller among `interrupts`. Others are suppliers only.
-pub(super) fn lines(tree: &Tree<'_>, log: &mut Log, node: Idx, interrupts: &[Interrupt]) -> Vec<Resource> {
+pub(super) fn lines(log: &mut Log, gics: &BTreeSet<Idx>, node: Idx, interrupts: &[Interrupt]) -> Vec<Resource> {
     let mut found = Vec::new();
     let mut foreign = None;
     for interrupt in interrupts {
-        if !is_gic(tree, interrupt.controller) {
+        if !gics.contains(&interrupt.controller) {
             foreign = foreign.or(Some(interrupt.controller));
             continue;
         }
@@ -119,7 +126,7 @@ pub(super) fn lines(tree: &Tree<'_>, log: &mut Log, node: Idx, interrupts: &[Int
 
 /// Controllers that the `interrupt-map` of `node` leads to, each once.
 pub(super) fn map_targets(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Vec<Idx>, FdtError> {
-    let mut found = alloc::collections::BTreeSet::new();
+    let mut found = BTreeSet::new();
     let mut order = Vec::new();
     let Some(map) = tree.prop(node, "interrupt-map") else { return Ok(order) };
     let Some(cells) = tree.u32(node, "#interrupt-cells") else { return Ok(order) };
@@ -138,10 +145,6 @@ pub(super) fn map_targets(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<V
         }
     }
     Ok(order)
-}
-
-fn is_gic(tree: &Tree<'_>, node: Idx) -> bool {
-    tree.strings(node, "compatible").any(|s| s.is_ok_and(|s| GICS.contains(&s)))
 }
 
 /// Reads a GIC specifier: kind 0 = SPI (line 32 and up), 1 = PPI (16 to 31), 2 and 3 = the extended SPI (4096 and

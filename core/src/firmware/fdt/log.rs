@@ -8,8 +8,8 @@ use super::FdtError;
 use super::note::{MAX_NOTES, Note, NoteKind};
 use super::tree::Idx;
 
-/// Steps of following references per byte of blob. The largest real trees need less than a tenth.
-const STEPS_PER_BYTE: u64 = 64;
+/// Steps of following references per byte of blob. Of the trees that Debian ships for arm64 none needs more than 0.2.
+const STEPS_PER_BYTE: u64 = 8;
 /// Steps that even the smallest blob may take.
 const STEPS_AT_LEAST: u64 = 1 << 16;
 

@@ -35,6 +35,7 @@ struct Node<'a> {
     enabled: bool,
     /// Cells of an address and of a size in its children's `reg`.
     cells: (u32, u32),
+    pci: bool,
 }
 
 /// All nodes and properties of a blob, none copied.
@@ -92,15 +93,24 @@ impl<'a> Tree<'a> {
             let p = &self.nodes[p.0 as usize];
             (p.enabled, p.cells)
         });
-        self.nodes.push(Node { name: node.name(), parent, end: 0, props, enabled: above, cells: inherited });
+        self.nodes.push(Node {
+            name: node.name(),
+            parent,
+            end: 0,
+            props,
+            enabled: above,
+            cells: inherited,
+            pci: false,
+        });
         let okay = self.prop(idx, "status").is_none_or(|v| matches!(v, b"okay\0" | b"ok\0" | b"okay" | b"ok"));
         let cells = (
             self.u32(idx, "#address-cells").unwrap_or(inherited.0),
             self.u32(idx, "#size-cells").unwrap_or(inherited.1),
         );
+        let pci = self.strings(idx, "device_type").any(|s| matches!(s, Ok("pci" | "pciex")));
         let phandle = self.own_phandle(idx).map(|(_, p)| p);
         let new = &mut self.nodes[idx.0 as usize];
-        (new.enabled, new.cells) = (above && okay, cells);
+        (new.enabled, new.cells, new.pci) = (above && okay, cells, pci);
         if let Some(phandle) = phandle.filter(|p| is_phandle(*p)) {
             self.by_phandle.entry(phandle).or_insert(idx);
         }
@@ -222,6 +232,11 @@ impl<'a> Tree<'a> {
     /// over what the nearest node above it says, and 1 and 1 when none does.
     pub(super) fn child_cells(&self, node: Idx) -> (u32, u32) {
         self.node(node).cells
+    }
+
+    /// True when the node is a PCI bus by its `device_type`.
+    pub(super) fn is_pci(&self, node: Idx) -> bool {
+        self.node(node).pci
     }
 
     /// Properties in the blob's order.
