@@ -1,0 +1,102 @@
+//! `reg` through `ranges`.
+
+use bindery::addr::PhysAddr;
+use bindery::device::Resource;
+
+use super::blob::{Described, blob, bus, cells, describe, dev, flag};
+
+fn mem(base: u64, len: u64) -> Resource {
+    Resource::Mem { base: PhysAddr(base), len }
+}
+
+#[test]
+fn addresses_pass_every_bus_above() {
+    let device = dev("d@10", vec![("reg", cells(&[0x10, 8, 0x20, 8]))]);
+    let inner = bus("inner", vec![("ranges", cells(&[0, 0x100, 0x40]))], vec![device]);
+    // 64-bit addresses and sizes at the root, one cell below.
+    let outer = bus(
+        "outer",
+        vec![
+            ("#address-cells", cells(&[1])),
+            ("#size-cells", cells(&[1])),
+            ("ranges", cells(&[0x100, 0x8, 0x4000_0000, 0x1000])),
+        ],
+        vec![inner],
+    );
+    let root = vec![("#address-cells", cells(&[2])), ("#size-cells", cells(&[2]))];
+    let mut tree = dtoolkit::model::DeviceTree::new();
+    tree.root = super::blob::node("", root, vec![outer]);
+    let tree = describe(&tree.to_dtb());
+    assert_eq!(tree.device("840000010.d").resources, [mem(0x8_4000_0010, 8), mem(0x8_4000_0020, 8)]);
+}
+
+#[test]
+fn empty_ranges_change_nothing() {
+    let tree =
+        Described::of(vec![bus("soc", vec![flag("ranges")], vec![dev("d@10", vec![("reg", cells(&[0x10, 8]))])])]);
+    assert_eq!(tree.device("10.d").resources, [mem(0x10, 8)]);
+}
+
+#[test]
+fn a_bus_without_ranges_hides_its_devices_from_the_cpu() {
+    let tree = Described::of(vec![bus("soc", vec![], vec![dev("d@10", vec![("reg", cells(&[0x10, 8]))])])]);
+    assert!(tree.device("soc:d@10").resources.is_empty());
+    assert_eq!(tree.notes(), ["/soc/d@10: reg: /soc does not map the address to the CPU's"]);
+}
+
+#[test]
+fn an_address_outside_the_ranges_is_not_mapped() {
+    let soc =
+        bus("soc", vec![("ranges", cells(&[0, 0x100, 0x10]))], vec![dev("d@10", vec![("reg", cells(&[0x10, 8]))])]);
+    assert!(Described::of(vec![soc]).device("soc:d@10").resources.is_empty());
+}
+
+#[test]
+fn numbers_of_another_kind_are_not_addresses() {
+    let soc = bus("soc", vec![("#size-cells", cells(&[0]))], vec![dev("d@1", vec![("reg", cells(&[1]))])]);
+    let tree = Described::of(vec![soc]);
+    assert!(tree.device("soc:d@1").resources.is_empty() && tree.all.notes.is_empty());
+}
+
+#[test]
+fn a_bus_with_three_address_cells_compares_the_first_as_flags() {
+    let device = |flags| dev("d@8", vec![("reg", cells(&[flags, 0, 0x18, 8]))]);
+    let soc = |flags| {
+        let props = vec![("#address-cells", cells(&[3])), ("ranges", cells(&[1, 0, 0x10, 0x5000, 0x100]))];
+        bus("soc", props, vec![device(flags)])
+    };
+    assert_eq!(Described::of(vec![soc(1)]).device("5008.d").resources, [mem(0x5008, 8)]);
+    assert!(Described::of(vec![soc(2)]).device("soc:d@8").resources.is_empty());
+}
+
+#[test]
+fn cells_are_inherited_and_default_to_one() {
+    let mut tree = dtoolkit::model::DeviceTree::new();
+    tree.root = super::blob::node("", vec![], vec![dev("d@10", vec![("reg", cells(&[0x10, 8]))])]);
+    assert_eq!(describe(&tree.to_dtb()).device("10.d").resources, [mem(0x10, 8)]);
+}
+
+#[test]
+fn a_wrapping_region_and_what_follows_is_left_out() {
+    let wide = vec![("#address-cells", cells(&[2])), ("#size-cells", cells(&[2])), flag("ranges")];
+    let reg = cells(&[0, 0x10, 0, 8, u32::MAX, u32::MAX, 0, 2, 0, 0x20, 0, 8]);
+    let tree = describe(&blob(vec![], vec![bus("soc", wide, vec![dev("d@10", vec![("reg", reg)])])]));
+    assert_eq!(tree.device("10.d").resources, [mem(0x10, 8)]);
+    assert_eq!(tree.notes(), ["/soc/d@10: reg: the range wraps around or does not fit 64 bits"]);
+}
+
+#[test]
+fn absurd_cells_are_named() {
+    let soc =
+        bus("soc", vec![("#address-cells", cells(&[0x4000_0000]))], vec![dev("d@0", vec![("reg", cells(&[0, 8]))])]);
+    let tree = Described::of(vec![soc]);
+    assert_eq!(tree.notes(), ["/soc/d@0: reg: 1073741824 cells are more than anything can have"]);
+}
+
+#[test]
+fn a_value_that_ends_early_is_named() {
+    let tree =
+        Described::of(vec![dev("d@0", vec![("reg", cells(&[0, 8, 16]))]), dev("e@0", vec![("reg", cells(&[0, 0]))])]);
+    assert_eq!(tree.device("0.d").resources, [mem(0, 8)]);
+    assert_eq!(tree.notes(), ["/d@0: reg: the value ends within an entry", "/e@0: reg: a region of no bytes"]);
+}

@@ -1,0 +1,173 @@
+//! The interrupt tree.
+
+use bindery::device::Resource;
+use bindery::env::{IrqLine, Trigger};
+
+use super::blob::{Described, blob, bus, cells, describe, dev, flag, gic, node, text};
+
+fn lines(tree: &Described, name: &str) -> Vec<(u32, Trigger)> {
+    let line = |r: &Resource| match r {
+        Resource::Irq { line: IrqLine(n), trigger } => Some((*n, *trigger)),
+        Resource::Mem { .. } => None,
+    };
+    tree.device(name).resources.iter().filter_map(line).collect()
+}
+
+#[test]
+fn the_parent_is_inherited() {
+    let soc = bus(
+        "soc",
+        vec![("interrupt-parent", cells(&[1]))],
+        vec![dev("d", vec![("interrupts", cells(&[0, 5, 4, 1, 9, 1]))])],
+    );
+    let tree = Described::of(vec![gic(), soc]);
+    assert_eq!(lines(&tree, "soc:d"), [(37, Trigger::LevelHigh), (25, Trigger::EdgeRising)]);
+    assert_eq!(tree.suppliers("soc:d"), ["interrupts -> /gic [0, 5, 4]", "interrupts -> /gic [1, 9, 1]"]);
+}
+
+#[test]
+fn extended_interrupts_name_their_parents_and_win() {
+    let expander = node(
+        "gpio",
+        vec![
+            ("compatible", text(&["test,gpio"])),
+            ("phandle", cells(&[2])),
+            ("#interrupt-cells", cells(&[2])),
+            flag("interrupt-controller"),
+        ],
+        vec![],
+    );
+    let both = vec![("interrupts", cells(&[9])), ("interrupts-extended", cells(&[1, 0, 7, 4, 2, 3, 8]))];
+    let tree = Described::of(vec![gic(), expander, dev("d", both)]);
+    assert_eq!(lines(&tree, "d"), [(39, Trigger::LevelHigh)]);
+    assert_eq!(tree.suppliers("d"), ["interrupts-extended -> /gic [0, 7, 4]", "interrupts-extended -> /gpio [3, 8]"]);
+}
+
+#[test]
+fn a_line_that_would_change_its_number_is_noted() {
+    let other = node(
+        "pic",
+        vec![("phandle", cells(&[2])), ("#interrupt-cells", cells(&[1])), flag("interrupt-controller")],
+        vec![],
+    );
+    let tree = Described::of(vec![gic(), other, dev("d", vec![("interrupts-extended", cells(&[2, 3, 1, 0, 7, 4]))])]);
+    assert_eq!(lines(&tree, "d"), [(39, Trigger::LevelHigh)]);
+    assert_eq!(
+        tree.notes(),
+        ["/d: interrupts-extended: an interrupt of /pic stands before one of the machine's controller"]
+    );
+}
+
+#[test]
+fn a_map_leads_to_the_controller() {
+    let nexus = node(
+        "bridge",
+        vec![
+            ("compatible", text(&["simple-bus"])),
+            ("phandle", cells(&[2])),
+            ("#interrupt-cells", cells(&[1])),
+            ("interrupt-map-mask", cells(&[0xff00, 7])),
+            // unit address, line, parent, kind, number, flags
+            ("interrupt-map", cells(&[0x100, 1, 1, 0, 50, 4, 0x200, 1, 1, 0, 51, 4])),
+            flag("ranges"),
+        ],
+        vec![
+            dev("a@134", vec![("reg", cells(&[0x134, 4])), ("interrupts", cells(&[0x11 & 7]))]),
+            dev("b@200", vec![("reg", cells(&[0x200, 4])), ("interrupts", cells(&[1]))]),
+            dev("c@300", vec![("reg", cells(&[0x300, 4])), ("interrupts", cells(&[1]))]),
+        ],
+    );
+    let tree = Described::of(vec![gic(), nexus]);
+    assert_eq!(lines(&tree, "134.a"), [(82, Trigger::LevelHigh)]);
+    assert_eq!(lines(&tree, "200.b"), [(83, Trigger::LevelHigh)]);
+    assert!(lines(&tree, "300.c").is_empty());
+    assert_eq!(tree.notes(), ["/bridge/c@300: interrupts: the interrupt map of /bridge has no entry for it"]);
+    assert_eq!(tree.suppliers("bridge"), ["interrupt-map -> /gic []"]);
+    assert_eq!(tree.suppliers("134.a"), ["interrupts -> /gic [0, 50, 4]"]);
+}
+
+#[test]
+fn a_controller_below_another_is_where_its_interrupts_end() {
+    let pic = node(
+        "pic",
+        vec![
+            ("compatible", text(&["test,pic"])),
+            ("phandle", cells(&[2])),
+            ("#interrupt-cells", cells(&[1])),
+            flag("interrupt-controller"),
+            ("interrupt-parent", cells(&[1])),
+            ("interrupts", cells(&[0, 1, 4])),
+        ],
+        vec![],
+    );
+    let tree =
+        Described::of(vec![gic(), pic, dev("d", vec![("interrupt-parent", cells(&[2])), ("interrupts", cells(&[6]))])]);
+    assert!(lines(&tree, "d").is_empty());
+    assert_eq!(tree.suppliers("d"), ["interrupts -> /pic [6]"]);
+    assert_eq!(lines(&tree, "pic"), [(33, Trigger::LevelHigh)]);
+}
+
+#[test]
+fn version_3_has_more_lines_and_all_have_bounds() {
+    let interrupts = |args: [u32; 3]| {
+        let d = dev("d", vec![("interrupts-extended", [cells(&[1]), cells(&args)].concat())]);
+        let tree = Described::of(vec![gic(), d]);
+        (lines(&tree, "d"), tree.notes().len())
+    };
+    assert_eq!(interrupts([0, 987, 4]).0[0].0, 1019);
+    assert_eq!(interrupts([2, 3, 1]), (vec![(4099, Trigger::EdgeRising)], 0));
+    assert_eq!(interrupts([3, 3, 4]), (vec![(1059, Trigger::LevelHigh)], 0));
+    for bad in [[0, 988, 4], [1, 16, 4], [4, 0, 4], [0, u32::MAX, 4]] {
+        assert_eq!(interrupts(bad), (vec![], 1), "{bad:?}");
+    }
+}
+
+#[test]
+fn parents_in_a_circle_are_named() {
+    let a = node("a", vec![("phandle", cells(&[2])), ("interrupt-parent", cells(&[3]))], vec![]);
+    let b = node("b", vec![("phandle", cells(&[3])), ("interrupt-parent", cells(&[2]))], vec![]);
+    let tree =
+        Described::of(vec![a, b, dev("d", vec![("interrupt-parent", cells(&[2])), ("interrupts", cells(&[0]))])]);
+    assert_eq!(tree.notes(), ["/d: interrupts: the interrupt parents lead in a circle"]);
+}
+
+#[test]
+fn maps_in_a_circle_are_named() {
+    let nexus = |name, own, next| {
+        let map = cells(&[5, next, 5]);
+        let props = vec![
+            ("phandle", cells(&[own])),
+            ("#interrupt-cells", cells(&[1])),
+            ("#address-cells", cells(&[0])),
+            ("interrupt-map", map),
+        ];
+        node(name, props, vec![])
+    };
+    let d = dev("d", vec![("interrupts-extended", cells(&[2, 5]))]);
+    let tree = Described::of(vec![nexus("a", 2, 3), nexus("b", 3, 2), d]);
+    assert_eq!(tree.notes(), ["/d: interrupts-extended: the interrupt parents lead in a circle"]);
+}
+
+#[test]
+fn an_interrupt_that_leads_nowhere_is_named() {
+    let tree = Described::of(vec![
+        dev("a", vec![("interrupts", cells(&[1]))]),
+        dev("b", vec![("interrupt-parent", cells(&[77])), ("interrupts", cells(&[1]))]),
+        dev("c", vec![("interrupts-extended", cells(&[1]))]),
+        gic(),
+        dev("e", vec![("interrupts-extended", cells(&[1, 0]))]),
+    ]);
+    assert_eq!(
+        tree.notes(),
+        [
+            "/a: interrupts: no interrupt controller is found",
+            "/b: interrupts: no node has phandle 0x4d",
+            "/c: interrupts-extended: the value ends within an entry",
+            "/e: interrupts-extended: the value ends within an entry",
+        ]
+    );
+    let absurd = node("p", vec![("phandle", cells(&[5])), ("#interrupt-cells", cells(&[0x8000_0000]))], vec![]);
+    let d = dev("d", vec![("interrupt-parent", cells(&[5])), ("interrupts", cells(&[1]))]);
+    let tree = describe(&blob(vec![], vec![absurd, d]));
+    assert_eq!(tree.notes(), ["/d: interrupts: 2147483648 cells are more than anything can have"]);
+}

@@ -1,0 +1,10 @@
+//! How a device tree is read, rule by rule, on small trees.
+
+mod addresses;
+mod bad;
+mod blob;
+mod dma;
+mod fuzz;
+mod interrupts;
+mod population;
+mod suppliers;

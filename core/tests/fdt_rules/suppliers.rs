@@ -1,0 +1,213 @@
+//! What a device needs.
+
+use bindery::device::SupplierKind;
+use dtoolkit::model::DeviceTreeNode;
+
+use super::blob::{Described, Prop, bus, cells, dev, node, text};
+
+/// A supplier with phandle 8 and one cell behind every kind of reference.
+fn supplier(extra: Vec<Prop>, children: Vec<DeviceTreeNode>) -> DeviceTreeNode {
+    let kinds = [
+        "#clock-cells",
+        "#power-domain-cells",
+        "#reset-cells",
+        "#iommu-cells",
+        "#dma-cells",
+        "#phy-cells",
+        "#gpio-cells",
+        "#mbox-cells",
+        "#pwm-cells",
+        "#io-channel-cells",
+        "#io-backend-cells",
+        "#hwlock-cells",
+        "#interconnect-cells",
+        "#msi-cells",
+        "#nvmem-cell-cells",
+        "#access-controller-cells",
+        "#pse-cells",
+    ];
+    let mut props = vec![("compatible", text(&["test,sup"])), ("phandle", cells(&[8]))];
+    props.extend(kinds.map(|k| (k, cells(&[1]))));
+    props.extend(extra);
+    node("sup", props, children)
+}
+
+#[test]
+fn every_property_that_names_a_supplier_is_read() {
+    use SupplierKind::{Clock, Iommu, Other, Power, Reset};
+    let with_cell = [
+        ("clocks", Clock),
+        ("power-domains", Power),
+        ("resets", Reset),
+        ("iommus", Iommu),
+        ("dmas", Other),
+        ("phys", Other),
+        ("mboxes", Other),
+        ("pwms", Other),
+        ("io-channels", Other),
+        ("io-backends", Other),
+        ("hwlocks", Other),
+        ("interconnects", Other),
+        ("msi-parent", Other),
+        ("nvmem-cells", Other),
+        ("access-controllers", Other),
+        ("pses", Other),
+        ("gpio", Other),
+        ("gpios", Other),
+        ("reset-gpios", Other),
+        ("wp-gpio", Other),
+        ("renesas,ipmmu-main", Other),
+    ];
+    for (property, kind) in with_cell {
+        let tree = Described::of(vec![supplier(vec![], vec![]), dev("d", vec![(property, cells(&[8, 5]))])]);
+        assert_eq!(tree.suppliers("d"), [format!("{property} -> /sup [5]")], "{property}");
+        assert_eq!(tree.device("d").suppliers[0].kind, kind, "{property}");
+        assert!(tree.all.notes.is_empty());
+    }
+    let bare = [
+        "extcon",
+        "wakeup-parent",
+        "leds",
+        "backlight",
+        "panel",
+        "power-supplies",
+        "vdd-supply",
+        "pinctrl-0",
+        "pinctrl-8",
+    ];
+    for property in bare {
+        let tree = Described::of(vec![supplier(vec![], vec![]), dev("d", vec![(property, cells(&[8]))])]);
+        assert_eq!(tree.suppliers("d"), [format!("{property} -> /sup []")], "{property}");
+    }
+}
+
+#[test]
+fn properties_that_only_look_alike_are_not_read() {
+    for property in ["-supply", "-gpios", "snps,nr-gpios", "pinctrl-9", "pinctrl-", "pinctrl-names", "assigned-clocks"]
+    {
+        let tree = Described::of(vec![supplier(vec![], vec![]), dev("d", vec![(property, cells(&[8, 5]))])]);
+        assert_eq!(tree.suppliers("d"), [""; 0], "{property}");
+        assert!(tree.all.notes.is_empty(), "{property}");
+    }
+}
+
+#[test]
+fn references_stay_in_order_and_zeros_are_skipped() {
+    let props = vec![("clocks", cells(&[8, 1, 0, 8, 2])), ("resets", cells(&[8, 3]))];
+    let tree = Described::of(vec![supplier(vec![], vec![]), dev("d", props)]);
+    assert_eq!(tree.suppliers("d"), ["clocks -> /sup [1]", "clocks -> /sup [2]", "resets -> /sup [3]"]);
+}
+
+#[test]
+fn an_iommu_map_names_the_iommu_with_its_window() {
+    let d = dev("d", vec![("iommu-map", cells(&[0, 8, 0x100, 0x80, 0x80, 8, 0x400, 1]))]);
+    let tree = Described::of(vec![supplier(vec![], vec![]), d]);
+    assert_eq!(tree.suppliers("d"), ["iommu-map -> /sup [0, 256, 128]", "iommu-map -> /sup [128, 1024, 1]"]);
+    assert_eq!(tree.device("d").suppliers[0].kind, SupplierKind::Iommu);
+}
+
+#[test]
+fn a_disabled_supplier_is_noted_and_not_linked() {
+    let off = vec![("status", text(&["disabled"]))];
+    let tree = Described::of(vec![supplier(off.clone(), vec![]), dev("d", vec![("iommus", cells(&[8, 1]))])]);
+    assert_eq!(tree.suppliers("d"), [""; 0]);
+    assert_eq!(tree.notes(), ["/d: iommus: /sup is disabled"]);
+    assert!(tree.device("d").property("iommus").is_some(), "whoever configures DMA must see that there should be one");
+    let below = bus("bus", off, vec![supplier(vec![], vec![])]);
+    let tree = Described::of(vec![below, dev("d", vec![("clocks", cells(&[8, 1]))])]);
+    assert_eq!(tree.notes(), ["/d: clocks: /bus/sup is disabled"]);
+}
+
+#[test]
+fn a_device_is_no_supplier_of_itself_or_its_own() {
+    let own = node("group", vec![("phandle", cells(&[9]))], vec![]);
+    let child = node("below", vec![("compatible", text(&["test,below"])), ("phandle", cells(&[10]))], vec![]);
+    let props = vec![
+        ("clocks", cells(&[8, 1])),
+        ("pinctrl-0", cells(&[9])),
+        ("leds", cells(&[10])),
+        ("compatible", text(&["simple-bus"])),
+    ];
+    let tree = Described::of(vec![supplier(props, vec![own, child])]);
+    assert_eq!(tree.suppliers("sup"), [""; 0]);
+    assert!(tree.all.notes.is_empty());
+}
+
+#[test]
+fn a_bus_is_no_supplier_of_its_devices() {
+    let soc = bus("soc", vec![("phandle", cells(&[7]))], vec![dev("d", vec![("extcon", cells(&[7]))])]);
+    assert_eq!(Described::of(vec![soc]).suppliers("soc:d"), [""; 0]);
+}
+
+#[test]
+fn a_part_of_a_device_stands_for_the_device() {
+    let rail = node("rails", vec![], vec![node("rail", vec![("phandle", cells(&[9]))], vec![])]);
+    let tree = Described::of(vec![supplier(vec![], vec![rail]), dev("d", vec![("vdd-supply", cells(&[9]))])]);
+    assert_eq!(tree.suppliers("d"), ["vdd-supply -> /sup []"]);
+    assert_eq!(Some(tree.device("d").suppliers[0].target), tree.nodes.find("/sup/rails/rail"));
+}
+
+#[test]
+fn a_node_that_no_device_owns_stands_for_itself() {
+    let clocks = node("clocks", vec![], vec![node("osc", vec![("phandle", cells(&[9]))], vec![])]);
+    let tree = Described::of(vec![clocks, dev("d", vec![("clocks", cells(&[9]))])]);
+    assert_eq!(tree.suppliers("d"), ["clocks -> /clocks/osc []"]);
+}
+
+#[test]
+fn providers_after_init_are_left_out() {
+    let other = node("other", vec![("compatible", text(&["x"])), ("phandle", cells(&[9]))], vec![]);
+    let props = vec![("extcon", cells(&[8])), ("panel", cells(&[9])), ("post-init-providers", cells(&[8]))];
+    let tree = Described::of(vec![supplier(vec![], vec![]), other, dev("d", props)]);
+    assert_eq!(tree.suppliers("d"), ["panel -> /other []"]);
+}
+
+#[test]
+fn the_far_end_of_a_graph_is_its_device() {
+    let end = |own, far| node("endpoint", vec![("phandle", cells(&[own])), ("remote-endpoint", cells(&[far]))], vec![]);
+    let single = node("panel", vec![("compatible", text(&["p"]))], vec![node("port", vec![], vec![end(20, 21)])]);
+    let ports = node("ports", vec![], vec![node("port@1", vec![], vec![end(21, 20)])]);
+    let many = node("display", vec![("compatible", text(&["d"]))], vec![ports]);
+    let tree = Described::of(vec![single, many]);
+    assert_eq!(tree.suppliers("panel"), ["remote-endpoint -> /display []"]);
+    assert_eq!(tree.suppliers("display"), ["remote-endpoint -> /panel []"]);
+}
+
+#[test]
+fn a_hogged_line_needs_nothing() {
+    let d = dev("d", vec![("gpio-hog", vec![]), ("gpios", cells(&[5, 0]))]);
+    let tree = Described::of(vec![d]);
+    assert_eq!((tree.suppliers("d"), tree.notes()), (vec![], vec![]));
+}
+
+#[test]
+fn a_broken_reference_is_named_and_the_good_ones_before_it_stay() {
+    let mute = node("mute", vec![("phandle", cells(&[9]))], vec![]);
+    let wild = node("wild", vec![("phandle", cells(&[10])), ("#clock-cells", cells(&[17]))], vec![]);
+    let tree = Described::of(vec![
+        supplier(vec![], vec![]),
+        mute,
+        wild,
+        dev("a", vec![("clocks", cells(&[8, 1, 0x99, 2]))]),
+        dev("b", vec![("iommus", cells(&[9, 1]))]),
+        dev("c", vec![("clocks", cells(&[10, 1]))]),
+        dev("e", vec![("clocks", cells(&[8]))]),
+        dev("f", vec![("clocks", vec![0, 0, 1])]),
+        dev("g", vec![("leds", cells(&[0x99, 8]))]),
+        dev("h", vec![("iommu-map", cells(&[0, 8, 0, 1, 2]))]),
+    ]);
+    assert_eq!(tree.suppliers("a"), ["clocks -> /sup [1]"]);
+    assert_eq!(tree.suppliers("g"), ["leds -> /sup []"]);
+    assert_eq!(
+        tree.notes(),
+        [
+            "/a: clocks: no node has phandle 0x99",
+            "/b: iommus: /mute does not say how many cells a reference to it has (#iommu-cells)",
+            "/c: clocks: 17 cells are more than anything can have",
+            "/e: clocks: the value ends within an entry",
+            "/f: clocks: the value ends within an entry",
+            "/g: leds: no node has phandle 0x99",
+            "/h: iommu-map: the value ends within an entry",
+        ]
+    );
+}
