@@ -12,6 +12,11 @@ use bindery::env::{RamRange, RamUse};
 use crate::board::{Board, Config};
 use crate::disk::Disk;
 
+/// The board's device tree blob, compiled from `boards/salvator-xs.dts`.
+pub const DEVICE_TREE: &[u8] = include_bytes!("../boards/salvator-xs.dtb");
+/// The device tree blob of a guest that the disk controller is handed to, from `boards/guest-sata.dts`.
+pub const GUEST_DEVICE_TREE: &[u8] = include_bytes!("../boards/guest-sata.dtb");
+
 /// Ordinary RAM: the first bank starts here, behind what the firmware keeps.
 pub const FRAMES_BASE: PhysAddr = PhysAddr(0x4800_0000);
 /// Bytes of ordinary RAM, unless [`Salvator::frames`] says otherwise.

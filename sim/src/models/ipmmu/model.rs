@@ -11,7 +11,7 @@ use crate::clock::Timer;
 use crate::models::{Bus, NO_ANSWER};
 
 /// Device name of the root in reports.
-const ROOT_NAME: &str = "e67b0000.iommu";
+const ROOT_NAME: &str = "e67b0000.mmu";
 /// The root's instance number; leaf n is instance n + 1.
 const ROOT: usize = 0;
 /// Interrupt for faults of non-secure contexts: SPI 196. Its neighbour, SPI 197, is for secure ones, which nobody on
@@ -33,11 +33,13 @@ pub struct Leaf {
 }
 
 /// The leaves in always-on power domains that the board has (`r8a77951.dtsi`).
-pub(crate) const LEAVES: [Leaf; 4] = [
-    Leaf { base: PhysAddr(0xe657_0000), name: "e6570000.iommu" },
-    Leaf { base: PhysAddr(0xe674_0000), name: "e6740000.iommu" },
-    Leaf { base: PhysAddr(0xe774_0000), name: "e7740000.iommu" },
-    Leaf { base: PhysAddr(0xec67_0000), name: "ec670000.iommu" },
+pub(crate) const LEAVES: [Leaf; 6] = [
+    Leaf { base: PhysAddr(0xe657_0000), name: "e6570000.mmu" },
+    Leaf { base: PhysAddr(0xe674_0000), name: "e6740000.mmu" },
+    Leaf { base: PhysAddr(0xe774_0000), name: "e7740000.mmu" },
+    Leaf { base: PhysAddr(0xec67_0000), name: "ec670000.mmu" },
+    Leaf { base: PhysAddr(0xffc8_0000), name: "ffc80000.mmu" },
+    Leaf { base: PhysAddr(0xfebd_0000), name: "febd0000.mmu" },
 ];
 
 /// What kind of fault a device's access met.

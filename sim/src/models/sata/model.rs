@@ -126,7 +126,7 @@ impl Sata {
         let fresh = Self::default();
         let old = std::mem::replace(self, fresh);
         (self.disk, self.coherent, self.knobs, self.scratch) = (old.disk, old.coherent, old.knobs, old.scratch);
-        SataTimer::ALL.iter().for_each(|t| bus.clock.cancel(Timer::Sata(*t)));
+        cancel(bus, &SataTimer::ALL);
         self.update_line(bus);
     }
 
@@ -135,7 +135,7 @@ impl Sata {
         if self.engine.active {
             bus.error(NAME, "module clock stopped while DMA was active".into());
         }
-        SataTimer::ALL.iter().for_each(|t| bus.clock.cancel(Timer::Sata(*t)));
+        cancel(bus, &SataTimer::ALL);
         self.engine = Engine::default();
         self.control1 &= !regs::START;
     }
@@ -267,9 +267,7 @@ impl Sata {
         }
         self.link = to;
         self.ata = Ata::default();
-        for t in [SataTimer::Link, SataTimer::Signature, SataTimer::Command, SataTimer::Dma] {
-            bus.clock.cancel(Timer::Sata(t));
-        }
+        cancel(bus, &[SataTimer::Link, SataTimer::Signature, SataTimer::Command, SataTimer::Dma]);
     }
 
     fn link_up(&mut self, bus: &mut Bus<'_>) {
@@ -381,9 +379,7 @@ impl Sata {
         if new & ata::SRST != 0 && old & ata::SRST == 0 {
             self.soft_reset_since = bus.clock.now().0;
             self.ata = Ata::in_reset(new);
-            for t in [SataTimer::Signature, SataTimer::Command, SataTimer::Dma] {
-                bus.clock.cancel(Timer::Sata(t));
-            }
+            cancel(bus, &[SataTimer::Signature, SataTimer::Command, SataTimer::Dma]);
         } else if new & ata::SRST == 0 && old & ata::SRST != 0 {
             let lasted = bus.clock.now().0 - self.soft_reset_since;
             if lasted < MIN_SOFT_RESET_NS {
@@ -466,9 +462,7 @@ impl Sata {
 
     fn enter_core_reset(&mut self, bus: &mut Bus<'_>) {
         self.drop_link(bus, Link::Down);
-        for t in [SataTimer::Stop, SataTimer::Rogue] {
-            bus.clock.cancel(Timer::Sata(t));
-        }
+        cancel(bus, &[SataTimer::Stop, SataTimer::Rogue]);
         self.engine = Engine::default();
         self.control1 &= !regs::START;
         (self.int_status, self.int_mask, self.serror, self.scontrol, self.latched) = (0, 0, 0, 0, 0);
@@ -591,6 +585,12 @@ impl Sata {
         }
         self.engine.advance(len as u32);
         Ok(len)
+    }
+}
+
+fn cancel(bus: &mut Bus<'_>, timers: &[SataTimer]) {
+    for timer in timers {
+        bus.clock.cancel(Timer::Sata(*timer));
     }
 }
 
