@@ -40,6 +40,7 @@ macro_rules! address {
             }
 
             /// The start of the page that holds this address.
+            #[must_use]
             pub const fn page_start(self) -> Self {
                 Self(self.0 & !(PAGE_SIZE - 1))
             }

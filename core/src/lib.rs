@@ -11,10 +11,18 @@ extern crate alloc;
 extern crate std;
 
 pub mod addr;
+pub mod binding;
 pub mod device;
+pub mod dma;
+pub mod driver;
 pub mod env;
 pub mod event;
 pub mod firmware;
 pub mod iommu;
+pub mod link;
+pub mod machine;
 pub mod mem;
+pub mod power;
+pub mod promise;
+mod provider;
 pub mod sync;

@@ -76,3 +76,13 @@ mod imp {
     #[expect(unreachable_pub, reason = "named by the public alias `Guard`")]
     pub use spin::MutexGuard;
 }
+
+/// Gives way to other threads for a moment while waiting for one of them.
+pub(crate) fn relax() {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(all(feature = "std", not(loom)))]
+    std::thread::yield_now();
+    #[cfg(not(any(feature = "std", loom)))]
+    core::hint::spin_loop();
+}

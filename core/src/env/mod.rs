@@ -3,6 +3,8 @@
 //! A machine owns one [`Env`]. The simulated board, bare metal and Linux user space each implement it; the core and the
 //! drivers never learn which one they run on.
 
+#[cfg(test)]
+pub(crate) mod fake;
 mod io;
 mod irq;
 mod memory;
@@ -78,6 +80,13 @@ pub trait Env: Send + Sync {
     /// Whether the fallible call at `site` shall fail now. Only simulators answer true.
     fn inject(&self, site: Site) -> bool {
         let _ = site;
+        false
+    }
+
+    /// Whether the env itself drives devices with this `compatible` list (the interrupt controller, the timer): they
+    /// count as present from the start and are never probed.
+    fn drives(&self, compatible: &[Arc<str>]) -> bool {
+        let _ = compatible;
         false
     }
 

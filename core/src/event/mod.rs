@@ -26,10 +26,6 @@ pub struct Event {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
 pub enum Cause {
-    /// The driver's probe, or a step before it, failed.
-    ProbeFailed,
-    /// The driver's probe named something that is missing.
-    Deferred,
     /// Somebody wrote to `unbind`, or called for it.
     Unbind,
     /// The device is being removed in an orderly way.
@@ -65,19 +61,19 @@ pub enum EventKind {
     DriverAdded { driver: Arc<str> },
     /// A driver was removed.
     DriverRemoved { driver: Arc<str> },
-    /// A binding begins (notifier BIND_DRIVER).
+    /// A binding begins (notifier `BIND_DRIVER`).
     Bind { driver: Arc<str> },
-    /// The binding stands (notifier BOUND_DRIVER, uevent bind).
+    /// The binding stands (notifier `BOUND_DRIVER`, uevent bind).
     Bound { driver: Arc<str> },
-    /// Probe did not end in a binding; everything is given back (notifier DRIVER_NOT_BOUND).
+    /// Probe did not end in a binding; everything is given back (notifier `DRIVER_NOT_BOUND`).
     NotBound { driver: Arc<str>, error: String },
     /// Probe waits for suppliers, by name.
     Deferred { driver: Option<Arc<str>>, on: Vec<String> },
     /// A supplier arrived that this device was waiting for; it was the last one when `ready`.
     Woken { by: Arc<str>, ready: bool },
-    /// The way back begins (notifier UNBIND_DRIVER).
+    /// The way back begins (notifier `UNBIND_DRIVER`).
     Unbind { driver: Arc<str>, cause: Cause },
-    /// The way back is done (notifier UNBOUND_DRIVER, uevent unbind).
+    /// The way back is done (notifier `UNBOUND_DRIVER`, uevent unbind).
     Unbound { driver: Arc<str>, cause: Cause },
     /// The driver showed that its device is stopped.
     Quiet { how: String },

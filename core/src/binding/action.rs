@@ -1,0 +1,33 @@
+//! An action to run on the way back.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+
+use super::{Entry, WayBack};
+use crate::event::Outcome;
+
+/// Ledger entry of a closure. The closure owns what it uses ([`MmioHandle`](super::MmioHandle), not
+/// [`Mmio`](super::Mmio)), so that nothing in it can dangle whatever else was released before.
+pub(crate) struct Action {
+    pub(crate) what: &'static str,
+    pub(crate) run: Box<dyn FnOnce() + Send + Sync>,
+}
+
+impl Entry for Action {
+    fn resource(&self) -> &'static str {
+        "action"
+    }
+
+    fn what(&self) -> String {
+        self.what.into()
+    }
+
+    fn backend(&self) -> String {
+        "driver".into()
+    }
+
+    fn release(self: Box<Self>, _: &mut WayBack<'_>) -> Outcome {
+        (self.run)();
+        Outcome::Returned
+    }
+}

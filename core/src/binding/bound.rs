@@ -1,0 +1,372 @@
+//! What a driver may ask of its device while it is bound.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use super::action::Action;
+use super::irq::IrqEntry;
+use super::mmio::{MmioEntry, Region};
+use super::{Entry, EntryId, GroupTag, Irq, Ledger, Mmio, ReleaseGroup, Route, WayBack};
+use crate::addr::DeviceAddr;
+use crate::device::{Device, DeviceDesc, NodeId, Resource};
+use crate::dma::{Dma, DmaContext};
+use crate::driver::{DmaOwner, Errno, Missing, ProbeError, Quiet};
+use crate::env::{EnvError, Site};
+use crate::event::EventKind;
+use crate::iommu::{FaultReport, GroupError, Iommu, IommuError, Translation};
+use crate::machine::Machine;
+use crate::power::SupplyError;
+use crate::provider::ProviderEntry;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
+
+/// Why a resource could not be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ResourceError {
+    /// The firmware gives the device no such resource.
+    #[error("the device has no {kind} {index}")]
+    Absent {
+        /// `"registers"` or `"interrupt"`.
+        kind: &'static str,
+        /// Which one was asked for, from 0.
+        index: usize,
+    },
+    /// The way back has begun; nothing can be acquired any more.
+    #[error("the device is being unbound")]
+    Unbinding,
+    /// The target refused.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// A clock, power domain or reset line could not be switched.
+    #[error(transparent)]
+    Supply(#[from] SupplyError),
+    /// The IOMMU group could not be claimed.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// The translation could not be set up.
+    #[error(transparent)]
+    Iommu(#[from] IommuError),
+    /// The supplier is there but does not provide what was asked for.
+    #[error("the supplier does not provide this")]
+    NotProvided,
+    /// A fault was injected here on purpose.
+    #[error("injected fault: {}", .0.name())]
+    Injected(Site),
+}
+
+impl ResourceError {
+    pub(crate) const fn errno(&self) -> Errno {
+        match self {
+            Self::Absent { .. } | Self::NotProvided => Errno::ENODEV,
+            Self::Unbinding | Self::Group(_) => Errno::EBUSY,
+            Self::Env(_) => Errno::ENXIO,
+            Self::Supply(_) => Errno::EIO,
+            Self::Iommu(_) | Self::Injected(_) => Errno::ENOMEM,
+        }
+    }
+}
+
+/// Having a `&Bound` tells you: the device is held by this driver, its suppliers are there and switched on, its DMA is
+/// set up, and none of it will be taken away while the borrow lasts.
+pub struct Bound {
+    machine: Arc<Machine>,
+    device: Arc<Device>,
+    owner: DmaOwner,
+    pub(crate) ledger: Ledger,
+    pub(crate) dma: Mutex<Option<Arc<DmaContext>>>,
+    /// The last word on the device being quiet, void as soon as it learns another device address.
+    quiet: Mutex<Option<Quiet>>,
+    /// The device has learned a device address at least once.
+    exposed: AtomicBool,
+    /// The BIND event was sent, so the end must be told, too.
+    pub(crate) announced: AtomicBool,
+}
+
+impl Bound {
+    pub(crate) fn new(machine: Arc<Machine>, device: Arc<Device>, owner: DmaOwner) -> Self {
+        Self {
+            machine,
+            device,
+            owner,
+            ledger: Ledger::default(),
+            dma: Mutex::new(None),
+            quiet: Mutex::new(None),
+            exposed: AtomicBool::new(false),
+            announced: AtomicBool::new(false),
+        }
+    }
+
+    /// The device's name on its bus.
+    pub fn name(&self) -> &str {
+        self.device.name()
+    }
+
+    /// What the firmware says of the device.
+    pub fn desc(&self) -> &DeviceDesc {
+        self.device.desc()
+    }
+
+    /// Raw value of a firmware property.
+    pub fn property(&self, name: &str) -> Option<&[u8]> {
+        self.desc().property(name)
+    }
+
+    /// Where to acquire resources that live as long as the binding.
+    pub fn scope(&self) -> Scope<'_> {
+        Scope::new(self, 0)
+    }
+
+    /// Maps the device's registers number `index`. See [`Scope::mmio`].
+    pub fn mmio(&self, index: usize) -> Result<Mmio<'_>, ResourceError> {
+        self.scope().mmio(index)
+    }
+
+    /// Takes the device's interrupt number `index`. See [`Scope::irq`].
+    pub fn irq(&self, index: usize) -> Result<Irq<'_>, ResourceError> {
+        self.scope().irq(index)
+    }
+
+    /// DMA memory and mappings for the device.
+    pub fn dma(&self) -> Dma<'_> {
+        self.scope().dma()
+    }
+
+    /// Runs `run` on the way back, in its turn. See [`Scope::action`].
+    pub fn action(&self, what: &'static str, run: impl FnOnce() + Send + Sync + 'static) -> Result<(), ResourceError> {
+        self.scope().action(what, run)
+    }
+
+    /// Opens a part of the ledger that can be given back early.
+    pub fn group(&self) -> ReleaseGroup<'_> {
+        ReleaseGroup::open(self, 0)
+    }
+
+    /// States that the device is quiet at this moment: it was reset or stopped, and no address given out before is in
+    /// use any more. Memory of earlier bindings that is kept in quarantine goes back (P11). The statement is void as
+    /// soon as the driver reads another device address.
+    pub fn quiet(&self, quiet: Quiet) {
+        self.machine.quarantine.recover(&self.machine, self.device.name());
+        self.exposed.store(false, Ordering::Release);
+        *self.quiet.lock() = Some(quiet);
+    }
+
+    /// What `T` the supplier at `node` provides; defers when it is not there yet.
+    pub fn supplier<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId) -> Result<Arc<T>, ProbeError> {
+        match self.machine.providers.get::<T>(node) {
+            Some(t) => Ok(t),
+            None if self.machine.is_available(node) => Err(ResourceError::NotProvided.into()),
+            None => Err(ProbeError::Defer { on: Missing::Node(node) }),
+        }
+    }
+
+    /// The nodes that property `name` refers to, with their specifier cells.
+    pub fn references<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (NodeId, &'a [u32])> + 'a {
+        self.desc().suppliers.iter().filter(move |s| &*s.property == name).map(|s| (s.node, s.args.as_slice()))
+    }
+
+    /// Offers `service` to the consumers of this device, until the binding ends.
+    pub fn provide<T: ?Sized + Send + Sync + 'static>(&self, service: Arc<T>) -> Result<(), ResourceError> {
+        self.check(Site::Provide)?;
+        let entry = ProviderEntry::new::<T>(self.device.node());
+        self.machine.providers.insert(self.device.node(), service);
+        self.push(0, entry).map(|_| ())
+    }
+
+    /// Offers translation to the consumers of this device. Those that are present join their groups at once, blocked.
+    pub fn provide_iommu(&self, iommu: Arc<dyn Iommu>) -> Result<(), ResourceError> {
+        self.check(Site::Provide)?;
+        let entry = crate::iommu::InstanceEntry { node: self.device.node(), name: iommu.name() };
+        self.machine.iommus.register(self.device.node(), iommu);
+        self.push(0, entry)?;
+        self.machine.join_consumers(self.device.node());
+        Ok(())
+    }
+
+    /// Waits until `done` says so, at most `timeout`; polls whenever something happens, and at least every `poll`.
+    pub fn wait_until(&self, timeout: Duration, poll: Duration, mut done: impl FnMut() -> bool) -> bool {
+        let env = self.machine.env();
+        let deadline = env.now() + timeout;
+        loop {
+            if done() {
+                return true;
+            }
+            let now = env.now();
+            if now >= deadline {
+                return false;
+            }
+            env.wait(deadline.min(now + poll));
+        }
+    }
+
+    /// Tells that an access to `addr` was refused by this device, an IOMMU, in the context of `translation`. The event
+    /// names the devices that may have done it and, when known, what was mapped there and who freed it.
+    pub fn report_fault(
+        &self,
+        translation: &Arc<dyn Translation>,
+        addr: DeviceAddr,
+        write: bool,
+        reason: &str,
+    ) -> FaultReport {
+        let report = self.machine.iommus.explain(translation, addr);
+        let device = report.devices.first().filter(|_| report.devices.len() == 1);
+        self.machine.emit(device, || EventKind::IommuFault {
+            iommu: self.name().into(),
+            addr,
+            write,
+            reason: reason.into(),
+            was: report.was.clone(),
+        });
+        report
+    }
+
+    /// Tells people something, through the event stream.
+    pub fn log(&self, text: fmt::Arguments<'_>) {
+        self.emit(|| EventKind::Log { text: text.to_string() });
+    }
+
+    /// The machine that this binding is part of.
+    pub fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    pub(crate) fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    pub(crate) fn owner(&self) -> DmaOwner {
+        self.owner
+    }
+
+    pub(crate) fn emit(&self, kind: impl FnOnce() -> EventKind) {
+        self.machine.emit(Some(&self.device.desc().name), kind);
+    }
+
+    /// Fails if a fault is to be injected at `site`.
+    pub(crate) fn check(&self, site: Site) -> Result<(), ResourceError> {
+        if self.machine.inject(Some(&self.device.desc().name), site) {
+            Err(ResourceError::Injected(site))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The device learns a device address: whatever was said about it being quiet is void.
+    pub(crate) fn expose(&self) {
+        self.exposed.store(true, Ordering::Release);
+        *self.quiet.lock() = None;
+    }
+
+    /// What is known about the device being quiet, without asking the driver.
+    pub(crate) fn evidence(&self) -> Option<Quiet> {
+        if self.device.is_gone() {
+            return Some(Quiet::gone());
+        }
+        if !self.exposed.load(Ordering::Acquire) {
+            return Some(Quiet::never_started());
+        }
+        self.quiet.lock().clone()
+    }
+
+    /// What the stop at the beginning of the way back has shown.
+    pub(crate) fn set_evidence(&self, quiet: Option<Quiet>) {
+        *self.quiet.lock() = quiet;
+    }
+
+    /// Puts what was acquired on the ledger. When that fails it is released at once.
+    pub(crate) fn push(&self, tag: GroupTag, entry: impl Entry + 'static) -> Result<EntryId, ResourceError> {
+        let (resource, what, backend) = (entry.resource(), entry.what(), entry.backend());
+        let entry: Box<dyn Entry> = Box::new(entry);
+        let refused = match self.check(Site::LedgerEntry) {
+            Err(e) => Err((e, entry)),
+            Ok(()) => self.ledger.push(tag, entry).map_err(|entry| (ResourceError::Unbinding, entry)),
+        };
+        match refused {
+            Ok(id) => {
+                self.emit(|| EventKind::Acquired { entry: id, resource, what, backend });
+                Ok(id)
+            }
+            Err((error, entry)) => {
+                entry.release(&mut WayBack { bound: self, quiet: Some(Quiet::never_started()) });
+                Err(error)
+            }
+        }
+    }
+
+    /// Releases one entry while the binding goes on.
+    pub(crate) fn release_early(&self, id: EntryId, entry: Box<dyn Entry>) {
+        // The driver gives it back by itself, so it states that the device does not use it any more.
+        let mut way = WayBack { bound: self, quiet: Some(Quiet::stopped()) };
+        super::unwind::release_one(id, entry, &mut way);
+    }
+
+    /// Each entry of the ledger, oldest first: number, kind, what, back-end.
+    pub fn holdings(&self) -> Vec<(u64, &'static str, String, String)> {
+        self.ledger.list()
+    }
+}
+
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bound({}, {} ledger entries)", self.name(), self.ledger.len())
+    }
+}
+
+/// A part of a binding that resources can be acquired in: the whole of it, or a [`ReleaseGroup`].
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'s> {
+    pub(crate) bound: &'s Bound,
+    pub(crate) tag: GroupTag,
+}
+
+impl<'s> Scope<'s> {
+    pub(crate) fn new(bound: &'s Bound, tag: GroupTag) -> Self {
+        Self { bound, tag }
+    }
+
+    /// Maps the device's registers number `index` (the `reg` entries, from 0).
+    pub fn mmio(&self, index: usize) -> Result<Mmio<'s>, ResourceError> {
+        let windows = self.bound.desc().resources.iter().filter_map(|r| match r {
+            Resource::Mem { base, len } => Some((*base, *len)),
+            Resource::Irq { .. } => None,
+        });
+        let (base, len) = windows.into_iter().nth(index).ok_or(ResourceError::Absent { kind: "registers", index })?;
+        self.bound.check(Site::MapIo)?;
+        let region = Region::new(self.bound.machine.env().map_io(base, len)?, base);
+        self.bound.push(self.tag, MmioEntry(Arc::clone(&region)))?;
+        Ok(Mmio::new(region))
+    }
+
+    /// Takes the device's interrupt number `index` (the `interrupts` entries, from 0) and switches the line on.
+    pub fn irq(&self, index: usize) -> Result<Irq<'s>, ResourceError> {
+        let lines = self.bound.desc().resources.iter().filter_map(|r| match r {
+            Resource::Irq { line, trigger } => Some((*line, *trigger)),
+            Resource::Mem { .. } => None,
+        });
+        let (line, trigger) = lines.into_iter().nth(index).ok_or(ResourceError::Absent { kind: "interrupt", index })?;
+        self.bound.check(Site::IrqRequest)?;
+        let machine = &self.bound.machine;
+        let route = Route::new(line, index, Arc::clone(&self.bound.device));
+        machine.irqs.add(machine.env(), &route, trigger)?;
+        self.bound.push(self.tag, IrqEntry(Arc::clone(&route)))?;
+        Ok(Irq::new(route, Arc::clone(machine)))
+    }
+
+    /// DMA memory and mappings for the device, owned by this scope.
+    pub fn dma(&self) -> Dma<'s> {
+        Dma::new(*self)
+    }
+
+    /// Runs `run` on the way back, in its turn. What it uses it owns: take [`Mmio::handle`], not [`Mmio`].
+    pub fn action(&self, what: &'static str, run: impl FnOnce() + Send + Sync + 'static) -> Result<(), ResourceError> {
+        self.bound.push(self.tag, Action { what, run: Box::new(run) }).map(|_| ())
+    }
+
+    /// Opens a release group inside this scope.
+    pub fn group(&self) -> ReleaseGroup<'s> {
+        ReleaseGroup::open(self.bound, self.tag)
+    }
+}

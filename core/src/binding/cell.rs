@@ -1,0 +1,139 @@
+//! A binding and the driver data inside it, which borrows from it.
+//!
+//! Driver data that borrows from its own binding is self-referential. This module is the only place that knows.
+
+// UNSAFETY: the lifetime of driver data is erased while it is stored, and given back, shortened, for each use.
+#![expect(unsafe_code, reason = "driver data borrows from the binding that stores it")]
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::any::Any;
+use core::ptr::NonNull;
+
+use super::{Bound, Rundown};
+use crate::driver::{Busy, Driver, ProbeError, Quiet, Serviced};
+use crate::sync::Mutex;
+
+/// One driver's hold on one device.
+///
+/// # Invariants
+///
+/// - `data` is `None`, or owns a boxed `D::Data<'b>` whose `'b` borrows from `bound` in this very object.
+/// - `bound` is not moved or dropped while `data` is `Some`: the object lives in an `Arc`, gives out only `&Bound`, and
+///   its `Drop` drops the data first.
+/// - `data` changes only while `door` is closed and drained, so that a guard of `door` keeps it alive and in place.
+pub(crate) struct Binding<D: Driver> {
+    driver: Arc<D>,
+    data: Mutex<Option<Stored<D>>>,
+    /// Users of the data.
+    door: Rundown,
+    bound: Bound,
+}
+
+/// An owned, boxed `D::Data` whose lifetime is forgotten.
+struct Stored<D: Driver>(NonNull<D::Data<'static>>);
+
+// SAFETY: owning the pointer is owning the box behind it, and `Driver::Data` is `Send + Sync` for every lifetime.
+unsafe impl<D: Driver> Send for Stored<D> {}
+
+impl<D: Driver> Drop for Stored<D> {
+    fn drop(&mut self) {
+        // SAFETY: `self.0` came from `Box::into_raw` in `Binding::probe`, of a box of this type but for its lifetime,
+        // which has no influence on layout or drop code; it is owned by `self` alone and dropped once.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+impl<D: Driver> Binding<D> {
+    pub(crate) fn new(driver: Arc<D>, bound: Bound) -> Self {
+        Self { driver, data: Mutex::new(None), door: Rundown::closed(), bound }
+    }
+
+    /// Runs `use_data` on the driver's data, which stays alive and in place meanwhile. `None` once users are shut out.
+    ///
+    /// The closure takes the data with any lifetime, so it cannot keep a borrow of it.
+    pub(crate) fn with<R>(&self, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Option<R> {
+        let _inside = self.door.enter()?;
+        let data = self.data.lock().as_ref()?.0;
+        // SAFETY: `_inside` keeps the door from draining, hence (third invariant) the box behind `data` alive and in
+        // place. The data is only shared from here. Its true lifetime `'b` has not ended (first two invariants), and
+        // `use_data` accepts every lifetime, so also that one.
+        Some(use_data(unsafe { data.as_ref() }))
+    }
+}
+
+impl<D: Driver> Drop for Binding<D> {
+    fn drop(&mut self) {
+        // The unwinder has emptied this before, except when a machine was leaked. Data before `bound`, in any case.
+        drop(self.data.lock().take());
+    }
+}
+
+/// A binding of whatever driver.
+pub(crate) trait AnyBinding: Send + Sync {
+    /// What the binding holds.
+    fn bound(&self) -> &Bound;
+    /// The driver's name.
+    fn driver(&self) -> &'static str;
+    /// Calls the driver's probe and keeps the data.
+    fn probe(&self) -> Result<(), ProbeError>;
+    /// Lets users in.
+    fn open(&self);
+    /// Shuts users out; those inside stay.
+    fn close(&self);
+    /// Calls the driver's quiesce. `None` when there is no data.
+    fn quiesce(&self) -> Option<Result<Quiet, Busy>>;
+    /// Waits until the last user has left and drops the data.
+    fn drop_data(&self);
+    /// Serves interrupt `index`, if the data is there and open.
+    fn interrupt(&self, index: usize) -> Option<Serviced>;
+    /// For [`Client`](super::Client): back to the driver's type.
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl<D: Driver> AnyBinding for Binding<D> {
+    fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    fn driver(&self) -> &'static str {
+        D::NAME
+    }
+
+    fn probe(&self) -> Result<(), ProbeError> {
+        let data = Box::new(self.driver.probe(&self.bound)?);
+        let raw = NonNull::from(Box::leak(data)).cast::<D::Data<'static>>();
+        // INVARIANT: the data borrows at most from `self.bound`, because `Driver::probe` is written for every lifetime
+        // of its argument. The door is still closed.
+        *self.data.lock() = Some(Stored(raw));
+        Ok(())
+    }
+
+    fn open(&self) {
+        self.door.reopen();
+    }
+
+    fn close(&self) {
+        self.door.close();
+    }
+
+    fn quiesce(&self) -> Option<Result<Quiet, Busy>> {
+        let data = self.data.lock().as_ref()?.0;
+        // SAFETY: as in `with`; only the unwinder, which calls this, takes the data out, and it does so later.
+        Some(D::quiesce(unsafe { data.as_ref() }))
+    }
+
+    fn drop_data(&self) {
+        self.door.close_and_drain();
+        let stored = self.data.lock().take();
+        drop(stored);
+    }
+
+    fn interrupt(&self, index: usize) -> Option<Serviced> {
+        self.with(|data| D::interrupt(data, index))
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}

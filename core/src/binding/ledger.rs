@@ -1,0 +1,129 @@
+//! The ledger: what a binding holds, in the order in which it got it.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::Bound;
+use crate::driver::Quiet;
+use crate::event::Outcome;
+use crate::sync::Mutex;
+
+/// Number of a ledger entry: counts up over the life of one binding and is never used twice.
+pub(crate) type EntryId = u64;
+
+/// Which release group an entry belongs to; 0 is the binding itself.
+pub(crate) type GroupTag = u32;
+
+/// What an entry may know of the way back while it is released.
+pub(crate) struct WayBack<'a> {
+    /// The binding that ends.
+    pub(crate) bound: &'a Bound,
+    /// Evidence that the device is quiet, once there is some (P11).
+    pub(crate) quiet: Option<Quiet>,
+}
+
+/// Something that a binding holds and gives back.
+///
+/// # Implementation safety
+///
+/// `release` runs once, outside all locks, and must not fail: what cannot be given back safely is moved to quarantine.
+pub(crate) trait Entry: Send + Sync {
+    /// The kind of thing, for events: `"mmio"`, `"irq"`, `"dma"`.
+    fn resource(&self) -> &'static str;
+    /// Which one: an address, a name.
+    fn what(&self) -> String;
+    /// Who gave it and takes it back.
+    fn backend(&self) -> String;
+    /// Gives it back.
+    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome;
+}
+
+struct Slot {
+    id: EntryId,
+    tag: GroupTag,
+    entry: Box<dyn Entry>,
+}
+
+#[derive(Default)]
+struct Inner {
+    last: EntryId,
+    closed: bool,
+    slots: Vec<Slot>,
+    /// Parent of each release group; group `t` is at `t - 1`.
+    parents: Vec<GroupTag>,
+}
+
+/// The ledger of one binding.
+#[derive(Default)]
+pub(crate) struct Ledger(Mutex<Inner>);
+
+impl Ledger {
+    /// Puts `entry` on top. Once the way back has begun the entry comes back: nothing may be acquired any more.
+    pub(crate) fn push(&self, tag: GroupTag, entry: Box<dyn Entry>) -> Result<EntryId, Box<dyn Entry>> {
+        let mut inner = self.0.lock();
+        if inner.closed {
+            return Err(entry);
+        }
+        inner.last += 1;
+        let id = inner.last;
+        inner.slots.push(Slot { id, tag, entry });
+        Ok(id)
+    }
+
+    /// Takes the newest entry off.
+    pub(crate) fn pop(&self) -> Option<(EntryId, Box<dyn Entry>)> {
+        let slot = self.0.lock().slots.pop()?;
+        Some((slot.id, slot.entry))
+    }
+
+    /// Takes one entry out of the middle, for an early release.
+    pub(crate) fn take(&self, id: EntryId) -> Option<Box<dyn Entry>> {
+        let mut inner = self.0.lock();
+        let at = inner.slots.binary_search_by_key(&id, |s| s.id).ok()?;
+        Some(inner.slots.remove(at).entry)
+    }
+
+    /// Takes the newest entry of group `tag`, or of a group inside it.
+    pub(crate) fn take_newest_of(&self, tag: GroupTag) -> Option<(EntryId, Box<dyn Entry>)> {
+        let mut inner = self.0.lock();
+        let at = inner.slots.iter().rposition(|s| inner.inside(s.tag, tag))?;
+        let slot = inner.slots.remove(at);
+        Some((slot.id, slot.entry))
+    }
+
+    /// Opens a release group inside `parent`.
+    pub(crate) fn open_group(&self, parent: GroupTag) -> GroupTag {
+        let mut inner = self.0.lock();
+        inner.parents.push(parent);
+        inner.parents.len() as GroupTag
+    }
+
+    /// Lets nothing on any more: the way back begins.
+    pub(crate) fn close(&self) {
+        self.0.lock().closed = true;
+    }
+
+    /// Number of entries.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().slots.len()
+    }
+
+    /// Each entry, oldest first: number, kind, what, back-end.
+    pub(crate) fn list(&self) -> Vec<(EntryId, &'static str, String, String)> {
+        self.0.lock().slots.iter().map(|s| (s.id, s.entry.resource(), s.entry.what(), s.entry.backend())).collect()
+    }
+}
+
+impl Inner {
+    /// Whether group `tag` is `outer` or lies inside it.
+    fn inside(&self, mut tag: GroupTag, outer: GroupTag) -> bool {
+        while tag != outer {
+            if tag == 0 {
+                return false;
+            }
+            tag = self.parents[tag as usize - 1];
+        }
+        true
+    }
+}

@@ -1,0 +1,131 @@
+//! Device registers as a binding holds them.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::fmt;
+use core::marker::PhantomData;
+
+use super::{Entry, Rundown, WayBack};
+use crate::addr::PhysAddr;
+use crate::env::{Io, IoError, Width};
+use crate::event::Outcome;
+
+/// A mapped window and the door in front of it.
+pub(crate) struct Region {
+    io: Arc<dyn Io>,
+    base: PhysAddr,
+    /// Users with a [`MmioHandle`]; users with a [`Mmio`] need no look, the borrow checker keeps them out in time.
+    door: Rundown,
+}
+
+impl Region {
+    pub(crate) fn new(io: Arc<dyn Io>, base: PhysAddr) -> Arc<Self> {
+        Arc::new(Self { io, base, door: Rundown::open() })
+    }
+}
+
+macro_rules! accessors {
+    ($($read:ident $write:ident $width:ident $int:ty),*) => { $(
+        #[doc = concat!("Reads ", stringify!($int), " at `offset` bytes.")]
+        pub fn $read(&self, offset: u64) -> Result<$int, IoError> {
+            self.read(offset, Width::$width).map(|v| v as $int)
+        }
+
+        #[doc = concat!("Writes ", stringify!($int), " at `offset` bytes.")]
+        pub fn $write(&self, offset: u64, value: $int) -> Result<(), IoError> {
+            self.write(offset, Width::$width, u64::from(value))
+        }
+    )* };
+}
+
+/// The registers of a bound device.
+///
+/// Cannot outlive its binding (`'b`), so an access needs no check beyond the device's own.
+#[derive(Clone)]
+pub struct Mmio<'b> {
+    region: Arc<Region>,
+    binding: PhantomData<&'b ()>,
+}
+
+impl Mmio<'_> {
+    pub(crate) fn new(region: Arc<Region>) -> Self {
+        Self { region, binding: PhantomData }
+    }
+
+    accessors!(read8 write8 W8 u8, read16 write16 W16 u16, read32 write32 W32 u32, read64 write64 W64 u64);
+
+    /// A handle that may outlive the binding; its accesses then fail.
+    pub fn handle(&self) -> MmioHandle {
+        MmioHandle(Arc::clone(&self.region))
+    }
+
+    /// Size of the window in bytes.
+    pub fn size(&self) -> u64 {
+        self.region.io.size()
+    }
+
+    fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
+        self.region.io.read(offset, width)
+    }
+
+    fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
+        self.region.io.write(offset, width, value)
+    }
+}
+
+impl fmt::Debug for Mmio<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mmio({}, {:#x} bytes)", self.region.base, self.region.io.size())
+    }
+}
+
+/// The registers of a device that may be unbound at any time.
+///
+/// An access either happens before the registers are given back or gets [`IoError::Gone`]; it costs two atomic
+/// operations more than one through [`Mmio`].
+#[derive(Clone)]
+pub struct MmioHandle(Arc<Region>);
+
+impl MmioHandle {
+    accessors!(read8 write8 W8 u8, read16 write16 W16 u16, read32 write32 W32 u32, read64 write64 W64 u64);
+
+    fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
+        let _inside = self.0.door.enter().ok_or(IoError::Gone)?;
+        self.0.io.read(offset, width)
+    }
+
+    fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
+        let _inside = self.0.door.enter().ok_or(IoError::Gone)?;
+        self.0.io.write(offset, width, value)
+    }
+}
+
+impl fmt::Debug for MmioHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MmioHandle({}, {:#x} bytes)", self.0.base, self.0.io.size())
+    }
+}
+
+/// Ledger entry of a mapped window.
+pub(crate) struct MmioEntry(pub(crate) Arc<Region>);
+
+impl Entry for MmioEntry {
+    fn resource(&self) -> &'static str {
+        "mmio"
+    }
+
+    fn what(&self) -> String {
+        format!("{} + {:#x}", self.0.base, self.0.io.size())
+    }
+
+    fn backend(&self) -> String {
+        "env".into()
+    }
+
+    fn release(self: Box<Self>, _: &mut WayBack<'_>) -> Outcome {
+        self.0.door.close_and_drain();
+        Outcome::Returned
+    }
+}

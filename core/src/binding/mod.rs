@@ -1,0 +1,34 @@
+//! The binding: the time in which a driver holds a device, and the value that owns all it acquired.
+//!
+//! Set-up pushes onto one [`ledger`](mod@ledger), the way back pops it, and there is nothing else. The order is the law
+//! of tear-down (see ARCHITECTURE.md): suppliers, power, group ownership, translation, control-tree entries, the
+//! driver's own resources, its data.
+
+mod action;
+mod bound;
+mod cell;
+mod client;
+mod irq;
+mod ledger;
+mod mmio;
+mod phase;
+mod release_group;
+mod rundown;
+mod steps;
+mod unwind;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use bound::{Bound, ResourceError, Scope};
+pub(crate) use cell::{AnyBinding, Binding};
+pub use client::{Client, Gone};
+pub use irq::{Irq, TimedOut};
+pub(crate) use irq::{IrqTable, Route};
+pub(crate) use ledger::{Entry, EntryId, GroupTag, Ledger, WayBack};
+pub use mmio::{Mmio, MmioHandle};
+pub use phase::{Phase, TRANSITIONS, Transition};
+pub use release_group::ReleaseGroup;
+pub use rundown::{Rundown, RundownGuard};
+pub(crate) use steps::bring_up;
+pub(crate) use unwind::unwind;

@@ -1,0 +1,155 @@
+//! Set-up, step by step, in the order whose reverse is the way back.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+
+use super::{AnyBinding, Bound, Entry, Phase, ResourceError, WayBack};
+use crate::device::SupplierKind;
+use crate::driver::{Busy, Missing, ProbeError, Quiet};
+use crate::env::Site;
+use crate::event::{EventKind, Outcome};
+use crate::machine::Machine;
+use crate::promise::Promise;
+use crate::{dma, iommu, power};
+
+/// Fills the ledger of `binding` until the driver holds the device. On an error the caller unwinds what is there.
+pub(crate) fn bring_up(binding: &Arc<dyn AnyBinding>) -> Result<(), ProbeError> {
+    let bound = binding.bound();
+    suppliers(bound)?;
+    power::acquire(bound, SupplierKind::Power, Site::PowerOn)?;
+    power::acquire(bound, SupplierKind::Clock, Site::ClockEnable)?;
+    power::acquire(bound, SupplierKind::Reset, Site::ResetDeassert)?;
+    iommu::claim(bound)?;
+    dma::configure(bound)?;
+    publish(binding)?;
+    bound.device().binding().map_or(Err(ProbeError::NoDevice), |b| b.probe())?;
+    bound.push(0, DataEntry(Arc::clone(binding)))?;
+    binding.open();
+    Ok(())
+}
+
+/// Step 1: every supplier is there, and stays while this entry lives (P6).
+fn suppliers(bound: &Bound) -> Result<(), ProbeError> {
+    bound.check(Site::LinkAcquire)?;
+    if let Some(node) = bound.machine().probe_begins(bound.device().node()) {
+        return Err(ProbeError::Defer { on: Missing::Node(node) });
+    }
+    bound.push(0, LinksEntry)?;
+    Ok(())
+}
+
+struct LinksEntry;
+
+impl Entry for LinksEntry {
+    fn resource(&self) -> &'static str {
+        "links"
+    }
+
+    fn what(&self) -> String {
+        "suppliers".into()
+    }
+
+    fn backend(&self) -> String {
+        "core".into()
+    }
+
+    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
+        let machine: &Machine = way.bound.machine();
+        let node = way.bound.device().node();
+        let alive = machine.suppliers_alive(node);
+        machine.promises.check(Promise::SuppliersOutlast, alive, || {
+            format!("{}: a supplier was unbound before its consumer", way.bound.name())
+        });
+        machine.consumer_unbound(node);
+        Outcome::Returned
+    }
+}
+
+/// Step 5: the device's `driver` link and files appear, and listeners are told.
+fn publish(binding: &Arc<dyn AnyBinding>) -> Result<(), ResourceError> {
+    let bound = binding.bound();
+    bound.check(Site::ControlEntry)?;
+    let driver = binding.driver();
+    *bound.device().visible_driver.lock() = Some(driver);
+    bound.push(0, ControlEntry(driver))?;
+    bound.announced.store(true, crate::sync::atomic::Ordering::Release);
+    bound.emit(|| EventKind::Bind { driver: driver.into() });
+    Ok(())
+}
+
+struct ControlEntry(&'static str);
+
+impl Entry for ControlEntry {
+    fn resource(&self) -> &'static str {
+        "control"
+    }
+
+    fn what(&self) -> String {
+        format!("drivers/{}", self.0)
+    }
+
+    fn backend(&self) -> String {
+        "core".into()
+    }
+
+    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
+        *way.bound.device().visible_driver.lock() = None;
+        Outcome::Returned
+    }
+}
+
+/// Step 7: the driver's data. On the way back users are shut out, the device is stopped (P11), those inside leave, and
+/// the data is dropped (P5).
+struct DataEntry(Arc<dyn AnyBinding>);
+
+impl DataEntry {
+    /// Evidence that the device is quiet: from the driver, else by force.
+    fn stop(&self, bound: &Bound) -> Option<Quiet> {
+        let stopped = match bound.check(Site::Quiesce) {
+            Ok(()) => self.0.quiesce().unwrap_or(Err(Busy("there is no driver data to ask"))),
+            Err(_) => Err(Busy("injected: the device ignores the stop")),
+        };
+        match stopped {
+            Ok(quiet) => Some(quiet),
+            Err(busy) => {
+                bound.emit(|| EventKind::QuiesceFailed { error: busy.to_string() });
+                if bound.device().is_gone() { Some(Quiet::gone()) } else { power::force_quiet(bound) }
+            }
+        }
+    }
+}
+
+impl Entry for DataEntry {
+    fn resource(&self) -> &'static str {
+        "data"
+    }
+
+    fn what(&self) -> String {
+        self.0.driver().into()
+    }
+
+    fn backend(&self) -> String {
+        "driver".into()
+    }
+
+    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
+        let bound = way.bound;
+        self.0.close();
+        way.quiet = self.stop(bound);
+        bound.set_evidence(way.quiet.clone());
+        if let Some(quiet) = &way.quiet {
+            bound.emit(|| EventKind::Quiet { how: quiet.how().into() });
+        }
+        if bound.device().phase() == Phase::Quiescing {
+            bound.device().set_phase(Phase::Releasing);
+        }
+        self.0.drop_data();
+        let late = self.0.interrupt(0).is_some();
+        bound.machine().promises.check(Promise::NobodyInside, !late, || {
+            format!("{}: driver data was reached after it was dropped", bound.name())
+        });
+        Outcome::Returned
+    }
+}

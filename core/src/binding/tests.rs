@@ -1,0 +1,414 @@
+//! The binding, step by step, on the smallest target there is.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+use std::sync::Mutex;
+
+use super::{Bound, Irq, Mmio, Phase, TimedOut};
+use crate::addr::PhysAddr;
+use crate::device::{DeviceDesc, NodeId, Resource, Supplier, SupplierKind};
+use crate::dma::CoherentSlice;
+use crate::driver::{Busy, Driver, Match, Missing, ProbeError, Quiet, Serviced};
+use crate::env::fake::FakeEnv;
+use crate::env::{IrqLine, Trigger};
+use crate::event::{Cause, EventKind, Outcome};
+use crate::machine::{BindError, Handle, Machine, Policy, UnbindError};
+
+/// What the test driver saw, in order.
+type Diary = Arc<Mutex<Vec<&'static str>>>;
+
+struct Widget {
+    diary: Diary,
+    defer_on: Option<NodeId>,
+}
+
+struct State<'b> {
+    regs: Mmio<'b>,
+    irq: Irq<'b>,
+    ring: CoherentSlice<'b, u32>,
+    diary: Diary,
+}
+
+impl Drop for State<'_> {
+    fn drop(&mut self) {
+        // Driver data may use what it borrows in its own destructor: nothing was given back yet.
+        self.regs.write32(0x8, 0xdead).unwrap();
+        self.ring.write(0, &7);
+        self.diary.lock().unwrap().push("data dropped");
+    }
+}
+
+impl Driver for Widget {
+    const NAME: &'static str = "widget";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = State<'b>;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<State<'b>, ProbeError> {
+        let regs = dev.mmio(0)?;
+        let diary = Arc::clone(&self.diary);
+        let late = regs.handle();
+        dev.action("switch off", move || {
+            late.write32(0x4, 0).unwrap();
+            diary.lock().unwrap().push("action");
+        })?;
+        let ring = dev.dma().coherent_slice::<u32>(16)?;
+        let irq = dev.irq(0)?;
+        if let Some(node) = self.defer_on {
+            return Err(ProbeError::Defer { on: Missing::Node(node) });
+        }
+        regs.write32(0x0, ring.device_addr().0 as u32)?;
+        Ok(State { regs, irq, ring, diary: Arc::clone(&self.diary) })
+    }
+
+    fn quiesce(state: &State<'_>) -> Result<Quiet, Busy> {
+        state.diary.lock().unwrap().push("quiesce");
+        Ok(Quiet::stopped())
+    }
+
+    fn interrupt(state: &State<'_>, _: usize) -> Serviced {
+        state.diary.lock().unwrap().push("interrupt");
+        Serviced::Masked
+    }
+}
+
+struct Stubborn;
+
+impl Driver for Stubborn {
+    const NAME: &'static str = "stubborn";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = CoherentSlice<'b, u32>;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
+        let ring = dev.dma().coherent_slice::<u32>(16)?;
+        let _told_the_device = ring.device_addr();
+        Ok(ring)
+    }
+
+    fn quiesce(_: &Self::Data<'_>) -> Result<Quiet, Busy> {
+        Err(Busy("the stop bit stays set"))
+    }
+}
+
+fn widget() -> DeviceDesc {
+    let mut desc = DeviceDesc::new("1000.widget");
+    desc.compatible.push("acme,widget".into());
+    desc.resources.push(Resource::Mem { base: PhysAddr(0x1000), len: 64 });
+    desc.resources.push(Resource::Irq { line: IrqLine(40), trigger: Trigger::LevelHigh });
+    desc
+}
+
+fn machine() -> (Arc<FakeEnv>, Handle, Diary) {
+    let env = FakeEnv::new();
+    let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+    (env, machine, Diary::default())
+}
+
+fn good(diary: &Diary) -> Widget {
+    Widget { diary: Arc::clone(diary), defer_on: None }
+}
+
+fn promises_hold(machine: &Handle) {
+    assert_eq!(machine.promises().broken(), []);
+}
+
+#[test]
+fn unbind_quiesces_then_drops_data_then_releases_newest_first() {
+    let (env, machine, diary) = machine();
+    let before = machine.footprint();
+    machine.register(good(&diary));
+    machine.add_device(widget()).unwrap();
+    assert_eq!(machine.settle().bound, 1);
+    machine.unbind("1000.widget", "widget").unwrap();
+
+    assert_eq!(*diary.lock().unwrap(), ["quiesce", "data dropped", "action"]);
+    let released: Vec<_> = env
+        .story("1000.widget")
+        .into_iter()
+        .filter_map(|e| match e {
+            EventKind::Released { resource, outcome, .. } => Some((resource, outcome)),
+            _ => None,
+        })
+        .collect();
+    let order = ["data", "irq", "dma coherent", "action", "mmio", "control", "translation", "links"];
+    assert_eq!(released, order.map(|r| (r, Outcome::Returned)));
+    assert_eq!(machine.footprint(), before, "P4");
+    promises_hold(&machine);
+}
+
+#[test]
+fn notifiers_pair_for_a_binding_and_for_a_failed_probe() {
+    // W5: whoever hears BIND hears how it ended, after everything was given back.
+    let (env, machine, diary) = machine();
+    machine.register(good(&diary));
+    machine.add_device(widget()).unwrap();
+    *env.fail_at.lock().unwrap() = None;
+    machine.settle();
+    machine.unbind("1000.widget", "widget").unwrap();
+    let sites = env.calls.lock().unwrap().len();
+    for n in 0..sites {
+        env.events.lock().unwrap().clear();
+        env.calls.lock().unwrap().clear();
+        *env.fail_at.lock().unwrap() = Some(n);
+        let bound = machine.bind("1000.widget", "widget").is_ok();
+        if bound {
+            machine.unbind("1000.widget", "widget").unwrap();
+        }
+        let story = env.story("1000.widget");
+        let begun = story.iter().filter(|e| matches!(e, EventKind::Bind { .. })).count();
+        let ended =
+            story.iter().filter(|e| matches!(e, EventKind::Unbound { .. } | EventKind::NotBound { .. })).count();
+        assert_eq!(begun, ended, "fault {n}: {story:#?}");
+        if begun == 1 {
+            let last = story.last().unwrap();
+            assert!(matches!(last, EventKind::Unbound { .. } | EventKind::NotBound { .. }), "fault {n}: {last:?}");
+        }
+    }
+}
+
+#[test]
+fn a_fault_at_each_step_leaves_the_machine_as_it_was() {
+    let (env, machine, diary) = machine();
+    machine.add_device(widget()).unwrap();
+    machine.register(good(&diary));
+    machine.settle();
+    let clean = env.calls.lock().unwrap().len();
+    machine.unbind("1000.widget", "widget").unwrap();
+    let before = machine.footprint();
+    assert!(clean > 10, "every fallible step asks: {clean}");
+    for n in 0..clean {
+        env.calls.lock().unwrap().clear();
+        *env.fail_at.lock().unwrap() = Some(n);
+        let failed = machine.bind("1000.widget", "widget");
+        assert!(matches!(failed, Err(BindError::Probe { .. })), "fault {n}: {failed:?}");
+        assert_eq!(machine.footprint(), before, "P4, fault {n}");
+        *env.fail_at.lock().unwrap() = None;
+        machine.bind("1000.widget", "widget").unwrap();
+        machine.unbind("1000.widget", "widget").unwrap();
+    }
+    promises_hold(&machine);
+}
+
+#[test]
+fn a_client_outlives_the_binding_and_then_gets_an_error() {
+    let (_, machine, diary) = machine();
+    machine.register(good(&diary));
+    machine.add_device(widget()).unwrap();
+    machine.settle();
+    let client = machine.client::<Widget>("1000.widget").unwrap();
+    assert_eq!(client.call(|w| w.ring.len()), Ok(16));
+    machine.unbind("1000.widget", "widget").unwrap();
+    assert!(client.call(|w| w.ring.len()).is_err(), "P5");
+    machine.bind("1000.widget", "widget").unwrap();
+    assert!(client.call(|w| w.ring.len()).is_err(), "P5: an old handle does not reach the new binding");
+}
+
+#[test]
+fn a_register_handle_kept_past_the_binding_gets_an_error() {
+    let (_, machine, diary) = machine();
+    machine.register(good(&diary));
+    machine.add_device(widget()).unwrap();
+    machine.settle();
+    let handle = machine.client::<Widget>("1000.widget").unwrap().call(|w| w.regs.handle()).unwrap();
+    assert!(handle.read32(0).is_ok());
+    machine.unbind("1000.widget", "widget").unwrap();
+    assert!(handle.read32(0).is_err());
+}
+
+#[test]
+fn dma_memory_outlives_the_binding_for_the_cpu() {
+    let (_, machine, diary) = machine();
+    machine.register(good(&diary));
+    machine.add_device(widget()).unwrap();
+    machine.settle();
+    let memory = machine.client::<Widget>("1000.widget").unwrap().call(|w| w.ring.bytes().memory()).unwrap();
+    machine.unbind("1000.widget", "widget").unwrap();
+    let mut word = [0; 4];
+    memory.read_bytes(0, &mut word);
+    assert_eq!(u32::from_le_bytes(word), 7);
+    assert_eq!(machine.memory().frames().in_use(), 1);
+    drop(memory);
+    assert_eq!(machine.memory().frames().in_use(), 0);
+}
+
+#[test]
+fn an_interrupt_reaches_the_data_and_nothing_after_it() {
+    let (env, machine, diary) = machine();
+    machine.register(good(&diary));
+    machine.add_device(widget()).unwrap();
+    machine.settle();
+    env.raise(IrqLine(40));
+    let client = machine.client::<Widget>("1000.widget").unwrap();
+    assert_eq!(client.call(|w| w.irq.wait(Duration::from_millis(1))), Ok(Ok(())));
+    let again = client.call(|w| w.irq.wait(Duration::from_millis(1)));
+    assert_eq!(again, Ok(Err(TimedOut(Duration::from_millis(1)))));
+    machine.unbind("1000.widget", "widget").unwrap();
+    env.raise(IrqLine(40));
+    assert_eq!(diary.lock().unwrap().iter().filter(|d| **d == "interrupt").count(), 1);
+}
+
+#[test]
+fn a_device_that_does_not_stop_keeps_its_memory_until_it_is_shown_to_be_quiet() {
+    let (_, machine, diary) = machine();
+    machine.register(Stubborn);
+    machine.add_device(widget()).unwrap();
+    machine.settle();
+    machine.unbind("1000.widget", "stubborn").unwrap();
+    assert_eq!(machine.quarantine().len(), 1, "P11");
+    assert_eq!(machine.memory().frames().in_use(), 1);
+    // P11: it gets no more memory ...
+    assert!(machine.bind("1000.widget", "stubborn").is_err());
+    // ... until a driver has reset it and says so.
+    struct Resets;
+    impl Driver for Resets {
+        const NAME: &'static str = "resets";
+        const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+        type Data<'b> = CoherentSlice<'b, u32>;
+        fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
+            dev.quiet(Quiet::in_reset());
+            Ok(dev.dma().coherent_slice(4)?)
+        }
+        fn quiesce(_: &Self::Data<'_>) -> Result<Quiet, Busy> {
+            Ok(Quiet::stopped())
+        }
+    }
+    machine.register(Resets);
+    machine.bind("1000.widget", "resets").unwrap();
+    machine.unbind("1000.widget", "resets").unwrap();
+    assert_eq!((machine.quarantine().len(), machine.memory().frames().in_use()), (0, 0));
+    promises_hold(&machine);
+    drop(diary);
+}
+
+#[test]
+fn a_deferral_names_what_is_missing_and_its_arrival_wakes_it() {
+    let (env, machine, diary) = machine();
+    let node = machine.with_nodes(|n| n.intern("/power"));
+    let mut needy = widget();
+    needy.suppliers.push(Supplier {
+        node,
+        kind: SupplierKind::Other,
+        target: node,
+        property: "power-supply".into(),
+        args: Vec::new(),
+    });
+    machine.register(good(&diary));
+    machine.add_device(needy).unwrap();
+    assert_eq!(machine.settle().waiting, 1);
+    assert_eq!(machine.waiting()[0].on, ["/power: no such device"]);
+
+    struct Plain;
+    impl Driver for Plain {
+        const NAME: &'static str = "plain";
+        const MATCHES: &'static [Match] = &[Match::compatible("acme,power")];
+        type Data<'b> = ();
+        fn probe<'b>(&self, _: &'b Bound) -> Result<(), ProbeError> {
+            Ok(())
+        }
+        fn quiesce((): &()) -> Result<Quiet, Busy> {
+            Ok(Quiet::never_started())
+        }
+    }
+    let mut power = DeviceDesc::new("power");
+    power.node = Some(node);
+    power.compatible.push("acme,power".into());
+    machine.register(Plain);
+    machine.add_device(power).unwrap();
+    assert_eq!(machine.settle().bound, 2);
+
+    // P6: the supplier's consumers go first, and come back with it.
+    env.events.lock().unwrap().clear();
+    machine.unbind("power", "plain").unwrap();
+    let ends: Vec<_> = env
+        .events
+        .lock()
+        .unwrap()
+        .iter()
+        .filter_map(|e| match &e.kind {
+            EventKind::Unbound { cause, .. } => Some((e.device.clone().unwrap(), *cause)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ends, [("1000.widget".into(), Cause::SupplierLeaving), ("power".into(), Cause::Unbind)]);
+    machine.bind("power", "plain").unwrap();
+    machine.settle();
+    assert_eq!(machine.device("1000.widget").unwrap().phase(), Phase::Bound);
+    promises_hold(&machine);
+}
+
+#[test]
+fn a_driver_that_defers_on_what_is_there_is_not_called_for_ever() {
+    let (_, machine, diary) = machine();
+    let device = machine.add_device(DeviceDesc::new("other")).unwrap();
+    let node = device.node();
+    machine.register(Widget { diary, defer_on: Some(node) });
+    machine.add_device(widget()).unwrap();
+    assert_eq!(machine.settle().waiting, 1);
+    assert_eq!(machine.settle().attempts, 0);
+}
+
+#[test]
+fn unbind_names_the_driver_it_means() {
+    // W7: what is unbound is what was named, looked at under the device lock.
+    let (_, machine, diary) = machine();
+    machine.register(good(&diary));
+    machine.register(Stubborn);
+    machine.add_device(widget()).unwrap();
+    machine.settle();
+    let holder = machine.device("1000.widget").unwrap().driver().unwrap();
+    assert_eq!(holder, "stubborn", "P8: by name, whatever the order of registration");
+    assert!(matches!(machine.unbind("1000.widget", "widget"), Err(UnbindError::NotHeld { .. })));
+    assert_eq!(machine.device("1000.widget").unwrap().driver(), Some("stubborn"));
+}
+
+#[test]
+fn a_release_group_goes_early_and_a_forgotten_one_with_the_binding() {
+    struct Grouped;
+    impl Driver for Grouped {
+        const NAME: &'static str = "grouped";
+        const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+        type Data<'b> = ();
+        fn probe<'b>(&self, dev: &'b Bound) -> Result<(), ProbeError> {
+            let kept = dev.dma().coherent(4096)?;
+            let group = dev.group();
+            group.scope().dma().coherent(4096)?;
+            let inner = group.scope().group();
+            inner.scope().dma().coherent(4096)?;
+            assert_eq!(dev.machine().memory().frames().in_use(), 3);
+            group.release();
+            assert_eq!(dev.machine().memory().frames().in_use(), 1);
+            let forgotten = dev.group();
+            core::mem::forget(forgotten.scope().dma().coherent(4096)?);
+            core::mem::forget(forgotten);
+            core::mem::forget(kept);
+            Ok(())
+        }
+        fn quiesce((): &()) -> Result<Quiet, Busy> {
+            Ok(Quiet::never_started())
+        }
+    }
+    let (_, machine, _) = machine();
+    machine.register(Grouped);
+    machine.add_device(widget()).unwrap();
+    assert_eq!(machine.settle().bound, 1);
+    assert_eq!(machine.memory().frames().in_use(), 2);
+    machine.unbind("1000.widget", "grouped").unwrap();
+    // P9: the handles were forgotten, so their memory is lost; nothing else is, and the device is cut off.
+    assert_eq!(machine.memory().frames().in_use(), 2);
+    let lost = machine.footprint();
+    assert_eq!((lost.irqs, lost.services, lost.quarantine.as_str()), (0, 0, "0 runs, 0 bytes"));
+    promises_hold(&machine);
+}
+
+#[test]
+fn a_machine_that_is_dropped_takes_everything_back() {
+    let (env, machine, diary) = machine();
+    machine.register(good(&diary));
+    machine.add_device(widget()).unwrap();
+    machine.settle();
+    let weak = Arc::downgrade(&machine);
+    drop(machine);
+    assert!(weak.upgrade().is_none(), "no cycle keeps the machine alive");
+    assert!(env.enabled.lock().unwrap().is_empty());
+    assert!(diary.lock().unwrap().contains(&"data dropped"));
+}

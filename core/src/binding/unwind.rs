@@ -1,0 +1,32 @@
+//! The one way back (P3). A failed probe, a deferral, an unbind, a removal and a hand-over all come through here.
+
+use alloc::boxed::Box;
+
+use super::{AnyBinding, Entry, EntryId, WayBack};
+use crate::event::EventKind;
+use crate::promise::Promise;
+
+/// Empties the ledger of `binding`, newest entry first. Why the binding ends makes no difference here.
+pub(crate) fn unwind(binding: &dyn AnyBinding) {
+    let bound = binding.bound();
+    bound.ledger.close();
+    let mut way = WayBack { bound, quiet: bound.evidence() };
+    let mut newer = EntryId::MAX;
+    while let Some((id, entry)) = bound.ledger.pop() {
+        bound.machine().promises.check(Promise::OneWayBack, id < newer, || "an entry was released out of order".into());
+        newer = id;
+        release_one(id, entry, &mut way);
+    }
+}
+
+/// Releases one entry and tells who took it back.
+pub(crate) fn release_one(id: EntryId, entry: Box<dyn Entry>, way: &mut WayBack<'_>) {
+    let bound = way.bound;
+    if !bound.machine().env().listens() {
+        entry.release(way);
+        return;
+    }
+    let (resource, what, backend) = (entry.resource(), entry.what(), entry.backend());
+    let outcome = entry.release(way);
+    bound.emit(|| EventKind::Released { entry: id, resource, what, backend, outcome });
+}

@@ -1,0 +1,91 @@
+//! The memory half of DMA memory.
+
+use core::fmt;
+
+use alloc::sync::Arc;
+
+use crate::addr::PhysAddr;
+use crate::env::{Caching, Memory};
+use crate::mem::PageRun;
+use crate::mem::access::{RamWindow, read_bytes, write_bytes};
+
+/// Pages that a device was, or is, given.
+///
+/// Holding it keeps the pages from their allocator, and the CPU may read them; it says nothing about the device. While
+/// a mapping exists, the mapping holds this, too, so the pages cannot return before the device is cut off (P2).
+pub struct DmaMemory {
+    run: PageRun,
+    window: RamWindow,
+    caching: Caching,
+    len: u64,
+}
+
+impl DmaMemory {
+    pub(crate) fn new(run: PageRun, memory: &Arc<dyn Memory>, caching: Caching, len: u64) -> Option<Arc<Self>> {
+        let window = RamWindow::new(memory, run.base(), run.len(), caching).ok()?;
+        Some(Arc::new(Self { run, window, caching, len }))
+    }
+
+    /// Usable bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// True when there are no usable bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Physical address of the first byte.
+    pub fn phys(&self) -> PhysAddr {
+        self.run.base()
+    }
+
+    /// Bytes that were taken from the allocator: whole pages.
+    pub fn allocated(&self) -> u64 {
+        self.run.len()
+    }
+
+    /// Name of the allocator that the pages go back to.
+    pub fn source(&self) -> &'static str {
+        self.run.source()
+    }
+
+    /// Copies bytes out, from `offset` on. A device that writes meanwhile may be seen half.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not inside the memory.
+    pub fn read_bytes(&self, offset: u64, to: &mut [u8]) {
+        self.check(offset, to.len());
+        let done = read_bytes(&**self.window.memory(), self.phys() + offset, to, self.caching);
+        debug_assert!(done.is_ok());
+    }
+
+    /// Copies bytes in, from `offset` on.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not inside the memory.
+    pub fn write_bytes(&self, offset: u64, from: &[u8]) {
+        self.check(offset, from.len());
+        let done = write_bytes(&**self.window.memory(), self.phys() + offset, from, self.caching);
+        debug_assert!(done.is_ok());
+    }
+
+    pub(crate) fn is_zero(&self) -> bool {
+        use core::sync::atomic::Ordering;
+        self.window.words().iter().all(|w| w.load(Ordering::Relaxed) == 0)
+    }
+
+    fn check(&self, offset: u64, len: usize) {
+        let end = offset.checked_add(len as u64);
+        assert!(end.is_some_and(|e| e <= self.len), "{len} bytes at {offset} of DMA memory of {} bytes", self.len);
+    }
+}
+
+impl fmt::Debug for DmaMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DmaMemory({} bytes, {:?}, {:?})", self.len, self.run, self.caching)
+    }
+}

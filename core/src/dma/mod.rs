@@ -1,0 +1,33 @@
+//! DMA memory and mappings.
+//!
+//! Memory and mapping are two things. The mapping belongs to the binding and is revoked on the way back; the memory may
+//! live on in whoever still holds it, readable by the CPU, out of reach of the device. What a driver holds carries the
+//! back-end that made it, so nothing is looked up when it goes back (P1).
+
+mod backend;
+mod coherent;
+mod context;
+mod error;
+mod memory;
+mod quarantine;
+
+pub use coherent::{Coherent, CoherentSlice};
+pub(crate) use context::{DmaContext, configure};
+pub use error::DmaError;
+pub use memory::DmaMemory;
+pub(crate) use quarantine::Quarantine;
+pub use quarantine::QuarantineInfo;
+
+use crate::binding::Scope;
+
+/// The DMA face of a bound device.
+#[derive(Clone, Copy, Debug)]
+pub struct Dma<'s> {
+    scope: Scope<'s>,
+}
+
+impl<'s> Dma<'s> {
+    pub(crate) fn new(scope: Scope<'s>) -> Self {
+        Self { scope }
+    }
+}

@@ -1,0 +1,128 @@
+//! The answers a driver gives.
+
+use core::fmt;
+
+use crate::binding::ResourceError;
+use crate::device::NodeId;
+use crate::dma::DmaError;
+use crate::env::{EnvError, IoError};
+
+/// What a deferred probe waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Missing {
+    /// The device that the firmware describes at this node.
+    Node(NodeId),
+}
+
+/// Why a probe did not end in a binding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// Something is not there yet; try again when it has arrived.
+    #[error("waits for a supplier")]
+    Defer {
+        /// What is missing.
+        on: Missing,
+    },
+    /// A resource could not be had.
+    #[error(transparent)]
+    Resource(#[from] ResourceError),
+    /// DMA memory could not be had.
+    #[error(transparent)]
+    Dma(#[from] DmaError),
+    /// The device's registers do not answer.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The device does not do what it should, in the driver's words.
+    #[error("{0}")]
+    Device(&'static str),
+    /// There is no such device here after all.
+    #[error("no device")]
+    NoDevice,
+}
+
+impl From<EnvError> for ProbeError {
+    fn from(e: EnvError) -> Self {
+        Self::Resource(ResourceError::Env(e))
+    }
+}
+
+/// Linux error numbers, used at the control tree's edge only (`include/uapi/asm-generic/errno-base.h`, `errno.h`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum Errno {
+    EPERM = 1,
+    ENOENT = 2,
+    EIO = 5,
+    ENXIO = 6,
+    EAGAIN = 11,
+    ENOMEM = 12,
+    EACCES = 13,
+    EBUSY = 16,
+    ENODEV = 19,
+    EINVAL = 22,
+    ETIMEDOUT = 110,
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl ProbeError {
+    /// The number that `bind` reports for this error.
+    pub const fn errno(&self) -> Errno {
+        match self {
+            Self::Defer { .. } => Errno::EAGAIN,
+            Self::Resource(r) => r.errno(),
+            Self::Dma(_) => Errno::ENOMEM,
+            Self::Io(_) | Self::Device(_) => Errno::EIO,
+            Self::NoDevice => Errno::ENODEV,
+        }
+    }
+}
+
+/// Holding a `Quiet` tells you: the device was stopped, and will neither do DMA nor raise an interrupt until it is
+/// started again (P11). Without an IOMMU the core frees the device's memory on this word alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Quiet {
+    how: &'static str,
+}
+
+impl Quiet {
+    /// The driver has stopped the device and seen it stop.
+    pub const fn stopped() -> Self {
+        Self { how: "stopped" }
+    }
+
+    /// The device is held in reset, which ends its bus cycles.
+    pub const fn in_reset() -> Self {
+        Self { how: "held in reset" }
+    }
+
+    /// The device cannot do DMA, or none was ever started.
+    pub const fn never_started() -> Self {
+        Self { how: "never started" }
+    }
+
+    /// The device is gone from the bus.
+    pub const fn gone() -> Self {
+        Self { how: "gone" }
+    }
+
+    /// How it was shown, for reports.
+    pub const fn how(&self) -> &'static str {
+        self.how
+    }
+}
+
+/// The device did not stop; the words say what was tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Busy(pub &'static str);
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}

@@ -1,0 +1,107 @@
+//! The driver author's face: one trait, and the answers it may give.
+
+mod erased;
+mod error;
+
+pub(crate) use erased::{Adapter, AnyDriver};
+pub use error::{Busy, Errno, Missing, ProbeError, Quiet};
+
+use crate::binding::Bound;
+
+/// What a driver can be matched by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Match {
+    /// An entry of the device's `compatible` list, compared as a whole.
+    Compatible(&'static str),
+}
+
+impl Match {
+    /// Matches devices that list `name` under `compatible`.
+    pub const fn compatible(name: &'static str) -> Self {
+        Self::Compatible(name)
+    }
+}
+
+/// Who programs the translation of a driver's device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DmaOwner {
+    /// The core: the driver gets DMA memory through [`Bound::dma`].
+    Kernel,
+    /// Somebody outside the kernel (a guest, user space): the group is claimed as a whole, and its domain is unmanaged.
+    PassThrough,
+}
+
+/// What became of an interrupt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Serviced {
+    /// The device was served and has let go of the line; deliver the next one.
+    Done,
+    /// The line stays masked until [`Irq::wait`](crate::binding::Irq::wait) or
+    /// [`Irq::unmask`](crate::binding::Irq::unmask).
+    Masked,
+    /// This device did not ask. When nobody did, again and again, the core switches the line off.
+    NotMine,
+}
+
+/// A driver.
+///
+/// The core calls [`probe`](Self::probe) when a device matches and everything that the device needs is there. Whatever
+/// `probe` takes from its [`Bound`] belongs to the binding: the core gives it back, newest first, when `probe` fails
+/// and when the binding ends, and there is no other clean-up code. The driver's data may borrow from it.
+///
+/// ```
+/// use bindery::binding::{Bound, Mmio};
+/// use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+///
+/// struct Led;
+/// struct Lamp<'b> {
+///     regs: Mmio<'b>,
+/// }
+///
+/// impl Driver for Led {
+///     const NAME: &'static str = "led";
+///     const MATCHES: &'static [Match] = &[Match::compatible("acme,led")];
+///     type Data<'b> = Lamp<'b>;
+///
+///     fn probe<'b>(&self, dev: &'b Bound) -> Result<Lamp<'b>, ProbeError> {
+///         let regs = dev.mmio(0)?;
+///         regs.write32(0x0, 1)?;
+///         Ok(Lamp { regs })
+///     }
+///
+///     fn quiesce(lamp: &Lamp<'_>) -> Result<Quiet, Busy> {
+///         lamp.regs.write32(0x0, 0).map_err(|_| Busy("the lamp does not answer"))?;
+///         Ok(Quiet::stopped())
+///     }
+/// }
+/// ```
+pub trait Driver: Send + Sync + Sized + 'static {
+    /// Name under `/sys/bus/*/drivers`.
+    const NAME: &'static str;
+
+    /// What it drives.
+    const MATCHES: &'static [Match];
+
+    /// Who programs the device's translation.
+    const DMA: DmaOwner = DmaOwner::Kernel;
+
+    /// What the driver keeps for one device. It may borrow from the binding; it is dropped before anything that the
+    /// binding owns is given back.
+    type Data<'b>: Send + Sync;
+
+    /// Starts driving a device. To be called again later when something is missing, return
+    /// [`ProbeError::Defer`].
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError>;
+
+    /// Stops the device: no DMA and no interrupt afterwards. Called first on the way back, when no new user can get at
+    /// the data any more; users that are already inside may still be running. Bound the time it takes: a device that
+    /// does not stop is reported with [`Busy`], and its memory is kept from re-use.
+    fn quiesce(data: &Self::Data<'_>) -> Result<Quiet, Busy>;
+
+    /// Serves interrupt number `index` of the device. The default leaves the line masked for a driver that waits for
+    /// it with [`Irq::wait`](crate::binding::Irq::wait).
+    fn interrupt(data: &Self::Data<'_>, index: usize) -> Serviced {
+        let _ = (data, index);
+        Serviced::Masked
+    }
+}

@@ -1,0 +1,119 @@
+//! A target for the core's own unit tests: some RAM, one register window, a clock that jumps.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::vec::Vec;
+
+use alloc::sync::{Arc, Weak};
+
+use super::{Env, EnvError, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, RamUse, Site, Width};
+use crate::addr::PhysAddr;
+use crate::event::{Event, EventKind};
+use crate::mem::fake::FakeMemory;
+
+/// Registers that remember what was written.
+pub(crate) struct FakeRegs(Mutex<[u32; 16]>);
+
+impl Io for FakeRegs {
+    fn size(&self) -> u64 {
+        64
+    }
+
+    fn read(&self, offset: u64, _: Width) -> Result<u64, IoError> {
+        let regs = self.0.lock().unwrap();
+        regs.get(offset as usize / 4).map(|v| u64::from(*v)).ok_or(IoError::Bad { offset, bytes: 4 })
+    }
+
+    fn write(&self, offset: u64, _: Width, value: u64) -> Result<(), IoError> {
+        let mut regs = self.0.lock().unwrap();
+        *regs.get_mut(offset as usize / 4).ok_or(IoError::Bad { offset, bytes: 4 })? = value as u32;
+        Ok(())
+    }
+}
+
+/// The target. Public parts are what tests look at and turn.
+pub(crate) struct FakeEnv {
+    memory: Arc<dyn Memory>,
+    pub(crate) regs: Arc<FakeRegs>,
+    pub(crate) events: Mutex<Vec<Event>>,
+    /// Counts calls of `inject`; the one with this number fails.
+    pub(crate) fail_at: Mutex<Option<usize>>,
+    pub(crate) calls: Mutex<Vec<Site>>,
+    pub(crate) enabled: Mutex<BTreeSet<IrqLine>>,
+    now: Mutex<u64>,
+    sink: Mutex<Option<Weak<dyn IrqSink>>>,
+}
+
+impl FakeEnv {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            memory: FakeMemory::new(&[(0x4000_0000, 64 << 12, RamUse::Frames)]).dynamic(),
+            regs: Arc::new(FakeRegs(Mutex::new([0; 16]))),
+            events: Mutex::default(),
+            fail_at: Mutex::default(),
+            calls: Mutex::default(),
+            enabled: Mutex::default(),
+            now: Mutex::default(),
+            sink: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn raise(&self, line: IrqLine) {
+        let sink = self.sink.lock().unwrap().clone().and_then(|s| s.upgrade());
+        if let Some(sink) = sink.filter(|_| self.enabled.lock().unwrap().contains(&line)) {
+            sink.interrupt(line);
+        }
+    }
+
+    /// Names of the events about `device`, without the ledger's lines.
+    pub(crate) fn story(&self, device: &str) -> Vec<EventKind> {
+        let events = self.events.lock().unwrap();
+        let about = |e: &&Event| e.device.as_deref() == Some(device);
+        events.iter().filter(about).map(|e| e.kind.clone()).collect()
+    }
+}
+
+impl Env for FakeEnv {
+    fn memory(&self) -> Arc<dyn Memory> {
+        Arc::clone(&self.memory)
+    }
+
+    fn map_io(&self, _: PhysAddr, _: u64) -> Result<Arc<dyn Io>, EnvError> {
+        Ok(Arc::clone(&self.regs) as _)
+    }
+
+    fn irq(&self, line: IrqLine, control: IrqControl) -> Result<(), EnvError> {
+        let mut enabled = self.enabled.lock().unwrap();
+        match control {
+            IrqControl::Enable(_) | IrqControl::Unmask => enabled.insert(line),
+            IrqControl::Mask | IrqControl::Disable => enabled.remove(&line),
+        };
+        Ok(())
+    }
+
+    fn connect(&self, sink: Weak<dyn IrqSink>) {
+        *self.sink.lock().unwrap() = Some(sink);
+    }
+
+    fn now(&self) -> Instant {
+        Instant(*self.now.lock().unwrap())
+    }
+
+    fn wait(&self, until: Instant) {
+        *self.now.lock().unwrap() = until.0;
+    }
+
+    fn listens(&self) -> bool {
+        true
+    }
+
+    fn emit(&self, event: &Event) {
+        self.events.lock().unwrap().push(event.clone());
+    }
+
+    fn inject(&self, site: Site) -> bool {
+        let mut calls = self.calls.lock().unwrap();
+        calls.push(site);
+        *self.fail_at.lock().unwrap() == Some(calls.len() - 1)
+    }
+}

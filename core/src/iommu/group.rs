@@ -1,0 +1,324 @@
+//! Groups: the devices that an IOMMU cannot keep apart, and who owns them.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::{Domain, DomainKind, Iommu, IommuError, StreamId, Translation};
+use crate::binding::{Bound, Entry, ResourceError, WayBack};
+use crate::device::SupplierKind;
+use crate::driver::DmaOwner;
+use crate::env::Site;
+use crate::event::{EventKind, Outcome};
+use crate::promise::Promise;
+use crate::sync::Mutex;
+
+/// Who may use the devices of a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Owner {
+    /// Nobody: every member is blocked.
+    #[default]
+    None,
+    /// Kernel drivers, this many bindings.
+    Kernel(u32),
+    /// One pass-through owner, this many bindings.
+    PassThrough(u32),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("nobody"),
+            Self::Kernel(n) => write!(f, "kernel drivers ({n})"),
+            Self::PassThrough(n) => write!(f, "pass-through ({n})"),
+        }
+    }
+}
+
+/// Why a group could not be claimed or changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum GroupError {
+    /// Somebody else owns it.
+    #[error("group {group} is owned by {owner}")]
+    Owned {
+        /// The group's number.
+        group: u32,
+        /// Who owns it.
+        owner: Owner,
+    },
+    /// The firmware puts the device behind an IOMMU, but it could not join a group there.
+    #[error("the device's IOMMU could not take it in; the policy does not allow untranslated DMA")]
+    NotTranslated,
+    /// A pass-through owner needs an IOMMU group, and the device has none.
+    #[error("the device is in no IOMMU group")]
+    NoGroup,
+    /// The group has no members, or this kind of domain cannot be a default.
+    #[error("a {0} domain cannot be the group's default")]
+    BadKind(DomainKind),
+}
+
+/// A device's place in its group.
+#[derive(Clone)]
+pub(crate) struct Membership {
+    pub(crate) group: Arc<Group>,
+    pub(crate) streams: Vec<StreamId>,
+}
+
+struct State {
+    owner: Owner,
+    members: Vec<Arc<str>>,
+    /// Made for the first binding, dropped with the last.
+    domain: Option<Arc<Domain>>,
+    attached: u32,
+    /// What kernel drivers get.
+    kind: DomainKind,
+}
+
+/// Devices that one IOMMU cannot keep apart.
+pub struct Group {
+    id: u32,
+    iommu: Arc<dyn Iommu>,
+    blocked: Arc<dyn Translation>,
+    state: Mutex<State>,
+}
+
+/// What people may know of a group.
+#[derive(Clone, Debug)]
+pub struct GroupInfo {
+    /// Number, as in `/sys/kernel/iommu_groups`.
+    pub id: u32,
+    /// The IOMMU instance.
+    pub iommu: String,
+    /// Names of the members.
+    pub members: Vec<Arc<str>>,
+    /// Who owns it.
+    pub owner: Owner,
+    /// The kind of domain that kernel drivers get.
+    pub kind: DomainKind,
+    /// The domain in use, if any: label, kind, IOVA pages in use.
+    pub domain: Option<(String, DomainKind, u64)>,
+}
+
+impl Group {
+    pub(crate) fn new(id: u32, iommu: Arc<dyn Iommu>, blocked: Arc<dyn Translation>) -> Arc<Self> {
+        let state =
+            State { owner: Owner::None, members: Vec::new(), domain: None, attached: 0, kind: DomainKind::Strict };
+        Arc::new(Self { id, iommu, blocked, state: Mutex::new(state) })
+    }
+
+    /// Number, as in `/sys/kernel/iommu_groups`.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The instance that translates for it.
+    pub fn iommu(&self) -> &Arc<dyn Iommu> {
+        &self.iommu
+    }
+
+    /// The domain of the present owner.
+    pub fn domain(&self) -> Option<Arc<Domain>> {
+        self.state.lock().domain.clone()
+    }
+
+    /// A snapshot for people.
+    pub fn info(&self) -> GroupInfo {
+        let s = self.state.lock();
+        GroupInfo {
+            id: self.id,
+            iommu: self.iommu.name(),
+            members: s.members.clone(),
+            owner: s.owner,
+            kind: s.kind,
+            domain: s.domain.as_ref().map(|d| (d.label().to_string(), d.kind(), d.iova_in_use())),
+        }
+    }
+
+    /// Changes what kernel drivers get from now on. Refused while anybody owns the group (P7): a domain that is in use
+    /// is never changed under its user.
+    pub fn set_kind(&self, kind: DomainKind) -> Result<(), GroupError> {
+        if matches!(kind, DomainKind::Blocked | DomainKind::Unmanaged) {
+            return Err(GroupError::BadKind(kind));
+        }
+        let mut s = self.state.lock();
+        if s.owner != Owner::None {
+            return Err(GroupError::Owned { group: self.id, owner: s.owner });
+        }
+        s.kind = kind;
+        Ok(())
+    }
+
+    pub(crate) fn add(&self, device: &Arc<str>, streams: &[StreamId]) -> Result<(), IommuError> {
+        for stream in streams {
+            self.iommu.attach(*stream, &self.blocked)?;
+        }
+        self.state.lock().members.push(Arc::clone(device));
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self, device: &str) -> bool {
+        let mut s = self.state.lock();
+        s.members.retain(|m| &**m != device);
+        s.members.is_empty()
+    }
+
+    fn claim(&self, owner: DmaOwner) -> Result<Owner, GroupError> {
+        let mut s = self.state.lock();
+        s.owner = match (s.owner, owner) {
+            (Owner::None, DmaOwner::Kernel) => Owner::Kernel(1),
+            (Owner::None, DmaOwner::PassThrough) => Owner::PassThrough(1),
+            (Owner::Kernel(n), DmaOwner::Kernel) => Owner::Kernel(n + 1),
+            (Owner::PassThrough(n), DmaOwner::PassThrough) => Owner::PassThrough(n + 1),
+            (held, _) => return Err(GroupError::Owned { group: self.id, owner: held }),
+        };
+        Ok(s.owner)
+    }
+
+    fn unclaim(&self) -> Owner {
+        let mut s = self.state.lock();
+        s.owner = match s.owner {
+            Owner::Kernel(n) if n > 1 => Owner::Kernel(n - 1),
+            Owner::PassThrough(n) if n > 1 => Owner::PassThrough(n - 1),
+            _ => Owner::None,
+        };
+        s.owner
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Group({}, {})", self.id, self.iommu.name())
+    }
+}
+
+/// Step 3: claims the group for the binding's owner. A device without an IOMMU has no group, which only a kernel driver
+/// can live with.
+pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
+    let Some(member) = bound.device().group.lock().clone() else {
+        let machine = bound.machine();
+        if bound.owner() == DmaOwner::PassThrough {
+            return Err(GroupError::NoGroup.into());
+        }
+        let node = bound.device().node();
+        let behind_iommu =
+            bound.desc().suppliers.iter().any(|s| s.kind == SupplierKind::Iommu && !machine.is_ignored(node, s.node));
+        let allowed = !behind_iommu || machine.policy().untranslated_dma;
+        machine.promises.check(Promise::NoSilentDowngrade, true, String::new);
+        return if allowed { Ok(()) } else { Err(GroupError::NotTranslated.into()) };
+    };
+    bound.check(Site::GroupClaim)?;
+    let owner = member.group.claim(bound.owner())?;
+    bound.emit(|| EventKind::GroupOwner { group: member.group.id, owner: owner.to_string() });
+    bound.push(0, ClaimEntry(member)).map(|_| ())
+}
+
+struct ClaimEntry(Membership);
+
+impl Entry for ClaimEntry {
+    fn resource(&self) -> &'static str {
+        "group"
+    }
+
+    fn what(&self) -> String {
+        format!("{}", self.0.group.id)
+    }
+
+    fn backend(&self) -> String {
+        self.0.group.iommu.name()
+    }
+
+    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
+        let group = &self.0.group;
+        let detached = way.bound.dma.lock().is_none();
+        way.bound.machine().promises.check(Promise::OneOwner, detached, || {
+            format!("{}: group {} is let go while its translation is still set up", way.bound.name(), group.id)
+        });
+        let owner = group.unclaim();
+        way.bound.emit(|| EventKind::GroupOwner { group: group.id, owner: owner.to_string() });
+        Outcome::Returned
+    }
+}
+
+/// Step 4, translated: attaches the device to the owner's domain, made for the first binding.
+pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, ResourceError> {
+    let group = &member.group;
+    let domain = {
+        let mut s = group.state.lock();
+        let domain = match &s.domain {
+            Some(d) => Arc::clone(d),
+            None => {
+                bound.check(Site::DomainAlloc)?;
+                let kind = if bound.owner() == DmaOwner::PassThrough { DomainKind::Unmanaged } else { s.kind };
+                let d = Domain::new(kind, group.iommu.domain(kind)?, &group.iommu.geometry());
+                s.domain = Some(Arc::clone(&d));
+                d
+            }
+        };
+        s.attached += 1;
+        domain
+    };
+    let entry = AttachEntry { member: member.clone(), label: domain.label().into() };
+    let attached = bound
+        .check(Site::DomainAttach)
+        .and_then(|()| Ok(member.streams.iter().try_for_each(|s| group.iommu.attach(*s, domain.translation()))?));
+    if let Err(e) = attached {
+        entry.detach();
+        return Err(e);
+    }
+    bound.emit(|| EventKind::DomainAttached {
+        group: group.id,
+        domain: domain.label().into(),
+        kind: domain.kind().to_string(),
+    });
+    bound.push(0, entry)?;
+    Ok(domain)
+}
+
+struct AttachEntry {
+    member: Membership,
+    label: String,
+}
+
+impl AttachEntry {
+    /// Back to the blocked domain; the owner's domain goes with its last user. True when every stream was blocked.
+    fn detach(&self) -> bool {
+        let group = &self.member.group;
+        let blocked = self.member.streams.iter().all(|s| group.iommu.attach(*s, &group.blocked).is_ok());
+        let dropped = {
+            let mut s = group.state.lock();
+            s.attached -= 1;
+            if s.attached == 0 { s.domain.take() } else { None }
+        };
+        if !blocked {
+            // A stream that could not be taken off keeps walking these tables: they must never be used again.
+            core::mem::forget(dropped);
+        }
+        blocked
+    }
+}
+
+impl Entry for AttachEntry {
+    fn resource(&self) -> &'static str {
+        "translation"
+    }
+
+    fn what(&self) -> String {
+        self.label.clone()
+    }
+
+    fn backend(&self) -> String {
+        self.member.group.iommu.name()
+    }
+
+    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
+        *way.bound.dma.lock() = None;
+        if self.detach() {
+            return Outcome::Returned;
+        }
+        way.bound.emit(|| EventKind::Log { text: format!("{}: the IOMMU did not take the device off", self.label) });
+        Outcome::Quarantined
+    }
+}

@@ -1,0 +1,135 @@
+//! The IOMMU instances and groups of a machine.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::{DomainKind, FaultReport, Group, Grouping, Iommu, IommuError, Membership, StreamId, Translation};
+use crate::addr::DeviceAddr;
+use crate::binding::{Entry, WayBack};
+use crate::device::{Device, NodeId, SupplierKind};
+use crate::event::Outcome;
+use crate::sync::Mutex;
+
+/// Which group a stream falls into: the instance, and the stream where the instance can tell streams apart.
+type Key = (NodeId, Option<StreamId>);
+
+#[derive(Default)]
+struct Inner {
+    instances: BTreeMap<NodeId, Arc<dyn Iommu>>,
+    groups: BTreeMap<Key, Arc<Group>>,
+    next_group: u32,
+}
+
+/// All instances and groups.
+#[derive(Default)]
+pub(crate) struct Iommus(Mutex<Inner>);
+
+impl Iommus {
+    pub(crate) fn register(&self, node: NodeId, iommu: Arc<dyn Iommu>) {
+        self.0.lock().instances.insert(node, iommu);
+    }
+
+    /// The groups, by number.
+    pub(crate) fn groups(&self) -> Vec<Arc<Group>> {
+        let mut groups: Vec<_> = self.0.lock().groups.values().cloned().collect();
+        groups.sort_by_key(|g| g.id());
+        groups
+    }
+
+    /// Puts `device` into its group, blocked, when its instance is there. `Ok(None)` when it has no IOMMU, or not yet,
+    /// or is in a group already.
+    pub(crate) fn join(&self, device: &Device) -> Result<Option<(Arc<Group>, StreamId)>, IommuError> {
+        let mut member = device.group.lock();
+        if member.is_some() {
+            return Ok(None);
+        }
+        let mut inner = self.0.lock();
+        let mut needs = device.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Iommu);
+        let Some(first) = needs.next() else { return Ok(None) };
+        let Some(iommu) = inner.instances.get(&first.node).cloned() else { return Ok(None) };
+        let mut streams = Vec::from([iommu.stream(&first.args)?]);
+        for more in needs.filter(|s| s.node == first.node) {
+            streams.push(iommu.stream(&more.args)?);
+        }
+        let key = (first.node, (iommu.grouping() == Grouping::PerStream).then_some(streams[0]));
+        let (group, new) = match inner.groups.get(&key) {
+            Some(g) => (Arc::clone(g), false),
+            None => (Group::new(inner.next_group, Arc::clone(&iommu), iommu.domain(DomainKind::Blocked)?), true),
+        };
+        group.add(&device.desc().name, &streams)?;
+        if new {
+            inner.next_group += 1;
+            inner.groups.insert(key, Arc::clone(&group));
+        }
+        let stream = streams[0];
+        *member = Some(Membership { group: Arc::clone(&group), streams });
+        Ok(Some((group, stream)))
+    }
+
+    /// Takes `device` out of its group; an empty group goes.
+    pub(crate) fn leave(&self, device: &Device) {
+        if let Some(member) = device.group.lock().take() {
+            if member.group.remove(device.name()) {
+                self.0.lock().groups.retain(|_, g| !Arc::ptr_eq(g, &member.group));
+            }
+        }
+    }
+
+    /// What is known of an access to `addr` through `translation`.
+    pub(crate) fn explain(&self, translation: &Arc<dyn Translation>, addr: DeviceAddr) -> FaultReport {
+        let group = self.groups().into_iter().find_map(|g| {
+            let domain = g.domain()?;
+            Arc::ptr_eq(domain.translation(), translation).then_some((g, domain))
+        });
+        match group {
+            Some((group, domain)) => FaultReport { devices: group.info().members, was: domain.explain(addr) },
+            None => FaultReport { devices: Vec::new(), was: None },
+        }
+    }
+
+    fn unregister(&self, node: NodeId) -> Option<Arc<dyn Iommu>> {
+        let mut inner = self.0.lock();
+        let iommu = inner.instances.remove(&node);
+        inner.groups.retain(|key, _| key.0 != node);
+        if inner.groups.is_empty() && inner.instances.is_empty() {
+            // With no IOMMU left, numbering starts again: the machine is as it was before the first one came (P4).
+            inner.next_group = 0;
+        }
+        iommu
+    }
+}
+
+/// Ledger entry of an instance, on its own driver's ledger.
+pub(crate) struct InstanceEntry {
+    pub(crate) node: NodeId,
+    pub(crate) name: String,
+}
+
+impl Entry for InstanceEntry {
+    fn resource(&self) -> &'static str {
+        "iommu"
+    }
+
+    fn what(&self) -> String {
+        self.name.clone()
+    }
+
+    fn backend(&self) -> String {
+        "core".into()
+    }
+
+    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
+        let machine = way.bound.machine();
+        // Consumers are unbound by now (P6); they only leave their groups.
+        for consumer in machine.consumers_of(self.node) {
+            if consumer.desc().suppliers.iter().any(|s| s.kind == SupplierKind::Iommu && s.node == self.node) {
+                machine.iommus.leave(&consumer);
+            }
+        }
+        drop(machine.iommus.unregister(self.node));
+        Outcome::Returned
+    }
+}

@@ -1,0 +1,344 @@
+//! The graph itself: nodes, links, and how many suppliers each consumer still misses.
+//!
+//! Cost: one step per link for everything that happens to a device, so that a chain of n devices takes O(n) attempts
+//! whatever the order in which they were registered (P8).
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::LinkState;
+use crate::device::{NodeId, Supplier};
+
+pub(super) type LinkId = usize;
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) supplier: NodeId,
+    pub(super) consumer: NodeId,
+    pub(super) property: Arc<str>,
+    pub(super) state: LinkState,
+    /// Made by a deferral, not by firmware; it goes when the consumer binds.
+    asked: bool,
+}
+
+#[derive(Default, Debug)]
+pub(super) struct Node {
+    available: bool,
+    pub(super) suppliers: Vec<LinkId>,
+    pub(super) consumers: Vec<LinkId>,
+    /// Supplier links that are neither available nor ignored.
+    missing: u32,
+    /// When it last arrived, in arrivals of the whole graph.
+    arrived: u64,
+}
+
+/// A consumer that a supplier's arrival concerns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Wake {
+    pub(crate) consumer: NodeId,
+    /// It was the last one missing.
+    pub(crate) ready: bool,
+}
+
+/// All links of a machine.
+#[derive(Default, Debug)]
+pub(crate) struct Graph {
+    pub(super) nodes: Vec<Node>,
+    pub(super) links: Vec<Link>,
+    free: Vec<LinkId>,
+    arrivals: u64,
+}
+
+impl Graph {
+    fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        let at = id.0 as usize;
+        if self.nodes.len() <= at {
+            self.nodes.resize_with(at + 1, Node::default);
+        }
+        &mut self.nodes[at]
+    }
+
+    pub(super) fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id.0 as usize)
+    }
+
+    /// Enters a device and what it needs. Several references to one supplier are one link.
+    pub(crate) fn add(&mut self, consumer: NodeId, suppliers: &[Supplier]) {
+        self.node_mut(consumer);
+        for s in suppliers {
+            self.link(consumer, s.node, &s.property, false);
+        }
+    }
+
+    /// A driver has asked for `supplier` by deferring. False when it is there already.
+    pub(crate) fn ask(&mut self, consumer: NodeId, supplier: NodeId) -> bool {
+        if self.is_available(supplier) {
+            return false;
+        }
+        self.link(consumer, supplier, &Arc::from("driver"), true);
+        true
+    }
+
+    fn link(&mut self, consumer: NodeId, supplier: NodeId, property: &Arc<str>, asked: bool) {
+        let known = |g: &Self| g.nodes[consumer.0 as usize].suppliers.iter().any(|l| g.links[*l].supplier == supplier);
+        if consumer == supplier || known(self) {
+            return;
+        }
+        let available = self.node_mut(supplier).available;
+        let state = if available { LinkState::Available } else { LinkState::Dormant };
+        let link = Link { supplier, consumer, property: Arc::clone(property), state, asked };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.links[id] = link;
+                id
+            }
+            None => {
+                self.links.push(link);
+                self.links.len() - 1
+            }
+        };
+        self.node_mut(supplier).consumers.push(id);
+        let node = self.node_mut(consumer);
+        node.suppliers.push(id);
+        node.missing += u32::from(!available);
+    }
+
+    /// Forgets a device's needs. Links of its own consumers stay: they wait for its return.
+    pub(crate) fn remove(&mut self, consumer: NodeId) {
+        let Some(node) = self.nodes.get_mut(consumer.0 as usize) else { return };
+        node.missing = 0;
+        for id in core::mem::take(&mut node.suppliers) {
+            self.unlink(id);
+        }
+    }
+
+    fn unlink(&mut self, id: LinkId) {
+        let supplier = self.links[id].supplier;
+        self.node_mut(supplier).consumers.retain(|l| *l != id);
+        self.free.push(id);
+    }
+
+    pub(crate) fn is_available(&self, node: NodeId) -> bool {
+        self.node(node).is_some_and(|n| n.available)
+    }
+
+    /// How many arrivals there have been.
+    pub(crate) fn arrivals(&self) -> u64 {
+        self.arrivals
+    }
+
+    /// Whether `node` arrived after the first `arrivals` arrivals.
+    pub(crate) fn arrived_since(&self, node: NodeId, arrivals: u64) -> bool {
+        self.node(node).is_some_and(|n| n.arrived > arrivals)
+    }
+
+    /// Number of suppliers that `consumer` still misses.
+    pub(crate) fn missing_count(&self, consumer: NodeId) -> u32 {
+        self.node(consumer).map_or(0, |n| n.missing)
+    }
+
+    /// The suppliers that `consumer` still misses.
+    pub(crate) fn missing(&self, consumer: NodeId) -> Vec<NodeId> {
+        self.suppliers(consumer)
+            .filter(|l| matches!(l.state, LinkState::Dormant | LinkState::SupplierUnbind))
+            .map(|l| l.supplier)
+            .collect()
+    }
+
+    pub(super) fn suppliers(&self, consumer: NodeId) -> impl Iterator<Item = &Link> {
+        self.node(consumer).into_iter().flat_map(|n| &n.suppliers).map(|l| &self.links[*l])
+    }
+
+    pub(super) fn consumers(&self, supplier: NodeId) -> impl Iterator<Item = &Link> {
+        self.node(supplier).into_iter().flat_map(|n| &n.consumers).map(|l| &self.links[*l])
+    }
+
+    /// Devices that have a link to `supplier`.
+    pub(crate) fn consumers_of(&self, supplier: NodeId) -> Vec<NodeId> {
+        self.consumers(supplier).map(|l| l.consumer).collect()
+    }
+
+    /// Whether a policy lets `consumer` do without `supplier`.
+    pub(crate) fn is_ignored(&self, consumer: NodeId, supplier: NodeId) -> bool {
+        self.suppliers(consumer).any(|l| l.supplier == supplier && l.state == LinkState::NotTracked)
+    }
+
+    /// Every link: supplier, consumer, property, state.
+    pub(crate) fn list(&self, consumer: NodeId) -> impl Iterator<Item = (NodeId, &Arc<str>, LinkState)> {
+        self.suppliers(consumer).map(|l| (l.supplier, &l.property, l.state))
+    }
+
+    fn set_suppliers(&mut self, consumer: NodeId, to: impl Fn(&Node, &Link) -> Option<LinkState>) {
+        for at in 0..self.nodes[consumer.0 as usize].suppliers.len() {
+            let id = self.nodes[consumer.0 as usize].suppliers[at];
+            let supplier = &self.nodes[self.links[id].supplier.0 as usize];
+            if let Some(state) = to(supplier, &self.links[id]) {
+                self.links[id].state = state;
+            }
+        }
+    }
+
+    /// The consumer's probe begins; false when a supplier is missing (and nothing changed).
+    pub(crate) fn probe_begins(&mut self, consumer: NodeId) -> bool {
+        if self.missing_count(consumer) != 0 {
+            return false;
+        }
+        self.node_mut(consumer);
+        self.set_suppliers(consumer, |_, l| (l.state == LinkState::Available).then_some(LinkState::ConsumerProbe));
+        true
+    }
+
+    /// The consumer is bound.
+    pub(crate) fn consumer_bound(&mut self, consumer: NodeId) {
+        self.set_suppliers(consumer, |_, l| (l.state == LinkState::ConsumerProbe).then_some(LinkState::Active));
+    }
+
+    /// The consumer has given everything back. Links that it only asked for by deferring go.
+    pub(crate) fn consumer_unbound(&mut self, consumer: NodeId) {
+        let busy = |l: &Link| matches!(l.state, LinkState::ConsumerProbe | LinkState::Active);
+        let newly_missing =
+            self.suppliers(consumer).filter(|l| busy(l) && !self.is_available(l.supplier)).count() as u32;
+        // A supplier that is on its way out was counted as missing by nobody while the link was busy.
+        self.set_suppliers(consumer, |s, l| {
+            busy(l).then_some(if s.available { LinkState::Available } else { LinkState::SupplierUnbind })
+        });
+        let links = &self.links;
+        let node = &mut self.nodes[consumer.0 as usize];
+        node.missing += newly_missing;
+        let (asked, kept) =
+            node.suppliers.iter().partition(|l| links[**l].asked && links[**l].state == LinkState::Available);
+        node.suppliers = kept;
+        let asked: Vec<LinkId> = asked;
+        for id in asked {
+            self.unlink(id);
+        }
+    }
+
+    /// `supplier` is there from now on. Returns its waiters.
+    pub(crate) fn supplier_arrives(&mut self, supplier: NodeId) -> Vec<Wake> {
+        self.arrivals += 1;
+        let now = self.arrivals;
+        let node = self.node_mut(supplier);
+        (node.available, node.arrived) = (true, now);
+        let mut wakes = Vec::new();
+        for at in 0..self.nodes[supplier.0 as usize].consumers.len() {
+            let id = self.nodes[supplier.0 as usize].consumers[at];
+            if !matches!(self.links[id].state, LinkState::Dormant | LinkState::SupplierUnbind) {
+                continue;
+            }
+            self.links[id].state = LinkState::Available;
+            let consumer = self.links[id].consumer;
+            let node = &mut self.nodes[consumer.0 as usize];
+            node.missing -= 1;
+            wakes.push(Wake { consumer, ready: node.missing == 0 });
+        }
+        wakes
+    }
+
+    /// `supplier` is about to go: nobody new may start to use it. False when it was not there.
+    pub(crate) fn supplier_leaves(&mut self, supplier: NodeId) -> bool {
+        let node = self.node_mut(supplier);
+        if !core::mem::replace(&mut node.available, false) {
+            return false;
+        }
+        for at in 0..self.nodes[supplier.0 as usize].consumers.len() {
+            let id = self.nodes[supplier.0 as usize].consumers[at];
+            if self.links[id].state == LinkState::Available {
+                self.links[id].state = LinkState::SupplierUnbind;
+                let consumer = self.links[id].consumer;
+                self.nodes[consumer.0 as usize].missing += 1;
+            }
+        }
+        true
+    }
+
+    /// Suppliers that `consumer` is bound to, or probing with.
+    pub(crate) fn busy_suppliers(&self, consumer: NodeId) -> impl Iterator<Item = NodeId> {
+        let busy = |l: &&Link| matches!(l.state, LinkState::ConsumerProbe | LinkState::Active);
+        self.suppliers(consumer).filter(busy).map(|l| l.supplier)
+    }
+
+    /// Consumers that are bound to, or probing with, `supplier`.
+    pub(crate) fn busy_consumers(&self, supplier: NodeId) -> Vec<NodeId> {
+        let busy = |l: &&Link| matches!(l.state, LinkState::ConsumerProbe | LinkState::Active);
+        self.consumers(supplier).filter(busy).map(|l| l.consumer).collect()
+    }
+
+    /// `supplier` has given everything back.
+    pub(crate) fn supplier_gone(&mut self, supplier: NodeId) {
+        for at in 0..self.node_mut(supplier).consumers.len() {
+            let id = self.nodes[supplier.0 as usize].consumers[at];
+            if self.links[id].state == LinkState::SupplierUnbind {
+                self.links[id].state = LinkState::Dormant;
+            }
+        }
+    }
+
+    /// Lets `consumer` do without `supplier`. True when it was the last one missing.
+    pub(crate) fn ignore(&mut self, consumer: NodeId, supplier: NodeId) -> bool {
+        let Some(node) = self.nodes.get_mut(consumer.0 as usize) else { return false };
+        for id in &node.suppliers {
+            let link = &mut self.links[*id];
+            if link.supplier == supplier && link.state == LinkState::Dormant {
+                link.state = LinkState::NotTracked;
+                node.missing -= 1;
+                return node.missing == 0;
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::SupplierKind;
+    use alloc::vec;
+
+    fn needs(nodes: &[u32]) -> Vec<Supplier> {
+        let one = |n: &u32| Supplier {
+            node: NodeId(*n),
+            target: NodeId(*n),
+            kind: SupplierKind::Other,
+            property: "x".into(),
+            args: vec![],
+        };
+        nodes.iter().map(one).collect()
+    }
+
+    #[test]
+    fn an_arrival_wakes_exactly_its_waiters() {
+        let mut g = Graph::default();
+        g.add(NodeId(0), &needs(&[2, 3]));
+        g.add(NodeId(1), &needs(&[3]));
+        assert_eq!(g.supplier_arrives(NodeId(2)), [Wake { consumer: NodeId(0), ready: false }]);
+        assert_eq!(
+            g.supplier_arrives(NodeId(3)),
+            [Wake { consumer: NodeId(0), ready: true }, Wake { consumer: NodeId(1), ready: true }]
+        );
+        assert!(g.supplier_arrives(NodeId(3)).is_empty());
+    }
+
+    #[test]
+    fn a_leaving_supplier_is_missing_for_its_consumer_once() {
+        let mut g = Graph::default();
+        g.add(NodeId(0), &needs(&[1]));
+        g.supplier_arrives(NodeId(1));
+        assert!(g.probe_begins(NodeId(0)));
+        g.consumer_bound(NodeId(0));
+        assert!(g.supplier_leaves(NodeId(1)));
+        assert_eq!(g.busy_consumers(NodeId(1)), [NodeId(0)]);
+        g.consumer_unbound(NodeId(0));
+        assert!(g.busy_consumers(NodeId(1)).is_empty());
+        g.supplier_gone(NodeId(1));
+        assert_eq!((g.missing_count(NodeId(0)), g.missing(NodeId(0))), (1, vec![NodeId(1)]));
+        assert_eq!(g.supplier_arrives(NodeId(1)), [Wake { consumer: NodeId(0), ready: true }]);
+    }
+
+    #[test]
+    fn several_references_to_one_supplier_are_one_link() {
+        let mut g = Graph::default();
+        g.add(NodeId(0), &needs(&[1, 1, 1]));
+        assert_eq!(g.missing_count(NodeId(0)), 1);
+    }
+}

@@ -1,0 +1,8 @@
+//! Supplier and consumer links: who needs whom, and who waits for what.
+
+mod cycles;
+mod graph;
+mod state;
+
+pub(crate) use graph::Graph;
+pub use state::{LinkInfo, LinkState};

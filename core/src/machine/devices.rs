@@ -1,0 +1,149 @@
+//! Devices come and go.
+
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::{AddError, Machine};
+use crate::device::{Device, DeviceDesc, NodeId, Nodes, SupplierKind};
+use crate::event::{Cause, EventKind};
+use crate::firmware::fdt::{Description, FdtError, describe};
+
+impl Machine {
+    /// Adds the devices of a device tree blob; they are probed by the next [`settle`](Self::settle). On an error
+    /// nothing was added. A device that is there already stays as it is.
+    pub fn add_device_tree(self: &Arc<Self>, blob: &[u8]) -> Result<Description, FdtError> {
+        let description = self.with_nodes(|nodes| describe(blob, nodes))?;
+        for desc in &description.devices {
+            let _ = self.add_device(desc.clone());
+        }
+        Ok(description)
+    }
+
+    /// Runs `use_nodes` on the machine's firmware nodes, to make descriptions for [`add_device`](Self::add_device).
+    /// The registry is locked meanwhile: do not call the machine.
+    pub fn with_nodes<R>(&self, use_nodes: impl FnOnce(&mut Nodes) -> R) -> R {
+        use_nodes(&mut self.registry.lock().nodes)
+    }
+
+    /// Adds a device. It is probed by the next [`settle`](Self::settle).
+    pub fn add_device(self: &Arc<Self>, desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
+        let name = Arc::clone(&desc.name);
+        let device = {
+            let mut r = self.registry.lock();
+            let node = match desc.node {
+                Some(n) => n,
+                None => r.nodes.intern(&format!("/devices/{name}")),
+            };
+            if r.devices.contains_key(&name) || r.device(node).is_some() {
+                return Err(AddError::Exists(name));
+            }
+            r.graph.add(node, &desc.suppliers);
+            if self.policy.untranslated_dma {
+                for s in desc.suppliers.iter().filter(|s| s.kind == SupplierKind::Iommu) {
+                    r.graph.ignore(node, s.node);
+                }
+            }
+            let device = Device::new(node, desc);
+            let at = node.0 as usize;
+            if r.by_node.len() <= at {
+                r.by_node.resize(at + 1, None);
+            }
+            r.by_node[at] = Some(Arc::clone(&device));
+            r.devices.insert(Arc::clone(&name), node);
+            for c in &device.desc().compatible {
+                r.listing.entry(Arc::clone(c)).or_default().push(node);
+            }
+            device
+        };
+        self.emit(Some(&name), || EventKind::DeviceAdded);
+        self.join(&device);
+        if self.env.drives(&device.desc().compatible) {
+            self.arrived(&device);
+        } else {
+            self.registry.lock().enqueue(device.node());
+        }
+        Ok(device)
+    }
+
+    /// The device called `name`.
+    pub fn device(&self, name: &str) -> Option<Arc<Device>> {
+        self.registry.lock().device_named(name).cloned()
+    }
+
+    /// Removes a device in an orderly way, its children first. True when it was there.
+    pub fn remove_device(self: &Arc<Self>, name: &str) -> bool {
+        self.take_off(name, Cause::DeviceRemoved)
+    }
+
+    /// Tells the machine that a device has vanished from its bus: its registers do not answer any more.
+    pub fn device_vanished(self: &Arc<Self>, name: &str) -> bool {
+        if let Some(device) = self.device(name) {
+            device.set_gone();
+        }
+        self.take_off(name, Cause::SurpriseRemoved)
+    }
+
+    fn take_off(self: &Arc<Self>, name: &str, cause: Cause) -> bool {
+        let Some(device) = self.device(name) else { return false };
+        let mut order = Vec::from([device]);
+        let mut at = 0;
+        while let Some(parent) = order.get(at).map(|d| d.node()) {
+            let r = self.registry.lock();
+            order.extend(r.by_node.iter().flatten().filter(|d| d.desc().parent == Some(parent)).cloned());
+            at += 1;
+        }
+        for device in order.into_iter().rev() {
+            device.set_removed();
+            self.end_binding(&device, cause, None);
+            {
+                let mut r = self.registry.lock();
+                r.graph.supplier_leaves(device.node());
+                r.graph.supplier_gone(device.node());
+                r.graph.remove(device.node());
+                r.waiting.remove(&device.node());
+                r.devices.remove(device.name());
+                r.by_node[device.node().0 as usize] = None;
+                for c in &device.desc().compatible {
+                    if let Some(list) = r.listing.get_mut(c) {
+                        list.retain(|n| *n != device.node());
+                    }
+                }
+            }
+            self.iommus.leave(&device);
+            self.emit(Some(&device.desc().name), || EventKind::DeviceRemoved);
+        }
+        true
+    }
+
+    /// Puts a device into its IOMMU group, if both are there.
+    pub(super) fn join(&self, device: &Arc<Device>) {
+        if self.policy.untranslated_dma {
+            return;
+        }
+        match self.iommus.join(device) {
+            Ok(None) => {}
+            Ok(Some((group, stream))) => self.emit(Some(&device.desc().name), || EventKind::GroupJoined {
+                group: group.id(),
+                iommu: group.iommu().name(),
+                stream: stream.0,
+            }),
+            Err(e) => self.emit(Some(&device.desc().name), || EventKind::Log {
+                text: format!("could not join an IOMMU group: {e}"),
+            }),
+        }
+    }
+
+    /// An IOMMU has arrived at `node`: its masters join.
+    pub(crate) fn join_consumers(&self, node: NodeId) {
+        for consumer in self.consumers_of(node) {
+            self.join(&consumer);
+        }
+    }
+
+    /// Devices that need the one at `node`.
+    pub(crate) fn consumers_of(&self, node: NodeId) -> Vec<Arc<Device>> {
+        let r = self.registry.lock();
+        r.graph.consumers_of(node).into_iter().filter_map(|n| r.device(n).cloned()).collect()
+    }
+}

@@ -1,0 +1,92 @@
+//! Drivers come and go, and are used.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::Machine;
+use crate::binding::{Binding, Client};
+use crate::driver::{Adapter, AnyDriver, Driver, Match};
+use crate::event::{Cause, EventKind};
+
+impl Machine {
+    /// Registers a driver. Devices that it matches are probed by the next [`settle`](Self::settle). False when a driver
+    /// of that name is registered already.
+    pub fn register<D: Driver>(self: &Arc<Self>, driver: D) -> bool {
+        let erased: Arc<dyn AnyDriver> = Arc::new(Adapter(Arc::new(driver)));
+        {
+            let mut r = self.registry.lock();
+            if r.drivers.contains_key(D::NAME) {
+                return false;
+            }
+            r.drivers.insert(D::NAME, erased);
+            for Match::Compatible(c) in D::MATCHES {
+                let names = r.matching.entry(c).or_default();
+                if let Err(at) = names.binary_search(&D::NAME) {
+                    names.insert(at, D::NAME);
+                }
+                for node in r.listing.get(*c).cloned().unwrap_or_default() {
+                    r.enqueue(node);
+                }
+            }
+            let overridden: Vec<_> = r
+                .by_node
+                .iter()
+                .flatten()
+                .filter(|d| D::MATCHES.is_empty() && d.driver_override().is_some_and(|o| &*o == D::NAME))
+                .map(|d| d.node())
+                .collect();
+            for node in overridden {
+                r.enqueue(node);
+            }
+        }
+        self.emit(None, || EventKind::DriverAdded { driver: D::NAME.into() });
+        true
+    }
+
+    /// Removes a driver: no device binds it any more, and those that did are unbound, latest first. True when it was
+    /// registered.
+    pub fn unregister(self: &Arc<Self>, name: &str) -> bool {
+        let Some((driver, users)) = ({
+            let mut r = self.registry.lock();
+            r.drivers.remove(name).map(|driver| {
+                for Match::Compatible(c) in driver.matches() {
+                    if let Some(names) = r.matching.get_mut(c) {
+                        names.retain(|n| *n != name);
+                    }
+                }
+                let users: Vec<_> =
+                    r.by_node.iter().flatten().filter(|d| d.driver() == Some(driver.name())).cloned().collect();
+                let mut order: Vec<_> = r.bound.iter().rev().map(|(_, n)| *n).collect();
+                order.retain(|n| users.iter().any(|u| u.node() == *n));
+                let mut users: Vec<_> = order.into_iter().filter_map(|n| r.device(n).cloned()).chain(users).collect();
+                let mut seen = Vec::new();
+                users.retain(|u| {
+                    !seen.contains(&u.node()) && {
+                        seen.push(u.node());
+                        true
+                    }
+                });
+                (driver, users)
+            })
+        }) else {
+            return false;
+        };
+        for device in users {
+            self.end_binding(&device, Cause::DriverRemoved, Some(driver.name()));
+            self.registry.lock().enqueue(device.node());
+        }
+        self.emit(None, || EventKind::DriverRemoved { driver: driver.name().into() });
+        true
+    }
+
+    /// An open handle on the driver `D` of `device`, if it holds it now.
+    pub fn client<D: Driver>(&self, device: &str) -> Option<Client<D>> {
+        let binding = self.device(device)?.binding()?;
+        binding.into_any().downcast::<Binding<D>>().ok().map(Client)
+    }
+
+    /// Names of the registered drivers, in order.
+    pub fn drivers(&self) -> Vec<&'static str> {
+        self.registry.lock().drivers.keys().copied().collect()
+    }
+}

@@ -1,0 +1,212 @@
+//! The two ends of a binding: its beginning under the device lock, and its end, consumers first.
+
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::Machine;
+use crate::binding::{AnyBinding, Bound, Phase, bring_up, unwind};
+use crate::device::{Device, NodeId, Resource};
+use crate::driver::{AnyDriver, ProbeError};
+use crate::env::IrqControl;
+use crate::event::{Cause, EventKind};
+use crate::promise::Promise;
+use crate::sync::atomic::Ordering;
+
+impl Machine {
+    /// Binds `driver` to `device`. The caller holds the device lock and has seen that the device is unbound.
+    pub(super) fn begin_binding(
+        self: &Arc<Self>,
+        device: &Arc<Device>,
+        driver: &Arc<dyn AnyDriver>,
+    ) -> Result<(), ProbeError> {
+        device.set_phase(Phase::Probing);
+        let binding = driver.binding(Bound::new(Arc::clone(self), Arc::clone(device), driver.dma()));
+        device.set_binding(Some(Arc::clone(&binding)));
+        match bring_up(&binding) {
+            Ok(()) => {
+                {
+                    let mut r = self.registry.lock();
+                    r.graph.consumer_bound(device.node());
+                    let seq = r.next_bound;
+                    r.next_bound += 1;
+                    r.bound.insert(seq, device.node());
+                }
+                device.set_phase(Phase::Bound);
+                self.emit(Some(&device.desc().name), || EventKind::Bound { driver: driver.name().into() });
+                self.redeliver(device);
+                self.arrived(device);
+                Ok(())
+            }
+            Err(error) => {
+                device.set_phase(Phase::Releasing);
+                unwind(&*binding);
+                self.finish(device, &*binding);
+                if binding.bound().announced.load(Ordering::Acquire) {
+                    let error = error.to_string();
+                    self.emit(Some(&device.desc().name), || EventKind::NotBound {
+                        driver: driver.name().into(),
+                        error,
+                    });
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Interrupts that came while there was no data to serve them were masked; let them come again.
+    fn redeliver(&self, device: &Device) {
+        for resource in &device.desc().resources {
+            if let Resource::Irq { line, .. } = resource {
+                if self.irqs.holds(*line, device) {
+                    let _ = self.env.irq(*line, IrqControl::Unmask);
+                }
+            }
+        }
+    }
+
+    /// The ledger is empty: the device is nobody's.
+    fn finish(&self, device: &Arc<Device>, binding: &dyn AnyBinding) {
+        let bound = binding.bound();
+        let left = self.left_behind(device, bound);
+        self.promises.check(Promise::NothingLeft, left.is_empty(), || alloc::format!("{}: {left}", device.name()));
+        self.promises.check(Promise::ForgetProof, bound.ledger.len() == 0, || {
+            alloc::format!("{}: the ledger is not empty", device.name())
+        });
+        self.registry.lock().bound.retain(|_, n| *n != device.node());
+        device.set_binding(None);
+        device.set_phase(Phase::Unbound);
+    }
+
+    /// What a device still holds after its way back: nothing (P4).
+    fn left_behind(&self, device: &Device, bound: &Bound) -> String {
+        let mut left = Vec::new();
+        if bound.dma.lock().is_some() {
+            left.push("a translation");
+        }
+        if device.visible_driver.lock().is_some() {
+            left.push("control-tree entries");
+        }
+        if self.irqs.held_by(device) {
+            left.push("an interrupt line");
+        }
+        if self.providers.offered_by(device.node()) {
+            left.push("a service");
+        }
+        left.join(", ")
+    }
+
+    /// A device is there for its consumers from now on.
+    pub(super) fn arrived(&self, device: &Arc<Device>) {
+        let wakes = {
+            let mut r = self.registry.lock();
+            let wakes = r.graph.supplier_arrives(device.node());
+            for w in wakes.iter().filter(|w| w.ready) {
+                r.enqueue(w.consumer);
+            }
+            wakes.into_iter().filter_map(|w| Some((r.device(w.consumer)?.clone(), w.ready))).collect::<Vec<_>>()
+        };
+        for (consumer, ready) in wakes {
+            self.emit(Some(&consumer.desc().name), || EventKind::Woken { by: device.desc().name.clone(), ready });
+        }
+    }
+
+    /// Ends the binding of `device`, if there is one and, when `driver` is given, if it is that driver's. Consumers go
+    /// first (P6), without recursion: their chain may be as long as the machine has devices. True when it ended here.
+    pub(super) fn end_binding(self: &Arc<Self>, device: &Arc<Device>, cause: Cause, driver: Option<&str>) -> bool {
+        let mut path = Vec::from([Arc::clone(device)]);
+        let mut ended = false;
+        while let Some(top) = path.last().cloned() {
+            let root = path.len() == 1;
+            let (cause, driver) = if root { (cause, driver) } else { (Cause::SupplierLeaving, None) };
+            if driver.is_some_and(|d| top.driver() != Some(d)) {
+                return false;
+            }
+            let consumer = {
+                let mut r = self.registry.lock();
+                r.graph.supplier_leaves(top.node());
+                r.graph.busy_consumers(top.node()).into_iter().find_map(|n| r.device(n).cloned())
+            };
+            if let Some(consumer) = consumer {
+                path.push(consumer);
+                continue;
+            }
+            if let Some(done) = self.end_locked(&top, cause, driver) {
+                ended |= root && done;
+                path.pop();
+            }
+        }
+        ended
+    }
+
+    /// One step of [`end_binding`](Self::end_binding), under the device lock. `None` when a consumer came in between.
+    fn end_locked(self: &Arc<Self>, device: &Arc<Device>, cause: Cause, driver: Option<&str>) -> Option<bool> {
+        let _lock = device.lock.lock();
+        let binding = device.binding().filter(|_| device.phase() == Phase::Bound);
+        // The driver is compared under the lock: what was bound a moment ago may be another one now (W7).
+        let Some(binding) = binding.filter(|b| driver.is_none_or(|d| b.driver() == d)) else {
+            if device.phase() == Phase::Bound {
+                self.arrived(device);
+            }
+            return Some(false);
+        };
+        {
+            let mut r = self.registry.lock();
+            r.graph.supplier_leaves(device.node());
+            if !r.graph.busy_consumers(device.node()).is_empty() {
+                return None;
+            }
+        }
+        let name = binding.driver();
+        device.set_phase(Phase::Quiescing);
+        self.emit(Some(&device.desc().name), || EventKind::Unbind { driver: name.into(), cause });
+        unwind(&*binding);
+        self.finish(device, &*binding);
+        self.registry.lock().graph.supplier_gone(device.node());
+        self.emit(Some(&device.desc().name), || EventKind::Unbound { driver: name.into(), cause });
+        Some(true)
+    }
+
+    /// Moves the links of `consumer` to "consumer probing"; or names the first supplier that is missing.
+    pub(crate) fn probe_begins(&self, consumer: NodeId) -> Option<NodeId> {
+        let mut r = self.registry.lock();
+        if r.graph.probe_begins(consumer) { None } else { r.graph.missing(consumer).first().copied() }
+    }
+
+    /// Lets go of the links of `consumer`.
+    pub(crate) fn consumer_unbound(&self, consumer: NodeId) {
+        self.registry.lock().graph.consumer_unbound(consumer);
+    }
+
+    /// Whether every supplier that `consumer` uses is still bound (P6).
+    pub(crate) fn suppliers_alive(&self, consumer: NodeId) -> bool {
+        let r = self.registry.lock();
+        r.graph
+            .busy_suppliers(consumer)
+            .all(|n| r.device(n).is_some_and(|d| d.phase() == Phase::Bound || self.env.drives(&d.desc().compatible)))
+    }
+
+    pub(crate) fn is_available(&self, node: NodeId) -> bool {
+        self.registry.lock().graph.is_available(node)
+    }
+
+    pub(crate) fn is_ignored(&self, consumer: NodeId, supplier: NodeId) -> bool {
+        self.registry.lock().graph.is_ignored(consumer, supplier)
+    }
+
+    /// Takes back every binding, latest first.
+    pub(super) fn shut_down(self: &Arc<Self>) {
+        loop {
+            let last = {
+                let mut r = self.registry.lock();
+                r.autoprobe = false;
+                r.queue.clear();
+                r.bound.iter().next_back().and_then(|(_, n)| r.device(*n).cloned())
+            };
+            let Some(device) = last else { break };
+            if !self.end_binding(&device, Cause::DriverRemoved, None) {
+                break;
+            }
+        }
+    }
+}

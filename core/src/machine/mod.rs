@@ -1,0 +1,162 @@
+//! The machine: one whole instance of everything. There are no globals; a guest is a second machine in the same program.
+//!
+//! Its methods may be called from any thread. Lock order, outermost first: a device's lock (one at a time), the
+//! registry, a device's group slot, the IOMMU registry, a group, then leaves (ledger, domain, frames, events).
+
+mod devices;
+mod drivers;
+mod error;
+mod life;
+mod policy;
+mod probe;
+mod registry;
+mod report;
+
+pub use error::{AddError, BindError, UnbindError};
+pub use policy::{AbsentSuppliers, Policy};
+pub use probe::Settled;
+pub use report::{DeviceInfo, Footprint, Waiting};
+
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
+use core::fmt;
+use core::ops::Deref;
+
+use crate::binding::IrqTable;
+use crate::device::NodeId;
+use crate::dma::Quarantine;
+use crate::env::{Env, IrqLine, IrqSink, Site};
+use crate::event::{Event, EventKind};
+use crate::iommu::Iommus;
+use crate::mem::PhysMemory;
+use crate::power::Supplies;
+use crate::promise::Promises;
+use crate::provider::Providers;
+use crate::sync::Mutex;
+use registry::Registry;
+
+/// One machine: its devices, drivers, bindings and memory.
+pub struct Machine {
+    env: Arc<dyn Env>,
+    policy: Policy,
+    memory: PhysMemory,
+    registry: Mutex<Registry>,
+    pub(crate) providers: Providers,
+    pub(crate) supplies: Supplies,
+    pub(crate) irqs: IrqTable,
+    pub(crate) iommus: Iommus,
+    pub(crate) quarantine: Quarantine,
+    pub(crate) promises: Promises,
+    /// Number of the last event. Held while an event is given out, so that numbers follow the order.
+    last_event: Mutex<u64>,
+}
+
+/// Owns a [`Machine`]. When the last clone is dropped, every binding is taken back and the machine goes.
+#[derive(Clone)]
+pub struct Handle(Arc<Owned>);
+
+struct Owned(Arc<Machine>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.shut_down();
+    }
+}
+
+impl Deref for Handle {
+    type Target = Arc<Machine>;
+    fn deref(&self) -> &Arc<Machine> {
+        &self.0.0
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", **self)
+    }
+}
+
+impl Machine {
+    /// A machine on `env`, without devices or drivers.
+    #[expect(clippy::new_ret_no_self, reason = "a machine is reached through the handle that owns it")]
+    pub fn new(env: Arc<dyn Env>, policy: Policy) -> Handle {
+        let machine = Arc::new(Self {
+            memory: PhysMemory::new(env.memory()),
+            env,
+            policy,
+            registry: Mutex::default(),
+            providers: Providers::default(),
+            supplies: Supplies::default(),
+            irqs: IrqTable::default(),
+            iommus: Iommus::default(),
+            quarantine: Quarantine::default(),
+            promises: Promises::default(),
+            last_event: Mutex::new(0),
+        });
+        let sink: Weak<dyn IrqSink> = Arc::<Self>::downgrade(&machine);
+        machine.env.connect(sink);
+        Handle(Arc::new(Owned(machine)))
+    }
+
+    /// What the machine runs on.
+    pub fn env(&self) -> &dyn Env {
+        &*self.env
+    }
+
+    /// Its written policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Its page frames and contiguous memory.
+    pub fn memory(&self) -> &PhysMemory {
+        &self.memory
+    }
+
+    /// How often each promise was checked, and what was broken.
+    pub fn promises(&self) -> &Promises {
+        &self.promises
+    }
+
+    /// Tells listeners about something. `kind` is built only when somebody listens.
+    pub(crate) fn emit(&self, device: Option<&Arc<str>>, kind: impl FnOnce() -> EventKind) {
+        if !self.env.listens() {
+            return;
+        }
+        let kind = kind();
+        let mut last = self.last_event.lock();
+        *last += 1;
+        self.env.emit(&Event { seq: *last, at: self.env.now(), device: device.cloned(), kind });
+    }
+
+    /// Whether a fault is to strike at `site` now.
+    pub(crate) fn inject(&self, device: Option<&str>, site: Site) -> bool {
+        let strikes = self.env.inject(site);
+        if strikes {
+            self.emit(device.map(Arc::from).as_ref(), || EventKind::Injected { site });
+        }
+        strikes
+    }
+
+    /// Whether domains remember what was mapped where.
+    pub(crate) fn tracks_mappings(&self) -> bool {
+        self.policy.check_dma
+    }
+
+    pub(crate) fn node_name(&self, node: NodeId) -> String {
+        self.registry.lock().nodes.name(node)
+    }
+}
+
+impl IrqSink for Machine {
+    fn interrupt(&self, line: IrqLine) {
+        self.irqs.deliver(self, line);
+    }
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let r = self.registry.lock();
+        write!(f, "Machine({} devices, {} drivers)", r.devices.len(), r.drivers.len())
+    }
+}

@@ -1,0 +1,225 @@
+//! Probing: the queue, and the ways in by hand.
+
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::{AbsentSuppliers, BindError, Machine, UnbindError};
+use crate::binding::Phase;
+use crate::device::{Device, NodeId, SupplierKind};
+use crate::driver::{AnyDriver, Match, Missing, ProbeError};
+use crate::event::{Cause, EventKind};
+use crate::promise::Promise;
+
+/// What [`Machine::settle`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Settled {
+    /// Probes that were begun.
+    pub attempts: u64,
+    /// Devices that were bound.
+    pub bound: u64,
+    /// Devices that were looked at and wait for suppliers.
+    pub waiting: u64,
+    /// Probes that failed.
+    pub failed: u64,
+}
+
+enum Attempt {
+    Nothing,
+    Waiting,
+    Bound,
+    Deferred,
+    Failed,
+}
+
+impl Machine {
+    /// Probes what is to be probed, until nothing is left that could be bound.
+    pub fn settle(self: &Arc<Self>) -> Settled {
+        let mut done = Settled::default();
+        while self.step_into(&mut done) {}
+        let forgotten = self.registry.lock().forgotten();
+        self.promises.check(Promise::OrderFree, forgotten.is_none(), || {
+            alloc::format!("{:?} could be bound and was not woken", forgotten.map(|n| self.node_name(n)))
+        });
+        done
+    }
+
+    /// Probes the device that has waited longest. False when there was none.
+    pub fn step(self: &Arc<Self>) -> bool {
+        self.step_into(&mut Settled::default())
+    }
+
+    fn step_into(self: &Arc<Self>, done: &mut Settled) -> bool {
+        let next = {
+            let mut r = self.registry.lock();
+            r.dequeue().map(|node| r.device(node).cloned())
+        };
+        let Some(device) = next else { return false };
+        let attempt = device.map_or(Attempt::Nothing, |d| self.attempt(&d));
+        match attempt {
+            Attempt::Nothing => {}
+            Attempt::Waiting => done.waiting += 1,
+            Attempt::Bound => {
+                done.attempts += 1;
+                done.bound += 1;
+            }
+            Attempt::Deferred => {
+                done.attempts += 1;
+                done.waiting += 1;
+            }
+            Attempt::Failed => {
+                done.attempts += 1;
+                done.failed += 1;
+            }
+        }
+        true
+    }
+
+    fn attempt(self: &Arc<Self>, device: &Arc<Device>) -> Attempt {
+        let _lock = device.lock.lock();
+        if device.phase() != Phase::Unbound || device.is_removed() {
+            return Attempt::Nothing;
+        }
+        let (candidates, missing, arrivals) = {
+            let mut r = self.registry.lock();
+            let c = r.candidates(device);
+            let missing: Vec<NodeId> = if c.is_empty() { Vec::new() } else { r.graph.missing(device.node()) };
+            if missing.is_empty() {
+                r.waiting.remove(&device.node());
+            } else {
+                r.waiting.insert(device.node());
+            }
+            (c, missing, r.graph.arrivals())
+        };
+        let Some(first) = candidates.first() else { return Attempt::Nothing };
+        if !missing.is_empty() {
+            self.tell_deferred(device, Some(first.name()), &missing);
+            return Attempt::Waiting;
+        }
+        for driver in &candidates {
+            match self.begin_binding(device, driver) {
+                Ok(()) => return Attempt::Bound,
+                Err(ProbeError::NoDevice) => {}
+                Err(ProbeError::Defer { on }) => return self.defer(device, driver, on, arrivals),
+                Err(_) => return Attempt::Failed,
+            }
+        }
+        Attempt::Failed
+    }
+
+    fn defer(&self, device: &Device, driver: &Arc<dyn AnyDriver>, on: Missing, arrivals: u64) -> Attempt {
+        let Missing::Node(supplier) = on;
+        {
+            let mut r = self.registry.lock();
+            if !r.graph.ask(device.node(), supplier) {
+                // It is there. Only an arrival while the probe ran is worth another try; else the driver asks for more
+                // than the supplier gives, and would do so for ever.
+                if r.graph.arrived_since(supplier, arrivals) {
+                    r.enqueue(device.node());
+                    return Attempt::Deferred;
+                }
+                return Attempt::Failed;
+            }
+            r.waiting.insert(device.node());
+        }
+        self.tell_deferred(device, Some(driver.name()), &[supplier]);
+        Attempt::Deferred
+    }
+
+    fn tell_deferred(&self, device: &Device, driver: Option<&'static str>, missing: &[NodeId]) {
+        self.emit(Some(&device.desc().name), || EventKind::Deferred {
+            driver: driver.map(Arc::from),
+            on: missing.iter().map(|n| self.node_name(*n)).collect(),
+        });
+    }
+
+    /// Binds `driver` to `device` now (a write to `bind`). A bind that has to wait is not queued.
+    pub fn bind(self: &Arc<Self>, device: &str, driver: &str) -> Result<(), BindError> {
+        let (device, driver) = {
+            let r = self.registry.lock();
+            let d = r.drivers.get(driver).cloned().ok_or_else(|| BindError::NoDriver(driver.into()))?;
+            (r.device_named(device).cloned().ok_or_else(|| BindError::NoDevice(device.into()))?, d)
+        };
+        let _lock = device.lock.lock();
+        if device.is_removed() {
+            return Err(BindError::NoDevice(device.name().into()));
+        }
+        if !matches(&device, &driver) {
+            return Err(BindError::NoMatch { device: device.name().into(), driver: driver.name().into() });
+        }
+        if let Some(holder) = device.driver() {
+            return Err(BindError::Busy { device: device.name().into(), driver: holder });
+        }
+        let missing: Vec<String> = {
+            let r = self.registry.lock();
+            r.graph.missing(device.node()).into_iter().map(|n| r.nodes.name(n)).collect()
+        };
+        if !missing.is_empty() {
+            return Err(BindError::Deferred { device: device.name().into(), missing });
+        }
+        self.begin_binding(&device, &driver).map_err(|error| match error {
+            ProbeError::Defer { on: Missing::Node(n) } => {
+                BindError::Deferred { device: device.name().to_string(), missing: Vec::from([self.node_name(n)]) }
+            }
+            error => BindError::Probe { device: device.name().to_string(), error },
+        })
+    }
+
+    /// Unbinds `device` from `driver` (a write to `unbind`), its consumers first. Once it is held by that driver this
+    /// cannot fail.
+    pub fn unbind(self: &Arc<Self>, device: &str, driver: &str) -> Result<(), UnbindError> {
+        let found = self.device(device).ok_or_else(|| UnbindError::NoDevice(device.into()))?;
+        if self.end_binding(&found, Cause::Unbind, Some(driver)) {
+            Ok(())
+        } else {
+            Err(UnbindError::NotHeld { device: device.into(), driver: driver.into() })
+        }
+    }
+
+    /// Queues `device` for probing (a write to `drivers_probe`). False when there is no such device.
+    pub fn probe(self: &Arc<Self>, device: &str) -> bool {
+        let Some(device) = self.device(device) else { return false };
+        self.attempt(&device);
+        true
+    }
+
+    /// Under [`AbsentSuppliers::DoWithout`]: lets consumers do without suppliers that have no device or no driver.
+    /// Returns how many links were given up.
+    pub fn stop_waiting(self: &Arc<Self>) -> u64 {
+        if self.policy.absent_suppliers == AbsentSuppliers::Wait {
+            return 0;
+        }
+        let mut given_up = Vec::new();
+        {
+            let mut r = self.registry.lock();
+            let devices: Vec<_> = r.by_node.iter().flatten().cloned().collect();
+            for device in devices {
+                for supplier in r.graph.missing(device.node()) {
+                    let translation =
+                        device.desc().suppliers.iter().any(|s| s.node == supplier && s.kind == SupplierKind::Iommu);
+                    let absent = r.device(supplier).is_none_or(|d| r.candidates(d).is_empty());
+                    if absent && !translation {
+                        if r.graph.ignore(device.node(), supplier) {
+                            r.enqueue(device.node());
+                        }
+                        given_up.push((Arc::clone(&device), r.nodes.name(supplier)));
+                    }
+                }
+            }
+        }
+        for (device, supplier) in &given_up {
+            self.emit(Some(&device.desc().name), || EventKind::Policy { policy: alloc::format!("without {supplier}") });
+        }
+        given_up.len() as u64
+    }
+}
+
+fn matches(device: &Device, driver: &Arc<dyn AnyDriver>) -> bool {
+    match device.driver_override() {
+        Some(name) => &*name == driver.name(),
+        None => {
+            let listed = |c: &str| device.desc().compatible.iter().any(|d| &**d == c);
+            driver.matches().iter().any(|Match::Compatible(c)| listed(c))
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Devices, drivers and links of a machine, behind one lock that is held for a few steps at a time.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::device::{Device, NodeId, Nodes};
+use crate::driver::AnyDriver;
+use crate::link::Graph;
+
+pub(super) struct Registry {
+    pub(super) nodes: Nodes,
+    /// By node; a node has at most one device.
+    pub(super) by_node: Vec<Option<Arc<Device>>>,
+    pub(super) devices: BTreeMap<Arc<str>, NodeId>,
+    pub(super) drivers: BTreeMap<&'static str, Arc<dyn AnyDriver>>,
+    /// Which drivers match a compatible string, by name.
+    pub(super) matching: BTreeMap<&'static str, Vec<&'static str>>,
+    /// Which devices list a compatible string.
+    pub(super) listing: BTreeMap<Arc<str>, Vec<NodeId>>,
+    pub(super) graph: Graph,
+    /// Devices to probe, oldest first, none twice.
+    pub(super) queue: VecDeque<NodeId>,
+    pub(super) queued: Vec<bool>,
+    /// Devices whose last attempt found a supplier missing.
+    pub(super) waiting: BTreeSet<NodeId>,
+    /// Bindings in the order in which they were made.
+    pub(super) bound: BTreeMap<u64, NodeId>,
+    pub(super) next_bound: u64,
+    /// Whether new devices, new drivers and arrivals bind by themselves.
+    pub(super) autoprobe: bool,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            nodes: Nodes::new(),
+            by_node: Vec::new(),
+            devices: BTreeMap::new(),
+            drivers: BTreeMap::new(),
+            matching: BTreeMap::new(),
+            listing: BTreeMap::new(),
+            graph: Graph::default(),
+            queue: VecDeque::new(),
+            queued: Vec::new(),
+            waiting: BTreeSet::new(),
+            bound: BTreeMap::new(),
+            next_bound: 0,
+            autoprobe: true,
+        }
+    }
+}
+
+impl Registry {
+    pub(super) fn device(&self, node: NodeId) -> Option<&Arc<Device>> {
+        self.by_node.get(node.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn device_named(&self, name: &str) -> Option<&Arc<Device>> {
+        self.device(*self.devices.get(name)?)
+    }
+
+    /// Puts `node` at the end of the queue unless it waits there already.
+    pub(super) fn enqueue(&mut self, node: NodeId) {
+        let at = node.0 as usize;
+        if self.queued.len() <= at {
+            self.queued.resize(at + 1, false);
+        }
+        if self.autoprobe && !core::mem::replace(&mut self.queued[at], true) {
+            self.queue.push_back(node);
+        }
+    }
+
+    /// A device that waits although nothing is missing, and that nobody is going to look at: a lost wake-up.
+    pub(super) fn forgotten(&self) -> Option<NodeId> {
+        let queued = |n: &NodeId| self.queued.get(n.0 as usize).copied().unwrap_or(false);
+        let ready = |n: &&NodeId| self.graph.missing_count(**n) == 0 && !queued(n);
+        self.waiting.iter().find(ready).copied().filter(|_| self.autoprobe)
+    }
+
+    pub(super) fn dequeue(&mut self) -> Option<NodeId> {
+        let node = self.queue.pop_front()?;
+        self.queued[node.0 as usize] = false;
+        Some(node)
+    }
+
+    /// Drivers that may bind `device`, best first: `driver_override` alone if set, else by the device's `compatible`
+    /// order, then by name, so that the order of registration does not matter (P8).
+    pub(super) fn candidates(&self, device: &Device) -> Vec<Arc<dyn AnyDriver>> {
+        if let Some(name) = device.driver_override() {
+            return self.drivers.get(&*name).cloned().into_iter().collect();
+        }
+        let names = device.desc().compatible.iter().filter_map(|c| self.matching.get(&**c)).flatten();
+        let mut found: Vec<Arc<dyn AnyDriver>> = Vec::new();
+        for name in names {
+            if !found.iter().any(|d| d.name() == *name) {
+                found.extend(self.drivers.get(name).cloned());
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,165 @@
+//! Snapshots of a machine for people, tests and the control tree.
+
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::Machine;
+use crate::binding::Phase;
+use crate::device::Device;
+use crate::dma::QuarantineInfo;
+use crate::iommu::Group;
+use crate::link::LinkInfo;
+
+/// A device at a glance.
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    /// Name on its bus.
+    pub name: Arc<str>,
+    /// Firmware label or path.
+    pub node: String,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Who holds it.
+    pub driver: Option<&'static str>,
+    /// Number of its IOMMU group.
+    pub group: Option<u32>,
+}
+
+/// A device that has a driver and cannot be bound yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Waiting {
+    /// Name on its bus.
+    pub device: Arc<str>,
+    /// Each missing supplier, and why it is not there.
+    pub on: Vec<String>,
+}
+
+/// What a machine uses. Two equal footprints before and after mean that nothing was left (P4).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Footprint {
+    /// Page frames in use.
+    pub frames: u64,
+    /// Contiguous pages in use.
+    pub contiguous: u64,
+    /// Interrupt lines held.
+    pub irqs: usize,
+    /// Services offered.
+    pub services: usize,
+    /// Clocks, power domains and reset lines switched on.
+    pub supplies: usize,
+    /// Memory in quarantine.
+    pub quarantine: String,
+    /// Each group with its owner and domain.
+    pub groups: Vec<String>,
+    /// Each bound device with its driver and ledger.
+    pub bindings: Vec<String>,
+}
+
+impl Machine {
+    /// Every device, by name.
+    pub fn devices(&self) -> Vec<Arc<Device>> {
+        let r = self.registry.lock();
+        r.devices.values().filter_map(|n| r.device(*n).cloned()).collect()
+    }
+
+    /// One device at a glance.
+    pub fn device_info(&self, device: &Device) -> DeviceInfo {
+        DeviceInfo {
+            name: Arc::clone(&device.desc().name),
+            node: self.node_name(device.node()),
+            phase: device.phase(),
+            driver: device.driver(),
+            group: device.group.lock().as_ref().map(|m| m.group.id()),
+        }
+    }
+
+    /// Devices that have a driver and miss a supplier, with what they wait for.
+    pub fn waiting(&self) -> Vec<Waiting> {
+        let r = self.registry.lock();
+        let cycles = r.graph.cycles();
+        let mut list = Vec::new();
+        for device in r.devices.values().filter_map(|n| r.device(*n)) {
+            if device.phase() != Phase::Unbound || r.candidates(device).is_empty() {
+                continue;
+            }
+            let on: Vec<String> = r
+                .graph
+                .missing(device.node())
+                .into_iter()
+                .map(|s| {
+                    let why = match r.device(s) {
+                        _ if cycles.iter().any(|c| c.contains(&s) && c.contains(&device.node())) => "in a cycle",
+                        _ if !r.nodes.get(s).enabled => "disabled",
+                        None => "no such device",
+                        Some(d) if r.candidates(d).is_empty() => "no driver",
+                        Some(_) => "not bound",
+                    };
+                    alloc::format!("{}: {why}", r.nodes.name(s))
+                })
+                .collect();
+            if !on.is_empty() {
+                list.push(Waiting { device: Arc::clone(&device.desc().name), on });
+            }
+        }
+        list
+    }
+
+    /// Every group of devices that wait for each other in a circle, by node name.
+    pub fn cycles(&self) -> Vec<Vec<String>> {
+        let r = self.registry.lock();
+        r.graph.cycles().into_iter().map(|c| c.into_iter().map(|n| r.nodes.name(n)).collect()).collect()
+    }
+
+    /// The supplier links of `device`.
+    pub fn links(&self, device: &Device) -> Vec<LinkInfo> {
+        let r = self.registry.lock();
+        let supplier = |n| r.device(n).map_or_else(|| r.nodes.name(n), |d| d.name().to_string());
+        r.graph
+            .list(device.node())
+            .map(|(s, property, state)| LinkInfo {
+                supplier: supplier(s),
+                consumer: device.name().to_string(),
+                property: property.to_string(),
+                state,
+            })
+            .collect()
+    }
+
+    /// The IOMMU groups, by number.
+    pub fn groups(&self) -> Vec<Arc<Group>> {
+        self.iommus.groups()
+    }
+
+    /// What is in quarantine.
+    pub fn quarantine(&self) -> Vec<QuarantineInfo> {
+        self.quarantine.list()
+    }
+
+    /// The ledger of a bound device, oldest entry first: number, kind, what, back-end.
+    pub fn holdings(&self, device: &Device) -> Vec<(u64, &'static str, String, String)> {
+        device.binding().map(|b| b.bound().holdings()).unwrap_or_default()
+    }
+
+    /// What the machine uses at this moment.
+    pub fn footprint(&self) -> Footprint {
+        let bindings = self
+            .devices()
+            .iter()
+            .filter_map(|d| {
+                let ledger: Vec<_> = self.holdings(d).into_iter().map(|(_, kind, what, by)| (kind, what, by)).collect();
+                Some(alloc::format!("{}: {} {:?}", d.name(), d.driver()?, ledger))
+            })
+            .collect();
+        Footprint {
+            frames: self.memory.frames().in_use(),
+            contiguous: self.memory.cma().map_or(0, |c| c.in_use()),
+            irqs: self.irqs.len(),
+            services: self.providers.len(),
+            supplies: self.supplies.in_use(),
+            quarantine: self.quarantine.summary(),
+            groups: self.groups().iter().map(|g| alloc::format!("{:?}", g.info())).collect(),
+            bindings,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Power domains, clocks and reset lines, switched on by use count before probe and off on the way back.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::binding::{Bound, Entry, ResourceError, WayBack};
+use crate::device::{NodeId, SupplierKind};
+use crate::driver::Quiet;
+use crate::env::Site;
+use crate::event::Outcome;
+use crate::sync::Mutex;
+
+/// Why a supply could not be switched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SupplyError {
+    /// The specifier names nothing that this provider has.
+    #[error("no such clock, power domain or reset line")]
+    NoSuchLine,
+    /// The hardware did not confirm in time, or its registers are gone.
+    #[error("the supply does not answer")]
+    Dead,
+}
+
+/// A provider of clocks, power domains or reset lines; its driver offers it with
+/// [`Bound::provide`] as `Arc<dyn Supply>`.
+///
+/// The core counts users: `switch` is called for the first and the last of them only, never twice the same way.
+pub trait Supply: Send + Sync {
+    /// Switches what `args` (the specifier cells) names: a clock runs, a power domain is powered, a reset line is
+    /// released when `on`.
+    fn switch(&self, kind: SupplierKind, args: &[u32], on: bool) -> Result<(), SupplyError>;
+}
+
+type Key = (NodeId, SupplierKind, Vec<u32>);
+
+/// Use counts of every supply of a machine.
+#[derive(Default)]
+pub(crate) struct Supplies(Mutex<BTreeMap<Key, u32>>);
+
+impl Supplies {
+    /// Lines that are on, for leak checks.
+    pub(crate) fn in_use(&self) -> usize {
+        self.0.lock().len()
+    }
+}
+
+/// Switches on everything that the device of `bound` lists under `kind`, in firmware order.
+pub(crate) fn acquire(bound: &Bound, kind: SupplierKind, site: Site) -> Result<(), ResourceError> {
+    for need in bound.desc().suppliers.iter().filter(|s| s.kind == kind) {
+        let machine = bound.machine();
+        if machine.is_ignored(bound.device().node(), need.node) {
+            continue;
+        }
+        bound.check(site)?;
+        let supply = machine.providers.get::<dyn Supply>(need.node).ok_or(ResourceError::NotProvided)?;
+        let key = (need.node, kind, need.args.clone());
+        {
+            // Lock order: a supply's own lock comes after the use counts; `switch` must not call the core.
+            let mut counts = machine.supplies.0.lock();
+            let users = counts.get(&key).copied().unwrap_or(0);
+            if users == 0 {
+                supply.switch(kind, &need.args, true)?;
+            }
+            counts.insert(key.clone(), users + 1);
+        }
+        bound.push(0, SupplyEntry { key, supply, name: machine.node_name(need.node) })?;
+    }
+    Ok(())
+}
+
+/// Ledger entry of one use of one supply.
+struct SupplyEntry {
+    key: Key,
+    supply: Arc<dyn Supply>,
+    name: String,
+}
+
+impl SupplyEntry {
+    fn put(&self, bound: &Bound) {
+        let mut counts = bound.machine().supplies.0.lock();
+        let users = counts.get(&self.key).copied().unwrap_or(0);
+        if users > 1 {
+            counts.insert(self.key.clone(), users - 1);
+            return;
+        }
+        counts.remove(&self.key);
+        // A supply that does not answer stays on; nothing depends on it being off.
+        let _ = self.supply.switch(self.key.1, &self.key.2, false);
+    }
+}
+
+impl Entry for SupplyEntry {
+    fn resource(&self) -> &'static str {
+        match self.key.1 {
+            SupplierKind::Clock => "clock",
+            SupplierKind::Power => "power",
+            _ => "reset",
+        }
+    }
+
+    fn what(&self) -> String {
+        format!("{:?}", self.key.2)
+    }
+
+    fn backend(&self) -> String {
+        self.name.clone()
+    }
+
+    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
+        self.put(way.bound);
+        Outcome::Returned
+    }
+}
+
+/// Stops a device that its driver could not stop, by holding it in reset, if it has a reset line of its own.
+pub(crate) fn force_quiet(bound: &Bound) -> Option<Quiet> {
+    let machine = bound.machine();
+    let mut forced = false;
+    for need in bound.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Reset) {
+        let supply = machine.providers.get::<dyn Supply>(need.node)?;
+        let counts = machine.supplies.0.lock();
+        let alone = counts.get(&(need.node, need.kind, need.args.clone())) == Some(&1);
+        forced = alone && supply.switch(need.kind, &need.args, false).is_ok();
+        if !forced {
+            return None;
+        }
+    }
+    forced.then(Quiet::in_reset)
+}
