@@ -241,7 +241,9 @@ fn two_hundred_boards_at_once_do_not_disturb_each_other() {
             std::thread::spawn(move || benches.iter().skip(t).step_by(4).for_each(script))
         })
         .collect();
-    threads.into_iter().for_each(|t| t.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     let alone = on(Salvator::new().disk(numbered_disk(32)));
     script(&alone);
     for b in benches.iter() {
@@ -274,7 +276,9 @@ fn threads_on_one_board_neither_hang_nor_panic() {
             })
         })
         .collect();
-    threads.into_iter().for_each(|t| t.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
 }
 
 #[test]

@@ -1,0 +1,70 @@
+//! The link: from COMRESET to a device that answers.
+
+use std::time::Duration;
+
+use super::ata::{self, Ata};
+use super::model::{Link, NAME, Sata, SataTimer, cancel};
+use super::regs;
+use crate::clock::Timer;
+use crate::models::Bus;
+
+/// From the end of COMRESET to a link that is up, and from there to the device's signature.
+const LINK_UP: Duration = Duration::from_millis(10);
+const SIGNATURE: Duration = Duration::from_millis(5);
+/// Shortest COMRESET (Serial ATA 3.x, 14.1.3).
+const MIN_COMRESET_NS: u64 = 1_000_000;
+
+impl Sata {
+    pub(super) fn start_link(&self, bus: &mut Bus<'_>) {
+        if self.disk.is_some() && !self.knobs.link_down {
+            bus.clock.set(Timer::Sata(SataTimer::Link), LINK_UP);
+        }
+    }
+
+    pub(super) fn drop_link(&mut self, bus: &mut Bus<'_>, to: Link) {
+        if self.link == Link::Up {
+            self.raise_serror(regs::SERROR_WENT_DOWN);
+        }
+        self.link = to;
+        self.ata = Ata::default();
+        cancel(bus, &[SataTimer::Link, SataTimer::Signature, SataTimer::Command, SataTimer::Dma]);
+    }
+
+    pub(super) fn link_up(&mut self, bus: &mut Bus<'_>) {
+        self.link = Link::Up;
+        self.ata.status = ata::BSY;
+        self.raise_serror(regs::SERROR_CAME_UP);
+        bus.clock.set(Timer::Sata(SataTimer::Signature), SIGNATURE);
+    }
+
+    pub(super) fn raise_serror(&mut self, bits: u32) {
+        self.serror |= bits;
+        self.int_status |= regs::INT_SERR;
+    }
+
+    pub(super) fn write_scontrol(&mut self, bus: &mut Bus<'_>, value: u32) {
+        if value & !0xfff != 0 {
+            bus.error(NAME, format!("SControl {value:#x} sets bits that are not modelled"));
+        }
+        let (old, new) = (self.scontrol & regs::SCONTROL_DET, value & regs::SCONTROL_DET);
+        self.scontrol = value & 0xfff;
+        if old == new {
+            return;
+        }
+        match new {
+            regs::DET_NONE => {
+                let lasted = bus.clock.now().0 - self.comreset_since;
+                if old == regs::DET_COMRESET && lasted < MIN_COMRESET_NS {
+                    bus.error(NAME, format!("COMRESET of {lasted} ns, less than 1 ms"));
+                }
+                self.start_link(bus);
+            }
+            regs::DET_COMRESET => {
+                self.comreset_since = bus.clock.now().0;
+                self.drop_link(bus, Link::Down);
+            }
+            regs::DET_OFFLINE => self.drop_link(bus, Link::Offline),
+            _ => bus.error(NAME, format!("SControl.DET {new} is reserved")),
+        }
+    }
+}
