@@ -48,7 +48,7 @@ fn blobs_agree_with_their_sources() {
         let name = source.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         assert!(
             expected == found,
-            "sim/boards/{name}.dtb is not what {name}.dts says; in sim/boards: dtc -@ -I dts -O dtb -o {name}.dtb {name}.dts"
+            "{name}.dtb is not what {name}.dts says; in sim/boards: dtc -@ -I dts -O dtb -o {name}.dtb {name}.dts"
         );
         seen += 1;
     }

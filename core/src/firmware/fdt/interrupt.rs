@@ -76,7 +76,9 @@ pub(super) fn interrupts(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Ve
         };
         let cells = tree.u32(parent, "#interrupt-cells").unwrap_or(0);
         if cells == 0 || cells > MAX_ARGS {
-            log.note(node, property, NoteKind::AbsurdCells(cells));
+            let path = Arc::clone(log.path(parent));
+            let none = NoteKind::NoCells(path, "#interrupt-cells");
+            log.note(node, property, if cells == 0 { none } else { NoteKind::AbsurdCells(cells) });
             return Ok(found);
         }
         let mut specifiers = value.chunks_exact(cells as usize * 4);

@@ -30,7 +30,8 @@ pub(super) enum Cells {
     Rest,
 }
 
-/// Properties that name suppliers, with what stands behind each reference. Sorted by name.
+/// Properties that name suppliers, with what stands behind each reference. The last three stand for families of names;
+/// see [`rule`].
 const PROPERTIES: [(&str, Cells, SupplierKind); 28] = {
     use Cells::{NamedOrNone, None, Rest};
     use SupplierKind::{Clock, Iommu, Other, Power, Reset};
@@ -101,8 +102,8 @@ impl Broken {
     }
 }
 
-/// The references in a value, each with the cells behind it, up to the first that cannot be read. Zeros, which stand for
-/// "none here", are skipped.
+/// The references in a value, each with the cells behind it, up to the first that cannot be read. Zeros, which stand
+/// for "none here", are skipped.
 pub(super) struct References<'t, 'a> {
     tree: &'t Tree<'a>,
     rest: &'a [u8],
@@ -217,7 +218,7 @@ impl Collector<'_, '_> {
         Ok(links)
     }
 
-    /// `iommu-map`: first requester ID, IOMMU, first specifier, number of IDs. The arguments are those without the IOMMU.
+    /// `iommu-map`: first requester ID, IOMMU, first specifier, number of IDs. The arguments are the three numbers.
     fn iommu_map(&mut self, links: &mut Vec<Supplier>, device: Idx, value: &[u8]) {
         let (words, _) = value.as_chunks::<4>();
         for entry in words.chunks(4) {
