@@ -1,26 +1,29 @@
 //! A sparse set of numbers as a 64-ary tree of bit words.
 
-use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 /// Bits that one leaf covers, as a power of two: 64 words of 64 bits.
 const LEAF_BITS: u32 = 12;
 /// Bits of the index that one inner node consumes.
 const NODE_BITS: u32 = 6;
 
-/// A set of numbers below `1 << bits`. Insertion, removal and the search for a neighbour touch one node per 6 bits.
+/// A set of numbers below `1 << bits`. Insertion, removal and the search for a neighbour touch one node per 6 bits at
+/// most, and only the leaf when it is the one that was changed last.
+///
 /// Nodes are allocated when first touched and kept until the set is dropped, so memory is bounded by the numbers that
 /// were ever in it.
+///
+/// # Invariants
+///
+/// Node 0 of `inners` is the root, or node 0 of `leaves` when `height` is 0. A kid is an index into `inners`, one level
+/// above the leaves into `leaves`. `recent` is a leaf and the numbers that it covers, shifted by [`LEAF_BITS`].
 #[derive(Debug)]
 pub(super) struct BitSet {
-    root: Option<Node>,
+    inners: Vec<Inner>,
+    leaves: Vec<Leaf>,
     /// Inner levels above the leaves.
     height: u32,
-}
-
-#[derive(Debug)]
-enum Node {
-    Leaf(Box<Leaf>),
-    Inner(Box<Inner>),
+    recent: Option<(u64, u32)>,
 }
 
 /// 4096 numbers. Bit n of `summary` is set when `words[n]` is not zero.
@@ -30,67 +33,65 @@ struct Leaf {
     words: [u64; 64],
 }
 
-/// 64 sub-trees. Bit n of `summary` is set when `kids[n]` has a member.
+/// 64 sub-trees. Bit n of `summary` is set when the sub-tree has a member.
 #[derive(Debug)]
 struct Inner {
     summary: u64,
-    kids: [Option<Node>; 64],
+    kids: [u32; 64],
 }
+
+/// Stands for a kid that was never needed.
+const NONE: u32 = u32::MAX;
 
 impl BitSet {
     /// An empty set for numbers below `1 << bits`; `bits` is at most 52.
-    pub(super) fn new(bits: u32) -> Self {
-        Self { root: None, height: bits.saturating_sub(LEAF_BITS).div_ceil(NODE_BITS) }
+    pub(super) const fn new(bits: u32) -> Self {
+        let height = bits.saturating_sub(LEAF_BITS).div_ceil(NODE_BITS);
+        Self { inners: Vec::new(), leaves: Vec::new(), height, recent: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.root.as_ref().is_none_or(|n| n.summary() == 0)
+        match self.height {
+            0 => self.leaves.first().is_none_or(|leaf| leaf.summary == 0),
+            _ => self.inners.first().is_none_or(|inner| inner.summary == 0),
+        }
     }
 
     pub(super) fn contains(&self, index: u64) -> bool {
-        let mut node = self.root.as_ref();
-        let mut height = self.height;
-        loop {
-            match node {
-                None => return false,
-                Some(Node::Leaf(leaf)) => return leaf.words[word_of(index)] & bit_of(index) != 0,
-                Some(Node::Inner(inner)) => node = inner.kids[kid_of(index, height)].as_ref(),
-            }
-            height = height.saturating_sub(1);
-        }
+        self.leaf_of(index).is_some_and(|leaf| self.leaves[leaf].words[word_of(index)] & bit_of(index) != 0)
     }
 
     pub(super) fn insert(&mut self, index: u64) {
-        let mut slot = &mut self.root;
-        let mut height = self.height;
-        loop {
-            match slot.get_or_insert_with(|| Node::new(height)) {
-                Node::Leaf(leaf) => {
-                    leaf.words[word_of(index)] |= bit_of(index);
-                    leaf.summary |= 1 << word_of(index);
-                    return;
-                }
-                Node::Inner(inner) => {
-                    let kid = kid_of(index, height);
-                    inner.summary |= 1 << kid;
-                    slot = &mut inner.kids[kid];
-                    height -= 1;
-                }
+        let (leaf, covers) = match self.recent {
+            Some((covers, leaf)) if covers == index >> LEAF_BITS && self.leaves[leaf as usize].summary != 0 => {
+                (leaf, covers)
             }
-        }
+            _ => (self.make_leaf(index), index >> LEAF_BITS),
+        };
+        self.recent = Some((covers, leaf));
+        let leaf = &mut self.leaves[leaf as usize];
+        leaf.words[word_of(index)] |= bit_of(index);
+        leaf.summary |= 1 << word_of(index);
     }
 
     pub(super) fn remove(&mut self, index: u64) {
-        if let Some(root) = &mut self.root {
-            root.remove(index, self.height);
+        let Some(number) = self.leaf_of(index) else { return };
+        self.recent = Some((index >> LEAF_BITS, number as u32));
+        let leaf = &mut self.leaves[number];
+        let word = word_of(index);
+        leaf.words[word] &= !bit_of(index);
+        if leaf.words[word] == 0 {
+            leaf.summary &= !(1 << word);
+            if leaf.summary == 0 && self.height > 0 {
+                self.forget_kid(0, self.height, index);
+            }
         }
     }
 
     /// The highest member that is not above `index`.
     pub(super) fn at_or_below(&self, index: u64) -> Option<u64> {
-        let root = self.root.as_ref()?;
         let last = (1 << (LEAF_BITS + NODE_BITS * self.height)) - 1;
-        root.at_or_below(index.min(last), self.height)
+        self.below(0, self.height, index.min(last))
     }
 
     /// The lowest member that is not below `index`.
@@ -98,7 +99,118 @@ impl BitSet {
         if index >> (LEAF_BITS + NODE_BITS * self.height) != 0 {
             return None;
         }
-        self.root.as_ref()?.at_or_above(index, self.height)
+        if let Some((covers, leaf)) = self.recent
+            && covers == index >> LEAF_BITS
+            && let Some(found) = self.leaves[leaf as usize].at_or_above(index)
+        {
+            return Some(covers << LEAF_BITS | found);
+        }
+        self.above(0, self.height, index)
+    }
+
+    /// The leaf for `index`, if it was ever needed.
+    fn leaf_of(&self, index: u64) -> Option<usize> {
+        if let Some((covers, leaf)) = self.recent
+            && covers == index >> LEAF_BITS
+        {
+            return Some(leaf as usize);
+        }
+        let mut node = 0;
+        for height in (1..=self.height).rev() {
+            node = self.inners.get(node)?.kids[kid_of(index, height)] as usize;
+        }
+        (node < self.leaves.len()).then_some(node)
+    }
+
+    /// The leaf for `index`, made if need be, and marked as having a member all the way down.
+    fn make_leaf(&mut self, index: u64) -> u32 {
+        if self.height > 0 && self.inners.is_empty() {
+            self.inners.push(Inner { summary: 0, kids: [NONE; 64] });
+        }
+        let mut node = 0;
+        for height in (1..=self.height).rev() {
+            let kid = kid_of(index, height);
+            let next = if height == 1 { self.leaves.len() } else { self.inners.len() } as u32;
+            let inner = &mut self.inners[node as usize];
+            inner.summary |= 1 << kid;
+            node = inner.kids[kid];
+            if node == NONE {
+                inner.kids[kid] = next;
+                node = next;
+                if height > 1 {
+                    self.inners.push(Inner { summary: 0, kids: [NONE; 64] });
+                }
+            }
+        }
+        if node as usize == self.leaves.len() {
+            self.leaves.push(Leaf { summary: 0, words: [0; 64] });
+        }
+        node
+    }
+
+    /// Takes note on the way down to `index` that its leaf is empty now.
+    fn forget_kid(&mut self, node: usize, height: u32, index: u64) {
+        let kid = kid_of(index, height);
+        if height > 1 {
+            let below = self.inners[node].kids[kid] as usize;
+            self.forget_kid(below, height - 1, index);
+            if self.inners[below].summary != 0 {
+                return;
+            }
+        }
+        self.inners[node].summary &= !(1 << kid);
+    }
+
+    fn below(&self, node: usize, height: u32, index: u64) -> Option<u64> {
+        if height == 0 {
+            return self.leaves.get(node)?.at_or_below(index);
+        }
+        let inner = self.inners.get(node)?;
+        let (kid, shift) = (kid_of(index, height) as u64, shift(height));
+        let below = |kid: u64, index: u64| {
+            let found = self.below(inner.kids[kid as usize] as usize, height - 1, index)?;
+            Some(kid << shift | found)
+        };
+        let here = inner.summary >> kid & 1 != 0;
+        here.then(|| below(kid, index & ((1 << shift) - 1)))
+            .flatten()
+            .or_else(|| below(highest(up_to(inner.summary, kid) & !(1 << kid))?, (1 << shift) - 1))
+    }
+
+    fn above(&self, node: usize, height: u32, index: u64) -> Option<u64> {
+        if height == 0 {
+            return self.leaves.get(node)?.at_or_above(index);
+        }
+        let inner = self.inners.get(node)?;
+        let (kid, shift) = (kid_of(index, height) as u64, shift(height));
+        let above = |kid: u64, index: u64| {
+            let found = self.above(inner.kids[kid as usize] as usize, height - 1, index)?;
+            Some(kid << shift | found)
+        };
+        let here = inner.summary >> kid & 1 != 0;
+        here.then(|| above(kid, index & ((1 << shift) - 1)))
+            .flatten()
+            .or_else(|| above(lowest(from(inner.summary, kid) & !(1 << kid))?, 0))
+    }
+}
+
+impl Leaf {
+    fn at_or_below(&self, index: u64) -> Option<u64> {
+        let word = word_of(index) as u64;
+        if let Some(bit) = highest(up_to(self.words[word as usize], index & 63)) {
+            return Some(word << NODE_BITS | bit);
+        }
+        let word = highest(up_to(self.summary, word) & !(1 << word))?;
+        Some(word << NODE_BITS | highest(self.words[word as usize])?)
+    }
+
+    fn at_or_above(&self, index: u64) -> Option<u64> {
+        let word = word_of(index) as u64;
+        if let Some(bit) = lowest(from(self.words[word as usize], index & 63)) {
+            return Some(word << NODE_BITS | bit);
+        }
+        let word = lowest(from(self.summary, word) & !(1 << word))?;
+        Some(word << NODE_BITS | lowest(self.words[word as usize])?)
     }
 }
 
@@ -135,88 +247,6 @@ fn highest(word: u64) -> Option<u64> {
 
 fn lowest(word: u64) -> Option<u64> {
     (word != 0).then(|| u64::from(word.trailing_zeros()))
-}
-
-impl Node {
-    fn new(height: u32) -> Self {
-        if height == 0 {
-            Self::Leaf(Box::new(Leaf { summary: 0, words: [0; 64] }))
-        } else {
-            Self::Inner(Box::new(Inner { summary: 0, kids: [const { None }; 64] }))
-        }
-    }
-
-    fn summary(&self) -> u64 {
-        match self {
-            Self::Leaf(leaf) => leaf.summary,
-            Self::Inner(inner) => inner.summary,
-        }
-    }
-
-    fn remove(&mut self, index: u64, height: u32) {
-        match self {
-            Self::Leaf(leaf) => {
-                let word = word_of(index);
-                leaf.words[word] &= !bit_of(index);
-                if leaf.words[word] == 0 {
-                    leaf.summary &= !(1 << word);
-                }
-            }
-            Self::Inner(inner) => {
-                let kid = kid_of(index, height);
-                if let Some(node) = &mut inner.kids[kid] {
-                    node.remove(index, height - 1);
-                    if node.summary() == 0 {
-                        inner.summary &= !(1 << kid);
-                    }
-                }
-            }
-        }
-    }
-
-    fn at_or_below(&self, index: u64, height: u32) -> Option<u64> {
-        match self {
-            Self::Leaf(leaf) => {
-                let word = word_of(index) as u64;
-                if let Some(bit) = highest(up_to(leaf.words[word as usize], index & 63)) {
-                    return Some(word << NODE_BITS | bit);
-                }
-                let word = highest(up_to(leaf.summary, word) & !(1 << word))?;
-                Some(word << NODE_BITS | highest(leaf.words[word as usize])?)
-            }
-            Self::Inner(inner) => {
-                let (kid, shift) = (kid_of(index, height) as u64, shift(height));
-                let below = |kid: u64, index: u64| {
-                    let found = inner.kids[kid as usize].as_ref()?.at_or_below(index, height - 1)?;
-                    Some(kid << shift | found)
-                };
-                let mask = (1 << shift) - 1;
-                below(kid, index & mask).or_else(|| below(highest(up_to(inner.summary, kid) & !(1 << kid))?, mask))
-            }
-        }
-    }
-
-    fn at_or_above(&self, index: u64, height: u32) -> Option<u64> {
-        match self {
-            Self::Leaf(leaf) => {
-                let word = word_of(index) as u64;
-                if let Some(bit) = lowest(from(leaf.words[word as usize], index & 63)) {
-                    return Some(word << NODE_BITS | bit);
-                }
-                let word = lowest(from(leaf.summary, word) & !(1 << word))?;
-                Some(word << NODE_BITS | lowest(leaf.words[word as usize])?)
-            }
-            Self::Inner(inner) => {
-                let (kid, shift) = (kid_of(index, height) as u64, shift(height));
-                let above = |kid: u64, index: u64| {
-                    let found = inner.kids[kid as usize].as_ref()?.at_or_above(index, height - 1)?;
-                    Some(kid << shift | found)
-                };
-                above(kid, index & ((1 << shift) - 1))
-                    .or_else(|| above(lowest(from(inner.summary, kid) & !(1 << kid))?, 0))
-            }
-        }
-    }
 }
 
 #[cfg(test)]
