@@ -3,6 +3,9 @@
 //! Every access is a relaxed atomic: whole 8-byte words where the range covers them, bytes at its edges. A device (or
 //! the model of one, on another thread) that looks at the same RAM meanwhile sees old or new values, and there is no
 //! data race. Ordering is the caller's: [`Memory::barrier`]. So is ownership: touch only pages that you hold.
+//!
+//! Words and bytes of the same RAM are atomics of mixed size, which Miri's weak-memory emulation does not model: run it
+//! with `-Zmiri-disable-weak-memory-emulation`.
 
 // UNSAFETY: turns the raw windows of `Memory` into references to atomics.
 #![expect(unsafe_code, reason = "the one place that dereferences windows of RAM")]

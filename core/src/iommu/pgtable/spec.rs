@@ -37,9 +37,9 @@ pub const ATTR_INDEX_SHIFT: u32 = 2;
 pub const ATTR_INDEX: u64 = 7 << ATTR_INDEX_SHIFT;
 /// Bit 5: the output address is in the non-secure space.
 pub const NS: u64 = 1 << 5;
-/// Bit 6, AP[1]: unprivileged accesses are allowed, which is what devices make.
+/// Bit 6, `AP[1]`: unprivileged accesses are allowed, which is what devices make.
 pub const AP_UNPRIVILEGED: u64 = 1 << 6;
-/// Bit 7, AP[2]: no writes.
+/// Bit 7, `AP[2]`: no writes.
 pub const AP_READ_ONLY: u64 = 1 << 7;
 /// Bits 9:8: outer shareable.
 pub const SH_OUTER: u64 = 2 << 8;
