@@ -17,9 +17,9 @@ use crate::dma::{Dma, DmaContext};
 use crate::driver::{DmaOwner, Errno, Missing, ProbeError, Quiet};
 use crate::env::{EnvError, Site};
 use crate::event::EventKind;
-use crate::iommu::{FaultReport, GroupError, Iommu, IommuError, Translation};
+use crate::iommu::{Domain, FaultReport, GroupError, Iommu, IommuError, Translation};
 use crate::machine::Machine;
-use crate::power::SupplyError;
+use crate::power::{ResetLine, SupplyError};
 use crate::provider::ProviderEntry;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -78,6 +78,8 @@ pub struct Bound {
     owner: DmaOwner,
     pub(crate) ledger: Ledger,
     pub(crate) dma: Mutex<Option<Arc<DmaContext>>>,
+    /// The domain that the device is attached to, while it is.
+    pub(crate) domain: Mutex<Option<Arc<Domain>>>,
     /// The last word on the device being quiet, void as soon as it learns another device address.
     quiet: Mutex<Option<Quiet>>,
     /// The device has learned a device address at least once.
@@ -94,6 +96,7 @@ impl Bound {
             owner,
             ledger: Ledger::default(),
             dma: Mutex::new(None),
+            domain: Mutex::new(None),
             quiet: Mutex::new(None),
             exposed: AtomicBool::new(false),
             announced: AtomicBool::new(false),
@@ -200,6 +203,17 @@ impl Bound {
             }
             env.wait(deadline.min(now + poll));
         }
+    }
+
+    /// The unmanaged domain of a pass-through owner; `None` for a kernel driver. Whoever keeps it past the binding keeps
+    /// a translation context busy.
+    pub fn unmanaged_domain(&self) -> Option<Arc<Domain>> {
+        self.domain.lock().clone().filter(|_| self.owner == DmaOwner::PassThrough)
+    }
+
+    /// The device's own reset lines; `None` when the firmware gives it none.
+    pub fn reset_line(&self) -> Option<ResetLine> {
+        ResetLine::of(self)
     }
 
     /// Tells that an access to `addr` was refused by this device, an IOMMU, in the context of `translation`. The event

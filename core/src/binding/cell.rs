@@ -81,6 +81,8 @@ pub(crate) trait AnyBinding: Send + Sync {
     fn open(&self);
     /// Shuts users out; those inside stay.
     fn close(&self);
+    /// Calls the driver's wind-down, when there is data.
+    fn wind_down(&self);
     /// Calls the driver's quiesce. `None` when there is no data.
     fn quiesce(&self) -> Option<Result<Quiet, Busy>>;
     /// Waits until the last user has left and drops the data.
@@ -115,6 +117,10 @@ impl<D: Driver> AnyBinding for Binding<D> {
 
     fn close(&self) {
         self.door.close();
+    }
+
+    fn wind_down(&self) {
+        self.with(D::wind_down);
     }
 
     fn quiesce(&self) -> Option<Result<Quiet, Busy>> {

@@ -10,7 +10,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::time::Duration;
 
-use super::{Entry, WayBack};
+use super::{Entry, Rundown, WayBack};
 use crate::device::Device;
 use crate::driver::Serviced;
 use crate::env::{Env, EnvError, IrqControl, IrqLine, Trigger};
@@ -34,11 +34,17 @@ pub(crate) struct Route {
     index: usize,
     device: Arc<Device>,
     fired: AtomicBool,
+    /// Users with an [`IrqHandle`].
+    door: Rundown,
 }
 
 impl Route {
     pub(crate) fn new(line: IrqLine, index: usize, device: Arc<Device>) -> Arc<Self> {
-        Arc::new(Self { line, index, device, fired: AtomicBool::new(false) })
+        Arc::new(Self { line, index, device, fired: AtomicBool::new(false), door: Rundown::open() })
+    }
+
+    fn is_of(&self, device: &Device) -> bool {
+        self.device.node() == device.node()
     }
 }
 
@@ -57,11 +63,11 @@ impl IrqTable {
     pub(crate) fn add(&self, env: &dyn Env, route: &Arc<Route>, trigger: Trigger) -> Result<(), EnvError> {
         let mut lines = self.0.lock();
         let line = lines.entry(route.line).or_default();
-        if line.routes.is_empty() {
-            if let Err(e) = env.irq(route.line, IrqControl::Enable(trigger)) {
-                lines.remove(&route.line);
-                return Err(e);
-            }
+        if line.routes.is_empty()
+            && let Err(e) = env.irq(route.line, IrqControl::Enable(trigger))
+        {
+            lines.remove(&route.line);
+            return Err(e);
         }
         line.routes.push(Arc::clone(route));
         Ok(())
@@ -82,12 +88,12 @@ impl IrqTable {
 
     /// Whether `device` holds `line`.
     pub(crate) fn holds(&self, line: IrqLine, device: &Device) -> bool {
-        self.0.lock().get(&line).is_some_and(|l| l.routes.iter().any(|r| core::ptr::eq(&*r.device, device)))
+        self.0.lock().get(&line).is_some_and(|l| l.routes.iter().any(|r| r.is_of(device)))
     }
 
     /// Whether `device` holds any line.
     pub(crate) fn held_by(&self, device: &Device) -> bool {
-        self.0.lock().values().any(|l| l.routes.iter().any(|r| core::ptr::eq(&*r.device, device)))
+        self.0.lock().values().any(|l| l.routes.iter().any(|r| r.is_of(device)))
     }
 
     /// Number of lines held, for leak checks.
@@ -167,6 +173,11 @@ impl Irq<'_> {
         let _ = self.machine.env().irq(self.route.line, IrqControl::Mask);
     }
 
+    /// A handle to unmask the line with, which may outlive the binding and then does nothing.
+    pub fn handle(&self) -> IrqHandle {
+        IrqHandle { route: Arc::clone(&self.route), env: Arc::clone(self.machine.shared_env()) }
+    }
+
     /// The line's number at the interrupt controller.
     pub fn line(&self) -> IrqLine {
         self.route.line
@@ -176,6 +187,28 @@ impl Irq<'_> {
 impl fmt::Debug for Irq<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Irq({})", self.route.line)
+    }
+}
+
+/// Switches an interrupt line of a device that may be unbound at any time.
+#[derive(Clone)]
+pub struct IrqHandle {
+    route: Arc<Route>,
+    env: Arc<dyn Env>,
+}
+
+impl IrqHandle {
+    /// Lets the line deliver, or keeps it from delivering. False once the binding has let go of it.
+    pub fn set_masked(&self, masked: bool) -> bool {
+        let Some(_inside) = self.route.door.enter() else { return false };
+        let control = if masked { IrqControl::Mask } else { IrqControl::Unmask };
+        self.env.irq(self.route.line, control).is_ok()
+    }
+}
+
+impl fmt::Debug for IrqHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IrqHandle({})", self.route.line)
     }
 }
 
@@ -197,6 +230,7 @@ impl Entry for IrqEntry {
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
         let machine = way.bound.machine();
+        self.0.door.close_and_drain();
         machine.irqs.remove(machine.env(), &self.0);
         Outcome::Returned
     }

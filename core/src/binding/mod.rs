@@ -23,7 +23,7 @@ mod tests;
 pub use bound::{Bound, ResourceError, Scope};
 pub(crate) use cell::{AnyBinding, Binding};
 pub use client::{Client, Gone};
-pub use irq::{Irq, TimedOut};
+pub use irq::{Irq, IrqHandle, TimedOut};
 pub(crate) use irq::{IrqTable, Route};
 pub(crate) use ledger::{Entry, EntryId, GroupTag, Ledger, WayBack};
 pub use mmio::{Mmio, MmioHandle};

@@ -136,6 +136,9 @@ impl Entry for DataEntry {
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
         let bound = way.bound;
+        if !bound.device().is_gone() {
+            self.0.wind_down();
+        }
         self.0.close();
         way.quiet = self.stop(bound);
         bound.set_evidence(way.quiet.clone());

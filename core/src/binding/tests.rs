@@ -90,6 +90,61 @@ impl Driver for Stubborn {
     }
 }
 
+struct Resets;
+
+impl Driver for Resets {
+    const NAME: &'static str = "resets";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = CoherentSlice<'b, u32>;
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
+        dev.quiet(Quiet::in_reset());
+        Ok(dev.dma().coherent_slice(4)?)
+    }
+    fn quiesce(_: &Self::Data<'_>) -> Result<Quiet, Busy> {
+        Ok(Quiet::stopped())
+    }
+}
+
+struct Plain;
+
+impl Driver for Plain {
+    const NAME: &'static str = "plain";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,power")];
+    type Data<'b> = ();
+    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+        Ok(())
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+struct Grouped;
+
+impl Driver for Grouped {
+    const NAME: &'static str = "grouped";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = ();
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        let kept = dev.dma().coherent(4096)?;
+        let group = dev.group();
+        group.scope().dma().coherent(4096)?;
+        let inner = group.scope().group();
+        inner.scope().dma().coherent(4096)?;
+        assert_eq!(dev.machine().memory().frames().in_use(), 3);
+        group.release();
+        assert_eq!(dev.machine().memory().frames().in_use(), 1);
+        let forgotten = dev.group();
+        core::mem::forget(forgotten.scope().dma().coherent(4096)?);
+        core::mem::forget(forgotten);
+        core::mem::forget(kept);
+        Ok(())
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
 fn widget() -> DeviceDesc {
     let mut desc = DeviceDesc::new("1000.widget");
     desc.compatible.push("acme,widget".into());
@@ -259,19 +314,6 @@ fn a_device_that_does_not_stop_keeps_its_memory_until_it_is_shown_to_be_quiet() 
     // P11: it gets no more memory ...
     assert!(machine.bind("1000.widget", "stubborn").is_err());
     // ... until a driver has reset it and says so.
-    struct Resets;
-    impl Driver for Resets {
-        const NAME: &'static str = "resets";
-        const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
-        type Data<'b> = CoherentSlice<'b, u32>;
-        fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
-            dev.quiet(Quiet::in_reset());
-            Ok(dev.dma().coherent_slice(4)?)
-        }
-        fn quiesce(_: &Self::Data<'_>) -> Result<Quiet, Busy> {
-            Ok(Quiet::stopped())
-        }
-    }
     machine.register(Resets);
     machine.bind("1000.widget", "resets").unwrap();
     machine.unbind("1000.widget", "resets").unwrap();
@@ -297,18 +339,6 @@ fn a_deferral_names_what_is_missing_and_its_arrival_wakes_it() {
     assert_eq!(machine.settle().waiting, 1);
     assert_eq!(machine.waiting()[0].on, ["/power: no such device"]);
 
-    struct Plain;
-    impl Driver for Plain {
-        const NAME: &'static str = "plain";
-        const MATCHES: &'static [Match] = &[Match::compatible("acme,power")];
-        type Data<'b> = ();
-        fn probe<'b>(&self, _: &'b Bound) -> Result<(), ProbeError> {
-            Ok(())
-        }
-        fn quiesce((): &()) -> Result<Quiet, Busy> {
-            Ok(Quiet::never_started())
-        }
-    }
     let mut power = DeviceDesc::new("power");
     power.node = Some(node);
     power.compatible.push("acme,power".into());
@@ -363,30 +393,6 @@ fn unbind_names_the_driver_it_means() {
 
 #[test]
 fn a_release_group_goes_early_and_a_forgotten_one_with_the_binding() {
-    struct Grouped;
-    impl Driver for Grouped {
-        const NAME: &'static str = "grouped";
-        const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
-        type Data<'b> = ();
-        fn probe<'b>(&self, dev: &'b Bound) -> Result<(), ProbeError> {
-            let kept = dev.dma().coherent(4096)?;
-            let group = dev.group();
-            group.scope().dma().coherent(4096)?;
-            let inner = group.scope().group();
-            inner.scope().dma().coherent(4096)?;
-            assert_eq!(dev.machine().memory().frames().in_use(), 3);
-            group.release();
-            assert_eq!(dev.machine().memory().frames().in_use(), 1);
-            let forgotten = dev.group();
-            core::mem::forget(forgotten.scope().dma().coherent(4096)?);
-            core::mem::forget(forgotten);
-            core::mem::forget(kept);
-            Ok(())
-        }
-        fn quiesce((): &()) -> Result<Quiet, Busy> {
-            Ok(Quiet::never_started())
-        }
-    }
     let (_, machine, _) = machine();
     machine.register(Grouped);
     machine.add_device(widget()).unwrap();

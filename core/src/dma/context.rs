@@ -7,11 +7,13 @@ use super::DmaError;
 use super::backend::Backend;
 use crate::addr::DeviceAddr;
 use crate::binding::{Bound, Entry, ResourceError, WayBack};
+use crate::device::SupplierKind;
 use crate::driver::DmaOwner;
 use crate::env::Caching;
 use crate::event::{EventKind, Outcome};
 use crate::iommu::{self, DomainKind};
 use crate::machine::Machine;
+use crate::promise::Promise;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// What a device addresses until its driver says otherwise.
@@ -76,11 +78,21 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
         coherent: bound.desc().dma.coherent,
         mask: AtomicU64::new(DEFAULT_MASK),
     });
+    let translated = matches!(context.backend, Backend::Translated(_));
+    let holds = translated || member.is_some() || untranslated_is_written(bound);
+    bound.machine().promises.check(Promise::NoSilentDowngrade, holds, || {
+        alloc::format!("{}: untranslated without a policy that says so", bound.name())
+    });
     *bound.dma.lock() = Some(Arc::clone(&context));
     if member.is_none() {
         bound.push(0, ContextEntry(context.backend.name()))?;
     }
     Ok(())
+}
+
+/// Whether the firmware puts the device behind no IOMMU, or the policy leaves IOMMUs alone.
+fn untranslated_is_written(bound: &Bound) -> bool {
+    bound.machine().policy().untranslated_dma || !bound.desc().suppliers.iter().any(|s| s.kind == SupplierKind::Iommu)
 }
 
 /// Ledger entry of an untranslated set-up; a translated one is the attachment's entry.

@@ -93,6 +93,13 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// [`ProbeError::Defer`].
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError>;
 
+    /// Asks those who use the device through this driver to leave, while they can still work with it; called before
+    /// [`quiesce`](Self::quiesce), not for a device that has vanished. Bound the time it takes: who has not left by then
+    /// is cut off. The default asks nobody.
+    fn wind_down(data: &Self::Data<'_>) {
+        let _ = data;
+    }
+
     /// Stops the device: no DMA and no interrupt afterwards. Called first on the way back, when no new user can get at
     /// the data any more; users that are already inside may still be running. Bound the time it takes: a device that
     /// does not stop is reported with [`Busy`], and its memory is kept from re-use.

@@ -20,6 +20,7 @@ pub use time::Instant;
 use alloc::sync::{Arc, Weak};
 
 use crate::addr::PhysAddr;
+use crate::device::DeviceDesc;
 use crate::event::Event;
 use crate::iommu::Iommu;
 
@@ -90,9 +91,11 @@ pub trait Env: Send + Sync {
         false
     }
 
-    /// The translation that stands between this machine's devices and memory when somebody else owns the IOMMU
-    /// (a guest, or user space over VFIO). `None` when the machine drives its own IOMMUs.
-    fn passthrough(&self) -> Option<Arc<dyn Iommu>> {
+    /// The translation that stands between `device` and this machine's memory when somebody else owns the IOMMU
+    /// (a guest, or user space over VFIO). It is asked for the stream of an empty specifier. `None` when the machine
+    /// drives its own IOMMUs.
+    fn passthrough(&self, device: &DeviceDesc) -> Option<Arc<dyn Iommu>> {
+        let _ = device;
         None
     }
 }

@@ -76,6 +76,7 @@ impl Domain {
     }
 
     /// Maps `len` bytes at `phys` (page aligned) for `device`, below `limit` (inclusive).
+    #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
     pub(crate) fn map(
         &self,
         machine: &Machine,

@@ -202,12 +202,12 @@ pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
         if bound.owner() == DmaOwner::PassThrough {
             return Err(GroupError::NoGroup.into());
         }
-        let node = bound.device().node();
-        let behind_iommu =
-            bound.desc().suppliers.iter().any(|s| s.kind == SupplierKind::Iommu && !machine.is_ignored(node, s.node));
-        let allowed = !behind_iommu || machine.policy().untranslated_dma;
-        machine.promises.check(Promise::NoSilentDowngrade, true, String::new);
-        return if allowed { Ok(()) } else { Err(GroupError::NotTranslated.into()) };
+        // The raw properties count, too: an IOMMU that the firmware names but that is disabled or dangling makes no
+        // supplier link, and must not make the device untranslated by that (P10).
+        let named = bound.desc().suppliers.iter().any(|s| s.kind == SupplierKind::Iommu)
+            || ["iommus", "iommu-map"].iter().any(|p| bound.property(p).is_some());
+        let refused = named && !machine.policy().untranslated_dma;
+        return if refused { Err(GroupError::NotTranslated.into()) } else { Ok(()) };
     };
     bound.check(Site::GroupClaim)?;
     let owner = member.group.claim(bound.owner())?;
@@ -247,15 +247,14 @@ pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, 
     let group = &member.group;
     let domain = {
         let mut s = group.state.lock();
-        let domain = match &s.domain {
-            Some(d) => Arc::clone(d),
-            None => {
-                bound.check(Site::DomainAlloc)?;
-                let kind = if bound.owner() == DmaOwner::PassThrough { DomainKind::Unmanaged } else { s.kind };
-                let d = Domain::new(kind, group.iommu.domain(kind)?, &group.iommu.geometry());
-                s.domain = Some(Arc::clone(&d));
-                d
-            }
+        let domain = if let Some(d) = &s.domain {
+            Arc::clone(d)
+        } else {
+            bound.check(Site::DomainAlloc)?;
+            let kind = if bound.owner() == DmaOwner::PassThrough { DomainKind::Unmanaged } else { s.kind };
+            let d = Domain::new(kind, group.iommu.domain(kind)?, &group.iommu.geometry());
+            s.domain = Some(Arc::clone(&d));
+            d
         };
         s.attached += 1;
         domain
@@ -273,6 +272,7 @@ pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, 
         domain: domain.label().into(),
         kind: domain.kind().to_string(),
     });
+    *bound.domain.lock() = Some(Arc::clone(&domain));
     bound.push(0, entry)?;
     Ok(domain)
 }
@@ -315,6 +315,7 @@ impl Entry for AttachEntry {
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
         *way.bound.dma.lock() = None;
+        *way.bound.domain.lock() = None;
         if self.detach() {
             return Outcome::Returned;
         }

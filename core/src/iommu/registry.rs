@@ -10,6 +10,7 @@ use super::{DomainKind, FaultReport, Group, Grouping, Iommu, IommuError, Members
 use crate::addr::DeviceAddr;
 use crate::binding::{Entry, WayBack};
 use crate::device::{Device, NodeId, SupplierKind};
+use crate::env::Env;
 use crate::event::Outcome;
 use crate::sync::Mutex;
 
@@ -41,20 +42,26 @@ impl Iommus {
 
     /// Puts `device` into its group, blocked, when its instance is there. `Ok(None)` when it has no IOMMU, or not yet,
     /// or is in a group already.
-    pub(crate) fn join(&self, device: &Device) -> Result<Option<(Arc<Group>, StreamId)>, IommuError> {
+    pub(crate) fn join(&self, device: &Device, env: &dyn Env) -> Result<Option<(Arc<Group>, StreamId)>, IommuError> {
         let mut member = device.group.lock();
         if member.is_some() {
             return Ok(None);
         }
         let mut inner = self.0.lock();
-        let mut needs = device.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Iommu);
-        let Some(first) = needs.next() else { return Ok(None) };
-        let Some(iommu) = inner.instances.get(&first.node).cloned() else { return Ok(None) };
-        let mut streams = Vec::from([iommu.stream(&first.args)?]);
-        for more in needs.filter(|s| s.node == first.node) {
-            streams.push(iommu.stream(&more.args)?);
-        }
-        let key = (first.node, (iommu.grouping() == Grouping::PerStream).then_some(streams[0]));
+        let (node, iommu, streams) = if let Some(iommu) = env.passthrough(device.desc()) {
+            let stream = iommu.stream(&[])?;
+            (device.node(), iommu, Vec::from([stream]))
+        } else {
+            let mut needs = device.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Iommu);
+            let Some(first) = needs.next() else { return Ok(None) };
+            let Some(iommu) = inner.instances.get(&first.node).cloned() else { return Ok(None) };
+            let mut streams = Vec::from([iommu.stream(&first.args)?]);
+            for more in needs.filter(|s| s.node == first.node) {
+                streams.push(iommu.stream(&more.args)?);
+            }
+            (first.node, iommu, streams)
+        };
+        let key = (node, (iommu.grouping() == Grouping::PerStream).then_some(streams[0]));
         let (group, new) = match inner.groups.get(&key) {
             Some(g) => (Arc::clone(g), false),
             None => (Group::new(inner.next_group, Arc::clone(&iommu), iommu.domain(DomainKind::Blocked)?), true),
@@ -71,10 +78,11 @@ impl Iommus {
 
     /// Takes `device` out of its group; an empty group goes.
     pub(crate) fn leave(&self, device: &Device) {
-        if let Some(member) = device.group.lock().take() {
-            if member.group.remove(device.name()) {
-                self.0.lock().groups.retain(|_, g| !Arc::ptr_eq(g, &member.group));
-            }
+        let member = device.group.lock().take();
+        if let Some(member) = member
+            && member.group.remove(device.name())
+        {
+            self.0.lock().groups.retain(|_, g| !Arc::ptr_eq(g, &member.group));
         }
     }
 

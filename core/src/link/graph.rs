@@ -87,16 +87,12 @@ impl Graph {
         let available = self.node_mut(supplier).available;
         let state = if available { LinkState::Available } else { LinkState::Dormant };
         let link = Link { supplier, consumer, property: Arc::clone(property), state, asked };
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.links[id] = link;
-                id
-            }
-            None => {
-                self.links.push(link);
-                self.links.len() - 1
-            }
-        };
+        let id = self.free.pop().unwrap_or(self.links.len());
+        if id == self.links.len() {
+            self.links.push(link);
+        } else {
+            self.links[id] = link;
+        }
         self.node_mut(supplier).consumers.push(id);
         let node = self.node_mut(consumer);
         node.suppliers.push(id);

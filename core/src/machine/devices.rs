@@ -121,7 +121,7 @@ impl Machine {
         if self.policy.untranslated_dma {
             return;
         }
-        match self.iommus.join(device) {
+        match self.iommus.join(device, &*self.env) {
             Ok(None) => {}
             Ok(Some((group, stream))) => self.emit(Some(&device.desc().name), || EventKind::GroupJoined {
                 group: group.id(),

@@ -57,10 +57,10 @@ impl Machine {
     /// Interrupts that came while there was no data to serve them were masked; let them come again.
     fn redeliver(&self, device: &Device) {
         for resource in &device.desc().resources {
-            if let Resource::Irq { line, .. } = resource {
-                if self.irqs.holds(*line, device) {
-                    let _ = self.env.irq(*line, IrqControl::Unmask);
-                }
+            if let Resource::Irq { line, .. } = resource
+                && self.irqs.holds(*line, device)
+            {
+                let _ = self.env.irq(*line, IrqControl::Unmask);
             }
         }
     }

@@ -103,6 +103,10 @@ impl Machine {
         &*self.env
     }
 
+    pub(crate) fn shared_env(&self) -> &Arc<dyn Env> {
+        &self.env
+    }
+
     /// Its written policy.
     pub fn policy(&self) -> &Policy {
         &self.policy

@@ -215,11 +215,9 @@ impl Machine {
 }
 
 fn matches(device: &Device, driver: &Arc<dyn AnyDriver>) -> bool {
-    match device.driver_override() {
-        Some(name) => &*name == driver.name(),
-        None => {
-            let listed = |c: &str| device.desc().compatible.iter().any(|d| &**d == c);
-            driver.matches().iter().any(|Match::Compatible(c)| listed(c))
-        }
+    if let Some(name) = device.driver_override() {
+        return &*name == driver.name();
     }
+    let listed = |c: &str| device.desc().compatible.iter().any(|d| &**d == c);
+    driver.matches().iter().any(|Match::Compatible(c)| listed(c))
 }

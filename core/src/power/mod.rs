@@ -6,6 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::binding::{Bound, Entry, ResourceError, WayBack};
 use crate::device::{NodeId, SupplierKind};
@@ -28,7 +29,8 @@ pub enum SupplyError {
 /// A provider of clocks, power domains or reset lines; its driver offers it with
 /// [`Bound::provide`] as `Arc<dyn Supply>`.
 ///
-/// The core counts users: `switch` is called for the first and the last of them only, never twice the same way.
+/// The core counts users: `switch` is called for the first and the last of them. A reset line that is held already may
+/// be asked to be held once more.
 pub trait Supply: Send + Sync {
     /// Switches what `args` (the specifier cells) names: a clock runs, a power domain is powered, a reset line is
     /// released when `on`.
@@ -116,18 +118,46 @@ impl Entry for SupplyEntry {
     }
 }
 
+/// The reset lines of one device.
+pub struct ResetLine(Vec<(Arc<dyn Supply>, Vec<u32>)>);
+
+impl ResetLine {
+    /// The lines that the device of `bound` lists and nobody else uses. `None` when there are none, or one is shared:
+    /// pulling it would reset another device, too.
+    pub(crate) fn of(bound: &Bound) -> Option<Self> {
+        let machine = bound.machine();
+        let mut lines = Vec::new();
+        for need in bound.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Reset) {
+            let users = machine.supplies.0.lock().get(&(need.node, need.kind, need.args.clone())).copied();
+            if users != Some(1) {
+                return None;
+            }
+            lines.push((machine.providers.get::<dyn Supply>(need.node)?, need.args.clone()));
+        }
+        (!lines.is_empty()).then_some(Self(lines))
+    }
+
+    /// Holds the device in reset: its bus cycles end.
+    pub fn hold(&self) -> Result<Quiet, SupplyError> {
+        self.0.iter().try_for_each(|(supply, args)| supply.switch(SupplierKind::Reset, args, false))?;
+        Ok(Quiet::in_reset())
+    }
+
+    /// Resets the device: holds it in reset and lets it go. Afterwards it does nothing until it is started.
+    pub fn pulse(&self) -> Result<Quiet, SupplyError> {
+        self.hold()?;
+        self.0.iter().try_for_each(|(supply, args)| supply.switch(SupplierKind::Reset, args, true))?;
+        Ok(Quiet::in_reset())
+    }
+}
+
+impl fmt::Debug for ResetLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(_, args)| args)).finish()
+    }
+}
+
 /// Stops a device that its driver could not stop, by holding it in reset, if it has a reset line of its own.
 pub(crate) fn force_quiet(bound: &Bound) -> Option<Quiet> {
-    let machine = bound.machine();
-    let mut forced = false;
-    for need in bound.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Reset) {
-        let supply = machine.providers.get::<dyn Supply>(need.node)?;
-        let counts = machine.supplies.0.lock();
-        let alone = counts.get(&(need.node, need.kind, need.args.clone())) == Some(&1);
-        forced = alone && supply.switch(need.kind, &need.args, false).is_ok();
-        if !forced {
-            return None;
-        }
-    }
-    forced.then(Quiet::in_reset)
+    ResetLine::of(bound)?.hold().ok()
 }
