@@ -1,2 +1,22 @@
-//! Drivers for the Bindery core.
+//! Drivers for the Bindery core. None names a target: the same source runs on a simulated board, on bare metal and over
+//! VFIO.
 #![no_std]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+extern crate alloc;
+
+pub mod cpg_mssr;
+pub mod fixed_clock;
+mod poll;
+pub mod sysc;
+
+use alloc::sync::Arc;
+
+use bindery::machine::Machine;
+
+/// Registers every driver that finds its devices by `compatible`. One that is registered already stays as it is.
+pub fn register_all(machine: &Arc<Machine>) {
+    machine.register(fixed_clock::FixedClock);
+    machine.register(cpg_mssr::CpgMssr);
+    machine.register(sysc::Sysc);
+}

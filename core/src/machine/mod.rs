@@ -103,7 +103,8 @@ impl Machine {
         &*self.env
     }
 
-    pub(crate) fn shared_env(&self) -> &Arc<dyn Env> {
+    /// The same, for objects that outlive a borrow of the machine: what a driver provides to its consumers.
+    pub fn shared_env(&self) -> &Arc<dyn Env> {
         &self.env
     }
 

@@ -15,6 +15,8 @@ use crate::trace::Traced;
 
 /// What delivering one interrupt costs in board time, so that a line nobody silences does not stop the clock.
 const DELIVERY: Duration = Duration::from_micros(1);
+/// Devices that the board itself stands for: it delivers the interrupts.
+const DRIVEN: &[&str] = &["arm,gic-400"];
 /// How often one call delivers a line that stays high.
 const ROUNDS: usize = 8;
 /// Threads whose order of arrival is remembered.
@@ -110,6 +112,10 @@ impl Env for Board {
 
     fn inject(&self, site: Site) -> bool {
         self.inner.faults.hit(site)
+    }
+
+    fn drives(&self, compatible: &[Arc<str>]) -> bool {
+        compatible.iter().any(|c| DRIVEN.contains(&&**c))
     }
 }
 

@@ -1,0 +1,110 @@
+//! Clock pulse generator, module standby and software reset of R-Car Gen3 (`renesas,cpg-mssr`).
+//!
+//! Core clocks always run here. A module's clock and its reset line have a bit each, numbered as the device tree
+//! numbers them: 815 is bit 15 of register 8. The block is also the power domain of modules that are only clocked
+//! (`#power-domain-cells = <0>`).
+
+mod module;
+mod regs;
+
+use alloc::sync::Arc;
+
+use bindery::binding::{Bound, MmioHandle};
+use bindery::device::SupplierKind;
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::env::{Env, Instant, IoError};
+use bindery::power::{Supply, SupplyError};
+use bindery::sync::Mutex;
+
+use crate::poll::{delay, poll};
+use module::Module;
+
+/// The driver.
+#[derive(Debug)]
+pub struct CpgMssr;
+
+impl Driver for CpgMssr {
+    const NAME: &'static str = "renesas-cpg-mssr";
+    const MATCHES: &'static [Match] = &[
+        Match::compatible("renesas,r8a7795-cpg-mssr"),
+        Match::compatible("renesas,r8a7796-cpg-mssr"),
+        Match::compatible("renesas,r8a77961-cpg-mssr"),
+        Match::compatible("renesas,r8a77965-cpg-mssr"),
+    ];
+    type Data<'b> = ();
+
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        let regs = dev.mmio(0)?;
+        if regs.size() < regs::WINDOW {
+            return Err(ProbeError::Device("the register window is too small"));
+        }
+        let cpg = Cpg { regs: regs.handle(), env: Arc::clone(dev.machine().shared_env()), asserted: Mutex::default() };
+        Ok(dev.provide::<dyn Supply>(Arc::new(cpg))?)
+    }
+
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+/// What consumers switch.
+struct Cpg {
+    regs: MmioHandle,
+    env: Arc<dyn Env>,
+    /// When a line of each reset register was asserted last. Also guards the read-modify-write of the stop registers.
+    asserted: Mutex<[Instant; regs::BANKS]>,
+}
+
+impl Supply for Cpg {
+    fn switch(&self, kind: SupplierKind, args: &[u32], on: bool) -> Result<(), SupplyError> {
+        let module = |number| Module::new(number).ok_or(SupplyError::NoSuchLine);
+        let switched = match (kind, args) {
+            (SupplierKind::Power, []) => Ok(true),
+            (SupplierKind::Clock, [regs::CORE_CLOCK, _]) => Ok(true),
+            (SupplierKind::Clock, [regs::MODULE_CLOCK, number]) => self.clock(module(*number)?, on),
+            (SupplierKind::Reset, [number]) => self.reset(module(*number)?, on),
+            _ => return Err(SupplyError::NoSuchLine),
+        };
+        if switched.is_ok_and(|confirmed| confirmed) { Ok(()) } else { Err(SupplyError::Dead) }
+    }
+}
+
+impl Cpg {
+    /// Starts or stops a module's clock. False when it does not start.
+    fn clock(&self, module: Module, on: bool) -> Result<bool, IoError> {
+        if !on && module.is_critical() {
+            return Ok(true);
+        }
+        let (bank, bit) = (module.bank(), module.bit());
+        {
+            let _guard = self.asserted.lock();
+            let stop = self.regs.read32(regs::SMSTPCR[bank])?;
+            self.regs.write32(regs::SMSTPCR[bank], if on { stop & !bit } else { stop | bit })?;
+        }
+        if !on {
+            return Ok(true);
+        }
+        poll(&*self.env, regs::CLOCK_START, || Ok(self.regs.read32(regs::MSTPSR[bank])? & bit == 0))
+    }
+
+    /// Releases a module's reset line when `on`, else asserts it.
+    fn reset(&self, module: Module, on: bool) -> Result<bool, IoError> {
+        let (bank, bit) = (module.bank(), module.bit());
+        if !on {
+            let mut asserted = self.asserted.lock();
+            self.regs.write32(regs::SRCR[bank], bit)?;
+            asserted[bank] = self.env.now();
+            return Ok(true);
+        }
+        if self.regs.read32(regs::SRCR[bank])? & bit == 0 {
+            return Ok(true);
+        }
+        let since = self.asserted.lock()[bank];
+        let lasted = self.env.now().since(since);
+        if let Some(rest) = regs::RESET_PULSE.checked_sub(lasted) {
+            delay(&*self.env, rest);
+        }
+        self.regs.write32(regs::SRSTCLR[bank], bit)?;
+        Ok(self.regs.read32(regs::SRCR[bank])? & bit == 0)
+    }
+}

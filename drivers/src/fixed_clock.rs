@@ -1,0 +1,35 @@
+//! Clocks that run whatever software does: crystals and the like (`fixed-clock`).
+
+use alloc::sync::Arc;
+
+use bindery::binding::Bound;
+use bindery::device::SupplierKind;
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::power::{Supply, SupplyError};
+
+/// The driver.
+#[derive(Debug)]
+pub struct FixedClock;
+
+/// A clock without a switch.
+struct AlwaysOn;
+
+impl Supply for AlwaysOn {
+    fn switch(&self, kind: SupplierKind, args: &[u32], _: bool) -> Result<(), SupplyError> {
+        if kind == SupplierKind::Clock && args.is_empty() { Ok(()) } else { Err(SupplyError::NoSuchLine) }
+    }
+}
+
+impl Driver for FixedClock {
+    const NAME: &'static str = "fixed-clock";
+    const MATCHES: &'static [Match] = &[Match::compatible("fixed-clock")];
+    type Data<'b> = ();
+
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        Ok(dev.provide::<dyn Supply>(Arc::new(AlwaysOn))?)
+    }
+
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}

@@ -1,0 +1,64 @@
+//! Registers and power domains.
+//!
+//! Sources: Linux `drivers/pmdomain/renesas/rcar-sysc.c` (registers, order of use, limits), `r8a7795-sysc.c` (domains).
+
+use core::time::Duration;
+
+/// Bytes that the window has at least.
+pub(super) const WINDOW: u64 = 0x400;
+
+/// Status: whether requests are taken.
+pub(super) const SYSCSR: u64 = 0x00;
+/// Requests to switch off are taken.
+pub(super) const SYSCSR_OFF: u32 = 1 << 0;
+/// Requests to switch on are taken.
+pub(super) const SYSCSR_ON: u32 = 1 << 1;
+/// Requests that are done, one bit per domain.
+pub(super) const SYSCISR: u64 = 0x04;
+/// Writing 1 clears a bit of [`SYSCISR`].
+pub(super) const SYSCISCR: u64 = 0x08;
+/// Domains whose requests are completed.
+pub(super) const SYSCIER: u64 = 0x0c;
+/// Domains whose completion does not interrupt a CPU.
+pub(super) const SYSCIMR: u64 = 0x10;
+
+/// In a domain's block: status, bit set = off.
+pub(super) const PWRSR: u64 = 0x00;
+/// In a domain's block: request to switch off.
+pub(super) const PWROFFCR: u64 = 0x04;
+/// In a domain's block: request to switch on.
+pub(super) const PWRONCR: u64 = 0x0c;
+/// In a domain's block: the request was refused; ask again.
+pub(super) const PWRER: u64 = 0x14;
+
+/// How long to wait until a request is taken.
+pub(super) const READY: Duration = Duration::from_micros(100);
+/// How often to ask.
+pub(super) const REQUESTS: usize = 100;
+/// How long a domain takes to switch, at most.
+pub(super) const SWITCH: Duration = Duration::from_millis(1);
+
+/// Number of the domain that cannot be switched.
+pub(super) const ALWAYS_ON: u32 = 32;
+
+/// A domain that can be switched.
+pub(super) struct Area {
+    /// Number in `power-domains`, and bit in the interrupt registers.
+    pub(super) number: u32,
+    /// Offset of its block.
+    pub(super) block: u64,
+    /// Its bit in the block's registers.
+    pub(super) channel: u32,
+}
+
+impl Area {
+    /// Its bit in the interrupt registers.
+    pub(super) const fn bit(&self) -> u32 {
+        1 << self.number
+    }
+}
+
+/// The domains of the R-Car H3 that are switched: A3VP (video codecs) and A3IR (image recognition). CPU clusters belong
+/// to the firmware; a device in any other domain is refused by number.
+pub(super) const AREAS: [Area; 2] =
+    [Area { number: 9, block: 0x340, channel: 1 }, Area { number: 24, block: 0x180, channel: 1 }];

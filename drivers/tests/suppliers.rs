@@ -1,0 +1,157 @@
+//! Clocks, resets and power domains on the Salvator board.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use bindery::binding::Bound;
+use bindery::device::{DeviceDesc, NodeId, Supplier, SupplierKind};
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::machine::BindError;
+use bindery_sim::board::Stuck;
+use common::{CPG, Rig, SYSC, bare};
+
+/// A device that only needs its supplies.
+struct Consumer;
+
+impl Driver for Consumer {
+    const NAME: &'static str = "consumer";
+    const MATCHES: &'static [Match] = &[Match::compatible("test,consumer")];
+    type Data<'b> = ();
+    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+        Ok(())
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+fn node(rig: &Rig, device: &str) -> NodeId {
+    rig.machine.device(device).unwrap().node()
+}
+
+/// A device with one need.
+fn consumer(rig: &Rig, name: &str, of: &str, kind: SupplierKind, args: &[u32]) {
+    let mut desc = DeviceDesc::new(name);
+    desc.compatible.push("test,consumer".into());
+    let supplier = node(rig, of);
+    desc.suppliers.push(Supplier { node: supplier, target: supplier, kind, property: "x".into(), args: args.into() });
+    rig.machine.add_device(desc).unwrap();
+}
+
+fn rig() -> Rig {
+    let rig = common::full();
+    rig.settle();
+    rig.machine.register(Consumer);
+    rig
+}
+
+#[test]
+fn a_modules_clock_runs_from_its_first_user_to_its_last() {
+    let rig = rig();
+    let before = rig.footprint();
+    assert!(!rig.board.module_runs(703));
+    consumer(&rig, "a", CPG, SupplierKind::Clock, &[1, 703]);
+    consumer(&rig, "b", CPG, SupplierKind::Clock, &[1, 703]);
+    assert_eq!(rig.settle().bound, 2);
+    assert!(rig.board.module_runs(703));
+    rig.machine.unbind("a", "consumer").unwrap();
+    assert!(rig.board.module_runs(703));
+    rig.machine.unbind("b", "consumer").unwrap();
+    assert!(!rig.board.module_runs(703));
+    assert_eq!(rig.footprint(), before);
+    rig.assert_well();
+}
+
+#[test]
+fn a_clock_that_does_not_start_fails_the_bind_and_leaves_nothing() {
+    let rig = rig();
+    let before = rig.footprint();
+    rig.board.set_stuck(Stuck::ModuleClock, true);
+    consumer(&rig, "a", CPG, SupplierKind::Clock, &[1, 703]);
+    assert_eq!(rig.settle().failed, 1);
+    assert_eq!(rig.footprint(), before);
+    rig.board.set_stuck(Stuck::ModuleClock, false);
+    rig.machine.bind("a", "consumer").unwrap();
+    rig.assert_well();
+}
+
+#[test]
+fn a_reset_line_is_released_for_its_user_and_held_after_it_for_a_whole_pulse() {
+    let rig = rig();
+    consumer(&rig, "clock", CPG, SupplierKind::Clock, &[1, 703]);
+    consumer(&rig, "a", CPG, SupplierKind::Reset, &[703]);
+    assert_eq!(rig.settle().bound, 2);
+    for _ in 0..3 {
+        assert!(rig.board.module_runs(703));
+        rig.machine.unbind("a", "consumer").unwrap();
+        assert!(!rig.board.module_runs(703), "held in reset");
+        // At once: the model reports a pulse that was too short.
+        rig.machine.bind("a", "consumer").unwrap();
+    }
+    rig.assert_well();
+}
+
+#[test]
+fn power_domains_switch_with_their_users_and_always_on_stays() {
+    let rig = rig();
+    for (name, number) in [("video", 9), ("vision", 24), ("any", 32)] {
+        consumer(&rig, name, SYSC, SupplierKind::Power, &[number]);
+    }
+    assert_eq!(rig.settle().bound, 3);
+    assert_eq!((rig.board.powered(9), rig.board.powered(24)), (Some(true), Some(true)));
+    for name in ["video", "vision", "any"] {
+        rig.machine.unbind(name, "consumer").unwrap();
+    }
+    assert_eq!((rig.board.powered(9), rig.board.powered(24)), (Some(false), Some(false)));
+    rig.assert_well();
+}
+
+#[test]
+fn a_power_domain_that_does_not_switch_fails_the_bind_in_bounded_time() {
+    let rig = rig();
+    let before = rig.footprint();
+    rig.board.set_stuck(Stuck::PowerDomain, true);
+    consumer(&rig, "video", SYSC, SupplierKind::Power, &[9]);
+    assert_eq!(rig.settle().failed, 1);
+    assert_eq!(rig.footprint(), before);
+    assert_eq!(rig.board.powered(9), Some(false));
+    rig.assert_well();
+}
+
+#[test]
+fn lines_that_do_not_exist_are_refused() {
+    let rig = rig();
+    let cases: [(&str, SupplierKind, &[u32]); 8] = [
+        (CPG, SupplierKind::Clock, &[1, 832]),
+        (CPG, SupplierKind::Clock, &[1, 1200]),
+        (CPG, SupplierKind::Clock, &[2, 815]),
+        (CPG, SupplierKind::Clock, &[815]),
+        (CPG, SupplierKind::Reset, &[99]),
+        (CPG, SupplierKind::Power, &[1]),
+        (SYSC, SupplierKind::Power, &[10]),
+        (SYSC, SupplierKind::Clock, &[32]),
+    ];
+    for (n, (of, kind, args)) in cases.into_iter().enumerate() {
+        let name = format!("bad{n}");
+        consumer(&rig, &name, of, kind, args);
+        rig.settle();
+        let refused = rig.machine.bind(&name, "consumer");
+        assert!(matches!(refused, Err(BindError::Probe { .. })), "{of} {args:?}: {refused:?}");
+        assert!(format!("{}", refused.unwrap_err()).contains("no such clock, power domain or reset line"));
+    }
+    rig.assert_well();
+}
+
+#[test]
+fn clocks_that_cannot_be_switched_are_always_there() {
+    let rig = bare();
+    rig.add_board();
+    bindery_drivers::register_all(&rig.machine);
+    rig.settle();
+    assert_eq!(rig.driver("extal"), Some("fixed-clock"));
+    rig.machine.register(Consumer);
+    consumer(&rig, "core", CPG, SupplierKind::Clock, &[0, 16]);
+    consumer(&rig, "crystal", "extal", SupplierKind::Clock, &[]);
+    assert_eq!(rig.settle().bound, 2);
+    rig.assert_well();
+}
