@@ -13,7 +13,7 @@ use super::mmio::{MmioEntry, Region};
 use super::{Entry, EntryId, GroupTag, Irq, Ledger, Mmio, ReleaseGroup, Route, WayBack};
 use crate::addr::DeviceAddr;
 use crate::device::{Device, DeviceDesc, NodeId, Resource};
-use crate::dma::{Dma, DmaContext};
+use crate::dma::{Dma, DmaContext, DmaMemory};
 use crate::driver::{DmaOwner, Errno, Missing, ProbeError, Quiet};
 use crate::env::{EnvError, Site};
 use crate::event::EventKind;
@@ -235,6 +235,16 @@ impl Bound {
             was: report.was.clone(),
         });
         report
+    }
+
+    /// Keeps `memory` from its allocator until the device is shown to be quiet, because of `why`.
+    pub fn quarantine(&self, memory: Arc<DmaMemory>, why: &str) {
+        self.machine.quarantine.keep(&self.machine, &self.desc().name, memory, why.into());
+    }
+
+    /// Tells what became of a pass-through user: `state` is one word.
+    pub fn pass_through(&self, state: &'static str, detail: fmt::Arguments<'_>) {
+        self.emit(|| EventKind::PassThrough { state, detail: detail.to_string() });
     }
 
     /// Tells people something, through the event stream.

@@ -91,12 +91,19 @@ pub struct MmioHandle(Arc<Region>);
 impl MmioHandle {
     accessors!(read8 write8 W8 u8, read16 write16 W16 u16, read32 write32 W32 u32, read64 write64 W64 u64);
 
-    fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
+    /// Size of the window in bytes.
+    pub fn size(&self) -> u64 {
+        self.0.io.size()
+    }
+
+    /// Reads the register at `offset` bytes, zero-extended.
+    pub fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
         let _inside = self.0.door.enter().ok_or(IoError::Gone)?;
         self.0.io.read(offset, width)
     }
 
-    fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
+    /// Writes the low `width` of `value` to the register at `offset` bytes.
+    pub fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
         let _inside = self.0.door.enter().ok_or(IoError::Gone)?;
         self.0.io.write(offset, width, value)
     }

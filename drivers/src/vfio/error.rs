@@ -1,0 +1,57 @@
+//! Why a user did not get what it asked for.
+
+use bindery::addr::DeviceAddr;
+use bindery::env::IoError;
+use bindery::iommu::{IommuError, MapError};
+use bindery::power::SupplyError;
+
+/// Why the device could not be opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Somebody has it open.
+    #[error("the device is open already")]
+    Busy,
+    /// The host wants it back.
+    #[error("the host is taking the device back")]
+    Leaving,
+}
+
+/// Why an operation of a user did not happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum VfioError {
+    /// The host has cut this user off.
+    #[error("the device was taken back")]
+    Revoked,
+    /// There is no such register region.
+    #[error("no region {0}")]
+    NoRegion(usize),
+    /// There is no such interrupt.
+    #[error("no interrupt {0}")]
+    NoIrq(usize),
+    /// The register access failed.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The range is empty, not page aligned, wraps, or is not inside the memory.
+    #[error("bad range: {len:#x} bytes at {iova}")]
+    BadRange {
+        /// First device address.
+        iova: DeviceAddr,
+        /// Bytes.
+        len: u64,
+    },
+    /// There is no map that starts there and is that long.
+    #[error("no map at {0}")]
+    NoMap(DeviceAddr),
+    /// The user has too many maps.
+    #[error("more than {0} maps")]
+    TooManyMaps(usize),
+    /// The page table refused.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The IOMMU did not confirm; the memory stays pinned.
+    #[error(transparent)]
+    Iommu(#[from] IommuError),
+    /// The device could not be reset.
+    #[error(transparent)]
+    Reset(#[from] SupplyError),
+}

@@ -1,0 +1,108 @@
+//! The pass-through owner: hands a whole device to a user outside the kernel (a guest, a user-space process).
+//!
+//! It binds through `driver_override` only. While it holds the device, nobody else can use the device's IOMMU group
+//! (P7); one user at a time opens a [`Session`]: registers, interrupts, DMA maps with pinned memory, reset. To get the
+//! device back the host asks the user to leave, waits until a deadline, and then cuts it off: registers answer with an
+//! error, DMA is blocked, pins are dropped. Linux waits for the last user without limit instead
+//! (`drivers/vfio/vfio_main.c` `vfio_unregister_group_dev`).
+
+mod error;
+mod session;
+mod shared;
+
+pub use error::{OpenError, VfioError};
+pub use session::Session;
+
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bindery::binding::{Bound, Client, Irq};
+use bindery::driver::{Busy, DmaOwner, Driver, Match, ProbeError, Quiet, Serviced};
+use shared::Shared;
+
+/// How long a user may take to leave, unless the machine's owner says otherwise.
+pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The driver.
+#[derive(Clone, Copy, Debug)]
+pub struct Vfio {
+    /// How long a user may take to leave after it was asked to, in the machine's time.
+    pub release_timeout: Duration,
+}
+
+impl Default for Vfio {
+    fn default() -> Self {
+        Self { release_timeout: RELEASE_TIMEOUT }
+    }
+}
+
+/// A device that is, or can be, in a user's hands.
+#[derive(Debug)]
+pub struct Device<'b> {
+    dev: &'b Bound,
+    shared: Arc<Shared>,
+    _irqs: Vec<Irq<'b>>,
+    release_timeout: Duration,
+}
+
+impl Vfio {
+    /// Opens the device for the one user that it can have.
+    pub fn open(client: &Client<Self>) -> Result<Session, OpenError> {
+        client.call(|device| Shared::open(&device.shared)).unwrap_or(Err(OpenError::Leaving))
+    }
+}
+
+impl Driver for Vfio {
+    const NAME: &'static str = "vfio-platform";
+    const MATCHES: &'static [Match] = &[];
+    const DMA: DmaOwner = DmaOwner::PassThrough;
+    type Data<'b> = Device<'b>;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Device<'b>, ProbeError> {
+        let domain = dev.unmanaged_domain().ok_or(ProbeError::Device("no IOMMU domain to give away"))?;
+        // Without a reset the next user would find the device as the last one left it (P12).
+        let reset = dev.reset_line().ok_or(ProbeError::Device("no reset line of its own: it cannot be given away"))?;
+        let mut regions = Vec::new();
+        let mut irqs = Vec::new();
+        for resource in &dev.desc().resources {
+            match resource {
+                bindery::device::Resource::Mem { .. } => regions.push(dev.mmio(regions.len())?.handle()),
+                bindery::device::Resource::Irq { .. } => irqs.push(dev.irq(irqs.len())?),
+            }
+        }
+        irqs.iter().for_each(Irq::mask);
+        reset.pulse().map_err(|_| ProbeError::Device("the reset line does not answer"))?;
+        let handles = irqs.iter().map(Irq::handle).collect();
+        let shared = Shared::new(dev.name(), regions, handles, reset, &domain);
+        Ok(Device { dev, shared, _irqs: irqs, release_timeout: self.release_timeout })
+    }
+
+    fn wind_down(device: &Device<'_>) {
+        if !device.shared.ask_to_leave() {
+            return;
+        }
+        device.dev.pass_through("requested", format_args!("{:?} to let go", device.release_timeout));
+        let poll = Duration::from_millis(1);
+        if device.dev.wait_until(device.release_timeout, poll, || !device.shared.is_open()) {
+            device.dev.pass_through("released", format_args!("the user let go"));
+        } else {
+            let late = format!("no answer within {:?}: cut off", device.release_timeout);
+            device.dev.pass_through("revoked", format_args!("{late}"));
+        }
+    }
+
+    fn quiesce(device: &Device<'_>) -> Result<Quiet, Busy> {
+        let revoked = device.shared.revoke();
+        for memory in revoked.unconfirmed {
+            device.dev.quarantine(memory, "the IOMMU did not confirm that the user's map is gone");
+        }
+        revoked.quiet.map_err(|_| Busy("the reset line does not answer"))
+    }
+
+    fn interrupt(device: &Device<'_>, index: usize) -> Serviced {
+        device.shared.trigger(index);
+        Serviced::Done
+    }
+}

@@ -1,0 +1,132 @@
+//! The user's side of a device that was handed over.
+
+use alloc::sync::Arc;
+use core::fmt;
+
+use bindery::addr::DeviceAddr;
+use bindery::dma::DmaMemory;
+use bindery::env::Width;
+use bindery::iommu::Prot;
+
+use super::VfioError;
+use super::shared::{Shared, callback};
+
+/// One user's hold on a device. It outlives the binding: when the host takes the device back, every operation gets
+/// [`VfioError::Revoked`]. Dropping it gives the device back: reset first, then maps.
+pub struct Session {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl Session {
+    pub(super) fn new(shared: Arc<Shared>, id: u64) -> Self {
+        Self { shared, id }
+    }
+
+    /// Name of the device on the host.
+    pub fn device(&self) -> &str {
+        self.shared.device()
+    }
+
+    /// Number of register regions.
+    pub fn regions(&self) -> usize {
+        self.shared.regions.len()
+    }
+
+    /// Size of region `index` in bytes.
+    pub fn region_size(&self, index: usize) -> Option<u64> {
+        self.shared.regions.get(index).map(bindery::binding::MmioHandle::size)
+    }
+
+    /// Reads `width` at `offset` bytes of region `index`.
+    pub fn read(&self, index: usize, offset: u64, width: Width) -> Result<u64, VfioError> {
+        self.inside(|s| Ok(s.regions.get(index).ok_or(VfioError::NoRegion(index))?.read(offset, width)?))
+    }
+
+    /// Writes `width` at `offset` bytes of region `index`.
+    pub fn write(&self, index: usize, offset: u64, width: Width, value: u64) -> Result<(), VfioError> {
+        self.inside(|s| Ok(s.regions.get(index).ok_or(VfioError::NoRegion(index))?.write(offset, width, value)?))
+    }
+
+    /// Number of interrupts.
+    pub fn irqs(&self) -> usize {
+        self.shared.irqs.len()
+    }
+
+    /// Runs `trigger` each time interrupt `index` fires. The line is masked then, until
+    /// [`set_masked`](Self::set_masked) lets it fire again.
+    pub fn on_interrupt(&self, index: usize, trigger: impl Fn() + Send + Sync + 'static) -> Result<(), VfioError> {
+        self.inside(|s| {
+            s.irqs.get(index).ok_or(VfioError::NoIrq(index))?;
+            s.set_trigger(index, callback(trigger));
+            Ok(())
+        })
+    }
+
+    /// Keeps interrupt `index` from firing, or lets it fire again.
+    pub fn set_masked(&self, index: usize, masked: bool) -> Result<(), VfioError> {
+        self.inside(|s| {
+            let irq = s.irqs.get(index).ok_or(VfioError::NoIrq(index))?;
+            if irq.set_masked(masked) { Ok(()) } else { Err(VfioError::Revoked) }
+        })
+    }
+
+    /// Runs `request` when the host wants the device back; the user then has until the host's deadline to drop the
+    /// session.
+    pub fn on_request(&self, request: impl Fn() + Send + Sync + 'static) -> Result<(), VfioError> {
+        self.inside(|s| {
+            s.set_request(callback(request));
+            Ok(())
+        })
+    }
+
+    /// Lets the device reach `len` bytes of `memory`, from `offset` on, at `iova` (all multiples of the page size). The
+    /// memory is pinned: it stays out of its allocator's hands until the map is gone.
+    pub fn map(
+        &self,
+        iova: DeviceAddr,
+        memory: &Arc<DmaMemory>,
+        offset: u64,
+        len: u64,
+        prot: Prot,
+    ) -> Result<(), VfioError> {
+        self.inside(|s| s.map(iova, memory, offset, len, prot))
+    }
+
+    /// Takes the map that starts at `iova` and is `len` bytes long down, and waits until the device cannot reach it.
+    pub fn unmap(&self, iova: DeviceAddr, len: u64) -> Result<(), VfioError> {
+        self.inside(|s| s.unmap(iova, len))
+    }
+
+    /// Resets the device.
+    pub fn reset(&self) -> Result<(), VfioError> {
+        self.inside(|s| {
+            s.reset.pulse()?;
+            Ok(())
+        })
+    }
+
+    /// True once the host has taken the device back.
+    pub fn is_revoked(&self) -> bool {
+        self.shared.door.enter().is_none()
+    }
+
+    fn inside<R>(&self, act: impl FnOnce(&Shared) -> Result<R, VfioError>) -> Result<R, VfioError> {
+        let _inside = self.shared.door.enter().ok_or(VfioError::Revoked)?;
+        act(&self.shared)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(_inside) = self.shared.door.enter() {
+            self.shared.leave(self.id);
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Session({}, number {})", self.shared.device(), self.id)
+    }
+}
