@@ -9,6 +9,7 @@ pub mod cpg_mssr;
 pub mod fixed_clock;
 mod poll;
 pub mod sysc;
+pub mod vfio;
 
 use alloc::sync::Arc;
 
@@ -19,4 +20,5 @@ pub fn register_all(machine: &Arc<Machine>) {
     machine.register(fixed_clock::FixedClock);
     machine.register(cpg_mssr::CpgMssr);
     machine.register(sysc::Sysc);
+    machine.register(vfio::Vfio::default());
 }

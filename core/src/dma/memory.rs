@@ -4,10 +4,11 @@ use core::fmt;
 
 use alloc::sync::Arc;
 
-use crate::addr::PhysAddr;
+use super::DmaError;
+use crate::addr::{PhysAddr, pages};
 use crate::env::{Caching, Memory};
-use crate::mem::PageRun;
 use crate::mem::access::{RamWindow, read_bytes, write_bytes};
+use crate::mem::{PageRequest, PageRun, PhysMemory};
 
 /// Pages that a device was, or is, given.
 ///
@@ -24,6 +25,17 @@ impl DmaMemory {
     pub(crate) fn new(run: PageRun, memory: &Arc<dyn Memory>, caching: Caching, len: u64) -> Option<Arc<Self>> {
         let window = RamWindow::new(memory, run.base(), run.len(), caching).ok()?;
         Some(Arc::new(Self { run, window, caching, len }))
+    }
+
+    /// Takes `len` bytes (at least 1) of zeroed page frames that belong to no device: the RAM of a guest, a buffer of a
+    /// user-space process. Whoever maps them for a device holds them as long as the mapping exists.
+    pub fn allocate(memory: &PhysMemory, len: u64) -> Result<Arc<Self>, DmaError> {
+        let count = pages(len);
+        if count == 0 {
+            return Err(DmaError::BadSize(len));
+        }
+        let run = PageRun::take(memory.frames(), &PageRequest::new(count))?;
+        Self::new(run, memory.memory(), Caching::Cached, len).ok_or(DmaError::BadSize(len))
     }
 
     /// Usable bytes.

@@ -11,7 +11,7 @@ use bindery::addr::{DeviceAddr, PAGE_SIZE};
 use bindery::binding::{IrqHandle, MmioHandle, Rundown};
 use bindery::dma::DmaMemory;
 use bindery::driver::Quiet;
-use bindery::iommu::{Domain, Gather, IommuError, Prot};
+use bindery::iommu::{Domain, Gather, Prot};
 use bindery::power::{ResetLine, SupplyError};
 use bindery::sync::Mutex;
 
@@ -69,14 +69,7 @@ impl Shared {
         domain: &Arc<Domain>,
     ) -> Arc<Self> {
         let state = State { domain: Some(Arc::clone(domain)), ..State::default() };
-        Arc::new(Self {
-            device: device.into(),
-            regions,
-            irqs,
-            reset,
-            door: Rundown::open(),
-            state: Mutex::new(state),
-        })
+        Arc::new(Self { device: device.into(), regions, irqs, reset, door: Rundown::open(), state: Mutex::new(state) })
     }
 
     pub(super) fn open(this: &Arc<Self>) -> Result<Session, OpenError> {
@@ -141,7 +134,7 @@ impl Shared {
         len: u64,
         prot: Prot,
     ) -> Result<(), VfioError> {
-        let aligned = iova.is_aligned(PAGE_SIZE) && offset % PAGE_SIZE == 0 && len % PAGE_SIZE == 0;
+        let aligned = iova.is_aligned(PAGE_SIZE) && offset.is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE);
         let inside = offset.checked_add(len).is_some_and(|end| end <= memory.allocated());
         if len == 0 || !aligned || !inside || iova.checked_add(len - 1).is_none() {
             return Err(VfioError::BadRange { iova, len });
@@ -217,7 +210,7 @@ impl Shared {
 fn unmap_one(domain: &Domain, iova: DeviceAddr, len: u64) -> Result<(), VfioError> {
     let mut gather = Gather::new();
     domain.translation().unmap(iova, len, &mut gather)?;
-    domain.translation().flush(gather).map_err(|e: IommuError| VfioError::Iommu(e))?;
+    let _proof = domain.translation().flush(gather)?;
     Ok(())
 }
 

@@ -1,0 +1,139 @@
+//! The guest's IOMMU: each map is a map of the session, with the guest's RAM pinned.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bindery::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
+use bindery::iommu::{
+    DomainKind, Flushed, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
+};
+use bindery::sync::Mutex;
+use bindery_drivers::vfio::VfioError;
+
+use super::Slot;
+use super::memory::GuestRam;
+
+/// The one IOMMU that a guest has, for its one device.
+pub(super) struct PassThrough {
+    slot: Slot,
+    ram: Arc<GuestRam>,
+}
+
+impl PassThrough {
+    pub(super) fn new(slot: Slot, ram: Arc<GuestRam>) -> Self {
+        Self { slot, ram }
+    }
+}
+
+impl Iommu for PassThrough {
+    fn name(&self) -> String {
+        "vfio".into()
+    }
+
+    fn stream(&self, _: &[u32]) -> Result<StreamId, IommuError> {
+        Ok(StreamId(0))
+    }
+
+    fn grouping(&self) -> Grouping {
+        Grouping::PerInstance
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            first: DeviceAddr(0),
+            last: DeviceAddr(u64::from(u32::MAX)),
+            page_sizes: PAGE_SIZE,
+            reserved: Vec::new(),
+        }
+    }
+
+    fn cache_coherent(&self) -> bool {
+        false
+    }
+
+    fn domain(&self, kind: DomainKind) -> Result<Arc<dyn Translation>, IommuError> {
+        if kind == DomainKind::Identity {
+            return Err(IommuError::Unsupported(kind));
+        }
+        Ok(Arc::new(GuestDomain {
+            slot: Arc::clone(&self.slot),
+            ram: Arc::clone(&self.ram),
+            maps: Mutex::new(BTreeMap::new()),
+        }))
+    }
+
+    fn attach(&self, _: StreamId, _: &Arc<dyn Translation>) -> Result<(), IommuError> {
+        // Nothing is reachable but what some domain has mapped, and each domain takes its maps down by itself.
+        Ok(())
+    }
+}
+
+/// A set of maps.
+struct GuestDomain {
+    slot: Slot,
+    ram: Arc<GuestRam>,
+    maps: Mutex<BTreeMap<DeviceAddr, (PhysAddr, u64)>>,
+}
+
+impl GuestDomain {
+    /// Takes one map down at the host. A device that was taken back is blocked already.
+    fn unmap_one(&self, iova: DeviceAddr, len: u64) -> Result<(), MapError> {
+        let session = self.slot.lock().clone();
+        match session.map_or(Ok(()), |s| s.unmap(iova, len)) {
+            Ok(()) | Err(VfioError::Revoked) => Ok(()),
+            Err(_) => Err(MapError::Revoked),
+        }
+    }
+}
+
+impl Translation for GuestDomain {
+    fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
+        let offset = self.ram.offset(phys, len).ok_or(MapError::OutOfRange(iova))?;
+        let session = self.slot.lock().clone().ok_or(MapError::Revoked)?;
+        session.map(iova, self.ram.backing(), offset, len, prot).map_err(|e| match e {
+            VfioError::Map(e) => e,
+            VfioError::BadRange { .. } => MapError::Unaligned(iova),
+            VfioError::TooManyMaps(_) => MapError::OutOfMemory,
+            _ => MapError::Revoked,
+        })?;
+        self.maps.lock().insert(iova, (phys, len));
+        Ok(())
+    }
+
+    fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
+        let mut maps = self.maps.lock();
+        if maps.get(&iova).is_none_or(|(_, l)| *l != len) {
+            return Err(MapError::Missing(iova));
+        }
+        self.unmap_one(iova, len)?;
+        maps.remove(&iova);
+        gather.add(iova, len);
+        Ok(())
+    }
+
+    fn flush(&self, gather: Gather) -> Result<Flushed, IommuError> {
+        // The session's unmap returned only when the host's IOMMU had confirmed.
+        Ok(gather.confirm())
+    }
+
+    fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {
+        let maps = self.maps.lock();
+        let (at, (phys, len)) = maps.range(..=iova).next_back()?;
+        (iova - *at < *len).then(|| *phys + (iova - *at))
+    }
+
+    fn label(&self) -> String {
+        "session".into()
+    }
+}
+
+impl Drop for GuestDomain {
+    fn drop(&mut self) {
+        for (iova, (_, len)) in std::mem::take(&mut *self.maps.lock()) {
+            // What the host does not confirm stays pinned there, and the session's end takes it down.
+            let _ = self.unmap_one(iova, len);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! A guest: a second machine whose env stands on a device that another machine handed over.
+//!
+//! Its RAM is memory of the host that it has pinned for the device; its IOMMU is the host's, through the session; its
+//! interrupts are the session's triggers; its clock is the board's. The same driver source runs on it as on the host.
+
+mod io;
+mod iommu;
+mod memory;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use bindery::addr::{PAGE_SIZE, PhysAddr};
+use bindery::device::{DeviceDesc, Resource};
+use bindery::dma::{DmaError, DmaMemory};
+use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Memory};
+use bindery::event::Event;
+use bindery::iommu::Iommu;
+use bindery::machine::Machine;
+use bindery::sync::Mutex;
+use bindery_drivers::vfio::{Session, VfioError};
+
+use io::RegionWindow;
+use iommu::PassThrough;
+use memory::GuestRam;
+
+/// Where the guest sees its RAM, as its device tree says.
+pub const RAM_BASE: PhysAddr = PhysAddr(0x4000_0000);
+
+/// Bytes of RAM that a guest gets unless it asks for another amount. Smaller than its device tree claims: the env is
+/// what hands memory out.
+pub const RAM_LEN: u64 = 4 << 20;
+
+/// The session, for as long as the guest has it. What still refers to the device afterwards gets an error.
+pub(crate) type Slot = Arc<Mutex<Option<Arc<Session>>>>;
+
+/// What a guest's env does with its events.
+type Listener = Box<dyn Fn(&Event) + Send + Sync>;
+
+/// Where the handed-over device sits in the guest's address and interrupt space.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    /// Guest-physical window of each region, in the session's order.
+    pub regions: Vec<(PhysAddr, u64)>,
+    /// Interrupt line of each interrupt, in the session's order.
+    pub lines: Vec<IrqLine>,
+}
+
+impl Layout {
+    /// The layout that the guest's firmware gives the device.
+    pub fn of(desc: &DeviceDesc) -> Self {
+        let mut layout = Self::default();
+        for resource in &desc.resources {
+            match resource {
+                Resource::Mem { base, len } => layout.regions.push((*base, *len)),
+                Resource::Irq { line, .. } => layout.lines.push(*line),
+            }
+        }
+        layout
+    }
+}
+
+/// The env of a guest with one device.
+pub struct GuestEnv {
+    host: Arc<dyn Env>,
+    ram: Arc<GuestRam>,
+    slot: Slot,
+    layout: Layout,
+    by_line: BTreeMap<IrqLine, usize>,
+    sink: Arc<Mutex<Option<Weak<dyn IrqSink>>>>,
+    listener: Mutex<Option<Arc<Listener>>>,
+    iommu: Arc<PassThrough>,
+}
+
+impl GuestEnv {
+    /// An env whose only device is the one behind `session`. The RAM (`ram_len` bytes, whole pages) comes from `host`,
+    /// which runs on `host_env`.
+    pub fn new(
+        host_env: Arc<dyn Env>,
+        host: &Machine,
+        session: Session,
+        layout: Layout,
+        ram_len: u64,
+    ) -> Result<Arc<Self>, DmaError> {
+        let backing = DmaMemory::allocate(host.memory(), ram_len.next_multiple_of(PAGE_SIZE))?;
+        let ram = Arc::new(GuestRam::new(backing, host_env.memory(), RAM_BASE));
+        let slot: Slot = Arc::new(Mutex::new(Some(Arc::new(session))));
+        let iommu = Arc::new(PassThrough::new(Arc::clone(&slot), Arc::clone(&ram)));
+        let by_line = layout.lines.iter().enumerate().map(|(index, line)| (*line, index)).collect();
+        Ok(Arc::new(Self {
+            host: host_env,
+            ram,
+            slot,
+            layout,
+            by_line,
+            sink: Arc::default(),
+            listener: Mutex::default(),
+            iommu,
+        }))
+    }
+
+    /// Tells `listener` each event of the guest's machine.
+    pub fn on_event(&self, listener: Box<dyn Fn(&Event) + Send + Sync>) {
+        *self.listener.lock() = Some(Arc::new(listener));
+    }
+
+    /// Runs `request` when the host wants the device back.
+    pub fn on_request(&self, request: impl Fn() + Send + Sync + 'static) -> Result<(), VfioError> {
+        self.session().ok_or(VfioError::Revoked)?.on_request(request)
+    }
+
+    /// Gives the device back to the host. The guest's drivers must have let go of it.
+    pub fn let_go(&self) {
+        let session = self.slot.lock().take();
+        drop(session);
+    }
+
+    /// True while the guest has the device and the host has not taken it back.
+    pub fn has_device(&self) -> bool {
+        self.session().is_some_and(|s| !s.is_revoked())
+    }
+
+    fn session(&self) -> Option<Arc<Session>> {
+        self.slot.lock().clone()
+    }
+}
+
+impl Env for GuestEnv {
+    fn memory(&self) -> Arc<dyn Memory> {
+        Arc::<GuestRam>::clone(&self.ram)
+    }
+
+    fn map_io(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Io>, EnvError> {
+        let inside = |(at, size): &(PhysAddr, u64)| {
+            base.0.checked_sub(at.0).and_then(|o| o.checked_add(len)).is_some_and(|end| end <= *size)
+        };
+        let region = self.layout.regions.iter().position(inside).ok_or(EnvError::NoSuchRegisters { base, len })?;
+        let start = base - self.layout.regions[region].0;
+        Ok(Arc::new(RegionWindow { slot: Arc::clone(&self.slot), region, start, len }))
+    }
+
+    fn irq(&self, line: IrqLine, control: IrqControl) -> Result<(), EnvError> {
+        let index = *self.by_line.get(&line).ok_or(EnvError::NoSuchLine(line))?;
+        let Some(session) = self.session() else { return Ok(()) };
+        let done = match control {
+            IrqControl::Enable(_) => {
+                let sink = Arc::clone(&self.sink);
+                let deliver = move || {
+                    let sink = sink.lock().as_ref().and_then(Weak::upgrade);
+                    if let Some(sink) = sink {
+                        sink.interrupt(line);
+                    }
+                };
+                session.on_interrupt(index, deliver).and_then(|()| session.set_masked(index, false))
+            }
+            IrqControl::Unmask => session.set_masked(index, false),
+            IrqControl::Mask | IrqControl::Disable => session.set_masked(index, true),
+        };
+        match done {
+            // A line of a device that was taken back stays silent, which is all that is asked of it.
+            Ok(()) | Err(VfioError::Revoked) => Ok(()),
+            Err(_) => Err(EnvError::NoSuchLine(line)),
+        }
+    }
+
+    fn connect(&self, sink: Weak<dyn IrqSink>) {
+        *self.sink.lock() = Some(sink);
+    }
+
+    fn now(&self) -> Instant {
+        self.host.now()
+    }
+
+    fn wait(&self, until: Instant) {
+        self.host.wait(until);
+    }
+
+    fn cpu(&self) -> usize {
+        self.host.cpu()
+    }
+
+    fn listens(&self) -> bool {
+        self.listener.lock().is_some()
+    }
+
+    fn emit(&self, event: &Event) {
+        let listener = self.listener.lock().clone();
+        if let Some(listener) = listener {
+            listener(event);
+        }
+    }
+
+    fn drives(&self, compatible: &[Arc<str>]) -> bool {
+        self.host.drives(compatible)
+    }
+
+    fn passthrough(&self, device: &DeviceDesc) -> Option<Arc<dyn Iommu>> {
+        let ours = Layout::of(device).regions.iter().any(|r| self.layout.regions.contains(r));
+        ours.then(|| Arc::<PassThrough>::clone(&self.iommu) as Arc<dyn Iommu>)
+    }
+}
