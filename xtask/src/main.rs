@@ -1,7 +1,16 @@
 //! Developer commands: `cargo xtask COMMAND`, the same that CI runs.
 
+mod bench;
+mod cargo;
+mod check;
 mod dtbs;
+mod licences;
+mod long;
+mod loom;
+mod miri;
 mod outcome;
+mod session;
+mod test;
 mod tool;
 
 use std::process::ExitCode;
@@ -11,7 +20,8 @@ use clap::{Parser, Subcommand};
 /// Everything a developer does to this repository.
 ///
 /// Exit code 0: done and good. 1: a check failed. 2: wrong arguments, or a tool failed. 77: skipped, because this machine
-/// lacks what the command needs; the line that says so begins with `skipped`.
+/// lacks what the command needs; the line that says so begins with `skipped`. `test` and `long` go on without what they
+/// lack, and name and count it in their last lines; with CI=true in the environment that is a failure.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
@@ -21,12 +31,30 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Format, lints, documentation, builds without std, licences
+    Check,
+    /// Everything that must pass; sets up what it needs
+    Test(test::Args),
+    /// The core's unit tests under Miri
+    Miri(miri::Args),
+    /// The models of the small pieces made of atomics, in every interleaving
+    Loom(loom::Args),
+    /// Campaigns that take an hour: many cases, long races, all interleavings
+    Long(long::Args),
+    /// The figures of docs/benchmarks.md
+    Bench(bench::Args),
     /// Describe every device tree of Debian's arm64 kernel and compare with an independent reader
     Dtbs(dtbs::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Check => check::run(),
+        Command::Test(args) => test::run(&args),
+        Command::Miri(args) => miri::run(&args),
+        Command::Loom(args) => loom::run(&args),
+        Command::Long(args) => long::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Dtbs(args) => dtbs::run(&args),
     };
     outcome::report(outcome)

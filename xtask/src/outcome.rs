@@ -13,6 +13,15 @@ pub(crate) enum Trouble {
     Broken(String),
 }
 
+impl Trouble {
+    /// The words without the kind.
+    pub(crate) fn why(&self) -> &str {
+        match self {
+            Self::Failed(why) | Self::Skipped(why) | Self::Broken(why) => why,
+        }
+    }
+}
+
 /// What a command returns.
 pub(crate) type Outcome = Result<(), Trouble>;
 

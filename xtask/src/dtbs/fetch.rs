@@ -48,7 +48,7 @@ pub(super) fn debian() -> Result<PathBuf, Trouble> {
 }
 
 /// Makes sure that `dtc` is there.
-pub(super) fn compiler() -> Outcome {
+pub(crate) fn compiler() -> Outcome {
     if exists("dtc") {
         return Ok(());
     }

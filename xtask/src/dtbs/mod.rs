@@ -12,11 +12,12 @@ use std::time::Instant;
 
 use crate::outcome::{Outcome, Trouble};
 use check::Totals;
+pub(crate) use fetch::compiler;
 
 /// Failures that are printed.
 const SHOWN: usize = 20;
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Check the `.dtb` files below this directory instead of Debian's
     #[arg(long)]
@@ -29,7 +30,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Outcome {
     let dir = args.dir.clone().map_or_else(fetch::debian, Ok)?;
-    fetch::compiler()?;
+    compiler()?;
     let blobs = blobs(&dir)?;
     if blobs.is_empty() {
         return Err(Trouble::Broken(format!("{}: no .dtb files below", dir.display())));

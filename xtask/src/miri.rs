@@ -1,0 +1,45 @@
+//! `cargo xtask miri`: the core's unit tests under Miri, which finds undefined behaviour in the few unsafe modules.
+
+use std::process::{Command, Stdio};
+
+use crate::cargo::{Cargo, NIGHTLY};
+use crate::outcome::{Outcome, Trouble};
+use crate::tool::output;
+
+/// Modules that hold `unsafe` code, or stand right on it.
+const SHORT: [&str; 5] = ["addr::", "binding::", "dma::", "env::", "mem::access"];
+
+#[derive(clap::Args, Default)]
+pub(crate) struct Args {
+    /// Only the modules with unsafe code and what stands right on them
+    #[arg(long)]
+    short: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Outcome {
+    prepare()?;
+    let run = Cargo::miri("test -p bindery --lib --").env("MIRIFLAGS", "-Zmiri-strict-provenance");
+    if args.short { run.args(&SHORT).run() } else { run.run() }
+}
+
+/// The form that `cargo xtask test` runs.
+pub(crate) fn short() -> Outcome {
+    run(&Args { short: true })
+}
+
+/// Makes sure that there is a nightly tool chain with Miri.
+fn prepare() -> Outcome {
+    let ready = |args: &[&str]| {
+        let mut command = Command::new("rustup");
+        command.args(["run", NIGHTLY]).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|s| s.success())
+    };
+    if !ready(&["cargo", "miri", "--version"]) {
+        eprintln!("adding {NIGHTLY} with Miri through rustup");
+        let add = ["toolchain", "install", NIGHTLY, "--profile", "minimal", "--component", "miri,rust-src"];
+        output(Command::new("rustup").args(add))
+            .map_err(|t| Trouble::Skipped(format!("rustup could not add a nightly with Miri: {}", t.why())))?;
+    }
+    Cargo::miri("setup").run()
+}

@@ -1,0 +1,30 @@
+//! `cargo xtask test`: everything that must pass, on a machine that has nothing but rustup.
+
+use crate::cargo::Cargo;
+use crate::outcome::Outcome;
+use crate::session::Session;
+use crate::{check, dtbs, loom, miri};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Leave out what fetches or takes long: loom models, Miri, Debian's device trees
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Outcome {
+    let mut session = Session::new();
+    check::steps(&mut session);
+    // `dtc` stands in tests, too; fetched first, so that its absence is told once and by name.
+    session.step("device-tree-compiler", dtbs::compiler);
+    session.step("tests", || Cargo::new("test --workspace --all-targets --no-fail-fast").run());
+    session.step("tests: core with spinning locks", || Cargo::new("test -p bindery --lib").run());
+    session.step("documentation examples", || Cargo::new("test --workspace --doc").run());
+    if !args.quick {
+        session.step("loom models", loom::short);
+        session.step("Miri, short", miri::short);
+        session.step("Debian's device trees", || dtbs::run(&dtbs::Args::default()));
+    }
+    session.finish()
+}
