@@ -1,6 +1,6 @@
 //! The binding: the time in which a driver holds a device, and the value that owns all it acquired.
 //!
-//! Set-up pushes onto one [`ledger`](mod@ledger), the way back pops it, and there is nothing else. The order is the law
+//! Set-up pushes onto one ledger, the way back pops it, and there is nothing else. The order is the law
 //! of tear-down (see ARCHITECTURE.md): suppliers, power, group ownership, translation, control-tree entries, the
 //! driver's own resources, its data.
 
