@@ -7,7 +7,7 @@ use super::{DeviceDesc, NodeId};
 use crate::binding::{AnyBinding, Phase};
 use crate::iommu::Membership;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// A device: what firmware says of it, and who holds it.
 pub struct Device {
@@ -22,6 +22,8 @@ pub struct Device {
     pub(crate) group: Mutex<Option<Membership>>,
     /// The driver's name while the device's `driver` link is visible in the control tree.
     pub(crate) visible_driver: Mutex<Option<&'static str>>,
+    /// Which of the machine's bindings its last one was, counting from 1.
+    pub(crate) bound_seq: AtomicU64,
     /// Left its bus; nothing may bind it any more.
     removed: AtomicBool,
     /// Its registers do not answer any more.
@@ -39,6 +41,7 @@ impl Device {
             driver_override: Mutex::new(None),
             group: Mutex::new(None),
             visible_driver: Mutex::new(None),
+            bound_seq: AtomicU64::new(0),
             removed: AtomicBool::new(false),
             gone: AtomicBool::new(false),
         })

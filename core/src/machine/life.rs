@@ -31,6 +31,7 @@ impl Machine {
                     let seq = r.next_bound;
                     r.next_bound += 1;
                     r.bound.insert(seq, device.node());
+                    device.bound_seq.store(seq, Ordering::Relaxed);
                 }
                 device.set_phase(Phase::Bound);
                 self.emit(Some(&device.desc().name), || EventKind::Bound { driver: driver.name().into() });
@@ -73,7 +74,7 @@ impl Machine {
         self.promises.check(Promise::ForgetProof, bound.ledger.len() == 0, || {
             alloc::format!("{}: the ledger is not empty", device.name())
         });
-        self.registry.lock().bound.retain(|_, n| *n != device.node());
+        self.registry.lock().bound.remove(&device.bound_seq.load(Ordering::Relaxed));
         device.set_binding(None);
         device.set_phase(Phase::Unbound);
     }

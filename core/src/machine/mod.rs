@@ -11,6 +11,8 @@ mod policy;
 mod probe;
 mod registry;
 mod report;
+#[cfg(all(test, not(loom)))]
+mod windows;
 
 pub use error::{AddError, BindError, UnbindError};
 pub use policy::{AbsentSuppliers, Policy};

@@ -37,6 +37,9 @@ impl Machine {
     pub fn settle(self: &Arc<Self>) -> Settled {
         let mut done = Settled::default();
         while self.step_into(&mut done) {}
+        if done == Settled::default() {
+            return done;
+        }
         let forgotten = self.registry.lock().forgotten();
         self.promises.check(Promise::OrderFree, forgotten.is_none(), || {
             alloc::format!("{:?} could be bound and was not woken", forgotten.map(|n| self.node_name(n)))

@@ -45,7 +45,7 @@ impl Default for Registry {
             queued: Vec::new(),
             waiting: BTreeSet::new(),
             bound: BTreeMap::new(),
-            next_bound: 0,
+            next_bound: 1,
             autoprobe: true,
         }
     }

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::any::{Any, TypeId, type_name};
 
 use crate::binding::{Entry, WayBack};
@@ -11,41 +12,53 @@ use crate::device::NodeId;
 use crate::event::Outcome;
 use crate::sync::Mutex;
 
-type Key = (NodeId, TypeId);
+type Service = Box<dyn Any + Send + Sync>;
 
-/// All services of a machine.
+/// All services of a machine: a few of different types at each node that offers any.
 #[derive(Default)]
-pub(crate) struct Providers(Mutex<BTreeMap<Key, Box<dyn Any + Send + Sync>>>);
+pub(crate) struct Providers(Mutex<BTreeMap<NodeId, Vec<(TypeId, Service)>>>);
 
 impl Providers {
     pub(crate) fn insert<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId, service: Arc<T>) {
-        self.0.lock().insert((node, TypeId::of::<Arc<T>>()), Box::new(service));
+        self.0.lock().entry(node).or_default().push((TypeId::of::<Arc<T>>(), Box::new(service)));
     }
 
     pub(crate) fn get<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId) -> Option<Arc<T>> {
-        self.0.lock().get(&(node, TypeId::of::<Arc<T>>()))?.downcast_ref::<Arc<T>>().cloned()
+        self.0.lock().get(&node)?.iter().find_map(|(_, s)| s.downcast_ref::<Arc<T>>()).cloned()
     }
 
     /// Whether the device at `node` offers anything.
     pub(crate) fn offered_by(&self, node: NodeId) -> bool {
-        self.0.lock().keys().any(|k| k.0 == node)
+        self.0.lock().contains_key(&node)
     }
 
     /// Number of services, for leak checks.
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().len()
+        self.0.lock().values().map(Vec::len).sum()
+    }
+
+    fn remove(&self, node: NodeId, of: TypeId) -> Option<Service> {
+        let mut all = self.0.lock();
+        let services = all.get_mut(&node)?;
+        let at = services.iter().rposition(|(t, _)| *t == of)?;
+        let (_, service) = services.remove(at);
+        if services.is_empty() {
+            all.remove(&node);
+        }
+        Some(service)
     }
 }
 
 /// Ledger entry of a service.
 pub(crate) struct ProviderEntry {
-    key: Key,
+    node: NodeId,
+    of: TypeId,
     what: &'static str,
 }
 
 impl ProviderEntry {
     pub(crate) fn new<T: ?Sized + 'static>(node: NodeId) -> Self {
-        Self { key: (node, TypeId::of::<Arc<T>>()), what: type_name::<T>() }
+        Self { node, of: TypeId::of::<Arc<T>>(), what: type_name::<T>() }
     }
 }
 
@@ -64,7 +77,7 @@ impl Entry for ProviderEntry {
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
         // Taken out under the lock, dropped outside: its destructor may be the driver's code.
-        let service = way.bound.machine().providers.0.lock().remove(&self.key);
+        let service = way.bound.machine().providers.remove(self.node, self.of);
         drop(service);
         Outcome::Returned
     }
