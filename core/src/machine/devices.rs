@@ -94,7 +94,10 @@ impl Machine {
             at += 1;
         }
         for device in order.into_iter().rev() {
-            device.set_removed();
+            {
+                let _r = self.registry.lock();
+                device.set_removed();
+            }
             self.end_binding(&device, cause, None);
             {
                 let mut r = self.registry.lock();
