@@ -69,32 +69,28 @@ fn reserved_regions(group: &Group) -> String {
 /// Each promise with its number of checks and of breaches that are on record, then the breaches in words.
 fn promises(machine: &Machine) -> String {
     let broken = machine.promises().broken();
-    let mut text = String::new();
-    for promise in Promise::ALL {
+    let count = |promise: Promise| {
         let breaches = broken.iter().filter(|(p, _)| *p == promise).count();
         let checked = machine.promises().checked(promise);
-        text += &format!("{}\t{}\tchecked {checked}\tbroken {breaches}\n", promise.id(), promise.title());
-    }
-    for (promise, detail) in &broken {
-        text += &format!("{}\tbroken: {detail}\n", promise.id());
-    }
-    text
+        format!("{}\t{}\tchecked {checked}\tbroken {breaches}\n", promise.id(), promise.title())
+    };
+    let breach = |(promise, detail): &(Promise, String)| format!("{}\tbroken: {detail}\n", promise.id());
+    Promise::ALL.into_iter().map(count).chain(broken.iter().map(breach)).collect()
 }
 
 fn footprint(machine: &Machine) -> String {
     let f = machine.footprint();
-    let mut text = format!(
+    let whole = format!(
         "frames\t{}\ncontiguous\t{}\nirqs\t{}\nservices\t{}\nsupplies\t{}\nquarantine\t{}\n",
         f.frames, f.contiguous, f.irqs, f.services, f.supplies, f.quarantine
     );
-    for group in machine.groups() {
+    let group = |group: &Arc<Group>| {
         let info = group.info();
-        let domain = info
-            .domain
-            .map_or_else(|| "none".to_string(), |(label, kind, iova)| format!("{label}, {kind}, {iova} pages"));
-        text += &format!("group {}\t{}\tdomain {domain}\n", info.id, info.owner);
-    }
-    text
+        let domain = |(label, kind, iova)| format!("{label}, {kind}, {iova} pages");
+        let domain = info.domain.map_or_else(|| "none".to_string(), domain);
+        format!("group {}\t{}\tdomain {domain}\n", info.id, info.owner)
+    };
+    whole + &machine.groups().iter().map(group).collect::<String>()
 }
 
 /// Each entry of the device's ledger, oldest first: number, kind, what, who takes it back.

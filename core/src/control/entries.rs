@@ -1,5 +1,6 @@
 //! What each directory holds at this moment.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -52,8 +53,8 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
         Dir::ClassRoot => dirs([("devlink", Dir::DevlinkClass), ("iommu", Dir::IommuClass)]),
         Dir::DevlinkClass => devlinks(machine).map(|l| (link_name(&l), Node::Link(Dir::Devlink(l)))).collect(),
         Dir::VirtualDevlink => devlinks(machine).map(|l| (link_name(&l), Node::Dir(Dir::Devlink(l)))).collect(),
-        Dir::IommuClass => instances(machine).map(|i| (i.name(), Node::Link(Dir::Instance(i)))).collect(),
-        Dir::VirtualIommu => instances(machine).map(|i| (i.name(), Node::Dir(Dir::Instance(i)))).collect(),
+        Dir::IommuClass => instances(machine).map(|(name, i)| (name, Node::Link(Dir::Instance(i)))).collect(),
+        Dir::VirtualIommu => instances(machine).map(|(name, i)| (name, Node::Dir(Dir::Instance(i)))).collect(),
         Dir::Devices => dirs([("platform", Dir::Platform), ("virtual", Dir::Virtual)]),
         Dir::Virtual => dirs([("devlink", Dir::VirtualDevlink), ("iommu", Dir::VirtualIommu)]),
         Dir::Platform => {
@@ -74,7 +75,8 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
             list
         }
         Dir::InstanceDevices(iommu) => {
-            let groups = machine.groups().into_iter().filter(|g| Arc::ptr_eq(g.iommu(), iommu));
+            let name = iommu.name();
+            let groups = machine.groups().into_iter().filter(|g| g.iommu().name() == name);
             groups.flat_map(|g| links_to(members(machine, &g))).collect()
         }
         Dir::Kernel => dirs([("bindery", Dir::Bindery), ("debug", Dir::Debug), ("iommu_groups", Dir::Groups)]),
@@ -201,8 +203,11 @@ fn devlink_named(machine: &Arc<Machine>, name: &str) -> Option<Devlink> {
     })
 }
 
-fn instances(machine: &Arc<Machine>) -> impl Iterator<Item = Arc<dyn Iommu>> {
-    machine.iommus.instances().into_iter()
+/// Every IOMMU by name: those that a driver here runs, and those of somebody else that devices are behind.
+fn instances(machine: &Arc<Machine>) -> impl Iterator<Item = (String, Arc<dyn Iommu>)> {
+    let foreign = machine.groups().into_iter().map(|g| Arc::clone(g.iommu()));
+    let all: BTreeMap<_, _> = machine.iommus.instances().into_iter().chain(foreign).map(|i| (i.name(), i)).collect();
+    all.into_iter()
 }
 
 fn members(machine: &Arc<Machine>, group: &Group) -> Vec<Arc<Device>> {

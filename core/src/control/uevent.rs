@@ -43,24 +43,18 @@ pub(super) fn modalias(machine: &Machine, device: &Device) -> String {
 /// The variables of a device's uevents, one a line (linux-6.12 `drivers/base/core.c` `dev_uevent`, `drivers/of/device.c`
 /// `of_device_uevent`, `drivers/base/platform.c` `platform_uevent`).
 pub(super) fn variables(machine: &Machine, device: &Device) -> String {
-    let mut lines = String::new();
     let driver = *device.visible_driver.lock();
-    if let Some(driver) = driver {
-        lines += &format!("DRIVER={driver}\n");
-    }
+    let mut lines: Vec<String> = driver.map(|d| format!("DRIVER={d}")).into_iter().collect();
     let compatible = &device.desc().compatible;
     if !compatible.is_empty() {
         let node = machine.node_info(device.node());
-        lines += &format!("OF_NAME={}\nOF_FULLNAME={}\n", of_name(&node.path), node.path);
-        if let Some(kind) = text(device, "device_type") {
-            lines += &format!("OF_TYPE={kind}\n");
-        }
-        for (n, c) in compatible.iter().enumerate() {
-            lines += &format!("OF_COMPATIBLE_{n}={c}\n");
-        }
-        lines += &format!("OF_COMPATIBLE_N={}\n", compatible.len());
+        lines.extend([format!("OF_NAME={}", of_name(&node.path)), format!("OF_FULLNAME={}", node.path)]);
+        lines.extend(text(device, "device_type").map(|kind| format!("OF_TYPE={kind}")));
+        lines.extend(compatible.iter().enumerate().map(|(n, c)| format!("OF_COMPATIBLE_{n}={c}")));
+        lines.push(format!("OF_COMPATIBLE_N={}", compatible.len()));
     }
-    lines + &format!("MODALIAS={}\n", modalias(machine, device))
+    lines.push(format!("MODALIAS={}\n", modalias(machine, device)));
+    lines.join("\n")
 }
 
 /// A uevent that was asked for by a write.

@@ -80,7 +80,7 @@ impl Driver for MirrorDriver {
     const NAME: &'static str = "mirror";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,iommu")];
     type Data<'b> = ();
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
         Ok(dev.provide_iommu(Arc::new(Mirror))?)
     }
     fn quiesce((): &()) -> Result<Quiet, Busy> {
@@ -126,7 +126,7 @@ impl Driver for Disk {
     const NAME: &'static str = "disk";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,disk")];
     type Data<'b> = ();
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
         let (first, last) = (self.0.clone(), self.0.clone());
         dev.action("last to go", move || run(&last.in_release))?;
         let _ring = dev.dma().coherent(4096)?;
@@ -148,7 +148,7 @@ impl Driver for Guest {
     const MATCHES: &'static [Match] = &[];
     const DMA: DmaOwner = DmaOwner::PassThrough;
     type Data<'b> = ();
-    fn probe<'b>(&self, _: &'b Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
         Ok(())
     }
     fn quiesce((): &()) -> Result<Quiet, Busy> {
