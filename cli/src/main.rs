@@ -1,8 +1,2 @@
 //! The `bindery` command.
-#![forbid(unsafe_code)]
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    bindery_cli::main()
-}
+fn main() {}

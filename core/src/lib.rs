@@ -12,7 +12,6 @@ extern crate std;
 
 pub mod addr;
 pub mod binding;
-pub mod control;
 pub mod device;
 pub mod dma;
 pub mod driver;

@@ -7,6 +7,7 @@ extern crate alloc;
 
 pub mod cpg_mssr;
 pub mod fixed_clock;
+pub mod ipmmu_vmsa;
 mod poll;
 pub mod sysc;
 pub mod vfio;
@@ -21,4 +22,5 @@ pub fn register_all(machine: &Arc<Machine>) {
     machine.register(cpg_mssr::CpgMssr);
     machine.register(sysc::Sysc);
     machine.register(vfio::Vfio::default());
+    machine.register(ipmmu_vmsa::IpmmuVmsa);
 }

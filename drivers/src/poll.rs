@@ -26,14 +26,3 @@ pub(crate) fn poll<E>(env: &dyn Env, timeout: Duration, mut done: impl FnMut() -
     }
     Ok(false)
 }
-
-/// Lets `time` pass.
-pub(crate) fn delay(env: &dyn Env, time: Duration) {
-    let until = env.now() + time;
-    for _ in 0..READS {
-        if env.now() >= until {
-            return;
-        }
-        env.wait(until);
-    }
-}

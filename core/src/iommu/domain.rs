@@ -24,10 +24,40 @@ struct Mapping {
     kind: &'static str,
 }
 
+impl Mapping {
+    fn covers(&self, at: DeviceAddr, addr: DeviceAddr) -> bool {
+        addr >= at && addr - at < self.len
+    }
+}
+
+/// Mappings that have ended: the newest [`REMEMBERED`] of them.
+#[derive(Default)]
+pub(crate) struct Past(VecDeque<(DeviceAddr, Mapping)>);
+
+impl Past {
+    fn push(&mut self, at: DeviceAddr, mapping: Mapping) {
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back((at, mapping));
+    }
+
+    /// Adds what `later` knows, which is newer.
+    pub(crate) fn add(&mut self, later: Self) {
+        later.0.into_iter().for_each(|(at, mapping)| self.push(at, mapping));
+    }
+
+    /// What was mapped at `addr` last.
+    pub(crate) fn explain(&self, addr: DeviceAddr) -> Option<String> {
+        let (at, m) = self.0.iter().rev().find(|(at, m)| m.covers(*at, addr))?;
+        Some(format!("{} at {at}, {:#x} bytes, mapped and freed by {}", m.kind, m.len, m.device))
+    }
+}
+
 #[derive(Default)]
 struct History {
     live: BTreeMap<DeviceAddr, Mapping>,
-    ended: VecDeque<(DeviceAddr, Mapping)>,
+    ended: Past,
 }
 
 /// What is known of a refused access.
@@ -116,10 +146,7 @@ impl Domain {
         if machine.tracks_mappings() {
             let mut history = self.history.lock();
             if let Some(m) = history.live.remove(&iova) {
-                if history.ended.len() == REMEMBERED {
-                    history.ended.pop_front();
-                }
-                history.ended.push_back((iova, m));
+                history.ended.push(iova, m);
             }
         }
         let back = self.iova.free(iova, pages(len));
@@ -129,13 +156,21 @@ impl Domain {
 
     /// What is or was mapped at `addr`, newest first.
     pub(crate) fn explain(&self, addr: DeviceAddr) -> Option<String> {
-        let covers = |at: DeviceAddr, m: &Mapping| addr >= at && addr - at < m.len;
         let history = self.history.lock();
-        if let Some((at, m)) = history.live.range(..=addr).next_back().filter(|(at, m)| covers(**at, m)) {
+        if let Some((at, m)) = history.live.range(..=addr).next_back().filter(|(at, m)| m.covers(**at, addr)) {
             return Some(format!("{} of {} at {at}, still mapped", m.kind, m.device));
         }
-        let (at, m) = history.ended.iter().rev().find(|(at, m)| covers(*at, m))?;
-        Some(format!("{} at {at}, {:#x} bytes, mapped and freed by {}", m.kind, m.len, m.device))
+        history.ended.explain(addr)
+    }
+
+    /// The domain goes: all that it knows belongs to the past.
+    pub(crate) fn last_words(&self) -> Past {
+        let mut history = self.history.lock();
+        let History { live, mut ended } = core::mem::take(&mut *history);
+        for (at, mapping) in live {
+            ended.push(at, mapping);
+        }
+        ended
     }
 }
 

@@ -1,13 +1,16 @@
 //! Groups: the devices that an IOMMU cannot keep apart, and who owns them.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::domain::Past;
 use super::{Domain, DomainKind, Iommu, IommuError, StreamId, Translation};
+use crate::addr::DeviceAddr;
 use crate::binding::{Bound, Entry, ResourceError, WayBack};
 use crate::device::SupplierKind;
 use crate::driver::DmaOwner;
@@ -55,15 +58,9 @@ pub enum GroupError {
     /// A pass-through owner needs an IOMMU group, and the device has none.
     #[error("the device is in no IOMMU group")]
     NoGroup,
-    /// This kind of domain cannot be a default, or the IOMMU cannot make one.
+    /// The group has no members, or this kind of domain cannot be a default.
     #[error("a {0} domain cannot be the group's default")]
     BadKind(DomainKind),
-    /// The group has no members any more.
-    #[error("group {group} has no members")]
-    Empty {
-        /// The group's number.
-        group: u32,
-    },
 }
 
 /// A device's place in its group.
@@ -79,6 +76,10 @@ struct State {
     /// Made for the first binding, dropped with the last.
     domain: Option<Arc<Domain>>,
     attached: u32,
+    /// What earlier domains had mapped.
+    past: Past,
+    /// How many attachments use each stream: devices may share one.
+    users: BTreeMap<StreamId, u32>,
     /// What kernel drivers get.
     kind: DomainKind,
 }
@@ -110,8 +111,15 @@ pub struct GroupInfo {
 
 impl Group {
     pub(crate) fn new(id: u32, iommu: Arc<dyn Iommu>, blocked: Arc<dyn Translation>) -> Arc<Self> {
-        let state =
-            State { owner: Owner::None, members: Vec::new(), domain: None, attached: 0, kind: DomainKind::Strict };
+        let state = State {
+            owner: Owner::None,
+            members: Vec::new(),
+            domain: None,
+            attached: 0,
+            past: Past::default(),
+            users: BTreeMap::new(),
+            kind: DomainKind::Strict,
+        };
         Arc::new(Self { id, iommu, blocked, state: Mutex::new(state) })
     }
 
@@ -128,6 +136,20 @@ impl Group {
     /// The domain of the present owner.
     pub fn domain(&self) -> Option<Arc<Domain>> {
         self.state.lock().domain.clone()
+    }
+
+    /// What is known of `addr`, from the present domain or from earlier ones.
+    pub(crate) fn explain(&self, addr: DeviceAddr) -> Option<String> {
+        let s = self.state.lock();
+        s.domain.as_ref().and_then(|d| d.explain(addr)).or_else(|| s.past.explain(addr))
+    }
+
+    /// Whether an access through `translation` may come from a member: `Some(true)` when it is the owner's domain,
+    /// `Some(false)` when it is the one in which members are blocked.
+    pub(crate) fn goes_through(&self, translation: &Arc<dyn Translation>) -> Option<bool> {
+        let s = self.state.lock();
+        let owned = s.domain.as_ref().is_some_and(|d| Arc::ptr_eq(d.translation(), translation));
+        (owned || Arc::ptr_eq(&self.blocked, translation)).then_some(owned)
     }
 
     /// A snapshot for people.
@@ -153,23 +175,41 @@ impl Group {
         if s.owner != Owner::None {
             return Err(GroupError::Owned { group: self.id, owner: s.owner });
         }
-        if s.members.is_empty() {
-            return Err(GroupError::Empty { group: self.id });
-        }
-        // Made only to see whether it can be: a kind that no binding could ever get is refused here, where its name is.
-        if let Err(IommuError::Unsupported(_)) = self.iommu.domain(kind) {
-            return Err(GroupError::BadKind(kind));
-        }
         s.kind = kind;
         Ok(())
     }
 
+    /// Takes a device in, blocked. A stream that it shares with a bound device stays with that one's domain.
     pub(crate) fn add(&self, device: &Arc<str>, streams: &[StreamId]) -> Result<(), IommuError> {
-        for stream in streams {
+        let mut s = self.state.lock();
+        for stream in streams.iter().filter(|stream| !s.users.contains_key(stream)) {
             self.iommu.attach(*stream, &self.blocked)?;
         }
-        self.state.lock().members.push(Arc::clone(device));
+        s.members.push(Arc::clone(device));
         Ok(())
+    }
+
+    /// Sends a stream through `domain`, for one more user.
+    fn use_stream(&self, stream: StreamId, domain: &Domain) -> Result<(), IommuError> {
+        let mut s = self.state.lock();
+        self.iommu.attach(stream, domain.translation())?;
+        *s.users.entry(stream).or_default() += 1;
+        Ok(())
+    }
+
+    /// Ends one use of a stream; the last one blocks it. False when the IOMMU did not do that.
+    fn leave_stream(&self, stream: StreamId) -> bool {
+        let mut s = self.state.lock();
+        match s.users.get_mut(&stream) {
+            Some(users) if *users > 1 => {
+                *users -= 1;
+                true
+            }
+            _ => {
+                s.users.remove(&stream);
+                self.iommu.attach(stream, &self.blocked).is_ok()
+            }
+        }
     }
 
     pub(crate) fn remove(&self, device: &str) -> bool {
@@ -272,10 +312,14 @@ pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, 
         s.attached += 1;
         domain
     };
-    let entry = AttachEntry { member: member.clone(), label: domain.label().into() };
-    let attached = bound
-        .check(Site::DomainAttach)
-        .and_then(|()| Ok(member.streams.iter().try_for_each(|s| group.iommu.attach(*s, domain.translation()))?));
+    let mut entry = AttachEntry { group: Arc::clone(group), domain: Arc::clone(&domain), streams: Vec::new() };
+    let attached = bound.check(Site::DomainAttach).and_then(|()| {
+        for stream in &member.streams {
+            group.use_stream(*stream, &domain)?;
+            entry.streams.push(*stream);
+        }
+        Ok(())
+    });
     if let Err(e) = attached {
         entry.detach();
         return Err(e);
@@ -291,25 +335,29 @@ pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, 
 }
 
 struct AttachEntry {
-    member: Membership,
-    label: String,
+    group: Arc<Group>,
+    domain: Arc<Domain>,
+    /// Those that are attached.
+    streams: Vec<StreamId>,
 }
 
 impl AttachEntry {
     /// Back to the blocked domain; the owner's domain goes with its last user. True when every stream was blocked.
     fn detach(&self) -> bool {
-        let group = &self.member.group;
-        let blocked = self.member.streams.iter().all(|s| group.iommu.attach(*s, &group.blocked).is_ok());
-        let dropped = {
-            let mut s = group.state.lock();
-            s.attached -= 1;
-            if s.attached == 0 { s.domain.take() } else { None }
-        };
-        if !blocked {
-            // A stream that could not be taken off keeps walking these tables: they must never be used again.
-            core::mem::forget(dropped);
+        let Self { group, domain, streams } = self;
+        // Every one of them, also after one that fails.
+        let stuck = streams.iter().filter(|s| !group.leave_stream(**s)).count();
+        let mut s = group.state.lock();
+        s.attached -= 1;
+        if s.attached == 0 {
+            s.domain = None;
+            s.past.add(domain.last_words());
         }
-        blocked
+        if stuck > 0 {
+            // A stream that could not be taken off keeps walking these tables: they must never be used again.
+            core::mem::forget(Arc::clone(domain));
+        }
+        stuck == 0
     }
 }
 
@@ -319,11 +367,11 @@ impl Entry for AttachEntry {
     }
 
     fn what(&self) -> String {
-        self.label.clone()
+        self.domain.label().into()
     }
 
     fn backend(&self) -> String {
-        self.member.group.iommu.name()
+        self.group.iommu.name()
     }
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
@@ -332,7 +380,9 @@ impl Entry for AttachEntry {
         if self.detach() {
             return Outcome::Returned;
         }
-        way.bound.emit(|| EventKind::Log { text: format!("{}: the IOMMU did not take the device off", self.label) });
+        way.bound.emit(|| EventKind::Log {
+            text: format!("{}: the IOMMU did not take the device off", self.domain.label()),
+        });
         Outcome::Quarantined
     }
 }

@@ -40,11 +40,6 @@ impl Iommus {
         groups
     }
 
-    /// The instances, by node.
-    pub(crate) fn instances(&self) -> Vec<Arc<dyn Iommu>> {
-        self.0.lock().instances.values().cloned().collect()
-    }
-
     /// Puts `device` into its group, blocked, when its instance is there. `Ok(None)` when it has no IOMMU, or not yet,
     /// or is in a group already.
     pub(crate) fn join(&self, device: &Device, env: &dyn Env) -> Result<Option<(Arc<Group>, StreamId)>, IommuError> {
@@ -92,15 +87,19 @@ impl Iommus {
     }
 
     /// What is known of an access to `addr` through `translation`.
+    ///
+    /// In the domain that blocks, which groups may share, it may have been any member; those of groups that have had
+    /// the address are named alone, if there are any.
     pub(crate) fn explain(&self, translation: &Arc<dyn Translation>, addr: DeviceAddr) -> FaultReport {
-        let group = self.groups().into_iter().find_map(|g| {
-            let domain = g.domain()?;
-            Arc::ptr_eq(domain.translation(), translation).then_some((g, domain))
-        });
-        match group {
-            Some((group, domain)) => FaultReport { devices: group.info().members, was: domain.explain(addr) },
-            None => FaultReport { devices: Vec::new(), was: None },
+        let groups = self.groups();
+        let members = |groups: &[&Arc<Group>]| groups.iter().flat_map(|g| g.info().members).collect();
+        if let Some(group) = groups.iter().find(|g| g.goes_through(translation) == Some(true)) {
+            return FaultReport { devices: members(&[group]), was: group.explain(addr) };
         }
+        let blocked: Vec<_> = groups.iter().filter(|g| g.goes_through(translation).is_some()).collect();
+        let (knowing, was): (Vec<_>, Vec<_>) = blocked.iter().filter_map(|g| Some((*g, g.explain(addr)?))).unzip();
+        let devices = members(if knowing.is_empty() { &blocked } else { &knowing });
+        FaultReport { devices, was: was.into_iter().next() }
     }
 
     fn unregister(&self, node: NodeId) -> Option<Arc<dyn Iommu>> {

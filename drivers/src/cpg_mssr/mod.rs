@@ -16,7 +16,7 @@ use bindery::env::{Env, Instant, IoError};
 use bindery::power::{Supply, SupplyError};
 use bindery::sync::Mutex;
 
-use crate::poll::{delay, poll};
+use crate::poll::poll;
 use module::Module;
 
 /// The driver.
@@ -59,8 +59,7 @@ impl Supply for Cpg {
     fn switch(&self, kind: SupplierKind, args: &[u32], on: bool) -> Result<(), SupplyError> {
         let module = |number| Module::new(number).ok_or(SupplyError::NoSuchLine);
         let switched = match (kind, args) {
-            (SupplierKind::Power, []) => Ok(true),
-            (SupplierKind::Clock, [regs::CORE_CLOCK, _]) => Ok(true),
+            (SupplierKind::Power, []) | (SupplierKind::Clock, [regs::CORE_CLOCK, _]) => Ok(true),
             (SupplierKind::Clock, [regs::MODULE_CLOCK, number]) => self.clock(module(*number)?, on),
             (SupplierKind::Reset, [number]) => self.reset(module(*number)?, on),
             _ => return Err(SupplyError::NoSuchLine),
@@ -102,7 +101,7 @@ impl Cpg {
         let since = self.asserted.lock()[bank];
         let lasted = self.env.now().since(since);
         if let Some(rest) = regs::RESET_PULSE.checked_sub(lasted) {
-            delay(&*self.env, rest);
+            poll(&*self.env, rest, || self.regs.read32(regs::SRCR[bank]).map(|_| false))?;
         }
         self.regs.write32(regs::SRSTCLR[bank], bit)?;
         Ok(self.regs.read32(regs::SRCR[bank])? & bit == 0)

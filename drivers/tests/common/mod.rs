@@ -1,6 +1,8 @@
 //! A Salvator-XS board with a machine on it, as whole-machine tests start from it.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+pub mod master;
+
 use std::sync::Arc;
 
 use bindery::env::Env;
@@ -38,6 +40,14 @@ pub fn on(salvator: Salvator, policy: Policy) -> Rig {
     board.keep_events(1 << 16);
     let machine = Machine::new(Arc::clone(&board) as Arc<dyn Env>, policy);
     Rig { board, machine }
+}
+
+/// Registers the drivers that others need: clocks, power, translation.
+pub fn register_suppliers(machine: &Arc<Machine>) {
+    machine.register(bindery_drivers::fixed_clock::FixedClock);
+    machine.register(bindery_drivers::cpg_mssr::CpgMssr);
+    machine.register(bindery_drivers::sysc::Sysc);
+    machine.register(bindery_drivers::ipmmu_vmsa::IpmmuVmsa);
 }
 
 /// The board's device tree and all drivers; nothing is probed yet.

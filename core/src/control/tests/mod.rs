@@ -1,6 +1,0 @@
-//! The control tree over the smallest target there is.
-
-mod errors;
-mod files;
-mod life;
-mod world;

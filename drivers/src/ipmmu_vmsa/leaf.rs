@@ -1,0 +1,159 @@
+//! A leaf instance: the micro-TLBs of some bus masters, in front of the root.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+
+use bindery::addr::{DeviceAddr, PhysAddr};
+use bindery::env::IoError;
+use bindery::iommu::{
+    DomainKind, Flushed, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
+};
+use bindery::sync::Mutex;
+
+use super::context::Context;
+use super::regs::{self, Regs};
+use super::root::Root;
+
+/// The registers of a leaf and what is on there.
+pub(super) struct Leaf {
+    name: String,
+    regs: Regs,
+    root: Arc<Root>,
+    /// One bit per context that this leaf lets through. Leaf lock: only registers are touched while it is held.
+    enabled: Mutex<u32>,
+}
+
+impl Leaf {
+    /// Takes over the hardware, whatever its state: no context is let through. Micro-TLBs keep theirs until their
+    /// masters join a group.
+    pub(super) fn new(name: &str, regs: Regs, root: Arc<Root>) -> Result<Arc<Self>, IoError> {
+        for number in regs.layout.usable() {
+            regs.write(number, regs::IMCTR, regs::IMCTR_FLUSH)?;
+        }
+        Ok(Arc::new(Self { name: name.into(), regs, root, enabled: Mutex::new(0) }))
+    }
+
+    /// Lets a context through.
+    pub(super) fn enable(&self, number: u8) -> Result<(), IoError> {
+        let mut enabled = self.enabled.lock();
+        if *enabled & 1 << number == 0 {
+            self.control(number, regs::IMCTR_INTEN | regs::IMCTR_FLUSH | regs::IMCTR_MMUEN)?;
+            *enabled |= 1 << number;
+        }
+        Ok(())
+    }
+
+    /// Writes IMCTR of a context.
+    pub(super) fn control(&self, number: u8, value: u32) -> Result<(), IoError> {
+        self.regs.write(number, regs::IMCTR, value)
+    }
+
+    /// A context's user has switched it off.
+    pub(super) fn disabled(&self, number: u8) {
+        *self.enabled.lock() &= !(1 << number);
+    }
+
+    /// Leaves the hardware letting no context through. Micro-TLBs stay as they are, on the blocked context: with it
+    /// switched off their masters reach nothing.
+    pub(super) fn shut_down(&self) {
+        let mut enabled = self.enabled.lock();
+        for number in self.regs.layout.usable() {
+            // Registers that do not answer any more belong to hardware that is gone.
+            let _ = self.control(number, 0);
+        }
+        *enabled = 0;
+    }
+}
+
+/// A leaf as the core sees it.
+pub(super) struct LeafIommu(pub(super) Arc<Leaf>);
+
+impl Iommu for LeafIommu {
+    fn name(&self) -> String {
+        self.0.name.clone()
+    }
+
+    fn stream(&self, cells: &[u32]) -> Result<StreamId, IommuError> {
+        match cells {
+            [utlb] if *utlb < self.0.regs.layout.utlbs => Ok(StreamId(*utlb)),
+            _ => Err(IommuError::NoSuchStream),
+        }
+    }
+
+    fn grouping(&self) -> Grouping {
+        Grouping::PerInstance
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            first: DeviceAddr(0),
+            last: DeviceAddr(u64::from(u32::MAX)),
+            page_sizes: 1 << 12 | 1 << 21 | 1 << 30,
+            reserved: Vec::new(),
+        }
+    }
+
+    fn cache_coherent(&self) -> bool {
+        false
+    }
+
+    fn domain(&self, kind: DomainKind) -> Result<Arc<dyn Translation>, IommuError> {
+        let Self(leaf) = self;
+        Ok(match kind {
+            DomainKind::Identity => Arc::new(PassThrough { root: Arc::clone(&leaf.root) }),
+            DomainKind::Blocked => leaf.root.blocked(|| Context::new(&leaf.root, None, kind))?,
+            DomainKind::Strict | DomainKind::Lazy | DomainKind::Unmanaged => {
+                Context::new(&leaf.root, Some(leaf), kind)?
+            }
+        })
+    }
+
+    fn attach(&self, stream: StreamId, domain: &Arc<dyn Translation>) -> Result<(), IommuError> {
+        let Self(leaf) = self;
+        let any: &dyn Any = &**domain;
+        let context = if let Some(context) = any.downcast_ref::<Context>() {
+            let ours = context.leaf.as_ref().is_none_or(|l| Arc::ptr_eq(l, leaf));
+            if !ours || !Arc::ptr_eq(&context.root, &leaf.root) {
+                return Err(IommuError::ForeignDomain);
+            }
+            leaf.enable(context.number).map_err(|_| IommuError::Dead)?;
+            Some(context.number)
+        } else {
+            let pass = any.downcast_ref::<PassThrough>().ok_or(IommuError::ForeignDomain)?;
+            if !Arc::ptr_eq(&pass.root, &leaf.root) {
+                return Err(IommuError::ForeignDomain);
+            }
+            None
+        };
+        leaf.regs.set_utlb(stream.0, context).map_err(|_| IommuError::Dead)
+    }
+}
+
+/// The identity domain: the micro-TLB is off and addresses pass through unchanged.
+struct PassThrough {
+    root: Arc<Root>,
+}
+
+impl Translation for PassThrough {
+    fn map(&self, _: DeviceAddr, _: PhysAddr, _: u64, _: Prot) -> Result<(), MapError> {
+        Err(MapError::Revoked)
+    }
+
+    fn unmap(&self, iova: DeviceAddr, _: u64, _: &mut Gather) -> Result<(), MapError> {
+        Err(MapError::Missing(iova))
+    }
+
+    fn flush(&self, gather: Gather) -> Result<Flushed, IommuError> {
+        Ok(gather.confirm())
+    }
+
+    fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {
+        Some(PhysAddr(iova.0))
+    }
+
+    fn label(&self) -> String {
+        "identity".into()
+    }
+}

@@ -1,0 +1,158 @@
+//! The IPMMU-VMSA of Renesas R-Car Gen3, Gen4 and RZ/G2.
+//!
+//! A *root* instance holds the translation contexts and walks the page tables; *leaves* hold the micro-TLBs of bus
+//! masters and name their root in `renesas,ipmmu-main`. Only leaves translate for devices.
+//!
+//! A micro-TLB that is off lets addresses through unchanged, so a device is blocked by a context in which nothing is
+//! mapped. All blocked devices of a root share one, the highest; DMA domains take contexts from the lowest up. Masters
+//! of one leaf share a group.
+
+mod context;
+mod fault;
+mod leaf;
+mod pages;
+mod regs;
+mod root;
+
+use alloc::sync::Arc;
+
+use bindery::addr::DeviceAddr;
+use bindery::binding::Bound;
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet, Serviced};
+use bindery::env::IoError;
+use bindery::iommu::Translation;
+
+use leaf::{Leaf, LeafIommu};
+use regs::{GEN3, GEN4, Layout, Regs};
+pub use root::Root;
+
+/// The property by which a leaf names its root, with its interrupt bit there.
+const MAIN: &str = "renesas,ipmmu-main";
+
+/// The driver of roots and leaves.
+#[derive(Debug)]
+pub struct IpmmuVmsa;
+
+/// What the driver keeps of one instance.
+pub enum Instance<'b> {
+    /// It serves the faults of all its leaves.
+    Root {
+        /// Its binding.
+        dev: &'b Bound,
+        /// The contexts.
+        root: Arc<Root>,
+    },
+    /// The core has it.
+    Leaf,
+}
+
+impl core::fmt::Debug for Instance<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Root { root, .. } => write!(f, "Root({})", root.name()),
+            Self::Leaf => f.write_str("Leaf"),
+        }
+    }
+}
+
+impl Driver for IpmmuVmsa {
+    const NAME: &'static str = "ipmmu-vmsa";
+    const MATCHES: &'static [Match] = &[
+        Match::compatible("renesas,ipmmu-r8a774a1"),
+        Match::compatible("renesas,ipmmu-r8a774b1"),
+        Match::compatible("renesas,ipmmu-r8a774c0"),
+        Match::compatible("renesas,ipmmu-r8a774e1"),
+        Match::compatible("renesas,ipmmu-r8a7795"),
+        Match::compatible("renesas,ipmmu-r8a7796"),
+        Match::compatible("renesas,ipmmu-r8a77961"),
+        Match::compatible("renesas,ipmmu-r8a77965"),
+        Match::compatible("renesas,ipmmu-r8a77970"),
+        Match::compatible("renesas,ipmmu-r8a77980"),
+        Match::compatible("renesas,ipmmu-r8a77990"),
+        Match::compatible("renesas,ipmmu-r8a77995"),
+        Match::compatible("renesas,ipmmu-r8a779a0"),
+        Match::compatible("renesas,rcar-gen4-ipmmu-vmsa"),
+    ];
+    type Data<'b> = Instance<'b>;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Instance<'b>, ProbeError> {
+        let layout = layout(dev);
+        // The root first: a leaf without it waits for it by name and touches nothing.
+        let main = dev.references(MAIN).next().map(|(node, _)| node);
+        let root = main.map(|node| dev.supplier::<Root>(node)).transpose()?;
+        if root.is_none() && dev.property(MAIN).is_some() {
+            return Err(ProbeError::Device("renesas,ipmmu-main names no device"));
+        }
+        let mmio = dev.mmio(0)?;
+        if mmio.size() < layout.window {
+            return Err(ProbeError::Device("the register window is too small"));
+        }
+        let regs = Regs::new(mmio.handle(), layout);
+        match root {
+            None => start_root(dev, regs),
+            Some(root) if root.layout() == layout => start_leaf(dev, regs, root),
+            Some(_) => Err(ProbeError::Device("the root is of another generation")),
+        }
+    }
+
+    fn quiesce(_: &Instance<'_>) -> Result<Quiet, Busy> {
+        // Nobody is behind it any more; it does no DMA but the walks of contexts, which are off.
+        Ok(Quiet::stopped())
+    }
+
+    fn interrupt(data: &Instance<'_>, _: usize) -> Serviced {
+        match data {
+            Instance::Root { dev, root } => serve(dev, root).unwrap_or(Serviced::NotMine),
+            Instance::Leaf => Serviced::NotMine,
+        }
+    }
+}
+
+fn layout(dev: &Bound) -> &'static Layout {
+    let gen4 = |c: &Arc<str>| matches!(&**c, "renesas,ipmmu-r8a779a0" | "renesas,rcar-gen4-ipmmu-vmsa");
+    if dev.desc().compatible.iter().any(gen4) { &GEN4 } else { &GEN3 }
+}
+
+fn start_root(dev: &Bound, regs: Regs) -> Result<Instance<'_>, ProbeError> {
+    let root = Root::new(dev, regs)?;
+    let last = Arc::clone(&root);
+    dev.action("contexts off", move || last.shut_down())?;
+    // Number 0 is for non-secure contexts; nobody here can make others.
+    dev.irq(0)?;
+    dev.provide(Arc::clone(&root))?;
+    Ok(Instance::Root { dev, root })
+}
+
+fn start_leaf(dev: &Bound, regs: Regs, root: Arc<Root>) -> Result<Instance<'_>, ProbeError> {
+    let leaf = Leaf::new(dev.name(), regs, root)?;
+    let last = Arc::clone(&leaf);
+    dev.action("contexts off", move || last.shut_down())?;
+    dev.provide_iommu(Arc::new(LeafIommu(leaf)))?;
+    Ok(Instance::Leaf)
+}
+
+/// Tells of every fault and clears it.
+fn serve(dev: &Bound, root: &Root) -> Result<Serviced, IoError> {
+    let mut serviced = Serviced::NotMine;
+    for number in root.layout().usable() {
+        let status = root.regs.read(number, regs::IMSTR)?;
+        if status & regs::IMSTR_FAULTS == 0 {
+            continue;
+        }
+        serviced = Serviced::Done;
+        // Before the status is cleared, which clears the address as well.
+        let low = root.regs.read(number, regs::IMELAR)?;
+        let high = root.regs.read(number, regs::IMEUAR)?;
+        root.regs.write(number, regs::IMSTR, 0)?;
+        let addr = DeviceAddr(u64::from(high) << 32 | u64::from(low));
+        let (reason, write) = fault::decode(status);
+        match root.user(number) {
+            Some(context) => {
+                let translation: Arc<dyn Translation> = context;
+                dev.report_fault(&translation, addr, write, reason);
+            }
+            None => dev.log(format_args!("context {number}, which is not in use: {addr}: {reason}")),
+        }
+    }
+    Ok(serviced)
+}

@@ -1,0 +1,39 @@
+//! Where table pages come from.
+
+use alloc::sync::Arc;
+
+use bindery::addr::PhysAddr;
+use bindery::env::{Env, Site};
+use bindery::iommu::pgtable::{TableFrames, TablePages};
+use bindery::mem::{OutOfMemory, PageRun, PageSource};
+
+use super::regs::OUTPUT_BITS;
+
+/// Highest address that the walker reaches.
+const LIMIT: PhysAddr = PhysAddr((1 << OUTPUT_BITS) - 1);
+
+/// Page frames, with a place for injected faults.
+pub(super) struct Pages {
+    frames: TableFrames,
+    env: Arc<dyn Env>,
+}
+
+impl Pages {
+    pub(super) fn new(frames: &Arc<dyn PageSource>, env: Arc<dyn Env>) -> Self {
+        Self { frames: TableFrames::new(Arc::clone(frames), LIMIT), env }
+    }
+}
+
+impl TablePages for Pages {
+    fn take(&self) -> Result<PageRun, OutOfMemory> {
+        if self.env.inject(Site::TableAlloc) {
+            return Err(OutOfMemory {
+                allocator: "table pages",
+                pages: 1,
+                align: bindery::addr::PAGE_SIZE,
+                limit: LIMIT,
+            });
+        }
+        self.frames.take()
+    }
+}

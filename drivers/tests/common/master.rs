@@ -1,0 +1,79 @@
+//! A bus master that does nothing but own DMA memory, in place of real drivers.
+
+use std::sync::Mutex;
+
+use bindery::addr::{DeviceAddr, PhysAddr};
+use bindery::binding::Bound;
+use bindery::device::{DeviceDesc, Supplier, SupplierKind};
+use bindery::dma::{Coherent, DmaError};
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+
+use super::Rig;
+
+pub struct Master;
+
+/// Takes 2048 bytes when it is bound, as the disk controller's driver does for its table.
+pub struct Buffers<'b> {
+    dev: &'b Bound,
+    kept: Mutex<Vec<Coherent<'b>>>,
+}
+
+impl Buffers<'_> {
+    /// Takes `len` bytes more.
+    pub fn take(&self, len: u64) -> Result<(DeviceAddr, PhysAddr), DmaError> {
+        let memory = self.dev.dma().coherent(len)?;
+        let place = (memory.device_addr(), memory.memory().phys());
+        self.kept.lock().unwrap().push(memory);
+        Ok(place)
+    }
+
+    /// Gives back what was taken last.
+    pub fn give_back(&self) {
+        let newest = self.kept.lock().unwrap().pop();
+        newest.unwrap().release();
+    }
+}
+
+impl Driver for Master {
+    const NAME: &'static str = "master";
+    const MATCHES: &'static [Match] = &[
+        Match::compatible("renesas,sata-r8a7795"),
+        Match::compatible("renesas,etheravb-r8a7795"),
+        Match::compatible("renesas,dmac-r8a7795"),
+        Match::compatible("test,master"),
+    ];
+    type Data<'b> = Buffers<'b>;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Buffers<'b>, ProbeError> {
+        dev.quiet(Quiet::never_started());
+        let buffers = Buffers { dev, kept: Mutex::default() };
+        buffers.take(2048)?;
+        Ok(buffers)
+    }
+
+    fn quiesce(_: &Buffers<'_>) -> Result<Quiet, Busy> {
+        Ok(Quiet::stopped())
+    }
+}
+
+impl Rig {
+    /// Adds a master behind micro-TLB `utlb` of the leaf called `leaf`.
+    pub fn add_master(&self, name: &str, leaf: &str, utlbs: &[u32]) {
+        let mut desc = DeviceDesc::new(name);
+        desc.compatible.push("test,master".into());
+        let node = self.machine.device(leaf).unwrap().node();
+        desc.suppliers.extend(utlbs.iter().map(|utlb| Supplier {
+            node,
+            target: node,
+            kind: SupplierKind::Iommu,
+            property: "iommus".into(),
+            args: vec![*utlb],
+        }));
+        self.machine.add_device(desc).unwrap();
+    }
+
+    /// Uses the master bound to `device`.
+    pub fn master<R>(&self, device: &str, use_it: impl for<'x> FnOnce(&Buffers<'x>) -> R) -> R {
+        self.machine.client::<Master>(device).unwrap().call(use_it).unwrap()
+    }
+}

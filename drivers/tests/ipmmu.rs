@@ -1,0 +1,340 @@
+//! The IPMMU driver on the Salvator board, with a small bus master in place of real drivers.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use bindery::addr::PhysAddr;
+use bindery::event::EventKind;
+use bindery::iommu::{DomainKind, Owner};
+use bindery::machine::{BindError, Policy};
+use bindery_sim::board::Stuck;
+use bindery_sim::models::ipmmu::{Fault, FaultKind};
+use bindery_sim::salvator::{SATA_UTLB, Salvator};
+use common::master::Master;
+use common::{IPMMU_HC, IPMMU_MM, Rig, SATA};
+
+const FIRST_IOVA: u64 = 0xffff_f000;
+const AVB: &str = "e6800000.ethernet";
+const DMAC: &str = "e7300000.dma-controller";
+/// Leaves by the board's count: `ipmmu_hc` is 0.
+const DS0: usize = 1;
+const DS1: usize = 2;
+
+/// The board with all suppliers bound, and nobody behind the IPMMUs.
+fn rig() -> Rig {
+    let rig = common::bare();
+    rig.add_board();
+    common::register_suppliers(&rig.machine);
+    rig.settle();
+    rig
+}
+
+/// The same, and [`Master`] on what it matches.
+fn with_masters() -> Rig {
+    let rig = rig();
+    rig.machine.register(Master);
+    rig.settle();
+    assert_eq!(rig.driver(SATA), Some("master"));
+    rig
+}
+
+/// One access of the master behind a micro-TLB.
+fn reach(rig: &Rig, leaf: usize, utlb: u32, addr: u64, write: bool) -> Result<u64, Fault> {
+    rig.board.translate(leaf, utlb as usize, addr, write).unwrap().map(|p| p.0)
+}
+
+fn sata_reaches(rig: &Rig, addr: u64) -> Result<u64, Fault> {
+    reach(rig, 0, SATA_UTLB, addr, true)
+}
+
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
+fn give_back(rig: &Rig) {
+    rig.master(SATA, |m| m.give_back());
+}
+
+fn faults(rig: &Rig) -> Vec<(Option<String>, EventKind)> {
+    rig.board.run_pending();
+    rig.events().into_iter().filter(|(_, e)| matches!(e, EventKind::IommuFault { .. })).collect()
+}
+
+#[test]
+fn a_leaf_waits_for_its_root_by_name_and_is_woken_by_it() {
+    let rig = rig();
+    let story = rig.story(IPMMU_HC);
+    let waits =
+        |e: &EventKind| matches!(e, EventKind::Deferred { on, .. } if on.iter().any(|n| n.contains("ipmmu_mm")));
+    let woken = |e: &EventKind| matches!(e, EventKind::Woken { by, ready: true } if &**by == IPMMU_MM);
+    let bound = |e: &EventKind| matches!(e, EventKind::Bound { .. });
+    let at = |what: &dyn Fn(&EventKind) -> bool| story.iter().position(what).unwrap();
+    assert!(at(&waits) < at(&woken) && at(&woken) < at(&bound), "{story:?}");
+    rig.assert_well();
+}
+
+#[test]
+fn masters_are_blocked_as_soon_as_their_iommu_is_there() {
+    let rig = common::bare();
+    rig.add_board();
+    assert_eq!(sata_reaches(&rig, 0x4800_0000), Ok(0x4800_0000), "as after power-up");
+    common::register_suppliers(&rig.machine);
+    rig.settle();
+    for (leaf, utlb) in [(0, 2), (DS0, 16), (DS1, 0), (DS1, 15), (DS1, 34)] {
+        let blocked = Fault { kind: FaultKind::Translation, addr: 0x4800_0000, context: 7 };
+        assert_eq!(reach(&rig, leaf, utlb, 0x4800_0000, false), Err(blocked), "leaf {leaf}, uTLB {utlb}");
+    }
+    let groups: Vec<_> = rig.machine.groups().iter().map(|g| g.info()).collect();
+    assert_eq!(groups.len(), 3);
+    assert!(groups.iter().all(|g| g.owner == Owner::None && g.domain.is_none()));
+    rig.assert_well();
+}
+
+#[test]
+fn the_first_dma_domain_is_context_1_and_its_first_address_the_highest_page() {
+    let rig = with_masters();
+    let device = rig.machine.device(SATA).unwrap();
+    let translation: Vec<_> =
+        rig.machine.holdings(&device).into_iter().filter(|(_, kind, ..)| *kind == "translation").collect();
+    let label = &translation[0].2;
+    assert!(["context 1", "context 2", "context 3"].contains(&label.as_str()), "{label}");
+    let memory = rig.machine.holdings(&device).into_iter().find(|(_, kind, ..)| *kind == "dma coherent").unwrap();
+    assert!(memory.2.contains("0xfffff000"), "{memory:?}");
+    // Alone, it is the first.
+    let rig = self::rig();
+    rig.machine.register(Master);
+    rig.machine.bind(SATA, "master").unwrap();
+    let (name, kind, pages) = rig.machine.groups().into_iter().find_map(|g| g.info().domain).unwrap();
+    assert_eq!((name.as_str(), kind, pages), ("context 1", DomainKind::Strict, 1));
+    assert!(sata_reaches(&rig, FIRST_IOVA).is_ok());
+    rig.assert_well();
+}
+
+#[test]
+fn what_is_mapped_is_reached_and_what_is_unmapped_is_not() {
+    let rig = with_masters();
+    let (addr, phys) = rig.master(SATA, |m| m.take(3 * 4096)).unwrap();
+    for page in 0..3 {
+        assert_eq!(sata_reaches(&rig, addr.0 + page * 4096 + 8), Ok(phys.0 + page * 4096 + 8));
+    }
+    assert!(sata_reaches(&rig, addr.0 - 4096).is_err(), "what lies beside it is not");
+    assert!(reach(&rig, DS0, 16, addr.0, false).is_err(), "nor is it reached by another group");
+    give_back(&rig);
+    for page in 0..3 {
+        let gone = sata_reaches(&rig, addr.0 + page * 4096).unwrap_err();
+        assert_eq!(gone.kind, FaultKind::Translation);
+    }
+    assert!(sata_reaches(&rig, FIRST_IOVA).is_ok(), "what was cached of the rest is found again");
+    rig.assert_well();
+}
+
+#[test]
+fn large_memory_is_mapped_whole() {
+    let rig = with_masters();
+    let (addr, phys) = rig.master(SATA, |m| m.take(5 << 20)).unwrap();
+    for offset in (0..5 << 20).step_by(4096) {
+        assert_eq!(sata_reaches(&rig, addr.0 + offset), Ok(phys.0 + offset));
+    }
+    give_back(&rig);
+    assert!(sata_reaches(&rig, addr.0 + (2 << 20)).is_err());
+    rig.assert_well();
+}
+
+#[test]
+fn after_unbind_the_device_is_blocked_and_everything_is_back() {
+    let rig = rig();
+    let before = rig.footprint();
+    rig.machine.register(Master);
+    rig.machine.bind(SATA, "master").unwrap();
+    let first = rig.footprint();
+    for _ in 0..300 {
+        rig.machine.unbind(SATA, "master").unwrap();
+        assert_eq!(rig.footprint(), before);
+        let fault = sata_reaches(&rig, FIRST_IOVA).unwrap_err();
+        assert_eq!((fault.kind, fault.context), (FaultKind::Translation, 7));
+        rig.machine.bind(SATA, "master").unwrap();
+        assert_eq!(rig.footprint(), first, "the next bind is like the first");
+    }
+    rig.assert_well();
+}
+
+#[test]
+fn a_flush_that_does_not_end_quarantines_the_memory_until_the_hardware_answers() {
+    let rig = with_masters();
+    let (addr, phys) = rig.master(SATA, |m| m.take(4096)).unwrap();
+    rig.board.set_stuck(Stuck::IpmmuFlush, true);
+    give_back(&rig);
+    let held = rig.machine.quarantine();
+    assert_eq!(held.len(), 1, "{held:?}");
+    assert_eq!((&*held[0].device, held[0].phys, held[0].len), (SATA, phys, 4096));
+    assert!(held[0].why.contains("does not answer"), "{}", held[0].why);
+    // Neither page nor address is given to anybody else.
+    let refused = rig.master(SATA, |m| m.take(4096)).unwrap_err();
+    assert!(refused.to_string().contains("quarantine"), "{refused}");
+    rig.board.set_stuck(Stuck::IpmmuFlush, false);
+    rig.machine.unbind(SATA, "master").unwrap();
+    rig.machine.bind(SATA, "master").unwrap();
+    assert_eq!(rig.machine.quarantine(), [], "the master was shown to be quiet");
+    let (again, _) = rig.master(SATA, |m| m.take(4096)).unwrap();
+    assert_eq!(again, addr, "a new domain starts from the top");
+    rig.assert_well();
+}
+
+#[test]
+fn a_context_that_cannot_be_switched_off_is_not_used_again_until_it_can() {
+    let rig = rig();
+    rig.machine.register(Master);
+    rig.machine.bind(SATA, "master").unwrap();
+    let frames = rig.footprint().frames;
+    rig.board.set_stuck(Stuck::IpmmuFlush, true);
+    rig.machine.unbind(SATA, "master").unwrap();
+    assert_eq!(sata_reaches(&rig, FIRST_IOVA).unwrap_err().context, 7);
+    let domain = |rig: &Rig| rig.machine.groups().into_iter().find_map(|g| g.info().domain).map(|d| d.0);
+    rig.machine.bind(SATA, "master").unwrap();
+    assert_eq!(domain(&rig).as_deref(), Some("context 2"));
+    rig.board.set_stuck(Stuck::IpmmuFlush, false);
+    rig.machine.unbind(SATA, "master").unwrap();
+    rig.machine.bind(SATA, "master").unwrap();
+    assert_eq!(domain(&rig).as_deref(), Some("context 1"), "the hardware has answered");
+    assert_eq!(rig.footprint().frames, frames, "and the tables have come back");
+    rig.assert_well();
+}
+
+#[test]
+fn a_fault_names_the_device_and_who_freed_the_memory() {
+    let rig = with_masters();
+    let (addr, _) = rig.master(SATA, |m| m.take(4096)).unwrap();
+    give_back(&rig);
+    rig.events();
+    sata_reaches(&rig, addr.0 + 0x10).unwrap_err();
+    let told = faults(&rig);
+    let [(device, EventKind::IommuFault { iommu, addr: at, reason, was, .. })] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((device.as_deref(), iommu.as_str(), at.0), (Some(SATA), IPMMU_MM, addr.0 + 0x10));
+    assert_eq!(reason, "no translation");
+    assert!(was.as_ref().is_some_and(|w| w.contains("freed by ee300000.sata")), "{was:?}");
+    // The status was cleared with 0, so the next one is told as well, with its own address.
+    sata_reaches(&rig, 0x1000).unwrap_err();
+    assert!(matches!(&faults(&rig)[..], [(_, EventKind::IommuFault { addr, .. })] if addr.0 == 0x1000));
+    assert!(!rig.board.line_is_high(bindery::env::IrqLine(bindery_sim::salvator::IPMMU_LINE)));
+    rig.assert_well();
+}
+
+#[test]
+fn a_late_access_after_unbind_names_who_had_the_memory() {
+    let rig = rig();
+    rig.machine.register(Master);
+    rig.machine.bind(SATA, "master").unwrap();
+    rig.machine.unbind(SATA, "master").unwrap();
+    rig.events();
+    sata_reaches(&rig, FIRST_IOVA + 4).unwrap_err();
+    let told = faults(&rig);
+    let [(device, EventKind::IommuFault { was, .. })] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(device.as_deref(), Some(SATA));
+    assert_eq!(was.as_deref(), Some("coherent at 0xfffff000, 0x1000 bytes, mapped and freed by ee300000.sata"));
+    // An address that nobody had may be anybody's.
+    sata_reaches(&rig, 0x1000).unwrap_err();
+    assert!(matches!(&faults(&rig)[..], [(None, EventKind::IommuFault { was: None, .. })]));
+    rig.assert_well();
+}
+
+#[test]
+fn a_domain_that_cannot_be_had_fails_the_bind_and_leaves_nothing() {
+    // A seventh leaf, whose registers nobody models: the six others take all contexts but the blocked one.
+    let base = 0xe680_0000_u64 + 0x20_0000;
+    let salvator = Salvator::new().fixed(PhysAddr(base), 0x1000, 0);
+    let rig = common::on(salvator, Policy::default());
+    rig.add_board();
+    common::register_suppliers(&rig.machine);
+    rig.settle();
+    let mut leaf = (*rig.machine.device(IPMMU_HC).unwrap()).desc().clone();
+    leaf.name = "extra.mmu".into();
+    leaf.node = None;
+    leaf.resources = vec![bindery::device::Resource::Mem { base: PhysAddr(base), len: 0x1000 }];
+    rig.machine.add_device(leaf).unwrap();
+    assert_eq!(rig.settle().bound, 1);
+    rig.machine.register(Master);
+    for (n, leaf) in ["ec670000.mmu", "ffc80000.mmu", "febd0000.mmu"].into_iter().enumerate() {
+        rig.add_master(&format!("m{n}"), leaf, &[n as u32]);
+    }
+    rig.settle();
+    rig.add_master("late", "extra.mmu", &[0]);
+    let before = rig.footprint();
+    let failed = rig.settle().failed;
+    let error = rig.machine.bind("late", "master");
+    assert!(
+        failed == 1 && matches!(&error, Err(BindError::Probe { error, .. }) if error.to_string().contains("context")),
+        "{error:?}"
+    );
+    assert_eq!(rig.footprint(), before);
+    // One leaves, the late one gets its context.
+    rig.machine.unbind("m0", "master").unwrap();
+    rig.machine.bind("late", "master").unwrap();
+    rig.assert_well();
+}
+
+#[test]
+fn unbinding_the_root_takes_its_consumers_along_and_all_of_it_comes_back() {
+    let rig = with_masters();
+    let before = rig.footprint();
+    let holders = |rig: &Rig| [IPMMU_MM, IPMMU_HC, SATA, AVB, DMAC].map(|name| rig.driver(name));
+    let bound = holders(&rig);
+    rig.machine.unbind(IPMMU_MM, "ipmmu-vmsa").unwrap();
+    assert_eq!(holders(&rig), [None; 5]);
+    assert_eq!(rig.machine.groups().len(), 0);
+    assert_eq!(rig.footprint().frames, 0, "every table is back");
+    assert!(sata_reaches(&rig, FIRST_IOVA).is_err(), "without its IOMMU's driver a master stays cut off");
+    rig.machine.bind(IPMMU_MM, "ipmmu-vmsa").unwrap();
+    rig.settle();
+    assert_eq!(holders(&rig), bound);
+    let mut after = rig.footprint();
+    // Groups are numbered in the order of arrival.
+    assert_eq!((after.groups.len(), after.frames), (before.groups.len(), before.frames));
+    after.groups.clone_from(&before.groups);
+    assert_eq!((after.irqs, after.services, after.supplies), (before.irqs, before.services, before.supplies));
+    assert!(sata_reaches(&rig, FIRST_IOVA).is_ok());
+    rig.assert_well();
+}
+
+#[test]
+fn unbinding_a_leaf_takes_only_its_own_consumers() {
+    let rig = with_masters();
+    rig.machine.unbind(IPMMU_HC, "ipmmu-vmsa").unwrap();
+    assert_eq!((rig.driver(SATA), rig.driver(AVB)), (None, Some("master")));
+    assert!(sata_reaches(&rig, FIRST_IOVA).is_err());
+    assert!(reach(&rig, DS0, 16, FIRST_IOVA, true).is_ok());
+    rig.machine.bind(IPMMU_HC, "ipmmu-vmsa").unwrap();
+    rig.settle();
+    assert_eq!(rig.driver(SATA), Some("master"));
+    assert!(sata_reaches(&rig, FIRST_IOVA).is_ok());
+    rig.assert_well();
+}
+
+#[test]
+fn an_identity_domain_passes_addresses_through_and_ends_blocked() {
+    let rig = rig();
+    let sata = rig.machine.device(SATA).unwrap();
+    let group = rig.machine.device_info(&sata).group.unwrap();
+    rig.machine.groups()[group as usize].set_kind(DomainKind::Identity).unwrap();
+    rig.machine.register(Master);
+    rig.machine.bind(SATA, "master").unwrap();
+    assert_eq!(sata_reaches(&rig, 0x4812_3456), Ok(0x4812_3456));
+    rig.machine.unbind(SATA, "master").unwrap();
+    assert!(sata_reaches(&rig, 0x4812_3456).is_err());
+    rig.assert_well();
+}
+
+#[test]
+fn a_micro_tlb_that_two_devices_share_is_blocked_after_the_last_of_them() {
+    let rig = rig();
+    rig.machine.register(Master);
+    rig.add_master("one", "ec670000.mmu", &[5, 6]);
+    rig.settle();
+    let leaf = 3;
+    assert!(reach(&rig, leaf, 5, FIRST_IOVA, true).is_ok());
+    rig.add_master("two", "ec670000.mmu", &[5]);
+    assert!(reach(&rig, leaf, 5, FIRST_IOVA, true).is_ok(), "a device that joins does not cut off its neighbour");
+    rig.settle();
+    rig.machine.unbind("one", "master").unwrap();
+    assert_eq!(reach(&rig, leaf, 6, FIRST_IOVA, true).unwrap_err().context, 7);
+    assert!(reach(&rig, leaf, 5, FIRST_IOVA - 4096, true).is_ok(), "two still uses it");
+    rig.machine.unbind("two", "master").unwrap();
+    assert_eq!(reach(&rig, leaf, 5, FIRST_IOVA, true).unwrap_err().context, 7);
+    rig.assert_well();
+}
