@@ -10,7 +10,7 @@ use core::time::Duration;
 use super::action::Action;
 use super::irq::IrqEntry;
 use super::mmio::{MmioEntry, Region};
-use super::{Entry, EntryId, GroupTag, Irq, Ledger, Mmio, ReleaseGroup, Route, WayBack};
+use super::{Entry, EntryId, GroupTag, Irq, Ledger, Mmio, ReleaseGroup, Route, Seat, WayBack};
 use crate::addr::DeviceAddr;
 use crate::device::{Device, DeviceDesc, NodeId, Resource};
 use crate::dma::{Dma, DmaContext, DmaMemory};
@@ -318,6 +318,22 @@ impl Bound {
                 Err(error)
             }
         }
+    }
+
+    /// A place on the ledger for something that is not acquired yet, so that nothing has to be undone afterwards.
+    pub(crate) fn seat(&self) -> Result<Seat, ResourceError> {
+        self.check(Site::LedgerEntry)?;
+        self.ledger.seat().ok_or(ResourceError::Unbinding)
+    }
+
+    /// Puts what was acquired on the ledger, in the place that was kept for it.
+    pub(crate) fn push_seated(&self, seat: Seat, tag: GroupTag, entry: impl Entry + 'static) -> EntryId {
+        let told = self.machine.env().listens().then(|| (entry.resource(), entry.what(), entry.backend()));
+        let id = self.ledger.push_seated(seat, tag, Box::new(entry));
+        if let Some((resource, what, backend)) = told {
+            self.emit(|| EventKind::Acquired { entry: id, resource, what, backend });
+        }
+        id
     }
 
     /// Releases one entry while the binding goes on.

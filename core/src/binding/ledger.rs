@@ -49,6 +49,8 @@ struct Slot {
 struct Inner {
     last: EntryId,
     closed: bool,
+    /// The entry that goes back before all others, wherever it stands.
+    first_out: Option<EntryId>,
     slots: Vec<Slot>,
     /// Parent of each release group; group `t` is at `t - 1`.
     parents: Vec<GroupTag>,
@@ -65,10 +67,29 @@ impl Ledger {
         if inner.closed {
             return Err(entry);
         }
-        inner.last += 1;
-        let id = inner.last;
-        inner.slots.push(Slot { id, tag, entry });
-        Ok(id)
+        Ok(inner.append(tag, entry))
+    }
+
+    /// A place for one more entry, to be had before the thing is acquired. `None` once the way back has begun.
+    pub(crate) fn seat(&self) -> Option<Seat> {
+        (!self.0.lock().closed).then_some(Seat(()))
+    }
+
+    /// Puts `entry` on top, in the place that was kept for it.
+    pub(crate) fn push_seated(&self, _: Seat, tag: GroupTag, entry: Box<dyn Entry>) -> EntryId {
+        self.0.lock().append(tag, entry)
+    }
+
+    /// Marks the entry that [`pop_first`](Self::pop_first) takes: the driver's data. What the driver acquires later
+    /// stands above it, but the data may borrow from that, too, so the data goes first.
+    pub(crate) fn set_first_out(&self, id: EntryId) {
+        self.0.lock().first_out = Some(id);
+    }
+
+    /// Takes the entry that goes back before all others, if there is one.
+    pub(crate) fn pop_first(&self) -> Option<(EntryId, Box<dyn Entry>)> {
+        let id = self.0.lock().first_out.take()?;
+        Some((id, self.take(id)?))
     }
 
     /// Takes the newest entry off.
@@ -115,7 +136,19 @@ impl Ledger {
     }
 }
 
+/// Holding a `Seat` tells you: the ledger takes one more entry from you, even if the way back begins meanwhile. Only a
+/// probe, or a user inside the driver's data, has one, and the unwinder waits for both before it empties the ledger.
+#[derive(Debug)]
+#[must_use = "a seat is for an entry"]
+pub(crate) struct Seat(());
+
 impl Inner {
+    fn append(&mut self, tag: GroupTag, entry: Box<dyn Entry>) -> EntryId {
+        self.last += 1;
+        self.slots.push(Slot { id: self.last, tag, entry });
+        self.last
+    }
+
     /// Whether group `tag` is `outer` or lies inside it.
     fn inside(&self, mut tag: GroupTag, outer: GroupTag) -> bool {
         while tag != outer {

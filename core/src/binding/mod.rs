@@ -25,7 +25,7 @@ pub(crate) use cell::{AnyBinding, Binding};
 pub use client::{Client, Gone};
 pub use irq::{Irq, IrqHandle, TimedOut};
 pub(crate) use irq::{IrqTable, Route};
-pub(crate) use ledger::{Entry, EntryId, GroupTag, Ledger, WayBack};
+pub(crate) use ledger::{Entry, EntryId, GroupTag, Ledger, Seat, WayBack};
 pub use mmio::{Mmio, MmioHandle};
 pub use phase::{Phase, TRANSITIONS, Transition};
 pub use release_group::ReleaseGroup;

@@ -25,7 +25,8 @@ pub(crate) fn bring_up(binding: &Arc<dyn AnyBinding>) -> Result<(), ProbeError> 
     dma::configure(bound)?;
     publish(binding)?;
     bound.device().binding().map_or(Err(ProbeError::NoDevice), |b| b.probe())?;
-    bound.push(0, DataEntry(Arc::clone(binding)))?;
+    let data = bound.push(0, DataEntry(Arc::clone(binding)))?;
+    bound.ledger.set_first_out(data);
     binding.open();
     Ok(())
 }

@@ -6,11 +6,15 @@ use super::{AnyBinding, Entry, EntryId, WayBack};
 use crate::event::EventKind;
 use crate::promise::Promise;
 
-/// Empties the ledger of `binding`, newest entry first. Why the binding ends makes no difference here.
+/// Empties the ledger of `binding`: the driver's data, which may borrow from everything else, then the rest, newest
+/// entry first. Why the binding ends makes no difference here.
 pub(crate) fn unwind(binding: &dyn AnyBinding) {
     let bound = binding.bound();
     bound.ledger.close();
     let mut way = WayBack { bound, quiet: bound.evidence() };
+    if let Some((id, data)) = bound.ledger.pop_first() {
+        release_one(id, data, &mut way);
+    }
     let mut newer = EntryId::MAX;
     while let Some((id, entry)) = bound.ledger.pop() {
         bound.machine().promises.check(Promise::OneWayBack, id < newer, || "an entry was released out of order".into());

@@ -11,7 +11,7 @@ use crate::binding::Bound;
 use crate::device::DmaRange;
 use crate::driver::Quiet;
 use crate::env::Site;
-use crate::iommu::{Domain, Flushed, Prot};
+use crate::iommu::{Batch, Domain, Flushed, Revoked};
 use crate::machine::Machine;
 use crate::mem::{PageRequest, PageRun, PageSource};
 
@@ -21,24 +21,49 @@ pub(crate) struct Direct {
 }
 
 impl Direct {
-    /// The bus address of `len` bytes at `phys`, if one window of the bus covers them all.
-    fn to_bus(&self, phys: PhysAddr, len: u64) -> Option<DeviceAddr> {
-        if self.ranges.is_empty() {
-            return Some(DeviceAddr(phys.0));
-        }
-        self.ranges.iter().find_map(|r| {
-            let offset = phys.0.checked_sub(r.phys.0)?;
-            (offset.checked_add(len)? <= r.len).then(|| DeviceAddr(r.bus + offset))
-        })
+    /// The bus address of `len` bytes (at least 1) at `phys`, if one window of the bus covers them all and none lies
+    /// above `limit`.
+    pub(super) fn reach(&self, phys: PhysAddr, len: u64, limit: DeviceAddr) -> Option<DeviceAddr> {
+        let addr = if self.ranges.is_empty() {
+            DeviceAddr(phys.0)
+        } else {
+            self.ranges.iter().find_map(|r| {
+                let offset = phys.0.checked_sub(r.phys.0)?;
+                let inside = offset.checked_add(len)? <= r.len;
+                inside.then(|| r.bus.checked_add(offset).map(DeviceAddr))?
+            })?
+        };
+        (addr.0.checked_add(len - 1)? <= limit.0).then_some(addr)
     }
 
-    /// Highest physical address that `limit` on the bus allows.
-    fn phys_limit(&self, limit: DeviceAddr) -> PhysAddr {
+    /// The highest physical address that `limit` on the bus allows in each window, highest first.
+    fn tops(&self, limit: DeviceAddr) -> Vec<PhysAddr> {
         if self.ranges.is_empty() {
-            return PhysAddr(limit.0);
+            return Vec::from([PhysAddr(limit.0)]);
         }
-        let reach = |r: &DmaRange| Some(r.phys.0 + limit.0.checked_sub(r.bus)?.min(r.len - 1));
-        PhysAddr(self.ranges.iter().filter_map(reach).max().unwrap_or(0))
+        let top = |r: &DmaRange| Some(r.phys.0.saturating_add(limit.0.checked_sub(r.bus)?.min(r.len.checked_sub(1)?)));
+        let mut tops: Vec<_> = self.ranges.iter().filter_map(top).map(PhysAddr).collect();
+        tops.sort_unstable_by(|a, b| b.cmp(a));
+        tops
+    }
+
+    /// Takes `count` pages that the device reaches. Allocators hand out the highest pages below a limit, so each
+    /// window's top is tried.
+    pub(super) fn take(
+        &self,
+        source: &Arc<dyn PageSource>,
+        count: u64,
+        limit: DeviceAddr,
+    ) -> Result<PageRun, DmaError> {
+        let mut error = DmaError::Mask(limit);
+        for top in self.tops(limit) {
+            match PageRun::take(source, &PageRequest { pages: count, align: PAGE_SIZE, limit: top }) {
+                Ok(run) if self.reach(run.base(), run.len(), limit).is_some() => return Ok(run),
+                Ok(_) => {}
+                Err(e) => error = e.into(),
+            }
+        }
+        Err(error)
     }
 }
 
@@ -68,6 +93,14 @@ impl From<&Quiet> for Unreachable {
     }
 }
 
+/// How a mapping ended.
+pub(super) enum Ended {
+    /// The device cannot reach the pages.
+    Proven(Unreachable),
+    /// It will be unable to when this batch of a lazy domain is confirmed; the pages wait.
+    Later(Arc<Batch>, Arc<Domain>),
+}
+
 impl Backend {
     pub(crate) fn direct(bound: &Bound) -> Self {
         Self::Direct(Direct { ranges: bound.desc().dma.ranges.clone() })
@@ -82,87 +115,104 @@ impl Backend {
         }
     }
 
+    /// The domain, if there is one.
+    pub(super) fn domain(&self) -> Option<&Arc<Domain>> {
+        match self {
+            Self::Direct(_) => None,
+            Self::Translated(d) => Some(d),
+        }
+    }
+
     /// Takes zeroed pages for `len` bytes that the device will share with the CPU.
     ///
     /// Untranslated devices need them contiguous: CMA first, page frames when CMA has none. The run remembers which one
     /// it was.
-    pub(crate) fn take(
+    pub(super) fn take_shared(
         &self,
         machine: &Machine,
         device: &str,
         len: u64,
         limit: DeviceAddr,
     ) -> Result<PageRun, DmaError> {
-        let count = pages(len);
-        if count == 0 || count > u64::from(u32::MAX) {
-            return Err(DmaError::BadSize(len));
-        }
-        let request = |limit| PageRequest { pages: count, align: PAGE_SIZE, limit };
-        let from = |source: &Arc<dyn PageSource>, site, limit| {
-            if machine.inject(Some(device), site) {
-                return Err(DmaError::Injected(site));
+        let count = count(len)?;
+        if let (Self::Direct(d), Some(cma)) = (self, machine.memory().cma()) {
+            if !machine.inject(Some(device), Site::CmaAlloc) {
+                if let Ok(run) = d.take(cma, count, limit) {
+                    return Ok(run);
+                }
             }
-            Ok(PageRun::take(source, &request(limit))?)
-        };
+        }
+        self.take_frames(machine, device, count, limit)
+    }
+
+    /// Takes zeroed pages for `len` bytes that the CPU owns and lends to the device: where the device reaches them, if
+    /// there is such a place, else anywhere.
+    pub(super) fn take_lent(
+        &self,
+        machine: &Machine,
+        device: &str,
+        len: u64,
+        limit: DeviceAddr,
+    ) -> Result<PageRun, DmaError> {
+        let count = count(len)?;
+        match self.take_frames(machine, device, count, limit) {
+            Err(DmaError::Memory(_) | DmaError::Mask(_)) => {
+                Ok(PageRun::take(machine.memory().frames(), &PageRequest::new(count))?)
+            }
+            taken => taken,
+        }
+    }
+
+    fn take_frames(&self, machine: &Machine, device: &str, count: u64, limit: DeviceAddr) -> Result<PageRun, DmaError> {
+        if machine.inject(Some(device), Site::FrameAlloc) {
+            return Err(DmaError::Injected(Site::FrameAlloc));
+        }
+        let frames = machine.memory().frames();
         match self {
-            Self::Translated(_) => from(machine.memory().frames(), Site::FrameAlloc, PhysAddr(u64::MAX)),
-            Self::Direct(d) => {
-                let limit = d.phys_limit(limit);
-                let contiguous = machine.memory().cma().map(|cma| from(cma, Site::CmaAlloc, limit));
-                match contiguous {
-                    Some(Ok(run)) => Ok(run),
-                    _ => from(machine.memory().frames(), Site::FrameAlloc, limit),
+            Self::Direct(d) => d.take(frames, count, limit),
+            Self::Translated(domain) => {
+                let request = PageRequest::new(count);
+                match PageRun::take(frames, &request) {
+                    // Pages may wait for a confirmation that nobody has asked for yet.
+                    Err(_) if domain.confirm_queue(machine) => Ok(PageRun::take(frames, &request)?),
+                    taken => Ok(taken?),
                 }
             }
         }
     }
 
-    /// Gives `len` bytes at `phys` a device address. `phys` is page aligned for a translated device.
-    #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
-    pub(crate) fn map(
-        &self,
-        machine: &Machine,
-        device: &Arc<str>,
-        kind: &'static str,
-        phys: PhysAddr,
-        len: u64,
-        prot: Prot,
-        limit: DeviceAddr,
-    ) -> Result<DeviceAddr, DmaError> {
-        match self {
-            Self::Direct(d) => {
-                let addr = d.to_bus(phys, len).ok_or(DmaError::Mask(limit))?;
-                let fits = addr.0.checked_add(len - 1).is_some_and(|last| last <= limit.0);
-                if fits { Ok(addr) } else { Err(DmaError::Mask(limit)) }
-            }
-            Self::Translated(d) => d.map(machine, device, kind, phys, pages(len) * PAGE_SIZE, prot, limit),
-        }
-    }
-
-    /// Takes a device address back. Without a translation the only proof is the device's own quiet; without any proof
-    /// the reason comes back, and the pages must not be used again.
-    pub(crate) fn unmap(
+    /// Takes a range of device addresses back. Without a translation the only proof is the device's own quiet; without
+    /// any proof the reason comes back, and the pages must not be used again.
+    pub(super) fn unmap(
         &self,
         machine: &Machine,
         addr: DeviceAddr,
         len: u64,
         quiet: Option<&Quiet>,
-    ) -> Result<Unreachable, String> {
+    ) -> Result<Ended, String> {
         match self {
             Self::Direct(_) => {
-                quiet.map(Unreachable::from).ok_or_else(|| "the device was not shown to be quiet".to_string())
+                let proof = quiet.map(Unreachable::from).map(Ended::Proven);
+                proof.ok_or_else(|| "the device was not shown to be quiet".to_string())
             }
-            Self::Translated(d) => {
-                d.unmap(machine, addr, pages(len) * PAGE_SIZE).map(Unreachable::from).map_err(|e| e.to_string())
-            }
+            Self::Translated(d) => match d.unmap(machine, addr, len) {
+                Ok(Revoked::Now(flushed)) => Ok(Ended::Proven(flushed.into())),
+                Ok(Revoked::Queued(batch)) => Ok(Ended::Later(batch, Arc::clone(d))),
+                Err(e) => Err(e.to_string()),
+            },
         }
     }
 
     /// Whether `addr` still translates, as far as the page table knows.
-    pub(crate) fn reaches(&self, addr: DeviceAddr) -> bool {
-        match self {
-            Self::Direct(_) => false,
-            Self::Translated(d) => d.translation().resolve(addr).is_some(),
-        }
+    pub(super) fn reaches(&self, addr: DeviceAddr) -> bool {
+        self.domain().is_some_and(|d| d.translation().resolve(addr).is_some())
+    }
+}
+
+/// Pages for `len` bytes, if that is a size to be had at all.
+fn count(len: u64) -> Result<u64, DmaError> {
+    match pages(len) {
+        n @ 1..=0xffff_ffff => Ok(n),
+        _ => Err(DmaError::BadSize(len)),
     }
 }

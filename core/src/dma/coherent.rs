@@ -1,35 +1,25 @@
 //! Memory that the CPU and the device share.
 
-use alloc::boxed::Box;
-use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 use core::marker::PhantomData;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{Dma, DmaContext, DmaError, DmaMemory};
+use super::backend::Backend;
+use super::mapping::{Behind, Kind, Mapping, Piece, Pieces};
+use super::{Attrs, Direction, Dma, DmaError, DmaMemory};
 use crate::addr::DeviceAddr;
-use crate::binding::{Entry, EntryId, Scope, WayBack};
-use crate::env::Barrier;
-use crate::event::{EventKind, Outcome};
-use crate::iommu::Prot;
-use crate::promise::Promise;
-
-/// One allocation: memory, mapping, and the context that made both.
-struct Allocation {
-    context: Arc<DmaContext>,
-    memory: Arc<DmaMemory>,
-    addr: DeviceAddr,
-}
+use crate::binding::{EntryId, Scope};
+use crate::env::{Barrier, Caching};
 
 /// Memory that CPU and device share, of `len` bytes.
 ///
 /// The binding owns it. Dropping or forgetting this handle changes nothing (P9); [`release`](Self::release) gives the
 /// memory back early.
 pub struct Coherent<'s> {
-    allocation: Arc<Allocation>,
+    mapping: Arc<Mapping>,
+    memory: Arc<DmaMemory>,
     entry: EntryId,
     scope: Scope<'s>,
 }
@@ -37,39 +27,46 @@ pub struct Coherent<'s> {
 impl<'s> Dma<'s> {
     /// Takes `len` bytes (at least 1) that CPU and device share, zeroed, starting on a page.
     pub fn coherent(&self, len: u64) -> Result<Coherent<'s>, DmaError> {
+        self.coherent_with(len, Attrs::empty())
+    }
+
+    /// As [`coherent`](Self::coherent), with [`Attrs::WRITE_COMBINE`] or without.
+    pub fn coherent_with(&self, len: u64, attrs: Attrs) -> Result<Coherent<'s>, DmaError> {
+        self.shared(Kind::Coherent, len, attrs)
+    }
+
+    /// Memory that CPU and device share, for whatever use.
+    pub(super) fn shared(&self, kind: Kind, len: u64, attrs: Attrs) -> Result<Coherent<'s>, DmaError> {
         let context = self.context()?;
         context.admit()?;
         let machine = &context.machine;
-        let run = context.backend.take(machine, &context.device, len, context.limit())?;
-        let caching = context.shared_caching();
+        let limit = context.coherent_limit();
+        let run = context.backend.take_shared(machine, &context.device, len, limit)?;
+        let uncached = attrs.contains(Attrs::WRITE_COMBINE);
+        let caching = if uncached { Caching::Uncached } else { context.shared_caching() };
         let memory = DmaMemory::new(run, machine.memory().memory(), caching, len).ok_or(DmaError::BadSize(len))?;
-        if machine.tracks_mappings() {
-            machine.promises.check(Promise::CleanHand, memory.is_zero(), || {
-                format!("{}: DMA memory at {} is not zero", context.device, memory.phys())
-            });
-        }
-        let mut prot = Prot::READ | Prot::WRITE;
-        prot.set(Prot::COHERENT, context.coherent);
-        let limit = context.limit();
-        let addr = context.backend.map(
-            machine,
-            &context.device,
-            "coherent",
-            memory.phys(),
-            memory.allocated(),
-            prot,
-            limit,
-        )?;
-        machine.emit(Some(&context.device), || EventKind::DmaMapped {
-            kind: "coherent",
-            addr,
-            phys: memory.phys(),
-            size: len,
-            backend: format!("{}, {}", context.backend.name(), memory.source()),
-        });
-        let allocation = Arc::new(Allocation { context, memory, addr });
-        let entry = self.scope.bound.push(self.scope.tag, AllocationEntry(Arc::clone(&allocation)))?;
-        Ok(Coherent { allocation, entry, scope: self.scope })
+        context.check_zero(&memory);
+        let seat = self.scope.bound.seat()?;
+        let (phys, bytes) = (memory.phys(), memory.allocated());
+        let addr = match &context.backend {
+            Backend::Direct(direct) => direct.reach(phys, bytes, limit).ok_or(DmaError::Mask(limit))?,
+            Backend::Translated(domain) => {
+                let prot = context.prot(Direction::Bidirectional);
+                domain.map(machine, &context.device, kind.name(), phys, bytes, prot, limit)?
+            }
+        };
+        let piece = Piece::new(Behind::Shared(Arc::clone(&memory)), 0..len, addr, None);
+        let (mapping, entry) = Mapping::begin(
+            &context,
+            self.scope,
+            seat,
+            kind,
+            Direction::Bidirectional,
+            attrs,
+            (addr, bytes),
+            Pieces::One(piece),
+        );
+        Ok(Coherent { mapping, memory, entry, scope: self.scope })
     }
 
     /// Takes memory for `count` (at least 1) values of `T` that CPU and device share, zeroed.
@@ -80,21 +77,6 @@ impl<'s> Dma<'s> {
         let len = (size_of::<T>() as u64).checked_mul(count as u64).ok_or(DmaError::BadSize(u64::MAX))?;
         Ok(CoherentSlice { memory: self.coherent(len)?, count, element: PhantomData })
     }
-
-    /// Sets the highest address that the device can put on its bus, in bits (1 to 64; 32 until it is set).
-    ///
-    /// # Panics
-    ///
-    /// When `bits` is 0 or more than 64.
-    pub fn set_mask(&self, bits: u32) -> Result<(), DmaError> {
-        assert!((1..=64).contains(&bits), "a DMA mask of {bits} bits");
-        self.context()?.set_limit(u64::MAX >> (64 - bits));
-        Ok(())
-    }
-
-    pub(super) fn context(&self) -> Result<Arc<DmaContext>, DmaError> {
-        self.scope.bound.dma.lock().clone().ok_or(DmaError::Unbinding)
-    }
 }
 
 impl Coherent<'_> {
@@ -102,17 +84,17 @@ impl Coherent<'_> {
     /// quiet is void.
     pub fn device_addr(&self) -> DeviceAddr {
         self.scope.bound.expose();
-        self.allocation.addr
+        self.mapping.first().addr
     }
 
     /// The memory, to read after the binding has ended. It keeps the pages from their allocator, not the mapping alive.
     pub fn memory(&self) -> Arc<DmaMemory> {
-        Arc::clone(&self.allocation.memory)
+        Arc::clone(&self.memory)
     }
 
     /// Size in bytes.
     pub fn len(&self) -> u64 {
-        self.allocation.memory.len()
+        self.memory.len()
     }
 
     /// Never true: an allocation has at least one byte.
@@ -126,7 +108,7 @@ impl Coherent<'_> {
     ///
     /// When the range is not inside the memory.
     pub fn read_bytes(&self, offset: u64, to: &mut [u8]) {
-        self.allocation.memory.read_bytes(offset, to);
+        self.memory.read_bytes(offset, to);
     }
 
     /// Copies bytes in, from `offset` on.
@@ -135,12 +117,12 @@ impl Coherent<'_> {
     ///
     /// When the range is not inside the memory.
     pub fn write_bytes(&self, offset: u64, from: &[u8]) {
-        self.allocation.memory.write_bytes(offset, from);
+        self.memory.write_bytes(offset, from);
     }
 
     /// Orders everything written so far before the register write that tells the device.
     pub fn publish(&self) {
-        self.allocation.context.machine.memory().memory().barrier(Barrier::Full);
+        self.mapping.context.machine.memory().memory().barrier(Barrier::Full);
     }
 
     /// Gives it back before the binding ends. The device must not use it any more.
@@ -153,7 +135,7 @@ impl Coherent<'_> {
 
 impl fmt::Debug for Coherent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Coherent({} bytes at {})", self.len(), self.allocation.addr)
+        write!(f, "Coherent({} bytes at {})", self.len(), self.mapping.first().addr)
     }
 }
 
@@ -221,51 +203,5 @@ impl<T: FromBytes + IntoBytes + Immutable> CoherentSlice<'_, T> {
 impl<T> fmt::Debug for CoherentSlice<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{}; {}] in {:?}", core::any::type_name::<T>(), self.count, self.memory)
-    }
-}
-
-struct AllocationEntry(Arc<Allocation>);
-
-impl Entry for AllocationEntry {
-    fn resource(&self) -> &'static str {
-        "dma coherent"
-    }
-
-    fn what(&self) -> String {
-        format!("{} bytes at {}", self.0.memory.len(), self.0.addr)
-    }
-
-    fn backend(&self) -> String {
-        format!("{}, {}", self.0.context.backend.name(), self.0.memory.source())
-    }
-
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        let Allocation { context, memory, addr } = &*self.0;
-        let machine = &context.machine;
-        let same = way.bound.dma.lock().as_ref().is_some_and(|now| Arc::ptr_eq(now, context));
-        machine.promises.check(Promise::SameHand, same, || {
-            format!("{}: {addr} is freed after the back-end that allocated it was torn down", context.device)
-        });
-        let unmapped = context.backend.unmap(machine, *addr, memory.allocated(), way.quiet.as_ref());
-        machine.emit(Some(&context.device), || EventKind::DmaUnmapped {
-            kind: "coherent",
-            addr: *addr,
-            size: memory.len(),
-            backend: context.backend.name(),
-        });
-        match unmapped {
-            Ok(_proof) => {
-                let reachable = context.backend.reaches(*addr);
-                machine.promises.check(Promise::UnreachableBeforeFree, !reachable, || {
-                    format!("{}: {addr} still translates when its pages go back", context.device)
-                });
-                machine.promises.check(Promise::QuietFirst, true, String::new);
-                Outcome::Returned
-            }
-            Err(why) => {
-                machine.quarantine.keep(machine, &context.device, Arc::clone(memory), why);
-                Outcome::Quarantined
-            }
-        }
     }
 }

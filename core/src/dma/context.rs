@@ -1,10 +1,11 @@
 //! How one bound device does DMA: back-end, masks, coherence.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
-use super::DmaError;
 use super::backend::Backend;
+use super::{Dma, DmaError, DmaMemory};
 use crate::addr::DeviceAddr;
 use crate::binding::{Bound, Entry, ResourceError, WayBack};
 use crate::device::SupplierKind;
@@ -19,6 +20,62 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 /// What a device addresses until its driver says otherwise.
 const DEFAULT_MASK: u64 = u32::MAX as u64;
 
+/// Largest segment until the driver says otherwise (`include/linux/dma-mapping.h` `dma_get_max_seg_size`).
+const DEFAULT_SEGMENT: u64 = 64 << 10;
+/// Boundary of segments until the driver says otherwise (as above, `dma_get_seg_boundary`).
+const DEFAULT_BOUNDARY: u64 = 1 << 32;
+
+/// What a device can take as one segment of a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentLimits {
+    /// Most bytes in a segment, at least 1. Longer ones are cut, so choose a multiple of the alignment that the device
+    /// needs. 64 KiB until it is set.
+    pub max_segment_size: u64,
+    /// A power of two that no segment crosses a multiple of, in device addresses; 0 for none. 4 GiB until it is set.
+    pub segment_boundary: u64,
+}
+
+impl Dma<'_> {
+    /// Sets the highest address that the device can put on its bus, in bits (1 to 64; 32 until it is set). It holds for
+    /// what is allocated and mapped from now on, until the binding ends: the next one starts at 32 again.
+    ///
+    /// # Panics
+    ///
+    /// When `bits` is 0 or more than 64.
+    pub fn set_mask(&self, bits: u32) -> Result<(), DmaError> {
+        self.set_coherent_mask(bits)?;
+        self.context()?.mask.store(u64::MAX >> (64 - bits), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// As [`set_mask`](Self::set_mask), for memory that CPU and device share only. Set it after `set_mask`.
+    ///
+    /// # Panics
+    ///
+    /// When `bits` is 0 or more than 64.
+    pub fn set_coherent_mask(&self, bits: u32) -> Result<(), DmaError> {
+        assert!((1..=64).contains(&bits), "a DMA mask of {bits} bits");
+        self.context()?.coherent_mask.store(u64::MAX >> (64 - bits), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sets what the device takes as one segment of a list.
+    pub fn set_limits(&self, limits: SegmentLimits) -> Result<(), DmaError> {
+        let SegmentLimits { max_segment_size, segment_boundary } = limits;
+        if max_segment_size == 0 || (segment_boundary != 0 && !segment_boundary.is_power_of_two()) {
+            return Err(DmaError::BadLimits { max_segment_size, segment_boundary });
+        }
+        let context = self.context()?;
+        context.max_segment_size.store(max_segment_size, Ordering::Relaxed);
+        context.segment_boundary.store(segment_boundary, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn context(&self) -> Result<Arc<DmaContext>, DmaError> {
+        self.scope.bound.dma.lock().clone().ok_or(DmaError::Unbinding)
+    }
+}
+
 /// The DMA side of one binding. Allocations hold it, so it outlives each of them.
 pub(crate) struct DmaContext {
     pub(crate) machine: Arc<Machine>,
@@ -28,6 +85,12 @@ pub(crate) struct DmaContext {
     pub(crate) coherent: bool,
     /// Highest address that the device can put on its bus.
     mask: AtomicU64,
+    /// The same for memory that it shares with the CPU.
+    coherent_mask: AtomicU64,
+    /// Largest segment of a list, in bytes.
+    max_segment_size: AtomicU64,
+    /// Segments of a list do not cross multiples of this power of two; 0 for none.
+    segment_boundary: AtomicU64,
 }
 
 impl DmaContext {
@@ -36,8 +99,26 @@ impl DmaContext {
         DeviceAddr(self.mask.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn set_limit(&self, mask: u64) {
-        self.mask.store(mask, Ordering::Relaxed);
+    /// Highest device address (inclusive) of shared memory.
+    pub(crate) fn coherent_limit(&self) -> DeviceAddr {
+        DeviceAddr(self.coherent_mask.load(Ordering::Relaxed))
+    }
+
+    /// What lists are cut into.
+    pub(crate) fn segment_limits(&self) -> SegmentLimits {
+        SegmentLimits {
+            max_segment_size: self.max_segment_size.load(Ordering::Relaxed),
+            segment_boundary: self.segment_boundary.load(Ordering::Relaxed),
+        }
+    }
+
+    /// P12: memory that comes from an allocator is zero.
+    pub(super) fn check_zero(&self, memory: &DmaMemory) {
+        if self.machine.tracks_mappings() {
+            self.machine.promises.check(Promise::CleanHand, memory.is_zero(), || {
+                format!("{}: DMA memory at {} is not zero", self.device, memory.phys())
+            });
+        }
     }
 
     /// How the CPU must reach memory that it shares with the device without syncs.
@@ -77,6 +158,9 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
         backend,
         coherent: bound.desc().dma.coherent,
         mask: AtomicU64::new(DEFAULT_MASK),
+        coherent_mask: AtomicU64::new(DEFAULT_MASK),
+        max_segment_size: AtomicU64::new(DEFAULT_SEGMENT),
+        segment_boundary: AtomicU64::new(DEFAULT_BOUNDARY),
     });
     let translated = matches!(context.backend, Backend::Translated(_));
     let holds = translated || member.is_some() || untranslated_is_written(bound);

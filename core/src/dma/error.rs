@@ -1,7 +1,10 @@
 //! Why DMA memory could not be had.
 
-use crate::addr::DeviceAddr;
+use core::fmt;
+
+use crate::addr::{DeviceAddr, PhysAddr};
 use crate::binding::ResourceError;
+use crate::driver::ProbeError;
 use crate::env::Site;
 use crate::iommu::{IovaError, MapError};
 use crate::mem::OutOfMemory;
@@ -21,9 +24,51 @@ pub enum DmaError {
     /// Zero bytes, or more than the address space holds.
     #[error("bad size: {0} bytes")]
     BadSize(u64),
+    /// Part of a buffer that does not lie inside it, or does not start and end on a multiple of
+    /// [`DMA_ALIGN`](super::DMA_ALIGN) (or at the buffer's end): it would share a cache line with its neighbour.
+    #[error("bytes {start} to {end} of a buffer of {len}: outside, or not aligned to cache lines")]
+    BadRange {
+        /// First byte asked for.
+        start: u64,
+        /// One past the last byte asked for.
+        end: u64,
+        /// Bytes in the buffer.
+        len: u64,
+    },
+    /// Segments of no bytes, or a boundary that is not a power of two.
+    #[error("segments of at most {max_segment_size:#x} bytes with boundary {segment_boundary:#x}")]
+    BadLimits {
+        /// As asked for.
+        max_segment_size: u64,
+        /// As asked for.
+        segment_boundary: u64,
+    },
+    /// A pool cannot have items of that size, alignment or boundary.
+    #[error("pool items of {size} bytes, aligned to {align}, boundary {boundary}")]
+    BadPool {
+        /// As asked for.
+        size: u64,
+        /// As asked for.
+        align: u64,
+        /// As asked for.
+        boundary: u64,
+    },
     /// The memory lies above what the device can address.
     #[error("the device reaches addresses up to {0} only")]
     Mask(DeviceAddr),
+    /// Bounce buffers hold as many bytes as they may.
+    #[error("{0} more bytes do not fit the bounce buffers")]
+    BounceFull(u64),
+    /// The buffer belongs to another machine.
+    #[error("the buffer is memory of another machine")]
+    ForeignMachine,
+    /// The IOMMU did not confirm that an earlier mapping of this memory is gone.
+    #[error("the IOMMU has not confirmed the end of an earlier mapping of this memory")]
+    Unconfirmed,
+    /// What is at this address is not the registers of a device that may be given to another one: RAM, an IOMMU, or
+    /// nothing that the machine knows.
+    #[error("{0} is not device registers that another device may reach")]
+    NotRegisters(PhysAddr),
     /// Memory of an earlier binding is in quarantine: the device was never shown to be quiet. Reset it and say so with
     /// [`Bound::quiet`](crate::binding::Bound::quiet) first.
     #[error("{0} bytes of this device are in quarantine")]
@@ -46,5 +91,41 @@ impl From<ResourceError> for DmaError {
             ResourceError::Unbinding => Self::Unbinding,
             _ => Self::Ledger,
         }
+    }
+}
+
+/// A mapping was not made, and this is what was to be mapped.
+///
+/// `?` keeps the error and lets the memory go.
+pub struct Refused<T> {
+    /// Why.
+    pub error: DmaError,
+    /// What was not taken.
+    pub back: T,
+}
+
+impl<T> fmt::Debug for Refused<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Refused({:?})", self.error)
+    }
+}
+
+impl<T> fmt::Display for Refused<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T> core::error::Error for Refused<T> {}
+
+impl<T> From<Refused<T>> for DmaError {
+    fn from(refused: Refused<T>) -> Self {
+        refused.error
+    }
+}
+
+impl<T> From<Refused<T>> for ProbeError {
+    fn from(refused: Refused<T>) -> Self {
+        Self::Dma(refused.error)
     }
 }

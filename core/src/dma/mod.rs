@@ -4,19 +4,37 @@
 //! live on in whoever still holds it, readable by the CPU, out of reach of the device. What a driver holds carries the
 //! back-end that made it, so nothing is looked up when it goes back (P1).
 
+mod access;
 mod backend;
+mod bounce;
+mod buffer;
 mod coherent;
 mod context;
 mod error;
+mod mapping;
 mod memory;
 mod quarantine;
+mod state;
+mod streaming;
+mod view;
 
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use access::{Attrs, Direction};
+pub use bounce::BOUNCE_BYTES;
+pub use buffer::{DMA_ALIGN, DmaBuffer};
 pub use coherent::{Coherent, CoherentSlice};
+pub use context::SegmentLimits;
 pub(crate) use context::{DmaContext, configure};
-pub use error::DmaError;
+pub use error::{DmaError, Refused};
+pub use mapping::Kind;
 pub use memory::DmaMemory;
 pub(crate) use quarantine::Quarantine;
 pub use quarantine::QuarantineInfo;
+pub(crate) use state::DmaState;
+pub use streaming::Mapped;
+pub use view::{CpuView, CpuViewSg};
 
 use crate::binding::Scope;
 

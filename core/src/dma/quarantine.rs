@@ -12,13 +12,38 @@ use super::DmaMemory;
 use crate::addr::PhysAddr;
 use crate::event::EventKind;
 use crate::machine::Machine;
+use crate::mem::PageRun;
 use crate::promise::Promise;
 use crate::sync::Mutex;
 
 struct Held {
     device: Arc<str>,
-    memory: Arc<DmaMemory>,
+    kept: Kept,
     why: String,
+}
+
+/// What is kept.
+enum Kept {
+    /// Memory that somebody may still be reading.
+    Memory(Arc<DmaMemory>),
+    /// Pages that nobody held any more.
+    Run(PageRun),
+}
+
+impl Kept {
+    fn phys(&self) -> PhysAddr {
+        match self {
+            Self::Memory(m) => m.phys(),
+            Self::Run(r) => r.base(),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Memory(m) => m.allocated(),
+            Self::Run(r) => r.len(),
+        }
+    }
 }
 
 /// What is in quarantine, for people.
@@ -41,26 +66,35 @@ pub(crate) struct Quarantine(Mutex<Vec<Held>>);
 impl Quarantine {
     /// Keeps `memory` from its allocator.
     pub(crate) fn keep(&self, machine: &Machine, device: &Arc<str>, memory: Arc<DmaMemory>, why: String) {
+        self.hold(machine, device, Kept::Memory(memory), why);
+    }
+
+    /// Keeps `run` from its allocator.
+    pub(crate) fn keep_run(&self, machine: &Machine, device: &Arc<str>, run: PageRun, why: String) {
+        self.hold(machine, device, Kept::Run(run), why);
+    }
+
+    fn hold(&self, machine: &Machine, device: &Arc<str>, kept: Kept, why: String) {
         machine.promises.check(Promise::QuietFirst, true, String::new);
         machine.emit(Some(device), || EventKind::Quarantined {
-            phys: memory.phys(),
-            size: memory.allocated(),
+            phys: kept.phys(),
+            size: kept.bytes(),
             why: why.clone(),
         });
-        self.0.lock().push(Held { device: Arc::clone(device), memory, why });
+        self.0.lock().push(Held { device: Arc::clone(device), kept, why });
     }
 
     /// Bytes kept because of `device`.
     pub(crate) fn bytes_of(&self, device: &str) -> u64 {
-        self.0.lock().iter().filter(|h| &*h.device == device).map(|h| h.memory.allocated()).sum()
+        self.0.lock().iter().filter(|h| &*h.device == device).map(|h| h.kept.bytes()).sum()
     }
 
     /// Everything that is kept.
     pub(crate) fn list(&self) -> Vec<QuarantineInfo> {
         let info = |h: &Held| QuarantineInfo {
             device: Arc::clone(&h.device),
-            phys: h.memory.phys(),
-            len: h.memory.allocated(),
+            phys: h.kept.phys(),
+            len: h.kept.bytes(),
             why: h.why.clone(),
         };
         self.0.lock().iter().map(info).collect()
@@ -68,22 +102,21 @@ impl Quarantine {
 
     /// `device` was shown to be quiet: its memory goes back.
     pub(crate) fn recover(&self, machine: &Machine, device: &str) {
-        let mut recovered = Vec::new();
-        self.0.lock().retain_mut(|h| {
-            let mine = &*h.device == device;
-            if mine {
-                recovered.push((Arc::clone(&h.device), Arc::clone(&h.memory)));
+        let (mine, others): (Vec<_>, Vec<_>) =
+            core::mem::take(&mut *self.0.lock()).into_iter().partition(|h| &*h.device == device);
+        self.0.lock().extend(others);
+        for h in mine {
+            let (phys, size) = (h.kept.phys(), h.kept.bytes());
+            if let Kept::Memory(memory) = &h.kept {
+                memory.settle_all();
             }
-            !mine
-        });
-        for (device, memory) in recovered {
-            machine.emit(Some(&device), || EventKind::Recovered { phys: memory.phys(), size: memory.allocated() });
+            machine.emit(Some(&h.device), || EventKind::Recovered { phys, size });
         }
     }
 
     /// A line for reports.
     pub(crate) fn summary(&self) -> String {
         let held = self.0.lock();
-        format!("{} runs, {} bytes", held.len(), held.iter().map(|h| h.memory.allocated()).sum::<u64>())
+        format!("{} runs, {} bytes", held.len(), held.iter().map(|h| h.kept.bytes()).sum::<u64>())
     }
 }

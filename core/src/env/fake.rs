@@ -46,8 +46,12 @@ pub(crate) struct FakeEnv {
 
 impl FakeEnv {
     pub(crate) fn new() -> Arc<Self> {
+        Self::with_memory(FakeMemory::new(&[(0x4000_0000, 64 << 12, RamUse::Frames)]).dynamic())
+    }
+
+    pub(crate) fn with_memory(memory: Arc<dyn Memory>) -> Arc<Self> {
         Arc::new(Self {
-            memory: FakeMemory::new(&[(0x4000_0000, 64 << 12, RamUse::Frames)]).dynamic(),
+            memory,
             regs: Arc::new(FakeRegs(Mutex::new([0; 16]))),
             events: Mutex::default(),
             fail_at: Mutex::default(),

@@ -6,11 +6,13 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 
+use super::lazy::{Batch, Queue};
 use super::{DomainKind, Flushed, Gather, Geometry, IommuError, IovaSpace, MapError, Prot, Translation};
-use crate::addr::{DeviceAddr, PhysAddr, pages};
+use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::dma::DmaError;
 use crate::env::Site;
 use crate::machine::Machine;
+use crate::promise::Promise;
 use crate::sync::Mutex;
 
 /// Ended mappings that a domain remembers, so that a late access can be told whose it was.
@@ -75,6 +77,8 @@ pub struct Domain {
     ops: Arc<dyn Translation>,
     iova: IovaSpace,
     history: Mutex<History>,
+    /// Of a lazy domain: what waits for confirmation. The lock is a leaf.
+    queue: Mutex<Option<Queue>>,
     label: String,
 }
 
@@ -82,7 +86,7 @@ impl Domain {
     pub(crate) fn new(kind: DomainKind, ops: Arc<dyn Translation>, geometry: &Geometry) -> Arc<Self> {
         let label = ops.label();
         let iova = IovaSpace::new(geometry.first, geometry.last, &geometry.reserved);
-        Arc::new(Self { kind, ops, iova, history: Mutex::default(), label })
+        Arc::new(Self { kind, ops, iova, history: Mutex::default(), queue: Mutex::new(None), label })
     }
 
     /// What it does with accesses.
@@ -117,41 +121,145 @@ impl Domain {
         prot: Prot,
         limit: DeviceAddr,
     ) -> Result<DeviceAddr, DmaError> {
+        self.map_list(machine, device, kind, &mut core::iter::once((phys, len)), len, prot, limit)
+    }
+
+    /// Maps each run of `runs` (whole pages, `total` bytes in all) at one range of device addresses, in their order.
+    #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
+    pub(crate) fn map_list(
+        &self,
+        machine: &Machine,
+        device: &Arc<str>,
+        kind: &'static str,
+        runs: &mut dyn Iterator<Item = (PhysAddr, u64)>,
+        total: u64,
+        prot: Prot,
+        limit: DeviceAddr,
+    ) -> Result<DeviceAddr, DmaError> {
         if machine.inject(Some(device), Site::IovaAlloc) {
             return Err(DmaError::Injected(Site::IovaAlloc));
         }
-        let count = pages(len);
-        let iova = self.iova.alloc(count, limit).map_err(DmaError::Iova)?;
-        if let Err(e) = self.ops.map(iova, phys, len, prot) {
-            let back = self.iova.free(iova, count);
-            debug_assert!(back.is_ok(), "{back:?}");
-            return Err(DmaError::Map(e));
+        self.confirm_due(machine);
+        let count = pages(total);
+        let iova = match self.iova.alloc(count, limit) {
+            Err(_) if self.confirm_queue(machine) => self.iova.alloc(count, limit),
+            first => first,
+        };
+        let iova = iova.map_err(DmaError::Iova)?;
+        let mut at = iova;
+        for (phys, len) in runs {
+            if let Err(e) = self.ops.map(at, phys, len, prot) {
+                return Err(match self.take_back(iova, at - iova) {
+                    Ok(()) => {
+                        self.free_iova(iova, count * PAGE_SIZE);
+                        DmaError::Map(e)
+                    }
+                    // The range stays taken, and so must the memory behind it.
+                    Err(_) => DmaError::Unconfirmed,
+                });
+            }
+            at = at + len;
         }
         if machine.tracks_mappings() {
-            self.history.lock().live.insert(iova, Mapping { len, device: Arc::clone(device), kind });
+            self.history.lock().live.insert(iova, Mapping { len: total, device: Arc::clone(device), kind });
         }
         Ok(iova)
     }
 
-    /// Takes the translation of `len` bytes at `iova` down and waits for the proof. The IOVA space goes back only with
-    /// it: on an error the range stays unused for ever, because the device may still reach through it.
-    pub(crate) fn unmap(&self, machine: &Machine, iova: DeviceAddr, len: u64) -> Result<Flushed, UnmapError> {
+    /// Takes down the first `len` bytes of a list that was not mapped to its end.
+    fn take_back(&self, iova: DeviceAddr, len: u64) -> Result<(), UnmapError> {
+        if len == 0 {
+            return Ok(());
+        }
         let mut gather = Gather::new();
         self.ops.unmap(iova, len, &mut gather).map_err(UnmapError::Map)?;
+        self.ops.flush(gather).map(|_| ()).map_err(UnmapError::Unconfirmed)
+    }
+
+    /// Takes the translation of `len` bytes at `iova` down. A strict domain waits once, for the proof; a lazy one puts
+    /// the range on its queue. The IOVA space goes back only with the proof: on an error the range stays unused for
+    /// ever, because the device may still reach through it.
+    pub(crate) fn unmap(&self, machine: &Machine, iova: DeviceAddr, len: u64) -> Result<Revoked, UnmapError> {
+        let mut gather = Gather::new();
+        self.ops.unmap(iova, len, &mut gather).map_err(UnmapError::Map)?;
+        if self.kind == DomainKind::Lazy {
+            let now = machine.env().now();
+            let batch = {
+                let mut slot = self.queue.lock();
+                let queue = slot.get_or_insert_with(|| Queue::new(now));
+                queue.gather.absorb(gather);
+                queue.ranges.push((iova, len));
+                Arc::clone(&queue.batch)
+            };
+            return Ok(Revoked::Queued(batch));
+        }
         if machine.inject(None, Site::Invalidate) {
             drop(gather);
             return Err(UnmapError::Unconfirmed(IommuError::Injected));
         }
         let flushed = self.ops.flush(gather).map_err(UnmapError::Unconfirmed)?;
+        self.ended(machine, iova);
+        self.free_iova(iova, len);
+        Ok(Revoked::Now(flushed))
+    }
+
+    /// Confirms the queue when it is full or its oldest entry has waited long enough.
+    pub(crate) fn confirm_due(&self, machine: &Machine) {
+        if self.kind == DomainKind::Lazy {
+            let due = self.queue.lock().as_ref().is_some_and(|q| q.is_due(machine.env().now()));
+            if due {
+                self.confirm_queue(machine);
+            }
+        }
+    }
+
+    /// Confirms what waits now, all at once, and lets its pages and device addresses go. Without confirmation the pages
+    /// go to quarantine and the addresses stay unused. True when something was confirmed.
+    pub(crate) fn confirm_queue(&self, machine: &Machine) -> bool {
+        let Some(queue) = self.queue.lock().take() else { return false };
+        let confirmed = if machine.inject(None, Site::Invalidate) {
+            drop(queue.gather);
+            Err(IommuError::Injected)
+        } else {
+            self.ops.flush(queue.gather).map(|_| ())
+        };
+        // The pages go back, or not, outside every lock.
+        let runs = queue.batch.end(confirmed.is_ok());
+        match confirmed {
+            Ok(()) => {
+                for (iova, len) in queue.ranges {
+                    self.ended(machine, iova);
+                    self.free_iova(iova, len);
+                }
+                machine.promises.check(Promise::UnreachableBeforeFree, true, String::new);
+                true
+            }
+            Err(e) => {
+                for (device, run) in runs {
+                    machine.quarantine.keep_run(machine, &device, run, format!("invalidation not confirmed: {e}"));
+                }
+                false
+            }
+        }
+    }
+
+    /// Unmaps that wait for their confirmation.
+    pub fn waiting(&self) -> usize {
+        self.queue.lock().as_ref().map_or(0, |q| q.ranges.len())
+    }
+
+    fn ended(&self, machine: &Machine, iova: DeviceAddr) {
         if machine.tracks_mappings() {
             let mut history = self.history.lock();
             if let Some(m) = history.live.remove(&iova) {
                 history.ended.push(iova, m);
             }
         }
+    }
+
+    fn free_iova(&self, iova: DeviceAddr, len: u64) {
         let back = self.iova.free(iova, pages(len));
         debug_assert!(back.is_ok(), "{back:?}");
-        Ok(flushed)
     }
 
     /// What is or was mapped at `addr`, newest first.
@@ -178,6 +286,14 @@ impl fmt::Debug for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Domain({}, {})", self.label, self.kind)
     }
+}
+
+/// A translation is taken down.
+pub(crate) enum Revoked {
+    /// And the hardware has said so.
+    Now(Flushed),
+    /// The hardware is told together with others.
+    Queued(Arc<Batch>),
 }
 
 /// Why an unmap gives no proof.

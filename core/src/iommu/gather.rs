@@ -39,6 +39,14 @@ impl Gather {
         self.tables.push(table);
     }
 
+    /// Takes over all that `other` has gathered.
+    pub fn absorb(&mut self, mut other: Self) {
+        if let Some((first, last)) = other.range.take() {
+            self.range = Some(self.range.map_or((first, last), |(a, b)| (a.min(first), b.max(last))));
+        }
+        self.tables.append(&mut other.tables);
+    }
+
     /// First and last byte (inclusive) to invalidate, or `None` when there is nothing.
     pub fn range(&self) -> Option<(DeviceAddr, DeviceAddr)> {
         self.range

@@ -376,6 +376,8 @@ impl Entry for AttachEntry {
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
         *way.bound.dma.lock() = None;
+        // Whatever waits for confirmation gets it while there is a translation to confirm.
+        self.domain.confirm_queue(way.bound.machine());
         *way.bound.domain.lock() = None;
         if self.detach() {
             return Outcome::Returned;

@@ -7,14 +7,17 @@ mod domain;
 mod gather;
 mod group;
 mod iova;
+mod lazy;
 mod ops;
 pub mod pgtable;
 mod registry;
 
+pub(crate) use domain::Revoked;
 pub use domain::{Domain, FaultReport};
 pub use gather::{Flushed, Gather};
 pub use group::{Group, GroupError, GroupInfo, Owner};
 pub(crate) use group::{Membership, attach, claim};
 pub use iova::{IovaError, IovaSpace};
+pub(crate) use lazy::{Batch, BatchState};
 pub use ops::{DomainKind, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};
 pub(crate) use registry::{InstanceEntry, Iommus};

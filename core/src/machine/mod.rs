@@ -26,7 +26,7 @@ use core::ops::Deref;
 
 use crate::binding::IrqTable;
 use crate::device::NodeId;
-use crate::dma::Quarantine;
+use crate::dma::{DmaState, Quarantine};
 use crate::env::{Env, IrqLine, IrqSink, Site};
 use crate::event::{Event, EventKind};
 use crate::iommu::Iommus;
@@ -48,6 +48,7 @@ pub struct Machine {
     pub(crate) irqs: IrqTable,
     pub(crate) iommus: Iommus,
     pub(crate) quarantine: Quarantine,
+    pub(crate) dma: DmaState,
     pub(crate) promises: Promises,
     /// Number of the last event. Held while an event is given out, so that numbers follow the order.
     last_event: Mutex<u64>,
@@ -92,6 +93,7 @@ impl Machine {
             irqs: IrqTable::default(),
             iommus: Iommus::default(),
             quarantine: Quarantine::default(),
+            dma: DmaState::default(),
             promises: Promises::default(),
             last_event: Mutex::new(0),
         });

@@ -10,6 +10,7 @@ use crate::device::Device;
 use crate::dma::QuarantineInfo;
 use crate::iommu::Group;
 use crate::link::LinkInfo;
+use crate::sync::atomic::Ordering;
 
 /// A device at a glance.
 #[derive(Clone, Debug)]
@@ -48,6 +49,10 @@ pub struct Footprint {
     pub services: usize,
     /// Clocks, power domains and reset lines switched on.
     pub supplies: usize,
+    /// DMA mappings that devices have.
+    pub mappings: usize,
+    /// Bytes in bounce buffers.
+    pub bounce: u64,
     /// Memory in quarantine.
     pub quarantine: String,
     /// Each group with its owner and domain.
@@ -157,6 +162,8 @@ impl Machine {
             irqs: self.irqs.len(),
             services: self.providers.len(),
             supplies: self.supplies.in_use(),
+            mappings: self.dma.live.load(Ordering::Relaxed),
+            bounce: self.dma.bounce_bytes.load(Ordering::Relaxed),
             quarantine: self.quarantine.summary(),
             groups: self.groups().iter().map(|g| alloc::format!("{:?}", g.info())).collect(),
             bindings,

@@ -1,0 +1,365 @@
+//! What every kind of DMA memory has in common: one mapping, what lies behind it, and its way back.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::slice;
+
+use super::backend::Ended;
+use super::bounce::Slot;
+use super::buffer::Lent;
+use super::memory::Unconfirmed;
+use super::{Attrs, DMA_ALIGN, Direction, DmaContext, DmaMemory};
+use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
+use crate::binding::{Entry, EntryId, Scope, Seat, WayBack};
+use crate::env::CacheOp;
+use crate::event::{EventKind, Outcome};
+use crate::promise::Promise;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
+
+/// What kind of call made a mapping.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub enum Kind {
+    /// Memory that CPU and device share.
+    Coherent,
+    /// Memory that a pool cuts into items.
+    Pool,
+    /// One buffer, lent.
+    Single,
+    /// A list of buffers, lent.
+    Scatter,
+    /// Registers of another device.
+    Resource,
+}
+
+impl Kind {
+    /// How events name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Coherent => "coherent",
+            Self::Pool => "pool",
+            Self::Single => "single",
+            Self::Scatter => "sg",
+            Self::Resource => "resource",
+        }
+    }
+
+    /// How the ledger names it.
+    const fn resource(self) -> &'static str {
+        match self {
+            Self::Coherent => "dma coherent",
+            Self::Pool => "dma pool",
+            Self::Single => "dma single",
+            Self::Scatter => "dma sg",
+            Self::Resource => "dma resource",
+        }
+    }
+}
+
+/// What the CPU has behind a piece.
+pub(super) enum Behind {
+    /// Memory that both use at the same time.
+    Shared(Arc<DmaMemory>),
+    /// A buffer that was lent.
+    Lent(Lent),
+    /// Registers.
+    Registers(PhysAddr),
+}
+
+/// A contiguous part of a mapping, as the device sees it.
+pub(super) struct Piece {
+    pub(super) behind: Behind,
+    /// Which bytes of it.
+    pub(super) range: Range<u64>,
+    pub(super) addr: DeviceAddr,
+    /// What the device really reaches, when that is not the memory itself.
+    pub(super) bounce: Mutex<Option<Slot>>,
+}
+
+impl Piece {
+    pub(super) fn new(behind: Behind, range: Range<u64>, addr: DeviceAddr, bounce: Option<Slot>) -> Self {
+        Self { behind, range, addr, bounce: Mutex::new(bounce) }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    pub(super) fn memory(&self) -> Option<&Arc<DmaMemory>> {
+        match &self.behind {
+            Behind::Shared(memory) => Some(memory),
+            Behind::Lent(lent) => Some(lent.memory()),
+            Behind::Registers(_) => None,
+        }
+    }
+
+    pub(super) fn lent(&self) -> Option<&Lent> {
+        match &self.behind {
+            Behind::Lent(lent) => Some(lent),
+            Behind::Shared(_) | Behind::Registers(_) => None,
+        }
+    }
+
+    pub(super) fn phys(&self) -> PhysAddr {
+        match &self.behind {
+            Behind::Registers(phys) => *phys,
+            Behind::Shared(memory) => memory.phys() + self.range.start,
+            Behind::Lent(lent) => lent.memory().phys() + self.range.start,
+        }
+    }
+
+    /// Keeps cache and bounce slot in step when the buffer changes hands.
+    fn sync(&self, context: &DmaContext, direction: Direction, to: Hand) {
+        let Some(lent) = self.lent() else { return };
+        if to == Hand::Cpu && !direction.device_writes() {
+            return;
+        }
+        let memory = lent.memory();
+        if let Some(slot) = &*self.bounce.lock() {
+            let first = (self.range.start / 8) as usize;
+            let words = self.len().div_ceil(8) as usize;
+            let own = &memory.window().words()[first..first + words];
+            let slot = &slot.memory().window().words()[..words];
+            let (from, into) = if to == Hand::Cpu { (slot, own) } else { (own, slot) };
+            for (from, into) in from.iter().zip(into) {
+                into.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        } else if !context.coherent {
+            // Before the device writes, dirty lines must go, too: one that is evicted later would cover its data.
+            let op = if to == Hand::Cpu { CacheOp::Invalidate } else { CacheOp::Clean };
+            let whole_lines = self.len().next_multiple_of(DMA_ALIGN).min(memory.allocated() - self.range.start);
+            memory.window().memory().cache(op, self.phys(), whole_lines);
+        }
+    }
+}
+
+/// Who gets a buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Hand {
+    Cpu,
+    Device,
+}
+
+/// One or many, without an allocation for one.
+pub(super) enum Pieces {
+    One(Piece),
+    Many(Vec<Piece>),
+}
+
+impl Pieces {
+    pub(super) fn as_slice(&self) -> &[Piece] {
+        match self {
+            Self::One(piece) => slice::from_ref(piece),
+            Self::Many(pieces) => pieces,
+        }
+    }
+}
+
+/// One mapping: what it is, who made it, and what lies behind.
+pub(super) struct Mapping {
+    pub(super) context: Arc<DmaContext>,
+    pub(super) kind: Kind,
+    pub(super) direction: Direction,
+    pub(super) attrs: Attrs,
+    /// Pages of device addresses that it takes: the first, and bytes.
+    pub(super) span: (DeviceAddr, u64),
+    pub(super) pieces: Pieces,
+    /// A view has the buffers in the CPU's hands.
+    with_cpu: AtomicBool,
+    /// The memory could not be taken back from the device.
+    lost: AtomicBool,
+}
+
+impl Mapping {
+    /// Hands the memory to the device and puts the mapping on the ledger.
+    #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
+    pub(super) fn begin(
+        context: &Arc<DmaContext>,
+        scope: Scope<'_>,
+        seat: Seat,
+        kind: Kind,
+        direction: Direction,
+        attrs: Attrs,
+        span: (DeviceAddr, u64),
+        pieces: Pieces,
+    ) -> (Arc<Self>, EntryId) {
+        let mapping = Arc::new(Self {
+            context: Arc::clone(context),
+            kind,
+            direction,
+            attrs,
+            span,
+            pieces,
+            with_cpu: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+        });
+        if !attrs.contains(Attrs::SKIP_CPU_SYNC) {
+            mapping.sync(Hand::Device);
+        }
+        let machine = &context.machine;
+        machine.dma.live.fetch_add(1, Ordering::Relaxed);
+        for piece in mapping.pieces.as_slice() {
+            machine.emit(Some(&context.device), || EventKind::DmaMapped {
+                kind: kind.name(),
+                addr: piece.addr,
+                phys: piece.phys(),
+                size: piece.len(),
+                backend: mapping.backend(),
+            });
+        }
+        let id = scope.bound.push_seated(seat, scope.tag, MappingEntry(Arc::clone(&mapping)));
+        (mapping, id)
+    }
+
+    /// First piece. Every mapping has one.
+    pub(super) fn first(&self) -> &Piece {
+        &self.pieces.as_slice()[0]
+    }
+
+    /// Bytes that the device may reach on purpose.
+    pub(super) fn len(&self) -> u64 {
+        self.pieces.as_slice().iter().map(Piece::len).sum()
+    }
+
+    /// True when the memory went to quarantine.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// The buffers go to the CPU, until [`give_to_device`](Self::give_to_device).
+    pub(super) fn give_to_cpu(&self) {
+        self.give_to_device();
+        self.sync(Hand::Cpu);
+        self.with_cpu.store(true, Ordering::Release);
+    }
+
+    /// The buffers go to the device, if the CPU has them: at the end of a view, or later if the view was forgotten.
+    pub(super) fn give_to_device(&self) {
+        if self.with_cpu.swap(false, Ordering::AcqRel) {
+            self.sync(Hand::Device);
+        }
+    }
+
+    fn sync(&self, to: Hand) {
+        for piece in self.pieces.as_slice() {
+            piece.sync(&self.context, self.direction, to);
+        }
+    }
+
+    fn backend(&self) -> String {
+        let name = self.context.backend.name();
+        let Some(memory) = self.first().memory() else { return name };
+        let bounced = if self.first().bounce.lock().is_some() { ", bounced" } else { "" };
+        format!("{name}, {}{bounced}", memory.source())
+    }
+
+    /// Revokes the mapping, proves it, and lets go of what lies behind; or puts that into quarantine.
+    fn end(&self, way: &WayBack<'_>) -> Outcome {
+        let context = &self.context;
+        let machine = &context.machine;
+        let (addr, len) = self.span;
+        let same = way.bound.dma.lock().as_ref().is_some_and(|now| Arc::ptr_eq(now, context));
+        machine.promises.check(Promise::SameHand, same, || {
+            format!("{}: {addr} is freed after the back-end that allocated it was torn down", context.device)
+        });
+        let ended = context.backend.unmap(machine, addr, len, way.quiet.as_ref());
+        machine.dma.live.fetch_sub(1, Ordering::Relaxed);
+        for piece in self.pieces.as_slice() {
+            machine.emit(Some(&context.device), || EventKind::DmaUnmapped {
+                kind: self.kind.name(),
+                addr: piece.addr,
+                size: piece.len(),
+                backend: context.backend.name(),
+            });
+        }
+        machine.promises.check(Promise::QuietFirst, true, String::new);
+        match ended {
+            Ok(ended) => {
+                let reachable = context.backend.reaches(addr);
+                machine.promises.check(Promise::UnreachableBeforeFree, !reachable, || {
+                    format!("{}: {addr} still translates when its pages go back", context.device)
+                });
+                if let Ended::Later(batch, domain) = &ended {
+                    for memory in self.memories() {
+                        memory.add_unconfirmed(Unconfirmed {
+                            batch: Arc::clone(batch),
+                            domain: Arc::clone(domain),
+                            device: Arc::clone(&context.device),
+                            machine: Arc::downgrade(machine),
+                        });
+                    }
+                    domain.confirm_due(machine);
+                }
+                self.take_from_device();
+                Outcome::Returned
+            }
+            Err(why) => {
+                self.lost.store(true, Ordering::Release);
+                for memory in self.memories() {
+                    machine.quarantine.keep(machine, &context.device, memory, why.clone());
+                }
+                Outcome::Quarantined
+            }
+        }
+    }
+
+    /// The device is cut off: what it wrote becomes visible to the CPU, and bounce slots go.
+    fn take_from_device(&self) {
+        let with_cpu = self.with_cpu.swap(false, Ordering::AcqRel);
+        if !with_cpu && !self.attrs.contains(Attrs::SKIP_CPU_SYNC) {
+            self.sync(Hand::Cpu);
+        }
+        for piece in self.pieces.as_slice() {
+            drop(piece.bounce.lock().take());
+        }
+    }
+
+    /// All memory that the device may have reached.
+    fn memories(&self) -> Vec<Arc<DmaMemory>> {
+        let pieces = self.pieces.as_slice();
+        let own = pieces.iter().filter_map(|p| p.memory().cloned());
+        own.chain(pieces.iter().filter_map(|p| p.bounce.lock().as_ref().map(|s| Arc::clone(s.memory())))).collect()
+    }
+}
+
+/// Gives a mapping back before the binding ends. The driver states that the device does not use it any more. `None`
+/// when the memory went to quarantine.
+pub(super) fn end_early(scope: Scope<'_>, entry: EntryId, mapping: Arc<Mapping>) -> Option<Mapping> {
+    let entry_id = entry;
+    let entry = scope.bound.ledger.take(entry_id)?;
+    scope.bound.release_early(entry_id, entry);
+    if mapping.is_lost() { None } else { Arc::into_inner(mapping) }
+}
+
+struct MappingEntry(Arc<Mapping>);
+
+impl Entry for MappingEntry {
+    fn resource(&self) -> &'static str {
+        self.0.kind.resource()
+    }
+
+    fn what(&self) -> String {
+        format!("{} bytes at {}", self.0.len(), self.0.first().addr)
+    }
+
+    fn backend(&self) -> String {
+        self.0.backend()
+    }
+
+    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
+        self.0.end(way)
+    }
+}
+
+/// Whole pages that hold `range` of pages that start at `phys`: the first, bytes, and where `range` begins in them.
+pub(super) fn page_span(phys: PhysAddr, range: &Range<u64>) -> (PhysAddr, u64, u64) {
+    let first = phys + range.start;
+    let start = first.page_start();
+    let len = (first.page_offset() + (range.end - range.start)).next_multiple_of(PAGE_SIZE);
+    (start, len, first.page_offset())
+}

@@ -1,0 +1,272 @@
+//! A device, an IOMMU of a few lines, and a driver that does what the test says.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
+use crate::binding::Bound;
+use crate::device::{DeviceDesc, Supplier, SupplierKind};
+use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use crate::env::RamUse;
+use crate::env::fake::FakeEnv;
+use crate::iommu::{
+    DomainKind, Flushed, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
+};
+use crate::machine::{Handle, Machine, Policy};
+use crate::mem::fake::FakeMemory;
+
+/// What a probe keeps as driver data.
+pub(super) trait Keep: Send + Sync {}
+impl<T: Send + Sync> Keep for T {}
+pub(super) type Kept<'b> = Vec<Box<dyn Keep + 'b>>;
+
+type Script = Box<dyn for<'b> Fn(&'b Bound) -> Result<Kept<'b>, ProbeError> + Send + Sync>;
+
+/// Runs a closure as its probe.
+struct Lab(Script);
+
+impl Driver for Lab {
+    const NAME: &'static str = "lab";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,lab")];
+    type Data<'b> = Kept<'b>;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Kept<'b>, ProbeError> {
+        (self.0)(dev)
+    }
+
+    fn quiesce(_: &Kept<'_>) -> Result<Quiet, Busy> {
+        Ok(Quiet::stopped())
+    }
+}
+
+/// Gives the board its IOMMU.
+struct MmuDriver(Arc<ToyMmu>);
+
+impl Driver for MmuDriver {
+    const NAME: &'static str = "toy-mmu";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,mmu")];
+    type Data<'b> = ();
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<(), ProbeError> {
+        Ok(dev.provide_iommu(Arc::new(ToyIommu(Arc::clone(&self.0))))?)
+    }
+
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+/// An IOMMU with one table in a map, and an IOTLB that keeps what was unmapped until it is flushed.
+#[derive(Default)]
+pub(super) struct ToyMmu {
+    pub(super) state: Mutex<ToyState>,
+}
+
+#[derive(Default)]
+pub(super) struct ToyState {
+    table: BTreeMap<u64, (PhysAddr, Prot)>,
+    /// Unmapped pages that a device still reaches.
+    stale: BTreeMap<u64, PhysAddr>,
+    pub(super) flushes: usize,
+    pub(super) dead: bool,
+    /// The map call after this many fails.
+    pub(super) maps_left: Option<usize>,
+}
+
+impl ToyState {
+    /// What the device reaches at `addr`, table or IOTLB.
+    pub(super) fn reaches(&self, addr: DeviceAddr) -> Option<PhysAddr> {
+        let page = addr.page_start().0;
+        let hit = self.table.get(&page).map(|t| t.0).or_else(|| self.stale.get(&page).copied())?;
+        Some(hit + addr.page_offset())
+    }
+
+    pub(super) fn prot(&self, addr: DeviceAddr) -> Option<Prot> {
+        self.table.get(&addr.page_start().0).map(|t| t.1)
+    }
+
+    pub(super) fn mapped_pages(&self) -> usize {
+        self.table.len()
+    }
+}
+
+struct ToyDomain(Arc<ToyMmu>, DomainKind);
+
+impl Translation for ToyDomain {
+    fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
+        let mut s = self.0.state.lock().unwrap();
+        if let Some(left) = &mut s.maps_left {
+            *left = left.checked_sub(1).ok_or(MapError::OutOfMemory)?;
+        }
+        if !iova.is_aligned(PAGE_SIZE) || !phys.is_aligned(PAGE_SIZE) || !len.is_multiple_of(PAGE_SIZE) || len == 0 {
+            return Err(MapError::Unaligned(iova));
+        }
+        for page in (0..len).step_by(PAGE_SIZE as usize) {
+            assert!(!s.stale.contains_key(&(iova.0 + page)), "P2: an IOVA is used again before it was flushed");
+            s.table.insert(iova.0 + page, (phys + page, prot));
+        }
+        Ok(())
+    }
+
+    fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
+        let mut s = self.0.state.lock().unwrap();
+        for page in (0..len).step_by(PAGE_SIZE as usize) {
+            let (phys, _) = s.table.remove(&(iova.0 + page)).ok_or(MapError::Missing(iova))?;
+            s.stale.insert(iova.0 + page, phys);
+        }
+        gather.add(iova, len);
+        Ok(())
+    }
+
+    fn flush(&self, gather: Gather) -> Result<Flushed, IommuError> {
+        let mut s = self.0.state.lock().unwrap();
+        s.flushes += 1;
+        if s.dead {
+            return Err(IommuError::Dead);
+        }
+        if let Some((first, last)) = gather.range() {
+            s.stale.retain(|page, _| *page < first.0 || *page > last.0);
+        }
+        Ok(gather.confirm())
+    }
+
+    fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {
+        self.0.state.lock().unwrap().table.get(&iova.page_start().0).map(|t| t.0)
+    }
+
+    fn label(&self) -> String {
+        alloc::format!("toy {}", self.1)
+    }
+}
+
+struct ToyIommu(Arc<ToyMmu>);
+
+impl Iommu for ToyIommu {
+    fn name(&self) -> String {
+        "mmu".into()
+    }
+    fn stream(&self, cells: &[u32]) -> Result<StreamId, IommuError> {
+        cells.first().map(|c| StreamId(*c)).ok_or(IommuError::NoSuchStream)
+    }
+    fn grouping(&self) -> Grouping {
+        Grouping::PerInstance
+    }
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            first: DeviceAddr(0),
+            last: DeviceAddr(u32::MAX.into()),
+            page_sizes: PAGE_SIZE,
+            reserved: Vec::new(),
+        }
+    }
+    fn cache_coherent(&self) -> bool {
+        true
+    }
+    fn domain(&self, kind: DomainKind) -> Result<Arc<dyn Translation>, IommuError> {
+        Ok(Arc::new(ToyDomain(Arc::clone(&self.0), kind)))
+    }
+    fn attach(&self, _: StreamId, _: &Arc<dyn Translation>) -> Result<(), IommuError> {
+        Ok(())
+    }
+}
+
+/// The board: RAM, maybe an IOMMU, and one device.
+pub(super) struct TestBoard {
+    pub(super) env: Arc<FakeEnv>,
+    pub(super) ram: Arc<FakeMemory>,
+    pub(super) machine: Handle,
+    pub(super) mmu: Arc<ToyMmu>,
+    desc: DeviceDesc,
+}
+
+pub(super) const LOW: u64 = 0x4000_0000;
+pub(super) const HIGH: u64 = 0x1_0000_0000;
+
+impl TestBoard {
+    /// A device on physical addresses. RAM: 64 pages below 4 GiB, 64 above.
+    pub(super) fn direct() -> Self {
+        Self::new(false, Policy::default())
+    }
+
+    /// A device behind the toy IOMMU, with domains of that kind.
+    pub(super) fn translated(kind: DomainKind) -> Self {
+        let board = Self::new(true, Policy::default());
+        board.machine.groups()[0].set_kind(kind).unwrap();
+        board
+    }
+
+    fn new(translated: bool, policy: Policy) -> Self {
+        let ram = FakeMemory::new(&[(LOW, 64 << 12, RamUse::Frames), (HIGH, 64 << 12, RamUse::Frames)]);
+        let env = FakeEnv::with_memory(Arc::clone(&ram).dynamic());
+        let machine = Machine::new(Arc::clone(&env) as _, policy);
+        let mmu = Arc::new(ToyMmu::default());
+        let mut desc = DeviceDesc::new("1000.lab");
+        desc.compatible.push("acme,lab".into());
+        if translated {
+            let node = machine.with_nodes(|n| n.intern("/mmu"));
+            let mut iommu = DeviceDesc::new("mmu");
+            iommu.node = Some(node);
+            iommu.compatible.push("acme,mmu".into());
+            machine.add_device(iommu).unwrap();
+            machine.register(MmuDriver(Arc::clone(&mmu)));
+            machine.settle();
+            let kind = SupplierKind::Iommu;
+            desc.suppliers.push(Supplier { node, target: node, kind, property: "iommus".into(), args: Vec::from([1]) });
+        }
+        let board = Self { env, ram, machine, mmu, desc };
+        if translated {
+            board.machine.add_device(board.desc.clone()).unwrap();
+        }
+        board
+    }
+
+    /// Changes what firmware says of the device, before it is added.
+    pub(super) fn describe(mut self, change: impl FnOnce(&mut DeviceDesc)) -> Self {
+        change(&mut self.desc);
+        self.machine.remove_device("1000.lab");
+        self
+    }
+
+    /// Binds the device to a driver whose probe is `script`. The result is the probe's.
+    pub(super) fn bind(
+        &self,
+        script: impl for<'b> Fn(&'b Bound) -> Result<Kept<'b>, ProbeError> + Send + Sync + 'static,
+    ) -> bool {
+        if self.machine.device("1000.lab").is_none() {
+            self.machine.add_device(self.desc.clone()).unwrap();
+        }
+        self.machine.register(Lab(Box::new(script)));
+        self.machine.settle();
+        self.machine.device("1000.lab").unwrap().driver().is_some()
+    }
+
+    /// Ends the binding and takes the driver away.
+    pub(super) fn unbind(&self) {
+        self.machine.unregister("lab");
+    }
+
+    /// Binds, runs `script`, unbinds, and looks that nothing is left and no promise was broken.
+    pub(super) fn run(
+        &self,
+        script: impl for<'b> Fn(&'b Bound) -> Result<Kept<'b>, ProbeError> + Send + Sync + 'static,
+    ) {
+        let before = (self.machine.memory().frames().in_use(), self.machine.footprint().groups);
+        assert!(self.bind(script), "the probe failed: {:?}", self.env.story("1000.lab").last());
+        self.unbind();
+        assert_eq!((self.machine.memory().frames().in_use(), self.machine.footprint().groups), before, "P4");
+        let after = self.machine.footprint();
+        assert_eq!((after.mappings, after.bounce), (0, 0), "P4");
+        assert_eq!(self.machine.promises().broken(), []);
+    }
+
+    /// What the device reads at `phys`.
+    pub(super) fn peek(&self, phys: PhysAddr) -> u8 {
+        let mut byte = [0];
+        crate::mem::access::read_bytes(&*self.ram, phys, &mut byte, crate::env::Caching::Cached).unwrap();
+        byte[0]
+    }
+}

@@ -1,0 +1,4 @@
+//! DMA of bound drivers, on the smallest target there is.
+
+mod board;
+mod streaming;

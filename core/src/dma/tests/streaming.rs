@@ -1,0 +1,203 @@
+//! Single buffers, lent.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use std::sync::Mutex;
+
+use super::board::{HIGH, TestBoard};
+use crate::addr::PhysAddr;
+use crate::dma::{Attrs, Direction, DmaError};
+use crate::env::{CacheOp, Site};
+use crate::iommu::{DomainKind, Prot};
+
+#[test]
+fn a_buffer_goes_to_the_device_and_comes_back_with_its_bytes() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let mmu = Arc::clone(&board.mmu);
+    board.run(move |dev| {
+        let mut buffer = dev.dma().buffer(5000)?;
+        assert_eq!((buffer.len(), buffer.source()), (5000, "frames"));
+        assert!(buffer.as_slice().iter().all(|b| *b == 0), "P12");
+        buffer.as_mut_slice()[4999] = 7;
+        let phys = buffer.phys();
+        let lent = dev.dma().map(buffer, Direction::ToDevice)?;
+        let addr = lent.device_addr();
+        assert_eq!(mmu.state.lock().unwrap().reaches(addr + 4999), Some(phys + 4999));
+        assert_eq!(mmu.state.lock().unwrap().prot(addr), Some(Prot::READ));
+        let flushes = mmu.state.lock().unwrap().flushes;
+        let buffer = lent.unmap()?;
+        assert_eq!(mmu.state.lock().unwrap().flushes, flushes + 1, "one wait");
+        assert_eq!(mmu.state.lock().unwrap().reaches(addr), None, "P2");
+        assert_eq!((buffer.as_slice()[4999], buffer.phys()), (7, phys));
+        Ok(Vec::new())
+    });
+}
+
+#[test]
+fn a_mapping_that_is_kept_dropped_or_forgotten_ends_with_the_binding() {
+    for (keep, lost) in [("keep", 0), ("drop", 0), ("forget", 1)] {
+        let board = TestBoard::translated(DomainKind::Strict);
+        assert!(board.bind(move |dev| {
+            let lent = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
+            let _ = lent.device_addr();
+            match keep {
+                "keep" => return Ok(Vec::from([Box::new(lent) as _])),
+                "drop" => drop(lent),
+                _ => core::mem::forget(lent),
+            }
+            Ok(Vec::new())
+        }));
+        assert_eq!(board.machine.footprint().mappings, 1, "{keep}");
+        board.unbind();
+        assert_eq!(board.mmu.state.lock().unwrap().mapped_pages(), 0, "P9: {keep}");
+        assert_eq!(board.machine.memory().frames().in_use(), lost, "P9: {keep}");
+        assert_eq!(board.machine.footprint().mappings, 0);
+        assert_eq!(board.machine.promises().broken(), []);
+    }
+}
+
+#[test]
+fn an_error_at_each_step_gives_the_buffer_back() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let env = Arc::clone(&board.env);
+    let mmu = Arc::clone(&board.mmu);
+    board.run(move |dev| {
+        let mut buffer = dev.dma().buffer(4096)?;
+        buffer.as_mut_slice()[0] = 9;
+        for site in [Site::LedgerEntry, Site::IovaAlloc] {
+            let at = env.calls.lock().unwrap().len() + usize::from(site == Site::IovaAlloc);
+            *env.fail_at.lock().unwrap() = Some(at);
+            let refused = dev.dma().map(buffer, Direction::ToDevice).unwrap_err();
+            assert_eq!(refused.error, DmaError::Injected(site));
+            buffer = refused.back;
+        }
+        *env.fail_at.lock().unwrap() = None;
+        mmu.state.lock().unwrap().maps_left = Some(0);
+        let refused = dev.dma().map(buffer, Direction::ToDevice).unwrap_err();
+        assert!(matches!(refused.error, DmaError::Map(_)));
+        mmu.state.lock().unwrap().maps_left = None;
+        for bad in [0..0, 64..128, 0..64, 128..5000, 4096..4096] {
+            let attrs = Attrs::empty();
+            let refused = dev.dma().map_range(dev.dma().buffer(4096)?, bad, Direction::ToDevice, attrs).unwrap_err();
+            assert!(matches!(refused.error, DmaError::BadRange { .. }));
+        }
+        let lent = dev.dma().map(refused.back, Direction::ToDevice)?;
+        assert_eq!(lent.unmap()?.as_slice()[0], 9);
+        Ok(Vec::new())
+    });
+}
+
+#[test]
+fn a_buffer_of_another_machine_is_refused() {
+    let board = TestBoard::direct();
+    let other = TestBoard::direct();
+    let buffer = Mutex::new(Some(other.machine.dma_buffer(4096).unwrap()));
+    board.run(move |dev| {
+        let buffer = buffer.lock().unwrap().take().unwrap();
+        let refused = dev.dma().map(buffer, Direction::ToDevice).unwrap_err();
+        assert_eq!(refused.error, DmaError::ForeignMachine);
+        Ok(Vec::new())
+    });
+}
+
+#[test]
+fn caches_follow_the_direction_when_the_device_does_not_snoop() {
+    use CacheOp::{Clean, Invalidate};
+    let board = TestBoard::direct();
+    let ram = Arc::clone(&board.ram);
+    board.run(move |dev| {
+        for (direction, after) in [
+            (Direction::ToDevice, Vec::new()),
+            (Direction::FromDevice, Vec::from([Invalidate])),
+            (Direction::Bidirectional, Vec::from([Invalidate])),
+        ] {
+            let buffer = dev.dma().buffer(200)?;
+            let phys = buffer.phys();
+            ram.take_cache_ops();
+            let mut lent = dev.dma().map(buffer, direction)?;
+            assert_eq!(ram.take_cache_ops(), [(Clean, phys, 256)], "map {direction}");
+            let view = lent.sync_for_cpu();
+            let ops = |ops: &Vec<CacheOp>| ops.iter().map(|op| (*op, phys, 256)).collect::<Vec<_>>();
+            assert_eq!(ram.take_cache_ops(), ops(&after), "to the CPU, {direction}");
+            drop(view);
+            assert_eq!(ram.take_cache_ops(), [(Clean, phys, 256)], "to the device, {direction}");
+            lent.unmap()?;
+            assert_eq!(ram.take_cache_ops(), ops(&after), "unmap {direction}");
+        }
+        let buffer = dev.dma().buffer(4096)?;
+        ram.take_cache_ops();
+        let lent = dev.dma().map_range(buffer, 128..256, Direction::Bidirectional, Attrs::SKIP_CPU_SYNC)?;
+        lent.unmap()?;
+        assert_eq!(ram.take_cache_ops(), [], "left to the driver");
+        Ok(Vec::new())
+    });
+}
+
+#[test]
+fn a_forgotten_view_gives_the_bytes_back_with_the_next_call() {
+    let board = TestBoard::direct();
+    let ram = Arc::clone(&board.ram);
+    board.run(move |dev| {
+        let buffer = dev.dma().buffer(4096)?;
+        let phys = buffer.phys();
+        let mut lent = dev.dma().map(buffer, Direction::Bidirectional)?;
+        let mut view = lent.sync_for_cpu();
+        view[0] = 3;
+        core::mem::forget(view);
+        ram.take_cache_ops();
+        let _ = lent.device_addr();
+        assert_eq!(ram.take_cache_ops(), [(CacheOp::Clean, phys, 4096)]);
+        assert_eq!(lent.unmap()?.as_slice()[0], 3);
+        Ok(Vec::new())
+    });
+}
+
+#[test]
+fn an_unmap_that_is_not_confirmed_puts_the_buffer_into_quarantine() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let mmu = Arc::clone(&board.mmu);
+    assert!(board.bind(move |dev| {
+        let lent = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
+        mmu.state.lock().unwrap().dead = true;
+        assert_eq!(lent.unmap().unwrap_err(), DmaError::Quarantined(4096));
+        mmu.state.lock().unwrap().dead = false;
+        Ok(Vec::new())
+    }));
+    assert_eq!(board.machine.quarantine().len(), 1, "P2");
+    assert_eq!(board.machine.memory().frames().in_use(), 1);
+}
+
+#[test]
+fn memory_above_the_mask_is_bounced() {
+    let board = TestBoard::direct();
+    let ram = Arc::clone(&board.ram);
+    board.run(move |dev| {
+        let mut buffer = dev.machine().dma_buffer(300)?;
+        assert!(buffer.phys() >= PhysAddr(HIGH), "allocated high");
+        buffer.as_mut_slice().fill(1);
+        let mut lent = dev.dma().map(buffer, Direction::Bidirectional)?;
+        assert!(lent.is_bounced());
+        assert_eq!(dev.machine().footprint().bounce, 4096);
+        let slot = PhysAddr(lent.device_addr().0);
+        assert!(slot < PhysAddr(HIGH));
+        let mut seen = [0; 301];
+        let at = crate::env::Caching::Uncached;
+        crate::mem::access::read_bytes(&*ram, slot, &mut seen, at).unwrap();
+        assert!(seen[..300].iter().all(|b| *b == 1), "copied on map");
+        assert_eq!(seen[300], 0, "P12: and nothing else");
+        crate::mem::access::write_bytes(&*ram, slot, &[2; 300], at).unwrap();
+        let mut view = lent.sync_for_cpu();
+        assert!(view.iter().all(|b| *b == 2), "copied for the CPU");
+        view.fill(3);
+        drop(view);
+        crate::mem::access::read_bytes(&*ram, slot, &mut seen, at).unwrap();
+        assert!(seen[..300].iter().all(|b| *b == 3), "copied for the device");
+        crate::mem::access::write_bytes(&*ram, slot, &[4; 300], at).unwrap();
+        let buffer = lent.unmap()?;
+        assert!(buffer.as_slice().iter().all(|b| *b == 4), "copied on unmap");
+        assert_eq!(dev.machine().footprint().bounce, 0);
+        assert!(!dev.dma().map(dev.dma().buffer(300)?, Direction::ToDevice)?.is_bounced(), "made where it is reached");
+        Ok(Vec::new())
+    });
+}
