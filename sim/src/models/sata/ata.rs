@@ -185,10 +185,11 @@ impl Ata {
     }
 
     /// Carries out the command that the host wrote.
-    pub(crate) fn execute(&mut self, disk: &mut Disk) -> Outcome {
+    /// IDENTIFY DEVICE tells of `claims` sectors, if given.
+    pub(crate) fn execute(&mut self, disk: &mut Disk, claims: Option<u64>) -> Outcome {
         match self.command {
             IDENTIFY_DEVICE => {
-                self.buffer = identify::words(disk.sectors());
+                self.buffer = identify::words(claims.unwrap_or(disk.sectors()));
                 Outcome::Pio
             }
             READ_DMA_EXT => self.transfer(disk, false),
@@ -252,9 +253,12 @@ mod tests {
         ata.set(DEVICE, LBA);
         ata.command = READ_DMA_EXT;
         let mut disk = Disk::memory(vec![0; 0x1_0000 * 512]);
-        assert_eq!(ata.execute(&mut disk), Outcome::Transfer(Transfer { write: false, at: 0, left: 0x1_0000 * 512 }));
+        assert_eq!(
+            ata.execute(&mut disk, None),
+            Outcome::Transfer(Transfer { write: false, at: 0, left: 0x1_0000 * 512 })
+        );
         ata.set(LBAL, 0);
         ata.set(LBAL, 1);
-        assert_eq!(ata.execute(&mut disk), Outcome::Failed(IDNF), "one sector past the end");
+        assert_eq!(ata.execute(&mut disk, None), Outcome::Failed(IDNF), "one sector past the end");
     }
 }

@@ -98,7 +98,7 @@ impl Sata {
 
     pub(super) fn execute(&mut self, bus: &mut Bus<'_>) {
         let Some(disk) = &mut self.disk else { return };
-        match self.ata.execute(disk) {
+        match self.ata.execute(disk, self.knobs.claims) {
             Outcome::Pio if self.knobs.identify_error => self.complete(ata::ABRT),
             Outcome::Pio => {
                 self.ata.phase = Phase::PioIn(0);

@@ -42,6 +42,11 @@ impl Engine {
         Self { active: true, next: table, ..Self::default() }
     }
 
+    /// A descriptor was fetched, and its segment is where the engine stands.
+    pub(crate) fn in_segment(&self) -> bool {
+        self.left > 0 || self.last
+    }
+
     /// All segments are used up.
     pub(crate) fn at_end(&self) -> bool {
         self.last && self.left == 0

@@ -61,12 +61,15 @@ pub struct Knobs {
     pub no_completion: bool,
     /// How a STOP is answered.
     pub stop: Stop,
-    /// This long after a STOP was obeyed, the engine writes to the current segment once more.
+    /// This long after a STOP was obeyed, the engine writes to the current segment once more, or, when it had not got
+    /// that far, fetches the next descriptor.
     pub dma_after_stop: Option<Duration>,
     /// IDENTIFY DEVICE is aborted.
     pub identify_error: bool,
     /// This sector can be neither read nor written.
     pub media_error: Option<u64>,
+    /// The disk claims to have this many sectors.
+    pub claims: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

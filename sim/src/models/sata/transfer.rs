@@ -91,9 +91,14 @@ impl Sata {
         }
     }
 
-    /// One more write to where the transfer was when it was stopped.
+    /// One more access where the transfer was when it was stopped.
     pub(super) fn disobey(&mut self, bus: &mut Bus<'_>, ipmmu: &mut Ipmmu) {
-        if dma::access(bus, ipmmu, self.engine.addr, &mut Data::Out(&[0xa5; 64]), self.coherent).is_err() {
+        let failed = if self.engine.in_segment() {
+            dma::access(bus, ipmmu, self.engine.addr, &mut Data::Out(&[0xa5; 64]), self.coherent).is_err()
+        } else {
+            self.engine.segment(bus, ipmmu, self.coherent).is_err()
+        };
+        if failed {
             self.latched |= regs::ERR;
         }
     }
