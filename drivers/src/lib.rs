@@ -5,10 +5,13 @@
 
 extern crate alloc;
 
+pub mod ata;
+pub mod block;
 pub mod cpg_mssr;
 pub mod fixed_clock;
 pub mod ipmmu_vmsa;
 mod poll;
+pub mod sata_rcar;
 pub mod sysc;
 pub mod vfio;
 
@@ -21,6 +24,7 @@ pub fn register_all(machine: &Arc<Machine>) {
     machine.register(fixed_clock::FixedClock);
     machine.register(cpg_mssr::CpgMssr);
     machine.register(sysc::Sysc);
+    machine.register(sata_rcar::SataRcar);
     machine.register(vfio::Vfio::default());
     machine.register(ipmmu_vmsa::IpmmuVmsa);
 }

@@ -1,0 +1,13 @@
+//! ATA: commands, what a device answers, and what it says of itself. No registers of any controller.
+//!
+//! Source: ATA/ATAPI Command Set 3 (ACS-3, T13/2161-D), unless a line says otherwise.
+
+mod command;
+mod error;
+mod identify;
+mod status;
+
+pub use command::{Command, TaskFile};
+pub use error::AtaError;
+pub use identify::{Identity, IdentityError};
+pub use status::{ErrorBits, Status};

@@ -1,0 +1,89 @@
+//! What every disk driver offers.
+
+use crate::ata::{AtaError, ErrorBits};
+
+/// A disk: whole sectors, read and written by number. Any thread may call; a driver serialises as its device needs.
+pub trait BlockDevice: Send + Sync {
+    /// Bytes in a sector.
+    fn sector_size(&self) -> u32;
+
+    /// Number of sectors.
+    fn capacity(&self) -> u64;
+
+    /// Reads whole sectors from `lba` on. On an error the buffer may be filled in part.
+    fn read(&self, lba: u64, to: &mut [u8]) -> Result<(), BlockError>;
+
+    /// Writes whole sectors from `lba` on. They may be in the disk's cache until [`flush`](Self::flush). On an error
+    /// some of them may have been written.
+    fn write(&self, lba: u64, from: &[u8]) -> Result<(), BlockError>;
+
+    /// Waits until everything that was written is on the medium.
+    fn flush(&self) -> Result<(), BlockError>;
+}
+
+/// Why a disk did not do what it was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BlockError {
+    /// Sectors beyond the end.
+    #[error("{sectors} sectors at {lba}: the disk has {capacity}")]
+    OutOfRange {
+        /// First sector asked for.
+        lba: u64,
+        /// How many.
+        sectors: u64,
+        /// How many the disk has.
+        capacity: u64,
+    },
+    /// Not a whole number of sectors.
+    #[error("{len} bytes are not whole sectors of {sector} bytes")]
+    Ragged {
+        /// Bytes asked for.
+        len: u64,
+        /// Bytes in a sector.
+        sector: u32,
+    },
+    /// The medium is bad here.
+    #[error("sector {lba} cannot be read or written")]
+    Medium {
+        /// The sector.
+        lba: u64,
+    },
+    /// The disk refuses the command: it is write protected, or does not know it.
+    #[error("the disk refused")]
+    Refused,
+    /// The disk did not answer in time. It was reset and may be asked again.
+    #[error("the disk did not answer in time")]
+    TimedOut,
+    /// The data did not get through between disk and memory.
+    #[error("the data did not get through")]
+    Transport,
+    /// The disk was given up after a reset did not help; only a new bind tries again.
+    #[error("the disk does not work any more")]
+    Dead,
+    /// The disk was pulled out, or its driver is letting go of it.
+    #[error("the disk is gone")]
+    Gone,
+}
+
+impl From<AtaError> for BlockError {
+    fn from(e: AtaError) -> Self {
+        match e {
+            AtaError::OutOfRange { lba, sectors, capacity } => Self::OutOfRange { lba, sectors, capacity },
+            AtaError::Ragged { len, sector } => Self::Ragged { len, sector },
+            AtaError::Failed { error, lba, .. } if error.intersects(ErrorBits::UNC | ErrorBits::IDNF) => {
+                Self::Medium { lba }
+            }
+            AtaError::Failed { error, .. } if error.contains(ErrorBits::ICRC) => Self::Transport,
+            AtaError::Failed { .. } => Self::Refused,
+            AtaError::TimedOut { .. } => Self::TimedOut,
+            AtaError::Memory { .. } | AtaError::Short { .. } | AtaError::Protocol { .. } => Self::Transport,
+            AtaError::LinkDown { .. }
+            | AtaError::NotReady(_)
+            | AtaError::Signature(_)
+            | AtaError::Identity(_)
+            | AtaError::Stuck
+            | AtaError::Dead(_) => Self::Dead,
+            AtaError::Stopping | AtaError::Io(_) => Self::Gone,
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The controller's registers, and what brings it up and to rest. It knows no commands.
+
+use core::time::Duration;
+
+use bindery::binding::{Bound, Mmio, ResourceError};
+use bindery::env::IoError;
+
+use super::regs::{self, Control1, DeviceControl, Engine, Int, task_file};
+use crate::ata::{AtaError, ErrorBits, Status, TaskFile};
+
+/// Shortest time in reset. The manual's public part gives none; two accesses are enough in practice.
+const RESET: Duration = Duration::from_micros(10);
+/// Length of COMRESET: at least 1 ms (Serial ATA 3.x, 14.1.3).
+const COMRESET: Duration = Duration::from_millis(2);
+/// From the end of COMRESET to a link that is up.
+const LINK: Duration = Duration::from_secs(2);
+/// From there, or from the end of a soft reset, to a device that takes commands: a disk may have to spin up.
+const READY: Duration = Duration::from_secs(10);
+/// Length of a soft reset: at least 5 us (ATA8-APT).
+const SRST: Duration = Duration::from_micros(20);
+/// How long a host leaves the device alone after a soft reset: 2 ms (ATA8-APT).
+const AFTER_SRST: Duration = Duration::from_millis(2);
+/// How long a stop may take.
+const STOP: Duration = Duration::from_millis(50);
+
+/// The controller of one port.
+pub(super) struct Controller<'b> {
+    dev: &'b Bound,
+    regs: Mmio<'b>,
+}
+
+impl<'b> Controller<'b> {
+    pub(super) fn new(dev: &'b Bound) -> Result<Self, ResourceError> {
+        Ok(Self { dev, regs: dev.mmio(0)? })
+    }
+
+    fn read(&self, register: u64) -> Result<u32, IoError> {
+        self.regs.read32(register)
+    }
+
+    fn write(&self, register: u64, value: u32) -> Result<(), IoError> {
+        self.regs.write32(register, value)
+    }
+
+    fn control(&self, bits: Control1) -> Result<(), IoError> {
+        self.write(regs::CONTROL1, bits.bits())
+    }
+
+    fn engine(&self) -> Result<Engine, IoError> {
+        self.read(regs::STATUS).map(Engine::from_bits_retain)
+    }
+
+    /// Waits until `done`, at most `timeout`; looks at least every `every`. False when time ran out.
+    pub(super) fn poll(
+        &self,
+        timeout: Duration,
+        every: Duration,
+        mut done: impl FnMut() -> Result<bool, IoError>,
+    ) -> Result<bool, IoError> {
+        let mut last = Ok(false);
+        self.dev.wait_until(timeout, every, || {
+            last = done();
+            !matches!(last, Ok(false))
+        });
+        last
+    }
+
+    pub(super) fn sleep(&self, time: Duration) {
+        self.dev.wait_until(time, time, || false);
+    }
+
+    /// Resets the whole controller: afterwards it runs in its mode, its DMA engine stands still and its interrupts are
+    /// off. False when the engine runs on even in reset, where it then stays.
+    pub(super) fn reset(&self) -> Result<bool, IoError> {
+        self.control(Control1::RESET)?;
+        self.sleep(RESET);
+        if self.engine()?.contains(Engine::ACT) {
+            return Ok(false);
+        }
+        self.control(Control1::RESET | Control1::MODE)?;
+        self.control(Control1::MODE)?;
+        self.mask()?;
+        Ok(true)
+    }
+
+    /// Switches all interrupts off and forgets what is pending.
+    pub(super) fn mask(&self) -> Result<(), IoError> {
+        self.write(regs::INT_ENABLE, 0)?;
+        self.write(regs::INT_MASK, Int::ALL.bits())?;
+        self.write(regs::INT_STATUS, 0)
+    }
+
+    /// Switches on the interrupts of the device, of the link, and of a DMA engine that was refused memory.
+    pub(super) fn unmask(&self) -> Result<(), IoError> {
+        self.write(regs::INT_STATUS, 0)?;
+        self.write(regs::INT_MASK, (Int::ALL - Int::ATA - Int::SERR).bits())?;
+        self.write(regs::INT_ENABLE, (Engine::SATAINT | Engine::ERR).bits())
+    }
+
+    /// Stops the DMA engine and waits until it stands still. False when it runs on.
+    pub(super) fn halt(&self) -> Result<bool, IoError> {
+        // The direction must not change under a running engine.
+        let direction = Control1::from_bits_retain(self.read(regs::CONTROL1)?) & Control1::TO_MEMORY;
+        self.control(Control1::MODE | direction | Control1::STOP)?;
+        self.poll(STOP, Duration::from_micros(10), || Ok(!self.engine()?.contains(Engine::ACT)))
+    }
+
+    /// Puts the controller to rest: no interrupt and no DMA afterwards. False when the DMA engine runs on.
+    pub(super) fn rest(&self) -> Result<bool, IoError> {
+        self.mask()?;
+        self.halt()
+    }
+
+    /// Prepares the engine for a transfer through the table at `table`.
+    pub(super) fn aim(&self, table: u32, to_memory: bool) -> Result<(), IoError> {
+        self.write(regs::DTB_ADR, table)?;
+        self.control(direction(to_memory))
+    }
+
+    /// Starts what [`aim`](Self::aim) has prepared.
+    pub(super) fn start(&self, to_memory: bool) -> Result<(), IoError> {
+        self.control(direction(to_memory) | Control1::START)
+    }
+
+    /// Takes what the controller has to say after an interrupt, and acknowledges it by writing 0.
+    pub(super) fn acknowledge(&self) -> Result<(Int, Engine), IoError> {
+        let pending = Int::from_bits_retain(self.read(regs::INT_STATUS)?);
+        self.write(regs::INT_STATUS, (Int::ALL - pending).bits())?;
+        if pending.contains(Int::SERR) {
+            self.clear_serror()?;
+        }
+        let engine = self.engine()?;
+        if engine.contains(Engine::ERR) {
+            self.write(regs::STATUS, !Engine::ERR.bits())?;
+        }
+        Ok((pending, engine))
+    }
+
+    /// Whether the device ended the last transfer before the descriptors did.
+    pub(super) fn ended_short(&self) -> Result<bool, IoError> {
+        Ok(self.engine()?.contains(Engine::DEVTRM))
+    }
+
+    fn clear_serror(&self) -> Result<(), IoError> {
+        let bits = self.read(regs::SERROR)?;
+        self.write(regs::SERROR, bits)
+    }
+
+    /// An error unless the link is up.
+    pub(super) fn link(&self) -> Result<(), AtaError> {
+        let sstatus = self.read(regs::SSTATUS)?;
+        if regs::link_is_up(sstatus) { Ok(()) } else { Err(AtaError::LinkDown { sstatus }) }
+    }
+
+    /// Sends COMRESET and waits for the link and for the device behind it.
+    pub(super) fn start_link(&self) -> Result<(), AtaError> {
+        self.write(regs::SCONTROL, regs::SCONTROL_COMRESET)?;
+        self.sleep(COMRESET);
+        self.write(regs::SCONTROL, regs::SCONTROL_RUN)?;
+        self.poll(LINK, Duration::from_millis(1), || Ok(regs::link_is_up(self.read(regs::SSTATUS)?)))?;
+        self.link()?;
+        self.ready(READY)?;
+        self.clear_serror()?;
+        Ok(())
+    }
+
+    /// Resets the device and sees that it is a disk. What it was doing is over.
+    pub(super) fn soft_reset(&self) -> Result<(), AtaError> {
+        self.write(regs::SSDEVCON, (DeviceControl::OBSOLETE | DeviceControl::SRST).bits())?;
+        self.sleep(SRST);
+        self.write(regs::SSDEVCON, DeviceControl::OBSOLETE.bits())?;
+        self.sleep(AFTER_SRST);
+        self.ready(READY)?;
+        match self.lba_registers()? {
+            [1, 0, 0] => Ok(()),
+            other => Err(AtaError::Signature(other)),
+        }
+    }
+
+    /// Waits until the device takes commands.
+    pub(super) fn ready(&self, timeout: Duration) -> Result<(), AtaError> {
+        let mut seen = Status::empty();
+        let ready = self.poll(timeout, Duration::from_millis(1), || {
+            seen = self.alternate_status()?;
+            Ok(seen.ready())
+        })?;
+        if ready { Ok(()) } else { Err(AtaError::NotReady(seen)) }
+    }
+
+    /// The device's status, without acknowledging its interrupt.
+    pub(super) fn alternate_status(&self) -> Result<Status, IoError> {
+        self.read(regs::SSDEVCON).map(|v| Status::from_bits_retain(v as u8))
+    }
+
+    /// The device's status; acknowledges its interrupt.
+    pub(super) fn status(&self) -> Result<Status, IoError> {
+        self.read(register(task_file::COMMAND)).map(|v| Status::from_bits_retain(v as u8))
+    }
+
+    /// Hands a command to the device.
+    pub(super) fn issue(&self, tf: &TaskFile) -> Result<(), IoError> {
+        self.write(regs::SSDEVCON, DeviceControl::OBSOLETE.bits())?;
+        for values in [tf.first(), tf.second()] {
+            for (n, value) in (task_file::FEATURES..).zip(values) {
+                self.write(register(n), value.into())?;
+            }
+        }
+        self.write(register(task_file::DEVICE), tf.device().into())?;
+        self.write(register(task_file::COMMAND), tf.command as u32)
+    }
+
+    /// What the device says of a command that failed: error bits and sector.
+    pub(super) fn failure(&self) -> Result<(ErrorBits, u64), IoError> {
+        let error = self.read(register(task_file::FEATURES))? as u8;
+        let low = self.lba_registers()?;
+        self.write(regs::SSDEVCON, (DeviceControl::OBSOLETE | DeviceControl::HOB).bits())?;
+        let high = self.lba_registers()?;
+        self.write(regs::SSDEVCON, DeviceControl::OBSOLETE.bits())?;
+        Ok((ErrorBits::from_bits_retain(error), TaskFile::lba_of(low, high)))
+    }
+
+    /// Takes a block of 256 words from the device.
+    pub(super) fn take_block(&self) -> Result<[u16; 256], IoError> {
+        let mut words = [0; 256];
+        for word in &mut words {
+            *word = self.read(register(task_file::DATA))? as u16;
+        }
+        Ok(words)
+    }
+
+    fn lba_registers(&self) -> Result<[u8; 3], IoError> {
+        let mut bytes = [0; 3];
+        for (n, byte) in (task_file::LBA_LOW..).zip(&mut bytes) {
+            *byte = self.read(register(n))? as u8;
+        }
+        Ok(bytes)
+    }
+}
+
+const fn register(n: u64) -> u64 {
+    regs::TASK_FILE + 4 * n
+}
+
+fn direction(to_memory: bool) -> Control1 {
+    if to_memory { Control1::MODE | Control1::TO_MEMORY } else { Control1::MODE }
+}

@@ -1,0 +1,130 @@
+//! Register layout of the R-Car Gen3 SATA controller, and of its descriptor table.
+//!
+//! Sources: names, offsets and bits are those of Linux `drivers/ata/sata_rcar.c`; the link registers are those of Serial
+//! ATA 3.x, 14.1. Every register is accessed with 32 bits.
+
+/// ATAPI control 1.
+pub(super) const CONTROL1: u64 = 0x180;
+/// ATAPI status. The bits that latch are cleared by writing 0 to them.
+pub(super) const STATUS: u64 = 0x184;
+/// Which bits of STATUS raise the interrupt line.
+pub(super) const INT_ENABLE: u64 = 0x188;
+/// Device address of the descriptor table, a multiple of 4.
+pub(super) const DTB_ADR: u64 = 0x198;
+
+/// The command block: ATA register n is at 4n from here.
+pub(super) const TASK_FILE: u64 = 0x1100;
+/// Device control when written; alternate status, which acknowledges nothing, when read.
+pub(super) const SSDEVCON: u64 = 0x1204;
+
+/// `SStatus`.
+pub(super) const SSTATUS: u64 = 0x1400;
+/// `SError`; a bit is cleared by writing 1 to it.
+pub(super) const SERROR: u64 = 0x1404;
+/// `SControl`.
+pub(super) const SCONTROL: u64 = 0x1408;
+
+/// What the SATA core asks an interrupt for. A bit is acknowledged by writing 0 to it.
+pub(super) const INT_STATUS: u64 = 0x1508;
+/// Which of them are kept back: 1 = masked.
+pub(super) const INT_MASK: u64 = 0x150c;
+
+/// Register numbers in the command block.
+pub(super) mod task_file {
+    /// A word of data.
+    pub(in super::super) const DATA: u64 = 0;
+    /// Features when written, Error when read.
+    pub(in super::super) const FEATURES: u64 = 1;
+    /// LBA bits 7:0, or 31:24. Count is the register before, LBA mid and high the two after.
+    pub(in super::super) const LBA_LOW: u64 = 3;
+    /// Device.
+    pub(in super::super) const DEVICE: u64 = 6;
+    /// Command when written; Status, whose reading acknowledges the device's interrupt, when read.
+    pub(in super::super) const COMMAND: u64 = 7;
+}
+
+bitflags::bitflags! {
+    /// [`CONTROL1`].
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(super) struct Control1: u32 {
+        /// Starts the DMA engine.
+        const START = 1 << 0;
+        /// Stops it. Never together with START.
+        const STOP = 1 << 1;
+        /// Direction: device to memory.
+        const TO_MEMORY = 1 << 2;
+        /// The engine works off a descriptor table.
+        const DESE = 1 << 3;
+        /// Holds the controller in reset.
+        const RESET = 1 << 7;
+        /// Descriptors have 32 address bits and end with bit 0 of the address word.
+        const DTA32M = 1 << 11;
+        /// SATA, not parallel ATAPI.
+        const ISM = 1 << 16;
+        /// How the controller runs.
+        const MODE = Self::DESE.bits() | Self::DTA32M.bits() | Self::ISM.bits();
+    }
+}
+
+bitflags::bitflags! {
+    /// [`STATUS`] and [`INT_ENABLE`].
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(super) struct Engine: u32 {
+        /// The engine runs.
+        const ACT = 1 << 0;
+        /// It could not reach memory. Latches.
+        const ERR = 1 << 2;
+        /// The device ended before the descriptors did. Latches.
+        const DEVTRM = 1 << 5;
+        /// A bit of [`INT_STATUS`] that is not masked is set.
+        const SATAINT = 1 << 11;
+    }
+}
+
+bitflags::bitflags! {
+    /// [`INT_STATUS`] and [`INT_MASK`].
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(super) struct Int: u32 {
+        /// The device asks.
+        const ATA = 1 << 0;
+        /// `SError` has new bits.
+        const SERR = 1 << 3;
+        /// Every bit that exists on Gen2 and Gen3.
+        const ALL = 0xfff;
+    }
+}
+
+bitflags::bitflags! {
+    /// Device control (ATA8-APT).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(super) struct DeviceControl: u32 {
+        /// Holds the device in soft reset.
+        const SRST = 1 << 2;
+        /// 1 in old standards; hosts still set it.
+        const OBSOLETE = 1 << 3;
+        /// The command block reads what was written first.
+        const HOB = 1 << 7;
+    }
+}
+
+/// `SControl`: no power-save states of the link, any speed, no action.
+pub(super) const SCONTROL_RUN: u32 = 0x300;
+/// `SControl`: the same, and send COMRESET for as long as this stands.
+pub(super) const SCONTROL_COMRESET: u32 = 0x301;
+
+/// Whether `SStatus` says that a device is there, communication is up (DET = 3) and the link is active (IPM = 1).
+pub(super) const fn link_is_up(sstatus: u32) -> bool {
+    sstatus & 0xf0f == 0x103
+}
+
+/// Entries in a descriptor table: 2,048 bytes.
+pub(super) const PRD_ENTRIES: usize = 256;
+/// In the address word: the last descriptor.
+const PRD_END: u32 = 1 << 0;
+
+/// One descriptor: address word, then length word, little endian. A segment is word aligned, has an even length, and
+/// does not cross a multiple of 512 MiB.
+pub(super) const fn prd(addr: u32, bytes: u32, last: bool) -> u64 {
+    let word = if last { addr | PRD_END } else { addr };
+    word as u64 | (bytes as u64) << 32
+}

@@ -1,0 +1,219 @@
+//! What the disk or the board does wrong comes back as an error with its facts, and the port is usable afterwards.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bindery::driver::ProbeError;
+use bindery::env::IoError;
+use bindery::machine::BindError;
+use bindery_drivers::ata::{AtaError, Command, ErrorBits};
+use bindery_sim::disk::Access;
+use bindery_sim::models::sata::{Knobs, Stop};
+
+use super::io::temporary_file;
+use super::*;
+
+fn read(rig: &Rig, lba: u64, sectors: usize) -> Result<Vec<u8>, AtaError> {
+    let mut back = vec![0; sectors * 512];
+    port(rig).call(|p| p.read(lba, &mut back)).unwrap().map(|()| back)
+}
+
+#[test]
+fn sectors_that_do_not_exist_and_ragged_lengths_are_refused_without_asking_the_disk() {
+    let rig = rig(false);
+    let before = rig.board.fingerprint();
+    assert_eq!(read(&rig, 4095, 2), Err(AtaError::OutOfRange { lba: 4095, sectors: 2, capacity: 4096 }));
+    assert_eq!(read(&rig, u64::MAX, 1), Err(AtaError::OutOfRange { lba: u64::MAX, sectors: 1, capacity: 4096 }));
+    let ragged = port(&rig).call(|p| p.write(0, &[0; 513])).unwrap();
+    assert_eq!(ragged, Err(AtaError::Ragged { len: 513, sector: 512 }));
+    assert_eq!(rig.board.fingerprint(), before);
+    works(&rig);
+    rig.assert_well();
+}
+
+#[test]
+fn a_bad_sector_is_named_and_does_no_harm_to_the_port() {
+    let rig = rig(false);
+    rig.board.sata_faults(|k| k.media_error = Some(0x102));
+    rig.events();
+    let error = read(&rig, 0x100, 4).unwrap_err();
+    assert!(matches!(error, AtaError::Failed { command: Command::ReadDmaExt, error: ErrorBits::UNC, lba: 0x102, .. }));
+    assert_eq!(error.to_string(), "READ DMA EXT failed at sector 258: UNC (status ERR | DRDY | 0x10)");
+    assert_eq!(log(&rig.story(SATA)), [""; 0], "an answer, if a bad one, needs no reset");
+    works(&rig);
+    rig.assert_well();
+}
+
+#[test]
+fn a_bad_sector_beyond_28_bits_is_named_whole() {
+    const BAD: u64 = 0x0001_0203_0405;
+    let rig = with_disk(Disk::temporary(BAD + 1).unwrap(), false);
+    rig.board.sata_faults(|k| k.media_error = Some(BAD));
+    assert!(matches!(read(&rig, BAD, 1), Err(AtaError::Failed { lba: BAD, .. })));
+    rig.assert_well();
+}
+
+#[test]
+fn a_disk_that_claims_more_than_it_has_says_idnf() {
+    let rig = rig(false);
+    unbind(&rig);
+    rig.board.sata_faults(|k| k.claims = Some(8192));
+    bind(&rig);
+    let error = read(&rig, 5000, 1).unwrap_err();
+    assert!(matches!(error, AtaError::Failed { error: ErrorBits::IDNF, lba: 5000, .. }), "{error}");
+    works(&rig);
+    rig.assert_well();
+}
+
+#[test]
+fn a_write_protected_disk_aborts_the_write() {
+    let path = temporary_file("protected", &[0; 4096]);
+    let rig = with_disk(Disk::open(&path, Access::ReadOnly).unwrap(), false);
+    let error = port(&rig).call(|p| p.write(0, &[1; 512])).unwrap().unwrap_err();
+    assert!(matches!(error, AtaError::Failed { command: Command::WriteDmaExt, error: ErrorBits::ABRT, .. }), "{error}");
+    assert_eq!(read(&rig, 0, 1), Ok(vec![0; 512]));
+    std::fs::remove_file(path).unwrap();
+    rig.assert_well();
+}
+
+/// The disk goes silent, until the driver has noticed it.
+fn silent_until_noticed(rig: &Rig) {
+    rig.board.sata_faults(|k| k.no_completion = true);
+    let board = Arc::downgrade(&rig.board);
+    rig.board.on_event(Box::new(move |e| {
+        if matches!(&e.kind, EventKind::Log { text } if text.contains("no answer"))
+            && let Some(board) = board.upgrade()
+        {
+            board.sata_faults(|k| k.no_completion = false);
+        }
+    }));
+}
+
+#[test]
+fn after_a_time_out_the_port_is_reset_and_works_again() {
+    let rig = rig(false);
+    silent_until_noticed(&rig);
+    rig.events();
+    let timed_out = AtaError::TimedOut { command: Command::ReadDmaExt, after: Duration::from_secs(10) };
+    assert_eq!(read(&rig, 7, 1), Err(timed_out));
+    let story = rig.story(SATA);
+    assert_eq!(log(&story), ["READ DMA EXT: no answer within 10s; resetting the port", "the port works again"]);
+    works(&rig);
+    rig.board.sata_faults(|k| k.no_completion = true);
+    let timed_out = AtaError::TimedOut { command: Command::FlushCacheExt, after: Duration::from_secs(30) };
+    assert_eq!(port(&rig).call(|p| p.flush()).unwrap(), Err(timed_out));
+    works(&rig);
+    rig.assert_well();
+}
+
+#[test]
+fn an_engine_that_ignores_the_stop_is_ended_by_a_reset_of_the_controller() {
+    let rig = rig(false);
+    silent_until_noticed(&rig);
+    rig.board.sata_faults(|k| k.stop = Stop::Ignored);
+    assert!(matches!(read(&rig, 7, 1), Err(AtaError::TimedOut { .. })));
+    works(&rig);
+    rig.assert_well();
+}
+
+#[test]
+fn a_disk_that_stays_silent_is_given_up_until_the_next_bind() {
+    let rig = rig(false);
+    rig.board.sata_faults(|k| k.no_completion = true);
+    assert!(matches!(read(&rig, 7, 1), Err(AtaError::TimedOut { command: Command::ReadDmaExt, .. })));
+    let before = rig.board.fingerprint();
+    assert_eq!(read(&rig, 7, 1), Err(AtaError::Dead("the device does not answer")));
+    assert_eq!(rig.board.fingerprint(), before, "it is not asked again");
+    rig.board.sata_faults(|k| k.no_completion = false);
+    unbind(&rig);
+    bind(&rig);
+    works(&rig);
+    rig.assert_well();
+}
+
+#[test]
+fn a_probe_without_a_usable_disk_says_why_and_leaves_nothing() {
+    type Break = fn(&mut Knobs);
+    let cases: [(Break, &str, &str); 3] = [
+        (|k| k.link_down = true, "the link is down", "the link is down (SStatus 0x0)"),
+        (
+            |k| k.identify_error = true,
+            "the device refused IDENTIFY DEVICE",
+            "IDENTIFY DEVICE failed at sector 0: ABRT (status ERR | DRDY | 0x10)",
+        ),
+        (|k| k.no_completion = true, "the device does not answer", "IDENTIFY DEVICE: no answer within 5s"),
+    ];
+    let rig = rig(false);
+    unbind(&rig);
+    let before = rig.footprint();
+    for (knob, error, line) in cases {
+        rig.board.sata_faults(knob);
+        rig.events();
+        let failed = rig.machine.bind(SATA, DRIVER);
+        let expected = BindError::Probe { device: SATA.into(), error: ProbeError::Device(error) };
+        assert_eq!(failed, Err(expected));
+        assert_eq!(log(&rig.story(SATA)), [line]);
+        assert_eq!(rig.footprint(), before, "P4: {error}");
+        rig.board.sata_faults(|k| *k = Knobs::default());
+        bind(&rig);
+        works(&rig);
+        unbind(&rig);
+        assert_eq!(rig.footprint(), before, "P4");
+    }
+    rig.assert_well();
+}
+
+#[test]
+fn a_port_without_a_disk_does_not_bind() {
+    let rig = common::on(Salvator::new(), policy(false));
+    rig.add_board();
+    bindery_drivers::register_all(&rig.machine);
+    assert_eq!(rig.settle().failed, 1);
+    assert_eq!(rig.driver(SATA), None);
+    rig.assert_well();
+}
+
+/// Pulls the disk's controller out before the `n`-th wait of a long read. False when the read has fewer waits.
+fn pulled_out_at(n: u64, translated: bool) -> bool {
+    let (rig, hook) = hooked(translated);
+    unbind(&rig);
+    let before = rig.footprint();
+    bind(&rig);
+    let port = port(&rig);
+    let pulled = Arc::new(AtomicBool::new(false));
+    let (board, seen) = (Arc::downgrade(&rig.board), Arc::clone(&pulled));
+    hook.at_wait(n, move || {
+        board.upgrade().unwrap().unplug(SATA).unwrap();
+        seen.store(true, Ordering::Relaxed);
+    });
+    let result = port.call(|p| p.read(0, &mut vec![0; 512 * 400])).unwrap();
+    if !pulled.load(Ordering::Relaxed) {
+        assert_eq!(result, Ok(()));
+        return false;
+    }
+    assert_eq!(result, Err(AtaError::Io(IoError::Gone)), "pulled out at wait {n}");
+    assert!(rig.machine.device_vanished(SATA));
+    assert!(port.call(|p| p.capacity()).is_err(), "P5");
+    let after = rig.footprint();
+    assert_eq!((after.frames, after.contiguous, after.irqs), (before.frames, before.contiguous, before.irqs), "P4");
+    assert_eq!((after.supplies, &after.quarantine), (before.supplies, &before.quarantine), "P4");
+    rig.board.plug(SATA).unwrap();
+    rig.add_board();
+    rig.settle();
+    works(&rig);
+    rig.assert_well();
+    true
+}
+
+pub(crate) fn pulled_out_at_any_time(translated: bool) {
+    let mut n = 1;
+    while pulled_out_at(n, translated) {
+        n += 1;
+    }
+    assert!(n > 20, "a read of four commands has more than {n} waits");
+}
+
+#[test]
+fn pulled_out_at_any_time_of_a_transfer_is_an_error_and_the_whole_way_back() {
+    pulled_out_at_any_time(false);
+}

@@ -1,0 +1,179 @@
+//! Bind, unbind, and what is left: nothing.
+
+use std::thread;
+use std::time::Duration;
+
+use bindery::binding::Phase;
+use bindery::event::Outcome;
+use bindery_drivers::ata::AtaError;
+use bindery_sim::models::sata::Stop;
+use bindery_sim::salvator::{CONTIGUOUS_BASE, CONTIGUOUS_LEN};
+
+use super::*;
+
+/// What was given back, in order: kind, back-end.
+fn released(story: &[EventKind]) -> Vec<(&str, &str)> {
+    let back = |e| match e {
+        &EventKind::Released { resource, ref backend, ref outcome, .. } => {
+            assert_eq!(*outcome, Outcome::Returned);
+            Some((resource, &**backend))
+        }
+        _ => None,
+    };
+    story.iter().filter_map(back).collect()
+}
+
+#[test]
+fn untranslated_the_table_comes_from_cma_and_goes_back_to_cma() {
+    // The first log of the story that this project grew from: 2,048 bytes at 0x7c040000, cma_alloc and cma_release.
+    let rig = rig(false);
+    let story = rig.story(SATA);
+    let (size, phys, backend) = coherent(&story)[0];
+    assert_eq!((size, backend), (2048, "direct, cma"));
+    assert!(phys >= CONTIGUOUS_BASE && phys.0 < CONTIGUOUS_BASE.0 + CONTIGUOUS_LEN, "{phys}");
+    assert!(story.contains(&EventKind::Policy { policy: "untranslated DMA".into() }), "P10");
+    works(&rig);
+    assert!(rig.footprint().contiguous > 0);
+    unbind(&rig);
+    let after = rig.footprint();
+    assert_eq!((after.contiguous, &*after.quarantine), (0, "0 runs, 0 bytes"));
+    rig.assert_well();
+}
+
+#[test]
+fn unbind_takes_back_the_interrupt_then_the_memory_then_the_registers_each_by_its_own_hand() {
+    let rig = rig(false);
+    works(&rig);
+    rig.events();
+    unbind(&rig);
+    let story = rig.story(SATA);
+    assert!(story.contains(&EventKind::Quiet { how: "stopped".into() }), "P11");
+    let order = released(&story);
+    let kinds: Vec<_> = order.iter().map(|(kind, _)| *kind).collect();
+    let dma = ["dma coherent"; 3];
+    assert_eq!(kinds[..2], ["data", "irq"]);
+    assert_eq!(kinds[2..5], dma);
+    assert_eq!(kinds[5..7], ["mmio", "control"]);
+    assert_eq!(order[2..5], dma.map(|d| (d, "direct, cma")));
+    assert_eq!(kinds.last(), Some(&"links"), "P6");
+    rig.assert_well();
+}
+
+const CYCLES: u32 = 10_000;
+
+pub(crate) fn nothing_is_left_of_many_bindings(translated: bool) {
+    let rig = rig(translated);
+    works(&rig);
+    unbind(&rig);
+    rig.board.keep_events(0);
+    let before = rig.footprint();
+    for n in 0..CYCLES {
+        bind(&rig);
+        if n % 50 == 0 {
+            works(&rig);
+        }
+        unbind(&rig);
+    }
+    assert_eq!(rig.footprint(), before, "P4 after {CYCLES} bindings");
+    bind(&rig);
+    works(&rig);
+    rig.assert_well();
+}
+
+#[test]
+fn nothing_is_left_of_many_untranslated_bindings() {
+    nothing_is_left_of_many_bindings(false);
+}
+
+/// Reads on another thread, and unbinds while that read waits for a disk that does not answer. Returns what the read
+/// got.
+pub(crate) fn unbind_inside_a_command(rig: &Rig, hook: &Hook, act: impl FnOnce()) -> Result<(), AtaError> {
+    rig.board.sata_faults(|k| k.no_completion = true);
+    let port = port(rig);
+    let device = rig.machine.device(SATA).unwrap();
+    let (inside, entered) = std::sync::mpsc::channel();
+    let mut waits = 0;
+    hook.each_wait(move || {
+        waits += 1;
+        if waits == 1 {
+            inside.send(()).unwrap();
+        }
+        // Host time: the reader must not come to its end before the other thread has told it to.
+        while device.phase() == Phase::Bound {
+            thread::sleep(Duration::from_micros(100));
+        }
+        if waits < 100 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    thread::scope(|s| {
+        let reader = s.spawn(move || port.call(|p| p.read(0, &mut [0; 512])).unwrap());
+        entered.recv().unwrap();
+        act();
+        unbind(rig);
+        let result = reader.join().unwrap();
+        hook.each_wait(|| {});
+        rig.board.sata_faults(|k| k.no_completion = false);
+        result
+    })
+}
+
+#[test]
+fn an_unbind_breaks_off_a_command_that_does_not_end() {
+    let (rig, hook) = hooked(false);
+    unbind(&rig);
+    let before = rig.footprint();
+    bind(&rig);
+    let start = rig.board.now();
+    assert_eq!(unbind_inside_a_command(&rig, &hook, || {}), Err(AtaError::Stopping));
+    assert!(rig.board.now().since(start) < Duration::from_secs(1), "{:?}", rig.board.now().since(start));
+    assert_eq!(rig.footprint(), before, "P4");
+    bind(&rig);
+    works(&rig);
+    rig.assert_well();
+}
+
+#[test]
+fn a_controller_that_does_not_stop_is_held_in_reset() {
+    let (rig, hook) = hooked(false);
+    unbind(&rig);
+    let before = rig.footprint();
+    bind(&rig);
+    rig.board.sata_faults(|k| k.stop = Stop::Ignored);
+    rig.events();
+    assert_eq!(unbind_inside_a_command(&rig, &hook, || {}), Err(AtaError::Stopping));
+    let story = rig.story(SATA);
+    assert!(story.contains(&EventKind::QuiesceFailed { error: "STOP was written, and ACT stays set".into() }));
+    assert!(story.contains(&EventKind::Quiet { how: "held in reset".into() }), "P11");
+    assert_eq!(rig.footprint(), before, "P4");
+    bind(&rig);
+    works(&rig);
+    rig.assert_well();
+}
+
+#[test]
+fn memory_of_a_controller_that_cannot_be_stopped_is_quarantined_until_the_next_reset() {
+    let (rig, hook) = unbound_hooked(false, false);
+    rig.settle();
+    unbind(&rig);
+    let before = rig.footprint();
+    bind(&rig);
+    rig.board.sata_faults(|k| k.stop = Stop::Ignored);
+    rig.events();
+    let _ = unbind_inside_a_command(&rig, &hook, || {});
+    let held: u64 = rig.machine.quarantine().iter().map(|q| q.len).sum();
+    assert_eq!(held, 4096 + 65536, "P11: table and buffers: {:?}", rig.machine.quarantine());
+    assert!(rig.machine.quarantine().iter().all(|q| &*q.device == SATA && q.why.contains("quiet")));
+    let story = rig.story(SATA);
+    assert_eq!(story.iter().filter(|e| matches!(e, EventKind::Quarantined { .. })).count(), 3);
+    bind(&rig);
+    assert_eq!(rig.machine.quarantine(), [], "the reset at the start of the probe shows that it is quiet");
+    works(&rig);
+    rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
+    unbind(&rig);
+    assert_eq!(rig.footprint(), before, "P4");
+    assert_eq!(rig.machine.promises().broken(), []);
+    // What a controller that does not stop and cannot be reset leaves the core to do: take its clock.
+    let errors: Vec<_> = rig.board.take_model_errors().into_iter().map(|e| e.what).collect();
+    assert_eq!(errors, ["module clock stopped while DMA was active"]);
+}

@@ -1,0 +1,70 @@
+//! A probe that fails at any step leaves the machine as it was.
+
+use bindery::env::Site;
+use bindery::machine::BindError;
+
+use super::*;
+
+/// Fails each fallible call of a bind in turn. Returns the sites that were hit.
+pub(crate) fn each_step_fails_in_turn(translated: bool) -> Vec<Site> {
+    let rig = rig(translated);
+    unbind(&rig);
+    let before = rig.footprint();
+    rig.board.faults().never();
+    rig.board.faults().start_recording();
+    bind(&rig);
+    let steps = rig.board.faults().take_record();
+    unbind(&rig);
+    assert!(steps.len() > 15, "{steps:?}");
+    for (n, site) in (1..).zip(&steps) {
+        rig.board.faults().fail_nth(n);
+        let result = rig.machine.bind(SATA, DRIVER);
+        assert_eq!(rig.board.faults().injected(), 1, "step {n}");
+        rig.board.faults().never();
+        match result {
+            // Page frames do as well.
+            Ok(()) => {
+                assert_eq!(*site, Site::CmaAlloc);
+                unbind(&rig);
+            }
+            Err(e) => assert!(matches!(e, BindError::Probe { .. }), "step {n}, {}: {e}", site.name()),
+        }
+        assert_eq!(rig.footprint(), before, "P4: step {n}, {}", site.name());
+        bind(&rig);
+        works(&rig);
+        unbind(&rig);
+        assert_eq!(rig.footprint(), before, "P4: after step {n}, {}", site.name());
+    }
+    rig.assert_well();
+    steps
+}
+
+#[test]
+fn each_step_of_an_untranslated_probe_may_fail() {
+    let steps = each_step_fails_in_turn(false);
+    for site in [Site::MapIo, Site::IrqRequest, Site::CmaAlloc, Site::LedgerEntry, Site::ClockEnable, Site::PowerOn] {
+        assert!(steps.contains(&site), "{}", site.name());
+    }
+}
+
+#[test]
+fn each_step_of_the_way_back_may_fail() {
+    let rig = rig(false);
+    unbind(&rig);
+    let before = rig.footprint();
+    bind(&rig);
+    works(&rig);
+    rig.board.faults().start_recording();
+    unbind(&rig);
+    let steps = rig.board.faults().take_record();
+    assert!(steps.contains(&Site::Quiesce));
+    for (n, site) in (1..).zip(&steps) {
+        bind(&rig);
+        works(&rig);
+        rig.board.faults().fail_nth(n);
+        unbind(&rig);
+        rig.board.faults().never();
+        assert_eq!(rig.footprint(), before, "P4: step {n}, {}", site.name());
+    }
+    rig.assert_well();
+}
