@@ -250,6 +250,8 @@ impl fmt::Debug for Group {
 /// Step 3: claims the group for the binding's owner. A device without an IOMMU has no group, which only a kernel driver
 /// can live with.
 pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
+    // It may have been refused when it came, for want of memory or of a context.
+    bound.machine().join(bound.device())?;
     let Some(member) = bound.device().group.lock().clone() else {
         let machine = bound.machine();
         if bound.owner() == DmaOwner::PassThrough {

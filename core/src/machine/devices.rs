@@ -8,6 +8,7 @@ use super::{AddError, Machine};
 use crate::device::{Device, DeviceDesc, NodeId, Nodes, SupplierKind};
 use crate::event::{Cause, EventKind};
 use crate::firmware::fdt::{Description, FdtError, describe};
+use crate::iommu::IommuError;
 
 impl Machine {
     /// Adds the devices of a device tree blob; they are probed by the next [`settle`](Self::settle). On an error
@@ -57,7 +58,7 @@ impl Machine {
             device
         };
         self.emit(Some(&name), || EventKind::DeviceAdded);
-        self.join(&device);
+        self.try_join(&device);
         if self.env.drives(&device.desc().compatible) {
             self.arrived(&device);
         } else {
@@ -116,28 +117,34 @@ impl Machine {
         true
     }
 
-    /// Puts a device into its IOMMU group, if both are there.
-    pub(super) fn join(&self, device: &Arc<Device>) {
+    /// Puts a device into its IOMMU group, if both are there and it is in none.
+    pub(crate) fn join(&self, device: &Device) -> Result<(), IommuError> {
         if self.policy.untranslated_dma {
-            return;
+            return Ok(());
         }
-        match self.iommus.join(device, &*self.env) {
-            Ok(None) => {}
-            Ok(Some((group, stream))) => self.emit(Some(&device.desc().name), || EventKind::GroupJoined {
+        if let Some((group, stream)) = self.iommus.join(device, &*self.env)? {
+            self.emit(Some(&device.desc().name), || EventKind::GroupJoined {
                 group: group.id(),
                 iommu: group.iommu().name(),
                 stream: stream.0,
-            }),
-            Err(e) => self.emit(Some(&device.desc().name), || EventKind::Log {
+            });
+        }
+        Ok(())
+    }
+
+    /// As [`join`](Self::join), for a device that is not being bound; it gets another try when it is.
+    fn try_join(&self, device: &Device) {
+        if let Err(e) = self.join(device) {
+            self.emit(Some(&device.desc().name), || EventKind::Log {
                 text: format!("could not join an IOMMU group: {e}"),
-            }),
+            });
         }
     }
 
     /// An IOMMU has arrived at `node`: its masters join.
     pub(crate) fn join_consumers(&self, node: NodeId) {
         for consumer in self.consumers_of(node) {
-            self.join(&consumer);
+            self.try_join(&consumer);
         }
     }
 

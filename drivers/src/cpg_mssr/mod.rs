@@ -38,7 +38,10 @@ impl Driver for CpgMssr {
         if regs.size() < regs::WINDOW {
             return Err(ProbeError::Device("the register window is too small"));
         }
-        let cpg = Cpg { regs: regs.handle(), env: Arc::clone(dev.machine().shared_env()), asserted: Mutex::default() };
+        let env = Arc::clone(dev.machine().shared_env());
+        // Nobody knows since when lines are asserted that an earlier user has left so: take it for now.
+        let asserted = Mutex::new([env.now(); regs::BANKS]);
+        let cpg = Cpg { regs: regs.handle(), env, asserted };
         Ok(dev.provide::<dyn Supply>(Arc::new(cpg))?)
     }
 
