@@ -1,2 +1,8 @@
 //! The `bindery` command.
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bindery_cli::main()
+}

@@ -60,6 +60,8 @@ pub enum Errno {
     EACCES = 13,
     EBUSY = 16,
     ENODEV = 19,
+    ENOTDIR = 20,
+    EISDIR = 21,
     EINVAL = 22,
     ETIMEDOUT = 110,
 }

@@ -103,7 +103,9 @@ pub enum EventKind {
     Policy { policy: String },
     /// An interrupt line was switched off because nobody served it.
     IrqStorm { line: u32 },
-    /// A value was written to the control tree.
+    /// Somebody asked for a uevent by writing to a `uevent` file: the object's path below `/sys`, and its variables.
+    Uevent { action: &'static str, path: String, env: Vec<String> },
+    /// A value was written to the control tree; told after everything that the write did.
     Control { path: String, value: String, result: String },
     /// A pass-through owner was asked to let go, or was cut off.
     PassThrough { state: &'static str, detail: String },

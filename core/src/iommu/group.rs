@@ -58,9 +58,15 @@ pub enum GroupError {
     /// A pass-through owner needs an IOMMU group, and the device has none.
     #[error("the device is in no IOMMU group")]
     NoGroup,
-    /// The group has no members, or this kind of domain cannot be a default.
+    /// This kind of domain cannot be a default, or the IOMMU cannot make one.
     #[error("a {0} domain cannot be the group's default")]
     BadKind(DomainKind),
+    /// The group has no members any more.
+    #[error("group {group} has no members")]
+    Empty {
+        /// The group's number.
+        group: u32,
+    },
 }
 
 /// A device's place in its group.
@@ -174,6 +180,13 @@ impl Group {
         let mut s = self.state.lock();
         if s.owner != Owner::None {
             return Err(GroupError::Owned { group: self.id, owner: s.owner });
+        }
+        if s.members.is_empty() {
+            return Err(GroupError::Empty { group: self.id });
+        }
+        // Made only to see whether it can be: a kind that no binding could ever get is refused here, where its name is.
+        if let Err(IommuError::Unsupported(_)) = self.iommu.domain(kind) {
+            return Err(GroupError::BadKind(kind));
         }
         s.kind = kind;
         Ok(())

@@ -40,6 +40,11 @@ impl Iommus {
         groups
     }
 
+    /// The instances, by node.
+    pub(crate) fn instances(&self) -> Vec<Arc<dyn Iommu>> {
+        self.0.lock().instances.values().cloned().collect()
+    }
+
     /// Puts `device` into its group, blocked, when its instance is there. `Ok(None)` when it has no IOMMU, or not yet,
     /// or is in a group already.
     pub(crate) fn join(&self, device: &Device, env: &dyn Env) -> Result<Option<(Arc<Group>, StreamId)>, IommuError> {

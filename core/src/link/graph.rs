@@ -164,6 +164,12 @@ impl Graph {
         self.suppliers(consumer).map(|l| (l.supplier, &l.property, l.state))
     }
 
+    /// The links of a node, to its suppliers and to its consumers: supplier, consumer, state, and whether it goes with
+    /// the consumer's binding.
+    pub(crate) fn links_of(&self, node: NodeId) -> impl Iterator<Item = (NodeId, NodeId, LinkState, bool)> {
+        self.suppliers(node).chain(self.consumers(node)).map(|l| (l.supplier, l.consumer, l.state, l.asked))
+    }
+
     fn set_suppliers(&mut self, consumer: NodeId, to: impl Fn(&Node, &Link) -> Option<LinkState>) {
         for at in 0..self.nodes[consumer.0 as usize].suppliers.len() {
             let id = self.nodes[consumer.0 as usize].suppliers[at];

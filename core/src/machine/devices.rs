@@ -27,9 +27,12 @@ impl Machine {
         use_nodes(&mut self.registry.lock().nodes)
     }
 
-    /// Adds a device. It is probed by the next [`settle`](Self::settle).
+    /// Adds a device. It is probed by the next [`settle`](Self::settle). Its name must do as a file name.
     pub fn add_device(self: &Arc<Self>, desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
         let name = Arc::clone(&desc.name);
+        if matches!(&*name, "" | "." | "..") || name.contains(|c: char| c == '/' || c.is_control()) {
+            return Err(AddError::BadName(name));
+        }
         let device = {
             let mut r = self.registry.lock();
             let node = match desc.node {
@@ -52,6 +55,9 @@ impl Machine {
             }
             r.by_node[at] = Some(Arc::clone(&device));
             r.devices.insert(Arc::clone(&name), node);
+            if let Some(parent) = device.desc().parent {
+                r.children.entry(parent).or_default().push(node);
+            }
             for c in &device.desc().compatible {
                 r.listing.entry(Arc::clone(c)).or_default().push(node);
             }
@@ -95,7 +101,10 @@ impl Machine {
             at += 1;
         }
         for device in order.into_iter().rev() {
-            device.set_removed();
+            {
+                let _r = self.registry.lock();
+                device.set_removed();
+            }
             self.end_binding(&device, cause, None);
             {
                 let mut r = self.registry.lock();
@@ -104,6 +113,9 @@ impl Machine {
                 r.graph.remove(device.node());
                 r.waiting.remove(&device.node());
                 r.devices.remove(device.name());
+                if let Some(siblings) = device.desc().parent.and_then(|p| r.children.get_mut(&p)) {
+                    siblings.retain(|n| *n != device.node());
+                }
                 r.by_node[device.node().0 as usize] = None;
                 for c in &device.desc().compatible {
                     if let Some(list) = r.listing.get_mut(c) {

@@ -11,6 +11,9 @@ pub enum AddError {
     /// A device of that name, or for that node, is there already.
     #[error("there is a device {0} already")]
     Exists(Arc<str>),
+    /// The name cannot be that of a file in the control tree.
+    #[error("{0:?} cannot name a device: it is empty, a dot name, or has a slash or a control character in it")]
+    BadName(Arc<str>),
 }
 
 /// Why a device was not bound.

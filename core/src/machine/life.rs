@@ -20,9 +20,18 @@ impl Machine {
         device: &Arc<Device>,
         driver: &Arc<dyn AnyDriver>,
     ) -> Result<(), ProbeError> {
-        device.set_phase(Phase::Probing);
         let binding = driver.binding(Bound::new(Arc::clone(self), Arc::clone(device), driver.dma()));
-        device.set_binding(Some(Arc::clone(&binding)));
+        {
+            // Under the registry lock, so that whoever removes the driver or the device either finds this binding and
+            // ends it, or keeps it from beginning.
+            let r = self.registry.lock();
+            let registered = r.drivers.get(driver.name()).is_some_and(|d| Arc::ptr_eq(d, driver));
+            if !registered || device.is_removed() {
+                return Err(ProbeError::NoDevice);
+            }
+            device.set_phase(Phase::Probing);
+            device.set_binding(Some(Arc::clone(&binding)));
+        }
         match bring_up(&binding) {
             Ok(()) => {
                 {
@@ -121,6 +130,7 @@ impl Machine {
             let root = path.len() == 1;
             let (cause, driver) = if root { (cause, driver) } else { (Cause::SupplierLeaving, None) };
             if driver.is_some_and(|d| top.driver() != Some(d)) {
+                self.stays(&top);
                 return false;
             }
             let consumer = {
@@ -146,9 +156,7 @@ impl Machine {
         let binding = device.binding().filter(|_| device.phase() == Phase::Bound);
         // The driver is compared under the lock: what was bound a moment ago may be another one now (W7).
         let Some(binding) = binding.filter(|b| driver.is_none_or(|d| b.driver() == d)) else {
-            if device.phase() == Phase::Bound {
-                self.arrived(device);
-            }
+            self.stays_locked(device);
             return Some(false);
         };
         {
@@ -166,6 +174,18 @@ impl Machine {
         self.registry.lock().graph.supplier_gone(device.node());
         self.emit(Some(&device.desc().name), || EventKind::Unbound { driver: name.into(), cause });
         Some(true)
+    }
+
+    /// A device whose end was begun, and that turned out to be somebody else's: it is there for its consumers again.
+    fn stays(&self, device: &Arc<Device>) {
+        let _lock = device.lock.lock();
+        self.stays_locked(device);
+    }
+
+    fn stays_locked(&self, device: &Arc<Device>) {
+        if device.phase() == Phase::Bound && !self.is_available(device.node()) {
+            self.arrived(device);
+        }
     }
 
     /// Moves the links of `consumer` to "consumer probing"; or names the first supplier that is missing.

@@ -11,6 +11,7 @@ mod policy;
 mod probe;
 mod registry;
 mod report;
+mod view;
 #[cfg(all(test, not(loom)))]
 mod windows;
 
@@ -18,6 +19,7 @@ pub use error::{AddError, BindError, UnbindError};
 pub use policy::{AbsentSuppliers, Policy};
 pub use probe::Settled;
 pub use report::{DeviceInfo, Footprint, Waiting};
+pub(crate) use view::Devlink;
 
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};

@@ -26,10 +26,10 @@ pub struct Settled {
 
 enum Attempt {
     Nothing,
-    Waiting,
+    Waiting(Vec<NodeId>),
     Bound,
-    Deferred,
-    Failed,
+    Deferred(NodeId),
+    Failed(ProbeError),
 }
 
 impl Machine {
@@ -61,16 +61,16 @@ impl Machine {
         let attempt = device.map_or(Attempt::Nothing, |d| self.attempt(&d));
         match attempt {
             Attempt::Nothing => {}
-            Attempt::Waiting => done.waiting += 1,
+            Attempt::Waiting(_) => done.waiting += 1,
             Attempt::Bound => {
                 done.attempts += 1;
                 done.bound += 1;
             }
-            Attempt::Deferred => {
+            Attempt::Deferred(_) => {
                 done.attempts += 1;
                 done.waiting += 1;
             }
-            Attempt::Failed => {
+            Attempt::Failed(_) => {
                 done.attempts += 1;
                 done.failed += 1;
             }
@@ -97,17 +97,17 @@ impl Machine {
         let Some(first) = candidates.first() else { return Attempt::Nothing };
         if !missing.is_empty() {
             self.tell_deferred(device, Some(first.name()), &missing);
-            return Attempt::Waiting;
+            return Attempt::Waiting(missing);
         }
         for driver in &candidates {
             match self.begin_binding(device, driver) {
                 Ok(()) => return Attempt::Bound,
                 Err(ProbeError::NoDevice) => {}
                 Err(ProbeError::Defer { on }) => return self.defer(device, driver, on, arrivals),
-                Err(_) => return Attempt::Failed,
+                Err(error) => return Attempt::Failed(error),
             }
         }
-        Attempt::Failed
+        Attempt::Failed(ProbeError::NoDevice)
     }
 
     fn defer(&self, device: &Device, driver: &Arc<dyn AnyDriver>, on: Missing, arrivals: u64) -> Attempt {
@@ -118,15 +118,16 @@ impl Machine {
                 // It is there. Only an arrival while the probe ran is worth another try; else the driver asks for more
                 // than the supplier gives, and would do so for ever.
                 if r.graph.arrived_since(supplier, arrivals) {
+                    r.waiting.insert(device.node());
                     r.enqueue(device.node());
-                    return Attempt::Deferred;
+                    return Attempt::Deferred(supplier);
                 }
-                return Attempt::Failed;
+                return Attempt::Failed(ProbeError::Defer { on });
             }
             r.waiting.insert(device.node());
         }
         self.tell_deferred(device, Some(driver.name()), &[supplier]);
-        Attempt::Deferred
+        Attempt::Deferred(supplier)
     }
 
     fn tell_deferred(&self, device: &Device, driver: Option<&'static str>, missing: &[NodeId]) {
@@ -179,11 +180,22 @@ impl Machine {
         }
     }
 
-    /// Queues `device` for probing (a write to `drivers_probe`). False when there is no such device.
-    pub fn probe(self: &Arc<Self>, device: &str) -> bool {
-        let Some(device) = self.device(device) else { return false };
-        self.attempt(&device);
-        true
+    /// Probes `device` now with the drivers that match it (a write to `drivers_probe`), whether autoprobe is on or not.
+    /// True when it was bound here; false when it was bound already, nothing matched, or no driver found its device. A
+    /// device that has to wait is woken like any other.
+    pub fn probe(self: &Arc<Self>, device: &str) -> Result<bool, BindError> {
+        let found = self.device(device).ok_or_else(|| BindError::NoDevice(device.into()))?;
+        let deferred = |missing: Vec<NodeId>| BindError::Deferred {
+            device: device.into(),
+            missing: missing.into_iter().map(|n| self.node_name(n)).collect(),
+        };
+        match self.attempt(&found) {
+            Attempt::Bound => Ok(true),
+            Attempt::Nothing | Attempt::Failed(ProbeError::NoDevice) => Ok(false),
+            Attempt::Waiting(missing) => Err(deferred(missing)),
+            Attempt::Deferred(supplier) => Err(deferred(Vec::from([supplier]))),
+            Attempt::Failed(error) => Err(BindError::Probe { device: device.into(), error }),
+        }
     }
 
     /// Under [`AbsentSuppliers::DoWithout`]: lets consumers do without suppliers that have no device or no driver.

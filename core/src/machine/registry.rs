@@ -18,6 +18,8 @@ pub(super) struct Registry {
     pub(super) matching: BTreeMap<&'static str, Vec<&'static str>>,
     /// Which devices list a compatible string.
     pub(super) listing: BTreeMap<Arc<str>, Vec<NodeId>>,
+    /// Devices below each device, in order of arrival.
+    pub(super) children: BTreeMap<NodeId, Vec<NodeId>>,
     pub(super) graph: Graph,
     /// Devices to probe, oldest first, none twice.
     pub(super) queue: VecDeque<NodeId>,
@@ -40,6 +42,7 @@ impl Default for Registry {
             drivers: BTreeMap::new(),
             matching: BTreeMap::new(),
             listing: BTreeMap::new(),
+            children: BTreeMap::new(),
             graph: Graph::default(),
             queue: VecDeque::new(),
             queued: Vec::new(),

@@ -79,6 +79,11 @@ impl Machine {
         }
     }
 
+    /// Names of the drivers that may bind `device`, best first.
+    pub fn candidates(&self, device: &Device) -> Vec<&'static str> {
+        self.registry.lock().candidates(device).iter().map(|d| d.name()).collect()
+    }
+
     /// Devices that have a driver and miss a supplier, with what they wait for.
     pub fn waiting(&self) -> Vec<Waiting> {
         let r = self.registry.lock();

@@ -1,0 +1,116 @@
+//! Why the command cannot go on, in words that name what and where, and its exit codes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use miette::{Diagnostic, NamedSource, SourceSpan};
+
+/// Everything asked for was done and every promise held.
+pub const GOOD: u8 = 0;
+/// A promise was broken, the simulated hardware was misused, or an operation failed.
+pub const BROKEN: u8 = 1;
+/// Bad input or bad usage: nothing of the result can be relied on.
+pub const BAD_INPUT: u8 = 2;
+
+/// Largest device tree file that is read, in bytes. The largest that Linux ships is below 1 MiB.
+pub const MAX_DEVICE_TREE: u64 = 64 << 20;
+/// Largest script that is read, in bytes.
+pub const MAX_SCRIPT: u64 = 16 << 20;
+
+/// Why the command cannot go on. All of these end it with [`BAD_INPUT`].
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum Failure {
+    /// A file cannot be opened or read.
+    #[error("cannot read {}: {}", .path.display(), said(.error))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the host said.
+        error: io::Error,
+    },
+    /// A file is larger than anything sensible.
+    #[error("{}: more than {} MiB, which no {what} has", .path.display(), .limit >> 20)]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        what: &'static str,
+        /// The bound in bytes.
+        limit: u64,
+    },
+    /// A file is not a device tree blob, or a broken one.
+    #[error("{path}: {error}")]
+    #[diagnostic(help("a device tree blob comes out of `dtc -O dtb`; `fdtdump FILE` shows what a file holds"))]
+    DeviceTree {
+        /// The file, or the name of an embedded blob.
+        path: String,
+        /// What is wrong, and at which node or offset.
+        error: bindery::firmware::fdt::FdtError,
+    },
+    /// A file cannot be the disk.
+    #[error(transparent)]
+    #[diagnostic(help("give a writable image, e.g. one made by `truncate -s 64M disk.img`"))]
+    Disk(#[from] bindery_sim::disk::DiskError),
+    /// A line of a script is not understood.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Script(#[from] Box<ScriptError>),
+    /// Output cannot be written.
+    #[error("cannot write {what}: {}", said(.error))]
+    Write {
+        /// Standard output, or the file.
+        what: String,
+        /// What the host said.
+        error: io::Error,
+    },
+}
+
+/// A line of a script that is not understood.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("{path}:{line}: {what}")]
+#[diagnostic(help("{help}"))]
+pub struct ScriptError {
+    /// The file.
+    pub path: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub what: String,
+    /// What can be written instead.
+    pub help: String,
+    /// The script.
+    #[source_code]
+    pub text: NamedSource<String>,
+    /// The words in question.
+    #[label("here")]
+    pub span: SourceSpan,
+}
+
+impl Failure {
+    /// The file at `path` cannot be read because of `error`.
+    pub fn read(path: &Path, error: io::Error) -> Self {
+        Self::Read { path: path.into(), error }
+    }
+
+    /// Standard output cannot be written.
+    pub fn stdout(error: io::Error) -> Self {
+        Self::Write { what: "standard output".into(), error }
+    }
+
+    /// True when the reader of standard output has left: nothing is wrong, and there is nobody to tell.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Write { error, .. } if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// What the host said, without the number that Rust puts behind it.
+fn said(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].into(),
+        None => text,
+    }
+}
+
+/// The outcome of everything that can end the command early.
+pub type Result<T> = std::result::Result<T, Failure>;

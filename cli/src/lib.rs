@@ -1,0 +1,15 @@
+//! The `bindery` command as a library, so that tests can call each step of its story by itself.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod args;
+mod command;
+pub mod failure;
+pub mod load;
+pub mod page;
+pub mod record;
+pub mod tree;
+pub mod words;
+pub mod world;
+
+pub use command::main;

@@ -1,0 +1,14 @@
+//! What happened, kept for the length of a step: told in words, as JSON lines and as a trace file.
+
+mod json;
+#[cfg(test)]
+mod kinds;
+mod spans;
+mod tape;
+mod trace;
+
+pub use json::{Line, json_line};
+#[cfg(test)]
+pub(crate) use kinds::samples;
+pub use tape::{Recorded, Tape};
+pub use trace::TraceFile;

@@ -1,0 +1,70 @@
+//! The tape: events of every machine of the story, in the order in which they happened.
+
+use std::sync::Arc;
+
+use bindery::event::Event;
+use bindery::sync::Mutex;
+
+/// One event, with the step and the machine that it happened in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The step of the story: `"probe"`.
+    pub step: &'static str,
+    /// `"host"` or `"guest"`.
+    pub machine: &'static str,
+    /// What happened.
+    pub event: Event,
+}
+
+#[derive(Default)]
+struct Inner {
+    step: &'static str,
+    kept: Vec<Recorded>,
+}
+
+/// Collects events. Whoever runs a step takes them out afterwards, so that the tape is never longer than one step.
+#[derive(Clone, Default)]
+pub struct Tape(Arc<Mutex<Inner>>);
+
+impl Tape {
+    /// An empty tape.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Marks what comes from now on as belonging to `step`.
+    pub fn step(&self, step: &'static str) {
+        self.0.lock().step = step;
+    }
+
+    /// A listener that records under the name `machine`.
+    pub fn listener(&self, machine: &'static str) -> Box<dyn Fn(&Event) + Send + Sync> {
+        let inner = Arc::clone(&self.0);
+        Box::new(move |event| {
+            let mut inner = inner.lock();
+            let step = inner.step;
+            inner.kept.push(Recorded { step, machine, event: event.clone() });
+        })
+    }
+
+    /// How many events are on the tape: a place to read on from with [`since`](Self::since).
+    pub fn mark(&self) -> usize {
+        self.0.lock().kept.len()
+    }
+
+    /// The events from `mark` on.
+    pub fn since(&self, mark: usize) -> Vec<Recorded> {
+        self.0.lock().kept.get(mark..).unwrap_or_default().to_vec()
+    }
+
+    /// Takes everything off the tape.
+    pub fn take(&self) -> Vec<Recorded> {
+        std::mem::take(&mut self.0.lock().kept)
+    }
+}
+
+impl std::fmt::Debug for Tape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tape({} events)", self.mark())
+    }
+}

@@ -1,0 +1,307 @@
+//! The facts that the tree is drawn from, and its JSON.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bindery::binding::Phase;
+use bindery::device::{Device, NodeId, NodeInfo, SupplierKind};
+use bindery::event::EventKind;
+use serde::Serialize;
+
+use crate::world::World;
+
+/// A machine at a glance.
+#[derive(Serialize, Debug)]
+pub struct Report {
+    /// Where the device tree comes from.
+    pub origin: String,
+    /// The board's name, when the tree gives one.
+    pub model: Option<Arc<str>>,
+    /// What the board is, most specific first.
+    pub compatible: Vec<Arc<str>>,
+    /// Platform devices, parents before children.
+    pub devices: Vec<DeviceRow>,
+    /// Other enabled nodes with a `compatible`, parents before children.
+    pub others: Vec<OtherRow>,
+    /// IOMMU groups, by number.
+    pub groups: Vec<GroupRow>,
+    /// Devices that wait for each other in a circle.
+    pub cycles: Vec<Vec<String>>,
+    /// What was odd in the tree.
+    pub notes: Vec<String>,
+    /// Sums.
+    pub counts: Counts,
+}
+
+/// A platform device.
+#[derive(Serialize, Debug)]
+pub struct DeviceRow {
+    /// Name on its bus.
+    pub name: Arc<str>,
+    /// Path of its node.
+    pub node: Arc<str>,
+    /// Label of its node, when the blob kept it.
+    pub label: Option<Arc<str>>,
+    /// Path of the node of the device above it.
+    pub parent: Option<Arc<str>>,
+    /// What it is, most specific first.
+    pub compatible: Vec<Arc<str>>,
+    /// Drivers that match it, best first.
+    pub candidates: Vec<&'static str>,
+    /// Where it is in its life.
+    #[serde(flatten)]
+    pub state: State,
+    /// What it needs.
+    pub suppliers: Vec<SupplierRow>,
+    /// Its IOMMU group.
+    pub group: Option<u32>,
+}
+
+/// Where a device is in its life.
+#[derive(Serialize, Debug, PartialEq, Eq)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum State {
+    /// A driver holds it.
+    Bound {
+        /// Which.
+        driver: &'static str,
+    },
+    /// The board itself drives it: it is there without a driver.
+    Present,
+    /// It has a driver, and suppliers are missing.
+    Waiting {
+        /// Each, with why it is not there.
+        on: Vec<String>,
+    },
+    /// It has a driver, whose probe failed.
+    Failed {
+        /// Why.
+        error: String,
+    },
+    /// No driver matches it.
+    NoDriver,
+}
+
+/// Something that a device needs.
+#[derive(Serialize, Debug)]
+pub struct SupplierRow {
+    /// The supplying device, or its node when there is no such device.
+    pub supplier: String,
+    /// The properties that say so.
+    pub properties: Vec<Arc<str>>,
+    /// For an IOMMU: the streams that the device uses, as the firmware numbers them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<Vec<u32>>,
+    /// State of the link, in Linux's words.
+    pub state: String,
+}
+
+/// A node that is not a platform device.
+#[derive(Serialize, Debug)]
+pub struct OtherRow {
+    /// Its path.
+    pub node: Arc<str>,
+    /// Path of the nearest node above it that is listed.
+    pub parent: Option<Arc<str>>,
+    /// What it is, most specific first.
+    pub compatible: Vec<Arc<str>>,
+}
+
+/// An IOMMU group.
+#[derive(Serialize, Debug)]
+pub struct GroupRow {
+    /// Number.
+    pub id: u32,
+    /// The instance that translates for it.
+    pub iommu: String,
+    /// Its devices.
+    pub members: Vec<Arc<str>>,
+    /// Who owns it.
+    pub owner: String,
+    /// The domain in use.
+    pub domain: Option<String>,
+}
+
+/// Sums of a report.
+#[derive(Serialize, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Platform devices.
+    pub devices: usize,
+    /// Of these, held by a driver.
+    pub bound: usize,
+    /// Driven by the board itself.
+    pub present: usize,
+    /// With a driver, waiting for suppliers.
+    pub waiting: usize,
+    /// With a driver whose probe failed.
+    pub failed: usize,
+    /// Without a driver.
+    pub no_driver: usize,
+    /// Other enabled nodes with a `compatible`.
+    pub others: usize,
+    /// Registered drivers.
+    pub drivers: usize,
+    /// Supplier links.
+    pub links: usize,
+    /// IOMMU groups.
+    pub groups: usize,
+    /// Oddities in the tree, those left out included.
+    pub notes: usize,
+}
+
+impl Report {
+    /// What is known of the host of `world`.
+    pub fn of(world: &World) -> Self {
+        let look = Look::new(world);
+        let described = &world.description;
+        let devices: Vec<_> = described
+            .devices
+            .iter()
+            .filter_map(|desc| world.host.device(&desc.name))
+            .map(|device| look.device(&device))
+            .collect();
+        let others: Vec<_> = described
+            .others
+            .iter()
+            .map(|o| OtherRow {
+                node: look.path(o.node),
+                parent: o.parent.map(|p| look.path(p)),
+                compatible: o.compatible.clone(),
+            })
+            .collect();
+        let groups: Vec<_> = world.host.groups().iter().map(|g| group(&g.info())).collect();
+        let in_state = |wanted: fn(&State) -> bool| devices.iter().filter(|d| wanted(&d.state)).count();
+        let counts = Counts {
+            devices: devices.len(),
+            bound: in_state(|s| matches!(s, State::Bound { .. })),
+            present: in_state(|s| matches!(s, State::Present)),
+            waiting: in_state(|s| matches!(s, State::Waiting { .. })),
+            failed: in_state(|s| matches!(s, State::Failed { .. })),
+            no_driver: in_state(|s| matches!(s, State::NoDriver)),
+            others: others.len(),
+            drivers: world.host.drivers().len(),
+            links: devices.iter().map(|d| d.suppliers.len()).sum(),
+            groups: groups.len(),
+            notes: described.notes.len() + described.notes_left_out,
+        };
+        Self {
+            origin: world.blob.origin.clone(),
+            model: described.model.clone(),
+            compatible: described.compatible.clone(),
+            devices,
+            others,
+            groups,
+            cycles: world.host.cycles(),
+            notes: described.notes.iter().map(ToString::to_string).collect(),
+            counts,
+        }
+    }
+}
+
+fn group(info: &bindery::iommu::GroupInfo) -> GroupRow {
+    GroupRow {
+        id: info.id,
+        iommu: info.iommu.clone(),
+        members: info.members.clone(),
+        owner: info.owner.to_string(),
+        domain: info.domain.as_ref().map(|(label, kind, _)| format!("{label} ({kind})")),
+    }
+}
+
+/// What is looked up for every device, gathered once.
+struct Look<'a> {
+    world: &'a World,
+    nodes: Vec<NodeInfo>,
+    by_node: HashMap<NodeId, Arc<str>>,
+    waiting: BTreeMap<Arc<str>, Vec<String>>,
+    errors: BTreeMap<Arc<str>, String>,
+}
+
+impl<'a> Look<'a> {
+    fn new(world: &'a World) -> Self {
+        let mut errors = BTreeMap::new();
+        for recorded in world.tape.since(0) {
+            if let (Some(device), EventKind::NotBound { error, .. }) = (recorded.event.device, recorded.event.kind) {
+                errors.insert(device, error);
+            }
+        }
+        Self {
+            world,
+            nodes: world.nodes(),
+            by_node: world.host.devices().iter().map(|d| (d.node(), Arc::clone(&d.desc().name))).collect(),
+            waiting: world.host.waiting().into_iter().map(|w| (w.device, w.on)).collect(),
+            errors,
+        }
+    }
+
+    fn path(&self, node: NodeId) -> Arc<str> {
+        self.nodes.get(node.0 as usize).map_or_else(|| "?".into(), |n| Arc::clone(&n.path))
+    }
+
+    fn device(&self, device: &Device) -> DeviceRow {
+        let desc = device.desc();
+        DeviceRow {
+            name: Arc::clone(&desc.name),
+            node: self.path(device.node()),
+            label: self.nodes.get(device.node().0 as usize).and_then(|n| n.label.clone()),
+            parent: desc.parent.map(|p| self.path(p)),
+            compatible: desc.compatible.clone(),
+            candidates: self.world.host.candidates(device),
+            state: self.state(device),
+            suppliers: self.suppliers(device),
+            group: self.world.host.device_info(device).group,
+        }
+    }
+
+    fn state(&self, device: &Device) -> State {
+        if let (Phase::Bound, Some(driver)) = (device.phase(), device.driver()) {
+            return State::Bound { driver };
+        }
+        if self.world.host.env().drives(&device.desc().compatible) {
+            return State::Present;
+        }
+        if self.world.host.candidates(device).is_empty() {
+            return State::NoDriver;
+        }
+        match self.waiting.get(device.name()) {
+            Some(on) => State::Waiting { on: on.clone() },
+            None => State::Failed {
+                error: self.errors.get(device.name()).cloned().unwrap_or_else(|| "no probe was tried".into()),
+            },
+        }
+    }
+
+    /// The links of a device, each with all properties that ask for it.
+    fn suppliers(&self, device: &Device) -> Vec<SupplierRow> {
+        let needs = &device.desc().suppliers;
+        let named: Vec<_> = needs
+            .iter()
+            .map(|s| self.by_node.get(&s.node).map_or_else(|| self.name(s.node), ToString::to_string))
+            .collect();
+        let links = self.world.host.links(device);
+        links
+            .into_iter()
+            .map(|link| {
+                let asked = || needs.iter().zip(&named).filter(|(_, name)| **name == link.supplier).map(|(s, _)| s);
+                let mut properties: Vec<Arc<str>> = Vec::new();
+                for s in asked() {
+                    if !properties.contains(&s.property) {
+                        properties.push(Arc::clone(&s.property));
+                    }
+                }
+                if properties.is_empty() {
+                    properties.push(link.property.into());
+                }
+                let streams = asked().filter(|s| s.kind == SupplierKind::Iommu).map(|s| s.args.clone()).collect();
+                SupplierRow { supplier: link.supplier, properties, streams, state: link.state.to_string() }
+            })
+            .collect()
+    }
+
+    fn name(&self, node: NodeId) -> String {
+        self.nodes.get(node.0 as usize).map_or_else(String::new, |n| match &n.label {
+            Some(label) => format!("{label} ({})", n.path),
+            None => n.path.to_string(),
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! What each file reads as.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+
+use super::node::File;
+use super::uevent;
+use crate::device::Device;
+use crate::iommu::{DomainKind, Group};
+use crate::machine::Machine;
+use crate::promise::Promise;
+
+/// The contents of `file`; empty for one that can only be written.
+pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
+    match file {
+        File::DriversProbe | File::BusUevent | File::Bind(_) | File::Unbind(_) | File::DriverUevent(_) => String::new(),
+        File::DriversAutoprobe => flag(machine.autoprobe()),
+        File::DeviceUevent(device) => uevent::variables(machine, device),
+        File::Modalias(device) => format!("{}\n", uevent::modalias(machine, device)),
+        File::DriverOverride(device) => format!("{}\n", device.driver_override().as_deref().unwrap_or("(null)")),
+        File::WaitingForSupplier(device) => flag(machine.misses_supplier(device)),
+        File::LinkStatus(state) => format!("{state}\n"),
+        File::LinkAutoRemove { goes_with_consumer } => {
+            if *goes_with_consumer { "consumer unbind\n" } else { "never\n" }.into()
+        }
+        File::LinkRuntimePm | File::LinkSyncStateOnly => flag(false),
+        File::GroupType(group) => format!("{}\n", type_word(group.info().kind)),
+        File::ReservedRegions(group) => reserved_regions(group),
+        File::DevicesDeferred => {
+            let line = |w: &crate::machine::Waiting| {
+                format!("{}\tplatform: wait for supplier {}\n", w.device, w.on.join(", "))
+            };
+            machine.waiting().iter().map(line).collect()
+        }
+        File::Promises => promises(machine),
+        File::Quarantine => {
+            let line = |q: &crate::dma::QuarantineInfo| format!("{}\t{}\t{:#x}\t{}\n", q.device, q.phys, q.len, q.why);
+            machine.quarantine().iter().map(line).collect()
+        }
+        File::Footprint => footprint(machine),
+        File::Ledger(device) => ledger(machine, device),
+    }
+}
+
+fn flag(on: bool) -> String {
+    if on { "1\n" } else { "0\n" }.into()
+}
+
+/// The word for a kind of domain (linux-6.12 `drivers/iommu/iommu.c`, `iommu_group_show_type`).
+fn type_word(kind: DomainKind) -> &'static str {
+    match kind {
+        DomainKind::Blocked => "blocked",
+        DomainKind::Identity => "identity",
+        DomainKind::Strict => "DMA",
+        DomainKind::Lazy => "DMA-FQ",
+        DomainKind::Unmanaged => "unmanaged",
+    }
+}
+
+/// First and last address and kind of each range that is no IOVA.
+fn reserved_regions(group: &Group) -> String {
+    let line = |(first, last): &(crate::addr::DeviceAddr, crate::addr::DeviceAddr)| {
+        format!("{:#018x} {:#018x} reserved\n", first.0, last.0)
+    };
+    group.iommu().geometry().reserved.iter().map(line).collect()
+}
+
+/// Each promise with its number of checks and of breaches that are on record, then the breaches in words.
+fn promises(machine: &Machine) -> String {
+    let broken = machine.promises().broken();
+    let count = |promise: Promise| {
+        let breaches = broken.iter().filter(|(p, _)| *p == promise).count();
+        let checked = machine.promises().checked(promise);
+        format!("{}\t{}\tchecked {checked}\tbroken {breaches}\n", promise.id(), promise.title())
+    };
+    let breach = |(promise, detail): &(Promise, String)| format!("{}\tbroken: {detail}\n", promise.id());
+    Promise::ALL.into_iter().map(count).chain(broken.iter().map(breach)).collect()
+}
+
+fn footprint(machine: &Machine) -> String {
+    let f = machine.footprint();
+    let whole = format!(
+        "frames\t{}\ncontiguous\t{}\nirqs\t{}\nservices\t{}\nsupplies\t{}\nquarantine\t{}\n",
+        f.frames, f.contiguous, f.irqs, f.services, f.supplies, f.quarantine
+    );
+    let group = |group: &Arc<Group>| {
+        let info = group.info();
+        let domain = |(label, kind, iova)| format!("{label}, {kind}, {iova} pages");
+        let domain = info.domain.map_or_else(|| "none".to_string(), domain);
+        format!("group {}\t{}\tdomain {domain}\n", info.id, info.owner)
+    };
+    whole + &machine.groups().iter().map(group).collect::<String>()
+}
+
+/// Each entry of the device's ledger, oldest first: number, kind, what, who takes it back.
+fn ledger(machine: &Machine, device: &Device) -> String {
+    let line = |(id, kind, what, by): (u64, &str, String, String)| format!("{id}\t{kind}\t{what}\t{by}\n");
+    machine.holdings(device).into_iter().map(line).collect()
+}

@@ -1,0 +1,215 @@
+//! What each directory holds at this moment.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::node::{Dir, File, Node};
+use super::path::{bus_name, link_name};
+use crate::binding::Phase;
+use crate::device::{BusKind, Device};
+use crate::iommu::{Group, Iommu};
+use crate::machine::{Devlink, Machine};
+
+type List = Vec<(String, Node)>;
+
+fn dirs<const N: usize>(list: [(&str, Dir); N]) -> List {
+    list.into_iter().map(|(name, dir)| (name.into(), Node::Dir(dir))).collect()
+}
+
+fn files<const N: usize>(list: [(&str, File); N]) -> List {
+    list.into_iter().map(|(name, file)| (name.into(), Node::File(file))).collect()
+}
+
+fn links_to(devices: Vec<Arc<Device>>) -> List {
+    devices.into_iter().map(|d| (d.name().into(), Node::Link(Dir::Device(d)))).collect()
+}
+
+/// Everything in `dir`, in no order, each name once.
+pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
+    match dir {
+        Dir::Sys => {
+            dirs([("bus", Dir::BusRoot), ("class", Dir::ClassRoot), ("devices", Dir::Devices), ("kernel", Dir::Kernel)])
+        }
+        Dir::BusRoot => dirs([(BusKind::Platform.name(), Dir::Bus)]),
+        Dir::Bus => {
+            let mut list = dirs([("devices", Dir::BusDevices), ("drivers", Dir::BusDrivers)]);
+            list.extend(files([
+                ("drivers_autoprobe", File::DriversAutoprobe),
+                ("drivers_probe", File::DriversProbe),
+                ("uevent", File::BusUevent),
+            ]));
+            list
+        }
+        Dir::BusDevices => links_to(machine.devices()),
+        Dir::BusDrivers => machine.drivers().into_iter().map(|d| (d.to_string(), Node::Dir(Dir::Driver(d)))).collect(),
+        Dir::Driver(driver) => {
+            let mut list = driver_files(driver);
+            list.extend(links_to(machine.devices().into_iter().filter(|d| is_held(d, driver)).collect()));
+            list
+        }
+        Dir::ClassRoot => dirs([("devlink", Dir::DevlinkClass), ("iommu", Dir::IommuClass)]),
+        Dir::DevlinkClass => devlinks(machine).map(|l| (link_name(&l), Node::Link(Dir::Devlink(l)))).collect(),
+        Dir::VirtualDevlink => devlinks(machine).map(|l| (link_name(&l), Node::Dir(Dir::Devlink(l)))).collect(),
+        Dir::IommuClass => instances(machine).map(|(name, i)| (name, Node::Link(Dir::Instance(i)))).collect(),
+        Dir::VirtualIommu => instances(machine).map(|(name, i)| (name, Node::Dir(Dir::Instance(i)))).collect(),
+        Dir::Devices => dirs([("platform", Dir::Platform), ("virtual", Dir::Virtual)]),
+        Dir::Virtual => dirs([("devlink", Dir::VirtualDevlink), ("iommu", Dir::VirtualIommu)]),
+        Dir::Platform => {
+            let outermost = machine.outermost_devices();
+            outermost.into_iter().map(|d| (d.name().into(), Node::Dir(Dir::Device(d)))).collect()
+        }
+        Dir::Device(device) => {
+            let mut list = attributes(machine, device);
+            let below = machine.children(device).into_iter();
+            let below: Vec<_> = below.filter(|d| list.iter().all(|(name, _)| name != d.name())).collect();
+            list.extend(below.into_iter().map(|d| (d.name().into(), Node::Dir(Dir::Device(d)))));
+            list
+        }
+        Dir::Devlink(link) => devlink(link),
+        Dir::Instance(iommu) => {
+            let mut list = dirs([("devices", Dir::InstanceDevices(Arc::clone(iommu)))]);
+            list.push(("subsystem".into(), Node::Link(Dir::IommuClass)));
+            list
+        }
+        Dir::InstanceDevices(iommu) => {
+            let name = iommu.name();
+            let groups = machine.groups().into_iter().filter(|g| g.iommu().name() == name);
+            groups.flat_map(|g| links_to(members(machine, &g))).collect()
+        }
+        Dir::Kernel => dirs([("bindery", Dir::Bindery), ("debug", Dir::Debug), ("iommu_groups", Dir::Groups)]),
+        Dir::Groups => machine.groups().into_iter().map(|g| (g.id().to_string(), Node::Dir(Dir::Group(g)))).collect(),
+        Dir::Group(group) => {
+            let mut list = dirs([("devices", Dir::GroupDevices(Arc::clone(group)))]);
+            list.extend(files([
+                ("reserved_regions", File::ReservedRegions(Arc::clone(group))),
+                ("type", File::GroupType(Arc::clone(group))),
+            ]));
+            list
+        }
+        Dir::GroupDevices(group) => links_to(members(machine, group)),
+        Dir::Debug => files([("devices_deferred", File::DevicesDeferred)]),
+        Dir::Bindery => {
+            let mut list = dirs([("ledger", Dir::Ledgers)]);
+            list.extend(files([
+                ("footprint", File::Footprint),
+                ("promises", File::Promises),
+                ("quarantine", File::Quarantine),
+            ]));
+            list
+        }
+        Dir::Ledgers => {
+            let held = machine.devices().into_iter().filter(|d| d.driver().is_some());
+            held.map(|d| (d.name().into(), Node::File(File::Ledger(d)))).collect()
+        }
+    }
+}
+
+/// What `name` is in `dir`. Directories that grow with the number of devices are not listed for it.
+pub(super) fn named(machine: &Arc<Machine>, dir: &Dir, name: &str) -> Option<Node> {
+    let pick = |list: List| list.into_iter().find(|(n, _)| n == name).map(|(_, node)| node);
+    match dir {
+        Dir::BusDevices => Some(Node::Link(Dir::Device(machine.device(name)?))),
+        Dir::BusDrivers => Some(Node::Dir(Dir::Driver(machine.driver_named(name)?))),
+        Dir::Driver(driver) => pick(driver_files(driver)).or_else(|| {
+            let device = machine.device(name).filter(|d| is_held(d, driver))?;
+            Some(Node::Link(Dir::Device(device)))
+        }),
+        Dir::Platform => {
+            let device = machine.device(name).filter(|d| machine.ancestors(d).is_empty())?;
+            Some(Node::Dir(Dir::Device(device)))
+        }
+        Dir::Device(above) => pick(attributes(machine, above)).or_else(|| {
+            let is_above = |d: &Arc<Device>| machine.ancestors(d).last().is_some_and(|a| Arc::ptr_eq(a, above));
+            Some(Node::Dir(Dir::Device(machine.device(name).filter(is_above)?)))
+        }),
+        Dir::DevlinkClass => Some(Node::Link(Dir::Devlink(devlink_named(machine, name)?))),
+        Dir::VirtualDevlink => Some(Node::Dir(Dir::Devlink(devlink_named(machine, name)?))),
+        Dir::Ledgers => Some(Node::File(File::Ledger(machine.device(name).filter(|d| d.driver().is_some())?))),
+        _ => pick(of(machine, dir)),
+    }
+}
+
+fn driver_files(driver: &'static str) -> List {
+    files([("bind", File::Bind(driver)), ("uevent", File::DriverUevent(driver)), ("unbind", File::Unbind(driver))])
+}
+
+fn is_held(device: &Device, driver: &str) -> bool {
+    *device.visible_driver.lock() == Some(driver)
+}
+
+/// A device's own files and links, without the devices below it.
+fn attributes(machine: &Arc<Machine>, device: &Arc<Device>) -> List {
+    let mut list = files([
+        ("driver_override", File::DriverOverride(Arc::clone(device))),
+        ("modalias", File::Modalias(Arc::clone(device))),
+        ("uevent", File::DeviceUevent(Arc::clone(device))),
+    ]);
+    if !matches!(device.phase(), Phase::Bound | Phase::Quiescing) {
+        list.extend(files([("waiting_for_supplier", File::WaitingForSupplier(Arc::clone(device)))]));
+    }
+    let mut link = |name: String, to| list.push((name, Node::Link(to)));
+    link("subsystem".into(), Dir::Bus);
+    let driver = *device.visible_driver.lock();
+    if let Some(driver) = driver {
+        link("driver".into(), Dir::Driver(driver));
+    }
+    let group = device.group.lock().as_ref().map(|m| Arc::clone(&m.group));
+    if let Some(group) = group {
+        link("iommu".into(), Dir::Instance(Arc::clone(group.iommu())));
+        link("iommu_group".into(), Dir::Group(group));
+    }
+    for l in machine.devlinks_of(device) {
+        let name = if Arc::ptr_eq(&l.consumer, device) {
+            format!("supplier:{}", bus_name(&l.supplier))
+        } else {
+            format!("consumer:{}", bus_name(&l.consumer))
+        };
+        link(name, Dir::Devlink(l));
+    }
+    list
+}
+
+fn devlink(link: &Devlink) -> List {
+    let mut list = files([
+        ("auto_remove_on", File::LinkAutoRemove { goes_with_consumer: link.goes_with_consumer }),
+        ("runtime_pm", File::LinkRuntimePm),
+        ("status", File::LinkStatus(link.state)),
+        ("sync_state_only", File::LinkSyncStateOnly),
+    ]);
+    list.push(("consumer".into(), Node::Link(Dir::Device(Arc::clone(&link.consumer)))));
+    list.push(("subsystem".into(), Node::Link(Dir::DevlinkClass)));
+    list.push(("supplier".into(), Node::Link(Dir::Device(Arc::clone(&link.supplier)))));
+    list
+}
+
+/// Every link, once: from its consumer's side.
+fn devlinks(machine: &Arc<Machine>) -> impl Iterator<Item = Devlink> {
+    machine.devices().into_iter().flat_map(|device| {
+        let links = machine.devlinks_of(&device);
+        links.into_iter().filter(move |l| Arc::ptr_eq(&l.consumer, &device))
+    })
+}
+
+fn devlink_named(machine: &Arc<Machine>, name: &str) -> Option<Devlink> {
+    // Device names may have "--" in them: the place where both halves are devices with a link is the right one.
+    name.match_indices("--").find_map(|(at, dashes)| {
+        let consumer = name[at + dashes.len()..].strip_prefix(BusKind::Platform.name())?.strip_prefix(':')?;
+        let consumer = machine.device(consumer)?;
+        let mut links = machine.devlinks_of(&consumer).into_iter();
+        links.find(|l| Arc::ptr_eq(&l.consumer, &consumer) && bus_name(&l.supplier) == name[..at])
+    })
+}
+
+/// Every IOMMU by name: those that a driver here runs, and those of somebody else that devices are behind.
+fn instances(machine: &Arc<Machine>) -> impl Iterator<Item = (String, Arc<dyn Iommu>)> {
+    let foreign = machine.groups().into_iter().map(|g| Arc::clone(g.iommu()));
+    let all: BTreeMap<_, _> = machine.iommus.instances().into_iter().chain(foreign).map(|i| (i.name(), i)).collect();
+    all.into_iter()
+}
+
+fn members(machine: &Arc<Machine>, group: &Group) -> Vec<Arc<Device>> {
+    group.info().members.iter().filter_map(|name| machine.device(name)).collect()
+}

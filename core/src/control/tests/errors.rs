@@ -1,0 +1,232 @@
+//! Each refusal by its number, and what it tells people.
+
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+use super::world::{DISK, DRIVERS, GROUP, World, errno};
+use crate::control::PAGE;
+use crate::device::DeviceDesc;
+use crate::driver::{Errno, Missing, ProbeError};
+
+#[test]
+fn bind_refuses_with_the_number_that_scripts_know() {
+    let w = World::waiting();
+    let bind = |driver: &str, device: &str| errno(w.tree.write(&format!("{DRIVERS}/{driver}/bind"), device));
+    assert_eq!(bind("disk", "99.disk"), Errno::ENODEV, "no such device");
+    assert_eq!(bind("disk", ""), Errno::ENODEV, "no name");
+    assert_eq!(bind("disk", " 20.disk"), Errno::ENODEV, "a name is not trimmed");
+    assert_eq!(bind("disk", "20.disk\n\n"), Errno::ENODEV, "one newline, not two");
+    assert_eq!(bind("disk", "30.lamp"), Errno::ENODEV, "no match");
+    assert_eq!(bind("guest", "20.disk"), Errno::ENODEV, "no match without driver_override");
+    assert_eq!(bind("disk", "20.disk"), Errno::EAGAIN, "deferred");
+    w.mirror();
+    assert_eq!(bind("disk", "20.disk\n"), Errno::EBUSY, "held");
+    w.echo("20.disk", &format!("{DRIVERS}/disk/unbind"));
+    for (answer, number) in [
+        (ProbeError::Device("no spin-up"), Errno::EIO),
+        (ProbeError::NoDevice, Errno::ENODEV),
+        (ProbeError::Dma(crate::dma::DmaError::Quarantined(1)), Errno::ENOMEM),
+    ] {
+        *w.hooks.answer.lock().unwrap() = Some(answer);
+        assert_eq!(bind("disk", "20.disk"), number, "the driver's own error");
+    }
+    let lamp = w.machine.device("30.lamp").unwrap().node();
+    *w.hooks.answer.lock().unwrap() = Some(ProbeError::Defer { on: Missing::Node(lamp) });
+    assert_eq!(bind("disk", "20.disk"), Errno::EAGAIN, "the driver deferred");
+    *w.hooks.answer.lock().unwrap() = None;
+    assert_eq!(w.machine.settle().attempts, 0, "a bind by hand is not queued");
+    w.tree.write(&format!("{DRIVERS}/disk/bind"), "20.disk").unwrap();
+    w.promises_hold();
+}
+
+#[test]
+fn unbind_means_the_driver_that_is_named() {
+    let w = World::bound();
+    let unbind = |driver: &str, device: &str| errno(w.tree.write(&format!("{DRIVERS}/{driver}/unbind"), device));
+    assert_eq!(unbind("guest", "20.disk"), Errno::ENODEV);
+    assert_eq!(unbind("disk", "30.lamp"), Errno::ENODEV);
+    assert_eq!(unbind("disk", "99.disk"), Errno::ENODEV);
+    w.tree.write(&format!("{DRIVERS}/disk/unbind"), "20.disk\n").unwrap();
+    assert_eq!(unbind("disk", "20.disk"), Errno::ENODEV, "unbound already");
+    assert_eq!(w.machine.device("21.disk").unwrap().driver(), Some("disk"), "and nothing else was");
+}
+
+#[test]
+fn drivers_probe_fails_for_an_unknown_device_and_a_failed_attach_only() {
+    let w = World::waiting();
+    let probe = |device: &str| w.tree.write("/sys/bus/platform/drivers_probe", device);
+    assert_eq!(errno(probe("99.disk")), Errno::ENODEV);
+    assert_eq!(errno(probe("20.disk")), Errno::EINVAL, "a supplier is missing");
+    probe("30.lamp\n").expect("nothing matched");
+    w.mirror();
+    probe("20.disk").expect("bound already");
+    w.echo("20.disk", &format!("{DRIVERS}/disk/unbind"));
+    *w.hooks.answer.lock().unwrap() = Some(ProbeError::Device("no spin-up"));
+    let refused = probe("20.disk").unwrap_err();
+    assert_eq!(refused.errno, Errno::EINVAL);
+    assert!(refused.why.contains("no spin-up"), "{refused}");
+    *w.hooks.answer.lock().unwrap() = Some(ProbeError::NoDevice);
+    probe("20.disk").expect("the driver found nothing of its own");
+    *w.hooks.answer.lock().unwrap() = None;
+    probe("20.disk").unwrap();
+    assert_eq!(w.machine.device("20.disk").unwrap().driver(), Some("disk"));
+}
+
+#[test]
+fn driver_override_is_a_name_of_less_than_a_page() {
+    let w = World::bound();
+    let path = format!("{DISK}/driver_override");
+    let long = |n: usize| "x".repeat(n);
+    assert_eq!(errno(w.tree.write(&path, &long(PAGE - 1))), Errno::EINVAL);
+    assert_eq!(errno(w.tree.write(&path, &long(1 << 20))), Errno::EINVAL);
+    assert_eq!(w.cat(&path), "(null)\n", "a refused write changes nothing");
+    w.tree.write(&path, &long(PAGE - 2)).unwrap();
+    assert_eq!(w.cat(&path).len(), PAGE - 1);
+    for (value, read) in [("guest", "guest\n"), ("", "(null)\n"), ("a\nb", "a\n"), ("\n", "(null)\n")] {
+        w.tree.write(&path, value).unwrap();
+        assert_eq!(w.cat(&path), read, "{value:?}");
+    }
+    assert_eq!(w.machine.device("20.disk").unwrap().driver(), Some("disk"), "it unbinds nothing");
+}
+
+#[test]
+fn group_type_is_refused_by_word_by_owner_and_by_what_the_iommu_can_do() {
+    let w = World::bound();
+    let path = format!("{GROUP}/type");
+    let write = |word: &str| w.tree.write(&path, word);
+    assert_eq!(errno(write("dma")), Errno::EINVAL);
+    assert_eq!(errno(write("")), Errno::EINVAL);
+    assert_eq!(errno(write("blocked")), Errno::EINVAL, "a word that is read is not one that can be written");
+    assert_eq!(errno(write("identity")), Errno::EPERM, "owned");
+    let refused = write("DMA-FQ").unwrap_err();
+    assert_eq!(refused.errno, Errno::EPERM, "P7: not even to lazy");
+    assert!(refused.why.contains("20.disk, 21.disk"), "{refused}");
+    w.echo("20.disk", &format!("{DRIVERS}/disk/unbind"));
+    assert_eq!(errno(write("identity")), Errno::EPERM, "one member is enough");
+    w.echo("21.disk", &format!("{DRIVERS}/disk/unbind"));
+    assert_eq!(errno(write("DMA-FQ")), Errno::EINVAL, "this IOMMU has no lazy domains");
+    assert_eq!(w.cat(&path), "DMA\n");
+    write("identity\n").unwrap();
+    assert_eq!(w.cat(&path), "identity\n");
+    write("auto").unwrap();
+    assert_eq!(w.cat(&path), "DMA\n");
+}
+
+#[test]
+fn a_synthetic_uevent_needs_a_known_action() {
+    let w = World::bound();
+    let uuid = "12345678-9abc-def0-1234-56789abcdef0";
+    for path in [format!("{DISK}/uevent"), format!("{DRIVERS}/disk/uevent"), "/sys/bus/platform/uevent".into()] {
+        for good in ["add", "remove\n", "change", "move", "online", "offline", "bind", "unbind"] {
+            w.tree.write(&path, good).unwrap();
+        }
+        w.tree.write(&path, &format!("add {uuid} A=1 B2=two\n")).unwrap();
+        let bad = ["", "\n", "ad", "added", "ADD", "add ", "add 1", "add\n\n", &format!("add {uuid}x")];
+        for bad in bad
+            .map(String::from)
+            .into_iter()
+            .chain(["A", "=1", "A=", "A=b=c", "A=-", "", "A=1 "].map(|args| format!("add {uuid} {args}")))
+        {
+            assert_eq!(errno(w.tree.write(&path, &bad)), Errno::EINVAL, "{bad:?}");
+        }
+    }
+    let story = w.env.story("20.disk");
+    let asked = story.iter().rev().find_map(|k| match k {
+        crate::event::EventKind::Uevent { action, path, env } => Some((*action, path.clone(), env.clone())),
+        _ => None,
+    });
+    let env = [format!("SYNTH_UUID={uuid}"), "SYNTH_ARG_A=1".into(), "SYNTH_ARG_B2=two".into()];
+    assert_eq!(asked, Some(("add", "/devices/platform/soc/20.disk".into(), env.into())));
+}
+
+#[test]
+fn a_path_that_makes_no_sense_is_not_there_and_nothing_else() {
+    let w = World::bound();
+    let deep = format!("/sys{}", "/devices".repeat(1000));
+    let long = format!("/sys/{}", "x".repeat(1 << 20));
+    for path in [
+        "",
+        "/",
+        "sys",
+        "sys/bus",
+        "/sys/",
+        "/sysfs",
+        "//sys",
+        "/sys//bus",
+        "/sys/bus/",
+        "/sys/./bus",
+        "/sys/bus/..",
+        "/sys/../sys/bus",
+        "/sys/bus/platform/devices/",
+        "/sys/\0",
+        "/sys/bus/platform/devices/99.disk",
+        "/sys/kernel/iommu_groups/00",
+        "/sys/kernel/iommu_groups/-1",
+        "/sys/kernel/iommu_groups/4294967296",
+        "/sys/class/devlink/platform:20.disk--platform:10.iommu",
+        "/sys/class/devlink/--",
+        "/proc/self",
+        "\u{1f4be}",
+        "/sys/devices/platform/20.disk",
+        "/sys/devices/platform/soc/soc",
+        &deep,
+        &long,
+    ] {
+        assert_eq!(errno(w.tree.read(path)), Errno::ENOENT, "{path:.80}");
+        assert_eq!(errno(w.tree.write(path, "x")), Errno::ENOENT, "{path:.80}");
+        assert_eq!(errno(w.tree.list(path)), Errno::ENOENT, "{path:.80}");
+        assert_eq!(errno(w.tree.read_link(path)), Errno::ENOENT, "{path:.80}");
+    }
+    assert!(w.tree.read(&long).unwrap_err().path.len() < 300, "a refusal does not carry a megabyte about");
+    assert!(w.control_events().iter().all(|(path, _, _)| path.len() < PAGE + 4));
+}
+
+#[test]
+fn files_directories_and_links_are_told_apart() {
+    let w = World::bound();
+    assert_eq!(errno(w.tree.read("/sys")), Errno::EISDIR);
+    assert_eq!(errno(w.tree.read(&format!("{DISK}/driver"))), Errno::EISDIR);
+    assert_eq!(errno(w.tree.write(DISK, "x")), Errno::EISDIR);
+    assert_eq!(errno(w.tree.list(&format!("{DISK}/uevent"))), Errno::ENOTDIR);
+    assert_eq!(errno(w.tree.read(&format!("{DISK}/uevent/x"))), Errno::ENOTDIR);
+    assert_eq!(errno(w.tree.read_link(DISK)), Errno::EINVAL);
+    assert_eq!(errno(w.tree.read_link(&format!("{DISK}/uevent"))), Errno::EINVAL);
+    assert_eq!(errno(w.tree.read(&format!("{DRIVERS}/disk/bind"))), Errno::EACCES);
+    assert_eq!(errno(w.tree.read("/sys/bus/platform/drivers_probe")), Errno::EACCES);
+    assert_eq!(errno(w.tree.write(&format!("{DISK}/modalias"), "x")), Errno::EACCES);
+    assert_eq!(errno(w.tree.write("/sys/kernel/bindery/promises", "")), Errno::EACCES);
+}
+
+#[test]
+fn a_refusal_says_what_to_do() {
+    let w = World::bound();
+    let why = |path: &str, value: &str| format!("{}", w.tree.write(path, value).unwrap_err());
+    assert_eq!(
+        why(&format!("{DRIVERS}/disk/bind"), "20.disk"),
+        format!("{DRIVERS}/disk/bind: 20.disk is held by disk; write 20.disk to drivers/disk/unbind first (EBUSY)")
+    );
+    assert!(why(&format!("{DRIVERS}/guest/bind"), "20.disk").contains("write guest to the device's driver_override"));
+    assert!(why(&format!("{DRIVERS}/guest/unbind"), "20.disk").contains("but by disk"));
+    w.echo("none", &format!("{DISK}/driver_override"));
+    w.echo("20.disk", &format!("{DRIVERS}/disk/unbind"));
+    assert!(why(&format!("{DRIVERS}/disk/bind"), "20.disk").contains("lets only none have it"));
+}
+
+#[test]
+fn every_write_is_told_with_its_result() {
+    let w = World::bound();
+    let _ = w.tree.write(&format!("{DRIVERS}/disk/bind"), "20.disk\n");
+    let _ = w.tree.write("/sys/nowhere", "1");
+    w.tree.write(&format!("{DISK}/driver_override"), "guest").unwrap();
+    let told: Vec<_> = w.control_events().into_iter().map(|(_, value, result)| format!("{value:?} {result}")).collect();
+    assert_eq!(told, ["\"20.disk\\n\" EBUSY", "\"1\" ENOENT", "\"guest\" ok"]);
+}
+
+#[test]
+fn a_device_whose_name_is_no_file_name_is_refused() {
+    let w = World::waiting();
+    for name in ["", ".", "..", "a/b", "a\nb", "a\0"] {
+        assert!(w.machine.add_device(DeviceDesc::new(name)).is_err(), "{name:?}");
+    }
+}

@@ -1,0 +1,130 @@
+//! What the files say, and that the tree agrees with itself.
+
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+use super::world::{DISK, DRIVERS, GROUP, World};
+use crate::control::EntryKind;
+use crate::device::{DeviceDesc, NodeId};
+
+#[test]
+fn the_files_of_a_bound_device_say_what_linux_would() {
+    let w = World::bound();
+    for (path, contents) in [
+        (format!("{DISK}/modalias"), "of:NdiskT(null)Cacme,disk\n"),
+        (
+            format!("{DISK}/uevent"),
+            "DRIVER=disk\nOF_NAME=disk\nOF_FULLNAME=/soc/disk@20\nOF_COMPATIBLE_0=acme,disk\nOF_COMPATIBLE_N=1\n\
+             MODALIAS=of:NdiskT(null)Cacme,disk\n",
+        ),
+        (format!("{DISK}/driver_override"), "(null)\n"),
+        (format!("{DISK}/iommu_group/type"), "DMA\n"),
+        (format!("{DISK}/supplier:platform:10.iommu/status"), "active\n"),
+        (format!("{DISK}/supplier:platform:10.iommu/auto_remove_on"), "never\n"),
+        (format!("{DISK}/supplier:platform:10.iommu/runtime_pm"), "0\n"),
+        (format!("{DISK}/supplier:platform:10.iommu/sync_state_only"), "0\n"),
+        (format!("{GROUP}/reserved_regions"), "0x0000000008000000 0x00000000080fffff reserved\n"),
+        ("/sys/bus/platform/drivers_autoprobe".into(), "1\n"),
+        ("/sys/kernel/debug/devices_deferred".into(), ""),
+        ("/sys/kernel/bindery/quarantine".into(), ""),
+        ("/sys/devices/platform/soc/30.lamp/waiting_for_supplier".into(), "0\n"),
+    ] {
+        assert_eq!(w.cat(&path), contents, "{path}");
+    }
+    let ledger = w.cat("/sys/kernel/bindery/ledger/20.disk");
+    let kinds: Vec<_> = ledger.lines().map(|l| l.split('\t').nth(1).unwrap()).collect();
+    assert_eq!(
+        kinds,
+        ["links", "group", "translation", "control", "action", "dma coherent", "action", "data"],
+        "{ledger}"
+    );
+    let promises = w.cat("/sys/kernel/bindery/promises");
+    assert!(promises.starts_with("P1\tsame hand\tchecked ") && promises.lines().count() == 12, "{promises}");
+    assert!(w.cat("/sys/kernel/bindery/footprint").contains("group 0\tkernel drivers (2)\tdomain the only context"));
+}
+
+#[test]
+fn a_device_that_waits_is_listed_with_what_it_waits_for() {
+    let w = World::waiting();
+    let deferred = "20.disk\tplatform: wait for supplier /soc/iommu@10: no driver\n\
+                    21.disk\tplatform: wait for supplier /soc/iommu@10: no driver\n";
+    assert_eq!(w.cat("/sys/kernel/debug/devices_deferred"), deferred);
+    assert_eq!(w.cat(&format!("{DISK}/waiting_for_supplier")), "1\n");
+    assert_eq!(w.cat(&format!("{DISK}/supplier:platform:10.iommu/status")), "dormant\n");
+}
+
+#[test]
+fn links_lead_where_they_say() {
+    let w = World::bound();
+    for (link, target) in [
+        (format!("{DISK}/driver"), "../../../../bus/platform/drivers/disk"),
+        (format!("{DISK}/subsystem"), "../../../../bus/platform"),
+        (format!("{DISK}/iommu_group"), "../../../../kernel/iommu_groups/0"),
+        (format!("{DISK}/iommu"), "../../../virtual/iommu/10.iommu"),
+        (format!("{DISK}/supplier:platform:10.iommu"), "../../../virtual/devlink/platform:10.iommu--platform:20.disk"),
+        ("/sys/bus/platform/devices/20.disk".into(), "../../../devices/platform/soc/20.disk"),
+        (format!("{DRIVERS}/disk/21.disk"), "../../../../devices/platform/soc/21.disk"),
+        (format!("{GROUP}/devices/20.disk"), "../../../../devices/platform/soc/20.disk"),
+        ("/sys/class/iommu/10.iommu".into(), "../../devices/virtual/iommu/10.iommu"),
+        ("/sys/class/iommu/10.iommu/devices/21.disk".into(), "../../../../platform/soc/21.disk"),
+    ] {
+        assert_eq!(w.tree.read_link(&link).unwrap(), target, "{link}");
+    }
+}
+
+/// Where a relative link in `dir` leads.
+fn join(dir: &str, target: &str) -> String {
+    let mut at: Vec<_> = dir.split('/').collect();
+    for part in target.split('/') {
+        if part == ".." {
+            at.pop();
+        } else {
+            at.push(part);
+        }
+    }
+    at.join("/")
+}
+
+#[test]
+fn all_that_is_listed_can_be_used_and_every_link_has_an_end() {
+    for w in [World::waiting(), World::bound()] {
+        let mut seen = 0;
+        for (path, entry) in w.tree.walk() {
+            seen += 1;
+            match entry.kind {
+                EntryKind::Dir => assert!(w.tree.list(&path).is_ok(), "{path}"),
+                EntryKind::File { readable, .. } => assert_eq!(w.tree.read(&path).is_ok(), readable, "{path}"),
+                EntryKind::Link { target } => {
+                    assert_eq!(w.tree.read_link(&path).as_deref(), Ok(&*target));
+                    let end = join(path.rsplit_once('/').unwrap().0, &target);
+                    assert_eq!(w.tree.list(&path).unwrap(), w.tree.list(&end).unwrap(), "{path} -> {end}");
+                }
+            }
+        }
+        assert!(seen > 60, "{seen}");
+    }
+}
+
+#[test]
+fn devices_that_are_above_themselves_stand_at_the_top() {
+    let w = World::waiting();
+    for (name, node, parent) in [("a", 100, 101), ("b", 101, 100), ("self", 102, 102)] {
+        let mut desc = DeviceDesc::new(name);
+        (desc.node, desc.parent) = (Some(NodeId(node)), Some(NodeId(parent)));
+        w.machine.with_nodes(|n| {
+            while n.len() <= 102 {
+                n.intern(&format!("/filler/{}", n.len()));
+            }
+        });
+        w.machine.add_device(desc).unwrap();
+    }
+    for name in ["a", "b", "self"] {
+        assert!(w.has(&format!("/sys/devices/platform/{name}")));
+        assert_eq!(
+            w.tree.read_link(&format!("/sys/bus/platform/devices/{name}")).unwrap(),
+            format!("../../../devices/platform/{name}")
+        );
+    }
+    assert!(w.tree.walk().count() < 1000);
+}

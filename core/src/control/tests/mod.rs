@@ -1,0 +1,6 @@
+//! The control tree over the smallest target there is.
+
+mod errors;
+mod files;
+mod life;
+mod world;

@@ -1,0 +1,255 @@
+//! A small machine to look at: a bus `soc` with an IOMMU, two devices that it cannot keep apart, and a lamp.
+
+use alloc::sync::Arc;
+use std::collections::BTreeMap;
+use std::string::String;
+use std::sync::Mutex;
+use std::vec::Vec;
+
+use crate::addr::{DeviceAddr, PhysAddr};
+use crate::binding::Bound;
+use crate::control::{ControlError, Tree};
+use crate::device::{DeviceDesc, Supplier, SupplierKind};
+use crate::driver::{Busy, DmaOwner, Driver, Errno, Match, ProbeError, Quiet};
+use crate::env::fake::FakeEnv;
+use crate::event::EventKind;
+use crate::iommu::{
+    DomainKind, Flushed, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
+};
+use crate::machine::{Handle, Machine, Policy};
+
+/// Keeps what is mapped and confirms at once. It cannot do lazy domains.
+struct Mirror;
+
+#[derive(Default)]
+struct Space(Mutex<BTreeMap<DeviceAddr, PhysAddr>>);
+
+impl Translation for Space {
+    fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, _: Prot) -> Result<(), MapError> {
+        self.0.lock().unwrap().extend((0..len).step_by(4096).map(|at| (iova + at, phys + at)));
+        Ok(())
+    }
+    fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
+        self.0.lock().unwrap().retain(|at, _| *at < iova || *at - iova >= len);
+        gather.add(iova, len);
+        Ok(())
+    }
+    fn flush(&self, gather: Gather) -> Result<Flushed, IommuError> {
+        Ok(gather.confirm())
+    }
+    fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {
+        self.0.lock().unwrap().get(&iova).copied()
+    }
+    fn label(&self) -> String {
+        "the only context".into()
+    }
+}
+
+impl Iommu for Mirror {
+    fn name(&self) -> String {
+        "10.iommu".into()
+    }
+    fn stream(&self, cells: &[u32]) -> Result<StreamId, IommuError> {
+        cells.first().copied().map(StreamId).ok_or(IommuError::NoSuchStream)
+    }
+    fn grouping(&self) -> Grouping {
+        Grouping::PerInstance
+    }
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            first: DeviceAddr(0x1000),
+            last: DeviceAddr(0xffff_ffff),
+            page_sizes: 0x1000,
+            reserved: Vec::from([(DeviceAddr(0x800_0000), DeviceAddr(0x80f_ffff))]),
+        }
+    }
+    fn cache_coherent(&self) -> bool {
+        true
+    }
+    fn domain(&self, kind: DomainKind) -> Result<Arc<dyn Translation>, IommuError> {
+        if kind == DomainKind::Lazy { Err(IommuError::Unsupported(kind)) } else { Ok(Arc::new(Space::default())) }
+    }
+    fn attach(&self, _: StreamId, _: &Arc<dyn Translation>) -> Result<(), IommuError> {
+        Ok(())
+    }
+}
+
+struct MirrorDriver;
+
+impl Driver for MirrorDriver {
+    const NAME: &'static str = "mirror";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,iommu")];
+    type Data<'b> = ();
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        Ok(dev.provide_iommu(Arc::new(Mirror))?)
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::stopped())
+    }
+}
+
+type Hook = Arc<dyn Fn() + Send + Sync>;
+
+/// What the disk's driver does besides: at the end of its probe, and on the way back both as the first and as the last
+/// of its resources goes, with a coherent buffer between them.
+#[derive(Clone, Default)]
+pub(super) struct Hooks {
+    in_probe: Arc<Mutex<Option<Hook>>>,
+    in_release: Arc<Mutex<Option<Hook>>>,
+    /// The probe's answer, when it is not a success.
+    pub(super) answer: Arc<Mutex<Option<ProbeError>>>,
+}
+
+fn run(slot: &Mutex<Option<Hook>>) {
+    let hook = slot.lock().unwrap().clone();
+    if let Some(hook) = hook {
+        hook();
+    }
+}
+
+impl Hooks {
+    pub(super) fn in_probe(&self, hook: impl Fn() + Send + Sync + 'static) {
+        *self.in_probe.lock().unwrap() = Some(Arc::new(hook));
+    }
+    pub(super) fn in_release(&self, hook: impl Fn() + Send + Sync + 'static) {
+        *self.in_release.lock().unwrap() = Some(Arc::new(hook));
+    }
+    pub(super) fn clear(&self) {
+        *self.in_probe.lock().unwrap() = None;
+        *self.in_release.lock().unwrap() = None;
+    }
+}
+
+struct Disk(Hooks);
+
+impl Driver for Disk {
+    const NAME: &'static str = "disk";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,disk")];
+    type Data<'b> = ();
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        let (first, last) = (self.0.clone(), self.0.clone());
+        dev.action("last to go", move || run(&last.in_release))?;
+        let _ring = dev.dma().coherent(4096)?;
+        dev.action("first to go", move || run(&first.in_release))?;
+        run(&self.0.in_probe);
+        let answer = *self.0.answer.lock().unwrap();
+        answer.map_or(Ok(()), Err)
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::stopped())
+    }
+}
+
+/// Gives the device to somebody outside.
+struct Guest;
+
+impl Driver for Guest {
+    const NAME: &'static str = "guest";
+    const MATCHES: &'static [Match] = &[];
+    const DMA: DmaOwner = DmaOwner::PassThrough;
+    type Data<'b> = ();
+    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+        Ok(())
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::stopped())
+    }
+}
+
+pub(super) struct World {
+    pub(super) env: Arc<FakeEnv>,
+    pub(super) machine: Handle,
+    pub(super) tree: Tree,
+    pub(super) hooks: Hooks,
+}
+
+pub(super) const DISK: &str = "/sys/devices/platform/soc/20.disk";
+pub(super) const DRIVERS: &str = "/sys/bus/platform/drivers";
+pub(super) const GROUP: &str = "/sys/kernel/iommu_groups/0";
+
+impl World {
+    /// Devices and drivers, but for the IOMMU's driver.
+    pub(super) fn waiting() -> Self {
+        let env = FakeEnv::new();
+        let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+        let node = |path: &str| machine.with_nodes(|n| n.intern(path));
+        let (soc, iommu) = (node("/soc"), node("/soc/iommu@10"));
+        let mut desc = DeviceDesc::new("soc");
+        (desc.node, desc.compatible) = (Some(soc), Vec::from(["simple-bus".into()]));
+        machine.add_device(desc).unwrap();
+        for (name, compatible, path, stream) in [
+            ("10.iommu", "acme,iommu", "/soc/iommu@10", None),
+            ("20.disk", "acme,disk", "/soc/disk@20", Some(2)),
+            ("21.disk", "acme,disk", "/soc/disk@21", Some(3)),
+            ("30.lamp", "acme,lamp", "/soc/lamp@30", None),
+        ] {
+            let mut desc = DeviceDesc::new(name);
+            (desc.node, desc.parent) = (Some(node(path)), Some(soc));
+            desc.compatible.push(compatible.into());
+            desc.suppliers.extend(stream.map(|stream| Supplier {
+                node: iommu,
+                target: iommu,
+                kind: SupplierKind::Iommu,
+                property: "iommus".into(),
+                args: Vec::from([stream]),
+            }));
+            machine.add_device(desc).unwrap();
+        }
+        let hooks = Hooks::default();
+        machine.register(Disk(hooks.clone()));
+        machine.register(Guest);
+        machine.settle();
+        let tree = Tree::new(&machine);
+        Self { env, machine, tree, hooks }
+    }
+
+    /// Everything bound that has a driver.
+    pub(super) fn bound() -> Self {
+        let world = Self::waiting();
+        world.mirror();
+        world
+    }
+
+    /// The IOMMU's driver arrives.
+    pub(super) fn mirror(&self) {
+        self.machine.register(MirrorDriver);
+        self.machine.settle();
+    }
+
+    pub(super) fn cat(&self, path: &str) -> String {
+        self.tree.read(path).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    pub(super) fn echo(&self, value: &str, path: &str) {
+        self.tree.write(path, &std::format!("{value}\n")).unwrap_or_else(|e| panic!("{e}"));
+        self.machine.settle();
+    }
+
+    pub(super) fn has(&self, path: &str) -> bool {
+        let (dir, name) = path.rsplit_once('/').unwrap();
+        let listed = self.tree.list(dir).is_ok_and(|l| l.iter().any(|e| e.name == name));
+        let found = self.tree.read(path).is_ok() || self.tree.list(path).is_ok() || self.tree.read_link(path).is_ok();
+        let writable = self.tree.read(path).is_err_and(|e| e.errno == Errno::EACCES);
+        assert_eq!(listed, found || writable, "{path}: what is listed can be found and the other way round");
+        listed
+    }
+
+    /// The events of kind `Control`, as path, value and result.
+    pub(super) fn control_events(&self) -> Vec<(String, String, String)> {
+        let events = self.env.events.lock().unwrap();
+        let one = |k: &EventKind| match k {
+            EventKind::Control { path, value, result } => Some((path.clone(), value.clone(), result.clone())),
+            _ => None,
+        };
+        events.iter().filter_map(|e| one(&e.kind)).collect()
+    }
+
+    pub(super) fn promises_hold(&self) {
+        assert_eq!(self.machine.promises().broken(), []);
+    }
+}
+
+/// The error number, which there must be.
+pub(super) fn errno<T: core::fmt::Debug>(result: Result<T, ControlError>) -> Errno {
+    result.unwrap_err().errno
+}

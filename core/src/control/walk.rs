@@ -1,0 +1,46 @@
+//! Going through the whole tree.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::{Entry, EntryKind, Tree};
+
+/// Goes through the tree, depth first, without following links. What comes or goes meanwhile is seen or not.
+pub struct Walk<'t> {
+    tree: &'t Tree,
+    /// What is still to come, last first: path and entry.
+    ahead: Vec<(String, Entry)>,
+}
+
+impl<'t> Walk<'t> {
+    pub(super) fn new(tree: &'t Tree) -> Self {
+        let mut walk = Self { tree, ahead: Vec::new() };
+        walk.open("/sys");
+        walk
+    }
+
+    fn open(&mut self, dir: &str) {
+        let below = self.tree.list(dir).unwrap_or_default();
+        self.ahead.extend(below.into_iter().rev().map(|e| (format!("{dir}/{}", e.name), e)));
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = (String, Entry);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (path, entry) = self.ahead.pop()?;
+        if entry.kind == EntryKind::Dir {
+            self.open(&path);
+        }
+        Some((path, entry))
+    }
+}
+
+impl fmt::Debug for Walk<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Walk({} entries ahead)", self.ahead.len())
+    }
+}

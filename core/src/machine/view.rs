@@ -1,0 +1,99 @@
+//! What the control tree sees of a machine, and the switches that only it has. Each look takes the registry lock for a
+//! few steps and never a device lock: nothing here waits for a probe.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::Machine;
+use crate::device::{Device, NodeId, NodeInfo};
+use crate::link::LinkState;
+
+/// Most devices above one another that the control tree shows as nested directories; what is deeper, or above itself,
+/// stands at the top. Firmware decides who is above whom.
+const MAX_NESTING: usize = 64;
+
+/// A link between two devices that are both there.
+#[derive(Clone)]
+pub(crate) struct Devlink {
+    pub(crate) supplier: Arc<Device>,
+    pub(crate) consumer: Arc<Device>,
+    pub(crate) state: LinkState,
+    /// It goes when its consumer is bound: a driver asked for it, not the firmware.
+    pub(crate) goes_with_consumer: bool,
+}
+
+impl Machine {
+    /// The devices above `device`, outermost first.
+    pub(crate) fn ancestors(&self, device: &Device) -> Vec<Arc<Device>> {
+        let r = self.registry.lock();
+        let mut above = Vec::new();
+        let mut at = device.desc().parent;
+        while let Some(parent) = at.and_then(|n| r.device(n)) {
+            if above.len() == MAX_NESTING {
+                return Vec::new();
+            }
+            above.push(Arc::clone(parent));
+            at = parent.desc().parent;
+        }
+        above.reverse();
+        above
+    }
+
+    /// The devices right below `parent`.
+    pub(crate) fn children(&self, parent: &Device) -> Vec<Arc<Device>> {
+        let below: Vec<_> = {
+            let r = self.registry.lock();
+            let nodes = r.children.get(&parent.node()).into_iter().flatten();
+            nodes.filter_map(|n| r.device(*n).cloned()).collect()
+        };
+        below.into_iter().filter(|d| !self.ancestors(d).is_empty()).collect()
+    }
+
+    /// The devices with none above them.
+    pub(crate) fn outermost_devices(&self) -> Vec<Arc<Device>> {
+        self.devices().into_iter().filter(|d| self.ancestors(d).is_empty()).collect()
+    }
+
+    /// The links of `device`, as consumer and as supplier.
+    pub(crate) fn devlinks_of(&self, device: &Device) -> Vec<Devlink> {
+        let r = self.registry.lock();
+        let link = |(s, c, state, goes_with_consumer): (NodeId, NodeId, LinkState, bool)| {
+            let (supplier, consumer) = (r.device(s)?.clone(), r.device(c)?.clone());
+            Some(Devlink { supplier, consumer, state, goes_with_consumer })
+        };
+        r.graph.links_of(device.node()).filter_map(link).collect()
+    }
+
+    /// Whether new devices, new drivers and arrivals bind by themselves.
+    pub fn autoprobe(&self) -> bool {
+        self.registry.lock().autoprobe
+    }
+
+    /// Switches probing by itself on or off. As on Linux, switching on does not look for devices and drivers that came
+    /// meanwhile; but a device that was waiting, and whose last supplier came meanwhile, is queued now (P8).
+    pub fn set_autoprobe(&self, on: bool) {
+        let mut r = self.registry.lock();
+        let was = core::mem::replace(&mut r.autoprobe, on);
+        if on && !was {
+            let ready: Vec<_> = r.waiting.iter().copied().filter(|n| r.graph.missing_count(*n) == 0).collect();
+            for node in ready {
+                r.enqueue(node);
+            }
+        }
+    }
+
+    /// Whether `device` misses a supplier.
+    pub(crate) fn misses_supplier(&self, device: &Device) -> bool {
+        self.registry.lock().graph.missing_count(device.node()) != 0
+    }
+
+    /// What firmware says of a node.
+    pub(crate) fn node_info(&self, node: NodeId) -> NodeInfo {
+        self.registry.lock().nodes.get(node).clone()
+    }
+
+    /// The name of a registered driver, as the driver spells it.
+    pub(crate) fn driver_named(&self, name: &str) -> Option<&'static str> {
+        self.registry.lock().drivers.get_key_value(name).map(|(name, _)| *name)
+    }
+}
