@@ -1,0 +1,14 @@
+// An action runs after resources that are newer than it have gone, so it may not borrow from the binding at all.
+
+use bindery::binding::Bound;
+use bindery::driver::ProbeError;
+
+fn probe(dev: &Bound) -> Result<(), ProbeError> {
+    let regs = dev.mmio(0)?;
+    dev.action("switch off", move || drop(regs.write32(0, 0)))?;
+    Ok(())
+}
+
+fn main() {
+    let _ = probe;
+}

@@ -1,0 +1,28 @@
+// DMA memory belongs to its binding: a driver cannot keep it in a place that outlives the unbind.
+
+use std::sync::Mutex;
+
+use bindery::binding::Bound;
+use bindery::dma::Coherent;
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+
+static KEPT: Mutex<Option<Coherent<'static>>> = Mutex::new(None);
+
+struct Widget;
+
+impl Driver for Widget {
+    const NAME: &'static str = "widget";
+    const MATCHES: &'static [Match] = &[];
+    type Data<'b> = ();
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<(), ProbeError> {
+        *KEPT.lock().unwrap() = Some(dev.dma().coherent(4096)?);
+        Ok(())
+    }
+
+    fn quiesce(_: &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::stopped())
+    }
+}
+
+fn main() {}

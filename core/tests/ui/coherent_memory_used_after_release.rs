@@ -1,0 +1,15 @@
+// Memory that was released early is gone from the driver's hands.
+
+use bindery::binding::Bound;
+use bindery::driver::ProbeError;
+
+fn probe(dev: &Bound) -> Result<(), ProbeError> {
+    let scratch = dev.dma().coherent(4096)?;
+    scratch.release();
+    scratch.write_bytes(0, &[1]);
+    Ok(())
+}
+
+fn main() {
+    let _ = probe;
+}

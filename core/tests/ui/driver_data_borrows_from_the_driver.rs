@@ -1,0 +1,24 @@
+// Driver data may borrow from its binding, not from the driver, whose registration may end first.
+
+use bindery::binding::Bound;
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+
+struct Widget {
+    settings: String,
+}
+
+impl Driver for Widget {
+    const NAME: &'static str = "widget";
+    const MATCHES: &'static [Match] = &[];
+    type Data<'b> = &'b str;
+
+    fn probe<'b>(&self, _: &'b Bound) -> Result<&'b str, ProbeError> {
+        Ok(&self.settings)
+    }
+
+    fn quiesce(_: &&str) -> Result<Quiet, Busy> {
+        Ok(Quiet::stopped())
+    }
+}
+
+fn main() {}

@@ -1,0 +1,16 @@
+// What was acquired in a release group borrows from it: it is out of reach once the group was given back.
+
+use bindery::binding::Bound;
+use bindery::driver::ProbeError;
+
+fn probe(dev: &Bound) -> Result<(), ProbeError> {
+    let group = dev.group();
+    let scratch = group.scope().dma().coherent(4096)?;
+    group.release();
+    scratch.write_bytes(0, &[1]);
+    Ok(())
+}
+
+fn main() {
+    let _ = probe;
+}

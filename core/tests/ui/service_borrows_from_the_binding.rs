@@ -1,0 +1,16 @@
+// A service is held by its consumers, for as long as they like: it may not borrow from the binding of its provider.
+
+use std::sync::Arc;
+
+use bindery::binding::Bound;
+use bindery::driver::ProbeError;
+
+fn probe(dev: &Bound) -> Result<(), ProbeError> {
+    let regs = dev.mmio(0)?;
+    dev.provide(Arc::new(regs))?;
+    Ok(())
+}
+
+fn main() {
+    let _ = probe;
+}

@@ -1,0 +1,64 @@
+// The same things as in `ui/`, done as they should be: what fails there fails because of the rule alone.
+
+use std::sync::{Arc, Mutex};
+
+use bindery::addr::{DeviceAddr, PhysAddr};
+use bindery::binding::{Bound, Client, Gone, Irq, Mmio, MmioHandle};
+use bindery::dma::{Coherent, DmaMemory};
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::iommu::{Flushed, Gather};
+
+struct Widget {
+    kept: Mutex<Option<(MmioHandle, Arc<DmaMemory>)>>,
+}
+
+struct State<'b> {
+    regs: Mmio<'b>,
+    irq: Irq<'b>,
+    ring: Coherent<'b>,
+}
+
+impl Driver for Widget {
+    const NAME: &'static str = "widget";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = State<'b>;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<State<'b>, ProbeError> {
+        let regs = dev.mmio(0)?;
+        let ring = dev.dma().coherent(4096)?;
+        *self.kept.lock().unwrap() = Some((regs.handle(), ring.memory()));
+
+        let group = dev.group();
+        let scratch = group.scope().dma().coherent(4096)?;
+        scratch.write_bytes(0, &[1]);
+        group.release();
+
+        let late = regs.handle();
+        dev.action("switch off", move || drop(late.write32(0, 0)))?;
+        Ok(State { regs, irq: dev.irq(0)?, ring })
+    }
+
+    fn quiesce(state: &State<'_>) -> Result<Quiet, Busy> {
+        state.irq.mask();
+        state.regs.write32(0, 0).map_err(|_| Busy("no answer"))?;
+        Ok(Quiet::stopped())
+    }
+}
+
+fn first_byte(client: &Client<Widget>) -> Result<u8, Gone> {
+    client.call(|state| {
+        let mut byte = [0];
+        state.ring.read_bytes(0, &mut byte);
+        byte[0]
+    })
+}
+
+fn unmap(gather: &mut Gather, iova: DeviceAddr, _phys: PhysAddr) {
+    gather.add(iova, 4096);
+}
+
+fn free(_proof: Flushed) {}
+
+fn main() {
+    let _ = (first_byte, unmap, free);
+}
