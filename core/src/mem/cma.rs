@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use super::pool::Pool;
-use super::{ForeignPages, OutOfMemory, PageRequest, PageSource};
+use super::{ForeignPages, OutOfMemory, PageRequest, PageSource, Returned};
 use crate::addr::PhysAddr;
 use crate::env::{Memory, RamUse};
 
@@ -37,8 +37,8 @@ impl PageSource for Cma {
         self.0.take(request)
     }
 
-    fn give_back(&self, base: PhysAddr, pages: u64) -> Result<(), ForeignPages> {
-        self.0.give_back(base, pages)
+    fn give_back(&self, run: Returned) -> Result<(), ForeignPages> {
+        self.0.give_back(run.base(), run.pages())
     }
 
     fn in_use(&self) -> u64 {

@@ -17,4 +17,4 @@ mod run;
 pub use cma::Cma;
 pub use frames::Frames;
 pub use phys::PhysMemory;
-pub use run::{ForeignPages, OutOfMemory, PageRequest, PageRun, PageSource};
+pub use run::{ForeignPages, OutOfMemory, PageRequest, PageRun, PageSource, Returned};

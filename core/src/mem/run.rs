@@ -59,10 +59,34 @@ pub trait PageSource: Send + Sync {
     fn take(&self, request: &PageRequest) -> Result<PhysAddr, OutOfMemory>;
 
     /// Takes back a run that [`take`](Self::take) returned, whole.
-    fn give_back(&self, base: PhysAddr, pages: u64) -> Result<(), ForeignPages>;
+    fn give_back(&self, run: Returned) -> Result<(), ForeignPages>;
 
     /// Pages handed out now.
     fn in_use(&self) -> u64;
+}
+
+/// Being given a `Returned` tells an allocator: the owner of these pages is done with them, and no device reaches them
+/// (P2). Only the end of a [`PageRun`] makes one.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Returned {
+    base: PhysAddr,
+    pages: u64,
+}
+
+impl Returned {
+    pub(crate) const fn new(base: PhysAddr, pages: u64) -> Self {
+        Self { base, pages }
+    }
+
+    /// First byte.
+    pub fn base(&self) -> PhysAddr {
+        self.base
+    }
+
+    /// Number of pages.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
 }
 
 /// Owning a `PageRun` tells you: these pages are yours alone, no device can reach them, and they will go back to the
@@ -113,7 +137,7 @@ impl PageRun {
 
 impl Drop for PageRun {
     fn drop(&mut self) {
-        let back = self.source.give_back(self.base, self.pages);
+        let back = self.source.give_back(Returned::new(self.base, self.pages));
         debug_assert!(back.is_ok(), "{back:?}");
     }
 }

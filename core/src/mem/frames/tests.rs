@@ -51,11 +51,14 @@ fn every_wrong_way_back_is_refused_and_changes_nothing() {
         (PhysAddr(BASE), 1),
     ];
     for (base, pages) in wrong {
-        assert_eq!(frames.give_back(base, pages), Err(ForeignPages { allocator: "frames", base, pages }));
+        assert_eq!(
+            frames.give_back(Returned::new(base, pages)),
+            Err(ForeignPages { allocator: "frames", base, pages })
+        );
         assert_eq!(frames.in_use(), 8);
     }
-    frames.give_back(run, 4).unwrap();
-    assert!(frames.give_back(run, 4).is_err());
+    frames.give_back(Returned::new(run, 4)).unwrap();
+    assert!(frames.give_back(Returned::new(run, 4)).is_err());
     assert_eq!(frames.in_use(), 4);
 }
 
@@ -90,8 +93,8 @@ fn a_page_of_one_allocator_is_foreign_to_the_other() {
     let phys = PhysMemory::new(memory.dynamic());
     let (frames, cma) = (phys.frames(), phys.cma().unwrap());
     let (a, b) = (frames.take(&PageRequest::new(1)).unwrap(), cma.take(&PageRequest::new(1)).unwrap());
-    assert_eq!(cma.give_back(a, 1), Err(ForeignPages { allocator: "cma", base: a, pages: 1 }));
-    assert_eq!(frames.give_back(b, 1), Err(ForeignPages { allocator: "frames", base: b, pages: 1 }));
+    assert_eq!(cma.give_back(Returned::new(a, 1)), Err(ForeignPages { allocator: "cma", base: a, pages: 1 }));
+    assert_eq!(frames.give_back(Returned::new(b, 1)), Err(ForeignPages { allocator: "frames", base: b, pages: 1 }));
     assert_eq!((frames.in_use(), cma.in_use()), (1, 1));
 }
 
@@ -103,7 +106,7 @@ fn memory_below_4_gib_is_left_to_those_who_need_it() {
     assert!(frames.take(&PageRequest::new(1)).unwrap().0 >= high);
     assert!(frames.take(&request(1, 4096, 0xffff_ffff)).unwrap().0 < high);
     let low = frames.take(&request(1, 4096, 0xffff_ffff)).unwrap();
-    frames.give_back(low, 1).unwrap();
+    frames.give_back(Returned::new(low, 1)).unwrap();
     assert!(frames.take(&PageRequest::new(1)).unwrap().0 >= high);
 }
 
@@ -153,8 +156,8 @@ proptest! {
                 Op::Give(n) if !live.is_empty() => {
                     let (&page, &pages) = live.iter().nth(n % live.len()).unwrap();
                     let base = PhysAddr(BASE + page * PAGE_SIZE);
-                    prop_assert!(frames.give_back(base, pages + 1).is_err());
-                    prop_assert_eq!(frames.give_back(base, pages), Ok(()));
+                    prop_assert!(frames.give_back(Returned::new(base, pages + 1)).is_err());
+                    prop_assert_eq!(frames.give_back(Returned::new(base, pages)), Ok(()));
                     live.remove(&page);
                 }
                 Op::Give(_) => {}
@@ -162,7 +165,7 @@ proptest! {
             prop_assert_eq!(frames.in_use(), live.values().sum::<u64>());
         }
         for (page, pages) in live {
-            frames.give_back(PhysAddr(BASE + page * PAGE_SIZE), pages).unwrap();
+            frames.give_back(Returned::new(PhysAddr(BASE + page * PAGE_SIZE), pages)).unwrap();
         }
         prop_assert!(frames.take(&PageRequest::new(PAGES)).is_ok());
     }
@@ -181,7 +184,7 @@ fn threads_take_and_give_back_without_losing_a_page() {
                         .map(|n| (frames.take(&PageRequest::new((n * t + i) % 7 + 1)), (n * t + i) % 7 + 1))
                         .collect();
                     for (run, pages) in runs {
-                        frames.give_back(run.unwrap(), pages).unwrap();
+                        frames.give_back(Returned::new(run.unwrap(), pages)).unwrap();
                     }
                 }
             });
