@@ -12,7 +12,7 @@ use bindery_sim::salvator::{CONTIGUOUS_BASE, CONTIGUOUS_LEN};
 use super::*;
 
 /// What was given back, in order: kind, back-end.
-fn released(story: &[EventKind]) -> Vec<(&str, &str)> {
+pub(crate) fn released(story: &[EventKind]) -> Vec<(&str, &str)> {
     let back = |e| match e {
         &EventKind::Released { resource, ref backend, ref outcome, .. } => {
             assert_eq!(*outcome, Outcome::Returned);
@@ -87,7 +87,7 @@ fn nothing_is_left_of_many_untranslated_bindings() {
 
 /// Reads on another thread, and unbinds while that read waits for a disk that does not answer. Returns what the read
 /// got.
-pub(crate) fn unbind_inside_a_command(rig: &Rig, hook: &Hook, act: impl FnOnce()) -> Result<(), AtaError> {
+pub(crate) fn unbind_inside_a_command(rig: &Rig, hook: &Hook) -> Result<(), AtaError> {
     rig.board.sata_faults(|k| k.no_completion = true);
     let port = port(rig);
     let device = rig.machine.device(SATA).unwrap();
@@ -109,7 +109,6 @@ pub(crate) fn unbind_inside_a_command(rig: &Rig, hook: &Hook, act: impl FnOnce()
     thread::scope(|s| {
         let reader = s.spawn(move || port.call(|p| p.read(0, &mut [0; 512])).unwrap());
         entered.recv().unwrap();
-        act();
         unbind(rig);
         let result = reader.join().unwrap();
         hook.each_wait(|| {});
@@ -125,7 +124,7 @@ fn an_unbind_breaks_off_a_command_that_does_not_end() {
     let before = rig.footprint();
     bind(&rig);
     let start = rig.board.now();
-    assert_eq!(unbind_inside_a_command(&rig, &hook, || {}), Err(AtaError::Stopping));
+    assert_eq!(unbind_inside_a_command(&rig, &hook), Err(AtaError::Stopping));
     assert!(rig.board.now().since(start) < Duration::from_secs(1), "{:?}", rig.board.now().since(start));
     assert_eq!(rig.footprint(), before, "P4");
     bind(&rig);
@@ -141,7 +140,7 @@ fn a_controller_that_does_not_stop_is_held_in_reset() {
     bind(&rig);
     rig.board.sata_faults(|k| k.stop = Stop::Ignored);
     rig.events();
-    assert_eq!(unbind_inside_a_command(&rig, &hook, || {}), Err(AtaError::Stopping));
+    assert_eq!(unbind_inside_a_command(&rig, &hook), Err(AtaError::Stopping));
     let story = rig.story(SATA);
     assert!(story.contains(&EventKind::QuiesceFailed { error: "STOP was written, and ACT stays set".into() }));
     assert!(story.contains(&EventKind::Quiet { how: "held in reset".into() }), "P11");
@@ -160,7 +159,7 @@ fn memory_of_a_controller_that_cannot_be_stopped_is_quarantined_until_the_next_r
     bind(&rig);
     rig.board.sata_faults(|k| k.stop = Stop::Ignored);
     rig.events();
-    let _ = unbind_inside_a_command(&rig, &hook, || {});
+    let _ = unbind_inside_a_command(&rig, &hook);
     let held: u64 = rig.machine.quarantine().iter().map(|q| q.len).sum();
     assert_eq!(held, 4096 + 65536, "P11: table and buffers: {:?}", rig.machine.quarantine());
     assert!(rig.machine.quarantine().iter().all(|q| &*q.device == SATA && q.why.contains("quiet")));

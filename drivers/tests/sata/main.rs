@@ -8,6 +8,7 @@ mod common;
 mod errors;
 mod hook;
 mod io;
+mod iommu;
 mod life;
 mod steps;
 

@@ -1,0 +1,177 @@
+//! The same driver behind the IPMMU: what changes, and what is caught.
+
+use std::time::Duration;
+
+use bindery::addr::DeviceAddr;
+use bindery::binding::Bound;
+use bindery::device::{DeviceDesc, Supplier};
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::env::Site;
+use bindery::iommu::{Gather, Prot, Translation};
+use bindery_drivers::ata::{AtaError, Command};
+use bindery_sim::models::sata::Stop;
+use common::CPG;
+
+use super::life::{released, unbind_inside_a_command};
+use super::*;
+
+/// Where the descriptor table lies in every binding: the first address that is given out.
+const TABLE: DeviceAddr = DeviceAddr(0xffff_f000);
+
+/// The refused accesses in a story: address, write, what was there.
+fn faults(rig: &Rig) -> Vec<(Option<String>, DeviceAddr, bool, Option<String>)> {
+    let fault = |(device, kind)| match kind {
+        EventKind::IommuFault { addr, write, was, .. } => Some((device, addr, write, was)),
+        _ => None,
+    };
+    rig.events().into_iter().filter_map(fault).collect()
+}
+
+fn pass(rig: &Rig, time: Duration) {
+    let until = rig.board.now() + time;
+    while rig.board.now() < until {
+        rig.board.wait(until);
+    }
+}
+
+#[test]
+fn a_disk_is_identified_and_read_through_the_iommu() {
+    io::a_disk_is_identified_and_read(true);
+}
+
+#[test]
+fn what_is_written_through_the_iommu_is_in_the_file() {
+    io::what_is_written_is_in_the_file(true);
+}
+
+#[test]
+fn the_table_is_the_first_thing_mapped_and_the_last_unmapped_by_the_back_end_that_mapped_it() {
+    // The second log of the story: 2,048 bytes at 0xfffff000, allocated and freed by the IOMMU's hand.
+    let rig = rig(true);
+    let story = rig.story(SATA);
+    let mapped: Vec<_> = story.iter().filter(|e| matches!(e, EventKind::DmaMapped { .. })).collect();
+    assert!(
+        matches!(mapped[0], EventKind::DmaMapped { addr: TABLE, size: 2048, backend, .. } if backend.starts_with("iommu context")),
+        "{:?}",
+        mapped[0]
+    );
+    works(&rig);
+    rig.events();
+    unbind(&rig);
+    let story = rig.story(SATA);
+    let unmapped: Vec<_> = story.iter().filter(|e| matches!(e, EventKind::DmaUnmapped { .. })).collect();
+    assert!(matches!(unmapped.last(), Some(EventKind::DmaUnmapped { addr: TABLE, .. })), "{unmapped:?}");
+    let order = released(&story);
+    let at = |kind| order.iter().position(|(k, _)| *k == kind).unwrap();
+    assert!(order.iter().all(|(kind, by)| *kind != "dma coherent" || by.starts_with("iommu context")), "P1: {order:?}");
+    assert!(at("irq") < at("dma coherent") && at("dma coherent") < at("mmio"));
+    assert!(at("mmio") < at("translation") && at("translation") < at("group"), "{order:?}");
+    rig.assert_well();
+}
+
+#[test]
+fn nothing_is_left_of_many_translated_bindings() {
+    life::nothing_is_left_of_many_bindings(true);
+}
+
+#[test]
+fn each_step_of_a_translated_probe_may_fail() {
+    let steps = steps::each_step_fails_in_turn(true);
+    for site in [Site::GroupClaim, Site::DomainAlloc, Site::DomainAttach, Site::IovaAlloc, Site::FrameAlloc] {
+        assert!(steps.contains(&site), "{}", site.name());
+    }
+}
+
+#[test]
+fn pulled_out_at_any_time_of_a_translated_transfer_is_an_error_and_the_whole_way_back() {
+    errors::pulled_out_at_any_time(true);
+}
+
+#[test]
+fn an_access_that_the_iommu_refuses_fails_the_command_and_the_port_recovers() {
+    let rig = rig(true);
+    works(&rig);
+    let domain = rig.machine.groups().into_iter().find(|g| g.info().members.iter().any(|m| &**m == SATA));
+    let translation: Arc<dyn Translation> = Arc::clone(domain.unwrap().domain().unwrap().translation());
+    let phys = translation.resolve(TABLE).unwrap();
+    let mut gather = Gather::new();
+    translation.unmap(TABLE, 4096, &mut gather).unwrap();
+    let _proof = translation.flush(gather).unwrap();
+    rig.events();
+    let refused = port(&rig).call(|p| p.read(0, &mut [0; 512])).unwrap();
+    assert_eq!(refused, Err(AtaError::Memory { command: Command::ReadDmaExt }));
+    let was = Some(format!("coherent of {SATA} at {TABLE}, still mapped"));
+    assert_eq!(faults(&rig), [(Some(SATA.into()), TABLE, false, was)]);
+    translation.map(TABLE, phys, 4096, Prot::READ | Prot::WRITE).unwrap();
+    works(&rig);
+    rig.assert_well();
+}
+
+/// Needs the same clock and reset as the disk controller, so that they stay on without it.
+struct Keeper;
+
+impl Driver for Keeper {
+    const NAME: &'static str = "keeper";
+    const MATCHES: &'static [Match] = &[Match::compatible("test,keeper")];
+    type Data<'b> = ();
+    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+        Ok(())
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+fn keep_running(rig: &Rig) {
+    let node = rig.machine.device(CPG).unwrap().node();
+    let mut desc = DeviceDesc::new("keeper");
+    desc.compatible.push("test,keeper".into());
+    for (kind, args) in [(SupplierKind::Clock, vec![1, 815]), (SupplierKind::Reset, vec![815])] {
+        desc.suppliers.push(Supplier { node, target: node, kind, property: "x".into(), args });
+    }
+    rig.machine.add_device(desc).unwrap();
+    rig.machine.register(Keeper);
+    rig.settle();
+    assert_eq!(rig.driver("keeper"), Some("keeper"));
+}
+
+#[test]
+fn dma_after_the_stop_is_refused_and_told_with_device_place_and_who_freed_it() {
+    let (rig, hook) = hooked(true);
+    keep_running(&rig);
+    unbind(&rig);
+    let before = rig.footprint();
+    bind(&rig);
+    rig.board.sata_faults(|k| k.dma_after_stop = Some(Duration::from_millis(5)));
+    rig.events();
+    assert_eq!(unbind_inside_a_command(&rig, &hook), Err(AtaError::Stopping));
+    assert_eq!(faults(&rig), [], "quiet until the unbind was over");
+    assert_eq!(rig.footprint(), before, "P4");
+    pass(&rig, Duration::from_millis(10));
+    let was = Some(format!("coherent at {TABLE}, 0x1000 bytes, mapped and freed by {SATA}"));
+    assert_eq!(faults(&rig), [(Some(SATA.into()), TABLE, false, was)], "P2");
+    rig.board.sata_faults(|k| k.dma_after_stop = None);
+    bind(&rig);
+    works(&rig);
+    rig.assert_well();
+}
+
+#[test]
+fn a_controller_that_does_not_stop_is_cut_off_and_nothing_needs_quarantine() {
+    let (rig, hook) = hooked(true);
+    keep_running(&rig);
+    unbind(&rig);
+    let before = rig.footprint();
+    bind(&rig);
+    rig.board.sata_faults(|k| k.stop = Stop::Ignored);
+    rig.events();
+    assert_eq!(unbind_inside_a_command(&rig, &hook), Err(AtaError::Stopping));
+    let story = rig.story(SATA);
+    assert!(story.iter().any(|e| matches!(e, EventKind::QuiesceFailed { .. })));
+    assert!(!story.iter().any(|e| matches!(e, EventKind::Quiet { .. })), "the reset line is shared: no force");
+    assert_eq!(rig.machine.quarantine(), [], "P11: the IOMMU revokes what the device will not let go of");
+    assert_eq!(rig.footprint(), before, "P4");
+    bind(&rig);
+    works(&rig);
+    rig.assert_well();
+}
