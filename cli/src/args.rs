@@ -59,7 +59,7 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     pub disk: Option<PathBuf>,
     /// Run these commands instead of the story: `echo VALUE > PATH`, `cat PATH`, `ls PATH`, `read LBA [COUNT]`,
-    /// `write LBA TEXT`, `write LBA hex BYTES`; a `!` before one says that it must fail
+    /// `write LBA TEXT`, `write LBA 0xBYTES`; a `!` before one says that it must fail
     #[arg(long, value_name = "FILE")]
     pub script: Option<PathBuf>,
     /// Print one event per line as JSON, instead of text
@@ -69,7 +69,7 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Print only what is wrong
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
     /// When to colour
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]

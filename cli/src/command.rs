@@ -9,14 +9,14 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 use crate::args::{Cli, Command};
 use crate::failure::{BAD_INPUT, Failure, GOOD, Result};
 use crate::page::{Color, Page};
-use crate::tree;
+use crate::{story, tree};
 
 /// Runs the command that the program was called with.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let (color, outcome) = match &cli.command {
-        None => (cli.run.color, Ok(0)),
-        Some(Command::Run(run)) => (run.color, Ok(0)),
+        None => (cli.run.color, story::command(&cli.run)),
+        Some(Command::Run(run)) => (run.color, story::command(run)),
         Some(Command::Tree(args)) => (args.color, draw(args)),
         Some(Command::Completions { shell }) => (Color::Auto, completions(*shell)),
     };

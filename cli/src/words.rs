@@ -7,7 +7,7 @@ use crate::page::{BAD, DIM, GOOD, NAME, PLAIN, Page, WAIT};
 use crate::record::Recorded;
 
 /// How wide the column of device names is.
-const DEVICE: usize = 18;
+const DEVICE: usize = 26;
 
 /// One line for one event: time, device, what happened.
 pub fn line(page: &Page<'_>, recorded: &Recorded) -> String {
@@ -15,12 +15,7 @@ pub fn line(page: &Page<'_>, recorded: &Recorded) -> String {
     let (style, text) = words(&event.kind);
     let guest = if recorded.machine == "guest" { "guest " } else { "" };
     let device = format!("{guest}{}", event.device.as_deref().unwrap_or(""));
-    format!(
-        "   {} {} {}",
-        page.column(DIM, event.at, 11),
-        page.column(NAME, device, DEVICE + guest.len()),
-        page.paint(style, text)
-    )
+    format!("   {} {} {}", page.column(DIM, event.at, 11), page.column(NAME, device, DEVICE), page.paint(style, text))
 }
 
 /// Why a binding ended.

@@ -55,3 +55,66 @@ fn next(kind: &EventKind) -> Option<EventKind> {
         E::Log { .. } => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Line, Recorded, json_line};
+    use bindery::env::Instant;
+    use bindery::event::Event;
+    use serde_json::{Map, Value};
+
+    const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/events.md");
+    /// What every line of a machine has.
+    const COMMON: [&str; 6] = ["step", "machine", "seq", "at", "device", "event"];
+
+    fn object(line: &str) -> Map<String, Value> {
+        assert!(line.ends_with('\n') && line.matches('\n').count() == 1, "{line:?}");
+        serde_json::from_str(line).unwrap()
+    }
+
+    /// The row of the schema for the kind of `object` names every field.
+    fn documented(schema: &str, object: &Map<String, Value>) {
+        let kind = object["event"].as_str().unwrap();
+        let row = schema.lines().rev().find(|l| l.starts_with(&format!("| `{kind}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/events.md has no row for {kind}"));
+        for field in object.keys().filter(|k| !COMMON.contains(&k.as_str())) {
+            assert!(row.contains(&format!("`{field}`")), "docs/events.md does not name {field} of {kind}");
+        }
+    }
+
+    #[test]
+    fn the_schema_names_every_event_and_every_field() {
+        let schema = std::fs::read_to_string(SCHEMA).unwrap();
+        let all = samples();
+        for (seq, kind) in (1..).zip(all.clone()) {
+            let event = Event { seq, at: Instant(5), device: Some("a".into()), kind };
+            let line = json_line(&Recorded { step: "io", machine: "guest", event });
+            let object = object(&line);
+            assert!(COMMON.iter().all(|k| object.contains_key(*k)), "{line}");
+            documented(&schema, &object);
+        }
+        // Each kind once: what the chain of samples left out would be missing here.
+        let mut names: Vec<_> = all.iter().map(|k| serde_json::to_value(k).unwrap()["event"].clone()).collect();
+        names.sort_by_key(ToString::to_string);
+        names.dedup();
+        assert_eq!(names.len(), all.len());
+    }
+
+    #[test]
+    fn the_schema_names_every_line_of_the_run() {
+        let schema = std::fs::read_to_string(SCHEMA).unwrap();
+        let step = "verdict";
+        for line in [
+            Line::Step { step, number: 1, title: "t" },
+            Line::Skipped { step, reason: "r" },
+            Line::Command { step, line: 1, command: "c", ok: true, output: "" },
+            Line::Failed { step, what: "w" },
+            Line::Promise { step, machine: "host", promise: "P1", title: "t", checked: 1, broken: Vec::new() },
+            Line::ModelError { step, what: String::new() },
+            Line::End { step, exit: 0 },
+        ] {
+            documented(&schema, &object(&line.text()));
+        }
+    }
+}

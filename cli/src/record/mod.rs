@@ -10,5 +10,5 @@ mod trace;
 pub use json::{Line, json_line};
 #[cfg(test)]
 pub(crate) use kinds::samples;
-pub use tape::{Recorded, Tape};
+pub use tape::{Mapped, Recorded, Tape};
 pub use trace::TraceFile;

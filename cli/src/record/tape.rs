@@ -1,8 +1,10 @@
 //! The tape: events of every machine of the story, in the order in which they happened.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bindery::event::Event;
+use bindery::addr::{DeviceAddr, PhysAddr};
+use bindery::event::{Event, EventKind};
 use bindery::sync::Mutex;
 
 /// One event, with the step and the machine that it happened in.
@@ -16,10 +18,25 @@ pub struct Recorded {
     pub event: Event,
 }
 
+/// DMA memory that a device reaches now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapped {
+    /// Where the device sees it.
+    pub addr: DeviceAddr,
+    /// Where it is.
+    pub phys: PhysAddr,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A device of a machine.
+type Place = (&'static str, Option<Arc<str>>);
+
 #[derive(Default)]
 struct Inner {
     step: &'static str,
     kept: Vec<Recorded>,
+    mapped: BTreeMap<(Place, DeviceAddr), Mapped>,
 }
 
 /// Collects events. Whoever runs a step takes them out afterwards, so that the tape is never longer than one step.
@@ -43,6 +60,16 @@ impl Tape {
         Box::new(move |event| {
             let mut inner = inner.lock();
             let step = inner.step;
+            let place = (machine, event.device.clone());
+            match event.kind {
+                EventKind::DmaMapped { addr, phys, size, .. } => {
+                    inner.mapped.insert((place, addr), Mapped { addr, phys, size });
+                }
+                EventKind::DmaUnmapped { addr, .. } => {
+                    inner.mapped.remove(&(place, addr));
+                }
+                _ => {}
+            }
             inner.kept.push(Recorded { step, machine, event: event.clone() });
         })
     }
@@ -55,6 +82,15 @@ impl Tape {
     /// The events from `mark` on.
     pub fn since(&self, mark: usize) -> Vec<Recorded> {
         self.0.lock().kept.get(mark..).unwrap_or_default().to_vec()
+    }
+
+    /// The DMA memory that `device` of `machine` reaches now, by what was told; highest address first.
+    pub fn mapped(&self, machine: &str, device: &str) -> Vec<Mapped> {
+        let inner = self.0.lock();
+        let of = |((place, _), _): &(&(Place, DeviceAddr), &Mapped)| {
+            place.0 == machine && place.1.as_deref() == Some(device)
+        };
+        inner.mapped.iter().filter(of).map(|(_, mapped)| *mapped).rev().collect()
     }
 
     /// Takes everything off the tape.

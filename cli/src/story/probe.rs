@@ -1,0 +1,166 @@
+//! Step 2: probing, deferral, and what came of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bindery::binding::Phase;
+use bindery::env::{Env, Width};
+use bindery::event::EventKind;
+use bindery_sim::salvator;
+
+use crate::failure::Result;
+use crate::page::{NAME, count};
+use crate::record::Recorded;
+use crate::teller::Teller;
+use crate::world::World;
+
+/// `SStatus` of the disk controller.
+const SSTATUS: u64 = 0x1400;
+
+pub(super) fn run(world: &mut World, teller: &mut Teller<'_>) -> Result<()> {
+    let mark = world.tape.mark();
+    let settled = world.host.settle();
+    let events = world.tape.since(mark);
+
+    let mut waits = BTreeSet::new();
+    teller.events(events.iter().filter(|r| worth_telling(r, &mut waits)))?;
+    teller.gap()?;
+    teller.row(
+        "probes",
+        format_args!(
+            "{} begun, {} bound, {} failed; {} looks at devices that had to wait",
+            settled.attempts, settled.bound, settled.failed, settled.waiting
+        ),
+    )?;
+    wake_ups(world, teller, &events)?;
+    for waiting in world.host.waiting() {
+        let name = teller.page().paint(NAME, &waiting.device);
+        teller.row("still waits", format_args!("{name} for {}", waiting.on.join(", ")))?;
+    }
+    for cycle in world.host.cycles() {
+        teller.row("cycle", cycle.join(" -> "))?;
+    }
+    result(world, teller, &events)
+}
+
+/// What belongs to the story of who waited and who was bound; the rest is in `--json` and `--trace`. `waits` holds who
+/// was deferred up to here: only their wake-ups are told.
+fn worth_telling<'e>(recorded: &'e Recorded, waits: &mut BTreeSet<&'e str>) -> bool {
+    let device = recorded.event.device.as_deref().unwrap_or_default();
+    match recorded.event.kind {
+        EventKind::Woken { .. } => waits.contains(device),
+        EventKind::Deferred { .. } => {
+            waits.insert(device);
+            true
+        }
+        EventKind::Bound { .. }
+        | EventKind::NotBound { .. }
+        | EventKind::GroupJoined { .. }
+        | EventKind::DomainAttached { .. }
+        | EventKind::DmaMapped { .. }
+        | EventKind::Policy { .. }
+        | EventKind::IommuFault { .. }
+        | EventKind::Log { .. } => true,
+        _ => false,
+    }
+}
+
+/// P8, from outside: whoever arrived woke everybody who was waiting for it, and nobody else.
+fn wake_ups(world: &World, teller: &mut Teller<'_>, events: &[Recorded]) -> Result<()> {
+    let devices = world.host.devices();
+    let node: BTreeMap<Arc<str>, String> =
+        devices.iter().map(|d| (Arc::clone(&d.desc().name), world.host.device_info(d).node)).collect();
+    // Who waits for whom, by node name, as deferrals told it; an arrival answers those of its own node.
+    let mut waiting: BTreeSet<(Arc<str>, String)> = BTreeSet::new();
+    let (mut right, mut wrong) = (0, Vec::new());
+    for recorded in events {
+        let Some(device) = recorded.event.device.clone() else { continue };
+        match &recorded.event.kind {
+            EventKind::Deferred { on, .. } => waiting.extend(on.iter().map(|on| (Arc::clone(&device), on.clone()))),
+            EventKind::Woken { by, .. } => {
+                let by = node.get(by).cloned().unwrap_or_default();
+                let needs = devices.iter().find(|d| d.name() == &*device).map(|d| world.host.links(d));
+                let asked =
+                    needs.is_some_and(|links| links.iter().any(|l| node.get(&*l.supplier).is_some_and(|n| *n == by)));
+                if asked {
+                    right += 1;
+                } else {
+                    wrong.push(format!("{device} was woken by {by}, which it does not need"));
+                }
+                waiting.remove(&(device, by));
+            }
+            _ => {}
+        }
+    }
+    for (device, on) in waiting {
+        let there =
+            devices.iter().any(|d| node.get(&d.desc().name).is_some_and(|n| *n == on) && d.phase() == Phase::Bound);
+        if there {
+            wrong.push(format!("{device} was not woken by {on}"));
+        }
+    }
+    teller.expect(
+        wrong.is_empty(),
+        &format!("each arrival woke exactly its waiters: {}", count(right, "wake-up")),
+        || wrong.join("; "),
+    )
+}
+
+/// What the disk controller got.
+fn result(world: &World, teller: &mut Teller<'_>, events: &[Recorded]) -> Result<()> {
+    let Some(sata) = world.sata() else {
+        return teller.skip("the device tree has no disk controller that a driver here knows");
+    };
+    let name = sata.name();
+    let Some(port) = world.port() else {
+        let why = world.host.waiting().into_iter().find(|w| &*w.device == name);
+        let why = why.map_or_else(|| "its probe failed".into(), |w| format!("it waits for {}", w.on.join(", ")));
+        return teller.skip(&format!("{name} is not bound: {why}"));
+    };
+    teller.gap()?;
+    for recorded in events.iter().filter(|r| r.event.device.as_deref() == Some(name)) {
+        match &recorded.event.kind {
+            EventKind::GroupJoined { group, iommu, stream } => {
+                teller.row("translation", format_args!("group {group} of {iommu}, uTLB {stream}"))?;
+            }
+            EventKind::DomainAttached { domain, kind, .. } => {
+                teller.row("", format_args!("{domain} ({kind})"))?;
+            }
+            _ => {}
+        }
+    }
+    let first = events.iter().find_map(|r| match &r.event.kind {
+        EventKind::DmaMapped { kind, addr, phys, size, backend } if r.event.device.as_deref() == Some(name) => {
+            Some(format!("{kind} {addr} -> {phys}, {size} bytes, from {backend}"))
+        }
+        _ => None,
+    });
+    teller.row("first DMA", first.unwrap_or_else(|| "none".into()))?;
+    teller.row("link", link(world))?;
+    match port.call(|p| p.identity().clone()) {
+        Ok(id) => teller.row(
+            "disk",
+            format_args!(
+                "{} {}, firmware {}, {} sectors of {} bytes",
+                id.model, id.serial, id.firmware, id.sectors, id.sector_size
+            ),
+        ),
+        Err(gone) => teller.fail(&format!("{name}: {gone}")),
+    }
+}
+
+/// The state of the serial link, by the controller's own register (Serial ATA 3.x, 14.1.1).
+fn link(world: &World) -> String {
+    let regs = world.board.map_io(salvator::SATA_BASE, SSTATUS + 4);
+    let Some(status) = regs.ok().and_then(|r| r.read(SSTATUS, Width::W32).ok()) else {
+        return "the controller does not answer".into();
+    };
+    let speed = match status >> 4 & 0xf {
+        1 => "1.5 Gbps",
+        2 => "3.0 Gbps",
+        3 => "6.0 Gbps",
+        _ => "no speed",
+    };
+    let up = if status & 0xf == 3 { "up" } else { "down" };
+    format!("{up}, {speed} (SStatus {status:x})")
+}

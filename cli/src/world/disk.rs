@@ -1,0 +1,151 @@
+//! The disk, seen from both sides: through a driver, and as the file that it is.
+
+use std::fmt;
+
+use bindery::binding::Client;
+use bindery_drivers::ata::AtaError;
+use bindery_drivers::sata_rcar::{Port, SataRcar};
+use bindery_sim::disk::SECTOR;
+
+use super::World;
+
+/// Most sectors of an area: more than one descriptor, and more than one of the driver's buffers.
+const MOST: u64 = 72;
+
+/// The sectors that the story uses: the last ones of the disk, half of them the host's, half the guest's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Area {
+    /// First sector.
+    pub lba: u64,
+    /// How many.
+    pub sectors: u64,
+}
+
+impl Area {
+    /// The host's and the guest's sectors on a disk of `capacity` sectors (at least 1). They are the same on a disk of
+    /// one.
+    pub fn of(capacity: u64) -> (Self, Self) {
+        let sectors = (capacity / 2).clamp(1, MOST);
+        let at = |from_end: u64| Self { lba: capacity.saturating_sub(from_end * sectors), sectors };
+        (at(2), at(1))
+    }
+}
+
+impl fmt::Display for Area {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sectors {} to {}", self.lba, self.lba + self.sectors - 1)
+    }
+}
+
+/// What `who` writes to `area`: each sector says whose it is and which, and is filled with bytes that differ from sector
+/// to sector.
+pub fn pattern(who: &str, area: Area) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for lba in area.lba..area.lba + area.sectors {
+        let mut sector = format!("bindery: {who}, sector {lba}\n").into_bytes();
+        let mut x =
+            lba as u32 ^ who.bytes().fold(0x811c_9dc5, |h: u32, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+        sector.resize_with(SECTOR as usize, || {
+            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (x >> 24) as u8
+        });
+        bytes.extend(sector);
+    }
+    bytes
+}
+
+/// Where two readings of the same sectors differ first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Byte, from the start of the area.
+    pub at: usize,
+}
+
+impl Mismatch {
+    /// Compares what was wanted with what came.
+    pub fn between(wanted: &[u8], came: &[u8]) -> Option<Self> {
+        if wanted == came {
+            return None;
+        }
+        let differ = wanted.iter().zip(came).position(|(a, b)| a != b);
+        Some(Self { at: differ.unwrap_or(wanted.len().min(came.len())) })
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "first difference at byte {} of the area", self.at)
+    }
+}
+
+impl World {
+    /// The host's SATA driver, if it holds the controller now.
+    pub fn port(&self) -> Option<Client<SataRcar>> {
+        self.host.client::<SataRcar>(self.sata()?.name())
+    }
+
+    /// What the disk image holds in `area`, past all DMA.
+    pub fn image(&self, area: Area) -> Option<std::io::Result<Vec<u8>>> {
+        self.board.with_disk(|disk| {
+            let mut bytes = vec![0; (area.sectors * SECTOR) as usize];
+            disk.read(area.lba * SECTOR, &mut bytes).map(|()| bytes)
+        })
+    }
+}
+
+/// Sectors of the disk behind `client`.
+#[expect(clippy::redundant_closure, reason = "the method by itself is not general enough over the binding's lifetime")]
+pub fn capacity(client: &Client<SataRcar>) -> Result<u64, String> {
+    client.call(|port| Port::capacity(port)).map_err(|gone| gone.to_string())
+}
+
+/// Reads `area` through the driver behind `client`.
+pub fn read(client: &Client<SataRcar>, area: Area) -> Result<Vec<u8>, String> {
+    let mut bytes = vec![0; (area.sectors * SECTOR) as usize];
+    call(client, |port| port.read(area.lba, &mut bytes))?;
+    Ok(bytes)
+}
+
+/// Writes `bytes` to `area` through the driver behind `client`, and waits until they are on the medium.
+pub fn write(client: &Client<SataRcar>, area: Area, bytes: &[u8]) -> Result<(), String> {
+    call(client, |port| port.write(area.lba, bytes).and_then(|()| port.flush()))
+}
+
+fn call<R>(client: &Client<SataRcar>, act: impl FnOnce(&Port<'_>) -> Result<R, AtaError>) -> Result<R, String> {
+    match client.call(act) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(gone) => Err(gone.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn areas_fit_the_disk_and_do_not_overlap_when_there_is_room() {
+        for capacity in [1, 2, 3, 143, 144, 145, 65_536] {
+            let (host, guest) = Area::of(capacity);
+            assert!(host.sectors >= 1 && guest.lba + guest.sectors == capacity, "{capacity}");
+            assert!(capacity == 1 || host.lba + host.sectors == guest.lba, "{capacity}");
+        }
+    }
+
+    #[test]
+    fn every_sector_of_a_pattern_differs_and_says_whose_it_is() {
+        let area = Area { lba: 5, sectors: 3 };
+        let bytes = pattern("host", area);
+        assert_eq!(bytes.len(), 3 * 512);
+        assert!(bytes.starts_with(b"bindery: host, sector 5\n"));
+        assert_ne!(bytes[100..512], bytes[612..1024]);
+        assert_ne!(bytes, pattern("guest", area));
+    }
+
+    #[test]
+    fn a_mismatch_names_the_first_byte() {
+        assert_eq!(Mismatch::between(b"abc", b"abc"), None);
+        assert_eq!(Mismatch::between(b"abc", b"abd"), Some(Mismatch { at: 2 }));
+        assert_eq!(Mismatch::between(b"abc", b"ab"), Some(Mismatch { at: 2 }));
+    }
+}

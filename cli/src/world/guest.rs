@@ -1,0 +1,116 @@
+//! The guest: a second machine, which the host's disk controller is handed to.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use bindery::binding::Client;
+use bindery::device::{DeviceDesc, Nodes};
+use bindery::driver::{Driver, Match};
+use bindery::env::Env;
+use bindery::firmware::fdt::describe;
+use bindery::machine::{Handle, Machine, Policy};
+use bindery_drivers::sata_rcar::SataRcar;
+use bindery_drivers::vfio::Vfio;
+use bindery_sim::guest::{GuestEnv, Layout, RAM_LEN};
+use bindery_sim::salvator::GUEST_DEVICE_TREE;
+
+use super::{Tally, World};
+
+/// What the guest does when the host wants the device back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Manner {
+    /// It unbinds its driver and lets go.
+    LetsGo,
+    /// It hears the request and does nothing.
+    Ignores,
+}
+
+/// A guest with the host's disk controller.
+#[derive(Debug)]
+pub struct Guest {
+    /// Its machine.
+    pub machine: Handle,
+    /// What that runs on.
+    env: Arc<GuestEnvBox>,
+    /// Name of the controller in the guest.
+    pub device: Arc<str>,
+    asked: Arc<AtomicBool>,
+}
+
+/// Only so that a guest can be shown: the env has nothing to show.
+struct GuestEnvBox(Arc<GuestEnv>);
+
+impl std::fmt::Debug for GuestEnvBox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GuestEnv(has the device: {})", self.0.has_device())
+    }
+}
+
+impl Guest {
+    /// Starts a guest on `device` of the host, which the pass-through owner holds.
+    pub fn start(world: &World, device: &str, manner: Manner) -> Result<Self, String> {
+        let owner = world.host.client::<Vfio>(device).ok_or("the pass-through owner does not hold the device")?;
+        let session = Vfio::open(&owner).map_err(|e| e.to_string())?;
+        let desc = controller()?;
+        let board: Arc<dyn Env> = Arc::clone(&world.board) as _;
+        let env = GuestEnv::new(board, &world.host, session, Layout::of(&desc), RAM_LEN).map_err(|e| e.to_string())?;
+        env.on_event(world.tape.listener("guest"));
+        let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+        machine.add_device_tree(GUEST_DEVICE_TREE).map_err(|e| e.to_string())?;
+        bindery_drivers::register_all(&machine);
+
+        let asked = Arc::new(AtomicBool::new(false));
+        let heard = Arc::clone(&asked);
+        let (of, on, name) = (Arc::downgrade(&*machine), Arc::downgrade(&env), Arc::clone(&desc.name));
+        env.on_request(move || {
+            heard.store(true, Ordering::Release);
+            if manner == Manner::LetsGo {
+                let_go(&of, &on, &name);
+            }
+        })
+        .map_err(|e| e.to_string())?;
+        Ok(Self { machine, env: Arc::new(GuestEnvBox(env)), device: desc.name, asked })
+    }
+
+    /// The guest's SATA driver, if it holds the controller.
+    pub fn port(&self) -> Option<Client<SataRcar>> {
+        self.machine.client::<SataRcar>(&self.device)
+    }
+
+    /// Whether the guest has heard that the host wants the device back.
+    pub fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// Whether the guest has the device now.
+    pub fn has_device(&self) -> bool {
+        self.env.0.has_device()
+    }
+
+    /// Shuts the guest down; how its promises fared.
+    pub(super) fn end(self) -> Tally {
+        let machine = Arc::clone(&*self.machine);
+        drop(self.machine);
+        self.env.0.let_go();
+        Tally::of(&machine)
+    }
+}
+
+/// The guest's answer to a request: its driver first, then the device.
+fn let_go(machine: &Weak<Machine>, env: &Weak<GuestEnv>, device: &str) {
+    if let Some(machine) = machine.upgrade() {
+        // Nothing to unbind when the guest had not bound it.
+        let _ = machine.unbind(device, SataRcar::NAME);
+    }
+    if let Some(env) = env.upgrade() {
+        env.let_go();
+    }
+}
+
+/// The controller as the guest's device tree has it.
+fn controller() -> Result<DeviceDesc, String> {
+    let described = describe(GUEST_DEVICE_TREE, &mut Nodes::new()).map_err(|e| e.to_string())?;
+    let drives = |c: &Arc<str>| SataRcar::MATCHES.iter().any(|Match::Compatible(m)| **c == **m);
+    let found = described.devices.into_iter().find(|d| d.compatible.iter().any(drives));
+    found.ok_or_else(|| "the guest's device tree has no disk controller".into())
+}
