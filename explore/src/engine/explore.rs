@@ -1,0 +1,213 @@
+//! The engine: walks the tree, on all cores, and reports.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use bindery::promise::Promise;
+
+use super::bounds::{Bounds, Shard};
+use super::chooser::Chooser;
+use super::execute::execute;
+use super::path::Path;
+use super::progress::Progress;
+use super::replay::{Replay, Step};
+use super::report::{Finding, Mode, Report};
+use super::run::{Plan, Run, Settings};
+use super::tally::Tally;
+use super::violation::Violation;
+use super::visited::Visited;
+use super::work::{Stop, Work};
+
+/// Who is told how far the run is.
+type Telling = Box<dyn Fn(&Progress) + Send + Sync>;
+
+/// Walks a scenario.
+///
+/// ```
+/// use bindery::promise::Promise;
+/// use bindery_explore::{Engine, Kind};
+///
+/// // Two fallible calls, and a clean-up that forgets the second.
+/// let report = Engine::new("two calls").faults(1).run(|ch| {
+///     let first = !ch.fault("first");
+///     let second = first && !ch.fault("second");
+///     let left = if first && !second { 1 } else { 0 };
+///     ch.check(Promise::NothingLeft, left == 0, "leak", || format!("{left} left"))
+/// });
+/// assert!(report.complete());
+/// assert_eq!(report.findings[0].path.to_string(), "0.1");
+/// ```
+pub struct Engine {
+    name: String,
+    pub(super) bounds: Bounds,
+    pub(super) threads: usize,
+    pub(super) shard: Option<Shard>,
+    required: Vec<String>,
+    pub(super) hashes: bool,
+    pub(super) cancel: Arc<AtomicBool>,
+    pub(super) every: Duration,
+    pub(super) progress: Option<Telling>,
+}
+
+impl Engine {
+    /// An engine with the default [`Bounds`], on all cores.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            bounds: Bounds::default(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            shard: None,
+            required: Vec::new(),
+            hashes: true,
+            cancel: Arc::default(),
+            every: Duration::from_millis(200),
+            progress: None,
+        }
+    }
+
+    /// Sets all bounds.
+    #[must_use]
+    pub fn bounds(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
+    }
+
+    /// Sets [`Bounds::faults`].
+    #[must_use]
+    pub fn faults(mut self, most: u32) -> Self {
+        self.bounds.faults = most;
+        self
+    }
+
+    /// Sets [`Bounds::interrupts`].
+    #[must_use]
+    pub fn interrupts(mut self, most: u32) -> Self {
+        self.bounds.interrupts = most;
+        self
+    }
+
+    /// Walks on this many threads; at least one.
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Self {
+        Self { threads: threads.max(1), ..self }
+    }
+
+    /// Walks one part of the tree. The parts, each walked once anywhere, are the whole.
+    #[must_use]
+    pub fn shard(self, shard: Option<Shard>) -> Self {
+        Self { shard, ..self }
+    }
+
+    /// Names places that must be reached: marks, `fault NAME`, `interrupt NAME`. A run that misses one does not pass.
+    #[must_use]
+    pub fn must_hit<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.required.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Walks every path to its end, whatever states it meets.
+    #[must_use]
+    pub fn without_hashing(self) -> Self {
+        Self { hashes: false, ..self }
+    }
+
+    /// Stops when the flag is set, and reports what is known by then.
+    #[must_use]
+    pub fn cancelled_by(self, cancel: Arc<AtomicBool>) -> Self {
+        Self { cancel, ..self }
+    }
+
+    /// Calls `report` about five times a second.
+    #[must_use]
+    pub fn progress(self, report: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
+        Self { progress: Some(Box::new(report)), ..self }
+    }
+
+    /// Walks `scenario`. It is run once for each path, on several threads at once, and must be the same each time: see
+    /// [`Chooser::choose`]. A panic in it is a finding.
+    pub fn run<F>(&self, scenario: F) -> Report
+    where
+        F: Fn(&Chooser) -> Result<(), Violation> + Sync,
+    {
+        let began = Instant::now();
+        let visited = self.hashes.then(|| Arc::new(Visited::new(self.bounds.states)));
+        let mut work = Work::new(self, &scenario, self.bounds.clone(), visited.clone(), began);
+        work.everything(self.shard);
+        let mut tally = std::mem::take(&mut work.tally);
+        let stopped = work.stopped();
+        let walked = tally.paths;
+        let mode = match stopped {
+            None => Mode::Exhaustive,
+            Some(why) if why == Stop::Cancelled || self.bounds.samples == 0 => Mode::Partial { why: why.text() },
+            Some(why) => {
+                tally.merge(work.samples(self.shard));
+                Mode::Sampled { why: why.text(), walked, samples: tally.paths - walked, seed: self.bounds.seed }
+            }
+        };
+        let findings = if tally.strayed.is_some() { Vec::new() } else { self.findings(&scenario, &tally) };
+        self.report(tally, mode, visited.as_deref(), findings, began)
+    }
+
+    /// Runs one path with everything told. The budgets do not apply: the path says what happens.
+    pub fn replay<F>(&self, path: &Path, scenario: F) -> Replay
+    where
+        F: Fn(&Chooser) -> Result<(), Violation>,
+    {
+        let settings = Settings {
+            bounds: Bounds { deviations: None, depth: None, ..self.bounds.clone() },
+            visited: None,
+            repeats: 0,
+            prunes: false,
+            tells: true,
+            obeys: false,
+        };
+        execute(&scenario, Run::new(Plan::Follow(path.answers().to_vec()), settings)).finish(|run| Replay {
+            steps: run.trail.iter().map(|t| Step { kind: t.kind, what: t.what, answer: t.answer }).collect(),
+            story: std::mem::take(&mut run.story),
+            violations: run.violations.drain(..).map(|(violation, _)| violation).collect(),
+            astray: run.astray,
+        })
+    }
+
+    fn report(
+        &self,
+        tally: Tally,
+        mode: Mode,
+        visited: Option<&Visited>,
+        findings: Vec<Finding>,
+        began: Instant,
+    ) -> Report {
+        let mut coverage: BTreeMap<String, u64> =
+            tally.marks.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+        for ((kind, what), count) in tally.struck {
+            *coverage.entry(format!("{kind} {what}")).or_insert(0) += count;
+        }
+        let checks = Promise::ALL.iter().zip(tally.checks).filter(|(_, count)| *count > 0);
+        let mut report = Report {
+            name: self.name.clone(),
+            mode,
+            bounds: self.bounds.clone(),
+            shard: self.shard,
+            paths: tally.paths,
+            pruned: tally.pruned,
+            cut: tally.cut,
+            states: visited.map_or(0, Visited::states),
+            states_full: visited.is_some_and(Visited::full),
+            longest: tally.longest,
+            questions: tally.questions,
+            millis: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            checks: checks.map(|(promise, count)| (promise.id().to_owned(), count)).collect(),
+            coverage,
+            required: self.required.clone(),
+            missing: Vec::new(),
+            findings,
+            more: tally.more,
+            strayed: tally.strayed,
+        };
+        if report.shard.is_none() {
+            report.find_missing();
+        }
+        report
+    }
+}

@@ -1,0 +1,124 @@
+//! One report of several shards.
+
+use std::collections::BTreeMap;
+
+use super::bounds::Shard;
+use super::report::{Finding, Mode, Report};
+
+/// Why reports do not make one.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MergeError {
+    /// There is nothing to merge.
+    #[error("no reports to merge")]
+    Nothing,
+    /// A report of a whole run among the others.
+    #[error("report {0} is of a whole run, not of a shard")]
+    Whole(usize),
+    /// Reports of different runs.
+    #[error("report {position} is of another run: its {field} differs from that of report 1")]
+    Other {
+        /// From 1.
+        position: usize,
+        /// What differs.
+        field: &'static str,
+    },
+    /// The same shard twice.
+    #[error("report {position} is of shard {shard}, which is there already")]
+    Twice {
+        /// From 1.
+        position: usize,
+        /// Which.
+        shard: Shard,
+    },
+    /// Shards that nobody brought.
+    #[error("shards are missing: {0}")]
+    Missing(String),
+}
+
+impl Report {
+    /// The report of the whole, from those of all its shards in any order.
+    pub fn merge(reports: Vec<Self>) -> Result<Self, MergeError> {
+        let mut rest = reports.into_iter().enumerate();
+        let Some((_, mut whole)) = rest.next() else { return Err(MergeError::Nothing) };
+        let Some(first) = whole.shard.take() else { return Err(MergeError::Whole(1)) };
+        let mut present = vec![false; first.of() as usize];
+        present[first.index() as usize - 1] = true;
+        for (index, part) in rest {
+            let position = index + 1;
+            let shard = part.shard.ok_or(MergeError::Whole(position))?;
+            let field = [
+                ("name", part.name == whole.name),
+                ("bounds", part.bounds == whole.bounds),
+                ("number of shards", shard.of() == first.of()),
+                ("list of places to reach", part.required == whole.required),
+            ];
+            if let Some((field, _)) = field.into_iter().find(|(_, same)| !same) {
+                return Err(MergeError::Other { position, field });
+            }
+            if std::mem::replace(&mut present[shard.index() as usize - 1], true) {
+                return Err(MergeError::Twice { position, shard });
+            }
+            whole.absorb(part);
+        }
+        let missing: Vec<String> =
+            (1u32..).zip(&present).filter(|(_, there)| !**there).map(|(index, _)| index.to_string()).collect();
+        if !missing.is_empty() {
+            return Err(MergeError::Missing(missing.join(", ")));
+        }
+        whole.find_missing();
+        Ok(whole)
+    }
+
+    fn absorb(&mut self, part: Self) {
+        self.mode = worse(std::mem::replace(&mut self.mode, Mode::Exhaustive), part.mode);
+        self.paths += part.paths;
+        self.pruned += part.pruned;
+        self.cut += part.cut;
+        self.states += part.states;
+        self.states_full |= part.states_full;
+        self.longest = self.longest.max(part.longest);
+        self.questions += part.questions;
+        self.millis += part.millis;
+        self.more += part.more;
+        add(&mut self.checks, part.checks);
+        add(&mut self.coverage, part.coverage);
+        if self.strayed.is_none() {
+            self.strayed = part.strayed;
+        }
+        for finding in part.findings {
+            self.take(finding);
+        }
+    }
+
+    fn take(&mut self, finding: Finding) {
+        let key = |f: &Finding| (f.promise.clone(), f.kind.clone());
+        match self.findings.binary_search_by_key(&key(&finding), key) {
+            Ok(at) => {
+                let known = &mut self.findings[at];
+                let times = known.times + finding.times;
+                if finding.path.cost() < known.path.cost() {
+                    *known = finding;
+                }
+                known.times = times;
+            }
+            Err(at) => self.findings.insert(at, finding),
+        }
+    }
+}
+
+fn add(sums: &mut BTreeMap<String, u64>, counts: BTreeMap<String, u64>) {
+    for (name, count) in counts {
+        *sums.entry(name).or_insert(0) += count;
+    }
+}
+
+/// The mode of a whole of which two parts ran in these.
+fn worse(a: Mode, b: Mode) -> Mode {
+    match (a, b) {
+        (Mode::Exhaustive, other) | (other, Mode::Exhaustive) => other,
+        (Mode::Sampled { why, walked, samples, seed }, Mode::Sampled { walked: walked_b, samples: samples_b, .. }) => {
+            Mode::Sampled { why, walked: walked + walked_b, samples: samples + samples_b, seed }
+        }
+        (partial @ Mode::Partial { .. }, _) | (_, partial @ Mode::Partial { .. }) => partial,
+    }
+}

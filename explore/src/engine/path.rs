@@ -1,0 +1,117 @@
+//! A path as people write it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::bounds::Bounds;
+
+/// The answers of one run, in the order of its questions. Answers of 0 at the end are left out: they are what a run
+/// gives when the path is over.
+///
+/// Written with dots between, and a run of zeros as `0xCOUNT`: `0x12.1.0x3.2`. The path of nothing but zeros is `-`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Path(Vec<u32>);
+
+impl Path {
+    /// A path of these answers.
+    pub fn new(mut answers: Vec<u32>) -> Self {
+        let end = answers.iter().rposition(|&a| a != 0).map_or(0, |i| i + 1);
+        answers.truncate(end);
+        Self(answers)
+    }
+
+    /// The answers, without the zeros at the end.
+    pub fn answers(&self) -> &[u32] {
+        &self.0
+    }
+
+    /// How many answers are not 0: faults, interrupts, and other orders than the ordinary one.
+    pub fn deviations(&self) -> usize {
+        self.0.iter().filter(|&&a| a != 0).count()
+    }
+
+    /// What makes one path shorter than another: fewer deviations, then fewer answers, then smaller ones.
+    pub(super) fn cost(&self) -> (usize, usize, &[u32]) {
+        (self.deviations(), self.0.len(), &self.0)
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("-");
+        }
+        let mut rest = &self.0[..];
+        while let Some(&first) = rest.first() {
+            if rest.len() < self.0.len() {
+                f.write_str(".")?;
+            }
+            let zeros = rest.iter().take_while(|&&a| a == 0).count();
+            if zeros > 1 {
+                write!(f, "0x{zeros}")?;
+                rest = &rest[zeros..];
+            } else {
+                write!(f, "{first}")?;
+                rest = &rest[1..];
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a text is not a path.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum PathError {
+    /// A part is neither a number nor a run of zeros.
+    #[error("part {position} of the path is {part:?}: neither a number nor 0xCOUNT")]
+    Part {
+        /// From 1.
+        position: usize,
+        /// What stands there, at most 40 characters of it.
+        part: String,
+    },
+    /// More answers than a run may have questions.
+    #[error("the path is longer than {} answers", Bounds::LONGEST)]
+    TooLong,
+}
+
+impl FromStr for Path {
+    type Err = PathError;
+
+    fn from_str(text: &str) -> Result<Self, PathError> {
+        let text = text.trim();
+        if text == "-" || text.is_empty() {
+            return Ok(Self::default());
+        }
+        let mut answers = Vec::new();
+        for (index, part) in text.split('.').enumerate() {
+            let wrong = || PathError::Part { position: index + 1, part: part.chars().take(40).collect() };
+            let (answer, count) = match part.strip_prefix("0x") {
+                Some(count) => (0, count.parse::<usize>().map_err(|_| wrong())?),
+                None => (part.parse::<u32>().map_err(|_| wrong())?, 1),
+            };
+            if count > Bounds::LONGEST as usize - answers.len() {
+                return Err(PathError::TooLong);
+            }
+            answers.resize(answers.len() + count, answer);
+        }
+        Ok(Self::new(answers))
+    }
+}
+
+impl TryFrom<String> for Path {
+    type Error = PathError;
+
+    fn try_from(text: String) -> Result<Self, PathError> {
+        text.parse()
+    }
+}
+
+impl From<Path> for String {
+    fn from(path: Path) -> Self {
+        path.to_string()
+    }
+}

@@ -1,0 +1,41 @@
+//! How far a run is.
+
+use std::fmt;
+use std::time::Duration;
+
+/// How far a run is.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Progress {
+    /// Paths walked.
+    pub paths: u64,
+    /// States met.
+    pub states: u64,
+    /// Time since the start.
+    pub elapsed: Duration,
+    /// How much of the tree is done, 0 to 1, were every answer equally likely on the way down. Near the truth only
+    /// for even trees; never exact before the end.
+    pub done: f64,
+    /// Time left, guessed from `done`.
+    pub remaining: Option<Duration>,
+    /// Whether the paths are random ones by now.
+    pub sampling: bool,
+}
+
+impl Progress {
+    /// Paths per second.
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    pub fn rate(&self) -> f64 {
+        self.paths as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} paths, {} states, {:.0} paths/s", self.paths, self.states, self.rate())?;
+        match self.remaining {
+            _ if self.sampling => write!(f, ", sampling"),
+            Some(left) => write!(f, ", {:.1} % done, about {} s left", self.done * 100.0, left.as_secs() + 1),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What a run found, and how far that can be trusted.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::bounds::{Bounds, Shard};
+use super::path::Path;
+
+/// How the paths were chosen.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "kebab-case")]
+pub enum Mode {
+    /// Every path within the bounds was walked, or led into a state that was.
+    Exhaustive,
+    /// The walk over every path was given up, and the rest is unknown.
+    Partial {
+        /// Why.
+        why: String,
+    },
+    /// The walk over every path was given up, and random paths followed.
+    Sampled {
+        /// Why.
+        why: String,
+        /// Paths of the walk.
+        walked: u64,
+        /// Random paths.
+        samples: u64,
+        /// Their seed.
+        seed: u64,
+    },
+}
+
+/// One kind of broken promise.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Finding {
+    /// `"P1"` to `"P12"`, or `"panic"`.
+    pub promise: String,
+    /// The kind of breach, as the scenario named it.
+    pub kind: String,
+    /// What was seen on the path below.
+    pub detail: String,
+    /// The shortest path known: fewest deviations, then fewest answers.
+    pub path: Path,
+    /// Whether every path with fewer deviations is known not to lead there.
+    pub shortest: bool,
+    /// On how many of the walked paths it was seen.
+    pub times: u64,
+    /// What happens on the path, line by line.
+    pub story: Vec<String>,
+}
+
+/// What a run found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// What was explored.
+    pub name: String,
+    /// How the paths were chosen.
+    #[serde(flatten)]
+    pub mode: Mode,
+    /// Within which bounds.
+    pub bounds: Bounds,
+    /// Which part of the whole this is.
+    pub shard: Option<Shard>,
+    /// Paths walked.
+    pub paths: u64,
+    /// Of these, paths that ended in a state already known.
+    pub pruned: u64,
+    /// Of these, paths that met the depth bound.
+    pub cut: u64,
+    /// Different states met. In a merged report, states that several shards met count more than once.
+    pub states: u64,
+    /// Whether the table of states was full at some time, so that states may have been walked twice.
+    pub states_full: bool,
+    /// Most questions on one path.
+    pub longest: u64,
+    /// Questions answered on all paths together.
+    pub questions: u64,
+    /// Wall-clock time, in milliseconds; for a merged report, the sum.
+    pub millis: u64,
+    /// How often each promise was checked, by its id.
+    pub checks: BTreeMap<String, u64>,
+    /// How often each place was reached: marks by name, faults and interrupts as `fault NAME` and `interrupt NAME`.
+    pub coverage: BTreeMap<String, u64>,
+    /// Places that have to be reached.
+    pub required: Vec<String>,
+    /// Places that had to be reached and were not. Empty in the report of one shard: only the whole can tell.
+    pub missing: Vec<String>,
+    /// What was found, by promise and kind.
+    pub findings: Vec<Finding>,
+    /// Violations of further kinds, beyond those that are kept apart.
+    pub more: u64,
+    /// How the scenario contradicted itself, when it did: the run is worth nothing then.
+    pub strayed: Option<String>,
+}
+
+impl Report {
+    /// Whether no promise was broken, nothing was left unreached, and the scenario was the same each time.
+    pub fn passed(&self) -> bool {
+        self.findings.is_empty() && self.more == 0 && self.missing.is_empty() && self.strayed.is_none()
+    }
+
+    /// Whether every path within the bounds is known.
+    pub fn complete(&self) -> bool {
+        self.mode == Mode::Exhaustive && self.cut == 0 && self.strayed.is_none()
+    }
+
+    /// Lists what had to be reached and was not.
+    pub(super) fn find_missing(&mut self) {
+        let reached = |name: &str| self.coverage.get(name).is_some_and(|&count| count > 0);
+        let required = self.required.iter().filter(|name| !reached(name)).cloned();
+        // A question that was asked and never answered otherwise, although the bounds would have allowed it.
+        let never = self.coverage.iter().filter(|&(name, &count)| {
+            count == 0
+                && (self.bounds.faults > 0 && name.starts_with("fault ")
+                    || self.bounds.interrupts > 0 && name.starts_with("interrupt "))
+        });
+        let mut missing: Vec<String> = required.chain(never.map(|(name, _)| name.clone())).collect();
+        missing.sort();
+        missing.dedup();
+        self.missing = missing;
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name)?;
+        if let Some(shard) = self.shard {
+            write!(f, ", shard {shard}")?;
+        }
+        writeln!(f)?;
+        match &self.mode {
+            Mode::Exhaustive => writeln!(f, "  mode: exhaustive, {}", Within(&self.bounds))?,
+            Mode::Partial { why } => writeln!(f, "  mode: PARTIAL, {}: {why}", Within(&self.bounds))?,
+            Mode::Sampled { why, walked, samples, seed } => writeln!(
+                f,
+                "  mode: SAMPLED, {}: {why} after {walked} paths; then {samples} random paths, seed {seed}",
+                Within(&self.bounds)
+            )?,
+        }
+        if self.cut > 0 {
+            writeln!(f, "  {} paths were longer than the depth bound and are known up to it only", self.cut)?;
+        }
+        writeln!(
+            f,
+            "  {} paths ({} ended in a known state), {} states, at most {} questions on a path, {}.{:03} s",
+            self.paths,
+            self.pruned,
+            self.states,
+            self.longest,
+            self.millis / 1000,
+            self.millis % 1000
+        )?;
+        let checks: Vec<String> = self.checks.iter().map(|(id, count)| format!("{id} x {count}")).collect();
+        writeln!(f, "  checked: {}", if checks.is_empty() { "nothing".into() } else { checks.join(", ") })?;
+        let reached = self.coverage.values().filter(|&&count| count > 0).count();
+        writeln!(f, "  reached: {reached} of {} places", self.coverage.len().max(reached + self.missing.len()))?;
+        for name in &self.missing {
+            writeln!(f, "  NEVER REACHED: {name}")?;
+        }
+        if let Some(strayed) = &self.strayed {
+            writeln!(f, "  NOT DETERMINISTIC: {strayed}")?;
+        }
+        for finding in &self.findings {
+            let sure = if finding.shortest { "shortest path" } else { "shortest known path" };
+            writeln!(f, "  BROKEN {}: {} ({} times)", finding.promise, finding.kind, finding.times)?;
+            writeln!(f, "    {sure}: --replay {}", finding.path)?;
+            for line in &finding.story {
+                writeln!(f, "    {line}")?;
+            }
+        }
+        if self.more > 0 {
+            writeln!(f, "  and {} violations of further kinds", self.more)?;
+        }
+        Ok(())
+    }
+}
+
+/// The bounds in words.
+struct Within<'a>(&'a Bounds);
+
+impl fmt::Display for Within<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {} faults and {} interrupts on a path", self.0.faults, self.0.interrupts)?;
+        if let Some(deviations) = self.0.deviations {
+            write!(f, ", {deviations} deviations in all")?;
+        }
+        if let Some(depth) = self.0.depth {
+            write!(f, ", {depth} questions")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+use super::super::{Chooser, Engine, Kind, Path, Violation};
+use bindery::promise::Promise;
+
+#[test]
+fn a_failing_path_is_shrunk_to_the_shortest() {
+    // Broken by any fault after an interrupt; the first path that the walk meets has needless orders, too.
+    let report = Engine::new("shrink").faults(2).interrupts(2).run(|ch: &Chooser| {
+        let mut interrupted = false;
+        for _ in 0..4 {
+            ch.choose(Kind::Order, "who", 2);
+            interrupted |= ch.choose(Kind::Interrupt, "unbind", 3) > 0;
+            let failed = ch.fault("call");
+            ch.tell(|| format!("call {}", if failed { "failed" } else { "went well" }));
+            ch.check(Promise::OneWayBack, !(interrupted && failed), "both", || "fault after unbind".into())?;
+        }
+        Ok(())
+    });
+    let finding = &report.findings[0];
+    assert_eq!((finding.path.to_string().as_str(), finding.shortest), ("0.1.1", true), "{report}");
+    assert_eq!(finding.detail, "fault after unbind");
+    assert_eq!(
+        finding.story,
+        [
+            "[interrupt] unbind: answer 1 of 0 to 2",
+            "[fault] call: answer 1 of 0 to 1",
+            "call failed",
+            "BROKEN P3 (one way back): fault after unbind"
+        ]
+    );
+}
+
+#[test]
+fn kinds_of_breach_are_told_apart_and_counted() {
+    let report = Engine::new("kinds").faults(2).run(|ch: &Chooser| {
+        let failed = [ch.fault("a"), ch.fault("b")];
+        if failed[0] {
+            ch.report(Violation::new(Promise::NothingLeft, "a", "a is left"));
+        }
+        ch.check(Promise::SameHand, !failed[1], "b", || "b went astray".into())
+    });
+    let seen: Vec<_> = report.findings.iter().map(|f| (f.promise.as_str(), f.kind.as_str(), f.times)).collect();
+    assert_eq!(seen, [("P1", "b", 2), ("P4", "a", 2)]);
+    assert_eq!(report.checks["P1"], 4);
+}
+
+#[test]
+fn a_panic_is_a_finding() {
+    let report = Engine::new("panic").run(|ch: &Chooser| {
+        assert!(!ch.fault("call"), "the scenario fell over");
+        Ok(())
+    });
+    assert_eq!(report.findings.len(), 1);
+    assert_eq!((report.findings[0].promise.as_str(), report.findings[0].path.to_string().as_str()), ("panic", "1"));
+    assert!(report.findings[0].kind.contains("the scenario fell over"));
+}
+
+#[test]
+fn a_path_is_replayed_whatever_the_budget() {
+    let scenario = |ch: &Chooser| {
+        let count = (0..3).filter(|_| ch.fault("call")).count();
+        ch.check(Promise::NothingLeft, count < 3, "all", || "all failed".into())
+    };
+    let engine = Engine::new("replay").faults(1);
+    assert!(engine.run(scenario).passed());
+    let replay = engine.replay(&"1.1.1".parse().unwrap(), scenario);
+    assert_eq!(replay.violations.len(), 1);
+    assert_eq!(replay.steps.len(), 3);
+    assert_eq!(replay.astray, None);
+    assert_eq!(engine.replay(&Path::new(vec![0, 5]), scenario).astray, Some(1));
+}
+
+#[test]
+fn a_place_that_is_never_reached_fails_the_run() {
+    let report = Engine::new("vacuous").must_hit(["here", "there"]).run(|ch: &Chooser| {
+        ch.mark("here");
+        Ok(())
+    });
+    assert_eq!(report.missing, ["there"]);
+    assert!(!report.passed());
+    assert!(report.to_string().contains("NEVER REACHED: there"), "{report}");
+}
+
+#[test]
+fn a_fault_that_is_asked_for_but_never_strikes_fails_the_run() {
+    // The budget is always spent before the second question comes.
+    let report = Engine::new("hidden").run(|ch: &Chooser| {
+        if ch.fault("first") {
+            ch.fault("second");
+        }
+        Ok(())
+    });
+    assert_eq!(report.missing, ["fault second"]);
+    assert!(
+        Engine::new("hidden")
+            .faults(2)
+            .run(|ch: &Chooser| {
+                let _ = ch.fault("first") && ch.fault("second");
+                Ok(())
+            })
+            .passed()
+    );
+}
+
+#[test]
+fn kinds_without_end_do_not_fill_the_memory() {
+    let report = Engine::new("kinds").run(|ch: &Chooser| {
+        let n = ch.choose(Kind::Value, "which", 1000);
+        Err(Violation::new(Promise::NothingLeft, format!("kind {n}"), ""))
+    });
+    assert_eq!((report.findings.len(), report.more), (256, 744));
+}

@@ -1,0 +1,11 @@
+//! Walks every path through a piece of code that asks before it does anything undecided.
+//!
+//! [`engine`] is the machinery: a scenario asks its [`Chooser`] whether this call fails, which step runs next, whether an
+//! unbind arrives now; the [`Engine`] walks all answers, within bounds that it reports. [`orders`] is its first use:
+//! the orders in which Linux releases takes things back, as small models, with the promises P1 to P12 as oracles.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod engine;
+
+pub use engine::{Chooser, Engine, Kind, Path, Report, Violation};
