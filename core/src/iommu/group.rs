@@ -368,10 +368,7 @@ impl AttachEntry {
             s.domain = None;
             s.past.add(domain.last_words());
         }
-        if stuck > 0 {
-            // A stream that could not be taken off keeps walking these tables: they must never be used again.
-            core::mem::forget(Arc::clone(domain));
-        }
+        // A stream that could not be taken off is the translation's concern when it is dropped (see `Translation`).
         stuck == 0
     }
 }

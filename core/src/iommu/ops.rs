@@ -162,6 +162,10 @@ pub trait Iommu: Send + Sync {
 }
 
 /// The translation of one domain. All calls may race; the implementer locks.
+///
+/// Dropping it takes it off the hardware. Streams that [`Iommu::attach`] could not take off may still go through it: the
+/// implementer makes sure that they translate nothing any more, and keeps the tables from their allocator for as long
+/// as the hardware does not say so (P2).
 pub trait Translation: Send + Sync + Any {
     /// Maps `len` bytes at `iova` to `phys`. All or nothing.
     fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError>;
