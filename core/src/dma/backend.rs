@@ -202,11 +202,6 @@ impl Backend {
             },
         }
     }
-
-    /// Whether `addr` still translates, as far as the page table knows.
-    pub(super) fn reaches(&self, addr: DeviceAddr) -> bool {
-        self.domain().is_some_and(|d| d.translation().resolve(addr).is_some())
-    }
 }
 
 /// Pages for `len` bytes, if that is a size to be had at all.

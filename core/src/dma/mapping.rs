@@ -280,10 +280,6 @@ impl Mapping {
         machine.promises.check(Promise::QuietFirst, true, String::new);
         match ended {
             Ok(ended) => {
-                let reachable = context.backend.reaches(addr);
-                machine.promises.check(Promise::UnreachableBeforeFree, !reachable, || {
-                    format!("{}: {addr} still translates when its pages go back", context.device)
-                });
                 if let Ended::Later(batch, domain) = &ended {
                     for memory in self.memories() {
                         memory.add_unconfirmed(Unconfirmed {

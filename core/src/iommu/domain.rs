@@ -182,6 +182,10 @@ impl Domain {
     pub(crate) fn unmap(&self, machine: &Machine, iova: DeviceAddr, len: u64) -> Result<Revoked, UnmapError> {
         let mut gather = Gather::new();
         self.ops.unmap(iova, len, &mut gather).map_err(UnmapError::Map)?;
+        // While the IOVA is still this caller's: freed, it may translate again for somebody else at once.
+        machine.promises.check(Promise::UnreachableBeforeFree, self.ops.resolve(iova).is_none(), || {
+            format!("{}: {iova} still translates after it was unmapped", self.label)
+        });
         if self.kind == DomainKind::Lazy {
             let now = machine.env().now();
             let batch = {
