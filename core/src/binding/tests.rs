@@ -193,8 +193,8 @@ fn unbind_quiesces_then_drops_data_then_releases_newest_first() {
 }
 
 #[test]
-fn notifiers_pair_for_a_binding_and_for_a_failed_probe() {
-    // W5: whoever hears BIND hears how it ended, after everything was given back.
+fn w5_notifiers_pair_for_a_binding_and_for_a_failed_probe() {
+    // Whoever hears BIND hears how it ended, after everything was given back.
     let (env, machine, diary) = machine();
     machine.register(good(&diary));
     machine.add_device(widget()).unwrap();
@@ -379,8 +379,8 @@ fn a_driver_that_defers_on_what_is_there_is_not_called_for_ever() {
 }
 
 #[test]
-fn unbind_names_the_driver_it_means() {
-    // W7: what is unbound is what was named, looked at under the device lock.
+fn w7_unbind_names_the_driver_it_means() {
+    // What is unbound is what was named, looked at under the device lock.
     let (_, machine, diary) = machine();
     machine.register(good(&diary));
     machine.register(Stubborn);

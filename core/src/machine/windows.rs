@@ -1,5 +1,5 @@
-//! W3, W4, W6 and order-freedom: windows that Linux 6.12 has and this core does not. (W5 and W7 are beside the binding;
-//! W1 and W2 need a group, and stand with the control tree.)
+//! W3, W4, W6 and order-freedom: windows that Linux 6.12 has and this core does not. (W5 and W7 are in `binding/tests.rs`;
+//! W1 and W2 need a group, and are in `control/tests`.)
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
