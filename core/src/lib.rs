@@ -27,3 +27,8 @@ pub mod power;
 pub mod promise;
 mod provider;
 pub mod sync;
+
+/// The examples of the project's page compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
