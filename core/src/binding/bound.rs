@@ -13,6 +13,7 @@ use super::mmio::{MmioEntry, Region};
 use super::{Entry, EntryId, GroupTag, Irq, Ledger, Mmio, ReleaseGroup, Route, Seat, WayBack};
 use crate::addr::DeviceAddr;
 use crate::device::{Device, DeviceDesc, NodeId, Resource};
+use crate::dma::check::Op;
 use crate::dma::{Dma, DmaContext, DmaMemory};
 use crate::driver::{DmaOwner, Errno, Missing, ProbeError, Quiet};
 use crate::env::{EnvError, Site};
@@ -227,6 +228,9 @@ impl Bound {
     ) -> FaultReport {
         let report = self.machine.iommus.explain(translation, addr);
         let device = report.devices.first().filter(|_| report.devices.len() == 1);
+        if let Some(device) = device {
+            self.machine.check_dma(|| Op::Access { device: Arc::clone(device), addr });
+        }
         self.machine.emit(device, || EventKind::IommuFault {
             iommu: self.name().into(),
             addr,

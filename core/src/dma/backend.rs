@@ -53,11 +53,12 @@ impl Direct {
         &self,
         source: &Arc<dyn PageSource>,
         count: u64,
+        align: u64,
         limit: DeviceAddr,
     ) -> Result<PageRun, DmaError> {
         let mut error = DmaError::Mask(limit);
         for top in self.tops(limit) {
-            match PageRun::take(source, &PageRequest { pages: count, align: PAGE_SIZE, limit: top }) {
+            match PageRun::take(source, &PageRequest { pages: count, align, limit: top }) {
                 Ok(run) if self.reach(run.base(), run.len(), limit).is_some() => return Ok(run),
                 Ok(_) => {}
                 Err(e) => error = e.into(),
@@ -132,17 +133,18 @@ impl Backend {
         machine: &Machine,
         device: &str,
         len: u64,
+        align: u64,
         limit: DeviceAddr,
     ) -> Result<PageRun, DmaError> {
         let count = count(len)?;
         if let (Self::Direct(d), Some(cma)) = (self, machine.memory().cma()) {
             if !machine.inject(Some(device), Site::CmaAlloc) {
-                if let Ok(run) = d.take(cma, count, limit) {
+                if let Ok(run) = d.take(cma, count, align, limit) {
                     return Ok(run);
                 }
             }
         }
-        self.take_frames(machine, device, count, limit)
+        self.take_frames(machine, device, count, align, limit)
     }
 
     /// Takes zeroed pages for `len` bytes that the CPU owns and lends to the device: where the device reaches them, if
@@ -155,7 +157,7 @@ impl Backend {
         limit: DeviceAddr,
     ) -> Result<PageRun, DmaError> {
         let count = count(len)?;
-        match self.take_frames(machine, device, count, limit) {
+        match self.take_frames(machine, device, count, PAGE_SIZE, limit) {
             Err(DmaError::Memory(_) | DmaError::Mask(_)) => {
                 Ok(PageRun::take(machine.memory().frames(), &PageRequest::new(count))?)
             }
@@ -163,13 +165,20 @@ impl Backend {
         }
     }
 
-    fn take_frames(&self, machine: &Machine, device: &str, count: u64, limit: DeviceAddr) -> Result<PageRun, DmaError> {
+    fn take_frames(
+        &self,
+        machine: &Machine,
+        device: &str,
+        count: u64,
+        align: u64,
+        limit: DeviceAddr,
+    ) -> Result<PageRun, DmaError> {
         if machine.inject(Some(device), Site::FrameAlloc) {
             return Err(DmaError::Injected(Site::FrameAlloc));
         }
         let frames = machine.memory().frames();
         match self {
-            Self::Direct(d) => d.take(frames, count, limit),
+            Self::Direct(d) => d.take(frames, count, align, limit),
             Self::Translated(domain) => {
                 let request = PageRequest::new(count);
                 match PageRun::take(frames, &request) {

@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::backend::Backend;
 use super::mapping::{Behind, Kind, Mapping, Piece, Pieces};
 use super::{Attrs, Direction, Dma, DmaError, DmaMemory};
-use crate::addr::DeviceAddr;
+use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::binding::{EntryId, Scope};
 use crate::env::{Barrier, Caching};
 
@@ -32,16 +32,17 @@ impl<'s> Dma<'s> {
 
     /// As [`coherent`](Self::coherent), with [`Attrs::WRITE_COMBINE`] or without.
     pub fn coherent_with(&self, len: u64, attrs: Attrs) -> Result<Coherent<'s>, DmaError> {
-        self.shared(Kind::Coherent, len, attrs)
+        self.shared(Kind::Coherent, len, PAGE_SIZE, attrs)
     }
 
-    /// Memory that CPU and device share, for whatever use.
-    pub(super) fn shared(&self, kind: Kind, len: u64, attrs: Attrs) -> Result<Coherent<'s>, DmaError> {
+    /// Memory that CPU and device share, for whatever use, at a multiple of `align`: of the physical address, and so of the
+    /// device address where the back-end does not move pages by less.
+    pub(super) fn shared(&self, kind: Kind, len: u64, align: u64, attrs: Attrs) -> Result<Coherent<'s>, DmaError> {
         let context = self.context()?;
         context.admit()?;
         let machine = &context.machine;
         let limit = context.coherent_limit();
-        let run = context.backend.take_shared(machine, &context.device, len, limit)?;
+        let run = context.backend.take_shared(machine, &context.device, len, align, limit)?;
         let uncached = attrs.contains(Attrs::WRITE_COMBINE);
         let caching = if uncached { Caching::Uncached } else { context.shared_caching() };
         let memory = DmaMemory::new(run, machine.memory().memory(), caching, len).ok_or(DmaError::BadSize(len))?;
@@ -84,6 +85,11 @@ impl Coherent<'_> {
     /// quiet is void.
     pub fn device_addr(&self) -> DeviceAddr {
         self.scope.bound.expose();
+        self.mapping.first().addr
+    }
+
+    /// Where the device would find it, without telling it.
+    pub(super) fn addr(&self) -> DeviceAddr {
         self.mapping.first().addr
     }
 

@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
 use super::backend::Backend;
+use super::check::Op;
 use super::{Dma, DmaError, DmaMemory};
 use crate::addr::DeviceAddr;
 use crate::binding::{Bound, Entry, ResourceError, WayBack};
@@ -44,7 +45,9 @@ impl Dma<'_> {
     /// When `bits` is 0 or more than 64.
     pub fn set_mask(&self, bits: u32) -> Result<(), DmaError> {
         self.set_coherent_mask(bits)?;
-        self.context()?.mask.store(u64::MAX >> (64 - bits), Ordering::Relaxed);
+        let context = self.context()?;
+        context.mask.store(u64::MAX >> (64 - bits), Ordering::Relaxed);
+        context.check_limits();
         Ok(())
     }
 
@@ -55,7 +58,9 @@ impl Dma<'_> {
     /// When `bits` is 0 or more than 64.
     pub fn set_coherent_mask(&self, bits: u32) -> Result<(), DmaError> {
         assert!((1..=64).contains(&bits), "a DMA mask of {bits} bits");
-        self.context()?.coherent_mask.store(u64::MAX >> (64 - bits), Ordering::Relaxed);
+        let context = self.context()?;
+        context.coherent_mask.store(u64::MAX >> (64 - bits), Ordering::Relaxed);
+        context.check_limits();
         Ok(())
     }
 
@@ -68,6 +73,7 @@ impl Dma<'_> {
         let context = self.context()?;
         context.max_segment_size.store(max_segment_size, Ordering::Relaxed);
         context.segment_boundary.store(segment_boundary, Ordering::Relaxed);
+        context.check_limits();
         Ok(())
     }
 
@@ -81,6 +87,8 @@ pub(crate) struct DmaContext {
     pub(crate) machine: Arc<Machine>,
     pub(crate) device: Arc<str>,
     pub(crate) backend: Backend,
+    /// How events name the back-end.
+    pub(crate) backend_name: Arc<str>,
     /// The device snoops CPU caches.
     pub(crate) coherent: bool,
     /// Highest address that the device can put on its bus.
@@ -110,6 +118,15 @@ impl DmaContext {
             max_segment_size: self.max_segment_size.load(Ordering::Relaxed),
             segment_boundary: self.segment_boundary.load(Ordering::Relaxed),
         }
+    }
+
+    /// Tells the checker what holds from now on. A mapping may lie below either mask.
+    fn check_limits(&self) {
+        self.machine.check_dma(|| Op::Limits {
+            device: Arc::clone(&self.device),
+            segments: self.segment_limits(),
+            mask: self.limit().max(self.coherent_limit()),
+        });
     }
 
     /// P12: memory that comes from an allocator is zero.
@@ -155,6 +172,7 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
     let context = Arc::new(DmaContext {
         machine: Arc::clone(bound.machine()),
         device: Arc::clone(&bound.desc().name),
+        backend_name: backend.name().into(),
         backend,
         coherent: bound.desc().dma.coherent,
         mask: AtomicU64::new(DEFAULT_MASK),
@@ -168,8 +186,9 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
         alloc::format!("{}: untranslated without a policy that says so", bound.name())
     });
     *bound.dma.lock() = Some(Arc::clone(&context));
+    context.check_limits();
     if member.is_none() {
-        bound.push(0, ContextEntry(context.backend.name()))?;
+        bound.push(0, ContextEntry(context.backend_name.as_ref().into()))?;
     }
     Ok(())
 }

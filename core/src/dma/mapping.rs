@@ -11,12 +11,14 @@ use core::slice;
 use super::backend::Ended;
 use super::bounce::Slot;
 use super::buffer::Lent;
+use super::check::{CpuMemory, Op, Record};
 use super::memory::Unconfirmed;
 use super::{Attrs, DMA_ALIGN, Direction, DmaContext, DmaMemory};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::binding::{Entry, EntryId, Scope, Seat, WayBack};
 use crate::env::CacheOp;
 use crate::event::{EventKind, Outcome};
+use crate::iommu::DomainKind;
 use crate::promise::Promise;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -212,6 +214,9 @@ impl Mapping {
                 backend: mapping.backend(),
             });
         }
+        for piece in mapping.pieces.as_slice() {
+            machine.check_dma(|| Op::Map { record: mapping.record(piece), checked: true });
+        }
         let id = scope.bound.push_seated(seat, scope.tag, MappingEntry(Arc::clone(&mapping)));
         (mapping, id)
     }
@@ -234,6 +239,7 @@ impl Mapping {
     /// The buffers go to the CPU, until [`give_to_device`](Self::give_to_device).
     pub(super) fn give_to_cpu(&self) {
         self.give_to_device();
+        self.check_sync(true);
         self.sync(Hand::Cpu);
         self.with_cpu.store(true, Ordering::Release);
     }
@@ -241,7 +247,31 @@ impl Mapping {
     /// The buffers go to the device, if the CPU has them: at the end of a view, or later if the view was forgotten.
     pub(super) fn give_to_device(&self) {
         if self.with_cpu.swap(false, Ordering::AcqRel) {
+            self.check_sync(false);
             self.sync(Hand::Device);
+        }
+    }
+
+    fn check_sync(&self, to_cpu: bool) {
+        for piece in self.pieces.as_slice() {
+            self.context.machine.check_dma(|| Op::Sync { record: self.record(piece), to_cpu });
+        }
+    }
+
+    /// One piece, for the checker.
+    fn record(&self, piece: &Piece) -> Record {
+        let registers = matches!(piece.behind, Behind::Registers(_));
+        Record {
+            device: Arc::clone(&self.context.device),
+            backend: Arc::clone(&self.context.backend_name),
+            kind: self.kind,
+            addr: piece.addr,
+            len: piece.len(),
+            phys: piece.phys(),
+            memory: if registers { CpuMemory::Registers } else { CpuMemory::Pages },
+            direction: self.direction,
+            count: self.pieces.as_slice().len() as u32,
+            attrs: self.attrs,
         }
     }
 
@@ -252,8 +282,8 @@ impl Mapping {
     }
 
     fn backend(&self) -> String {
-        let name = self.context.backend.name();
-        let Some(memory) = self.first().memory() else { return name };
+        let name = &self.context.backend_name;
+        let Some(memory) = self.first().memory() else { return name.as_ref().into() };
         let bounced = if self.first().bounce.lock().is_some() { ", bounced" } else { "" };
         format!("{name}, {}{bounced}", memory.source())
     }
@@ -267,6 +297,12 @@ impl Mapping {
         machine.promises.check(Promise::SameHand, same, || {
             format!("{}: {addr} is freed after the back-end that allocated it was torn down", context.device)
         });
+        for piece in self.pieces.as_slice() {
+            machine.check_dma(|| Op::Unmap(self.record(piece)));
+        }
+        if context.backend.domain().is_some_and(|d| d.kind() == DomainKind::Lazy) {
+            machine.check_dma(|| Op::Queued { backend: Arc::clone(&context.backend_name), addr, len });
+        }
         let ended = context.backend.unmap(machine, addr, len, way.quiet.as_ref());
         machine.dma.live.fetch_sub(1, Ordering::Relaxed);
         for piece in self.pieces.as_slice() {
@@ -274,7 +310,7 @@ impl Mapping {
                 kind: self.kind.name(),
                 addr: piece.addr,
                 size: piece.len(),
-                backend: context.backend.name(),
+                backend: context.backend_name.as_ref().into(),
             });
         }
         machine.promises.check(Promise::QuietFirst, true, String::new);

@@ -10,6 +10,7 @@ use super::lazy::{Batch, Queue};
 use super::{DomainKind, Flushed, Gather, Geometry, IommuError, IovaSpace, MapError, Prot, Translation};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::dma::DmaError;
+use crate::dma::check::Op;
 use crate::env::Site;
 use crate::machine::Machine;
 use crate::promise::Promise;
@@ -121,7 +122,12 @@ impl Domain {
         prot: Prot,
         limit: DeviceAddr,
     ) -> Result<DeviceAddr, DmaError> {
-        self.map_list(machine, device, kind, &mut core::iter::once((phys, len)), len, prot, limit)
+        match self.map_list(machine, device, kind, &mut core::iter::once((phys, len)), len, prot, limit) {
+            Ok(iova) => Ok(iova),
+            Err(MapList::Undone(e)) => Err(e),
+            // One run is mapped whole or not at all.
+            Err(MapList::Stuck(_)) => Err(DmaError::Unconfirmed),
+        }
     }
 
     /// Maps each run of `runs` (whole pages, `total` bytes in all) at one range of device addresses, in their order.
@@ -135,9 +141,9 @@ impl Domain {
         total: u64,
         prot: Prot,
         limit: DeviceAddr,
-    ) -> Result<DeviceAddr, DmaError> {
+    ) -> Result<DeviceAddr, MapList> {
         if machine.inject(Some(device), Site::IovaAlloc) {
-            return Err(DmaError::Injected(Site::IovaAlloc));
+            return Err(MapList::Undone(DmaError::Injected(Site::IovaAlloc)));
         }
         self.confirm_due(machine);
         let count = pages(total);
@@ -145,17 +151,17 @@ impl Domain {
             Err(_) if self.confirm_queue(machine) => self.iova.alloc(count, limit),
             first => first,
         };
-        let iova = iova.map_err(DmaError::Iova)?;
+        let iova = iova.map_err(|e| MapList::Undone(DmaError::Iova(e)))?;
         let mut at = iova;
         for (phys, len) in runs {
             if let Err(e) = self.ops.map(at, phys, len, prot) {
                 return Err(match self.take_back(iova, at - iova) {
                     Ok(()) => {
                         self.free_iova(iova, count * PAGE_SIZE);
-                        DmaError::Map(e)
+                        MapList::Undone(DmaError::Map(e))
                     }
                     // The range stays taken, and so must the memory behind it.
-                    Err(_) => DmaError::Unconfirmed,
+                    Err(stuck) => MapList::Stuck(stuck),
                 });
             }
             at = at + len;
@@ -231,11 +237,13 @@ impl Domain {
         let runs = queue.batch.end(confirmed.is_ok());
         match confirmed {
             Ok(()) => {
+                machine.check_dma(|| Op::Confirmed { backend: format!("iommu {}", self.label).into() });
                 for (iova, len) in queue.ranges {
                     self.ended(machine, iova);
                     self.free_iova(iova, len);
                 }
                 machine.promises.check(Promise::UnreachableBeforeFree, true, String::new);
+                // `runs` go back here.
                 true
             }
             Err(e) => {
@@ -290,6 +298,14 @@ impl fmt::Debug for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Domain({}, {})", self.label, self.kind)
     }
+}
+
+/// Why a list is not mapped.
+pub(crate) enum MapList {
+    /// Nothing of it is.
+    Undone(DmaError),
+    /// Its beginning was mapped, and could not be shown to be unmapped.
+    Stuck(UnmapError),
 }
 
 /// A translation is taken down.

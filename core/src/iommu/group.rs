@@ -13,6 +13,7 @@ use super::{Domain, DomainKind, Iommu, IommuError, StreamId, Translation};
 use crate::addr::DeviceAddr;
 use crate::binding::{Bound, Entry, ResourceError, WayBack};
 use crate::device::SupplierKind;
+use crate::dma::check::Op;
 use crate::driver::DmaOwner;
 use crate::env::Site;
 use crate::event::{EventKind, Outcome};
@@ -388,6 +389,8 @@ impl Entry for AttachEntry {
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
         *way.bound.dma.lock() = None;
+        let device = &way.bound.desc().name;
+        way.bound.machine().check_dma(|| Op::TranslationGone { device: Arc::clone(device) });
         // Whatever waits for confirmation gets it while there is a translation to confirm.
         self.domain.confirm_queue(way.bound.machine());
         *way.bound.domain.lock() = None;

@@ -12,8 +12,8 @@ mod ops;
 pub mod pgtable;
 mod registry;
 
-pub(crate) use domain::Revoked;
 pub use domain::{Domain, FaultReport};
+pub(crate) use domain::{MapList, Revoked};
 pub use gather::{Flushed, Gather};
 pub use group::{Group, GroupError, GroupInfo, Owner};
 pub(crate) use group::{Membership, attach, claim};

@@ -33,6 +33,11 @@ impl Iommus {
         self.0.lock().instances.insert(node, iommu);
     }
 
+    /// Whether the device at `node` is an IOMMU.
+    pub(crate) fn is_instance(&self, node: NodeId) -> bool {
+        self.0.lock().instances.contains_key(&node)
+    }
+
     /// The groups, by number.
     pub(crate) fn groups(&self) -> Vec<Arc<Group>> {
         let mut groups: Vec<_> = self.0.lock().groups.values().cloned().collect();

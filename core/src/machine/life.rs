@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::Machine;
 use crate::binding::{AnyBinding, Bound, Phase, bring_up, unwind};
 use crate::device::{Device, NodeId, Resource};
+use crate::dma::check::Op;
 use crate::driver::{AnyDriver, ProbeError};
 use crate::env::IrqControl;
 use crate::event::{Cause, EventKind};
@@ -51,6 +52,7 @@ impl Machine {
             Err(error) => {
                 device.set_phase(Phase::Releasing);
                 unwind(&*binding);
+                self.check_dma(|| Op::ProbeFailed { device: Arc::clone(&device.desc().name) });
                 self.finish(device, &*binding);
                 if binding.bound().announced.load(Ordering::Acquire) {
                     let error = error.to_string();
@@ -170,6 +172,7 @@ impl Machine {
         device.set_phase(Phase::Quiescing);
         self.emit(Some(&device.desc().name), || EventKind::Unbind { driver: name.into(), cause });
         unwind(&*binding);
+        self.check_dma(|| Op::Unbound { device: Arc::clone(&device.desc().name) });
         self.finish(device, &*binding);
         self.registry.lock().graph.supplier_gone(device.node());
         self.emit(Some(&device.desc().name), || EventKind::Unbound { driver: name.into(), cause });

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::binding::Bound;
-use crate::device::{DeviceDesc, Supplier, SupplierKind};
+use crate::device::{DeviceDesc, Resource, Supplier, SupplierKind};
 use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
 use crate::env::RamUse;
 use crate::env::fake::FakeEnv;
@@ -211,6 +211,7 @@ impl TestBoard {
             let mut iommu = DeviceDesc::new("mmu");
             iommu.node = Some(node);
             iommu.compatible.push("acme,mmu".into());
+            iommu.resources.push(Resource::Mem { base: PhysAddr(0x2000_0000), len: 0x1000 });
             machine.add_device(iommu).unwrap();
             machine.register(MmuDriver(Arc::clone(&mmu)));
             machine.settle();
@@ -261,12 +262,5 @@ impl TestBoard {
         let after = self.machine.footprint();
         assert_eq!((after.mappings, after.bounce), (0, 0), "P4");
         assert_eq!(self.machine.promises().broken(), []);
-    }
-
-    /// What the device reads at `phys`.
-    pub(super) fn peek(&self, phys: PhysAddr) -> u8 {
-        let mut byte = [0];
-        crate::mem::access::read_bytes(&*self.ram, phys, &mut byte, crate::env::Caching::Cached).unwrap();
-        byte[0]
     }
 }

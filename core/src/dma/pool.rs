@@ -1,0 +1,265 @@
+//! Small pieces of memory that CPU and device share, cut from pages.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::check::Op;
+use super::{Attrs, Coherent, Dma, DmaError, DmaMemory, Kind};
+use crate::addr::{DeviceAddr, PAGE_SIZE};
+use crate::binding::Scope;
+use crate::sync::Mutex;
+
+/// Largest item, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// Items of one size, for descriptors and the like.
+///
+/// The binding owns the pages; they stay mapped until it ends, however many items are out. Clones are the same pool.
+#[derive(Clone)]
+pub struct Pool<'s>(Arc<Inner<'s>>);
+
+struct Inner<'s> {
+    name: &'static str,
+    size: u64,
+    layout: Layout,
+    scope: Scope<'s>,
+    state: Mutex<State<'s>>,
+}
+
+/// An item: block and index, the block's memory, the block's device address.
+type Place = ((u32, u32), Arc<DmaMemory>, DeviceAddr);
+
+struct State<'s> {
+    blocks: Vec<Coherent<'s>>,
+    /// Places that are free: block and index in it. The one that came back last is first to go out.
+    free: Vec<(u32, u32)>,
+    out: usize,
+}
+
+impl State<'_> {
+    fn at(&self, place: (u32, u32)) -> Option<Place> {
+        let block = self.blocks.get(place.0 as usize)?;
+        Some((place, block.memory(), block.addr()))
+    }
+}
+
+/// How items lie in a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Layout {
+    /// Bytes of a block: whole pages.
+    block: u64,
+    /// Multiple that a block starts at.
+    align: u64,
+    /// Distance between items that no boundary divides.
+    stride: u64,
+    /// Distance between boundaries in the block, or the block's size.
+    window: u64,
+    /// Items in a window.
+    per_window: u64,
+    /// As asked for.
+    boundary: u64,
+}
+
+impl Layout {
+    /// The layout of items of `size` bytes at multiples of `align` that cross no multiple of `boundary` (0: none).
+    fn new(size: u64, align: u64, boundary: u64) -> Option<Self> {
+        let sane = size > 0 && size <= LARGEST && align.is_power_of_two() && align <= PAGE_SIZE;
+        if !sane || (boundary != 0 && (!boundary.is_power_of_two() || boundary < size)) {
+            return None;
+        }
+        let stride = size.next_multiple_of(align);
+        let block = stride.next_multiple_of(PAGE_SIZE);
+        // A block starts on a page, so items that cross no page cross no larger boundary.
+        let small = Self { block, align: PAGE_SIZE, stride, window: block, per_window: block / stride, boundary };
+        Some(match boundary {
+            0 => small,
+            b if size <= b.min(PAGE_SIZE) => {
+                let window = b.min(PAGE_SIZE);
+                // Where a window is narrower than the alignment, only some of them have an item at their start.
+                let window = window.max(align);
+                Self { window, per_window: (b.min(PAGE_SIZE) - size) / stride + 1, ..small }
+            }
+            // Longer than a page: one item in a block, which starts at a multiple of its size rounded up.
+            _ => Self { align: size.next_power_of_two(), window: block, per_window: 1, ..small },
+        })
+    }
+
+    fn per_block(&self) -> u64 {
+        (self.block / self.window) * self.per_window
+    }
+
+    fn offset(&self, index: u64) -> u64 {
+        (index / self.per_window) * self.window + (index % self.per_window) * self.stride
+    }
+
+    /// Whether the item of a block of one item would cross the boundary at `addr`.
+    fn crosses(&self, addr: DeviceAddr) -> bool {
+        self.boundary > PAGE_SIZE && self.per_block() == 1 && {
+            let last = addr.0 + (self.stride - 1);
+            addr.0 / self.boundary != last / self.boundary
+        }
+    }
+}
+
+impl<'s> Dma<'s> {
+    /// A pool of items of `size` bytes (1 to 1 MiB) at device addresses that are multiples of `align` (a power of two,
+    /// up to a page) and that cross no multiple of `boundary` (a power of two, not less than `size`; 0 for none).
+    pub fn pool(&self, name: &'static str, size: u64, align: u64, boundary: u64) -> Result<Pool<'s>, DmaError> {
+        let layout = Layout::new(size, align, boundary).ok_or(DmaError::BadPool { size, align, boundary })?;
+        self.context()?;
+        Ok(Pool(Arc::new(Inner {
+            name,
+            size,
+            layout,
+            scope: self.scope,
+            state: Mutex::new(State { blocks: Vec::new(), free: Vec::new(), out: 0 }),
+        })))
+    }
+}
+
+impl<'s> Pool<'s> {
+    /// Takes an item, zeroed (P12).
+    pub fn alloc(&self) -> Result<PoolItem<'s>, DmaError> {
+        let reused = self.reuse();
+        let (place, memory, block) = match reused {
+            Some(item) => item,
+            None => self.grow()?,
+        };
+        let offset = self.0.layout.offset(place.1.into());
+        let item = PoolItem { pool: self.clone(), place, memory, offset, addr: block + offset };
+        item.zero();
+        let bound = self.0.scope.bound;
+        bound.machine().check_dma(|| Op::PoolAlloc {
+            device: Arc::clone(&bound.desc().name),
+            pool: self.0.name.into(),
+            addr: item.addr,
+        });
+        Ok(item)
+    }
+
+    fn reuse(&self) -> Option<Place> {
+        let mut state = self.0.state.lock();
+        let place = state.free.pop()?;
+        let found = state.at(place)?;
+        state.out += 1;
+        Some(found)
+    }
+
+    /// Adds a block and takes its first item.
+    fn grow(&self) -> Result<Place, DmaError> {
+        let Inner { layout, size, .. } = *self.0;
+        let block = Dma::new(self.0.scope).shared(Kind::Pool, layout.block, layout.align, Attrs::empty())?;
+        if layout.crosses(block.addr()) {
+            // Memory that lies right for the CPU may lie wrong behind the bus's windows.
+            block.release();
+            return Err(DmaError::BadPool { size, align: layout.align, boundary: layout.boundary });
+        }
+        let mut state = self.0.state.lock();
+        let number = state.blocks.len() as u32;
+        let found = ((number, 0), block.memory(), block.addr());
+        state.blocks.push(block);
+        state.free.extend((1..layout.per_block() as u32).rev().map(|i| (number, i)));
+        state.out += 1;
+        Ok(found)
+    }
+
+    /// Items that are out.
+    pub fn in_use(&self) -> usize {
+        self.0.state.lock().out
+    }
+
+    /// The name it was given.
+    pub fn name(&self) -> &'static str {
+        self.0.name
+    }
+}
+
+impl fmt::Debug for Pool<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pool({}, {} of {} bytes in use)", self.0.name, self.in_use(), self.0.size)
+    }
+}
+
+/// Memory that CPU and device share, from a pool. Dropping it gives it to the pool, so it cannot be freed twice;
+/// forgetting it keeps it from the pool until the binding ends, and loses its pages then (P9).
+pub struct PoolItem<'s> {
+    pool: Pool<'s>,
+    place: (u32, u32),
+    memory: Arc<DmaMemory>,
+    offset: u64,
+    addr: DeviceAddr,
+}
+
+impl PoolItem<'_> {
+    /// Where the device finds it; see [`Coherent::device_addr`].
+    pub fn device_addr(&self) -> DeviceAddr {
+        self.pool.0.scope.bound.expose();
+        self.addr
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> u64 {
+        self.pool.0.size
+    }
+
+    /// Never true: an item has at least one byte.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Copies bytes out, from `offset` on.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not inside the item.
+    pub fn read_bytes(&self, offset: u64, to: &mut [u8]) {
+        self.check(offset, to.len());
+        self.memory.read_bytes(self.offset + offset, to);
+    }
+
+    /// Copies bytes in, from `offset` on.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not inside the item.
+    pub fn write_bytes(&self, offset: u64, from: &[u8]) {
+        self.check(offset, from.len());
+        self.memory.write_bytes(self.offset + offset, from);
+    }
+
+    fn zero(&self) {
+        const ZERO: [u8; 64] = [0; 64];
+        let mut at = 0;
+        while at < self.len() {
+            let len = (self.len() - at).min(64);
+            self.write_bytes(at, &ZERO[..len as usize]);
+            at += len;
+        }
+    }
+
+    fn check(&self, offset: u64, len: usize) {
+        let end = offset.checked_add(len as u64);
+        assert!(end.is_some_and(|e| e <= self.len()), "{len} bytes at {offset} of a pool item of {} bytes", self.len());
+    }
+}
+
+impl Drop for PoolItem<'_> {
+    fn drop(&mut self) {
+        let bound = self.pool.0.scope.bound;
+        bound.machine().check_dma(|| Op::PoolFree {
+            device: Arc::clone(&bound.desc().name),
+            pool: self.pool.0.name.into(),
+            addr: self.addr,
+        });
+        let mut state = self.pool.0.state.lock();
+        state.out -= 1;
+        state.free.push(self.place);
+    }
+}
+
+impl fmt::Debug for PoolItem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PoolItem({} bytes at {} of {})", self.len(), self.addr, self.pool.0.name)
+    }
+}

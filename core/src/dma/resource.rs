@@ -1,0 +1,99 @@
+//! Registers of another device, for device-to-device transfers.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::ops::Range;
+
+use super::backend::Backend;
+use super::mapping::{Behind, Kind, Mapping, Piece, Pieces, end_early, page_span};
+use super::{Attrs, Direction, Dma, DmaError};
+use crate::addr::{DeviceAddr, PhysAddr};
+use crate::binding::{EntryId, Scope};
+use crate::device::Resource;
+use crate::iommu::Prot;
+use crate::machine::Machine;
+
+/// Registers that the device reaches. The binding owns the mapping; dropping or forgetting this handle does not end it.
+pub struct MappedResource<'s> {
+    mapping: Arc<Mapping>,
+    entry: EntryId,
+    scope: Scope<'s>,
+}
+
+impl<'s> Dma<'s> {
+    /// Lets the device reach `len` bytes of registers at `phys`, such as a FIFO that it is to fill. A translated device
+    /// reaches the whole pages that hold them.
+    ///
+    /// The pages must hold registers that the firmware gives to some device, no RAM, and no registers of an IOMMU: a
+    /// device that could write those could give itself any memory.
+    pub fn map_resource(&self, phys: PhysAddr, len: u64, direction: Direction) -> Result<MappedResource<'s>, DmaError> {
+        let context = self.context()?;
+        context.admit()?;
+        if len == 0 || phys.checked_add(len).is_none_or(|end| end.0 > u64::MAX >> 1) {
+            return Err(DmaError::BadSize(len));
+        }
+        let machine = &context.machine;
+        let (page, bytes, offset) = page_span(phys, &(0..len));
+        if !may_be_shared(machine, page, bytes, phys..PhysAddr(phys.0 + len)) {
+            return Err(DmaError::NotRegisters(phys));
+        }
+        let seat = self.scope.bound.seat()?;
+        let limit = context.limit();
+        let (addr, span) = match &context.backend {
+            Backend::Direct(direct) => {
+                let addr = direct.reach(phys, len, limit).ok_or(DmaError::Mask(limit))?;
+                (addr, (addr, len))
+            }
+            Backend::Translated(domain) => {
+                let prot = direction.prot() | Prot::MMIO;
+                let iova = domain.map(machine, &context.device, Kind::Resource.name(), page, bytes, prot, limit)?;
+                (iova + offset, (iova, bytes))
+            }
+        };
+        let pieces = Pieces::One(Piece::new(Behind::Registers(phys), 0..len, addr, None));
+        let (mapping, entry) =
+            Mapping::begin(&context, self.scope, seat, Kind::Resource, direction, Attrs::empty(), span, pieces);
+        Ok(MappedResource { mapping, entry, scope: self.scope })
+    }
+}
+
+/// Whether `registers` belong to a device of the machine, and the `bytes` at `page` that hold them touch neither RAM nor
+/// an IOMMU.
+fn may_be_shared(machine: &Machine, page: PhysAddr, bytes: u64, registers: Range<PhysAddr>) -> bool {
+    let touches =
+        |base: PhysAddr, len: u64| base.0 < page.0.saturating_add(bytes) && page.0 < base.0.saturating_add(len);
+    if machine.memory().memory().ranges().iter().any(|r| touches(r.base, r.len)) {
+        return false;
+    }
+    let mut found = false;
+    for device in machine.devices() {
+        for resource in &device.desc().resources {
+            let Resource::Mem { base, len } = *resource else { continue };
+            if touches(base, len) && machine.iommus.is_instance(device.node()) {
+                return false;
+            }
+            found |= base <= registers.start && registers.end.0 <= base.0.saturating_add(len);
+        }
+    }
+    found
+}
+
+impl MappedResource<'_> {
+    /// Where the device finds the first byte; see [`Mapped::device_addr`](super::Mapped::device_addr).
+    pub fn device_addr(&self) -> DeviceAddr {
+        self.scope.bound.expose();
+        self.mapping.first().addr
+    }
+
+    /// Ends the mapping. The device must not use it any more. An error says that the IOMMU did not confirm.
+    pub fn unmap(self) -> Result<(), DmaError> {
+        end_early(self.scope, self.entry, self.mapping).map(|_| ()).ok_or(DmaError::Unconfirmed)
+    }
+}
+
+impl fmt::Debug for MappedResource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let m = &self.mapping;
+        write!(f, "MappedResource({} bytes at {}, {})", m.len(), m.first().addr, m.direction)
+    }
+}

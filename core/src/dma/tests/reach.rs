@@ -1,0 +1,114 @@
+//! What a device can address: masks, windows of its bus, and what stands in for memory outside.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::board::{HIGH, LOW, TestBoard};
+use crate::addr::{DeviceAddr, PhysAddr};
+use crate::device::DmaRange;
+use crate::dma::{Attrs, Direction, DmaError};
+use crate::driver::{ProbeError, Quiet};
+use crate::env::Site;
+
+#[test]
+fn a_mask_holds_for_one_binding_only() {
+    let board = TestBoard::direct();
+    for _ in 0..2 {
+        board.run(|dev| {
+            let high = dev.machine().dma_buffer(4096)?;
+            let lent = dev.dma().map(high, Direction::ToDevice)?;
+            assert!(lent.is_bounced(), "32 bits at the beginning of each binding");
+            let high = lent.unmap()?;
+            dev.dma().set_mask(64)?;
+            assert!(!dev.dma().map(high, Direction::ToDevice)?.is_bounced());
+            assert!(dev.dma().coherent(4096)?.device_addr() >= DeviceAddr(HIGH));
+            dev.dma().set_coherent_mask(32)?;
+            assert!(dev.dma().coherent(4096)?.device_addr() < DeviceAddr(HIGH));
+            Ok(Vec::new())
+        });
+    }
+}
+
+#[test]
+fn a_mask_below_all_memory_is_an_error_that_gives_the_buffer_back() {
+    TestBoard::direct().run(|dev| {
+        dev.dma().set_mask(16)?;
+        assert!(matches!(dev.dma().coherent(4096), Err(DmaError::Memory(_))));
+        let buffer = dev.dma().buffer(4096)?;
+        let refused = dev.dma().map(buffer, Direction::ToDevice).unwrap_err();
+        assert!(matches!(refused.error, DmaError::Memory(_)), "{refused:?}");
+        assert_eq!((refused.back.len(), dev.machine().footprint().bounce), (4096, 0));
+        Ok(Vec::new())
+    });
+}
+
+#[test]
+fn a_fault_in_the_bounce_pool_gives_the_buffer_back() {
+    let board = TestBoard::direct();
+    let env = Arc::clone(&board.env);
+    board.run(move |dev| {
+        let buffer = dev.machine().dma_buffer(4096)?;
+        *env.fail_at.lock().unwrap() = Some(env.calls.lock().unwrap().len() + 1);
+        let refused = dev.dma().map(buffer, Direction::ToDevice).unwrap_err();
+        *env.fail_at.lock().unwrap() = None;
+        assert_eq!(refused.error, DmaError::Injected(Site::BounceAlloc));
+        assert!(dev.dma().map(refused.back, Direction::ToDevice)?.is_bounced());
+        Ok(Vec::new())
+    });
+}
+
+#[test]
+fn addresses_go_through_the_windows_of_the_bus() {
+    let window = |bus, phys, len| DmaRange { bus, phys: PhysAddr(phys), len };
+    let board = TestBoard::direct().describe(|d| {
+        // Garbage windows, as bad firmware has them, and one that covers half of the low RAM.
+        d.dma.ranges =
+            Vec::from([window(u64::MAX, u64::MAX, u64::MAX), window(0, 0, 0), window(0x8000_0000, LOW, 32 << 12)]);
+    });
+    board.run(|dev| {
+        let low = dev.dma().buffer(8192)?;
+        let phys = low.phys();
+        let lent = dev.dma().map(low, Direction::ToDevice)?;
+        assert!(!lent.is_bounced());
+        assert_eq!(lent.device_addr(), DeviceAddr(phys.0 - LOW + 0x8000_0000));
+        let shared = dev.dma().coherent(4096)?;
+        assert!((0x8000_0000..0x8002_0000).contains(&shared.device_addr().0));
+        let outside = dev.dma().map(dev.machine().dma_buffer(4096)?, Direction::ToDevice)?;
+        assert!(outside.is_bounced());
+        assert!((0x8000_0000..0x8002_0000).contains(&outside.device_addr().0));
+        Ok(Vec::new())
+    });
+}
+
+#[test]
+fn write_combined_memory_is_reached_past_the_caches() {
+    let board = TestBoard::direct().describe(|d| d.dma.coherent = true);
+    board.run(|dev| {
+        let plain = dev.dma().coherent(64)?.memory();
+        let combined = dev.dma().coherent_with(64, Attrs::WRITE_COMBINE)?.memory();
+        assert!(alloc::format!("{plain:?}").ends_with("Cached)"));
+        assert!(alloc::format!("{combined:?}").ends_with("Uncached)"));
+        Ok(Vec::new())
+    });
+}
+
+#[test]
+fn a_device_that_was_not_quiet_leaves_buffer_and_slot_in_quarantine() {
+    let board = TestBoard::direct();
+    assert!(!board.bind(|dev| {
+        let lent = dev.dma().map(dev.machine().dma_buffer(4096)?, Direction::FromDevice)?;
+        let _started = lent.device_addr();
+        Err(ProbeError::Device("the device does not answer"))
+    }));
+    assert_eq!(board.machine.quarantine().len(), 2, "P11: the buffer and its bounce slot");
+    assert_eq!(board.machine.footprint().mappings, 0);
+    board.unbind();
+    assert!(board.bind(|dev| {
+        assert!(matches!(dev.dma().buffer(4096), Err(DmaError::Quarantined(8192))));
+        dev.quiet(Quiet::in_reset());
+        dev.dma().buffer(4096)?;
+        Ok(Vec::new())
+    }));
+    assert_eq!(board.machine.quarantine().len(), 0);
+    assert_eq!(board.machine.memory().frames().in_use(), 0);
+}

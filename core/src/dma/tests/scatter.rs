@@ -1,0 +1,131 @@
+//! Lists of buffers, lent.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::board::TestBoard;
+use crate::addr::DeviceAddr;
+use crate::dma::{Attrs, Direction, DmaBuffer, DmaError, SegmentLimits};
+use crate::env::{CacheOp, Site};
+use crate::iommu::DomainKind;
+
+const LENS: [u64; 4] = [4096, 8192, 100, 4096];
+
+#[test]
+fn a_translated_list_is_one_range_and_one_wait() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let mmu = Arc::clone(&board.mmu);
+    board.run(move |dev| {
+        let list = LENS.map(|len| dev.dma().buffer(len)).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let phys: Vec<_> = list.iter().map(DmaBuffer::phys).collect();
+        let lent = dev.dma().map_sg(list, Direction::FromDevice)?;
+        assert_eq!(lent.len(), LENS.iter().sum::<u64>());
+        let segments: Vec<_> = lent.segments().collect();
+        let first = segments[0].0;
+        assert_eq!(segments, [(first, 12388), (first + 16384, 4096)], "joined where pages are full");
+        let mut at = first;
+        for (phys, len) in phys.iter().zip(LENS) {
+            assert_eq!(mmu.state.lock().unwrap().reaches(at + (len - 1)), Some(*phys + (len - 1)));
+            at = at + len.next_multiple_of(4096);
+        }
+        let flushes = mmu.state.lock().unwrap().flushes;
+        let back = lent.unmap()?;
+        assert_eq!(mmu.state.lock().unwrap().flushes, flushes + 1);
+        assert_eq!(back.iter().map(DmaBuffer::phys).collect::<Vec<_>>(), phys, "in their order");
+        Ok(Vec::new())
+    });
+}
+
+#[test]
+fn segments_obey_the_limits_that_the_driver_set() {
+    for translated in [false, true] {
+        let board = if translated { TestBoard::translated(DomainKind::Strict) } else { TestBoard::direct() };
+        board.run(|dev| {
+            let limits = SegmentLimits { max_segment_size: 0x1800, segment_boundary: 0x2000 };
+            dev.dma().set_limits(limits)?;
+            let list = LENS.map(|len| dev.dma().buffer(len)).into_iter().collect::<Result<Vec<_>, _>>()?;
+            let lent = dev.dma().map_sg(list, Direction::ToDevice)?;
+            for (addr, len) in lent.segments() {
+                assert!(len <= 0x1800 && addr.0 / 0x2000 == (addr.0 + len - 1) / 0x2000, "{addr} {len}");
+            }
+            assert_eq!(lent.segments().map(|s| s.1).sum::<u64>(), lent.len());
+            for bad in [(0, 0), (4096, 0x1001)] {
+                let bad = SegmentLimits { max_segment_size: bad.0, segment_boundary: bad.1 };
+                assert!(matches!(dev.dma().set_limits(bad), Err(DmaError::BadLimits { .. })));
+            }
+            Ok(Vec::new())
+        });
+        assert_eq!(board.machine.dma_misuses(), []);
+    }
+}
+
+#[test]
+fn an_error_at_each_step_gives_the_list_back() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let (env, mmu) = (Arc::clone(&board.env), Arc::clone(&board.mmu));
+    board.run(move |dev| {
+        let mut list = LENS.map(|len| dev.dma().buffer(len)).into_iter().collect::<Result<Vec<_>, _>>()?;
+        for (n, site) in [Site::LedgerEntry, Site::IovaAlloc].into_iter().enumerate() {
+            *env.fail_at.lock().unwrap() = Some(env.calls.lock().unwrap().len() + n);
+            let refused = dev.dma().map_sg(list, Direction::ToDevice).unwrap_err();
+            assert_eq!((refused.error, refused.back.len()), (DmaError::Injected(site), 4));
+            list = refused.back;
+        }
+        *env.fail_at.lock().unwrap() = None;
+        for left in 0..4 {
+            mmu.state.lock().unwrap().maps_left = Some(left);
+            let refused = dev.dma().map_sg(list, Direction::ToDevice).unwrap_err();
+            assert!(matches!(refused.error, DmaError::Map(_)), "{refused:?}");
+            list = refused.back;
+            assert_eq!(mmu.state.lock().unwrap().mapped_pages(), 0, "all or nothing");
+        }
+        mmu.state.lock().unwrap().maps_left = None;
+        let empty = dev.dma().map_sg(Vec::new(), Direction::ToDevice).unwrap_err();
+        assert_eq!(empty.error, DmaError::BadSize(0));
+        assert_eq!(dev.dma().map_sg(list, Direction::ToDevice)?.unmap()?.len(), 4);
+        Ok(Vec::new())
+    });
+}
+
+#[test]
+fn a_list_whose_beginning_cannot_be_unmapped_goes_to_quarantine() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let mmu = Arc::clone(&board.mmu);
+    assert!(board.bind(move |dev| {
+        let list = LENS.map(|len| dev.dma().buffer(len)).into_iter().collect::<Result<Vec<_>, _>>()?;
+        (mmu.state.lock().unwrap().maps_left, mmu.state.lock().unwrap().dead) = (Some(2), true);
+        let refused = dev.dma().map_sg(list, Direction::ToDevice).unwrap_err();
+        (mmu.state.lock().unwrap().maps_left, mmu.state.lock().unwrap().dead) = (None, false);
+        assert_eq!((refused.error, refused.back.len()), (DmaError::Quarantined(20480), 0));
+        Ok(Vec::new())
+    }));
+    assert_eq!(board.machine.quarantine().len(), 4, "P2");
+}
+
+#[test]
+fn an_untranslated_list_bounces_what_the_device_does_not_reach() {
+    let board = TestBoard::direct();
+    let ram = Arc::clone(&board.ram);
+    board.run(move |dev| {
+        let mut high = dev.machine().dma_buffer(4096)?;
+        high.as_mut_slice()[0] = 5;
+        let low = dev.dma().buffer(4096)?;
+        let low_phys = low.phys();
+        ram.take_cache_ops();
+        let mut lent = dev.dma().map_sg(Vec::from([low, high]), Direction::Bidirectional)?;
+        let clean = ram.take_cache_ops();
+        assert!(clean.contains(&(CacheOp::Clean, low_phys, 4096)));
+        assert_eq!(dev.machine().footprint().bounce, 4096);
+        assert!(lent.segments().all(|(addr, _)| addr < DeviceAddr(1 << 32)));
+        let mut view = lent.sync_for_cpu();
+        assert_eq!((view.len(), view.buffer(1).map(|b| b[0]), view.buffer(2)), (2, Some(5), None));
+        view.buffer_mut(1).unwrap()[0] = 6;
+        drop(view);
+        assert_eq!(lent.unmap()?[1].as_slice()[0], 6);
+        let skipped = dev.machine().dma_buffer(4096)?;
+        let list = Vec::from([skipped]);
+        let lent = dev.dma().map_sg_with(list, Direction::FromDevice, Attrs::SKIP_CPU_SYNC)?;
+        drop(lent.unmap()?);
+        Ok(Vec::new())
+    });
+}
