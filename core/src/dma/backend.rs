@@ -137,12 +137,11 @@ impl Backend {
         limit: DeviceAddr,
     ) -> Result<PageRun, DmaError> {
         let count = count(len)?;
-        if let (Self::Direct(d), Some(cma)) = (self, machine.memory().cma()) {
-            if !machine.inject(Some(device), Site::CmaAlloc) {
-                if let Ok(run) = d.take(cma, count, align, limit) {
-                    return Ok(run);
-                }
-            }
+        if let (Self::Direct(d), Some(cma)) = (self, machine.memory().cma())
+            && !machine.inject(Some(device), Site::CmaAlloc)
+            && let Ok(run) = d.take(cma, count, align, limit)
+        {
+            return Ok(run);
         }
         self.take_frames(machine, device, count, align, limit)
     }

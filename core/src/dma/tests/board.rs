@@ -51,7 +51,7 @@ impl Driver for MmuDriver {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,mmu")];
     type Data<'b> = ();
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
         Ok(dev.provide_iommu(Arc::new(ToyIommu(Arc::clone(&self.0))))?)
     }
 
