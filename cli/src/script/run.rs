@@ -11,7 +11,7 @@ use crate::record;
 use crate::shell;
 use crate::story::verdict;
 use crate::teller::Teller;
-use crate::world::{Area, World, read, write};
+use crate::world::{Area, World, capacity, read, write};
 
 /// Most sectors that one `read` prints.
 const MOST: u64 = 2048;
@@ -26,6 +26,13 @@ pub fn run(script: &Script, world: &mut World, teller: &mut Teller<'_>) -> Resul
         let prompt = teller.page().paint(HEAD, format_args!("$ {}", line.text));
         teller.text(prompt)?;
         let outcome = execute(world, &line.command);
+        if let (Err(_), Command::Write { lba, bytes }) = (&outcome, &line.command) {
+            let area = Area { lba: *lba, sectors: bytes.len() as u64 / SECTOR };
+            let end = world.port().and_then(|p| capacity(&p).ok()).unwrap_or(0);
+            if area.lba.checked_add(area.sectors).is_some_and(|last| last <= end) {
+                world.blame_the_host(area, bytes)?;
+            }
+        }
         let (ok, output) = match &outcome {
             Ok(output) => (true, output.as_str()),
             Err(error) => (false, error.as_str()),
@@ -79,7 +86,9 @@ fn sectors(world: &World, lba: u64, count: u64) -> std::result::Result<String, S
         return Err(format!("read: {count} sectors are more than the {MOST} that one command prints"));
     }
     let port = world.port().ok_or_else(|| no_disk(world))?;
-    Ok(dump(lba * SECTOR, &read(&port, Area { lba, sectors: count })?))
+    let bytes = read(&port, Area { lba, sectors: count })?;
+    // The disk has these sectors, so that their place in bytes fits.
+    Ok(dump(lba * SECTOR, &bytes))
 }
 
 fn no_disk(world: &World) -> String {

@@ -17,8 +17,11 @@ pub(super) fn run(world: &mut World, teller: &mut Teller<'_>) -> Result<()> {
     let Some(sata) = world.sata() else {
         return teller.skip("there is no disk controller to hand over");
     };
-    if !ready(world, &sata) {
-        return refused(world, teller, &sata);
+    if !world.sata_works {
+        return teller.skip(&format!("{} was not bound by the host's own driver", sata.name()));
+    }
+    if let Some(holder) = sata.driver() {
+        return teller.skip(&format!("{} is held by {holder}", sata.name()));
     }
     if !give(world, teller, sata.name())? {
         return Ok(());
@@ -29,18 +32,16 @@ pub(super) fn run(world: &mut World, teller: &mut Teller<'_>) -> Result<()> {
     meanwhile(world, teller, &sata)
 }
 
-/// Whether the controller can be handed over: it is in a group, and nobody holds it.
-pub(super) fn ready(world: &World, sata: &Device) -> bool {
-    world.host.device_info(sata).group.is_some() && sata.driver().is_none()
-}
-
-/// Hands the device to the pass-through owner, by the user's own words.
+/// Hands the device to the pass-through owner, by the user's own words. When the owner does not take it (there is no
+/// IOMMU group, no reset line), that is what is told, and everything is put back.
 pub(super) fn give(world: &World, teller: &mut Teller<'_>, name: &str) -> Result<bool> {
     let mark = world.tape.mark();
     if !must(world, teller, Vfio::NAME, &device_file(name, "driver_override"))? {
         return Ok(false);
     }
-    if !must(world, teller, name, DRIVERS_PROBE)? {
+    if let Err(refused) = type_in(world, teller, name, DRIVERS_PROBE)? {
+        must(world, teller, "", &device_file(name, "driver_override"))?;
+        teller.skip(&refused.error.why)?;
         return Ok(false);
     }
     let events = world.tape.since(mark);
@@ -117,6 +118,7 @@ pub(super) fn start_guest(world: &mut World, teller: &mut Teller<'_>, name: &str
         _ => teller.fail("the disk image cannot be read")?,
     }
     if let Err(error) = write(&port, area, &wanted) {
+        world.blame_the_host(area, &wanted)?;
         teller.fail(&format!("the guest writes: {error}"))?;
     }
     match world.image(area) {
@@ -158,25 +160,4 @@ fn meanwhile(world: &World, teller: &mut Teller<'_>, sata: &Device) -> Result<()
     teller.row("owner", format_args!("group {group}: {}", owner.unwrap_or_default()))?;
     let works = world.guest.as_ref().and_then(Guest::port).map(|p| read(&p, Area { lba: 0, sectors: 1 }));
     teller.expect(matches!(works, Some(Ok(_))), "the guest goes on reading", || format!("{works:?}"))
-}
-
-/// A device that cannot be handed over says why itself.
-fn refused(world: &World, teller: &mut Teller<'_>, sata: &Device) -> Result<()> {
-    let name = sata.name();
-    let bound_before = sata.driver();
-    if bound_before.is_some() {
-        return teller.skip(&format!("{name} is held by {}", bound_before.unwrap_or_default()));
-    }
-    if !world.host.candidates(sata).contains(&SataRcar::NAME) || world.host.waiting().iter().any(|w| &*w.device == name)
-    {
-        return teller.skip(&format!("{name} waits for its suppliers"));
-    }
-    must(world, teller, Vfio::NAME, &device_file(name, "driver_override"))?;
-    let tried = type_in(world, teller, name, DRIVERS_PROBE)?;
-    must(world, teller, "", &device_file(name, "driver_override"))?;
-    match tried {
-        Err(refusal) => teller.skip(&refusal.error.why),
-        Ok(()) if sata.driver().is_none() => teller.skip("the pass-through owner did not take it"),
-        Ok(()) => teller.fail(&format!("{name} was handed over without an IOMMU group")),
-    }
 }

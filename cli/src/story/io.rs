@@ -21,6 +21,9 @@ pub(super) fn run(world: &mut World, teller: &mut Teller<'_>) -> Result<()> {
     let wanted = pattern("host", area);
     teller.row("area", format_args!("{area}, {} bytes", wanted.len()))?;
     let written = write(&port, area, &wanted);
+    if written.is_err() {
+        world.blame_the_host(area, &wanted)?;
+    }
     teller.expect(written.is_ok(), "written by the controller's DMA, and flushed", || said(&written))?;
     let file = world.image(area);
     let file = file.unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()));

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bindery::binding::Phase;
+use bindery::driver::Driver;
 use bindery::env::{Env, Width};
 use bindery::event::EventKind;
+use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::salvator;
 
 use crate::failure::Result;
@@ -107,16 +109,17 @@ fn wake_ups(world: &World, teller: &mut Teller<'_>, events: &[Recorded]) -> Resu
 }
 
 /// What the disk controller got.
-fn result(world: &World, teller: &mut Teller<'_>, events: &[Recorded]) -> Result<()> {
+fn result(world: &mut World, teller: &mut Teller<'_>, events: &[Recorded]) -> Result<()> {
     let Some(sata) = world.sata() else {
         return teller.skip("the device tree has no disk controller that a driver here knows");
     };
     let name = sata.name();
     let Some(port) = world.port() else {
         let why = world.host.waiting().into_iter().find(|w| &*w.device == name);
-        let why = why.map_or_else(|| "its probe failed".into(), |w| format!("it waits for {}", w.on.join(", ")));
+        let why = why.map_or_else(|| failed(world, events, name), |w| format!("it waits for {}", w.on.join(", ")));
         return teller.skip(&format!("{name} is not bound: {why}"));
     };
+    world.sata_works = true;
     teller.gap()?;
     for recorded in events.iter().filter(|r| r.event.device.as_deref() == Some(name)) {
         match &recorded.event.kind {
@@ -147,6 +150,16 @@ fn result(world: &World, teller: &mut Teller<'_>, events: &[Recorded]) -> Result
         ),
         Err(gone) => teller.fail(&format!("{name}: {gone}")),
     }
+}
+
+/// Why the probe of `device` failed. When it failed before the driver was told of, another one tells.
+fn failed(world: &World, events: &[Recorded], device: &str) -> String {
+    let told = events.iter().rev().find_map(|r| match &r.event.kind {
+        EventKind::NotBound { error, .. } if r.event.device.as_deref() == Some(device) => Some(error.clone()),
+        _ => None,
+    });
+    let why = told.or_else(|| world.host.bind(device, SataRcar::NAME).err().map(|e| e.to_string()));
+    format!("its probe failed: {}", why.unwrap_or_else(|| "but not a second time".into()))
 }
 
 /// The state of the serial link, by the controller's own register (Serial ATA 3.x, 14.1.1).

@@ -6,7 +6,7 @@ use bindery_drivers::sata_rcar::SataRcar;
 use bindery_drivers::vfio::Vfio;
 use bindery_sim::salvator;
 
-use super::hand_over::{give, ready, start_guest};
+use super::hand_over::{give, start_guest};
 use super::io::compare;
 use super::shell::{DRIVERS_PROBE, device_file, driver_file, must};
 use super::unbind::way_back;
@@ -19,6 +19,9 @@ pub(super) fn run(world: &mut World, teller: &mut Teller<'_>) -> Result<()> {
     let Some(sata) = world.sata() else {
         return teller.skip("there is no disk controller to take back");
     };
+    if !world.sata_works {
+        return teller.skip(&format!("{} was not bound by the host's own driver", sata.name()));
+    }
     if world.guest.is_none() {
         return rebind(world, teller, &sata);
     }
@@ -28,7 +31,7 @@ pub(super) fn run(world: &mut World, teller: &mut Teller<'_>) -> Result<()> {
     teller.gap()?;
     headline(teller, "once more; this guest does not answer")?;
     must(world, teller, sata.name(), &driver_file(SataRcar::NAME, "unbind"))?;
-    if !ready(world, &sata) || !give(world, teller, sata.name())? {
+    if !give(world, teller, sata.name())? {
         return teller.fail("the controller could not be handed over a second time");
     }
     if !start_guest(world, teller, sata.name(), Manner::Ignores)? {

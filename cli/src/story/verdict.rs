@@ -28,7 +28,7 @@ pub(super) fn run(world: &mut World, teller: &mut Teller<'_>) -> Result<()> {
     match teller.failures() {
         0 => {
             let checks = Tally::of(&world.host).checked.iter().chain(&world.guests.checked).sum::<u64>();
-            let text = teller.page().paint(GOOD, format_args!("Every promise held, in {checks} checks."));
+            let text = teller.page().paint(GOOD, format_args!("No promise was broken, in {checks} checks."));
             teller.text(text)
         }
         n => {

@@ -8,6 +8,7 @@ use bindery_drivers::sata_rcar::{Port, SataRcar};
 use bindery_sim::disk::SECTOR;
 
 use super::World;
+use crate::failure::Failure;
 
 /// Most sectors of an area: more than one descriptor, and more than one of the driver's buffers.
 const MOST: u64 = 72;
@@ -90,6 +91,16 @@ impl World {
             let mut bytes = vec![0; (area.sectors * SECTOR) as usize];
             disk.read(area.lba * SECTOR, &mut bytes).map(|()| bytes)
         })
+    }
+
+    /// Called when the disk did not take `bytes` in `area`: an error when the host cannot write the image, which is
+    /// nobody's fault on the board.
+    pub fn blame_the_host(&self, area: Area, bytes: &[u8]) -> crate::failure::Result<()> {
+        let directly = self.board.with_disk(|disk| disk.write(area.lba * SECTOR, bytes).and_then(|()| disk.flush()));
+        match directly {
+            Some(Err(error)) => Err(Failure::Write { what: self.disk.clone(), error }),
+            _ => Ok(()),
+        }
     }
 }
 

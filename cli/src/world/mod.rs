@@ -85,6 +85,10 @@ pub struct World {
     pub tape: Tape,
     /// Promises of the guests that are gone.
     pub guests: Tally,
+    /// The disk image, for messages.
+    pub disk: String,
+    /// Whether the host's own driver has held the disk controller: what follows in the story needs it.
+    pub sata_works: bool,
 }
 
 impl World {
@@ -98,8 +102,21 @@ impl World {
         let policy = Policy { untranslated_dma: setup.untranslated, ..Policy::default() };
         let host = Machine::new(Arc::clone(&board) as _, policy);
         let control = Tree::new(&host);
+        let disk = setup.disk.as_ref().map_or_else(|| "the temporary disk".into(), |path| path.display().to_string());
         let (description, guests) = (Description::default(), Tally::default());
-        Ok(Self { guest: None, host, board, control, blob, description, fresh: None, tape, guests })
+        Ok(Self {
+            guest: None,
+            host,
+            board,
+            control,
+            blob,
+            description,
+            fresh: None,
+            tape,
+            guests,
+            disk,
+            sata_works: false,
+        })
     }
 
     /// Makes the host's devices from the device tree.

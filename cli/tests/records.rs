@@ -1,0 +1,123 @@
+//! `--json` and `--trace`.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::{Dir, bindery, bindery_to, closed_pipe, text};
+use serde_json::Value;
+
+fn lines() -> Vec<Value> {
+    bindery(["--json"]).good().lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect()
+}
+
+#[test]
+fn every_line_is_an_object_with_its_event_and_step() {
+    let lines = lines();
+    let steps = ["machine", "probe", "io", "unbind", "hand-over", "return", "verdict"];
+    for line in &lines {
+        assert!(line["event"].is_string() && steps.contains(&line["step"].as_str().unwrap()), "{line}");
+    }
+    let begun: Vec<_> = lines.iter().filter(|l| l["event"] == "step").map(|l| l["step"].as_str().unwrap()).collect();
+    assert_eq!(begun, steps);
+    assert_eq!((&lines[0]["event"], &lines.last().unwrap()["event"]), (&"step".into(), &"end".into()));
+    assert_eq!(lines.last().unwrap()["exit"], 0);
+}
+
+#[test]
+fn events_of_each_machine_are_numbered_without_gaps() {
+    let mut next: BTreeMap<String, u64> = BTreeMap::new();
+    for line in lines().iter().filter(|l| l["seq"].is_number()) {
+        let (machine, seq) = (line["machine"].as_str().unwrap(), line["seq"].as_u64().unwrap());
+        let last = next.entry(machine.into()).or_default();
+        // A second guest counts anew.
+        assert!(seq == *last + 1 || (machine == "guest" && seq == 1), "{machine} {seq} after {last}");
+        *last = seq;
+    }
+    assert_eq!(next.len(), 2, "host and guest");
+}
+
+#[test]
+fn the_verdict_counts_every_promise_on_both_machines() {
+    let lines = lines();
+    let promises: Vec<_> = lines.iter().filter(|l| l["event"] == "promise").collect();
+    assert_eq!(promises.len(), 24);
+    for p in promises {
+        assert!(p["checked"].as_u64().unwrap() > 0 && p["broken"] == Value::Array(vec![]), "{p}");
+    }
+}
+
+#[test]
+fn what_is_acquired_is_released_and_what_is_mapped_is_unmapped() {
+    let mut held = BTreeSet::new();
+    for line in lines() {
+        let key = |what: &str| format!("{} {} {what}", line["machine"], line["device"]);
+        match line["event"].as_str().unwrap() {
+            "acquired" => assert!(held.insert(key(&line["entry"].to_string())), "{line}"),
+            "released" => assert!(held.remove(&key(&line["entry"].to_string())), "{line}"),
+            "dma-mapped" => assert!(held.insert(key(&format!("dma {}", line["addr"]))), "{line}"),
+            "dma-unmapped" => assert!(held.remove(&key(&format!("dma {}", line["addr"]))), "{line}"),
+            _ => {}
+        }
+    }
+    assert_eq!(held, BTreeSet::new());
+}
+
+#[test]
+fn the_trace_is_valid_and_its_slices_and_spans_are_balanced() {
+    let dir = Dir::new();
+    let path = dir.path("trace.json");
+    bindery(["--trace", text(&path), "-q"]).good();
+    assert_eq!(dir.names(), ["trace.json"]);
+    let trace: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let mut slices: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut spans = BTreeSet::new();
+    let mut tracks = BTreeSet::new();
+    let mut kinds = BTreeSet::new();
+    let mut last = 0.0;
+    for e in trace["traceEvents"].as_array().unwrap() {
+        let track = format!("{} {}", e["pid"], e["tid"]);
+        let name = e["name"].as_str().unwrap().to_string();
+        let ph = e["ph"].as_str().unwrap();
+        kinds.insert(ph.to_string());
+        if ph == "M" {
+            tracks.insert(track);
+            continue;
+        }
+        assert!(tracks.contains(&track), "a track is named before it is used: {e}");
+        let ts = e["ts"].as_f64().unwrap();
+        assert!(ts >= last, "{e}");
+        last = ts;
+        match ph {
+            "B" => slices.entry(track).or_default().push(name),
+            "E" => assert_eq!(slices.get_mut(&track).and_then(Vec::pop).as_ref(), Some(&name), "{e}"),
+            "b" => assert!(spans.insert(format!("{} {} {}", e["pid"], e["cat"], e["id"])), "{e}"),
+            "e" => assert!(spans.remove(&format!("{} {} {}", e["pid"], e["cat"], e["id"])), "{e}"),
+            "i" => {}
+            other => panic!("{other}"),
+        }
+    }
+    assert!(slices.values().all(Vec::is_empty) && spans.is_empty(), "{slices:?} {spans:?}");
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["B", "E", "M", "b", "e", "i"]);
+}
+
+#[test]
+fn a_trace_replaces_an_older_one_whole() {
+    let dir = Dir::new();
+    let path = dir.file("trace.json", "old");
+    bindery(["--trace", text(&path), "-q"]).good();
+    assert!(std::fs::read(&path).unwrap().starts_with(b"{"));
+    assert_eq!(dir.names(), ["trace.json"]);
+}
+
+#[test]
+fn nothing_is_left_of_a_trace_when_the_run_ends_early() {
+    let dir = Dir::new();
+    let path = dir.path("trace.json");
+    let ran = bindery_to(closed_pipe(), ["--trace", text(&path)]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!(dir.names(), Vec::<String>::new());
+    bindery_to(common::full_device(), ["--trace", text(&path)]).refused(&["cannot write standard output"]);
+    assert_eq!(dir.names(), Vec::<String>::new());
+}
