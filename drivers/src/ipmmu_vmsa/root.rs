@@ -9,6 +9,7 @@ use bindery::env::{Env, IoError};
 use bindery::iommu::{DomainKind, IommuError};
 use bindery::mem::PhysMemory;
 use bindery::sync::Mutex;
+use bindery::sync::atomic::{AtomicU32, Ordering};
 
 use super::context::{Context, Tables};
 use super::regs::{self, Layout, Regs};
@@ -40,6 +41,9 @@ pub struct Root {
     pub(super) memory: PhysMemory,
     /// By number. A leaf lock: only registers are touched while it is held.
     slots: Mutex<Vec<Slot>>,
+    /// One bit per context that the hardware let go of when this instance was shut down: a domain that somebody still
+    /// holds then cannot ask it any more.
+    off: AtomicU32,
     /// The context in which nothing is mapped, shared by everything that is blocked. Locked before `slots`.
     blocked: Mutex<Weak<Context>>,
 }
@@ -50,6 +54,7 @@ impl Root {
         let root = Self {
             name: dev.name().into(),
             slots: Mutex::new((0..regs.layout.contexts).map(|_| Slot::Free).collect()),
+            off: AtomicU32::new(0),
             blocked: Mutex::default(),
             regs,
             env: Arc::clone(dev.machine().shared_env()),
@@ -109,7 +114,7 @@ impl Root {
     pub(super) fn give_back(&self, number: u8, tables: Option<Tables>, confirmed: bool) {
         let slot = &mut self.slots.lock()[number as usize];
         *slot = Slot::Lost(tables);
-        if confirmed {
+        if confirmed || self.off.load(Ordering::Acquire) & 1 << number != 0 {
             slot.free();
         }
     }
@@ -130,13 +135,18 @@ impl Root {
         poll(&*self.env, regs::FLUSH_LIMIT, || Ok(self.regs.read(number, regs::IMCTR)? & regs::IMCTR_FLUSH == 0))
     }
 
-    /// Leaves the hardware with every context off.
+    /// Leaves the hardware with every context off, and nothing of one cached.
     pub(super) fn shut_down(&self) {
         let mut slots = self.slots.lock();
-        self.reclaim(&mut slots);
         for number in self.layout().usable() {
-            // Registers that do not answer any more belong to hardware that is gone.
-            let _ = self.regs.write(number, regs::IMCTR, 0);
+            // Registers that do not answer any more belong to hardware that is gone, or that walks on: no word of it
+            // ever frees these tables.
+            if self.switch_off(number).is_ok_and(|off| off) {
+                self.off.fetch_or(1 << number, Ordering::Release);
+                if let slot @ Slot::Lost(_) = &mut slots[number as usize] {
+                    slot.free();
+                }
+            }
         }
     }
 
