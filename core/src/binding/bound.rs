@@ -195,10 +195,11 @@ impl Bound {
         let env = self.machine.env();
         let deadline = env.now() + timeout;
         loop {
+            // The clock is read first: a wait that was held up for long still looks once more before it gives up.
+            let now = env.now();
             if done() {
                 return true;
             }
-            let now = env.now();
             if now >= deadline {
                 return false;
             }

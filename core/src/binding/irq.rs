@@ -153,10 +153,12 @@ impl Irq<'_> {
             self.unmask();
         }
         loop {
+            // The clock is read first: a wait that was held up for long still looks once more before it gives up.
+            let late = env.now() >= deadline;
             if self.route.fired.swap(false, Ordering::AcqRel) {
                 return Ok(());
             }
-            if env.now() >= deadline {
+            if late {
                 return Err(TimedOut(timeout));
             }
             env.wait(deadline);
