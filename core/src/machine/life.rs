@@ -25,11 +25,12 @@ impl Machine {
         {
             // Under the registry lock, so that whoever removes the driver or the device either finds this binding and
             // ends it, or keeps it from beginning.
-            let r = self.registry.lock();
+            let mut r = self.registry.lock();
             let registered = r.drivers.get(driver.name()).is_some_and(|d| Arc::ptr_eq(d, driver));
             if !registered || device.is_removed() {
                 return Err(ProbeError::NoDevice);
             }
+            r.waiting.remove(&device.node());
             device.set_phase(Phase::Probing);
             device.set_binding(Some(Arc::clone(&binding)));
         }

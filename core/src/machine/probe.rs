@@ -55,10 +55,11 @@ impl Machine {
     fn step_into(self: &Arc<Self>, done: &mut Settled) -> bool {
         let next = {
             let mut r = self.registry.lock();
-            r.dequeue().map(|node| r.device(node).cloned())
+            r.dequeue().map(|node| (node, r.device(node).cloned()))
         };
-        let Some(device) = next else { return false };
+        let Some((node, device)) = next else { return false };
         let attempt = device.map_or(Attempt::Nothing, |d| self.attempt(&d));
+        self.registry.lock().looked_at(node);
         match attempt {
             Attempt::Nothing => {}
             Attempt::Waiting(_) => done.waiting += 1,

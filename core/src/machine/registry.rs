@@ -24,6 +24,8 @@ pub(super) struct Registry {
     /// Devices to probe, oldest first, none twice.
     pub(super) queue: VecDeque<NodeId>,
     pub(super) queued: Vec<bool>,
+    /// Devices that were taken off the queue and are being looked at, once for each thread that does so.
+    pub(super) looking: Vec<NodeId>,
     /// Devices whose last attempt found a supplier missing.
     pub(super) waiting: BTreeSet<NodeId>,
     /// Bindings in the order in which they were made.
@@ -46,6 +48,7 @@ impl Default for Registry {
             graph: Graph::default(),
             queue: VecDeque::new(),
             queued: Vec::new(),
+            looking: Vec::new(),
             waiting: BTreeSet::new(),
             bound: BTreeMap::new(),
             next_bound: 1,
@@ -77,14 +80,25 @@ impl Registry {
     /// A device that waits although nothing is missing, and that nobody is going to look at: a lost wake-up.
     pub(super) fn forgotten(&self) -> Option<NodeId> {
         let queued = |n: &NodeId| self.queued.get(n.0 as usize).copied().unwrap_or(false);
-        let ready = |n: &&NodeId| self.graph.missing_count(**n) == 0 && !queued(n);
+        let seen_to = |n: &NodeId| queued(n) || self.looking.contains(n);
+        let leaves = |n: &NodeId| self.device(*n).is_none_or(|d| d.is_removed());
+        let ready = |n: &&NodeId| self.graph.missing_count(**n) == 0 && !seen_to(n) && !leaves(n);
         self.waiting.iter().find(ready).copied().filter(|_| self.autoprobe)
     }
 
+    /// Takes the oldest node off the queue; [`looked_at`](Self::looked_at) ends the look at it.
     pub(super) fn dequeue(&mut self) -> Option<NodeId> {
         let node = self.queue.pop_front()?;
         self.queued[node.0 as usize] = false;
+        self.looking.push(node);
         Some(node)
+    }
+
+    /// The look at `node` is over: what is to be known of it stands in the registry.
+    pub(super) fn looked_at(&mut self, node: NodeId) {
+        if let Some(at) = self.looking.iter().position(|n| *n == node) {
+            self.looking.swap_remove(at);
+        }
     }
 
     /// Drivers that may bind `device`, best first: `driver_override` alone if set, else by the device's `compatible`
