@@ -1,0 +1,251 @@
+//! Everything at once: bindings, removals, drivers coming and going, hand-overs, clients and readers race on one machine.
+//!
+//! `BINDERY_THREADS_SECONDS` sets how long (default: 3). A watchdog aborts the process with a report when a thread has
+//! made no step for a long time: that is a deadlock.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bindery::control::Tree;
+use bindery::device::DeviceDesc;
+use bindery::machine::{Machine, Policy};
+use bindery_drivers::ipmmu_vmsa::IpmmuVmsa;
+use bindery_drivers::sata_rcar::SataRcar;
+use bindery_drivers::vfio::Vfio;
+use bindery_sim::salvator::Salvator;
+use common::{CPG, IPMMU_HC, IPMMU_MM, Rig, SATA, numbered_disk, on};
+
+/// A thread that is in one step for this long will never come out of it.
+const STUCK: Duration = Duration::from_mins(1);
+
+/// Numbers that differ from thread to thread and are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+
+    fn one_of<'a>(&mut self, names: &[&'a str]) -> &'a str {
+        names[self.below(names.len() as u64) as usize]
+    }
+}
+
+/// What the threads share.
+struct World {
+    rig: Rig,
+    tree: Tree,
+    /// Descriptions of the devices that are removed and added.
+    descs: Vec<DeviceDesc>,
+    /// Reads of the disk that came to their end.
+    reads: AtomicU64,
+}
+
+impl World {
+    fn machine(&self) -> &std::sync::Arc<Machine> {
+        &self.rig.machine
+    }
+}
+
+/// One step of a thread. What is refused is refused: the others are in the way.
+type Act = fn(&World, &mut Dice);
+
+const ACTS: [(&str, Act); 9] = [
+    ("bind and unbind by hand", |w, dice| {
+        let driver = dice.one_of(&["sata_rcar", "ipmmu-vmsa", "vfio-platform"]);
+        let device = dice.one_of(&[SATA, IPMMU_HC, IPMMU_MM]);
+        let verb = dice.one_of(&["bind", "unbind"]);
+        let _ = w.tree.write(&format!("/sys/bus/platform/drivers/{driver}/{verb}"), device);
+    }),
+    ("settle", |w, _| {
+        w.machine().settle();
+    }),
+    ("settle, too", |w, _| {
+        w.machine().settle();
+    }),
+    ("devices leave and come back", |w, dice| {
+        let desc = &w.descs[dice.below(w.descs.len() as u64) as usize];
+        match dice.below(8) {
+            0 => drop(w.machine().device_vanished(&desc.name)),
+            _ => drop(w.machine().remove_device(&desc.name)),
+        }
+        let _ = w.machine().add_device(desc.clone());
+    }),
+    ("drivers leave and come back", |w, dice| match dice.below(3) {
+        0 => {
+            w.machine().unregister("sata_rcar");
+            w.machine().register(SataRcar);
+        }
+        1 => {
+            w.machine().unregister("ipmmu-vmsa");
+            w.machine().register(IpmmuVmsa);
+        }
+        _ => {
+            w.machine().unregister("vfio-platform");
+            w.machine().register(Vfio::default());
+        }
+    }),
+    ("hand over and take back", |w, dice| {
+        let Some(device) = w.machine().device(SATA) else { return };
+        let to = dice.one_of(&["vfio-platform", ""]);
+        device.set_driver_override(Some(to).filter(|d| !d.is_empty()));
+        if let Some(holder) = device.driver() {
+            let _ = w.machine().unbind(SATA, holder);
+        }
+        let _ = w.machine().probe(SATA);
+        if let Some(client) = w.machine().client::<Vfio>(SATA)
+            && let Ok(session) = Vfio::open(&client)
+        {
+            let _ = session.reset();
+        }
+    }),
+    ("read the disk", read_the_disk),
+    ("read the disk, too", read_the_disk),
+    ("look at everything", |w, dice| {
+        let machine = w.machine();
+        match dice.below(5) {
+            0 => {
+                for device in machine.devices() {
+                    let _ = (machine.device_info(&device), machine.links(&device), machine.holdings(&device));
+                }
+            }
+            1 => drop(machine.footprint()),
+            2 => drop((machine.waiting(), machine.cycles(), machine.quarantine())),
+            3 => machine.groups().iter().for_each(|g| drop(g.info())),
+            _ => w.tree.walk().for_each(drop),
+        }
+    }),
+];
+
+fn read_the_disk(w: &World, dice: &mut Dice) {
+    let Some(client) = w.machine().client::<SataRcar>(SATA) else {
+        return thread::yield_now();
+    };
+    let lba = dice.below(4096);
+    let mut back = [0xff; 512];
+    if let Ok(Ok(())) = client.call(|port| port.read(lba, &mut back)) {
+        let expected = (lba as u16).to_le_bytes();
+        assert!(back.chunks(2).all(|word| word == expected), "sector {lba} is not what the disk holds");
+        w.reads.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What the watchdog looks at.
+#[derive(Default)]
+struct Pulse {
+    steps: AtomicU64,
+    ended: AtomicBool,
+}
+
+/// Aborts when a thread is stuck; joins would wait for ever.
+fn watch(pulses: &[Pulse]) {
+    let mut last: Vec<(u64, Instant)> = vec![(u64::MAX, Instant::now()); pulses.len()];
+    while !pulses.iter().all(|p| p.ended.load(Ordering::Relaxed)) {
+        thread::sleep(Duration::from_millis(50));
+        for (pulse, (steps, since)) in pulses.iter().zip(&mut last) {
+            let now = pulse.steps.load(Ordering::Relaxed);
+            if now != *steps || pulse.ended.load(Ordering::Relaxed) {
+                (*steps, *since) = (now, Instant::now());
+            } else if since.elapsed() > STUCK {
+                eprintln!("deadlock: a thread made no step for {STUCK:?}\n{}", report(pulses));
+                std::process::abort();
+            }
+        }
+    }
+}
+
+fn report(pulses: &[Pulse]) -> String {
+    let mut text = String::new();
+    for ((name, _), pulse) in ACTS.iter().zip(pulses) {
+        let _ = writeln!(text, "  {name}: {} steps", pulse.steps.load(Ordering::Relaxed));
+    }
+    text
+}
+
+fn race(world: &World, time: Duration) {
+    let pulses: Vec<Pulse> = ACTS.iter().map(|_| Pulse::default()).collect();
+    let end = Instant::now() + time;
+    thread::scope(|scope| {
+        scope.spawn(|| watch(&pulses));
+        for (n, ((_, act), pulse)) in ACTS.iter().zip(&pulses).enumerate() {
+            scope.spawn(move || {
+                // Told even when the act panics, or the watchdog would take the panic for a deadlock.
+                let _told = Told(pulse);
+                let mut dice = Dice(0x9e37_79b9_7f4a_7c15 + n as u64);
+                while Instant::now() < end {
+                    act(world, &mut dice);
+                    pulse.steps.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    eprintln!("{}  reads: {}", report(&pulses), world.reads.load(Ordering::Relaxed));
+}
+
+struct Told<'a>(&'a Pulse);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Brings everything back that may be away, and settles.
+fn come_to_rest(world: &World) {
+    let machine = world.machine();
+    for desc in &world.descs {
+        let _ = machine.add_device(desc.clone());
+    }
+    // A device that vanished while it was being added again is told to be gone; a fresh one is not.
+    for desc in &world.descs {
+        machine.remove_device(&desc.name);
+        machine.add_device(desc.clone()).unwrap();
+    }
+    bindery_drivers::register_all(machine);
+    machine.settle();
+}
+
+fn seconds() -> u64 {
+    std::env::var("BINDERY_THREADS_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(3)
+}
+
+fn races_end_well(policy: Policy) {
+    let rig = on(Salvator::new().cpus(4).disk(numbered_disk(4096)), policy);
+    rig.board.keep_events(0);
+    rig.add_board();
+    bindery_drivers::register_all(&rig.machine);
+    rig.settle();
+    let names = [SATA, IPMMU_HC, IPMMU_MM, CPG];
+    let descs = names.map(|n| rig.machine.device(n).unwrap().desc().clone()).to_vec();
+    let tree = Tree::new(&rig.machine);
+    let world = World { rig, tree, descs, reads: AtomicU64::new(0) };
+    come_to_rest(&world);
+    let before = world.rig.footprint();
+
+    race(&world, Duration::from_secs(seconds()));
+    come_to_rest(&world);
+
+    assert_eq!(world.rig.driver(SATA), Some("sata_rcar"), "P8: {:?}", world.machine().waiting());
+    assert_eq!(world.rig.footprint(), before, "P4");
+    let reads = world.reads.load(Ordering::Relaxed);
+    read_the_disk(&world, &mut Dice(1));
+    assert_eq!(world.reads.load(Ordering::Relaxed), reads + 1, "the disk is read after the race");
+    world.rig.assert_well();
+}
+
+#[test]
+fn races_behind_the_iommu_end_in_a_settled_machine_with_nothing_left() {
+    races_end_well(Policy::default());
+}
+
+#[test]
+fn races_without_translation_end_in_a_settled_machine_with_nothing_left() {
+    races_end_well(Policy { untranslated_dma: true, ..Policy::default() });
+}
