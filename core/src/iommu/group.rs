@@ -363,11 +363,17 @@ impl AttachEntry {
         let Self { group, domain, streams } = self;
         // Every one of them, also after one that fails.
         let stuck = streams.iter().filter(|s| !group.leave_stream(**s)).count();
-        let mut s = group.state.lock();
-        s.attached -= 1;
-        if s.attached == 0 {
-            s.domain = None;
-            s.past.add(domain.last_words());
+        let last = {
+            let mut s = group.state.lock();
+            s.attached -= 1;
+            if s.attached == 0 {
+                s.domain = None;
+                s.past.add(domain.last_words());
+            }
+            s.attached == 0
+        };
+        if last {
+            domain.translation().retire();
         }
         // A stream that could not be taken off is the translation's concern when it is dropped (see `Translation`).
         stuck == 0

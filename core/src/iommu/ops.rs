@@ -176,6 +176,11 @@ pub trait Translation: Send + Sync + Any {
     /// Invalidates what was gathered and waits for the hardware to confirm.
     fn flush(&self, gather: Gather) -> Result<Flushed, IommuError>;
 
+    /// The last device has left: whatever is scarce (a hardware context, table pages) goes back now, even when somebody
+    /// still holds this object, because a forgotten handle may cost memory only (P9). Nothing can be mapped afterwards;
+    /// a [`flush`](Self::flush) says whether the hardware has confirmed that all is gone. Dropping does the same.
+    fn retire(&self) {}
+
     /// What `iova` translates to now, by the page table.
     fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr>;
 

@@ -21,7 +21,8 @@ use crate::poll::poll;
 /// The table pages of a context, in the tree and cut out of it.
 pub(super) struct Tables {
     root: Box<PageTable<Lpae32>>,
-    /// What was unmapped by calls that the hardware did not confirm, with the number of the flush that would. Bounded by what was mapped then: the core gives no
+    /// What was unmapped by calls that the hardware did not confirm, with the number of the flush that would. Bounded
+    /// by what was mapped then: the core gives no
     /// more memory to a device that has some in quarantine.
     unconfirmed: Vec<(u64, Gather)>,
 }
@@ -32,6 +33,23 @@ impl Tables {
         for (_, gather) in self.unconfirmed.extract_if(.., |(number, _)| *number <= ended) {
             // The proof was wanted by a caller who has gone on without it.
             let _late = gather.confirm();
+        }
+    }
+}
+
+/// Where a context is in its life.
+enum Life {
+    /// In use.
+    On(Tables),
+    /// Given back; whether the hardware has confirmed that nothing of it is left.
+    Off { confirmed: bool },
+}
+
+impl Life {
+    fn tables(&mut self) -> Option<&mut Tables> {
+        match self {
+            Self::On(tables) => Some(tables),
+            Self::Off { .. } => None,
         }
     }
 }
@@ -51,8 +69,7 @@ pub(super) struct Context {
     /// Whose masters it translates for. `None`: for those of all leaves, because nothing is mapped in it.
     pub(super) leaf: Option<Arc<Leaf>>,
     pub(super) number: u8,
-    /// Only drop takes them out.
-    tables: Mutex<Option<Tables>>,
+    life: Mutex<Life>,
     /// Leaf lock: only registers are touched while it is held.
     flushes: Mutex<Flushes>,
 }
@@ -71,7 +88,7 @@ impl Context {
                 root: Arc::clone(root),
                 leaf: leaf.cloned(),
                 number,
-                tables: Mutex::new(Some(tables)),
+                life: Mutex::new(Life::On(tables)),
                 flushes: Mutex::default(),
             })
         })?;
@@ -144,20 +161,24 @@ impl Translation for Context {
         if self.leaf.is_none() {
             return Err(MapError::Revoked);
         }
-        self.tables.lock().as_mut().ok_or(MapError::Revoked)?.root.map(iova, phys, len, prot)
+        self.life.lock().tables().ok_or(MapError::Revoked)?.root.map(iova, phys, len, prot)
     }
 
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
-        self.tables.lock().as_mut().ok_or(MapError::Revoked)?.root.unmap(iova, len, gather)
+        self.life.lock().tables().ok_or(MapError::Revoked)?.root.unmap(iova, len, gather)
     }
 
     fn flush(&self, gather: Gather) -> Result<Flushed, IommuError> {
         if gather.is_empty() {
             return Ok(gather.confirm());
         }
+        // A context that was given back may be somebody else's by now: its registers are not touched any more.
+        if let Life::Off { confirmed } = *self.life.lock() {
+            return if confirmed { Ok(gather.confirm()) } else { Err(IommuError::Dead) };
+        }
         let flushed = self.flush_with(regs::IMCTR_INTEN | regs::IMCTR_MMUEN);
-        let mut tables = self.tables.lock();
-        match (flushed, tables.as_mut()) {
+        let mut life = self.life.lock();
+        match (flushed, life.tables()) {
             (Ok(ended), Some(tables)) => tables.confirm(ended),
             (Err(number), Some(tables)) => {
                 tables.unconfirmed.push((number, gather));
@@ -165,12 +186,26 @@ impl Translation for Context {
             }
             (result, None) => drop(result.map_err(|_| IommuError::Dead)?),
         }
-        drop(tables);
+        drop(life);
         Ok(gather.confirm())
     }
 
+    fn retire(&self) {
+        let mut life = self.life.lock();
+        if matches!(*life, Life::Off { .. }) {
+            return;
+        }
+        let confirmed = self.flush_with(0).is_ok();
+        let Life::On(tables) = core::mem::replace(&mut *life, Life::Off { confirmed }) else { return };
+        drop(life);
+        if let Some(leaf) = &self.leaf {
+            leaf.disabled(self.number);
+        }
+        self.root.give_back(self.number, tables, confirmed);
+    }
+
     fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {
-        self.tables.lock().as_ref()?.root.resolve(iova).map(|(phys, _)| phys)
+        self.life.lock().tables()?.root.resolve(iova).map(|(phys, _)| phys)
     }
 
     fn label(&self) -> String {
@@ -180,11 +215,6 @@ impl Translation for Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        let tables = self.tables.lock().take();
-        let confirmed = self.flush_with(0).is_ok();
-        if let Some(leaf) = &self.leaf {
-            leaf.disabled(self.number);
-        }
-        self.root.give_back(self.number, tables, confirmed);
+        self.retire();
     }
 }

@@ -111,9 +111,9 @@ impl Root {
 
     /// Takes a context back, whose user has tried to switch it off. Its tables go back to their allocator only with the
     /// hardware's word.
-    pub(super) fn give_back(&self, number: u8, tables: Option<Tables>, confirmed: bool) {
+    pub(super) fn give_back(&self, number: u8, tables: Tables, confirmed: bool) {
         let slot = &mut self.slots.lock()[number as usize];
-        *slot = Slot::Lost(tables);
+        *slot = Slot::Lost(Some(tables));
         if confirmed || self.off.load(Ordering::Acquire) & 1 << number != 0 {
             slot.free();
         }

@@ -1,0 +1,49 @@
+//! P9 on the board: what a driver forgets costs memory, and nothing that is scarce.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use bindery::binding::Bound;
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use common::SATA;
+
+/// Forgets every handle that it gets.
+struct Forgetful;
+
+impl Driver for Forgetful {
+    const NAME: &'static str = "forgetful";
+    const MATCHES: &'static [Match] = &[Match::compatible("renesas,rcar-gen3-sata")];
+    type Data<'b> = ();
+
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        core::mem::forget(dev.dma().coherent(4096)?);
+        core::mem::forget(dev.mmio(0)?);
+        core::mem::forget(dev.irq(0)?);
+        Ok(())
+    }
+
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+#[test]
+fn forgotten_handles_keep_no_translation_context_busy() {
+    let rig = common::bare();
+    rig.add_board();
+    bindery_drivers::register_all(&rig.machine);
+    rig.machine.unregister("sata_rcar");
+    rig.machine.register(Forgetful);
+    rig.settle();
+    rig.machine.unbind(SATA, "forgetful").unwrap();
+    let before = rig.footprint();
+    // More often than the hardware has contexts.
+    for _ in 0..20 {
+        rig.machine.bind(SATA, "forgetful").unwrap();
+        rig.machine.unbind(SATA, "forgetful").unwrap();
+    }
+    let after = rig.footprint();
+    assert_eq!(after.frames - before.frames, 20, "one page for each forgotten buffer, and no table");
+    assert_eq!((after.irqs, after.groups), (before.irqs, before.groups));
+    rig.assert_well();
+}
