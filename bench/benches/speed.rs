@@ -1,0 +1,126 @@
+//! The figures of docs/benchmarks.md. Run with `cargo xtask bench`.
+#![allow(clippy::unwrap_used, missing_docs, reason = "the macros of criterion make undocumented items")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bindery::addr::{DeviceAddr, PhysAddr};
+use bindery::dma::Direction;
+use bindery::iommu::{Gather, IovaSpace, Prot};
+use bindery::mem::{PageRequest, PageRun};
+use bindery_bench::{Idle, Rig, SATA, empty, settled};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+/// The whole life of the disk controller's binding: clock, power, group, translation, registers, interrupt, table,
+/// link start-up and IDENTIFY by DMA; then all of it back.
+fn bind_and_unbind(c: &mut Criterion) {
+    let rig = settled();
+    rig.machine.unbind(SATA, "sata_rcar").unwrap();
+    c.bench_function("bind + unbind: SATA behind its IPMMU", |b| {
+        b.iter(|| {
+            rig.machine.bind(SATA, "sata_rcar").unwrap();
+            rig.machine.unbind(SATA, "sata_rcar").unwrap();
+        });
+    });
+    let rig = settled();
+    let master = rig.add_master();
+    rig.machine.unbind(master, "idle").unwrap();
+    c.bench_function("bind + unbind: empty driver behind an IPMMU", |b| {
+        b.iter(|| {
+            rig.machine.bind(master, "idle").unwrap();
+            rig.machine.unbind(master, "idle").unwrap();
+        });
+    });
+}
+
+fn dma(c: &mut Criterion) {
+    let rig = settled();
+    let master = rig.add_master();
+    let client = rig.machine.client::<Idle>(master).unwrap();
+    for (name, len) in [("4 KiB", 4 << 10), ("64 KiB", 64 << 10)] {
+        c.bench_function(&format!("coherent alloc + free, translated: {name}"), |b| {
+            client.call(|dev| b.iter(|| dev.dma().coherent(len).unwrap().release())).unwrap();
+        });
+    }
+    c.bench_function("streaming map + unmap, translated: 4 KiB", |b| {
+        client
+            .call(|dev| {
+                let mut buffer = Some(dev.dma().buffer(4096).unwrap());
+                b.iter(|| {
+                    let lent = dev.dma().map(buffer.take().unwrap(), Direction::ToDevice).unwrap();
+                    buffer = Some(lent.unmap().unwrap());
+                });
+            })
+            .unwrap();
+    });
+}
+
+/// The translation of a domain by itself: page table, gathered invalidation through the IPMMU's registers, proof.
+fn translation(c: &mut Criterion) {
+    let rig = settled();
+    let master = rig.add_master();
+    let device = rig.machine.device(master).unwrap();
+    let group = rig.machine.device_info(&device).group.unwrap();
+    let groups = rig.machine.groups();
+    let domain = groups.iter().find(|g| g.id() == group).and_then(|g| g.domain()).unwrap();
+    let ops = Arc::clone(domain.translation());
+    let (iova, phys) = (DeviceAddr(0x4000_0000), PhysAddr(0x4800_0000));
+    for (name, len) in [("4 KiB", 4 << 10), ("2 MiB", 2 << 20)] {
+        c.bench_function(&format!("domain map + unmap + confirmed flush: {name}"), |b| {
+            b.iter(|| {
+                ops.map(iova, phys, len, Prot::READ | Prot::WRITE).unwrap();
+                let mut gather = Gather::new();
+                ops.unmap(iova, len, &mut gather).unwrap();
+                let _proof = black_box(ops.flush(gather).unwrap());
+            });
+        });
+    }
+}
+
+fn allocators(c: &mut Criterion) {
+    let rig = empty();
+    let frames = rig.machine.memory().frames();
+    for pages in [1, 16] {
+        let request = PageRequest::new(pages);
+        c.bench_function(&format!("page frames take (zeroed) + give back: {pages}"), |b| {
+            b.iter(|| drop(black_box(PageRun::take(frames, &request).unwrap())));
+        });
+    }
+    let space = IovaSpace::new(DeviceAddr(0), DeviceAddr(u64::from(u32::MAX)), &[]);
+    for pages in [1, 512] {
+        c.bench_function(&format!("IOVA alloc + free: {pages} pages"), |b| {
+            b.iter(|| {
+                let iova = space.alloc(pages, DeviceAddr(u64::from(u32::MAX))).unwrap();
+                space.free(black_box(iova), pages).unwrap();
+            });
+        });
+    }
+}
+
+/// Time of `settle` alone, for a chain whose devices were added in the worst order.
+fn settle_chain(count: usize) -> Duration {
+    let rig: Rig = empty();
+    rig.machine.register(Idle);
+    rig.add_reversed_chain(count);
+    let start = Instant::now();
+    let done = rig.machine.settle();
+    let took = start.elapsed();
+    assert_eq!(done.bound, count as u64);
+    took
+}
+
+fn probing(c: &mut Criterion) {
+    let mut group = c.benchmark_group("probe a reversed supplier chain");
+    group.sample_size(10).warm_up_time(Duration::from_millis(500));
+    for count in [1_000_usize, 10_000, 100_000] {
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(BenchmarkId::from_parameter(count), |b| {
+            b.iter_custom(|times| (0..times).map(|_| settle_chain(count)).sum());
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(speed, bind_and_unbind, dma, translation, allocators, probing);
+criterion_main!(speed);

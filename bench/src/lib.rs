@@ -1,0 +1,109 @@
+//! What benchmarks start from: boards, a driver that does nothing, and chains of devices.
+#![allow(clippy::missing_panics_doc, reason = "a benchmark that cannot be set up has nothing to measure")]
+
+use std::sync::Arc;
+
+use bindery::binding::Bound;
+use bindery::device::{DeviceDesc, Supplier, SupplierKind};
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::env::Env;
+use bindery::machine::{Handle, Machine, Policy};
+use bindery_sim::board::Board;
+use bindery_sim::disk::Disk;
+use bindery_sim::salvator::{self, Salvator};
+
+/// The disk controller's name.
+pub const SATA: &str = "ee300000.sata";
+
+/// A board with a machine on it.
+pub struct Rig {
+    /// The board.
+    pub board: Arc<Board>,
+    /// The machine.
+    pub machine: Handle,
+}
+
+/// The policy of all benchmarks: as on a machine in use, without the checker.
+pub fn policy() -> Policy {
+    Policy { check_dma: false, ..Policy::default() }
+}
+
+/// A board without devices or drivers. Nobody listens to events.
+pub fn empty() -> Rig {
+    let board = Salvator::new().disk(Disk::memory(vec![0; 1 << 20])).build();
+    board.keep_events(0);
+    let machine = Machine::new(Arc::clone(&board) as Arc<dyn Env>, policy());
+    Rig { board, machine }
+}
+
+/// A board with the devices of its device tree and every driver, settled: the disk controller is bound behind its IOMMU.
+pub fn settled() -> Rig {
+    let rig = empty();
+    let added = rig.machine.add_device_tree(salvator::DEVICE_TREE);
+    assert!(added.is_ok(), "{added:?}");
+    bindery_drivers::register_all(&rig.machine);
+    rig.machine.settle();
+    rig
+}
+
+/// A driver that is bound and does nothing.
+pub struct Idle;
+
+impl Driver for Idle {
+    const NAME: &'static str = "idle";
+    const MATCHES: &'static [Match] = &[Match::compatible("bench,idle")];
+    type Data<'b> = &'b Bound;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<&'b Bound, ProbeError> {
+        dev.quiet(Quiet::never_started());
+        Ok(dev)
+    }
+
+    fn quiesce(_: &&Bound) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+impl Rig {
+    /// Adds `count` devices of which each needs the one added after it, so that only the last one can be bound at first.
+    /// Nothing is probed yet.
+    pub fn add_reversed_chain(&self, count: usize) {
+        let nodes: Vec<_> =
+            self.machine.with_nodes(|nodes| (0..count).map(|n| nodes.intern(&format!("/chain/{n}"))).collect());
+        for (n, node) in nodes.iter().enumerate() {
+            let mut desc = DeviceDesc::new(&format!("chain.{n}"));
+            desc.node = Some(*node);
+            desc.compatible.push("bench,idle".into());
+            desc.suppliers.extend(nodes.get(n + 1).map(|next| Supplier {
+                node: *next,
+                target: *next,
+                kind: SupplierKind::Other,
+                property: "chain-supply".into(),
+                args: Vec::new(),
+            }));
+            let added = self.machine.add_device(desc);
+            assert!(added.is_ok(), "{added:?}");
+        }
+    }
+
+    /// Adds a bus master behind the leaf IPMMU of the disk controller, micro-TLB 5, and binds [`Idle`] to it. Returns
+    /// its name.
+    pub fn add_master(&self) -> &'static str {
+        const NAME: &str = "bench.master";
+        let leaf = self.machine.device("e6570000.mmu").map(|d| d.node());
+        let mut desc = DeviceDesc::new(NAME);
+        desc.compatible.push("bench,idle".into());
+        desc.suppliers.extend(leaf.map(|node| Supplier {
+            node,
+            target: node,
+            kind: SupplierKind::Iommu,
+            property: "iommus".into(),
+            args: vec![5],
+        }));
+        let added = self.machine.add_device(desc);
+        assert!(added.is_ok(), "{added:?}");
+        self.machine.register(Idle);
+        self.machine.settle();
+        NAME
+    }
+}
