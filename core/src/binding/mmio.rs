@@ -24,6 +24,11 @@ impl Region {
     pub(crate) fn new(io: Arc<dyn Io>, base: PhysAddr) -> Arc<Self> {
         Arc::new(Self { io, base, door: Rundown::open() })
     }
+
+    /// Lets no [`MmioHandle`] in any more, and waits for those whose access has begun.
+    pub(super) fn revoke(&self) {
+        self.door.close_and_drain();
+    }
 }
 
 macro_rules! accessors {
@@ -86,7 +91,7 @@ impl fmt::Debug for Mmio<'_> {
 /// An access either happens before the registers are given back or gets [`IoError::Gone`]; it costs two atomic
 /// operations more than one through [`Mmio`].
 #[derive(Clone)]
-pub struct MmioHandle(Arc<Region>);
+pub struct MmioHandle(pub(super) Arc<Region>);
 
 impl MmioHandle {
     accessors!(read8 write8 W8 u8, read16 write16 W16 u16, read32 write32 W32 u32, read64 write64 W64 u64);
@@ -132,7 +137,7 @@ impl Entry for MmioEntry {
     }
 
     fn release(self: Box<Self>, _: &mut WayBack<'_>) -> Outcome {
-        self.0.door.close_and_drain();
+        self.0.revoke();
         Outcome::Returned
     }
 }

@@ -17,6 +17,8 @@ mod rundown;
 mod steps;
 mod unwind;
 
+#[cfg(all(test, loom))]
+mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
