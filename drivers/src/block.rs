@@ -57,6 +57,9 @@ pub enum BlockError {
     /// The data did not get through between disk and memory.
     #[error("the data did not get through")]
     Transport,
+    /// No memory, or no device addresses, for the transfer.
+    #[error("there is no DMA memory for the transfer")]
+    NoMemory,
     /// The disk was given up after a reset did not help; only a new bind tries again.
     #[error("the disk does not work any more")]
     Dead,
@@ -77,6 +80,7 @@ impl From<AtaError> for BlockError {
             AtaError::Failed { .. } => Self::Refused,
             AtaError::TimedOut { .. } => Self::TimedOut,
             AtaError::Memory { .. } | AtaError::Short { .. } | AtaError::Protocol { .. } => Self::Transport,
+            AtaError::Dma(_) => Self::NoMemory,
             AtaError::LinkDown { .. }
             | AtaError::NotReady(_)
             | AtaError::Signature(_)

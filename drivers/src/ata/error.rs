@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use bindery::dma::DmaError;
 use bindery::env::IoError;
 
 use super::{Command, ErrorBits, IdentityError, Status};
@@ -82,6 +83,9 @@ pub enum AtaError {
         /// Bytes in a sector.
         sector: u32,
     },
+    /// The buffers could not be given to the controller, or not taken back.
+    #[error(transparent)]
+    Dma(#[from] DmaError),
     /// The DMA engine runs on after it was told to stop.
     #[error("the DMA engine does not stop")]
     Stuck,
@@ -112,6 +116,7 @@ impl AtaError {
             Self::Identity(_) => "the disk's identification cannot be used",
             Self::OutOfRange { .. } => "beyond the end of the disk",
             Self::Ragged { .. } => "not whole sectors",
+            Self::Dma(_) => "the buffers could not be mapped or unmapped",
             Self::Stuck => "the DMA engine does not stop",
             Self::Dead(why) => why,
             Self::Stopping => "the driver is letting go of the device",

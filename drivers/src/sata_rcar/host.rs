@@ -7,7 +7,6 @@ use bindery::env::Instant;
 use bindery::sync::atomic::{AtomicBool, Ordering};
 
 use super::controller::Controller;
-use super::dma::DmaArea;
 use super::regs::{Engine, Int};
 use crate::ata::{AtaError, Command, Identity, Status, TaskFile};
 
@@ -71,12 +70,12 @@ impl Host<'_> {
         self.judge(tf, status, false)
     }
 
-    /// A command that moves the first `len` bytes of `area`. The engine stands still afterwards, or the error says that
-    /// it does not.
-    pub(super) fn dma(&self, tf: &TaskFile, area: &DmaArea<'_>, len: usize) -> Result<(), AtaError> {
+    /// A command that moves the data which the descriptor table at `table` describes. After a success the engine stands
+    /// still; after an error it was told to.
+    pub(super) fn dma(&self, tf: &TaskFile, table: u32) -> Result<(), AtaError> {
         let to_memory = tf.command == Command::ReadDmaExt;
         self.controller.ready(BETWEEN)?;
-        self.controller.aim(area.describe(len), to_memory)?;
+        self.controller.aim(table, to_memory)?;
         self.controller.issue(tf)?;
         self.controller.start(to_memory)?;
         let ended = self.wait(tf.command).and_then(|status| self.judge(tf, status, false));

@@ -103,7 +103,7 @@ impl<'b> Port<'b> {
     pub fn read_vectored(&self, lba: u64, to: &mut [&mut [u8]]) -> Result<(), AtaError> {
         let len = to.iter().map(|b| b.len() as u64).sum();
         let mut cursor = Cursor::default();
-        let nothing = |_: &DmaArea<'_>, _| {};
+        let nothing = |_: &mut DmaArea<'_>, _| {};
         self.commands(Command::ReadDmaExt, lba, len, nothing, |area, bytes| {
             let mut at = 0;
             while let Some((i, part)) = cursor.next(bytes - at, |i| to.get(i).map(|b| b.len())) {
@@ -118,7 +118,7 @@ impl<'b> Port<'b> {
     pub fn write_vectored(&self, lba: u64, from: &[&[u8]]) -> Result<(), AtaError> {
         let len = from.iter().map(|b| b.len() as u64).sum();
         let mut cursor = Cursor::default();
-        let fill = |area: &DmaArea<'_>, bytes| {
+        let fill = |area: &mut DmaArea<'_>, bytes| {
             let mut at = 0;
             while let Some((i, part)) = cursor.next(bytes - at, |i| from.get(i).map(|b| b.len())) {
                 area.fill(at, &from[i][part.clone()]);
@@ -143,7 +143,7 @@ impl<'b> Port<'b> {
         command: Command,
         mut lba: u64,
         len: u64,
-        mut before: impl FnMut(&DmaArea<'_>, usize),
+        mut before: impl FnMut(&mut DmaArea<'_>, usize),
         mut after: impl FnMut(&DmaArea<'_>, usize),
     ) -> Result<(), AtaError> {
         let sector = self.identity.sector_size;
@@ -163,14 +163,30 @@ impl<'b> Port<'b> {
             let tf = TaskFile::transfer(command, lba, sectors).ok_or(out_of_range)?;
             let mut state = self.state.lock();
             self.usable(&state)?;
-            before(&state.area, bytes);
-            let done = self.host.dma(&tf, &state.area, bytes);
-            self.after(&mut state, done)?;
+            before(&mut state.area, bytes);
+            self.run(&mut state, &tf, bytes)?;
             after(&state.area, bytes);
             lba += u64::from(sectors);
             left -= bytes as u64;
         }
         Ok(())
+    }
+
+    /// Runs one command over the first `bytes` bytes of the buffers.
+    fn run(&self, state: &mut State<'b>, tf: &TaskFile, bytes: usize) -> Result<(), AtaError> {
+        let lent = state.area.lend(bytes, tf.command == Command::ReadDmaExt)?;
+        let done = self.host.dma(tf, lent.table());
+        let done = self.after(state, done);
+        // What a controller that does not stand still has, it keeps until the binding ends (P11).
+        if done.is_err() && !matches!(self.host.controller.halt(), Ok(true) | Err(IoError::Gone)) {
+            state.dead = Some(AtaError::Stuck.words());
+            return done;
+        }
+        let back = state.area.take_back(lent);
+        if back.is_err() {
+            state.dead = Some("a buffer did not come back");
+        }
+        done.and(back.map_err(AtaError::Dma))
     }
 
     fn usable(&self, state: &State<'_>) -> Result<(), AtaError> {

@@ -2,6 +2,7 @@
 
 use bindery::env::Site;
 use bindery::machine::BindError;
+use bindery_drivers::ata::AtaError;
 
 use super::*;
 
@@ -67,4 +68,39 @@ fn each_step_of_the_way_back_may_fail() {
         assert_eq!(rig.footprint(), before, "P4: step {n}, {}", site.name());
     }
     rig.assert_well();
+}
+
+/// Fails each fallible call of a read of two buffers in turn.
+fn each_step_of_a_read_fails_in_turn(translated: bool) {
+    let rig = rig(translated);
+    let port = port(&rig);
+    let mut back = vec![0; 128 * 512];
+    rig.board.faults().never();
+    rig.board.faults().start_recording();
+    port.call(|p| p.read(0, &mut back)).unwrap().unwrap();
+    let steps = rig.board.faults().take_record();
+    assert!(!translated || steps.contains(&Site::IovaAlloc), "{steps:?}");
+    for (n, site) in (1..).zip(&steps) {
+        rig.board.faults().fail_nth(n);
+        let result = port.call(|p| p.read(0, &mut back)).unwrap();
+        rig.board.faults().never();
+        assert!(matches!(result, Err(AtaError::Dma(_))), "step {n}, {}: {result:?}", site.name());
+        // An invalidation that is not confirmed costs a buffer, and that costs the port until the next bind.
+        if *site == Site::Invalidate {
+            assert!(matches!(port.call(|p| p.read(0, &mut back)).unwrap(), Err(AtaError::Dead(_))));
+            unbind(&rig);
+            assert!(!rig.machine.quarantine().is_empty());
+            bind(&rig);
+            assert_eq!(rig.machine.quarantine(), []);
+            return rig.assert_well();
+        }
+        works(&rig);
+    }
+    rig.assert_well();
+}
+
+#[test]
+fn each_step_of_a_read_may_fail() {
+    each_step_of_a_read_fails_in_turn(false);
+    each_step_of_a_read_fails_in_turn(true);
 }
