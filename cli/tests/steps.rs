@@ -9,7 +9,7 @@ use bindery::iommu::Owner;
 use bindery_cli::page::Page;
 use bindery_cli::story::STEPS;
 use bindery_cli::teller::Teller;
-use bindery_cli::world::{Area, Setup, Tally, World, pattern, read};
+use bindery_cli::world::{Area, Setup, Tally, World, capacity, pattern, read};
 use bindery_sim::salvator::DEVICE_TREE;
 use common::{Dir, bindery, text};
 
@@ -66,7 +66,7 @@ fn probing_binds_the_controller_behind_its_iommu() {
 #[test]
 fn io_moves_sectors_between_file_and_memory() {
     let world = played(&Setup::default(), &["machine", "probe", "io"]);
-    let (area, _) = Area::of(world.port().unwrap().call(|p| p.capacity()).unwrap());
+    let (area, _) = Area::of(capacity(&world.port().unwrap()).unwrap());
     let wanted = pattern("the file's owner", area);
     assert_eq!(read(&world.port().unwrap(), area).unwrap(), wanted);
     assert_eq!(world.image(area).unwrap().unwrap(), wanted);

@@ -1,5 +1,6 @@
 //! Step 3: sectors written and read by the controller's DMA, compared with the file.
 
+use bindery::event::EventKind;
 use bindery_sim::salvator;
 
 use crate::failure::Result;
@@ -20,10 +21,12 @@ pub(super) fn run(world: &mut World, teller: &mut Teller<'_>) -> Result<()> {
     let (area, _) = Area::of(capacity);
     let wanted = pattern("host", area);
     teller.row("area", format_args!("{area}, {} bytes", wanted.len()))?;
+    let mark = world.tape.mark();
     let written = write(&port, area, &wanted);
     if written.is_err() {
         world.blame_the_host(area, &wanted)?;
     }
+    lent(world, teller, mark)?;
     teller.expect(written.is_ok(), "written by the controller's DMA, and flushed", || said(&written))?;
     let file = world.image(area);
     let file = file.unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()));
@@ -48,6 +51,22 @@ pub(super) fn run(world: &mut World, teller: &mut Teller<'_>) -> Result<()> {
     let beyond = Area { lba: capacity, sectors: 1 };
     let refused = read(&port, beyond);
     teller.expect(refused.is_err(), "a sector behind the end is refused", || "it was read".into())
+}
+
+/// The buffers that the driver lent to the controller since `mark`, and whether it has them back.
+fn lent(world: &World, teller: &mut Teller<'_>, mark: usize) -> Result<()> {
+    let Some(sata) = world.sata() else { return Ok(()) };
+    let mut buffers = Vec::new();
+    for recorded in world.tape.since(mark) {
+        if let EventKind::DmaMapped { kind, addr, phys, size, backend } = recorded.event.kind {
+            teller.row("lent", format_args!("{kind} {addr} -> {phys}, {size} bytes, by {backend}"))?;
+            buffers.push(addr);
+        }
+    }
+    let still = world.tape.mapped("host", sata.name());
+    let left: Vec<_> = still.iter().filter(|m| buffers.contains(&m.addr)).collect();
+    let what = format!("{} taken back when the commands ended", count(buffers.len(), "lent buffer"));
+    teller.expect(left.is_empty(), &what, || format!("{left:?}"))
 }
 
 /// Where the controller's memory is, as the device sees it, and what the IPMMU's own walk makes of it.
@@ -79,7 +98,7 @@ fn translation(world: &World, teller: &mut Teller<'_>) -> Result<()> {
     )?;
     teller.expect(
         wrong.is_empty(),
-        &format!("the IPMMU's own walk finds each of {walked} DMA areas where the core put it"),
+        &format!("the IPMMU's own walk finds {} where the core put it", count(walked, "DMA area")),
         || wrong.join("; "),
     )
 }
