@@ -38,10 +38,11 @@ struct Device {
 
 /// The checker.
 ///
-/// It watches at most 65,536 things on at most 4096 devices. What does not fit is not watched, and the device it belongs
+/// It watches at most 65,536 things (or as many as it was made for) on at most 4096 devices. What does not fit is not watched, and the device it belongs
 /// to is not blamed for what may be its end; [`missed`](Self::missed) counts it.
-#[derive(Default)]
 pub struct Checker {
+    /// Most things to watch.
+    room: usize,
     devices: BTreeMap<Arc<str>, Device>,
     /// Cache lines that devices may write: (first byte, number) to end, both physical.
     lines: BTreeMap<(u64, u64), u64>,
@@ -51,6 +52,12 @@ pub struct Checker {
     queued: VecDeque<(Arc<str>, DeviceAddr, u64)>,
     told_overlaps: bool,
     missed: u64,
+}
+
+impl Default for Checker {
+    fn default() -> Self {
+        Self::with_room(WATCHED)
+    }
 }
 
 /// What one operation finds.
@@ -75,6 +82,21 @@ impl Checker {
     /// A checker that knows nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, for at most `room` things at once.
+    pub fn with_room(room: usize) -> Self {
+        Self {
+            room,
+            devices: BTreeMap::new(),
+            lines: BTreeMap::new(),
+            longest: 0,
+            next: 0,
+            watched: 0,
+            queued: VecDeque::new(),
+            told_overlaps: false,
+            missed: 0,
+        }
     }
 
     /// Things that there was no room to watch.
@@ -137,7 +159,7 @@ impl Checker {
 
     /// Whether there is room to watch one more thing of a device. Without it the device is not blamed any more.
     fn room(&mut self, name: &Arc<str>) -> bool {
-        let full = self.watched >= WATCHED;
+        let full = self.watched >= self.room;
         let Some(device) = self.device(name) else { return false };
         device.blind |= full;
         self.missed += u64::from(full);
