@@ -7,5 +7,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod engine;
+pub mod orders;
 
 pub use engine::{Chooser, Engine, Kind, Path, Report, Violation};

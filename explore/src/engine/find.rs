@@ -39,9 +39,13 @@ impl Engine {
             .into_iter()
             .map(|(key, (path, shortest, times))| {
                 let replay = self.replay(&path, scenario);
-                let detail = replay.violations.iter().find(|v| (v.promise_id(), &v.kind) == (key.0, &key.1));
-                let detail = detail.map(|v| v.detail.clone()).unwrap_or_default();
-                Finding { promise: key.0.to_owned(), kind: key.1, detail, path, shortest, times, story: replay.story }
+                let violation = replay.violations.iter().find(|v| (v.promise_id(), &v.kind) == (key.0, &key.1));
+                let detail = violation.map(|v| v.detail.clone()).unwrap_or_default();
+                let mut story = replay.story;
+                if let Some(end) = violation.and_then(|v| story.iter().position(|line| *line == v.line())) {
+                    story.truncate(end + 1);
+                }
+                Finding { promise: key.0.to_owned(), kind: key.1, detail, path, shortest, times, story }
             })
             .collect();
         findings.sort_by(|a, b| (&a.promise, &a.kind).cmp(&(&b.promise, &b.kind)));

@@ -179,7 +179,7 @@ impl Run {
     pub(super) fn violation(&mut self, violation: Violation) {
         if !self.closed && self.violations.len() < KEPT {
             if self.settings.tells {
-                self.tell(format!("BROKEN {violation}"));
+                self.tell(violation.line());
             }
             self.violations.push((violation, self.trail.len()));
         }

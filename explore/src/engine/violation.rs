@@ -28,6 +28,11 @@ impl Violation {
         Self { promise: None, kind, detail: message.to_owned() }
     }
 
+    /// How it stands in a story.
+    pub(super) fn line(&self) -> String {
+        format!("BROKEN {self}")
+    }
+
     /// `"P1"` to `"P12"`, or `"panic"`.
     pub fn promise_id(&self) -> &'static str {
         self.promise.map_or("panic", Promise::id)
