@@ -45,6 +45,10 @@ impl Engine {
                 if let Some(end) = violation.and_then(|v| story.iter().position(|line| *line == v.line())) {
                     story.truncate(end + 1);
                 }
+                // What else is broken on the way has a finding of its own.
+                let others: Vec<String> = replay.violations.iter().map(Violation::line).collect();
+                let own = violation.map(Violation::line);
+                story.retain(|line| Some(line) == own.as_ref() || !others.contains(line));
                 Finding { promise: key.0.to_owned(), kind: key.1, detail, path, shortest, times, story }
             })
             .collect();

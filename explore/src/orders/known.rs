@@ -5,7 +5,7 @@ use crate::engine::Finding;
 /// A bug that has a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Known {
-    /// The name: `seed`, `twin`, `W1` to `W7`, `swallowed`, ...
+    /// The name: `seed`, `twin`, `W1` to `W7`, `window`, `swallowed`, ...
     pub name: &'static str,
     /// What it is, in one line.
     pub title: &'static str,
@@ -65,7 +65,11 @@ const NAMES: &[(&[&str], Known)] = &[
     ),
     (
         &["P7", "the group is let go while DMA memory is held"],
-        Known { name: "W1", title: "group ownership dropped before managed resources", mended: "" },
+        Known {
+            name: "window",
+            title: "the group counts no user while managed memory is held: the window of W1 and W2",
+            mended: "",
+        },
     ),
     (
         &["P7", "the group is claimed while DMA memory is held"],

@@ -25,6 +25,7 @@ mod world;
 pub use known::{Known, known};
 pub use options::{Boot, Habit, Options};
 pub use order::{Order, UnknownOrder};
+use step::Up;
 
 use crate::engine::{Chooser, Engine, Path, Replay, Report, Violation};
 

@@ -58,6 +58,16 @@ steps! {
 }
 
 impl Up {
+    /// Whether later steps stand on what this one sets up.
+    pub(super) const fn carries(self) -> bool {
+        matches!(self, Self::CheckSuppliers | Self::DmaConfigure | Self::ClaimGroup | Self::PmAttach)
+    }
+
+    /// Whether what this one sets up works only while links, power, group and translation last.
+    pub(super) const fn stands(self) -> bool {
+        matches!(self, Self::DmaConfigure | Self::Probe)
+    }
+
     /// The step of the way back that undoes this one, if the model has any.
     pub const fn undone_by(self) -> Option<Down> {
         match self {

@@ -82,14 +82,14 @@ impl Procedure {
         self.exits.iter().find(|(steps, _)| steps.contains(&step)).map_or(&[], |(_, exit)| exit)
     }
 
-    /// Steps of `back` that undo something while something newer that it carries still stands, with the step that
-    /// undoes the newer one.
+    /// Steps of `back` that take away what something newer stands on (links, power, group, translation), with the step that
+    /// undoes the newer one and comes too late.
     pub fn inversions(&self, back: &[Down]) -> Vec<(Down, Down)> {
         let place = |up: Up| back.iter().position(|&down| Some(down) == up.undone_by());
         let undone: Vec<(Up, usize)> = self.up.iter().filter_map(|&up| Some((up, place(up)?))).collect();
         let pairs =
             undone.iter().enumerate().flat_map(|(i, older)| undone[i + 1..].iter().map(move |newer| (older, newer)));
-        let wrong = pairs.filter(|((_, older), (_, newer))| older < newer);
+        let wrong = pairs.filter(|((up, older), (on, newer))| up.carries() && on.stands() && older < newer);
         wrong.map(|((_, older), (_, newer))| (back[*older], back[*newer])).collect()
     }
 }
