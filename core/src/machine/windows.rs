@@ -242,7 +242,7 @@ fn reachable(n: u32, edges: &[(u32, u32)]) -> Vec<Arc<str>> {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::test_runner::Config { cases: if cfg!(miri) { 3 } else { 200 }, ..Default::default() })]
+    #![proptest_config(proptest::test_runner::Config { cases: if cfg!(miri) { 3 } else { proptest::test_runner::Config::default().cases.max(200) }, ..Default::default() })]
 
     /// P8: what is bound at the end depends on the graph alone, each device is probed once, and everybody who still
     /// waits can say for whom.

@@ -34,7 +34,7 @@ fn try_out(blob: &[u8]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(2000), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn flipped_bytes_of_the_board(flips in prop::collection::vec((0..BOARD.len(), any::<u8>()), 1..12)) {

@@ -120,7 +120,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 3 } else { 300 }, failure_persistence: None, ..ProptestConfig::default()
+        cases: if cfg!(miri) { 3 } else { ProptestConfig::default().cases.max(300) }, failure_persistence: None, ..ProptestConfig::default()
     })]
     #[test]
     fn agrees_with_a_page_by_page_oracle(

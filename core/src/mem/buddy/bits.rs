@@ -257,7 +257,11 @@ mod tests {
     use std::vec::Vec;
 
     fn cases(n: u32) -> ProptestConfig {
-        ProptestConfig { cases: if cfg!(miri) { 4 } else { n }, failure_persistence: None, ..ProptestConfig::default() }
+        ProptestConfig {
+            cases: if cfg!(miri) { 4 } else { ProptestConfig::default().cases.max(n) },
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        }
     }
 
     proptest! {

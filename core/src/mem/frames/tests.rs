@@ -125,7 +125,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 3 } else { 200 }, failure_persistence: None, ..ProptestConfig::default()
+        cases: if cfg!(miri) { 3 } else { ProptestConfig::default().cases.max(200) }, failure_persistence: None, ..ProptestConfig::default()
     })]
     /// The oracle knows which pages are out; a refusal is right only if no fitting run of free pages exists.
     #[test]
