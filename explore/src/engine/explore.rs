@@ -172,16 +172,17 @@ impl Engine {
 
     fn report(
         &self,
-        tally: Tally,
+        mut tally: Tally,
         mode: Mode,
         visited: Option<&Visited>,
         findings: Vec<Finding>,
         began: Instant,
     ) -> Report {
+        let struck = tally.struck();
         let mut coverage: BTreeMap<String, u64> =
             tally.marks.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
-        for ((kind, what), count) in tally.struck {
-            *coverage.entry(format!("{kind} {what}")).or_insert(0) += count;
+        for (name, count) in struck {
+            *coverage.entry(name).or_insert(0) += count;
         }
         let checks = Promise::ALL.iter().zip(tally.checks).filter(|(_, count)| *count > 0);
         let mut report = Report {

@@ -7,6 +7,7 @@
 //! Choice 0 is always the ordinary one: the call succeeds, nobody interrupts, the first in line goes first.
 
 mod bounds;
+mod cheap;
 mod chooser;
 mod estimate;
 mod execute;

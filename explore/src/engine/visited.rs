@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::cheap::BuildCheap;
+
 /// What a path may still spend, as four lanes of 16 bits: faults, interrupts, deviations, depth.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Purse(u64);
@@ -26,7 +28,7 @@ const KEPT: u64 = 4;
 
 /// The table of walked states. It never holds more than the bound given to [`Visited::new`].
 pub(super) struct Visited {
-    parts: Vec<Mutex<HashMap<u64, Purse>>>,
+    parts: Vec<Mutex<HashMap<u64, Purse, BuildCheap>>>,
     states: AtomicU64,
     entries: AtomicU64,
     bound: u64,

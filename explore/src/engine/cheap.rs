@@ -1,0 +1,33 @@
+//! A hasher for keys that are numbers: addresses and fingerprints.
+
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Builds [`Cheap`] hashers.
+pub(super) type BuildCheap = BuildHasherDefault<Cheap>;
+
+/// Mixes each number with one multiplication. Not for keys that somebody else chooses.
+#[derive(Default)]
+pub(super) struct Cheap(u64);
+
+impl Hasher for Cheap {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
