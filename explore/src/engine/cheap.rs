@@ -26,7 +26,7 @@ impl Hasher for Cheap {
     }
 
     fn write_isize(&mut self, number: isize) {
-        self.write_u64(number as u64);
+        self.write_u64(number.cast_unsigned() as u64);
     }
 
     fn finish(&self) -> u64 {
