@@ -1,6 +1,7 @@
 //! Each step of the story by itself, and the story on boards that lack something. What is looked at is the world, not the
 //! words.
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::redundant_closure_for_method_calls, reason = "a method is not general enough for `Client::call`")]
 
 mod common;
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bindery::device::{NodeId, Nodes, Resource};
 use bindery::firmware::fdt::{self, Description};
 
+use super::machine::{drawn, driverless};
 use super::walk;
 use crate::outcome::{Outcome, Trouble};
 
@@ -31,8 +32,8 @@ pub(super) struct Totals {
 /// A check of one described tree: an error says what does not hold.
 type Check = fn(&Path, &Description, &Nodes) -> Result<(), String>;
 
-/// The checks that every tree goes through, in order. What machines make of a description is checked here, too.
-const CHECKS: [Check; 2] = [accounted, sound];
+/// The checks that every tree goes through, in order.
+const CHECKS: [Check; 4] = [accounted, sound, driverless, drawn];
 
 /// Describes one tree and checks the description.
 pub(super) fn tree(path: &Path, show_notes: bool, totals: &mut Totals) -> Outcome {

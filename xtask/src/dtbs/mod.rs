@@ -1,15 +1,18 @@
 //! `cargo xtask dtbs`: real device trees, several hundred of them.
 //!
 //! Debian's kernel package for arm64 carries the trees of every board that it supports. Each one is described, and the
-//! nodes that the description accounts for are compared with those that a reader of another make, `dtc`, shows.
+//! nodes that the description accounts for are compared with those that a reader of another make, `dtc`, shows. A machine
+//! without drivers takes each one in, and `bindery tree` draws it.
 
 mod check;
 mod fetch;
+mod machine;
 mod walk;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::cargo::Cargo;
 use crate::outcome::{Outcome, Trouble};
 use check::Totals;
 pub(crate) use fetch::compiler;
@@ -35,6 +38,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if blobs.is_empty() {
         return Err(Trouble::Broken(format!("{}: no .dtb files below", dir.display())));
     }
+    Cargo::new("build --quiet --package bindery-cli").run()?;
     let start = Instant::now();
     let mut totals = Totals::default();
     for path in &blobs {
