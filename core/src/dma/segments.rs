@@ -82,6 +82,9 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 4 } else { 256 }, failure_persistence: None, ..ProptestConfig::default()
+        })]
         #[test]
         fn segments_cover_the_ranges_within_the_limits_and_none_could_be_joined(
             lens in prop::collection::vec((0_u64..300, 0_u64..3), 0..12),
