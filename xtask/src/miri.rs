@@ -7,7 +7,7 @@ use crate::outcome::{Outcome, Trouble};
 use crate::tool::output;
 
 /// Modules that hold `unsafe` code, or stand right on it.
-const SHORT: [&str; 5] = ["addr::", "binding::", "dma::", "env::", "mem::access"];
+const SHORT: [&str; 5] = ["addr::", "binding::", "dma::tests", "env::", "mem::access"];
 
 /// RAM is looked at through atomics of mixed size (see `bindery::mem::access`), which the emulation of weak memory does
 /// not know. Tests forget handles on purpose (P9), which leaks.
