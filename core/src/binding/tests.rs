@@ -407,6 +407,41 @@ fn a_release_group_goes_early_and_a_forgotten_one_with_the_binding() {
     promises_hold(&machine);
 }
 
+/// Takes a few things and panics.
+struct Panics;
+
+impl Driver for Panics {
+    const NAME: &'static str = "panics";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = ();
+
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        dev.mmio(0)?;
+        dev.irq(0)?;
+        dev.dma().coherent(4096)?;
+        panic!("a bug of the driver");
+    }
+
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+#[test]
+fn what_a_panicking_driver_has_taken_is_taken_back_by_whoever_comes_next() {
+    let (env, machine, _) = machine();
+    let before = machine.footprint();
+    machine.register(Panics);
+    machine.add_device(widget()).unwrap();
+    let settle = std::panic::AssertUnwindSafe(|| machine.settle());
+    assert!(std::panic::catch_unwind(settle).is_err());
+    assert_eq!(machine.device("1000.widget").unwrap().phase(), Phase::Probing);
+    assert!(machine.unregister("panics"));
+    assert_eq!(machine.footprint(), before, "P4");
+    assert!(env.enabled.lock().unwrap().is_empty());
+    promises_hold(&machine);
+}
+
 #[test]
 fn a_machine_that_is_dropped_takes_everything_back() {
     let (env, machine, diary) = machine();

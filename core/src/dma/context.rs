@@ -9,7 +9,6 @@ use super::check::Op;
 use super::{Dma, DmaError, DmaMemory};
 use crate::addr::DeviceAddr;
 use crate::binding::{Bound, Entry, ResourceError, WayBack};
-use crate::device::SupplierKind;
 use crate::driver::DmaOwner;
 use crate::env::Caching;
 use crate::event::{EventKind, Outcome};
@@ -166,7 +165,8 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
         }
         None => Backend::direct(bound),
     };
-    if matches!(backend, Backend::Direct(_)) && bound.machine().policy().untranslated_dma {
+    let behind = iommu::is_behind_iommu(bound);
+    if member.is_none() && behind && bound.machine().policy().untranslated_dma {
         bound.emit(|| EventKind::Policy { policy: "untranslated DMA".to_string() });
     }
     let context = Arc::new(DmaContext {
@@ -180,8 +180,7 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
         max_segment_size: AtomicU64::new(DEFAULT_SEGMENT),
         segment_boundary: AtomicU64::new(DEFAULT_BOUNDARY),
     });
-    let translated = matches!(context.backend, Backend::Translated(_));
-    let holds = translated || member.is_some() || untranslated_is_written(bound);
+    let holds = member.is_some() || !behind || bound.machine().policy().untranslated_dma;
     bound.machine().promises.check(Promise::NoSilentDowngrade, holds, || {
         alloc::format!("{}: untranslated without a policy that says so", bound.name())
     });
@@ -191,11 +190,6 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
         bound.push(0, ContextEntry(context.backend_name.as_ref().into()))?;
     }
     Ok(())
-}
-
-/// Whether the firmware puts the device behind no IOMMU, or the policy leaves IOMMUs alone.
-fn untranslated_is_written(bound: &Bound) -> bool {
-    bound.machine().policy().untranslated_dma || !bound.desc().suppliers.iter().any(|s| s.kind == SupplierKind::Iommu)
 }
 
 /// Ledger entry of an untranslated set-up; a translated one is the attachment's entry.

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::slice;
 
-use super::backend::Ended;
+use super::backend::{Backend, Ended};
 use super::bounce::Slot;
 use super::buffer::Lent;
 use super::check::{CpuMemory, Op, Record};
@@ -313,7 +313,10 @@ impl Mapping {
                 backend: context.backend_name.as_ref().into(),
             });
         }
-        machine.promises.check(Promise::QuietFirst, true, String::new);
+        let shown = ended.is_err() || matches!(context.backend, Backend::Translated(_)) || way.quiet.is_some();
+        machine.promises.check(Promise::QuietFirst, shown, || {
+            format!("{}: {addr} goes back although the device was not shown to be quiet", context.device)
+        });
         match ended {
             Ok(ended) => {
                 if let Ended::Later(batch, domain) = &ended {

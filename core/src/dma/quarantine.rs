@@ -13,7 +13,6 @@ use crate::addr::PhysAddr;
 use crate::event::EventKind;
 use crate::machine::Machine;
 use crate::mem::PageRun;
-use crate::promise::Promise;
 use crate::sync::Mutex;
 
 struct Held {
@@ -75,7 +74,6 @@ impl Quarantine {
     }
 
     fn hold(&self, machine: &Machine, device: &Arc<str>, kept: Kept, why: String) {
-        machine.promises.check(Promise::QuietFirst, true, String::new);
         machine.emit(Some(device), || EventKind::Quarantined {
             phys: kept.phys(),
             size: kept.bytes(),

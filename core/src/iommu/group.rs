@@ -261,6 +261,13 @@ impl fmt::Debug for Group {
     }
 }
 
+/// Whether the firmware puts the device behind an IOMMU. The raw properties count, too: an IOMMU that the firmware names
+/// but that is disabled or dangling makes no supplier link, and must not make the device untranslated by that (P10).
+pub(crate) fn is_behind_iommu(bound: &Bound) -> bool {
+    bound.desc().suppliers.iter().any(|s| s.kind == SupplierKind::Iommu)
+        || ["iommus", "iommu-map"].iter().any(|p| bound.property(p).is_some())
+}
+
 /// Step 3: claims the group for the binding's owner. A device without an IOMMU has no group, which only a kernel driver
 /// can live with.
 pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
@@ -271,11 +278,7 @@ pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
         if bound.owner() == DmaOwner::PassThrough {
             return Err(GroupError::NoGroup.into());
         }
-        // The raw properties count, too: an IOMMU that the firmware names but that is disabled or dangling makes no
-        // supplier link, and must not make the device untranslated by that (P10).
-        let named = bound.desc().suppliers.iter().any(|s| s.kind == SupplierKind::Iommu)
-            || ["iommus", "iommu-map"].iter().any(|p| bound.property(p).is_some());
-        let refused = named && !machine.policy().untranslated_dma;
+        let refused = is_behind_iommu(bound) && !machine.policy().untranslated_dma;
         return if refused { Err(GroupError::NotTranslated.into()) } else { Ok(()) };
     };
     bound.check(Site::GroupClaim)?;

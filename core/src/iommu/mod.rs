@@ -16,7 +16,7 @@ pub use domain::{Domain, FaultReport};
 pub(crate) use domain::{MapList, Revoked};
 pub use gather::{Flushed, Gather};
 pub use group::{Group, GroupError, GroupInfo, Owner};
-pub(crate) use group::{Membership, attach, claim};
+pub(crate) use group::{Membership, attach, claim, is_behind_iommu};
 pub use iova::{IovaError, IovaSpace};
 pub(crate) use lazy::{Batch, BatchState};
 pub use ops::{DomainKind, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};

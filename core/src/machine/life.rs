@@ -156,6 +156,10 @@ impl Machine {
     /// One step of [`end_binding`](Self::end_binding), under the device lock. `None` when a consumer came in between.
     fn end_locked(self: &Arc<Self>, device: &Arc<Device>, cause: Cause, driver: Option<&str>) -> Option<bool> {
         let _lock = device.lock.lock();
+        if !matches!(device.phase(), Phase::Unbound | Phase::Bound) {
+            self.end_abandoned(device);
+            return Some(true);
+        }
         let binding = device.binding().filter(|_| device.phase() == Phase::Bound);
         // The driver is compared under the lock: what was bound a moment ago may be another one now (W7).
         let Some(binding) = binding.filter(|b| driver.is_none_or(|d| b.driver() == d)) else {
@@ -178,6 +182,21 @@ impl Machine {
         self.registry.lock().graph.supplier_gone(device.node());
         self.emit(Some(&device.desc().name), || EventKind::Unbound { driver: name.into(), cause });
         Some(true)
+    }
+
+    /// A driver has panicked under the device lock and left its binding half made or half unmade. The lock is ours, so
+    /// nobody works on it any more: what is left of it is taken back.
+    fn end_abandoned(&self, device: &Arc<Device>) {
+        let Some(binding) = device.binding() else { return };
+        if device.phase() != Phase::Releasing {
+            device.set_phase(Phase::Releasing);
+        }
+        binding.drop_data();
+        unwind(&*binding);
+        self.finish(device, &*binding);
+        self.registry.lock().graph.supplier_gone(device.node());
+        let driver = binding.driver().into();
+        self.emit(Some(&device.desc().name), || EventKind::NotBound { driver, error: "its driver panicked".into() });
     }
 
     /// A device whose end was begun, and that turned out to be somebody else's: it is there for its consumers again.
@@ -232,6 +251,10 @@ impl Machine {
             if !self.end_binding(&device, Cause::DriverRemoved, None) {
                 break;
             }
+        }
+        // What a panicking driver has left behind keeps the machine alive, too.
+        for device in self.devices().iter().filter(|d| d.phase() != Phase::Unbound) {
+            self.end_binding(device, Cause::DriverRemoved, None);
         }
     }
 }
