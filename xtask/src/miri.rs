@@ -6,12 +6,13 @@ use crate::cargo::{Cargo, NIGHTLY};
 use crate::outcome::{Outcome, Trouble};
 use crate::tool::output;
 
-/// Modules that hold `unsafe` code, or stand right on it.
-const SHORT: [&str; 5] = ["addr::", "binding::", "dma::tests", "env::", "mem::access"];
+/// Modules that hold `unsafe` code, or stand right on it, and are quick. Those of `dma` take too long for every run.
+const SHORT: [&str; 4] = ["addr::", "binding::", "env::", "mem::access"];
 
 /// RAM is looked at through atomics of mixed size (see `bindery::mem::access`), which the emulation of weak memory does
-/// not know. Tests forget handles on purpose (P9), which leaks.
-const FLAGS: &str = "-Zmiri-strict-provenance -Zmiri-disable-weak-memory-emulation -Zmiri-ignore-leaks";
+/// not know. Tests forget handles on purpose (P9), which leaks. Property tests ask where they are, to keep what failed.
+const FLAGS: &str =
+    "-Zmiri-strict-provenance -Zmiri-disable-weak-memory-emulation -Zmiri-ignore-leaks -Zmiri-disable-isolation";
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
