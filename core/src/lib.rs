@@ -23,6 +23,7 @@ pub mod iommu;
 pub mod link;
 pub mod machine;
 pub mod mem;
+pub mod mutant;
 pub mod power;
 pub mod promise;
 mod provider;

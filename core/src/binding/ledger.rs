@@ -113,6 +113,14 @@ impl Ledger {
         Some((slot.id, slot.entry))
     }
 
+    /// Takes the newest entry of kind `resource`, in whatever order: for [`mutant`](crate::mutant) alone.
+    pub(crate) fn take_newest_called(&self, resource: &str) -> Option<(EntryId, Box<dyn Entry>)> {
+        let mut inner = self.0.lock();
+        let at = inner.slots.iter().rposition(|s| s.entry.resource() == resource)?;
+        let slot = inner.slots.remove(at);
+        Some((slot.id, slot.entry))
+    }
+
     /// Opens a release group inside `parent`.
     pub(crate) fn open_group(&self, parent: GroupTag) -> GroupTag {
         let mut inner = self.0.lock();

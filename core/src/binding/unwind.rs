@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 
 use super::{AnyBinding, Entry, EntryId, WayBack};
 use crate::event::EventKind;
+use crate::mutant;
 use crate::promise::Promise;
 
 /// Empties the ledger of `binding`: the driver's data, which may borrow from everything else, then the rest, newest
@@ -12,8 +13,15 @@ pub(crate) fn unwind(binding: &dyn AnyBinding) {
     let bound = binding.bound();
     bound.ledger.close();
     let mut way = WayBack { bound, quiet: bound.evidence() };
-    if let Some((id, data)) = bound.ledger.pop_first() {
+    let data = bound.ledger.pop_first();
+    let failed = data.is_none();
+    if let Some((id, data)) = data {
         release_one(id, data, &mut way);
+    }
+    for kind in mutant::ahead_of_turn(bound.machine(), failed) {
+        while let Some((id, entry)) = bound.ledger.take_newest_called(kind) {
+            release_one(id, entry, &mut way);
+        }
     }
     let mut newer = EntryId::MAX;
     while let Some((id, entry)) = bound.ledger.pop() {

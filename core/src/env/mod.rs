@@ -23,6 +23,8 @@ use crate::addr::PhysAddr;
 use crate::device::DeviceDesc;
 use crate::event::Event;
 use crate::iommu::Iommu;
+#[cfg(feature = "mutants")]
+use crate::mutant::Mutant;
 
 /// Why the env could not do what the core asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -82,6 +84,12 @@ pub trait Env: Send + Sync {
     fn inject(&self, site: Site) -> bool {
         let _ = site;
         false
+    }
+
+    /// Which historical bug the machine is to have. Asked once, when the machine is made.
+    #[cfg(feature = "mutants")]
+    fn mutant(&self) -> Option<Mutant> {
+        None
     }
 
     /// Whether the env itself drives devices with this `compatible` list (the interrupt controller, the timer): they

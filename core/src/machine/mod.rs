@@ -33,6 +33,7 @@ use crate::env::{Env, IrqLine, IrqSink, Site};
 use crate::event::{Event, EventKind};
 use crate::iommu::Iommus;
 use crate::mem::PhysMemory;
+use crate::mutant::Mutant;
 use crate::power::Supplies;
 use crate::promise::Promises;
 use crate::provider::Providers;
@@ -54,6 +55,8 @@ pub struct Machine {
     pub(crate) promises: Promises,
     /// Number of the last event. Held while an event is given out, so that numbers follow the order.
     last_event: Mutex<u64>,
+    #[cfg(feature = "mutants")]
+    mutant: Option<Mutant>,
 }
 
 /// Owns a [`Machine`]. When the last clone is dropped, every binding is taken back and the machine goes.
@@ -87,6 +90,8 @@ impl Machine {
     pub fn new(env: Arc<dyn Env>, policy: Policy) -> Handle {
         let machine = Arc::new(Self {
             memory: PhysMemory::new(env.memory()),
+            #[cfg(feature = "mutants")]
+            mutant: env.mutant(),
             env,
             policy,
             registry: Mutex::default(),
@@ -127,6 +132,20 @@ impl Machine {
     /// How often each promise was checked, and what was broken.
     pub fn promises(&self) -> &Promises {
         &self.promises
+    }
+
+    /// Whether the machine is to have this historical bug. Without the feature `mutants` it never is, and the optimizer
+    /// drops the question with what hangs on it.
+    #[inline]
+    pub fn is_mutant(&self, mutant: Mutant) -> bool {
+        #[cfg(feature = "mutants")]
+        let has = self.mutant == Some(mutant);
+        #[cfg(not(feature = "mutants"))]
+        let has = {
+            let _ = mutant;
+            false
+        };
+        has
     }
 
     /// Tells listeners about something. `kind` is built only when somebody listens.

@@ -114,6 +114,11 @@ impl Env for Board {
         self.inner.faults.hit(site)
     }
 
+    #[cfg(feature = "mutants")]
+    fn mutant(&self) -> Option<bindery::mutant::Mutant> {
+        self.inner.mutant
+    }
+
     fn drives(&self, compatible: &[Arc<str>]) -> bool {
         compatible.iter().any(|c| DRIVEN.contains(&&**c))
     }

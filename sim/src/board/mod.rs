@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) coherent: bool,
     pub(crate) trace: usize,
     pub(crate) fixed: Vec<(PhysAddr, u64, u32)>,
+    #[cfg(feature = "mutants")]
+    pub(crate) mutant: Option<bindery::mutant::Mutant>,
 }
 
 /// The board has no device of that name.
@@ -63,6 +65,8 @@ struct Inner {
     cpus: usize,
     /// Threads in the order in which they first asked for their CPU.
     threads: Mutex<Vec<ThreadId>>,
+    #[cfg(feature = "mutants")]
+    mutant: Option<bindery::mutant::Mutant>,
 }
 
 /// A simulated board. It is an [`Env`](bindery::env::Env); any thread may use it.
@@ -74,6 +78,8 @@ impl Board {
     pub(crate) fn new(ranges: &[RamRange], config: Config) -> Self {
         let ram = Arc::new(Ram::new(ranges));
         let cpus = config.cpus;
+        #[cfg(feature = "mutants")]
+        let mutant = config.mutant;
         let state = State::new(Arc::clone(&ram), config);
         let inner = Inner {
             ram,
@@ -83,6 +89,8 @@ impl Board {
             faults: FaultPlan::default(),
             cpus,
             threads: Mutex::new(Vec::new()),
+            #[cfg(feature = "mutants")]
+            mutant,
         };
         Self { inner: Arc::new(inner) }
     }
