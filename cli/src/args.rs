@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::explore::Explore;
 use crate::page::Color;
 use crate::world::Setup;
 
@@ -37,6 +38,9 @@ pub enum Command {
     /// Draw devices, drivers, suppliers and IOMMU groups as text
     #[command(after_help = EXIT_CODES)]
     Tree(Tree),
+    /// Walk every path through a device's life, and say which promise breaks on which one
+    #[command(after_help = crate::explore::EXIT_CODES)]
+    Explore(Box<Explore>),
     /// Print the completions of a shell
     #[command(after_help = EXIT_CODES)]
     Completions {

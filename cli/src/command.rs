@@ -9,7 +9,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 use crate::args::{Cli, Command};
 use crate::failure::{BAD_INPUT, Failure, GOOD, Result};
 use crate::page::{Color, Page};
-use crate::{story, tree};
+use crate::{explore, story, tree};
 
 /// Runs the command that the program was called with.
 pub fn main() -> ExitCode {
@@ -18,6 +18,7 @@ pub fn main() -> ExitCode {
         None => (cli.run.color, story::command(&cli.run)),
         Some(Command::Run(run)) => (run.color, story::command(run)),
         Some(Command::Tree(args)) => (args.color, draw(args)),
+        Some(Command::Explore(args)) => (args.color, explore::command(args)),
         Some(Command::Completions { shell }) => (Color::Auto, completions(*shell)),
     };
     ExitCode::from(outcome.unwrap_or_else(|failure| report(&failure, color)))

@@ -11,11 +11,15 @@ pub const GOOD: u8 = 0;
 pub const BROKEN: u8 = 1;
 /// Bad input or bad usage: nothing of the result can be relied on.
 pub const BAD_INPUT: u8 = 2;
+/// A signal ended the work early; what was known by then was reported. As shells count an interrupt.
+pub const INTERRUPTED: u8 = 130;
 
 /// Largest device tree file that is read, in bytes. The largest that Linux ships is below 1 MiB.
 pub const MAX_DEVICE_TREE: u64 = 64 << 20;
 /// Largest script that is read, in bytes.
 pub const MAX_SCRIPT: u64 = 16 << 20;
+/// Largest file of exploration reports that is read, in bytes. One report is a few KiB.
+pub const MAX_REPORTS: u64 = 256 << 20;
 
 /// Why the command cannot go on. All of these end it with [`BAD_INPUT`].
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -55,6 +59,10 @@ pub enum Failure {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Script(#[from] Box<ScriptError>),
+    /// What is to be explored, replayed or merged cannot be.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Explore(#[from] Box<crate::explore::Refusal>),
     /// Output cannot be written.
     #[error("cannot write {what}: {}", said(.error))]
     Write {

@@ -4,6 +4,7 @@
 
 pub mod args;
 mod command;
+pub mod explore;
 pub mod failure;
 pub mod load;
 pub mod page;

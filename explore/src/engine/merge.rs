@@ -69,17 +69,18 @@ impl Report {
         Ok(whole)
     }
 
+    /// Adds up. Reports come from files, which may say anything: sums stop at the largest number.
     fn absorb(&mut self, part: Self) {
         self.mode = worse(std::mem::replace(&mut self.mode, Mode::Exhaustive), part.mode);
-        self.paths += part.paths;
-        self.pruned += part.pruned;
-        self.cut += part.cut;
-        self.states += part.states;
+        self.paths = self.paths.saturating_add(part.paths);
+        self.pruned = self.pruned.saturating_add(part.pruned);
+        self.cut = self.cut.saturating_add(part.cut);
+        self.states = self.states.saturating_add(part.states);
         self.states_full |= part.states_full;
         self.longest = self.longest.max(part.longest);
-        self.questions += part.questions;
-        self.millis += part.millis;
-        self.more += part.more;
+        self.questions = self.questions.saturating_add(part.questions);
+        self.millis = self.millis.saturating_add(part.millis);
+        self.more = self.more.saturating_add(part.more);
         add(&mut self.checks, part.checks);
         add(&mut self.coverage, part.coverage);
         if self.strayed.is_none() {
@@ -95,7 +96,7 @@ impl Report {
         match self.findings.binary_search_by_key(&key(&finding), key) {
             Ok(at) => {
                 let known = &mut self.findings[at];
-                let times = known.times + finding.times;
+                let times = known.times.saturating_add(finding.times);
                 if finding.path.cost() < known.path.cost() {
                     *known = finding;
                 }
@@ -108,7 +109,8 @@ impl Report {
 
 fn add(sums: &mut BTreeMap<String, u64>, counts: BTreeMap<String, u64>) {
     for (name, count) in counts {
-        *sums.entry(name).or_insert(0) += count;
+        let sum = sums.entry(name).or_insert(0);
+        *sum = sum.saturating_add(count);
     }
 }
 
@@ -117,7 +119,12 @@ fn worse(a: Mode, b: Mode) -> Mode {
     match (a, b) {
         (Mode::Exhaustive, other) | (other, Mode::Exhaustive) => other,
         (Mode::Sampled { why, walked, samples, seed }, Mode::Sampled { walked: walked_b, samples: samples_b, .. }) => {
-            Mode::Sampled { why, walked: walked + walked_b, samples: samples + samples_b, seed }
+            Mode::Sampled {
+                why,
+                walked: walked.saturating_add(walked_b),
+                samples: samples.saturating_add(samples_b),
+                seed,
+            }
         }
         (partial @ Mode::Partial { .. }, _) | (_, partial @ Mode::Partial { .. }) => partial,
     }

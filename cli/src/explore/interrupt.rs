@@ -1,0 +1,38 @@
+//! Ctrl-C: the first one asks the walk to end, the second one ends the program.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::refusal::Refusal;
+use crate::failure::{INTERRUPTED, Result};
+
+/// Whether somebody asked the walk to end.
+pub(super) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Listens for SIGINT, SIGTERM and SIGHUP from now on. Once in a program.
+    pub(super) fn catch() -> Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        let set = Arc::clone(&flag);
+        let told = ctrlc::set_handler(move || {
+            if set.swap(true, Ordering::Relaxed) {
+                // Whoever asks twice does not want to wait for the report. A terminal that is gone hears nothing.
+                let _ = writeln!(std::io::stderr());
+                std::process::exit(INTERRUPTED.into());
+            }
+        });
+        told.map_err(|error| Box::new(Refusal::Signals { error: error.to_string() }))?;
+        Ok(Self(flag))
+    }
+
+    /// The flag, for whoever obeys it.
+    pub(super) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+
+    /// Whether somebody asked.
+    pub(super) fn came(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

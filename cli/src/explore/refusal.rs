@@ -1,0 +1,71 @@
+//! Why `bindery explore` cannot do what it was asked.
+
+use miette::Diagnostic;
+
+/// What is to be explored, replayed or merged cannot be.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum Refusal {
+    /// A file does not hold reports.
+    #[error("{path}: not a report of `bindery explore`: {error}")]
+    #[diagnostic(help("`bindery explore --shard K/N --json > FILE` writes one"))]
+    NotAReport {
+        /// The file.
+        path: String,
+        /// What is wrong, and at which line and column.
+        error: String,
+    },
+    /// A file without any report.
+    #[error("{path}: the file is empty")]
+    #[diagnostic(help("the shard that was to write it did not finish: run it again"))]
+    Empty {
+        /// The file.
+        path: String,
+    },
+    /// More reports than a run has shards.
+    #[error("{path}: more than {most} reports in all, and a run has no more shards")]
+    TooMany {
+        /// The file at which it was noticed.
+        path: String,
+        /// The bound.
+        most: u32,
+    },
+    /// A report that does not belong to the others.
+    #[error("{path}: {why}")]
+    #[diagnostic(help("merge each shard of one run once: all with the same options, but for --shard K/N"))]
+    Stranger {
+        /// The file.
+        path: String,
+        /// In which way.
+        why: String,
+    },
+    /// Shards that nobody brought.
+    #[error("reports are missing: those of shard{} {} of {of}", if .shards.contains(',') { "s" } else { "" }, .shards)]
+    #[diagnostic(help("run them with --shard K/{of}, and merge all {of} reports"))]
+    Missing {
+        /// Their numbers.
+        shards: String,
+        /// How many there should be.
+        of: u32,
+    },
+    /// A path that the scenario does not have.
+    #[error(
+        "the path {path} does not belong here: {name} asks {asked}, and answer {position} of the path is none of its answers"
+    )]
+    #[diagnostic(help("a path belongs to one scenario: replay it with the options of the report that names it"))]
+    Astray {
+        /// The path.
+        path: String,
+        /// What was walked.
+        name: String,
+        /// The question, or that there is none.
+        asked: String,
+        /// From 1.
+        position: usize,
+    },
+    /// The host does not tell of signals.
+    #[error("cannot listen for Ctrl-C: {error}")]
+    Signals {
+        /// What it said.
+        error: String,
+    },
+}

@@ -1,0 +1,75 @@
+//! Walks one path again, with everything told.
+
+use bindery_explore::Path;
+use bindery_explore::engine::Replay;
+use serde_json::json;
+
+use super::refusal::Refusal;
+use super::{Explore, Subject};
+use crate::failure::{BROKEN, GOOD, Result};
+use crate::page::{BAD, DIM, GOOD as WELL, HEAD, Page, count};
+use crate::record::TraceFile;
+
+/// Runs `bindery explore --replay`; the exit code.
+pub(super) fn command(args: &Explore, subject: &Subject, path: &Path) -> Result<u8> {
+    let trace = args.trace.as_deref().map(TraceFile::create).transpose()?;
+    let replay = subject.replay(path);
+    // A path that is over before its answers are belongs to another scenario, too.
+    let over = (path.answers().len() > replay.steps.len()).then_some(replay.steps.len());
+    if let Some(at) = replay.astray.or(over) {
+        let asked = replay.steps.get(at).map_or("no further question".into(), |s| format!("{} `{}`", s.kind, s.what));
+        let refusal = Refusal::Astray { path: path.to_string(), name: subject.name(), asked, position: at + 1 };
+        return Err(Box::new(refusal).into());
+    }
+    if let Some(mut trace) = trace {
+        for line in &replay.story {
+            trace.note(line)?;
+        }
+        trace.finish()?;
+    }
+    let mut page = Page::stdout(args.color).quiet(args.quiet);
+    if args.json {
+        page.raw(object(subject, path, &replay).to_string().as_bytes())?;
+        page.raw(b"\n")?;
+    } else {
+        text(subject, path, &replay, &mut page)?;
+    }
+    page.flush()?;
+    Ok(if replay.violations.is_empty() { GOOD } else { BROKEN })
+}
+
+fn text(subject: &Subject, path: &Path, replay: &Replay, page: &mut Page<'_>) -> Result<()> {
+    page.line(format_args!("{}  {}", page.paint(HEAD, subject.name()), subject.title()))?;
+    let questions = count(replay.steps.len(), "question");
+    page.row(
+        "path",
+        format_args!("{path}: {questions}, {}", count(path.deviations(), "answer").replace("answer", "deviation")),
+    )?;
+    page.line("")?;
+    let broken: Vec<String> = replay.violations.iter().map(|v| format!("BROKEN {v}")).collect();
+    for (number, line) in (1..).zip(&replay.story) {
+        let number = page.paint(DIM, format_args!("{number:5}"));
+        if broken.contains(line) {
+            page.loud(format_args!("{number}  {}", page.paint(BAD, line)))?;
+        } else {
+            page.line(format_args!("{number}  {line}"))?;
+        }
+    }
+    page.line("")?;
+    match replay.violations.len() {
+        0 => page.line(format_args!("   {}  no promise was broken on this path", page.paint(WELL, "ok"))),
+        broken => page.line(format_args!("   {}  {}", page.paint(BAD, "BROKEN"), count(broken, "promise"))),
+    }
+}
+
+fn object(subject: &Subject, path: &Path, replay: &Replay) -> serde_json::Value {
+    json!({
+        "name": subject.name(),
+        "path": path,
+        "steps": replay.steps.iter().map(|s| json!({"kind": s.kind, "what": s.what, "answer": s.answer})).collect::<Vec<_>>(),
+        "story": replay.story,
+        "violations": replay.violations.iter()
+            .map(|v| json!({"promise": v.promise_id(), "kind": v.kind, "detail": v.detail}))
+            .collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,145 @@
+//! A report as text.
+
+use bindery::promise::Promise;
+use bindery_explore::Report;
+use bindery_explore::engine::{Bounds, Finding, Mode};
+
+use super::Subject;
+use crate::failure::Result;
+use crate::page::{BAD, GOOD, HEAD, Page, WAIT, count};
+
+/// Shows everything about a run.
+pub(super) fn report(report: &Report, subject: Option<&Subject>, page: &mut Page<'_>) -> Result<()> {
+    let shard = report.shard.map(|shard| format!(", shard {shard}")).unwrap_or_default();
+    let title = subject.map(|subject| format!("  {}", subject.title())).unwrap_or_default();
+    page.line(format_args!("{}{shard}{title}", page.paint(HEAD, &report.name)))?;
+    page.row("mode", mode(report, page))?;
+    page.row("within", within(&report.bounds))?;
+    page.row("walked", walked(report))?;
+    if report.cut > 0 {
+        page.row("", format_args!("{} longer than the bound and known up to it only", count_of(report.cut, "path")))?;
+    }
+    if report.states_full {
+        let most = report.bounds.states;
+        page.row("", format_args!("no room for more than {most} states: some were walked more than once"))?;
+    }
+    page.row("checked", checked(report))?;
+    page.row("reached", reached(report))?;
+    if let Some(strayed) = &report.strayed {
+        page.loud(format_args!("   {}  {strayed}", page.paint(BAD, "NOT DETERMINISTIC")))?;
+    }
+    for name in &report.missing {
+        page.loud(format_args!("   {}  {name}", page.paint(BAD, "NEVER REACHED")))?;
+    }
+    // The plainest first: P1 before P10, and what needs nothing to go wrong before what needs two faults.
+    let place = |f: &&Finding| Promise::ALL.iter().position(|p| p.id() == f.promise);
+    let mut findings: Vec<&Finding> = report.findings.iter().collect();
+    findings.sort_by_key(|f| (place(f), f.path.deviations()));
+    for finding in findings {
+        page.line("")?;
+        show(finding, subject, page)?;
+    }
+    page.line("")?;
+    verdict(report, page)
+}
+
+fn mode(report: &Report, page: &Page<'_>) -> String {
+    match &report.mode {
+        Mode::Exhaustive => "exhaustive".into(),
+        Mode::Partial { why } => format!("{}: {why}, the rest is unknown", page.paint(WAIT, "partial")),
+        Mode::Sampled { why, walked, samples, seed } => format!(
+            "{}: {why}; after {} of the whole {} at random, seed {seed}",
+            page.paint(WAIT, "sampled"),
+            count_of(*walked, "path"),
+            count_of(*samples, "path"),
+        ),
+    }
+}
+
+fn within(bounds: &Bounds) -> String {
+    let mut parts = vec![count_of(bounds.faults.into(), "fault"), count_of(bounds.interrupts.into(), "interruption")];
+    parts.extend(bounds.deviations.map(|most| count_of(most.into(), "deviation")));
+    parts.extend(bounds.depth.map(|most| count_of(most.into(), "question")));
+    format!("at most {} on a path", parts.join(", "))
+}
+
+fn walked(report: &Report) -> String {
+    format!(
+        "{} ({} ended in a known state), {}, at most {} on a path, {}.{:03} s",
+        count_of(report.paths, "path"),
+        report.pruned,
+        count_of(report.states, "state"),
+        count_of(report.longest, "question"),
+        report.millis / 1000,
+        report.millis % 1000
+    )
+}
+
+/// The promises that were checked, P1 first, and how often.
+fn checked(report: &Report) -> String {
+    let times = |promise: &Promise| Some(format!("{} x {}", promise.id(), report.checks.get(promise.id())?));
+    let all: Vec<String> = Promise::ALL.iter().filter_map(times).collect();
+    if all.is_empty() { "nothing".into() } else { all.join(", ") }
+}
+
+/// How many of the places that exist were reached, by kind.
+fn reached(report: &Report) -> String {
+    let kinds = [("fault ", "fault site"), ("interrupt ", "interruption"), ("", "place")];
+    let kind_of = |name: &str| kinds.iter().position(|(prefix, _)| name.starts_with(prefix)).unwrap_or(2);
+    let mut sums = [(0usize, 0usize); 3];
+    for (name, times) in &report.coverage {
+        let (hit, all) = &mut sums[kind_of(name)];
+        *hit += usize::from(*times > 0);
+        *all += 1;
+    }
+    for name in report.required.iter().filter(|name| !report.coverage.contains_key(*name)) {
+        sums[kind_of(name)].1 += 1;
+    }
+    let text = |((_, one), (hit, all)): (&(&str, &str), (usize, usize))| format!("{hit} of {}", count(all, one));
+    kinds.iter().zip(sums).filter(|(_, (_, all))| *all > 0).map(text).collect::<Vec<_>>().join(", ")
+}
+
+fn show(finding: &Finding, subject: Option<&Subject>, page: &mut Page<'_>) -> Result<()> {
+    let title = Promise::ALL.iter().find(|p| p.id() == finding.promise).map_or("", |p| p.title());
+    let title = if title.is_empty() { String::new() } else { format!(" ({title})") };
+    let head = page.paint(BAD, format_args!("BROKEN {}{title}", finding.promise));
+    page.loud(format_args!("{head}: {}", finding.kind))?;
+    if let Some(known) = subject.and_then(|subject| subject.known(finding)) {
+        let mended = if known.mended.is_empty() { String::new() } else { format!("; mended by {}", known.mended) };
+        page.loud(format_args!("   known as {}: {}{mended}", known.name, known.title))?;
+    }
+    let sure = if finding.shortest { "shortest" } else { "shortest known" };
+    let deviations = count(finding.path.deviations(), "deviation");
+    page.loud(format_args!("   seen {}; the {sure} path has {deviations}:", count_of(finding.times, "time")))?;
+    for line in &finding.story {
+        page.loud(format_args!("     {line}"))?;
+    }
+    let command = subject.map_or_else(|| "bindery explore".into(), Subject::command);
+    page.loud(format_args!("   again: {command} --replay {}", finding.path))
+}
+
+fn verdict(report: &Report, page: &mut Page<'_>) -> Result<()> {
+    if report.more > 0 {
+        page.loud(format_args!("{} of further kinds", count_of(report.more, "violation")))?;
+    }
+    if report.passed() {
+        let known = if report.complete() { "on every path within the bounds" } else { "on the paths that were walked" };
+        return page.line(format_args!("   {}  no promise was broken {known}", page.paint(GOOD, "ok")));
+    }
+    let mut parts = Vec::new();
+    if !report.findings.is_empty() {
+        parts.push(format!("promises were broken in {}", count(report.findings.len(), "way")));
+    }
+    if !report.missing.is_empty() {
+        parts.push(format!("{} never reached", count(report.missing.len(), "place")));
+    }
+    if report.strayed.is_some() {
+        parts.push("the run is worth nothing".into());
+    }
+    page.line(format_args!("   {}  {}", page.paint(BAD, "FAILED"), parts.join("; ")))
+}
+
+/// `1 path`, `2 paths`.
+fn count_of(n: u64, one: &str) -> String {
+    count(usize::try_from(n).unwrap_or(usize::MAX), one)
+}

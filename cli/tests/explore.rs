@@ -1,0 +1,323 @@
+//! `bindery explore`: what it finds, how it ends, what it refuses.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{Dir, Ran, bindery, bindery_to, closed_pipe, command, text};
+use serde_json::Value;
+
+const SEED: &str = "linux-5.0-rc5";
+
+fn explore(args: &[&str]) -> Ran {
+    bindery(["explore"].iter().chain(args))
+}
+
+/// A run that found something, and complained of nothing else.
+#[track_caller]
+fn broken(args: &[&str]) -> String {
+    let ran = explore(args);
+    assert_eq!((ran.code, ran.err.as_str()), (1, ""), "{}", ran.out);
+    ran.out
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn the_crash_of_the_report_is_found_by_itself_and_told_in_its_words() {
+    let out = broken(&["--order", SEED]);
+    for line in [
+        "mode         exhaustive",
+        "within       at most 1 fault, 1 interruption on a path",
+        "BROKEN P1 (same hand): crash, unbind: freed by another back-end, after arch_teardown_dma_ops",
+        "known as seed: DMA ops reset before managed resources on unbind; mended by 376991db4b64",
+        "the shortest path has 0 deviations:",
+        "allocated by the IOMMU ops at IOVA 0xfffff000",
+        "cma_release failed",
+        "page allocator: gets a page that it never gave: paging request fault",
+        "again: bindery explore --order linux-5.0-rc5 --replay -\n",
+    ] {
+        assert!(out.contains(line), "{line:?} is not in:\n{out}");
+    }
+    assert!(!out.contains("NEVER REACHED"), "{out}");
+}
+
+#[test]
+fn each_release_shows_its_own_breach_and_our_order_none() {
+    for (order, known) in
+        [("linux-5.0", "known as twin"), ("linux-6.12", "known as W1"), ("arm32-old", "known as arm32")]
+    {
+        let out = broken(&["--order", order]);
+        assert!(out.contains(known) && !out.contains("known as seed"), "{order}: {out}");
+    }
+    let out = explore(&["--order", "bindery"]).good();
+    assert!(out.contains("ok  no promise was broken on every path within the bounds"), "{out}");
+}
+
+#[test]
+fn a_swallowed_deferral_hides_the_crash() {
+    let out = broken(&["--order", "linux-5.0-rc5-swallowed", "--faults", "0"]);
+    assert!(!out.contains("BROKEN P1 (") && out.contains("known as swallowed"), "{out}");
+}
+
+#[test]
+fn every_finding_is_seen_again_when_its_path_is_replayed() {
+    let report = json(&broken(&["--order", "linux-6.12", "--json"]));
+    let findings = report["findings"].as_array().unwrap();
+    assert!(findings.len() >= 8);
+    for finding in findings {
+        let path = finding["path"].as_str().unwrap();
+        let replay = json(&broken(&["--order", "linux-6.12", "--replay", path, "--json"]));
+        let seen = replay["violations"].as_array().unwrap();
+        assert!(seen.iter().any(|v| v["kind"] == finding["kind"] && v["promise"] == finding["promise"]), "{path}");
+        assert!(replay["story"].as_array().unwrap().len() >= finding["story"].as_array().unwrap().len());
+    }
+}
+
+#[test]
+fn a_replay_tells_everything_that_happens_and_writes_it_for_perfetto() {
+    let dir = Dir::new();
+    let trace = dir.path("trace.json");
+    let out = broken(&["--order", SEED, "--replay", "-", "--trace", text(&trace)]);
+    assert!(out.contains("the probe is deferred") && out.contains("BROKEN P1 (same hand)"), "{out}");
+    let events = json(&std::fs::read_to_string(&trace).unwrap())["traceEvents"].clone();
+    let lines = out.lines().filter(|l| l.trim_start().starts_with(|c: char| c.is_ascii_digit())).count();
+    let instants: Vec<_> = events.as_array().unwrap().iter().filter(|e| e["ph"] == "i").cloned().collect();
+    assert_eq!(instants.len(), lines);
+    assert!(instants.windows(2).all(|w| w[0]["ts"].as_f64() < w[1]["ts"].as_f64()));
+    assert!(
+        explore(&["--order", "bindery", "--replay", "-"]).good().contains("ok  no promise was broken on this path")
+    );
+}
+
+#[test]
+fn the_json_is_one_report_with_everything_that_the_text_says() {
+    let out = broken(&["--order", SEED, "--json", "--threads", "1"]);
+    assert_eq!(out.lines().count(), 1);
+    let report = json(&out);
+    assert_eq!(report["name"], SEED);
+    assert_eq!(report["mode"], "exhaustive");
+    assert_eq!(report["missing"], json("[]"));
+    let seed =
+        report["findings"].as_array().unwrap().iter().find(|f| f["promise"] == "P1" && f["path"] == "-").unwrap();
+    assert_eq!(
+        (&seed["shortest"], seed["story"][0].as_str()),
+        (&Value::Bool(true), Some("probe of ee300000.sata by sata_rcar"))
+    );
+    for field in ["paths", "pruned", "states", "longest", "questions"] {
+        assert!(report[field].as_u64().unwrap() > 0, "{field}");
+    }
+    assert!(report["checks"]["P1"].as_u64().unwrap() > 0 && !report["coverage"].as_object().unwrap().is_empty());
+}
+
+#[test]
+fn quiet_prints_what_is_wrong_and_nothing_else() {
+    assert_eq!(explore(&["--order", "bindery", "-q"]).good(), "");
+    let out = broken(&["--order", SEED, "-q"]);
+    assert!(out.starts_with("BROKEN P1") && !out.contains("mode "), "{out}");
+}
+
+#[test]
+fn a_bound_that_ends_the_walk_is_named_and_random_paths_follow_on_request() {
+    let out = broken(&["--order", SEED, "--bound", "paths=5", "--threads", "1"]);
+    assert!(out.contains("mode         partial: the bound of 5 paths was met"), "{out}");
+    let sampled = |seed| {
+        let args = [
+            "--order",
+            SEED,
+            "--bound",
+            "paths=5,states=100",
+            "--paths",
+            "50",
+            "--seed",
+            seed,
+            "--json",
+            "--threads",
+            "1",
+        ];
+        json(&broken(&args))
+    };
+    let report = sampled("7");
+    assert_eq!((&report["mode"], &report["samples"], &report["seed"]), (&json("\"sampled\""), &json("50"), &json("7")));
+    assert_eq!(report["coverage"], sampled("7")["coverage"], "the same seed draws the same paths");
+    assert_ne!(report["coverage"], sampled("8")["coverage"]);
+}
+
+/// Writes the reports of all shards; their files.
+fn shards(dir: &Dir, of: u32, options: &[&str]) -> Vec<PathBuf> {
+    let run = |k: u32| {
+        let shard = format!("{k}/{of}");
+        let ran = explore(&[options, &["--shard", &shard, "--json"]].concat());
+        assert!(ran.code <= 1 && ran.err.is_empty(), "{}", ran.err);
+        dir.file(&format!("{k}.json"), ran.out)
+    };
+    (1..=of).map(run).collect()
+}
+
+fn merge(files: &[PathBuf]) -> Ran {
+    let files = files.iter().map(|file| text(file).to_owned());
+    bindery(["explore", "--json", "--merge"].map(str::to_owned).into_iter().chain(files))
+}
+
+#[test]
+fn the_union_of_all_shards_is_the_whole_run() {
+    let dir = Dir::new();
+    // States are not remembered, so that each path is walked to its end by somebody, and by nobody twice.
+    let options = ["--order", "linux-6.12", "--bound", "states=0"];
+    let whole = json(&broken(&[&options[..], &["--json"]].concat()));
+    let merged = merge(&shards(&dir, 5, &options));
+    assert_eq!(merged.code, 1);
+    let merged = json(&merged.out);
+    for field in
+        ["name", "mode", "bounds", "paths", "questions", "longest", "checks", "coverage", "missing", "required"]
+    {
+        assert_eq!(merged[field], whole[field], "{field}");
+    }
+    assert_eq!(merged["shard"], Value::Null);
+    let kinds = |report: &Value| {
+        let all = report["findings"].as_array().unwrap().iter();
+        all.map(|f| (f["promise"].clone(), f["kind"].clone(), f["times"].clone(), f["path"].clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&merged), kinds(&whole));
+}
+
+#[test]
+fn shards_that_remember_states_find_what_the_whole_run_finds() {
+    let dir = Dir::new();
+    let options = ["--order", SEED];
+    let files = shards(&dir, 3, &options);
+    let whole = json(&broken(&[&options[..], &["--json"]].concat()));
+    // As a log collector leaves them: all in one file.
+    let all: String = files.iter().rev().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let merged = json(&merge(&[dir.file("all.json", all)]).out);
+    assert_eq!(merged["missing"], whole["missing"]);
+    let kinds = |report: &Value| {
+        report["findings"].as_array().unwrap().iter().map(|f| f["kind"].to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&merged), kinds(&whole));
+    let out = explore(&["--merge", text(&dir.path("all.json"))]).out;
+    assert!(out.contains("again: bindery explore --order linux-5.0-rc5 --replay -\n"), "{out}");
+}
+
+#[test]
+fn reports_that_do_not_make_a_whole_are_named() {
+    let dir = Dir::new();
+    let files = shards(&dir, 3, &["--order", SEED]);
+    let [a, b, c] = &files[..] else { unreachable!() };
+    let refused = |files: &[&PathBuf], words: &[&str]| {
+        merge(&files.iter().map(|f| (*f).clone()).collect::<Vec<_>>()).refused(words);
+    };
+    refused(&[a, c], &["reports are missing: those of shard 2 of 3", "--shard K/3"]);
+    refused(&[a], &["those of shards 2, 3 of 3"]);
+    refused(&[a, b, b, c], &["2.json: shard 2/3 is there already, from", "2.json"]);
+    let whole = dir.file("whole.json", broken(&["--order", SEED, "--json"]));
+    refused(&[a, &whole], &["whole.json: the report is of a whole run"]);
+    let other = explore(&["--order", "linux-5.0", "--shard", "2/3", "--json"]).out;
+    refused(
+        &[a, &dir.file("other.json", other), c],
+        &["other.json: the report is of another run: its name differs", "1.json"],
+    );
+    let cut = std::fs::read_to_string(b).unwrap();
+    refused(&[a, &dir.file("cut.json", &cut[..cut.len() / 2]), c], &["cut.json: not a report", "line 1 column"]);
+    refused(&[&dir.file("list.json", "[1, 2]")], &["list.json: not a report"]);
+    refused(&[&dir.file("empty.json", " \n")], &["empty.json: the file is empty", "run it again"]);
+    refused(&[&dir.path("none.json")], &["cannot read", "none.json"]);
+}
+
+#[test]
+fn numbers_in_reports_may_be_as_large_as_they_like() {
+    let dir = Dir::new();
+    let files = shards(&dir, 2, &["--order", SEED]);
+    let huge = |file: &PathBuf| {
+        let mut report = json(&std::fs::read_to_string(file).unwrap());
+        for field in ["paths", "pruned", "cut", "states", "questions", "millis", "more"] {
+            report[field] = u64::MAX.into();
+        }
+        report["checks"]["P1"] = u64::MAX.into();
+        report["findings"][0]["times"] = u64::MAX.into();
+        dir.file(&format!("huge-{}", file.file_name().unwrap().to_str().unwrap()), report.to_string())
+    };
+    let files: Vec<_> = files.iter().map(huge).collect();
+    let merged = merge(&files);
+    assert_eq!((merged.code, merged.err.as_str()), (1, ""));
+    assert_eq!(json(&merged.out)["paths"], u64::MAX);
+    assert_eq!(explore(&["--merge", text(&files[0]), text(&files[1])]).code, 1);
+}
+
+#[test]
+fn wrong_usage_names_what_is_wrong_and_what_there_is() {
+    let refused = |args: &[&str], words: &[&str]| assert_eq!(explore(args).refused(words), "");
+    refused(&["--order", "linux-5.0-rc6"], &["linux-5.0-rc6", "linux-5.0-rc5", "similar"]);
+    refused(&["--order", SEED, "--shard", "4/3"], &["there is no shard 4 of 3: they count from 1 to 3"]);
+    refused(&["--order", SEED, "--shard", "three"], &["is not a shard: write K/N, for example 3/8"]);
+    refused(&["--order", SEED, "--replay", "0.x.1"], &["part 2 of the path is \"x\""]);
+    refused(&["--order", SEED, "--replay", "0x1048577"], &["the path is longer than 1048576 answers"]);
+    refused(&["--order", SEED, "--replay", "0x4.17"], &["does not belong here", "answer 5 of the path"]);
+    refused(&["--order", SEED, "--replay", "0x500.1"], &["does not belong here", "no further question"]);
+    refused(&["--order", SEED, "--bound", "path=3"], &["there is no bound \"path\"; there are paths=N, states=N"]);
+    refused(&["--order", SEED, "--bound", "time=soon"], &["time takes seconds, not \"soon\""]);
+    refused(&["--order", SEED, "--threads", "0"], &["--threads"]);
+    refused(&["--order", SEED, "--faults", "-1"], &["-1"]);
+    refused(&["--order", SEED, "--trace", "t.json"], &["--replay"]);
+    refused(&["--order", SEED, "--seed", "1"], &["--paths"]);
+    refused(&["--order", SEED, "--replay", "-", "--shard", "1/2"], &["cannot be used with"]);
+    refused(
+        &["--order", SEED, "--replay", "-", "--trace", "/no/such/dir/t.json"],
+        &["cannot write /no/such/dir/t.json"],
+    );
+}
+
+#[test]
+fn a_path_that_does_not_belong_leaves_no_trace_behind() {
+    let dir = Dir::new();
+    explore(&["--order", SEED, "--replay", "0x500.1", "--trace", text(&dir.path("t.json"))]).refused(&["answer"]);
+    assert_eq!(dir.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it_quietly() {
+    for more in [&[][..], &["--json"], &["--replay", "-"]] {
+        let ran = bindery_to(closed_pipe(), ["explore", "--order", SEED].iter().chain(more));
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{more:?}");
+    }
+}
+
+/// A walk that takes hours, and a signal once it runs.
+fn interrupted(signal: &str, args: &[&str]) -> (i32, String, String) {
+    let endless =
+        ["--order", "linux-6.12", "--faults", "9", "--interrupts", "9", "--bound", "states=0,paths=100000000000"];
+    let mut child = command()
+        .arg("explore")
+        .args(endless)
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Until the handler is there, a signal ends the program without a report.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    let (mut out, mut err) = (String::new(), String::new());
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    (child.wait().unwrap().code().expect("ended by itself"), out, err)
+}
+
+#[test]
+fn an_interrupt_ends_the_walk_with_a_report_of_what_is_known() {
+    let (code, out, err) = interrupted("-INT", &[]);
+    assert_eq!((code, err.as_str()), (130, ""), "{out}");
+    assert!(out.contains("mode         partial: cancelled, the rest is unknown"), "{out}");
+    assert!(out.contains("BROKEN P7") && out.contains("the shortest known path"), "{out}");
+    let (code, out, _) = interrupted("-TERM", &["--json", "--shard", "1/2"]);
+    let report = json(&out);
+    assert_eq!((code, &report["mode"], &report["why"]), (130, &json("\"partial\""), &json("\"cancelled\"")));
+    assert!(report["paths"].as_u64().unwrap() > 0);
+}
