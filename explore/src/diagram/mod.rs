@@ -1,0 +1,42 @@
+//! The state diagram of a binding, made from the core's own table of transitions ([`TRANSITIONS`]), as SVG and as text.
+//!
+//! A run's coverage counts how often each transition was taken, under the name that [`mark`] gives; a diagram that is
+//! given them shows them.
+
+mod layout;
+mod svg;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::collections::BTreeMap;
+
+use bindery::binding::{TRANSITIONS, Transition};
+
+pub use svg::svg;
+pub use text::text;
+
+/// The command that writes docs/states.svg and docs/states.txt.
+pub const COMMAND: &str = "cargo run -p bindery-explore --bin states -- --update";
+
+/// How often each transition was taken: a run's [coverage](crate::Report::coverage). `None`: nobody counted.
+pub type Counts<'a> = Option<&'a BTreeMap<String, u64>>;
+
+/// The name under which a run counts a transition: `transition probing -> bound`.
+pub fn mark(transition: &Transition) -> String {
+    format!("transition {} -> {}", transition.from, transition.to)
+}
+
+/// The transitions, each with how often it was taken, where that is known.
+fn edges<'a>(counts: Counts<'a>) -> impl Iterator<Item = (&'static Transition, Option<u64>)> + use<'a> {
+    TRANSITIONS.iter().map(move |t| (t, counts.map(|counts| counts.get(&mark(t)).copied().unwrap_or(0))))
+}
+
+/// `never`, `once`, `12 times`.
+fn times(count: u64) -> String {
+    match count {
+        0 => "never".into(),
+        1 => "once".into(),
+        n => format!("{n} times"),
+    }
+}
