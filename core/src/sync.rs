@@ -31,6 +31,17 @@ impl<T> Mutex<T> {
 
     /// Waits until the value is free and takes it.
     pub fn lock(&self) -> Guard<'_, T> {
+        #[cfg(all(feature = "std", not(loom)))]
+        if let Some(guard) = self.try_lock() {
+            return guard;
+        } else if let Some(give_way) = patience::of_this_thread() {
+            loop {
+                give_way();
+                if let Some(guard) = self.try_lock() {
+                    return guard;
+                }
+            }
+        }
         #[cfg(any(feature = "std", loom))]
         return self.0.lock().unwrap_or_else(imp::PoisonError::into_inner);
         #[cfg(not(any(feature = "std", loom)))]
@@ -77,12 +88,43 @@ mod imp {
     pub use spin::MutexGuard;
 }
 
+/// What a thread does while it waits for another one, when it is not to park.
+#[cfg(all(feature = "std", not(loom)))]
+mod patience {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+
+    std::thread_local! {
+        static GIVE_WAY: RefCell<Option<Arc<dyn Fn()>>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn set(give_way: Option<Arc<dyn Fn()>>) {
+        GIVE_WAY.with(|g| g.replace(give_way));
+    }
+
+    pub(super) fn of_this_thread() -> Option<Arc<dyn Fn()>> {
+        GIVE_WAY.with(|g| g.borrow().clone())
+    }
+}
+
+/// Names what the calling thread does, again and again, while it waits for a lock or for others to leave, in place of
+/// parking: a scheduler that runs one thread at a time lets another one run there. `None` parks again.
+///
+/// `give_way` returns when it is this thread's turn; it may panic to end the wait.
+#[cfg(all(feature = "std", not(loom)))]
+pub fn set_give_way(give_way: Option<std::sync::Arc<dyn Fn()>>) {
+    patience::set(give_way);
+}
+
 /// Gives way to other threads for a moment while waiting for one of them.
-pub(crate) fn relax() {
+pub fn relax() {
     #[cfg(loom)]
     loom::thread::yield_now();
     #[cfg(all(feature = "std", not(loom)))]
-    std::thread::yield_now();
+    match patience::of_this_thread() {
+        Some(give_way) => give_way(),
+        None => std::thread::yield_now(),
+    }
     #[cfg(not(any(feature = "std", loom)))]
     core::hint::spin_loop();
 }

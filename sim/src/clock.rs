@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use bindery::env::Instant;
@@ -107,6 +108,13 @@ impl Clock {
 
     pub(crate) fn is_set(&self, timer: Timer) -> bool {
         self.due[timer.index()].0 != u64::MAX
+    }
+
+    /// Feeds the timers that run to `state`, by how long they still run.
+    pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
+        for (index, (at, _)) in self.due.iter().enumerate().filter(|(_, (at, _))| *at != u64::MAX) {
+            (index, at.saturating_sub(self.now)).hash(state);
+        }
     }
 
     /// When the next timer goes off, if one runs.

@@ -17,7 +17,7 @@ const WORDS: usize = LINES as usize / 64;
 type Set = [u64; WORDS];
 
 /// The state of every line.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Hash)]
 pub(crate) struct Intc {
     enabled: Set,
     masked: Set,

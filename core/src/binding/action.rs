@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
-use super::{Entry, WayBack};
+use super::{Entry, HoldingKind, WayBack};
 use crate::event::Outcome;
 
 /// Ledger entry of a closure. The closure owns what it uses ([`MmioHandle`](super::MmioHandle), not
@@ -14,8 +14,8 @@ pub(crate) struct Action {
 }
 
 impl Entry for Action {
-    fn resource(&self) -> &'static str {
-        "action"
+    fn kind(&self) -> HoldingKind {
+        HoldingKind::Action
     }
 
     fn what(&self) -> String {

@@ -307,7 +307,7 @@ impl Bound {
 
     /// Puts what was acquired on the ledger. When that fails it is released at once.
     pub(crate) fn push(&self, tag: GroupTag, entry: impl Entry + 'static) -> Result<EntryId, ResourceError> {
-        let (resource, what, backend) = (entry.resource(), entry.what(), entry.backend());
+        let (resource, what, backend) = (entry.kind().name(), entry.what(), entry.backend());
         let entry: Box<dyn Entry> = Box::new(entry);
         let refused = match self.check(Site::LedgerEntry) {
             Err(e) => Err((e, entry)),
@@ -333,7 +333,7 @@ impl Bound {
 
     /// Puts what was acquired on the ledger, in the place that was kept for it.
     pub(crate) fn push_seated(&self, seat: Seat, tag: GroupTag, entry: impl Entry + 'static) -> EntryId {
-        let told = self.machine.env().listens().then(|| (entry.resource(), entry.what(), entry.backend()));
+        let told = self.machine.env().listens().then(|| (entry.kind().name(), entry.what(), entry.backend()));
         let id = self.ledger.push_seated(seat, tag, Box::new(entry));
         if let Some((resource, what, backend)) = told {
             self.emit(|| EventKind::Acquired { entry: id, resource, what, backend });

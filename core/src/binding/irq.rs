@@ -10,7 +10,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::time::Duration;
 
-use super::{Entry, Rundown, WayBack};
+use super::{Entry, HoldingKind, Rundown, WayBack};
 use crate::device::Device;
 use crate::driver::Serviced;
 use crate::env::{Env, EnvError, IrqControl, IrqLine, Trigger};
@@ -218,8 +218,8 @@ impl fmt::Debug for IrqHandle {
 pub(crate) struct IrqEntry(pub(crate) Arc<Route>);
 
 impl Entry for IrqEntry {
-    fn resource(&self) -> &'static str {
-        "irq"
+    fn kind(&self) -> HoldingKind {
+        HoldingKind::Irq
     }
 
     fn what(&self) -> String {

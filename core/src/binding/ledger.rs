@@ -3,8 +3,9 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
-use super::Bound;
+use super::{Bound, HoldingKind};
 use crate::driver::Quiet;
 use crate::event::Outcome;
 use crate::sync::Mutex;
@@ -29,8 +30,8 @@ pub(crate) struct WayBack<'a> {
 ///
 /// `release` runs once, outside all locks, and must not fail: what cannot be given back safely is moved to quarantine.
 pub(crate) trait Entry: Send + Sync {
-    /// The kind of thing, for events: `"mmio"`, `"irq"`, `"dma"`.
-    fn resource(&self) -> &'static str;
+    /// The kind of thing.
+    fn kind(&self) -> HoldingKind;
     /// Which one: an address, a name.
     fn what(&self) -> String;
     /// Who gave it and takes it back.
@@ -138,9 +139,16 @@ impl Ledger {
         self.0.lock().slots.len()
     }
 
+    /// Feeds the kinds of all entries to `state`, oldest first.
+    pub(crate) fn hash_kinds(&self, state: &mut impl Hasher) {
+        let inner = self.0.lock();
+        inner.slots.len().hash(state);
+        inner.slots.iter().for_each(|s| s.entry.kind().hash(state));
+    }
+
     /// Each entry, oldest first: number, kind, what, back-end.
     pub(crate) fn list(&self) -> Vec<(EntryId, &'static str, String, String)> {
-        self.0.lock().slots.iter().map(|s| (s.id, s.entry.resource(), s.entry.what(), s.entry.backend())).collect()
+        self.0.lock().slots.iter().map(|s| (s.id, s.entry.kind().name(), s.entry.what(), s.entry.backend())).collect()
     }
 }
 

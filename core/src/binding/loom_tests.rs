@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool as PlainBool, Ordering as PlainOrdering};
 use loom::thread;
 
 use super::mmio::Region;
-use super::{Bound, Entry, Gone, Ledger, MmioHandle, WayBack};
+use super::{Bound, Entry, Gone, HoldingKind, Ledger, MmioHandle, WayBack};
 use crate::addr::PhysAddr;
 use crate::device::DeviceDesc;
 use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
@@ -58,8 +58,8 @@ fn loom_a_handle_reaches_registers_before_they_are_given_back_or_not_at_all() {
 struct Counted(Arc<AtomicUsize>);
 
 impl Entry for Counted {
-    fn resource(&self) -> &'static str {
-        "counted"
+    fn kind(&self) -> HoldingKind {
+        HoldingKind::Action
     }
 
     fn what(&self) -> String {

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::marker::PhantomData;
 
-use super::{Entry, Rundown, WayBack};
+use super::{Entry, HoldingKind, Rundown, WayBack};
 use crate::addr::PhysAddr;
 use crate::env::{Io, IoError, Width};
 use crate::event::Outcome;
@@ -124,8 +124,8 @@ impl fmt::Debug for MmioHandle {
 pub(crate) struct MmioEntry(pub(crate) Arc<Region>);
 
 impl Entry for MmioEntry {
-    fn resource(&self) -> &'static str {
-        "mmio"
+    fn kind(&self) -> HoldingKind {
+        HoldingKind::Mmio
     }
 
     fn what(&self) -> String {

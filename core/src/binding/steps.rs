@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
-use super::{AnyBinding, Bound, Entry, Phase, ResourceError, WayBack};
+use super::{AnyBinding, Bound, Entry, HoldingKind, Phase, ResourceError, WayBack};
 use crate::device::SupplierKind;
 use crate::driver::{Busy, Missing, ProbeError, Quiet};
 use crate::env::Site;
@@ -44,8 +44,8 @@ fn suppliers(bound: &Bound) -> Result<(), ProbeError> {
 struct LinksEntry;
 
 impl Entry for LinksEntry {
-    fn resource(&self) -> &'static str {
-        "links"
+    fn kind(&self) -> HoldingKind {
+        HoldingKind::Links
     }
 
     fn what(&self) -> String {
@@ -83,8 +83,8 @@ fn publish(binding: &Arc<dyn AnyBinding>) -> Result<(), ResourceError> {
 struct ControlEntry(&'static str);
 
 impl Entry for ControlEntry {
-    fn resource(&self) -> &'static str {
-        "control"
+    fn kind(&self) -> HoldingKind {
+        HoldingKind::Control
     }
 
     fn what(&self) -> String {
@@ -123,8 +123,8 @@ impl DataEntry {
 }
 
 impl Entry for DataEntry {
-    fn resource(&self) -> &'static str {
-        "data"
+    fn kind(&self) -> HoldingKind {
+        HoldingKind::Data
     }
 
     fn what(&self) -> String {
@@ -147,7 +147,7 @@ impl Entry for DataEntry {
             bound.emit(|| EventKind::Quiet { how: quiet.how().into() });
         }
         if bound.device().phase() == Phase::Quiescing {
-            bound.device().set_phase(Phase::Releasing);
+            bound.device().set_phase(bound.machine().env(), Phase::Releasing);
         }
         self.0.drop_data();
         let late = self.0.interrupt(0).is_some();

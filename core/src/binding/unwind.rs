@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 
 use super::{AnyBinding, Entry, EntryId, WayBack};
+use crate::env::Landmark;
 use crate::event::EventKind;
 use crate::mutant;
 use crate::promise::Promise;
@@ -34,11 +35,13 @@ pub(crate) fn unwind(binding: &dyn AnyBinding) {
 /// Releases one entry and tells who took it back.
 pub(crate) fn release_one(id: EntryId, entry: Box<dyn Entry>, way: &mut WayBack<'_>) {
     let bound = way.bound;
+    let kind = entry.kind();
+    bound.machine().env().passes(Landmark::Released(kind));
     if !bound.machine().env().listens() {
         entry.release(way);
         return;
     }
-    let (resource, what, backend) = (entry.resource(), entry.what(), entry.backend());
+    let (what, backend) = (entry.what(), entry.backend());
     let outcome = entry.release(way);
-    bound.emit(|| EventKind::Released { entry: id, resource, what, backend, outcome });
+    bound.emit(|| EventKind::Released { entry: id, resource: kind.name(), what, backend, outcome });
 }

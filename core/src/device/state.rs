@@ -5,6 +5,7 @@ use core::fmt;
 
 use super::{DeviceDesc, NodeId};
 use crate::binding::{AnyBinding, Phase};
+use crate::env::{Env, Landmark};
 use crate::iommu::Membership;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -72,10 +73,11 @@ impl Device {
     /// # Panics
     ///
     /// When the table has no such transition: a fault of the core, not of its users.
-    pub(crate) fn set_phase(&self, next: Phase) {
+    pub(crate) fn set_phase(&self, env: &dyn Env, next: Phase) {
         let now = self.phase();
         assert!(now.may_become(next), "{}: no transition from {now} to {next}", self.name());
         self.phase.store(next as u8, Ordering::Release);
+        env.passes(Landmark::Transition(now, next));
     }
 
     /// The driver that holds it, from the beginning of its probe to the end of the way back.

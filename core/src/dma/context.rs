@@ -8,7 +8,7 @@ use super::backend::Backend;
 use super::check::Op;
 use super::{Dma, DmaError, DmaMemory};
 use crate::addr::DeviceAddr;
-use crate::binding::{Bound, Entry, ResourceError, WayBack};
+use crate::binding::{Bound, Entry, HoldingKind, ResourceError, WayBack};
 use crate::driver::DmaOwner;
 use crate::env::Caching;
 use crate::event::{EventKind, Outcome};
@@ -196,8 +196,8 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
 struct ContextEntry(String);
 
 impl Entry for ContextEntry {
-    fn resource(&self) -> &'static str {
-        "translation"
+    fn kind(&self) -> HoldingKind {
+        HoldingKind::Translation
     }
 
     fn what(&self) -> String {

@@ -15,7 +15,7 @@ use super::check::{CpuMemory, Op, Record};
 use super::memory::Unconfirmed;
 use super::{Attrs, DMA_ALIGN, Direction, DmaContext, DmaMemory};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
-use crate::binding::{Entry, EntryId, Scope, Seat, WayBack};
+use crate::binding::{Entry, EntryId, HoldingKind, Scope, Seat, WayBack};
 use crate::env::CacheOp;
 use crate::event::{EventKind, Outcome};
 use crate::iommu::DomainKind;
@@ -52,13 +52,13 @@ impl Kind {
     }
 
     /// How the ledger names it.
-    const fn resource(self) -> &'static str {
+    const fn entry(self) -> HoldingKind {
         match self {
-            Self::Coherent => "dma coherent",
-            Self::Pool => "dma pool",
-            Self::Single => "dma single",
-            Self::Scatter => "dma sg",
-            Self::Resource => "dma resource",
+            Self::Coherent => HoldingKind::DmaCoherent,
+            Self::Pool => HoldingKind::DmaPool,
+            Self::Single => HoldingKind::DmaSingle,
+            Self::Scatter => HoldingKind::DmaScatter,
+            Self::Resource => HoldingKind::DmaResource,
         }
     }
 }
@@ -374,8 +374,8 @@ pub(super) fn end_early(scope: Scope<'_>, entry: EntryId, mapping: Arc<Mapping>)
 struct MappingEntry(Arc<Mapping>);
 
 impl Entry for MappingEntry {
-    fn resource(&self) -> &'static str {
-        self.0.kind.resource()
+    fn kind(&self) -> HoldingKind {
+        self.0.kind.entry()
     }
 
     fn what(&self) -> String {

@@ -7,6 +7,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
 use super::DmaMemory;
 use crate::addr::PhysAddr;
@@ -110,6 +111,13 @@ impl Quarantine {
             }
             machine.emit(Some(&h.device), || EventKind::Recovered { phys, size });
         }
+    }
+
+    /// Feeds who has how much in here to `state`.
+    pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
+        let held = self.0.lock();
+        held.len().hash(state);
+        held.iter().for_each(|h| (&h.device, h.kept.bytes()).hash(state));
     }
 
     /// A line for reports.

@@ -46,11 +46,28 @@ impl From<EnvError> for ProbeError {
     }
 }
 
-/// Linux error numbers, used at the control tree's edge only (`include/uapi/asm-generic/errno-base.h`, `errno.h`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(i32)]
-#[expect(missing_docs, reason = "the names are the documentation")]
-pub enum Errno {
+macro_rules! numbers {
+    ($($name:ident = $number:literal,)*) => {
+        /// Linux error numbers, used at the control tree's edge only (`include/uapi/asm-generic/errno-base.h`,
+        /// `errno.h`).
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(i32)]
+        #[expect(missing_docs, reason = "the names are the documentation")]
+        pub enum Errno { $($name = $number,)* }
+
+        impl Errno {
+            /// Every number that this system gives.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Its name, as in the C headers.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+        }
+    };
+}
+
+numbers! {
     EPERM = 1,
     ENOENT = 2,
     EIO = 5,
@@ -63,12 +80,11 @@ pub enum Errno {
     ENOTDIR = 20,
     EISDIR = 21,
     EINVAL = 22,
-    ETIMEDOUT = 110,
 }
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
+        f.write_str(self.name())
     }
 }
 

@@ -7,12 +7,14 @@
 pub(crate) mod fake;
 mod io;
 mod irq;
+mod landmark;
 mod memory;
 mod site;
 mod time;
 
 pub use io::{Io, IoError, Width};
 pub use irq::{IrqControl, IrqLine, IrqSink, Trigger};
+pub use landmark::Landmark;
 pub use memory::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
 pub use site::Site;
 pub use time::Instant;
@@ -20,7 +22,7 @@ pub use time::Instant;
 use alloc::sync::{Arc, Weak};
 
 use crate::addr::PhysAddr;
-use crate::device::DeviceDesc;
+use crate::device::{DeviceDesc, NodeId};
 use crate::event::Event;
 use crate::iommu::Iommu;
 #[cfg(feature = "mutants")]
@@ -90,6 +92,18 @@ pub trait Env: Send + Sync {
     #[cfg(feature = "mutants")]
     fn mutant(&self) -> Option<Mutant> {
         None
+    }
+
+    /// The core passes a place that a walk over all paths counts. Called at every step: be quick.
+    fn passes(&self, landmark: Landmark) {
+        let _ = landmark;
+    }
+
+    /// Which of the devices in `line`, longest waiting first, is probed next, as an index. The line has at least two.
+    /// Any answer is right (P8); only a walk over all orders gives another than 0. Called with the registry locked.
+    fn next(&self, line: &mut dyn ExactSizeIterator<Item = NodeId>) -> usize {
+        let _ = line;
+        0
     }
 
     /// Whether the env itself drives devices with this `compatible` list (the interrupt controller, the timer): they

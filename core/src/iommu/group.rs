@@ -7,11 +7,12 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::hash::{Hash, Hasher};
 
 use super::domain::Past;
 use super::{Domain, DomainKind, Iommu, IommuError, StreamId, Translation};
 use crate::addr::DeviceAddr;
-use crate::binding::{Bound, Entry, ResourceError, WayBack};
+use crate::binding::{Bound, Entry, HoldingKind, ResourceError, WayBack};
 use crate::device::SupplierKind;
 use crate::dma::check::Op;
 use crate::driver::DmaOwner;
@@ -21,7 +22,7 @@ use crate::promise::Promise;
 use crate::sync::Mutex;
 
 /// Who may use the devices of a group.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Owner {
     /// Nobody: every member is blocked.
     #[default]
@@ -172,6 +173,13 @@ impl Group {
         }
     }
 
+    /// Feeds owner, members and domain to `state`.
+    pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
+        let s = self.state.lock();
+        (s.owner, &s.members, s.attached, s.users.len(), s.kind).hash(state);
+        s.domain.as_ref().map(|d| (d.kind(), d.iova_in_use())).hash(state);
+    }
+
     /// Changes what kernel drivers get from now on. Refused while anybody owns the group (P7): a domain that is in use
     /// is never changed under its user.
     pub fn set_kind(&self, kind: DomainKind) -> Result<(), GroupError> {
@@ -290,8 +298,8 @@ pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
 struct ClaimEntry(Membership);
 
 impl Entry for ClaimEntry {
-    fn resource(&self) -> &'static str {
-        "group"
+    fn kind(&self) -> HoldingKind {
+        HoldingKind::Group
     }
 
     fn what(&self) -> String {
@@ -384,8 +392,8 @@ impl AttachEntry {
 }
 
 impl Entry for AttachEntry {
-    fn resource(&self) -> &'static str {
-        "translation"
+    fn kind(&self) -> HoldingKind {
+        HoldingKind::Translation
     }
 
     fn what(&self) -> String {

@@ -36,7 +36,7 @@ bitflags::bitflags! {
 }
 
 /// What a domain does with the accesses of its devices.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum DomainKind {
     /// Refuses every access.

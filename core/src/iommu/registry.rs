@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::{DomainKind, FaultReport, Group, Grouping, Iommu, IommuError, Membership, StreamId, Translation};
 use crate::addr::DeviceAddr;
-use crate::binding::{Entry, WayBack};
+use crate::binding::{Entry, HoldingKind, WayBack};
 use crate::device::{Device, NodeId, SupplierKind};
 use crate::env::Env;
 use crate::event::Outcome;
@@ -131,8 +131,8 @@ pub(crate) struct InstanceEntry {
 }
 
 impl Entry for InstanceEntry {
-    fn resource(&self) -> &'static str {
-        "iommu"
+    fn kind(&self) -> HoldingKind {
+        HoldingKind::Iommu
     }
 
     fn what(&self) -> String {

@@ -9,7 +9,7 @@ use crate::binding::{AnyBinding, Bound, Phase, bring_up, unwind};
 use crate::device::{Device, NodeId, Resource};
 use crate::dma::check::Op;
 use crate::driver::{AnyDriver, ProbeError};
-use crate::env::IrqControl;
+use crate::env::{IrqControl, Landmark};
 use crate::event::{Cause, EventKind};
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
@@ -31,7 +31,7 @@ impl Machine {
                 return Err(ProbeError::NoDevice);
             }
             r.waiting.remove(&device.node());
-            device.set_phase(Phase::Probing);
+            device.set_phase(self.env(), Phase::Probing);
             device.set_binding(Some(Arc::clone(&binding)));
         }
         match bring_up(&binding) {
@@ -44,14 +44,15 @@ impl Machine {
                     r.bound.insert(seq, device.node());
                     device.bound_seq.store(seq, Ordering::Relaxed);
                 }
-                device.set_phase(Phase::Bound);
+                device.set_phase(self.env(), Phase::Bound);
                 self.emit(Some(&device.desc().name), || EventKind::Bound { driver: driver.name().into() });
                 self.redeliver(device);
                 self.arrived(device);
                 Ok(())
             }
             Err(error) => {
-                device.set_phase(Phase::Releasing);
+                self.env.passes(Landmark::Refused(error.errno()));
+                device.set_phase(self.env(), Phase::Releasing);
                 unwind(&*binding);
                 self.check_dma(|| Op::ProbeFailed { device: Arc::clone(&device.desc().name) });
                 self.finish(device, &*binding);
@@ -88,7 +89,7 @@ impl Machine {
         });
         self.registry.lock().bound.remove(&device.bound_seq.load(Ordering::Relaxed));
         device.set_binding(None);
-        device.set_phase(Phase::Unbound);
+        device.set_phase(self.env(), Phase::Unbound);
     }
 
     /// What a device still holds after its way back: nothing (P4).
@@ -174,7 +175,7 @@ impl Machine {
             }
         }
         let name = binding.driver();
-        device.set_phase(Phase::Quiescing);
+        device.set_phase(self.env(), Phase::Quiescing);
         self.emit(Some(&device.desc().name), || EventKind::Unbind { driver: name.into(), cause });
         unwind(&*binding);
         self.check_dma(|| Op::Unbound { device: Arc::clone(&device.desc().name) });
@@ -189,7 +190,7 @@ impl Machine {
     fn end_abandoned(&self, device: &Arc<Device>) {
         let Some(binding) = device.binding() else { return };
         if device.phase() != Phase::Releasing {
-            device.set_phase(Phase::Releasing);
+            device.set_phase(self.env(), Phase::Releasing);
         }
         binding.drop_data();
         unwind(&*binding);

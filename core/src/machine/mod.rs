@@ -11,6 +11,7 @@ mod policy;
 mod probe;
 mod registry;
 mod report;
+mod state;
 mod view;
 #[cfg(all(test, not(loom)))]
 mod windows;

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use crate::device::{Device, NodeId, Nodes};
 use crate::driver::AnyDriver;
+use crate::env::Env;
 use crate::link::Graph;
 
 pub(super) struct Registry {
@@ -86,9 +87,11 @@ impl Registry {
         self.waiting.iter().find(ready).copied().filter(|_| self.autoprobe)
     }
 
-    /// Takes the oldest node off the queue; [`looked_at`](Self::looked_at) ends the look at it.
-    pub(super) fn dequeue(&mut self) -> Option<NodeId> {
-        let node = self.queue.pop_front()?;
+    /// Takes the oldest node off the queue, or the one that `env` names; [`looked_at`](Self::looked_at) ends the look at
+    /// it.
+    pub(super) fn dequeue(&mut self, env: &dyn Env) -> Option<NodeId> {
+        let at = if self.queue.len() > 1 { env.next(&mut self.queue.iter().copied()) } else { 0 };
+        let node = self.queue.remove(at)?;
         self.queued[node.0 as usize] = false;
         self.looking.push(node);
         Some(node)

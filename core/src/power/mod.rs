@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::binding::{Bound, Entry, ResourceError, WayBack};
+use crate::binding::{Bound, Entry, HoldingKind, ResourceError, WayBack};
 use crate::device::{NodeId, SupplierKind};
 use crate::driver::Quiet;
 use crate::env::Site;
@@ -96,11 +96,11 @@ impl SupplyEntry {
 }
 
 impl Entry for SupplyEntry {
-    fn resource(&self) -> &'static str {
+    fn kind(&self) -> HoldingKind {
         match self.key.1 {
-            SupplierKind::Clock => "clock",
-            SupplierKind::Power => "power",
-            _ => "reset",
+            SupplierKind::Clock => HoldingKind::Clock,
+            SupplierKind::Power => HoldingKind::Power,
+            _ => HoldingKind::Reset,
         }
     }
 

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::{Any, TypeId, type_name};
 
-use crate::binding::{Entry, WayBack};
+use crate::binding::{Entry, HoldingKind, WayBack};
 use crate::device::NodeId;
 use crate::event::Outcome;
 use crate::sync::Mutex;
@@ -63,8 +63,8 @@ impl ProviderEntry {
 }
 
 impl Entry for ProviderEntry {
-    fn resource(&self) -> &'static str {
-        "service"
+    fn kind(&self) -> HoldingKind {
+        HoldingKind::Service
     }
 
     fn what(&self) -> String {

@@ -9,6 +9,7 @@ mod env;
 mod state;
 mod window;
 
+use std::hash::Hasher;
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 
@@ -211,6 +212,13 @@ impl Board {
     /// same one.
     pub fn fingerprint(&self) -> u64 {
         self.inner.state.lock().trace.hash()
+    }
+
+    /// Feeds all that decides what the hardware does next to `state`, except what RAM and disk hold: registers, clocks,
+    /// power, interrupt lines, timers by how long they still run, cached translations by number, and which devices are
+    /// plugged in. Boards that hash alike answer alike.
+    pub fn hash_state(&self, state: &mut impl Hasher) {
+        self.inner.state.lock().hash_state(state);
     }
 
     /// What happened at the registers, as far as [`Salvator::trace`](crate::salvator::Salvator::trace) asked to keep it.

@@ -1,5 +1,6 @@
 //! The board's parts, its address map, and what connects them.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -116,6 +117,15 @@ impl State {
             Device::Cpg | Device::Sysc | Device::Fixed(_) => {}
         }
         Ok(())
+    }
+
+    pub(super) fn hash_state(&self, state: &mut impl Hasher) {
+        self.clock.hash_state(state);
+        (&self.intc, &self.sysc).hash(state);
+        self.cpg.hash_state(state);
+        self.ipmmu.hash_state(state);
+        self.sata.hash_state(state);
+        self.regions.iter().for_each(|r| r.present.hash(state));
     }
 
     fn split(&mut self) -> (Bus<'_>, Parts<'_>) {

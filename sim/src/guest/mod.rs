@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use bindery::addr::{PAGE_SIZE, PhysAddr};
 use bindery::device::{DeviceDesc, Resource};
 use bindery::dma::{DmaError, DmaMemory};
-use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Memory};
+use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Landmark, Memory, Site};
 use bindery::event::Event;
 use bindery::iommu::Iommu;
 use bindery::machine::Machine;
@@ -188,6 +188,14 @@ impl Env for GuestEnv {
         if let Some(listener) = listener {
             listener(event);
         }
+    }
+
+    fn inject(&self, site: Site) -> bool {
+        self.host.inject(site)
+    }
+
+    fn passes(&self, landmark: Landmark) {
+        self.host.passes(landmark);
     }
 
     fn drives(&self, compatible: &[Arc<str>]) -> bool {

@@ -3,6 +3,7 @@
 //! Twelve registers of 32 modules each. Module number `mnn` of the device trees (SATA is 815) is bit `nn` of register
 //! `m`. Offsets: Linux `drivers/clk/renesas/renesas-cpg-mssr.c`, arrays `mstpsr`, `smstpcr`, `srcr`, macro `SRSTCLR`.
 
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::{Bus, NO_ANSWER};
@@ -70,6 +71,13 @@ pub(crate) struct Cpg {
     reset_since: [u64; BANKS],
     /// Module clocks never start. A fault to inject.
     pub(crate) stuck: bool,
+}
+
+impl Cpg {
+    /// Feeds what is clocked and what is in reset to `state`.
+    pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
+        (self.stop, self.stopped, self.reset, self.stuck).hash(state);
+    }
 }
 
 impl Default for Cpg {

@@ -46,7 +46,7 @@ const AREAS: [Area; DOMAINS] = [Area { number: 9, block: 0x340 }, Area { number:
 /// How long switching takes.
 const SWITCH: Duration = Duration::from_micros(20);
 
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Default, Hash, Debug)]
 struct Domain {
     on: bool,
     /// What it is changing to.
@@ -54,7 +54,7 @@ struct Domain {
 }
 
 /// The model. All switchable domains are off at boot.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Hash)]
 pub(crate) struct Sysc {
     domains: [Domain; DOMAINS],
     isr: u32,

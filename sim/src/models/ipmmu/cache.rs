@@ -45,6 +45,10 @@ impl Tlb {
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
 }
 
 /// A cached pointer to a table below the first level.

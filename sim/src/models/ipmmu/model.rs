@@ -1,5 +1,6 @@
 //! Behaviour of the IPMMU: registers, translation, faults, interrupts.
 
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use bindery::addr::PhysAddr;
@@ -128,6 +129,18 @@ impl Default for Ipmmu {
 }
 
 impl Ipmmu {
+    /// Feeds the registers, and how much is cached, to `state`.
+    pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
+        self.stuck.hash(state);
+        for i in &self.instances {
+            i.present.hash(state);
+            for c in &i.contexts {
+                (c.imctr, c.flushing, c.ttbcr, c.ttbr, c.mair, c.status, c.tlb.len()).hash(state);
+            }
+            i.utlbs.iter().for_each(|u| (u.control, u.tlb.len()).hash(state));
+        }
+    }
+
     pub(crate) fn name(&self, instance: usize) -> &'static str {
         self.instances[instance].name
     }

@@ -49,7 +49,7 @@ const IDENTIFY_DEVICE: u8 = 0xec;
 const SET_FEATURES: u8 = 0xef;
 
 /// What the device does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) enum Phase {
     /// Nothing, or a command that waits for its timer.
     #[default]
@@ -61,7 +61,7 @@ pub(crate) enum Phase {
 }
 
 /// A data transfer that the device wants.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Transfer {
     /// Memory to disk.
     pub(crate) write: bool,
@@ -83,7 +83,7 @@ pub(crate) enum Outcome {
 }
 
 /// The device's registers.
-#[derive(Debug)]
+#[derive(Hash, Debug)]
 pub(crate) struct Ata {
     /// Current and previous value of each register, as the two writes of LBA48 leave them.
     file: [[u8; 2]; 7],

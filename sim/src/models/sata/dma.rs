@@ -13,7 +13,7 @@ const UTLB: usize = 2;
 pub(crate) const CHUNK: usize = 16 * 1024;
 
 /// Where the engine is in the descriptor table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Engine {
     /// It was started and has not ended: STATUS.ACT.
     pub(crate) active: bool,

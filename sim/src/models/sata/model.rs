@@ -1,5 +1,6 @@
 //! The controller's registers, timers and interrupt line.
 
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::ata::{self, Ata};
@@ -41,7 +42,7 @@ impl SataTimer {
 }
 
 /// How the DMA engine answers a STOP.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Stop {
     /// In a microsecond.
     #[default]
@@ -53,7 +54,7 @@ pub enum Stop {
 }
 
 /// Faults to inject. The default injects none.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Knobs {
     /// The link does not come up.
     pub link_down: bool,
@@ -72,7 +73,7 @@ pub struct Knobs {
     pub claims: Option<u64>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) enum Link {
     #[default]
     Down,
@@ -114,6 +115,12 @@ impl Sata {
         (self.disk, self.coherent, self.knobs, self.scratch) = (old.disk, old.coherent, old.knobs, old.scratch);
         cancel(bus, &SataTimer::ALL);
         self.update_line(bus);
+    }
+
+    /// Feeds the registers and what is under way to `state`; not the times, and not what the disk holds.
+    pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
+        (self.control1, self.latched, self.int_enable, self.table, self.int_status, self.int_mask).hash(state);
+        (self.scontrol, self.serror, self.link, &self.ata, self.engine, self.knobs).hash(state);
     }
 
     /// The module clock stops. What was under way is lost.
