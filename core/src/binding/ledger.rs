@@ -117,7 +117,7 @@ impl Ledger {
     /// Takes the newest entry of kind `resource`, in whatever order: for [`mutant`](crate::mutant) alone.
     pub(crate) fn take_newest_called(&self, resource: &str) -> Option<(EntryId, Box<dyn Entry>)> {
         let mut inner = self.0.lock();
-        let at = inner.slots.iter().rposition(|s| s.entry.resource() == resource)?;
+        let at = inner.slots.iter().rposition(|s| s.entry.kind().name() == resource)?;
         let slot = inner.slots.remove(at);
         Some((slot.id, slot.entry))
     }
