@@ -28,7 +28,7 @@ pub fn mark(transition: &Transition) -> String {
 }
 
 /// The transitions, each with how often it was taken, where that is known.
-fn edges<'a>(counts: Counts<'a>) -> impl Iterator<Item = (&'static Transition, Option<u64>)> + use<'a> {
+fn edges(counts: Counts<'_>) -> impl Iterator<Item = (&'static Transition, Option<u64>)> + use<'_> {
     TRANSITIONS.iter().map(move |t| (t, counts.map(|counts| counts.get(&mark(t)).copied().unwrap_or(0))))
 }
 
