@@ -252,6 +252,27 @@ fn numbers_in_reports_may_be_as_large_as_they_like() {
 }
 
 #[test]
+fn the_diagram_shows_how_often_each_transition_was_taken() {
+    let dir = Dir::new();
+    let mut report = json(&explore(&["--order", "bindery", "--shard", "1/1", "--json"]).good());
+    report["coverage"]["transition probing -> bound"] = 17.into();
+    let report = dir.file("1.json", report.to_string());
+    let drawn = |target: &str| explore(&["-q", "--diagram", target, "--merge", text(&report)]).good();
+    let list = drawn("-");
+    let row = list.lines().find(|line| line.contains("probing   -> bound")).unwrap();
+    assert!(row.ends_with("17 times") && list.lines().filter(|line| line.ends_with("never")).count() == 5, "{list}");
+    let (picture, listed) = (dir.path("states.svg"), dir.path("states.txt"));
+    assert_eq!((drawn(text(&picture)), drawn(text(&listed))), (String::new(), String::new()));
+    assert!(std::fs::read_to_string(picture).unwrap().contains(">17 times</text>"));
+    assert_eq!(std::fs::read_to_string(listed).unwrap().lines().count(), 6);
+
+    let refused = |args: &[&str], words: &[&str]| explore(&[args, &["--merge", text(&report)]].concat()).refused(words);
+    refused(&["--diagram", "a.png"], &["FILE.svg"]);
+    refused(&["--diagram", "-", "--json"], &["both want standard output"]);
+    refused(&["--diagram", "/no/such/dir/a.svg"], &["cannot write /no/such/dir/a.svg"]);
+}
+
+#[test]
 fn wrong_usage_names_what_is_wrong_and_what_there_is() {
     let refused = |args: &[&str], words: &[&str]| assert_eq!(explore(args).refused(words), "");
     refused(&["--order", "linux-5.0-rc6"], &["linux-5.0-rc6", "linux-5.0-rc5", "similar"]);

@@ -10,6 +10,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::bound::Limit;
+use super::diagram::Drawing;
 use crate::page::Color;
 
 /// What the exit codes of `bindery explore` mean.
@@ -57,6 +58,9 @@ pub struct Explore {
         "order", "faults", "interrupts", "bound", "paths", "seed", "threads", "shard", "replay",
     ])]
     pub merge: Vec<PathBuf>,
+    /// Draw the phases of a binding, with how often each transition was taken: FILE.svg, FILE.txt, or - for text
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["order", "replay"])]
+    pub diagram: Option<Drawing>,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,

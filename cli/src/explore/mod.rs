@@ -2,6 +2,7 @@
 
 mod args;
 mod bound;
+mod diagram;
 mod interrupt;
 mod merge;
 mod refusal;
@@ -12,6 +13,7 @@ mod watch;
 
 pub use args::{EXIT_CODES, Explore};
 pub use bound::Limit;
+pub use diagram::Drawing;
 pub use refusal::Refusal;
 
 use bindery_explore::Report;
@@ -19,28 +21,37 @@ use bindery_explore::engine::Mode;
 
 use crate::failure::{BROKEN, GOOD, INTERRUPTED, Result};
 use crate::page::Page;
+use diagram::Canvas;
 use interrupt::Interrupt;
 use subject::Subject;
 
 /// Runs `bindery explore`; the exit code.
 pub fn command(args: &Explore) -> Result<u8> {
+    if args.json && args.diagram == Some(Drawing::Page) {
+        return Err(Box::new(Refusal::TwoOutputs).into());
+    }
     if !args.merge.is_empty() {
         let report = merge::merge(&args.merge)?;
-        return print(args, Subject::of_report(&report).as_ref(), &report, false);
+        let canvas = args.diagram.as_ref().map(Canvas::take).transpose()?;
+        print(args, Subject::of_report(&report).as_ref(), &report, canvas)?;
+        return Ok(verdict(&report));
     }
     let subject = Subject::asked(args);
     if let Some(path) = &args.replay {
         return replay::command(args, &subject, path);
     }
+    let canvas = args.diagram.as_ref().map(Canvas::take).transpose()?;
     let interrupt = Interrupt::catch()?;
     let (engine, watch) = watch::watched(args.configure(subject.engine()).cancelled_by(interrupt.flag()), args);
     let report = subject.run(&engine);
     watch.erase();
-    print(args, Some(&subject), &report, interrupt.came() && matches!(report.mode, Mode::Partial { .. }))
+    print(args, Some(&subject), &report, canvas)?;
+    let cut_off = interrupt.came() && matches!(report.mode, Mode::Partial { .. });
+    Ok(if cut_off { INTERRUPTED } else { verdict(&report) })
 }
 
-/// Shows what a run found; the exit code.
-fn print(args: &Explore, subject: Option<&Subject>, report: &Report, interrupted: bool) -> Result<u8> {
+/// Shows what a run found, and draws it.
+fn print(args: &Explore, subject: Option<&Subject>, report: &Report, canvas: Option<Canvas>) -> Result<()> {
     let mut page = Page::stdout(args.color).quiet(args.quiet);
     if args.json {
         let text = serde_json::to_string(report).unwrap_or_else(|e| e.to_string());
@@ -49,10 +60,13 @@ fn print(args: &Explore, subject: Option<&Subject>, report: &Report, interrupted
     } else {
         show::report(report, subject, &mut page)?;
     }
-    page.flush()?;
-    Ok(match (interrupted, report.passed()) {
-        (true, _) => INTERRUPTED,
-        (false, true) => GOOD,
-        (false, false) => BROKEN,
-    })
+    if let Some(canvas) = canvas {
+        canvas.draw(report, &mut page)?;
+    }
+    page.flush()
+}
+
+/// The exit code of a run that was not cut off.
+fn verdict(report: &Report) -> u8 {
+    if report.passed() { GOOD } else { BROKEN }
 }

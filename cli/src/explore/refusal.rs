@@ -62,6 +62,10 @@ pub enum Refusal {
         /// From 1.
         position: usize,
     },
+    /// Two things for one standard output.
+    #[error("--json and --diagram - both want standard output")]
+    #[diagnostic(help("give the diagram a file: --diagram FILE.txt or FILE.svg"))]
+    TwoOutputs,
     /// The host does not tell of signals.
     #[error("cannot listen for Ctrl-C: {error}")]
     Signals {

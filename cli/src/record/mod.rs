@@ -3,6 +3,7 @@
 mod json;
 #[cfg(test)]
 mod kinds;
+mod new_file;
 mod spans;
 mod tape;
 mod trace;
@@ -10,5 +11,6 @@ mod trace;
 pub use json::{Line, json_line};
 #[cfg(test)]
 pub(crate) use kinds::samples;
+pub use new_file::NewFile;
 pub use tape::{Mapped, Recorded, Tape};
 pub use trace::TraceFile;

@@ -3,24 +3,20 @@
 //! Probes and unbinds are slices (`B`, `E`) on one track per device, DMA memory is a span of its own (`b`, `e`), and
 //! everything else an instant (`i`). Times are microseconds of the board's clock.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bindery::event::EventKind;
 use serde_json::{Map, Value, json};
 
 use super::Recorded;
+use super::new_file::NewFile;
 use super::spans::Spans;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 
 /// A trace that is being written. It appears under its name with [`finish`](Self::finish); before, and when anything
 /// fails, nothing is there.
 pub struct TraceFile {
-    out: BufWriter<File>,
-    path: PathBuf,
-    /// Where the bytes go until then. `None` when the user names something that is not a file, such as a pipe.
-    temporary: Option<Temporary>,
+    out: NewFile,
     spans: Spans,
     last: f64,
     empty: bool,
@@ -29,28 +25,8 @@ pub struct TraceFile {
 impl TraceFile {
     /// Begins a trace for `path`.
     pub fn create(path: &Path) -> Result<Self> {
-        let failed = |error| Failure::Write { what: path.display().to_string(), error };
-        // A link is followed, so that the file behind it is replaced, not the link.
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-        let special = fs::metadata(&target).is_ok_and(|m| !m.is_file() && !m.is_dir());
-        let (file, temporary) = if special {
-            (OpenOptions::new().write(true).open(&target).map_err(failed)?, None)
-        } else {
-            if target.is_dir() {
-                return Err(failed(io::ErrorKind::IsADirectory.into()));
-            }
-            let (file, temporary) = Temporary::beside(&target).map_err(failed)?;
-            (file, Some(temporary))
-        };
-        let mut trace = Self {
-            out: BufWriter::new(file),
-            path: path.into(),
-            temporary,
-            spans: Spans::default(),
-            last: 0.0,
-            empty: true,
-        };
-        trace.write(b"{\"displayTimeUnit\":\"ns\",\"traceEvents\":[")?;
+        let mut trace = Self { out: NewFile::create(path)?, spans: Spans::default(), last: 0.0, empty: true };
+        trace.out.write(b"{\"displayTimeUnit\":\"ns\",\"traceEvents\":[")?;
         Ok(trace)
     }
 
@@ -83,12 +59,8 @@ impl TraceFile {
             };
             self.entry(&end)?;
         }
-        self.write(b"\n]}\n")?;
-        self.out.flush().map_err(|e| self.failed(e))?;
-        match self.temporary.take() {
-            Some(temporary) => temporary.rename().map_err(|e| self.failed(e)),
-            None => Ok(()),
-        }
+        self.out.write(b"\n]}\n")?;
+        self.out.finish()
     }
 
     fn convert(&mut self, recorded: &Recorded, lines: &mut Vec<Value>) {
@@ -137,16 +109,8 @@ impl TraceFile {
 
     fn entry(&mut self, value: &Value) -> Result<()> {
         let comma: &[u8] = if std::mem::replace(&mut self.empty, false) { b"\n" } else { b",\n" };
-        self.write(comma)?;
-        self.write(value.to_string().as_bytes())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(|e| self.failed(e))
-    }
-
-    fn failed(&self, error: io::Error) -> Failure {
-        Failure::Write { what: self.path.display().to_string(), error }
+        self.out.write(comma)?;
+        self.out.write(value.to_string().as_bytes())
     }
 }
 
@@ -157,36 +121,4 @@ fn instant() -> Value {
 /// Memory is told apart by its device and address.
 fn id(tid: u64, addr: u64) -> String {
     format!("{tid}:{addr:#x}")
-}
-
-/// A file beside the one that is meant. Removed when it is dropped.
-struct Temporary {
-    path: PathBuf,
-    target: PathBuf,
-}
-
-impl Temporary {
-    fn beside(target: &Path) -> io::Result<(File, Self)> {
-        let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-        let mut n = 0;
-        loop {
-            let path = target.with_file_name(format!(".{name}.{}-{n}", std::process::id()));
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok((file, Self { path, target: target.into() })),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => n += 1,
-                Err(e) => return Err(e),
-            }
-        }
-    }
-
-    fn rename(self) -> io::Result<()> {
-        fs::rename(&self.path, &self.target)
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // After a rename there is nothing under this name; on the way out of an error nobody can be told.
-        let _ = fs::remove_file(&self.path);
-    }
 }

@@ -1,0 +1,71 @@
+//! The diagram of the phases, with how often each transition was taken.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use bindery::binding::TRANSITIONS;
+use bindery_explore::{Report, diagram};
+
+use crate::failure::Result;
+use crate::page::Page;
+use crate::record::NewFile;
+
+/// What `--diagram` asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Drawing {
+    /// A picture in a file.
+    Svg(PathBuf),
+    /// Text in a file.
+    Text(PathBuf),
+    /// Text on standard output, after the report.
+    Page,
+}
+
+impl FromStr for Drawing {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let path = PathBuf::from(text);
+        match path.extension().and_then(|extension| extension.to_str()) {
+            _ if text == "-" => Ok(Self::Page),
+            Some("svg") => Ok(Self::Svg(path)),
+            Some("txt") => Ok(Self::Text(path)),
+            _ => Err("a diagram goes to FILE.svg, to FILE.txt, or as text to standard output (-)".into()),
+        }
+    }
+}
+
+/// A diagram whose place is sure.
+pub(super) enum Canvas {
+    Svg(NewFile),
+    Text(NewFile),
+    Page,
+}
+
+impl Canvas {
+    /// Takes the place, so that a walk of hours does not end at a folder that is not there.
+    pub(super) fn take(drawing: &Drawing) -> Result<Self> {
+        Ok(match drawing {
+            Drawing::Svg(path) => Self::Svg(NewFile::create(path)?),
+            Drawing::Text(path) => Self::Text(NewFile::create(path)?),
+            Drawing::Page => Self::Page,
+        })
+    }
+
+    /// Draws what `report` counted.
+    pub(super) fn draw(self, report: &Report, page: &mut Page<'_>) -> Result<()> {
+        // Models of Linux's orders have no such phases, and nothing to count.
+        let counted = TRANSITIONS.iter().any(|t| report.coverage.contains_key(&diagram::mark(t)));
+        let counts = counted.then_some(&report.coverage);
+        let (mut file, content) = match self {
+            Self::Svg(file) => (file, diagram::svg(counts)),
+            Self::Text(file) => (file, diagram::text(counts)),
+            Self::Page => {
+                page.line("")?;
+                return diagram::text(counts).lines().try_for_each(|line| page.loud(format_args!("   {line}")));
+            }
+        };
+        file.write(content.as_bytes())?;
+        file.finish()
+    }
+}
