@@ -4,37 +4,64 @@
 #![allow(clippy::redundant_closure_for_method_calls, reason = "a method is not general enough for `Client::call`")]
 
 mod common;
+#[path = "sata/hook.rs"]
+mod hook;
 
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use bindery::env::Site;
+use bindery::binding::{Bound, Phase};
+use bindery::device::DeviceDesc;
+use bindery::driver::{Busy, Driver, Match, Missing, ProbeError, Quiet};
+use bindery::env::{Env, Site};
 use bindery::event::EventKind;
-use bindery::machine::{Footprint, Policy};
+use bindery::iommu::DomainKind;
+use bindery::machine::{Footprint, Machine, Policy};
 use bindery::mutant::Mutant;
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::salvator::Salvator;
-use common::{Rig, SATA, numbered_disk};
+use common::master::Master;
+use common::{IPMMU_HC, Rig, SATA, numbered_disk};
+use hook::Hook;
 
 const DRIVER: &str = "sata_rcar";
+
+/// A board, a machine, and the moments in which somebody waits.
+struct World {
+    rig: Rig,
+    hook: Arc<Hook>,
+}
+
+impl Deref for World {
+    type Target = Rig;
+    fn deref(&self) -> &Rig {
+        &self.rig
+    }
+}
 
 /// What a scenario saw by itself: a life that did not end as it began, or wrong data.
 type Seen = Vec<String>;
 
 /// The whole board with a disk; nothing is probed yet.
-fn board(mutant: Option<Mutant>, policy: Policy) -> Rig {
+fn world(mutant: Option<Mutant>, policy: Policy) -> World {
     let mut salvator = Salvator::new().disk(numbered_disk(64));
     if let Some(mutant) = mutant {
         salvator = salvator.mutant(mutant);
     }
-    let rig = common::on(salvator, policy);
+    let board = salvator.build();
+    board.keep_events(1 << 16);
+    let hook = Hook::on(&board);
+    let machine = Machine::new(Arc::clone(&hook) as Arc<dyn Env>, policy);
+    let rig = Rig { board, machine };
     rig.add_board();
     bindery_drivers::register_all(&rig.machine);
-    rig
+    World { rig, hook }
 }
 
 /// Runs `scenario` and says what anybody noticed: promises, models, IOMMU, DMA checker, the scenario itself.
-fn run(mutant: Option<Mutant>, policy: Policy, scenario: fn(&Rig) -> Seen) -> Vec<String> {
-    let rig = board(mutant, policy);
+fn run(mutant: Option<Mutant>, policy: Policy, scenario: fn(&World) -> Seen) -> Vec<String> {
+    let rig = world(mutant, policy);
     let mut found = match catch_unwind(AssertUnwindSafe(|| scenario(&rig))) {
         Ok(seen) => seen,
         Err(_) => vec!["panic".into()],
@@ -52,7 +79,7 @@ fn run(mutant: Option<Mutant>, policy: Policy, scenario: fn(&Rig) -> Seen) -> Ve
 
 /// `scenario` is clean without `mutant`, and with it somebody says what begins with each of `sees`.
 #[track_caller]
-fn killed(mutant: Mutant, policy: Policy, scenario: fn(&Rig) -> Seen, sees: &[&str]) {
+fn killed(mutant: Mutant, policy: Policy, scenario: fn(&World) -> Seen, sees: &[&str]) {
     assert_eq!(run(None, policy, scenario), Vec::<String>::new(), "without the bug");
     let found = run(Some(mutant), policy, scenario);
     for seen in sees {
@@ -82,11 +109,15 @@ fn untranslated() -> Policy {
 }
 
 /// Everything is probed, and the disk let go of: what a life starts from.
-fn before(rig: &Rig) -> Footprint {
+fn before(rig: &Rig) -> (Footprint, usize) {
+    bound(rig);
+    unbind(rig);
+    (rig.footprint(), rig.board.enabled_lines())
+}
+
+fn bound(rig: &Rig) {
     rig.settle();
     assert_eq!(rig.driver(SATA), Some(DRIVER));
-    unbind(rig);
-    rig.footprint()
 }
 
 fn bind(rig: &Rig) {
@@ -108,39 +139,254 @@ fn read(rig: &Rig) -> Seen {
     }
 }
 
-/// The machine is as it was before.
-fn same(rig: &Rig, before: &Footprint) -> Seen {
-    let now = rig.footprint();
+/// Machine and board are as they were before.
+fn same(rig: &Rig, before: &(Footprint, usize)) -> Seen {
+    let now = (rig.footprint(), rig.board.enabled_lines());
     if now == *before { Vec::new() } else { vec![format!("left: {now:?} instead of {before:?}")] }
 }
 
-/// Bind, read, unbind.
-fn life(rig: &Rig) -> Seen {
-    let before = before(rig);
-    bind(rig);
-    let mut seen = read(rig);
-    unbind(rig);
-    seen.extend(same(rig, &before));
+/// Bind, read, unbind; and once more.
+fn lives(world: &World) -> Seen {
+    let before = before(world);
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        bind(world);
+        seen.extend(read(world));
+        unbind(world);
+        seen.extend(same(world, &before));
+    }
     seen
 }
 
-/// A probe that fails where `site` is next.
-fn failed_probe(rig: &Rig, site: Site) -> Seen {
-    let before = before(rig);
-    rig.board.faults().fail_sites(&[site]);
-    assert!(rig.machine.bind(SATA, DRIVER).is_err());
-    rig.board.faults().never();
-    same(rig, &before)
+/// A probe that fails after it has taken its DMA memory.
+fn late_failure(world: &World) -> Seen {
+    let before = before(world);
+    world.board.faults().fail_sites(&[Site::IrqRequest]);
+    assert!(world.machine.bind(SATA, DRIVER).is_err());
+    world.board.faults().never();
+    same(world, &before)
 }
 
-/// A probe that fails after it has taken its DMA memory.
-fn late_failure(rig: &Rig) -> Seen {
-    failed_probe(rig, Site::IrqRequest)
+/// A bind that fails at each of its steps in turn.
+fn each_failure(world: &World) -> Seen {
+    let before = before(world);
+    let mut seen = Vec::new();
+    for step in 1.. {
+        world.board.faults().fail_nth(step);
+        let done = world.machine.bind(SATA, DRIVER).is_ok();
+        let struck = world.board.faults().injected() == 1;
+        world.board.faults().never();
+        if done {
+            unbind(world);
+        }
+        seen.extend(same(world, &before));
+        if !struck {
+            break;
+        }
+    }
+    seen
+}
+
+/// The supplier of a bound consumer is unbound.
+fn supplier_unbound(world: &World) -> Seen {
+    bound(world);
+    let seen = read(world);
+    world.machine.unbind(IPMMU_HC, "ipmmu-vmsa").unwrap();
+    seen
+}
+
+/// The driver of a bound device is removed.
+fn driver_removed(world: &World) -> Seen {
+    bound(world);
+    world.machine.unregister(DRIVER);
+    Vec::new()
+}
+
+/// Somebody unbinds the disk controller, and while he is on his way its driver is changed.
+fn driver_changed_meanwhile(world: &World) -> Seen {
+    bound(world);
+    let machine = Arc::clone(&world.machine);
+    machine.register(Master);
+    world.hook.at_wait(1, move || {
+        let device = machine.device(SATA).unwrap();
+        // Inside an unbind that has the lock nobody else gets that far.
+        if device.phase() == Phase::Bound {
+            machine.unbind(SATA, DRIVER).unwrap();
+            machine.bind(SATA, Master::NAME).unwrap();
+        }
+    });
+    let _ = world.machine.unbind(SATA, DRIVER);
+    world.hook.each_wait(|| {});
+    Vec::new()
+}
+
+/// The IOMMU does not confirm what a read unmaps. The read may fail, and its buffers may be kept.
+fn invalidation_times_out(world: &World) -> Seen {
+    bound(world);
+    world.board.faults().fail_sites(&[Site::Invalidate]);
+    let _ = read(world);
+    world.board.faults().never();
+    unbind(world);
+    Vec::new()
+}
+
+/// The disk controller does not stop when it is unbound.
+fn stop_fails(world: &World) -> Seen {
+    bound(world);
+    let seen = read(world);
+    world.board.faults().fail_sites(&[Site::Quiesce]);
+    unbind(world);
+    world.board.faults().never();
+    seen
+}
+
+/// Two reads through a domain that flushes later.
+fn lazy_reads(world: &World) -> Seen {
+    let _ = before(world);
+    let groups = world.machine.groups();
+    let group = groups.iter().find(|g| g.info().members.iter().any(|m| &**m == SATA)).unwrap();
+    group.set_kind(DomainKind::Lazy).unwrap();
+    bind(world);
+    let mut seen = read(world);
+    seen.extend(read(world));
+    unbind(world);
+    seen
+}
+
+/// The IOMMU does not take the disk controller in.
+fn attach_fails(world: &World) -> Seen {
+    let before = before(world);
+    world.board.faults().fail_sites(&[Site::DomainAttach]);
+    let _ = world.machine.bind(SATA, DRIVER);
+    world.board.faults().never();
+    if world.driver(SATA).is_some() {
+        unbind(world);
+    }
+    same(world, &before)
+}
+
+/// A pass-through owner wants a device whose group a kernel driver owns.
+fn claim_in_a_shared_group(world: &World) -> Seen {
+    bound(world);
+    world.add_master("neighbour", IPMMU_HC, &[3]);
+    let before = (world.footprint(), world.board.enabled_lines());
+    world.machine.device("neighbour").unwrap().set_driver_override(Some("vfio-platform"));
+    let _ = world.machine.bind("neighbour", "vfio-platform");
+    same(world, &before)
+}
+
+/// The disk goes silent for one command, and the driver brings the port up again.
+fn port_reset(world: &World) -> Seen {
+    let before = before(world);
+    bind(world);
+    world.board.sata_faults(|k| k.no_completion = true);
+    let board = Arc::downgrade(&world.board);
+    world.board.on_event(Box::new(move |e| {
+        if matches!(&e.kind, EventKind::Log { text } if text.contains("no answer"))
+            && let Some(board) = board.upgrade()
+        {
+            board.sata_faults(|k| k.no_completion = false);
+        }
+    }));
+    assert_ne!(read(world), Seen::new(), "the first one times out");
+    let mut seen = read(world);
+    unbind(world);
+    seen.extend(same(world, &before));
+    seen
+}
+
+/// A driver without needs.
+struct Supplier;
+
+impl Driver for Supplier {
+    const NAME: &'static str = "supplier";
+    const MATCHES: &'static [Match] = &[Match::compatible("test,supplier")];
+    type Data<'b> = ();
+    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+        Ok(())
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+/// A driver that finds its supplier missing; before it can say so, the supplier is there.
+struct Late;
+
+impl Driver for Late {
+    const NAME: &'static str = "late";
+    const MATCHES: &'static [Match] = &[Match::compatible("test,late")];
+    type Data<'b> = ();
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        let supplier = dev.machine().device("supplier").unwrap();
+        if supplier.phase() == Phase::Bound {
+            return Ok(());
+        }
+        dev.machine().register(Supplier);
+        assert!(dev.machine().step());
+        Err(ProbeError::Defer { on: Missing::Node(supplier.node()) })
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+/// A supplier arrives while its consumer is being deferred because of it.
+fn arrival_in_a_probe(world: &World) -> Seen {
+    bound(world);
+    for name in ["supplier", "late"] {
+        let mut desc = DeviceDesc::new(name);
+        desc.compatible.push(format!("test,{name}").into());
+        world.machine.add_device(desc).unwrap();
+    }
+    world.settle();
+    world.machine.register(Late);
+    world.settle();
+    match world.driver("late") {
+        Some(_) => Vec::new(),
+        None => vec!["left: late is not bound".into()],
+    }
+}
+
+/// Everything comes up for the first time.
+fn boot(world: &World) -> Seen {
+    world.settle();
+    Vec::new()
 }
 
 killed! {
-    dma_torn_down_before_devres: DmaBeforeDevres, translated(), life, ["P1", "dma"];
-    dma_torn_down_before_devres_untranslated: DmaBeforeDevres, untranslated(), life, ["P1"];
+    dma_torn_down_before_devres: DmaBeforeDevres, translated(), lives, ["P1", "P3", "dma"];
+    dma_torn_down_before_devres_untranslated: DmaBeforeDevres, untranslated(), lives, ["P1"];
     dma_torn_down_before_devres_of_a_failed_probe: DmaBeforeDevresOnFailure, translated(), late_failure, ["P1", "left"];
-    ownership_dropped_before_devres: GroupBeforeDevres, translated(), life, ["P7"];
+    backend_looked_up_at_free: BackendLookedUpAtFree, translated(), lives, ["P1", "P2"];
+    ownership_dropped_before_devres: GroupBeforeDevres, translated(), lives, ["P7", "P3"];
+    claim_in_a_group_that_is_owned: ClaimNotExclusive, translated(), claim_in_a_shared_group, ["P7"];
+    links_let_go_before_devres: LinksBeforeDevres, translated(), lives, ["P6"];
+    links_let_go_before_devres_of_a_failed_probe: LinksBeforeDevres, translated(), late_failure, ["P6"];
+    power_off_before_devres: PowerBeforeDevres, translated(), lives, ["P3"];
+    ledger_emptied_oldest_first: OldestFirst, translated(), lives, ["P3"];
+    end_of_a_failed_probe_told_early: NotBoundBeforeDevres, translated(), late_failure, ["P4"];
+    end_of_a_failed_probe_not_told: EndNotTold, translated(), late_failure, ["P4"];
+    links_left_by_an_early_exit: LinksLeftOnEarlyExit, translated(), each_failure, ["P4"];
+    unbind_of_another_drivers_device: UnlockedDriverCheck, translated(), driver_changed_meanwhile, ["P7"];
+    supplier_unbound_under_its_consumer: SupplierFirst, translated(), supplier_unbound, ["P6"];
+    device_kept_by_a_removed_driver: DriverRemovalKeepsDevices, translated(), driver_removed, ["P4"];
+    page_freed_before_invalidation: FreedBeforeInvalidation, translated(), lives, ["P2"];
+    page_freed_although_nothing_was_confirmed: TimeoutIgnored, translated(), invalidation_times_out, ["P2"];
+    iova_used_again_before_the_flush: IovaReusedBeforeFlush, translated(), lazy_reads, ["P2", "dma"];
+    physical_address_told_for_iova: AddressesExchanged, translated(), lives, ["P1", "data", "fault"];
+    sync_missed_on_a_non_coherent_device: MissedSync, translated(), lives, ["P12", "data"];
+    untranslated_when_the_iommu_fails: UntranslatedFallback, translated(), attach_fails, ["P10"];
+    memory_with_the_last_owners_bytes: DirtyMemory, translated(), lives, ["P12"];
+    memory_with_the_last_owners_bytes_untranslated: DirtyMemory, untranslated(), lives, ["P12"];
+    a_device_that_did_not_stop_counts_as_stopped: StopFailureIgnored, untranslated(), stop_fails, ["P11"];
+    data_dropped_after_what_it_borrows_from: DataAfterDevres, translated(), lives, ["P5"];
+    users_let_in_after_the_data: HandlerAfterData, translated(), lives, ["P5"];
+    interrupt_line_left_on: LineLeftOn, translated(), lives, ["model"];
+    clock_count_leaked: SupplyLeaked, translated(), each_failure, ["left"];
+    ownership_count_leaked: OwnershipLeaked, translated(), each_failure, ["left"];
+    control_tree_entry_left: ControlEntryLeft, translated(), lives, ["P4"];
+    ledger_grows_with_each_reset: LedgerGrows, translated(), port_reset, ["P4"];
+    one_waiter_of_many_woken: WakeUpLost, translated(), boot, ["P8"];
+    arrival_during_the_probe_forgotten: WakeUpLostInProbe, translated(), arrival_in_a_probe, ["P8", "left"];
 }

@@ -46,6 +46,8 @@ pub(crate) enum ControlError {
     NoSuchLine,
     /// Unmasking opens a line that nobody enabled: on a GIC it would start to fire.
     NotEnabled,
+    /// The trigger of a line that is on must not change (GIC architecture 2.0, `GICD_ICFGR`); the line stays on with the new one.
+    AlreadyEnabled,
 }
 
 impl Intc {
@@ -60,10 +62,14 @@ impl Intc {
         let n = line.0;
         match control {
             IrqControl::Enable(trigger) => {
+                let before = get(&self.enabled, n);
                 put(&mut self.edge, n, trigger == Trigger::EdgeRising);
                 put(&mut self.masked, n, false);
                 put(&mut self.latched, n, false);
                 put(&mut self.enabled, n, true);
+                if before {
+                    return Err(ControlError::AlreadyEnabled);
+                }
             }
             IrqControl::Mask => put(&mut self.masked, n, true),
             IrqControl::Unmask if !get(&self.enabled, n) => return Err(ControlError::NotEnabled),
@@ -82,6 +88,11 @@ impl Intc {
             put(&mut self.latched, line, true);
         }
         put(&mut self.high, line, high);
+    }
+
+    /// How many lines are on.
+    pub(crate) fn enabled(&self) -> usize {
+        self.enabled.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     pub(crate) fn level(&self, line: u32) -> bool {

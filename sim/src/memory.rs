@@ -164,6 +164,15 @@ impl Ram {
         Ok(())
     }
 
+    /// Whether both views of `len` bytes at `base` hold the same.
+    pub fn in_step(&self, base: PhysAddr, len: u64) -> bool {
+        let (Some(cache), Some(ram)) = (self.locate(base, len, View::Cache), self.locate(base, len, View::Ram)) else {
+            return true;
+        };
+        let byte = |at: usize| self.byte(at).load(Ordering::Relaxed);
+        (0..len as usize).all(|i| byte(cache + i) == byte(ram + i))
+    }
+
     /// Reads as the CPU does through a window of that kind. For tests and tools; drivers have windows.
     pub fn cpu_read(&self, addr: PhysAddr, buf: &mut [u8], caching: Caching) -> Result<(), BusError> {
         self.load(self.locate(addr, buf.len() as u64, view_of(caching)).ok_or(BusError { addr })?, buf);

@@ -9,7 +9,7 @@ use crate::session::Session;
 use crate::tool::{output, root};
 
 /// Feature sets of the core, apart from the one that the workspace as a whole unites to.
-const CORE_FEATURES: [&str; 4] = ["", "std", "serde", "std,serde"];
+const CORE_FEATURES: [&str; 5] = ["", "std", "serde", "std,serde", "mutants"];
 
 /// Targets without an operating system that core and drivers are built for.
 const BARE: [&str; 2] = ["aarch64-unknown-none", "x86_64-unknown-none"];
@@ -32,6 +32,7 @@ pub(crate) fn steps(session: &mut Session) {
         });
     }
     session.step("clippy: drivers alone", || clippy("-p bindery-drivers"));
+    session.step("clippy: mutants", || clippy("-p bindery-drivers -p bindery-sim --all-targets --features=mutants"));
     session.step("documentation", || {
         Cargo::new("doc --quiet --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings").run()
     });

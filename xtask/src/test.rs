@@ -20,6 +20,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     session.step("device-tree-compiler", dtbs::compiler);
     session.step("tests", || Cargo::new("test --workspace --all-targets --no-fail-fast").run());
     session.step("tests: core with spinning locks", || Cargo::new("test -p bindery --lib").run());
+    session.step("tests: mutants", || Cargo::new("test -p bindery-drivers --features=mutants --test mutants").run());
     session.step("documentation examples", || Cargo::new("test --workspace --doc").run());
     if !args.quick {
         session.step("loom models", loom::short);

@@ -1,6 +1,7 @@
 //! What a driver may ask of its device while it is bound.
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -21,6 +22,7 @@ use crate::event::EventKind;
 use crate::iommu::{Domain, FaultReport, GroupError, Iommu, IommuError, Translation};
 use crate::machine::Machine;
 use crate::power::{ResetLine, SupplyError};
+use crate::promise::Promise;
 use crate::provider::ProviderEntry;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -351,6 +353,15 @@ impl Bound {
     /// Each entry of the ledger, oldest first: number, kind, what, back-end.
     pub fn holdings(&self) -> Vec<(u64, &'static str, String, String)> {
         self.ledger.list()
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let told = !self.announced.load(Ordering::Acquire);
+        self.machine.promises.check(Promise::NothingLeft, told, || {
+            format!("{}: listeners were told of the beginning of a binding, not of its end", self.name())
+        });
     }
 }
 

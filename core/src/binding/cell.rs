@@ -6,12 +6,14 @@
 #![expect(unsafe_code, reason = "driver data borrows from the binding that stores it")]
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::ptr::NonNull;
 
 use super::{Bound, Rundown};
 use crate::driver::{Busy, Driver, ProbeError, Quiet, Serviced};
+use crate::promise::Promise;
 use crate::sync::Mutex;
 
 /// One driver's hold on one device.
@@ -54,7 +56,12 @@ impl<D: Driver> Binding<D> {
     /// The closure takes the data with any lifetime, so it cannot keep a borrow of it.
     pub(crate) fn with<R>(&self, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Option<R> {
         let _inside = self.door.enter()?;
-        let data = self.data.lock().as_ref()?.0;
+        let Some(data) = self.data.lock().as_ref().map(|d| d.0) else {
+            self.bound.machine().promises.check(Promise::NobodyInside, false, || {
+                format!("{}: somebody got in although there is no driver data", self.bound.name())
+            });
+            return None;
+        };
         // SAFETY: `_inside` keeps the door from draining, hence (third invariant) the box behind `data` alive and in
         // place. The data is only shared from here. Its true lifetime `'b` has not ended (first two invariants), and
         // `use_data` accepts every lifetime, so also that one.
@@ -87,6 +94,8 @@ pub(crate) trait AnyBinding: Send + Sync {
     fn quiesce(&self) -> Option<Result<Quiet, Busy>>;
     /// Waits until the last user has left and drops the data.
     fn drop_data(&self);
+    /// Whether there is driver data.
+    fn has_data(&self) -> bool;
     /// Serves interrupt `index`, if the data is there and open.
     fn interrupt(&self, index: usize) -> Option<Serviced>;
     /// For [`Client`](super::Client): back to the driver's type.
@@ -133,6 +142,10 @@ impl<D: Driver> AnyBinding for Binding<D> {
         self.door.close_and_drain();
         let stored = self.data.lock().take();
         drop(stored);
+    }
+
+    fn has_data(&self) -> bool {
+        self.data.lock().is_some()
     }
 
     fn interrupt(&self, index: usize) -> Option<Serviced> {

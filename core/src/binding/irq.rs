@@ -16,6 +16,7 @@ use crate::driver::Serviced;
 use crate::env::{Env, EnvError, IrqControl, IrqLine, Trigger};
 use crate::event::{EventKind, Outcome};
 use crate::machine::Machine;
+use crate::mutant::Mutant;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -74,13 +75,16 @@ impl IrqTable {
     }
 
     /// Lets go of the line; the last one switches it off.
-    pub(crate) fn remove(&self, env: &dyn Env, route: &Arc<Route>) {
+    pub(crate) fn remove(&self, machine: &Machine, route: &Arc<Route>) {
         let mut lines = self.0.lock();
         if let Some(line) = lines.get_mut(&route.line) {
             line.routes.retain(|r| !Arc::ptr_eq(r, route));
             if line.routes.is_empty() {
                 lines.remove(&route.line);
-                let off = env.irq(route.line, IrqControl::Disable);
+                if machine.is_mutant(Mutant::LineLeftOn) {
+                    return;
+                }
+                let off = machine.env().irq(route.line, IrqControl::Disable);
                 debug_assert!(off.is_ok(), "a line that could be enabled can be disabled");
             }
         }
@@ -233,7 +237,7 @@ impl Entry for IrqEntry {
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
         let machine = way.bound.machine();
         self.0.door.close_and_drain();
-        machine.irqs.remove(machine.env(), &self.0);
+        machine.irqs.remove(machine, &self.0);
         Outcome::Returned
     }
 }

@@ -1,6 +1,8 @@
 //! The ledger: what a binding holds, in the order in which it got it.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
@@ -99,6 +101,34 @@ impl Ledger {
         Some((slot.id, slot.entry))
     }
 
+    /// Takes the oldest entry off: for [`mutant`](crate::mutant) alone.
+    pub(crate) fn pop_oldest(&self) -> Option<(EntryId, Box<dyn Entry>)> {
+        let mut inner = self.0.lock();
+        let oldest = (!inner.slots.is_empty()).then(|| inner.slots.remove(0))?;
+        Some((oldest.id, oldest.entry))
+    }
+
+    /// Number of the newest entry.
+    pub(crate) fn newest(&self) -> Option<EntryId> {
+        self.0.lock().slots.last().map(|s| s.id)
+    }
+
+    /// Something that was acquired after entry `data` although the ledger had the same already: a driver that brings its
+    /// device up again within one binding should use what it has. DMA mappings differ in their addresses.
+    pub(crate) fn twice_since(&self, data: EntryId) -> Option<String> {
+        use HoldingKind as Kind;
+        let inner = self.0.lock();
+        let counts =
+            |s: &&Slot| matches!(s.entry.kind(), Kind::Mmio | Kind::Irq | Kind::Action | Kind::Service | Kind::Iommu);
+        if !inner.slots.iter().rev().take_while(|s| s.id > data).any(|s| counts(&s)) {
+            return None;
+        }
+        let mut known = BTreeSet::new();
+        let known_before = |s: &&Slot| !known.insert((s.entry.kind(), s.entry.what())) && s.id > data;
+        let again = inner.slots.iter().filter(counts).find(known_before)?;
+        Some(format!("{} {}", again.entry.kind().name(), again.entry.what()))
+    }
+
     /// Takes one entry out of the middle, for an early release.
     pub(crate) fn take(&self, id: EntryId) -> Option<Box<dyn Entry>> {
         let mut inner = self.0.lock();
@@ -114,10 +144,10 @@ impl Ledger {
         Some((slot.id, slot.entry))
     }
 
-    /// Takes the newest entry of kind `resource`, in whatever order: for [`mutant`](crate::mutant) alone.
-    pub(crate) fn take_newest_called(&self, resource: &str) -> Option<(EntryId, Box<dyn Entry>)> {
+    /// Takes the newest entry of `kind`, in whatever order: for [`mutant`](crate::mutant) alone.
+    pub(crate) fn take_newest_of_kind(&self, kind: HoldingKind) -> Option<(EntryId, Box<dyn Entry>)> {
         let mut inner = self.0.lock();
-        let at = inner.slots.iter().rposition(|s| s.entry.kind().name() == resource)?;
+        let at = inner.slots.iter().rposition(|s| s.entry.kind() == kind)?;
         let slot = inner.slots.remove(at);
         Some((slot.id, slot.entry))
     }

@@ -11,6 +11,7 @@ use crate::driver::{Busy, Missing, ProbeError, Quiet};
 use crate::env::Site;
 use crate::event::{EventKind, Outcome};
 use crate::machine::Machine;
+use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::{dma, iommu, power};
 
@@ -37,6 +38,9 @@ fn suppliers(bound: &Bound) -> Result<(), ProbeError> {
     if let Some(node) = bound.machine().probe_begins(bound.device().node()) {
         return Err(ProbeError::Defer { on: Missing::Node(node) });
     }
+    if bound.machine().is_mutant(Mutant::LinksLeftOnEarlyExit) {
+        bound.check(Site::LedgerEntry)?;
+    }
     bound.push(0, LinksEntry)?;
     Ok(())
 }
@@ -62,6 +66,9 @@ impl Entry for LinksEntry {
         let alive = machine.suppliers_alive(node);
         machine.promises.check(Promise::SuppliersOutlast, alive, || {
             format!("{}: a supplier was unbound before its consumer", way.bound.name())
+        });
+        machine.promises.check(Promise::SuppliersOutlast, way.bound.ledger.len() == 0, || {
+            format!("{}: its suppliers may go while it holds what they supply", way.bound.name())
         });
         machine.consumer_unbound(node);
         Outcome::Returned
@@ -96,7 +103,9 @@ impl Entry for ControlEntry {
     }
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        *way.bound.device().visible_driver.lock() = None;
+        if !way.bound.machine().is_mutant(Mutant::ControlEntryLeft) {
+            *way.bound.device().visible_driver.lock() = None;
+        }
         Outcome::Returned
     }
 }
@@ -116,7 +125,17 @@ impl DataEntry {
             Ok(quiet) => Some(quiet),
             Err(busy) => {
                 bound.emit(|| EventKind::QuiesceFailed { error: busy.to_string() });
-                if bound.device().is_gone() { Some(Quiet::gone()) } else { power::force_quiet(bound) }
+                let quiet = if bound.machine().is_mutant(Mutant::StopFailureIgnored) {
+                    Some(Quiet::stopped())
+                } else if bound.device().is_gone() {
+                    Some(Quiet::gone())
+                } else {
+                    power::force_quiet(bound)
+                };
+                bound.machine().promises.check(Promise::QuietFirst, quiet != Some(Quiet::stopped()), || {
+                    format!("{}: it did not stop ({busy}), and counts as stopped", bound.name())
+                });
+                quiet
             }
         }
     }
@@ -149,7 +168,12 @@ impl Entry for DataEntry {
         if bound.device().phase() == Phase::Quiescing {
             bound.device().set_phase(bound.machine().env(), Phase::Releasing);
         }
-        self.0.drop_data();
+        if !bound.machine().is_mutant(Mutant::DataAfterDevres) {
+            self.0.drop_data();
+        }
+        if bound.machine().is_mutant(Mutant::HandlerAfterData) {
+            self.0.open();
+        }
         let late = self.0.interrupt(0).is_some();
         bound.machine().promises.check(Promise::NobodyInside, !late, || {
             format!("{}: driver data was reached after it was dropped", bound.name())

@@ -1,11 +1,12 @@
 //! The one way back (P3). A failed probe, a deferral, an unbind, a removal and a hand-over all come through here.
 
 use alloc::boxed::Box;
+use alloc::format;
 
 use super::{AnyBinding, Entry, EntryId, WayBack};
 use crate::env::Landmark;
 use crate::event::EventKind;
-use crate::mutant;
+use crate::mutant::{self, Mutant};
 use crate::promise::Promise;
 
 /// Empties the ledger of `binding`: the driver's data, which may borrow from everything else, then the rest, newest
@@ -16,19 +17,34 @@ pub(crate) fn unwind(binding: &dyn AnyBinding) {
     let mut way = WayBack { bound, quiet: bound.evidence() };
     let data = bound.ledger.pop_first();
     let failed = data.is_none();
+    let machine = bound.machine();
     if let Some((id, data)) = data {
+        let twice = bound.ledger.twice_since(id);
+        machine.promises.check(Promise::NothingLeft, twice.is_none(), || {
+            format!("{}: the ledger has grown within one binding: {twice:?}", bound.name())
+        });
         release_one(id, data, &mut way);
     }
-    for kind in mutant::ahead_of_turn(bound.machine(), failed) {
-        while let Some((id, entry)) = bound.ledger.take_newest_called(kind) {
-            release_one(id, entry, &mut way);
+    machine.promises.check(Promise::NobodyInside, !binding.has_data(), || {
+        format!("{}: driver data outlives what it borrows from", bound.name())
+    });
+    let mut give_back = |id: EntryId, entry: Box<dyn Entry>| {
+        machine.promises.check(Promise::OneWayBack, bound.ledger.newest().is_none_or(|left| left < id), || {
+            format!("{}: {} goes back before what came after it", bound.name(), entry.kind().name())
+        });
+        release_one(id, entry, &mut way);
+    };
+    for kind in mutant::ahead_of_turn(machine, failed) {
+        while let Some((id, entry)) = bound.ledger.take_newest_of_kind(*kind) {
+            give_back(id, entry);
         }
     }
-    let mut newer = EntryId::MAX;
-    while let Some((id, entry)) = bound.ledger.pop() {
-        bound.machine().promises.check(Promise::OneWayBack, id < newer, || "an entry was released out of order".into());
-        newer = id;
-        release_one(id, entry, &mut way);
+    let oldest_first = machine.is_mutant(Mutant::OldestFirst);
+    while let Some((id, entry)) = if oldest_first { bound.ledger.pop_oldest() } else { bound.ledger.pop() } {
+        give_back(id, entry);
+    }
+    if machine.is_mutant(Mutant::DataAfterDevres) {
+        binding.drop_data();
     }
 }
 

@@ -10,10 +10,12 @@ use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::binding::Bound;
 use crate::device::DmaRange;
 use crate::driver::Quiet;
-use crate::env::Site;
+use crate::env::{Caching, Site};
 use crate::iommu::{Batch, Domain, Flushed, Revoked};
 use crate::machine::Machine;
-use crate::mem::{PageRequest, PageRun, PageSource};
+use crate::mem::access::write_bytes;
+use crate::mem::{OutOfMemory, PageRequest, PageRun, PageSource};
+use crate::mutant::Mutant;
 
 /// A device that puts (offset) physical addresses on its bus.
 pub(crate) struct Direct {
@@ -51,6 +53,7 @@ impl Direct {
     /// window's top is tried.
     pub(super) fn take(
         &self,
+        machine: &Machine,
         source: &Arc<dyn PageSource>,
         count: u64,
         align: u64,
@@ -58,7 +61,7 @@ impl Direct {
     ) -> Result<PageRun, DmaError> {
         let mut error = DmaError::Mask(limit);
         for top in self.tops(limit) {
-            match PageRun::take(source, &PageRequest { pages: count, align, limit: top }) {
+            match take_run(machine, source, &PageRequest { pages: count, align, limit: top }) {
                 Ok(run) if self.reach(run.base(), run.len(), limit).is_some() => return Ok(run),
                 Ok(_) => {}
                 Err(e) => error = e.into(),
@@ -139,7 +142,7 @@ impl Backend {
         let count = count(len)?;
         if let (Self::Direct(d), Some(cma)) = (self, machine.memory().cma())
             && !machine.inject(Some(device), Site::CmaAlloc)
-            && let Ok(run) = d.take(cma, count, align, limit)
+            && let Ok(run) = d.take(machine, cma, count, align, limit)
         {
             return Ok(run);
         }
@@ -177,12 +180,12 @@ impl Backend {
         }
         let frames = machine.memory().frames();
         match self {
-            Self::Direct(d) => d.take(frames, count, align, limit),
+            Self::Direct(d) => d.take(machine, frames, count, align, limit),
             Self::Translated(domain) => {
                 let request = PageRequest::new(count);
-                match PageRun::take(frames, &request) {
+                match take_run(machine, frames, &request) {
                     // Pages may wait for a confirmation that nobody has asked for yet.
-                    Err(_) if domain.confirm_queue(machine) => Ok(PageRun::take(frames, &request)?),
+                    Err(_) if domain.confirm_queue(machine) => Ok(take_run(machine, frames, &request)?),
                     taken => Ok(taken?),
                 }
             }
@@ -210,6 +213,16 @@ impl Backend {
             },
         }
     }
+}
+
+/// Takes a run from `source`, zeroed (P12).
+fn take_run(machine: &Machine, source: &Arc<dyn PageSource>, request: &PageRequest) -> Result<PageRun, OutOfMemory> {
+    let run = PageRun::take(source, request)?;
+    if machine.is_mutant(Mutant::DirtyMemory) {
+        let left = write_bytes(&**machine.memory().memory(), run.base(), &[0x6b; 64], Caching::Uncached);
+        debug_assert!(left.is_ok());
+    }
+    Ok(run)
 }
 
 /// Pages for `len` bytes, if that is a size to be had at all.

@@ -14,6 +14,7 @@ use crate::env::Caching;
 use crate::event::{EventKind, Outcome};
 use crate::iommu::{self, DomainKind};
 use crate::machine::Machine;
+use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -155,15 +156,21 @@ impl DmaContext {
 pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
     let device = bound.device();
     let member = device.group.lock().clone();
-    let backend = match &member {
-        Some(member) => {
-            let domain = iommu::attach(bound, member)?;
-            if bound.owner() == DmaOwner::PassThrough {
-                return Ok(());
-            }
-            if domain.kind() == DomainKind::Identity { Backend::direct(bound) } else { Backend::Translated(domain) }
-        }
-        None => Backend::direct(bound),
+    let falls_back = bound.machine().is_mutant(Mutant::UntranslatedFallback);
+    let domain = match &member {
+        Some(member) => match iommu::attach(bound, member) {
+            Err(_) if falls_back => None,
+            attached => Some(attached?),
+        },
+        None => None,
+    };
+    if domain.is_some() && bound.owner() == DmaOwner::PassThrough {
+        return Ok(());
+    }
+    let attached = domain.is_some();
+    let backend = match domain {
+        Some(domain) if domain.kind() != DomainKind::Identity => Backend::Translated(domain),
+        _ => Backend::direct(bound),
     };
     let behind = iommu::is_behind_iommu(bound);
     if member.is_none() && behind && bound.machine().policy().untranslated_dma {
@@ -180,7 +187,7 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
         max_segment_size: AtomicU64::new(DEFAULT_SEGMENT),
         segment_boundary: AtomicU64::new(DEFAULT_BOUNDARY),
     });
-    let holds = member.is_some() || !behind || bound.machine().policy().untranslated_dma;
+    let holds = attached || !behind || bound.machine().policy().untranslated_dma;
     bound.machine().promises.check(Promise::NoSilentDowngrade, holds, || {
         alloc::format!("{}: untranslated without a policy that says so", bound.name())
     });

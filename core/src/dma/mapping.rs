@@ -19,6 +19,7 @@ use crate::binding::{Entry, EntryId, HoldingKind, Scope, Seat, WayBack};
 use crate::env::CacheOp;
 use crate::event::{EventKind, Outcome};
 use crate::iommu::DomainKind;
+use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -132,6 +133,9 @@ impl Piece {
                 into.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
             }
         } else if !context.coherent {
+            if to == Hand::Cpu && context.machine.is_mutant(Mutant::MissedSync) {
+                return;
+            }
             // Before the device writes, dirty lines must go, too: one that is evicted later would cover its data.
             let op = if to == Hand::Cpu { CacheOp::Invalidate } else { CacheOp::Clean };
             let whole_lines = self.len().next_multiple_of(DMA_ALIGN).min(memory.allocated() - self.range.start);
@@ -214,6 +218,12 @@ impl Mapping {
                 backend: mapping.backend(),
             });
         }
+        if let Backend::Translated(_) = context.backend {
+            let given = |piece: &Piece| piece.addr >= span.0 && piece.addr - span.0 < span.1;
+            machine.promises.check(Promise::SameHand, mapping.pieces.as_slice().iter().all(given), || {
+                format!("{}: it is told an address that its IOMMU did not give, not in {span:?}", context.device)
+            });
+        }
         for piece in mapping.pieces.as_slice() {
             machine.check_dma(|| Op::Map { record: mapping.record(piece), checked: true });
         }
@@ -278,7 +288,24 @@ impl Mapping {
     fn sync(&self, to: Hand) {
         for piece in self.pieces.as_slice() {
             piece.sync(&self.context, self.direction, to);
+            self.check_in_step(piece, to);
         }
+    }
+
+    /// P12: what changes hands holds the same for both. Only a simulated machine can tell; its first and last bytes do.
+    fn check_in_step(&self, piece: &Piece, to: Hand) {
+        let DmaContext { machine, device, coherent, .. } = &*self.context;
+        let untouched = to == Hand::Cpu && !self.direction.device_writes();
+        let apart = *coherent || piece.lent().is_none() || piece.bounce.lock().is_some();
+        if untouched || apart || !machine.policy().check_dma {
+            return;
+        }
+        let sample = piece.len().min(DMA_ALIGN);
+        let env = machine.env();
+        let same = env.in_step(piece.phys(), sample) && env.in_step(piece.phys() + (piece.len() - sample), sample);
+        machine.promises.check(Promise::CleanHand, same, || {
+            format!("{device}: the CPU's cache and the device differ over {} after a sync", piece.phys())
+        });
     }
 
     fn backend(&self) -> String {
@@ -293,7 +320,10 @@ impl Mapping {
         let context = &self.context;
         let machine = &context.machine;
         let (addr, len) = self.span;
-        let same = way.bound.dma.lock().as_ref().is_some_and(|now| Arc::ptr_eq(now, context));
+        let by_lookup = machine.is_mutant(Mutant::BackendLookedUpAtFree).then(|| Backend::direct(way.bound));
+        let backend = by_lookup.as_ref().unwrap_or(&context.backend);
+        let now = way.bound.dma.lock().as_ref().is_some_and(|now| Arc::ptr_eq(now, context));
+        let same = now && core::ptr::eq(backend, &raw const context.backend);
         machine.promises.check(Promise::SameHand, same, || {
             format!("{}: {addr} is freed after the back-end that allocated it was torn down", context.device)
         });
@@ -303,7 +333,7 @@ impl Mapping {
         if context.backend.domain().is_some_and(|d| d.kind() == DomainKind::Lazy) {
             machine.check_dma(|| Op::Queued { backend: Arc::clone(&context.backend_name), addr, len });
         }
-        let ended = context.backend.unmap(machine, addr, len, way.quiet.as_ref());
+        let ended = backend.unmap(machine, addr, len, way.quiet.as_ref());
         machine.dma.live.fetch_sub(1, Ordering::Relaxed);
         for piece in self.pieces.as_slice() {
             machine.emit(Some(&context.device), || EventKind::DmaUnmapped {
@@ -319,6 +349,11 @@ impl Mapping {
         });
         match ended {
             Ok(ended) => {
+                if let Ended::Proven(_) = &ended {
+                    for memory in self.memories() {
+                        machine.check_unreachable(&context.device, memory.phys(), memory.allocated());
+                    }
+                }
                 if let Ended::Later(batch, domain) = &ended {
                     for memory in self.memories() {
                         memory.add_unconfirmed(Unconfirmed {

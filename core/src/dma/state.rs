@@ -1,10 +1,13 @@
 //! What a machine knows of DMA beyond single bindings.
 
+use alloc::format;
 use alloc::vec::Vec;
 
 use super::check::{Checker, Misuse, Op};
+use crate::addr::PhysAddr;
 use crate::event::EventKind;
 use crate::machine::Machine;
+use crate::promise::Promise;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 
@@ -40,6 +43,16 @@ impl Machine {
             if kept.len() < KEPT {
                 kept.push(misuse);
             }
+        }
+    }
+
+    /// P2: nothing lets a device reach pages that are about to go back. What the hardware itself remembers only a
+    /// simulated one can tell.
+    pub(crate) fn check_unreachable(&self, device: &str, base: PhysAddr, len: u64) {
+        if self.policy().check_dma {
+            self.promises.check(Promise::UnreachableBeforeFree, !self.env().reaches(base, len), || {
+                format!("{device}: {len} bytes at {base} go back, and the device still reaches them")
+            });
         }
     }
 

@@ -12,6 +12,7 @@ use super::{Attrs, CpuView, DMA_ALIGN, Direction, Dma, DmaBuffer, DmaContext, Dm
 use crate::addr::DeviceAddr;
 use crate::binding::{EntryId, Scope, Seat};
 use crate::iommu::Prot;
+use crate::mutant::Mutant;
 
 /// A buffer that the device has.
 ///
@@ -157,7 +158,8 @@ pub(super) fn place(
             let (phys, bytes, offset) = page_span(buffer.phys(), range);
             let prot = context.prot(direction);
             let iova = domain.map(&context.machine, &context.device, kind.name(), phys, bytes, prot, limit)?;
-            Ok(Placed { addr: iova + offset, span: (iova, bytes), bounce: None })
+            let told = if context.machine.is_mutant(Mutant::AddressesExchanged) { DeviceAddr(phys.0) } else { iova };
+            Ok(Placed { addr: told + offset, span: (iova, bytes), bounce: None })
         }
     }
 }

@@ -88,6 +88,21 @@ pub trait Env: Send + Sync {
         false
     }
 
+    /// Whether any device reaches any of the `len` bytes of RAM at `base` at this moment: through a translation that an
+    /// IOMMU remembers, or untranslated, because it is at work there. Only simulators know; the core asks when memory
+    /// goes back (P2, P11).
+    fn reaches(&self, base: PhysAddr, len: u64) -> bool {
+        let _ = (base, len);
+        false
+    }
+
+    /// Whether the CPU, through its cache, sees the same in the `len` bytes of RAM at `base` as a device does that does
+    /// not snoop. Only simulators know; the core asks when memory changes hands (P12).
+    fn in_step(&self, base: PhysAddr, len: u64) -> bool {
+        let _ = (base, len);
+        true
+    }
+
     /// Which historical bug the machine is to have. Asked once, when the machine is made.
     #[cfg(feature = "mutants")]
     fn mutant(&self) -> Option<Mutant> {

@@ -13,6 +13,7 @@ use crate::dma::DmaError;
 use crate::dma::check::Op;
 use crate::env::Site;
 use crate::machine::Machine;
+use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::Mutex;
 
@@ -152,6 +153,13 @@ impl Domain {
             first => first,
         };
         let iova = iova.map_err(|e| MapList::Undone(DmaError::Iova(e)))?;
+        if machine.tracks_mappings() && self.kind == DomainKind::Lazy {
+            let clash = |(at, len): &(DeviceAddr, u64)| at.0 < iova.0 + total && iova.0 < at.0 + len;
+            let waits = self.queue.lock().as_ref().is_some_and(|q| q.ranges.iter().any(clash));
+            machine.promises.check(Promise::UnreachableBeforeFree, !waits, || {
+                format!("{}: {iova} is used again before what it translated to is flushed", self.label)
+            });
+        }
         let mut at = iova;
         for (phys, len) in runs {
             if let Err(e) = self.ops.map(at, phys, len, prot) {
@@ -201,13 +209,22 @@ impl Domain {
                 queue.ranges.push((iova, len));
                 Arc::clone(&queue.batch)
             };
+            if machine.is_mutant(Mutant::IovaReusedBeforeFlush) {
+                self.free_iova(iova, len);
+            }
             return Ok(Revoked::Queued(batch));
         }
-        if machine.inject(None, Site::Invalidate) {
+        let times_out = machine.inject(None, Site::Invalidate);
+        let unasked = machine.is_mutant(Mutant::FreedBeforeInvalidation)
+            || times_out && machine.is_mutant(Mutant::TimeoutIgnored);
+        let flushed = if unasked {
+            gather.confirm()
+        } else if times_out {
             drop(gather);
             return Err(UnmapError::Unconfirmed(IommuError::Injected));
-        }
-        let flushed = self.ops.flush(gather).map_err(UnmapError::Unconfirmed)?;
+        } else {
+            self.ops.flush(gather).map_err(UnmapError::Unconfirmed)?
+        };
         self.ended(machine, iova);
         self.free_iova(iova, len);
         Ok(Revoked::Now(flushed))
@@ -240,9 +257,13 @@ impl Domain {
                 machine.check_dma(|| Op::Confirmed { backend: format!("iommu {}", self.label).into() });
                 for (iova, len) in queue.ranges {
                     self.ended(machine, iova);
-                    self.free_iova(iova, len);
+                    if !machine.is_mutant(Mutant::IovaReusedBeforeFlush) {
+                        self.free_iova(iova, len);
+                    }
                 }
-                machine.promises.check(Promise::UnreachableBeforeFree, true, String::new);
+                for (device, run) in &runs {
+                    machine.check_unreachable(device, run.base(), run.len());
+                }
                 // `runs` go back here.
                 true
             }

@@ -18,6 +18,7 @@ use crate::dma::check::Op;
 use crate::driver::DmaOwner;
 use crate::env::Site;
 use crate::event::{EventKind, Outcome};
+use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::Mutex;
 
@@ -240,13 +241,15 @@ impl Group {
         s.members.is_empty()
     }
 
-    fn claim(&self, owner: DmaOwner) -> Result<Owner, GroupError> {
+    /// Counts one more owner. With `shares` an owner of the other kind is no hindrance, which it must be (P7).
+    fn claim(&self, owner: DmaOwner, shares: bool) -> Result<Owner, GroupError> {
         let mut s = self.state.lock();
         s.owner = match (s.owner, owner) {
             (Owner::None, DmaOwner::Kernel) => Owner::Kernel(1),
             (Owner::None, DmaOwner::PassThrough) => Owner::PassThrough(1),
             (Owner::Kernel(n), DmaOwner::Kernel) => Owner::Kernel(n + 1),
             (Owner::PassThrough(n), DmaOwner::PassThrough) => Owner::PassThrough(n + 1),
+            (_, DmaOwner::PassThrough) if shares => Owner::PassThrough(1),
             (held, _) => return Err(GroupError::Owned { group: self.id, owner: held }),
         };
         Ok(s.owner)
@@ -290,7 +293,11 @@ pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
         return if refused { Err(GroupError::NotTranslated.into()) } else { Ok(()) };
     };
     bound.check(Site::GroupClaim)?;
-    let owner = member.group.claim(bound.owner())?;
+    let shares = bound.machine().is_mutant(Mutant::ClaimNotExclusive);
+    let owner = member.group.claim(bound.owner(), shares)?;
+    if bound.machine().is_mutant(Mutant::OwnershipLeaked) {
+        bound.check(Site::LedgerEntry)?;
+    }
     bound.emit(|| EventKind::GroupOwner { group: member.group.id, owner: owner.to_string() });
     bound.push(0, ClaimEntry(member)).map(|_| ())
 }
@@ -339,6 +346,10 @@ pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, 
         s.attached += 1;
         domain
     };
+    let own = (bound.owner() == DmaOwner::PassThrough) == (domain.kind() == DomainKind::Unmanaged);
+    bound.machine().promises.check(Promise::OneOwner, own, || {
+        format!("{}: gets into the {} domain of group {}'s other owner", bound.name(), domain.kind(), group.id)
+    });
     let mut entry = AttachEntry { group: Arc::clone(group), domain: Arc::clone(&domain), streams: Vec::new() };
     let attached = bound.check(Site::DomainAttach).and_then(|()| {
         for stream in &member.streams {

@@ -4,9 +4,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Machine;
-use crate::binding::{Binding, Client};
+use crate::binding::{Binding, Client, Phase};
+use crate::device::Device;
 use crate::driver::{Adapter, AnyDriver, Driver, Match};
 use crate::event::{Cause, EventKind};
+use crate::mutant::Mutant;
+use crate::promise::Promise;
 
 impl Machine {
     /// Registers a driver. Devices that it matches are probed by the next [`settle`](Self::settle). False when a driver
@@ -71,10 +74,19 @@ impl Machine {
         }) else {
             return false;
         };
-        for device in users {
+        for device in users.into_iter().filter(|_| !self.is_mutant(Mutant::DriverRemovalKeepsDevices)) {
             self.end_binding(&device, Cause::DriverRemoved, Some(driver.name()));
             self.registry.lock().enqueue(device.node());
         }
+        let kept = {
+            let r = self.registry.lock();
+            let holds = |d: &&Arc<Device>| d.driver() == Some(driver.name()) && d.phase() == Phase::Bound;
+            let back = r.drivers.contains_key(driver.name());
+            r.by_node.iter().flatten().find(holds).filter(|_| !back).cloned()
+        };
+        self.promises.check(Promise::NothingLeft, kept.is_none(), || {
+            alloc::format!("{kept:?} is held by {}, which was removed", driver.name())
+        });
         self.emit(None, || EventKind::DriverRemoved { driver: driver.name().into() });
         true
     }

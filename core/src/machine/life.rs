@@ -11,6 +11,7 @@ use crate::dma::check::Op;
 use crate::driver::{AnyDriver, ProbeError};
 use crate::env::{IrqControl, Landmark};
 use crate::event::{Cause, EventKind};
+use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
 
@@ -52,19 +53,31 @@ impl Machine {
             }
             Err(error) => {
                 self.env.passes(Landmark::Refused(error.errno()));
+                let bound = binding.bound();
+                let not_bound = || EventKind::NotBound { driver: driver.name().into(), error: error.to_string() };
+                if self.is_mutant(Mutant::NotBoundBeforeDevres) {
+                    self.tell_end(bound, not_bound);
+                }
                 device.set_phase(self.env(), Phase::Releasing);
                 unwind(&*binding);
                 self.check_dma(|| Op::ProbeFailed { device: Arc::clone(&device.desc().name) });
                 self.finish(device, &*binding);
-                if binding.bound().announced.load(Ordering::Acquire) {
-                    let error = error.to_string();
-                    self.emit(Some(&device.desc().name), || EventKind::NotBound {
-                        driver: driver.name().into(),
-                        error,
-                    });
+                if !self.is_mutant(Mutant::EndNotTold) {
+                    self.tell_end(bound, not_bound);
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Tells listeners, if they were told of the beginning of a binding, how it has ended: once, and when everything was
+    /// given back (P4).
+    fn tell_end(&self, bound: &Bound, how: impl FnOnce() -> EventKind) {
+        if bound.announced.swap(false, Ordering::AcqRel) {
+            self.promises.check(Promise::NothingLeft, bound.ledger.len() == 0, || {
+                alloc::format!("{}: told of its end before everything was given back", bound.name())
+            });
+            bound.emit(how);
         }
     }
 
@@ -104,6 +117,9 @@ impl Machine {
         if self.irqs.held_by(device) {
             left.push("an interrupt line");
         }
+        if self.registry.lock().graph.busy_suppliers(device.node()).next().is_some() {
+            left.push("links to suppliers");
+        }
         if self.providers.offered_by(device.node()) {
             left.push("a service");
         }
@@ -115,7 +131,8 @@ impl Machine {
         let wakes = {
             let mut r = self.registry.lock();
             let wakes = r.graph.supplier_arrives(device.node());
-            for w in wakes.iter().filter(|w| w.ready) {
+            let woken = if self.is_mutant(Mutant::WakeUpLost) { 1 } else { usize::MAX };
+            for w in wakes.iter().filter(|w| w.ready).take(woken) {
                 r.enqueue(w.consumer);
             }
             wakes.into_iter().filter_map(|w| Some((r.device(w.consumer)?.clone(), w.ready))).collect::<Vec<_>>()
@@ -142,6 +159,7 @@ impl Machine {
                 r.graph.supplier_leaves(top.node());
                 r.graph.busy_consumers(top.node()).into_iter().find_map(|n| r.device(n).cloned())
             };
+            let consumer = consumer.filter(|_| !self.is_mutant(Mutant::SupplierFirst));
             if let Some(consumer) = consumer {
                 path.push(consumer);
                 continue;
@@ -156,6 +174,11 @@ impl Machine {
 
     /// One step of [`end_binding`](Self::end_binding), under the device lock. `None` when a consumer came in between.
     fn end_locked(self: &Arc<Self>, device: &Arc<Device>, cause: Cause, driver: Option<&str>) -> Option<bool> {
+        let unlocked_check = self.is_mutant(Mutant::UnlockedDriverCheck);
+        if unlocked_check {
+            // What may happen between the look and the lock happens here.
+            self.env.wait(self.env.now());
+        }
         let _lock = device.lock.lock();
         if !matches!(device.phase(), Phase::Unbound | Phase::Bound) {
             self.end_abandoned(device);
@@ -163,25 +186,35 @@ impl Machine {
         }
         let binding = device.binding().filter(|_| device.phase() == Phase::Bound);
         // The driver is compared under the lock: what was bound a moment ago may be another one now (W7).
-        let Some(binding) = binding.filter(|b| driver.is_none_or(|d| b.driver() == d)) else {
+        let Some(binding) = binding.filter(|b| unlocked_check || driver.is_none_or(|d| b.driver() == d)) else {
             self.stays_locked(device);
             return Some(false);
         };
         {
             let mut r = self.registry.lock();
             r.graph.supplier_leaves(device.node());
-            if !r.graph.busy_consumers(device.node()).is_empty() {
+            if !r.graph.busy_consumers(device.node()).is_empty() && !self.is_mutant(Mutant::SupplierFirst) {
                 return None;
             }
         }
         let name = binding.driver();
+        self.promises.check(Promise::OneOwner, driver.is_none_or(|d| d == name), || {
+            alloc::format!("{}: taken from {name} by who meant {driver:?}", device.name())
+        });
         device.set_phase(self.env(), Phase::Quiescing);
         self.emit(Some(&device.desc().name), || EventKind::Unbind { driver: name.into(), cause });
         unwind(&*binding);
         self.check_dma(|| Op::Unbound { device: Arc::clone(&device.desc().name) });
         self.finish(device, &*binding);
-        self.registry.lock().graph.supplier_gone(device.node());
-        self.emit(Some(&device.desc().name), || EventKind::Unbound { driver: name.into(), cause });
+        let used = {
+            let mut r = self.registry.lock();
+            r.graph.supplier_gone(device.node());
+            !r.graph.busy_consumers(device.node()).is_empty()
+        };
+        self.promises.check(Promise::SuppliersOutlast, !used, || {
+            alloc::format!("{}: unbound while a consumer is bound to it", device.name())
+        });
+        self.tell_end(binding.bound(), || EventKind::Unbound { driver: name.into(), cause });
         Some(true)
     }
 
@@ -197,7 +230,7 @@ impl Machine {
         self.finish(device, &*binding);
         self.registry.lock().graph.supplier_gone(device.node());
         let driver = binding.driver().into();
-        self.emit(Some(&device.desc().name), || EventKind::NotBound { driver, error: "its driver panicked".into() });
+        self.tell_end(binding.bound(), || EventKind::NotBound { driver, error: "its driver panicked".into() });
     }
 
     /// A device whose end was begun, and that turned out to be somebody else's: it is there for its consumers again.
@@ -207,6 +240,14 @@ impl Machine {
     }
 
     fn stays_locked(&self, device: &Arc<Device>) {
+        if device.phase() == Phase::Unbound {
+            // Links that a probe has left busy would keep their supplier for ever.
+            let mut r = self.registry.lock();
+            let busy = r.graph.busy_suppliers(device.node()).next().is_some();
+            if busy {
+                r.graph.consumer_unbound(device.node());
+            }
+        }
         if device.phase() == Phase::Bound && !self.is_available(device.node()) {
             self.arrived(device);
         }

@@ -9,6 +9,7 @@ use crate::binding::Phase;
 use crate::device::{Device, NodeId, SupplierKind};
 use crate::driver::{AnyDriver, Match, Missing, ProbeError};
 use crate::event::{Cause, EventKind};
+use crate::mutant::Mutant;
 use crate::promise::Promise;
 
 /// What [`Machine::settle`] did.
@@ -120,7 +121,9 @@ impl Machine {
                 // than the supplier gives, and would do so for ever.
                 if r.graph.arrived_since(supplier, arrivals) {
                     r.waiting.insert(device.node());
-                    r.enqueue(device.node());
+                    if !self.is_mutant(Mutant::WakeUpLostInProbe) {
+                        r.enqueue(device.node());
+                    }
                     return Attempt::Deferred(supplier);
                 }
                 return Attempt::Failed(ProbeError::Defer { on });

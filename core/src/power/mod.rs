@@ -13,6 +13,7 @@ use crate::device::{NodeId, SupplierKind};
 use crate::driver::Quiet;
 use crate::env::Site;
 use crate::event::Outcome;
+use crate::mutant::Mutant;
 use crate::sync::Mutex;
 
 /// Why a supply could not be switched.
@@ -68,6 +69,9 @@ pub(crate) fn acquire(bound: &Bound, kind: SupplierKind, site: Site) -> Result<(
                 supply.switch(kind, &need.args, true)?;
             }
             counts.insert(key.clone(), users + 1);
+        }
+        if machine.is_mutant(Mutant::SupplyLeaked) {
+            bound.check(Site::LedgerEntry)?;
         }
         bound.push(0, SupplyEntry { key, supply, name: machine.node_name(need.node) })?;
     }

@@ -73,6 +73,16 @@ impl Env for Hook {
     fn inject(&self, site: Site) -> bool {
         self.board.inject(site)
     }
+    fn reaches(&self, base: PhysAddr, len: u64) -> bool {
+        self.board.reaches(base, len)
+    }
+    fn in_step(&self, base: PhysAddr, len: u64) -> bool {
+        self.board.in_step(base, len)
+    }
+    #[cfg(feature = "mutants")]
+    fn mutant(&self) -> Option<bindery::mutant::Mutant> {
+        self.board.mutant()
+    }
     fn drives(&self, compatible: &[Arc<str>]) -> bool {
         self.board.drives(compatible)
     }

@@ -44,6 +44,11 @@ impl Env for Board {
                 state.report.add(at, "interrupt-controller", format!("line {line} unmasked, but nobody enabled it"));
                 Ok(())
             }
+            Err(ControlError::AlreadyEnabled) => {
+                let at = state.clock.now();
+                state.report.add(at, "interrupt-controller", format!("line {line} configured while it is enabled"));
+                Ok(())
+            }
         }
     }
 
@@ -112,6 +117,14 @@ impl Env for Board {
 
     fn inject(&self, site: Site) -> bool {
         self.inner.faults.hit(site)
+    }
+
+    fn reaches(&self, base: PhysAddr, len: u64) -> bool {
+        self.inner.state.lock().reaches(base, len)
+    }
+
+    fn in_step(&self, base: PhysAddr, len: u64) -> bool {
+        self.inner.ram.in_step(base, len)
     }
 
     #[cfg(feature = "mutants")]

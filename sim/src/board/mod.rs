@@ -187,6 +187,11 @@ impl Board {
         self.inner.state.lock().translate(leaf, utlb, addr, write)
     }
 
+    /// How many interrupt lines are enabled, masked or not.
+    pub fn enabled_lines(&self) -> usize {
+        self.inner.state.lock().intc.enabled()
+    }
+
     /// Whether the controller sees a request on `line`.
     pub fn line_is_high(&self, line: IrqLine) -> bool {
         self.inner.state.lock().intc.level(line.0)

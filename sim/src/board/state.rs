@@ -218,6 +218,11 @@ impl State {
         any
     }
 
+    /// Whether a device reaches any of the `len` bytes at `base`: through what an IPMMU remembers, or untranslated.
+    pub(super) fn reaches(&self, base: PhysAddr, len: u64) -> bool {
+        self.ipmmu.remembers(base, len) || self.sata.is_busy_with(&self.ipmmu, base, len)
+    }
+
     pub(super) fn translate(
         &mut self,
         leaf: usize,

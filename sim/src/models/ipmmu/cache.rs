@@ -35,6 +35,11 @@ impl Tlb {
         found
     }
 
+    /// Whether any entry leads to one of the `len` bytes at `base`.
+    pub(crate) fn leads_to(&self, base: PhysAddr, len: u64) -> bool {
+        self.0.iter().any(|m| m.phys.0 < base.0.saturating_add(len) && base.0 < m.phys.0.saturating_add(m.size))
+    }
+
     pub(crate) fn add(&mut self, mapping: Mapping) {
         if self.0.len() == TRANSLATIONS {
             self.0.pop_front();

@@ -298,6 +298,18 @@ impl Ipmmu {
         i.utlbs.iter_mut().filter(|u| u.filled_from == context).for_each(|u| u.tlb.clear());
     }
 
+    /// Whether a cached translation leads to any of the `len` bytes at `base`.
+    pub(crate) fn remembers(&self, base: PhysAddr, len: u64) -> bool {
+        self.instances.iter().filter(|i| i.present).any(|i| {
+            i.contexts.iter().any(|c| c.tlb.leads_to(base, len)) || i.utlbs.iter().any(|u| u.tlb.leads_to(base, len))
+        })
+    }
+
+    /// Whether the accesses of a master pass through unchanged.
+    pub(crate) fn is_bypassed(&self, leaf: usize, utlb: usize) -> bool {
+        self.instances[leaf + 1].utlbs[utlb].control & regs::IMUCTR_MMUEN == 0
+    }
+
     /// Translates one access of the master behind micro-TLB `utlb` of leaf `leaf`. The result holds up to the end of
     /// `addr`'s 4 KiB page.
     pub(crate) fn translate(

@@ -5,8 +5,8 @@ use crate::models::Bus;
 use crate::models::ipmmu::Ipmmu;
 
 /// The controller's place behind the IPMMUs (`r8a77951.dtsi`: `iommus = <&ipmmu_hc 2>`).
-const LEAF: usize = 0;
-const UTLB: usize = 2;
+pub(super) const LEAF: usize = 0;
+pub(super) const UTLB: usize = 2;
 
 /// Bytes moved at a time. Between two moves other things happen on the board, so that a mapping can go away under a
 /// transfer.
@@ -70,6 +70,14 @@ impl Engine {
         self.next = self.next.wrapping_add(regs::PRD_BYTES as u32);
         (self.addr, self.left, self.last) = (word & !regs::PRD_END, length, word & regs::PRD_END != 0);
         Ok(length)
+    }
+
+    /// Whether the engine is at work on any of the `len` bytes at `base` of its address space: its current segment, or
+    /// the descriptor that it fetches next.
+    pub(crate) fn is_busy_with(&self, base: u64, len: u64) -> bool {
+        let touches =
+            |at: u32, bytes: u32| u64::from(at) < base.saturating_add(len) && base < u64::from(at) + u64::from(bytes);
+        self.active && (touches(self.addr, self.left) || !self.last && touches(self.next, regs::PRD_BYTES as u32))
     }
 
     /// Counts `bytes` of the current segment as moved.

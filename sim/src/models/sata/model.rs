@@ -3,8 +3,10 @@
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use bindery::addr::PhysAddr;
+
 use super::ata::{self, Ata};
-use super::dma::Engine;
+use super::dma::{Engine, LEAF, UTLB};
 use super::regs;
 use crate::clock::Timer;
 use crate::disk::Disk;
@@ -131,6 +133,11 @@ impl Sata {
         cancel(bus, &SataTimer::ALL);
         self.engine = Engine::default();
         self.control1 &= !regs::START;
+    }
+
+    /// Whether the controller, untranslated, is at work on any of the `len` bytes at `base`.
+    pub(crate) fn is_busy_with(&self, ipmmu: &Ipmmu, base: PhysAddr, len: u64) -> bool {
+        self.engine.is_busy_with(base.0, len) && ipmmu.is_bypassed(LEAF, UTLB)
     }
 
     pub(crate) fn read(&mut self, bus: &mut Bus<'_>, offset: u32) -> u32 {
