@@ -3,6 +3,7 @@
 mod args;
 mod bound;
 mod diagram;
+mod hush;
 mod interrupt;
 mod merge;
 mod refusal;
@@ -43,7 +44,7 @@ pub fn command(args: &Explore) -> Result<u8> {
     let canvas = args.diagram.as_ref().map(Canvas::take).transpose()?;
     let interrupt = Interrupt::catch()?;
     let (engine, watch) = watch::watched(args.configure(subject.engine()).cancelled_by(interrupt.flag()), args);
-    let report = subject.run(&engine);
+    let report = hush::hushed(|| subject.run(&engine));
     watch.erase();
     print(args, Some(&subject), &report, canvas)?;
     let cut_off = interrupt.came() && matches!(report.mode, Mode::Partial { .. });

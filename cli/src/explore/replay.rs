@@ -4,6 +4,7 @@ use bindery_explore::Path;
 use bindery_explore::engine::Replay;
 use serde_json::json;
 
+use super::hush::hushed;
 use super::refusal::Refusal;
 use super::{Explore, Subject};
 use crate::failure::{BROKEN, GOOD, Result};
@@ -13,7 +14,7 @@ use crate::record::TraceFile;
 /// Runs `bindery explore --replay`; the exit code.
 pub(super) fn command(args: &Explore, subject: &Subject, path: &Path) -> Result<u8> {
     let trace = args.trace.as_deref().map(TraceFile::create).transpose()?;
-    let replay = subject.replay(path);
+    let replay = hushed(|| subject.replay(path));
     // A path that is over before its answers are belongs to another scenario, too.
     let over = (path.answers().len() > replay.steps.len()).then_some(replay.steps.len());
     if let Some(at) = replay.astray.or(over) {

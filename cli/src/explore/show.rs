@@ -19,9 +19,12 @@ pub(super) fn report(report: &Report, subject: Option<&Subject>, page: &mut Page
     if report.cut > 0 {
         page.row("", format_args!("{} longer than the bound and known up to it only", count_of(report.cut, "path")))?;
     }
-    if report.states_full {
-        let most = report.bounds.states;
-        page.row("", format_args!("no room for more than {most} states: some were walked more than once"))?;
+    match report.bounds.states {
+        0 => page.row("", "no states were remembered: every path was walked to its end")?,
+        most if report.states_full => {
+            page.row("", format_args!("no room for more than {most} states: some were walked more than once"))?;
+        }
+        _ => {}
     }
     page.row("checked", checked(report))?;
     page.row("reached", reached(report))?;
