@@ -276,18 +276,20 @@ impl Graph {
         }
     }
 
-    /// Lets `consumer` do without `supplier`. True when it was the last one missing.
+    /// Lets `consumer` do without `supplier`, whether that is there or not; a link that is in use stays as it is. True
+    /// when it was the last one missing.
     pub(crate) fn ignore(&mut self, consumer: NodeId, supplier: NodeId) -> bool {
         let Some(node) = self.nodes.get_mut(consumer.0 as usize) else { return false };
-        for id in &node.suppliers {
-            let link = &mut self.links[*id];
-            if link.supplier == supplier && link.state == LinkState::Dormant {
-                link.state = LinkState::NotTracked;
-                node.missing -= 1;
-                return node.missing == 0;
-            }
-        }
-        false
+        let links = &mut self.links;
+        let Some(id) = node.suppliers.iter().find(|l| links[**l].supplier == supplier) else { return false };
+        let was_missing = match links[*id].state {
+            LinkState::Dormant | LinkState::SupplierUnbind => true,
+            LinkState::Available => false,
+            LinkState::ConsumerProbe | LinkState::Active | LinkState::NotTracked => return false,
+        };
+        links[*id].state = LinkState::NotTracked;
+        node.missing -= u32::from(was_missing);
+        was_missing && node.missing == 0
     }
 }
 
@@ -335,6 +337,45 @@ mod tests {
         g.supplier_gone(NodeId(1));
         assert_eq!((g.missing_count(NodeId(0)), g.missing(NodeId(0))), (1, vec![NodeId(1)]));
         assert_eq!(g.supplier_arrives(NodeId(1)), [Wake { consumer: NodeId(0), ready: true }]);
+    }
+
+    #[test]
+    fn a_supplier_that_is_ignored_is_ignored_whether_it_is_there_or_not() {
+        let state = |g: &Graph| g.list(NodeId(0)).map(|(_, _, state)| state).collect::<Vec<_>>();
+        let absent = |_: &mut Graph| {};
+        let there = |g: &mut Graph| assert!(g.supplier_arrives(NodeId(1)).is_empty());
+        let leaving = |g: &mut Graph| {
+            g.supplier_arrives(NodeId(1));
+            g.add(NodeId(0), &needs(&[1]));
+            assert!(g.supplier_leaves(NodeId(1)));
+        };
+        let cases: [(&str, &dyn Fn(&mut Graph), bool); 3] =
+            [("absent", &absent, true), ("there", &there, false), ("leaving", &leaving, true)];
+        for (what, prepare, last) in cases {
+            let mut g = Graph::default();
+            prepare(&mut g);
+            g.add(NodeId(0), &needs(&[1]));
+            assert_eq!(g.ignore(NodeId(0), NodeId(1)), last, "{what}");
+            assert!(!g.ignore(NodeId(0), NodeId(1)), "{what}: a second time changes nothing");
+            assert_eq!((state(&g), g.missing_count(NodeId(0))), (vec![LinkState::NotTracked], 0), "{what}");
+            assert!(g.probe_begins(NodeId(0)), "{what}");
+            assert!(g.busy_consumers(NodeId(1)).is_empty(), "{what}: the supplier may go");
+            g.supplier_gone(NodeId(1));
+            g.supplier_arrives(NodeId(1));
+            assert_eq!((state(&g), g.missing_count(NodeId(0))), (vec![LinkState::NotTracked], 0), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_supplier_in_use_is_not_ignored() {
+        let mut g = Graph::default();
+        g.add(NodeId(0), &needs(&[1]));
+        g.supplier_arrives(NodeId(1));
+        assert!(g.probe_begins(NodeId(0)));
+        assert!(!g.ignore(NodeId(0), NodeId(1)));
+        g.consumer_bound(NodeId(0));
+        assert!(!g.ignore(NodeId(0), NodeId(1)));
+        assert_eq!(g.busy_consumers(NodeId(1)), [NodeId(0)], "P6");
     }
 
     #[test]

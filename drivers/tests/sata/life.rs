@@ -10,6 +10,7 @@ use bindery_sim::models::sata::Stop;
 use bindery_sim::salvator::{CONTIGUOUS_BASE, CONTIGUOUS_LEN};
 
 use super::*;
+use common::IPMMU_HC;
 
 /// What was given back, in order: kind, back-end.
 pub(crate) fn released(story: &[EventKind]) -> Vec<(&str, &str)> {
@@ -53,6 +54,21 @@ fn unbind_takes_back_the_interrupt_then_the_memory_then_the_registers_each_by_it
     assert_eq!(kinds[..5], ["data", "irq", "dma coherent", "mmio", "control"]);
     assert_eq!(order[2], ("dma coherent", "direct, cma"), "P1");
     assert_eq!(kinds.last(), Some(&"links"), "P6");
+    rig.assert_well();
+}
+
+#[test]
+fn untranslated_the_iommu_is_no_supplier_even_of_a_device_that_comes_after_it() {
+    let rig = rig(false);
+    let desc = rig.machine.device(SATA).unwrap().desc().clone();
+    assert!(rig.machine.remove_device(SATA));
+    assert_eq!(rig.driver(IPMMU_HC), Some("ipmmu-vmsa"));
+    rig.machine.add_device(desc).unwrap();
+    rig.settle();
+    assert_eq!(rig.driver(SATA), Some(DRIVER));
+    rig.machine.unbind(IPMMU_HC, "ipmmu-vmsa").unwrap();
+    assert_eq!(rig.driver(SATA), Some(DRIVER), "the IOMMU may go: the device does not use it");
+    works(&rig);
     rig.assert_well();
 }
 
