@@ -85,7 +85,7 @@ pub struct Bound {
     pub(crate) domain: Mutex<Option<Arc<Domain>>>,
     /// The last word on the device being quiet, void as soon as it learns another device address.
     quiet: Mutex<Option<Quiet>>,
-    /// The device has learned a device address at least once.
+    /// The device has learned a device address at least once, or may know some of an earlier binding.
     exposed: AtomicBool,
     /// The BIND event was sent, so the end must be told, too.
     pub(crate) announced: AtomicBool,
@@ -93,6 +93,8 @@ pub struct Bound {
 
 impl Bound {
     pub(crate) fn new(machine: Arc<Machine>, device: Arc<Device>, owner: DmaOwner) -> Self {
+        // A device that runs on since its last binding knows addresses of that one.
+        let exposed = machine.supplies.keeps_for(device.node());
         Self {
             machine,
             device,
@@ -101,7 +103,7 @@ impl Bound {
             dma: Mutex::new(None),
             domain: Mutex::new(None),
             quiet: Mutex::new(None),
-            exposed: AtomicBool::new(false),
+            exposed: AtomicBool::new(exposed),
             announced: AtomicBool::new(false),
         }
     }
@@ -152,10 +154,10 @@ impl Bound {
     }
 
     /// States that the device is quiet at this moment: it was reset or stopped, and no address given out before is in
-    /// use any more. Memory of earlier bindings that is kept in quarantine goes back (P11). The statement is void as
-    /// soon as the driver reads another device address.
+    /// use any more. What is kept since earlier bindings goes back: memory in quarantine, and supplies that stayed on
+    /// (P11). The statement is void as soon as the driver reads another device address.
     pub fn quiet(&self, quiet: Quiet) {
-        self.machine.quarantine.recover(&self.machine, self.device.name());
+        self.machine.shown_quiet(&self.device);
         self.exposed.store(false, Ordering::Release);
         *self.quiet.lock() = Some(quiet);
     }

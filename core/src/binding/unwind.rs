@@ -7,6 +7,7 @@ use super::{AnyBinding, Entry, EntryId, WayBack};
 use crate::env::Landmark;
 use crate::event::EventKind;
 use crate::mutant::{self, Mutant};
+use crate::power;
 use crate::promise::Promise;
 
 /// Empties the ledger of `binding`: the driver's data, which may borrow from everything else, then the rest, newest
@@ -24,6 +25,12 @@ pub(crate) fn unwind(binding: &dyn AnyBinding) {
             format!("{}: the ledger has grown within one binding: {twice:?}", bound.name())
         });
         release_one(id, data, &mut way);
+    } else if way.quiet.is_none() {
+        // There is no data to ask: a probe failed after it had told its device an address.
+        way.quiet = power::force_quiet(bound);
+        if let Some(quiet) = &way.quiet {
+            bound.emit(|| EventKind::Quiet { how: quiet.how().into() });
+        }
     }
     machine.promises.check(Promise::NobodyInside, !binding.has_data(), || {
         format!("{}: driver data outlives what it borrows from", bound.name())

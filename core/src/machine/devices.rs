@@ -106,6 +106,9 @@ impl Machine {
                 device.set_removed();
             }
             self.end_binding(&device, cause, None);
+            if device.is_gone() {
+                self.shown_quiet(&device);
+            }
             {
                 let mut r = self.registry.lock();
                 r.graph.supplier_leaves(device.node());

@@ -264,6 +264,12 @@ impl Machine {
         self.registry.lock().graph.consumer_unbound(consumer);
     }
 
+    /// `device` was shown to be quiet, or is gone: what was kept because it might still run goes back (P11).
+    pub(crate) fn shown_quiet(&self, device: &Device) {
+        self.quarantine.recover(self, device.name());
+        self.supplies.give_back(self, device.node());
+    }
+
     /// Whether every supplier that `consumer` uses is still bound (P6).
     pub(crate) fn suppliers_alive(&self, consumer: NodeId) -> bool {
         let r = self.registry.lock();

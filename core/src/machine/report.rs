@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 
 use super::Machine;
 use crate::binding::Phase;
-use crate::device::Device;
+use crate::device::{Device, NodeId};
 use crate::dma::QuarantineInfo;
 use crate::iommu::Group;
 use crate::link::LinkInfo;
+use crate::power::{KeptSupply, Line};
 use crate::sync::atomic::Ordering;
 
 /// A device at a glance.
@@ -49,6 +50,8 @@ pub struct Footprint {
     pub services: usize,
     /// Clocks, power domains and reset lines switched on.
     pub supplies: usize,
+    /// Those of them that stay on only because their device was not shown to be quiet.
+    pub kept_supplies: Vec<KeptSupply>,
     /// DMA mappings that devices have.
     pub mappings: usize,
     /// Bytes in bounce buffers.
@@ -146,6 +149,20 @@ impl Machine {
         self.quarantine.list()
     }
 
+    /// Clocks, power domains and reset lines that stay on because their device was not shown to be quiet.
+    pub fn kept_supplies(&self) -> Vec<KeptSupply> {
+        let kept = self.supplies.kept();
+        let r = self.registry.lock();
+        let name = |n: NodeId| r.device(n).map_or_else(|| r.nodes.name(n), |d| d.name().to_string());
+        let info = |(device, line): (NodeId, Line)| KeptSupply {
+            device: name(device),
+            kind: line.holding(),
+            supplier: r.nodes.name(line.provider),
+            args: line.args,
+        };
+        kept.into_iter().map(info).collect()
+    }
+
     /// The ledger of a bound device, oldest entry first: number, kind, what, back-end.
     pub fn holdings(&self, device: &Device) -> Vec<(u64, &'static str, String, String)> {
         device.binding().map(|b| b.bound().holdings()).unwrap_or_default()
@@ -167,6 +184,7 @@ impl Machine {
             irqs: self.irqs.len(),
             services: self.providers.len(),
             supplies: self.supplies.in_use(),
+            kept_supplies: self.kept_supplies(),
             mappings: self.dma.live.load(Ordering::Relaxed),
             bounce: self.dma.bounce_bytes.load(Ordering::Relaxed),
             quarantine: self.quarantine.summary(),

@@ -47,6 +47,7 @@ impl Machine {
         (self.irqs.len(), self.providers.len(), self.supplies.in_use()).hash(state);
         (self.dma.live.load(Ordering::Relaxed), self.dma.bounce_bytes.load(Ordering::Relaxed)).hash(state);
         self.quarantine.hash_state(state);
+        self.supplies.kept().hash(state);
         for group in self.groups() {
             group.hash_state(state);
         }

@@ -1,7 +1,13 @@
 //! Power domains, clocks and reset lines, switched on by use count before probe and off on the way back.
 
+mod lines;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use lines::KeptSupply;
+pub(crate) use lines::{Line, Supplies};
+
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -9,12 +15,11 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::binding::{Bound, Entry, HoldingKind, ResourceError, WayBack};
-use crate::device::{NodeId, SupplierKind};
+use crate::device::SupplierKind;
 use crate::driver::Quiet;
 use crate::env::Site;
 use crate::event::Outcome;
 use crate::mutant::Mutant;
-use crate::sync::Mutex;
 
 /// Why a supply could not be switched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -30,28 +35,17 @@ pub enum SupplyError {
 /// A provider of clocks, power domains or reset lines; its driver offers it with
 /// [`Bound::provide`] as `Arc<dyn Supply>`.
 ///
-/// The core counts users: `switch` is called for the first and the last of them. A reset line that is held already may
-/// be asked to be held once more.
+/// The core counts users: `switch` is called for the first and the last of them. What is on, or off, already may be asked
+/// to be so once more. A driver that leaves must leave its lines as they are: a device that could not be stopped may run
+/// on them.
 pub trait Supply: Send + Sync {
     /// Switches what `args` (the specifier cells) names: a clock runs, a power domain is powered, a reset line is
     /// released when `on`.
     fn switch(&self, kind: SupplierKind, args: &[u32], on: bool) -> Result<(), SupplyError>;
 }
 
-type Key = (NodeId, SupplierKind, Vec<u32>);
-
-/// Use counts of every supply of a machine.
-#[derive(Default)]
-pub(crate) struct Supplies(Mutex<BTreeMap<Key, u32>>);
-
-impl Supplies {
-    /// Lines that are on, for leak checks.
-    pub(crate) fn in_use(&self) -> usize {
-        self.0.lock().len()
-    }
-}
-
-/// Switches on everything that the device of `bound` lists under `kind`, in firmware order.
+/// Switches on everything that the device of `bound` lists under `kind`, in firmware order. What was kept on since its
+/// last binding is this one's from now on.
 pub(crate) fn acquire(bound: &Bound, kind: SupplierKind, site: Site) -> Result<(), ResourceError> {
     for need in bound.desc().suppliers.iter().filter(|s| s.kind == kind) {
         let machine = bound.machine();
@@ -60,56 +54,31 @@ pub(crate) fn acquire(bound: &Bound, kind: SupplierKind, site: Site) -> Result<(
         }
         bound.check(site)?;
         let supply = machine.providers.get::<dyn Supply>(need.node).ok_or(ResourceError::NotProvided)?;
-        let key = (need.node, kind, need.args.clone());
-        {
-            // Lock order: a supply's own lock comes after the use counts; `switch` must not call the core.
-            let mut counts = machine.supplies.0.lock();
-            let users = counts.get(&key).copied().unwrap_or(0);
-            if users == 0 {
-                supply.switch(kind, &need.args, true)?;
-            }
-            counts.insert(key.clone(), users + 1);
-        }
+        let line = Line { provider: need.node, kind, args: need.args.clone() };
+        let seat = bound.seat()?;
+        machine.supplies.take(bound.device().node(), &line, &*supply)?;
         if machine.is_mutant(Mutant::SupplyLeaked) {
             bound.check(Site::LedgerEntry)?;
         }
-        bound.push(0, SupplyEntry { key, supply, name: machine.node_name(need.node) })?;
+        bound.push_seated(seat, 0, SupplyEntry { line, supply, name: machine.node_name(need.node) });
     }
     Ok(())
 }
 
 /// Ledger entry of one use of one supply.
 struct SupplyEntry {
-    key: Key,
+    line: Line,
     supply: Arc<dyn Supply>,
     name: String,
 }
 
-impl SupplyEntry {
-    fn put(&self, bound: &Bound) {
-        let mut counts = bound.machine().supplies.0.lock();
-        let users = counts.get(&self.key).copied().unwrap_or(0);
-        if users > 1 {
-            counts.insert(self.key.clone(), users - 1);
-            return;
-        }
-        counts.remove(&self.key);
-        // A supply that does not answer stays on; nothing depends on it being off.
-        let _ = self.supply.switch(self.key.1, &self.key.2, false);
-    }
-}
-
 impl Entry for SupplyEntry {
     fn kind(&self) -> HoldingKind {
-        match self.key.1 {
-            SupplierKind::Clock => HoldingKind::Clock,
-            SupplierKind::Power => HoldingKind::Power,
-            _ => HoldingKind::Reset,
-        }
+        self.line.holding()
     }
 
     fn what(&self) -> String {
-        format!("{:?}", self.key.2)
+        format!("{:?}", self.line.args)
     }
 
     fn backend(&self) -> String {
@@ -117,7 +86,14 @@ impl Entry for SupplyEntry {
     }
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        self.put(way.bound);
+        let supplies = &way.bound.machine().supplies;
+        let device = way.bound.device().node();
+        // A device that may still run keeps what it runs on (P11), and what that runs on in turn.
+        if way.quiet.is_none() || supplies.keeps_lines_of(device) {
+            supplies.keep(device, self.line);
+            return Outcome::Quarantined;
+        }
+        supplies.put(&self.line, &*self.supply);
         Outcome::Returned
     }
 }
@@ -132,8 +108,8 @@ impl ResetLine {
         let machine = bound.machine();
         let mut lines = Vec::new();
         for need in bound.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Reset) {
-            let users = machine.supplies.0.lock().get(&(need.node, need.kind, need.args.clone())).copied();
-            if users != Some(1) {
+            let line = Line { provider: need.node, kind: need.kind, args: need.args.clone() };
+            if !machine.supplies.is_own(bound.device().node(), &line) {
                 return None;
             }
             lines.push((machine.providers.get::<dyn Supply>(need.node)?, need.args.clone()));
@@ -163,5 +139,7 @@ impl fmt::Debug for ResetLine {
 
 /// Stops a device that its driver could not stop, by holding it in reset, if it has a reset line of its own.
 pub(crate) fn force_quiet(bound: &Bound) -> Option<Quiet> {
-    ResetLine::of(bound)?.hold().ok()
+    // A provider whose lines are kept on for somebody must go on giving them.
+    let needed = bound.machine().supplies.keeps_lines_of(bound.device().node());
+    ResetLine::of(bound).filter(|_| !needed)?.hold().ok()
 }

@@ -73,7 +73,7 @@ impl Driver for Vfio {
             }
         }
         irqs.iter().for_each(Irq::mask);
-        reset.pulse().map_err(|_| ProbeError::Device("the reset line does not answer"))?;
+        dev.quiet(reset.pulse().map_err(|_| ProbeError::Device("the reset line does not answer"))?);
         let handles = irqs.iter().map(Irq::handle).collect();
         let shared = Shared::new(dev.name(), regions, handles, reset, &domain);
         Ok(Device { dev, shared, _irqs: irqs, release_timeout: self.release_timeout })

@@ -4,13 +4,18 @@ use std::thread;
 use std::time::Duration;
 
 use bindery::binding::Phase;
+use bindery::env::Site;
 use bindery::event::Outcome;
+use bindery::machine::Footprint;
 use bindery_drivers::ata::AtaError;
 use bindery_sim::models::sata::Stop;
 use bindery_sim::salvator::{CONTIGUOUS_BASE, CONTIGUOUS_LEN};
 
 use super::*;
-use common::IPMMU_HC;
+use common::{CPG, IPMMU_HC, SYSC};
+
+/// The controller's bit among the module clocks.
+const MODULE: u32 = 815;
 
 /// What was given back, in order: kind, back-end.
 pub(crate) fn released(story: &[EventKind]) -> Vec<(&str, &str)> {
@@ -184,8 +189,105 @@ fn memory_of_a_controller_that_cannot_be_stopped_is_quarantined_until_the_next_r
     rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
     unbind(&rig);
     assert_eq!(rig.footprint(), before, "P4");
-    assert_eq!(rig.machine.promises().broken(), []);
-    // What a controller that does not stop and cannot be reset leaves the core to do: take its clock.
-    let errors: Vec<_> = rig.board.take_model_errors().into_iter().map(|e| e.what).collect();
-    assert_eq!(errors, ["module clock stopped while DMA was active"]);
+    rig.assert_well();
+}
+
+/// The board with a controller that has ignored the stop, has no reset line, and was unbound while its DMA ran; and
+/// what the machine used before.
+fn left_running(translated: bool) -> (Rig, Footprint) {
+    let (rig, hook) = unbound_hooked(translated, false);
+    rig.settle();
+    unbind(&rig);
+    let before = rig.footprint();
+    bind(&rig);
+    rig.board.sata_faults(|k| k.stop = Stop::Ignored);
+    rig.events();
+    let _ = unbind_inside_a_command(&rig, &hook);
+    (rig, before)
+}
+
+/// The lines that are kept on: for whom, what, which.
+fn kept(rig: &Rig) -> Vec<(String, &'static str, Vec<u32>)> {
+    let mut kept: Vec<_> = rig.machine.kept_supplies().into_iter().map(|k| (k.device, k.kind.name(), k.args)).collect();
+    kept.sort();
+    kept
+}
+
+#[test]
+fn a_controller_that_cannot_be_stopped_keeps_its_clock_and_power_until_it_is_shown_to_be_quiet() {
+    for translated in [false, true] {
+        let (rig, before) = left_running(translated);
+        let lines: [(String, _, _); 2] = [(SATA.into(), "clock", vec![1, MODULE]), (SATA.into(), "power", vec![32])];
+        assert_eq!(kept(&rig), lines, "P11");
+        assert!(rig.board.module_runs(MODULE), "its bus cycles run on");
+        assert_eq!(rig.footprint().kept_supplies.len(), 2);
+        let story = rig.story(SATA);
+        let of = |kind| {
+            let outcome = |e: &EventKind| match e {
+                EventKind::Released { resource, outcome, .. } if *resource == kind => Some(outcome.clone()),
+                _ => None,
+            };
+            story.iter().filter_map(outcome).collect::<Vec<_>>()
+        };
+        assert_eq!((of("clock"), of("power")), (vec![Outcome::Quarantined], vec![Outcome::Quarantined]));
+        // A second time: nothing piles up.
+        bind(&rig);
+        assert_eq!(kept(&rig), [], "the new binding has them");
+        rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
+        works(&rig);
+        unbind(&rig);
+        assert!(!rig.board.module_runs(MODULE));
+        assert_eq!(rig.footprint(), before, "P4");
+        rig.assert_well();
+    }
+}
+
+#[test]
+fn a_probe_that_fails_before_the_reset_leaves_a_running_controller_its_clock() {
+    let (rig, before) = left_running(true);
+    for site in [Site::GroupClaim, Site::MapIo] {
+        rig.board.faults().fail_sites(&[site]);
+        assert!(rig.machine.bind(SATA, DRIVER).is_err());
+        rig.board.faults().never();
+        assert!(rig.board.module_runs(MODULE), "{site:?}");
+        assert_eq!(kept(&rig).len(), 2, "{site:?}: the lines are kept as before, none twice");
+    }
+    bind(&rig);
+    rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
+    works(&rig);
+    unbind(&rig);
+    assert_eq!(rig.footprint(), before, "P4");
+    rig.assert_well();
+}
+
+#[test]
+fn suppliers_of_a_running_controller_can_be_unbound_and_leave_their_lines_on() {
+    let (rig, before) = left_running(false);
+    let providers = [(CPG, "renesas-cpg-mssr"), (SYSC, "rcar-sysc")];
+    for (provider, driver) in providers {
+        rig.machine.unbind(provider, driver).unwrap();
+        assert!(rig.board.module_runs(MODULE), "{provider} is gone, and its line stays on");
+    }
+    assert_eq!(kept(&rig).iter().filter(|(device, ..)| device == SATA).count(), 2);
+    for (provider, driver) in providers.into_iter().rev() {
+        rig.machine.bind(provider, driver).unwrap();
+    }
+    rig.settle();
+    assert_eq!(rig.driver(SATA), Some(DRIVER));
+    assert_eq!(kept(&rig), []);
+    rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
+    works(&rig);
+    unbind(&rig);
+    assert_eq!(rig.footprint(), before, "P4");
+    rig.assert_well();
+}
+
+#[test]
+fn a_running_controller_that_vanishes_needs_nothing_any_more() {
+    let (rig, _) = left_running(false);
+    rig.board.unplug(SATA).unwrap();
+    assert!(rig.machine.device_vanished(SATA));
+    assert_eq!((kept(&rig), rig.machine.quarantine()), (vec![], vec![]));
+    assert!(!rig.board.module_runs(MODULE));
+    rig.assert_well();
 }

@@ -89,9 +89,9 @@ fn join(dir: &str, target: &str) -> String {
 #[test]
 fn all_that_is_listed_can_be_used_and_every_link_has_an_end() {
     for w in [World::waiting(), World::bound()] {
-        let mut seen = 0;
-        for (path, entry) in w.tree.walk() {
-            seen += 1;
+        let entries: Vec<_> = w.tree.walk().collect();
+        assert!(entries.len() > 60, "{}", entries.len());
+        for (path, entry) in entries.into_iter().step_by(if cfg!(miri) { 10 } else { 1 }) {
             match entry.kind {
                 EntryKind::Dir => assert!(w.tree.list(&path).is_ok(), "{path}"),
                 EntryKind::File { readable, .. } => assert_eq!(w.tree.read(&path).is_ok(), readable, "{path}"),
@@ -102,7 +102,6 @@ fn all_that_is_listed_can_be_used_and_every_link_has_an_end() {
                 }
             }
         }
-        assert!(seen > 60, "{seen}");
     }
 }
 

@@ -1,0 +1,147 @@
+//! What stays on behind a device that was not shown to be quiet.
+
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::{Supply, SupplyError};
+use crate::binding::Bound;
+use crate::device::{DeviceDesc, NodeId, Supplier, SupplierKind};
+use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use crate::env::fake::FakeEnv;
+use crate::event::EventKind;
+use crate::machine::{Handle, Machine, Policy};
+use crate::sync::Mutex;
+
+/// Lines that are on: first cell of each.
+type On = Arc<Mutex<BTreeSet<u32>>>;
+
+struct Lines(On);
+
+impl Supply for Lines {
+    fn switch(&self, _: SupplierKind, args: &[u32], on: bool) -> Result<(), SupplyError> {
+        let mut lines = self.0.lock();
+        if on {
+            lines.insert(args[0])
+        } else {
+            lines.remove(&args[0])
+        };
+        Ok(())
+    }
+}
+
+struct Provider(On);
+
+impl Driver for Provider {
+    const NAME: &'static str = "provider";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,lines")];
+    type Data<'b> = ();
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        Ok(dev.provide::<dyn Supply>(Arc::new(Lines(Arc::clone(&self.0))))?)
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+/// Tells its device an address, and then does what it is made for.
+struct User {
+    fails: bool,
+}
+
+impl Driver for User {
+    const NAME: &'static str = "user";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,user")];
+    type Data<'b> = ();
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        let _told_the_device = dev.dma().coherent(64)?.device_addr();
+        if self.fails { Err(ProbeError::Device("it does not answer")) } else { Ok(()) }
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Err(Busy("the stop bit stays set"))
+    }
+}
+
+const FIRST: u32 = 1;
+const SECOND: u32 = 2;
+const RESET: u32 = 3;
+
+/// `user` runs on line 2 of `second`, which runs on line 1 of `first`; with `reset`, line 3 of `second` resets it.
+fn world(user: User, reset: bool) -> (Arc<FakeEnv>, Handle, On) {
+    let env = FakeEnv::new();
+    let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+    let on = On::default();
+    machine.register(Provider(Arc::clone(&on)));
+    machine.register(user);
+    let add = |name: &str, compatible: &str, needs: &[(NodeId, SupplierKind, u32)]| {
+        let mut desc = DeviceDesc::new(name);
+        desc.compatible.push(compatible.into());
+        let need = |(node, kind, line): &(NodeId, SupplierKind, u32)| {
+            let args = Vec::from([*line]);
+            Supplier { node: *node, target: *node, kind: *kind, property: "x".into(), args }
+        };
+        desc.suppliers.extend(needs.iter().map(need));
+        machine.add_device(desc).unwrap().node()
+    };
+    let first = add("first", "acme,lines", &[]);
+    let second = add("second", "acme,lines", &[(first, SupplierKind::Clock, FIRST)]);
+    let mut needs = Vec::from([(second, SupplierKind::Power, SECOND)]);
+    if reset {
+        needs.push((second, SupplierKind::Reset, RESET));
+    }
+    add("user", "acme,user", &needs);
+    machine.settle();
+    (env, machine, on)
+}
+
+fn lines(on: &On) -> Vec<u32> {
+    on.lock().iter().copied().collect()
+}
+
+#[test]
+fn what_a_running_device_runs_on_stays_on_through_all_its_suppliers() {
+    let (_, machine, on) = world(User { fails: false }, false);
+    machine.unbind("second", "provider").unwrap();
+    assert_eq!(lines(&on), [FIRST, SECOND], "the user's line, and the line that feeds its provider");
+    machine.unbind("first", "provider").unwrap();
+    assert_eq!(lines(&on), [FIRST, SECOND]);
+    let kept: Vec<_> = machine.kept_supplies().into_iter().map(|k| (k.device, k.kind.name(), k.args)).collect();
+    let second = ("second".into(), "clock", Vec::from([FIRST]));
+    assert_eq!(kept, [second, ("user".into(), "power", Vec::from([SECOND]))]);
+    // Everybody comes back, the user's memory is still out of reach, so its probe fails: nothing changes.
+    for provider in ["first", "second"] {
+        machine.bind(provider, "provider").unwrap();
+    }
+    machine.settle();
+    assert!(machine.bind("user", "user").is_err());
+    assert_eq!((lines(&on), machine.kept_supplies().len()), (Vec::from([FIRST, SECOND]), 1));
+    assert!(machine.device_vanished("user"));
+    assert_eq!((lines(&on), machine.quarantine().len()), (Vec::from([FIRST]), 0));
+    machine.unbind("second", "provider").unwrap();
+    assert_eq!((lines(&on), machine.footprint().supplies), (Vec::new(), 0), "P4");
+    assert_eq!(machine.promises().broken(), []);
+}
+
+#[test]
+fn an_orderly_removal_shows_nothing() {
+    let (_, machine, on) = world(User { fails: false }, false);
+    assert!(machine.remove_device("user"));
+    assert_eq!((lines(&on), machine.kept_supplies().len()), (Vec::from([FIRST, SECOND]), 1));
+    assert_eq!(machine.promises().broken(), []);
+}
+
+#[test]
+fn a_failed_probe_whose_device_knows_an_address_is_stopped_by_its_reset_line() {
+    let (env, machine, on) = world(User { fails: true }, true);
+    assert!(env.story("user").contains(&EventKind::Quiet { how: "held in reset".into() }), "P11");
+    assert_eq!((lines(&on), machine.kept_supplies(), machine.quarantine()), (Vec::from([FIRST]), vec![], vec![]), "P4");
+    assert_eq!(machine.memory().frames().in_use(), 0);
+}
+
+#[test]
+fn without_one_everything_that_it_uses_is_kept() {
+    let (_, machine, on) = world(User { fails: true }, false);
+    assert_eq!((lines(&on), machine.kept_supplies().len()), (Vec::from([FIRST, SECOND]), 1));
+    assert_eq!(machine.quarantine().len(), 1);
+}
