@@ -56,6 +56,20 @@ impl Inner {
     fn is_kept(&self, line: &Line) -> bool {
         self.kept.iter().any(|(_, l)| l == line)
     }
+
+    /// Counts one user less. True when it was the last one.
+    fn leave(&mut self, line: &Line) -> bool {
+        match self.users.get_mut(line) {
+            Some(users) if *users > 1 => {
+                *users -= 1;
+                false
+            }
+            _ => {
+                self.users.remove(line);
+                true
+            }
+        }
+    }
 }
 
 /// The lines of a machine.
@@ -135,21 +149,5 @@ impl Supplies {
     /// What is kept on: the device, and the line.
     pub(crate) fn kept(&self) -> Vec<(NodeId, Line)> {
         self.0.lock().kept.iter().cloned().collect()
-    }
-}
-
-impl Inner {
-    /// Counts one user less. True when it was the last one.
-    fn leave(&mut self, line: &Line) -> bool {
-        match self.users.get_mut(line) {
-            Some(users) if *users > 1 => {
-                *users -= 1;
-                false
-            }
-            _ => {
-                self.users.remove(line);
-                true
-            }
-        }
     }
 }
