@@ -9,13 +9,13 @@ use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::dma::Direction;
 use bindery::iommu::{Gather, IovaSpace, Prot};
 use bindery::mem::{PageRequest, PageRun};
-use bindery_bench::{Idle, Rig, SATA, empty, settled};
+use bindery_bench::{Checker, Idle, Rig, SATA, empty, settled};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 /// The whole life of the disk controller's binding: clock, power, group, translation, registers, interrupt, table,
 /// link start-up and IDENTIFY by DMA; then all of it back.
 fn bind_and_unbind(c: &mut Criterion) {
-    let rig = settled();
+    let rig = settled(Checker::Off);
     rig.machine.unbind(SATA, "sata_rcar").unwrap();
     c.bench_function("bind + unbind: SATA behind its IPMMU", |b| {
         b.iter(|| {
@@ -23,7 +23,7 @@ fn bind_and_unbind(c: &mut Criterion) {
             rig.machine.unbind(SATA, "sata_rcar").unwrap();
         });
     });
-    let rig = settled();
+    let rig = settled(Checker::Off);
     let master = rig.add_master();
     rig.machine.unbind(master, "idle").unwrap();
     c.bench_function("bind + unbind: empty driver behind an IPMMU", |b| {
@@ -34,8 +34,20 @@ fn bind_and_unbind(c: &mut Criterion) {
     });
 }
 
+/// Lives with input and output, and worlds made from nothing and dropped: what an explorer does all the time.
+fn lives(c: &mut Criterion) {
+    for (name, checker) in [("checker off", Checker::Off), ("checker on", Checker::On)] {
+        let rig = settled(checker);
+        rig.machine.unbind(SATA, "sata_rcar").unwrap();
+        c.bench_function(&format!("life: bind, write, read, unbind; {name}"), |b| b.iter(|| rig.life()));
+        c.bench_function(&format!("world: board, machine, devices, drivers, all bound, dropped; {name}"), |b| {
+            b.iter(|| settled(checker));
+        });
+    }
+}
+
 fn dma(c: &mut Criterion) {
-    let rig = settled();
+    let rig = settled(Checker::Off);
     let master = rig.add_master();
     let client = rig.machine.client::<Idle>(master).unwrap();
     for (name, len) in [("4 KiB", 4 << 10), ("64 KiB", 64 << 10)] {
@@ -58,7 +70,7 @@ fn dma(c: &mut Criterion) {
 
 /// The translation of a domain by itself: page table, gathered invalidation through the IPMMU's registers, proof.
 fn translation(c: &mut Criterion) {
-    let rig = settled();
+    let rig = settled(Checker::Off);
     let master = rig.add_master();
     let device = rig.machine.device(master).unwrap();
     let group = rig.machine.device_info(&device).group.unwrap();
@@ -86,7 +98,7 @@ fn translation(c: &mut Criterion) {
 }
 
 fn allocators(c: &mut Criterion) {
-    let rig = empty();
+    let rig = empty(Checker::Off);
     let frames = rig.machine.memory().frames();
     for pages in [1, 16] {
         let request = PageRequest::new(pages);
@@ -107,7 +119,7 @@ fn allocators(c: &mut Criterion) {
 
 /// Time of `settle` alone, for a chain whose devices were added in the worst order.
 fn settle_chain(count: usize) -> Duration {
-    let rig: Rig = empty();
+    let rig: Rig = empty(Checker::Off);
     rig.machine.register(Idle);
     rig.add_reversed_chain(count);
     let start = Instant::now();
@@ -129,5 +141,5 @@ fn probing(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(speed, bind_and_unbind, dma, translation, allocators, probing);
+criterion_group!(speed, bind_and_unbind, lives, dma, translation, allocators, probing);
 criterion_main!(speed);

@@ -8,6 +8,7 @@ use bindery::device::{DeviceDesc, Supplier, SupplierKind};
 use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
 use bindery::env::Env;
 use bindery::machine::{Handle, Machine, Policy};
+use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::board::Board;
 use bindery_sim::disk::Disk;
 use bindery_sim::salvator::{self, Salvator};
@@ -23,22 +24,27 @@ pub struct Rig {
     pub machine: Handle,
 }
 
-/// The policy of all benchmarks: as on a machine in use, without the checker.
-pub fn policy() -> Policy {
-    Policy { check_dma: false, ..Policy::default() }
+/// Whether the DMA checker watches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Checker {
+    /// As on a machine in use.
+    Off,
+    /// As in tests.
+    On,
 }
 
 /// A board without devices or drivers. Nobody listens to events.
-pub fn empty() -> Rig {
+pub fn empty(checker: Checker) -> Rig {
     let board = Salvator::new().disk(Disk::memory(vec![0; 1 << 20])).build();
     board.keep_events(0);
-    let machine = Machine::new(Arc::clone(&board) as Arc<dyn Env>, policy());
+    let policy = Policy { check_dma: checker == Checker::On, ..Policy::default() };
+    let machine = Machine::new(Arc::clone(&board) as Arc<dyn Env>, policy);
     Rig { board, machine }
 }
 
 /// A board with the devices of its device tree and every driver, settled: the disk controller is bound behind its IOMMU.
-pub fn settled() -> Rig {
-    let rig = empty();
+pub fn settled(checker: Checker) -> Rig {
+    let rig = empty(checker);
     let added = rig.machine.add_device_tree(salvator::DEVICE_TREE);
     assert!(added.is_ok(), "{added:?}");
     bindery_drivers::register_all(&rig.machine);
@@ -65,6 +71,17 @@ impl Driver for Idle {
 }
 
 impl Rig {
+    /// One life of the disk controller's binding, which must not exist: bind, write a sector, read it, unbind.
+    pub fn life(&self) {
+        assert_eq!(self.machine.bind(SATA, "sata_rcar"), Ok(()));
+        let port = self.machine.client::<SataRcar>(SATA).expect("it was just bound");
+        let mut sector = [0x5a; 512];
+        let done = port.call(|disk| disk.write(100, &sector).and_then(|()| disk.read(100, &mut sector)));
+        assert_eq!(done, Ok(Ok(())));
+        drop(port);
+        assert_eq!(self.machine.unbind(SATA, "sata_rcar"), Ok(()));
+    }
+
     /// Adds `count` devices of which each needs the one added after it, so that only the last one can be bound at first.
     /// Nothing is probed yet.
     pub fn add_reversed_chain(&self, count: usize) {
