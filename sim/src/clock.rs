@@ -6,13 +6,14 @@
 #![forbid(unsafe_code)]
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bindery::env::Instant;
 
 use crate::models::ipmmu::{CONTEXTS, INSTANCES};
 use crate::models::sata::SataTimer;
-use crate::models::sysc::DOMAINS;
 
 /// One of the board's timers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,36 +33,18 @@ pub enum Timer {
     Power(u8),
 }
 
-const FLUSH: usize = SataTimer::COUNT;
-const MODULE: usize = FLUSH + INSTANCES * CONTEXTS;
-const POWER: usize = MODULE + 1;
-const COUNT: usize = POWER + DOMAINS;
+const FLUSH: u64 = SataTimer::COUNT as u64;
+const MODULE: u64 = FLUSH + (INSTANCES * CONTEXTS) as u64;
+const POWER: u64 = MODULE + 1;
 
 impl Timer {
     /// A number that no other timer has.
     pub(crate) fn number(self) -> u64 {
-        self.index() as u64
-    }
-
-    fn index(self) -> usize {
         match self {
-            Self::Sata(t) => t as usize,
-            Self::Flush { instance, context } => FLUSH + instance as usize * CONTEXTS + context as usize,
+            Self::Sata(t) => t as u64,
+            Self::Flush { instance, context } => FLUSH + u64::from(instance) * CONTEXTS as u64 + u64::from(context),
             Self::ModuleClocks => MODULE,
-            Self::Power(domain) => POWER + domain as usize,
-        }
-    }
-
-    fn from_index(index: usize) -> Self {
-        if index < FLUSH {
-            Self::Sata(SataTimer::ALL[index])
-        } else if index < MODULE {
-            let n = index - FLUSH;
-            Self::Flush { instance: (n / CONTEXTS) as u8, context: (n % CONTEXTS) as u8 }
-        } else if index == MODULE {
-            Self::ModuleClocks
-        } else {
-            Self::Power((index - POWER) as u8)
+            Self::Power(domain) => POWER + u64::from(domain),
         }
     }
 }
@@ -69,52 +52,72 @@ impl Timer {
 /// Time since the board was switched on, and the timers that run.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    now: u64,
-    /// Per timer: when it is due and which setting of a timer this was; `u64::MAX` when it does not run.
-    due: [(u64, u64); COUNT],
+    /// Nanoseconds. Others read it without the board's lock.
+    now: Arc<AtomicU64>,
+    /// The timers that run, each once: a handful at most.
+    running: Vec<Running>,
     settings: u64,
-    /// The smallest `due`, so that a register access costs one comparison.
+    /// When the first of them is due, so that a register access costs one comparison; `u64::MAX` when none runs.
     next: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    at: u64,
+    /// Which setting of a timer this was.
+    setting: u64,
+    timer: Timer,
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { now: 0, due: [(u64::MAX, 0); COUNT], settings: 0, next: u64::MAX }
+        Self { now: Arc::default(), running: Vec::new(), settings: 0, next: u64::MAX }
     }
 }
 
 impl Clock {
     pub(crate) fn now(&self) -> Instant {
-        Instant(self.now)
+        Instant(self.now.load(Ordering::Relaxed))
+    }
+
+    /// Where the time stands, in nanoseconds, for those who only look.
+    pub(crate) fn face(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.now)
     }
 
     /// Moves time forward to `at`; never back.
     pub(crate) fn advance_to(&mut self, at: u64) {
-        self.now = self.now.max(at);
+        if at > self.now().0 {
+            self.now.store(at, Ordering::Release);
+        }
     }
 
     /// Sets `timer` to go off `after` from now, in place of what it was set to.
     pub(crate) fn set(&mut self, timer: Timer, after: Duration) {
         self.settings += 1;
-        let at = (Instant(self.now) + after).0.min(u64::MAX - 1);
-        self.due[timer.index()] = (at, self.settings);
-        self.find_next();
+        let at = (self.now() + after).0.min(u64::MAX - 1);
+        self.cancel(timer);
+        self.running.push(Running { at, setting: self.settings, timer });
+        self.next = self.next.min(at);
     }
 
     pub(crate) fn cancel(&mut self, timer: Timer) {
-        self.due[timer.index()].0 = u64::MAX;
-        self.find_next();
+        if let Some(place) = self.place(timer) {
+            self.running.swap_remove(place);
+            self.next = self.running.iter().map(|r| r.at).min().unwrap_or(u64::MAX);
+        }
     }
 
     pub(crate) fn is_set(&self, timer: Timer) -> bool {
-        self.due[timer.index()].0 != u64::MAX
+        self.place(timer).is_some()
     }
 
     /// Feeds the timers that run to `state`, by how long they still run.
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
-        for (index, (at, _)) in self.due.iter().enumerate().filter(|(_, (at, _))| *at != u64::MAX) {
-            (index, at.saturating_sub(self.now)).hash(state);
-        }
+        let now = self.now().0;
+        let mut running: Vec<_> = self.running.iter().map(|r| (r.timer.number(), r.at.saturating_sub(now))).collect();
+        running.sort_unstable();
+        running.hash(state);
     }
 
     /// When the next timer goes off, if one runs.
@@ -124,31 +127,38 @@ impl Clock {
 
     /// Takes one timer that is due by now.
     pub(crate) fn take_due(&mut self) -> Option<Timer> {
-        if self.next > self.now {
+        if self.next > self.now().0 {
             return None;
         }
-        let (index, _) = self.due.iter().enumerate().min_by_key(|(_, due)| **due)?;
-        let timer = Timer::from_index(index);
+        let timer = self.running.iter().min_by_key(|r| (r.at, r.setting))?.timer;
         self.cancel(timer);
         Some(timer)
     }
 
-    fn find_next(&mut self) {
-        self.next = self.due.iter().map(|(at, _)| *at).min().unwrap_or(u64::MAX);
+    fn place(&self, timer: Timer) -> Option<usize> {
+        self.running.iter().position(|r| r.timer == timer)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::sysc::DOMAINS;
 
     const US: Duration = Duration::from_micros(1);
 
     #[test]
-    fn every_timer_has_its_own_place() {
-        for index in 0..COUNT {
-            assert_eq!(Timer::from_index(index).index(), index);
-        }
+    fn every_timer_has_its_own_number() {
+        let sata = SataTimer::ALL.map(Timer::Sata);
+        let flushes = (0..INSTANCES as u8)
+            .flat_map(|instance| (0..CONTEXTS as u8).map(move |context| Timer::Flush { instance, context }));
+        let power = (0..DOMAINS as u8).map(Timer::Power);
+        let mut numbers: Vec<u64> =
+            sata.into_iter().chain(flushes).chain([Timer::ModuleClocks]).chain(power).map(Timer::number).collect();
+        let count = numbers.len();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), count);
     }
 
     #[test]

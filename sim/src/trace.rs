@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use bindery::addr::PhysAddr;
 use bindery::env::Instant;
 
 use crate::clock::Timer;
@@ -70,20 +71,22 @@ impl Trace {
         Self { kept: Vec::new(), capacity, hash: 0xcbf2_9ce4_8422_2325 }
     }
 
-    pub(crate) fn add(&mut self, at: Instant, what: Traced) {
-        match what {
-            Traced::Read { device, offset, value } => self.mix(&[at.0, 1, place(device), offset, value]),
-            Traced::Write { device, offset, value } => self.mix(&[at.0, 2, place(device), offset, value]),
-            Traced::Timer(timer) => self.mix(&[at.0, 3, timer.number()]),
-            Traced::Interrupt(line) => self.mix(&[at.0, 4, u64::from(line)]),
-        }
+    /// Adds what happened at the registers that start at `base`; at 0, when it was none of them.
+    pub(crate) fn add(&mut self, at: Instant, base: PhysAddr, what: Traced) {
+        let (kind, offset, value) = match what {
+            Traced::Read { offset, value, .. } => (1, offset, value),
+            Traced::Write { offset, value, .. } => (2, offset, value),
+            Traced::Timer(timer) => (3, 0, timer.number()),
+            Traced::Interrupt(line) => (4, 0, u64::from(line)),
+        };
+        self.mix([at.0, kind, base.0, offset, value]);
         if self.kept.len() < self.capacity {
             self.kept.push(TraceEntry { at, what });
         }
     }
 
     /// FNV-1a, word by word.
-    fn mix(&mut self, words: &[u64]) {
+    fn mix(&mut self, words: [u64; 5]) {
         for word in words {
             self.hash = (self.hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
         }
@@ -96,9 +99,4 @@ impl Trace {
     pub(crate) fn kept(&self) -> &[TraceEntry] {
         &self.kept
     }
-}
-
-/// A device name starts with its address.
-fn place(device: &str) -> u64 {
-    device.split('.').next().and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0)
 }

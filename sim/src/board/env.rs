@@ -1,5 +1,6 @@
 //! The board's face towards the core.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -57,7 +58,7 @@ impl Env for Board {
     }
 
     fn now(&self) -> Instant {
-        self.inner.state.lock().clock.now()
+        Instant(self.inner.now.load(Ordering::Acquire))
     }
 
     fn wait(&self, until: Instant) {
@@ -184,7 +185,7 @@ impl Inner {
             let mut state = self.state.lock();
             let line = state.intc.take_pending(from)?;
             let at = state.clock.now();
-            state.trace.add(at, Traced::Interrupt(line));
+            state.trace.add(at, PhysAddr(0), Traced::Interrupt(line));
             state.clock.advance_to((at + DELIVERY).0);
             state.delivering.push(me);
             line

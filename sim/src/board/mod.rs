@@ -10,6 +10,7 @@ mod state;
 mod window;
 
 use std::hash::Hasher;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 
@@ -60,6 +61,8 @@ pub enum Stuck {
 struct Inner {
     ram: Arc<Ram>,
     state: Mutex<State>,
+    /// Board time in nanoseconds; the clock in `state` moves it.
+    now: Arc<AtomicU64>,
     sink: Mutex<Option<Weak<dyn IrqSink>>>,
     events: Events,
     faults: FaultPlan,
@@ -84,6 +87,7 @@ impl Board {
         let state = State::new(Arc::clone(&ram), config);
         let inner = Inner {
             ram,
+            now: state.clock.face(),
             state: Mutex::new(state),
             sink: Mutex::new(None),
             events: Events::default(),

@@ -39,6 +39,7 @@ pub(super) struct Region {
     base: PhysAddr,
     len: u64,
     device: Device,
+    name: &'static str,
     present: bool,
     /// How often the device was pulled out or put back: a window from another time is dead.
     pub(super) generation: u64,
@@ -62,16 +63,17 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(ram: Arc<Ram>, config: Config) -> Self {
-        let region = |base, len, device| Region { base, len, device, present: true, generation: 0 };
+        let ipmmu = Ipmmu::default();
+        let region = |base, len, device, name| Region { base, len, device, name, present: true, generation: 0 };
+        let mmu = |i, base| region(base, ipmmu::WINDOW, Device::Ipmmu(i), ipmmu.name(i));
         let mut regions = vec![
-            region(salvator::SATA_BASE, sata::WINDOW, Device::Sata),
-            region(salvator::IPMMU_MM_BASE, ipmmu::WINDOW, Device::Ipmmu(0)),
-            region(salvator::CPG_BASE, 0x1000, Device::Cpg),
-            region(salvator::SYSC_BASE, 0x400, Device::Sysc),
+            region(salvator::SATA_BASE, sata::WINDOW, Device::Sata, sata::NAME),
+            mmu(0, salvator::IPMMU_MM_BASE),
+            region(salvator::CPG_BASE, 0x1000, Device::Cpg, cpg::NAME),
+            region(salvator::SYSC_BASE, 0x400, Device::Sysc, sysc::NAME),
         ];
-        let leaves = ipmmu::LEAVES.iter().enumerate();
-        regions.extend(leaves.map(|(i, leaf)| region(leaf.base, ipmmu::WINDOW, Device::Ipmmu(i + 1))));
-        regions.extend(config.fixed.iter().map(|(base, len, value)| region(*base, *len, Device::Fixed(*value))));
+        regions.extend((1..).zip(ipmmu::LEAVES).map(|(i, leaf)| mmu(i, leaf.base)));
+        regions.extend(config.fixed.iter().map(|&(base, len, value)| region(base, len, Device::Fixed(value), "fixed")));
         Self {
             clock: Clock::default(),
             intc: Intc::default(),
@@ -79,7 +81,7 @@ impl State {
             trace: Trace::new(config.trace),
             cpg: Cpg::default(),
             sysc: Sysc::default(),
-            ipmmu: Ipmmu::default(),
+            ipmmu,
             sata: Sata::new(config.disk, config.coherent),
             regions,
             delivering: Vec::new(),
@@ -141,7 +143,7 @@ impl State {
     }
 
     pub(super) fn read(&mut self, region: usize, offset: u32) -> u32 {
-        let device = self.regions[region].device;
+        let Region { base, device, name, .. } = self.regions[region];
         let (mut bus, parts) = self.split();
         let value = match device {
             Device::Sata if !parts.cpg.running(SATA_MODULE) => {
@@ -154,15 +156,15 @@ impl State {
             Device::Sysc => parts.sysc.read(&mut bus, offset),
             Device::Fixed(value) => value,
         };
-        let device = self.name(region);
-        self.trace.add(self.clock.now(), Traced::Read { device, offset: offset.into(), value: value.into() });
+        let what = Traced::Read { device: name, offset: offset.into(), value: value.into() };
+        self.trace.add(self.clock.now(), base, what);
         value
     }
 
     pub(super) fn write(&mut self, region: usize, offset: u32, value: u32) {
-        let (at, name) = (self.clock.now(), self.name(region));
-        self.trace.add(at, Traced::Write { device: name, offset: offset.into(), value: value.into() });
-        let device = self.regions[region].device;
+        let Region { base, device, name, .. } = self.regions[region];
+        let what = Traced::Write { device: name, offset: offset.into(), value: value.into() };
+        self.trace.add(self.clock.now(), base, what);
         let (mut bus, parts) = self.split();
         match device {
             Device::Sata if !parts.cpg.running(SATA_MODULE) => {
@@ -187,18 +189,8 @@ impl State {
 
     /// An access that no register here takes: not 32 bits wide.
     pub(super) fn bad_width(&mut self, region: usize, offset: u64, bytes: u64) {
-        let name = self.name(region);
+        let name = self.regions[region].name;
         self.report.add(self.clock.now(), name, format!("access of {bytes} bytes at {offset:#x}: registers take 4"));
-    }
-
-    fn name(&self, region: usize) -> &'static str {
-        match self.regions[region].device {
-            Device::Sata => sata::NAME,
-            Device::Ipmmu(i) => self.ipmmu.name(i),
-            Device::Cpg => cpg::NAME,
-            Device::Sysc => sysc::NAME,
-            Device::Fixed(_) => "fixed",
-        }
     }
 
     /// Runs every timer that is due by now. Returns whether there was one.
@@ -206,7 +198,7 @@ impl State {
         let mut any = false;
         while let Some(timer) = self.clock.take_due() {
             any = true;
-            self.trace.add(self.clock.now(), Traced::Timer(timer));
+            self.trace.add(self.clock.now(), PhysAddr(0), Traced::Timer(timer));
             let (mut bus, parts) = self.split();
             match timer {
                 Timer::Sata(timer) => parts.sata.timer(&mut bus, parts.ipmmu, timer),
