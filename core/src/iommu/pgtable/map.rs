@@ -110,7 +110,6 @@ impl Writer<'_> {
             } else {
                 // `plan` counted this table, so it is there.
                 let Some(mut kid) = self.spare.pop() else { return debug_assert!(false, "a table was not counted") };
-                kid.set_level(level + 1);
                 self.write::<F>(&mut kid, level + 1, piece.iova, piece.len);
                 // The walker must not find the new table before it can find what is in it.
                 self.memory.barrier(Barrier::Write);

@@ -41,11 +41,6 @@ impl Occupancy {
         rest.clear(first, last);
         rest.is_empty()
     }
-
-    /// The entries in use, ascending.
-    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
-        (0..ENTRIES).filter(|&index| self.contains(index))
-    }
 }
 
 fn lowest(word: usize, bits: u64) -> Option<usize> {

@@ -67,7 +67,7 @@ impl<F: Format> PageTable<F> {
             return Err(TableError::Sizes { format: F::NAME, input_bits, output_bits });
         }
         let start_level = spec::LAST_LEVEL + 1 - (input_bits - PAGE_SHIFT).div_ceil(INDEX_BITS);
-        let root = Table::new(&*pages, &memory, start_level, output_bits).ok_or(TableError::OutOfMemory)?;
+        let root = Table::new(&*pages, &memory, output_bits).ok_or(TableError::OutOfMemory)?;
         Ok(Self { root, start_level, config, memory, pages, format: PhantomData })
     }
 
@@ -136,9 +136,9 @@ impl<F: Format> PageTable<F> {
         if end > 1 << self.config.input_bits { Err(MapError::OutOfRange(iova)) } else { Ok(()) }
     }
 
-    /// Takes `count` tables before anything is written. They get their level when they get their place.
+    /// Takes `count` tables before anything is written.
     pub(super) fn spare_tables(&self, count: usize) -> Result<Vec<Table>, MapError> {
-        let table = || Table::new(&*self.pages, &self.memory, spec::LAST_LEVEL, self.config.output_bits);
+        let table = || Table::new(&*self.pages, &self.memory, self.config.output_bits);
         (0..count).map(|_| table().ok_or(MapError::OutOfMemory)).collect()
     }
 

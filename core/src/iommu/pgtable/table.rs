@@ -2,10 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use super::occupancy::Occupancy;
-use super::spec::{self, ENTRIES, ENTRY_BYTES};
+use super::spec::ENTRY_BYTES;
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::env::{CacheOp, Caching, Memory};
 use crate::iommu::Gather;
@@ -48,25 +49,19 @@ pub(super) struct Table {
     window: RamWindow,
     page: PageRun,
     used: Occupancy,
-    kids: Option<Box<[Option<Box<Table>>; ENTRIES]>>,
+    /// By index, ascending.
+    kids: Vec<(usize, Box<Table>)>,
 }
 
 impl Table {
-    /// An empty table of `level`. `None` when there is no page below `1 << output_bits`.
-    pub(super) fn new(pages: &dyn TablePages, memory: &Arc<dyn Memory>, level: u32, output_bits: u32) -> Option<Self> {
+    /// An empty table. `None` when there is no page below `1 << output_bits`.
+    pub(super) fn new(pages: &dyn TablePages, memory: &Arc<dyn Memory>, output_bits: u32) -> Option<Self> {
         let page = pages.take().ok()?;
         if (page.base().0 + (PAGE_SIZE - 1)) >> output_bits != 0 {
             return None;
         }
         let window = RamWindow::new(memory, page.base(), PAGE_SIZE, Caching::Cached).ok()?;
-        let mut table = Self { window, page, used: Occupancy::EMPTY, kids: None };
-        table.set_level(level);
-        Some(table)
-    }
-
-    /// Prepares an unused table for `level`.
-    pub(super) fn set_level(&mut self, level: u32) {
-        self.kids = (level != spec::LAST_LEVEL).then(|| Box::new([const { None }; ENTRIES]));
+        Some(Self { window, page, used: Occupancy::EMPTY, kids: Vec::new() })
     }
 
     pub(super) fn base(&self) -> PhysAddr {
@@ -82,11 +77,16 @@ impl Table {
     }
 
     pub(super) fn kid(&self, index: usize) -> Option<&Table> {
-        self.kids.as_ref()?[index].as_deref()
+        self.place(index).ok().map(|place| &*self.kids[place].1)
     }
 
     pub(super) fn kid_mut(&mut self, index: usize) -> Option<&mut Table> {
-        self.kids.as_mut()?[index].as_deref_mut()
+        self.place(index).ok().map(|place| &mut *self.kids[place].1)
+    }
+
+    /// Where the table under an entry is among the kids, or would be.
+    fn place(&self, index: usize) -> Result<usize, usize> {
+        self.kids.binary_search_by_key(&index, |(at, _)| *at)
     }
 
     /// Writes a run of leaf entries; `entry` is called for each, in order.
@@ -107,8 +107,8 @@ impl Table {
 
     /// Publishes a table under an entry. What the table holds was made visible to the walker before.
     pub(super) fn link(&mut self, index: usize, entry: u64, kid: Table) {
-        if let Some(kids) = &mut self.kids {
-            kids[index] = Some(Box::new(kid));
+        if let Err(place) = self.place(index) {
+            self.kids.insert(place, (index, Box::new(kid)));
             self.window.words()[index].store(entry, Ordering::Release);
             self.used.set(index, index);
         }
@@ -117,17 +117,15 @@ impl Table {
     /// Cuts off the table under an entry, with all below it, and hands the pages to `gather`.
     pub(super) fn cut(&mut self, index: usize, gather: &mut Gather) {
         self.clear(index, index);
-        if let Some(kid) = self.kids.as_mut().and_then(|kids| kids[index].take()) {
-            kid.hand_over(gather);
+        if let Ok(place) = self.place(index) {
+            self.kids.remove(place).1.hand_over(gather);
         }
     }
 
     fn hand_over(self, gather: &mut Gather) {
-        let Self { window, page, used, kids } = self;
+        let Self { window, page, kids, .. } = self;
         drop(window);
-        if let Some(mut kids) = kids {
-            used.iter().filter_map(|index| kids[index].take()).for_each(|kid| kid.hand_over(gather));
-        }
+        kids.into_iter().for_each(|(_, kid)| kid.hand_over(gather));
         gather.add_table(page);
     }
 

@@ -112,7 +112,6 @@ impl Eraser<'_> {
         let Some(mut kid) = self.spare.pop() else { return debug_assert!(false, "a table was not counted") };
         let block = table.entry(piece.index);
         let (mut phys, prot) = (F::phys(block), F::prot(block));
-        kid.set_level(level + 1);
         kid.fill(0, ENTRIES - 1, || {
             let entry = F::leaf(phys, level + 1, prot);
             phys = PhysAddr(phys.0 + spec::size(level + 1));

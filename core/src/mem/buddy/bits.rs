@@ -125,6 +125,8 @@ impl BitSet {
     /// The leaf for `index`, made if need be, and marked as having a member all the way down.
     fn make_leaf(&mut self, index: u64) -> u32 {
         if self.height > 0 && self.inners.is_empty() {
+            // Most sets stay as small as this: no room for more is taken in advance.
+            self.inners.reserve_exact(self.height as usize);
             self.inners.push(Inner { summary: 0, kids: [NONE; 64] });
         }
         let mut node = 0;
@@ -143,6 +145,9 @@ impl BitSet {
             }
         }
         if node as usize == self.leaves.len() {
+            if node == 0 {
+                self.leaves.reserve_exact(1);
+            }
             self.leaves.push(Leaf { summary: 0, words: [0; 64] });
         }
         node
