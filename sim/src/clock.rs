@@ -125,9 +125,14 @@ impl Clock {
         (self.next != u64::MAX).then_some(self.next)
     }
 
+    /// Whether a timer is due by now.
+    pub(crate) fn is_due(&self) -> bool {
+        self.next <= self.now().0
+    }
+
     /// Takes one timer that is due by now.
     pub(crate) fn take_due(&mut self) -> Option<Timer> {
-        if self.next > self.now().0 {
+        if !self.is_due() {
             return None;
         }
         let timer = self.running.iter().min_by_key(|r| (r.at, r.setting))?.timer;

@@ -106,7 +106,8 @@ impl Intc {
         Some(line)
     }
 
-    fn next_pending(&self, from: u32) -> Option<u32> {
+    /// The lowest line at or above `from` that wants service now.
+    pub(crate) fn next_pending(&self, from: u32) -> Option<u32> {
         for word in from as usize / 64..WORDS {
             let mut wants =
                 self.enabled[word] & !self.masked[word] & (self.high[word] & !self.edge[word] | self.latched[word]);

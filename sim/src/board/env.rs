@@ -179,6 +179,7 @@ impl Inner {
         if from >= crate::intc::LINES {
             return None;
         }
+        self.state.lock().intc.next_pending(from)?;
         let sink = self.sink.lock().as_ref()?.upgrade()?;
         let me = std::thread::current().id();
         let line = {

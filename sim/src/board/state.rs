@@ -3,9 +3,9 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::thread::ThreadId;
-use std::time::Duration;
 
 use bindery::addr::PhysAddr;
+use bindery::env::IoError;
 
 use super::{Config, UnknownDevice};
 use crate::clock::{Clock, Timer};
@@ -20,8 +20,9 @@ use crate::report::Report;
 use crate::salvator;
 use crate::trace::{Trace, Traced};
 
-/// What one register access costs in board time. A driver that polls a register without waiting gets somewhere, too.
-const ACCESS: Duration = Duration::from_nanos(100);
+/// What one register access costs in board time, in nanoseconds. A driver that polls a register without waiting gets
+/// somewhere, too.
+const ACCESS_NS: u64 = 100;
 
 /// What answers at an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,7 +70,7 @@ impl State {
         let mut regions = vec![
             region(salvator::SATA_BASE, sata::WINDOW, Device::Sata, sata::NAME),
             mmu(0, salvator::IPMMU_MM_BASE),
-            region(salvator::CPG_BASE, 0x1000, Device::Cpg, cpg::NAME),
+            region(salvator::CPG_BASE, cpg::WINDOW, Device::Cpg, cpg::NAME),
             region(salvator::SYSC_BASE, 0x400, Device::Sysc, sysc::NAME),
         ];
         regions.extend((1..).zip(ipmmu::LEAVES).map(|(i, leaf)| mmu(i, leaf.base)));
@@ -97,7 +98,7 @@ impl State {
         Some((index, base - self.regions[index].base))
     }
 
-    pub(super) fn alive(&self, region: usize, generation: u64) -> bool {
+    fn alive(&self, region: usize, generation: u64) -> bool {
         let r = &self.regions[region];
         r.present && r.generation == generation
     }
@@ -136,10 +137,17 @@ impl State {
         (bus, parts)
     }
 
-    /// Lets the time of one access pass, and what is due in it happen.
-    pub(super) fn access_begins(&mut self) {
-        self.clock.advance_to((self.clock.now() + ACCESS).0);
-        self.run_due();
+    /// Lets the time of one access to a region of `generation` pass, and what is due in it happen. An error when the
+    /// region was pulled out since.
+    pub(super) fn access_begins(&mut self, region: usize, generation: u64) -> Result<(), IoError> {
+        if !self.alive(region, generation) {
+            return Err(IoError::Gone);
+        }
+        self.clock.advance_to(self.clock.now().0.saturating_add(ACCESS_NS));
+        if self.clock.is_due() {
+            self.run_due();
+        }
+        Ok(())
     }
 
     pub(super) fn read(&mut self, region: usize, offset: u32) -> u32 {

@@ -22,7 +22,8 @@ impl Window {
     fn place(&self, offset: u64, width: Width) -> Result<u64, IoError> {
         let bytes = width.bytes();
         let inside = offset.checked_add(bytes).is_some_and(|end| end <= self.len);
-        if !inside || !offset.is_multiple_of(bytes) {
+        // A width is a power of two.
+        if !inside || offset & (bytes - 1) != 0 {
             return Err(IoError::Bad { offset, bytes: bytes as u8 });
         }
         Ok(self.start + offset)
@@ -37,10 +38,7 @@ impl Io for Window {
     fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
         let place = self.place(offset, width)?;
         let mut state = self.inner.state.lock();
-        if !state.alive(self.region, self.generation) {
-            return Err(IoError::Gone);
-        }
-        state.access_begins();
+        state.access_begins(self.region, self.generation)?;
         if width != Width::W32 {
             state.bad_width(self.region, offset, width.bytes());
             return Ok(u64::MAX >> (64 - 8 * width.bytes()));
@@ -51,10 +49,7 @@ impl Io for Window {
     fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
         let place = self.place(offset, width)?;
         let mut state = self.inner.state.lock();
-        if !state.alive(self.region, self.generation) {
-            return Err(IoError::Gone);
-        }
-        state.access_begins();
+        state.access_begins(self.region, self.generation)?;
         if width == Width::W32 {
             state.write(self.region, place as u32, value as u32);
         } else {

@@ -12,6 +12,9 @@ use crate::clock::Timer;
 /// Device name in reports.
 pub const NAME: &str = "e6150000.clock-controller";
 
+/// Bytes of the register window.
+pub(crate) const WINDOW: u64 = 0x1000;
+
 /// Number of registers of each kind.
 const BANKS: usize = 12;
 
@@ -23,6 +26,34 @@ const SMSTPCR: [u32; BANKS] = [0x130, 0x134, 0x138, 0x13c, 0x140, 0x144, 0x148, 
 const SRCR: [u32; BANKS] = [0x0a0, 0x0a8, 0x0b0, 0x0b8, 0x0bc, 0x0c4, 0x1c8, 0x1cc, 0x920, 0x924, 0x928, 0x92c];
 /// Software reset clear: writing 1 releases. Write only.
 const SRSTCLR: [u32; BANKS] = [0x940, 0x944, 0x948, 0x94c, 0x950, 0x954, 0x958, 0x95c, 0x960, 0x964, 0x968, 0x96c];
+
+/// One register, decoded from its offset, with its bank.
+#[derive(Clone, Copy)]
+enum Register {
+    None,
+    Status(usize),
+    Control(usize),
+    Reset(usize),
+    ResetClear(usize),
+}
+
+/// The register at each offset, divided by 4.
+static REGISTERS: [Register; WINDOW as usize / 4] = {
+    let mut registers = [Register::None; WINDOW as usize / 4];
+    let mut bank = 0;
+    while bank < BANKS {
+        registers[MSTPSR[bank] as usize / 4] = Register::Status(bank);
+        registers[SMSTPCR[bank] as usize / 4] = Register::Control(bank);
+        registers[SRCR[bank] as usize / 4] = Register::Reset(bank);
+        registers[SRSTCLR[bank] as usize / 4] = Register::ResetClear(bank);
+        bank += 1;
+    }
+    registers
+};
+
+fn decode(offset: u32) -> Register {
+    REGISTERS.get(offset as usize / 4).copied().unwrap_or(Register::None)
+}
 
 /// Modules with a stop bit on the R-Car H3, per bank (U-Boot `r8a7795.h`, `MSTPn_BITS`). The boot loader leaves them
 /// stopped, so a driver that forgets its clock is found out.
@@ -109,32 +140,29 @@ impl Cpg {
     }
 
     pub(crate) fn read(&mut self, bus: &mut Bus<'_>, offset: u32) -> u32 {
-        for bank in 0..BANKS {
-            match offset {
-                o if o == MSTPSR[bank] => return self.stopped[bank],
-                o if o == SMSTPCR[bank] => return self.stop[bank],
-                o if o == SRCR[bank] => return self.reset[bank],
-                _ => {}
+        match decode(offset) {
+            Register::Status(bank) => self.stopped[bank],
+            Register::Control(bank) => self.stop[bank],
+            Register::Reset(bank) => self.reset[bank],
+            Register::ResetClear(_) | Register::None => {
+                bus.error(NAME, format!("read of {offset:#x}: no register, or write only"));
+                NO_ANSWER
             }
         }
-        bus.error(NAME, format!("read of {offset:#x}: no register, or write only"));
-        NO_ANSWER
     }
 
     pub(crate) fn write(&mut self, bus: &mut Bus<'_>, offset: u32, value: u32) {
-        for bank in 0..BANKS {
-            match offset {
-                o if o == SMSTPCR[bank] => return self.set_stop(bus, bank, value),
-                o if o == SRCR[bank] => {
-                    self.reset[bank] |= value;
-                    self.reset_since[bank] = bus.clock.now().0;
-                    return;
-                }
-                o if o == SRSTCLR[bank] => return self.clear_reset(bus, bank, value),
-                _ => {}
+        match decode(offset) {
+            Register::Control(bank) => self.set_stop(bus, bank, value),
+            Register::Reset(bank) => {
+                self.reset[bank] |= value;
+                self.reset_since[bank] = bus.clock.now().0;
+            }
+            Register::ResetClear(bank) => self.clear_reset(bus, bank, value),
+            Register::Status(_) | Register::None => {
+                bus.error(NAME, format!("write of {value:#x} to {offset:#x}: no register, or read only"));
             }
         }
-        bus.error(NAME, format!("write of {value:#x} to {offset:#x}: no register, or read only"));
     }
 
     fn set_stop(&mut self, bus: &mut Bus<'_>, bank: usize, value: u32) {

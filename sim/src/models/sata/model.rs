@@ -145,7 +145,7 @@ impl Sata {
             bus.error(NAME, format!("read of {offset:#x} while CONTROL1.RESET holds the SATA core in reset"));
             return NO_ANSWER;
         }
-        let value = match offset {
+        match offset {
             regs::CONTROL1 => self.control1,
             regs::STATUS => self.status(),
             regs::INT_ENABLE => self.int_enable,
@@ -154,7 +154,9 @@ impl Sata {
             regs::DMA_TRANS_CNT => self.engine.left,
             regs::CONTROL2 | regs::SIG_ST | regs::BYTE_SWAP => 0,
             regs::TASK_FILE..regs::TASK_FILE_END if offset.is_multiple_of(4) => {
-                self.read_task_file(bus, (offset - regs::TASK_FILE) / 4)
+                let value = self.read_task_file(bus, (offset - regs::TASK_FILE) / 4);
+                self.update_line(bus);
+                value
             }
             regs::SSDEVCON => u32::from(self.ata_status()),
             regs::SSTATUS => match self.link {
@@ -171,9 +173,7 @@ impl Sata {
                 bus.error(NAME, format!("read of {offset:#x}: no such register on Gen3"));
                 NO_ANSWER
             }
-        };
-        self.update_line(bus);
-        value
+        }
     }
 
     pub(crate) fn write(&mut self, bus: &mut Bus<'_>, offset: u32, value: u32) {
