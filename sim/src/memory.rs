@@ -18,6 +18,7 @@ use bindery::env::{Barrier, CacheOp, Caching, Memory, RamRange};
 
 /// Bytes in a cache line (Cortex-A57 and A53 of the R-Car H3).
 pub const LINE: u64 = 64;
+const LINE_WORDS: usize = LINE as usize / 8;
 
 /// A device access hit an address that no RAM answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -141,10 +142,21 @@ impl Ram {
         }
     }
 
-    /// Copies whole words from one place to another; both are multiples of 8.
+    /// `len` bytes as words; place and length are multiples of 8.
+    fn words(&self, at: usize, len: u64) -> &[AtomicU64] {
+        debug_assert!(at + len as usize <= self.layout.size());
+        // SAFETY: as in `word`, for each of the words; callers give ranges that `locate` has found.
+        unsafe { std::slice::from_raw_parts(self.block.as_ptr().add(at).cast(), len as usize / 8) }
+    }
+
+    /// Copies whole lines from one place to another.
     fn copy(&self, from: usize, to: usize, len: u64) {
-        for i in (0..len as usize).step_by(8) {
-            self.word(to + i).store(self.word(from + i).load(Ordering::Relaxed), Ordering::Relaxed);
+        let (from, _) = self.words(from, len).as_chunks::<LINE_WORDS>();
+        let (to, _) = self.words(to, len).as_chunks::<LINE_WORDS>();
+        for (from, to) in from.iter().zip(to) {
+            for (from, to) in from.iter().zip(to) {
+                to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
         }
     }
 
