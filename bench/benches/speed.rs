@@ -9,7 +9,7 @@ use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::dma::Direction;
 use bindery::iommu::{Gather, IovaSpace, Prot};
 use bindery::mem::{PageRequest, PageRun};
-use bindery_bench::{Checker, Idle, Rig, SATA, empty, settled};
+use bindery_bench::{Checker, Firmware, Idle, Rig, SATA, empty, settled};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 /// The whole life of the disk controller's binding: clock, power, group, translation, registers, interrupt, table,
@@ -40,7 +40,11 @@ fn lives(c: &mut Criterion) {
         let rig = settled(checker);
         rig.machine.unbind(SATA, "sata_rcar").unwrap();
         c.bench_function(&format!("life: bind, write, read, unbind; {name}"), |b| b.iter(|| rig.life()));
+        let firmware = Firmware::read();
         c.bench_function(&format!("world: board, machine, devices, drivers, all bound, dropped; {name}"), |b| {
+            b.iter(|| firmware.settled(checker));
+        });
+        c.bench_function(&format!("the same, and the device tree blob read each time; {name}"), |b| {
             b.iter(|| settled(checker));
         });
     }

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use bindery::binding::Bound;
-use bindery::device::{DeviceDesc, Supplier, SupplierKind};
+use bindery::device::{DeviceDesc, Nodes, Supplier, SupplierKind};
 use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
 use bindery::env::Env;
+use bindery::firmware::fdt::{Description, describe};
 use bindery::machine::{Handle, Machine, Policy};
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::board::Board;
@@ -42,14 +43,34 @@ pub fn empty(checker: Checker) -> Rig {
     Rig { board, machine }
 }
 
-/// A board with the devices of its device tree and every driver, settled: the disk controller is bound behind its IOMMU.
+/// What the board's device tree says, read once for many worlds.
+pub struct Firmware {
+    description: Description,
+    nodes: Nodes,
+}
+
+impl Firmware {
+    /// Reads the blob.
+    pub fn read() -> Self {
+        let mut nodes = Nodes::new();
+        let description = describe(salvator::DEVICE_TREE, &mut nodes).expect("the board's blob is in order");
+        Self { description, nodes }
+    }
+
+    /// A board with the devices of its device tree and every driver, settled: the disk controller is bound behind its
+    /// IOMMU.
+    pub fn settled(&self, checker: Checker) -> Rig {
+        let rig = empty(checker);
+        assert!(rig.machine.add_description(&self.description, &self.nodes));
+        bindery_drivers::register_all(&rig.machine);
+        rig.machine.settle();
+        rig
+    }
+}
+
+/// As [`Firmware::settled`], with the blob read for this world alone.
 pub fn settled(checker: Checker) -> Rig {
-    let rig = empty(checker);
-    let added = rig.machine.add_device_tree(salvator::DEVICE_TREE);
-    assert!(added.is_ok(), "{added:?}");
-    bindery_drivers::register_all(&rig.machine);
-    rig.machine.settle();
-    rig
+    Firmware::read().settled(checker)
 }
 
 /// A driver that is bound and does nothing.

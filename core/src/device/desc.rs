@@ -25,7 +25,7 @@ pub struct NodeInfo {
 }
 
 /// Every firmware node of a machine, each with a small number that stays the same.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Nodes {
     list: Vec<NodeInfo>,
     by_path: BTreeMap<Arc<str>, NodeId>,

@@ -21,6 +21,23 @@ impl Machine {
         Ok(description)
     }
 
+    /// Adds the devices of a description, as [`add_device_tree`](Self::add_device_tree) does, so that one reading of a
+    /// blob serves many machines. `nodes` are those that it was made with. False, and nothing was added, when this
+    /// machine has nodes already: their numbers would not agree.
+    pub fn add_description(self: &Arc<Self>, description: &Description, nodes: &Nodes) -> bool {
+        let fresh = self.with_nodes(|own| {
+            let fresh = own.is_empty();
+            if fresh {
+                own.clone_from(nodes);
+            }
+            fresh
+        });
+        for desc in description.devices.iter().filter(|_| fresh) {
+            let _ = self.add_device(desc.clone());
+        }
+        fresh
+    }
+
     /// Runs `use_nodes` on the machine's firmware nodes, to make descriptions for [`add_device`](Self::add_device).
     /// The registry is locked meanwhile: do not call the machine.
     pub fn with_nodes<R>(&self, use_nodes: impl FnOnce(&mut Nodes) -> R) -> R {
