@@ -34,9 +34,9 @@ pub enum Checker {
     On,
 }
 
-/// A board without devices or drivers. Nobody listens to events.
+/// A board with a small disk, without devices or drivers. Nobody listens to events.
 pub fn empty(checker: Checker) -> Rig {
-    let board = Salvator::new().disk(Disk::memory(vec![0; 1 << 20])).build();
+    let board = Salvator::new().disk(Disk::memory(vec![0; 64 << 10])).build();
     board.keep_events(0);
     let policy = Policy { check_dma: checker == Checker::On, ..Policy::default() };
     let machine = Machine::new(Arc::clone(&board) as Arc<dyn Env>, policy);

@@ -109,6 +109,9 @@ impl Intc {
     /// The lowest line at or above `from` that wants service now.
     pub(crate) fn next_pending(&self, from: u32) -> Option<u32> {
         for word in from as usize / 64..WORDS {
+            if self.enabled[word] == 0 {
+                continue;
+            }
             let mut wants =
                 self.enabled[word] & !self.masked[word] & (self.high[word] & !self.edge[word] | self.latched[word]);
             if word == from as usize / 64 {

@@ -79,14 +79,15 @@ impl Trace {
             Traced::Timer(timer) => (3, 0, timer.number()),
             Traced::Interrupt(line) => (4, 0, u64::from(line)),
         };
-        self.mix([at.0, kind, base.0, offset, value]);
+        // A physical address has 52 bits.
+        self.mix([at.0, kind << 60 | (base.0 + offset), value]);
         if self.kept.len() < self.capacity {
             self.kept.push(TraceEntry { at, what });
         }
     }
 
     /// FNV-1a, word by word.
-    fn mix(&mut self, words: [u64; 5]) {
+    fn mix(&mut self, words: [u64; 3]) {
         for word in words {
             self.hash = (self.hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
         }

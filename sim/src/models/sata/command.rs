@@ -33,6 +33,7 @@ impl Sata {
             }
             ata::COMMAND => {
                 self.ata.interrupt = false;
+                self.update_line(bus);
                 u32::from(self.ata_status())
             }
             _ if self.link != Link::Up => u32::from(ata::NO_DEVICE),

@@ -154,9 +154,7 @@ impl Sata {
             regs::DMA_TRANS_CNT => self.engine.left,
             regs::CONTROL2 | regs::SIG_ST | regs::BYTE_SWAP => 0,
             regs::TASK_FILE..regs::TASK_FILE_END if offset.is_multiple_of(4) => {
-                let value = self.read_task_file(bus, (offset - regs::TASK_FILE) / 4);
-                self.update_line(bus);
-                value
+                self.read_task_file(bus, (offset - regs::TASK_FILE) / 4)
             }
             regs::SSDEVCON => u32::from(self.ata_status()),
             regs::SSTATUS => match self.link {
@@ -247,7 +245,7 @@ impl Sata {
         status
     }
 
-    fn update_line(&self, bus: &mut Bus<'_>) {
+    pub(super) fn update_line(&self, bus: &mut Bus<'_>) {
         bus.intc.set_level(LINE, self.status() & self.int_enable != 0);
     }
 }
