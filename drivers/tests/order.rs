@@ -4,7 +4,7 @@
 
 mod common;
 
-use bindery::device::DeviceDesc;
+use bindery::device::{DeviceDesc, Nodes};
 use bindery::firmware::fdt::describe;
 use bindery::machine::Machine;
 use bindery_sim::salvator;
@@ -245,4 +245,27 @@ fn a_fault_at_each_step_of_going_down_breaks_no_promise() {
         assert_eq!((&after.bound, &after.groups), (&first.bound, &first.groups), "step {n}");
         rig.assert_well();
     }
+}
+
+#[test]
+fn one_reading_of_a_device_tree_serves_many_machines_and_no_machine_with_nodes_of_its_own() {
+    let mut nodes = Nodes::new();
+    let description = describe(salvator::DEVICE_TREE, &mut nodes).unwrap();
+    let by_blob = common::full();
+    by_blob.settle();
+    for _ in 0..2 {
+        let rig = common::bare();
+        assert!(rig.machine.add_description(&description, &nodes));
+        bindery_drivers::register_all(&rig.machine);
+        rig.settle();
+        assert_eq!(end(&rig), end(&by_blob));
+        let devices = rig.machine.devices().len();
+        assert!(!rig.machine.add_description(&description, &nodes), "the machine has nodes");
+        assert_eq!(rig.machine.devices().len(), devices);
+        rig.assert_well();
+    }
+    let rig = common::bare();
+    rig.machine.with_nodes(|own| own.intern("/elsewhere"));
+    assert!(!rig.machine.add_description(&description, &nodes), "numbers would not agree");
+    assert_eq!(rig.machine.devices().len(), 0);
 }
