@@ -125,7 +125,9 @@ impl Table {
     fn hand_over(self, gather: &mut Gather) {
         let Self { window, page, kids, .. } = self;
         drop(window);
-        kids.into_iter().for_each(|(_, kid)| kid.hand_over(gather));
+        for (_, kid) in kids {
+            kid.hand_over(gather);
+        }
         gather.add_table(page);
     }
 
