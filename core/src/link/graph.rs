@@ -339,6 +339,8 @@ mod tests {
         assert_eq!(g.supplier_arrives(NodeId(1)), [Wake { consumer: NodeId(0), ready: true }]);
     }
 
+    type Prepare = fn(&mut Graph);
+
     #[test]
     fn a_supplier_that_is_ignored_is_ignored_whether_it_is_there_or_not() {
         let state = |g: &Graph| g.list(NodeId(0)).map(|(_, _, state)| state).collect::<Vec<_>>();
@@ -349,8 +351,8 @@ mod tests {
             g.add(NodeId(0), &needs(&[1]));
             assert!(g.supplier_leaves(NodeId(1)));
         };
-        let cases: [(&str, &dyn Fn(&mut Graph), bool); 3] =
-            [("absent", &absent, true), ("there", &there, false), ("leaving", &leaving, true)];
+        let cases: [(&str, Prepare, bool); 3] =
+            [("absent", absent, true), ("there", there, false), ("leaving", leaving, true)];
         for (what, prepare, last) in cases {
             let mut g = Graph::default();
             prepare(&mut g);
