@@ -9,7 +9,9 @@ mod hook;
 
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use bindery::binding::{Bound, Phase};
 use bindery::device::DeviceDesc;
@@ -20,6 +22,7 @@ use bindery::iommu::DomainKind;
 use bindery::machine::{Footprint, Machine, Policy};
 use bindery::mutant::Mutant;
 use bindery_drivers::sata_rcar::SataRcar;
+use bindery_sim::models::sata::Stop;
 use bindery_sim::salvator::Salvator;
 use common::master::Master;
 use common::{IPMMU_HC, Rig, SATA, numbered_disk};
@@ -240,6 +243,31 @@ fn stop_fails(world: &World) -> Seen {
     seen
 }
 
+/// The disk controller is unbound inside a command that does not end, and its DMA engine ignores the stop. It has a
+/// reset line of its own, by which the core can end it.
+fn engine_ignores_the_stop(world: &World) -> Seen {
+    let before = before(world);
+    bind(world);
+    world.board.sata_faults(|k| (k.no_completion, k.stop) = (true, Stop::Ignored));
+    let device = world.machine.device(SATA).unwrap();
+    let (inside, entered) = mpsc::channel();
+    world.hook.each_wait(move || {
+        let _ = inside.send(());
+        // Host time: the reader must not come to its end before the other thread has begun to unbind.
+        while device.phase() == Phase::Bound {
+            thread::sleep(Duration::from_micros(100));
+        }
+    });
+    thread::scope(|s| {
+        let reader = s.spawn(|| read(world));
+        entered.recv().unwrap();
+        unbind(world);
+        assert_ne!(reader.join().unwrap(), Seen::new(), "it was broken off");
+    });
+    world.hook.each_wait(|| {});
+    same(world, &before)
+}
+
 /// Two reads through a domain that flushes later.
 fn lazy_reads(world: &World) -> Seen {
     let _ = before(world);
@@ -380,6 +408,7 @@ killed! {
     memory_with_the_last_owners_bytes: DirtyMemory, translated(), lives, ["P12"];
     memory_with_the_last_owners_bytes_untranslated: DirtyMemory, untranslated(), lives, ["P12"];
     a_device_that_did_not_stop_counts_as_stopped: StopFailureIgnored, untranslated(), stop_fails, ["P11"];
+    memory_freed_under_an_engine_that_runs: StopFailureIgnored, untranslated(), engine_ignores_the_stop, ["P11", "P2"];
     data_dropped_after_what_it_borrows_from: DataAfterDevres, translated(), lives, ["P5"];
     users_let_in_after_the_data: HandlerAfterData, translated(), lives, ["P5"];
     interrupt_line_left_on: LineLeftOn, translated(), lives, ["model"];

@@ -293,7 +293,9 @@ mod tests {
         assert_eq!(seen, [0; 4]);
         ram.dma_read(BASE + 100, &mut seen, true).unwrap();
         assert_eq!(&seen, b"data", "a coherent device snoops");
+        assert!(!ram.in_step(BASE + 100, 4) && ram.in_step(BASE + 104, 4));
         ram.cache(CacheOp::Clean, BASE + 100, 4);
+        assert!(ram.in_step(BASE + 100, 4));
         ram.dma_read(BASE + 100, &mut seen, false).unwrap();
         assert_eq!(&seen, b"data");
     }

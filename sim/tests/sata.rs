@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use bindery::env::{Caching, Width};
+use bindery::env::{Caching, Env, Width};
 use bindery_sim::disk::{Access, Disk};
 use bindery_sim::models::sata::Stop;
 use bindery_sim::salvator::Salvator;
@@ -418,6 +418,30 @@ fn stop_can_be_late_or_ignored_and_a_core_reset_still_works() {
     assert_eq!(b.dma_status() & 1, 1);
     w(&b.sata, 0x180, 1 << 7);
     assert_eq!(b.dma_status() & 1, 0);
+    b.board.assert_clean();
+}
+
+#[test]
+fn the_board_knows_what_a_running_engine_reaches_and_what_an_ipmmu_remembers() {
+    let b = stopped();
+    assert!(b.board.reaches(DATA + 0x1_f000, 4096), "the end of the segment");
+    assert!(!b.board.reaches(DATA + 0x2_0000, 4096) && !b.board.reaches(TABLE, 4096), "past it, and behind it");
+    w(&b.sata, 0x180, STOPPED);
+    b.sleep_us(2);
+    assert!(!b.board.reaches(DATA + 0x1_f000, 4096));
+
+    let b = up();
+    b.map(0xffff_f000, TABLE, PAGE_BITS);
+    b.map(0xffff_e000, DATA, PAGE_BITS);
+    b.translation_on();
+    b.prds(&[(0xffff_e000, 512)]);
+    assert!(!b.board.reaches(DATA, 4096), "nobody has looked yet");
+    b.dma(0xffff_f000, false, 20, 1);
+    b.sleep_us(200);
+    b.unmap(0xffff_e000);
+    assert!(b.board.reaches(DATA + 4095, 1) && !b.board.reaches(DATA + 4096, 4096));
+    b.flush();
+    assert!(!b.board.reaches(DATA, 4096));
     b.board.assert_clean();
 }
 
