@@ -62,6 +62,9 @@ mutants! {
     /// The ledger is emptied in the order in which it was filled.
     OldestFirst = "oldest-first", OneWayBack,
         "the class of fixes \"tear-down order\" in stable kernels: what was set up first is torn down first";
+    /// The way back ends at the first entry that cannot be given back.
+    StopsAtAnError = "stops-at-an-error", NothingLeft,
+        "int (*remove)() up to v6.10: an early return with an error left the rest of the clean-up undone";
     /// Listeners learn of a failed probe's end before anything was given back.
     NotBoundBeforeDevres = "not-bound-before-devres", NothingLeft,
         "really_probe(): BUS_NOTIFY_DRIVER_NOT_BOUND precedes devres_release_all(), UNBOUND follows it";
@@ -110,6 +113,12 @@ mutants! {
     /// Users are let in when the data is gone.
     HandlerAfterData = "handler-after-data", NobodyInside,
         "the class of work, timers and interrupts not stopped before remove: 140 stable fixes, 41 CVEs";
+    /// A handle on registers works on when the binding has ended.
+    HandleAfterDevres = "handle-after-devres", NobodyInside,
+        "CVE-2020-12888 (v5.8): a vfio-pci user reached the registers of a device that was not there for it";
+    /// An interrupt line goes back with its handle, so that it stays when that is forgotten.
+    ForgottenHandleKeepsLine = "forgotten-handle-keeps-line", ForgetProof,
+        "resources that are given back by a destructor alone: mem::forget is safe Rust, and runs none";
     /// The interrupt line stays on when its last user has gone.
     LineLeftOn = "line-left-on", NothingLeft,
         "CVE-2024-27437: vfio-pci left an interrupt enabled in a window in which nobody could serve it";

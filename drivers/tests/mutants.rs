@@ -13,7 +13,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use bindery::binding::{Bound, Phase};
+use bindery::binding::{Bound, MmioHandle, Phase};
 use bindery::device::DeviceDesc;
 use bindery::driver::{Busy, Driver, Match, Missing, ProbeError, Quiet};
 use bindery::env::{Env, Site};
@@ -233,6 +233,52 @@ fn invalidation_times_out(world: &World) -> Seen {
     Vec::new()
 }
 
+/// The IOMMU does not confirm what an unbind unmaps; a reset at the next probe shows that the memory can go back.
+fn unbind_that_quarantines(world: &World) -> Seen {
+    let before = before(world);
+    bind(world);
+    let mut seen = read(world);
+    world.board.faults().fail_sites(&[Site::Invalidate]);
+    unbind(world);
+    world.board.faults().never();
+    bind(world);
+    unbind(world);
+    seen.extend(same(world, &before));
+    seen
+}
+
+/// Forgets the handle on its interrupt, and keeps one on its registers.
+struct Forgetful(mpsc::Sender<MmioHandle>);
+
+impl Driver for Forgetful {
+    const NAME: &'static str = "forgetful";
+    const MATCHES: &'static [Match] = &[Match::compatible("renesas,rcar-gen3-sata")];
+    type Data<'b> = ();
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        core::mem::forget(dev.irq(0)?);
+        let _ = self.0.send(dev.mmio(0)?.handle());
+        Ok(())
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+/// A driver forgets one handle, and somebody uses another one when the binding has ended.
+fn handles_outlive_the_binding(world: &World) -> Seen {
+    let before = before(world);
+    world.machine.unregister(DRIVER);
+    let (keep, kept) = mpsc::channel();
+    world.machine.register(Forgetful(keep));
+    world.settle();
+    world.machine.unbind(SATA, Forgetful::NAME).unwrap();
+    let mut seen = same(world, &before);
+    if kept.recv().unwrap().read32(0x180).is_ok() {
+        seen.push("data: registers were read after the unbind".into());
+    }
+    seen
+}
+
 /// The disk controller does not stop when it is unbound.
 fn stop_fails(world: &World) -> Seen {
     bound(world);
@@ -393,6 +439,10 @@ killed! {
     links_let_go_before_devres_of_a_failed_probe: LinksBeforeDevres, translated(), late_failure, ["P6"];
     power_off_before_devres: PowerBeforeDevres, translated(), lives, ["P3"];
     ledger_emptied_oldest_first: OldestFirst, translated(), lives, ["P3"];
+    way_back_ended_by_an_error: StopsAtAnError, translated(), unbind_that_quarantines, ["P4", "P9", "left"];
+    registers_reached_after_the_unbind: HandleAfterDevres, translated(), handles_outlive_the_binding,
+        ["P5", "model", "data"];
+    forgotten_handle_keeps_its_line: ForgottenHandleKeepsLine, translated(), handles_outlive_the_binding, ["P9", "left"];
     end_of_a_failed_probe_told_early: NotBoundBeforeDevres, translated(), late_failure, ["P4"];
     end_of_a_failed_probe_not_told: EndNotTold, translated(), late_failure, ["P4"];
     links_left_by_an_early_exit: LinksLeftOnEarlyExit, translated(), each_failure, ["P4"];

@@ -11,6 +11,8 @@ use super::{Entry, HoldingKind, Rundown, WayBack};
 use crate::addr::PhysAddr;
 use crate::env::{Io, IoError, Width};
 use crate::event::Outcome;
+use crate::mutant::Mutant;
+use crate::promise::Promise;
 
 /// A mapped window and the door in front of it.
 pub(crate) struct Region {
@@ -136,8 +138,14 @@ impl Entry for MmioEntry {
         "env".into()
     }
 
-    fn release(self: Box<Self>, _: &mut WayBack<'_>) -> Outcome {
-        self.0.revoke();
+    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
+        let machine = way.bound.machine();
+        if !machine.is_mutant(Mutant::HandleAfterDevres) {
+            self.0.revoke();
+        }
+        machine.promises.check(Promise::NobodyInside, self.0.door.drained(), || {
+            format!("{}: its registers at {} are reached after they went back", way.bound.name(), self.0.base)
+        });
         Outcome::Returned
     }
 }

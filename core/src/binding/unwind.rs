@@ -5,7 +5,7 @@ use alloc::format;
 
 use super::{AnyBinding, Entry, EntryId, WayBack};
 use crate::env::Landmark;
-use crate::event::EventKind;
+use crate::event::{EventKind, Outcome};
 use crate::mutant::{self, Mutant};
 use crate::power;
 use crate::promise::Promise;
@@ -39,16 +39,19 @@ pub(crate) fn unwind(binding: &dyn AnyBinding) {
         machine.promises.check(Promise::OneWayBack, bound.ledger.newest().is_none_or(|left| left < id), || {
             format!("{}: {} goes back before what came after it", bound.name(), entry.kind().name())
         });
-        release_one(id, entry, &mut way);
+        release_one(id, entry, &mut way)
     };
     for kind in mutant::ahead_of_turn(machine, failed) {
         while let Some((id, entry)) = bound.ledger.take_newest_of_kind(*kind) {
             give_back(id, entry);
         }
     }
+    let stops = machine.is_mutant(Mutant::StopsAtAnError);
     let oldest_first = machine.is_mutant(Mutant::OldestFirst);
     while let Some((id, entry)) = if oldest_first { bound.ledger.pop_oldest() } else { bound.ledger.pop() } {
-        give_back(id, entry);
+        if give_back(id, entry) == Outcome::Quarantined && stops {
+            break;
+        }
     }
     if machine.is_mutant(Mutant::DataAfterDevres) {
         binding.drop_data();
@@ -56,15 +59,16 @@ pub(crate) fn unwind(binding: &dyn AnyBinding) {
 }
 
 /// Releases one entry and tells who took it back.
-pub(crate) fn release_one(id: EntryId, entry: Box<dyn Entry>, way: &mut WayBack<'_>) {
+pub(crate) fn release_one(id: EntryId, entry: Box<dyn Entry>, way: &mut WayBack<'_>) -> Outcome {
     let bound = way.bound;
     let kind = entry.kind();
     bound.machine().env().passes(Landmark::Released(kind));
     if !bound.machine().env().listens() {
-        entry.release(way);
-        return;
+        return entry.release(way);
     }
     let (what, backend) = (entry.what(), entry.backend());
     let outcome = entry.release(way);
-    bound.emit(|| EventKind::Released { entry: id, resource: kind.name(), what, backend, outcome });
+    let told = outcome.clone();
+    bound.emit(|| EventKind::Released { entry: id, resource: kind.name(), what, backend, outcome: told });
+    outcome
 }

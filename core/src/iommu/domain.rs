@@ -81,6 +81,9 @@ pub struct Domain {
     history: Mutex<History>,
     /// Of a lazy domain: what waits for confirmation. The lock is a leaf.
     queue: Mutex<Option<Queue>>,
+    /// What an injected fault kept from being flushed: the next flush takes it along, so that the table pages in it are
+    /// not lost. The lock is a leaf.
+    late: Mutex<Gather>,
     label: String,
 }
 
@@ -88,7 +91,15 @@ impl Domain {
     pub(crate) fn new(kind: DomainKind, ops: Arc<dyn Translation>, geometry: &Geometry) -> Arc<Self> {
         let label = ops.label();
         let iova = IovaSpace::new(geometry.first, geometry.last, &geometry.reserved);
-        Arc::new(Self { kind, ops, iova, history: Mutex::default(), queue: Mutex::new(None), label })
+        Arc::new(Self {
+            kind,
+            ops,
+            iova,
+            history: Mutex::default(),
+            queue: Mutex::new(None),
+            late: Mutex::new(Gather::new()),
+            label,
+        })
     }
 
     /// What it does with accesses.
@@ -220,14 +231,28 @@ impl Domain {
         let flushed = if unasked {
             gather.confirm()
         } else if times_out {
-            drop(gather);
+            self.late.lock().absorb(gather);
             return Err(UnmapError::Unconfirmed(IommuError::Injected));
         } else {
-            self.ops.flush(gather).map_err(UnmapError::Unconfirmed)?
+            self.flush(gather).map_err(UnmapError::Unconfirmed)?
         };
         self.ended(machine, iova);
         self.free_iova(iova, len);
         Ok(Revoked::Now(flushed))
+    }
+
+    /// Waits until the hardware has forgotten what is in `gather`, and what came too late for earlier flushes.
+    fn flush(&self, mut gather: Gather) -> Result<Flushed, IommuError> {
+        gather.absorb(core::mem::take(&mut *self.late.lock()));
+        self.ops.flush(gather)
+    }
+
+    /// Flushes what is left, before the translation goes. What the hardware does not confirm the translation keeps.
+    pub(crate) fn flush_late(&self) {
+        let late = core::mem::take(&mut *self.late.lock());
+        if !late.is_empty() {
+            let _confirmed_or_kept = self.ops.flush(late);
+        }
     }
 
     /// Confirms the queue when it is full or its oldest entry has waited long enough.
@@ -245,10 +270,10 @@ impl Domain {
     pub(crate) fn confirm_queue(&self, machine: &Machine) -> bool {
         let Some(queue) = self.queue.lock().take() else { return false };
         let confirmed = if machine.inject(None, Site::Invalidate) {
-            drop(queue.gather);
+            self.late.lock().absorb(queue.gather);
             Err(IommuError::Injected)
         } else {
-            self.ops.flush(queue.gather).map(|_| ())
+            self.flush(queue.gather).map(|_| ())
         };
         // The pages go back, or not, outside every lock.
         let runs = queue.batch.end(confirmed.is_ok());

@@ -421,6 +421,7 @@ impl Entry for AttachEntry {
         way.bound.machine().check_dma(|| Op::TranslationGone { device: Arc::clone(device) });
         // Whatever waits for confirmation gets it while there is a translation to confirm.
         self.domain.confirm_queue(way.bound.machine());
+        self.domain.flush_late();
         *way.bound.domain.lock() = None;
         if self.detach() {
             return Outcome::Returned;

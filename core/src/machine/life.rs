@@ -97,8 +97,8 @@ impl Machine {
         let bound = binding.bound();
         let left = self.left_behind(device, bound);
         self.promises.check(Promise::NothingLeft, left.is_empty(), || alloc::format!("{}: {left}", device.name()));
-        self.promises.check(Promise::ForgetProof, bound.ledger.len() == 0, || {
-            alloc::format!("{}: the ledger is not empty", device.name())
+        self.promises.check(Promise::ForgetProof, bound.ledger.len() == 0 && !self.irqs.held_by(device), || {
+            alloc::format!("{}: the ledger is not empty, or an interrupt line is not back", device.name())
         });
         self.registry.lock().bound.remove(&device.bound_seq.load(Ordering::Relaxed));
         device.set_binding(None);
