@@ -1,6 +1,6 @@
 //! Historical bugs, to be put back on purpose: who looks for broken promises must find each of them.
 //!
-//! With the feature `mutants` a machine takes one from [`Env::mutant`](crate::env::Env::mutant); each place that Linux
+//! With the feature `mutants` a machine takes one from `Env::mutant`; each place that Linux
 //! once had wrong then asks [`Machine::is_mutant`] and does it wrong, too. Without the feature nobody can ask for one.
 //! A mutant breaks promises, panics or touches the hardware wrongly; it stays memory-safe, like all safe Rust.
 
