@@ -7,7 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 extern crate alloc;
-#[cfg(any(feature = "std", test, loom))]
+#[cfg(any(feature = "std", test, loom, shuttle))]
 extern crate std;
 
 pub mod addr;

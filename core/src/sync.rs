@@ -1,13 +1,16 @@
 //! The one lock type of the core and the atomics beneath it.
 //!
-//! With the feature `std` a waiter parks; without it, it spins; under `cfg(loom)` the model checker owns both. A lock
-//! that a panicking thread held stays usable: the core never leaves a guarded value half-changed across a call that
-//! may panic, and a test that fails should report its own failure, not a poisoned lock.
+//! With the feature `std` a waiter parks; without it, it spins; under `cfg(loom)` and `cfg(shuttle)` the checkers own
+//! locks, atomics and threads. A lock that a panicking thread held stays usable: the core never leaves a guarded value
+//! half-changed across a call that may panic, and a test that fails should report its own failure, not a poisoned lock.
 
-#[cfg(not(loom))]
-pub use core::sync::atomic;
-#[cfg(loom)]
-pub use loom::sync::atomic;
+pub use imp::atomic;
+
+/// What a target that is made of threads needs to know of them.
+#[cfg(all(any(feature = "std", shuttle), not(loom)))]
+pub mod thread {
+    pub use super::imp::thread::{ThreadId, current};
+}
 
 /// Mutual exclusion. [`lock`](Self::lock) blocks until the value is free.
 #[derive(Debug, Default)]
@@ -31,7 +34,7 @@ impl<T> Mutex<T> {
 
     /// Waits until the value is free and takes it.
     pub fn lock(&self) -> Guard<'_, T> {
-        #[cfg(all(feature = "std", not(loom)))]
+        #[cfg(all(feature = "std", not(any(loom, shuttle))))]
         if let Some(guard) = self.try_lock() {
             return guard;
         } else if let Some(give_way) = patience::of_this_thread() {
@@ -42,54 +45,65 @@ impl<T> Mutex<T> {
                 }
             }
         }
-        #[cfg(any(feature = "std", loom))]
+        #[cfg(any(feature = "std", loom, shuttle))]
         return self.0.lock().unwrap_or_else(imp::PoisonError::into_inner);
-        #[cfg(not(any(feature = "std", loom)))]
+        #[cfg(not(any(feature = "std", loom, shuttle)))]
         return self.0.lock();
     }
 
     /// Takes the value if it is free at this moment.
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
-        #[cfg(any(feature = "std", loom))]
+        #[cfg(any(feature = "std", loom, shuttle))]
         return match self.0.try_lock() {
             Ok(guard) => Some(guard),
             Err(imp::TryLockError::Poisoned(e)) => Some(e.into_inner()),
             Err(imp::TryLockError::WouldBlock) => None,
         };
-        #[cfg(not(any(feature = "std", loom)))]
+        #[cfg(not(any(feature = "std", loom, shuttle)))]
         return self.0.try_lock();
     }
 
     /// Unwraps the value; nobody else can hold the lock, because it is owned here.
     #[cfg(not(loom))]
     pub fn into_inner(self) -> T {
-        #[cfg(feature = "std")]
+        #[cfg(any(feature = "std", shuttle))]
         return self.0.into_inner().unwrap_or_else(imp::PoisonError::into_inner);
-        #[cfg(not(feature = "std"))]
+        #[cfg(not(any(feature = "std", shuttle)))]
         return self.0.into_inner();
     }
 }
 
 #[cfg(loom)]
 mod imp {
+    pub use loom::sync::atomic;
     pub(super) use loom::sync::{Mutex, MutexGuard};
     pub(super) use std::sync::{PoisonError, TryLockError};
 }
-#[cfg(all(feature = "std", not(loom)))]
+#[cfg(all(shuttle, not(loom)))]
+#[expect(unreachable_pub, reason = "named by public aliases")]
 mod imp {
-    #[expect(unreachable_pub, reason = "named by the public alias `Guard`")]
+    pub(super) use shuttle::sync::{Mutex, PoisonError, TryLockError};
+    pub use shuttle::sync::{MutexGuard, atomic};
+    pub use shuttle::thread;
+}
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
+#[expect(unreachable_pub, reason = "named by public aliases")]
+mod imp {
+    pub use core::sync::atomic;
     pub use std::sync::MutexGuard;
     pub(super) use std::sync::{Mutex, PoisonError, TryLockError};
+    pub use std::thread;
 }
-#[cfg(not(any(feature = "std", loom)))]
+#[cfg(not(any(feature = "std", loom, shuttle)))]
+#[expect(unreachable_pub, reason = "named by public aliases")]
 mod imp {
+    pub use core::sync::atomic;
     pub(super) use spin::Mutex;
-    #[expect(unreachable_pub, reason = "named by the public alias `Guard`")]
     pub use spin::MutexGuard;
 }
 
 /// What a thread does while it waits for another one, when it is not to park.
-#[cfg(all(feature = "std", not(loom)))]
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
 mod patience {
     use std::cell::RefCell;
     use std::sync::Arc;
@@ -111,7 +125,7 @@ mod patience {
 /// parking: a scheduler that runs one thread at a time lets another one run there. `None` parks again.
 ///
 /// `give_way` returns when it is this thread's turn; it may panic to end the wait.
-#[cfg(all(feature = "std", not(loom)))]
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
 pub fn set_give_way(give_way: Option<std::sync::Arc<dyn Fn()>>) {
     patience::set(give_way);
 }
@@ -120,11 +134,13 @@ pub fn set_give_way(give_way: Option<std::sync::Arc<dyn Fn()>>) {
 pub fn relax() {
     #[cfg(loom)]
     loom::thread::yield_now();
-    #[cfg(all(feature = "std", not(loom)))]
+    #[cfg(all(shuttle, not(loom)))]
+    shuttle::thread::yield_now();
+    #[cfg(all(feature = "std", not(any(loom, shuttle))))]
     match patience::of_this_thread() {
         Some(give_way) => give_way(),
         None => std::thread::yield_now(),
     }
-    #[cfg(not(any(feature = "std", loom)))]
+    #[cfg(not(any(feature = "std", loom, shuttle)))]
     core::hint::spin_loop();
 }

@@ -10,17 +10,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bindery::control::Tree;
-use bindery::device::DeviceDesc;
 use bindery::machine::{Machine, Policy};
 use bindery_drivers::ipmmu_vmsa::IpmmuVmsa;
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_drivers::vfio::Vfio;
 use bindery_sim::salvator::Salvator;
-use common::{CPG, IPMMU_HC, IPMMU_MM, Rig, SATA, numbered_disk, on};
+use common::world::World;
+use common::{CPG, IPMMU_HC, IPMMU_MM, SATA};
 
 /// A thread that is in one step for this long will never come out of it.
 const STUCK: Duration = Duration::from_mins(1);
+/// Of the disk.
+const SECTORS: u16 = 4096;
 
 /// Numbers that differ from thread to thread and are the same in every run.
 struct Dice(u64);
@@ -39,30 +40,27 @@ impl Dice {
 }
 
 /// What the threads share.
-struct World {
-    rig: Rig,
-    tree: Tree,
-    /// Descriptions of the devices that are removed and added.
-    descs: Vec<DeviceDesc>,
+struct Arena {
+    world: World,
     /// Reads of the disk that came to their end.
     reads: AtomicU64,
 }
 
-impl World {
+impl Arena {
     fn machine(&self) -> &std::sync::Arc<Machine> {
-        &self.rig.machine
+        &self.world.rig.machine
     }
 }
 
 /// One step of a thread. What is refused is refused: the others are in the way.
-type Act = fn(&World, &mut Dice);
+type Act = fn(&Arena, &mut Dice);
 
 const ACTS: [(&str, Act); 9] = [
     ("bind and unbind by hand", |w, dice| {
         let driver = dice.one_of(&["sata_rcar", "ipmmu-vmsa", "vfio-platform"]);
         let device = dice.one_of(&[SATA, IPMMU_HC, IPMMU_MM]);
         let verb = dice.one_of(&["bind", "unbind"]);
-        let _ = w.tree.write(&format!("/sys/bus/platform/drivers/{driver}/{verb}"), device);
+        let _ = w.world.tree.write(&format!("/sys/bus/platform/drivers/{driver}/{verb}"), device);
     }),
     ("settle", |w, _| {
         w.machine().settle();
@@ -71,7 +69,7 @@ const ACTS: [(&str, Act); 9] = [
         w.machine().settle();
     }),
     ("devices leave and come back", |w, dice| {
-        let desc = &w.descs[dice.below(w.descs.len() as u64) as usize];
+        let desc = &w.world.descs[dice.below(w.world.descs.len() as u64) as usize];
         match dice.below(8) {
             0 => drop(w.machine().device_vanished(&desc.name)),
             _ => drop(w.machine().remove_device(&desc.name)),
@@ -119,21 +117,16 @@ const ACTS: [(&str, Act); 9] = [
             1 => drop(machine.footprint()),
             2 => drop((machine.waiting(), machine.cycles(), machine.quarantine())),
             3 => machine.groups().iter().for_each(|g| drop(g.info())),
-            _ => w.tree.walk().for_each(drop),
+            _ => w.world.tree.walk().for_each(drop),
         }
     }),
 ];
 
-fn read_the_disk(w: &World, dice: &mut Dice) {
-    let Some(client) = w.machine().client::<SataRcar>(SATA) else {
-        return thread::yield_now();
-    };
-    let lba = dice.below(4096);
-    let mut back = [0xff; 512];
-    if let Ok(Ok(())) = client.call(|port| port.read(lba, &mut back)) {
-        let expected = (lba as u16).to_le_bytes();
-        assert!(back.chunks(2).all(|word| word == expected), "sector {lba} is not what the disk holds");
+fn read_the_disk(w: &Arena, dice: &mut Dice) {
+    if w.world.read_the_disk(dice.below(u64::from(SECTORS))) {
         w.reads.fetch_add(1, Ordering::Relaxed);
+    } else {
+        thread::yield_now();
     }
 }
 
@@ -169,7 +162,7 @@ fn report(pulses: &[Pulse]) -> String {
     text
 }
 
-fn race(world: &World, time: Duration) {
+fn race(arena: &Arena, time: Duration) {
     let pulses: Vec<Pulse> = ACTS.iter().map(|_| Pulse::default()).collect();
     let end = Instant::now() + time;
     thread::scope(|scope| {
@@ -180,13 +173,13 @@ fn race(world: &World, time: Duration) {
                 let _told = Told(pulse);
                 let mut dice = Dice(0x9e37_79b9_7f4a_7c15 + n as u64);
                 while Instant::now() < end {
-                    act(world, &mut dice);
+                    act(arena, &mut dice);
                     pulse.steps.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
     });
-    eprintln!("{}  reads: {}", report(&pulses), world.reads.load(Ordering::Relaxed));
+    eprintln!("{}  reads: {}", report(&pulses), arena.reads.load(Ordering::Relaxed));
 }
 
 struct Told<'a>(&'a Pulse);
@@ -197,47 +190,15 @@ impl Drop for Told<'_> {
     }
 }
 
-/// Brings everything back that may be away, and settles.
-fn come_to_rest(world: &World) {
-    let machine = world.machine();
-    for desc in &world.descs {
-        let _ = machine.add_device(desc.clone());
-    }
-    // A device that vanished while it was being added again is told to be gone; a fresh one is not.
-    for desc in &world.descs {
-        machine.remove_device(&desc.name);
-        machine.add_device(desc.clone()).unwrap();
-    }
-    bindery_drivers::register_all(machine);
-    machine.settle();
-}
-
 fn seconds() -> u64 {
     std::env::var("BINDERY_THREADS_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(3)
 }
 
 fn races_end_well(policy: Policy) {
-    let rig = on(Salvator::new().cpus(4).disk(numbered_disk(4096)), policy);
-    rig.board.keep_events(0);
-    rig.add_board();
-    bindery_drivers::register_all(&rig.machine);
-    rig.settle();
-    let names = [SATA, IPMMU_HC, IPMMU_MM, CPG];
-    let descs = names.map(|n| rig.machine.device(n).unwrap().desc().clone()).to_vec();
-    let tree = Tree::new(&rig.machine);
-    let world = World { rig, tree, descs, reads: AtomicU64::new(0) };
-    come_to_rest(&world);
-    let before = world.rig.footprint();
-
-    race(&world, Duration::from_secs(seconds()));
-    come_to_rest(&world);
-
-    assert_eq!(world.rig.driver(SATA), Some("sata_rcar"), "P8: {:?}", world.machine().waiting());
-    assert_eq!(world.rig.footprint(), before, "P4");
-    let reads = world.reads.load(Ordering::Relaxed);
-    read_the_disk(&world, &mut Dice(1));
-    assert_eq!(world.reads.load(Ordering::Relaxed), reads + 1, "the disk is read after the race");
-    world.rig.assert_well();
+    let world = World::new(Salvator::new().cpus(4), SECTORS, policy, &[CPG]);
+    let arena = Arena { world, reads: AtomicU64::new(0) };
+    race(&arena, Duration::from_secs(seconds()));
+    arena.world.ends_well();
 }
 
 #[test]

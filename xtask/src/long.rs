@@ -3,7 +3,7 @@
 use crate::cargo::Cargo;
 use crate::outcome::Outcome;
 use crate::session::Session;
-use crate::{loom, miri};
+use crate::{loom, miri, shuttle};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -25,6 +25,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
             .run()
     });
     session.step("loom models, all interleavings", || loom::run(&loom::Args::default()));
+    session.step("shuttle, many orders", shuttle::long);
     session.step("Miri", || miri::run(&miri::Args::default()));
     session.finish()
 }

@@ -10,6 +10,7 @@ mod loom;
 mod miri;
 mod outcome;
 mod session;
+mod shuttle;
 mod test;
 mod tool;
 
@@ -39,6 +40,8 @@ enum Command {
     Miri(miri::Args),
     /// The models of the small pieces made of atomics, in every interleaving
     Loom(loom::Args),
+    /// Whole machines with threads, in many orders
+    Shuttle(shuttle::Args),
     /// Campaigns that take an hour: many cases, long races, all interleavings
     Long(long::Args),
     /// The figures of docs/benchmarks.md
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Miri(args) => miri::run(&args),
         Command::Loom(args) => loom::run(&args),
+        Command::Shuttle(args) => shuttle::run(&args),
         Command::Long(args) => long::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Dtbs(args) => dtbs::run(&args),

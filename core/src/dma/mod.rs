@@ -23,6 +23,8 @@ mod state;
 mod streaming;
 mod view;
 
+#[cfg(all(test, loom))]
+mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

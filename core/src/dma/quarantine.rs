@@ -101,9 +101,8 @@ impl Quarantine {
 
     /// `device` was shown to be quiet: its memory goes back.
     pub(crate) fn recover(&self, machine: &Machine, device: &str) {
-        let (mine, others): (Vec<_>, Vec<_>) =
-            core::mem::take(&mut *self.0.lock()).into_iter().partition(|h| &*h.device == device);
-        self.0.lock().extend(others);
+        // Those of other devices stay where they are: nobody may find them missing, and give their devices more (P11).
+        let mine: Vec<Held> = self.0.lock().extract_if(.., |h| &*h.device == device).collect();
         for h in mine {
             let (phys, size) = (h.kept.phys(), h.kept.bytes());
             if let Kept::Memory(memory) = &h.kept {

@@ -8,7 +8,9 @@ use alloc::sync::{Arc, Weak};
 
 use super::{Env, EnvError, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, RamUse, Site, Width};
 use crate::addr::PhysAddr;
-use crate::event::{Event, EventKind};
+use crate::event::Event;
+#[cfg(not(loom))]
+use crate::event::EventKind;
 use crate::mem::fake::FakeMemory;
 
 /// Registers that remember what was written.
@@ -42,24 +44,17 @@ pub(crate) struct FakeEnv {
     pub(crate) enabled: Mutex<BTreeSet<IrqLine>>,
     now: Mutex<u64>,
     sink: Mutex<Option<Weak<dyn IrqSink>>>,
+    listens: bool,
 }
 
+#[cfg(not(loom))]
 impl FakeEnv {
     pub(crate) fn new() -> Arc<Self> {
         Self::with_memory(FakeMemory::new(&[(0x4000_0000, 64 << 12, RamUse::Frames)]).dynamic())
     }
 
     pub(crate) fn with_memory(memory: Arc<dyn Memory>) -> Arc<Self> {
-        Arc::new(Self {
-            memory,
-            regs: Arc::new(FakeRegs(Mutex::new([0; 16]))),
-            events: Mutex::default(),
-            fail_at: Mutex::default(),
-            calls: Mutex::default(),
-            enabled: Mutex::default(),
-            now: Mutex::default(),
-            sink: Mutex::default(),
-        })
+        Arc::new(Self::of(memory, true))
     }
 
     pub(crate) fn raise(&self, line: IrqLine) {
@@ -74,6 +69,28 @@ impl FakeEnv {
         let events = self.events.lock().unwrap();
         let about = |e: &&Event| e.device.as_deref() == Some(device);
         events.iter().filter(about).map(|e| e.kind.clone()).collect()
+    }
+}
+
+impl FakeEnv {
+    /// Two pages of RAM and nobody who reads events: as few steps as there can be, for models of every interleaving.
+    #[cfg(loom)]
+    pub(crate) fn silent() -> Arc<Self> {
+        Arc::new(Self::of(FakeMemory::new(&[(0x4000_0000, 2 << 12, RamUse::Frames)]).dynamic(), false))
+    }
+
+    fn of(memory: Arc<dyn Memory>, listens: bool) -> Self {
+        Self {
+            memory,
+            regs: Arc::new(FakeRegs(Mutex::new([0; 16]))),
+            events: Mutex::default(),
+            fail_at: Mutex::default(),
+            calls: Mutex::default(),
+            enabled: Mutex::default(),
+            now: Mutex::default(),
+            sink: Mutex::default(),
+            listens,
+        }
     }
 }
 
@@ -108,7 +125,7 @@ impl Env for FakeEnv {
     }
 
     fn listens(&self) -> bool {
-        true
+        self.listens
     }
 
     fn emit(&self, event: &Event) {

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 pub mod master;
+pub mod world;
 
 use std::sync::Arc;
 

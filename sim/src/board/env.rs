@@ -2,12 +2,12 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::thread::ThreadId;
 use std::time::Duration;
 
 use bindery::addr::PhysAddr;
 use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Memory, Site};
 use bindery::event::Event;
+use bindery::sync::thread::{self, ThreadId};
 
 use super::window::Window;
 use super::{Board, Inner};
@@ -77,13 +77,13 @@ impl Env for Board {
                 // help it along; to let board time pass would be to time out on a device that did its work.
                 _ if state.others_deliver() => {
                     drop(state);
-                    std::thread::yield_now();
+                    thread::yield_now();
                     return;
                 }
                 // Nothing on the board will ever happen by itself; another thread may make it happen.
                 _ if until == Instant::FAR => {
                     drop(state);
-                    std::thread::yield_now();
+                    thread::yield_now();
                     return;
                 }
                 _ => state.clock.advance_to(until.0),
@@ -96,7 +96,7 @@ impl Env for Board {
         if self.inner.cpus == 1 {
             return 0;
         }
-        let me = std::thread::current().id();
+        let me = thread::current().id();
         let mut threads = self.inner.threads.lock();
         let index = threads.iter().position(|t| *t == me).unwrap_or_else(|| {
             if threads.len() == THREADS {
@@ -140,7 +140,7 @@ impl Env for Board {
 
 impl super::State {
     fn others_deliver(&self) -> bool {
-        let me = std::thread::current().id();
+        let me = thread::current().id();
         self.delivering.iter().any(|t| *t != me)
     }
 }
@@ -181,7 +181,7 @@ impl Inner {
         }
         self.state.lock().intc.next_pending(from)?;
         let sink = self.sink.lock().as_ref()?.upgrade()?;
-        let me = std::thread::current().id();
+        let me = thread::current().id();
         let line = {
             let mut state = self.state.lock();
             let line = state.intc.take_pending(from)?;

@@ -12,12 +12,12 @@ mod window;
 use std::hash::Hasher;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
-use std::thread::ThreadId;
 
 use bindery::addr::PhysAddr;
 use bindery::env::{IrqLine, IrqSink, RamRange};
 use bindery::event::Event;
 use bindery::sync::Mutex;
+use bindery::sync::thread::ThreadId;
 
 use crate::disk::Disk;
 use crate::events::Events;

@@ -2,10 +2,10 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::thread::ThreadId;
 
 use bindery::addr::PhysAddr;
 use bindery::env::IoError;
+use bindery::sync::thread::ThreadId;
 
 use super::{Config, UnknownDevice};
 use crate::clock::{Clock, Timer};

@@ -1,0 +1,128 @@
+//! Users inside a driver's data, while the device is unbound.
+
+use alloc::sync::Arc;
+use std::sync::atomic::{AtomicBool as PlainBool, AtomicUsize as PlainUsize, Ordering as PlainOrdering};
+
+use loom::thread;
+
+use super::of_many_steps;
+use crate::binding::{Bound, Gone};
+use crate::device::DeviceDesc;
+use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use crate::env::fake::FakeEnv;
+use crate::machine::{Handle, Machine, Policy};
+
+/// A machine with one device, held by `driver`.
+fn held_by<D: Driver>(driver: D) -> Handle {
+    let machine = Machine::new(FakeEnv::silent(), Policy { check_dma: false, ..Policy::default() });
+    machine.register(driver);
+    let mut desc = DeviceDesc::new("1000.widget");
+    desc.compatible.push("acme,widget".into());
+    machine.add_device(desc).unwrap();
+    machine.settle();
+    machine
+}
+
+struct Widget;
+
+struct Data<'b> {
+    dev: &'b Bound,
+    alive: Arc<PlainBool>,
+}
+
+impl Drop for Data<'_> {
+    fn drop(&mut self) {
+        self.alive.store(false, PlainOrdering::SeqCst);
+    }
+}
+
+impl Driver for Widget {
+    const NAME: &'static str = "widget";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = Data<'b>;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Data<'b>, ProbeError> {
+        Ok(Data { dev, alive: Arc::new(PlainBool::new(true)) })
+    }
+
+    fn quiesce(_: &Data<'_>) -> Result<Quiet, Busy> {
+        Ok(Quiet::stopped())
+    }
+}
+
+/// P5 on a whole machine: a call by a client runs to its end while the data lives, or finds nobody.
+#[test]
+fn loom_a_call_runs_before_the_unbind_drops_the_data_or_not_at_all() {
+    of_many_steps().check(|| {
+        let machine = held_by(Widget);
+        let client = machine.client::<Widget>("1000.widget").unwrap();
+        let caller = {
+            let client = client.clone();
+            thread::spawn(move || {
+                let _ = client.call(|data| {
+                    assert!(data.alive.load(PlainOrdering::SeqCst), "P5: the data is gone when the call begins");
+                    thread::yield_now();
+                    assert!(data.alive.load(PlainOrdering::SeqCst), "P5: the data went during the call");
+                });
+            })
+        };
+        machine.unbind("1000.widget", "widget").unwrap();
+        assert_eq!(client.call(|_| ()), Err(Gone));
+        caller.join().unwrap();
+        assert_eq!(machine.promises().broken(), []);
+    });
+}
+
+/// P3, P4 on a whole machine: what a client acquires while the way back begins, and what it gives back early, goes back
+/// once.
+#[test]
+fn loom_what_a_client_acquires_during_an_unbind_goes_back_once() {
+    of_many_steps().check(|| {
+        let machine = held_by(Widget);
+        let client = machine.client::<Widget>("1000.widget").unwrap();
+        let (taken, given) = (Arc::new(PlainUsize::new(0)), Arc::new(PlainUsize::new(0)));
+        let caller = {
+            let (taken, given) = (Arc::clone(&taken), Arc::clone(&given));
+            thread::spawn(move || {
+                let _ = client.call(|data| {
+                    let group = data.dev.group();
+                    for scope in [group.scope(), data.dev.scope()] {
+                        let given = Arc::clone(&given);
+                        taken.fetch_add(1, PlainOrdering::SeqCst);
+                        // Refused or not, it runs: a refused action is released at once.
+                        let _ = scope.action("count", move || {
+                            given.fetch_add(1, PlainOrdering::SeqCst);
+                        });
+                    }
+                    group.release();
+                });
+            })
+        };
+        machine.unbind("1000.widget", "widget").unwrap();
+        caller.join().unwrap();
+        assert_eq!(taken.load(PlainOrdering::SeqCst), given.load(PlainOrdering::SeqCst), "P4");
+        assert_eq!(machine.promises().broken(), []);
+    });
+}
+
+/// P2, P4 on a whole machine: DMA memory that a client takes while the way back begins goes back once, whether the
+/// client gives it back or the binding does.
+#[test]
+fn loom_dma_memory_taken_during_an_unbind_goes_back_once() {
+    of_many_steps().check(|| {
+        let machine = held_by(Widget);
+        let client = machine.client::<Widget>("1000.widget").unwrap();
+        let caller = thread::spawn(move || {
+            let _ = client.call(|data| {
+                let Ok(memory) = data.dev.dma().coherent(1) else { return };
+                let _ = data.dev.dma().coherent(1);
+                memory.release();
+            });
+        });
+        machine.unbind("1000.widget", "widget").unwrap();
+        caller.join().unwrap();
+        assert_eq!(machine.memory().frames().in_use(), 0, "P4");
+        assert_eq!(machine.quarantine(), []);
+        assert_eq!(machine.promises().broken(), []);
+    });
+}

@@ -1,0 +1,126 @@
+//! Handles that outlive their binding, while the way back takes away what they reach.
+
+use alloc::sync::Arc;
+
+use loom::thread;
+
+use super::of_many_steps;
+use crate::addr::PhysAddr;
+use crate::binding::mmio::Region;
+use crate::binding::{Bound, MmioHandle, WayBack, unwind::release_one};
+use crate::device::{Device, DeviceDesc, NodeId, Resource};
+use crate::driver::DmaOwner;
+use crate::env::fake::FakeEnv;
+use crate::env::{Io, IoError, IrqLine, Trigger, Width};
+use crate::machine::{Machine, Policy};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Registers that must not be touched once they are unmapped, and an access of which takes two steps.
+struct Window {
+    mapped: AtomicBool,
+    inside: AtomicUsize,
+}
+
+impl Window {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { mapped: AtomicBool::new(true), inside: AtomicUsize::new(0) })
+    }
+
+    fn access(&self) {
+        self.inside.fetch_add(1, Ordering::Relaxed);
+        assert!(self.mapped.load(Ordering::Relaxed), "P5: an access after the registers were given back");
+        self.inside.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What the env does when the binding has let go of the registers.
+    fn unmap(&self) {
+        assert_eq!(self.inside.load(Ordering::Relaxed), 0, "P5: somebody is inside when the registers are given back");
+        self.mapped.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Io for Window {
+    fn size(&self) -> u64 {
+        4
+    }
+
+    fn read(&self, _: u64, _: Width) -> Result<u64, IoError> {
+        self.access();
+        Ok(7)
+    }
+
+    fn write(&self, _: u64, _: Width, _: u64) -> Result<(), IoError> {
+        self.access();
+        Ok(())
+    }
+}
+
+/// P5: an access through a handle happens before the registers are given back, or is refused.
+#[test]
+fn loom_a_handle_reaches_registers_before_they_are_given_back_or_not_at_all() {
+    loom::model(|| {
+        let window = Window::new();
+        let region = Region::new(Arc::clone(&window) as Arc<dyn Io>, PhysAddr(0x1000));
+        let handle = MmioHandle(Arc::clone(&region));
+        let user = thread::spawn(move || {
+            assert!(matches!(handle.read32(0), Ok(7) | Err(IoError::Gone)));
+            assert!(matches!(handle.write32(0, 1), Ok(()) | Err(IoError::Gone)));
+        });
+        region.revoke();
+        window.unmap();
+        user.join().unwrap();
+        assert_eq!(MmioHandle(region).read32(0), Err(IoError::Gone));
+    });
+}
+
+/// P5: the same with two users, one of whom leaves while the other one comes.
+#[test]
+fn loom_registers_are_given_back_after_the_last_of_two_users_has_left() {
+    of_many_steps().check(|| {
+        let window = Window::new();
+        let region = Region::new(Arc::clone(&window) as Arc<dyn Io>, PhysAddr(0x1000));
+        let users = [0, 1].map(|_| {
+            let handle = MmioHandle(Arc::clone(&region));
+            thread::spawn(move || {
+                let answer = handle.read32(0);
+                // Once refused, always refused.
+                assert!(answer.is_ok() || handle.write32(0, 1) == Err(IoError::Gone));
+            })
+        });
+        region.revoke();
+        window.unmap();
+        for user in users {
+            user.join().unwrap();
+        }
+        assert_eq!(MmioHandle(region).write32(0, 1), Err(IoError::Gone));
+    });
+}
+
+/// P4, P5: a line that its binding has let go of stays off, whoever still has a handle on it.
+#[test]
+fn loom_a_handle_does_not_switch_a_line_that_was_given_back() {
+    loom::model(|| {
+        let env = FakeEnv::silent();
+        let machine = Machine::new(Arc::clone(&env) as _, Policy { check_dma: false, ..Policy::default() });
+        let mut desc = DeviceDesc::new("1000.widget");
+        desc.resources.push(Resource::Irq { line: IrqLine(40), trigger: Trigger::LevelHigh });
+        let bound = Bound::new(Arc::clone(&machine), Device::new(NodeId(0), desc), DmaOwner::Kernel);
+        let handle = bound.irq(0).unwrap().handle();
+        let user = {
+            let handle = handle.clone();
+            thread::spawn(move || {
+                let done = handle.set_masked(true);
+                assert!(done || !handle.set_masked(false), "once refused, always refused");
+            })
+        };
+        bound.ledger.close();
+        while let Some((id, entry)) = bound.ledger.pop() {
+            release_one(id, entry, &mut WayBack { bound: &bound, quiet: None });
+        }
+        assert!(env.enabled.lock().unwrap().is_empty(), "P4: the line is on");
+        user.join().unwrap();
+        assert!(!handle.set_masked(false));
+        assert!(env.enabled.lock().unwrap().is_empty(), "P5: the line was switched on by a handle");
+        assert_eq!(machine.irqs.len(), 0, "P4");
+    });
+}

@@ -1,0 +1,78 @@
+//! A settled board that threads race on, and the way back to rest.
+
+use bindery::control::Tree;
+use bindery::device::DeviceDesc;
+use bindery::machine::{Footprint, Policy};
+use bindery_drivers::sata_rcar::SataRcar;
+use bindery_sim::salvator::Salvator;
+
+use super::{IPMMU_HC, IPMMU_MM, Rig, SATA, numbered_disk, on};
+
+/// What the threads share.
+pub struct World {
+    pub rig: Rig,
+    pub tree: Tree,
+    /// Descriptions of the devices that may leave and come back.
+    pub descs: Vec<DeviceDesc>,
+    /// What the machine uses at rest.
+    before: Footprint,
+}
+
+impl World {
+    /// All drivers on the board that `salvator` describes, with a disk of `sectors`; settled. `more` may leave, beside
+    /// the disk controller and its IOMMUs.
+    pub fn new(salvator: Salvator, sectors: u16, policy: Policy, more: &[&str]) -> Self {
+        let rig = on(salvator.disk(numbered_disk(sectors)), policy);
+        rig.board.keep_events(0);
+        rig.add_board();
+        bindery_drivers::register_all(&rig.machine);
+        rig.settle();
+        let names = [SATA, IPMMU_HC, IPMMU_MM].iter().chain(more);
+        let descs = names.map(|n| rig.machine.device(n).unwrap().desc().clone()).collect();
+        let tree = Tree::new(&rig.machine);
+        let before = rig.footprint();
+        let mut world = Self { rig, tree, descs, before };
+        world.come_to_rest();
+        world.before = world.rig.footprint();
+        world
+    }
+
+    /// Reads a sector of the disk through its driver. False when there is no driver to ask, or it leaves.
+    #[track_caller]
+    pub fn read_the_disk(&self, lba: u64) -> bool {
+        let Some(client) = self.rig.machine.client::<SataRcar>(SATA) else { return false };
+        let mut back = [0xff; 512];
+        let read = client.call(|port| port.read(lba, &mut back));
+        if !matches!(read, Ok(Ok(()))) {
+            return false;
+        }
+        let expected = (lba as u16).to_le_bytes();
+        assert!(back.chunks(2).all(|word| word == expected), "sector {lba} is not what the disk holds");
+        true
+    }
+
+    /// Brings everything back that may be away, and settles.
+    fn come_to_rest(&self) {
+        let machine = &self.rig.machine;
+        for desc in &self.descs {
+            let _ = machine.add_device(desc.clone());
+        }
+        // A device that vanished while it was being added again is told to be gone; a fresh one is not.
+        for desc in &self.descs {
+            machine.remove_device(&desc.name);
+            machine.add_device(desc.clone()).unwrap();
+        }
+        bindery_drivers::register_all(machine);
+        machine.settle();
+    }
+
+    /// After a race: everything comes back, is as it was, and works; no promise was broken, no model used wrongly.
+    #[track_caller]
+    pub fn ends_well(&self) {
+        self.come_to_rest();
+        assert_eq!(self.rig.driver(SATA), Some("sata_rcar"), "P8: {:?}", self.rig.machine.waiting());
+        assert_eq!(self.rig.footprint(), self.before, "P4");
+        assert!(self.read_the_disk(1), "the disk is read after the race");
+        self.rig.assert_well();
+    }
+}
