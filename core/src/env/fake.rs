@@ -73,10 +73,10 @@ impl FakeEnv {
 }
 
 impl FakeEnv {
-    /// Two pages of RAM and nobody who reads events: as few steps as there can be, for models of every interleaving.
+    /// Four pages of RAM and nobody who reads events: as few steps as there can be, for models of every interleaving.
     #[cfg(loom)]
     pub(crate) fn silent() -> Arc<Self> {
-        Arc::new(Self::of(FakeMemory::new(&[(0x4000_0000, 2 << 12, RamUse::Frames)]).dynamic(), false))
+        Arc::new(Self::of(FakeMemory::new(&[(0x4000_0000, 4 << 12, RamUse::Frames)]).dynamic(), false))
     }
 
     fn of(memory: Arc<dyn Memory>, listens: bool) -> Self {
@@ -104,6 +104,9 @@ impl Env for FakeEnv {
     }
 
     fn irq(&self, line: IrqLine, control: IrqControl) -> Result<(), EnvError> {
+        // Others may run between the call and its effect; the locks here are not loom's.
+        #[cfg(loom)]
+        crate::sync::relax();
         let mut enabled = self.enabled.lock().unwrap();
         match control {
             IrqControl::Enable(_) | IrqControl::Unmask => enabled.insert(line),

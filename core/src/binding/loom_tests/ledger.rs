@@ -1,7 +1,7 @@
 //! The ledger, while the way back empties it.
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -27,7 +27,7 @@ impl Entry for Counted {
     }
 
     fn what(&self) -> String {
-        String::new()
+        self.1.to_string()
     }
 
     fn backend(&self) -> String {
@@ -101,7 +101,13 @@ fn loom_an_entry_given_back_early_goes_back_by_one_hand() {
         let single = {
             let ledger = Arc::clone(&ledger);
             // One that the group's owner and the unwinder want, too.
-            thread::spawn(move || drop(ledger.take(ids[1])))
+            thread::spawn(move || {
+                let taken = ledger.take(ids[2]);
+                assert!(
+                    taken.is_none_or(|entry| entry.what() == "2"),
+                    "P3: another entry than the one that was asked for"
+                );
+            })
         };
         ledger.close();
         empty(&ledger);
