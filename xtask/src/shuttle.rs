@@ -6,7 +6,7 @@ use crate::outcome::Outcome;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Orders in which each scenario is run: half of them at random, half under PCT
-    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    #[arg(long, value_name = "N", default_value_t = 500)]
     iterations: u32,
 }
 
@@ -21,10 +21,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 /// The form that `cargo xtask test` runs.
 pub(crate) fn short() -> Outcome {
-    run(&Args { iterations: 300 })
+    run(&Args { iterations: 100 })
 }
 
 /// The form that `cargo xtask long` runs.
 pub(crate) fn long() -> Outcome {
-    run(&Args { iterations: 20_000 })
+    run(&Args { iterations: 5_000 })
 }

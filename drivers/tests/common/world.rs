@@ -51,19 +51,27 @@ impl World {
         true
     }
 
-    /// Brings everything back that may be away, and settles.
-    fn come_to_rest(&self) {
+    /// Brings everything back that is away, and settles.
+    pub fn come_back(&self) {
         let machine = &self.rig.machine;
         for desc in &self.descs {
             let _ = machine.add_device(desc.clone());
         }
+        bindery_drivers::register_all(machine);
+        machine.settle();
+    }
+
+    /// Brings everything back that may be away, as it was in the beginning.
+    fn come_to_rest(&self) {
+        let machine = &self.rig.machine;
         // A device that vanished while it was being added again is told to be gone; a fresh one is not.
         for desc in &self.descs {
             machine.remove_device(&desc.name);
-            machine.add_device(desc.clone()).unwrap();
         }
-        bindery_drivers::register_all(machine);
-        machine.settle();
+        self.come_back();
+        for desc in &self.descs {
+            assert!(machine.device(&desc.name).is_some_and(|d| !d.is_removed()), "{} did not come back", desc.name);
+        }
     }
 
     /// After a race: everything comes back, is as it was, and works; no promise was broken, no model used wrongly.

@@ -109,8 +109,8 @@ fn loom_a_handle_does_not_switch_a_line_that_was_given_back() {
         let user = {
             let handle = handle.clone();
             thread::spawn(move || {
-                let done = handle.set_masked(true);
-                assert!(done || !handle.set_masked(false), "once refused, always refused");
+                let done = handle.set_masked(false);
+                assert!(done || !handle.set_masked(true), "once refused, always refused");
             })
         };
         bound.ledger.close();
