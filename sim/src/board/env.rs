@@ -7,6 +7,7 @@ use std::time::Duration;
 use bindery::addr::PhysAddr;
 use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Memory, Site};
 use bindery::event::Event;
+use bindery::sync::relax;
 use bindery::sync::thread::{self, ThreadId};
 
 use super::window::Window;
@@ -77,13 +78,13 @@ impl Env for Board {
                 // help it along; to let board time pass would be to time out on a device that did its work.
                 _ if state.others_deliver() => {
                     drop(state);
-                    thread::yield_now();
+                    relax();
                     return;
                 }
                 // Nothing on the board will ever happen by itself; another thread may make it happen.
                 _ if until == Instant::FAR => {
                     drop(state);
-                    thread::yield_now();
+                    relax();
                     return;
                 }
                 _ => state.clock.advance_to(until.0),
