@@ -27,18 +27,23 @@ impl Machine {
                 if let Err(at) = names.binary_search(&D::NAME) {
                     names.insert(at, D::NAME);
                 }
-                for node in r.listing.get(*c).cloned().unwrap_or_default() {
-                    r.enqueue(node);
-                }
             }
-            let overridden: Vec<_> = r
+            // A device that wants one driver by name is matched by that one alone, whatever it lists.
+            let wanted: Vec<_> = r
                 .by_node
                 .iter()
                 .flatten()
-                .filter(|d| D::MATCHES.is_empty() && d.driver_override().is_some_and(|o| &*o == D::NAME))
+                .filter(|d| d.driver_override().is_some_and(|o| &*o == D::NAME))
                 .map(|d| d.node())
                 .collect();
-            for node in overridden {
+            let listed: Vec<_> =
+                D::MATCHES.iter().filter_map(|Match::Compatible(c)| r.listing.get(*c)).flatten().copied().collect();
+            for node in listed {
+                if r.device(node).is_some_and(|d| d.driver_override().is_none()) {
+                    r.enqueue(node);
+                }
+            }
+            for node in wanted {
                 r.enqueue(node);
             }
         }
