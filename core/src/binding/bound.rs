@@ -360,7 +360,8 @@ impl Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        let told = !self.announced.load(Ordering::Acquire);
+        // A swap sees the last word also where the counting of references orders nothing (as loom has it).
+        let told = !self.announced.swap(false, Ordering::AcqRel);
         self.machine.promises.check(Promise::NothingLeft, told, || {
             format!("{}: listeners were told of the beginning of a binding, not of its end", self.name())
         });
