@@ -86,7 +86,7 @@ fn loom_what_a_client_acquires_during_an_unbind_goes_back_once() {
             thread::spawn(move || {
                 let _ = client.call(|data| {
                     let group = data.dev.group();
-                    for scope in [group.scope(), data.dev.scope()] {
+                    for scope in [group.scope(), group.scope()] {
                         let given = Arc::clone(&given);
                         taken.fetch_add(1, PlainOrdering::SeqCst);
                         // Refused or not, it runs: a refused action is released at once.
