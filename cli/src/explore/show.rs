@@ -99,7 +99,8 @@ fn reached(report: &Report) -> String {
         sums[kind_of(name)].1 += 1;
     }
     let text = |((_, one), (hit, all)): (&(&str, &str), (usize, usize))| format!("{hit} of {}", count(all, one));
-    kinds.iter().zip(sums).filter(|(_, (_, all))| *all > 0).map(text).collect::<Vec<_>>().join(", ")
+    let parts: Vec<String> = kinds.iter().zip(sums).filter(|(_, (_, all))| *all > 0).map(text).collect();
+    if parts.is_empty() { "no place has a name".into() } else { parts.join(", ") }
 }
 
 fn show(finding: &Finding, subject: Option<&Subject>, page: &mut Page<'_>) -> Result<()> {
