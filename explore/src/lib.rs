@@ -8,7 +8,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod diagram;
+pub mod boards;
 pub mod engine;
+mod life;
 pub mod orders;
+mod scene;
 
-pub use engine::{Chooser, Engine, Kind, Path, Report, Violation};
+pub use engine::{Bounds, Chooser, Engine, Kind, Path, Replay, Report, Violation};
+pub use life::{Life, LifeError, Unplaced, device};
+pub use scene::{Arrival, Scene};

@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::hash::{Hash, Hasher};
+
 use bindery::env::{IrqControl, IrqLine, Trigger};
 
 /// First shared peripheral line.
@@ -17,7 +19,7 @@ const WORDS: usize = LINES as usize / 64;
 type Set = [u64; WORDS];
 
 /// The state of every line.
-#[derive(Debug, Default, Hash)]
+#[derive(Debug, Default)]
 pub(crate) struct Intc {
     enabled: Set,
     masked: Set,
@@ -51,6 +53,14 @@ pub(crate) enum ControlError {
 }
 
 impl Intc {
+    /// Feeds levels, and how the lines that are enabled are set up, to `state`.
+    pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
+        for (word, enabled) in self.enabled.iter().enumerate() {
+            let of = |set: &Set| set[word] & enabled;
+            (enabled, of(&self.masked), of(&self.edge), of(&self.latched), self.high[word]).hash(state);
+        }
+    }
+
     pub(crate) fn exists(line: IrqLine) -> bool {
         (FIRST_LINE..LINES).contains(&line.0)
     }

@@ -17,7 +17,7 @@ use crate::device::{Device, DeviceDesc, NodeId, Resource};
 use crate::dma::check::Op;
 use crate::dma::{Dma, DmaContext, DmaMemory};
 use crate::driver::{DmaOwner, Errno, Missing, ProbeError, Quiet};
-use crate::env::{EnvError, Site};
+use crate::env::{EnvError, Landmark, Site};
 use crate::event::EventKind;
 use crate::iommu::{Domain, FaultReport, GroupError, Iommu, IommuError, Translation};
 use crate::machine::Machine;
@@ -231,6 +231,7 @@ impl Bound {
         write: bool,
         reason: &str,
     ) -> FaultReport {
+        self.machine.env().passes(Landmark::AccessRefused);
         let report = self.machine.iommus.explain(translation, addr);
         let device = report.devices.first().filter(|_| report.devices.len() == 1);
         if let Some(device) = device {

@@ -92,7 +92,9 @@ pub(crate) trait AnyBinding: Send + Sync {
     fn wind_down(&self);
     /// Calls the driver's quiesce. `None` when there is no data.
     fn quiesce(&self) -> Option<Result<Quiet, Busy>>;
-    /// Waits until the last user has left and drops the data.
+    /// Shuts users out and waits until the last one has left.
+    fn drain(&self);
+    /// The same, and drops the data.
     fn drop_data(&self);
     /// Whether there is driver data.
     fn has_data(&self) -> bool;
@@ -138,8 +140,12 @@ impl<D: Driver> AnyBinding for Binding<D> {
         Some(D::quiesce(unsafe { data.as_ref() }))
     }
 
-    fn drop_data(&self) {
+    fn drain(&self) {
         self.door.close_and_drain();
+    }
+
+    fn drop_data(&self) {
+        self.drain();
         let stored = self.data.lock().take();
         drop(stored);
     }

@@ -130,6 +130,8 @@ impl DataEntry {
                 } else if bound.device().is_gone() {
                     Some(Quiet::gone())
                 } else {
+                    // Those inside may be at the registers, which do not answer once the device is held in reset.
+                    self.0.drain();
                     power::force_quiet(bound)
                 };
                 bound.machine().promises.check(Promise::QuietFirst, quiet != Some(Quiet::stopped()), || {

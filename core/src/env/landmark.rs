@@ -12,4 +12,6 @@ pub enum Landmark {
     Released(HoldingKind),
     /// A probe ended with this number.
     Refused(Errno),
+    /// An IOMMU driver reported an access that was refused.
+    AccessRefused,
 }

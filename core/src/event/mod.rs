@@ -1,5 +1,7 @@
 //! The one stream of what happened: notifiers, uevents, DMA traffic, and each line of the way back.
 
+mod words;
+
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

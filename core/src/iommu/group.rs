@@ -177,7 +177,10 @@ impl Group {
     /// Feeds owner, members and domain to `state`.
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
         let s = self.state.lock();
-        (s.owner, &s.members, s.attached, s.users.len(), s.kind).hash(state);
+        // Who came first decides nothing.
+        let mut members = s.members.clone();
+        members.sort_unstable();
+        (s.owner, members, s.attached, s.users.len(), s.kind).hash(state);
         s.domain.as_ref().map(|d| (d.kind(), d.iova_in_use())).hash(state);
     }
 
@@ -423,7 +426,13 @@ impl Entry for AttachEntry {
         self.domain.confirm_queue(way.bound.machine());
         self.domain.flush_late();
         *way.bound.domain.lock() = None;
-        if self.detach() {
+        let detached = self.detach();
+        if self.group.domain().is_none() {
+            // Its context is off, and what it remembered is flushed: nothing waits for that any more.
+            let backend = format!("iommu {}", self.domain.label());
+            way.bound.machine().check_dma(|| Op::Confirmed { backend: backend.into() });
+        }
+        if detached {
             return Outcome::Returned;
         }
         way.bound.emit(|| EventKind::Log {

@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
 use super::{DomainKind, FaultReport, Group, Grouping, Iommu, IommuError, Membership, StreamId, Translation};
 use crate::addr::DeviceAddr;
@@ -43,6 +44,13 @@ impl Iommus {
         let mut groups: Vec<_> = self.0.lock().groups.values().cloned().collect();
         groups.sort_by_key(|g| g.id());
         groups
+    }
+
+    /// Feeds every group to `state`, by where it is.
+    pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
+        let groups: Vec<_> = self.0.lock().groups.values().cloned().collect();
+        groups.len().hash(state);
+        groups.iter().for_each(|g| g.hash_state(state));
     }
 
     /// The instances, by node.

@@ -157,7 +157,8 @@ impl Machine {
             let consumer = {
                 let mut r = self.registry.lock();
                 r.graph.supplier_leaves(top.node());
-                r.graph.busy_consumers(top.node()).into_iter().find_map(|n| r.device(n).cloned())
+                // Which of them first decides nothing; that it does not depend on who came first makes runs repeatable.
+                r.graph.busy_consumers(top.node()).into_iter().max().and_then(|n| r.device(n).cloned())
             };
             let consumer = consumer.filter(|_| !self.is_mutant(Mutant::SupplierFirst));
             if let Some(consumer) = consumer {

@@ -3,7 +3,6 @@
 use core::hash::{Hash, Hasher};
 
 use super::Machine;
-use crate::binding::Phase;
 use crate::sync::atomic::Ordering;
 
 impl Machine {
@@ -11,8 +10,9 @@ impl Machine {
     /// links, queue, ledgers, groups, and what is in use. Two machines that hash alike, on envs in the same state, go
     /// the same ways; and a machine that hashes as it did before a binding has nothing left of it (P4).
     ///
-    /// Numbers that only count what has been (events, bindings, groups) are left out, and so are addresses: which page
-    /// is taken decides nothing. Call it while no other thread is inside the machine.
+    /// Numbers that only count what has been (events, bindings, groups) are left out, and so are addresses and the order
+    /// in which bindings were made: which page is taken, and which of two that do not need each other goes first,
+    /// decides nothing. Call it while no other thread is inside the machine.
     pub fn hash_state(&self, state: &mut impl Hasher) {
         let devices = self.devices();
         devices.len().hash(state);
@@ -33,14 +33,10 @@ impl Machine {
             }
             for device in &devices {
                 let node = device.node();
-                r.queued.get(node.0 as usize).hash(state);
+                r.queued.get(node.0 as usize).copied().unwrap_or(false).hash(state);
                 for (supplier, _, link) in r.graph.list(node) {
                     (supplier, link).hash(state);
                 }
-            }
-            // The order of the ways back of a whole machine.
-            if devices.iter().any(|d| d.phase() == Phase::Bound) {
-                r.bound.values().for_each(|n| n.hash(state));
             }
         }
         (self.memory.frames().in_use(), self.memory.cma().map(|c| c.in_use())).hash(state);
@@ -48,8 +44,6 @@ impl Machine {
         (self.dma.live.load(Ordering::Relaxed), self.dma.bounce_bytes.load(Ordering::Relaxed)).hash(state);
         self.quarantine.hash_state(state);
         self.supplies.kept().hash(state);
-        for group in self.groups() {
-            group.hash_state(state);
-        }
+        self.iommus.hash_state(state);
     }
 }

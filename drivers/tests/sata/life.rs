@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bindery::binding::Phase;
 use bindery::env::Site;
+use bindery::env::Site;
 use bindery::event::Outcome;
 use bindery::machine::Footprint;
 use bindery_drivers::ata::AtaError;
@@ -147,6 +148,16 @@ fn an_unbind_breaks_off_a_command_that_does_not_end() {
     assert_eq!(rig.footprint(), before, "P4");
     bind(&rig);
     works(&rig);
+    rig.assert_well();
+}
+
+#[test]
+fn a_controller_is_held_in_reset_when_its_users_have_left() {
+    let (rig, hook) = hooked(false);
+    rig.board.faults().fail_sites(&[Site::Quiesce]);
+    assert_eq!(unbind_inside_a_command(&rig, &hook), Err(AtaError::Stopping));
+    rig.board.faults().never();
+    // No register was read while the controller was in reset: that is an external abort.
     rig.assert_well();
 }
 

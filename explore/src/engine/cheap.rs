@@ -7,7 +7,7 @@ pub(super) type BuildCheap = BuildHasherDefault<Cheap>;
 
 /// Mixes each number with one multiplication. Not for keys that somebody else chooses.
 #[derive(Default)]
-pub(super) struct Cheap(u64);
+pub(crate) struct Cheap(u64);
 
 impl Hasher for Cheap {
     fn write(&mut self, bytes: &[u8]) {

@@ -93,6 +93,23 @@ impl Chooser {
         *self.run().marks.entry(name).or_insert(0) += 1;
     }
 
+    /// Notes that this place was reached so many times.
+    pub fn mark_times(&self, name: &'static str, times: u64) {
+        if times > 0 {
+            *self.run().marks.entry(name).or_insert(0) += times;
+        }
+    }
+
+    /// Notes that somebody else has checked `promise` so many times: a machine counts its own checks.
+    pub fn checked(&self, promise: Promise, times: u64) {
+        self.run().checks[promise as usize] += times;
+    }
+
+    /// Whether a call has failed on this path, or somebody has come in.
+    pub fn is_disturbed(&self) -> bool {
+        self.run().is_disturbed()
+    }
+
     /// Adds a line to the story, which is only kept when a path is replayed.
     pub fn tell<S: Into<String>>(&self, line: impl FnOnce() -> S) {
         if self.tells() {

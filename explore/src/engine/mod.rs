@@ -31,6 +31,7 @@ mod visited;
 mod walk;
 mod work;
 
+pub(crate) use cheap::Cheap;
 pub use bounds::{Bounds, Kind, Shard, ShardError};
 pub use chooser::{Chooser, Visit};
 pub use explore::Engine;

@@ -172,6 +172,10 @@ impl Run {
         !self.seen
     }
 
+    pub(super) fn is_disturbed(&self) -> bool {
+        self.spent != [0; 2]
+    }
+
     pub(super) fn check(&mut self, promise: Promise) {
         self.checks[promise as usize] += 1;
     }

@@ -54,7 +54,8 @@ impl Tally {
             *self.marks.entry(mark).or_insert(0) += count;
         }
         for taken in &run.trail {
-            if matches!(taken.kind, Kind::Fault | Kind::Interrupt) {
+            // One that the bounds left no other answer was not really asked.
+            if matches!(taken.kind, Kind::Fault | Kind::Interrupt) && taken.open > 1 {
                 self.strike(taken.kind, taken.what, u64::from(taken.answer != 0));
             }
         }

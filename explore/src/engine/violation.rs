@@ -7,8 +7,11 @@ use bindery::promise::Promise;
 /// A promise that a path broke.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Violation {
-    /// Which promise; `None` when the scenario fell over before one could be checked (it panicked).
+    /// Which promise; `None` when it was not a promise that showed it.
     pub promise: Option<Promise>,
+    /// Who saw it, when there is no promise to name: `"panic"` when the scenario fell over, `"model"` when the
+    /// simulated hardware was misused.
+    pub seen_by: &'static str,
     /// What kind of breach: violations of one promise and one kind are one finding, whatever path led there.
     pub kind: String,
     /// What was seen, for people.
@@ -18,14 +21,19 @@ pub struct Violation {
 impl Violation {
     /// A breach of `promise`.
     pub fn new(promise: Promise, kind: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { promise: Some(promise), kind: kind.into(), detail: detail.into() }
+        Self { promise: Some(promise), seen_by: "promise", kind: kind.into(), detail: detail.into() }
+    }
+
+    /// Something that is wrong and that no single promise names.
+    pub fn seen_by(by: &'static str, kind: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { promise: None, seen_by: by, kind: kind.into(), detail: detail.into() }
     }
 
     /// The scenario panicked with this message.
-    pub(super) fn panicked(message: &str) -> Self {
+    pub(crate) fn panicked(message: &str) -> Self {
         // The first line names the place where it fell; what follows may differ from path to path.
         let kind = format!("panic: {}", message.lines().next().unwrap_or_default());
-        Self { promise: None, kind, detail: message.to_owned() }
+        Self::seen_by("panic", kind, message)
     }
 
     /// How it stands in a story.
@@ -33,9 +41,9 @@ impl Violation {
         format!("BROKEN {self}")
     }
 
-    /// `"P1"` to `"P12"`, or `"panic"`.
+    /// `"P1"` to `"P12"`, or who saw it: `"panic"`, `"model"`.
     pub fn promise_id(&self) -> &'static str {
-        self.promise.map_or("panic", Promise::id)
+        self.promise.map_or(self.seen_by, Promise::id)
     }
 }
 
@@ -43,7 +51,7 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.promise {
             Some(promise) => write!(f, "{} ({}): {}", promise.id(), promise.title(), self.detail),
-            None => write!(f, "{}", self.kind),
+            None => write!(f, "{}: {}", self.seen_by, self.detail),
         }
     }
 }

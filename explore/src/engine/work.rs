@@ -9,6 +9,7 @@ use super::chooser::Chooser;
 use super::estimate::remaining;
 use super::execute::execute;
 use super::explore::Engine;
+use super::path::Path;
 use super::progress::Progress;
 use super::run::{Plan, Run, Settings, Taken};
 use super::sample::{Draw, Length};
@@ -299,6 +300,7 @@ where
                 return;
             }
             let prefix = walk.prefix();
+            let told = prefix.clone();
             let settings = self.settings(prefix.len(), true);
             let before = std::mem::take(&mut trail);
             execute(self.scenario, Run::new(Plan::Follow(prefix), settings)).finish(|run| {
@@ -306,7 +308,7 @@ where
                 trail = std::mem::take(&mut run.trail);
             });
             if let Err(strayed) = walk.learn(&trail) {
-                tally.strayed = Some(stray(strayed.at, &before));
+                tally.strayed = Some(format!("{}: {}", stray(strayed.at, &before), Path::new(told)));
                 self.stop(Stop::Strayed);
                 return;
             }

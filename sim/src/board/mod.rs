@@ -230,6 +230,11 @@ impl Board {
         self.inner.state.lock().hash_state(state);
     }
 
+    /// Each part of the hardware with a number for its state, to say which of them is not as it was.
+    pub fn parts(&self) -> Vec<(&'static str, u64)> {
+        self.inner.state.lock().parts()
+    }
+
     /// What happened at the registers, as far as [`Salvator::trace`](crate::salvator::Salvator::trace) asked to keep it.
     pub fn trace(&self) -> Vec<TraceEntry> {
         self.inner.state.lock().trace.kept().to_vec()

@@ -73,6 +73,10 @@ pub(crate) struct Walk {
 pub(crate) struct Walks(VecDeque<Walk>);
 
 impl Walks {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn deepest(&self, iova: u64) -> Option<Walk> {
         let covers = |w: &&Walk| w.prefix == iova >> (48 - 9 * w.level);
         self.0.iter().filter(covers).max_by_key(|w| w.level).copied()

@@ -135,7 +135,9 @@ impl Ipmmu {
         for i in &self.instances {
             i.present.hash(state);
             for c in &i.contexts {
-                (c.imctr, c.flushing, c.ttbcr, c.ttbr, c.mair, c.status, c.tlb.len()).hash(state);
+                // What a context that is off has in its table registers is written anew before it is on.
+                c.enabled().then_some((c.ttbcr, c.ttbr, c.mair)).hash(state);
+                (c.imctr, c.flushing, c.status, c.tlb.len(), c.walks.len()).hash(state);
             }
             i.utlbs.iter().for_each(|u| (u.control, u.tlb.len()).hash(state));
         }

@@ -1,0 +1,77 @@
+//! Events in words, for people.
+
+use core::fmt;
+
+use super::{Cause, EventKind, Outcome};
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unbind => "unbind",
+            Self::DeviceRemoved => "device removed",
+            Self::SurpriseRemoved => "device vanished",
+            Self::DriverRemoved => "driver removed",
+            Self::SupplierLeaving => "supplier leaves",
+        })
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DeviceAdded => f.write_str("added"),
+            Self::DeviceRemoved => f.write_str("removed"),
+            Self::DriverAdded { driver } => write!(f, "driver {driver} registered"),
+            Self::DriverRemoved { driver } => write!(f, "driver {driver} removed"),
+            Self::Bind { driver } => write!(f, "probe by {driver}"),
+            Self::Bound { driver } => write!(f, "bound to {driver}"),
+            Self::NotBound { driver, error } => write!(f, "not bound to {driver}: {error}"),
+            Self::Deferred { driver: Some(driver), on } => write!(f, "deferred by {driver}: waits for {}", on.join(", ")),
+            Self::Deferred { driver: None, on } => write!(f, "deferred: waits for {}", on.join(", ")),
+            Self::Woken { by, ready: true } => write!(f, "woken by {by}: nothing is missing any more"),
+            Self::Woken { by, ready: false } => write!(f, "woken by {by}: others are still missing"),
+            Self::Unbind { driver, cause } => write!(f, "unbind from {driver} ({cause})"),
+            Self::Unbound { driver, cause } => write!(f, "unbound from {driver} ({cause})"),
+            Self::Quiet { how } => write!(f, "quiet: {how}"),
+            Self::QuiesceFailed { error } => write!(f, "not quiet: {error}"),
+            Self::Acquired { entry, resource, what, backend } => {
+                write!(f, "ledger +{entry} {resource} {what} from {backend}")
+            }
+            Self::Released { entry, resource, what, backend, outcome: Outcome::Returned } => {
+                write!(f, "ledger -{entry} {resource} {what} back to {backend}")
+            }
+            Self::Released { entry, resource, what, outcome: Outcome::Quarantined, .. } => {
+                write!(f, "ledger -{entry} {resource} {what} kept in quarantine")
+            }
+            Self::DmaMapped { kind, addr, phys, size, backend } => {
+                write!(f, "DMA {kind}: {addr} -> {phys}, {size} bytes, by {backend}")
+            }
+            Self::DmaUnmapped { kind, addr, size, backend } => {
+                write!(f, "DMA {kind}: {addr} taken down, {size} bytes, by {backend}")
+            }
+            Self::GroupJoined { group, iommu, stream } => {
+                write!(f, "joins IOMMU group {group} of {iommu}, stream {stream}")
+            }
+            Self::GroupOwner { group, owner } => write!(f, "group {group} is owned by {owner}"),
+            Self::DomainAttached { group, domain, kind } => {
+                write!(f, "group {group} translates through {domain} ({kind})")
+            }
+            Self::IommuFault { iommu, addr, write, reason, was } => {
+                let access = if *write { "write" } else { "read" };
+                write!(f, "{iommu} refused a {access} at {addr}: {reason}")?;
+                was.as_ref().map_or(Ok(()), |was| write!(f, "; {was}"))
+            }
+            Self::Quarantined { phys, size, why } => write!(f, "quarantine keeps {size} bytes at {phys}: {why}"),
+            Self::Recovered { phys, size } => write!(f, "quarantine gives back {size} bytes at {phys}"),
+            Self::Policy { policy } => write!(f, "policy: {policy}"),
+            Self::IrqStorm { line } => write!(f, "interrupt line {line} switched off: nobody serves it"),
+            Self::Uevent { action, path, env } => write!(f, "uevent {action} {path} {}", env.join(" ")),
+            Self::Control { path, value, result } => write!(f, "echo {value} > {path}: {result}"),
+            Self::PassThrough { state, detail } => write!(f, "pass-through {state}: {detail}"),
+            Self::Injected { site } => write!(f, "injected fault at {}", site.name()),
+            Self::DmaMisuse { check, detail } => write!(f, "DMA misuse ({check}): {detail}"),
+            Self::PromiseBroken { promise, detail } => write!(f, "promise {promise} broken: {detail}"),
+            Self::Log { text } => f.write_str(text),
+        }
+    }
+}

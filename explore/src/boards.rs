@@ -1,0 +1,172 @@
+//! The boards that lives are walked on.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bindery::device::Nodes;
+use bindery::firmware::fdt::{Description, FdtError, describe};
+use bindery::machine::{Machine, Policy};
+use bindery::sync::Mutex;
+use bindery_drivers::vfio::Vfio;
+use bindery_sim::board::Board;
+use bindery_sim::disk::Disk;
+use bindery_sim::models::sata::Stop;
+use bindery_sim::salvator::{DEVICE_TREE, GUEST_DEVICE_TREE, Salvator};
+
+/// Registers more drivers.
+type Register = Arc<dyn Fn(&Arc<Machine>) + Send + Sync>;
+/// Breaks a board, or mends it.
+type Break = fn(&Board, bool);
+
+/// A part of the hardware that can be broken on purpose.
+#[derive(Clone, Copy)]
+pub(crate) struct Defect {
+    /// For reports: `fault NAME`.
+    pub(crate) name: &'static str,
+    /// Whether an IOMMU refuses what the device then does, and rightly so.
+    pub(crate) is_refused: bool,
+    pub(crate) set: Break,
+}
+
+/// The boards that have a name.
+pub const NAMES: &[&str] = &["salvator-xs"];
+
+/// The board called `name`.
+pub fn named(name: &str) -> Option<BoardSpec> {
+    (name == "salvator-xs").then(salvator_xs)
+}
+
+/// The R-Car H3 board of which the seed's crash is told: a disk controller behind an IPMMU.
+pub fn salvator_xs() -> BoardSpec {
+    BoardSpec {
+        name: "salvator-xs",
+        device_tree: Cow::Borrowed(DEVICE_TREE),
+        guest_device_tree: GUEST_DEVICE_TREE,
+        drivers: Vec::new(),
+        mutant: None,
+        description: Arc::default(),
+    }
+}
+
+/// How to make a board, again and again.
+#[derive(Clone)]
+pub struct BoardSpec {
+    name: &'static str,
+    device_tree: Cow<'static, [u8]>,
+    pub(crate) guest_device_tree: &'static [u8],
+    drivers: Vec<Register>,
+    mutant: Option<&'static str>,
+    /// What the blob says, read once.
+    description: Arc<Mutex<Option<Arc<(Description, Nodes)>>>>,
+}
+
+/// How long a guest may take to let go. Every poll in that time is a moment at which somebody may come in; a longer time
+/// has more of them and shows nothing new.
+const PATIENCE: Duration = Duration::from_millis(8);
+
+/// Sectors of the disk.
+pub(crate) const SECTORS: u16 = 64;
+
+impl BoardSpec {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Describes the board by another device tree blob.
+    #[must_use]
+    pub fn dtb(self, blob: Vec<u8>) -> Self {
+        Self { device_tree: Cow::Owned(blob), description: Arc::default(), ..self }
+    }
+
+    /// Registers more drivers than those that come with Bindery.
+    #[must_use]
+    pub fn with(mut self, register: impl Fn(&Arc<Machine>) + Send + Sync + 'static) -> Self {
+        self.drivers.push(Arc::new(register));
+        self
+    }
+
+    /// Gives each machine on the board the historical bug called `name`, see [`bindery::mutant::Mutant`].
+    #[cfg(feature = "mutants")]
+    #[must_use]
+    pub fn mutant(self, mutant: bindery::mutant::Mutant) -> Self {
+        Self { mutant: Some(mutant.name()), ..self }
+    }
+
+    /// The bug that it was given.
+    pub fn bug(&self) -> Option<&'static str> {
+        self.mutant
+    }
+
+    pub(crate) fn defects() -> &'static [Defect] {
+        &[
+            Defect {
+                name: "the device ignores its stop bit",
+                is_refused: false,
+                set: |board, on| board.sata_faults(|k| k.stop = if on { Stop::Ignored } else { Stop::Obeyed }),
+            },
+            Defect {
+                name: "the device does not complete commands",
+                is_refused: false,
+                set: |board, on| board.sata_faults(|k| k.no_completion = on),
+            },
+            Defect {
+                name: "the device does DMA after it has stopped",
+                is_refused: true,
+                set: |board, on| {
+                    let late = Duration::from_micros(20);
+                    board.sata_faults(|k| k.dma_after_stop = on.then_some(late));
+                },
+            },
+        ]
+    }
+
+    /// Makes the hardware.
+    pub(crate) fn board(&self) -> Arc<Board> {
+        let disk = Disk::memory((0..SECTORS).flat_map(|n| n.to_le_bytes().repeat(256)).collect());
+        let salvator = Salvator::new().disk(disk);
+        #[cfg(feature = "mutants")]
+        let salvator = match self.mutant.and_then(bindery::mutant::Mutant::named) {
+            Some(mutant) => salvator.mutant(mutant),
+            None => salvator,
+        };
+        salvator.build()
+    }
+
+    pub(crate) fn policy(&self, untranslated: bool) -> Policy {
+        let _ = self;
+        Policy { untranslated_dma: untranslated, ..Policy::default() }
+    }
+
+    /// Adds devices and drivers; nothing is probed.
+    pub(crate) fn populate(&self, machine: &Arc<Machine>) -> Result<(), FdtError> {
+        let mut known = self.description.lock();
+        if known.is_none() {
+            let mut nodes = Nodes::new();
+            let description = describe(&self.device_tree, &mut nodes)?;
+            *known = Some(Arc::new((description, nodes)));
+        }
+        let read = known.clone();
+        drop(known);
+        if let Some(read) = read {
+            machine.add_description(&read.0, &read.1);
+        }
+        self.register(machine);
+        Ok(())
+    }
+
+    /// Registers all drivers; those that are there stay.
+    pub(crate) fn register(&self, machine: &Arc<Machine>) {
+        // First, so that it is this one that stays.
+        machine.register(Vfio { release_timeout: PATIENCE });
+        bindery_drivers::register_all(machine);
+        self.drivers.iter().for_each(|register| register(machine));
+    }
+}
+
+impl std::fmt::Debug for BoardSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BoardSpec({})", self.name)
+    }
+}

@@ -1,0 +1,98 @@
+//! A second device in the explored one's IOMMU group, with a driver that takes one of everything.
+
+use std::sync::{Mutex, PoisonError};
+
+use bindery::addr::PhysAddr;
+use bindery::binding::{Bound, Mmio};
+use bindery::device::{DeviceDesc, DmaRange, NodeId, Resource, Supplier, SupplierKind};
+use bindery::dma::{Coherent, Direction, Mapped, MappedSg};
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery_sim::salvator::{FRAMES_BASE, FRAMES_LEN, SATA_BASE};
+
+/// Its name, as device and as driver.
+pub(crate) const NAME: &str = "bystander";
+
+/// The device: behind the IOMMU at `iommu`, where `group` gives it a stream of its own. Without translation its bus
+/// reaches the lower half of the frames only, so that its buffers bounce: they come from the upper one.
+pub(crate) fn describe(iommu: Option<NodeId>) -> DeviceDesc {
+    let mut desc = DeviceDesc::new(NAME);
+    desc.suppliers.extend(iommu.map(|node| Supplier {
+        node,
+        target: node,
+        kind: SupplierKind::Iommu,
+        property: "iommus".into(),
+        args: vec![9],
+    }));
+    desc.dma.ranges.push(DmaRange { bus: FRAMES_BASE.0, phys: FRAMES_BASE, len: FRAMES_LEN / 2 });
+    desc.dma.ranges.push(DmaRange { bus: SATA_BASE.0, phys: SATA_BASE, len: 0x1000 });
+    desc
+}
+
+/// A device that firmware describes and that nobody has built: its registers are nowhere.
+pub(crate) const PHANTOM: &str = "phantom";
+
+/// The device.
+pub(crate) fn describe_phantom() -> DeviceDesc {
+    let mut desc = DeviceDesc::new(PHANTOM);
+    desc.resources.push(Resource::Mem { base: PhysAddr(0x1000), len: 0x1000 });
+    desc
+}
+
+/// Its driver, which looks for them. It binds when `driver_override` names it.
+pub(crate) struct Phantom;
+
+impl Driver for Phantom {
+    const NAME: &'static str = PHANTOM;
+    const MATCHES: &'static [Match] = &[];
+    type Data<'b> = Mmio<'b>;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Mmio<'b>, ProbeError> {
+        Ok(dev.mmio(0)?)
+    }
+
+    fn quiesce(_: &Mmio<'_>) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+/// The driver. It binds when `driver_override` names it.
+pub(crate) struct Bystander;
+
+/// What it holds for as long as it is bound.
+pub(crate) struct Holdings<'b> {
+    _table: Coherent<'b>,
+    _lent: Mutex<(Mapped<'b>, MappedSg<'b>)>,
+}
+
+impl Driver for Bystander {
+    const NAME: &'static str = NAME;
+    const MATCHES: &'static [Match] = &[];
+    type Data<'b> = Holdings<'b>;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Holdings<'b>, ProbeError> {
+        dev.quiet(Quiet::never_started());
+        dev.provide(std::sync::Arc::new(Mutex::new(0_u32)))?;
+        dev.action("count", || ())?;
+        let early = dev.group();
+        early.scope().action("early", || ())?;
+        early.release();
+        let dma = dev.dma();
+        // Registers that belong to the disk controller: a FIFO, as far as this device is concerned.
+        let fifo = dma.map_resource(PhysAddr(SATA_BASE.0), 4, Direction::ToDevice)?;
+        let table = dma.coherent(64)?;
+        let pool = dma.pool("items", 64, 64, 0)?;
+        drop(pool.alloc()?);
+        let list = vec![dma.buffer(100)?, dma.buffer(4096)?];
+        let list = dma.map_sg(list, Direction::FromDevice).map_err(|refused| refused.error)?;
+        let buffer = dev.machine().dma_buffer(512)?;
+        let mut lent = dma.map(buffer, Direction::Bidirectional).map_err(|refused| refused.error)?;
+        lent.sync_for_cpu().fill(0x5a);
+        fifo.unmap()?;
+        Ok(Holdings { _table: table, _lent: Mutex::new((lent, list)) })
+    }
+
+    fn quiesce(holdings: &Holdings<'_>) -> Result<Quiet, Busy> {
+        drop(holdings._lent.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Quiet::never_started())
+    }
+}

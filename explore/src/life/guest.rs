@@ -1,0 +1,105 @@
+//! The device goes to a guest, and comes back.
+
+use std::sync::Arc;
+
+use bindery::env::Env;
+use bindery::machine::{Machine, Policy};
+use bindery_drivers::sata_rcar::SataRcar;
+use bindery_drivers::vfio::Vfio;
+use bindery_sim::guest::{GuestEnv, Layout};
+
+use super::play::{Play, Then};
+use crate::engine::Violation;
+use crate::scene::check;
+
+/// What a guest needs at the least: its driver's buffers and a few pages.
+const GUEST_RAM: u64 = 256 << 10;
+const OWNER: &str = "vfio-platform";
+
+/// Bound by the host, handed over, used by a guest, and taken back from a guest that lets go or does not.
+pub(super) fn hand_over(play: &Play<'_>, lets_go: bool) -> Result<(), Violation> {
+    play.mend(there_and_back(play, lets_go)?)
+}
+
+fn there_and_back(play: &Play<'_>, lets_go: bool) -> Result<Then, Violation> {
+    let (scene, device) = (play.scene, &play.names.device);
+    let override_path = format!("/sys/bus/platform/devices/{device}/driver_override");
+    let _ = play.write(&override_path, OWNER);
+    let _ = play.write("/sys/bus/platform/drivers_probe", device);
+    play.must("hand-over", play.holder() == Some(OWNER))?;
+    if let Then::Known = play.step("handed over")? {
+        return Ok(Then::Known);
+    }
+    let guest = Guest::boot(play, lets_go);
+    play.must("guest", guest.is_some())?;
+    let lived = guest.as_ref().map_or(Ok(()), |guest| guest.lives(play));
+    if lived.is_ok() {
+        let _ = scene.tree().write(&format!("/sys/bus/platform/drivers/{OWNER}/unbind"), device);
+    }
+    let well = guest.as_ref().map_or(Ok(()), |guest| check(&guest.machine, "guest: "));
+    // A guest that was cut off holds what it cannot use any more, until it ends.
+    drop(guest);
+    lived.and(well)?;
+    let _ = play.write(&override_path, "\n");
+    play.step("taken back")
+}
+
+struct Guest {
+    machine: bindery::machine::Handle,
+    env: Arc<GuestEnv>,
+}
+
+impl Guest {
+    fn boot(play: &Play<'_>, lets_go: bool) -> Option<Self> {
+        let (host, name) = (play.scene.machine(), play.names.device.clone());
+        let session = Vfio::open(&host.client::<Vfio>(&name)?).ok()?;
+        let layout = Layout::of(&play.names.desc);
+        let below = Arc::clone(&play.scene.world.env) as Arc<dyn Env>;
+        let env = GuestEnv::new(below, host, session, layout, GUEST_RAM).ok()?;
+        if play.scene.chooser().tells() {
+            let chooser = play.scene.chooser().clone();
+            env.on_event(Box::new(move |event| {
+                let device = event.device.as_deref().unwrap_or("-");
+                chooser.tell(|| format!("[{}] guest {device}: {}", event.at, event.kind));
+            }));
+        }
+        let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+        machine.add_device_tree(play.board.guest_device_tree).ok()?;
+        machine.register(SataRcar);
+        let (weak, of) = (Arc::downgrade(&env), Arc::downgrade(&machine));
+        let request = move || {
+            if !lets_go {
+                return;
+            }
+            if let Some(machine) = of.upgrade() {
+                let _ = machine.unbind(&name, "sata_rcar");
+            }
+            if let Some(env) = weak.upgrade() {
+                env.let_go();
+            }
+        };
+        env.on_request(request).ok()?;
+        Some(Self { machine, env })
+    }
+
+    /// Binds and uses the device, by the same driver.
+    fn lives(&self, play: &Play<'_>) -> Result<(), Violation> {
+        self.machine.settle();
+        if let Some(port) = self.machine.client::<SataRcar>(&play.names.device) {
+            let mut sector = [0; 512];
+            let read = matches!(port.call(|p| p.read(3, &mut sector)), Ok(Ok(())));
+            play.must("guest's read", read)?;
+        } else {
+            play.must("guest's bind", false)?;
+        }
+        check(&self.machine, "guest: ")?;
+        play.scene.step("guest uses it")
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.machine.unbind("ee300000.sata", "sata_rcar");
+        self.env.let_go();
+    }
+}

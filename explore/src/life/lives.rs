@@ -1,0 +1,129 @@
+//! The lives: how a binding may begin and end.
+
+use bindery::promise::Promise;
+
+use super::play::{Play, Then};
+use crate::engine::{Violation, Visit};
+
+/// One way to live.
+pub(super) struct Script {
+    /// For reports.
+    pub(super) name: &'static str,
+    /// It begins before anything was probed.
+    pub(super) fresh: bool,
+    /// It is played without translation.
+    pub(super) untranslated: bool,
+    pub(super) script: fn(&Play<'_>) -> Result<(), Violation>,
+}
+
+const fn settled(name: &'static str, script: fn(&Play<'_>) -> Result<(), Violation>) -> Script {
+    Script { name, fresh: false, untranslated: false, script }
+}
+
+/// All of them. The first is the ordinary one.
+pub(super) const LIVES: &[Script] = &[
+    settled("life: bound, used, unbound", |play| ends(play, |play| play.unbind())),
+    settled("life: the device is removed", |play| {
+        ends(play, |play| {
+            play.scene.machine().remove_device(&play.names.device);
+            play.step("removal")
+        })
+    }),
+    settled("life: the device vanishes", |play| {
+        ends(play, |play| {
+            let _ = play.scene.board().unplug(&play.names.device);
+            play.scene.machine().device_vanished(&play.names.device);
+            play.step("vanishing")
+        })
+    }),
+    settled("life: the driver is removed", |play| {
+        ends(play, |play| {
+            play.scene.machine().unregister(play.names.driver);
+            play.step("driver removal")
+        })
+    }),
+    settled("life: the supplier goes first", |play| {
+        ends(play, |play| {
+            if let Some((iommu, driver)) = &play.names.iommu {
+                let _ = play.write(&format!("/sys/bus/platform/drivers/{driver}/unbind"), iommu);
+                play.must("supplier unbind", play.holder().is_none())?;
+            }
+            play.step("supplier unbind")
+        })
+    }),
+    settled("life: handed to a guest that lets go", |play| super::guest::hand_over(play, true)),
+    settled("life: handed to a guest that does not answer", |play| super::guest::hand_over(play, false)),
+    settled("life: a neighbour in the group", neighbour),
+    settled("life: a user who errs", super::mistakes::all),
+    Script { name: "life: started in any order", fresh: true, untranslated: false, script: start },
+    Script {
+        name: "life: untranslated",
+        fresh: false,
+        untranslated: true,
+        script: |play| ends(play, |play| play.unbind()),
+    },
+    Script { name: "life: an untranslated neighbour", fresh: false, untranslated: true, script: neighbour },
+];
+
+/// Bound, used, and ended by `end`; then whatever is left is mended, and the next life must be like the first.
+fn ends(play: &Play<'_>, end: impl Fn(&Play<'_>) -> Result<Then, Violation>) -> Result<(), Violation> {
+    let story = || {
+        if let Then::Known = play.bind()? {
+            return Ok(Then::Known);
+        }
+        if let Then::Known = play.use_it()? {
+            return Ok(Then::Known);
+        }
+        play.hardware();
+        end(play)
+    };
+    play.mend(story()?)
+}
+
+/// The bystander comes and goes while the device is bound.
+fn neighbour(play: &Play<'_>) -> Result<(), Violation> {
+    let story = || {
+        let bound = play.neighbour_binds();
+        play.must("neighbour's bind", bound)?;
+        if let Then::Known = play.step("neighbour binds")? {
+            return Ok(Then::Known);
+        }
+        if let Then::Known = play.bind()? {
+            return Ok(Then::Known);
+        }
+        play.neighbour_unbinds();
+        if let Then::Known = play.step("neighbour unbinds")? {
+            return Ok(Then::Known);
+        }
+        play.unbind()
+    };
+    play.mend(story()?)
+}
+
+/// Everything is probed for the first time, in every order.
+fn start(play: &Play<'_>) -> Result<(), Violation> {
+    loop {
+        play.scene.look("start")?;
+        let state = super::place(play.life, "start", play.scene.digest());
+        if play.scene.chooser().scheduling_point(state) == Visit::Seen {
+            return Ok(());
+        }
+        if !play.scene.machine().step() {
+            break;
+        }
+    }
+    // The last step may have found nothing to do; what the machine itself says of the end counts, too.
+    play.scene.machine().settle();
+    play.step("started")?;
+    let bound = play.holder() == Some(play.names.driver);
+    play.scene.chooser().check(Promise::OrderFree, bound || play.scene.chooser().is_disturbed(), "not bound", || {
+        format!("{} was not bound in this order of probing", play.names.device)
+    })?;
+    play.scene.calm(true);
+    play.probe_all();
+    play.scene.look("probed again")?;
+    let bound = play.holder() == Some(play.names.driver);
+    play.scene.chooser().check(Promise::OrderFree, bound, "not bound after a failure", || {
+        format!("{} could not be bound after its suppliers were probed again", play.names.device)
+    })
+}

@@ -1,0 +1,261 @@
+//! Every path through the life of a device, on the real core and the real drivers.
+
+mod arrivals;
+mod bystander;
+mod guest;
+mod lives;
+mod mend;
+mod mistakes;
+mod play;
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
+
+use bindery::device::{DeviceDesc, SupplierKind};
+use bindery::env::Site;
+use bindery::firmware::fdt::FdtError;
+
+use crate::boards::BoardSpec;
+use crate::engine::{Bounds, Cheap, Chooser, Engine, Path, Replay, Report, Violation};
+use crate::scene::world::World;
+use crate::scene::{Arrival, Scene, landmarks};
+use lives::LIVES;
+use play::Play;
+
+/// Most worlds that wait to be used again.
+const WORLDS: usize = 64;
+
+/// Names the device whose life is to be explored.
+pub fn device(name: &str) -> Unplaced {
+    Unplaced(name.to_owned())
+}
+
+/// A device without a board.
+#[derive(Clone, Debug)]
+pub struct Unplaced(String);
+
+impl Unplaced {
+    /// Puts the device on a board.
+    pub fn on(self, board: BoardSpec) -> Life {
+        Life { device: self.0, board, bounds: Bounds::default(), worlds: Default::default() }
+    }
+}
+
+/// Why a device's life cannot be explored.
+#[derive(Debug, thiserror::Error)]
+pub enum LifeError {
+    /// The device tree is no good.
+    #[error("the board's device tree: {0}")]
+    DeviceTree(#[from] FdtError),
+    /// The board has no such device.
+    #[error("the board has no device {name:?}; those that a driver binds are: {}", known.join(", "))]
+    NoDevice {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// No driver binds the device even when nothing goes wrong.
+    #[error("{name} is not bound by any driver although nothing went wrong{why}")]
+    NotBound {
+        /// The device.
+        name: String,
+        /// What it waits for, if it does.
+        why: String,
+    },
+}
+
+/// What the script has to know of the device.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    pub(crate) device: String,
+    pub(crate) driver: &'static str,
+    /// The IOMMU in front of it, and that one's driver.
+    pub(crate) iommu: Option<(String, &'static str)>,
+    /// To add it again after a removal.
+    pub(crate) desc: DeviceDesc,
+}
+
+/// The worlds of one exploration: those that are as every path begins, with translation and without.
+#[derive(Default)]
+struct Worlds([Mutex<Vec<(World, Vec<Arrival>)>>; 2], Mutex<Option<Names>>);
+
+/// The life of one device on one board: bound, used, and taken back in every way there is, with whatever may go wrong.
+///
+/// ```
+/// use bindery_explore::{boards, device};
+///
+/// device("ee300000.sata").on(boards::salvator_xs()).faults(1).interrupts(0).check();
+/// ```
+pub struct Life {
+    device: String,
+    board: BoardSpec,
+    bounds: Bounds,
+    worlds: Worlds,
+}
+
+impl Life {
+    /// Most faults on one path.
+    #[must_use]
+    pub fn faults(mut self, most: u32) -> Self {
+        self.bounds.faults = most;
+        self
+    }
+
+    /// Most times that somebody else comes in, or goes on, on one path.
+    #[must_use]
+    pub fn interrupts(mut self, most: u32) -> Self {
+        self.bounds.interrupts = most;
+        self
+    }
+
+    /// All bounds.
+    #[must_use]
+    pub fn bounds(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
+    }
+
+    /// Explores.
+    ///
+    /// # Panics
+    ///
+    /// With the whole report, when a promise breaks or a place that has to be reached is not; and when the device cannot
+    /// be explored.
+    #[track_caller]
+    pub fn check(self) {
+        match self.run(&self.engine()) {
+            Ok(report) if report.passed() => {}
+            Ok(report) => panic!("{report}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The engine that [`check`](Self::check) uses: within the bounds, and with all that has to be reached.
+    pub fn engine(&self) -> Engine {
+        let engine = Engine::new(format!("{} on {}", self.device, self.board.name())).bounds(self.bounds.clone());
+        if self.bounds.faults == 0 || self.bounds.interrupts == 0 {
+            return engine;
+        }
+        let sites = Site::ALL.iter().map(|site| format!("fault {}", site.name()));
+        let lives = LIVES.iter().map(|life| life.name.to_owned());
+        engine.must_hit(sites).must_hit(landmarks::names()).must_hit(lives)
+    }
+
+    /// Walks every path, or as many as `engine` is told to.
+    pub fn run(&self, engine: &Engine) -> Result<Report, LifeError> {
+        self.prepare()?;
+        let report = engine.run(|chooser| self.path(chooser));
+        self.worlds.0.iter().for_each(|pool| pool.lock().unwrap_or_else(PoisonError::into_inner).clear());
+        Ok(report)
+    }
+
+    /// Walks one path with every event told.
+    pub fn replay(&self, engine: &Engine, path: &Path) -> Result<Replay, LifeError> {
+        self.prepare()?;
+        Ok(engine.replay(path, |chooser| self.path(chooser)))
+    }
+
+    /// Walks one path on the calling thread, with `chooser` for all answers. For engines of another kind.
+    pub fn path(&self, chooser: &Chooser) -> Result<(), Violation> {
+        let life = &LIVES[chooser.choose(crate::engine::Kind::Value, "life", LIVES.len())];
+        chooser.mark(life.name);
+        chooser.tell(|| format!("== {}", life.name));
+        let names = self.names();
+        let (world, arrivals) = if life.fresh {
+            (self.world(&names, life.untranslated)?, Vec::new())
+        } else {
+            self.take(&names, life.untranslated, chooser.tells())?
+        };
+        let ordered = if life.fresh { world.ordered(&names.device) } else { Vec::new() };
+        let scene = Scene::new(world, chooser, arrivals.clone(), ordered);
+        let play = Play { names: &names, board: &self.board, scene: &scene, life: life.name };
+        let outcome = (life.script)(&play);
+        let world = scene.end();
+        outcome?;
+        if let Some(world) = world.filter(|_| !life.fresh) {
+            let mut pool = self.pool(life.untranslated);
+            if pool.len() < WORLDS {
+                pool.push((world, arrivals));
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> Names {
+        let names = self.worlds.1.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        names.expect("`prepare` has run")
+    }
+
+    fn pool(&self, untranslated: bool) -> std::sync::MutexGuard<'_, Vec<(World, Vec<Arrival>)>> {
+        self.worlds.0[usize::from(untranslated)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds out what the script has to know. Nothing goes wrong here.
+    fn prepare(&self) -> Result<(), LifeError> {
+        let world = World::new(&self.board, false)?;
+        world.machine.settle();
+        let Some(device) = world.machine.device(&self.device) else {
+            let bound = world.machine.devices().into_iter().filter(|d| d.driver().is_some());
+            return Err(LifeError::NoDevice {
+                name: self.device.clone(),
+                known: bound.map(|d| d.name().to_owned()).collect(),
+            });
+        };
+        let Some(driver) = device.driver() else {
+            let waits = world.machine.waiting().into_iter().find(|w| *w.device == *self.device);
+            let why = waits.map_or_else(String::new, |w| format!(": it waits for {}", w.on.join(", ")));
+            return Err(LifeError::NotBound { name: self.device.clone(), why });
+        };
+        let translated_by = device.desc().suppliers.iter().find(|s| s.kind == SupplierKind::Iommu).map(|s| s.node);
+        let iommu = world.machine.devices().into_iter().find(|d| Some(d.node()) == translated_by);
+        let iommu = iommu.and_then(|d| Some((d.name().to_owned(), d.driver()?)));
+        let names = Names { device: self.device.clone(), driver, iommu, desc: device.desc().clone() };
+        *self.worlds.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
+        Ok(())
+    }
+
+    /// A world in which nothing was probed yet.
+    fn world(&self, names: &Names, untranslated: bool) -> Result<World, Violation> {
+        let world = World::new(&self.board, untranslated)
+            .map_err(|e| Violation::seen_by("scenario", "device tree", e.to_string()))?;
+        let iommu = names.iommu.as_ref().and_then(|(name, _)| world.machine.device(name)).map(|d| d.node());
+        world.machine.register(bystander::Bystander);
+        world.machine.register(bystander::Phantom);
+        for desc in [bystander::describe(iommu.filter(|_| !untranslated)), bystander::describe_phantom()] {
+            let added = world.machine.add_device(desc);
+            added.map_err(|e| Violation::seen_by("scenario", "bystander", e.to_string()))?;
+        }
+        Ok(world)
+    }
+
+    /// A world in which everything is bound but the device: one that another path has left as it was, or a new one.
+    fn take(&self, names: &Names, untranslated: bool, tells: bool) -> Result<(World, Vec<Arrival>), Violation> {
+        let ready = if tells { None } else { self.pool(untranslated).pop() };
+        if let Some((world, arrivals)) = ready {
+            // As long after the last life as after the first start: hardware counts, too.
+            world.come_to_rest();
+            return Ok((world, arrivals));
+        }
+        let mut world = self.world(names, untranslated)?;
+        world.machine.settle();
+        let _ = world.machine.unbind(&names.device, names.driver);
+        world.come_to_rest();
+        world.begins_here();
+        let arrivals = if untranslated { Vec::new() } else { arrivals::of(&world, names) };
+        Ok((world, arrivals))
+    }
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Life({} on {})", self.device, self.board.name())
+    }
+}
+
+/// A number for where a script is.
+pub(crate) fn place(life: &str, step: &str, digest: u64) -> u64 {
+    let mut state = Cheap::default();
+    (life, step, digest).hash(&mut state);
+    state.finish()
+}

@@ -1,0 +1,199 @@
+//! One thread at a time: the script's own thread, and those that come in between.
+//!
+//! An actor runs until it gives way: because it is done, because it waits for what another one holds (a lock of the
+//! core, a user inside driver data), or because the engine chose to let another one run. So a run with several threads
+//! is as deterministic as one with a single thread, and a wait that nobody can end is found instead of waited for.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use bindery::sync::set_give_way;
+
+/// How often all actors together give way with nobody getting anywhere before it counts as a deadlock. Waiting for a
+/// lock takes one turn of its holder for each of the holder's own waits; nothing on a board takes thousands.
+const FUTILE: u32 = 20_000;
+
+/// Who runs.
+#[derive(Debug, Default)]
+struct Turn {
+    whose: usize,
+    /// Which actors are there, by number; 0 is the script.
+    here: Vec<bool>,
+    /// Turns since somebody last got anywhere.
+    futile: u32,
+    /// What actors that panicked said.
+    fallen: Vec<String>,
+    /// Nobody but the script is to wait any more: who does, falls.
+    over: bool,
+}
+
+/// The stage of one run.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    turn: Mutex<Turn>,
+    changed: Condvar,
+}
+
+impl Stage {
+    /// An empty stage; the calling thread is the script's.
+    pub(crate) fn new() -> Arc<Self> {
+        let turn = Turn { here: vec![true], ..Turn::default() };
+        let stage = Arc::new(Self { turn: Mutex::new(turn), changed: Condvar::new() });
+        stage.take_on(0);
+        stage
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on the calling thread waits by giving way as actor `me`.
+    fn take_on(self: &Arc<Self>, me: usize) {
+        let stage = Arc::downgrade(self);
+        set_give_way(Some(Arc::new(move || {
+            let Some(stage) = stage.upgrade() else { return thread::yield_now() };
+            let went_on = stage.give_way(me);
+            assert!(went_on, "deadlock: everybody waits for somebody else");
+        })));
+    }
+
+    /// Whether anybody else is on the stage.
+    pub(crate) fn others(&self) -> bool {
+        self.turn().here[1..].contains(&true)
+    }
+
+    /// Somebody got on: what follows is a new wait, if it is one.
+    pub(crate) fn progress(&self) {
+        self.turn().futile = 0;
+    }
+
+    /// Sends somebody in: `act` begins at once, on a thread of its own, and the caller goes on when it first gives way.
+    pub(crate) fn send_in(self: &Arc<Self>, act: impl FnOnce() + Send + 'static) {
+        let (me, new) = {
+            let mut turn = self.turn();
+            let (me, new) = (turn.whose, turn.here.len());
+            turn.here.push(true);
+            turn.whose = new;
+            (me, new)
+        };
+        let stage = Arc::clone(self);
+        thread::spawn(move || {
+            stage.take_on(new);
+            stage.wait_for(new);
+            let outcome = catch_unwind(AssertUnwindSafe(act));
+            set_give_way(None);
+            let mut turn = stage.turn();
+            if let Err(payload) = outcome {
+                let text = payload.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+                turn.fallen.push(text.unwrap_or_else(|| "(no message)".into()));
+            }
+            turn.here[new] = false;
+            turn.futile = 0;
+            turn.whose = turn.here.iter().position(|here| *here).unwrap_or(0);
+            drop(turn);
+            stage.changed.notify_all();
+        });
+        self.wait_for(me);
+    }
+
+    fn wait_for(&self, me: usize) {
+        let mut turn = self.turn();
+        while turn.whose != me {
+            turn = self.changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lets another actor run, and comes back when it is this one's turn again. False when nobody gets anywhere any more:
+    /// a deadlock.
+    #[must_use]
+    fn give_way(&self, me: usize) -> bool {
+        {
+            let mut turn = self.turn();
+            if turn.over && me != 0 {
+                return false;
+            }
+            turn.futile += 1;
+            let next = (1..turn.here.len()).map(|n| (me + n) % turn.here.len()).find(|n| turn.here[*n]);
+            let Some(next) = next.filter(|_| turn.futile < FUTILE) else {
+                turn.futile = 0;
+                return false;
+            };
+            turn.whose = next;
+        }
+        self.changed.notify_all();
+        self.wait_for(me);
+        true
+    }
+
+    /// Lets somebody else run although the caller could go on.
+    pub(crate) fn switch(&self) {
+        let me = self.turn().whose;
+        if self.others() || me != 0 {
+            let _ = self.give_way(me);
+        }
+    }
+
+    /// Lets everybody else come to an end. Returns what those said who panicked.
+    pub(crate) fn clear(&self) -> Vec<String> {
+        while self.others() {
+            let went_on = self.give_way(0);
+            if !went_on {
+                self.turn().over = true;
+            }
+        }
+        std::mem::take(&mut self.turn().fallen)
+    }
+
+    /// The script leaves, too: its thread parks again when it waits.
+    pub(crate) fn leave(&self) -> Vec<String> {
+        let fallen = self.clear();
+        set_give_way(None);
+        fallen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bindery::sync::Mutex as CoreMutex;
+
+    #[test]
+    fn who_waits_for_a_lock_gives_way_until_it_is_free() {
+        let stage = Stage::new();
+        let lock = Arc::new(CoreMutex::new(Vec::new()));
+        let held = lock.lock();
+        let other = Arc::clone(&lock);
+        stage.send_in(move || other.lock().push("other"));
+        assert!(stage.others(), "it waits");
+        drop(held);
+        lock.lock().push("script");
+        assert_eq!(stage.leave(), Vec::<String>::new());
+        assert_eq!(*lock.lock(), ["script", "other"]);
+    }
+
+    #[test]
+    fn a_wait_that_nobody_can_end_is_a_deadlock() {
+        let stage = Stage::new();
+        let (one, two) = (Arc::new(CoreMutex::new(())), Arc::new(CoreMutex::new(())));
+        let mine = one.lock();
+        let (theirs, wanted, on) = (Arc::clone(&two), Arc::clone(&one), Arc::clone(&stage));
+        stage.send_in(move || {
+            let _held = theirs.lock();
+            on.switch();
+            drop(wanted.lock());
+        });
+        let caught = catch_unwind(AssertUnwindSafe(|| drop(two.lock())));
+        drop(mine);
+        let fallen = stage.leave();
+        assert!(caught.is_err() || fallen.iter().any(|text| text.starts_with("deadlock")), "{fallen:?}");
+    }
+
+    #[test]
+    fn what_a_panicking_actor_said_is_kept() {
+        let stage = Stage::new();
+        stage.send_in(|| panic!("fell"));
+        assert_eq!(stage.leave(), ["fell"]);
+    }
+}
