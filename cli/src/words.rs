@@ -14,7 +14,12 @@ pub fn line(page: &Page<'_>, recorded: &Recorded) -> String {
     let event = &recorded.event;
     let guest = if recorded.machine == "guest" { "guest " } else { "" };
     let device = format!("{guest}{}", event.device.as_deref().unwrap_or(""));
-    format!("   {} {} {}", page.column(DIM, event.at, 11), page.column(NAME, device, DEVICE), page.paint(style(&event.kind), &event.kind))
+    format!(
+        "   {} {} {}",
+        page.column(DIM, event.at, 11),
+        page.column(NAME, device, DEVICE),
+        page.paint(style(&event.kind), &event.kind)
+    )
 }
 
 /// How one event is to look. What it says are its own words.

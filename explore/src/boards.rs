@@ -19,6 +19,9 @@ type Register = Arc<dyn Fn(&Arc<Machine>) + Send + Sync>;
 /// Breaks a board, or mends it.
 type Break = fn(&Board, bool);
 
+/// What a blob says, and the nodes that it names.
+type Firmware = (Description, Nodes);
+
 /// A part of the hardware that can be broken on purpose.
 #[derive(Clone, Copy)]
 pub(crate) struct Defect {
@@ -58,7 +61,7 @@ pub struct BoardSpec {
     drivers: Vec<Register>,
     mutant: Option<&'static str>,
     /// What the blob says, read once.
-    description: Arc<Mutex<Option<Arc<(Description, Nodes)>>>>,
+    description: Arc<Mutex<Option<Arc<Firmware>>>>,
 }
 
 /// How long a guest may take to let go. Every poll in that time is a moment at which somebody may come in; a longer time
@@ -125,17 +128,25 @@ impl BoardSpec {
     /// Makes the hardware.
     pub(crate) fn board(&self) -> Arc<Board> {
         let disk = Disk::memory((0..SECTORS).flat_map(|n| n.to_le_bytes().repeat(256)).collect());
-        let salvator = Salvator::new().disk(disk);
-        #[cfg(feature = "mutants")]
-        let salvator = match self.mutant.and_then(bindery::mutant::Mutant::named) {
-            Some(mutant) => salvator.mutant(mutant),
-            None => salvator,
-        };
+        let salvator = self.afflict(Salvator::new().disk(disk));
         salvator.build()
     }
 
-    pub(crate) fn policy(&self, untranslated: bool) -> Policy {
-        let _ = self;
+    #[cfg(feature = "mutants")]
+    fn afflict(&self, salvator: Salvator) -> Salvator {
+        match self.mutant.and_then(bindery::mutant::Mutant::named) {
+            Some(mutant) => salvator.mutant(mutant),
+            None => salvator,
+        }
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    fn afflict(&self, salvator: Salvator) -> Salvator {
+        debug_assert!(self.mutant.is_none(), "nobody can ask for one");
+        salvator
+    }
+
+    pub(crate) fn policy(untranslated: bool) -> Policy {
         Policy { untranslated_dma: untranslated, ..Policy::default() }
     }
 

@@ -26,7 +26,9 @@ impl fmt::Display for EventKind {
             Self::Bind { driver } => write!(f, "probe by {driver}"),
             Self::Bound { driver } => write!(f, "bound to {driver}"),
             Self::NotBound { driver, error } => write!(f, "not bound to {driver}: {error}"),
-            Self::Deferred { driver: Some(driver), on } => write!(f, "deferred by {driver}: waits for {}", on.join(", ")),
+            Self::Deferred { driver: Some(driver), on } => {
+                write!(f, "deferred by {driver}: waits for {}", on.join(", "))
+            }
             Self::Deferred { driver: None, on } => write!(f, "deferred: waits for {}", on.join(", ")),
             Self::Woken { by, ready: true } => write!(f, "woken by {by}: nothing is missing any more"),
             Self::Woken { by, ready: false } => write!(f, "woken by {by}: others are still missing"),

@@ -50,7 +50,9 @@ impl Iommus {
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
         let groups: Vec<_> = self.0.lock().groups.values().cloned().collect();
         groups.len().hash(state);
-        groups.iter().for_each(|g| g.hash_state(state));
+        for group in groups {
+            group.hash_state(state);
+        }
     }
 
     /// The instances, by node.

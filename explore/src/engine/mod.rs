@@ -31,8 +31,8 @@ mod visited;
 mod walk;
 mod work;
 
-pub(crate) use cheap::Cheap;
 pub use bounds::{Bounds, Kind, Shard, ShardError};
+pub(crate) use cheap::Cheap;
 pub use chooser::{Chooser, Visit};
 pub use explore::Engine;
 pub use fingerprint::{fingerprint, unordered};

@@ -300,7 +300,7 @@ where
                 return;
             }
             let prefix = walk.prefix();
-            let told = prefix.clone();
+            let answers = prefix.clone();
             let settings = self.settings(prefix.len(), true);
             let before = std::mem::take(&mut trail);
             execute(self.scenario, Run::new(Plan::Follow(prefix), settings)).finish(|run| {
@@ -308,7 +308,7 @@ where
                 trail = std::mem::take(&mut run.trail);
             });
             if let Err(strayed) = walk.learn(&trail) {
-                tally.strayed = Some(format!("{}: {}", stray(strayed.at, &before), Path::new(told)));
+                tally.strayed = Some(format!("{}: {}", stray(strayed.at, &before), Path::new(answers)));
                 self.stop(Stop::Strayed);
                 return;
             }

@@ -61,7 +61,7 @@ pub(crate) struct Bystander;
 /// What it holds for as long as it is bound.
 pub(crate) struct Holdings<'b> {
     _table: Coherent<'b>,
-    _lent: Mutex<(Mapped<'b>, MappedSg<'b>)>,
+    lent: Mutex<(Mapped<'b>, MappedSg<'b>)>,
 }
 
 impl Driver for Bystander {
@@ -77,6 +77,8 @@ impl Driver for Bystander {
         early.scope().action("early", || ())?;
         early.release();
         let dma = dev.dma();
+        // First, while the frames are whole: it comes from their upper end.
+        let buffer = dev.machine().dma_buffer(512)?;
         // Registers that belong to the disk controller: a FIFO, as far as this device is concerned.
         let fifo = dma.map_resource(PhysAddr(SATA_BASE.0), 4, Direction::ToDevice)?;
         let table = dma.coherent(64)?;
@@ -84,15 +86,14 @@ impl Driver for Bystander {
         drop(pool.alloc()?);
         let list = vec![dma.buffer(100)?, dma.buffer(4096)?];
         let list = dma.map_sg(list, Direction::FromDevice).map_err(|refused| refused.error)?;
-        let buffer = dev.machine().dma_buffer(512)?;
         let mut lent = dma.map(buffer, Direction::Bidirectional).map_err(|refused| refused.error)?;
         lent.sync_for_cpu().fill(0x5a);
         fifo.unmap()?;
-        Ok(Holdings { _table: table, _lent: Mutex::new((lent, list)) })
+        Ok(Holdings { _table: table, lent: Mutex::new((lent, list)) })
     }
 
     fn quiesce(holdings: &Holdings<'_>) -> Result<Quiet, Busy> {
-        drop(holdings._lent.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(holdings.lent.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(Quiet::never_started())
     }
 }

@@ -11,18 +11,20 @@ pub(super) struct Script {
     pub(super) name: &'static str,
     /// It begins before anything was probed.
     pub(super) fresh: bool,
+    /// It wants a world that nobody has used: where its memory comes from decides something.
+    pub(super) alone: bool,
     /// It is played without translation.
     pub(super) untranslated: bool,
-    pub(super) script: fn(&Play<'_>) -> Result<(), Violation>,
+    pub(super) play: fn(&Play<'_>) -> Result<(), Violation>,
 }
 
 const fn settled(name: &'static str, script: fn(&Play<'_>) -> Result<(), Violation>) -> Script {
-    Script { name, fresh: false, untranslated: false, script }
+    Script { name, fresh: false, alone: false, untranslated: false, play: script }
 }
 
 /// All of them. The first is the ordinary one.
 pub(super) const LIVES: &[Script] = &[
-    settled("life: bound, used, unbound", |play| ends(play, |play| play.unbind())),
+    settled("life: bound, used, unbound", ordinary),
     settled("life: the device is removed", |play| {
         ends(play, |play| {
             play.scene.machine().remove_device(&play.names.device);
@@ -55,18 +57,13 @@ pub(super) const LIVES: &[Script] = &[
     settled("life: handed to a guest that does not answer", |play| super::guest::hand_over(play, false)),
     settled("life: a neighbour in the group", neighbour),
     settled("life: a user who errs", super::mistakes::all),
-    Script { name: "life: started in any order", fresh: true, untranslated: false, script: start },
-    Script {
-        name: "life: untranslated",
-        fresh: false,
-        untranslated: true,
-        script: |play| ends(play, |play| play.unbind()),
-    },
-    Script { name: "life: an untranslated neighbour", fresh: false, untranslated: true, script: neighbour },
+    Script { name: "life: started in any order", fresh: true, alone: true, untranslated: false, play: start },
+    Script { name: "life: untranslated", fresh: false, alone: false, untranslated: true, play: ordinary },
+    Script { name: "life: an untranslated neighbour", fresh: false, alone: true, untranslated: true, play: neighbour },
 ];
 
 /// Bound, used, and ended by `end`; then whatever is left is mended, and the next life must be like the first.
-fn ends(play: &Play<'_>, end: impl Fn(&Play<'_>) -> Result<Then, Violation>) -> Result<(), Violation> {
+fn ends<'a>(play: &Play<'a>, end: impl Fn(&Play<'a>) -> Result<Then, Violation>) -> Result<(), Violation> {
     let story = || {
         if let Then::Known = play.bind()? {
             return Ok(Then::Known);
@@ -78,6 +75,11 @@ fn ends(play: &Play<'_>, end: impl Fn(&Play<'_>) -> Result<Then, Violation>) -> 
         end(play)
     };
     play.mend(story()?)
+}
+
+/// Bound, used, unbound.
+fn ordinary<'a>(play: &Play<'a>) -> Result<(), Violation> {
+    ends(play, Play::<'a>::unbind)
 }
 
 /// The bystander comes and goes while the device is bound.
@@ -116,9 +118,12 @@ fn start(play: &Play<'_>) -> Result<(), Violation> {
     play.scene.machine().settle();
     play.step("started")?;
     let bound = play.holder() == Some(play.names.driver);
-    play.scene.chooser().check(Promise::OrderFree, bound || play.scene.chooser().is_disturbed(), "not bound", || {
-        format!("{} was not bound in this order of probing", play.names.device)
-    })?;
+    play.scene.chooser().check(
+        Promise::OrderFree,
+        bound || play.scene.chooser().is_disturbed(),
+        "not bound",
+        || format!("{} was not bound in this order of probing", play.names.device),
+    )?;
     play.scene.calm(true);
     play.probe_all();
     play.scene.look("probed again")?;

@@ -48,7 +48,9 @@ impl Play<'_> {
     /// Everything that was broken, removed or overridden.
     fn restore(&self) {
         let (machine, names) = (self.scene.machine(), self.names);
-        BoardSpec::defects().iter().for_each(|defect| (defect.set)(self.scene.board(), false));
+        for defect in BoardSpec::defects() {
+            (defect.set)(self.scene.board(), false);
+        }
         self.neighbour_unbinds();
         let _ = machine.unbind(&names.device, OWNER);
         if let Some(device) = machine.device(&names.device) {

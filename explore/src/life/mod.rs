@@ -38,7 +38,7 @@ pub struct Unplaced(String);
 impl Unplaced {
     /// Puts the device on a board.
     pub fn on(self, board: BoardSpec) -> Life {
-        Life { device: self.0, board, bounds: Bounds::default(), worlds: Default::default() }
+        Life { device: self.0, board, bounds: Bounds::default(), worlds: Worlds::default() }
     }
 }
 
@@ -77,9 +77,16 @@ pub(crate) struct Names {
     pub(crate) desc: DeviceDesc,
 }
 
-/// The worlds of one exploration: those that are as every path begins, with translation and without.
+/// A world as every path begins, and who may come into it.
+type Ready = (World, Vec<Arrival>);
+
+/// What the paths of one exploration share.
 #[derive(Default)]
-struct Worlds([Mutex<Vec<(World, Vec<Arrival>)>>; 2], Mutex<Option<Names>>);
+struct Worlds {
+    /// Worlds that wait to be used again, with translation and without.
+    ready: [Mutex<Vec<Ready>>; 2],
+    names: Mutex<Option<Names>>,
+}
 
 /// The life of one device on one board: bound, used, and taken back in every way there is, with whatever may go wrong.
 ///
@@ -96,6 +103,12 @@ pub struct Life {
 }
 
 impl Life {
+    /// What is explored, for reports.
+    pub fn name(&self) -> String {
+        let bug = self.board.bug().map_or_else(String::new, |bug| format!(", with the bug {bug}"));
+        format!("{} on {}{bug}", self.device, self.board.name())
+    }
+
     /// Most faults on one path.
     #[must_use]
     pub fn faults(mut self, most: u32) -> Self {
@@ -133,7 +146,7 @@ impl Life {
 
     /// The engine that [`check`](Self::check) uses: within the bounds, and with all that has to be reached.
     pub fn engine(&self) -> Engine {
-        let engine = Engine::new(format!("{} on {}", self.device, self.board.name())).bounds(self.bounds.clone());
+        let engine = Engine::new(self.name()).bounds(self.bounds.clone());
         if self.bounds.faults == 0 || self.bounds.interrupts == 0 {
             return engine;
         }
@@ -146,7 +159,9 @@ impl Life {
     pub fn run(&self, engine: &Engine) -> Result<Report, LifeError> {
         self.prepare()?;
         let report = engine.run(|chooser| self.path(chooser));
-        self.worlds.0.iter().for_each(|pool| pool.lock().unwrap_or_else(PoisonError::into_inner).clear());
+        for pool in &self.worlds.ready {
+            pool.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
         Ok(report)
     }
 
@@ -165,15 +180,15 @@ impl Life {
         let (world, arrivals) = if life.fresh {
             (self.world(&names, life.untranslated)?, Vec::new())
         } else {
-            self.take(&names, life.untranslated, chooser.tells())?
+            self.take(&names, life.untranslated, life.alone || chooser.tells())?
         };
         let ordered = if life.fresh { world.ordered(&names.device) } else { Vec::new() };
         let scene = Scene::new(world, chooser, arrivals.clone(), ordered);
         let play = Play { names: &names, board: &self.board, scene: &scene, life: life.name };
-        let outcome = (life.script)(&play);
+        let outcome = (life.play)(&play);
         let world = scene.end();
         outcome?;
-        if let Some(world) = world.filter(|_| !life.fresh) {
+        if let Some(world) = world.filter(|_| !life.alone) {
             let mut pool = self.pool(life.untranslated);
             if pool.len() < WORLDS {
                 pool.push((world, arrivals));
@@ -183,12 +198,12 @@ impl Life {
     }
 
     fn names(&self) -> Names {
-        let names = self.worlds.1.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let names = self.worlds.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
         names.expect("`prepare` has run")
     }
 
-    fn pool(&self, untranslated: bool) -> std::sync::MutexGuard<'_, Vec<(World, Vec<Arrival>)>> {
-        self.worlds.0[usize::from(untranslated)].lock().unwrap_or_else(PoisonError::into_inner)
+    fn pool(&self, untranslated: bool) -> std::sync::MutexGuard<'_, Vec<Ready>> {
+        self.worlds.ready[usize::from(untranslated)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finds out what the script has to know. Nothing goes wrong here.
@@ -211,7 +226,7 @@ impl Life {
         let iommu = world.machine.devices().into_iter().find(|d| Some(d.node()) == translated_by);
         let iommu = iommu.and_then(|d| Some((d.name().to_owned(), d.driver()?)));
         let names = Names { device: self.device.clone(), driver, iommu, desc: device.desc().clone() };
-        *self.worlds.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
+        *self.worlds.names.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
         Ok(())
     }
 
@@ -230,8 +245,8 @@ impl Life {
     }
 
     /// A world in which everything is bound but the device: one that another path has left as it was, or a new one.
-    fn take(&self, names: &Names, untranslated: bool, tells: bool) -> Result<(World, Vec<Arrival>), Violation> {
-        let ready = if tells { None } else { self.pool(untranslated).pop() };
+    fn take(&self, names: &Names, untranslated: bool, alone: bool) -> Result<Ready, Violation> {
+        let ready = if alone { None } else { self.pool(untranslated).pop() };
         if let Some((world, arrivals)) = ready {
             // As long after the last life as after the first start: hardware counts, too.
             world.come_to_rest();

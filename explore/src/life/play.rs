@@ -19,6 +19,7 @@ pub(crate) struct Play<'a> {
 }
 
 /// What a script does next.
+#[derive(Clone, Copy)]
 pub(crate) enum Then {
     /// Go on.
     On,

@@ -13,8 +13,9 @@ use crate::engine::Chooser;
 fn all() -> &'static [(Landmark, String)] {
     static ALL: OnceLock<Vec<(Landmark, String)>> = OnceLock::new();
     ALL.get_or_init(|| {
-        let transitions =
-            TRANSITIONS.iter().map(|t| (Landmark::Transition(t.from, t.to), format!("transition {} -> {}", t.from, t.to)));
+        let transitions = TRANSITIONS
+            .iter()
+            .map(|t| (Landmark::Transition(t.from, t.to), format!("transition {} -> {}", t.from, t.to)));
         let released = HoldingKind::ALL.iter().map(|k| (Landmark::Released(*k), format!("released {}", k.name())));
         let refused = Errno::ALL.iter().map(|e| (Landmark::Refused(*e), format!("error {e}")));
         transitions.chain(released).chain(refused).collect()

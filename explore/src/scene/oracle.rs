@@ -13,7 +13,11 @@ impl Scene {
     pub(crate) fn look(&self, what: &'static str) -> Result<(), Violation> {
         check(self.machine(), "")?;
         if let Some(error) = self.board().model_errors().first() {
-            return Err(Violation::seen_by("model", kind(&format!("{}: {}", error.device, error.what)), error.to_string()));
+            return Err(Violation::seen_by(
+                "model",
+                kind(&format!("{}: {}", error.device, error.what)),
+                error.to_string(),
+            ));
         }
         let refused = self.watch.take_refused();
         if refused > 0 && !self.watch.expects_refusals() {
@@ -51,6 +55,9 @@ fn kind(detail: &str) -> String {
 mod tests {
     #[test]
     fn a_kind_has_no_numbers_in_it() {
-        assert_eq!(super::kind("0x7c040000: 4096 bytes of ee300000.sata, 3 left"), "# # bytes of ee300000.sata, # left");
+        assert_eq!(
+            super::kind("0x7c040000: 4096 bytes of ee300000.sata, 3 left"),
+            "# # bytes of ee300000.sata, # left"
+        );
     }
 }

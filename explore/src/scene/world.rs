@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bindery::control::Tree;
-use bindery::env::Env;
 use bindery::device::{Device, NodeId};
+use bindery::env::Env;
 use bindery::firmware::fdt::FdtError;
 use bindery::machine::{Handle, Machine};
 use bindery_sim::board::Board;
@@ -36,7 +36,7 @@ impl World {
     pub(crate) fn new(spec: &BoardSpec, untranslated: bool) -> Result<Self, FdtError> {
         let board = spec.board();
         let env = Watched::new(Arc::clone(&board));
-        let machine = Machine::new(Arc::clone(&env) as _, spec.policy(untranslated));
+        let machine = Machine::new(Arc::clone(&env) as _, BoardSpec::policy(untranslated));
         spec.populate(&machine)?;
         let tree = Tree::new(&machine);
         Ok(Self { machine, tree, env, board, base: 0, print: Vec::new() })
@@ -71,7 +71,12 @@ impl World {
             let links: Vec<_> = links.iter().map(|l| format!("{} {}", l.supplier, l.state)).collect();
             let holder = device.driver().unwrap_or("nobody");
             let forced = device.driver_override().map_or_else(String::new, |d| format!(", only {d} may bind it"));
-            lines.push(format!("{} {}, held by {holder}{forced} [{}]", device.name(), device.phase(), links.join(", ")));
+            lines.push(format!(
+                "{} {}, held by {holder}{forced} [{}]",
+                device.name(),
+                device.phase(),
+                links.join(", ")
+            ));
         }
         let f = self.machine.footprint();
         lines.push(format!("{} page frames, {} contiguous pages", f.frames, f.contiguous));
@@ -104,7 +109,8 @@ impl World {
         while let Some(device) = found.get(at).cloned() {
             let suppliers = self.machine.links(&device).into_iter().filter_map(|l| self.machine.device(&l.supplier));
             for supplier in suppliers {
-                if !found.iter().any(|d| d.node() == supplier.node()) && !self.machine.candidates(&supplier).is_empty() {
+                if !found.iter().any(|d| d.node() == supplier.node()) && !self.machine.candidates(&supplier).is_empty()
+                {
                     found.push(supplier);
                 }
             }

@@ -1,0 +1,85 @@
+//! The disk controller's life on the real core.
+#![allow(clippy::unwrap_used)]
+
+use bindery::promise::Promise;
+use bindery_explore::{Arrival, LifeError, Violation, boards, device, scenario};
+
+const SATA: &str = "ee300000.sata";
+const DRIVER: &str = "sata_rcar";
+
+#[test]
+fn every_path_with_one_fault_keeps_the_promises() {
+    device(SATA).on(boards::salvator_xs()).faults(1).interrupts(0).check();
+}
+
+#[test]
+fn every_path_on_which_somebody_comes_in_keeps_the_promises() {
+    let life = device(SATA).on(boards::salvator_xs()).faults(0).interrupts(1);
+    let report = life.run(&life.engine()).unwrap();
+    assert!(report.passed() && report.complete(), "{report}");
+    // Each promise was looked at, each way between phases was gone, and everybody came in.
+    assert!(Promise::ALL.iter().all(|p| report.checks.get(p.id()).is_some_and(|n| *n > 0)), "{report}");
+    let reached = |what: &str| report.coverage.iter().filter(|(name, n)| name.starts_with(what) && **n > 0).count();
+    assert_eq!((reached("transition "), reached("arrival: ")), (bindery::binding::TRANSITIONS.len(), 9), "{report}");
+}
+
+#[test]
+fn a_path_is_the_same_whenever_it_is_walked() {
+    let life = device(SATA).on(boards::salvator_xs()).faults(1).interrupts(1);
+    let engine = life.engine();
+    for path in ["-", "0x15.2", "5.0x20.1", "9.2.1", "0x60.6.0.1"] {
+        let path = path.parse().unwrap();
+        let (one, two) = (life.replay(&engine, &path).unwrap(), life.replay(&engine, &path).unwrap());
+        assert_eq!((&one.steps, &one.story), (&two.steps, &two.story));
+        assert!(one.astray.is_none(), "{path}: {:?}", one.astray);
+        assert_eq!(one.violations, [], "{path}");
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_an_error_that_names_those_that_are() {
+    let life = device("ee300000.stata").on(boards::salvator_xs());
+    let error = life.run(&life.engine()).unwrap_err();
+    assert!(matches!(&error, LifeError::NoDevice { known, .. } if known.iter().any(|d| d == SATA)), "{error}");
+    let life = device("e6800000.ethernet").on(boards::salvator_xs());
+    let error = life.run(&life.engine()).unwrap_err();
+    assert!(error.to_string().starts_with("e6800000.ethernet is not bound by any driver"), "{error}");
+    let life = device(SATA).on(boards::salvator_xs().dtb(vec![0; 7]));
+    assert!(matches!(life.run(&life.engine()), Err(LifeError::DeviceTree(_))));
+}
+
+#[test]
+fn a_scenario_written_by_hand_is_walked_on_the_same_core() {
+    let two = scenario("unbind twice", boards::salvator_xs()).faults(1).interrupts(1).visited_by(|machine| {
+        let machine = std::sync::Arc::clone(machine);
+        vec![Arrival::new("another unbind", move || {
+            let _ = machine.unbind(SATA, DRIVER);
+        })]
+    });
+    let report = two.run(&two.engine(), |scene| {
+        let _ = scene.machine().unbind(SATA, DRIVER);
+        scene.step("unbound")?;
+        let held = scene.machine().device(SATA).and_then(|d| d.driver());
+        scene.chooser().check(Promise::NothingLeft, held.is_none(), "still held", || format!("by {held:?}"))
+    });
+    assert!(report.passed() && report.complete() && report.paths > 20, "{report}");
+    assert!(report.coverage["another unbind"] > 5, "{report}");
+}
+
+#[test]
+fn what_a_scenario_finds_wrong_comes_with_its_path_and_its_story() {
+    let never = scenario("never fails", boards::salvator_xs()).faults(1).interrupts(0);
+    let report = never.run(&never.engine(), |scene| {
+        let machine = scene.machine();
+        let _ = machine.unbind(SATA, DRIVER);
+        let bound = machine.bind(SATA, DRIVER).is_ok();
+        if bound { Ok(()) } else { Err(Violation::new(Promise::OrderFree, "not bound", "a bind failed")) }
+    });
+    let finding = report.findings.first().unwrap();
+    assert_eq!(
+        (&*finding.promise, &*finding.kind, finding.path.answers().last()),
+        ("P8", "not bound", Some(&1)),
+        "{report}"
+    );
+    assert!(finding.story.iter().any(|line| line.contains("injected fault")), "{report}");
+}
