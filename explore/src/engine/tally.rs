@@ -54,8 +54,7 @@ impl Tally {
             *self.marks.entry(mark).or_insert(0) += count;
         }
         for taken in &run.trail {
-            // One that the bounds left no other answer was not really asked.
-            if matches!(taken.kind, Kind::Fault | Kind::Interrupt) && taken.open > 1 {
+            if matches!(taken.kind, Kind::Fault | Kind::Interrupt) {
                 self.strike(taken.kind, taken.what, u64::from(taken.answer != 0));
             }
         }

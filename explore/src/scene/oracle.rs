@@ -46,7 +46,11 @@ fn kind(detail: &str) -> String {
     let words = detail.split_inclusive(|c: char| c.is_whitespace() || c == ':' || c == ',').map(|word| {
         let bare = word.trim_end();
         let number = bare.starts_with("0x") || bare.trim_end_matches([':', ',']).chars().all(|c| c.is_ascii_hexdigit());
-        if number && bare.chars().any(|c| c.is_ascii_digit()) { Cow::Borrowed("# ") } else { Cow::Borrowed(word) }
+        if number && bare.chars().any(|c| c.is_ascii_digit()) {
+            Cow::Owned(word.replace(bare, "#"))
+        } else {
+            Cow::Borrowed(word)
+        }
     });
     words.collect::<String>().trim_end().to_owned()
 }

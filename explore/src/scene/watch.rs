@@ -15,6 +15,9 @@ use crate::engine::{Chooser, Kind};
 /// Waits in a row at which somebody may come in.
 const WAITS: u32 = 3;
 
+/// The question whether somebody else runs now: one who comes in, or one who has come in and was held up.
+const SOMEBODY: &str = "somebody else";
+
 /// Somebody who may come in between: another user of the machine.
 #[derive(Clone)]
 pub struct Arrival {
@@ -103,7 +106,7 @@ impl Watch {
             return;
         }
         if self.stage.others() {
-            if self.chooser.choose(Kind::Interrupt, "another goes on", 2) == 1 {
+            if self.chooser.choose(Kind::Interrupt, SOMEBODY, 2) == 1 {
                 self.stage.switch();
             }
             return;
@@ -111,7 +114,7 @@ impl Watch {
         if self.arrivals.is_empty() {
             return;
         }
-        let who = self.chooser.choose(Kind::Interrupt, "arrival", self.arrivals.len() + 1);
+        let who = self.chooser.choose(Kind::Interrupt, SOMEBODY, self.arrivals.len() + 1);
         if let Some(arrival) = who.checked_sub(1).and_then(|who| self.arrivals.get(who)) {
             self.visited.store(true, Ordering::Relaxed);
             self.chooser.mark(arrival.name);

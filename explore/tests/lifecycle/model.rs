@@ -15,6 +15,7 @@ pub(crate) enum Phase {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own that an action changes")]
 pub(crate) struct Device {
     pub(crate) phase: Phase,
     pub(crate) holder: Option<Driver>,
