@@ -26,13 +26,34 @@ pub fn line(page: &Page<'_>, recorded: &Recorded) -> String {
 pub fn style(kind: &EventKind) -> Style {
     use EventKind as E;
     match kind {
-        E::DeviceAdded | E::DeviceRemoved | E::DriverAdded { .. } | E::DriverRemoved { .. } | E::Bind { .. } => DIM,
-        E::Acquired { .. } => DIM,
+        E::DeviceAdded
+        | E::DeviceRemoved
+        | E::DriverAdded { .. }
+        | E::DriverRemoved { .. }
+        | E::Bind { .. }
+        | E::Acquired { .. } => DIM,
         E::Bound { .. } | E::Unbound { .. } | E::Quiet { .. } | E::Recovered { .. } => GOOD,
-        E::NotBound { .. } | E::Deferred { .. } | E::QuiesceFailed { .. } | E::IommuFault { .. } => WAIT,
-        E::Released { outcome: Outcome::Quarantined, .. } | E::Quarantined { .. } => WAIT,
-        E::Policy { .. } | E::Injected { .. } => WAIT,
+        E::NotBound { .. }
+        | E::Deferred { .. }
+        | E::QuiesceFailed { .. }
+        | E::IommuFault { .. }
+        | E::Released { outcome: Outcome::Quarantined, .. }
+        | E::Quarantined { .. }
+        | E::Policy { .. }
+        | E::Injected { .. } => WAIT,
         E::IrqStorm { .. } | E::DmaMisuse { .. } | E::PromiseBroken { .. } => BAD,
         _ => PLAIN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::record::samples;
+
+    #[test]
+    fn every_kind_of_event_has_words_of_its_own() {
+        for kind in samples() {
+            assert_ne!(kind.to_string(), format!("{kind:?}"));
+        }
     }
 }
