@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use bindery::binding::TRANSITIONS;
+use bindery::promise::Promise;
 use common::{Dir, Ran, bindery, bindery_to, closed_pipe, command, text};
 use serde_json::Value;
 
@@ -293,6 +295,107 @@ fn wrong_usage_names_what_is_wrong_and_what_there_is() {
         &["--order", SEED, "--replay", "-", "--trace", "/no/such/dir/t.json"],
         &["cannot write /no/such/dir/t.json"],
     );
+}
+
+#[test]
+fn a_device_a_board_or_a_bug_that_is_not_there_is_named_with_what_there_is() {
+    let refused = |args: &[&str], words: &[&str]| assert_eq!(explore(args).refused(words), "");
+    refused(&["--device", "ee300000.sato"], &["salvator-xs has no device \"ee300000.sato\"", "ee300000.sata,"]);
+    refused(&["--device", "e6800000.ethernet"], &["salvator-xs: e6800000.ethernet is not bound by any driver"]);
+    refused(&["--replay", "-", "--device", "nobody"], &["salvator-xs has no device \"nobody\""]);
+    refused(&["--board", "salvator"], &["salvator", "salvator-xs"]);
+    refused(&["--mutant", "no-such-bug"], &["no-such-bug", "dma-before-devres"]);
+    refused(&["--dtb", "/no/such.dtb"], &["cannot read /no/such.dtb"]);
+    let dir = Dir::new();
+    let noise = dir.file("noise.dtb", "noise");
+    let picture = dir.path("states.svg");
+    refused(&["--dtb", text(&noise), "--diagram", text(&picture)], &["noise.dtb: not a device tree"]);
+    assert_eq!(dir.names(), ["noise.dtb"], "no picture of a walk that never was");
+    refused(&["--order", SEED, "--device", "ee300000.sata"], &["cannot be used with"]);
+    if !cfg!(feature = "mutants") {
+        let build = "cargo run --release --features mutants -- explore --mutant dma-before-devres";
+        refused(&["--mutant", "dma-before-devres"], &["built without the historical bugs", build]);
+    }
+}
+
+/// The least of a life: nothing fails, and nobody comes in.
+const QUIETLY: [&str; 4] = ["--faults", "0", "--interrupts", "0"];
+
+#[test]
+fn the_life_of_the_disk_controller_keeps_every_promise_on_the_real_core() {
+    let report = json(&explore(&[&QUIETLY[..], &["--json"]].concat()).good());
+    assert_eq!(
+        (&report["name"], &report["mode"]),
+        (&json("\"ee300000.sata on salvator-xs\""), &json("\"exhaustive\""))
+    );
+    for promise in Promise::ALL {
+        assert!(report["checks"][promise.id()].as_u64().is_some_and(|times| times > 0), "{promise:?}: {report}");
+    }
+    assert_eq!((&report["findings"], &report["missing"]), (&json("[]"), &json("[]")));
+    let out = explore(&QUIETLY).good();
+    assert!(out.starts_with("ee300000.sata on salvator-xs  on the real core\n"), "{out}");
+    assert!(out.contains("ok  no promise was broken on every path within the bounds"), "{out}");
+}
+
+#[test]
+fn a_run_without_bounds_walks_with_one_fault_and_one_interruption_and_says_what_it_never_reached() {
+    let report = json(&broken(&["--bound", "paths=1", "--json", "--threads", "1"]));
+    assert_eq!((&report["bounds"]["faults"], &report["bounds"]["interrupts"]), (&json("1"), &json("1")));
+    let missing = report["missing"].as_array().unwrap();
+    assert!(
+        missing.contains(&json("\"fault clock-enable\"")) && missing.contains(&json("\"interrupt somebody else\"")),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_path_of_a_life_is_told_event_by_event() {
+    let dir = Dir::new();
+    let trace = dir.path("trace.json");
+    let out = explore(&["--replay", "-", "--trace", text(&trace)]).good();
+    for line in ["probe by sata_rcar", "ledger +1 ", "ledger -1 ", "unbound from sata_rcar (unbind)"] {
+        assert!(out.contains(line), "{line:?} is not in:\n{out}");
+    }
+    assert!(out.contains("ok  no promise was broken on this path"), "{out}");
+    assert!(std::fs::read_to_string(&trace).unwrap().contains("probe by sata_rcar"));
+    let disturbed = explore(&["--replay", "0x15.1"]).good();
+    assert!(disturbed.contains("somebody comes in: arrival: unbind"), "{disturbed}");
+}
+
+#[test]
+fn another_device_tree_is_another_life_with_a_name_of_its_own() {
+    let dir = Dir::new();
+    let tree = dir.file("board.dtb", bindery_sim::salvator::DEVICE_TREE);
+    let report = json(&explore(&[&QUIETLY[..], &["--json", "--dtb", text(&tree)]].concat()).good());
+    assert_eq!(report["name"], format!("ee300000.sata on salvator-xs, described by {}", text(&tree)));
+}
+
+#[test]
+fn the_diagram_of_a_life_counts_every_transition() {
+    let list = explore(&[&QUIETLY[..], &["-q", "--diagram", "-"]].concat()).good();
+    let taken = list.lines().filter(|line| line.ends_with(" times") || line.ends_with("once"));
+    assert_eq!(taken.count(), TRANSITIONS.len(), "{list}");
+}
+
+#[test]
+fn the_parts_of_a_life_make_a_whole() {
+    let dir = Dir::new();
+    let merged = merge(&shards(&dir, 2, &QUIETLY));
+    assert_eq!((merged.code, merged.err.as_str()), (0, ""));
+    let whole = json(&explore(&[&QUIETLY[..], &["--json"]].concat()).good());
+    let merged = json(&merged.out);
+    let reached = |report: &Value| report["coverage"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!((&merged["name"], reached(&merged)), (&whole["name"], reached(&whole)));
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn a_historical_bug_in_the_core_is_found_and_its_line_walks_it_again() {
+    let out = broken(&[&["--mutant", "dma-before-devres"], &QUIETLY[..]].concat());
+    let again = "again: bindery explore --board salvator-xs --device ee300000.sata --mutant dma-before-devres --faults 0 --interrupts 0 --replay ";
+    let path = out.lines().find_map(|line| line.trim().strip_prefix(again)).unwrap_or_else(|| panic!("{out}"));
+    let told = broken(&["--mutant", "dma-before-devres", "--replay", path]);
+    assert!(told.contains("BROKEN P"), "{told}");
 }
 
 #[test]

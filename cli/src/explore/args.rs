@@ -3,7 +3,9 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use bindery::mutant::Mutant;
 use bindery_explore::Path;
+use bindery_explore::boards::{self, BoardSpec};
 use bindery_explore::engine::{Bounds, Engine, Shard};
 use bindery_explore::orders::Order;
 use clap::Args;
@@ -21,12 +23,27 @@ Exit codes:
   2  bad input or bad usage
   130  ended early by Ctrl-C (or SIGTERM), after a report of what was known; a second Ctrl-C gives no report";
 
+/// The device that is explored when none is named.
+pub(super) const DEVICE: &str = "ee300000.sata";
+
 /// Options of `explore`.
 #[derive(Args, Debug)]
 #[command(next_line_help = false)]
 pub struct Explore {
-    /// Walk an order of tear-down as a model
-    #[arg(long, value_name = "NAME", value_parser = orders(), required_unless_present = "merge")]
+    /// The board
+    #[arg(long, value_name = "NAME", value_parser = named_boards(), default_value = "salvator-xs")]
+    pub board: BoardSpec,
+    /// Use this device tree blob instead of the board's
+    #[arg(long, value_name = "FILE")]
+    pub dtb: Option<PathBuf>,
+    /// The device whose life is walked
+    #[arg(long, value_name = "DEV", default_value = DEVICE)]
+    pub device: String,
+    /// Give the core this historical bug, to see it found; needs a program that is built with `--features mutants`
+    #[arg(long, value_name = "NAME", value_parser = mutants())]
+    pub mutant: Option<Mutant>,
+    /// Walk one of Linux's orders of tear-down, as a model, instead of the core
+    #[arg(long, value_name = "NAME", value_parser = orders(), conflicts_with_all = ["board", "dtb", "device", "mutant"])]
     pub order: Option<Order>,
     /// Most faults on one path
     #[arg(long, value_name = "K", default_value_t = Bounds::default().faults)]
@@ -55,7 +72,8 @@ pub struct Explore {
     pub replay: Option<Path>,
     /// Bring the JSON reports of all shards together instead; a file may hold several, one after another
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = [
-        "order", "faults", "interrupts", "bound", "paths", "seed", "threads", "shard", "replay",
+        "board", "dtb", "device", "mutant", "order", "faults", "interrupts", "bound", "paths", "seed", "threads", "shard",
+        "replay",
     ])]
     pub merge: Vec<PathBuf>,
     /// Draw the phases of a binding, with how often each transition was taken: FILE.svg, FILE.txt, or - for text
@@ -97,6 +115,18 @@ impl Explore {
             None => engine,
         }
     }
+}
+
+/// The names of the boards.
+fn named_boards() -> impl TypedValueParser<Value = BoardSpec> {
+    PossibleValuesParser::new(boards::NAMES).try_map(|name| boards::named(&name).ok_or("no such board"))
+}
+
+/// The names of the historical bugs.
+fn mutants() -> impl TypedValueParser<Value = Mutant> {
+    // Their histories are in the documentation: thirty more lines would bury the rest of the help.
+    let names = Mutant::ALL.iter().map(|mutant| PossibleValue::new(mutant.name()));
+    PossibleValuesParser::new(names).try_map(|name| Mutant::named(&name).ok_or("no such mutant"))
 }
 
 /// The names of the orders, with what they are.

@@ -6,6 +6,8 @@ mod diagram;
 mod hush;
 mod interrupt;
 mod merge;
+mod origin;
+mod real;
 mod refusal;
 mod replay;
 mod show;
@@ -34,10 +36,10 @@ pub fn command(args: &Explore) -> Result<u8> {
     if !args.merge.is_empty() {
         let report = merge::merge(&args.merge)?;
         let canvas = args.diagram.as_ref().map(Canvas::take).transpose()?;
-        print(args, Subject::of_report(&report).as_ref(), &report, canvas)?;
+        print(args, &report, canvas)?;
         return Ok(verdict(&report));
     }
-    let subject = Subject::asked(args);
+    let subject = Subject::asked(args)?;
     if let Some(path) = &args.replay {
         return replay::command(args, &subject, path);
     }
@@ -46,20 +48,21 @@ pub fn command(args: &Explore) -> Result<u8> {
     let (engine, watch) = watch::watched(args.configure(subject.engine()).cancelled_by(interrupt.flag()), args);
     let report = hush::hushed(|| subject.run(&engine));
     watch.erase();
-    print(args, Some(&subject), &report, canvas)?;
+    let report = report?;
+    print(args, &report, canvas)?;
     let cut_off = interrupt.came() && matches!(report.mode, Mode::Partial { .. });
     Ok(if cut_off { INTERRUPTED } else { verdict(&report) })
 }
 
 /// Shows what a run found, and draws it.
-fn print(args: &Explore, subject: Option<&Subject>, report: &Report, canvas: Option<Canvas>) -> Result<()> {
+fn print(args: &Explore, report: &Report, canvas: Option<Canvas>) -> Result<()> {
     let mut page = Page::stdout(args.color).quiet(args.quiet);
     if args.json {
         let text = serde_json::to_string(report).unwrap_or_else(|e| e.to_string());
         page.raw(text.as_bytes())?;
         page.raw(b"\n")?;
     } else {
-        show::report(report, subject, &mut page)?;
+        show::report(report, &mut page)?;
     }
     if let Some(canvas) = canvas {
         canvas.draw(report, &mut page)?;

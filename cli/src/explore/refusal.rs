@@ -62,6 +62,33 @@ pub enum Refusal {
         /// From 1.
         position: usize,
     },
+    /// A historical bug, in a program that was built without them.
+    #[error("this program is built without the historical bugs, and cannot walk {name}")]
+    #[diagnostic(help("build it with them: cargo run --release --features mutants -- explore --mutant {name}"))]
+    NoMutants {
+        /// What was asked for.
+        name: &'static str,
+    },
+    /// A device that no driver binds on the board even when nothing goes wrong.
+    #[error("{board}: {error}")]
+    #[diagnostic(help("`bindery tree` shows the devices, their drivers and what they wait for"))]
+    NotBound {
+        /// The board, or the file that describes it.
+        board: String,
+        /// Which one, and what it waits for.
+        error: String,
+    },
+    /// A device that is not on the board.
+    #[error("{board} has no device {device:?}")]
+    #[diagnostic(help("those that a driver binds are {}", .known.join(", ")))]
+    NoSuchDevice {
+        /// What was asked for.
+        device: String,
+        /// The board, or the file that describes it.
+        board: String,
+        /// Names of devices that can be explored.
+        known: Vec<String>,
+    },
     /// Two things for one standard output.
     #[error("--json and --diagram - both want standard output")]
     #[diagnostic(help("give the diagram a file: --diagram FILE.txt or FILE.svg"))]

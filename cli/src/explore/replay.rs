@@ -5,6 +5,7 @@ use bindery_explore::engine::Replay;
 use serde_json::json;
 
 use super::hush::hushed;
+use super::origin::Origin;
 use super::refusal::Refusal;
 use super::{Explore, Subject};
 use crate::failure::{BROKEN, GOOD, Result};
@@ -14,12 +15,13 @@ use crate::record::TraceFile;
 /// Runs `bindery explore --replay`; the exit code.
 pub(super) fn command(args: &Explore, subject: &Subject, path: &Path) -> Result<u8> {
     let trace = args.trace.as_deref().map(TraceFile::create).transpose()?;
-    let replay = hushed(|| subject.replay(path));
+    let replay = hushed(|| subject.replay(path))?;
+    let origin = subject.origin();
     // A path that is over before its answers are belongs to another scenario, too.
     let over = (path.answers().len() > replay.steps.len()).then_some(replay.steps.len());
     if let Some(at) = replay.astray.or(over) {
         let asked = replay.steps.get(at).map_or("no further question".into(), |s| format!("{} `{}`", s.kind, s.what));
-        let refusal = Refusal::Astray { path: path.to_string(), name: subject.name(), asked, position: at + 1 };
+        let refusal = Refusal::Astray { path: path.to_string(), name: origin.name(), asked, position: at + 1 };
         return Err(Box::new(refusal).into());
     }
     if let Some(mut trace) = trace {
@@ -30,17 +32,17 @@ pub(super) fn command(args: &Explore, subject: &Subject, path: &Path) -> Result<
     }
     let mut page = Page::stdout(args.color).quiet(args.quiet);
     if args.json {
-        page.raw(object(subject, path, &replay).to_string().as_bytes())?;
+        page.raw(object(&origin, path, &replay).to_string().as_bytes())?;
         page.raw(b"\n")?;
     } else {
-        text(subject, path, &replay, &mut page)?;
+        text(&origin, path, &replay, &mut page)?;
     }
     page.flush()?;
     Ok(if replay.violations.is_empty() { GOOD } else { BROKEN })
 }
 
-fn text(subject: &Subject, path: &Path, replay: &Replay, page: &mut Page<'_>) -> Result<()> {
-    page.line(format_args!("{}  {}", page.paint(HEAD, subject.name()), subject.title()))?;
+fn text(origin: &Origin, path: &Path, replay: &Replay, page: &mut Page<'_>) -> Result<()> {
+    page.line(format_args!("{}  {}", page.paint(HEAD, origin.name()), origin.title()))?;
     let questions = count(replay.steps.len(), "question");
     page.row(
         "path",
@@ -63,9 +65,9 @@ fn text(subject: &Subject, path: &Path, replay: &Replay, page: &mut Page<'_>) ->
     }
 }
 
-fn object(subject: &Subject, path: &Path, replay: &Replay) -> serde_json::Value {
+fn object(origin: &Origin, path: &Path, replay: &Replay) -> serde_json::Value {
     json!({
-        "name": subject.name(),
+        "name": origin.name(),
         "path": path,
         "steps": replay.steps.iter().map(|s| json!({"kind": s.kind, "what": s.what, "answer": s.answer})).collect::<Vec<_>>(),
         "story": replay.story,

@@ -4,14 +4,15 @@ use bindery::promise::Promise;
 use bindery_explore::Report;
 use bindery_explore::engine::{Bounds, Finding, Mode};
 
-use super::Subject;
+use super::origin::Origin;
 use crate::failure::Result;
 use crate::page::{BAD, GOOD, HEAD, Page, WAIT, count};
 
 /// Shows everything about a run.
-pub(super) fn report(report: &Report, subject: Option<&Subject>, page: &mut Page<'_>) -> Result<()> {
+pub(super) fn report(report: &Report, page: &mut Page<'_>) -> Result<()> {
+    let origin = Origin::of(report);
     let shard = report.shard.map(|shard| format!(", shard {shard}")).unwrap_or_default();
-    let title = subject.map(|subject| format!("  {}", subject.title())).unwrap_or_default();
+    let title = origin.as_ref().map(|origin| format!("  {}", origin.title())).unwrap_or_default();
     page.line(format_args!("{}{shard}{title}", page.paint(HEAD, &report.name)))?;
     page.row("mode", mode(report, page))?;
     page.row("within", within(&report.bounds))?;
@@ -40,7 +41,7 @@ pub(super) fn report(report: &Report, subject: Option<&Subject>, page: &mut Page
     findings.sort_by_key(|f| (place(f), f.path.deviations()));
     for finding in findings {
         page.line("")?;
-        show(finding, subject, page)?;
+        show(finding, origin.as_ref(), &report.bounds, page)?;
     }
     page.line("")?;
     verdict(report, page)
@@ -103,12 +104,12 @@ fn reached(report: &Report) -> String {
     if parts.is_empty() { "no place has a name".into() } else { parts.join(", ") }
 }
 
-fn show(finding: &Finding, subject: Option<&Subject>, page: &mut Page<'_>) -> Result<()> {
+fn show(finding: &Finding, origin: Option<&Origin>, bounds: &Bounds, page: &mut Page<'_>) -> Result<()> {
     let title = Promise::ALL.iter().find(|p| p.id() == finding.promise).map_or("", |p| p.title());
     let title = if title.is_empty() { String::new() } else { format!(" ({title})") };
     let head = page.paint(BAD, format_args!("BROKEN {}{title}", finding.promise));
     page.loud(format_args!("{head}: {}", finding.kind))?;
-    if let Some(known) = subject.and_then(|subject| subject.known(finding)) {
+    if let Some(known) = origin.and_then(|origin| origin.known(finding)) {
         let mended = if known.mended.is_empty() { String::new() } else { format!("; mended by {}", known.mended) };
         page.loud(format_args!("   known as {}: {}{mended}", known.name, known.title))?;
     }
@@ -118,7 +119,7 @@ fn show(finding: &Finding, subject: Option<&Subject>, page: &mut Page<'_>) -> Re
     for line in &finding.story {
         page.loud(format_args!("     {line}"))?;
     }
-    let command = subject.map_or_else(|| "bindery explore".into(), Subject::command);
+    let command = origin.map_or_else(|| "bindery explore".into(), |origin| origin.command(bounds));
     page.loud(format_args!("   again: {command} --replay {}", finding.path))
 }
 

@@ -1,78 +1,63 @@
 //! What is explored.
 
 use bindery_explore::engine::{Engine, Replay};
-use bindery_explore::orders::{self, Known, Options, Order};
+use bindery_explore::orders::{self, Options, Order};
 use bindery_explore::{Path, Report};
 
 use super::Explore;
+use super::origin::Origin;
+use super::real::Real;
+use crate::failure::Result;
 
 /// What is explored.
 pub(super) enum Subject {
     /// An order of tear-down, as a model.
     Order(Order, Options),
+    /// The life of a device on the real core.
+    Life(Box<Real>),
 }
 
 impl Subject {
     /// What the options ask for.
-    pub(super) fn asked(args: &Explore) -> Self {
-        let order = args.order.unwrap_or(Order::Bindery);
-        Self::Order(order, Options { faults: args.faults, interrupts: args.interrupts, ..Options::default() })
+    pub(super) fn asked(args: &Explore) -> Result<Self> {
+        Ok(match args.order {
+            Some(order) => {
+                let options = Options { faults: args.faults, interrupts: args.interrupts, ..Options::default() };
+                Self::Order(order, options)
+            }
+            None => Self::Life(Box::new(Real::asked(args)?)),
+        })
     }
 
-    /// What a report is of, when its name says so.
-    pub(super) fn of_report(report: &Report) -> Option<Self> {
-        let order: Order = report.name.parse().ok()?;
-        let Report { bounds, .. } = report;
-        let options = Options { faults: bounds.faults, interrupts: bounds.interrupts, ..Options::default() };
-        Some(Self::Order(order, options))
-    }
-
-    /// The engine to configure.
+    /// The way to walk it.
     pub(super) fn engine(&self) -> Engine {
         match self {
             Self::Order(order, options) => orders::engine(*order, options),
+            Self::Life(life) => life.engine(),
         }
     }
 
-    /// Walks everything.
-    pub(super) fn run(&self, engine: &Engine) -> Report {
+    /// Walks it.
+    pub(super) fn run(&self, engine: &Engine) -> Result<Report> {
         match self {
-            Self::Order(order, options) => engine.run(orders::scenario(*order, options)),
+            Self::Order(order, options) => Ok(engine.run(orders::scenario(*order, options))),
+            Self::Life(life) => life.run(engine),
         }
     }
 
-    /// Walks one path.
-    pub(super) fn replay(&self, path: &Path) -> Replay {
+    /// Walks one path of it.
+    pub(super) fn replay(&self, path: &Path) -> Result<Replay> {
         match self {
-            Self::Order(order, options) => orders::replay(*order, options, path),
+            Self::Order(order, options) => Ok(orders::replay(*order, options, path)),
+            Self::Life(life) => life.replay(path),
         }
     }
 
-    /// Its name, as in reports.
-    pub(super) fn name(&self) -> String {
+    /// What reports call it.
+    pub(super) fn origin(&self) -> Origin {
         match self {
-            Self::Order(order, _) => order.name().into(),
-        }
-    }
-
-    /// What it is, in words.
-    pub(super) fn title(&self) -> String {
-        match self {
-            Self::Order(order, _) => order.title().into(),
-        }
-    }
-
-    /// The command that explores it, without bounds.
-    pub(super) fn command(&self) -> String {
-        match self {
-            Self::Order(order, _) => format!("bindery explore --order {order}"),
-        }
-    }
-
-    /// The bug that a finding is known as.
-    pub(super) fn known(&self, finding: &bindery_explore::engine::Finding) -> Option<&'static Known> {
-        match self {
-            Self::Order(..) => orders::known(finding),
+            Self::Order(order, _) => Origin::Order(*order),
+            Self::Life(life) => Origin::Life(life.words().clone()),
         }
     }
 }

@@ -1,0 +1,136 @@
+//! What a report is of, and the command that asks for it again.
+
+use std::fmt;
+
+use bindery::mutant::Mutant;
+use bindery_explore::Report;
+use bindery_explore::engine::{Bounds, Finding};
+use bindery_explore::orders::{self, Known, Order};
+
+/// What a report is of.
+pub(super) enum Origin {
+    /// An order of tear-down, as a model.
+    Order(Order),
+    /// The life of a device on the real core.
+    Life(Words),
+}
+
+/// A life, in the words that ask for it. As text it is the name of its report.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Words {
+    pub(super) device: String,
+    pub(super) board: String,
+    /// The file of the device tree blob, where it is not the board's.
+    pub(super) dtb: Option<String>,
+    pub(super) mutant: Option<Mutant>,
+}
+
+const ON: &str = " on ";
+const TREE: &str = ", described by ";
+const BUG: &str = ", with the bug ";
+
+impl Origin {
+    /// What `report` is of, when its name says so.
+    pub(super) fn of(report: &Report) -> Option<Self> {
+        let order = report.name.parse().ok().map(Self::Order);
+        order.or_else(|| Words::of(&report.name).map(Self::Life))
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Order(order) => order.name().into(),
+            Self::Life(words) => words.to_string(),
+        }
+    }
+
+    /// What it is.
+    pub(super) fn title(&self) -> &'static str {
+        match self {
+            Self::Order(order) => order.title(),
+            Self::Life(words) => words.mutant.map_or("on the real core", Mutant::history),
+        }
+    }
+
+    /// The command that walks it, to be pasted into a shell.
+    pub(super) fn command(&self, bounds: &Bounds) -> String {
+        match self {
+            Self::Order(order) => format!("bindery explore --order {order}"),
+            Self::Life(words) => words.command(bounds),
+        }
+    }
+
+    /// The historical bug that a finding shows.
+    pub(super) fn known(&self, finding: &Finding) -> Option<&'static Known> {
+        match self {
+            Self::Order(..) => orders::known(finding),
+            Self::Life(..) => None,
+        }
+    }
+}
+
+impl Words {
+    /// The words in the name of a report.
+    fn of(name: &str) -> Option<Self> {
+        // A file may be called anything: it is last.
+        let (rest, dtb) = name.split_once(TREE).map_or((name, None), |(rest, dtb)| (rest, Some(dtb)));
+        let (rest, bug) = rest.split_once(BUG).map_or((rest, None), |(rest, bug)| (rest, Some(bug)));
+        let (device, board) = rest.split_once(ON)?;
+        let mutant = match bug {
+            Some(bug) => Some(Mutant::named(bug)?),
+            None => None,
+        };
+        Some(Self { device: device.into(), board: board.into(), dtb: dtb.map(Into::into), mutant })
+    }
+
+    fn command(&self, bounds: &Bounds) -> String {
+        let mut words: Vec<&str> = vec!["bindery", "explore", "--board", &self.board, "--device", &self.device];
+        words.extend(self.dtb.iter().flat_map(|file| ["--dtb", file]));
+        words.extend(self.mutant.iter().flat_map(|mutant| ["--mutant", mutant.name()]));
+        let mut words: Vec<String> = words.into_iter().map(quoted).collect();
+        words.push(format!("--faults {} --interrupts {}", bounds.faults, bounds.interrupts));
+        words.join(" ")
+    }
+}
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{ON}{}", self.device, self.board)?;
+        if let Some(mutant) = self.mutant {
+            write!(f, "{BUG}{}", mutant.name())?;
+        }
+        self.dtb.iter().try_for_each(|file| write!(f, "{TREE}{file}"))
+    }
+}
+
+/// `word` as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,+@=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_tells_by_its_name_which_command_walks_it_again() {
+        let bounds = Bounds { faults: 2, interrupts: 0, ..Bounds::default() };
+        let mut words = Words {
+            device: "ee300000.sata".into(),
+            board: "salvator-xs".into(),
+            dtb: Some("on a board's, with the bug x.dtb".into()),
+            mutant: Some(Mutant::LedgerGrows),
+        };
+        assert_eq!(Words::of(&words.to_string()), Some(words.clone()));
+        assert_eq!(
+            words.command(&bounds),
+            r"bindery explore --board salvator-xs --device ee300000.sata --dtb 'on a board'\''s, with the bug x.dtb' --mutant ledger-grows --faults 2 --interrupts 0"
+        );
+        (words.dtb, words.mutant) = (None, None);
+        assert_eq!(words.to_string(), "ee300000.sata on salvator-xs");
+        assert_eq!(Words::of(&words.to_string()), Some(words));
+        assert_eq!(Words::of("a walk by hand"), None);
+        assert_eq!(Words::of("a on b, with the bug of nobody"), None);
+    }
+}
