@@ -1,0 +1,5 @@
+//! A driver for the ring of a made-up device, twice: as it was written first, and mended.
+
+pub mod device;
+pub mod mended;
+pub mod with_bug;
