@@ -240,7 +240,7 @@ fn autoprobe_off_binds_nothing_by_itself() {
 fn reads_and_writes_race_binds_and_removals() {
     let w = World::bound();
     w.hooks.clear();
-    let rounds = 300;
+    let rounds = if cfg!(miri) { 10 } else { 300 };
     thread::scope(|s| {
         for (disk, driver) in [("20.disk", "disk"), ("21.disk", "disk"), ("20.disk", "guest")] {
             let tree = &w.tree;

@@ -22,7 +22,7 @@ fn items_are_zero_aligned_and_cross_no_boundary() {
                 (64, 4096, 64),
                 (1, 1, 1),
             ];
-            for (size, align, boundary) in shapes {
+            for (size, align, boundary) in shapes.into_iter().take(if cfg!(miri) { 2 } else { shapes.len() }) {
                 let pool = dev.dma().pool("prd", size, align, boundary)?;
                 let items: Vec<PoolItem<'_>> = (0..5).map(|_| pool.alloc()).collect::<Result<_, _>>()?;
                 let mut places: Vec<_> = items.iter().map(|i| i.device_addr().0).collect();
