@@ -17,7 +17,7 @@ pub mod orders;
 mod scenario;
 mod scene;
 
-pub use engine::{Bounds, Chooser, Engine, Kind, Path, Replay, Report, Violation};
+pub use engine::{Bounds, Chooser, Engine, Finding, Kind, Path, Replay, Report, Violation};
 pub use life::{Life, LifeError, Unplaced, device};
 pub use scenario::{Scenario, scenario};
 pub use scene::{Arrival, Scene};

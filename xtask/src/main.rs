@@ -8,6 +8,7 @@ mod licences;
 mod long;
 mod loom;
 mod miri;
+mod mutants;
 mod outcome;
 mod session;
 mod shuttle;
@@ -40,6 +41,8 @@ enum Command {
     Miri(miri::Args),
     /// The models of the small pieces made of atomics, in every interleaving
     Loom(loom::Args),
+    /// Each historical bug, put back and looked for by the explorer
+    Mutants(mutants::Args),
     /// Whole machines with threads, in many orders
     Shuttle(shuttle::Args),
     /// Campaigns that take an hour: many cases, long races, all interleavings
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Miri(args) => miri::run(&args),
         Command::Loom(args) => loom::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
         Command::Shuttle(args) => shuttle::run(&args),
         Command::Long(args) => long::run(&args),
         Command::Bench(args) => bench::run(&args),

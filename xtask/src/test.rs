@@ -3,11 +3,11 @@
 use crate::cargo::Cargo;
 use crate::outcome::Outcome;
 use crate::session::Session;
-use crate::{check, dtbs, loom, miri, shuttle};
+use crate::{check, dtbs, loom, miri, mutants, shuttle};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Leave out what fetches or takes long: loom models, shuttle, Miri, Debian's device trees
+    /// Leave out what fetches or takes long: loom models, shuttle, explored mutants, Miri, Debian's device trees
     #[arg(long)]
     quick: bool,
 }
@@ -25,6 +25,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if !args.quick {
         session.step("loom models", loom::short);
         session.step("shuttle, short", shuttle::short);
+        session.step("mutants, explored", || mutants::run(&mutants::Args::default()));
         session.step("Miri, short", miri::short);
         session.step("Debian's device trees", || dtbs::run(&dtbs::Args::default()));
     }

@@ -110,6 +110,11 @@ impl Chooser {
         self.run().is_disturbed()
     }
 
+    /// Whether a call has failed on this path.
+    pub fn has_failed(&self) -> bool {
+        self.run().has_failed()
+    }
+
     /// Adds a line to the story, which is only kept when a path is replayed.
     pub fn tell<S: Into<String>>(&self, line: impl FnOnce() -> S) {
         if self.tells() {

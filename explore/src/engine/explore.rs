@@ -46,6 +46,7 @@ pub struct Engine {
     pub(super) shard: Option<Shard>,
     required: Vec<String>,
     pub(super) hashes: bool,
+    pub(super) first: bool,
     pub(super) cancel: Arc<AtomicBool>,
     pub(super) every: Duration,
     pub(super) progress: Option<Telling>,
@@ -61,6 +62,7 @@ impl Engine {
             shard: None,
             required: Vec::new(),
             hashes: true,
+            first: false,
             cancel: Arc::default(),
             every: Duration::from_millis(200),
             progress: None,
@@ -112,6 +114,12 @@ impl Engine {
         Self { hashes: false, ..self }
     }
 
+    /// Stops at the first path on which something is found. With one [thread](Self::threads) that is always the same one.
+    #[must_use]
+    pub fn first_only(self) -> Self {
+        Self { first: true, ..self }
+    }
+
     /// Stops when the flag is set, and reports what is known by then.
     #[must_use]
     pub fn cancelled_by(self, cancel: Arc<AtomicBool>) -> Self {
@@ -139,7 +147,9 @@ impl Engine {
         let walked = tally.paths;
         let mode = match stopped {
             None => Mode::Exhaustive,
-            Some(why) if why == Stop::Cancelled || self.bounds.samples == 0 => Mode::Partial { why: why.text() },
+            Some(why) if matches!(why, Stop::Cancelled | Stop::Found) || self.bounds.samples == 0 => {
+                Mode::Partial { why: why.text() }
+            }
             Some(why) => {
                 tally.merge(work.samples(self.shard));
                 Mode::Sampled { why: why.text(), walked, samples: tally.paths - walked, seed: self.bounds.seed }

@@ -82,11 +82,14 @@ impl Engine {
     {
         let deepest = found.values().map(|(path, ..)| path.deviations()).max().unwrap_or(0) as u32;
         let mut paths = PROOF.min(self.bounds.paths);
-        for level in 0..=deepest {
+        // Who wants the first finding only does not ask for one with as many deviations and fewer answers.
+        let last = if self.first { deepest } else { deepest + 1 };
+        for level in 0..last {
             let bounds = Bounds { deviations: Some(level), paths, ..self.bounds.clone() };
             let visited = self.hashes.then(|| Arc::new(Visited::new(bounds.states)));
             let mut work = Work::new(self, scenario, bounds, visited, Instant::now());
             work.quiet = true;
+            work.first = false;
             work.everything(None);
             if work.stopped().is_some() {
                 return;
@@ -104,6 +107,9 @@ impl Engine {
             if found.values().all(|(_, shortest, _)| *shortest) {
                 return;
             }
+        }
+        if self.first {
+            found.values_mut().for_each(|(_, shortest, _)| *shortest = true);
         }
     }
 }

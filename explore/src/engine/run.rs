@@ -176,6 +176,10 @@ impl Run {
         self.spent != [0; 2]
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        self.spent[0] > 0
+    }
+
     pub(super) fn check(&mut self, promise: Promise) {
         self.checks[promise as usize] += 1;
     }

@@ -30,6 +30,7 @@ const BATCH: u64 = 32;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stop {
     Cancelled,
+    Found,
     Paths(u64),
     Time(Duration),
     Strayed,
@@ -39,6 +40,7 @@ impl Stop {
     pub(super) fn text(self) -> String {
         match self {
             Self::Cancelled => "cancelled".into(),
+            Self::Found => "something was found".into(),
             Self::Paths(most) => format!("the bound of {most} paths was met"),
             Self::Time(most) => format!("the time of {} s was over", most.as_secs_f64()),
             Self::Strayed => "the scenario is not deterministic".into(),
@@ -79,6 +81,8 @@ pub(super) struct Work<'a, F> {
     /// Mass done, as the bits of an `f64`, and of how much.
     done: Mutex<(f64, f64)>,
     pub(super) tally: Tally,
+    /// The walk is over as soon as something is found.
+    pub(super) first: bool,
     /// No progress is told.
     pub(super) quiet: bool,
     /// The paths are random ones.
@@ -108,6 +112,7 @@ where
             started: AtomicU64::new(0),
             done: Mutex::new((0.0, 1.0)),
             tally: Tally::default(),
+            first: engine.first,
             quiet: false,
             sampling: false,
         }
@@ -310,6 +315,10 @@ where
             if let Err(strayed) = walk.learn(&trail) {
                 tally.strayed = Some(format!("{}: {}", stray(strayed.at, &before), Path::new(answers)));
                 self.stop(Stop::Strayed);
+                return;
+            }
+            if self.first && !tally.found.is_empty() {
+                self.stop(Stop::Found);
                 return;
             }
             if self.hungry.load(Ordering::Relaxed) > 0

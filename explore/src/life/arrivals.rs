@@ -61,6 +61,7 @@ pub(super) fn of(world: &World, names: &Names) -> Vec<Arrival> {
         all.push(Arrival::new("arrival: hand-over claim", move || {
             let path = format!("/sys/bus/platform/devices/{device}/driver_override");
             let _ = tree.write(&path, OWNER);
+            let _ = tree.write(&format!("/sys/bus/platform/drivers/{driver}/unbind"), &device);
             let _ = tree.write(&format!("/sys/bus/platform/drivers/{OWNER}/bind"), &device);
         }));
     }

@@ -58,6 +58,7 @@ pub(super) const LIVES: &[Script] = &[
     settled("life: a neighbour in the group", neighbour),
     settled("life: a user who errs", super::mistakes::all),
     Script { name: "life: started in any order", fresh: true, alone: true, untranslated: false, play: start },
+    Script { name: "life: asked for while it comes", fresh: false, alone: true, untranslated: false, play: asked },
     Script { name: "life: untranslated", fresh: false, alone: false, untranslated: true, play: ordinary },
     Script { name: "life: an untranslated neighbour", fresh: false, alone: true, untranslated: true, play: neighbour },
 ];
@@ -71,7 +72,9 @@ fn ends<'a>(play: &Play<'a>, end: impl Fn(&Play<'a>) -> Result<Then, Violation>)
         if let Then::Known = play.use_it()? {
             return Ok(Then::Known);
         }
-        play.hardware();
+        if let Then::Known = play.hardware()? {
+            return Ok(Then::Known);
+        }
         end(play)
     };
     play.mend(story()?)
@@ -100,6 +103,28 @@ fn neighbour(play: &Play<'_>) -> Result<(), Violation> {
         play.unbind()
     };
     play.mend(story()?)
+}
+
+/// Another driver asks for the device as its supplier, and may find it missing just before it comes.
+fn asked(play: &Play<'_>) -> Result<(), Violation> {
+    let (scene, machine) = (play.scene, play.scene.machine());
+    machine.register(super::asker::Asker(play.names.device.clone()));
+    let added = machine.add_device(super::asker::describe());
+    added.map_err(|e| Violation::seen_by("scenario", "asker", e.to_string()))?;
+    machine.settle();
+    scene.step("asked for")?;
+    scene.calm(true);
+    machine.settle();
+    let _ = machine.bind(&play.names.device, play.names.driver);
+    machine.settle();
+    scene.look("answered")?;
+    let there = play.holder().is_some();
+    let name = super::asker::NAME;
+    let bound = machine.device(name).is_some_and(|asker| asker.driver().is_some());
+    let failed = scene.chooser().has_failed();
+    scene.chooser().check(Promise::OrderFree, bound || !there || failed, "waits for what is there", || {
+        format!("{name} is not bound although {}, for which it waited, is", play.names.device)
+    })
 }
 
 /// Everything is probed for the first time, in every order.

@@ -1,6 +1,7 @@
 //! Every path through the life of a device, on the real core and the real drivers.
 
 mod arrivals;
+mod asker;
 mod bystander;
 mod guest;
 mod lives;
@@ -220,7 +221,7 @@ impl Life {
     /// Finds out what the script has to know. Nothing goes wrong here.
     fn prepare(&self) -> Result<(), LifeError> {
         let world = World::new(&self.board, false)?;
-        world.machine.settle();
+        world.start();
         let Some(device) = world.machine.device(&self.device) else {
             let bound = world.machine.devices().into_iter().filter(|d| d.driver().is_some());
             return Err(LifeError::NoDevice {
@@ -264,7 +265,7 @@ impl Life {
             return Ok((world, arrivals));
         }
         let mut world = self.world(names, untranslated)?;
-        world.machine.settle();
+        world.start();
         let _ = world.machine.unbind(&names.device, names.driver);
         world.come_to_rest();
         world.begins_here();

@@ -98,16 +98,19 @@ impl Play<'_> {
         self.step("use")
     }
 
-    /// Perhaps a part of the hardware breaks.
-    pub(crate) fn hardware(&self) {
+    /// Perhaps a part of the hardware breaks, and the device is used all the same.
+    pub(crate) fn hardware(&self) -> Result<Then, Violation> {
+        let mut broken = false;
         for defect in BoardSpec::defects() {
             let Defect { name, is_refused, set } = *defect;
             if self.scene.chooser().fault(name) {
                 set(self.scene.board(), true);
+                broken = true;
                 if is_refused {
                     self.scene.watch.expect_refusals();
                 }
             }
         }
+        if broken { self.use_it() } else { Ok(Then::On) }
     }
 }

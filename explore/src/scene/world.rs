@@ -42,6 +42,21 @@ impl World {
         Ok(Self { machine, tree, env, board, base: 0, print: Vec::new() })
     }
 
+    /// Binds whatever can be bound. A device that waits although what it waits for is there is probed once more: that
+    /// nobody woke it is for the life to show that starts in any order.
+    pub(crate) fn start(&self) {
+        self.machine.settle();
+        for _ in 0..3 {
+            if self.machine.waiting().is_empty() {
+                break;
+            }
+            for device in self.machine.devices().iter().filter(|d| d.driver().is_none()) {
+                let _ = self.machine.probe(device.name());
+            }
+            self.machine.settle();
+        }
+    }
+
     /// Lets time pass until the hardware has nothing under way.
     pub(crate) fn come_to_rest(&self) {
         for _ in 0..RESTS {

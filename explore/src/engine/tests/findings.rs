@@ -30,6 +30,18 @@ fn a_failing_path_is_shrunk_to_the_shortest() {
 }
 
 #[test]
+fn who_wants_the_first_finding_only_gets_one_and_its_fewest_deviations() {
+    let report = Engine::new("first").faults(2).threads(1).first_only().run(|ch: &Chooser| {
+        let failed = [ch.fault("a"), ch.fault("b"), ch.fault("c")];
+        ch.check(Promise::NothingLeft, !(failed[1] && failed[2]), "both", || "b and c".into())?;
+        ch.check(Promise::SameHand, !failed[0], "a", || "a went astray".into())
+    });
+    let found: Vec<_> = report.findings.iter().map(|f| (&*f.kind, f.path.to_string(), f.shortest)).collect();
+    assert_eq!(found, [("both", "0.1.1".to_owned(), true)], "{report}");
+    assert!(!report.complete() && report.paths < 7, "{report}");
+}
+
+#[test]
 fn kinds_of_breach_are_told_apart_and_counted() {
     let report = Engine::new("kinds").faults(2).run(|ch: &Chooser| {
         let failed = [ch.fault("a"), ch.fault("b")];
