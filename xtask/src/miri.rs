@@ -7,7 +7,8 @@ use crate::outcome::{Outcome, Trouble};
 use crate::tool::output;
 
 /// Modules that hold `unsafe` code, or stand right on it, and are quick.
-const SHORT: [&str; 6] = ["addr::", "binding::", "dma::tests::scatter", "dma::tests::streaming", "env::", "mem::access"];
+const SHORT: [&str; 6] =
+    ["addr::", "binding::", "dma::tests::scatter", "dma::tests::streaming", "env::", "mem::access"];
 
 /// RAM is looked at through atomics of mixed size (see `bindery::mem::access`), which the emulation of weak memory does
 /// not know. Tests forget handles on purpose (P9), which leaks. Property tests ask where they are, to keep what failed.
