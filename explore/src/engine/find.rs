@@ -109,7 +109,9 @@ impl Engine {
             }
         }
         if self.first {
-            found.values_mut().for_each(|(_, shortest, _)| *shortest = true);
+            for (_, shortest, _) in found.values_mut() {
+                *shortest = true;
+            }
         }
     }
 }
