@@ -83,7 +83,8 @@ impl BoardSpec {
         Self { device_tree: Cow::Owned(blob), description: Arc::default(), ..self }
     }
 
-    /// Registers more drivers than those that come with Bindery.
+    /// Registers more drivers than those that come with Bindery, and may add devices. Called for each new machine, and
+    /// again for one that is mended after a life, where what is there already stays.
     #[must_use]
     pub fn with(mut self, register: impl Fn(&Arc<Machine>) + Send + Sync + 'static) -> Self {
         self.drivers.push(Arc::new(register));

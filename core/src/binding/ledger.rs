@@ -113,13 +113,12 @@ impl Ledger {
         self.0.lock().slots.last().map(|s| s.id)
     }
 
-    /// Something that was acquired after entry `data` although the ledger had the same already: a driver that brings its
-    /// device up again within one binding should use what it has. DMA mappings differ in their addresses.
+    /// Registers or an interrupt that were acquired after entry `data` although the ledger had the same already: a driver
+    /// that brings its device up again within one binding should use what it has. Other kinds may well be there twice:
+    /// DMA mappings, or an action for each of several users.
     pub(crate) fn twice_since(&self, data: EntryId) -> Option<String> {
-        use HoldingKind as Kind;
         let inner = self.0.lock();
-        let counts =
-            |s: &&Slot| matches!(s.entry.kind(), Kind::Mmio | Kind::Irq | Kind::Action | Kind::Service | Kind::Iommu);
+        let counts = |s: &&Slot| matches!(s.entry.kind(), HoldingKind::Mmio | HoldingKind::Irq);
         if !inner.slots.iter().rev().take_while(|s| s.id > data).any(|s| counts(&s)) {
             return None;
         }

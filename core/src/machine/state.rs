@@ -6,13 +6,14 @@ use super::Machine;
 use crate::sync::atomic::Ordering;
 
 impl Machine {
-    /// Feeds all that decides what the machine does next to `state`: devices with their phases,
-    /// links, queue, ledgers, groups, and what is in use. Two machines that hash alike, on envs in the same state, go
-    /// the same ways; and a machine that hashes as it did before a binding has nothing left of it (P4).
+    /// Feeds what decides what the machine does next to `state`: devices with their phases, links, queue, ledgers, groups,
+    /// and what is in use. Two machines that hash alike, on envs in the same state, go the same ways; and a machine that
+    /// hashes as it did before a binding has nothing left of it (P4).
     ///
     /// Numbers that only count what has been (events, bindings, groups) are left out, and so are addresses and the order
     /// in which bindings were made: which page is taken, and which of two that do not need each other goes first,
-    /// decides nothing. Call it while no other thread is inside the machine.
+    /// decides nothing, except for a device that does not reach all of memory: whether a buffer of its bounces does
+    /// depend on where it lies. Call it while no other thread is inside the machine.
     pub fn hash_state(&self, state: &mut impl Hasher) {
         let devices = self.devices();
         devices.len().hash(state);

@@ -21,6 +21,9 @@ use super::work::Work;
 /// Paths that the proof of shortness may take.
 const PROOF: u64 = 200_000;
 
+/// What is told of a violation that its path does not lead to when it is walked by itself.
+const GONE: &str = "walked again by itself, this path did not show it: paths of this scenario do not all begin alike";
+
 impl Engine {
     /// Shrinks each finding, proves it the shortest where that can be, and tells its story.
     pub(super) fn findings<F>(&self, scenario: &F, tally: &Tally) -> Vec<Finding>
@@ -40,8 +43,14 @@ impl Engine {
             .map(|(key, (path, shortest, times))| {
                 let replay = self.replay(&path, scenario);
                 let violation = replay.violations.iter().find(|v| (v.promise_id(), &v.kind) == (key.0, &key.1));
-                let detail = violation.map(|v| v.detail.clone()).unwrap_or_default();
                 let mut story = replay.story;
+                let detail = if let Some(violation) = violation {
+                    violation.detail.clone()
+                } else {
+                    // Nothing is hidden: a scenario whose paths do not all begin alike is to be mended.
+                    story.push(GONE.into());
+                    tally.found.get(&key).map(|known| known.detail.clone()).unwrap_or_default()
+                };
                 if let Some(end) = violation.and_then(|v| story.iter().position(|line| *line == v.line())) {
                     story.truncate(end + 1);
                 }

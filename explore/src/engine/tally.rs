@@ -15,6 +15,8 @@ const KINDS: usize = 256;
 pub(super) struct Found {
     pub(super) path: Path,
     pub(super) times: u64,
+    /// What was seen on that path.
+    pub(super) detail: String,
 }
 
 /// `(promise or "panic", kind)`.
@@ -60,7 +62,8 @@ impl Tally {
         }
         for (violation, end) in std::mem::take(&mut run.violations) {
             let path = run.path(end);
-            self.find((violation.promise_id(), violation.kind), Found { path, times: 1 });
+            let key = (violation.promise_id(), violation.kind);
+            self.find(key, Found { path, times: 1, detail: violation.detail });
         }
     }
 
@@ -69,7 +72,7 @@ impl Tally {
         if let Some(known) = self.found.get_mut(&key) {
             known.times += found.times;
             if found.path.cost() < known.path.cost() {
-                known.path = found.path;
+                (known.path, known.detail) = (found.path, found.detail);
             }
         } else if full {
             self.more += found.times;

@@ -38,7 +38,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Sets the stage. `keep` lines are told when the engine keeps them.
+    /// Sets the stage: `arrivals` may come in, and the order in which `ordered` are probed is asked for.
     pub(crate) fn new(world: World, chooser: &Chooser, arrivals: Vec<Arrival>, ordered: Vec<NodeId>) -> Self {
         let watch = Arc::new(Watch::new(chooser.clone(), Stage::new(), arrivals, ordered));
         if chooser.tells() {

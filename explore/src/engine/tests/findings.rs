@@ -121,3 +121,16 @@ fn kinds_without_end_do_not_fill_the_memory() {
     });
     assert_eq!((report.findings.len(), report.more), (256, 744));
 }
+
+#[test]
+fn a_violation_that_its_path_does_not_lead_to_again_is_told_with_what_was_seen() {
+    // The first run is not like the others.
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let report = Engine::new("not alike").threads(1).run(|ch: &Chooser| {
+        let broken = first.swap(false, std::sync::atomic::Ordering::Relaxed);
+        ch.check(Promise::NothingLeft, !broken, "leak", || "one page".into())
+    });
+    let finding = &report.findings[0];
+    assert_eq!(finding.detail, "one page");
+    assert!(finding.story.iter().any(|line| line.contains("did not show it")), "{report}");
+}
