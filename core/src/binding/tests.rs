@@ -407,6 +407,37 @@ fn a_release_group_goes_early_and_a_forgotten_one_with_the_binding() {
     promises_hold(&machine);
 }
 
+/// Lets each user leave an action.
+struct Shared;
+
+impl Driver for Shared {
+    const NAME: &'static str = "shared";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = &'b Bound;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<&'b Bound, ProbeError> {
+        Ok(dev)
+    }
+
+    fn quiesce(_: &&Bound) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+#[test]
+fn several_users_of_a_binding_may_leave_an_action_of_the_same_name() {
+    let (_, machine, _) = machine();
+    machine.register(Shared);
+    machine.add_device(widget()).unwrap();
+    machine.settle();
+    let client = machine.client::<Shared>("1000.widget").unwrap();
+    for _ in 0..2 {
+        client.call(|dev| dev.action("user", || ())).unwrap().unwrap();
+    }
+    machine.unbind("1000.widget", "shared").unwrap();
+    promises_hold(&machine);
+}
+
 /// Takes a few things and panics.
 struct Panics;
 

@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn a_chain_of_a_hundred_thousand_is_no_cycle_and_no_stack_overflow() {
-        let edges: Vec<_> = (0..100_000).map(|i| (i, i + 1)).collect();
+        let n = if cfg!(miri) { 500 } else { 100_000 };
+        let edges: Vec<_> = (0..n).map(|i| (i, i + 1)).collect();
         assert!(graph(&edges).cycles().is_empty());
     }
 }
