@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bindery::binding::TRANSITIONS;
 use bindery::promise::Promise;
+use common::trace::{Trace, read};
 use common::{Dir, Ran, bindery, bindery_to, closed_pipe, command, text};
 use serde_json::Value;
 
@@ -88,11 +89,10 @@ fn a_replay_tells_everything_that_happens_and_writes_it_for_perfetto() {
     let trace = dir.path("trace.json");
     let out = broken(&["--order", SEED, "--replay", "-", "--trace", text(&trace)]);
     assert!(out.contains("the probe is deferred") && out.contains("BROKEN P1 (same hand)"), "{out}");
-    let events = json(&std::fs::read_to_string(&trace).unwrap())["traceEvents"].clone();
+    let times = read(&trace).times;
     let lines = out.lines().filter(|l| l.trim_start().starts_with(|c: char| c.is_ascii_digit())).count();
-    let instants: Vec<_> = events.as_array().unwrap().iter().filter(|e| e["ph"] == "i").cloned().collect();
-    assert_eq!(instants.len(), lines);
-    assert!(instants.windows(2).all(|w| w[0]["ts"].as_f64() < w[1]["ts"].as_f64()));
+    assert_eq!(times.len(), lines);
+    assert!(times.windows(2).all(|w| w[0] < w[1]), "a model has no clock: its lines follow each other");
     assert!(
         explore(&["--order", "bindery", "--replay", "-"]).good().contains("ok  no promise was broken on this path")
     );
@@ -288,7 +288,7 @@ fn wrong_usage_names_what_is_wrong_and_what_there_is() {
     refused(&["--order", SEED, "--bound", "time=soon"], &["time takes seconds, not \"soon\""]);
     refused(&["--order", SEED, "--threads", "0"], &["--threads"]);
     refused(&["--order", SEED, "--faults", "-1"], &["-1"]);
-    refused(&["--order", SEED, "--trace", "t.json"], &["--replay"]);
+    refused(&["--order", SEED, "--trace", "/no/such/dir/t.json"], &["cannot write /no/such/dir/t.json"]);
     refused(&["--order", SEED, "--seed", "1"], &["--paths"]);
     refused(&["--order", SEED, "--replay", "-", "--shard", "1/2"], &["cannot be used with"]);
     refused(
@@ -350,16 +350,66 @@ fn a_run_without_bounds_walks_with_one_fault_and_one_interruption_and_says_what_
 
 #[test]
 fn a_path_of_a_life_is_told_event_by_event() {
-    let dir = Dir::new();
-    let trace = dir.path("trace.json");
-    let out = explore(&["--replay", "-", "--trace", text(&trace)]).good();
+    let out = explore(&["--replay", "-"]).good();
     for line in ["probe by sata_rcar", "ledger +1 ", "ledger -1 ", "unbound from sata_rcar (unbind)"] {
         assert!(out.contains(line), "{line:?} is not in:\n{out}");
     }
     assert!(out.contains("ok  no promise was broken on this path"), "{out}");
-    assert!(std::fs::read_to_string(&trace).unwrap().contains("probe by sata_rcar"));
     let disturbed = explore(&["--replay", "0x15.1"]).good();
     assert!(disturbed.contains("somebody comes in: arrival: unbind"), "{disturbed}");
+}
+
+/// The disk controller of `machine` was probed, and could reach memory.
+#[track_caller]
+fn shows_a_probe(trace: &Trace, machine: &str) {
+    let of_disk = |name: &str| (format!("{machine} ee300000.sata"), name.to_owned());
+    assert!(trace.slices.contains(&of_disk("probe sata_rcar")), "{:?}", trace.slices);
+    assert!(trace.spans.contains(&of_disk("coherent")), "{:?}", trace.spans);
+}
+
+/// What happened to the whole machine, or was told beside its events.
+#[track_caller]
+fn shows_an_instant(trace: &Trace, name: &str) {
+    let instant = ("host machine".to_owned(), name.to_owned());
+    assert!(trace.instants.contains(&instant), "{name:?} is not in {:?}", trace.instants);
+}
+
+#[test]
+fn a_path_of_a_life_is_written_for_perfetto_as_the_machine_lived_it() {
+    let dir = Dir::new();
+    let trace = dir.path("trace.json");
+    let traced = |path: &str| {
+        explore(&["--replay", path, "--trace", text(&trace)]).good();
+        read(&trace)
+    };
+    let plain = traced("-");
+    shows_a_probe(&plain, "host");
+    assert!(plain.slices.contains(&("host ee300000.sata".into(), "unbind sata_rcar".into())), "{:?}", plain.slices);
+    shows_an_instant(&plain, "-- bind");
+    assert!(plain.times.iter().all(|at| *at > 0.0), "nothing happened before the life began");
+    shows_an_instant(&traced("0x15.1"), "somebody comes in: arrival: unbind");
+    let failed = traced("0x2.1").instants;
+    assert!(failed.contains(&("host ee300000.sata".into(), "injected".into())), "{failed:?}");
+    let handed_over = traced("5");
+    shows_an_instant(&handed_over, "== life: handed to a guest that lets go");
+    shows_a_probe(&handed_over, "guest");
+    assert_eq!(dir.names(), ["trace.json"]);
+}
+
+#[test]
+fn the_plainest_path_that_breaks_a_promise_is_written_for_perfetto() {
+    let dir = Dir::new();
+    let trace = dir.path("trace.json");
+    let out = broken(&["--order", SEED, "--trace", text(&trace)]);
+    let named = format!("   again: bindery explore --order {SEED} --replay -\n   trace: {}\n", text(&trace));
+    assert!(out.contains(&named) && out.matches("trace: ").count() == 1, "{out}");
+    let instants = read(&trace).instants;
+    assert!(instants.iter().any(|(_, name)| name.starts_with("BROKEN P1 (same hand)")), "{instants:?}");
+    let none = dir.path("none.json");
+    let out = explore(&["--order", "bindery", "--trace", text(&none)]).good();
+    assert!(out.contains("trace        none was written: there is no path that breaks a promise"), "{out}");
+    explore(&["--merge", "a.json", "--trace", text(&none)]).refused(&["cannot be used with"]);
+    assert_eq!(dir.names(), ["trace.json"]);
 }
 
 #[test]
@@ -396,6 +446,21 @@ fn a_historical_bug_in_the_core_is_found_and_its_line_walks_it_again() {
     let path = out.lines().find_map(|line| line.trim().strip_prefix(again)).unwrap_or_else(|| panic!("{out}"));
     let told = broken(&["--mutant", "dma-before-devres", "--replay", path]);
     assert!(told.contains("BROKEN P"), "{told}");
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn the_path_of_a_historical_bug_is_written_for_perfetto() {
+    let dir = Dir::new();
+    let (walked, replayed) = (dir.path("walked.json"), dir.path("replayed.json"));
+    let bug = ["--mutant", "dma-before-devres"];
+    broken(&[&bug, &QUIETLY[..], &["--trace", text(&walked)]].concat());
+    broken(&[&bug, &["--replay", "-", "--trace", text(&replayed)][..]].concat());
+    let trace = read(&walked);
+    shows_a_probe(&trace, "host");
+    let (_, broken) = trace.instants.iter().find(|(_, name)| name.starts_with("BROKEN P3")).unwrap();
+    assert!(broken.contains("translation goes back before what came after it"), "{broken}");
+    assert_eq!(std::fs::read(walked).unwrap(), std::fs::read(replayed).unwrap());
 }
 
 #[test]

@@ -12,6 +12,7 @@
 pub mod boards;
 pub mod diagram;
 pub mod engine;
+mod events;
 mod life;
 pub mod orders;
 mod scenario;

@@ -7,6 +7,7 @@ use bindery::machine::Machine;
 
 use crate::boards::BoardSpec;
 use crate::engine::{Bounds, Chooser, Engine, Path, Replay, Report, Violation};
+use crate::events;
 use crate::scene::world::World;
 use crate::scene::{Arrival, Scene};
 
@@ -99,6 +100,7 @@ impl Scenario {
         world.come_to_rest();
         let visitors = (self.visitors)(&world.machine);
         let scene = Scene::new(world, chooser, visitors, Vec::new());
+        events::keep(&scene);
         let outcome = play(&scene).and_then(|()| scene.step("the end"));
         scene.end();
         outcome

@@ -37,6 +37,21 @@ fn a_path_is_the_same_whenever_it_is_walked() {
 }
 
 #[test]
+fn a_replay_has_the_events_of_every_machine_beside_the_lines_that_tell_of_them() {
+    let life = device(SATA).on(boards::salvator_xs());
+    let guest_lives = "5".parse().unwrap();
+    let replay = life.replay(&life.engine(), &guest_lives).unwrap();
+    for happened in &replay.events {
+        let line = &replay.story[happened.line];
+        assert!(line.starts_with('[') && line.ends_with(&format!(": {}", happened.event.kind)), "{line}: {happened:?}");
+    }
+    let told = replay.story.iter().filter(|line| line.starts_with("[0.")).count();
+    assert_eq!(replay.events.len(), told);
+    assert!(["host", "guest"].iter().all(|machine| replay.events.iter().any(|h| h.machine == *machine)));
+    assert!(replay.events.is_sorted_by(|a, b| a.line < b.line && a.event.at <= b.event.at));
+}
+
+#[test]
 fn a_device_that_is_not_there_is_an_error_that_names_those_that_are() {
     let life = device("ee300000.stata").on(boards::salvator_xs());
     let error = life.run(&life.engine()).unwrap_err();

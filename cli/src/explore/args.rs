@@ -73,7 +73,7 @@ pub struct Explore {
     /// Bring the JSON reports of all shards together instead; a file may hold several, one after another
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = [
         "board", "dtb", "device", "mutant", "order", "faults", "interrupts", "bound", "paths", "seed", "threads", "shard",
-        "replay",
+        "replay", "trace",
     ])]
     pub merge: Vec<PathBuf>,
     /// Draw the phases of a binding, with how often each transition was taken: FILE.svg, FILE.txt, or - for text
@@ -82,8 +82,9 @@ pub struct Explore {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
-    /// With --replay: write a trace that Perfetto and Chrome's tracing page read
-    #[arg(long, value_name = "FILE", requires = "replay")]
+    /// Write the path of --replay, or the plainest one that breaks a promise, as a trace for Perfetto and Chrome's
+    /// tracing page
+    #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Print only what is wrong
     #[arg(short, long, conflicts_with = "json")]

@@ -12,6 +12,7 @@ mod refusal;
 mod replay;
 mod show;
 mod subject;
+mod trace;
 mod watch;
 
 pub use args::{EXIT_CODES, Explore};
@@ -24,6 +25,7 @@ use bindery_explore::engine::Mode;
 
 use crate::failure::{BROKEN, GOOD, INTERRUPTED, Result};
 use crate::page::Page;
+use crate::record::TraceFile;
 use diagram::Canvas;
 use interrupt::Interrupt;
 use subject::Subject;
@@ -44,11 +46,15 @@ pub fn command(args: &Explore) -> Result<u8> {
         return replay::command(args, &subject, path);
     }
     let canvas = args.diagram.as_ref().map(Canvas::take).transpose()?;
+    let trace = args.trace.as_deref().map(TraceFile::create).transpose()?;
     let interrupt = Interrupt::catch()?;
     let (engine, watch) = watch::watched(args.configure(subject.engine()).cancelled_by(interrupt.flag()), args);
     let report = hush::hushed(|| subject.run(&engine));
     watch.erase();
     let report = report?;
+    if let (Some(trace), Some(finding)) = (trace, show::plainest_first(&report).first()) {
+        trace::write(trace, &hush::hushed(|| subject.replay(&finding.path))?)?;
+    }
     print(args, &report, canvas)?;
     let cut_off = interrupt.came() && matches!(report.mode, Mode::Partial { .. });
     Ok(if cut_off { INTERRUPTED } else { verdict(&report) })
@@ -62,7 +68,7 @@ fn print(args: &Explore, report: &Report, canvas: Option<Canvas>) -> Result<()> 
         page.raw(text.as_bytes())?;
         page.raw(b"\n")?;
     } else {
-        show::report(report, &mut page)?;
+        show::report(report, args.trace.as_deref(), &mut page)?;
     }
     if let Some(canvas) = canvas {
         canvas.draw(report, &mut page)?;

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::hush::hushed;
 use super::origin::Origin;
 use super::refusal::Refusal;
-use super::{Explore, Subject};
+use super::{Explore, Subject, trace};
 use crate::failure::{BROKEN, GOOD, Result};
 use crate::page::{BAD, DIM, GOOD as WELL, HEAD, Page, count};
 use crate::record::TraceFile;
@@ -24,11 +24,8 @@ pub(super) fn command(args: &Explore, subject: &Subject, path: &Path) -> Result<
         let refusal = Refusal::Astray { path: path.to_string(), name: origin.name(), asked, position: at + 1 };
         return Err(Box::new(refusal).into());
     }
-    if let Some(mut trace) = trace {
-        for line in &replay.story {
-            trace.note(line)?;
-        }
-        trace.finish()?;
+    if let Some(trace) = trace {
+        trace::write(trace, &replay)?;
     }
     let mut page = Page::stdout(args.color).quiet(args.quiet);
     if args.json {

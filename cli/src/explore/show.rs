@@ -1,5 +1,7 @@
 //! A report as text.
 
+use std::path::Path;
+
 use bindery::promise::Promise;
 use bindery_explore::Report;
 use bindery_explore::engine::{Bounds, Finding, Mode};
@@ -8,8 +10,16 @@ use super::origin::Origin;
 use crate::failure::Result;
 use crate::page::{BAD, GOOD, HEAD, Page, WAIT, count};
 
-/// Shows everything about a run.
-pub(super) fn report(report: &Report, page: &mut Page<'_>) -> Result<()> {
+/// What was found, the plainest first: P1 before P10, and what needs nothing to go wrong before what needs two faults.
+pub(super) fn plainest_first(report: &Report) -> Vec<&Finding> {
+    let place = |f: &&Finding| Promise::ALL.iter().position(|p| p.id() == f.promise);
+    let mut findings: Vec<&Finding> = report.findings.iter().collect();
+    findings.sort_by_key(|f| (place(f), f.path.deviations()));
+    findings
+}
+
+/// Shows everything about a run; the path of its plainest finding is in `trace`.
+pub(super) fn report(report: &Report, trace: Option<&Path>, page: &mut Page<'_>) -> Result<()> {
     let origin = Origin::of(report);
     let shard = report.shard.map(|shard| format!(", shard {shard}")).unwrap_or_default();
     let title = origin.as_ref().map(|origin| format!("  {}", origin.title())).unwrap_or_default();
@@ -35,13 +45,16 @@ pub(super) fn report(report: &Report, page: &mut Page<'_>) -> Result<()> {
     for name in &report.missing {
         page.loud(format_args!("   {}  {name}", page.paint(BAD, "NEVER REACHED")))?;
     }
-    // The plainest first: P1 before P10, and what needs nothing to go wrong before what needs two faults.
-    let place = |f: &&Finding| Promise::ALL.iter().position(|p| p.id() == f.promise);
-    let mut findings: Vec<&Finding> = report.findings.iter().collect();
-    findings.sort_by_key(|f| (place(f), f.path.deviations()));
-    for finding in findings {
+    let mut trace = trace.map(Path::display);
+    for finding in plainest_first(report) {
         page.line("")?;
         show(finding, origin.as_ref(), &report.bounds, page)?;
+        if let Some(file) = trace.take() {
+            page.loud(format_args!("   trace: {file}"))?;
+        }
+    }
+    if trace.is_some() {
+        page.row("trace", "none was written: there is no path that breaks a promise")?;
     }
     page.line("")?;
     verdict(report, page)

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use bindery::env::Instant;
 use bindery::event::EventKind;
 use serde_json::{Map, Value, json};
 
@@ -37,11 +38,12 @@ impl TraceFile {
         lines.iter().try_for_each(|line| self.entry(line))
     }
 
-    /// Adds a line of a story that has no event: an instant, a microsecond after what came before.
-    pub fn note(&mut self, line: &str) -> Result<()> {
+    /// Adds a line of a story that has no event: an instant of the host, not before `earliest`, and not before anything
+    /// that was added earlier.
+    pub fn note(&mut self, line: &str, earliest: Instant) -> Result<()> {
+        self.last = self.last.max(microseconds(earliest));
         let mut lines = Vec::new();
         let (pid, tid) = self.spans.track("host", None, &mut lines);
-        self.last += 1.0;
         lines.push(json!({"ph": "i", "s": "t", "name": line, "pid": pid, "tid": tid, "ts": self.last, "args": {}}));
         lines.iter().try_for_each(|line| self.entry(line))
     }
@@ -67,8 +69,7 @@ impl TraceFile {
         let Recorded { step, machine, event } = recorded;
         let track = self.spans.track(machine, event.device.as_ref(), lines);
         let (pid, tid) = track;
-        #[expect(clippy::cast_precision_loss, reason = "exact for the first 104 days of board time")]
-        let ts = event.at.0 as f64 / 1000.0;
+        let ts = microseconds(event.at);
         self.last = self.last.max(ts);
         let line = match &event.kind {
             EventKind::Bind { driver } if self.spans.begin(track, &format!("probe {driver}")) => {
@@ -112,6 +113,11 @@ impl TraceFile {
         self.out.write(comma)?;
         self.out.write(value.to_string().as_bytes())
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact for the first 104 days of board time")]
+fn microseconds(at: Instant) -> f64 {
+    at.0 as f64 / 1000.0
 }
 
 fn instant() -> Value {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bindery::event::Event;
 use bindery::promise::Promise;
 
 use super::bounds::Kind;
@@ -121,6 +122,12 @@ impl Chooser {
             let line = line().into();
             self.run().tell(line);
         }
+    }
+
+    /// Keeps `event` of `machine` with the line of the story that has just told of it, for
+    /// [`Replay::events`](super::Replay::events).
+    pub fn keep(&self, machine: &'static str, event: &Event) {
+        self.run().keep(machine, event);
     }
 
     /// Whether lines of the story are kept.

@@ -175,6 +175,7 @@ impl Engine {
         execute(&scenario, Run::new(Plan::Follow(path.answers().to_vec()), settings)).finish(|run| Replay {
             steps: run.trail.iter().map(|t| Step { kind: t.kind, what: t.what, answer: t.answer }).collect(),
             story: std::mem::take(&mut run.story),
+            events: std::mem::take(&mut run.events),
             violations: run.violations.drain(..).map(|(violation, _)| violation).collect(),
             astray: run.astray,
         })

@@ -39,6 +39,6 @@ pub use fingerprint::{fingerprint, unordered};
 pub use merge::MergeError;
 pub use path::{Path, PathError};
 pub use progress::Progress;
-pub use replay::{Replay, Step};
+pub use replay::{Happened, Replay, Step};
 pub use report::{Finding, Mode, Report};
 pub use violation::Violation;

@@ -1,5 +1,7 @@
 //! One path again, with everything told.
 
+use bindery::event::Event;
+
 use super::bounds::Kind;
 use super::violation::Violation;
 
@@ -14,6 +16,17 @@ pub struct Step {
     pub answer: u32,
 }
 
+/// An event of a machine on one path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Happened {
+    /// The line of the story that tells of it, counted from 0.
+    pub line: usize,
+    /// Which machine: `"host"` or `"guest"`.
+    pub machine: &'static str,
+    /// What happened there, and when on the board's clock.
+    pub event: Event,
+}
+
 /// What happened on one path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Replay {
@@ -21,6 +34,8 @@ pub struct Replay {
     pub steps: Vec<Step>,
     /// What the scenario told, and the answers other than 0 where they were given.
     pub story: Vec<String>,
+    /// The events of the machines, in the order of the story. A model has none.
+    pub events: Vec<Happened>,
     /// What was broken.
     pub violations: Vec<Violation>,
     /// Answers of the path before the first that its question does not have: the path belongs to another scenario.

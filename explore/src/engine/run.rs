@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bindery::event::Event;
 use bindery::promise::Promise;
 
 use super::bounds::{Bounds, Kind};
 use super::path::Path;
+use super::replay::Happened;
 use super::sample::Draw;
 use super::violation::Violation;
 use super::visited::{Purse, Visited};
@@ -66,6 +68,7 @@ pub(super) struct Run {
     pub(super) checks: [u64; 12],
     pub(super) violations: Vec<(Violation, usize)>,
     pub(super) story: Vec<String>,
+    pub(super) events: Vec<Happened>,
     /// The plan gave an answer that the question does not have.
     pub(super) astray: Option<usize>,
 }
@@ -86,6 +89,7 @@ impl Run {
             checks: [0; 12],
             violations: Vec::new(),
             story: Vec::new(),
+            events: Vec::new(),
             astray: None,
         }
     }
@@ -200,6 +204,15 @@ impl Run {
     pub(super) fn tell(&mut self, line: String) {
         if self.tells() && self.story.len() < LINES {
             self.story.push(line);
+        }
+    }
+
+    /// Keeps the event that the newest line of the story tells of.
+    pub(super) fn keep(&mut self, machine: &'static str, event: &Event) {
+        let Some(line) = self.story.len().checked_sub(1).filter(|_| self.tells()) else { return };
+        // No new line since the last event: there was no room for it, and there is none for the event.
+        if self.events.last().is_none_or(|last| last.line < line) {
+            self.events.push(Happened { line, machine, event: event.clone() });
         }
     }
 

@@ -71,6 +71,7 @@ impl Guest {
             env.on_event(Box::new(move |event| {
                 let device = event.device.as_deref().unwrap_or("-");
                 chooser.tell(|| format!("[{}] guest {device}: {}", event.at, event.kind));
+                chooser.keep("guest", event);
             }));
         }
         let machine = Machine::new(Arc::clone(&env) as _, Policy::default());

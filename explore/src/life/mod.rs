@@ -19,6 +19,7 @@ use bindery::firmware::fdt::FdtError;
 
 use crate::boards::BoardSpec;
 use crate::engine::{Bounds, Cheap, Chooser, Engine, Path, Replay, Report, Violation};
+use crate::events;
 use crate::scene::world::World;
 use crate::scene::{Arrival, Scene, landmarks};
 use lives::LIVES;
@@ -196,6 +197,7 @@ impl Life {
         };
         let ordered = if life.fresh { world.ordered(&names.device) } else { Vec::new() };
         let scene = Scene::new(world, chooser, arrivals.clone(), ordered);
+        events::keep(&scene);
         let play = Play { names: &names, board: &self.board, scene: &scene, life: life.name };
         let outcome = (life.play)(&play);
         let world = scene.end();

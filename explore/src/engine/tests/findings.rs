@@ -82,6 +82,22 @@ fn a_path_is_replayed_whatever_the_budget() {
 }
 
 #[test]
+fn an_event_for_which_the_story_has_no_room_is_not_kept() {
+    use bindery::{env::Instant, event::Event, event::EventKind};
+    let event = |seq| Event { seq, at: Instant(seq), device: None, kind: EventKind::DeviceAdded };
+    let replay = Engine::new("endless").replay(&Path::default(), |ch: &Chooser| {
+        ch.keep("host", &event(0));
+        (1..100_000).for_each(|n| {
+            ch.tell(|| n.to_string());
+            ch.keep("host", &event(n));
+        });
+        Ok(())
+    });
+    assert_eq!(replay.events.len(), replay.story.len());
+    assert!(replay.events.iter().all(|h| replay.story[h.line] == h.event.seq.to_string()));
+}
+
+#[test]
 fn a_place_that_is_never_reached_fails_the_run() {
     let report = Engine::new("vacuous").must_hit(["here", "there"]).run(|ch: &Chooser| {
         ch.mark("here");

@@ -1,0 +1,27 @@
+//! A path as a trace.
+
+use bindery::env::Instant;
+use bindery_explore::engine::{Happened, Replay};
+
+use crate::failure::Result;
+use crate::record::{Recorded, TraceFile};
+
+/// What the trace calls the step of each event: a path is one step.
+const STEP: &str = "replay";
+/// How long a line of a model takes, in nanoseconds: a model has no clock.
+const TICK: u64 = 1000;
+
+/// Writes what happened on the path: the events of the machines as a run's trace holds them, and between them, as
+/// instants, the lines of the story that have no event (who comes in, which step is over, what is broken).
+pub(super) fn write(mut trace: TraceFile, replay: &Replay) -> Result<()> {
+    let mut events = replay.events.iter().peekable();
+    let start = replay.events.first().map(|happened| happened.event.at);
+    for (number, line) in (0..).zip(&replay.story) {
+        if let Some(Happened { machine, event, .. }) = events.next_if(|happened| happened.line == number) {
+            trace.add(&Recorded { step: STEP, machine, event: event.clone() })?;
+        } else {
+            trace.note(line, start.unwrap_or(Instant(TICK * (number as u64 + 1))))?;
+        }
+    }
+    trace.finish()
+}
