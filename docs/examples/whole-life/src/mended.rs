@@ -1,4 +1,4 @@
-//! The driver, mended.
+//! A driver for the ring of a made-up device.
 
 use bindery::binding::{Bound, Irq, ResourceError};
 use bindery::dma::CoherentSlice;
@@ -24,7 +24,7 @@ impl Driver for Ring {
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Port<'b>, ProbeError> {
         let reset = dev.reset_line().ok_or(ProbeError::Device("no reset line of its own"))?;
-        // It knows no address from here on: what was kept because of an earlier binding goes back.
+        // It has forgotten every address: what an earlier binding had to keep goes back.
         dev.quiet(reset.pulse().map_err(ResourceError::from)?);
         let ring = dev.dma().coherent_slice(256)?;
         let irq = dev.irq(0)?;

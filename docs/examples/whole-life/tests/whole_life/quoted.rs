@@ -9,7 +9,7 @@ fn timeless(line: &str) -> &str {
 
 /// Asserts that the lines of each quotation of `page` that has `what` in it stand in `printed`, in this order. `...` is
 /// for lines left out.
-pub(crate) fn quoted(page: &str, what: &str, printed: &str) {
+pub(super) fn quoted(page: &str, what: &str, printed: &str) {
     let blocks = page.split("```text\n").skip(1).filter_map(|rest| rest.split("```").next());
     let mut found = 0;
     for block in blocks.filter(|block| block.contains(what)) {

@@ -1,4 +1,4 @@
-//! The driver as it was written first.
+//! A driver for the ring of a made-up device.
 
 use bindery::binding::{Bound, Irq};
 use bindery::dma::CoherentSlice;
