@@ -24,6 +24,13 @@ fn every_path_on_which_somebody_comes_in_keeps_the_promises() {
 }
 
 #[test]
+fn a_driver_that_users_may_not_unbind_is_walked_through_like_any_other() {
+    use bindery::driver::Driver as _;
+    const { assert!(bindery_drivers::cpg_mssr::CpgMssr::SUPPRESS_BIND_ATTRS) };
+    device("e6150000.clock-controller").on(boards::salvator_xs()).faults(0).interrupts(0).check();
+}
+
+#[test]
 fn a_path_is_the_same_whenever_it_is_walked() {
     let life = device(SATA).on(boards::salvator_xs()).faults(1).interrupts(1);
     let engine = life.engine();

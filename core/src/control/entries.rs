@@ -46,7 +46,7 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
         Dir::BusDevices => links_to(machine.devices()),
         Dir::BusDrivers => machine.drivers().into_iter().map(|d| (d.to_string(), Node::Dir(Dir::Driver(d)))).collect(),
         Dir::Driver(driver) => {
-            let mut list = driver_files(driver);
+            let mut list = driver_files(machine, driver);
             list.extend(links_to(machine.devices().into_iter().filter(|d| is_held(d, driver)).collect()));
             list
         }
@@ -113,7 +113,7 @@ pub(super) fn named(machine: &Arc<Machine>, dir: &Dir, name: &str) -> Option<Nod
     match dir {
         Dir::BusDevices => Some(Node::Link(Dir::Device(machine.device(name)?))),
         Dir::BusDrivers => Some(Node::Dir(Dir::Driver(machine.driver_named(name)?))),
-        Dir::Driver(driver) => pick(driver_files(driver)).or_else(|| {
+        Dir::Driver(driver) => pick(driver_files(machine, driver)).or_else(|| {
             let device = machine.device(name).filter(|d| is_held(d, driver))?;
             Some(Node::Link(Dir::Device(device)))
         }),
@@ -132,8 +132,13 @@ pub(super) fn named(machine: &Arc<Machine>, dir: &Dir, name: &str) -> Option<Nod
     }
 }
 
-fn driver_files(driver: &'static str) -> List {
-    files([("bind", File::Bind(driver)), ("uevent", File::DriverUevent(driver)), ("unbind", File::Unbind(driver))])
+/// A driver that is being removed binds nothing by hand any more, as on Linux (`bus_remove_driver`).
+fn driver_files(machine: &Machine, driver: &'static str) -> List {
+    let mut list = files([("uevent", File::DriverUevent(driver))]);
+    if machine.binds_by_hand(driver) {
+        list.extend(files([("bind", File::Bind(driver)), ("unbind", File::Unbind(driver))]));
+    }
+    list
 }
 
 fn is_held(device: &Device, driver: &str) -> bool {

@@ -51,7 +51,10 @@ fn unbind(machine: &Arc<Machine>, driver: &str, device: &str) -> Result<(), Refu
             UnbindError::NotHeld { device, .. } => {
                 let holder = machine.device(device).and_then(|d| d.driver());
                 match holder {
-                    Some(holder) => format!("{error}, but by {holder}: write it to drivers/{holder}/unbind"),
+                    Some(holder) if machine.binds_by_hand(holder) => {
+                        format!("{error}, but by {holder}: write it to drivers/{holder}/unbind")
+                    }
+                    Some(holder) => format!("{error}, but by {holder}, which users may not unbind by hand"),
                     None => format!("{error}; nobody holds it"),
                 }
             }
@@ -81,7 +84,10 @@ fn explain(machine: &Machine, error: &BindError) -> String {
             let only = only.map_or_else(String::new, |o| format!(" (its driver_override lets only {o} have it)"));
             format!("{error}{only}; write {driver} to the device's driver_override first")
         }
-        BindError::Busy { device, driver } => format!("{error}; write {device} to drivers/{driver}/unbind first"),
+        BindError::Busy { device, driver } if machine.binds_by_hand(driver) => {
+            format!("{error}; write {device} to drivers/{driver}/unbind first")
+        }
+        BindError::Busy { .. } => format!("{error}, which users may not unbind by hand"),
         BindError::Deferred { .. } => format!("{error}; /sys/kernel/debug/devices_deferred tells why each is missing"),
         BindError::Probe { .. } => error.to_string(),
     }

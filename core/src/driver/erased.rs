@@ -10,6 +10,7 @@ pub(crate) trait AnyDriver: Send + Sync {
     fn name(&self) -> &'static str;
     fn matches(&self) -> &'static [Match];
     fn dma(&self) -> DmaOwner;
+    fn suppresses_bind_attrs(&self) -> bool;
     /// A binding of this driver around `bound`, without data yet.
     fn binding(&self, bound: Bound) -> Arc<dyn AnyBinding>;
 }
@@ -28,6 +29,10 @@ impl<D: Driver> AnyDriver for Adapter<D> {
 
     fn dma(&self) -> DmaOwner {
         D::DMA
+    }
+
+    fn suppresses_bind_attrs(&self) -> bool {
+        D::SUPPRESS_BIND_ATTRS
     }
 
     fn binding(&self, bound: Bound) -> Arc<dyn AnyBinding> {

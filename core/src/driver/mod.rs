@@ -85,6 +85,15 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// Who programs the device's translation.
     const DMA: DmaOwner = DmaOwner::Kernel;
 
+    /// Whether users are kept from binding and unbinding its devices by hand: in the control tree the driver then has
+    /// neither `bind` nor `unbind` (linux-6.12 `struct device_driver.suppress_bind_attrs`, `include/linux/device/driver.h`;
+    /// `bus_add_driver`, `drivers/base/bus.c`).
+    ///
+    /// For drivers that much of the machine stands on. It is about these two files only: probing by itself,
+    /// `drivers_probe`, `driver_override`, the calls of [`Machine`](crate::machine::Machine), a supplier that leaves, and
+    /// the removal of device or driver bind and unbind as ever.
+    const SUPPRESS_BIND_ATTRS: bool = false;
+
     /// What the driver keeps for one device. It may borrow from the binding; it is dropped before anything that the
     /// binding owns is given back.
     type Data<'b>: Send + Sync;

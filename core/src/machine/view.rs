@@ -96,4 +96,9 @@ impl Machine {
     pub(crate) fn driver_named(&self, name: &str) -> Option<&'static str> {
         self.registry.lock().drivers.get_key_value(name).map(|(name, _)| *name)
     }
+
+    /// Whether `driver` is registered and lets users bind and unbind its devices by hand.
+    pub(crate) fn binds_by_hand(&self, driver: &str) -> bool {
+        self.registry.lock().drivers.get(driver).is_some_and(|d| !d.suppresses_bind_attrs())
+    }
 }

@@ -20,6 +20,10 @@ use crate::poll::poll;
 use module::Module;
 
 /// The driver.
+///
+/// Users may not unbind it by hand: nearly every module's clock hangs on it. Linux has no such files for it either, because
+/// it registers the driver for one probe only (linux-6.12 `cpg_mssr_init`, `drivers/clk/renesas/renesas-cpg-mssr.c`;
+/// `__platform_driver_probe`, `drivers/base/platform.c`).
 #[derive(Debug)]
 pub struct CpgMssr;
 
@@ -31,6 +35,7 @@ impl Driver for CpgMssr {
         Match::compatible("renesas,r8a77961-cpg-mssr"),
         Match::compatible("renesas,r8a77965-cpg-mssr"),
     ];
+    const SUPPRESS_BIND_ATTRS: bool = true;
     type Data<'b> = ();
 
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {

@@ -6,6 +6,7 @@ use bindery::control::Tree;
 
 use super::Names;
 use super::bystander;
+use super::play::unbind;
 use crate::scene::Arrival;
 use crate::scene::world::World;
 
@@ -20,9 +21,9 @@ pub(super) fn of(world: &World, names: &Names) -> Vec<Arrival> {
     let driver = names.driver;
     let mut all = Vec::new();
     {
-        let (tree, device) = (tree.clone(), device.clone());
+        let (tree, machine, device) = (tree.clone(), Arc::clone(&machine), device.clone());
         all.push(Arrival::new("arrival: unbind", move || {
-            let _ = tree.write(&format!("/sys/bus/platform/drivers/{driver}/unbind"), &device);
+            let _ = unbind(&tree, &machine, driver, &device);
         }));
     }
     {
@@ -51,17 +52,17 @@ pub(super) fn of(world: &World, names: &Names) -> Vec<Arrival> {
         }));
     }
     if let Some((iommu, of)) = names.iommu.clone() {
-        let tree = tree.clone();
+        let (tree, machine) = (tree.clone(), Arc::clone(&machine));
         all.push(Arrival::new("arrival: supplier unbind", move || {
-            let _ = tree.write(&format!("/sys/bus/platform/drivers/{of}/unbind"), &iommu);
+            let _ = unbind(&tree, &machine, of, &iommu);
         }));
     }
     {
-        let (tree, device) = (tree.clone(), device.clone());
+        let (tree, machine, device) = (tree.clone(), Arc::clone(&machine), device.clone());
         all.push(Arrival::new("arrival: hand-over claim", move || {
             let path = format!("/sys/bus/platform/devices/{device}/driver_override");
             let _ = tree.write(&path, OWNER);
-            let _ = tree.write(&format!("/sys/bus/platform/drivers/{driver}/unbind"), &device);
+            let _ = unbind(&tree, &machine, driver, &device);
             let _ = tree.write(&format!("/sys/bus/platform/drivers/{OWNER}/bind"), &device);
         }));
     }

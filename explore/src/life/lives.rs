@@ -47,7 +47,7 @@ pub(super) const LIVES: &[Script] = &[
     settled("life: the supplier goes first", |play| {
         ends(play, |play| {
             if let Some((iommu, driver)) = &play.names.iommu {
-                let _ = play.write(&format!("/sys/bus/platform/drivers/{driver}/unbind"), iommu);
+                play.unbind_from(driver, iommu);
                 play.must("supplier unbind", play.holder().is_none())?;
             }
             play.step("supplier unbind")

@@ -1,7 +1,11 @@
 //! The steps that lives are made of.
 
-use bindery::control::ControlError;
+use std::sync::Arc;
+
+use bindery::control::{ControlError, Tree};
+use bindery::driver::Errno;
 use bindery::env::{Env, Landmark};
+use bindery::machine::Machine;
 use bindery::promise::Promise;
 use bindery_drivers::sata_rcar::SataRcar;
 
@@ -25,6 +29,19 @@ pub(crate) enum Then {
     On,
     /// All that can follow is known.
     Known,
+}
+
+/// Unbinds `device` from `driver` as the seed's user did. A driver that does not let users do that
+/// ([`SUPPRESS_BIND_ATTRS`](bindery::driver::Driver::SUPPRESS_BIND_ATTRS)) is told to by the kernel itself.
+pub(super) fn unbind(tree: &Tree, machine: &Arc<Machine>, driver: &str, device: &str) -> Result<(), ControlError> {
+    let dir = format!("/sys/bus/platform/drivers/{driver}");
+    let written = tree.write(&format!("{dir}/unbind"), device);
+    let no_file = written.as_ref().is_err_and(|e| e.errno == Errno::ENOENT);
+    if no_file && tree.list(&dir).is_ok() {
+        let _ = machine.unbind(device, driver);
+        return Ok(());
+    }
+    written
 }
 
 impl Play<'_> {
@@ -63,9 +80,14 @@ impl Play<'_> {
 
     /// Unbinds it as the seed's user did.
     pub(crate) fn unbind(&self) -> Result<Then, Violation> {
-        let _ = self.write(&format!("/sys/bus/platform/drivers/{}/unbind", self.names.driver), &self.names.device);
+        self.unbind_from(self.names.driver, &self.names.device);
         self.must("unbind", self.holder().is_none())?;
         self.step("unbind")
+    }
+
+    /// Unbinds `device` from `driver`, and notes the number that comes back.
+    pub(crate) fn unbind_from(&self, driver: &str, device: &str) {
+        self.note(&unbind(self.scene.tree(), self.scene.machine(), driver, device));
     }
 
     /// What has to hold when nobody has come in and nothing has failed.

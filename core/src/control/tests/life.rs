@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::vec::Vec;
 
-use super::world::{DISK, DRIVERS, GROUP, World, errno};
+use super::world::{DISK, DRIVERS, GROUP, Lamp, World, errno};
 use crate::control::Tree;
 use crate::device::DeviceDesc;
 use crate::driver::{Errno, ProbeError};
@@ -284,5 +284,45 @@ fn reads_and_writes_race_binds_and_removals() {
         w.echo(disk, "/sys/bus/platform/drivers_probe");
         assert!(w.has(&format!("{DRIVERS}/disk/{disk}")), "P4: the next bind is like the first");
     }
+    w.promises_hold();
+}
+
+#[test]
+fn a_driver_that_users_may_not_unbind_has_no_files_for_it_and_lives_as_any_other() {
+    let w = World::bound();
+    let (dir, lamp) = (format!("{DRIVERS}/lamp"), "30.lamp");
+    let holder = || w.machine.device(lamp).unwrap().driver();
+    w.machine.register(Lamp);
+    w.machine.settle();
+    assert_eq!(holder(), Some("lamp"), "it is probed by itself");
+    let names: Vec<_> = w.tree.list(&dir).unwrap().into_iter().map(|e| e.name).collect();
+    assert_eq!(names, [lamp, "uevent"]);
+    for file in ["bind", "unbind"] {
+        assert_eq!(errno(w.tree.read(&format!("{dir}/{file}"))), Errno::ENOENT, "{file}");
+        assert_eq!(errno(w.tree.write(&format!("{dir}/{file}"), lamp)), Errno::ENOENT, "{file}");
+        assert_eq!(
+            errno(w.tree.write(&format!("/sys/bus/platform/devices/{lamp}/driver/{file}"), lamp)),
+            Errno::ENOENT
+        );
+    }
+    assert_eq!(holder(), Some("lamp"));
+    let refused = w.tree.write(&format!("{DRIVERS}/disk/unbind"), lamp).unwrap_err();
+    assert!(refused.errno == Errno::ENODEV && !refused.why.contains("drivers/lamp/unbind"), "{refused}");
+    w.echo("disk", &format!("/sys/bus/platform/devices/{lamp}/driver_override"));
+    let refused = w.tree.write(&format!("{DRIVERS}/disk/bind"), lamp).unwrap_err();
+    assert!(refused.errno == Errno::EBUSY && !refused.why.contains("drivers/lamp/unbind"), "{refused}");
+    w.echo("", &format!("/sys/bus/platform/devices/{lamp}/driver_override"));
+
+    w.machine.unbind(lamp, "lamp").unwrap();
+    assert_eq!(holder(), None, "who is inside the kernel may");
+    w.echo(lamp, "/sys/bus/platform/drivers_probe");
+    assert_eq!(holder(), Some("lamp"));
+    w.machine.unregister("lamp");
+    assert!(holder().is_none() && !w.has(&dir));
+    w.machine.register(Lamp);
+    w.machine.settle();
+    assert_eq!(holder(), Some("lamp"));
+    w.machine.remove_device(lamp);
+    assert!(w.machine.device(lamp).is_none() && !w.has(&format!("{dir}/{lamp}")));
     w.promises_hold();
 }

@@ -156,6 +156,22 @@ impl Driver for Guest {
     }
 }
 
+/// Drives the lamp, which users may not take from it.
+pub(super) struct Lamp;
+
+impl Driver for Lamp {
+    const NAME: &'static str = "lamp";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,lamp")];
+    const SUPPRESS_BIND_ATTRS: bool = true;
+    type Data<'b> = ();
+    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+        Ok(())
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
 pub(super) struct World {
     pub(super) env: Arc<FakeEnv>,
     pub(super) machine: Handle,
