@@ -57,6 +57,27 @@ fn suppliers_are_named_with_their_property_stream_and_state() {
 }
 
 #[test]
+fn a_device_that_its_iommu_does_not_take_in_says_why() {
+    assert!(!bindery(["tree"]).good().contains("not joined"));
+    let dir = Dir::new();
+    let mut blob = DEVICE_TREE.to_vec();
+    // `iommus = <&ipmmu_ds0 16>` of the Ethernet controller, whose stream becomes one that no IPMMU has.
+    let node = b"ethernet@e6800000\0";
+    let node = blob.windows(node.len()).position(|w| w == node).unwrap();
+    let (count, stream) = (8_u32.to_be_bytes(), 16_u32.to_be_bytes());
+    let is_stream = |at: &usize| blob[*at - 12..*at - 8] == count && blob[*at..*at + 4] == stream;
+    let at = (node + 12..blob.len() - 4).find(is_stream).unwrap();
+    blob[at..at + 4].copy_from_slice(&999_u32.to_be_bytes());
+    let path = dir.file("stream.dtb", &blob);
+    let facts = json(&["--dtb", text(&path)]);
+    let ethernet = facts["devices"].as_array().unwrap().iter().find(|d| d["name"] == "e6800000.ethernet").unwrap();
+    assert_eq!((&ethernet["not_joined"], &ethernet["group"]), (&"no such stream".into(), &Value::Null));
+    let drawn = bindery(["tree", "--dtb", text(&path)]).good();
+    let after = drawn.lines().skip_while(|l| !l.contains("─ e6800000.ethernet "));
+    assert!(after.take(2).any(|l| l.contains("iommu") && l.contains("not joined: no such stream")), "{drawn}");
+}
+
+#[test]
 fn output_is_plain_in_a_pipe_and_coloured_on_demand() {
     assert!(!bindery(["tree"]).good().contains('\u{1b}'));
     assert!(bindery(["tree", "--color", "always"]).good().contains('\u{1b}'));

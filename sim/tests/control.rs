@@ -10,7 +10,7 @@ use std::thread;
 
 use bindery::control::{EntryKind, Tree};
 use bindery::driver::Errno;
-use bindery::env::Env;
+use bindery::env::{Env, Site};
 use bindery::machine::{Handle, Machine, Policy};
 use bindery_sim::board::Board;
 use bindery_sim::disk::Disk;
@@ -107,6 +107,25 @@ fn the_disk_controller_says_what_it_would_on_the_real_board() {
     assert!(members.iter().any(|e| e.name == "ee300000.sata"), "{members:?}");
     let ledger = r.cat("/sys/kernel/bindery/ledger/ee300000.sata");
     assert!(ledger.contains("dma coherent") && ledger.contains("ffff000"), "{ledger}");
+    r.assert_well();
+}
+
+#[test]
+fn a_master_whose_iommu_has_no_memory_for_it_is_listed_until_it_joins() {
+    let board = Salvator::new().disk(Disk::memory(vec![0; 1 << 20])).build();
+    let machine = Machine::new(Arc::clone(&board) as Arc<dyn Env>, Policy::default());
+    machine.add_device_tree(salvator::DEVICE_TREE).unwrap();
+    bindery_drivers::register_all(&machine);
+    board.faults().fail_sites(&[Site::TableAlloc]);
+    machine.settle();
+    board.faults().never();
+    let r = Rig { board, tree: Tree::new(&machine), machine };
+    let listed = || r.cat("/sys/kernel/bindery/not_joined");
+    assert!(listed().contains("ee300000.sata\tno memory for page tables\n"), "{}", listed());
+    assert_eq!(r.driver(), None, "P10");
+    r.echo("ee300000.sata", "/sys/bus/platform/drivers_probe");
+    assert_eq!(r.driver().as_deref(), Some("sata_rcar"));
+    assert!(!listed().contains("ee300000.sata") && !listed().is_empty(), "{}", listed());
     r.assert_well();
 }
 

@@ -100,6 +100,10 @@ fn draw_device(device: &DeviceRow, branch: &str, below: &str, page: &mut Page<'_
             page.line(format_args!("{below}{head} {reason}"))?;
         }
     }
+    if let Some(why) = &device.not_joined {
+        let head = page.column(BAD, "  iommu", width);
+        page.line(format_args!("{below}{head} not joined: {why}"))?;
+    }
     for s in &device.suppliers {
         let properties: Vec<&str> = s.properties.iter().map(|p| &**p).collect();
         let head = page.column(DIM, format_args!("  {}", properties.join(", ")), width.max(PROPERTY));

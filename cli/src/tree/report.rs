@@ -55,6 +55,9 @@ pub struct DeviceRow {
     pub suppliers: Vec<SupplierRow>,
     /// Its IOMMU group.
     pub group: Option<u32>,
+    /// Why its IOMMU did not take it in, if it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_joined: Option<String>,
 }
 
 /// Where a device is in its life.
@@ -240,6 +243,7 @@ impl<'a> Look<'a> {
 
     fn device(&self, device: &Device) -> DeviceRow {
         let desc = device.desc();
+        let info = self.world.host.device_info(device);
         DeviceRow {
             name: Arc::clone(&desc.name),
             node: self.path(device.node()),
@@ -249,7 +253,8 @@ impl<'a> Look<'a> {
             candidates: self.world.host.candidates(device),
             state: self.state(device),
             suppliers: self.suppliers(device),
-            group: self.world.host.device_info(device).group,
+            group: info.group,
+            not_joined: info.not_joined.map(|e| e.to_string()),
         }
     }
 

@@ -33,6 +33,7 @@ pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
             };
             machine.waiting().iter().map(line).collect()
         }
+        File::NotJoined => not_joined(machine),
         File::Promises => promises(machine),
         File::Quarantine => {
             let line = |q: &crate::dma::QuarantineInfo| format!("{}\t{}\t{:#x}\t{}\n", q.device, q.phys, q.len, q.why);
@@ -76,6 +77,15 @@ fn promises(machine: &Machine) -> String {
     };
     let breach = |(promise, detail): &(Promise, String)| format!("{}\tbroken: {detail}\n", promise.id());
     Promise::ALL.into_iter().map(count).chain(broken.iter().map(breach)).collect()
+}
+
+/// Each device that its IOMMU did not take in, and why.
+fn not_joined(machine: &Machine) -> String {
+    let line = |device: Arc<Device>| {
+        let why = machine.device_info(&device).not_joined?;
+        Some(format!("{}\t{why}\n", device.name()))
+    };
+    machine.devices().into_iter().filter_map(line).collect()
 }
 
 fn footprint(machine: &Machine) -> String {

@@ -8,6 +8,10 @@
 //! of the machine with the same name does, and waits where that waits. What a write sets in motion beyond its own device
 //! (waiters of a supplier that has arrived) is queued for [`Machine::settle`](crate::machine::Machine::settle).
 //!
+//! What Linux has no file for stands in `/sys/kernel/bindery`: the ledger of each bound device, promises, quarantine,
+//! footprint, and, in `not_joined`, the devices that their IOMMU did not take in, each with the reason (Linux only logs
+//! it: linux-6.12 `drivers/iommu/iommu.c`, `iommu_probe_device`).
+//!
 //! Where it differs from Linux, on purpose:
 //! - A device's `driver` link and `drivers/<driver>/<device>` stay until the driver's resources are given back, because
 //!   until then the driver still holds the device (Linux drops them before `remove`).

@@ -6,7 +6,7 @@ use core::fmt;
 use super::{DeviceDesc, NodeId};
 use crate::binding::{AnyBinding, Phase};
 use crate::env::{Env, Landmark};
-use crate::iommu::Membership;
+use crate::iommu::{IommuError, Membership};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
@@ -21,6 +21,8 @@ pub struct Device {
     binding: Mutex<Option<Arc<dyn AnyBinding>>>,
     driver_override: Mutex<Option<Arc<str>>>,
     pub(crate) group: Mutex<Option<Membership>>,
+    /// Why its IOMMU did not take it in when that was tried last. A leaf lock, taken with `group` held to change it.
+    pub(crate) not_joined: Mutex<Option<IommuError>>,
     /// The driver's name while the device's `driver` link is visible in the control tree.
     pub(crate) visible_driver: Mutex<Option<&'static str>>,
     /// Which of the machine's bindings its last one was, counting from 1.
@@ -41,6 +43,7 @@ impl Device {
             binding: Mutex::new(None),
             driver_override: Mutex::new(None),
             group: Mutex::new(None),
+            not_joined: Mutex::new(None),
             visible_driver: Mutex::new(None),
             bound_seq: AtomicU64::new(0),
             removed: AtomicBool::new(false),

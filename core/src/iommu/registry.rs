@@ -61,12 +61,20 @@ impl Iommus {
     }
 
     /// Puts `device` into its group, blocked, when its instance is there. `Ok(None)` when it has no IOMMU, or not yet,
-    /// or is in a group already.
+    /// or is in a group already. The device remembers a failure until it joins or its IOMMU leaves.
     pub(crate) fn join(&self, device: &Device, env: &dyn Env) -> Result<Option<(Arc<Group>, StreamId)>, IommuError> {
         let mut member = device.group.lock();
         if member.is_some() {
             return Ok(None);
         }
+        let taken_in = self.take_in(device, env);
+        *device.not_joined.lock() = taken_in.as_ref().err().copied();
+        *member = taken_in?;
+        Ok(member.as_ref().map(|m| (Arc::clone(&m.group), m.streams[0])))
+    }
+
+    /// Finds, or makes, the place of `device`, whose slot for it is locked.
+    fn take_in(&self, device: &Device, env: &dyn Env) -> Result<Option<Membership>, IommuError> {
         let mut inner = self.0.lock();
         let (node, iommu, streams) = if let Some(iommu) = env.passthrough(device.desc()) {
             let stream = iommu.stream(&[])?;
@@ -91,14 +99,16 @@ impl Iommus {
             inner.next_group += 1;
             inner.groups.insert(key, Arc::clone(&group));
         }
-        let stream = streams[0];
-        *member = Some(Membership { group: Arc::clone(&group), streams });
-        Ok(Some((group, stream)))
+        Ok(Some(Membership { group, streams }))
     }
 
     /// Takes `device` out of its group; an empty group goes.
     pub(crate) fn leave(&self, device: &Device) {
-        let member = device.group.lock().take();
+        let member = {
+            let mut slot = device.group.lock();
+            *device.not_joined.lock() = None;
+            slot.take()
+        };
         if let Some(member) = member
             && member.group.remove(device.name())
         {

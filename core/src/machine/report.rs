@@ -8,7 +8,7 @@ use super::Machine;
 use crate::binding::Phase;
 use crate::device::{Device, NodeId};
 use crate::dma::QuarantineInfo;
-use crate::iommu::Group;
+use crate::iommu::{Group, IommuError};
 use crate::link::LinkInfo;
 use crate::power::{KeptSupply, Line};
 use crate::sync::atomic::Ordering;
@@ -26,6 +26,10 @@ pub struct DeviceInfo {
     pub driver: Option<&'static str>,
     /// Number of its IOMMU group.
     pub group: Option<u32>,
+    /// Why its IOMMU did not take it in, if that failed when it was tried last. It is tried again when a driver binds the
+    /// device, which fails if this does. Until then the IOMMU treats the device as one that nobody has set up: what that
+    /// means, blocked or passed through, is the hardware's choice.
+    pub not_joined: Option<IommuError>,
 }
 
 /// A device that has a driver and cannot be bound yet.
@@ -79,6 +83,7 @@ impl Machine {
             phase: device.phase(),
             driver: device.driver(),
             group: device.group.lock().as_ref().map(|m| m.group.id()),
+            not_joined: *device.not_joined.lock(),
         }
     }
 

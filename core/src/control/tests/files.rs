@@ -2,11 +2,13 @@
 
 use std::format;
 use std::string::String;
+use std::sync::atomic::Ordering;
 use std::vec::Vec;
 
 use super::world::{DISK, DRIVERS, GROUP, World};
 use crate::control::EntryKind;
 use crate::device::{DeviceDesc, NodeId};
+use crate::iommu::IommuError;
 
 #[test]
 fn the_files_of_a_bound_device_say_what_linux_would() {
@@ -52,6 +54,30 @@ fn a_device_that_waits_is_listed_with_what_it_waits_for() {
     assert_eq!(w.cat("/sys/kernel/debug/devices_deferred"), deferred);
     assert_eq!(w.cat(&format!("{DISK}/waiting_for_supplier")), "1\n");
     assert_eq!(w.cat(&format!("{DISK}/supplier:platform:10.iommu/status")), "dormant\n");
+}
+
+#[test]
+fn a_device_that_its_iommu_did_not_take_in_is_listed_with_the_reason_until_it_joins() {
+    let w = World::waiting();
+    let list = || w.cat("/sys/kernel/bindery/not_joined");
+    let group = |disk: &str| w.has(&format!("/sys/bus/platform/devices/{disk}/iommu_group"));
+    assert_eq!(list(), "", "there is no IOMMU yet: that is no failure");
+    w.dead.store(true, Ordering::Relaxed);
+    w.mirror();
+    let dead = |disk: &str| format!("{disk}\tthe IOMMU does not answer\n");
+    assert_eq!(list(), dead("20.disk") + &dead("21.disk"));
+    let info = w.machine.device_info(&w.machine.device("20.disk").unwrap());
+    assert_eq!((info.not_joined, info.group), (Some(IommuError::Dead), None));
+    assert!(!group("20.disk") && info.driver.is_none(), "P10: nor is it bound");
+
+    w.dead.store(false, Ordering::Relaxed);
+    w.echo("20.disk", "/sys/bus/platform/drivers_probe");
+    assert!(group("20.disk") && w.machine.device("20.disk").unwrap().driver() == Some("disk"));
+    assert_eq!(list(), dead("21.disk"), "nobody has tried this one again");
+
+    w.echo("10.iommu", &format!("{DRIVERS}/mirror/unbind"));
+    assert_eq!(list(), "", "P4: the IOMMU that refused it is gone");
+    w.promises_hold();
 }
 
 #[test]

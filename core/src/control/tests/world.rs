@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use std::collections::BTreeMap;
 use std::string::String;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec::Vec;
 
 use crate::addr::{DeviceAddr, PhysAddr};
@@ -18,8 +19,8 @@ use crate::iommu::{
 };
 use crate::machine::{Handle, Machine, Policy};
 
-/// Keeps what is mapped and confirms at once. It cannot do lazy domains.
-struct Mirror;
+/// Keeps what is mapped and confirms at once. It cannot do lazy domains. While told so, it does not answer.
+struct Mirror(Arc<AtomicBool>);
 
 #[derive(Default)]
 struct Space(Mutex<BTreeMap<DeviceAddr, PhysAddr>>);
@@ -70,18 +71,18 @@ impl Iommu for Mirror {
         if kind == DomainKind::Lazy { Err(IommuError::Unsupported(kind)) } else { Ok(Arc::new(Space::default())) }
     }
     fn attach(&self, _: StreamId, _: &Arc<dyn Translation>) -> Result<(), IommuError> {
-        Ok(())
+        if self.0.load(Ordering::Relaxed) { Err(IommuError::Dead) } else { Ok(()) }
     }
 }
 
-struct MirrorDriver;
+struct MirrorDriver(Arc<AtomicBool>);
 
 impl Driver for MirrorDriver {
     const NAME: &'static str = "mirror";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,iommu")];
     type Data<'b> = ();
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
-        Ok(dev.provide_iommu(Arc::new(Mirror))?)
+        Ok(dev.provide_iommu(Arc::new(Mirror(Arc::clone(&self.0))))?)
     }
     fn quiesce((): &()) -> Result<Quiet, Busy> {
         Ok(Quiet::stopped())
@@ -177,6 +178,8 @@ pub(super) struct World {
     pub(super) machine: Handle,
     pub(super) tree: Tree,
     pub(super) hooks: Hooks,
+    /// Whether the IOMMU leaves attachments unanswered.
+    pub(super) dead: Arc<AtomicBool>,
 }
 
 pub(super) const DISK: &str = "/sys/devices/platform/soc/20.disk";
@@ -216,7 +219,7 @@ impl World {
         machine.register(Guest);
         machine.settle();
         let tree = Tree::new(&machine);
-        Self { env, machine, tree, hooks }
+        Self { env, machine, tree, hooks, dead: Arc::default() }
     }
 
     /// Everything bound that has a driver.
@@ -228,7 +231,7 @@ impl World {
 
     /// The IOMMU's driver arrives.
     pub(super) fn mirror(&self) {
-        self.machine.register(MirrorDriver);
+        self.machine.register(MirrorDriver(Arc::clone(&self.dead)));
         self.machine.settle();
     }
 
