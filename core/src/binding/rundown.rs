@@ -116,4 +116,23 @@ mod loom_tests {
             }
         });
     }
+
+    /// P5: whoever gets in after the door was opened sees what was put in place before.
+    #[test]
+    fn loom_who_gets_in_sees_what_was_there_when_the_door_was_opened() {
+        loom::model(|| {
+            let shared = Arc::new((Rundown::closed(), AtomicBool::new(false)));
+            let user = {
+                let shared = Arc::clone(&shared);
+                loom::thread::spawn(move || {
+                    if let Some(_inside) = shared.0.enter() {
+                        assert!(shared.1.load(Ordering::Relaxed), "P5: a user is inside before the data");
+                    }
+                })
+            };
+            shared.1.store(true, Ordering::Relaxed);
+            shared.0.reopen();
+            user.join().unwrap();
+        });
+    }
 }

@@ -45,6 +45,10 @@ pub(crate) struct FakeEnv {
     now: Mutex<u64>,
     sink: Mutex<Option<Weak<dyn IrqSink>>>,
     listens: bool,
+    /// Counted where others may run between a call and its effect: the locks here are not loom's. To give way would not
+    /// be enough: loom then tries no order in which only one of two callers is held up.
+    #[cfg(loom)]
+    step: crate::sync::atomic::AtomicUsize,
 }
 
 #[cfg(not(loom))]
@@ -90,6 +94,8 @@ impl FakeEnv {
             now: Mutex::default(),
             sink: Mutex::default(),
             listens,
+            #[cfg(loom)]
+            step: crate::sync::atomic::AtomicUsize::new(0),
         }
     }
 }
@@ -104,9 +110,8 @@ impl Env for FakeEnv {
     }
 
     fn irq(&self, line: IrqLine, control: IrqControl) -> Result<(), EnvError> {
-        // Others may run between the call and its effect; the locks here are not loom's.
         #[cfg(loom)]
-        crate::sync::relax();
+        self.step.fetch_add(1, crate::sync::atomic::Ordering::Relaxed);
         let mut enabled = self.enabled.lock().unwrap();
         match control {
             IrqControl::Enable(_) | IrqControl::Unmask => enabled.insert(line),
