@@ -240,9 +240,13 @@ impl Machine {
         self.stays_locked(device);
     }
 
+    /// The same, under the device lock.
+    ///
+    /// An unbound device has no busy links: a probe that fails lets go of them under this lock. Only a bug in the core
+    /// (the mutant `LinksLeftOnEarlyExit`) leaves some, and [`end_binding`](Self::end_binding) of their supplier would
+    /// then turn to this device again and again. So they are let go of, and the end comes, whatever was wrong before.
     fn stays_locked(&self, device: &Arc<Device>) {
         if device.phase() == Phase::Unbound {
-            // Links that a probe has left busy would keep their supplier for ever.
             let mut r = self.registry.lock();
             let busy = r.graph.busy_suppliers(device.node()).next().is_some();
             if busy {

@@ -57,12 +57,14 @@ fn there_and_back(play: &Play<'_>, lets_go: bool) -> Result<Then, Violation> {
 struct Guest {
     machine: bindery::machine::Handle,
     env: Arc<GuestEnv>,
+    /// The device's name, which is the host's: both have it from its unit name and address.
+    device: String,
 }
 
 impl Guest {
     fn boot(play: &Play<'_>, lets_go: bool) -> Option<Self> {
-        let (host, name) = (play.scene.machine(), play.names.device.clone());
-        let session = Vfio::open(&host.client::<Vfio>(&name)?).ok()?;
+        let (host, device) = (play.scene.machine(), play.names.device.clone());
+        let session = Vfio::open(&host.client::<Vfio>(&device)?).ok()?;
         let layout = Layout::of(&play.names.desc);
         let below = Arc::clone(&play.scene.world.env) as Arc<dyn Env>;
         let env = GuestEnv::new(below, host, session, layout, GUEST_RAM).ok()?;
@@ -78,25 +80,26 @@ impl Guest {
         machine.add_device_tree(play.board.guest_device_tree).ok()?;
         machine.register(SataRcar);
         let (weak, of) = (Arc::downgrade(&env), Arc::downgrade(&machine));
+        let name = device.clone();
         let request = move || {
             if !lets_go {
                 return;
             }
             if let Some(machine) = of.upgrade() {
-                let _ = machine.unbind(&name, "sata_rcar");
+                let _ = machine.unbind(&name, SataRcar::NAME);
             }
             if let Some(env) = weak.upgrade() {
                 env.let_go();
             }
         };
         env.on_request(request).ok()?;
-        Some(Self { machine, env })
+        Some(Self { machine, env, device })
     }
 
     /// Binds and uses the device, by the same driver.
     fn lives(&self, play: &Play<'_>) -> Result<(), Violation> {
         self.machine.settle();
-        if let Some(port) = self.machine.client::<SataRcar>(&play.names.device) {
+        if let Some(port) = self.machine.client::<SataRcar>(&self.device) {
             let mut sector = [0; 512];
             let read = matches!(port.call(|p| p.read(3, &mut sector)), Ok(Ok(())));
             play.must("guest's read", read)?;
@@ -110,7 +113,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let _ = self.machine.unbind("ee300000.sata", "sata_rcar");
+        let _ = self.machine.unbind(&self.device, SataRcar::NAME);
         self.env.let_go();
     }
 }
