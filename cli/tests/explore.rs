@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn the_crash_of_the_report_is_found_by_itself_and_told_in_its_words() {
         "allocated by the IOMMU ops at IOVA 0xfffff000",
         "cma_release failed",
         "page allocator: gets a page that it never gave: paging request fault",
-        "again: bindery explore --order linux-5.0-rc5 --replay -\n",
+        "again: bindery explore --order linux-5.0-rc5 --faults 1 --interrupts 1 --replay -\n",
     ] {
         assert!(out.contains(line), "{line:?} is not in:\n{out}");
     }
@@ -81,6 +81,49 @@ fn every_finding_is_seen_again_when_its_path_is_replayed() {
         assert!(seen.iter().any(|v| v["kind"] == finding["kind"] && v["promise"] == finding["promise"]), "{path}");
         assert!(replay["story"].as_array().unwrap().len() >= finding["story"].as_array().unwrap().len());
     }
+}
+
+/// What a report says of each of its findings: the promise with what was seen, and the line that walks it again.
+fn findings(report: &str) -> Vec<(&str, &str)> {
+    let stories = report.split("\n\n").filter(|part| part.starts_with("BROKEN"));
+    stories
+        .map(|story| {
+            let seen = story.lines().rfind(|line| line.starts_with("     BROKEN")).unwrap_or_else(|| panic!("{story}"));
+            let again = story.lines().find_map(|line| line.strip_prefix("   again: "));
+            (seen.trim(), again.unwrap_or_else(|| panic!("{story}")))
+        })
+        .collect()
+}
+
+/// Pastes `line` into a shell that finds the command.
+#[track_caller]
+fn paste(line: &str) -> String {
+    let folder = Path::new(env!("CARGO_BIN_EXE_bindery")).parent().unwrap();
+    let output = Command::new("/bin/sh").args(["-c", line]).env("PATH", folder).output().unwrap();
+    assert_eq!((output.status.code(), &*output.stderr), (Some(1), &b""[..]), "{line}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_line_under_a_finding_shows_it_again_when_it_is_pasted() {
+    let mut lines = 0;
+    for args in [
+        &["--order", SEED][..],
+        &["--order", "linux-6.12", "--faults", "2", "--interrupts", "2"],
+        &["--order", "arm32-old", "--faults", "0", "--interrupts", "3"],
+        #[cfg(feature = "mutants")]
+        &["--mutant", "group-before-devres", "--faults", "0", "--interrupts", "0"],
+        #[cfg(feature = "mutants")]
+        &["--mutant", "dma-before-devres-on-failure", "--faults", "1", "--interrupts", "0"],
+    ] {
+        let report = broken(args);
+        for (seen, again) in findings(&report) {
+            let told = paste(again);
+            assert!(told.lines().any(|line| line.trim_start().ends_with(seen)), "{again}\n{seen}\nis not in\n{told}");
+            lines += 1;
+        }
+    }
+    assert!(lines >= 20, "{lines}");
 }
 
 #[test]
@@ -205,7 +248,10 @@ fn shards_that_remember_states_find_what_the_whole_run_finds() {
     };
     assert_eq!(kinds(&merged), kinds(&whole));
     let out = explore(&["--merge", text(&dir.path("all.json"))]).out;
-    assert!(out.contains("again: bindery explore --order linux-5.0-rc5 --replay -\n"), "{out}");
+    assert!(
+        out.contains("again: bindery explore --order linux-5.0-rc5 --faults 1 --interrupts 1 --replay -\n"),
+        "{out}"
+    );
 }
 
 #[test]
@@ -401,7 +447,10 @@ fn the_plainest_path_that_breaks_a_promise_is_written_for_perfetto() {
     let dir = Dir::new();
     let trace = dir.path("trace.json");
     let out = broken(&["--order", SEED, "--trace", text(&trace)]);
-    let named = format!("   again: bindery explore --order {SEED} --replay -\n   trace: {}\n", text(&trace));
+    let named = format!(
+        "   again: bindery explore --order {SEED} --faults 1 --interrupts 1 --replay -\n   trace: {}\n",
+        text(&trace)
+    );
     assert!(out.contains(&named) && out.matches("trace: ").count() == 1, "{out}");
     let instants = read(&trace).instants;
     assert!(instants.iter().any(|(_, name)| name.starts_with("BROKEN P1 (same hand)")), "{instants:?}");

@@ -54,10 +54,11 @@ impl Origin {
 
     /// The command that walks it, to be pasted into a shell.
     pub(super) fn command(&self, bounds: &Bounds) -> String {
-        match self {
-            Self::Order(order) => format!("bindery explore --order {order}"),
-            Self::Life(words) => words.command(bounds),
-        }
+        let what = match self {
+            Self::Order(order) => format!("--order {order}"),
+            Self::Life(words) => words.options(),
+        };
+        format!("bindery explore {what} --faults {} --interrupts {}", bounds.faults, bounds.interrupts)
     }
 
     /// The historical bug that a finding shows.
@@ -83,13 +84,12 @@ impl Words {
         Some(Self { device: device.into(), board: board.into(), dtb: dtb.map(Into::into), mutant })
     }
 
-    fn command(&self, bounds: &Bounds) -> String {
-        let mut words: Vec<&str> = vec!["bindery", "explore", "--board", &self.board, "--device", &self.device];
+    /// The options that ask for it.
+    fn options(&self) -> String {
+        let mut words: Vec<&str> = vec!["--board", &self.board, "--device", &self.device];
         words.extend(self.dtb.iter().flat_map(|file| ["--dtb", file]));
         words.extend(self.mutant.iter().flat_map(|mutant| ["--mutant", mutant.name()]));
-        let mut words: Vec<String> = words.into_iter().map(quoted).collect();
-        words.push(format!("--faults {} --interrupts {}", bounds.faults, bounds.interrupts));
-        words.join(" ")
+        words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -124,12 +124,16 @@ mod tests {
         };
         assert_eq!(Words::of(&words.to_string()), Some(words.clone()));
         assert_eq!(
-            words.command(&bounds),
+            Origin::Life(words.clone()).command(&bounds),
             r"bindery explore --board salvator-xs --device ee300000.sata --dtb 'on a board'\''s, with the bug x.dtb' --mutant ledger-grows --faults 2 --interrupts 0"
         );
         (words.dtb, words.mutant) = (None, None);
         assert_eq!(words.to_string(), "ee300000.sata on salvator-xs");
         assert_eq!(Words::of(&words.to_string()), Some(words));
+        assert_eq!(
+            Origin::Order(Order::Linux612).command(&bounds),
+            "bindery explore --order linux-6.12 --faults 2 --interrupts 0"
+        );
         assert_eq!(Words::of("a walk by hand"), None);
         assert_eq!(Words::of("a on b, with the bug of nobody"), None);
     }
