@@ -36,11 +36,15 @@ fn width() -> usize {
     terminal_size_of(io::stderr()).map_or(80, |(Width(columns), _)| columns.into())
 }
 
-/// One line that a terminal of `width` columns does not wrap, because a wrapped one cannot be taken away.
+/// Columns that stay free: for the `^C` that a terminal shows where the cursor is, and the last one.
+const FREE: usize = 3;
+
+/// One line that a terminal of `width` columns does not wrap, because a wrapped one cannot be taken away. In one piece, so
+/// that nobody sees the line empty.
 fn write(out: &mut impl Write, progress: &Progress, width: usize) {
-    let line: String = progress.to_string().chars().take(width.saturating_sub(1)).collect();
+    let line = progress.to_string().chars().take(width.saturating_sub(FREE)).collect::<String>();
     // A line of progress is not worth ending the walk for.
-    let _ = write!(out, "{ERASE}{line}").and_then(|()| out.flush());
+    let _ = out.write_all(format!("{ERASE}{line}").as_bytes()).and_then(|()| out.flush());
 }
 
 #[cfg(test)]
@@ -60,7 +64,7 @@ mod tests {
         };
         let mut out = Vec::new();
         write(&mut out, &progress, 200);
-        write(&mut out, &progress, 12);
+        write(&mut out, &progress, 14);
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<_> = text.split(ERASE).collect();
         assert_eq!(lines, ["", "1000 paths, 70 states, 500 paths/s, 25.0 % done, about 7 s left", "1000 paths,"]);

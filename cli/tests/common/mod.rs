@@ -1,6 +1,8 @@
 //! Calling the command as a user does.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+#[cfg(target_os = "linux")]
+pub mod terminal;
 pub mod trace;
 
 use std::ffi::OsStr;

@@ -1,0 +1,96 @@
+//! `bindery explore` before somebody who watches: the line of progress, and Ctrl-C.
+#![cfg(target_os = "linux")]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use std::fs::File;
+use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+
+use common::terminal::Terminal;
+use common::{Dir, bindery, text};
+
+/// A walk of hours.
+const ENDLESS: &str = "explore --order linux-6.12 --faults 9 --interrupts 9 --bound states=0,paths=100000000000";
+/// The same, for long enough that progress is told.
+const FOR_A_WHILE: &str = "explore --order linux-6.12 --faults 9 --interrupts 9 --bound states=0,time=1.5";
+
+/// Runs the command with `options` on a terminal; its standard output goes to `out`.
+fn on_a_terminal(options: &str, out: &str) -> Terminal {
+    Terminal::run(&format!("exec '{}' {options} > '{out}'", env!("CARGO_BIN_EXE_bindery")))
+}
+
+fn is_progress(line: &str) -> bool {
+    line.contains(" paths, ") && line.contains(" paths/s")
+}
+
+#[test]
+fn progress_is_one_line_on_a_terminal_and_gone_when_the_walk_is_over() {
+    let dir = Dir::new();
+    let mut terminal = on_a_terminal(&FOR_A_WHILE.replace("1.5", "4"), text(&dir.path("out")));
+    terminal.watch_until(is_progress);
+    assert_eq!(terminal.end(), 1);
+    assert_eq!((&terminal.screen.above[..], &*terminal.screen.line), (&[][..], ""));
+    let out = std::fs::read_to_string(dir.path("out")).unwrap();
+    assert!(out.contains("mode         partial: the time of 4 s was over") && !out.contains('\x1b'), "{out}");
+}
+
+#[test]
+fn there_is_no_progress_where_nobody_watches_or_wants_it() {
+    let ran = bindery(FOR_A_WHILE.split(' '));
+    assert_eq!((ran.code, &*ran.err), (1, ""));
+    for option in ["--quiet", "--json"] {
+        let mut terminal = on_a_terminal(&format!("{FOR_A_WHILE} {option}"), "/dev/null");
+        assert_eq!(terminal.end(), 1);
+        assert_eq!((&terminal.screen.above[..], &*terminal.screen.line), (&[][..], ""), "{option}");
+    }
+}
+
+#[test]
+fn the_first_ctrl_c_ends_the_walk_with_a_report_of_what_was_walked() {
+    let dir = Dir::new();
+    let mut terminal = on_a_terminal(ENDLESS, text(&dir.path("out")));
+    terminal.watch_until(is_progress);
+    terminal.interrupt();
+    assert_eq!(terminal.end(), 130);
+    assert_eq!((&terminal.screen.above[..], &*terminal.screen.line), (&[][..], ""));
+    let out = std::fs::read_to_string(dir.path("out")).unwrap();
+    assert!(out.contains("mode         partial: cancelled, the rest is unknown"), "{out}");
+    assert!(out.contains("walked       ") && !out.contains("walked       0 paths"), "{out}");
+}
+
+/// A pipe without room, and the path under which a program opens its writing end while that is there.
+fn full_pipe() -> (PipeReader, PipeWriter, String) {
+    /// `O_NONBLOCK`: who finds no room is told so.
+    const AT_ONCE: i32 = 0o4000;
+    let (reader, writer) = std::io::pipe().unwrap();
+    let path = format!("/proc/{}/fd/{}", std::process::id(), writer.as_raw_fd());
+    let mut filler = File::options().write(true).custom_flags(AT_ONCE).open(&path).unwrap();
+    for piece in [&[b'.'; 4096][..], b"."] {
+        let full = loop {
+            if let Err(error) = filler.write(piece) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::WouldBlock);
+    }
+    (reader, writer, path)
+}
+
+#[test]
+fn the_second_ctrl_c_ends_the_program_although_its_report_is_not_out() {
+    let (mut reader, writer, full) = full_pipe();
+    let mut terminal = on_a_terminal(ENDLESS, &full);
+    terminal.watch_until(is_progress);
+    terminal.interrupt();
+    // The walk is over, and its report finds no room.
+    terminal.watch_until(str::is_empty);
+    terminal.interrupt();
+    assert_eq!(terminal.end(), 130);
+    drop(writer);
+    let mut held = Vec::new();
+    reader.read_to_end(&mut held).unwrap();
+    assert!(held.iter().all(|byte| *byte == b'.'), "no report was written");
+}
