@@ -27,7 +27,13 @@ type Visitors = Box<dyn Fn(&Arc<Machine>) -> Vec<Arrival> + Send + Sync>;
 /// });
 /// ```
 pub fn scenario(name: &str, board: BoardSpec) -> Scenario {
-    Scenario { name: name.to_owned(), board, bounds: Bounds::default(), visitors: Box::new(|_| Vec::new()) }
+    Scenario {
+        name: name.to_owned(),
+        board,
+        bounds: Bounds::default(),
+        visitors: Box::new(|_| Vec::new()),
+        alike: Vec::new(),
+    }
 }
 
 /// A scenario and within which bounds it is walked.
@@ -38,6 +44,7 @@ pub struct Scenario {
     board: BoardSpec,
     bounds: Bounds,
     visitors: Visitors,
+    alike: Vec<String>,
 }
 
 impl Scenario {
@@ -67,6 +74,15 @@ impl Scenario {
         Self { visitors: Box::new(visitors), ..self }
     }
 
+    /// Says that the scenario does with each of `devices` what it does with any other of them. States that differ only
+    /// in which of them is where then count once, where firmware says the same of them but for names, addresses and
+    /// cells of references, and nothing else needs them.
+    #[must_use]
+    pub fn alike(mut self, devices: &[&str]) -> Self {
+        self.alike.extend(devices.iter().map(|name| (*name).to_owned()));
+        self
+    }
+
     /// The engine that [`check`](Self::check) uses.
     pub fn engine(&self) -> Engine {
         Engine::new(self.name.clone()).bounds(self.bounds.clone())
@@ -94,10 +110,11 @@ impl Scenario {
     }
 
     fn path(&self, chooser: &Chooser, play: &impl Fn(&Scene) -> Result<(), Violation>) -> Result<(), Violation> {
-        let world =
+        let mut world =
             World::new(&self.board, false).map_err(|e| Violation::seen_by("scenario", "device tree", e.to_string()))?;
         world.machine.settle();
         world.come_to_rest();
+        world.fold(|device| self.alike.iter().any(|name| name == device.name()));
         let visitors = (self.visitors)(&world.machine);
         let scene = Scene::new(world, chooser, visitors, Vec::new());
         events::keep(&scene);

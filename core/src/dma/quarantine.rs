@@ -112,11 +112,9 @@ impl Quarantine {
         }
     }
 
-    /// Feeds who has how much in here to `state`.
-    pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
-        let held = self.0.lock();
-        held.len().hash(state);
-        held.iter().for_each(|h| (&h.device, h.kept.bytes()).hash(state));
+    /// Feeds how much `device` has in here to `state`.
+    pub(crate) fn hash_held(&self, device: &str, state: &mut impl Hasher) {
+        self.0.lock().iter().filter(|h| &*h.device == device).for_each(|h| h.kept.bytes().hash(state));
     }
 
     /// A line for reports.

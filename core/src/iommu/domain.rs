@@ -4,6 +4,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
 use super::lazy::{Batch, Queue};
@@ -64,6 +65,15 @@ struct History {
     ended: Past,
 }
 
+/// What was unmapped and not confirmed. The next flush takes it along: once that is confirmed, so is this, and neither
+/// table pages nor device addresses are lost.
+#[derive(Default)]
+struct Late {
+    /// What the translation was not even asked for. What it was asked for and could not do, it keeps itself.
+    gather: Gather,
+    ranges: Vec<(DeviceAddr, u64)>,
+}
+
 /// What is known of a refused access.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FaultReport {
@@ -81,9 +91,8 @@ pub struct Domain {
     history: Mutex<History>,
     /// Of a lazy domain: what waits for confirmation. The lock is a leaf.
     queue: Mutex<Option<Queue>>,
-    /// What an injected fault kept from being flushed: the next flush takes it along, so that the table pages in it are
-    /// not lost. The lock is a leaf.
-    late: Mutex<Gather>,
+    /// What no flush has confirmed yet. The lock is a leaf.
+    late: Mutex<Late>,
     label: String,
 }
 
@@ -97,7 +106,7 @@ impl Domain {
             iova,
             history: Mutex::default(),
             queue: Mutex::new(None),
-            late: Mutex::new(Gather::new()),
+            late: Mutex::default(),
             label,
         })
     }
@@ -174,13 +183,18 @@ impl Domain {
         let mut at = iova;
         for (phys, len) in runs {
             if let Err(e) = self.ops.map(at, phys, len, prot) {
-                return Err(match self.take_back(iova, at - iova) {
+                return Err(match self.take_back(machine, iova, at - iova) {
                     Ok(()) => {
                         self.free_iova(iova, count * PAGE_SIZE);
                         MapList::Undone(DmaError::Map(e))
                     }
                     // The range stays taken, and so must the memory behind it.
-                    Err(stuck) => MapList::Stuck(stuck),
+                    Err(stuck) => {
+                        if let UnmapError::Unconfirmed(_) = stuck {
+                            self.late.lock().ranges.push((iova, count * PAGE_SIZE));
+                        }
+                        MapList::Stuck(stuck)
+                    }
                 });
             }
             at = at + len;
@@ -192,18 +206,18 @@ impl Domain {
     }
 
     /// Takes down the first `len` bytes of a list that was not mapped to its end.
-    fn take_back(&self, iova: DeviceAddr, len: u64) -> Result<(), UnmapError> {
+    fn take_back(&self, machine: &Machine, iova: DeviceAddr, len: u64) -> Result<(), UnmapError> {
         if len == 0 {
             return Ok(());
         }
         let mut gather = Gather::new();
         self.ops.unmap(iova, len, &mut gather).map_err(UnmapError::Map)?;
-        self.ops.flush(gather).map(|_| ()).map_err(UnmapError::Unconfirmed)
+        self.flush(machine, gather).map(|_| ()).map_err(UnmapError::Unconfirmed)
     }
 
     /// Takes the translation of `len` bytes at `iova` down. A strict domain waits once, for the proof; a lazy one puts
-    /// the range on its queue. The IOVA space goes back only with the proof: on an error the range stays unused for
-    /// ever, because the device may still reach through it.
+    /// the range on its queue. The IOVA space goes back only with the proof: on an error the range stays unused until a
+    /// later flush is confirmed, because the device may still reach through it.
     pub(crate) fn unmap(&self, machine: &Machine, iova: DeviceAddr, len: u64) -> Result<Revoked, UnmapError> {
         let mut gather = Gather::new();
         self.ops.unmap(iova, len, &mut gather).map_err(UnmapError::Map)?;
@@ -229,27 +243,41 @@ impl Domain {
         let unasked = machine.is_mutant(Mutant::FreedBeforeInvalidation)
             || times_out && machine.is_mutant(Mutant::TimeoutIgnored);
         let flushed = if unasked {
-            gather.confirm()
+            Ok(gather.confirm())
         } else if times_out {
-            self.late.lock().absorb(gather);
-            return Err(UnmapError::Unconfirmed(IommuError::Injected));
+            self.late.lock().gather.absorb(gather);
+            Err(IommuError::Injected)
         } else {
-            self.flush(gather).map_err(UnmapError::Unconfirmed)?
+            self.flush(machine, gather)
         };
+        let flushed = flushed.map_err(|e| {
+            self.late.lock().ranges.push((iova, len));
+            UnmapError::Unconfirmed(e)
+        })?;
         self.ended(machine, iova);
         self.free_iova(iova, len);
         Ok(Revoked::Now(flushed))
     }
 
-    /// Waits until the hardware has forgotten what is in `gather`, and what came too late for earlier flushes.
-    fn flush(&self, mut gather: Gather) -> Result<Flushed, IommuError> {
-        gather.absorb(core::mem::take(&mut *self.late.lock()));
-        self.ops.flush(gather)
+    /// Waits until the hardware has forgotten what is in `gather`, and what earlier flushes did not confirm.
+    fn flush(&self, machine: &Machine, mut gather: Gather) -> Result<Flushed, IommuError> {
+        let late = core::mem::take(&mut *self.late.lock());
+        gather.absorb(late.gather);
+        let flushed = self.ops.flush(gather);
+        if flushed.is_err() {
+            self.late.lock().ranges.extend(late.ranges);
+            return flushed;
+        }
+        for (iova, len) in late.ranges {
+            self.ended(machine, iova);
+            self.free_iova(iova, len);
+        }
+        flushed
     }
 
     /// Flushes what is left, before the translation goes. What the hardware does not confirm the translation keeps.
     pub(crate) fn flush_late(&self) {
-        let late = core::mem::take(&mut *self.late.lock());
+        let late = core::mem::take(&mut self.late.lock().gather);
         if !late.is_empty() {
             let _confirmed_or_kept = self.ops.flush(late);
         }
@@ -266,14 +294,14 @@ impl Domain {
     }
 
     /// Confirms what waits now, all at once, and lets its pages and device addresses go. Without confirmation the pages
-    /// go to quarantine and the addresses stay unused. True when something was confirmed.
+    /// go to quarantine and the addresses stay unused until a later flush is confirmed. True when something was confirmed.
     pub(crate) fn confirm_queue(&self, machine: &Machine) -> bool {
         let Some(queue) = self.queue.lock().take() else { return false };
         let confirmed = if machine.inject(None, Site::Invalidate) {
-            self.late.lock().absorb(queue.gather);
+            self.late.lock().gather.absorb(queue.gather);
             Err(IommuError::Injected)
         } else {
-            self.flush(queue.gather).map(|_| ())
+            self.flush(machine, queue.gather).map(|_| ())
         };
         // The pages go back, or not, outside every lock.
         let runs = queue.batch.end(confirmed.is_ok());
@@ -293,6 +321,9 @@ impl Domain {
                 true
             }
             Err(e) => {
+                if !machine.is_mutant(Mutant::IovaReusedBeforeFlush) {
+                    self.late.lock().ranges.extend(queue.ranges);
+                }
                 for (device, run) in runs {
                     machine.quarantine.keep_run(machine, &device, run, format!("invalidation not confirmed: {e}"));
                 }

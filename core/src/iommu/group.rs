@@ -174,13 +174,10 @@ impl Group {
         }
     }
 
-    /// Feeds owner, members and domain to `state`.
+    /// Feeds IOMMU, owner, number of members, and domain to `state`.
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
         let s = self.state.lock();
-        // Who came first decides nothing.
-        let mut members = s.members.clone();
-        members.sort_unstable();
-        (s.owner, members, s.attached, s.users.len(), s.kind).hash(state);
+        (self.iommu.name(), s.owner, s.members.len(), s.attached, s.users.len(), s.kind).hash(state);
         s.domain.as_ref().map(|d| (d.kind(), d.iova_in_use())).hash(state);
     }
 

@@ -173,7 +173,8 @@ pub trait Translation: Send + Sync + Any {
     /// Removes `len` bytes at `iova` from the page table and adds them to `gather`; the IOTLB may still hold them.
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError>;
 
-    /// Invalidates what was gathered and waits for the hardware to confirm.
+    /// Invalidates what was gathered and waits for the hardware to confirm. What is not confirmed the implementer keeps
+    /// and invalidates again with the next flush: one that is confirmed says that all earlier ones are over, too.
     fn flush(&self, gather: Gather) -> Result<Flushed, IommuError>;
 
     /// The last device has left: whatever is scarce (a hardware context, table pages) goes back now, even when somebody

@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 pub(super) type BuildCheap = BuildHasherDefault<Cheap>;
 
 /// Mixes each number with one multiplication. Not for keys that somebody else chooses.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Cheap(u64);
 
 impl Hasher for Cheap {

@@ -15,7 +15,7 @@ impl Play<'_> {
     /// it was in the beginning (P4).
     pub(crate) fn mend(&self, then: Then) -> Result<(), Violation> {
         let scene = self.scene;
-        if scene.digest() == scene.world.base {
+        if scene.world.is_as_before() {
             return Ok(());
         }
         scene.calm(true);
@@ -39,7 +39,7 @@ impl Play<'_> {
         self.use_it()?;
         self.clear();
         scene.look("unbound")?;
-        let same = scene.digest() == scene.world.base;
+        let same = scene.world.is_as_before();
         scene.chooser().check(Promise::NothingLeft, same, "the world is another one", || {
             format!("after the way back and another life the world is not what it was: {}", scene.world.difference())
         })

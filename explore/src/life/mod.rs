@@ -246,7 +246,7 @@ impl Life {
 
     /// A world in which nothing was probed yet.
     fn world(&self, names: &Names, untranslated: bool) -> Result<World, Violation> {
-        let world = World::new(&self.board, untranslated)
+        let mut world = World::new(&self.board, untranslated)
             .map_err(|e| Violation::seen_by("scenario", "device tree", e.to_string()))?;
         let iommu = names.iommu.as_ref().and_then(|(name, _)| world.machine.device(name)).map(|d| d.node());
         world.machine.register(bystander::Bystander);
@@ -255,6 +255,8 @@ impl Life {
             let added = world.machine.add_device(desc);
             added.map_err(|e| Violation::seen_by("scenario", "bystander", e.to_string()))?;
         }
+        let iommu = names.iommu.as_ref().map(|(name, _)| &**name);
+        world.fold(|device| device.name() != names.device && Some(device.name()) != iommu);
         Ok(world)
     }
 

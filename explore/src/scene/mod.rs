@@ -5,6 +5,7 @@ mod env;
 pub(crate) mod landmarks;
 mod oracle;
 mod stage;
+mod twins;
 mod watch;
 pub(crate) mod world;
 
@@ -109,7 +110,7 @@ impl Scene {
         drop(curtain);
         watch.checked(&before, &world.checks());
         watch.landmarks.report(&watch.chooser);
-        let same = !watch.chooser.tells() && world.digest() == world.base;
+        let same = !watch.chooser.tells() && world.is_as_before();
         same.then_some(world)
     }
 }

@@ -1,6 +1,6 @@
 //! A board with a machine on it, made once and used for many paths as long as each leaves it as it was.
 
-use std::hash::Hasher;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use bindery::machine::{Handle, Machine};
 use bindery_sim::board::Board;
 
 use super::env::Watched;
+use super::twins::Twins;
 use crate::boards::BoardSpec;
 use crate::engine::Cheap;
 
-/// How often, and how long, hardware is given time to finish what is under way.
-const RESTS: u32 = 8;
-const REST: Duration = Duration::from_millis(1);
+/// How long hardware is given time to finish what is under way, and how much may happen in that time.
+const REST: Duration = Duration::from_millis(8);
+const EVENTS: u32 = 10_000;
 
 /// The hardware, the machine on it, and its control tree.
 pub(crate) struct World {
@@ -25,10 +26,12 @@ pub(crate) struct World {
     pub(crate) tree: Tree,
     pub(crate) env: Arc<Watched>,
     pub(crate) board: Arc<Board>,
-    /// The state in which every path begins, once there is one.
-    pub(crate) base: u64,
+    /// The state in which every path begins, once there is one, see [`held`](Self::held).
+    base: u64,
     /// The same in words.
     print: Vec<String>,
+    /// Devices whose names decide nothing.
+    twins: Twins,
 }
 
 impl World {
@@ -39,7 +42,7 @@ impl World {
         let machine = Machine::new(Arc::clone(&env) as _, BoardSpec::policy(untranslated));
         spec.populate(&machine)?;
         let tree = Tree::new(&machine);
-        Ok(Self { machine, tree, env, board, base: 0, print: Vec::new() })
+        Ok(Self { machine, tree, env, board, base: 0, print: Vec::new(), twins: Twins::default() })
     }
 
     /// Binds whatever can be bound. A device that waits although what it waits for is there is probed once more: that
@@ -57,17 +60,29 @@ impl World {
         }
     }
 
-    /// Lets time pass until the hardware has nothing under way.
+    /// Lets time pass until the hardware has nothing under way. What it has cached by then is nothing that a path may
+    /// depend on, so it begins without.
     pub(crate) fn come_to_rest(&self) {
-        for _ in 0..RESTS {
-            self.env.wait(self.env.now() + REST);
+        let until = self.env.now() + REST;
+        // Each wait ends with the first that happens.
+        for _ in 0..EVENTS {
+            if self.env.now() >= until {
+                break;
+            }
+            self.env.wait(until);
         }
+        self.board.forget_cached();
     }
 
     /// From here every path begins.
     pub(crate) fn begins_here(&mut self) {
-        self.base = self.digest();
+        self.base = self.held();
         self.print = self.lines();
+    }
+
+    /// Whether the world is as every path begins.
+    pub(crate) fn is_as_before(&self) -> bool {
+        self.held() == self.base
     }
 
     /// What is not as it was in the beginning, for people.
@@ -76,38 +91,80 @@ impl World {
         let gone = self.print.iter().filter(|line| !now.contains(line)).map(|line| format!("was: {line}"));
         let new = now.iter().filter(|line| !self.print.contains(line)).map(|line| format!("is: {line}"));
         let lines: Vec<_> = gone.chain(new).collect();
-        if lines.is_empty() { "a queue".into() } else { lines.join("; ") }
+        lines.join("; ")
     }
 
     fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for device in self.machine.devices() {
-            let links = self.machine.links(&device);
-            let links: Vec<_> = links.iter().map(|l| format!("{} {}", l.supplier, l.state)).collect();
-            let holder = device.driver().unwrap_or("nobody");
-            let forced = device.driver_override().map_or_else(String::new, |d| format!(", only {d} may bind it"));
-            lines.push(format!(
-                "{} {}, held by {holder}{forced} [{}]",
-                device.name(),
-                device.phase(),
-                links.join(", ")
-            ));
-        }
+        self.machine.hash_devices::<Cheap>(|device, state| {
+            lines.push(format!("{}, state {state:x}", self.describe(device)));
+        });
         let f = self.machine.footprint();
         lines.push(format!("{} page frames, {} contiguous pages", f.frames, f.contiguous));
         lines.push(format!("{} interrupt lines, {} services, {} supplies", f.irqs, f.services, f.supplies));
         lines.push(format!("{} mappings, {} bytes bounced, quarantine: {}", f.mappings, f.bounce, f.quarantine));
-        lines.extend(f.bindings);
-        lines.extend(self.board.parts().into_iter().map(|(part, state)| format!("hardware, {part}: {state:x}")));
+        self.board.hash_windows::<Cheap>(|_, name, state| lines.push(format!("hardware, {name}: {state:x}")));
+        for group in self.machine.groups().iter().map(|group| group.info()) {
+            let domain = group
+                .domain
+                .map_or_else(|| "no domain".into(), |(_, kind, used)| format!("a {kind} domain with {used} pages"));
+            lines.push(format!("group of {} ({}), {:?}, {domain}", group.members.len(), group.kind, group.owner));
+        }
+        let (mut board, mut machine) = (Cheap::default(), Cheap::default());
+        self.board.hash_state(&mut board);
+        self.machine.hash_state(&mut machine);
+        lines.push(format!("hardware, timers and interrupt lines: {:x}", board.finish()));
+        lines.push(format!("drivers, IOMMUs and all that is in use: {:x}", machine.finish()));
         lines
+    }
+
+    /// A device's phase, links and ledger.
+    fn describe(&self, device: &Device) -> String {
+        let links = self.machine.links(device);
+        let links: Vec<_> = links.iter().map(|l| format!("{} {}", l.supplier, l.state)).collect();
+        let holdings: Vec<_> = self.machine.holdings(device).into_iter().map(|(_, kind, ..)| kind).collect();
+        let holder = device.driver().unwrap_or("nobody");
+        let forced = device.driver_override().map_or_else(String::new, |d| format!(", only {d} may bind it"));
+        let (name, phase) = (device.name(), device.phase());
+        let waits = if self.machine.waiting().iter().any(|w| &*w.device == name) { ", waits" } else { "" };
+        format!("{name} {phase}, held by {holder}{forced}{waits} [{}] with {}", links.join(", "), holdings.join(", "))
     }
 
     /// A number for the state of machine and hardware.
     pub(crate) fn digest(&self) -> u64 {
+        let mut state = self.state();
+        self.board.hash_details(&mut state);
+        state.finish()
+    }
+
+    /// The same without what may be another although all that is held is the same: where memory lies, what is cached.
+    fn held(&self) -> u64 {
+        self.state().finish()
+    }
+
+    fn state(&self) -> Cheap {
         let mut state = Cheap::default();
         self.machine.hash_state(&mut state);
         self.board.hash_state(&mut state);
-        state.finish()
+        let mut twins = vec![Cheap::default(); self.twins.len()];
+        self.machine.hash_devices::<Cheap>(|device, number| match self.twins.at(device.node()) {
+            Some(twin) => twins[twin].write_u64(number),
+            None => (device.node(), number).hash(&mut state),
+        });
+        self.board.hash_windows::<Cheap>(|base, _, number| match self.twins.behind(base) {
+            Some(twin) => twins[twin].write_u64(number),
+            None => number.hash(&mut state),
+        });
+        if !twins.is_empty() {
+            let numbers: Vec<u64> = twins.iter().map(Cheap::finish).collect();
+            self.twins.fold(&numbers).hash(&mut state);
+        }
+        state
+    }
+
+    /// Devices that `may_be` picks are told apart no more where nothing but names, addresses and cells of references does.
+    pub(crate) fn fold(&mut self, may_be: impl Fn(&Device) -> bool) {
+        self.twins = Twins::of(&self.machine, may_be);
     }
 
     /// How often the machine has checked each promise.

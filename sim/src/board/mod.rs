@@ -223,16 +223,30 @@ impl Board {
         self.inner.state.lock().trace.hash()
     }
 
-    /// Feeds all that decides what the hardware does next to `state`, except what RAM and disk hold: registers, clocks,
-    /// power, interrupt lines, timers by how long they still run, cached translations by number, and which devices are
-    /// plugged in. Boards that hash alike answer alike.
+    /// Feeds what decides what the hardware does next to `state`, but for what is behind
+    /// [windows](Self::hash_windows) and what RAM and disk hold: interrupt lines, and timers by how long they still run.
+    /// Boards that hash alike, windows and [details](Self::hash_details) included, answer alike.
     pub fn hash_state(&self, state: &mut impl Hasher) {
         self.inner.state.lock().hash_state(state);
     }
 
-    /// Each part of the hardware with a number for its state, to say which of them is not as it was.
-    pub fn parts(&self) -> Vec<(&'static str, u64)> {
-        self.inner.state.lock().parts()
+    /// Calls `each` with the first address and the name of every window of registers, and a number for what is behind it:
+    /// the device's registers, and whether it is plugged in. Twins in the same state have the same number.
+    pub fn hash_windows<H: Hasher + Default>(&self, mut each: impl FnMut(PhysAddr, &'static str, u64)) {
+        self.inner.state.lock().hash_windows(|base, name, state: H| each(base, name, state.finish()));
+    }
+
+    /// Feeds the rest to `state`: the addresses of memory that are in registers, and how many translations are cached.
+    /// Both decide something only where software errs, and may differ between two times at which it holds the same.
+    pub fn hash_details(&self, state: &mut impl Hasher) {
+        let parts = self.inner.state.lock();
+        parts.ipmmu.hash_details(state);
+        parts.sata.hash_details(state);
+    }
+
+    /// Lets the IPMMUs forget what they have cached, which hardware may do at any time.
+    pub fn forget_cached(&self) {
+        self.inner.state.lock().ipmmu.forget_cached();
     }
 
     /// What happened at the registers, as far as [`Salvator::trace`](crate::salvator::Salvator::trace) asked to keep it.

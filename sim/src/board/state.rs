@@ -1,6 +1,6 @@
 //! The board's parts, its address map, and what connects them.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bindery::addr::PhysAddr;
@@ -122,32 +122,27 @@ impl State {
         Ok(())
     }
 
+    /// Feeds what no window of registers shows to `state`.
     pub(super) fn hash_state(&self, state: &mut impl Hasher) {
         self.clock.hash_state(state);
         self.intc.hash_state(state);
-        self.sysc.hash(state);
-        self.cpg.hash_state(state);
-        self.ipmmu.hash_state(state);
-        self.sata.hash_state(state);
-        self.regions.iter().for_each(|r| r.present.hash(state));
+        self.ipmmu.stuck.hash(state);
     }
 
-    /// Each part of the board with a number for its state.
-    pub(super) fn parts(&self) -> Vec<(&'static str, u64)> {
-        let part = |feed: &dyn Fn(&mut DefaultHasher)| {
-            let mut state = DefaultHasher::new();
-            feed(&mut state);
-            state.finish()
-        };
-        vec![
-            ("timers", part(&|s| self.clock.hash_state(s))),
-            ("interrupt controller", part(&|s| self.intc.hash_state(s))),
-            (sysc::NAME, part(&|s| self.sysc.hash(s))),
-            (cpg::NAME, part(&|s| self.cpg.hash_state(s))),
-            ("IPMMUs", part(&|s| self.ipmmu.hash_state(s))),
-            (sata::NAME, part(&|s| self.sata.hash_state(s))),
-            ("what is plugged in", part(&|s| self.regions.iter().for_each(|r| r.present.hash(s)))),
-        ]
+    /// Calls `each` with the first address of every window of registers, its name, and what is behind it.
+    pub(super) fn hash_windows<H: Hasher + Default>(&self, mut each: impl FnMut(PhysAddr, &'static str, H)) {
+        for region in &self.regions {
+            let mut state = H::default();
+            region.present.hash(&mut state);
+            match region.device {
+                Device::Sata => self.sata.hash_state(&mut state),
+                Device::Ipmmu(i) => self.ipmmu.hash_state(i, &mut state),
+                Device::Cpg => self.cpg.hash_state(&mut state),
+                Device::Sysc => self.sysc.hash(&mut state),
+                Device::Fixed(_) => {}
+            }
+            each(region.base, region.name, state);
+        }
     }
 
     fn split(&mut self) -> (Bus<'_>, Parts<'_>) {

@@ -71,6 +71,8 @@ pub(super) struct ToyState {
     table: BTreeMap<u64, (PhysAddr, Prot)>,
     /// Unmapped pages that a device still reaches.
     stale: BTreeMap<u64, PhysAddr>,
+    /// What flushes left because the IOMMU was dead: the next one takes it along.
+    unconfirmed: Gather,
     pub(super) flushes: usize,
     pub(super) dead: bool,
     /// The map call after this many fails.
@@ -122,10 +124,12 @@ impl Translation for ToyDomain {
         Ok(())
     }
 
-    fn flush(&self, gather: Gather) -> Result<Flushed, IommuError> {
+    fn flush(&self, mut gather: Gather) -> Result<Flushed, IommuError> {
         let mut s = self.0.state.lock().unwrap();
         s.flushes += 1;
+        gather.absorb(core::mem::take(&mut s.unconfirmed));
         if s.dead {
+            s.unconfirmed = gather;
             return Err(IommuError::Dead);
         }
         if let Some((first, last)) = gather.range() {
@@ -263,4 +267,9 @@ impl TestBoard {
         assert_eq!((after.mappings, after.bounce), (0, 0), "P4");
         assert_eq!(self.machine.promises().broken(), []);
     }
+}
+
+/// Pages of device addresses that are taken in the device's domain.
+pub(super) fn iova_pages(dev: &Bound) -> u64 {
+    dev.machine().groups()[0].info().domain.map_or(0, |(.., pages)| pages)
 }

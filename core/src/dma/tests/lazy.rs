@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use std::sync::Mutex;
 
-use super::board::{Kept, TestBoard};
+use super::board::{Kept, TestBoard, iova_pages};
 use crate::dma::{Direction, DmaError};
 use crate::driver::ProbeError;
 use crate::env::{Env, Instant};
@@ -108,6 +108,26 @@ fn what_is_never_confirmed_goes_to_quarantine_and_is_not_mapped_again() {
     }));
     drop(outlives.lock().unwrap().take());
     assert_eq!(board.machine.quarantine().len(), 2, "P2: and the other one when it was let go");
+}
+
+#[test]
+fn the_device_addresses_of_an_unconfirmed_queue_go_back_with_the_next_one_that_is_confirmed() {
+    let board = TestBoard::translated(DomainKind::Lazy);
+    let (mmu, env) = (Arc::clone(&board.mmu), Arc::clone(&board.env));
+    assert!(board.bind(move |dev| {
+        let (probe, last) = (dev.dma().buffer(4096)?, dev.dma().buffer(4096)?);
+        let _held = dev.dma().map(dev.dma().buffer(8192)?, Direction::ToDevice)?.unmap()?;
+        mmu.state.lock().unwrap().dead = true;
+        env.wait(Instant(env.now().0 + 10_000_000));
+        let lent = dev.dma().map(probe, Direction::ToDevice)?;
+        mmu.state.lock().unwrap().dead = false;
+        assert_eq!(iova_pages(dev), 3, "P2: the device may still reach through the first two");
+        let _held_too = lent.unmap()?;
+        env.wait(Instant(env.now().0 + 10_000_000));
+        let lent = dev.dma().map(last, Direction::ToDevice)?;
+        assert_eq!(iova_pages(dev), 1, "P4: only what is mapped now");
+        Ok(Vec::from([Box::new(lent) as _]))
+    }));
 }
 
 #[test]

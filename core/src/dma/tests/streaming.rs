@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use std::sync::Mutex;
 
-use super::board::{HIGH, TestBoard};
+use super::board::{HIGH, TestBoard, iova_pages};
 use crate::addr::PhysAddr;
 use crate::dma::{Attrs, Direction, DmaError};
 use crate::env::{CacheOp, Site};
@@ -166,6 +166,23 @@ fn an_unmap_that_is_not_confirmed_puts_the_buffer_into_quarantine() {
     }));
     assert_eq!(board.machine.quarantine().len(), 1, "P2");
     assert_eq!(board.machine.memory().frames().in_use(), 1);
+}
+
+#[test]
+fn the_device_addresses_of_an_unconfirmed_unmap_go_back_with_the_next_flush_that_is_confirmed() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let mmu = Arc::clone(&board.mmu);
+    assert!(board.bind(move |dev| {
+        let first = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
+        let second = dev.dma().map(dev.dma().buffer(8192)?, Direction::FromDevice)?;
+        mmu.state.lock().unwrap().dead = true;
+        assert!(first.unmap().is_err());
+        mmu.state.lock().unwrap().dead = false;
+        assert_eq!(iova_pages(dev), 3, "P2: the device may still reach through them");
+        second.unmap().unwrap();
+        assert_eq!(iova_pages(dev), 0, "P4");
+        Ok(Vec::new())
+    }));
 }
 
 #[test]

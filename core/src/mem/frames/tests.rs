@@ -129,7 +129,7 @@ proptest! {
     })]
     /// The oracle knows which pages are out; a refusal is right only if no fitting run of free pages exists.
     #[test]
-    fn runs_never_overlap_and_a_free_run_is_always_found(ops in proptest::collection::vec(op(), 1..120)) {
+    fn runs_never_overlap_and_a_free_run_is_always_found(ops in proptest::collection::vec(op(), 1..if cfg!(miri) { 8 } else { 120 })) {
         const PAGES: u64 = 150;
         let frames = frames(PAGES);
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();

@@ -129,17 +129,36 @@ impl Default for Ipmmu {
 }
 
 impl Ipmmu {
-    /// Feeds the registers, and how much is cached, to `state`.
-    pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
-        self.stuck.hash(state);
+    /// Feeds the registers of one instance to `state`, but for where the tables lie.
+    pub(crate) fn hash_state(&self, instance: usize, state: &mut impl Hasher) {
+        let i = &self.instances[instance];
+        i.present.hash(state);
+        for c in &i.contexts {
+            // What a context that is off has in its table registers is written anew before it is on.
+            c.enabled().then_some((c.ttbcr, c.mair)).hash(state);
+            (c.imctr, c.flushing, c.status).hash(state);
+        }
+        i.utlbs.iter().for_each(|u| u.control.hash(state));
+    }
+
+    /// Feeds where the tables lie, and how much is cached, to `state`.
+    pub(crate) fn hash_details(&self, state: &mut impl Hasher) {
         for i in &self.instances {
-            i.present.hash(state);
             for c in &i.contexts {
-                // What a context that is off has in its table registers is written anew before it is on.
-                c.enabled().then_some((c.ttbcr, c.ttbr, c.mair)).hash(state);
-                (c.imctr, c.flushing, c.status, c.tlb.len(), c.walks.len()).hash(state);
+                (c.enabled().then_some(c.ttbr), c.tlb.len(), c.walks.len()).hash(state);
             }
-            i.utlbs.iter().for_each(|u| (u.control, u.tlb.len()).hash(state));
+            i.utlbs.iter().for_each(|u| u.tlb.len().hash(state));
+        }
+    }
+
+    /// Forgets everything that is cached.
+    pub(crate) fn forget_cached(&mut self) {
+        for i in &mut self.instances {
+            i.contexts.iter_mut().for_each(|c| {
+                c.tlb.clear();
+                c.walks.clear();
+            });
+            i.utlbs.iter_mut().for_each(|u| u.tlb.clear());
         }
     }
 

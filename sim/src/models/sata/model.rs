@@ -119,10 +119,16 @@ impl Sata {
         self.update_line(bus);
     }
 
-    /// Feeds the registers and what is under way to `state`; not the times, and not what the disk holds.
+    /// Feeds the registers and what is under way to `state`; not the times, not what the disk holds, and no addresses.
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
-        (self.control1, self.latched, self.int_enable, self.table, self.int_status, self.int_mask).hash(state);
-        (self.scontrol, self.serror, self.link, &self.ata, self.engine, self.knobs).hash(state);
+        (self.control1, self.latched, self.int_enable, self.int_status, self.int_mask).hash(state);
+        (self.scontrol, self.serror, self.link, &self.ata, self.knobs).hash(state);
+        (self.engine.active, self.engine.left, self.engine.last).hash(state);
+    }
+
+    /// Feeds the addresses in registers to `state`.
+    pub(crate) fn hash_details(&self, state: &mut impl Hasher) {
+        (self.table, self.engine).hash(state);
     }
 
     /// The module clock stops. What was under way is lost.

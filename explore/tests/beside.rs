@@ -1,0 +1,106 @@
+//! Devices beside the explored one.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use bindery::binding::Bound;
+use bindery::device::{DeviceDesc, Supplier, SupplierKind};
+use bindery::dma::CoherentSlice;
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::machine::Machine;
+use bindery_explore::engine::{Visit, fingerprint};
+use bindery_explore::{Kind, Report, boards, device, scenario};
+
+/// A driver that shares memory with its device.
+struct Ring;
+
+impl Driver for Ring {
+    const NAME: &'static str = "acme_ring";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,ring")];
+    type Data<'b> = CoherentSlice<'b, u64>;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
+        dev.quiet(Quiet::never_started());
+        Ok(dev.dma().coherent_slice(256)?)
+    }
+
+    fn quiesce(_: &Self::Data<'_>) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+/// Adds a ring. Refused only when it is there already.
+fn add(machine: &Arc<Machine>, name: &str, label: &str, suppliers: Vec<Supplier>) {
+    let mut desc = DeviceDesc::new(name);
+    desc.compatible = vec!["acme,ring".into()];
+    desc.properties = vec![("label".into(), label.into())];
+    desc.suppliers = suppliers;
+    let _ = machine.add_device(desc);
+    machine.register(Ring);
+}
+
+#[test]
+fn a_device_beside_a_bound_one_has_its_own_life() {
+    let board = boards::salvator_xs().with(|machine| {
+        // Behind the same IOMMU, at a stream of its own.
+        let disk = machine.device("ee300000.sata").unwrap();
+        let mut iommu = disk.desc().suppliers.clone();
+        iommu.retain(|supplier| supplier.kind == SupplierKind::Iommu);
+        iommu[0].args = vec![7];
+        add(machine, "acme-ring", "ring", iommu);
+    });
+    device("acme-ring").on(board).faults(1).interrupts(1).without("error EIO").check();
+}
+
+/// Rings that the tests add.
+const RINGS: [&str; 4] = ["ring-a", "ring-b", "ring-c", "ring-d"];
+
+/// The disk controller's life with rings beside it. All alike, or each with a property of its own.
+fn with_rings(alike: bool) -> Report {
+    let board = boards::salvator_xs().with(move |machine| {
+        for name in RINGS {
+            add(machine, name, if alike { "ring" } else { name }, Vec::new());
+        }
+    });
+    let life = device("ee300000.sata").on(board).faults(1).interrupts(0);
+    life.run(&life.engine()).unwrap()
+}
+
+#[test]
+fn a_fault_in_one_of_several_identical_devices_is_the_same_state_whichever_it_is() {
+    let (alike, different) = (with_rings(true), with_rings(false));
+    assert!(alike.passed() && different.passed(), "{alike}\n{different}");
+    assert!(alike.states < different.states, "{} of {} states", alike.states, different.states);
+}
+
+/// States in which the rings are bound one after the other in any order.
+fn orders(alike: &[&str]) -> u64 {
+    let board =
+        boards::salvator_xs().with(|machine| RINGS.iter().for_each(|name| add(machine, name, "ring", Vec::new())));
+    let scenario = scenario("rings in any order", board).faults(0).interrupts(0).alike(alike);
+    let report = scenario.run(&scenario.engine(), |scene| {
+        let machine = scene.machine();
+        for ring in RINGS {
+            machine.unbind(ring, "acme_ring").unwrap();
+        }
+        let mut left = RINGS.to_vec();
+        while !left.is_empty() {
+            let next = left.remove(scene.chooser().choose(Kind::Order, "next", left.len()));
+            machine.bind(next, "acme_ring").unwrap();
+            if scene.chooser().scheduling_point(fingerprint(&(left.len(), scene.digest()))) == Visit::Seen {
+                return Ok(());
+            }
+        }
+        Ok(())
+    });
+    assert!(report.passed(), "{report}");
+    report.states
+}
+
+#[test]
+fn identical_devices_count_once_where_a_scenario_does_not_tell_them_apart() {
+    // Subsets that are not empty, and sizes.
+    assert_eq!(orders(&[]), 15);
+    assert_eq!(orders(&RINGS), 4);
+    assert_eq!(orders(&RINGS[..3]), 7);
+}
