@@ -69,7 +69,6 @@ struct History {
 /// table pages nor device addresses are lost.
 #[derive(Default)]
 struct Late {
-    /// What the translation was not even asked for. What it was asked for and could not do, it keeps itself.
     gather: Gather,
     ranges: Vec<(DeviceAddr, u64)>,
 }
@@ -259,27 +258,29 @@ impl Domain {
         Ok(Revoked::Now(flushed))
     }
 
-    /// Waits until the hardware has forgotten what is in `gather`, and what earlier flushes did not confirm.
+    /// Waits until the hardware has forgotten what is in `gather`, and what earlier flushes did not confirm. The one place
+    /// where the hardware's word becomes a proof.
     fn flush(&self, machine: &Machine, mut gather: Gather) -> Result<Flushed, IommuError> {
         let late = core::mem::take(&mut *self.late.lock());
         gather.absorb(late.gather);
-        let flushed = self.ops.flush(gather);
-        if flushed.is_err() {
-            self.late.lock().ranges.extend(late.ranges);
-            return flushed;
+        if let Err(e) = self.ops.flush(&mut gather) {
+            let mut again = self.late.lock();
+            again.gather.absorb(gather);
+            again.ranges.extend(late.ranges);
+            return Err(e);
         }
         for (iova, len) in late.ranges {
             self.ended(machine, iova);
             self.free_iova(iova, len);
         }
-        flushed
+        Ok(gather.confirm())
     }
 
     /// Flushes what is left, before the translation goes. What the hardware does not confirm the translation keeps.
     pub(crate) fn flush_late(&self) {
-        let late = core::mem::take(&mut self.late.lock().gather);
-        if !late.is_empty() {
-            let _confirmed_or_kept = self.ops.flush(late);
+        let mut late = core::mem::take(&mut self.late.lock().gather);
+        if !late.is_empty() && self.ops.flush(&mut late).is_ok() {
+            let _proof = late.confirm();
         }
     }
 

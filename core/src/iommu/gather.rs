@@ -7,8 +7,9 @@ use crate::mem::PageRun;
 
 /// What must be invalidated before pages behind it may be used again: one range, and page-table pages that were cut off.
 ///
-/// A gather is filled by any number of unmaps and confirmed once. Dropping one unconfirmed leaks the table pages in it:
-/// hardware may still walk them.
+/// A gather is filled by any number of unmaps and confirmed once, by the core, when
+/// [`Translation::flush`](super::Translation::flush) says that the hardware has. Dropping one unconfirmed leaks the table
+/// pages in it: hardware may still walk them.
 #[derive(Debug, Default)]
 #[must_use = "translations stay live in the IOTLB until the gather is flushed"]
 pub struct Gather {
@@ -62,10 +63,16 @@ impl Gather {
         self.range.is_none() && self.tables.is_empty()
     }
 
-    /// To be called by an IOMMU driver, after its hardware has confirmed the invalidation: gives the table pages back
-    /// and returns the proof.
-    pub fn confirm(mut self) -> Flushed {
+    /// Gives the table pages back, without a proof, to be called when the hardware has confirmed. For those who flush a
+    /// translation themselves, as the owner of an unmanaged domain does, and for an IOMMU driver that kept a gather because
+    /// its hardware did not confirm in time.
+    pub fn free_tables(mut self) {
         self.tables.clear();
+    }
+
+    /// The hardware has confirmed the invalidation: gives the table pages back and makes the proof.
+    pub(crate) fn confirm(self) -> Flushed {
+        self.free_tables();
         Flushed(())
     }
 }
@@ -79,7 +86,7 @@ impl Drop for Gather {
 }
 
 /// Holding a `Flushed` tells you: every translation that the gather covered is gone from the page table and from the
-/// IOTLB, and the hardware has said so (P2).
+/// IOTLB, and the hardware has said so (P2). Only the core makes one, and nobody else gets to see it.
 #[derive(Debug)]
 #[must_use = "the proof is what lets pages go back"]
-pub struct Flushed(());
+pub(crate) struct Flushed(());

@@ -14,7 +14,8 @@ mod registry;
 
 pub use domain::{Domain, FaultReport};
 pub(crate) use domain::{MapList, Revoked};
-pub use gather::{Flushed, Gather};
+pub(crate) use gather::Flushed;
+pub use gather::Gather;
 pub use group::{Group, GroupError, GroupInfo, Owner};
 pub(crate) use group::{Membership, attach, claim, is_behind_iommu};
 pub use iova::{IovaError, IovaSpace};

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
 
-use super::{Flushed, Gather};
+use super::Gather;
 use crate::addr::{DeviceAddr, PhysAddr};
 
 /// How an IOMMU tells its masters apart: a uTLB number, a stream ID, a requester ID.
@@ -173,9 +173,13 @@ pub trait Translation: Send + Sync + Any {
     /// Removes `len` bytes at `iova` from the page table and adds them to `gather`; the IOTLB may still hold them.
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError>;
 
-    /// Invalidates what was gathered and waits for the hardware to confirm. What is not confirmed the implementer keeps
-    /// and invalidates again with the next flush: one that is confirmed says that all earlier ones are over, too.
-    fn flush(&self, gather: Gather) -> Result<Flushed, IommuError>;
+    /// Invalidates what was gathered and waits for the hardware to confirm. `Ok` is the hardware's word, for this gather
+    /// and for every earlier one that it did not confirm: on it the core lets pages and device addresses go (P2), those of
+    /// tables in `gather` too.
+    ///
+    /// On an error, what is in `gather` comes again with the next flush. An implementer who may hear from the hardware
+    /// without one takes the gather ([`core::mem::take`]), and [frees its tables](Gather::free_tables) then.
+    fn flush(&self, gather: &mut Gather) -> Result<(), IommuError>;
 
     /// The last device has left: whatever is scarce (a hardware context, table pages) goes back now, even when somebody
     /// still holds this object, because a forgotten handle may cost memory only (P9). Nothing can be mapped afterwards;

@@ -1,10 +1,9 @@
-// `Flushed` and `Unreachable` are proofs: only a confirmed invalidation makes them.
+// `Flushed` and `Unreachable` are proofs: only the core makes them, from what a `Translation` says of its hardware.
 
 use bindery::dma::Unreachable;
 use bindery::iommu::Flushed;
 
 fn main() {
     let _flushed = Flushed(());
-    let _default = Flushed::default();
     let _ = core::any::type_name::<Unreachable>();
 }

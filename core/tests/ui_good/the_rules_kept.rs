@@ -6,7 +6,7 @@ use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::binding::{Bound, Client, Gone, Irq, Mmio, MmioHandle};
 use bindery::dma::{Coherent, DmaMemory};
 use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
-use bindery::iommu::{Flushed, Gather};
+use bindery::iommu::Gather;
 
 struct Widget {
     kept: Mutex<Option<(MmioHandle, Arc<DmaMemory>)>>,
@@ -57,8 +57,10 @@ fn unmap(gather: &mut Gather, iova: DeviceAddr, _phys: PhysAddr) {
     gather.add(iova, 4096);
 }
 
-fn free(_proof: Flushed) {}
+fn confirmed_late(kept: Gather) {
+    kept.free_tables();
+}
 
 fn main() {
-    let _ = (first_byte, unmap, free);
+    let _ = (first_byte, unmap, confirmed_late);
 }

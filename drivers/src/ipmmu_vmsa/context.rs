@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::env::IoError;
 use bindery::iommu::pgtable::{Config, Lpae32, PageTable};
-use bindery::iommu::{DomainKind, Flushed, Gather, IommuError, MapError, Prot, Translation};
+use bindery::iommu::{DomainKind, Gather, IommuError, MapError, Prot, Translation};
 use bindery::sync::Mutex;
 
 use super::leaf::Leaf;
@@ -22,8 +22,7 @@ use crate::poll::poll;
 pub(super) struct Tables {
     root: Box<PageTable<Lpae32>>,
     /// What was unmapped by calls that the hardware did not confirm, with the number of the flush that would. Bounded
-    /// by what was mapped then: the core gives no
-    /// more memory to a device that has some in quarantine.
+    /// by what was mapped then: the core gives no more memory to a device that has some in quarantine.
     unconfirmed: Vec<(u64, Gather)>,
 }
 
@@ -31,8 +30,7 @@ impl Tables {
     /// The hardware has confirmed every flush up to number `ended`: what was cut out before goes back.
     pub(super) fn confirm(&mut self, ended: u64) {
         for (_, gather) in self.unconfirmed.extract_if(.., |(number, _)| *number <= ended) {
-            // The proof was wanted by a caller who has gone on without it.
-            let _late = gather.confirm();
+            gather.free_tables();
         }
     }
 }
@@ -168,26 +166,25 @@ impl Translation for Context {
         self.life.lock().tables().ok_or(MapError::Revoked)?.root.unmap(iova, len, gather)
     }
 
-    fn flush(&self, gather: Gather) -> Result<Flushed, IommuError> {
-        if gather.is_empty() {
-            return Ok(gather.confirm());
-        }
-        // A context that was given back may be somebody else's by now: its registers are not touched any more.
-        if let Life::Off { confirmed } = *self.life.lock() {
-            return if confirmed { Ok(gather.confirm()) } else { Err(IommuError::Dead) };
+    fn flush(&self, gather: &mut Gather) -> Result<(), IommuError> {
+        match &*self.life.lock() {
+            // A context that was given back may be somebody else's by now: its registers are not touched any more.
+            Life::Off { confirmed: true } => return Ok(()),
+            Life::Off { confirmed: false } => return Err(IommuError::Dead),
+            Life::On(tables) if gather.is_empty() && tables.unconfirmed.is_empty() => return Ok(()),
+            Life::On(_) => {}
         }
         let flushed = self.flush_with(regs::IMCTR_INTEN | regs::IMCTR_MMUEN);
         let mut life = self.life.lock();
         match (flushed, life.tables()) {
             (Ok(ended), Some(tables)) => tables.confirm(ended),
             (Err(number), Some(tables)) => {
-                tables.unconfirmed.push((number, gather));
+                tables.unconfirmed.push((number, core::mem::take(gather)));
                 return Err(IommuError::Dead);
             }
             (result, None) => drop(result.map_err(|_| IommuError::Dead)?),
         }
-        drop(life);
-        Ok(gather.confirm())
+        Ok(())
     }
 
     fn retire(&self) {

@@ -8,7 +8,7 @@ use core::any::Any;
 use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::env::IoError;
 use bindery::iommu::{
-    DomainKind, Flushed, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
+    DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
 };
 use bindery::sync::Mutex;
 
@@ -145,8 +145,8 @@ impl Translation for PassThrough {
         Err(MapError::Missing(iova))
     }
 
-    fn flush(&self, gather: Gather) -> Result<Flushed, IommuError> {
-        Ok(gather.confirm())
+    fn flush(&self, _: &mut Gather) -> Result<(), IommuError> {
+        Ok(())
     }
 
     fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {

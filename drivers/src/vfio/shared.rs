@@ -210,7 +210,8 @@ impl Shared {
 fn unmap_one(domain: &Domain, iova: DeviceAddr, len: u64) -> Result<(), VfioError> {
     let mut gather = Gather::new();
     domain.translation().unmap(iova, len, &mut gather)?;
-    let _proof = domain.translation().flush(gather)?;
+    domain.translation().flush(&mut gather)?;
+    gather.free_tables();
     Ok(())
 }
 

@@ -96,7 +96,8 @@ fn an_access_that_the_iommu_refuses_fails_the_command_and_the_port_recovers() {
     let phys = translation.resolve(TABLE).unwrap();
     let mut gather = Gather::new();
     translation.unmap(TABLE, 4096, &mut gather).unwrap();
-    let _proof = translation.flush(gather).unwrap();
+    translation.flush(&mut gather).unwrap();
+    gather.free_tables();
     rig.events();
     let refused = port(&rig).call(|p| p.read(0, &mut [0; 512])).unwrap();
     assert_eq!(refused, Err(AtaError::Memory { command: Command::ReadDmaExt }));

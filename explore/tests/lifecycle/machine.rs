@@ -8,7 +8,7 @@ use bindery::device::{DeviceDesc, NodeId, Supplier, SupplierKind};
 use bindery::driver::{Busy, DmaOwner, Driver, Match, ProbeError, Quiet};
 use bindery::env::Env;
 use bindery::iommu::{
-    DomainKind, Flushed, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Owner, Prot, StreamId, Translation,
+    DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Owner, Prot, StreamId, Translation,
 };
 use bindery::machine::{BindError, Handle, Machine, Policy, UnbindError};
 use bindery_sim::salvator::Salvator;
@@ -103,8 +103,8 @@ impl Translation for Nothing {
         Err(MapError::Missing(iova))
     }
 
-    fn flush(&self, gather: Gather) -> Result<Flushed, IommuError> {
-        Ok(gather.confirm())
+    fn flush(&self, _: &mut Gather) -> Result<(), IommuError> {
+        Ok(())
     }
 
     fn resolve(&self, _: DeviceAddr) -> Option<PhysAddr> {

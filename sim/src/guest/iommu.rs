@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bindery::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use bindery::iommu::{
-    DomainKind, Flushed, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
+    DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
 };
 use bindery::sync::Mutex;
 use bindery_drivers::vfio::VfioError;
@@ -113,9 +113,9 @@ impl Translation for GuestDomain {
         Ok(())
     }
 
-    fn flush(&self, gather: Gather) -> Result<Flushed, IommuError> {
+    fn flush(&self, _: &mut Gather) -> Result<(), IommuError> {
         // The session's unmap returned only when the host's IOMMU had confirmed.
-        Ok(gather.confirm())
+        Ok(())
     }
 
     fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {

@@ -13,9 +13,7 @@ use crate::device::{DeviceDesc, Resource, Supplier, SupplierKind};
 use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
 use crate::env::RamUse;
 use crate::env::fake::FakeEnv;
-use crate::iommu::{
-    DomainKind, Flushed, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
-};
+use crate::iommu::{DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};
 use crate::machine::{Handle, Machine, Policy};
 use crate::mem::fake::FakeMemory;
 
@@ -71,8 +69,6 @@ pub(super) struct ToyState {
     table: BTreeMap<u64, (PhysAddr, Prot)>,
     /// Unmapped pages that a device still reaches.
     stale: BTreeMap<u64, PhysAddr>,
-    /// What flushes left because the IOMMU was dead: the next one takes it along.
-    unconfirmed: Gather,
     pub(super) flushes: usize,
     pub(super) dead: bool,
     /// The map call after this many fails.
@@ -124,18 +120,16 @@ impl Translation for ToyDomain {
         Ok(())
     }
 
-    fn flush(&self, mut gather: Gather) -> Result<Flushed, IommuError> {
+    fn flush(&self, gather: &mut Gather) -> Result<(), IommuError> {
         let mut s = self.0.state.lock().unwrap();
         s.flushes += 1;
-        gather.absorb(core::mem::take(&mut s.unconfirmed));
         if s.dead {
-            s.unconfirmed = gather;
             return Err(IommuError::Dead);
         }
         if let Some((first, last)) = gather.range() {
             s.stale.retain(|page, _| *page < first.0 || *page > last.0);
         }
-        Ok(gather.confirm())
+        Ok(())
     }
 
     fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {

@@ -107,7 +107,7 @@ fn a_table_page_that_cannot_be_had_leaves_the_table_as_it_was() {
         }
         board.pages.allow(needed);
         change(&mut table, &mut gather, unmap).unwrap();
-        let _ = gather.confirm();
+        gather.free_tables();
     }
 }
 
@@ -120,7 +120,7 @@ fn unmapping_part_of_a_block_keeps_the_rest() {
     table.unmap(AT + 5 * M2 + 7 * K4, 2 * K4, &mut gather).unwrap();
     // The hardware may hold the block as one.
     assert_eq!(gather.range(), Some((AT, AT + (G1 - 1))));
-    let _ = gather.confirm();
+    gather.free_tables();
     for (offset, level) in [(0, 2), (5 * M2, 3), (5 * M2 + 6 * K4, 3), (5 * M2 + 9 * K4, 3), (6 * M2, 2), (G1 - 1, 2)] {
         let (entry, got, phys) = board.walk(&table, AT + offset).unwrap();
         assert_eq!((got, phys), (level, PhysAddr(4 * G1 + offset)));
@@ -132,7 +132,7 @@ fn unmapping_part_of_a_block_keeps_the_rest() {
     let mut gather = Gather::new();
     table.unmap(AT + 9 * M2 + K4, M2 - K4, &mut gather).unwrap();
     assert_eq!(gather.range(), Some((AT + 9 * M2, AT + (10 * M2 - 1))));
-    let _ = gather.confirm();
+    gather.free_tables();
     assert_eq!(board.walk(&table, AT + 9 * M2).unwrap().2, PhysAddr(4 * G1 + 9 * M2));
 }
 
@@ -152,7 +152,7 @@ fn empty_tables_wait_for_the_flush_before_they_are_free() {
     assert_eq!(board.word(table.root(), 1), 0);
     assert_eq!(board.frames.in_use(), 4, "P2: not before the flush");
     assert_eq!(gather.range(), Some((AT, AT + (M2 + K4 - 1))));
-    let _ = gather.confirm();
+    gather.free_tables();
     assert_eq!(board.frames.in_use(), 1);
     drop(table);
     assert_eq!(board.frames.in_use(), 0);
@@ -182,7 +182,7 @@ fn entries_reach_ram_once_per_run_when_the_walker_does_not_snoop() {
     let mut gather = Gather::new();
     table.unmap(AT + 4 * K4, 50 * K4, &mut gather).unwrap();
     assert_eq!(board.memory.take_cache_ops(), [(CacheOp::Clean, level3 + 32, 400)]);
-    let _ = gather.confirm();
+    gather.free_tables();
 
     let mut snooping = board.table::<Lpae32>(32, true);
     snooping.map(AT, PhysAddr(0x9000_0000), K4, RW).unwrap();
