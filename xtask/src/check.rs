@@ -32,7 +32,9 @@ pub(crate) fn steps(session: &mut Session) {
         });
     }
     session.step("clippy: drivers alone", || clippy("-p bindery-drivers"));
-    session.step("clippy: mutants", || clippy("-p bindery-drivers -p bindery-sim --all-targets --features=mutants"));
+    session.step("clippy: mutants", || {
+        clippy("-p bindery-drivers -p bindery-sim -p bindery-explore -p bindery-cli --all-targets --features=mutants")
+    });
     session.step("documentation", || {
         Cargo::new("doc --quiet --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings").run()
     });

@@ -15,7 +15,7 @@ pub(crate) const DEVICE: &str = "ee300000.sata";
 const STAGES: [(u32, u32); 4] = [(0, 0), (1, 0), (0, 1), (1, 1)];
 
 /// Most time for a stage: what shows itself at all does so in a part of it.
-const STAGE: Duration = Duration::from_secs(60);
+const STAGE: Duration = Duration::from_mins(1);
 
 /// Bugs that no path of the explorer can show, and who notices each instead.
 const ELSEWHERE: &[(Mutant, &str)] = &[];
