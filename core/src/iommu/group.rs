@@ -174,10 +174,10 @@ impl Group {
         }
     }
 
-    /// Feeds IOMMU, owner, number of members, and domain to `state`.
+    /// Feeds owner, number of members, and domain to `state`.
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
         let s = self.state.lock();
-        (self.iommu.name(), s.owner, s.members.len(), s.attached, s.users.len(), s.kind).hash(state);
+        (s.owner, s.members.len(), s.attached, s.users.len(), s.kind).hash(state);
         s.domain.as_ref().map(|d| (d.kind(), d.iova_in_use())).hash(state);
     }
 
