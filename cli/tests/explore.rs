@@ -527,6 +527,13 @@ fn a_reader_that_leaves_ends_it_quietly() {
     }
 }
 
+/// Hundredths of a second for which process `id` has had a processor (proc_pid_stat(5): utime and stime).
+fn worked(id: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    let (_, after_name) = stat.rsplit_once(')').unwrap();
+    after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
 /// A walk that takes hours, and a signal once it runs.
 fn interrupted(signal: &str, args: &[&str]) -> (i32, String, String) {
     let endless =
@@ -539,8 +546,10 @@ fn interrupted(signal: &str, args: &[&str]) -> (i32, String, String) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Until the handler is there, a signal ends the program without a report.
-    std::thread::sleep(Duration::from_secs(2));
+    // Until the handler is there, a signal ends the program without a report, and the walk has to come to a finding.
+    while worked(child.id()) < 150 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
     let (mut out, mut err) = (String::new(), String::new());
     child.stdout.take().unwrap().read_to_string(&mut out).unwrap();

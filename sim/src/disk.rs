@@ -25,7 +25,7 @@ pub enum Access {
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// The host could not open or examine it.
-    #[error("disk image {}: {source}", path.display())]
+    #[error("disk image {} cannot be opened", path.display())]
     Open {
         /// The file.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub enum DiskError {
         len: u64,
     },
     /// A temporary disk could not be made.
-    #[error("temporary disk of {sectors} sectors in {}: {source}", dir.display())]
+    #[error("temporary disk of {sectors} sectors in {} cannot be made", dir.display())]
     Temporary {
         /// Where.
         dir: PathBuf,

@@ -321,11 +321,15 @@ where
                 self.stop(Stop::Found);
                 return;
             }
-            if self.hungry.load(Ordering::Relaxed) > 0
-                && let Some(piece) = walk.donate()
-            {
-                self.queue().pieces.push(piece);
-                self.changed.notify_all();
+            if self.hungry.load(Ordering::Relaxed) > 0 {
+                let mut queue = self.queue();
+                // One for each who waits: those given away already may not have been taken yet.
+                if (queue.pieces.len() as u64) < self.hungry.load(Ordering::Relaxed)
+                    && let Some(piece) = walk.donate()
+                {
+                    queue.pieces.push(piece);
+                    self.changed.notify_all();
+                }
             }
             if tally.paths.is_multiple_of(BATCH) {
                 self.done.lock().unwrap_or_else(PoisonError::into_inner).0 += tally.mass - *told;
