@@ -101,9 +101,10 @@ fn agrees<F: Format>(input_bits: u32, coherent: bool, ops: Vec<Op>) -> Result<()
             prop_assert_eq!(walked, expected);
         }
     }
-    let pages: Vec<u64> = oracle.keys().copied().collect();
-    for page in pages {
-        unmap(&mut table, &mut oracle, page, 1)?;
+    while let Some(&page) = oracle.keys().next() {
+        // Miri would take an hour page by page.
+        let run = if cfg!(miri) { (page..).take_while(|p| oracle.contains_key(p)).count() as u64 } else { 1 };
+        unmap(&mut table, &mut oracle, page, run)?;
     }
     prop_assert_eq!(board.frames.in_use(), 1, "only the root is left");
     drop(table);
