@@ -348,6 +348,7 @@ fn a_device_a_board_or_a_bug_that_is_not_there_is_named_with_what_there_is() {
     let refused = |args: &[&str], words: &[&str]| assert_eq!(explore(args).refused(words), "");
     refused(&["--device", "ee300000.sato"], &["salvator-xs has no device \"ee300000.sato\"", "ee300000.sata,"]);
     refused(&["--device", "e6800000.ethernet"], &["salvator-xs: e6800000.ethernet is not bound by any driver"]);
+    refused(&["--without", "fault nothing"], &["'fault nothing' for '--without <PLACE>': there is no such place"]);
     refused(&["--replay", "-", "--device", "nobody"], &["salvator-xs has no device \"nobody\""]);
     refused(&["--board", "salvator"], &["salvator", "salvator-xs"]);
     refused(&["--mutant", "no-such-bug"], &["no-such-bug", "dma-before-devres"]);
@@ -392,6 +393,17 @@ fn a_run_without_bounds_walks_with_one_fault_and_one_interruption_and_says_what_
         missing.contains(&json("\"fault clock-enable\"")) && missing.contains(&json("\"interrupt somebody else\"")),
         "{report}"
     );
+}
+
+#[test]
+fn a_device_is_spared_the_places_that_it_cannot_reach() {
+    let clock = ["--device", "scif", "--bound", "paths=500"];
+    let all = json(&explore(&[&clock[..], &["--json"]].concat()).out);
+    let missing: Vec<_> = all["missing"].as_array().unwrap().iter().map(|place| place.as_str().unwrap()).collect();
+    assert!(missing.contains(&"error EIO") && missing.len() > 1, "{missing:?}");
+    let spared: Vec<_> = missing.iter().flat_map(|place| ["--without", place]).collect();
+    let out = explore(&[&clock[..], &spared].concat()).good();
+    assert!(!out.contains("NEVER REACHED"), "{out}");
 }
 
 #[test]
@@ -527,7 +539,7 @@ fn a_reader_that_leaves_ends_it_quietly() {
     }
 }
 
-/// Hundredths of a second for which process `id` has had a processor (proc_pid_stat(5): utime and stime).
+/// Hundredths of a second for which process `id` has had a processor (`proc_pid_stat(5)`: utime and stime).
 fn worked(id: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
     let (_, after_name) = stat.rsplit_once(')').unwrap();

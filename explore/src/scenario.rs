@@ -113,7 +113,7 @@ impl Scenario {
         let mut world =
             World::new(&self.board, false).map_err(|e| Violation::seen_by("scenario", "device tree", e.to_string()))?;
         world.machine.settle();
-        world.come_to_rest();
+        world.start_over();
         world.fold(|device| self.alike.iter().any(|name| name == device.name()));
         let visitors = (self.visitors)(&world.machine);
         let scene = Scene::new(world, chooser, visitors, Vec::new());

@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use bindery::mutant::Mutant;
-use bindery_explore::Path;
 use bindery_explore::boards::{self, BoardSpec};
 use bindery_explore::engine::{Bounds, Engine, Shard};
 use bindery_explore::orders::Order;
+use bindery_explore::{Life, Path};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
@@ -55,6 +55,9 @@ pub struct Explore {
     /// state; 0 remembers none); `depth=N` and `deviations=N` cut each path
     #[arg(long, value_name = "KEY=N,...", value_delimiter = ',')]
     pub bound: Vec<Limit>,
+    /// Do not ask for this place to be reached, as the report names it: `error EIO`. Some devices cannot reach every one
+    #[arg(long, value_name = "PLACE", value_parser = place, conflicts_with_all = ["order", "replay", "merge"])]
+    pub without: Vec<String>,
     /// Draw N random paths when a bound ended the walk over every path
     #[arg(long, value_name = "N")]
     pub paths: Option<u64>,
@@ -116,6 +119,14 @@ impl Explore {
             None => engine,
         }
     }
+}
+
+/// A place that there is.
+fn place(name: &str) -> Result<String, &'static str> {
+    let known = Life::places().any(|place| place == name);
+    known
+        .then(|| name.to_owned())
+        .ok_or("there is no such place; after NEVER REACHED the report names those that are missing")
 }
 
 /// The names of the boards.

@@ -32,7 +32,8 @@ impl Real {
             dtb: args.dtb.as_ref().map(|file| file.display().to_string()),
             mutant: args.mutant,
         };
-        Ok(Self { life: device(&args.device).on(board).bounds(args.bounds()), words })
+        let life = device(&args.device).on(board).bounds(args.bounds());
+        Ok(Self { life: args.without.iter().fold(life, |life, place| life.without(place)), words })
     }
 
     /// What was asked for.

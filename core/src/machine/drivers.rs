@@ -62,18 +62,7 @@ impl Machine {
                         names.retain(|n| *n != name);
                     }
                 }
-                let users: Vec<_> =
-                    r.by_node.iter().flatten().filter(|d| d.driver() == Some(driver.name())).cloned().collect();
-                let mut order: Vec<_> = r.bound.iter().rev().map(|(_, n)| *n).collect();
-                order.retain(|n| users.iter().any(|u| u.node() == *n));
-                let mut users: Vec<_> = order.into_iter().filter_map(|n| r.device(n).cloned()).chain(users).collect();
-                let mut seen = Vec::new();
-                users.retain(|u| {
-                    !seen.contains(&u.node()) && {
-                        seen.push(u.node());
-                        true
-                    }
-                });
+                let users = r.held_by(name);
                 (driver, users)
             })
         }) else {

@@ -3,11 +3,13 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use crate::device::{Device, NodeId, Nodes};
 use crate::driver::AnyDriver;
 use crate::env::Env;
 use crate::link::Graph;
+use crate::sync::atomic::Ordering;
 
 pub(super) struct Registry {
     pub(super) nodes: Nodes,
@@ -59,6 +61,16 @@ impl Default for Registry {
 }
 
 impl Registry {
+    /// Devices that `driver` holds: those that are bound, newest first, then those that are on their way.
+    pub(super) fn held_by(&self, driver: &str) -> Vec<Arc<Device>> {
+        let mut held: Vec<_> = self.by_node.iter().flatten().filter(|d| d.driver() == Some(driver)).cloned().collect();
+        held.sort_by_cached_key(|d| {
+            let number = d.bound_seq.load(Ordering::Relaxed);
+            (self.bound.get(&number) != Some(&d.node()), Reverse(number))
+        });
+        held
+    }
+
     pub(super) fn device(&self, node: NodeId) -> Option<&Arc<Device>> {
         self.by_node.get(node.0 as usize)?.as_ref()
     }

@@ -75,6 +75,11 @@ impl Machine {
         r.devices.values().filter_map(|n| r.device(*n).cloned()).collect()
     }
 
+    /// The devices that `driver` holds, in the order in which they lose it when it is removed: newest binding first.
+    pub fn held_by(&self, driver: &str) -> Vec<Arc<Device>> {
+        self.registry.lock().held_by(driver)
+    }
+
     /// One device at a glance.
     pub fn device_info(&self, device: &Device) -> DeviceInfo {
         DeviceInfo {

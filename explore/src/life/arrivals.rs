@@ -66,9 +66,10 @@ pub(super) fn of(world: &World, names: &Names) -> Vec<Arrival> {
             let _ = tree.write(&format!("/sys/bus/platform/drivers/{OWNER}/bind"), &device);
         }));
     }
-    {
+    // Without translation its memory would depend on who was there before.
+    if names.beside.is_some() {
         let machine = Arc::clone(&machine);
-        all.push(Arrival::new("arrival: a neighbour in the group", move || {
+        all.push(Arrival::new("arrival: a neighbour", move || {
             if let Some(device) = machine.device(bystander::NAME) {
                 device.set_driver_override(Some(bystander::NAME));
                 let _ = machine.bind(bystander::NAME, bystander::NAME);

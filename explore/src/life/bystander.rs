@@ -1,12 +1,13 @@
-//! A second device in the explored one's IOMMU group, with a driver that takes one of everything.
+//! A second device, in the explored one's IOMMU group if that has one, with a driver that takes one of everything.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bindery::addr::PhysAddr;
 use bindery::binding::{Bound, Mmio};
 use bindery::device::{DeviceDesc, DmaRange, NodeId, Resource, Supplier, SupplierKind};
 use bindery::dma::{Coherent, Direction, Mapped, MappedSg};
 use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::machine::Machine;
 use bindery_sim::salvator::{FRAMES_BASE, FRAMES_LEN, SATA_BASE};
 
 /// Its name, as device and as driver.
@@ -26,6 +27,15 @@ pub(crate) fn describe(iommu: Option<NodeId>) -> DeviceDesc {
     desc.dma.ranges.push(DmaRange { bus: FRAMES_BASE.0, phys: FRAMES_BASE, len: FRAMES_LEN / 2 });
     desc.dma.ranges.push(DmaRange { bus: SATA_BASE.0, phys: SATA_BASE, len: 0x1000 });
     desc
+}
+
+/// Binds it, and nobody else may: whether that was possible.
+pub(crate) fn binds(machine: &Arc<Machine>) -> bool {
+    let Some(device) = machine.device(NAME) else { return false };
+    device.set_driver_override(Some(NAME));
+    let bound = machine.bind(NAME, NAME).is_ok();
+    device.set_driver_override(None);
+    bound
 }
 
 /// A device that firmware describes and that nobody has built: its registers are nowhere.

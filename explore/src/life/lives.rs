@@ -5,21 +5,30 @@ use bindery::promise::Promise;
 use super::play::{Play, Then};
 use crate::engine::{Violation, Visit};
 
+/// When a life wants a world that nobody has used, because where memory comes from decides something in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Alone {
+    Never,
+    /// The bystander is bound in it, and an untranslated one has bounce buffers.
+    BesideUntranslated,
+    Always,
+}
+
 /// One way to live.
 pub(super) struct Script {
     /// For reports.
     pub(super) name: &'static str,
     /// It begins before anything was probed.
     pub(super) fresh: bool,
-    /// It wants a world that nobody has used: where its memory comes from decides something.
-    pub(super) alone: bool,
+    /// Whether it wants a world that nobody has used.
+    pub(super) alone: Alone,
     /// It is played without translation.
     pub(super) untranslated: bool,
     pub(super) play: fn(&Play<'_>) -> Result<(), Violation>,
 }
 
 const fn settled(name: &'static str, script: fn(&Play<'_>) -> Result<(), Violation>) -> Script {
-    Script { name, fresh: false, alone: false, untranslated: false, play: script }
+    Script { name, fresh: false, alone: Alone::Never, untranslated: false, play: script }
 }
 
 /// All of them. The first is the ordinary one.
@@ -55,12 +64,12 @@ pub(super) const LIVES: &[Script] = &[
     }),
     settled("life: handed to a guest that lets go", |play| super::guest::hand_over(play, true)),
     settled("life: handed to a guest that does not answer", |play| super::guest::hand_over(play, false)),
-    settled("life: a neighbour in the group", neighbour),
+    Script { alone: Alone::BesideUntranslated, ..settled("life: a neighbour", neighbour) },
     settled("life: a user who errs", super::mistakes::all),
-    Script { name: "life: started in any order", fresh: true, alone: true, untranslated: false, play: start },
-    Script { name: "life: asked for while it comes", fresh: false, alone: true, untranslated: false, play: asked },
-    Script { name: "life: untranslated", fresh: false, alone: false, untranslated: true, play: ordinary },
-    Script { name: "life: an untranslated neighbour", fresh: false, alone: true, untranslated: true, play: neighbour },
+    Script { fresh: true, alone: Alone::Always, ..settled("life: started in any order", start) },
+    Script { alone: Alone::Always, ..settled("life: asked for while it comes", asked) },
+    Script { untranslated: true, ..settled("life: untranslated", ordinary) },
+    Script { alone: Alone::Always, untranslated: true, ..settled("life: an untranslated neighbour", neighbour) },
 ];
 
 /// Bound, used, and ended by `end`; then whatever is left is mended, and the next life must be like the first.

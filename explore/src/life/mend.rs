@@ -19,6 +19,12 @@ impl Play<'_> {
             return Ok(());
         }
         scene.calm(true);
+        // Perhaps the hardware was not through yet.
+        scene.world.come_to_rest();
+        scene.look("rest")?;
+        if scene.world.is_as_before() {
+            return Ok(());
+        }
         self.restore();
         if let Then::Known = then {
             self.clear();
@@ -39,6 +45,7 @@ impl Play<'_> {
         self.use_it()?;
         self.clear();
         scene.look("unbound")?;
+        scene.world.come_to_rest();
         let same = scene.world.is_as_before();
         scene.chooser().check(Promise::NothingLeft, same, "the world is another one", || {
             format!("after the way back and another life the world is not what it was: {}", scene.world.difference())
@@ -86,12 +93,7 @@ impl Play<'_> {
     }
 
     pub(crate) fn neighbour_binds(&self) -> bool {
-        let machine = self.scene.machine();
-        let Some(device) = machine.device(bystander::NAME) else { return false };
-        device.set_driver_override(Some(bystander::NAME));
-        let bound = machine.bind(bystander::NAME, bystander::NAME).is_ok();
-        device.set_driver_override(None);
-        bound
+        bystander::binds(self.scene.machine())
     }
 
     pub(crate) fn neighbour_unbinds(&self) {

@@ -25,10 +25,21 @@ pub(super) fn all(play: &Play<'_>) -> Result<(), Violation> {
     let _ = play.write(&override_path, "\n");
     if play.bind().is_ok() {
         let _ = play.write(&at(&format!("drivers/{driver}/bind")), device);
-        let group = play.scene.machine().device(device).and_then(|d| play.scene.machine().device_info(&d).group);
-        let group = format!("/sys/kernel/iommu_groups/{}/type", group.unwrap_or(0));
-        let _ = play.write(&group, "DMA");
-        let _ = play.write(&group, "perhaps");
+        let neighbours = play.names.iommu.is_none() && play.names.beside.is_some();
+        if neighbours {
+            play.neighbour_binds();
+        }
+        // A group that has an owner.
+        let machine = play.scene.machine();
+        let group = machine.device(if neighbours { bystander::NAME } else { device });
+        if let Some(group) = group.and_then(|member| machine.device_info(&member).group) {
+            let group = format!("/sys/kernel/iommu_groups/{group}/type");
+            let _ = play.write(&group, "DMA");
+            let _ = play.write(&group, "perhaps");
+        }
+        if neighbours {
+            play.neighbour_unbinds();
+        }
     }
     let then = play.unbind()?;
     play.mend(then)

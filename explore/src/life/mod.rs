@@ -13,7 +13,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
-use bindery::device::{DeviceDesc, SupplierKind};
+use bindery::device::{DeviceDesc, NodeId, SupplierKind};
 use bindery::env::Site;
 use bindery::firmware::fdt::FdtError;
 
@@ -22,7 +22,7 @@ use crate::engine::{Bounds, Cheap, Chooser, Engine, Path, Replay, Report, Violat
 use crate::events;
 use crate::scene::world::World;
 use crate::scene::{Arrival, Scene, landmarks};
-use lives::LIVES;
+use lives::{Alone, LIVES};
 use play::Play;
 
 /// Most worlds that wait to be used again.
@@ -75,6 +75,8 @@ pub(crate) struct Names {
     pub(crate) driver: &'static str,
     /// The IOMMU in front of it, and that one's driver.
     pub(crate) iommu: Option<(String, &'static str)>,
+    /// The IOMMU in front of the bystander: the same, or another that is there while the device is unbound.
+    pub(crate) beside: Option<NodeId>,
     /// To add it again after a removal.
     pub(crate) desc: DeviceDesc,
 }
@@ -158,14 +160,19 @@ impl Life {
 
     /// The engine that [`check`](Self::check) uses: within the bounds, and with all that has to be reached.
     pub fn engine(&self) -> Engine {
-        let engine = Engine::new(self.name()).bounds(self.bounds.clone());
+        let engine = Engine::new(self.name()).bounds(self.bounds.clone()).spare(self.spared.iter().cloned());
         if self.bounds.faults == 0 || self.bounds.interrupts == 0 {
             return engine;
         }
+        engine.must_hit(Self::places().filter(|place| !self.spared.contains(place)))
+    }
+
+    /// The places that a whole exploration must reach, as reports name them: fault sites, lives, and what the core's own
+    /// tables list.
+    pub fn places() -> impl Iterator<Item = String> {
         let sites = Site::ALL.iter().map(|site| format!("fault {}", site.name()));
         let lives = LIVES.iter().map(|life| life.name.to_owned());
-        let landmarks = landmarks::names().map(str::to_owned);
-        engine.must_hit(sites.chain(landmarks).chain(lives).filter(|place| !self.spared.contains(place)))
+        sites.chain(landmarks::names().map(str::to_owned)).chain(lives)
     }
 
     /// Walks every path, or as many as `engine` is told to.
@@ -190,10 +197,15 @@ impl Life {
         chooser.mark(life.name);
         chooser.tell(|| format!("== {}", life.name));
         let names = self.names();
+        let alone = match life.alone {
+            Alone::Never => false,
+            Alone::BesideUntranslated => names.beside.is_none(),
+            Alone::Always => true,
+        };
         let (world, arrivals) = if life.fresh {
             (self.world(&names, life.untranslated)?, Vec::new())
         } else {
-            self.take(&names, life.untranslated, life.alone || chooser.tells())?
+            self.take(&names, life.untranslated, alone || chooser.tells())?
         };
         let ordered = if life.fresh { world.ordered(&names.device) } else { Vec::new() };
         let scene = Scene::new(world, chooser, arrivals.clone(), ordered);
@@ -202,7 +214,7 @@ impl Life {
         let outcome = (life.play)(&play);
         let world = scene.end();
         outcome?;
-        if let Some(world) = world.filter(|_| !life.alone) {
+        if let Some(world) = world.filter(|_| !alone) {
             let mut pool = self.pool(life.untranslated);
             if pool.len() < WORLDS {
                 pool.push((world, arrivals));
@@ -239,19 +251,41 @@ impl Life {
         let translated_by = device.desc().suppliers.iter().find(|s| s.kind == SupplierKind::Iommu).map(|s| s.node);
         let iommu = world.machine.devices().into_iter().find(|d| Some(d.node()) == translated_by);
         let iommu = iommu.and_then(|d| Some((d.name().to_owned(), d.driver()?)));
-        let names = Names { device: self.device.clone(), driver, iommu, desc: device.desc().clone() };
+        let beside = match translated_by {
+            Some(node) => Some(node),
+            None => self.another_iommu(&world, driver)?,
+        };
+        let names = Names { device: self.device.clone(), driver, iommu, beside, desc: device.desc().clone() };
         *self.worlds.names.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
         Ok(())
+    }
+
+    /// An IOMMU of `known` that translates for the bystander while the device is unbound.
+    fn another_iommu(&self, known: &World, driver: &'static str) -> Result<Option<NodeId>, FdtError> {
+        let devices = known.machine.devices();
+        let named = devices.iter().flat_map(|d| &d.desc().suppliers).filter(|s| s.kind == SupplierKind::Iommu);
+        let named: Vec<_> = named.map(|s| s.node).collect();
+        let drivers: Vec<_> = devices.iter().filter(|d| named.contains(&d.node())).filter_map(|d| d.driver()).collect();
+        for candidate in devices.iter().filter(|d| d.driver().is_some_and(|name| drivers.contains(&name))) {
+            let world = World::new(&self.board, false)?;
+            world.machine.register(bystander::Bystander);
+            let added = world.machine.add_device(bystander::describe(Some(candidate.node())));
+            world.start();
+            let unbound = world.machine.unbind(&self.device, driver);
+            if added.is_ok() && unbound.is_ok() && bystander::binds(&world.machine) {
+                return Ok(Some(candidate.node()));
+            }
+        }
+        Ok(None)
     }
 
     /// A world in which nothing was probed yet.
     fn world(&self, names: &Names, untranslated: bool) -> Result<World, Violation> {
         let mut world = World::new(&self.board, untranslated)
             .map_err(|e| Violation::seen_by("scenario", "device tree", e.to_string()))?;
-        let iommu = names.iommu.as_ref().and_then(|(name, _)| world.machine.device(name)).map(|d| d.node());
         world.machine.register(bystander::Bystander);
         world.machine.register(bystander::Phantom);
-        for desc in [bystander::describe(iommu.filter(|_| !untranslated)), bystander::describe_phantom()] {
+        for desc in [bystander::describe(names.beside.filter(|_| !untranslated)), bystander::describe_phantom()] {
             let added = world.machine.add_device(desc);
             added.map_err(|e| Violation::seen_by("scenario", "bystander", e.to_string()))?;
         }
@@ -265,14 +299,14 @@ impl Life {
         let ready = if alone { None } else { self.pool(untranslated).pop() };
         if let Some((world, arrivals)) = ready {
             // As long after the last life as after the first start: hardware counts, too.
-            world.come_to_rest();
+            world.start_over();
             return Ok((world, arrivals));
         }
         let mut world = self.world(names, untranslated)?;
         world.start();
         let _ = world.machine.unbind(&names.device, names.driver);
-        world.come_to_rest();
-        world.begins_here();
+        world.start_over();
+        world.begins_here(names.driver);
         let arrivals = if untranslated { Vec::new() } else { arrivals::of(&world, names) };
         Ok((world, arrivals))
     }

@@ -110,7 +110,7 @@ impl Scene {
         drop(curtain);
         watch.checked(&before, &world.checks());
         watch.landmarks.report(&watch.chooser);
-        let same = !watch.chooser.tells() && world.is_as_before();
+        let same = !watch.chooser.tells() && world.begins_again();
         same.then_some(world)
     }
 }

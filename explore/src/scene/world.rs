@@ -30,6 +30,8 @@ pub(crate) struct World {
     base: u64,
     /// The same in words.
     print: Vec<String>,
+    /// The explored device's driver, and the devices that it holds.
+    order: (&'static str, Vec<NodeId>),
     /// Devices whose names decide nothing.
     twins: Twins,
 }
@@ -42,7 +44,16 @@ impl World {
         let machine = Machine::new(Arc::clone(&env) as _, BoardSpec::policy(untranslated));
         spec.populate(&machine)?;
         let tree = Tree::new(&machine);
-        Ok(Self { machine, tree, env, board, base: 0, print: Vec::new(), twins: Twins::default() })
+        Ok(Self {
+            machine,
+            tree,
+            env,
+            board,
+            base: 0,
+            print: Vec::new(),
+            order: ("", Vec::new()),
+            twins: Twins::default(),
+        })
     }
 
     /// Binds whatever can be bound. A device that waits although what it waits for is there is probed once more: that
@@ -60,8 +71,14 @@ impl World {
         }
     }
 
-    /// Lets time pass until the hardware has nothing under way. What it has cached by then is nothing that a path may
-    /// depend on, so it begins without.
+    /// Comes to rest before a path. What the hardware has cached by then is nothing that a path may depend on, so it
+    /// begins without.
+    pub(crate) fn start_over(&self) {
+        self.come_to_rest();
+        self.board.forget_cached();
+    }
+
+    /// Lets time pass until the hardware has nothing under way.
     pub(crate) fn come_to_rest(&self) {
         let until = self.env.now() + REST;
         // Each wait ends with the first that happens.
@@ -71,13 +88,20 @@ impl World {
             }
             self.env.wait(until);
         }
-        self.board.forget_cached();
     }
 
-    /// From here every path begins.
-    pub(crate) fn begins_here(&mut self) {
+    /// From here every path begins, some of which remove `driver`.
+    pub(crate) fn begins_here(&mut self, driver: &'static str) {
         self.base = self.held();
         self.print = self.lines();
+        self.order = (driver, self.machine.held_by(driver).iter().map(|d| d.node()).collect());
+    }
+
+    /// Whether a path that begins now goes the way of the first one: all is as before, and the driver's devices would
+    /// lose it in the same order, which is that of their bindings and no part of the state.
+    pub(crate) fn begins_again(&self) -> bool {
+        let (driver, order) = &self.order;
+        self.is_as_before() && self.machine.held_by(driver).iter().map(|d| d.node()).eq(order.iter().copied())
     }
 
     /// Whether the world is as every path begins.
