@@ -206,6 +206,8 @@ fn unnamed_file(dir: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
     use super::*;
 
     fn file(name: &str, len: u64) -> PathBuf {
@@ -217,8 +219,11 @@ mod tests {
     #[test]
     fn what_cannot_be_a_disk_is_refused_with_its_path_and_reason() {
         let missing = std::env::temp_dir().join("bindery-no-such-file");
-        let says = |path: &Path, access| Disk::open(path, access).unwrap_err().to_string();
-        assert!(says(&missing, Access::ReadWrite).contains("bindery-no-such-file: No such file"));
+        let says = |path: &Path, access| {
+            let error = Disk::open(path, access).unwrap_err();
+            error.source().map_or_else(|| error.to_string(), |why| format!("{error}: {why}"))
+        };
+        assert!(says(&missing, Access::ReadWrite).contains("bindery-no-such-file cannot be opened: No such file"));
         assert!(says(&std::env::temp_dir(), Access::ReadOnly).contains("not a regular file"));
         let empty = file("empty", 0);
         assert!(says(&empty, Access::ReadWrite).ends_with("the file is empty"));
