@@ -1,0 +1,20 @@
+//! Situations from public bug reports, each with what a right product does (docs/field-reports.md).
+//!
+//! R numbers: driver core, interrupts, links, supplies. S numbers: DMA, IOMMU, pass-through, firmware, disk.
+#![allow(
+    clippy::pedantic,
+    unreachable_pub,
+    dead_code,
+    reason = "scripts of outside reporters: their sequence of events matters, not their style"
+)]
+
+mod dma;
+mod kernel;
+
+mod r09_dma_mask;
+mod r11_open_file;
+mod r19_panics;
+mod s14_late_completion;
+mod s15_sectors_of_4k;
+mod s24_threads;
+mod s27_edges;
