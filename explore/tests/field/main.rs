@@ -1,7 +1,9 @@
 //! Situations from public bug reports, each with what a right product does (docs/field-reports.md).
 //!
-//! R numbers: driver core, interrupts, links, supplies. S numbers: DMA, IOMMU, pass-through, firmware, disk.
+//! R numbers: driver core, interrupts, links, supplies. S numbers: DMA, IOMMU, pass-through, firmware, disk. F numbers: a
+//! second search.
 #![allow(
+    clippy::all,
     clippy::pedantic,
     unreachable_pub,
     dead_code,
