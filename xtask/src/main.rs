@@ -10,6 +10,7 @@ mod loom;
 mod miri;
 mod mutants;
 mod outcome;
+mod patches;
 mod session;
 mod shuttle;
 mod test;

@@ -3,7 +3,10 @@
 use crate::cargo::Cargo;
 use crate::outcome::Outcome;
 use crate::session::Session;
-use crate::{check, dtbs, loom, miri, mutants, shuttle};
+use crate::{check, dtbs, loom, miri, mutants, patches, shuttle};
+
+/// How many of the patches in `mutants/` one run tries: the rest have their turn with later commits, or in `long`.
+const PATCHES: usize = 3;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -26,6 +29,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         session.step("loom models", loom::short);
         session.step("shuttle, short", shuttle::short);
         session.step("mutants, explored", || mutants::run(&mutants::Args::default()));
+        session.step("mutants, patches in turn", || patches::sample(PATCHES));
         session.step("Miri, short", miri::short);
         session.step("Debian's device trees", || dtbs::run(&dtbs::Args::default()));
     }

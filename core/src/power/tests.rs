@@ -145,3 +145,42 @@ fn without_one_everything_that_it_uses_is_kept() {
     assert_eq!((lines(&on), machine.kept_supplies().len()), (Vec::from([FIRST, SECOND]), 1));
     assert_eq!(machine.quarantine().len(), 1);
 }
+
+/// Uses its lines and stops when it is told to.
+struct Orderly;
+
+impl Driver for Orderly {
+    const NAME: &'static str = "orderly";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,orderly")];
+    type Data<'b> = ();
+    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+        Ok(())
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::stopped())
+    }
+}
+
+#[test]
+fn a_second_user_that_leaves_does_not_switch_off_what_is_kept_for_the_first() {
+    let (_, machine, on) = world(User { fails: false }, false);
+    machine.register(Orderly);
+    let mut desc = DeviceDesc::new("neighbour");
+    desc.compatible.push("acme,orderly".into());
+    let second = machine.device("second").unwrap().node();
+    let power = SupplierKind::Power;
+    let args = Vec::from([SECOND]);
+    desc.suppliers.push(Supplier { node: second, target: second, kind: power, property: "x".into(), args });
+    machine.add_device(desc).unwrap();
+    machine.settle();
+    machine.unbind("user", "user").unwrap();
+    machine.unbind("neighbour", "orderly").unwrap();
+    assert_eq!((lines(&on), machine.kept_supplies().len()), (Vec::from([FIRST, SECOND]), 1), "P11");
+    // The other way round: what is kept goes back while the neighbour uses it.
+    machine.bind("neighbour", "orderly").unwrap();
+    assert!(machine.device_vanished("user"));
+    assert_eq!((lines(&on), machine.kept_supplies().len()), (Vec::from([FIRST, SECOND]), 0));
+    machine.unbind("neighbour", "orderly").unwrap();
+    assert_eq!(lines(&on), [FIRST], "P4");
+    assert_eq!(machine.promises().broken(), []);
+}

@@ -1,0 +1,163 @@
+//! Running a patch's tests, without it and with it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::file::Patch;
+use super::scratch::Scratch;
+use crate::outcome::Trouble;
+
+/// A test that takes longer hangs: the bug has made it do so.
+const LIMIT: Duration = Duration::from_mins(15);
+
+/// What became of a patch.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Killed { by: String },
+    Survived,
+    DoesNotApply(String),
+    DoesNotCompile,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Killed { by } => write!(f, "killed by {by}"),
+            Self::Survived => f.write_str("SURVIVED"),
+            Self::DoesNotApply(why) => write!(f, "DOES NOT APPLY: {why}"),
+            Self::DoesNotCompile => f.write_str("DOES NOT COMPILE"),
+        }
+    }
+}
+
+enum Ended {
+    Well,
+    Badly(String),
+}
+
+pub(super) struct Trial<'s> {
+    scratch: &'s Scratch,
+    /// Whether a command passes without any patch, once it was tried.
+    clean: BTreeMap<String, bool>,
+}
+
+impl<'s> Trial<'s> {
+    pub(super) fn new(scratch: &'s Scratch) -> Self {
+        Self { scratch, clean: BTreeMap::new() }
+    }
+
+    /// Runs the tests of `patch`, first without it: a test that fails anyway kills nothing.
+    pub(super) fn run(&mut self, patch: &Patch) -> Result<Verdict, Trouble> {
+        for command in &patch.commands {
+            if !self.passes_clean(command)? {
+                return Err(Trouble::Failed(format!("{}: `cargo {command}` fails without the patch", patch.name)));
+            }
+        }
+        if let Err(why) = self.scratch.apply(&patch.path) {
+            self.scratch.restore()?;
+            return Ok(Verdict::DoesNotApply(why));
+        }
+        let verdict = self.patched(patch);
+        self.scratch.restore()?;
+        verdict
+    }
+
+    fn passes_clean(&mut self, command: &str) -> Result<bool, Trouble> {
+        if let Some(known) = self.clean.get(command) {
+            return Ok(*known);
+        }
+        let passes = matches!(self.cargo(command, false)?, Ended::Well);
+        self.clean.insert(command.to_owned(), passes);
+        Ok(passes)
+    }
+
+    fn patched(&self, patch: &Patch) -> Result<Verdict, Trouble> {
+        for command in &patch.commands {
+            if let Ended::Badly(_) = self.cargo(command, true)? {
+                return Ok(Verdict::DoesNotCompile);
+            }
+            if let Ended::Badly(by) = self.cargo(command, false)? {
+                return Ok(Verdict::Killed { by });
+            }
+        }
+        Ok(Verdict::Survived)
+    }
+
+    /// Runs `cargo COMMAND` in the copy; its output goes to a file. With `build_only` nothing is run.
+    fn cargo(&self, command: &str, build_only: bool) -> Result<Ended, Trouble> {
+        let broken = |e: std::io::Error| Trouble::Broken(format!("cargo {command}: {e}"));
+        let log = self.scratch.build().with_file_name("output.txt");
+        let (cargo_words, test_words) = command.split_once(" -- ").unwrap_or((command, ""));
+        let mut cargo = Command::new("cargo");
+        cargo.args(cargo_words.split_whitespace());
+        if build_only {
+            cargo.arg("--no-run");
+        } else {
+            cargo.arg("--no-fail-fast").arg("--").args(test_words.split_whitespace());
+        }
+        let file = File::create(&log).map_err(broken)?;
+        cargo
+            .current_dir(self.scratch.tree())
+            .env("CARGO_TARGET_DIR", self.scratch.build())
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().map_err(broken)?)
+            .stderr(file)
+            // A group of its own, so that the tests end with cargo.
+            .process_group(0);
+        let mut child = cargo.spawn().map_err(broken)?;
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().map_err(broken)? {
+                break status;
+            }
+            if !build_only && begun.elapsed() > LIMIT {
+                let group = format!("-{}", child.id());
+                Command::new("kill").args(["-KILL", "--", &group]).status().map_err(broken)?;
+                child.wait().map_err(broken)?;
+                return Ok(Ended::Badly(format!("a hang: more than {} s", LIMIT.as_secs())));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        let text = String::from_utf8_lossy(&std::fs::read(&log).map_err(broken)?).into_owned();
+        if status.success() {
+            let ran: usize = text.lines().filter_map(passed).sum();
+            if !build_only && ran == 0 {
+                return Err(Trouble::Failed(format!("`cargo {command}` runs no test")));
+            }
+            return Ok(Ended::Well);
+        }
+        Ok(Ended::Badly(failed_tests(&text)))
+    }
+}
+
+/// The count in `test result: ok. 12 passed; ...`.
+fn passed(line: &str) -> Option<usize> {
+    line.strip_prefix("test result: ")?.split(". ").nth(1)?.split(' ').next()?.parse().ok()
+}
+
+/// The first test that failed, and how many more.
+fn failed_tests(text: &str) -> String {
+    let failed: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("test ")?.strip_suffix(" ... FAILED")).collect();
+    match failed.as_slice() {
+        [] => "an end without a verdict (see target/patched/output.txt)".into(),
+        [one] => (*one).to_owned(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_read_from_cargos_lines() {
+        assert_eq!(passed("test result: ok. 12 passed; 0 failed; 0 ignored"), Some(12));
+        assert_eq!(passed("running 12 tests"), None);
+        assert_eq!(failed_tests("test a::b ... FAILED\ntest c ... ok\ntest d ... FAILED\n"), "a::b and 1 more");
+    }
+}
