@@ -12,7 +12,17 @@
 
 mod dma;
 mod kernel;
+mod toy;
 
+mod f_control;
+mod f_disk;
+mod f_firmware;
+mod f_interrupts;
+mod f_iommu;
+mod f_life;
+mod f_memory;
+mod f_passthrough;
+mod f_time;
 mod r09_dma_mask;
 mod r11_open_file;
 mod r19_panics;

@@ -1,0 +1,123 @@
+//! F01, F02, F40: interrupts before, between and after those who serve them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bindery::driver::{ProbeError, Serviced};
+use bindery::env::{IrqLine, IrqSink, Trigger};
+
+use super::kernel::*;
+use super::toy::{Other, Script, Toy};
+
+const LINE: u32 = 304;
+
+fn device(name: &str, compatible: &str) -> bindery::device::DeviceDesc {
+    let mut d = dev(name, compatible);
+    d.resources.push(irq(LINE, Trigger::LevelHigh));
+    d
+}
+
+#[test]
+fn f01_a_device_that_interrupts_from_power_on_meets_no_handler_before_its_data() {
+    let rig = rig();
+    rig.machine.settle();
+    let machine = Arc::clone(&rig.machine);
+    let seen = Arc::new(AtomicBool::new(false));
+    let seen_in_probe = Arc::clone(&seen);
+    let script = Arc::new_cyclic(|me: &std::sync::Weak<Script>| {
+        let me = me.clone();
+        Script {
+            probe: Box::new(move |_| {
+                // The line is up from the start: hardware delivers as soon as it is on.
+                machine.interrupt(IrqLine(LINE));
+                seen_in_probe.store(me.upgrade().unwrap().interrupts() > 0, Ordering::SeqCst);
+                Ok(())
+            }),
+            ..Script::default()
+        }
+    });
+    rig.machine.register(Toy(Arc::clone(&script)));
+    rig.machine.add_device(device("eager", "t,toy")).unwrap();
+    rig.machine.settle();
+    assert_eq!(rig.driver("eager"), Some("toy"));
+    assert!(!seen.load(Ordering::SeqCst), "the handler ran before there was data");
+    assert_eq!(rig.masked(LINE), Some(false), "a level request that came early is delivered now");
+    rig.machine.interrupt(IrqLine(LINE));
+    assert_eq!(script.interrupts(), 1);
+    assert_eq!(rig.machine.promises().broken(), []);
+}
+
+#[test]
+fn f01_nor_does_one_whose_probe_then_fails() {
+    let rig = rig();
+    rig.machine.settle();
+    let machine = Arc::clone(&rig.machine);
+    let script = Arc::new(Script {
+        probe: Box::new(move |_| {
+            machine.interrupt(IrqLine(LINE));
+            Err(ProbeError::Device("not today"))
+        }),
+        ..Script::default()
+    });
+    rig.machine.register(Toy(Arc::clone(&script)));
+    rig.machine.add_device(device("eager", "t,toy")).unwrap();
+    rig.machine.settle();
+    rig.machine.interrupt(IrqLine(LINE));
+    assert_eq!((rig.driver("eager"), script.interrupts()), (None, 0));
+    assert_ne!(rig.masked(LINE), Some(false), "the line is off: nobody has it");
+    assert_eq!(rig.machine.promises().broken(), []);
+}
+
+#[test]
+fn f02_a_line_that_was_left_up_storms_within_a_bound_and_serves_its_device_when_that_comes() {
+    let rig = rig();
+    rig.machine.settle();
+    // Nobody has it yet.
+    rig.machine.interrupt(IrqLine(LINE));
+    assert_ne!(rig.masked(LINE), Some(false));
+    let not_mine = Arc::new(Script { interrupt: Box::new(|| Serviced::NotMine), ..Script::default() });
+    rig.machine.register(Other(Arc::clone(&not_mine)));
+    rig.machine.add_device(device("sharer", "t,other")).unwrap();
+    rig.machine.settle();
+    rig.story();
+    // As long as the line is open and up, hardware delivers.
+    let mut delivered = 0_u32;
+    while rig.masked(LINE) == Some(false) && delivered < 2_000_000 {
+        rig.machine.interrupt(IrqLine(LINE));
+        delivered += 1;
+    }
+    assert!(delivered < 2_000_000, "a line that nobody serves is switched off");
+    let said: Vec<_> = rig.story().into_iter().filter(|l| l.contains(&LINE.to_string())).collect();
+    assert!((1..=3).contains(&said.len()), "told, and told once: {said:?}");
+    // The device that has the line up gets its driver.
+    let script = Arc::new(Script::default());
+    rig.machine.register(Toy(Arc::clone(&script)));
+    rig.machine.add_device(device("left-up", "t,toy")).unwrap();
+    rig.machine.settle();
+    assert_eq!(rig.masked(LINE), Some(false), "there is somebody who may serve it");
+    rig.machine.interrupt(IrqLine(LINE));
+    assert_eq!(script.interrupts(), 1);
+    assert_eq!(rig.machine.promises().broken(), []);
+}
+
+#[test]
+fn f40_an_interrupt_after_its_user_has_left_reaches_nobody() {
+    let rig = rig();
+    rig.machine.settle();
+    let script = Arc::new(Script::default());
+    rig.machine.register(Toy(Arc::clone(&script)));
+    rig.machine.add_device(device("leaving", "t,toy")).unwrap();
+    rig.machine.settle();
+    for round in 1..=3 {
+        rig.machine.interrupt(IrqLine(LINE));
+        assert_eq!(script.interrupts(), round);
+        rig.machine.unbind("leaving", "toy").unwrap();
+        // On its way when the line was switched off.
+        rig.machine.interrupt(IrqLine(LINE));
+        assert_eq!(script.interrupts(), round);
+        assert_ne!(rig.masked(LINE), Some(false), "nobody has it");
+        rig.machine.bind("leaving", "toy").unwrap();
+        assert_eq!(rig.masked(LINE), Some(false));
+    }
+    assert_eq!(rig.machine.promises().broken(), []);
+}

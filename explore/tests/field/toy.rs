@@ -1,0 +1,104 @@
+//! A driver that does what a test tells it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bindery::binding::{Bound, Irq, Mmio};
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet, Serviced};
+
+type Hook<R> = Box<dyn Fn() -> R + Send + Sync>;
+
+/// What the toy does, and how often it was asked.
+pub struct Script {
+    pub probe: Box<dyn Fn(&Bound) -> Result<(), ProbeError> + Send + Sync>,
+    pub interrupt: Hook<Serviced>,
+    pub probes: AtomicUsize,
+    pub interrupts: AtomicUsize,
+    /// Touches the register at this offset in every step of its end, too.
+    pub touches: Option<u64>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            probe: Box::new(|_| Ok(())),
+            interrupt: Box::new(|| Serviced::Done),
+            probes: AtomicUsize::new(0),
+            interrupts: AtomicUsize::new(0),
+            touches: None,
+        }
+    }
+}
+
+impl Script {
+    pub fn probes(&self) -> usize {
+        self.probes.load(Ordering::SeqCst)
+    }
+    pub fn interrupts(&self) -> usize {
+        self.interrupts.load(Ordering::SeqCst)
+    }
+}
+
+pub struct Data<'b> {
+    pub dev: &'b Bound,
+    regs: Option<Mmio<'b>>,
+    _irq: Option<Irq<'b>>,
+    script: Arc<Script>,
+}
+
+impl Data<'_> {
+    fn touch(&self) {
+        if let Some(offset) = self.script.touches {
+            let regs = self.regs.as_ref().expect("it has registers");
+            regs.read32(offset).expect("the registers answer");
+        }
+    }
+}
+
+impl Drop for Data<'_> {
+    fn drop(&mut self) {
+        self.touch();
+    }
+}
+
+fn start<'b>(script: &Arc<Script>, dev: &'b Bound) -> Result<Data<'b>, ProbeError> {
+    script.probes.fetch_add(1, Ordering::SeqCst);
+    dev.quiet(Quiet::never_started());
+    let regs = dev.mmio(0).ok();
+    let irq = dev.irq(0).ok();
+    let data = Data { dev, regs, _irq: irq, script: Arc::clone(script) };
+    (script.probe)(dev)?;
+    Ok(data)
+}
+
+macro_rules! toys {
+    ($($toy:ident, $name:literal, $compatible:literal;)*) => {
+        $(
+            /// A toy of its own name, for devices of its own kind.
+            pub struct $toy(pub Arc<Script>);
+
+            impl Driver for $toy {
+                const NAME: &'static str = $name;
+                const MATCHES: &'static [Match] = &[Match::compatible($compatible)];
+                type Data<'b> = Data<'b>;
+                fn probe<'b>(&self, dev: &'b Bound) -> Result<Data<'b>, ProbeError> {
+                    start(&self.0, dev)
+                }
+                fn quiesce(data: &Data<'_>) -> Result<Quiet, Busy> {
+                    data.touch();
+                    Ok(Quiet::stopped())
+                }
+                fn interrupt(data: &Data<'_>, _: usize) -> Serviced {
+                    data.script.interrupts.fetch_add(1, Ordering::SeqCst);
+                    (data.script.interrupt)()
+                }
+            }
+        )*
+    };
+}
+
+toys! {
+    Toy, "toy", "t,toy";
+    Other, "other", "t,other";
+    Rival, "rival", "t,toy";
+}
