@@ -40,6 +40,7 @@ pub fn style(kind: &EventKind) -> Style {
         | E::Released { outcome: Outcome::Quarantined, .. }
         | E::Quarantined { .. }
         | E::Policy { .. }
+        | E::Refused { .. }
         | E::Injected { .. } => WAIT,
         E::IrqStorm { .. } | E::DmaMisuse { .. } | E::PromiseBroken { .. } => BAD,
         _ => PLAIN,

@@ -61,6 +61,7 @@ fn worth_telling<'e>(recorded: &'e Recorded, waits: &mut BTreeSet<&'e str>) -> b
         | EventKind::DomainAttached { .. }
         | EventKind::DmaMapped { .. }
         | EventKind::Policy { .. }
+        | EventKind::Refused { .. }
         | EventKind::IommuFault { .. }
         | EventKind::Log { .. } => true,
         _ => false,

@@ -16,7 +16,7 @@ use crate::addr::DeviceAddr;
 use crate::device::{Device, DeviceDesc, NodeId, Resource};
 use crate::dma::check::Op;
 use crate::dma::{Dma, DmaContext, DmaMemory};
-use crate::driver::{DmaOwner, Errno, Missing, ProbeError, Quiet};
+use crate::driver::{DmaOwner, Errno, ProbeError, Quiet};
 use crate::env::{EnvError, Landmark, Site};
 use crate::event::EventKind;
 use crate::iommu::{Domain, FaultReport, GroupError, Iommu, IommuError, Translation};
@@ -56,6 +56,9 @@ pub enum ResourceError {
     /// The supplier is there but does not provide what was asked for.
     #[error("the supplier does not provide this")]
     NotProvided,
+    /// The supplier uses this device itself, directly or through others.
+    #[error("the supplier uses this device itself")]
+    SupplierCycle,
     /// A fault was injected here on purpose.
     #[error("injected fault: {}", .0.name())]
     Injected(Site),
@@ -66,6 +69,7 @@ impl ResourceError {
         match self {
             Self::Absent { .. } | Self::NotProvided => Errno::ENODEV,
             Self::Unbinding | Self::Group(_) => Errno::EBUSY,
+            Self::SupplierCycle => Errno::EINVAL,
             Self::Env(_) => Errno::ENXIO,
             Self::Supply(_) => Errno::EIO,
             Self::Iommu(_) | Self::Injected(_) => Errno::ENOMEM,
@@ -162,13 +166,19 @@ impl Bound {
         *self.quiet.lock() = Some(quiet);
     }
 
-    /// What `T` the supplier at `node` provides; defers when it is not there yet.
+    /// What `T` the supplier at `node` provides; defers until that device is bound. From then on the supplier is linked
+    /// to this binding: it is not unbound before this binding has ended (P6).
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceError::NotProvided`] when it is bound and provides no `T`, [`ResourceError::SupplierCycle`] when it uses
+    /// this device itself, directly or through others; an event names them.
     pub fn supplier<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId) -> Result<Arc<T>, ProbeError> {
-        match self.machine.providers.get::<T>(node) {
-            Some(t) => Ok(t),
-            None if self.machine.is_available(node) => Err(ResourceError::NotProvided.into()),
-            None => Err(ProbeError::Defer { on: Missing::Node(node) }),
+        self.check(Site::LinkAcquire)?;
+        if self.ledger.is_closed() {
+            return Err(ResourceError::Unbinding.into());
         }
+        self.machine.take_service(self, node)
     }
 
     /// The nodes that property `name` refers to, with their specifier cells.
@@ -176,7 +186,7 @@ impl Bound {
         self.desc().suppliers.iter().filter(move |s| &*s.property == name).map(|s| (s.node, s.args.as_slice()))
     }
 
-    /// Offers `service` to the consumers of this device, until the binding ends.
+    /// Offers `service` to the consumers of this device, from the moment that it is bound until the binding ends.
     pub fn provide<T: ?Sized + Send + Sync + 'static>(&self, service: Arc<T>) -> Result<(), ResourceError> {
         self.check(Site::Provide)?;
         let entry = ProviderEntry::new::<T>(self.device.node());

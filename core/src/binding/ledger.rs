@@ -163,6 +163,11 @@ impl Ledger {
         self.0.lock().closed = true;
     }
 
+    /// The way back has begun.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.lock().closed
+    }
+
     /// Number of entries.
     pub(crate) fn len(&self) -> usize {
         self.0.lock().slots.len()

@@ -33,6 +33,7 @@ pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
             };
             machine.waiting().iter().map(line).collect()
         }
+        File::Links => links(machine),
         File::NotJoined => not_joined(machine),
         File::Promises => promises(machine),
         File::Quarantine => {
@@ -86,6 +87,12 @@ fn not_joined(machine: &Machine) -> String {
         Some(format!("{}\t{why}\n", device.name()))
     };
     machine.devices().into_iter().filter_map(line).collect()
+}
+
+/// Each link: consumer, supplier, the firmware property that made it or `driver` for one that a driver made, state.
+fn links(machine: &Machine) -> String {
+    let line = |l: crate::link::LinkInfo| format!("{}\t{}\t{}\t{}\n", l.consumer, l.supplier, l.property, l.state);
+    machine.devices().iter().flat_map(|device| machine.links(device)).map(line).collect()
 }
 
 fn footprint(machine: &Machine) -> String {

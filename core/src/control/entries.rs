@@ -95,6 +95,7 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
             let mut list = dirs([("ledger", Dir::Ledgers)]);
             list.extend(files([
                 ("footprint", File::Footprint),
+                ("links", File::Links),
                 ("not_joined", File::NotJoined),
                 ("promises", File::Promises),
                 ("quarantine", File::Quarantine),

@@ -9,7 +9,7 @@
 //! (waiters of a supplier that has arrived) is queued for [`Machine::settle`](crate::machine::Machine::settle).
 //!
 //! What Linux has no file for stands in `/sys/kernel/bindery`: the ledger of each bound device, promises, quarantine,
-//! footprint, and, in `not_joined`, the devices that their IOMMU did not take in, each with the reason (Linux only logs
+//! footprint, all links, and, in `not_joined`, the devices that their IOMMU did not take in, each with the reason (Linux only logs
 //! it: linux-6.12 `drivers/iommu/iommu.c`, `iommu_probe_device`).
 //!
 //! Where it differs from Linux, on purpose:

@@ -57,6 +57,7 @@ pub(super) enum File {
     GroupType(Arc<Group>),
     ReservedRegions(Arc<Group>),
     DevicesDeferred,
+    Links,
     NotJoined,
     Promises,
     Quarantine,

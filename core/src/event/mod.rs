@@ -103,6 +103,8 @@ pub enum EventKind {
     Recovered { phys: PhysAddr, size: u64 },
     /// A written policy was applied that a careful reader wants to know of.
     Policy { policy: String },
+    /// A driver asked for something that it cannot have, because of others.
+    Refused { what: String, reason: String },
     /// An interrupt line was switched off because nobody served it.
     IrqStorm { line: u32 },
     /// Somebody asked for a uevent by writing to a `uevent` file: the object's path below `/sys`, and its variables.

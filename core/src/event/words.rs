@@ -66,6 +66,7 @@ impl fmt::Display for EventKind {
             Self::Quarantined { phys, size, why } => write!(f, "quarantine keeps {size} bytes at {phys}: {why}"),
             Self::Recovered { phys, size } => write!(f, "quarantine gives back {size} bytes at {phys}"),
             Self::Policy { policy } => write!(f, "policy: {policy}"),
+            Self::Refused { what, reason } => write!(f, "{what} refused: {reason}"),
             Self::IrqStorm { line } => write!(f, "interrupt line {line} switched off: nobody serves it"),
             Self::Uevent { action, path, env } => write!(f, "uevent {action} {path} {}", env.join(" ")),
             Self::Control { path, value, result } => write!(f, "echo {value} > {path}: {result}"),

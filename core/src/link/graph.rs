@@ -17,17 +17,29 @@ pub(super) struct Link {
     pub(super) consumer: NodeId,
     pub(super) property: Arc<str>,
     pub(super) state: LinkState,
-    /// Made by a deferral, not by firmware; it goes when the consumer binds.
-    asked: bool,
+    /// The driver that made it, by deferring or by taking a service; `None` for one that firmware made. Such a link goes
+    /// with the consumer's binding.
+    pub(super) asked_by: Option<&'static str>,
+    /// A policy lets the consumer do without the supplier: the link is tracked only while the consumer uses it.
+    pub(super) waived: bool,
+}
+
+impl Link {
+    /// The consumer is bound, or probing.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self.state, LinkState::ConsumerProbe | LinkState::Active)
+    }
 }
 
 #[derive(Default, Debug)]
 pub(super) struct Node {
-    available: bool,
+    pub(super) available: bool,
+    /// The device is bound: links that its driver makes from now on are active at once.
+    pub(super) bound: bool,
     pub(super) suppliers: Vec<LinkId>,
     pub(super) consumers: Vec<LinkId>,
     /// Supplier links that are neither available nor ignored.
-    missing: u32,
+    pub(super) missing: u32,
     /// When it last arrived, in arrivals of the whole graph.
     arrived: u64,
 }
@@ -50,7 +62,7 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
-    fn node_mut(&mut self, id: NodeId) -> &mut Node {
+    pub(super) fn node_mut(&mut self, id: NodeId) -> &mut Node {
         let at = id.0 as usize;
         if self.nodes.len() <= at {
             self.nodes.resize_with(at + 1, Node::default);
@@ -66,27 +78,28 @@ impl Graph {
     pub(crate) fn add(&mut self, consumer: NodeId, suppliers: &[Supplier]) {
         self.node_mut(consumer);
         for s in suppliers {
-            self.link(consumer, s.node, &s.property, false);
+            self.link(consumer, s.node, &s.property, None);
         }
     }
 
-    /// A driver has asked for `supplier` by deferring. False when it is there already.
-    pub(crate) fn ask(&mut self, consumer: NodeId, supplier: NodeId) -> bool {
-        if self.is_available(supplier) {
-            return false;
-        }
-        self.link(consumer, supplier, &Arc::from("driver"), true);
-        true
+    /// The link between the two, if there is one.
+    pub(super) fn find(&self, consumer: NodeId, supplier: NodeId) -> Option<LinkId> {
+        self.node(consumer)?.suppliers.iter().copied().find(|l| self.links[*l].supplier == supplier)
     }
 
-    fn link(&mut self, consumer: NodeId, supplier: NodeId, property: &Arc<str>, asked: bool) {
-        let known = |g: &Self| g.nodes[consumer.0 as usize].suppliers.iter().any(|l| g.links[*l].supplier == supplier);
-        if consumer == supplier || known(self) {
+    pub(super) fn link(
+        &mut self,
+        consumer: NodeId,
+        supplier: NodeId,
+        property: &Arc<str>,
+        asked_by: Option<&'static str>,
+    ) {
+        if consumer == supplier || self.find(consumer, supplier).is_some() {
             return;
         }
         let available = self.node_mut(supplier).available;
         let state = if available { LinkState::Available } else { LinkState::Dormant };
-        let link = Link { supplier, consumer, property: Arc::clone(property), state, asked };
+        let link = Link { supplier, consumer, property: Arc::clone(property), state, asked_by, waived: false };
         let id = self.free.pop().unwrap_or(self.links.len());
         if id == self.links.len() {
             self.links.push(link);
@@ -102,13 +115,13 @@ impl Graph {
     /// Forgets a device's needs. Links of its own consumers stay: they wait for its return.
     pub(crate) fn remove(&mut self, consumer: NodeId) {
         let Some(node) = self.nodes.get_mut(consumer.0 as usize) else { return };
-        node.missing = 0;
+        (node.missing, node.bound) = (0, false);
         for id in core::mem::take(&mut node.suppliers) {
             self.unlink(id);
         }
     }
 
-    fn unlink(&mut self, id: LinkId) {
+    pub(super) fn unlink(&mut self, id: LinkId) {
         let supplier = self.links[id].supplier;
         self.node_mut(supplier).consumers.retain(|l| *l != id);
         self.free.push(id);
@@ -167,7 +180,9 @@ impl Graph {
     /// The links of a node, to its suppliers and to its consumers: supplier, consumer, state, and whether it goes with
     /// the consumer's binding.
     pub(crate) fn links_of(&self, node: NodeId) -> impl Iterator<Item = (NodeId, NodeId, LinkState, bool)> {
-        self.suppliers(node).chain(self.consumers(node)).map(|l| (l.supplier, l.consumer, l.state, l.asked))
+        self.suppliers(node)
+            .chain(self.consumers(node))
+            .map(|l| (l.supplier, l.consumer, l.state, l.asked_by.is_some()))
     }
 
     fn set_suppliers(&mut self, consumer: NodeId, to: impl Fn(&Node, &Link) -> Option<LinkState>) {
@@ -192,23 +207,29 @@ impl Graph {
 
     /// The consumer is bound.
     pub(crate) fn consumer_bound(&mut self, consumer: NodeId) {
+        self.node_mut(consumer).bound = true;
         self.set_suppliers(consumer, |_, l| (l.state == LinkState::ConsumerProbe).then_some(LinkState::Active));
     }
 
-    /// The consumer has given everything back. Links that it only asked for by deferring go.
+    /// The consumer has given everything back. Links that its driver made go, unless the supplier is on its way out: then
+    /// the consumer waits for its return, as it does for one that firmware names.
     pub(crate) fn consumer_unbound(&mut self, consumer: NodeId) {
-        let busy = |l: &Link| matches!(l.state, LinkState::ConsumerProbe | LinkState::Active);
-        let newly_missing =
-            self.suppliers(consumer).filter(|l| busy(l) && !self.is_available(l.supplier)).count() as u32;
+        let missed = |g: &Self, l: &Link| l.is_busy() && !l.waived && !g.is_available(l.supplier);
+        let newly_missing = self.suppliers(consumer).filter(|l| missed(self, l)).count() as u32;
         // A supplier that is on its way out was counted as missing by nobody while the link was busy.
         self.set_suppliers(consumer, |s, l| {
-            busy(l).then_some(if s.available { LinkState::Available } else { LinkState::SupplierUnbind })
+            l.is_busy().then_some(match s.available {
+                _ if l.waived => LinkState::NotTracked,
+                true => LinkState::Available,
+                false => LinkState::SupplierUnbind,
+            })
         });
         let links = &self.links;
         let node = &mut self.nodes[consumer.0 as usize];
+        node.bound = false;
         node.missing += newly_missing;
-        let (asked, kept) =
-            node.suppliers.iter().partition(|l| links[**l].asked && links[**l].state == LinkState::Available);
+        let goes = |l: &Link| l.asked_by.is_some() && l.state == LinkState::Available;
+        let (asked, kept) = node.suppliers.iter().partition(|l| goes(&links[**l]));
         node.suppliers = kept;
         let asked: Vec<LinkId> = asked;
         for id in asked {
@@ -256,14 +277,12 @@ impl Graph {
 
     /// Suppliers that `consumer` is bound to, or probing with.
     pub(crate) fn busy_suppliers(&self, consumer: NodeId) -> impl Iterator<Item = NodeId> {
-        let busy = |l: &&Link| matches!(l.state, LinkState::ConsumerProbe | LinkState::Active);
-        self.suppliers(consumer).filter(busy).map(|l| l.supplier)
+        self.suppliers(consumer).filter(|l| l.is_busy()).map(|l| l.supplier)
     }
 
     /// Consumers that are bound to, or probing with, `supplier`.
     pub(crate) fn busy_consumers(&self, supplier: NodeId) -> Vec<NodeId> {
-        let busy = |l: &&Link| matches!(l.state, LinkState::ConsumerProbe | LinkState::Active);
-        self.consumers(supplier).filter(busy).map(|l| l.consumer).collect()
+        self.consumers(supplier).filter(|l| l.is_busy()).map(|l| l.consumer).collect()
     }
 
     /// `supplier` has given everything back.
@@ -287,7 +306,7 @@ impl Graph {
             LinkState::Available => false,
             LinkState::ConsumerProbe | LinkState::Active | LinkState::NotTracked => return false,
         };
-        links[*id].state = LinkState::NotTracked;
+        (links[*id].state, links[*id].waived) = (LinkState::NotTracked, true);
         node.missing -= u32::from(was_missing);
         was_missing && node.missing == 0
     }

@@ -7,6 +7,7 @@ mod devices;
 mod drivers;
 mod error;
 mod life;
+mod links;
 mod policy;
 mod probe;
 mod registry;

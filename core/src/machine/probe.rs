@@ -88,6 +88,7 @@ impl Machine {
         let (candidates, missing, arrivals) = {
             let mut r = self.registry.lock();
             let c = r.candidates(device);
+            r.graph.keep_asked_by(device.node(), |driver| c.iter().any(|d| d.name() == driver));
             let missing: Vec<NodeId> = if c.is_empty() { Vec::new() } else { r.graph.missing(device.node()) };
             if missing.is_empty() {
                 r.waiting.remove(&device.node());
@@ -116,7 +117,7 @@ impl Machine {
         let Missing::Node(supplier) = on;
         {
             let mut r = self.registry.lock();
-            if !r.graph.ask(device.node(), supplier) {
+            if !r.graph.ask(device.node(), supplier, driver.name()) {
                 // It is there. Only an arrival while the probe ran is worth another try; else the driver asks for more
                 // than the supplier gives, and would do so for ever.
                 if r.graph.arrived_since(supplier, arrivals) {
@@ -159,7 +160,8 @@ impl Machine {
             return Err(BindError::Busy { device: device.name().into(), driver: holder });
         }
         let missing: Vec<String> = {
-            let r = self.registry.lock();
+            let mut r = self.registry.lock();
+            r.graph.keep_asked_by(device.node(), |asker| asker == driver.name());
             r.graph.missing(device.node()).into_iter().map(|n| r.nodes.name(n)).collect()
         };
         if !missing.is_empty() {

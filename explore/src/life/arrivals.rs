@@ -51,10 +51,10 @@ pub(super) fn of(world: &World, names: &Names) -> Vec<Arrival> {
             machine.unregister(driver);
         }));
     }
-    if let Some((iommu, of)) = names.iommu.clone() {
+    for (supplier, of) in names.suppliers.clone() {
         let (tree, machine) = (tree.clone(), Arc::clone(&machine));
         all.push(Arrival::new("arrival: supplier unbind", move || {
-            let _ = unbind(&tree, &machine, of, &iommu);
+            let _ = unbind(&tree, &machine, of, &supplier);
         }));
     }
     {

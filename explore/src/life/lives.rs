@@ -2,8 +2,9 @@
 
 use bindery::promise::Promise;
 
+use super::Names;
 use super::play::{Play, Then};
-use crate::engine::{Violation, Visit};
+use crate::engine::{Kind, Violation, Visit};
 
 /// When a life wants a world that nobody has used, because where memory comes from decides something in it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,11 +25,13 @@ pub(super) struct Script {
     pub(super) alone: Alone,
     /// It is played without translation.
     pub(super) untranslated: bool,
+    /// Whether the device can have it.
+    pub(super) possible: fn(&Names) -> bool,
     pub(super) play: fn(&Play<'_>) -> Result<(), Violation>,
 }
 
 const fn settled(name: &'static str, script: fn(&Play<'_>) -> Result<(), Violation>) -> Script {
-    Script { name, fresh: false, alone: Alone::Never, untranslated: false, play: script }
+    Script { name, fresh: false, alone: Alone::Never, untranslated: false, possible: |_| true, play: script }
 }
 
 /// All of them. The first is the ordinary one.
@@ -53,15 +56,10 @@ pub(super) const LIVES: &[Script] = &[
             play.step("driver removal")
         })
     }),
-    settled("life: the supplier goes first", |play| {
-        ends(play, |play| {
-            if let Some((iommu, driver)) = &play.names.iommu {
-                play.unbind_from(driver, iommu);
-                play.must("supplier unbind", play.holder().is_none())?;
-            }
-            play.step("supplier unbind")
-        })
-    }),
+    Script {
+        possible: |names| !names.suppliers.is_empty(),
+        ..settled("life: the supplier goes first", supplier_first)
+    },
     settled("life: handed to a guest that lets go", |play| super::guest::hand_over(play, true)),
     settled("life: handed to a guest that does not answer", |play| super::guest::hand_over(play, false)),
     Script { alone: Alone::BesideUntranslated, ..settled("life: a neighbour", neighbour) },
@@ -92,6 +90,20 @@ fn ends<'a>(play: &Play<'a>, end: impl Fn(&Play<'a>) -> Result<Then, Violation>)
 /// Bound, used, unbound.
 fn ordinary<'a>(play: &Play<'a>) -> Result<(), Violation> {
     ends(play, Play::<'a>::unbind)
+}
+
+/// One of the device's suppliers is unbound while the device is in use: each of them on a path of its own.
+fn supplier_first(play: &Play<'_>) -> Result<(), Violation> {
+    let suppliers = &play.names.suppliers;
+    let which = play.scene.chooser().choose(Kind::Value, "supplier", suppliers.len());
+    ends(play, |play| {
+        let Some((supplier, driver)) = suppliers.get(which) else { return Ok(Then::On) };
+        let held = |name: &str| play.scene.machine().device(name).and_then(|d| d.driver());
+        play.must("supplier's bind", held(supplier) == Some(*driver))?;
+        play.unbind_from(driver, supplier);
+        play.must("supplier unbind", held(supplier).is_none() && play.holder().is_none())?;
+        play.step("supplier unbind")
+    })
 }
 
 /// The bystander comes and goes while the device is bound.

@@ -75,6 +75,9 @@ pub(crate) struct Names {
     pub(crate) driver: &'static str,
     /// The IOMMU in front of it, and that one's driver.
     pub(crate) iommu: Option<(String, &'static str)>,
+    /// Every device that it is linked to as a consumer while nothing goes wrong, with that one's driver: named by firmware
+    /// or found by the driver itself.
+    pub(crate) suppliers: Vec<(String, &'static str)>,
     /// The IOMMU in front of the bystander: the same, or another that is there while the device is unbound.
     pub(crate) beside: Option<NodeId>,
     /// To add it again after a removal.
@@ -164,7 +167,12 @@ impl Life {
         if self.bounds.faults == 0 || self.bounds.interrupts == 0 {
             return engine;
         }
-        engine.must_hit(Self::places().filter(|place| !self.spared.contains(place)))
+        // A life that the device cannot have is not asked for. What keeps the device from being explored is for `run` to say.
+        let known = self.prepare().is_ok().then(|| self.names());
+        let impossible: Vec<_> =
+            LIVES.iter().filter(|life| known.as_ref().is_some_and(|n| !(life.possible)(n))).collect();
+        let asked = |place: &String| !self.spared.contains(place) && impossible.iter().all(|life| life.name != place);
+        engine.must_hit(Self::places().filter(asked))
     }
 
     /// The places that a whole exploration must reach, as reports name them: fault sites, lives, and what the core's own
@@ -194,9 +202,13 @@ impl Life {
     /// Walks one path on the calling thread, with `chooser` for all answers. For engines of another kind.
     pub fn path(&self, chooser: &Chooser) -> Result<(), Violation> {
         let life = &LIVES[chooser.choose(crate::engine::Kind::Value, "life", LIVES.len())];
+        let names = self.names();
+        if !(life.possible)(&names) {
+            chooser.tell(|| format!("== {}: not possible for {}", life.name, names.device));
+            return Ok(());
+        }
         chooser.mark(life.name);
         chooser.tell(|| format!("== {}", life.name));
-        let names = self.names();
         let alone = match life.alone {
             Alone::Never => false,
             Alone::BesideUntranslated => names.beside.is_none(),
@@ -234,6 +246,9 @@ impl Life {
 
     /// Finds out what the script has to know. Nothing goes wrong here.
     fn prepare(&self) -> Result<(), LifeError> {
+        if self.worlds.names.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
         let world = World::new(&self.board, false)?;
         world.start();
         let Some(device) = world.machine.device(&self.device) else {
@@ -255,7 +270,11 @@ impl Life {
             Some(node) => Some(node),
             None => self.another_iommu(&world, driver)?,
         };
-        let names = Names { device: self.device.clone(), driver, iommu, beside, desc: device.desc().clone() };
+        let links = world.machine.links(&device);
+        let named = links.iter().filter_map(|l| world.machine.device(&l.supplier));
+        let suppliers = named.filter_map(|d| Some((d.name().to_owned(), d.driver()?))).collect();
+        let desc = device.desc().clone();
+        let names = Names { device: self.device.clone(), driver, iommu, suppliers, beside, desc };
         *self.worlds.names.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
         Ok(())
     }
@@ -289,8 +308,8 @@ impl Life {
             let added = world.machine.add_device(desc);
             added.map_err(|e| Violation::seen_by("scenario", "bystander", e.to_string()))?;
         }
-        let iommu = names.iommu.as_ref().map(|(name, _)| &**name);
-        world.fold(|device| device.name() != names.device && Some(device.name()) != iommu);
+        let supplies = |device: &str| names.suppliers.iter().any(|(supplier, _)| supplier == device);
+        world.fold(|device| device.name() != names.device && !supplies(device.name()));
         Ok(world)
     }
 

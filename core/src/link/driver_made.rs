@@ -1,0 +1,208 @@
+//! Links that drivers make at run time: by taking a service, or by deferring until there is one.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::{Graph, LinkState};
+use crate::device::NodeId;
+
+/// Reason why a driver may not use a supplier.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum NotLinked {
+    /// It is not bound.
+    Absent,
+    /// It uses the consumer itself, through these devices: the consumer first, the supplier last.
+    Cycle(Vec<NodeId>),
+}
+
+impl Graph {
+    /// The driver `driver` of `consumer` uses `supplier` from now on, until its binding ends.
+    pub(crate) fn use_supplier(
+        &mut self,
+        consumer: NodeId,
+        supplier: NodeId,
+        driver: &'static str,
+    ) -> Result<(), NotLinked> {
+        if consumer == supplier {
+            return Err(NotLinked::Cycle(Vec::from([consumer])));
+        }
+        if !self.is_available(supplier) {
+            return Err(NotLinked::Absent);
+        }
+        if let Some(path) = self.busy_path(consumer, supplier) {
+            return Err(NotLinked::Cycle(path));
+        }
+        self.link(consumer, supplier, &Arc::from("driver"), Some(driver));
+        let state = if self.node_mut(consumer).bound { LinkState::Active } else { LinkState::ConsumerProbe };
+        if let Some(id) = self.find(consumer, supplier).filter(|id| !self.links[*id].is_busy()) {
+            self.links[id].state = state;
+        }
+        Ok(())
+    }
+
+    /// The devices through which `from` is used by `to`: both, and those in between. Only a consumer that others are
+    /// bound to can be used by its supplier, so the walk is over at once for a device that is being probed.
+    fn busy_path(&self, from: NodeId, to: NodeId) -> Option<Vec<NodeId>> {
+        let mut came = Vec::from([(from, 0)]);
+        let mut seen = alloc::collections::BTreeSet::from([from]);
+        let mut at = 0;
+        while at < came.len() {
+            for next in self.busy_consumers(came[at].0) {
+                if !seen.insert(next) {
+                    continue;
+                }
+                came.push((next, at));
+                if next == to {
+                    let mut path = Vec::from([to]);
+                    let mut step = at;
+                    while step != 0 {
+                        path.push(came[step].0);
+                        step = came[step].1;
+                    }
+                    path.push(from);
+                    path.reverse();
+                    return Some(path);
+                }
+            }
+            at += 1;
+        }
+        None
+    }
+
+    /// The driver `driver` has asked for `supplier` by deferring. False when it is there already, or is the consumer
+    /// itself. A policy that let the consumer do without the supplier does not hold for a driver that insists.
+    pub(crate) fn ask(&mut self, consumer: NodeId, supplier: NodeId, driver: &'static str) -> bool {
+        if consumer == supplier || self.is_available(supplier) {
+            return false;
+        }
+        self.link(consumer, supplier, &Arc::from("driver"), Some(driver));
+        if let Some(id) = self.find(consumer, supplier).filter(|id| self.links[*id].waived) {
+            (self.links[id].state, self.links[id].waived) = (LinkState::Dormant, false);
+            self.node_mut(consumer).missing += 1;
+        }
+        true
+    }
+
+    /// What other drivers than `drivers` have asked for is not needed by `consumer`, which one of these is about to
+    /// probe.
+    pub(crate) fn keep_asked_by(&mut self, consumer: NodeId, drivers: impl Fn(&str) -> bool) {
+        let Some(node) = self.node(consumer) else { return };
+        let stale = |id: &usize| {
+            let link = &self.links[*id];
+            link.asked_by.is_some_and(|driver| !drivers(driver)) && !link.is_busy()
+        };
+        let stale: Vec<_> = node.suppliers.iter().copied().filter(stale).collect();
+        for id in stale {
+            let missing = matches!(self.links[id].state, LinkState::Dormant | LinkState::SupplierUnbind);
+            let node = self.node_mut(consumer);
+            node.suppliers.retain(|l| *l != id);
+            node.missing -= u32::from(missing);
+            self.unlink(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Supplier, SupplierKind};
+
+    const A: NodeId = NodeId(0);
+    const B: NodeId = NodeId(1);
+    const C: NodeId = NodeId(2);
+
+    fn bound(g: &mut Graph, node: NodeId) {
+        assert!(g.probe_begins(node));
+        g.consumer_bound(node);
+        g.supplier_arrives(node);
+    }
+
+    fn states(g: &Graph, consumer: NodeId) -> Vec<(NodeId, LinkState)> {
+        g.list(consumer).map(|(s, _, state)| (s, state)).collect()
+    }
+
+    #[test]
+    fn a_service_that_is_taken_is_a_link_until_the_binding_ends() {
+        for early in [true, false] {
+            let mut g = Graph::default();
+            bound(&mut g, B);
+            assert!(g.probe_begins(A));
+            if early {
+                g.use_supplier(A, B, "a").unwrap();
+                assert_eq!(states(&g, A), [(B, LinkState::ConsumerProbe)]);
+            }
+            g.consumer_bound(A);
+            g.use_supplier(A, B, "a").unwrap();
+            assert_eq!(states(&g, A), [(B, LinkState::Active)], "P6");
+            assert_eq!(g.busy_consumers(B), [A]);
+            g.consumer_unbound(A);
+            assert_eq!(states(&g, A), []);
+        }
+    }
+
+    #[test]
+    fn a_consumer_whose_supplier_left_waits_for_its_return() {
+        let mut g = Graph::default();
+        bound(&mut g, B);
+        bound(&mut g, A);
+        g.use_supplier(A, B, "a").unwrap();
+        assert!(g.supplier_leaves(B));
+        g.consumer_unbound(A);
+        g.supplier_gone(B);
+        assert_eq!((g.missing(A), states(&g, A)), (Vec::from([B]), Vec::from([(B, LinkState::Dormant)])));
+        assert!(g.supplier_arrives(B)[0].ready);
+    }
+
+    #[test]
+    fn nothing_is_used_that_is_not_there_or_on_its_way_out() {
+        let mut g = Graph::default();
+        assert_eq!(g.use_supplier(A, B, "a"), Err(NotLinked::Absent));
+        bound(&mut g, B);
+        g.supplier_leaves(B);
+        assert_eq!(g.use_supplier(A, B, "a"), Err(NotLinked::Absent));
+        assert_eq!(states(&g, A), []);
+    }
+
+    #[test]
+    fn a_cycle_at_run_time_is_refused_with_its_members() {
+        let mut g = Graph::default();
+        bound(&mut g, A);
+        bound(&mut g, B);
+        bound(&mut g, C);
+        g.use_supplier(B, A, "b").unwrap();
+        g.use_supplier(C, B, "c").unwrap();
+        assert_eq!(g.use_supplier(A, C, "a"), Err(NotLinked::Cycle(Vec::from([A, B, C]))));
+        assert_eq!(g.use_supplier(A, A, "a"), Err(NotLinked::Cycle(Vec::from([A]))));
+        assert_eq!(states(&g, A), []);
+        assert!(!g.ask(A, A, "a"), "a device does not wait for itself");
+    }
+
+    #[test]
+    fn a_waived_supplier_that_is_used_after_all_is_tracked_for_that_binding() {
+        let mut g = Graph::default();
+        let x = Supplier { node: B, target: B, kind: SupplierKind::Other, property: "x".into(), args: Vec::new() };
+        g.add(A, &[x]);
+        assert!(g.ignore(A, B));
+        bound(&mut g, B);
+        bound(&mut g, A);
+        g.use_supplier(A, B, "a").unwrap();
+        assert_eq!(g.busy_consumers(B), [A], "P6");
+        g.supplier_leaves(B);
+        g.consumer_unbound(A);
+        assert_eq!((states(&g, A), g.missing_count(A)), (Vec::from([(B, LinkState::NotTracked)]), 0));
+        assert!(g.ask(A, B, "a"), "a driver that defers insists on it");
+        assert_eq!(g.missing(A), [B]);
+    }
+
+    #[test]
+    fn what_one_driver_asked_for_does_not_keep_another_one_waiting() {
+        let mut g = Graph::default();
+        g.add(A, &[]);
+        assert!(g.ask(A, B, "a"));
+        g.keep_asked_by(A, |driver| driver == "a");
+        assert_eq!(g.missing(A), [B]);
+        g.keep_asked_by(A, |driver| driver == "other");
+        assert_eq!((g.missing_count(A), states(&g, A)), (0, Vec::new()));
+        assert!(g.supplier_arrives(B).is_empty());
+    }
+}
