@@ -4,7 +4,10 @@
 //! locks, atomics and threads. A lock that a panicking thread held stays usable: the core never leaves a guarded value
 //! half-changed across a call that may panic, and a test that fails should report its own failure, not a poisoned lock.
 
+mod nesting;
+
 pub use imp::atomic;
+pub use nesting::{Nested, Nesting};
 
 /// What a target that is made of threads needs to know of them.
 #[cfg(all(any(feature = "std", shuttle), not(loom)))]
@@ -143,4 +146,34 @@ pub fn relax() {
     }
     #[cfg(not(any(feature = "std", loom, shuttle)))]
     core::hint::spin_loop();
+}
+
+/// Runs `job` on a new thread, where there are threads; else it comes back.
+pub(crate) fn spawn(job: crate::env::Job) -> Result<(), crate::env::Job> {
+    #[cfg(all(shuttle, not(loom)))]
+    {
+        shuttle::thread::spawn(job);
+        Ok(())
+    }
+    #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+    {
+        // In a place that both can take it from: a thread that cannot be started keeps what it was to run.
+        let slot = std::sync::Arc::new(std::sync::Mutex::new(Some(job)));
+        let take = |slot: &std::sync::Mutex<Option<crate::env::Job>>| {
+            slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+        };
+        let theirs = std::sync::Arc::clone(&slot);
+        let run = move || {
+            let job = take(&theirs);
+            if let Some(job) = job {
+                job();
+            }
+        };
+        match std::thread::Builder::new().name("bindery".into()).spawn(run) {
+            Ok(_) => Ok(()),
+            Err(_) => take(&slot).map_or(Ok(()), Err),
+        }
+    }
+    #[cfg(any(loom, not(any(feature = "std", shuttle))))]
+    Err(job)
 }

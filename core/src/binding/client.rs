@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::fmt;
 
-use super::Binding;
+use super::{AnyBinding, Binding};
 use crate::driver::Driver;
 
 /// The binding has ended: there is no driver data to call any more.
@@ -20,7 +20,11 @@ pub struct Client<D: Driver>(pub(crate) Arc<Binding<D>>);
 impl<D: Driver> Client<D> {
     /// Runs `use_data` on the driver's data.
     pub fn call<R>(&self, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Result<R, Gone> {
-        self.0.with(use_data).ok_or(Gone)
+        let machine = self.0.bound().machine();
+        let inside = machine.enter();
+        let answer = self.0.with(use_data).ok_or(Gone);
+        machine.came_out(inside);
+        answer
     }
 }
 

@@ -89,7 +89,7 @@ fn explain(machine: &Machine, error: &BindError) -> String {
         }
         BindError::Busy { .. } => format!("{error}, which users may not unbind by hand"),
         BindError::Deferred { .. } => format!("{error}; /sys/kernel/debug/devices_deferred tells why each is missing"),
-        BindError::Probe { .. } => error.to_string(),
+        BindError::Probe { .. } | BindError::Underway { .. } => error.to_string(),
     }
 }
 

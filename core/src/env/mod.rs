@@ -19,6 +19,7 @@ pub use memory::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
 pub use site::Site;
 pub use time::Instant;
 
+use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 
 use crate::addr::PhysAddr;
@@ -47,6 +48,9 @@ pub enum EnvError {
     Injected,
 }
 
+/// Something for another thread to do.
+pub type Job = Box<dyn FnOnce() + Send>;
+
 /// One target: the machine below the core.
 ///
 /// Every method may be called from any thread. None may call back into the machine, except that
@@ -70,6 +74,13 @@ pub trait Env: Send + Sync {
     /// Lets time pass until something happens (an interrupt was delivered, a device moved) or until `until`, whichever
     /// is first. May return early for no reason; callers loop over their own condition.
     fn wait(&self, until: Instant);
+
+    /// Runs `job` soon, on a thread that holds nothing. A target that has no such thread gives the job back; the core
+    /// then does it when it is called next, and a user's callback runs where it is due and must not block. With the
+    /// feature `std` the default starts a thread.
+    fn spawn(&self, job: Job) -> Result<(), Job> {
+        crate::sync::spawn(job)
+    }
 
     /// Index of the CPU this runs on, for per-CPU caches. A hint: it may be stale when used.
     fn cpu(&self) -> usize {

@@ -77,6 +77,8 @@ pub enum EventKind {
     Unbind { driver: Arc<str>, cause: Cause },
     /// The way back is done (notifier `UNBOUND_DRIVER`, uevent unbind).
     Unbound { driver: Arc<str>, cause: Cause },
+    /// Driver code asked for this; it is carried out when that code has come out.
+    Queued { what: &'static str },
     /// The driver showed that its device is stopped.
     Quiet { how: String },
     /// The driver could not stop its device in time.

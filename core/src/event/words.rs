@@ -34,6 +34,7 @@ impl fmt::Display for EventKind {
             Self::Woken { by, ready: false } => write!(f, "woken by {by}: others are still missing"),
             Self::Unbind { driver, cause } => write!(f, "unbind from {driver} ({cause})"),
             Self::Unbound { driver, cause } => write!(f, "unbound from {driver} ({cause})"),
+            Self::Queued { what } => write!(f, "{what} queued: asked for from inside driver code"),
             Self::Quiet { how } => write!(f, "quiet: {how}"),
             Self::QuiesceFailed { error } => write!(f, "not quiet: {error}"),
             Self::Acquired { entry, resource, what, backend } => {

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::queued::Request;
 use super::{AddError, Machine};
 use crate::device::{Device, DeviceDesc, NodeId, Nodes, SupplierKind};
 use crate::event::{Cause, EventKind};
@@ -96,21 +97,35 @@ impl Machine {
     }
 
     /// Removes a device in an orderly way, its children first. True when it was there.
+    ///
+    /// Returns when it is gone. Called from inside driver code (of whatever device) it returns at once, and nothing
+    /// binds the device any more; the removal is queued, and carried out when that code has come out.
     pub fn remove_device(self: &Arc<Self>, name: &str) -> bool {
-        self.take_off(name, Cause::DeviceRemoved)
+        self.device(name).map(|device| self.leaves(device, Cause::DeviceRemoved)).is_some()
     }
 
-    /// Tells the machine that a device has vanished from its bus: its registers do not answer any more.
+    /// Tells the machine that a device has vanished from its bus: its registers do not answer any more. It is removed as
+    /// by [`remove_device`](Self::remove_device).
     pub fn device_vanished(self: &Arc<Self>, name: &str) -> bool {
-        if let Some(device) = self.device(name) {
-            device.set_gone();
-        }
-        self.take_off(name, Cause::SurpriseRemoved)
+        let Some(device) = self.device(name) else { return false };
+        device.set_gone();
+        self.leaves(device, Cause::SurpriseRemoved);
+        true
     }
 
-    fn take_off(self: &Arc<Self>, name: &str, cause: Cause) -> bool {
-        let Some(device) = self.device(name) else { return false };
-        let mut order = Vec::from([device]);
+    fn leaves(self: &Arc<Self>, device: Arc<Device>, cause: Cause) {
+        {
+            let _r = self.registry.lock();
+            device.set_removed();
+        }
+        if let Err(Request::Remove { device, cause }) = self.queue_if_inside(Request::Remove { device, cause }) {
+            self.from_outside(|| self.take_off(&device, cause));
+        }
+    }
+
+    /// Takes a device and all below it off their bus. The caller is outside driver code.
+    pub(super) fn take_off(self: &Arc<Self>, device: &Arc<Device>, cause: Cause) {
+        let mut order = Vec::from([Arc::clone(device)]);
         let mut at = 0;
         while let Some(parent) = order.get(at).map(|d| d.node()) {
             let r = self.registry.lock();
@@ -128,6 +143,10 @@ impl Machine {
             }
             {
                 let mut r = self.registry.lock();
+                if !r.device(device.node()).is_some_and(|there| Arc::ptr_eq(there, &device)) {
+                    // Somebody else has removed it meanwhile; another one may be in its place.
+                    continue;
+                }
                 r.graph.supplier_leaves(device.node());
                 r.graph.supplier_gone(device.node());
                 r.graph.remove(device.node());
@@ -146,7 +165,6 @@ impl Machine {
             self.iommus.leave(&device);
             self.emit(Some(&device.desc().name), || EventKind::DeviceRemoved);
         }
-        true
     }
 
     /// Puts a device into its IOMMU group, if both are there and it is in none.

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Machine;
+use super::queued::Request;
 use crate::binding::{Binding, Client, Phase};
 use crate::device::Device;
 use crate::driver::{Adapter, AnyDriver, Driver, Match};
@@ -52,7 +53,7 @@ impl Machine {
     }
 
     /// Removes a driver: no device binds it any more, and those that did are unbound, latest first. True when it was
-    /// registered.
+    /// registered. Called from inside driver code it returns at once, and the unbinding is queued.
     pub fn unregister(self: &Arc<Self>, name: &str) -> bool {
         let Some((driver, users)) = ({
             let mut r = self.registry.lock();
@@ -68,6 +69,16 @@ impl Machine {
         }) else {
             return false;
         };
+        let request = Request::DriverRemoved { driver, users };
+        if let Err(Request::DriverRemoved { driver, users }) = self.queue_if_inside(request) {
+            self.from_outside(|| self.end_bindings_of(&driver, users));
+        }
+        true
+    }
+
+    /// Ends the bindings of a driver that is not registered any more, in the order of `users`. The caller is outside
+    /// driver code.
+    pub(super) fn end_bindings_of(self: &Arc<Self>, driver: &Arc<dyn AnyDriver>, users: Vec<Arc<Device>>) {
         for device in users.into_iter().filter(|_| !self.is_mutant(Mutant::DriverRemovalKeepsDevices)) {
             self.end_binding(&device, Cause::DriverRemoved, Some(driver.name()));
             self.registry.lock().enqueue(device.node());
@@ -82,7 +93,6 @@ impl Machine {
             alloc::format!("{kept:?} is held by {}, which was removed", driver.name())
         });
         self.emit(None, || EventKind::DriverRemoved { driver: driver.name().into() });
-        true
     }
 
     /// An open handle on the driver `D` of `device`, if it holds it now.

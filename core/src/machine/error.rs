@@ -41,6 +41,12 @@ pub enum BindError {
         /// Who holds it.
         driver: &'static str,
     },
+    /// The device is being bound or unbound, and driver code, which asks, must not wait for that.
+    #[error("{device} is being bound or unbound; driver code cannot wait for that")]
+    Underway {
+        /// The device.
+        device: String,
+    },
     /// Suppliers are missing.
     #[error("{device} waits for {}", .missing.join(", "))]
     Deferred {
@@ -64,7 +70,7 @@ impl BindError {
     pub const fn errno(&self) -> Errno {
         match self {
             Self::NoDevice(_) | Self::NoDriver(_) | Self::NoMatch { .. } => Errno::ENODEV,
-            Self::Busy { .. } => Errno::EBUSY,
+            Self::Busy { .. } | Self::Underway { .. } => Errno::EBUSY,
             Self::Deferred { .. } => Errno::EAGAIN,
             Self::Probe { error, .. } => error.errno(),
         }

@@ -10,6 +10,7 @@ mod life;
 mod links;
 mod policy;
 mod probe;
+mod queued;
 mod registry;
 mod report;
 mod state;
@@ -40,14 +41,17 @@ use crate::power::Supplies;
 use crate::promise::Promises;
 use crate::provider::Providers;
 use crate::sync::Mutex;
+use queued::{Request, Requests};
 use registry::Registry;
 
 /// One machine: its devices, drivers, bindings and memory.
 pub struct Machine {
+    me: Weak<Self>,
     env: Arc<dyn Env>,
     policy: Policy,
     memory: PhysMemory,
     registry: Mutex<Registry>,
+    requests: Requests,
     pub(crate) providers: Providers,
     pub(crate) supplies: Supplies,
     pub(crate) irqs: IrqTable,
@@ -69,7 +73,9 @@ struct Owned(Arc<Machine>);
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        self.0.shut_down();
+        if self.0.queue_if_inside(Request::ShutDown).is_err() {
+            self.0.from_outside(|| self.0.shut_down());
+        }
     }
 }
 
@@ -90,13 +96,15 @@ impl Machine {
     /// A machine on `env`, without devices or drivers.
     #[expect(clippy::new_ret_no_self, reason = "a machine is reached through the handle that owns it")]
     pub fn new(env: Arc<dyn Env>, policy: Policy) -> Handle {
-        let machine = Arc::new(Self {
+        let machine = Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             memory: PhysMemory::new(env.memory()),
             #[cfg(feature = "mutants")]
             mutant: env.mutant(),
             env,
             policy,
             registry: Mutex::default(),
+            requests: Requests::default(),
             providers: Providers::default(),
             supplies: Supplies::default(),
             irqs: IrqTable::default(),
@@ -182,7 +190,9 @@ impl Machine {
 
 impl IrqSink for Machine {
     fn interrupt(&self, line: IrqLine) {
+        let inside = self.enter();
         self.irqs.deliver(self, line);
+        self.interrupt_ended(inside);
     }
 }
 

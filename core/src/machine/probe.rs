@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::queued::Request;
 use super::{AbsentSuppliers, BindError, Machine, UnbindError};
 use crate::binding::Phase;
 use crate::device::{Device, NodeId, SupplierKind};
@@ -11,6 +12,7 @@ use crate::driver::{AnyDriver, Match, Missing, ProbeError};
 use crate::event::{Cause, EventKind};
 use crate::mutant::Mutant;
 use crate::promise::Promise;
+use crate::sync::Guard;
 
 /// What [`Machine::settle`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -34,8 +36,27 @@ enum Attempt {
 }
 
 impl Machine {
-    /// Probes what is to be probed, until nothing is left that could be bound.
+    /// Carries out what driver code has asked for, and probes what is to be probed, until nothing is left that could be
+    /// bound. Called from inside driver code it does nothing at once: it is queued, and done when that code has come out.
     pub fn settle(self: &Arc<Self>) -> Settled {
+        let mut all = Settled::default();
+        if self.queue_if_inside(Request::Settle).is_ok() {
+            return all;
+        }
+        loop {
+            let done = self.from_outside(|| self.settle_here());
+            all.attempts += done.attempts;
+            all.bound += done.bound;
+            all.waiting += done.waiting;
+            all.failed += done.failed;
+            // What was queued by driver code may have left devices to other drivers.
+            if self.registry.lock().queue.is_empty() {
+                return all;
+            }
+        }
+    }
+
+    pub(super) fn settle_here(self: &Arc<Self>) -> Settled {
         let mut done = Settled::default();
         while self.step_into(&mut done) {}
         if done == Settled::default() {
@@ -48,9 +69,9 @@ impl Machine {
         done
     }
 
-    /// Probes the device that has waited longest. False when there was none.
+    /// Probes the device that has waited longest. False when there was none, and from inside driver code.
     pub fn step(self: &Arc<Self>) -> bool {
-        self.step_into(&mut Settled::default())
+        !self.is_inside() && self.from_outside(|| self.step_into(&mut Settled::default()))
     }
 
     fn step_into(self: &Arc<Self>, done: &mut Settled) -> bool {
@@ -59,7 +80,7 @@ impl Machine {
             r.dequeue(self.env()).map(|node| (node, r.device(node).cloned()))
         };
         let Some((node, device)) = next else { return false };
-        let attempt = device.map_or(Attempt::Nothing, |d| self.attempt(&d));
+        let attempt = device.map_or(Attempt::Nothing, |d| self.attempt(&d, &d.lock.lock()));
         self.registry.lock().looked_at(node);
         match attempt {
             Attempt::Nothing => {}
@@ -80,8 +101,8 @@ impl Machine {
         true
     }
 
-    fn attempt(self: &Arc<Self>, device: &Arc<Device>) -> Attempt {
-        let _lock = device.lock.lock();
+    /// Tries the drivers that match `device`, whose lock the caller holds.
+    fn attempt(self: &Arc<Self>, device: &Arc<Device>, _: &Guard<'_, ()>) -> Attempt {
         if device.phase() != Phase::Unbound || device.is_removed() {
             return Attempt::Nothing;
         }
@@ -142,14 +163,32 @@ impl Machine {
         });
     }
 
+    /// The lock of `device`, for a user who asks for a probe. From inside driver code it is not waited for: whoever
+    /// holds it may wait for that code.
+    fn lock_to_probe<'d>(&self, device: &'d Device) -> Result<Guard<'d, ()>, BindError> {
+        if self.is_inside() {
+            device.lock.try_lock().ok_or_else(|| BindError::Underway { device: device.name().into() })
+        } else {
+            Ok(device.lock.lock())
+        }
+    }
+
     /// Binds `driver` to `device` now (a write to `bind`). A bind that has to wait is not queued.
     pub fn bind(self: &Arc<Self>, device: &str, driver: &str) -> Result<(), BindError> {
+        self.run_queued();
+        let outcome = self.bind_here(device, driver);
+        self.run_queued();
+        outcome
+    }
+
+    fn bind_here(self: &Arc<Self>, device: &str, driver: &str) -> Result<(), BindError> {
         let (device, driver) = {
             let r = self.registry.lock();
             let d = r.drivers.get(driver).cloned().ok_or_else(|| BindError::NoDriver(driver.into()))?;
             (r.device_named(device).cloned().ok_or_else(|| BindError::NoDevice(device.into()))?, d)
         };
-        let _lock = device.lock.lock();
+        let _lock = self.lock_to_probe(&device)?;
+        let _inside = self.enter();
         if device.is_removed() {
             return Err(BindError::NoDevice(device.name().into()));
         }
@@ -177,13 +216,19 @@ impl Machine {
 
     /// Unbinds `device` from `driver` (a write to `unbind`), its consumers first. Once it is held by that driver this
     /// cannot fail.
+    ///
+    /// Returns when everything is given back. Called from inside driver code (of whatever device) it returns at once: the
+    /// unbind is queued, and carried out when that code has come out.
     pub fn unbind(self: &Arc<Self>, device: &str, driver: &str) -> Result<(), UnbindError> {
         let found = self.device(device).ok_or_else(|| UnbindError::NoDevice(device.into()))?;
-        if self.end_binding(&found, Cause::Unbind, Some(driver)) {
-            Ok(())
-        } else {
-            Err(UnbindError::NotHeld { device: device.into(), driver: driver.into() })
+        let not_held = || UnbindError::NotHeld { device: device.into(), driver: driver.into() };
+        if self.is_inside() && found.driver() != Some(driver) {
+            return Err(not_held());
         }
+        let request = Request::Unbind { device: Arc::clone(&found), driver: driver.into() };
+        let ended = self.queue_if_inside(request).is_ok()
+            || self.from_outside(|| self.end_binding(&found, Cause::Unbind, Some(driver)));
+        if ended { Ok(()) } else { Err(not_held()) }
     }
 
     /// Probes `device` now with the drivers that match it (a write to `drivers_probe`), whether autoprobe is on or not.
@@ -195,7 +240,14 @@ impl Machine {
             device: device.into(),
             missing: missing.into_iter().map(|n| self.node_name(n)).collect(),
         };
-        match self.attempt(&found) {
+        self.run_queued();
+        let attempt = {
+            let lock = self.lock_to_probe(&found)?;
+            let _inside = self.enter();
+            self.attempt(&found, &lock)
+        };
+        self.run_queued();
+        match attempt {
             Attempt::Bound => Ok(true),
             Attempt::Nothing | Attempt::Failed(ProbeError::NoDevice) => Ok(false),
             Attempt::Waiting(missing) => Err(deferred(missing)),

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bindery::addr::PhysAddr;
 use bindery::device::{DeviceDesc, NodeId};
-use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Landmark, Memory, Site};
+use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Landmark, Memory, Site};
 use bindery::event::Event;
 use bindery::iommu::Iommu;
 use bindery_sim::board::Board;
@@ -58,6 +58,14 @@ impl Env for Watched {
             watch.waits();
         }
         self.board.wait(until);
+    }
+
+    /// The job runs as somebody who comes in, so that a run stays repeatable; where nobody watches, it is done when the
+    /// machine is called next.
+    fn spawn(&self, job: Job) -> Result<(), Job> {
+        let Some(watch) = self.watch() else { return Err(job) };
+        watch.stage.send_in(job);
+        Ok(())
     }
 
     fn cpu(&self) -> usize {

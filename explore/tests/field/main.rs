@@ -24,6 +24,7 @@ mod f_memory;
 mod f_passthrough;
 mod f_time;
 mod r05_unlinked_supplier;
+mod r06_self_removal;
 mod r09_dma_mask;
 mod r11_open_file;
 mod r19_panics;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use bindery::addr::{PAGE_SIZE, PhysAddr};
 use bindery::device::{DeviceDesc, Resource};
 use bindery::dma::{DmaError, DmaMemory};
-use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Landmark, Memory, Site};
+use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Landmark, Memory, Site};
 use bindery::event::Event;
 use bindery::iommu::Iommu;
 use bindery::machine::Machine;
@@ -173,6 +173,10 @@ impl Env for GuestEnv {
 
     fn wait(&self, until: Instant) {
         self.host.wait(until);
+    }
+
+    fn spawn(&self, job: Job) -> Result<(), Job> {
+        self.host.spawn(job)
     }
 
     fn cpu(&self) -> usize {
