@@ -87,6 +87,16 @@ impl Driver for Still {
     }
 }
 
+/// Runs `what` on a thread of its own, which must come to an end.
+fn ends(what: impl FnOnce() + Send + 'static) {
+    let (tx, rx) = mpsc::channel();
+    std::thread::spawn(move || {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
+        tx.send(outcome.is_ok()).unwrap();
+    });
+    assert!(rx.recv_timeout(Duration::from_secs(20)).expect("hangs"), "panicked");
+}
+
 /// Has `act` done from inside the driver of "hot", which needs "base" and has "leaf" below it; then looks at the machine.
 /// Nobody calls it any more meanwhile.
 fn play(at: Where, act: Act, see: impl Fn(&Rig) -> bool + Send + 'static) {
@@ -206,6 +216,10 @@ fn it_binds_and_settles_from_inside() {
 /// Another thread that wants the same waits, and sees it done.
 #[test]
 fn another_thread_removes_it_at_the_same_time() {
+    ends(another_thread);
+}
+
+fn another_thread() {
     let rig = rig();
     rig.machine.register(Hot(Where::Call, gone()));
     for n in 0..100 {
@@ -253,6 +267,10 @@ fn the_last_handle_is_dropped_inside_a_call() {
 /// The same, told to the explorer.
 #[test]
 fn told_to_the_explorer() {
+    ends(explorer);
+}
+
+fn explorer() {
     use bindery_explore::{boards, scenario};
     let board = boards::salvator_xs().with(|m| {
         m.register(Hot(Where::Call, gone()));
@@ -274,6 +292,10 @@ fn told_to_the_explorer() {
 /// An IOMMU, a supplier of many, goes from inside the driver of a device that it translates for.
 #[test]
 fn an_iommu_is_removed_from_inside_its_consumer() {
+    ends(an_iommu);
+}
+
+fn an_iommu() {
     use bindery_drivers::sata_rcar::SataRcar;
     const IOMMU: &str = "e6570000.mmu";
     let rig = rig();
