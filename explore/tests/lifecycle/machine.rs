@@ -165,7 +165,7 @@ impl Real {
                 BindError::NoDevice(_) => Refused::NoDevice,
                 BindError::NoDriver(_) => Refused::NoDriver,
                 BindError::NoMatch { .. } => Refused::NoMatch,
-                BindError::Busy { .. } => Refused::Busy,
+                BindError::Busy { .. } | BindError::Underway { .. } => Refused::Busy,
                 BindError::Deferred { .. } => Refused::Deferred,
                 BindError::Probe { .. } => Refused::Owned,
             }),
