@@ -26,7 +26,8 @@ fn next(kind: &EventKind) -> Option<EventKind> {
         E::Deferred { .. } => E::Woken { by: driver(), ready: true },
         E::Woken { .. } => E::Unbind { driver: driver(), cause: Cause::Unbind },
         E::Unbind { .. } => E::Unbound { driver: driver(), cause: Cause::Unbind },
-        E::Unbound { .. } => E::Quiet { how: text() },
+        E::Unbound { .. } => E::Queued { what: "removal" },
+        E::Queued { .. } => E::Quiet { how: text() },
         E::Quiet { .. } => E::QuiesceFailed { error: text() },
         E::QuiesceFailed { .. } => E::Acquired { entry: 1, resource: "mmio", what: text(), backend: text() },
         E::Acquired { .. } => {
