@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod addr;
 pub mod binding;
+pub mod claim;
 pub mod control;
 pub mod device;
 pub mod dma;

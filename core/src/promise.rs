@@ -1,4 +1,4 @@
-//! The promises P1 to P12 by name, and how often each was checked.
+//! The promises P1 to P14 by name, and how often each was checked.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -15,8 +15,10 @@ macro_rules! promises {
 
         impl Promise {
             /// All of them, P1 first.
-            pub const ALL: [Self; 12] = [$(Self::$name,)*];
-            /// `"P1"` to `"P12"`.
+            pub const ALL: [Self; Self::COUNT] = [$(Self::$name,)*];
+            /// How many there are.
+            pub const COUNT: usize = [$($id,)*].len();
+            /// `"P1"` to `"P14"`.
             pub const fn id(self) -> &'static str { match self { $(Self::$name => $id,)* } }
             /// The promise in three words.
             pub const fn title(self) -> &'static str { match self { $(Self::$name => $title,)* } }
@@ -49,6 +51,8 @@ promises! {
     QuietFirst = "P11", "quiet first";
     /// Memory that changes owner is zeroed.
     CleanHand = "P12", "clean hand";
+    /// Nothing has a second holder that the first does not know of.
+    Claimed = "P14", "claimed";
 }
 
 /// Most broken promises that are kept in words.
@@ -57,7 +61,7 @@ const KEPT: usize = 64;
 /// Counts checks and keeps what was broken.
 #[derive(Default)]
 pub struct Promises {
-    checked: [AtomicU64; 12],
+    checked: [AtomicU64; Promise::COUNT],
     broken_count: AtomicU64,
     broken: Mutex<Vec<(Promise, String)>>,
 }

@@ -5,7 +5,7 @@
 //!
 //! [`device`] walks the life of a device on the real core and its real drivers, [`scenario`] any code that takes a machine.
 //! [`orders`] are the orders in which Linux releases take things back, as small models. The oracles are the same: the
-//! promises P1 to P12. [`diagram`] draws the phases of a binding from the core's own table.
+//! promises P1 to P14. [`diagram`] draws the phases of a binding from the core's own table.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -50,7 +50,7 @@ pub enum Line<'a> {
         step: &'a str,
         /// `"host"` or `"guest"`.
         machine: &'a str,
-        /// `"P1"` to `"P12"`.
+        /// `"P1"` to `"P14"`.
         promise: &'a str,
         /// The promise in three words.
         title: &'a str,

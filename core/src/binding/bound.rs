@@ -13,6 +13,7 @@ use super::irq::IrqEntry;
 use super::mmio::{MmioEntry, Region};
 use super::{Entry, EntryId, GroupTag, Irq, Ledger, Mmio, ReleaseGroup, Route, Seat, WayBack};
 use crate::addr::DeviceAddr;
+use crate::claim::{Claim, Conflict, Holder, Mode, Subject};
 use crate::device::{Device, DeviceDesc, NodeId, Resource};
 use crate::dma::check::Op;
 use crate::dma::{Dma, DmaContext, DmaMemory};
@@ -28,7 +29,7 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Why a resource could not be had.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ResourceError {
     /// The firmware gives the device no such resource.
     #[error("the device has no {kind} {index}")]
@@ -38,6 +39,9 @@ pub enum ResourceError {
         /// Which one was asked for, from 0.
         index: usize,
     },
+    /// Somebody else has it.
+    #[error(transparent)]
+    Held(#[from] Box<Conflict>),
     /// The way back has begun; nothing can be acquired any more.
     #[error("the device is being unbound")]
     Unbinding,
@@ -68,7 +72,7 @@ impl ResourceError {
     pub(crate) const fn errno(&self) -> Errno {
         match self {
             Self::Absent { .. } | Self::NotProvided => Errno::ENODEV,
-            Self::Unbinding | Self::Group(_) => Errno::EBUSY,
+            Self::Held(_) | Self::Unbinding | Self::Group(_) => Errno::EBUSY,
             Self::SupplierCycle => Errno::EINVAL,
             Self::Env(_) => Errno::ENXIO,
             Self::Supply(_) => Errno::EIO,
@@ -83,6 +87,8 @@ pub struct Bound {
     machine: Arc<Machine>,
     device: Arc<Device>,
     owner: DmaOwner,
+    /// As whom the binding claims what it takes.
+    holder: Holder,
     pub(crate) ledger: Ledger,
     pub(crate) dma: Mutex<Option<Arc<DmaContext>>>,
     /// The domain that the device is attached to, while it is.
@@ -96,13 +102,18 @@ pub struct Bound {
 }
 
 impl Bound {
-    pub(crate) fn new(machine: Arc<Machine>, device: Arc<Device>, owner: DmaOwner) -> Self {
+    pub(crate) fn new(machine: Arc<Machine>, device: Arc<Device>, driver: &str, owner: DmaOwner) -> Self {
         // A device that runs on since its last binding knows addresses of that one.
         let exposed = machine.supplies.keeps_for(device.node());
+        let holder = match owner {
+            DmaOwner::Kernel => Holder::new(&device.desc().name, driver),
+            DmaOwner::PassThrough => Holder::pass_through(&device.desc().name, driver),
+        };
         Self {
             machine,
             device,
             owner,
+            holder,
             ledger: Ledger::default(),
             dma: Mutex::new(None),
             domain: Mutex::new(None),
@@ -135,6 +146,11 @@ impl Bound {
     /// Maps the device's registers number `index`. See [`Scope::mmio`].
     pub fn mmio(&self, index: usize) -> Result<Mmio<'_>, ResourceError> {
         self.scope().mmio(index)
+    }
+
+    /// Maps the device's registers number `index`, for one of several who use them. See [`Scope::mmio_shared`].
+    pub fn mmio_shared(&self, index: usize) -> Result<Mmio<'_>, ResourceError> {
+        self.scope().mmio_shared(index)
     }
 
     /// Takes the device's interrupt number `index`. See [`Scope::irq`].
@@ -285,6 +301,17 @@ impl Bound {
         self.owner
     }
 
+    /// As whom this binding claims what it takes.
+    pub fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
+    /// Claims `subject` for this binding. The ledger entry that stands for it must own the claim, and release it
+    /// ([`Machine::release_claim`]).
+    pub(crate) fn claim(&self, subject: &Subject, mode: Mode) -> Result<Arc<Claim>, ResourceError> {
+        self.machine.claim(subject, &self.holder, mode).map_err(|conflict| ResourceError::Held(Box::new(conflict)))
+    }
+
     pub(crate) fn emit(&self, kind: impl FnOnce() -> EventKind) {
         self.machine.emit(Some(&self.device.desc().name), kind);
     }
@@ -397,15 +424,37 @@ impl<'s> Scope<'s> {
         Self { bound, tag }
     }
 
-    /// Maps the device's registers number `index` (the `reg` entries, from 0).
+    /// Maps the device's registers number `index` (the `reg` entries, from 0). Nobody else may have any of them.
     pub fn mmio(&self, index: usize) -> Result<Mmio<'s>, ResourceError> {
+        self.map_registers(index, Mode::Exclusive)
+    }
+
+    /// Maps the device's registers number `index`, which other drivers may use, too, if all of them say so: a register
+    /// block that firmware gives to several devices. They must not disturb each other. A pass-through owner never shares.
+    pub fn mmio_shared(&self, index: usize) -> Result<Mmio<'s>, ResourceError> {
+        self.map_registers(index, Mode::Shared(""))
+    }
+
+    fn map_registers(&self, index: usize, mode: Mode) -> Result<Mmio<'s>, ResourceError> {
         let windows = self.bound.desc().resources.iter().filter_map(|r| match r {
             Resource::Mem { base, len } => Some((*base, *len)),
             Resource::Irq { .. } => None,
         });
         let (base, len) = windows.into_iter().nth(index).ok_or(ResourceError::Absent { kind: "registers", index })?;
         self.bound.check(Site::MapIo)?;
-        let region = Region::new(self.bound.machine.env().map_io(base, len)?, base);
+        let claim = match self.bound.owner {
+            DmaOwner::Kernel => self.bound.claim(&Subject::Registers { base, len }, mode)?,
+            // A guest gets registers by the page, with what else lies there.
+            DmaOwner::PassThrough => self.bound.claim(&Subject::whole_pages(base, len), Mode::Exclusive)?,
+        };
+        let io = match self.bound.machine.env().map_io(base, len) {
+            Ok(io) => io,
+            Err(error) => {
+                self.bound.machine.release_claim(&claim);
+                return Err(error.into());
+            }
+        };
+        let region = Region::new(io, base, claim);
         self.bound.push(self.tag, MmioEntry(Arc::clone(&region)))?;
         Ok(Mmio::new(region))
     }

@@ -7,29 +7,25 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::marker::PhantomData;
 
-use super::{Entry, HoldingKind, Rundown, WayBack};
+use super::{Entry, HoldingKind, WayBack};
 use crate::addr::PhysAddr;
+use crate::claim::Claim;
 use crate::env::{Io, IoError, Width};
 use crate::event::Outcome;
 use crate::mutant::Mutant;
 use crate::promise::Promise;
 
-/// A mapped window and the door in front of it.
+/// A mapped window and the claim to it.
 pub(crate) struct Region {
     io: Arc<dyn Io>,
     base: PhysAddr,
-    /// Users with a [`MmioHandle`]; users with a [`Mmio`] need no look, the borrow checker keeps them out in time.
-    door: Rundown,
+    /// Asked by users with a [`MmioHandle`]; users with a [`Mmio`] need no look, the borrow checker keeps them out in time.
+    claim: Arc<Claim>,
 }
 
 impl Region {
-    pub(crate) fn new(io: Arc<dyn Io>, base: PhysAddr) -> Arc<Self> {
-        Arc::new(Self { io, base, door: Rundown::open() })
-    }
-
-    /// Lets no [`MmioHandle`] in any more, and waits for those whose access has begun.
-    pub(super) fn revoke(&self) {
-        self.door.close_and_drain();
+    pub(crate) fn new(io: Arc<dyn Io>, base: PhysAddr, claim: Arc<Claim>) -> Arc<Self> {
+        Arc::new(Self { io, base, claim })
     }
 }
 
@@ -105,13 +101,13 @@ impl MmioHandle {
 
     /// Reads the register at `offset` bytes, zero-extended.
     pub fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
-        let _inside = self.0.door.enter().ok_or(IoError::Gone)?;
+        let _inside = self.0.claim.enter().ok_or(IoError::Gone)?;
         self.0.io.read(offset, width)
     }
 
     /// Writes the low `width` of `value` to the register at `offset` bytes.
     pub fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
-        let _inside = self.0.door.enter().ok_or(IoError::Gone)?;
+        let _inside = self.0.claim.enter().ok_or(IoError::Gone)?;
         self.0.io.write(offset, width, value)
     }
 }
@@ -140,12 +136,14 @@ impl Entry for MmioEntry {
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
         let machine = way.bound.machine();
+        // No handle gets in any more, and those whose access has begun come out.
         if !machine.is_mutant(Mutant::HandleAfterDevres) {
-            self.0.revoke();
+            self.0.claim.close();
         }
-        machine.promises.check(Promise::NobodyInside, self.0.door.drained(), || {
+        machine.promises.check(Promise::NobodyInside, self.0.claim.is_over(), || {
             format!("{}: its registers at {} are reached after they went back", way.bound.name(), self.0.base)
         });
+        machine.release_claim(&self.0.claim);
         Outcome::Returned
     }
 }

@@ -40,6 +40,10 @@ pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
             let line = |q: &crate::dma::QuarantineInfo| format!("{}\t{}\t{:#x}\t{}\n", q.device, q.phys, q.len, q.why);
             machine.quarantine().iter().map(line).collect()
         }
+        File::Claims => {
+            let line = |c: &crate::claim::ClaimInfo| format!("{}\t{}\t{}\n", c.subject, c.mode, c.holder);
+            machine.claims().iter().map(line).collect()
+        }
         File::Footprint => footprint(machine),
         File::Ledger(device) => ledger(machine, device),
     }
@@ -98,8 +102,8 @@ fn links(machine: &Machine) -> String {
 fn footprint(machine: &Machine) -> String {
     let f = machine.footprint();
     let whole = format!(
-        "frames\t{}\ncontiguous\t{}\nirqs\t{}\nservices\t{}\nsupplies\t{}\nquarantine\t{}\n",
-        f.frames, f.contiguous, f.irqs, f.services, f.supplies, f.quarantine
+        "frames\t{}\ncontiguous\t{}\nclaims\t{}\nirqs\t{}\nservices\t{}\nsupplies\t{}\nquarantine\t{}\n",
+        f.frames, f.contiguous, f.claims, f.irqs, f.services, f.supplies, f.quarantine
     );
     let group = |group: &Arc<Group>| {
         let info = group.info();

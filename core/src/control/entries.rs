@@ -94,6 +94,7 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
         Dir::Bindery => {
             let mut list = dirs([("ledger", Dir::Ledgers)]);
             list.extend(files([
+                ("claims", File::Claims),
                 ("footprint", File::Footprint),
                 ("links", File::Links),
                 ("not_joined", File::NotJoined),

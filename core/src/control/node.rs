@@ -62,6 +62,7 @@ pub(super) enum File {
     Promises,
     Quarantine,
     Footprint,
+    Claims,
     Ledger(Arc<Device>),
 }
 

@@ -1,10 +1,12 @@
 //! A device of a machine.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
 use super::{DeviceDesc, NodeId};
 use crate::binding::{AnyBinding, Phase};
+use crate::claim::Claim;
 use crate::env::{Env, Landmark};
 use crate::iommu::{IommuError, Membership};
 use crate::sync::Mutex;
@@ -27,6 +29,8 @@ pub struct Device {
     pub(crate) visible_driver: Mutex<Option<&'static str>>,
     /// Which of the machine's bindings its last one was, counting from 1.
     pub(crate) bound_seq: AtomicU64,
+    /// What the env's own device holds for as long as it is there.
+    pub(crate) env_claims: Mutex<Vec<Arc<Claim>>>,
     /// Left its bus; nothing may bind it any more.
     removed: AtomicBool,
     /// Its registers do not answer any more.
@@ -46,6 +50,7 @@ impl Device {
             not_joined: Mutex::new(None),
             visible_driver: Mutex::new(None),
             bound_seq: AtomicU64::new(0),
+            env_claims: Mutex::new(Vec::new()),
             removed: AtomicBool::new(false),
             gone: AtomicBool::new(false),
         })

@@ -15,7 +15,7 @@ pub enum Missing {
 }
 
 /// Why a probe did not end in a binding.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ProbeError {
     /// Something is not there yet; try again when it has arrived.
     #[error("waits for a supplier")]

@@ -84,6 +84,7 @@ impl Machine {
         self.emit(Some(&name), || EventKind::DeviceAdded);
         self.try_join(&device);
         if self.env.drives(&device.desc().compatible) {
+            self.claim_for_env(&device);
             self.arrived(&device);
         } else {
             self.registry.lock().enqueue(device.node());
@@ -163,6 +164,7 @@ impl Machine {
                 }
             }
             self.iommus.leave(&device);
+            self.release_for_env(&device);
             self.emit(Some(&device.desc().name), || EventKind::DeviceRemoved);
         }
     }

@@ -22,7 +22,7 @@ impl Machine {
         device: &Arc<Device>,
         driver: &Arc<dyn AnyDriver>,
     ) -> Result<(), ProbeError> {
-        let binding = driver.binding(Bound::new(Arc::clone(self), Arc::clone(device), driver.dma()));
+        let binding = driver.binding(Bound::new(Arc::clone(self), Arc::clone(device), driver.name(), driver.dma()));
         {
             // Under the registry lock, so that whoever removes the driver or the device either finds this binding and
             // ends it, or keeps it from beginning.
@@ -100,6 +100,7 @@ impl Machine {
         self.promises.check(Promise::ForgetProof, bound.ledger.len() == 0 && !self.irqs.held_by(device), || {
             alloc::format!("{}: the ledger is not empty, or an interrupt line is not back", device.name())
         });
+        self.check_no_claims(bound);
         self.registry.lock().bound.remove(&device.bound_seq.load(Ordering::Relaxed));
         device.set_binding(None);
         device.set_phase(self.env(), Phase::Unbound);
@@ -123,6 +124,9 @@ impl Machine {
         if self.providers.offered_by(device.node()) {
             left.push("a service");
         }
+        let claims = self.claims.held_by(bound.holder());
+        let claims: Vec<String> = claims.iter().map(|subject| alloc::format!("a claim to {subject}")).collect();
+        left.extend(claims.iter().map(String::as_str));
         left.join(", ")
     }
 

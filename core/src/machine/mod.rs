@@ -3,6 +3,7 @@
 //! Its methods may be called from any thread. Lock order, outermost first: a device's lock (one at a time), the
 //! registry, a device's group slot, the IOMMU registry, a group, then leaves (ledger, domain, frames, events).
 
+mod claims;
 mod devices;
 mod drivers;
 mod error;
@@ -30,6 +31,7 @@ use core::fmt;
 use core::ops::Deref;
 
 use crate::binding::IrqTable;
+use crate::claim::Claims;
 use crate::device::NodeId;
 use crate::dma::{DmaState, Quarantine};
 use crate::env::{Env, IrqLine, IrqSink, Site};
@@ -52,6 +54,7 @@ pub struct Machine {
     memory: PhysMemory,
     registry: Mutex<Registry>,
     requests: Requests,
+    pub(crate) claims: Claims,
     pub(crate) providers: Providers,
     pub(crate) supplies: Supplies,
     pub(crate) irqs: IrqTable,
@@ -105,6 +108,7 @@ impl Machine {
             policy,
             registry: Mutex::default(),
             requests: Requests::default(),
+            claims: Claims::default(),
             providers: Providers::default(),
             supplies: Supplies::default(),
             irqs: IrqTable::default(),

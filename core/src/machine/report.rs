@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::Machine;
 use crate::binding::Phase;
+use crate::claim::ClaimInfo;
 use crate::device::{Device, NodeId};
 use crate::dma::QuarantineInfo;
 use crate::iommu::{Group, IommuError};
@@ -48,6 +49,8 @@ pub struct Footprint {
     pub frames: u64,
     /// Contiguous pages in use.
     pub contiguous: u64,
+    /// Claims to registers, lines, and whatever else two could hold, without those of devices that the env drives.
+    pub claims: usize,
     /// Interrupt lines held.
     pub irqs: usize,
     /// Services offered.
@@ -178,6 +181,11 @@ impl Machine {
         device.binding().map(|b| b.bound().holdings()).unwrap_or_default()
     }
 
+    /// Who holds what: each claim, registers first, by address.
+    pub fn claims(&self) -> Vec<ClaimInfo> {
+        self.claims.list()
+    }
+
     /// What the machine uses at this moment.
     pub fn footprint(&self) -> Footprint {
         let bindings = self
@@ -191,6 +199,7 @@ impl Machine {
         Footprint {
             frames: self.memory.frames().in_use(),
             contiguous: self.memory.cma().map_or(0, |c| c.in_use()),
+            claims: self.claims.len() - self.claims_of_env(),
             irqs: self.irqs.len(),
             services: self.providers.len(),
             supplies: self.supplies.in_use(),

@@ -35,7 +35,7 @@ pub enum Mode {
 /// One kind of broken promise.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Finding {
-    /// `"P1"` to `"P12"`, or `"panic"`.
+    /// `"P1"` to `"P14"`, or `"panic"`.
     pub promise: String,
     /// The kind of breach, as the scenario named it.
     pub kind: String,

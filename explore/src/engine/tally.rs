@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bindery::promise::Promise;
+
 use super::bounds::Kind;
 use super::cheap::BuildCheap;
 use super::path::Path;
@@ -31,7 +33,7 @@ pub(super) struct Tally {
     pub(super) longest: u64,
     pub(super) questions: u64,
     pub(super) mass: f64,
-    pub(super) checks: [u64; 12],
+    pub(super) checks: [u64; Promise::COUNT],
     pub(super) marks: HashMap<&'static str, u64>,
     /// Questions of the rationed kinds, and how often they were answered otherwise than 0.
     struck: HashMap<(Kind, usize, usize), (&'static str, u64), BuildCheap>,

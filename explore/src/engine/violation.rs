@@ -41,7 +41,7 @@ impl Violation {
         format!("BROKEN {self}")
     }
 
-    /// `"P1"` to `"P12"`, or who saw it: `"panic"`, `"model"`.
+    /// `"P1"` to `"P14"`, or who saw it: `"panic"`, `"model"`.
     pub fn promise_id(&self) -> &'static str {
         self.promise.map_or(self.seen_by, Promise::id)
     }

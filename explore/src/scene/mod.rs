@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering;
 use bindery::control::Tree;
 use bindery::device::NodeId;
 use bindery::machine::Machine;
+use bindery::promise::Promise;
 use bindery_sim::board::Board;
 
 use crate::engine::{Chooser, Violation};
@@ -35,7 +36,7 @@ pub struct Scene {
     curtain: Curtain,
     pub(crate) world: World,
     pub(crate) watch: Arc<Watch>,
-    before: [u64; 12],
+    before: [u64; Promise::COUNT],
 }
 
 impl Scene {

@@ -180,7 +180,7 @@ impl Watch {
     }
 
     /// Counts checks that a machine has made.
-    pub(crate) fn checked(&self, before: &[u64; 12], after: &[u64; 12]) {
+    pub(crate) fn checked(&self, before: &[u64; Promise::COUNT], after: &[u64; Promise::COUNT]) {
         for ((promise, before), after) in Promise::ALL.into_iter().zip(before).zip(after) {
             self.chooser.checked(promise, after - before);
         }

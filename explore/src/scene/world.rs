@@ -9,6 +9,7 @@ use bindery::device::{Device, NodeId};
 use bindery::env::Env;
 use bindery::firmware::fdt::FdtError;
 use bindery::machine::{Handle, Machine};
+use bindery::promise::Promise;
 use bindery_sim::board::Board;
 
 use super::env::Watched;
@@ -192,9 +193,9 @@ impl World {
     }
 
     /// How often the machine has checked each promise.
-    pub(crate) fn checks(&self) -> [u64; 12] {
+    pub(crate) fn checks(&self) -> [u64; Promise::COUNT] {
         let promises = self.machine.promises();
-        bindery::promise::Promise::ALL.map(|p| promises.checked(p))
+        Promise::ALL.map(|p| promises.checked(p))
     }
 
     /// `device` and everything that it needs, directly or not, as far as a driver may bind it: the order of all others

@@ -9,6 +9,7 @@ use super::world::{DISK, DRIVERS, GROUP, World};
 use crate::control::EntryKind;
 use crate::device::{DeviceDesc, NodeId};
 use crate::iommu::IommuError;
+use crate::promise::Promise;
 
 #[test]
 fn the_files_of_a_bound_device_say_what_linux_would() {
@@ -42,7 +43,10 @@ fn the_files_of_a_bound_device_say_what_linux_would() {
         "{ledger}"
     );
     let promises = w.cat("/sys/kernel/bindery/promises");
-    assert!(promises.starts_with("P1\tsame hand\tchecked ") && promises.lines().count() == 12, "{promises}");
+    assert!(
+        promises.starts_with("P1\tsame hand\tchecked ") && promises.lines().count() == Promise::COUNT,
+        "{promises}"
+    );
     assert!(w.cat("/sys/kernel/bindery/footprint").contains("group 0\tkernel drivers (2)\tdomain the only context"));
 }
 

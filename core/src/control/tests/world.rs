@@ -131,7 +131,7 @@ impl Driver for Disk {
         let _ring = dev.dma().coherent(4096)?;
         dev.action("first to go", move || run(&first.in_release))?;
         run(&self.0.in_probe);
-        let answer = *self.0.answer.lock().unwrap();
+        let answer = self.0.answer.lock().unwrap().clone();
         answer.map_or(Ok(()), Err)
     }
     fn quiesce((): &()) -> Result<Quiet, Busy> {

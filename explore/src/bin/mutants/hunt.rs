@@ -23,7 +23,7 @@ const ELSEWHERE: &[(Mutant, &str)] = &[];
 /// How a bug was shown.
 #[derive(Clone, Serialize)]
 pub(crate) struct Kill {
-    /// `"P1"` to `"P12"`, or who else saw it: `"panic"`, `"model"`, `"dma checker"`, `"scenario"`.
+    /// `"P1"` to `"P14"`, or who else saw it: `"panic"`, `"model"`, `"dma checker"`, `"scenario"`.
     pub(crate) promise: String,
     pub(crate) kind: String,
     pub(crate) detail: String,

@@ -1,0 +1,132 @@
+//! What can be held, and on which terms.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::addr::{PAGE_SIZE, PhysAddr};
+use crate::device::{NodeId, SupplierKind};
+
+/// A provider by its node, with the name that people know it by. Node and name go together, so that either tells two
+/// providers apart.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Provider {
+    /// The node.
+    pub node: NodeId,
+    /// Its label or path.
+    pub name: Arc<str>,
+}
+
+/// Something that can be held. Two subjects are the same thing when they are equal, or are registers that overlap.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Subject {
+    /// Device registers, in CPU addresses. Not empty, and not beyond the last address.
+    Registers {
+        /// First byte.
+        base: PhysAddr,
+        /// Bytes.
+        len: u64,
+    },
+    /// An interrupt line.
+    Interrupt {
+        /// The controller; `None` for the machine's own.
+        controller: Option<Provider>,
+        /// The line, as its controller numbers it.
+        line: u32,
+    },
+    /// A clock, power domain, reset line or regulator.
+    Supply {
+        /// Who switches it.
+        provider: Provider,
+        /// Which kind it is.
+        kind: SupplierKind,
+        /// Which of the provider's: the specifier cells.
+        args: Vec<u32>,
+    },
+    /// A stream of an IOMMU: the bus accesses that it tells apart by this number.
+    Stream {
+        /// The IOMMU.
+        iommu: Provider,
+        /// The number.
+        stream: u32,
+    },
+    /// An IOMMU group, by number.
+    Group(u32),
+    /// A name in a name space, as in `service bindery::power::Supply of cpg`.
+    Name {
+        /// The name space.
+        space: &'static str,
+        /// The name in it.
+        name: Arc<str>,
+    },
+}
+
+impl Subject {
+    /// The registers, and what else lies on their pages: what somebody gets who is given them by the page. The result ends
+    /// at the last address at most.
+    pub fn whole_pages(base: PhysAddr, len: u64) -> Self {
+        let first = base.0 & !(PAGE_SIZE - 1);
+        let last = base.0.saturating_add(len.max(1) - 1) | (PAGE_SIZE - 1);
+        // The last page of all has its last byte left out, since a length has no more than 64 bits.
+        Self::Registers { base: PhysAddr(first), len: (last - first).saturating_add(1) }
+    }
+
+    /// Whether both are the same thing, or have registers in common.
+    pub fn touches(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Registers { base: a, len: a_len }, Self::Registers { base: b, len: b_len }) => {
+                if a <= b {
+                    b.0 - a.0 < *a_len && *b_len > 0
+                } else {
+                    a.0 - b.0 < *b_len && *a_len > 0
+                }
+            }
+            (a, b) => a == b,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registers { base, len } => write!(f, "registers {base} + {len:#x}"),
+            Self::Interrupt { controller: None, line } => write!(f, "interrupt line {line}"),
+            Self::Interrupt { controller: Some(c), line } => write!(f, "interrupt line {line} of {}", c.name),
+            Self::Supply { provider, kind, args } => {
+                let kind = match kind {
+                    SupplierKind::Clock => "clock",
+                    SupplierKind::Power => "power domain",
+                    SupplierKind::Reset => "reset line",
+                    _ => "supply",
+                };
+                write!(f, "{kind} {args:?} of {}", provider.name)
+            }
+            Self::Stream { iommu, stream } => write!(f, "stream {stream} of {}", iommu.name),
+            Self::Group(id) => write!(f, "IOMMU group {id}"),
+            Self::Name { space, name } => write!(f, "{space} {name}"),
+        }
+    }
+}
+
+/// Who else may hold the same.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Mode {
+    /// Nobody.
+    Exclusive,
+    /// Whoever says `Shared` on the same terms: the trigger of an interrupt line, for example. Empty when there is nothing
+    /// to agree on.
+    Shared(&'static str),
+    /// Whoever drives it from this machine's kernel: another device reaches it by DMA, and its holder knows.
+    Peer,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exclusive => f.write_str("exclusive"),
+            Self::Shared("") => f.write_str("shared"),
+            Self::Shared(terms) => write!(f, "shared, {terms}"),
+            Self::Peer => f.write_str("peer"),
+        }
+    }
+}

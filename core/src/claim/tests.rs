@@ -1,0 +1,151 @@
+use std::format;
+use std::vec::Vec;
+
+use alloc::sync::Arc;
+
+use super::{Claim, Claims, Holder, Mode, Provider, Subject};
+use crate::addr::PhysAddr;
+use crate::device::NodeId;
+
+fn registers(base: u64, len: u64) -> Subject {
+    Subject::Registers { base: PhysAddr(base), len }
+}
+
+fn holder(device: &str, driver: &str) -> Holder {
+    Holder::new(&device.into(), driver)
+}
+
+#[test]
+fn the_second_is_refused_with_the_names_of_the_first() {
+    let claims = Claims::default();
+    let (first, second) = (holder("e6150000.clock", "cpg"), holder("a-pm", "pm"));
+    let held = claims.take(&registers(0xe615_0000, 0x1000), &first, Mode::Exclusive).unwrap();
+    let conflict = claims.take(&registers(0xe615_0800, 0x10), &second, Mode::Shared("")).unwrap_err();
+    assert_eq!(format!("{conflict}"), "registers 0xe6150000 + 0x1000 are held by e6150000.clock (cpg)");
+    assert_eq!(conflict.holder, first);
+    assert!(claims.take(&registers(0xe615_1000, 0x10), &second, Mode::Exclusive).is_ok(), "right behind it");
+    assert!(claims.release(&held));
+    assert!(claims.take(&registers(0xe615_0800, 0x10), &second, Mode::Exclusive).is_ok());
+}
+
+#[test]
+fn shared_means_all_of_them_on_the_same_terms() {
+    let claims = Claims::default();
+    let line = |line| Subject::Interrupt { controller: None, line };
+    let gpio = Provider { node: NodeId(7), name: "gpio".into() };
+    let behind = |line| Subject::Interrupt { controller: Some(gpio.clone()), line };
+    let (a, b, guest) = (holder("a", "x"), holder("b", "y"), Holder::pass_through(&"g".into(), "vfio"));
+    let first = claims.take(&line(5), &a, Mode::Shared("level high")).unwrap();
+    let again = claims.take(&line(5), &a, Mode::Exclusive).expect("a holder does not stand in its own way");
+    assert!(!claims.release(&again), "the first is still there");
+    let second = claims.take(&line(5), &b, Mode::Shared("level high")).unwrap();
+    let conflict = claims.take(&line(5), &guest, Mode::Exclusive).unwrap_err();
+    assert_eq!(format!("{conflict}"), "interrupt line 5 is held by a (x), shared, level high");
+    assert!(claims.take(&behind(5), &guest, Mode::Exclusive).is_ok(), "the same number elsewhere is another line");
+    claims.release(&first);
+    assert!(claims.take(&line(5), &a, Mode::Shared("rising edge")).is_err());
+    claims.release(&second);
+    assert!(claims.take(&line(5), &a, Mode::Shared("rising edge")).is_ok());
+    assert!(claims.take(&line(5), &b, Mode::Shared("level high")).is_err());
+}
+
+#[test]
+fn a_peer_is_known_to_who_drives_the_registers_and_never_reaches_what_a_guest_has() {
+    let claims = Claims::default();
+    let (driver, dma, guest) = (holder("fifo", "x"), holder("dmac", "y"), Holder::pass_through(&"g".into(), "vfio"));
+    let window = registers(0x1000, 0x1000);
+    let own = claims.take(&window, &driver, Mode::Exclusive).unwrap();
+    let peer = claims.take(&registers(0x1100, 4), &dma, Mode::Peer).unwrap();
+    claims.release(&own);
+    assert!(claims.take(&window, &guest, Mode::Exclusive).is_err(), "a peer reaches it still");
+    claims.release(&peer);
+    claims.take(&window, &guest, Mode::Exclusive).unwrap();
+    assert!(claims.take(&registers(0x1100, 4), &dma, Mode::Peer).is_err());
+}
+
+#[test]
+fn the_door_closes_with_the_release_and_waits_for_who_is_inside() {
+    let claims = Arc::new(Claims::default());
+    let claim = claims.take(&Subject::Group(1), &holder("a", "x"), Mode::Exclusive).unwrap();
+    let inside = claim.enter().unwrap();
+    std::thread::scope(|s| {
+        let releaser = s.spawn(|| claims.release(&claim));
+        while let Some(guard) = claim.enter() {
+            drop(guard);
+            std::thread::yield_now();
+        }
+        assert_eq!(claims.len(), 1, "still in use");
+        drop(inside);
+        assert!(releaser.join().unwrap());
+    });
+    assert_eq!((claims.len(), claim.enter().is_none()), (0, true));
+    assert!(claims.release(&claim), "a second time changes nothing");
+}
+
+#[test]
+fn pages_are_taken_whole_up_to_the_last_one() {
+    assert_eq!(Subject::whole_pages(PhysAddr(0x1ff0), 0x20), registers(0x1000, 0x2000));
+    assert_eq!(Subject::whole_pages(PhysAddr(0x1000), 0x1000), registers(0x1000, 0x1000));
+    assert_eq!(Subject::whole_pages(PhysAddr(u64::MAX - 1), 9), registers(!0xfff, 0x1000));
+    assert_eq!(Subject::whole_pages(PhysAddr(0), u64::MAX), registers(0, u64::MAX));
+}
+
+/// First byte, bytes, which holder, mode.
+type Wish = (u64, u64, usize, Mode);
+
+/// Who may hold what beside what, said once more and in another way: each byte for itself.
+fn may_stand_beside(old: &Wish, new: &Wish) -> bool {
+    let guest = |who: usize| who == 2;
+    let bytes = |c: &Wish| c.0..c.0 + c.1;
+    let meets = bytes(old).any(|b| bytes(new).contains(&b));
+    !meets
+        || old.2 == new.2
+        || match (old.3, new.3) {
+            (Mode::Exclusive, Mode::Exclusive | Mode::Shared(_)) | (Mode::Shared(_), Mode::Exclusive) => false,
+            (Mode::Shared(a), Mode::Shared(b)) => a == b,
+            (Mode::Peer, Mode::Peer) => true,
+            (Mode::Peer, _) | (_, Mode::Peer) => !guest(old.2) && !guest(new.2),
+        }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { cases: if cfg!(miri) { 4 } else { 256 }, ..Default::default() })]
+
+    /// P14: the table lets in exactly whom a list of all claims, compared byte by byte, lets in.
+    #[test]
+    fn the_table_agrees_with_a_plain_list(
+        steps in proptest::collection::vec((0u64..24, 0u64..9, 0usize..4, 0usize..4, proptest::bool::weighted(0.3)), 1..60),
+    ) {
+        let modes = [Mode::Exclusive, Mode::Shared(""), Mode::Shared("other terms"), Mode::Peer];
+        let holders =
+            [holder("a", "x"), holder("b", "x"), Holder::pass_through(&"g".into(), "vfio"), holder("a", "x")];
+        let claims = Claims::default();
+        let mut list: Vec<(Wish, Arc<Claim>)> = Vec::new();
+        for (base, len, who, mode, back) in steps {
+            if back && !list.is_empty() {
+                let (_, claim) = list.remove(base as usize % list.len());
+                claims.release(&claim);
+                proptest::prop_assert!(claim.enter().is_none());
+                continue;
+            }
+            let new = (base, len, who, modes[mode]);
+            let expected = list.iter().all(|(old, _)| may_stand_beside(old, &new));
+            match claims.take(&registers(base, len), &holders[who], modes[mode]) {
+                Ok(claim) => {
+                    proptest::prop_assert!(expected, "{new:?} beside {list:?}");
+                    list.push((new, claim));
+                }
+                Err(conflict) => {
+                    proptest::prop_assert!(!expected, "{new:?} refused for {conflict}");
+                    proptest::prop_assert!(conflict.holder != holders[who]);
+                }
+            }
+            proptest::prop_assert_eq!(claims.len(), list.len());
+            proptest::prop_assert!(claims.contested(&registers(base, len)).is_none());
+            for (at, who) in holders.iter().enumerate() {
+                let held = list.iter().filter(|(c, _)| c.2 == at).count();
+                proptest::prop_assert_eq!(claims.held_by(who).len(), held);
+            }
+        }
+    }
+}
