@@ -63,6 +63,12 @@ pub enum ResourceError {
     /// The supplier uses this device itself, directly or through others.
     #[error("the supplier uses this device itself")]
     SupplierCycle,
+    /// A device of the child's name, or for its node, is there already.
+    #[error("there is a device of the child's name, or for its node, already")]
+    ChildExists,
+    /// The child's name cannot be that of a file in the control tree.
+    #[error("the child's name is empty, a dot name, or has a slash or a control character in it")]
+    ChildName,
     /// A fault was injected here on purpose.
     #[error("injected fault: {}", .0.name())]
     Injected(Site),
@@ -72,8 +78,8 @@ impl ResourceError {
     pub(crate) const fn errno(&self) -> Errno {
         match self {
             Self::Absent { .. } | Self::NotProvided => Errno::ENODEV,
-            Self::Held(_) | Self::Unbinding | Self::Group(_) => Errno::EBUSY,
-            Self::SupplierCycle => Errno::EINVAL,
+            Self::Held(_) | Self::Unbinding | Self::Group(_) | Self::ChildExists => Errno::EBUSY,
+            Self::SupplierCycle | Self::ChildName => Errno::EINVAL,
             Self::Env(_) => Errno::ENXIO,
             Self::Supply(_) => Errno::EIO,
             Self::Iommu(_) | Self::Injected(_) => Errno::ENOMEM,

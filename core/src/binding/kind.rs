@@ -53,6 +53,8 @@ kinds! {
     Service = "service",
     /// Translation offered to consumers.
     Iommu = "iommu",
+    /// A device that the driver has added below its own.
+    Child = "child",
     /// Driver data.
     Data = "data",
 }

@@ -4,10 +4,12 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
 use super::{Bound, HoldingKind};
+use crate::device::Device;
 use crate::driver::Quiet;
 use crate::event::Outcome;
 use crate::sync::Mutex;
@@ -38,6 +40,11 @@ pub(crate) trait Entry: Send + Sync {
     fn what(&self) -> String;
     /// Who gave it and takes it back.
     fn backend(&self) -> String;
+    /// Whether it stands for `device`, as a child of the binding's own.
+    fn is_child(&self, device: &Arc<Device>) -> bool {
+        let _ = device;
+        false
+    }
     /// Gives it back.
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome;
 }
@@ -143,12 +150,17 @@ impl Ledger {
         Some((slot.id, slot.entry))
     }
 
-    /// Takes the newest entry of `kind`, in whatever order: for [`mutant`](crate::mutant) alone.
-    pub(crate) fn take_newest_of_kind(&self, kind: HoldingKind) -> Option<(EntryId, Box<dyn Entry>)> {
+    /// Takes the newest entry for which `picks` says so.
+    pub(crate) fn take_where(&self, picks: impl Fn(&dyn Entry) -> bool) -> Option<(EntryId, Box<dyn Entry>)> {
         let mut inner = self.0.lock();
-        let at = inner.slots.iter().rposition(|s| s.entry.kind() == kind)?;
+        let at = inner.slots.iter().rposition(|s| picks(&*s.entry))?;
         let slot = inner.slots.remove(at);
         Some((slot.id, slot.entry))
+    }
+
+    /// Takes the newest entry of `kind`, whatever stands above it.
+    pub(crate) fn take_newest_of_kind(&self, kind: HoldingKind) -> Option<(EntryId, Box<dyn Entry>)> {
+        self.take_where(|entry| entry.kind() == kind)
     }
 
     /// Opens a release group inside `parent`.

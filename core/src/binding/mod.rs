@@ -7,6 +7,7 @@
 mod action;
 mod bound;
 mod cell;
+mod child;
 mod client;
 mod irq;
 mod kind;

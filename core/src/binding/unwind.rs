@@ -3,19 +3,23 @@
 use alloc::boxed::Box;
 use alloc::format;
 
-use super::{AnyBinding, Entry, EntryId, WayBack};
+use super::{AnyBinding, Entry, EntryId, HoldingKind, WayBack};
 use crate::env::Landmark;
 use crate::event::{EventKind, Outcome};
 use crate::mutant::{self, Mutant};
 use crate::power;
 use crate::promise::Promise;
 
-/// Empties the ledger of `binding`: the driver's data, which may borrow from everything else, then the rest, newest
+/// Empties the ledger of `binding`: children, the driver's data, which may borrow from everything else, then the rest, newest
 /// entry first. Why the binding ends makes no difference here.
 pub(crate) fn unwind(binding: &dyn AnyBinding) {
     let bound = binding.bound();
     bound.ledger.close();
     let mut way = WayBack { bound, quiet: bound.evidence() };
+    // Children work through this device, so they go while it works: before its data, and before it is stopped.
+    while let Some((id, child)) = bound.ledger.take_newest_of_kind(HoldingKind::Child) {
+        release_one(id, child, &mut way);
+    }
     let data = bound.ledger.pop_first();
     let failed = data.is_none();
     let machine = bound.machine();

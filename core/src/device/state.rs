@@ -17,7 +17,7 @@ pub struct Device {
     node: NodeId,
     desc: DeviceDesc,
     /// The device lock. Held across probe and unbind. Lock order: device lock, registry, group, everything else; never
-    /// two device locks at a time.
+    /// two device locks at a time, but a parent's before its child's.
     pub(crate) lock: Mutex<()>,
     phase: AtomicU8,
     binding: Mutex<Option<Arc<dyn AnyBinding>>>,

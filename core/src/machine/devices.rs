@@ -46,7 +46,20 @@ impl Machine {
     }
 
     /// Adds a device. It is probed by the next [`settle`](Self::settle). Its name must do as a file name.
+    ///
+    /// One that driver code adds below a device that a driver holds belongs to that binding:
+    /// [`Bound::add_child`](crate::binding::Bound::add_child).
     pub fn add_device(self: &Arc<Self>, desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
+        let parent =
+            desc.parent.filter(|_| self.is_inside()).and_then(|node| self.registry.lock().device(node).cloned());
+        match parent.and_then(|parent| parent.binding()) {
+            Some(binding) => binding.bound().adopt(desc),
+            None => self.admit(desc),
+        }
+    }
+
+    /// As [`add_device`](Self::add_device), for nobody's ledger.
+    pub(crate) fn admit(self: &Arc<Self>, desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
         let name = Arc::clone(&desc.name);
         if matches!(&*name, "" | "." | "..") || name.contains(|c: char| c == '/' || c.is_control()) {
             return Err(AddError::BadName(name));
@@ -125,13 +138,17 @@ impl Machine {
     }
 
     /// Takes a device and all below it off their bus. The caller is outside driver code.
-    pub(super) fn take_off(self: &Arc<Self>, device: &Arc<Device>, cause: Cause) {
+    pub(crate) fn take_off(self: &Arc<Self>, device: &Arc<Device>, cause: Cause) {
         let mut order = Vec::from([Arc::clone(device)]);
         let mut at = 0;
         while let Some(parent) = order.get(at).map(|d| d.node()) {
             let r = self.registry.lock();
             order.extend(r.by_node.iter().flatten().filter(|d| d.desc().parent == Some(parent)).cloned());
             at += 1;
+        }
+        if cause == Cause::SurpriseRemoved {
+            // What is reached through a device that has vanished does not answer either.
+            order.iter().for_each(|d| d.set_gone());
         }
         for device in order.into_iter().rev() {
             {
@@ -166,6 +183,10 @@ impl Machine {
             self.iommus.leave(&device);
             self.release_for_env(&device);
             self.emit(Some(&device.desc().name), || EventKind::DeviceRemoved);
+            let parent = device.desc().parent.and_then(|node| self.registry.lock().device(node).cloned());
+            if let Some(binding) = parent.and_then(|parent| parent.binding()) {
+                binding.bound().child_left(&device);
+            }
         }
     }
 

@@ -52,6 +52,7 @@ impl Machine {
                 Ok(())
             }
             Err(error) => {
+                let error = self.not_for_its_own_child(binding.bound(), error);
                 self.env.passes(Landmark::Refused(error.errno()));
                 let bound = binding.bound();
                 let not_bound = || EventKind::NotBound { driver: driver.name().into(), error: error.to_string() };

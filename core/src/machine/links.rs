@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::Machine;
 use crate::binding::{Bound, ResourceError};
-use crate::device::NodeId;
+use crate::device::{Device, NodeId};
 use crate::driver::{Missing, ProbeError};
 use crate::event::EventKind;
 use crate::link::NotLinked;
@@ -40,15 +40,36 @@ impl Machine {
         };
         match refused {
             NotLinked::Absent => Err(ProbeError::Defer { on: Missing::Node(node) }),
-            NotLinked::Cycle(path) => {
-                user.emit(|| {
-                    let through: Vec<String> = path.iter().map(|n| self.node_name(*n)).collect();
-                    let supplier = through.last().cloned().unwrap_or_default();
-                    let reason = alloc::format!("suppliers in a cycle: {} back to it", through.join(", used by "));
-                    EventKind::Refused { what: alloc::format!("a link to {supplier}"), reason }
-                });
-                Err(ResourceError::SupplierCycle.into())
-            }
+            NotLinked::Cycle(path) => Err(self.cycle(user, &path)),
         }
+    }
+
+    /// A probe that waits for a child of its own device waits for ever: the child is there for as long as the probe stands,
+    /// and is probed when this device is bound.
+    pub(super) fn not_for_its_own_child(&self, bound: &Bound, error: ProbeError) -> ProbeError {
+        let node = bound.device().node();
+        match error {
+            ProbeError::Defer { on: Missing::Node(on) } if self.is_below(on, node) => self.cycle(bound, &[node, on]),
+            error => error,
+        }
+    }
+
+    fn is_below(&self, node: NodeId, above: NodeId) -> bool {
+        let r = self.registry.lock();
+        let linked = |d: &Arc<Device>| d.desc().suppliers.iter().any(|s| s.node == above);
+        r.device(node).is_some_and(|d| d.desc().parent == Some(above) && linked(d))
+    }
+
+    /// Tells that `user` cannot use the last one of `path`, which needs it, through those in between.
+    fn cycle(&self, user: &Bound, path: &[NodeId]) -> ProbeError {
+        user.emit(|| {
+            let mut names: Vec<String> = path.iter().rev().map(|n| self.node_name(*n)).collect();
+            let what = alloc::format!("a link to {}", names[0]);
+            if names.len() == 1 {
+                names.push("itself".into());
+            }
+            EventKind::Refused { what, reason: alloc::format!("suppliers in a cycle: {}", names.join(" needs ")) }
+        });
+        ResourceError::SupplierCycle.into()
     }
 }

@@ -13,6 +13,9 @@ use bindery_sim::salvator::{FRAMES_BASE, FRAMES_LEN, SATA_BASE};
 /// Its name, as device and as driver.
 pub(crate) const NAME: &str = "bystander";
 
+/// A device that its driver adds below it, and that no driver binds.
+const CHILD: &str = "bystander-child";
+
 /// The device: behind the IOMMU at `iommu`, where `group` gives it a stream of its own. Without translation its bus
 /// reaches the lower half of the frames only, so that its buffers bounce: they come from the upper one.
 pub(crate) fn describe(iommu: Option<NodeId>) -> DeviceDesc {
@@ -86,6 +89,7 @@ impl Driver for Bystander {
         let early = dev.group();
         early.scope().action("early", || ())?;
         early.release();
+        dev.add_child(DeviceDesc::new(CHILD))?;
         let dma = dev.dma();
         // First, while the frames are whole: it comes from their upper end.
         let buffer = dev.machine().dma_buffer(512)?;

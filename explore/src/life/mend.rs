@@ -67,7 +67,11 @@ impl Play<'_> {
         self.board.register(machine);
         machine.set_autoprobe(true);
         if machine.device(&names.device).is_none() {
-            let _ = machine.add_device(names.desc.clone());
+            match &names.parent {
+                // Who has added it once does so again.
+                Some((parent, driver)) => self.unbind_from(driver, parent),
+                None => drop(machine.add_device(names.desc.clone())),
+            }
         }
         for group in machine.groups() {
             let _ = group.set_kind(bindery::iommu::DomainKind::Strict);

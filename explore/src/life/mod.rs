@@ -13,7 +13,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
-use bindery::device::{DeviceDesc, NodeId, SupplierKind};
+use bindery::binding::HoldingKind;
+use bindery::device::{Device, DeviceDesc, NodeId, SupplierKind};
 use bindery::env::Site;
 use bindery::firmware::fdt::FdtError;
 
@@ -78,6 +79,8 @@ pub(crate) struct Names {
     /// Every device that it is linked to as a consumer while nothing goes wrong, with that one's driver: named by firmware
     /// or found by the driver itself.
     pub(crate) suppliers: Vec<(String, &'static str)>,
+    /// The device whose driver has added it, and that driver.
+    pub(crate) parent: Option<(String, &'static str)>,
     /// The IOMMU in front of the bystander: the same, or another that is there while the device is unbound.
     pub(crate) beside: Option<NodeId>,
     /// To add it again after a removal.
@@ -273,8 +276,17 @@ impl Life {
         let links = world.machine.links(&device);
         let named = links.iter().filter_map(|l| world.machine.device(&l.supplier));
         let suppliers = named.filter_map(|d| Some((d.name().to_owned(), d.driver()?))).collect();
+        let adds = |d: &Device| {
+            world
+                .machine
+                .holdings(d)
+                .iter()
+                .any(|(_, kind, what, _)| *kind == HoldingKind::Child.name() && *what == self.device)
+        };
+        let parent = world.machine.devices().into_iter().find(|d| adds(d));
+        let parent = parent.and_then(|d| Some((d.name().to_owned(), d.driver()?)));
         let desc = device.desc().clone();
-        let names = Names { device: self.device.clone(), driver, iommu, suppliers, beside, desc };
+        let names = Names { device: self.device.clone(), driver, iommu, suppliers, parent, beside, desc };
         *self.worlds.names.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
         Ok(())
     }

@@ -25,6 +25,7 @@ mod f_passthrough;
 mod f_time;
 mod r05_unlinked_supplier;
 mod r06_self_removal;
+mod r07_children;
 mod r08_overlapping_registers;
 mod r09_dma_mask;
 mod r11_open_file;
