@@ -1,7 +1,8 @@
 //! The machine: one whole instance of everything. There are no globals; a guest is a second machine in the same program.
 //!
-//! Its methods may be called from any thread. Lock order, outermost first: a device's lock (one at a time, or a parent's before its child's), the
-//! registry, a device's group slot, the IOMMU registry, a group, then leaves (ledger, domain, frames, events).
+//! Its methods may be called from any thread. Lock order, outermost first: a device's lock (one at a time, or a parent's
+//! before its child's), the registry, a device's group slot, the IOMMU registry, a group, then leaves (ledger, domain,
+//! frames, events).
 
 mod claims;
 mod devices;
