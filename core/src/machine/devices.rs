@@ -148,7 +148,9 @@ impl Machine {
         }
         if cause == Cause::SurpriseRemoved {
             // What is reached through a device that has vanished does not answer either.
-            order.iter().for_each(|d| d.set_gone());
+            for device in &order {
+                device.set_gone();
+            }
         }
         for device in order.into_iter().rev() {
             {
