@@ -1,0 +1,43 @@
+//! Exit codes. They are stable: scripts rely on them.
+
+use crate::obstacle::{Class, Obstacle};
+
+/// How the command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done, or nothing to do.
+    Done = 0,
+    /// Wrong usage or bad input; nothing was changed.
+    Usage = 2,
+    /// Refused by a rule of this tool.
+    Policy = 3,
+    /// The device is in use, or that cannot be told.
+    InUse = 4,
+    /// The device or its group cannot be assigned.
+    NotViable = 5,
+    /// The kernel refused.
+    Kernel = 6,
+}
+
+/// The codes, for `--help`.
+pub(super) const HELP: &str = "\
+Exit codes:
+  0  done, or nothing to do
+  2  wrong usage or bad input; nothing was changed
+  3  refused by a rule of bindctl
+  4  the device is in use, or that cannot be told
+  5  the device or its IOMMU group cannot be assigned
+  6  the kernel refused";
+
+impl Exit {
+    /// The code for obstacles; a user that may be overridden is named before what cannot be.
+    pub fn of<'a>(obstacles: impl IntoIterator<Item = &'a Obstacle>) -> Self {
+        let worst = obstacles.into_iter().filter(|o| !o.overridden).map(|o| match o.class {
+            Class::InUse | Class::CannotTell => (3, Self::InUse),
+            Class::NotViable => (2, Self::NotViable),
+            Class::Policy => (1, Self::Policy),
+        });
+        worst.max_by_key(|(rank, _)| *rank).map_or(Self::Done, |(_, exit)| exit)
+    }
+}

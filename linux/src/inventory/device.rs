@@ -1,0 +1,183 @@
+//! One device.
+
+use std::time::Duration;
+
+use crate::face::{Face, FaceError, Result};
+use crate::path;
+
+/// How long an attribute that waits for the device's lock may take.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A device on a bus that knows `driver_override`.
+#[derive(Debug, Clone, Default)]
+pub struct Device {
+    /// The bus: `pci`, `platform`.
+    pub bus: String,
+    /// The name on the bus: `0000:02:00.0`, `ee300000.sata`.
+    pub name: String,
+    /// The path in `/sys/devices`.
+    pub path: String,
+    /// The driver that is bound.
+    pub driver: Option<String>,
+    /// The name of the IOMMU group.
+    pub group: Option<String>,
+    /// The class code of a PCI device, 24 bits.
+    pub class: Option<u32>,
+    /// The vendor of a PCI device.
+    pub vendor: Option<u16>,
+    /// The device id of a PCI device.
+    pub product: Option<u16>,
+    /// The string that modules are found by.
+    pub modalias: Option<String>,
+    /// The physical function's path, for a virtual function.
+    pub physical_function: Option<String>,
+    /// The paths of the virtual functions, in their order, for a physical function.
+    pub virtual_functions: Vec<String>,
+}
+
+/// The contents of `driver_override`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Override {
+    /// Empty: drivers are matched as usual.
+    None,
+    /// Only the driver with this name matches.
+    Driver(String),
+    /// Not known, with the reason.
+    Unread(FaceError),
+}
+
+impl Device {
+    /// Reads the device called `name` on `bus`; `None` when it has no `driver_override`, or has just gone.
+    pub(super) fn read(face: &dyn Face, bus: &str, name: &str) -> Result<Option<Self>> {
+        let Some(path) = face.resolve(&format!("/sys/bus/{bus}/devices/{name}"))? else { return Ok(None) };
+        let entries = match face.list(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.is_absent() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if !entries.iter().any(|e| e.name == "driver_override") {
+            return Ok(None);
+        }
+        let has = |name: &str| entries.iter().any(|e| e.name == name);
+        let link = |name: &str| if has(name) { face.resolve(&format!("{path}/{name}")) } else { Ok(None) };
+        let mut device = Self {
+            bus: bus.into(),
+            name: name.into(),
+            driver: link("driver")?.map(|p| path::name(&p).into()),
+            group: link("iommu_group")?.map(|p| path::name(&p).into()),
+            physical_function: link("physfn")?,
+            ..Self::default()
+        };
+        let mut functions: Vec<(u32, String)> = Vec::new();
+        for entry in &entries {
+            if let Some(index) = entry.name.strip_prefix("virtfn").and_then(|n| n.parse().ok())
+                && let Some(target) = link(&entry.name)?
+            {
+                functions.push((index, target));
+            }
+        }
+        functions.sort();
+        device.virtual_functions = functions.into_iter().map(|(_, path)| path).collect();
+        let number = |name: &str| {
+            let text = face.try_text(&format!("{path}/{name}"))?;
+            u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
+        };
+        if has("vendor") && has("class") {
+            device.class = number("class");
+            device.vendor = number("vendor").and_then(|n| n.try_into().ok());
+            device.product = number("device").and_then(|n| n.try_into().ok());
+        }
+        device.path = path;
+        Ok(Some(device))
+    }
+
+    /// Bus and name, as `pci 0000:02:00.0`; the bus is left out for PCI.
+    pub fn label(&self) -> String {
+        if self.bus == "pci" { self.name.clone() } else { format!("{}/{}", self.bus, self.name) }
+    }
+
+    /// The ids of a PCI device as `8086:0a54`.
+    pub fn ids(&self) -> Option<String> {
+        Some(format!("{:04x}:{:04x}", self.vendor?, self.product?))
+    }
+
+    /// Base class and subclass of a PCI device.
+    pub fn class16(&self) -> Option<u16> {
+        self.class.map(|class| (class >> 8) as u16)
+    }
+
+    /// True for a PCI bridge of any kind.
+    pub fn is_bridge(&self) -> bool {
+        self.class16().is_some_and(|class| class >> 8 == 0x06)
+    }
+
+    /// True when the bound driver hands the device to user space through VFIO.
+    pub fn is_on_vfio(&self) -> bool {
+        self.driver.as_deref().is_some_and(is_vfio)
+    }
+
+    /// What can be done with the group while this driver is bound to a member of it: drivers that never ask for DMA
+    /// leave the group's ownership alone.
+    pub fn leaves_dma_alone(&self) -> bool {
+        match self.driver.as_deref() {
+            None => true,
+            Some(driver) => is_vfio(driver) || matches!(driver, "pcieport" | "pci-stub"),
+        }
+    }
+
+    /// The path of an attribute.
+    pub fn attribute(&self, name: &str) -> String {
+        format!("{}/{name}", self.path)
+    }
+
+    /// The directory of a driver on the device's bus.
+    pub fn driver_path(&self, driver: &str) -> String {
+        format!("/sys/bus/{}/drivers/{driver}", self.bus)
+    }
+
+    /// The driver that is bound now.
+    pub fn driver_now(&self, face: &dyn Face) -> Option<String> {
+        face.link_name(&self.attribute("driver"))
+    }
+
+    /// The contents of `driver_override` now. Kernels show an empty one as `(null)` or as nothing.
+    pub fn driver_override(&self, face: &dyn Face) -> Override {
+        match face.read_within(&self.attribute("driver_override"), PATIENCE) {
+            Ok(bytes) => match String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\0']) {
+                "" | "(null)" => Override::None,
+                name => Override::Driver(name.into()),
+            },
+            Err(error) => Override::Unread(error),
+        }
+    }
+}
+
+impl Override {
+    /// The driver that it names.
+    pub fn driver(&self) -> Option<&str> {
+        match self {
+            Self::Driver(name) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// True for vfio-pci, vfio-platform and the variant drivers, whose names all say it.
+fn is_vfio(driver: &str) -> bool {
+    driver.split(['-', '_']).any(|word| word == "vfio")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_vfio;
+
+    #[test]
+    fn variant_drivers_are_vfio_drivers() {
+        for driver in ["vfio-pci", "mlx5_vfio_pci", "nvgrace-gpu-vfio-pci", "vfio-platform", "xe-vfio-pci"] {
+            assert!(is_vfio(driver), "{driver}");
+        }
+        for driver in ["nvme", "vfiox", "pci-stub"] {
+            assert!(!is_vfio(driver), "{driver}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What vanishes with a driver, and must be known to bring everything back.
+
+use serde::{Deserialize, Serialize};
+
+use crate::face::Face;
+use crate::inventory::Device;
+use crate::select;
+use crate::usage::Below;
+
+/// What a device was before its driver was unbound.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Bus and name.
+    pub device: String,
+    /// Vendor and device id.
+    pub ids: Option<String>,
+    /// The driver on the bus, which is not always the one that makes the interface: virtio-pci, not `virtio_net`.
+    pub driver: Option<String>,
+    /// `driver_override`.
+    pub driver_override: Option<String>,
+    /// The number of virtual functions.
+    pub functions: Option<u32>,
+    /// Names of interfaces, disks and controllers.
+    pub names: Vec<String>,
+    /// Serial numbers.
+    pub serials: Vec<String>,
+    /// Hardware addresses.
+    pub macs: Vec<String>,
+    /// Links that udev had made: `disk/by-id/...`.
+    pub links: Vec<String>,
+}
+
+/// Takes down what `device` is now.
+pub fn remember(face: &dyn Face, device: &Device) -> Memory {
+    let below = Below::of(face, device);
+    let mut links = Vec::new();
+    for node in below.blocks.iter().filter_map(|b| b.node) {
+        let text = face.try_text(&format!("/run/udev/data/b{node}")).unwrap_or_default();
+        links.extend(text.lines().filter_map(|l| l.strip_prefix("S:")).filter(|l| l.contains("by-id")).map(Into::into));
+    }
+    Memory {
+        device: device.label(),
+        ids: device.ids(),
+        driver: device.driver.clone(),
+        driver_override: device.driver_override(face).driver().map(Into::into),
+        functions: functions(face, device),
+        serials: select::serials(face, device),
+        macs: select::macs(face, device),
+        names: below.names,
+        links,
+    }
+}
+
+/// `sriov_numvfs` of a physical function.
+pub(super) fn functions(face: &dyn Face, device: &Device) -> Option<u32> {
+    face.try_text(&device.attribute("sriov_numvfs"))?.trim().parse().ok()
+}

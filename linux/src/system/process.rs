@@ -1,0 +1,100 @@
+//! Processes, what they have open, and the network namespaces they live in.
+
+use std::collections::BTreeMap;
+
+use super::System;
+use crate::face::{Face, Node};
+
+/// A process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Its name, at most 15 bytes.
+    pub comm: String,
+}
+
+/// An open descriptor of interest: a device, or one that VFIO made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// The process.
+    pub pid: u32,
+    /// The descriptor.
+    pub fd: u32,
+    /// The link's text: a path, or `anon_inode:[vfio-device]`.
+    pub text: String,
+    /// The device number.
+    pub node: Option<Node>,
+    /// For a descriptor of a VFIO device, the device's path in sysfs, where the kernel says it (6.16 and later).
+    pub syspath: Option<String>,
+}
+
+/// A network namespace other than the reader's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetNamespace {
+    /// A process that lives in it.
+    pub pid: u32,
+    /// Its interfaces, `lo` left out.
+    pub interfaces: Vec<String>,
+    /// The interfaces with a default route.
+    pub default_routes: Vec<String>,
+}
+
+pub(super) fn read(face: &dyn Face, system: &mut System) {
+    let mut pids: Vec<u32> = face.names("/proc").iter().filter_map(|name| name.parse().ok()).collect();
+    pids.sort_unstable();
+    for pid in pids {
+        let Some(comm) = face.try_text(&format!("/proc/{pid}/comm")) else { continue };
+        system.processes.push(Process { pid, comm });
+        match face.list(&format!("/proc/{pid}/fd")) {
+            Ok(entries) => {
+                let fds = entries.iter().filter_map(|entry| entry.name.parse().ok());
+                system.open.extend(fds.filter_map(|fd| open(face, pid, fd)));
+            }
+            // A process that has ended meanwhile holds nothing.
+            Err(error) => system.blind |= !error.is_absent(),
+        }
+    }
+    system.namespaces = namespaces(face, &system.processes);
+}
+
+fn open(face: &dyn Face, pid: u32, fd: u32) -> Option<Open> {
+    let text = face.link(&format!("/proc/{pid}/fd/{fd}")).ok()?;
+    if text.starts_with("/dev/") && !matches!(text.as_str(), "/dev/null" | "/dev/zero" | "/dev/urandom") {
+        let node = face.open_node(pid, fd, text.trim_end_matches(" (deleted)"));
+        return Some(Open { pid, fd, text, node, syspath: None });
+    }
+    if text.starts_with("anon_inode:") && text.contains("vfio-device") {
+        let info = face.try_text(&format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
+        let syspath = info.lines().find_map(|line| line.strip_prefix("vfio-device-syspath:"));
+        return Some(Open { pid, fd, text, node: None, syspath: syspath.map(|path| path.trim().into()) });
+    }
+    None
+}
+
+fn namespaces(face: &dyn Face, processes: &[Process]) -> Vec<NetNamespace> {
+    let of = |who: &str| face.link(&format!("/proc/{who}/ns/net")).ok();
+    let own = of("self").or_else(|| of("1"));
+    let mut found: BTreeMap<String, u32> = BTreeMap::new();
+    for process in processes {
+        if let Some(namespace) = of(&process.pid.to_string())
+            && own.as_ref() != Some(&namespace)
+        {
+            found.entry(namespace).or_insert(process.pid);
+        }
+    }
+    found
+        .into_values()
+        .map(|pid| {
+            let interfaces = face.try_text(&format!("/proc/{pid}/net/dev")).unwrap_or_default();
+            let interfaces = interfaces.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim());
+            let routes = face.try_text(&format!("/proc/{pid}/net/route")).unwrap_or_default();
+            let routes = super::network::routes(&routes).into_iter().filter(|r| r.default);
+            NetNamespace {
+                pid,
+                interfaces: interfaces.filter(|name| *name != "lo").map(Into::into).collect(),
+                default_routes: routes.map(|route| route.interface).collect(),
+            }
+        })
+        .collect()
+}

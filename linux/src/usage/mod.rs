@@ -1,0 +1,50 @@
+//! Who uses a device, through everything that hangs below it.
+
+mod below;
+mod block;
+mod console;
+mod links;
+mod net;
+mod nodes;
+mod signature;
+mod vfio;
+
+pub use below::{Below, Block, Controller, Interface};
+pub use vfio::{Holder, VfioNode, holders, node_mismatches, nodes as vfio_nodes};
+
+use crate::face::Face;
+use crate::inventory::{Device, Inventory};
+use crate::obstacle::Findings;
+use crate::system::System;
+
+/// What the searches look at.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// The host.
+    pub face: &'a dyn Face,
+    /// Its devices.
+    pub inventory: &'a Inventory,
+    /// Its users.
+    pub system: &'a System,
+}
+
+/// All users of `device` that can be found, each with what ends it.
+///
+/// Finding none proves nothing: users of the kernel's own that no file names are possible.
+pub fn find(scene: Scene<'_>, device: &Device) -> Findings {
+    let below = Below::of(scene.face, device);
+    let mut findings = Findings::default();
+    block::find(scene, device, &below, &mut findings);
+    net::find(scene, device, &below, &mut findings);
+    let claimed = console::find(scene, device, &below, &mut findings);
+    nodes::find(scene, device, &below, &claimed, &mut findings);
+    vfio::find(scene, device, &mut findings);
+    links::find(scene, device, &mut findings);
+    for error in &below.troubles {
+        findings.warn(error.to_string());
+    }
+    if scene.system.blind {
+        findings.warn("descriptors of some processes cannot be read: run as root to find all holders");
+    }
+    findings
+}

@@ -1,0 +1,148 @@
+//! Users of devices that are on VFIO: holders of the group's node, of the device's own node, of the device itself.
+
+use super::Scene;
+use super::below::number;
+use crate::face::{Kind, Node};
+use crate::inventory::Device;
+use crate::obstacle::{Class, Findings, Obstacle};
+
+/// A node that leads to a device on VFIO.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VfioNode {
+    /// The path in `/dev`.
+    pub path: String,
+    /// The number that the kernel has for it.
+    pub number: Node,
+    /// The number that the node has, `None` when there is no node.
+    pub actual: Option<Node>,
+}
+
+/// A process that holds a device through VFIO.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// By what it holds it.
+    pub by: String,
+}
+
+/// The nodes of a device on VFIO: the group's, and the device's own where the kernel has them.
+pub fn nodes(scene: Scene<'_>, device: &Device) -> Vec<VfioNode> {
+    let mut places = Vec::new();
+    if let Some(group) = &device.group {
+        for name in [group.clone(), format!("noiommu-{group}")] {
+            places.push((format!("/dev/vfio/{name}"), class_number(scene, &name)));
+        }
+    }
+    let own = device.attribute("vfio-dev");
+    for name in scene.face.names(&own) {
+        places.push((format!("/dev/vfio/devices/{name}"), number(scene.face, &format!("{own}/{name}"))));
+    }
+    let mut found = Vec::new();
+    for (path, number) in places {
+        let Some((major, minor)) = number else { continue };
+        let actual = match scene.face.kind(&path) {
+            Ok(Kind::Node(node)) => Some(node),
+            _ => None,
+        };
+        found.push(VfioNode { path, number: Node { block: false, major, minor }, actual });
+    }
+    found
+}
+
+fn class_number(scene: Scene<'_>, name: &str) -> Option<(u32, u32)> {
+    let link = format!("/sys/class/vfio/{name}");
+    let path = scene.face.resolve(&link).ok().flatten().unwrap_or(link);
+    number(scene.face, &path)
+}
+
+/// Everybody who holds the device, or its whole group, through VFIO.
+pub fn holders(scene: Scene<'_>, device: &Device) -> Vec<Holder> {
+    let nodes = nodes(scene, device);
+    let mut found: Vec<Holder> = Vec::new();
+    for open in &scene.system.open {
+        let by = if let Some(node) = open.node.and_then(|n| nodes.iter().find(|known| known.number == n)) {
+            Some(format!("{} (fd {})", node.path, open.fd))
+        } else if open.node.is_none() && device.group.as_ref().is_some_and(|g| open.text == format!("/dev/vfio/{g}")) {
+            Some(format!("{} (fd {})", open.text, open.fd))
+        } else {
+            let path = open.syspath.as_deref().filter(|path| *path == device.path);
+            path.map(|path| format!("the device itself (fd {}, fdinfo: {path})", open.fd))
+        };
+        if let Some(by) = by {
+            match found.iter_mut().find(|h| h.pid == open.pid) {
+                Some(holder) => holder.by = format!("{}, {by}", holder.by),
+                None => found.push(Holder { pid: open.pid, by }),
+            }
+        }
+    }
+    found
+}
+
+/// Nodes whose number is not the kernel's, each in words: opening or giving away such a node means another device.
+pub fn node_mismatches(scene: Scene<'_>, device: &Device) -> Vec<String> {
+    let mut found = Vec::new();
+    for node in nodes(scene, device) {
+        let Some(actual) = node.actual.filter(|actual| *actual != node.number) else { continue };
+        let owner = scene.inventory.devices.iter().find_map(|other| {
+            let named = nodes(scene, other).into_iter().find(|n| n.number == actual)?;
+            let holders = holders(scene, other);
+            let held: Vec<String> =
+                holders.iter().map(|h| scene.system.who(h.pid).replace(" (", ", ").replace(')', "")).collect();
+            let held = if held.is_empty() { String::new() } else { format!(", held by {}", held.join("; ")) };
+            let group = other.group.as_deref().map_or(String::new(), |g| format!("group {g}, "));
+            Some(format!(" ({actual} is {group}{} of {}{held})", named.path, other.label()))
+        });
+        let owner = owner.unwrap_or_default();
+        found.push(format!("{} is {actual}, the kernel says {}{owner}", node.path, node.number));
+    }
+    found
+}
+
+pub(super) fn find(scene: Scene<'_>, device: &Device, findings: &mut Findings) {
+    if !device.is_on_vfio() {
+        return;
+    }
+    let label = device.label();
+    let held = holders(scene, device);
+    for holder in &held {
+        let who = scene.system.who(holder.pid);
+        findings.obstacle(Obstacle::new(
+            &label,
+            Class::InUse,
+            "vfio",
+            format!("{label} is held by {who}, by {}", holder.by),
+            format!("end {who}, or have it give the device back"),
+        ));
+    }
+    if !held.is_empty() {
+        return;
+    }
+    // Without the path in fdinfo, a descriptor of a device does not say of which: its process's group would.
+    let anonymous = scene.system.open.iter().filter(|o| o.node.is_none() && o.syspath.is_none());
+    for open in anonymous.filter(|o| o.text.contains("vfio-device")) {
+        let explained = scene
+            .inventory
+            .devices
+            .iter()
+            .any(|other| other.is_on_vfio() && holders(scene, other).iter().any(|holder| holder.pid == open.pid));
+        if !explained {
+            let who = scene.system.who(open.pid);
+            findings.obstacle(Obstacle::new(
+                &label,
+                Class::CannotTell,
+                "vfio",
+                format!("{who} holds a VFIO device, and the kernel does not say which one"),
+                format!("end {who}, or have it give its device back"),
+            ));
+        }
+    }
+    let driver = device.driver.as_deref().unwrap_or_default();
+    let module = scene.face.link_name(&format!("{}/module", device.driver_path(driver)));
+    let count = module.and_then(|m| scene.face.try_text(&format!("/sys/module/{m}/refcnt")));
+    if let Some(count) = count.and_then(|text| text.trim().parse::<u32>().ok())
+        && count > 0
+    {
+        findings.remark(format!("{driver} is in use {count} times; no holder of {label} was found"));
+    }
+}

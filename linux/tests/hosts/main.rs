@@ -1,0 +1,13 @@
+//! The command on fake hosts: a directory that a script has filled.
+//!
+//! `fake/` holds hosts told after public reports, by the reports' subjects; other hosts stand beside their tests.
+
+mod bad_input;
+mod common;
+mod functions;
+mod names;
+mod network;
+mod reported;
+mod storage;
+mod vfio;
+mod viable;

@@ -1,0 +1,70 @@
+//! Holders of devices on VFIO.
+
+use crate::common::Host;
+
+const DEVICE: &str = "0000:04:00.0";
+
+fn given(lines: &str) -> Host {
+    Host::made_by(&format!(
+        "iommu dmar0; drv pci tg3 tg3; drv pci pcieport; vfio_stack; proc 1 systemd
+         pci sys/devices/pci0000:00 0000:00:1c.0 060400 8086 a110 1; bind $P pci pcieport; group 3 DMA-FQ $P; RP=$P
+         pci $RP 0000:04:00.0 020000 14e4 1657; bind $P pci vfio-pci; f $P/driver_override vfio-pci
+         group 25 DMA-FQ $P; vfio_node 25 4 $P; {lines}"
+    ))
+}
+
+fn take(host: &Host) -> crate::common::Said {
+    host.bindctl(&format!("plan --to host {DEVICE}"))
+}
+
+#[test]
+fn a_device_that_nobody_holds_goes_back() {
+    let said = take(&given(""));
+    said.planned(&["0000:04:00.0 driver_override", "0000:04:00.0 unbind", "0000:04:00.0 drivers_probe"]);
+}
+
+#[test]
+fn a_holder_of_the_device_node_is_found() {
+    take(&given("proc 70 vmm; fd 70 9 /dev/vfio/devices/vfio4")).refused(4, &["vmm (70)", "/dev/vfio/devices/vfio4"]);
+}
+
+#[test]
+fn a_holder_by_fdinfo_alone_is_found() {
+    let lines = "proc 70 vmm; fd 70 9 'anon_inode:[vfio-device]'
+        raw proc/70/fdinfo/9 \"pos:\\t0\\nvfio-device-syspath: /sys/devices/pci0000:00/0000:00:1c.0/0000:04:00.0\\n\"";
+    take(&given(lines)).refused(4, &["vmm (70)", "fdinfo"]);
+}
+
+#[test]
+fn a_descriptor_that_names_no_device_is_not_told_idle() {
+    let lines = "proc 70 vmm; fd 70 9 'anon_inode:[vfio-device]'";
+    take(&given(lines)).refused(4, &["vmm (70) holds a VFIO device", "does not say which"]);
+}
+
+#[test]
+fn a_descriptor_of_another_device_is_no_holder() {
+    let lines = "pci $RP 0000:05:00.0 020000 14e4 1657; bind $P pci vfio-pci; group 26 DMA-FQ $P; vfio_node 26 5 $P
+        proc 70 vmm; fd 70 8 /dev/vfio/26; fd 70 9 'anon_inode:[vfio-device]'";
+    assert_eq!(take(&given(lines)).exit, 0);
+}
+
+#[test]
+fn a_sibling_that_a_guest_holds_keeps_host_drivers_out() {
+    let lines =
+        "pci $RP 0000:04:00.1 020000 14e4 1657; bind $P pci vfio-pci; link $P/iommu_group sys/kernel/iommu_groups/25
+        link sys/kernel/iommu_groups/25/devices/0000:04:00.1 $P; f $P/vfio-dev/vfio5/dev 511:5
+        node dev/vfio/devices/vfio5 c 511 5; proc 70 vmm; fd 70 9 /dev/vfio/devices/vfio5";
+    take(&given(lines)).refused(5, &["0000:04:00.1 of the same group (25) is held by vmm (70)"]);
+}
+
+#[test]
+fn a_stale_device_node_is_told() {
+    let said = given("node dev/vfio/devices/vfio4 c 511 99").give(DEVICE);
+    said.refused(3, &["/dev/vfio/devices/vfio4 is 511:99, the kernel says 511:4"]);
+}
+
+#[test]
+fn a_given_device_is_nothing_to_do() {
+    let said = given("").give(DEVICE);
+    assert_eq!((said.exit, said.json["outcome"].as_str()), (0, Some("nothing to do")));
+}
