@@ -148,6 +148,17 @@ pub fn relax() {
     core::hint::spin_loop();
 }
 
+/// Runs `act`, and turns a panic in it into its message where panics unwind.
+pub fn catch<R>(act: impl FnOnce() -> R) -> Result<R, alloc::string::String> {
+    #[cfg(all(feature = "std", not(loom)))]
+    return std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).map_err(|payload| {
+        let text = payload.downcast_ref::<std::string::String>().cloned();
+        text.or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).into())).unwrap_or_else(|| "no message".into())
+    });
+    #[cfg(any(loom, not(feature = "std")))]
+    return Ok(act());
+}
+
 /// Runs `job` on a new thread, where there are threads; else it comes back.
 pub(crate) fn spawn(job: crate::env::Job) -> Result<(), crate::env::Job> {
     #[cfg(all(shuttle, not(loom)))]

@@ -57,6 +57,9 @@ pub enum ResourceError {
     /// The translation could not be set up.
     #[error(transparent)]
     Iommu(#[from] IommuError),
+    /// A pass-through user had the device, and it cannot be reset.
+    #[error("the device is as its last pass-through user left it, and cannot be reset: {0}")]
+    NotReset(SupplyError),
     /// The supplier is there but does not provide what was asked for.
     #[error("the supplier does not provide this")]
     NotProvided,
@@ -81,7 +84,7 @@ impl ResourceError {
             Self::Held(_) | Self::Unbinding | Self::Group(_) | Self::ChildExists => Errno::EBUSY,
             Self::SupplierCycle | Self::ChildName => Errno::EINVAL,
             Self::Env(_) => Errno::ENXIO,
-            Self::Supply(_) => Errno::EIO,
+            Self::Supply(_) | Self::NotReset(_) => Errno::EIO,
             Self::Iommu(_) | Self::Injected(_) => Errno::ENOMEM,
         }
     }

@@ -20,11 +20,7 @@ pub struct Client<D: Driver>(pub(crate) Arc<Binding<D>>);
 impl<D: Driver> Client<D> {
     /// Runs `use_data` on the driver's data.
     pub fn call<R>(&self, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Result<R, Gone> {
-        let machine = self.0.bound().machine();
-        let inside = machine.enter();
-        let answer = self.0.with(use_data).ok_or(Gone);
-        machine.came_out(inside);
-        answer
+        self.0.bound().machine().inside(|| self.0.with(use_data)).ok_or(Gone)
     }
 }
 

@@ -7,12 +7,13 @@ use alloc::sync::Arc;
 
 use super::{AnyBinding, Bound, Entry, HoldingKind, Phase, ResourceError, WayBack};
 use crate::device::SupplierKind;
-use crate::driver::{Busy, Missing, ProbeError, Quiet};
+use crate::driver::{Busy, DmaOwner, Missing, ProbeError, Quiet};
 use crate::env::Site;
 use crate::event::{EventKind, Outcome};
 use crate::machine::Machine;
 use crate::mutant::Mutant;
 use crate::promise::Promise;
+use crate::sync::atomic::Ordering;
 use crate::{dma, iommu, power};
 
 /// Fills the ledger of `binding` until the driver holds the device. On an error the caller unwinds what is there.
@@ -22,6 +23,7 @@ pub(crate) fn bring_up(binding: &Arc<dyn AnyBinding>) -> Result<(), ProbeError> 
     power::acquire(bound, SupplierKind::Power, Site::PowerOn)?;
     power::acquire(bound, SupplierKind::Clock, Site::ClockEnable)?;
     power::acquire(bound, SupplierKind::Reset, Site::ResetDeassert)?;
+    power::reset_after_user(bound)?;
     iommu::claim(bound)?;
     dma::configure(bound)?;
     publish(binding)?;
@@ -82,7 +84,7 @@ fn publish(binding: &Arc<dyn AnyBinding>) -> Result<(), ResourceError> {
     let driver = binding.driver();
     *bound.device().visible_driver.lock() = Some(driver);
     bound.push(0, ControlEntry(driver))?;
-    bound.announced.store(true, crate::sync::atomic::Ordering::Release);
+    bound.announced.store(true, Ordering::Release);
     bound.emit(|| EventKind::Bind { driver: driver.into() });
     Ok(())
 }
@@ -164,6 +166,9 @@ impl Entry for DataEntry {
         self.0.close();
         way.quiet = self.stop(bound);
         bound.set_evidence(way.quiet.clone());
+        if bound.owner() == DmaOwner::PassThrough {
+            bound.device().left_by_user.store(way.quiet.is_none(), Ordering::Release);
+        }
         if let Some(quiet) = &way.quiet {
             bound.emit(|| EventKind::Quiet { how: quiet.how().into() });
         }

@@ -35,6 +35,8 @@ pub struct Device {
     removed: AtomicBool,
     /// Its registers do not answer any more.
     gone: AtomicBool,
+    /// A pass-through user had it, and it could not be reset since (P12).
+    pub(crate) left_by_user: AtomicBool,
 }
 
 impl Device {
@@ -53,6 +55,7 @@ impl Device {
             env_claims: Mutex::new(Vec::new()),
             removed: AtomicBool::new(false),
             gone: AtomicBool::new(false),
+            left_by_user: AtomicBool::new(false),
         })
     }
 

@@ -82,9 +82,17 @@ impl Requests {
 }
 
 impl Machine {
-    /// Counts this thread as inside driver code while the answer lives: what it asks for meanwhile is queued. For drivers
-    /// that let others in by doors of their own.
-    pub fn enter(&self) -> Nested<'_> {
+    /// Runs `act` as driver code: what it asks for is queued until it has come out. For drivers that let others in by
+    /// doors of their own.
+    pub fn inside<R>(self: &Arc<Self>, act: impl FnOnce() -> R) -> R {
+        let inside = self.enter();
+        let answer = act();
+        self.came_out(inside);
+        answer
+    }
+
+    /// Counts this thread as inside driver code while the answer lives.
+    pub(crate) fn enter(&self) -> Nested<'_> {
         self.requests.inside.enter()
     }
 
@@ -148,7 +156,7 @@ impl Machine {
     }
 
     /// This thread has come out of driver code that it was in on its own account: its requests are due.
-    pub(crate) fn came_out(self: &Arc<Self>, inside: Nested<'_>) {
+    fn came_out(self: &Arc<Self>, inside: Nested<'_>) {
         if inside.leave() {
             self.run_queued();
         }

@@ -9,6 +9,7 @@ use crate::binding::Phase;
 use crate::claim::ClaimInfo;
 use crate::device::{Device, NodeId};
 use crate::dma::QuarantineInfo;
+use crate::event::EventKind;
 use crate::iommu::{Group, IommuError};
 use crate::link::LinkInfo;
 use crate::power::{KeptSupply, Line};
@@ -184,6 +185,12 @@ impl Machine {
     /// Who holds what: each claim, registers first, by address.
     pub fn claims(&self) -> Vec<ClaimInfo> {
         self.claims.list()
+    }
+
+    /// Tells what became of a pass-through user of `device`: `state` is one word. For what outlives the binding; else
+    /// [`Bound::pass_through`](crate::binding::Bound::pass_through).
+    pub fn tell_pass_through(&self, device: &str, state: &'static str, detail: &str) {
+        self.emit(Some(&device.into()), || EventKind::PassThrough { state, detail: detail.into() });
     }
 
     /// What the machine uses at this moment.

@@ -20,6 +20,7 @@ use crate::driver::Quiet;
 use crate::env::Site;
 use crate::event::Outcome;
 use crate::mutant::Mutant;
+use crate::sync::atomic::Ordering;
 
 /// Why a supply could not be switched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -135,6 +136,19 @@ impl fmt::Debug for ResetLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(_, args)| args)).finish()
     }
+}
+
+/// Resets a device that a pass-through user has left, and that could not be reset when it was taken back: nobody else gets
+/// it before that has worked (P12).
+pub(crate) fn reset_after_user(bound: &Bound) -> Result<(), ResourceError> {
+    let left = &bound.device().left_by_user;
+    if !left.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    let line = ResetLine::of(bound).ok_or(ResourceError::NotReset(SupplyError::NoSuchLine))?;
+    bound.quiet(line.pulse().map_err(ResourceError::NotReset)?);
+    left.store(false, Ordering::Release);
+    Ok(())
 }
 
 /// Stops a device that its driver could not stop, by holding it in reset, if it has a reset line of its own.

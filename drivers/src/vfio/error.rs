@@ -14,6 +14,9 @@ pub enum OpenError {
     /// The host wants it back.
     #[error("the host is taking the device back")]
     Leaving,
+    /// The device could not be reset after its last user, nor now.
+    #[error("the device is as its last user left it, and cannot be reset: {0}")]
+    NotReset(SupplyError),
 }
 
 /// Why an operation of a user did not happen.

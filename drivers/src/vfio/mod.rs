@@ -6,6 +6,7 @@
 //! error, DMA is blocked, pins are dropped. Linux waits for the last user without limit instead
 //! (`drivers/vfio/vfio_main.c` `vfio_unregister_group_dev`).
 
+mod callbacks;
 mod error;
 mod session;
 mod shared;
@@ -20,10 +21,19 @@ use core::time::Duration;
 
 use bindery::binding::{Bound, Client, Irq};
 use bindery::driver::{Busy, DmaOwner, Driver, Match, ProbeError, Quiet, Serviced};
+use bindery::sync::relax;
+use callbacks::Callbacks;
 use shared::Shared;
 
 /// How long a user may take to leave, unless the machine's owner says otherwise.
 pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often the host looks whether a user has left.
+const POLL: Duration = Duration::from_millis(1);
+
+/// How often the host gives way to a user that is answering before it lets time pass: on a target whose time passes only
+/// when somebody waits, an answer would otherwise take longer than any deadline.
+const TURNS: u32 = 2_000;
 
 /// The driver.
 #[derive(Clone, Copy, Debug)]
@@ -75,17 +85,29 @@ impl Driver for Vfio {
         irqs.iter().for_each(Irq::mask);
         dev.quiet(reset.pulse().map_err(|_| ProbeError::Device("the reset line does not answer"))?);
         let handles = irqs.iter().map(Irq::handle).collect();
-        let shared = Shared::new(dev.name(), regions, handles, reset, &domain);
+        let shared = Shared::new(dev.name(), Arc::downgrade(dev.machine()), regions, handles, reset, &domain);
         Ok(Device { dev, shared, _irqs: irqs, release_timeout: self.release_timeout })
     }
 
     fn wind_down(device: &Device<'_>) {
-        if !device.shared.ask_to_leave() {
-            return;
-        }
+        let env = device.dev.machine().env();
+        let deadline = env.now() + device.release_timeout;
+        let Some(user) = device.shared.close_to_others() else { return };
         device.dev.pass_through("requested", format_args!("{:?} to let go", device.release_timeout));
-        let poll = Duration::from_millis(1);
-        if device.dev.wait_until(device.release_timeout, poll, || !device.shared.is_open()) {
+        Callbacks::request(&user);
+        let (mut turns, mut late) = (0, false);
+        // The device comes back in order when its user has let go and is out of its callbacks.
+        while (device.shared.is_open() || user.is_busy()) && !late {
+            // The clock is read first: a wait that was held up for long still looks once more before it gives up.
+            late = env.now() >= deadline;
+            if user.is_busy() && turns < TURNS {
+                turns += 1;
+                relax();
+            } else if !late {
+                env.wait(deadline.min(env.now() + POLL));
+            }
+        }
+        if !device.shared.is_open() {
             device.dev.pass_through("released", format_args!("the user let go"));
         } else {
             let late = format!("no answer within {:?}: cut off", device.release_timeout);

@@ -7,20 +7,23 @@ use bindery::addr::DeviceAddr;
 use bindery::dma::DmaMemory;
 use bindery::env::Width;
 use bindery::iommu::Prot;
+use bindery::sync::atomic::AtomicBool;
 
 use super::VfioError;
-use super::shared::{Shared, callback};
+use super::callbacks::Callbacks;
+use super::shared::Shared;
 
 /// One user's hold on a device. It outlives the binding: when the host takes the device back, every operation gets
 /// [`VfioError::Revoked`]. Dropping it gives the device back: reset first, then maps.
 pub struct Session {
     shared: Arc<Shared>,
+    callbacks: Arc<Callbacks>,
     id: u64,
 }
 
 impl Session {
-    pub(super) fn new(shared: Arc<Shared>, id: u64) -> Self {
-        Self { shared, id }
+    pub(super) fn new(shared: Arc<Shared>, callbacks: Arc<Callbacks>, id: u64) -> Self {
+        Self { shared, callbacks, id }
     }
 
     /// Name of the device on the host.
@@ -53,12 +56,27 @@ impl Session {
         self.shared.irqs.len()
     }
 
-    /// Runs `trigger` each time interrupt `index` fires. The line is masked then, until
+    /// Calls `trigger` each time interrupt `index` has fired. The line is masked then, until
     /// [`set_masked`](Self::set_masked) lets it fire again.
+    ///
+    /// The callbacks of a session are called one at a time, on a thread of their own
+    /// ([`Env::spawn`](bindery::env::Env::spawn)), which holds nothing of the host's: one that blocks or panics harms the
+    /// user alone. None is called any more when the session has been dropped: the drop waits for one that runs, unless
+    /// that one is what drops it.
     pub fn on_interrupt(&self, index: usize, trigger: impl Fn() + Send + Sync + 'static) -> Result<(), VfioError> {
         self.inside(|s| {
             s.irqs.get(index).ok_or(VfioError::NoIrq(index))?;
-            s.set_trigger(index, callback(trigger));
+            self.callbacks.on_interrupt(index, trigger);
+            Ok(())
+        })
+    }
+
+    /// Sets `flag` each time interrupt `index` has fired, as [`on_interrupt`](Self::on_interrupt) would call somebody: for
+    /// a user that looks by itself.
+    pub fn flag_interrupt(&self, index: usize, flag: Arc<AtomicBool>) -> Result<(), VfioError> {
+        self.inside(|s| {
+            s.irqs.get(index).ok_or(VfioError::NoIrq(index))?;
+            self.callbacks.flag_interrupt(index, flag);
             Ok(())
         })
     }
@@ -71,11 +89,11 @@ impl Session {
         })
     }
 
-    /// Runs `request` when the host wants the device back; the user then has until the host's deadline to drop the
-    /// session.
+    /// Calls `request` when the host wants the device back; the user then has until the host's deadline, which counts from
+    /// before the call, to drop the session. It is called as [`on_interrupt`](Self::on_interrupt) says.
     pub fn on_request(&self, request: impl Fn() + Send + Sync + 'static) -> Result<(), VfioError> {
-        self.inside(|s| {
-            s.set_request(callback(request));
+        self.inside(|_| {
+            self.callbacks.on_request(request);
             Ok(())
         })
     }
@@ -112,16 +130,19 @@ impl Session {
     }
 
     fn inside<R>(&self, act: impl FnOnce(&Shared) -> Result<R, VfioError>) -> Result<R, VfioError> {
-        let _inside = self.shared.door.enter().ok_or(VfioError::Revoked)?;
-        act(&self.shared)
+        self.shared.inside(act)
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Some(_inside) = self.shared.door.enter() {
-            self.shared.leave(self.id);
-        }
+        self.callbacks.close();
+        let _ = self.shared.inside(|s| {
+            s.leave(self.id);
+            Ok(())
+        });
+        // The device is free by now: a callback that does not come back keeps its own user waiting, and nobody else.
+        self.callbacks.close_and_wait();
     }
 }
 

@@ -1,9 +1,9 @@
 //! What the binding and the user share: the device's parts, behind a door that the host can close.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -12,16 +12,15 @@ use bindery::binding::{IrqHandle, MmioHandle, Rundown};
 use bindery::dma::DmaMemory;
 use bindery::driver::Quiet;
 use bindery::iommu::{Domain, Gather, Prot};
+use bindery::machine::Machine;
 use bindery::power::{ResetLine, SupplyError};
 use bindery::sync::Mutex;
 
+use super::callbacks::Callbacks;
 use super::{OpenError, Session, VfioError};
 
 /// Most maps of one user, as in Linux (`dma_entry_limit`, `drivers/vfio/vfio_iommu_type1.c`).
 pub(super) const MAPS: usize = 65_535;
-
-/// What an interrupt or a request does on the user's side.
-pub(super) type Callback = Arc<dyn Fn() + Send + Sync>;
 
 /// Memory that a user has mapped for the device. Holding it is the pin.
 struct Pinned {
@@ -36,15 +35,18 @@ struct State {
     opened: u64,
     leaving: bool,
     maps: BTreeMap<DeviceAddr, Pinned>,
-    triggers: BTreeMap<usize, Callback>,
-    request: Option<Callback>,
+    /// Those of the session that is open.
+    callbacks: Option<Arc<Callbacks>>,
+    /// Why the device is not as a reset leaves it, although its last user is gone (P12).
+    not_reset: Option<SupplyError>,
     /// Gone with the binding, so that nobody keeps the translation context busy.
     domain: Option<Arc<Domain>>,
 }
 
-/// See the module. Lock order: `state`, then the IOMMU's own locks. Callbacks run without it.
+/// See the module. Lock order: `state`, then the IOMMU's own locks. Callbacks run, and resets are done, without it.
 pub(super) struct Shared {
     device: String,
+    machine: Weak<Machine>,
     pub(super) regions: Vec<MmioHandle>,
     pub(super) irqs: Vec<IrqHandle>,
     pub(super) reset: ResetLine,
@@ -63,26 +65,78 @@ pub(super) struct Revoked {
 impl Shared {
     pub(super) fn new(
         device: &str,
+        machine: Weak<Machine>,
         regions: Vec<MmioHandle>,
         irqs: Vec<IrqHandle>,
         reset: ResetLine,
         domain: &Arc<Domain>,
     ) -> Arc<Self> {
         let state = State { domain: Some(Arc::clone(domain)), ..State::default() };
-        Arc::new(Self { device: device.into(), regions, irqs, reset, door: Rundown::open(), state: Mutex::new(state) })
+        Arc::new(Self {
+            device: device.into(),
+            machine,
+            regions,
+            irqs,
+            reset,
+            door: Rundown::open(),
+            state: Mutex::new(state),
+        })
     }
 
     pub(super) fn open(this: &Arc<Self>) -> Result<Session, OpenError> {
-        let mut s = this.state.lock();
-        if s.leaving {
-            return Err(OpenError::Leaving);
+        let callbacks = Callbacks::new(&this.device, Weak::clone(&this.machine));
+        let (id, not_reset) = {
+            let mut s = this.state.lock();
+            if s.leaving {
+                return Err(OpenError::Leaving);
+            }
+            if s.session.is_some() {
+                return Err(OpenError::Busy);
+            }
+            s.opened += 1;
+            s.session = Some(s.opened);
+            s.callbacks = Some(Arc::clone(&callbacks));
+            (s.opened, s.not_reset)
+        };
+        if not_reset.is_some()
+            && let Err(e) = this.reset_between_users()
+        {
+            let mut s = this.state.lock();
+            (s.session, s.callbacks) = (None, None);
+            return Err(OpenError::NotReset(e));
         }
-        if s.session.is_some() {
-            return Err(OpenError::Busy);
+        Ok(Session::new(Arc::clone(this), callbacks, id))
+    }
+
+    /// Resets the device, and remembers whether that worked: until it has, nobody else gets the device (P12).
+    fn reset_between_users(&self) -> Result<Quiet, SupplyError> {
+        let quiet = self.reset.pulse();
+        let failed = quiet.as_ref().err().copied();
+        let before = core::mem::replace(&mut self.state.lock().not_reset, failed);
+        match (failed, self.machine.upgrade()) {
+            (Some(e), Some(machine)) if before.is_none() => {
+                let detail = format!("nobody opens it before a reset has worked: {e}");
+                machine.tell_pass_through(&self.device, "not-reset", &detail);
+            }
+            (None, Some(machine)) if before.is_some() => {
+                machine.tell_pass_through(&self.device, "reset", "after an earlier reset had failed");
+            }
+            _ => {}
         }
-        s.opened += 1;
-        s.session = Some(s.opened);
-        Ok(Session::new(Arc::clone(this), s.opened))
+        quiet
+    }
+
+    /// Runs an operation of a user: not once the host has cut it off, and as code that is inside the host's drivers, which
+    /// waits for no binding's end.
+    pub(super) fn inside<R>(&self, act: impl FnOnce(&Self) -> Result<R, VfioError>) -> Result<R, VfioError> {
+        let here = || {
+            let _inside = self.door.enter().ok_or(VfioError::Revoked)?;
+            act(self)
+        };
+        match self.machine.upgrade() {
+            Some(machine) => machine.inside(here),
+            None => Err(VfioError::Revoked),
+        }
     }
 
     pub(super) fn device(&self) -> &str {
@@ -93,25 +147,11 @@ impl Shared {
         self.state.lock().session.is_some()
     }
 
-    /// Lets nobody in any more, and asks the user, if there is one. True when there was one.
-    pub(super) fn ask_to_leave(&self) -> bool {
-        let (open, request) = {
-            let mut s = self.state.lock();
-            s.leaving = true;
-            (s.session.is_some(), s.request.clone())
-        };
-        if let Some(request) = request {
-            request();
-        }
-        open
-    }
-
-    pub(super) fn set_request(&self, request: Callback) {
-        self.state.lock().request = Some(request);
-    }
-
-    pub(super) fn set_trigger(&self, index: usize, trigger: Callback) {
-        self.state.lock().triggers.insert(index, trigger);
+    /// Lets nobody in any more. The callbacks of the user, if there is one.
+    pub(super) fn close_to_others(&self) -> Option<Arc<Callbacks>> {
+        let mut s = self.state.lock();
+        s.leaving = true;
+        s.session.and(s.callbacks.clone())
     }
 
     /// The device asks for service: its line is masked until the user unmasks it, so that a level request of a user that
@@ -120,9 +160,9 @@ impl Shared {
         if let Some(irq) = self.irqs.get(index) {
             irq.set_masked(true);
         }
-        let trigger = self.state.lock().triggers.get(&index).cloned();
-        if let Some(trigger) = trigger {
-            trigger();
+        let callbacks = self.state.lock().callbacks.clone();
+        if let Some(callbacks) = callbacks {
+            Callbacks::interrupt(&callbacks, index);
         }
     }
 
@@ -168,16 +208,14 @@ impl Shared {
         if self.state.lock().session != Some(id) {
             return;
         }
-        // A device that cannot be reset is cut off by its maps; the next open or the host's quiesce meets the error.
-        let _ = self.reset.pulse();
+        // A device that cannot be reset is cut off by its maps; the next open, or the host's quiesce, tries again.
+        let _ = self.reset_between_users();
         let stuck = self.drop_maps();
         let mut s = self.state.lock();
         for (iova, pinned) in stuck {
             s.maps.insert(iova, pinned);
         }
-        s.session = None;
-        s.request = None;
-        s.triggers.clear();
+        (s.session, s.callbacks) = (None, None);
     }
 
     /// Cuts the user off: nothing that it asks for happens any more, the device is held in reset, its DMA is blocked.
@@ -186,13 +224,18 @@ impl Shared {
         for irq in &self.irqs {
             irq.set_masked(true);
         }
-        let quiet = self.reset.pulse();
+        let quiet = self.reset_between_users();
         let unconfirmed = self.drop_maps().into_iter().map(|(_, p)| p.memory).collect();
-        let mut s = self.state.lock();
-        s.session = None;
-        s.request = None;
-        s.triggers.clear();
-        s.domain = None;
+        let callbacks = {
+            let mut s = self.state.lock();
+            s.session = None;
+            s.domain = None;
+            s.callbacks.take()
+        };
+        // What runs at this moment goes on: it reaches nothing of the device any more, and the host waits for no user.
+        if let Some(callbacks) = callbacks {
+            callbacks.close();
+        }
         Revoked { quiet, unconfirmed }
     }
 
@@ -220,10 +263,4 @@ impl fmt::Debug for Shared {
         let s = self.state.lock();
         write!(f, "Shared({}, open {:?}, {} maps)", self.device, s.session, s.maps.len())
     }
-}
-
-/// Turns a closure into a callback.
-pub(super) fn callback(run: impl Fn() + Send + Sync + 'static) -> Callback {
-    let boxed: Box<dyn Fn() + Send + Sync> = Box::new(run);
-    Arc::from(boxed)
 }

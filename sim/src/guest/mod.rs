@@ -1,7 +1,7 @@
 //! A guest: a second machine whose env stands on a device that another machine handed over.
 //!
 //! Its RAM is memory of the host that it has pinned for the device; its IOMMU is the host's, through the session; its
-//! interrupts are the session's triggers; its clock is the board's. The same driver source runs on it as on the host.
+//! interrupts are the session's, delivered when the guest waits; its clock is the board's. The same driver source runs on it as on the host.
 
 mod io;
 mod iommu;
@@ -18,6 +18,7 @@ use bindery::event::Event;
 use bindery::iommu::Iommu;
 use bindery::machine::Machine;
 use bindery::sync::Mutex;
+use bindery::sync::atomic::{AtomicBool, Ordering};
 use bindery_drivers::vfio::{Session, VfioError};
 
 use io::RegionWindow;
@@ -60,14 +61,30 @@ impl Layout {
     }
 }
 
+/// An interrupt line of the guest.
+struct Input {
+    /// The session's number for it.
+    index: usize,
+    /// Set by the session when the interrupt has fired.
+    fired: Arc<AtomicBool>,
+    /// The guest wants none at the moment.
+    masked: AtomicBool,
+}
+
+impl Input {
+    fn new(index: usize) -> Self {
+        Self { index, fired: Arc::default(), masked: AtomicBool::new(true) }
+    }
+}
+
 /// The env of a guest with one device.
 pub struct GuestEnv {
     host: Arc<dyn Env>,
     ram: Arc<GuestRam>,
     slot: Slot,
     layout: Layout,
-    by_line: BTreeMap<IrqLine, usize>,
-    sink: Arc<Mutex<Option<Weak<dyn IrqSink>>>>,
+    by_line: BTreeMap<IrqLine, Input>,
+    sink: Mutex<Option<Weak<dyn IrqSink>>>,
     listener: Mutex<Option<Arc<Listener>>>,
     iommu: Arc<PassThrough>,
 }
@@ -86,14 +103,14 @@ impl GuestEnv {
         let ram = Arc::new(GuestRam::new(backing, host_env.memory(), RAM_BASE));
         let slot: Slot = Arc::new(Mutex::new(Some(Arc::new(session))));
         let iommu = Arc::new(PassThrough::new(Arc::clone(&slot), Arc::clone(&ram)));
-        let by_line = layout.lines.iter().enumerate().map(|(index, line)| (*line, index)).collect();
+        let by_line = layout.lines.iter().enumerate().map(|(index, line)| (*line, Input::new(index))).collect();
         Ok(Arc::new(Self {
             host: host_env,
             ram,
             slot,
             layout,
             by_line,
-            sink: Arc::default(),
+            sink: Mutex::default(),
             listener: Mutex::default(),
             iommu,
         }))
@@ -120,6 +137,20 @@ impl GuestEnv {
         self.session().is_some_and(|s| !s.is_revoked())
     }
 
+    /// Delivers the interrupts that have fired, on the guest's own time. True when there was one.
+    fn deliver(&self) -> bool {
+        let due = |input: &Input| !input.masked.load(Ordering::Acquire) && input.fired.swap(false, Ordering::AcqRel);
+        let mut any = false;
+        for (line, _) in self.by_line.iter().filter(|(_, input)| due(input)) {
+            any = true;
+            let sink = self.sink.lock().as_ref().and_then(Weak::upgrade);
+            if let Some(sink) = sink {
+                sink.interrupt(*line);
+            }
+        }
+        any
+    }
+
     fn session(&self) -> Option<Arc<Session>> {
         self.slot.lock().clone()
     }
@@ -140,22 +171,18 @@ impl Env for GuestEnv {
     }
 
     fn irq(&self, line: IrqLine, control: IrqControl) -> Result<(), EnvError> {
-        let index = *self.by_line.get(&line).ok_or(EnvError::NoSuchLine(line))?;
+        let input = self.by_line.get(&line).ok_or(EnvError::NoSuchLine(line))?;
         let Some(session) = self.session() else { return Ok(()) };
-        let done = match control {
+        let masked = matches!(control, IrqControl::Mask | IrqControl::Disable);
+        input.masked.store(masked, Ordering::Release);
+        let enabled = match control {
             IrqControl::Enable(_) => {
-                let sink = Arc::clone(&self.sink);
-                let deliver = move || {
-                    let sink = sink.lock().as_ref().and_then(Weak::upgrade);
-                    if let Some(sink) = sink {
-                        sink.interrupt(line);
-                    }
-                };
-                session.on_interrupt(index, deliver).and_then(|()| session.set_masked(index, false))
+                input.fired.store(false, Ordering::Release);
+                session.flag_interrupt(input.index, Arc::clone(&input.fired))
             }
-            IrqControl::Unmask => session.set_masked(index, false),
-            IrqControl::Mask | IrqControl::Disable => session.set_masked(index, true),
+            IrqControl::Unmask | IrqControl::Mask | IrqControl::Disable => Ok(()),
         };
+        let done = enabled.and_then(|()| session.set_masked(input.index, masked));
         match done {
             // A line of a device that was taken back stays silent, which is all that is asked of it.
             Ok(()) | Err(VfioError::Revoked) => Ok(()),
@@ -172,7 +199,10 @@ impl Env for GuestEnv {
     }
 
     fn wait(&self, until: Instant) {
-        self.host.wait(until);
+        if !self.deliver() {
+            self.host.wait(until);
+            self.deliver();
+        }
     }
 
     fn spawn(&self, job: Job) -> Result<(), Job> {

@@ -1,0 +1,92 @@
+//! The reset between two users fails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::dma::*;
+use bindery::env::{IoError, Width};
+use bindery::machine::Policy;
+use bindery_sim::salvator::{self, Salvator};
+
+/// A clock controller whose reset registers can be told not to answer.
+fn rig_with_broken_resets() -> (Rig, Arc<AtomicBool>) {
+    let broken = Arc::new(AtomicBool::new(false));
+    let say = Arc::clone(&broken);
+    let r = rig_on(Salvator::new().disk(disk()), Policy::default(), salvator::DEVICE_TREE, move |tap| {
+        tap.hook(salvator::CPG_BASE.0, move |_, _, value, written| {
+            if written && say.load(Ordering::SeqCst) { Err(IoError::Gone) } else { Ok(value) }
+        });
+    });
+    r.machine.settle();
+    (r, broken)
+}
+
+#[test]
+fn the_next_user_does_not_get_a_device_that_was_not_reset() {
+    let (r, broken) = rig_with_broken_resets();
+    r.give(SATA);
+    let first = r.open(SATA).unwrap();
+    first.write(0, 0x198, Width::W32, 0xdead_b000).unwrap();
+    broken.store(true, Ordering::SeqCst);
+    println!("the user's own reset: {:?}", first.reset());
+    drop(first);
+    broken.store(false, Ordering::SeqCst);
+    println!("told: {:?}", r.story().into_iter().rev().take(3).collect::<Vec<_>>());
+    let second = r.open(SATA);
+    println!("next open: {second:?}");
+    let left = second.as_ref().ok().map(|s| s.read(0, 0x198, Width::W32));
+    println!("descriptor table address that the last user left: {left:x?}; {}", r.verdict());
+    assert_ne!(left, Some(Ok(0xdead_b000)), "P12: the next user finds the device as the last one left it");
+}
+
+#[test]
+fn taking_it_back_keeps_what_cannot_be_shown_to_be_quiet() {
+    let (r, broken) = rig_with_broken_resets();
+    r.give(SATA);
+    let first = r.open(SATA).unwrap();
+    broken.store(true, Ordering::SeqCst);
+    println!("unbind: {:?}", r.machine.unbind(SATA, "vfio-platform"));
+    println!("{:#?}", r.story().into_iter().rev().take(12).collect::<Vec<_>>());
+    println!("kept: {:?}; quarantine: {:?}; {}", r.machine.kept_supplies(), r.machine.quarantine(), r.verdict());
+    drop(first);
+    assert_eq!(r.machine.promises().broken(), []);
+}
+
+/// A device that could not be reset when it was taken back is not given to the host's own driver, nor to another user.
+#[test]
+fn the_host_does_not_get_a_device_that_was_not_reset() {
+    let (r, broken) = rig_with_broken_resets();
+    r.give(SATA);
+    let first = r.open(SATA).unwrap();
+    first.write(0, 0x198, Width::W32, 0xdead_b000).unwrap();
+    broken.store(true, Ordering::SeqCst);
+    r.machine.unbind(SATA, "vfio-platform").unwrap();
+    r.machine.device(SATA).unwrap().set_driver_override(None);
+    let host = r.machine.bind(SATA, "sata_rcar").map_err(|e| e.to_string());
+    assert!(host.is_err(), "the host's driver gets a device that was not reset");
+    broken.store(false, Ordering::SeqCst);
+    r.machine.bind(SATA, "sata_rcar").unwrap();
+    assert_eq!((r.machine.kept_supplies().len(), r.machine.quarantine().len()), (0, 0), "it is quiet now");
+    assert_eq!(r.machine.promises().broken(), []);
+}
+
+/// The reason stands until a reset has worked, which is tried at each open.
+#[test]
+fn an_open_that_is_refused_can_be_tried_again() {
+    let (r, broken) = rig_with_broken_resets();
+    r.give(SATA);
+    let first = r.open(SATA).unwrap();
+    broken.store(true, Ordering::SeqCst);
+    drop(first);
+    for _ in 0..3 {
+        let refused = r.open(SATA);
+        assert!(matches!(refused, Err(bindery_drivers::vfio::OpenError::NotReset(_))), "{refused:?}");
+    }
+    let told = r.story().into_iter().filter(|l| l.contains("pass-through not-reset")).count();
+    assert_eq!(told, 1, "told once");
+    broken.store(false, Ordering::SeqCst);
+    drop(r.open(SATA).unwrap());
+    drop(r.open(SATA).unwrap());
+    assert!(r.story().iter().any(|l| l.contains("pass-through reset")));
+    assert_eq!(r.machine.promises().broken(), []);
+}

@@ -1,0 +1,53 @@
+//! A guest whose device asks for memory that it has not mapped, again and again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bindery::env::Env;
+use bindery::machine::{Machine, Policy};
+use bindery_drivers::sata_rcar::SataRcar;
+use bindery_sim::guest::{GuestEnv, Layout, RAM_LEN};
+use bindery_sim::salvator::{self, GUEST_DEVICE_TREE};
+use super::dma::*;
+
+#[test]
+fn a_guest_does_not_choose_how_much_the_host_has_to_say() {
+    let r = rig();
+    r.machine.settle();
+    r.give(SATA);
+    let session = r.open(SATA).unwrap();
+    let layout = Layout::of(r.machine.device(SATA).unwrap().desc());
+    let env = GuestEnv::new(Arc::clone(&r.board) as _, &r.machine, session, layout, RAM_LEN).unwrap();
+    let tap = Tap::new(env as Arc<dyn Env>);
+    // A hostile driver: the table lies where nothing is mapped.
+    let n = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&n);
+    tap.hook(salvator::SATA_BASE.0, move |_, offset, value, written| Ok(match (offset, written) {
+        (0x198, true) => 0x1000 + 4096 * (count.fetch_add(1, Ordering::SeqCst) as u64),
+        _ => value,
+    }));
+    let guest = Machine::new(Arc::clone(&tap) as Arc<dyn Env>, Policy::default());
+    guest.add_device_tree(GUEST_DEVICE_TREE).unwrap();
+    guest.register(SataRcar);
+    guest.settle();
+    r.board.take_events();
+    let port = guest.client::<SataRcar>(SATA).unwrap();
+    let mut errors = std::collections::BTreeMap::new();
+    let (board, host) = (r.board.now(), std::time::Instant::now());
+    const ROUNDS: usize = 3000;
+    for _ in 0..ROUNDS {
+        let e = port.call(|p| p.read(1, &mut [0; 512])).unwrap();
+        *errors.entry(format!("{e:?}")).or_insert(0) += 1;
+    }
+    let events = r.board.take_events();
+    let faults: Vec<_> = events.iter().map(|e| e.to_string_of()).filter(|e| e.contains("IOMMU fault") || e.contains("refused")).collect();
+    println!("guest: {errors:?}");
+    println!("host: {} events, {} of them faults, {:?} of board time, {:?}; first {:?}", events.len(), faults.len(), r.board.now().since(board), host.elapsed(), faults.first());
+    println!("bound still: {:?}; {}", r.driver(SATA), r.verdict());
+    assert!(faults.len() < ROUNDS / 2, "{} faults are told one by one, each by an interrupt, and nothing is done to the device", faults.len());
+}
+
+trait Say { fn to_string_of(&self) -> String; }
+impl Say for bindery::event::Event {
+    fn to_string_of(&self) -> String { format!("{}: {}", self.device.as_deref().unwrap_or("-"), self.kind) }
+}
