@@ -148,6 +148,17 @@ pub fn relax() {
     core::hint::spin_loop();
 }
 
+/// Lets other threads run for longer than [`relax`] does, about a tenth of a millisecond where threads can sleep: for who
+/// waits for a thread that has yet to begin.
+pub fn pause() {
+    #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+    if patience::of_this_thread().is_none() {
+        std::thread::sleep(core::time::Duration::from_micros(100));
+        return;
+    }
+    relax();
+}
+
 /// Runs `act`, and turns a panic in it into its message where panics unwind.
 pub fn catch<R>(act: impl FnOnce() -> R) -> Result<R, alloc::string::String> {
     #[cfg(all(feature = "std", not(loom)))]

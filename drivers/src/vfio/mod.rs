@@ -3,7 +3,9 @@
 //! It binds through `driver_override` only. While it holds the device, nobody else can use the device's IOMMU group
 //! (P7); one user at a time opens a [`Session`]: registers, interrupts, DMA maps with pinned memory, reset. To get the
 //! device back the host asks the user to leave, waits until a deadline, and then cuts it off: registers answer with an
-//! error, DMA is blocked, pins are dropped. Linux waits for the last user without limit instead
+//! error, DMA is blocked, pins are dropped. A user's callbacks run on a thread of their own, so that one that blocks or
+//! panics holds up nobody else. A device that could not be reset between two users is remembered as such, and given to
+//! nobody before a reset has worked (P12). Linux waits for the last user without limit instead
 //! (`drivers/vfio/vfio_main.c` `vfio_unregister_group_dev`).
 
 mod callbacks;
@@ -21,7 +23,7 @@ use core::time::Duration;
 
 use bindery::binding::{Bound, Client, Irq};
 use bindery::driver::{Busy, DmaOwner, Driver, Match, ProbeError, Quiet, Serviced};
-use bindery::sync::relax;
+use bindery::sync::pause;
 use callbacks::Callbacks;
 use shared::Shared;
 
@@ -33,7 +35,7 @@ const POLL: Duration = Duration::from_millis(1);
 
 /// How often the host gives way to a user that is answering before it lets time pass: on a target whose time passes only
 /// when somebody waits, an answer would otherwise take longer than any deadline.
-const TURNS: u32 = 2_000;
+const TURNS: u32 = 5_000;
 
 /// The driver.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +104,7 @@ impl Driver for Vfio {
             late = env.now() >= deadline;
             if user.is_busy() && turns < TURNS {
                 turns += 1;
-                relax();
+                pause();
             } else if !late {
                 env.wait(deadline.min(env.now() + POLL));
             }
