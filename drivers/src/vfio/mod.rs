@@ -109,11 +109,11 @@ impl Driver for Vfio {
                 env.wait(deadline.min(env.now() + POLL));
             }
         }
-        if !device.shared.is_open() {
-            device.dev.pass_through("released", format_args!("the user let go"));
-        } else {
+        if device.shared.is_open() {
             let late = format!("no answer within {:?}: cut off", device.release_timeout);
             device.dev.pass_through("revoked", format_args!("{late}"));
+        } else {
+            device.dev.pass_through("released", format_args!("the user let go"));
         }
     }
 
