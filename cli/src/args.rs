@@ -41,6 +41,9 @@ pub enum Command {
     /// Walk every path through a device's life, and say which promise breaks on which one
     #[command(after_help = crate::explore::EXIT_CODES)]
     Explore(Box<Explore>),
+    /// Judge from ftrace text and kernel logs whether drivers gave everything back
+    #[command(after_help = crate::audit::EXIT_CODES)]
+    Audit(crate::audit::Audit),
     /// Print the completions of a shell
     #[command(after_help = EXIT_CODES)]
     Completions {

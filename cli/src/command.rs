@@ -9,7 +9,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 use crate::args::{Cli, Command};
 use crate::failure::{BAD_INPUT, Failure, GOOD, Result};
 use crate::page::{Color, Page};
-use crate::{explore, story, tree};
+use crate::{audit, explore, story, tree};
 
 /// Runs the command that the program was called with.
 pub fn main() -> ExitCode {
@@ -19,6 +19,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(run)) => (run.color, story::command(run)),
         Some(Command::Tree(args)) => (args.color, draw(args)),
         Some(Command::Explore(args)) => (args.color, explore::command(args)),
+        Some(Command::Audit(args)) => (args.color, audit::command(args)),
         Some(Command::Completions { shell }) => (Color::Auto, completions(*shell)),
     };
     ExitCode::from(outcome.unwrap_or_else(|failure| report(&failure, color)))

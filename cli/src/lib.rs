@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod args;
+pub mod audit;
 mod command;
 pub mod explore;
 pub mod failure;

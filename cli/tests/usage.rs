@@ -7,9 +7,14 @@ use common::bindery;
 
 #[test]
 fn every_command_has_help_that_documents_the_exit_codes() {
-    for args in
-        [&["--help"][..], &["run", "--help"], &["tree", "--help"], &["explore", "--help"], &["completions", "--help"]]
-    {
+    for args in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["tree", "--help"],
+        &["explore", "--help"],
+        &["audit", "--help"],
+        &["completions", "--help"],
+    ] {
         let help = bindery(args).good();
         assert!(help.contains("Exit codes:\n  0 ") && help.contains("Usage: bindery"), "{args:?}: {help}");
     }

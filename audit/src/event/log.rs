@@ -1,0 +1,473 @@
+//! Messages of the kernel log.
+
+use super::dma_api::{DmaApi, dma_api};
+use super::fault::{Fault, Suppressed, after, fault, full_bdf, suppressed, word};
+use super::field::{hex, number};
+
+/// A message of the kernel log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message<'a> {
+    /// An IOMMU reports a fault.
+    Fault(Fault),
+    /// The head of an `SMMUv3` event record of five lines.
+    RecordHead {
+        /// The SMMU.
+        iommu: &'a str,
+        /// The event's number.
+        event: u64,
+    },
+    /// A word of such a record.
+    RecordWord {
+        /// The SMMU.
+        iommu: &'a str,
+        /// The word; none when it is damaged.
+        value: Option<u64>,
+    },
+    /// Messages were not printed.
+    Suppressed(Suppressed),
+    /// DMA API debugging.
+    DmaApi(DmaApi),
+    /// The stack of where the mapping of the message before was made follows.
+    MappedAt,
+    /// A probe failed.
+    ProbeFailed {
+        /// Driver.
+        driver: &'a str,
+        /// Device.
+        device: &'a str,
+        /// The error, as a positive number.
+        error: u64,
+    },
+    /// A probe waits for a supplier.
+    Deferred {
+        /// Device.
+        device: &'a str,
+        /// Why, where the kernel knows.
+        reason: &'a str,
+    },
+    /// Managed resources were there before a probe.
+    LeftOver {
+        /// Device.
+        device: &'a str,
+    },
+    /// A device joins or leaves an IOMMU group.
+    Group {
+        /// Device.
+        device: &'a str,
+        /// Group, where it is printed.
+        group: Option<u64>,
+        /// True when it joins.
+        joins: bool,
+    },
+    /// The default domain's type.
+    Policy {
+        /// True when DMA is translated by default.
+        translated: bool,
+    },
+    /// How translations are invalidated.
+    Strict(bool),
+    /// VFIO asks the user to give a device back.
+    VfioRequest {
+        /// Device.
+        device: &'a str,
+        /// How often it has asked before.
+        count: u64,
+    },
+    /// VFIO waits for a user that it cannot ask.
+    VfioBlocked {
+        /// Device.
+        device: &'a str,
+    },
+    /// A task hangs.
+    Hung {
+        /// Its name.
+        task: &'a str,
+        /// Its process.
+        pid: u64,
+    },
+    /// A crash, or a warning with a stack.
+    Crash {
+        /// True for a warning, after which the kernel goes on.
+        warning: bool,
+    },
+    /// The task and the kernel's version in such a report.
+    CrashTask {
+        /// Process.
+        pid: u64,
+        /// Name.
+        task: &'a str,
+    },
+    /// The end of such a report.
+    CrashEnd,
+    /// The bounce buffer has no room.
+    SwiotlbFull {
+        /// Device.
+        device: &'a str,
+        /// Bytes asked for.
+        size: u64,
+        /// Slots there are.
+        total: Option<u64>,
+        /// Slots in use.
+        used: Option<u64>,
+    },
+    /// An IOMMU's invalidation was not confirmed.
+    Unconfirmed {
+        /// The device, where it is named.
+        device: Option<String>,
+    },
+    /// A region is released that is not there.
+    NoRegion {
+        /// First address.
+        start: u64,
+    },
+    /// The page allocator found a page in a state that it must not have.
+    BadPage,
+    /// A line of a driver, or of the core, about a device.
+    About {
+        /// Driver, or bus where none is bound.
+        driver: &'a str,
+        /// Device.
+        device: &'a str,
+        /// Words.
+        words: &'a str,
+        /// What the words say of its life.
+        turn: Turn,
+    },
+    /// Any other.
+    Other,
+}
+
+/// What a driver's line says of its device's life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// The driver takes the device.
+    Arrives,
+    /// The driver lets go of it.
+    Leaves,
+    /// Nothing.
+    None,
+}
+
+/// The message that `text` is.
+pub fn message(text: &str) -> Message<'_> {
+    let trimmed = text.trim();
+    let prefix = device_prefix(trimmed);
+    let device = prefix.map(|(_, device, _)| device);
+    report(trimmed)
+        .or_else(|| iommu(trimmed, device))
+        .or_else(|| binding(trimmed, prefix))
+        .or_else(|| other(trimmed, prefix))
+        .unwrap_or(Message::Other)
+}
+
+/// Crashes, warnings and hung tasks.
+fn report(text: &str) -> Option<Message<'_>> {
+    if text.starts_with("---[ end trace") || text.starts_with("---[ end Kernel panic") {
+        return Some(Message::CrashEnd);
+    }
+    if let Some(rest) = text.strip_prefix("INFO: task ") {
+        let (task, after) = rest.split_once(" blocked for more than").or_else(|| rest.split_once(" blocked"))?;
+        let _ = after;
+        let (task, pid) = task.rsplit_once(':')?;
+        return Some(Message::Hung { task, pid: pid.parse().ok()? });
+    }
+    if text.starts_with("CPU: ") && text.contains(" Comm: ") || text.starts_with("Process ") && text.contains("(pid: ")
+    {
+        let pid = after(text, "PID: ").or_else(|| after(text, "pid: ")).map(word)?.parse().ok()?;
+        let task = after(text, "Comm: ").or_else(|| text.strip_prefix("Process ")).map_or("", word);
+        return Some(Message::CrashTask { pid, task });
+    }
+    if text.starts_with("WARNING: ") && text.contains(" at ") {
+        return Some(Message::Crash { warning: true });
+    }
+    if text.contains("Bad page state in process") {
+        return Some(Message::BadPage);
+    }
+    let crash = text.starts_with("Unable to handle kernel ")
+        || text.starts_with("BUG: ")
+        || text.starts_with("Internal error: ")
+        || text.starts_with("Oops: ")
+        || text.starts_with("kernel BUG at ")
+        || text.starts_with("general protection fault")
+        || text.starts_with("Kernel panic")
+        || text.starts_with("list_del corruption");
+    crash.then_some(Message::Crash { warning: false })
+}
+
+fn iommu<'a>(text: &'a str, device: Option<&'a str>) -> Option<Message<'a>> {
+    if let Some(suppressed) = suppressed(text) {
+        return Some(Message::Suppressed(suppressed));
+    }
+    let (_, rest) = text.split_once(": ")?;
+    if let Some(iommu) = device {
+        if let Some(number) = rest.trim().strip_prefix("event 0x").and_then(|rest| rest.split(' ').next())
+            && rest.contains("received")
+        {
+            return Some(Message::RecordHead { iommu, event: hex(number)? });
+        }
+        let value = rest.trim();
+        if value.starts_with("0x") && !value.contains(' ') && text.starts_with("arm-smmu-v3") {
+            return Some(Message::RecordWord { iommu, value: hex(value).filter(|_| value.len() == 18) });
+        }
+    }
+    let lower_has = |words: &str| text.contains(words);
+    if lower_has("Invalidation Time-out")
+        || lower_has("IOTLB_INV_TIMEOUT")
+        || lower_has("Completion-Wait loop timed out")
+        || lower_has("CMD_SYNC timeout")
+        || lower_has("CMDQ timeout")
+        || lower_has("TLB sync timed out")
+        || lower_has("QI flush timeout")
+    {
+        let named = after(text, "device=").map(|rest| full_bdf(word(rest)));
+        return Some(Message::Unconfirmed { device: named.filter(|name| !name.is_empty()) });
+    }
+    if let Some(fault) = fault(text, device) {
+        return Some(Message::Fault(fault));
+    }
+    if let Some(kind) = after(text, "Default domain type: ") {
+        return Some(Message::Policy { translated: word(kind) == "Translated" });
+    }
+    if text.contains("TLB invalidation policy: ") {
+        return Some(Message::Strict(text.contains("strict mode")));
+    }
+    None
+}
+
+fn binding<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Option<Message<'a>> {
+    let error = |rest: &str| word(rest).trim_start_matches('-').parse::<u64>().ok();
+    // `DRV: probe of DEV failed with error -N`.
+    if let Some((driver, rest)) = text.split_once(": probe of ")
+        && let Some((device, rest)) = rest.split_once(" failed with error ")
+        && !driver.contains(' ')
+    {
+        return Some(Message::ProbeFailed { driver, device, error: error(rest)? });
+    }
+    if let Some((head, rest)) = text.split_once(": probe with driver ")
+        && let Some((driver, rest)) = rest.split_once(" failed with error ")
+    {
+        return Some(Message::ProbeFailed { driver, device: head.rsplit(' ').next()?, error: error(rest)? });
+    }
+    if let Some((head, rest)) = text.split_once(": deferred probe pending") {
+        return Some(Message::Deferred {
+            device: head.rsplit(' ').next()?,
+            reason: rest.trim_start_matches([':', ' ']),
+        });
+    }
+    if let Some(head) = text.strip_suffix(": Resources present before probing") {
+        return Some(Message::LeftOver { device: head.rsplit(' ').next()? });
+    }
+    if let Some((device, group)) =
+        text.strip_prefix("iommu: Adding device ").and_then(|rest| rest.split_once(" to group "))
+    {
+        return Some(Message::Group { device, group: number(word(group)), joins: true });
+    }
+    if let Some((device, group)) =
+        text.strip_prefix("iommu: Removing device ").and_then(|rest| rest.split_once(" from group "))
+    {
+        return Some(Message::Group { device, group: number(word(group)), joins: false });
+    }
+    let (_, device, words) = prefix?;
+    if let Some(group) = words.strip_prefix("Adding to iommu group ") {
+        return Some(Message::Group { device, group: number(word(group)), joins: true });
+    }
+    if let Some(group) = words.strip_prefix("Removing from iommu group ") {
+        return Some(Message::Group { device, group: number(word(group)), joins: false });
+    }
+    if let Some(rest) = words.strip_prefix("Relaying device request to user (#") {
+        return Some(Message::VfioRequest { device, count: rest.trim_end_matches(')').parse().ok()? });
+    }
+    if words.starts_with("No device request channel registered") || words.starts_with("Device is currently in use") {
+        return Some(Message::VfioBlocked { device });
+    }
+    None
+}
+
+fn other<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Option<Message<'a>> {
+    if text.contains("DMA-API: ") {
+        if text.ends_with("DMA-API: Mapped at:") {
+            return Some(Message::MappedAt);
+        }
+        return dma_api(text, prefix.map(|(driver, device, _)| (driver, device))).map(Message::DmaApi);
+    }
+    if text == "Mapped at:" {
+        return Some(Message::MappedAt);
+    }
+    if let Some(rest) = after(text, "nonexistent resource <") {
+        let start = rest.split('-').next().and_then(hex)?;
+        return Some(Message::NoRegion { start });
+    }
+    let (driver, device, words) = prefix?;
+    if let Some(rest) = after(words, "swiotlb buffer is full") {
+        let size = after(rest, "sz: ").map(word).and_then(number)?;
+        let total = after(rest, "total ").map(word).and_then(number);
+        let used = after(rest, "used ").map(word).and_then(number);
+        return Some(Message::SwiotlbFull { device, size, total, used });
+    }
+    Some(Message::About { driver, device, words, turn: turn(words) })
+}
+
+/// What a driver's words say of its device's life. Only words that can hardly mean anything else.
+fn turn(words: &str) -> Turn {
+    let lower = words.to_ascii_lowercase();
+    let any = |list: &[&str]| list.iter().any(|text| lower.contains(text));
+    if any(&[
+        "removed phc",
+        "driver unloaded",
+        "driver removed",
+        "driver unbound",
+        "unbinding",
+        "removing driver",
+        "remove complete",
+        "device removed",
+        "unregistered device",
+    ]) {
+        Turn::Leaves
+    } else if any(&[
+        "registered phc",
+        "enabling device (",
+        "driver loaded",
+        "driver bound",
+        "pci function",
+        "(pci express:",
+        "bound to driver",
+    ]) {
+        Turn::Arrives
+    } else {
+        Turn::None
+    }
+}
+
+/// Driver, device and words of `DRV DEV[ NAME]: WORDS` and `DEV: WORDS`, for a device whose name is an address.
+fn device_prefix(text: &str) -> Option<(&str, &str, &str)> {
+    let (head, words) = text.split_once(": ").or_else(|| text.strip_suffix(':').map(|head| (head, "")))?;
+    if head.len() > 100 {
+        return None;
+    }
+    let mut names = head.split_whitespace();
+    let first = names.next()?;
+    let words = words.trim_start();
+    if is_device(first) {
+        return Some(("", first, words));
+    }
+    let second = names.next()?;
+    if is_device(second) && names.clone().count() <= 2 {
+        return Some((first, second, words));
+    }
+    // `nvme nvme0: pci function 0000:01:00.0` names its device in its words.
+    None
+}
+
+/// True for a name that is a device's address: `0000:00:1f.6`, `ee300000.sata`, `soc:sound`.
+pub(crate) fn is_device(name: &str) -> bool {
+    is_bdf(name) || is_unit(name)
+}
+
+fn is_bdf(name: &str) -> bool {
+    let Some((head, function)) = name.rsplit_once('.') else { return false };
+    let mut parts = head.split(':');
+    let hexes = |part: Option<&str>, least: usize, most: usize| {
+        part.is_some_and(|p| (least..=most).contains(&p.len()) && p.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    function.len() == 1
+        && function.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && hexes(parts.next(), 4, 8)
+        && hexes(parts.next(), 2, 2)
+        && hexes(parts.next(), 2, 2)
+        && parts.next().is_none()
+}
+
+fn is_unit(name: &str) -> bool {
+    let Some((address, node)) = name.split_once('.') else { return false };
+    let address = address.rsplit(':').next().unwrap_or(address);
+    (3..=16).contains(&address.len())
+        && address.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && node.starts_with(|c: char| c.is_ascii_alphabetic())
+        && !node.contains("..")
+        && node.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:@".contains(&byte))
+}
+
+/// The functions that a line of a stack names, innermost first; none for a line that is no stack's.
+pub fn frame(text: &str) -> Option<Vec<&str>> {
+    let text = text.trim();
+    if let Some((first, rest)) = text.split_once(") from [<") {
+        let first = first.rsplit('(').next()?;
+        let second = rest.split('(').nth(1)?.trim_end_matches(')');
+        return Some(vec![symbol(first), symbol(second)]);
+    }
+    if let Some((first, rest)) = text.split_once(" from ")
+        && first.contains("+0x")
+        && let Some(second) = is_frame(rest)
+    {
+        // arm, since 5.11: `check_unmap from debug_dma_unmap_page+0xa4/0xb4`.
+        return Some(vec![symbol(first.trim()), second]);
+    }
+    let mut rest = text;
+    for head in ["pc : ", "lr : ", "PC is at ", "LR is at ", "RIP: 0010:", "RIP: ", "NIP ", "epc : ", "? "] {
+        if let Some(after) = rest.strip_prefix(head) {
+            if head == "? " {
+                // An address that was only found on the stack.
+                return Some(Vec::new());
+            }
+            rest = after;
+        }
+    }
+    if let Some(inner) = rest.strip_prefix("[<") {
+        rest = inner.split_once(">]")?.1.trim();
+    }
+    is_frame(rest).map(|name| vec![name])
+}
+
+/// The function of `name+0x1/0x2 [module]`.
+fn is_frame(text: &str) -> Option<&str> {
+    let entry = text.split_whitespace().next()?;
+    let (name, rest) = entry.split_once("+0x")?;
+    let (offset, size) = rest.split_once("/0x")?;
+    let hexes = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (hexes(offset) && hexes(size) && !name.is_empty()).then(|| symbol(name))
+}
+
+fn symbol(text: &str) -> &str {
+    text.split("+0x").next().unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probe_failures_and_deferrals_are_read_in_both_spellings() {
+        let failed = Message::ProbeFailed { driver: "sata_rcar", device: "ee300000.sata", error: 22 };
+        assert_eq!(message("sata_rcar: probe of ee300000.sata failed with error -22"), failed);
+        assert_eq!(message("sata_rcar ee300000.sata: probe with driver sata_rcar failed with error -22"), failed);
+        let deferred = |reason| Message::Deferred { device: "ee300000.sata", reason };
+        assert_eq!(message("platform ee300000.sata: deferred probe pending"), deferred(""));
+        assert_eq!(
+            message("platform ee300000.sata: deferred probe pending: (reason unknown)"),
+            deferred("(reason unknown)")
+        );
+    }
+
+    #[test]
+    fn frames_of_several_architectures_are_read() {
+        assert_eq!(frame(" debug_dma_map_page+0x68/0x170"), Some(vec!["debug_dma_map_page"]));
+        assert_eq!(frame("pc : __free_pages+0x8/0x58"), Some(vec!["__free_pages"]));
+        assert_eq!(frame("RIP: 0010:dma_debug_device_change+0x190/0x1f0"), Some(vec!["dma_debug_device_change"]));
+        let arm = "[<8019f304>] (check_unmap) from [<8019fd6c>] (debug_dma_unmap_page+0xa4/0xb4)";
+        assert_eq!(frame(arm), Some(vec!["check_unmap", "debug_dma_unmap_page"]));
+        assert_eq!(frame(" ? maybe+0x1/0x2"), Some(vec![]));
+        assert_eq!(frame(" r7:00000009 r6:60000193"), None);
+    }
+
+    #[test]
+    fn groups_policies_and_requests_are_read() {
+        let joins = |device, group| Message::Group { device, group: Some(group), joins: true };
+        assert_eq!(message("iommu: Adding device ee300000.sata to group 0"), joins("ee300000.sata", 0));
+        assert_eq!(message("pci 0000:00:03.0: Adding to iommu group 7"), joins("0000:00:03.0", 7));
+        assert_eq!(message("iommu: Default domain type: Translated"), Message::Policy { translated: true });
+        let request = "vfio-pci 0000:5e:00.0: Relaying device request to user (#590)";
+        assert_eq!(message(request), Message::VfioRequest { device: "0000:5e:00.0", count: 590 });
+        let hung = "INFO: task bash:7786 blocked for more than 120 seconds.";
+        assert_eq!(message(hung), Message::Hung { task: "bash", pid: 7786 });
+    }
+}

@@ -1,0 +1,16 @@
+//! The kernel's events and messages, typed.
+
+mod dma_api;
+mod fault;
+mod field;
+mod function;
+mod log;
+mod trace;
+
+pub use dma_api::{DmaApi, DmaApiKind};
+pub use fault::{Fault, FaultDevice, Suppressed};
+pub use field::{Fields, hex, number};
+pub use function::{Backend, Call, call_of};
+pub(crate) use log::is_device;
+pub use log::{Message, Turn, frame, message};
+pub use trace::{Dir, Event, Family, Op, attrs, event};

@@ -1,0 +1,420 @@
+//! Events of a trace.
+
+use std::fmt;
+
+use super::field::{Fields, hex, number};
+
+/// Direction of a mapping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dir {
+    /// Both.
+    Bidirectional,
+    /// The device reads.
+    ToDevice,
+    /// The device writes.
+    FromDevice,
+    /// None, or a word that is not known.
+    None,
+}
+
+impl Dir {
+    fn of(text: &str) -> Self {
+        match text.strip_prefix("DMA_").unwrap_or(text) {
+            "BIDIRECTIONAL" => Self::Bidirectional,
+            "TO_DEVICE" => Self::ToDevice,
+            "FROM_DEVICE" => Self::FromDevice,
+            _ => Self::None,
+        }
+    }
+}
+
+impl fmt::Display for Dir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bidirectional => "BIDIRECTIONAL",
+            Self::ToDevice => "TO_DEVICE",
+            Self::FromDevice => "FROM_DEVICE",
+            Self::None => "NONE",
+        })
+    }
+}
+
+/// Functions of the DMA API that go together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// `dma_alloc_attrs`, `dma_free_attrs`.
+    Coherent,
+    /// `dma_alloc_pages`, `dma_free_pages`.
+    Pages,
+    /// `dma_alloc_noncontiguous`, `dma_free_noncontiguous`.
+    Sgt,
+    /// `dma_map_page` and its kind, `dma_map_phys` later.
+    Single,
+    /// `dma_map_resource`.
+    Resource,
+    /// `dma_map_sg`.
+    Sg,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Coherent => "coherent memory",
+            Self::Pages => "pages",
+            Self::Sgt => "non-contiguous memory",
+            Self::Single => "a single mapping",
+            Self::Resource => "a mapped resource",
+            Self::Sg => "a scatterlist",
+        })
+    }
+}
+
+/// Attributes that must be the same at both ends; others only ask for something.
+pub mod attrs {
+    /// `DMA_ATTR_NO_KERNEL_MAPPING`.
+    pub const NO_KERNEL_MAPPING: u8 = 1;
+    /// `DMA_ATTR_FORCE_CONTIGUOUS`.
+    pub const FORCE_CONTIGUOUS: u8 = 2;
+    /// `DMA_ATTR_WRITE_COMBINE`.
+    pub const WRITE_COMBINE: u8 = 4;
+    /// `DMA_ATTR_MMIO`.
+    pub const MMIO: u8 = 8;
+
+    /// The attributes in `text`, as `A|B`.
+    pub(super) fn of(text: &str) -> u8 {
+        text.split('|').fold(0, |bits, name| {
+            bits | match name.trim().trim_start_matches("DMA_ATTR_") {
+                "NO_KERNEL_MAPPING" => NO_KERNEL_MAPPING,
+                "FORCE_CONTIGUOUS" => FORCE_CONTIGUOUS,
+                "WRITE_COMBINE" => WRITE_COMBINE,
+                "MMIO" => MMIO,
+                _ => 0,
+            }
+        })
+    }
+}
+
+/// One end of a mapping or allocation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Op<'a> {
+    /// The device's name.
+    pub device: &'a str,
+    /// Functions that were called.
+    pub family: Family,
+    /// Direction.
+    pub dir: Dir,
+    /// DMA address; of a scatterlist the first one.
+    pub addr: Option<u64>,
+    /// Bytes; of a scatterlist all together.
+    pub size: Option<u64>,
+    /// CPU address as printed, hashed or not; none where it is hidden.
+    pub virt: Option<u64>,
+    /// Physical address, where one is printed.
+    pub phys: Option<u64>,
+    /// Bits of [`attrs`].
+    pub attrs: u8,
+    /// The list of physical addresses of a scatterlist, as printed.
+    pub list: &'a str,
+    /// DMA addresses of a scatterlist, as printed.
+    pub addrs: &'a str,
+    /// Sizes of a scatterlist, as printed.
+    pub sizes: &'a str,
+}
+
+/// An event of a trace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event<'a> {
+    /// Memory was allocated or mapped.
+    Take(Op<'a>),
+    /// Memory was freed or unmapped.
+    Give(Op<'a>),
+    /// A mapping failed.
+    Failed(Op<'a>),
+    /// The IOMMU maps a range.
+    IommuMap {
+        /// First address.
+        start: u64,
+        /// Address behind the last.
+        end: u64,
+    },
+    /// The IOMMU unmaps a range.
+    IommuUnmap {
+        /// First address.
+        start: u64,
+        /// Address behind the last.
+        end: u64,
+        /// Bytes that were unmapped.
+        unmapped: Option<u64>,
+    },
+    /// A device joins or leaves a group.
+    Group {
+        /// The device.
+        device: &'a str,
+        /// The group's number.
+        group: Option<u64>,
+        /// True when it joins.
+        joins: bool,
+    },
+    /// A device is attached to a domain, or detached.
+    Domain {
+        /// The device.
+        device: &'a str,
+        /// True when it is attached.
+        attached: bool,
+    },
+    /// The IOMMU reports a fault.
+    Fault {
+        /// The device, where the IOMMU's driver knows it.
+        device: &'a str,
+        /// Address.
+        iova: u64,
+    },
+    /// A managed resource is added, removed, or released.
+    Devres {
+        /// The device.
+        device: &'a str,
+        /// `ADD`, `REM`, `REL`, ...
+        op: &'a str,
+        /// The node's address as printed; none where it is hidden.
+        node: Option<u64>,
+        /// Its release function.
+        name: &'a str,
+        /// Its size.
+        size: u64,
+    },
+    /// A function is called.
+    Function {
+        /// Its name.
+        name: &'a str,
+        /// Its caller.
+        caller: &'a str,
+    },
+    /// The kernel log gets a message.
+    Console(&'a str),
+    /// The next lines are the stack of the event before.
+    StackHead,
+    /// A line that user space wrote.
+    Mark(&'a str),
+    /// A bounce buffer is used for a device.
+    Bounced(&'a str),
+    /// Another event.
+    Other(&'a str),
+}
+
+/// The event that a trace line's `body` is.
+pub fn event(body: &str) -> Event<'_> {
+    let body = body.trim_start();
+    if body.starts_with("<stack trace>") || body.starts_with("kernel_stack:") {
+        return Event::StackHead;
+    }
+    let (name, payload) = match body.split_once(": ") {
+        Some((name, payload)) if !name.contains(' ') => (name, payload.trim_start()),
+        _ => match body.strip_suffix(':') {
+            Some(name) if !name.contains(' ') => (name, ""),
+            _ => ("", body),
+        },
+    };
+    let name = name.rsplit(':').next().unwrap_or(name);
+    match name {
+        "" | "function" => return function(payload).unwrap_or(Event::Other(payload)),
+        "map" => range(payload, false),
+        "unmap" => range(payload, true),
+        "devres_log" => devres(payload),
+        "console" => Some(Event::Console(payload)),
+        "tracing_mark_write" | "print" | "bprint" | "0" => {
+            Some(Event::Mark(payload.split_once(": ").map_or(payload, |(_, rest)| rest)))
+        }
+        "add_device_to_group" | "remove_device_from_group" => group(payload, name.starts_with("add")),
+        "attach_device_to_domain" | "detach_device_from_domain" => {
+            value(payload, "device").map(|device| Event::Domain { device, attached: name.starts_with("attach") })
+        }
+        "io_page_fault" => fault(payload),
+        "swiotlb_bounced" => {
+            payload.split_once("dev_name: ").and_then(|(_, rest)| rest.split_whitespace().next()).map(Event::Bounced)
+        }
+        _ => name.strip_prefix("dma_").and_then(|verb| dma(verb, payload)),
+    }
+    .or_else(|| function(body))
+    .unwrap_or(Event::Other(name))
+}
+
+/// `FUNC <-CALLER`, and trace-cmd's `FUNC <-- CALLER`.
+fn function(text: &str) -> Option<Event<'_>> {
+    let (name, caller) = text.split_once("<-")?;
+    let name = name.trim();
+    let caller = caller.trim_start_matches('-').trim();
+    let plain = |text: &str| !text.is_empty() && !text.contains([' ', '=']);
+    let caller = caller.split_whitespace().next().unwrap_or("");
+    (plain(name) && plain(caller)).then_some(Event::Function { name, caller })
+}
+
+fn value<'a>(payload: &'a str, key: &str) -> Option<&'a str> {
+    Fields::new(payload).find(|(k, _)| *k == key).map(|(_, value)| value).filter(|value| !value.is_empty())
+}
+
+/// `IOMMU: iova=START - END ... unmapped_size=N`; the end is exclusive. Kernels before 5.0 print no end.
+fn range(payload: &str, unmap: bool) -> Option<Event<'_>> {
+    let (mut start, mut end, mut size, mut unmapped) = (None, None, None, None);
+    let mut dash = false;
+    for (key, value) in Fields::new(payload) {
+        match key {
+            "iova" => start = hex(value),
+            "size" => size = number(value),
+            "unmapped_size" => unmapped = number(value),
+            "" if value == "-" => dash = true,
+            "" if dash && end.is_none() => end = hex(value),
+            _ => {}
+        }
+    }
+    let start = start?;
+    let end = end.filter(|end| *end > start).or_else(|| start.checked_add(size?))?;
+    Some(if unmap { Event::IommuUnmap { start, end, unmapped } } else { Event::IommuMap { start, end } })
+}
+
+fn group(payload: &str, joins: bool) -> Option<Event<'_>> {
+    let device = value(payload, "device")?;
+    Some(Event::Group { device, group: value(payload, "groupID").and_then(number), joins })
+}
+
+/// `IOMMU:DRIVER DEV iova=0x... flags=0x...`.
+fn fault(payload: &str) -> Option<Event<'_>> {
+    let iova = value(payload, "iova").and_then(hex)?;
+    let words: Vec<&str> = payload.split_whitespace().take_while(|word| !word.contains('=')).collect();
+    Some(Event::Fault { device: words.last()?, iova })
+}
+
+/// `DEV OP NODE NAME (N bytes)`.
+fn devres(payload: &str) -> Option<Event<'_>> {
+    let mut words = payload.split_whitespace();
+    let (device, op, node) = (words.next()?, words.next()?, words.next()?);
+    if !["ADD", "REM", "REL", "REPLACE"].contains(&op) {
+        return None;
+    }
+    let name = words.next().unwrap_or("");
+    let size = words.next().and_then(|word| word.strip_prefix('(')).and_then(number).unwrap_or(0);
+    Some(Event::Devres { device, op, node: pointer(node), name, size })
+}
+
+/// A pointer; none when it is hidden (`(____ptrval____)`) or null.
+fn pointer(text: &str) -> Option<u64> {
+    hex(text)
+}
+
+fn dma<'a>(verb: &str, payload: &'a str) -> Option<Event<'a>> {
+    let family = match verb.split_once('_').map_or("", |(_, rest)| rest).trim_end_matches("_err") {
+        "" => Family::Coherent,
+        "pages" => Family::Pages,
+        "sgt" => Family::Sgt,
+        "page" | "phys" | "single" => Family::Single,
+        "resource" => Family::Resource,
+        "sg" => Family::Sg,
+        _ => return None,
+    };
+    let mut op = Op {
+        device: "",
+        family,
+        dir: Dir::None,
+        addr: None,
+        size: None,
+        virt: None,
+        phys: None,
+        attrs: 0,
+        list: "",
+        addrs: "",
+        sizes: "",
+    };
+    let mut failed = verb.ends_with("_err");
+    for (key, value) in Fields::new(payload) {
+        match key {
+            "" | "device" | "dev" if op.device.is_empty() => op.device = value,
+            "dir" => op.dir = Dir::of(value),
+            "dma_addr" => op.addr = hex(value),
+            "size" => op.size = number(value),
+            "virt_addr" => op.virt = pointer(value),
+            "phys_addr" => op.phys = hex(value),
+            "attrs" => op.attrs = attrs::of(value),
+            "phys_addrs" => op.list = value,
+            "dma_addrs" => op.addrs = value,
+            "sizes" => op.sizes = value,
+            "err" => failed = true,
+            _ => {}
+        }
+    }
+    if op.device.is_empty() {
+        return None;
+    }
+    if family == Family::Sg {
+        op.addr = list(op.addrs).next();
+        op.size = Some(list(op.sizes).fold(0, u64::wrapping_add)).filter(|size| *size > 0);
+    }
+    let take = verb.starts_with("alloc") || verb.starts_with("map");
+    let give = verb.starts_with("free") || verb.starts_with("unmap");
+    // At all-ones the mapping failed; some kernels log address 0 for an allocation that gave nothing.
+    let ones = op.addr.is_some_and(|addr| addr == u64::MAX || addr == u64::from(u32::MAX) && family == Family::Single);
+    let nothing = op.virt == Some(0) && matches!(family, Family::Coherent | Family::Pages);
+    match (take, give) {
+        (true, _) if failed || ones || nothing => Some(Event::Failed(op)),
+        (true, _) => Some(Event::Take(op)),
+        (_, true) => Some(Event::Give(op)),
+        _ => None,
+    }
+}
+
+/// The numbers of a printed list.
+pub(crate) fn list(text: &str) -> impl Iterator<Item = u64> + '_ {
+    text.trim_matches(['{', '}']).split(',').filter_map(|word| hex(word.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_read_in_both_spellings() {
+        let expected = Event::Function { name: "iommu_dma_free", caller: "dma_free_attrs" };
+        assert_eq!(event("iommu_dma_free <-dma_free_attrs"), expected);
+        assert_eq!(event("function:             iommu_dma_free <-- dma_free_attrs"), expected);
+        assert_eq!(event("ftrace:function: iommu_dma_free <- dma_free_attrs"), expected);
+    }
+
+    #[test]
+    fn a_mapping_is_read_with_fields_in_another_order() {
+        let Event::Take(op) = event("dma_map_phys: 0000:00:04.0 size=8 x=y attrs=MMIO dma_addr=ffffb000 dir=TO_DEVICE")
+        else {
+            panic!("no mapping")
+        };
+        assert_eq!((op.addr, op.size, op.dir, op.attrs), (Some(0xffffb000), Some(8), Dir::ToDevice, attrs::MMIO));
+    }
+
+    #[test]
+    fn failed_mappings_are_no_mappings() {
+        let text = "dma_map_page: d dir=TO_DEVICE dma_addr=ffffffffffffffff size=8 phys_addr=3d246000 attrs=";
+        assert!(matches!(event(text), Event::Failed(_)));
+        assert!(matches!(event("dma_alloc: d dma_addr=0 size=8 virt_addr=0000000000000000"), Event::Failed(_)));
+        assert!(matches!(event("dma_map_sg_err: d dir=X dma_addrs={0x1} err=-5 attrs="), Event::Failed(_)));
+    }
+
+    #[test]
+    fn ranges_end_before_their_end() {
+        let text = "unmap: IOMMU: iova=0x00000000fffa0000 - 0x00000000fffb7000 size=94208 unmapped_size=0";
+        assert_eq!(event(text), Event::IommuUnmap { start: 0xfffa0000, end: 0xfffb7000, unmapped: Some(0) });
+        assert_eq!(
+            event("map: IOMMU: iova=0x1000 paddr=0x5 size=4096"),
+            Event::IommuMap { start: 0x1000, end: 0x2000 }
+        );
+    }
+
+    #[test]
+    fn managed_resources_are_read_with_hidden_pointers_and_names() {
+        let event = event("devres_log: 1e788000.serial REL (____ptrval____) (null) (24 bytes)");
+        assert_eq!(event, Event::Devres { device: "1e788000.serial", op: "REL", node: None, name: "(null)", size: 24 });
+    }
+
+    #[test]
+    fn events_that_are_not_known_are_other() {
+        assert_eq!(event("sched_switch: prev_comm=a <-b"), Event::Other("sched_switch"));
+        assert_eq!(event(""), Event::Other(""));
+        assert_eq!(event("map: nothing of it"), Event::Other("map"));
+    }
+}

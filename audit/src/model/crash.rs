@@ -1,0 +1,345 @@
+//! Reports with a stack: crashes, warnings, hung tasks, and what DMA API debugging prints.
+
+use super::verdict::{Cite, Fact, Finding, SEED, SEED_PROBE, Verdict};
+use super::{Id, Mark, Model};
+use crate::event::{Backend, Call, DmaApi, DmaApiKind, Message, call_of};
+use crate::rules::Rule;
+
+/// Functions that are kept of a stack.
+const MOST_FRAMES: usize = 64;
+
+/// A report.
+#[derive(Debug)]
+pub(crate) struct Report {
+    kind: Kind,
+    head: Mark,
+    last: Mark,
+    frames: Vec<String>,
+    lines: Vec<Mark>,
+    mapped: Vec<String>,
+    in_mapped: bool,
+    ended: bool,
+    task: Option<(String, u64)>,
+    /// Devices whose users VFIO was asking when it began.
+    waiting: Vec<Id>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Crash,
+    BadPage,
+    Warning,
+    Hung,
+    DmaApi(Box<DmaApi>),
+}
+
+impl Report {
+    fn new(kind: Kind, head: Mark) -> Self {
+        let last = head.clone();
+        Self {
+            kind,
+            head,
+            last,
+            frames: Vec::new(),
+            lines: Vec::new(),
+            mapped: Vec::new(),
+            in_mapped: false,
+            ended: false,
+            task: None,
+            waiting: Vec::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, mark: &Mark, names: &[&str]) {
+        self.last = mark.clone();
+        let list = if self.in_mapped { &mut self.mapped } else { &mut self.frames };
+        if list.len() < MOST_FRAMES {
+            list.extend(names.iter().map(|name| (*name).to_owned()));
+            self.lines.push(mark.clone());
+        }
+    }
+
+    fn has(&self, names: &[&str]) -> bool {
+        self.frames.iter().any(|frame| names.contains(&frame.as_str()))
+    }
+
+    fn near(&self, mark: &Mark) -> bool {
+        !self.ended && mark.place.file == self.head.place.file && mark.place.line < self.head.place.line + 200
+    }
+}
+
+impl Model {
+    pub(super) fn report_line(&mut self, mark: Mark, message: &Message<'_>) {
+        match *message {
+            Message::Crash { warning } => {
+                let open = self.log.report.as_mut().filter(|report| report.near(&mark));
+                match open.map(|report| &mut report.kind) {
+                    // One crash is told in several lines; a warning's line belongs to the DMA API's message beside it.
+                    Some(Kind::Crash | Kind::BadPage) => {}
+                    Some(Kind::DmaApi(_)) if warning => {
+                        if let Some(report) = &mut self.log.report {
+                            report.lines.push(mark);
+                        }
+                    }
+                    _ => {
+                        self.flush_report();
+                        let kind = if warning { Kind::Warning } else { Kind::Crash };
+                        self.log.report = Some(Report::new(kind, mark));
+                    }
+                }
+            }
+            Message::BadPage => {
+                self.flush_report();
+                self.log.report = Some(Report::new(Kind::BadPage, mark));
+            }
+            Message::Hung { task, pid } => {
+                self.flush_report();
+                let mut report = Report::new(Kind::Hung, mark);
+                report.task = Some((task.to_owned(), pid));
+                report.waiting = (0..self.devices.len()).filter(|id| self.devices[*id].log.waits()).collect();
+                self.log.report = Some(report);
+            }
+            Message::CrashTask { pid, task } => {
+                if let Some(report) = &mut self.log.report {
+                    report.task.get_or_insert((task.to_owned(), pid));
+                }
+            }
+            Message::CrashEnd => {
+                if let Some(report) = &mut self.log.report {
+                    report.ended = true;
+                    report.last = mark;
+                }
+            }
+            Message::MappedAt => {
+                if let Some(report) = &mut self.log.report {
+                    report.in_mapped = true;
+                    report.last = mark;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn dma_api_report(&mut self, mark: Mark, api: DmaApi) {
+        let before = self
+            .log
+            .report
+            .take_if(|report| matches!(report.kind, Kind::Warning) && report.near(&mark) && report.frames.len() < 4);
+        self.flush_report();
+        let mut report = Report::new(Kind::DmaApi(Box::new(api)), mark);
+        if let Some(before) = before {
+            report.lines.push(before.head);
+            report.frames = before.frames;
+        }
+        self.log.report = Some(report);
+    }
+
+    pub(super) fn flush_report(&mut self) {
+        let Some(report) = self.log.report.take() else { return };
+        match &report.kind {
+            Kind::DmaApi(api) => self.dma_api(&report, api),
+            Kind::Hung => self.hung(&report),
+            Kind::Warning => self.warning(&report),
+            Kind::Crash | Kind::BadPage => self.crash(&report),
+        }
+    }
+
+    fn dma_api(&mut self, report: &Report, api: &DmaApi) {
+        let (rule, what) = match api.kind {
+            DmaApiKind::NotAllocated => (Rule::NOT_TAKEN, "frees memory that it had not allocated".to_owned()),
+            DmaApiKind::Differs(what) => (Rule::DIFFERS, format!("frees with a different {what}")),
+            DmaApiKind::Pending => (
+                Rule::LEAK,
+                format!(
+                    "leaves {} mappings at release",
+                    api.count.map_or_else(|| "some".to_owned(), |n| n.to_string())
+                ),
+            ),
+            DmaApiKind::Unchecked => (Rule::UNCHECKED, "did not check a mapping's error".to_owned()),
+            DmaApiKind::Misuse => (Rule::MISUSE, format!("misuses the DMA API: {}", api.words)),
+            DmaApiKind::Off | DmaApiKind::Note => {
+                let words = format!("DMA API debugging: {}", api.words);
+                return self.fact(Fact { words, cites: vec![report.head.cite()] });
+            }
+        };
+        let mut words = format!("{} {what}", api.driver.as_deref().unwrap_or("the driver"));
+        match (api.size, api.unmap_size) {
+            (Some(size), Some(unmap)) => words = format!("{words}: maps {size} bytes and unmaps {unmap}"),
+            (Some(size), None) => words = format!("{words}; one is of {size} bytes"),
+            _ => {}
+        }
+        if let Some(addr) = api.addr {
+            words = format!("{words}, at {addr:#x}");
+        }
+        let text = report.head.text.as_ref();
+        for (key, name) in [("mapped with DMA_", "direction"), ("mapped as ", "kind")] {
+            if let Some(at) = text.find(key) {
+                let value = text[at + key.len()..].split(']').next().unwrap_or("");
+                words = format!("{words}, {name} {value}");
+            }
+        }
+        let own = |names: &[String]| {
+            names
+                .iter()
+                .find(|name| {
+                    !name.contains("dma") && !name.contains("check_") && !name.starts_with("warn") && !is_dump(name)
+                })
+                .cloned()
+        };
+        let api_name = |names: &[String]| names.iter().rev().find(|name| name.starts_with("debug_dma")).cloned();
+        if let Some(function) =
+            own(&report.frames).or_else(|| api_name(&report.frames)).filter(|_| api.kind != DmaApiKind::Pending)
+        {
+            words = format!("{words}; freed in {function}");
+        }
+        if let Some(function) = own(&report.mapped).or_else(|| api_name(&report.mapped)) {
+            words = format!("{words}; mapped in {function}");
+        }
+        words = format!(
+            "{words} (DMA API debugging; it stops after its first error, so that its silence from here proves nothing)"
+        );
+        let finding = Finding { rule, verdict: Verdict::Violated, words, cites: cites(report), known: None };
+        match api.device.as_deref().and_then(|name| self.id(name)) {
+            Some(id) => {
+                let life = self.devices[id].life_at(&report.head);
+                life.driver = life.driver.take().or_else(|| api.driver.clone());
+                if rule == Rule::LEAK {
+                    life.teardown.get_or_insert(report.head.clone());
+                }
+                life.find(finding);
+            }
+            None => self.loose(finding),
+        }
+    }
+
+    fn hung(&mut self, report: &Report) {
+        let wait = |name: &&String| {
+            !name.contains("schedule")
+                && !name.starts_with("wait_")
+                && !name.contains("mutex")
+                && !name.contains("rwsem")
+        };
+        let place = report.frames.iter().find(wait).map_or_else(String::new, |name| format!(", in {name}"));
+        let (task, pid) = report.task.clone().unwrap_or_default();
+        let teardown = report.has(&TEAR_DOWN);
+        let what = if teardown { "the task of an unbind" } else { "a task" };
+        let words = format!("{what}, {task} ({pid}), is blocked{place}");
+        let mut cites = vec![report.head.cite()];
+        if let Some(line) = report.lines.iter().find(|line| place.len() > 5 && line.text.contains(&place[5..])) {
+            cites.push(line.cite());
+        }
+        if let ([id], true) = (report.waiting.as_slice(), teardown) {
+            self.devices[*id].life_at(&report.head).note(words, cites);
+        } else if teardown {
+            let words = format!("{words}; the tear-down is not over in this file");
+            self.loose(Finding { rule: Rule::ENDLESS, verdict: Verdict::CannotTell, words, cites, known: None });
+        } else {
+            self.fact(Fact { words, cites });
+        }
+    }
+
+    fn warning(&mut self, report: &Report) {
+        if report.has(&TEAR_DOWN) || report.has(&RELEASE) {
+            let words = format!("a warning in a tear-down: {}", report.head.text);
+            self.fact(Fact { words, cites: vec![report.head.cite()] });
+        }
+    }
+
+    fn crash(&mut self, report: &Report) {
+        let release = report.has(&RELEASE);
+        let teardown = report.has(&TEAR_DOWN);
+        let failed_probe =
+            report.has(&["really_probe", "driver_probe_device", "__driver_probe_device"]) && !report.has(&UNBIND);
+        let by = report.frames.iter().rev().find_map(|name| match call_of(name) {
+            Some(Call::Give(backend)) => Some((backend, name.clone())),
+            _ => None,
+        });
+        if !release && !teardown && by.is_none() {
+            let words = format!("a crash that is not in a tear-down: {}", report.head.text);
+            return self.fact(Fact { words, cites: vec![report.head.cite()] });
+        }
+        let first = report.frames.first().map_or("?", String::as_str);
+        let path = if failed_probe { "a failed probe" } else { "the unbind" };
+        let place = if release { "the release of managed resources" } else { path };
+        let words = format!("a crash in {place}: {first}, {}", report.head.text);
+        let device = self.log.last_leaving;
+        let task = report.task.as_ref().map_or_else(String::new, |(task, pid)| format!(" (task {task}, {pid})"));
+        let words = format!("{words}{task}");
+        let crash = Finding { rule: Rule::CRASH, verdict: Verdict::Violated, words, cites: cites(report), known: None };
+        let managed = report.has(&["dmam_release"]);
+        let direct = by.as_ref().is_some_and(|(backend, _)| *backend == Backend::Direct);
+        let known = if failed_probe { SEED_PROBE } else { SEED };
+        let mismatch = device.is_some_and(|id| {
+            self.devices[id].life.as_ref().is_some_and(|life| life.outcome(Rule::BACKEND).violated > 0)
+        });
+        let doubt = (managed && direct && !mismatch).then(|| {
+            let name = by.map_or_else(String::new, |(_, name)| name);
+            Finding {
+                rule: Rule::BACKEND,
+                verdict: Verdict::CannotTell,
+                words: format!(
+                    "managed memory is freed by the direct path ({name}) in the crash's stack, and no line says what allocated it; if \
+                     that was the IOMMU back-end, this is the bug that {} mended",
+                    known.commit
+                ),
+                cites: vec![report.head.cite()],
+                known: Some(known),
+            }
+        });
+        if let Some(id) = device {
+            let life = self.devices[id].life_at(&report.head);
+            life.teardown.get_or_insert(report.head.clone());
+            life.find(crash);
+            if let Some(doubt) = doubt {
+                life.find(doubt);
+            }
+        } else {
+            self.loose(crash);
+            if let Some(doubt) = doubt {
+                self.loose(doubt);
+            }
+        }
+    }
+}
+
+/// Functions that release managed resources.
+const RELEASE: [&str; 3] = ["release_nodes", "devres_release_all", "devres_release_group"];
+/// Functions of an unbind.
+const UNBIND: [&str; 7] = [
+    "device_release_driver_internal",
+    "__device_release_driver",
+    "device_release_driver",
+    "driver_detach",
+    "unbind_store",
+    "device_driver_detach",
+    "bus_remove_device",
+];
+/// Functions of any tear-down.
+const TEAR_DOWN: [&str; 9] = [
+    "device_release_driver_internal",
+    "__device_release_driver",
+    "device_release_driver",
+    "driver_detach",
+    "unbind_store",
+    "device_driver_detach",
+    "bus_remove_device",
+    "device_unbind_cleanup",
+    "pci_device_remove",
+];
+
+fn is_dump(name: &str) -> bool {
+    ["dump_backtrace", "show_stack", "dump_stack", "unwind_backtrace", "__warn", "dump_stack_lvl"].contains(&name)
+}
+
+/// The lines of a report that are worth showing: its head, what names it, and its stack's ends.
+fn cites(report: &Report) -> Vec<Cite> {
+    let mut cites = vec![report.head.cite()];
+    let own = report.lines.iter().filter(|line| line.place != report.head.place);
+    cites.extend(own.take(12).map(Mark::cite));
+    if cites.last().is_some_and(|cite| cite.place < report.last.place) {
+        cites.push(report.last.cite());
+    }
+    cites.sort_by_key(|cite| cite.place);
+    cites.dedup_by_key(|cite| cite.place);
+    cites
+}

@@ -1,0 +1,233 @@
+//! A device: what it holds, what it gave back lately, and its lives.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHasher};
+
+use super::life::Life;
+use super::task::By;
+use super::{Mapping, Mark};
+
+/// Ranges that are remembered after they were given back.
+const REMEMBERED: usize = 1024;
+/// Mappings at one address that are told apart; the IOMMU's events of two CPUs may come in either order.
+const AT_ONE_ADDRESS: usize = 16;
+/// Lives that are kept of a device. Further ones replace the oldest that has no finding.
+const MOST_LIVES: usize = 1000;
+
+/// Mappings by address.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    live: FxHashMap<u64, Mapping>,
+    again: FxHashMap<u64, VecDeque<Mapping>>,
+}
+
+impl Table {
+    pub(super) fn insert(&mut self, key: u64, mapping: Mapping) {
+        if let Some(old) = self.live.insert(key, mapping) {
+            let again = self.again.entry(key).or_default();
+            if again.len() >= AT_ONE_ADDRESS {
+                again.pop_front();
+            }
+            again.push_back(old);
+        }
+    }
+
+    /// Takes the mapping at `key` out; of several the oldest that `fits`.
+    pub(super) fn remove(&mut self, key: u64, fits: impl Fn(&Mapping) -> bool) -> Option<Mapping> {
+        if !self.again.is_empty()
+            && let Some(again) = self.again.get_mut(&key)
+        {
+            let at = again.iter().position(&fits);
+            let current = self.live.get(&key).is_some_and(&fits);
+            let taken = match at {
+                Some(at) => again.remove(at),
+                None if current => self.live.insert(key, again.pop_back()?),
+                None => again.pop_front(),
+            };
+            if again.is_empty() {
+                self.again.remove(&key);
+            }
+            return taken;
+        }
+        self.live.remove(&key)
+    }
+
+    pub(super) fn get(&self, key: u64) -> Option<&Mapping> {
+        self.live.get(&key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut Mapping> {
+        self.live.get_mut(&key)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.live.len() + self.again.values().map(VecDeque::len).sum::<usize>()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Mapping> {
+        self.live.values().chain(self.again.values().flatten())
+    }
+
+    pub(super) fn drain(&mut self) -> Vec<Mapping> {
+        let again = std::mem::take(&mut self.again);
+        self.live.drain().map(|(_, mapping)| mapping).chain(again.into_values().flatten()).collect()
+    }
+}
+
+/// A managed resource.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(super) mark: Mark,
+    pub(super) name: Box<str>,
+    /// The DMA address of managed memory.
+    pub(super) addr: Option<u64>,
+    pub(super) by: Option<By>,
+    pub(super) key: u64,
+    pub(super) hidden: bool,
+}
+
+/// Managed resources in the order in which they were added.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    by_order: BTreeMap<u64, Node>,
+    by_key: FxHashMap<u64, Vec<u64>>,
+    next: u64,
+}
+
+impl Nodes {
+    /// The key of a node: its address, or where that is hidden what else is known of it.
+    pub(super) fn key(node: Option<u64>, name: &str, size: u64) -> u64 {
+        node.unwrap_or_else(|| {
+            let mut hasher = FxHasher::default();
+            (name, size, "hidden").hash(&mut hasher);
+            hasher.finish()
+        })
+    }
+
+    pub(super) fn add(&mut self, node: Node) {
+        self.by_key.entry(node.key).or_default().push(self.next);
+        self.by_order.insert(self.next, node);
+        self.next += 1;
+    }
+
+    /// Takes the newest node with `key` out, with its place in the order.
+    pub(super) fn remove(&mut self, key: u64) -> Option<(u64, Node)> {
+        let orders = self.by_key.get_mut(&key)?;
+        let order = orders.pop()?;
+        if orders.is_empty() {
+            self.by_key.remove(&key);
+        }
+        self.by_order.remove(&order).map(|node| (order, node))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_order.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_order.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.by_order.values()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.by_order.clear();
+        self.by_key.clear();
+    }
+}
+
+/// Memory that was given back.
+#[derive(Clone, Debug)]
+pub(crate) struct Gone {
+    pub(super) mapping: Mapping,
+    pub(super) mark: Mark,
+    /// The life that held it.
+    pub(super) life: u32,
+    pub(super) in_release: bool,
+}
+
+/// A device.
+#[derive(Debug)]
+pub struct Device {
+    /// Name.
+    pub name: Arc<str>,
+    pub(crate) live: Table,
+    pub(crate) scatter: Table,
+    pub(super) nodes: Nodes,
+    pub(super) gone: VecDeque<Gone>,
+    pub(crate) life: Option<Life>,
+    /// Lives that are over.
+    pub past: Vec<Life>,
+    pub(super) lives: u32,
+    pub(super) group: Option<u64>,
+    pub(super) backend: Option<(By, Mark)>,
+    /// True when the domain may have changed since the last probe.
+    pub(super) domain_changed: bool,
+    pub(super) deferred: Option<Mark>,
+    /// Managed resources after each probe, while they only grew.
+    pub(super) growth: Vec<(u64, Mark)>,
+    pub(crate) log: super::log::DeviceLog,
+    pub(super) sub_pages: FxHashMap<u64, (u32, u64)>,
+    pub(super) shared_pages: u64,
+}
+
+impl Device {
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            live: Table::default(),
+            scatter: Table::default(),
+            nodes: Nodes::default(),
+            gone: VecDeque::new(),
+            life: None,
+            past: Vec::new(),
+            lives: 0,
+            group: None,
+            backend: None,
+            domain_changed: false,
+            deferred: None,
+            growth: Vec::new(),
+            log: super::log::DeviceLog::default(),
+            sub_pages: FxHashMap::default(),
+            shared_pages: 0,
+        }
+    }
+
+    /// The life that `mark` belongs to; one begins with it where there is none.
+    pub(super) fn life_at(&mut self, mark: &Mark) -> &mut Life {
+        if self.life.is_none() {
+            self.lives += 1;
+        }
+        let number = self.lives;
+        let life = self.life.get_or_insert_with(|| Life::new(number, mark.clone()));
+        if mark.place > life.last.0 {
+            life.last = (mark.place, mark.stamp);
+        }
+        life
+    }
+
+    /// The life now, or the last one.
+    pub(super) fn newest(&mut self) -> Option<&mut Life> {
+        self.life.as_mut().or(self.past.last_mut())
+    }
+
+    pub(super) fn remember(&mut self, gone: Gone) {
+        if self.gone.len() >= REMEMBERED {
+            self.gone.pop_front();
+        }
+        self.gone.push_back(gone);
+    }
+
+    pub(super) fn keep(&mut self, life: Life) {
+        if self.past.len() >= MOST_LIVES {
+            let at = self.past.iter().position(|life| life.findings.is_empty()).unwrap_or(0);
+            self.past.remove(at);
+        }
+        self.past.push(life);
+    }
+}

@@ -1,0 +1,158 @@
+//! The judgement of a life that is over.
+
+use super::device::Node;
+use super::life::{End, Life};
+use super::verdict::{Finding, Verdict};
+use super::{Heard, Mapping};
+use crate::rules::Rule;
+use crate::shape::Span;
+
+/// Most mappings that are named one by one when they are left over.
+const MOST_NAMED: usize = 8;
+
+/// Judges `life`, which left `left` mapped and `nodes` unreleased.
+pub(super) fn judge(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: Heard, epoch: u32) {
+    // Everything that was released had been seen to be added: nothing is older than the recording.
+    let whole = life.probe_seen || !life.before && life.added > 0 && life.pass.unknown == 0;
+    candidates(life, whole);
+    if !life.traced || life.end.is_none() && life.teardown.is_none() {
+        return;
+    }
+    if let Some(taint) = life.taint.clone() {
+        for rule in [Rule::NOT_TAKEN, Rule::TWICE, Rule::LEAK, Rule::MANAGED] {
+            life.on(rule).doubt(taint.clone());
+        }
+    }
+    by_hand(life);
+    order(life);
+    if !heard.dma && life.managed_memory > 0 {
+        let missing = "no dma:* event was recorded: echo 1 > events/dma/enable (Linux 6.12 and later; kprobes before)";
+        for rule in [Rule::NOT_TAKEN, Rule::TWICE, Rule::DIFFERS] {
+            life.on(rule).doubt(missing);
+        }
+    }
+    if life.end.is_some() {
+        leaks(life, left, nodes, heard, whole, epoch);
+    }
+}
+
+fn candidates(life: &mut Life, whole: bool) {
+    let taint = life.taint.clone();
+    for mut finding in std::mem::take(&mut life.candidates) {
+        if let Some(taint) = &taint {
+            finding.verdict = Verdict::CannotTell;
+            finding.words = format!("{}; but {taint}", finding.words);
+        } else if finding.verdict == Verdict::CannotTell {
+            if whole {
+                finding.verdict = Verdict::Violated;
+            } else {
+                finding.words =
+                    format!("{}, as far as is recorded: the recording began in the middle of its life", finding.words);
+            }
+        }
+        life.find(finding);
+    }
+}
+
+fn by_hand(life: &mut Life) {
+    for (addr, mark) in std::mem::take(&mut life.by_hand) {
+        let words = format!(
+            "the managed memory at {addr:#x} is freed by hand at line {}, and stays on the device's list of managed resources: its \
+             release frees it again",
+            mark.place.line
+        );
+        let verdict = if life.taint.is_some() { Verdict::CannotTell } else { Verdict::Violated };
+        life.find(Finding { rule: Rule::MANAGED, verdict, words, cites: vec![mark.cite()], known: None });
+    }
+}
+
+fn order(life: &mut Life) {
+    let Some((later, earlier)) = life.pass.wrong.take() else {
+        if life.pass.count > 1 && life.taint.is_none() {
+            life.on(Rule::ORDER).proved += life.pass.count;
+        }
+        return;
+    };
+    let words = format!(
+        "the managed resource added at line {} is released after an older one (line {}): the order is not newest first",
+        earlier.place.line, later.place.line
+    );
+    let verdict = if life.taint.is_some() { Verdict::CannotTell } else { Verdict::Violated };
+    life.find(Finding { rule: Rule::ORDER, verdict, words, cites: vec![earlier.cite(), later.cite()], known: None });
+}
+
+fn leaks(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: Heard, whole: bool, epoch: u32) {
+    let mut left: Vec<&Mapping> = left.iter().filter(|mapping| before_end(life, mapping)).collect();
+    left.sort_by_key(|mapping| mapping.mark.place);
+    let end = life.end.as_ref().map(|(mark, end)| (mark.clone(), *end));
+    let Some((end, how)) = end else { return };
+    let when = match how {
+        End::Unbound => "when the unbind was over",
+        End::ProbeFailed => "when the failed probe was cleaned up",
+        End::Removed => "when the device left its group",
+        End::Reprobed => "when the next probe began",
+        End::FileEnded => "at the end of the file",
+    };
+    for mapping in left.iter().take(MOST_NAMED) {
+        let age = end.age(&mapping.mark).map_or_else(String::new, |age| format!(", {} old", Span(age)));
+        let mut words = format!(
+            "{} of {} bytes at {:#x}, taken at line {}, is still live {when} (line {}{age})",
+            mapping.family, mapping.size, mapping.addr, mapping.mark.place.line, end.place.line
+        );
+        let mut verdict = Verdict::Violated;
+        if let Some(taint) = &life.taint {
+            verdict = Verdict::CannotTell;
+            words = format!("{words}; but {taint}, and its free may be among them");
+        } else if mapping.epoch != epoch {
+            verdict = Verdict::CannotTell;
+            words = format!("{words}; but events were lost since");
+        }
+        life.find(Finding {
+            rule: Rule::LEAK,
+            verdict,
+            words,
+            cites: vec![mapping.mark.cite(), end.cite()],
+            known: None,
+        });
+    }
+    let more = left.len().saturating_sub(MOST_NAMED) as u64;
+    life.omitted += more;
+    let managed: Vec<&Node> =
+        nodes.iter().filter(|node| node.addr.is_none() && &*node.name == "dmam_release").collect();
+    if how == End::Unbound && !managed.is_empty() && life.released > 0 && !heard.dma {
+        for node in managed.iter().take(MOST_NAMED) {
+            let words = format!(
+                "managed memory added at line {} is not released {when} (line {})",
+                node.mark.place.line, end.place.line
+            );
+            let verdict = if life.taint.is_some() { Verdict::CannotTell } else { Verdict::Violated };
+            life.find(Finding {
+                rule: Rule::LEAK,
+                verdict,
+                words,
+                cites: vec![node.mark.cite(), end.cite()],
+                known: None,
+            });
+        }
+    } else if !heard.dma && life.taint.is_none() && life.added > 0 {
+        life.on(Rule::LEAK).how = Some("by call context, managed memory only");
+        life.on(Rule::LEAK).doubt(
+            "of managed memory everything was released, but other mappings are not recorded: echo 1 > events/dma/enable (Linux \
+             6.12 and later; kprobes before)",
+        );
+    }
+    if left.is_empty() && heard.dma && life.taint.is_none() && life.taken > 0 {
+        if whole {
+            life.on(Rule::LEAK).proved += life.taken;
+        } else {
+            life.on(Rule::LEAK).doubt(
+                "the recording began in the middle of its life: what it took before is not known; start it before the probe",
+            );
+        }
+    }
+}
+
+/// True for what was taken before the life's end: what comes later is DMA after the tear-down.
+fn before_end(life: &Life, mapping: &Mapping) -> bool {
+    life.end.as_ref().is_none_or(|(end, _)| mapping.mark.place <= end.place)
+}

@@ -1,0 +1,196 @@
+//! The life of each device, and what is judged in it.
+
+mod crash;
+mod device;
+mod devres;
+mod dma;
+mod judge;
+mod life;
+mod log;
+mod record;
+mod task;
+mod turn;
+mod verdict;
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::event::{Family, Suppressed};
+use crate::host::Host;
+use crate::pattern::Patterns;
+use crate::shape::{Header, Place, Stamp};
+
+pub use device::Device;
+pub use life::{End, Life};
+pub use verdict::{Cite, Fact, Finding, Known, Outcome, Verdict};
+
+use task::{Task, TaskKey};
+
+/// Most devices that are followed; further ones are counted.
+const MAX_DEVICES: usize = 65_536;
+/// Most tasks whose context is kept.
+const MAX_TASKS: usize = 65_536;
+/// Longest text of a line that is cited.
+const MAX_CITE: usize = 400;
+
+/// A device's number in the model.
+type Id = usize;
+
+/// What of the kernel was recorded: silence proves something only where words would have been heard.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heard {
+    /// `dma:*` events.
+    pub dma: bool,
+    /// `iommu:map`.
+    pub iommu_map: bool,
+    /// `iommu:unmap`.
+    pub iommu_unmap: bool,
+    /// `dev:devres_log`.
+    pub devres: bool,
+    /// Functions of back-ends.
+    pub backends: bool,
+    /// Functions of the driver core.
+    pub lifecycle: bool,
+    /// `devres_release_all`.
+    pub release_all: bool,
+    /// `device_unbind_cleanup`.
+    pub cleanup: bool,
+    /// Any kernel log.
+    pub log: bool,
+}
+
+/// All that is known while files are read.
+#[derive(Debug)]
+pub struct Model {
+    pub(crate) devices: Vec<Device>,
+    names: FxHashMap<Arc<str>, Id>,
+    tasks: FxHashMap<TaskKey, Task>,
+    pub(crate) heard: Heard,
+    /// Counts losses: what spans one proves nothing.
+    epoch: u32,
+    pub(crate) lost: u64,
+    pub(crate) header: Option<Header>,
+    pub(crate) first_of_cpu: FxHashMap<u32, Place>,
+    pub(crate) loss_marks: Vec<Cite>,
+    pub(crate) untold: u64,
+    pub(crate) suppressed: Vec<(Suppressed, Cite)>,
+    pub(crate) facts: Vec<Fact>,
+    /// Findings that no device can be charged with.
+    pub(crate) loose: Vec<Finding>,
+    log: log::LogState,
+    patterns: Patterns,
+    host: Host,
+    translated: Option<(bool, Cite)>,
+    last_task: Option<TaskKey>,
+    last_stack: bool,
+    last_stamp: Option<Stamp>,
+    finished: bool,
+}
+
+impl Model {
+    /// A model that understands debug lines by `patterns` and ties streams to devices by `host`.
+    pub fn new(patterns: Patterns, host: Host) -> Self {
+        Self {
+            devices: Vec::new(),
+            names: FxHashMap::default(),
+            tasks: FxHashMap::default(),
+            heard: Heard::default(),
+            epoch: 0,
+            lost: 0,
+            header: None,
+            first_of_cpu: FxHashMap::default(),
+            loss_marks: Vec::new(),
+            untold: 0,
+            suppressed: Vec::new(),
+            facts: Vec::new(),
+            loose: Vec::new(),
+            log: log::LogState::default(),
+            patterns,
+            host,
+            translated: None,
+            last_task: None,
+            last_stack: false,
+            last_stamp: None,
+            finished: false,
+        }
+    }
+
+    /// The number of the device `name`; none once there are too many.
+    fn id(&mut self, name: &str) -> Option<Id> {
+        if let Some(id) = self.names.get(name) {
+            return Some(*id);
+        }
+        if self.devices.len() >= MAX_DEVICES {
+            self.untold += 1;
+            return None;
+        }
+        let name: Arc<str> = name.chars().take(128).collect::<String>().into();
+        if let Some(id) = self.names.get(&name) {
+            return Some(*id);
+        }
+        let id = self.devices.len();
+        self.devices.push(Device::new(name.clone()));
+        self.names.insert(name, id);
+        Some(id)
+    }
+
+    fn loose(&mut self, finding: Finding) {
+        if self.loose.len() < 1000 {
+            self.loose.push(finding);
+        }
+    }
+
+    fn fact(&mut self, fact: Fact) {
+        if self.facts.len() < 1000 {
+            self.facts.push(fact);
+        }
+    }
+}
+
+/// A line with its time, as it may be cited later.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Mark {
+    pub(crate) place: Place,
+    pub(crate) stamp: Option<Stamp>,
+    pub(crate) text: Box<str>,
+}
+
+impl Mark {
+    fn new(place: Place, stamp: Option<Stamp>, text: &str) -> Self {
+        let text = text.trim();
+        let end = (0..=MAX_CITE.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        Self { place, stamp, text: text[..end].into() }
+    }
+
+    fn cite(&self) -> Cite {
+        Cite { place: self.place, text: self.text.to_string() }
+    }
+
+    /// `, 3 µs after it`-like age of `self` after `earlier`, where a clock can tell.
+    fn age(&self, earlier: &Self) -> Option<u64> {
+        self.stamp?.since(earlier.stamp?)
+    }
+}
+
+/// Memory that a device holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Mapping {
+    pub(crate) family: Family,
+    pub(crate) addr: u64,
+    pub(crate) size: u64,
+    dir: crate::event::Dir,
+    attrs: u8,
+    virt: Option<u64>,
+    phys: Option<u64>,
+    backend: Option<task::By>,
+    managed: bool,
+    epoch: u32,
+    pub(crate) mark: Mark,
+}
+
+impl Mapping {
+    fn covers(&self, addr: u64) -> bool {
+        addr >= self.addr && addr - self.addr < self.size.max(1)
+    }
+}

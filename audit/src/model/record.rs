@@ -1,0 +1,235 @@
+//! Records as they come: each goes to what it is about.
+
+use super::task::{Probe, TaskKey};
+use super::{Fact, MAX_TASKS, Mark, Model};
+use crate::event::{Call, Event, call_of, event};
+use crate::rules::Rule;
+use crate::shape::{Place, Record, Sink, Stamp};
+
+/// Where and when an event was recorded, and by which task.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    pub(super) place: Place,
+    pub(super) stamp: Option<Stamp>,
+    pub(super) text: &'a str,
+    pub(super) task: TaskKey,
+}
+
+impl At<'_> {
+    pub(super) fn mark(&self) -> Mark {
+        Mark::new(self.place, self.stamp, self.text)
+    }
+}
+
+impl Sink for Model {
+    fn record(&mut self, place: Place, record: &Record<'_>) -> bool {
+        if !matches!(record, Record::Stack(_)) {
+            self.last_stack = false;
+        }
+        match *record {
+            Record::Trace { line, text } => {
+                self.first_of_cpu.entry(line.cpu).or_insert(place);
+                self.last_stamp = line.stamp;
+                let task = TaskKey::new(line.pid, line.cpu, line.context);
+                let body = &text[line.body..];
+                self.event(At { place, stamp: line.stamp, text: body, task }, event(body));
+            }
+            Record::Log { stamp, text, damaged } => {
+                self.heard.log = true;
+                self.message(place, stamp, text, damaged);
+            }
+            Record::Plain(text) => return self.plain(place, text),
+            Record::Foreign(text) => self.hint(place, text),
+            Record::Stack(name) => self.stack(name),
+            Record::Header(header) => {
+                if header.written > header.held {
+                    let words =
+                        format!("the header says that the buffer held {} of {} events", header.held, header.written);
+                    self.fact(Fact { words, cites: vec![Mark::new(place, None, "").cite()] });
+                }
+                if let Some(old) = self.header {
+                    self.header = Some(crate::shape::Header {
+                        held: old.held + header.held,
+                        written: old.written + header.written,
+                        ..header
+                    });
+                } else {
+                    self.header = Some(header);
+                }
+            }
+            Record::Lost { cpu, count } => self.loss(place, cpu, count),
+            Record::Key { .. } => {}
+        }
+        true
+    }
+}
+
+impl Model {
+    fn event(&mut self, at: At<'_>, event: Event<'_>) {
+        if self.tasks.len() >= MAX_TASKS {
+            self.tasks.retain(|_, task| !task.idle());
+            if self.tasks.len() >= MAX_TASKS {
+                self.tasks.clear();
+            }
+        }
+        match event {
+            Event::Take(op) => self.take(at, &op),
+            Event::Give(op) => self.give(at, &op),
+            Event::Failed(_) => self.heard.dma = true,
+            Event::IommuMap { start, end } => {
+                self.heard.iommu_map = true;
+                self.task(at.task).map(start, end);
+            }
+            Event::IommuUnmap { start, end, unmapped } => self.iommu_unmap(at, start, end, unmapped),
+            Event::Group { device, group, joins } => self.group(at.mark(), device, group, joins),
+            Event::Domain { device, attached } => self.domain(&at.mark(), device, attached),
+            Event::Fault { device, iova } => self.trace_fault(&at.mark(), device, Some(iova)),
+            Event::Devres { device, op, node, name, size } => self.devres(at, device, op, node, name, size),
+            Event::Function { name, caller } => self.function(at, name, caller),
+            Event::Console(text) => {
+                self.console_region(at, text);
+                self.message(at.place, at.stamp, text, false);
+            }
+            Event::StackHead => self.last_stack = true,
+            Event::Mark(_) | Event::Bounced(_) | Event::Other(_) => {}
+        }
+        if !matches!(event, Event::StackHead) {
+            self.last_task = Some(at.task);
+        }
+    }
+
+    pub(super) fn task(&mut self, key: TaskKey) -> &mut super::task::Task {
+        self.tasks.entry(key).or_default()
+    }
+
+    fn function(&mut self, at: At<'_>, name: &str, caller: &str) {
+        match call_of(name) {
+            Some(Call::Take(backend)) => {
+                self.heard.backends = true;
+                let line = at.place.line;
+                let task = self.task(at.task);
+                task.maps.clear();
+                // The outermost function decides: the IOMMU's may take its pages from a pool.
+                task.take = Some(super::task::By { backend, named: true, line });
+                return;
+            }
+            Some(Call::Give(backend)) => {
+                self.heard.backends = true;
+                self.give_by(at, backend);
+                return;
+            }
+            None => {}
+        }
+        if name == "__release_region" || name == "release_resource" {
+            let mark = at.mark();
+            let task = self.task(at.task);
+            if task.regions.len() >= 8 {
+                task.regions.pop_front();
+            }
+            task.regions.push_back(super::task::Region { mark, stack: vec![caller.to_owned()] });
+            task.stack_of_region = true;
+            return;
+        }
+        self.task(at.task).stack_of_region = false;
+        match name {
+            "really_probe" => {
+                self.heard.lifecycle = true;
+                self.leave_probe(at.task);
+                self.leave_unbinds(at.task, None);
+                let mark = at.mark();
+                let task = self.task(at.task);
+                task.nested = false;
+                task.probe = Some(Probe { mark, device: None, failed: None });
+            }
+            "device_release_driver_internal" | "__device_release_driver" => self.enter_unbind(at, caller),
+            "device_unbind_cleanup" => self.cleanup(at, caller),
+            "devres_release_all" => self.release_all(at, caller),
+            "device_links_driver_cleanup" => self.leave_unbinds(at.task, Some(&at.mark())),
+            "iommu_device_unuse_default_domain" => {
+                let mark = at.mark();
+                if let Some(unbind) = self.task(at.task).unbinds.last_mut() {
+                    unbind.dropped.get_or_insert(mark);
+                }
+            }
+            "arch_teardown_dma_ops"
+            | "arm_teardown_iommu_dma_ops"
+            | "acpi_dma_deconfigure"
+            | "of_dma_deconfigure"
+            | "dma_deconfigure" => self.ops_reset(at),
+            _ => {}
+        }
+    }
+
+    fn stack(&mut self, name: &str) {
+        if !self.last_stack {
+            return;
+        }
+        let Some(task) = self.last_task.and_then(|key| self.tasks.get_mut(&key)) else { return };
+        if task.stack_of_region
+            && let Some(region) = task.regions.back_mut()
+            && region.stack.len() < 32
+        {
+            region.stack.push(name.split(['+', ' ']).next().unwrap_or(name).to_owned());
+        }
+    }
+
+    fn loss(&mut self, place: Place, cpu: Option<u32>, count: u64) {
+        self.epoch += 1;
+        self.lost = self.lost.saturating_add(count);
+        let on = cpu.map_or_else(String::new, |cpu| format!(" on CPU {cpu}"));
+        let after = self.last_stamp.map_or_else(String::new, |stamp| {
+            format!(", after {}.{:06} s", stamp.ns / 1_000_000_000, stamp.ns / 1000 % 1_000_000)
+        });
+        let words = format!("{count} events were lost{on} at line {}{after}", place.line);
+        let cite = Mark::new(place, None, &words).cite();
+        if self.loss_marks.len() < 100 {
+            self.loss_marks.push(cite.clone());
+        }
+        self.fact(Fact { words: words.clone(), cites: vec![cite] });
+        for device in &mut self.devices {
+            if let Some(life) = &mut device.life
+                && life.end.is_none()
+                && life.traced
+            {
+                life.taint.get_or_insert(words.clone());
+            }
+        }
+        // What a task was in the middle of may have gone on unseen.
+        self.tasks.clear();
+    }
+
+    /// A region that is released twice: the kernel's message comes in the middle of the second release.
+    fn console_region(&mut self, at: At<'_>, text: &str) {
+        let crate::event::Message::NoRegion { start } = crate::event::message(text) else { return };
+        let mark = at.mark();
+        let task = self.task(at.task);
+        let releases: Vec<super::task::Region> = task.regions.drain(..).collect();
+        let Some(second) = releases.last() else { return };
+        let mut cites: Vec<_> = releases.iter().map(|region| region.mark.cite()).collect();
+        cites.push(mark.cite());
+        let path = |region: &super::task::Region| {
+            let caller = region.stack.first().map_or("?", String::as_str);
+            let driver = region.stack.iter().find(|name| name.ends_with("_remove") && !name.starts_with("device_"));
+            match driver {
+                Some(driver) if driver != caller => format!("{caller} (from {driver})"),
+                _ => caller.to_owned(),
+            }
+        };
+        let first = releases.len().checked_sub(2).map(|at| path(&releases[at]));
+        let words = match first {
+            Some(first) => format!(
+                "the region at {start:#x} is released twice in one tear-down: by {first} at line {} and again by {} at line {}; \
+                 the kernel says that it is not there",
+                releases[releases.len() - 2].mark.place.line,
+                path(second),
+                second.mark.place.line,
+            ),
+            None => format!(
+                "the region at {start:#x} is released by {} at line {} although it is not there any more",
+                path(second),
+                second.mark.place.line,
+            ),
+        };
+        self.log.region = Some((start, words, cites, mark, Rule::TWICE));
+    }
+}

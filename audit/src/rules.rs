@@ -1,0 +1,285 @@
+//! The rules: what each says, why it matters, and which bug of Linux it comes from.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A rule's number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Rule(u8);
+
+/// A rule in words.
+#[derive(Debug)]
+pub struct Text {
+    /// The violation, in a few words.
+    pub title: &'static str,
+    /// What is compared.
+    pub says: &'static str,
+    /// Why it matters.
+    pub why: &'static str,
+    /// What has to be recorded to judge it.
+    pub needs: &'static str,
+    /// Commits and reports it comes from; empty where it is the API's own contract.
+    pub from: &'static str,
+}
+
+/// How many rules there are.
+pub const COUNT: usize = TEXTS.len();
+
+impl Rule {
+    /// Freed without having been allocated.
+    pub const NOT_TAKEN: Self = Self(1);
+    /// Freed twice.
+    pub const TWICE: Self = Self(2);
+    /// Freed differently from how it was allocated.
+    pub const DIFFERS: Self = Self(3);
+    /// Live at the end of an unbind.
+    pub const LEAK: Self = Self(4);
+    /// Freed by another back-end.
+    pub const BACKEND: Self = Self(5);
+    /// Managed memory's release and free do not go together.
+    pub const MANAGED: Self = Self(6);
+    /// Managed resources grow.
+    pub const GROWS: Self = Self(7);
+    /// Managed resources are not released newest first.
+    pub const ORDER: Self = Self(8);
+    /// DMA after the tear-down.
+    pub const LATE: Self = Self(9);
+    /// A fault in a range that was unmapped.
+    pub const FAULT: Self = Self(10);
+    /// Attachments and groups.
+    pub const GROUP: Self = Self(11);
+    /// Another back-end at the next probe.
+    pub const NEXT_PROBE: Self = Self(12);
+    /// Untranslated against the policy.
+    pub const IDENTITY: Self = Self(13);
+    /// Two mappings share a page.
+    pub const SUB_PAGE: Self = Self(14);
+    /// A sync is missing.
+    pub const SYNC: Self = Self(15);
+    /// An invalidation was not confirmed.
+    pub const UNCONFIRMED: Self = Self(16);
+    /// A tear-down does not end.
+    pub const ENDLESS: Self = Self(17);
+    /// A mapping's error was not checked.
+    pub const UNCHECKED: Self = Self(18);
+    /// A tear-down crashes.
+    pub const CRASH: Self = Self(19);
+    /// A fault in a range that the release of managed memory freed.
+    pub const RELEASE_FAULT: Self = Self(20);
+    /// Another misuse of the DMA API.
+    pub const MISUSE: Self = Self(21);
+    /// The bounce buffer is full.
+    pub const BOUNCE: Self = Self(22);
+
+    /// All rules, in order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (1..=COUNT as u8).map(Self)
+    }
+
+    /// Its words.
+    pub fn text(self) -> &'static Text {
+        &TEXTS[self.index()]
+    }
+
+    /// Its place in a table of all rules, from 0.
+    pub fn index(self) -> usize {
+        usize::from(self.0) - 1
+    }
+
+    /// The rules that together say whether a tear-down was clean: all of them must be provable for the whole to be proved.
+    pub fn of_cleanness(self) -> bool {
+        self <= Self::MANAGED || self == Self::ORDER
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("R{}", self.0))
+    }
+}
+
+impl FromStr for Rule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.trim_start_matches(['R', 'r'])
+            .parse::<u8>()
+            .ok()
+            .filter(|number| (1..=COUNT as u8).contains(number))
+            .map(Self)
+            .ok_or_else(|| format!("no rule `{text}`: R1 to R{COUNT}"))
+    }
+}
+
+const TEXTS: [Text; 22] = [
+    Text {
+        title: "freed or unmapped without having been allocated or mapped",
+        says: "Each dma_free and dma_unmap must name an address that the same device allocated or mapped and still holds.",
+        why: "The back-end frees pages, or takes away a translation, that belong to somebody else.",
+        needs: "dma:* events from before the device was probed, without losses.",
+        from: "",
+    },
+    Text {
+        title: "freed or unmapped twice",
+        says: "An allocation, a mapping or a region that was given back must not be given back again.",
+        why: "The second time it may already belong to another device.",
+        needs: "dma:* events; for regions __release_region in the function tracer, or the kernel's own message.",
+        from: "",
+    },
+    Text {
+        title: "freed with another size, direction, attribute, CPU address or function",
+        says: "What dma_unmap and dma_free are given must be what the mapping was made with.",
+        why: "A part stays mapped, or a cache is not invalidated, or a wrong page is freed.",
+        needs: "dma:* events, or DMA API debugging.",
+        from: "",
+    },
+    Text {
+        title: "still mapped or allocated at the end of an unbind",
+        says: "When a driver's unbind is over, nothing that it allocated or mapped may be live.",
+        why: "The device can still reach memory that the kernel gives to others, and each cycle leaks more.",
+        needs: "dma:* events from before the probe, and the functions that show the unbind's end; or DMA API debugging.",
+        from: "",
+    },
+    Text {
+        title: "freed through another back-end than it was allocated through",
+        says: "The code that frees (IOMMU, direct, the device's own pool) must be the code that allocated.",
+        why: "The direct path takes an IOVA for a physical address and frees whatever page has that number. The kernel asks the \
+              device at each end and remembers nothing; DMA API debugging does not see it either.",
+        needs: "the function tracer on iommu_dma_alloc, iommu_dma_free, dma_direct_alloc, dma_direct_free; or iommu:map and \
+                iommu:unmap beside dma:*; or debug lines.",
+        from: "376991db4b64 (unbind: DMA ops were reset before managed memory was released), 0b777eee88d7 (the same where a \
+               probe fails), 280e5a301005 (dma_iommu left set)",
+    },
+    Text {
+        title: "managed memory's release and its free do not go together",
+        says: "Each release of dmam_release must be followed by a dma_free, and managed memory is freed by its release only.",
+        why: "Memory freed by hand and left on the device's list is freed again at unbind.",
+        needs: "dma:* and dev:devres_log.",
+        from: "",
+    },
+    Text {
+        title: "managed resources that grow with each cycle",
+        says: "A device must not hold more managed resources after each probe than after the one before.",
+        why: "What is allocated as managed outside probe is freed at unbind only, or never.",
+        needs: "dev:devres_log over three cycles or more.",
+        from: "the pattern of dwc2's role switch",
+    },
+    Text {
+        title: "managed resources not released newest first",
+        says: "The release of a device's managed resources must go from the newest to the oldest.",
+        why: "A resource is released while a later one, which was built on it, still uses it.",
+        needs: "dev:devres_log with devres_release_all in the function tracer.",
+        from: "",
+    },
+    Text {
+        title: "DMA after the tear-down",
+        says: "After an unbind the device must neither map nor access memory until its next driver does.",
+        why: "The memory that it reaches belongs to others by then.",
+        needs: "dma:* and the functions of the unbind; or the kernel log's faults with a line that shows the driver leaving.",
+        from: "25f3bcfc54bc, 512881eacfa7 (ownership of groups); pci_device_remove leaves bus mastering on",
+    },
+    Text {
+        title: "a fault inside a range that had been unmapped",
+        says: "A fault's address must not lie in a range that the device's driver unmapped before.",
+        why: "The device was not stopped before its memory was taken away.",
+        needs: "dma:* events and iommu:io_page_fault, or printk:console in the trace.",
+        from: "",
+    },
+    Text {
+        title: "attached without being detached, or a group change under live mappings",
+        says: "A device must not leave its group or change it while mappings are live.",
+        why: "The mappings stay behind in a domain that nobody clears.",
+        needs: "iommu:* and dma:* events.",
+        from: "280e5a301005 (dma_iommu must be cleared when a device leaves its IOMMU)",
+    },
+    Text {
+        title: "another back-end at the next probe",
+        says: "A device that is probed again must be served by the same back-end, unless its domain changed in between.",
+        why: "An error of the IOMMU that is taken for \"no IOMMU\" leaves the device untranslated without a word.",
+        needs: "two probes of one device with their back-ends.",
+        from: "e8e683ae9a73 (a deferral was taken for a missing IOMMU)",
+    },
+    Text {
+        title: "untranslated although the policy says translated",
+        says: "With translated DMA as the default, a device in a group must not be given physical addresses.",
+        why: "The device can reach all memory.",
+        needs: "the log's default domain type, the device's group, and dma:dma_map_* with phys_addr.",
+        from: "",
+    },
+    Text {
+        title: "two mappings share a page",
+        says: "Reported as an exposure, never as a violation: the device that may reach the one can reach the other.",
+        why: "Translation works on whole pages.",
+        needs: "dma:dma_map_* with phys_addr.",
+        from: "",
+    },
+    Text {
+        title: "a sync before the CPU's read is missing",
+        says: "Never decided from a trace: no event records that a CPU reads.",
+        why: "The CPU reads an old copy out of its cache.",
+        needs: "DMA API debugging, which sees syncs that are wrong; those that are missing it does not see either.",
+        from: "",
+    },
+    Text {
+        title: "an invalidation that was not confirmed",
+        says: "The IOMMU must confirm that it dropped a translation before the memory is used again.",
+        why: "The device may still reach the memory through a cached translation.",
+        needs: "the kernel log.",
+        from: "CVE-2026-43161, CVE-2026-43130 (waits for an endpoint that is gone)",
+    },
+    Text {
+        title: "a tear-down that does not end",
+        says: "An unbind must end. While it has not, nothing can be said about what it leaves.",
+        why: "The unbind waits under the device's lock, and so does everybody else who wants it.",
+        needs: "the kernel log: vfio's requests, or a hung task.",
+        from: "",
+    },
+    Text {
+        title: "a mapping's error that nobody checked",
+        says: "dma_mapping_error must be called after each mapping.",
+        why: "The device is given the address of an error.",
+        needs: "DMA API debugging.",
+        from: "",
+    },
+    Text {
+        title: "a tear-down that crashes",
+        says: "No crash may come from a driver's removal or from the release of its managed resources.",
+        why: "What was not yet given back never is.",
+        needs: "the kernel log with the call trace.",
+        from: "376991db4b64, 0b777eee88d7",
+    },
+    Text {
+        title: "a fault inside a range that the release of managed memory freed",
+        says: "The device must be quiet before its managed memory is released.",
+        why: "Managed memory is freed after the driver's remove. A device that is stopped by a managed action that was \
+              registered too early (before the memory was allocated) still runs then.",
+        needs: "dev:devres_log, dma:* and the faults.",
+        from: "",
+    },
+    Text {
+        title: "another misuse of the DMA API",
+        says: "The kernel's own checks of the DMA API must stay silent.",
+        why: "Memory that must not be mapped is mapped, or a sync is outside its mapping.",
+        needs: "DMA API debugging.",
+        from: "",
+    },
+    Text {
+        title: "the bounce buffer has no room",
+        says: "Reported, never decided: the count of slots is the whole machine's.",
+        why: "A use that only rises, over unloads too, looks like mappings that are never undone.",
+        needs: "the kernel log.",
+        from: "",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_named_by_their_numbers() {
+        assert_eq!("R5".parse::<Rule>().unwrap(), Rule::BACKEND);
+        assert_eq!(Rule::BOUNCE.to_string(), format!("R{COUNT}"));
+        assert!("R0".parse::<Rule>().is_err() && "R23".parse::<Rule>().is_err() && "x".parse::<Rule>().is_err());
+    }
+}

@@ -1,0 +1,355 @@
+//! Records: what the kernel said at once, though a mail wrapped it or another message cut it in two.
+
+use std::io::{self, BufRead};
+
+use super::ftrace::{TraceLine, lost, parse_trace};
+use super::klog::{LogLine, parse_log};
+use super::stamp::{Place, Stamp};
+use crate::input::{Lines, clean, unquote};
+
+/// Longest record, in bytes; more of a wrapped one is dropped.
+const MAX_RECORD: usize = 64 << 10;
+/// Columns at which a mail is taken to wrap.
+const WRAP: usize = 66;
+
+/// A record.
+#[derive(Debug)]
+pub enum Record<'a> {
+    /// An event of a trace.
+    Trace {
+        /// Head.
+        line: TraceLine,
+        /// Whole text.
+        text: &'a str,
+    },
+    /// A message of the kernel.
+    Log {
+        /// Time.
+        stamp: Option<Stamp>,
+        /// Message.
+        text: &'a str,
+        /// True when another message cut it and its rest is missing.
+        damaged: bool,
+    },
+    /// A line that another program wrote, or that was typed: never evidence, at most a hint.
+    Foreign(&'a str),
+    /// A function of the stack of the event before.
+    Stack(&'a str),
+    /// The header's counts of events that are held and that were written.
+    Header(Header),
+    /// Events that the ring buffer lost here.
+    Lost {
+        /// The CPU whose buffer it was.
+        cpu: Option<u32>,
+        /// How many.
+        count: u64,
+    },
+    /// A key of the kmsg record before.
+    Key {
+        /// Its name, such as `DEVICE`.
+        key: &'a str,
+        /// Its value.
+        value: &'a str,
+    },
+    /// A line without a prefix: a message of a log that was pasted without one, or no log text at all.
+    Plain(&'a str),
+}
+
+/// Counts of a trace's header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// Events in the buffer.
+    pub held: u64,
+    /// Events that were written to it.
+    pub written: u64,
+    /// CPUs.
+    pub cpus: Option<u32>,
+}
+
+/// A reader of records.
+pub trait Sink {
+    /// Takes the record that begins at `place`. For a [`Record::Plain`], says whether it was understood.
+    fn record(&mut self, place: Place, record: &Record<'_>) -> bool;
+}
+
+/// Counts of lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
+pub struct Counts {
+    /// All lines.
+    pub lines: u64,
+    /// Lines of a trace.
+    pub trace: u64,
+    /// Lines of a kernel log.
+    pub log: u64,
+    /// Lines that continue the one before.
+    pub continued: u64,
+    /// Lines of other programs.
+    pub foreign: u64,
+    /// Lines that are neither; blank lines and comments are not counted.
+    pub other: u64,
+    /// Lines that were longer than is read.
+    pub cut: u64,
+    /// Messages that another one cut, and whose rest is missing.
+    pub damaged: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Trace(TraceLine),
+    Log(Option<Stamp>),
+}
+
+#[derive(Debug)]
+struct Pending {
+    place: Place,
+    kind: Kind,
+    text: String,
+    quote: u8,
+    /// Columns of the last physical line.
+    width: usize,
+    damaged: bool,
+}
+
+/// Makes records of the lines of one file.
+#[derive(Debug)]
+pub struct Records {
+    file: u32,
+    counts: Counts,
+    pending: Option<Pending>,
+    /// The first half of a message that another one cut in two.
+    half: Option<Pending>,
+    spare: String,
+}
+
+impl Records {
+    /// Records of file number `file`.
+    pub fn new(file: u32) -> Self {
+        Self { file, counts: Counts::default(), pending: None, half: None, spare: String::new() }
+    }
+
+    /// Counts so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Reads all of `reader` into `sink`; `each` is called with lines and bytes read, every 4,096 lines.
+    pub fn read(
+        &mut self,
+        reader: impl BufRead,
+        sink: &mut impl Sink,
+        each: &mut dyn FnMut(u64, u64),
+    ) -> io::Result<()> {
+        let mut lines = Lines::new(reader);
+        let mut scratch = String::new();
+        loop {
+            let read = lines.bytes_read();
+            let Some(line) = lines.next_line()? else { break };
+            if line.number % 4096 == 0 {
+                each(line.number, read);
+            }
+            self.counts.lines += 1;
+            self.counts.cut += u64::from(line.cut);
+            let place = Place { file: self.file, line: line.number };
+            let whole = clean(line.bytes, &mut scratch);
+            let (text, quote) = unquote(whole);
+            self.line(place, text, quote, whole.len(), sink);
+        }
+        self.finish(sink);
+        Ok(())
+    }
+
+    /// Gives what is still held back to `sink`.
+    pub fn finish(&mut self, sink: &mut impl Sink) {
+        self.drop_half(sink);
+        self.flush(sink);
+    }
+
+    fn line(&mut self, place: Place, text: &str, quote: u8, width: usize, sink: &mut impl Sink) {
+        if let Some(line) = parse_trace(text) {
+            self.counts.trace += 1;
+            return self.start(place, Kind::Trace(line), text, quote, width, sink);
+        }
+        if let Some(log) = parse_log(text) {
+            return self.log(place, log, text, quote, width, sink);
+        }
+        let bare = text.trim();
+        if bare.is_empty() {
+            self.drop_half(sink);
+            return self.flush(sink);
+        }
+        if let Some(stack) = bare.strip_prefix("=> ") {
+            self.flush(sink);
+            self.counts.trace += 1;
+            sink.record(place, &Record::Stack(stack.trim()));
+            return;
+        }
+        if let Some((cpu, count)) = lost(bare) {
+            self.flush(sink);
+            sink.record(place, &Record::Lost { cpu, count });
+            return;
+        }
+        if self.pending.is_some()
+            && let Some((key, value)) = kmsg_key(text)
+        {
+            self.flush(sink);
+            self.counts.continued += 1;
+            sink.record(place, &Record::Key { key, value });
+            return;
+        }
+        if let Some(half) = &mut self.half
+            && half.quote == quote
+        {
+            // The rest of a word that another message cut: nothing stood between the two.
+            half.text.push_str(text);
+            self.counts.continued += 1;
+            if let Some(half) = self.half.take() {
+                give(&half, sink);
+            }
+            return;
+        }
+        if is_prompt(bare) {
+            self.flush(sink);
+            self.counts.foreign += 1;
+            sink.record(place, &Record::Foreign(bare));
+            return;
+        }
+        if let Some(comment) = bare.strip_prefix('#') {
+            self.flush(sink);
+            if let Some(header) = header(comment) {
+                sink.record(place, &Record::Header(header));
+            }
+            return;
+        }
+        if let Some(pending) = &mut self.pending
+            && continues(pending, text, quote)
+        {
+            self.counts.continued += 1;
+            if pending.text.len() + text.len() < MAX_RECORD {
+                if !pending.text.ends_with(' ') {
+                    pending.text.push(' ');
+                }
+                pending.text.push_str(bare);
+            }
+            pending.width = width;
+            return;
+        }
+        self.flush(sink);
+        if sink.record(place, &Record::Plain(text)) {
+            self.counts.log += 1;
+        } else {
+            self.counts.other += 1;
+        }
+    }
+
+    fn log(&mut self, place: Place, log: LogLine, text: &str, quote: u8, width: usize, sink: &mut impl Sink) {
+        if !log.kernel {
+            self.flush(sink);
+            self.counts.foreign += 1;
+            sink.record(place, &Record::Foreign(&text[log.body..]));
+            return;
+        }
+        self.counts.log += 1;
+        let body = &text[log.body..];
+        if let Some(at) = embedded(body)
+            && let Some(inner) = parse_log(&body[at..])
+        {
+            // A console that two CPUs wrote to: the message up to here has its rest on a later line.
+            self.start(place, Kind::Log(log.stamp), &body[..at], quote, width, sink);
+            self.drop_half(sink);
+            self.half = self.pending.take();
+            self.start(place, Kind::Log(inner.stamp), &body[at + inner.body..], quote, width, sink);
+            return;
+        }
+        // A half whose rest did not come with the next line without a prefix keeps waiting for a few lines only.
+        if self.half.as_ref().is_some_and(|half| place.line > half.place.line + 4) {
+            self.drop_half(sink);
+        }
+        self.start(place, Kind::Log(log.stamp), body, quote, width, sink);
+    }
+
+    fn start(&mut self, place: Place, kind: Kind, text: &str, quote: u8, width: usize, sink: &mut impl Sink) {
+        self.flush(sink);
+        let mut held = std::mem::take(&mut self.spare);
+        held.clear();
+        held.push_str(text);
+        self.pending = Some(Pending { place, kind, text: held, quote, width, damaged: false });
+    }
+
+    fn flush(&mut self, sink: &mut impl Sink) {
+        if let Some(pending) = self.pending.take() {
+            give(&pending, sink);
+            self.spare = pending.text;
+        }
+    }
+
+    fn drop_half(&mut self, sink: &mut impl Sink) {
+        if let Some(mut half) = self.half.take() {
+            half.damaged = true;
+            self.counts.damaged += 1;
+            give(&half, sink);
+        }
+    }
+}
+
+fn give(pending: &Pending, sink: &mut impl Sink) {
+    let record = match pending.kind {
+        Kind::Trace(line) => Record::Trace { line, text: &pending.text },
+        Kind::Log(stamp) => Record::Log { stamp, text: &pending.text, damaged: pending.damaged },
+    };
+    sink.record(pending.place, &record);
+}
+
+/// True when `text`, which has no prefix, belongs to the record before it.
+fn continues(pending: &Pending, text: &str, quote: u8) -> bool {
+    if pending.quote != quote {
+        return false;
+    }
+    let indent = text.len() - text.trim_start().len();
+    let first = text.split_whitespace().next().unwrap_or("");
+    // Quoted text is wrapped by the mail that quotes it; the kernel indents the further lines of one message; and a line
+    // that was full when the next word came was wrapped by somebody.
+    quote > 0 || indent >= 8 || pending.width + first.len() >= WRAP.max(pending.width.min(100)) && pending.width >= 50
+}
+
+/// The place of a time in the middle of a message: another message begins there.
+fn embedded(body: &str) -> Option<usize> {
+    let mut from = 0;
+    while let Some(open) = body.get(from..)?.find('[').map(|at| at + from) {
+        if open > 0
+            && let Some(close) = body[open..].find(']')
+            && super::stamp::seconds(body[open + 1..open + close].trim()).is_some()
+            && body[open + 1..open + close].contains('.')
+        {
+            return Some(open);
+        }
+        from = open + 1;
+    }
+    None
+}
+
+/// A typed command: `# echo ...`, `$ ...`, `user@host:~# ...`. A trace's header also begins with `#`.
+fn is_prompt(text: &str) -> bool {
+    let command = |rest: &str| {
+        let word = rest.split_whitespace().next().unwrap_or("");
+        ["echo", "dmesg", "modprobe", "rmmod", "insmod", "sudo", "cat", "virsh", "driverctl", "tee"].contains(&word)
+    };
+    if let Some(rest) = text.strip_prefix("# ").or_else(|| text.strip_prefix("$ ")) {
+        return command(rest);
+    }
+    text.split_once("# ").or_else(|| text.split_once("$ ")).is_some_and(|(head, rest)| {
+        (head.contains('@') || head.ends_with('~') || head.starts_with('/')) && head.len() < 60 && command(rest)
+    })
+}
+
+fn header(comment: &str) -> Option<Header> {
+    let rest = comment.trim().strip_prefix("entries-in-buffer/entries-written:")?;
+    let mut words = rest.split_whitespace();
+    let (held, written) = words.next()?.split_once('/')?;
+    let cpus = words.next().and_then(|word| word.strip_prefix("#P:")).and_then(|n| n.parse().ok());
+    Some(Header { held: held.parse().ok()?, written: written.parse().ok()?, cpus })
+}
+
+fn kmsg_key(text: &str) -> Option<(&str, &str)> {
+    let (key, value) = text.strip_prefix(' ')?.split_once('=')?;
+    (["SUBSYSTEM", "DEVICE", "DRIVER"].contains(&key)).then_some((key, value))
+}
