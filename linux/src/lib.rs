@@ -8,12 +8,14 @@
 
 pub mod check;
 pub mod command;
+pub mod engine;
 pub mod face;
 pub mod inventory;
 pub mod obstacle;
 pub mod path;
 pub mod plan;
 pub mod select;
+pub mod state;
 pub mod system;
 pub mod usage;
 

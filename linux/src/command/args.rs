@@ -19,6 +19,9 @@ pub(super) struct Cli {
     /// Look at this directory, with sys, proc, dev and run/udev below it, instead of the host
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) root: Option<PathBuf>,
+    /// Keep journals and records in this directory [default: /var/lib/bindctl]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) state: Option<PathBuf>,
     /// Print JSON
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -44,6 +47,22 @@ pub(super) enum Command {
     /// Print the steps of a hand-over; nothing is done
     #[command(after_help = HELP)]
     Plan(PlanArgs),
+    /// Give devices to VFIO
+    #[command(after_help = HELP)]
+    Give(GiveArgs),
+    /// Take devices back to the driver, override and virtual functions that they had
+    #[command(after_help = HELP)]
+    Take(TakeArgs),
+    /// Compare the devices that were given with what is
+    #[command(after_help = HELP)]
+    Status,
+    /// Finish or undo what a crash or a time-out has left
+    #[command(after_help = HELP)]
+    Recover {
+        /// Seconds that one step may take
+        #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        timeout: u64,
+    },
 }
 
 /// Options of `plan`.
@@ -71,4 +90,43 @@ pub(super) struct How {
     /// Give the device without an IOMMU: whoever drives it reads and writes all memory
     #[arg(long)]
     pub(super) noiommu: bool,
+}
+
+/// Options of `give`.
+#[derive(Args, Debug)]
+pub(super) struct GiveArgs {
+    /// The devices
+    #[arg(value_name = "DEV", required = true)]
+    pub(super) devices: Vec<String>,
+    /// Make this user the owner of the nodes in /dev/vfio
+    #[arg(long, value_name = "USER")]
+    pub(super) owner: Option<String>,
+    #[command(flatten)]
+    pub(super) how: How,
+    #[command(flatten)]
+    pub(super) run: Run,
+}
+
+/// Options of `take`.
+#[derive(Args, Debug)]
+pub(super) struct TakeArgs {
+    /// The devices
+    #[arg(value_name = "DEV", required = true)]
+    pub(super) devices: Vec<String>,
+    /// Take this device although somebody holds it
+    #[arg(long, value_name = "DEV")]
+    pub(super) force_in_use: Vec<String>,
+    #[command(flatten)]
+    pub(super) run: Run,
+}
+
+/// How steps are run.
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    /// Print the steps and do nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Seconds that one step may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(super) timeout: u64,
 }

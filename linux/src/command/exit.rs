@@ -8,6 +8,8 @@ use crate::obstacle::{Class, Obstacle};
 pub enum Exit {
     /// Done, or nothing to do.
     Done = 0,
+    /// What is wanted is not what is.
+    Drift = 1,
     /// Wrong usage or bad input; nothing was changed.
     Usage = 2,
     /// Refused by a rule of this tool.
@@ -16,19 +18,32 @@ pub enum Exit {
     InUse = 4,
     /// The device or its group cannot be assigned.
     NotViable = 5,
-    /// The kernel refused.
+    /// The kernel refused, and nothing was changed.
     Kernel = 6,
+    /// The kernel did not answer in time; the journal is left for `recover`.
+    TimedOut = 7,
+    /// A step failed, and everything before it was undone.
+    RolledBack = 8,
+    /// A step failed, and not everything could be undone.
+    RollbackFailed = 9,
+    /// Only root can do this.
+    NeedsRoot = 10,
 }
 
 /// The codes, for `--help`.
 pub(super) const HELP: &str = "\
 Exit codes:
   0  done, or nothing to do
+  1  what is wanted is not what is (status)
   2  wrong usage or bad input; nothing was changed
   3  refused by a rule of bindctl
   4  the device is in use, or that cannot be told
   5  the device or its IOMMU group cannot be assigned
-  6  the kernel refused";
+  6  the kernel refused, and nothing was changed
+  7  the kernel did not answer in time; see `bindctl recover`
+  8  a step failed, and everything before it was undone
+  9  a step failed, and not everything could be undone; see `bindctl recover`
+ 10  only root can do this";
 
 impl Exit {
     /// The code for obstacles; a user that may be overridden is named before what cannot be.

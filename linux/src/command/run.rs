@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use super::args::{Cli, Command};
-use super::{Exit, list, plan, show};
-use crate::face::{self, Directory, Face};
+use super::{Exit, give, list, plan, show, status};
+use crate::face::{self, Directory, Face, helper};
 use crate::inventory::{Device, Inventory};
 use crate::path::printable;
 use crate::select::{SelectError, select};
+use crate::state::{Store, StoreError};
 use crate::system::System;
 use crate::usage::Scene;
 
@@ -31,6 +32,15 @@ pub(super) enum Failure {
         /// The host's answer.
         error: io::Error,
     },
+    /// The state directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A rule.
+    #[error("{0}")]
+    Policy(String),
+    /// Writes need root.
+    #[error("only root can move devices: run it with sudo")]
+    NeedsRoot,
     /// Nothing can be printed.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] io::Error),
@@ -39,7 +49,9 @@ pub(super) enum Failure {
 impl Failure {
     fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Select(_) | Self::Root { .. } => Exit::Usage,
+            Self::Store(StoreError::Lock(_)) | Self::Policy(_) => Exit::Policy,
+            Self::Usage(_) | Self::Select(_) | Self::Root { .. } | Self::Store(_) => Exit::Usage,
+            Self::NeedsRoot => Exit::NeedsRoot,
             Self::Output(_) => Exit::Kernel,
         }
     }
@@ -53,10 +65,13 @@ pub(super) struct Host {
 }
 
 impl Host {
-    fn open(cli: &Cli) -> Result<Self, Failure> {
+    /// Reads the host, or the directory that stands for it.
+    pub(super) fn open(cli: &Cli) -> Result<Self, Failure> {
         let (path, face): (_, io::Result<Box<dyn Face>>) = match &cli.root {
             Some(path) => (path.as_path(), Directory::open(path).map(|d| Box::new(d) as Box<dyn Face>)),
-            None => ("/".as_ref(), face::Host::open().map(|h| Box::new(h) as Box<dyn Face>)),
+            None => {
+                ("/".as_ref(), face::Host::open().map(|h| Box::new(h.with_helper("/proc/self/exe")) as Box<dyn Face>))
+            }
         };
         let face = face.map_err(|error| Failure::Root { path: path.display().to_string(), error })?;
         if !face.exists("/sys/bus") {
@@ -85,6 +100,9 @@ impl Host {
 
 /// Runs the command.
 pub fn main() -> ExitCode {
+    if let Some(code) = helper::intercept() {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -109,5 +127,22 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::List { all } => list::run(&host, *all, cli.json),
         Command::Show { device } => show::run(&host, device, cli.json),
         Command::Plan(args) => plan::run(&host, args, cli.json),
+        Command::Give(args) => give::give(cli, &host, args),
+        Command::Take(args) => give::take(cli, &host, args),
+        Command::Status => status::status(cli, &host),
+        Command::Recover { timeout } => status::recover(cli, &host, *timeout),
     }
+}
+
+/// Where journals, records and locks are.
+pub(super) fn store(cli: &Cli) -> Store {
+    let below =
+        |path: &str| cli.root.as_ref().map_or_else(|| path.into(), |root| root.join(path.trim_start_matches('/')));
+    let state = cli.state.clone().unwrap_or_else(|| below("/var/lib/bindctl"));
+    Store::at(state, below("/run/bindctl"))
+}
+
+/// Refuses whoever may not write to sysfs.
+pub(super) fn needs_root() -> Result<(), Failure> {
+    if rustix::process::geteuid().is_root() { Ok(()) } else { Err(Failure::NeedsRoot) }
 }

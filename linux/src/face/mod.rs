@@ -2,6 +2,8 @@
 //!
 //! Paths are absolute and as on the host (`/sys/bus/pci/devices`), whatever stands behind the face.
 
+pub mod helper;
+mod module;
 mod tree;
 
 use std::time::Duration;
@@ -53,6 +55,8 @@ pub enum FaceError {
         path: String,
         /// The deadline.
         after: Duration,
+        /// The helper process that still waits for the kernel. It cannot be killed.
+        helper: Option<u32>,
     },
     /// The face cannot do this.
     #[error("{path}: {why}")]
@@ -149,6 +153,20 @@ pub trait Face {
 
     /// Writes `value` in one call.
     fn write(&self, path: &str, value: &[u8]) -> Result<()>;
+
+    /// The same for a write that can wait without end, as that to `unbind` does while somebody holds the device.
+    ///
+    /// After [`FaceError::Late`] the write is still under way, and whoever does it keeps `locks` locked.
+    fn write_within(&self, path: &str, value: &[u8], deadline: Duration, locks: &[std::fs::File]) -> Result<()> {
+        let _ = (deadline, locks);
+        self.write(path, value)
+    }
+
+    /// Loads a module with those that it needs.
+    fn load_module(&self, name: &str) -> Result<()>;
+
+    /// Makes `user` and `group` the owner of the node at `path`, if it has this number, and lets both read and write.
+    fn own(&self, path: &str, node: Node, user: u32, group: u32) -> Result<()>;
 
     /// The entries of a directory, sorted by name.
     fn list(&self, path: &str) -> Result<Vec<Entry>>;

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -14,12 +15,21 @@ use super::{Entry, Face, FaceError, Kind, MAX_READ, Node, Result};
 #[derive(Debug)]
 pub struct Host {
     tree: Tree,
+    helper: Option<PathBuf>,
 }
 
 impl Host {
     /// Opens the root of the file system.
     pub fn open() -> std::io::Result<Self> {
-        Ok(Self { tree: Tree { root: open_root(Path::new("/"))?, jail: false } })
+        Ok(Self { tree: Tree { root: open_root(Path::new("/"))?, jail: false }, helper: None })
+    }
+
+    /// Has calls that may wait without end be made by a process of this program, which must call
+    /// [`helper::intercept`](super::helper::intercept) first of all. Without one, such calls wait.
+    #[must_use]
+    pub fn with_helper(mut self, program: impl Into<PathBuf>) -> Self {
+        self.helper = Some(program.into());
+        self
     }
 }
 
@@ -215,6 +225,41 @@ impl Face for Host {
         self.tree.read(path)
     }
 
+    fn read_within(&self, path: &str, deadline: Duration) -> Result<Vec<u8>> {
+        match &self.helper {
+            Some(program) => super::helper::read(program, path, deadline),
+            None => self.read(path),
+        }
+    }
+
+    fn write_within(&self, path: &str, value: &[u8], deadline: Duration, locks: &[std::fs::File]) -> Result<()> {
+        match &self.helper {
+            Some(program) => super::helper::write(program, path, value, deadline, locks),
+            None => self.write(path, value),
+        }
+    }
+
+    fn load_module(&self, name: &str) -> Result<()> {
+        super::module::load(self, name)
+    }
+
+    fn own(&self, path: &str, node: Node, user: u32, group: u32) -> Result<()> {
+        let fail = |errno| FaceError::Kernel { doing: "give", path: path.into(), errno };
+        // The number is looked at through the same descriptor that is changed: a path could be exchanged in between.
+        let file = self.tree.open("give", path, OFlags::PATH | OFlags::NOFOLLOW)?;
+        let stat = rustix::fs::fstat(&file).map_err(fail)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || number(false, &stat) != node {
+            let why = "its number is not the kernel's: it is given to nobody";
+            return Err(FaceError::Unsupported { path: path.into(), why });
+        }
+        let (user, group) = (rustix::fs::Uid::from_raw(user), rustix::fs::Gid::from_raw(group));
+        rustix::fs::chownat(&file, "", Some(user), Some(group), AtFlags::EMPTY_PATH).map_err(fail)?;
+        // A descriptor without access cannot be fchmod()ed; the way through proc leads to the same file.
+        let way = format!("proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP;
+        rustix::fs::chmodat(&self.tree.root, way, mode, AtFlags::empty()).map_err(fail)
+    }
+
     fn write(&self, path: &str, value: &[u8]) -> Result<()> {
         self.tree.write(path, value)
     }
@@ -295,6 +340,14 @@ impl Face for Directory {
 
     fn claimed(&self, _: &str, _: Node) -> Option<bool> {
         None
+    }
+
+    fn load_module(&self, name: &str) -> Result<()> {
+        Err(FaceError::Unsupported { path: name.into(), why: "a directory has no kernel that could load a module" })
+    }
+
+    fn own(&self, path: &str, _: Node, _: u32, _: u32) -> Result<()> {
+        Err(FaceError::Unsupported { path: path.into(), why: "nodes of a directory are given to nobody" })
     }
 
     fn has_kernel(&self) -> bool {

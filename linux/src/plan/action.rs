@@ -141,6 +141,27 @@ pub struct Step {
     pub action: Action,
     /// What undoes it, in order. Each of these is left out when what it aims at holds already.
     pub inverse: Vec<Action>,
+    /// The requested device that the step is for, by label.
+    pub for_device: String,
+    /// What the step's device is to that one.
+    pub role: Role,
+}
+
+/// What the device of a step is to the device that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The device itself, or a virtual function of it.
+    Own,
+    /// Another member of its IOMMU group, or a virtual function of that.
+    Sibling,
+}
+
+impl Step {
+    /// A step on `device`, for the device with this label and role.
+    pub fn new(device: &Place, action: Action, inverse: Vec<Action>, (label, role): (&str, Role)) -> Self {
+        Self { device: device.clone(), action, inverse, for_device: label.into(), role }
+    }
 }
 
 impl Action {

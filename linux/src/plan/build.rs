@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::action::{Action, Place, Step};
+use super::action::{Action, Place, Role, Step};
 use super::functions;
 use super::memory::{Memory, remember};
 use crate::check::{self, Precondition, Target};
@@ -169,7 +169,7 @@ fn move_one(scene: Scene<'_>, request: &Request<'_>, device: &Device, moved: &[&
     let mut steps = Vec::new();
     siblings(scene, request, device, moved, &mut steps, plan);
     if device.driver.is_some() {
-        functions::take_away(scene, device, &mut steps, &mut plan.findings);
+        functions::take_away(scene, device, (&device.label(), Role::Own), &mut steps, &mut plan.findings);
     }
     plan.remembered.push(remember(scene.face, device));
     own_steps(scene, request, device, target.as_deref(), &mut steps, &mut plan.findings);
@@ -205,8 +205,10 @@ fn already(scene: Scene<'_>, request: &Request<'_>, device: &Device, plan: &mut 
     }
     let place = Place::from(device);
     if let Some((user, group)) = request.owner {
-        plan.steps.push(Step { device: place.clone(), action: Action::VerifyNodes, inverse: Vec::new() });
-        plan.steps.push(Step { device: place, action: Action::Own { user, group }, inverse: Vec::new() });
+        let label = device.label();
+        let me = (label.as_str(), Role::Own);
+        plan.steps.push(Step::new(&place, Action::VerifyNodes, Vec::new(), me));
+        plan.steps.push(Step::new(&place, Action::Own { user, group }, Vec::new(), me));
     }
 }
 
@@ -239,7 +241,7 @@ fn siblings(
                     continue;
                 }
                 plan.findings.add(usage::find(scene, sibling));
-                functions::take_away(scene, sibling, steps, &mut plan.findings);
+                functions::take_away(scene, sibling, (&label, Role::Sibling), steps, &mut plan.findings);
                 plan.findings.warn(format!(
                     "{} is unbound from {driver} for as long as {label} is given: it is in the same group",
                     sibling.label()
@@ -247,11 +249,9 @@ fn siblings(
                 if plan.remembered.iter().all(|m| m.device != sibling.label()) {
                     plan.remembered.push(remember(scene.face, sibling));
                 }
-                steps.push(Step {
-                    device: Place::from(sibling),
-                    action: Action::Unbind { driver: driver.clone() },
-                    inverse: vec![Action::Bind { driver }],
-                });
+                let inverse = vec![Action::Bind { driver: driver.clone() }];
+                let unbind = Action::Unbind { driver };
+                steps.push(Step::new(&Place::from(sibling), unbind, inverse, (&label, Role::Sibling)));
             }
         }
         Target::Host | Target::Driver(_) => {
@@ -285,7 +285,8 @@ fn own_steps(
     findings: &mut Findings,
 ) {
     let place = Place::from(device);
-    let step = |action, inverse| Step { device: place.clone(), action, inverse };
+    let label = device.label();
+    let step = |action, inverse| Step::new(&place, action, inverse, (&label, Role::Own));
     let from = match device.driver_override(scene.face) {
         Override::None => None,
         Override::Driver(name) => Some(name),

@@ -5,6 +5,6 @@ mod build;
 mod functions;
 mod memory;
 
-pub use action::{Action, Condition, Place, Step};
+pub use action::{Action, Condition, Place, Role, Step};
 pub use build::{Plan, Request, Subject, build};
 pub use memory::{Memory, remember};

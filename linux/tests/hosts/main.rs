@@ -3,6 +3,7 @@
 //! `fake/` holds hosts told after public reports, by the reports' subjects; other hosts stand beside their tests.
 
 mod bad_input;
+mod commands;
 mod common;
 mod functions;
 mod names;

@@ -1,0 +1,156 @@
+//! `bindctl give` and `bindctl take`.
+
+use super::Exit;
+use super::args::{Cli, GiveArgs, How, TakeArgs};
+use super::journalled::{self, Ready};
+use super::output::{print, print_json};
+use super::plan::{as_json, as_text, request};
+use super::run::{Failure, Host, store};
+use crate::check::Target;
+use crate::obstacle::Obstacle;
+use crate::plan::{Plan, Step, build};
+use crate::state::{self, Given};
+use crate::usage;
+
+pub(super) fn give(cli: &Cli, host: &Host, args: &GiveArgs) -> Result<Exit, Failure> {
+    let owner = args.owner.as_deref().map(|name| user(host, name)).transpose()?;
+    let make = |host: &Host| -> Result<Plan, Failure> {
+        let request = request(host, &args.devices, Target::Vfio, &args.how, owner)?;
+        Ok(build(host.scene(), &request))
+    };
+    let plan = make(host)?;
+    if let Some(exit) = only_shown(cli, host, &plan, args.run.dry_run)? {
+        return Ok(exit);
+    }
+    let ready = Ready {
+        purpose: "give",
+        devices: plan.subjects.iter().filter(|s| moves(&plan, &s.device)).map(|s| s.device.clone()).collect(),
+        steps: plan.steps.clone(),
+        remembered: plan.remembered.clone(),
+        takes: None,
+    };
+    journalled::run(cli, host, &ready, args.run.timeout, |host| Ok(make(host)?.steps))
+}
+
+fn moves(plan: &Plan, device: &str) -> bool {
+    plan.steps.iter().any(|step| step.for_device == device)
+}
+
+pub(super) fn take(cli: &Cli, host: &Host, args: &TakeArgs) -> Result<Exit, Failure> {
+    let how = How { force_in_use: args.force_in_use.clone(), ..How::default() };
+    let given = store(cli).given()?;
+    let make = |host: &Host| -> Result<(Plan, Option<String>), Failure> {
+        let request = request(host, &args.devices, Target::Host, &how, None)?;
+        let mut plan = build(host.scene(), &request);
+        let record = record_of(host, &plan, &given)?;
+        if let Some(record) = record {
+            from_record(host, &mut plan, record);
+        } else if !plan.steps.is_empty() {
+            plan.findings.remark("it was not given by bindctl: the kernel matches a driver");
+        }
+        Ok((plan, record.map(|r| r.id.clone())))
+    };
+    let (plan, takes) = make(host)?;
+    if let Some(exit) = only_shown(cli, host, &plan, args.run.dry_run)? {
+        return Ok(exit);
+    }
+    let ready = Ready {
+        purpose: "take",
+        devices: plan.subjects.iter().map(|s| s.device.clone()).collect(),
+        steps: plan.steps.clone(),
+        remembered: plan.remembered.clone(),
+        takes,
+    };
+    journalled::run(cli, host, &ready, args.run.timeout, |host| Ok(make(host)?.0.steps))
+}
+
+/// The record that has all devices of the plan.
+fn record_of<'a>(host: &Host, plan: &Plan, given: &'a [Given]) -> Result<Option<&'a Given>, Failure> {
+    let boot = state::boot(host.face());
+    let of = |device: &str| given.iter().rev().find(|g| g.boot == boot && g.devices.iter().any(|d| d == device));
+    let records: Vec<Option<&Given>> = plan.subjects.iter().map(|s| of(&s.device)).collect();
+    let Some(first) = records.first().copied().flatten() else {
+        if let Some(other) = records.iter().flatten().next() {
+            return Err(mixed(&other.devices));
+        }
+        return Ok(None);
+    };
+    if records.iter().any(|r| r.is_none_or(|r| r.id != first.id)) {
+        return Err(mixed(&first.devices));
+    }
+    Ok(Some(first))
+}
+
+fn mixed(devices: &[String]) -> Failure {
+    Failure::Usage(format!(
+        "{} were given by one command, and not together with the others: take them apart",
+        devices.join(", ")
+    ))
+}
+
+/// Replaces the steps of a plan to the host's drivers by those that bring back what was.
+fn from_record(host: &Host, plan: &mut Plan, record: &Given) {
+    let devices: Vec<String> = plan.subjects.iter().map(|s| s.device.clone()).collect();
+    let steps: Vec<Step> = record.steps_for(&devices);
+    for subject in &mut plan.subjects {
+        let memory = record.remembered.iter().find(|m| m.device == subject.device);
+        subject.target = memory.and_then(|m| m.driver.clone());
+        let disk = memory.is_some_and(|m| m.names.iter().any(|n| n.starts_with("nvme") || n.starts_with("sd")));
+        if disk {
+            plan.findings.warn(format!("the host will scan what is on {} once it is back", subject.device));
+        }
+    }
+    // Whoever holds a device is in the way of its unbind, wherever the device is to go.
+    for step in &steps {
+        let scene = host.scene();
+        if let Some(device) = scene.inventory.at(&step.device.path)
+            && matches!(step.action, crate::plan::Action::Unbind { .. })
+            && plan.subjects.iter().all(|s| s.device != device.label())
+        {
+            for obstacle in usage::find(scene, device).obstacles.into_iter().filter(Obstacle::is_use) {
+                plan.findings.obstacle(obstacle);
+            }
+        }
+    }
+    plan.steps = steps;
+}
+
+/// Prints plans that are not run: refused, dry, empty, or on a directory without a kernel.
+fn only_shown(cli: &Cli, host: &Host, plan: &Plan, dry: bool) -> Result<Option<Exit>, Failure> {
+    let unmet = !dry && host.face().has_kernel() && plan.preconditions.iter().any(|p| !p.met);
+    let no_kernel = !host.face().has_kernel();
+    if !(plan.is_refused() || plan.steps.is_empty() || dry || unmet || no_kernel) {
+        if !cli.json {
+            print(&super::plan::findings(&plan.findings))?;
+        }
+        return Ok(None);
+    }
+    if cli.json {
+        print_json(&as_json(plan))?;
+    } else {
+        print(&as_text(plan))?;
+        if no_kernel && !plan.is_refused() && !plan.steps.is_empty() && !dry {
+            print(&["nothing was done: the directory has no kernel behind it".into()])?;
+        }
+    }
+    Ok(Some(if unmet { Exit::Policy } else { Exit::of(&plan.findings.obstacles) }))
+}
+
+/// User and group by name or number.
+fn user(host: &Host, name: &str) -> Result<(u32, u32), Failure> {
+    let passwd = host.face().try_text("/etc/passwd").unwrap_or_default();
+    let number: Option<u32> = name.parse().ok();
+    for line in passwd.lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [login, _, user, group, ..] = fields[..] else { continue };
+        if let (Ok(user), Ok(group)) = (user.parse(), group.parse())
+            && (login == name || number == Some(user))
+        {
+            return Ok((user, group));
+        }
+    }
+    match number {
+        Some(number) => Ok((number, number)),
+        None => Err(Failure::Usage(format!("--owner {}: no such user", crate::path::printable(name)))),
+    }
+}

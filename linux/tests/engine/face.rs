@@ -1,0 +1,85 @@
+//! The face of the kernel in memory.
+
+use std::fs::File;
+use std::time::Duration;
+
+use bindery_linux::face::{Entry as Listed, Face, FaceError, Kind, Node, Result};
+use rustix::io::Errno;
+
+use crate::kernel::{Entry, Kernel};
+
+fn fail(doing: &'static str, path: &str) -> impl FnOnce(Errno) -> FaceError {
+    move |errno| FaceError::Kernel { doing, path: path.into(), errno }
+}
+
+impl Face for Kernel {
+    fn read(&self, path: &str) -> Result<Vec<u8>> {
+        match self.look(path, true).map_err(fail("read", path))?.1 {
+            Entry::File(bytes) => Ok(bytes),
+            _ => Err(fail("read", path)(Errno::ISDIR)),
+        }
+    }
+
+    fn write(&self, path: &str, value: &[u8]) -> Result<()> {
+        self.write_to(path, value).map_err(fail("write", path))
+    }
+
+    fn write_within(&self, path: &str, value: &[u8], after: Duration, _: &[File]) -> Result<()> {
+        match self.write_to(path, value) {
+            Err(Errno::TIMEDOUT) => Err(FaceError::Late { path: path.into(), after, helper: Some(4711) }),
+            done => done.map_err(fail("write", path)),
+        }
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<Listed>> {
+        let (place, entry) = self.look(path, true).map_err(fail("list", path))?;
+        if entry != Entry::Dir {
+            return Err(fail("list", path)(Errno::NOTDIR));
+        }
+        let tree = self.tree.borrow();
+        let below = format!("{place}/");
+        let children = tree.range(below.clone()..).take_while(|(p, _)| p.starts_with(&below));
+        let direct = children.filter(|(p, _)| !p[below.len()..].contains('/'));
+        Ok(direct
+            .map(|(p, entry)| Listed {
+                name: p[below.len()..].into(),
+                dir: *entry == Entry::Dir,
+                link: matches!(entry, Entry::Link(_)),
+            })
+            .collect())
+    }
+
+    fn link(&self, path: &str) -> Result<String> {
+        match self.look(path, false).map_err(fail("read the link", path))?.1 {
+            Entry::Link(text) => Ok(text),
+            _ => Err(fail("read the link", path)(Errno::INVAL)),
+        }
+    }
+
+    fn kind(&self, path: &str) -> Result<Kind> {
+        self.kind_of(path).map_err(fail("look at", path))
+    }
+
+    fn open_node(&self, _: u32, _: u32, text: &str) -> Option<Node> {
+        match self.kind_of(text) {
+            Ok(Kind::Node(node)) => Some(node),
+            _ => None,
+        }
+    }
+
+    fn claimed(&self, _: &str, _: Node) -> Option<bool> {
+        None
+    }
+
+    fn load_module(&self, name: &str) -> Result<()> {
+        Err(FaceError::Unsupported { path: name.into(), why: "there are no modules here" })
+    }
+
+    fn own(&self, _: &str, _: Node, _: u32, _: u32) -> Result<()> {
+        Ok(())
+    }
+
+    fn has_kernel(&self) -> bool {
+        true
+    }
+}

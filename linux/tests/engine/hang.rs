@@ -1,0 +1,84 @@
+//! An unbind that waits for whoever holds the device.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use bindery_linux::engine::Ended;
+use bindery_linux::face::{Face, FaceError, Host};
+use bindery_linux::state::{Lock, Recovered};
+
+use crate::kernel::Fault;
+use crate::scenario::all;
+
+const DISK: &str = "0000:5e:00.0";
+
+#[test]
+fn a_device_whose_unbind_hangs_is_left_alone_until_it_ends() {
+    let disk = all().remove(0);
+    let run = disk.start();
+    let before = run.kernel.state();
+    // The second write is the unbind.
+    run.kernel.faults.borrow_mut().insert(1, Fault::Hang);
+    let ended = disk.give(&run);
+    assert!(matches!(ended, Ended::TimedOut { helper: Some(4711), .. }), "{ended:?}");
+    assert_eq!(run.kernel.writes.get(), 2, "nothing more is written");
+
+    // The helper that waits keeps the lock.
+    let helper = run.store.lock(DISK, "unbind").unwrap();
+    let outcomes = run.recover();
+    assert!(matches!(&outcomes[..], [Recovered::Busy(who)] if who.contains("unbind")), "{outcomes:?}");
+    assert_eq!(run.kernel.writes.get(), 2);
+
+    run.kernel.unbind(DISK, "nvme").unwrap();
+    drop(helper);
+    assert_eq!(run.recover(), [Recovered::Undone]);
+    assert_eq!(run.kernel.state(), before);
+}
+
+/// A helper that does not come back in time.
+fn late(dir: &tempfile::TempDir) -> Host {
+    let program = dir.path().join("late");
+    fs::write(&program, "#!/bin/sh\nexec sleep 2\n").unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    Host::open().unwrap().with_helper(program)
+}
+
+#[test]
+fn a_late_helper_is_left_behind_with_the_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = late(&dir);
+    let lock = Lock::take(dir.path(), "group 7", "give").unwrap();
+    let started = Instant::now();
+    let copies = [lock.copy().unwrap()];
+    let answer = host.write_within("/dev/null", b"x", Duration::from_millis(100), &copies);
+    assert!(matches!(answer, Err(FaceError::Late { helper: Some(_), .. })), "{answer:?}");
+    assert!(started.elapsed() < Duration::from_millis(1500));
+    drop((lock, copies));
+    assert!(Lock::take(dir.path(), "group 7", "take").is_err(), "the helper has it");
+    while Lock::take(dir.path(), "group 7", "take").is_err() {
+        assert!(started.elapsed() < Duration::from_mins(1));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_late_read_is_told_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let answer = late(&dir).read_within("/proc/version", Duration::from_millis(50));
+    assert!(matches!(&answer, Err(error @ FaceError::Late { .. }) if error.to_string().contains("under way")));
+}
+
+#[test]
+fn a_helper_that_is_this_program_reads_and_writes() {
+    let host = Host::open().unwrap().with_helper(env!("CARGO_BIN_EXE_bindctl"));
+    let wait = Duration::from_secs(30);
+    assert_eq!(host.read_within("/proc/version", wait).unwrap(), host.read("/proc/version").unwrap());
+    let missing = host.read_within("/proc/nothing", wait).unwrap_err();
+    assert!(missing.is_absent(), "{missing}");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("attribute");
+    fs::write(&file, "").unwrap();
+    host.write_within(file.to_str().unwrap(), b"0000:02:00.0", wait, &[]).unwrap();
+    assert_eq!(fs::read(&file).unwrap(), b"0000:02:00.0");
+}

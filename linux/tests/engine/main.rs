@@ -1,0 +1,9 @@
+//! Plans run on a kernel that lives in memory: with each write failing, and with the command ending at each moment.
+
+mod crash;
+mod face;
+mod faults;
+mod hand_over;
+mod hang;
+mod kernel;
+mod scenario;
