@@ -96,7 +96,7 @@ mutants! {
     AddressesExchanged = "addresses-exchanged", SameHand,
         "drivers that give virt_to_phys() to a device, which works until an IOMMU stands in between";
     /// The CPU does not look past its cache at what a non-coherent device has written.
-    MissedSync = "missed-sync", CleanHand,
+    MissedSync = "missed-sync", CoherentAtTransfer,
         "the class of missing dma_sync_*_for_cpu() calls: 105 of the unsafe accesses that SADA found were confirmed";
     /// A device whose IOMMU fails runs on physical addresses, and nobody is told.
     UntranslatedFallback = "untranslated-fallback", NoSilentDowngrade,

@@ -51,6 +51,8 @@ promises! {
     QuietFirst = "P11", "quiet first";
     /// Memory that changes owner is zeroed.
     CleanHand = "P12", "clean hand";
+    /// When a buffer changes hands, CPU and device see the same bytes.
+    CoherentAtTransfer = "P13", "coherent at transfer";
     /// Nothing has a second holder that the first does not know of.
     Claimed = "P14", "claimed";
 }

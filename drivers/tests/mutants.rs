@@ -453,7 +453,7 @@ killed! {
     page_freed_although_nothing_was_confirmed: TimeoutIgnored, translated(), invalidation_times_out, ["P2"];
     iova_used_again_before_the_flush: IovaReusedBeforeFlush, translated(), lazy_reads, ["P2", "dma"];
     physical_address_told_for_iova: AddressesExchanged, translated(), lives, ["P1", "data", "fault"];
-    sync_missed_on_a_non_coherent_device: MissedSync, translated(), lives, ["P12", "data"];
+    sync_missed_on_a_non_coherent_device: MissedSync, translated(), lives, ["P13", "data"];
     untranslated_when_the_iommu_fails: UntranslatedFallback, translated(), attach_fails, ["P10"];
     memory_with_the_last_owners_bytes: DirtyMemory, translated(), lives, ["P12"];
     memory_with_the_last_owners_bytes_untranslated: DirtyMemory, untranslated(), lives, ["P12"];

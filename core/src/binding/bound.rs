@@ -16,7 +16,7 @@ use crate::addr::DeviceAddr;
 use crate::claim::{Claim, Conflict, Holder, Mode, Subject};
 use crate::device::{Device, DeviceDesc, NodeId, Resource};
 use crate::dma::check::Op;
-use crate::dma::{Dma, DmaContext, DmaMemory};
+use crate::dma::{Dma, DmaContext, Ioas};
 use crate::driver::{DmaOwner, Errno, ProbeError, Quiet};
 use crate::env::{EnvError, Landmark, Site};
 use crate::event::EventKind;
@@ -186,7 +186,7 @@ impl Bound {
     /// use any more. What is kept since earlier bindings goes back: memory in quarantine, and supplies that stayed on
     /// (P11). The statement is void as soon as the driver reads another device address.
     pub fn quiet(&self, quiet: Quiet) {
-        self.machine.shown_quiet(&self.device);
+        self.machine.shown_quiet(&self.device, &quiet);
         self.exposed.store(false, Ordering::Release);
         *self.quiet.lock() = Some(quiet);
     }
@@ -246,10 +246,10 @@ impl Bound {
         }
     }
 
-    /// The unmanaged domain of a pass-through owner; `None` for a kernel driver. Whoever keeps it past the binding keeps
-    /// a translation context busy.
-    pub fn unmanaged_domain(&self) -> Option<Arc<Domain>> {
-        self.domain.lock().clone().filter(|_| self.owner == DmaOwner::PassThrough)
+    /// The address space of a pass-through owner's device; `None` for a kernel driver.
+    pub fn io_address_space(&self) -> Option<Ioas> {
+        let domain = self.domain.lock().clone().filter(|_| self.owner == DmaOwner::PassThrough)?;
+        Some(Ioas::new(&self.machine, &self.desc().name, self.device.group.lock().clone(), domain))
     }
 
     /// The device's own reset lines; `None` when the firmware gives it none.
@@ -280,11 +280,6 @@ impl Bound {
             was: report.was.clone(),
         });
         report
-    }
-
-    /// Keeps `memory` from its allocator until the device is shown to be quiet, because of `why`.
-    pub fn quarantine(&self, memory: Arc<DmaMemory>, why: &str) {
-        self.machine.quarantine.keep(&self.machine, &self.desc().name, memory, why.into());
     }
 
     /// Tells what became of a pass-through user: `state` is one word.

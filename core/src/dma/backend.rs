@@ -6,12 +6,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::DmaError;
+use super::pin::{PagePin, Unreachable, release_all};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::binding::Bound;
 use crate::device::DmaRange;
 use crate::driver::Quiet;
 use crate::env::{Caching, Site};
-use crate::iommu::{Batch, Domain, Flushed, Revoked};
+use crate::iommu::{Domain, Range, Revoked};
 use crate::machine::Machine;
 use crate::mem::access::write_bytes;
 use crate::mem::{OutOfMemory, PageRequest, PageRun, PageSource};
@@ -79,30 +80,12 @@ pub(crate) enum Backend {
     Translated(Arc<Domain>),
 }
 
-/// Holding an `Unreachable` tells you: no translation lets the device reach the pages of one mapping any more, or the
-/// device does not look (P2, P11).
-#[derive(Debug)]
-#[must_use = "the proof is what lets pages go back"]
-pub(crate) struct Unreachable(());
-
-impl From<Flushed> for Unreachable {
-    fn from(_: Flushed) -> Self {
-        Self(())
-    }
-}
-
-impl From<&Quiet> for Unreachable {
-    fn from(_: &Quiet) -> Self {
-        Self(())
-    }
-}
-
 /// How a mapping ended.
 pub(super) enum Ended {
-    /// The device cannot reach the pages.
-    Proven(Unreachable),
-    /// It will be unable to when this batch of a lazy domain is confirmed; the pages wait.
-    Later(Arc<Batch>, Arc<Domain>),
+    /// The device cannot reach the pages; their pins are gone.
+    Proven,
+    /// It will be unable to when a lazy domain is flushed; the pins wait there.
+    Later(Arc<Domain>),
 }
 
 impl Backend {
@@ -192,23 +175,29 @@ impl Backend {
         }
     }
 
-    /// Takes a range of device addresses back. Without a translation the only proof is the device's own quiet; without
-    /// any proof the reason comes back, and the pages must not be used again.
+    /// Takes a range of device addresses back, and ends the pins behind it with a proof. Without a translation the only
+    /// proof is the device's own quiet; without any proof the reason comes back, and the pins are in quarantine.
     pub(super) fn unmap(
         &self,
         machine: &Machine,
-        addr: DeviceAddr,
-        len: u64,
+        device: &Arc<str>,
+        range: Range,
         quiet: Option<&Quiet>,
+        pins: Vec<PagePin>,
     ) -> Result<Ended, String> {
         match self {
             Self::Direct(_) => {
-                let proof = quiet.map(Unreachable::from).map(Ended::Proven);
-                proof.ok_or_else(|| "the device was not shown to be quiet".to_string())
+                let Some(quiet) = quiet else {
+                    let why = "the device was not shown to be quiet".to_string();
+                    machine.quarantine.until_quiet(machine, device, pins, why.clone());
+                    return Err(why);
+                };
+                let left = release_all(machine, pins, &Unreachable::quiet(quiet, device));
+                if left.is_empty() { Ok(Ended::Proven) } else { Err("shown for another device".to_string()) }
             }
-            Self::Translated(d) => match d.unmap(machine, addr, len) {
-                Ok(Revoked::Now(flushed)) => Ok(Ended::Proven(flushed.into())),
-                Ok(Revoked::Queued(batch)) => Ok(Ended::Later(batch, Arc::clone(d))),
+            Self::Translated(d) => match d.unmap(machine, device, range, pins) {
+                Ok(Revoked::Now) => Ok(Ended::Proven),
+                Ok(Revoked::Queued) => Ok(Ended::Later(Arc::clone(d))),
                 Err(e) => Err(e.to_string()),
             },
         }

@@ -4,16 +4,18 @@
 #![expect(unsafe_code, reason = "turns pages that one handle owns alone into slices")]
 
 use alloc::sync::Arc;
+use alloc::vec;
 use core::fmt;
 use core::ops::Range;
 use core::slice;
 
+use super::view::ViewCopy;
 use super::{DmaError, DmaMemory};
 use crate::addr::{PAGE_SIZE, PhysAddr, pages};
 use crate::env::{Caching, Memory, Site};
-use crate::iommu::Domain;
 use crate::machine::Machine;
 use crate::mem::{PageRequest, PageRun};
+use crate::sync::Mutex;
 
 /// Alignment of parts of a buffer that are mapped on their own, in bytes: no CPU that this runs on has longer cache
 /// lines (arm64 `ARCH_DMA_MINALIGN`).
@@ -24,18 +26,28 @@ pub const DMA_ALIGN: u64 = 128;
 /// To lend them to a device, give the buffer to [`Dma::map`](super::Dma::map); ending the mapping gives it back. It
 /// belongs to no binding and may outlive them all. Dropping it gives the pages to the allocator they came from.
 ///
+/// A buffer that comes back from a lazy domain may still be reached by its device until the IOMMU is flushed. Taking a
+/// slice waits for that flush; [`read_bytes`](Self::read_bytes) and [`write_bytes`](Self::write_bytes) do not.
+///
 /// # Invariants
 ///
-/// `memory` is the only reference to its `DmaMemory`, and was made with [`Caching::Cached`].
+/// `memory` is the only reference to its `DmaMemory` but for pins, which never touch the bytes, and was made with
+/// [`Caching::Cached`]. `copy`, once it is there, is replaced through an exclusive borrow only.
 pub struct DmaBuffer {
     memory: Arc<DmaMemory>,
+    /// The bytes, while the pages themselves cannot be shown to be out of a device's reach.
+    copy: Mutex<Option<ViewCopy>>,
 }
 
 impl DmaBuffer {
     /// Wraps pages that were just taken. `None` when they are not RAM of this machine.
     pub(super) fn new(run: PageRun, memory: &Arc<dyn Memory>, len: u64) -> Option<Self> {
         // INVARIANT: nobody else has seen the memory yet.
-        Some(Self { memory: DmaMemory::new(run, memory, Caching::Cached, len)? })
+        Some(Self::of(DmaMemory::new(run, memory, Caching::Cached, len)?))
+    }
+
+    fn of(memory: Arc<DmaMemory>) -> Self {
+        Self { memory, copy: Mutex::new(None) }
     }
 
     /// Bytes, at least 1.
@@ -59,31 +71,79 @@ impl DmaBuffer {
     }
 
     /// The bytes.
+    ///
+    /// When the IOMMU does not confirm the end of an earlier mapping, they are a copy, taken now: a device that writes to
+    /// the pages all the same does not change it.
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: by the invariant nobody else has the memory, so nothing writes to it through the core while `self` is
-        // borrowed. No device has it: a buffer comes from the allocator or from the end of a mapping (in a lazy domain
-        // the driver has stated so, see `Mapped::unmap`).
-        unsafe { slice_of(&self.memory, 0..self.len()) }
+        if self.memory.settle(None).is_ok() && self.copy.lock().is_none() {
+            // SAFETY: by the invariant nobody else has the memory, so nothing writes to it through the core while `self`
+            // is borrowed. No device reaches it: nothing pins it.
+            return unsafe { slice_of(&self.memory, 0..self.len()) };
+        }
+        let bytes = self.copy.lock().get_or_insert_with(|| self.bytes()).as_ptr();
+        // SAFETY: the copy is not ended while `self` is borrowed (invariant), and nobody writes to it.
+        unsafe { &*bytes }
     }
 
-    /// The bytes, to change.
+    /// The bytes, to change. As [`as_slice`](Self::as_slice) when the IOMMU does not confirm.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        let range = 0..self.len();
-        // SAFETY: as in `as_slice`, and `self` is borrowed exclusively.
-        unsafe { mut_slice_of(&self.memory, range) }
+        if self.memory.settle(None).is_ok() {
+            self.put_back();
+            let range = 0..self.len();
+            // SAFETY: as in `as_slice`, and `self` is borrowed exclusively.
+            return unsafe { mut_slice_of(&self.memory, range) };
+        }
+        let bytes = self.copy.lock().get_or_insert_with(|| self.bytes()).as_ptr();
+        // SAFETY: the copy is not ended while `self` is borrowed, exclusively, which keeps everybody else away.
+        unsafe { &mut *bytes }
     }
 
-    /// Whether it is RAM of the machine that `memory` belongs to.
-    pub(super) fn is_of(&self, memory: &Arc<dyn Memory>) -> bool {
-        core::ptr::addr_eq(Arc::as_ptr(self.memory.window().memory()), Arc::as_ptr(memory))
+    /// Copies bytes out, from `offset` on.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not inside the buffer.
+    pub fn read_bytes(&self, offset: u64, to: &mut [u8]) {
+        if let Some(copy) = &*self.copy.lock() {
+            let (first, len) = (offset as usize, to.len());
+            // SAFETY: who has them exclusively has borrowed `self` exclusively.
+            to.copy_from_slice(&unsafe { copy.bytes() }[first..first + len]);
+        } else {
+            self.memory.read_bytes(offset, to);
+        }
     }
 
-    pub(super) fn settle(&self, machine: &Machine, domain: Option<&Arc<Domain>>) -> Result<(), DmaError> {
-        self.memory.settle(machine, domain)
+    /// Copies bytes in, from `offset` on.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not inside the buffer.
+    pub fn write_bytes(&mut self, offset: u64, from: &[u8]) {
+        self.put_back();
+        self.memory.write_bytes(offset, from);
+    }
+
+    pub(super) fn memory(&self) -> &Arc<DmaMemory> {
+        &self.memory
+    }
+
+    fn bytes(&self) -> ViewCopy {
+        let mut bytes = vec![0; self.len() as usize].into_boxed_slice();
+        self.memory.read_bytes(0, &mut bytes);
+        ViewCopy::new(bytes)
+    }
+
+    /// Ends the copy, if there is one: its bytes go to the pages.
+    fn put_back(&mut self) {
+        if let Some(copy) = self.copy.lock().take() {
+            // SAFETY: `self` is borrowed exclusively here.
+            self.memory.write_bytes(0, unsafe { copy.bytes() });
+        }
     }
 
     /// Gives up the CPU's ownership.
-    pub(super) fn lend(self) -> Lent {
+    pub(super) fn lend(mut self) -> Lent {
+        self.put_back();
         Lent { memory: self.memory }
     }
 }
@@ -94,12 +154,12 @@ impl fmt::Debug for DmaBuffer {
     }
 }
 
-/// A buffer that a mapping owns. The CPU has no slices of it, but for the views of a mapping that is borrowed
+/// A buffer that a mapping owns. The CPU has no slices of it, but for the views of a bounced mapping that is borrowed
 /// exclusively.
 ///
 /// # Invariants
 ///
-/// `memory` is the only reference to its `DmaMemory`, except one in quarantine, which never touches the bytes.
+/// `memory` is the only reference to its `DmaMemory` but for pins, which never touch the bytes.
 pub(super) struct Lent {
     memory: Arc<DmaMemory>,
 }
@@ -111,7 +171,7 @@ impl Lent {
 
     /// The CPU owns it again.
     pub(super) fn into_buffer(self) -> DmaBuffer {
-        DmaBuffer { memory: self.memory }
+        DmaBuffer::of(self.memory)
     }
 
     /// # Safety

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 
 use super::backend::Backend;
 use super::check::Op;
+use super::pin::{Pinner, Via};
 use super::{Dma, DmaError, DmaMemory};
 use crate::addr::DeviceAddr;
 use crate::binding::{Bound, Entry, HoldingKind, ResourceError, WayBack};
@@ -89,6 +90,8 @@ pub(crate) struct DmaContext {
     pub(crate) backend: Backend,
     /// How events name the back-end.
     pub(crate) backend_name: Arc<str>,
+    /// Whose pins its mappings hold.
+    pub(super) pinner: Arc<Pinner>,
     /// The device snoops CPU caches.
     pub(crate) coherent: bool,
     /// Highest address that the device can put on its bus.
@@ -176,7 +179,13 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
     if member.is_none() && behind && bound.machine().policy().untranslated_dma {
         bound.emit(|| EventKind::Policy { policy: "untranslated DMA".to_string() });
     }
+    let via = match &backend {
+        Backend::Translated(domain) => Via::Domain(Arc::downgrade(domain)),
+        Backend::Direct(_) => Via::Bus,
+    };
+    let pinner = Pinner { machine: Arc::downgrade(bound.machine()), device: Arc::clone(&bound.desc().name), via };
     let context = Arc::new(DmaContext {
+        pinner: Arc::new(pinner),
         machine: Arc::clone(bound.machine()),
         device: Arc::clone(&bound.desc().name),
         backend_name: backend.name().into(),

@@ -12,13 +12,14 @@ use super::backend::{Backend, Ended};
 use super::bounce::Slot;
 use super::buffer::Lent;
 use super::check::{CpuMemory, Op, Record};
-use super::memory::Unconfirmed;
+use super::pin::PagePin;
+use super::view::ViewCopy;
 use super::{Attrs, DMA_ALIGN, Direction, DmaContext, DmaMemory};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::binding::{Entry, EntryId, HoldingKind, Scope, Seat, WayBack};
 use crate::env::CacheOp;
 use crate::event::{EventKind, Outcome};
-use crate::iommu::DomainKind;
+use crate::iommu::{DomainKind, Range as IovaRange};
 use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::Mutex;
@@ -82,11 +83,13 @@ pub(super) struct Piece {
     pub(super) addr: DeviceAddr,
     /// What the device really reaches, when that is not the memory itself.
     pub(super) bounce: Mutex<Option<Slot>>,
+    /// What the CPU looks at while it has the piece, when that is not the memory itself.
+    pub(super) copy: Mutex<Option<ViewCopy>>,
 }
 
 impl Piece {
     pub(super) fn new(behind: Behind, range: Range<u64>, addr: DeviceAddr, bounce: Option<Slot>) -> Self {
-        Self { behind, range, addr, bounce: Mutex::new(bounce) }
+        Self { behind, range, addr, bounce: Mutex::new(bounce), copy: Mutex::new(None) }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -127,7 +130,7 @@ impl Piece {
             let first = (self.range.start / 8) as usize;
             let words = self.len().div_ceil(8) as usize;
             let own = &memory.window().words()[first..first + words];
-            let slot = &slot.memory().window().words()[..words];
+            let slot = slot.words(words);
             let (from, into) = if to == Hand::Cpu { (slot, own) } else { (own, slot) };
             for (from, into) in from.iter().zip(into) {
                 into.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -175,6 +178,8 @@ pub(super) struct Mapping {
     /// Pages of device addresses that it takes: the first, and bytes.
     pub(super) span: (DeviceAddr, u64),
     pub(super) pieces: Pieces,
+    /// Of all that the device may reach. Taken when the mapping ends.
+    pins: Mutex<Vec<PagePin>>,
     /// A view has the buffers in the CPU's hands.
     with_cpu: AtomicBool,
     /// The memory could not be taken back from the device.
@@ -201,9 +206,12 @@ impl Mapping {
             attrs,
             span,
             pieces,
+            pins: Mutex::default(),
             with_cpu: AtomicBool::new(false),
             lost: AtomicBool::new(false),
         });
+        // Before anybody is told the address.
+        *mapping.pins.lock() = mapping.memories().map(|memory| PagePin::new(&memory, &context.pinner)).collect();
         if !attrs.contains(Attrs::SKIP_CPU_SYNC) {
             mapping.sync(Hand::Device);
         }
@@ -251,15 +259,22 @@ impl Mapping {
         self.give_to_device();
         self.check_sync(true);
         self.sync(Hand::Cpu);
+        self.pieces.as_slice().iter().for_each(Piece::copy_out);
         self.with_cpu.store(true, Ordering::Release);
     }
 
     /// The buffers go to the device, if the CPU has them: at the end of a view, or later if the view was forgotten.
     pub(super) fn give_to_device(&self) {
         if self.with_cpu.swap(false, Ordering::AcqRel) {
+            self.copy_in();
             self.check_sync(false);
             self.sync(Hand::Device);
         }
+    }
+
+    /// What was changed in copies goes to the memory.
+    fn copy_in(&self) {
+        self.pieces.as_slice().iter().for_each(Piece::copy_in);
     }
 
     fn check_sync(&self, to_cpu: bool) {
@@ -292,7 +307,7 @@ impl Mapping {
         }
     }
 
-    /// P12: what changes hands holds the same for both. Only a simulated machine can tell; its first and last bytes do.
+    /// P13: what changes hands holds the same for both. Only a simulated machine can tell; its first and last bytes do.
     fn check_in_step(&self, piece: &Piece, to: Hand) {
         let DmaContext { machine, device, coherent, .. } = &*self.context;
         let untouched = to == Hand::Cpu && !self.direction.device_writes();
@@ -303,7 +318,7 @@ impl Mapping {
         let sample = piece.len().min(DMA_ALIGN);
         let env = machine.env();
         let same = env.in_step(piece.phys(), sample) && env.in_step(piece.phys() + (piece.len() - sample), sample);
-        machine.promises.check(Promise::CleanHand, same, || {
+        machine.promises.check(Promise::CoherentAtTransfer, same, || {
             format!("{device}: the CPU's cache and the device differ over {} after a sync", piece.phys())
         });
     }
@@ -333,7 +348,8 @@ impl Mapping {
         if context.backend.domain().is_some_and(|d| d.kind() == DomainKind::Lazy) {
             machine.check_dma(|| Op::Queued { backend: Arc::clone(&context.backend_name), addr, len });
         }
-        let ended = backend.unmap(machine, addr, len, way.quiet.as_ref());
+        let pins = core::mem::take(&mut *self.pins.lock());
+        let ended = backend.unmap(machine, &context.device, IovaRange { iova: addr, len }, way.quiet.as_ref(), pins);
         machine.dma.live.fetch_sub(1, Ordering::Relaxed);
         for piece in self.pieces.as_slice() {
             machine.emit(Some(&context.device), || EventKind::DmaUnmapped {
@@ -349,30 +365,14 @@ impl Mapping {
         });
         match ended {
             Ok(ended) => {
-                if let Ended::Proven(_) = &ended {
-                    for memory in self.memories() {
-                        machine.check_unreachable(&context.device, memory.phys(), memory.allocated());
-                    }
-                }
-                if let Ended::Later(batch, domain) = &ended {
-                    for memory in self.memories() {
-                        memory.add_unconfirmed(Unconfirmed {
-                            batch: Arc::clone(batch),
-                            domain: Arc::clone(domain),
-                            device: Arc::clone(&context.device),
-                            machine: Arc::downgrade(machine),
-                        });
-                    }
+                if let Ended::Later(domain) = &ended {
                     domain.confirm_due(machine);
                 }
                 self.take_from_device();
                 Outcome::Returned
             }
-            Err(why) => {
+            Err(_) => {
                 self.lost.store(true, Ordering::Release);
-                for memory in self.memories() {
-                    machine.quarantine.keep(machine, &context.device, memory, why.clone());
-                }
                 Outcome::Quarantined
             }
         }
@@ -381,7 +381,9 @@ impl Mapping {
     /// The device is cut off: what it wrote becomes visible to the CPU, and bounce slots go.
     fn take_from_device(&self) {
         let with_cpu = self.with_cpu.swap(false, Ordering::AcqRel);
-        if !with_cpu && !self.attrs.contains(Attrs::SKIP_CPU_SYNC) {
+        if with_cpu {
+            self.copy_in();
+        } else if !self.attrs.contains(Attrs::SKIP_CPU_SYNC) {
             self.sync(Hand::Cpu);
         }
         for piece in self.pieces.as_slice() {
@@ -390,10 +392,10 @@ impl Mapping {
     }
 
     /// All memory that the device may have reached.
-    fn memories(&self) -> Vec<Arc<DmaMemory>> {
+    fn memories(&self) -> impl Iterator<Item = Arc<DmaMemory>> + '_ {
         let pieces = self.pieces.as_slice();
         let own = pieces.iter().filter_map(|p| p.memory().cloned());
-        own.chain(pieces.iter().filter_map(|p| p.bounce.lock().as_ref().map(|s| Arc::clone(s.memory())))).collect()
+        own.chain(pieces.iter().filter_map(|p| p.bounce.lock().as_ref().map(|s| Arc::clone(s.memory()))))
     }
 }
 

@@ -1,46 +1,34 @@
 //! The memory half of DMA memory.
 
-use alloc::string::ToString;
-use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
+use alloc::sync::Arc;
 use core::fmt;
 
 use super::DmaError;
+use super::pin::PageRecord;
 use crate::addr::{PhysAddr, pages};
 use crate::env::{Caching, Memory};
-use crate::iommu::{Batch, BatchState, Domain};
-use crate::machine::Machine;
+use crate::iommu::Domain;
 use crate::mem::access::{RamWindow, read_bytes, write_bytes};
 use crate::mem::{PageRequest, PageRun, PhysMemory};
-use crate::sync::Mutex;
 
 /// Pages that a device was, or is, given.
 ///
-/// Holding it keeps the pages from their allocator, and the CPU may read them; it says nothing about the device. While
-/// a mapping exists, the mapping holds this, too, so the pages cannot return before the device is cut off (P2). What a
-/// lazy domain has not confirmed yet goes to that domain's queue first.
+/// Holding it keeps the pages from their allocator, and the CPU may read them; it says nothing about the device. As long
+/// as a device may reach the pages, the [record](super::pin) holds this, too, so they cannot return before the device is
+/// shown to be cut off (P2).
 pub struct DmaMemory {
-    /// `None` only while it is dropped.
-    run: Option<PageRun>,
+    /// Dropped, and so given back, when nobody holds the memory any more, which no pin does.
+    run: PageRun,
     window: RamWindow,
     caching: Caching,
     len: u64,
-    /// Ended mappings of these pages that the hardware has not confirmed yet.
-    unconfirmed: Mutex<Vec<Unconfirmed>>,
-}
-
-/// One ended mapping in a lazy domain.
-pub(super) struct Unconfirmed {
-    pub(super) batch: Arc<Batch>,
-    pub(super) domain: Arc<Domain>,
-    pub(super) device: Arc<str>,
-    pub(super) machine: Weak<Machine>,
+    record: PageRecord,
 }
 
 impl DmaMemory {
     pub(crate) fn new(run: PageRun, memory: &Arc<dyn Memory>, caching: Caching, len: u64) -> Option<Arc<Self>> {
         let window = RamWindow::new(memory, run.base(), run.len(), caching).ok()?;
-        Some(Arc::new(Self { run: Some(run), window, caching, len, unconfirmed: Mutex::default() }))
+        Some(Arc::new(Self { run, window, caching, len, record: PageRecord::default() }))
     }
 
     /// Takes `len` bytes (at least 1) of zeroed page frames that belong to no device: the RAM of a guest, a buffer of a
@@ -71,12 +59,12 @@ impl DmaMemory {
 
     /// Bytes that were taken from the allocator: whole pages.
     pub fn allocated(&self) -> u64 {
-        self.run.as_ref().map_or(0, PageRun::len)
+        self.run.len()
     }
 
     /// Name of the allocator that the pages go back to.
     pub fn source(&self) -> &'static str {
-        self.run.as_ref().map_or("", PageRun::source)
+        self.run.source()
     }
 
     /// Copies bytes out, from `offset` on. A device that writes meanwhile may be seen half.
@@ -110,61 +98,28 @@ impl DmaMemory {
         &self.window
     }
 
-    /// A mapping of these pages has ended, and the hardware is told later.
-    pub(super) fn add_unconfirmed(&self, ended: Unconfirmed) {
-        let mut list = self.unconfirmed.lock();
-        list.retain(|u| u.batch.state() != BatchState::Confirmed && !Arc::ptr_eq(&u.batch, &ended.batch));
-        list.push(ended);
+    /// Who may still reach the pages.
+    pub(super) fn record(&self) -> &PageRecord {
+        &self.record
     }
 
-    /// Makes sure that no other translation than `domain` can reach these pages: asks for the confirmations that are
-    /// still out.
-    pub(super) fn settle(&self, machine: &Machine, domain: Option<&Arc<Domain>>) -> Result<(), DmaError> {
-        let waiting: Vec<Arc<Domain>> = {
-            let list = self.unconfirmed.lock();
-            let others = list.iter().filter(|u| u.batch.state() == BatchState::Waiting);
-            others.map(|u| &u.domain).filter(|d| domain.is_none_or(|own| !Arc::ptr_eq(own, d))).cloned().collect()
-        };
-        for domain in waiting {
-            domain.confirm_queue(machine);
+    /// Whether it is RAM of the machine that `memory` belongs to.
+    pub(super) fn is_of(&self, memory: &Arc<dyn Memory>) -> bool {
+        core::ptr::addr_eq(Arc::as_ptr(self.window.memory()), Arc::as_ptr(memory))
+    }
+
+    /// Makes sure that no other translation than one of `domain` can reach these pages: asks for the confirmations that
+    /// are still out.
+    pub(super) fn settle(&self, domain: Option<&Arc<Domain>>) -> Result<(), DmaError> {
+        for pending in self.record.pending(domain) {
+            pending.ask();
         }
-        let mut list = self.unconfirmed.lock();
-        list.retain(|u| u.batch.state() != BatchState::Confirmed);
-        let lost = |u: &Unconfirmed| u.batch.state() == BatchState::Lost;
-        let other = |u: &Unconfirmed| domain.is_none_or(|own| !Arc::ptr_eq(own, &u.domain));
-        if list.iter().any(|u| lost(u) || other(u)) { Err(DmaError::Unconfirmed) } else { Ok(()) }
-    }
-
-    /// The devices that could reach the pages were shown to be quiet.
-    pub(super) fn settle_all(&self) {
-        self.unconfirmed.lock().clear();
+        if self.record.pending(domain).is_empty() { Ok(()) } else { Err(DmaError::Unconfirmed) }
     }
 
     fn check(&self, offset: u64, len: usize) {
         let end = offset.checked_add(len as u64);
         assert!(end.is_some_and(|e| e <= self.len), "{len} bytes at {offset} of DMA memory of {} bytes", self.len);
-    }
-}
-
-impl Drop for DmaMemory {
-    fn drop(&mut self) {
-        let Some(mut run) = self.run.take() else { return };
-        for u in core::mem::take(&mut *self.unconfirmed.lock()) {
-            match u.batch.state() {
-                BatchState::Confirmed => continue,
-                BatchState::Waiting | BatchState::Lost => {}
-            }
-            match u.batch.keep(&u.device, run) {
-                Ok(()) => return,
-                Err(back) => run = back,
-            }
-            let why = "invalidation not confirmed".to_string();
-            match u.machine.upgrade() {
-                Some(machine) => machine.quarantine.keep_run(&machine, &u.device, run, why),
-                None => core::mem::forget(run),
-            }
-            return;
-        }
     }
 }
 

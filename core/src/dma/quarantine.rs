@@ -1,7 +1,9 @@
 //! Memory that must not be used again yet: its device was not shown to be quiet, or its IOMMU did not confirm.
 //!
 //! A device with memory in here gets no more (see [`DmaError::Quarantined`](super::DmaError)), so each device's share
-//! is bounded by what it held when it was last bound.
+//! is bounded by what it held when it was last bound. What is kept are the pins themselves, and each waits for its own
+//! proof: a quiet device frees what it reached untranslated, a confirmed flush what it reached through that domain (or a
+//! quiet device whose streams, and everybody else's, have left the domain).
 
 use alloc::format;
 use alloc::string::String;
@@ -9,40 +11,42 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
-use super::DmaMemory;
+use super::pin::{PagePin, PinState, Unreachable, release_all};
 use crate::addr::PhysAddr;
+use crate::driver::Quiet;
 use crate::event::EventKind;
+use crate::iommu::Domain;
 use crate::machine::Machine;
-use crate::mem::PageRun;
 use crate::sync::Mutex;
 
+/// Names what was put into quarantine together.
+pub(crate) type HeldId = u64;
+
+/// What lets pages go back.
+enum Needs {
+    /// Their device is shown to be quiet.
+    Quiet,
+    /// The hardware confirms a flush of this domain.
+    Flush(Arc<Domain>),
+}
+
 struct Held {
+    id: HeldId,
     device: Arc<str>,
-    kept: Kept,
+    pins: Vec<PagePin>,
+    /// First byte and bytes of each run, each run once.
+    runs: Vec<(PhysAddr, u64)>,
     why: String,
+    needs: Needs,
 }
 
-/// What is kept.
-enum Kept {
-    /// Memory that somebody may still be reading.
-    Memory(Arc<DmaMemory>),
-    /// Pages that nobody held any more.
-    Run(PageRun),
-}
-
-impl Kept {
-    fn phys(&self) -> PhysAddr {
-        match self {
-            Self::Memory(m) => m.phys(),
-            Self::Run(r) => r.base(),
-        }
+impl Held {
+    fn bytes(&self) -> u64 {
+        self.runs.iter().map(|(_, len)| len).sum()
     }
 
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Memory(m) => m.allocated(),
-            Self::Run(r) => r.len(),
-        }
+    fn first(&self) -> PhysAddr {
+        self.runs.first().map_or(PhysAddr(0), |(phys, _)| *phys)
     }
 }
 
@@ -59,67 +63,132 @@ pub struct QuarantineInfo {
     pub why: String,
 }
 
-/// The quarantine of a machine.
+/// The quarantine of a machine. The lock is a leaf.
 #[derive(Default)]
-pub(crate) struct Quarantine(Mutex<Vec<Held>>);
+pub(crate) struct Quarantine(Mutex<(HeldId, Vec<Held>)>);
 
 impl Quarantine {
-    /// Keeps `memory` from its allocator.
-    pub(crate) fn keep(&self, machine: &Machine, device: &Arc<str>, memory: Arc<DmaMemory>, why: String) {
-        self.hold(machine, device, Kept::Memory(memory), why);
+    /// Keeps `pins` of an untranslated device until it is shown to be quiet.
+    pub(crate) fn until_quiet(&self, machine: &Machine, device: &Arc<str>, pins: Vec<PagePin>, why: String) {
+        pins.iter().for_each(|pin| pin.set(PinState::NotQuiet));
+        self.hold(machine, device, pins, why, Needs::Quiet);
     }
 
-    /// Keeps `run` from its allocator.
-    pub(crate) fn keep_run(&self, machine: &Machine, device: &Arc<str>, run: PageRun, why: String) {
-        self.hold(machine, device, Kept::Run(run), why);
+    /// Keeps `pins` until `domain` [says](Self::flushed) that a flush was confirmed. One event tells of all of them.
+    pub(crate) fn until_flushed(
+        &self,
+        machine: &Machine,
+        device: &Arc<str>,
+        pins: Vec<PagePin>,
+        why: String,
+        domain: &Arc<Domain>,
+    ) -> HeldId {
+        pins.iter().for_each(|pin| pin.set(PinState::Unconfirmed));
+        machine.timers.retry(machine.env().now());
+        self.hold(machine, device, pins, why, Needs::Flush(Arc::clone(domain)))
     }
 
-    fn hold(&self, machine: &Machine, device: &Arc<str>, kept: Kept, why: String) {
-        machine.emit(Some(device), || EventKind::Quarantined {
-            phys: kept.phys(),
-            size: kept.bytes(),
-            why: why.clone(),
-        });
-        self.0.lock().push(Held { device: Arc::clone(device), kept, why });
+    fn hold(&self, machine: &Machine, device: &Arc<str>, pins: Vec<PagePin>, why: String, needs: Needs) -> HeldId {
+        let mut runs: Vec<_> = pins.iter().filter_map(PagePin::memory).map(|m| (m.phys(), m.allocated())).collect();
+        runs.sort_unstable();
+        runs.dedup();
+        let mut held = Held { id: 0, device: Arc::clone(device), pins, runs, why, needs };
+        if !held.runs.is_empty() {
+            let (phys, size) = (held.first(), held.bytes());
+            machine.emit(Some(device), || EventKind::Quarantined { phys, size, why: held.why.clone() });
+        }
+        let mut quarantine = self.0.lock();
+        held.id = quarantine.0;
+        quarantine.0 += 1;
+        let id = held.id;
+        quarantine.1.push(held);
+        id
     }
 
     /// Bytes kept because of `device`.
     pub(crate) fn bytes_of(&self, device: &str) -> u64 {
-        self.0.lock().iter().filter(|h| &*h.device == device).map(|h| h.kept.bytes()).sum()
+        self.0.lock().1.iter().filter(|h| &*h.device == device).map(Held::bytes).sum()
     }
 
-    /// Everything that is kept.
+    /// Everything that is kept, a run each.
     pub(crate) fn list(&self) -> Vec<QuarantineInfo> {
-        let info = |h: &Held| QuarantineInfo {
-            device: Arc::clone(&h.device),
-            phys: h.kept.phys(),
-            len: h.kept.bytes(),
-            why: h.why.clone(),
+        let info = |h: &Held| {
+            let (device, why) = (Arc::clone(&h.device), h.why.clone());
+            let each = |(phys, len): &(PhysAddr, u64)| {
+                QuarantineInfo { device: Arc::clone(&device), phys: *phys, len: *len, why: why.clone() }
+            };
+            h.runs.iter().map(each).collect::<Vec<_>>()
         };
-        self.0.lock().iter().map(info).collect()
+        self.0.lock().1.iter().flat_map(info).collect()
     }
 
-    /// `device` was shown to be quiet: its memory goes back.
-    pub(crate) fn recover(&self, machine: &Machine, device: &str) {
-        // Those of other devices stay where they are: nobody may find them missing, and give their devices more (P11).
-        let mine: Vec<Held> = self.0.lock().extract_if(.., |h| &*h.device == device).collect();
-        for h in mine {
-            let (phys, size) = (h.kept.phys(), h.kept.bytes());
-            if let Kept::Memory(memory) = &h.kept {
-                memory.settle_all();
+    /// `device` was shown to be quiet: what it reached untranslated goes back. What it reached through a domain waits for
+    /// the hardware, which is asked once more, unless no stream goes through that domain any more.
+    pub(crate) fn recover(&self, machine: &Machine, device: &Arc<str>, quiet: &Quiet) {
+        for domain in self.waits_for(|h| h.device == *device) {
+            if domain.retry(machine) {
+                continue;
             }
-            machine.emit(Some(&h.device), || EventKind::Recovered { phys, size });
+            if let Some(proof) = Unreachable::detached(quiet, device, &domain) {
+                let through = |h: &Held| matches!(&h.needs, Needs::Flush(d) if Arc::ptr_eq(d, &domain));
+                self.release(machine, |h| h.device == *device && through(h), &proof);
+            }
+        }
+        let proof = Unreachable::quiet(quiet, device);
+        self.release(machine, |h| h.device == *device && matches!(h.needs, Needs::Quiet), &proof);
+    }
+
+    /// The hardware has confirmed a flush that began after `ids` were put here.
+    pub(crate) fn flushed(&self, machine: &Machine, ids: &[HeldId], proof: &Unreachable) {
+        if !ids.is_empty() {
+            self.release(machine, |h| ids.contains(&h.id), proof);
+        }
+    }
+
+    /// Asks every IOMMU that has not confirmed once more. True when nothing waits for one any more.
+    pub(crate) fn retry(&self, machine: &Machine) -> bool {
+        self.waits_for(|_| true).iter().fold(true, |all, domain| domain.retry(machine) && all)
+    }
+
+    /// Domains whose word is missing for some that `which` names, each once.
+    fn waits_for(&self, which: impl Fn(&Held) -> bool) -> Vec<Arc<Domain>> {
+        let quarantine = self.0.lock();
+        let mut domains: Vec<Arc<Domain>> = Vec::new();
+        for held in quarantine.1.iter().filter(|h| which(h)) {
+            if let Needs::Flush(domain) = &held.needs
+                && !domains.iter().any(|d| Arc::ptr_eq(d, domain))
+            {
+                domains.push(Arc::clone(domain));
+            }
+        }
+        domains
+    }
+
+    fn release(&self, machine: &Machine, which: impl Fn(&Held) -> bool, proof: &Unreachable) {
+        // Those of other devices stay where they are: nobody may find them missing, and give their devices more (P11).
+        let gone: Vec<Held> = self.0.lock().1.extract_if(.., |h| which(h)).collect();
+        for Held { device, pins, runs, why, needs, id } in gone {
+            let (phys, size) = (runs.first().map(|r| r.0), runs.iter().map(|r| r.1).sum());
+            let left = release_all(machine, pins, proof);
+            if !left.is_empty() {
+                self.0.lock().1.push(Held { id, device, pins: left, runs, why, needs });
+                continue;
+            }
+            if let Some(phys) = phys {
+                machine.emit(Some(&device), || EventKind::Recovered { phys, size });
+            }
         }
     }
 
     /// Feeds how much `device` has in here to `state`.
     pub(crate) fn hash_held(&self, device: &str, state: &mut impl Hasher) {
-        self.0.lock().iter().filter(|h| &*h.device == device).for_each(|h| h.kept.bytes().hash(state));
+        self.0.lock().1.iter().filter(|h| &*h.device == device).for_each(|h| h.bytes().hash(state));
     }
 
     /// A line for reports.
     pub(crate) fn summary(&self) -> String {
-        let held = self.0.lock();
-        format!("{} runs, {} bytes", held.len(), held.iter().map(|h| h.kept.bytes()).sum::<u64>())
+        let quarantine = self.0.lock();
+        let runs: usize = quarantine.1.iter().map(|h| h.runs.len()).sum();
+        format!("{runs} runs, {} bytes", quarantine.1.iter().map(Held::bytes).sum::<u64>())
     }
 }

@@ -1,6 +1,5 @@
 //! A list of buffers, lent to the device as one.
 
-use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -8,6 +7,7 @@ use core::fmt;
 use super::backend::Backend;
 use super::check::Op;
 use super::mapping::{Behind, Kind, Mapping, Piece, Pieces, end_early};
+use super::pin::PagePin;
 use super::streaming::place;
 use super::{Attrs, CpuViewSg, Direction, Dma, DmaBuffer, DmaContext, DmaError, Refused, SegmentLimits, Segments};
 use crate::addr::{DeviceAddr, PAGE_SIZE, pages};
@@ -94,7 +94,7 @@ fn place_each(
 /// Translated: one range of device addresses for all.
 fn place_all(
     context: &DmaContext,
-    domain: &Domain,
+    domain: &Arc<Domain>,
     list: Vec<DmaBuffer>,
     direction: Direction,
 ) -> Result<List, Refused<Vec<DmaBuffer>>> {
@@ -103,18 +103,12 @@ fn place_all(
     let mut runs = list.iter().map(|b| (b.phys(), pages(b.len()) * PAGE_SIZE));
     let (prot, limit) = (context.prot(direction), context.limit());
     let kind = Kind::Scatter.name();
-    let iova = match domain.map_list(&context.machine, &context.device, kind, &mut runs, total, prot, limit) {
+    let pins = &mut || list.iter().map(|b| PagePin::new(b.memory(), &context.pinner)).collect();
+    let iova = match domain.map_list(&context.machine, &context.device, kind, &mut runs, total, prot, limit, pins) {
         Ok(iova) => iova,
         Err(MapList::Undone(error)) => return Err(Refused { error, back: list }),
-        Err(MapList::Stuck(why)) => {
-            // Part of the list is mapped and cannot be shown to be unmapped: none of it may be used again.
-            let machine = &context.machine;
-            for buffer in list {
-                let memory = Arc::clone(buffer.lend().memory());
-                machine.quarantine.keep(machine, &context.device, memory, why.to_string());
-            }
-            return Err(Refused { error: DmaError::Quarantined(total), back: Vec::new() });
-        }
+        // Part of the list is mapped and cannot be shown to be unmapped: none of it may be used again.
+        Err(MapList::Stuck) => return Err(Refused { error: DmaError::Quarantined(total), back: Vec::new() }),
     };
     let mut at = iova;
     let piece = |buffer: DmaBuffer| {

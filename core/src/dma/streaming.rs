@@ -116,10 +116,10 @@ impl DmaContext {
         if start >= end || end > len || !aligned {
             return Err(DmaError::BadRange { start, end, len });
         }
-        if !buffer.is_of(self.machine.memory().memory()) {
+        if !buffer.memory().is_of(self.machine.memory().memory()) {
             return Err(DmaError::ForeignMachine);
         }
-        buffer.settle(&self.machine, self.backend.domain())
+        buffer.memory().settle(self.backend.domain())
     }
 
     pub(super) fn prot(&self, direction: Direction) -> Prot {
@@ -150,7 +150,10 @@ pub(super) fn place(
         Backend::Direct(direct) => {
             let (addr, bounce) = match direct.reach(buffer.phys() + range.start, len, limit) {
                 Some(addr) => (addr, None),
-                None => Slot::take(context, direct, len).map(|(slot, addr)| (addr, Some(slot)))?,
+                None => {
+                    let offset = (buffer.phys() + range.start).page_offset();
+                    Slot::take(context, direct, offset, len).map(|(slot, addr)| (addr, Some(slot)))?
+                }
             };
             Ok(Placed { addr, span: (addr, len), bounce })
         }

@@ -72,7 +72,8 @@ pub trait Env: Send + Sync {
     fn now(&self) -> Instant;
 
     /// Lets time pass until something happens (an interrupt was delivered, a device moved) or until `until`, whichever
-    /// is first. May return early for no reason; callers loop over their own condition.
+    /// is first. May return early for no reason; callers loop over their own condition. The receiver of interrupts may
+    /// have a [deadline](IrqSink::next_deadline) before `until`: it is kept.
     fn wait(&self, until: Instant);
 
     /// Runs `job` soon, on a thread that holds nothing. A target that has no such thread gives the job back; the core
@@ -108,7 +109,7 @@ pub trait Env: Send + Sync {
     }
 
     /// Whether the CPU, through its cache, sees the same in the `len` bytes of RAM at `base` as a device does that does
-    /// not snoop. Only simulators know; the core asks when memory changes hands (P12).
+    /// not snoop. Only simulators know; the core asks when memory changes hands (P13).
     fn in_step(&self, base: PhysAddr, len: u64) -> bool {
         let _ = (base, len);
         true

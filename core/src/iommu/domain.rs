@@ -7,16 +7,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::lazy::{Batch, Queue};
-use super::{DomainKind, Flushed, Gather, Geometry, IommuError, IovaSpace, MapError, Prot, Translation};
+use super::late::{Late, Range};
+use super::lazy::Queue;
+use super::{DomainKind, Geometry, IovaSpace, Prot, Translation};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
-use crate::dma::DmaError;
-use crate::dma::check::Op;
+use crate::dma::{DmaError, PagePin};
 use crate::env::Site;
 use crate::machine::Machine;
-use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::Mutex;
+use crate::sync::atomic::AtomicBool;
 
 /// Ended mappings that a domain remembers, so that a late access can be told whose it was.
 const REMEMBERED: usize = 64;
@@ -65,14 +65,6 @@ struct History {
     ended: Past,
 }
 
-/// What was unmapped and not confirmed. The next flush takes it along: once that is confirmed, so is this, and neither
-/// table pages nor device addresses are lost.
-#[derive(Default)]
-struct Late {
-    gather: Gather,
-    ranges: Vec<(DeviceAddr, u64)>,
-}
-
 /// What is known of a refused access.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FaultReport {
@@ -89,10 +81,15 @@ pub struct Domain {
     iova: IovaSpace,
     history: Mutex<History>,
     /// Of a lazy domain: what waits for confirmation. The lock is a leaf.
-    queue: Mutex<Option<Queue>>,
-    /// What no flush has confirmed yet. The lock is a leaf.
-    late: Mutex<Late>,
+    pub(super) queue: Mutex<Option<Queue>>,
+    /// What no flush has confirmed yet. Held while the owner of an unmanaged domain maps, so that it does not map over
+    /// such a range; else the lock is a leaf.
+    pub(super) late: Mutex<Late>,
     label: String,
+    /// The translation is off.
+    pub(super) retired: AtomicBool,
+    /// A stream could not be taken off it.
+    pub(super) keeps_stream: AtomicBool,
 }
 
 impl Domain {
@@ -107,6 +104,8 @@ impl Domain {
             queue: Mutex::new(None),
             late: Mutex::default(),
             label,
+            retired: AtomicBool::new(false),
+            keeps_stream: AtomicBool::new(false),
         })
     }
 
@@ -133,7 +132,7 @@ impl Domain {
     /// Maps `len` bytes at `phys` (page aligned) for `device`, below `limit` (inclusive).
     #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
     pub(crate) fn map(
-        &self,
+        self: &Arc<Self>,
         machine: &Machine,
         device: &Arc<str>,
         kind: &'static str,
@@ -142,18 +141,20 @@ impl Domain {
         prot: Prot,
         limit: DeviceAddr,
     ) -> Result<DeviceAddr, DmaError> {
-        match self.map_list(machine, device, kind, &mut core::iter::once((phys, len)), len, prot, limit) {
+        let run = &mut core::iter::once((phys, len));
+        match self.map_list(machine, device, kind, run, len, prot, limit, &mut Vec::new) {
             Ok(iova) => Ok(iova),
             Err(MapList::Undone(e)) => Err(e),
             // One run is mapped whole or not at all.
-            Err(MapList::Stuck(_)) => Err(DmaError::Unconfirmed),
+            Err(MapList::Stuck) => Err(DmaError::Unconfirmed),
         }
     }
 
-    /// Maps each run of `runs` (whole pages, `total` bytes in all) at one range of device addresses, in their order.
+    /// Maps each run of `runs` (whole pages, `total` bytes in all) at one range of device addresses, in their order. When
+    /// their beginning is mapped and cannot be shown to be unmapped, all that `pins` gives goes to quarantine.
     #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
     pub(crate) fn map_list(
-        &self,
+        self: &Arc<Self>,
         machine: &Machine,
         device: &Arc<str>,
         kind: &'static str,
@@ -161,6 +162,7 @@ impl Domain {
         total: u64,
         prot: Prot,
         limit: DeviceAddr,
+        pins: &mut dyn FnMut() -> Vec<PagePin>,
     ) -> Result<DeviceAddr, MapList> {
         if machine.inject(Some(device), Site::IovaAlloc) {
             return Err(MapList::Undone(DmaError::Injected(Site::IovaAlloc)));
@@ -173,8 +175,8 @@ impl Domain {
         };
         let iova = iova.map_err(|e| MapList::Undone(DmaError::Iova(e)))?;
         if machine.tracks_mappings() && self.kind == DomainKind::Lazy {
-            let clash = |(at, len): &(DeviceAddr, u64)| at.0 < iova.0 + total && iova.0 < at.0 + len;
-            let waits = self.queue.lock().as_ref().is_some_and(|q| q.ranges.iter().any(clash));
+            let new = Range { iova, len: total };
+            let waits = self.queue.lock().as_ref().is_some_and(|q| q.ranges.iter().any(|r| r.overlaps(new)));
             machine.promises.check(Promise::UnreachableBeforeFree, !waits, || {
                 format!("{}: {iova} is used again before what it translated to is flushed", self.label)
             });
@@ -182,18 +184,15 @@ impl Domain {
         let mut at = iova;
         for (phys, len) in runs {
             if let Err(e) = self.ops.map(at, phys, len, prot) {
-                return Err(match self.take_back(machine, iova, at - iova) {
+                let mapped = (at != iova).then_some(Range { iova, len: at - iova });
+                let taken = Range { iova, len: count * PAGE_SIZE };
+                return Err(match self.take_down(machine, device, mapped.as_slice(), taken, pins) {
                     Ok(()) => {
-                        self.free_iova(iova, count * PAGE_SIZE);
+                        self.free_iova(taken);
                         MapList::Undone(DmaError::Map(e))
                     }
-                    // The range stays taken, and so must the memory behind it.
-                    Err(stuck) => {
-                        if let UnmapError::Unconfirmed(_) = stuck {
-                            self.late.lock().ranges.push((iova, count * PAGE_SIZE));
-                        }
-                        MapList::Stuck(stuck)
-                    }
+                    // The range stays taken, and so does the memory behind it.
+                    Err(_) => MapList::Stuck,
                 });
             }
             at = at + len;
@@ -204,141 +203,7 @@ impl Domain {
         Ok(iova)
     }
 
-    /// Takes down the first `len` bytes of a list that was not mapped to its end.
-    fn take_back(&self, machine: &Machine, iova: DeviceAddr, len: u64) -> Result<(), UnmapError> {
-        if len == 0 {
-            return Ok(());
-        }
-        let mut gather = Gather::new();
-        self.ops.unmap(iova, len, &mut gather).map_err(UnmapError::Map)?;
-        self.flush(machine, gather).map(|_| ()).map_err(UnmapError::Unconfirmed)
-    }
-
-    /// Takes the translation of `len` bytes at `iova` down. A strict domain waits once, for the proof; a lazy one puts
-    /// the range on its queue. The IOVA space goes back only with the proof: on an error the range stays unused until a
-    /// later flush is confirmed, because the device may still reach through it.
-    pub(crate) fn unmap(&self, machine: &Machine, iova: DeviceAddr, len: u64) -> Result<Revoked, UnmapError> {
-        let mut gather = Gather::new();
-        self.ops.unmap(iova, len, &mut gather).map_err(UnmapError::Map)?;
-        // While the IOVA is still this caller's: freed, it may translate again for somebody else at once.
-        machine.promises.check(Promise::UnreachableBeforeFree, self.ops.resolve(iova).is_none(), || {
-            format!("{}: {iova} still translates after it was unmapped", self.label)
-        });
-        if self.kind == DomainKind::Lazy {
-            let now = machine.env().now();
-            let batch = {
-                let mut slot = self.queue.lock();
-                let queue = slot.get_or_insert_with(|| Queue::new(now));
-                queue.gather.absorb(gather);
-                queue.ranges.push((iova, len));
-                Arc::clone(&queue.batch)
-            };
-            if machine.is_mutant(Mutant::IovaReusedBeforeFlush) {
-                self.free_iova(iova, len);
-            }
-            return Ok(Revoked::Queued(batch));
-        }
-        let times_out = machine.inject(None, Site::Invalidate);
-        let unasked = machine.is_mutant(Mutant::FreedBeforeInvalidation)
-            || times_out && machine.is_mutant(Mutant::TimeoutIgnored);
-        let flushed = if unasked {
-            Ok(gather.confirm())
-        } else if times_out {
-            self.late.lock().gather.absorb(gather);
-            Err(IommuError::Injected)
-        } else {
-            self.flush(machine, gather)
-        };
-        let flushed = flushed.map_err(|e| {
-            self.late.lock().ranges.push((iova, len));
-            UnmapError::Unconfirmed(e)
-        })?;
-        self.ended(machine, iova);
-        self.free_iova(iova, len);
-        Ok(Revoked::Now(flushed))
-    }
-
-    /// Waits until the hardware has forgotten what is in `gather`, and what earlier flushes did not confirm. The one place
-    /// where the hardware's word becomes a proof.
-    fn flush(&self, machine: &Machine, mut gather: Gather) -> Result<Flushed, IommuError> {
-        let late = core::mem::take(&mut *self.late.lock());
-        gather.absorb(late.gather);
-        if let Err(e) = self.ops.flush(&mut gather) {
-            let mut again = self.late.lock();
-            again.gather.absorb(gather);
-            again.ranges.extend(late.ranges);
-            return Err(e);
-        }
-        for (iova, len) in late.ranges {
-            self.ended(machine, iova);
-            self.free_iova(iova, len);
-        }
-        Ok(gather.confirm())
-    }
-
-    /// Flushes what is left, before the translation goes. What the hardware does not confirm the translation keeps.
-    pub(crate) fn flush_late(&self) {
-        let mut late = core::mem::take(&mut self.late.lock().gather);
-        if !late.is_empty() && self.ops.flush(&mut late).is_ok() {
-            let _proof = late.confirm();
-        }
-    }
-
-    /// Confirms the queue when it is full or its oldest entry has waited long enough.
-    pub(crate) fn confirm_due(&self, machine: &Machine) {
-        if self.kind == DomainKind::Lazy {
-            let due = self.queue.lock().as_ref().is_some_and(|q| q.is_due(machine.env().now()));
-            if due {
-                self.confirm_queue(machine);
-            }
-        }
-    }
-
-    /// Confirms what waits now, all at once, and lets its pages and device addresses go. Without confirmation the pages
-    /// go to quarantine and the addresses stay unused until a later flush is confirmed. True when something was confirmed.
-    pub(crate) fn confirm_queue(&self, machine: &Machine) -> bool {
-        let Some(queue) = self.queue.lock().take() else { return false };
-        let confirmed = if machine.inject(None, Site::Invalidate) {
-            self.late.lock().gather.absorb(queue.gather);
-            Err(IommuError::Injected)
-        } else {
-            self.flush(machine, queue.gather).map(|_| ())
-        };
-        // The pages go back, or not, outside every lock.
-        let runs = queue.batch.end(confirmed.is_ok());
-        match confirmed {
-            Ok(()) => {
-                machine.check_dma(|| Op::Confirmed { backend: format!("iommu {}", self.label).into() });
-                for (iova, len) in queue.ranges {
-                    self.ended(machine, iova);
-                    if !machine.is_mutant(Mutant::IovaReusedBeforeFlush) {
-                        self.free_iova(iova, len);
-                    }
-                }
-                for (device, run) in &runs {
-                    machine.check_unreachable(device, run.base(), run.len());
-                }
-                // `runs` go back here.
-                true
-            }
-            Err(e) => {
-                if !machine.is_mutant(Mutant::IovaReusedBeforeFlush) {
-                    self.late.lock().ranges.extend(queue.ranges);
-                }
-                for (device, run) in runs {
-                    machine.quarantine.keep_run(machine, &device, run, format!("invalidation not confirmed: {e}"));
-                }
-                false
-            }
-        }
-    }
-
-    /// Unmaps that wait for their confirmation.
-    pub fn waiting(&self) -> usize {
-        self.queue.lock().as_ref().map_or(0, |q| q.ranges.len())
-    }
-
-    fn ended(&self, machine: &Machine, iova: DeviceAddr) {
+    pub(super) fn ended(&self, machine: &Machine, iova: DeviceAddr) {
         if machine.tracks_mappings() {
             let mut history = self.history.lock();
             if let Some(m) = history.live.remove(&iova) {
@@ -347,8 +212,12 @@ impl Domain {
         }
     }
 
-    fn free_iova(&self, iova: DeviceAddr, len: u64) {
-        let back = self.iova.free(iova, pages(len));
+    /// Gives device addresses back. The owner of an unmanaged domain takes its own.
+    pub(super) fn free_iova(&self, range: Range) {
+        if self.kind == DomainKind::Unmanaged {
+            return;
+        }
+        let back = self.iova.free(range.iova, pages(range.len));
         debug_assert!(back.is_ok(), "{back:?}");
     }
 
@@ -383,24 +252,5 @@ pub(crate) enum MapList {
     /// Nothing of it is.
     Undone(DmaError),
     /// Its beginning was mapped, and could not be shown to be unmapped.
-    Stuck(UnmapError),
-}
-
-/// A translation is taken down.
-pub(crate) enum Revoked {
-    /// And the hardware has said so.
-    Now(Flushed),
-    /// The hardware is told together with others.
-    Queued(Arc<Batch>),
-}
-
-/// Why an unmap gives no proof.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum UnmapError {
-    /// The page table disagrees.
-    #[error(transparent)]
-    Map(MapError),
-    /// The hardware did not confirm.
-    #[error("invalidation not confirmed: {0}")]
-    Unconfirmed(IommuError),
+    Stuck,
 }

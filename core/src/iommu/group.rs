@@ -235,6 +235,22 @@ impl Group {
         }
     }
 
+    /// Blocks streams of a device that keeps its domain, but for those that it shares with another one.
+    pub(crate) fn block(&self, streams: &[StreamId]) {
+        let s = self.state.lock();
+        for stream in streams.iter().filter(|stream| s.users.get(stream) == Some(&1)) {
+            // One that stays on reaches what the domain still remembers, whose memory is pinned.
+            let _ = self.iommu.attach(*stream, &self.blocked);
+        }
+    }
+
+    /// Ends [`block`](Self::block). False when the IOMMU did not do that.
+    pub(crate) fn unblock(&self, streams: &[StreamId], domain: &Domain) -> bool {
+        let s = self.state.lock();
+        let used = |stream: &&StreamId| s.users.contains_key(stream);
+        streams.iter().filter(used).all(|stream| self.iommu.attach(*stream, domain.translation()).is_ok())
+    }
+
     pub(crate) fn remove(&self, device: &str) -> bool {
         let mut s = self.state.lock();
         s.members.retain(|m| &**m != device);
@@ -385,6 +401,9 @@ impl AttachEntry {
         let Self { group, domain, streams } = self;
         // Every one of them, also after one that fails.
         let stuck = streams.iter().filter(|s| !group.leave_stream(**s)).count();
+        if stuck > 0 {
+            domain.keeps_stream();
+        }
         let last = {
             let mut s = group.state.lock();
             s.attached -= 1;
@@ -395,7 +414,7 @@ impl AttachEntry {
             s.attached == 0
         };
         if last {
-            domain.translation().retire();
+            domain.retire();
         }
         // A stream that could not be taken off is the translation's concern when it is dropped (see `Translation`).
         stuck == 0
@@ -421,7 +440,7 @@ impl Entry for AttachEntry {
         way.bound.machine().check_dma(|| Op::TranslationGone { device: Arc::clone(device) });
         // Whatever waits for confirmation gets it while there is a translation to confirm.
         self.domain.confirm_queue(way.bound.machine());
-        self.domain.flush_late();
+        self.domain.retry(way.bound.machine());
         *way.bound.domain.lock() = None;
         let detached = self.detach();
         if self.group.domain().is_none() {

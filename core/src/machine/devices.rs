@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::queued::Request;
 use super::{AddError, Machine};
 use crate::device::{Device, DeviceDesc, NodeId, Nodes, SupplierKind};
+use crate::driver::Quiet;
 use crate::event::{Cause, EventKind};
 use crate::firmware::fdt::{Description, FdtError, describe};
 use crate::iommu::IommuError;
@@ -159,7 +160,7 @@ impl Machine {
             }
             self.end_binding(&device, cause, None);
             if device.is_gone() {
-                self.shown_quiet(&device);
+                self.shown_quiet(&device, &Quiet::gone());
             }
             {
                 let mut r = self.registry.lock();

@@ -8,7 +8,7 @@ use super::Machine;
 use crate::binding::{AnyBinding, Bound, Phase, bring_up, unwind};
 use crate::device::{Device, NodeId, Resource};
 use crate::dma::check::Op;
-use crate::driver::{AnyDriver, ProbeError};
+use crate::driver::{AnyDriver, ProbeError, Quiet};
 use crate::env::{IrqControl, Landmark};
 use crate::event::{Cause, EventKind};
 use crate::mutant::Mutant;
@@ -275,8 +275,8 @@ impl Machine {
     }
 
     /// `device` was shown to be quiet, or is gone: what was kept because it might still run goes back (P11).
-    pub(crate) fn shown_quiet(&self, device: &Device) {
-        self.quarantine.recover(self, device.name());
+    pub(crate) fn shown_quiet(&self, device: &Device, quiet: &Quiet) {
+        self.quarantine.recover(self, &device.desc().name, quiet);
         self.supplies.give_back(self, device.node());
     }
 

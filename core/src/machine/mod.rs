@@ -16,6 +16,7 @@ mod queued;
 mod registry;
 mod report;
 mod state;
+mod timer;
 mod view;
 #[cfg(all(test, not(loom)))]
 mod windows;
@@ -24,6 +25,7 @@ pub use error::{AddError, BindError, UnbindError};
 pub use policy::{AbsentSuppliers, Policy};
 pub use probe::Settled;
 pub use report::{DeviceInfo, Footprint, Waiting};
+pub use timer::GuestTimers;
 pub(crate) use view::Devlink;
 
 use alloc::string::String;
@@ -35,7 +37,7 @@ use crate::binding::IrqTable;
 use crate::claim::Claims;
 use crate::device::NodeId;
 use crate::dma::{DmaState, Quarantine};
-use crate::env::{Env, IrqLine, IrqSink, Site};
+use crate::env::{Env, Instant, IrqLine, IrqSink, Site};
 use crate::event::{Event, EventKind};
 use crate::iommu::Iommus;
 use crate::mem::PhysMemory;
@@ -62,6 +64,7 @@ pub struct Machine {
     pub(crate) iommus: Iommus,
     pub(crate) quarantine: Quarantine,
     pub(crate) dma: DmaState,
+    pub(crate) timers: timer::Timers,
     pub(crate) promises: Promises,
     /// Number of the last event. Held while an event is given out, so that numbers follow the order.
     last_event: Mutex<u64>,
@@ -116,6 +119,7 @@ impl Machine {
             iommus: Iommus::default(),
             quarantine: Quarantine::default(),
             dma: DmaState::default(),
+            timers: timer::Timers::default(),
             promises: Promises::default(),
             last_event: Mutex::new(0),
         });
@@ -198,6 +202,14 @@ impl IrqSink for Machine {
         let inside = self.enter();
         self.irqs.deliver(self, line);
         self.interrupt_ended(inside);
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.next_timer()
+    }
+
+    fn timer(&self) {
+        self.run_timers();
     }
 }
 

@@ -11,6 +11,7 @@ use bindery::env::IoError;
 use bindery::iommu::pgtable::{Config, Lpae32, PageTable};
 use bindery::iommu::{DomainKind, Gather, IommuError, MapError, Prot, Translation};
 use bindery::sync::Mutex;
+use bindery::sync::atomic::AtomicBool;
 
 use super::leaf::Leaf;
 use super::pages::Pages;
@@ -39,15 +40,15 @@ impl Tables {
 enum Life {
     /// In use.
     On(Tables),
-    /// Given back; whether the hardware has confirmed that nothing of it is left.
-    Off { confirmed: bool },
+    /// Given back.
+    Off,
 }
 
 impl Life {
     fn tables(&mut self) -> Option<&mut Tables> {
         match self {
             Self::On(tables) => Some(tables),
-            Self::Off { .. } => None,
+            Self::Off => None,
         }
     }
 }
@@ -68,6 +69,8 @@ pub(super) struct Context {
     pub(super) leaf: Option<Arc<Leaf>>,
     pub(super) number: u8,
     life: Mutex<Life>,
+    /// The hardware has confirmed that nothing is left of it.
+    forgotten: Arc<AtomicBool>,
     /// Leaf lock: only registers are touched while it is held.
     flushes: Mutex<Flushes>,
 }
@@ -87,6 +90,7 @@ impl Context {
                 leaf: leaf.cloned(),
                 number,
                 life: Mutex::new(Life::On(tables)),
+                forgotten: Arc::default(),
                 flushes: Mutex::default(),
             })
         })?;
@@ -168,9 +172,9 @@ impl Translation for Context {
 
     fn flush(&self, gather: &mut Gather) -> Result<(), IommuError> {
         match &*self.life.lock() {
-            // A context that was given back may be somebody else's by now: its registers are not touched any more.
-            Life::Off { confirmed: true } => return Ok(()),
-            Life::Off { confirmed: false } => return Err(IommuError::Dead),
+            // A context that was given back may be somebody else's by now: only the root touches its registers.
+            Life::Off if self.root.is_forgotten(&self.forgotten) => return Ok(()),
+            Life::Off => return Err(IommuError::Dead),
             Life::On(tables) if gather.is_empty() && tables.unconfirmed.is_empty() => return Ok(()),
             Life::On(_) => {}
         }
@@ -188,17 +192,13 @@ impl Translation for Context {
     }
 
     fn retire(&self) {
-        let mut life = self.life.lock();
-        if matches!(*life, Life::Off { .. }) {
-            return;
-        }
+        // Whoever comes meanwhile finds it off: the lock is not held while the hardware is waited for.
+        let Life::On(tables) = core::mem::replace(&mut *self.life.lock(), Life::Off) else { return };
         let confirmed = self.flush_with(0).is_ok();
-        let Life::On(tables) = core::mem::replace(&mut *life, Life::Off { confirmed }) else { return };
-        drop(life);
         if let Some(leaf) = &self.leaf {
             leaf.disabled(self.number);
         }
-        self.root.give_back(self.number, tables, confirmed);
+        self.root.give_back(self.number, tables, Arc::clone(&self.forgotten), confirmed);
     }
 
     fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {

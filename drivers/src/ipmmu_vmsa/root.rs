@@ -9,7 +9,7 @@ use bindery::env::{Env, IoError};
 use bindery::iommu::{DomainKind, IommuError};
 use bindery::mem::PhysMemory;
 use bindery::sync::Mutex;
-use bindery::sync::atomic::{AtomicU32, Ordering};
+use bindery::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::context::{Context, Tables};
 use super::regs::{self, Layout, Regs};
@@ -19,15 +19,17 @@ use crate::poll::poll;
 enum Slot {
     Free,
     Used(Weak<Context>),
-    /// The hardware did not confirm that the context is off: its tables may still be walked.
-    Lost(Option<Tables>),
+    /// The hardware did not confirm that the context is off: its tables may still be walked. The flag is for its last
+    /// user.
+    Lost(Option<(Tables, Arc<AtomicBool>)>),
 }
 
 impl Slot {
     /// The hardware has confirmed that the context is off: everything goes back.
     fn free(&mut self) {
-        if let Self::Lost(Some(tables)) = self {
+        if let Self::Lost(Some((tables, forgotten))) = self {
             tables.confirm(u64::MAX);
+            forgotten.store(true, Ordering::Release);
         }
         *self = Self::Free;
     }
@@ -111,12 +113,23 @@ impl Root {
 
     /// Takes a context back, whose user has tried to switch it off. Its tables go back to their allocator only with the
     /// hardware's word.
-    pub(super) fn give_back(&self, number: u8, tables: Tables, confirmed: bool) {
+    pub(super) fn give_back(&self, number: u8, tables: Tables, forgotten: Arc<AtomicBool>, confirmed: bool) {
         let slot = &mut self.slots.lock()[number as usize];
-        *slot = Slot::Lost(Some(tables));
+        *slot = Slot::Lost(Some((tables, forgotten)));
         if confirmed || self.off.load(Ordering::Acquire) & 1 << number != 0 {
             slot.free();
         }
+    }
+
+    /// Whether the hardware has let go of a context that was given back with this flag; it is asked once more.
+    pub(super) fn is_forgotten(&self, forgotten: &AtomicBool) -> bool {
+        // Somebody in the middle of asking may be whom this call interrupts.
+        if !forgotten.load(Ordering::Acquire)
+            && let Some(mut slots) = self.slots.try_lock()
+        {
+            self.reclaim(&mut slots);
+        }
+        forgotten.load(Ordering::Acquire)
     }
 
     /// Asks the hardware once more about contexts that it did not let go of.
@@ -162,7 +175,7 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         for slot in self.slots.lock().drain(..) {
-            if let Slot::Lost(tables) = slot {
+            if let Slot::Lost(Some((tables, _))) = slot {
                 // The hardware may walk these tables for ever: their pages must not be used again (P2).
                 core::mem::forget(tables);
             }

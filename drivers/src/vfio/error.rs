@@ -1,8 +1,9 @@
 //! Why a user did not get what it asked for.
 
 use bindery::addr::DeviceAddr;
+use bindery::dma::IoasError;
 use bindery::env::IoError;
-use bindery::iommu::{IommuError, MapError};
+use bindery::iommu::MapError;
 use bindery::power::SupplyError;
 
 /// Why the device could not be opened.
@@ -51,10 +52,28 @@ pub enum VfioError {
     /// The page table refused.
     #[error(transparent)]
     Map(#[from] MapError),
-    /// The IOMMU did not confirm; the memory stays pinned.
-    #[error(transparent)]
-    Iommu(#[from] IommuError),
+    /// The IOMMU has not confirmed that an earlier map at this address is gone: the address is neither mapped nor free,
+    /// and the memory of that map stays pinned. Unmapping or mapping again asks the IOMMU once more.
+    #[error("the IOMMU has not confirmed the end of an earlier map at {0}; try again")]
+    Unconfirmed(DeviceAddr),
+    /// The memory belongs to another machine.
+    #[error("the memory is not this machine's")]
+    ForeignMemory,
     /// The device could not be reset.
     #[error(transparent)]
     Reset(#[from] SupplyError),
+}
+
+impl From<IoasError> for VfioError {
+    fn from(e: IoasError) -> Self {
+        match e {
+            IoasError::BadRange { iova, len } => Self::BadRange { iova, len },
+            IoasError::NoMap(iova) => Self::NoMap(iova),
+            IoasError::TooManyMaps(most) => Self::TooManyMaps(most),
+            IoasError::ForeignMemory => Self::ForeignMemory,
+            IoasError::Unconfirmed(iova) => Self::Unconfirmed(iova),
+            IoasError::Map(e) => Self::Map(e),
+            IoasError::Closed => Self::Revoked,
+        }
+    }
 }

@@ -73,7 +73,7 @@ impl Driver for Vfio {
     type Data<'b> = Device<'b>;
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Device<'b>, ProbeError> {
-        let domain = dev.unmanaged_domain().ok_or(ProbeError::Device("no IOMMU domain to give away"))?;
+        let ioas = dev.io_address_space().ok_or(ProbeError::Device("no IOMMU domain to give away"))?;
         // Without a reset the next user would find the device as the last one left it (P12).
         let reset = dev.reset_line().ok_or(ProbeError::Device("no reset line of its own: it cannot be given away"))?;
         let mut regions = Vec::new();
@@ -87,7 +87,7 @@ impl Driver for Vfio {
         irqs.iter().for_each(Irq::mask);
         dev.quiet(reset.pulse().map_err(|_| ProbeError::Device("the reset line does not answer"))?);
         let handles = irqs.iter().map(Irq::handle).collect();
-        let shared = Shared::new(dev.name(), Arc::downgrade(dev.machine()), regions, handles, reset, &domain);
+        let shared = Shared::new(dev.name(), Arc::downgrade(dev.machine()), regions, handles, reset, ioas);
         Ok(Device { dev, shared, _irqs: irqs, release_timeout: self.release_timeout })
     }
 
@@ -118,11 +118,7 @@ impl Driver for Vfio {
     }
 
     fn quiesce(device: &Device<'_>) -> Result<Quiet, Busy> {
-        let revoked = device.shared.revoke();
-        for memory in revoked.unconfirmed {
-            device.dev.quarantine(memory, "the IOMMU did not confirm that the user's map is gone");
-        }
-        revoked.quiet.map_err(|_| Busy("the reset line does not answer"))
+        device.shared.revoke().map_err(|_| Busy("the reset line does not answer"))
     }
 
     fn interrupt(device: &Device<'_>, index: usize) -> Serviced {

@@ -99,7 +99,8 @@ impl Session {
     }
 
     /// Lets the device reach `len` bytes of `memory`, from `offset` on, at `iova` (all multiples of the page size). The
-    /// memory is pinned: it stays out of its allocator's hands until the map is gone.
+    /// memory is pinned: it stays out of its allocator's hands until the IOMMU has confirmed that the map is gone. Until
+    /// then the address is [refused](VfioError::Unconfirmed), to this user and to the next ones.
     pub fn map(
         &self,
         iova: DeviceAddr,
@@ -108,12 +109,13 @@ impl Session {
         len: u64,
         prot: Prot,
     ) -> Result<(), VfioError> {
-        self.inside(|s| s.map(iova, memory, offset, len, prot))
+        self.inside(|s| Ok(s.ioas.map(iova, memory, offset, len, prot)?))
     }
 
-    /// Takes the map that starts at `iova` and is `len` bytes long down, and waits until the device cannot reach it.
+    /// Takes the map that starts at `iova` and is `len` bytes long down, and waits until the device cannot reach it. After
+    /// [`Unconfirmed`](VfioError::Unconfirmed) the same call asks the IOMMU again.
     pub fn unmap(&self, iova: DeviceAddr, len: u64) -> Result<(), VfioError> {
-        self.inside(|s| s.unmap(iova, len))
+        self.inside(|s| Ok(s.ioas.unmap(iova, len)?))
     }
 
     /// Resets the device.

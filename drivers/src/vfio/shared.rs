@@ -1,17 +1,14 @@
 //! What the binding and the user share: the device's parts, behind a door that the host can close.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 
-use bindery::addr::{DeviceAddr, PAGE_SIZE};
 use bindery::binding::{IrqHandle, MmioHandle, Rundown};
-use bindery::dma::DmaMemory;
+use bindery::dma::Ioas;
 use bindery::driver::Quiet;
-use bindery::iommu::{Domain, Gather, Prot};
 use bindery::machine::Machine;
 use bindery::power::{ResetLine, SupplyError};
 use bindery::sync::Mutex;
@@ -19,28 +16,16 @@ use bindery::sync::Mutex;
 use super::callbacks::Callbacks;
 use super::{OpenError, Session, VfioError};
 
-/// Most maps of one user, as in Linux (`dma_entry_limit`, `drivers/vfio/vfio_iommu_type1.c`).
-pub(super) const MAPS: usize = 65_535;
-
-/// Memory that a user has mapped for the device. Holding it is the pin.
-struct Pinned {
-    memory: Arc<DmaMemory>,
-    len: u64,
-}
-
 #[derive(Default)]
 struct State {
     /// Number of the open session.
     session: Option<u64>,
     opened: u64,
     leaving: bool,
-    maps: BTreeMap<DeviceAddr, Pinned>,
     /// Those of the session that is open.
     callbacks: Option<Arc<Callbacks>>,
     /// Why the device is not as a reset leaves it, although its last user is gone (P12).
     not_reset: Option<SupplyError>,
-    /// Gone with the binding, so that nobody keeps the translation context busy.
-    domain: Option<Arc<Domain>>,
 }
 
 /// See the module. Lock order: `state`, then the IOMMU's own locks. Callbacks run, and resets are done, without it.
@@ -50,16 +35,11 @@ pub(super) struct Shared {
     pub(super) regions: Vec<MmioHandle>,
     pub(super) irqs: Vec<IrqHandle>,
     pub(super) reset: ResetLine,
+    /// What users map. Closed with the binding.
+    pub(super) ioas: Ioas,
     /// Users' operations. Closed by [`revoke`](Self::revoke) before anything is taken down.
     pub(super) door: Rundown,
     state: Mutex<State>,
-}
-
-/// What a revocation has left to the host.
-pub(super) struct Revoked {
-    pub(super) quiet: Result<Quiet, SupplyError>,
-    /// Memory that the device may still reach.
-    pub(super) unconfirmed: Vec<Arc<DmaMemory>>,
 }
 
 impl Shared {
@@ -69,17 +49,17 @@ impl Shared {
         regions: Vec<MmioHandle>,
         irqs: Vec<IrqHandle>,
         reset: ResetLine,
-        domain: &Arc<Domain>,
+        ioas: Ioas,
     ) -> Arc<Self> {
-        let state = State { domain: Some(Arc::clone(domain)), ..State::default() };
         Arc::new(Self {
             device: device.into(),
             machine,
             regions,
             irqs,
             reset,
+            ioas,
             door: Rundown::open(),
-            state: Mutex::new(state),
+            state: Mutex::default(),
         })
     }
 
@@ -166,43 +146,6 @@ impl Shared {
         }
     }
 
-    pub(super) fn map(
-        &self,
-        iova: DeviceAddr,
-        memory: &Arc<DmaMemory>,
-        offset: u64,
-        len: u64,
-        prot: Prot,
-    ) -> Result<(), VfioError> {
-        let aligned = iova.is_aligned(PAGE_SIZE) && offset.is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE);
-        let inside = offset.checked_add(len).is_some_and(|end| end <= memory.allocated());
-        if len == 0 || !aligned || !inside || iova.checked_add(len - 1).is_none() {
-            return Err(VfioError::BadRange { iova, len });
-        }
-        let mut s = self.state.lock();
-        if s.maps.len() >= MAPS {
-            return Err(VfioError::TooManyMaps(MAPS));
-        }
-        let domain = s.domain.as_ref().ok_or(VfioError::Revoked)?;
-        domain.translation().map(iova, memory.phys() + offset, len, prot)?;
-        s.maps.insert(iova, Pinned { memory: Arc::clone(memory), len });
-        Ok(())
-    }
-
-    /// Takes a map down, whole. When the IOMMU does not confirm, the memory stays pinned.
-    pub(super) fn unmap(&self, iova: DeviceAddr, len: u64) -> Result<(), VfioError> {
-        let mut s = self.state.lock();
-        if s.maps.get(&iova).is_none_or(|p| p.len != len) {
-            return Err(VfioError::NoMap(iova));
-        }
-        let domain = s.domain.as_ref().ok_or(VfioError::Revoked)?;
-        unmap_one(domain, iova, len)?;
-        let pinned = s.maps.remove(&iova);
-        drop(s);
-        drop(pinned);
-        Ok(())
-    }
-
     /// The user of session `id` has left: the device is reset before its maps go, so that nothing is in flight.
     pub(super) fn leave(&self, id: u64) {
         if self.state.lock().session != Some(id) {
@@ -210,57 +153,36 @@ impl Shared {
         }
         // A device that cannot be reset is cut off by its maps; the next open, or the host's quiesce, tries again.
         let _ = self.reset_between_users();
-        let stuck = self.drop_maps();
+        // What the IOMMU does not confirm stays pinned, and the next user's device stays blocked meanwhile.
+        self.ioas.clear();
         let mut s = self.state.lock();
-        for (iova, pinned) in stuck {
-            s.maps.insert(iova, pinned);
-        }
         (s.session, s.callbacks) = (None, None);
     }
 
     /// Cuts the user off: nothing that it asks for happens any more, the device is held in reset, its DMA is blocked.
-    pub(super) fn revoke(&self) -> Revoked {
+    pub(super) fn revoke(&self) -> Result<Quiet, SupplyError> {
         self.door.close_and_drain();
         for irq in &self.irqs {
             irq.set_masked(true);
         }
         let quiet = self.reset_between_users();
-        let unconfirmed = self.drop_maps().into_iter().map(|(_, p)| p.memory).collect();
+        self.ioas.close();
         let callbacks = {
             let mut s = self.state.lock();
             s.session = None;
-            s.domain = None;
             s.callbacks.take()
         };
         // What runs at this moment goes on: it reaches nothing of the device any more, and the host waits for no user.
         if let Some(callbacks) = callbacks {
             callbacks.close();
         }
-        Revoked { quiet, unconfirmed }
+        quiet
     }
-
-    /// Takes every map down; returns those that the IOMMU did not confirm.
-    fn drop_maps(&self) -> Vec<(DeviceAddr, Pinned)> {
-        let (maps, domain) = {
-            let mut s = self.state.lock();
-            (core::mem::take(&mut s.maps), s.domain.clone())
-        };
-        let Some(domain) = domain else { return maps.into_iter().collect() };
-        maps.into_iter().filter(|(iova, pinned)| unmap_one(&domain, *iova, pinned.len).is_err()).collect()
-    }
-}
-
-fn unmap_one(domain: &Domain, iova: DeviceAddr, len: u64) -> Result<(), VfioError> {
-    let mut gather = Gather::new();
-    domain.translation().unmap(iova, len, &mut gather)?;
-    domain.translation().flush(&mut gather)?;
-    gather.free_tables();
-    Ok(())
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = self.state.lock();
-        write!(f, "Shared({}, open {:?}, {} maps)", self.device, s.session, s.maps.len())
+        write!(f, "Shared({}, open {:?}, {} maps)", self.device, s.session, self.ioas.maps())
     }
 }

@@ -111,7 +111,7 @@ impl Play<'_> {
             let read = matches!(read, Ok(Ok(())));
             self.must("read", read)?;
             let true_data = held.and_then(Result::ok).is_none_or(|held| held == sector);
-            self.scene.chooser().check(Promise::CleanHand, !read || true_data, "wrong data", || {
+            self.scene.chooser().check(Promise::CoherentAtTransfer, !read || true_data, "wrong data", || {
                 "a read that succeeded did not give what the disk holds".into()
             })?;
             let wrote = matches!(port.call(|p| p.write(6, &[0x5a; 512])), Ok(Ok(())));

@@ -3,7 +3,7 @@
 //! [`table`] is data: the steps of each release, written down from its source. They act on one disk controller behind an
 //! IOMMU, its group, its memory. Whoever else may come in between (an unbind of the supplier,
 //! a write to the group's `type`, a claim for a guest, a second writer to `unbind`) does so between any two steps. The
-//! oracles are the promises P1 to P12; no model knows which bug it has.
+//! oracles are the promises P1 to P13; no model knows which bug it has.
 
 mod back;
 mod breach;

@@ -64,9 +64,11 @@ impl Env for Board {
 
     fn wait(&self, until: Instant) {
         self.inner.state.lock().run_due();
-        if self.inner.deliver() > 0 {
+        if self.inner.deliver() > 0 || self.inner.run_timer() {
             return;
         }
+        let deadline = self.inner.sink().and_then(|sink| sink.next_deadline());
+        let until = deadline.map_or(until, |at| at.min(until));
         {
             let mut state = self.inner.state.lock();
             match state.clock.next_due() {
@@ -91,6 +93,7 @@ impl Env for Board {
             }
         }
         self.inner.deliver();
+        self.inner.run_timer();
     }
 
     fn cpu(&self) -> usize {
@@ -159,6 +162,20 @@ impl Drop for Delivering<'_> {
 }
 
 impl Inner {
+    fn sink(&self) -> Option<Arc<dyn IrqSink>> {
+        self.sink.lock().as_ref().and_then(Weak::upgrade)
+    }
+
+    /// The board's one timer for its machine: calls it if its time has come. True when it has.
+    fn run_timer(&self) -> bool {
+        let now = Instant(self.now.load(Ordering::Acquire));
+        let due = self.sink().filter(|sink| sink.next_deadline().is_some_and(|at| at <= now));
+        if let Some(sink) = &due {
+            sink.timer();
+        }
+        due.is_some()
+    }
+
     /// Delivers the lines that want service, lowest first, each at most [`ROUNDS`] times.
     pub(super) fn deliver(&self) -> usize {
         let mut delivered = 0;

@@ -61,6 +61,7 @@ impl Iommu for PassThrough {
             slot: Arc::clone(&self.slot),
             ram: Arc::clone(&self.ram),
             maps: Mutex::new(BTreeMap::new()),
+            unconfirmed: Mutex::new(BTreeMap::new()),
         }))
     }
 
@@ -75,14 +76,18 @@ struct GuestDomain {
     slot: Slot,
     ram: Arc<GuestRam>,
     maps: Mutex<BTreeMap<DeviceAddr, (PhysAddr, u64)>>,
+    /// Taken down, and not confirmed by the host's IOMMU. The lock is not held while the host is asked.
+    unconfirmed: Mutex<BTreeMap<DeviceAddr, u64>>,
 }
 
 impl GuestDomain {
-    /// Takes one map down at the host. A device that was taken back is blocked already.
-    fn unmap_one(&self, iova: DeviceAddr, len: u64) -> Result<(), MapError> {
+    /// Takes one map down at the host. False when the host's IOMMU did not confirm: to be asked again. A device that was
+    /// taken back is the host's concern.
+    fn unmap_one(&self, iova: DeviceAddr, len: u64) -> Result<bool, MapError> {
         let session = self.slot.lock().clone();
         match session.map_or(Ok(()), |s| s.unmap(iova, len)) {
-            Ok(()) | Err(VfioError::Revoked) => Ok(()),
+            Ok(()) | Err(VfioError::Revoked) => Ok(true),
+            Err(VfioError::Unconfirmed(_)) => Ok(false),
             Err(_) => Err(MapError::Revoked),
         }
     }
@@ -96,6 +101,7 @@ impl Translation for GuestDomain {
             VfioError::Map(e) => e,
             VfioError::BadRange { .. } => MapError::Unaligned(iova),
             VfioError::TooManyMaps(_) => MapError::OutOfMemory,
+            VfioError::Unconfirmed(at) => MapError::Exists(at),
             _ => MapError::Revoked,
         })?;
         self.maps.lock().insert(iova, (phys, len));
@@ -103,18 +109,29 @@ impl Translation for GuestDomain {
     }
 
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
-        let mut maps = self.maps.lock();
-        if maps.get(&iova).is_none_or(|(_, l)| *l != len) {
-            return Err(MapError::Missing(iova));
+        {
+            let mut maps = self.maps.lock();
+            if maps.get(&iova).is_none_or(|(_, l)| *l != len) {
+                return Err(MapError::Missing(iova));
+            }
+            maps.remove(&iova);
         }
-        self.unmap_one(iova, len)?;
-        maps.remove(&iova);
+        if !self.unmap_one(iova, len)? {
+            self.unconfirmed.lock().insert(iova, len);
+        }
         gather.add(iova, len);
         Ok(())
     }
 
     fn flush(&self, _: &mut Gather) -> Result<(), IommuError> {
-        // The session's unmap returned only when the host's IOMMU had confirmed.
+        // The session's unmap returned well only when the host's IOMMU had confirmed; for the others it is asked again.
+        let asked: Vec<_> = self.unconfirmed.lock().iter().map(|(iova, len)| (*iova, *len)).collect();
+        for (iova, len) in asked {
+            if self.unmap_one(iova, len) == Ok(false) {
+                return Err(IommuError::Dead);
+            }
+            self.unconfirmed.lock().remove(&iova);
+        }
         Ok(())
     }
 

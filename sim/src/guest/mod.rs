@@ -16,7 +16,7 @@ use bindery::dma::{DmaError, DmaMemory};
 use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Landmark, Memory, Site};
 use bindery::event::Event;
 use bindery::iommu::Iommu;
-use bindery::machine::Machine;
+use bindery::machine::{GuestTimers, Machine};
 use bindery::sync::Mutex;
 use bindery::sync::atomic::{AtomicBool, Ordering};
 use bindery_drivers::vfio::{Session, VfioError};
@@ -85,6 +85,8 @@ pub struct GuestEnv {
     layout: Layout,
     by_line: BTreeMap<IrqLine, Input>,
     sink: Mutex<Option<Weak<dyn IrqSink>>>,
+    /// The host keeps the guest's deadlines, whether the guest runs or not.
+    timers: Arc<GuestTimers>,
     listener: Mutex<Option<Arc<Listener>>>,
     iommu: Arc<PassThrough>,
 }
@@ -111,6 +113,7 @@ impl GuestEnv {
             layout,
             by_line,
             sink: Mutex::default(),
+            timers: Arc::clone(host.guest_timers()),
             listener: Mutex::default(),
             iommu,
         }))
@@ -191,6 +194,7 @@ impl Env for GuestEnv {
     }
 
     fn connect(&self, sink: Weak<dyn IrqSink>) {
+        self.timers.add(Weak::clone(&sink));
         *self.sink.lock() = Some(sink);
     }
 

@@ -8,8 +8,9 @@ use std::sync::Mutex;
 use super::board::{Kept, TestBoard, iova_pages};
 use crate::dma::{Direction, DmaError};
 use crate::driver::ProbeError;
-use crate::env::{Env, Instant};
+use crate::env::{Caching, Env, Instant};
 use crate::iommu::DomainKind;
+use crate::mem::access::write_bytes;
 
 #[test]
 fn pages_and_addresses_wait_for_the_flush() {
@@ -86,48 +87,88 @@ fn a_buffer_that_waits_is_settled_before_another_machine_part_gets_it() {
 }
 
 #[test]
-fn what_is_never_confirmed_goes_to_quarantine_and_is_not_mapped_again() {
+fn a_device_that_falls_silent_loses_its_last_translation_after_ten_milliseconds() {
     let board = TestBoard::translated(DomainKind::Lazy);
     let (mmu, env) = (Arc::clone(&board.mmu), Arc::clone(&board.env));
-    let outlives = Arc::new(Mutex::new(None));
-    let put = Arc::clone(&outlives);
-    assert!(board.bind(move |dev| {
-        let dropped = dev.dma().map(dev.dma().buffer(4096)?, Direction::ToDevice)?.unmap()?;
-        let held = dev.dma().map(dev.dma().buffer(4096)?, Direction::ToDevice)?.unmap()?;
-        let probe = dev.dma().buffer(4096)?;
-        drop(dropped);
-        mmu.state.lock().unwrap().dead = true;
-        env.wait(Instant(env.now().0 + 10_000_000));
-        let lent = dev.dma().map(probe, Direction::ToDevice)?;
-        mmu.state.lock().unwrap().dead = false;
-        assert_eq!(dev.machine().quarantine().len(), 1, "P2: the one that nobody held");
-        let refused = dev.dma().map(held, Direction::ToDevice).unwrap_err();
-        assert!(matches!(refused.error, DmaError::Quarantined(_)), "{refused:?}");
-        *put.lock().unwrap() = Some(refused.back);
-        Ok(Vec::from([Box::new(lent) as _]))
-    }));
-    drop(outlives.lock().unwrap().take());
-    assert_eq!(board.machine.quarantine().len(), 2, "P2: and the other one when it was let go");
+    board.run(move |dev| {
+        let frames = dev.machine().memory().frames().in_use();
+        let lent = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
+        let addr = lent.device_addr();
+        drop(lent.unmap()?);
+        env.wait(Instant(env.now().0 + 9_999_999));
+        assert!(mmu.state.lock().unwrap().reaches(addr).is_some(), "not before its time");
+        env.wait(Instant(env.now().0 + 1));
+        assert_eq!(mmu.state.lock().unwrap().reaches(addr), None, "P2");
+        assert_eq!(dev.machine().memory().frames().in_use(), frames);
+        Ok(Vec::new())
+    });
 }
 
 #[test]
-fn the_device_addresses_of_an_unconfirmed_queue_go_back_with_the_next_one_that_is_confirmed() {
+fn a_slice_of_a_buffer_that_waits_asks_for_the_flush_and_a_copy_of_it_does_not() {
+    let board = TestBoard::translated(DomainKind::Lazy);
+    let mmu = Arc::clone(&board.mmu);
+    board.run(move |dev| {
+        let lent = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
+        let addr = lent.device_addr();
+        let mut buffer = lent.unmap()?;
+        buffer.write_bytes(8, &[1]);
+        buffer.read_bytes(8, &mut [0]);
+        assert!(mmu.state.lock().unwrap().reaches(addr).is_some(), "nobody asked");
+        assert_eq!(buffer.as_slice()[8], 1);
+        assert_eq!(mmu.state.lock().unwrap().reaches(addr), None, "P2: no slice of what a device reaches");
+        Ok(Vec::new())
+    });
+}
+
+#[test]
+fn a_slice_of_a_buffer_that_is_not_confirmed_is_a_copy() {
+    let board = TestBoard::translated(DomainKind::Lazy);
+    let (mmu, ram) = (Arc::clone(&board.mmu), Arc::clone(&board.ram));
+    board.run(move |dev| {
+        let lent = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
+        let mut buffer = lent.unmap()?;
+        mmu.state.lock().unwrap().dead = true;
+        let bytes = buffer.as_slice();
+        let write = |byte| write_bytes(&*ram, buffer.phys(), &[byte; 8], Caching::Uncached).unwrap();
+        write(7);
+        assert_eq!(bytes[0], 0, "P2: the device writes to what the CPU has borrowed");
+        assert_eq!(buffer.as_slice()[0], 0);
+        buffer.as_mut_slice()[1] = 9;
+        mmu.state.lock().unwrap().dead = false;
+        assert_eq!(buffer.as_mut_slice()[..2], [0, 9], "what the CPU had is what counts, also when it is confirmed");
+        assert_eq!(buffer.as_slice()[..2], [0, 9]);
+        Ok(Vec::new())
+    });
+}
+
+#[test]
+fn what_is_not_confirmed_goes_to_quarantine_and_is_not_mapped_again_until_it_is() {
     let board = TestBoard::translated(DomainKind::Lazy);
     let (mmu, env) = (Arc::clone(&board.mmu), Arc::clone(&board.env));
-    assert!(board.bind(move |dev| {
-        let (probe, last) = (dev.dma().buffer(4096)?, dev.dma().buffer(4096)?);
-        let _held = dev.dma().map(dev.dma().buffer(8192)?, Direction::ToDevice)?.unmap()?;
+    board.run(move |dev| {
+        let dropped = dev.dma().map(dev.dma().buffer(4096)?, Direction::ToDevice)?.unmap()?;
+        let held = dev.dma().map(dev.dma().buffer(8192)?, Direction::ToDevice)?.unmap()?;
+        drop(dropped);
         mmu.state.lock().unwrap().dead = true;
         env.wait(Instant(env.now().0 + 10_000_000));
-        let lent = dev.dma().map(probe, Direction::ToDevice)?;
-        mmu.state.lock().unwrap().dead = false;
-        assert_eq!(iova_pages(dev), 3, "P2: the device may still reach through the first two");
-        let _held_too = lent.unmap()?;
+        assert_eq!(dev.machine().quarantine().len(), 2, "P2: the one that nobody holds, and the one that is held");
+        assert_eq!(iova_pages(dev), 3, "P2: the device may still reach through them");
+        let refused = dev.dma().map(held, Direction::ToDevice).unwrap_err();
+        assert_eq!(refused.error, DmaError::Quarantined(4096 + 8192));
+        assert!(matches!(dev.dma().buffer(1), Err(DmaError::Quarantined(_))), "P11: bounded");
+        // The hardware is asked again, later and later; nobody else needs to.
         env.wait(Instant(env.now().0 + 10_000_000));
-        let lent = dev.dma().map(last, Direction::ToDevice)?;
-        assert_eq!(iova_pages(dev), 1, "P4: only what is mapped now");
+        let flushes = mmu.state.lock().unwrap().flushes;
+        env.wait(Instant(env.now().0 + 1_000_000_000));
+        let asked = mmu.state.lock().unwrap().flushes - flushes;
+        assert!((3..10).contains(&asked), "{asked} in a second");
+        mmu.state.lock().unwrap().dead = false;
+        env.wait(Instant(env.now().0 + 10_000_000_000));
+        assert_eq!((dev.machine().quarantine().len(), iova_pages(dev)), (0, 0), "P4");
+        let lent = dev.dma().map(refused.back, Direction::ToDevice)?;
         Ok(Vec::from([Box::new(lent) as _]))
-    }));
+    });
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn opening() -> String {
          Each order below is a small model: the steps of one release, as a table, around one disk controller behind an \
          IOMMU (`explore/src/orders/`). No kernel code is in it. The explorer walks every life within its bounds: a fault at \
          each fallible call, deferrals, an unbind of the IOMMU's driver, a write to the group's `type`, a claim of the \
-         group for a guest, a second writer to `unbind`, each between any two steps. It checks the promises P1 to P12 of \
+         group for a guest, a second writer to `unbind`, each between any two steps. It checks the promises P1 to P13 of \
          ARCHITECTURE.md. No model knows which bug it has; names are given afterwards, by what \
          happened, when, and after which step. The *seed* is the report that this project grew from: an unbind of the disk \
          controller of an R-Car H3 board, to give it to a guest, crashed the kernel (376991db4b64).\n\n"

@@ -1,0 +1,213 @@
+//! The I/O address space of a device that was handed over: what its user maps, where the user wants it.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::DmaMemory;
+use super::pin::{PagePin, Pinner, Via};
+use crate::addr::{DeviceAddr, PAGE_SIZE};
+use crate::iommu::{Domain, FixedError, MapError, Membership, Prot, Range};
+use crate::machine::Machine;
+use crate::sync::Mutex;
+
+/// Most maps of one user, as in Linux (`dma_entry_limit`, `drivers/vfio/vfio_iommu_type1.c`). Those that the IOMMU has not
+/// confirmed the end of count.
+pub const MAX_MAPS: usize = 65_535;
+
+/// Why a user's map was not made or not taken down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum IoasError {
+    /// The range is empty, not page aligned, wraps, or is not inside the memory.
+    #[error("bad range: {len:#x} bytes at {iova}")]
+    BadRange {
+        /// First device address.
+        iova: DeviceAddr,
+        /// Bytes.
+        len: u64,
+    },
+    /// There is no map that starts there and is that long.
+    #[error("no map at {0}")]
+    NoMap(DeviceAddr),
+    /// The user has too many maps.
+    #[error("more than {0} maps")]
+    TooManyMaps(usize),
+    /// The memory belongs to another machine.
+    #[error("the memory is not this machine's")]
+    ForeignMemory,
+    /// The IOMMU has not confirmed that an earlier map at this address is gone: the address is neither mapped nor free,
+    /// and the earlier map's memory stays pinned. Unmapping or mapping again asks the IOMMU once more.
+    #[error("the IOMMU has not confirmed the end of an earlier map at {0}; try again")]
+    Unconfirmed(DeviceAddr),
+    /// The page table refused.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The address space is closed.
+    #[error("the device was taken back")]
+    Closed,
+}
+
+struct State {
+    /// `None` once it is closed, so that nobody keeps the translation context busy.
+    domain: Option<Arc<Domain>>,
+    /// Bytes of each map, and the pin of its memory.
+    maps: BTreeMap<DeviceAddr, (u64, PagePin)>,
+    /// Maps that were taken down without the IOMMU's word.
+    unconfirmed: BTreeMap<DeviceAddr, u64>,
+    /// The device's accesses are blocked: the last user's maps are not confirmed to be gone.
+    blocked: bool,
+}
+
+/// What a user of a pass-through device has mapped. Each map pins its memory until the IOMMU has confirmed that the map is
+/// gone; until then its address is refused. The binding closes it at its end at the latest.
+pub struct Ioas {
+    machine: Weak<Machine>,
+    pinner: Arc<Pinner>,
+    member: Option<Membership>,
+    /// Not held while the IOMMU is waited for.
+    state: Mutex<State>,
+}
+
+impl Ioas {
+    pub(crate) fn new(machine: &Arc<Machine>, device: &Arc<str>, member: Option<Membership>, domain: Arc<Domain>) -> Self {
+        let (machine, device) = (Arc::downgrade(machine), Arc::clone(device));
+        let via = Via::Domain(Arc::downgrade(&domain));
+        let pinner = Arc::new(Pinner { machine: machine.clone(), device, via });
+        let (maps, unconfirmed) = (BTreeMap::new(), BTreeMap::new());
+        let state = State { domain: Some(domain), maps, unconfirmed, blocked: false };
+        Self { machine, pinner, member, state: Mutex::new(state) }
+    }
+
+    fn open(&self) -> Result<(Arc<Machine>, Arc<Domain>), IoasError> {
+        let domain = self.state.lock().domain.clone();
+        self.machine.upgrade().zip(domain).ok_or(IoasError::Closed)
+    }
+
+    /// Maps in use.
+    pub fn maps(&self) -> usize {
+        self.state.lock().maps.len()
+    }
+
+    /// Lets the device reach `len` bytes of `memory`, from `offset` on, at `iova` (all multiples of the page size).
+    pub fn map(
+        &self,
+        iova: DeviceAddr,
+        memory: &Arc<DmaMemory>,
+        offset: u64,
+        len: u64,
+        prot: Prot,
+    ) -> Result<(), IoasError> {
+        let (machine, domain) = self.open()?;
+        let aligned = iova.is_aligned(PAGE_SIZE) && offset.is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE);
+        let inside = offset.checked_add(len).is_some_and(|end| end <= memory.allocated());
+        if len == 0 || !aligned || !inside || iova.checked_add(len - 1).is_none() {
+            return Err(IoasError::BadRange { iova, len });
+        }
+        if !memory.is_of(machine.memory().memory()) {
+            return Err(IoasError::ForeignMemory);
+        }
+        let range = Range { iova, len };
+        if !self.let_through(&machine, &domain) || domain.is_unconfirmed(&machine, range) {
+            return Err(IoasError::Unconfirmed(iova));
+        }
+        let mut s = self.state.lock();
+        if s.domain.is_none() {
+            return Err(IoasError::Closed);
+        }
+        s.unconfirmed.retain(|at, len| domain.is_late(Range { iova: *at, len: *len }));
+        if s.maps.len() + s.unconfirmed.len() >= MAX_MAPS {
+            return Err(IoasError::TooManyMaps(MAX_MAPS));
+        }
+        domain.map_fixed(range, memory.phys() + offset, prot).map_err(|e| match e {
+            FixedError::Map(e) => IoasError::Map(e),
+            FixedError::Unconfirmed(at) => IoasError::Unconfirmed(at),
+        })?;
+        s.maps.insert(iova, (len, PagePin::new(memory, &self.pinner)));
+        Ok(())
+    }
+
+    /// Takes the map that starts at `iova` and is `len` bytes long down, and waits until the device cannot reach it.
+    /// After [`Unconfirmed`](IoasError::Unconfirmed) the same call asks the IOMMU again.
+    pub fn unmap(&self, iova: DeviceAddr, len: u64) -> Result<(), IoasError> {
+        let (machine, domain) = self.open()?;
+        let range = Range { iova, len };
+        let pin = {
+            let mut s = self.state.lock();
+            if s.maps.get(&iova).is_some_and(|(l, _)| *l == len) {
+                s.maps.remove(&iova).map(|(_, pin)| pin)
+            } else if s.unconfirmed.get(&iova) == Some(&len) {
+                None
+            } else {
+                return Err(IoasError::NoMap(iova));
+            }
+        };
+        let gone = match pin {
+            Some(pin) => domain.unmap_fixed(&machine, &self.pinner.device, &[range], Vec::from([pin])).is_ok(),
+            None => !domain.is_unconfirmed(&machine, range),
+        };
+        let mut s = self.state.lock();
+        if gone {
+            s.unconfirmed.remove(&iova);
+            Ok(())
+        } else {
+            s.unconfirmed.insert(iova, len);
+            Err(IoasError::Unconfirmed(iova))
+        }
+    }
+
+    /// Takes every map down and waits once. When the IOMMU does not confirm that all of them are gone, the device's accesses
+    /// are blocked until it has: the next user's device must not reach this one's memory. True when all are gone.
+    pub fn clear(&self) -> bool {
+        let Ok((machine, domain)) = self.open() else { return true };
+        let (ranges, pins): (Vec<_>, Vec<_>) = {
+            let mut s = self.state.lock();
+            let maps = core::mem::take(&mut s.maps);
+            maps.into_iter().map(|(iova, (len, pin))| (Range { iova, len }, pin)).unzip()
+        };
+        let gone = ranges.is_empty() || domain.unmap_fixed(&machine, &self.pinner.device, &ranges, pins).is_ok();
+        let mut s = self.state.lock();
+        let earlier = core::mem::take(&mut s.unconfirmed);
+        let gone = gone && !earlier.into_iter().any(|(iova, len)| domain.is_late(Range { iova, len }));
+        if !gone {
+            s.blocked = true;
+            if let Some(member) = &self.member {
+                member.group.block(&member.streams);
+            }
+        }
+        gone
+    }
+
+    /// Unblocks the device as soon as the last user's maps are gone. False when it stays blocked.
+    fn let_through(&self, machine: &Machine, domain: &Arc<Domain>) -> bool {
+        if !self.state.lock().blocked {
+            return true;
+        }
+        if !domain.retry(machine) {
+            return false;
+        }
+        let mut s = self.state.lock();
+        let through = self.member.as_ref().is_none_or(|m| m.group.unblock(&m.streams, domain));
+        s.blocked &= !through;
+        through
+    }
+
+    /// As [`clear`](Self::clear), for ever.
+    pub fn close(&self) {
+        self.clear();
+        self.state.lock().domain = None;
+    }
+}
+
+impl Drop for Ioas {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Debug for Ioas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = self.state.lock();
+        write!(f, "Ioas({}, {} maps, {} unconfirmed)", self.pinner.device, s.maps.len(), s.unconfirmed.len())
+    }
+}
