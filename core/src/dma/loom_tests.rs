@@ -2,10 +2,12 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use loom::thread;
 
-use super::{DmaError, DmaMemory, configure};
+use super::pin::{Pinner, Via};
+use super::{DmaError, DmaMemory, PagePin, configure};
 use crate::binding::{Bound, WayBack};
 use crate::device::{Device, DeviceDesc, NodeId};
 use crate::driver::{DmaOwner, Quiet};
@@ -20,8 +22,24 @@ fn machine() -> Handle {
 }
 
 /// One page of the machine's frames. An allocator that gets a page twice refuses it, which the page's end asserts.
-fn page(machine: &Machine) -> PageRun {
-    PageRun::take(machine.memory().frames(), &PageRequest::new(1)).unwrap()
+fn page(machine: &Machine) -> Arc<DmaMemory> {
+    let run = PageRun::take(machine.memory().frames(), &PageRequest::new(1)).unwrap();
+    DmaMemory::new(run, machine.memory().memory(), Caching::Cached, 1).unwrap()
+}
+
+/// Pins of `memory` by an untranslated `device`.
+fn pins(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) -> Vec<PagePin> {
+    let (machine, device) = (Arc::downgrade(machine), Arc::clone(device));
+    Vec::from([PagePin::new(memory, &Arc::new(Pinner { machine, device, via: Via::Bus }))])
+}
+
+/// Puts `memory` into quarantine until `device` is shown to be quiet.
+fn keep(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) {
+    machine.quarantine.until_quiet(machine, device, pins(machine, device, memory), why());
+}
+
+fn recover(machine: &Handle, device: &Arc<str>) {
+    machine.quarantine.recover(machine, device, &Quiet::stopped());
 }
 
 fn why() -> String {
@@ -40,21 +58,24 @@ fn loom_a_page_in_quarantine_goes_back_once_and_is_not_lost() {
     loom::model(|| {
         let machine = machine();
         let device: Arc<str> = "a".into();
-        machine.quarantine.keep_run(&machine, &device, page(&machine), why());
+        keep(&machine, &device, &page(&machine));
         let second = page(&machine);
         let puts = {
-            let (machine, device) = (Arc::clone(&machine), Arc::clone(&device));
-            thread::spawn(move || machine.quarantine.keep_run(&machine, &device, second, why()))
+            let (machine, device) = (machine.clone(), Arc::clone(&device));
+            thread::spawn(move || {
+                keep(&machine, &device, &second);
+                drop(second);
+            })
         };
         let recovers = {
-            let machine = Arc::clone(&machine);
-            thread::spawn(move || machine.quarantine.recover(&machine, "a"))
+            let (machine, device) = (machine.clone(), Arc::clone(&device));
+            thread::spawn(move || recover(&machine, &device))
         };
-        machine.quarantine.recover(&machine, "a");
+        recover(&machine, &device);
         puts.join().unwrap();
         recovers.join().unwrap();
         assert_all_accounted_for(&machine);
-        machine.quarantine.recover(&machine, "a");
+        recover(&machine, &device);
         assert_eq!((machine.memory().frames().in_use(), machine.quarantine.bytes_of("a")), (0, 0), "P4");
     });
 }
@@ -65,14 +86,14 @@ fn loom_memory_that_is_read_while_it_is_recovered_goes_back_once() {
     loom::model(|| {
         let machine = machine();
         let device: Arc<str> = "a".into();
-        let memory = DmaMemory::new(page(&machine), machine.memory().memory(), Caching::Cached, 1).unwrap();
-        machine.quarantine.keep(&machine, &device, Arc::clone(&memory), why());
+        let memory = page(&machine);
+        keep(&machine, &device, &memory);
         let reader = thread::spawn(move || {
             let mut byte = [0xff];
             memory.read_bytes(0, &mut byte);
             assert_eq!(byte, [0]);
         });
-        machine.quarantine.recover(&machine, "a");
+        recover(&machine, &device);
         reader.join().unwrap();
         assert_eq!(machine.memory().frames().in_use(), 0, "P4");
     });
@@ -85,16 +106,20 @@ fn loom_a_statement_about_one_device_says_nothing_about_another() {
     loom::model(|| {
         let machine = machine();
         let b: Arc<str> = "b".into();
-        machine.quarantine.keep_run(&machine, &Arc::from("a"), page(&machine), why());
-        machine.quarantine.keep_run(&machine, &b, page(&machine), why());
+        let a: Arc<str> = "a".into();
+        keep(&machine, &a, &page(&machine));
+        keep(&machine, &b, &page(&machine));
         let second = page(&machine);
         let puts = {
-            let machine = Arc::clone(&machine);
-            thread::spawn(move || machine.quarantine.keep_run(&machine, &b, second, why()))
+            let machine = machine.clone();
+            thread::spawn(move || {
+                keep(&machine, &b, &second);
+                drop(second);
+            })
         };
         let recovers = {
-            let machine = Arc::clone(&machine);
-            thread::spawn(move || machine.quarantine.recover(&machine, "a"))
+            let machine = machine.clone();
+            thread::spawn(move || recover(&machine, &a))
         };
         assert_ne!(machine.quarantine.bytes_of("b"), 0, "P11: memory of b was out for a moment");
         puts.join().unwrap();
@@ -112,7 +137,7 @@ fn loom_a_device_gets_no_memory_after_its_page_was_put_into_quarantine() {
     loom::model(|| {
         let machine = machine();
         let device = Device::new(NodeId(0), DeviceDesc::new("a"));
-        let bound = Arc::new(Bound::new(Arc::clone(&machine), Arc::clone(&device), DmaOwner::Kernel));
+        let bound = Arc::new(Bound::new(Arc::clone(&machine), Arc::clone(&device), "driver", DmaOwner::Kernel));
         configure(&bound).unwrap();
         let context = bound.dma.lock().clone().unwrap();
         let stated = Arc::new(AtomicBool::new(false));
@@ -123,8 +148,7 @@ fn loom_a_device_gets_no_memory_after_its_page_was_put_into_quarantine() {
                 bound.quiet(Quiet::stopped());
             })
         };
-        let run = page(&machine);
-        machine.quarantine.keep_run(&machine, &device.desc().name, run, why());
+        keep(&machine, &device.desc().name, &page(&machine));
         match context.admit() {
             Ok(()) => assert!(stated.load(Ordering::Relaxed), "P11: nobody said that the device is quiet"),
             Err(e) => assert_eq!(e, DmaError::Quarantined(4096)),

@@ -1,6 +1,7 @@
 //! A probe that fails at any step leaves the machine as it was.
 
 use bindery::env::Site;
+use bindery::event::EventKind;
 use bindery::machine::BindError;
 use bindery_drivers::ata::AtaError;
 
@@ -88,7 +89,8 @@ fn each_step_of_a_read_fails_in_turn(translated: bool) {
         // An invalidation that is not confirmed costs a buffer, and that costs the port until the next bind.
         if *site == Site::Invalidate {
             assert!(matches!(port.call(|p| p.read(0, &mut back)).unwrap(), Err(AtaError::Dead(_))));
-            assert!(!rig.machine.quarantine().is_empty());
+            let told = |(_, kind): &(_, EventKind)| matches!(kind, EventKind::Quarantined { .. });
+            assert!(rig.events().iter().any(told), "P2");
             // The next flush that is confirmed, at the unbind at the latest, speaks for this one, too.
             unbind(&rig);
             assert_eq!(rig.machine.quarantine(), []);
