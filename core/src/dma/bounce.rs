@@ -13,8 +13,8 @@ use super::{DmaContext, DmaError, DmaMemory};
 use crate::addr::{DeviceAddr, PAGE_SIZE, pages};
 use crate::env::Site;
 use crate::machine::Machine;
-use core::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering;
+use core::sync::atomic::AtomicU64;
 
 /// Most bytes that the bounce slots of a machine hold at once (as much as Linux sets aside by default, `swiotlb.h`
 /// `IO_TLB_DEFAULT_SIZE`).

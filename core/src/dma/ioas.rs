@@ -70,7 +70,12 @@ pub struct Ioas {
 }
 
 impl Ioas {
-    pub(crate) fn new(machine: &Arc<Machine>, device: &Arc<str>, member: Option<Membership>, domain: Arc<Domain>) -> Self {
+    pub(crate) fn new(
+        machine: &Arc<Machine>,
+        device: &Arc<str>,
+        member: Option<Membership>,
+        domain: Arc<Domain>,
+    ) -> Self {
         let (machine, device) = (Arc::downgrade(machine), Arc::clone(device));
         let via = Via::Domain(Arc::downgrade(&domain));
         let pinner = Arc::new(Pinner { machine: machine.clone(), device, via });

@@ -102,7 +102,9 @@ impl PageRecord {
     /// Takes pin `number` off when `proof` is about it.
     fn take(&self, number: u64, proof: &Unreachable) -> bool {
         let mut pins = self.pins.lock();
-        let Some(place) = pins.list.iter().position(|p| p.number == number && proof.covers(&p.by)) else { return false };
+        let Some(place) = pins.list.iter().position(|p| p.number == number && proof.covers(&p.by)) else {
+            return false;
+        };
         pins.list.swap_remove(place);
         self.count.fetch_sub(1, Ordering::AcqRel);
         true

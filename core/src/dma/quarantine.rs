@@ -114,8 +114,11 @@ impl Quarantine {
     pub(crate) fn list(&self) -> Vec<QuarantineInfo> {
         let info = |h: &Held| {
             let (device, why) = (Arc::clone(&h.device), h.why.clone());
-            let each = |(phys, len): &(PhysAddr, u64)| {
-                QuarantineInfo { device: Arc::clone(&device), phys: *phys, len: *len, why: why.clone() }
+            let each = |(phys, len): &(PhysAddr, u64)| QuarantineInfo {
+                device: Arc::clone(&device),
+                phys: *phys,
+                len: *len,
+                why: why.clone(),
             };
             h.runs.iter().map(each).collect::<Vec<_>>()
         };

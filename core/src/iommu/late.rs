@@ -110,9 +110,7 @@ impl Late {
 
     /// The flush that began at `mark` was confirmed; `off`: and the translation had ended before. Returns what is free.
     pub(super) fn confirmed(&mut self, mark: u64, off: bool) -> Vec<Entry> {
-        let done = |e: &mut Entry| {
-            e.number < mark && (e.state == State::Unconfirmed || off && e.state == State::Stuck)
-        };
+        let done = |e: &mut Entry| e.number < mark && (e.state == State::Unconfirmed || off && e.state == State::Stuck);
         self.entries.extract_if(.., done).collect()
     }
 }

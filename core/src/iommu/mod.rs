@@ -14,8 +14,8 @@ pub mod pgtable;
 mod registry;
 mod unmap;
 
-pub use domain::{Domain, FaultReport};
 pub(crate) use domain::MapList;
+pub use domain::{Domain, FaultReport};
 pub(crate) use gather::Flushed;
 pub use gather::Gather;
 pub use group::{Group, GroupError, GroupInfo, Owner};
