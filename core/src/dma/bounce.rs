@@ -3,7 +3,7 @@
 //! Slots are whole pages of the machine's frames below the device's limit, taken for one mapping each. They come zeroed
 //! from the allocator whenever they change owner (P12). All devices together hold at most [`BOUNCE_BYTES`].
 //!
-//! What is bounced keeps its offset in the page, which devices with page lists (NVMe) rely on (as Linux keeps it for
+//! What is bounced keeps its offset in the page, which devices with page lists (`NVMe`) rely on (as Linux keeps it for
 //! those that ask, `dma_set_min_align_mask`).
 
 use alloc::sync::Arc;

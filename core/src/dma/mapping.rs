@@ -363,19 +363,15 @@ impl Mapping {
         machine.promises.check(Promise::QuietFirst, shown, || {
             format!("{}: {addr} goes back although the device was not shown to be quiet", context.device)
         });
-        match ended {
-            Ok(ended) => {
-                if let Ended::Later(domain) = &ended {
-                    domain.confirm_due(machine);
-                }
-                self.take_from_device();
-                Outcome::Returned
-            }
-            Err(_) => {
-                self.lost.store(true, Ordering::Release);
-                Outcome::Quarantined
-            }
+        let Ok(ended) = ended else {
+            self.lost.store(true, Ordering::Release);
+            return Outcome::Quarantined;
+        };
+        if let Ended::Later(domain) = &ended {
+            domain.confirm_due(machine);
         }
+        self.take_from_device();
+        Outcome::Returned
     }
 
     /// The device is cut off: what it wrote becomes visible to the CPU, and bounce slots go.

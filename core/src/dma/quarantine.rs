@@ -70,7 +70,9 @@ pub(crate) struct Quarantine(Mutex<(HeldId, Vec<Held>)>);
 impl Quarantine {
     /// Keeps `pins` of an untranslated device until it is shown to be quiet.
     pub(crate) fn until_quiet(&self, machine: &Machine, device: &Arc<str>, pins: Vec<PagePin>, why: String) {
-        pins.iter().for_each(|pin| pin.set(PinState::NotQuiet));
+        for pin in &pins {
+            pin.set(PinState::NotQuiet);
+        }
         self.hold(machine, device, pins, why, Needs::Quiet);
     }
 
@@ -83,7 +85,9 @@ impl Quarantine {
         why: String,
         domain: &Arc<Domain>,
     ) -> HeldId {
-        pins.iter().for_each(|pin| pin.set(PinState::Unconfirmed));
+        for pin in &pins {
+            pin.set(PinState::Unconfirmed);
+        }
         machine.timers.retry(machine.env().now());
         self.hold(machine, device, pins, why, Needs::Flush(Arc::clone(domain)))
     }
@@ -150,7 +154,8 @@ impl Quarantine {
 
     /// Asks every IOMMU that has not confirmed once more. True when nothing waits for one any more.
     pub(crate) fn retry(&self, machine: &Machine) -> bool {
-        self.waits_for(|_| true).iter().fold(true, |all, domain| domain.retry(machine) && all)
+        let left = self.waits_for(|_| true).into_iter().filter(|domain| !domain.retry(machine)).count();
+        left == 0
     }
 
     /// Domains whose word is missing for some that `which` names, each once.

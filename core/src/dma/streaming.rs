@@ -148,12 +148,11 @@ pub(super) fn place(
     let limit = context.limit();
     match &context.backend {
         Backend::Direct(direct) => {
-            let (addr, bounce) = match direct.reach(buffer.phys() + range.start, len, limit) {
-                Some(addr) => (addr, None),
-                None => {
-                    let offset = (buffer.phys() + range.start).page_offset();
-                    Slot::take(context, direct, offset, len).map(|(slot, addr)| (addr, Some(slot)))?
-                }
+            let first = buffer.phys() + range.start;
+            let (addr, bounce) = if let Some(addr) = direct.reach(first, len, limit) {
+                (addr, None)
+            } else {
+                Slot::take(context, direct, first.page_offset(), len).map(|(slot, addr)| (addr, Some(slot)))?
             };
             Ok(Placed { addr, span: (addr, len), bounce })
         }

@@ -92,7 +92,9 @@ impl Domain {
             (Ok(proof), None) => {
                 // Pins that this proof is not about stay for ever, and a promise has told so.
                 let _kept = release_all(machine, pins(), &proof);
-                ranges.iter().for_each(|range| self.ended(machine, range.iova));
+                for range in ranges {
+                    self.ended(machine, range.iova);
+                }
                 return Ok(());
             }
             (Ok(_), Some(e)) => (UnmapError::Map(e), Gather::new()),
@@ -169,7 +171,9 @@ impl Domain {
 
     /// Puts an ended mapping on the queue.
     fn enqueue(self: &Arc<Self>, machine: &Machine, range: Range, gather: Gather, pins: Vec<PagePin>) {
-        pins.iter().for_each(|pin| pin.set(PinState::Queued));
+        for pin in &pins {
+            pin.set(PinState::Queued);
+        }
         let now = machine.env().now();
         let begun = {
             let mut slot = self.queue.lock();
@@ -235,7 +239,9 @@ impl Domain {
                     .collect();
                 let mut late = self.late.lock();
                 late.unconfirmed(gather, &ranges, None);
-                held.into_iter().for_each(|held| late.unconfirmed(Gather::new(), &[], Some(held)));
+                for held in held {
+                    late.unconfirmed(Gather::new(), &[], Some(held));
+                }
                 false
             }
         }
