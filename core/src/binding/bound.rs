@@ -11,13 +11,13 @@ use core::time::Duration;
 use super::action::Action;
 use super::irq::IrqEntry;
 use super::mmio::{MmioEntry, Region};
-use super::{Entry, EntryId, GroupTag, Irq, Ledger, Mmio, ReleaseGroup, Route, Seat, WayBack};
+use super::{Entry, EntryId, GroupTag, HoldingKind, Irq, Ledger, Mmio, Phase, ReleaseGroup, Route, Seat, WayBack};
 use crate::addr::DeviceAddr;
 use crate::claim::{Claim, Conflict, Holder, Mode, Subject};
 use crate::device::{Device, DeviceDesc, NodeId, Resource};
 use crate::dma::check::Op;
 use crate::dma::{Dma, DmaContext, Ioas};
-use crate::driver::{DmaOwner, Errno, ProbeError, Quiet};
+use crate::driver::{DmaOwner, Errno, Missing, ProbeError, Quiet};
 use crate::env::{EnvError, Landmark, Site};
 use crate::event::EventKind;
 use crate::iommu::{Domain, FaultReport, GroupError, Iommu, IommuError, Translation};
@@ -78,6 +78,16 @@ pub enum ResourceError {
 }
 
 impl ResourceError {
+    /// Whether somebody else has what was asked for, or all of it is in use: it may come back.
+    pub(crate) const fn is_shortage(&self) -> bool {
+        matches!(
+            self,
+            Self::Held(_)
+                | Self::Group(GroupError::Owned { .. })
+                | Self::Iommu(IommuError::NoContext | IommuError::OutOfMemory)
+        )
+    }
+
     pub(crate) const fn errno(&self) -> Errno {
         match self {
             Self::Absent { .. } | Self::NotProvided => Errno::ENODEV,
@@ -204,6 +214,12 @@ impl Bound {
             return Err(ResourceError::Unbinding.into());
         }
         self.machine.take_service(self, node)
+    }
+
+    /// A condition to wait for, by a name that the driver makes up: `Err(ProbeError::Defer { on: dev.condition(&name) })`.
+    /// See [`Machine::fulfil`].
+    pub fn condition(&self, name: &str) -> Missing {
+        self.machine.condition(name)
     }
 
     /// The nodes that property `name` refers to, with their specifier cells.
@@ -391,7 +407,12 @@ impl Bound {
     pub(crate) fn release_early(&self, id: EntryId, entry: Box<dyn Entry>) {
         // The driver gives it back by itself, so it states that the device does not use it any more.
         let mut way = WayBack { bound: self, quiet: Some(Quiet::stopped()) };
+        let kind = entry.kind();
         super::unwind::release_one(id, entry, &mut way);
+        // A probe that gives something back had it for itself before: that is no news. Memory is looked for otherwise.
+        if matches!(kind, HoldingKind::Irq | HoldingKind::Mmio) && self.device.phase() == Phase::Bound {
+            self.machine.came_back(&self.device);
+        }
     }
 
     /// Each entry of the ledger, oldest first: number, kind, what, back-end.

@@ -63,6 +63,11 @@ impl Nodes {
         &self.list[id.0 as usize]
     }
 
+    /// What is known of a node, if it is one of these.
+    pub(crate) fn info(&self, id: NodeId) -> Option<&NodeInfo> {
+        self.list.get(id.0 as usize)
+    }
+
     /// As [`get`](Self::get), to fill in label and status.
     ///
     /// # Panics

@@ -84,6 +84,13 @@ pub enum DmaError {
     Injected(Site),
 }
 
+impl DmaError {
+    /// Whether memory or addresses were lacking, which may come back.
+    pub(crate) const fn is_shortage(&self) -> bool {
+        matches!(self, Self::Memory(_) | Self::Iova(_) | Self::Map(MapError::OutOfMemory) | Self::BounceFull(_))
+    }
+}
+
 impl From<ResourceError> for DmaError {
     fn from(e: ResourceError) -> Self {
         match e {

@@ -12,6 +12,10 @@ use crate::env::{EnvError, IoError};
 pub enum Missing {
     /// The device that the firmware describes at this node.
     Node(NodeId),
+    /// A condition of this name that is no device's arrival: a firmware file, say. It is fulfilled by
+    /// [`Machine::fulfil`](crate::machine::Machine::fulfil). For a name that is made up while the driver runs, see
+    /// [`Bound::condition`](crate::binding::Bound::condition).
+    Condition(&'static str),
 }
 
 /// Why a probe did not end in a binding.
@@ -89,6 +93,15 @@ impl fmt::Display for Errno {
 }
 
 impl ProbeError {
+    /// Whether something was lacking that others have: it may come back.
+    pub(crate) fn is_shortage(&self) -> bool {
+        match self {
+            Self::Resource(e) => e.is_shortage(),
+            Self::Dma(e) => e.is_shortage(),
+            Self::Defer { .. } | Self::Io(_) | Self::Device(_) | Self::NoDevice => false,
+        }
+    }
+
     /// The number that `bind` reports for this error.
     pub const fn errno(&self) -> Errno {
         match self {

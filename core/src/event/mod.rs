@@ -69,6 +69,8 @@ pub enum EventKind {
     Bound { driver: Arc<str> },
     /// Probe did not end in a binding; everything is given back (notifier `DRIVER_NOT_BOUND`).
     NotBound { driver: Arc<str>, error: String },
+    /// A driver did not get the device, for a reason that came before its probe and before BIND.
+    BindRefused { driver: Arc<str>, error: String },
     /// Probe waits for suppliers, by name.
     Deferred { driver: Option<Arc<str>>, on: Vec<String> },
     /// A supplier arrived that this device was waiting for; it was the last one when `ready`.

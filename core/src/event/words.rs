@@ -26,6 +26,9 @@ impl fmt::Display for EventKind {
             Self::Bind { driver } => write!(f, "probe by {driver}"),
             Self::Bound { driver } => write!(f, "bound to {driver}"),
             Self::NotBound { driver, error } => write!(f, "not bound to {driver}: {error}"),
+            Self::BindRefused { driver, error } => {
+                write!(f, "not bound to {driver}, refused before its probe: {error}")
+            }
             Self::Deferred { driver: Some(driver), on } => {
                 write!(f, "deferred by {driver}: waits for {}", on.join(", "))
             }

@@ -172,6 +172,7 @@ impl Machine {
                 r.graph.supplier_gone(device.node());
                 r.graph.remove(device.node());
                 r.waiting.remove(&device.node());
+                r.refusals.remove(&device.node());
                 r.devices.remove(device.name());
                 if let Some(siblings) = device.desc().parent.and_then(|p| r.children.get_mut(&p)) {
                     siblings.retain(|n| *n != device.node());

@@ -16,12 +16,14 @@ use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
 
 impl Machine {
-    /// Binds `driver` to `device`. The caller holds the device lock and has seen that the device is unbound.
+    /// Binds `driver` to `device`. The caller holds the device lock and has seen that the device is unbound. On an error,
+    /// also whether listeners have heard of no beginning.
     pub(super) fn begin_binding(
         self: &Arc<Self>,
         device: &Arc<Device>,
         driver: &Arc<dyn AnyDriver>,
-    ) -> Result<(), ProbeError> {
+    ) -> Result<(), (ProbeError, bool)> {
+        let begun = self.probe_started();
         let binding = driver.binding(Bound::new(Arc::clone(self), Arc::clone(device), driver.name(), driver.dma()));
         {
             // Under the registry lock, so that whoever removes the driver or the device either finds this binding and
@@ -29,7 +31,7 @@ impl Machine {
             let mut r = self.registry.lock();
             let registered = r.drivers.get(driver.name()).is_some_and(|d| Arc::ptr_eq(d, driver));
             if !registered || device.is_removed() {
-                return Err(ProbeError::NoDevice);
+                return Err((ProbeError::NoDevice, true));
             }
             r.waiting.remove(&device.node());
             device.set_phase(self.env(), Phase::Probing);
@@ -40,6 +42,7 @@ impl Machine {
                 {
                     let mut r = self.registry.lock();
                     r.graph.consumer_bound(device.node());
+                    r.refusals.remove(&device.node());
                     let seq = r.next_bound;
                     r.next_bound += 1;
                     r.bound.insert(seq, device.node());
@@ -52,9 +55,10 @@ impl Machine {
                 Ok(())
             }
             Err(error) => {
-                let error = self.not_for_its_own_child(binding.bound(), error);
+                let error = self.not_for_its_own_child(binding.bound(), self.with_node(error));
                 self.env.passes(Landmark::Refused(error.errno()));
                 let bound = binding.bound();
+                let before_bind = !bound.announced.load(Ordering::Acquire);
                 let not_bound = || EventKind::NotBound { driver: driver.name().into(), error: error.to_string() };
                 if self.is_mutant(Mutant::NotBoundBeforeDevres) {
                     self.tell_end(bound, not_bound);
@@ -63,10 +67,13 @@ impl Machine {
                 unwind(&*binding);
                 self.check_dma(|| Op::ProbeFailed { device: Arc::clone(&device.desc().name) });
                 self.finish(device, &*binding);
-                if !self.is_mutant(Mutant::EndNotTold) {
+                if before_bind && !matches!(error, ProbeError::Defer { .. } | ProbeError::NoDevice) {
+                    bound.emit(|| EventKind::BindRefused { driver: driver.name().into(), error: error.to_string() });
+                } else if !self.is_mutant(Mutant::EndNotTold) {
                     self.tell_end(bound, not_bound);
                 }
-                Err(error)
+                self.probe_failed(device, begun);
+                Err((error, before_bind))
             }
         }
     }
@@ -142,9 +149,7 @@ impl Machine {
             }
             wakes.into_iter().filter_map(|w| Some((r.device(w.consumer)?.clone(), w.ready))).collect::<Vec<_>>()
         };
-        for (consumer, ready) in wakes {
-            self.emit(Some(&consumer.desc().name), || EventKind::Woken { by: device.desc().name.clone(), ready });
-        }
+        self.tell_woken(&device.desc().name, &wakes);
     }
 
     /// Ends the binding of `device`, if there is one and, when `driver` is given, if it is that driver's. Consumers go
@@ -221,6 +226,7 @@ impl Machine {
             alloc::format!("{}: unbound while a consumer is bound to it", device.name())
         });
         self.tell_end(binding.bound(), || EventKind::Unbound { driver: name.into(), cause });
+        self.came_back(device);
         Some(true)
     }
 
@@ -283,9 +289,10 @@ impl Machine {
     /// Whether every supplier that `consumer` uses is still bound (P6).
     pub(crate) fn suppliers_alive(&self, consumer: NodeId) -> bool {
         let r = self.registry.lock();
-        r.graph
-            .busy_suppliers(consumer)
-            .all(|n| r.device(n).is_some_and(|d| d.phase() == Phase::Bound || self.env.drives(&d.desc().compatible)))
+        r.graph.busy_suppliers(consumer).all(|n| {
+            r.is_condition(n)
+                || r.device(n).is_some_and(|d| d.phase() == Phase::Bound || self.env.drives(&d.desc().compatible))
+        })
     }
 
     pub(crate) fn is_available(&self, node: NodeId) -> bool {

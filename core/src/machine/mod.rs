@@ -5,6 +5,7 @@
 //! frames, events).
 
 mod claims;
+mod conditions;
 mod devices;
 mod drivers;
 mod error;
@@ -13,6 +14,7 @@ mod links;
 mod policy;
 mod probe;
 mod queued;
+mod refusals;
 mod registry;
 mod report;
 mod state;

@@ -57,6 +57,7 @@ impl Machine {
     }
 
     pub(super) fn settle_here(self: &Arc<Self>) -> Settled {
+        self.look_for_frames();
         let mut done = Settled::default();
         while self.step_into(&mut done) {}
         if done == Settled::default() {
@@ -109,6 +110,8 @@ impl Machine {
         let (candidates, missing, arrivals) = {
             let mut r = self.registry.lock();
             let c = r.candidates(device);
+            // What was said of the last attempt is void.
+            r.refusals.remove(&device.node());
             r.graph.keep_asked_by(device.node(), |driver| c.iter().any(|d| d.name() == driver));
             let missing: Vec<NodeId> = if c.is_empty() { Vec::new() } else { r.graph.missing(device.node()) };
             if missing.is_empty() {
@@ -126,18 +129,24 @@ impl Machine {
         for driver in &candidates {
             match self.begin_binding(device, driver) {
                 Ok(()) => return Attempt::Bound,
-                Err(ProbeError::NoDevice) => {}
-                Err(ProbeError::Defer { on }) => return self.defer(device, driver, on, arrivals),
-                Err(error) => return Attempt::Failed(error),
+                Err((ProbeError::NoDevice, _)) => {}
+                Err((ProbeError::Defer { on }, _)) => return self.defer(device, driver, on, arrivals),
+                Err((error, before_bind)) => {
+                    self.refused(device, driver.name(), &error, before_bind);
+                    return Attempt::Failed(error);
+                }
             }
         }
         Attempt::Failed(ProbeError::NoDevice)
     }
 
     fn defer(&self, device: &Device, driver: &Arc<dyn AnyDriver>, on: Missing, arrivals: u64) -> Attempt {
-        let Missing::Node(supplier) = on;
-        {
+        let supplier = {
             let mut r = self.registry.lock();
+            let supplier = match on {
+                Missing::Node(node) => node,
+                Missing::Condition(name) => r.condition(name),
+            };
             if !r.graph.ask(device.node(), supplier, driver.name()) {
                 // It is there. Only an arrival while the probe ran is worth another try; else the driver asks for more
                 // than the supplier gives, and would do so for ever.
@@ -151,7 +160,8 @@ impl Machine {
                 return Attempt::Failed(ProbeError::Defer { on });
             }
             r.waiting.insert(device.node());
-        }
+            supplier
+        };
         self.tell_deferred(device, Some(driver.name()), &[supplier]);
         Attempt::Deferred(supplier)
     }
@@ -206,7 +216,7 @@ impl Machine {
         if !missing.is_empty() {
             return Err(BindError::Deferred { device: device.name().into(), missing });
         }
-        self.begin_binding(&device, &driver).map_err(|error| match error {
+        self.begin_binding(&device, &driver).map_err(|(error, _)| match error {
             ProbeError::Defer { on: Missing::Node(n) } => {
                 BindError::Deferred { device: device.name().to_string(), missing: Vec::from([self.node_name(n)]) }
             }
@@ -270,6 +280,10 @@ impl Machine {
                 for supplier in r.graph.missing(device.node()) {
                     let translation =
                         device.desc().suppliers.iter().any(|s| s.node == supplier && s.kind == SupplierKind::Iommu);
+                    if r.is_condition(supplier) {
+                        // Its driver insists.
+                        continue;
+                    }
                     let absent = r.device(supplier).is_none_or(|d| r.candidates(d).is_empty());
                     if absent && !translation {
                         if r.graph.ignore(device.node(), supplier) {

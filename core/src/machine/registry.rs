@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
+use super::refusals::Refusal;
 use crate::device::{Device, NodeId, Nodes};
 use crate::driver::AnyDriver;
 use crate::env::Env;
@@ -31,6 +32,10 @@ pub(super) struct Registry {
     pub(super) looking: Vec<NodeId>,
     /// Devices whose last attempt found a supplier missing.
     pub(super) waiting: BTreeSet<NodeId>,
+    /// Devices that their driver could not have when it was tried last.
+    pub(super) refusals: BTreeMap<NodeId, Refusal>,
+    /// Counts refusals and beginnings of probes.
+    pub(super) ticks: u64,
     /// Bindings in the order in which they were made.
     pub(super) bound: BTreeMap<u64, NodeId>,
     pub(super) next_bound: u64,
@@ -53,6 +58,8 @@ impl Default for Registry {
             queued: Vec::new(),
             looking: Vec::new(),
             waiting: BTreeSet::new(),
+            refusals: BTreeMap::new(),
+            ticks: 0,
             bound: BTreeMap::new(),
             next_bound: 1,
             autoprobe: true,
@@ -88,6 +95,11 @@ impl Registry {
         if self.autoprobe && !core::mem::replace(&mut self.queued[at], true) {
             self.queue.push_back(node);
         }
+    }
+
+    /// Whether `node` is in the queue.
+    pub(super) fn queued_already(&self, node: NodeId) -> bool {
+        self.queued.get(node.0 as usize).copied().unwrap_or(false)
     }
 
     /// A device that waits although nothing is missing, and that nobody is going to look at: a lost wake-up.

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Machine;
+use super::refusals::Refusal;
 use crate::binding::Phase;
 use crate::claim::ClaimInfo;
 use crate::device::{Device, NodeId};
@@ -39,7 +40,7 @@ pub struct DeviceInfo {
 pub struct Waiting {
     /// Name on its bus.
     pub device: Arc<str>,
-    /// Each missing supplier, and why it is not there.
+    /// Each missing supplier or condition and why it is not there, and why the driver did not get the device.
     pub on: Vec<String>,
 }
 
@@ -101,22 +102,25 @@ impl Machine {
         self.registry.lock().candidates(device).iter().map(|d| d.name()).collect()
     }
 
-    /// Devices that have a driver and miss a supplier, with what they wait for.
+    /// Devices that have a driver and are not bound: because they miss a supplier or a condition, or because the last
+    /// attempt was refused, which is tried again when what was short comes back. With what they wait for.
     pub fn waiting(&self) -> Vec<Waiting> {
         let r = self.registry.lock();
         let cycles = r.graph.cycles();
         let mut list = Vec::new();
         for device in r.devices.values().filter_map(|n| r.device(*n)) {
-            if device.phase() != Phase::Unbound || r.candidates(device).is_empty() {
+            let candidates = r.candidates(device);
+            if device.phase() != Phase::Unbound || candidates.is_empty() {
                 continue;
             }
-            let on: Vec<String> = r
+            let mut on: Vec<String> = r
                 .graph
                 .missing(device.node())
                 .into_iter()
                 .map(|s| {
                     let why = match r.device(s) {
                         _ if cycles.iter().any(|c| c.contains(&s) && c.contains(&device.node())) => "in a cycle",
+                        _ if r.is_condition(s) => "not fulfilled",
                         _ if !r.nodes.get(s).enabled => "disabled",
                         None => "no such device",
                         Some(d) if r.candidates(d).is_empty() => "no driver",
@@ -125,6 +129,9 @@ impl Machine {
                     alloc::format!("{}: {why}", r.nodes.name(s))
                 })
                 .collect();
+            let meant = |refusal: &&Refusal| candidates.iter().any(|d| d.name() == refusal.driver);
+            let refusal = r.refusals.get(&device.node()).filter(meant);
+            on.extend(refusal.map(|refusal| alloc::format!("{} was refused: {}", refusal.driver, refusal.reason)));
             if !on.is_empty() {
                 list.push(Waiting { device: Arc::clone(&device.desc().name), on });
             }

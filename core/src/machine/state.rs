@@ -46,7 +46,7 @@ impl Machine {
             for (device, state) in devices.iter().zip(&mut states) {
                 let node = device.node();
                 let queued = r.queued.get(node.0 as usize).copied().unwrap_or(false);
-                (queued, r.waiting.contains(&node)).hash(state);
+                (queued, r.waiting.contains(&node), r.comes_short(node)).hash(state);
                 for (supplier, _, link) in r.graph.list(node) {
                     (supplier, link).hash(state);
                 }

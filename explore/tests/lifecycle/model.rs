@@ -31,6 +31,8 @@ pub(crate) struct Device {
     pub(crate) pending: bool,
     /// Its last probe found a supplier missing.
     waiting: bool,
+    /// The driver that did not get it when it was tried last, and whether somebody else had what it needs.
+    pub(crate) refused: Option<(Driver, bool)>,
 }
 
 /// Who owns the group, and by how many bindings.
@@ -161,6 +163,7 @@ impl Rules {
         };
         let device = s.device(d);
         (device.phase, device.holder, device.waiting) = (Phase::Probing, Some(driver), false);
+        device.refused = None;
         Ok(())
     }
 
@@ -213,6 +216,7 @@ impl Rules {
                     given_away: false,
                     pending: true,
                     waiting: false,
+                    refused: None,
                 });
             }
             Ask::Remove(d) | Ask::Vanish(d) => {
@@ -262,10 +266,13 @@ impl Rules {
                 if s.busy(d) {
                     return Some(s);
                 }
-                s.device(d).waiting = false;
+                (s.device(d).waiting, s.device(d).refused) = (false, None);
                 if let Some(driver) = self.candidate(&s, d) {
                     let begun = self.begin(&mut s, d, driver);
                     s.device(d).waiting = begun == Err(Refused::Deferred);
+                    if begun == Err(Refused::Owned) {
+                        s.device(d).refused = Some((driver, self.world.devices[d].behind.is_some()));
+                    }
                 }
             }
             Step::Finish(d) => {
@@ -300,6 +307,12 @@ impl Rules {
                     pending: device.pending || device.looks_on,
                     ..device
                 });
+                // Whoever came short is tried again.
+                for other in (0..s.devices.len()).filter(|other| *other != d) {
+                    if s.there(other).is_some_and(|x| x.refused.is_some_and(|(_, short)| short)) {
+                        s.device(other).pending = true;
+                    }
+                }
             }
         }
         Some(s)

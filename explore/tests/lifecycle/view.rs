@@ -9,7 +9,7 @@ use crate::world::Driver;
 pub(crate) struct Seen {
     pub(crate) bound: bool,
     pub(crate) holder: Option<Driver>,
-    /// Names of the suppliers that a driver is there for, and that are not.
+    /// Names of the suppliers that a driver is there for, and that are not; and that the driver was refused.
     pub(crate) waits_for: Vec<String>,
     /// Each supplier, and the state of the link to it.
     pub(crate) links: Vec<(String, LinkState)>,
@@ -30,6 +30,9 @@ pub(crate) fn expected(rules: &Rules, s: &State) -> View {
         let missing = rules.missing(s, d);
         let waits = device.phase == Phase::Unbound && rules.candidate(s, d).is_some();
         let mut waits_for: Vec<_> = missing.iter().filter(|_| waits).map(|m| name(*m).to_owned()).collect();
+        let refused =
+            device.refused.map(|(driver, _)| driver).filter(|driver| rules.candidate(s, d) == Some(*driver) && waits);
+        waits_for.extend(refused.map(|driver| format!("{driver} was refused")));
         waits_for.sort();
         let link = |supplier: &usize| {
             let state = match device.phase {
