@@ -47,7 +47,9 @@ impl Registry {
             self.refusals.iter().filter(|(n, r)| r.short && which(**n, r)).map(|(n, _)| *n).collect();
         let waits = |n: &NodeId| !self.queued_already(*n);
         let again: Vec<NodeId> = again.into_iter().filter(waits).collect();
-        again.iter().for_each(|n| self.enqueue(*n));
+        for node in &again {
+            self.enqueue(*node);
+        }
         again.into_iter().filter_map(|n| self.device(n).cloned()).collect()
     }
 }
