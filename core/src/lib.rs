@@ -21,6 +21,7 @@ pub mod env;
 pub mod event;
 pub mod firmware;
 pub mod iommu;
+mod irq;
 pub mod link;
 pub mod machine;
 pub mod mem;

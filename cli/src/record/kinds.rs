@@ -47,8 +47,11 @@ fn next(kind: &EventKind) -> Option<EventKind> {
         E::Quarantined { .. } => E::Recovered { phys, size: 4096 },
         E::Recovered { .. } => E::Policy { policy: text() },
         E::Policy { .. } => E::Refused { what: text(), reason: text() },
-        E::Refused { .. } => E::IrqStorm { line: 137 },
-        E::IrqStorm { .. } => E::Uevent { action: "change", path: text(), env: vec![text()] },
+        E::Refused { .. } => E::IrqStorm { line: 137, controller: None, users: vec![text()] },
+        E::IrqStorm { .. } => {
+            E::IrqHeld { line: 137, controller: Some(text()), late: vec![text()], waiting: vec![text()] }
+        }
+        E::IrqHeld { .. } => E::Uevent { action: "change", path: text(), env: vec![text()] },
         E::Uevent { .. } => E::Control { path: text(), value: text(), result: text() },
         E::Control { .. } => E::PassThrough { state: "asked", detail: text() },
         E::PassThrough { .. } => E::Injected { site: Site::MapIo },

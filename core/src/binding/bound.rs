@@ -9,9 +9,8 @@ use core::fmt;
 use core::time::Duration;
 
 use super::action::Action;
-use super::irq::IrqEntry;
 use super::mmio::{MmioEntry, Region};
-use super::{Entry, EntryId, GroupTag, HoldingKind, Irq, Ledger, Mmio, Phase, ReleaseGroup, Route, Seat, WayBack};
+use super::{Entry, EntryId, GroupTag, HoldingKind, Irq, Ledger, Mmio, Phase, ReleaseGroup, Seat, WayBack};
 use crate::addr::DeviceAddr;
 use crate::claim::{Claim, Conflict, Holder, Mode, Subject};
 use crate::device::{Device, DeviceDesc, NodeId, Resource};
@@ -21,6 +20,7 @@ use crate::driver::{DmaOwner, Errno, Missing, ProbeError, Quiet};
 use crate::env::{EnvError, Landmark, Site};
 use crate::event::EventKind;
 use crate::iommu::{Domain, FaultReport, GroupError, Iommu, IommuError, Translation};
+use crate::irq::{self, IrqEntry, IrqTable, Route};
 use crate::machine::Machine;
 use crate::power::{ResetLine, SupplyError};
 use crate::promise::Promise;
@@ -42,6 +42,21 @@ pub enum ResourceError {
     /// Somebody else has it.
     #[error(transparent)]
     Held(#[from] Box<Conflict>),
+    /// The device has an interrupt of this controller, which is bound, and whose driver delivers none.
+    #[error("nobody delivers the interrupt lines of {0}")]
+    NotDelivered(Arc<str>),
+    /// The device has an interrupt of the controller at this node, which is not bound yet. A probe that returns this is
+    /// deferred until it is.
+    #[error("waits for an interrupt controller")]
+    NotYet(NodeId),
+    /// The interrupt controller has no line that this specifier names.
+    #[error("{controller} has no interrupt line {specifier:?}")]
+    NoSuchLine {
+        /// Label or path of the controller.
+        controller: Arc<str>,
+        /// The specifier cells, as firmware has them.
+        specifier: Vec<u32>,
+    },
     /// The way back has begun; nothing can be acquired any more.
     #[error("the device is being unbound")]
     Unbinding,
@@ -90,9 +105,10 @@ impl ResourceError {
 
     pub(crate) const fn errno(&self) -> Errno {
         match self {
-            Self::Absent { .. } | Self::NotProvided => Errno::ENODEV,
+            Self::Absent { .. } | Self::NotProvided | Self::NotDelivered(_) => Errno::ENODEV,
+            Self::NotYet(_) => Errno::EAGAIN,
             Self::Held(_) | Self::Unbinding | Self::Group(_) | Self::ChildExists => Errno::EBUSY,
-            Self::SupplierCycle | Self::ChildName => Errno::EINVAL,
+            Self::SupplierCycle | Self::ChildName | Self::NoSuchLine { .. } => Errno::EINVAL,
             Self::Env(_) => Errno::ENXIO,
             Self::Supply(_) | Self::NotReset(_) => Errno::EIO,
             Self::Iommu(_) | Self::Injected(_) => Errno::ENOMEM,
@@ -258,6 +274,7 @@ impl Bound {
             if now >= deadline {
                 return false;
             }
+            self.machine.irqs.end_overdue(&self.machine);
             env.wait(deadline.min(now + poll));
         }
     }
@@ -463,7 +480,7 @@ impl<'s> Scope<'s> {
     fn map_registers(&self, index: usize, mode: Mode) -> Result<Mmio<'s>, ResourceError> {
         let windows = self.bound.desc().resources.iter().filter_map(|r| match r {
             Resource::Mem { base, len } => Some((*base, *len)),
-            Resource::Irq { .. } => None,
+            Resource::Irq { .. } | Resource::IrqBehind { .. } => None,
         });
         let (base, len) = windows.into_iter().nth(index).ok_or(ResourceError::Absent { kind: "registers", index })?;
         self.bound.check(Site::MapIo)?;
@@ -484,18 +501,25 @@ impl<'s> Scope<'s> {
         Ok(Mmio::new(region))
     }
 
-    /// Takes the device's interrupt number `index` (the `interrupts` entries, from 0) and switches the line on.
+    /// Takes the device's interrupt number `index` (the `interrupts` entries, from 0) and switches the line on. Other
+    /// devices' drivers may have it, too: the contract of shared lines is in ARCHITECTURE.md. A line behind another
+    /// controller than the machine's needs that one's driver to deliver it ([`Bound::provide_interrupts`]).
     pub fn irq(&self, index: usize) -> Result<Irq<'s>, ResourceError> {
-        let lines = self.bound.desc().resources.iter().filter_map(|r| match r {
-            Resource::Irq { line, trigger } => Some((*line, *trigger)),
-            Resource::Mem { .. } => None,
-        });
-        let (line, trigger) = lines.into_iter().nth(index).ok_or(ResourceError::Absent { kind: "interrupt", index })?;
+        let wanted = IrqTable::wanted(self, index)?;
         self.bound.check(Site::IrqRequest)?;
+        // A guest does not know of others on its line, nor they of it.
+        let mode = match self.bound.owner {
+            DmaOwner::Kernel => irq::terms(wanted.trigger),
+            DmaOwner::PassThrough => Mode::Exclusive,
+        };
+        let claim = self.bound.claim(&wanted.subject, mode)?;
         let machine = &self.bound.machine;
-        let route = Route::new(line, index, Arc::clone(&self.bound.device));
-        machine.irqs.add(machine.env(), &route, trigger)?;
-        self.bound.push(self.tag, IrqEntry(Arc::clone(&route)))?;
+        let route = Route::new(wanted.key, index, Arc::clone(&self.bound.device), claim);
+        if let Err(error) = machine.irqs.add(machine, &route, wanted.trigger, wanted.controller) {
+            machine.release_claim(&route.claim);
+            return Err(error);
+        }
+        self.bound.push(self.tag, IrqEntry { route: Arc::clone(&route), controller: wanted.by })?;
         Ok(Irq::new(route, Arc::clone(machine)))
     }
 

@@ -27,6 +27,11 @@ impl Region {
     pub(crate) fn new(io: Arc<dyn Io>, base: PhysAddr, claim: Arc<Claim>) -> Arc<Self> {
         Arc::new(Self { io, base, claim })
     }
+
+    /// Lets no [`MmioHandle`] in any more, and waits for those whose access has begun.
+    pub(super) fn revoke(&self) {
+        self.claim.close();
+    }
 }
 
 macro_rules! accessors {
@@ -136,9 +141,8 @@ impl Entry for MmioEntry {
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
         let machine = way.bound.machine();
-        // No handle gets in any more, and those whose access has begun come out.
         if !machine.is_mutant(Mutant::HandleAfterDevres) {
-            self.0.claim.close();
+            self.0.revoke();
         }
         machine.promises.check(Promise::NobodyInside, self.0.claim.is_over(), || {
             format!("{}: its registers at {} are reached after they went back", way.bound.name(), self.0.base)

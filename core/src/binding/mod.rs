@@ -9,7 +9,6 @@ mod bound;
 mod cell;
 mod child;
 mod client;
-mod irq;
 mod kind;
 mod ledger;
 mod mmio;
@@ -24,11 +23,10 @@ mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub use crate::irq::{InterruptController, InterruptLines, Irq, IrqHandle, TimedOut};
 pub use bound::{Bound, ResourceError, Scope};
 pub(crate) use cell::{AnyBinding, Binding};
 pub use client::{Client, Gone};
-pub use irq::{Irq, IrqHandle, TimedOut};
-pub(crate) use irq::{IrqTable, Route};
 pub use kind::HoldingKind;
 pub(crate) use ledger::{Entry, EntryId, GroupTag, Ledger, Seat, WayBack};
 pub use mmio::{Mmio, MmioHandle};

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use super::node::File;
 use super::uevent;
 use crate::device::Device;
+use crate::env::Trigger;
 use crate::iommu::{DomainKind, Group};
 use crate::machine::Machine;
 use crate::promise::Promise;
@@ -44,6 +45,7 @@ pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
             let line = |c: &crate::claim::ClaimInfo| format!("{}\t{}\t{}\n", c.subject, c.mode, c.holder);
             machine.claims().iter().map(line).collect()
         }
+        File::Interrupts => interrupts(machine),
         File::Footprint => footprint(machine),
         File::Ledger(device) => ledger(machine, device),
     }
@@ -97,6 +99,24 @@ fn not_joined(machine: &Machine) -> String {
 fn links(machine: &Machine) -> String {
     let line = |l: crate::link::LinkInfo| format!("{}\t{}\t{}\t{}\n", l.consumer, l.supplier, l.property, l.state);
     machine.devices().iter().flat_map(|device| machine.links(device)).map(line).collect()
+}
+
+/// Each interrupt line: controller, number, trigger, users, and why it is masked.
+fn interrupts(machine: &Machine) -> String {
+    let line = |l: &crate::machine::LineInfo| {
+        let controller = l.controller.map_or_else(|| "machine".into(), |node| machine.node_name(node));
+        let trigger = match l.trigger {
+            Trigger::LevelHigh => "level high",
+            Trigger::EdgeRising => "rising edge",
+        };
+        let state = match (l.storm, l.masked_by.is_empty()) {
+            (true, _) => "masked: storm".into(),
+            (false, true) => "open".to_string(),
+            (false, false) => format!("masked: {}", l.masked_by.join(", ")),
+        };
+        format!("{controller}\t{}\t{trigger}\t{}\t{state}\n", l.line, l.users.join(", "))
+    };
+    machine.interrupt_lines().iter().map(line).collect()
 }
 
 fn footprint(machine: &Machine) -> String {

@@ -97,6 +97,7 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
                 ("claims", File::Claims),
                 ("footprint", File::Footprint),
                 ("links", File::Links),
+                ("interrupts", File::Interrupts),
                 ("not_joined", File::NotJoined),
                 ("promises", File::Promises),
                 ("quarantine", File::Quarantine),

@@ -63,6 +63,7 @@ pub(super) enum File {
     Quarantine,
     Footprint,
     Claims,
+    Interrupts,
     Ledger(Arc<Device>),
 }
 

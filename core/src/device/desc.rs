@@ -111,7 +111,7 @@ impl BusKind {
 }
 
 /// Something that a device occupies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Resource {
     /// Registers, in CPU addresses.
     Mem {
@@ -126,6 +126,13 @@ pub enum Resource {
         line: IrqLine,
         /// How it is requested.
         trigger: Trigger,
+    },
+    /// An interrupt line of another controller, which is a device itself.
+    IrqBehind {
+        /// The controller's node.
+        controller: NodeId,
+        /// The specifier cells, for the controller's driver to read.
+        specifier: Vec<u32>,
     },
 }
 
@@ -195,7 +202,7 @@ pub struct DeviceDesc {
     pub bus: BusKind,
     /// What it is, most specific first (`compatible`).
     pub compatible: Vec<Arc<str>>,
-    /// Registers and interrupts, each kind in firmware order.
+    /// Registers and interrupts, each of the two in firmware order.
     pub resources: Vec<Resource>,
     /// What it needs, in firmware order.
     pub suppliers: Vec<Supplier>,

@@ -29,7 +29,7 @@ pub enum ProbeError {
     },
     /// A resource could not be had.
     #[error(transparent)]
-    Resource(#[from] ResourceError),
+    Resource(ResourceError),
     /// DMA memory could not be had.
     #[error(transparent)]
     Dma(#[from] DmaError),
@@ -42,6 +42,15 @@ pub enum ProbeError {
     /// There is no such device here after all.
     #[error("no device")]
     NoDevice,
+}
+
+impl From<ResourceError> for ProbeError {
+    fn from(e: ResourceError) -> Self {
+        match e {
+            ResourceError::NotYet(node) => Self::Defer { on: Missing::Node(node) },
+            e => Self::Resource(e),
+        }
+    }
 }
 
 impl From<EnvError> for ProbeError {

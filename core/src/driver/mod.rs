@@ -36,11 +36,14 @@ pub enum DmaOwner {
 pub enum Serviced {
     /// The device was served and has let go of the line; deliver the next one.
     Done,
-    /// The line stays masked until [`Irq::wait`](crate::binding::Irq::wait) or
-    /// [`Irq::unmask`](crate::binding::Irq::unmask).
+    /// The device asked. The line stays masked, to whoever has it, until this driver's
+    /// [`Irq::wait`](crate::binding::Irq::wait) or [`Irq::unmask`](crate::binding::Irq::unmask).
     Masked,
     /// This device did not ask. When nobody did, again and again, the core switches the line off.
     NotMine,
+    /// Nobody has looked: who waits in [`Irq::wait`](crate::binding::Irq::wait), now or later, is to. The line is masked
+    /// meanwhile, unless another driver on it was served.
+    WakeWaiter,
 }
 
 /// A driver.
@@ -114,10 +117,9 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// does not stop is reported with [`Busy`], and its memory is kept from re-use.
     fn quiesce(data: &Self::Data<'_>) -> Result<Quiet, Busy>;
 
-    /// Serves interrupt number `index` of the device. The default leaves the line masked for a driver that waits for
-    /// it with [`Irq::wait`](crate::binding::Irq::wait).
+    /// Serves interrupt number `index` of the device. The default leaves it to a thread that waits with [`Irq::wait`](crate::binding::Irq::wait).
     fn interrupt(data: &Self::Data<'_>, index: usize) -> Serviced {
         let _ = (data, index);
-        Serviced::Masked
+        Serviced::WakeWaiter
     }
 }

@@ -109,8 +109,12 @@ pub enum EventKind {
     Policy { policy: String },
     /// A driver asked for something that it cannot have, because of others.
     Refused { what: String, reason: String },
-    /// An interrupt line was switched off because nobody served it.
-    IrqStorm { line: u32 },
+    /// An interrupt line (`controller` is `None` for the machine's own) was switched off because none of its users had made
+    /// its last requests.
+    IrqStorm { line: u32, controller: Option<String>, users: Vec<String> },
+    /// Users of a shared interrupt line waited for others (`late`) who have not looked at their devices; the line delivers
+    /// again meanwhile.
+    IrqHeld { line: u32, controller: Option<String>, late: Vec<String>, waiting: Vec<String> },
     /// Somebody asked for a uevent by writing to a `uevent` file: the object's path below `/sys`, and its variables.
     Uevent { action: &'static str, path: String, env: Vec<String> },
     /// A value was written to the control tree; told after everything that the write did.

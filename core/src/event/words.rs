@@ -16,6 +16,15 @@ impl fmt::Display for Cause {
     }
 }
 
+struct Line<'a>(u32, Option<&'a str>);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "interrupt line {}", self.0)?;
+        self.1.map_or(Ok(()), |controller| write!(f, " of {controller}"))
+    }
+}
+
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -71,7 +80,14 @@ impl fmt::Display for EventKind {
             Self::Recovered { phys, size } => write!(f, "quarantine gives back {size} bytes at {phys}"),
             Self::Policy { policy } => write!(f, "policy: {policy}"),
             Self::Refused { what, reason } => write!(f, "{what} refused: {reason}"),
-            Self::IrqStorm { line } => write!(f, "interrupt line {line} switched off: nobody serves it"),
+            Self::IrqStorm { line, controller, users } => {
+                let (line, users) = (Line(*line, controller.as_deref()), users.join(", "));
+                write!(f, "{line} switched off: none of its users asked for service: {users}")
+            }
+            Self::IrqHeld { line, controller, late, waiting } => {
+                let (line, late) = (Line(*line, controller.as_deref()), late.join(", "));
+                write!(f, "{line} was masked for {late}, who did not come; {} waited", waiting.join(", "))
+            }
             Self::Uevent { action, path, env } => write!(f, "uevent {action} {path} {}", env.join(" ")),
             Self::Control { path, value, result } => write!(f, "echo {value} > {path}: {result}"),
             Self::PassThrough { state, detail } => write!(f, "pass-through {state}: {detail}"),

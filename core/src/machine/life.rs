@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 
 use super::Machine;
 use crate::binding::{AnyBinding, Bound, Phase, bring_up, unwind};
-use crate::device::{Device, NodeId, Resource};
+use crate::device::{Device, NodeId};
 use crate::dma::check::Op;
 use crate::driver::{AnyDriver, ProbeError, Quiet};
-use crate::env::{IrqControl, Landmark};
+use crate::env::Landmark;
 use crate::event::{Cause, EventKind};
 use crate::mutant::Mutant;
 use crate::promise::Promise;
@@ -89,14 +89,10 @@ impl Machine {
         }
     }
 
-    /// Interrupts that came while there was no data to serve them were masked; let them come again.
+    /// Interrupts that came while there was no data to serve them held the lines; they come again now.
     fn redeliver(&self, device: &Device) {
-        for resource in &device.desc().resources {
-            if let Resource::Irq { line, .. } = resource
-                && self.irqs.holds(*line, device)
-            {
-                let _ = self.env.irq(*line, IrqControl::Unmask);
-            }
+        for route in self.irqs.of(device) {
+            self.irqs.opened(self, &route);
         }
     }
 

@@ -35,13 +35,14 @@ use alloc::sync::{Arc, Weak};
 use core::fmt;
 use core::ops::Deref;
 
-use crate::binding::IrqTable;
 use crate::claim::Claims;
 use crate::device::NodeId;
 use crate::dma::{DmaState, Quarantine};
 use crate::env::{Env, Instant, IrqLine, IrqSink, Site};
 use crate::event::{Event, EventKind};
 use crate::iommu::Iommus;
+use crate::irq::IrqTable;
+pub use crate::irq::LineInfo;
 use crate::mem::PhysMemory;
 use crate::mutant::Mutant;
 use crate::power::Supplies;
@@ -202,7 +203,7 @@ impl Machine {
 impl IrqSink for Machine {
     fn interrupt(&self, line: IrqLine) {
         let inside = self.enter();
-        self.irqs.deliver(self, line);
+        self.irqs.deliver(self, (None, line.0));
         self.interrupt_ended(inside);
     }
 

@@ -4,8 +4,8 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::Machine;
 use super::refusals::Refusal;
+use super::{LineInfo, Machine};
 use crate::binding::Phase;
 use crate::claim::ClaimInfo;
 use crate::device::{Device, NodeId};
@@ -198,6 +198,11 @@ impl Machine {
     /// [`Bound::pass_through`](crate::binding::Bound::pass_through).
     pub fn tell_pass_through(&self, device: &str, state: &'static str, detail: &str) {
         self.emit(Some(&device.into()), || EventKind::PassThrough { state, detail: detail.into() });
+    }
+
+    /// Interrupt lines that drivers have, and who masks them.
+    pub fn interrupt_lines(&self) -> Vec<LineInfo> {
+        self.irqs.list()
     }
 
     /// What the machine uses at this moment.

@@ -8,7 +8,7 @@ use super::blob::{Described, blob, bus, cells, describe, dev, flag, gic, node, t
 fn lines(tree: &Described, name: &str) -> Vec<(u32, Trigger)> {
     let line = |r: &Resource| match r {
         Resource::Irq { line: IrqLine(n), trigger } => Some((*n, *trigger)),
-        Resource::Mem { .. } => None,
+        Resource::Mem { .. } | Resource::IrqBehind { .. } => None,
     };
     tree.device(name).resources.iter().filter_map(line).collect()
 }
@@ -44,18 +44,40 @@ fn extended_interrupts_name_their_parents_and_win() {
 }
 
 #[test]
-fn a_line_that_would_change_its_number_is_noted() {
+fn a_line_of_another_controller_keeps_its_place() {
     let other = node(
         "pic",
         vec![("phandle", cells(&[2])), ("#interrupt-cells", cells(&[1])), flag("interrupt-controller")],
         vec![],
     );
     let tree = Described::of(vec![gic(), other, dev("d", vec![("interrupts-extended", cells(&[2, 3, 1, 0, 7, 4]))])]);
-    assert_eq!(lines(&tree, "d"), [(39, Trigger::LevelHigh)]);
-    assert_eq!(
-        tree.notes(),
-        ["/d: interrupts-extended: an interrupt of /pic stands before one of the machine's controller"]
+    let behind = |r: &Resource| matches!(r, Resource::IrqBehind { specifier, .. } if *specifier == [3]);
+    let resources = &tree.device("d").resources;
+    assert!(behind(&resources[0]), "{resources:?}");
+    assert_eq!((resources.len(), lines(&tree, "d")), (2, vec![(39, Trigger::LevelHigh)]));
+    assert_eq!(tree.notes(), [""; 0]);
+}
+
+#[test]
+fn a_controller_of_the_machines_kind_that_passes_its_interrupts_on_is_a_device() {
+    let second = node(
+        "second",
+        vec![
+            ("compatible", text(&["arm,gic-400"])),
+            ("phandle", cells(&[2])),
+            ("#interrupt-cells", cells(&[3])),
+            flag("interrupt-controller"),
+            ("interrupt-parent", cells(&[1])),
+            ("interrupts", cells(&[0, 9, 4])),
+        ],
+        vec![],
     );
+    let d = dev("d", vec![("interrupts-extended", cells(&[2, 0, 7, 4, 1, 0, 7, 4]))]);
+    let tree = Described::of(vec![gic(), second, d]);
+    let resources = &tree.device("d").resources;
+    assert!(matches!(&resources[0], Resource::IrqBehind { specifier, .. } if *specifier == [0, 7, 4]), "{resources:?}");
+    assert_eq!(lines(&tree, "d"), [(39, Trigger::LevelHigh)]);
+    assert_eq!(lines(&tree, "second"), [(41, Trigger::LevelHigh)]);
 }
 
 #[test]

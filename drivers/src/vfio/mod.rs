@@ -81,7 +81,9 @@ impl Driver for Vfio {
         for resource in &dev.desc().resources {
             match resource {
                 bindery::device::Resource::Mem { .. } => regions.push(dev.mmio(regions.len())?.handle()),
-                bindery::device::Resource::Irq { .. } => irqs.push(dev.irq(irqs.len())?),
+                bindery::device::Resource::Irq { .. } | bindery::device::Resource::IrqBehind { .. } => {
+                    irqs.push(dev.irq(irqs.len())?);
+                }
             }
         }
         irqs.iter().for_each(Irq::mask);

@@ -78,6 +78,7 @@ fn nameless(desc: &DeviceDesc) -> DeviceDesc {
         match resource {
             Resource::Mem { base, .. } => *base = PhysAddr(0),
             Resource::Irq { line, .. } => line.0 = 0,
+            Resource::IrqBehind { specifier, .. } => specifier.fill(0),
         }
     }
     let references: Vec<_> = desc.suppliers.iter().map(|s| s.property.clone()).collect();

@@ -93,14 +93,30 @@ fn a_user_that_panics_in_its_interrupt_does_not_take_a_host_driver_with_it() {
     let mut d = dev("acme-guest", "x");
     d.suppliers.push(need(r.node("e6740000.mmu"), bindery::device::SupplierKind::Iommu, "iommus", &[7]));
     d.suppliers.push(need(r.node(CPG), bindery::device::SupplierKind::Reset, "resets", &[929]));
-    // It shares the disk's line, as devices do.
+    // It shares the disk's line, as devices do: then it is not given away, for its user could hold up the host.
     d.resources.push(Resource::Irq { line: IrqLine(137), trigger: Trigger::LevelHigh });
+    r.machine.add_device(d).unwrap();
+    r.machine.device("acme-guest").unwrap().set_driver_override(Some("vfio-platform"));
+    let refused = r.machine.bind("acme-guest", "vfio-platform").unwrap_err().to_string();
+    assert!(refused.contains("interrupt line 137 is held by ee300000.sata (sata_rcar)"), "{refused}");
+    r.machine.remove_device("acme-guest");
+    // With a line of its own, whose request comes in the middle of what the host's driver does.
+    let mut d = dev("acme-guest", "x");
+    d.suppliers.push(need(r.node("e6740000.mmu"), bindery::device::SupplierKind::Iommu, "iommus", &[7]));
+    d.suppliers.push(need(r.node(CPG), bindery::device::SupplierKind::Reset, "resets", &[929]));
+    d.resources.push(Resource::Irq { line: IrqLine(200), trigger: Trigger::LevelHigh });
     r.machine.add_device(d).unwrap();
     r.give("acme-guest");
     let s = r.open("acme-guest").unwrap();
     s.on_interrupt(0, || panic!("the user's own")).unwrap();
     let c = r.machine.client::<SataRcar>(SATA).unwrap();
-    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| c.call(|p| p.read(1, &mut [0; 512]))));
+    let sink = r.tap.sink.lock().unwrap().clone().unwrap().upgrade().unwrap();
+    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        c.call(|p| {
+            sink.interrupt(IrqLine(200));
+            p.read(1, &mut [0; 512])
+        })
+    }));
     println!("host read: {:?}; {}", read.as_ref().map_err(|_| "panicked"), r.verdict());
     assert!(read.is_ok(), "the host's disk driver panics because of a guest's callback");
 }

@@ -55,6 +55,7 @@ impl Layout {
             match resource {
                 Resource::Mem { base, len } => layout.regions.push((*base, *len)),
                 Resource::Irq { line, .. } => layout.lines.push(*line),
+                Resource::IrqBehind { .. } => {}
             }
         }
         layout

@@ -8,6 +8,7 @@ use super::of_many_steps;
 use crate::addr::PhysAddr;
 use crate::binding::mmio::Region;
 use crate::binding::{Bound, MmioHandle, WayBack, unwind::release_one};
+use crate::claim::{Claim, Claims, Holder, Mode, Subject};
 use crate::device::{Device, DeviceDesc, NodeId, Resource};
 use crate::driver::DmaOwner;
 use crate::env::fake::FakeEnv;
@@ -55,12 +56,18 @@ impl Io for Window {
     }
 }
 
+/// Somebody's claim to the window.
+fn claim() -> Arc<Claim> {
+    let subject = Subject::Registers { base: PhysAddr(0x1000), len: 4 };
+    Claims::default().take(&subject, &Holder::new(&"1000.widget".into(), "widget"), Mode::Exclusive).unwrap()
+}
+
 /// P5: an access through a handle happens before the registers are given back, or is refused.
 #[test]
 fn loom_a_handle_reaches_registers_before_they_are_given_back_or_not_at_all() {
     loom::model(|| {
         let window = Window::new();
-        let region = Region::new(Arc::clone(&window) as Arc<dyn Io>, PhysAddr(0x1000));
+        let region = Region::new(Arc::clone(&window) as Arc<dyn Io>, PhysAddr(0x1000), claim());
         let handle = MmioHandle(Arc::clone(&region));
         let user = thread::spawn(move || {
             assert!(matches!(handle.read32(0), Ok(7) | Err(IoError::Gone)));
@@ -78,7 +85,7 @@ fn loom_a_handle_reaches_registers_before_they_are_given_back_or_not_at_all() {
 fn loom_registers_are_given_back_after_the_last_of_two_users_has_left() {
     of_many_steps().check(|| {
         let window = Window::new();
-        let region = Region::new(Arc::clone(&window) as Arc<dyn Io>, PhysAddr(0x1000));
+        let region = Region::new(Arc::clone(&window) as Arc<dyn Io>, PhysAddr(0x1000), claim());
         let users = [0, 1].map(|_| {
             let handle = MmioHandle(Arc::clone(&region));
             thread::spawn(move || {
@@ -104,7 +111,7 @@ fn loom_a_handle_does_not_switch_a_line_that_was_given_back() {
         let machine = Machine::new(Arc::clone(&env) as _, Policy { check_dma: false, ..Policy::default() });
         let mut desc = DeviceDesc::new("1000.widget");
         desc.resources.push(Resource::Irq { line: IrqLine(40), trigger: Trigger::LevelHigh });
-        let bound = Bound::new(Arc::clone(&machine), Device::new(NodeId(0), desc), DmaOwner::Kernel);
+        let bound = Bound::new(Arc::clone(&machine), Device::new(NodeId(0), desc), "widget", DmaOwner::Kernel);
         let handle = bound.irq(0).unwrap().handle();
         let user = {
             let handle = handle.clone();

@@ -30,6 +30,8 @@ fn the_files_of_a_bound_device_say_what_linux_would() {
         (format!("{GROUP}/reserved_regions"), "0x0000000008000000 0x00000000080fffff reserved\n"),
         ("/sys/bus/platform/drivers_autoprobe".into(), "1\n"),
         ("/sys/kernel/debug/devices_deferred".into(), ""),
+        ("/sys/kernel/bindery/claims".into(), ""),
+        ("/sys/kernel/bindery/interrupts".into(), ""),
         ("/sys/kernel/bindery/quarantine".into(), ""),
         ("/sys/devices/platform/soc/30.lamp/waiting_for_supplier".into(), "0\n"),
     ] {

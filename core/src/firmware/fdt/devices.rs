@@ -84,14 +84,14 @@ pub(super) fn describe(
         let above = tree.parent(node).and_then(|p| owners[p.0 as usize]);
         owners.push(if kinds[node.0 as usize].is_device() { Some(node) } else { above });
     }
-    let gics = interrupt::gics(tree);
+    let gics = interrupt::gics(tree, log)?;
     let mut names = BTreeMap::new();
     let mut found = Vec::new();
     for node in tree.all().filter(|n| kinds[n.0 as usize].is_device()) {
         let name = unique_name(tree, log, &mut names, node)?;
         let interrupts = interrupt::interrupts(tree, log, node)?;
         let mut resources = address::registers(tree, log, node)?;
-        resources.extend(interrupt::lines(log, &gics, node, &interrupts));
+        resources.extend(interrupt::lines(log, &gics, ids, node, &interrupts));
         let suppliers = Collector { tree, log, owners: &owners, ids }.suppliers(node, &interrupts)?;
         found.push(DeviceDesc {
             name,

@@ -6,12 +6,12 @@ use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::FdtError;
 use super::log::Log;
 use super::note::NoteKind;
 use super::supplier::{Cells, MAX_ARGS, References};
 use super::tree::{Idx, Tree};
-use crate::device::Resource;
+use super::{FdtError, id};
+use crate::device::{NodeId, Resource};
 use crate::env::{IrqLine, Trigger};
 
 /// Parents and maps that one interrupt passes at most.
@@ -98,26 +98,41 @@ pub(super) fn interrupts(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Ve
     Ok(found)
 }
 
-/// The machine's interrupt controllers.
-pub(super) fn gics(tree: &Tree<'_>) -> BTreeSet<Idx> {
+/// The machine's interrupt controllers: those of the known kinds that pass their own interrupts to nobody else.
+pub(super) fn gics(tree: &Tree<'_>, log: &mut Log) -> Result<BTreeSet<Idx>, FdtError> {
     let is_gic = |node| tree.strings(node, "compatible").any(|s| s.is_ok_and(|s| GICS.contains(&s)));
-    tree.all().filter(|n| tree.has(*n, "interrupt-controller") && is_gic(*n)).collect()
+    let mut found = BTreeSet::new();
+    for node in tree.all().filter(|n| tree.has(*n, "interrupt-controller") && is_gic(*n)) {
+        let to = match tree.prop(node, "interrupts-extended") {
+            Some(value) => References::new(tree, value, Cells::Named("#interrupt-cells")).next().and_then(Result::ok),
+            None if tree.has(node, "interrupts") => {
+                parent(tree, log, (node, "interrupts"), node)?.ok().map(|parent| (parent, Vec::new()))
+            }
+            None => None,
+        };
+        if to.is_none_or(|(controller, _)| controller == node) {
+            found.insert(node);
+        }
+    }
+    Ok(found)
 }
 
-/// The lines of the machine's controller among `interrupts`. Others are suppliers only.
-pub(super) fn lines(log: &mut Log, gics: &BTreeSet<Idx>, node: Idx, interrupts: &[Interrupt]) -> Vec<Resource> {
+/// The interrupts of a device, up to the first that its controller cannot have.
+pub(super) fn lines(
+    log: &mut Log,
+    gics: &BTreeSet<Idx>,
+    ids: &[NodeId],
+    node: Idx,
+    interrupts: &[Interrupt],
+) -> Vec<Resource> {
     let mut found = Vec::new();
-    let mut foreign = None;
     for interrupt in interrupts {
-        if !gics.contains(&interrupt.controller) {
-            foreign = foreign.or(Some(interrupt.controller));
-            continue;
-        }
-        if let Some(other) = foreign.take() {
-            let other = Arc::clone(log.path(other));
-            log.note(node, interrupt.property, NoteKind::ForeignInterrupt(other));
-        }
-        let Some(resource) = gic_line(&interrupt.args) else {
+        let resource = if gics.contains(&interrupt.controller) {
+            gic_line(&interrupt.args)
+        } else {
+            Some(Resource::IrqBehind { controller: id(ids, interrupt.controller), specifier: interrupt.args.clone() })
+        };
+        let Some(resource) = resource else {
             log.note(node, interrupt.property, NoteKind::BadInterrupt);
             break;
         };

@@ -74,10 +74,6 @@ pub enum NoteKind {
     /// A specifier that the interrupt controller cannot have.
     #[error("the interrupt controller has no such interrupt")]
     BadInterrupt,
-    /// The interrupt goes to a controller that is not the machine's, before one that does: the numbers of the
-    /// interrupts that follow are one lower than in the tree.
-    #[error("an interrupt of {0} stands before one of the machine's controller")]
-    ForeignInterrupt(Arc<str>),
     /// More entries than are read. The rest is ignored.
     #[error("more than {0} entries")]
     TooMany(usize),
