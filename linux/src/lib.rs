@@ -8,6 +8,7 @@
 
 pub mod check;
 pub mod command;
+pub mod desired;
 pub mod engine;
 pub mod face;
 pub mod inventory;

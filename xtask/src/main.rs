@@ -1,6 +1,7 @@
 //! Developer commands: `cargo xtask COMMAND`, the same that CI runs.
 
 mod bench;
+mod bindctl;
 mod cargo;
 mod check;
 mod dtbs;
@@ -36,6 +37,8 @@ struct Cli {
 enum Command {
     /// Format, lints, documentation, builds without std, licences
     Check,
+    /// The host tool as static programs, for each architecture; each must be below 4 MiB
+    Bindctl(bindctl::Args),
     /// Everything that must pass; sets up what it needs
     Test(test::Args),
     /// The core's unit tests under Miri
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Test(args) => test::run(&args),
         Command::Miri(args) => miri::run(&args),
+        Command::Bindctl(args) => bindctl::run(&args),
         Command::Loom(args) => loom::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::Shuttle(args) => shuttle::run(&args),

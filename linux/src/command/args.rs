@@ -53,9 +53,23 @@ pub(super) enum Command {
     /// Take devices back to the driver, override and virtual functions that they had
     #[command(after_help = HELP)]
     Take(TakeArgs),
-    /// Compare the devices that were given with what is
+    /// Bring the host to its desired state, a TOML file; what is as wished for is left alone
     #[command(after_help = HELP)]
-    Status,
+    Apply(ApplyArgs),
+    /// Compare the devices that were given, and the desired state, with what is
+    #[command(after_help = HELP)]
+    Status {
+        /// The desired state [default: /etc/bindctl.toml, when it is there]
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
     /// Finish or undo what a crash or a time-out has left
     #[command(after_help = HELP)]
     Recover {
@@ -129,4 +143,14 @@ pub(super) struct Run {
     /// Seconds that one step may take
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(super) timeout: u64,
+}
+
+/// Options of `apply`.
+#[derive(Args, Debug)]
+pub(super) struct ApplyArgs {
+    /// The desired state [default: /etc/bindctl.toml]
+    #[arg(value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) run: Run,
 }

@@ -65,7 +65,7 @@ pub(super) fn take(cli: &Cli, host: &Host, args: &TakeArgs) -> Result<Exit, Fail
 }
 
 /// The record that has all devices of the plan.
-fn record_of<'a>(host: &Host, plan: &Plan, given: &'a [Given]) -> Result<Option<&'a Given>, Failure> {
+pub(super) fn record_of<'a>(host: &Host, plan: &Plan, given: &'a [Given]) -> Result<Option<&'a Given>, Failure> {
     let boot = state::boot(host.face());
     let of = |device: &str| given.iter().rev().find(|g| g.boot == boot && g.devices.iter().any(|d| d == device));
     let records: Vec<Option<&Given>> = plan.subjects.iter().map(|s| of(&s.device)).collect();
@@ -89,7 +89,7 @@ fn mixed(devices: &[String]) -> Failure {
 }
 
 /// Replaces the steps of a plan to the host's drivers by those that bring back what was.
-fn from_record(host: &Host, plan: &mut Plan, record: &Given) {
+pub(super) fn from_record(host: &Host, plan: &mut Plan, record: &Given) {
     let devices: Vec<String> = plan.subjects.iter().map(|s| s.device.clone()).collect();
     let steps: Vec<Step> = record.steps_for(&devices);
     for subject in &mut plan.subjects {
@@ -137,7 +137,7 @@ fn only_shown(cli: &Cli, host: &Host, plan: &Plan, dry: bool) -> Result<Option<E
 }
 
 /// User and group by name or number.
-fn user(host: &Host, name: &str) -> Result<(u32, u32), Failure> {
+pub(super) fn user(host: &Host, name: &str) -> Result<(u32, u32), Failure> {
     let passwd = host.face().try_text("/etc/passwd").unwrap_or_default();
     let number: Option<u32> = name.parse().ok();
     for line in passwd.lines() {

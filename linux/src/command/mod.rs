@@ -1,5 +1,6 @@
 //! The `bindctl` command.
 
+mod apply;
 mod args;
 mod exit;
 mod give;

@@ -3,10 +3,12 @@
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use super::args::{Cli, Command};
-use super::{Exit, give, list, plan, show, status};
+use super::output::print_text;
+use super::{Exit, apply, give, list, plan, show, status};
+use crate::desired::DesiredError;
 use crate::face::{self, Directory, Face, helper};
 use crate::inventory::{Device, Inventory};
 use crate::path::printable;
@@ -32,6 +34,9 @@ pub(super) enum Failure {
         /// The host's answer.
         error: io::Error,
     },
+    /// The desired state.
+    #[error(transparent)]
+    Desired(#[from] DesiredError),
     /// The state directory.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -50,7 +55,8 @@ impl Failure {
     fn exit(&self) -> Exit {
         match self {
             Self::Store(StoreError::Lock(_)) | Self::Policy(_) => Exit::Policy,
-            Self::Usage(_) | Self::Select(_) | Self::Root { .. } | Self::Store(_) => Exit::Usage,
+            Self::Desired(error) if error.identity => Exit::Policy,
+            Self::Usage(_) | Self::Select(_) | Self::Root { .. } | Self::Store(_) | Self::Desired(_) => Exit::Usage,
             Self::NeedsRoot => Exit::NeedsRoot,
             Self::Output(_) => Exit::Kernel,
         }
@@ -122,6 +128,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<Exit, Failure> {
+    match &cli.command {
+        Command::Completions { shell } => return completions(*shell),
+        Command::Man => return man(),
+        _ => {}
+    }
     let host = Host::open(cli)?;
     match &cli.command {
         Command::List { all } => list::run(&host, *all, cli.json),
@@ -129,8 +140,11 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Plan(args) => plan::run(&host, args, cli.json),
         Command::Give(args) => give::give(cli, &host, args),
         Command::Take(args) => give::take(cli, &host, args),
-        Command::Status => status::status(cli, &host),
+        Command::Apply(args) => apply::apply(cli, &host, args),
+        Command::Status { file } => status::status(cli, &host, file.as_ref()),
         Command::Recover { timeout } => status::recover(cli, &host, *timeout),
+        // Answered above, without a look at the host.
+        Command::Completions { .. } | Command::Man => Ok(Exit::Done),
     }
 }
 
@@ -145,4 +159,38 @@ pub(super) fn store(cli: &Cli) -> Store {
 /// Refuses whoever may not write to sysfs.
 pub(super) fn needs_root() -> Result<(), Failure> {
     if rustix::process::geteuid().is_root() { Ok(()) } else { Err(Failure::NeedsRoot) }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "bindctl", &mut text);
+    print_text(&String::from_utf8_lossy(&text))?;
+    Ok(Exit::Done)
+}
+
+/// One page for the command and all of its verbs, made from what `--help` is made from.
+fn man() -> Result<Exit, Failure> {
+    let mut text = Vec::new();
+    let mut command = Cli::command();
+    command.build();
+    let page = clap_mangen::Man::new(command.clone());
+    page.render_title(&mut text)?;
+    page.render_name_section(&mut text)?;
+    page.render_synopsis_section(&mut text)?;
+    page.render_description_section(&mut text)?;
+    page.render_options_section(&mut text)?;
+    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+        let name = verb.get_name().to_uppercase();
+        text.extend(format!(".SH \"{name}\"\n").bytes());
+        // A verb's own sections become parts of the one page.
+        let mut part = Vec::new();
+        let page = clap_mangen::Man::new(verb.clone());
+        page.render_synopsis_section(&mut part)?;
+        page.render_description_section(&mut part)?;
+        page.render_options_section(&mut part)?;
+        text.extend(String::from_utf8_lossy(&part).replace(".SH ", ".SS ").bytes());
+    }
+    page.render_extra_section(&mut text)?;
+    print_text(&String::from_utf8_lossy(&text))?;
+    Ok(Exit::Done)
 }

@@ -1,16 +1,18 @@
 //! `bindctl status` and `bindctl recover`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::Exit;
+use super::apply;
 use super::args::Cli;
 use super::output::{SCHEMA, print, print_json};
 use super::run::{Failure, Host, needs_root, store};
 use crate::state::{self, Journal, Recovered, StoreError};
 
-pub(super) fn status(cli: &Cli, host: &Host) -> Result<Exit, Failure> {
+pub(super) fn status(cli: &Cli, host: &Host, desired: Option<&PathBuf>) -> Result<Exit, Failure> {
     let store = store(cli);
     let boot = state::boot(host.face());
     let mut rows = Vec::new();
@@ -33,7 +35,8 @@ pub(super) fn status(cli: &Cli, host: &Host) -> Result<Exit, Failure> {
         let (_, resumed) = Journal::resume(&path).map_err(StoreError::Log)?;
         unfinished.push(format!("{} of {}", resumed.header.purpose, resumed.header.devices.join(", ")));
     }
-    let drift = !unfinished.is_empty() || rows.iter().any(|(.., state)| *state != "as wanted");
+    let wished = apply::drift(cli, host, desired)?;
+    let drift = !unfinished.is_empty() || !wished.is_empty() || rows.iter().any(|(.., state)| *state != "as wanted");
     if cli.json {
         let rows = rows.iter().map(|(device, wanted, actual, state)| {
             json!({ "device": device, "wanted": wanted, "actual": actual, "state": state })
@@ -43,6 +46,10 @@ pub(super) fn status(cli: &Cli, host: &Host) -> Result<Exit, Failure> {
             "drift": drift,
             "given": rows.collect::<Vec<_>>(),
             "unfinished": unfinished,
+            "not_as_desired": wished
+                .iter()
+                .map(|(device, wanted, actual)| json!({ "device": device, "wanted": wanted, "actual": actual }))
+                .collect::<Vec<_>>(),
         }))?;
     } else {
         let mut lines: Vec<String> = rows
@@ -52,8 +59,11 @@ pub(super) fn status(cli: &Cli, host: &Host) -> Result<Exit, Failure> {
             })
             .collect();
         lines.extend(unfinished.iter().map(|what| format!("unfinished: {what}; run `bindctl recover`")));
+        lines.extend(wished.iter().map(|(device, wanted, actual)| {
+            format!("{device}  desired {wanted}, is {}: drift", actual.as_deref().unwrap_or("without a driver"))
+        }));
         if lines.is_empty() {
-            lines.push("nothing is given".into());
+            lines.push("nothing is given, and all is as desired".into());
         }
         print(&lines)?;
     }

@@ -180,6 +180,9 @@ pub trait Face {
     /// The device number of what process `pid` has open as `fd`, when it is a device.
     fn open_node(&self, pid: u32, fd: u32, text: &str) -> Option<Node>;
 
+    /// User and group that own what is at `path`.
+    fn owner(&self, path: &str) -> Result<(u32, u32)>;
+
     /// True when somebody has the block device at `path` open exclusively, as a mounted file system has; `None` when
     /// that cannot be told.
     fn claimed(&self, path: &str, node: Node) -> Option<bool>;

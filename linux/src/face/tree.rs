@@ -286,6 +286,10 @@ impl Face for Host {
         }
     }
 
+    fn owner(&self, path: &str) -> Result<(u32, u32)> {
+        self.tree.stat(path).map(|stat| (stat.st_uid, stat.st_gid))
+    }
+
     fn claimed(&self, path: &str, node: Node) -> Option<bool> {
         if self.tree.kind(path).ok()? != Kind::Node(node) {
             return None;
@@ -336,6 +340,10 @@ impl Face for Directory {
             Ok(Kind::Node(node)) => Some(node),
             _ => None,
         }
+    }
+
+    fn owner(&self, path: &str) -> Result<(u32, u32)> {
+        self.tree.stat(path).map(|stat| (stat.st_uid, stat.st_gid))
     }
 
     fn claimed(&self, _: &str, _: Node) -> Option<bool> {

@@ -38,6 +38,8 @@ pub struct Subject {
     pub driver: Option<String>,
     /// The driver that it is to get, `None` for none, `host` when the kernel chooses.
     pub target: Option<String>,
+    /// True when the device is where it is to go.
+    pub there: bool,
     /// The IOMMU group now.
     pub group: Option<String>,
     /// The number of devices in the group.
@@ -152,15 +154,17 @@ fn wanted(scene: Scene<'_>, device: &Device, to: &Target) -> Option<String> {
 fn move_one(scene: Scene<'_>, request: &Request<'_>, device: &Device, moved: &[&str], plan: &mut Plan) {
     let target = wanted(scene, device, &request.to);
     let members = device.group.as_ref().and_then(|g| scene.inventory.groups.get(g)).map_or(0, |g| g.members.len());
+    let there = is_there(scene, device, &request.to, target.as_deref());
     plan.subjects.push(Subject {
         device: device.label(),
         ids: device.ids(),
         driver: device.driver.clone(),
         target: if request.to == Target::Host { Some("host".into()) } else { target.clone() },
+        there,
         group: device.group.clone(),
         group_size: members,
     });
-    if is_there(scene, device, &request.to, target.as_deref()) {
+    if there {
         already(scene, request, device, plan);
         return;
     }

@@ -5,6 +5,7 @@
 mod bad_input;
 mod commands;
 mod common;
+mod desired;
 mod functions;
 mod names;
 mod network;

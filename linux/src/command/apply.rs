@@ -1,0 +1,163 @@
+//! `bindctl apply`, and what `bindctl status` compares with the desired state.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::Exit;
+use super::args::{ApplyArgs, Cli};
+use super::give::{from_record, record_of, user};
+use super::journalled::{self, Ready};
+use super::output::{SCHEMA, print, print_json};
+use super::plan::{as_json, as_text};
+use super::run::{Failure, Host, store};
+use crate::check::Target;
+use crate::desired::{Resolved, Source};
+use crate::plan::{Plan, Request, build};
+use crate::state::Given;
+
+/// Where the desired state is kept.
+const FILE: &str = "/etc/bindctl.toml";
+
+/// The file that is meant: the one named, or the usual one, below the root that the command looks at.
+pub(super) fn file(cli: &Cli, named: Option<&PathBuf>) -> PathBuf {
+    match (named, &cli.root) {
+        (Some(path), _) => path.clone(),
+        (None, Some(root)) => root.join(FILE.trim_start_matches('/')),
+        (None, None) => FILE.into(),
+    }
+}
+
+/// The text of a desired-state file.
+pub(super) fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))
+}
+
+/// One wish with the plan that fulfils it.
+struct Part {
+    plan: Plan,
+    purpose: &'static str,
+    takes: Option<String>,
+}
+
+pub(super) fn apply(cli: &Cli, host: &Host, args: &ApplyArgs) -> Result<Exit, Failure> {
+    let path = file(cli, args.file.as_ref());
+    let text = read(&path)?;
+    let name = path.display().to_string();
+    let source = Source { file: &name, text: &text };
+    let desired = source.parse()?;
+    let given = store(cli).given()?;
+    let parts = source
+        .resolve(host.face(), host.scene().inventory, &desired)?
+        .iter()
+        .map(|wish| part(host, wish, &given))
+        .collect::<Result<Vec<_>, _>>()?;
+    // All or nothing: what cannot be fulfilled keeps the rest from being begun.
+    let unmet = parts.iter().any(|p| p.plan.preconditions.iter().any(|c| !c.met));
+    let refused = Exit::of(parts.iter().flat_map(|p| &p.plan.findings.obstacles));
+    let dry = args.run.dry_run || !host.face().has_kernel();
+    if dry || refused != Exit::Done || unmet || parts.iter().all(|p| p.plan.steps.is_empty()) {
+        show(cli, &parts)?;
+        return Ok(if refused == Exit::Done && unmet && !dry { Exit::Policy } else { refused });
+    }
+    for (index, part) in parts.iter().enumerate().filter(|(_, p)| !p.plan.steps.is_empty()) {
+        let ready = Ready {
+            purpose: part.purpose,
+            devices: part.plan.subjects.iter().map(|s| s.device.clone()).collect(),
+            steps: part.plan.steps.clone(),
+            remembered: part.plan.remembered.clone(),
+            takes: part.takes.clone(),
+        };
+        let again = |host: &Host| {
+            let wishes = source.resolve(host.face(), host.scene().inventory, &desired)?;
+            Ok(part_of(host, &wishes, index, &given)?.plan.steps)
+        };
+        let exit = journalled::run(cli, host, &ready, args.run.timeout, again)?;
+        if exit != Exit::Done {
+            return Ok(exit);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn part_of(host: &Host, wishes: &[Resolved<'_>], index: usize, given: &[Given]) -> Result<Part, Failure> {
+    part(host, &wishes[index], given)
+}
+
+fn part(host: &Host, wish: &Resolved<'_>, given: &[Given]) -> Result<Part, Failure> {
+    let owner = wish.wish.owner.as_ref().map(|name| user(host, name.get_ref())).transpose()?;
+    let request = Request {
+        devices: vec![wish.device],
+        to: wish.to.clone(),
+        hold_siblings: wish.wish.hold_siblings,
+        force_in_use: Vec::new(),
+        noiommu: false,
+        owner,
+    };
+    let mut plan = build(host.scene(), &request);
+    wish.warnings.iter().for_each(|warning| plan.findings.warn(warning.clone()));
+    // A device that is where it is to be is left alone, its owner included: applying twice does nothing twice.
+    let there = plan.subjects.iter().all(|subject| subject.there) && !plan.is_refused();
+    if there && (owner.is_none() || owns(host, wish, owner)) {
+        plan.steps.clear();
+    }
+    let mut takes = None;
+    if wish.to == Target::Host
+        && !plan.steps.is_empty()
+        && let Some(record) = record_of(host, &plan, given)?
+    {
+        from_record(host, &mut plan, record);
+        takes = Some(record.id.clone());
+    }
+    let purpose = if wish.to == Target::Host { "take" } else { "give" };
+    Ok(Part { plan, purpose, takes })
+}
+
+/// True when the nodes of a device have their owner.
+fn owns(host: &Host, wish: &Resolved<'_>, owner: Option<(u32, u32)>) -> bool {
+    let nodes = crate::usage::vfio_nodes(host.scene(), wish.device);
+    !nodes.is_empty() && nodes.iter().all(|node| host.face().owner(&node.path).ok() == owner)
+}
+
+fn show(cli: &Cli, parts: &[Part]) -> Result<(), Failure> {
+    if cli.json {
+        let plans: Vec<_> = parts.iter().map(|p| as_json(&p.plan)).collect();
+        print_json(&json!({ "schema": SCHEMA, "plans": plans }))?;
+    } else {
+        let mut lines: Vec<String> = parts.iter().flat_map(|p| as_text(&p.plan)).collect();
+        if lines.is_empty() {
+            lines.push("nothing is wished for".into());
+        }
+        print(&lines)?;
+    }
+    Ok(())
+}
+
+/// Wishes that are not fulfilled: device, wanted and actual driver.
+pub(super) fn drift(
+    cli: &Cli,
+    host: &Host,
+    named: Option<&PathBuf>,
+) -> Result<Vec<(String, String, Option<String>)>, Failure> {
+    let path = file(cli, named);
+    if named.is_none() && !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = read(&path)?;
+    let name = path.display().to_string();
+    let source = Source { file: &name, text: &text };
+    let wishes = source.resolve(host.face(), host.scene().inventory, &source.parse()?)?;
+    let mut found = Vec::new();
+    for wish in wishes {
+        let fulfilled = match &wish.to {
+            Target::Vfio => wish.device.is_on_vfio(),
+            Target::Host => wish.device.driver.is_some() && !wish.device.is_on_vfio(),
+            Target::Nothing => wish.device.driver.is_none(),
+            Target::Driver(name) => wish.device.driver.as_ref() == Some(name),
+        };
+        if !fulfilled {
+            found.push((wish.device.label(), wish.to.to_string(), wish.device.driver.clone()));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,225 @@
+//! The desired state of a host: a TOML file that says which device is to be where.
+//!
+//! ```toml
+//! version = 1
+//!
+//! [[device]]
+//! select = "0000:02:00.0"   # any way to name a device
+//! expect = "8086:0a54"      # vendor:device; an address that has moved is noticed, not obeyed
+//! serial = "PHLN9000A1"     # compared once it can be read
+//! driver = "vfio"           # vfio, host, none, or a driver's name
+//! owner = "qemu"            # of the nodes in /dev/vfio
+//! hold-siblings = true
+//! ```
+
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::check::Target;
+use crate::face::Face;
+use crate::inventory::{Device, Inventory};
+use crate::path;
+use crate::select::{select, serials};
+
+/// Largest file that is read, in bytes.
+pub const MAX_FILE: usize = 1 << 20;
+
+/// A desired-state file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Desired {
+    /// Version of the schema.
+    pub version: Spanned<u32>,
+    /// The devices.
+    #[serde(default, rename = "device")]
+    pub devices: Vec<Wish>,
+}
+
+/// Where one device is to be.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Wish {
+    /// The device, named in any way.
+    pub select: Spanned<String>,
+    /// Vendor and device id that it must have; for a device that is not on PCI, nothing.
+    pub expect: Option<Spanned<String>>,
+    /// The serial number that it must have.
+    pub serial: Option<Spanned<String>>,
+    /// `vfio`, `host`, `none`, or a driver's name.
+    pub driver: Spanned<String>,
+    /// The user that gets the nodes in `/dev/vfio`.
+    pub owner: Option<Spanned<String>>,
+    /// Siblings on a driver of the host's are unbound for as long.
+    #[serde(default)]
+    pub hold_siblings: bool,
+}
+
+/// A desired-state file makes no sense, with the line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {what}")]
+pub struct DesiredError {
+    /// The file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong, and what to do.
+    pub what: String,
+    /// True when the file is right but the host is another one: the device has moved or was exchanged.
+    pub identity: bool,
+}
+
+/// A wish and its device.
+#[derive(Debug, Clone)]
+pub struct Resolved<'a> {
+    /// The device.
+    pub device: &'a Device,
+    /// Where it is to be.
+    pub to: Target,
+    /// Its wish.
+    pub wish: Wish,
+    /// What could not be compared.
+    pub warnings: Vec<String>,
+}
+
+/// The text of a desired-state file, for messages with lines.
+pub struct Source<'a> {
+    /// The file's name.
+    pub file: &'a str,
+    /// Its text.
+    pub text: &'a str,
+}
+
+impl Source<'_> {
+    fn line(&self, span: &Range<usize>) -> usize {
+        self.text.bytes().take(span.start).filter(|b| *b == b'\n').count() + 1
+    }
+
+    /// An error about a place in the file.
+    pub fn error(&self, span: &Range<usize>, what: impl Into<String>) -> DesiredError {
+        DesiredError { file: self.file.into(), line: self.line(span), what: what.into(), identity: false }
+    }
+
+    /// Reads the file's text.
+    pub fn parse(&self) -> Result<Desired, DesiredError> {
+        if self.text.len() > MAX_FILE {
+            return Err(self.error(&(0..0), format!("more than {} KiB", MAX_FILE >> 10)));
+        }
+        let desired: Desired = toml::from_str(self.text).map_err(|error| {
+            let span = error.span().unwrap_or(0..0);
+            self.error(&span, error.message().trim())
+        })?;
+        if *desired.version.get_ref() != 1 {
+            let what = format!("version {} is not known; this program reads version 1", desired.version.get_ref());
+            return Err(self.error(&desired.version.span(), what));
+        }
+        for wish in &desired.devices {
+            if !path::is_name(wish.driver.get_ref()) {
+                return Err(self.error(&wish.driver.span(), "driver must be vfio, host, none or a driver's name"));
+            }
+        }
+        Ok(desired)
+    }
+
+    /// Finds the devices of all wishes, and compares who they are. Nothing is wished twice, and no device together with
+    /// one that vanishes with it.
+    pub fn resolve<'a>(
+        &self,
+        face: &dyn Face,
+        inventory: &'a Inventory,
+        desired: &Desired,
+    ) -> Result<Vec<Resolved<'a>>, DesiredError> {
+        let mut resolved: Vec<Resolved<'a>> = Vec::new();
+        for wish in &desired.devices {
+            let device = select(face, inventory, wish.select.get_ref())
+                .map_err(|error| self.error(&wish.select.span(), error.to_string()))?;
+            let warnings = self.identify(face, device, wish)?;
+            if let Some(other) = resolved.iter().find(|r| r.device.path == device.path) {
+                let line = self.line(&other.wish.select.span());
+                let what = format!("{} is wished for twice; the first time in line {line}", device.label());
+                return Err(self.error(&wish.select.span(), what));
+            }
+            let to = match wish.driver.get_ref().as_str() {
+                "vfio" => Target::Vfio,
+                "host" => Target::Host,
+                "none" => Target::Nothing,
+                name => Target::Driver(name.into()),
+            };
+            resolved.push(Resolved { device, to, wish: wish.clone(), warnings });
+        }
+        for function in &resolved {
+            let parent = function.device.physical_function.as_ref();
+            let Some(parent) = resolved.iter().find(|r| Some(&r.device.path) == parent) else { continue };
+            if parent.to != Target::Host {
+                let what = format!(
+                    "{} vanishes when {} leaves its driver: wish for only one of them",
+                    function.device.label(),
+                    parent.device.label()
+                );
+                return Err(self.error(&function.wish.select.span(), what));
+            }
+        }
+        Ok(resolved)
+    }
+
+    fn identify(&self, face: &dyn Face, device: &Device, wish: &Wish) -> Result<Vec<String>, DesiredError> {
+        let mut warnings = Vec::new();
+        let moved = |span: Range<usize>, what: String| DesiredError { identity: true, ..self.error(&span, what) };
+        if let Some(expect) = &wish.expect {
+            let ids = device.ids().unwrap_or_default();
+            if !ids.eq_ignore_ascii_case(expect.get_ref()) {
+                let what = format!(
+                    "{} is {}, not {}: the device has moved or was exchanged; nothing was changed",
+                    device.label(),
+                    if ids.is_empty() { "not on PCI" } else { &ids },
+                    expect.get_ref()
+                );
+                return Err(moved(expect.span(), what));
+            }
+        } else if device.bus == "pci" {
+            let ids = device.ids().unwrap_or_default();
+            return Err(self.error(&wish.select.span(), format!("{} needs expect = \"{ids}\"", device.label())));
+        }
+        if let Some(serial) = &wish.serial {
+            let known = serials(face, device);
+            if known.is_empty() {
+                warnings.push(format!(
+                    "the serial number of {} cannot be read while no driver of the host's is bound",
+                    device.label()
+                ));
+            } else if !known.iter().any(|s| s.eq_ignore_ascii_case(serial.get_ref())) {
+                let what = format!(
+                    "{} has the serial number {}, not {}: the device has moved or was exchanged; nothing was changed",
+                    device.label(),
+                    known.join(", "),
+                    serial.get_ref()
+                );
+                return Err(moved(serial.span(), what));
+            }
+        }
+        Ok(warnings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(text: &str) -> String {
+        Source { file: "bindctl.toml", text }.parse().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_line() {
+        assert!(wrong("version = 1\ncolour = 3\n").starts_with("bindctl.toml:2: unknown field `colour`"));
+        let key = wrong("version = 1\n\n[[device]]\nselect = \"a\"\ndriver = \"vfio\"\nonwer = \"me\"\n");
+        assert!(key.starts_with("bindctl.toml:6: unknown field `onwer`"), "{key}");
+        assert!(wrong("version = 2\n").starts_with("bindctl.toml:1: version 2"));
+        assert!(
+            wrong("version = 1\n[[device]]\nselect = \"a\"\ndriver = \"a/b\"\n").starts_with("bindctl.toml:4: driver")
+        );
+        assert!(wrong("version = \n").starts_with("bindctl.toml:1: "));
+        assert!(wrong("").contains("version"));
+    }
+}

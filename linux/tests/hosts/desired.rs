@@ -1,0 +1,86 @@
+//! The desired state of a host.
+
+use crate::common::{Host, Said};
+
+fn apply(host: &Host, text: &str) -> Said {
+    let etc = host.path().join("etc");
+    std::fs::create_dir_all(&etc).unwrap();
+    std::fs::write(etc.join("bindctl.toml"), text).unwrap();
+    host.bindctl("apply")
+}
+
+fn wish(select: &str, more: &str) -> String {
+    format!("version = 1\n\n[[device]]\nselect = \"{select}\"\n{more}\n")
+}
+
+#[test]
+fn a_wish_becomes_a_plan_and_status_tells_the_drift() {
+    let host = Host::with_disk("");
+    let said =
+        apply(&host, &wish("serial=PHLN9000A1", "expect = \"8086:0a54\"\nserial = \"PHLN9000A1\"\ndriver = \"vfio\""));
+    assert_eq!(said.exit, 0, "{}", said.text);
+    assert_eq!(said.json["plans"][0]["steps"][0]["do"], "driver_override");
+    let status = host.bindctl("status");
+    assert_eq!(status.exit, 1, "{}", status.text);
+    status.names(&["0000:02:00.0", "vfio", "nvme"]);
+    let there = apply(&host, &wish("0000:02:00.0", "expect = \"8086:0a54\"\ndriver = \"host\""));
+    assert_eq!(there.json["plans"][0]["outcome"], "nothing to do", "{}", there.text);
+    assert_eq!(host.bindctl("status").exit, 0);
+}
+
+#[test]
+fn a_device_that_was_exchanged_is_noticed_and_not_obeyed() {
+    let host = Host::with_disk("");
+    let ids = apply(&host, &wish("0000:02:00.0", "expect = \"10de:1234\"\ndriver = \"vfio\""));
+    assert_eq!(ids.exit, 3, "{}", ids.text);
+    assert!(ids.text.contains("bindctl.toml:5: 0000:02:00.0 is 8086:0a54, not 10de:1234"), "{}", ids.text);
+    let serial = "expect = \"8086:0a54\"\nserial = \"OTHER\"\ndriver = \"vfio\"";
+    let said = apply(&host, &wish("0000:02:00.0", serial));
+    assert_eq!(said.exit, 3);
+    assert!(said.text.contains("bindctl.toml:6:") && said.text.contains("PHLN9000A1"), "{}", said.text);
+}
+
+#[test]
+fn mistakes_in_the_file_change_nothing_and_name_the_line() {
+    let host = Host::reported("12-pf-with-live-vfs");
+    let entry =
+        |select: &str, ids: &str| format!("[[device]]\nselect = \"{select}\"\nexpect = \"{ids}\"\ndriver = \"vfio\"\n");
+    let pair = [entry("17:00.0", "15b3:101d"), entry("17:00.4", "15b3:101e")].concat();
+    let twice = [entry("17:00.4", "15b3:101e"), entry("0000:17:00.4", "15b3:101e")].concat();
+    for (text, line) in [
+        (format!("version = 1\n{twice}"), ":7: 0000:17:00.4 is wished for twice"),
+        (format!("version = 1\n{pair}"), ":7: 0000:17:00.4 vanishes"),
+        ("version = 1\nspeed = 9\n".into(), ":2: unknown field"),
+        ("version = 1\n[[device]]\nselect = \"17:00.4\"\ndriver = \"vfio\"\n".into(), ":3: 0000:17:00.4 needs expect"),
+        (format!("version = 1\n{}", entry("99:00.0", "15b3:101e")), ":3: 99:00.0: no such device"),
+        ("version = 7\n".into(), ":1: version 7"),
+    ] {
+        let said = apply(&host, &text);
+        assert_eq!(said.exit, 2, "{}", said.text);
+        assert!(said.text.contains(line), "{line}: {}", said.text);
+    }
+    assert_eq!(Host::with_disk("").bindctl("apply").exit, 2, "no file");
+}
+
+#[test]
+fn one_wish_that_is_refused_keeps_the_others_from_being_begun() {
+    let host = Host::reported("01-lvm-and-md-not-mounted");
+    host.run("rm -r $R/sys/devices/virtual/block/md127 $R/sys/devices/pci0000:00/0000:00:1d.0/0000:03:00.0/nvme/nvme1/nvme1n1/nvme1n1p1/holders/md127");
+    let entry =
+        |select: &str| format!("[[device]]\nselect = \"{select}\"\nexpect = \"8086:0a54\"\ndriver = \"vfio\"\n");
+    let said = apply(&host, &format!("version = 1\n{}{}", entry("03:00.0"), entry("02:00.0")));
+    assert_eq!(said.exit, 4, "{}", said.text);
+    said.names(&["/srv"]);
+}
+
+#[test]
+fn completions_and_manual_name_every_verb() {
+    let host = Host::with_disk("");
+    for line in ["completions bash", "completions zsh", "completions fish", "man"] {
+        let said = host.bindctl(line);
+        assert_eq!(said.exit, 0);
+        for verb in ["list", "show", "plan", "give", "take", "apply", "status", "recover"] {
+            assert!(said.text.to_lowercase().contains(verb), "{line}: {verb}");
+        }
+    }
+}
