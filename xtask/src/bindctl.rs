@@ -26,7 +26,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Outcome {
     let wanted = |arch: &&str| args.arch.as_deref().is_none_or(|only| only == *arch);
-    for arch in ARCHITECTURES.iter().filter(wanted) {
+    for arch in ARCHITECTURES.into_iter().filter(wanted) {
         let program = build(arch)?;
         let size =
             std::fs::metadata(&program).map_err(|e| Trouble::Broken(format!("{}: {e}", program.display())))?.len();
