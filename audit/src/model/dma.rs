@@ -145,11 +145,11 @@ impl Model {
                 pending.by = Some(by);
                 pending.named = other(pending.mapping.backend);
             }
-        } else if let Some(release) = &mut task.release {
-            if release.give.is_none() {
-                release.give = Some(by);
-                release.named = other(release.by);
-            }
+        } else if let Some(release) = &mut task.release
+            && release.give.is_none()
+        {
+            release.give = Some(by);
+            release.named = other(release.by);
         }
     }
 
