@@ -1,5 +1,5 @@
 //! How long a million events take, and how much memory: `cargo run --release -p bindery-audit --example speed [EVENTS]`.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss)]
 
 use std::fmt::Write;
 use std::io::Cursor;
