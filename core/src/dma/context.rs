@@ -183,9 +183,9 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
         Backend::Translated(domain) => Via::Domain(Arc::downgrade(domain)),
         Backend::Direct(_) => Via::Bus,
     };
-    let pinner = Pinner { machine: Arc::downgrade(bound.machine()), device: Arc::clone(&bound.desc().name), via };
+    let pinner = Pinner::new(bound.machine(), &bound.desc().name, via);
     let context = Arc::new(DmaContext {
-        pinner: Arc::new(pinner),
+        pinner,
         machine: Arc::clone(bound.machine()),
         device: Arc::clone(&bound.desc().name),
         backend_name: backend.name().into(),

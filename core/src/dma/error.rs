@@ -69,6 +69,12 @@ pub enum DmaError {
     /// nothing that the machine knows.
     #[error("{0} is not device registers that another device may reach")]
     NotRegisters(PhysAddr),
+    /// A guest has these registers, or what lies on the same page. An event names it.
+    #[error("the registers at {0} are held by somebody who does not share them")]
+    Held(PhysAddr),
+    /// The device that these registers belong to uses this one itself, so that neither can be unbound first.
+    #[error("the device with the registers at {0} uses this one itself")]
+    PeerCycle(PhysAddr),
     /// Memory of an earlier binding is in quarantine: the device was never shown to be quiet. Reset it and say so with
     /// [`Bound::quiet`](crate::binding::Bound::quiet) first.
     #[error("{0} bytes of this device are in quarantine")]

@@ -76,9 +76,8 @@ impl Ioas {
         member: Option<Membership>,
         domain: Arc<Domain>,
     ) -> Self {
-        let (machine, device) = (Arc::downgrade(machine), Arc::clone(device));
-        let via = Via::Domain(Arc::downgrade(&domain));
-        let pinner = Arc::new(Pinner { machine: machine.clone(), device, via });
+        let pinner = Pinner::new(machine, device, Via::Domain(Arc::downgrade(&domain)));
+        let machine = Arc::downgrade(machine);
         let (maps, unconfirmed) = (BTreeMap::new(), BTreeMap::new());
         let state = State { domain: Some(domain), maps, unconfirmed, blocked: false };
         Self { machine, pinner, member, state: Mutex::new(state) }

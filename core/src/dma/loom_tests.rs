@@ -29,8 +29,7 @@ fn page(machine: &Machine) -> Arc<DmaMemory> {
 
 /// Pins of `memory` by an untranslated `device`.
 fn pins(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) -> Vec<PagePin> {
-    let (machine, device) = (Arc::downgrade(machine), Arc::clone(device));
-    Vec::from([PagePin::new(memory, &Arc::new(Pinner { machine, device, via: Via::Bus }))])
+    Vec::from([PagePin::new(memory, &Pinner::new(machine, device, Via::Bus))])
 }
 
 /// Puts `memory` into quarantine until `device` is shown to be quiet.

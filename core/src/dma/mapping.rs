@@ -17,6 +17,7 @@ use super::view::ViewCopy;
 use super::{Attrs, DMA_ALIGN, Direction, DmaContext, DmaMemory};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::binding::{Entry, EntryId, HoldingKind, Scope, Seat, WayBack};
+use crate::claim::Claim;
 use crate::env::CacheOp;
 use crate::event::{EventKind, Outcome};
 use crate::iommu::{DomainKind, Range as IovaRange};
@@ -71,8 +72,8 @@ pub(super) enum Behind {
     Shared(Arc<DmaMemory>),
     /// A buffer that was lent.
     Lent(Lent),
-    /// Registers.
-    Registers(PhysAddr),
+    /// Registers, claimed.
+    Registers(PhysAddr, Arc<Claim>),
 }
 
 /// A contiguous part of a mapping, as the device sees it.
@@ -100,20 +101,20 @@ impl Piece {
         match &self.behind {
             Behind::Shared(memory) => Some(memory),
             Behind::Lent(lent) => Some(lent.memory()),
-            Behind::Registers(_) => None,
+            Behind::Registers(..) => None,
         }
     }
 
     pub(super) fn lent(&self) -> Option<&Lent> {
         match &self.behind {
             Behind::Lent(lent) => Some(lent),
-            Behind::Shared(_) | Behind::Registers(_) => None,
+            Behind::Shared(_) | Behind::Registers(..) => None,
         }
     }
 
     pub(super) fn phys(&self) -> PhysAddr {
         match &self.behind {
-            Behind::Registers(phys) => *phys,
+            Behind::Registers(phys, _) => *phys,
             Behind::Shared(memory) => memory.phys() + self.range.start,
             Behind::Lent(lent) => lent.memory().phys() + self.range.start,
         }
@@ -211,7 +212,7 @@ impl Mapping {
             lost: AtomicBool::new(false),
         });
         // Before anybody is told the address.
-        *mapping.pins.lock() = mapping.memories().map(|memory| PagePin::new(&memory, &context.pinner)).collect();
+        *mapping.pins.lock() = mapping.new_pins().collect();
         if !attrs.contains(Attrs::SKIP_CPU_SYNC) {
             mapping.sync(Hand::Device);
         }
@@ -285,7 +286,7 @@ impl Mapping {
 
     /// One piece, for the checker.
     fn record(&self, piece: &Piece) -> Record {
-        let registers = matches!(piece.behind, Behind::Registers(_));
+        let registers = matches!(piece.behind, Behind::Registers(..));
         Record {
             device: Arc::clone(&self.context.device),
             backend: Arc::clone(&self.context.backend_name),
@@ -387,7 +388,17 @@ impl Mapping {
         }
     }
 
-    /// All memory that the device may have reached.
+    /// Pins of all that the device may reach.
+    fn new_pins(&self) -> impl Iterator<Item = PagePin> + '_ {
+        let by = &self.context.pinner;
+        let registers = self.pieces.as_slice().iter().filter_map(move |piece| match &piece.behind {
+            Behind::Registers(_, claim) => Some(PagePin::of_registers(Arc::clone(claim), by)),
+            Behind::Shared(_) | Behind::Lent(_) => None,
+        });
+        self.memories().map(move |memory| PagePin::new(&memory, by)).chain(registers)
+    }
+
+    /// All memory that the device may reach.
     fn memories(&self) -> impl Iterator<Item = Arc<DmaMemory>> + '_ {
         let pieces = self.pieces.as_slice();
         let own = pieces.iter().filter_map(|p| p.memory().cloned());

@@ -1,4 +1,5 @@
-//! The state of a page: one record of who may still reach it.
+//! The state of a page: one record of who may still reach it. Of registers that another device reaches, the table of
+//! claims is the record.
 //!
 //! Each translation, and each untranslated device, that may lead to a run of pages holds a [`PagePin`] of it, from before
 //! the device is told an address until it is *shown* that the device cannot reach the pages any more. The pages cannot
@@ -11,6 +12,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::DmaMemory;
+use crate::addr::PhysAddr;
+use crate::claim::{Claim, Holder, Subject};
 use crate::driver::Quiet;
 use crate::iommu::{Domain, Flushed};
 use crate::machine::Machine;
@@ -32,9 +35,17 @@ pub(crate) struct Pinner {
     pub(crate) machine: Weak<Machine>,
     pub(crate) device: Arc<str>,
     pub(crate) via: Via,
+    /// As whom it claims registers that it reaches.
+    pub(crate) holder: Holder,
 }
 
 impl Pinner {
+    pub(crate) fn new(machine: &Arc<Machine>, device: &Arc<str>, via: Via) -> Arc<Self> {
+        let (machine, device) = (Arc::downgrade(machine), Arc::clone(device));
+        let holder = Holder::new(&device, "DMA");
+        Arc::new(Self { machine, device, via, holder })
+    }
+
     fn goes_through(&self, domain: &Arc<Domain>) -> bool {
         matches!(&self.via, Via::Domain(own) if core::ptr::eq(own.as_ptr(), Arc::as_ptr(domain)))
     }
@@ -99,19 +110,13 @@ impl PageRecord {
         pins.list.iter_mut().filter(|p| p.number == number).for_each(|p| p.state = state);
     }
 
-    /// Takes pin `number` off when `proof` is about it.
-    fn take(&self, number: u64, proof: &Unreachable) -> bool {
+    /// Takes pin `number` off.
+    fn take(&self, number: u64) {
         let mut pins = self.pins.lock();
-        let Some(place) = pins.list.iter().position(|p| p.number == number && proof.covers(&p.by)) else {
-            return false;
-        };
-        pins.list.swap_remove(place);
-        self.count.fetch_sub(1, Ordering::AcqRel);
-        true
-    }
-
-    fn pinner(&self, number: u64) -> Option<Arc<Pinner>> {
-        self.pins.lock().list.iter().find(|p| p.number == number).map(|p| Arc::clone(&p.by))
+        if let Some(place) = pins.list.iter().position(|p| p.number == number) {
+            pins.list.swap_remove(place);
+            self.count.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     /// Pins that keep the pages from whoever maps them through `own`: all but those that only wait for `own` to be
@@ -145,55 +150,83 @@ impl Pending {
 /// Only [`release`](Self::release), with a proof, ends it. Dropping it leaks the pages (P2, P9).
 #[must_use = "dropping a pin leaks the pages"]
 pub(crate) struct PagePin {
+    by: Arc<Pinner>,
     /// `None` only while it is dropped.
-    memory: Option<Arc<DmaMemory>>,
-    number: u64,
+    target: Option<Target>,
+}
+
+#[derive(Debug)]
+enum Target {
+    /// Pages, and the number of the pin in their record.
+    Memory(Arc<DmaMemory>, u64),
+    /// Registers of another device.
+    Registers(Arc<Claim>),
 }
 
 impl PagePin {
     /// Pins `memory` for `by`.
     pub(crate) fn new(memory: &Arc<DmaMemory>, by: &Arc<Pinner>) -> Self {
-        Self { memory: Some(Arc::clone(memory)), number: memory.record().add(by) }
+        let number = memory.record().add(by);
+        Self { by: Arc::clone(by), target: Some(Target::Memory(Arc::clone(memory), number)) }
     }
 
-    /// The pages.
-    pub(crate) fn memory(&self) -> Option<&Arc<DmaMemory>> {
-        self.memory.as_ref()
+    /// Pins registers, which `by` has claimed.
+    pub(crate) fn of_registers(claim: Arc<Claim>, by: &Arc<Pinner>) -> Self {
+        Self { by: Arc::clone(by), target: Some(Target::Registers(claim)) }
     }
 
-    /// The device that may reach them.
-    pub(crate) fn device(&self) -> Option<Arc<str>> {
-        self.memory.as_ref().and_then(|m| m.record().pinner(self.number)).map(|by| Arc::clone(&by.device))
+    /// First byte and bytes of what may be reached.
+    pub(crate) fn run(&self) -> Option<(PhysAddr, u64)> {
+        match self.target.as_ref()? {
+            Target::Memory(memory, _) => Some((memory.phys(), memory.allocated())),
+            Target::Registers(claim) => match claim.subject() {
+                Subject::Registers { base, len } => Some((*base, *len)),
+                _ => None,
+            },
+        }
+    }
+
+    /// The device that may reach it.
+    pub(crate) fn device(&self) -> &Arc<str> {
+        &self.by.device
     }
 
     /// What became of the mapping.
     pub(crate) fn set(&self, state: PinState) {
-        if let Some(memory) = &self.memory {
-            memory.record().set(self.number, state);
+        if let Some(Target::Memory(memory, number)) = &self.target {
+            memory.record().set(*number, state);
         }
     }
 
-    /// Ends the pin. It comes back when `proof` is about another device or another domain.
-    pub(crate) fn release(mut self, proof: &Unreachable) -> Result<Arc<DmaMemory>, Self> {
-        match self.memory.take() {
-            Some(memory) if memory.record().take(self.number, proof) => Ok(memory),
-            memory => {
-                self.memory = memory;
-                Err(self)
+    /// Ends the pin. Returns pages that nobody pins any more. The pin comes back when `proof` is about another device or
+    /// another domain.
+    fn release(mut self, machine: &Machine, proof: &Unreachable) -> Result<Option<Arc<DmaMemory>>, Self> {
+        if !proof.covers(&self.by) {
+            return Err(self);
+        }
+        match self.target.take() {
+            Some(Target::Memory(memory, number)) => {
+                memory.record().take(number);
+                Ok(Some(memory).filter(|m| !m.record().is_pinned()))
             }
+            Some(Target::Registers(claim)) => {
+                machine.release_claim(&claim);
+                Ok(None)
+            }
+            None => Ok(None),
         }
     }
 }
 
 impl Drop for PagePin {
     fn drop(&mut self) {
-        core::mem::forget(self.memory.take());
+        core::mem::forget(self.target.take());
     }
 }
 
 impl fmt::Debug for PagePin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PagePin({:?})", self.memory)
+        write!(f, "PagePin({:?} by {})", self.target, self.by.device)
     }
 }
 
@@ -254,11 +287,11 @@ impl Unreachable {
 pub(crate) fn release_all(machine: &Machine, pins: Vec<PagePin>, proof: &Unreachable) -> Vec<PagePin> {
     let mut left = Vec::new();
     for pin in pins {
-        let device = pin.device();
-        match pin.release(proof) {
+        let device = Arc::clone(pin.device());
+        match pin.release(machine, proof) {
             // A context that nobody uses may remember pages that it leads nobody to: the target would tell of those.
-            Ok(memory) if proof.is_confirmed() && !memory.record().is_pinned() => {
-                machine.check_unreachable(device.as_deref().unwrap_or("-"), memory.phys(), memory.allocated());
+            Ok(Some(memory)) if proof.is_confirmed() => {
+                machine.check_unreachable(&device, memory.phys(), memory.allocated());
             }
             Ok(_) => {}
             Err(pin) => left.push(pin),

@@ -93,7 +93,7 @@ impl Quarantine {
     }
 
     fn hold(&self, machine: &Machine, device: &Arc<str>, pins: Vec<PagePin>, why: String, needs: Needs) -> HeldId {
-        let mut runs: Vec<_> = pins.iter().filter_map(PagePin::memory).map(|m| (m.phys(), m.allocated())).collect();
+        let mut runs: Vec<_> = pins.iter().filter_map(PagePin::run).collect();
         runs.sort_unstable();
         runs.dedup();
         let mut held = Held { id: 0, device: Arc::clone(device), pins, runs, why, needs };

@@ -1,15 +1,17 @@
 //! Registers of another device, for device-to-device transfers.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
 use super::backend::Backend;
 use super::mapping::{Behind, Kind, Mapping, Piece, Pieces, end_early, page_span};
-use super::{Attrs, Direction, Dma, DmaError};
+use super::{Attrs, Direction, Dma, DmaContext, DmaError};
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::binding::{EntryId, Scope};
-use crate::device::Resource;
+use crate::claim::{Mode, Subject};
+use crate::device::{NodeId, Resource};
 use crate::iommu::Prot;
 use crate::machine::Machine;
 
@@ -25,7 +27,9 @@ impl<'s> Dma<'s> {
     /// reaches the whole pages that hold them.
     ///
     /// The pages must hold registers that the firmware gives to some device, no RAM, and no registers of an IOMMU: a
-    /// device that could write those could give itself any memory.
+    /// device that could write those could give itself any memory. Nor may a guest have what lies on them, or get it while
+    /// the mapping stands. The device that the registers belong to, when it is bound, is a supplier from now on, until the
+    /// binding ends: it is not unbound before this one.
     pub fn map_resource(&self, phys: PhysAddr, len: u64, direction: Direction) -> Result<MappedResource<'s>, DmaError> {
         let context = self.context()?;
         context.admit()?;
@@ -33,28 +37,62 @@ impl<'s> Dma<'s> {
             return Err(DmaError::BadSize(len));
         }
         let machine = &context.machine;
-        let (page, bytes, offset) = page_span(phys, &(0..len));
+        let (page, bytes, _) = page_span(phys, &(0..len));
         if !may_be_shared(machine, page, bytes, phys..PhysAddr(phys.0 + len)) {
             return Err(DmaError::NotRegisters(phys));
         }
+        for node in owners(machine, page, bytes) {
+            if !machine.link_peer(self.scope.bound, node) {
+                return Err(DmaError::PeerCycle(phys));
+            }
+        }
         let seat = self.scope.bound.seat()?;
+        let claim = machine
+            .claim(&Subject::whole_pages(phys, len), &context.pinner.holder, Mode::Peer)
+            .map_err(|_| DmaError::Held(phys))?;
+        let placed = self.place_resource(&context, phys, len, direction);
+        let (addr, span) = placed.inspect_err(|_| {
+            machine.release_claim(&claim);
+        })?;
+        let pieces = Pieces::One(Piece::new(Behind::Registers(phys, claim), 0..len, addr, None));
+        let (mapping, entry) =
+            Mapping::begin(&context, self.scope, seat, Kind::Resource, direction, Attrs::empty(), span, pieces);
+        Ok(MappedResource { mapping, entry, scope: self.scope })
+    }
+
+    /// The device address of `len` bytes at `phys`, and the range that is mapped for it.
+    fn place_resource(
+        &self,
+        context: &DmaContext,
+        phys: PhysAddr,
+        len: u64,
+        direction: Direction,
+    ) -> Result<(DeviceAddr, (DeviceAddr, u64)), DmaError> {
+        let (page, bytes, offset) = page_span(phys, &(0..len));
         let limit = context.limit();
-        let (addr, span) = match &context.backend {
+        Ok(match &context.backend {
             Backend::Direct(direct) => {
                 let addr = direct.reach(phys, len, limit).ok_or(DmaError::Mask(limit))?;
                 (addr, (addr, len))
             }
             Backend::Translated(domain) => {
                 let prot = direction.prot() | Prot::MMIO;
-                let iova = domain.map(machine, &context.device, Kind::Resource.name(), page, bytes, prot, limit)?;
+                let iova =
+                    domain.map(&context.machine, &context.device, Kind::Resource.name(), page, bytes, prot, limit)?;
                 (iova + offset, (iova, bytes))
             }
-        };
-        let pieces = Pieces::One(Piece::new(Behind::Registers(phys), 0..len, addr, None));
-        let (mapping, entry) =
-            Mapping::begin(&context, self.scope, seat, Kind::Resource, direction, Attrs::empty(), span, pieces);
-        Ok(MappedResource { mapping, entry, scope: self.scope })
+        })
     }
+}
+
+/// Devices that have registers among the `bytes` at `page`.
+fn owners(machine: &Machine, page: PhysAddr, bytes: u64) -> Vec<NodeId> {
+    let span = Subject::Registers { base: page, len: bytes };
+    let has = |resource: &Resource| match *resource {
+        Resource::Mem { base, len } => span.touches(&Subject::Registers { base, len }),
+        Resource::Irq { .. } => false,
+    };
+    machine.devices().iter().filter(|d| d.desc().resources.iter().any(has)).map(|d| d.node()).collect()
 }
 
 /// Whether `registers` belong to a device of the machine, and the `bytes` at `page` that hold them touch neither RAM nor

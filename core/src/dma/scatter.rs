@@ -156,7 +156,7 @@ impl MappedSg<'_> {
         let Pieces::Many(pieces) = mapping.pieces else { return Ok(Vec::new()) };
         let buffer = |piece: Piece| match piece.behind {
             Behind::Lent(lent) => Some(lent.into_buffer()),
-            Behind::Shared(_) | Behind::Registers(_) => None,
+            Behind::Shared(_) | Behind::Registers(..) => None,
         };
         Ok(pieces.into_iter().filter_map(buffer).collect())
     }

@@ -16,7 +16,7 @@ use crate::env::Site;
 use crate::machine::Machine;
 use crate::promise::Promise;
 use crate::sync::Mutex;
-use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
 
 /// Ended mappings that a domain remembers, so that a late access can be told whose it was.
 const REMEMBERED: usize = 64;
@@ -86,6 +86,8 @@ pub struct Domain {
     /// such a range; else the lock is a leaf.
     pub(super) late: Mutex<Late>,
     label: String,
+    /// Until when it is not asked to confirm single unmaps, in nanoseconds: it has just let one wait for nothing.
+    pub(super) silent_until: AtomicU64,
     /// The translation is off.
     pub(super) retired: AtomicBool,
     /// A stream could not be taken off it.
@@ -104,6 +106,7 @@ impl Domain {
             queue: Mutex::new(None),
             late: Mutex::default(),
             label,
+            silent_until: AtomicU64::new(0),
             retired: AtomicBool::new(false),
             keeps_stream: AtomicBool::new(false),
         })

@@ -8,6 +8,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::late::Range;
 use super::lazy::{QUEUE_TIME, Queue};
@@ -20,6 +21,10 @@ use crate::machine::Machine;
 use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
+
+/// How long an IOMMU that took its time and did not confirm is not asked again by single unmaps. Whoever retries asks at
+/// once.
+const SILENCE: Duration = Duration::from_millis(10);
 
 /// A translation is taken down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,6 +133,9 @@ impl Domain {
             Ok(Unreachable::flushed(gather.confirm(), self))
         } else if times_out {
             Err((IommuError::Injected, gather))
+        } else if machine.env().now().0 < self.silent_until.load(Ordering::Relaxed) {
+            // A ledger with many mappings does not wait for a hung IOMMU once for each: they are confirmed together, later.
+            Err((IommuError::Dead, gather))
         } else {
             self.flush(machine, gather)
         }
@@ -139,9 +147,15 @@ impl Domain {
         let off = self.retired.load(Ordering::Acquire);
         let (mut all, mark) = self.late.lock().begin();
         all.absorb(gather);
+        let begun = machine.env().now();
         if let Err(e) = self.translation().flush(&mut all) {
+            let now = machine.env().now();
+            if now > begun {
+                self.silent_until.store((now + SILENCE).0, Ordering::Relaxed);
+            }
             return Err((e, all));
         }
+        self.silent_until.store(0, Ordering::Relaxed);
         let proof = Unreachable::flushed(all.confirm(), self);
         let done = self.late.lock().confirmed(mark, off);
         if !done.is_empty() {
@@ -225,10 +239,9 @@ impl Domain {
             Err((e, gather)) => {
                 let mut by_device: Vec<(Arc<str>, Vec<PagePin>)> = Vec::new();
                 for pin in pins {
-                    let Some(device) = pin.device() else { continue };
-                    match by_device.iter_mut().find(|(d, _)| *d == device) {
+                    match by_device.iter_mut().find(|(d, _)| d == pin.device()) {
                         Some((_, pins)) => pins.push(pin),
-                        None => by_device.push((device, Vec::from([pin]))),
+                        None => by_device.push((Arc::clone(pin.device()), Vec::from([pin]))),
                     }
                 }
                 let why = format!("invalidation not confirmed: {e}");

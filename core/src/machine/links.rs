@@ -44,6 +44,24 @@ impl Machine {
         }
     }
 
+    /// The device at `node`, if it is bound, becomes a supplier of `user`, which reaches its registers. False, and told, when
+    /// it uses `user` itself.
+    pub(crate) fn link_peer(&self, user: &Bound, node: NodeId) -> bool {
+        let device = user.device();
+        if node == device.node() {
+            return true;
+        }
+        let driver = device.driver().unwrap_or("driver");
+        let linked = self.registry.lock().graph.use_supplier(device.node(), node, driver);
+        match linked {
+            Ok(()) | Err(NotLinked::Absent) => true,
+            Err(NotLinked::Cycle(path)) => {
+                drop(self.cycle(user, &path));
+                false
+            }
+        }
+    }
+
     /// A probe that waits for a child of its own device waits for ever: the child is there for as long as the probe stands,
     /// and is probed when this device is bound.
     pub(super) fn not_for_its_own_child(&self, bound: &Bound, error: ProbeError) -> ProbeError {

@@ -13,7 +13,9 @@ use crate::device::{DeviceDesc, Resource, Supplier, SupplierKind};
 use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
 use crate::env::RamUse;
 use crate::env::fake::FakeEnv;
-use crate::iommu::{DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};
+use crate::iommu::{
+    Domain, DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
+};
 use crate::machine::{Handle, Machine, Policy};
 use crate::mem::fake::FakeMemory;
 
@@ -105,6 +107,9 @@ impl Translation for ToyDomain {
         }
         for page in (0..len).step_by(PAGE_SIZE as usize) {
             assert!(!s.stale.contains_key(&(iova.0 + page)), "P2: an IOVA is used again before it was flushed");
+            if s.table.contains_key(&(iova.0 + page)) {
+                return Err(MapError::Exists(iova));
+            }
             s.table.insert(iova.0 + page, (phys + page, prot));
         }
         Ok(())
@@ -139,6 +144,12 @@ impl Translation for ToyDomain {
     fn label(&self) -> String {
         alloc::format!("toy {}", self.1)
     }
+}
+
+/// A domain of that kind, beside those that the core makes.
+pub(super) fn toy_domain(mmu: &Arc<ToyMmu>, kind: DomainKind) -> Arc<Domain> {
+    let iommu = ToyIommu(Arc::clone(mmu));
+    Domain::new(kind, iommu.domain(kind).unwrap(), &iommu.geometry())
 }
 
 struct ToyIommu(Arc<ToyMmu>);

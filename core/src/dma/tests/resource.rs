@@ -1,12 +1,17 @@
 //! Registers of one device, reached by another.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::board::{LOW, TestBoard};
 use crate::addr::PhysAddr;
+use crate::binding::{Bound, Mmio};
+use crate::claim::{Holder, Mode, Subject};
 use crate::device::{DeviceDesc, Resource};
 use crate::dma::{Direction, DmaError};
+use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use crate::event::EventKind;
 use crate::iommu::{DomainKind, Prot};
 
 fn with_fifo(board: &TestBoard) {
@@ -52,6 +57,77 @@ fn ram_unknown_addresses_and_an_iommu_are_refused() {
             let refused = dma.map_resource(PhysAddr(phys), len, Direction::Bidirectional).unwrap_err();
             assert_eq!(refused, DmaError::BadSize(len));
         }
+        Ok(Vec::new())
+    });
+}
+
+fn bound_fifo(board: &TestBoard) -> Arc<str> {
+    let mut fifo = DeviceDesc::new("fifo");
+    fifo.compatible.push("acme,fifo".into());
+    fifo.resources.push(Resource::Mem { base: PhysAddr(0xe600_0000), len: 0x100 });
+    board.machine.add_device(fifo).unwrap();
+    board.machine.register(Fifo);
+    board.machine.settle();
+    "fifo".into()
+}
+
+/// Holds the registers that others reach.
+struct Fifo;
+
+impl Driver for Fifo {
+    const NAME: &'static str = "fifo";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,fifo")];
+    type Data<'b> = Mmio<'b>;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Mmio<'b>, ProbeError> {
+        Ok(dev.mmio(0)?)
+    }
+
+    fn quiesce(_: &Mmio<'_>) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+#[test]
+fn a_peer_that_is_bound_goes_after_whoever_reaches_its_registers() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    bound_fifo(&board);
+    assert!(board.bind(|dev| {
+        let fifo = dev.dma().map_resource(PhysAddr(0xe600_0040), 4, Direction::FromDevice)?;
+        Ok(Vec::from([Box::new(fifo) as _]))
+    }));
+    let mmu = Arc::clone(&board.mmu);
+    assert_eq!(mmu.state.lock().unwrap().mapped_pages(), 1);
+    board.machine.unbind("fifo", "fifo").unwrap();
+    assert_eq!(mmu.state.lock().unwrap().mapped_pages(), 0, "P6, P14: the registers are nobody's to reach any more");
+    assert_eq!(board.machine.device("1000.lab").unwrap().driver(), None);
+    assert_eq!(board.machine.promises().broken(), []);
+}
+
+#[test]
+fn registers_that_a_guest_has_are_refused_and_a_guest_gets_none_that_a_device_still_reaches() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    with_fifo(&board);
+    let (env, mmu) = (Arc::clone(&board.env), Arc::clone(&board.mmu));
+    board.run(move |dev| {
+        let machine = dev.machine();
+        let guest = Holder::pass_through(&"fifo".into(), "fifo (a guest)");
+        let window = Subject::whole_pages(PhysAddr(0xe600_0000), 0x100);
+        let held = machine.claim(&window, &guest, Mode::Exclusive).unwrap();
+        let refused = dev.dma().map_resource(PhysAddr(0xe600_0040), 4, Direction::FromDevice).unwrap_err();
+        assert_eq!(refused, DmaError::Held(PhysAddr(0xe600_0040)), "P14");
+        let told = |e: &EventKind| matches!(e, EventKind::Refused { reason, .. } if reason.contains("a guest"));
+        assert!(env.story("1000.lab").iter().any(told), "by name");
+        machine.release_claim(&held);
+
+        let fifo = dev.dma().map_resource(PhysAddr(0xe600_0040), 4, Direction::FromDevice)?;
+        assert!(machine.claim(&window, &guest, Mode::Exclusive).is_err(), "P14: the device reaches it");
+        mmu.state.lock().unwrap().dead = true;
+        assert_eq!(fifo.unmap().unwrap_err(), DmaError::Unconfirmed);
+        assert!(machine.claim(&window, &guest, Mode::Exclusive).is_err(), "P2: it is unmapped, not confirmed");
+        mmu.state.lock().unwrap().dead = false;
+        dev.quiet(Quiet::stopped());
+        machine.release_claim(&machine.claim(&window, &guest, Mode::Exclusive).unwrap());
         Ok(Vec::new())
     });
 }
