@@ -50,7 +50,7 @@ impl<'s> Dma<'s> {
         let claim = machine
             .claim(&Subject::whole_pages(phys, len), &context.pinner.holder, Mode::Peer)
             .map_err(|_| DmaError::Held(phys))?;
-        let placed = self.place_resource(&context, phys, len, direction);
+        let placed = place_resource(&context, phys, len, direction);
         let (addr, span) = placed.inspect_err(|_| {
             machine.release_claim(&claim);
         })?;
@@ -59,30 +59,29 @@ impl<'s> Dma<'s> {
             Mapping::begin(&context, self.scope, seat, Kind::Resource, direction, Attrs::empty(), span, pieces);
         Ok(MappedResource { mapping, entry, scope: self.scope })
     }
+}
 
-    /// The device address of `len` bytes at `phys`, and the range that is mapped for it.
-    fn place_resource(
-        &self,
-        context: &DmaContext,
-        phys: PhysAddr,
-        len: u64,
-        direction: Direction,
-    ) -> Result<(DeviceAddr, (DeviceAddr, u64)), DmaError> {
-        let (page, bytes, offset) = page_span(phys, &(0..len));
-        let limit = context.limit();
-        Ok(match &context.backend {
-            Backend::Direct(direct) => {
-                let addr = direct.reach(phys, len, limit).ok_or(DmaError::Mask(limit))?;
-                (addr, (addr, len))
-            }
-            Backend::Translated(domain) => {
-                let prot = direction.prot() | Prot::MMIO;
-                let iova =
-                    domain.map(&context.machine, &context.device, Kind::Resource.name(), page, bytes, prot, limit)?;
-                (iova + offset, (iova, bytes))
-            }
-        })
-    }
+/// The device address of `len` bytes at `phys`, and the range that is mapped for it.
+fn place_resource(
+    context: &DmaContext,
+    phys: PhysAddr,
+    len: u64,
+    direction: Direction,
+) -> Result<(DeviceAddr, (DeviceAddr, u64)), DmaError> {
+    let (page, bytes, offset) = page_span(phys, &(0..len));
+    let limit = context.limit();
+    Ok(match &context.backend {
+        Backend::Direct(direct) => {
+            let addr = direct.reach(phys, len, limit).ok_or(DmaError::Mask(limit))?;
+            (addr, (addr, len))
+        }
+        Backend::Translated(domain) => {
+            let prot = direction.prot() | Prot::MMIO;
+            let iova =
+                domain.map(&context.machine, &context.device, Kind::Resource.name(), page, bytes, prot, limit)?;
+            (iova + offset, (iova, bytes))
+        }
+    })
 }
 
 /// Devices that have registers among the `bytes` at `page`.
