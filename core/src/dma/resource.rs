@@ -89,7 +89,7 @@ fn owners(machine: &Machine, page: PhysAddr, bytes: u64) -> Vec<NodeId> {
     let span = Subject::Registers { base: page, len: bytes };
     let has = |resource: &Resource| match *resource {
         Resource::Mem { base, len } => span.touches(&Subject::Registers { base, len }),
-        Resource::Irq { .. } => false,
+        Resource::Irq { .. } | Resource::IrqBehind { .. } => false,
     };
     machine.devices().iter().filter(|d| d.desc().resources.iter().any(has)).map(|d| d.node()).collect()
 }
