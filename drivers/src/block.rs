@@ -81,7 +81,9 @@ impl From<AtaError> for BlockError {
             AtaError::TimedOut { .. } => Self::TimedOut,
             AtaError::Memory { .. } | AtaError::Short { .. } | AtaError::Protocol { .. } => Self::Transport,
             AtaError::Dma(_) => Self::NoMemory,
+            AtaError::LinkChanged => Self::Transport,
             AtaError::LinkDown { .. }
+            | AtaError::Changed(_)
             | AtaError::NotReady(_)
             | AtaError::Signature(_)
             | AtaError::Identity(_)

@@ -73,7 +73,6 @@ pub struct Life {
     /// Frees of managed memory by hand that wait for the removal of their node.
     pub(crate) by_hand: Vec<(u64, Mark)>,
     pub(crate) by_debug_lines: bool,
-    pub(crate) bursts: super::bursts::Bursts,
     /// Pieces of managed memory.
     pub(crate) managed_memory: u64,
 }
@@ -116,7 +115,6 @@ impl Life {
             freed_in_release: Vec::new(),
             by_hand: Vec::new(),
             by_debug_lines: false,
-            bursts: super::bursts::Bursts::default(),
             managed_memory: 0,
         }
     }

@@ -1,6 +1,5 @@
 //! The life of each device, and what is judged in it.
 
-mod bursts;
 mod crash;
 mod device;
 mod devres;
@@ -87,8 +86,6 @@ pub struct Model {
     last_stack: bool,
     last_stamp: Option<Stamp>,
     finished: bool,
-    /// True when the files are at their end: what is missing now may only not have been recorded any more.
-    at_end: bool,
 }
 
 impl Model {
@@ -116,7 +113,6 @@ impl Model {
             last_stack: false,
             last_stamp: None,
             finished: false,
-            at_end: false,
         }
     }
 

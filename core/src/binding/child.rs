@@ -26,7 +26,7 @@ impl Bound {
             self.emit(|| EventKind::Refused { what: "a child".into(), reason: error.to_string() });
             match error {
                 AddError::Exists(_) => ResourceError::ChildExists,
-                AddError::BadName(_) => ResourceError::ChildName,
+                AddError::BadName(_) | AddError::NameTooLong(_) | AddError::ReservedName(_) => ResourceError::ChildName,
             }
         })
     }

@@ -12,14 +12,18 @@ use crate::event::{Cause, EventKind};
 use crate::firmware::fdt::{Description, FdtError, describe};
 use crate::iommu::IommuError;
 
+/// Longest file name in bytes (`NAME_MAX`, `include/uapi/linux/limits.h`).
+const NAME_MAX: usize = 255;
+
+/// Files that a driver's directory has, beside the links to its devices.
+const DRIVER_FILES: [&str; 4] = ["bind", "unbind", "uevent", "module"];
+
 impl Machine {
     /// Adds the devices of a device tree blob; they are probed by the next [`settle`](Self::settle). On an error
     /// nothing was added. A device that is there already stays as it is.
     pub fn add_device_tree(self: &Arc<Self>, blob: &[u8]) -> Result<Description, FdtError> {
         let description = self.with_nodes(|nodes| describe(blob, nodes))?;
-        for desc in &description.devices {
-            let _ = self.add_device(desc.clone());
-        }
+        self.add_all(&description.devices);
         Ok(description)
     }
 
@@ -34,10 +38,22 @@ impl Machine {
             }
             fresh
         });
-        for desc in description.devices.iter().filter(|_| fresh) {
-            let _ = self.add_device(desc.clone());
+        if fresh {
+            self.add_all(&description.devices);
         }
         fresh
+    }
+
+    /// Adds what firmware describes. One that cannot be added is told, and does not keep the others away.
+    fn add_all(self: &Arc<Self>, devices: &[DeviceDesc]) {
+        for desc in devices {
+            match self.add_device(desc.clone()) {
+                Ok(_) | Err(AddError::Exists(_)) => {}
+                Err(e) => {
+                    self.emit(None, || EventKind::Log { text: format!("a device of the firmware is not added: {e}") })
+                }
+            }
+        }
     }
 
     /// Runs `use_nodes` on the machine's firmware nodes, to make descriptions for [`add_device`](Self::add_device).
@@ -64,6 +80,12 @@ impl Machine {
         let name = Arc::clone(&desc.name);
         if matches!(&*name, "" | "." | "..") || name.contains(|c: char| c == '/' || c.is_control()) {
             return Err(AddError::BadName(name));
+        }
+        if name.len() > NAME_MAX {
+            return Err(AddError::NameTooLong(name.len()));
+        }
+        if DRIVER_FILES.contains(&&*name) {
+            return Err(AddError::ReservedName(name));
         }
         let device = {
             let mut r = self.registry.lock();

@@ -5,7 +5,7 @@ use core::time::Duration;
 use bindery::dma::DmaError;
 use bindery::env::IoError;
 
-use super::{Command, ErrorBits, IdentityError, Status};
+use super::{Command, Difference, ErrorBits, IdentityError, Status};
 
 /// Why an ATA command, or the start-up of a port, failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -56,6 +56,13 @@ pub enum AtaError {
         /// What the port says of its link.
         sstatus: u32,
     },
+    /// The link went down or came up, so that another disk may be there. The disk is asked who it is before the next
+    /// command.
+    #[error("the link was lost meanwhile")]
+    LinkChanged,
+    /// Another disk answers than the one that the port was started with, or the same one has changed.
+    #[error(transparent)]
+    Changed(#[from] Difference),
     /// The link is up, but the device takes no commands.
     #[error("the device does not become ready (status {0})")]
     NotReady(Status),
@@ -89,7 +96,8 @@ pub enum AtaError {
     /// The DMA engine runs on after it was told to stop.
     #[error("the DMA engine does not stop")]
     Stuck,
-    /// The port was given up earlier. The words say why; only a new bind tries again.
+    /// The port was given up earlier. The words say why. A disk that was pulled out is looked for with each command; for
+    /// anything else only a new bind tries again.
     #[error("the port was given up: {0}")]
     Dead(&'static str),
     /// The driver is letting go of the device: the command was broken off, or not begun.
@@ -111,6 +119,8 @@ impl AtaError {
             Self::Short { .. } => "the device moved less data than it was asked to",
             Self::Protocol { .. } => "the device is out of step",
             Self::LinkDown { .. } => "the link is down",
+            Self::LinkChanged => "the link was lost meanwhile",
+            Self::Changed(difference) => difference.words(),
             Self::NotReady(_) => "the device does not become ready",
             Self::Signature(_) => "the device is not an ATA disk",
             Self::Identity(_) => "the disk's identification cannot be used",
@@ -133,8 +143,14 @@ impl AtaError {
                 | Self::Short { .. }
                 | Self::Protocol { .. }
                 | Self::LinkDown { .. }
+                | Self::LinkChanged
                 | Self::NotReady(_)
                 | Self::Stuck
         )
+    }
+
+    /// Whether the disk may answer again without anybody's help: it is pulled out, or spins up.
+    pub const fn may_come_back(&self) -> bool {
+        matches!(self, Self::LinkDown { .. } | Self::LinkChanged | Self::NotReady(_))
     }
 }

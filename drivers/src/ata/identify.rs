@@ -86,6 +86,64 @@ impl Identity {
     }
 }
 
+/// What differs between two answers that should come from one disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Difference {
+    /// The model.
+    #[error("there is another disk now: its model differs")]
+    Model,
+    /// The serial number.
+    #[error("there is another disk now: its serial number differs")]
+    Serial,
+    /// The number of sectors.
+    #[error("the disk has {now} sectors now, it had {before}")]
+    Sectors {
+        /// What it had.
+        before: u64,
+        /// What it has.
+        now: u64,
+    },
+    /// The size of a sector in bytes.
+    #[error("the disk has sectors of {now} bytes now, they had {before}")]
+    SectorSize {
+        /// What they had.
+        before: u32,
+        /// What they have.
+        now: u32,
+    },
+}
+
+impl Difference {
+    /// The difference in words that last for ever, without its numbers.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Model => "there is another disk now: its model differs",
+            Self::Serial => "there is another disk now: its serial number differs",
+            Self::Sectors { .. } => "the disk has another size now",
+            Self::SectorSize { .. } => "the disk has sectors of another size now",
+        }
+    }
+}
+
+impl Identity {
+    /// An error unless `now` comes from the same disk, with the same sectors. Firmware, modes and cache may change.
+    pub fn same_disk(&self, now: &Self) -> Result<(), Difference> {
+        if self.model != now.model {
+            return Err(Difference::Model);
+        }
+        if self.serial != now.serial {
+            return Err(Difference::Serial);
+        }
+        if self.sector_size != now.sector_size {
+            return Err(Difference::SectorSize { before: self.sector_size, now: now.sector_size });
+        }
+        if self.sectors != now.sectors {
+            return Err(Difference::Sectors { before: self.sectors, now: now.sectors });
+        }
+        Ok(())
+    }
+}
+
 /// Word 255: 0xa5 in the low byte says that the high byte makes the sum of all bytes 0.
 fn checksum(words: &[u16; WORDS]) -> Result<(), IdentityError> {
     let sum = words.iter().flat_map(|w| w.to_le_bytes()).fold(0, u8::wrapping_add);

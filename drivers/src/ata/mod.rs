@@ -9,5 +9,5 @@ mod status;
 
 pub use command::{Command, TaskFile};
 pub use error::AtaError;
-pub use identify::{Identity, IdentityError};
+pub use identify::{Difference, Identity, IdentityError};
 pub use status::{ErrorBits, Status};

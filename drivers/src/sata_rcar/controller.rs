@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use bindery::binding::{Bound, Mmio, ResourceError};
 use bindery::env::IoError;
+use bindery::sync::atomic::{AtomicBool, Ordering};
 
 use super::regs::{self, Control1, DeviceControl, Engine, Int, task_file};
 use crate::ata::{AtaError, ErrorBits, Status, TaskFile};
@@ -27,11 +28,14 @@ const STOP: Duration = Duration::from_millis(50);
 pub(super) struct Controller<'b> {
     dev: &'b Bound,
     regs: Mmio<'b>,
+    /// The link went down or came up since [`forget_link_change`](Self::forget_link_change). `SError` is the only witness
+    /// of that, and whoever clears it leaves word here.
+    link_changed: AtomicBool,
 }
 
 impl<'b> Controller<'b> {
     pub(super) fn new(dev: &'b Bound) -> Result<Self, ResourceError> {
-        Ok(Self { dev, regs: dev.mmio(0)? })
+        Ok(Self { dev, regs: dev.mmio(0)?, link_changed: AtomicBool::new(false) })
     }
 
     fn read(&self, register: u64) -> Result<u32, IoError> {
@@ -127,7 +131,7 @@ impl<'b> Controller<'b> {
         let pending = Int::from_bits_retain(self.read(regs::INT_STATUS)?);
         self.write(regs::INT_STATUS, (Int::ALL - pending).bits())?;
         if pending.contains(Int::SERR) {
-            self.clear_serror()?;
+            self.take_serror()?;
         }
         let engine = self.engine()?;
         if engine.contains(Engine::ERR) {
@@ -141,9 +145,27 @@ impl<'b> Controller<'b> {
         Ok(self.engine()?.contains(Engine::DEVTRM))
     }
 
-    fn clear_serror(&self) -> Result<(), IoError> {
+    /// Clears `SError`, and remembers what it said of the link.
+    fn take_serror(&self) -> Result<(), IoError> {
         let bits = self.read(regs::SERROR)?;
+        if bits & regs::SERROR_LINK_CHANGED != 0 {
+            // One command runs at a time, under the port's lock, which orders this.
+            self.link_changed.store(true, Ordering::Relaxed);
+        }
         self.write(regs::SERROR, bits)
+    }
+
+    /// Whether the link went down or came up since the disk was last asked who it is.
+    pub(super) fn link_changed(&self) -> Result<bool, IoError> {
+        self.take_serror()?;
+        Ok(self.link_changed.load(Ordering::Relaxed))
+    }
+
+    /// Before the disk is asked who it is: what the link did until now does not matter any more.
+    pub(super) fn forget_link_change(&self) -> Result<(), IoError> {
+        self.take_serror()?;
+        self.link_changed.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// An error unless the link is up.
@@ -159,9 +181,7 @@ impl<'b> Controller<'b> {
         self.write(regs::SCONTROL, regs::SCONTROL_RUN)?;
         self.poll(LINK, Duration::from_millis(1), || Ok(regs::link_is_up(self.read(regs::SSTATUS)?)))?;
         self.link()?;
-        self.ready(READY)?;
-        self.clear_serror()?;
-        Ok(())
+        self.ready(READY)
     }
 
     /// Resets the device and sees that it is a disk. What it was doing is over.

@@ -40,6 +40,8 @@ impl Host<'_> {
         if whole {
             self.controller.start_link()?;
         }
+        // Before the disk says who it is: what happens to the link from here on counts against the answer.
+        self.controller.forget_link_change()?;
         self.controller.soft_reset()?;
         self.controller.unmask()?;
         let identity = self.identify()?;
@@ -84,6 +86,8 @@ impl Host<'_> {
         match ended {
             Ok(()) if !halted => Err(AtaError::Stuck),
             Ok(()) if short => Err(AtaError::Short { command: tf.command }),
+            // Whoever answered need not be the disk that was asked.
+            Ok(()) if self.controller.link_changed()? => Err(AtaError::LinkChanged),
             other => other,
         }
     }
@@ -127,7 +131,7 @@ impl Host<'_> {
         if status.contains(Status::DRQ) == data { Ok(()) } else { Err(AtaError::Protocol { command, status }) }
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         self.dev.machine().env().now()
     }
 }

@@ -1,10 +1,11 @@
 //! A port with a disk on it, as users of the driver have it.
 
 use core::ops::Range;
+use core::time::Duration;
 
 use bindery::binding::Bound;
 use bindery::driver::{Busy, ProbeError, Quiet};
-use bindery::env::IoError;
+use bindery::env::{Instant, IoError};
 use bindery::mutant::Mutant;
 use bindery::sync::Mutex;
 use bindery::sync::atomic::{AtomicBool, Ordering};
@@ -27,9 +28,25 @@ pub struct Port<'b> {
 
 struct State<'b> {
     area: DmaArea<'b>,
-    /// Why the port was given up.
-    dead: Option<&'static str>,
+    health: Health,
 }
+
+/// Whether commands can be sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Works,
+    /// The disk is pulled out or spins up. A command looks for it when a link that was `down` is up, or `next` has come.
+    Lost {
+        why: &'static str,
+        down: bool,
+        next: Instant,
+    },
+    /// Given up, with the reason.
+    Dead(&'static str),
+}
+
+/// How often a port without a link is given a reset, at most: each takes seconds, which the caller waits.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 impl<'b> Port<'b> {
     /// Brings the controller up, and the disk.
@@ -50,7 +67,7 @@ impl<'b> Port<'b> {
                     "{} {}, firmware {}, {} sectors of {} bytes",
                     identity.model, identity.serial, identity.firmware, identity.sectors, identity.sector_size
                 ));
-                Ok(Self { host, identity, state: Mutex::new(State { area, dead: None }) })
+                Ok(Self { host, identity, state: Mutex::new(State { area, health: Health::Works }) })
             }
             Err(e) => {
                 dev.log(format_args!("{e}"));
@@ -132,7 +149,7 @@ impl<'b> Port<'b> {
     /// Waits until everything that was written is on the medium.
     pub fn flush(&self) -> Result<(), AtaError> {
         let mut state = self.state.lock();
-        self.usable(&state)?;
+        self.usable(&mut state)?;
         let done = self.host.plain(&TaskFile::plain(Command::FlushCacheExt));
         self.after(&mut state, done)
     }
@@ -163,7 +180,7 @@ impl<'b> Port<'b> {
             let sectors = bytes as u32 / sector;
             let tf = TaskFile::transfer(command, lba, sectors).ok_or(out_of_range)?;
             let mut state = self.state.lock();
-            self.usable(&state)?;
+            self.usable(&mut state)?;
             before(&mut state.area, bytes);
             self.run(&mut state, &tf, bytes)?;
             after(&state.area, bytes);
@@ -180,22 +197,35 @@ impl<'b> Port<'b> {
         let done = self.after(state, done);
         // What a controller that does not stand still has, it keeps until the binding ends (P11).
         if done.is_err() && !matches!(self.host.controller.halt(), Ok(true) | Err(IoError::Gone)) {
-            state.dead = Some(AtaError::Stuck.words());
+            state.health = Health::Dead(AtaError::Stuck.words());
             return done;
         }
         let back = state.area.take_back(lent);
         if back.is_err() {
-            state.dead = Some("a buffer did not come back");
+            state.health = Health::Dead("a buffer did not come back");
         }
         done.and(back.map_err(AtaError::Dma))
     }
 
-    fn usable(&self, state: &State<'_>) -> Result<(), AtaError> {
-        match state.dead {
-            _ if self.host.closing.load(Ordering::Acquire) => Err(AtaError::Stopping),
-            Some(why) => Err(AtaError::Dead(why)),
-            None => Ok(()),
+    /// Sees before each command that the disk is there, and still the one that the port was started with.
+    fn usable(&self, state: &mut State<'_>) -> Result<(), AtaError> {
+        if self.host.closing.load(Ordering::Acquire) {
+            return Err(AtaError::Stopping);
         }
+        match state.health {
+            Health::Dead(why) => return Err(AtaError::Dead(why)),
+            Health::Lost { why, down, next } => {
+                let back = down && self.host.controller.link().is_ok();
+                if !back && self.host.now() < next {
+                    return Err(AtaError::Dead(why));
+                }
+            }
+            Health::Works if self.host.controller.link_changed()? => {
+                self.host.dev.log(format_args!("the link was lost meanwhile; asking the disk who it is"));
+            }
+            Health::Works => return Ok(()),
+        }
+        self.recover(state)
     }
 
     /// Looks after the port when a command went wrong, and passes the result on.
@@ -203,15 +233,34 @@ impl<'b> Port<'b> {
         let Err(error) = done else { return Ok(()) };
         if error.needs_reset() && !self.host.closing.load(Ordering::Acquire) {
             self.host.dev.log(format_args!("{error}; resetting the port"));
-            match self.revive() {
-                Ok(()) => self.host.dev.log(format_args!("the port works again")),
-                Err(e) => {
-                    self.host.dev.log(format_args!("the port is given up: {e}"));
-                    state.dead = Some(e.words());
-                }
-            }
+            // The caller learns of its own command; whether the port works the next one sees.
+            let _ = self.recover(state);
         }
         Err(error)
+    }
+
+    /// Resets the port until the same disk answers, or gives it up.
+    fn recover(&self, state: &mut State<'_>) -> Result<(), AtaError> {
+        match self.revive() {
+            Ok(()) => {
+                self.host.dev.log(format_args!("the port works again"));
+                state.health = Health::Works;
+                Ok(())
+            }
+            Err(e) if e.may_come_back() => {
+                if state.health == Health::Works {
+                    self.host.dev.log(format_args!("the disk does not come back ({e}); the next command looks for it"));
+                }
+                let down = matches!(e, AtaError::LinkDown { .. });
+                state.health = Health::Lost { why: e.words(), down, next: self.host.now() + TRY_AGAIN };
+                Err(AtaError::Dead(e.words()))
+            }
+            Err(e) => {
+                self.host.dev.log(format_args!("the port is given up: {e}"));
+                state.health = Health::Dead(e.words());
+                Err(AtaError::Dead(e.words()))
+            }
+        }
     }
 
     /// Stops the engine, resets the device, the link if that is not enough, and the whole controller if the engine does
@@ -230,7 +279,9 @@ impl<'b> Port<'b> {
             Err(AtaError::NotReady(_)) if !whole => self.host.begin(true)?,
             other => other?,
         };
-        if identity == self.identity { Ok(()) } else { Err(AtaError::Dead("there is another disk now")) }
+        self.identity.same_disk(&identity)?;
+        // It was asked who it is, and has stayed.
+        if controller.link_changed()? { Err(AtaError::LinkChanged) } else { Ok(()) }
     }
 }
 

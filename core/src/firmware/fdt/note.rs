@@ -80,6 +80,9 @@ pub enum NoteKind {
     /// The value is not the path of a node.
     #[error("not the path of a node")]
     NoSuchPath,
+    /// A `status` that no specification knows (Devicetree Specification 0.4, 2.3.4). The node counts as disabled.
+    #[error("{0:?} is no status; the node counts as disabled")]
+    UnknownStatus(Arc<str>),
     /// The value is not text.
     #[error("not text")]
     NotText,

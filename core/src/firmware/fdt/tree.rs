@@ -102,7 +102,7 @@ impl<'a> Tree<'a> {
             cells: inherited,
             pci: false,
         });
-        let okay = self.prop(idx, "status").is_none_or(|v| matches!(v, b"okay\0" | b"ok\0" | b"okay" | b"ok"));
+        let okay = self.status(idx).is_none_or(|s| matches!(s, b"okay" | b"ok"));
         let cells = (
             self.u32(idx, "#address-cells").unwrap_or(inherited.0),
             self.u32(idx, "#size-cells").unwrap_or(inherited.1),
@@ -115,6 +115,11 @@ impl<'a> Tree<'a> {
             self.by_phandle.entry(phandle).or_insert(idx);
         }
         idx
+    }
+
+    /// The first word of `status`; the others do not count (Linux: `__of_device_is_status`, `drivers/of/base.c`).
+    fn status(&self, node: Idx) -> Option<&'a [u8]> {
+        Some(self.prop(node, "status")?.split(|b| *b == 0).next().unwrap_or_default())
     }
 
     fn own_phandle(&self, node: Idx) -> Option<(&'static str, u32)> {
@@ -150,6 +155,13 @@ impl<'a> Tree<'a> {
         for node in self.all() {
             if !log.path(node).ends_with(self.name(node)) {
                 log.note(node, "name", NoteKind::DuplicateNode);
+            }
+            if let Some(status) = self.status(node) {
+                let known = matches!(status, b"okay" | b"ok" | b"disabled" | b"reserved" | b"fail" | b"");
+                if !known && !status.starts_with(b"fail-") {
+                    let word = log.word(&String::from_utf8_lossy(status));
+                    log.note(node, "status", NoteKind::UnknownStatus(word));
+                }
             }
             if let Some((property, phandle)) = self.own_phandle(node) {
                 match self.by_phandle.get(&phandle) {
