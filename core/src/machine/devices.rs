@@ -50,7 +50,7 @@ impl Machine {
             match self.add_device(desc.clone()) {
                 Ok(_) | Err(AddError::Exists(_)) => {}
                 Err(e) => {
-                    self.emit(None, || EventKind::Log { text: format!("a device of the firmware is not added: {e}") })
+                    self.emit(None, || EventKind::Log { text: format!("a device of the firmware is not added: {e}") });
                 }
             }
         }
