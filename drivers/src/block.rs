@@ -79,9 +79,10 @@ impl From<AtaError> for BlockError {
             AtaError::Failed { error, .. } if error.contains(ErrorBits::ICRC) => Self::Transport,
             AtaError::Failed { .. } => Self::Refused,
             AtaError::TimedOut { .. } => Self::TimedOut,
-            AtaError::Memory { .. } | AtaError::Short { .. } | AtaError::Protocol { .. } => Self::Transport,
+            AtaError::Memory { .. } | AtaError::Short { .. } | AtaError::Protocol { .. } | AtaError::LinkChanged => {
+                Self::Transport
+            }
             AtaError::Dma(_) => Self::NoMemory,
-            AtaError::LinkChanged => Self::Transport,
             AtaError::LinkDown { .. }
             | AtaError::Changed(_)
             | AtaError::NotReady(_)

@@ -112,8 +112,8 @@ pub(super) const SCONTROL_RUN: u32 = 0x300;
 /// `SControl`: the same, and send COMRESET for as long as this stands.
 pub(super) const SCONTROL_COMRESET: u32 = 0x301;
 
-/// `SError` bits of a link that went down or came up since they were cleared: PhyRdy changed (N), and device exchanged (X)
-/// (Serial ATA 3.x, 14.1.2). Whoever is there now need not be who was there before.
+/// `SError` bits of a link that went down or came up since they were cleared: `PhyRdy` changed (N), and device
+/// exchanged (X) (Serial ATA 3.x, 14.1.2). Whoever is there now need not be who was there before.
 pub(super) const SERROR_LINK_CHANGED: u32 = 1 << 16 | 1 << 26;
 
 /// Whether `SStatus` says that a device is there, communication is up (DET = 3) and the link is active (IPM = 1).
