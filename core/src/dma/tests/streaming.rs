@@ -218,3 +218,31 @@ fn memory_above_the_mask_is_bounced() {
         Ok(Vec::new())
     });
 }
+
+#[test]
+fn what_a_view_lends_does_not_change_when_the_device_writes() {
+    for translated in [true, false] {
+        let board = if translated { TestBoard::translated(DomainKind::Strict) } else { TestBoard::direct() };
+        let ram = Arc::clone(&board.ram);
+        board.run(move |dev| {
+            let buffer = dev.dma().buffer(4096)?;
+            let phys = buffer.phys();
+            let mut lent = dev.dma().map(buffer, Direction::Bidirectional)?;
+            let at = crate::env::Caching::Uncached;
+            let device_writes = |byte: u8| crate::mem::access::write_bytes(&*ram, phys, &[byte; 64], at).unwrap();
+            let view = lent.sync_for_cpu();
+            let bytes: &[u8] = &view;
+            // On a thread of its own, for Miri: the device was never stopped.
+            let sum = std::thread::scope(|s| {
+                s.spawn(|| device_writes(1));
+                bytes[..64].iter().map(|b| u32::from(*b)).sum::<u32>()
+            });
+            assert_eq!((sum, bytes[0]), (0, 0), "a byte changed while it was borrowed, in safe code");
+            drop(view);
+            assert_eq!(lent.sync_for_cpu()[0], 1, "a view that was only read writes nothing back");
+            lent.sync_for_cpu()[1] = 7;
+            assert_eq!(lent.unmap()?.as_slice()[..3], [1, 7, 1]);
+            Ok(Vec::new())
+        });
+    }
+}
