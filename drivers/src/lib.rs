@@ -9,6 +9,7 @@ pub mod ata;
 pub mod block;
 pub mod cpg_mssr;
 pub mod fixed_clock;
+pub mod fixed_regulator;
 pub mod ipmmu_vmsa;
 mod poll;
 pub mod sata_rcar;
@@ -22,6 +23,7 @@ use bindery::machine::Machine;
 /// Registers every driver that finds its devices by `compatible`. One that is registered already stays as it is.
 pub fn register_all(machine: &Arc<Machine>) {
     machine.register(fixed_clock::FixedClock);
+    machine.register(fixed_regulator::FixedRegulator);
     machine.register(cpg_mssr::CpgMssr);
     machine.register(sysc::Sysc);
     machine.register(sata_rcar::SataRcar);

@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::fmt;
 use core::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::event::EventKind;
 use crate::iommu::{Domain, FaultReport, GroupError, Iommu, IommuError, Translation};
 use crate::irq::{self, IrqEntry, IrqTable, Route};
 use crate::machine::Machine;
-use crate::power::{ResetLine, SupplyError};
+use crate::power::{self, CountedSupply, LineUses, ResetLine, Supply, SupplyError, SupplyUse};
 use crate::promise::Promise;
 use crate::provider::ProviderEntry;
 use crate::sync::Mutex;
@@ -81,6 +82,9 @@ pub enum ResourceError {
     /// The supplier uses this device itself, directly or through others.
     #[error("the supplier uses this device itself")]
     SupplierCycle,
+    /// The firmware has no such property for the device.
+    #[error("the device has no {0}")]
+    AbsentSupply(Box<str>),
     /// A device of the child's name, or for its node, is there already.
     #[error("there is a device of the child's name, or for its node, already")]
     ChildExists,
@@ -98,6 +102,7 @@ impl ResourceError {
         matches!(
             self,
             Self::Held(_)
+                | Self::Supply(SupplyError::Held(_))
                 | Self::Group(GroupError::Owned { .. })
                 | Self::Iommu(IommuError::NoContext | IommuError::OutOfMemory)
         )
@@ -105,11 +110,12 @@ impl ResourceError {
 
     pub(crate) const fn errno(&self) -> Errno {
         match self {
-            Self::Absent { .. } | Self::NotProvided | Self::NotDelivered(_) => Errno::ENODEV,
+            Self::Absent { .. } | Self::AbsentSupply(_) | Self::NotProvided | Self::NotDelivered(_) => Errno::ENODEV,
             Self::NotYet(_) => Errno::EAGAIN,
             Self::Held(_) | Self::Unbinding | Self::Group(_) | Self::ChildExists => Errno::EBUSY,
             Self::SupplierCycle | Self::ChildName | Self::NoSuchLine { .. } => Errno::EINVAL,
             Self::Env(_) => Errno::ENXIO,
+            Self::Supply(SupplyError::Held(_)) | Self::NotReset(SupplyError::Held(_)) => Errno::EBUSY,
             Self::Supply(_) | Self::NotReset(_) => Errno::EIO,
             Self::Iommu(_) | Self::Injected(_) => Errno::ENOMEM,
         }
@@ -125,6 +131,7 @@ pub struct Bound {
     /// As whom the binding claims what it takes.
     holder: Holder,
     pub(crate) ledger: Ledger,
+    pub(crate) lines: LineUses,
     pub(crate) dma: Mutex<Option<Arc<DmaContext>>>,
     /// The domain that the device is attached to, while it is.
     pub(crate) domain: Mutex<Option<Arc<Domain>>>,
@@ -150,6 +157,7 @@ impl Bound {
             owner,
             holder,
             ledger: Ledger::default(),
+            lines: LineUses::default(),
             dma: Mutex::new(None),
             domain: Mutex::new(None),
             quiet: Mutex::new(None),
@@ -229,7 +237,30 @@ impl Bound {
         if self.ledger.is_closed() {
             return Err(ResourceError::Unbinding.into());
         }
-        self.machine.take_service(self, node)
+        let service = self.machine.take_service::<T>(self, node)?;
+        // A provider of supplies is never given away itself: one user could switch off what another one runs on.
+        let service: Box<dyn Any> = Box::new(service);
+        let service: Box<dyn Any> = match service.downcast::<Arc<dyn Supply>>() {
+            Ok(supply) => {
+                let counted: Arc<dyn Supply> = Arc::new(CountedSupply::new(self, node, *supply));
+                Box::new(counted)
+            }
+            Err(other) => other,
+        };
+        service.downcast::<Arc<T>>().map(|service| *service).map_err(|_| ResourceError::NotProvided.into())
+    }
+
+    /// The regulator that the firmware property `NAME-supply` refers to, off as far as this binding is concerned; defers
+    /// until its provider is bound. Under [`AbsentSuppliers::DoWithout`](crate::machine::AbsentSuppliers::DoWithout) an
+    /// absent one counts as always on.
+    pub fn regulator(&self, name: &str) -> Result<SupplyUse, ProbeError> {
+        power::regulator(self, name)
+    }
+
+    /// The device's clock number `index` (the `clocks` entries, from 0), which is on when probe begins: to switch it off
+    /// while the device idles.
+    pub fn clock(&self, index: usize) -> Result<SupplyUse, ResourceError> {
+        power::clock(self, index)
     }
 
     /// A condition to wait for, by a name that the driver makes up: `Err(ProbeError::Defer { on: dev.condition(&name) })`.
@@ -285,7 +316,8 @@ impl Bound {
         Some(Ioas::new(&self.machine, &self.desc().name, self.device.group.lock().clone(), domain))
     }
 
-    /// The device's own reset lines; `None` when the firmware gives it none.
+    /// The device's reset lines; `None` when the firmware gives it none. Each use of them is refused while somebody else
+    /// holds one.
     pub fn reset_line(&self) -> Option<ResetLine> {
         ResetLine::of(self)
     }

@@ -27,6 +27,8 @@ kinds! {
     Clock = "clock",
     /// A use of a reset line.
     Reset = "reset",
+    /// A use of a regulator.
+    Regulator = "regulator",
     /// A claim of an IOMMU group.
     Group = "group",
     /// An attachment to a domain, or the lack of one.

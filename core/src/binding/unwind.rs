@@ -60,6 +60,10 @@ pub(crate) fn unwind(binding: &dyn AnyBinding) {
     if machine.is_mutant(Mutant::DataAfterDevres) {
         binding.drop_data();
     }
+    // What an earlier binding had to keep on, and this one's driver did not take over.
+    if way.quiet.is_some() {
+        machine.supplies.stopped(machine, bound.device().node());
+    }
 }
 
 /// Releases one entry and tells who took it back.

@@ -97,6 +97,7 @@ impl fmt::Display for Subject {
                     SupplierKind::Clock => "clock",
                     SupplierKind::Power => "power domain",
                     SupplierKind::Reset => "reset line",
+                    SupplierKind::Regulator => "regulator",
                     _ => "supply",
                 };
                 write!(f, "{kind} {args:?} of {}", provider.name)

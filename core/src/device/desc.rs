@@ -149,7 +149,9 @@ pub enum SupplierKind {
     Iommu,
     /// An interrupt (`interrupts`, `interrupts-extended`, `interrupt-map`).
     Interrupt,
-    /// Anything else that must be there first (`phys`, `dmas`, `*-supply`, `*-gpios`, a main instance, ...).
+    /// A supply voltage (`*-supply`).
+    Regulator,
+    /// Anything else that must be there first (`phys`, `dmas`, `*-gpios`, a main instance, ...).
     Other,
 }
 

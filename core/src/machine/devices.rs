@@ -11,6 +11,7 @@ use crate::driver::Quiet;
 use crate::event::{Cause, EventKind};
 use crate::firmware::fdt::{Description, FdtError, describe};
 use crate::iommu::IommuError;
+use crate::sync::Nesting;
 
 /// Longest file name in bytes (`NAME_MAX`, `include/uapi/linux/limits.h`).
 const NAME_MAX: usize = 255;
@@ -64,11 +65,14 @@ impl Machine {
 
     /// Adds a device. It is probed by the next [`settle`](Self::settle). Its name must do as a file name.
     ///
-    /// One that driver code adds below a device that a driver holds belongs to that binding:
-    /// [`Bound::add_child`](crate::binding::Bound::add_child).
+    /// One that driver code adds below a device that a driver holds belongs to that binding, as with
+    /// [`Bound::add_child`](crate::binding::Bound::add_child); but not on a target whose threads cannot be told apart
+    /// (without the feature `std`), since who adds it is not known there.
     pub fn add_device(self: &Arc<Self>, desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
-        let parent =
-            desc.parent.filter(|_| self.is_inside()).and_then(|node| self.registry.lock().device(node).cloned());
+        let parent = desc
+            .parent
+            .filter(|_| Nesting::TELLS_THREADS && self.is_inside())
+            .and_then(|node| self.registry.lock().device(node).cloned());
         match parent.and_then(|parent| parent.binding()) {
             Some(binding) => binding.bound().adopt(desc),
             None => self.admit(desc),

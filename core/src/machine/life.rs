@@ -125,6 +125,9 @@ impl Machine {
         if self.registry.lock().graph.busy_suppliers(device.node()).next().is_some() {
             left.push("links to suppliers");
         }
+        if !bound.lines.lock().is_empty() {
+            left.push("a supply");
+        }
         if self.providers.offered_by(device.node()) {
             left.push("a service");
         }

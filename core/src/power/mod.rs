@@ -1,159 +1,84 @@
-//! Power domains, clocks and reset lines, switched on by use count before probe and off on the way back.
+//! Power domains, clocks, reset lines and regulators: counted by who uses them, switched for the first and the last.
+//!
+//! The core switches a device's power domains, clocks and reset lines on before probe and off on the way back. Regulators
+//! are the driver's to switch ([`Bound::regulator`](crate::binding::Bound::regulator)). Whoever switches, a line is on while
+//! one user wants it on, and no user can take it from another (P14); each use is on its binding's ledger.
 
+mod counted;
+mod handle;
+mod line_use;
 mod lines;
+mod reset;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub(crate) use counted::CountedSupply;
+pub use handle::SupplyUse;
+pub(crate) use handle::{clock, regulator};
+pub(crate) use line_use::{LineUse, LineUses, acquire};
 pub use lines::KeptSupply;
 pub(crate) use lines::{Line, Supplies};
+pub use reset::ResetLine;
+pub(crate) use reset::{force_quiet, reset_after_user};
 
 use alloc::boxed::Box;
-use alloc::format;
-use alloc::string::String;
-use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::fmt;
 
-use crate::binding::{Bound, Entry, HoldingKind, ResourceError, WayBack};
-use crate::device::SupplierKind;
-use crate::driver::Quiet;
-use crate::env::Site;
-use crate::event::Outcome;
-use crate::mutant::Mutant;
-use crate::sync::atomic::Ordering;
+use crate::claim::Conflict;
+use crate::device::{NodeId, SupplierKind};
 
 /// Why a supply could not be switched.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SupplyError {
     /// The specifier names nothing that this provider has.
-    #[error("no such clock, power domain or reset line")]
+    #[error("no such clock, power domain, reset line or regulator")]
     NoSuchLine,
     /// The hardware did not confirm in time, or its registers are gone.
     #[error("the supply does not answer")]
     Dead,
+    /// The binding that this use belonged to has ended.
+    #[error("the binding that used it has ended")]
+    Gone,
+    /// Others hold it, and would feel it.
+    #[error(transparent)]
+    Held(#[from] Box<Conflict>),
+    /// It was switched off more often than on.
+    #[error("switched off more often than on")]
+    Unbalanced,
+    /// The supply cannot give a voltage in this range, in microvolts.
+    #[error("no voltage from {min} uV to {max} uV can be had")]
+    Voltage {
+        /// Lowest that was asked for.
+        min: u32,
+        /// Highest that was asked for.
+        max: u32,
+    },
 }
 
-/// A provider of clocks, power domains or reset lines; its driver offers it with
-/// [`Bound::provide`] as `Arc<dyn Supply>`.
+/// A provider of clocks, power domains, reset lines or regulators; its driver offers it with
+/// [`Bound::provide`](crate::binding::Bound::provide) as `Arc<dyn Supply>`.
 ///
 /// The core counts users: `switch` is called for the first and the last of them. What is on, or off, already may be asked
 /// to be so once more. A driver that leaves must leave its lines as they are: a device that could not be stopped may run
 /// on them.
+///
+/// Consumers never get the provider itself: what [`Bound::supplier`](crate::binding::Bound::supplier) gives for
+/// `dyn Supply` counts for the binding that asked.
 pub trait Supply: Send + Sync {
     /// Switches what `args` (the specifier cells) names: a clock runs, a power domain is powered, a reset line is
-    /// released when `on`.
+    /// released, a regulator gives its voltage when `on`.
     fn switch(&self, kind: SupplierKind, args: &[u32], on: bool) -> Result<(), SupplyError>;
-}
 
-/// Switches on everything that the device of `bound` lists under `kind`, in firmware order. What was kept on since its
-/// last binding is this one's from now on.
-pub(crate) fn acquire(bound: &Bound, kind: SupplierKind, site: Site) -> Result<(), ResourceError> {
-    for need in bound.desc().suppliers.iter().filter(|s| s.kind == kind) {
-        let machine = bound.machine();
-        if machine.is_ignored(bound.device().node(), need.node) {
-            continue;
-        }
-        bound.check(site)?;
-        let supply = machine.providers.get::<dyn Supply>(need.node).ok_or(ResourceError::NotProvided)?;
-        let line = Line { provider: need.node, kind, args: need.args.clone() };
-        let seat = bound.seat()?;
-        machine.supplies.take(bound.device().node(), &line, &*supply)?;
-        if machine.is_mutant(Mutant::SupplyLeaked) {
-            bound.check(Site::LedgerEntry)?;
-        }
-        bound.push_seated(seat, 0, SupplyEntry { line, supply, name: machine.node_name(need.node) });
-    }
-    Ok(())
-}
-
-/// Ledger entry of one use of one supply.
-struct SupplyEntry {
-    line: Line,
-    supply: Arc<dyn Supply>,
-    name: String,
-}
-
-impl Entry for SupplyEntry {
-    fn kind(&self) -> HoldingKind {
-        self.line.holding()
+    /// The same for a provider whose lines have nodes of their own, such as the regulators of a power chip: `node` is the
+    /// one that firmware refers to. The default is for providers whose lines are told apart by `args`.
+    fn switch_node(&self, node: NodeId, kind: SupplierKind, args: &[u32], on: bool) -> Result<(), SupplyError> {
+        let _ = node;
+        self.switch(kind, args, on)
     }
 
-    fn what(&self) -> String {
-        format!("{:?}", self.line.args)
+    /// Sets a regulator to a voltage from `min` to `max`, both in microvolts, that suits all its users. The answer is
+    /// what it is set to. The default is for supplies that cannot be set.
+    fn set_voltage(&self, node: NodeId, args: &[u32], min: u32, max: u32) -> Result<u32, SupplyError> {
+        let _ = (node, args);
+        Err(SupplyError::Voltage { min, max })
     }
-
-    fn backend(&self) -> String {
-        self.name.clone()
-    }
-
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        let supplies = &way.bound.machine().supplies;
-        let device = way.bound.device().node();
-        // A device that may still run keeps what it runs on (P11), and what that runs on in turn.
-        if way.quiet.is_none() || supplies.keeps_lines_of(device) {
-            supplies.keep(device, self.line);
-            return Outcome::Quarantined;
-        }
-        supplies.put(&self.line, &*self.supply);
-        Outcome::Returned
-    }
-}
-
-/// The reset lines of one device.
-pub struct ResetLine(Vec<(Arc<dyn Supply>, Vec<u32>)>);
-
-impl ResetLine {
-    /// The lines that the device of `bound` lists and nobody else uses. `None` when there are none, or one is shared:
-    /// pulling it would reset another device, too.
-    pub(crate) fn of(bound: &Bound) -> Option<Self> {
-        let machine = bound.machine();
-        let mut lines = Vec::new();
-        for need in bound.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Reset) {
-            let line = Line { provider: need.node, kind: need.kind, args: need.args.clone() };
-            if !machine.supplies.is_own(bound.device().node(), &line) {
-                return None;
-            }
-            lines.push((machine.providers.get::<dyn Supply>(need.node)?, need.args.clone()));
-        }
-        (!lines.is_empty()).then_some(Self(lines))
-    }
-
-    /// Holds the device in reset: its bus cycles end.
-    pub fn hold(&self) -> Result<Quiet, SupplyError> {
-        self.0.iter().try_for_each(|(supply, args)| supply.switch(SupplierKind::Reset, args, false))?;
-        Ok(Quiet::in_reset())
-    }
-
-    /// Resets the device: holds it in reset and lets it go. Afterwards it does nothing until it is started.
-    pub fn pulse(&self) -> Result<Quiet, SupplyError> {
-        self.hold()?;
-        self.0.iter().try_for_each(|(supply, args)| supply.switch(SupplierKind::Reset, args, true))?;
-        Ok(Quiet::in_reset())
-    }
-}
-
-impl fmt::Debug for ResetLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(_, args)| args)).finish()
-    }
-}
-
-/// Resets a device that a pass-through user has left, and that could not be reset when it was taken back: nobody else gets
-/// it before that has worked (P12).
-pub(crate) fn reset_after_user(bound: &Bound) -> Result<(), ResourceError> {
-    let left = &bound.device().left_by_user;
-    if !left.load(Ordering::Acquire) {
-        return Ok(());
-    }
-    let line = ResetLine::of(bound).ok_or(ResourceError::NotReset(SupplyError::NoSuchLine))?;
-    bound.quiet(line.pulse().map_err(ResourceError::NotReset)?);
-    left.store(false, Ordering::Release);
-    Ok(())
-}
-
-/// Stops a device that its driver could not stop, by holding it in reset, if it has a reset line of its own.
-pub(crate) fn force_quiet(bound: &Bound) -> Option<Quiet> {
-    // A provider whose lines are kept on for somebody must go on giving them.
-    let needed = bound.machine().supplies.keeps_lines_of(bound.device().node());
-    ResetLine::of(bound).filter(|_| !needed)?.hold().ok()
 }

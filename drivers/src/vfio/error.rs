@@ -7,7 +7,7 @@ use bindery::iommu::MapError;
 use bindery::power::SupplyError;
 
 /// Why the device could not be opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum OpenError {
     /// Somebody has it open.
     #[error("the device is open already")]
@@ -21,7 +21,7 @@ pub enum OpenError {
 }
 
 /// Why an operation of a user did not happen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum VfioError {
     /// The host has cut this user off.
     #[error("the device was taken back")]

@@ -76,7 +76,7 @@ impl Shared {
             s.opened += 1;
             s.session = Some(s.opened);
             s.callbacks = Some(Arc::clone(&callbacks));
-            (s.opened, s.not_reset)
+            (s.opened, s.not_reset.clone())
         };
         if not_reset.is_some()
             && let Err(e) = this.reset_between_users()
@@ -91,8 +91,8 @@ impl Shared {
     /// Resets the device, and remembers whether that worked: until it has, nobody else gets the device (P12).
     fn reset_between_users(&self) -> Result<Quiet, SupplyError> {
         let quiet = self.reset.pulse();
-        let failed = quiet.as_ref().err().copied();
-        let before = core::mem::replace(&mut self.state.lock().not_reset, failed);
+        let failed = quiet.as_ref().err().cloned();
+        let before = core::mem::replace(&mut self.state.lock().not_reset, failed.clone());
         match (failed, self.machine.upgrade()) {
             (Some(e), Some(machine)) if before.is_none() => {
                 let detail = format!("nobody opens it before a reset has worked: {e}");

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bindery::addr::PhysAddr;
-use bindery::binding::{Bound, Mmio};
+use bindery::binding::{Bound, Mmio, ResourceError};
 use bindery::device::{DeviceDesc, DmaRange, NodeId, Resource, Supplier, SupplierKind};
 use bindery::dma::{Coherent, Direction, Mapped, MappedSg};
 use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
-use bindery::machine::Machine;
+use bindery::machine::{AddError, Machine};
+use bindery_drivers::fixed_regulator::FixedRegulator;
 use bindery_sim::salvator::{FRAMES_BASE, FRAMES_LEN, SATA_BASE};
 
 /// Its name, as device and as driver.
@@ -18,7 +19,7 @@ const CHILD: &str = "bystander-child";
 
 /// The device: behind the IOMMU at `iommu`, where `group` gives it a stream of its own. Without translation its bus
 /// reaches the lower half of the frames only, so that its buffers bounce: they come from the upper one.
-pub(crate) fn describe(iommu: Option<NodeId>) -> DeviceDesc {
+fn describe(iommu: Option<NodeId>, regulator: NodeId) -> DeviceDesc {
     let mut desc = DeviceDesc::new(NAME);
     desc.suppliers.extend(iommu.map(|node| Supplier {
         node,
@@ -27,9 +28,33 @@ pub(crate) fn describe(iommu: Option<NodeId>) -> DeviceDesc {
         property: "iommus".into(),
         args: vec![9],
     }));
+    desc.suppliers.push(Supplier {
+        node: regulator,
+        target: regulator,
+        kind: SupplierKind::Regulator,
+        property: "vcc-supply".into(),
+        args: Vec::new(),
+    });
     desc.dma.ranges.push(DmaRange { bus: FRAMES_BASE.0, phys: FRAMES_BASE, len: FRAMES_LEN / 2 });
     desc.dma.ranges.push(DmaRange { bus: SATA_BASE.0, phys: SATA_BASE, len: 0x1000 });
     desc
+}
+
+/// What feeds it: a regulator with one voltage.
+fn describe_regulator(machine: &Machine) -> (DeviceDesc, NodeId) {
+    let mut desc = DeviceDesc::new("bystander-vcc");
+    let node = machine.with_nodes(|nodes| nodes.intern("/bystander-vcc"));
+    desc.node = Some(node);
+    desc.compatible.push("regulator-fixed".into());
+    (desc, node)
+}
+
+/// Adds it and what feeds it to `machine`.
+pub(crate) fn add(machine: &Arc<Machine>, iommu: Option<NodeId>) -> Result<(), AddError> {
+    machine.register(FixedRegulator);
+    let (regulator, node) = describe_regulator(machine);
+    machine.add_device(regulator)?;
+    machine.add_device(describe(iommu, node)).map(|_| ())
 }
 
 /// Binds it, and nobody else may: whether that was possible.
@@ -90,6 +115,7 @@ impl Driver for Bystander {
         early.scope().action("early", || ())?;
         early.release();
         dev.add_child(DeviceDesc::new(CHILD))?;
+        dev.regulator("vcc")?.enable().map_err(ResourceError::Supply)?;
         let dma = dev.dma();
         // First, while the frames are whole: it comes from their upper end.
         let buffer = dev.machine().dma_buffer(512)?;

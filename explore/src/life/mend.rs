@@ -31,7 +31,8 @@ impl Play<'_> {
             return Ok(());
         }
         self.probe_all();
-        if scene.machine().quarantine().iter().any(|held| &*held.device == bystander::NAME) {
+        let kept = scene.machine().kept_supplies().iter().any(|kept| kept.device == bystander::NAME);
+        if kept || scene.machine().quarantine().iter().any(|held| &*held.device == bystander::NAME) {
             // What is kept of a device goes back when it is next bound and shown to be quiet.
             self.neighbour_binds();
             self.neighbour_unbinds();

@@ -300,7 +300,7 @@ impl Life {
         for candidate in devices.iter().filter(|d| d.driver().is_some_and(|name| drivers.contains(&name))) {
             let world = World::new(&self.board, false)?;
             world.machine.register(bystander::Bystander);
-            let added = world.machine.add_device(bystander::describe(Some(candidate.node())));
+            let added = bystander::add(&world.machine, Some(candidate.node()));
             world.start();
             let unbound = world.machine.unbind(&self.device, driver);
             if added.is_ok() && unbound.is_ok() && bystander::binds(&world.machine) {
@@ -316,10 +316,9 @@ impl Life {
             .map_err(|e| Violation::seen_by("scenario", "device tree", e.to_string()))?;
         world.machine.register(bystander::Bystander);
         world.machine.register(bystander::Phantom);
-        for desc in [bystander::describe(names.beside.filter(|_| !untranslated)), bystander::describe_phantom()] {
-            let added = world.machine.add_device(desc);
-            added.map_err(|e| Violation::seen_by("scenario", "bystander", e.to_string()))?;
-        }
+        let added = bystander::add(&world.machine, names.beside.filter(|_| !untranslated));
+        let added = added.and_then(|()| world.machine.add_device(bystander::describe_phantom()));
+        added.map_err(|e| Violation::seen_by("scenario", "bystander", e.to_string()))?;
         let supplies = |device: &str| names.suppliers.iter().any(|(supplier, _)| supplier == device);
         world.fold(|device| device.name() != names.device && !supplies(device.name()));
         Ok(world)

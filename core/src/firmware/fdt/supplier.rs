@@ -34,7 +34,7 @@ pub(super) enum Cells {
 /// see [`rule`].
 const PROPERTIES: [(&str, Cells, SupplierKind); 28] = {
     use Cells::{NamedOrNone, None, Rest};
-    use SupplierKind::{Clock, Iommu, Other, Power, Reset};
+    use SupplierKind::{Clock, Iommu, Other, Power, Regulator, Reset};
     [
         ("access-controllers", NamedOrNone("#access-controller-cells"), Other),
         ("backlight", None, Other),
@@ -63,7 +63,7 @@ const PROPERTIES: [(&str, Cells, SupplierKind); 28] = {
         ("resets", NamedOrNone("#reset-cells"), Reset),
         ("wakeup-parent", None, Other),
         ("pinctrl-", None, Other),
-        ("-supply", None, Other),
+        ("-supply", None, Regulator),
         ("-gpios", Cells::Named("#gpio-cells"), Other),
     ]
 };

@@ -1,0 +1,62 @@
+//! What a driver gets when it asks a supplier for `dyn Supply`: the same face, counted for its binding.
+
+use alloc::sync::{Arc, Weak};
+
+use super::{Line, LineUse, Supply, SupplyError};
+use crate::binding::{Bound, ResourceError};
+use crate::claim::Holder;
+use crate::device::{Device, NodeId, SupplierKind};
+
+/// A provider's lines, switched on a binding's own account. What is on when the binding ends goes back with its ledger.
+pub(crate) struct CountedSupply {
+    device: Weak<Device>,
+    holder: Holder,
+    provider: NodeId,
+    supply: Arc<dyn Supply>,
+}
+
+impl CountedSupply {
+    pub(crate) fn new(bound: &Bound, provider: NodeId, supply: Arc<dyn Supply>) -> Self {
+        Self { device: Arc::downgrade(bound.device()), holder: bound.holder().clone(), provider, supply }
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&Bound) -> Result<R, SupplyError>) -> Result<R, SupplyError> {
+        let binding = self.device.upgrade().and_then(|device| device.binding());
+        // The next binding of the device, even by the same driver, is another user.
+        let binding = binding.filter(|b| *b.bound().holder() == self.holder).ok_or(SupplyError::Gone)?;
+        act(binding.bound())
+    }
+
+    fn line(&self, bound: &Bound, node: NodeId, kind: SupplierKind, args: &[u32]) -> Result<Arc<LineUse>, SupplyError> {
+        let line = |target| Line { provider: self.provider, kind, args: args.into(), target };
+        let listed = bound.desc().suppliers.iter().find(|s| {
+            s.node == self.provider && s.kind == kind && s.args == args && (node == s.target || node == self.provider)
+        });
+        let line = line(listed.map_or(node, |s| s.target));
+        LineUse::of(bound, line, &self.supply).map_err(|error| match error {
+            ResourceError::Held(conflict) => SupplyError::Held(conflict),
+            ResourceError::Unbinding => SupplyError::Gone,
+            _ => SupplyError::Dead,
+        })
+    }
+}
+
+impl Supply for CountedSupply {
+    fn switch(&self, kind: SupplierKind, args: &[u32], on: bool) -> Result<(), SupplyError> {
+        self.switch_node(self.provider, kind, args, on)
+    }
+
+    fn switch_node(&self, node: NodeId, kind: SupplierKind, args: &[u32], on: bool) -> Result<(), SupplyError> {
+        self.with(|bound| {
+            let line = self.line(bound, node, kind, args)?;
+            if on { line.enable(bound.machine()) } else { line.disable(bound.machine()) }
+        })
+    }
+
+    fn set_voltage(&self, node: NodeId, args: &[u32], min: u32, max: u32) -> Result<u32, SupplyError> {
+        self.with(|bound| {
+            let line = self.line(bound, node, SupplierKind::Regulator, args)?;
+            bound.machine().supplies.set_voltage(&line, min, max)
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! A driver's handle on a line that its device uses.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::{Arc, Weak};
+use core::fmt;
+
+use super::{Line, LineUse, Supply, SupplyError};
+use crate::binding::{Bound, ResourceError};
+use crate::device::SupplierKind;
+use crate::driver::ProbeError;
+use crate::machine::Machine;
+
+/// One binding's use of a clock or a regulator, to switch it as the device needs it.
+///
+/// What is switched on counts for this binding alone: another user of the same line keeps it on, and is never switched off
+/// by this one. Whatever is still on when the binding ends goes back with its ledger. The handle may be kept longer, and
+/// then answers [`SupplyError::Gone`].
+#[derive(Clone)]
+pub struct SupplyUse {
+    machine: Weak<Machine>,
+    /// `None` for a regulator that a policy lets the device do without: always on.
+    line: Option<Arc<LineUse>>,
+}
+
+impl SupplyUse {
+    fn new(bound: &Bound, line: Option<Arc<LineUse>>) -> Self {
+        Self { machine: Arc::downgrade(bound.machine()), line }
+    }
+
+    fn with<R>(
+        &self,
+        absent: R,
+        act: impl FnOnce(&Arc<Machine>, &LineUse) -> Result<R, SupplyError>,
+    ) -> Result<R, SupplyError> {
+        let Some(line) = &self.line else { return Ok(absent) };
+        act(&self.machine.upgrade().ok_or(SupplyError::Gone)?, line)
+    }
+
+    /// Switches it on. To be balanced by [`disable`](Self::disable), or by the end of the binding.
+    pub fn enable(&self) -> Result<(), SupplyError> {
+        self.with((), |machine, line| line.enable(machine))
+    }
+
+    /// Takes one [`enable`](Self::enable) back, or the core's own before probe; it goes off when nobody else uses it.
+    ///
+    /// # Errors
+    ///
+    /// [`SupplyError::Unbalanced`] when this binding does not have it on.
+    pub fn disable(&self) -> Result<(), SupplyError> {
+        self.with((), |machine, line| line.disable(machine))
+    }
+
+    /// Whether this binding has it on.
+    pub fn is_enabled(&self) -> bool {
+        self.line.as_ref().is_none_or(|line| line.is_on())
+    }
+
+    /// Asks for a voltage from `min` to `max`, in microvolts, for as long as the binding lasts or until the next such call.
+    /// The answer is what the regulator is set to: it suits every user that has asked.
+    ///
+    /// # Errors
+    ///
+    /// [`SupplyError::Held`] with the name of a user whose range leaves none in common, [`SupplyError::Voltage`] when the
+    /// regulator has none in it.
+    pub fn set_voltage(&self, min: u32, max: u32) -> Result<u32, SupplyError> {
+        self.with(min, |machine, line| machine.supplies.set_voltage(line, min, max))
+    }
+}
+
+impl fmt::Debug for SupplyUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.line {
+            Some(line) => write!(f, "SupplyUse({line:?})"),
+            None => f.write_str("SupplyUse(none)"),
+        }
+    }
+}
+
+/// The device's clock number `index`, which the core has switched on.
+pub(crate) fn clock(bound: &Bound, index: usize) -> Result<SupplyUse, ResourceError> {
+    let absent = ResourceError::Absent { kind: "clock", index };
+    let need = bound.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Clock).nth(index).ok_or(absent)?;
+    let line = bound.lines.lock().get(&Line::of(need, SupplierKind::Clock)).cloned();
+    Ok(SupplyUse::new(bound, line))
+}
+
+/// The regulator that property `NAME-supply` of the device refers to.
+pub(crate) fn regulator(bound: &Bound, name: &str) -> Result<SupplyUse, ProbeError> {
+    let property = format!("{name}-supply");
+    let need = bound.desc().suppliers.iter().find(|s| *s.property == property);
+    let need = need.ok_or_else(|| ResourceError::AbsentSupply(Box::from(property)))?;
+    if bound.machine().is_ignored(bound.device().node(), need.node) {
+        return Ok(SupplyUse::new(bound, None));
+    }
+    let supply = bound.machine().take_service::<dyn Supply>(bound, need.node)?;
+    let line = LineUse::of(bound, Line::of(need, SupplierKind::Regulator), &supply)?;
+    Ok(SupplyUse::new(bound, Some(line)))
+}
