@@ -80,7 +80,7 @@ fn a_pin_group_belongs_to_the_pin_controller() {
     assert_eq!(&*nodes.get(pins.target).path, "/soc/pinctrl@e6060000/scif2");
     let mmc = device(&board, "ee140000.mmc");
     let supplies: Vec<_> = suppliers(mmc, &nodes).into_iter().filter(|s| s.contains("-supply")).collect();
-    assert_eq!(supplies, ["Other vmmc-supply reg_3p3v []", "Other vqmmc-supply reg_1p8v []"]);
+    assert_eq!(supplies, ["Regulator vmmc-supply reg_3p3v []", "Regulator vqmmc-supply reg_1p8v []"]);
 }
 
 #[test]

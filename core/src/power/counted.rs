@@ -27,12 +27,17 @@ impl CountedSupply {
         act(binding.bound())
     }
 
-    fn line(&self, bound: &Bound, node: NodeId, kind: SupplierKind, args: &[u32]) -> Result<Arc<LineUse>, SupplyError> {
-        let line = |target| Line { provider: self.provider, kind, args: args.into(), target };
+    /// The line, as firmware lists it for the device if it does.
+    fn line(&self, bound: &Bound, node: NodeId, kind: SupplierKind, args: &[u32]) -> Line {
         let listed = bound.desc().suppliers.iter().find(|s| {
             s.node == self.provider && s.kind == kind && s.args == args && (node == s.target || node == self.provider)
         });
-        let line = line(listed.map_or(node, |s| s.target));
+        let target = listed.map_or(node, |s| s.target);
+        Line { provider: self.provider, kind, args: args.into(), target }
+    }
+
+    /// The binding's use of it, made when there is none.
+    fn line_use(&self, bound: &Bound, line: Line) -> Result<Arc<LineUse>, SupplyError> {
         LineUse::of(bound, line, &self.supply).map_err(|error| match error {
             ResourceError::Held(conflict) => SupplyError::Held(conflict),
             ResourceError::Unbinding => SupplyError::Gone,
@@ -48,14 +53,19 @@ impl Supply for CountedSupply {
 
     fn switch_node(&self, node: NodeId, kind: SupplierKind, args: &[u32], on: bool) -> Result<(), SupplyError> {
         self.with(|bound| {
-            let line = self.line(bound, node, kind, args)?;
-            if on { line.enable(bound.machine()) } else { line.disable(bound.machine()) }
+            let line = self.line(bound, node, kind, args);
+            if on {
+                return self.line_use(bound, line)?.enable(bound.machine());
+            }
+            // Who never had it on gets no claim of it by switching it off.
+            let known = bound.lines.lock().get(&line).cloned();
+            known.ok_or(SupplyError::Unbalanced)?.disable(bound.machine())
         })
     }
 
     fn set_voltage(&self, node: NodeId, args: &[u32], min: u32, max: u32) -> Result<u32, SupplyError> {
         self.with(|bound| {
-            let line = self.line(bound, node, SupplierKind::Regulator, args)?;
+            let line = self.line_use(bound, self.line(bound, node, SupplierKind::Regulator, args))?;
             bound.machine().supplies.set_voltage(&line, min, max)
         })
     }

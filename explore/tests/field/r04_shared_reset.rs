@@ -119,3 +119,165 @@ fn the_disk_is_reset_by_a_neighbour() {
     );
     assert!(matches!(after, Ok(Ok(()))), "R04c: the disk controller was reset under its driver");
 }
+
+// More of the kind.
+
+use bindery::device::DeviceDesc;
+use bindery::power::SupplyError;
+
+const OTHER: u32 = 704;
+
+/// A device on reset lines `resets`, behind the disk controller's IOMMU when `translated`.
+fn on_lines(rig: &Rig, name: &str, compatible: &str, resets: &[u32], translated: bool) -> DeviceDesc {
+    let cpg = rig.node("e6150000.clock-controller");
+    let mut d = dev(name, compatible);
+    d.suppliers.push(need(cpg, SupplierKind::Clock, "clocks", &[1, resets[0]]));
+    for line in resets {
+        d.suppliers.push(need(cpg, SupplierKind::Reset, "resets", &[*line]));
+    }
+    if translated {
+        let sata = rig.machine.device(SATA).unwrap();
+        let mmu = sata.desc().suppliers.iter().find(|s| s.kind == SupplierKind::Iommu).unwrap().node;
+        d.suppliers.push(need(mmu, SupplierKind::Iommu, "iommus", &[5]));
+    }
+    d
+}
+
+/// A driver that stops its device by its registers, and resets it when it is asked to.
+struct Soft;
+struct SoftData {
+    reset: ResetLine,
+    stops: bool,
+}
+impl Driver for Soft {
+    const NAME: &'static str = "soft";
+    const MATCHES: &'static [Match] = &[Match::compatible("t,soft"), Match::compatible("t,runs-on")];
+    type Data<'b> = SoftData;
+    fn probe(&self, dev: &Bound) -> Result<SoftData, ProbeError> {
+        let stops = &*dev.desc().compatible[0] == "t,soft";
+        if !stops {
+            let _known = dev.dma().coherent(64)?.device_addr();
+        }
+        Ok(SoftData { reset: dev.reset_line().ok_or(ProbeError::NoDevice)?, stops })
+    }
+    fn quiesce(p: &SoftData) -> Result<Quiet, Busy> {
+        if p.stops { Ok(Quiet::stopped()) } else { Err(Busy("the stop bit stays set")) }
+    }
+}
+
+fn soft(devices: &[(&str, &str, &[u32])]) -> Rig {
+    let rig = rig();
+    rig.machine.register(Soft);
+    rig.machine.settle();
+    for (name, compatible, resets) in devices {
+        rig.machine.add_device(on_lines(&rig, name, compatible, resets, false)).unwrap();
+    }
+    rig.machine.settle();
+    assert!(devices.iter().all(|(name, ..)| rig.driver(name) == Some("soft")));
+    rig.story();
+    rig
+}
+
+fn pulse(rig: &Rig, name: &str) -> Result<Quiet, SupplyError> {
+    rig.machine.client::<Soft>(name).unwrap().call(|p| p.reset.pulse()).unwrap()
+}
+
+fn holder(refused: Result<Quiet, SupplyError>) -> String {
+    match refused {
+        Err(SupplyError::Held(conflict)) => conflict.holder.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_line_is_released_while_any_of_its_users_is_bound() {
+    let rig = soft(&[("a-soft", "t,soft", &[703]), ("b-soft", "t,soft", &[703])]);
+    rig.machine.unbind("a-soft", "soft").unwrap();
+    assert!(rig.board.module_runs(703));
+    rig.machine.bind("a-soft", "soft").unwrap();
+    rig.machine.unbind("b-soft", "soft").unwrap();
+    assert!(rig.board.module_runs(703));
+    rig.machine.unbind("a-soft", "soft").unwrap();
+    assert!(!rig.board.module_runs(703), "the last one leaves it in reset");
+    assert_eq!(rig.machine.promises().broken(), []);
+}
+
+#[test]
+fn a_reset_that_others_would_feel_is_refused_with_their_name_and_told() {
+    let rig = soft(&[("a-soft", "t,soft", &[703]), ("b-soft", "t,soft", &[703])]);
+    assert_eq!(holder(pulse(&rig, "a-soft")), "b-soft (soft)");
+    assert_eq!(holder(pulse(&rig, "b-soft")), "a-soft (soft)");
+    let told = rig.story().into_iter().filter(|l| l.contains("a reset of") && l.contains("refused")).count();
+    assert_eq!(told, 2);
+    rig.machine.unbind("b-soft", "soft").unwrap();
+    assert!(pulse(&rig, "a-soft").is_ok(), "alone now: asked at each use");
+    assert_eq!(rig.machine.promises().broken(), []);
+}
+
+#[test]
+fn of_several_lines_all_are_pulled_or_none() {
+    let rig = soft(&[("a-soft", "t,soft", &[OTHER, 703]), ("b-soft", "t,soft", &[703])]);
+    let hold = |name: &str| rig.machine.client::<Soft>(name).unwrap().call(|p| p.reset.hold()).unwrap();
+    assert_eq!(holder(hold("a-soft")), "b-soft (soft)");
+    assert!(rig.board.module_runs(OTHER), "the line that is its own was not touched");
+    rig.machine.unbind("b-soft", "soft").unwrap();
+    assert!(hold("a-soft").is_ok());
+    assert!(!rig.board.module_runs(OTHER));
+    // Somebody else comes while the line is held: it is released, for both.
+    rig.machine.bind("b-soft", "soft").unwrap();
+    assert!(rig.board.module_runs(703));
+    assert_eq!(rig.machine.promises().broken(), []);
+}
+
+#[test]
+fn a_line_that_is_kept_for_a_device_which_may_still_run_is_not_pulled_by_another() {
+    let rig = soft(&[("a-runs-on", "t,runs-on", &[703]), ("b-soft", "t,soft", &[703])]);
+    rig.machine.unbind("a-runs-on", "soft").unwrap();
+    assert!(rig.machine.kept_supplies().iter().any(|k| k.device == "a-runs-on"));
+    let by = holder(pulse(&rig, "b-soft"));
+    assert!(by.contains("a-runs-on") && by.contains("not shown to be quiet"), "{by}");
+    rig.machine.unbind("b-soft", "soft").unwrap();
+    assert!(rig.board.module_runs(703), "P11");
+    // It is gone from its bus: the line is nobody's.
+    rig.machine.device_vanished("a-runs-on");
+    assert!(!rig.board.module_runs(703) && rig.machine.kept_supplies().is_empty());
+    assert_eq!(rig.machine.promises().broken(), []);
+}
+
+#[test]
+fn a_guest_has_its_reset_line_for_itself() {
+    let rig = soft(&[("b-soft", "t,soft", &[703])]);
+    rig.machine.unbind(SATA, "sata_rcar").unwrap();
+    rig.machine.add_device(on_lines(&rig, "given", "t,given", &[703], true)).unwrap();
+    rig.machine.device("given").unwrap().set_driver_override(Some("vfio-platform"));
+    let refused = rig.machine.bind("given", "vfio-platform").unwrap_err().to_string();
+    assert!(refused.contains("b-soft (soft)") && refused.contains("reset line"), "{refused}");
+    rig.machine.unbind("b-soft", "soft").unwrap();
+    rig.machine.bind("given", "vfio-platform").unwrap();
+    let refused = rig.machine.bind("b-soft", "soft").unwrap_err().to_string();
+    assert!(refused.contains("given (vfio-platform)"), "{refused}");
+    assert!(rig.story().iter().any(|l| l.starts_with("b-soft: ") && l.contains("refused") && l.contains("given")));
+    rig.machine.unbind("given", "vfio-platform").unwrap();
+    rig.machine.bind("b-soft", "soft").unwrap();
+    assert_eq!(rig.machine.promises().broken(), []);
+}
+
+#[test]
+fn users_of_one_line_come_and_go_and_pull_it_on_many_threads() {
+    let rig = soft(&[("a-soft", "t,soft", &[703]), ("b-soft", "t,soft", &[703])]);
+    let machine = &rig.machine;
+    std::thread::scope(|s| {
+        for name in ["a-soft", "b-soft"] {
+            s.spawn(move || {
+                for _ in 0..50 {
+                    let _ = machine.unbind(name, "soft");
+                    let _ = machine.bind(name, "soft");
+                    let Some(client) = machine.client::<Soft>(name) else { continue };
+                    let _ = client.call(|p| p.reset.pulse());
+                }
+            });
+        }
+    });
+    assert!(rig.board.module_runs(703), "both are bound");
+    assert_eq!(rig.machine.promises().broken(), []);
+}
