@@ -112,10 +112,14 @@ impl ResourceError {
         match self {
             Self::Absent { .. } | Self::AbsentSupply(_) | Self::NotProvided | Self::NotDelivered(_) => Errno::ENODEV,
             Self::NotYet(_) => Errno::EAGAIN,
-            Self::Held(_) | Self::Unbinding | Self::Group(_) | Self::ChildExists => Errno::EBUSY,
+            Self::Held(_)
+            | Self::Unbinding
+            | Self::Group(_)
+            | Self::ChildExists
+            | Self::Supply(SupplyError::Held(_))
+            | Self::NotReset(SupplyError::Held(_)) => Errno::EBUSY,
             Self::SupplierCycle | Self::ChildName | Self::NoSuchLine { .. } => Errno::EINVAL,
             Self::Env(_) => Errno::ENXIO,
-            Self::Supply(SupplyError::Held(_)) | Self::NotReset(SupplyError::Held(_)) => Errno::EBUSY,
             Self::Supply(_) | Self::NotReset(_) => Errno::EIO,
             Self::Iommu(_) | Self::Injected(_) => Errno::ENOMEM,
         }

@@ -25,9 +25,9 @@ impl RegionWindow {
 }
 
 /// What the guest's driver sees of a failure: registers that are gone, or a bad access.
-fn refused(error: VfioError) -> IoError {
+fn refused(error: &VfioError) -> IoError {
     match error {
-        VfioError::Io(e) => e,
+        VfioError::Io(e) => *e,
         _ => IoError::Gone,
     }
 }
@@ -40,12 +40,12 @@ impl Io for RegionWindow {
     fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
         let at = self.at(offset, width)?;
         let session = self.slot.lock().clone().ok_or(IoError::Gone)?;
-        session.read(self.region, at, width).map_err(refused)
+        session.read(self.region, at, width).map_err(|e| refused(&e))
     }
 
     fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
         let at = self.at(offset, width)?;
         let session = self.slot.lock().clone().ok_or(IoError::Gone)?;
-        session.write(self.region, at, width, value).map_err(refused)
+        session.write(self.region, at, width, value).map_err(|e| refused(&e))
     }
 }
