@@ -29,7 +29,7 @@ pub struct Progress {
 
 /// An audit of one or several files that belong together.
 ///
-/// Memory is bounded by what is live in the files: 400 to 700 bytes for a mapping with the text of its line.
+/// Memory is bounded by what is live in the files: about 280 bytes for a mapping with the text of its line.
 #[derive(Debug)]
 pub struct Auditor {
     model: Model,

@@ -156,6 +156,8 @@ fn debug_line(kind: Kind, pieces: &[Piece], text: &str) -> Option<DebugLine> {
                     _ => rest.len(),
                 };
                 let value = rest[..end].trim();
+                // What follows the last value of a debug line may be the mail's own words.
+                let value = if at + 1 == pieces.len() { value.split(' ').next().unwrap_or("") } else { value };
                 // Values are words: without this a pattern would match across a whole line.
                 if value.contains(' ') && !name.is_empty() {
                     return None;

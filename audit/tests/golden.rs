@@ -150,3 +150,9 @@ fn a_clean_trace_of_6_12_with_hand_overs_is_proved() {
         .says(&["27 allocated or mapped, 27 given back", "R5  proved (27 times", "a window in which", "no leak"])
         .hides(&["violated"]);
 }
+
+#[test]
+fn the_patchs_mail_without_its_line_feeds_is_understood() {
+    let audited = fixture("seed/mail.txt");
+    audited.violates(&["R5", "R19"]).says(&["376991db4b64", "__iommu_alloc_attrs", "dma_direct_free"]);
+}

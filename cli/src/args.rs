@@ -75,6 +75,9 @@ pub struct Run {
     /// Write a trace that Perfetto and Chrome's tracing page read
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Write the host's events as the text of Linux's ftrace, for `bindery audit`
+    #[arg(long, value_name = "FILE")]
+    pub ftrace: Option<PathBuf>,
     /// Print only what is wrong
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use crate::failure::{BROKEN, GOOD, Result};
 use crate::page::{BAD, GOOD as FINE, Page, WAIT};
-use crate::record::{Line, Recorded, Tape, TraceFile, json_line};
+use crate::record::{FtraceFile, Line, Recorded, Tape, TraceFile, json_line};
 use crate::words;
 
 /// Tells a run while it happens.
@@ -12,6 +12,7 @@ pub struct Teller<'a> {
     page: Page<'a>,
     json: bool,
     trace: Option<TraceFile>,
+    ftrace: Option<FtraceFile>,
     tape: Tape,
     /// How many events of the tape were passed on.
     told: usize,
@@ -22,7 +23,14 @@ pub struct Teller<'a> {
 impl<'a> Teller<'a> {
     /// Tells what `tape` records on `page`: as JSON lines when `json`, else in words. With `trace`, also there.
     pub fn new(page: Page<'a>, tape: &Tape, json: bool, trace: Option<TraceFile>) -> Self {
-        Self { page, json, trace, tape: tape.clone(), told: 0, step: "", failures: 0 }
+        Self { page, json, trace, ftrace: None, tape: tape.clone(), told: 0, step: "", failures: 0 }
+    }
+
+    /// The same, which also writes the host's events into `ftrace`.
+    #[must_use]
+    pub fn ftrace(mut self, ftrace: Option<FtraceFile>) -> Self {
+        self.ftrace = ftrace;
+        self
     }
 
     /// The page, for words that only people read.
@@ -119,11 +127,14 @@ impl<'a> Teller<'a> {
         self.failures
     }
 
-    /// Puts the trace under its name, and says how the run went.
+    /// Puts the traces under their names, and says how the run went.
     pub fn finish(mut self) -> Result<u8> {
         self.end()?;
         if let Some(trace) = self.trace.take() {
             trace.finish()?;
+        }
+        if let Some(ftrace) = self.ftrace.take() {
+            ftrace.finish()?;
         }
         let exit = if self.failures == 0 { GOOD } else { BROKEN };
         let step = self.step;
@@ -142,6 +153,9 @@ impl<'a> Teller<'a> {
             }
             if let Some(trace) = &mut self.trace {
                 trace.add(recorded)?;
+            }
+            if let Some(ftrace) = &mut self.ftrace {
+                ftrace.add(recorded)?;
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod disk;
 mod events;
 pub mod fault;
+pub mod ftrace;
 pub mod guest;
 pub mod intc;
 pub mod memory;

@@ -198,8 +198,8 @@ fn iommu<'a>(text: &'a str, device: Option<&'a str>) -> Option<Message<'a>> {
     if let Some(suppressed) = suppressed(text) {
         return Some(Message::Suppressed(suppressed));
     }
-    let (_, rest) = text.split_once(": ")?;
     if let Some(iommu) = device {
+        let (_, rest) = text.split_once(": ")?;
         if let Some(number) = rest.trim().strip_prefix("event 0x").and_then(|rest| rest.split(' ').next())
             && rest.contains("received")
         {

@@ -258,7 +258,7 @@ impl Model {
             let words = format!("a crash that is not in a tear-down: {}", report.head.text);
             return self.fact(Fact { words, cites: vec![report.head.cite()] });
         }
-        let first = report.frames.first().map_or("?", String::as_str);
+        let first = report.frames.iter().find(|name| !is_dump(name)).map_or("?", String::as_str);
         let path = if failed_probe { "a failed probe" } else { "the unbind" };
         let place = if release { "the release of managed resources" } else { path };
         let words = format!("a crash in {place}: {first}, {}", report.head.text);
@@ -328,7 +328,10 @@ const TEAR_DOWN: [&str; 9] = [
 ];
 
 fn is_dump(name: &str) -> bool {
-    ["dump_backtrace", "show_stack", "dump_stack", "unwind_backtrace", "__warn", "dump_stack_lvl"].contains(&name)
+    let report = name.starts_with("kasan_") || name.starts_with("print_") || name.starts_with("__asan");
+    report
+        || ["dump_backtrace", "show_stack", "dump_stack", "unwind_backtrace", "__warn", "dump_stack_lvl", "bad_page"]
+            .contains(&name)
 }
 
 /// The lines of a report that are worth showing: its head, what names it, and its stack's ends.

@@ -169,7 +169,7 @@ pub struct Device {
     /// True when the domain may have changed since the last probe.
     pub(super) domain_changed: bool,
     pub(super) deferred: Option<Mark>,
-    /// Managed resources after each probe, while they only grew.
+    /// Managed resources at the beginning of each unbind.
     pub(super) growth: Vec<(u64, Mark)>,
     pub(crate) log: super::log::DeviceLog,
     pub(super) sub_pages: FxHashMap<u64, (u32, u64)>,

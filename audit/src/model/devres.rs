@@ -54,11 +54,15 @@ impl Model {
                 self.backend_of_life(id, by, mark);
             }
         }
+        let in_probe = self.task(at.task).probe.as_ref().is_some_and(|probe| probe.device == Some(id));
         let device = &mut self.devices[id];
         let life = device.life_at(mark);
         life.traced = true;
         life.added += 1;
         life.managed_memory += u64::from(&*node.name == MANAGED);
+        if !in_probe {
+            life.bursts.add(&node.name, mark);
+        }
         device.nodes.add(node);
     }
 
@@ -68,6 +72,7 @@ impl Model {
         let life = device.life_at(mark);
         life.traced = true;
         life.released += 1;
+        life.bursts.gone(name);
         if name == MANAGED {
             let addr = removed.and_then(|(_, node)| node.addr);
             // Older kernels free first and remove the node then.
@@ -88,6 +93,9 @@ impl Model {
         life.traced = true;
         life.released += 1;
         life.pass.count += 1;
+        if life.teardown.is_none() {
+            life.bursts.gone(name);
+        }
         if let Some((order, node)) = &removed {
             if let Some((last, last_mark)) = &life.pass.last
                 && order > last
@@ -106,8 +114,9 @@ impl Model {
             self.devices[id].life_at(mark).managed_memory += 1;
             let (addr, by) =
                 removed.as_ref().map_or((None, None), |(_, node)| (node.addr.filter(|_| !node.hidden), node.by));
-            self.task(at.task).release =
-                Some(Release { device: id, addr, by, freed: false, mark: mark.clone(), give: None });
+            let task = self.task(at.task);
+            let (mark, failed) = (mark.clone(), task.fails(id));
+            task.release = Some(Release { device: id, addr, by, freed: false, mark, give: None, named: None, failed });
         }
         if self.devices[id].nodes.is_empty() && !self.heard.lifecycle {
             // Without the driver core's functions the last release is all that shows the end.
@@ -136,8 +145,8 @@ impl Model {
 
     /// The end of a release of managed memory.
     pub(super) fn released(&mut self, release: Release) {
-        let Release { device, addr, by, freed, mark, give } = release;
-        let heard = self.heard;
+        let Release { device, addr, by, freed, mark, give, named, failed } = release;
+        let (heard, at_end) = (self.heard, self.at_end);
         let life = self.devices[device].life_at(&mark);
         if !heard.dma {
             // The function tracer's lines between this release and the next one are its free's.
@@ -149,7 +158,7 @@ impl Model {
                     life.on(Rule::MANAGED).how = Some("by call context");
                 }
                 (Some(taken), Some(given)) => {
-                    let known = if life.ended() == Some(super::End::ProbeFailed) { SEED_PROBE } else { SEED };
+                    let known = if failed { SEED_PROBE } else { SEED };
                     let reset = life.reset.as_ref();
                     let since = reset.map_or_else(String::new, |reset| {
                         format!(", after the DMA ops were reset (line {})", reset.place.line)
@@ -160,6 +169,7 @@ impl Model {
                     );
                     let mut cites: Vec<_> = reset.map(Mark::cite).into_iter().collect();
                     cites.push(mark.cite());
+                    cites.extend(named.map(|mark| mark.cite()));
                     life.find(Finding { rule: Rule::BACKEND, verdict: Verdict::Violated, words, cites, known: Some(known) });
                 }
                 _ => life.on(Rule::BACKEND).doubt(
@@ -169,7 +179,9 @@ impl Model {
             }
             return;
         }
-        if !freed {
+        if !freed && at_end {
+            life.on(Rule::MANAGED).doubt("the file ends with the release of managed memory");
+        } else if !freed {
             let at = addr.map_or_else(String::new, |addr| format!(" at {addr:#x}"));
             let words = format!(
                 "the managed memory{at} is released at line {}, but no dma_free follows: the free did not happen, or a pool of the \

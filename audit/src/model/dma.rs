@@ -102,11 +102,11 @@ impl Model {
         self.late(at, id, &mapping, &mark);
         self.managed_give(at, id, &mapping, &mark);
         self.unshare_page(id, &mapping);
-        self.pend(at, id, mapping, &mark);
+        self.pend(at, id, mapping, op.family, &mark);
     }
 
     /// Holds the free back until the lines that name its back-end have come.
-    fn pend(&mut self, at: At<'_>, id: Id, mapping: Mapping, mark: &Mark) {
+    fn pend(&mut self, at: At<'_>, id: Id, mapping: Mapping, family: Family, mark: &Mark) {
         let line = mark.place.line;
         let in_release = self.task(at.task).release.as_ref().is_some_and(|release| release.device == id);
         let life = self.devices[id].life_at(mark);
@@ -117,8 +117,10 @@ impl Model {
         let gone = Gone { mapping: mapping.clone(), mark: mark.clone(), life: number, in_release };
         self.devices[id].remember(gone);
         let task = self.task(at.task);
-        let mut pending = Pending { device: id, mapping, mark: mark.clone(), by: None, unmapped: false, reset };
-        if matches!(pending.mapping.family, Family::Single | Family::Resource) {
+        let failed = task.fails(id);
+        let mark = mark.clone();
+        let mut pending = Pending { device: id, mapping, mark, by: None, unmapped: false, reset, named: None, failed };
+        if matches!(family, Family::Single | Family::Resource) {
             // The IOMMU's event comes before this one.
             if task.unmapped(pending.mapping.addr) {
                 pending.by = Some(By { backend: Backend::Iommu, named: false, line });
@@ -135,12 +137,19 @@ impl Model {
     /// A function of a back-end that frees.
     pub(super) fn give_by(&mut self, at: At<'_>, backend: Backend) {
         let by = By { backend, named: true, line: at.place.line };
+        let other = |taken: Option<By>| taken.is_some_and(|taken| taken.backend != backend).then(|| at.mark());
         let task = self.task(at.task);
         if let Some(pending) = &mut task.pending {
             // The first function is the outermost.
-            pending.by.get_or_insert(by);
-        } else if let Some(release) = &mut task.release {
-            release.give.get_or_insert(by);
+            if pending.by.is_none() {
+                pending.by = Some(by);
+                pending.named = other(pending.mapping.backend);
+            }
+        } else if let Some(release) = &mut task.release
+            && release.give.is_none()
+        {
+            release.give = Some(by);
+            release.named = other(release.by);
         }
     }
 
@@ -188,11 +197,12 @@ impl Model {
     }
 
     fn judge_backend(&mut self, pending: Pending) {
-        let Pending { device, mapping, mark, by, unmapped, reset } = pending;
+        let Pending { device, mapping, mark, by, unmapped, reset, named, failed } = pending;
         let line = mark.place.line;
         let by = by.or(if unmapped { Some(By { backend: Backend::Iommu, named: false, line }) } else { None });
         let heard = self.heard;
         let same_epoch = mapping.epoch == self.epoch;
+        let at_end = self.at_end;
         let life = self.devices[device].life_at(&mark);
         let on = Rule::BACKEND;
         match (mapping.backend, by) {
@@ -204,12 +214,14 @@ impl Model {
                 }
             }
             (Some(taken), Some(given)) => {
-                let known = known_of(life, &mapping);
-                let finding = mismatch(&mapping, taken.backend, given.backend, &mark, reset.as_ref(), known);
+                let known = known_of(life, &mapping, failed);
+                let mut finding = mismatch(&mapping, taken.backend, given.backend, &mark, reset.as_ref(), known);
+                finding.cites.extend(named.map(|mark| mark.cite()));
                 life.find(finding);
             }
             (Some(taken), None)
                 if taken.backend == Backend::Iommu
+                    && !at_end
                     && heard.iommu_unmap
                     && matches!(mapping.family, Family::Coherent | Family::Pages) =>
             {
@@ -491,15 +503,11 @@ pub(super) fn mismatch(
 }
 
 /// The known bug that a mismatch in this life looks like.
-fn known_of(life: &super::Life, mapping: &Mapping) -> Option<Known> {
+fn known_of(life: &super::Life, mapping: &Mapping, failed: bool) -> Option<Known> {
     if !mapping.managed {
         return None;
     }
-    match life.end.as_ref().map(|(_, end)| *end) {
-        Some(super::End::ProbeFailed) => Some(SEED_PROBE),
-        _ if life.teardown.is_some() => Some(SEED),
-        _ => None,
-    }
+    if failed { Some(SEED_PROBE) } else { life.teardown.as_ref().map(|_| SEED) }
 }
 
 /// The key of a scatterlist: unmapping names its physical addresses only.

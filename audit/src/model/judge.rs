@@ -15,6 +15,10 @@ pub(super) fn judge(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: He
     // Everything that was released had been seen to be added: nothing is older than the recording.
     let whole = life.probe_seen || !life.before && life.added > 0 && life.pass.unknown == 0;
     candidates(life, whole);
+    if let Some((words, cites)) = std::mem::take(&mut life.bursts).finding() {
+        let verdict = if life.taint.is_some() { Verdict::CannotTell } else { Verdict::Violated };
+        life.find(Finding { rule: Rule::GROWS, verdict, words, cites, known: None });
+    }
     if !life.traced || life.end.is_none() && life.teardown.is_none() {
         return;
     }

@@ -73,6 +73,7 @@ pub struct Life {
     /// Frees of managed memory by hand that wait for the removal of their node.
     pub(crate) by_hand: Vec<(u64, Mark)>,
     pub(crate) by_debug_lines: bool,
+    pub(crate) bursts: super::bursts::Bursts,
     /// Pieces of managed memory.
     pub(crate) managed_memory: u64,
 }
@@ -115,6 +116,7 @@ impl Life {
             freed_in_release: Vec::new(),
             by_hand: Vec::new(),
             by_debug_lines: false,
+            bursts: super::bursts::Bursts::default(),
             managed_memory: 0,
         }
     }
@@ -143,7 +145,8 @@ impl Life {
         if self.teardown.is_none() && self.end.is_none() {
             return if doubt { Verdict::CannotTell } else { Verdict::NothingToJudge };
         }
-        if self.taint.is_some() || clean(Verdict::CannotTell) {
+        let open = self.findings.iter().any(|finding| finding.verdict == Verdict::CannotTell);
+        if open || self.taint.is_some() || clean(Verdict::CannotTell) {
             Verdict::CannotTell
         } else if clean(Verdict::Proved) {
             Verdict::Proved

@@ -538,12 +538,19 @@ impl Model {
         } else {
             (Rule::FAULT, "")
         };
+        // Whoever had the device since, and has it no more, may have used the same addresses.
+        let since = device.life.iter().chain(&device.past).any(|life| life.number > gone.life && life.end.is_some());
+        let (verdict, hint) = if since {
+            (Verdict::CannotTell, "; but another owner had the device since, and its mappings may not be recorded")
+        } else {
+            (Verdict::Violated, hint)
+        };
         let words = format!(
             "a fault at {addr:#x} (line {}): the range was taken at line {} and given back at line {}{age}{hint}",
             mark.place.line, gone.mapping.mark.place.line, gone.mark.place.line
         );
         let cites = vec![gone.mapping.mark.cite(), gone.mark.cite(), mark.cite()];
-        let finding = Finding { rule, verdict: Verdict::Violated, words, cites, known: None };
+        let finding = Finding { rule, verdict, words, cites, known: None };
         // The fault is charged to the life that unmapped the range, not to the device's owner of now.
         match device.past.iter_mut().find(|life| life.number == gone.life) {
             Some(life) => life.find(finding),

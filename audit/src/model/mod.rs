@@ -1,5 +1,6 @@
 //! The life of each device, and what is judged in it.
 
+mod bursts;
 mod crash;
 mod device;
 mod devres;
@@ -86,6 +87,8 @@ pub struct Model {
     last_stack: bool,
     last_stamp: Option<Stamp>,
     finished: bool,
+    /// True when the files are at their end: what is missing now may only not have been recorded any more.
+    at_end: bool,
 }
 
 impl Model {
@@ -113,6 +116,7 @@ impl Model {
             last_stack: false,
             last_stamp: None,
             finished: false,
+            at_end: false,
         }
     }
 

@@ -39,6 +39,10 @@ pub(crate) struct Pending {
     pub(crate) unmapped: bool,
     /// When the device's DMA ops were reset, if that came before.
     pub(crate) reset: Option<Mark>,
+    /// The line that names another back-end than the allocation's.
+    pub(crate) named: Option<Mark>,
+    /// True in the clean-up of a failed probe.
+    pub(crate) failed: bool,
 }
 
 /// A release of managed memory that waits for its free.
@@ -50,6 +54,10 @@ pub(crate) struct Release {
     pub(crate) freed: bool,
     pub(crate) mark: Mark,
     pub(crate) give: Option<By>,
+    /// The line that names another back-end than the allocation's.
+    pub(crate) named: Option<Mark>,
+    /// True in the clean-up of a failed probe.
+    pub(crate) failed: bool,
 }
 
 /// An unbind that a task is in.
@@ -135,6 +143,11 @@ impl Task {
     pub(super) fn unmapped(&mut self, addr: u64) -> bool {
         let at = self.unmaps.iter().position(|(start, end)| (*start..*end).contains(&addr));
         at.is_some_and(|at| self.unmaps.remove(at).is_some())
+    }
+
+    /// True while the probe of `device` is cleaned up after it failed.
+    pub(super) fn fails(&self, device: Id) -> bool {
+        self.probe.as_ref().is_some_and(|probe| probe.device == Some(device) && probe.failed.is_some())
     }
 
     pub(super) fn enter(&mut self, mark: Mark) {

@@ -152,7 +152,16 @@ impl Model {
             }
         }
         let Some((begin, dropped, reset)) = begin else { return };
-        let life = self.devices[id].life_at(mark);
+        let failed = self.task(at.task).fails(id);
+        let device = &mut self.devices[id];
+        let held = device.nodes.len() as u64;
+        if device.life_at(mark).teardown.is_none() && !failed {
+            device.growth.push((held, begin.clone()));
+            if device.growth.len() > 64 {
+                device.growth.remove(0);
+            }
+        }
+        let life = device.life_at(mark);
         if life.teardown.is_none() {
             life.teardown = Some(begin);
             life.pass = Pass::default();
@@ -219,13 +228,6 @@ impl Model {
             device.deferred.get_or_insert(deferred);
             let end = device.life_at(&failed).last_mark();
             self.over(id, end, End::ProbeFailed);
-        } else {
-            let device = &mut self.devices[id];
-            let count = device.nodes.len() as u64;
-            device.growth.push((count, probe.mark));
-            if device.growth.len() > 64 {
-                device.growth.remove(0);
-            }
         }
     }
 
@@ -307,6 +309,7 @@ impl Model {
             return;
         }
         let keys: Vec<TaskKey> = self.tasks.keys().copied().collect();
+        self.at_end = true;
         for key in keys {
             self.settle(key);
             self.end_of_task(key);
@@ -370,7 +373,7 @@ impl Model {
             return;
         }
         let counts: Vec<String> = growth.iter().map(|(count, _)| count.to_string()).collect();
-        let words = format!("managed resources after each probe: {}: they grow with each cycle", counts.join(", "));
+        let words = format!("managed resources at each unbind: {}: they grow with each cycle", counts.join(", "));
         let cites = growth.iter().take(4).map(|(_, mark)| mark.cite()).collect();
         if let Some(life) = self.devices[id].newest() {
             life.find(Finding { rule: Rule::GROWS, verdict: Verdict::Violated, words, cites, known: None });

@@ -9,6 +9,8 @@ use crate::input::{Lines, clean, unquote};
 
 /// Longest record, in bytes; more of a wrapped one is dropped.
 const MAX_RECORD: usize = 64 << 10;
+/// Length of a line without a prefix from which it is taken for a whole log that lost its line feeds.
+const FLAT: usize = 600;
 /// Columns at which a mail is taken to wrap.
 const WRAP: usize = 66;
 
@@ -188,9 +190,7 @@ impl Records {
             sink.record(place, &Record::Lost { cpu, count });
             return;
         }
-        if self.pending.is_some()
-            && let Some((key, value)) = kmsg_key(text)
-        {
+        if let Some((key, value)) = kmsg_key(text) {
             self.flush(sink);
             self.counts.continued += 1;
             sink.record(place, &Record::Key { key, value });
@@ -234,7 +234,13 @@ impl Records {
             return;
         }
         self.flush(sink);
-        if sink.record(place, &Record::Plain(text)) {
+        let mut known = sink.record(place, &Record::Plain(text));
+        if !known && text.len() > FLAT {
+            for piece in pieces(text) {
+                known |= sink.record(place, &Record::Plain(piece));
+            }
+        }
+        if known {
             self.counts.log += 1;
         } else {
             self.counts.other += 1;
@@ -325,6 +331,42 @@ fn embedded(body: &str) -> Option<usize> {
         from = open + 1;
     }
     None
+}
+
+/// The messages in a text that lost its line feeds, as web archives show a mail: one begins at each driver with its device, at
+/// each function of a stack, and at the words that begin reports.
+fn pieces(text: &str) -> Vec<&str> {
+    let words: Vec<(usize, &str)> = text
+        .split(' ')
+        .scan(0, |at, word| {
+            let start = *at;
+            *at += word.len() + 1;
+            Some((start, word))
+        })
+        .collect();
+    let heads = [
+        "Unable to handle kernel",
+        "Internal error:",
+        "Call trace:",
+        "Call Trace:",
+        "CPU: ",
+        "pc : ",
+        "lr : ",
+        "RIP: ",
+        "---[ end",
+        "BUG: ",
+    ];
+    let mut starts = vec![0];
+    for (n, (at, word)) in words.iter().enumerate() {
+        let after = words.get(n + 1).map_or("", |(_, word)| word);
+        let driver = after.strip_suffix(':').is_some_and(crate::event::is_device) && !word.ends_with(':');
+        let frame = word.contains("+0x") && word.contains("/0x") && n > 0 && !matches!(words[n - 1].1, ":" | "RIP:");
+        if driver || frame || heads.iter().any(|head| text[*at..].starts_with(head)) {
+            starts.push(*at);
+        }
+    }
+    starts.push(text.len());
+    starts.windows(2).map(|pair| text[pair[0]..pair[1]].trim()).filter(|piece| !piece.is_empty()).collect()
 }
 
 /// A typed command: `# echo ...`, `$ ...`, `user@host:~# ...`. A trace's header also begins with `#`.

@@ -1,5 +1,6 @@
 //! What happened, kept for the length of a step: told in words, as JSON lines and as a trace file.
 
+mod ftrace;
 mod json;
 #[cfg(test)]
 mod kinds;
@@ -8,6 +9,7 @@ mod spans;
 mod tape;
 mod trace;
 
+pub use ftrace::FtraceFile;
 pub use json::{Line, json_line};
 #[cfg(test)]
 pub(crate) use kinds::samples;

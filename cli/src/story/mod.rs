@@ -13,7 +13,7 @@ pub mod verdict;
 use crate::args::Run;
 use crate::failure::Result;
 use crate::page::Page;
-use crate::record::TraceFile;
+use crate::record::{FtraceFile, TraceFile};
 use crate::script;
 use crate::teller::Teller;
 use crate::world::World;
@@ -48,8 +48,9 @@ pub fn command(args: &Run) -> Result<u8> {
     // Before anything is told: a tree that cannot be read, or a trace that cannot be written, ends it here.
     world.read_device_tree()?;
     let trace = args.trace.as_deref().map(TraceFile::create).transpose()?;
+    let ftrace = args.ftrace.as_deref().map(FtraceFile::create).transpose()?;
     let page = Page::stdout(args.color).quiet(args.quiet);
-    let mut teller = Teller::new(page, &world.tape, args.json, trace);
+    let mut teller = Teller::new(page, &world.tape, args.json, trace).ftrace(ftrace);
     match script {
         Some(script) => script::run(&script, &mut world, &mut teller)?,
         None => tell(&mut world, &mut teller)?,
