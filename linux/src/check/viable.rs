@@ -149,8 +149,7 @@ fn iommu(
         }
         return;
     }
-    let device_tree =
-        scene.face.exists("/sys/firmware/devicetree/base") || scene.face.exists(&device.attribute("of_node"));
+    let device_tree = has_device_tree(scene, device);
     if scene.inventory.has_iommu() || device_tree && device.driver.is_none() {
         if device.driver.is_none() && device_tree {
             findings.warn(format!(
@@ -172,6 +171,18 @@ fn iommu(
          machine, give it a virtual IOMMU; or accept no protection at all with --noiommu"
             .into(),
     );
+}
+
+fn has_device_tree(scene: Scene<'_>, device: &Device) -> bool {
+    scene.face.exists("/sys/firmware/devicetree/base") || scene.face.exists(&device.attribute("of_node"))
+}
+
+/// Why a device without an IOMMU group cannot be given; `None` when it has one, or may get one with its first probe.
+pub fn without_group(scene: Scene<'_>, device: &Device) -> Option<&'static str> {
+    if device.group.is_some() || device.driver.is_none() && has_device_tree(scene, device) {
+        return None;
+    }
+    Some(if scene.inventory.has_iommu() { "no IOMMU group" } else { "no IOMMU on this machine" })
 }
 
 fn reset(scene: Scene<'_>, device: &Device, findings: &mut Findings) {

@@ -54,9 +54,12 @@ fn look(host: &Host, device: &Device) -> Findings {
             "--hold-siblings",
         ));
     }
-    if device.group.is_none() && (device.driver.is_some() || !scene.inventory.has_iommu()) {
-        let what = if scene.inventory.has_iommu() { "no IOMMU group" } else { "no IOMMU on this machine" };
+    if let Some(what) = check::without_group(scene, device) {
         findings.obstacle(crate::Obstacle::new(&device.label(), Class::NotViable, "no-iommu", what, "bindctl show"));
+    }
+    if device.is_bridge() {
+        let what = "a bridge: VFIO takes only endpoints";
+        findings.obstacle(crate::Obstacle::new(&device.label(), Class::NotViable, "bridge", what, "bindctl show"));
     }
     let group = device.group.as_ref().and_then(|g| scene.inventory.groups.get(g));
     for region in group.iter().flat_map(|g| &g.reserved).filter(|r| r.kind == "direct") {

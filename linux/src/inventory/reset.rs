@@ -15,8 +15,14 @@ pub struct Reset {
 
 impl Reset {
     /// Reads the methods; `None` for a device that is not on PCI, or a kernel before 5.15.
+    ///
+    /// Later kernels leave the file out for a device that cannot be reset at all, so that it is another device's file
+    /// that tells a kernel which has it.
     pub fn read(face: &dyn Face, inventory: &Inventory, device: &Device) -> Option<Self> {
-        let text = face.try_text(&device.attribute("reset_method"))?;
+        let text = face.try_text(&device.attribute("reset_method")).or_else(|| {
+            let mut others = inventory.devices.iter().filter(|other| other.bus == "pci" && device.bus == "pci");
+            others.any(|other| face.exists(&other.attribute("reset_method"))).then(String::new)
+        })?;
         let methods: Vec<String> = text.split_whitespace().map(Into::into).collect();
         let spreads = methods.first().is_some_and(|first| first == "bus" || first == "cxl_bus");
         let parent = path::parent(&device.path);

@@ -90,6 +90,18 @@ fn the_variant_driver_that_the_alias_names_is_taken() {
 }
 
 #[test]
+fn a_device_that_cannot_be_reset_has_no_list_of_methods() {
+    let host = Host::with_card("down", "pci $RP 0000:05:00.0 010601 1b21 0612; group 26 DMA-FQ $P");
+    host.give("0000:05:00.0").names(&["0000:05:00.0 cannot be reset"]);
+}
+
+#[test]
+fn list_tells_bridges_and_devices_without_a_group() {
+    let said = Host::with_card("down", "pci $RP 0000:05:00.0 010601 1b21 0612").bindctl("list --all");
+    said.names(&["a bridge: VFIO takes only endpoints", "no IOMMU group"]);
+}
+
+#[test]
 fn a_bridge_is_refused() {
     Host::with_card("down", "").give("0000:00:1c.0").refused(5, &["is a bridge"]);
 }
