@@ -27,7 +27,10 @@ pub fn find(
     if config.as_ref().is_some_and(Config::is_dead) {
         not_viable(
             "dead",
-            format!("{label} does not answer: its configuration space reads all ones"),
+            format!(
+                "{label} does not answer: its configuration space reads all ones (power state {})",
+                scene.face.try_text(&device.attribute("power_state")).as_deref().unwrap_or("unknown").trim()
+            ),
             "it may be powered off, in a failed link or gone: rescan the bus, or power-cycle the machine",
         );
     }

@@ -37,6 +37,7 @@ pub(super) fn read(face: &dyn Face, system: &mut System) {
         .filter_map(|entry| entry.dir.then_some(entry.name))
         .collect();
     loops(face, system);
+    zram(face, system);
     nvme_target(face, system);
     scsi_target(face, system);
 }
@@ -49,6 +50,20 @@ fn loops(face: &dyn Face, system: &mut System) {
             user: format!("/dev/{name}"),
             remedy: format!("losetup -d /dev/{name}"),
         });
+    }
+}
+
+/// Compressed memory that is written back to a disk.
+fn zram(face: &dyn Face, system: &mut System) {
+    for name in face.names("/sys/block").iter().filter(|name| name.starts_with("zram")) {
+        let path = face.try_text(&format!("/sys/block/{name}/backing_dev")).unwrap_or_default();
+        if path.starts_with('/') {
+            system.exports.push(Export {
+                path,
+                user: format!("/dev/{name}, which writes back to it"),
+                remedy: format!("swapoff /dev/{name}; echo 1 > /sys/block/{name}/reset"),
+            });
+        }
     }
 }
 

@@ -72,8 +72,9 @@ impl Network {
         let kind = |name: &str| kind(face, &format!("/sys/class/net/{name}"));
         for entry in face.names(&base) {
             if entry == "master" {
-                if let Some(master) = face.link_name(&format!("{base}/master")) {
-                    let how = match kind(&master) {
+                if let Some(path) = face.resolve(&format!("{base}/master")).ok().flatten() {
+                    let master = path::name(&path).to_owned();
+                    let how = match self::kind(face, &path) {
                         "interface" if face.exists(&format!("{base}/bonding_slave")) => "bond",
                         "interface" if face.exists(&format!("{base}/brport")) => "bridge",
                         how => how,

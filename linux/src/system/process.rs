@@ -12,6 +12,8 @@ pub struct Process {
     pub pid: u32,
     /// Its name, at most 15 bytes.
     pub comm: String,
+    /// Its state as one letter: `D` waits in the kernel and cannot be killed, `Z` has ended and is not reaped.
+    pub state: char,
 }
 
 /// An open descriptor of interest: a device, or one that VFIO made.
@@ -40,12 +42,16 @@ pub struct NetNamespace {
     pub default_routes: Vec<String>,
 }
 
+/// Files in sysfs whose writes bind, unbind or remove devices.
+const WRITES: [&str; 6] = ["/unbind", "/bind", "/driver_override", "/sriov_numvfs", "/remove", "/reset"];
+
 pub(super) fn read(face: &dyn Face, system: &mut System) {
     let mut pids: Vec<u32> = face.names("/proc").iter().filter_map(|name| name.parse().ok()).collect();
     pids.sort_unstable();
     for pid in pids {
         let Some(comm) = face.try_text(&format!("/proc/{pid}/comm")) else { continue };
-        system.processes.push(Process { pid, comm });
+        let state = state(&face.try_text(&format!("/proc/{pid}/stat")).unwrap_or_default());
+        system.processes.push(Process { pid, comm, state });
         match face.list(&format!("/proc/{pid}/fd")) {
             Ok(entries) => {
                 let fds = entries.iter().filter_map(|entry| entry.name.parse().ok());
@@ -64,12 +70,22 @@ fn open(face: &dyn Face, pid: u32, fd: u32) -> Option<Open> {
         let node = face.open_node(pid, fd, text.trim_end_matches(" (deleted)"));
         return Some(Open { pid, fd, text, node, syspath: None });
     }
+    // A write to one of these may be under way, and may wait for whoever holds the device.
+    if text.starts_with("/sys/") && WRITES.iter().any(|file| text.ends_with(file)) {
+        return Some(Open { pid, fd, text, node: None, syspath: None });
+    }
     if text.starts_with("anon_inode:") && text.contains("vfio-device") {
         let info = face.try_text(&format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
         let syspath = info.lines().find_map(|line| line.strip_prefix("vfio-device-syspath:"));
         return Some(Open { pid, fd, text, node: None, syspath: syspath.map(|path| path.trim().into()) });
     }
     None
+}
+
+/// The third field of `stat`; the second one, the name in brackets, may hold anything.
+fn state(stat: &str) -> char {
+    let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
+    after.chars().next().unwrap_or('?')
 }
 
 fn namespaces(face: &dyn Face, processes: &[Process]) -> Vec<NetNamespace> {

@@ -58,22 +58,32 @@ fn firmware_framebuffer(scene: Scene<'_>, device: &Device, findings: &mut Findin
     }
     let claims = claims(&scene.face.try_text("/proc/iomem").unwrap_or_default());
     let claims: Vec<_> = claims.iter().filter(|(start, end, _)| *end > *start).collect();
-    let users = scene.inventory.devices.iter().filter(|d| d.bus == "platform" && d.driver.is_some());
-    for user in users.filter(|d| d.name.contains("framebuffer")) {
+    for (name, driver) in framebuffer_devices(scene) {
         let inside = claims.iter().any(|(start, end, _)| windows.iter().any(|(a, b)| a <= start && end <= b));
         // Readers without rights see every address as 0: the display that the firmware used is the best guess then.
         if !(inside || claims.is_empty() && boot_display) {
             continue;
         }
-        let driver = user.driver.as_deref().unwrap_or_default();
         findings.obstacle(Obstacle::new(
             &device.label(),
             Class::InUse,
             "console",
-            format!("the firmware's framebuffer ({}, driver {driver}) is in this device's memory", user.name),
-            format!("echo {} > /sys/bus/platform/drivers/{driver}/unbind, after the console has left it", user.name),
+            format!("the firmware's framebuffer ({name}, driver {driver}) is in this device's memory"),
+            format!("echo {name} > /sys/bus/platform/drivers/{driver}/unbind, after the console has left it"),
         ));
     }
+}
+
+/// Platform devices for framebuffers of the firmware that have a driver, with it.
+fn framebuffer_devices(scene: Scene<'_>) -> Vec<(String, String)> {
+    const DRIVERS: &str = "/sys/bus/platform/drivers";
+    let drivers = scene.face.names(DRIVERS).into_iter();
+    let bound = drivers.filter(|d| d.contains("framebuffer")).flat_map(|driver| {
+        let entries = scene.face.list(&format!("{DRIVERS}/{driver}")).unwrap_or_default();
+        let devices = entries.into_iter().filter(|e| e.link && e.name != "module");
+        devices.map(move |e| (e.name, driver.clone())).collect::<Vec<_>>()
+    });
+    bound.collect()
 }
 
 /// Memory windows of `resource`: start, end and flags a line.

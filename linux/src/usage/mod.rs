@@ -8,6 +8,7 @@ mod net;
 mod nodes;
 mod signature;
 mod vfio;
+mod writers;
 
 pub use below::{Below, Block, Controller, Interface};
 pub use vfio::{Holder, VfioNode, holders, node_mismatches, nodes as vfio_nodes};
@@ -40,6 +41,7 @@ pub fn find(scene: Scene<'_>, device: &Device) -> Findings {
     nodes::find(scene, device, &below, &claimed, &mut findings);
     vfio::find(scene, device, &mut findings);
     links::find(scene, device, &mut findings);
+    writers::find(scene, device, &mut findings);
     for error in &below.troubles {
         findings.warn(error.to_string());
     }

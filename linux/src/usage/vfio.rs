@@ -120,13 +120,12 @@ pub(super) fn find(scene: Scene<'_>, device: &Device, findings: &mut Findings) {
     }
     // Without the path in fdinfo, a descriptor of a device does not say of which: its process's group would.
     let anonymous = scene.system.open.iter().filter(|o| o.node.is_none() && o.syspath.is_none());
+    let explained = |pid: u32| {
+        let given = scene.inventory.devices.iter().filter(|other| other.is_on_vfio());
+        given.flat_map(|other| holders(scene, other)).any(|holder| holder.pid == pid)
+    };
     for open in anonymous.filter(|o| o.text.contains("vfio-device")) {
-        let explained = scene
-            .inventory
-            .devices
-            .iter()
-            .any(|other| other.is_on_vfio() && holders(scene, other).iter().any(|holder| holder.pid == open.pid));
-        if !explained {
+        if !explained(open.pid) {
             let who = scene.system.who(open.pid);
             findings.obstacle(Obstacle::new(
                 &label,
@@ -140,9 +139,39 @@ pub(super) fn find(scene: Scene<'_>, device: &Device, findings: &mut Findings) {
     let driver = device.driver.as_deref().unwrap_or_default();
     let module = scene.face.link_name(&format!("{}/module", device.driver_path(driver)));
     let count = module.and_then(|m| scene.face.try_text(&format!("/sys/module/{m}/refcnt")));
-    if let Some(count) = count.and_then(|text| text.trim().parse::<u32>().ok())
-        && count > 0
-    {
-        findings.remark(format!("{driver} is in use {count} times; no holder of {label} was found"));
+    let count: u32 = count.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    if count == 0 {
+        return;
     }
+    findings.remark(format!("{driver} is in use {count} times; no holder of {label} was found"));
+    for (pid, why) in hidden(scene, &explained) {
+        let who = scene.system.who(pid);
+        findings.obstacle(Obstacle::new(
+            &label,
+            Class::CannotTell,
+            "vfio",
+            format!("{driver} is in use {count} times, and {who} {why}"),
+            format!("end {who} and wait until it is gone; if it cannot be ended, the machine must be started anew"),
+        ));
+    }
+}
+
+/// Processes that may hold a device without a descriptor that shows it.
+fn hidden(scene: Scene<'_>, explained: &dyn Fn(u32) -> bool) -> Vec<(u32, String)> {
+    let mut found = Vec::new();
+    for process in scene.system.processes.iter().filter(|p| !explained(p.pid)) {
+        let maps = || scene.face.try_text(&format!("/proc/{}/maps", process.pid)).unwrap_or_default();
+        let served = process.comm.strip_prefix("vhost-").and_then(|pid| pid.parse::<u32>().ok());
+        let why = match (served, process.state) {
+            (Some(served), _) if scene.system.processes.iter().all(|p| p.pid != served) => {
+                format!("still works for process {served}, which has ended")
+            }
+            (None, 'D') => "waits in the kernel (state D): what it holds cannot be seen".into(),
+            (None, 'Z') => "has ended and is not gone (state Z): what it holds cannot be seen".into(),
+            (None, _) if maps().contains("[vfio-device]") => "has memory of a VFIO device mapped".into(),
+            _ => continue,
+        };
+        found.push((process.pid, why));
+    }
+    found
 }

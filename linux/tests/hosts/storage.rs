@@ -111,3 +111,9 @@ fn a_root_file_system_says_that_it_is_one() {
     let lines = "raw proc/self/mountinfo ''; mount_line '30 1 259:0 / / rw - ext4 /dev/root rw'";
     Host::with_disk(lines).give(DEVICE).refused(4, &["it is the root file system"]);
 }
+
+#[test]
+fn a_disk_that_compressed_memory_is_written_to_is_in_use() {
+    let lines = "part $N nvme0n1p3 259 3 3; disk $V/zram0 251 0; f $V/zram0/backing_dev /dev/nvme0n1p3";
+    Host::with_disk(lines).give(DEVICE).refused(4, &["nvme0n1p3 is used by /dev/zram0"]);
+}

@@ -68,3 +68,21 @@ fn a_given_device_is_nothing_to_do() {
     let said = given("").give(DEVICE);
     assert_eq!((said.exit, said.json["outcome"].as_str()), (0, Some("nothing to do")));
 }
+
+#[test]
+fn holders_that_show_no_descriptor_are_not_told_idle() {
+    let used = "f sys/module/vfio_pci/refcnt 1";
+    let mapped = "proc 70 vmm; raw proc/70/maps '7f00-7f01 rw-s 0 00:0e 1 anon_inode:[vfio-device]\\n'";
+    take(&given(&format!("{used}; {mapped}"))).refused(4, &["vmm (70) has memory of a VFIO device mapped"]);
+    take(&given(&format!("{used}; proc 71 vhost-70"))).refused(4, &["vhost-70 (71) still works for process 70"]);
+    take(&given(&format!("{used}; proc 70 qemu Z"))).refused(4, &["qemu (70) has ended and is not gone"]);
+    assert_eq!(take(&given(&format!("{used}; proc 70 qemu S"))).exit, 0);
+}
+
+#[test]
+fn an_unbind_that_is_under_way_is_told_and_not_joined() {
+    let lines = "proc 88 tee D; fd 88 3 /sys/bus/pci/drivers/vfio-pci/unbind";
+    take(&given(lines)).refused(4, &["unbind of a device of this driver is under way", "tee (88)", "state D"]);
+    let other = "proc 88 tee D; fd 88 3 /sys/bus/pci/drivers/nvme/unbind";
+    assert_eq!(take(&given(other)).exit, 0);
+}
