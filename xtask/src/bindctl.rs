@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 /// Builds one program and returns its path.
-fn build(arch: &str) -> Result<PathBuf, Trouble> {
+pub(crate) fn build(arch: &str) -> Result<PathBuf, Trouble> {
     let triple = format!("{arch}-unknown-linux-musl");
     output(Command::new("rustup").current_dir(root()).args(["target", "add", &triple]))
         .map_err(|t| Trouble::Skipped(format!("rustup could not add {triple}: {}", t.why())))?;

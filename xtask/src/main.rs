@@ -5,6 +5,7 @@ mod bindctl;
 mod cargo;
 mod check;
 mod dtbs;
+mod guest;
 mod licences;
 mod long;
 mod loom;
@@ -39,6 +40,8 @@ enum Command {
     Check,
     /// The host tool as static programs, for each architecture; each must be below 4 MiB
     Bindctl(bindctl::Args),
+    /// The host tool on a stock Debian kernel under QEMU
+    Guest(guest::Args),
     /// Everything that must pass; sets up what it needs
     Test(test::Args),
     /// The core's unit tests under Miri
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Miri(args) => miri::run(&args),
         Command::Bindctl(args) => bindctl::run(&args),
+        Command::Guest(args) => guest::run(&args),
         Command::Loom(args) => loom::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::Shuttle(args) => shuttle::run(&args),

@@ -86,8 +86,16 @@ fn fits(pattern: &str, text: &str) -> bool {
 }
 
 /// True when the driver is there, or a module of its name can be loaded.
+///
+/// A module's name says no more than its driver's up to dashes: when a driver is there whose name differs in these only,
+/// the module has brought that one, and not the one that is asked for.
 pub fn exists_or_loads(face: &dyn Face, device: &Device, driver: &str) -> bool {
-    face.exists(&device.driver_path(driver)) || module_of(face, driver).is_some()
+    if face.exists(&device.driver_path(driver)) {
+        return true;
+    }
+    let plain = |text: &str| text.replace('-', "_");
+    let drivers = face.names(&format!("/sys/bus/{}/drivers", device.bus));
+    !drivers.iter().any(|there| plain(there) == plain(driver)) && module_of(face, driver).is_some()
 }
 
 /// The module, as `modules.dep` lists it, that a driver's name stands for.

@@ -62,7 +62,9 @@ fn a_driver_that_is_not_there_gets_a_hint() {
     let host = Host::with_card("down", "");
     host.bindctl(&format!("plan --to vfio_pci {DEVICE}")).refused(5, &["no driver vfio_pci", "did you mean vfio-pci?"]);
     host.bindctl(&format!("plan --to nosuchdriver {DEVICE}")).refused(5, &["no driver nosuchdriver"]);
-    host.run("rm -r $R/sys/bus/pci/drivers/vfio-pci");
+    host.run("f proc/sys/kernel/osrelease 6.1.0-x; f lib/modules/6.1.0-x/modules.dep 'kernel/vfio-pci.ko:'");
+    host.bindctl(&format!("plan --to vfio_pci {DEVICE}")).refused(5, &["did you mean vfio-pci?"]);
+    host.run("rm -r $R/sys/bus/pci/drivers/vfio-pci $R/lib");
     host.give(DEVICE).refused(5, &["no driver vfio-pci"]);
 }
 
