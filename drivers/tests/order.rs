@@ -57,7 +57,7 @@ fn end(rig: &Rig) -> End {
         .map(|g| {
             let mut members: Vec<String> = g.members.iter().map(ToString::to_string).collect();
             members.sort();
-            (g.iommu, members, g.owner.to_string())
+            (g.iommus.join(" + "), members, g.owner.to_string())
         })
         .collect();
     groups.sort();

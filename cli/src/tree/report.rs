@@ -204,7 +204,7 @@ impl Report {
 fn group(info: &bindery::iommu::GroupInfo) -> GroupRow {
     GroupRow {
         id: info.id,
-        iommu: info.iommu.clone(),
+        iommu: info.iommus.join(" + "),
         members: info.members.clone(),
         owner: info.owner.to_string(),
         domain: info.domain.as_ref().map(|(label, kind, _)| format!("{label} ({kind})")),

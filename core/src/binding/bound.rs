@@ -20,7 +20,7 @@ use crate::dma::{Dma, DmaContext, Ioas};
 use crate::driver::{DmaOwner, Errno, Missing, ProbeError, Quiet};
 use crate::env::{EnvError, Landmark, Site};
 use crate::event::EventKind;
-use crate::iommu::{Domain, FaultReport, GroupError, Iommu, IommuError, Translation};
+use crate::iommu::{Domain, FaultReport, GroupError, GroupHold, Iommu, IommuError, Membership, OwnerId, Translation};
 use crate::irq::{self, IrqEntry, IrqTable, Route};
 use crate::machine::Machine;
 use crate::power::{self, CountedSupply, LineUses, ResetLine, Supply, SupplyError, SupplyUse};
@@ -138,6 +138,8 @@ pub struct Bound {
     pub(crate) lines: LineUses,
     pub(crate) dma: Mutex<Option<Arc<DmaContext>>>,
     /// The domain that the device is attached to, while it is.
+    /// Its place in its IOMMU group, while it has a claim to that.
+    pub(crate) membership: Mutex<Option<Membership>>,
     pub(crate) domain: Mutex<Option<Arc<Domain>>>,
     /// The last word on the device being quiet, void as soon as it learns another device address.
     quiet: Mutex<Option<Quiet>>,
@@ -163,6 +165,7 @@ impl Bound {
             ledger: Ledger::default(),
             lines: LineUses::default(),
             dma: Mutex::new(None),
+            membership: Mutex::new(None),
             domain: Mutex::new(None),
             quiet: Mutex::new(None),
             exposed: AtomicBool::new(exposed),
@@ -290,8 +293,8 @@ impl Bound {
     pub fn provide_iommu(&self, iommu: Arc<dyn Iommu>) -> Result<(), ResourceError> {
         self.check(Site::Provide)?;
         let entry = crate::iommu::InstanceEntry { node: self.device.node(), name: iommu.name() };
-        self.machine.iommus.register(self.device.node(), iommu);
         self.push(0, entry)?;
+        self.machine.iommus.register(self.device.node(), iommu);
         self.machine.join_consumers(self.device.node());
         Ok(())
     }
@@ -317,7 +320,13 @@ impl Bound {
     /// The address space of a pass-through owner's device; `None` for a kernel driver.
     pub fn io_address_space(&self) -> Option<Ioas> {
         let domain = self.domain.lock().clone().filter(|_| self.owner == DmaOwner::PassThrough)?;
-        Some(Ioas::new(&self.machine, &self.desc().name, self.device.group.lock().clone(), domain))
+        Some(Ioas::new(&self.machine, &self.desc().name, self.membership.lock().clone(), domain))
+    }
+
+    /// Lets the pass-through owner `owner` open the device, for as long as the guard lives and the device is bound.
+    /// Refused while another one has a device of its IOMMU group open, with that one's name (P7).
+    pub fn hold_group(&self, owner: &OwnerId) -> Result<GroupHold, GroupError> {
+        crate::iommu::hold(self, owner)
     }
 
     /// The device's reset lines; `None` when the firmware gives it none. Each use of them is refused while somebody else

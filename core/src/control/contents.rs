@@ -71,7 +71,10 @@ fn reserved_regions(group: &Group) -> String {
     let line = |(first, last): &(crate::addr::DeviceAddr, crate::addr::DeviceAddr)| {
         format!("{:#018x} {:#018x} reserved\n", first.0, last.0)
     };
-    group.iommu().geometry().reserved.iter().map(line).collect()
+    let mut ranges: alloc::vec::Vec<_> = group.iommus().iter().flat_map(|i| i.geometry().reserved).collect();
+    ranges.sort_unstable();
+    ranges.dedup();
+    ranges.iter().map(line).collect()
 }
 
 /// Each promise with its number of checks and of breaches that are on record, then the breaches in words.
@@ -129,7 +132,8 @@ fn footprint(machine: &Machine) -> String {
         let info = group.info();
         let domain = |(label, kind, iova)| format!("{label}, {kind}, {iova} pages");
         let domain = info.domain.map_or_else(|| "none".to_string(), domain);
-        format!("group {}\t{}\tdomain {domain}\n", info.id, info.owner)
+        let holder = info.holder.map_or_else(String::new, |(name, open)| format!(", {open} open by {name}"));
+        format!("group {}\t{}{holder}\tdomain {domain}\n", info.id, info.owner)
     };
     whole + &machine.groups().iter().map(group).collect::<String>()
 }

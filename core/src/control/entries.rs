@@ -74,11 +74,7 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
             list.push(("subsystem".into(), Node::Link(Dir::IommuClass)));
             list
         }
-        Dir::InstanceDevices(iommu) => {
-            let name = iommu.name();
-            let groups = machine.groups().into_iter().filter(|g| g.iommu().name() == name);
-            groups.flat_map(|g| links_to(members(machine, &g))).collect()
-        }
+        Dir::InstanceDevices(iommu) => links_to(machine.iommus.devices_at(&iommu.name())),
         Dir::Kernel => dirs([("bindery", Dir::Bindery), ("debug", Dir::Debug), ("iommu_groups", Dir::Groups)]),
         Dir::Groups => machine.groups().into_iter().map(|g| (g.id().to_string(), Node::Dir(Dir::Group(g)))).collect(),
         Dir::Group(group) => {
@@ -165,10 +161,12 @@ fn attributes(machine: &Arc<Machine>, device: &Arc<Device>) -> List {
     if let Some(driver) = driver {
         link("driver".into(), Dir::Driver(driver));
     }
-    let group = device.group.lock().as_ref().map(|m| Arc::clone(&m.group));
-    if let Some(group) = group {
-        link("iommu".into(), Dir::Instance(Arc::clone(group.iommu())));
-        link("iommu_group".into(), Dir::Group(group));
+    if let Some(member) = machine.iommus.membership(device) {
+        // The first one, as on Linux, where a device has no more than one; the others are found at their own `devices`.
+        if let Some(iommu) = machine.iommus.instances_of(device).into_iter().next() {
+            link("iommu".into(), Dir::Instance(iommu));
+        }
+        link("iommu_group".into(), Dir::Group(member.group));
     }
     for l in machine.devlinks_of(device) {
         let name = if Arc::ptr_eq(&l.consumer, device) {
@@ -214,7 +212,7 @@ fn devlink_named(machine: &Arc<Machine>, name: &str) -> Option<Devlink> {
 
 /// Every IOMMU by name: those that a driver here runs, and those of somebody else that devices are behind.
 fn instances(machine: &Arc<Machine>) -> impl Iterator<Item = (String, Arc<dyn Iommu>)> {
-    let foreign = machine.groups().into_iter().map(|g| Arc::clone(g.iommu()));
+    let foreign = machine.groups().into_iter().flat_map(|g| g.iommus());
     let all: BTreeMap<_, _> = machine.iommus.instances().into_iter().chain(foreign).map(|i| (i.name(), i)).collect();
     all.into_iter()
 }

@@ -125,8 +125,8 @@ fn group_type(group: &Group, word: &str) -> Result<(), Refusal> {
             Refusal::new(Errno::EPERM, why)
         }
         GroupError::Empty { .. } => Refusal::new(Errno::EPERM, error.to_string()),
-        GroupError::BadKind(_) | GroupError::NoGroup | GroupError::NotTranslated => {
-            Refusal::new(Errno::EINVAL, format!("{error}: {} cannot make one", group.iommu().name()))
+        GroupError::BadKind(_) | GroupError::NoGroup | GroupError::NotTranslated | GroupError::Incomplete { .. } => {
+            Refusal::new(Errno::EINVAL, format!("{error}: {} cannot make one", group.info().iommus.join(" + ")))
         }
     })
 }

@@ -8,7 +8,7 @@ use super::{DeviceDesc, NodeId};
 use crate::binding::{AnyBinding, Phase};
 use crate::claim::Claim;
 use crate::env::{Env, Landmark};
-use crate::iommu::{IommuError, Membership};
+use crate::iommu::IommuError;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
@@ -22,8 +22,7 @@ pub struct Device {
     phase: AtomicU8,
     binding: Mutex<Option<Arc<dyn AnyBinding>>>,
     driver_override: Mutex<Option<Arc<str>>>,
-    pub(crate) group: Mutex<Option<Membership>>,
-    /// Why its IOMMU did not take it in when that was tried last. A leaf lock, taken with `group` held to change it.
+    /// Why its IOMMU did not take it in when that was tried last. A leaf lock.
     pub(crate) not_joined: Mutex<Option<IommuError>>,
     /// The driver's name while the device's `driver` link is visible in the control tree.
     pub(crate) visible_driver: Mutex<Option<&'static str>>,
@@ -48,7 +47,6 @@ impl Device {
             phase: AtomicU8::new(Phase::Unbound as u8),
             binding: Mutex::new(None),
             driver_override: Mutex::new(None),
-            group: Mutex::new(None),
             not_joined: Mutex::new(None),
             visible_driver: Mutex::new(None),
             bound_seq: AtomicU64::new(0),

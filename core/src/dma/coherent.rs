@@ -1,6 +1,7 @@
 //! Memory that the CPU and the device share.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 
@@ -8,6 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::backend::Backend;
 use super::mapping::{Behind, Kind, Mapping, Piece, Pieces};
+use super::pin::PagePin;
 use super::{Attrs, Direction, Dma, DmaError, DmaMemory};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::binding::{EntryId, Scope};
@@ -53,7 +55,8 @@ impl<'s> Dma<'s> {
             Backend::Direct(direct) => direct.reach(phys, bytes, limit).ok_or(DmaError::Mask(limit))?,
             Backend::Translated(domain) => {
                 let prot = context.prot(Direction::Bidirectional);
-                domain.map(machine, &context.device, kind.name(), phys, bytes, prot, limit)?
+                let pins = &mut || Vec::from([PagePin::new(&memory, &context.pinner)]);
+                domain.map(machine, &context.device, kind.name(), phys, bytes, prot, limit, pins)?
             }
         };
         let piece = Piece::new(Behind::Shared(Arc::clone(&memory)), 0..len, addr, None);

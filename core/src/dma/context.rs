@@ -157,8 +157,7 @@ impl DmaContext {
 
 /// Step 4: sets the device's DMA up. Every binding starts with a fresh context: masks of the last one are gone.
 pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
-    let device = bound.device();
-    let member = device.group.lock().clone();
+    let member = bound.membership.lock().clone();
     let falls_back = bound.machine().is_mutant(Mutant::UntranslatedFallback);
     let domain = match &member {
         Some(member) => match iommu::attach(bound, member) {

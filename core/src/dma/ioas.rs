@@ -123,10 +123,17 @@ impl Ioas {
         if s.maps.len() + s.unconfirmed.len() >= MAX_MAPS {
             return Err(IoasError::TooManyMaps(MAX_MAPS));
         }
-        domain.map_fixed(range, memory.phys() + offset, prot).map_err(|e| match e {
-            FixedError::Map(e) => IoasError::Map(e),
-            FixedError::Unconfirmed(at) => IoasError::Unconfirmed(at),
-        })?;
+        match domain.map_fixed(range, memory.phys() + offset, prot) {
+            Ok(()) => {}
+            Err(FixedError::Map(e @ MapError::Unconfirmed(_))) => {
+                let pins = Vec::from([PagePin::new(memory, &self.pinner)]);
+                domain.hold_unconfirmed(&machine, &self.pinner.device, range, pins, e);
+                s.unconfirmed.insert(iova, len);
+                return Err(IoasError::Unconfirmed(iova));
+            }
+            Err(FixedError::Map(e)) => return Err(IoasError::Map(e)),
+            Err(FixedError::Unconfirmed(at)) => return Err(IoasError::Unconfirmed(at)),
+        }
         s.maps.insert(iova, (len, PagePin::new(memory, &self.pinner)));
         Ok(())
     }
@@ -184,14 +191,15 @@ impl Ioas {
 
     /// Unblocks the device as soon as the last user's maps are gone. False when it stays blocked.
     fn let_through(&self, machine: &Machine, domain: &Arc<Domain>) -> bool {
-        if !self.state.lock().blocked {
+        let shut = self.member.as_ref().is_some_and(|m| m.group.is_shut());
+        if !self.state.lock().blocked && !shut {
             return true;
         }
         if !domain.retry(machine) {
             return false;
         }
         let mut s = self.state.lock();
-        let through = self.member.as_ref().is_none_or(|m| m.group.unblock(&m.streams, domain));
+        let through = self.member.as_ref().is_none_or(|m| m.group.unblock(&m.streams));
         s.blocked &= !through;
         through
     }

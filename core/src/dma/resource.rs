@@ -77,8 +77,16 @@ fn place_resource(
         }
         Backend::Translated(domain) => {
             let prot = direction.prot() | Prot::MMIO;
-            let iova =
-                domain.map(&context.machine, &context.device, Kind::Resource.name(), page, bytes, prot, limit)?;
+            let iova = domain.map(
+                &context.machine,
+                &context.device,
+                Kind::Resource.name(),
+                page,
+                bytes,
+                prot,
+                limit,
+                &mut Vec::new,
+            )?;
             (iova + offset, (iova, bytes))
         }
     })

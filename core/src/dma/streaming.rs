@@ -4,10 +4,12 @@ use core::fmt;
 use core::ops::Range;
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::backend::Backend;
 use super::bounce::Slot;
 use super::mapping::{Behind, Kind, Mapping, Piece, Pieces, end_early, page_span};
+use super::pin::PagePin;
 use super::{Attrs, CpuView, DMA_ALIGN, Direction, Dma, DmaBuffer, DmaContext, DmaError, Refused};
 use crate::addr::DeviceAddr;
 use crate::binding::{EntryId, Scope, Seat};
@@ -159,7 +161,8 @@ pub(super) fn place(
         Backend::Translated(domain) => {
             let (phys, bytes, offset) = page_span(buffer.phys(), range);
             let prot = context.prot(direction);
-            let iova = domain.map(&context.machine, &context.device, kind.name(), phys, bytes, prot, limit)?;
+            let pins = &mut || Vec::from([PagePin::new(buffer.memory(), &context.pinner)]);
+            let iova = domain.map(&context.machine, &context.device, kind.name(), phys, bytes, prot, limit, pins)?;
             let told = if context.machine.is_mutant(Mutant::AddressesExchanged) { DeviceAddr(phys.0) } else { iova };
             Ok(Placed { addr: told + offset, span: (iova, bytes), bounce: None })
         }

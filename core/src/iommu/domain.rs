@@ -9,7 +9,7 @@ use core::fmt;
 
 use super::late::{Late, Range};
 use super::lazy::Queue;
-use super::{DomainKind, Geometry, IovaSpace, Prot, Translation};
+use super::{DomainKind, Geometry, IovaSpace, MapError, Prot, Translation};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::dma::{DmaError, PagePin};
 use crate::env::Site;
@@ -132,7 +132,8 @@ impl Domain {
         self.iova.in_use()
     }
 
-    /// Maps `len` bytes at `phys` (page aligned) for `device`, below `limit` (inclusive).
+    /// Maps `len` bytes at `phys` (page aligned) for `device`, below `limit` (inclusive). As for a list, all that `pins`
+    /// gives goes to quarantine when it is not mapped and the device may still reach it.
     #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
     pub(crate) fn map(
         self: &Arc<Self>,
@@ -143,12 +144,13 @@ impl Domain {
         len: u64,
         prot: Prot,
         limit: DeviceAddr,
+        pins: &mut dyn FnMut() -> Vec<PagePin>,
     ) -> Result<DeviceAddr, DmaError> {
         let run = &mut core::iter::once((phys, len));
-        match self.map_list(machine, device, kind, run, len, prot, limit, &mut Vec::new) {
+        match self.map_list(machine, device, kind, run, len, prot, limit, pins) {
             Ok(iova) => Ok(iova),
             Err(MapList::Undone(e)) => Err(e),
-            // One run is mapped whole or not at all.
+            // Some of its IOMMUs had mapped the run, and have not confirmed that it is gone.
             Err(MapList::Stuck) => Err(DmaError::Unconfirmed),
         }
     }
@@ -189,6 +191,11 @@ impl Domain {
             if let Err(e) = self.ops.map(at, phys, len, prot) {
                 let mapped = (at != iova).then_some(Range { iova, len: at - iova });
                 let taken = Range { iova, len: count * PAGE_SIZE };
+                if mapped.is_none() && matches!(e, MapError::Unconfirmed(_)) {
+                    self.hold_unconfirmed(machine, device, taken, pins(), e);
+                    return Err(MapList::Stuck);
+                }
+                // The flush of the beginning is one of the run that failed, too.
                 return Err(match self.take_down(machine, device, mapped.as_slice(), taken, pins) {
                     Ok(()) => {
                         self.free_iova(taken);

@@ -1,7 +1,9 @@
 //! Gathered invalidation, and the proof that it happened.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::joint::PartId;
 use crate::addr::DeviceAddr;
 use crate::mem::PageRun;
 
@@ -15,12 +17,32 @@ use crate::mem::PageRun;
 pub struct Gather {
     range: Option<(DeviceAddr, DeviceAddr)>,
     tables: Vec<PageRun>,
+    /// Of a translation by several IOMMUs: what each of them must confirm by itself.
+    parts: BTreeMap<PartId, Self>,
 }
 
 impl Gather {
     /// Nothing to invalidate yet.
     pub const fn new() -> Self {
-        Self { range: None, tables: Vec::new() }
+        Self { range: None, tables: Vec::new(), parts: BTreeMap::new() }
+    }
+
+    /// What IOMMU `part` of several must confirm.
+    pub(super) fn part(&mut self, part: PartId) -> &mut Self {
+        self.parts.entry(part).or_default()
+    }
+
+    /// Takes out what IOMMU `part` of several must confirm: at least the whole range.
+    pub(super) fn take_part(&mut self, part: PartId) -> Self {
+        let mut gather = self.parts.remove(&part).unwrap_or_default();
+        if let Some((first, last)) = self.range {
+            gather.cover(first, last);
+        }
+        gather
+    }
+
+    fn cover(&mut self, first: DeviceAddr, last: DeviceAddr) {
+        self.range = Some(self.range.map_or((first, last), |(a, b)| (a.min(first), b.max(last))));
     }
 
     /// Adds `len` bytes at `iova`; the gathered range grows to cover them.
@@ -28,11 +50,7 @@ impl Gather {
         if len == 0 {
             return;
         }
-        let last = DeviceAddr(iova.0 + (len - 1));
-        self.range = Some(match self.range {
-            None => (iova, last),
-            Some((a, b)) => (a.min(iova), b.max(last)),
-        });
+        self.cover(iova, DeviceAddr(iova.0 + (len - 1)));
     }
 
     /// Adds a page-table page that was cut out of the tree; it returns to its allocator when the flush is confirmed.
@@ -43,9 +61,12 @@ impl Gather {
     /// Takes over all that `other` has gathered.
     pub fn absorb(&mut self, mut other: Self) {
         if let Some((first, last)) = other.range.take() {
-            self.range = Some(self.range.map_or((first, last), |(a, b)| (a.min(first), b.max(last))));
+            self.cover(first, last);
         }
         self.tables.append(&mut other.tables);
+        for (part, gather) in core::mem::take(&mut other.parts) {
+            self.part(part).absorb(gather);
+        }
     }
 
     /// First and last byte (inclusive) to invalidate, or `None` when there is nothing.
@@ -55,12 +76,12 @@ impl Gather {
 
     /// Whether intermediate tables were cut off, so that walk caches must go, too.
     pub fn tables_freed(&self) -> bool {
-        !self.tables.is_empty()
+        !self.tables.is_empty() || self.parts.values().any(Self::tables_freed)
     }
 
     /// True when nothing was gathered.
     pub fn is_empty(&self) -> bool {
-        self.range.is_none() && self.tables.is_empty()
+        self.range.is_none() && self.tables.is_empty() && self.parts.values().all(Self::is_empty)
     }
 
     /// Gives the table pages back, without a proof, to be called when the hardware has confirmed. For those who flush a
@@ -68,6 +89,7 @@ impl Gather {
     /// its hardware did not confirm in time.
     pub fn free_tables(mut self) {
         self.tables.clear();
+        core::mem::take(&mut self.parts).into_values().for_each(Self::free_tables);
     }
 
     /// The hardware has confirmed the invalidation: gives the table pages back and makes the proof.

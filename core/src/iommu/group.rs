@@ -1,8 +1,6 @@
-//! Groups: the devices that an IOMMU cannot keep apart, and who owns them.
+//! Groups: the devices that IOMMUs cannot keep apart.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,94 +8,117 @@ use core::fmt;
 use core::hash::{Hash, Hasher};
 
 use super::domain::Past;
-use super::{Domain, DomainKind, Iommu, IommuError, StreamId, Translation};
+use super::joint::Joint;
+use super::owner::Ownership;
+use super::{Domain, DomainKind, Geometry, GroupError, Iommu, IommuError, Owner, OwnerId, StreamId, Translation};
 use crate::addr::DeviceAddr;
-use crate::binding::{Bound, Entry, HoldingKind, ResourceError, WayBack};
-use crate::device::SupplierKind;
-use crate::dma::check::Op;
+use crate::device::NodeId;
 use crate::driver::DmaOwner;
-use crate::env::Site;
-use crate::event::{EventKind, Outcome};
-use crate::mutant::Mutant;
-use crate::promise::Promise;
 use crate::sync::Mutex;
 
-/// Who may use the devices of a group.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Owner {
-    /// Nobody: every member is blocked.
-    #[default]
-    None,
-    /// Kernel drivers, this many bindings.
-    Kernel(u32),
-    /// One pass-through owner, this many bindings.
-    PassThrough(u32),
+/// One stream of one IOMMU.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Stream {
+    /// The IOMMU's node; that of the device itself when somebody else's IOMMU translates for it.
+    pub(crate) iommu: NodeId,
+    pub(crate) id: StreamId,
 }
 
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("nobody"),
-            Self::Kernel(n) => write!(f, "kernel drivers ({n})"),
-            Self::PassThrough(n) => write!(f, "pass-through ({n})"),
-        }
-    }
-}
-
-/// Why a group could not be claimed or changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum GroupError {
-    /// Somebody else owns it.
-    #[error("group {group} is owned by {owner}")]
-    Owned {
-        /// The group's number.
-        group: u32,
-        /// Who owns it.
-        owner: Owner,
-    },
-    /// The firmware puts the device behind an IOMMU, but it could not join a group there.
-    #[error("the device's IOMMU could not take it in; the policy does not allow untranslated DMA")]
-    NotTranslated,
-    /// A pass-through owner needs an IOMMU group, and the device has none.
-    #[error("the device is in no IOMMU group")]
-    NoGroup,
-    /// This kind of domain cannot be a default, or the IOMMU cannot make one.
-    #[error("a {0} domain cannot be the group's default")]
-    BadKind(DomainKind),
-    /// The group has no members any more.
-    #[error("group {group} has no members")]
-    Empty {
-        /// The group's number.
-        group: u32,
-    },
-}
-
-/// A device's place in its group.
+/// A device's place in its group, as it was when the group was claimed.
 #[derive(Clone)]
 pub(crate) struct Membership {
     pub(crate) group: Arc<Group>,
-    pub(crate) streams: Vec<StreamId>,
+    pub(crate) streams: Vec<Stream>,
+}
+
+/// An IOMMU of a group.
+#[derive(Clone)]
+pub(super) struct Instance {
+    pub(super) node: NodeId,
+    pub(super) iommu: Arc<dyn Iommu>,
+    /// Where its streams go while nobody uses them.
+    pub(super) blocked: Arc<dyn Translation>,
+}
+
+/// The domain of the present owner.
+struct Current {
+    domain: Arc<Domain>,
+    joint: Arc<Joint>,
+    geometry: Geometry,
 }
 
 struct State {
-    owner: Owner,
+    ownership: Ownership,
+    instances: Vec<Instance>,
     members: Vec<Arc<str>>,
     /// Made for the first binding, dropped with the last.
-    domain: Option<Arc<Domain>>,
+    current: Option<Current>,
     attached: u32,
     /// What earlier domains had mapped.
     past: Past,
     /// How many attachments use each stream: devices may share one.
-    users: BTreeMap<StreamId, u32>,
+    users: BTreeMap<Stream, u32>,
     /// What kernel drivers get.
     kind: DomainKind,
+    /// Every stream is blocked: what the last pass-through owner had mapped is not confirmed to be gone, and must not be
+    /// reached by the next one's devices.
+    shut: bool,
 }
 
-/// Devices that one IOMMU cannot keep apart.
+impl State {
+    /// Sends every stream in use where `place` says. False when an IOMMU did not do that.
+    fn send_all(&self, place: impl Fn(&Instance) -> Option<Arc<dyn Translation>>) -> bool {
+        let send = |stream: &Stream| {
+            let instance = self.instance(stream.iommu)?;
+            instance.iommu.attach(stream.id, &place(instance)?).ok()
+        };
+        // Every one of them, also after one that fails.
+        self.users.keys().filter(|stream| send(stream).is_none()).count() == 0
+    }
+
+    fn instance(&self, node: NodeId) -> Option<&Instance> {
+        self.instances.iter().find(|i| i.node == node)
+    }
+
+    /// Nobody owns it, and nothing of an owner is left.
+    fn is_idle(&self) -> bool {
+        self.ownership.is_free() && self.attached == 0
+    }
+
+    /// Whether streams of `iommu` may come in. A pass-through owner's devices stay what they are; a domain in use keeps
+    /// its addresses.
+    fn may_take(&self, node: NodeId, iommu: &dyn Iommu) -> bool {
+        let fits = |c: &Current| self.instance(node).is_some() || iommu.geometry().covers(&c.geometry);
+        self.is_idle() || matches!(self.ownership.owner(), Owner::Kernel(_)) && self.current.as_ref().is_none_or(fits)
+    }
+
+    /// The translation for new bindings: made, or, for IOMMUs that it does not have yet, grown.
+    fn translate(&mut self, kind: DomainKind, nodes: &[NodeId]) -> Result<Arc<Domain>, IommuError> {
+        let parts = nodes.iter().filter(|n| self.current.as_ref().is_none_or(|c| c.joint.at(**n).is_none()));
+        let make = |node: &NodeId| {
+            let instance = self.instance(*node).ok_or(IommuError::Dead)?;
+            Ok((*node, instance.iommu.domain(kind)?))
+        };
+        let mut parts = parts.map(make).collect::<Result<Vec<_>, IommuError>>()?.into_iter();
+        if self.current.is_none() {
+            let (node, ops) = parts.next().ok_or(IommuError::Dead)?;
+            let geometries = self.instances.iter().map(|i| i.iommu.geometry());
+            let geometry = geometries.reduce(|all, g| all.meet(&g)).ok_or(IommuError::Dead)?;
+            let joint = Arc::new(Joint::new(node, ops));
+            parts.by_ref().for_each(|(node, ops)| joint.add(node, ops));
+            let domain = Domain::new(kind, Arc::<Joint>::clone(&joint), &geometry);
+            self.current = Some(Current { domain, joint, geometry });
+        }
+        let current = self.current.as_ref().ok_or(IommuError::Dead)?;
+        parts.for_each(|(node, ops)| current.joint.add(node, ops));
+        Ok(Arc::clone(&current.domain))
+    }
+}
+
+/// Devices that IOMMUs cannot keep apart: with each device all its streams at all its IOMMUs, and with each stream all
+/// devices that its IOMMU cannot tell from it (P7).
 pub struct Group {
     id: u32,
-    iommu: Arc<dyn Iommu>,
-    blocked: Arc<dyn Translation>,
     state: Mutex<State>,
 }
 
@@ -106,12 +127,14 @@ pub struct Group {
 pub struct GroupInfo {
     /// Number, as in `/sys/kernel/iommu_groups`.
     pub id: u32,
-    /// The IOMMU instance.
-    pub iommu: String,
+    /// Names of its IOMMUs.
+    pub iommus: Vec<String>,
     /// Names of the members.
     pub members: Vec<Arc<str>>,
     /// Who owns it.
     pub owner: Owner,
+    /// The pass-through owner that has devices of it open: its name, and how many.
+    pub holder: Option<(Arc<str>, u32)>,
     /// The kind of domain that kernel drivers get.
     pub kind: DomainKind,
     /// The domain in use, if any: label, kind, IOVA pages in use.
@@ -119,17 +142,19 @@ pub struct GroupInfo {
 }
 
 impl Group {
-    pub(crate) fn new(id: u32, iommu: Arc<dyn Iommu>, blocked: Arc<dyn Translation>) -> Arc<Self> {
+    pub(super) fn new(id: u32, instances: Vec<Instance>, kind: DomainKind) -> Arc<Self> {
         let state = State {
-            owner: Owner::None,
+            ownership: Ownership::default(),
+            instances,
             members: Vec::new(),
-            domain: None,
+            current: None,
             attached: 0,
             past: Past::default(),
             users: BTreeMap::new(),
-            kind: DomainKind::Strict,
+            kind,
+            shut: false,
         };
-        Arc::new(Self { id, iommu, blocked, state: Mutex::new(state) })
+        Arc::new(Self { id, state: Mutex::new(state) })
     }
 
     /// Number, as in `/sys/kernel/iommu_groups`.
@@ -137,28 +162,38 @@ impl Group {
         self.id
     }
 
-    /// The instance that translates for it.
-    pub fn iommu(&self) -> &Arc<dyn Iommu> {
-        &self.iommu
+    /// The IOMMUs that translate for it.
+    pub fn iommus(&self) -> Vec<Arc<dyn Iommu>> {
+        self.state.lock().instances.iter().map(|i| Arc::clone(&i.iommu)).collect()
+    }
+
+    /// Names of its IOMMUs, as one word for a line.
+    pub(super) fn iommu_names(&self) -> String {
+        let names: Vec<_> = self.iommus().iter().map(|i| i.name()).collect();
+        names.join(" + ")
     }
 
     /// The domain of the present owner.
     pub fn domain(&self) -> Option<Arc<Domain>> {
-        self.state.lock().domain.clone()
+        self.state.lock().current.as_ref().map(|c| Arc::clone(&c.domain))
     }
 
     /// What is known of `addr`, from the present domain or from earlier ones.
-    pub(crate) fn explain(&self, addr: DeviceAddr) -> Option<String> {
+    pub(super) fn explain(&self, addr: DeviceAddr) -> Option<String> {
         let s = self.state.lock();
-        s.domain.as_ref().and_then(|d| d.explain(addr)).or_else(|| s.past.explain(addr))
+        s.current.as_ref().and_then(|c| c.domain.explain(addr)).or_else(|| s.past.explain(addr))
     }
 
-    /// Whether an access through `translation` may come from a member: `Some(true)` when it is the owner's domain,
-    /// `Some(false)` when it is the one in which members are blocked.
-    pub(crate) fn goes_through(&self, translation: &Arc<dyn Translation>) -> Option<bool> {
+    /// Whether an access through `translation` may come from a member, and the IOMMUs that it then came through: `true`
+    /// when it is of the owner's domain, `false` when members are blocked in it.
+    pub(super) fn goes_through(&self, translation: &Arc<dyn Translation>) -> Option<(bool, Vec<NodeId>)> {
         let s = self.state.lock();
-        let owned = s.domain.as_ref().is_some_and(|d| Arc::ptr_eq(d.translation(), translation));
-        (owned || Arc::ptr_eq(&self.blocked, translation)).then_some(owned)
+        if let Some(node) = s.current.as_ref().and_then(|c| c.joint.node_of(translation)) {
+            return Some((true, Vec::from([node])));
+        }
+        let blocked: Vec<_> =
+            s.instances.iter().filter(|i| Arc::ptr_eq(&i.blocked, translation)).map(|i| i.node).collect();
+        (!blocked.is_empty()).then_some((false, blocked))
     }
 
     /// A snapshot for people.
@@ -166,19 +201,25 @@ impl Group {
         let s = self.state.lock();
         GroupInfo {
             id: self.id,
-            iommu: self.iommu.name(),
+            iommus: s.instances.iter().map(|i| i.iommu.name()).collect(),
             members: s.members.clone(),
-            owner: s.owner,
+            owner: s.ownership.owner(),
+            holder: s.ownership.holder().map(|(id, open)| (Arc::clone(id.name()), open)),
             kind: s.kind,
-            domain: s.domain.as_ref().map(|d| (d.label().to_string(), d.kind(), d.iova_in_use())),
+            domain: s.current.as_ref().map(|c| {
+                let d = &c.domain;
+                (d.label().to_string(), d.kind(), d.iova_in_use())
+            }),
         }
     }
 
     /// Feeds owner, number of members, and domain to `state`.
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
         let s = self.state.lock();
-        (s.owner, s.members.len(), s.attached, s.users.len(), s.kind).hash(state);
-        s.domain.as_ref().map(|d| (d.kind(), d.iova_in_use())).hash(state);
+        let open = s.ownership.holder().map(|(_, open)| open);
+        (s.ownership.owner(), open, s.members.len(), s.instances.len()).hash(state);
+        (s.attached, s.users.len(), s.kind).hash(state);
+        s.current.as_ref().map(|c| (c.domain.kind(), c.domain.iova_in_use())).hash(state);
     }
 
     /// Changes what kernel drivers get from now on. Refused while anybody owns the group (P7): a domain that is in use
@@ -188,40 +229,214 @@ impl Group {
             return Err(GroupError::BadKind(kind));
         }
         let mut s = self.state.lock();
-        if s.owner != Owner::None {
-            return Err(GroupError::Owned { group: self.id, owner: s.owner });
+        if !s.ownership.is_free() {
+            return Err(s.ownership.refusal(self.id));
         }
         if s.members.is_empty() {
             return Err(GroupError::Empty { group: self.id });
         }
         // Made only to see whether it can be: a kind that no binding could ever get is refused here, where its name is.
-        if let Err(IommuError::Unsupported(_)) = self.iommu.domain(kind) {
+        if s.instances.iter().any(|i| matches!(i.iommu.domain(kind), Err(IommuError::Unsupported(_)))) {
             return Err(GroupError::BadKind(kind));
         }
         s.kind = kind;
         Ok(())
     }
 
-    /// Takes a device in, blocked. A stream that it shares with a bound device stays with that one's domain.
-    pub(crate) fn add(&self, device: &Arc<str>, streams: &[StreamId]) -> Result<(), IommuError> {
+    /// Whether streams of `iommu` may come in now.
+    pub(super) fn may_take(&self, node: NodeId, iommu: &dyn Iommu) -> bool {
+        self.state.lock().may_take(node, iommu)
+    }
+
+    /// Takes a stream of `device` in, blocked; one that it shares with a bound device stays with that one's domain.
+    pub(super) fn add(&self, device: &Arc<str>, stream: Stream, iommu: &Arc<dyn Iommu>) -> Result<(), IommuError> {
         let mut s = self.state.lock();
-        for stream in streams.iter().filter(|stream| !s.users.contains_key(stream)) {
-            self.iommu.attach(*stream, &self.blocked)?;
+        let blocked = match s.instance(stream.iommu) {
+            Some(instance) => Arc::clone(&instance.blocked),
+            None => iommu.domain(DomainKind::Blocked)?,
+        };
+        if !s.users.contains_key(&stream) {
+            iommu.attach(stream.id, &blocked)?;
         }
-        s.members.push(Arc::clone(device));
+        if s.instance(stream.iommu).is_none() {
+            s.instances.push(Instance { node: stream.iommu, iommu: Arc::clone(iommu), blocked });
+        }
+        if !s.members.contains(device) {
+            s.members.push(Arc::clone(device));
+        }
         Ok(())
     }
 
-    /// Sends a stream through `domain`, for one more user.
-    fn use_stream(&self, stream: StreamId, domain: &Domain) -> Result<(), IommuError> {
+    /// Takes over all of `other`, which is left empty. False when one of both is in use in a way that forbids it.
+    pub(super) fn absorb(&self, other: &Self) -> bool {
+        let (mut s, mut o) = (self.state.lock(), other.state.lock());
+        let fits = o.instances.iter().all(|i| s.may_take(i.node, &*i.iommu));
+        // No silent downgrade: nobody gets a domain that checks less than the one that the group was set to (P10).
+        let kind = if looseness(s.kind) > looseness(o.kind) { o.kind } else { s.kind };
+        if !o.is_idle() || !fits || (kind != s.kind && !s.is_idle()) {
+            return false;
+        }
+        s.kind = kind;
+        for instance in core::mem::take(&mut o.instances) {
+            if s.instance(instance.node).is_none() {
+                s.instances.push(instance);
+            }
+        }
+        for member in core::mem::take(&mut o.members) {
+            if !s.members.contains(&member) {
+                s.members.push(member);
+            }
+        }
+        s.past.add(core::mem::take(&mut o.past));
+        true
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.state.lock().is_idle()
+    }
+
+    /// Leaves only the members in it that `stays` is true for.
+    pub(super) fn retain(&self, stays: impl Fn(&str) -> bool) {
+        self.state.lock().members.retain(|m| stays(m));
+    }
+
+    /// The IOMMU at `node` is none of the group's any more. Returns the translation that it has a share in, if there is
+    /// one; to take the share out may wait for the hardware.
+    pub(super) fn remove_instance(&self, node: NodeId, trash: &mut Vec<Instance>) -> Option<Arc<Joint>> {
         let mut s = self.state.lock();
-        self.iommu.attach(stream, domain.translation())?;
+        trash.extend(s.instances.extract_if(.., |i| i.node == node));
+        s.users.retain(|stream, _| stream.iommu != node);
+        s.current.as_ref().map(|c| Arc::clone(&c.joint))
+    }
+
+    /// Makes a group of its own, number `id`, of `members` and of the IOMMUs at `nodes`. The group is idle.
+    pub(super) fn split(&self, id: u32, members: &[Arc<str>], nodes: &[NodeId]) -> Arc<Self> {
+        let s = self.state.lock();
+        let instances = s.instances.iter().filter(|i| nodes.contains(&i.node)).cloned().collect();
+        let new = Self::new(id, instances, s.kind);
+        new.state.lock().members.extend(s.members.iter().filter(|m| members.contains(m)).cloned());
+        new
+    }
+
+    /// Leaves only `members` and the IOMMUs at `nodes` in it, and returns the other IOMMUs. The group is idle.
+    pub(super) fn keep(&self, members: &[Arc<str>], nodes: &[NodeId]) -> Vec<Instance> {
+        let mut s = self.state.lock();
+        s.members.retain(|m| members.contains(m));
+        s.instances.extract_if(.., |i| !nodes.contains(&i.node)).collect()
+    }
+
+    pub(super) fn claim(&self, owner: DmaOwner, shares: bool) -> Result<Owner, GroupError> {
+        self.state.lock().ownership.claim(self.id, owner, shares)
+    }
+
+    pub(super) fn unclaim(&self) -> Owner {
+        self.state.lock().ownership.unclaim()
+    }
+
+    /// `id` has one more device of the group open, for as long as the guard lives.
+    pub(super) fn hold(self: &Arc<Self>, id: &OwnerId) -> Result<GroupHold, GroupError> {
+        self.state.lock().ownership.hold(self.id, id)?;
+        Ok(GroupHold { group: Arc::clone(self), id: id.clone() })
+    }
+
+    /// The domain for one more binding of `owner`, which must be able to use the IOMMUs at `nodes`. `made` is asked before
+    /// one is made.
+    pub(super) fn enter<E: From<IommuError>>(
+        &self,
+        owner: DmaOwner,
+        nodes: &[NodeId],
+        made: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Arc<Domain>, E> {
+        let mut s = self.state.lock();
+        if s.current.is_none() {
+            made()?;
+        }
+        let kind = match (&s.current, owner) {
+            (Some(current), _) => current.domain.kind(),
+            (None, DmaOwner::PassThrough) => DomainKind::Unmanaged,
+            (None, DmaOwner::Kernel) => s.kind,
+        };
+        // What a pass-through owner maps, all its devices reach, whichever it opens first.
+        let all: Vec<_> = s.instances.iter().map(|i| i.node).collect();
+        let nodes = if owner == DmaOwner::PassThrough { &all } else { nodes };
+        let domain = s.translate(kind, nodes)?;
+        s.attached += 1;
+        Ok(domain)
+    }
+
+    /// A binding has left its domain, which goes with the last one.
+    pub(super) fn exit(&self, domain: &Domain) {
+        let last = {
+            let mut s = self.state.lock();
+            s.attached -= 1;
+            if s.attached == 0 {
+                (s.current, s.shut) = (None, false);
+                s.past.add(domain.last_words());
+            }
+            s.attached == 0
+        };
+        if last {
+            domain.retire();
+        }
+    }
+
+    /// Blocks streams of a device that keeps its domain, but for those that it shares with another one.
+    pub(crate) fn block(&self, streams: &[Stream]) {
+        let s = self.state.lock();
+        for stream in streams.iter().filter(|stream| s.users.get(stream) == Some(&1)) {
+            if let Some(i) = s.instance(stream.iommu) {
+                // One that stays on reaches what the domain still remembers, whose memory is pinned.
+                let _ = i.iommu.attach(stream.id, &i.blocked);
+            }
+        }
+    }
+
+    /// Ends [`block`](Self::block), when what the domain had is confirmed to be gone. False when an IOMMU did not do that.
+    pub(crate) fn unblock(&self, streams: &[Stream]) -> bool {
+        let mut s = self.state.lock();
+        let Some(joint) = s.current.as_ref().map(|c| Arc::clone(&c.joint)) else { return false };
+        if s.shut {
+            s.shut = !s.send_all(|i| joint.at(i.node));
+            return !s.shut;
+        }
+        let attach = |stream: &Stream| {
+            let (instance, part) = s.instance(stream.iommu).zip(joint.at(stream.iommu))?;
+            instance.iommu.attach(stream.id, &part).ok()
+        };
+        streams.iter().filter(|stream| s.users.contains_key(stream)).all(|stream| attach(stream).is_some())
+    }
+
+    /// Whether every stream is blocked because of what the last pass-through owner has left.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.state.lock().shut
+    }
+
+    /// A pass-through owner closes one of the group's devices. With the last one its memory must be out of reach.
+    fn let_go(&self, id: &OwnerId) {
+        let mut s = self.state.lock();
+        let last = s.ownership.holder().is_some_and(|(holder, open)| holder == id && open == 1);
+        if last && s.current.as_ref().is_some_and(|c| c.domain.has_unconfirmed()) {
+            s.shut = true;
+            if !s.send_all(|i| Some(Arc::clone(&i.blocked))) {
+                // Nobody else may have a device that still reaches it: it stays this owner's while the domain lives.
+                return;
+            }
+        }
+        s.ownership.let_go(id);
+    }
+
+    /// Sends a stream through the owner's domain, for one more user.
+    pub(super) fn use_stream(&self, stream: Stream) -> Result<(), IommuError> {
+        let mut s = self.state.lock();
+        let instance = s.instance(stream.iommu).ok_or(IommuError::Dead)?;
+        let part = s.current.as_ref().and_then(|c| c.joint.at(stream.iommu)).ok_or(IommuError::Dead)?;
+        instance.iommu.attach(stream.id, if s.shut { &instance.blocked } else { &part })?;
         *s.users.entry(stream).or_default() += 1;
         Ok(())
     }
 
     /// Ends one use of a stream; the last one blocks it. False when the IOMMU did not do that.
-    fn leave_stream(&self, stream: StreamId) -> bool {
+    pub(super) fn leave_stream(&self, stream: Stream) -> bool {
         let mut s = self.state.lock();
         match s.users.get_mut(&stream) {
             Some(users) if *users > 1 => {
@@ -230,230 +445,47 @@ impl Group {
             }
             _ => {
                 s.users.remove(&stream);
-                self.iommu.attach(stream, &self.blocked).is_ok()
+                // Of an IOMMU that has left, nothing is translated any more.
+                s.instance(stream.iommu).is_none_or(|i| i.iommu.attach(stream.id, &i.blocked).is_ok())
             }
         }
     }
+}
 
-    /// Blocks streams of a device that keeps its domain, but for those that it shares with another one.
-    pub(crate) fn block(&self, streams: &[StreamId]) {
-        let s = self.state.lock();
-        for stream in streams.iter().filter(|stream| s.users.get(stream) == Some(&1)) {
-            // One that stays on reaches what the domain still remembers, whose memory is pinned.
-            let _ = self.iommu.attach(*stream, &self.blocked);
-        }
-    }
-
-    /// Ends [`block`](Self::block). False when the IOMMU did not do that.
-    pub(crate) fn unblock(&self, streams: &[StreamId], domain: &Domain) -> bool {
-        let s = self.state.lock();
-        let used = |stream: &&StreamId| s.users.contains_key(stream);
-        streams.iter().filter(used).all(|stream| self.iommu.attach(*stream, domain.translation()).is_ok())
-    }
-
-    pub(crate) fn remove(&self, device: &str) -> bool {
-        let mut s = self.state.lock();
-        s.members.retain(|m| &**m != device);
-        s.members.is_empty()
-    }
-
-    /// Counts one more owner. With `shares` an owner of the other kind is no hindrance, which it must be (P7).
-    fn claim(&self, owner: DmaOwner, shares: bool) -> Result<Owner, GroupError> {
-        let mut s = self.state.lock();
-        s.owner = match (s.owner, owner) {
-            (Owner::None, DmaOwner::Kernel) => Owner::Kernel(1),
-            (Owner::None, DmaOwner::PassThrough) => Owner::PassThrough(1),
-            (Owner::Kernel(n), DmaOwner::Kernel) => Owner::Kernel(n + 1),
-            (Owner::PassThrough(n), DmaOwner::PassThrough) => Owner::PassThrough(n + 1),
-            (_, DmaOwner::PassThrough) if shares => Owner::PassThrough(1),
-            (held, _) => return Err(GroupError::Owned { group: self.id, owner: held }),
-        };
-        Ok(s.owner)
-    }
-
-    fn unclaim(&self) -> Owner {
-        let mut s = self.state.lock();
-        s.owner = match s.owner {
-            Owner::Kernel(n) if n > 1 => Owner::Kernel(n - 1),
-            Owner::PassThrough(n) if n > 1 => Owner::PassThrough(n - 1),
-            _ => Owner::None,
-        };
-        s.owner
+/// How little a kind of domain checks.
+const fn looseness(kind: DomainKind) -> u32 {
+    match kind {
+        DomainKind::Blocked => 0,
+        DomainKind::Strict | DomainKind::Unmanaged => 1,
+        DomainKind::Lazy => 2,
+        DomainKind::Identity => 3,
     }
 }
 
 impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Group({}, {})", self.id, self.iommu.name())
+        write!(f, "Group({}, {})", self.id, self.iommu_names())
     }
 }
 
-/// Whether the firmware puts the device behind an IOMMU. The raw properties count, too: an IOMMU that the firmware names
-/// but that is disabled or dangling makes no supplier link, and must not make the device untranslated by that (P10).
-pub(crate) fn is_behind_iommu(bound: &Bound) -> bool {
-    bound.desc().suppliers.iter().any(|s| s.kind == SupplierKind::Iommu)
-        || ["iommus", "iommu-map"].iter().any(|p| bound.property(p).is_some())
-}
-
-/// Step 3: claims the group for the binding's owner. A device without an IOMMU has no group, which only a kernel driver
-/// can live with.
-pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
-    // It may have been refused when it came, for want of memory or of a context.
-    bound.machine().join(bound.device())?;
-    let Some(member) = bound.device().group.lock().clone() else {
-        let machine = bound.machine();
-        if bound.owner() == DmaOwner::PassThrough {
-            return Err(GroupError::NoGroup.into());
-        }
-        let refused = is_behind_iommu(bound) && !machine.policy().untranslated_dma;
-        return if refused { Err(GroupError::NotTranslated.into()) } else { Ok(()) };
-    };
-    bound.check(Site::GroupClaim)?;
-    let shares = bound.machine().is_mutant(Mutant::ClaimNotExclusive);
-    let owner = member.group.claim(bound.owner(), shares)?;
-    if bound.machine().is_mutant(Mutant::OwnershipLeaked) {
-        bound.check(Site::LedgerEntry)?;
-    }
-    bound.emit(|| EventKind::GroupOwner { group: member.group.id, owner: owner.to_string() });
-    bound.push(0, ClaimEntry(member)).map(|_| ())
-}
-
-struct ClaimEntry(Membership);
-
-impl Entry for ClaimEntry {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Group
-    }
-
-    fn what(&self) -> String {
-        format!("{}", self.0.group.id)
-    }
-
-    fn backend(&self) -> String {
-        self.0.group.iommu.name()
-    }
-
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        let group = &self.0.group;
-        let detached = way.bound.dma.lock().is_none();
-        way.bound.machine().promises.check(Promise::OneOwner, detached, || {
-            format!("{}: group {} is let go while its translation is still set up", way.bound.name(), group.id)
-        });
-        let owner = group.unclaim();
-        way.bound.emit(|| EventKind::GroupOwner { group: group.id, owner: owner.to_string() });
-        Outcome::Returned
-    }
-}
-
-/// Step 4, translated: attaches the device to the owner's domain, made for the first binding.
-pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, ResourceError> {
-    let group = &member.group;
-    let domain = {
-        let mut s = group.state.lock();
-        let domain = if let Some(d) = &s.domain {
-            Arc::clone(d)
-        } else {
-            bound.check(Site::DomainAlloc)?;
-            let kind = if bound.owner() == DmaOwner::PassThrough { DomainKind::Unmanaged } else { s.kind };
-            let d = Domain::new(kind, group.iommu.domain(kind)?, &group.iommu.geometry());
-            s.domain = Some(Arc::clone(&d));
-            d
-        };
-        s.attached += 1;
-        domain
-    };
-    let own = (bound.owner() == DmaOwner::PassThrough) == (domain.kind() == DomainKind::Unmanaged);
-    bound.machine().promises.check(Promise::OneOwner, own, || {
-        format!("{}: gets into the {} domain of group {}'s other owner", bound.name(), domain.kind(), group.id)
-    });
-    let mut entry = AttachEntry { group: Arc::clone(group), domain: Arc::clone(&domain), streams: Vec::new() };
-    let attached = bound.check(Site::DomainAttach).and_then(|()| {
-        for stream in &member.streams {
-            group.use_stream(*stream, &domain)?;
-            entry.streams.push(*stream);
-        }
-        Ok(())
-    });
-    if let Err(e) = attached {
-        entry.detach();
-        return Err(e);
-    }
-    bound.emit(|| EventKind::DomainAttached {
-        group: group.id,
-        domain: domain.label().into(),
-        kind: domain.kind().to_string(),
-    });
-    *bound.domain.lock() = Some(Arc::clone(&domain));
-    bound.push(0, entry)?;
-    Ok(domain)
-}
-
-struct AttachEntry {
+/// Holding a `GroupHold` tells you: whoever else has a device of the group open is the same owner (P7), until it is
+/// dropped or the binding ends.
+#[derive(Debug)]
+#[must_use = "dropped, others may open the group's devices"]
+pub struct GroupHold {
     group: Arc<Group>,
-    domain: Arc<Domain>,
-    /// Those that are attached.
-    streams: Vec<StreamId>,
+    id: OwnerId,
 }
 
-impl AttachEntry {
-    /// Back to the blocked domain; the owner's domain goes with its last user. True when every stream was blocked.
-    fn detach(&self) -> bool {
-        let Self { group, domain, streams } = self;
-        // Every one of them, also after one that fails.
-        let stuck = streams.iter().filter(|s| !group.leave_stream(**s)).count();
-        if stuck > 0 {
-            domain.keeps_stream();
-        }
-        let last = {
-            let mut s = group.state.lock();
-            s.attached -= 1;
-            if s.attached == 0 {
-                s.domain = None;
-                s.past.add(domain.last_words());
-            }
-            s.attached == 0
-        };
-        if last {
-            domain.retire();
-        }
-        // A stream that could not be taken off is the translation's concern when it is dropped (see `Translation`).
-        stuck == 0
+impl GroupHold {
+    /// The owner.
+    pub fn owner(&self) -> &OwnerId {
+        &self.id
     }
 }
 
-impl Entry for AttachEntry {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Translation
-    }
-
-    fn what(&self) -> String {
-        self.domain.label().into()
-    }
-
-    fn backend(&self) -> String {
-        self.group.iommu.name()
-    }
-
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        *way.bound.dma.lock() = None;
-        let device = &way.bound.desc().name;
-        way.bound.machine().check_dma(|| Op::TranslationGone { device: Arc::clone(device) });
-        // Whatever waits for confirmation gets it while there is a translation to confirm.
-        self.domain.confirm_queue(way.bound.machine());
-        self.domain.retry(way.bound.machine());
-        *way.bound.domain.lock() = None;
-        let detached = self.detach();
-        if self.group.domain().is_none() {
-            // Its context is off, and what it remembered is flushed: nothing waits for that any more.
-            let backend = format!("iommu {}", self.domain.label());
-            way.bound.machine().check_dma(|| Op::Confirmed { backend: backend.into() });
-        }
-        if detached {
-            return Outcome::Returned;
-        }
-        way.bound.emit(|| EventKind::Log {
-            text: format!("{}: the IOMMU did not take the device off", self.domain.label()),
-        });
-        Outcome::Quarantined
+impl Drop for GroupHold {
+    fn drop(&mut self) {
+        self.group.let_go(&self.id);
     }
 }

@@ -84,6 +84,14 @@ pub enum IommuError {
     /// The IOMMU's registers are gone, or it did not confirm in time.
     #[error("the IOMMU does not answer")]
     Dead,
+    /// The device's streams fall into groups that cannot become one, because they are in use.
+    #[error("its streams fall into groups {first} and {second}, which cannot become one while they are in use")]
+    Apart {
+        /// One group's number.
+        first: u32,
+        /// Another one's.
+        second: u32,
+    },
     /// A fault was injected here on purpose.
     #[error("injected fault")]
     Injected,
@@ -113,6 +121,10 @@ pub enum MapError {
     /// Whoever owns the IOMMU took it away or refused.
     #[error("the translation was revoked")]
     Revoked,
+    /// One of several IOMMUs mapped the range and another one did not; what was mapped is taken down again, and not
+    /// confirmed. Memory and addresses must be kept until a flush is.
+    #[error("{0} was mapped by some of the device's IOMMUs only, and it is not confirmed that they have forgotten it")]
+    Unconfirmed(DeviceAddr),
 }
 
 /// How devices behind one IOMMU fall into groups.
@@ -135,6 +147,33 @@ pub struct Geometry {
     pub page_sizes: u64,
     /// Ranges (first, last inclusive) that must not be used as IOVA.
     pub reserved: Vec<(DeviceAddr, DeviceAddr)>,
+}
+
+impl Geometry {
+    /// What both can translate.
+    pub(super) fn meet(mut self, other: &Self) -> Self {
+        self.first = self.first.max(other.first);
+        self.last = self.last.min(other.last);
+        // The granule is the larger one of both; above it a mapping is made of what each has.
+        let granule = lowest(self.page_sizes).max(lowest(other.page_sizes)).max(1);
+        self.page_sizes = (self.page_sizes | other.page_sizes) & !(granule - 1);
+        let more: Vec<_> = other.reserved.iter().copied().filter(|r| !self.reserved.contains(r)).collect();
+        self.reserved.extend(more);
+        self
+    }
+
+    /// Whether all that `other` translates is translated by this one, too.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        self.first <= other.first
+            && self.last >= other.last
+            && lowest(self.page_sizes) <= lowest(other.page_sizes)
+            && self.reserved.iter().all(|r| other.reserved.contains(r))
+    }
+}
+
+/// The lowest bit of `sizes`.
+const fn lowest(sizes: u64) -> u64 {
+    sizes & sizes.wrapping_neg()
 }
 
 /// One IOMMU instance.

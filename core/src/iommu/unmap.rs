@@ -113,6 +113,20 @@ impl Domain {
         Err(error)
     }
 
+    /// Some IOMMUs had mapped `range`, which was not mapped in the end, and have not confirmed that it is gone: `pins` go to
+    /// quarantine and the addresses wait until they have.
+    pub(crate) fn hold_unconfirmed(
+        self: &Arc<Self>,
+        machine: &Machine,
+        device: &Arc<str>,
+        range: Range,
+        pins: Vec<PagePin>,
+        why: MapError,
+    ) {
+        let held = machine.quarantine.until_flushed(machine, device, pins, why.to_string(), self);
+        self.late.lock().unconfirmed(Gather::new(), &[range], Some(held));
+    }
+
     /// Takes one range out of the page table.
     fn remove(&self, machine: &Machine, range: Range, gather: &mut Gather) -> Result<(), MapError> {
         self.translation().unmap(range.iova, range.len, gather)?;
@@ -167,6 +181,11 @@ impl Domain {
             }
         }
         Ok(proof)
+    }
+
+    /// Whether something was unmapped that no flush has confirmed.
+    pub(crate) fn has_unconfirmed(&self) -> bool {
+        !self.late.lock().is_empty()
     }
 
     /// Flushes once more what was not confirmed. True when nothing is left to confirm.

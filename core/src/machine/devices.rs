@@ -10,7 +10,7 @@ use crate::device::{Device, DeviceDesc, NodeId, Nodes, SupplierKind};
 use crate::driver::Quiet;
 use crate::event::{Cause, EventKind};
 use crate::firmware::fdt::{Description, FdtError, describe};
-use crate::iommu::IommuError;
+use crate::iommu::{IommuError, Joined};
 use crate::sync::Nesting;
 
 /// Longest file name in bytes (`NAME_MAX`, `include/uapi/linux/limits.h`).
@@ -188,6 +188,8 @@ impl Machine {
             if device.is_gone() {
                 self.shown_quiet(&device, &Quiet::gone());
             }
+            // Before its name is free for another device: that one's place is not touched.
+            self.iommus.leave(&device);
             {
                 let mut r = self.registry.lock();
                 if !r.device(device.node()).is_some_and(|there| Arc::ptr_eq(there, &device)) {
@@ -210,7 +212,6 @@ impl Machine {
                     }
                 }
             }
-            self.iommus.leave(&device);
             self.release_for_env(&device);
             self.emit(Some(&device.desc().name), || EventKind::DeviceRemoved);
             let parent = device.desc().parent.and_then(|node| self.registry.lock().device(node).cloned());
@@ -220,23 +221,32 @@ impl Machine {
         }
     }
 
-    /// Puts a device into its IOMMU group, if both are there and it is in none.
-    pub(crate) fn join(&self, device: &Device) -> Result<(), IommuError> {
+    /// Puts the streams of a device into its IOMMU group, as far as their IOMMUs are there.
+    pub(crate) fn join(&self, device: &Arc<Device>) -> Result<(), IommuError> {
         if self.policy.untranslated_dma {
             return Ok(());
         }
-        if let Some((group, stream)) = self.iommus.join(device, &*self.env)? {
-            self.emit(Some(&device.desc().name), || EventKind::GroupJoined {
-                group: group.id(),
-                iommu: group.iommu().name(),
-                stream: stream.0,
-            });
+        let (joined, result) = self.iommus.join(device, &*self.env);
+        for Joined { group, iommu, stream } in joined {
+            let stream = stream.0;
+            self.emit(Some(&device.desc().name), || EventKind::GroupJoined { group, iommu, stream });
         }
-        Ok(())
+        result
+    }
+
+    /// Devices that were between groups in use are in one group from now on, and may be bound.
+    pub(crate) fn joined_late(&self, devices: Vec<Arc<Device>>) {
+        for device in devices {
+            let group = self.iommus.membership(&device).map_or(0, |m| m.group.id());
+            self.emit(Some(&device.desc().name), || EventKind::Log {
+                text: format!("its streams are in one IOMMU group now, {group}"),
+            });
+            self.registry.lock().enqueue(device.node());
+        }
     }
 
     /// As [`join`](Self::join), for a device that is not being bound; it gets another try when it is.
-    fn try_join(&self, device: &Device) {
+    fn try_join(&self, device: &Arc<Device>) {
         if let Err(e) = self.join(device) {
             self.emit(Some(&device.desc().name), || EventKind::Log {
                 text: format!("could not join an IOMMU group: {e}"),

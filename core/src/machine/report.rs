@@ -92,7 +92,7 @@ impl Machine {
             node: self.node_name(device.node()),
             phase: device.phase(),
             driver: device.driver(),
-            group: device.group.lock().as_ref().map(|m| m.group.id()),
+            group: self.iommus.membership(device).map(|m| m.group.id()),
             not_joined: *device.not_joined.lock(),
         }
     }

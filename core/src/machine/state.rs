@@ -1,6 +1,5 @@
 //! A digest of what decides what a machine does next.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
@@ -63,7 +62,7 @@ impl Machine {
         (device.phase(), device.driver(), device.is_removed(), device.is_gone()).hash(&mut state);
         device.driver_override().hash(&mut state);
         device.visible_driver.lock().hash(&mut state);
-        let group = device.group.lock().as_ref().map(|member| Arc::clone(&member.group));
+        let group = self.iommus.membership(device).map(|member| member.group);
         group.is_some().hash(&mut state);
         if let Some(group) = group {
             group.hash_state(&mut state);

@@ -3,7 +3,7 @@
 use bindery::addr::DeviceAddr;
 use bindery::dma::IoasError;
 use bindery::env::IoError;
-use bindery::iommu::MapError;
+use bindery::iommu::{GroupError, MapError};
 use bindery::power::SupplyError;
 
 /// Why the device could not be opened.
@@ -18,6 +18,9 @@ pub enum OpenError {
     /// The device could not be reset after its last user, nor now.
     #[error("the device is as its last user left it, and cannot be reset: {0}")]
     NotReset(SupplyError),
+    /// Another owner has a device of the same IOMMU group, or what it has mapped is not shown to be gone.
+    #[error(transparent)]
+    Group(#[from] GroupError),
 }
 
 /// Why an operation of a user did not happen.

@@ -1,7 +1,8 @@
 //! The pass-through owner: hands a whole device to a user outside the kernel (a guest, a user-space process).
 //!
 //! It binds through `driver_override` only. While it holds the device, nobody else can use the device's IOMMU group
-//! (P7); one user at a time opens a [`Session`]: registers, interrupts, DMA maps with pinned memory, reset. To get the
+//! (P7), and the group's devices are open for one owner, who has an identity ([`OwnerId`]). One user at a time opens a
+//! [`Session`]: registers, interrupts, DMA maps with pinned memory, reset. To get the
 //! device back the host asks the user to leave, waits until a deadline, and then cuts it off: registers answer with an
 //! error, DMA is blocked, pins are dropped. A user's callbacks run on a thread of their own, so that one that blocks or
 //! panics holds up nobody else. A device that could not be reset between two users is remembered as such, and given to
@@ -23,6 +24,7 @@ use core::time::Duration;
 
 use bindery::binding::{Bound, Client, Irq};
 use bindery::driver::{Busy, DmaOwner, Driver, Match, ProbeError, Quiet, Serviced};
+use bindery::iommu::OwnerId;
 use bindery::sync::pause;
 use callbacks::Callbacks;
 use shared::Shared;
@@ -60,9 +62,26 @@ pub struct Device<'b> {
 }
 
 impl Vfio {
-    /// Opens the device for the one user that it can have.
+    /// Opens the device for the one user that it can have, who has no other device of its IOMMU group.
     pub fn open(client: &Client<Self>) -> Result<Session, OpenError> {
-        client.call(|device| Shared::open(&device.shared)).unwrap_or(Err(OpenError::Leaving))
+        let open = |device: &Device<'_>| device.open(&OwnerId::new(&format!("the user of {}", device.dev.name())));
+        client.call(open).unwrap_or(Err(OpenError::Leaving))
+    }
+
+    /// Opens the device for `owner`, a guest for example. The devices of one IOMMU group are one owner's at a time: who
+    /// shows another identity than the one that has a device of the group open is refused with the holder's name. Who
+    /// shows the same one shares its address space: what a session maps, all the owner's devices of the group reach.
+    pub fn open_as(client: &Client<Self>, owner: &OwnerId) -> Result<Session, OpenError> {
+        client.call(|device| device.open(owner)).unwrap_or(Err(OpenError::Leaving))
+    }
+}
+
+impl Device<'_> {
+    fn open(&self, owner: &OwnerId) -> Result<Session, OpenError> {
+        if self.shared.is_open() {
+            return Err(OpenError::Busy);
+        }
+        Shared::open(&self.shared, self.dev.hold_group(owner)?)
     }
 }
 

@@ -9,6 +9,7 @@ use core::fmt;
 use bindery::binding::{IrqHandle, MmioHandle, Rundown};
 use bindery::dma::Ioas;
 use bindery::driver::Quiet;
+use bindery::iommu::GroupHold;
 use bindery::machine::Machine;
 use bindery::power::{ResetLine, SupplyError};
 use bindery::sync::Mutex;
@@ -24,6 +25,8 @@ struct State {
     leaving: bool,
     /// Those of the session that is open.
     callbacks: Option<Arc<Callbacks>>,
+    /// The user's share in the IOMMU group (P7).
+    hold: Option<GroupHold>,
     /// Why the device is not as a reset leaves it, although its last user is gone (P12).
     not_reset: Option<SupplyError>,
 }
@@ -63,7 +66,7 @@ impl Shared {
         })
     }
 
-    pub(super) fn open(this: &Arc<Self>) -> Result<Session, OpenError> {
+    pub(super) fn open(this: &Arc<Self>, hold: GroupHold) -> Result<Session, OpenError> {
         let callbacks = Callbacks::new(&this.device, Weak::clone(&this.machine));
         let (id, not_reset) = {
             let mut s = this.state.lock();
@@ -76,6 +79,7 @@ impl Shared {
             s.opened += 1;
             s.session = Some(s.opened);
             s.callbacks = Some(Arc::clone(&callbacks));
+            s.hold = Some(hold);
             (s.opened, s.not_reset.clone())
         };
         if not_reset.is_some()
@@ -83,6 +87,9 @@ impl Shared {
         {
             let mut s = this.state.lock();
             (s.session, s.callbacks) = (None, None);
+            let hold = s.hold.take();
+            drop(s);
+            drop(hold);
             return Err(OpenError::NotReset(e));
         }
         Ok(Session::new(Arc::clone(this), callbacks, id))
@@ -157,6 +164,9 @@ impl Shared {
         self.ioas.clear();
         let mut s = self.state.lock();
         (s.session, s.callbacks) = (None, None);
+        let hold = s.hold.take();
+        drop(s);
+        drop(hold);
     }
 
     /// Cuts the user off: nothing that it asks for happens any more, the device is held in reset, its DMA is blocked.
@@ -167,11 +177,12 @@ impl Shared {
         }
         let quiet = self.reset_between_users();
         self.ioas.close();
-        let callbacks = {
+        let (callbacks, hold) = {
             let mut s = self.state.lock();
             s.session = None;
-            s.callbacks.take()
+            (s.callbacks.take(), s.hold.take())
         };
+        drop(hold);
         // What runs at this moment goes on: it reaches nothing of the device any more, and the host waits for no user.
         if let Some(callbacks) = callbacks {
             callbacks.close();

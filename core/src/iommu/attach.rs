@@ -1,0 +1,187 @@
+//! Steps 3 and 4 of a binding: the group is claimed, and the device's streams go through the owner's domain.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::group::{Membership, Stream};
+use super::{Domain, DomainKind, Group, GroupError, GroupHold, OwnerId};
+use crate::binding::{Bound, Entry, HoldingKind, ResourceError, WayBack};
+use crate::device::SupplierKind;
+use crate::dma::check::Op;
+use crate::driver::DmaOwner;
+use crate::env::Site;
+use crate::event::{EventKind, Outcome};
+use crate::mutant::Mutant;
+use crate::promise::Promise;
+
+/// Whether the firmware puts the device behind an IOMMU. The raw properties count, too: an IOMMU that the firmware names
+/// but that is disabled or dangling makes no supplier link, and must not make the device untranslated by that (P10).
+pub(crate) fn is_behind_iommu(bound: &Bound) -> bool {
+    bound.desc().suppliers.iter().any(|s| s.kind == SupplierKind::Iommu)
+        || ["iommus", "iommu-map"].iter().any(|p| bound.property(p).is_some())
+}
+
+/// Step 3: claims the group for the binding's owner. A device without an IOMMU has no group, which only a kernel driver
+/// can live with.
+pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
+    let machine = bound.machine();
+    // It may have been refused when it came, for want of memory or of a context.
+    machine.join(bound.device())?;
+    if machine.iommus.membership(bound.device()).is_none() {
+        if bound.owner() == DmaOwner::PassThrough {
+            return Err(GroupError::NoGroup.into());
+        }
+        let refused = is_behind_iommu(bound) && !machine.policy().untranslated_dma;
+        return if refused { Err(GroupError::NotTranslated.into()) } else { Ok(()) };
+    }
+    bound.check(Site::GroupClaim)?;
+    let shares = machine.is_mutant(Mutant::ClaimNotExclusive);
+    let (member, owner) = match machine.iommus.claim(bound.device(), bound.owner(), shares) {
+        Ok(claimed) => claimed,
+        Err(super::Unclaimed::Refused(e)) => return Err(e.into()),
+        Err(super::Unclaimed::Missing(node)) => {
+            return Err(GroupError::Incomplete { iommu: machine.node_name(node).into() }.into());
+        }
+    };
+    if machine.is_mutant(Mutant::OwnershipLeaked) {
+        bound.check(Site::LedgerEntry)?;
+    }
+    bound.emit(|| EventKind::GroupOwner { group: member.group.id(), owner: owner.to_string() });
+    *bound.membership.lock() = Some(member.clone());
+    bound.push(0, ClaimEntry(member)).map(|_| ())
+}
+
+struct ClaimEntry(Membership);
+
+impl Entry for ClaimEntry {
+    fn kind(&self) -> HoldingKind {
+        HoldingKind::Group
+    }
+
+    fn what(&self) -> String {
+        format!("{}", self.0.group.id())
+    }
+
+    fn backend(&self) -> String {
+        self.0.group.iommu_names()
+    }
+
+    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
+        let machine = way.bound.machine();
+        let group = &self.0.group;
+        let detached = way.bound.dma.lock().is_none();
+        machine.promises.check(Promise::OneOwner, detached, || {
+            format!("{}: group {} is let go while its translation is still set up", way.bound.name(), group.id())
+        });
+        *way.bound.membership.lock() = None;
+        let (owner, joined) = machine.iommus.unclaim(group);
+        way.bound.emit(|| EventKind::GroupOwner { group: group.id(), owner: owner.to_string() });
+        machine.joined_late(joined);
+        Outcome::Returned
+    }
+}
+
+/// Lets `owner` open the bound device: everybody who has a device of its group open is the same owner (P7).
+pub(crate) fn hold(bound: &Bound, owner: &OwnerId) -> Result<GroupHold, GroupError> {
+    let member = bound.membership.lock().clone().ok_or(GroupError::NoGroup)?;
+    let held = member.group.hold(owner);
+    if let Err(e) = &held {
+        let what = format!("opening {} for {}", bound.name(), owner.name());
+        bound.emit(|| EventKind::Refused { what, reason: e.to_string() });
+    }
+    held
+}
+
+/// Step 4, translated: attaches the device to the owner's domain, made for the first binding.
+pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, ResourceError> {
+    let group = &member.group;
+    let mut nodes: Vec<_> = member.streams.iter().map(|s| s.iommu).collect();
+    nodes.dedup();
+    let domain = group.enter(bound.owner(), &nodes, || bound.check(Site::DomainAlloc))?;
+    let own = (bound.owner() == DmaOwner::PassThrough) == (domain.kind() == DomainKind::Unmanaged);
+    bound.machine().promises.check(Promise::OneOwner, own, || {
+        format!("{}: gets into the {} domain of group {}'s other owner", bound.name(), domain.kind(), group.id())
+    });
+    let mut entry = AttachEntry { group: Arc::clone(group), domain: Arc::clone(&domain), streams: Vec::new() };
+    let attached = bound.check(Site::DomainAttach).and_then(|()| {
+        for stream in &member.streams {
+            group.use_stream(*stream)?;
+            entry.streams.push(*stream);
+        }
+        Ok(())
+    });
+    if let Err(e) = attached {
+        entry.detach();
+        return Err(e);
+    }
+    bound.emit(|| EventKind::DomainAttached {
+        group: group.id(),
+        domain: domain.label().into(),
+        kind: domain.kind().to_string(),
+    });
+    *bound.domain.lock() = Some(Arc::clone(&domain));
+    bound.push(0, entry)?;
+    Ok(domain)
+}
+
+struct AttachEntry {
+    group: Arc<Group>,
+    domain: Arc<Domain>,
+    /// Those that are attached.
+    streams: Vec<Stream>,
+}
+
+impl AttachEntry {
+    /// Back to the blocked domain; the owner's domain goes with its last user. True when every stream was blocked.
+    fn detach(&self) -> bool {
+        let Self { group, domain, streams } = self;
+        // Every one of them, also after one that fails.
+        let stuck = streams.iter().filter(|s| !group.leave_stream(**s)).count();
+        if stuck > 0 {
+            domain.keeps_stream();
+        }
+        group.exit(domain);
+        // A stream that could not be taken off is the translation's concern when it is dropped (see `Translation`).
+        stuck == 0
+    }
+}
+
+impl Entry for AttachEntry {
+    fn kind(&self) -> HoldingKind {
+        HoldingKind::Translation
+    }
+
+    fn what(&self) -> String {
+        self.domain.label().into()
+    }
+
+    fn backend(&self) -> String {
+        self.group.iommu_names()
+    }
+
+    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
+        *way.bound.dma.lock() = None;
+        let device = &way.bound.desc().name;
+        way.bound.machine().check_dma(|| Op::TranslationGone { device: Arc::clone(device) });
+        // Whatever waits for confirmation gets it while there is a translation to confirm.
+        self.domain.confirm_queue(way.bound.machine());
+        self.domain.retry(way.bound.machine());
+        *way.bound.domain.lock() = None;
+        let detached = self.detach();
+        if self.group.domain().is_none() {
+            // Its context is off, and what it remembered is flushed: nothing waits for that any more.
+            let backend = format!("iommu {}", self.domain.label());
+            way.bound.machine().check_dma(|| Op::Confirmed { backend: backend.into() });
+        }
+        if detached {
+            return Outcome::Returned;
+        }
+        way.bound.emit(|| EventKind::Log {
+            text: format!("{}: the IOMMU did not take the device off", self.domain.label()),
+        });
+        Outcome::Quarantined
+    }
+}

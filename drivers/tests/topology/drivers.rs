@@ -1,0 +1,139 @@
+//! The drivers of the test's world: IOMMUs, a bus master with DMA memory, and a provider of reset lines.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use bindery::addr::PhysAddr;
+use bindery::binding::Bound;
+use bindery::device::SupplierKind;
+use bindery::dma::{Coherent, Direction, DmaBuffer, DmaError, Mapped};
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::power::{Supply, SupplyError};
+
+use crate::mmu::Mmu;
+
+/// Offers the IOMMU of its device's name.
+pub struct MmuDriver(pub BTreeMap<String, Arc<Mmu>>);
+
+impl Driver for MmuDriver {
+    const NAME: &'static str = "mmu";
+    const MATCHES: &'static [Match] = &[Match::compatible("test,mmu")];
+    type Data<'b> = ();
+
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        let mmu = &self.0[dev.name()];
+        mmu.reset();
+        Ok(dev.provide_iommu(mmu.iommu())?)
+    }
+
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+/// Resets whatever it is asked to.
+pub struct ResetDriver;
+
+struct Resets;
+
+impl Supply for Resets {
+    fn switch(&self, _: SupplierKind, _: &[u32], _: bool) -> Result<(), SupplyError> {
+        Ok(())
+    }
+}
+
+impl Driver for ResetDriver {
+    const NAME: &'static str = "reset";
+    const MATCHES: &'static [Match] = &[Match::compatible("test,reset")];
+    type Data<'b> = ();
+
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        Ok(dev.provide::<dyn Supply>(Arc::new(Resets))?)
+    }
+
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+/// Owns DMA memory, as it is told to.
+pub struct Master;
+
+/// What a master holds.
+pub struct Held<'b> {
+    dev: &'b Bound,
+    shared: Mutex<Vec<Coherent<'b>>>,
+    /// With the page, and where the CPU sees it.
+    lent: Mutex<Vec<(Mapped<'b>, PhysAddr, usize)>>,
+    /// Taken back: the CPU's own.
+    own: Mutex<Vec<(DmaBuffer, usize)>>,
+}
+
+impl Held<'_> {
+    /// Takes a page that the device shares. Returns it.
+    pub fn share(&self) -> Result<PhysAddr, DmaError> {
+        let memory = self.dev.dma().coherent(4096)?;
+        let page = memory.memory().phys();
+        self.shared.lock().unwrap().push(memory);
+        Ok(page)
+    }
+
+    pub fn unshare(&self) {
+        let memory = self.shared.lock().unwrap().pop();
+        if let Some(memory) = memory {
+            memory.release();
+        }
+    }
+
+    /// Lends the device a page. Returns it.
+    pub fn lend(&self) -> Result<PhysAddr, DmaError> {
+        let buffer = self.dev.dma().buffer(4096)?;
+        let (page, seen_at) = (buffer.phys(), buffer.as_slice().as_ptr().addr());
+        let mapped = self.dev.dma().map(buffer, Direction::FromDevice)?;
+        self.lent.lock().unwrap().push((mapped, page, seen_at));
+        Ok(page)
+    }
+
+    pub fn take_back(&self) {
+        let lent = self.lent.lock().unwrap().pop();
+        if let Some((mapped, _, seen_at)) = lent
+            && let Ok(buffer) = mapped.unmap()
+        {
+            self.own.lock().unwrap().push((buffer, seen_at));
+        }
+    }
+
+    /// Device address and page of what the device has.
+    pub fn mapped(&self) -> Vec<(u64, u64)> {
+        let shared = self.shared.lock().unwrap();
+        let lent = self.lent.lock().unwrap();
+        let shared = shared.iter().map(|m| (m.device_addr().0, m.memory().phys().0));
+        shared.chain(lent.iter().map(|(m, page, _)| (m.device_addr().0, page.0))).collect()
+    }
+
+    /// Pages that safe code looks at as a slice at this moment. One whose end is not confirmed is looked at as a copy.
+    pub fn slices(&self) -> Vec<PhysAddr> {
+        let own = self.own.lock().unwrap();
+        let real = own.iter().filter(|(buffer, seen_at)| buffer.as_slice().as_ptr().addr() == *seen_at);
+        real.map(|(buffer, _)| buffer.phys()).collect()
+    }
+
+    pub fn drop_own(&self) {
+        self.own.lock().unwrap().clear();
+    }
+}
+
+impl Driver for Master {
+    const NAME: &'static str = "master";
+    const MATCHES: &'static [Match] = &[Match::compatible("test,master")];
+    type Data<'b> = Held<'b>;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Held<'b>, ProbeError> {
+        dev.quiet(Quiet::never_started());
+        Ok(Held { dev, shared: Mutex::default(), lent: Mutex::default(), own: Mutex::default() })
+    }
+
+    fn quiesce(_: &Held<'_>) -> Result<Quiet, Busy> {
+        Ok(Quiet::stopped())
+    }
+}
