@@ -13,10 +13,11 @@ use bindery::dma::DmaMemory;
 use bindery::driver::Errno;
 use bindery::env::{Env, Width};
 use bindery::event::EventKind;
-use bindery::iommu::{Owner, Prot};
+use bindery::iommu::{DomainKind, Owner, Prot};
 use bindery::machine::{BindError, Handle, Machine, Policy};
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_drivers::vfio::{OpenError, Session, Vfio, VfioError};
+use bindery_sim::board::Stuck;
 use bindery_sim::guest::{GuestEnv, Layout, RAM_LEN};
 use bindery_sim::salvator::{GUEST_DEVICE_TREE, Salvator};
 use common::{Rig, SATA, numbered_disk};
@@ -268,5 +269,52 @@ fn each_hand_over_of_many_is_like_the_first() {
         drop(guest);
         assert_eq!(rig.footprint(), before, "P4, round {round}");
     }
+    rig.assert_well();
+}
+
+#[test]
+fn a_guest_whose_iommu_the_host_hangs_keeps_its_page_until_the_host_has_confirmed() {
+    let rig = bound();
+    let tree = give(&rig);
+    let guest = boot(&rig, open(&rig).unwrap());
+    assert!(guest.read(1).is_some());
+    rig.board.set_stuck(Stuck::IpmmuFlush, true);
+    assert_eq!(guest.read(2), None, "the command is over, but its buffer cannot be shown to be unmapped");
+    assert_ne!(guest.machine.quarantine(), [], "P2, in the guest");
+    assert_ne!(rig.machine.quarantine(), [], "P2, on the host");
+    rig.board.set_stuck(Stuck::IpmmuFlush, false);
+    // Nobody asks: both machines retry by themselves, and the host's clock drives the guest's.
+    let until = rig.board.now() + Duration::from_secs(11);
+    while rig.board.now() < until {
+        rig.board.wait(until);
+    }
+    assert_eq!((guest.machine.quarantine(), rig.machine.quarantine()), (vec![], vec![]), "P4");
+    guest.assert_well();
+    guest.machine.unbind(SATA, "sata_rcar").unwrap();
+    drop(guest);
+    take(&rig, &tree);
+    rig.assert_well();
+}
+
+#[test]
+fn the_hosts_clock_keeps_the_deadlines_of_a_guest_that_falls_silent() {
+    let rig = bound();
+    let tree = give(&rig);
+    let guest = boot(&rig, open(&rig).unwrap());
+    guest.machine.unbind(SATA, "sata_rcar").unwrap();
+    guest.machine.groups()[0].set_kind(DomainKind::Lazy).unwrap();
+    guest.machine.bind(SATA, "sata_rcar").unwrap();
+    guest.write(1, 0x11);
+    let waiting = || guest.machine.groups()[0].domain().unwrap().waiting();
+    assert_ne!(waiting(), 0, "the buffer that was written waits for the flush");
+    let until = rig.board.now() + Duration::from_millis(10);
+    while rig.board.now() < until {
+        rig.board.wait(until);
+    }
+    assert_eq!(waiting(), 0, "P2");
+    guest.assert_well();
+    guest.machine.unbind(SATA, "sata_rcar").unwrap();
+    drop(guest);
+    take(&rig, &tree);
     rig.assert_well();
 }

@@ -3,7 +3,10 @@
 
 mod common;
 
+use std::time::Duration;
+
 use bindery::addr::PhysAddr;
+use bindery::env::Env;
 use bindery::event::EventKind;
 use bindery::iommu::{DomainKind, Owner};
 use bindery::machine::{BindError, Policy};
@@ -174,6 +177,28 @@ fn a_flush_that_does_not_end_quarantines_the_memory_until_the_hardware_answers()
     assert_eq!(rig.machine.quarantine(), [], "the master was shown to be quiet");
     let (again, _) = rig.master(SATA, |m| m.take(4096)).unwrap();
     assert_eq!(again, addr, "a new domain starts from the top");
+    rig.assert_well();
+}
+
+#[test]
+fn an_unbind_with_many_mappings_waits_for_a_hung_iommu_once_and_all_comes_back_when_it_answers() {
+    let rig = with_masters();
+    for _ in 0..200 {
+        rig.master(SATA, |m| m.take(4096)).unwrap();
+    }
+    rig.board.set_stuck(Stuck::IpmmuFlush, true);
+    let begun = rig.board.now();
+    rig.machine.unbind(SATA, "master").unwrap();
+    let took = rig.board.now().since(begun);
+    assert!(took < Duration::from_millis(2), "{took:?} for 200 mappings, when a flush may take 100 us");
+    assert!(rig.machine.quarantine().len() >= 200, "P2");
+    rig.board.set_stuck(Stuck::IpmmuFlush, false);
+    let until = begun + Duration::from_secs(1);
+    while rig.board.now() < until {
+        rig.board.wait(until);
+    }
+    assert_eq!(rig.machine.quarantine(), [], "P4: the machine has asked again by itself");
+    rig.machine.bind(SATA, "master").unwrap();
     rig.assert_well();
 }
 
