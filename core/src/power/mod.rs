@@ -30,7 +30,7 @@ use crate::device::{NodeId, SupplierKind};
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SupplyError {
     /// The specifier names nothing that this provider has.
-    #[error("no such clock, power domain, reset line or regulator")]
+    #[error("no such clock, power domain or reset line, nor regulator")]
     NoSuchLine,
     /// The hardware did not confirm in time, or its registers are gone.
     #[error("the supply does not answer")]
