@@ -281,17 +281,34 @@ impl Bound {
         self.desc().suppliers.iter().filter(move |s| &*s.property == name).map(|s| (s.node, s.args.as_slice()))
     }
 
-    /// Offers `service` to the consumers of this device, from the moment that it is bound until the binding ends.
+    /// Offers `service` to the consumers of this device, from the moment that it is bound until the binding ends. One of each
+    /// type.
     pub fn provide<T: ?Sized + Send + Sync + 'static>(&self, service: Arc<T>) -> Result<(), ResourceError> {
         self.check(Site::Provide)?;
         let entry = ProviderEntry::new::<T>(self.device.node());
-        self.machine.providers.insert(self.device.node(), service);
+        if !self.machine.providers.insert(self.device.node(), service) {
+            return Err(self.provides_already("service", &entry.what()));
+        }
         self.push(0, entry).map(|_| ())
+    }
+
+    /// One device offers one thing of a kind: consumers could not tell two apart.
+    fn provides_already(&self, space: &'static str, what: &str) -> ResourceError {
+        let subject = Subject::Name { space, name: format!("{what} of {}", self.name()).into() };
+        let conflict = Conflict { subject, holder: self.holder.clone(), mode: Mode::Exclusive };
+        self.emit(|| EventKind::Refused {
+            what: format!("a second {}", conflict.subject),
+            reason: conflict.to_string(),
+        });
+        ResourceError::Held(Box::new(conflict))
     }
 
     /// Offers translation to the consumers of this device. Those that are present join their groups at once, blocked.
     pub fn provide_iommu(&self, iommu: Arc<dyn Iommu>) -> Result<(), ResourceError> {
         self.check(Site::Provide)?;
+        if self.machine.iommus.is_instance(self.device.node()) {
+            return Err(self.provides_already("IOMMU", &iommu.name()));
+        }
         let entry = crate::iommu::InstanceEntry { node: self.device.node(), name: iommu.name() };
         self.push(0, entry)?;
         self.machine.iommus.register(self.device.node(), iommu);
@@ -312,7 +329,6 @@ impl Bound {
             if now >= deadline {
                 return false;
             }
-            self.machine.irqs.end_overdue(&self.machine);
             env.wait(deadline.min(now + poll));
         }
     }

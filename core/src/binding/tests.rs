@@ -1,5 +1,6 @@
 //! The binding, step by step, on the smallest target there is.
 
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -484,4 +485,50 @@ fn a_machine_that_is_dropped_takes_everything_back() {
     assert!(weak.upgrade().is_none(), "no cycle keeps the machine alive");
     assert!(env.enabled.lock().unwrap().is_empty());
     assert!(diary.lock().unwrap().contains(&"data dropped"));
+}
+
+struct Twice;
+
+impl Driver for Twice {
+    const NAME: &'static str = "twice";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = ();
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        dev.provide(Arc::new(7_u32))?;
+        dev.provide(Arc::new(7_u64))?;
+        Ok(dev.provide(Arc::new(8_u32))?)
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+#[test]
+fn a_service_is_offered_once() {
+    let (env, machine, _) = machine();
+    machine.register(Twice);
+    machine.add_device(widget()).unwrap();
+    machine.settle();
+    let error = machine.bind("1000.widget", "twice").unwrap_err().to_string();
+    assert!(error.contains("service u32 of 1000.widget is held by 1000.widget (twice)"), "{error}");
+    assert!(env.story("1000.widget").iter().any(|e| matches!(e, EventKind::Refused { .. })));
+    assert_eq!((machine.footprint().services, machine.promises().broken()), (0, std::vec::Vec::new()));
+}
+
+#[test]
+fn a_line_has_one_trigger_and_says_whose() {
+    let (_, machine, diary) = machine();
+    machine.register(good(&diary));
+    machine.add_device(widget()).unwrap();
+    let mut second = DeviceDesc::new("2000.widget");
+    second.compatible.push("acme,widget".into());
+    second.resources.push(Resource::Mem { base: PhysAddr(0x2000), len: 64 });
+    second.resources.push(Resource::Irq { line: IrqLine(40), trigger: Trigger::EdgeRising });
+    machine.add_device(second).unwrap();
+    machine.settle();
+    let error = machine.bind("2000.widget", "widget").unwrap_err().to_string();
+    assert!(error.contains("interrupt line 40 is held by 1000.widget (widget), shared, level high"), "{error}");
+    machine.unbind("1000.widget", "widget").unwrap();
+    machine.bind("2000.widget", "widget").unwrap();
+    assert_eq!(machine.promises().broken(), []);
 }

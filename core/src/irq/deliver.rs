@@ -27,7 +27,6 @@ impl Route {
 impl IrqTable {
     /// Delivers a request on `key`. False when nobody has that line.
     pub(crate) fn deliver(&self, machine: &Machine, key: LineKey) -> bool {
-        self.end_overdue(machine);
         let found = self.lines.lock().get(&key).map(|h| (h.line.ask(), h.line.trigger, h.controller.clone()));
         let Some((asked, trigger, controller)) = found else {
             // On its way when its last user left, or never anybody's: it does not come again.

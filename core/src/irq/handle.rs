@@ -67,8 +67,7 @@ impl Irq<'_> {
             if late {
                 break;
             }
-            machine.irqs.end_overdue(machine);
-            env.wait(machine.irqs.next_due().map_or(deadline, |due| due.min(deadline)));
+            env.wait(deadline);
         }
         // A request that found this thread waiting holds the line for it, so it is looked for once more afterwards.
         drop(waiting);

@@ -10,7 +10,7 @@ use crate::sync::atomic::Ordering;
 
 /// Requests in a row that no user made before a line is masked (Linux: 99,900 of 100,000 in `kernel/irq/spurious.c`; here
 /// nothing else can share the CPU meanwhile, so fewer).
-pub(super) const UNCLAIMED_LIMIT: u32 = 1_000;
+pub(super) const UNCLAIMED_LIMIT: u32 = if cfg!(test) { 8 } else { 1_000 };
 /// Storms that a user's unmask or wait ends, until a user comes or goes.
 pub(super) const STORM_ENDS: u32 = 10;
 /// How long others wait at first for a user who holds the line, and at most.
@@ -37,6 +37,7 @@ pub(super) struct Asked {
     pub(super) unmasks: u32,
 }
 
+#[cfg_attr(test, derive(Clone))]
 #[expect(clippy::struct_excessive_bools, reason = "four facts, in any combination")]
 pub(super) struct User {
     pub(super) route: Arc<Route>,
@@ -65,6 +66,7 @@ pub(super) enum Verdict {
     Late,
 }
 
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Line {
     pub(super) trigger: Trigger,
     pub(super) users: Vec<User>,

@@ -15,6 +15,7 @@
 //!   100 ms), so that they are served, late at worst; the first such end is told.
 //! - **A request that any user serves** masks nothing for the others. Those who are absent are woken when they wait next,
 //!   and look.
+//! - **Who waits cannot say that its device did not ask.** It is woken for every request that no handler serves, and looks.
 //! - **A storm.** After 1000 requests in a row that every user was asked about and none made, the line is masked, and that
 //!   is told with the users' names. The coming or going of a user ends it, and up to 10 times in between a user's unmask
 //!   or wait.

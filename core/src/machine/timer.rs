@@ -111,11 +111,12 @@ impl Machine {
     }
 
     pub(super) fn next_timer(&self) -> Option<Instant> {
-        self.timers.next()
+        self.timers.next().into_iter().chain(self.irqs.next_due()).min()
     }
 
     /// Does what is due.
     pub(super) fn run_timers(&self) {
+        self.irqs.end_overdue(self);
         let now = self.env.now();
         if self.timers.next().is_none_or(|at| at > now) {
             return;

@@ -19,8 +19,16 @@ type Service = Box<dyn Any + Send + Sync>;
 pub(crate) struct Providers(Mutex<BTreeMap<NodeId, Vec<(TypeId, Service)>>>);
 
 impl Providers {
-    pub(crate) fn insert<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId, service: Arc<T>) {
-        self.0.lock().entry(node).or_default().push((TypeId::of::<Arc<T>>(), Box::new(service)));
+    /// Offers `service` at `node`. False when one of its type is offered there already.
+    pub(crate) fn insert<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId, service: Arc<T>) -> bool {
+        let mut all = self.0.lock();
+        let offered = all.entry(node).or_default();
+        let of = TypeId::of::<Arc<T>>();
+        let fresh = offered.iter().all(|(other, _)| *other != of);
+        if fresh {
+            offered.push((of, Box::new(service)));
+        }
+        fresh
     }
 
     pub(crate) fn get<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId) -> Option<Arc<T>> {
