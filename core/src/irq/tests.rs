@@ -42,6 +42,7 @@ enum Op {
 }
 
 #[derive(Clone, Copy, Default, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that hold in any combination")]
 struct Model {
     here: bool,
     data: bool,
