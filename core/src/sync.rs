@@ -5,9 +5,13 @@
 //! half-changed across a call that may panic, and a test that fails should report its own failure, not a poisoned lock.
 
 mod nesting;
+mod waiting;
 
 pub use imp::atomic;
 pub use nesting::{Nested, Nesting};
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
+pub use waiting::waits_for;
+pub(crate) use waiting::{is_scheduled, waits};
 
 /// What a target that is made of threads needs to know of them.
 #[cfg(all(any(feature = "std", shuttle), not(loom)))]

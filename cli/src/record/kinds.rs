@@ -28,7 +28,8 @@ fn next(kind: &EventKind) -> Option<EventKind> {
         E::Woken { .. } => E::Unbind { driver: driver(), cause: Cause::Unbind },
         E::Unbind { .. } => E::Unbound { driver: driver(), cause: Cause::Unbind },
         E::Unbound { .. } => E::Queued { what: "removal" },
-        E::Queued { .. } => E::Quiet { how: text() },
+        E::Queued { .. } => E::StillWaiting { seconds: 1, on: vec![text()] },
+        E::StillWaiting { .. } => E::Quiet { how: text() },
         E::Quiet { .. } => E::QuiesceFailed { error: text() },
         E::QuiesceFailed { .. } => E::Acquired { entry: 1, resource: "mmio", what: text(), backend: text() },
         E::Acquired { .. } => {
@@ -43,7 +44,8 @@ fn next(kind: &EventKind) -> Option<EventKind> {
         E::DomainAttached { .. } => {
             E::IommuFault { iommu: text(), addr, write: true, reason: text(), was: Some(text()) }
         }
-        E::IommuFault { .. } => E::Quarantined { phys, size: 4096, why: text() },
+        E::IommuFault { .. } => E::FaultStorm { muted: 1, over: false },
+        E::FaultStorm { .. } => E::Quarantined { phys, size: 4096, why: text() },
         E::Quarantined { .. } => E::Recovered { phys, size: 4096 },
         E::Recovered { .. } => E::Policy { policy: text() },
         E::Policy { .. } => E::Refused { what: text(), reason: text() },

@@ -352,7 +352,8 @@ impl Bound {
     }
 
     /// Tells that an access to `addr` was refused by this device, an IOMMU, in the context of `translation`. The event
-    /// names the devices that may have done it and, when known, what was mapped there and who freed it.
+    /// names the devices that may have done it and, when known, what was mapped there and who freed it. Of a burst of
+    /// faults of one device only the first are told, and the rest is counted ([`Machine::fault_counts`]).
     pub fn report_fault(
         &self,
         translation: &Arc<dyn Translation>,
@@ -366,13 +367,16 @@ impl Bound {
         if let Some(device) = device {
             self.machine.check_dma(|| Op::Access { device: Arc::clone(device), addr });
         }
-        self.machine.emit(device, || EventKind::IommuFault {
-            iommu: self.name().into(),
-            addr,
-            write,
-            reason: reason.into(),
-            was: report.was.clone(),
-        });
+        let unknown = self.desc();
+        if self.machine.fault_is_told(device.unwrap_or(&unknown.name)) {
+            self.machine.emit(device, || EventKind::IommuFault {
+                iommu: self.name().into(),
+                addr,
+                write,
+                reason: reason.into(),
+                was: report.was.clone(),
+            });
+        }
         report
     }
 

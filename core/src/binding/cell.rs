@@ -7,12 +7,16 @@
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::any::Any;
 use core::ptr::NonNull;
 
+use super::visits::{Visit, Visits, drain};
 use super::{Bound, Rundown};
 use crate::driver::{Busy, Driver, ProbeError, Quiet, Serviced};
+use crate::env::Instant;
 use crate::promise::Promise;
 use crate::sync::Mutex;
 
@@ -29,6 +33,7 @@ pub(crate) struct Binding<D: Driver> {
     data: Mutex<Option<Stored<D>>>,
     /// Users of the data.
     door: Rundown,
+    visits: Visits,
     bound: Bound,
 }
 
@@ -48,14 +53,15 @@ impl<D: Driver> Drop for Stored<D> {
 
 impl<D: Driver> Binding<D> {
     pub(crate) fn new(driver: Arc<D>, bound: Bound) -> Self {
-        Self { driver, data: Mutex::new(None), door: Rundown::closed(), bound }
+        Self { driver, data: Mutex::new(None), door: Rundown::closed(), visits: Visits::default(), bound }
     }
 
     /// Runs `use_data` on the driver's data, which stays alive and in place meanwhile. `None` once users are shut out.
     ///
     /// The closure takes the data with any lifetime, so it cannot keep a borrow of it.
-    pub(crate) fn with<R>(&self, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Option<R> {
+    pub(crate) fn with<R>(&self, visit: Visit, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Option<R> {
         let _inside = self.door.enter()?;
+        let _visit = self.visits.enter(visit, self.bound.machine().env().now());
         let Some(data) = self.data.lock().as_ref().map(|d| d.0) else {
             self.bound.machine().promises.check(Promise::NobodyInside, false, || {
                 format!("{}: somebody got in although there is no driver data", self.bound.name())
@@ -92,7 +98,9 @@ pub(crate) trait AnyBinding: Send + Sync {
     fn wind_down(&self);
     /// Calls the driver's quiesce. `None` when there is no data.
     fn quiesce(&self) -> Option<Result<Quiet, Busy>>;
-    /// Shuts users out and waits until the last one has left.
+    /// The users that are inside, in words.
+    fn visits(&self, now: Instant) -> Vec<String>;
+    /// Shuts users out and waits until the last one has left. A wait that lasts is told.
     fn drain(&self);
     /// The same, and drops the data.
     fn drop_data(&self);
@@ -131,7 +139,7 @@ impl<D: Driver> AnyBinding for Binding<D> {
     }
 
     fn wind_down(&self) {
-        self.with(D::wind_down);
+        self.with(Visit::WindDown, D::wind_down);
     }
 
     fn quiesce(&self) -> Option<Result<Quiet, Busy>> {
@@ -140,8 +148,12 @@ impl<D: Driver> AnyBinding for Binding<D> {
         Some(D::quiesce(unsafe { data.as_ref() }))
     }
 
+    fn visits(&self, now: Instant) -> Vec<String> {
+        self.visits.list(now)
+    }
+
     fn drain(&self) {
-        self.door.close_and_drain();
+        drain(&self.door, self.bound.machine(), self.bound.device(), |now| self.visits.list(now));
     }
 
     fn drop_data(&self) {
@@ -155,7 +167,7 @@ impl<D: Driver> AnyBinding for Binding<D> {
     }
 
     fn interrupt(&self, index: usize) -> Option<Serviced> {
-        self.with(|data| D::interrupt(data, index))
+        self.with(Visit::Interrupt(index), |data| D::interrupt(data, index))
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {

@@ -2,7 +2,9 @@
 
 use alloc::sync::Arc;
 use core::fmt;
+use core::panic::Location;
 
+use super::visits::Visit;
 use super::{AnyBinding, Binding};
 use crate::driver::Driver;
 
@@ -18,9 +20,12 @@ pub struct Gone;
 pub struct Client<D: Driver>(pub(crate) Arc<Binding<D>>);
 
 impl<D: Driver> Client<D> {
-    /// Runs `use_data` on the driver's data.
+    /// Runs `use_data` on the driver's data. Where it is called from is noted while it is inside: an unbind that waits for
+    /// it says so.
+    #[track_caller]
     pub fn call<R>(&self, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Result<R, Gone> {
-        self.0.bound().machine().inside(|| self.0.with(use_data)).ok_or(Gone)
+        let visit = Visit::Call(Location::caller());
+        self.0.bound().machine().inside(|| self.0.with(visit, use_data)).ok_or(Gone)
     }
 }
 

@@ -17,6 +17,7 @@ mod release_group;
 mod rundown;
 mod steps;
 mod unwind;
+mod visits;
 
 #[cfg(all(test, loom))]
 mod loom_tests;

@@ -41,6 +41,15 @@ pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
             let line = |q: &crate::dma::QuarantineInfo| format!("{}\t{}\t{:#x}\t{}\n", q.device, q.phys, q.len, q.why);
             machine.quarantine().iter().map(line).collect()
         }
+        File::Users => {
+            let line =
+                |(device, users): &(Arc<str>, alloc::vec::Vec<String>)| format!("{device}\t{}\n", users.join("; "));
+            machine.stuck_users().iter().map(line).collect()
+        }
+        File::Faults => {
+            let line = |f: &crate::machine::FaultCount| format!("{}\t{}\tmuted {}\n", f.device, f.total, f.muted);
+            machine.fault_counts().iter().map(line).collect()
+        }
         File::Claims => {
             let line = |c: &crate::claim::ClaimInfo| format!("{}\t{}\t{}\n", c.subject, c.mode, c.holder);
             machine.claims().iter().map(line).collect()

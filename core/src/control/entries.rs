@@ -91,12 +91,14 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
             let mut list = dirs([("ledger", Dir::Ledgers)]);
             list.extend(files([
                 ("claims", File::Claims),
+                ("faults", File::Faults),
                 ("footprint", File::Footprint),
                 ("links", File::Links),
                 ("interrupts", File::Interrupts),
                 ("not_joined", File::NotJoined),
                 ("promises", File::Promises),
                 ("quarantine", File::Quarantine),
+                ("users", File::Users),
             ]));
             list
         }

@@ -51,7 +51,9 @@ pub(super) enum File {
     DriverOverride(Arc<Device>),
     WaitingForSupplier(Arc<Device>),
     LinkStatus(LinkState),
-    LinkAutoRemove { goes_with_consumer: bool },
+    LinkAutoRemove {
+        goes_with_consumer: bool,
+    },
     LinkRuntimePm,
     LinkSyncStateOnly,
     GroupType(Arc<Group>),
@@ -64,6 +66,10 @@ pub(super) enum File {
     Footprint,
     Claims,
     Interrupts,
+    /// Users inside a driver that the way back waits for.
+    Users,
+    /// Refused accesses of each device.
+    Faults,
     Ledger(Arc<Device>),
 }
 

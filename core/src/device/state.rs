@@ -1,5 +1,6 @@
 //! A device of a machine.
 
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -9,8 +10,8 @@ use crate::binding::{AnyBinding, Phase};
 use crate::claim::Claim;
 use crate::env::{Env, Landmark};
 use crate::iommu::IommuError;
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use crate::sync::{Guard, Mutex, waits};
 
 /// A device: what firmware says of it, and who holds it.
 pub struct Device {
@@ -112,6 +113,14 @@ impl Device {
     /// True once it has left its bus.
     pub fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Acquire)
+    }
+
+    /// Takes the device lock, to do `what`.
+    pub(crate) fn acquire(&self, what: &'static str) -> Guard<'_, ()> {
+        self.lock.try_lock().unwrap_or_else(|| {
+            let _waits = waits(|| format!("{what} waits for the device lock of {}, {}", self.name(), self.phase()));
+            self.lock.lock()
+        })
     }
 
     pub(crate) fn set_gone(&self) {

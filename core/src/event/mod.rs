@@ -81,6 +81,8 @@ pub enum EventKind {
     Unbound { driver: Arc<str>, cause: Cause },
     /// Driver code asked for this; it is carried out when that code has come out.
     Queued { what: &'static str },
+    /// The way back waits for users that are inside the driver, each in words, for this many seconds by now.
+    StillWaiting { seconds: u64, on: Vec<String> },
     /// The driver showed that its device is stopped.
     Quiet { how: String },
     /// The driver could not stop its device in time.
@@ -101,6 +103,9 @@ pub enum EventKind {
     DomainAttached { group: u32, domain: String, kind: String },
     /// A device access was refused by the IOMMU. `was` tells what used to be mapped there and who freed it.
     IommuFault { iommu: String, addr: DeviceAddr, write: bool, reason: String, was: Option<String> },
+    /// A device's accesses are refused so often that they are only counted: `muted` of them so far, or in all when it is
+    /// over.
+    FaultStorm { muted: u64, over: bool },
     /// Memory was kept from its allocator (bytes), and why.
     Quarantined { phys: PhysAddr, size: u64, why: String },
     /// Quarantined memory went back (bytes).

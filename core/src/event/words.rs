@@ -47,6 +47,9 @@ impl fmt::Display for EventKind {
             Self::Unbind { driver, cause } => write!(f, "unbind from {driver} ({cause})"),
             Self::Unbound { driver, cause } => write!(f, "unbound from {driver} ({cause})"),
             Self::Queued { what } => write!(f, "{what} queued: asked for from inside driver code"),
+            Self::StillWaiting { seconds, on } => {
+                write!(f, "the way back has waited {seconds} s for users inside: {}", on.join("; "))
+            }
             Self::Quiet { how } => write!(f, "quiet: {how}"),
             Self::QuiesceFailed { error } => write!(f, "not quiet: {error}"),
             Self::Acquired { entry, resource, what, backend } => {
@@ -76,6 +79,10 @@ impl fmt::Display for EventKind {
                 write!(f, "{iommu} refused a {access} at {addr}: {reason}")?;
                 was.as_ref().map_or(Ok(()), |was| write!(f, "; {was}"))
             }
+            Self::FaultStorm { muted, over: false } => {
+                write!(f, "IOMMU faults come in a storm: {muted} counted and not told so far")
+            }
+            Self::FaultStorm { muted, over: true } => write!(f, "{muted} IOMMU faults were counted and not told"),
             Self::Quarantined { phys, size, why } => write!(f, "quarantine keeps {size} bytes at {phys}: {why}"),
             Self::Recovered { phys, size } => write!(f, "quarantine gives back {size} bytes at {phys}"),
             Self::Policy { policy } => write!(f, "policy: {policy}"),

@@ -213,6 +213,7 @@ impl Machine {
                 }
             }
             self.release_for_env(&device);
+            self.forget_faults(device.name());
             self.emit(Some(&device.desc().name), || EventKind::DeviceRemoved);
             let parent = device.desc().parent.and_then(|node| self.registry.lock().device(node).cloned());
             if let Some(binding) = parent.and_then(|parent| parent.binding()) {

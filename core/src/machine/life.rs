@@ -106,6 +106,7 @@ impl Machine {
         });
         self.check_no_claims(bound);
         self.registry.lock().bound.remove(&device.bound_seq.load(Ordering::Relaxed));
+        self.faults_end(&device.desc().name);
         device.set_binding(None);
         device.set_phase(self.env(), Phase::Unbound);
     }
@@ -189,7 +190,7 @@ impl Machine {
             // What may happen between the look and the lock happens here.
             self.env.wait(self.env.now());
         }
-        let _lock = device.lock.lock();
+        let _lock = device.acquire("an unbind");
         if !matches!(device.phase(), Phase::Unbound | Phase::Bound) {
             self.end_abandoned(device);
             return Some(true);
@@ -246,7 +247,7 @@ impl Machine {
 
     /// A device whose end was begun, and that turned out to be somebody else's: it is there for its consumers again.
     fn stays(&self, device: &Arc<Device>) {
-        let _lock = device.lock.lock();
+        let _lock = device.acquire("an unbind");
         self.stays_locked(device);
     }
 

@@ -9,6 +9,7 @@ mod conditions;
 mod devices;
 mod drivers;
 mod error;
+mod faults;
 mod life;
 mod links;
 mod policy;
@@ -24,6 +25,7 @@ mod view;
 mod windows;
 
 pub use error::{AddError, BindError, UnbindError};
+pub use faults::FaultCount;
 pub use policy::{AbsentSuppliers, Policy};
 pub use probe::Settled;
 pub use report::{DeviceInfo, Footprint, Waiting};
@@ -66,6 +68,7 @@ pub struct Machine {
     pub(crate) irqs: IrqTable,
     pub(crate) iommus: Iommus,
     pub(crate) quarantine: Quarantine,
+    faults: faults::Faults,
     pub(crate) dma: DmaState,
     pub(crate) timers: timer::Timers,
     pub(crate) promises: Promises,
@@ -121,6 +124,7 @@ impl Machine {
             irqs: IrqTable::default(),
             iommus: Iommus::default(),
             quarantine: Quarantine::default(),
+            faults: faults::Faults::default(),
             dma: DmaState::default(),
             timers: timer::Timers::default(),
             promises: Promises::default(),

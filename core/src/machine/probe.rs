@@ -81,7 +81,7 @@ impl Machine {
             r.dequeue(self.env()).map(|node| (node, r.device(node).cloned()))
         };
         let Some((node, device)) = next else { return false };
-        let attempt = device.map_or(Attempt::Nothing, |d| self.attempt(&d, &d.lock.lock()));
+        let attempt = device.map_or(Attempt::Nothing, |d| self.attempt(&d, &d.acquire("a probe")));
         self.registry.lock().looked_at(node);
         match attempt {
             Attempt::Nothing => {}
@@ -179,7 +179,7 @@ impl Machine {
         if self.is_inside() {
             device.lock.try_lock().ok_or_else(|| BindError::Underway { device: device.name().into() })
         } else {
-            Ok(device.lock.lock())
+            Ok(device.acquire("a bind"))
         }
     }
 

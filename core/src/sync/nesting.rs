@@ -9,17 +9,17 @@ use core::marker::PhantomData;
 /// inside; whoever relies on it then defers what it could have done at once, and never waits for itself.
 #[derive(Debug, Default)]
 pub struct Nesting {
-    #[cfg(not(any(feature = "std", loom, shuttle)))]
+    #[cfg(not(any(feature = "std", test, loom, shuttle)))]
     here: super::Mutex<Here>,
     /// Takes a byte, so that two of them never share an address, by which threads know them.
-    #[cfg(any(feature = "std", loom, shuttle))]
+    #[cfg(any(feature = "std", test, loom, shuttle))]
     _address: u8,
 }
 
 /// One thread's place in one section.
 #[derive(Clone, Copy, Debug, Default)]
 struct Here {
-    #[cfg(all(any(feature = "std", shuttle), not(loom)))]
+    #[cfg(all(any(feature = "std", test, shuttle), not(loom)))]
     section: usize,
     depth: u32,
     /// Something was left to do for when the thread comes out.
@@ -60,7 +60,7 @@ impl Nesting {
         self.with(|here| here.deferred = here.depth > 0);
     }
 
-    #[cfg(all(any(feature = "std", shuttle), not(loom)))]
+    #[cfg(all(any(feature = "std", test, shuttle), not(loom)))]
     fn with<R: Default>(&self, act: impl FnOnce(&mut Here) -> R) -> R {
         let section = core::ptr::from_ref(self) as usize;
         per_thread::with(|sections| {
@@ -76,7 +76,7 @@ impl Nesting {
         })
     }
 
-    #[cfg(not(any(feature = "std", loom, shuttle)))]
+    #[cfg(not(any(feature = "std", test, loom, shuttle)))]
     fn with<R>(&self, act: impl FnOnce(&mut Here) -> R) -> R {
         act(&mut self.here.lock())
     }
@@ -104,7 +104,7 @@ impl Drop for Nested<'_> {
     }
 }
 
-#[cfg(all(any(feature = "std", shuttle), not(loom)))]
+#[cfg(all(any(feature = "std", test, shuttle), not(loom)))]
 mod per_thread {
     use std::cell::RefCell;
     use std::vec::Vec;
@@ -126,7 +126,7 @@ mod per_thread {
     }
 }
 
-#[cfg(all(test, feature = "std", not(any(loom, shuttle))))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

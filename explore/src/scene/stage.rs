@@ -4,11 +4,12 @@
 //! core, a user inside driver data), or because the engine chose to let another one run. So a run with several threads
 //! is as deterministic as one with a single thread, and a wait that nobody can end is found instead of waited for.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use bindery::sync::set_give_way;
+use bindery::sync::{set_give_way, waits_for};
 
 /// How often all actors together give way with nobody getting anywhere before it counts as a deadlock. Waiting for a
 /// lock takes one turn of its holder for each of the holder's own waits; nothing on a board takes thousands.
@@ -20,6 +21,8 @@ struct Turn {
     whose: usize,
     /// Which actors are there, by number; 0 is the script.
     here: Vec<bool>,
+    /// What each actor that gave way waits for, as far as it said so.
+    waits: BTreeMap<usize, String>,
     /// Turns since somebody last got anywhere.
     futile: u32,
     /// What actors that panicked said.
@@ -54,8 +57,15 @@ impl Stage {
         set_give_way(Some(Arc::new(move || {
             let Some(stage) = stage.upgrade() else { return thread::yield_now() };
             let went_on = stage.give_way(me);
-            assert!(went_on, "deadlock: everybody waits for somebody else");
+            assert!(went_on, "deadlock: everybody waits for somebody else{}", stage.who_waits());
         })));
+    }
+
+    /// Who waits for what, for a deadlock's report.
+    fn who_waits(&self) -> String {
+        let turn = self.turn();
+        let line = |(_, what): (&usize, &String)| format!("; {what}");
+        turn.waits.iter().filter(|(actor, _)| turn.here[**actor]).map(line).collect()
     }
 
     /// Whether anybody else is on the stage.
@@ -111,6 +121,10 @@ impl Stage {
     fn give_way(&self, me: usize) -> bool {
         {
             let mut turn = self.turn();
+            match waits_for() {
+                Some(what) => turn.waits.insert(me, what),
+                None => turn.waits.remove(&me),
+            };
             if turn.over && me != 0 {
                 return false;
             }
@@ -188,6 +202,57 @@ mod tests {
         drop(mine);
         let fallen = stage.leave();
         assert!(caught.is_err() || fallen.iter().any(|text| text.starts_with("deadlock")), "{fallen:?}");
+    }
+
+    /// A call inside waits for a lock of somebody whose unbind waits for the call to end.
+    #[test]
+    fn a_deadlock_is_told_with_device_and_call() {
+        use bindery::binding::Bound;
+        use bindery::device::DeviceDesc;
+        use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+        use bindery::machine::{Machine, Policy};
+        use bindery_sim::salvator::Salvator;
+
+        struct Gpu;
+        impl Driver for Gpu {
+            const NAME: &'static str = "gpu";
+            const MATCHES: &'static [Match] = &[Match::compatible("t,gpu")];
+            type Data<'b> = ();
+            fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+                Ok(())
+            }
+            fn quiesce((): &()) -> Result<Quiet, Busy> {
+                Ok(Quiet::stopped())
+            }
+        }
+        let machine = Machine::new(Salvator::new().build() as _, Policy::default());
+        machine.register(Gpu);
+        let mut desc = DeviceDesc::new("gpu");
+        desc.compatible.push("t,gpu".into());
+        machine.add_device(desc).unwrap();
+        machine.settle();
+
+        let stage = Stage::new();
+        let own = Arc::new(CoreMutex::new(()));
+        let (theirs, of) = (Arc::clone(&own), Arc::clone(&*machine));
+        let client = machine.client::<Gpu>("gpu").unwrap();
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            client.call(|()| {
+                stage.send_in(move || {
+                    let _held = theirs.lock();
+                    let _ = of.unbind("gpu", "gpu");
+                });
+                drop(own.lock());
+            })
+        }));
+        let mut said = stage.leave();
+        said.extend(caught.err().and_then(|e| e.downcast_ref::<String>().cloned()));
+        let told = |text: &String| {
+            text.starts_with("deadlock: everybody waits")
+                && text.contains("gpu waits until its users are out: a call from ")
+                && text.contains("stage.rs")
+        };
+        assert!(said.iter().any(told), "{said:?}");
     }
 
     #[test]
