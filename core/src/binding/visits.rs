@@ -46,7 +46,15 @@ impl fmt::Display for Visit {
 
 /// The users that are inside at this moment.
 #[derive(Default)]
-pub(crate) struct Visits(Mutex<(u64, Vec<(u64, Visit, Instant)>)>);
+pub(crate) struct Visits(Mutex<Inside>);
+
+#[derive(Default)]
+struct Inside {
+    /// The number of the last one that came in.
+    last: u64,
+    /// Number, what it does, and since when; longest first.
+    users: Vec<(u64, Visit, Instant)>,
+}
 
 impl Visits {
     /// Notes that a user is inside from `now` on, until the answer is dropped.
@@ -56,9 +64,9 @@ impl Visits {
             return Visiting { visits: self, number: 0 };
         }
         let mut inside = self.0.lock();
-        inside.0 += 1;
-        let number = inside.0;
-        inside.1.push((number, visit, now));
+        inside.last += 1;
+        let number = inside.last;
+        inside.users.push((number, visit, now));
         Visiting { visits: self, number }
     }
 
@@ -66,7 +74,7 @@ impl Visits {
     pub(crate) fn list(&self, now: Instant) -> Vec<String> {
         let inside = self.0.lock();
         let line = |(_, visit, since): &(u64, Visit, Instant)| format!("{visit}, inside for {:?}", now.since(*since));
-        inside.1.iter().map(line).collect()
+        inside.users.iter().map(line).collect()
     }
 }
 
@@ -79,7 +87,7 @@ pub(crate) struct Visiting<'a> {
 impl Drop for Visiting<'_> {
     fn drop(&mut self) {
         if self.number != 0 {
-            self.visits.0.lock().1.retain(|(number, ..)| *number != self.number);
+            self.visits.0.lock().users.retain(|(number, ..)| *number != self.number);
         }
     }
 }

@@ -11,7 +11,9 @@ pub(crate) fn is_scheduled() -> bool {
 /// While this lives, the thread waits for what it was made with.
 #[derive(Debug)]
 #[must_use = "the thread waits while this lives"]
-pub(crate) struct Waits(bool);
+pub(crate) struct Waits(
+    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only a scheduler of threads wants to know"))] bool,
+);
 
 /// States what this thread is about to wait for. `what` is asked only where a scheduler wants to know.
 pub(crate) fn waits(what: impl FnOnce() -> alloc::string::String) -> Waits {
