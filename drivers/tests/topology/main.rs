@@ -5,8 +5,8 @@
 //! a device reach what it was given, through each of its IOMMUs?
 //!
 //! Size: 1 to 3 IOMMUs (each with one group, or one per stream), 1 to 5 devices of 1 to 3 streams each, 2 guests, 40 steps
-//! out of 19 kinds, of which four make an attachment, a domain, a map or flushes fail at any one later call. 128
-//! topologies, 5,120 steps; as many more as `PROPTEST_CASES` says.
+//! out of 19 kinds, of which four make an attachment, a domain, a map or flushes fail at any one later call. 512
+//! topologies, 20,480 steps; as many more as `PROPTEST_CASES` says.
 
 #![allow(unreachable_pub, reason = "the modules of one test")]
 #![allow(
@@ -45,16 +45,16 @@ fn step() -> impl Strategy<Value = Step> {
         6 => m.clone().prop_map(Step::MmuComes),
         1 => m.clone().prop_map(Step::MmuGoes),
         6 => d.clone().prop_map(Step::Bind),
-        5 => d.clone().prop_map(Step::Give),
+        8 => d.clone().prop_map(Step::Give),
         3 => d.clone().prop_map(Step::Unbind),
         4 => d.clone().prop_map(Step::Share),
         2 => d.clone().prop_map(Step::Unshare),
         4 => d.clone().prop_map(Step::Lend),
         3 => d.clone().prop_map(Step::TakeBack),
         1 => d.clone().prop_map(Step::DropBuffers),
-        6 => (d.clone(), 0..GUESTS).prop_map(|(d, g)| Step::Open(d, g)),
+        9 => (d.clone(), 0..GUESTS).prop_map(|(d, g)| Step::Open(d, g)),
         2 => d.clone().prop_map(Step::Close),
-        5 => (d.clone(), 0..4_u64).prop_map(|(d, slot)| Step::GuestMap(d, slot)),
+        7 => (d.clone(), 0..4_u64).prop_map(|(d, slot)| Step::GuestMap(d, slot)),
         3 => d.clone().prop_map(Step::GuestUnmap),
         1 => (d, any::<bool>()).prop_map(|(d, lazy)| Step::Lazy(d, lazy)),
         2 => (m, fault, 0..3_u32).prop_map(|(m, fault, after)| Step::Fail(m, fault, after)),
@@ -94,7 +94,7 @@ fn walk(topology: &Topology, all_there: bool, steps: &[Step]) -> Result<(), Stri
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_stream_reaches_what_is_not_its_owners(

@@ -307,7 +307,12 @@ impl World {
         let guests: BTreeSet<usize> =
             closure.iter().filter_map(|d| self.hands[*d].session.as_ref().map(|(guest, _)| *guest)).collect();
         let kernel = closure.iter().any(|d| self.driver(*d) == Some("master"));
+        if guests.len() > 1 || (kernel && !guests.is_empty()) {
+            return Err(format!("of a group that guests {guests:?} have at one time; kernel drivers: {kernel}"));
+        }
         match self.pages.get(&page) {
+            // Of a map that was refused: made at one IOMMU, and not confirmed to be gone there.
+            None if self.is_kept(page, &closure) => Ok(()),
             None => Err("which is nobody's".into()),
             Some(Whose::Driver(owner)) if !closure.contains(owner) => Err(format!("which is {}'s", name(*owner))),
             Some(Whose::Driver(owner)) if !guests.is_empty() => {
@@ -318,6 +323,12 @@ impl World {
             }
             Some(_) => Ok(()),
         }
+    }
+
+    /// Whether `page` is in quarantine because of a device of `closure`.
+    fn is_kept(&self, page: u64, closure: &BTreeSet<usize>) -> bool {
+        let kept = self.machine.quarantine();
+        kept.iter().any(|q| q.phys.0 == page && closure.iter().any(|d| *q.device == *name(*d)))
     }
 
     /// Whether what device `d` was given is there, at each of its IOMMUs.
