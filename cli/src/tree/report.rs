@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bindery::binding::Phase;
-use bindery::device::{Device, NodeId, NodeInfo, SupplierKind};
+use bindery::device::{Device, NodeId, NodeInfo};
 use bindery::event::EventKind;
 use serde::Serialize;
 
@@ -297,7 +297,7 @@ impl<'a> Look<'a> {
                 if properties.is_empty() {
                     properties.push(link.property.into());
                 }
-                let streams = asked().filter(|s| s.kind == SupplierKind::Iommu).map(|s| s.args.clone()).collect();
+                let streams = asked().filter(|s| s.translates()).map(|s| s.args.clone()).collect();
                 SupplierRow { supplier: link.supplier, properties, streams, state: link.state.to_string() }
             })
             .collect()

@@ -76,6 +76,17 @@ pub enum ResourceError {
     /// A pass-through user had the device, and it cannot be reset.
     #[error("the device is as its last pass-through user left it, and cannot be reset: {0}")]
     NotReset(SupplyError),
+    /// A pass-through owner wants a device whose bus has `dma-ranges` that cannot be read.
+    #[error("no DMA for this device: the dma-ranges of its bus cannot be read")]
+    NoWindow,
+    /// The IOMMU translates other device addresses than the bus between it and the device carries (`dma-ranges`).
+    #[error("the IOMMU translates {first} to {last}, and the dma-ranges of the device's bus carry none of that")]
+    NoCommonWindow {
+        /// Lowest address that the IOMMU translates.
+        first: DeviceAddr,
+        /// Highest one (inclusive).
+        last: DeviceAddr,
+    },
     /// The supplier is there but does not provide what was asked for.
     #[error("the supplier does not provide this")]
     NotProvided,
@@ -89,7 +100,7 @@ pub enum ResourceError {
     #[error("there is a device of the child's name, or for its node, already")]
     ChildExists,
     /// The child's name cannot be that of a file in the control tree.
-    #[error("the child's name is empty, a dot name, or has a slash or a control character in it")]
+    #[error("the child's name cannot be that of a file beside its siblings; the event says why")]
     ChildName,
     /// A fault was injected here on purpose.
     #[error("injected fault: {}", .0.name())]
@@ -118,7 +129,11 @@ impl ResourceError {
             | Self::ChildExists
             | Self::Supply(SupplyError::Held(_))
             | Self::NotReset(SupplyError::Held(_)) => Errno::EBUSY,
-            Self::SupplierCycle | Self::ChildName | Self::NoSuchLine { .. } => Errno::EINVAL,
+            Self::SupplierCycle
+            | Self::ChildName
+            | Self::NoWindow
+            | Self::NoCommonWindow { .. }
+            | Self::NoSuchLine { .. } => Errno::EINVAL,
             Self::Env(_) => Errno::ENXIO,
             Self::Supply(_) | Self::NotReset(_) => Errno::EIO,
             Self::Iommu(_) | Self::Injected(_) => Errno::ENOMEM,

@@ -19,6 +19,7 @@ use crate::{dma, iommu, power};
 /// Fills the ledger of `binding` until the driver holds the device. On an error the caller unwinds what is there.
 pub(crate) fn bring_up(binding: &Arc<dyn AnyBinding>) -> Result<(), ProbeError> {
     let bound = binding.bound();
+    firmware_needs(bound)?;
     suppliers(bound)?;
     power::acquire(bound, SupplierKind::Power, Site::PowerOn)?;
     power::acquire(bound, SupplierKind::Clock, Site::ClockEnable)?;
@@ -32,6 +33,12 @@ pub(crate) fn bring_up(binding: &Arc<dyn AnyBinding>) -> Result<(), ProbeError> 
     bound.ledger.set_first_out(data);
     binding.open();
     Ok(())
+}
+
+/// Refuses a device of which firmware says that it needs something, but not what: it would run without its clock, or
+/// untranslated (P10).
+fn firmware_needs(bound: &Bound) -> Result<(), ProbeError> {
+    bound.machine().unmet(bound.desc()).next().map_or(Ok(()), |unmet| Err(ProbeError::Unmet(unmet.clone())))
 }
 
 /// Step 1: every supplier is there, and stays while this entry lives (P6).

@@ -9,6 +9,7 @@ use super::uevent;
 use crate::device::Device;
 use crate::env::Trigger;
 use crate::iommu::{DomainKind, Group};
+use crate::link::LinkState;
 use crate::machine::Machine;
 use crate::promise::Promise;
 
@@ -25,7 +26,8 @@ pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
         File::LinkAutoRemove { goes_with_consumer } => {
             if *goes_with_consumer { "consumer unbind\n" } else { "never\n" }.into()
         }
-        File::LinkRuntimePm | File::LinkSyncStateOnly => flag(false),
+        File::LinkRuntimePm => flag(false),
+        File::LinkSyncStateOnly(state) => flag(*state == LinkState::NotTracked),
         File::GroupType(group) => format!("{}\n", type_word(group.info().kind)),
         File::ReservedRegions(group) => reserved_regions(group),
         File::DevicesDeferred => {

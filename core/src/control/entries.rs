@@ -186,7 +186,7 @@ fn devlink(link: &Devlink) -> List {
         ("auto_remove_on", File::LinkAutoRemove { goes_with_consumer: link.goes_with_consumer }),
         ("runtime_pm", File::LinkRuntimePm),
         ("status", File::LinkStatus(link.state)),
-        ("sync_state_only", File::LinkSyncStateOnly),
+        ("sync_state_only", File::LinkSyncStateOnly(link.state)),
     ]);
     list.push(("consumer".into(), Node::Link(Dir::Device(Arc::clone(&link.consumer)))));
     list.push(("subsystem".into(), Node::Link(Dir::DevlinkClass)));

@@ -55,7 +55,7 @@ pub(super) enum File {
         goes_with_consumer: bool,
     },
     LinkRuntimePm,
-    LinkSyncStateOnly,
+    LinkSyncStateOnly(LinkState),
     GroupType(Arc<Group>),
     ReservedRegions(Arc<Group>),
     DevicesDeferred,

@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::addr::PhysAddr;
 use crate::env::{IrqLine, Trigger};
@@ -171,6 +172,44 @@ pub struct Supplier {
     pub args: Vec<u32>,
 }
 
+impl Supplier {
+    /// True for an IOMMU that translates the device's own accesses (`iommus`). An `iommu-map` is for the devices behind a
+    /// bridge, not for the bridge itself, which only comes after the IOMMU.
+    pub fn translates(&self) -> bool {
+        self.kind == SupplierKind::Iommu && &*self.property != IOMMU_MAP
+    }
+
+    /// False for a link of a graph of ports: both of its ends name each other, so it says who works with whom, and not
+    /// who comes first.
+    pub fn orders(&self) -> bool {
+        &*self.property != REMOTE_ENDPOINT
+    }
+}
+
+/// Property that gives the devices behind a bridge their IOMMU.
+const IOMMU_MAP: &str = "iommu-map";
+
+/// Property that joins two ports of a graph.
+const REMOTE_ENDPOINT: &str = "remote-endpoint";
+
+/// Something that firmware says a device needs, and that cannot be had: the reference cannot be read, or leads to a
+/// disabled node. The device is not probed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unmet {
+    /// The property: `clocks`.
+    pub property: Arc<str>,
+    /// What it is to give.
+    pub kind: SupplierKind,
+    /// Why it cannot be had: the text of the [note](crate::firmware::fdt::Note).
+    pub reason: Arc<str>,
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.property, self.reason)
+    }
+}
+
 /// A window through which a device's bus reaches memory (`dma-ranges`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DmaRange {
@@ -187,8 +226,11 @@ pub struct DmaRange {
 pub struct DmaDesc {
     /// Its accesses snoop CPU caches (`dma-coherent`).
     pub coherent: bool,
-    /// Windows onto memory; empty means that bus and physical addresses are the same.
+    /// Windows onto memory; empty means that bus and physical addresses are the same, unless `unreadable` is set. Behind
+    /// an IOMMU they say which device addresses the bus carries to it.
     pub ranges: Vec<DmaRange>,
+    /// Why no window of the nearest bus with a `dma-ranges` can be used. The device can do no DMA.
+    pub unreadable: Option<Arc<str>>,
 }
 
 /// A device as firmware describes it.
@@ -208,6 +250,8 @@ pub struct DeviceDesc {
     pub resources: Vec<Resource>,
     /// What it needs, in firmware order.
     pub suppliers: Vec<Supplier>,
+    /// What it needs and cannot get, in firmware order.
+    pub unmet: Vec<Unmet>,
     /// How it does DMA.
     pub dma: DmaDesc,
     /// Boolean and string properties that drivers look at (`renesas,ipmmu-main`), name and raw value.
@@ -225,6 +269,7 @@ impl DeviceDesc {
             compatible: Vec::new(),
             resources: Vec::new(),
             suppliers: Vec::new(),
+            unmet: Vec::new(),
             dma: DmaDesc::default(),
             properties: Vec::new(),
         }
@@ -233,5 +278,26 @@ impl DeviceDesc {
     /// Raw value of a property that the firmware gave, if it is there.
     pub fn property(&self, name: &str) -> Option<&[u8]> {
         self.properties.iter().find(|(n, _)| &**n == name).map(|(_, v)| v.as_slice())
+    }
+
+    /// IOMMU and specifier for the function with requester ID `rid` behind this bridge, by `iommu-map` and
+    /// `iommu-map-mask`. `None` when no entry covers it: it is not translated (Linux: `of_map_id`).
+    ///
+    /// An entry of several IDs counts up the specifier's only cell; for an IOMMU with more cells than one, which of them
+    /// counts is not specified, and only the entry's first ID has a specifier.
+    pub fn requester_stream(&self, rid: u32) -> Option<(NodeId, Vec<u32>)> {
+        let mask = self.property("iommu-map-mask").and_then(<[u8]>::first_chunk::<4>);
+        let rid = rid & mask.map_or(u32::MAX, |b| u32::from_be_bytes(*b));
+        self.suppliers.iter().filter(|s| s.kind == SupplierKind::Iommu && !s.translates()).find_map(|s| {
+            let [first, cells @ .., len] = &*s.args else { return None };
+            let offset = rid.checked_sub(*first).filter(|offset| offset < len)?;
+            let mut cells = Vec::from(cells);
+            match &mut *cells {
+                [only] => *only = only.checked_add(offset)?,
+                _ if offset != 0 => return None,
+                _ => {}
+            }
+            Some((s.node, cells))
+        })
     }
 }

@@ -3,5 +3,7 @@
 mod desc;
 mod state;
 
-pub use desc::{BusKind, DeviceDesc, DmaDesc, DmaRange, NodeId, NodeInfo, Nodes, Resource, Supplier, SupplierKind};
+pub use desc::{
+    BusKind, DeviceDesc, DmaDesc, DmaRange, NodeId, NodeInfo, Nodes, Resource, Supplier, SupplierKind, Unmet,
+};
 pub use state::Device;

@@ -56,7 +56,7 @@ impl<'s> Dma<'s> {
             Backend::Translated(domain) => {
                 let prot = context.prot(Direction::Bidirectional);
                 let pins = &mut || Vec::from([PagePin::new(&memory, &context.pinner)]);
-                domain.map(machine, &context.device, kind.name(), phys, bytes, prot, limit, pins)?
+                domain.map(machine, &context.device, kind.name(), phys, bytes, prot, context.reach(limit), pins)?
             }
         };
         let piece = Piece::new(Behind::Shared(Arc::clone(&memory)), 0..len, addr, None);

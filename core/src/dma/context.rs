@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::backend::Backend;
 use super::check::Op;
@@ -13,7 +14,7 @@ use crate::binding::{Bound, Entry, HoldingKind, ResourceError, WayBack};
 use crate::driver::DmaOwner;
 use crate::env::Caching;
 use crate::event::{EventKind, Outcome};
-use crate::iommu::{self, DomainKind};
+use crate::iommu::{self, DomainKind, IovaSpace, Reach};
 use crate::machine::Machine;
 use crate::mutant::Mutant;
 use crate::promise::Promise;
@@ -94,6 +95,10 @@ pub(crate) struct DmaContext {
     pub(super) pinner: Arc<Pinner>,
     /// The device snoops CPU caches.
     pub(crate) coherent: bool,
+    /// The windows of its bus cannot be read.
+    no_window: bool,
+    /// What the bus carries to the IOMMU: first and last byte of each window, highest first. Empty means everything.
+    windows: Vec<(DeviceAddr, DeviceAddr)>,
     /// Highest address that the device can put on its bus.
     mask: AtomicU64,
     /// The same for memory that it shares with the CPU.
@@ -108,6 +113,11 @@ impl DmaContext {
     /// Highest device address (inclusive).
     pub(crate) fn limit(&self) -> DeviceAddr {
         DeviceAddr(self.mask.load(Ordering::Relaxed))
+    }
+
+    /// Device addresses up to `limit` that get to the IOMMU.
+    pub(super) fn reach(&self, limit: DeviceAddr) -> Reach<'_> {
+        Reach { limit, windows: &self.windows }
     }
 
     /// Highest device address (inclusive) of shared memory.
@@ -146,8 +156,12 @@ impl DmaContext {
         if self.coherent { Caching::Cached } else { Caching::Uncached }
     }
 
-    /// Refuses new memory to a device whose earlier memory is in quarantine (P11).
+    /// Refuses new memory to a device whose earlier memory is in quarantine (P11), and to one of which nobody knows where
+    /// its accesses lead.
     pub(crate) fn admit(&self) -> Result<(), DmaError> {
+        if self.no_window {
+            return Err(DmaError::NoWindow);
+        }
         match self.machine.quarantine.bytes_of(&self.device) {
             0 => Ok(()),
             held => Err(DmaError::Quarantined(held)),
@@ -157,6 +171,12 @@ impl DmaContext {
 
 /// Step 4: sets the device's DMA up. Every binding starts with a fresh context: masks of the last one are gone.
 pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
+    if let Some(reason) = &bound.desc().dma.unreadable {
+        bound.emit(|| EventKind::Refused { what: "DMA".to_string(), reason: reason.to_string() });
+        if bound.owner() == DmaOwner::PassThrough {
+            return Err(ResourceError::NoWindow);
+        }
+    }
     let member = bound.membership.lock().clone();
     let falls_back = bound.machine().is_mutant(Mutant::UntranslatedFallback);
     let domain = match &member {
@@ -174,6 +194,10 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
         Some(domain) if domain.kind() != DomainKind::Identity => Backend::Translated(domain),
         _ => Backend::direct(bound),
     };
+    let windows = match &backend {
+        Backend::Translated(domain) => carried(bound, domain.space())?,
+        Backend::Direct(_) => Vec::new(),
+    };
     let behind = iommu::is_behind_iommu(bound);
     if member.is_none() && behind && bound.machine().policy().untranslated_dma {
         bound.emit(|| EventKind::Policy { policy: "untranslated DMA".to_string() });
@@ -190,6 +214,8 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
         backend_name: backend.name().into(),
         backend,
         coherent: bound.desc().dma.coherent,
+        no_window: bound.desc().dma.unreadable.is_some(),
+        windows,
         mask: AtomicU64::new(DEFAULT_MASK),
         coherent_mask: AtomicU64::new(DEFAULT_MASK),
         max_segment_size: AtomicU64::new(DEFAULT_SEGMENT),
@@ -205,6 +231,21 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
         bound.push(0, ContextEntry(context.backend_name.as_ref().into()))?;
     }
     Ok(())
+}
+
+/// The device addresses that both the bus of the device and its IOMMU (`space`) have. The IOMMU sees what the device puts
+/// on its bus; what a window's offset makes of an address is for memory behind no IOMMU (Linux's `iommu-dma`, too).
+fn carried(bound: &Bound, space: &IovaSpace) -> Result<Vec<(DeviceAddr, DeviceAddr)>, ResourceError> {
+    let ranges = &bound.desc().dma.ranges;
+    let windows = space.overlap(ranges.iter().filter_map(|r| {
+        let last = r.bus.checked_add(r.len.checked_sub(1)?)?;
+        Some((DeviceAddr(r.bus), DeviceAddr(last)))
+    }));
+    if windows.is_empty() && !ranges.is_empty() {
+        let (first, last) = space.bounds();
+        return Err(ResourceError::NoCommonWindow { first, last });
+    }
+    Ok(windows)
 }
 
 /// Ledger entry of an untranslated set-up; a translated one is the attachment's entry.

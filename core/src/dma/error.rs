@@ -53,6 +53,10 @@ pub enum DmaError {
         /// As asked for.
         boundary: u64,
     },
+    /// The windows of the device's bus (`dma-ranges`) cannot be read: no address is known to lead where it should. The
+    /// description's [`unreadable`](crate::device::DmaDesc::unreadable) says why.
+    #[error("no DMA for this device: the dma-ranges of its bus cannot be read")]
+    NoWindow,
     /// The memory lies above what the device can address.
     #[error("the device reaches addresses up to {0} only")]
     Mask(DeviceAddr),

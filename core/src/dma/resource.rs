@@ -84,7 +84,7 @@ fn place_resource(
                 page,
                 bytes,
                 prot,
-                limit,
+                context.reach(limit),
                 &mut Vec::new,
             )?;
             (iova + offset, (iova, bytes))

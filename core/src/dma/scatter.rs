@@ -104,7 +104,16 @@ fn place_all(
     let (prot, limit) = (context.prot(direction), context.limit());
     let kind = Kind::Scatter.name();
     let pins = &mut || list.iter().map(|b| PagePin::new(b.memory(), &context.pinner)).collect();
-    let iova = match domain.map_list(&context.machine, &context.device, kind, &mut runs, total, prot, limit, pins) {
+    let iova = match domain.map_list(
+        &context.machine,
+        &context.device,
+        kind,
+        &mut runs,
+        total,
+        prot,
+        context.reach(limit),
+        pins,
+    ) {
         Ok(iova) => iova,
         Err(MapList::Undone(error)) => return Err(Refused { error, back: list }),
         // Part of the list is mapped and cannot be shown to be unmapped: none of it may be used again.

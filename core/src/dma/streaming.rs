@@ -162,7 +162,16 @@ pub(super) fn place(
             let (phys, bytes, offset) = page_span(buffer.phys(), range);
             let prot = context.prot(direction);
             let pins = &mut || Vec::from([PagePin::new(buffer.memory(), &context.pinner)]);
-            let iova = domain.map(&context.machine, &context.device, kind.name(), phys, bytes, prot, limit, pins)?;
+            let iova = domain.map(
+                &context.machine,
+                &context.device,
+                kind.name(),
+                phys,
+                bytes,
+                prot,
+                context.reach(limit),
+                pins,
+            )?;
             let told = if context.machine.is_mutant(Mutant::AddressesExchanged) { DeviceAddr(phys.0) } else { iova };
             Ok(Placed { addr: told + offset, span: (iova, bytes), bounce: None })
         }

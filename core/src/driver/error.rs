@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::binding::ResourceError;
-use crate::device::NodeId;
+use crate::device::{NodeId, Unmet};
 use crate::dma::DmaError;
 use crate::env::{EnvError, IoError};
 
@@ -27,6 +27,9 @@ pub enum ProbeError {
         /// What is missing.
         on: Missing,
     },
+    /// Firmware names something that the device needs in a way that cannot be read, or that is disabled.
+    #[error("what it needs cannot be had: {0}")]
+    Unmet(Unmet),
     /// A resource could not be had.
     #[error(transparent)]
     Resource(ResourceError),
@@ -107,7 +110,7 @@ impl ProbeError {
         match self {
             Self::Resource(e) => e.is_shortage(),
             Self::Dma(e) => e.is_shortage(),
-            Self::Defer { .. } | Self::Io(_) | Self::Device(_) | Self::NoDevice => false,
+            Self::Defer { .. } | Self::Unmet(_) | Self::Io(_) | Self::Device(_) | Self::NoDevice => false,
         }
     }
 
@@ -119,6 +122,7 @@ impl ProbeError {
             Self::Dma(_) => Errno::ENOMEM,
             Self::Io(_) | Self::Device(_) => Errno::EIO,
             Self::NoDevice => Errno::ENODEV,
+            Self::Unmet(_) => Errno::EINVAL,
         }
     }
 }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::group::{Membership, Stream};
 use super::{Domain, DomainKind, Group, GroupError, GroupHold, OwnerId};
 use crate::binding::{Bound, Entry, HoldingKind, ResourceError, WayBack};
-use crate::device::SupplierKind;
+use crate::device::Supplier;
 use crate::dma::check::Op;
 use crate::driver::DmaOwner;
 use crate::env::Site;
@@ -20,8 +20,7 @@ use crate::promise::Promise;
 /// Whether the firmware puts the device behind an IOMMU. The raw properties count, too: an IOMMU that the firmware names
 /// but that is disabled or dangling makes no supplier link, and must not make the device untranslated by that (P10).
 pub(crate) fn is_behind_iommu(bound: &Bound) -> bool {
-    bound.desc().suppliers.iter().any(|s| s.kind == SupplierKind::Iommu)
-        || ["iommus", "iommu-map"].iter().any(|p| bound.property(p).is_some())
+    bound.desc().suppliers.iter().any(Supplier::translates) || bound.property("iommus").is_some()
 }
 
 /// Step 3: claims the group for the binding's owner. A device without an IOMMU has no group, which only a kernel driver

@@ -9,7 +9,7 @@ use core::fmt;
 
 use super::late::{Late, Range};
 use super::lazy::Queue;
-use super::{DomainKind, Geometry, IovaSpace, MapError, Prot, Translation};
+use super::{DomainKind, Geometry, IovaSpace, MapError, Prot, Reach, Translation};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::dma::{DmaError, PagePin};
 use crate::env::Site;
@@ -127,12 +127,17 @@ impl Domain {
         &self.ops
     }
 
+    /// Its addresses, whatever is in use.
+    pub(crate) fn space(&self) -> &IovaSpace {
+        &self.iova
+    }
+
     /// Pages of IOVA space in use.
     pub fn iova_in_use(&self) -> u64 {
         self.iova.in_use()
     }
 
-    /// Maps `len` bytes at `phys` (page aligned) for `device`, below `limit` (inclusive). As for a list, all that `pins`
+    /// Maps `len` bytes at `phys` (page aligned) for `device`, inside `reach`. As for a list, all that `pins`
     /// gives goes to quarantine when it is not mapped and the device may still reach it.
     #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
     pub(crate) fn map(
@@ -143,11 +148,11 @@ impl Domain {
         phys: PhysAddr,
         len: u64,
         prot: Prot,
-        limit: DeviceAddr,
+        reach: Reach<'_>,
         pins: &mut dyn FnMut() -> Vec<PagePin>,
     ) -> Result<DeviceAddr, DmaError> {
         let run = &mut core::iter::once((phys, len));
-        match self.map_list(machine, device, kind, run, len, prot, limit, pins) {
+        match self.map_list(machine, device, kind, run, len, prot, reach, pins) {
             Ok(iova) => Ok(iova),
             Err(MapList::Undone(e)) => Err(e),
             // Some of its IOMMUs had mapped the run, and have not confirmed that it is gone.
@@ -166,7 +171,7 @@ impl Domain {
         runs: &mut dyn Iterator<Item = (PhysAddr, u64)>,
         total: u64,
         prot: Prot,
-        limit: DeviceAddr,
+        reach: Reach<'_>,
         pins: &mut dyn FnMut() -> Vec<PagePin>,
     ) -> Result<DeviceAddr, MapList> {
         if machine.inject(Some(device), Site::IovaAlloc) {
@@ -174,8 +179,8 @@ impl Domain {
         }
         self.confirm_due(machine);
         let count = pages(total);
-        let iova = match self.iova.alloc(count, limit) {
-            Err(_) if self.confirm_queue(machine) => self.iova.alloc(count, limit),
+        let iova = match self.iova.alloc_within(count, reach) {
+            Err(_) if self.confirm_queue(machine) => self.iova.alloc_within(count, reach),
             first => first,
         };
         let iova = iova.map_err(|e| MapList::Undone(DmaError::Iova(e)))?;

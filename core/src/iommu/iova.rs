@@ -44,7 +44,17 @@ pub enum IovaError {
 /// The lock is a leaf: nothing else is locked while it is held.
 pub struct IovaSpace {
     buddy: Mutex<Buddy>,
+    first_page: u64,
     last_page: u64,
+}
+
+/// Device addresses that a device can put on the bus between itself and the IOMMU.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach<'w> {
+    /// The highest one (inclusive).
+    pub(crate) limit: DeviceAddr,
+    /// Windows of the bus: first and last byte, highest first. Empty means that it carries every address.
+    pub(crate) windows: &'w [(DeviceAddr, DeviceAddr)],
 }
 
 impl IovaSpace {
@@ -59,12 +69,13 @@ impl IovaSpace {
         holes.sort_unstable();
         let mut buddy = Buddy::new(end.saturating_sub(1).checked_ilog2().map_or(0, |n| n + 1));
         let mut from = first.0.div_ceil(PAGE_SIZE).max(1);
+        let first_page = from;
         for (hole, hole_end) in holes {
             buddy.add(from, hole.min(end));
             from = from.max(hole_end);
         }
         buddy.add(from, end);
-        Self { buddy: Mutex::new(buddy), last_page: end.saturating_sub(1) }
+        Self { buddy: Mutex::new(buddy), first_page, last_page: end.saturating_sub(1) }
     }
 
     /// Takes `pages` pages of which no byte lies above `limit` (a DMA mask, inclusive). Returns the first address.
@@ -77,6 +88,53 @@ impl IovaSpace {
         let request = Request { pages, align_order: 0, last, prefer_from };
         let page = self.buddy.lock().take_natural(request).ok_or(none)?;
         Ok(DeviceAddr(page << PAGE_SHIFT))
+    }
+
+    /// As [`alloc`](Self::alloc), inside one of the windows of `reach`: the highest that has room.
+    pub(crate) fn alloc_within(&self, pages: u64, reach: Reach<'_>) -> Result<DeviceAddr, IovaError> {
+        let Reach { limit, windows } = reach;
+        if windows.is_empty() {
+            return self.alloc(pages, limit);
+        }
+        let none = IovaError::Exhausted { pages, limit };
+        for (first, last) in windows {
+            let first = first.0.div_ceil(PAGE_SIZE).max(self.first_page);
+            let end = last.0.min(limit.0).checked_add(1).map_or(1 << (64 - PAGE_SHIFT), |end| end >> PAGE_SHIFT);
+            let Some(last) = end.checked_sub(1).map(|last| last.min(self.last_page)).filter(|last| *last >= first)
+            else {
+                continue;
+            };
+            let request = Request { pages, align_order: 0, last, prefer_from: first };
+            let mut buddy = self.buddy.lock();
+            let Some(page) = buddy.take_natural(request) else { continue };
+            if page >= first {
+                return Ok(DeviceAddr(page << PAGE_SHIFT));
+            }
+            // Below the window: nothing in it is free.
+            buddy.give_back(page, pages);
+        }
+        Err(none)
+    }
+
+    /// The parts of `windows` (first and last byte) that lie in the space, highest first.
+    pub(crate) fn overlap(
+        &self,
+        windows: impl Iterator<Item = (DeviceAddr, DeviceAddr)>,
+    ) -> Vec<(DeviceAddr, DeviceAddr)> {
+        let (first, last) = self.bounds();
+        let inside = |(a, b): (DeviceAddr, DeviceAddr)| {
+            let (a, b) = (a.max(first), b.min(last));
+            // No page of it is whole when the bounds are closer than that.
+            (a.0.div_ceil(PAGE_SIZE) * PAGE_SIZE + (PAGE_SIZE - 1) <= b.0).then_some((a, b))
+        };
+        let mut found: Vec<_> = windows.filter_map(inside).collect();
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found
+    }
+
+    /// The first and the last byte of the space, whatever is reserved or handed out in it.
+    pub(crate) fn bounds(&self) -> (DeviceAddr, DeviceAddr) {
+        (DeviceAddr(self.first_page << PAGE_SHIFT), DeviceAddr((self.last_page << PAGE_SHIFT) + (PAGE_SIZE - 1)))
     }
 
     /// Takes back the range of `pages` pages at `addr`, whole. The caller has unmapped it and flushed its translation.

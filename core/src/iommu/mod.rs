@@ -24,6 +24,7 @@ pub(crate) use gather::Flushed;
 pub use gather::Gather;
 pub(crate) use group::Membership;
 pub use group::{Group, GroupHold, GroupInfo};
+pub(crate) use iova::Reach;
 pub use iova::{IovaError, IovaSpace};
 pub(crate) use late::Range;
 pub use ops::{DomainKind, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};

@@ -11,7 +11,7 @@ use super::group::{Instance, Membership, Stream};
 use super::{DomainKind, FaultReport, Group, GroupError, Grouping, Iommu, IommuError, Owner, StreamId, Translation};
 use crate::addr::DeviceAddr;
 use crate::binding::{Entry, HoldingKind, WayBack};
-use crate::device::{Device, NodeId, SupplierKind};
+use crate::device::{Device, NodeId};
 use crate::driver::DmaOwner;
 use crate::env::Env;
 use crate::event::Outcome;
@@ -177,7 +177,7 @@ impl Iommus {
         let place = inner.places.get(&device.node()).ok_or(Unclaimed::Refused(GroupError::NoGroup))?;
         let has = |node: NodeId| place.streams.iter().any(|(_, s)| s.iommu == node);
         if !has(device.node()) {
-            let mut needs = device.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Iommu);
+            let mut needs = device.desc().suppliers.iter().filter(|s| s.translates());
             if let Some(missing) = needs.find(|s| !has(s.node)) {
                 return Err(Unclaimed::Missing(missing.node));
             }
@@ -297,7 +297,7 @@ impl Inner {
             let stream = iommu.stream(&[]).map(|id| (Stream { iommu: device.node(), id }, iommu));
             return Vec::from([stream]);
         }
-        let needs = device.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Iommu);
+        let needs = device.desc().suppliers.iter().filter(|s| s.translates());
         let present = needs.filter_map(|s| Some((s, self.instances.get(&s.node)?)));
         let stream = |(s, iommu): (&crate::device::Supplier, &Arc<dyn Iommu>)| {
             Ok((Stream { iommu: s.node, id: iommu.stream(&s.args)? }, Arc::clone(iommu)))

@@ -1,12 +1,92 @@
 //! Cycles among devices that wait for each other.
 
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::graph::Link;
 use super::{Graph, LinkState};
-use crate::device::NodeId;
+use crate::device::{NodeId, SupplierKind};
+
+/// How much a device depends on what a supplier of this kind gives: a cycle is opened at its weakest links.
+pub(super) const fn strength(kind: SupplierKind) -> u8 {
+    match kind {
+        SupplierKind::Other => 0,
+        SupplierKind::Interrupt => 1,
+        SupplierKind::Reset => 2,
+        SupplierKind::Clock => 3,
+        SupplierKind::Regulator => 4,
+        SupplierKind::Power => 5,
+        SupplierKind::Iommu => UNBREAKABLE,
+    }
+}
+
+/// A device is never bound without its translation (P10).
+const UNBREAKABLE: u8 = 6;
+
+/// A link that a consumer does not wait for any more, because it closes a cycle.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct GivenUp {
+    pub(crate) consumer: NodeId,
+    pub(crate) supplier: NodeId,
+    pub(crate) property: Arc<str>,
+    /// Every device of the cycle, in ascending order.
+    pub(crate) members: Vec<NodeId>,
+    /// The consumer misses nothing any more.
+    pub(crate) ready: bool,
+}
 
 impl Graph {
+    /// Gives up links in cycles that nothing else keeps waiting: all members can be probed (`ready`), and miss nothing but
+    /// each other.
+    ///
+    /// In each cycle (strongly connected component) the links of the weakest kind are looked at. Those whose supplier
+    /// comes after its consumer in firmware order are given up; when there are none, all of that kind are. This goes on
+    /// until there is no cycle left that can be opened, which takes at most two rounds a kind. Links to IOMMUs, and those
+    /// that a driver asked for, are kept.
+    pub(crate) fn break_cycles(&mut self, ready: impl Fn(NodeId) -> bool) -> Vec<GivenUp> {
+        let mut given_up = Vec::new();
+        loop {
+            let before = given_up.len();
+            for members in self.cycles() {
+                let inside = |n: &NodeId| members.binary_search(n).is_ok();
+                if members.iter().all(|n| ready(*n) && self.missing(*n).iter().all(inside)) {
+                    for (consumer, supplier, property) in self.weakest(&members) {
+                        let ready = self.ignore(consumer, supplier);
+                        given_up.push(GivenUp { consumer, supplier, property, members: members.clone(), ready });
+                    }
+                }
+            }
+            if given_up.len() == before {
+                return given_up;
+            }
+        }
+    }
+
+    /// The links among `members` that go first.
+    fn weakest(&self, members: &[NodeId]) -> Vec<(NodeId, NodeId, Arc<str>)> {
+        let mut weakest = UNBREAKABLE;
+        let mut links: Vec<&Link> = Vec::new();
+        for link in members.iter().flat_map(|n| self.suppliers(*n)) {
+            let missing = matches!(link.state, LinkState::Dormant | LinkState::SupplierUnbind);
+            let Some(kind) = link.kind.filter(|_| missing && members.binary_search(&link.supplier).is_ok()) else {
+                continue;
+            };
+            if strength(kind) < weakest {
+                weakest = strength(kind);
+                links.clear();
+            }
+            if strength(kind) == weakest && weakest < UNBREAKABLE {
+                links.push(link);
+            }
+        }
+        let forward = |l: &&Link| l.supplier > l.consumer;
+        if links.iter().any(|l| forward(&l)) {
+            links.retain(forward);
+        }
+        links.into_iter().map(|l| (l.consumer, l.supplier, Arc::clone(&l.property))).collect()
+    }
+
     /// Every group of devices that wait for each other in a circle, each in ascending order. Tarjan's strongly
     /// connected components over the links that are missing, without recursion: firmware decides the depth.
     pub(crate) fn cycles(&self) -> Vec<Vec<NodeId>> {
@@ -66,21 +146,84 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{Supplier, SupplierKind};
+    use crate::device::Supplier;
 
     fn graph(edges: &[(u32, u32)]) -> Graph {
+        of_kinds(&edges.iter().map(|(c, s)| (*c, *s, SupplierKind::Other)).collect::<Vec<_>>())
+    }
+
+    fn of_kinds(edges: &[(u32, u32, SupplierKind)]) -> Graph {
         let mut g = Graph::default();
-        for (c, s) in edges {
-            let need = Supplier {
-                node: NodeId(*s),
-                target: NodeId(*s),
-                kind: SupplierKind::Other,
-                property: "x".into(),
-                args: vec![],
-            };
-            g.add(NodeId(*c), &[need]);
+        for (c, s, kind) in edges {
+            g.add(NodeId(*c), &[need(*s, *kind, "x")]);
         }
         g
+    }
+
+    fn need(node: u32, kind: SupplierKind, property: &str) -> Supplier {
+        Supplier { node: NodeId(node), target: NodeId(node), kind, property: property.into(), args: vec![] }
+    }
+
+    fn given_up(g: &mut Graph, ready: impl Fn(NodeId) -> bool) -> Vec<(u32, u32)> {
+        g.break_cycles(ready).iter().map(|l| (l.consumer.0, l.supplier.0)).collect()
+    }
+
+    #[test]
+    fn a_cycle_is_opened_at_its_weakest_link_and_of_equal_ones_at_the_forward_reference() {
+        use SupplierKind::{Clock, Interrupt, Iommu, Other, Power};
+        let cases = [
+            (vec![(0, 1, Clock), (1, 0, Clock)], vec![(0, 1)]),
+            (vec![(0, 1, Clock), (1, 0, Other)], vec![(1, 0)]),
+            (vec![(0, 1, Interrupt), (1, 2, Power), (2, 0, Clock)], vec![(0, 1)]),
+            (vec![(0, 1, Iommu), (1, 0, Iommu)], vec![]),
+            (vec![(0, 1, Iommu), (1, 0, Power)], vec![(1, 0)]),
+        ];
+        for (edges, want) in cases {
+            let mut g = of_kinds(&edges);
+            assert_eq!(given_up(&mut g, |_| true), want, "{edges:?}");
+            let open = g.cycles().is_empty();
+            assert_eq!(open, !want.is_empty(), "{edges:?}");
+        }
+    }
+
+    #[test]
+    fn of_two_cycles_that_share_a_member_the_second_is_opened_when_the_first_is_bound() {
+        use SupplierKind::{Clock, Other, Power};
+        let mut g = of_kinds(&[(0, 1, Other), (1, 0, Clock), (1, 2, Clock), (2, 1, Power)]);
+        assert_eq!(given_up(&mut g, |_| true), [(0, 1)]);
+        g.supplier_arrives(NodeId(0));
+        assert_eq!(given_up(&mut g, |_| true), [(1, 2)]);
+        assert!(g.cycles().is_empty());
+    }
+
+    #[test]
+    fn a_cycle_whose_members_wait_for_more_than_each_other_is_left_alone() {
+        let mut g = graph(&[(0, 1), (1, 0), (1, 7)]);
+        assert_eq!(given_up(&mut g, |_| true), []);
+        g.supplier_arrives(NodeId(7));
+        assert_eq!(given_up(&mut g, |n| n != NodeId(1)), [], "one of them has no driver");
+        let links = g.break_cycles(|_| true);
+        assert_eq!(links.iter().map(|l| (l.consumer, l.ready)).collect::<Vec<_>>(), [(NodeId(0), true)]);
+        assert!(g.supplier_arrives(NodeId(0))[0].ready);
+    }
+
+    #[test]
+    fn ports_of_a_graph_order_nothing_unless_something_else_does() {
+        let mut g = Graph::default();
+        g.add(NodeId(0), &[need(1, SupplierKind::Other, "remote-endpoint")]);
+        g.add(NodeId(1), &[need(0, SupplierKind::Other, "remote-endpoint"), need(0, SupplierKind::Clock, "clocks")]);
+        assert_eq!((g.missing_count(NodeId(0)), g.missing(NodeId(1))), (0, vec![NodeId(0)]));
+        assert!(g.cycles().is_empty());
+        assert!(g.list(NodeId(0)).all(|(.., state)| state == LinkState::NotTracked));
+    }
+
+    #[test]
+    fn a_large_tangle_is_opened_in_few_rounds() {
+        let n = if cfg!(miri) { 20 } else { 300 };
+        let edges: Vec<_> = (0..n).flat_map(|c| (0..n).filter(move |s| *s != c).map(move |s| (c, s))).collect();
+        let mut g = graph(&edges);
+        assert_eq!(given_up(&mut g, |_| true).len() as u32, n * (n - 1) / 2);
+        assert!(g.cycles().is_empty());
     }
 
     #[test]

@@ -7,7 +7,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::LinkState;
-use crate::device::{NodeId, Supplier};
+use super::cycles::strength;
+use crate::device::{NodeId, Supplier, SupplierKind};
 
 pub(super) type LinkId = usize;
 
@@ -22,6 +23,8 @@ pub(super) struct Link {
     pub(super) asked_by: Option<&'static str>,
     /// A policy lets the consumer do without the supplier: the link is tracked only while the consumer uses it.
     pub(super) waived: bool,
+    /// The strongest kind among the references of firmware that order; `None` when there is none.
+    pub(super) kind: Option<SupplierKind>,
 }
 
 impl Link {
@@ -74,11 +77,23 @@ impl Graph {
         self.nodes.get(id.0 as usize)
     }
 
-    /// Enters a device and what it needs. Several references to one supplier are one link.
+    /// Enters a device and what it needs. Several references to one supplier are one link. A supplier that is named only
+    /// where nothing is ordered ([`Supplier::orders`]) is not waited for.
     pub(crate) fn add(&mut self, consumer: NodeId, suppliers: &[Supplier]) {
         self.node_mut(consumer);
-        for s in suppliers {
+        let (ordering, others): (Vec<_>, Vec<_>) = suppliers.iter().partition(|s| s.orders());
+        for s in ordering {
             self.link(consumer, s.node, &s.property, None);
+            if let Some(id) = self.find(consumer, s.node) {
+                let known = self.links[id].kind.into_iter().chain([s.kind]);
+                self.links[id].kind = known.max_by_key(|kind| strength(*kind));
+            }
+        }
+        for s in others {
+            if self.find(consumer, s.node).is_none() {
+                self.link(consumer, s.node, &s.property, None);
+                self.ignore(consumer, s.node);
+            }
         }
     }
 
@@ -99,7 +114,8 @@ impl Graph {
         }
         let available = self.node_mut(supplier).available;
         let state = if available { LinkState::Available } else { LinkState::Dormant };
-        let link = Link { supplier, consumer, property: Arc::clone(property), state, asked_by, waived: false };
+        let link =
+            Link { supplier, consumer, property: Arc::clone(property), state, asked_by, waived: false, kind: None };
         let id = self.free.pop().unwrap_or(self.links.len());
         if id == self.links.len() {
             self.links.push(link);
@@ -315,7 +331,6 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::SupplierKind;
     use alloc::vec;
 
     fn needs(nodes: &[u32]) -> Vec<Supplier> {

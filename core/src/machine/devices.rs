@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::queued::Request;
 use super::{AddError, Machine};
-use crate::device::{Device, DeviceDesc, NodeId, Nodes, SupplierKind};
+use crate::device::{Device, DeviceDesc, NodeId, Nodes, SupplierKind, Unmet};
 use crate::driver::Quiet;
 use crate::event::{Cause, EventKind};
 use crate::firmware::fdt::{Description, FdtError, describe};
@@ -18,6 +18,22 @@ const NAME_MAX: usize = 255;
 
 /// Files that a driver's directory has, beside the links to its devices.
 const DRIVER_FILES: [&str; 4] = ["bind", "unbind", "uevent", "module"];
+
+/// What a device's directory has beside the devices below it, and what Linux has there.
+const DEVICE_FILES: [&str; 10] = [
+    "driver",
+    "driver_override",
+    "iommu",
+    "iommu_group",
+    "modalias",
+    "of_node",
+    "power",
+    "subsystem",
+    "uevent",
+    "waiting_for_supplier",
+];
+/// How links to suppliers and consumers begin there.
+const DEVICE_LINKS: [&str; 2] = ["consumer:", "supplier:"];
 
 impl Machine {
     /// Adds the devices of a device tree blob; they are probed by the next [`settle`](Self::settle). On an error
@@ -63,7 +79,8 @@ impl Machine {
         use_nodes(&mut self.registry.lock().nodes)
     }
 
-    /// Adds a device. It is probed by the next [`settle`](Self::settle). Its name must do as a file name.
+    /// Adds a device. It is probed by the next [`settle`](Self::settle). Its name must do as a file name (at most 255
+    /// bytes) that the directories of drivers and devices do not have yet.
     ///
     /// One that driver code adds below a device that a driver holds belongs to that binding, as with
     /// [`Bound::add_child`](crate::binding::Bound::add_child); but not on a target whose threads cannot be told apart
@@ -88,7 +105,8 @@ impl Machine {
         if name.len() > NAME_MAX {
             return Err(AddError::NameTooLong(name.len()));
         }
-        if DRIVER_FILES.contains(&&*name) {
+        let taken_above = || DEVICE_FILES.contains(&&*name) || DEVICE_LINKS.iter().any(|link| name.starts_with(link));
+        if DRIVER_FILES.contains(&&*name) || desc.parent.is_some() && taken_above() {
             return Err(AddError::ReservedName(name));
         }
         let device = {
@@ -260,6 +278,12 @@ impl Machine {
         for consumer in self.consumers_of(node) {
             self.try_join(&consumer);
         }
+    }
+
+    /// What a device needs and cannot get, as far as the policy has it need it.
+    pub(crate) fn unmet<'d>(&self, desc: &'d DeviceDesc) -> impl Iterator<Item = &'d Unmet> + use<'d> {
+        let untranslated = self.policy.untranslated_dma;
+        desc.unmet.iter().filter(move |unmet| !(untranslated && unmet.kind == SupplierKind::Iommu))
     }
 
     /// Devices that need the one at `node`.

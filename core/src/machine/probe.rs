@@ -1,5 +1,6 @@
 //! Probing: the queue, and the ways in by hand.
 
+use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,6 +11,7 @@ use crate::binding::Phase;
 use crate::device::{Device, NodeId, SupplierKind};
 use crate::driver::{AnyDriver, Match, Missing, ProbeError};
 use crate::event::{Cause, EventKind};
+use crate::link::GivenUp;
 use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::Guard;
@@ -26,6 +28,9 @@ pub struct Settled {
     /// Probes that failed.
     pub failed: u64,
 }
+
+/// Members of a cycle that an event names.
+const MEMBERS_TOLD: usize = 8;
 
 enum Attempt {
     Nothing,
@@ -59,7 +64,7 @@ impl Machine {
     pub(super) fn settle_here(self: &Arc<Self>) -> Settled {
         self.look_for_frames();
         let mut done = Settled::default();
-        while self.step_into(&mut done) {}
+        while self.step_into(&mut done) || self.anybody_waits() && self.break_cycles() {}
         if done == Settled::default() {
             return done;
         }
@@ -68,6 +73,47 @@ impl Machine {
             alloc::format!("{:?} could be bound and was not woken", forgotten.map(|n| self.node_name(n)))
         });
         done
+    }
+
+    fn anybody_waits(&self) -> bool {
+        !self.registry.lock().waiting.is_empty()
+    }
+
+    /// Lets devices that wait for nothing but each other do without the links that close the cycle. False when there were
+    /// none. What is left to wait for then decides alone which links these are (P8).
+    fn break_cycles(&self) -> bool {
+        let given_up: Vec<_> = {
+            let mut r = self.registry.lock();
+            let ready: BTreeSet<NodeId> = r
+                .by_node
+                .iter()
+                .flatten()
+                .filter(|d| d.phase() == Phase::Unbound && !d.is_removed() && !r.candidates(d).is_empty())
+                .filter(|d| self.unmet(d.desc()).next().is_none())
+                .map(|d| d.node())
+                .collect();
+            let links = r.graph.break_cycles(|n| ready.contains(&n));
+            for link in links.iter().filter(|link| link.ready) {
+                r.enqueue(link.consumer);
+            }
+            let told = |l: GivenUp| {
+                let members: Vec<_> = l.members.iter().take(MEMBERS_TOLD).map(|n| r.nodes.name(*n)).collect();
+                let more = l.members.len() - members.len();
+                let more = if more == 0 { String::new() } else { alloc::format!(" and {more} more") };
+                let (property, supplier) = (l.property, r.nodes.name(l.supplier));
+                let members = members.join(", ");
+                let consumer = r.device(l.consumer).cloned();
+                (
+                    consumer,
+                    alloc::format!("does not wait for {supplier} ({property}), which closes a cycle: {members}{more}"),
+                )
+            };
+            links.into_iter().map(told).collect()
+        };
+        for (device, policy) in &given_up {
+            self.emit(device.as_ref().map(|d| &d.desc().name), || EventKind::Policy { policy: policy.clone() });
+        }
+        !given_up.is_empty()
     }
 
     /// Probes the device that has waited longest. False when there was none, and from inside driver code.
@@ -208,9 +254,16 @@ impl Machine {
         if let Some(holder) = device.driver() {
             return Err(BindError::Busy { device: device.name().into(), driver: holder });
         }
-        let missing: Vec<String> = {
+        let misses = {
             let mut r = self.registry.lock();
             r.graph.keep_asked_by(device.node(), |asker| asker == driver.name());
+            r.graph.missing_count(device.node()) != 0
+        };
+        if misses {
+            self.break_cycles();
+        }
+        let missing: Vec<String> = {
+            let r = self.registry.lock();
             r.graph.missing(device.node()).into_iter().map(|n| r.nodes.name(n)).collect()
         };
         if !missing.is_empty() {

@@ -131,6 +131,9 @@ impl Machine {
                 .collect();
             let meant = |refusal: &&Refusal| candidates.iter().any(|d| d.name() == refusal.driver);
             let refusal = r.refusals.get(&device.node()).filter(meant);
+            if refusal.is_none() {
+                on.extend(self.unmet(device.desc()).map(ToString::to_string));
+            }
             on.extend(refusal.map(|refusal| alloc::format!("{} was refused: {}", refusal.driver, refusal.reason)));
             if !on.is_empty() {
                 list.push(Waiting { device: Arc::clone(&device.desc().name), on });

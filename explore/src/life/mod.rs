@@ -14,7 +14,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
 use bindery::binding::HoldingKind;
-use bindery::device::{Device, DeviceDesc, NodeId, SupplierKind};
+use bindery::device::{Device, DeviceDesc, NodeId};
 use bindery::env::Site;
 use bindery::firmware::fdt::FdtError;
 
@@ -266,7 +266,7 @@ impl Life {
             let why = waits.map_or_else(String::new, |w| format!(": it waits for {}", w.on.join(", ")));
             return Err(LifeError::NotBound { name: self.device.clone(), why });
         };
-        let translated_by = device.desc().suppliers.iter().find(|s| s.kind == SupplierKind::Iommu).map(|s| s.node);
+        let translated_by = device.desc().suppliers.iter().find(|s| s.translates()).map(|s| s.node);
         let iommu = world.machine.devices().into_iter().find(|d| Some(d.node()) == translated_by);
         let iommu = iommu.and_then(|d| Some((d.name().to_owned(), d.driver()?)));
         let beside = match translated_by {
@@ -294,7 +294,7 @@ impl Life {
     /// An IOMMU of `known` that translates for the bystander while the device is unbound.
     fn another_iommu(&self, known: &World, driver: &'static str) -> Result<Option<NodeId>, FdtError> {
         let devices = known.machine.devices();
-        let named = devices.iter().flat_map(|d| &d.desc().suppliers).filter(|s| s.kind == SupplierKind::Iommu);
+        let named = devices.iter().flat_map(|d| &d.desc().suppliers).filter(|s| s.translates());
         let named: Vec<_> = named.map(|s| s.node).collect();
         let drivers: Vec<_> = devices.iter().filter(|d| named.contains(&d.node())).filter_map(|d| d.driver()).collect();
         for candidate in devices.iter().filter(|d| d.driver().is_some_and(|name| drivers.contains(&name))) {

@@ -31,7 +31,7 @@ pub(super) struct Space {
 /// An address on some bus.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
-    flags: u32,
+    pub(super) flags: u32,
     pub(super) at: u64,
 }
 
@@ -69,30 +69,11 @@ pub(super) fn number(bytes: &[u8]) -> Option<u64> {
     high.iter().all(|b| *b == 0).then_some(low)
 }
 
-/// Which property translates, and what a bus that lacks it means.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Windows {
-    /// `ranges`: a bus without it does not translate.
-    Cpu,
-    /// `dma-ranges`: a bus without it translates 1:1.
-    Dma,
-}
-
-impl Windows {
-    const fn property(self) -> &'static str {
-        match self {
-            Self::Cpu => "ranges",
-            Self::Dma => "dma-ranges",
-        }
-    }
-}
-
-/// Translates an address in the space of `bus` up to the root. `node` and `property` are who asks.
+/// Translates an address in the space of `bus` through the `ranges` of the buses above to the root. `node` and `property` are who asks.
 pub(super) fn to_root(
     tree: &Tree<'_>,
     log: &mut Log,
     (node, property): (Idx, &str),
-    windows: Windows,
     mut bus: Idx,
     mut place: Place,
 ) -> Result<Result<u64, NoteKind>, FdtError> {
@@ -109,9 +90,9 @@ pub(super) fn to_root(
         if space.size == 0 || space.address == 0 || upper.address == 0 {
             return lost(log, bus);
         }
-        place = match tree.prop(bus, windows.property()) {
-            None if windows == Windows::Cpu => return lost(log, bus),
-            None | Some([]) => Place { flags: 0, at: place.at },
+        place = match tree.prop(bus, "ranges") {
+            None => return lost(log, bus),
+            Some([]) => Place { flags: 0, at: place.at },
             Some(ranges) => {
                 let entry = space.address + upper.address + space.size;
                 log.spend(node, property, ranges.len() / entry)?;
@@ -142,7 +123,7 @@ pub(super) fn first_address(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result
     let (Some(reg), Some(bus)) = (tree.prop(node, "reg"), tree.parent(node)) else { return Ok(None) };
     let place = Space::of(tree, bus).ok().and_then(|s| s.place(reg.get(..s.address)?));
     let Some(place) = place else { return Ok(None) };
-    Ok(to_root(tree, log, (node, "reg"), Windows::Cpu, bus, place)?.ok())
+    Ok(to_root(tree, log, (node, "reg"), bus, place)?.ok())
 }
 
 /// The registers of `node`. Stops at the first entry that cannot be used, so that a driver's numbering stays right.
@@ -163,7 +144,7 @@ pub(super) fn registers(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Vec
         let (place, len) = (space.place(&entry[..space.address]), number(&entry[space.address..]));
         let odd = match (place, len) {
             (Some(_), Some(0)) => NoteKind::Empty,
-            (Some(place), Some(len)) => match to_root(tree, log, (node, "reg"), Windows::Cpu, bus, place)? {
+            (Some(place), Some(len)) => match to_root(tree, log, (node, "reg"), bus, place)? {
                 Ok(base) if base.checked_add(len - 1).is_some() => {
                     found.push(Resource::Mem { base: PhysAddr(base), len });
                     continue;

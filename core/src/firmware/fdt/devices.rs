@@ -92,7 +92,7 @@ pub(super) fn describe(
         let interrupts = interrupt::interrupts(tree, log, node)?;
         let mut resources = address::registers(tree, log, node)?;
         resources.extend(interrupt::lines(log, &gics, ids, node, &interrupts));
-        let suppliers = Collector { tree, log, owners: &owners, ids }.suppliers(node, &interrupts)?;
+        let (suppliers, unmet) = Collector::new(tree, log, &owners, ids).suppliers(node, &interrupts)?;
         found.push(DeviceDesc {
             name,
             node: Some(id(ids, node)),
@@ -101,6 +101,7 @@ pub(super) fn describe(
             compatible: compatible(tree, log, node),
             resources,
             suppliers,
+            unmet,
             dma: dma::describe(tree, log, node)?,
             properties: properties(tree, log, node),
         });

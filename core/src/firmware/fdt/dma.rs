@@ -1,8 +1,10 @@
 //! How a device does DMA: coherence and the windows of the buses above it.
 
+use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::address::{Space, Windows, number, to_root};
+use super::address::{Place, Space, number};
 use super::log::Log;
 use super::note::NoteKind;
 use super::tree::{Idx, MAX_DEPTH, Tree};
@@ -18,7 +20,7 @@ const MAX_WINDOWS: usize = 64;
 /// translated by the buses above it (Linux: `of_dma_get_range`).
 pub(super) fn describe(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<DmaDesc, FdtError> {
     let mut desc = DmaDesc::default();
-    let mut coherence_known = false;
+    let (mut coherence_known, mut windows_known) = (false, false);
     let mut at = Some(node);
     for _ in 0..=MAX_DEPTH {
         let Some(here) = at else { break };
@@ -27,8 +29,13 @@ pub(super) fn describe(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<DmaD
             coherence_known = true;
         }
         // A device's own `dma-ranges` are for what hangs below it.
-        if here != node && desc.ranges.is_empty() && tree.prop(here, "dma-ranges").is_some_and(|r| !r.is_empty()) {
-            desc.ranges = windows(tree, log, here)?;
+        if here != node && !windows_known && tree.prop(here, "dma-ranges").is_some_and(|r| !r.is_empty()) {
+            windows_known = true;
+            match windows(tree, log, here)? {
+                Ok(ranges) => desc.ranges = ranges,
+                // Not the window of a bus further out: that one does not say what this one does with an address.
+                Err(e) => desc.unreadable = Some(format!("{}: dma-ranges: {e}", log.path(here)).into()),
+            }
         }
         let sizes = ["interconnects", "interconnect-names"].map(|p| tree.prop(here, p).map_or(0, <[u8]>::len));
         log.spend(node, "interconnects", 1 + sizes.iter().sum::<usize>() / 4)?;
@@ -46,47 +53,123 @@ fn way_to_memory(tree: &Tree<'_>, node: Idx) -> Option<Idx> {
     by_name().or_else(|| tree.parent(node))
 }
 
-/// The windows in the `dma-ranges` of `bus`.
-fn windows(tree: &Tree<'_>, log: &mut Log, bus: Idx) -> Result<Vec<DmaRange>, FdtError> {
-    let mut found = Vec::new();
-    let (Some(ranges), Some(parent)) = (tree.prop(bus, "dma-ranges"), tree.parent(bus)) else { return Ok(found) };
+/// The windows in the `dma-ranges` of `bus`; the error says why none of them can be used. A value that ends within an
+/// entry has another number of cells than the bus says, so no entry of it can be trusted.
+fn windows(tree: &Tree<'_>, log: &mut Log, bus: Idx) -> Result<Result<Vec<DmaRange>, NoteKind>, FdtError> {
+    let (Some(ranges), Some(parent)) = (tree.prop(bus, "dma-ranges"), tree.parent(bus)) else {
+        return Ok(Ok(Vec::new()));
+    };
     let (space, upper) = match (Space::of(tree, bus), Space::of(tree, parent)) {
         (Ok(space), Ok(upper)) => (space, upper),
-        (Err(e), _) | (_, Err(e)) => {
-            log.note(bus, "dma-ranges", e);
-            return Ok(found);
-        }
+        (Err(e), _) | (_, Err(e)) => return Ok(Err(note(log, bus, e))),
     };
     if space.address == 0 || space.size == 0 || upper.address == 0 {
-        return Ok(found);
+        let lost = NoteKind::NotTranslatable(Arc::clone(log.path(bus)));
+        return Ok(Err(note(log, bus, lost)));
     }
-    let mut entries = ranges.chunks_exact(space.address + upper.address + space.size);
-    for entry in entries.by_ref() {
-        if found.len() == MAX_WINDOWS {
-            log.note(bus, "dma-ranges", NoteKind::TooMany(MAX_WINDOWS));
-            return Ok(found);
-        }
-        let from = space.place(&entry[..space.address]);
-        let to = upper.place(&entry[space.address..space.address + upper.address]);
-        let len = number(&entry[space.address + upper.address..]);
-        let odd = match (from, to, len) {
-            (Some(_), Some(_), Some(0)) => NoteKind::Empty,
-            (Some(from), Some(to), Some(len)) => {
-                match to_root(tree, log, (bus, "dma-ranges"), Windows::Dma, parent, to)? {
-                    Ok(phys) if phys.checked_add(len - 1).is_some() && from.at.checked_add(len - 1).is_some() => {
-                        found.push(DmaRange { bus: from.at, phys: PhysAddr(phys), len });
-                        continue;
-                    }
-                    Ok(_) => NoteKind::Wraps,
-                    Err(e) => e,
-                }
+    let entry = space.address + upper.address + space.size;
+    if !ranges.len().is_multiple_of(entry) {
+        return Ok(Err(note(log, bus, NoteKind::CutOff)));
+    }
+    let mut found = Vec::new();
+    let mut odd = None;
+    for entry in ranges.chunks_exact(entry) {
+        match Window::read(entry, space, upper) {
+            Ok(window) if found.len() < MAX_WINDOWS => found.push(window),
+            Ok(_) => {
+                note(log, bus, NoteKind::TooMany(MAX_WINDOWS));
+                break;
             }
-            _ => NoteKind::Wraps,
+            Err(e) => odd = Some(note(log, bus, e)),
+        }
+    }
+    let found = match to_memory(tree, log, bus, parent, upper, found)? {
+        Ok(found) => found,
+        Err(e) => return Ok(Err(note(log, bus, e))),
+    };
+    Ok(if found.is_empty() { Err(odd.unwrap_or(NoteKind::Empty)) } else { Ok(found) })
+}
+
+/// Takes windows that start in the space of `at` through the `dma-ranges` of the buses above. A bus that carries a part
+/// of a window only leaves that part of it.
+fn to_memory(
+    tree: &Tree<'_>,
+    log: &mut Log,
+    bus: Idx,
+    mut at: Idx,
+    mut space: Space,
+    mut windows: Vec<Window>,
+) -> Result<Result<Vec<DmaRange>, NoteKind>, FdtError> {
+    let lost = |log: &Log, at| Ok(Err(NoteKind::NotTranslatable(Arc::clone(log.path(at)))));
+    while let Some(parent) = tree.parent(at) {
+        let upper = match Space::of(tree, parent) {
+            Ok(upper) => upper,
+            Err(e) => return Ok(Err(e)),
         };
-        log.note(bus, "dma-ranges", odd);
+        if space.size == 0 || space.address == 0 || upper.address == 0 {
+            return lost(log, at);
+        }
+        log.spend(bus, "dma-ranges", 1)?;
+        if let Some(ranges) = tree.prop(at, "dma-ranges").filter(|r| !r.is_empty()) {
+            let entry = space.address + upper.address + space.size;
+            let entries: Vec<Window> =
+                ranges.chunks_exact(entry).filter_map(|e| Window::read(e, space, upper).ok()).collect();
+            log.spend(bus, "dma-ranges", entries.len() * windows.len())?;
+            let mut carried: Vec<Window> =
+                windows.iter().flat_map(|w| entries.iter().filter_map(|e| w.through(e))).collect();
+            if carried.is_empty() && !windows.is_empty() {
+                return lost(log, at);
+            }
+            if carried.len() > MAX_WINDOWS {
+                note(log, bus, NoteKind::TooMany(MAX_WINDOWS));
+                carried.truncate(MAX_WINDOWS);
+            }
+            windows = carried;
+        } else {
+            windows.iter_mut().for_each(|w| w.to.flags = 0);
+        }
+        (at, space) = (parent, upper);
     }
-    if !entries.remainder().is_empty() {
-        log.note(bus, "dma-ranges", NoteKind::CutOff);
+    if space.size == 0 {
+        return lost(log, at);
     }
-    Ok(found)
+    Ok(Ok(windows.iter().map(|w| DmaRange { bus: w.from.at, phys: PhysAddr(w.to.at), len: w.len }).collect()))
+}
+
+/// Notes something about the `dma-ranges` of `bus`, and hands it on.
+fn note(log: &mut Log, bus: Idx, kind: NoteKind) -> NoteKind {
+    log.note(bus, "dma-ranges", kind.clone());
+    kind
+}
+
+/// One entry of `dma-ranges`: `len` bytes (at least 1) from `from` on the bus are those from `to` on the bus above.
+#[derive(Clone, Copy)]
+struct Window {
+    from: Place,
+    to: Place,
+    len: u64,
+}
+
+impl Window {
+    fn read(entry: &[u8], space: Space, upper: Space) -> Result<Self, NoteKind> {
+        let from = space.place(&entry[..space.address]).ok_or(NoteKind::Wraps)?;
+        let to = upper.place(&entry[space.address..space.address + upper.address]).ok_or(NoteKind::Wraps)?;
+        let len = number(&entry[space.address + upper.address..]).ok_or(NoteKind::Wraps)?;
+        let last = len.checked_sub(1).ok_or(NoteKind::Empty)?;
+        (from.at.checked_add(last).and(to.at.checked_add(last))).ok_or(NoteKind::Wraps)?;
+        Ok(Self { from, to, len })
+    }
+
+    /// The part of it that `above`, an entry of the bus that it leads to, carries.
+    fn through(&self, above: &Self) -> Option<Self> {
+        if self.to.flags != above.from.flags {
+            return None;
+        }
+        let first = self.to.at.max(above.from.at);
+        let last = (self.to.at + (self.len - 1)).min(above.from.at + (above.len - 1));
+        let len = last.checked_sub(first)?.checked_add(1)?;
+        let from = Place { flags: self.from.flags, at: self.from.at + (first - self.to.at) };
+        let to = Place { flags: above.to.flags, at: above.to.at + (first - above.from.at) };
+        Some(Self { from, to, len })
+    }
 }

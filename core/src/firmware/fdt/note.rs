@@ -74,6 +74,15 @@ pub enum NoteKind {
     /// A specifier that the interrupt controller cannot have.
     #[error("the interrupt controller has no such interrupt")]
     BadInterrupt,
+    /// References lead from one nexus to the next without end.
+    #[error("the maps of nexus nodes lead in a circle")]
+    MapCycle,
+    /// No entry of the map (the property named here) of the node matches.
+    #[error("{1} of {0} has no entry for it")]
+    NoMapEntry(Arc<str>, Arc<str>),
+    /// The IOMMU's specifiers have other than one cell, and the entries of the map are written as if they had one.
+    #[error("entries for specifiers of one cell, of an IOMMU that has {0}; each is read as one cell")]
+    OneCellMap(u32),
     /// More entries than are read. The rest is ignored.
     #[error("more than {0} entries")]
     TooMany(usize),

@@ -4,6 +4,7 @@
 //! leaves out unless told to be strict: `iommus`, `iommu-map`, `dmas`.
 
 use alloc::collections::BTreeSet;
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -11,8 +12,8 @@ use super::interrupt::{self, Interrupt};
 use super::log::Log;
 use super::note::NoteKind;
 use super::tree::{Idx, Tree};
-use super::{FdtError, id};
-use crate::device::{NodeId, Supplier, SupplierKind};
+use super::{FdtError, id, iommu_map, nexus};
+use crate::device::{NodeId, Supplier, SupplierKind, Unmet};
 
 /// Most cells that a reference can have behind it (Linux: `MAX_PHANDLE_ARGS`).
 pub(super) const MAX_ARGS: u32 = 16;
@@ -176,11 +177,26 @@ pub(super) struct Collector<'c, 'a> {
     /// The nearest device at or above each node.
     pub(super) owners: &'c [Option<Idx>],
     pub(super) ids: &'c [NodeId],
+    unmet: Vec<Unmet>,
 }
 
-impl Collector<'_, '_> {
-    /// The suppliers of `device` in firmware order; `interrupts` are its own, followed to their controllers.
-    pub(super) fn suppliers(&mut self, device: Idx, interrupts: &[Interrupt]) -> Result<Vec<Supplier>, FdtError> {
+impl<'c, 'a> Collector<'c, 'a> {
+    pub(super) const fn new(
+        tree: &'c Tree<'a>,
+        log: &'c mut Log,
+        owners: &'c [Option<Idx>],
+        ids: &'c [NodeId],
+    ) -> Self {
+        Self { tree, log, owners, ids, unmet: Vec::new() }
+    }
+
+    /// The suppliers of `device` in firmware order, and what it needs and cannot get; `interrupts` are its own, followed
+    /// to their controllers.
+    pub(super) fn suppliers(
+        mut self,
+        device: Idx,
+        interrupts: &[Interrupt],
+    ) -> Result<(Vec<Supplier>, Vec<Unmet>), FdtError> {
         let mut links = Vec::new();
         for (property, value) in self.tree.props(device) {
             self.log.spend(device, property, value.len() / 4)?;
@@ -202,12 +218,15 @@ impl Collector<'_, '_> {
                 _ => {
                     let Some((cells, kind)) = rule(property) else { continue };
                     for reference in References::new(self.tree, value, cells) {
-                        match reference {
-                            Ok((target, args)) => self.link(&mut links, (device, property), target, kind, args),
-                            Err(e) => {
-                                let kind = e.note(self.log);
-                                self.log.note(device, property, kind);
+                        let read = match reference {
+                            Ok((target, args)) => {
+                                nexus::follow(self.tree, self.log, (device, property), cells, target, args)?
                             }
+                            Err(e) => Err(e.note(self.log)),
+                        };
+                        match read {
+                            Ok((target, args)) => self.link(&mut links, (device, property), target, kind, args),
+                            Err(note) => self.unmet((device, property), kind, note),
                         }
                     }
                 }
@@ -215,22 +234,33 @@ impl Collector<'_, '_> {
         }
         self.remote_endpoints(&mut links, device)?;
         self.drop_post_init(&mut links, device);
-        Ok(links)
+        Ok((links, self.unmet))
     }
 
-    /// `iommu-map`: first requester ID, IOMMU, first specifier, number of IDs. The arguments are the three numbers.
+    /// Notes that a need of `device` cannot be met.
+    fn unmet(&mut self, (device, property): (Idx, &str), kind: SupplierKind, note: NoteKind) {
+        let reason = note.to_string().into();
+        let property = self.log.word(property);
+        self.log.note(device, &property, note);
+        self.unmet.push(Unmet { property, kind, reason });
+    }
+
+    /// `iommu-map`: what lies behind the device needs these IOMMUs. The arguments are first requester ID, specifier, and
+    /// number of IDs.
     fn iommu_map(&mut self, links: &mut Vec<Supplier>, device: Idx, value: &[u8]) {
-        let (words, _) = value.as_chunks::<4>();
-        for entry in words.chunks(4) {
-            let [rid, phandle, base, len] = *entry else {
-                self.log.note(device, "iommu-map", NoteKind::CutOff);
-                return;
-            };
-            let phandle = u32::from_be_bytes(phandle);
-            let args = [rid, base, len].map(u32::from_be_bytes).to_vec();
-            match self.tree.phandle(phandle) {
-                Some(target) => self.link(links, (device, "iommu-map"), target, SupplierKind::Iommu, args),
-                None => self.log.note(device, "iommu-map", NoteKind::Dangling(phandle)),
+        for entry in iommu_map::entries(self.tree, value) {
+            match entry {
+                Ok(entry) => {
+                    if let Some(note) = entry.odd {
+                        self.log.note(device, "iommu-map", note);
+                    }
+                    self.link(links, (device, "iommu-map"), entry.iommu, SupplierKind::Iommu, entry.args);
+                }
+                // Nothing is known of what lies behind: that is for the bus below to find out, not for the bridge.
+                Err(e) => {
+                    let kind = e.note(self.log);
+                    self.log.note(device, "iommu-map", kind);
+                }
             }
         }
     }
@@ -266,7 +296,8 @@ impl Collector<'_, '_> {
         links.retain(|s| !later.contains(&s.target));
     }
 
-    /// Adds a link, unless the supplier is disabled, or is the device itself, or lies below or above it.
+    /// Adds a link, unless the supplier is disabled, or is the device itself, or lies below or above it. Without its
+    /// clock, power domain or reset line a device cannot be used, whoever disabled that.
     fn link(
         &mut self,
         links: &mut Vec<Supplier>,
@@ -276,8 +307,13 @@ impl Collector<'_, '_> {
         args: Vec<u32>,
     ) {
         if !self.tree.enabled(target) {
-            let supplier = Arc::clone(self.log.path(target));
-            self.log.note(device, property, NoteKind::Disabled(supplier));
+            let note = NoteKind::Disabled(Arc::clone(self.log.path(target)));
+            match kind {
+                SupplierKind::Clock | SupplierKind::Power | SupplierKind::Reset => {
+                    self.unmet((device, property), kind, note);
+                }
+                _ => self.log.note(device, property, note),
+            }
             return;
         }
         let owner = self.owners[target.0 as usize].unwrap_or(target);

@@ -150,7 +150,7 @@ impl<'a> Tree<'a> {
         Ok(paths)
     }
 
-    /// Notes twice-given names and phandles.
+    /// Notes twice-given names and phandles, and each `status` that nothing knows.
     pub(super) fn note_oddities(&self, log: &mut Log) {
         for node in self.all() {
             if !log.path(node).ends_with(self.name(node)) {

@@ -168,3 +168,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_bus_with_windows_gets_addresses_from_inside_them_only() {
+    let at = |a: u64, b: u64| (DeviceAddr(a), DeviceAddr(b));
+    let space = IovaSpace::new(DeviceAddr(0), MASK32, &[at(0x8_0000, 0x8_0fff)]);
+    // The highest window is not page aligned, the lowest begins below the space and has a reserved page.
+    let windows = space
+        .overlap([at(0, 0x1fff), at(0x8_0000, 0x8_1fff), at(0x10_0800, 0x10_27ff), at(1 << 40, 1 << 41)].into_iter());
+    assert_eq!(windows.len(), 3, "{windows:?}");
+    let reach = Reach { limit: MASK32, windows: &windows };
+    let got: Vec<_> = core::iter::from_fn(|| space.alloc_within(1, reach).ok()).map(|a| a.0).collect();
+    assert_eq!(got, [0x10_1000, 0x8_1000, 0x1000]);
+    assert_eq!(space.in_use(), 3, "what lies below a window went back");
+    space.free(DeviceAddr(0x8_1000), 1).unwrap();
+    let low = Reach { limit: DeviceAddr(0x8_1ffe), windows: &windows };
+    assert!(space.alloc_within(1, low).is_err(), "the mask ends within the page");
+    assert_eq!(space.alloc_within(1, reach), Ok(DeviceAddr(0x8_1000)));
+    assert!(space.overlap([at(1 << 33, u64::MAX), at(0x800, 0x17ff)].into_iter()).is_empty());
+}
