@@ -81,7 +81,7 @@ impl Graph {
             }
         }
         let forward = |l: &&Link| l.supplier > l.consumer;
-        if links.iter().any(|l| forward(&l)) {
+        if links.iter().any(forward) {
             links.retain(forward);
         }
         links.into_iter().map(|l| (l.consumer, l.supplier, Arc::clone(&l.property))).collect()

@@ -126,7 +126,9 @@ fn to_memory(
             }
             windows = carried;
         } else {
-            windows.iter_mut().for_each(|w| w.to.flags = 0);
+            for window in &mut windows {
+                window.to.flags = 0;
+            }
         }
         (at, space) = (parent, upper);
     }
