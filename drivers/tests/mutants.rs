@@ -214,8 +214,11 @@ fn driver_changed_meanwhile(world: &World) -> Seen {
         let device = machine.device(SATA).unwrap();
         // Inside an unbind that has the lock nobody else gets that far.
         if device.phase() == Phase::Bound {
-            machine.unbind(SATA, DRIVER).unwrap();
-            machine.bind(SATA, Master::NAME).unwrap();
+            let other = || {
+                machine.unbind(SATA, DRIVER).unwrap();
+                machine.bind(SATA, Master::NAME).unwrap();
+            };
+            thread::scope(|s| s.spawn(other).join()).unwrap();
         }
     });
     let _ = world.machine.unbind(SATA, DRIVER);
@@ -241,8 +244,10 @@ fn unbind_that_quarantines(world: &World) -> Seen {
     world.board.faults().fail_sites(&[Site::Invalidate]);
     unbind(world);
     world.board.faults().never();
-    bind(world);
-    unbind(world);
+    match world.machine.bind(SATA, DRIVER) {
+        Ok(()) => unbind(world),
+        Err(e) => seen.push(format!("left: it does not bind again: {e}")),
+    }
     seen.extend(same(world, &before));
     seen
 }
@@ -314,17 +319,22 @@ fn engine_ignores_the_stop(world: &World) -> Seen {
     same(world, &before)
 }
 
-/// Two reads through a domain that flushes later.
-fn lazy_reads(world: &World) -> Seen {
+/// Takes and gives back memory through a domain that flushes later; no time passes in between.
+fn lazy_pairs(world: &World) -> Seen {
     let _ = before(world);
+    world.machine.register(Master);
     let groups = world.machine.groups();
     let group = groups.iter().find(|g| g.info().members.iter().any(|m| &**m == SATA)).unwrap();
     group.set_kind(DomainKind::Lazy).unwrap();
-    bind(world);
-    let mut seen = read(world);
-    seen.extend(read(world));
-    unbind(world);
-    seen
+    world.machine.bind(SATA, Master::NAME).unwrap();
+    world.master(SATA, |m| {
+        for _ in 0..3 {
+            m.take(4096).unwrap();
+            m.give_back();
+        }
+    });
+    world.machine.unbind(SATA, Master::NAME).unwrap();
+    Vec::new()
 }
 
 /// The IOMMU does not take the disk controller in.
@@ -397,7 +407,9 @@ impl Driver for Late {
             return Ok(());
         }
         dev.machine().register(Supplier);
-        assert!(dev.machine().step());
+        // On a thread of its own: what this one asks for is carried out when the probe has returned.
+        let machine = dev.machine();
+        assert!(thread::scope(|s| s.spawn(|| machine.step()).join().unwrap_or(false)));
         Err(ProbeError::Defer { on: Missing::Node(supplier.node()) })
     }
     fn quiesce((): &()) -> Result<Quiet, Busy> {
@@ -441,7 +453,7 @@ killed! {
     ledger_emptied_oldest_first: OldestFirst, translated(), lives, ["P3"];
     way_back_ended_by_an_error: StopsAtAnError, translated(), unbind_that_quarantines, ["P4", "P9", "left"];
     registers_reached_after_the_unbind: HandleAfterDevres, translated(), handles_outlive_the_binding,
-        ["P5", "model", "data"];
+        ["P5"];
     forgotten_handle_keeps_its_line: ForgottenHandleKeepsLine, translated(), handles_outlive_the_binding, ["P9", "left"];
     end_of_a_failed_probe_told_early: NotBoundBeforeDevres, translated(), late_failure, ["P4"];
     end_of_a_failed_probe_not_told: EndNotTold, translated(), late_failure, ["P4"];
@@ -451,7 +463,7 @@ killed! {
     device_kept_by_a_removed_driver: DriverRemovalKeepsDevices, translated(), driver_removed, ["P4"];
     page_freed_before_invalidation: FreedBeforeInvalidation, translated(), lives, ["P2"];
     page_freed_although_nothing_was_confirmed: TimeoutIgnored, translated(), invalidation_times_out, ["P2"];
-    iova_used_again_before_the_flush: IovaReusedBeforeFlush, translated(), lazy_reads, ["P2", "dma"];
+    iova_used_again_before_the_flush: IovaReusedBeforeFlush, translated(), lazy_pairs, ["P2", "dma"];
     physical_address_told_for_iova: AddressesExchanged, translated(), lives, ["P1", "data", "fault"];
     sync_missed_on_a_non_coherent_device: MissedSync, translated(), lives, ["P13", "data"];
     untranslated_when_the_iommu_fails: UntranslatedFallback, translated(), attach_fails, ["P10"];
