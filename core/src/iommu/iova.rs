@@ -85,7 +85,7 @@ impl IovaSpace {
         let end = limit.0.checked_add(1).map_or(u64::MAX, |end| end >> PAGE_SHIFT);
         let last = end.checked_sub(1).ok_or(none)?.min(self.last_page);
         let prefer_from = if last >= ABOVE_4G { ABOVE_4G } else { 0 };
-        let request = Request { pages, align_order: 0, last, prefer_from };
+        let request = Request { pages, align_order: 0, last, prefer_from, strict: false };
         let page = self.buddy.lock().take_natural(request).ok_or(none)?;
         Ok(DeviceAddr(page << PAGE_SHIFT))
     }
@@ -104,14 +104,10 @@ impl IovaSpace {
             else {
                 continue;
             };
-            let request = Request { pages, align_order: 0, last, prefer_from: first };
-            let mut buddy = self.buddy.lock();
-            let Some(page) = buddy.take_natural(request) else { continue };
-            if page >= first {
+            let request = Request { pages, align_order: 0, last, prefer_from: first, strict: true };
+            if let Some(page) = self.buddy.lock().take_natural(request) {
                 return Ok(DeviceAddr(page << PAGE_SHIFT));
             }
-            // Below the window: nothing in it is free.
-            buddy.give_back(page, pages);
         }
         Err(none)
     }

@@ -73,6 +73,7 @@ impl Pool {
             align_order: request.align.trailing_zeros().saturating_sub(PAGE_SHIFT),
             last,
             prefer_from: if last >= ABOVE_4G { ABOVE_4G } else { 0 },
+            strict: false,
         };
         let base = PhysAddr(self.free.lock().take_any(wanted).ok_or(none)? << PAGE_SHIFT);
         if self.zero(base, request.pages * PAGE_SIZE).is_err() {

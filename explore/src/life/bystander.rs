@@ -17,9 +17,11 @@ pub(crate) const NAME: &str = "bystander";
 /// A device that its driver adds below it, and that no driver binds.
 const CHILD: &str = "bystander-child";
 
-/// The device: behind the IOMMU at `iommu`, where `group` gives it a stream of its own. Without translation its bus
-/// reaches the lower half of the frames only, so that its buffers bounce: they come from the upper one.
-fn describe(iommu: Option<NodeId>, regulator: NodeId) -> DeviceDesc {
+/// The device: behind the IOMMU at `iommu`, where `group` gives it a stream of its own. Without translation
+/// (`untranslated`) its bus reaches the lower half of the frames only, so that its buffers bounce: they come from the upper
+/// one. Before an IOMMU its bus carries everything: of several windows, the one that an address comes from depends on what
+/// was freed before, and so do the tables that it needs.
+fn describe(iommu: Option<NodeId>, untranslated: bool, regulator: NodeId) -> DeviceDesc {
     let mut desc = DeviceDesc::new(NAME);
     desc.suppliers.extend(iommu.map(|node| Supplier {
         node,
@@ -35,8 +37,10 @@ fn describe(iommu: Option<NodeId>, regulator: NodeId) -> DeviceDesc {
         property: "vcc-supply".into(),
         args: Vec::new(),
     });
-    desc.dma.ranges.push(DmaRange { bus: FRAMES_BASE.0, phys: FRAMES_BASE, len: FRAMES_LEN / 2 });
-    desc.dma.ranges.push(DmaRange { bus: SATA_BASE.0, phys: SATA_BASE, len: 0x1000 });
+    if untranslated {
+        desc.dma.ranges.push(DmaRange { bus: FRAMES_BASE.0, phys: FRAMES_BASE, len: FRAMES_LEN / 2 });
+        desc.dma.ranges.push(DmaRange { bus: SATA_BASE.0, phys: SATA_BASE, len: 0x1000 });
+    }
     desc
 }
 
@@ -54,7 +58,8 @@ pub(crate) fn add(machine: &Arc<Machine>, iommu: Option<NodeId>) -> Result<(), A
     machine.register(FixedRegulator);
     let (regulator, node) = describe_regulator(machine);
     machine.add_device(regulator)?;
-    machine.add_device(describe(iommu, node)).map(|_| ())
+    let untranslated = iommu.is_none() || machine.policy().untranslated_dma;
+    machine.add_device(describe(iommu, untranslated, node)).map(|_| ())
 }
 
 /// Binds it, and nobody else may: whether that was possible.

@@ -21,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) last: u64,
     /// Page from which on blocks are preferred, to spare the scarce ones below.
     pub(crate) prefer_from: u64,
+    /// No page before [`prefer_from`](Self::prefer_from) will do.
+    pub(crate) strict: bool,
 }
 
 /// The free and the taken pages of one space.
@@ -150,6 +152,9 @@ impl Buddy {
                 return preferred;
             }
         }
+        if request.strict {
+            return None;
+        }
         self.find_from(order, 0, highest)
     }
 
@@ -242,7 +247,7 @@ mod tests {
     use super::*;
 
     fn request(pages: u64) -> Request {
-        Request { pages, align_order: 0, last: u64::MAX >> 12, prefer_from: 0 }
+        Request { pages, align_order: 0, last: u64::MAX >> 12, prefer_from: 0, strict: false }
     }
 
     #[test]
@@ -265,6 +270,8 @@ mod tests {
         let high = Request { prefer_from: 128, ..request(64) };
         assert_eq!(buddy.take_natural(high), Some(192));
         assert_eq!(buddy.take_natural(high), Some(128));
+        let strict = Request { pages: 2, strict: true, ..high };
+        assert_eq!(buddy.take_natural(strict), None, "nothing is taken below the bound");
         assert_eq!(buddy.take_natural(Request { pages: 2, ..high }), Some(2));
     }
 
