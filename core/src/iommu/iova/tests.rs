@@ -187,3 +187,33 @@ fn a_bus_with_windows_gets_addresses_from_inside_them_only() {
     assert_eq!(space.alloc_within(1, reach), Ok(DeviceAddr(0x8_1000)));
     assert!(space.overlap([at(1 << 33, u64::MAX), at(0x800, 0x17ff)].into_iter()).is_empty());
 }
+
+proptest! {
+    /// Each page of a window is handed out, whatever was taken and freed before, and none outside of it.
+    #[test]
+    fn a_window_is_used_whole_and_nothing_else(
+        first in 1_u64..200,
+        len in 1_u64..100,
+        others in proptest::collection::vec((1_u64..20, any::<bool>()), 0..30),
+    ) {
+        let space = IovaSpace::new(DeviceAddr(0), DeviceAddr((1 << 20) - 1), &[]);
+        let mut out = BTreeMap::new();
+        for (pages, freed) in others {
+            let Ok(addr) = space.alloc(pages, DeviceAddr(u64::MAX)) else { continue };
+            if freed {
+                space.free(addr, pages).unwrap();
+            } else {
+                out.insert(addr.0 >> 12, pages);
+            }
+        }
+        let last = (first + len - 1).min(255);
+        prop_assume!(first <= last);
+        let window = [(DeviceAddr(first << 12), DeviceAddr((last << 12) + 4095))];
+        let reach = Reach { limit: DeviceAddr(u64::MAX), windows: &window };
+        let taken = |page: u64| out.iter().any(|(at, n)| (*at..at + n).contains(&page));
+        let free: Vec<u64> = (first..=last).filter(|page| !taken(*page)).collect();
+        let mut got: Vec<u64> = core::iter::from_fn(|| space.alloc_within(1, reach).ok()).map(|a| a.0 >> 12).collect();
+        got.sort_unstable();
+        prop_assert_eq!(got, free);
+    }
+}

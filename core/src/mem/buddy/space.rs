@@ -148,14 +148,26 @@ impl Buddy {
         let highest = request.last - (request.pages - 1);
         if request.prefer_from > 0 && request.prefer_from <= highest {
             let preferred = self.find_from(order, request.prefer_from, highest);
-            if preferred.is_some() {
+            if preferred.is_some_and(|first| !request.strict || first >= request.prefer_from) {
                 return preferred;
             }
         }
         if request.strict {
-            return None;
+            return self.find_around(order, request.prefer_from, highest);
         }
         self.find_from(order, 0, highest)
+    }
+
+    /// The highest place of `order` from page `lowest` on in the block that holds this page: it begins below.
+    fn find_around(&mut self, order: u32, lowest: u64, highest: u64) -> Option<u64> {
+        if let Some((first, o)) = self.fresh.holding(lowest) {
+            self.fresh.remove(first, o);
+            self.release(first, first + (1 << o));
+        }
+        let (first, o) = self.free.holding(lowest)?;
+        let top = (first + (1 << o)).checked_sub(1 << order)?;
+        let place = top.min(highest) & (u64::MAX << order);
+        (place >= lowest).then_some(place)
     }
 
     fn find_from(&mut self, order: u32, lowest: u64, highest: u64) -> Option<u64> {
