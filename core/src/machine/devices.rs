@@ -188,7 +188,8 @@ impl Machine {
         let mut at = 0;
         while let Some(parent) = order.get(at).map(|d| d.node()) {
             let r = self.registry.lock();
-            order.extend(r.by_node.iter().flatten().filter(|d| d.desc().parent == Some(parent)).cloned());
+            let below = r.children.get(&parent).into_iter().flatten();
+            order.extend(below.filter_map(|n| r.device(*n).cloned()));
             at += 1;
         }
         if cause == Cause::SurpriseRemoved {
