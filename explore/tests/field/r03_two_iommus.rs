@@ -125,3 +125,24 @@ fn r03_an_iommu_that_comes_late_or_leaves() {
     assert!(!matches!(rig.board.translate(ds1, 40, 0x4800_0000, true), Some(Ok(_))));
     assert_eq!(rig.machine.promises().broken(), []);
 }
+
+/// Firmware disables the second one: its stream would reach all memory.
+#[test]
+fn r03_a_second_iommu_that_is_disabled_keeps_the_device_from_its_driver() {
+    let blob = include_bytes!("trees/r03_one_disabled.dtb");
+    for untranslated in [false, true] {
+        let rig = rig_with(bindery::machine::Policy { untranslated_dma: untranslated, ..Default::default() }, blob);
+        rig.machine.register(super::toy::Toy(std::sync::Arc::default()));
+        rig.machine.settle();
+        let expected = untranslated.then_some("toy");
+        assert_eq!(rig.driver("3000.display"), expected, "untranslated by policy: {untranslated}");
+        if !untranslated {
+            let waits: Vec<_> = rig.machine.waiting().into_iter().map(|w| format!("{w:?}")).collect();
+            assert!(
+                waits.iter().any(|w| w.contains("3000.display") && w.contains("/iommu@2000 is disabled")),
+                "{waits:?}"
+            );
+        }
+        assert_eq!(rig.machine.promises().broken(), []);
+    }
+}

@@ -297,7 +297,8 @@ impl<'c, 'a> Collector<'c, 'a> {
     }
 
     /// Adds a link, unless the supplier is disabled, or is the device itself, or lies below or above it. Without its
-    /// clock, power domain or reset line a device cannot be used, whoever disabled that.
+    /// clock, power domain or reset line a device cannot be used, whoever disabled that; without one of its IOMMUs some of
+    /// its streams would run untranslated (P10).
     fn link(
         &mut self,
         links: &mut Vec<Supplier>,
@@ -309,7 +310,7 @@ impl<'c, 'a> Collector<'c, 'a> {
         if !self.tree.enabled(target) {
             let note = NoteKind::Disabled(Arc::clone(self.log.path(target)));
             match kind {
-                SupplierKind::Clock | SupplierKind::Power | SupplierKind::Reset => {
+                SupplierKind::Clock | SupplierKind::Power | SupplierKind::Reset | SupplierKind::Iommu => {
                     self.unmet((device, property), kind, note);
                 }
                 _ => self.log.note(device, property, note),
