@@ -14,8 +14,8 @@ use crate::mem::{PageRequest, PageRun, PhysMemory};
 /// Pages that a device was, or is, given.
 ///
 /// Holding it keeps the pages from their allocator, and the CPU may read them; it says nothing about the device. As long
-/// as a device may reach the pages, the [record](super::pin) holds this, too, so they cannot return before the device is
-/// shown to be cut off (P2).
+/// as a device may reach the pages, the record of pins (`dma/pin.rs`) holds this, too, so they cannot return before the
+/// device is shown to be cut off (P2).
 pub struct DmaMemory {
     /// Dropped, and so given back, when nobody holds the memory any more, which no pin does.
     run: PageRun,
