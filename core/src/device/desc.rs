@@ -193,7 +193,7 @@ const IOMMU_MAP: &str = "iommu-map";
 const REMOTE_ENDPOINT: &str = "remote-endpoint";
 
 /// Something that firmware says a device needs, and that cannot be had: the reference cannot be read, or leads to a
-/// disabled node. The device is not probed.
+/// disabled node that gives more than a clock. The device is not probed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unmet {
     /// The property: `clocks`.

@@ -211,3 +211,20 @@ fn a_broken_reference_is_named_and_the_good_ones_before_it_stay() {
         ]
     );
 }
+
+#[test]
+fn a_disabled_power_domain_reset_or_iommu_keeps_a_device_from_being_probed_and_a_disabled_clock_does_not() {
+    let off = vec![("status", text(&["disabled"]))];
+    for (property, kept) in [("power-domains", true), ("resets", true), ("iommus", true), ("clocks", false)] {
+        let consumer = dev("d", vec![(property, cells(&[8, 1]))]);
+        let tree = Described::of(vec![supplier(off.clone(), vec![]), consumer]);
+        let unmet: Vec<_> = tree.device("d").unmet.iter().map(ToString::to_string).collect();
+        let want = format!("{property}: /sup is disabled");
+        assert_eq!(unmet, if kept { vec![want.clone()] } else { vec![] }, "{property}");
+        assert_eq!(tree.notes(), [format!("/d: {want}")]);
+    }
+    // A map is for what lies behind the bridge.
+    let bridge = dev("d", vec![("iommu-map", cells(&[0, 8, 0, 1]))]);
+    let tree = Described::of(vec![supplier(off, vec![]), bridge]);
+    assert_eq!((tree.device("d").unmet.len(), tree.notes().len()), (0, 1));
+}

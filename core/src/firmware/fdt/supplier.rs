@@ -297,8 +297,9 @@ impl<'c, 'a> Collector<'c, 'a> {
     }
 
     /// Adds a link, unless the supplier is disabled, or is the device itself, or lies below or above it. Without its
-    /// clock, power domain or reset line a device cannot be used, whoever disabled that; without one of its IOMMUs some of
-    /// its streams would run untranslated (P10).
+    /// power domain or reset line a device cannot be used, whoever disabled that; without one of its IOMMUs some of its
+    /// streams would run untranslated (P10). Clocks of disabled nodes are left out as on Linux (`-ENOENT`): clock
+    /// controllers list every PHY that could feed them, also on boards that have it switched off.
     fn link(
         &mut self,
         links: &mut Vec<Supplier>,
@@ -310,9 +311,8 @@ impl<'c, 'a> Collector<'c, 'a> {
         if !self.tree.enabled(target) {
             let note = NoteKind::Disabled(Arc::clone(self.log.path(target)));
             match kind {
-                SupplierKind::Clock | SupplierKind::Power | SupplierKind::Reset | SupplierKind::Iommu => {
-                    self.unmet((device, property), kind, note);
-                }
+                SupplierKind::Power | SupplierKind::Reset => self.unmet((device, property), kind, note),
+                SupplierKind::Iommu if property != "iommu-map" => self.unmet((device, property), kind, note),
                 _ => self.log.note(device, property, note),
             }
             return;
