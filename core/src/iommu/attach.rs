@@ -173,7 +173,7 @@ impl Entry for AttachEntry {
         if self.group.domain().is_none() {
             // Its context is off, and what it remembered is flushed: nothing waits for that any more.
             let backend = format!("iommu {}", self.domain.label());
-            way.bound.machine().check_dma(|| Op::Confirmed { backend: backend.into() });
+            way.bound.machine().check_dma(|| Op::Confirmed { backend: backend.into(), range: None });
         }
         if detached {
             return Outcome::Returned;

@@ -176,11 +176,18 @@ impl Domain {
             let held: Vec<_> = done.iter().filter_map(|entry| entry.held).collect();
             machine.quarantine.flushed(machine, &held, &proof);
             for range in done.iter().flat_map(|entry| &entry.ranges) {
+                machine
+                    .check_dma(|| Op::Confirmed { backend: self.backend_name(), range: Some((range.iova, range.len)) });
                 self.ended(machine, range.iova);
                 self.free_iova(*range);
             }
         }
         Ok(proof)
+    }
+
+    /// How the checker knows mappings of this domain.
+    fn backend_name(&self) -> Arc<str> {
+        format!("iommu {}", self.label()).into()
     }
 
     /// Whether something was unmapped that no flush has confirmed.
@@ -244,7 +251,7 @@ impl Domain {
         let reused = machine.is_mutant(Mutant::IovaReusedBeforeFlush);
         match confirmed {
             Ok(proof) => {
-                machine.check_dma(|| Op::Confirmed { backend: format!("iommu {}", self.label()).into() });
+                machine.check_dma(|| Op::Confirmed { backend: self.backend_name(), range: None });
                 for range in ranges {
                     self.ended(machine, range.iova);
                     if !reused {

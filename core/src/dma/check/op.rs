@@ -145,6 +145,8 @@ pub enum Op {
     Confirmed {
         /// The back-end.
         backend: Arc<str>,
+        /// Only what was queued at these device addresses (first, bytes); `None` for everything.
+        range: Option<(DeviceAddr, u64)>,
     },
     /// The translation of a device goes away.
     TranslationGone {

@@ -131,8 +131,9 @@ impl Checker {
                 self.queued.push_back((Arc::clone(backend), *addr, *len));
                 return Vec::new();
             }
-            Op::Confirmed { backend } => {
-                self.queued.retain(|(b, ..)| b != backend);
+            Op::Confirmed { backend, range } => {
+                let inside = |at: &DeviceAddr| range.is_none_or(|(first, len)| *at >= first && *at - first < len);
+                self.queued.retain(|(b, at, _)| b != backend || !inside(at));
                 return Vec::new();
             }
         };

@@ -230,7 +230,7 @@ cases! {
         right [
             queued(0x1000),
             queued(0x8000),
-            Op::Confirmed { backend: "iommu context 1".into() },
+            Op::Confirmed { backend: "iommu context 1".into(), range: Some((DeviceAddr(0x1000), 0x1000)) },
             map(single()),
         ];
     a_mapping_without_a_translation_is_found: TranslationGone,
