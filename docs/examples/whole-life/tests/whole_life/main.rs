@@ -1,7 +1,6 @@
 //! The driver's whole life.
 
 mod page;
-mod quoted;
 
 use std::sync::Arc;
 

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use bindery::driver::Driver;
 use bindery::promise::Promise;
 use bindery_explore::boards::{BoardSpec, salvator_xs};
-use bindery_explore::{Arrival, Life, Violation, device, scenario};
+use bindery_explore::{Arrival, Life, device, scenario};
 use whole_life::{first, mended};
 
 use super::add_to;
-use super::quoted::quoted;
 
 const PAGE: &str = include_str!("../../../../test-your-driver.md");
 const NAME: &str = "acme-ring";
@@ -34,7 +33,7 @@ fn shown(text: &str) {
 #[test]
 fn the_page_shows_the_driver_and_its_test() {
     shown(include_str!("../../src/first.rs"));
-    shown(&include_str!("main.rs").replace("mod page;\nmod quoted;\n\n", "").replace("::mended::", "::"));
+    shown(&include_str!("main.rs").replace("mod page;\n\n", "").replace("::mended::", "::"));
 }
 
 #[test]
@@ -48,19 +47,10 @@ fn the_page_shows_the_mended_lines_and_nothing_else_differs() {
 }
 
 #[test]
-fn the_first_driver_cannot_be_bound_again_after_an_unconfirmed_invalidation() {
+fn the_first_driver_is_bound_again_after_an_unconfirmed_invalidation() {
     let first = life(|| first::Ring);
     let report = first.run(&first.engine()).unwrap();
-    let [finding] = &report.findings[..] else { panic!("{report}") };
-    assert_eq!((&*finding.promise, &*finding.kind), ("P4", "not bound again"), "{report}");
-    assert!(PAGE.contains(&format!("shortest path: --replay {}", finding.path)), "{report}");
-    quoted(PAGE, "BROKEN P4: not bound", &report.to_string());
-
-    let replay = first.replay(&first.engine(), &finding.path).unwrap();
-    assert_eq!(replay.violations.first().map(Violation::promise_id), Some("P4"), "{:?}", replay.story);
-    // The same path on the mended driver breaks nothing.
-    let mended = life(|| mended::Ring);
-    assert_eq!(mended.replay(&mended.engine(), &finding.path).unwrap().violations, []);
+    assert!(report.passed() && report.complete(), "{report}");
 }
 
 #[test]
