@@ -1,0 +1,222 @@
+//! Faults in the kernel log: whose they are, and whether the address had been given back.
+
+use super::super::verdict::{Cite, Finding, Verdict};
+use super::super::{Id, Mark, Model};
+use crate::event::{Fault, FaultDevice};
+use crate::rules::Rule;
+use crate::shape::Span;
+
+/// Faults of a run that are cited; further ones are counted.
+const MOST_CITED: usize = 4;
+
+/// Whose faults they are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Owner {
+    /// The driver had left.
+    Left,
+    /// A command to unbind was seen, but no line of the kernel.
+    Hinted,
+    /// VFIO had the device.
+    Vfio,
+    /// A driver, or none that is known.
+    Other,
+}
+
+/// Faults of one device under one owner.
+#[derive(Debug)]
+pub(super) struct Run {
+    owner: Owner,
+    count: u64,
+    cites: Vec<Cite>,
+    first: Mark,
+    last: Mark,
+    addrs: Vec<u64>,
+    write: Option<bool>,
+    by: &'static str,
+    cause: String,
+}
+
+impl Model {
+    pub(in crate::model) fn fault(&mut self, mark: &Mark, fault: Fault, damaged: bool) {
+        let name = match &fault.device {
+            FaultDevice::Named(name) => Some(name.clone()),
+            FaultDevice::Stream { iommu, stream } => {
+                stream.and_then(|stream| self.host.device_of(iommu, stream)).map(str::to_owned)
+            }
+        };
+        let Some(name) = name else {
+            if let FaultDevice::Stream { iommu, stream } = fault.device {
+                let event = format!(
+                    "{}{}",
+                    fault.by,
+                    if fault.cause.is_empty() { String::new() } else { format!(", {}", fault.cause) }
+                );
+                self.stream(mark, &[], iommu, stream, fault.addr, event, damaged);
+            }
+            return;
+        };
+        let Some(id) = self.id(&name) else { return };
+        let device = &mut self.devices[id];
+        if device.life.as_ref().is_some_and(|life| life.traced) || device.past.iter().any(|life| life.traced) {
+            self.trace_fault(mark, &name, fault.addr);
+            return;
+        }
+        let vfio = device.log.driver.as_deref().is_some_and(|driver| driver.starts_with("vfio"));
+        let owner = if device.log.left.is_some() {
+            Owner::Left
+        } else if vfio {
+            Owner::Vfio
+        } else if device.log.hint.is_some() {
+            Owner::Hinted
+        } else {
+            Owner::Other
+        };
+        if device.log.run.as_ref().is_some_and(|run| run.owner != owner) {
+            self.flush_run(id);
+        }
+        let run = self.devices[id].log.run.get_or_insert_with(|| Run {
+            owner,
+            count: 0,
+            cites: Vec::new(),
+            first: mark.clone(),
+            last: mark.clone(),
+            addrs: Vec::new(),
+            write: fault.write,
+            by: fault.by,
+            cause: fault.cause.clone(),
+        });
+        run.count += 1;
+        run.last = mark.clone();
+        if run.cites.len() < MOST_CITED {
+            run.cites.push(mark.cite());
+        }
+        if let Some(addr) = fault.addr.filter(|addr| run.addrs.len() < MOST_CITED && !run.addrs.contains(addr)) {
+            run.addrs.push(addr);
+        }
+        if run.write != fault.write {
+            run.write = None;
+        }
+    }
+
+    pub(in crate::model) fn flush_run(&mut self, id: Id) {
+        let Some(mut run) = self.devices[id].log.run.take() else { return };
+        if run.cites.last().is_some_and(|cite| cite.place != run.last.place) {
+            run.cites.push(run.last.cite());
+        }
+        let (from, to) = (run.first.place, run.last.place);
+        let (mut missing, mut suppressed) = (0, Vec::new());
+        for (what, cite) in &self.suppressed {
+            // A count is printed with the first message after the silence.
+            if cite.place >= from && (cite.place <= to || cite.place.file == to.file && cite.place.line < to.line + 5) {
+                missing += what.count;
+                suppressed.push(cite.clone());
+            }
+        }
+        let access = match run.write {
+            Some(true) => "writes",
+            Some(false) => "reads",
+            None => "accesses of a direction that the record does not tell",
+        };
+        let addrs: Vec<String> = run.addrs.iter().map(|addr| format!("{addr:#x}")).collect();
+        let mut what = format!("{} {} ({}) at {}", run.count, count(run.count, "fault"), run.by, addrs.join(", "));
+        if missing > 0 {
+            what = format!("at least {what}; {missing} further messages were suppressed, whose devices are not known");
+        }
+        let device = &mut self.devices[id];
+        let left = device.log.left.clone();
+        let hint = device.log.hint.clone();
+        let driver = device.log.driver.clone().unwrap_or_else(|| "its driver".to_owned());
+        let life = device.life_at(&run.first);
+        let mut cites: Vec<Cite> = left.iter().chain(hint.iter().filter(|_| left.is_none())).map(Mark::cite).collect();
+        cites.extend(run.cites);
+        cites.extend(suppressed);
+        cites.sort_by_key(|cite| cite.place);
+        let span = run
+            .last
+            .age(&run.first)
+            .filter(|span| *span > 0)
+            .map_or_else(String::new, |s| format!(", for at least {}", Span(s)));
+        match run.owner {
+            Owner::Left => {
+                let left = left.unwrap_or(run.first);
+                let age = run.last.age(&left).map_or_else(String::new, |age| format!(" (up to {} later)", Span(age)));
+                let words = format!(
+                    "still {access} after {driver} began to let go of it (line {}): {what}{span}{age}; whether the addresses had been \
+                     mapped cannot be told without a trace",
+                    left.place.line
+                );
+                life.find(Finding { rule: Rule::LATE, verdict: Verdict::Violated, words, cites, known: None });
+            }
+            Owner::Hinted => {
+                let words = format!(
+                    "{what}{span}; an unbind was typed before, but no line of the kernel shows that it had begun"
+                );
+                life.find(Finding { rule: Rule::LATE, verdict: Verdict::CannotTell, words, cites, known: None });
+            }
+            Owner::Vfio => life.note(format!("{what}{span}, while vfio has it: its user's doing"), cites),
+            Owner::Other => {
+                let words = format!("{what}{span} ({access}; {}), while nothing is torn down", run.cause);
+                life.note(words, cites);
+                life.on(Rule::LATE).doubt("there are faults, but no tear-down in the file that they could follow");
+            }
+        }
+    }
+
+    /// A fault of a device whose mappings are known.
+    pub(in crate::model) fn trace_fault(&mut self, mark: &Mark, name: &str, addr: Option<u64>) {
+        let (Some(id), Some(addr)) = (self.id(name), addr) else { return };
+        let device = &mut self.devices[id];
+        if device.log.bounces.len() > 64 {
+            return;
+        }
+        let live = device.live.iter().chain(device.scatter.iter()).find(|mapping| mapping.covers(addr));
+        if let Some(mapping) = live {
+            let words = format!(
+                "a fault at {addr:#x} (line {}), inside what line {} mapped",
+                mark.place.line, mapping.mark.place.line
+            );
+            let cites = vec![mapping.mark.cite(), mark.cite()];
+            device.life_at(mark).note(words, cites);
+            return;
+        }
+        let gone = device.gone.iter().rev().find(|gone| gone.mapping.covers(addr)).cloned();
+        let Some(gone) = gone else {
+            device.life_at(mark).note(
+                format!("a fault at {addr:#x} (line {}), where nothing was mapped", mark.place.line),
+                vec![mark.cite()],
+            );
+            return;
+        };
+        let age = mark.age(&gone.mark).map_or_else(String::new, |age| format!(", {} before", Span(age)));
+        let (rule, hint) = if gone.in_release {
+            (
+                Rule::RELEASE_FAULT,
+                " by the release of managed memory: was the action that stops the device registered too early?",
+            )
+        } else {
+            (Rule::FAULT, "")
+        };
+        // Whoever had the device since, and has it no more, may have used the same addresses.
+        let since = device.life.iter().chain(&device.past).any(|life| life.number > gone.life && life.end.is_some());
+        let (verdict, hint) = if since {
+            (Verdict::CannotTell, "; but another owner had the device since, and its mappings may not be recorded")
+        } else {
+            (Verdict::Violated, hint)
+        };
+        let words = format!(
+            "a fault at {addr:#x} (line {}): the range was taken at line {} and given back at line {}{age}{hint}",
+            mark.place.line, gone.mapping.mark.place.line, gone.mark.place.line
+        );
+        let cites = vec![gone.mapping.mark.cite(), gone.mark.cite(), mark.cite()];
+        let finding = Finding { rule, verdict, words, cites, known: None };
+        // The fault is charged to the life that unmapped the range, not to the device's owner of now.
+        match device.past.iter_mut().find(|life| life.number == gone.life) {
+            Some(life) => life.find(finding),
+            None => device.life_at(mark).find(finding),
+        }
+    }
+}
+
+pub(super) fn count(n: u64, one: &str) -> String {
+    if n == 1 { one.to_owned() } else { format!("{one}s") }
+}

@@ -1,0 +1,296 @@
+//! The kernel log: faults, requests, DMA API debugging, debug lines, and what they say together.
+
+mod debug;
+mod fault;
+mod stream;
+mod wait;
+
+use super::crash::Report;
+use super::verdict::{Cite, Fact, Finding, Verdict};
+use super::{Id, Mark, Model};
+use crate::event::{Backend, DmaApiKind, Message, frame, message};
+use crate::rules::Rule;
+use crate::shape::{Place, Stamp};
+
+use debug::DebugTaken;
+use fault::Run;
+use stream::{SmmuRecord, Stream};
+
+/// Streams and functions that are told apart.
+const MOST_STREAMS: usize = 256;
+
+/// What of the log is not a single device's.
+#[derive(Debug, Default)]
+pub(crate) struct LogState {
+    pub(super) report: Option<Report>,
+    record: Option<SmmuRecord>,
+    streams: Vec<Stream>,
+    pub(super) region: Option<(u64, String, Vec<Cite>, Mark, Rule)>,
+    pub(super) last_leaving: Option<Id>,
+}
+
+/// What the log said of a device.
+#[derive(Debug, Default)]
+pub(crate) struct DeviceLog {
+    pub(super) driver: Option<String>,
+    pub(super) left: Option<Mark>,
+    hint: Option<Mark>,
+    run: Option<Run>,
+    requests: Option<(Mark, u64, Mark, u64)>,
+    blocked: Option<Mark>,
+    bounces: Vec<(Mark, u64, Option<u64>, Option<u64>)>,
+    reloaded: bool,
+    by: Option<(Backend, String, Mark)>,
+    taken: Vec<DebugTaken>,
+    freeing: Option<(Mark, Option<usize>)>,
+}
+
+impl Model {
+    /// A line without a prefix. Returns false when it is no message of the kernel.
+    pub(in crate::model) fn plain(&mut self, place: Place, text: &str) -> bool {
+        let known = |text: &str| self.patterns.find(text).is_some() || !matches!(message(text), Message::Other);
+        let framed = self.log.report.is_some() && frame(text).is_some();
+        let body = if framed || known(text) {
+            text
+        } else {
+            // The marks of a comparison of two logs.
+            match text.trim_start().strip_prefix(['+', '-']).filter(|rest| known(rest)) {
+                Some(rest) => rest,
+                None => return false,
+            }
+        };
+        self.heard.log = true;
+        self.message(place, None, body, false);
+        true
+    }
+
+    /// A line that was typed or that another program wrote: a hint at most.
+    pub(in crate::model) fn hint(&mut self, place: Place, text: &str) {
+        let Some(at) = text.find("echo ").filter(|_| text.contains("unbind")) else { return };
+        let Some(name) = text[at + 5..].trim_start_matches("-n ").split_whitespace().next() else { return };
+        let name = name.trim_matches(['"', '\'']);
+        if !crate::event::is_device(name) {
+            return;
+        }
+        let Some(id) = self.id(name) else { return };
+        self.devices[id].log.hint = Some(Mark::new(place, None, text));
+        self.log.last_leaving = Some(id);
+    }
+
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of message")]
+    pub(in crate::model) fn message(&mut self, place: Place, stamp: Option<Stamp>, text: &str, damaged: bool) {
+        let text = text.trim_end();
+        if self.log.report.is_some()
+            && let Some(names) = frame(text)
+        {
+            let mark = Mark::new(place, stamp, text);
+            if let Some(report) = &mut self.log.report {
+                report.push(&mark, &names);
+            }
+            return;
+        }
+        if let Some(line) = self.patterns.find(text) {
+            return self.debug_line(&Mark::new(place, stamp, text), line);
+        }
+        let message = message(text);
+        if matches!(message, Message::Other) {
+            return;
+        }
+        let mark = Mark::new(place, stamp, text);
+        match message {
+            Message::Fault(fault) => self.fault(&mark, fault, damaged),
+            Message::RecordHead { iommu, event } => self.record_head(mark, iommu, event, damaged),
+            Message::RecordWord { iommu, value } => self.record_word(mark, iommu, value, damaged),
+            Message::Suppressed(suppressed) => {
+                if self.suppressed.len() < MOST_STREAMS {
+                    self.suppressed.push((suppressed, mark.cite()));
+                }
+            }
+            Message::Policy { translated } => self.translated = Some((translated, mark.cite())),
+            Message::Strict(strict) => {
+                let kind =
+                    if strict { "strict" } else { "lazy: a device may reach memory for up to 10 ms after its unmap" };
+                self.fact(Fact { words: format!("invalidation is {kind}"), cites: vec![mark.cite()] });
+            }
+            Message::ProbeFailed { driver, device, error } => self.probe_failed(&mark, driver, device, error),
+            Message::Deferred { device, reason } => {
+                let Some(id) = self.id(device) else { return };
+                let reason = if reason.is_empty() { "no reason given" } else { reason };
+                self.devices[id].deferred = Some(mark.clone());
+                self.devices[id].life_at(&mark).note(format!("its probe is deferred: {reason}"), vec![mark.cite()]);
+            }
+            Message::LeftOver { device } => {
+                let Some(id) = self.id(device) else { return };
+                let words = "managed resources of an earlier binding were still there before the probe".to_owned();
+                let finding = Finding {
+                    rule: Rule::GROWS,
+                    verdict: Verdict::Violated,
+                    words,
+                    cites: vec![mark.cite()],
+                    known: None,
+                };
+                self.devices[id].life_at(&mark).find(finding);
+            }
+            Message::Group { device, group, joins } => self.group(mark, device, group, joins),
+            Message::VfioRequest { device, count } => {
+                let Some(id) = self.id(device) else { return };
+                let log = &mut self.devices[id].log;
+                log.driver = Some("vfio-pci".into());
+                match &mut log.requests {
+                    Some((_, _, last, number)) => (*last, *number) = (mark, count),
+                    None => log.requests = Some((mark.clone(), count, mark, count)),
+                }
+            }
+            Message::VfioBlocked { device } => {
+                let Some(id) = self.id(device) else { return };
+                self.devices[id].log.blocked.get_or_insert(mark);
+            }
+            Message::Unconfirmed { device } => {
+                let words = "an invalidation was not confirmed: translations may still be cached".to_owned();
+                let finding = Finding {
+                    rule: Rule::UNCONFIRMED,
+                    verdict: Verdict::Violated,
+                    words,
+                    cites: vec![mark.cite()],
+                    known: None,
+                };
+                match device.and_then(|name| self.id(&name)) {
+                    Some(id) => self.devices[id].life_at(&mark).find(finding),
+                    None => self.loose(finding),
+                }
+            }
+            Message::SwiotlbFull { device, size, total, used } => {
+                let Some(id) = self.id(device) else { return };
+                let log = &mut self.devices[id].log;
+                if log.bounces.len() >= 64 {
+                    log.bounces.pop();
+                }
+                log.bounces.push((mark, size, total, used));
+            }
+            Message::NoRegion { start } => {
+                if self.log.region.as_ref().is_none_or(|(known, ..)| *known != start) {
+                    let words =
+                        format!("the region at {start:#x} is released although it is not there: released before");
+                    self.log.region = Some((start, words, vec![mark.cite()], mark, Rule::TWICE));
+                }
+            }
+            Message::About { driver, device, turn, .. } => self.about(mark, driver, device, turn),
+            Message::DmaApi(api) => {
+                if api.kind == DmaApiKind::Off {
+                    let words = "DMA API debugging is off from here on: its silence proves nothing".to_owned();
+                    self.fact(Fact { words, cites: vec![mark.cite()] });
+                    return;
+                }
+                self.dma_api_report(mark, api);
+            }
+            Message::Crash { .. }
+            | Message::BadPage
+            | Message::CrashTask { .. }
+            | Message::CrashEnd
+            | Message::MappedAt
+            | Message::Hung { .. } => self.report_line(mark, &message),
+            Message::Other => {}
+        }
+    }
+
+    fn about(&mut self, mark: Mark, driver: &str, device: &str, turn: crate::event::Turn) {
+        let bus = ["", "pci", "platform", "amba", "iommu", "usb", "pcieport"].contains(&driver);
+        if turn == crate::event::Turn::None && (bus || !self.names.contains_key(device)) {
+            return;
+        }
+        let Some(id) = self.id(device) else { return };
+        let changed = !bus && self.devices[id].log.driver.as_deref().is_some_and(|old| old != driver);
+        match turn {
+            crate::event::Turn::Leaves => {
+                self.flush_run(id);
+                let device = &mut self.devices[id];
+                device.log.left.get_or_insert(mark.clone());
+                device.log.driver = Some(driver.to_owned());
+                let life = device.life_at(&mark);
+                life.driver.get_or_insert_with(|| driver.to_owned());
+                life.teardown.get_or_insert(mark);
+                self.log.last_leaving = Some(id);
+            }
+            crate::event::Turn::Arrives if !bus => {
+                self.flush_run(id);
+                let device = &mut self.devices[id];
+                let left = device.log.left.take();
+                device.log.reloaded |= left.is_some();
+                device.log.hint = None;
+                device.log.driver = Some(driver.to_owned());
+                if device.life.as_ref().is_some_and(|life| !life.traced && life.teardown.is_some()) {
+                    self.doubt_log_life(id);
+                    self.close(id, &mark, super::End::Reprobed);
+                }
+            }
+            _ if changed && driver.starts_with("vfio") => {
+                self.flush_run(id);
+                let device = &mut self.devices[id];
+                device.log.left = None;
+                device.log.driver = Some(driver.to_owned());
+            }
+            _ => {
+                if !bus {
+                    self.devices[id].log.driver = Some(driver.to_owned());
+                }
+            }
+        }
+    }
+
+    fn probe_failed(&mut self, mark: &Mark, driver: &str, device: &str, error: u64) {
+        let Some(id) = self.id(device) else { return };
+        let device = &mut self.devices[id];
+        let life = device.life_at(mark);
+        life.driver.get_or_insert_with(|| driver.to_owned());
+        let deferred = error == 517;
+        let words = if deferred {
+            "its probe was deferred".to_owned()
+        } else {
+            format!("its probe failed with error -{error}")
+        };
+        life.note(words, vec![mark.cite()]);
+        if deferred {
+            device.deferred = Some(mark.clone());
+        }
+    }
+
+    pub(in crate::model) fn charge_region(&mut self, id: Id, mark: &Mark) {
+        let Some((_, words, mut cites, _, rule)) = self.log.region.take() else { return };
+        cites.push(mark.cite());
+        let life = self.devices[id].life_at(mark);
+        life.teardown.get_or_insert(mark.clone());
+        life.find(Finding { rule, verdict: Verdict::Violated, words, cites, known: None });
+    }
+
+    /// A kernel log alone never proves a life clean.
+    fn doubt_log_life(&mut self, id: Id) {
+        if let Some(life) = &mut self.devices[id].life
+            && !life.traced
+            && !life.by_debug_lines
+            && life.teardown.is_some()
+        {
+            life.on(Rule::LEAK).doubt("a kernel log alone does not show what was given back; record a trace");
+        }
+    }
+
+    pub(in crate::model) fn finish_log(&mut self) {
+        self.flush_record();
+        self.flush_report();
+        for id in 0..self.devices.len() {
+            self.flush_run(id);
+            self.requests(id);
+            self.bounces(id);
+            self.left_by_debug(id);
+            self.doubt_log_life(id);
+        }
+        self.streams();
+        if let Some((start, words, cites, mark, rule)) = self.log.region.take() {
+            let finding = Finding { rule, verdict: Verdict::Violated, words, cites, known: None };
+            let unit = format!("{start:x}.");
+            match self.devices.iter_mut().find(|device| device.name.starts_with(&unit)) {
+                Some(device) => device.life_at(&mark).find(finding),
+                None => self.loose(finding),
+            }
+        }
+    }
+}
