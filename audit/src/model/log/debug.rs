@@ -72,7 +72,7 @@ impl Model {
         }
     }
 
-    pub(in crate::model) fn debug_free(
+    fn debug_free(
         &mut self,
         id: Id,
         mark: &Mark,
