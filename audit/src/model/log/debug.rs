@@ -72,15 +72,7 @@ impl Model {
         }
     }
 
-    fn debug_free(
-        &mut self,
-        id: Id,
-        mark: &Mark,
-        free: &Mark,
-        taken: Option<DebugTaken>,
-        given: Backend,
-        name: &str,
-    ) {
+    fn debug_free(&mut self, id: Id, mark: &Mark, free: &Mark, taken: Option<DebugTaken>, given: Backend, name: &str) {
         let life = self.devices[id].life_at(mark);
         let Some(DebugTaken { addr, size, by: Some((backend, by_name, by_mark)), mark: taken, .. }) = taken else {
             life.on(Rule::BACKEND)
