@@ -214,7 +214,7 @@ fn group(info: &bindery::iommu::GroupInfo) -> GroupRow {
 /// What is looked up for every device, gathered once.
 struct Look<'a> {
     world: &'a World,
-    nodes: Vec<NodeInfo>,
+    nodes: BTreeMap<NodeId, NodeInfo>,
     by_node: HashMap<NodeId, Arc<str>>,
     waiting: BTreeMap<Arc<str>, Vec<String>>,
     errors: BTreeMap<Arc<str>, String>,
@@ -238,7 +238,7 @@ impl<'a> Look<'a> {
     }
 
     fn path(&self, node: NodeId) -> Arc<str> {
-        self.nodes.get(node.0 as usize).map_or_else(|| "?".into(), |n| Arc::clone(&n.path))
+        self.nodes.get(&node).map_or_else(|| "?".into(), |n| Arc::clone(&n.path))
     }
 
     fn device(&self, device: &Device) -> DeviceRow {
@@ -247,7 +247,7 @@ impl<'a> Look<'a> {
         DeviceRow {
             name: Arc::clone(&desc.name),
             node: self.path(device.node()),
-            label: self.nodes.get(device.node().0 as usize).and_then(|n| n.label.clone()),
+            label: self.nodes.get(&device.node()).and_then(|n| n.label.clone()),
             parent: desc.parent.map(|p| self.path(p)),
             compatible: desc.compatible.clone(),
             candidates: self.world.host.candidates(device),
@@ -304,7 +304,7 @@ impl<'a> Look<'a> {
     }
 
     fn name(&self, node: NodeId) -> String {
-        self.nodes.get(node.0 as usize).map_or_else(String::new, |n| match &n.label {
+        self.nodes.get(&node).map_or_else(String::new, |n| match &n.label {
             Some(label) => format!("{label} ({})", n.path),
             None => n.path.to_string(),
         })

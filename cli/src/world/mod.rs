@@ -3,6 +3,7 @@
 mod disk;
 mod guest;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -135,11 +136,8 @@ impl World {
     }
 
     /// Every firmware node of the host, by number.
-    pub fn nodes(&self) -> Vec<NodeInfo> {
-        self.host.with_nodes(|nodes| {
-            let all = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
-            (0..all).map(|n| nodes.get(NodeId(n)).clone()).collect()
-        })
+    pub fn nodes(&self) -> BTreeMap<NodeId, NodeInfo> {
+        self.host.with_nodes(|nodes| nodes.iter().map(|(id, node)| (id, node.clone())).collect())
     }
 
     /// The disk controller: the first device that the SATA driver can drive.

@@ -1,99 +1,12 @@
 //! What is known of a device before any driver has seen it, whatever firmware said it.
 
-use alloc::collections::BTreeMap;
-use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::NodeId;
 use crate::addr::PhysAddr;
 use crate::env::{IrqLine, Trigger};
-
-/// A firmware node, by its place in the machine's [`Nodes`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct NodeId(pub u32);
-
-/// What reports say of a node.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NodeInfo {
-    /// Full path: `/soc/sata@ee300000`.
-    pub path: Arc<str>,
-    /// Source label, when the blob kept it (`__symbols__`): `sata`.
-    pub label: Option<Arc<str>>,
-    /// False when the node, or one above it, has a `status` other than `okay`.
-    pub enabled: bool,
-}
-
-/// Every firmware node of a machine, each with a small number that stays the same.
-#[derive(Clone, Debug, Default)]
-pub struct Nodes {
-    list: Vec<NodeInfo>,
-    by_path: BTreeMap<Arc<str>, NodeId>,
-}
-
-impl Nodes {
-    /// No nodes.
-    pub const fn new() -> Self {
-        Self { list: Vec::new(), by_path: BTreeMap::new() }
-    }
-
-    /// The node at `path`, made (enabled, without label) when it does not exist.
-    pub fn intern(&mut self, path: &str) -> NodeId {
-        if let Some(id) = self.by_path.get(path) {
-            return *id;
-        }
-        let path: Arc<str> = path.into();
-        let id = NodeId(self.list.len() as u32);
-        self.list.push(NodeInfo { path: Arc::clone(&path), label: None, enabled: true });
-        self.by_path.insert(path, id);
-        id
-    }
-
-    /// The node at `path`, if there is one.
-    pub fn find(&self, path: &str) -> Option<NodeId> {
-        self.by_path.get(path).copied()
-    }
-
-    /// What is known of a node.
-    ///
-    /// # Panics
-    ///
-    /// When `id` comes from another machine.
-    pub fn get(&self, id: NodeId) -> &NodeInfo {
-        &self.list[id.0 as usize]
-    }
-
-    /// What is known of a node, if it is one of these.
-    pub(crate) fn info(&self, id: NodeId) -> Option<&NodeInfo> {
-        self.list.get(id.0 as usize)
-    }
-
-    /// As [`get`](Self::get), to fill in label and status.
-    ///
-    /// # Panics
-    ///
-    /// When `id` comes from another machine.
-    pub fn get_mut(&mut self, id: NodeId) -> &mut NodeInfo {
-        &mut self.list[id.0 as usize]
-    }
-
-    /// The shortest name that people recognise: the label, else the path.
-    pub fn name(&self, id: NodeId) -> String {
-        let info = self.get(id);
-        info.label.as_ref().map_or_else(|| String::from(&*info.path), |l| format!("{l} ({})", info.path))
-    }
-
-    /// Number of nodes.
-    pub fn len(&self) -> usize {
-        self.list.len()
-    }
-
-    /// True when there are none.
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-}
 
 /// Which bus a device sits on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

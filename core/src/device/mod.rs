@@ -1,9 +1,9 @@
 //! Devices: what firmware says of them, and what the machine keeps of them.
 
 mod desc;
+mod nodes;
 mod state;
 
-pub use desc::{
-    BusKind, DeviceDesc, DmaDesc, DmaRange, NodeId, NodeInfo, Nodes, Resource, Supplier, SupplierKind, Unmet,
-};
+pub use desc::{BusKind, DeviceDesc, DmaDesc, DmaRange, Resource, Supplier, SupplierKind, Unmet};
+pub use nodes::{NodeId, NodeInfo, Nodes};
 pub use state::Device;

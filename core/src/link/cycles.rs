@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::graph::Link;
+use super::graph::{Link, Node};
 use super::{Graph, LinkState};
 use crate::device::{NodeId, SupplierKind};
 
@@ -91,7 +91,9 @@ impl Graph {
     /// connected components over the links that are missing, without recursion: firmware decides the depth.
     pub(crate) fn cycles(&self) -> Vec<Vec<NodeId>> {
         const NEW: u32 = u32::MAX;
-        let n = self.nodes.len();
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let nodes: Vec<&Node> = self.nodes.values().collect();
+        let n = ids.len();
         let (mut index, mut low, mut on_stack) = (vec![NEW; n], vec![0u32; n], vec![false; n]);
         let (mut stack, mut work, mut found) = (Vec::new(), Vec::new(), Vec::new());
         let mut next = 0;
@@ -107,11 +109,13 @@ impl Graph {
                     stack.push(v);
                     on_stack[v] = true;
                 }
-                let suppliers = &self.nodes[v].suppliers;
+                let suppliers = &nodes[v].suppliers;
                 if let Some(link) = suppliers.get(edge).map(|l| &self.links[*l]) {
                     work.push((v, edge + 1));
-                    let w = link.supplier.0 as usize;
-                    if matches!(link.state, LinkState::Dormant | LinkState::SupplierUnbind) {
+                    let missing = matches!(link.state, LinkState::Dormant | LinkState::SupplierUnbind);
+                    if let Ok(w) = ids.binary_search(&link.supplier)
+                        && missing
+                    {
                         if index[w] == NEW {
                             work.push((w, 0));
                         } else if on_stack[w] {
@@ -127,7 +131,7 @@ impl Graph {
                     let mut group = Vec::new();
                     while let Some(w) = stack.pop() {
                         on_stack[w] = false;
-                        group.push(NodeId(w as u32));
+                        group.push(ids[w]);
                         if w == v {
                             break;
                         }

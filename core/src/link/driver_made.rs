@@ -98,6 +98,7 @@ impl Graph {
             node.suppliers.retain(|l| *l != id);
             node.missing -= u32::from(missing);
             self.unlink(id);
+            self.forget_idle(consumer);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Cost: one step per link for everything that happens to a device, so that a chain of n devices takes O(n) attempts
 //! whatever the order in which they were registered (P8).
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -58,29 +59,61 @@ pub(crate) struct Wake {
 /// All links of a machine.
 #[derive(Default, Debug)]
 pub(crate) struct Graph {
-    pub(super) nodes: Vec<Node>,
+    /// Those that are there, bound, or have links.
+    pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) links: Vec<Link>,
     free: Vec<LinkId>,
     arrivals: u64,
+    /// Nodes that have come into this graph, or left it, or were looked for, since [`touched`](Self::touched).
+    touched: Vec<NodeId>,
 }
 
 impl Graph {
     pub(super) fn node_mut(&mut self, id: NodeId) -> &mut Node {
-        let at = id.0 as usize;
-        if self.nodes.len() <= at {
-            self.nodes.resize_with(at + 1, Node::default);
-        }
-        &mut self.nodes[at]
+        let touched = &mut self.touched;
+        self.nodes.entry(id).or_insert_with(|| {
+            touched.push(id);
+            Node::default()
+        })
     }
 
     pub(super) fn node(&self, id: NodeId) -> Option<&Node> {
-        self.nodes.get(id.0 as usize)
+        self.nodes.get(&id)
+    }
+
+    /// Whether `id` is there, bound, or has links.
+    pub(crate) fn knows(&self, id: NodeId) -> bool {
+        self.nodes.contains_key(&id)
+    }
+
+    /// Nodes, links and places for links, for leak checks.
+    #[cfg(test)]
+    pub(crate) fn size(&self) -> usize {
+        self.nodes.len() + self.links.len() - self.free.len() + self.touched.len()
+    }
+
+    /// Nodes of which it may have changed whether the graph [knows](Self::knows) them.
+    pub(crate) fn touched(&mut self) -> Vec<NodeId> {
+        core::mem::take(&mut self.touched)
+    }
+
+    /// `id` was looked for.
+    pub(crate) fn touch(&mut self, id: NodeId) {
+        self.touched.push(id);
+    }
+
+    /// Forgets a node that is neither there nor bound and has no links.
+    pub(super) fn forget_idle(&mut self, id: NodeId) {
+        let idle = |n: &Node| !n.available && !n.bound && n.suppliers.is_empty() && n.consumers.is_empty();
+        if self.nodes.get(&id).is_some_and(idle) {
+            self.nodes.remove(&id);
+            self.touched.push(id);
+        }
     }
 
     /// Enters a device and what it needs. Several references to one supplier are one link. A supplier that is named only
     /// where nothing is ordered ([`Supplier::orders`]) is not waited for.
     pub(crate) fn add(&mut self, consumer: NodeId, suppliers: &[Supplier]) {
-        self.node_mut(consumer);
         let (ordering, others): (Vec<_>, Vec<_>) = suppliers.iter().partition(|s| s.orders());
         for s in ordering {
             self.link(consumer, s.node, &s.property, None);
@@ -130,16 +163,20 @@ impl Graph {
 
     /// Forgets a device's needs. Links of its own consumers stay: they wait for its return.
     pub(crate) fn remove(&mut self, consumer: NodeId) {
-        let Some(node) = self.nodes.get_mut(consumer.0 as usize) else { return };
+        let Some(node) = self.nodes.get_mut(&consumer) else { return };
         (node.missing, node.bound) = (0, false);
         for id in core::mem::take(&mut node.suppliers) {
             self.unlink(id);
         }
+        self.forget_idle(consumer);
     }
 
     pub(super) fn unlink(&mut self, id: LinkId) {
         let supplier = self.links[id].supplier;
-        self.node_mut(supplier).consumers.retain(|l| *l != id);
+        if let Some(node) = self.nodes.get_mut(&supplier) {
+            node.consumers.retain(|l| *l != id);
+        }
+        self.forget_idle(supplier);
         self.free.push(id);
     }
 
@@ -202,11 +239,11 @@ impl Graph {
     }
 
     fn set_suppliers(&mut self, consumer: NodeId, to: impl Fn(&Node, &Link) -> Option<LinkState>) {
-        for at in 0..self.nodes[consumer.0 as usize].suppliers.len() {
-            let id = self.nodes[consumer.0 as usize].suppliers[at];
-            let supplier = &self.nodes[self.links[id].supplier.0 as usize];
-            if let Some(state) = to(supplier, &self.links[id]) {
-                self.links[id].state = state;
+        let Some(node) = self.nodes.get(&consumer) else { return };
+        for id in &node.suppliers {
+            let link = &mut self.links[*id];
+            if let Some(state) = self.nodes.get(&link.supplier).and_then(|supplier| to(supplier, link)) {
+                link.state = state;
             }
         }
     }
@@ -241,7 +278,7 @@ impl Graph {
             })
         });
         let links = &self.links;
-        let node = &mut self.nodes[consumer.0 as usize];
+        let Some(node) = self.nodes.get_mut(&consumer) else { return };
         node.bound = false;
         node.missing += newly_missing;
         let goes = |l: &Link| l.asked_by.is_some() && l.state == LinkState::Available;
@@ -251,6 +288,7 @@ impl Graph {
         for id in asked {
             self.unlink(id);
         }
+        self.forget_idle(consumer);
     }
 
     /// `supplier` is there from now on. Returns its waiters.
@@ -260,32 +298,33 @@ impl Graph {
         let node = self.node_mut(supplier);
         (node.available, node.arrived) = (true, now);
         let mut wakes = Vec::new();
-        for at in 0..self.nodes[supplier.0 as usize].consumers.len() {
-            let id = self.nodes[supplier.0 as usize].consumers[at];
-            if !matches!(self.links[id].state, LinkState::Dormant | LinkState::SupplierUnbind) {
+        for id in node.consumers.clone() {
+            let link = &mut self.links[id];
+            if !matches!(link.state, LinkState::Dormant | LinkState::SupplierUnbind) {
                 continue;
             }
-            self.links[id].state = LinkState::Available;
-            let consumer = self.links[id].consumer;
-            let node = &mut self.nodes[consumer.0 as usize];
-            node.missing -= 1;
-            wakes.push(Wake { consumer, ready: node.missing == 0 });
+            link.state = LinkState::Available;
+            if let Some(node) = self.nodes.get_mut(&link.consumer) {
+                node.missing -= 1;
+                wakes.push(Wake { consumer: link.consumer, ready: node.missing == 0 });
+            }
         }
         wakes
     }
 
     /// `supplier` is about to go: nobody new may start to use it. False when it was not there.
     pub(crate) fn supplier_leaves(&mut self, supplier: NodeId) -> bool {
-        let node = self.node_mut(supplier);
+        let Some(node) = self.nodes.get_mut(&supplier) else { return false };
         if !core::mem::replace(&mut node.available, false) {
             return false;
         }
-        for at in 0..self.nodes[supplier.0 as usize].consumers.len() {
-            let id = self.nodes[supplier.0 as usize].consumers[at];
-            if self.links[id].state == LinkState::Available {
-                self.links[id].state = LinkState::SupplierUnbind;
-                let consumer = self.links[id].consumer;
-                self.nodes[consumer.0 as usize].missing += 1;
+        for id in node.consumers.clone() {
+            let link = &mut self.links[id];
+            if link.state == LinkState::Available {
+                link.state = LinkState::SupplierUnbind;
+                if let Some(node) = self.nodes.get_mut(&link.consumer) {
+                    node.missing += 1;
+                }
             }
         }
         true
@@ -303,18 +342,20 @@ impl Graph {
 
     /// `supplier` has given everything back.
     pub(crate) fn supplier_gone(&mut self, supplier: NodeId) {
-        for at in 0..self.node_mut(supplier).consumers.len() {
-            let id = self.nodes[supplier.0 as usize].consumers[at];
-            if self.links[id].state == LinkState::SupplierUnbind {
-                self.links[id].state = LinkState::Dormant;
+        let Some(node) = self.nodes.get(&supplier) else { return };
+        for id in &node.consumers {
+            let link = &mut self.links[*id];
+            if link.state == LinkState::SupplierUnbind {
+                link.state = LinkState::Dormant;
             }
         }
+        self.forget_idle(supplier);
     }
 
     /// Lets `consumer` do without `supplier`, whether that is there or not; a link that is in use stays as it is. True
     /// when it was the last one missing.
     pub(crate) fn ignore(&mut self, consumer: NodeId, supplier: NodeId) -> bool {
-        let Some(node) = self.nodes.get_mut(consumer.0 as usize) else { return false };
+        let Some(node) = self.nodes.get_mut(&consumer) else { return false };
         let links = &mut self.links;
         let Some(id) = node.suppliers.iter().find(|l| links[**l].supplier == supplier) else { return false };
         let was_missing = match links[*id].state {

@@ -16,7 +16,10 @@ use crate::driver::{Missing, ProbeError};
 impl Registry {
     /// The node of the condition called `name`.
     pub(super) fn condition(&mut self, name: &str) -> NodeId {
-        self.nodes.intern(&NodeInfo::condition_path(name))
+        let node = self.nodes.intern(&NodeInfo::condition_path(name));
+        // It is in use while it is fulfilled or waited for, not because it was asked for.
+        self.graph.touch(node);
+        node
     }
 
     fn find_condition(&self, name: &str) -> Option<NodeId> {
@@ -40,6 +43,7 @@ impl Machine {
                 return 0;
             }
             let wakes = r.graph.supplier_arrives(node);
+            r.tidy(&self.supplies);
             for wake in wakes.iter().filter(|w| w.ready) {
                 r.enqueue(wake.consumer);
             }
@@ -56,6 +60,7 @@ impl Machine {
         let Some(node) = r.find_condition(name) else { return false };
         let was = r.graph.supplier_leaves(node);
         r.graph.supplier_gone(node);
+        r.tidy(&self.supplies);
         was
     }
 

@@ -1,5 +1,6 @@
 //! Devices come and go.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -34,6 +35,16 @@ const DEVICE_FILES: [&str; 10] = [
 ];
 /// How links to suppliers and consumers begin there.
 const DEVICE_LINKS: [&str; 2] = ["consumer:", "supplier:"];
+
+/// Takes `node` off the list of `key`, and an empty list off `lists`.
+fn leave_list<K: Ord>(lists: &mut BTreeMap<K, Vec<NodeId>>, key: &K, node: NodeId) {
+    if let Some(list) = lists.get_mut(key) {
+        list.retain(|n| *n != node);
+        if list.is_empty() {
+            lists.remove(key);
+        }
+    }
+}
 
 impl Machine {
     /// Adds the devices of a device tree blob; they are probed by the next [`settle`](Self::settle). On an error
@@ -76,7 +87,9 @@ impl Machine {
     /// Runs `use_nodes` on the machine's firmware nodes, to make descriptions for [`add_device`](Self::add_device).
     /// The registry is locked meanwhile: do not call the machine.
     pub fn with_nodes<R>(&self, use_nodes: impl FnOnce(&mut Nodes) -> R) -> R {
-        use_nodes(&mut self.registry.lock().nodes)
+        let mut r = self.registry.lock();
+        r.tidy(&self.supplies);
+        use_nodes(&mut r.nodes)
     }
 
     /// Adds a device. It is probed by the next [`settle`](Self::settle). Its name must do as a file name (at most 255
@@ -111,11 +124,11 @@ impl Machine {
         }
         let device = {
             let mut r = self.registry.lock();
-            let node = match desc.node {
-                Some(n) => n,
-                None => r.nodes.intern(&format!("/devices/{name}")),
-            };
-            if r.devices.contains_key(&name) || r.device(node).is_some() {
+            if r.devices.contains_key(&name) || desc.node.is_some_and(|node| r.device(node).is_some()) {
+                return Err(AddError::Exists(name));
+            }
+            let node = r.node_for(&desc);
+            if r.device(node).is_some() {
                 return Err(AddError::Exists(name));
             }
             r.graph.add(node, &desc.suppliers);
@@ -125,11 +138,8 @@ impl Machine {
                 }
             }
             let device = Device::new(node, desc);
-            let at = node.0 as usize;
-            if r.by_node.len() <= at {
-                r.by_node.resize(at + 1, None);
-            }
-            r.by_node[at] = Some(Arc::clone(&device));
+            r.by_node.insert(node, Arc::clone(&device));
+            r.names_nodes(node, device.desc());
             r.devices.insert(Arc::clone(&name), node);
             if let Some(parent) = device.desc().parent {
                 r.children.entry(parent).or_default().push(node);
@@ -137,6 +147,7 @@ impl Machine {
             for c in &device.desc().compatible {
                 r.listing.entry(Arc::clone(c)).or_default().push(node);
             }
+            r.tidy(&self.supplies);
             device
         };
         self.emit(Some(&name), || EventKind::DeviceAdded);
@@ -221,15 +232,15 @@ impl Machine {
                 r.waiting.remove(&device.node());
                 r.refusals.remove(&device.node());
                 r.devices.remove(device.name());
-                if let Some(siblings) = device.desc().parent.and_then(|p| r.children.get_mut(&p)) {
-                    siblings.retain(|n| *n != device.node());
+                if let Some(parent) = device.desc().parent {
+                    leave_list(&mut r.children, &parent, device.node());
                 }
-                r.by_node[device.node().0 as usize] = None;
+                r.by_node.remove(&device.node());
                 for c in &device.desc().compatible {
-                    if let Some(list) = r.listing.get_mut(c) {
-                        list.retain(|n| *n != device.node());
-                    }
+                    leave_list(&mut r.listing, c, device.node());
                 }
+                r.names_no_more(device.node(), device.desc());
+                r.tidy(&self.supplies);
             }
             self.release_for_env(&device);
             self.forget_faults(device.name());

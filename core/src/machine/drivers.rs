@@ -32,8 +32,7 @@ impl Machine {
             // A device that wants one driver by name is matched by that one alone, whatever it lists.
             let wanted: Vec<_> = r
                 .by_node
-                .iter()
-                .flatten()
+                .values()
                 .filter(|d| d.driver_override().is_some_and(|o| &*o == D::NAME))
                 .map(|d| d.node())
                 .collect();
@@ -61,6 +60,9 @@ impl Machine {
                 for Match::Compatible(c) in driver.matches() {
                     if let Some(names) = r.matching.get_mut(c) {
                         names.retain(|n| *n != name);
+                        if names.is_empty() {
+                            r.matching.remove(c);
+                        }
                     }
                 }
                 let users = r.held_by(name);
@@ -87,7 +89,7 @@ impl Machine {
             let r = self.registry.lock();
             let holds = |d: &&Arc<Device>| d.driver() == Some(driver.name()) && d.phase() == Phase::Bound;
             let back = r.drivers.contains_key(driver.name());
-            r.by_node.iter().flatten().find(holds).filter(|_| !back).cloned()
+            r.by_node.values().find(holds).filter(|_| !back).cloned()
         };
         self.promises.check(Promise::NothingLeft, kept.is_none(), || {
             alloc::format!("{kept:?} is held by {}, which was removed", driver.name())

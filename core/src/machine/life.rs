@@ -262,6 +262,7 @@ impl Machine {
             let busy = r.graph.busy_suppliers(device.node()).next().is_some();
             if busy {
                 r.graph.consumer_unbound(device.node());
+                r.tidy(&self.supplies);
             }
         }
         if device.phase() == Phase::Bound && !self.is_available(device.node()) {
@@ -277,7 +278,9 @@ impl Machine {
 
     /// Lets go of the links of `consumer`.
     pub(crate) fn consumer_unbound(&self, consumer: NodeId) {
-        self.registry.lock().graph.consumer_unbound(consumer);
+        let mut r = self.registry.lock();
+        r.graph.consumer_unbound(consumer);
+        r.tidy(&self.supplies);
     }
 
     /// `device` was shown to be quiet, or is gone: what was kept because it might still run goes back (P11).

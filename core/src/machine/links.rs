@@ -25,6 +25,7 @@ impl Machine {
             // found by it.
             let mut r = self.registry.lock();
             let service = self.providers.get::<T>(node);
+            r.graph.touch(node);
             let available = r.graph.is_available(node);
             let driver = device.driver().unwrap_or("driver");
             match service {
@@ -52,7 +53,12 @@ impl Machine {
             return true;
         }
         let driver = device.driver().unwrap_or("driver");
-        let linked = self.registry.lock().graph.use_supplier(device.node(), node, driver);
+        let linked = {
+            let mut r = self.registry.lock();
+            let linked = r.graph.use_supplier(device.node(), node, driver);
+            r.tidy(&self.supplies);
+            linked
+        };
         match linked {
             Ok(()) | Err(NotLinked::Absent) => true,
             Err(NotLinked::Cycle(path)) => {

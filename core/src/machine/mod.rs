@@ -4,6 +4,8 @@
 //! before its child's), the registry, a device's group slot, the IOMMU registry, a group, then leaves (ledger, domain,
 //! frames, events).
 
+#[cfg(all(test, not(loom)))]
+mod churn;
 mod claims;
 mod conditions;
 mod devices;
@@ -12,6 +14,7 @@ mod error;
 mod faults;
 mod life;
 mod links;
+mod nodes;
 mod policy;
 mod probe;
 mod queued;

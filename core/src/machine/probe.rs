@@ -86,8 +86,7 @@ impl Machine {
             let mut r = self.registry.lock();
             let ready: BTreeSet<NodeId> = r
                 .by_node
-                .iter()
-                .flatten()
+                .values()
                 .filter(|d| d.phase() == Phase::Unbound && !d.is_removed() && !r.candidates(d).is_empty())
                 .filter(|d| self.unmet(d.desc()).next().is_none())
                 .map(|d| d.node())
@@ -159,6 +158,7 @@ impl Machine {
             // What was said of the last attempt is void.
             r.refusals.remove(&device.node());
             r.graph.keep_asked_by(device.node(), |driver| c.iter().any(|d| d.name() == driver));
+            r.tidy(&self.supplies);
             let missing: Vec<NodeId> = if c.is_empty() { Vec::new() } else { r.graph.missing(device.node()) };
             if missing.is_empty() {
                 r.waiting.remove(&device.node());
@@ -193,7 +193,9 @@ impl Machine {
                 Missing::Node(node) => node,
                 Missing::Condition(name) => r.condition(name),
             };
-            if !r.graph.ask(device.node(), supplier, driver.name()) {
+            let waits = r.graph.ask(device.node(), supplier, driver.name());
+            r.tidy(&self.supplies);
+            if !waits {
                 // It is there. Only an arrival while the probe ran is worth another try; else the driver asks for more
                 // than the supplier gives, and would do so for ever.
                 if r.graph.arrived_since(supplier, arrivals) {
@@ -257,6 +259,7 @@ impl Machine {
         let misses = {
             let mut r = self.registry.lock();
             r.graph.keep_asked_by(device.node(), |asker| asker == driver.name());
+            r.tidy(&self.supplies);
             r.graph.missing_count(device.node()) != 0
         };
         if misses {
@@ -328,7 +331,7 @@ impl Machine {
         let mut given_up = Vec::new();
         {
             let mut r = self.registry.lock();
-            let devices: Vec<_> = r.by_node.iter().flatten().cloned().collect();
+            let devices: Vec<_> = r.by_node.values().cloned().collect();
             for device in devices {
                 for supplier in r.graph.missing(device.node()) {
                     let translation =

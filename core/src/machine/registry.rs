@@ -14,8 +14,12 @@ use crate::sync::atomic::Ordering;
 
 pub(super) struct Registry {
     pub(super) nodes: Nodes,
+    /// How often descriptions of devices that are there name a node.
+    pub(super) named: BTreeMap<NodeId, u32>,
+    /// Nodes that are known only because lines are kept on.
+    pub(super) kept: BTreeSet<NodeId>,
     /// By node; a node has at most one device.
-    pub(super) by_node: Vec<Option<Arc<Device>>>,
+    pub(super) by_node: BTreeMap<NodeId, Arc<Device>>,
     pub(super) devices: BTreeMap<Arc<str>, NodeId>,
     pub(super) drivers: BTreeMap<&'static str, Arc<dyn AnyDriver>>,
     /// Which drivers match a compatible string, by name.
@@ -27,7 +31,7 @@ pub(super) struct Registry {
     pub(super) graph: Graph,
     /// Devices to probe, oldest first, none twice.
     pub(super) queue: VecDeque<NodeId>,
-    pub(super) queued: Vec<bool>,
+    pub(super) queued: BTreeSet<NodeId>,
     /// Devices that were taken off the queue and are being looked at, once for each thread that does so.
     pub(super) looking: Vec<NodeId>,
     /// Devices whose last attempt found a supplier missing.
@@ -47,7 +51,9 @@ impl Default for Registry {
     fn default() -> Self {
         Self {
             nodes: Nodes::new(),
-            by_node: Vec::new(),
+            named: BTreeMap::new(),
+            kept: BTreeSet::new(),
+            by_node: BTreeMap::new(),
             devices: BTreeMap::new(),
             drivers: BTreeMap::new(),
             matching: BTreeMap::new(),
@@ -55,7 +61,7 @@ impl Default for Registry {
             children: BTreeMap::new(),
             graph: Graph::default(),
             queue: VecDeque::new(),
-            queued: Vec::new(),
+            queued: BTreeSet::new(),
             looking: Vec::new(),
             waiting: BTreeSet::new(),
             refusals: BTreeMap::new(),
@@ -70,7 +76,7 @@ impl Default for Registry {
 impl Registry {
     /// Devices that `driver` holds: those that are bound, newest first, then those that are on their way.
     pub(super) fn held_by(&self, driver: &str) -> Vec<Arc<Device>> {
-        let mut held: Vec<_> = self.by_node.iter().flatten().filter(|d| d.driver() == Some(driver)).cloned().collect();
+        let mut held: Vec<_> = self.by_node.values().filter(|d| d.driver() == Some(driver)).cloned().collect();
         held.sort_by_cached_key(|d| {
             let number = d.bound_seq.load(Ordering::Relaxed);
             (self.bound.get(&number) != Some(&d.node()), Reverse(number))
@@ -79,7 +85,7 @@ impl Registry {
     }
 
     pub(super) fn device(&self, node: NodeId) -> Option<&Arc<Device>> {
-        self.by_node.get(node.0 as usize)?.as_ref()
+        self.by_node.get(&node)
     }
 
     pub(super) fn device_named(&self, name: &str) -> Option<&Arc<Device>> {
@@ -88,24 +94,19 @@ impl Registry {
 
     /// Puts `node` at the end of the queue unless it waits there already.
     pub(super) fn enqueue(&mut self, node: NodeId) {
-        let at = node.0 as usize;
-        if self.queued.len() <= at {
-            self.queued.resize(at + 1, false);
-        }
-        if self.autoprobe && !core::mem::replace(&mut self.queued[at], true) {
+        if self.autoprobe && self.queued.insert(node) {
             self.queue.push_back(node);
         }
     }
 
     /// Whether `node` is in the queue.
     pub(super) fn queued_already(&self, node: NodeId) -> bool {
-        self.queued.get(node.0 as usize).copied().unwrap_or(false)
+        self.queued.contains(&node)
     }
 
     /// A device that waits although nothing is missing, and that nobody is going to look at: a lost wake-up.
     pub(super) fn forgotten(&self) -> Option<NodeId> {
-        let queued = |n: &NodeId| self.queued.get(n.0 as usize).copied().unwrap_or(false);
-        let seen_to = |n: &NodeId| queued(n) || self.looking.contains(n);
+        let seen_to = |n: &NodeId| self.queued.contains(n) || self.looking.contains(n);
         let leaves = |n: &NodeId| self.device(*n).is_none_or(|d| d.is_removed());
         let ready = |n: &&NodeId| self.graph.missing_count(**n) == 0 && !seen_to(n) && !leaves(n);
         self.waiting.iter().find(ready).copied().filter(|_| self.autoprobe)
@@ -116,7 +117,7 @@ impl Registry {
     pub(super) fn dequeue(&mut self, env: &dyn Env) -> Option<NodeId> {
         let at = if self.queue.len() > 1 { env.next(&mut self.queue.iter().copied()) } else { 0 };
         let node = self.queue.remove(at)?;
-        self.queued[node.0 as usize] = false;
+        self.queued.remove(&node);
         self.looking.push(node);
         Some(node)
     }

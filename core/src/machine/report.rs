@@ -121,7 +121,7 @@ impl Machine {
                     let why = match r.device(s) {
                         _ if cycles.iter().any(|c| c.contains(&s) && c.contains(&device.node())) => "in a cycle",
                         _ if r.is_condition(s) => "not fulfilled",
-                        _ if !r.nodes.get(s).enabled => "disabled",
+                        _ if r.nodes.info(s).is_some_and(|node| !node.enabled) => "disabled",
                         None => "no such device",
                         Some(d) if r.candidates(d).is_empty() => "no driver",
                         Some(_) => "not bound",

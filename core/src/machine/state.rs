@@ -44,8 +44,7 @@ impl Machine {
             let r = self.registry.lock();
             for (device, state) in devices.iter().zip(&mut states) {
                 let node = device.node();
-                let queued = r.queued.get(node.0 as usize).copied().unwrap_or(false);
-                (queued, r.waiting.contains(&node), r.comes_short(node)).hash(state);
+                (r.queued_already(node), r.waiting.contains(&node), r.comes_short(node)).hash(state);
                 for (supplier, _, link) in r.graph.list(node) {
                     (supplier, link).hash(state);
                 }

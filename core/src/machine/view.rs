@@ -89,7 +89,9 @@ impl Machine {
 
     /// What firmware says of a node.
     pub(crate) fn node_info(&self, node: NodeId) -> NodeInfo {
-        self.registry.lock().nodes.get(node).clone()
+        let r = self.registry.lock();
+        let unknown = || NodeInfo { path: r.nodes.name(node).into(), label: None, enabled: true };
+        r.nodes.info(node).cloned().unwrap_or_else(unknown)
     }
 
     /// The name of a registered driver, as the driver spells it.

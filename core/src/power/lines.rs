@@ -144,6 +144,11 @@ impl Supplies {
         self.0.lock().kept.iter().any(|(d, _)| *d == device)
     }
 
+    /// Whether lines are kept on for `node`, or lines of it for others.
+    pub(crate) fn keeps_at(&self, node: NodeId) -> bool {
+        self.0.lock().kept.iter().any(|(d, l)| [*d, l.provider, l.target].contains(&node))
+    }
+
     /// Whether lines that `provider` switches are kept on for others.
     pub(super) fn keeps_lines_of(&self, provider: NodeId) -> bool {
         self.0.lock().kept.iter().any(|(_, l)| l.provider == provider)

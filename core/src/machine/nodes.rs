@@ -1,0 +1,75 @@
+//! Nodes that nobody uses are given back, so that hot plug does not cost more with every name that there ever was.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::registry::Registry;
+use crate::device::{DeviceDesc, NodeId, Resource};
+use crate::power::Supplies;
+
+/// The nodes that `desc` names, beside its own.
+fn named(desc: &DeviceDesc) -> impl Iterator<Item = NodeId> {
+    let controllers = desc.resources.iter().filter_map(|r| match r {
+        Resource::IrqBehind { controller, .. } => Some(*controller),
+        Resource::Mem { .. } | Resource::Irq { .. } => None,
+    });
+    desc.parent.into_iter().chain(desc.suppliers.iter().flat_map(|s| [s.node, s.target])).chain(controllers)
+}
+
+impl Registry {
+    /// The node of a device that is about to come.
+    pub(super) fn node_for(&mut self, desc: &DeviceDesc) -> NodeId {
+        let path = || format!("/devices/{}", desc.name);
+        let node = desc.node.unwrap_or_else(|| self.nodes.intern(&path()));
+        self.nodes.revive(node, &path());
+        node
+    }
+
+    /// The device at `node` has come.
+    pub(super) fn names_nodes(&mut self, node: NodeId, desc: &DeviceDesc) {
+        self.graph.touch(node);
+        for named in named(desc) {
+            let times = self.named.entry(named).or_default();
+            *times += 1;
+            if *times == 1 {
+                self.graph.touch(named);
+            }
+        }
+    }
+
+    /// The device at `node` has gone.
+    pub(super) fn names_no_more(&mut self, node: NodeId, desc: &DeviceDesc) {
+        self.graph.touch(node);
+        for named in named(desc) {
+            let Some(times) = self.named.get_mut(&named) else { continue };
+            *times -= 1;
+            if *times == 0 {
+                self.named.remove(&named);
+                self.graph.touch(named);
+            }
+        }
+    }
+
+    /// Looks at the nodes whose use may have begun or ended. To be called with whatever changes the graph or the devices;
+    /// the next call makes up for one that is left out.
+    pub(super) fn tidy(&mut self, supplies: &Supplies) {
+        let touched = self.graph.touched();
+        let kept = core::mem::take(&mut self.kept);
+        let is_used =
+            |node: &NodeId| self.by_node.contains_key(node) || self.named.contains_key(node) || self.graph.knows(*node);
+        let (used, others): (Vec<_>, Vec<_>) = touched.into_iter().chain(kept).partition(is_used);
+        // First: what goes out of use may have others forgotten.
+        for node in used {
+            self.nodes.used(node);
+        }
+        for node in others {
+            // Lock order: the registry comes before the supplies. What is kept goes back without a word.
+            if supplies.keeps_at(node) {
+                self.nodes.used(node);
+                self.kept.insert(node);
+            } else {
+                self.nodes.unused(node);
+            }
+        }
+    }
+}
