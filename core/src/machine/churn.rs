@@ -154,7 +154,7 @@ fn live(machine: &Handle, n: u32, what: &str) {
             let child = machine.device(&format!("hub-{n}-child")).unwrap();
             assert_eq!(child.driver(), Some("port"));
             let removed = machine.remove_device(child.name());
-            assert!(n % 2 == 0 || removed);
+            assert!(n.is_multiple_of(2) || removed);
         }
         "waiter" => {
             let absent = node(machine, "absent");
@@ -174,7 +174,7 @@ fn live(machine: &Handle, n: u32, what: &str) {
             add(desc(&name("asker"), "t,asker", &[]));
             machine.settle();
             assert_eq!(machine.waiting_for(&format!("ready asker-{n}")), [name("asker")]);
-            if n % 2 == 0 {
+            if n.is_multiple_of(2) {
                 machine.fulfil(&format!("ready asker-{n}"));
                 machine.settle();
                 assert!(machine.device(&name("asker")).unwrap().driver().is_some());
@@ -214,7 +214,9 @@ fn live(machine: &Handle, n: u32, what: &str) {
         }
         other => panic!("{other}"),
     }
-    come.iter().for_each(|name| assert!(machine.remove_device(name) || come.len() > 1, "{name}"));
+    for name in &come {
+        assert!(machine.remove_device(name) || come.len() > 1, "{name}");
+    }
     machine.settle();
 }
 
