@@ -6,16 +6,20 @@
 //! - [`event`]: the kernel's events and messages, typed;
 //! - [`model`]: the life of each device, and what is judged in it;
 //! - [`rules`]: the rules, each with its reason;
-//! - [`report`]: the result as text, JSON and `JUnit`.
+//! - [`report`]: the result as text, JSON and `JUnit`;
+//! - [`record`]: the recorder, which prepares tracefs, runs a command, and puts everything back;
+//! - [`command`]: the command line.
 #![forbid(unsafe_code)]
 #![expect(clippy::struct_excessive_bools, reason = "flags of what was heard and seen, each by itself")]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod command;
 pub mod event;
 pub mod host;
 pub mod input;
 pub mod model;
 pub mod pattern;
+pub mod record;
 pub mod report;
 pub mod rules;
 pub mod shape;

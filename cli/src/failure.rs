@@ -18,8 +18,6 @@ pub const INTERRUPTED: u8 = 130;
 pub const MAX_DEVICE_TREE: u64 = 64 << 20;
 /// Largest script that is read, in bytes.
 pub const MAX_SCRIPT: u64 = 16 << 20;
-/// Largest file of patterns that is read, in bytes.
-pub const MAX_PATTERNS: u64 = 1 << 20;
 /// Largest file of exploration reports that is read, in bytes. One report is a few KiB.
 pub const MAX_REPORTS: u64 = 256 << 20;
 
@@ -65,28 +63,14 @@ pub enum Failure {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Explore(#[from] Box<crate::explore::Refusal>),
-    /// A log or a trace cannot be audited.
-    #[error("cannot read {0}")]
-    Audit(#[from] bindery_audit::input::Unreadable),
-    /// A file of patterns cannot be understood.
-    #[error("{}: {error}", .path.display())]
-    #[diagnostic(help(
-        "a line is `alloc-by|alloc|free-by|free PATTERN`, with values such as {{device}} and {{backend}} in it; docs/audit.md lists them"
-    ))]
-    Patterns {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and in which line.
-        error: bindery_audit::pattern::BadPattern,
-    },
-    /// A listing of a host's sysfs cannot be used.
-    #[error("{}: {}", .path.display(), said(.error))]
-    #[diagnostic(help("give a saved tree that holds sys/bus/*/devices"))]
-    Host {
-        /// The directory.
-        path: PathBuf,
-        /// What the host said.
-        error: io::Error,
+    /// A log or a trace cannot be audited, or recorded.
+    #[error("{error}")]
+    Audit {
+        /// Why.
+        error: bindery_audit::command::Failure,
+        /// What can be done about it.
+        #[help]
+        help: Option<String>,
     },
     /// Output cannot be written.
     #[error("cannot write {what}: {}", said(.error))]
@@ -123,6 +107,11 @@ impl Failure {
     /// The file at `path` cannot be read because of `error`.
     pub fn read(path: &Path, error: io::Error) -> Self {
         Self::Read { path: path.into(), error }
+    }
+
+    /// An audit cannot go on because of `error`.
+    pub fn audit(error: bindery_audit::command::Failure) -> Self {
+        Self::Audit { help: error.help(), error }
     }
 
     /// Standard output cannot be written.

@@ -7,7 +7,7 @@ use std::path::Path;
 use bindery_sim::disk::{Access, Disk};
 use bindery_sim::salvator;
 
-use crate::failure::{Failure, MAX_DEVICE_TREE, MAX_PATTERNS, MAX_REPORTS, MAX_SCRIPT, Result};
+use crate::failure::{Failure, MAX_DEVICE_TREE, MAX_REPORTS, MAX_SCRIPT, Result};
 
 /// Sectors of the disk that is made when the user names none: 32 MiB.
 pub const TEMPORARY_SECTORS: u64 = 64 << 10;
@@ -38,11 +38,6 @@ impl Blob {
 /// The text of a script. Bytes that are not UTF-8 become U+FFFD, which no command has.
 pub fn script(path: &Path) -> Result<String> {
     read(path, "script", MAX_SCRIPT).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// The text of a file of patterns for debug lines.
-pub fn patterns(path: &Path) -> Result<String> {
-    read(path, "pattern file", MAX_PATTERNS).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The bytes of a file of exploration reports.

@@ -1,7 +1,6 @@
 //! Developer commands: `cargo xtask COMMAND`, the same that CI runs.
 
 mod bench;
-mod bindctl;
 mod cargo;
 mod check;
 mod dtbs;
@@ -15,6 +14,7 @@ mod outcome;
 mod patches;
 mod session;
 mod shuttle;
+mod small;
 mod test;
 mod tool;
 
@@ -39,7 +39,9 @@ enum Command {
     /// Format, lints, documentation, builds without std, licences
     Check,
     /// The host tool as static programs, for each architecture; each must be below 4 MiB
-    Bindctl(bindctl::Args),
+    Bindctl(small::Args),
+    /// The auditor with its recorder as static programs, for each architecture; each must be below 4 MiB
+    Auditor(small::Args),
     /// The host tool on a stock Debian kernel under QEMU
     Guest(guest::Args),
     /// Everything that must pass; sets up what it needs
@@ -65,7 +67,8 @@ fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Test(args) => test::run(&args),
         Command::Miri(args) => miri::run(&args),
-        Command::Bindctl(args) => bindctl::run(&args),
+        Command::Bindctl(args) => small::BINDCTL.run(&args),
+        Command::Auditor(args) => small::AUDIT.run(&args),
         Command::Guest(args) => guest::run(&args),
         Command::Loom(args) => loom::run(&args),
         Command::Mutants(args) => mutants::run(&args),

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         return Err(Trouble::Broken(format!("no such test; there are {}", names.join(", "))));
     }
     let kernel = fetch::kernel()?;
-    let tool = crate::bindctl::build("x86_64")?;
+    let tool = crate::small::BINDCTL.build("x86_64")?;
     let mut failed = Vec::new();
     for (name, script) in chosen {
         let initrd = image::make(name, script, &kernel, &tool)?;

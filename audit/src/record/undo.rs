@@ -1,0 +1,177 @@
+//! The way back of each change, and the helper that walks it when the recorder is killed.
+
+use std::io::{self, BufRead, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::error::RecordError;
+use super::instance;
+
+/// The way back of one change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Undo {
+    /// Unmount tracefs.
+    Unmount(PathBuf),
+    /// Remove the instance.
+    Instance(PathBuf),
+}
+
+impl Undo {
+    /// As a line for the keeper.
+    fn line(&self) -> Vec<u8> {
+        let (word, path) = match self {
+            Self::Unmount(path) => ("unmount", path),
+            Self::Instance(path) => ("instance", path),
+        };
+        [word.as_bytes(), b" ", path.as_os_str().as_bytes(), b"\n"].concat()
+    }
+
+    fn parse(line: &[u8]) -> Option<Self> {
+        let at = line.iter().position(|byte| *byte == b' ')?;
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(&line[at + 1..]));
+        match &line[..at] {
+            b"unmount" => Some(Self::Unmount(path)),
+            b"instance" => Some(Self::Instance(path)),
+            _ => None,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Unmount(path) | Self::Instance(path) => path,
+        }
+    }
+
+    fn undo(&self) -> io::Result<()> {
+        match self {
+            Self::Instance(path) => instance::remove(path),
+            Self::Unmount(path) => match rustix::mount::unmount(path, rustix::mount::UnmountFlags::empty()) {
+                // Somebody else has begun to use it: it is theirs now. Not mounted any more is as good.
+                Ok(()) | Err(rustix::io::Errno::BUSY | rustix::io::Errno::INVAL) => Ok(()),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+}
+
+/// Everything that was changed, newest last. Dropping it puts everything back.
+#[derive(Debug)]
+pub(super) struct Journal {
+    keeper: Child,
+    changes: Vec<Undo>,
+}
+
+impl Journal {
+    /// Starts the keeper: this program again, with `arguments` and `--keeper`.
+    pub(super) fn start(arguments: &[&str]) -> Result<Self, RecordError> {
+        let keeper = Command::new("/proc/self/exe")
+            .args(arguments)
+            .arg("--keeper")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .current_dir("/")
+            // What a terminal or a shell sends to the recorder's group must not end the keeper.
+            .process_group(0)
+            .spawn()
+            .map_err(RecordError::Keeper)?;
+        Ok(Self { keeper, changes: Vec::new() })
+    }
+
+    /// Notes the way back of a change that is made next. The keeper knows it before the change is there.
+    pub(super) fn will(&mut self, undo: Undo) -> Result<(), RecordError> {
+        let pipe = self.keeper.stdin.as_mut().ok_or_else(|| RecordError::Keeper(io::ErrorKind::BrokenPipe.into()))?;
+        pipe.write_all(&undo.line()).map_err(RecordError::Keeper)?;
+        self.changes.push(undo);
+        Ok(())
+    }
+
+    /// Puts everything back, newest first, and lets the keeper go.
+    pub(super) fn undo(&mut self) {
+        if back(&mut self.changes)
+            && let Some(pipe) = &mut self.keeper.stdin
+        {
+            // A keeper that does not hear it does once more what is done.
+            let _ = pipe.write_all(b"done\n");
+        }
+        self.keeper.stdin = None;
+        let _ = self.keeper.wait();
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.undo();
+    }
+}
+
+/// Undoes `changes`, newest first, and says whether all could be undone.
+fn back(changes: &mut Vec<Undo>) -> bool {
+    let mut all = true;
+    while let Some(change) = changes.pop() {
+        if let Err(error) = change.undo() {
+            all = false;
+            let _ = writeln!(io::stderr(), "cannot put back {}: {error}", change.path().display());
+        }
+    }
+    all
+}
+
+/// The keeper: waits until the recorder is done or gone, and then puts back what it did not. Returns the exit code.
+pub fn keep() -> u8 {
+    // It outlives what asks the recorder to end. A failure costs only that.
+    let _ = ctrlc::set_handler(|| {});
+    u8::from(!keep_from(&mut io::stdin().lock()))
+}
+
+fn keep_from(input: &mut dyn BufRead) -> bool {
+    let mut changes = Vec::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match input.read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => break,
+            // A line without its end was cut by the recorder's death, before the change that it is about.
+            Ok(_) if line.pop() != Some(b'\n') => break,
+            Ok(_) if line == b"done" => return true,
+            Ok(_) => changes.extend(Undo::parse(&line)),
+        }
+    }
+    if !changes.is_empty() {
+        // The terminal may be gone, too.
+        let _ = writeln!(io::stderr(), "the recorder is gone: its changes to tracefs are put back");
+    }
+    back(&mut changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_back_survives_the_pipe() {
+        for undo in [Undo::Unmount("/sys/kernel/tracing".into()), Undo::Instance("/a b/instances/x".into())] {
+            let line = undo.line();
+            assert_eq!(Undo::parse(&line[..line.len() - 1]), Some(undo));
+        }
+        assert_eq!(Undo::parse(b"nonsense"), None);
+    }
+
+    #[test]
+    fn the_keeper_acts_when_the_recorder_is_gone_and_only_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        std::fs::create_dir(&one).unwrap();
+        std::fs::create_dir(&two).unwrap();
+        let mut text = Undo::Instance(one.clone()).line();
+        let done = [&text[..], b"done\n"].concat();
+        assert!(keep_from(&mut &done[..]));
+        assert!(one.exists());
+        // Cut in the middle of the second line.
+        text.extend(&Undo::Instance(two.clone()).line()[..12]);
+        assert!(keep_from(&mut &text[..]));
+        assert!(!one.exists());
+        assert!(two.exists());
+    }
+}
