@@ -92,7 +92,8 @@ pub struct Source<'a> {
 }
 
 impl Source<'_> {
-    fn line(&self, span: &Range<usize>) -> usize {
+    /// The line that a place in the file is in, from 1.
+    pub fn line(&self, span: &Range<usize>) -> usize {
         self.text.bytes().take(span.start).filter(|b| *b == b'\n').count() + 1
     }
 
@@ -132,21 +133,13 @@ impl Source<'_> {
     ) -> Result<Vec<Resolved<'a>>, DesiredError> {
         let mut resolved: Vec<Resolved<'a>> = Vec::new();
         for wish in &desired.devices {
-            let device = select(face, inventory, wish.select.get_ref())
-                .map_err(|error| self.error(&wish.select.span(), error.to_string()))?;
-            let warnings = self.identify(face, device, wish)?;
-            if let Some(other) = resolved.iter().find(|r| r.device.path == device.path) {
+            let next = self.resolve_one(face, inventory, wish)?;
+            if let Some(other) = resolved.iter().find(|r| r.device.path == next.device.path) {
                 let line = self.line(&other.wish.select.span());
-                let what = format!("{} is wished for twice; the first time in line {line}", device.label());
+                let what = format!("{} is wished for twice; the first time in line {line}", next.device.label());
                 return Err(self.error(&wish.select.span(), what));
             }
-            let to = match wish.driver.get_ref().as_str() {
-                "vfio" => Target::Vfio,
-                "host" => Target::Host,
-                "none" => Target::Nothing,
-                name => Target::Driver(name.into()),
-            };
-            resolved.push(Resolved { device, to, wish: wish.clone(), warnings });
+            resolved.push(next);
         }
         for function in &resolved {
             let parent = function.device.physical_function.as_ref();
@@ -161,6 +154,25 @@ impl Source<'_> {
             }
         }
         Ok(resolved)
+    }
+
+    /// Finds the device of one wish, and compares who it is.
+    pub fn resolve_one<'a>(
+        &self,
+        face: &dyn Face,
+        inventory: &'a Inventory,
+        wish: &Wish,
+    ) -> Result<Resolved<'a>, DesiredError> {
+        let device = select(face, inventory, wish.select.get_ref())
+            .map_err(|error| self.error(&wish.select.span(), error.to_string()))?;
+        let warnings = self.identify(face, device, wish)?;
+        let to = match wish.driver.get_ref().as_str() {
+            "vfio" => Target::Vfio,
+            "host" => Target::Host,
+            "none" => Target::Nothing,
+            name => Target::Driver(name.into()),
+        };
+        Ok(Resolved { device, to, wish: wish.clone(), warnings })
     }
 
     fn identify(&self, face: &dyn Face, device: &Device, wish: &Wish) -> Result<Vec<String>, DesiredError> {

@@ -9,12 +9,14 @@
 pub mod check;
 pub mod command;
 pub mod desired;
+pub mod early;
 pub mod engine;
 pub mod face;
 pub mod inventory;
 pub mod obstacle;
 pub mod path;
 pub mod plan;
+pub mod report;
 pub mod select;
 pub mod state;
 pub mod system;

@@ -7,9 +7,10 @@ use crate::inventory::Device;
 use crate::path;
 
 /// Where a device is to go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Target {
     /// VFIO: a variant driver where the kernel has one for the device, else the bus's own.
+    #[default]
     Vfio,
     /// The host's driver, as the kernel matches it.
     Host,

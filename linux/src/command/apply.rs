@@ -34,10 +34,10 @@ pub(super) fn read(path: &Path) -> Result<String, Failure> {
 }
 
 /// One wish with the plan that fulfils it.
-struct Part {
-    plan: Plan,
-    purpose: &'static str,
-    takes: Option<String>,
+pub(super) struct Part {
+    pub(super) plan: Plan,
+    pub(super) purpose: &'static str,
+    pub(super) takes: Option<String>,
 }
 
 pub(super) fn apply(cli: &Cli, host: &Host, args: &ApplyArgs) -> Result<Exit, Failure> {
@@ -84,7 +84,7 @@ fn part_of(host: &Host, wishes: &[Resolved<'_>], index: usize, given: &[Given]) 
     part(host, &wishes[index], given)
 }
 
-fn part(host: &Host, wish: &Resolved<'_>, given: &[Given]) -> Result<Part, Failure> {
+pub(super) fn part(host: &Host, wish: &Resolved<'_>, given: &[Given]) -> Result<Part, Failure> {
     let owner = wish.wish.owner.as_ref().map(|name| user(host, name.get_ref())).transpose()?;
     let request = Request {
         devices: vec![wish.device],
@@ -119,7 +119,7 @@ fn owns(host: &Host, wish: &Resolved<'_>, owner: Option<(u32, u32)>) -> bool {
     !nodes.is_empty() && nodes.iter().all(|node| host.face().owner(&node.path).ok() == owner)
 }
 
-fn show(cli: &Cli, parts: &[Part]) -> Result<(), Failure> {
+pub(super) fn show(cli: &Cli, parts: &[Part]) -> Result<(), Failure> {
     if cli.json {
         let plans: Vec<_> = parts.iter().map(|p| as_json(&p.plan)).collect();
         print_json(&json!({ "schema": SCHEMA, "plans": plans }))?;

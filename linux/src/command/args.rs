@@ -63,6 +63,39 @@ pub(super) enum Command {
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
     },
+    /// Print each change to devices as it happens: drivers that come and go, disks, interfaces, nodes of VFIO
+    #[command(after_help = HELP)]
+    Watch {
+        /// Only these devices [default: all]
+        #[arg(value_name = "DEV")]
+        devices: Vec<String>,
+    },
+    /// Print one file for a bug report about a device: the device, its group, the journal, lines of the kernel's log
+    ///
+    /// User names, host names, serial numbers, hardware and network addresses, names of volumes and guests, and
+    /// identifiers of file systems are replaced, each by the same word everywhere. Read the file before you send it.
+    #[command(after_help = HELP)]
+    Report {
+        /// The device
+        #[arg(value_name = "DEV")]
+        device: String,
+        /// Write it into this new file, which only its owner can read [default: standard output]
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Print what an initramfs needs to give devices before their own drivers are there
+    #[command(after_help = HELP)]
+    Initramfs {
+        /// What is printed
+        #[arg(value_enum)]
+        what: InitramfsPart,
+        /// The desired state [default: /etc/bindctl.toml]
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// The release of the kernel that the image is for [default: the one that runs]
+        #[arg(long, value_name = "RELEASE")]
+        kernel: Option<String>,
+    },
     /// Print the completions of a shell
     Completions {
         /// The shell
@@ -77,6 +110,15 @@ pub(super) enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
         timeout: u64,
     },
+}
+
+/// A part of what an initramfs needs.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InitramfsPart {
+    /// The names of the modules, one a line
+    Modules,
+    /// The desired state for `apply --early`
+    State,
 }
 
 /// Options of `plan`.
@@ -151,6 +193,9 @@ pub(super) struct ApplyArgs {
     /// The desired state [default: /etc/bindctl.toml]
     #[arg(value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
+    /// For an initramfs: each device by itself; one that is not there or cannot be told yet is left for later
+    #[arg(long)]
+    pub(super) early: bool,
     #[command(flatten)]
     pub(super) run: Run,
 }

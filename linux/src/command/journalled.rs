@@ -74,7 +74,7 @@ pub(super) fn run(
 /// A plan that was cut short comes first.
 fn refuse_unfinished(store: &Store, ready: &Ready) -> Result<(), Failure> {
     for path in store.unfinished()? {
-        let (_, resumed) = state::Journal::resume(&path).map_err(crate::state::StoreError::Log)?;
+        let resumed = state::Journal::read(&path).map_err(crate::state::StoreError::Log)?;
         let touched = |step: &Step| resumed.header.steps.iter().any(|other| other.device == step.device);
         if ready.steps.iter().any(touched) {
             let devices = resumed.header.devices.join(", ");

@@ -2,15 +2,18 @@
 
 mod apply;
 mod args;
+mod early;
 mod exit;
 mod give;
 mod journalled;
 mod list;
 mod output;
 mod plan;
+mod report;
 mod run;
 mod show;
 mod status;
+mod watch;
 
 pub use exit::Exit;
 pub use run::main;

@@ -7,9 +7,9 @@ use clap::{CommandFactory, Parser};
 
 use super::args::{Cli, Command};
 use super::output::print_text;
-use super::{Exit, apply, give, list, plan, show, status};
+use super::{Exit, apply, early, give, list, plan, report, show, status, watch};
 use crate::desired::DesiredError;
-use crate::face::{self, Directory, Face, helper};
+use crate::face::{self, Directory, Face, FaceError, helper};
 use crate::inventory::{Device, Inventory};
 use crate::path::printable;
 use crate::select::{SelectError, select};
@@ -43,6 +43,12 @@ pub(super) enum Failure {
     /// A rule.
     #[error("{0}")]
     Policy(String),
+    /// The kernel said no.
+    #[error(transparent)]
+    Kernel(FaceError),
+    /// This user may not.
+    #[error("{0}: run it with sudo")]
+    Denied(FaceError),
     /// Writes need root.
     #[error("only root can move devices: run it with sudo")]
     NeedsRoot,
@@ -52,13 +58,13 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    fn exit(&self) -> Exit {
+    pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Store(StoreError::Lock(_)) | Self::Policy(_) => Exit::Policy,
             Self::Desired(error) if error.identity => Exit::Policy,
             Self::Usage(_) | Self::Select(_) | Self::Root { .. } | Self::Store(_) | Self::Desired(_) => Exit::Usage,
-            Self::NeedsRoot => Exit::NeedsRoot,
-            Self::Output(_) => Exit::Kernel,
+            Self::NeedsRoot | Self::Denied(_) => Exit::NeedsRoot,
+            Self::Output(_) | Self::Kernel(_) => Exit::Kernel,
         }
     }
 }
@@ -73,17 +79,7 @@ pub(super) struct Host {
 impl Host {
     /// Reads the host, or the directory that stands for it.
     pub(super) fn open(cli: &Cli) -> Result<Self, Failure> {
-        let (path, face): (_, io::Result<Box<dyn Face>>) = match &cli.root {
-            Some(path) => (path.as_path(), Directory::open(path).map(|d| Box::new(d) as Box<dyn Face>)),
-            None => {
-                ("/".as_ref(), face::Host::open().map(|h| Box::new(h.with_helper("/proc/self/exe")) as Box<dyn Face>))
-            }
-        };
-        let face = face.map_err(|error| Failure::Root { path: path.display().to_string(), error })?;
-        if !face.exists("/sys/bus") {
-            let what = format!("{}: there is no sys/bus below it; a host has sys, proc and dev", path.display());
-            return Err(Failure::Usage(what));
-        }
+        let face = face(cli)?;
         let inventory = Inventory::scan(face.as_ref());
         let system = System::read(face.as_ref());
         Ok(Self { face, inventory, system })
@@ -102,6 +98,20 @@ impl Host {
     pub(super) fn select(&self, word: &str) -> Result<&Device, Failure> {
         Ok(select(self.face.as_ref(), &self.inventory, word)?)
     }
+}
+
+/// The way to the host, or to the directory that stands for it.
+pub(super) fn face(cli: &Cli) -> Result<Box<dyn Face>, Failure> {
+    let (path, face): (_, io::Result<Box<dyn Face>>) = match &cli.root {
+        Some(path) => (path.as_path(), Directory::open(path).map(|d| Box::new(d) as Box<dyn Face>)),
+        None => ("/".as_ref(), face::Host::open().map(|h| Box::new(h.with_helper("/proc/self/exe")) as Box<dyn Face>)),
+    };
+    let face = face.map_err(|error| Failure::Root { path: path.display().to_string(), error })?;
+    if !face.exists("/sys/bus") {
+        let what = format!("{}: there is no sys/bus below it; a host has sys, proc and dev", path.display());
+        return Err(Failure::Usage(what));
+    }
+    Ok(face)
 }
 
 /// Runs the command.
@@ -131,6 +141,8 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Completions { shell } => return completions(*shell),
         Command::Man => return man(),
+        // It reads the devices itself, after it has begun to listen.
+        Command::Watch { devices } => return watch::watch(cli, devices),
         _ => {}
     }
     let host = Host::open(cli)?;
@@ -140,11 +152,16 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Plan(args) => plan::run(&host, args, cli.json),
         Command::Give(args) => give::give(cli, &host, args),
         Command::Take(args) => give::take(cli, &host, args),
+        Command::Apply(args) if args.early => early::apply(cli, host, args),
         Command::Apply(args) => apply::apply(cli, &host, args),
+        Command::Initramfs { what, file, kernel } => {
+            early::initramfs(cli, &host, *what, file.as_ref(), kernel.as_deref())
+        }
         Command::Status { file } => status::status(cli, &host, file.as_ref()),
         Command::Recover { timeout } => status::recover(cli, &host, *timeout),
-        // Answered above, without a look at the host.
-        Command::Completions { .. } | Command::Man => Ok(Exit::Done),
+        Command::Report { device, output } => report::run(cli, &host, device, output.as_deref()),
+        // Answered above.
+        Command::Completions { .. } | Command::Man | Command::Watch { .. } => Ok(Exit::Done),
     }
 }
 
@@ -152,7 +169,10 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
 pub(super) fn store(cli: &Cli) -> Store {
     let below =
         |path: &str| cli.root.as_ref().map_or_else(|| path.into(), |root| root.join(path.trim_start_matches('/')));
-    let state = cli.state.clone().unwrap_or_else(|| below("/var/lib/bindctl"));
+    // What is done in an initramfs ends with it: the running system looks at its own desired state again.
+    let early = matches!(&cli.command, Command::Apply(args) if args.early);
+    let usual = if early { "/run/bindctl/early" } else { "/var/lib/bindctl" };
+    let state = cli.state.clone().unwrap_or_else(|| below(usual));
     Store::at(state, below("/run/bindctl"))
 }
 

@@ -5,31 +5,35 @@ use serde_json::json;
 use super::Exit;
 use super::output::{SCHEMA, print, print_json};
 use super::run::{Failure, Host};
-use crate::check::{Target, managers};
+use crate::check::managers;
 use crate::inventory::{Device, Names, Reset, acs_on_the_way, rate_isolation};
 use crate::plan::{Memory, Plan, Request, build, remember};
 use crate::usage;
 
 pub(super) fn run(host: &Host, word: &str, json: bool) -> Result<Exit, Failure> {
     let device = host.select(word)?;
-    let request = Request {
-        devices: vec![device],
-        to: Target::Vfio,
-        hold_siblings: false,
-        force_in_use: Vec::new(),
-        noiommu: false,
-        owner: None,
-    };
+    if json {
+        let (plan, memory) = look(host, device);
+        print_json(&as_json(host, device, &plan, &memory))?;
+    } else {
+        print(&lines(host, device))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Everything that matters, in lines.
+pub(super) fn lines(host: &Host, device: &Device) -> Vec<String> {
+    let (plan, memory) = look(host, device);
+    as_text(host, device, &plan, &memory)
+}
+
+/// The plan that would give the device, and what would have to be remembered.
+fn look(host: &Host, device: &Device) -> (Plan, Memory) {
+    let request = Request { devices: vec![device], ..Request::default() };
     let mut plan = build(host.scene(), &request);
     // A device that is given already still has users that matter.
     plan.findings.add(usage::find(host.scene(), device));
-    let memory = remember(host.face(), device);
-    if json {
-        print_json(&as_json(host, device, &plan, &memory))?;
-    } else {
-        print(&as_text(host, device, &plan, &memory))?;
-    }
-    Ok(Exit::Done)
+    (plan, remember(host.face(), device))
 }
 
 fn members(host: &Host, device: &Device) -> Vec<(String, String)> {

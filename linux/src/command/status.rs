@@ -32,7 +32,7 @@ pub(super) fn status(cli: &Cli, host: &Host, desired: Option<&PathBuf>) -> Resul
     }
     let mut unfinished = Vec::new();
     for path in store.unfinished()? {
-        let (_, resumed) = Journal::resume(&path).map_err(StoreError::Log)?;
+        let resumed = Journal::read(&path).map_err(StoreError::Log)?;
         unfinished.push(format!("{} of {}", resumed.header.purpose, resumed.header.devices.join(", ")));
     }
     let wished = apply::drift(cli, host, desired)?;

@@ -33,6 +33,14 @@ pub fn intercept() -> Option<ExitCode> {
         ["write", path, value] => Host::open()
             .map_err(|_| Errno::IO)
             .and_then(|host| host.write(path, value.as_bytes()).map_err(|e| e.errno().unwrap_or(Errno::IO))),
+        ["claimed", path] => Host::open().map_err(|_| Errno::IO).and_then(|host| {
+            let Ok(super::Kind::Node(node)) = host.kind(path) else { return Err(Errno::NODEV) };
+            match host.claimed(path, node) {
+                Some(true) => Err(Errno::BUSY),
+                Some(false) => Ok(()),
+                None => Err(Errno::NODEV),
+            }
+        }),
         _ => Err(Errno::INVAL),
     };
     // An exit code is a byte; Linux's error numbers up to 133 fit.
@@ -59,6 +67,17 @@ pub(super) fn read(program: &Path, path: &str, deadline: Duration) -> Result<Vec
         out.read_to_end(&mut bytes).map_err(fail)?;
     }
     Ok(bytes)
+}
+
+/// Whether somebody has the block device open exclusively, asked through a helper. One that does not answer is being
+/// removed, and nothing can be told of it.
+pub(super) fn claimed(program: &Path, path: &str, deadline: Duration) -> Option<bool> {
+    let mut child = start(program, &["claimed", path], Stdio::null(), &[]).ok()?;
+    match finish(&mut child, "open", path, deadline) {
+        Ok(()) => Some(false),
+        Err(error) if error.errno() == Some(Errno::BUSY) => Some(true),
+        Err(_) => None,
+    }
 }
 
 /// Writes a file through a helper, which keeps the locks until the kernel has answered.

@@ -3,17 +3,23 @@
 //! Paths are absolute and as on the host (`/sys/bus/pci/devices`), whatever stands behind the face.
 
 pub mod helper;
+mod kernel_log;
 mod module;
 mod tree;
+mod uevent;
 
 use std::time::Duration;
 
 pub use tree::{Directory, Host};
+pub use uevent::{Change, Uevent, Uevents, parse as parse_uevent};
 
 use rustix::io::Errno;
 
 /// Largest file that is read, in bytes. `pci.ids` has 1.5 MiB; `mountinfo` of a host with 10,000 mounts has 2 MiB.
 pub const MAX_READ: usize = 16 << 20;
+
+/// How long an attribute that waits for a lock of the device's may take.
+pub const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A failed call, with the path that it was about.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -190,10 +196,26 @@ pub trait Face {
     /// True when a kernel stands behind the face, so that writes have effects.
     fn has_kernel(&self) -> bool;
 
+    /// The changes to devices from now on.
+    fn uevents(&self) -> Result<Box<dyn Uevents>> {
+        Err(FaceError::Unsupported { path: "uevents".into(), why: "no kernel that tells of changes is behind this" })
+    }
+
+    /// The records of the kernel's log, oldest first, as `/dev/kmsg` gives them.
+    fn kernel_log(&self) -> Result<Vec<String>> {
+        Ok(kernel_log::split(&self.text(kernel_log::PATH)?))
+    }
+
     /// The file's contents as text without the newline at its end; bytes that are not UTF-8 are replaced.
     fn text(&self, path: &str) -> Result<String> {
         let bytes = self.read(path)?;
         Ok(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\0']).to_owned())
+    }
+
+    /// The text of a file that may wait for a lock of the device's, or be missing or unreadable.
+    fn try_text_within(&self, path: &str, deadline: Duration) -> Option<String> {
+        let bytes = self.read_within(path, deadline).ok()?;
+        Some(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\0']).to_owned())
     }
 
     /// The text of a file that may be missing or unreadable.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::{Entry, Face, FaceError, Kind, MAX_READ, Node, Result};
+use super::{Entry, Face, FaceError, Kind, MAX_READ, Node, PATIENCE, Result};
 
 /// The running host.
 #[derive(Debug)]
@@ -294,6 +294,10 @@ impl Face for Host {
         if self.tree.kind(path).ok()? != Kind::Node(node) {
             return None;
         }
+        // The open waits for a disk that is just being removed, which an unbind that hangs does for ever.
+        if let Some(program) = &self.helper {
+            return super::helper::claimed(program, path, PATIENCE);
+        }
         let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK;
         match self.tree.open("open", path, flags) {
             Ok(_) => Some(false),
@@ -304,6 +308,14 @@ impl Face for Host {
 
     fn has_kernel(&self) -> bool {
         true
+    }
+
+    fn uevents(&self) -> Result<Box<dyn super::Uevents>> {
+        Ok(Box::new(super::uevent::Socket::open()?))
+    }
+
+    fn kernel_log(&self) -> Result<Vec<String>> {
+        super::kernel_log::read()
     }
 }
 

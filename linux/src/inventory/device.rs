@@ -1,12 +1,7 @@
 //! One device.
 
-use std::time::Duration;
-
-use crate::face::{Face, FaceError, Result};
+use crate::face::{Face, FaceError, PATIENCE, Result};
 use crate::path;
-
-/// How long an attribute that waits for the device's lock may take.
-pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A device on a bus that knows `driver_override`.
 #[derive(Debug, Clone, Default)]
@@ -89,6 +84,12 @@ impl Device {
         }
         device.path = path;
         Ok(Some(device))
+    }
+
+    /// The device called `name` on `bus` now; `None` when it is not there, or has no `driver_override`.
+    pub fn on(face: &dyn Face, bus: &str, name: &str) -> Option<Self> {
+        let named = path::is_name(bus) && path::is_name(name);
+        named.then(|| Self::read(face, bus, name).ok().flatten()).flatten()
     }
 
     /// Bus and name, as `pci 0000:02:00.0`; the bus is left out for PCI.

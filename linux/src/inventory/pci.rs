@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Device, Inventory};
-use crate::face::Face;
+use crate::face::{Face, PATIENCE};
 
 /// PCI Express Base Specification, 7.9.3 and 7.7.8: identifiers of extended capabilities.
 const EXT_CAP_SERIAL: u16 = 0x0003;
@@ -21,7 +21,7 @@ impl Config {
         if device.bus != "pci" {
             return None;
         }
-        face.read_within(&device.attribute("config"), super::device::PATIENCE).ok().map(Self)
+        face.read_within(&device.attribute("config"), PATIENCE).ok().map(Self)
     }
 
     fn u16(&self, at: usize) -> Option<u16> {

@@ -11,7 +11,7 @@ use crate::obstacle::{Class, Findings, Obstacle};
 use crate::usage::{self, Scene};
 
 /// What is asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Request<'a> {
     /// The devices, each once.
     pub devices: Vec<&'a Device>,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::face::Face;
+use crate::face::{Face, PATIENCE};
 use crate::inventory::Device;
 use crate::select;
 use crate::usage::Below;
@@ -53,5 +53,10 @@ pub fn remember(face: &dyn Face, device: &Device) -> Memory {
 
 /// `sriov_numvfs` of a physical function.
 pub(super) fn functions(face: &dyn Face, device: &Device) -> Option<u32> {
-    face.try_text(&device.attribute("sriov_numvfs"))?.trim().parse().ok()
+    let file = device.attribute("sriov_numvfs");
+    if !face.exists(&file) {
+        return None;
+    }
+    // Reading it takes the device's lock.
+    face.try_text_within(&file, PATIENCE)?.trim().parse().ok()
 }

@@ -155,16 +155,25 @@ impl Journal {
         Ok(Self { path, file })
     }
 
-    /// Reads a journal and opens it to go on.
-    pub fn resume(path: &Path) -> Result<(Self, Resumed), LogError> {
+    /// Reads a journal and leaves it as it is: another command may just be writing it.
+    pub fn read(path: &Path) -> Result<Resumed, LogError> {
+        Ok(Self::load(path)?.0)
+    }
+
+    fn load(path: &Path) -> Result<(Resumed, usize), LogError> {
         let fail = |error| LogError::Read { path: path.into(), error };
         let length = std::fs::metadata(path).map_err(fail)?.len();
         if length > MAX_JOURNAL {
             let why = format!("more than {} MiB", MAX_JOURNAL >> 20);
             return Err(LogError::Damaged { path: path.into(), line: 1, why });
         }
-        let bytes = std::fs::read(path).map_err(fail)?;
-        let (resumed, good) = parse(path, &bytes)?;
+        parse(path, &std::fs::read(path).map_err(fail)?)
+    }
+
+    /// Reads a journal and opens it to go on. Whoever does so holds the plan's locks.
+    pub fn resume(path: &Path) -> Result<(Self, Resumed), LogError> {
+        let fail = |error| LogError::Read { path: path.into(), error };
+        let (resumed, good) = Self::load(path)?;
         let mut file = OpenOptions::new().append(true).open(path).map_err(fail)?;
         if resumed.cut {
             // What follows must not join the torn line.

@@ -54,13 +54,19 @@ pub fn recover(
     timeout: Duration,
     progress: &mut dyn FnMut(usize, &Place, &Action, bool),
 ) -> Result<(Resumed, Recovered), StoreError> {
-    let (mut journal, resumed) = Journal::resume(path)?;
+    let resumed = Journal::read(path)?;
     let names = lock_names(face, resumed.header.steps.iter().map(|step| &step.device));
     let locks = match lock_all(store, &names, "recover") {
         Ok(locks) => locks,
         Err(StoreError::Lock(error)) => return Ok((resumed, Recovered::Busy(error.to_string()))),
         Err(error) => return Err(error),
     };
+    if !path.exists() {
+        // Whoever had the locks has ended well meanwhile.
+        return Ok((resumed, Recovered::Finished));
+    }
+    // Only now: whoever writes a journal has the locks.
+    let (mut journal, resumed) = Journal::resume(path)?;
     let files: Vec<File> = locks.iter().filter_map(|lock| lock.copy().ok()).collect();
     let outcome = settle(face, &mut journal, &resumed, timeout, &files, progress)?;
     let done = match &outcome {

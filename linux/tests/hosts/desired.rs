@@ -79,8 +79,44 @@ fn completions_and_manual_name_every_verb() {
     for line in ["completions bash", "completions zsh", "completions fish", "man"] {
         let said = host.bindctl(line);
         assert_eq!(said.exit, 0);
-        for verb in ["list", "show", "plan", "give", "take", "apply", "status", "recover"] {
+        for verb in
+            ["list", "show", "plan", "give", "take", "apply", "status", "recover", "watch", "report", "initramfs"]
+        {
             assert!(said.text.to_lowercase().contains(verb), "{line}: {verb}");
         }
     }
+}
+
+#[test]
+fn an_initramfs_gets_what_can_be_done_early() {
+    let host = Host::with_disk("");
+    std::fs::create_dir_all(host.path().join("etc")).unwrap();
+    let file = host.path().join("etc/bindctl.toml");
+    let wish = "[[device]]\nselect = \"0000:02:00.0\"\nexpect = \"8086:0a54\"\ndriver = \"vfio\"\nowner = \"qemu\"\n";
+    let gone = "[[device]]\nselect = \"0000:09:00.0\"\nexpect = \"8086:0a54\"\ndriver = \"vfio\"\n";
+    std::fs::write(&file, format!("version = 1\n{wish}{gone}")).unwrap();
+    let said = host.bindctl("initramfs modules --kernel 6.12");
+    assert_eq!((said.exit, said.text.as_str()), (0, "vfio-pci\n"));
+    let said = host.bindctl("initramfs state");
+    assert!(said.text.contains("select = \"0000:09:00.0\"") && !said.text.contains("qemu"), "{}", said.text);
+
+    // A device that is not there yet does not keep the others from being given, and nothing is given to a user.
+    let said = host.bindctl("apply --early");
+    assert_eq!(said.exit, 0, "{}", said.text);
+    assert!(said.text.contains("left for later") && said.text.contains("0000:09:00.0"), "{}", said.text);
+    assert_eq!(said.json["plans"].as_array().map(Vec::len), Some(1));
+    assert!(!said.text.contains("give the nodes"), "{}", said.text);
+    assert_eq!(host.bindctl("apply").exit, 2, "the running system takes all or nothing");
+}
+
+#[test]
+fn early_a_device_that_cannot_be_told_from_its_twin_is_left_alone() {
+    let lines =
+        "[[device]]\nselect = \"0000:02:00.0\"\nexpect = \"8086:0a54\"\nserial = \"PHLN9000A1\"\ndriver = \"vfio\"\n";
+    let host = Host::with_disk("rm -r $R/$P/nvme $R/$P/driver");
+    std::fs::create_dir_all(host.path().join("etc")).unwrap();
+    std::fs::write(host.path().join("etc/bindctl.toml"), format!("version = 1\n{lines}")).unwrap();
+    let said = host.bindctl("apply --early");
+    assert_eq!(said.json["plans"].as_array().map(Vec::len), Some(0), "{}", said.text);
+    assert!(said.text.contains("bindctl.toml:3: the serial number of 0000:02:00.0 cannot be read"), "{}", said.text);
 }

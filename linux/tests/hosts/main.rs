@@ -9,6 +9,7 @@ mod desired;
 mod functions;
 mod names;
 mod network;
+mod report;
 mod reported;
 mod storage;
 mod vfio;

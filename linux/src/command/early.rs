@@ -1,0 +1,103 @@
+//! `bindctl apply --early` and `bindctl initramfs`.
+
+use std::path::PathBuf;
+
+use super::Exit;
+use super::apply::{Part, file, part, read, show};
+use super::args::{ApplyArgs, Cli, InitramfsPart};
+use super::journalled::{self, Ready};
+use super::output::{print, print_text};
+use super::run::{Failure, Host};
+use crate::desired::{Source, Wish};
+use crate::early;
+use crate::path::{is_name, printable};
+
+pub(super) fn initramfs(
+    cli: &Cli,
+    host: &Host,
+    what: InitramfsPart,
+    named: Option<&PathBuf>,
+    kernel: Option<&str>,
+) -> Result<Exit, Failure> {
+    let path = file(cli, named);
+    let text = read(&path)?;
+    let name = path.display().to_string();
+    let source = Source { file: &name, text: &text };
+    let desired = source.parse()?;
+    match what {
+        InitramfsPart::State => print_text(&early::state(&source, &desired))?,
+        InitramfsPart::Modules => {
+            let running = host.face().try_text("/proc/sys/kernel/osrelease").unwrap_or_default();
+            let release = kernel.unwrap_or(running.trim());
+            if !is_name(release) {
+                return Err(Failure::Usage(format!("--kernel {}: not the release of a kernel", printable(release))));
+            }
+            print(&early::modules(host.face(), host.scene().inventory, &desired, release))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Fulfils each wish by itself. Nobody is there to answer, and the boot must go on: what cannot be done is told and left.
+pub(super) fn apply(cli: &Cli, mut host: Host, args: &ApplyArgs) -> Result<Exit, Failure> {
+    let path = file(cli, args.file.as_ref());
+    let text = read(&path)?;
+    let name = path.display().to_string();
+    let source = Source { file: &name, text: &text };
+    let desired = source.parse()?;
+    let mut worst = Exit::Done;
+    let mut shown = Vec::new();
+    for wish in &desired.devices {
+        let part = match wanted(&host, &source, wish) {
+            Ok(part) => part,
+            Err(why) => {
+                eprintln!("bindctl: left for later: {}", printable(&why));
+                continue;
+            }
+        };
+        if args.run.dry_run || !host.face().has_kernel() || part.plan.is_refused() || part.plan.steps.is_empty() {
+            if part.plan.is_refused() {
+                worst = Exit::of(&part.plan.findings.obstacles);
+            }
+            shown.push(part);
+            continue;
+        }
+        let exit = run(cli, &host, &source, wish, &part, args.run.timeout);
+        worst = match exit {
+            Ok(Exit::Done) => worst,
+            Ok(exit) => exit,
+            Err(failure) => {
+                eprintln!("bindctl: {}", printable(&failure.to_string()));
+                failure.exit()
+            }
+        };
+        // What was moved is not what was read any more.
+        host = Host::open(cli)?;
+    }
+    show(cli, &shown)?;
+    Ok(worst)
+}
+
+/// The plan for a wish; the error says why it must wait.
+fn wanted(host: &Host, source: &Source<'_>, wish: &Wish) -> Result<Part, String> {
+    // Accounts are not known yet; the running system gives the nodes to their owner.
+    let wish = Wish { owner: None, ..wish.clone() };
+    let resolved = source.resolve_one(host.face(), host.scene().inventory, &wish).map_err(|error| error.to_string())?;
+    // A twin could have moved to the address: only what proves to be the device is moved.
+    if let Some(warning) = resolved.warnings.first() {
+        return Err(format!("{}:{}: {warning}", source.file, source.line(&wish.select.span())));
+    }
+    part(host, &resolved, &[]).map_err(|error| error.to_string())
+}
+
+fn run(cli: &Cli, host: &Host, source: &Source<'_>, wish: &Wish, part: &Part, timeout: u64) -> Result<Exit, Failure> {
+    let ready = Ready {
+        purpose: part.purpose,
+        devices: part.plan.subjects.iter().map(|subject| subject.device.clone()).collect(),
+        steps: part.plan.steps.clone(),
+        remembered: part.plan.remembered.clone(),
+        takes: part.takes.clone(),
+    };
+    let again = |host: &Host| Ok(wanted(host, source, wish).map_err(Failure::Policy)?.plan.steps);
+    journalled::run(cli, host, &ready, timeout, again)
+}
