@@ -300,31 +300,22 @@ impl Bound {
     /// type.
     pub fn provide<T: ?Sized + Send + Sync + 'static>(&self, service: Arc<T>) -> Result<(), ResourceError> {
         self.check(Site::Provide)?;
-        let entry = ProviderEntry::new::<T>(self.device.node());
-        if !self.machine.providers.insert(self.device.node(), service) {
-            return Err(self.provides_already("service", &entry.what()));
-        }
+        let claim = self.claim_name("service", core::any::type_name::<T>())?;
+        let entry = ProviderEntry::new::<T>(self.device.node(), claim);
+        self.machine.providers.insert(self.device.node(), service);
         self.push(0, entry).map(|_| ())
     }
 
     /// One device offers one thing of a kind: consumers could not tell two apart.
-    fn provides_already(&self, space: &'static str, what: &str) -> ResourceError {
-        let subject = Subject::Name { space, name: format!("{what} of {}", self.name()).into() };
-        let conflict = Conflict { subject, holder: self.holder.clone(), mode: Mode::Exclusive };
-        self.emit(|| EventKind::Refused {
-            what: format!("a second {}", conflict.subject),
-            reason: conflict.to_string(),
-        });
-        ResourceError::Held(Box::new(conflict))
+    fn claim_name(&self, space: &'static str, what: &str) -> Result<Arc<Claim>, ResourceError> {
+        self.claim(&Subject::Name { space, name: format!("{what} of {}", self.name()).into() }, Mode::Exclusive)
     }
 
     /// Offers translation to the consumers of this device. Those that are present join their groups at once, blocked.
     pub fn provide_iommu(&self, iommu: Arc<dyn Iommu>) -> Result<(), ResourceError> {
         self.check(Site::Provide)?;
-        if self.machine.iommus.is_instance(self.device.node()) {
-            return Err(self.provides_already("IOMMU", &iommu.name()));
-        }
-        let entry = crate::iommu::InstanceEntry { node: self.device.node(), name: iommu.name() };
+        let claim = self.claim_name("service", "IOMMU translation")?;
+        let entry = crate::iommu::InstanceEntry { node: self.device.node(), name: iommu.name(), claim };
         self.push(0, entry)?;
         self.machine.iommus.register(self.device.node(), iommu);
         self.machine.join_consumers(self.device.node());
@@ -421,6 +412,11 @@ impl Bound {
     /// As whom this binding claims what it takes.
     pub fn holder(&self) -> &Holder {
         &self.holder
+    }
+
+    /// As whom this binding claims what its device reaches by DMA, while it has DMA.
+    pub(crate) fn dma_holder(&self) -> Option<Holder> {
+        self.dma.lock().as_ref().map(|context| context.holder().clone())
     }
 
     /// Claims `subject` for this binding. The ledger entry that stands for it must own the claim, and release it

@@ -27,6 +27,11 @@ impl Holder {
         Self::of(device, user, false)
     }
 
+    /// Somebody outside the kernel who may have several devices: a guest, a process.
+    pub(crate) fn owner(name: &Arc<str>) -> Self {
+        Self::of(name, "pass-through owner", true)
+    }
+
     /// A holder that gives what it holds to somebody outside the kernel.
     pub fn pass_through(device: &Arc<str>, user: &str) -> Self {
         Self::of(device, user, true)
@@ -41,7 +46,7 @@ impl Holder {
         &self.0.claims
     }
 
-    /// Name of the device that the holder drives.
+    /// Name of the device that the holder drives; its own name when it is a pass-through owner.
     pub fn device(&self) -> &Arc<str> {
         &self.0.device
     }

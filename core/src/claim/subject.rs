@@ -50,8 +50,11 @@ pub enum Subject {
         /// The number.
         stream: u32,
     },
-    /// An IOMMU group, by number.
+    /// An IOMMU group, by number: held by each binding of its devices.
     Group(u32),
+    /// What the devices of the IOMMU group of this number reach, when it is not the kernel's to map: held by the
+    /// pass-through owner that has them open, once for each.
+    AddressSpace(u32),
     /// A name in a name space, as in `service bindery::power::Supply of cpg`.
     Name {
         /// The name space.
@@ -104,6 +107,7 @@ impl fmt::Display for Subject {
             }
             Self::Stream { iommu, stream } => write!(f, "stream {stream} of {}", iommu.name),
             Self::Group(id) => write!(f, "IOMMU group {id}"),
+            Self::AddressSpace(id) => write!(f, "address space of IOMMU group {id}"),
             Self::Name { space, name } => write!(f, "{space} {name}"),
         }
     }

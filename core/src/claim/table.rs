@@ -57,7 +57,8 @@ impl Claim {
     /// Whether both can stand at once although they are for the same thing.
     fn agrees_with(&self, holder: &Holder, mode: Mode) -> bool {
         if self.holder == *holder {
-            return true;
+            // Nobody stands in his own way; but a name means one thing.
+            return !matches!(self.subject, Subject::Name { .. });
         }
         match (self.mode, mode) {
             (Mode::Shared(a), Mode::Shared(b)) => a == b,
@@ -120,11 +121,11 @@ pub(crate) struct Claims(Mutex<Inner>);
 
 impl Claims {
     /// Claims `subject` for `holder`, or names who has it on terms that leave no room. One holder may claim a thing several
-    /// times; each claim goes back by itself.
+    /// times, but for a name; each claim goes back by itself.
     pub(crate) fn take(&self, subject: &Subject, holder: &Holder, mode: Mode) -> Result<Arc<Claim>, Conflict> {
         let mut inner = self.0.lock();
-        if let Some(held) = inner.touching(subject).find(|c| !c.agrees_with(holder, mode)) {
-            return Err(Conflict { subject: held.subject.clone(), holder: held.holder.clone(), mode: held.mode });
+        if let Some(conflict) = inner.conflict(subject, holder, mode) {
+            return Err(conflict);
         }
         if let Subject::Registers { len, .. } = subject {
             inner.longest = inner.longest.max(*len);
@@ -133,6 +134,11 @@ impl Claims {
         inner.held.entry(claim.subject.clone()).or_default().push(Arc::clone(&claim));
         holder.counts().fetch_add(1, Ordering::Relaxed);
         Ok(claim)
+    }
+
+    /// The refusal that [`take`](Self::take) would give at this moment.
+    pub(crate) fn conflict(&self, subject: &Subject, holder: &Holder, mode: Mode) -> Option<Conflict> {
+        self.0.lock().conflict(subject, holder, mode)
     }
 
     /// Takes a claim back: waits until its last use is over, then forgets it. True when nobody else has a claim to just the
@@ -172,6 +178,12 @@ impl Claims {
         })
     }
 
+    /// Who reaches any of `registers` by DMA, from another device than theirs.
+    pub(crate) fn peers(&self, registers: &Subject) -> Vec<Holder> {
+        let inner = self.0.lock();
+        inner.touching(registers).filter(|c| c.mode == Mode::Peer).map(|c| c.holder.clone()).collect()
+    }
+
     /// Each thing that `holder` has.
     pub(crate) fn held_by(&self, holder: &Holder) -> Vec<Subject> {
         if holder.counts().load(Ordering::Relaxed) == 0 {
@@ -198,6 +210,12 @@ impl Claims {
 }
 
 impl Inner {
+    /// Who has `subject`, or some of it, on terms that leave `holder` no room.
+    fn conflict(&self, subject: &Subject, holder: &Holder, mode: Mode) -> Option<Conflict> {
+        let held = self.touching(subject).find(|c| !c.agrees_with(holder, mode))?;
+        Some(Conflict { subject: held.subject.clone(), holder: held.holder.clone(), mode: held.mode })
+    }
+
     /// The claims to `subject` or, for registers, to any of them.
     fn touching<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = &'a Arc<Claim>> + 'a {
         let (from, to) = match subject {

@@ -11,6 +11,7 @@ use super::pin::{Pinner, Via};
 use super::{Dma, DmaError, DmaMemory};
 use crate::addr::DeviceAddr;
 use crate::binding::{Bound, Entry, HoldingKind, ResourceError, WayBack};
+use crate::claim::Holder;
 use crate::driver::DmaOwner;
 use crate::env::Caching;
 use crate::event::{EventKind, Outcome};
@@ -110,6 +111,11 @@ pub(crate) struct DmaContext {
 }
 
 impl DmaContext {
+    /// As whom what is mapped by it is claimed.
+    pub(crate) fn holder(&self) -> &Holder {
+        &self.pinner.holder
+    }
+
     /// Highest device address (inclusive).
     pub(crate) fn limit(&self) -> DeviceAddr {
         DeviceAddr(self.mask.load(Ordering::Relaxed))

@@ -73,8 +73,9 @@ pub enum DmaError {
     /// nothing that the machine knows.
     #[error("{0} is not device registers that another device may reach")]
     NotRegisters(PhysAddr),
-    /// A guest has these registers, or what lies on the same page. An event names it.
-    #[error("the registers at {0} are held by somebody who does not share them")]
+    /// A guest has these registers, or what lies on the same page. The event `refused` names it, and
+    /// [`Machine::conflict`](crate::machine::Machine::conflict) does as long as it has them.
+    #[error("the registers at {0} are held by a guest; /sys/kernel/bindery/claims says by which")]
     Held(PhysAddr),
     /// The device that these registers belong to uses this one itself, so that neither can be unbound first.
     #[error("the device with the registers at {0} uses this one itself")]
@@ -97,7 +98,10 @@ pub enum DmaError {
 impl DmaError {
     /// Whether memory or addresses were lacking, which may come back.
     pub(crate) const fn is_shortage(&self) -> bool {
-        matches!(self, Self::Memory(_) | Self::Iova(_) | Self::Map(MapError::OutOfMemory) | Self::BounceFull(_))
+        matches!(
+            self,
+            Self::Memory(_) | Self::Iova(_) | Self::Map(MapError::OutOfMemory) | Self::BounceFull(_) | Self::Held(_)
+        )
     }
 }
 

@@ -13,6 +13,7 @@ use crate::binding::{EntryId, Scope};
 use crate::claim::{Mode, Subject};
 use crate::device::{NodeId, Resource};
 use crate::iommu::Prot;
+use crate::link::NotLinked;
 use crate::machine::Machine;
 
 /// Registers that the device reaches. The binding owns the mapping; dropping or forgetting this handle does not end it.
@@ -28,8 +29,18 @@ impl<'s> Dma<'s> {
     ///
     /// The pages must hold registers that the firmware gives to some device, no RAM, and no registers of an IOMMU: a
     /// device that could write those could give itself any memory. Nor may a guest have what lies on them, or get it while
-    /// the mapping stands. The device that the registers belong to, when it is bound, is a supplier from now on, until the
-    /// binding ends: it is not unbound before this one.
+    /// the mapping stands: a guest is given none that the device may still reach.
+    ///
+    /// The device that the registers belong to is a supplier while they are mapped, and from the moment that it is bound
+    /// until this binding ends: this one is unbound before it is, or before it leaves the machine. One that is not bound
+    /// may be off: the core switches on what a device needs for its own driver only, and what an access to it then reads
+    /// is up to the bus.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::NotRegisters`] for what is not such registers, [`DmaError::Held`] while a guest has them (from a probe
+    /// this is [`ResourceError::Held`](crate::binding::ResourceError::Held), which names it, and the device is probed again
+    /// when they come back), [`DmaError::PeerCycle`] when the device that they belong to needs this one.
     pub fn map_resource(&self, phys: PhysAddr, len: u64, direction: Direction) -> Result<MappedResource<'s>, DmaError> {
         let context = self.context()?;
         context.admit()?;
@@ -41,16 +52,18 @@ impl<'s> Dma<'s> {
         if !may_be_shared(machine, page, bytes, phys..PhysAddr(phys.0 + len)) {
             return Err(DmaError::NotRegisters(phys));
         }
-        for node in owners(machine, page, bytes) {
-            if !machine.link_peer(self.scope.bound, node) {
-                return Err(DmaError::PeerCycle(phys));
-            }
-        }
         let seat = self.scope.bound.seat()?;
         let claim = machine
             .claim(&Subject::whole_pages(phys, len), &context.pinner.holder, Mode::Peer)
             .map_err(|_| DmaError::Held(phys))?;
-        let placed = place_resource(&context, phys, len, direction);
+        // The claim comes first: who is bound or removed from now on finds it.
+        let linked = owners(machine, page, bytes).into_iter().try_for_each(|node| {
+            machine.link_peer(self.scope.bound, node).map_err(|refused| match refused {
+                NotLinked::Absent => DmaError::NotRegisters(phys),
+                NotLinked::Cycle(_) => DmaError::PeerCycle(phys),
+            })
+        });
+        let placed = linked.and_then(|()| place_resource(&context, phys, len, direction));
         let (addr, span) = placed.inspect_err(|_| {
             machine.release_claim(&claim);
         })?;

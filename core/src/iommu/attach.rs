@@ -9,11 +9,13 @@ use alloc::vec::Vec;
 use super::group::{Membership, Stream};
 use super::{Domain, DomainKind, Group, GroupError, GroupHold, OwnerId};
 use crate::binding::{Bound, Entry, HoldingKind, ResourceError, WayBack};
+use crate::claim::Claim;
 use crate::device::Supplier;
 use crate::dma::check::Op;
 use crate::driver::DmaOwner;
 use crate::env::Site;
 use crate::event::{EventKind, Outcome};
+use crate::machine::Machine;
 use crate::mutant::Mutant;
 use crate::promise::Promise;
 
@@ -38,22 +40,26 @@ pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
     }
     bound.check(Site::GroupClaim)?;
     let shares = machine.is_mutant(Mutant::ClaimNotExclusive);
-    let (member, owner) = match machine.iommus.claim(bound.device(), bound.owner(), shares) {
+    let (member, claim, owner) = match machine.iommus.claim(bound.device(), bound.holder(), shares) {
         Ok(claimed) => claimed,
         Err(super::Unclaimed::Refused(e)) => return Err(e.into()),
         Err(super::Unclaimed::Missing(node)) => {
             return Err(GroupError::Incomplete { iommu: machine.node_name(node).into() }.into());
         }
     };
+    machine.check_claim(&claim);
     if machine.is_mutant(Mutant::OwnershipLeaked) {
         bound.check(Site::LedgerEntry)?;
     }
     bound.emit(|| EventKind::GroupOwner { group: member.group.id(), owner: owner.to_string() });
     *bound.membership.lock() = Some(member.clone());
-    bound.push(0, ClaimEntry(member)).map(|_| ())
+    bound.push(0, ClaimEntry { member, claim }).map(|_| ())
 }
 
-struct ClaimEntry(Membership);
+struct ClaimEntry {
+    member: Membership,
+    claim: Arc<Claim>,
+}
 
 impl Entry for ClaimEntry {
     fn kind(&self) -> HoldingKind {
@@ -61,22 +67,22 @@ impl Entry for ClaimEntry {
     }
 
     fn what(&self) -> String {
-        format!("{}", self.0.group.id())
+        format!("{}", self.member.group.id())
     }
 
     fn backend(&self) -> String {
-        self.0.group.iommu_names()
+        self.member.group.iommu_names()
     }
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
         let machine = way.bound.machine();
-        let group = &self.0.group;
+        let group = &self.member.group;
         let detached = way.bound.dma.lock().is_none();
         machine.promises.check(Promise::OneOwner, detached, || {
             format!("{}: group {} is let go while its translation is still set up", way.bound.name(), group.id())
         });
         *way.bound.membership.lock() = None;
-        let (owner, joined) = machine.iommus.unclaim(group);
+        let (owner, joined) = machine.iommus.unclaim(group, &self.claim);
         way.bound.emit(|| EventKind::GroupOwner { group: group.id(), owner: owner.to_string() });
         machine.joined_late(joined);
         Outcome::Returned
@@ -104,16 +110,23 @@ pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, 
     bound.machine().promises.check(Promise::OneOwner, own, || {
         format!("{}: gets into the {} domain of group {}'s other owner", bound.name(), domain.kind(), group.id())
     });
-    let mut entry = AttachEntry { group: Arc::clone(group), domain: Arc::clone(&domain), streams: Vec::new() };
+    let mut entry =
+        AttachEntry { group: Arc::clone(group), domain: Arc::clone(&domain), streams: Vec::new(), claims: Vec::new() };
     let attached = bound.check(Site::DomainAttach).and_then(|()| {
         for stream in &member.streams {
+            let claim = group.claim_stream(*stream, bound.holder()).map_err(|conflict| {
+                bound.refuse(&conflict, "for DMA");
+                ResourceError::Held(Box::new(conflict))
+            })?;
+            bound.machine().check_claim(&claim);
+            entry.claims.push(claim);
             group.use_stream(*stream)?;
             entry.streams.push(*stream);
         }
         Ok(())
     });
     if let Err(e) = attached {
-        entry.detach();
+        entry.detach(bound.machine());
         return Err(e);
     }
     bound.emit(|| EventKind::DomainAttached {
@@ -131,18 +144,23 @@ struct AttachEntry {
     domain: Arc<Domain>,
     /// Those that are attached.
     streams: Vec<Stream>,
+    /// To each of them.
+    claims: Vec<Arc<Claim>>,
 }
 
 impl AttachEntry {
     /// Back to the blocked domain; the owner's domain goes with its last user. True when every stream was blocked.
-    fn detach(&self) -> bool {
-        let Self { group, domain, streams } = self;
+    fn detach(&self, machine: &Machine) -> bool {
+        let Self { group, domain, streams, claims } = self;
         // Every one of them, also after one that fails.
         let stuck = streams.iter().filter(|s| !group.leave_stream(**s)).count();
         if stuck > 0 {
             domain.keeps_stream();
         }
         group.exit(domain);
+        for claim in claims {
+            machine.release_claim(claim);
+        }
         // A stream that could not be taken off is the translation's concern when it is dropped (see `Translation`).
         stuck == 0
     }
@@ -169,7 +187,7 @@ impl Entry for AttachEntry {
         self.domain.confirm_queue(way.bound.machine());
         self.domain.retry(way.bound.machine());
         *way.bound.domain.lock() = None;
-        let detached = self.detach();
+        let detached = self.detach(way.bound.machine());
         if self.group.domain().is_none() {
             // Its context is off, and what it remembered is flushed: nothing waits for that any more.
             let backend = format!("iommu {}", self.domain.label());

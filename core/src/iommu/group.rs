@@ -9,9 +9,10 @@ use core::hash::{Hash, Hasher};
 
 use super::domain::Past;
 use super::joint::Joint;
-use super::owner::Ownership;
+use super::owner::{Ownership, terms};
 use super::{Domain, DomainKind, Geometry, GroupError, Iommu, IommuError, Owner, OwnerId, StreamId, Translation};
 use crate::addr::DeviceAddr;
+use crate::claim::{Claim, Claims, Conflict, Holder, Provider, Subject};
 use crate::device::NodeId;
 use crate::driver::DmaOwner;
 use crate::sync::Mutex;
@@ -142,9 +143,9 @@ pub struct GroupInfo {
 }
 
 impl Group {
-    pub(super) fn new(id: u32, instances: Vec<Instance>, kind: DomainKind) -> Arc<Self> {
+    pub(super) fn new(id: u32, instances: Vec<Instance>, kind: DomainKind, claims: Arc<Claims>) -> Arc<Self> {
         let state = State {
-            ownership: Ownership::default(),
+            ownership: Ownership::new(claims),
             instances,
             members: Vec::new(),
             current: None,
@@ -204,7 +205,7 @@ impl Group {
             iommus: s.instances.iter().map(|i| i.iommu.name()).collect(),
             members: s.members.clone(),
             owner: s.ownership.owner(),
-            holder: s.ownership.holder().map(|(id, open)| (Arc::clone(id.name()), open)),
+            holder: s.ownership.holder(),
             kind: s.kind,
             domain: s.current.as_ref().map(|c| {
                 let d = &c.domain;
@@ -313,7 +314,7 @@ impl Group {
     pub(super) fn split(&self, id: u32, members: &[Arc<str>], nodes: &[NodeId]) -> Arc<Self> {
         let s = self.state.lock();
         let instances = s.instances.iter().filter(|i| nodes.contains(&i.node)).cloned().collect();
-        let new = Self::new(id, instances, s.kind);
+        let new = Self::new(id, instances, s.kind, Arc::clone(s.ownership.table()));
         new.state.lock().members.extend(s.members.iter().filter(|m| members.contains(m)).cloned());
         new
     }
@@ -325,18 +326,32 @@ impl Group {
         s.instances.extract_if(.., |i| !nodes.contains(&i.node)).collect()
     }
 
-    pub(super) fn claim(&self, owner: DmaOwner, shares: bool) -> Result<Owner, GroupError> {
-        self.state.lock().ownership.claim(self.id, owner, shares)
+    /// Claims the group for one more binding. With `shares` that of another kind of owner is no hindrance.
+    pub(super) fn claim(&self, holder: &Holder, shares: bool) -> Result<(Arc<Claim>, Owner), GroupError> {
+        let mut s = self.state.lock();
+        let claim = s.ownership.claim(self.id, holder, shares)?;
+        Ok((claim, s.ownership.owner()))
     }
 
-    pub(super) fn unclaim(&self) -> Owner {
-        self.state.lock().ownership.unclaim()
+    /// Claims one of its streams.
+    pub(super) fn claim_stream(&self, stream: Stream, holder: &Holder) -> Result<Arc<Claim>, Conflict> {
+        let s = self.state.lock();
+        let name = s.instance(stream.iommu).map_or_else(String::new, |i| i.iommu.name()).into();
+        let iommu = Provider { node: stream.iommu, name };
+        s.ownership.table().take(&Subject::Stream { iommu, stream: stream.id.0 }, holder, terms(holder))
+    }
+
+    /// A binding lets go of it.
+    pub(super) fn unclaim(&self, claim: &Arc<Claim>) -> Owner {
+        let mut s = self.state.lock();
+        s.ownership.unclaim(claim);
+        s.ownership.owner()
     }
 
     /// `id` has one more device of the group open, for as long as the guard lives.
     pub(super) fn hold(self: &Arc<Self>, id: &OwnerId) -> Result<GroupHold, GroupError> {
-        self.state.lock().ownership.hold(self.id, id)?;
-        Ok(GroupHold { group: Arc::clone(self), id: id.clone() })
+        let claim = self.state.lock().ownership.hold(self.id, id)?;
+        Ok(GroupHold { group: Arc::clone(self), id: id.clone(), claim })
     }
 
     /// The domain for one more binding of `owner`, which must be able to use the IOMMUs at `nodes`. `made` is asked before
@@ -412,17 +427,16 @@ impl Group {
     }
 
     /// A pass-through owner closes one of the group's devices. With the last one its memory must be out of reach.
-    fn let_go(&self, id: &OwnerId) {
+    fn let_go(&self, claim: &Arc<Claim>) {
         let mut s = self.state.lock();
-        let last = s.ownership.holder().is_some_and(|(holder, open)| holder == id && open == 1);
-        if last && s.current.as_ref().is_some_and(|c| c.domain.has_unconfirmed()) {
+        if s.ownership.is_last(claim) && s.current.as_ref().is_some_and(|c| c.domain.has_unconfirmed()) {
             s.shut = true;
             if !s.send_all(|i| Some(Arc::clone(&i.blocked))) {
                 // Nobody else may have a device that still reaches it: it stays this owner's while the domain lives.
                 return;
             }
         }
-        s.ownership.let_go(id);
+        s.ownership.let_go(claim);
     }
 
     /// Sends a stream through the owner's domain, for one more user.
@@ -475,6 +489,8 @@ impl fmt::Debug for Group {
 pub struct GroupHold {
     group: Arc<Group>,
     id: OwnerId,
+    /// The owner's claim to the group's address space.
+    claim: Arc<Claim>,
 }
 
 impl GroupHold {
@@ -486,6 +502,6 @@ impl GroupHold {
 
 impl Drop for GroupHold {
     fn drop(&mut self) {
-        self.group.let_go(&self.id);
+        self.group.let_go(&self.claim);
     }
 }

@@ -1,10 +1,12 @@
 //! Who owns a group.
 
+use alloc::string::ToString;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
 use super::DomainKind;
-use crate::driver::DmaOwner;
+use crate::claim::{Claim, Claims, Conflict, Holder, Mode, Subject};
 
 /// Who may use the devices of a group.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -33,32 +35,29 @@ impl fmt::Display for Owner {
 /// opened by the same one, and share its address space.
 ///
 /// Clones are the same owner; two owners of the same name are two.
-#[derive(Clone)]
-pub struct OwnerId(Arc<str>);
+#[derive(Clone, PartialEq, Eq)]
+pub struct OwnerId(Holder);
 
 impl OwnerId {
     /// A new owner, different from every other one. `name` is how refusals call it.
     pub fn new(name: &str) -> Self {
-        Self(Arc::from(name))
+        Self(Holder::owner(&Arc::from(name)))
     }
 
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
+        self.0.device()
+    }
+
+    /// As whom it claims address spaces.
+    pub(super) fn holder(&self) -> &Holder {
         &self.0
     }
 }
 
-impl PartialEq for OwnerId {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for OwnerId {}
-
 impl fmt::Debug for OwnerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OwnerId({})", self.0)
+        write!(f, "OwnerId({})", self.name())
     }
 }
 
@@ -72,7 +71,7 @@ pub enum GroupError {
         group: u32,
         /// Who owns it.
         owner: Owner,
-        /// Name of the pass-through owner that has one of its devices open.
+        /// Name of the pass-through owner that has one of its devices open, else a device and the driver that holds it.
         holder: Option<Arc<str>>,
     },
     /// The firmware puts the device behind an IOMMU, but it could not join a group there.
@@ -107,86 +106,109 @@ impl fmt::Display for Held<'_> {
     }
 }
 
-/// Who has a group: the kind of owner and its bindings, and which pass-through owner has devices of it open.
+/// Terms on which the bindings of one group share it: all of them are of one kind.
+const KERNEL: Mode = Mode::Shared("kernel DMA");
+const PASS_THROUGH: Mode = Mode::Shared("pass-through");
+
+/// The terms on which `holder` has groups and streams.
+pub(super) fn terms(holder: &Holder) -> Mode {
+    if holder.is_pass_through() { PASS_THROUGH } else { KERNEL }
+}
+
+/// Who has a group, as the table of claims has it: the bindings of its devices, and the pass-through owner that has
+/// devices of it open.
 ///
 /// # Invariants
 ///
-/// There is a holder only while the owner is [`Owner::PassThrough`].
-#[derive(Default)]
+/// Every claim is in the table. There are claims of a pass-through owner only while the owner is
+/// [`Owner::PassThrough`], and all of them are one owner's.
 pub(super) struct Ownership {
-    owner: Owner,
-    /// The pass-through owner, and how many of the group's devices it has open.
-    holder: Option<(OwnerId, u32)>,
+    table: Arc<Claims>,
+    /// Of [`Subject::Group`], in the order in which they were taken.
+    bindings: Vec<Arc<Claim>>,
+    /// Of [`Subject::AddressSpace`]: one for each device that is open.
+    open: Vec<Arc<Claim>>,
 }
 
 impl Ownership {
-    pub(super) const fn owner(&self) -> Owner {
-        self.owner
+    pub(super) const fn new(table: Arc<Claims>) -> Self {
+        Self { table, bindings: Vec::new(), open: Vec::new() }
+    }
+
+    pub(super) const fn table(&self) -> &Arc<Claims> {
+        &self.table
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        let count = u32::try_from(self.bindings.len()).unwrap_or(u32::MAX);
+        match self.bindings.last() {
+            None => Owner::None,
+            Some(claim) if claim.holder().is_pass_through() => Owner::PassThrough(count),
+            Some(_) => Owner::Kernel(count),
+        }
     }
 
     pub(super) fn is_free(&self) -> bool {
-        self.owner == Owner::None
+        self.bindings.is_empty()
     }
 
-    /// The owner that has devices open, and how many.
-    pub(super) fn holder(&self) -> Option<(&OwnerId, u32)> {
-        self.holder.as_ref().map(|(id, open)| (id, *open))
+    /// The name of the owner that has devices open, and how many.
+    pub(super) fn holder(&self) -> Option<(Arc<str>, u32)> {
+        let name = Arc::clone(self.open.first()?.holder().device());
+        Some((name, u32::try_from(self.open.len()).unwrap_or(u32::MAX)))
     }
 
     /// The refusal for whoever is somebody else.
     pub(super) fn refusal(&self, group: u32) -> GroupError {
-        let holder = self.holder.as_ref().map(|(id, _)| Arc::clone(id.name()));
-        GroupError::Owned { group, owner: self.owner, holder }
+        let binding = || self.bindings.first().map(|claim| claim.holder().to_string().into());
+        let holder = self.holder().map(|(name, _)| name).or_else(binding);
+        GroupError::Owned { group, owner: self.owner(), holder }
     }
 
-    /// Counts one more binding. With `shares` an owner of the other kind is no hindrance, which it must be (P7).
-    pub(super) fn claim(&mut self, group: u32, owner: DmaOwner, shares: bool) -> Result<Owner, GroupError> {
-        self.owner = match (self.owner, owner) {
-            (Owner::None, DmaOwner::Kernel) => Owner::Kernel(1),
-            (Owner::None, DmaOwner::PassThrough) => Owner::PassThrough(1),
-            (Owner::Kernel(n), DmaOwner::Kernel) => Owner::Kernel(n + 1),
-            (Owner::PassThrough(n), DmaOwner::PassThrough) => Owner::PassThrough(n + 1),
-            (_, DmaOwner::PassThrough) if shares => Owner::PassThrough(1),
-            _ => return Err(self.refusal(group)),
+    /// Claims the group for one more binding. With `shares` an owner of the other kind is no hindrance, which it must
+    /// be (P7).
+    pub(super) fn claim(&mut self, group: u32, holder: &Holder, shares: bool) -> Result<Arc<Claim>, GroupError> {
+        let take = |mode| self.table.take(&Subject::Group(group), holder, mode);
+        let claim = match take(terms(holder)) {
+            Err(Conflict { mode, .. }) if shares && holder.is_pass_through() => take(mode),
+            taken => taken,
         };
-        Ok(self.owner)
+        let claim = claim.map_err(|_| self.refusal(group))?;
+        self.bindings.push(Arc::clone(&claim));
+        Ok(claim)
     }
 
     /// One binding ends.
-    pub(super) fn unclaim(&mut self) -> Owner {
-        self.owner = match self.owner {
-            Owner::Kernel(n) if n > 1 => Owner::Kernel(n - 1),
-            Owner::PassThrough(n) if n > 1 => Owner::PassThrough(n - 1),
-            _ => Owner::None,
-        };
-        if !matches!(self.owner, Owner::PassThrough(_)) {
-            self.holder = None;
+    pub(super) fn unclaim(&mut self, claim: &Arc<Claim>) {
+        self.bindings.retain(|c| !Arc::ptr_eq(c, claim));
+        self.table.release(claim);
+        if !matches!(self.owner(), Owner::PassThrough(_)) {
+            // Who has forgotten to close a device has closed it now (P9).
+            for claim in self.open.drain(..) {
+                self.table.release(&claim);
+            }
         }
-        self.owner
     }
 
     /// `id` opens one of the group's devices: everybody who has one open is the same.
-    pub(super) fn hold(&mut self, group: u32, id: &OwnerId) -> Result<(), GroupError> {
-        match &mut self.holder {
-            _ if !matches!(self.owner, Owner::PassThrough(_)) => Err(self.refusal(group)),
-            Some((holder, open)) if holder == id => {
-                *open += 1;
-                Ok(())
-            }
-            Some(_) => Err(self.refusal(group)),
-            None => {
-                self.holder = Some((id.clone(), 1));
-                Ok(())
-            }
-        }
+    pub(super) fn hold(&mut self, group: u32, id: &OwnerId) -> Result<Arc<Claim>, GroupError> {
+        let taken = match self.owner() {
+            Owner::PassThrough(_) => self.table.take(&Subject::AddressSpace(group), id.holder(), Mode::Exclusive).ok(),
+            Owner::Kernel(_) | Owner::None => None,
+        };
+        let claim = taken.ok_or_else(|| self.refusal(group))?;
+        self.open.push(Arc::clone(&claim));
+        Ok(claim)
     }
 
-    /// `id` closes one of them.
-    pub(super) fn let_go(&mut self, id: &OwnerId) {
-        match &mut self.holder {
-            Some((holder, open)) if holder == id && *open > 1 => *open -= 1,
-            Some((holder, _)) if holder == id => self.holder = None,
-            _ => {}
-        }
+    /// Whether `claim` is the last one of who has devices open. One that went with the last binding is nobody's.
+    pub(super) fn is_last(&self, claim: &Arc<Claim>) -> bool {
+        matches!(&*self.open, [only] if Arc::ptr_eq(only, claim))
+    }
+
+    /// A device is closed.
+    pub(super) fn let_go(&mut self, claim: &Arc<Claim>) {
+        self.open.retain(|c| !Arc::ptr_eq(c, claim));
+        self.table.release(claim);
     }
 }

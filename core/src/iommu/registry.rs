@@ -11,8 +11,8 @@ use super::group::{Instance, Membership, Stream};
 use super::{DomainKind, FaultReport, Group, GroupError, Grouping, Iommu, IommuError, Owner, StreamId, Translation};
 use crate::addr::DeviceAddr;
 use crate::binding::{Entry, HoldingKind, WayBack};
+use crate::claim::{Claim, Claims, Holder};
 use crate::device::{Device, NodeId};
-use crate::driver::DmaOwner;
 use crate::env::Env;
 use crate::event::Outcome;
 use crate::sync::Mutex;
@@ -49,6 +49,8 @@ struct Inner {
     instances: BTreeMap<NodeId, Arc<dyn Iommu>>,
     groups: BTreeMap<Key, Arc<Group>>,
     places: BTreeMap<NodeId, Place>,
+    /// The machine's claims, for the owners of groups.
+    claims: Arc<Claims>,
     next_group: u32,
     /// What no group needs any more. It goes without the lock, since the hardware may have to be waited for, and an
     /// interrupt that comes meanwhile may look at the groups.
@@ -63,6 +65,11 @@ struct Inner {
 pub(crate) struct Iommus(Mutex<Inner>);
 
 impl Iommus {
+    /// None yet. Whoever owns a group has a claim in `claims`.
+    pub(crate) fn new(claims: Arc<Claims>) -> Self {
+        Self(Mutex::new(Inner { claims, ..Inner::default() }))
+    }
+
     pub(crate) fn register(&self, node: NodeId, iommu: Arc<dyn Iommu>) {
         self.0.lock().instances.insert(node, iommu);
     }
@@ -166,13 +173,13 @@ impl Iommus {
         drop((groups, place, trash));
     }
 
-    /// Claims the group of `device` for a binding of `owner`.
+    /// Claims the group of `device` for a binding, `holder`.
     pub(crate) fn claim(
         &self,
         device: &Device,
-        owner: DmaOwner,
+        holder: &Holder,
         shares: bool,
-    ) -> Result<(Membership, Owner), Unclaimed> {
+    ) -> Result<(Membership, Arc<Claim>, Owner), Unclaimed> {
         let inner = self.0.lock();
         let place = inner.places.get(&device.node()).ok_or(Unclaimed::Refused(GroupError::NoGroup))?;
         let has = |node: NodeId| place.streams.iter().any(|(_, s)| s.iommu == node);
@@ -183,16 +190,16 @@ impl Iommus {
             }
         }
         let group = inner.group_of(place).ok_or(Unclaimed::Refused(GroupError::NotTranslated))?;
-        let owner = group.claim(owner, shares).map_err(Unclaimed::Refused)?;
+        let (claim, owner) = group.claim(holder, shares).map_err(Unclaimed::Refused)?;
         let streams = place.streams.iter().map(|(_, s)| *s).collect();
-        Ok((Membership { group: Arc::clone(group), streams }, owner))
+        Ok((Membership { group: Arc::clone(group), streams }, claim, owner))
     }
 
-    /// One binding lets go of `group`. When it was the last one, devices that had to wait between this group and another
+    /// One binding lets go of `group`, which it has by `claim`. When it was the last one, devices that had to wait between this group and another
     /// one join: they are returned.
-    pub(crate) fn unclaim(&self, group: &Arc<Group>) -> (Owner, Vec<Arc<Device>>) {
+    pub(crate) fn unclaim(&self, group: &Arc<Group>, claim: &Arc<Claim>) -> (Owner, Vec<Arc<Device>>) {
         let mut inner = self.0.lock();
-        let owner = group.unclaim();
+        let owner = group.unclaim(claim);
         let joined = if group.is_idle() { inner.tidy(&[Arc::clone(group)]) } else { Vec::new() };
         let trash = core::mem::take(&mut inner.trash);
         drop(inner);
@@ -336,7 +343,7 @@ impl Inner {
         let home = || place.and_then(|p| self.group_of(p)).filter(|g| g.may_take(stream.iommu, &**iommu)).cloned();
         let (group, new) = match there.or_else(home) {
             Some(group) => (group, false),
-            None => (Group::new(self.next_group, Vec::new(), DomainKind::Strict), true),
+            None => (Group::new(self.next_group, Vec::new(), DomainKind::Strict, Arc::clone(&self.claims)), true),
         };
         group.add(&device.desc().name, stream, iommu)?;
         self.next_group += u32::from(new);
@@ -424,6 +431,8 @@ impl Inner {
 pub(crate) struct InstanceEntry {
     pub(crate) node: NodeId,
     pub(crate) name: String,
+    /// To be the IOMMU of this node.
+    pub(crate) claim: Arc<Claim>,
 }
 
 impl Entry for InstanceEntry {
@@ -452,6 +461,7 @@ impl Entry for InstanceEntry {
         for consumer in machine.consumers_of(self.node) {
             *consumer.not_joined.lock() = None;
         }
+        machine.release_claim(&self.claim);
         machine.joined_late(joined);
         Outcome::Returned
     }

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::graph::Link;
 use super::{Graph, LinkState};
 use crate::device::NodeId;
 
@@ -29,7 +30,7 @@ impl Graph {
         if !self.is_available(supplier) {
             return Err(NotLinked::Absent);
         }
-        if let Some(path) = self.busy_path(consumer, supplier) {
+        if let Some(path) = self.path(consumer, supplier, Link::is_busy) {
             return Err(NotLinked::Cycle(path));
         }
         self.link(consumer, supplier, &Arc::from("driver"), Some(driver));
@@ -40,14 +41,22 @@ impl Graph {
         Ok(())
     }
 
-    /// The devices through which `from` is used by `to`: both, and those in between. Only a consumer that others are
-    /// bound to can be used by its supplier, so the walk is over at once for a device that is being probed.
-    fn busy_path(&self, from: NodeId, to: NodeId) -> Option<Vec<NodeId>> {
+    /// Whether `consumer` may become a consumer of `supplier`, which is not bound, as soon as that is: not if that one
+    /// waits for `consumer`, directly or through others.
+    pub(crate) fn may_use_later(&self, consumer: NodeId, supplier: NodeId) -> Result<(), NotLinked> {
+        let counts = |link: &Link| link.state != LinkState::NotTracked;
+        self.path(consumer, supplier, counts).map_or(Ok(()), |path| Err(NotLinked::Cycle(path)))
+    }
+
+    /// The devices through which `from` is used by `to`, by links that count: both, and those in between. Only a consumer
+    /// that others are bound to can be used by its supplier, so the walk along busy links is over at once for a device that
+    /// is being probed.
+    fn path(&self, from: NodeId, to: NodeId, counts: impl Fn(&Link) -> bool) -> Option<Vec<NodeId>> {
         let mut came = Vec::from([(from, 0)]);
         let mut seen = alloc::collections::BTreeSet::from([from]);
         let mut at = 0;
         while at < came.len() {
-            for next in self.busy_consumers(came[at].0) {
+            for next in self.consumers(came[at].0).filter(|l| counts(l)).map(|l| l.consumer) {
                 if !seen.insert(next) {
                     continue;
                 }

@@ -40,6 +40,11 @@ impl Machine {
         self.claims.other_holder(subject, holder)
     }
 
+    /// Who stands in the way of `holder`, which would like to have `subject` on the terms of `mode`, at this moment.
+    pub fn conflict(&self, subject: &Subject, holder: &Holder, mode: Mode) -> Option<Conflict> {
+        self.ram_in(subject).or_else(|| self.claims.conflict(subject, holder, mode))
+    }
+
     /// RAM, which is never anybody's registers.
     fn ram_in(&self, subject: &Subject) -> Option<Conflict> {
         let ranges = matches!(subject, Subject::Registers { .. }).then(|| self.memory.memory().ranges());
@@ -49,7 +54,8 @@ impl Machine {
         Some(Conflict { subject: ram, holder, mode: Mode::Exclusive })
     }
 
-    fn check_claim(&self, claim: &Claim) {
+    /// Whether two hold the same as `claim` on terms that leave no room for both (P14).
+    pub(crate) fn check_claim(&self, claim: &Claim) {
         let contested = self.claims.contested(claim.subject());
         self.promises.check(Promise::Claimed, contested.is_none(), || {
             contested.map(|(first, second)| format!("{first}, and by {second}")).unwrap_or_default()

@@ -124,12 +124,13 @@ impl Machine {
         }
         let device = {
             let mut r = self.registry.lock();
-            if r.devices.contains_key(&name) || desc.node.is_some_and(|node| r.device(node).is_some()) {
-                return Err(AddError::Exists(name));
+            let there = desc.node.and_then(|node| r.device(node));
+            if let Some(there) = r.device_named(&name).or(there) {
+                return Err(AddError::Exists(Arc::clone(&there.desc().name)));
             }
             let node = r.node_for(&desc);
-            if r.device(node).is_some() {
-                return Err(AddError::Exists(name));
+            if let Some(there) = r.device(node) {
+                return Err(AddError::Exists(Arc::clone(&there.desc().name)));
             }
             r.graph.add(node, &desc.suppliers);
             if self.policy.untranslated_dma {
@@ -215,6 +216,7 @@ impl Machine {
                 device.set_removed();
             }
             self.end_binding(&device, cause, None);
+            self.end_peers_of(&device);
             if device.is_gone() {
                 self.shown_quiet(&device, &Quiet::gone());
             }

@@ -20,6 +20,11 @@ impl Machine {
         {
             let mut r = self.registry.lock();
             if r.drivers.contains_key(D::NAME) {
+                drop(r);
+                self.emit(None, || EventKind::Refused {
+                    what: alloc::format!("a second driver {}", D::NAME),
+                    reason: "a driver of that name is registered".into(),
+                });
                 return false;
             }
             r.drivers.insert(D::NAME, erased);

@@ -8,7 +8,7 @@ use crate::driver::{Errno, ProbeError};
 /// Why a device could not be added.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AddError {
-    /// A device of that name, or for that node, is there already.
+    /// A device of that name, or for that node, is there already: this one.
     #[error("there is a device {0} already")]
     Exists(Arc<str>),
     /// The name cannot be that of a file in the control tree.

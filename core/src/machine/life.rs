@@ -55,7 +55,8 @@ impl Machine {
                 Ok(())
             }
             Err(error) => {
-                let error = self.not_for_its_own_child(binding.bound(), self.with_node(error));
+                let error = self.with_holder(binding.bound(), self.with_node(error));
+                let error = self.not_for_its_own_child(binding.bound(), error);
                 self.env.passes(Landmark::Refused(error.errno()));
                 let bound = binding.bound();
                 let before_bind = !bound.announced.load(Ordering::Acquire);
@@ -139,17 +140,22 @@ impl Machine {
     }
 
     /// A device is there for its consumers from now on.
-    pub(super) fn arrived(&self, device: &Arc<Device>) {
-        let wakes = {
+    pub(super) fn arrived(self: &Arc<Self>, device: &Arc<Device>) {
+        let (wakes, apart) = {
             let mut r = self.registry.lock();
             let wakes = r.graph.supplier_arrives(device.node());
             let woken = if self.is_mutant(Mutant::WakeUpLost) { 1 } else { usize::MAX };
             for w in wakes.iter().filter(|w| w.ready).take(woken) {
                 r.enqueue(w.consumer);
             }
-            wakes.into_iter().filter_map(|w| Some((r.device(w.consumer)?.clone(), w.ready))).collect::<Vec<_>>()
+            let apart = self.link_peers_of(&mut r, device);
+            let woken = wakes.into_iter().filter_map(|w| Some((r.device(w.consumer)?.clone(), w.ready)));
+            (woken.collect::<Vec<_>>(), apart)
         };
         self.tell_woken(&device.desc().name, &wakes);
+        for peer in apart {
+            self.part(peer, device);
+        }
     }
 
     /// Ends the binding of `device`, if there is one and, when `driver` is given, if it is that driver's. Consumers go
@@ -246,7 +252,7 @@ impl Machine {
     }
 
     /// A device whose end was begun, and that turned out to be somebody else's: it is there for its consumers again.
-    fn stays(&self, device: &Arc<Device>) {
+    fn stays(self: &Arc<Self>, device: &Arc<Device>) {
         let _lock = device.acquire("an unbind");
         self.stays_locked(device);
     }
@@ -256,7 +262,7 @@ impl Machine {
     /// An unbound device has no busy links: a probe that fails lets go of them under this lock. Only a bug in the core
     /// (the mutant `LinksLeftOnEarlyExit`) leaves some, and [`end_binding`](Self::end_binding) of their supplier would
     /// then turn to this device again and again. So they are let go of, and the end comes, whatever was wrong before.
-    fn stays_locked(&self, device: &Arc<Device>) {
+    fn stays_locked(self: &Arc<Self>, device: &Arc<Device>) {
         if device.phase() == Phase::Unbound {
             let mut r = self.registry.lock();
             let busy = r.graph.busy_suppliers(device.node()).next().is_some();

@@ -1,14 +1,20 @@
 //! Links as the two ends of a binding see them, and services, which nobody gets without a link (P6).
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Machine;
+use super::queued::Request;
+use super::registry::Registry;
+use crate::addr::PhysAddr;
 use crate::binding::{Bound, ResourceError};
-use crate::device::{Device, NodeId};
+use crate::claim::{Mode, Subject};
+use crate::device::{Device, NodeId, Resource};
+use crate::dma::DmaError;
 use crate::driver::{Missing, ProbeError};
-use crate::event::EventKind;
+use crate::event::{Cause, EventKind};
 use crate::link::NotLinked;
 
 impl Machine {
@@ -30,6 +36,10 @@ impl Machine {
             let driver = device.driver().unwrap_or("driver");
             match service {
                 None if available => return Err(ResourceError::NotProvided.into()),
+                // Who reaches this device's registers becomes its consumer as soon as it is bound.
+                _ if self.peers_of(&r, device).iter().any(|peer| peer.node() == node) => {
+                    NotLinked::Cycle(Vec::from([device.node(), node]))
+                }
                 // The cycle comes first: a device that waits for itself waits for ever.
                 None if node != device.node() => NotLinked::Absent,
                 service => match (r.graph.use_supplier(device.node(), node, driver), service) {
@@ -45,27 +55,93 @@ impl Machine {
         }
     }
 
-    /// The device at `node`, if it is bound, becomes a supplier of `user`, which reaches its registers. False, and told, when
-    /// it uses `user` itself.
-    pub(crate) fn link_peer(&self, user: &Bound, node: NodeId) -> bool {
+    /// The device at `node` becomes a supplier of `user`, which has a claim to reach its registers: at once when it is
+    /// bound, else when it is (see [`arrived`](Self::arrived)).
+    ///
+    /// # Errors
+    ///
+    /// [`NotLinked::Absent`] when it leaves the machine, and [`NotLinked::Cycle`], which is told, when it needs `user`
+    /// itself.
+    pub(crate) fn link_peer(&self, user: &Bound, node: NodeId) -> Result<(), NotLinked> {
         let device = user.device();
         if node == device.node() {
-            return true;
+            return Ok(());
         }
         let driver = device.driver().unwrap_or("driver");
         let linked = {
             let mut r = self.registry.lock();
-            let linked = r.graph.use_supplier(device.node(), node, driver);
+            if r.device(node).is_none_or(|peer| peer.is_removed()) {
+                return Err(NotLinked::Absent);
+            }
+            let linked = match r.graph.use_supplier(device.node(), node, driver) {
+                Err(NotLinked::Absent) => r.graph.may_use_later(device.node(), node),
+                linked => linked,
+            };
             r.tidy(&self.supplies);
             linked
         };
-        match linked {
-            Ok(()) | Err(NotLinked::Absent) => true,
-            Err(NotLinked::Cycle(path)) => {
-                drop(self.cycle(user, &path));
-                false
+        if let Err(NotLinked::Cycle(path)) = &linked {
+            drop(self.cycle(user, path));
+        }
+        linked
+    }
+
+    /// Devices of live bindings that reach registers of `device` by DMA.
+    fn peers_of(&self, r: &Registry, device: &Device) -> Vec<Arc<Device>> {
+        let mut peers: Vec<Arc<Device>> = Vec::new();
+        for resource in &device.desc().resources {
+            let Resource::Mem { base, len } = *resource else { continue };
+            for holder in self.claims.peers(&Subject::whole_pages(base, len)) {
+                let Some(peer) = r.device_named(holder.device()).filter(|p| p.node() != device.node()) else {
+                    continue;
+                };
+                // What an earlier binding has mapped, and is not confirmed to be gone, is nobody's to end.
+                let lives = peer.binding().is_some_and(|b| b.bound().dma_holder().is_some_and(|h| h == holder));
+                if lives && !peers.iter().any(|p| Arc::ptr_eq(p, peer)) {
+                    peers.push(Arc::clone(peer));
+                }
             }
         }
+        peers
+    }
+
+    /// `device` is bound from now on, and becomes a supplier of those that reach its registers. Returns those for which
+    /// it cannot, because it needs them itself.
+    pub(super) fn link_peers_of(&self, r: &mut Registry, device: &Device) -> Vec<Arc<Device>> {
+        let peers = self.peers_of(r, device);
+        let cannot = |peer: &Arc<Device>| {
+            let driver = peer.driver().unwrap_or("driver");
+            r.graph.use_supplier(peer.node(), device.node(), driver).is_err()
+        };
+        peers.into_iter().filter(cannot).collect()
+    }
+
+    /// Ends the bindings that reach registers of `device`, which is not bound, and is not going to be.
+    pub(super) fn end_peers_of(self: &Arc<Self>, device: &Device) {
+        let peers = self.peers_of(&self.registry.lock(), device);
+        for peer in peers {
+            self.end_binding(&peer, Cause::SupplierLeaving, None);
+        }
+    }
+
+    /// Ends the binding of `peer`, which reaches registers of `device` and is needed by it: neither could be unbound first.
+    pub(super) fn part(self: &Arc<Self>, peer: Arc<Device>, device: &Device) {
+        let Some(driver) = peer.driver() else { return };
+        self.emit(Some(&peer.desc().name), || EventKind::Refused {
+            what: alloc::format!("reaching the registers of {}", device.name()),
+            reason: alloc::format!("{} is bound now, and needs this device", device.name()),
+        });
+        let request = Request::Unbind { device: peer, driver: driver.into() };
+        if let Err(Request::Unbind { device, driver }) = self.queue_if_inside(request) {
+            self.from_outside(|| self.end_binding(&device, Cause::Unbind, Some(&driver)));
+        }
+    }
+
+    /// The error of a probe, with the name of the holder where there was no room for it.
+    pub(super) fn with_holder(&self, bound: &Bound, error: ProbeError) -> ProbeError {
+        let ProbeError::Dma(DmaError::Held(PhysAddr(at))) = error else { return error };
+        let conflict = self.conflict(&Subject::whole_pages(PhysAddr(at), 1), bound.holder(), Mode::Peer);
+        conflict.map_or(error, |conflict| ResourceError::Held(Box::new(conflict)).into())
     }
 
     /// A probe that waits for a child of its own device waits for ever: the child is there for as long as the probe stands,

@@ -65,7 +65,7 @@ pub struct Machine {
     memory: PhysMemory,
     registry: Mutex<Registry>,
     requests: Requests,
-    pub(crate) claims: Claims,
+    pub(crate) claims: Arc<Claims>,
     pub(crate) providers: Providers,
     pub(crate) supplies: Supplies,
     pub(crate) irqs: IrqTable,
@@ -112,6 +112,7 @@ impl Machine {
     /// A machine on `env`, without devices or drivers.
     #[expect(clippy::new_ret_no_self, reason = "a machine is reached through the handle that owns it")]
     pub fn new(env: Arc<dyn Env>, policy: Policy) -> Handle {
+        let claims = Arc::<Claims>::default();
         let machine = Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             memory: PhysMemory::new(env.memory()),
@@ -121,11 +122,11 @@ impl Machine {
             policy,
             registry: Mutex::default(),
             requests: Requests::default(),
-            claims: Claims::default(),
+            iommus: Iommus::new(Arc::clone(&claims)),
+            claims,
             providers: Providers::default(),
             supplies: Supplies::default(),
             irqs: IrqTable::default(),
-            iommus: Iommus::default(),
             quarantine: Quarantine::default(),
             faults: faults::Faults::default(),
             dma: DmaState::default(),

@@ -87,7 +87,7 @@ impl fmt::Debug for ResetLine {
 
 impl Bound {
     /// Tells that the binding does not get what `conflict` has, which it wanted `why`.
-    pub(super) fn refuse(&self, conflict: &Conflict, why: &str) {
+    pub(crate) fn refuse(&self, conflict: &Conflict, why: &str) {
         self.emit(|| EventKind::Refused { what: format!("{} {why}", conflict.subject), reason: conflict.to_string() });
     }
 }

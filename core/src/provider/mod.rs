@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::any::{Any, TypeId, type_name};
 
 use crate::binding::{Entry, HoldingKind, WayBack};
+use crate::claim::Claim;
 use crate::device::NodeId;
 use crate::event::Outcome;
 use crate::sync::Mutex;
@@ -19,16 +20,9 @@ type Service = Box<dyn Any + Send + Sync>;
 pub(crate) struct Providers(Mutex<BTreeMap<NodeId, Vec<(TypeId, Service)>>>);
 
 impl Providers {
-    /// Offers `service` at `node`. False when one of its type is offered there already.
-    pub(crate) fn insert<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId, service: Arc<T>) -> bool {
-        let mut all = self.0.lock();
-        let offered = all.entry(node).or_default();
-        let of = TypeId::of::<Arc<T>>();
-        let fresh = offered.iter().all(|(other, _)| *other != of);
-        if fresh {
-            offered.push((of, Box::new(service)));
-        }
-        fresh
+    /// Offers `service` at `node`, whose name is claimed for it.
+    pub(crate) fn insert<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId, service: Arc<T>) {
+        self.0.lock().entry(node).or_default().push((TypeId::of::<Arc<T>>(), Box::new(service)));
     }
 
     pub(crate) fn get<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId) -> Option<Arc<T>> {
@@ -62,11 +56,13 @@ pub(crate) struct ProviderEntry {
     node: NodeId,
     of: TypeId,
     what: &'static str,
+    /// To be who offers this at the node.
+    claim: Arc<Claim>,
 }
 
 impl ProviderEntry {
-    pub(crate) fn new<T: ?Sized + 'static>(node: NodeId) -> Self {
-        Self { node, of: TypeId::of::<Arc<T>>(), what: type_name::<T>() }
+    pub(crate) fn new<T: ?Sized + 'static>(node: NodeId, claim: Arc<Claim>) -> Self {
+        Self { node, of: TypeId::of::<Arc<T>>(), what: type_name::<T>(), claim }
     }
 }
 
@@ -85,7 +81,9 @@ impl Entry for ProviderEntry {
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
         // Taken out under the lock, dropped outside: its destructor may be the driver's code.
-        let service = way.bound.machine().providers.remove(self.node, self.of);
+        let machine = way.bound.machine();
+        let service = machine.providers.remove(self.node, self.of);
+        machine.release_claim(&self.claim);
         drop(service);
         Outcome::Returned
     }

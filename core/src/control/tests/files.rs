@@ -30,7 +30,14 @@ fn the_files_of_a_bound_device_say_what_linux_would() {
         (format!("{GROUP}/reserved_regions"), "0x0000000008000000 0x00000000080fffff reserved\n"),
         ("/sys/bus/platform/drivers_autoprobe".into(), "1\n"),
         ("/sys/kernel/debug/devices_deferred".into(), ""),
-        ("/sys/kernel/bindery/claims".into(), ""),
+        (
+            "/sys/kernel/bindery/claims".into(),
+            "stream 2 of 10.iommu\tshared, kernel DMA\t20.disk (disk)\n\
+             stream 3 of 10.iommu\tshared, kernel DMA\t21.disk (disk)\n\
+             IOMMU group 0\tshared, kernel DMA\t20.disk (disk)\n\
+             IOMMU group 0\tshared, kernel DMA\t21.disk (disk)\n\
+             service IOMMU translation of 10.iommu\texclusive\t10.iommu (mirror)\n",
+        ),
         ("/sys/kernel/bindery/interrupts".into(), ""),
         ("/sys/kernel/bindery/quarantine".into(), ""),
         ("/sys/devices/platform/soc/30.lamp/waiting_for_supplier".into(), "0\n"),

@@ -2,5 +2,6 @@
 
 mod errors;
 mod files;
+mod holders;
 mod life;
 mod world;

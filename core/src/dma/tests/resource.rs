@@ -1,14 +1,15 @@
 //! Registers of one device, reached by another.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::board::{LOW, TestBoard};
+use super::board::{Kept, LOW, TestBoard};
 use crate::addr::PhysAddr;
 use crate::binding::{Bound, Mmio};
 use crate::claim::{Holder, Mode, Subject};
-use crate::device::{DeviceDesc, Resource};
+use crate::device::{DeviceDesc, Resource, Supplier, SupplierKind};
 use crate::dma::{Direction, DmaError};
 use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
 use crate::event::EventKind;
@@ -130,4 +131,136 @@ fn registers_that_a_guest_has_are_refused_and_a_guest_gets_none_that_a_device_st
         machine.release_claim(&machine.claim(&window, &guest, Mode::Exclusive).unwrap());
         Ok(Vec::new())
     });
+}
+
+const FIFO: PhysAddr = PhysAddr(0xe600_0040);
+
+/// A probe that keeps the FIFO's registers mapped.
+fn reach(dev: &Bound) -> Result<Kept<'_>, ProbeError> {
+    Ok(Vec::from([Box::new(dev.dma().map_resource(FIFO, 4, Direction::FromDevice)?) as _]))
+}
+
+/// A device with the FIFO's registers that is not bound, and that nothing binds before [`Fifo`] is registered.
+fn describe_fifo(name: &str) -> DeviceDesc {
+    let mut fifo = DeviceDesc::new(name);
+    fifo.compatible.push("acme,fifo".into());
+    fifo.resources.push(Resource::Mem { base: PhysAddr(0xe600_0000), len: 0x100 });
+    fifo
+}
+
+/// A board whose device reaches the registers of a FIFO that is not bound.
+fn reaching() -> TestBoard {
+    let board = TestBoard::translated(DomainKind::Strict);
+    board.machine.add_device(describe_fifo("fifo")).unwrap();
+    assert!(board.bind(reach));
+    board
+}
+
+/// Who drives what: the device that reaches the registers, and the one that they belong to.
+fn drivers(board: &TestBoard) -> [Option<&'static str>; 2] {
+    ["1000.lab", "fifo"].map(|name| board.machine.device(name).and_then(|d| d.driver()))
+}
+
+/// The devices whose bindings have ended, in that order.
+fn ends(board: &TestBoard) -> Vec<String> {
+    let events = board.env.events.lock().unwrap();
+    let ended = events.iter().filter(|e| matches!(e.kind, EventKind::Unbound { .. }));
+    ended.filter_map(|e| e.device.as_deref().map(String::from)).collect()
+}
+
+#[test]
+fn a_peer_that_is_bound_later_becomes_a_supplier_then() {
+    let board = reaching();
+    board.machine.register(Fifo);
+    board.machine.settle();
+    assert_eq!(drivers(&board), [Some("lab"), Some("fifo")]);
+    board.machine.unbind("fifo", "fifo").unwrap();
+    assert_eq!(ends(&board), ["1000.lab", "fifo"], "P6: a device that reaches its registers goes first");
+    assert_eq!(board.mmu.state.lock().unwrap().mapped_pages(), 0, "P14");
+    assert_eq!(board.machine.promises().broken(), []);
+}
+
+#[test]
+fn a_mapping_that_has_ended_makes_nobody_a_supplier() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    board.machine.add_device(describe_fifo("fifo")).unwrap();
+    assert!(board.bind(|dev| {
+        dev.dma().map_resource(FIFO, 4, Direction::FromDevice)?.unmap()?;
+        Ok(Vec::new())
+    }));
+    board.machine.register(Fifo);
+    board.machine.settle();
+    board.machine.unbind("fifo", "fifo").unwrap();
+    assert_eq!(drivers(&board), [Some("lab"), None]);
+}
+
+#[test]
+fn a_peer_that_is_removed_or_vanishes_unbound_ends_who_reaches_it() {
+    for vanishes in [false, true] {
+        let board = reaching();
+        let machine = &board.machine;
+        assert!(if vanishes { machine.device_vanished("fifo") } else { machine.remove_device("fifo") });
+        assert_eq!(drivers(&board), [None, None], "P14: there is nothing at this address any more");
+        assert_eq!(board.mmu.state.lock().unwrap().mapped_pages(), 0);
+        assert_eq!(machine.promises().broken(), []);
+    }
+}
+
+#[test]
+fn registers_that_a_device_reaches_are_given_to_a_guest_when_it_does_not_any_more() {
+    let board = reaching();
+    let machine = &board.machine;
+    let guest = Holder::pass_through(&"fifo".into(), "given");
+    let window = Subject::whole_pages(PhysAddr(0xe600_0000), 0x100);
+    let conflict = machine.claim(&window, &guest, Mode::Exclusive).unwrap_err();
+    assert_eq!(
+        alloc::format!("{conflict}"),
+        "registers 0xe6000000 + 0x1000 are held by 1000.lab (DMA), peer",
+        "by name"
+    );
+    board.unbind();
+    machine.release_claim(&machine.claim(&window, &guest, Mode::Exclusive).unwrap());
+}
+
+/// A FIFO that needs the board's device.
+fn reached_by_its_supplier(board: &TestBoard) -> DeviceDesc {
+    let lab = board.machine.device("1000.lab").unwrap().node();
+    let mut fifo = describe_fifo("fifo");
+    let (kind, property) = (SupplierKind::Other, "dmas".into());
+    fifo.suppliers.push(Supplier { node: lab, target: lab, kind, property, args: Vec::new() });
+    fifo
+}
+
+#[test]
+fn a_peer_that_waits_for_this_device_is_refused_bound_or_not() {
+    for driver_comes_first in [false, true] {
+        let board = TestBoard::translated(DomainKind::Strict);
+        board.machine.add_device(reached_by_its_supplier(&board)).unwrap();
+        if driver_comes_first {
+            board.machine.register(Fifo);
+        }
+        assert!(board.bind(|dev| {
+            let refused = dev.dma().map_resource(FIFO, 4, Direction::FromDevice).unwrap_err();
+            assert_eq!(refused, DmaError::PeerCycle(FIFO));
+            Ok(Vec::new())
+        }));
+        let told = |e: &EventKind| matches!(e, EventKind::Refused { reason, .. } if reason.contains("fifo needs"));
+        assert!(board.env.story("1000.lab").iter().any(told), "{:?}", board.env.story("1000.lab"));
+    }
+}
+
+#[test]
+fn of_two_that_need_each_other_who_reaches_the_others_registers_goes() {
+    let board = reaching();
+    // A second device on the same page, which firmware says needs the first.
+    let mut second = reached_by_its_supplier(&board);
+    (second.name, second.resources[0]) = ("fifo2".into(), Resource::Mem { base: PhysAddr(0xe600_0200), len: 0x100 });
+    board.machine.add_device(second).unwrap();
+    board.machine.register(Fifo);
+    board.machine.settle();
+    let told = |e: &EventKind| matches!(e, EventKind::Refused { reason, .. } if reason.contains("fifo2 is bound now"));
+    assert!(board.env.story("1000.lab").iter().any(told), "{:?}", board.env.story("1000.lab"));
+    assert_eq!((drivers(&board), ends(&board)), ([None, Some("fifo")], Vec::from(["fifo2".into(), "1000.lab".into()])));
+    assert_eq!(board.mmu.state.lock().unwrap().mapped_pages(), 0);
+    assert_eq!(board.machine.promises().broken(), []);
 }
