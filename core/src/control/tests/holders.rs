@@ -12,9 +12,12 @@ use crate::claim::{Mode, Subject};
 use crate::driver::{Busy, DmaOwner, Driver, Match, ProbeError, Quiet};
 use crate::iommu::{GroupHold, OwnerId};
 
+/// What came of opening it.
+type Held = Result<GroupHold, String>;
+
 /// A pass-through driver that opens its device at once, for whom the test says, and leaves the rest to the test.
 #[derive(Clone)]
-struct Opener(Arc<Mutex<(OwnerId, Vec<Result<GroupHold, String>>)>>);
+struct Opener(Arc<Mutex<(OwnerId, Vec<Held>)>>);
 
 impl Driver for Opener {
     const NAME: &'static str = "opener";
