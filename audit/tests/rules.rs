@@ -494,3 +494,15 @@ fn r7_managed_resources_that_pile_up_outside_of_the_probe() {
     let text = t.text.lines().filter(|line| !line.contains("really_probe")).collect::<Vec<_>>().join("\n");
     audit(&text).violates(&["R7"]).says(&["again and again"]);
 }
+
+#[test]
+fn a_tear_down_whose_probe_was_not_recorded_is_never_proved() {
+    let mut trace = Trace::new();
+    trace.by("rmmod-160     [000]").line("device_release_driver_internal <-driver_detach");
+    trace
+        .line("device_unbind_cleanup <-device_release_driver_internal")
+        .line("devres_release_all <-device_unbind_cleanup");
+    trace.devres("REL", 0xa2, "devm_kzalloc_release", 40).devres("REL", 0xa1, "pcim_release", 8);
+    trace.line("device_links_driver_cleanup <-device_release_driver_internal");
+    audit(&trace.text).cannot_tell().says(&["the recording began in the middle of its life"]);
+}

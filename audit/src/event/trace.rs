@@ -28,6 +28,18 @@ impl Dir {
     }
 }
 
+impl Dir {
+    /// The direction that the kernel numbers so.
+    pub(crate) fn of_number(number: Option<u64>) -> Self {
+        match number {
+            Some(0) => Self::Bidirectional,
+            Some(1) => Self::ToDevice,
+            Some(2) => Self::FromDevice,
+            _ => Self::None,
+        }
+    }
+}
+
 impl fmt::Display for Dir {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -80,6 +92,13 @@ pub mod attrs {
     pub const WRITE_COMBINE: u8 = 4;
     /// `DMA_ATTR_MMIO`.
     pub const MMIO: u8 = 8;
+
+    /// The attributes in the kernel's own bits.
+    pub(crate) fn of_bits(bits: u64) -> u8 {
+        [(2, WRITE_COMBINE), (4, NO_KERNEL_MAPPING), (6, FORCE_CONTIGUOUS)]
+            .iter()
+            .fold(0, |all, (bit, name)| if bits >> bit & 1 == 1 { all | name } else { all })
+    }
 
     /// The attributes in `text`, as `A|B`.
     pub(super) fn of(text: &str) -> u8 {
@@ -198,6 +217,13 @@ pub enum Event<'a> {
     Mark(&'a str),
     /// A bounce buffer is used for a device.
     Bounced(&'a str),
+    /// A kprobe event of the recorder.
+    Probe {
+        /// Its name, without `bindery_`.
+        name: &'a str,
+        /// What it fetched.
+        payload: &'a str,
+    },
     /// Another event.
     Other(&'a str),
 }
@@ -233,7 +259,10 @@ pub fn event(body: &str) -> Event<'_> {
         "swiotlb_bounced" => {
             payload.split_once("dev_name: ").and_then(|(_, rest)| rest.split_whitespace().next()).map(Event::Bounced)
         }
-        _ => name.strip_prefix("dma_").and_then(|verb| dma(verb, payload)),
+        _ => match name.strip_prefix("bindery_") {
+            Some(name) => Some(Event::Probe { name, payload }),
+            None => name.strip_prefix("dma_").and_then(|verb| dma(verb, payload)),
+        },
     }
     .or_else(|| function(body))
     .unwrap_or(Event::Other(name))

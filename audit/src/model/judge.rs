@@ -145,14 +145,12 @@ fn leaks(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: Heard, whole:
              6.12 and later; kprobes before)",
         );
     }
-    if left.is_empty() && heard.dma && life.taint.is_none() && life.taken > 0 {
-        if whole {
-            life.on(Rule::LEAK).proved += life.taken;
-        } else {
-            life.on(Rule::LEAK).doubt(
-                "the recording began in the middle of its life: what it took before is not known; start it before the probe",
-            );
-        }
+    if !whole && life.taint.is_none() {
+        life.on(Rule::LEAK).doubt(
+            "the recording began in the middle of its life: what it took before is not known; start it before the probe",
+        );
+    } else if left.is_empty() && heard.dma && life.taint.is_none() {
+        life.on(Rule::LEAK).proved += life.taken;
     }
 }
 

@@ -6,6 +6,7 @@ mod device;
 mod devres;
 mod dma;
 mod judge;
+mod kprobe;
 mod life;
 mod log;
 mod record;
@@ -15,7 +16,7 @@ mod verdict;
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::event::{Family, Suppressed};
 use crate::host::Host;
@@ -83,6 +84,8 @@ pub struct Model {
     patterns: Patterns,
     host: Host,
     translated: Option<(bool, Cite)>,
+    /// CPU addresses of coherent memory whose DMA address no line names.
+    by_cpu: FxHashSet<u64>,
     last_task: Option<TaskKey>,
     last_stack: bool,
     last_stamp: Option<Stamp>,
@@ -112,6 +115,7 @@ impl Model {
             patterns,
             host,
             translated: None,
+            by_cpu: FxHashSet::default(),
             last_task: None,
             last_stack: false,
             last_stamp: None,

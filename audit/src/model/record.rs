@@ -91,6 +91,7 @@ impl Model {
                 self.message(at.place, at.stamp, text, false);
             }
             Event::StackHead => self.last_stack = true,
+            Event::Probe { name, payload } => self.kprobe(at, name, payload),
             Event::Mark(_) | Event::Bounced(_) | Event::Other(_) => {}
         }
         if !matches!(event, Event::StackHead) {

@@ -102,6 +102,8 @@ pub(crate) struct Task {
     /// True while managed resources of a child are released inside the parent's removal.
     pub(super) nested: bool,
     pub(super) regions: VecDeque<Region>,
+    /// Calls that a probe saw begin and not return.
+    pub(super) calls: Vec<super::kprobe::Call>,
     /// What a stack that follows belongs to.
     pub(super) stack_of_region: bool,
 }
@@ -123,6 +125,17 @@ impl Task {
             self.maps.remove(0);
         }
         self.maps.push((start, end));
+    }
+
+    /// Forgets what was mapped before the call that begins.
+    pub(super) fn begin_call(&mut self) {
+        self.maps.clear();
+        self.take = None;
+    }
+
+    /// The first address that the IOMMU mapped since the last call began.
+    pub(super) fn first_mapped(&self) -> Option<u64> {
+        self.maps.first().map(|(start, _)| *start)
     }
 
     /// Whether the IOMMU mapped `addr` since the last allocation; the ranges are used up.
@@ -159,6 +172,10 @@ impl Task {
 
     /// True when nothing is under way that a later event could need.
     pub(super) fn idle(&self) -> bool {
-        self.pending.is_none() && self.release.is_none() && self.probe.is_none() && self.unbinds.is_empty()
+        self.calls.is_empty()
+            && self.pending.is_none()
+            && self.release.is_none()
+            && self.probe.is_none()
+            && self.unbinds.is_empty()
     }
 }

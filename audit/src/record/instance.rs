@@ -8,10 +8,18 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::probes;
 use super::tracefs::put;
 
 /// How names of instances begin.
 const PREFIX: &str = "bindery-audit-";
+/// How groups of kprobe events begin: a group's name has no dashes.
+const GROUP: &str = "bindery_audit_";
+
+/// The group of kprobe events of the instance at `path`.
+pub(super) fn group_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().replace('-', "_")
+}
 
 /// An instance that this process made.
 ///
@@ -55,6 +63,11 @@ impl Instance {
         self.path.join(name)
     }
 
+    /// Its group of kprobe events.
+    pub(super) fn group(&self) -> String {
+        group_of(&self.path)
+    }
+
     /// Writes to the file `name`.
     pub(super) fn put(&self, name: &str, text: &str) -> io::Result<()> {
         put(&self.file(name), text)
@@ -82,6 +95,13 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
             other => return other,
         }
     }
+}
+
+/// Groups of kprobe events whose instance is gone: a recorder makes them after its instance.
+pub(super) fn groups_left_behind(tracefs: &Path) -> Vec<String> {
+    let mut groups = probes::groups(tracefs, GROUP);
+    groups.retain(|group| !tracefs.join("instances").join(group.replace('_', "-")).exists());
+    groups
 }
 
 /// Instances of recorders that are gone: their folders are not locked.

@@ -10,6 +10,7 @@ use super::error::RecordError;
 use super::instance::{self, Instance};
 use super::listing::{is_there, listing};
 use super::log::{KernelLog, Since};
+use super::probes;
 use super::run::{Signals, check, shown};
 use super::save::Draft;
 use super::tracefs::{Place, find};
@@ -44,9 +45,14 @@ pub fn record(order: &Order<'_>) -> Result<PathBuf, RecordError> {
             Err(error) => say(&format!("cannot remove {}: {error}", path.display())),
         }
     }
+    for group in instance::groups_left_behind(&tracefs) {
+        if let Err(error) = probes::remove(&tracefs, &group) {
+            say(&format!("cannot remove the kprobe events of {group}: {error}"));
+        }
+    }
     let instance = create(&tracefs, &mut journal)?;
     let refused = |error| RecordError::Refused { path: instance.path.clone(), error };
-    let enabled = enable(&instance, order.buffer).map_err(refused)?;
+    let enabled = enable(&tracefs, &instance, order.buffer).map_err(refused)?;
     if enabled.events.is_empty() && enabled.functions.is_empty() {
         return Err(RecordError::NoEvents);
     }
@@ -61,7 +67,7 @@ pub fn record(order: &Order<'_>) -> Result<PathBuf, RecordError> {
     say_status(order, status);
 
     let path = draft.path();
-    let saved = save(order, &mut draft, &instance, &enabled, &before, &mut log, status);
+    let saved = save(order, &tracefs, &mut draft, &instance, &enabled, &before, &mut log, status);
     // The trace is gone with the instance; a file that cannot be written keeps nothing of it.
     drop(instance);
     journal.undo();
@@ -88,6 +94,7 @@ fn create(tracefs: &Path, journal: &mut Journal) -> Result<Instance, RecordError
     let mut tries = 0;
     loop {
         let path = instance::free_path(tracefs);
+        journal.will(Undo::Probes(tracefs.join(instance::group_of(&path))))?;
         journal.will(Undo::Instance(path.clone()))?;
         match Instance::create(&path) {
             Ok(instance) => return Ok(instance),
@@ -101,6 +108,7 @@ fn create(tracefs: &Path, journal: &mut Journal) -> Result<Instance, RecordError
 
 fn save(
     order: &Order<'_>,
+    tracefs: &Path,
     draft: &mut Draft,
     instance: &Instance,
     enabled: &Enabled,
@@ -129,6 +137,9 @@ fn save(
         }
     }
     draft.stats(instance)?;
+    for (probe, missed) in probes::missed(tracefs) {
+        draft.comment(&format!("missed: {missed} calls of {probe}"))?;
+    }
     for record in std::mem::take(&mut log.policy) {
         draft.line(&record)?;
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::error::RecordError;
-use super::instance;
+use super::{instance, probes};
 
 /// The way back of one change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,6 +16,8 @@ pub(super) enum Undo {
     Unmount(PathBuf),
     /// Remove the instance.
     Instance(PathBuf),
+    /// Remove the kprobe events of a group: the last component; the rest is tracefs. Noted before the instance that uses them.
+    Probes(PathBuf),
 }
 
 impl Undo {
@@ -24,6 +26,7 @@ impl Undo {
         let (word, path) = match self {
             Self::Unmount(path) => ("unmount", path),
             Self::Instance(path) => ("instance", path),
+            Self::Probes(path) => ("probes", path),
         };
         [word.as_bytes(), b" ", path.as_os_str().as_bytes(), b"\n"].concat()
     }
@@ -34,19 +37,24 @@ impl Undo {
         match &line[..at] {
             b"unmount" => Some(Self::Unmount(path)),
             b"instance" => Some(Self::Instance(path)),
+            b"probes" => Some(Self::Probes(path)),
             _ => None,
         }
     }
 
     fn path(&self) -> &Path {
         match self {
-            Self::Unmount(path) | Self::Instance(path) => path,
+            Self::Unmount(path) | Self::Instance(path) | Self::Probes(path) => path,
         }
     }
 
     fn undo(&self) -> io::Result<()> {
         match self {
             Self::Instance(path) => instance::remove(path),
+            Self::Probes(path) => match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
+                (Some(tracefs), Some(group)) => probes::remove(tracefs, group),
+                _ => Ok(()),
+            },
             Self::Unmount(path) => match rustix::mount::unmount(path, rustix::mount::UnmountFlags::empty()) {
                 // Somebody else has begun to use it: it is theirs now. Not mounted any more is as good.
                 Ok(()) | Err(rustix::io::Errno::BUSY | rustix::io::Errno::INVAL) => Ok(()),
@@ -151,7 +159,9 @@ mod tests {
 
     #[test]
     fn each_way_back_survives_the_pipe() {
-        for undo in [Undo::Unmount("/sys/kernel/tracing".into()), Undo::Instance("/a b/instances/x".into())] {
+        for undo in
+            [Undo::Unmount("/sys/kernel/tracing".into()), Undo::Instance("/a b/x".into()), Undo::Probes("/t/g".into())]
+        {
             let line = undo.line();
             assert_eq!(Undo::parse(&line[..line.len() - 1]), Some(undo));
         }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::instance::Instance;
+use super::probes;
 use super::tracefs::append;
 
 /// Events that are enabled, with what cannot be told without them. Without a reason they are not missed.
@@ -68,6 +69,8 @@ pub(super) struct Enabled {
     pub(super) functions: Vec<&'static str>,
     /// What this kernel does not have, with what cannot be told without it.
     pub(super) absent: Vec<String>,
+    /// Kprobe events in the place of `dma:*`.
+    pub(super) probes: usize,
     /// Buffer of each CPU, in KiB; 0 when the kernel's own size had to stay.
     pub(super) kib: u64,
 }
@@ -79,7 +82,7 @@ impl Enabled {
 }
 
 /// Enables everything that the kernel has, with tracing off.
-pub(super) fn enable(instance: &Instance, buffer: Option<u32>) -> io::Result<Enabled> {
+pub(super) fn enable(tracefs: &Path, instance: &Instance, buffer: Option<u32>) -> io::Result<Enabled> {
     instance.put("tracing_on", "0")?;
     let mut enabled = Enabled::default();
     for (option, value) in OPTIONS {
@@ -93,11 +96,25 @@ pub(super) fn enable(instance: &Instance, buffer: Option<u32>) -> io::Result<Ena
         if instance.put(&format!("events/{event}/enable"), "1").is_ok() {
             enabled.events.push(event);
         } else if let Some(missed) = missed {
-            enabled.absent.push(missed.to_owned());
+            if event == "dma" {
+                enabled.probes = probes(tracefs, instance);
+            }
+            let instead = if event == "dma" && enabled.probes > 0 { "; kprobe events take their place" } else { "" };
+            enabled.absent.push(format!("{missed}{instead}"));
         }
     }
     functions(instance, &mut enabled);
     Ok(enabled)
+}
+
+/// Makes kprobe events in the place of `dma:*`, and says how many.
+fn probes(tracefs: &Path, instance: &Instance) -> usize {
+    let group = instance.group();
+    let made = probes::make(tracefs, &group);
+    if made > 0 && instance.put(&format!("events/{group}/enable"), "1").is_err() {
+        return 0;
+    }
+    made
 }
 
 fn functions(instance: &Instance, enabled: &mut Enabled) {
