@@ -8,7 +8,8 @@ use common::audit;
 const RECORDED: &str = include_str!("fixtures/trace/linux-6.1-x86_64-vtd-kprobes.ftrace");
 
 fn without(words: &str) -> String {
-    RECORDED.lines().filter(|line| !line.contains(words)).map(|line| format!("{line}\n")).collect()
+    let lines: Vec<&str> = RECORDED.lines().filter(|line| !line.contains(words)).collect();
+    lines.join("\n")
 }
 
 #[test]
@@ -62,4 +63,15 @@ fn names_that_cannot_be_read_and_returns_without_a_call_are_passed_over() {
     let text = RECORDED.replace("dev=\"0000:00:06.0\" size=16384", "dev=(fault) size=16384");
     audit(&text).hides(&["(fault)"]);
     audit(&without("bindery_map_page:")).hides(&["panicked"]);
+}
+
+#[test]
+fn losses_that_the_recorder_counted_leave_everything_open() {
+    let stats = "# stats cpu 0: entries: 44, overrun: 0, dropped events: 0, read events: 0\n";
+    audit(&(stats.to_owned() + RECORDED)).proves(&["R4"]);
+    for lost in [stats.replace("dropped events: 0", "dropped events: 7"), "# missed: 7 events of the kprobe x\n".into()]
+    {
+        audit(&(lost.clone() + RECORDED)).cannot_tell().says(&["7 events were lost"]);
+        audit(&(lost + &without("size=16384 virt"))).cannot_tell();
+    }
 }

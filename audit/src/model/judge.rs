@@ -14,6 +14,9 @@ const MOST_NAMED: usize = 8;
 pub(super) fn judge(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: Heard, epoch: u32) {
     // Everything that was released had been seen to be added: nothing is older than the recording.
     let whole = life.probe_seen || !life.before && life.added > 0 && life.pass.unknown == 0;
+    if heard.missed {
+        life.taint.get_or_insert_with(|| "events were lost, and the recorder's comments do not say where".to_owned());
+    }
     candidates(life, whole);
     if let Some((words, cites)) = std::mem::take(&mut life.bursts).finding() {
         let verdict = if life.taint.is_some() { Verdict::CannotTell } else { Verdict::Violated };

@@ -60,6 +60,8 @@ pub struct Heard {
     pub cleanup: bool,
     /// Any kernel log.
     pub log: bool,
+    /// A comment that events were lost, without their place.
+    pub missed: bool,
 }
 
 /// All that is known while files are read.

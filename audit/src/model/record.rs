@@ -58,6 +58,10 @@ impl Sink for Model {
                 }
             }
             Record::Lost { cpu, count } => self.loss(place, cpu, count),
+            Record::Missed(count) => {
+                self.lost = self.lost.saturating_add(count);
+                self.heard.missed = true;
+            }
             Record::Key { .. } => {}
         }
         true

@@ -1,5 +1,6 @@
 //! A recording from its beginning to its end.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -67,7 +68,9 @@ pub fn record(order: &Order<'_>) -> Result<PathBuf, RecordError> {
     say_status(order, status);
 
     let path = draft.path();
-    let saved = save(order, &tracefs, &mut draft, &instance, &enabled, &before, &mut log, status);
+    let recording =
+        Recording { order, tracefs: &tracefs, instance: &instance, enabled: &enabled, before: &before, status };
+    let saved = recording.save(&mut draft, &mut log);
     // The trace is gone with the instance; a file that cannot be written keeps nothing of it.
     drop(instance);
     journal.undo();
@@ -106,63 +109,68 @@ fn create(tracefs: &Path, journal: &mut Journal) -> Result<Instance, RecordError
     }
 }
 
-fn save(
-    order: &Order<'_>,
-    tracefs: &Path,
-    draft: &mut Draft,
-    instance: &Instance,
-    enabled: &Enabled,
-    before: &std::collections::BTreeMap<String, String>,
-    log: &mut KernelLog,
+/// What is saved of a recording.
+struct Recording<'a> {
+    order: &'a Order<'a>,
+    tracefs: &'a Path,
+    instance: &'a Instance,
+    enabled: &'a Enabled,
+    /// Devices as they were listed before the command.
+    before: &'a BTreeMap<String, String>,
     status: ExitStatus,
-) -> io::Result<()> {
-    let system = rustix::system::uname();
-    draft.comment("recorded by bindery-audit, version 1 of this file")?;
-    draft.comment(&format!("device: {}", order.device))?;
-    draft.comment(&format!("command: {} ({status})", shown(order.command)))?;
-    let [name, release, machine] =
-        [system.sysname(), system.release(), system.machine()].map(|text| text.to_string_lossy().into_owned());
-    draft.comment(&format!("kernel: {name} {release} {machine}"))?;
-    draft.comment(&format!("events: {}", enabled.events.join(" ")))?;
-    draft.comment(&format!("functions: {}", enabled.functions.join(" ")))?;
-    for absent in &enabled.absent {
-        draft.comment(&format!("absent: {absent}"))?;
-    }
-    for line in before.values() {
-        draft.comment(&format!("sysfs {line}"))?;
-    }
-    for (name, line) in listing(Path::new(SYS), order.device) {
-        if before.get(&name) != Some(&line) {
-            draft.comment(&format!("sysfs-after {line}"))?;
+}
+
+impl Recording<'_> {
+    /// Writes the evidence, and then the trace.
+    fn save(&self, draft: &mut Draft, log: &mut KernelLog) -> io::Result<()> {
+        let system = rustix::system::uname();
+        draft.comment("recorded by bindery-audit, version 1 of this file")?;
+        draft.comment(&format!("device: {}", self.order.device))?;
+        draft.comment(&format!("command: {} ({})", shown(self.order.command), self.status))?;
+        let [name, release, machine] =
+            [system.sysname(), system.release(), system.machine()].map(|text| text.to_string_lossy().into_owned());
+        draft.comment(&format!("kernel: {name} {release} {machine}"))?;
+        draft.comment(&format!("events: {}", self.enabled.events.join(" ")))?;
+        draft.comment(&format!("functions: {}", self.enabled.functions.join(" ")))?;
+        for absent in &self.enabled.absent {
+            draft.comment(&format!("absent: {absent}"))?;
         }
-    }
-    draft.stats(instance)?;
-    for (probe, missed) in probes::missed(tracefs) {
-        draft.comment(&format!("missed: {missed} calls of {probe}"))?;
-    }
-    for record in std::mem::take(&mut log.policy) {
-        draft.line(&record)?;
-    }
-    let closed = log.is_closed();
-    let since = log.read();
-    if closed || since.gap {
-        draft.comment("kernel log: it could not be read, or not all of it")?;
-    }
-    let console = enabled.has("printk/console");
-    if console {
-        // The same messages are in the trace, on its clock; these are for people.
-        for record in &since.records {
-            draft.comment(&format!("kmsg {record}"))?;
+        for line in self.before.values() {
+            draft.comment(&format!("sysfs {line}"))?;
         }
+        for (name, line) in listing(Path::new(SYS), self.order.device) {
+            if self.before.get(&name) != Some(&line) {
+                draft.comment(&format!("sysfs-after {line}"))?;
+            }
+        }
+        draft.stats(self.instance)?;
+        for (probe, missed) in probes::missed(self.tracefs) {
+            draft.comment(&format!("missed: {missed} events of the kprobe {probe}"))?;
+        }
+        for record in std::mem::take(&mut log.policy) {
+            draft.line(&record)?;
+        }
+        let closed = log.is_closed();
+        let since = log.read();
+        if closed || since.gap {
+            draft.comment("kernel log: it could not be read, or not all of it")?;
+        }
+        let console = self.enabled.has("printk/console");
+        if console {
+            // The same messages are in the trace, on its clock; these are for people.
+            for record in &since.records {
+                draft.comment(&format!("kmsg {record}"))?;
+            }
+        }
+        let any = draft.trace(self.instance)?;
+        if !console {
+            plain(draft, &since)?;
+        }
+        if !any {
+            say("nothing was traced: the command did nothing that is recorded");
+        }
+        Ok(())
     }
-    let any = draft.trace(instance)?;
-    if !console {
-        plain(draft, &since)?;
-    }
-    if !any {
-        say("nothing was traced: the command did nothing that is recorded");
-    }
-    Ok(())
 }
 
 fn plain(draft: &mut Draft, since: &Since) -> io::Result<()> {

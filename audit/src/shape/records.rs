@@ -46,6 +46,8 @@ pub enum Record<'a> {
         /// How many.
         count: u64,
     },
+    /// Events that were lost in this file, nobody knows where: a recorder's comment says so.
+    Missed(u64),
     /// A key of the kmsg record before.
     Key {
         /// Its name, such as `DEVICE`.
@@ -217,6 +219,8 @@ impl Records {
             self.flush(sink);
             if let Some(header) = header(comment) {
                 sink.record(place, &Record::Header(header));
+            } else if let Some(count) = missed(comment) {
+                sink.record(place, &Record::Missed(count));
             }
             return;
         }
@@ -389,6 +393,18 @@ fn header(comment: &str) -> Option<Header> {
     let (held, written) = words.next()?.split_once('/')?;
     let cpus = words.next().and_then(|word| word.strip_prefix("#P:")).and_then(|n| n.parse().ok());
     Some(Header { held: held.parse().ok()?, written: written.parse().ok()?, cpus })
+}
+
+/// The count in a recorder's comment: `missed: N events of ...`, or `stats cpu N: ..., dropped events: N, ...`, which is what
+/// the ring buffer refused. What it overwrote is in the header's counts.
+fn missed(comment: &str) -> Option<u64> {
+    let comment = comment.trim();
+    let count = comment.strip_prefix("missed: ").or_else(|| {
+        let counts = comment.strip_prefix("stats cpu ")?;
+        counts.split_once("dropped events: ").map(|(_, rest)| rest)
+    })?;
+    let digits = count.find(|c: char| !c.is_ascii_digit()).unwrap_or(count.len());
+    count[..digits].parse().ok().filter(|count| *count > 0)
 }
 
 fn kmsg_key(text: &str) -> Option<(&str, &str)> {
