@@ -373,8 +373,7 @@ impl Bound {
         if let Some(device) = device {
             self.machine.check_dma(|| Op::Access { device: Arc::clone(device), addr });
         }
-        let unknown = self.desc();
-        if self.machine.fault_is_told(device.unwrap_or(&unknown.name)) {
+        if self.machine.fault_is_told(&self.desc().name, &report.devices) {
             self.machine.emit(device, || EventKind::IommuFault {
                 iommu: self.name().into(),
                 addr,

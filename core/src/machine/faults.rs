@@ -1,7 +1,9 @@
 //! Refused accesses, told a few at a time.
 //!
 //! A device, in a guest's hands perhaps, must not choose how much the host has to say. Of each device the first faults of a
-//! burst are told one by one; what comes on top is counted, until the device has been silent for a while.
+//! burst are told one by one. What comes on top is counted; one of it is told in each period, with the count so far, until
+//! the device has been silent for a while. Devices that an IOMMU cannot tell apart count together, and nobody else with them:
+//! the storm of one does not hide the faults of another that can be told from it.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -20,9 +22,14 @@ const BURST: u32 = 10;
 /// A burst is over when there was no fault for this long.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// While a burst goes on, one fault is told in each time of this length: what goes on, and how much of it was not told.
+const PERIOD: Duration = Duration::from_mins(1);
+
 #[derive(Default)]
 struct Faulting {
     last: Instant,
+    /// When the last one was told, or the first one muted.
+    told_at: Instant,
     told: u32,
     /// Of this burst.
     muted: u64,
@@ -30,14 +37,25 @@ struct Faulting {
     total: u64,
 }
 
-/// The faults of each device; those that nobody can be named for, of each IOMMU.
+/// Who may have done it: the IOMMU, and the devices that it cannot tell apart there.
+type Suspects = (Arc<str>, Vec<Arc<str>>);
+
+/// The faults of each device; those that no single device can be named for, of each group of them.
 #[derive(Default)]
-pub(crate) struct Faults(Mutex<BTreeMap<Arc<str>, Faulting>>);
+pub(crate) struct Faults(Mutex<BTreeMap<Suspects, Faulting>>);
+
+/// Under whose name faults are told and listed.
+fn name((iommu, devices): &Suspects) -> &Arc<str> {
+    match &**devices {
+        [device] => device,
+        _ => iommu,
+    }
+}
 
 /// How a device fares with its IOMMU.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FaultCount {
-    /// The device, or the IOMMU when it is not known which device it was.
+    /// The device, or the IOMMU, for all of its faults of which it is not known which device it was.
     pub device: Arc<str>,
     /// Refused accesses so far.
     pub total: u64,
@@ -46,30 +64,37 @@ pub struct FaultCount {
 }
 
 impl Machine {
-    /// Counts one more fault of `who`. Whether it is to be told.
-    pub(crate) fn fault_is_told(&self, who: &Arc<str>) -> bool {
+    /// Counts one more fault at `iommu`, of one of `devices`. Whether it is to be told.
+    pub(crate) fn fault_is_told(&self, iommu: &Arc<str>, devices: &[Arc<str>]) -> bool {
         let now = self.env.now();
+        // A device may fault at several IOMMUs, and is one device.
+        let at = if let [device] = devices { device } else { iommu };
+        let suspects = (Arc::clone(at), devices.to_vec());
         let (told, storm) = {
             let mut all = self.faults.0.lock();
-            let f = all.entry(Arc::clone(who)).or_default();
+            let f = all.entry(suspects.clone()).or_default();
             f.total += 1;
-            let over = now.since(f.last) >= SILENCE;
-            f.last = now;
-            let ended = if over { (f.told, core::mem::take(&mut f.muted)).1 } else { 0 };
-            if over {
+            let mut storm = None;
+            if now.since(f.last) >= SILENCE {
+                let ended = core::mem::take(&mut f.muted);
+                storm = (ended > 0).then_some((ended, true));
                 f.told = 0;
             }
-            if f.told < BURST {
-                f.told += 1;
-                (true, (ended > 0).then_some((ended, true)))
+            f.last = now;
+            let told = f.told < BURST || now.since(f.told_at) >= PERIOD;
+            if told {
+                f.told = f.told.saturating_add(1);
+                f.told_at = now;
+                storm = storm.or((f.muted > 0).then_some((f.muted, false)));
             } else {
                 f.muted += 1;
                 // Once at its beginning, then each time when it is ten times as long.
                 let power = core::iter::successors(Some(1u64), |n| n.checked_mul(10)).any(|n| n == f.muted);
-                (false, power.then_some((f.muted, false)))
+                storm = power.then_some((f.muted, false));
             }
+            (told, storm)
         };
-        self.tell_storm(who, storm);
+        self.tell_storm(name(&suspects), storm);
         told
     }
 
@@ -79,32 +104,33 @@ impl Machine {
         }
     }
 
-    /// A binding of `device` has ended, and with it the burst: how many were not told is told.
+    /// A binding of `device` has ended, and with it each burst that it may have had a part in: how many were not told is
+    /// told.
     pub(super) fn faults_end(&self, device: &Arc<str>) {
-        let muted = {
-            let mut all = self.faults.0.lock();
-            all.get_mut(device).map_or(0, |f| {
-                f.told = 0;
-                core::mem::take(&mut f.muted)
-            })
-        };
-        self.tell_storm(device, (muted > 0).then_some((muted, true)));
+        let mut ended = Vec::new();
+        for (suspects, f) in self.faults.0.lock().iter_mut().filter(|((_, devices), _)| devices.contains(device)) {
+            f.told = 0;
+            let muted = core::mem::take(&mut f.muted);
+            ended.extend((muted > 0).then(|| (Arc::clone(name(suspects)), muted)));
+        }
+        for (who, muted) in ended {
+            self.tell_storm(&who, Some((muted, true)));
+        }
     }
 
-    /// `device` is gone.
+    /// `device` is gone: what it did, or may have done.
     pub(super) fn forget_faults(&self, device: &str) {
-        self.faults.0.lock().remove(device);
+        self.faults.0.lock().retain(|(at, devices), _| &**at != device && devices.iter().all(|d| &**d != device));
     }
 
     /// Refused accesses of each device that had any since it was added, by name.
     pub fn fault_counts(&self) -> Vec<FaultCount> {
-        let all = self.faults.0.lock();
-        let count = |(device, f): (&Arc<str>, &Faulting)| FaultCount {
-            device: Arc::clone(device),
-            total: f.total,
-            muted: f.muted,
-        };
-        all.iter().map(count).collect()
+        let mut counts: BTreeMap<Arc<str>, (u64, u64)> = BTreeMap::new();
+        for (suspects, f) in self.faults.0.lock().iter() {
+            let (total, muted) = counts.entry(Arc::clone(name(suspects))).or_default();
+            (*total, *muted) = (*total + f.total, *muted + f.muted);
+        }
+        counts.into_iter().map(|(device, (total, muted))| FaultCount { device, total, muted }).collect()
     }
 
     /// Devices whose way back waits for users that are still inside their driver, with each of these in words.

@@ -1,0 +1,259 @@
+//! Storms of faults: of several devices at one IOMMU, of one that comes and goes.
+
+use alloc::sync::Arc;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::format;
+use std::string::{String, ToString};
+use std::sync::Mutex;
+use std::vec::Vec;
+
+use crate::addr::{DeviceAddr, PhysAddr};
+use crate::binding::Bound;
+use crate::device::{DeviceDesc, Supplier, SupplierKind};
+use crate::driver::{Busy, DmaOwner, Driver, Match, ProbeError, Quiet};
+use crate::env::fake::FakeEnv;
+use crate::iommu::{DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};
+use crate::machine::{Handle, Machine, Policy};
+
+/// Where each stream goes.
+type Streams = Arc<Mutex<BTreeMap<u32, Arc<dyn Translation>>>>;
+
+/// An IOMMU that translates nothing, and tells streams apart.
+struct Wall(Streams);
+
+/// One of its domains.
+struct Space(DomainKind);
+
+impl Translation for Space {
+    fn map(&self, _: DeviceAddr, _: PhysAddr, _: u64, _: Prot) -> Result<(), MapError> {
+        Ok(())
+    }
+    fn unmap(&self, _: DeviceAddr, _: u64, _: &mut Gather) -> Result<(), MapError> {
+        Ok(())
+    }
+    fn flush(&self, _: &mut Gather) -> Result<(), IommuError> {
+        Ok(())
+    }
+    fn resolve(&self, _: DeviceAddr) -> Option<PhysAddr> {
+        None
+    }
+    fn label(&self) -> String {
+        format!("a {} space", self.0)
+    }
+}
+
+impl Iommu for Wall {
+    fn name(&self) -> String {
+        "wall".into()
+    }
+    fn stream(&self, cells: &[u32]) -> Result<StreamId, IommuError> {
+        cells.first().copied().map(StreamId).ok_or(IommuError::NoSuchStream)
+    }
+    fn grouping(&self) -> Grouping {
+        Grouping::PerStream
+    }
+    fn geometry(&self) -> Geometry {
+        let (first, last) = (DeviceAddr(0x1000), DeviceAddr(0xffff_ffff));
+        Geometry { first, last, page_sizes: 0x1000, reserved: Vec::new() }
+    }
+    fn cache_coherent(&self) -> bool {
+        true
+    }
+    fn domain(&self, kind: DomainKind) -> Result<Arc<dyn Translation>, IommuError> {
+        Ok(Arc::new(Space(kind)))
+    }
+    fn attach(&self, stream: StreamId, domain: &Arc<dyn Translation>) -> Result<(), IommuError> {
+        self.0.lock().unwrap().insert(stream.0, Arc::clone(domain));
+        Ok(())
+    }
+}
+
+struct WallDriver(Streams);
+
+impl Driver for WallDriver {
+    const NAME: &'static str = "wall";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,wall")];
+    type Data<'b> = &'b Bound;
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<&'b Bound, ProbeError> {
+        dev.provide_iommu(Arc::new(Wall(Arc::clone(&self.0))))?;
+        Ok(dev)
+    }
+    fn quiesce(_: &&Bound) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+macro_rules! drivers {
+    ($($driver:ident $name:literal $owner:ident,)*) => { $(
+        struct $driver;
+        impl Driver for $driver {
+            const NAME: &'static str = $name;
+            const MATCHES: &'static [Match] = &[];
+            const DMA: DmaOwner = DmaOwner::$owner;
+            type Data<'b> = ();
+            fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+                Ok(())
+            }
+            fn quiesce((): &()) -> Result<Quiet, Busy> {
+                Ok(Quiet::stopped())
+            }
+        }
+    )* };
+}
+
+drivers! { Host "host" Kernel, Guest "guest" PassThrough, }
+
+struct World {
+    env: Arc<FakeEnv>,
+    machine: Handle,
+    streams: Streams,
+}
+
+/// Devices and their streams: the last two cannot be told apart.
+const DEVICES: [(&str, u32); 4] = [("a", 1), ("b", 2), ("c", 3), ("d", 3)];
+
+fn world() -> World {
+    let env = FakeEnv::new();
+    let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+    let node = machine.with_nodes(|n| n.intern("/wall"));
+    let mut wall = DeviceDesc::new("wall");
+    (wall.node, wall.compatible) = (Some(node), Vec::from(["acme,wall".into()]));
+    machine.add_device(wall).unwrap();
+    for (name, stream) in DEVICES {
+        let mut desc = DeviceDesc::new(name);
+        let (kind, property) = (SupplierKind::Iommu, "iommus".into());
+        desc.suppliers.push(Supplier { node, target: node, kind, property, args: Vec::from([stream]) });
+        machine.add_device(desc).unwrap();
+    }
+    let streams = Streams::default();
+    machine.register(WallDriver(Arc::clone(&streams)));
+    machine.register(Host);
+    machine.register(Guest);
+    machine.settle();
+    World { env, machine, streams }
+}
+
+impl World {
+    fn bind(&self, device: &str, driver: &str) {
+        self.machine.device(device).unwrap().set_driver_override(Some(driver));
+        self.machine.bind(device, driver).unwrap();
+    }
+
+    /// Refused accesses by `stream`, one after the other, with as much time after each.
+    fn fault(&self, stream: u32, count: u64, pause: Duration) {
+        let translation = Arc::clone(&self.streams.lock().unwrap()[&stream]);
+        for at in 0..count {
+            let addr = DeviceAddr(0x1000 * (at + 1));
+            let report = |dev: &&Bound| drop(dev.report_fault(&translation, addr, true, "no translation"));
+            self.machine.client::<WallDriver>("wall").unwrap().call(report).unwrap();
+            crate::env::Env::wait(&*self.env, crate::env::Env::now(&*self.env) + pause);
+        }
+    }
+
+    /// What was told since the last look: faults one by one, and sentences about storms, each with the device.
+    fn told(&self) -> (usize, Vec<String>) {
+        let events = core::mem::take(&mut *self.env.events.lock().unwrap());
+        let line = |e: &crate::event::Event| format!("{}: {}", e.device.as_deref().unwrap_or("-"), e.kind);
+        let lines: Vec<String> = events.iter().map(line).collect();
+        let storms = lines.iter().filter(|l| l.contains("storm") || l.contains("not told")).map(String::to_string);
+        (
+            lines.iter().filter(|l| l.contains("IOMMU fault at") || l.contains("no translation")).count(),
+            storms.collect(),
+        )
+    }
+
+    fn counts(&self) -> Vec<(String, u64, u64)> {
+        self.machine.fault_counts().into_iter().map(|f| (f.device.to_string(), f.total, f.muted)).collect()
+    }
+}
+
+const QUICK: Duration = Duration::from_micros(10);
+
+#[test]
+fn the_storm_of_one_device_does_not_hide_another_devices_faults() {
+    // Of a guest and a host driver at one IOMMU, in either role, and of two that nobody has bound.
+    for (stormy, other) in [("guest", "host"), ("host", "guest"), ("", "")] {
+        let w = world();
+        for (device, driver) in [("a", stormy), ("b", other)].iter().filter(|(_, driver)| !driver.is_empty()) {
+            w.bind(device, driver);
+        }
+        w.told();
+        w.fault(1, 5_000, QUICK);
+        let (faults, storms) = w.told();
+        assert_eq!(faults, 10, "{stormy} {other}");
+        assert!((1..6).contains(&storms.len()) && storms[0].starts_with("a: "), "{storms:?}");
+        w.fault(2, 3, QUICK);
+        assert_eq!(w.told(), (3, Vec::new()), "{stormy} {other}: every one is told");
+        assert_eq!(w.counts(), [("a".into(), 5_000, 4_990), ("b".into(), 3, 0)]);
+    }
+}
+
+#[test]
+fn devices_that_cannot_be_told_apart_hide_nobody_elses_faults() {
+    let w = world();
+    w.bind("c", "host");
+    w.bind("d", "host");
+    w.bind("a", "host");
+    w.told();
+    w.fault(3, 1_000, QUICK);
+    let (faults, storms) = w.told();
+    assert!(faults == 10 && storms[0].starts_with("wall: "), "{storms:?}");
+    w.fault(1, 3, QUICK);
+    assert_eq!(w.told(), (3, Vec::new()));
+    assert_eq!(w.counts(), [("a".into(), 3, 0), ("wall".into(), 1_000, 990)]);
+    // One of them goes, and the other one's faults are its own.
+    w.machine.remove_device("d");
+    assert_eq!(w.told().1, ["wall: 990 IOMMU faults were counted and not told"]);
+    w.fault(3, 2, QUICK);
+    assert_eq!(w.told(), (2, Vec::new()));
+    assert_eq!(w.counts(), [("a".into(), 3, 0), ("c".into(), 2, 0)]);
+}
+
+#[test]
+fn a_storm_that_ends_and_starts_again_is_told_again() {
+    let w = world();
+    w.bind("a", "guest");
+    for round in 0..3 {
+        w.told();
+        w.fault(1, 500, QUICK);
+        let (faults, storms) = w.told();
+        assert_eq!(faults, 10, "round {round}");
+        let ended = storms.iter().filter(|s| s.contains("491 IOMMU faults were counted and not told")).count();
+        assert_eq!(ended, usize::from(round > 0), "the last one's count is told when the next begins: {storms:?}");
+        w.fault(1, 1, Duration::from_secs(6));
+    }
+}
+
+#[test]
+fn a_storm_that_goes_on_is_told_once_in_each_period() {
+    let w = world();
+    w.bind("a", "guest");
+    w.told();
+    // One fault a second, for an hour.
+    w.fault(1, 3_600, Duration::from_secs(1));
+    let (faults, storms) = w.told();
+    assert!((10 + 55..10 + 65).contains(&faults), "{faults}");
+    assert!(storms.len() < 70, "{}", storms.len());
+}
+
+#[test]
+fn a_device_that_is_unbound_in_mid_storm_has_its_count_told_and_the_next_user_starts_afresh() {
+    let w = world();
+    w.bind("a", "guest");
+    w.told();
+    w.fault(1, 300, QUICK);
+    w.told();
+    w.machine.unbind("a", "guest").unwrap();
+    assert_eq!(w.told().1, ["a: 290 IOMMU faults were counted and not told"]);
+    // It goes on, blocked and nobody's.
+    w.fault(1, 100, QUICK);
+    assert_eq!(w.told().0, 10);
+    w.bind("a", "host");
+    w.fault(1, 2, QUICK);
+    assert_eq!(w.counts(), [("a".into(), 402, 92)], "of the storm that goes on");
+    w.machine.unbind("a", "host").unwrap();
+    w.machine.remove_device("a");
+    assert_eq!(w.counts(), [], "P4");
+    assert_eq!(w.machine.promises().broken(), []);
+}
