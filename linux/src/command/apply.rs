@@ -62,7 +62,7 @@ pub(super) fn apply(cli: &Cli, host: &Host, args: &ApplyArgs) -> Result<Exit, Fa
     }
     for (index, part) in parts.iter().enumerate().filter(|(_, p)| !p.plan.steps.is_empty()) {
         let ready = Ready {
-            purpose: part.purpose,
+            purpose: part.purpose.into(),
             devices: part.plan.subjects.iter().map(|s| s.device.clone()).collect(),
             steps: part.plan.steps.clone(),
             remembered: part.plan.remembered.clone(),

@@ -92,7 +92,7 @@ fn wanted(host: &Host, source: &Source<'_>, wish: &Wish) -> Result<Part, String>
 
 fn run(cli: &Cli, host: &Host, source: &Source<'_>, wish: &Wish, part: &Part, timeout: u64) -> Result<Exit, Failure> {
     let ready = Ready {
-        purpose: part.purpose,
+        purpose: part.purpose.into(),
         devices: part.plan.subjects.iter().map(|subject| subject.device.clone()).collect(),
         steps: part.plan.steps.clone(),
         remembered: part.plan.remembered.clone(),

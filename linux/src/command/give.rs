@@ -23,7 +23,7 @@ pub(super) fn give(cli: &Cli, host: &Host, args: &GiveArgs) -> Result<Exit, Fail
         return Ok(exit);
     }
     let ready = Ready {
-        purpose: "give",
+        purpose: "give".into(),
         devices: plan.subjects.iter().filter(|s| moves(&plan, &s.device)).map(|s| s.device.clone()).collect(),
         steps: plan.steps.clone(),
         remembered: plan.remembered.clone(),
@@ -55,7 +55,7 @@ pub(super) fn take(cli: &Cli, host: &Host, args: &TakeArgs) -> Result<Exit, Fail
         return Ok(exit);
     }
     let ready = Ready {
-        purpose: "take",
+        purpose: "take".into(),
         devices: plan.subjects.iter().map(|s| s.device.clone()).collect(),
         steps: plan.steps.clone(),
         remembered: plan.remembered.clone(),

@@ -9,6 +9,7 @@ use super::args::{Cli, Command};
 use super::output::print_text;
 use super::{Exit, apply, early, give, list, plan, report, show, status, watch};
 use crate::desired::DesiredError;
+use crate::engine::NotBegun;
 use crate::face::{self, Directory, Face, FaceError, helper};
 use crate::inventory::{Device, Inventory};
 use crate::path::printable;
@@ -40,6 +41,9 @@ pub(super) enum Failure {
     /// The state directory.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A plan was not begun.
+    #[error(transparent)]
+    NotBegun(#[from] NotBegun),
     /// A rule.
     #[error("{0}")]
     Policy(String),
@@ -61,8 +65,16 @@ impl Failure {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Store(StoreError::Lock(_)) | Self::Policy(_) => Exit::Policy,
+            Self::NotBegun(NotBegun::Store(StoreError::Lock(_)) | NotBegun::Unfinished { .. } | NotBegun::Changed) => {
+                Exit::Policy
+            }
             Self::Desired(error) if error.identity => Exit::Policy,
-            Self::Usage(_) | Self::Select(_) | Self::Root { .. } | Self::Store(_) | Self::Desired(_) => Exit::Usage,
+            Self::Usage(_)
+            | Self::Select(_)
+            | Self::Root { .. }
+            | Self::Store(_)
+            | Self::NotBegun(_)
+            | Self::Desired(_) => Exit::Usage,
             Self::NeedsRoot | Self::Denied(_) => Exit::NeedsRoot,
             Self::Output(_) | Self::Kernel(_) => Exit::Kernel,
         }

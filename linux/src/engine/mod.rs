@@ -1,9 +1,12 @@
 //! Running plans: each step journalled before it is done and verified after, and undone as a whole when one fails.
 
+mod carry_out;
 mod perform;
 
 use std::fs::File;
 use std::time::Duration;
+
+pub use carry_out::{Begun, NotBegun, Order, carry_out};
 
 use crate::face::{Face, FaceError};
 use crate::plan::{Action, Place, Step};

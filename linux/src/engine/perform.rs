@@ -35,17 +35,17 @@ pub(super) fn perform(
 ) -> Result<(), Failure> {
     match action {
         Action::LoadModule { module, .. } => face.load_module(module)?,
-        Action::Bind { driver } => bind(face, device, driver, timeout)?,
+        Action::Bind { driver } => bind(face, device, driver, timeout, locks)?,
         Action::Own { user, group } => own(face, device, *user, *group)?,
         Action::VerifyDriver { .. } => {}
         Action::VerifyNodes => return settle(timeout, || nodes_agree(face, device)),
-        Action::Unbind { .. } | Action::Functions { .. } => {
-            // These wait for whoever holds the device.
+        Action::Unbind { .. } | Action::Functions { .. } | Action::Probe => {
+            // These wait for whoever holds the device, or for a driver's probe.
             if let Some((path, value)) = action.write(device) {
                 face.write_within(&path, value.as_bytes(), timeout, locks)?;
             }
         }
-        Action::Override { .. } | Action::Autoprobe { .. } | Action::Probe => {
+        Action::Override { .. } | Action::Autoprobe { .. } => {
             if let Some((path, value)) = action.write(device) {
                 face.write(&path, value.as_bytes())?;
             }
@@ -59,12 +59,12 @@ pub(super) fn perform(
 }
 
 /// Binds by the driver's own file, which gives a real error, then by `drivers_probe`.
-fn bind(face: &dyn Face, device: &Place, driver: &str, timeout: Duration) -> Result<(), Failure> {
+fn bind(face: &dyn Face, device: &Place, driver: &str, timeout: Duration, locks: &[File]) -> Result<(), Failure> {
     let path = device.driver_file(driver, "bind");
     let started = Instant::now();
     // A device that has just left vfio-pci can be busy for about a second.
     let first = loop {
-        match face.write_within(&path, device.name.as_bytes(), timeout, &[]) {
+        match face.write_within(&path, device.name.as_bytes(), timeout, locks) {
             Err(error)
                 if is_busy(&error) && device.driver(face).is_none() && started.elapsed() < SETTLE.min(timeout) =>
             {
@@ -78,8 +78,12 @@ fn bind(face: &dyn Face, device: &Place, driver: &str, timeout: Duration) -> Res
         return if matches!(first, FaceError::Late { .. }) { Err(first.into()) } else { Ok(()) };
     }
     let probe = format!("/sys/bus/{}/drivers_probe", device.bus);
-    face.write_within(&probe, device.name.as_bytes(), timeout, &[])?;
-    if device.driver(face).as_deref() == Some(driver) { Ok(()) } else { Err(first.into()) }
+    match face.write_within(&probe, device.name.as_bytes(), timeout, locks) {
+        Err(late @ FaceError::Late { .. }) => Err(late.into()),
+        // What `bind` answered says more: drivers_probe knows success and EINVAL only.
+        _ if device.driver(face).as_deref() != Some(driver) => Err(first.into()),
+        _ => Ok(()),
+    }
 }
 
 fn settle(timeout: Duration, mut check: impl FnMut() -> Result<(), String>) -> Result<(), Failure> {

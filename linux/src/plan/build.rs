@@ -104,11 +104,42 @@ pub fn build(scene: Scene<'_>, request: &Request<'_>) -> Plan {
     for device in devices {
         move_one(scene, request, device, &moved, &mut plan);
     }
+    by_group(scene, &mut plan.steps);
     for obstacle in &mut plan.findings.obstacles {
         obstacle.overridden = obstacle.is_use() && request.force_in_use.contains(&obstacle.device);
     }
     plan.findings.obstacles.sort_by_key(|o| o.overridden);
     plan
+}
+
+/// Has all members of a group leave their drivers before the first one gets another: a group has one kind of owner at a time.
+/// Groups follow each other as before.
+fn by_group(scene: Scene<'_>, steps: &mut [Step]) {
+    let group = |step: &Step| {
+        let asked = scene.inventory.devices.iter().find(|d| d.label() == step.for_device);
+        asked.and_then(|d| d.group.clone()).unwrap_or_else(|| step.for_device.clone())
+    };
+    let mut order: Vec<String> = Vec::new();
+    for step in steps.iter() {
+        let group = group(step);
+        if !order.contains(&group) {
+            order.push(group);
+        }
+    }
+    let arrives = |action: &Action| {
+        matches!(
+            action,
+            Action::Bind { .. }
+                | Action::Probe
+                | Action::VerifyDriver { .. }
+                | Action::VerifyNodes
+                | Action::Own { .. }
+        )
+    };
+    steps.sort_by_cached_key(|step| {
+        let group = group(step);
+        (order.iter().position(|known| *known == group), arrives(&step.action))
+    });
 }
 
 fn conflicts(request: &Request<'_>, findings: &mut Findings) {

@@ -105,18 +105,19 @@ fn inverse(action: &Action) -> Vec<Action> {
     }
 }
 
-/// Moves the change of an override before the unbind that precedes it: while it still names the old driver, another
-/// process that has drivers matched could bring that one back. The inverse of the unbind then needs it again.
-fn override_first(steps: &mut [Step]) {
+/// Moves the change of an override before the unbind of the same device that precedes it: while it still names the old
+/// driver, another process that has drivers matched could bring that one back. The inverse of the unbind then needs it
+/// again.
+fn override_first(steps: &mut Vec<Step>) {
     for at in 1..steps.len() {
-        let (before, after) = (&steps[at - 1], &steps[at]);
-        let swap = before.device == after.device
-            && matches!(before.action, Action::Unbind { .. })
-            && matches!(after.action, Action::Override { .. });
-        if swap {
-            let restore = after.inverse.clone();
-            steps[at - 1].inverse.splice(0..0, restore);
-            steps.swap(at - 1, at);
+        if !matches!(steps[at].action, Action::Override { .. }) {
+            continue;
+        }
+        let before = steps[..at].iter().rposition(|step| step.device == steps[at].device);
+        if let Some(before) = before.filter(|&before| matches!(steps[before].action, Action::Unbind { .. })) {
+            let change = steps.remove(at);
+            steps[before].inverse.splice(0..0, change.inverse.clone());
+            steps.insert(before, change);
         }
     }
 }
@@ -142,5 +143,26 @@ mod tests {
         let actions: Vec<Action> = back.iter().map(|s| s.action.clone()).collect();
         assert_eq!(actions, [restore, unbind("vfio-pci"), bind("nvme")]);
         assert_eq!(back[1].inverse, [Action::Override { from: None, to: vfio() }, bind("vfio-pci")]);
+    }
+
+    #[test]
+    fn a_group_leaves_as_a_whole_before_the_first_member_comes_back() {
+        let place = |name: &str| Place { bus: "pci".into(), name: name.into(), path: format!("/sys/devices/{name}") };
+        let vfio = || Some("vfio-pci".to_owned());
+        let restore = || Action::Override { from: vfio(), to: None };
+        let step = |name: &str, action, inverse| Step::new(&place(name), action, inverse, (name, Role::Own));
+        let bind = |driver: &str| Action::Bind { driver: driver.into() };
+        let unbind = |driver: &str| Action::Unbind { driver: driver.into() };
+        let leave = |name| {
+            [
+                step(name, Action::Override { from: None, to: vfio() }, vec![restore()]),
+                step(name, unbind("nvme"), vec![restore(), bind("nvme")]),
+            ]
+        };
+        let arrive = |name| [step(name, bind("vfio-pci"), vec![unbind("vfio-pci")])];
+        let given = [leave("a").to_vec(), leave("b").to_vec(), arrive("a").to_vec(), arrive("b").to_vec()].concat();
+        let back = take_steps(&given);
+        let told: Vec<String> = back.iter().map(|s| format!("{} {}", s.device.name, s.action.word())).collect();
+        assert_eq!(told, ["b driver_override", "b unbind", "a driver_override", "a unbind", "b bind", "a bind"]);
     }
 }
