@@ -1,10 +1,13 @@
 //! The command line.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use clap::{Args, Parser, Subcommand};
 
 use super::exit::HELP;
+use crate::face::Face;
 
 /// Hand devices from their kernel driver to VFIO and back.
 ///
@@ -25,6 +28,19 @@ pub(super) struct Cli {
     /// Print JSON
     #[arg(long, global = true)]
     pub(super) json: bool,
+    /// What stands for the host instead, for a program that runs the command itself.
+    #[arg(skip)]
+    pub(super) face: Option<OtherFace>,
+}
+
+/// Opens a face.
+#[derive(Clone)]
+pub(super) struct OtherFace(pub(super) Rc<dyn Fn() -> Box<dyn Face>>);
+
+impl fmt::Debug for OtherFace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OtherFace")
+    }
 }
 
 /// What to do.

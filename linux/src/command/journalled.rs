@@ -22,7 +22,7 @@ pub(super) fn run(
     timeout: u64,
     again: impl FnOnce(&Host) -> Result<Vec<Step>, Failure>,
 ) -> Result<Exit, Failure> {
-    needs_root()?;
+    needs_root(host.face())?;
     let count = ready.steps.len();
     let mut progress = |index: usize, device: &Place, action: &Action, undo: bool| {
         let word = if undo { "undo" } else { "step" };

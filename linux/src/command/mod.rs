@@ -16,4 +16,4 @@ mod status;
 mod watch;
 
 pub use exit::Exit;
-pub use run::main;
+pub use run::{main, run_on};

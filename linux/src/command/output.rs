@@ -1,11 +1,24 @@
 //! Printing.
 
+use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
 
 use crate::path::printable;
 
 /// Version of the JSON that all commands print. It grows when a field changes its meaning or goes.
 pub(super) const SCHEMA: u32 = 1;
+
+thread_local! {
+    /// What is printed while a program of its own runs the command.
+    static KEPT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs `what`, and keeps what it prints instead of printing it.
+pub(super) fn keep<T>(what: impl FnOnce() -> T) -> (T, String) {
+    KEPT.set(Some(String::new()));
+    let done = what();
+    (done, KEPT.take().unwrap_or_default())
+}
 
 /// Prints lines to standard output. A reader that has left is not an error.
 pub(super) fn print(lines: &[String]) -> io::Result<()> {
@@ -23,6 +36,10 @@ pub(super) fn print_json(value: &serde_json::Value) -> io::Result<()> {
 }
 
 pub(super) fn print_text(text: &str) -> io::Result<()> {
+    let kept = KEPT.with_borrow_mut(|kept| kept.as_mut().map(|kept| kept.push_str(text)).is_some());
+    if kept {
+        return Ok(());
+    }
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

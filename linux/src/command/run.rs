@@ -2,11 +2,12 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use clap::{CommandFactory, Parser};
 
-use super::args::{Cli, Command};
-use super::output::print_text;
+use super::args::{Cli, Command, OtherFace};
+use super::output::{self, print_text};
 use super::{Exit, apply, early, give, list, plan, report, show, status, watch};
 use crate::desired::DesiredError;
 use crate::engine::NotBegun;
@@ -114,6 +115,9 @@ impl Host {
 
 /// The way to the host, or to the directory that stands for it.
 pub(super) fn face(cli: &Cli) -> Result<Box<dyn Face>, Failure> {
+    if let Some(other) = &cli.face {
+        return Ok((other.0)());
+    }
     let (path, face): (_, io::Result<Box<dyn Face>>) = match &cli.root {
         Some(path) => (path.as_path(), Directory::open(path).map(|d| Box::new(d) as Box<dyn Face>)),
         None => ("/".as_ref(), face::Host::open().map(|h| Box::new(h.with_helper("/proc/self/exe")) as Box<dyn Face>)),
@@ -146,6 +150,25 @@ pub fn main() -> ExitCode {
             eprintln!("bindctl: {}", printable(&failure.to_string()));
             ExitCode::from(failure.exit() as u8)
         }
+    }
+}
+
+/// Runs the command on what stands behind another face, each time it looks at the host: the exit code, and the text that it
+/// would have printed. `arguments` are those behind the program's name; `--state` keeps journals apart from the host's.
+pub fn run_on<'a>(
+    arguments: impl IntoIterator<Item = &'a str>,
+    face: impl Fn() -> Box<dyn Face> + 'static,
+) -> (Exit, String) {
+    let words = std::iter::once("bindctl").chain(arguments);
+    let mut cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(error) => return (Exit::Usage, error.to_string()),
+    };
+    cli.face = Some(OtherFace(Rc::new(face)));
+    let (ended, text) = output::keep(|| run(&cli));
+    match ended {
+        Ok(exit) => (exit, text),
+        Err(failure) => (failure.exit(), format!("{text}bindctl: {}\n", printable(&failure.to_string()))),
     }
 }
 
@@ -185,12 +208,14 @@ pub(super) fn store(cli: &Cli) -> Store {
     let early = matches!(&cli.command, Command::Apply(args) if args.early);
     let usual = if early { "/run/bindctl/early" } else { "/var/lib/bindctl" };
     let state = cli.state.clone().unwrap_or_else(|| below(usual));
-    Store::at(state, below("/run/bindctl"))
+    // Locks are about devices: those of another face are not the host's.
+    let locks = if cli.face.is_some() { state.join("locks") } else { below("/run/bindctl") };
+    Store::at(state, locks)
 }
 
 /// Refuses whoever may not write to sysfs.
-pub(super) fn needs_root() -> Result<(), Failure> {
-    if rustix::process::geteuid().is_root() { Ok(()) } else { Err(Failure::NeedsRoot) }
+pub(super) fn needs_root(face: &dyn Face) -> Result<(), Failure> {
+    if face.may_write() { Ok(()) } else { Err(Failure::NeedsRoot) }
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {

@@ -74,7 +74,7 @@ pub(super) fn recover(cli: &Cli, host: &Host, timeout: u64) -> Result<Exit, Fail
     let store = store(cli);
     let pending = store.unfinished()?;
     if !pending.is_empty() && host.face().has_kernel() {
-        needs_root()?;
+        needs_root(host.face())?;
         store.prepare()?;
     }
     let mut exit = Exit::Done;

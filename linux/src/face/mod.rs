@@ -206,6 +206,11 @@ pub trait Face {
         Ok(kernel_log::split(&self.text(kernel_log::PATH)?))
     }
 
+    /// True when whoever asks may write to the kernel's files.
+    fn may_write(&self) -> bool {
+        true
+    }
+
     /// The file's contents as text without the newline at its end; bytes that are not UTF-8 are replaced.
     fn text(&self, path: &str) -> Result<String> {
         let bytes = self.read(path)?;

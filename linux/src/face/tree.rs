@@ -310,6 +310,10 @@ impl Face for Host {
         true
     }
 
+    fn may_write(&self) -> bool {
+        rustix::process::geteuid().is_root()
+    }
+
     fn uevents(&self) -> Result<Box<dyn super::Uevents>> {
         Ok(Box::new(super::uevent::Socket::open()?))
     }

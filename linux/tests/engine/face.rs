@@ -1,6 +1,7 @@
 //! The face of the kernel in memory.
 
 use std::fs::File;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bindery_linux::face::{Entry as Listed, Face, FaceError, Kind, Node, Result};
@@ -85,5 +86,66 @@ impl Face for Kernel {
 
     fn has_kernel(&self) -> bool {
         true
+    }
+}
+
+/// The same kernel for one process after another.
+pub(crate) struct Shared {
+    pub(crate) kernel: Rc<Kernel>,
+    /// Whether the process may write.
+    pub(crate) root: bool,
+}
+
+impl Face for Shared {
+    fn read(&self, path: &str) -> Result<Vec<u8>> {
+        self.kernel.read(path)
+    }
+
+    fn write(&self, path: &str, value: &[u8]) -> Result<()> {
+        self.kernel.write(path, value)
+    }
+
+    fn write_within(&self, path: &str, value: &[u8], after: Duration, locks: &[File]) -> Result<()> {
+        self.kernel.write_within(path, value, after, locks)
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<Listed>> {
+        self.kernel.list(path)
+    }
+
+    fn link(&self, path: &str) -> Result<String> {
+        self.kernel.link(path)
+    }
+
+    fn kind(&self, path: &str) -> Result<Kind> {
+        self.kernel.kind(path)
+    }
+
+    fn open_node(&self, pid: u32, fd: u32, text: &str) -> Option<Node> {
+        self.kernel.open_node(pid, fd, text)
+    }
+
+    fn owner(&self, path: &str) -> Result<(u32, u32)> {
+        self.kernel.owner(path)
+    }
+
+    fn claimed(&self, path: &str, node: Node) -> Option<bool> {
+        self.kernel.claimed(path, node)
+    }
+
+    fn load_module(&self, name: &str) -> Result<()> {
+        self.kernel.load_module(name)
+    }
+
+    fn own(&self, path: &str, node: Node, user: u32, group: u32) -> Result<()> {
+        self.kernel.own(path, node, user, group)
+    }
+
+    fn has_kernel(&self) -> bool {
+        true
+    }
+
+    fn may_write(&self) -> bool {
+        self.root
     }
 }

@@ -142,7 +142,7 @@ impl Kernel {
         tree.insert(path.into(), entry);
     }
 
-    fn file(&self, path: &str, text: &str) {
+    pub(crate) fn file(&self, path: &str, text: &str) {
         self.put(path, Entry::File(format!("{text}\n").into_bytes()));
     }
 

@@ -1,5 +1,7 @@
-//! Plans run on a kernel that lives in memory: with each write failing, and with the command ending at each moment.
+//! Plans and the command itself on a kernel that lives in memory: with each write failing, and with the command ending at
+//! each moment.
 
+mod commands;
 mod crash;
 mod face;
 mod faults;

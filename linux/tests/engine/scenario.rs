@@ -28,7 +28,7 @@ pub(crate) struct Scenario {
 
 /// One run of the command, and what it left.
 pub(crate) struct Run {
-    pub(crate) kernel: Kernel,
+    pub(crate) kernel: Rc<Kernel>,
     pub(crate) store: Store,
     pub(crate) state: tempfile::TempDir,
 }
@@ -126,12 +126,12 @@ pub(crate) fn until_crash<T>(what: impl FnOnce() -> T) -> Option<T> {
 
 impl Scenario {
     pub(crate) fn start(&self) -> Run {
-        let kernel = Kernel::new(self.tree.clone());
+        let kernel = Rc::new(Kernel::new(self.tree.clone()));
         kernel.matches("0000:17:00.5", "mlx5_core");
         // Every line of a journal is synced: in memory that costs nothing.
         let memory = Path::new("/dev/shm");
         let state = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-        let store = Store::at(state.path().join("state"), state.path().join("locks"));
+        let store = Store::at(state.path().join("state"), state.path().join("state/locks"));
         store.prepare().unwrap();
         Run { kernel, store, state }
     }
@@ -184,7 +184,7 @@ impl Scenario {
         let mut log = Cut { journal, path, fuse: fuse.clone() };
         let mut progress = |_: usize, _: &_, _: &_, _: bool| {};
         let mut engine =
-            Engine { face: &run.kernel, log: &mut log, timeout: TIMEOUT, locks: &[], progress: &mut progress };
+            Engine { face: &*run.kernel, log: &mut log, timeout: TIMEOUT, locks: &[], progress: &mut progress };
         let ended = engine.run(&header.steps);
         fuse.moment();
         match ended {
@@ -200,8 +200,9 @@ impl Run {
     /// Recovers everything that is unfinished.
     pub(crate) fn recover(&self) -> Vec<Recovered> {
         let paths = self.store.unfinished().unwrap();
-        let recovered =
-            paths.iter().map(|path| recover(&self.kernel, &self.store, path, TIMEOUT, &mut |_, _, _, _| {}).unwrap().1);
+        let recovered = paths
+            .iter()
+            .map(|path| recover(&*self.kernel, &self.store, path, TIMEOUT, &mut |_, _, _, _| {}).unwrap().1);
         recovered.collect()
     }
 }

@@ -134,6 +134,15 @@ impl Said {
         self
     }
 
+    /// The command ended with this code, and its text has all of these.
+    #[track_caller]
+    pub(crate) fn names_in_text(&self, names: &[&str], exit: i32) {
+        assert_eq!(self.exit, exit, "{}", self.text);
+        for name in names {
+            assert!(self.text.contains(name), "{name} is missing in:\n{}", self.text);
+        }
+    }
+
     #[track_caller]
     pub(crate) fn does_not_name(&self, name: &str) -> &Self {
         assert!(!self.text.contains(name), "{name} stands in:\n{}", self.text);

@@ -11,6 +11,7 @@ mod names;
 mod network;
 mod report;
 mod reported;
+mod situations;
 mod storage;
 mod vfio;
 mod viable;

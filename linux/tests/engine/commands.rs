@@ -1,0 +1,217 @@
+//! The command itself on the kernel in memory: every exit code that it documents.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bindery_linux::command::{Exit, run_on};
+use rustix::io::Errno;
+
+use crate::face::Shared;
+use crate::kernel::{Fault, Kernel};
+use crate::scenario::{Run, Scenario, all};
+
+const DISK: &str = "0000:5e:00.0";
+
+/// A host on which commands are run one after another.
+struct Host {
+    run: Run,
+    /// Whether the user may write.
+    root: bool,
+}
+
+impl Host {
+    fn of(name: &str) -> Self {
+        let scenario: Scenario = all().into_iter().find(|s| s.name == name).unwrap();
+        Self { run: scenario.start(), root: true }
+    }
+
+    fn disk() -> Self {
+        Self::of("a disk")
+    }
+
+    fn kernel(&self) -> &Kernel {
+        &self.run.kernel
+    }
+
+    fn bindctl(&self, line: &str) -> (Exit, String) {
+        let (kernel, root) = (Rc::clone(&self.run.kernel), self.root);
+        let state = self.run.state.path().join("state").display().to_string();
+        let words = line.split_whitespace().chain(["--state", &state]);
+        run_on(words, move || Box::new(Shared { kernel: Rc::clone(&kernel), root }))
+    }
+
+    /// Runs a command that ends with `exit` and says all of `words`.
+    #[track_caller]
+    fn ends(&self, line: &str, exit: Exit, words: &[&str]) -> String {
+        let (ended, text) = self.bindctl(line);
+        assert_eq!(ended, exit, "{line}:\n{text}");
+        for word in words {
+            assert!(text.contains(word), "{line}: {word} is missing in\n{text}");
+        }
+        text
+    }
+
+    /// Fails writes by their number, counted from the next one.
+    fn fault(&self, faults: &[(usize, Fault)]) {
+        let next = self.kernel().writes.get();
+        *self.kernel().faults.borrow_mut() =
+            faults.iter().map(|(n, fault)| (next + n, *fault)).collect::<BTreeMap<_, _>>();
+    }
+
+    fn put(&self, path: &str, text: &str) {
+        self.kernel().file(path, text);
+    }
+}
+
+#[test]
+fn code_0_there_and_back_and_nothing_to_do() {
+    let host = Host::disk();
+    let before = host.kernel().state();
+    host.ends(&format!("give {DISK}"), Exit::Done, &["done: give", "driver_override vfio-pci"]);
+    assert_eq!(host.kernel().driver(DISK).as_deref(), Some("vfio-pci"));
+    let writes = host.kernel().writes.get();
+    host.ends(&format!("give {DISK}"), Exit::Done, &["already on vfio-pci"]);
+    assert_eq!(host.kernel().writes.get(), writes, "giving twice does nothing twice");
+    host.ends("status", Exit::Done, &["as wanted"]);
+    host.ends(&format!("take {DISK}"), Exit::Done, &["done: take", "will scan what is on"]);
+    assert_eq!(host.kernel().state(), before);
+    host.ends("status", Exit::Done, &["nothing is given"]);
+    host.ends("recover", Exit::Done, &["nothing to recover"]);
+}
+
+#[test]
+fn code_1_drift() {
+    let host = Host::disk();
+    host.ends(&format!("give {DISK}"), Exit::Done, &[]);
+    host.kernel().unbind(DISK, "vfio-pci").unwrap();
+    host.ends("status", Exit::Drift, &["wanted vfio-pci, is without a driver"]);
+}
+
+#[test]
+fn code_2_usage_and_a_state_directory_that_cannot_be_used() {
+    let host = Host::disk();
+    host.ends("give 0000:99:00.0", Exit::Usage, &["0000:99:00.0"]);
+    host.ends("give", Exit::Usage, &[]);
+    let state = host.run.state.path().join("state");
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::write(&state, "a file").unwrap();
+    host.ends(&format!("give {DISK}"), Exit::Usage, &["state"]);
+    assert_eq!(host.kernel().writes.get(), 0, "nothing is touched before the journal is safe");
+}
+
+#[test]
+fn code_3_a_lock_that_another_command_has_and_a_plan_that_was_cut_short() {
+    let host = Host::disk();
+    let lock = host.run.store.lock(DISK, "give, by another").unwrap();
+    host.ends(&format!("give {DISK}"), Exit::Policy, &["is locked by", "give, by another"]);
+    drop(lock);
+    // The holder is dead: its lock is free.
+    host.fault(&[(1, Fault::Hang)]);
+    host.ends(&format!("give {DISK}"), Exit::TimedOut, &[]);
+    host.ends(&format!("give {DISK}"), Exit::Policy, &["unfinished give", "recover"]);
+}
+
+#[test]
+fn code_4_in_use() {
+    let host = Host::disk();
+    host.put("/proc/swaps", "Filename Type Size Used Priority\n/dev/nvme0n1 partition 1 0 -2");
+    host.ends(&format!("give {DISK}"), Exit::InUse, &["swap", "swapoff /dev/nvme0n1"]);
+    assert_eq!(host.kernel().writes.get(), 0);
+    host.ends(&format!("give {DISK} --force-in-use {DISK}"), Exit::Done, &["swap"]);
+}
+
+#[test]
+fn code_5_not_viable() {
+    let host = Host::of("a group of three");
+    host.ends("give 0000:02:00.0", Exit::NotViable, &["0000:02:00.1", "--hold-siblings"]);
+    assert_eq!(host.kernel().writes.get(), 0);
+}
+
+#[test]
+fn code_6_the_kernel_refused_and_nothing_was_changed() {
+    let host = Host::disk();
+    host.fault(&[(0, Fault::Refuse(Errno::PERM))]);
+    host.ends(&format!("give {DISK}"), Exit::Kernel, &["nothing was changed", "driver_override"]);
+}
+
+#[test]
+fn code_7_the_kernel_did_not_answer_and_recover_says_so_until_it_has() {
+    let host = Host::disk();
+    let before = host.kernel().state();
+    host.fault(&[(1, Fault::Hang)]);
+    host.ends(&format!("give {DISK} --timeout 1"), Exit::TimedOut, &["not answered", "process 4711", "recover"]);
+    host.ends("status", Exit::Drift, &["unfinished: give"]);
+    let helper = host.run.store.lock(DISK, "unbind").unwrap();
+    let writes = host.kernel().writes.get();
+    host.ends("recover", Exit::TimedOut, &["still under way"]);
+    host.ends(&format!("take {DISK}"), Exit::Policy, &["unfinished give", "recover"]);
+    assert_eq!(host.kernel().writes.get(), writes, "nothing more is written");
+    drop(helper);
+    host.fault(&[]);
+    host.ends("recover", Exit::Done, &["undone"]);
+    assert_eq!(host.kernel().state(), before);
+}
+
+#[test]
+fn code_8_rolled_back() {
+    let host = Host::disk();
+    let before = host.kernel().state();
+    host.fault(&[(2, Fault::Refuse(Errno::NODEV)), (3, Fault::Nothing)]);
+    host.ends(&format!("give {DISK}"), Exit::RolledBack, &["rolled back", "vfio-pci/bind"]);
+    assert_eq!(host.kernel().state(), before);
+    host.ends("status", Exit::Done, &["nothing is given"]);
+}
+
+#[test]
+fn code_9_the_rollback_failed_and_recover_ends_it() {
+    let host = Host::disk();
+    let before = host.kernel().state();
+    let io = Fault::Refuse(Errno::IO);
+    host.fault(&[(2, io), (3, io), (4, io)]);
+    host.ends(&format!("give {DISK}"), Exit::RollbackFailed, &["not undone", "recover"]);
+    host.fault(&[(0, io)]);
+    host.ends("recover", Exit::RollbackFailed, &["not undone"]);
+    host.fault(&[]);
+    host.ends("recover", Exit::Done, &["undone"]);
+    assert_eq!(host.kernel().state(), before);
+}
+
+#[test]
+fn code_10_only_root() {
+    let host = Host { root: false, ..Host::disk() };
+    host.ends(&format!("give {DISK}"), Exit::NeedsRoot, &["root"]);
+    host.ends(&format!("give {DISK} --dry-run"), Exit::Done, &["driver_override"]);
+    assert_eq!(host.kernel().writes.get(), 0);
+}
+
+#[test]
+fn a_take_restores_functions_driver_override_and_count() {
+    let host = Host::of("a physical function with autoprobe");
+    let before = host.kernel().state();
+    let device = "0000:17:00.0";
+    host.ends(&format!("give {device} --force-in-use {device}"), Exit::Done, &["sriov_numvfs"]);
+    assert_ne!(host.kernel().state(), before);
+    host.ends(&format!("take {device}"), Exit::Done, &[]);
+    assert_eq!(host.kernel().state(), before);
+}
+
+#[test]
+fn a_reboot_makes_records_void() {
+    let host = Host::disk();
+    host.ends(&format!("give {DISK}"), Exit::Done, &[]);
+    host.put("/proc/sys/kernel/random/boot_id", "another");
+    host.ends("status", Exit::Drift, &["started anew"]);
+    host.ends("recover", Exit::Done, &["void"]);
+    assert!(host.run.store.given().unwrap().is_empty());
+}
+
+#[test]
+fn json_says_what_the_text_says() {
+    let host = Host::disk();
+    let (exit, text) = host.bindctl(&format!("give {DISK} --json"));
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    assert_eq!((exit, told["outcome"].as_str(), told["exit"].as_u64()), (Exit::Done, Some("done"), Some(0)));
+    let (_, text) = host.bindctl("status --json");
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(told["given"][0]["state"], "as wanted");
+}
