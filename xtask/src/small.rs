@@ -25,6 +25,8 @@ pub(crate) struct Program {
 pub(crate) const BINDCTL: Program = Program { package: "bindery-linux", name: "bindctl", limit: 4 << 20 };
 /// The auditor with its recorder.
 pub(crate) const AUDIT: Program = Program { package: "bindery-audit", name: "bindery-audit", limit: 4 << 20 };
+/// The small user of VFIO that guests are tested with.
+pub(crate) const VFIO_CHECK: Program = Program { package: "vfio-check", name: "vfio-check", limit: 4 << 20 };
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -3,7 +3,7 @@
 use crate::cargo::Cargo;
 use crate::outcome::Outcome;
 use crate::session::Session;
-use crate::{check, dtbs, loom, miri, mutants, patches, shuttle};
+use crate::{check, dtbs, guest, loom, miri, mutants, patches, shuttle};
 
 /// How many of the patches in `mutants/` one run tries (the budget of the gate allows no more): the rest have their turn with
 /// later commits, or in `long`.
@@ -11,7 +11,7 @@ const PATCHES: usize = 1;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Leave out what fetches or takes long: loom models, shuttle, explored mutants, Miri, Debian's device trees
+    /// Leave out what fetches or takes long: loom models, shuttle, explored mutants, Miri, Debian's device trees and kernels
     #[arg(long)]
     quick: bool,
 }
@@ -33,6 +33,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         session.step("mutants, patches in turn", || patches::sample(PATCHES));
         session.step("Miri, short", miri::short);
         session.step("Debian's device trees", || dtbs::run(&dtbs::Args::default()));
+        session.step("Debian's kernels", guest::short);
     }
     session.finish()
 }

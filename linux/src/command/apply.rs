@@ -60,28 +60,35 @@ pub(super) fn apply(cli: &Cli, host: &Host, args: &ApplyArgs) -> Result<Exit, Fa
         show(cli, &parts)?;
         return Ok(if refused == Exit::Done && unmet && !dry { Exit::Policy } else { refused });
     }
-    for (index, part) in parts.iter().enumerate().filter(|(_, p)| !p.plan.steps.is_empty()) {
-        let ready = Ready {
-            purpose: part.purpose.into(),
-            devices: part.plan.subjects.iter().map(|s| s.device.clone()).collect(),
-            steps: part.plan.steps.clone(),
-            remembered: part.plan.remembered.clone(),
-            takes: part.takes.clone(),
-        };
-        let again = |host: &Host| {
+    for index in (0..parts.len()).filter(|index| !parts[*index].plan.steps.is_empty()) {
+        // Each plan is made anew: the one before it may have loaded the module, or taken a device out of a record.
+        let host = &Host::open(cli)?;
+        let make = |host: &Host| -> Result<Part, Failure> {
             let wishes = source.resolve(host.face(), host.scene().inventory, &desired)?;
-            Ok(part_of(host, &wishes, index, &given)?.plan.steps)
+            part(host, &wishes[index], &store(cli).given()?)
         };
-        let exit = journalled::run(cli, host, &ready, args.run.timeout, again)?;
+        let now = make(host)?;
+        let refused = Exit::of(&now.plan.findings.obstacles);
+        if refused != Exit::Done {
+            show(cli, &[now])?;
+            return Ok(refused);
+        }
+        if now.plan.steps.is_empty() {
+            continue;
+        }
+        let ready = Ready {
+            purpose: now.purpose.into(),
+            devices: now.plan.subjects.iter().map(|s| s.device.clone()).collect(),
+            steps: now.plan.steps.clone(),
+            remembered: now.plan.remembered.clone(),
+            takes: now.takes.clone(),
+        };
+        let exit = journalled::run(cli, host, &ready, args.run.timeout, |host| Ok(make(host)?.plan.steps))?;
         if exit != Exit::Done {
             return Ok(exit);
         }
     }
     Ok(Exit::Done)
-}
-
-fn part_of(host: &Host, wishes: &[Resolved<'_>], index: usize, given: &[Given]) -> Result<Part, Failure> {
-    part(host, &wishes[index], given)
 }
 
 pub(super) fn part(host: &Host, wish: &Resolved<'_>, given: &[Given]) -> Result<Part, Failure> {

@@ -1,64 +1,109 @@
-//! A PC with an IOMMU, two disks and two network cards.
+//! A machine with an IOMMU, and all devices that the tests hand over.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::Guest;
 use crate::outcome::Trouble;
-use crate::tool::target;
+use crate::tool::output;
 
 /// Size of each disk, in bytes.
 const DISK: u64 = 64 << 20;
 
-/// Boots the machine and returns what it wrote to its serial console, also when it was stopped after `limit`.
-pub(super) fn boot(name: &str, kernel: &Path, initrd: &Path, limit: Duration) -> Result<String, Trouble> {
-    let folder = target().join("guest/x86_64");
-    let failed = |e| Trouble::Broken(format!("{}: {e}", folder.display()));
-    let mut disks = Vec::new();
-    for disk in ["sata", "nvme"] {
-        let path = folder.join(format!("{name}.{disk}"));
-        File::create(&path).and_then(|file| file.set_len(DISK)).map_err(failed)?;
-        disks.push(format!("if=none,id={disk},format=raw,file={}", path.display()));
-    }
-    let console = folder.join(format!("{name}.log"));
-    let mut machine = Command::new("qemu-system-x86_64");
-    machine
-        .args(["-M", "q35,kernel-irqchip=split", "-device", "intel-iommu,intremap=on,caching-mode=on"])
-        .args(["-m", "1024", "-smp", "2", "-display", "none", "-no-reboot", "-nic", "none"])
-        .arg("-serial")
-        .arg(format!("file:{}", console.display()))
-        .arg("-kernel")
-        .arg(kernel)
-        .arg("-initrd")
-        .arg(initrd)
-        // On a busy host an emulated timer ticks too late for the kernel's check of it, which would end in a panic.
-        .args(["-append", "console=ttyS0 intel_iommu=on quiet panic=-1 no_timer_check"])
-        .args(["-drive", &disks[0], "-device", "ich9-ahci,id=ahci0,addr=3"])
-        .args(["-device", "ide-hd,drive=sata,bus=ahci0.0,serial=DISK0"])
-        .args(["-drive", &disks[1], "-device", "nvme,drive=nvme,serial=NVME0,addr=4"])
-        .args(["-device", "e1000e,addr=5"]);
-    let mut running = machine
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .map_err(|e| Trouble::Broken(format!("qemu-system-x86_64: {e}")))?;
-    let started = Instant::now();
-    loop {
-        match running.try_wait() {
-            Ok(Some(_)) => break,
-            Ok(None) if started.elapsed() < limit => std::thread::sleep(Duration::from_millis(100)),
-            Ok(None) => {
-                println!("guest {name}: stopped after {} s", limit.as_secs());
-                let _ = running.kill();
-                let _ = running.wait();
-                break;
-            }
-            Err(e) => return Err(Trouble::Broken(format!("qemu-system-x86_64: {e}"))),
+/// The disk that keeps what a boot leaves to the next one.
+pub(super) const STATE: &str = "state";
+
+/// Disks: each is a file.
+const DISKS: [&str; 6] = ["sata", "nvme", "twin", "shared", "functions", STATE];
+
+/// Devices, at addresses that the tests know (`tests/prelude.sh`).
+const DEVICES: [&str; 17] = [
+    "ich9-ahci,id=ahci0,addr=3",
+    "ide-hd,drive=sata,bus=ahci0.0,serial=DISK0",
+    "nvme,drive=nvme,serial=NVME0,addr=4",
+    "e1000e,addr=5",
+    // Two functions of a slot that is not isolated share a group.
+    "e1000e,addr=6.0,multifunction=on",
+    "e1000e,addr=6.1",
+    "virtio-blk-pci,drive=state,addr=7",
+    "nvme,drive=twin,serial=NVME1,addr=8",
+    // One namespace behind two controllers of a subsystem.
+    "nvme-subsys,id=subsys0",
+    "nvme,id=path0,serial=PATHS,subsys=subsys0,addr=9",
+    "nvme,id=path1,serial=PATHS,subsys=subsys0,addr=a",
+    "nvme-ns,drive=shared,bus=path0,nsid=1,shared=on",
+    // A controller with virtual functions, isolated by its port.
+    "pcie-root-port,id=port0,chassis=1,addr=b",
+    "nvme-subsys,id=subsys1",
+    "nvme,id=pf0,serial=PF0,bus=port0,subsys=subsys1,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2",
+    "nvme-ns,drive=functions,bus=pf0,nsid=1",
+    // No driver of Linux's takes this one.
+    "edu,addr=c",
+];
+
+impl Guest {
+    /// Makes empty disks for boots under this name; the last one has an ext2 file system.
+    pub(crate) fn disks(&self, name: &str) -> Result<(), Trouble> {
+        for disk in DISKS {
+            let path = self.disk(name, disk);
+            let failed = |e| Trouble::Broken(format!("{}: {e}", path.display()));
+            let _ = fs::remove_file(&path);
+            File::create(&path).and_then(|file| file.set_len(DISK)).map_err(failed)?;
         }
+        let mut make = Command::new("sh");
+        make.arg("-c").arg("PATH=$PATH:/usr/sbin:/sbin mke2fs -q -F -t ext2 \"$0\"").arg(self.disk(name, STATE));
+        output(&mut make).map(drop)
     }
-    let mut bytes = Vec::new();
-    File::open(&console).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(failed)?;
-    Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
+
+    fn disk(&self, name: &str, disk: &str) -> std::path::PathBuf {
+        self.folder.join(format!("{name}.{disk}"))
+    }
+
+    /// Boots the machine with the disks of that name, and returns what it wrote to its serial console, also when it was
+    /// stopped after `limit`. `extra` is added to the kernel's command line.
+    pub(crate) fn boot(&self, name: &str, initrd: &Path, extra: &str, limit: Duration) -> Result<String, Trouble> {
+        let console = self.folder.join(format!("{name}.log"));
+        let (emulator, _) = self.arch.emulator();
+        let mut machine = Command::new(emulator);
+        machine.args(self.arch.machine());
+        machine.args(["-m", "1024", "-smp", "2", "-display", "none", "-no-reboot", "-nic", "none"]);
+        machine.arg("-serial").arg(format!("file:{}", console.display()));
+        machine.arg("-kernel").arg(&self.image).arg("-initrd").arg(initrd);
+        machine.arg("-append").arg(format!("{} {extra}", self.arch.command_line()));
+        for disk in DISKS {
+            let path = self.disk(name, disk);
+            machine.arg("-drive").arg(format!("if=none,id={disk},format=raw,file={}", path.display()));
+        }
+        for device in DEVICES {
+            machine.args(["-device", device]);
+        }
+        let broken = |e: std::io::Error| Trouble::Broken(format!("{emulator}: {e}"));
+        let errors = self.folder.join(format!("{name}.qemu"));
+        let said = File::create(&errors).map_err(broken)?;
+        let quiet = machine.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
+        let mut running = quiet.spawn().map_err(broken)?;
+        let started = Instant::now();
+        let status = loop {
+            match running.try_wait().map_err(broken)? {
+                Some(status) => break Some(status),
+                None if started.elapsed() < limit => std::thread::sleep(Duration::from_millis(100)),
+                None => {
+                    println!("guest {name}: stopped after {} s", limit.as_secs());
+                    let _ = running.kill();
+                    let _ = running.wait();
+                    break None;
+                }
+            }
+        };
+        if status.is_some_and(|status| !status.success()) {
+            let why = fs::read_to_string(&errors).unwrap_or_default();
+            return Err(Trouble::Broken(format!("{emulator} did not run: {}", why.trim())));
+        }
+        let mut bytes = Vec::new();
+        File::open(&console).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(broken)?;
+        Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
+    }
 }

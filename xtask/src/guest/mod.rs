@@ -1,53 +1,111 @@
-//! `cargo xtask guest`: the host tool on a stock Debian kernel, in a machine that QEMU emulates.
+//! `cargo xtask guest`: the host tool on stock Debian kernels, in machines that QEMU emulates.
 
+mod apt;
+mod arch;
 mod fetch;
 mod image;
 mod machine;
+mod suite;
 
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+pub(crate) use arch::{Arch, Version};
+pub(crate) use fetch::Guest;
+pub(crate) use image::Image;
 
 use crate::outcome::{Outcome, Trouble};
+use crate::small::{BINDCTL, VFIO_CHECK};
+use suite::{BOOTS, Boot};
 
-/// The tests: what runs inside the guest, after `prelude.sh`. Each has a boot of its own.
-const TESTS: [(&str, &str); 5] = [
-    ("disk", include_str!("tests/disk.sh")),
-    ("nvme", include_str!("tests/nvme.sh")),
-    ("network", include_str!("tests/network.sh")),
-    ("group", include_str!("tests/group.sh")),
-    ("kill", include_str!("tests/kill.sh")),
-];
+/// Boots that one chain may have.
+const CHAIN: usize = 12;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Architecture [default: both]
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
+    /// Kernel
+    #[arg(long, value_enum, default_value = "6.1")]
+    kernel: Version,
     /// Run this test only
     #[arg(long, value_name = "NAME")]
     test: Option<String>,
     /// Seconds that one boot may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 180)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     limit: u64,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Outcome {
-    let chosen: Vec<_> =
-        TESTS.iter().filter(|(name, _)| args.test.as_deref().is_none_or(|only| only == *name)).collect();
-    if chosen.is_empty() {
-        let names: Vec<&str> = TESTS.iter().map(|(name, _)| *name).collect();
-        return Err(Trouble::Broken(format!("no such test; there are {}", names.join(", "))));
-    }
-    let kernel = fetch::kernel()?;
-    let tool = crate::small::BINDCTL.build("x86_64")?;
+    let arches = args.arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]);
     let mut failed = Vec::new();
-    for (name, script) in chosen {
-        let initrd = image::make(name, script, &kernel, &tool)?;
-        let said = machine::boot(name, &kernel.image, &initrd, Duration::from_secs(args.limit))?;
-        if said.lines().any(|line| line.trim_end() == "GUEST: passed") {
-            println!("guest {name}: passed");
-        } else {
-            println!("{said}");
-            println!("guest {name}: failed; what it printed on its serial console is above");
-            failed.push(*name);
+    let mut ran = 0;
+    for arch in arches {
+        let chosen: Vec<Boot> = BOOTS.iter().filter_map(|boot| boot.only(args.test.as_deref(), arch)).collect();
+        if chosen.is_empty() {
+            continue;
+        }
+        ran += chosen.len();
+        let guest = Guest::fetch(arch, args.kernel)?;
+        let programs = programs(arch)?;
+        for boot in chosen {
+            failed.extend(one(&guest, &boot, &programs, Duration::from_secs(args.limit))?);
         }
     }
+    if ran == 0 {
+        let names: Vec<&str> = BOOTS.iter().flat_map(|boot| boot.tests).copied().collect();
+        return Err(Trouble::Broken(format!("no such test; there are {}", names.join(", "))));
+    }
     if failed.is_empty() { Ok(()) } else { Err(Trouble::Failed(format!("guests failed: {}", failed.join(", ")))) }
+}
+
+/// The short form, for `cargo xtask test`: everything on both architectures with the older kernel.
+pub(crate) fn short() -> Outcome {
+    run(&Args { arch: None, kernel: Version::V6_1, test: None, limit: 300 })
+}
+
+/// The static programs that go into each guest.
+fn programs(arch: Arch) -> Result<[PathBuf; 2], Trouble> {
+    Ok([BINDCTL.build(arch.name())?, VFIO_CHECK.build(arch.name())?])
+}
+
+/// Runs one boot, and those that it asks for. Returns the tests that failed.
+fn one(guest: &Guest, boot: &Boot, programs: &[PathBuf], limit: Duration) -> Result<Vec<String>, Trouble> {
+    let label = format!("{} {}", guest.arch.name(), guest.release);
+    let image = Image { name: boot.name, init: &boot.script()?, modules: suite::MODULES, programs };
+    let initrd = image.make(guest)?;
+    guest.disks(boot.name)?;
+    let started = Instant::now();
+    let mut said = String::new();
+    for _ in 0..CHAIN {
+        let now = guest.boot(boot.name, &initrd, boot.command_line, limit)?;
+        said.push_str(&now);
+        if !tells(&now, "again") {
+            break;
+        }
+    }
+    let mut failed = Vec::new();
+    for line in said.lines().filter_map(|line| line.trim_end().strip_prefix("GUEST: figure ")) {
+        println!("{label}: {line}");
+    }
+    for name in &boot.tests {
+        if tells(&said, &format!("passed {name}")) {
+            println!("{label}: {name}: passed");
+        } else {
+            failed.push(format!("{name} ({})", guest.arch.name()));
+        }
+    }
+    println!("{label}: boot {}: {} s", boot.name, started.elapsed().as_secs());
+    if !failed.is_empty() {
+        println!("{said}");
+        println!("{label}: failed: {}; what the guest printed on its serial console is above", failed.join(", "));
+    }
+    Ok(failed)
+}
+
+/// Whether the guest printed this line.
+fn tells(said: &str, what: &str) -> bool {
+    said.lines().any(|line| line.trim_end().strip_prefix("GUEST: ") == Some(what))
 }

@@ -1,15 +1,5 @@
 # The command is killed at each step of give and of take; recover ends well each time.
-# at STEP COMMAND...: kills the command when it tells that step.
-at() {
-	_step=$1; shift
-	rm -f /tmp/fifo; mkfifo /tmp/fifo
-	"$@" >/tmp/fifo 2>&1 &
-	_pid=$!
-	while read -r _word _number _rest; do
-		case "$_word $_number" in "step $_step/"*) kill -9 $_pid; break ;; esac
-	done </tmp/fifo
-	wait $_pid 2>/dev/null
-}
+drivers
 settled() {
 	expect 0 bindctl recover
 	[ -z "$(ls /var/lib/bindctl/journal)" ] || failed "a journal is left"
@@ -23,14 +13,22 @@ settled() {
 	expect 0 bindctl status
 	names "nothing is given"
 }
-for step in 1 2 3 4 5 6; do
-	echo "## give, killed at step $step"
-	at $step bindctl give $SATA
+step=1
+while killed_at $step bindctl give $SATA; do
+	echo "# give was killed at step $step"
 	settled
+	step=$((step + 1))
 done
-for step in 1 2 3; do
-	echo "## take, killed at step $step"
+[ $step -gt 5 ] || failed "give has only $((step - 1)) steps"
+settled
+step=1
+expect 0 bindctl give $SATA
+while killed_at $step bindctl take $SATA; do
+	echo "# take was killed at step $step"
+	settled
 	expect 0 bindctl give $SATA
-	at $step bindctl take $SATA
-	settled
+	step=$((step + 1))
 done
+[ $step -gt 3 ] || failed "take has only $((step - 1)) steps"
+settled
+appears /dev/sda

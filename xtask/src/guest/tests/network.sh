@@ -1,20 +1,23 @@
 # A network card: refused while its interface has an address or a default route.
-ip link set eth0 up
-ip addr add 10.0.0.1/24 dev eth0
+drivers
+card=$(card_of $CARD)
+ip link set $card up
+ip addr add 10.0.0.1/24 dev $card
 expect 4 bindctl give $CARD
-names "eth0 is up"
+names "$card is up"
 ip route add default via 10.0.0.2
 expect 4 bindctl give $CARD
-names "default route goes over eth0"
+names "default route goes over $card"
 on $CARD e1000e
-ip link set eth0 down
-mac=$(cat /sys/class/net/eth0/address)
+ip addr flush dev $card
+ip link set $card down
+mac=$(cat /sys/class/net/$card/address)
 expect 0 bindctl give "mac=$mac"
 on $CARD vfio-pci
 expect 0 bindctl take $CARD
 on $CARD e1000e
-appears /sys/class/net/eth0
-[ "$(cat /sys/class/net/eth0/address)" = "$mac" ] || failed "another card"
+card=$(card_of $CARD)
+[ "$(cat /sys/class/net/$card/address)" = "$mac" ] || failed "another card"
 # A driver that is not there: nothing is written.
 expect 5 bindctl plan $CARD --to vfio_pci
 names "did you mean vfio-pci"

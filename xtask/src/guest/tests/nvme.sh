@@ -1,17 +1,25 @@
 # An NVMe disk: refused while it is swap space or open, then given by its serial number and taken back.
-mkswap /dev/nvme0n1 >/dev/null && swapon /dev/nvme0n1 || failed "no swap"
+drivers
+disk=$(disk_of $NVME)
+mkswap /dev/$disk >/dev/null && swapon /dev/$disk || failed "no swap"
 expect 4 bindctl give $NVME
-names "nvme0n1 is swap space" "swapoff /dev/nvme0n1"
+names "$disk is swap space" "swapoff /dev/$disk"
 on $NVME nvme
-swapoff /dev/nvme0n1
-sleep 1000 9</dev/nvme0n1 &
+swapoff /dev/$disk
+sleep 1000 9</dev/$disk &
 holder=$!
 expect 4 bindctl give $NVME
 names "sleep ($holder)"
-kill $holder; wait $holder 2>/dev/null
+end $holder
+echo pattern >/dev/$disk
 expect 0 bindctl give serial=NVME0
 on $NVME vfio-pci
+expect 0 vfio-check $PCI/$NVME
+names "mapped" "reset" "unmapped"
 expect 0 bindctl take $NVME
 on $NVME nvme
 no_override $NVME
-appears /dev/nvme0n1
+comes_back $NVME
+disk=$(disk_of $NVME)
+[ "$(head -n 1 /dev/$disk)" = pattern ] || failed "the pattern is gone"
+dd if=/dev/zero of=/dev/$disk bs=64k count=1 2>/dev/null

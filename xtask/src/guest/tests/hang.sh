@@ -1,0 +1,39 @@
+# A holder that does not let go: the command ends in time, nothing else hangs, and recover ends well once the holder is gone.
+drivers
+expect 0 bindctl give $SATA
+vfio-check $PCI/$SATA --hold >/tmp/holder 2>&1 &
+holder=$!
+holding
+expect 4 bindctl take $SATA
+names "vfio-check ($holder)"
+expect 7 bindctl take $SATA --force-in-use $SATA --timeout 3
+names "process .* waits for the kernel" "bindctl recover"
+prompt 0 bindctl list
+names "$SATA"
+prompt 0 bindctl list --json
+prompt any bindctl show $SATA
+names "$SATA"
+prompt 1 bindctl status
+names "unfinished"
+# What is under way is left alone.
+prompt any bindctl take $SATA
+[ $_got != 0 ] || failed "a second take went through"
+prompt 7 bindctl recover
+names "still under way"
+prompt any bindctl give $SATA
+prompt 0 bindctl give $TWIN
+prompt 0 bindctl take $TWIN
+comes_back $TWIN
+end $holder
+for _i in 1 2 3 4 5 6 7 8 9 10; do
+	bindctl recover >/tmp/out 2>&1 && break
+	sleep 1
+done
+cat /tmp/out
+names "take of .*$SATA: undone"
+on $SATA vfio-pci
+expect 0 bindctl status
+expect 0 bindctl take $SATA
+on $SATA ahci
+no_override $SATA
+appears /dev/sda
