@@ -13,7 +13,7 @@ use super::plan::{as_json, as_text};
 use super::run::{Failure, Host, store};
 use crate::check::Target;
 use crate::desired::{Resolved, Source};
-use crate::plan::{Plan, Request, build};
+use crate::plan::{Action, Place, Plan, Request, Role, Step, build};
 use crate::state::Given;
 
 /// Where the desired state is kept.
@@ -114,6 +114,12 @@ pub(super) fn part(host: &Host, wish: &Resolved<'_>, given: &[Given]) -> Result<
         && let Some(record) = record_of(host, &plan, given)?
     {
         from_record(host, &mut plan, record);
+        // Given before its driver was there, as by an initramfs: what it had is no driver, and that is not wished for.
+        if let Some(subject) = plan.subjects.iter_mut().find(|s| s.target.is_none()) {
+            let label = wish.device.label();
+            subject.target = Some("host".into());
+            plan.steps.push(Step::new(&Place::from(wish.device), Action::Probe, Vec::new(), (&label, Role::Own)));
+        }
         takes = Some(record.id.clone());
     }
     let purpose = if wish.to == Target::Host { "take" } else { "give" };

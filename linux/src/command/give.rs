@@ -45,6 +45,11 @@ pub(super) fn take(cli: &Cli, host: &Host, args: &TakeArgs) -> Result<Exit, Fail
         let record = record_of(host, &plan, &given)?;
         if let Some(record) = record {
             from_record(host, &mut plan, record);
+            for subject in plan.subjects.iter().filter(|s| s.target.is_none()) {
+                let what =
+                    format!("{} had no driver when it was given: taking it once more has one matched", subject.device);
+                plan.findings.remark(what);
+            }
         } else if !plan.steps.is_empty() {
             plan.findings.remark("it was not given by bindctl: the kernel matches a driver");
         }

@@ -26,8 +26,8 @@ const DEVICES: [&str; 17] = [
     "nvme,drive=nvme,serial=NVME0,addr=4",
     "e1000e,addr=5",
     // Two functions of a slot that is not isolated share a group.
-    "e1000e,addr=6.0,multifunction=on",
-    "e1000e,addr=6.1",
+    "e1000,addr=6.0,multifunction=on",
+    "e1000,addr=6.1",
     "virtio-blk-pci,drive=state,addr=7",
     "nvme,drive=twin,serial=NVME1,addr=8",
     // One namespace behind two controllers of a subsystem.
@@ -45,7 +45,7 @@ const DEVICES: [&str; 17] = [
 ];
 
 impl Guest {
-    /// Makes empty disks for boots under this name; the last one has an ext2 file system.
+    /// Makes empty disks for boots under this name; the last one has an ext4 file system.
     pub(crate) fn disks(&self, name: &str) -> Result<(), Trouble> {
         for disk in DISKS {
             let path = self.disk(name, disk);
@@ -54,7 +54,7 @@ impl Guest {
             File::create(&path).and_then(|file| file.set_len(DISK)).map_err(failed)?;
         }
         let mut make = Command::new("sh");
-        make.arg("-c").arg("PATH=$PATH:/usr/sbin:/sbin mke2fs -q -F -t ext2 \"$0\"").arg(self.disk(name, STATE));
+        make.arg("-c").arg("PATH=$PATH:/usr/sbin:/sbin mke2fs -q -F -t ext4 \"$0\"").arg(self.disk(name, STATE));
         output(&mut make).map(drop)
     }
 

@@ -36,6 +36,7 @@ pub(super) const MODULES: &[&str] = &[
     "nvme-core",
     "nvme",
     "e1000e",
+    "e1000",
     "virtio",
     "virtio-ring",
     "virtio-pci",
@@ -75,6 +76,7 @@ pub(super) const BOOTS: [Boot<&[&str]>; 3] = [
         by_name: false,
         // `apply` comes before the drivers are loaded; what is left of the swap space in `matrix` comes last.
         tests: &[
+            "apply",
             "apply",
             "disk",
             "nvme",

@@ -49,13 +49,13 @@ comes_back $TWIN
 
 row "a group with a sibling on a driver of the host's is not viable; unbound is enough"
 echo vfio-pci >$PCI/$PAIR0/driver_override
-echo $PAIR0 >/sys/bus/pci/drivers/e1000e/unbind
+echo $PAIR0 >/sys/bus/pci/drivers/e1000/unbind
 echo $PAIR0 >/sys/bus/pci/drivers/vfio-pci/bind 2>/dev/null
 if [ "$(driver $PAIR0)" = vfio-pci ]; then
 	expect 1 vfio-check $PCI/$PAIR0
 	names "not viable"
 fi
-echo $PAIR1 >/sys/bus/pci/drivers/e1000e/unbind
+echo $PAIR1 >/sys/bus/pci/drivers/e1000/unbind
 [ "$(driver $PAIR0)" = vfio-pci ] || echo $PAIR0 >/sys/bus/pci/drivers/vfio-pci/bind || failed "bind"
 expect 0 vfio-check $PCI/$PAIR0
 
@@ -71,8 +71,8 @@ end $holder
 echo >$PCI/$PAIR0/driver_override
 echo $PAIR0 >/sys/bus/pci/drivers/vfio-pci/unbind
 for device in $PAIR0 $PAIR1; do
-	echo $device >/sys/bus/pci/drivers/e1000e/bind
-	on $device e1000e
+	echo $device >/sys/bus/pci/drivers/e1000/bind
+	on $device e1000
 done
 
 row "unbind from vfio-pci while a descriptor is open waits for the holder"

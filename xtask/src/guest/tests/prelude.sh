@@ -35,7 +35,7 @@ appears() { for _i in 1 2 3 4 5 6 7 8 9 10; do [ -e "$1" ] && return; sleep 1; d
 drivers() {
 	[ -z "$loaded" ] || return
 	loaded=1
-	for module in ahci sd_mod nvme e1000e; do modprobe $module || failed "modprobe $module"; done
+	for module in ahci sd_mod nvme e1000e e1000; do modprobe $module || failed "modprobe $module"; done
 	appears /dev/sda
 	comes_back $NVME
 	comes_back $TWIN
@@ -95,6 +95,8 @@ card_of() { ls $PCI/$1/net | head -n 1; }
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
+# For what the kernel loads by itself.
+echo /bin/modprobe >/proc/sys/kernel/modprobe
 modprobe vfio_iommu_type1 || failed "modprobe vfio_iommu_type1"
 modprobe virtio_pci
 modprobe virtio_blk
