@@ -29,9 +29,9 @@ pub(crate) struct Args {
     /// Kernel
     #[arg(long, value_enum, default_value = "6.1")]
     kernel: Version,
-    /// Run this test only
-    #[arg(long, value_name = "NAME")]
-    test: Option<String>,
+    /// Run these tests only
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    test: Vec<String>,
     /// Seconds that one boot may take
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     limit: u64,
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let mut failed = Vec::new();
     let mut ran = 0;
     for arch in arches {
-        let chosen: Vec<Boot> = BOOTS.iter().filter_map(|boot| boot.only(args.test.as_deref(), arch)).collect();
+        let chosen: Vec<Boot> = BOOTS.iter().filter_map(|boot| boot.only(&args.test, arch)).collect();
         if chosen.is_empty() {
             continue;
         }
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 /// The short form, for `cargo xtask test`: everything on both architectures with the older kernel.
 pub(crate) fn short() -> Outcome {
-    run(&Args { arch: None, kernel: Version::V6_1, test: None, limit: 300 })
+    run(&Args { arch: None, kernel: Version::V6_1, test: Vec::new(), limit: 300 })
 }
 
 /// The static programs that go into each guest.

@@ -77,7 +77,6 @@ pub(super) const BOOTS: [Boot<&[&str]>; 3] = [
         // `apply` comes before the drivers are loaded; what is left of the swap space in `matrix` comes last.
         tests: &[
             "apply",
-            "apply",
             "disk",
             "nvme",
             "network",
@@ -97,11 +96,12 @@ pub(super) const BOOTS: [Boot<&[&str]>; 3] = [
 
 impl Boot<&[&'static str]> {
     /// The boot with the tests that are wanted, on this architecture.
-    pub(super) fn only(&self, wanted: Option<&str>, arch: Arch) -> Option<Boot> {
+    pub(super) fn only(&self, wanted: &[String], arch: Arch) -> Option<Boot> {
+        let named = |name: &&&str| wanted.iter().any(|w| w == **name);
         let tests: Vec<&'static str> = match wanted {
-            Some(wanted) => self.tests.iter().filter(|name| **name == wanted).copied().collect(),
-            None if self.by_name => Vec::new(),
-            None => self.tests.to_vec(),
+            [] if self.by_name => Vec::new(),
+            [] => self.tests.to_vec(),
+            _ => self.tests.iter().filter(named).copied().collect(),
         };
         let Self { name, command_line, arches, by_name, .. } = *self;
         (arches.contains(&arch) && !tests.is_empty()).then_some(Boot { name, command_line, arches, by_name, tests })
