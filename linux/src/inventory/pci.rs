@@ -32,9 +32,10 @@ impl Config {
         Some(u32::from_le_bytes(self.0.get(at..at + 4)?.try_into().ok()?))
     }
 
-    /// True when the device does not answer: every read from the bus is all ones.
+    /// True when the device does not answer: every read from the bus is all ones. A virtual function answers, although its
+    /// vendor and device are all ones: they are the physical function's.
     pub fn is_dead(&self) -> bool {
-        self.0.len() >= 4 && self.0[..4].iter().all(|&byte| byte == 0xff)
+        self.0.len() >= 4 && self.0.iter().take(16).all(|&byte| byte == 0xff)
     }
 
     /// True for header types 1 and 2, which VFIO does not take.
@@ -161,5 +162,12 @@ mod tests {
         assert_eq!(Config(vec![0; 256]).acs(), Acs::Unknown);
         assert!(!Config(Vec::new()).is_dead());
         assert!(Config(vec![0xff; 64]).is_dead());
+    }
+
+    #[test]
+    fn a_virtual_function_answers_with_all_ones_for_vendor_and_device() {
+        let mut bytes = vec![0; 64];
+        bytes[..4].fill(0xff);
+        assert!(!Config(bytes).is_dead());
     }
 }
