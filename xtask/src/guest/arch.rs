@@ -6,7 +6,7 @@ pub(crate) enum Arch {
     /// A PC with VT-d
     #[value(name = "x86_64")]
     X86,
-    /// A board with SMMUv3
+    /// A board with an SMMU of version 3
     #[value(name = "aarch64")]
     Arm,
 }
