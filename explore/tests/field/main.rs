@@ -24,6 +24,7 @@ mod f_life;
 mod f_memory;
 mod f_passthrough;
 mod f_peers;
+mod f_stale;
 mod f_time;
 mod r01_shared_line_masked;
 mod r02_trigger_mismatch;
