@@ -1,7 +1,7 @@
 //! The words that name a device on the command line.
 
 use crate::face::Face;
-use crate::inventory::{Config, Device, Inventory};
+use crate::inventory::{Config, Device, Inventory, Vpd};
 use crate::path;
 use crate::usage::Below;
 
@@ -35,7 +35,7 @@ pub enum SelectError {
 }
 
 /// The device that `word` names: an address, a `/sys` path, `BUS/NAME`, `vendor:device`, or `serial=`, `mac=`, `wwn=`,
-/// `slot=` with a value.
+/// `slot=`, `path=` with a value.
 pub fn select<'a>(face: &dyn Face, inventory: &'a Inventory, word: &str) -> Result<&'a Device, SelectError> {
     let malformed = |why| SelectError::Malformed { word: path::printable(word), why };
     if word.is_empty() || word.len() > 4096 || word.chars().any(char::is_control) {
@@ -48,11 +48,12 @@ pub fn select<'a>(face: &dyn Face, inventory: &'a Inventory, word: &str) -> Resu
         return by_path(face, inventory, word);
     }
     let found = match word.split_once('=') {
-        Some(("serial", value)) => by(inventory, |d| serials(face, d).iter().any(|s| s.eq_ignore_ascii_case(value))),
+        Some(("serial", value)) => with_serial(face, inventory, value),
         Some(("mac", value)) => by(inventory, |d| macs(face, d).iter().any(|m| m.eq_ignore_ascii_case(value))),
         Some(("wwn", value)) => by(inventory, |d| wwns(face, d).iter().any(|w| same_wwn(w, value))),
         Some(("slot", value)) => in_slot(face, inventory, value),
-        Some(_) => return Err(malformed("only serial=, mac=, wwn= and slot= can be asked for")),
+        Some(("path", value)) => by(inventory, |d| d.route().is_some_and(|route| route.eq_ignore_ascii_case(value))),
+        Some(_) => return Err(malformed("only serial=, mac=, wwn=, slot= and path= can be asked for")),
         None => by_name(inventory, word),
     };
     // What hangs below a bridge belongs to the nearest device above it.
@@ -133,14 +134,29 @@ fn hint(inventory: &Inventory, word: &str) -> String {
 fn described(face: &dyn Face, device: &Device) -> String {
     let below = Below::of(face, device);
     let mut words: Vec<String> = vec![device.driver.clone().unwrap_or_else(|| "no driver".into())];
-    words.extend(serials_of(face, device, &below).into_iter().map(|s| format!("serial {s}")));
+    words.extend(serials(face, device).into_iter().map(|s| format!("serial {s}")));
     words.extend(below.interfaces.iter().map(|i| i.name.clone()));
     format!("{} ({})", device.label(), words.join(", "))
 }
 
-/// Serial numbers: of NVMe controllers, of disks as udev knows them, and of the device itself by its PCI capability.
+/// Serial numbers: of NVMe controllers, of disks as udev knows them, and of the device itself by its PCI capability and
+/// by its vital product data.
 pub fn serials(face: &dyn Face, device: &Device) -> Vec<String> {
-    serials_of(face, device, &Below::of(face, device))
+    let mut found = serials_of(face, device, &Below::of(face, device));
+    found.extend(Vpd::read(face, device).and_then(|vpd| vpd.serial));
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The devices with a serial number. Vital product data is slow to read, and asked for only when nothing else says it.
+fn with_serial<'a>(face: &dyn Face, inventory: &'a Inventory, value: &str) -> Vec<&'a Device> {
+    let is = |serial: &String| serial.eq_ignore_ascii_case(value);
+    let found = by(inventory, |d| serials_of(face, d, &Below::of(face, d)).iter().any(is));
+    if !found.is_empty() {
+        return found;
+    }
+    by(inventory, |d| Vpd::read(face, d).and_then(|vpd| vpd.serial).as_ref().is_some_and(is))
 }
 
 fn serials_of(face: &dyn Face, device: &Device, below: &Below) -> Vec<String> {

@@ -27,6 +27,11 @@ pub fn managers(face: &dyn Face, device: &Device) -> Vec<String> {
             .split_whitespace()
             .filter_map(|word| word.strip_prefix("vfio-pci.ids=").or_else(|| word.strip_prefix("vfio_pci.ids=")));
         let names_it = |list: &str| list.split(',').any(|id| id.trim().to_ascii_lowercase().starts_with(&ids));
+        for (path, list) in configured(face) {
+            if names_it(&list) {
+                found.push(format!("{path} names {ids}: every device of that id goes to vfio-pci when it is loaded"));
+            }
+        }
         if on_line.clone().any(names_it) || face.try_text(parameter).is_some_and(|list| names_it(&list)) {
             found.push(format!("vfio-pci.ids names {ids}: every device of that id goes to vfio-pci"));
         }
@@ -37,6 +42,28 @@ pub fn managers(face: &dyn Face, device: &Device) -> Vec<String> {
             let domain = file.trim_end_matches(".xml");
             let how = if managed { "moves it by itself (managed='yes')" } else { "has it (managed='no')" };
             found.push(format!("the libvirt domain {domain} {how}"));
+        }
+    }
+    found
+}
+
+/// The ids that the configuration of modprobe gives to vfio-pci, with the files. The first folder that has a file wins.
+fn configured(face: &dyn Face) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut seen: Vec<String> = Vec::new();
+    for folder in ["/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"] {
+        for file in face.names(folder).into_iter().filter(|name| path::extension(name) == Some("conf")) {
+            if seen.contains(&file) {
+                continue;
+            }
+            let path = format!("{folder}/{file}");
+            seen.push(file);
+            for line in face.try_text(&path).unwrap_or_default().lines() {
+                let mut words = line.split_whitespace();
+                let ours = words.next() == Some("options") && matches!(words.next(), Some("vfio-pci" | "vfio_pci"));
+                let lists = words.filter(|_| ours).filter_map(|word| word.strip_prefix("ids="));
+                found.extend(lists.map(|list| (path.clone(), list.to_owned())));
+            }
         }
     }
     found

@@ -3,10 +3,12 @@
 mod driver;
 mod interrupts;
 mod managers;
+mod memlock;
 mod viable;
 
 pub use driver::{Target, did_you_mean, exists_or_loads, module_of as module_for, variant, vfio_driver};
 pub use managers::managers;
+pub use memlock::Memlock;
 pub use viable::{find, group, without_group};
 
 /// A condition that is not met now, but can be before the plan is run.

@@ -11,8 +11,8 @@ use crate::face::Face;
 
 /// Hand devices from their kernel driver to VFIO and back.
 ///
-/// DEV is an address (0000:02:00.0), a path in /sys, BUS/NAME, vendor:device when only one fits, or serial=, mac=, wwn=
-/// or slot= with a value.
+/// DEV is an address (0000:02:00.0), a path in /sys, BUS/NAME, vendor:device when only one fits, or serial=, mac=, wwn=,
+/// slot= or path= with a value. path= is the way through the bridges that `show` prints.
 #[derive(Parser, Debug)]
 #[command(name = "bindctl", version, after_help = HELP)]
 pub(super) struct Cli {
@@ -59,6 +59,9 @@ pub(super) enum Command {
         /// The device
         #[arg(value_name = "DEV")]
         device: String,
+        /// Compare the memory of a guest with what a process of this user may lock: 16G, 512M
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        guest_memory: Option<u64>,
     },
     /// Print the steps of a hand-over; nothing is done
     #[command(after_help = HELP)]
@@ -162,6 +165,24 @@ pub(super) struct How {
     /// Give the device without an IOMMU: whoever drives it reads and writes all memory
     #[arg(long)]
     pub(super) noiommu: bool,
+    /// Compare the memory of a guest with what its process may lock: 16G, 512M
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(super) guest_memory: Option<u64>,
+}
+
+/// Bytes, or with K, M, G or T behind a number the units of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" | "KIB" => 10,
+        "M" | "MIB" => 20,
+        "G" | "GIB" => 30,
+        "T" | "TIB" => 40,
+        unit => return Err(format!("{unit} is not K, M, G or T")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "a number with K, M, G or T behind it".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".into())
 }
 
 /// Options of `give`.

@@ -4,7 +4,7 @@ use super::Exit;
 use super::args::{Cli, GiveArgs, How, TakeArgs};
 use super::journalled::{self, Ready};
 use super::output::{print, print_json};
-use super::plan::{as_json, as_text, request};
+use super::plan::{as_json, as_text, compare_memory, request};
 use super::run::{Failure, Host, store};
 use crate::check::Target;
 use crate::obstacle::Obstacle;
@@ -16,7 +16,10 @@ pub(super) fn give(cli: &Cli, host: &Host, args: &GiveArgs) -> Result<Exit, Fail
     let owner = args.owner.as_deref().map(|name| user(host, name)).transpose()?;
     let make = |host: &Host| -> Result<Plan, Failure> {
         let request = request(host, &args.devices, Target::Vfio, &args.how, owner)?;
-        Ok(build(host.scene(), &request))
+        let mut plan = build(host.scene(), &request);
+        let named = owner.map(|(user, _)| user).zip(args.owner.as_deref());
+        compare_memory(host, args.how.guest_memory, named, &mut plan);
+        Ok(plan)
     };
     let plan = make(host)?;
     if let Some(exit) = only_shown(cli, host, &plan, args.run.dry_run)? {

@@ -6,7 +6,7 @@ use super::Exit;
 use super::args::{How, PlanArgs};
 use super::output::{SCHEMA, print, print_json};
 use super::run::{Failure, Host};
-use crate::check::Target;
+use crate::check::{Memlock, Target};
 use crate::obstacle::{Class, Findings};
 use crate::path;
 use crate::plan::{Plan, Request, build};
@@ -20,7 +20,8 @@ pub(super) fn run(host: &Host, args: &PlanArgs, json: bool) -> Result<Exit, Fail
         name => return Err(Failure::Usage(format!("--to {}: not a driver's name", path::printable(name)))),
     };
     let request = request(host, &args.devices, to, &args.how, None)?;
-    let plan = build(host.scene(), &request);
+    let mut plan = build(host.scene(), &request);
+    compare_memory(host, args.how.guest_memory, None, &mut plan);
     if json {
         print_json(&as_json(&plan))?;
     } else {
@@ -50,6 +51,14 @@ pub(super) fn request<'a>(
         force_in_use.push(host.select(word)?.label());
     }
     Ok(Request { devices, to, hold_siblings: how.hold_siblings, force_in_use, noiommu: how.noiommu, owner })
+}
+
+/// Compares what a guest needs with what the owner of the nodes may lock, if a guest is told of.
+pub(super) fn compare_memory(host: &Host, guest: Option<u64>, owner: Option<(u32, &str)>, plan: &mut Plan) {
+    if let Some(guest) = guest {
+        let limit = Memlock::of(host.face(), owner.map(|(user, _)| user));
+        limit.judge(guest, owner.map(|(_, name)| name), &mut plan.findings);
+    }
 }
 
 /// A word for how the plan stands.

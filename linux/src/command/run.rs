@@ -183,7 +183,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
     let host = Host::open(cli)?;
     match &cli.command {
         Command::List { all } => list::run(&host, *all, cli.json),
-        Command::Show { device } => show::run(&host, device, cli.json),
+        Command::Show { device, guest_memory } => show::run(&host, device, *guest_memory, cli.json),
         Command::Plan(args) => plan::run(&host, args, cli.json),
         Command::Give(args) => give::give(cli, &host, args),
         Command::Take(args) => give::take(cli, &host, args),

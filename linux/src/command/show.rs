@@ -4,19 +4,21 @@ use serde_json::json;
 
 use super::Exit;
 use super::output::{SCHEMA, print, print_json};
+use super::plan;
 use super::run::{Failure, Host};
 use crate::check::managers;
-use crate::inventory::{Device, Names, Reset, acs_on_the_way, rate_isolation};
+use crate::inventory::{Device, Names, Reset, Vpd, acs_on_the_way, rate_isolation};
 use crate::plan::{Memory, Plan, Request, build, remember};
 use crate::usage;
 
-pub(super) fn run(host: &Host, word: &str, json: bool) -> Result<Exit, Failure> {
+pub(super) fn run(host: &Host, word: &str, guest: Option<u64>, json: bool) -> Result<Exit, Failure> {
     let device = host.select(word)?;
+    let (mut plan, memory) = look(host, device);
+    plan::compare_memory(host, guest, None, &mut plan);
     if json {
-        let (plan, memory) = look(host, device);
         print_json(&as_json(host, device, &plan, &memory))?;
     } else {
-        print(&lines(host, device))?;
+        print(&as_text(host, device, &plan, &memory))?;
     }
     Ok(Exit::Done)
 }
@@ -54,6 +56,7 @@ fn as_json(host: &Host, device: &Device, plan: &Plan, memory: &Memory) -> serde_
     let scene = host.scene();
     let reset = Reset::read(scene.face, scene.inventory, device);
     let acs = acs_on_the_way(scene.face, scene.inventory, device);
+    let vpd = Vpd::read(scene.face, device);
     let group = device.group.as_ref().map(|name| {
         let group = scene.inventory.groups.get(name).cloned().unwrap_or_default();
         json!({
@@ -67,6 +70,8 @@ fn as_json(host: &Host, device: &Device, plan: &Plan, memory: &Memory) -> serde_
         "schema": SCHEMA,
         "device": device.label(),
         "path": device.path,
+        "route": device.route(),
+        "vpd": vpd.as_ref().map(|vpd| json!({ "name": vpd.name, "part": vpd.part, "serial": vpd.serial })),
         "ids": device.ids(),
         "driver": device.driver,
         "driver_override": memory.driver_override,
@@ -96,10 +101,13 @@ fn as_text(host: &Host, device: &Device, plan: &Plan, memory: &Memory) -> Vec<St
         }
     };
     field("path", device.path.clone());
+    field("route", device.route().map(|route| format!("path={route}")).unwrap_or_default());
     field("driver", device.driver.clone().unwrap_or_else(|| "none".into()));
     field("override", memory.driver_override.clone().unwrap_or_else(|| "empty".into()));
     field("names", memory.names.join(", "));
     field("serial", memory.serials.join(", "));
+    let vpd = Vpd::read(scene.face, device).unwrap_or_default();
+    field("product", [vpd.name, vpd.part].into_iter().flatten().collect::<Vec<_>>().join(", part "));
     field("mac", memory.macs.join(", "));
     match &device.group {
         Some(group) => {
@@ -132,7 +140,7 @@ fn as_text(host: &Host, device: &Device, plan: &Plan, memory: &Memory) -> Vec<St
         field("managed by", manager);
     }
     lines.push(String::new());
-    lines.extend(super::plan::findings(&plan.findings));
+    lines.extend(plan::findings(&plan.findings));
     if plan.findings.obstacles.is_empty() {
         lines.push(if device.is_on_vfio() {
             "given; no holder found".into()

@@ -126,6 +126,22 @@ impl Device {
         }
     }
 
+    /// The way from the root bus through the bridges, as `0000:00/1c.0/00.0`: it stays when bus numbers move because
+    /// hardware was added elsewhere. `None` for a device that is not on PCI.
+    pub fn route(&self) -> Option<String> {
+        if self.bus != "pci" {
+            return None;
+        }
+        let parts = self.path.split('/').skip_while(|part| !is_root_bus(part));
+        let hops = parts.map(|part| match part.strip_prefix("pci").filter(|_| is_root_bus(part)) {
+            Some(bus) => bus,
+            // Behind a root bus, a device is told from its neighbours by slot and function.
+            None => part.rsplit_once(':').map_or(part, |(_, slot)| slot),
+        });
+        let route = hops.collect::<Vec<_>>().join("/");
+        (!route.is_empty()).then_some(route)
+    }
+
     /// The path of an attribute.
     pub fn attribute(&self, name: &str) -> String {
         format!("{}/{name}", self.path)
@@ -163,6 +179,11 @@ impl Override {
     }
 }
 
+/// True for `pci0000:00`.
+fn is_root_bus(part: &str) -> bool {
+    part.strip_prefix("pci").is_some_and(|rest| rest.contains(':'))
+}
+
 /// True for vfio-pci, vfio-platform and the variant drivers, whose names all say it.
 fn is_vfio(driver: &str) -> bool {
     driver.split(['-', '_']).any(|word| word == "vfio")
@@ -170,7 +191,20 @@ fn is_vfio(driver: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_vfio;
+    use super::{Device, is_vfio};
+
+    #[test]
+    fn a_route_has_no_number_of_a_bus_behind_a_bridge() {
+        let route = |path: &str| Device { bus: "pci".into(), path: path.into(), ..Device::default() }.route();
+        assert_eq!(route("/sys/devices/pci0000:00/0000:00:1c.0/0000:02:00.0").as_deref(), Some("0000:00/1c.0/00.0"));
+        let behind = "/sys/devices/pci0000:5d/0000:5d:05.5/pci10000:e0/10000:e0:02.0/10000:e1:00.0";
+        assert_eq!(route(behind).as_deref(), Some("0000:5d/05.5/10000:e0/02.0/00.0"));
+        assert_eq!(
+            route("/sys/devices/platform/4010000000.pcie/pci0000:00/0000:00:02.0").as_deref(),
+            Some("0000:00/02.0")
+        );
+        assert_eq!(Device { bus: "platform".into(), path: "/sys/devices/x".into(), ..Device::default() }.route(), None);
+    }
 
     #[test]
     fn variant_drivers_are_vfio_drivers() {

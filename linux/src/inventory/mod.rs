@@ -5,6 +5,7 @@ mod group;
 mod names;
 mod pci;
 mod reset;
+mod vpd;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ pub use group::{Group, Region};
 pub use names::Names;
 pub use pci::{Acs, Config, acs_on_the_way, rate_isolation};
 pub use reset::Reset;
+pub use vpd::Vpd;
 
 use crate::face::{Face, FaceError};
 use crate::path;

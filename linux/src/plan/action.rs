@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::face::Face;
 use crate::inventory::{Device, Override};
 
+/// The attribute that decides whether a device may sleep.
+pub(super) const POWER: &str = "power/control";
+
 /// A device, as a step names it: a step must be understood after the device's driver, and all it made, is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Place {
@@ -97,6 +100,13 @@ pub enum Action {
         /// After.
         to: bool,
     },
+    /// Sets whether the device may sleep while nobody uses it: `power/control`, `auto` or `on`.
+    ///
+    /// vfio-pci leaves `on` behind, and so do the drivers that have an opinion of their own.
+    Power {
+        /// The value.
+        to: String,
+    },
     /// Compares the driver that is bound with the one that is wanted. Writes nothing.
     VerifyDriver {
         /// The driver.
@@ -175,6 +185,7 @@ impl Action {
             Self::Probe => "drivers_probe",
             Self::Functions { .. } => "sriov_numvfs",
             Self::Autoprobe { .. } => "sriov_drivers_autoprobe",
+            Self::Power { .. } => "power-control",
             Self::VerifyDriver { .. } => "verify-driver",
             Self::VerifyNodes => "verify-node",
             Self::Own { .. } => "owner",
@@ -190,6 +201,7 @@ impl Action {
             Self::Probe => (format!("/sys/bus/{}/drivers_probe", device.bus), device.name.clone()),
             Self::Functions { to, .. } => (device.file("sriov_numvfs"), to.to_string()),
             Self::Autoprobe { to, .. } => (device.file("sriov_drivers_autoprobe"), u32::from(*to).to_string()),
+            Self::Power { to } => (device.file(POWER), to.clone()),
             Self::LoadModule { .. } | Self::VerifyDriver { .. } | Self::VerifyNodes | Self::Own { .. } => return None,
         };
         Some((path, value))
@@ -198,7 +210,9 @@ impl Action {
     /// What must hold before.
     pub fn before(&self) -> Condition {
         match self {
-            Self::LoadModule { .. } | Self::VerifyDriver { .. } | Self::VerifyNodes => Condition::Always,
+            Self::LoadModule { .. } | Self::Power { .. } | Self::VerifyDriver { .. } | Self::VerifyNodes => {
+                Condition::Always
+            }
             Self::Override { from, .. } => Condition::Override(from.clone()),
             Self::Unbind { driver } => Condition::Driver(Some(driver.clone())),
             Self::Bind { .. } | Self::Probe => Condition::Driver(None),
@@ -218,6 +232,7 @@ impl Action {
             Self::Probe => Condition::SomeDriver,
             Self::Functions { to, .. } => Condition::File("sriov_numvfs", to.to_string()),
             Self::Autoprobe { to, .. } => Condition::File("sriov_drivers_autoprobe", u32::from(*to).to_string()),
+            Self::Power { to } => Condition::File(POWER, to.clone()),
             Self::VerifyNodes | Self::Own { .. } => Condition::Nodes,
         }
     }
@@ -234,6 +249,7 @@ impl fmt::Display for Action {
             Self::Probe => f.write_str("drivers_probe: let the kernel match a driver"),
             Self::Functions { from, to } => write!(f, "sriov_numvfs {from} to {to}"),
             Self::Autoprobe { to, .. } => write!(f, "sriov_drivers_autoprobe {}", u32::from(*to)),
+            Self::Power { to } => write!(f, "power/control {to}"),
             Self::VerifyDriver { driver } => write!(f, "verify that the driver is {driver}"),
             Self::VerifyNodes => f.write_str("verify the node's number in /dev/vfio"),
             Self::Own { user, group } => write!(f, "give the nodes in /dev/vfio to user {user}, group {group}"),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::action::{Action, Place, Role, Step};
+use super::action::{Action, POWER, Place, Role, Step};
 use super::functions;
 use super::memory::{Memory, remember};
 use crate::check::{self, Precondition, Target};
@@ -243,7 +243,12 @@ fn already(scene: Scene<'_>, request: &Request<'_>, device: &Device, plan: &mut 
         let label = device.label();
         let me = (label.as_str(), Role::Own);
         plan.steps.push(Step::new(&place, Action::VerifyNodes, Vec::new(), me));
-        plan.steps.push(Step::new(&place, Action::Own { user, group }, Vec::new(), me));
+        // The nodes are there already, and somebody's: `take` gives them back.
+        let nodes = usage::vfio_nodes(scene, device);
+        let before = nodes.iter().find_map(|node| scene.face.owner(&node.path).ok());
+        let inverse = before.filter(|before| *before != (user, group));
+        let inverse = inverse.map(|(user, group)| Action::Own { user, group }).into_iter().collect();
+        plan.steps.push(Step::new(&place, Action::Own { user, group }, inverse, me));
     }
 }
 
@@ -348,6 +353,10 @@ fn own_steps(
         let mut inverse = Vec::new();
         if from != to {
             inverse.push(restore);
+        }
+        // vfio-pci leaves `on` behind.
+        if scene.face.try_text(&place.file(POWER)).as_deref() == Some("auto") {
+            inverse.push(Action::Power { to: "auto".into() });
         }
         inverse.push(Action::Bind { driver: driver.clone() });
         steps.push(step(Action::Unbind { driver: driver.clone() }, inverse));

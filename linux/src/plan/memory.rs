@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::action::POWER;
 use crate::face::{Face, PATIENCE};
 use crate::inventory::Device;
 use crate::select;
@@ -26,6 +27,9 @@ pub struct Memory {
     pub serials: Vec<String>,
     /// Hardware addresses.
     pub macs: Vec<String>,
+    /// Whether it may sleep: `power/control`.
+    #[serde(default)]
+    pub power: Option<String>,
     /// Links that udev had made: `disk/by-id/...`.
     pub links: Vec<String>,
 }
@@ -44,6 +48,7 @@ pub fn remember(face: &dyn Face, device: &Device) -> Memory {
         driver: device.driver.clone(),
         driver_override: device.driver_override(face).driver().map(Into::into),
         functions: functions(face, device),
+        power: face.try_text(&device.attribute(POWER)).filter(|power| power == "auto" || power == "on"),
         serials: select::serials(face, device),
         macs: select::macs(face, device),
         names: below.names,

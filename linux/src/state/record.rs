@@ -40,7 +40,21 @@ impl Given {
     pub fn steps_for(&self, devices: &[String]) -> Vec<Step> {
         let last = self.devices.iter().all(|d| devices.contains(d));
         let chosen: Vec<Step> = self.steps.iter().filter(|step| goes(step, devices, last)).cloned().collect();
-        take_steps(&chosen)
+        let mut steps = take_steps(&chosen);
+        steps.extend(self.power_for(&steps));
+        steps
+    }
+
+    /// The steps that let devices sleep as they did, once their drivers, which may decide otherwise, are back.
+    fn power_for(&self, steps: &[Step]) -> Vec<Step> {
+        let bound = |device: &str| {
+            steps.iter().find(|s| matches!(s.action, Action::Bind { .. }) && s.device.to_string() == device)
+        };
+        let known = self.remembered.iter().filter_map(|memory| Some((bound(&memory.device)?, memory.power.clone()?)));
+        let step = |(bound, to): (&Step, String)| {
+            Step::new(&bound.device, Action::Power { to }, Vec::new(), (&bound.for_device, bound.role))
+        };
+        known.map(step).collect()
     }
 
     /// What is left after `devices` were taken back; `None` when nothing is.

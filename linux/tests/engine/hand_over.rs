@@ -39,3 +39,13 @@ fn an_override_is_empty_again_and_siblings_are_back_after_a_take() {
     assert_eq!(run.kernel.over("0000:02:00.0"), None);
     assert_eq!(run.kernel.over("0000:02:00.2").as_deref(), Some("other"), "an override that was there is back");
 }
+
+#[test]
+fn a_device_that_could_sleep_can_sleep_again() {
+    let disk = all().remove(0);
+    let run = disk.start();
+    assert_eq!(run.kernel.power("0000:5e:00.0").as_deref(), Some("auto"));
+    disk.give(&run);
+    disk.take(&run);
+    assert_eq!(run.kernel.power("0000:5e:00.0").as_deref(), Some("auto"), "vfio-pci has left `on`");
+}

@@ -114,6 +114,10 @@ impl Kernel {
         (text != "(null)").then_some(text)
     }
 
+    pub(crate) fn power(&self, name: &str) -> Option<String> {
+        self.try_text(&format!("{}/power/control", self.device(name)?))
+    }
+
     /// Where every device is: driver, override, number of functions, autoprobe.
     pub(crate) fn state(&self) -> BTreeMap<String, String> {
         let mut state = BTreeMap::new();
@@ -176,6 +180,8 @@ impl Kernel {
             }
         }
         if driver.contains("vfio") {
+            // It forbids runtime power management when it leaves.
+            self.file(&format!("{base}/power/control"), "on");
             if let Some(group) = self.link_name(&format!("{base}/iommu_group")) {
                 self.cut(&format!("/sys/class/vfio/{group}"));
                 self.cut(&format!("/sys/devices/virtual/vfio/{group}"));
@@ -268,7 +274,7 @@ impl Kernel {
             "bind" => self.bind(value, path::name(parent))?,
             "drivers_probe" => self.probe(value)?,
             "sriov_numvfs" => self.functions(parent, value.parse().map_err(|_| Errno::INVAL)?)?,
-            "sriov_drivers_autoprobe" => self.file(path, value),
+            "sriov_drivers_autoprobe" | "control" => self.file(path, value),
             other => panic!("nobody writes {other}"),
         }
         Ok(())

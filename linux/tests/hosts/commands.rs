@@ -45,3 +45,17 @@ fn damaged_and_newer_state_is_told_with_file_and_line() {
         std::fs::remove_file(folder.join(name)).unwrap();
     }
 }
+
+#[test]
+fn the_memory_of_a_guest_is_compared_with_what_its_owner_may_lock() {
+    let host = Host::with_disk(
+        "f etc/passwd 'qemu:x:107:107::/:/bin/false'
+         f proc/self/limits 'Max locked memory         65536                8388608              bytes'",
+    );
+    let said = host.bindctl("give 0000:02:00.0 --dry-run --owner qemu --guest-memory 16G");
+    assert_eq!(said.exit, 0, "a warning: the guest is not there yet: {}", said.text);
+    said.names(&["a guest of 16384 MiB needs 17408 MiB", "RLIMIT_MEMLOCK", "qemu - memlock"]);
+    host.bindctl("show 0000:02:00.0 --guest-memory 1G").names(&["8 MiB may be locked"]);
+    host.bindctl("give 0000:02:00.0 --dry-run --owner 0 --guest-memory 16G").names(&["root is not limited"]);
+    assert_eq!(host.bindctl("plan --to vfio 0000:02:00.0 --guest-memory lots").exit, 2);
+}

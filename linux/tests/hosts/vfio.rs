@@ -86,3 +86,24 @@ fn an_unbind_that_is_under_way_is_told_and_not_joined() {
     let other = "proc 88 tee D; fd 88 3 /sys/bus/pci/drivers/nvme/unbind";
     assert_eq!(take(&given(other)).exit, 0);
 }
+
+#[test]
+fn nodes_that_were_somebodys_are_given_back() {
+    let host = Host::with_card(
+        "down",
+        "rm -r $R/$P/driver $R/$P/net $R/sys/class/net/eth9; bind $P pci vfio-pci; vfio_node 25 7 $P",
+    );
+    let said = host.bindctl("give 0000:04:00.0 --dry-run --owner 4711");
+    assert_eq!(said.exit, 0, "{}", said.text);
+    let undo = said.undo();
+    assert!(undo.iter().any(|u| u.contains("give the nodes in /dev/vfio to user")), "{undo:?}");
+    assert!(undo.iter().all(|u| !u.contains("4711")), "to whom they belonged: {undo:?}");
+}
+
+#[test]
+fn a_device_that_may_sleep_may_do_so_after_a_rollback() {
+    let said = Host::with_disk("f $P/power/control auto").give("0000:02:00.0");
+    let undo = said.undo();
+    let at = |what: &str| undo.iter().position(|u| u.contains(what));
+    assert!(at("power/control auto").is_some() && at("power/control auto") < at("bind to nvme"), "{undo:?}");
+}
