@@ -11,6 +11,7 @@ mod loom;
 mod miri;
 mod mutants;
 mod outcome;
+mod package;
 mod patches;
 mod session;
 mod shuttle;
@@ -48,6 +49,8 @@ enum Command {
     Test(test::Args),
     /// The core's unit tests under Miri
     Miri(miri::Args),
+    /// The host tool as a Debian package: installed, used and purged in a small Debian, its initramfs images booted
+    Package(package::Args),
     /// The models of the small pieces made of atomics, in every interleaving
     Loom(loom::Args),
     /// Each historical bug, put back and looked for by the explorer
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Bindctl(args) => small::BINDCTL.run(&args),
         Command::Auditor(args) => small::AUDIT.run(&args),
         Command::Guest(args) => guest::run(&args),
+        Command::Package(args) => package::run(&args),
         Command::Loom(args) => loom::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::Shuttle(args) => shuttle::run(&args),

@@ -5,6 +5,8 @@ mod args;
 mod early;
 mod exit;
 mod give;
+#[cfg(test)]
+mod hang;
 mod journalled;
 mod list;
 mod output;

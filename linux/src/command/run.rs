@@ -92,10 +92,14 @@ pub(super) struct Host {
 impl Host {
     /// Reads the host, or the directory that stands for it.
     pub(super) fn open(cli: &Cli) -> Result<Self, Failure> {
-        let face = face(cli)?;
+        Ok(Self::of(face(cli)?))
+    }
+
+    /// Reads what is behind a face.
+    pub(super) fn of(face: Box<dyn Face>) -> Self {
         let inventory = Inventory::scan(face.as_ref());
         let system = System::read(face.as_ref());
-        Ok(Self { face, inventory, system })
+        Self { face, inventory, system }
     }
 
     /// What the searches look at.

@@ -7,7 +7,7 @@ use super::output::{SCHEMA, print, print_json};
 use super::plan;
 use super::run::{Failure, Host};
 use crate::check::managers;
-use crate::inventory::{Device, Names, Reset, Vpd, acs_on_the_way, rate_isolation};
+use crate::inventory::{Device, Names, Override, Reset, Vpd, acs_on_the_way, rate_isolation};
 use crate::plan::{Memory, Plan, Request, build, remember};
 use crate::usage;
 
@@ -103,11 +103,24 @@ fn as_text(host: &Host, device: &Device, plan: &Plan, memory: &Memory) -> Vec<St
     field("path", device.path.clone());
     field("route", device.route().map(|route| format!("path={route}")).unwrap_or_default());
     field("driver", device.driver.clone().unwrap_or_else(|| "none".into()));
-    field("override", memory.driver_override.clone().unwrap_or_else(|| "empty".into()));
+    field(
+        "override",
+        match device.driver_override(scene.face) {
+            Override::Driver(driver) => driver,
+            Override::None => "empty".into(),
+            Override::Unread(error) => format!("not read: {error}"),
+        },
+    );
     field("names", memory.names.join(", "));
     field("serial", memory.serials.join(", "));
-    let vpd = Vpd::read(scene.face, device).unwrap_or_default();
-    field("product", [vpd.name, vpd.part].into_iter().flatten().collect::<Vec<_>>().join(", part "));
+    field(
+        "product",
+        match Vpd::read(scene.face, device) {
+            Some(vpd) => [vpd.name, vpd.part].into_iter().flatten().collect::<Vec<_>>().join(", part "),
+            None if scene.face.exists(&device.attribute("vpd")) => "not read: no answer, or only for root".into(),
+            None => String::new(),
+        },
+    );
     field("mac", memory.macs.join(", "));
     match &device.group {
         Some(group) => {

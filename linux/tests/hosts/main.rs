@@ -6,6 +6,7 @@ mod bad_input;
 mod commands;
 mod common;
 mod desired;
+mod embed;
 mod functions;
 mod names;
 mod network;

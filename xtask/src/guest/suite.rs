@@ -67,7 +67,7 @@ pub(super) struct Boot<Tests = Vec<&'static str>> {
 }
 
 /// All boots.
-pub(super) const BOOTS: [Boot<&[&str]>; 3] = [
+pub(super) const BOOTS: [Boot<&[&str]>; 4] = [
     Boot {
         name: "hand-over",
         // A graphics mode, so that the console draws on a framebuffer.
@@ -91,6 +91,7 @@ pub(super) const BOOTS: [Boot<&[&str]>; 3] = [
         ],
     },
     Boot { name: "chain", command_line: "", arches: &Arch::ALL, by_name: false, tests: &["reboot", "root"] },
+    Boot { name: "watch", command_line: "", arches: &Arch::ALL, by_name: true, tests: &["watch"] },
     Boot { name: "speed", command_line: "", arches: &Arch::ALL, by_name: true, tests: &["speed"] },
 ];
 

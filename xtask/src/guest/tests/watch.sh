@@ -1,0 +1,21 @@
+# Changes as the kernel announces them, and a report with the kernel's own log.
+bindctl watch --json >/tmp/watch.json &
+watcher=$!
+bindctl watch $NVME | head -n 1 >/tmp/first &
+closed=$!
+for _i in 1 2 3 4 5 6 7 8 9 10; do grep -q watching /tmp/watch.json && break; sleep 1; done
+expect 0 bindctl give $NVME
+expect 0 bindctl report $NVME
+names "vfio-pci" "replaced" "kernel log" "enabling device" "given by plan"
+grep -q NVME0 /tmp/out && failed "the serial number stands in the report"
+expect 0 bindctl take $NVME
+appears /dev/nvme0n1
+sleep 2
+kill $watcher
+cp /tmp/watch.json /tmp/out
+cat /tmp/out
+names '"event":"watching"' '"action":"unbind"' '"driver":"vfio-pci"' '"driver":"nvme"' '"name":"nvme0n1"' '"class":"vfio"'
+# A reader that has left ends it, although nothing more happens.
+for _i in 1 2 3 4 5; do kill -0 $closed 2>/dev/null || break; sleep 1; done
+ps | grep -v grep | grep -q "bindctl watch" && failed "a watch without a reader still runs"
+grep -q watching /tmp/first || failed "the first line is missing"
