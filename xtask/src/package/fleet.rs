@@ -29,6 +29,8 @@ pub(super) fn run(program: &Path) -> Outcome {
         command
             .env("ANSIBLE_LOCAL_TEMP", folder().join("ansible-tmp"))
             .env("ANSIBLE_REMOTE_TEMP", folder().join("ansible-tmp"));
+        // The host's Python is the one that Ansible has; looking for another finds what is not meant.
+        command.arg("-e").arg(format!("ansible_python_interpreter={}", ansible.with_file_name("python").display()));
         command.args(["-i", "localhost,", "-c", "local", "play.yml", "-e", "bindctl_become=false"]);
         command.arg("-e").arg(format!("bindctl={}", program.display()));
         command.arg("-e").arg(format!("{{\"bindctl_arguments\": [\"--root\", \"{}\"]}}", host.display()));
