@@ -7,16 +7,12 @@
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::any::Any;
 use core::ptr::NonNull;
 
-use super::visits::{Visit, Visits, drain};
-use super::{Bound, Rundown};
+use super::{Bound, Door, Visit};
 use crate::driver::{Busy, Driver, ProbeError, Quiet, Serviced};
-use crate::env::Instant;
 use crate::promise::Promise;
 use crate::sync::Mutex;
 
@@ -32,8 +28,7 @@ pub(crate) struct Binding<D: Driver> {
     driver: Arc<D>,
     data: Mutex<Option<Stored<D>>>,
     /// Users of the data.
-    door: Rundown,
-    visits: Visits,
+    door: Door,
     bound: Bound,
 }
 
@@ -53,15 +48,14 @@ impl<D: Driver> Drop for Stored<D> {
 
 impl<D: Driver> Binding<D> {
     pub(crate) fn new(driver: Arc<D>, bound: Bound) -> Self {
-        Self { driver, data: Mutex::new(None), door: Rundown::closed(), visits: Visits::default(), bound }
+        Self { driver, data: Mutex::new(None), door: Door::closed(), bound }
     }
 
     /// Runs `use_data` on the driver's data, which stays alive and in place meanwhile. `None` once users are shut out.
     ///
     /// The closure takes the data with any lifetime, so it cannot keep a borrow of it.
     pub(crate) fn with<R>(&self, visit: Visit, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Option<R> {
-        let _inside = self.door.enter()?;
-        let _visit = self.visits.enter(visit, self.bound.machine().env().now());
+        let _inside = self.door.visit(visit, self.bound.machine().env().now())?;
         let Some(data) = self.data.lock().as_ref().map(|d| d.0) else {
             self.bound.machine().promises.check(Promise::NobodyInside, false, || {
                 format!("{}: somebody got in although there is no driver data", self.bound.name())
@@ -98,8 +92,6 @@ pub(crate) trait AnyBinding: Send + Sync {
     fn wind_down(&self);
     /// Calls the driver's quiesce. `None` when there is no data.
     fn quiesce(&self) -> Option<Result<Quiet, Busy>>;
-    /// The users that are inside, in words.
-    fn visits(&self, now: Instant) -> Vec<String>;
     /// Shuts users out and waits until the last one has left. A wait that lasts is told.
     fn drain(&self);
     /// The same, and drops the data.
@@ -148,12 +140,8 @@ impl<D: Driver> AnyBinding for Binding<D> {
         Some(D::quiesce(unsafe { data.as_ref() }))
     }
 
-    fn visits(&self, now: Instant) -> Vec<String> {
-        self.visits.list(now)
-    }
-
     fn drain(&self) {
-        drain(&self.door, self.bound.machine(), self.bound.device(), |now| self.visits.list(now));
+        self.door.close_and_drain(self.bound.machine(), self.bound.name());
     }
 
     fn drop_data(&self) {

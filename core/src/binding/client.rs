@@ -4,8 +4,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::panic::Location;
 
-use super::visits::Visit;
-use super::{AnyBinding, Binding};
+use super::{AnyBinding, Binding, Visit};
 use crate::driver::Driver;
 
 /// The binding has ended: there is no driver data to call any more.

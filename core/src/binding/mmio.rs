@@ -12,8 +12,10 @@ use crate::addr::PhysAddr;
 use crate::claim::Claim;
 use crate::env::{Io, IoError, Width};
 use crate::event::Outcome;
+use crate::machine::Machine;
 use crate::mutant::Mutant;
 use crate::promise::Promise;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// A mapped window and the claim to it.
 pub(crate) struct Region {
@@ -21,16 +23,28 @@ pub(crate) struct Region {
     base: PhysAddr,
     /// Asked by users with a [`MmioHandle`]; users with a [`Mmio`] need no look, the borrow checker keeps them out in time.
     claim: Arc<Claim>,
+    /// The last access through a handle that has begun, see [`note`](Self::note).
+    last: AtomicU64,
 }
 
 impl Region {
     pub(crate) fn new(io: Arc<dyn Io>, base: PhysAddr, claim: Arc<Claim>) -> Arc<Self> {
-        Arc::new(Self { io, base, claim })
+        Arc::new(Self { io, base, claim, last: AtomicU64::new(0) })
+    }
+
+    /// Notes that an access begins, for whoever waits for its end. One store: a list of who is inside, as other doors have,
+    /// would cost more than the access.
+    fn note(&self, offset: u64, write: bool) {
+        self.last.store(offset << 1 | u64::from(write), Ordering::Relaxed);
     }
 
     /// Lets no [`MmioHandle`] in any more, and waits for those whose access has begun.
-    pub(super) fn revoke(&self) {
-        self.claim.close();
+    pub(super) fn revoke(&self, machine: &Machine) {
+        self.claim.close_to(machine, || {
+            let last = self.last.load(Ordering::Relaxed);
+            let access = if last & 1 == 1 { "write" } else { "read" };
+            format!("a {access} at {:#x} of the registers at {} by a handle", last >> 1, self.base)
+        });
     }
 }
 
@@ -107,12 +121,14 @@ impl MmioHandle {
     /// Reads the register at `offset` bytes, zero-extended.
     pub fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
         let _inside = self.0.claim.enter().ok_or(IoError::Gone)?;
+        self.0.note(offset, false);
         self.0.io.read(offset, width)
     }
 
     /// Writes the low `width` of `value` to the register at `offset` bytes.
     pub fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
         let _inside = self.0.claim.enter().ok_or(IoError::Gone)?;
+        self.0.note(offset, true);
         self.0.io.write(offset, width, value)
     }
 }
@@ -142,7 +158,7 @@ impl Entry for MmioEntry {
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
         let machine = way.bound.machine();
         if !machine.is_mutant(Mutant::HandleAfterDevres) {
-            self.0.revoke();
+            self.0.revoke(machine);
         }
         machine.promises.check(Promise::NobodyInside, self.0.claim.is_over(), || {
             format!("{}: its registers at {} are reached after they went back", way.bound.name(), self.0.base)

@@ -36,3 +36,5 @@ pub use release_group::ReleaseGroup;
 pub use rundown::{Rundown, RundownGuard};
 pub(crate) use steps::bring_up;
 pub(crate) use unwind::unwind;
+pub(crate) use visits::{Awaited, Visit, in_words};
+pub use visits::{Door, DoorGuard};

@@ -50,6 +50,16 @@ impl Rundown {
         self.0.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
+    /// Whether nobody gets in any more.
+    pub fn is_closed(&self) -> bool {
+        self.0.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    /// How many are inside.
+    pub(super) fn inside(&self) -> usize {
+        self.0.load(Ordering::Acquire) & !CLOSED
+    }
+
     /// True when the door is closed and everybody has left; what it protects may then go.
     pub fn drained(&self) -> bool {
         self.0.load(Ordering::Acquire) == CLOSED

@@ -1,33 +1,23 @@
-//! Who is inside a driver's data, and the wait until the last one is out.
+//! Doors whose users are known: who is inside, what they do there, and since when.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use core::panic::Location;
-use core::time::Duration;
 
-use super::Rundown;
-use crate::device::Device;
+use super::{Rundown, RundownGuard};
 use crate::env::Instant;
-use crate::event::EventKind;
 use crate::machine::Machine;
-use crate::sync::{self, Mutex, waits};
+use crate::sync::Mutex;
 
-/// After this time a wait is told, and again each time when it has lasted twice as long.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// How often a waiter gives way before it lets time pass, on a target whose time passes only when somebody waits.
-const TURNS: u32 = 1_000;
-
-/// How long a waiter then waits before it looks again.
-const POLL: Duration = Duration::from_millis(1);
-
-/// What a user does inside the driver's data.
+/// What a user does inside.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Visit {
     /// A client's call, and where it was made.
     Call(&'static Location<'static>),
+    /// An operation by its name, and where it was asked for.
+    Operation(&'static str, &'static Location<'static>),
     /// An interrupt, by its index.
     Interrupt(usize),
     /// The driver asks its own users to leave.
@@ -38,6 +28,7 @@ impl fmt::Display for Visit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Call(at) => write!(f, "a call from {at}"),
+            Self::Operation(what, at) => write!(f, "{what} from {at}"),
             Self::Interrupt(index) => write!(f, "interrupt {index}"),
             Self::WindDown => f.write_str("its own wind-down"),
         }
@@ -45,10 +36,10 @@ impl fmt::Display for Visit {
 }
 
 /// The users that are inside at this moment.
-#[derive(Default)]
-pub(crate) struct Visits(Mutex<Inside>);
+#[derive(Default, Debug)]
+struct Visits(Mutex<Inside>);
 
-#[derive(Default)]
+#[derive(Default, Debug)]
 struct Inside {
     /// The number of the last one that came in.
     last: u64,
@@ -56,35 +47,109 @@ struct Inside {
     users: Vec<(u64, Visit, Instant)>,
 }
 
-impl Visits {
-    /// Notes that a user is inside from `now` on, until the answer is dropped.
-    pub(crate) fn enter(&self, visit: Visit, now: Instant) -> Visiting<'_> {
-        // The models under loom are about the door; each lock here would multiply their interleavings.
-        if cfg!(loom) {
-            return Visiting { visits: self, number: 0 };
-        }
-        let mut inside = self.0.lock();
-        inside.last += 1;
-        let number = inside.last;
-        inside.users.push((number, visit, now));
-        Visiting { visits: self, number }
-    }
-
-    /// Each one in words, longest first.
-    pub(crate) fn list(&self, now: Instant) -> Vec<String> {
-        let inside = self.0.lock();
-        let line = |(_, visit, since): &(u64, Visit, Instant)| format!("{visit}, inside for {:?}", now.since(*since));
-        inside.users.iter().map(line).collect()
-    }
+/// A [`Rundown`] that knows who is inside, so that a wait for the last one can be told.
+#[derive(Debug)]
+pub struct Door {
+    rundown: Rundown,
+    visits: Visits,
 }
 
-/// A user inside.
-pub(crate) struct Visiting<'a> {
+/// Holding a `DoorGuard` tells you: what the door protects stays until you drop this.
+#[derive(Debug)]
+pub struct DoorGuard<'a> {
     visits: &'a Visits,
     number: u64,
+    // Dropped last: who is not inside any more is not named.
+    _inside: RundownGuard<'a>,
 }
 
-impl Drop for Visiting<'_> {
+impl Door {
+    /// An open door; nobody is inside.
+    pub fn open() -> Self {
+        Self { rundown: Rundown::open(), visits: Visits::default() }
+    }
+
+    /// A closed door; nobody is inside.
+    pub(crate) fn closed() -> Self {
+        Self { rundown: Rundown::closed(), visits: Visits::default() }
+    }
+
+    pub(crate) fn reopen(&self) {
+        self.rundown.reopen();
+    }
+
+    pub(crate) fn close(&self) {
+        self.rundown.close();
+    }
+
+    pub(crate) fn drained(&self) -> bool {
+        self.rundown.drained()
+    }
+
+    /// Goes in to do `what` ("a map"), unless the door is closed. Where it is asked for is noted, too.
+    #[track_caller]
+    pub fn enter(&self, machine: &Machine, what: &'static str) -> Option<DoorGuard<'_>> {
+        self.visit(Visit::Operation(what, Location::caller()), machine.env().now())
+    }
+
+    /// Goes in without a note, for what is done often and over at once.
+    pub(crate) fn pass(&self) -> Option<RundownGuard<'_>> {
+        self.rundown.enter()
+    }
+
+    pub(crate) fn visit(&self, visit: Visit, now: Instant) -> Option<DoorGuard<'_>> {
+        let inside = self.rundown.enter()?;
+        // The models under loom are about the door; each lock here would multiply their interleavings.
+        let number = if cfg!(loom) {
+            0
+        } else {
+            let mut list = self.visits.0.lock();
+            list.last += 1;
+            let number = list.last;
+            list.users.push((number, visit, now));
+            number
+        };
+        Some(DoorGuard { visits: &self.visits, number, _inside: inside })
+    }
+
+    /// Whether nobody gets in any more.
+    pub fn is_closed(&self) -> bool {
+        self.rundown.is_closed()
+    }
+
+    /// Closes the door and waits until everybody has left. A wait that lasts is told of `device`, with everybody inside.
+    /// Must not be called from inside.
+    pub fn close_and_drain(&self, machine: &Machine, device: &str) {
+        self.drain(machine, device, String::new);
+    }
+
+    /// The same. Those who [passed](Self::pass) are called `unnamed`.
+    pub(crate) fn drain(&self, machine: &Machine, device: &str, unnamed: impl Fn() -> String) {
+        self.close();
+        if self.drained() {
+            return;
+        }
+        let begun = machine.env().now();
+        let who = || {
+            let mut inside: Vec<_> =
+                self.visits.0.lock().users.iter().map(|(_, visit, since)| (visit.to_string(), *since)).collect();
+            let others = self.rundown.inside().saturating_sub(inside.len());
+            if others > 0 {
+                let times = if others == 1 { String::new() } else { format!("{others} times ") };
+                inside.push((format!("{times}{}", unnamed()), begun));
+            }
+            inside
+        };
+        machine.wait_for_users(device, || self.drained(), who);
+    }
+
+    /// Closes the door and waits, without a word.
+    pub(crate) fn drain_silently(&self) {
+        self.rundown.close_and_drain();
+    }
+}
+
+impl Drop for DoorGuard<'_> {
     fn drop(&mut self) {
         if self.number != 0 {
             self.visits.0.lock().users.retain(|(number, ..)| *number != self.number);
@@ -92,31 +157,10 @@ impl Drop for Visiting<'_> {
     }
 }
 
-/// Closes `door` and waits until everybody has left. A wait that lasts is told, with `who` is inside.
-pub(crate) fn drain(door: &Rundown, machine: &Machine, device: &Device, who: impl Fn(Instant) -> Vec<String>) {
-    door.close();
-    if door.drained() {
-        return;
-    }
-    let env = machine.env();
-    let begun = env.now();
-    let (mut turns, mut after) = (0, PATIENCE);
-    let _waits = waits(|| format!("{} waits until its users are out: {}", device.name(), who(env.now()).join("; ")));
-    while !door.drained() {
-        if turns < TURNS || sync::is_scheduled() {
-            turns += 1;
-            sync::relax();
-        } else {
-            sync::pause();
-            env.wait((begun + after).min(env.now() + POLL));
-        }
-        let waited = env.now().since(begun);
-        if waited >= after {
-            let on = who(env.now());
-            machine.emit(Some(&device.desc().name), || EventKind::StillWaiting { seconds: waited.as_secs(), on });
-            while after <= waited {
-                after *= 2;
-            }
-        }
-    }
+/// One who is waited for: what is done there, and since when.
+pub(crate) type Awaited = (String, Instant);
+
+/// Those who are waited for, in words.
+pub(crate) fn in_words(who: &[Awaited], now: Instant) -> Vec<String> {
+    who.iter().map(|(what, since)| format!("{what}, inside for {:?}", now.since(*since))).collect()
 }

@@ -1,6 +1,7 @@
 //! The table of claims.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -8,7 +9,8 @@ use core::fmt;
 
 use super::{Holder, Mode, Subject};
 use crate::addr::PhysAddr;
-use crate::binding::{Rundown, RundownGuard};
+use crate::binding::{Door, DoorGuard, RundownGuard};
+use crate::machine::Machine;
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 
@@ -20,7 +22,7 @@ pub struct Claim {
     subject: Subject,
     holder: Holder,
     mode: Mode,
-    door: Rundown,
+    door: Door,
 }
 
 impl Claim {
@@ -41,12 +43,23 @@ impl Claim {
 
     /// Begins one use. `None` once the claim has gone back, or is going back.
     pub fn enter(&self) -> Option<RundownGuard<'_>> {
-        self.door.enter()
+        self.door.pass()
     }
 
-    /// Lets nobody in any more, and waits for those inside.
-    pub(crate) fn close(&self) {
-        self.door.close_and_drain();
+    /// Begins `what`, a use that may last: who waits for its end names it.
+    #[track_caller]
+    pub(crate) fn enter_to(&self, machine: &Machine, what: &'static str) -> Option<DoorGuard<'_>> {
+        self.door.enter(machine, what)
+    }
+
+    /// Lets nobody in any more, and waits for those inside. A wait that lasts is told, with who is inside.
+    pub(crate) fn close(&self, machine: &Machine) {
+        self.close_to(machine, || format!("a use of {}", self.subject));
+    }
+
+    /// The same; those who are inside without a name are `unnamed`.
+    pub(crate) fn close_to(&self, machine: &Machine, unnamed: impl Fn() -> String) {
+        self.door.drain(machine, self.holder.device(), unnamed);
     }
 
     /// True when the door is closed and everybody has left.
@@ -130,7 +143,7 @@ impl Claims {
         if let Subject::Registers { len, .. } = subject {
             inner.longest = inner.longest.max(*len);
         }
-        let claim = Arc::new(Claim { subject: subject.clone(), holder: holder.clone(), mode, door: Rundown::open() });
+        let claim = Arc::new(Claim { subject: subject.clone(), holder: holder.clone(), mode, door: Door::open() });
         inner.held.entry(claim.subject.clone()).or_default().push(Arc::clone(&claim));
         holder.counts().fetch_add(1, Ordering::Relaxed);
         Ok(claim)
@@ -145,7 +158,7 @@ impl Claims {
     /// same. For the release of ledger entries, not for destructors: a handle that is forgotten must not keep a thing, and
     /// one that is dropped early must not give away what the ledger still lists.
     pub(crate) fn release(&self, claim: &Arc<Claim>) -> bool {
-        claim.close();
+        claim.door.drain_silently();
         let mut inner = self.0.lock();
         let Some(list) = inner.held.get_mut(&claim.subject) else { return true };
         if let Some(at) = list.iter().position(|c| Arc::ptr_eq(c, claim)) {

@@ -7,3 +7,4 @@ mod state;
 pub use desc::{BusKind, DeviceDesc, DmaDesc, DmaRange, Resource, Supplier, SupplierKind, Unmet};
 pub use nodes::{NodeId, NodeInfo, Nodes};
 pub use state::Device;
+pub(crate) use state::DeviceLock;

@@ -1,17 +1,19 @@
 //! A device of a machine.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
 use super::{DeviceDesc, NodeId};
-use crate::binding::{AnyBinding, Phase};
+use crate::binding::{AnyBinding, Awaited, Phase};
 use crate::claim::Claim;
-use crate::env::{Env, Landmark};
+use crate::env::{Env, Instant, Landmark};
 use crate::iommu::IommuError;
+use crate::machine::Machine;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use crate::sync::{Guard, Mutex, waits};
+use crate::sync::{Guard, Mutex, is_scheduled, waits};
 
 /// A device: what firmware says of it, and who holds it.
 pub struct Device {
@@ -19,7 +21,9 @@ pub struct Device {
     desc: DeviceDesc,
     /// The device lock. Held across probe and unbind. Lock order: device lock, registry, group, everything else; never
     /// two device locks at a time, but a parent's before its child's.
-    pub(crate) lock: Mutex<()>,
+    lock: Mutex<()>,
+    /// What the holder of that lock does, and since when. A leaf lock.
+    locked_by: Mutex<Option<(&'static str, Instant)>>,
     phase: AtomicU8,
     binding: Mutex<Option<Arc<dyn AnyBinding>>>,
     driver_override: Mutex<Option<Arc<str>>>,
@@ -45,6 +49,7 @@ impl Device {
             node,
             desc,
             lock: Mutex::new(()),
+            locked_by: Mutex::new(None),
             phase: AtomicU8::new(Phase::Unbound as u8),
             binding: Mutex::new(None),
             driver_override: Mutex::new(None),
@@ -116,11 +121,43 @@ impl Device {
     }
 
     /// Takes the device lock, to do `what`.
-    pub(crate) fn acquire(&self, what: &'static str) -> Guard<'_, ()> {
-        self.lock.try_lock().unwrap_or_else(|| {
-            let _waits = waits(|| format!("{what} waits for the device lock of {}, {}", self.name(), self.phase()));
-            self.lock.lock()
-        })
+    ///
+    /// A wait that lasts is told, with who holds the lock. Interrupts and timers may run meanwhile.
+    pub(crate) fn acquire(&self, machine: &Machine, what: &'static str) -> DeviceLock<'_> {
+        let now = || machine.env().now();
+        if let Some(lock) = self.try_acquire(what, now()) {
+            return lock;
+        }
+        if is_scheduled() {
+            // The scheduler says when it is free, and whether it ever will be.
+            let by = self.lock_holder().map_or_else(String::new, |(by, _)| format!(" ({by})"));
+            let _waits = waits(|| format!("{what} waits for the device lock of {}, {}{by}", self.name(), self.phase()));
+            return self.locked(self.lock.lock(), what, now());
+        }
+        let mut taken = None;
+        let try_it = || {
+            taken = self.try_acquire(what, now());
+            taken.is_some()
+        };
+        machine.wait_for_users(self.name(), try_it, || self.lock_holder().into_iter().collect());
+        taken.unwrap_or_else(|| self.locked(self.lock.lock(), what, now()))
+    }
+
+    /// Takes the device lock if it is free.
+    pub(crate) fn try_acquire(&self, what: &'static str, now: Instant) -> Option<DeviceLock<'_>> {
+        self.lock.try_lock().map(|guard| self.locked(guard, what, now))
+    }
+
+    fn locked<'d>(&'d self, guard: Guard<'d, ()>, what: &'static str, now: Instant) -> DeviceLock<'d> {
+        *self.locked_by.lock() = Some((what, now));
+        DeviceLock { device: self, _guard: guard }
+    }
+
+    /// Who has the device lock, and since when.
+    fn lock_holder(&self) -> Option<Awaited> {
+        let (what, since) = (*self.locked_by.lock())?;
+        let driver = self.driver().map_or_else(String::new, |driver| format!(", driver {driver}"));
+        Some((format!("{what} that has the device lock ({}{driver})", self.phase()), since))
     }
 
     pub(crate) fn set_gone(&self) {
@@ -139,6 +176,19 @@ impl Device {
         let old = core::mem::replace(&mut *self.binding.lock(), binding);
         // Outside the lock: the last owner's destructor may look at the device.
         drop(old);
+    }
+}
+
+/// The device lock, held.
+pub(crate) struct DeviceLock<'d> {
+    device: &'d Device,
+    _guard: Guard<'d, ()>,
+}
+
+impl Drop for DeviceLock<'_> {
+    fn drop(&mut self) {
+        // Before the guard goes: the next holder says who it is.
+        *self.device.locked_by.lock() = None;
     }
 }
 

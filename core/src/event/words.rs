@@ -48,7 +48,7 @@ impl fmt::Display for EventKind {
             Self::Unbound { driver, cause } => write!(f, "unbound from {driver} ({cause})"),
             Self::Queued { what } => write!(f, "{what} queued: asked for from inside driver code"),
             Self::StillWaiting { seconds, on } => {
-                write!(f, "the way back has waited {seconds} s for users inside: {}", on.join("; "))
+                write!(f, "has waited {seconds} s for who is inside: {}", on.join("; "))
             }
             Self::Quiet { how } => write!(f, "quiet: {how}"),
             Self::QuiesceFailed { error } => write!(f, "not quiet: {error}"),

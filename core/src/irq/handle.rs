@@ -111,9 +111,11 @@ pub struct IrqHandle {
 
 impl IrqHandle {
     /// As [`Irq::mask`] and [`Irq::unmask`]. False once the binding has let go of the line.
+    #[track_caller]
     pub fn set_masked(&self, masked: bool) -> bool {
-        let Some(_inside) = self.route.claim.enter() else { return false };
         let Some(machine) = self.machine.upgrade() else { return false };
+        let what = if masked { "a mask of the line" } else { "an unmask of the line" };
+        let Some(_inside) = self.route.claim.enter_to(&machine, what) else { return false };
         let change = |line: &mut super::line::Line| {
             if masked { line.mask(&self.route) } else { line.unmask(&self.route) }
         };
@@ -152,7 +154,7 @@ impl Entry for IrqEntry {
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
         let machine = way.bound.machine();
-        self.route.claim.close();
+        self.route.claim.close(machine);
         // The table, this entry, and whoever else has not let go.
         if machine.is_mutant(Mutant::ForgottenHandleKeepsLine) && Arc::strong_count(&self.route) > 2 {
             return Outcome::Returned;

@@ -31,6 +31,7 @@ impl Machine {
 
     /// Takes a claim back, when its last use is over. True when it was the last one to just the same.
     pub(crate) fn release_claim(&self, claim: &Arc<Claim>) -> bool {
+        claim.close(self);
         self.claims.release(claim)
     }
 

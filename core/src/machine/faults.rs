@@ -6,7 +6,6 @@
 //! the storm of one does not hide the faults of another that can be told from it.
 
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -131,16 +130,5 @@ impl Machine {
             (*total, *muted) = (*total + f.total, *muted + f.muted);
         }
         counts.into_iter().map(|(device, (total, muted))| FaultCount { device, total, muted }).collect()
-    }
-
-    /// Devices whose way back waits for users that are still inside their driver, with each of these in words.
-    pub fn stuck_users(&self) -> Vec<(Arc<str>, Vec<String>)> {
-        let now = self.env.now();
-        let stuck = |device: &Arc<crate::device::Device>| {
-            let ends = matches!(device.phase(), crate::binding::Phase::Quiescing | crate::binding::Phase::Releasing);
-            let inside = device.binding().filter(|_| ends)?.visits(now);
-            (!inside.is_empty()).then(|| (Arc::clone(&device.desc().name), inside))
-        };
-        self.devices().iter().filter_map(stuck).collect()
     }
 }

@@ -196,7 +196,7 @@ impl Machine {
             // What may happen between the look and the lock happens here.
             self.env.wait(self.env.now());
         }
-        let _lock = device.acquire("an unbind");
+        let _lock = device.acquire(self, "an unbind");
         if !matches!(device.phase(), Phase::Unbound | Phase::Bound) {
             self.end_abandoned(device);
             return Some(true);
@@ -253,7 +253,7 @@ impl Machine {
 
     /// A device whose end was begun, and that turned out to be somebody else's: it is there for its consumers again.
     fn stays(self: &Arc<Self>, device: &Arc<Device>) {
-        let _lock = device.acquire("an unbind");
+        let _lock = device.acquire(self, "an unbind");
         self.stays_locked(device);
     }
 

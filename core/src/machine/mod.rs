@@ -24,6 +24,7 @@ mod report;
 mod state;
 mod timer;
 mod view;
+mod waits;
 #[cfg(all(test, not(loom)))]
 mod windows;
 
@@ -74,6 +75,7 @@ pub struct Machine {
     faults: faults::Faults,
     pub(crate) dma: DmaState,
     pub(crate) timers: timer::Timers,
+    waits: waits::LongWaits,
     pub(crate) promises: Promises,
     /// Number of the last event. Held while an event is given out, so that numbers follow the order.
     last_event: Mutex<u64>,
@@ -131,6 +133,7 @@ impl Machine {
             faults: faults::Faults::default(),
             dma: DmaState::default(),
             timers: timer::Timers::default(),
+            waits: waits::LongWaits::default(),
             promises: Promises::default(),
             last_event: Mutex::new(0),
         });

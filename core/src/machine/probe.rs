@@ -8,13 +8,12 @@ use alloc::vec::Vec;
 use super::queued::Request;
 use super::{AbsentSuppliers, BindError, Machine, UnbindError};
 use crate::binding::Phase;
-use crate::device::{Device, NodeId, SupplierKind};
+use crate::device::{Device, DeviceLock, NodeId, SupplierKind};
 use crate::driver::{AnyDriver, Match, Missing, ProbeError};
 use crate::event::{Cause, EventKind};
 use crate::link::GivenUp;
 use crate::mutant::Mutant;
 use crate::promise::Promise;
-use crate::sync::Guard;
 
 /// What [`Machine::settle`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -126,7 +125,7 @@ impl Machine {
             r.dequeue(self.env()).map(|node| (node, r.device(node).cloned()))
         };
         let Some((node, device)) = next else { return false };
-        let attempt = device.map_or(Attempt::Nothing, |d| self.attempt(&d, &d.acquire("a probe")));
+        let attempt = device.map_or(Attempt::Nothing, |d| self.attempt(&d, &d.acquire(self, "a probe")));
         self.registry.lock().looked_at(node);
         match attempt {
             Attempt::Nothing => {}
@@ -148,7 +147,7 @@ impl Machine {
     }
 
     /// Tries the drivers that match `device`, whose lock the caller holds.
-    fn attempt(self: &Arc<Self>, device: &Arc<Device>, _: &Guard<'_, ()>) -> Attempt {
+    fn attempt(self: &Arc<Self>, device: &Arc<Device>, _: &DeviceLock<'_>) -> Attempt {
         if device.phase() != Phase::Unbound || device.is_removed() {
             return Attempt::Nothing;
         }
@@ -223,11 +222,13 @@ impl Machine {
 
     /// The lock of `device`, for a user who asks for a probe. From inside driver code it is not waited for: whoever
     /// holds it may wait for that code.
-    fn lock_to_probe<'d>(&self, device: &'d Device) -> Result<Guard<'d, ()>, BindError> {
+    fn lock_to_probe<'d>(&self, device: &'d Device) -> Result<DeviceLock<'d>, BindError> {
         if self.is_inside() {
-            device.lock.try_lock().ok_or_else(|| BindError::Underway { device: device.name().into() })
+            device
+                .try_acquire("a bind", self.env().now())
+                .ok_or_else(|| BindError::Underway { device: device.name().into() })
         } else {
-            Ok(device.acquire("a bind"))
+            Ok(device.acquire(self, "a bind"))
         }
     }
 

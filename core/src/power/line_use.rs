@@ -70,7 +70,7 @@ impl LineUse {
 
     /// Switches the line on, for one more time.
     pub(super) fn enable(&self, machine: &Machine) -> Result<(), SupplyError> {
-        let _inside = self.claim.enter().ok_or(SupplyError::Gone)?;
+        let _inside = self.claim.enter_to(machine, "switching it on").ok_or(SupplyError::Gone)?;
         let mut on = self.on.lock();
         if *on == 0 {
             machine.supplies.take(self.device, &self.line, &*self.supply)?;
@@ -81,7 +81,7 @@ impl LineUse {
 
     /// Takes one [`enable`](Self::enable) back. The line stays on while others use it.
     pub(super) fn disable(&self, machine: &Machine) -> Result<(), SupplyError> {
-        let _inside = self.claim.enter().ok_or(SupplyError::Gone)?;
+        let _inside = self.claim.enter_to(machine, "switching it off").ok_or(SupplyError::Gone)?;
         let mut on = self.on.lock();
         *on = on.checked_sub(1).ok_or(SupplyError::Unbalanced)?;
         if *on == 0 {
@@ -159,7 +159,7 @@ impl Entry for LineEntry {
         let (line, machine) = (&self.0.line, way.bound.machine());
         let supplies = &machine.supplies;
         // Handles that were kept get an error from here on; those that are being used come out.
-        self.0.claim.close();
+        self.0.claim.close(way.bound.machine());
         way.bound.lines.lock().remove(line);
         supplies.forget_voltage(self.0.device, line);
         let on = core::mem::take(&mut *self.0.on.lock());

@@ -11,6 +11,7 @@ use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::fmt;
 
+use bindery::env::Instant;
 use bindery::machine::Machine;
 use bindery::sync::{Mutex, Nesting, atomic::AtomicBool, atomic::Ordering, catch, relax};
 
@@ -44,8 +45,8 @@ struct State {
     due: BTreeSet<Due>,
     /// A thread has been asked for, or runs, to call what is due.
     attended: bool,
-    /// It calls one at this moment.
-    calling: bool,
+    /// The one that it calls at this moment, and since when.
+    calling: Option<(Due, Instant)>,
 }
 
 /// The callbacks of one session.
@@ -128,13 +129,13 @@ impl Callbacks {
         loop {
             let (due, callback) = {
                 let mut s = self.state.lock();
-                s.calling = false;
+                s.calling = None;
                 let next = s.due.pop_first().and_then(|due| Some((due, Arc::clone(s.callbacks.get(&due)?))));
                 let Some(next) = next else {
                     s.attended = false;
                     return;
                 };
-                s.calling = true;
+                s.calling = Some((next.0, self.machine.upgrade().map_or(Instant(0), |m| m.env().now())));
                 next
             };
             let outcome = {
@@ -154,7 +155,7 @@ impl Callbacks {
     /// Whether a callback runs, or is about to.
     pub(super) fn is_busy(&self) -> bool {
         let s = self.state.lock();
-        s.calling || !s.due.is_empty()
+        s.calling.is_some() || !s.due.is_empty()
     }
 
     /// Calls nobody any more. What runs at this moment goes on.
@@ -179,8 +180,18 @@ impl Callbacks {
     /// The same, and returns when none runs any more, unless this is called from one of them.
     pub(super) fn close_and_wait(&self) {
         self.close();
-        while !self.inside.is_inside() && self.state.lock().calling {
-            relax();
+        if self.inside.is_inside() {
+            return;
+        }
+        let calling = || self.state.lock().calling;
+        let who = || calling().into_iter().map(|(due, since)| (format!("the user's {due}"), since)).collect();
+        match self.machine.upgrade() {
+            Some(machine) => machine.wait_for_users(&self.device, || calling().is_none(), who),
+            None => {
+                while calling().is_some() {
+                    relax();
+                }
+            }
         }
     }
 }

@@ -42,13 +42,17 @@ impl Session {
     }
 
     /// Reads `width` at `offset` bytes of region `index`.
+    #[track_caller]
     pub fn read(&self, index: usize, offset: u64, width: Width) -> Result<u64, VfioError> {
-        self.inside(|s| Ok(s.regions.get(index).ok_or(VfioError::NoRegion(index))?.read(offset, width)?))
+        self.inside("a read", |s| Ok(s.regions.get(index).ok_or(VfioError::NoRegion(index))?.read(offset, width)?))
     }
 
     /// Writes `width` at `offset` bytes of region `index`.
+    #[track_caller]
     pub fn write(&self, index: usize, offset: u64, width: Width, value: u64) -> Result<(), VfioError> {
-        self.inside(|s| Ok(s.regions.get(index).ok_or(VfioError::NoRegion(index))?.write(offset, width, value)?))
+        self.inside("a write", |s| {
+            Ok(s.regions.get(index).ok_or(VfioError::NoRegion(index))?.write(offset, width, value)?)
+        })
     }
 
     /// Number of interrupts.
@@ -63,8 +67,9 @@ impl Session {
     /// ([`Env::spawn`](bindery::env::Env::spawn)), which holds nothing of the host's: one that blocks or panics harms the
     /// user alone. None is called any more when the session has been dropped: the drop waits for one that runs, unless
     /// that one is what drops it.
+    #[track_caller]
     pub fn on_interrupt(&self, index: usize, trigger: impl Fn() + Send + Sync + 'static) -> Result<(), VfioError> {
-        self.inside(|s| {
+        self.inside("a callback for an interrupt", |s| {
             s.irqs.get(index).ok_or(VfioError::NoIrq(index))?;
             self.callbacks.on_interrupt(index, trigger);
             Ok(())
@@ -73,8 +78,9 @@ impl Session {
 
     /// Sets `flag` each time interrupt `index` has fired, as [`on_interrupt`](Self::on_interrupt) would call somebody: for
     /// a user that looks by itself.
+    #[track_caller]
     pub fn flag_interrupt(&self, index: usize, flag: Arc<AtomicBool>) -> Result<(), VfioError> {
-        self.inside(|s| {
+        self.inside("a flag for an interrupt", |s| {
             s.irqs.get(index).ok_or(VfioError::NoIrq(index))?;
             self.callbacks.flag_interrupt(index, flag);
             Ok(())
@@ -82,8 +88,9 @@ impl Session {
     }
 
     /// Keeps interrupt `index` from firing, or lets it fire again.
+    #[track_caller]
     pub fn set_masked(&self, index: usize, masked: bool) -> Result<(), VfioError> {
-        self.inside(|s| {
+        self.inside("a mask of an interrupt", |s| {
             let irq = s.irqs.get(index).ok_or(VfioError::NoIrq(index))?;
             if irq.set_masked(masked) { Ok(()) } else { Err(VfioError::Revoked) }
         })
@@ -91,8 +98,9 @@ impl Session {
 
     /// Calls `request` when the host wants the device back; the user then has until the host's deadline, which counts from
     /// before the call, to drop the session. It is called as [`on_interrupt`](Self::on_interrupt) says.
+    #[track_caller]
     pub fn on_request(&self, request: impl Fn() + Send + Sync + 'static) -> Result<(), VfioError> {
-        self.inside(|_| {
+        self.inside("a callback for the host's request", |_| {
             self.callbacks.on_request(request);
             Ok(())
         })
@@ -101,6 +109,7 @@ impl Session {
     /// Lets the device reach `len` bytes of `memory`, from `offset` on, at `iova` (all multiples of the page size). The
     /// memory is pinned: it stays out of its allocator's hands until the IOMMU has confirmed that the map is gone. Until
     /// then the address is [refused](VfioError::Unconfirmed), to this user and to the next ones.
+    #[track_caller]
     pub fn map(
         &self,
         iova: DeviceAddr,
@@ -109,18 +118,20 @@ impl Session {
         len: u64,
         prot: Prot,
     ) -> Result<(), VfioError> {
-        self.inside(|s| Ok(s.ioas.map(iova, memory, offset, len, prot)?))
+        self.inside("a map", |s| Ok(s.ioas.map(iova, memory, offset, len, prot)?))
     }
 
     /// Takes the map that starts at `iova` and is `len` bytes long down, and waits until the device cannot reach it. After
     /// [`Unconfirmed`](VfioError::Unconfirmed) the same call asks the IOMMU again.
+    #[track_caller]
     pub fn unmap(&self, iova: DeviceAddr, len: u64) -> Result<(), VfioError> {
-        self.inside(|s| Ok(s.ioas.unmap(iova, len)?))
+        self.inside("an unmap", |s| Ok(s.ioas.unmap(iova, len)?))
     }
 
     /// Resets the device.
+    #[track_caller]
     pub fn reset(&self) -> Result<(), VfioError> {
-        self.inside(|s| {
+        self.inside("a reset", |s| {
             s.reset.pulse()?;
             Ok(())
         })
@@ -128,18 +139,19 @@ impl Session {
 
     /// True once the host has taken the device back.
     pub fn is_revoked(&self) -> bool {
-        self.shared.door.enter().is_none()
+        self.shared.door.is_closed()
     }
 
-    fn inside<R>(&self, act: impl FnOnce(&Shared) -> Result<R, VfioError>) -> Result<R, VfioError> {
-        self.shared.inside(act)
+    #[track_caller]
+    fn inside<R>(&self, what: &'static str, act: impl FnOnce(&Shared) -> Result<R, VfioError>) -> Result<R, VfioError> {
+        self.shared.inside(what, act)
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         self.callbacks.close();
-        let _ = self.shared.inside(|s| {
+        let _ = self.shared.inside("the end of a session", |s| {
             s.leave(self.id);
             Ok(())
         });

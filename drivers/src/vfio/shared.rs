@@ -6,7 +6,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 
-use bindery::binding::{IrqHandle, MmioHandle, Rundown};
+use bindery::binding::{Door, IrqHandle, MmioHandle};
 use bindery::dma::Ioas;
 use bindery::driver::Quiet;
 use bindery::iommu::GroupHold;
@@ -41,7 +41,7 @@ pub(super) struct Shared {
     /// What users map. Closed with the binding.
     pub(super) ioas: Ioas,
     /// Users' operations. Closed by [`revoke`](Self::revoke) before anything is taken down.
-    pub(super) door: Rundown,
+    pub(super) door: Door,
     state: Mutex<State>,
 }
 
@@ -61,7 +61,7 @@ impl Shared {
             irqs,
             reset,
             ioas,
-            door: Rundown::open(),
+            door: Door::open(),
             state: Mutex::default(),
         })
     }
@@ -113,17 +113,20 @@ impl Shared {
         quiet
     }
 
-    /// Runs an operation of a user: not once the host has cut it off, and as code that is inside the host's drivers, which
-    /// waits for no binding's end.
-    pub(super) fn inside<R>(&self, act: impl FnOnce(&Self) -> Result<R, VfioError>) -> Result<R, VfioError> {
-        let here = || {
-            let _inside = self.door.enter().ok_or(VfioError::Revoked)?;
+    /// Runs `what`, an operation of a user: not once the host has cut it off, and as code that is inside the host's drivers,
+    /// which waits for no binding's end. While it lasts, whoever waits for it can say where it was asked for.
+    #[track_caller]
+    pub(super) fn inside<R>(
+        &self,
+        what: &'static str,
+        act: impl FnOnce(&Self) -> Result<R, VfioError>,
+    ) -> Result<R, VfioError> {
+        let machine = self.machine.upgrade().ok_or(VfioError::Revoked)?;
+        let Some(inside) = self.door.enter(&machine, what) else { return Err(VfioError::Revoked) };
+        machine.inside(|| {
+            let _inside = inside;
             act(self)
-        };
-        match self.machine.upgrade() {
-            Some(machine) => machine.inside(here),
-            None => Err(VfioError::Revoked),
-        }
+        })
     }
 
     pub(super) fn device(&self) -> &str {
@@ -171,7 +174,10 @@ impl Shared {
 
     /// Cuts the user off: nothing that it asks for happens any more, the device is held in reset, its DMA is blocked.
     pub(super) fn revoke(&self) -> Result<Quiet, SupplyError> {
-        self.door.close_and_drain();
+        match self.machine.upgrade() {
+            Some(machine) => self.door.close_and_drain(&machine, &self.device),
+            None => return Err(SupplyError::Gone),
+        }
         for irq in &self.irqs {
             irq.set_masked(true);
         }
