@@ -39,12 +39,16 @@ impl<T> Mutex<T> {
         Self(imp::Mutex::new(value))
     }
 
-    /// Waits until the value is free and takes it.
+    /// Waits until the value is free and takes it. A scheduler of threads that finds that nobody gets anywhere says where
+    /// this was called.
+    #[cfg_attr(all(feature = "std", not(any(loom, shuttle))), track_caller)]
     pub fn lock(&self) -> Guard<'_, T> {
         #[cfg(all(feature = "std", not(any(loom, shuttle))))]
         if let Some(guard) = self.try_lock() {
             return guard;
         } else if let Some(give_way) = patience::of_this_thread() {
+            let at = core::panic::Location::caller();
+            let _waits = waits(|| alloc::format!("the lock that is taken at {at}"));
             loop {
                 give_way();
                 if let Some(guard) = self.try_lock() {

@@ -132,6 +132,7 @@ impl Device {
             // The scheduler says when it is free, and whether it ever will be.
             let by = self.lock_holder().map_or_else(String::new, |(by, _)| format!(" ({by})"));
             let _waits = waits(|| format!("{what} waits for the device lock of {}, {}{by}", self.name(), self.phase()));
+            // Named already; not once more by where it is taken.
             return self.locked(self.lock.lock(), what, now());
         }
         let mut taken = None;

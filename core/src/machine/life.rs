@@ -14,6 +14,7 @@ use crate::event::{Cause, EventKind};
 use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
+use crate::sync::waits;
 
 impl Machine {
     /// Binds `driver` to `device`. The caller holds the device lock and has seen that the device is unbound. On an error,
@@ -197,6 +198,7 @@ impl Machine {
             self.env.wait(self.env.now());
         }
         let _lock = device.acquire(self, "an unbind");
+        let _waits = waits(|| alloc::format!("an unbind of {}", device.name()));
         if !matches!(device.phase(), Phase::Unbound | Phase::Bound) {
             self.end_abandoned(device);
             return Some(true);

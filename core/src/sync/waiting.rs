@@ -40,9 +40,9 @@ std::thread_local! {
     static WAITS: std::cell::RefCell<std::vec::Vec<std::string::String>> = const { std::cell::RefCell::new(std::vec::Vec::new()) };
 }
 
-/// What the calling thread waits for, as far as that was said. For the scheduler's own part in
+/// What the calling thread does and waits for, outermost first, as far as that was said. For the scheduler's own part in
 /// [`set_give_way`](super::set_give_way).
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
 pub fn waits_for() -> Option<std::string::String> {
-    WAITS.with(|w| w.borrow().last().cloned())
+    WAITS.with(|w| Some(w.borrow().join(": ")).filter(|text| !text.is_empty()))
 }

@@ -6,14 +6,26 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use bindery::sync::{set_give_way, waits_for};
 
 /// How often all actors together give way with nobody getting anywhere before it counts as a deadlock. Waiting for a
 /// lock takes one turn of its holder for each of the holder's own waits; nothing on a board takes thousands.
 const FUTILE: u32 = 20_000;
+
+/// How long, in moments, somebody alone on a stage who gets nowhere waits for those on other stages, at most.
+const PATIENCE: u32 = 4_000;
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// Stages that there are in this program.
+static STAGES: AtomicUsize = AtomicUsize::new(0);
+
+/// How often that was in vain.
+static IN_VAIN: AtomicU32 = AtomicU32::new(0);
 
 /// Who runs.
 #[derive(Debug, Default)]
@@ -29,6 +41,8 @@ struct Turn {
     fallen: Vec<String>,
     /// Nobody but the script is to wait any more: who does, falls.
     over: bool,
+    /// Moments that somebody on another stage was waited for.
+    patience: u32,
 }
 
 /// The stage of one run.
@@ -38,10 +52,17 @@ pub(crate) struct Stage {
     changed: Condvar,
 }
 
+impl Drop for Stage {
+    fn drop(&mut self) {
+        STAGES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Stage {
     /// An empty stage; the calling thread is the script's.
     pub(crate) fn new() -> Arc<Self> {
         let turn = Turn { here: vec![true], ..Turn::default() };
+        STAGES.fetch_add(1, Ordering::Relaxed);
         let stage = Arc::new(Self { turn: Mutex::new(turn), changed: Condvar::new() });
         stage.take_on(0);
         stage
@@ -56,16 +77,42 @@ impl Stage {
         let stage = Arc::downgrade(self);
         set_give_way(Some(Arc::new(move || {
             let Some(stage) = stage.upgrade() else { return thread::yield_now() };
-            let went_on = stage.give_way(me);
-            assert!(went_on, "deadlock: everybody waits for somebody else{}", stage.who_waits());
+            let went_on = stage.give_way(me) || stage.waits_for_another_path();
+            assert!(went_on, "{}", stage.deadlock());
         })));
     }
 
-    /// Who waits for what, for a deadlock's report.
-    fn who_waits(&self) -> String {
+    /// A deadlock's report: who waits for what. When somebody fell before, that is where it began: the others wait for one
+    /// who does not come any more.
+    fn deadlock(&self) -> String {
         let turn = self.turn();
+        if let Some(first) = turn.fallen.first() {
+            return first.clone();
+        }
         let line = |(_, what): (&usize, &String)| format!("; {what}");
-        turn.waits.iter().filter(|(actor, _)| turn.here[**actor]).map(line).collect()
+        let waits: String = turn.waits.iter().filter(|(actor, _)| turn.here[**actor]).map(line).collect();
+        format!("deadlock: everybody waits for somebody else{waits}")
+    }
+
+    /// The only one on this stage gets nowhere. A scenario may have a lock that all its paths share: then somebody on
+    /// another stage holds it, and lets go of it soon. False when that was not so.
+    fn waits_for_another_path(&self) -> bool {
+        let mut turn = self.turn();
+        let alone = turn.here.iter().filter(|here| **here).count() == 1;
+        if !alone || turn.over || STAGES.load(Ordering::Relaxed) <= 1 {
+            return false;
+        }
+        // The more often nobody came, the sooner it is a deadlock.
+        let most = PATIENCE >> IN_VAIN.load(Ordering::Relaxed).min(7);
+        turn.patience += 1;
+        if turn.patience > most {
+            turn.patience = 0;
+            IN_VAIN.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        drop(turn);
+        thread::sleep(MOMENT);
+        true
     }
 
     /// Whether anybody else is on the stage.
@@ -75,7 +122,8 @@ impl Stage {
 
     /// Somebody got on: what follows is a new wait, if it is one.
     pub(crate) fn progress(&self) {
-        self.turn().futile = 0;
+        let mut turn = self.turn();
+        (turn.futile, turn.patience) = (0, 0);
     }
 
     /// Sends somebody in: `act` begins at once, on a thread of its own, and the caller goes on when it first gives way.

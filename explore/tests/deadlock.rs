@@ -1,0 +1,138 @@
+//! An operation that holds a lock of its own while an unbind runs: the deadlock is found, and told with device, lock and
+//! caller.
+
+use std::sync::Arc;
+
+use bindery::binding::Bound;
+use bindery::device::DeviceDesc;
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::machine::Machine;
+use bindery::sync::Mutex;
+use bindery_explore::{Arrival, boards, scenario};
+
+/// A driver whose users and whose quiesce take its own lock.
+struct Gpu;
+
+impl Driver for Gpu {
+    const NAME: &'static str = "gpu";
+    const MATCHES: &'static [Match] = &[Match::compatible("t,gpu")];
+    type Data<'b> = Mutex<u32>;
+
+    fn probe(&self, _: &Bound) -> Result<Mutex<u32>, ProbeError> {
+        Ok(Mutex::new(0))
+    }
+
+    fn quiesce(own: &Mutex<u32>) -> Result<Quiet, Busy> {
+        drop(own.lock());
+        Ok(Quiet::stopped())
+    }
+}
+
+fn bind_gpu(machine: &Arc<Machine>) {
+    machine.register(Gpu);
+    let mut desc = DeviceDesc::new("gpu");
+    desc.compatible.push("t,gpu".into());
+    machine.add_device(desc).unwrap();
+    machine.settle();
+}
+
+/// The operation takes its lock, and then waits for whoever else is inside: its own unbind among them.
+#[test]
+fn an_operation_that_waits_with_its_lock_held_for_the_unbind_that_wants_the_lock() {
+    let report = {
+        let walked = scenario("own lock", boards::salvator_xs()).interrupts(1).visited_by(|machine| {
+            let m = Arc::clone(machine);
+            vec![Arrival::new("an unbind", move || drop(m.unbind("gpu", "gpu")))]
+        });
+        let engine = walked.engine();
+        walked.run(&engine, |scene| {
+            bind_gpu(scene.machine());
+            scene.step("bound")?;
+            if let Some(client) = scene.machine().client::<Gpu>("gpu") {
+                let _ = client.call(|own| {
+                    let mut held = own.lock();
+                    let env = scene.machine().env();
+                    let before = env.now();
+                    env.wait(before + std::time::Duration::from_millis(1));
+                    // Until the unbind is over, which it never is.
+                    while scene.machine().device("gpu").is_some_and(|d| d.phase().to_string() == "quiescing") {
+                        bindery::sync::relax();
+                    }
+                    *held += 1;
+                });
+            }
+            scene.step("used")
+        })
+    };
+    let text = report.to_string();
+    assert!(text.contains("deadlock: everybody waits for somebody else"), "{text}");
+    assert!(text.contains("an unbind of gpu: the lock that is taken at explore/tests/deadlock.rs:"), "{text}");
+    assert!(!text.contains("NOT DETERMINISTIC"), "{text}");
+}
+
+/// Somebody outside holds a lock and unbinds; a call inside wants that lock. Each path has its own lock.
+#[test]
+fn an_unbind_with_a_lock_held_that_a_call_inside_wants() {
+    let walked = scenario("outer lock", boards::salvator_xs()).interrupts(2);
+    let engine = walked.engine();
+    let shared: Arc<Mutex<std::collections::BTreeMap<usize, Arc<Mutex<()>>>>> = Arc::default();
+    let lock_of = {
+        let shared = Arc::clone(&shared);
+        move |machine: &Arc<Machine>| Arc::clone(shared.lock().entry(Arc::as_ptr(machine) as usize).or_default())
+    };
+    let lock_in = lock_of.clone();
+    let walked = walked.visited_by(move |machine| {
+        let (m, own) = (Arc::clone(machine), lock_in(machine));
+        vec![Arrival::new("a call", move || {
+            if let Some(client) = m.client::<Gpu>("gpu") {
+                let _ = client.call(|_| drop(own.lock()));
+            }
+        })]
+    });
+    let report = walked.run(&engine, |scene| {
+        bind_gpu(scene.machine());
+        scene.step("bound")?;
+        let own = lock_of(scene.machine());
+        {
+            let _held = own.lock();
+            // Somebody comes in.
+            let env = scene.machine().env();
+            env.wait(env.now() + std::time::Duration::from_millis(1));
+            let _ = scene.machine().unbind("gpu", "gpu");
+        }
+        scene.step("unbound")
+    });
+    let text = report.to_string();
+    let told = "an unbind of gpu: gpu waits until its users are out: a call from explore/tests/deadlock.rs:";
+    assert!(text.contains("deadlock: everybody waits for somebody else") && text.contains(told), "{text}");
+    assert!(text.contains("; the lock that is taken at explore/tests/deadlock.rs:"), "{text}");
+    assert!(!text.contains("NOT DETERMINISTIC"), "{text}");
+}
+
+/// The same with one lock for all paths: paths that are walked at the same time hold it in turns, which is no deadlock.
+#[test]
+fn a_lock_that_all_paths_share() {
+    let own: Arc<Mutex<u32>> = Arc::default();
+    let walked = scenario("shared lock", boards::salvator_xs()).interrupts(1);
+    let theirs = Arc::clone(&own);
+    let walked = walked.visited_by(move |machine| {
+        let (m, own) = (Arc::clone(machine), Arc::clone(&theirs));
+        vec![Arrival::new("an unbind", move || {
+            drop(m.unbind("gpu", "gpu"));
+            *own.lock() += 1;
+        })]
+    });
+    let engine = walked.engine().threads(4);
+    let report = walked.run(&engine, |scene| {
+        bind_gpu(scene.machine());
+        scene.step("bound")?;
+        {
+            let mut held = own.lock();
+            let env = scene.machine().env();
+            env.wait(env.now() + std::time::Duration::from_millis(1));
+            *held += 1;
+        }
+        scene.step("used")
+    });
+    assert!(report.passed(), "{report}");
+}
