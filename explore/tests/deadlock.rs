@@ -1,6 +1,8 @@
 //! An operation that holds a lock of its own while an unbind runs: the deadlock is found, and told with device, lock and
 //! caller.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use bindery::binding::Bound;

@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::node::File;
 use super::uevent;
@@ -31,10 +32,15 @@ pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
         File::GroupType(group) => format!("{}\n", type_word(group.info().kind)),
         File::ReservedRegions(group) => reserved_regions(group),
         File::DevicesDeferred => {
-            let line = |w: &crate::machine::Waiting| {
-                format!("{}\tplatform: wait for supplier {}\n", w.device, w.on.join(", "))
+            // As on Linux: who gives the reason, and the reason; a line a device. The bus waits for suppliers, a driver says
+            // itself what it did not get (`dev_err_probe`).
+            let line = |(device, on, refused): (Arc<str>, Vec<String>, Vec<crate::machine::Reason>)| {
+                let waits = (!on.is_empty()).then(|| format!("platform: wait for supplier {}", on.join(", ")));
+                let refused = refused.into_iter().map(|r| format!("{}: {}", r.driver.unwrap_or("platform"), r.reason));
+                let reasons: Vec<String> = waits.into_iter().chain(refused).collect();
+                format!("{device}\t{}\n", reasons.join("; "))
             };
-            machine.waiting().iter().map(line).collect()
+            machine.deferred().into_iter().map(line).collect()
         }
         File::Links => links(machine),
         File::NotJoined => not_joined(machine),
@@ -44,8 +50,7 @@ pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
             machine.quarantine().iter().map(line).collect()
         }
         File::Users => {
-            let line =
-                |(device, users): &(Arc<str>, alloc::vec::Vec<String>)| format!("{device}\t{}\n", users.join("; "));
+            let line = |(device, users): &(Arc<str>, Vec<String>)| format!("{device}\t{}\n", users.join("; "));
             machine.stuck_users().iter().map(line).collect()
         }
         File::Faults => {

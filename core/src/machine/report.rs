@@ -44,6 +44,13 @@ pub struct Waiting {
     pub on: Vec<String>,
 }
 
+/// Why a device was refused.
+pub(crate) struct Reason {
+    /// The driver that did not get it; `None` when firmware says of the device what no driver can have.
+    pub(crate) driver: Option<&'static str>,
+    pub(crate) reason: String,
+}
+
 /// What a machine uses. Two equal footprints before and after mean that nothing was left (P4).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Footprint {
@@ -105,6 +112,18 @@ impl Machine {
     /// Devices that have a driver and are not bound: because they miss a supplier or a condition, or because the last
     /// attempt was refused, which is tried again when what was short comes back. With what they wait for.
     pub fn waiting(&self) -> Vec<Waiting> {
+        let both = |(device, mut on, refused): (Arc<str>, Vec<String>, Vec<Reason>)| {
+            on.extend(refused.into_iter().map(|r| match r.driver {
+                Some(driver) => alloc::format!("{driver} was refused: {}", r.reason),
+                None => r.reason,
+            }));
+            Waiting { device, on }
+        };
+        self.deferred().into_iter().map(both).collect()
+    }
+
+    /// The same, apart: each device, the suppliers and conditions that it waits for, and why it was refused.
+    pub(crate) fn deferred(&self) -> Vec<(Arc<str>, Vec<String>, Vec<Reason>)> {
         let r = self.registry.lock();
         let cycles = r.graph.cycles();
         let mut list = Vec::new();
@@ -113,7 +132,7 @@ impl Machine {
             if device.phase() != Phase::Unbound || candidates.is_empty() {
                 continue;
             }
-            let mut on: Vec<String> = r
+            let on: Vec<String> = r
                 .graph
                 .missing(device.node())
                 .into_iter()
@@ -131,12 +150,14 @@ impl Machine {
                 .collect();
             let meant = |refusal: &&Refusal| candidates.iter().any(|d| d.name() == refusal.driver);
             let refusal = r.refusals.get(&device.node()).filter(meant);
-            if refusal.is_none() {
-                on.extend(self.unmet(device.desc()).map(ToString::to_string));
-            }
-            on.extend(refusal.map(|refusal| alloc::format!("{} was refused: {}", refusal.driver, refusal.reason)));
-            if !on.is_empty() {
-                list.push(Waiting { device: Arc::clone(&device.desc().name), on });
+            let reasons: Vec<Reason> = match refusal {
+                Some(refusal) => Vec::from([Reason { driver: Some(refusal.driver), reason: refusal.reason.clone() }]),
+                None => {
+                    self.unmet(device.desc()).map(|unmet| Reason { driver: None, reason: unmet.to_string() }).collect()
+                }
+            };
+            if !on.is_empty() || !reasons.is_empty() {
+                list.push((Arc::clone(&device.desc().name), on, reasons));
             }
         }
         list
