@@ -34,7 +34,7 @@ pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
         File::DevicesDeferred => {
             // As on Linux: who gives the reason, and the reason; a line a device. The bus waits for suppliers, a driver says
             // itself what it did not get (`dev_err_probe`).
-            let line = |(device, on, refused): (Arc<str>, Vec<String>, Vec<crate::machine::Reason>)| {
+            let line = |(device, on, refused): crate::machine::Deferred| {
                 let waits = (!on.is_empty()).then(|| format!("platform: wait for supplier {}", on.join(", ")));
                 let refused = refused.into_iter().map(|r| format!("{}: {}", r.driver.unwrap_or("platform"), r.reason));
                 let reasons: Vec<String> = waits.into_iter().chain(refused).collect();

@@ -32,7 +32,7 @@ pub use error::{AddError, BindError, UnbindError};
 pub use faults::FaultCount;
 pub use policy::{AbsentSuppliers, Policy};
 pub use probe::Settled;
-pub(crate) use report::Reason;
+pub(crate) use report::Deferred;
 pub use report::{DeviceInfo, Footprint, Waiting};
 pub use timer::GuestTimers;
 pub(crate) use view::Devlink;

@@ -44,6 +44,9 @@ pub struct Waiting {
     pub on: Vec<String>,
 }
 
+/// A device that waits, what it waits for, and why it was refused.
+pub(crate) type Deferred = (Arc<str>, Vec<String>, Vec<Reason>);
+
 /// Why a device was refused.
 pub(crate) struct Reason {
     /// The driver that did not get it; `None` when firmware says of the device what no driver can have.
@@ -112,7 +115,7 @@ impl Machine {
     /// Devices that have a driver and are not bound: because they miss a supplier or a condition, or because the last
     /// attempt was refused, which is tried again when what was short comes back. With what they wait for.
     pub fn waiting(&self) -> Vec<Waiting> {
-        let both = |(device, mut on, refused): (Arc<str>, Vec<String>, Vec<Reason>)| {
+        let both = |(device, mut on, refused): Deferred| {
             on.extend(refused.into_iter().map(|r| match r.driver {
                 Some(driver) => alloc::format!("{driver} was refused: {}", r.reason),
                 None => r.reason,
@@ -123,7 +126,7 @@ impl Machine {
     }
 
     /// The same, apart: each device, the suppliers and conditions that it waits for, and why it was refused.
-    pub(crate) fn deferred(&self) -> Vec<(Arc<str>, Vec<String>, Vec<Reason>)> {
+    pub(crate) fn deferred(&self) -> Vec<Deferred> {
         let r = self.registry.lock();
         let cycles = r.graph.cycles();
         let mut list = Vec::new();

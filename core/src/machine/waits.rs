@@ -24,7 +24,10 @@ const POLL: Duration = Duration::from_millis(1);
 
 /// The waits that go on, by number: for which device, and for whom.
 #[derive(Default)]
-pub(crate) struct LongWaits(Mutex<(u64, BTreeMap<u64, (Arc<str>, Vec<Awaited>)>)>);
+pub(crate) struct LongWaits(Mutex<Numbered>);
+
+/// The number of the last wait, and those that go on.
+type Numbered = (u64, BTreeMap<u64, (Arc<str>, Vec<Awaited>)>);
 
 /// A wait that goes on.
 struct Waiting<'m>(&'m LongWaits, u64);
