@@ -1,7 +1,11 @@
 //! The events of a machine as the text that Linux's ftrace writes, so that a reader of real traces can judge a simulated run.
 //!
 //! Each device's events come from a task of its own, for the driver core's functions name no device. What has no counterpart
-//! in Linux is left out. Memory that goes into quarantine is written as given back: the device's use of it has ended.
+//! in Linux is left out, and so are children and driver data, which Linux's drivers give back by themselves. Memory that goes
+//! into quarantine is written as given back: the device's use of it has ended.
+//!
+//! A resource that goes back while a probe runs is either given back by the driver or the first step of the way back from a
+//! failure. Only what follows tells: until then a device's lines are held.
 
 #![forbid(unsafe_code)]
 
@@ -9,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use bindery::binding::HoldingKind;
 use bindery::event::{Event, EventKind};
 
 /// Page size of the IOMMU's ranges, in bytes.
@@ -34,6 +39,16 @@ struct Bound {
     /// The physical address of coherent memory by its device address.
     memory: BTreeMap<u64, u64>,
     group: Option<u32>,
+    /// Lines since a resource went back in a probe that is not over.
+    held: Vec<Line>,
+}
+
+/// A line of the trace.
+#[derive(Debug)]
+struct Line {
+    text: String,
+    /// True when a managed resource goes back in it.
+    gives_back: bool,
 }
 
 #[derive(Debug)]
@@ -57,150 +72,218 @@ enum Phase {
 }
 
 impl Ftrace {
-    /// The lines of `event`.
-    #[expect(clippy::too_many_lines, reason = "one arm for each kind of event")]
+    /// The lines of `event`, and those that were held until it.
     pub fn lines(&mut self, event: &Event) -> String {
-        let mut out = String::new();
-        let Some(name) = &event.device else { return out };
+        let Some(name) = &event.device else { return String::new() };
         let tasks = &mut self.tasks;
         let bound = self.devices.entry(name.clone()).or_insert_with(|| {
             *tasks += 1;
             Bound { task: 1000 + *tasks, ..Bound::default() }
         });
-        let at = event.at.0;
-        let task = bound.task;
-        let mut line = |body: std::fmt::Arguments<'_>| {
-            let (seconds, micros) = (at / 1_000_000_000, at / 1000 % 1_000_000);
-            // Writing to a string does not fail.
-            let _ = writeln!(out, "         bindery-{task:<5} [000] ..... {seconds:>5}.{micros:06}: {body}");
-        };
-        match &event.kind {
-            EventKind::Acquired { entry, resource, .. } if managed(resource) => {
-                bound.begin(&mut line);
-                self.nodes += 1;
-                let memory = is_memory(resource);
-                let node = Node {
-                    id: self.nodes,
-                    name: if memory { "dmam_release".into() } else { format!("bindery_{resource}_release") },
-                    size: if memory { 32 } else { 16 },
-                    addr: bound.unclaimed(memory),
-                };
-                line(format_args!("devres_log: {name} ADD {}", node.text()));
-                bound.nodes.insert(*entry, node);
-            }
-            EventKind::DmaMapped { kind, addr, phys, size, backend } => {
-                let iommu = backend.starts_with("iommu");
-                let (addr, phys) = (addr.0, phys.0);
-                let coherent = is_memory(kind);
-                if coherent {
-                    bound.memory.insert(addr, phys);
-                    let by = if iommu { "iommu_dma_alloc" } else { "dma_direct_alloc" };
-                    line(format_args!("{by} <-dma_alloc_attrs"));
+        let mut out = Out { at: event.at.0, task: bound.task, lines: Vec::new() };
+        let goes_on = matches!(
+            event.kind,
+            EventKind::Acquired { .. }
+                | EventKind::DmaMapped { .. }
+                | EventKind::Bound { .. }
+                | EventKind::Unbind { .. }
+        );
+        let failed = matches!(event.kind, EventKind::NotBound { .. });
+        let mut text = String::new();
+        if bound.phase == Phase::Probing && (goes_on || failed) {
+            let held = std::mem::take(&mut bound.held);
+            if failed && let Some(first) = held.first() {
+                // The way back begins with the first resource that goes back.
+                let head = first.text.split_once(": ").map_or("", |(head, _)| head);
+                for step in ["device_unbind_cleanup <-really_probe", "devres_release_all <-device_unbind_cleanup"] {
+                    let _ = writeln!(text, "{head}: {step}");
                 }
-                if iommu {
-                    let (start, end) = range(addr, *size);
-                    let pages = end - start;
-                    let page = phys & !(PAGE - 1);
-                    line(format_args!("map: IOMMU: iova={start:#018x} - {end:#018x} paddr={page:#018x} size={pages}"));
-                }
-                if coherent {
-                    line(format_args!(
-                        "dma_alloc: {name} dir=BIDIRECTIONAL dma_addr={addr:x} size={size} virt_addr={phys:016x} flags=GFP_KERNEL attrs="
-                    ));
-                } else {
-                    line(format_args!(
-                        "dma_map_page: {name} dir=BIDIRECTIONAL dma_addr={addr:x} size={size} phys_addr={phys:x} attrs="
-                    ));
-                }
+                bound.phase = Phase::CleaningUp;
             }
-            EventKind::DmaUnmapped { kind, addr, size, backend } => {
-                let iommu = backend.starts_with("iommu");
-                let addr = addr.0;
-                let (start, end) = range(addr, *size);
-                let pages = end - start;
-                let unmap =
-                    format!("unmap: IOMMU: iova={start:#018x} - {end:#018x} size={pages} unmapped_size={pages}");
-                if !is_memory(kind) {
-                    if iommu {
-                        line(format_args!("{unmap}"));
-                    }
-                    line(format_args!("dma_unmap_page: {name} dir=BIDIRECTIONAL dma_addr={addr:x} size={size} attrs="));
-                    return out;
-                }
-                // Linux logs the node before its memory is freed, the machine afterwards.
-                bound.clean_up(&mut line);
-                let entry = bound.nodes.iter().find(|(_, node)| node.addr == Some(addr)).map(|(entry, _)| *entry);
-                if let Some(node) = entry.and_then(|entry| bound.nodes.remove(&entry)) {
-                    let op = if bound.phase == Phase::CleaningUp { "REL" } else { "REM" };
-                    line(format_args!("devres_log: {name} {op} {}", node.text()));
-                }
-                let virt = bound.memory.remove(&addr).unwrap_or(0);
-                line(format_args!(
-                    "dma_free: {name} dir=BIDIRECTIONAL dma_addr={addr:x} size={size} virt_addr={virt:016x} attrs="
-                ));
-                let by = if iommu { "iommu_dma_free" } else { "dma_direct_free" };
-                line(format_args!("{by} <-dma_free_attrs"));
-                if iommu {
-                    line(format_args!("{unmap}"));
-                }
+            for line in held {
+                push(&mut text, &line, failed);
             }
-            EventKind::Released { entry, .. } => {
-                if let Some(node) = bound.nodes.remove(entry) {
-                    bound.clean_up(&mut line);
-                    let op = if bound.phase == Phase::CleaningUp { "REL" } else { "REM" };
-                    line(format_args!("devres_log: {name} {op} {}", node.text()));
-                }
-            }
-            EventKind::Bind { .. } => bound.begin(&mut line),
-            EventKind::Bound { .. } => bound.phase = Phase::Bound,
-            EventKind::NotBound { .. } | EventKind::BindRefused { .. } => bound.phase = Phase::Free,
-            EventKind::Unbind { .. } => {
-                bound.phase = Phase::Leaving;
-                line(format_args!("device_release_driver_internal <-unbind_store"));
-            }
-            EventKind::Unbound { .. } => {
-                bound.clean_up(&mut line);
-                bound.phase = Phase::Free;
-                line(format_args!("device_links_driver_cleanup <-device_release_driver_internal"));
-            }
-            EventKind::GroupJoined { group, .. } => {
-                bound.group = Some(*group);
-                line(format_args!("add_device_to_group: IOMMU: groupID={group} device={name}"));
-            }
-            EventKind::DeviceRemoved => {
-                if let Some(group) = bound.group.take() {
-                    line(format_args!("remove_device_from_group: IOMMU: groupID={group} device={name}"));
-                }
-            }
-            EventKind::DomainAttached { .. } => line(format_args!("attach_device_to_domain: IOMMU: device={name}")),
-            EventKind::IommuFault { iommu, addr, write, .. } => {
-                let flags = u8::from(*write);
-                line(format_args!("io_page_fault: IOMMU:{iommu} {name} iova={:#018x} flags={flags:#06x}", addr.0));
-            }
-            _ => {}
         }
-        out
+        bound.event(name, &event.kind, &mut self.nodes, &mut out);
+        let holds = bound.phase == Phase::Probing && (!bound.held.is_empty() || out.lines.iter().any(|l| l.gives_back));
+        if holds {
+            bound.held.append(&mut out.lines);
+        } else {
+            let released = bound.phase == Phase::CleaningUp;
+            out.lines.iter().for_each(|line| push(&mut text, line, released));
+        }
+        text
+    }
+
+    /// The lines that are still held: the machine has stopped in the middle of a probe.
+    pub fn finish(&mut self) -> String {
+        let mut text = String::new();
+        for bound in self.devices.values_mut() {
+            bound.held.drain(..).for_each(|line| push(&mut text, &line, false));
+        }
+        text
+    }
+}
+
+/// Adds `line`; a resource that goes back is released by the core or removed by the driver.
+fn push(text: &mut String, line: &Line, released: bool) {
+    if line.gives_back && !released {
+        text.push_str(&line.text.replacen(" REL ", " REM ", 1));
+    } else {
+        text.push_str(&line.text);
+    }
+    text.push('\n');
+}
+
+/// Lines of one event.
+struct Out {
+    at: u64,
+    task: u64,
+    lines: Vec<Line>,
+}
+
+impl Out {
+    fn line(&mut self, body: std::fmt::Arguments<'_>) {
+        let (seconds, micros) = (self.at / 1_000_000_000, self.at / 1000 % 1_000_000);
+        let text = format!("         bindery-{:<5} [000] ..... {seconds:>5}.{micros:06}: {body}", self.task);
+        self.lines.push(Line { text, gives_back: false });
+    }
+
+    fn gives_back(&mut self, device: &str, node: &Node) {
+        self.line(format_args!("devres_log: {device} REL {}", node.text()));
+        if let Some(line) = self.lines.last_mut() {
+            line.gives_back = true;
+        }
     }
 }
 
 impl Bound {
-    fn begin(&mut self, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
-        if self.phase == Phase::Free {
-            self.phase = Phase::Probing;
-            line(format_args!("really_probe <-__driver_probe_device"));
+    fn event(&mut self, name: &str, kind: &EventKind, nodes: &mut u64, out: &mut Out) {
+        match kind {
+            EventKind::Acquired { entry, resource, .. } if managed(resource) => {
+                self.begin(out);
+                *nodes += 1;
+                let memory = is_memory(resource);
+                let node = Node {
+                    id: *nodes,
+                    name: if memory { "dmam_release".into() } else { format!("bindery_{resource}_release") },
+                    size: if memory { 32 } else { 16 },
+                    addr: self.unclaimed(memory),
+                };
+                out.line(format_args!("devres_log: {name} ADD {}", node.text()));
+                self.nodes.insert(*entry, node);
+            }
+            EventKind::DmaMapped { kind, addr, phys, size, backend } => {
+                self.maps(name, is_memory(kind), (addr.0, phys.0, *size), backend, out);
+            }
+            EventKind::DmaUnmapped { kind, addr, size, backend } => {
+                self.unmaps(name, is_memory(kind), (addr.0, *size), backend, out);
+            }
+            // The driver's own code is over when its data goes.
+            EventKind::Released { resource, .. } if *resource == HoldingKind::Data.name() => self.clean_up(out),
+            EventKind::Released { entry, .. } => {
+                if let Some(node) = self.nodes.remove(entry) {
+                    out.gives_back(name, &node);
+                }
+            }
+            EventKind::Bind { .. } => self.begin(out),
+            EventKind::Bound { .. } => self.phase = Phase::Bound,
+            EventKind::NotBound { .. } | EventKind::BindRefused { .. } => self.phase = Phase::Free,
+            EventKind::Unbind { .. } => {
+                self.phase = Phase::Leaving;
+                out.line(format_args!("device_release_driver_internal <-unbind_store"));
+            }
+            EventKind::Unbound { .. } => {
+                self.clean_up(out);
+                self.phase = Phase::Free;
+                out.line(format_args!("device_links_driver_cleanup <-device_release_driver_internal"));
+            }
+            EventKind::GroupJoined { group, .. } => {
+                self.group = Some(*group);
+                out.line(format_args!("add_device_to_group: IOMMU: groupID={group} device={name}"));
+            }
+            EventKind::DeviceRemoved => {
+                if let Some(group) = self.group.take() {
+                    out.line(format_args!("remove_device_from_group: IOMMU: groupID={group} device={name}"));
+                }
+            }
+            EventKind::DomainAttached { .. } => {
+                out.line(format_args!("attach_device_to_domain: IOMMU: device={name}"));
+            }
+            EventKind::IommuFault { iommu, addr, write, .. } => {
+                let flags = u8::from(*write);
+                out.line(format_args!("io_page_fault: IOMMU:{iommu} {name} iova={:#018x} flags={flags:#06x}", addr.0));
+            }
+            _ => {}
         }
     }
 
-    /// The first resource that goes back in a probe or an unbind shows that the driver's own code is over.
-    fn clean_up(&mut self, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
-        let caller = match self.phase {
-            Phase::Probing => "really_probe",
-            Phase::Leaving => "device_release_driver_internal",
-            Phase::Free | Phase::Bound | Phase::CleaningUp => return,
-        };
-        self.phase = Phase::CleaningUp;
-        line(format_args!("device_unbind_cleanup <-{caller}"));
-        line(format_args!("devres_release_all <-device_unbind_cleanup"));
+    fn maps(&mut self, name: &str, coherent: bool, (addr, phys, size): (u64, u64, u64), backend: &str, out: &mut Out) {
+        let iommu = backend.starts_with("iommu");
+        if coherent {
+            self.memory.insert(addr, phys);
+            let by = if iommu { "iommu_dma_alloc" } else { "dma_direct_alloc" };
+            out.line(format_args!("{by} <-dma_alloc_attrs"));
+        }
+        if iommu {
+            let (start, end) = range(addr, size);
+            let pages = end - start;
+            let page = phys & !(PAGE - 1);
+            out.line(format_args!("map: IOMMU: iova={start:#018x} - {end:#018x} paddr={page:#018x} size={pages}"));
+        }
+        if coherent {
+            out.line(format_args!(
+                "dma_alloc: {name} dir=BIDIRECTIONAL dma_addr={addr:x} size={size} virt_addr={phys:016x} flags=GFP_KERNEL attrs="
+            ));
+        } else {
+            out.line(format_args!(
+                "dma_map_page: {name} dir=BIDIRECTIONAL dma_addr={addr:x} size={size} phys_addr={phys:x} attrs="
+            ));
+        }
+    }
+
+    fn unmaps(&mut self, name: &str, coherent: bool, (addr, size): (u64, u64), backend: &str, out: &mut Out) {
+        let iommu = backend.starts_with("iommu");
+        let (start, end) = range(addr, size);
+        let pages = end - start;
+        let unmap = format!("unmap: IOMMU: iova={start:#018x} - {end:#018x} size={pages} unmapped_size={pages}");
+        if !coherent {
+            if iommu {
+                out.line(format_args!("{unmap}"));
+            }
+            out.line(format_args!("dma_unmap_page: {name} dir=BIDIRECTIONAL dma_addr={addr:x} size={size} attrs="));
+            return;
+        }
+        // Linux logs the node before its memory is freed, the machine afterwards.
+        let entry = self.nodes.iter().find(|(_, node)| node.addr == Some(addr)).map(|(entry, _)| *entry);
+        if let Some(node) = entry.and_then(|entry| self.nodes.remove(&entry)) {
+            out.gives_back(name, &node);
+        }
+        let virt = self.memory.remove(&addr).unwrap_or(0);
+        out.line(format_args!(
+            "dma_free: {name} dir=BIDIRECTIONAL dma_addr={addr:x} size={size} virt_addr={virt:016x} attrs="
+        ));
+        let by = if iommu { "iommu_dma_free" } else { "dma_direct_free" };
+        out.line(format_args!("{by} <-dma_free_attrs"));
+        if iommu {
+            out.line(format_args!("{unmap}"));
+        }
+    }
+
+    fn begin(&mut self, out: &mut Out) {
+        if self.phase == Phase::Free {
+            self.phase = Phase::Probing;
+            out.line(format_args!("really_probe <-__driver_probe_device"));
+        }
+    }
+
+    /// From here on the core gives back what is managed.
+    fn clean_up(&mut self, out: &mut Out) {
+        if self.phase == Phase::Leaving {
+            self.phase = Phase::CleaningUp;
+            out.line(format_args!("device_unbind_cleanup <-device_release_driver_internal"));
+            out.line(format_args!("devres_release_all <-device_unbind_cleanup"));
+        }
     }
 
     /// The address of memory that was allocated and has no node yet.
@@ -216,9 +299,10 @@ impl Node {
     }
 }
 
-/// Streaming mappings are no managed resources in Linux.
+/// Streaming mappings, children and driver data are no managed resources in Linux.
 fn managed(resource: &str) -> bool {
-    !resource.starts_with("dma ") || is_memory(resource)
+    let own = resource == HoldingKind::Data.name() || resource == HoldingKind::Child.name();
+    !own && (!resource.starts_with("dma ") || is_memory(resource))
 }
 
 fn is_memory(kind: &str) -> bool {

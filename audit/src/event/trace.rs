@@ -215,8 +215,6 @@ pub enum Event<'a> {
     StackHead,
     /// A line that user space wrote.
     Mark(&'a str),
-    /// A bounce buffer is used for a device.
-    Bounced(&'a str),
     /// A kprobe event of the recorder.
     Probe {
         /// Its name, without `bindery_`.
@@ -224,6 +222,24 @@ pub enum Event<'a> {
         /// What it fetched.
         payload: &'a str,
     },
+    /// A bounce buffer is used for a device's mapping.
+    Bounced {
+        /// The device.
+        device: &'a str,
+        /// Bytes.
+        size: Option<u64>,
+    },
+    /// The IOMMU's or a device's own cache of translations is flushed, for a device.
+    Flushed {
+        /// The device, where it is named.
+        device: &'a str,
+        /// First address.
+        start: u64,
+        /// Last address.
+        last: u64,
+    },
+    /// A managed resource whose operation is printed as a pointer: the tool could not read the kernel's strings.
+    DevresUnread,
     /// Another event.
     Other(&'a str),
 }
@@ -256,9 +272,8 @@ pub fn event(body: &str) -> Event<'_> {
             value(payload, "device").map(|device| Event::Domain { device, attached: name.starts_with("attach") })
         }
         "io_page_fault" => fault(payload),
-        "swiotlb_bounced" => {
-            payload.split_once("dev_name: ").and_then(|(_, rest)| rest.split_whitespace().next()).map(Event::Bounced)
-        }
+        "swiotlb_bounced" => bounced(payload),
+        "cache_tag_flush_range" | "cache_tag_flush_range_np" => flushed(payload),
         _ => match name.strip_prefix("bindery_") {
             Some(name) => Some(Event::Probe { name, payload }),
             None => name.strip_prefix("dma_").and_then(|verb| dma(verb, payload)),
@@ -318,11 +333,27 @@ fn devres(payload: &str) -> Option<Event<'_>> {
     let mut words = payload.split_whitespace();
     let (device, op, node) = (words.next()?, words.next()?, words.next()?);
     if !["ADD", "REM", "REL", "REPLACE"].contains(&op) {
-        return None;
+        // Up to 6.1 the event holds a pointer to the word, which a tool on another machine cannot follow.
+        return hex(op).filter(|address| *address > u64::from(u32::MAX)).map(|_| Event::DevresUnread);
     }
     let name = words.next().unwrap_or("");
     let size = words.next().and_then(|word| word.strip_prefix('(')).and_then(number).unwrap_or(0);
     Some(Event::Devres { device, op, node: pointer(node), name, size })
+}
+
+/// `dev_name: DEV dma_mask=M dev_addr=A size=N FORCE|NORMAL`, and `DEV` alone in front in newer kernels.
+fn bounced(payload: &str) -> Option<Event<'_>> {
+    let rest = payload.split_once("dev_name: ").map_or(payload, |(_, rest)| rest);
+    let device = rest.split_whitespace().next().filter(|word| !word.contains('='))?;
+    Some(Event::Bounced { device, size: value(rest, "size").and_then(number) })
+}
+
+/// `UNIT DEV[PASID] type T did N [0xSTART-0xEND] addr 0x... mask 0x...`.
+fn flushed(payload: &str) -> Option<Event<'_>> {
+    let mut words = payload.split_whitespace();
+    let device = words.find_map(|word| word.split_once('[').map(|(device, _)| device).filter(|d| !d.is_empty()))?;
+    let (start, last) = words.find_map(|word| word.strip_prefix("[0x")?.trim_end_matches(']').split_once('-'))?;
+    Some(Event::Flushed { device, start: hex(start)?, last: hex(last)? })
 }
 
 /// A pointer; none when it is hidden (`(____ptrval____)`) or null.
@@ -438,6 +469,21 @@ mod tests {
     fn managed_resources_are_read_with_hidden_pointers_and_names() {
         let event = event("devres_log: 1e788000.serial REL (____ptrval____) (null) (24 bytes)");
         assert_eq!(event, Event::Devres { device: "1e788000.serial", op: "REL", node: None, name: "(null)", size: 24 });
+    }
+
+    #[test]
+    fn bounces_and_flushes_name_their_device() {
+        let bounced =
+            event("swiotlb_bounced: dev_name: 0000:00:04.0 dma_mask=ffffffff dev_addr=10fb21000 size=4096 NORMAL");
+        assert_eq!(bounced, Event::Bounced { device: "0000:00:04.0", size: Some(4096) });
+        let flush = "cache_tag_flush_range: dmar0 0000:00:04.0[0] type iotlb did 23 [0xfffa0000-0xfffa0fff] addr 0xfffa0000 mask 0x0";
+        assert_eq!(event(flush), Event::Flushed { device: "0000:00:04.0", start: 0xfffa0000, last: 0xfffa0fff });
+    }
+
+    #[test]
+    fn an_operation_that_is_a_pointer_is_counted_and_not_guessed() {
+        let text = "devres_log: 0000:00:03.0 0xffffffff8270cb5f 0xffff88800123 dmam_release (32 bytes)";
+        assert_eq!(event(text), Event::DevresUnread);
     }
 
     #[test]

@@ -272,7 +272,13 @@ impl Model {
         let mismatch = device.is_some_and(|id| {
             self.devices[id].life.as_ref().is_some_and(|life| life.outcome(Rule::BACKEND).violated > 0)
         });
-        let doubt = (managed && direct && !mismatch).then(|| {
+        // Where other lines show that the direct path had allocated it, the crash has another cause.
+        let agree = device.is_some_and(|id| {
+            self.devices[id].life.as_ref().is_some_and(|life| {
+                life.backend.is_some_and(|by| by.backend == Backend::Direct) || life.outcome(Rule::BACKEND).proved > 0
+            })
+        });
+        let doubt = (managed && direct && !mismatch && !agree).then(|| {
             let name = by.map_or_else(String::new, |(_, name)| name);
             Finding {
                 rule: Rule::BACKEND,

@@ -123,6 +123,10 @@ impl Nodes {
         self.by_order.remove(&order).map(|node| (order, node))
     }
 
+    pub(super) fn has(&self, key: u64) -> bool {
+        self.by_key.contains_key(&key)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_order.len()
     }
@@ -174,6 +178,10 @@ pub struct Device {
     pub(crate) log: super::log::DeviceLog,
     pub(super) sub_pages: FxHashMap<u64, (u32, u64)>,
     pub(super) shared_pages: u64,
+    /// Bounced mappings of the life of now, and the first.
+    pub(super) bounced: Option<(u64, Mark)>,
+    /// Flushes of cached translations, the newest last: first and last address.
+    pub(super) flushes: VecDeque<(u64, u64, Mark)>,
 }
 
 impl Device {
@@ -195,6 +203,8 @@ impl Device {
             log: super::log::DeviceLog::default(),
             sub_pages: FxHashMap::default(),
             shared_pages: 0,
+            bounced: None,
+            flushes: VecDeque::new(),
         }
     }
 
@@ -221,6 +231,13 @@ impl Device {
             self.gone.pop_front();
         }
         self.gone.push_back(gone);
+    }
+
+    pub(super) fn flush(&mut self, start: u64, last: u64, mark: Mark) {
+        if self.flushes.len() >= REMEMBERED {
+            self.flushes.pop_front();
+        }
+        self.flushes.push_back((start, last, mark));
     }
 
     pub(super) fn keep(&mut self, life: Life) {

@@ -4,7 +4,7 @@ use super::device::{Node, Nodes};
 use super::record::At;
 use super::task::Release;
 use super::verdict::{Finding, SEED, SEED_PROBE, Verdict};
-use super::{Id, Mapping, Mark, Model};
+use super::{Fact, Id, Mapping, Mark, Model};
 use crate::event::Backend;
 use crate::rules::Rule;
 
@@ -26,8 +26,20 @@ impl Model {
                 Node { mark: mark.clone(), name: name.into(), addr: None, by: None, key, hidden: node.is_none() },
             ),
             "REM" => self.rem(at, id, &mark, key, name),
-            "REL" => self.rel(at, id, &mark, key, name),
+            "REL" => self.rel(at, id, &mark, key, (name, node)),
             _ => {}
+        }
+    }
+
+    /// A managed resource of which the operation cannot be read.
+    pub(super) fn unread_devres(&mut self, at: At<'_>) {
+        self.settle(at.task);
+        self.unread += 1;
+        if self.unread == 1 {
+            let words = "devres_log shows pointers in the place of ADD, REM and REL: the tool could not read the kernel's strings; read \
+                         the text of /sys/kernel/tracing/trace instead";
+            let fact = Fact { words: words.to_owned(), cites: vec![at.mark().cite()] };
+            self.fact(fact);
         }
     }
 
@@ -69,9 +81,12 @@ impl Model {
     fn rem(&mut self, at: At<'_>, id: Id, mark: &Mark, key: u64, name: &str) {
         let device = &mut self.devices[id];
         let removed = device.nodes.remove(key);
+        // Of several that look the same another one may have been meant.
+        let guessed = removed.as_ref().is_some_and(|(_, node)| node.hidden) && device.nodes.has(key);
         let life = device.life_at(mark);
         life.traced = true;
         life.released += 1;
+        life.guessed |= guessed;
         life.bursts.gone(name);
         if name == MANAGED {
             let addr = removed.and_then(|(_, node)| node.addr);
@@ -84,7 +99,7 @@ impl Model {
         }
     }
 
-    fn rel(&mut self, at: At<'_>, id: Id, mark: &Mark, key: u64, name: &str) {
+    fn rel(&mut self, at: At<'_>, id: Id, mark: &Mark, key: u64, (name, node): (&str, Option<u64>)) {
         let unseen = !self.heard.release_all;
         self.resolve(at, id, mark);
         let device = &mut self.devices[id];
@@ -93,6 +108,7 @@ impl Model {
         life.traced = true;
         life.released += 1;
         life.pass.count += 1;
+        life.pass.hidden |= node.is_none();
         if life.teardown.is_none() {
             life.bursts.gone(name);
         }

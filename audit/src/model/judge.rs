@@ -74,9 +74,20 @@ fn by_hand(life: &mut Life) {
 }
 
 fn order(life: &mut Life) {
+    if life.guessed {
+        life.pass.wrong = None;
+        life.on(Rule::ORDER).doubt(
+            "the addresses of managed resources are hidden (as early in a boot), and of several that look the same one was removed: \
+             which is not known",
+        );
+        return;
+    }
     let Some((later, earlier)) = life.pass.wrong.take() else {
         if life.pass.count > 1 && life.taint.is_none() {
             life.on(Rule::ORDER).proved += life.pass.count;
+            if life.pass.hidden {
+                life.on(Rule::ORDER).how = Some("by names and sizes, for the addresses are hidden");
+            }
         }
         return;
     };

@@ -40,6 +40,8 @@ pub struct Life {
     pub(crate) probe_seen: bool,
     /// True when something that was given back had been taken before the recording began.
     pub(crate) before: bool,
+    /// True when a managed resource was removed whose address was hidden, and others looked the same.
+    pub(crate) guessed: bool,
     pub(crate) teardown: Option<Mark>,
     pub(crate) end: Option<(Mark, End)>,
     pub(crate) reset: Option<Mark>,
@@ -85,6 +87,8 @@ pub(crate) struct Pass {
     pub(crate) wrong: Option<(Mark, Mark)>,
     pub(crate) count: u64,
     pub(crate) unknown: u64,
+    /// True when the addresses of some were not printed.
+    pub(crate) hidden: bool,
 }
 
 impl Life {
@@ -96,6 +100,7 @@ impl Life {
             begin,
             probe_seen: false,
             before: false,
+            guessed: false,
             teardown: None,
             end: None,
             reset: None,

@@ -78,6 +78,8 @@ pub struct Model {
     pub(crate) first_of_cpu: FxHashMap<u32, Place>,
     pub(crate) loss_marks: Vec<Cite>,
     pub(crate) untold: u64,
+    /// Lines of managed resources whose operation could not be read.
+    unread: u64,
     pub(crate) suppressed: Vec<(Suppressed, Cite)>,
     pub(crate) facts: Vec<Fact>,
     /// Findings that no device can be charged with.
@@ -110,6 +112,7 @@ impl Model {
             first_of_cpu: FxHashMap::default(),
             loss_marks: Vec::new(),
             untold: 0,
+            unread: 0,
             suppressed: Vec::new(),
             facts: Vec::new(),
             loose: Vec::new(),

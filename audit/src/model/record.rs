@@ -96,7 +96,10 @@ impl Model {
             }
             Event::StackHead => self.last_stack = true,
             Event::Probe { name, payload } => self.kprobe(at, name, payload),
-            Event::Mark(_) | Event::Bounced(_) | Event::Other(_) => {}
+            Event::Bounced { device, .. } => self.bounced(at, device),
+            Event::Flushed { device, start, last } => self.flushed(&at.mark(), device, start, last),
+            Event::DevresUnread => self.unread_devres(at),
+            Event::Mark(_) | Event::Other(_) => {}
         }
         if !matches!(event, Event::StackHead) {
             self.last_task = Some(at.task);

@@ -97,6 +97,8 @@ pub(crate) struct Task {
     pub(super) release: Option<Release>,
     pub(super) taken: Option<(Id, u64)>,
     pub(super) removed: Option<Id>,
+    /// A device whose next mapping is bounced.
+    pub(super) bounced: Option<Id>,
     pub(super) probe: Option<Probe>,
     pub(super) unbinds: Vec<Unbind>,
     /// True while managed resources of a child are released inside the parent's removal.

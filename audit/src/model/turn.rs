@@ -279,6 +279,7 @@ impl Model {
     /// Ends the life of `id` for good and judges it.
     pub(super) fn close(&mut self, id: Id, mark: &Mark, end: End) {
         let heard = self.heard;
+        self.tell_bounced(id);
         let device = &mut self.devices[id];
         let Some(mut life) = device.life.take() else { return };
         if end != End::FileEnded && life.end.is_none() {

@@ -1,6 +1,8 @@
 //! Auditing a text, and what to expect of the result.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+pub mod trace;
+
 use std::io::Cursor;
 use std::path::Path;
 

@@ -31,7 +31,8 @@ impl FtraceFile {
     }
 
     /// Puts the file under its name.
-    pub fn finish(self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
+        self.out.write(self.text.finish().as_bytes())?;
         self.out.finish()
     }
 }

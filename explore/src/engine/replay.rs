@@ -1,6 +1,7 @@
 //! One path again, with everything told.
 
 use bindery::event::Event;
+use bindery_sim::ftrace::{Ftrace, HEADER};
 
 use super::bounds::Kind;
 use super::violation::Violation;
@@ -40,4 +41,17 @@ pub struct Replay {
     pub violations: Vec<Violation>,
     /// Answers of the path before the first that its question does not have: the path belongs to another scenario.
     pub astray: Option<usize>,
+}
+
+impl Replay {
+    /// The host's events as the text of Linux's ftrace, for `bindery audit`. Guests have devices of the same names: theirs
+    /// are left out.
+    pub fn ftrace(&self) -> String {
+        let mut writer = Ftrace::default();
+        let host = self.events.iter().filter(|happened| happened.machine == "host");
+        let mut text: String =
+            std::iter::once(HEADER.to_owned()).chain(host.map(|happened| writer.lines(&happened.event))).collect();
+        text.push_str(&writer.finish());
+        text
+    }
 }

@@ -19,7 +19,7 @@ use bindery::env::Site;
 use bindery::firmware::fdt::FdtError;
 
 use crate::boards::BoardSpec;
-use crate::engine::{Bounds, Cheap, Chooser, Engine, Path, Replay, Report, Violation};
+use crate::engine::{Bounds, Cheap, Chooser, Engine, Kind, Path, Replay, Report, Violation};
 use crate::events;
 use crate::scene::world::World;
 use crate::scene::{Arrival, Scene, landmarks};
@@ -200,6 +200,25 @@ impl Life {
     pub fn replay(&self, engine: &Engine, path: &Path) -> Result<Replay, LifeError> {
         self.prepare()?;
         Ok(engine.replay(path, |chooser| self.path(chooser)))
+    }
+
+    /// Paths spread over all lives: each life as it goes by itself, and with one answer other than the ordinary one at every
+    /// `every`-th question.
+    pub fn samples(&self, engine: &Engine, every: usize) -> Result<Vec<Path>, LifeError> {
+        let mut paths = Vec::new();
+        for life in 0..LIVES.len() {
+            let base = Path::new(vec![life as u32]);
+            let steps = self.replay(engine, &base)?.steps;
+            paths.push(base);
+            // Each life begins at another question, so that together they meet more of them.
+            for at in (1 + life % every.max(1)..steps.len()).step_by(every.max(1)) {
+                if steps[at].kind != Kind::Value {
+                    let ordinary = steps[..at].iter().map(|step| step.answer);
+                    paths.push(Path::new(ordinary.chain([1]).collect()));
+                }
+            }
+        }
+        Ok(paths)
     }
 
     /// Walks one path on the calling thread, with `chooser` for all answers. For engines of another kind.

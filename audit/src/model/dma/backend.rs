@@ -45,6 +45,15 @@ impl Model {
                 let cites = vec![mapping.mark.cite(), mark.cite()];
                 life.suspect(Finding { rule: on, verdict: Verdict::Violated, words, cites, known: None });
             }
+            // A mapping of the IOMMU's is never without its events, where they are recorded.
+            (None, None)
+                if heard.iommu_map
+                    && heard.iommu_unmap
+                    && matches!(mapping.family, Family::Single | Family::Resource | Family::Sg) =>
+            {
+                life.on(on).proved += 1;
+                life.on(on).how = Some("by the absence of the IOMMU's events at both ends");
+            }
             _ => life.on(on).doubt(
                 "no line names the back-end of some calls; add iommu_dma_alloc iommu_dma_free dma_direct_alloc dma_direct_free \
                  to set_ftrace_filter, and enable events/iommu",

@@ -1,7 +1,8 @@
 //! Exposures: mappings that share a page, and untranslated DMA.
 
+use super::super::record::At;
 use super::super::verdict::Finding;
-use super::super::{Id, Mapping, Model, Verdict};
+use super::super::{Id, Mapping, Mark, Model, Verdict};
 use crate::event::Backend;
 use crate::rules::Rule;
 
@@ -10,6 +11,35 @@ const MOST_SUB_PAGES: usize = 65_536;
 const PAGE: u64 = 4096;
 
 impl Model {
+    /// A mapping whose memory the device does not reach by itself.
+    pub(in crate::model) fn bounced(&mut self, at: At<'_>, device: &str) {
+        let Some(id) = self.id(device) else { return };
+        self.task(at.task).bounced = Some(id);
+        let device = &mut self.devices[id];
+        device.life_at(&at.mark()).traced = true;
+        match &mut device.bounced {
+            Some((count, _)) => *count += 1,
+            None => device.bounced = Some((1, at.mark())),
+        }
+    }
+
+    /// Says how many of a life's mappings were bounced.
+    pub(in crate::model) fn tell_bounced(&mut self, id: Id) {
+        let device = &mut self.devices[id];
+        let Some((count, first)) = device.bounced.take() else { return };
+        let words = format!(
+            "{count} of its mappings went through the bounce buffer (the first at line {}): their DMA addresses are the buffer's",
+            first.place.line
+        );
+        device.life_at(&first).note(words, vec![first.cite()]);
+    }
+
+    pub(in crate::model) fn flushed(&mut self, mark: &Mark, device: &str, start: u64, last: u64) {
+        if let Some(id) = self.names.get(device) {
+            self.devices[*id].flush(start, last, mark.clone());
+        }
+    }
+
     /// Mappings that are smaller than a page and share it with another one: an exposure.
     pub(in crate::model) fn share_page(&mut self, id: Id, mapping: &Mapping) {
         let Some(phys) = mapping.phys.filter(|phys| phys % PAGE + mapping.size < PAGE && mapping.size < PAGE) else {

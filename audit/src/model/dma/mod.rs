@@ -31,7 +31,9 @@ impl Model {
         let inferred = |backend| Some(By { backend, named: false, line });
         let by = named
             .or_else(|| if mapped { inferred(Backend::Iommu) } else { None })
-            .or_else(|| if op.phys == Some(addr) { inferred(Backend::Direct) } else { None });
+            .or_else(|| if op.phys == Some(addr) { inferred(Backend::Direct) } else { None })
+            .or_else(|| if task.bounced.take() == Some(id) { inferred(Backend::Direct) } else { None });
+        task.bounced = None;
         task.taken = matches!(op.family, Family::Coherent | Family::Pages).then_some((id, addr));
         let mapping = Mapping {
             family: op.family,
@@ -171,7 +173,8 @@ impl Model {
         if let Some(unmapped) = short {
             let mark = at.mark();
             let words = format!(
-                "the IOMMU unmapped {unmapped} of {} bytes at {start:#x}: a part was not mapped, which supports a double unmap",
+                "the IOMMU unmapped {unmapped} of {} bytes at {start:#x}: a part was not mapped, which supports a double unmap, or \
+                 a leak of what should have been there",
                 end - start
             );
             match device {

@@ -1,11 +1,17 @@
 //! Faults in the kernel log: whose they are, and whether the address had been given back.
 
+use std::collections::VecDeque;
+
 use super::super::verdict::{Cite, Finding, Verdict};
 use super::super::{Id, Mark, Model};
 use crate::event::{Fault, FaultDevice};
 use crate::rules::Rule;
-use crate::shape::Span;
+use crate::shape::{Place, Span};
 
+/// Messages of VT-d's and `SMMUv3`'s fault handlers that the kernel prints at once (its default rate limit).
+const BURST: u64 = 10;
+/// In this time, in nanoseconds.
+const BURST_SPAN: u64 = 5_000_000_000;
 /// Faults of a run that are cited; further ones are counted.
 const MOST_CITED: usize = 4;
 
@@ -119,8 +125,17 @@ impl Model {
         };
         let addrs: Vec<String> = run.addrs.iter().map(|addr| format!("{addr:#x}")).collect();
         let mut what = format!("{} {} ({}) at {}", run.count, count(run.count, "fault"), run.by, addrs.join(", "));
+        let limited = run.by == "VT-d" || run.by == "SMMUv3";
         if missing > 0 {
             what = format!("at least {what}; {missing} further messages were suppressed, whose devices are not known");
+        } else if limited
+            && run.count >= BURST
+            && run.last.age(&run.first).is_none_or(|age| age < BURST_SPAN * (run.count / BURST))
+        {
+            what = format!(
+                "at least {what}; the kernel prints {BURST} of these in 5 s at most, so that its silence after line {} proves nothing",
+                run.last.place.line
+            );
         }
         let device = &mut self.devices[id];
         let left = device.log.left.clone();
@@ -203,8 +218,9 @@ impl Model {
         } else {
             (Verdict::Violated, hint)
         };
+        let flushed = flush_of(&device.flushes, addr, gone.mark.place);
         let words = format!(
-            "a fault at {addr:#x} (line {}): the range was taken at line {} and given back at line {}{age}{hint}",
+            "a fault at {addr:#x} (line {}): the range was taken at line {} and given back at line {}{age}{flushed}{hint}",
             mark.place.line, gone.mapping.mark.place.line, gone.mark.place.line
         );
         let cites = vec![gone.mapping.mark.cite(), gone.mark.cite(), mark.cite()];
@@ -215,6 +231,18 @@ impl Model {
             None => device.life_at(mark).find(finding),
         }
     }
+}
+
+/// When the translation of `addr` was flushed after it went at `since`, in words; nothing where no flushes are recorded.
+fn flush_of(flushes: &VecDeque<(u64, u64, Mark)>, addr: u64, since: Place) -> String {
+    if flushes.is_empty() {
+        return String::new();
+    }
+    let flush = flushes.iter().find(|(start, last, mark)| mark.place >= since && (*start..=*last).contains(&addr));
+    flush.map_or_else(
+        || "; no flush of it is recorded in between, so that others may have gone through unseen".to_owned(),
+        |(.., mark)| format!("; its translation was flushed at line {}", mark.place.line),
+    )
 }
 
 pub(super) fn count(n: u64, one: &str) -> String {

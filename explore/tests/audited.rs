@@ -1,0 +1,54 @@
+//! Paths of the explorer as traces, judged by the auditor: it shares no code with the core, and must find them clean, too.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::io::Cursor;
+
+use bindery_audit::model::{Life, Verdict};
+use bindery_audit::report::Report;
+use bindery_audit::rules::Rule;
+use bindery_audit::{Auditor, Options};
+use bindery_explore::{boards, device};
+
+/// Every n-th question of each life gets another answer.
+const EVERY: usize = 5;
+
+fn audit(text: &str) -> Report {
+    let mut auditor = Auditor::new(Options::default());
+    auditor.read("path", Cursor::new(text.as_bytes().to_vec()), &mut |_| ()).unwrap();
+    auditor.finish()
+}
+
+/// What a trace in which no device mapped anything cannot tell.
+fn is_silence(life: &Life) -> bool {
+    let mut open = Rule::all().filter(|rule| life.outcome(*rule).verdict() == Verdict::CannotTell);
+    open.all(|rule| {
+        rule == Rule::LEAK
+            && life.outcome(rule).unknown.iter().all(|why| why.contains("other mappings are not recorded"))
+    })
+}
+
+/// Promise by promise what a trace can show: the paths of the explorer are clean, so that none of the rules is violated, and what
+/// went through a whole life is proved.
+#[test]
+fn sampled_paths_audit_as_clean_as_the_promises_say() {
+    for name in ["ee300000.sata", "ee080000.usb", "ec500000.sound"] {
+        let life = device(name).on(boards::salvator_xs()).faults(1).interrupts(1);
+        let engine = life.engine();
+        let (mut proved, mut lives) = (0, 0);
+        let paths = life.samples(&engine, EVERY).unwrap();
+        for path in &paths {
+            let replay = life.replay(&engine, path).unwrap();
+            assert!(replay.violations.is_empty(), "{name}, {path}: {:?}", replay.violations);
+            let text = replay.ftrace();
+            let report = audit(&text);
+            let told = || format!("{name}, {path}: {}\n{text}", report.text(&|_, words| words.to_owned()));
+            assert_ne!(report.exit_code(), 1, "{}", told());
+            for life in report.devices.iter().flat_map(|device| &device.lives) {
+                assert!(is_silence(life), "{}", told());
+                lives += 1;
+                proved += u32::from(life.verdict() == Verdict::Proved);
+            }
+        }
+        assert!(paths.len() > 100 && proved > 100, "{name}: {} paths, {proved} of {lives} lives proved", paths.len());
+    }
+}
