@@ -236,6 +236,11 @@ impl Bound {
                 "dma_alloc: {name} dir=BIDIRECTIONAL dma_addr={addr:x} size={size} virt_addr={phys:016x} flags=GFP_KERNEL attrs="
             ));
         } else {
+            if !iommu && phys != addr {
+                out.line(format_args!(
+                    "swiotlb_bounced: dev_name: {name} dma_mask=ffffffff dev_addr={phys:x} size={size} NORMAL"
+                ));
+            }
             out.line(format_args!(
                 "dma_map_page: {name} dir=BIDIRECTIONAL dma_addr={addr:x} size={size} phys_addr={phys:x} attrs="
             ));

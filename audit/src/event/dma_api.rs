@@ -53,10 +53,16 @@ pub(super) fn dma_api(text: &str, prefix: Option<(&str, &str)>) -> Option<DmaApi
             (driver, device, words) = (Some(first.to_owned()), Some(second.to_owned()), tail);
         }
     }
-    if device.is_none()
-        && let Some((first, second)) = prefix
-    {
-        (driver, device) = (Some(first.to_owned()), Some(second.to_owned()));
+    if device.is_none() {
+        // Old kernels put them in front, whatever the device's name looks like.
+        let before = text.split("DMA-API: ").next().unwrap_or("").trim().strip_suffix(':').unwrap_or("");
+        let mut names = before.split_whitespace();
+        let named = match (names.next(), names.next(), names.next()) {
+            (Some(first), Some(second), None) => Some((first, second)),
+            _ => prefix,
+        };
+        driver = named.map(|(first, _)| first.to_owned());
+        device = named.map(|(_, second)| second.to_owned());
     }
     let key = |name: &str| after(words, name).map(word);
     let kind = kind_of(words);

@@ -16,6 +16,9 @@ pub enum FaultDevice {
     },
 }
 
+/// What AMD's IOMMU is called where the log does not say which one it is.
+pub(crate) const AMD: &str = "AMD-Vi";
+
 /// A fault.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
@@ -75,12 +78,13 @@ fn amd(text: &str, prefix: Option<&str>) -> Option<Fault> {
     let rest = after(text, "AMD-Vi:").or_else(|| after(text, "IO_PAGE_FAULT").map(|_| text))?;
     let rest = after(rest, "IO_PAGE_FAULT")?;
     let key = |name: &str| after(rest, name).map(|rest| rest.split([' ', ']']).next().unwrap_or(""));
-    let device = key("device=").map(full_bdf).or_else(|| prefix.map(str::to_owned))?;
+    let name = key("device=").map(full_bdf).or_else(|| prefix.map(str::to_owned));
+    let device = name.map_or_else(|| FaultDevice::Stream { iommu: AMD.to_owned(), stream: None }, FaultDevice::Named);
     let flags = key("flags=").and_then(hex).unwrap_or(0);
     // Bit 5 is the direction, but only for a page that is present (bit 4).
     let write = (flags & 1 << 4 != 0).then_some(flags & 1 << 5 != 0);
     let addr = key("address=").and_then(hex);
-    Some(Fault { device: FaultDevice::Named(device), addr, write, cause: format!("flags {flags:#06x}"), by: "AMD-Vi" })
+    Some(Fault { device, addr, write, cause: format!("flags {flags:#06x}"), by: AMD })
 }
 
 /// `event: F_TRANSLATION client: DEV sid: 0x300 ssid: 0x0 iova: 0x... ipa: 0x...`.
@@ -148,7 +152,9 @@ pub(super) fn word(text: &str) -> &str {
 
 /// A PCI address with its domain: older kernels print `02:00.0`.
 pub(super) fn full_bdf(text: &str) -> String {
-    let text = text.trim();
+    // Some 5.13 kernels print `0x00:0x02.0`.
+    let plain = text.trim().replace("0x", "");
+    let text = plain.as_str();
     if text.len() == 7 && text.as_bytes()[2] == b':' { format!("0000:{text}") } else { text.to_owned() }
 }
 

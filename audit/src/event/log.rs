@@ -23,6 +23,13 @@ pub enum Message<'a> {
         /// The word; none when it is damaged.
         value: Option<u64>,
     },
+    /// The stream of the fault before, where an `SMMUv2` driver prints it by itself.
+    StreamOf {
+        /// The SMMU.
+        iommu: &'a str,
+        /// The stream.
+        stream: u64,
+    },
     /// Messages were not printed.
     Suppressed(Suppressed),
     /// DMA API debugging.
@@ -70,8 +77,8 @@ pub enum Message<'a> {
     VfioRequest {
         /// Device.
         device: &'a str,
-        /// How often it has asked before.
-        count: u64,
+        /// How often it has asked before, where that is printed.
+        count: Option<u64>,
     },
     /// VFIO waits for a user that it cannot ask.
     VfioBlocked {
@@ -183,7 +190,11 @@ fn report(text: &str) -> Option<Message<'_>> {
     if text.contains("Bad page state in process") {
         return Some(Message::BadPage);
     }
-    let crash = text.starts_with("Unable to handle kernel ")
+    // MIPS names the CPU first, and counts its oopses in brackets.
+    let said = text.strip_prefix("CPU ").map_or(text, |rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+    let crash = said.trim_start().starts_with("Unable to handle kernel ")
+        || text.starts_with("Unhandled kernel unaligned access")
+        || text.starts_with("Oops[#")
         || text.starts_with("BUG: ")
         || text.starts_with("Internal error: ")
         || text.starts_with("Oops: ")
@@ -205,13 +216,19 @@ fn iommu<'a>(text: &'a str, device: Option<&'a str>) -> Option<Message<'a>> {
         {
             return Some(Message::RecordHead { iommu, event: hex(number)? });
         }
+        if text.starts_with("arm-smmu ")
+            && let Some(stream) = after(rest, "SID=").map(word).and_then(hex)
+            && after(rest, "iova=").is_none()
+        {
+            return Some(Message::StreamOf { iommu, stream });
+        }
         let value = rest.trim();
         if value.starts_with("0x") && !value.contains(' ') && text.starts_with("arm-smmu-v3") {
             return Some(Message::RecordWord { iommu, value: hex(value).filter(|_| value.len() == 18) });
         }
     }
     let lower_has = |words: &str| text.contains(words);
-    if lower_has("Invalidation Time-out")
+    if lower_has("Invalidation Time-out") && !lower_has("cleared")
         || lower_has("IOTLB_INV_TIMEOUT")
         || lower_has("Completion-Wait loop timed out")
         || lower_has("CMD_SYNC timeout")
@@ -274,8 +291,9 @@ fn binding<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Op
     if let Some(group) = words.strip_prefix("Removing from iommu group ") {
         return Some(Message::Group { device, group: number(word(group)), joins: false });
     }
-    if let Some(rest) = words.strip_prefix("Relaying device request to user (#") {
-        return Some(Message::VfioRequest { device, count: rest.trim_end_matches(')').parse().ok()? });
+    if let Some(rest) = words.strip_prefix("Relaying device request to user") {
+        let count = rest.trim().trim_start_matches("(#").trim_end_matches(')').parse().ok();
+        return Some(Message::VfioRequest { device, count });
     }
     if words.starts_with("No device request channel registered") || words.starts_with("Device is currently in use") {
         return Some(Message::VfioBlocked { device });
@@ -403,25 +421,43 @@ pub fn frame(text: &str) -> Option<Vec<&str>> {
         return Some(vec![symbol(first.trim()), second]);
     }
     let mut rest = text;
-    for head in ["pc : ", "lr : ", "PC is at ", "LR is at ", "RIP: 0010:", "RIP: ", "NIP ", "epc : ", "? "] {
-        if let Some(after) = rest.strip_prefix(head) {
-            if head == "? " {
-                // An address that was only found on the stack.
-                return Some(Vec::new());
-            }
-            rest = after;
+    for head in ["PC is at ", "LR is at ", "RIP: 0010:", "RIP: ", "NIP ", "LR "] {
+        rest = rest.strip_prefix(head).unwrap_or(rest);
+    }
+    // A register: `pc : f+0x1/0x2`, and with its address in front on MIPS.
+    if let Some((register, value)) = rest.split_once(": ")
+        && ["pc", "lr", "epc", "ra", "era"].contains(&register.trim())
+    {
+        rest = value.trim_start();
+        if let Some((address, name)) = rest.split_once(' ')
+            && address.len() >= 8
+            && hex(address).is_some()
+        {
+            rest = name;
         }
     }
-    if let Some(inner) = rest.strip_prefix("[<") {
-        rest = inner.split_once(">]")?.1.trim();
+    if rest.starts_with("? ") {
+        // An address that was only found on the stack.
+        return Some(Vec::new());
+    }
+    // The addresses of the stack and of the code: `[<c0038754>]`, `[c000000003a1fb50] [c0000000001234a8]`.
+    while let Some((address, after)) = rest.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+        let address = address.trim_start_matches('<').trim_end_matches('>');
+        if address.len() < 8 || hex(address).is_none() {
+            break;
+        }
+        rest = after.trim_start();
     }
     is_frame(rest).map(|name| vec![name])
 }
 
-/// The function of `name+0x1/0x2 [module]`.
+/// The function of `name+0x1/0x2 [module]`; some web pages put blanks around the plus sign.
 fn is_frame(text: &str) -> Option<&str> {
-    let entry = text.split_whitespace().next()?;
-    let (name, rest) = entry.split_once("+0x")?;
+    let (name, rest) = text.split_once("+0x").or_else(|| text.split_once(" + 0x"))?;
+    if name.contains(' ') {
+        return None;
+    }
+    let rest = rest.split_whitespace().next()?;
     let (offset, size) = rest.split_once("/0x")?;
     let hexes = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
     (hexes(offset) && hexes(size) && !name.is_empty()).then(|| symbol(name))
@@ -456,6 +492,14 @@ mod tests {
         let arm = "[<8019f304>] (check_unmap) from [<8019fd6c>] (debug_dma_unmap_page+0xa4/0xb4)";
         assert_eq!(frame(arm), Some(vec!["check_unmap", "debug_dma_unmap_page"]));
         assert_eq!(frame(" ? maybe+0x1/0x2"), Some(vec![]));
+        assert_eq!(frame("epc   : 801c2530 ex_remove+0x20/0x100"), Some(vec!["ex_remove"]));
+        assert_eq!(frame(" ra : ex_remove+0x20/0x100"), Some(vec!["ex_remove"]));
+        assert_eq!(frame("[<801c2530>] ex_remove+0x20/0x100"), Some(vec!["ex_remove"]));
+        let power = "[c000000003a1fb50] [c0000000001234a8] ex_remove+0x58/0x100 (unreliable)";
+        assert_eq!(frame(power), Some(vec!["ex_remove"]));
+        assert_eq!(frame("NIP [c0000000001234a8] ex_remove+0x58/0x100"), Some(vec!["ex_remove"]));
+        assert_eq!(frame("ex_stop + 0x18/0x38"), Some(vec!["ex_stop"]));
+        assert_eq!(frame("the crash is in ex_stop+0x18/0x38"), None);
         assert_eq!(frame(" r7:00000009 r6:60000193"), None);
     }
 
@@ -466,7 +510,7 @@ mod tests {
         assert_eq!(message("pci 0000:00:03.0: Adding to iommu group 7"), joins("0000:00:03.0", 7));
         assert_eq!(message("iommu: Default domain type: Translated"), Message::Policy { translated: true });
         let request = "vfio-pci 0000:5e:00.0: Relaying device request to user (#590)";
-        assert_eq!(message(request), Message::VfioRequest { device: "0000:5e:00.0", count: 590 });
+        assert_eq!(message(request), Message::VfioRequest { device: "0000:5e:00.0", count: Some(590) });
         let hung = "INFO: task bash:7786 blocked for more than 120 seconds.";
         assert_eq!(message(hung), Message::Hung { task: "bash", pid: 7786 });
     }

@@ -8,6 +8,7 @@ mod log;
 mod trace;
 
 pub use dma_api::{DmaApi, DmaApiKind};
+pub(crate) use fault::AMD;
 pub use fault::{Fault, FaultDevice, Suppressed};
 pub use field::{Fields, hex, number};
 pub use function::{Backend, Call, call_of};

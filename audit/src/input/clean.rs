@@ -69,6 +69,11 @@ fn is_format(c: char) -> bool {
 /// `text` without the quote marks of a mail, and how many there were.
 pub fn unquote(text: &str) -> (&str, u8) {
     let mut rest = text;
+    // A line that is marked as code.
+    if let Some(code) = text.trim_start().strip_prefix('`') {
+        rest = code.trim_end().trim_end_matches('`');
+    }
+    let code = rest;
     let mut depth = 0_u8;
     loop {
         let inner = rest.strip_prefix(' ').unwrap_or(rest);
@@ -76,7 +81,7 @@ pub fn unquote(text: &str) -> (&str, u8) {
         rest = inner;
         depth = depth.saturating_add(1);
     }
-    if depth == 0 { (text, 0) } else { (rest.strip_prefix(' ').unwrap_or(rest), depth) }
+    if depth == 0 { (code, 0) } else { (rest.strip_prefix(' ').unwrap_or(rest), depth) }
 }
 
 #[cfg(test)]
@@ -103,5 +108,6 @@ mod tests {
         assert_eq!(unquote(">> > x"), ("x", 3));
         assert_eq!(unquote("   sh-1 [000] > x"), ("   sh-1 [000] > x", 0));
         assert_eq!(unquote(">"), ("", 1));
+        assert_eq!(unquote("`[    1.0] x `"), ("[    1.0] x ", 0));
     }
 }

@@ -1,6 +1,7 @@
 //! The judgement of a life that is over.
 
 use super::device::Node;
+use super::dma::UNNAMED;
 use super::life::{End, Life};
 use super::verdict::{Finding, Verdict};
 use super::{Heard, Mapping};
@@ -32,6 +33,7 @@ pub(super) fn judge(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: He
     }
     by_hand(life);
     order(life);
+    unnamed(life, heard);
     if !heard.dma && life.managed_memory > 0 {
         let missing = "no dma:* event was recorded: echo 1 > events/dma/enable (Linux 6.12 and later; kprobes before)";
         for rule in [Rule::NOT_TAKEN, Rule::TWICE, Rule::DIFFERS] {
@@ -70,6 +72,19 @@ fn by_hand(life: &mut Life) {
         );
         let verdict = if life.taint.is_some() { Verdict::CannotTell } else { Verdict::Violated };
         life.find(Finding { rule: Rule::MANAGED, verdict, words, cites: vec![mark.cite()], known: None });
+    }
+}
+
+/// What has no event of the IOMMU at either end went past it, where these are recorded.
+fn unnamed(life: &mut Life, heard: Heard) {
+    if life.unnamed == 0 {
+        return;
+    }
+    if heard.iommu_map && heard.iommu_unmap {
+        life.on(Rule::BACKEND).proved += life.unnamed;
+        life.on(Rule::BACKEND).how = Some("by the absence of the IOMMU's events at both ends");
+    } else {
+        life.on(Rule::BACKEND).doubt(UNNAMED);
     }
 }
 

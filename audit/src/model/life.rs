@@ -40,6 +40,8 @@ pub struct Life {
     pub(crate) probe_seen: bool,
     /// True when something that was given back had been taken before the recording began.
     pub(crate) before: bool,
+    /// Mappings with no line that names a back-end, at neither end.
+    pub(crate) unnamed: u64,
     /// True when a managed resource was removed whose address was hidden, and others looked the same.
     pub(crate) guessed: bool,
     pub(crate) teardown: Option<Mark>,
@@ -100,6 +102,7 @@ impl Life {
             begin,
             probe_seen: false,
             before: false,
+            unnamed: 0,
             guessed: false,
             teardown: None,
             end: None,

@@ -66,6 +66,10 @@ impl Sink for Model {
         }
         true
     }
+
+    fn knows(&self, text: &str) -> bool {
+        self.plain_body(text).is_some()
+    }
 }
 
 impl Model {

@@ -15,7 +15,11 @@ pub struct LogLine {
 
 /// Reads the prefix of a log line; none where there is no prefix that marks one.
 pub fn parse_log(text: &str) -> Option<LogLine> {
-    let mut rest = text;
+    // Quoted code is indented as a whole.
+    let mut rest = if text.starts_with(' ') { text.trim_start() } else { text };
+    if rest.len() < text.len() && !rest.starts_with(['[', '<', '0']) {
+        return None;
+    }
     let mut stamp = None;
     let mut kernel = true;
     let mut marked = false;
@@ -27,7 +31,7 @@ pub fn parse_log(text: &str) -> Option<LogLine> {
             // Printk's own time is finer and nearer to the event than a clock put before it.
             stamp = found.or(stamp);
             after
-        } else if let Some((found, after)) = kmsg(rest).or_else(|| iso(rest)) {
+        } else if let Some((found, after)) = kmsg(rest).or_else(|| iso(rest)).or_else(|| ram_dump(rest)) {
             stamp = Some(found);
             after
         } else if let Some((found, after)) = syslog_time(rest) {
@@ -35,7 +39,7 @@ pub fn parse_log(text: &str) -> Option<LogLine> {
             stamp = Some(found);
             kernel = of_kernel;
             after
-        } else if marked && let Some(after) = host_and_kernel(rest) {
+        } else if let Some(after) = host_and_kernel(rest).filter(|after| marked || after.starts_with('[')) {
             after
         } else {
             break;
@@ -187,6 +191,16 @@ fn host_and_kernel(text: &str) -> Option<&str> {
     kernel.then_some(after)
 }
 
+/// The time of `0xADDRESS |  SECONDS.MICROS: `, as tools show the log in a dump of memory.
+fn ram_dump(text: &str) -> Option<(Stamp, &str)> {
+    let (address, rest) = text.strip_prefix("0x")?.split_once(" |")?;
+    if address.len() > 16 || !address.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let (time, message) = rest.trim_start().split_once(':')?;
+    Some((Stamp { clock: Clock::Printk, ns: seconds(time)? }, message.trim_start()))
+}
+
 /// A record of /dev/kmsg: `PRIORITY,SEQUENCE,MICROSECONDS,FLAGS[,...];MESSAGE`.
 fn kmsg(text: &str) -> Option<(Stamp, &str)> {
     let (head, message) = text.split_once(';').filter(|(head, _)| head.len() < 80)?;
@@ -231,7 +245,10 @@ mod tests {
             ("2026-11-03T14:22:07.123456+01:00 hv07 kernel: [  1.401877] e1000e 0000:00:1f.6: x", printk),
             ("2026-11-03T14:22:07,123456+01:00 e1000e 0000:00:1f.6: x", Some(Clock::Wall)),
             ("2026-11-03 14:22:07.123 [    1.401877] e1000e 0000:00:1f.6: x", printk),
+            ("kernel: [  812.401877] e1000e 0000:00:1f.6: x", printk),
             ("[  812.401877] hv07 kernel: e1000e 0000:00:1f.6: x", printk),
+            ("    [  812.401877] e1000e 0000:00:1f.6: x", printk),
+            ("0x000000000177AAFA |    863.168579:   e1000e 0000:00:1f.6: x", printk),
             ("6,1234,5678901234,-;e1000e 0000:00:1f.6: x", printk),
             ("6,1234,5678901234,-,caller=T1;e1000e 0000:00:1f.6: x", printk),
         ] {

@@ -11,6 +11,10 @@ use crate::input::{Lines, clean, unquote};
 const MAX_RECORD: usize = 64 << 10;
 /// Length of a line without a prefix from which it is taken for a whole log that lost its line feeds.
 const FLAT: usize = 600;
+/// Least length of a line without a prefix that somebody may have wrapped.
+const LEAST_WRAP: usize = 50;
+/// Longest text of a prompt and what was typed at it.
+const LONGEST_PROMPT: usize = 80;
 /// Columns at which a mail is taken to wrap.
 const WRAP: usize = 66;
 
@@ -74,6 +78,9 @@ pub struct Header {
 pub trait Sink {
     /// Takes the record that begins at `place`. For a [`Record::Plain`], says whether it was understood.
     fn record(&mut self, place: Place, record: &Record<'_>) -> bool;
+
+    /// Says whether `text`, which has no prefix, would be understood by itself.
+    fn knows(&self, text: &str) -> bool;
 }
 
 /// Counts of lines.
@@ -122,13 +129,15 @@ pub struct Records {
     pending: Option<Pending>,
     /// The first half of a message that another one cut in two.
     half: Option<Pending>,
+    /// A message without a prefix that was understood, and may go on in the next line.
+    plain: Option<(Place, String)>,
     spare: String,
 }
 
 impl Records {
     /// Records of file number `file`.
     pub fn new(file: u32) -> Self {
-        Self { file, counts: Counts::default(), pending: None, half: None, spare: String::new() }
+        Self { file, counts: Counts::default(), pending: None, half: None, plain: None, spare: String::new() }
     }
 
     /// Counts so far.
@@ -165,10 +174,27 @@ impl Records {
     /// Gives what is still held back to `sink`.
     pub fn finish(&mut self, sink: &mut impl Sink) {
         self.drop_half(sink);
+        self.flush_plain(sink);
         self.flush(sink);
     }
 
+    fn flush_plain(&mut self, sink: &mut impl Sink) {
+        if let Some((place, text)) = self.plain.take() {
+            sink.record(place, &Record::Plain(&text));
+        }
+    }
+
     fn line(&mut self, place: Place, text: &str, quote: u8, width: usize, sink: &mut impl Sink) {
+        if let Some((begun, held)) = &mut self.plain {
+            // Somebody wrapped it: it was long, and what follows begins like the middle of a sentence.
+            if place.line == begun.line + 1 && held.len() >= LEAST_WRAP && is_middle(text) && !sink.knows(text) {
+                held.push(' ');
+                held.push_str(text.trim());
+                self.counts.continued += 1;
+                return self.flush_plain(sink);
+            }
+            self.flush_plain(sink);
+        }
         if let Some(line) = parse_trace(text) {
             self.counts.trace += 1;
             return self.start(place, Kind::Trace(line), text, quote, width, sink);
@@ -238,6 +264,18 @@ impl Records {
             return;
         }
         self.flush(sink);
+        // A prompt, or what was typed at it, with a message of the console behind it.
+        if let Some(at) = embedded(text).filter(|at| *at < LONGEST_PROMPT)
+            && let Some(log) = parse_log(&text[at..])
+        {
+            sink.record(place, &Record::Foreign(text[..at].trim()));
+            return self.log(place, log, &text[at..], quote, width, sink);
+        }
+        if text.len() <= FLAT && sink.knows(text) {
+            self.counts.log += 1;
+            self.plain = Some((place, text.to_owned()));
+            return;
+        }
         let mut known = sink.record(place, &Record::Plain(text));
         if !known && text.len() > FLAT {
             for piece in pieces(text) {
@@ -299,6 +337,12 @@ impl Records {
             give(&half, sink);
         }
     }
+}
+
+/// True when `text` begins like the middle of a sentence.
+fn is_middle(text: &str) -> bool {
+    let text = text.trim_start();
+    text.starts_with(|c: char| c.is_ascii_lowercase() || matches!(c, '[' | '(')) && !text.contains("+0x")
 }
 
 fn give(pending: &Pending, sink: &mut impl Sink) {

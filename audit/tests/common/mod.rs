@@ -44,9 +44,8 @@ impl Audited {
             .chain(&self.report.loose)
     }
 
-    /// Exactly these rules are violated.
-    #[track_caller]
-    pub fn violates(&self, rules: &[&str]) -> &Self {
+    /// The rules that are violated, in order.
+    pub fn violated(&self) -> Vec<String> {
         let mut found: Vec<_> = self
             .findings()
             .filter(|finding| finding.verdict == Verdict::Violated)
@@ -54,7 +53,13 @@ impl Audited {
             .collect();
         found.sort();
         found.dedup();
-        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    /// Exactly these rules are violated.
+    #[track_caller]
+    pub fn violates(&self, rules: &[&str]) -> &Self {
+        let found = self.violated();
         assert_eq!(found, rules, "{}", self.text);
         assert_eq!(self.report.exit_code(), 1, "{}", self.text);
         self

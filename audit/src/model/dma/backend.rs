@@ -7,6 +7,10 @@ use crate::event::{Backend, Family};
 use crate::rules::Rule;
 use crate::shape::Span;
 
+/// Why a back-end is not known.
+pub(in crate::model) const UNNAMED: &str = "no line names the back-end of some calls; add iommu_dma_alloc iommu_dma_free dma_direct_alloc dma_direct_free to \
+     set_ftrace_filter, and enable events/iommu";
+
 impl Model {
     pub(in crate::model) fn judge_backend(&mut self, pending: Pending) {
         let Pending { device, mapping, mark, by, unmapped, reset, named, failed } = pending;
@@ -45,19 +49,14 @@ impl Model {
                 let cites = vec![mapping.mark.cite(), mark.cite()];
                 life.suspect(Finding { rule: on, verdict: Verdict::Violated, words, cites, known: None });
             }
-            // A mapping of the IOMMU's is never without its events, where they are recorded.
-            (None, None)
-                if heard.iommu_map
-                    && heard.iommu_unmap
+            // A mapping of the IOMMU's is never without its events: whether they are recorded is known at the end.
+            (taken, None)
+                if taken.is_none_or(|by| by.backend == Backend::Direct)
                     && matches!(mapping.family, Family::Single | Family::Resource | Family::Sg) =>
             {
-                life.on(on).proved += 1;
-                life.on(on).how = Some("by the absence of the IOMMU's events at both ends");
+                life.unnamed += 1;
             }
-            _ => life.on(on).doubt(
-                "no line names the back-end of some calls; add iommu_dma_alloc iommu_dma_free dma_direct_alloc dma_direct_free \
-                 to set_ftrace_filter, and enable events/iommu",
-            ),
+            _ => life.on(on).doubt(UNNAMED),
         }
     }
 

@@ -8,6 +8,8 @@ use std::hash::{Hash, Hasher};
 
 use rustc_hash::FxHasher;
 
+pub(super) use backend::UNNAMED;
+
 use super::device::Gone;
 use super::record::At;
 use super::task::{By, Pending, TaskKey};

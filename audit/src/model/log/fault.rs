@@ -44,6 +44,30 @@ pub(super) struct Run {
 
 impl Model {
     pub(in crate::model) fn fault(&mut self, mark: &Mark, fault: Fault, damaged: bool) {
+        self.flush_unnamed();
+        if fault.by == "SMMUv2" && matches!(fault.device, FaultDevice::Stream { stream: None, .. }) {
+            self.log.unnamed = Some((mark.clone(), fault, damaged));
+            return;
+        }
+        self.fault_of(mark, fault, damaged);
+    }
+
+    /// The stream of the fault that came before without one.
+    pub(in crate::model) fn stream_of(&mut self, of: &str, number: u64) {
+        if let Some((_, Fault { device: FaultDevice::Stream { iommu, stream }, .. }, _)) = &mut self.log.unnamed
+            && iommu == of
+        {
+            *stream = Some(number);
+        }
+    }
+
+    pub(in crate::model) fn flush_unnamed(&mut self) {
+        if let Some((mark, fault, damaged)) = self.log.unnamed.take() {
+            self.fault_of(&mark, fault, damaged);
+        }
+    }
+
+    fn fault_of(&mut self, mark: &Mark, fault: Fault, damaged: bool) {
         let name = match &fault.device {
             FaultDevice::Named(name) => Some(name.clone()),
             FaultDevice::Stream { iommu, stream } => {
@@ -113,7 +137,10 @@ impl Model {
         let (mut missing, mut suppressed) = (0, Vec::new());
         for (what, cite) in &self.suppressed {
             // A count is printed with the first message after the silence.
-            if cite.place >= from && (cite.place <= to || cite.place.file == to.file && cite.place.line < to.line + 5) {
+            let near = cite.place.file == from.file && cite.place.line + 5 > from.line;
+            if (cite.place >= from || near)
+                && (cite.place <= to || cite.place.file == to.file && cite.place.line < to.line + 5)
+            {
                 missing += what.count;
                 suppressed.push(cite.clone());
             }
@@ -123,7 +150,10 @@ impl Model {
             Some(false) => "reads",
             None => "accesses of a direction that the record does not tell",
         };
-        let addrs: Vec<String> = run.addrs.iter().map(|addr| format!("{addr:#x}")).collect();
+        let mut addrs: Vec<String> = run.addrs.iter().map(|addr| format!("{addr:#x}")).collect();
+        if addrs.is_empty() {
+            addrs.push("an address that is not told".to_owned());
+        }
         let mut what = format!("{} {} ({}) at {}", run.count, count(run.count, "fault"), run.by, addrs.join(", "));
         let limited = run.by == "VT-d" || run.by == "SMMUv3";
         if missing > 0 {

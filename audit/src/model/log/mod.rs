@@ -8,7 +8,7 @@ mod wait;
 use super::crash::Report;
 use super::verdict::{Cite, Fact, Finding, Verdict};
 use super::{Id, Mark, Model};
-use crate::event::{Backend, DmaApiKind, Message, frame, message};
+use crate::event::{Backend, DmaApiKind, Fault, Message, frame, message};
 use crate::rules::Rule;
 use crate::shape::{Place, Stamp};
 
@@ -24,6 +24,8 @@ const MOST_STREAMS: usize = 256;
 pub(crate) struct LogState {
     pub(super) report: Option<Report>,
     record: Option<SmmuRecord>,
+    /// A fault whose stream may follow.
+    unnamed: Option<(Mark, Fault, bool)>,
     streams: Vec<Stream>,
     pub(super) region: Option<(u64, String, Vec<Cite>, Mark, Rule)>,
     pub(super) last_leaving: Option<Id>,
@@ -36,7 +38,7 @@ pub(crate) struct DeviceLog {
     pub(super) left: Option<Mark>,
     hint: Option<Mark>,
     run: Option<Run>,
-    requests: Option<(Mark, u64, Mark, u64)>,
+    requests: Option<(Mark, Option<u64>, Mark, Option<u64>)>,
     blocked: Option<Mark>,
     bounces: Vec<(Mark, u64, Option<u64>, Option<u64>)>,
     reloaded: bool,
@@ -46,19 +48,19 @@ pub(crate) struct DeviceLog {
 }
 
 impl Model {
+    /// The message of a line without a prefix; none when it is no message of the kernel.
+    pub(in crate::model) fn plain_body<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let known = |text: &str| self.patterns.find(text).is_some() || !matches!(message(text), Message::Other);
+        if self.log.report.is_some() && frame(text).is_some() || known(text) {
+            return Some(text);
+        }
+        // The marks of a comparison of two logs.
+        text.trim_start().strip_prefix(['+', '-']).filter(|rest| known(rest))
+    }
+
     /// A line without a prefix. Returns false when it is no message of the kernel.
     pub(in crate::model) fn plain(&mut self, place: Place, text: &str) -> bool {
-        let known = |text: &str| self.patterns.find(text).is_some() || !matches!(message(text), Message::Other);
-        let framed = self.log.report.is_some() && frame(text).is_some();
-        let body = if framed || known(text) {
-            text
-        } else {
-            // The marks of a comparison of two logs.
-            match text.trim_start().strip_prefix(['+', '-']).filter(|rest| known(rest)) {
-                Some(rest) => rest,
-                None => return false,
-            }
-        };
+        let Some(body) = self.plain_body(text) else { return false };
         self.heard.log = true;
         self.message(place, None, body, false);
         true
@@ -132,6 +134,7 @@ impl Model {
                 self.devices[id].life_at(&mark).find(finding);
             }
             Message::Group { device, group, joins } => self.group(mark, device, group, joins),
+            Message::StreamOf { iommu, stream } => self.stream_of(iommu, stream),
             Message::VfioRequest { device, count } => {
                 let Some(id) = self.id(device) else { return };
                 let log = &mut self.devices[id].log;
@@ -195,7 +198,8 @@ impl Model {
 
     fn about(&mut self, mark: Mark, driver: &str, device: &str, turn: crate::event::Turn) {
         let bus = ["", "pci", "platform", "amba", "iommu", "usb", "pcieport"].contains(&driver);
-        if turn == crate::event::Turn::None && (bus || !self.names.contains_key(device)) {
+        let vfio = driver.starts_with("vfio");
+        if turn == crate::event::Turn::None && !vfio && (bus || !self.names.contains_key(device)) {
             return;
         }
         let Some(id) = self.id(device) else { return };
@@ -275,6 +279,7 @@ impl Model {
 
     pub(in crate::model) fn finish_log(&mut self) {
         self.flush_record();
+        self.flush_unnamed();
         self.flush_report();
         for id in 0..self.devices.len() {
             self.flush_run(id);

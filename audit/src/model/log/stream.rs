@@ -4,7 +4,7 @@ use super::super::verdict::{Cite, Finding, Verdict};
 use super::super::{Mark, Model};
 use super::MOST_STREAMS;
 use super::fault::count;
-use crate::event::{Fault, FaultDevice};
+use crate::event::{AMD, Fault, FaultDevice};
 use crate::rules::Rule;
 use crate::shape::Span;
 
@@ -107,8 +107,8 @@ impl Model {
         for stream in std::mem::take(&mut self.log.streams) {
             let Stream { iommu, number: stream, addr, event, count: n, cites, first, damaged } = stream;
             let at = addr.map_or_else(|| "an address that is damaged".to_owned(), |addr| format!("address {addr:#x}"));
-            let which =
-                stream.map_or_else(|| "a stream that is not named".to_owned(), |stream| format!("stream {stream:#x}"));
+            let unknown = if iommu == AMD { "a device that is not named" } else { "a stream that is not named" };
+            let which = stream.map_or_else(|| unknown.to_owned(), |stream| format!("stream {stream:#x}"));
             let mut words = format!("{n} {} of {iommu}: {which}, {at}, {event}", count(n, "fault"));
             if damaged > 0 {
                 words = format!("{words}; {damaged} of the records are damaged");

@@ -16,10 +16,13 @@ impl Model {
                 .age(&first)
                 .filter(|span| *span > 0)
                 .map_or_else(String::new, |ns| format!(" for at least {} s", grouped(ns / 1_000_000_000)));
-            let before = if from > 0 { ", of which the first are not in the file" } else { "" };
+            let before = if from > Some(0) { ", of which the first are not in the file" } else { "" };
+            let requests = match (from, to) {
+                (Some(from), Some(to)) => format!(": requests (#{from}) to (#{to}){before}"),
+                _ => String::new(),
+            };
             let words = format!(
-                "the unbind waits for the user of the device{span}: requests (#{from}) to (#{to}){before}; the tear-down is not over in \
-                 this file"
+                "the unbind waits for the user of the device{span}{requests}; the tear-down is not over in this file"
             );
             let mut cites = vec![first.cite()];
             if last.place != first.place {
@@ -64,11 +67,12 @@ impl Model {
         }
         if let (Some(first), Some(last)) = (small.first(), small.last()) {
             let used: Vec<u64> = small.iter().filter_map(|(.., used)| *used).collect();
-            let most = used.iter().max().copied().unwrap_or(0);
             let total = first.2.map_or_else(String::new, |total| format!(" of {total}"));
+            let rises =
+                used.iter().max().map_or_else(String::new, |most| format!(": its use rises to {most}{total} slots"));
             let stays = if reloaded { ", and stays so after the driver was unloaded and loaded" } else { "" };
             let words = format!(
-                "the bounce buffer is full: its use rises to {most}{total} slots{stays}; that looks like a leak, but the count is the \
+                "the bounce buffer is full{rises}{stays}; that looks like a leak, but the count is the \
                  whole machine's"
             );
             let mut cites = vec![first.0.cite()];

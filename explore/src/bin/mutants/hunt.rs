@@ -8,6 +8,8 @@ use bindery::mutant::Mutant;
 use bindery_explore::{Bounds, boards, device};
 use serde::Serialize;
 
+use super::audited;
+
 /// Whose life is explored.
 pub(crate) const DEVICE: &str = "ee300000.sata";
 
@@ -49,6 +51,8 @@ pub(crate) struct Row {
     pub(crate) elsewhere: Option<&'static str>,
     /// Why the walk was not the whole of a stage, when nothing was found and it was not.
     pub(crate) unsure: Option<String>,
+    /// The auditor's rules that its trace breaks, or why it breaks none; an error where nobody knows.
+    pub(crate) audited: Result<String, String>,
     pub(crate) paths: u64,
     pub(crate) millis: u64,
 }
@@ -76,7 +80,10 @@ impl Hunt {
         }
         let survived = self.rows.iter().filter(|r| r.kill.is_none() && r.elsewhere.is_none());
         let survived: Vec<_> = survived.map(|r| r.name).collect();
-        (!survived.is_empty()).then(|| format!("no path shows {}", survived.join(", ")))
+        if !survived.is_empty() {
+            return Some(format!("no path shows {}", survived.join(", ")));
+        }
+        self.rows.iter().find_map(|row| row.audited.clone().err())
     }
 }
 
@@ -127,6 +134,7 @@ pub(crate) fn one(mutant: Mutant) -> Result<Row, String> {
         kill: None,
         elsewhere,
         unsure: None,
+        audited: Ok(String::new()),
         paths: 0,
         millis: 0,
     };
@@ -155,6 +163,8 @@ pub(crate) fn one(mutant: Mutant) -> Result<Row, String> {
         }
     }
     row.millis = millis(began);
+    let life = device(DEVICE).on(boards::salvator_xs().mutant(mutant)).faults(1).interrupts(1);
+    row.audited = audited::seen(mutant, &life, row.kill.as_ref().and_then(|kill| kill.path.parse().ok()).as_ref());
     Ok(row)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A bug that no path shows is a hole in the explorer: the command fails.
 
+mod audited;
 mod hunt;
 mod page;
 

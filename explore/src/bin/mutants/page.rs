@@ -10,8 +10,8 @@ use super::hunt::{DEVICE, Hunt, Row};
 /// What updates the page.
 const COMMAND: &str = "cargo xtask mutants --update";
 
-/// Columns of a row that have to be the same each time: name, history, breaks, seen by, what was seen.
-const LASTING: usize = 5;
+/// Columns of a row that have to be the same each time: name, history, breaks, seen by, what was seen, the auditor.
+const LASTING: usize = 6;
 
 /// One row for a terminal.
 pub(crate) fn line(row: &Row) -> String {
@@ -65,7 +65,11 @@ fn row(row: &Row) -> String {
         (None, None) => ("SURVIVED".into(), "nothing".into(), "-".into(), "-".into()),
     };
     let (name, history) = (row.name, cell(row.history));
-    format!("| `{name}` | {history} | {} | {seen} | {what} | {path} | {length} | {} |", row.breaks, row.millis)
+    let audited = cell(row.audited.as_ref().unwrap_or_else(|why| why));
+    format!(
+        "| `{name}` | {history} | {} | {seen} | {what} | {audited} | {path} | {length} | {} |",
+        row.breaks, row.millis
+    )
 }
 
 fn render(hunt: &Hunt) -> String {
@@ -79,10 +83,12 @@ fn render(hunt: &Hunt) -> String {
          {}\n\n\
          Breaks: the promise that the bug breaks first of all. Seen as: the promise that the explorer saw broken, or who \
          else saw it (the models of the hardware, the DMA checker, a panic, the scenario itself). A bug may be seen by \
-         a neighbouring promise first. Length: answers other than the ordinary one, of all answers on the path up to the \
+         a neighbouring promise first. Auditor: the rules of \
+         [audit.md](audit.md) that `bindery audit` finds violated in the trace of that path, or of the path named there; \
+         where it sees nothing, why. Length: answers other than the ordinary one, of all answers on the path up to the \
          last of them. Time: milliseconds on one core with others at work, up to the shortened path and the proof that no \
          path with fewer deviations leads there.\n\n\
-         | Bug | History | Breaks | Seen as | What was seen | Path | Length | ms |\n|---|---|---|---|---|---|---|---|\n",
+         | Bug | History | Breaks | Seen as | What was seen | Auditor | Path | Length | ms |\n|---|---|---|---|---|---|---|---|---|\n",
         summary(hunt)
     );
     for one in &hunt.rows {
