@@ -88,7 +88,7 @@ impl Ftrace {
                 | EventKind::Bound { .. }
                 | EventKind::Unbind { .. }
         );
-        let failed = matches!(event.kind, EventKind::NotBound { .. });
+        let failed = matches!(event.kind, EventKind::NotBound { .. } | EventKind::BindRefused { .. });
         let mut text = String::new();
         if bound.phase == Phase::Probing && (goes_on || failed) {
             let held = std::mem::take(&mut bound.held);

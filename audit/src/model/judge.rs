@@ -4,7 +4,7 @@ use super::device::Node;
 use super::dma::UNNAMED;
 use super::life::{End, Life};
 use super::verdict::{Finding, Verdict};
-use super::{Heard, Mapping};
+use super::{Heard, Mapping, Mark};
 use crate::rules::Rule;
 use crate::shape::Span;
 
@@ -152,6 +152,7 @@ fn leaks(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: Heard, whole:
     life.omitted += more;
     let managed: Vec<&Node> =
         nodes.iter().filter(|node| node.addr.is_none() && &*node.name == "dmam_release").collect();
+    left_over(life, nodes, heard, whole, (&end, when));
     if how == End::Unbound && !managed.is_empty() && life.released > 0 && !heard.dma {
         for node in managed.iter().take(MOST_NAMED) {
             let words = format!(
@@ -180,6 +181,25 @@ fn leaks(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: Heard, whole:
         );
     } else if left.is_empty() && heard.dma && life.taint.is_none() {
         life.on(Rule::LEAK).proved += life.taken;
+    }
+}
+
+/// Managed resources that stay although the release of all of them was recorded.
+fn left_over(life: &mut Life, nodes: &[Node], heard: Heard, whole: bool, (end, when): (&Mark, &str)) {
+    if !whole || !heard.release_all || life.pass.count == 0 || life.pass.hidden || life.taint.is_some() {
+        return;
+    }
+    let stays = |node: &&Node| {
+        let memory = &*node.name == "dmam_release" && !heard.dma;
+        !memory && !node.name.starts_with("grp") && node.mark.place < end.place
+    };
+    for node in nodes.iter().filter(stays).take(MOST_NAMED) {
+        let words = format!(
+            "the managed resource {} added at line {} is not released {when} (line {})",
+            node.name, node.mark.place.line, end.place.line
+        );
+        let cites = vec![node.mark.cite(), end.cite()];
+        life.find(Finding { rule: Rule::LEAK, verdict: Verdict::Violated, words, cites, known: None });
     }
 }
 

@@ -350,6 +350,8 @@ impl Mapping {
             machine.check_dma(|| Op::Queued { backend: Arc::clone(&context.backend_name), addr, len });
         }
         let pins = core::mem::take(&mut *self.pins.lock());
+        // Who does it now is told, which is who did it then unless a bug looks it up.
+        let by = by_lookup.as_ref().map_or_else(|| context.backend_name.as_ref(), |_| "direct");
         let ended = backend.unmap(machine, &context.device, IovaRange { iova: addr, len }, way.quiet.as_ref(), pins);
         machine.dma.live.fetch_sub(1, Ordering::Relaxed);
         for piece in self.pieces.as_slice() {
@@ -357,7 +359,7 @@ impl Mapping {
                 kind: self.kind.name(),
                 addr: piece.addr,
                 size: piece.len(),
-                backend: context.backend_name.as_ref().into(),
+                backend: by.into(),
             });
         }
         let shown = ended.is_err() || matches!(context.backend, Backend::Translated(_)) || way.quiet.is_some();

@@ -68,6 +68,8 @@ impl Model {
             return;
         }
         life.backend = Some(by);
+        // What changed before this life's first mapping explains a difference; what comes later belongs to the next one.
+        let changed = std::mem::take(&mut device.domain_changed);
         let before = device.backend.replace((by, mark.clone()));
         let Some((old, old_mark)) = before.filter(|(old, _)| old.backend != by.backend) else { return };
         let deferred = device.deferred.take();
@@ -76,7 +78,6 @@ impl Model {
             by.backend, mark.place.line, old.backend, old_mark.place.line
         );
         let mut cites = vec![old_mark.cite(), mark.cite()];
-        let changed = std::mem::take(&mut device.domain_changed);
         let life = device.life_at(mark);
         if changed {
             life.note(format!("{words}; its domain or group changed in between"), cites);

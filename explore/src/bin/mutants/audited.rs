@@ -14,7 +14,27 @@ use bindery_explore::{Life, Path};
 const EVERY: usize = 5;
 
 /// Bugs that no trace can show, and why.
-const UNSEEN: &[(Mutant, &str)] = &[];
+const UNSEEN: &[(Mutant, &str)] = &[
+    (Mutant::ClaimNotExclusive, "no event tells of a group's claim"),
+    (Mutant::NotBoundBeforeDevres, "notifiers leave no event"),
+    (Mutant::EndNotTold, "notifiers leave no event"),
+    (Mutant::UnlockedDriverCheck, "a lock that was not taken leaves no event"),
+    (Mutant::SupplierFirst, "no event links a consumer to its supplier"),
+    (Mutant::DriverRemovalKeepsDevices, "no event tells of a driver's removal, and what stays bound leaks nothing"),
+    (Mutant::FreedBeforeInvalidation, "no event tells when a cached translation goes"),
+    (Mutant::TimeoutIgnored, "the trace has no kernel log; there it is R16"),
+    (Mutant::IovaReusedBeforeFlush, "no event tells when a cached translation goes"),
+    (Mutant::AddressesExchanged, "faults where nothing was mapped are told as facts"),
+    (Mutant::MissedSync, "no event records a CPU's read"),
+    (Mutant::DirtyMemory, "no event tells what is in memory"),
+    (Mutant::StopFailureIgnored, "no event tells whether a device stopped; its accesses would be R10"),
+    (Mutant::DataAfterDevres, "no event tells of driver data"),
+    (Mutant::HandlerAfterData, "no event tells of driver data"),
+    (Mutant::HandleAfterDevres, "no event tells of register accesses"),
+    (Mutant::LineLeftOn, "no event tells of an interrupt controller's lines"),
+    (Mutant::WakeUpLost, "no event tells of the queue of deferred probes"),
+    (Mutant::WakeUpLostInProbe, "no event tells of the queue of deferred probes"),
+];
 
 /// What the auditor sees of `mutant`: the rules that it finds violated on the path that the explorer found, or else on the
 /// first of other paths. Where it sees nothing, the reason; an error where there should be none, or is one too many.

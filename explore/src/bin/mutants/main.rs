@@ -64,6 +64,7 @@ fn some(names: &[&str]) -> ExitCode {
         println!("{}", page::line(&row));
         if let Some(kill) = &row.kill {
             kill.story.iter().for_each(|line| println!("  {line}"));
+            println!("  auditor: {}", row.audited.as_ref().unwrap_or_else(|why| why));
         } else {
             survived.push(*name);
         }
