@@ -19,7 +19,7 @@ impl Host {
     /// Reads the tree at `root`, which holds `sys/` or is it.
     ///
     /// A platform device's streams come from its device tree node's `iommus` property, which names the stream behind the
-    /// IOMMU's handle; the IOMMU itself is told by the device's `iommu` link.
+    /// IOMMU's handle; a PCI device's from its host bridge's `iommu-map`. The IOMMU itself is told by the device's `iommu` link.
     pub fn read(root: &Path) -> std::io::Result<Self> {
         let sys = if root.join("sys").is_dir() { root.join("sys") } else { root.to_owned() };
         let mut host = Self::default();
@@ -40,28 +40,75 @@ impl Host {
 
     fn device(&mut self, path: &Path) {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
-        let link =
-            |at: &str| fs::read_link(path.join(at)).ok().and_then(|to| Some(to.file_name()?.to_str()?.to_owned()));
-        if let Some(group) = link("iommu_group").and_then(|group| group.parse().ok()) {
+        if let Some(group) = link(&path.join("iommu_group")).and_then(|group| group.parse().ok()) {
             self.groups.insert(name.to_owned(), group);
         }
-        let iommu = link("iommu").map(|iommu| iommu.strip_prefix("smmu3.0x").map_or(iommu.clone(), unit_of));
-        let Some(iommu) = iommu else { return };
-        let Ok(cells) = fs::read(path.join("of_node/iommus")) else { return };
-        for pair in cells.chunks_exact(8) {
-            let stream = u32::from_be_bytes([pair[4], pair[5], pair[6], pair[7]]);
-            self.streams.insert((iommu.clone(), u64::from(stream)), name.to_owned());
+        let Some(iommu) = link(&path.join("iommu")) else { return };
+        // The kernel log calls an IOMMU by its own device, sysfs by its registers.
+        let own = link(&path.join("iommu/device"));
+        let iommu = iommu.strip_prefix("smmu3.0x").map_or_else(|| iommu.clone(), unit_of);
+        let mut streams = Vec::new();
+        if let Ok(cells) = fs::read(path.join("of_node/iommus")) {
+            streams.extend(cells.chunks_exact(8).map(|pair| u64::from(cell(pair, 1))));
+        }
+        streams.extend(pci_streams(path, name));
+        for stream in streams {
+            for iommu in own.iter().chain([&iommu]) {
+                self.streams.insert((iommu.clone(), stream), name.to_owned());
+            }
         }
     }
 
     /// The device behind `stream` of the IOMMU that the kernel log calls `iommu`.
     pub fn device_of(&self, iommu: &str, stream: u64) -> Option<&str> {
-        let unit = |name: &str| name.split('.').next().unwrap_or(name).trim_start_matches('0').to_owned();
+        let key = (iommu.to_owned(), stream);
+        if let Some(device) = self.streams.get(&key) {
+            return Some(device);
+        }
+        // A unit address is told apart by its number, whatever the node is called.
+        let unit = |name: &str| {
+            let unit = name.split('.').next().unwrap_or(name);
+            (!unit.is_empty() && unit.bytes().all(|byte| byte.is_ascii_hexdigit()))
+                .then(|| unit.trim_start_matches('0').to_owned())
+        };
+        let wanted = unit(iommu)?;
         self.streams
             .iter()
-            .find(|((name, number), _)| *number == stream && unit(name) == unit(iommu))
+            .find(|((name, number), _)| *number == stream && unit(name).as_ref() == Some(&wanted))
             .map(|(_, device)| device.as_str())
     }
+}
+
+/// The last name of what the link at `path` leads to.
+fn link(path: &Path) -> Option<String> {
+    fs::read_link(path).ok().and_then(|to| Some(to.file_name()?.to_str()?.to_owned()))
+}
+
+/// Big-endian cell number `at` of a property.
+fn cell(cells: &[u8], at: usize) -> u32 {
+    let bytes = cells.get(at * 4..at * 4 + 4).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u32::from_be_bytes)
+}
+
+/// The stream of a PCI device: its host bridge's `iommu-map` says which one its bus, device and function have. Without a device
+/// tree nothing in sysfs does.
+fn pci_streams(path: &Path, name: &str) -> Option<u64> {
+    let (bus, function) = name.split_once(':')?.1.split_once(':')?;
+    let (slot, function) = function.split_once('.')?;
+    let hex = |text: &str| u32::from_str_radix(text, 16).ok();
+    let id = hex(bus)? << 8 | hex(slot)? << 3 | hex(function)?;
+    let real = fs::canonicalize(path).ok()?;
+    for above in real.ancestors().take(64) {
+        let Ok(map) = fs::read(above.join("of_node/iommu-map")) else { continue };
+        let mask = fs::read(above.join("of_node/iommu-map-mask")).map_or(u32::MAX, |mask| cell(&mask, 0));
+        let id = id & mask;
+        return map.chunks_exact(16).find_map(|entry| {
+            let (first, stream, count) = (cell(entry, 0), cell(entry, 2), cell(entry, 3));
+            let at = id.checked_sub(first).filter(|at| *at < count)?;
+            Some(u64::from(stream) + u64::from(at))
+        });
+    }
+    None
 }
 
 /// The unit address of an `SMMUv3` as sysfs names it: `smmu3.0x000000002b400000`.

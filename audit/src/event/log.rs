@@ -378,7 +378,15 @@ fn device_prefix(text: &str) -> Option<(&str, &str, &str)> {
 
 /// True for a name that is a device's address: `0000:00:1f.6`, `ee300000.sata`, `soc:sound`.
 pub(crate) fn is_device(name: &str) -> bool {
-    is_bdf(name) || is_unit(name)
+    is_bdf(name) || is_unit(name) || is_auto(name)
+}
+
+/// A platform device that firmware tables without addresses describe: `arm-smmu-v3.1.auto`.
+fn is_auto(name: &str) -> bool {
+    let number = name.strip_suffix(".auto").and_then(|head| head.rsplit_once('.'));
+    number.is_some_and(|(head, number)| {
+        !head.is_empty() && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 fn is_bdf(name: &str) -> bool {
