@@ -48,7 +48,7 @@ fn a_burst_of_faults_makes_the_silence_after_it_worthless() {
     }
     audit(&log).violates(&["R9"]).says(&["at least 10 faults", "silence after line 11 proves nothing"]);
     // A few are no burst; nor are AMD-Vi's, which says how many it left out.
-    let few: String = log.lines().take(5).map(|line| format!("{line}\n")).collect();
+    let few = log.lines().take(5).collect::<Vec<_>>().join("\n");
     audit(&few).violates(&["R9"]).hides(&["at least 4", "proves nothing"]);
 }
 

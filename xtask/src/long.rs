@@ -3,7 +3,7 @@
 use crate::cargo::Cargo;
 use crate::outcome::Outcome;
 use crate::session::Session;
-use crate::{loom, miri, patches, shuttle};
+use crate::{fuzz, loom, miri, patches, shuttle};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -27,6 +27,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     session.step("loom models, all interleavings", || loom::run(&loom::Args::default()));
     session.step("shuttle, many orders", shuttle::long);
     session.step("mutants, all patches", || patches::run(&patches::own()?));
+    session.step("fuzzing, an hour", || fuzz::run(&fuzz::Args::default()));
     session.step("Miri", || miri::run(&miri::Args::default()));
     session.finish()
 }

@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod check;
 mod dtbs;
+mod fuzz;
 mod guest;
 mod licences;
 mod long;
@@ -43,6 +44,8 @@ enum Command {
     Bindctl(small::Args),
     /// The auditor with its recorder as static programs, for each architecture; each must be below 4 MiB
     Auditor(small::Args),
+    /// libFuzzer on what the auditor reads
+    Fuzz(fuzz::Args),
     /// The host tool on a stock Debian kernel under QEMU
     Guest(guest::Args),
     /// Everything that must pass; sets up what it needs
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Miri(args) => miri::run(&args),
         Command::Bindctl(args) => small::BINDCTL.run(&args),
         Command::Auditor(args) => small::AUDIT.run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Guest(args) => guest::run(&args),
         Command::Package(args) => package::run(&args),
         Command::Loom(args) => loom::run(&args),

@@ -3,7 +3,7 @@
 use crate::cargo::Cargo;
 use crate::outcome::Outcome;
 use crate::session::Session;
-use crate::{check, dtbs, guest, loom, miri, mutants, patches, shuttle};
+use crate::{check, dtbs, fuzz, guest, loom, miri, mutants, patches, shuttle};
 
 /// How many of the patches in `mutants/` one run tries (the budget of the gate allows no more): the rest have their turn with
 /// later commits, or in `long`.
@@ -31,6 +31,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         session.step("shuttle, short", shuttle::short);
         session.step("mutants, explored", || mutants::run(&mutants::Args::default()));
         session.step("mutants, patches in turn", || patches::sample(PATCHES));
+        session.step("fuzzing, a minute", fuzz::short);
         session.step("Miri, short", miri::short);
         session.step("Debian's device trees", || dtbs::run(&dtbs::Args::default()));
         session.step("Debian's kernels", guest::short);

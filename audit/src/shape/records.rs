@@ -342,7 +342,8 @@ impl Records {
 /// True when `text` begins like the middle of a sentence.
 fn is_middle(text: &str) -> bool {
     let text = text.trim_start();
-    text.starts_with(|c: char| c.is_ascii_lowercase() || matches!(c, '[' | '(')) && !text.contains("+0x")
+    text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '[' | '(' | '_'))
+        && !text.contains("+0x")
 }
 
 fn give(pending: &Pending, sink: &mut impl Sink) {

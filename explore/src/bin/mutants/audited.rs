@@ -32,6 +32,16 @@ const UNSEEN: &[(Mutant, &str)] = &[
     (Mutant::HandlerAfterData, "no event tells of driver data"),
     (Mutant::HandleAfterDevres, "no event tells of register accesses"),
     (Mutant::LineLeftOn, "no event tells of an interrupt controller's lines"),
+    (Mutant::LinksLeftOnEarlyExit, "links between devices leave no event"),
+    (
+        Mutant::UntranslatedFallback,
+        "a device that joined no group is not known to be behind an IOMMU; at its next probe it would be R12",
+    ),
+    (Mutant::ForgottenHandleKeepsLine, "what is on no list of managed resources leaves no event"),
+    (Mutant::SupplyLeaked, "what is on no list of managed resources leaves no event"),
+    (Mutant::OwnershipLeaked, "no event tells of a group's claim"),
+    (Mutant::ControlEntryLeft, "entries of sysfs leave no event"),
+    (Mutant::LedgerGrows, "R7 wants three bindings, and a path has fewer"),
     (Mutant::WakeUpLost, "no event tells of the queue of deferred probes"),
     (Mutant::WakeUpLostInProbe, "no event tells of the queue of deferred probes"),
 ];
