@@ -32,24 +32,23 @@ fn is_silence(life: &Life, text: &str) -> bool {
 /// went through a whole life is proved.
 #[test]
 fn sampled_paths_audit_as_clean_as_the_promises_say() {
-    for name in ["ee300000.sata", "ee080000.usb", "ec500000.sound"] {
-        let life = device(name).on(boards::salvator_xs()).faults(1).interrupts(1);
-        let engine = life.engine();
-        let (mut proved, mut lives) = (0, 0);
-        let paths = life.samples(&engine, EVERY).unwrap();
-        for path in &paths {
-            let replay = life.replay(&engine, path).unwrap();
-            assert!(replay.violations.is_empty(), "{name}, {path}: {:?}", replay.violations);
-            let text = replay.ftrace();
-            let report = audit(&text);
-            let told = || format!("{name}, {path}: {}\n{text}", report.text(&|_, words| words.to_owned()));
-            assert_ne!(report.exit_code(), 1, "{}", told());
-            for life in report.devices.iter().flat_map(|device| &device.lives) {
-                assert!(is_silence(life, &text), "{}", told());
-                lives += 1;
-                proved += u32::from(life.verdict() == Verdict::Proved);
-            }
+    let name = "ee300000.sata";
+    let life = device(name).on(boards::salvator_xs()).faults(1).interrupts(1);
+    let engine = life.engine();
+    let (mut proved, mut lives) = (0, 0);
+    let paths = life.samples(&engine, EVERY).unwrap();
+    for path in &paths {
+        let replay = life.replay(&engine, path).unwrap();
+        assert!(replay.violations.is_empty(), "{name}, {path}: {:?}", replay.violations);
+        let text = replay.ftrace();
+        let report = audit(&text);
+        let told = || format!("{name}, {path}: {}\n{text}", report.text(&|_, words| words.to_owned()));
+        assert_ne!(report.exit_code(), 1, "{}", told());
+        for life in report.devices.iter().flat_map(|device| &device.lives) {
+            assert!(is_silence(life, &text), "{}", told());
+            lives += 1;
+            proved += u32::from(life.verdict() == Verdict::Proved);
         }
-        assert!(paths.len() > 100 && proved > 100, "{name}: {} paths, {proved} of {lives} lives proved", paths.len());
     }
+    assert!(paths.len() > 100 && proved > 100, "{name}: {} paths, {proved} of {lives} lives proved", paths.len());
 }
