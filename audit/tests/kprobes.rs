@@ -75,3 +75,18 @@ fn losses_that_the_recorder_counted_leave_everything_open() {
         audit(&(lost + &without("size=16384 virt"))).cannot_tell();
     }
 }
+
+#[test]
+fn a_return_that_was_missed_does_not_lend_its_call_to_another() {
+    let stray = "          insmod-153     [001] .....    15.036798: bindery_alloc: (dma_alloc_attrs+0x0/0x60) dev=\"0000:00:06.0\" size=64 attrs=0x0";
+    let mut text = String::new();
+    for line in RECORDED.lines() {
+        text += line;
+        text += "\n";
+        if line.contains("bindery_map_page:") {
+            text += stray;
+            text += "\n";
+        }
+    }
+    audit(&text).proves(&["R1", "R3", "R4"]);
+}

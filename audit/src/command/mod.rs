@@ -103,7 +103,11 @@ pub fn run(args: &AuditArgs, keeper: &[&str], paint: &dyn Fn(Verdict, &str) -> S
     if args.rules || args.explain.is_some() {
         return Ok(Done { text: args.explain.map_or_else(rules, explain), code: 0 });
     }
-    let options = options(args)?;
+    let mut options = options(args)?;
+    if args.record.is_some() && args.host.is_none() {
+        // This host is the one that is recorded.
+        options.host = Host::read(Path::new("/sys")).unwrap_or_default();
+    }
     let report = match &args.record {
         Some(device) => {
             let file = crate::record::record(&crate::record::Order {

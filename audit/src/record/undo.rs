@@ -178,7 +178,10 @@ mod tests {
         let done = [&text[..], b"done\n"].concat();
         assert!(keep_from(&mut &done[..]));
         assert!(one.exists());
+        assert!(keep_from(&mut &text[..]));
+        assert!(!one.exists());
         // Cut in the middle of the second line.
+        std::fs::create_dir(&one).unwrap();
         text.extend(&Undo::Instance(two.clone()).line()[..12]);
         assert!(keep_from(&mut &text[..]));
         assert!(!one.exists());
