@@ -13,6 +13,8 @@ use crate::tool::{exists, is_root, output, target};
 pub(crate) struct Guest {
     /// Its architecture.
     pub(super) arch: Arch,
+    /// Which kernel of Debian's it is.
+    pub(super) version: Version,
     /// Where images, disks and logs of this architecture and kernel go.
     pub(super) folder: PathBuf,
     /// The image that QEMU boots.
@@ -50,7 +52,7 @@ impl Guest {
         let image = image.ok_or_else(|| Trouble::Broken(format!("no vmlinuz in {}", root.display())))?;
         let release = name(&image).trim_start_matches("vmlinuz-").to_owned();
         let busybox = busybox.join("bin/busybox");
-        Ok(Self { arch, folder, image, root, release, busybox })
+        Ok(Self { arch, version, folder, image, root, release, busybox })
     }
 }
 

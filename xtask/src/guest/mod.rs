@@ -5,6 +5,7 @@ mod arch;
 mod fetch;
 mod image;
 mod machine;
+mod planted;
 mod suite;
 
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ pub(crate) use fetch::Guest;
 pub(crate) use image::Image;
 
 use crate::outcome::{Outcome, Trouble};
-use crate::small::{BINDCTL, VFIO_CHECK};
+use crate::small::{AUDIT, BINDCTL, VFIO_CHECK};
 use suite::{BOOTS, Boot};
 
 /// Boots that one chain may have.
@@ -51,6 +52,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
         let guest = Guest::fetch(arch, args.kernel)?;
         let programs = programs(arch)?;
         for boot in chosen {
+            let mut programs = programs.clone();
+            if boot.is_planted() {
+                programs.push(planted::build(&guest)?);
+            }
             failed.extend(one(&guest, &boot, &programs, Duration::from_secs(args.limit))?);
         }
     }
@@ -67,8 +72,8 @@ pub(crate) fn short() -> Outcome {
 }
 
 /// The static programs that go into each guest.
-fn programs(arch: Arch) -> Result<[PathBuf; 2], Trouble> {
-    Ok([BINDCTL.build(arch.name())?, VFIO_CHECK.build(arch.name())?])
+fn programs(arch: Arch) -> Result<Vec<PathBuf>, Trouble> {
+    [BINDCTL, AUDIT, VFIO_CHECK].iter().map(|program| program.build(arch.name())).collect()
 }
 
 /// Runs one boot, and those that it asks for. Returns the tests that failed.

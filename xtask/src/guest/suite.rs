@@ -67,7 +67,7 @@ pub(super) struct Boot<Tests = Vec<&'static str>> {
 }
 
 /// All boots.
-pub(super) const BOOTS: [Boot<&[&str]>; 4] = [
+pub(super) const BOOTS: [Boot<&[&str]>; 6] = [
     Boot {
         name: "hand-over",
         // A graphics mode, so that the console draws on a framebuffer.
@@ -92,6 +92,15 @@ pub(super) const BOOTS: [Boot<&[&str]>; 4] = [
     },
     Boot { name: "chain", command_line: "", arches: &Arch::ALL, by_name: false, tests: &["reboot", "root"] },
     Boot { name: "watch", command_line: "", arches: &Arch::ALL, by_name: true, tests: &["watch"] },
+    // The drivers of the devices are not loaded when it begins; a crash may end it.
+    Boot {
+        name: "audit",
+        command_line: "",
+        arches: &Arch::ALL,
+        by_name: false,
+        tests: &["audit-handover", "audit-recorder", "audit-late"],
+    },
+    Boot { name: "planted", command_line: "", arches: &Arch::ALL, by_name: false, tests: &["audit-planted"] },
     Boot { name: "speed", command_line: "", arches: &Arch::ALL, by_name: true, tests: &["speed"] },
 ];
 
@@ -110,6 +119,11 @@ impl Boot<&[&'static str]> {
 }
 
 impl Boot {
+    /// Whether a test of it needs the module with bugs on purpose.
+    pub(super) fn is_planted(&self) -> bool {
+        self.tests.iter().any(|name| ["audit-late", "audit-planted"].contains(name))
+    }
+
     /// The guest's first process.
     pub(super) fn script(&self) -> Result<String, Trouble> {
         let mut script = read(PRELUDE)?;
