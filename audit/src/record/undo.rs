@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::io::Errno;
+
 use super::error::RecordError;
 use super::{instance, probes};
 
@@ -56,8 +58,9 @@ impl Undo {
                 _ => Ok(()),
             },
             Self::Unmount(path) => match rustix::mount::unmount(path, rustix::mount::UnmountFlags::empty()) {
-                // Somebody else has begun to use it: it is theirs now. Not mounted any more is as good.
-                Ok(()) | Err(rustix::io::Errno::BUSY | rustix::io::Errno::INVAL) => Ok(()),
+                // Somebody else has begun to use it: it is theirs now. Not mounted any more is as good; and who may not
+                // unmount it has not mounted it.
+                Ok(()) | Err(Errno::BUSY | Errno::INVAL | Errno::PERM) => Ok(()),
                 Err(error) => Err(error.into()),
             },
         }

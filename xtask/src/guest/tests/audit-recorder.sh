@@ -1,7 +1,7 @@
 # Whatever ends a recording, tracefs is as it was before.
 settled() {
 	mount | grep -q tracefs && failed "tracefs is left mounted"
-	mount -t tracefs tracefs /mnt
+	mount -t tracefs tracefs /mnt || failed "tracefs cannot be mounted"
 	[ -z "$(ls /mnt/instances)" ] || failed "left: $(ls /mnt/instances)"
 	grep bindery /mnt/kprobe_events >/tmp/out && failed "kprobe events are left"
 	umount /mnt
@@ -95,4 +95,5 @@ cp /bin/bindery-audit /tmp/bindery-audit; chmod 1777 /tmp
 echo "u:x:1000:1000::/tmp:/bin/sh" >/etc/passwd
 expect 2 su -s /bin/sh u -c "/tmp/bindery-audit --record $STRANGE -o /tmp/7.trace -- true"
 names "needs root"
+grep -q "cannot put back" /tmp/out && failed "it put back what it could not change"
 settled
