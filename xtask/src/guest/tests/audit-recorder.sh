@@ -6,14 +6,14 @@ settled() {
 	grep bindery /mnt/kprobe_events >/tmp/out && failed "kprobe events are left"
 	umount /mnt
 }
-# vanishes COMMAND...: the command fails within ten seconds.
-vanishes() { for _i in 1 2 3 4 5 6 7 8 9 10; do "$@" >/dev/null 2>&1 || return; sleep 1; done; failed "$* goes on"; }
+# vanishes COMMAND...: the command fails within a minute.
+vanishes() { for _i in $(seq 60); do "$@" >/dev/null 2>&1 || return; sleep 1; done; failed "$* goes on"; }
 # pids PATTERN: processes with it in their command line. A bracket keeps the search from finding itself.
 pids() { for _p in /proc/[0-9]*; do grep -q -- "$1" $_p/cmdline 2>/dev/null && echo ${_p#/proc/}; done; }
 keeper() { pids '--keepe[r]' | grep .; }
 # recording: the recorder has begun, and its command runs.
 recording() {
-	for _i in 1 2 3 4 5 6 7 8 9 10; do
+	for _i in $(seq 60); do
 		grep -q 1 /sys/kernel/tracing/instances/*/tracing_on 2>/dev/null && command_runs && return
 		sleep 1
 	done
