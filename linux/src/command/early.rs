@@ -10,11 +10,14 @@ use super::output::{print, print_text};
 use super::run::{Failure, Host};
 use crate::desired::{Source, Wish};
 use crate::early;
+use crate::face::Face;
+use crate::inventory::Inventory;
 use crate::path::{is_name, printable};
 
+/// Needs no host: an image is often made in a folder where neither sysfs nor procfs is mounted.
 pub(super) fn initramfs(
     cli: &Cli,
-    host: &Host,
+    face: &dyn Face,
     what: InitramfsPart,
     named: Option<&PathBuf>,
     kernel: Option<&str>,
@@ -27,12 +30,12 @@ pub(super) fn initramfs(
     match what {
         InitramfsPart::State => print_text(&early::state(&source, &desired))?,
         InitramfsPart::Modules => {
-            let running = host.face().try_text("/proc/sys/kernel/osrelease").unwrap_or_default();
+            let running = face.try_text("/proc/sys/kernel/osrelease").unwrap_or_default();
             let release = kernel.unwrap_or(running.trim());
             if !is_name(release) {
                 return Err(Failure::Usage(format!("--kernel {}: not the release of a kernel", printable(release))));
             }
-            print(&early::modules(host.face(), host.scene().inventory, &desired, release))?;
+            print(&early::modules(face, &Inventory::scan(face), &desired, release))?;
         }
     }
     Ok(Exit::Done)

@@ -119,6 +119,17 @@ impl Host {
 
 /// The way to the host, or to the directory that stands for it.
 pub(super) fn face(cli: &Cli) -> Result<Box<dyn Face>, Failure> {
+    let face = open(cli)?;
+    if !face.exists("/sys/bus") {
+        let path = cli.root.as_deref().unwrap_or("/".as_ref());
+        let what = format!("{}: there is no sys/bus below it; a host has sys, proc and dev", path.display());
+        return Err(Failure::Usage(what));
+    }
+    Ok(face)
+}
+
+/// The same without a look whether there is a host: images are made where nothing of one is mounted.
+fn open(cli: &Cli) -> Result<Box<dyn Face>, Failure> {
     if let Some(other) = &cli.face {
         return Ok((other.0)());
     }
@@ -127,10 +138,6 @@ pub(super) fn face(cli: &Cli) -> Result<Box<dyn Face>, Failure> {
         None => ("/".as_ref(), face::Host::open().map(|h| Box::new(h.with_helper("/proc/self/exe")) as Box<dyn Face>)),
     };
     let face = face.map_err(|error| Failure::Root { path: path.display().to_string(), error })?;
-    if !face.exists("/sys/bus") {
-        let what = format!("{}: there is no sys/bus below it; a host has sys, proc and dev", path.display());
-        return Err(Failure::Usage(what));
-    }
     Ok(face)
 }
 
@@ -182,6 +189,9 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Man => return man(),
         // It reads the devices itself, after it has begun to listen.
         Command::Watch { devices } => return watch::watch(cli, devices),
+        Command::Initramfs { what, file, kernel } => {
+            return early::initramfs(cli, open(cli)?.as_ref(), *what, file.as_ref(), kernel.as_deref());
+        }
         _ => {}
     }
     let host = Host::open(cli)?;
@@ -193,14 +203,13 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Take(args) => give::take(cli, &host, args),
         Command::Apply(args) if args.early => early::apply(cli, host, args),
         Command::Apply(args) => apply::apply(cli, &host, args),
-        Command::Initramfs { what, file, kernel } => {
-            early::initramfs(cli, &host, *what, file.as_ref(), kernel.as_deref())
-        }
         Command::Status { file } => status::status(cli, &host, file.as_ref()),
         Command::Recover { timeout } => status::recover(cli, &host, *timeout),
         Command::Report { device, output } => report::run(cli, &host, device, output.as_deref()),
         // Answered above.
-        Command::Completions { .. } | Command::Man | Command::Watch { .. } => Ok(Exit::Done),
+        Command::Completions { .. } | Command::Man | Command::Watch { .. } | Command::Initramfs { .. } => {
+            Ok(Exit::Done)
+        }
     }
 }
 

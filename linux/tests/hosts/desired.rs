@@ -120,3 +120,14 @@ fn early_a_device_that_cannot_be_told_from_its_twin_is_left_alone() {
     assert_eq!(said.json["plans"].as_array().map(Vec::len), Some(0), "{}", said.text);
     assert!(said.text.contains("bindctl.toml:3: the serial number of 0000:02:00.0 cannot be read"), "{}", said.text);
 }
+
+#[test]
+fn an_image_is_made_where_no_host_is_mounted() {
+    let host = Host::made_by("rm -r $R/sys $R/proc");
+    std::fs::create_dir_all(host.path().join("etc")).unwrap();
+    let wish = "version = 1\n[[device]]\nselect = \"0000:02:00.0\"\nexpect = \"8086:0a54\"\ndriver = \"vfio\"\n";
+    std::fs::write(host.path().join("etc/bindctl.toml"), wish).unwrap();
+    assert_eq!(host.bindctl("initramfs modules --kernel 6.12").text, "vfio-pci\n");
+    assert_eq!(host.bindctl("initramfs state").exit, 0);
+    assert_eq!(host.bindctl("apply").exit, 2, "all else needs a host");
+}
