@@ -57,7 +57,7 @@ fn tell(cli: &Cli, host: &Host, ready: &Ready, ended: &Ended) -> Result<Exit, Fa
             details.push("find and end the holder, then `bindctl recover`".into());
             (Exit::TimedOut, "timed out", details)
         }
-        Ended::JournalFailed(why) => (Exit::RollbackFailed, "journal failed", vec![why.clone()]),
+        Ended::JournalFailed(why) => (Exit::Usage, "nothing was done", vec![why.clone()]),
     };
     if cli.json {
         print_json(&json!({

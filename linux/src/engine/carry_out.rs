@@ -116,8 +116,8 @@ impl<'a> Begun<'a> {
     pub fn close(self, ended: &Ended) -> Result<(), StoreError> {
         match ended {
             Ended::Done => self.store.close(&self.header, true),
-            Ended::RolledBack { .. } => self.store.close(&self.header, false),
-            Ended::RollbackFailed { .. } | Ended::TimedOut { .. } | Ended::JournalFailed(_) => Ok(()),
+            Ended::RolledBack { .. } | Ended::JournalFailed(_) => self.store.close(&self.header, false),
+            Ended::RollbackFailed { .. } | Ended::TimedOut { .. } => Ok(()),
         }
     }
 }

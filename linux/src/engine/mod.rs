@@ -41,7 +41,7 @@ pub enum Ended {
         /// The process that waits.
         helper: Option<u32>,
     },
-    /// The journal could not be written. Nothing was done after that.
+    /// The journal could not be written, and nothing was done.
     JournalFailed(String),
 }
 
@@ -80,12 +80,19 @@ impl Engine<'_> {
                 Ok(()) => {}
                 Err(Trouble::Failed(why)) => return self.roll_back(steps, index, why),
                 Err(Trouble::Late { why, helper }) => return self.late(index, why, helper),
-                Err(Trouble::Journal(error)) => return Ended::JournalFailed(error.to_string()),
+                // Before the first step nothing is to be undone.
+                Err(Trouble::Journal(error)) if index == 0 => return Ended::JournalFailed(error.to_string()),
+                // A device is not left without a driver until there is room on a disk again.
+                Err(Trouble::Journal(error)) => return self.roll_back(steps, index, error.to_string()),
             }
         }
         match self.log.append(&Record::End { done: true }) {
             Ok(()) => Ended::Done,
-            Err(error) => Ended::JournalFailed(error.to_string()),
+            // The journal says that every step was done: `recover` finishes, and must not find that some were undone.
+            Err(error) => {
+                let then = vec!["every step was done: nothing was undone".into()];
+                Ended::RollbackFailed { why: error.to_string(), then }
+            }
         }
     }
 
@@ -102,8 +109,8 @@ impl Engine<'_> {
         if !holds {
             self.perform(device, action)?;
         }
-        self.log.append(&Record::Done { step: index })?;
-        Ok(())
+        // The step is done: from here on there is something to undo.
+        self.log.append(&Record::Done { step: index }).map_err(|error| Trouble::Failed(error.to_string()))
     }
 
     /// Undoes the steps up to and including `last`, newest first. What an undo aims at may hold already.

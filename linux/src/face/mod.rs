@@ -189,8 +189,8 @@ pub trait Face {
     /// User and group that own what is at `path`.
     fn owner(&self, path: &str) -> Result<(u32, u32)>;
 
-    /// True when somebody has the block device at `path` open exclusively, as a mounted file system has; `None` when
-    /// that cannot be told.
+    /// True when somebody has the block device at `path` open exclusively, as a mounted file system has, or the node of a
+    /// VFIO group open at all; `None` when that cannot be told.
     fn claimed(&self, path: &str, node: Node) -> Option<bool>;
 
     /// True when a kernel stands behind the face, so that writes have effects.

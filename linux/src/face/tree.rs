@@ -1,12 +1,15 @@
 //! The host's own file system, and a directory that looks like one.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::{Entry, Face, FaceError, Kind, MAX_READ, Node, PATIENCE, Result};
@@ -21,7 +24,10 @@ pub struct Host {
 impl Host {
     /// Opens the root of the file system.
     pub fn open() -> std::io::Result<Self> {
-        Ok(Self { tree: Tree { root: open_root(Path::new("/"))?, jail: false }, helper: None })
+        Ok(Self {
+            tree: Tree { root: open_root(Path::new("/"))?, jail: false, last: RefCell::default() },
+            helper: None,
+        })
     }
 
     /// Has calls that may wait without end be made by a process of this program, which must call
@@ -46,7 +52,7 @@ pub struct Directory {
 impl Directory {
     /// Opens the directory.
     pub fn open(path: &Path) -> std::io::Result<Self> {
-        Ok(Self { tree: Tree { root: open_root(path)?, jail: true }, path: path.into() })
+        Ok(Self { tree: Tree { root: open_root(path)?, jail: true, last: RefCell::default() }, path: path.into() })
     }
 
     /// The directory.
@@ -65,6 +71,8 @@ struct Tree {
     root: OwnedFd,
     /// No link may lead out of `root`.
     jail: bool,
+    /// In a directory, where nothing comes and goes: the folder that was looked into last. Links are read in rows.
+    last: RefCell<Option<(String, Rc<OwnedFd>)>>,
 }
 
 impl Tree {
@@ -84,16 +92,23 @@ impl Tree {
     }
 
     /// The directory above the last component, and that component: what is asked of it follows no link.
-    fn above(&self, doing: &'static str, path: &str) -> Result<(OwnedFd, String)> {
-        let parent = self.open(doing, crate::path::parent(path), OFlags::PATH | OFlags::DIRECTORY)?;
-        Ok((parent, crate::path::name(path).to_owned()))
+    fn above<'a>(&self, doing: &'static str, path: &'a str) -> Result<(Rc<OwnedFd>, &'a str)> {
+        let (parent, name) = (crate::path::parent(path), crate::path::name(path));
+        if let Some((known, folder)) = &*self.last.borrow()
+            && known == parent
+        {
+            return Ok((Rc::clone(folder), name));
+        }
+        let folder = Rc::new(self.open(doing, parent, OFlags::PATH | OFlags::DIRECTORY)?);
+        self.last.replace(Some((parent.to_owned(), Rc::clone(&folder))));
+        Ok((folder, name))
     }
 
     fn stat(&self, path: &str) -> Result<Stat> {
         let fail = |errno| FaceError::Kernel { doing: "look at", path: path.into(), errno };
         if self.jail {
             let (parent, name) = self.above("look at", path)?;
-            return rustix::fs::statat(parent, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).map_err(fail);
+            return rustix::fs::statat(&*parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail);
         }
         rustix::fs::statat(&self.root, relative(path), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)
     }
@@ -102,17 +117,24 @@ impl Tree {
         let fail = |errno| FaceError::Kernel { doing: "read", path: path.into(), errno };
         // Without O_NONBLOCK the open of a pipe would wait for a writer.
         let file = self.open("read", path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        // The size of a file on a disk, which says where it ends. The kernel's own files do not know theirs.
+        let mut size = usize::MAX;
         if self.jail {
             let stat = rustix::fs::fstat(&file).map_err(fail)?;
             if let Some(what) = special(FileType::from_raw_mode(stat.st_mode)) {
                 return Err(FaceError::Special { path: path.into(), what });
             }
+            size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
         }
         let mut bytes = vec![0; 4096];
         let mut length = 0;
         loop {
             match rustix::io::read(&file, &mut bytes[length..]) {
                 Ok(0) => break,
+                Ok(n) if length + n == size => {
+                    length = size;
+                    break;
+                }
                 Ok(n) => length += n,
                 Err(Errno::INTR) => continue,
                 Err(errno) => return Err(fail(errno)),
@@ -152,7 +174,9 @@ impl Tree {
         let fail = |errno| FaceError::Kernel { doing: "list", path: path.into(), errno };
         let dir = self.open("list", path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut entries = Vec::new();
-        for entry in Dir::new(dir).map_err(fail)? {
+        let mut buffer = [MaybeUninit::uninit(); 8192];
+        let mut listing = RawDir::new(dir, &mut buffer);
+        while let Some(entry) = listing.next() {
             let entry = entry.map_err(fail)?;
             let Ok(name) = entry.file_name().to_str() else { continue };
             if name == "." || name == ".." {
@@ -181,7 +205,7 @@ impl Tree {
         let fail = |errno| FaceError::Kernel { doing: "read the link", path: path.into(), errno };
         let text = if self.jail {
             let (parent, name) = self.above("read the link", path)?;
-            rustix::fs::readlinkat(parent, name.as_str(), Vec::new()).map_err(fail)?
+            rustix::fs::readlinkat(&*parent, name, Vec::new()).map_err(fail)?
         } else {
             rustix::fs::readlinkat(&self.root, relative(path), Vec::new()).map_err(fail)?
         };
@@ -298,7 +322,8 @@ impl Face for Host {
         if let Some(program) = &self.helper {
             return super::helper::claimed(program, path, PATIENCE);
         }
-        let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK;
+        // A block device is asked for an exclusive open. A VFIO group's node can only be open once.
+        let flags = if node.block { OFlags::RDONLY | OFlags::EXCL } else { OFlags::RDWR } | OFlags::NONBLOCK;
         match self.tree.open("open", path, flags) {
             Ok(_) => Some(false),
             Err(error) if error.errno() == Some(Errno::BUSY) => Some(true),

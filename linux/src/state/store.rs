@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{FORMAT, Given, Header, Journal, Lock, LockError, LogError};
 use crate::face::Face;
+use crate::plan::{Action, Step};
 
 /// A file of the state directory makes no sense, or cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +92,12 @@ impl Store {
 
     /// Closes the books on a plan: keeps its record if devices are given, and removes its journal.
     pub fn close(&self, header: &Header, done: bool) -> Result<(), StoreError> {
-        if done && header.purpose == "give" {
+        // A plan that only gave nodes to a user has nothing to take back: the record of the device is another one.
+        let moves = |step: &Step| {
+            !matches!(step.action, Action::VerifyDriver { .. } | Action::VerifyNodes | Action::Own { .. })
+        };
+        let gave = header.purpose == "give" && header.steps.iter().any(moves);
+        if done && gave {
             self.keep(&Given::from(header))?;
         } else if done && let Some(id) = &header.takes {
             let path = self.records().join(format!("{id}.json"));

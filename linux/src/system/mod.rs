@@ -5,7 +5,7 @@ mod mounts;
 mod network;
 mod process;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 
 pub use kernel_users::{Btrfs, Export};
@@ -41,6 +41,7 @@ pub struct System {
     /// True when descriptors of some processes could not be read.
     pub blind: bool,
     nodes: RefCell<BTreeMap<String, Option<Node>>>,
+    framebuffers: OnceCell<Vec<(String, String)>>,
 }
 
 impl System {
@@ -63,6 +64,15 @@ impl System {
         let node = follow(face, path);
         self.nodes.borrow_mut().insert(path.into(), node);
         node
+    }
+
+    /// The firmware's framebuffers, each with its driver: looked for once, when they are asked for.
+    pub(crate) fn framebuffers(
+        &self,
+        face: &dyn Face,
+        look: impl FnOnce(&dyn Face) -> Vec<(String, String)>,
+    ) -> &[(String, String)] {
+        self.framebuffers.get_or_init(|| look(face))
     }
 
     /// The process's name, for a message: `vpp_main (6001)`.

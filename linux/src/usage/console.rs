@@ -1,7 +1,7 @@
 //! The kernel's own consoles: framebuffers and serial ports.
 
 use super::{Below, Scene};
-use crate::face::Node;
+use crate::face::{Face, Node};
 use crate::inventory::Device;
 use crate::obstacle::{Class, Findings, Obstacle};
 use crate::path;
@@ -9,7 +9,7 @@ use crate::path;
 /// Reports consoles on the device. Returns the nodes that it has named.
 pub(super) fn find(scene: Scene<'_>, device: &Device, below: &Below, findings: &mut Findings) -> Vec<Node> {
     let label = device.label();
-    let vtcon = framebuffer_console(scene);
+    let vtcon = if below.framebuffers.is_empty() { None } else { framebuffer_console(scene) };
     for framebuffer in &below.framebuffers {
         let name = path::name(framebuffer);
         match &vtcon {
@@ -51,6 +51,10 @@ fn framebuffer_console(scene: Scene<'_>) -> Option<String> {
 
 /// A framebuffer that the firmware left in the device's memory: its own device stands on the platform bus.
 fn firmware_framebuffer(scene: Scene<'_>, device: &Device, findings: &mut Findings) {
+    let framebuffers = scene.system.framebuffers(scene.face, framebuffer_devices);
+    if framebuffers.is_empty() {
+        return;
+    }
     let windows = windows(&scene.face.try_text(&device.attribute("resource")).unwrap_or_default());
     let boot_display = scene.face.try_text(&device.attribute("boot_vga")).is_some_and(|text| text.trim() == "1");
     if windows.is_empty() && !boot_display {
@@ -58,7 +62,7 @@ fn firmware_framebuffer(scene: Scene<'_>, device: &Device, findings: &mut Findin
     }
     let claims = claims(&scene.face.try_text("/proc/iomem").unwrap_or_default());
     let claims: Vec<_> = claims.iter().filter(|(start, end, _)| *end > *start).collect();
-    for (name, driver) in framebuffer_devices(scene) {
+    for (name, driver) in framebuffers {
         let inside = claims.iter().any(|(start, end, _)| windows.iter().any(|(a, b)| a <= start && end <= b));
         // Readers without rights see every address as 0: the display that the firmware used is the best guess then.
         if !(inside || claims.is_empty() && boot_display) {
@@ -75,11 +79,11 @@ fn firmware_framebuffer(scene: Scene<'_>, device: &Device, findings: &mut Findin
 }
 
 /// Platform devices for framebuffers of the firmware that have a driver, with it.
-fn framebuffer_devices(scene: Scene<'_>) -> Vec<(String, String)> {
+fn framebuffer_devices(face: &dyn Face) -> Vec<(String, String)> {
     const DRIVERS: &str = "/sys/bus/platform/drivers";
-    let drivers = scene.face.names(DRIVERS).into_iter();
+    let drivers = face.names(DRIVERS).into_iter();
     let bound = drivers.filter(|d| d.contains("framebuffer")).flat_map(|driver| {
-        let entries = scene.face.list(&format!("{DRIVERS}/{driver}")).unwrap_or_default();
+        let entries = face.list(&format!("{DRIVERS}/{driver}")).unwrap_or_default();
         let devices = entries.into_iter().filter(|e| e.link && e.name != "module");
         devices.map(move |e| (e.name, driver.clone())).collect::<Vec<_>>()
     });

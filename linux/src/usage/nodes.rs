@@ -11,9 +11,14 @@ pub(super) fn find(scene: Scene<'_>, device: &Device, below: &Below, claimed: &[
         if path.contains("/vfio-dev/") {
             continue;
         }
+        let open = &scene.system.open;
+        // Its name matters when somebody has it open, or something of which only the name is known.
+        if !open.iter().any(|open| open.node.is_none_or(|n| n == *node)) {
+            continue;
+        }
         let name = node_name(scene, path);
         let mut holders: Vec<String> = Vec::new();
-        for open in &scene.system.open {
+        for open in open {
             let text = open.text.trim_end_matches(" (deleted)");
             if open.node.map_or_else(|| text == name, |n| n == *node) {
                 let who = scene.system.who(open.pid);

@@ -118,6 +118,18 @@ pub(super) fn find(scene: Scene<'_>, device: &Device, findings: &mut Findings) {
     if !held.is_empty() {
         return;
     }
+    // A group's node can be open once: somebody whom proc does not show has it.
+    for node in nodes(scene, device).iter().filter(|node| !node.path.starts_with("/dev/vfio/devices/")) {
+        if scene.face.claimed(&node.path, node.number) == Some(true) {
+            findings.obstacle(Obstacle::new(
+                &label,
+                Class::InUse,
+                "vfio",
+                format!("{} is open: the kernel answers EBUSY, and proc shows no holder", node.path),
+                format!("find it, also outside of this container: fuser -v {}", node.path),
+            ));
+        }
+    }
     // Without the path in fdinfo, a descriptor of a device does not say of which: its process's group would.
     let anonymous = scene.system.open.iter().filter(|o| o.node.is_none() && o.syspath.is_none());
     let explained = |pid: u32| {

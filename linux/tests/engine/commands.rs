@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bindery_linux::command::{Exit, run_on};
+use bindery_linux::face::Face;
 use rustix::io::Errno;
 
 use crate::face::Shared;
@@ -214,4 +215,35 @@ fn json_says_what_the_text_says() {
     let (_, text) = host.bindctl("status --json");
     let told: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(told["given"][0]["state"], "as wanted");
+}
+
+#[test]
+fn a_take_brings_power_control_back() {
+    let host = Host::disk();
+    let control = format!("{}/power/control", host.kernel().device(DISK).unwrap());
+    host.put(&control, "auto");
+    let before = host.kernel().state();
+    host.ends(&format!("give {DISK}"), Exit::Done, &[]);
+    host.ends(&format!("take {DISK}"), Exit::Done, &["power/control auto"]);
+    assert_eq!(host.kernel().state(), before);
+}
+
+#[test]
+fn nodes_that_are_given_to_a_user_later_do_not_hide_the_way_back() {
+    let host = Host::disk();
+    let before = host.kernel().state();
+    host.ends(&format!("give {DISK}"), Exit::Done, &[]);
+    host.ends(&format!("give {DISK} --owner 1000"), Exit::Done, &["user 1000"]);
+    host.ends(&format!("take {DISK}"), Exit::Done, &["done: take"]);
+    assert_eq!(host.kernel().state(), before);
+}
+
+#[test]
+fn a_group_node_that_answers_busy_has_a_holder_that_proc_does_not_show() {
+    let host = Host::disk();
+    host.ends(&format!("give {DISK}"), Exit::Done, &[]);
+    let node = host.kernel().names("/dev/vfio").into_iter().find(|name| name != "vfio").unwrap();
+    host.kernel().busy.borrow_mut().push(format!("/dev/vfio/{node}"));
+    host.ends(&format!("take {DISK}"), Exit::InUse, &["EBUSY", &format!("/dev/vfio/{node}")]);
+    assert_eq!(host.kernel().driver(DISK).as_deref(), Some("vfio-pci"));
 }

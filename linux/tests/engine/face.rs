@@ -72,8 +72,8 @@ impl Face for Kernel {
         Ok((0, 0))
     }
 
-    fn claimed(&self, _: &str, _: Node) -> Option<bool> {
-        None
+    fn claimed(&self, path: &str, _: Node) -> Option<bool> {
+        self.busy.borrow().iter().any(|busy| busy == path).then_some(true)
     }
 
     fn load_module(&self, name: &str) -> Result<()> {

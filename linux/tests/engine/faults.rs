@@ -88,3 +88,33 @@ fn success_without_an_effect_is_noticed_and_told() {
     assert!(matches!(&ended, Ended::RolledBack { why, .. } if why.contains("vfio-pci/bind")), "{ended:?}");
     assert_eq!(run.kernel.driver("0000:5e:00.0").as_deref(), Some("nvme"));
 }
+
+#[test]
+fn a_disk_that_is_full_leaves_no_device_away() {
+    let mut wholes = 0;
+    for scenario in all() {
+        for room in 0.. {
+            let run = scenario.start();
+            let before = run.kernel.state();
+            run.kernel.fuse.room.set(Some(room));
+            let ended = scenario.give(&run);
+            let name = format!("{}, room for {room} lines", scenario.name);
+            if ended == Ended::Done {
+                break;
+            }
+            assert_eq!(matches!(ended, Ended::JournalFailed(_)), room == 0, "{name}: {ended:?}");
+            assert!(room > 0 || run.kernel.writes.get() == 0, "{name}: nothing is touched before the journal is safe");
+            // Without room for its line, a step is not done; what was done goes back all the same. Only when all steps
+            // are done and noted, they stay.
+            let whole = run.kernel.state() != before;
+            run.kernel.fuse.room.set(None);
+            let recovered = run.recover();
+            assert!(!whole || recovered == [Recovered::Finished], "{name}: {ended:?}, {recovered:?}");
+            assert_eq!(run.store.given().unwrap().len(), usize::from(whole), "{name}: {recovered:?}");
+            assert_eq!(run.kernel.state() == before, !whole, "{name}");
+            assert!(run.store.unfinished().unwrap().is_empty(), "{name}");
+            wholes += usize::from(whole);
+        }
+    }
+    assert_eq!(wholes, all().len(), "one line short of the end, once for each scenario");
+}

@@ -42,6 +42,8 @@ pub(crate) struct Crash;
 pub(crate) struct Fuse {
     pub(crate) now: Cell<usize>,
     pub(crate) at: Cell<Option<usize>>,
+    /// Lines that the journal still has room for, when that is not without end.
+    pub(crate) room: Cell<Option<usize>>,
 }
 
 impl Fuse {
@@ -71,6 +73,8 @@ pub(crate) struct Kernel {
     /// Faults by the number of the write.
     pub(crate) faults: RefCell<BTreeMap<usize, Fault>>,
     pub(crate) writes: Cell<usize>,
+    /// Nodes that somebody has open whom proc does not show.
+    pub(crate) busy: RefCell<Vec<String>>,
     pub(crate) fuse: std::rc::Rc<Fuse>,
     minor: Cell<u32>,
 }
@@ -85,6 +89,7 @@ impl Kernel {
             functions: RefCell::default(),
             faults: RefCell::default(),
             writes: Cell::new(0),
+            busy: RefCell::default(),
             fuse: std::rc::Rc::default(),
             minor: Cell::new(40),
         };
@@ -101,7 +106,7 @@ impl Kernel {
         self.native.borrow_mut().insert(device.into(), driver.into());
     }
 
-    fn device(&self, name: &str) -> Option<String> {
+    pub(crate) fn device(&self, name: &str) -> Option<String> {
         self.resolve(&format!("/sys/bus/pci/devices/{name}")).ok().flatten()
     }
 
@@ -123,13 +128,16 @@ impl Kernel {
         let mut state = BTreeMap::new();
         for name in self.names("/sys/bus/pci/devices") {
             let base = self.device(&name).unwrap();
+            // While VFIO has the device, it is VFIO's to decide.
+            let given = self.driver(&name).is_some_and(|driver| driver.contains("vfio"));
             let file = |file: &str| self.try_text(&format!("{base}/{file}")).unwrap_or_default();
             let text = format!(
-                "{:?} {:?} {} {}",
+                "{:?} {:?} {} {} {}",
                 self.driver(&name),
                 self.over(&name),
                 file("sriov_numvfs"),
-                file("sriov_drivers_autoprobe")
+                file("sriov_drivers_autoprobe"),
+                if given { String::new() } else { file("power/control") }
             );
             state.insert(name, text);
         }

@@ -104,6 +104,13 @@ struct Cut {
 impl Log for Cut {
     fn append(&mut self, record: &Record) -> Result<(), LogError> {
         self.fuse.moment();
+        if let Some(room) = self.fuse.room.get() {
+            let Some(left) = room.checked_sub(1) else {
+                let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
+                return Err(LogError::Write { path: self.path.clone(), error });
+            };
+            self.fuse.room.set(Some(left));
+        }
         if self.fuse.blows() {
             let whole = std::fs::read(&self.path).unwrap();
             self.journal.append(record)?;
@@ -192,7 +199,7 @@ impl Scenario {
         fuse.moment();
         match ended {
             Ended::Done => run.store.close(&header, true).unwrap(),
-            Ended::RolledBack { .. } => run.store.close(&header, false).unwrap(),
+            Ended::RolledBack { .. } | Ended::JournalFailed(_) => run.store.close(&header, false).unwrap(),
             _ => {}
         }
         ended
