@@ -1,5 +1,6 @@
 # What the kernel does, row by row, and what bindctl does about it.
 drivers
+modprobe vfio-pci
 
 row "an unknown driver as override: all writes succeed, and the device is without a driver"
 echo no-such-driver >$PCI/$CARD/driver_override || failed "override"

@@ -7,7 +7,8 @@ PAIR0=0000:00:06.0 PAIR1=0000:00:06.1 PF=0000:01:00.0 STRANGE=0000:00:0c.0
 PCI=/sys/bus/pci/devices
 X86=; [ "$(busybox uname -m)" = x86_64 ] && X86=1
 
-finish() { echo "GUEST: $*"; poweroff -f; sleep 60; }
+# Stops at once: powering off waits for devices whose unbind hangs.
+finish() { echo "GUEST: $*"; echo 1 >/proc/sys/kernel/sysrq; echo b >/proc/sysrq-trigger; sleep 60; }
 begin() { echo "## $1"; }
 passed() { echo "GUEST: passed $1"; }
 failed() { echo "--- last output"; cat /tmp/out 2>/dev/null; dmesg | tail -20; finish "failed: $*"; }
@@ -43,7 +44,7 @@ drivers() {
 }
 group_of() { basename "$(readlink $PCI/$1/iommu_group)"; }
 # end PID: ends a process and waits until it is gone.
-end() { kill -9 $1; wait $1 2>/dev/null; }
+end() { kill -9 $1; wait $1 2>/dev/null; rm -f /tmp/holder; }
 # holding: vfio-check says in /tmp/holder that it holds its device.
 holding() {
 	for _i in 1 2 3 4 5 6 7 8 9 10; do grep -q holding /tmp/holder && return; sleep 1; done
