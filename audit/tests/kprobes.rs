@@ -90,3 +90,19 @@ fn a_return_that_was_missed_does_not_lend_its_call_to_another() {
     }
     audit(&text).proves(&["R1", "R3", "R4"]);
 }
+
+#[test]
+fn a_pool_that_is_only_asked_is_no_back_end() {
+    // arm64 asks at each free whether the memory is of the device's own pool.
+    let mut text = String::new();
+    for line in RECORDED.lines() {
+        text += line;
+        text += "\n";
+        if line.contains("bindery_free:") {
+            let (head, _) = line.split_once(": bindery_free").unwrap();
+            text += head;
+            text += ": dma_release_from_dev_coherent <-dma_free_attrs\n";
+        }
+    }
+    audit(&text).proves(&["R1", "R5", "R6"]);
+}

@@ -2,7 +2,7 @@
 
 use super::task::{Probe, TaskKey};
 use super::{Fact, MAX_TASKS, Mark, Model};
-use crate::event::{Call, Event, call_of, event};
+use crate::event::{Backend, Call, Event, call_of, event};
 use crate::rules::Rule;
 use crate::shape::{Place, Record, Sink, Stamp};
 
@@ -116,6 +116,8 @@ impl Model {
 
     fn function(&mut self, at: At<'_>, name: &str, caller: &str) {
         match call_of(name) {
+            // A device's own pool is asked at each call where it may have one (on arm64 always), and mostly has no part in it.
+            Some(Call::Take(Backend::Pool) | Call::Give(Backend::Pool)) => return,
             Some(Call::Take(backend)) => {
                 self.heard.backends = true;
                 let line = at.place.line;

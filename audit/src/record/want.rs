@@ -33,15 +33,13 @@ const LIFE: [&str; 11] = [
 ];
 
 /// Functions of the back-ends: which one allocates, and which one frees.
-const BACKENDS: [&str; 8] = [
+const BACKENDS: [&str; 6] = [
     "iommu_dma_alloc",
     "iommu_dma_free",
     "iommu_dma_map_page",
     "iommu_dma_unmap_page",
     "dma_direct_alloc",
     "dma_direct_free",
-    "dma_alloc_from_dev_coherent",
-    "dma_release_from_dev_coherent",
 ];
 
 /// Options of the instance. It inherits the user's, under some of which the text could not be read.

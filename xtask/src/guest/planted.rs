@@ -22,7 +22,7 @@ fn host() -> Result<&'static str, Trouble> {
 pub(super) fn build(guest: &Guest) -> Result<PathBuf, Trouble> {
     compiler(guest.arch)?;
     let headers = headers(guest)?;
-    let folder = guest.folder.join("planted");
+    let folder = guest.folder.join("planted-module");
     let failed = |e| Trouble::Broken(format!("{}: {e}", folder.display()));
     fs::create_dir_all(&folder).map_err(failed)?;
     for file in ["planted.c", "Kbuild"] {
