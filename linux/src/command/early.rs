@@ -77,7 +77,10 @@ pub(super) fn apply(cli: &Cli, mut host: Host, args: &ApplyArgs) -> Result<Exit,
         // What was moved is not what was read any more.
         host = Host::open(cli)?;
     }
-    show(cli, &shown)?;
+    // With nothing to show, there is nothing that was not said already.
+    if cli.json || !shown.is_empty() {
+        show(cli, &shown)?;
+    }
     Ok(worst)
 }
 
