@@ -7,8 +7,8 @@ PAIR0=0000:00:06.0 PAIR1=0000:00:06.1 PF=0000:01:00.0 STRANGE=0000:00:0c.0
 PCI=/sys/bus/pci/devices
 X86=; [ "$(busybox uname -m)" = x86_64 ] && X86=1
 
-# Stops at once: powering off waits for devices whose unbind hangs.
-finish() { echo "GUEST: $*"; echo 1 >/proc/sys/kernel/sysrq; echo b >/proc/sysrq-trigger; sleep 60; }
+# Stops at once: powering off waits for devices whose unbind hangs. A second is for what is on its way to the console.
+finish() { echo "GUEST: $*"; sleep 1; echo 1 >/proc/sys/kernel/sysrq; echo b >/proc/sysrq-trigger; sleep 60; }
 begin() { echo "## $1"; }
 passed() { echo "GUEST: passed $1"; }
 failed() { echo "--- last output"; cat /tmp/out 2>/dev/null; dmesg | tail -20; finish "failed: $*"; }
