@@ -67,7 +67,7 @@ pub(super) struct Boot<Tests = Vec<&'static str>> {
 }
 
 /// All boots.
-pub(super) const BOOTS: [Boot<&[&str]>; 6] = [
+pub(super) const BOOTS: [Boot<&[&str]>; 8] = [
     Boot {
         name: "hand-over",
         // A graphics mode, so that the console draws on a framebuffer.
@@ -96,11 +96,19 @@ pub(super) const BOOTS: [Boot<&[&str]>; 6] = [
     Boot {
         name: "audit",
         command_line: "",
-        arches: &Arch::ALL,
+        arches: &[Arch::X86],
         by_name: false,
         tests: &["audit-handover", "audit-recorder", "audit-late"],
     },
-    Boot { name: "planted", command_line: "", arches: &Arch::ALL, by_name: false, tests: &["audit-planted"] },
+    Boot { name: "planted", command_line: "", arches: &[Arch::X86], by_name: false, tests: &["audit-planted"] },
+    Boot {
+        name: "audit-arm",
+        command_line: "",
+        arches: &[Arch::Arm],
+        by_name: true,
+        tests: &["audit-handover", "audit-recorder", "audit-late"],
+    },
+    Boot { name: "planted-arm", command_line: "", arches: &[Arch::Arm], by_name: true, tests: &["audit-planted"] },
     Boot { name: "speed", command_line: "", arches: &Arch::ALL, by_name: true, tests: &["speed"] },
 ];
 
