@@ -16,4 +16,7 @@ fi
 while read -r line; do echo "CHECK: $line" >/dev/kmsg; done </run/bindctl/early.log
 echo "CHECK: end" >/dev/kmsg
 sleep 1
+# What asks an init system for it may wait for one that has other things to do.
+echo o >/proc/sysrq-trigger
+sleep 5
 poweroff -f
