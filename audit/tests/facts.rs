@@ -22,7 +22,7 @@ fn ages_are_printed_between_lines_of_one_clock_only() {
     let mut t = unbound(|_| ());
     // The same fault from the kernel log beside the trace, whose clock is up to 1.2 s off.
     let log = format!(
-        "[   20.300000] DMAR: [DMA Write NO_PASID] Request device [{DEV}] fault addr 0xfffc7000 [fault reason 0x05] PTE\n"
+        "[   21.900000] DMAR: [DMA Write NO_PASID] Request device [{DEV}] fault addr 0xfffc7000 [fault reason 0x05] PTE\n"
     );
     let two = format!("{}{log}", t.text);
     audit(&two).violates(&["R10"]).says(&["given back at line"]).hides(&[" before"]);
