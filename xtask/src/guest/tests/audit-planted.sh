@@ -1,6 +1,6 @@
 # Bugs on purpose in a real kernel: each is found by the rule that should, and the driver without one is clean.
-# A crash leaves locks behind that the way down would wait for.
-finish() { echo "GUEST: $*"; echo b >/proc/sysrq-trigger; sleep 60; }
+# A crash leaves locks behind that the way down would wait for; the console needs a moment to print.
+finish() { echo "GUEST: $*"; sleep 3; echo b >/proc/sysrq-trigger; sleep 60; }
 cat >/tmp/life.sh <<END
 insmod /bin/planted.ko bug=\$1
 rmmod planted
