@@ -1,4 +1,5 @@
 # Changes as the kernel announces them, and a report with the kernel's own log.
+drivers
 bindctl watch --json >/tmp/watch.json &
 watcher=$!
 bindctl watch $NVME | head -n 1 >/tmp/first &
