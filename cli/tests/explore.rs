@@ -111,10 +111,6 @@ fn the_line_under_a_finding_shows_it_again_when_it_is_pasted() {
         &["--order", SEED][..],
         &["--order", "linux-6.12", "--faults", "2", "--interrupts", "2"],
         &["--order", "arm32-old", "--faults", "0", "--interrupts", "3"],
-        #[cfg(feature = "mutants")]
-        &["--mutant", "group-before-devres", "--faults", "0", "--interrupts", "0"],
-        #[cfg(feature = "mutants")]
-        &["--mutant", "dma-before-devres-on-failure", "--faults", "1", "--interrupts", "0"],
     ] {
         let report = broken(args);
         for (seen, again) in findings(&report) {
@@ -344,14 +340,13 @@ fn wrong_usage_names_what_is_wrong_and_what_there_is() {
 }
 
 #[test]
-fn a_device_a_board_or_a_bug_that_is_not_there_is_named_with_what_there_is() {
+fn a_device_or_a_board_that_is_not_there_is_named_with_what_there_is() {
     let refused = |args: &[&str], words: &[&str]| assert_eq!(explore(args).refused(words), "");
     refused(&["--device", "ee300000.sato"], &["salvator-xs has no device \"ee300000.sato\"", "ee300000.sata,"]);
     refused(&["--device", "e6800000.ethernet"], &["salvator-xs: e6800000.ethernet is not bound by any driver"]);
     refused(&["--without", "fault nothing"], &["'fault nothing' for '--without <PLACE>': there is no such place"]);
     refused(&["--replay", "-", "--device", "nobody"], &["salvator-xs has no device \"nobody\""]);
     refused(&["--board", "salvator"], &["salvator", "salvator-xs"]);
-    refused(&["--mutant", "no-such-bug"], &["no-such-bug", "dma-before-devres"]);
     refused(&["--dtb", "/no/such.dtb"], &["cannot read /no/such.dtb"]);
     let dir = Dir::new();
     let noise = dir.file("noise.dtb", "noise");
@@ -359,10 +354,6 @@ fn a_device_a_board_or_a_bug_that_is_not_there_is_named_with_what_there_is() {
     refused(&["--dtb", text(&noise), "--diagram", text(&picture)], &["noise.dtb: not a device tree"]);
     assert_eq!(dir.names(), ["noise.dtb"], "no picture of a walk that never was");
     refused(&["--order", SEED, "--device", "ee300000.sata"], &["cannot be used with"]);
-    if !cfg!(feature = "mutants") {
-        let build = "cargo run --release --features mutants -- explore --mutant dma-before-devres";
-        refused(&["--mutant", "dma-before-devres"], &["built without the historical bugs", build]);
-    }
 }
 
 /// The least of a life: nothing fails, and nobody comes in.
@@ -497,31 +488,6 @@ fn the_parts_of_a_life_make_a_whole() {
     let merged = json(&merged.out);
     let reached = |report: &Value| report["coverage"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!((&merged["name"], reached(&merged)), (&whole["name"], reached(&whole)));
-}
-
-#[cfg(feature = "mutants")]
-#[test]
-fn a_historical_bug_in_the_core_is_found_and_its_line_walks_it_again() {
-    let out = broken(&[&["--mutant", "dma-before-devres"], &QUIETLY[..]].concat());
-    let again = "again: bindery explore --board salvator-xs --device ee300000.sata --mutant dma-before-devres --faults 0 --interrupts 0 --replay ";
-    let path = out.lines().find_map(|line| line.trim().strip_prefix(again)).unwrap_or_else(|| panic!("{out}"));
-    let told = broken(&["--mutant", "dma-before-devres", "--replay", path]);
-    assert!(told.contains("BROKEN P"), "{told}");
-}
-
-#[cfg(feature = "mutants")]
-#[test]
-fn the_path_of_a_historical_bug_is_written_for_perfetto() {
-    let dir = Dir::new();
-    let (walked, replayed) = (dir.path("walked.json"), dir.path("replayed.json"));
-    let bug = ["--mutant", "dma-before-devres"];
-    broken(&[&bug, &QUIETLY[..], &["--trace", text(&walked)]].concat());
-    broken(&[&bug, &["--replay", "-", "--trace", text(&replayed)][..]].concat());
-    let trace = read(&walked);
-    shows_a_probe(&trace, "host");
-    let (_, broken) = trace.instants.iter().find(|(_, name)| name.starts_with("BROKEN P3")).unwrap();
-    assert!(broken.contains("translation goes back before what came after it"), "{broken}");
-    assert_eq!(std::fs::read(walked).unwrap(), std::fs::read(replayed).unwrap());
 }
 
 #[test]

@@ -25,7 +25,6 @@ mod irq;
 pub mod link;
 pub mod machine;
 pub mod mem;
-pub mod mutant;
 pub mod power;
 pub mod promise;
 mod provider;

@@ -47,7 +47,6 @@ pub fn salvator_xs() -> BoardSpec {
         device_tree: Cow::Borrowed(DEVICE_TREE),
         guest_device_tree: GUEST_DEVICE_TREE,
         drivers: Vec::new(),
-        mutant: None,
         description: Arc::default(),
     }
 }
@@ -59,7 +58,6 @@ pub struct BoardSpec {
     device_tree: Cow<'static, [u8]>,
     pub(crate) guest_device_tree: &'static [u8],
     drivers: Vec<Register>,
-    mutant: Option<&'static str>,
     /// What the blob says, read once.
     description: Arc<Mutex<Option<Arc<Firmware>>>>,
 }
@@ -91,18 +89,6 @@ impl BoardSpec {
         self
     }
 
-    /// Gives each machine on the board the historical bug called `name`, see [`bindery::mutant::Mutant`].
-    #[cfg(feature = "mutants")]
-    #[must_use]
-    pub fn mutant(self, mutant: bindery::mutant::Mutant) -> Self {
-        Self { mutant: Some(mutant.name()), ..self }
-    }
-
-    /// The bug that it was given.
-    pub fn bug(&self) -> Option<&'static str> {
-        self.mutant
-    }
-
     pub(crate) fn defects() -> &'static [Defect] {
         &[
             Defect {
@@ -129,22 +115,7 @@ impl BoardSpec {
     /// Makes the hardware.
     pub(crate) fn board(&self) -> Arc<Board> {
         let disk = Disk::memory((0..SECTORS).flat_map(|n| n.to_le_bytes().repeat(256)).collect());
-        let salvator = self.afflict(Salvator::new().disk(disk));
-        salvator.build()
-    }
-
-    #[cfg(feature = "mutants")]
-    fn afflict(&self, salvator: Salvator) -> Salvator {
-        match self.mutant.and_then(bindery::mutant::Mutant::named) {
-            Some(mutant) => salvator.mutant(mutant),
-            None => salvator,
-        }
-    }
-
-    #[cfg(not(feature = "mutants"))]
-    fn afflict(&self, salvator: Salvator) -> Salvator {
-        debug_assert!(self.mutant.is_none(), "nobody can ask for one");
-        salvator
+        Salvator::new().disk(disk).build()
     }
 
     pub(crate) fn policy(untranslated: bool) -> Policy {

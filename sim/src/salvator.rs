@@ -76,15 +76,7 @@ impl Salvator {
     pub fn new() -> Self {
         let fixed = vec![(PRR_BASE, 4, PRR_H3_ES2_0)];
         Self {
-            config: Config {
-                disk: None,
-                cpus: 1,
-                coherent: false,
-                trace: 0,
-                fixed,
-                #[cfg(feature = "mutants")]
-                mutant: None,
-            },
+            config: Config { disk: None, cpus: 1, coherent: false, trace: 0, fixed },
             frames: FRAMES_LEN,
             contiguous: CONTIGUOUS_LEN,
         }
@@ -131,13 +123,6 @@ impl Salvator {
     /// nobody models.
     pub fn fixed(mut self, base: PhysAddr, len: u64, value: u32) -> Self {
         self.config.fixed.push((base, len, value));
-        self
-    }
-
-    /// Gives the machine on this board a historical bug.
-    #[cfg(feature = "mutants")]
-    pub fn mutant(mut self, mutant: bindery::mutant::Mutant) -> Self {
-        self.config.mutant = Some(mutant);
         self
     }
 

@@ -3,13 +3,13 @@
 use std::process::Command;
 
 use crate::cargo::Cargo;
-use crate::licences;
 use crate::outcome::{Outcome, Trouble};
 use crate::session::Session;
 use crate::tool::{output, root};
+use crate::{licences, patches};
 
 /// Feature sets of the core, apart from the one that the workspace as a whole unites to.
-const CORE_FEATURES: [&str; 5] = ["", "std", "serde", "std,serde", "mutants"];
+const CORE_FEATURES: [&str; 4] = ["", "std", "serde", "std,serde"];
 
 /// Targets without an operating system that core and drivers are built for.
 const BARE: [&str; 2] = ["aarch64-unknown-none", "x86_64-unknown-none"];
@@ -32,9 +32,6 @@ pub(crate) fn steps(session: &mut Session) {
         });
     }
     session.step("clippy: drivers alone", || clippy("-p bindery-drivers"));
-    session.step("clippy: mutants", || {
-        clippy("-p bindery-drivers -p bindery-sim -p bindery-explore -p bindery-cli --all-targets --features=mutants")
-    });
     session.step("documentation", || {
         Cargo::new("doc --quiet --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings").run()
     });
@@ -45,6 +42,7 @@ pub(crate) fn steps(session: &mut Session) {
         });
     }
     session.step("licences", licences::run);
+    session.step("mutants apply, and are listed", patches::check);
 }
 
 /// Has rustup add what rust-toolchain.toml lists: it does so by itself only with a tool chain that is new here.

@@ -56,7 +56,7 @@ enum Command {
     Package(package::Args),
     /// The models of the small pieces made of atomics, in every interleaving
     Loom(loom::Args),
-    /// Each historical bug, put back and looked for by the explorer
+    /// Each bug of mutants/, put into a scratch copy; the tests that it names must fail
     Mutants(mutants::Args),
     /// Whole machines with threads, in many orders
     Shuttle(shuttle::Args),

@@ -3,7 +3,6 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use bindery::mutant::Mutant;
 use bindery_explore::boards::{self, BoardSpec};
 use bindery_explore::engine::{Bounds, Engine, Shard};
 use bindery_explore::orders::Order;
@@ -39,11 +38,8 @@ pub struct Explore {
     /// The device whose life is walked
     #[arg(long, value_name = "DEV", default_value = DEVICE)]
     pub device: String,
-    /// Give the core this historical bug, to see it found; needs a program that is built with `--features mutants`
-    #[arg(long, value_name = "NAME", value_parser = mutants())]
-    pub mutant: Option<Mutant>,
     /// Walk one of Linux's orders of tear-down, as a model, instead of the core
-    #[arg(long, value_name = "NAME", value_parser = orders(), conflicts_with_all = ["board", "dtb", "device", "mutant"])]
+    #[arg(long, value_name = "NAME", value_parser = orders(), conflicts_with_all = ["board", "dtb", "device"])]
     pub order: Option<Order>,
     /// Most faults on one path
     #[arg(long, value_name = "K", default_value_t = Bounds::default().faults)]
@@ -75,7 +71,7 @@ pub struct Explore {
     pub replay: Option<Path>,
     /// Bring the JSON reports of all shards together instead; a file may hold several, one after another
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = [
-        "board", "dtb", "device", "mutant", "order", "faults", "interrupts", "bound", "paths", "seed", "threads", "shard",
+        "board", "dtb", "device", "order", "faults", "interrupts", "bound", "paths", "seed", "threads", "shard",
         "replay", "trace",
     ])]
     pub merge: Vec<PathBuf>,
@@ -132,13 +128,6 @@ fn place(name: &str) -> Result<String, &'static str> {
 /// The names of the boards.
 fn named_boards() -> impl TypedValueParser<Value = BoardSpec> {
     PossibleValuesParser::new(boards::NAMES).try_map(|name| boards::named(&name).ok_or("no such board"))
-}
-
-/// The names of the historical bugs.
-fn mutants() -> impl TypedValueParser<Value = Mutant> {
-    // Their histories are in the documentation: thirty more lines would bury the rest of the help.
-    let names = Mutant::ALL.iter().map(|mutant| PossibleValue::new(mutant.name()));
-    PossibleValuesParser::new(names).try_map(|name| Mutant::named(&name).ok_or("no such mutant"))
 }
 
 /// The names of the orders, with what they are.

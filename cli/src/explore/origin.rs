@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use bindery::mutant::Mutant;
 use bindery_explore::Report;
 use bindery_explore::engine::{Bounds, Finding};
 use bindery_explore::orders::{self, Known, Order};
@@ -22,12 +21,10 @@ pub(super) struct Words {
     pub(super) board: String,
     /// The file of the device tree blob, where it is not the board's.
     pub(super) dtb: Option<String>,
-    pub(super) mutant: Option<Mutant>,
 }
 
 const ON: &str = " on ";
 const TREE: &str = ", described by ";
-const BUG: &str = ", with the bug ";
 
 impl Origin {
     /// What `report` is of, when its name says so.
@@ -48,7 +45,7 @@ impl Origin {
     pub(super) fn title(&self) -> &'static str {
         match self {
             Self::Order(order) => order.title(),
-            Self::Life(words) => words.mutant.map_or("on the real core", Mutant::history),
+            Self::Life(_) => "on the real core",
         }
     }
 
@@ -75,20 +72,14 @@ impl Words {
     fn of(name: &str) -> Option<Self> {
         // A file may be called anything: it is last.
         let (rest, dtb) = name.split_once(TREE).map_or((name, None), |(rest, dtb)| (rest, Some(dtb)));
-        let (rest, bug) = rest.split_once(BUG).map_or((rest, None), |(rest, bug)| (rest, Some(bug)));
         let (device, board) = rest.split_once(ON)?;
-        let mutant = match bug {
-            Some(bug) => Some(Mutant::named(bug)?),
-            None => None,
-        };
-        Some(Self { device: device.into(), board: board.into(), dtb: dtb.map(Into::into), mutant })
+        Some(Self { device: device.into(), board: board.into(), dtb: dtb.map(Into::into) })
     }
 
     /// The options that ask for it.
     fn options(&self) -> String {
         let mut words: Vec<&str> = vec!["--board", &self.board, "--device", &self.device];
         words.extend(self.dtb.iter().flat_map(|file| ["--dtb", file]));
-        words.extend(self.mutant.iter().flat_map(|mutant| ["--mutant", mutant.name()]));
         words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
     }
 }
@@ -96,9 +87,6 @@ impl Words {
 impl fmt::Display for Words {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{ON}{}", self.device, self.board)?;
-        if let Some(mutant) = self.mutant {
-            write!(f, "{BUG}{}", mutant.name())?;
-        }
         self.dtb.iter().try_for_each(|file| write!(f, "{TREE}{file}"))
     }
 }
@@ -119,15 +107,14 @@ mod tests {
         let mut words = Words {
             device: "ee300000.sata".into(),
             board: "salvator-xs".into(),
-            dtb: Some("on a board's, with the bug x.dtb".into()),
-            mutant: Some(Mutant::LedgerGrows),
+            dtb: Some("on a board's, described by x.dtb".into()),
         };
         assert_eq!(Words::of(&words.to_string()), Some(words.clone()));
         assert_eq!(
             Origin::Life(words.clone()).command(&bounds),
-            r"bindery explore --board salvator-xs --device ee300000.sata --dtb 'on a board'\''s, with the bug x.dtb' --mutant ledger-grows --faults 2 --interrupts 0"
+            r"bindery explore --board salvator-xs --device ee300000.sata --dtb 'on a board'\''s, described by x.dtb' --faults 2 --interrupts 0"
         );
-        (words.dtb, words.mutant) = (None, None);
+        words.dtb = None;
         assert_eq!(words.to_string(), "ee300000.sata on salvator-xs");
         assert_eq!(Words::of(&words.to_string()), Some(words));
         assert_eq!(
@@ -135,6 +122,5 @@ mod tests {
             "bindery explore --order linux-6.12 --faults 2 --interrupts 0"
         );
         assert_eq!(Words::of("a walk by hand"), None);
-        assert_eq!(Words::of("a on b, with the bug of nobody"), None);
     }
 }

@@ -1,7 +1,5 @@
 //! The life of a device on the real core.
 
-use bindery::mutant::Mutant;
-use bindery_explore::boards::BoardSpec;
 use bindery_explore::engine::{Engine, Replay};
 use bindery_explore::{Life, LifeError, Path, Report, device};
 
@@ -23,14 +21,10 @@ impl Real {
         if let Some(file) = &args.dtb {
             board = board.dtb(Blob::open(Some(file))?.bytes);
         }
-        if let Some(mutant) = args.mutant {
-            board = afflicted(board, mutant)?;
-        }
         let words = Words {
             device: args.device.clone(),
             board: args.board.name().into(),
             dtb: args.dtb.as_ref().map(|file| file.display().to_string()),
-            mutant: args.mutant,
         };
         let life = device(&args.device).on(board).bounds(args.bounds());
         Ok(Self { life: args.without.iter().fold(life, |life, place| life.without(place)), words })
@@ -67,16 +61,4 @@ impl Real {
         };
         Box::new(refusal).into()
     }
-}
-
-/// `board`, with the bug.
-#[cfg(feature = "mutants")]
-#[expect(clippy::unnecessary_wraps, reason = "without the feature it is refused")]
-fn afflicted(board: BoardSpec, mutant: Mutant) -> Result<BoardSpec> {
-    Ok(board.mutant(mutant))
-}
-
-#[cfg(not(feature = "mutants"))]
-fn afflicted(_: BoardSpec, mutant: Mutant) -> Result<BoardSpec> {
-    Err(Box::new(Refusal::NoMutants { name: mutant.name() }).into())
 }

@@ -62,13 +62,6 @@ pub enum Refusal {
         /// From 1.
         position: usize,
     },
-    /// A historical bug, in a program that was built without them.
-    #[error("this program is built without the historical bugs, and cannot walk {name}")]
-    #[diagnostic(help("build it with them: cargo run --release --features mutants -- explore --mutant {name}"))]
-    NoMutants {
-        /// What was asked for.
-        name: &'static str,
-    },
     /// A device that no driver binds on the board even when nothing goes wrong.
     #[error("{board}: {error}")]
     #[diagnostic(help("`bindery tree` shows the devices, their drivers and what they wait for"))]

@@ -108,13 +108,6 @@ impl Ledger {
         Some((slot.id, slot.entry))
     }
 
-    /// Takes the oldest entry off: for [`mutant`](crate::mutant) alone.
-    pub(crate) fn pop_oldest(&self) -> Option<(EntryId, Box<dyn Entry>)> {
-        let mut inner = self.0.lock();
-        let oldest = (!inner.slots.is_empty()).then(|| inner.slots.remove(0))?;
-        Some((oldest.id, oldest.entry))
-    }
-
     /// Number of the newest entry.
     pub(crate) fn newest(&self) -> Option<EntryId> {
         self.0.lock().slots.last().map(|s| s.id)

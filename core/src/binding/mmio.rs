@@ -13,7 +13,6 @@ use crate::claim::Claim;
 use crate::env::{Io, IoError, Width};
 use crate::event::Outcome;
 use crate::machine::Machine;
-use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -157,9 +156,7 @@ impl Entry for MmioEntry {
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
         let machine = way.bound.machine();
-        if !machine.is_mutant(Mutant::HandleAfterDevres) {
-            self.0.revoke(machine);
-        }
+        self.0.revoke(machine);
         machine.promises.check(Promise::NobodyInside, self.0.claim.is_over(), || {
             format!("{}: its registers at {} are reached after they went back", way.bound.name(), self.0.base)
         });

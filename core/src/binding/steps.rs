@@ -11,7 +11,6 @@ use crate::driver::{Busy, DmaOwner, Missing, ProbeError, Quiet};
 use crate::env::Site;
 use crate::event::{EventKind, Outcome};
 use crate::machine::Machine;
-use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
 use crate::{dma, iommu, power};
@@ -46,9 +45,6 @@ fn suppliers(bound: &Bound) -> Result<(), ProbeError> {
     bound.check(Site::LinkAcquire)?;
     if let Some(node) = bound.machine().probe_begins(bound.device().node()) {
         return Err(ProbeError::Defer { on: Missing::Node(node) });
-    }
-    if bound.machine().is_mutant(Mutant::LinksLeftOnEarlyExit) {
-        bound.check(Site::LedgerEntry)?;
     }
     bound.push(0, LinksEntry)?;
     Ok(())
@@ -112,9 +108,7 @@ impl Entry for ControlEntry {
     }
 
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        if !way.bound.machine().is_mutant(Mutant::ControlEntryLeft) {
-            *way.bound.device().visible_driver.lock() = None;
-        }
+        *way.bound.device().visible_driver.lock() = None;
         Outcome::Returned
     }
 }
@@ -134,9 +128,7 @@ impl DataEntry {
             Ok(quiet) => Some(quiet),
             Err(busy) => {
                 bound.emit(|| EventKind::QuiesceFailed { error: busy.to_string() });
-                let quiet = if bound.machine().is_mutant(Mutant::StopFailureIgnored) {
-                    Some(Quiet::stopped())
-                } else if bound.device().is_gone() {
+                let quiet = if bound.device().is_gone() {
                     Some(Quiet::gone())
                 } else {
                     // Those inside may be at the registers, which do not answer once the device is held in reset.
@@ -182,12 +174,7 @@ impl Entry for DataEntry {
         if bound.device().phase() == Phase::Quiescing {
             bound.device().set_phase(bound.machine().env(), Phase::Releasing);
         }
-        if !bound.machine().is_mutant(Mutant::DataAfterDevres) {
-            self.0.drop_data();
-        }
-        if bound.machine().is_mutant(Mutant::HandlerAfterData) {
-            self.0.open();
-        }
+        self.0.drop_data();
         let late = self.0.interrupt(0).is_some();
         bound.machine().promises.check(Promise::NobodyInside, !late, || {
             format!("{}: driver data was reached after it was dropped", bound.name())

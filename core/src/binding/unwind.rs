@@ -6,7 +6,6 @@ use alloc::format;
 use super::{AnyBinding, Entry, EntryId, HoldingKind, WayBack};
 use crate::env::Landmark;
 use crate::event::{EventKind, Outcome};
-use crate::mutant::{self, Mutant};
 use crate::power;
 use crate::promise::Promise;
 
@@ -21,7 +20,6 @@ pub(crate) fn unwind(binding: &dyn AnyBinding) {
         release_one(id, child, &mut way);
     }
     let data = bound.ledger.pop_first();
-    let failed = data.is_none();
     let machine = bound.machine();
     if let Some((id, data)) = data {
         let twice = bound.ledger.twice_since(id);
@@ -39,26 +37,11 @@ pub(crate) fn unwind(binding: &dyn AnyBinding) {
     machine.promises.check(Promise::NobodyInside, !binding.has_data(), || {
         format!("{}: driver data outlives what it borrows from", bound.name())
     });
-    let mut give_back = |id: EntryId, entry: Box<dyn Entry>| {
+    while let Some((id, entry)) = bound.ledger.pop() {
         machine.promises.check(Promise::OneWayBack, bound.ledger.newest().is_none_or(|left| left < id), || {
             format!("{}: {} goes back before what came after it", bound.name(), entry.kind().name())
         });
-        release_one(id, entry, &mut way)
-    };
-    for kind in mutant::ahead_of_turn(machine, failed) {
-        while let Some((id, entry)) = bound.ledger.take_newest_of_kind(*kind) {
-            give_back(id, entry);
-        }
-    }
-    let stops = machine.is_mutant(Mutant::StopsAtAnError);
-    let oldest_first = machine.is_mutant(Mutant::OldestFirst);
-    while let Some((id, entry)) = if oldest_first { bound.ledger.pop_oldest() } else { bound.ledger.pop() } {
-        if give_back(id, entry) == Outcome::Quarantined && stops {
-            break;
-        }
-    }
-    if machine.is_mutant(Mutant::DataAfterDevres) {
-        binding.drop_data();
+        release_one(id, entry, &mut way);
     }
     // What an earlier binding had to keep on, and this one's driver did not take over.
     if way.quiet.is_some() {

@@ -11,12 +11,11 @@ use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::binding::Bound;
 use crate::device::DmaRange;
 use crate::driver::Quiet;
-use crate::env::{Caching, Site};
+use crate::env::Site;
 use crate::iommu::{Domain, Range, Revoked};
 use crate::machine::Machine;
-use crate::mem::access::write_bytes;
-use crate::mem::{OutOfMemory, PageRequest, PageRun, PageSource};
-use crate::mutant::Mutant;
+use crate::mem::{PageRequest, PageRun, PageSource};
+use crate::promise::Promise;
 
 /// A device that puts (offset) physical addresses on its bus.
 pub(crate) struct Direct {
@@ -54,7 +53,6 @@ impl Direct {
     /// window's top is tried.
     pub(super) fn take(
         &self,
-        machine: &Machine,
         source: &Arc<dyn PageSource>,
         count: u64,
         align: u64,
@@ -62,7 +60,7 @@ impl Direct {
     ) -> Result<PageRun, DmaError> {
         let mut error = DmaError::Mask(limit);
         for top in self.tops(limit) {
-            match take_run(machine, source, &PageRequest { pages: count, align, limit: top }) {
+            match PageRun::take(source, &PageRequest { pages: count, align, limit: top }) {
                 Ok(run) if self.reach(run.base(), run.len(), limit).is_some() => return Ok(run),
                 Ok(_) => {}
                 Err(e) => error = e.into(),
@@ -125,7 +123,7 @@ impl Backend {
         let count = count(len)?;
         if let (Self::Direct(d), Some(cma)) = (self, machine.memory().cma())
             && !machine.inject(Some(device), Site::CmaAlloc)
-            && let Ok(run) = d.take(machine, cma, count, align, limit)
+            && let Ok(run) = d.take(cma, count, align, limit)
         {
             return Ok(run);
         }
@@ -163,12 +161,12 @@ impl Backend {
         }
         let frames = machine.memory().frames();
         match self {
-            Self::Direct(d) => d.take(machine, frames, count, align, limit),
+            Self::Direct(d) => d.take(frames, count, align, limit),
             Self::Translated(domain) => {
                 let request = PageRequest::new(count);
-                match take_run(machine, frames, &request) {
+                match PageRun::take(frames, &request) {
                     // Pages may wait for a confirmation that nobody has asked for yet.
-                    Err(_) if domain.confirm_queue(machine) => Ok(take_run(machine, frames, &request)?),
+                    Err(_) if domain.confirm_queue(machine) => Ok(PageRun::take(frames, &request)?),
                     taken => Ok(taken?),
                 }
             }
@@ -185,6 +183,10 @@ impl Backend {
         quiet: Option<&Quiet>,
         pins: Vec<PagePin>,
     ) -> Result<Ended, String> {
+        let same = pins.iter().all(|pin| pin.is_via(self.domain()));
+        machine.promises.check(Promise::SameHand, same, || {
+            format!("{device}: {} takes back what another back-end gave", self.name())
+        });
         match self {
             Self::Direct(_) => {
                 let Some(quiet) = quiet else {
@@ -202,16 +204,6 @@ impl Backend {
             },
         }
     }
-}
-
-/// Takes a run from `source`, zeroed (P12).
-fn take_run(machine: &Machine, source: &Arc<dyn PageSource>, request: &PageRequest) -> Result<PageRun, OutOfMemory> {
-    let run = PageRun::take(source, request)?;
-    if machine.is_mutant(Mutant::DirtyMemory) {
-        let left = write_bytes(&**machine.memory().memory(), run.base(), &[0x6b; 64], Caching::Uncached);
-        debug_assert!(left.is_ok());
-    }
-    Ok(run)
 }
 
 /// Pages for `len` bytes, if that is a size to be had at all.

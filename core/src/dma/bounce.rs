@@ -51,7 +51,7 @@ impl Slot {
             return Err(DmaError::BounceFull(bytes));
         }
         let limit = context.limit();
-        let memory = direct.take(machine, machine.memory().frames(), count, PAGE_SIZE, limit).and_then(|run| {
+        let memory = direct.take(machine.memory().frames(), count, PAGE_SIZE, limit).and_then(|run| {
             let addr = direct.reach(run.base() + offset, len, limit).ok_or(DmaError::Mask(limit))?;
             let memory = DmaMemory::new(run, machine.memory().memory(), context.shared_caching(), offset + len);
             Ok((memory.ok_or(DmaError::BadSize(len))?, addr))

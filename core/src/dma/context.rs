@@ -17,7 +17,6 @@ use crate::env::Caching;
 use crate::event::{EventKind, Outcome};
 use crate::iommu::{self, DomainKind, IovaSpace, Reach};
 use crate::machine::Machine;
-use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -184,12 +183,8 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
         }
     }
     let member = bound.membership.lock().clone();
-    let falls_back = bound.machine().is_mutant(Mutant::UntranslatedFallback);
     let domain = match &member {
-        Some(member) => match iommu::attach(bound, member) {
-            Err(_) if falls_back => None,
-            attached => Some(attached?),
-        },
+        Some(member) => Some(iommu::attach(bound, member)?),
         None => None,
     };
     if domain.is_some() && bound.owner() == DmaOwner::PassThrough {

@@ -21,7 +21,6 @@ use crate::claim::Claim;
 use crate::env::CacheOp;
 use crate::event::{EventKind, Outcome};
 use crate::iommu::{DomainKind, Range as IovaRange};
-use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -137,9 +136,6 @@ impl Piece {
                 into.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
             }
         } else if !context.coherent {
-            if to == Hand::Cpu && context.machine.is_mutant(Mutant::MissedSync) {
-                return;
-            }
             // Before the device writes, dirty lines must go, too: one that is evicted later would cover its data.
             let op = if to == Hand::Cpu { CacheOp::Invalidate } else { CacheOp::Clean };
             let whole_lines = self.len().next_multiple_of(DMA_ALIGN).min(memory.allocated() - self.range.start);
@@ -336,11 +332,8 @@ impl Mapping {
         let context = &self.context;
         let machine = &context.machine;
         let (addr, len) = self.span;
-        let by_lookup = machine.is_mutant(Mutant::BackendLookedUpAtFree).then(|| Backend::direct(way.bound));
-        let backend = by_lookup.as_ref().unwrap_or(&context.backend);
         let now = way.bound.dma.lock().as_ref().is_some_and(|now| Arc::ptr_eq(now, context));
-        let same = now && core::ptr::eq(backend, &raw const context.backend);
-        machine.promises.check(Promise::SameHand, same, || {
+        machine.promises.check(Promise::SameHand, now, || {
             format!("{}: {addr} is freed after the back-end that allocated it was torn down", context.device)
         });
         for piece in self.pieces.as_slice() {
@@ -350,16 +343,15 @@ impl Mapping {
             machine.check_dma(|| Op::Queued { backend: Arc::clone(&context.backend_name), addr, len });
         }
         let pins = core::mem::take(&mut *self.pins.lock());
-        // Who does it now is told, which is who did it then unless a bug looks it up.
-        let by = by_lookup.as_ref().map_or_else(|| context.backend_name.as_ref(), |_| "direct");
-        let ended = backend.unmap(machine, &context.device, IovaRange { iova: addr, len }, way.quiet.as_ref(), pins);
+        let ended =
+            context.backend.unmap(machine, &context.device, IovaRange { iova: addr, len }, way.quiet.as_ref(), pins);
         machine.dma.live.fetch_sub(1, Ordering::Relaxed);
         for piece in self.pieces.as_slice() {
             machine.emit(Some(&context.device), || EventKind::DmaUnmapped {
                 kind: self.kind.name(),
                 addr: piece.addr,
                 size: piece.len(),
-                backend: by.into(),
+                backend: context.backend_name.as_ref().into(),
             });
         }
         let shown = ended.is_err() || matches!(context.backend, Backend::Translated(_)) || way.quiet.is_some();

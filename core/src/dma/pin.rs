@@ -191,6 +191,14 @@ impl PagePin {
         &self.by.device
     }
 
+    /// Whether it was made for this domain, or for a device without a translation.
+    pub(super) fn is_via(&self, domain: Option<&Arc<Domain>>) -> bool {
+        match domain {
+            Some(domain) => self.by.goes_through(domain),
+            None => matches!(self.by.via, Via::Bus),
+        }
+    }
+
     /// What became of the mapping.
     pub(crate) fn set(&self, state: PinState) {
         if let Some(Target::Memory(memory, number)) = &self.target {

@@ -14,7 +14,6 @@ use super::{Attrs, CpuView, DMA_ALIGN, Direction, Dma, DmaBuffer, DmaContext, Dm
 use crate::addr::DeviceAddr;
 use crate::binding::{EntryId, Scope, Seat};
 use crate::iommu::Prot;
-use crate::mutant::Mutant;
 
 /// A buffer that the device has.
 ///
@@ -172,8 +171,7 @@ pub(super) fn place(
                 context.reach(limit),
                 pins,
             )?;
-            let told = if context.machine.is_mutant(Mutant::AddressesExchanged) { DeviceAddr(phys.0) } else { iova };
-            Ok(Placed { addr: told + offset, span: (iova, bytes), bounce: None })
+            Ok(Placed { addr: iova + offset, span: (iova, bytes), bounce: None })
         }
     }
 }

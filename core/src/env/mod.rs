@@ -26,8 +26,6 @@ use crate::addr::PhysAddr;
 use crate::device::{DeviceDesc, NodeId};
 use crate::event::Event;
 use crate::iommu::Iommu;
-#[cfg(feature = "mutants")]
-use crate::mutant::Mutant;
 
 /// Why the env could not do what the core asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -113,12 +111,6 @@ pub trait Env: Send + Sync {
     fn in_step(&self, base: PhysAddr, len: u64) -> bool {
         let _ = (base, len);
         true
-    }
-
-    /// Which historical bug the machine is to have. Asked once, when the machine is made.
-    #[cfg(feature = "mutants")]
-    fn mutant(&self) -> Option<Mutant> {
-        None
     }
 
     /// The core passes a place that a walk over all paths counts. Called at every step: be quick.

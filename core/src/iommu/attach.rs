@@ -16,7 +16,6 @@ use crate::driver::DmaOwner;
 use crate::env::Site;
 use crate::event::{EventKind, Outcome};
 use crate::machine::Machine;
-use crate::mutant::Mutant;
 use crate::promise::Promise;
 
 /// Whether the firmware puts the device behind an IOMMU. The raw properties count, too: an IOMMU that the firmware names
@@ -39,8 +38,7 @@ pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
         return if refused { Err(GroupError::NotTranslated.into()) } else { Ok(()) };
     }
     bound.check(Site::GroupClaim)?;
-    let shares = machine.is_mutant(Mutant::ClaimNotExclusive);
-    let (member, claim, owner) = match machine.iommus.claim(bound.device(), bound.holder(), shares) {
+    let (member, claim, owner) = match machine.iommus.claim(bound.device(), bound.holder()) {
         Ok(claimed) => claimed,
         Err(super::Unclaimed::Refused(e)) => return Err(e.into()),
         Err(super::Unclaimed::Missing(node)) => {
@@ -48,9 +46,6 @@ pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
         }
     };
     machine.check_claim(&claim);
-    if machine.is_mutant(Mutant::OwnershipLeaked) {
-        bound.check(Site::LedgerEntry)?;
-    }
     bound.emit(|| EventKind::GroupOwner { group: member.group.id(), owner: owner.to_string() });
     *bound.membership.lock() = Some(member.clone());
     bound.push(0, ClaimEntry { member, claim }).map(|_| ())

@@ -326,10 +326,10 @@ impl Group {
         s.instances.extract_if(.., |i| !nodes.contains(&i.node)).collect()
     }
 
-    /// Claims the group for one more binding. With `shares` that of another kind of owner is no hindrance.
-    pub(super) fn claim(&self, holder: &Holder, shares: bool) -> Result<(Arc<Claim>, Owner), GroupError> {
+    /// Claims the group for one more binding.
+    pub(super) fn claim(&self, holder: &Holder) -> Result<(Arc<Claim>, Owner), GroupError> {
         let mut s = self.state.lock();
-        let claim = s.ownership.claim(self.id, holder, shares)?;
+        let claim = s.ownership.claim(self.id, holder)?;
         Ok((claim, s.ownership.owner()))
     }
 

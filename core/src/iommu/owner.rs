@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::DomainKind;
-use crate::claim::{Claim, Claims, Conflict, Holder, Mode, Subject};
+use crate::claim::{Claim, Claims, Holder, Mode, Subject};
 
 /// Who may use the devices of a group.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -165,15 +165,9 @@ impl Ownership {
         GroupError::Owned { group, owner: self.owner(), holder }
     }
 
-    /// Claims the group for one more binding. With `shares` an owner of the other kind is no hindrance, which it must
-    /// be (P7).
-    pub(super) fn claim(&mut self, group: u32, holder: &Holder, shares: bool) -> Result<Arc<Claim>, GroupError> {
-        let take = |mode| self.table.take(&Subject::Group(group), holder, mode);
-        let claim = match take(terms(holder)) {
-            Err(Conflict { mode, .. }) if shares && holder.is_pass_through() => take(mode),
-            taken => taken,
-        };
-        let claim = claim.map_err(|_| self.refusal(group))?;
+    /// Claims the group for one more binding, unless an owner of the other kind has it (P7).
+    pub(super) fn claim(&mut self, group: u32, holder: &Holder) -> Result<Arc<Claim>, GroupError> {
+        let claim = self.table.take(&Subject::Group(group), holder, terms(holder)).map_err(|_| self.refusal(group))?;
         self.bindings.push(Arc::clone(&claim));
         Ok(claim)
     }

@@ -174,12 +174,7 @@ impl Iommus {
     }
 
     /// Claims the group of `device` for a binding, `holder`.
-    pub(crate) fn claim(
-        &self,
-        device: &Device,
-        holder: &Holder,
-        shares: bool,
-    ) -> Result<(Membership, Arc<Claim>, Owner), Unclaimed> {
+    pub(crate) fn claim(&self, device: &Device, holder: &Holder) -> Result<(Membership, Arc<Claim>, Owner), Unclaimed> {
         let inner = self.0.lock();
         let place = inner.places.get(&device.node()).ok_or(Unclaimed::Refused(GroupError::NoGroup))?;
         let has = |node: NodeId| place.streams.iter().any(|(_, s)| s.iommu == node);
@@ -190,7 +185,7 @@ impl Iommus {
             }
         }
         let group = inner.group_of(place).ok_or(Unclaimed::Refused(GroupError::NotTranslated))?;
-        let (claim, owner) = group.claim(holder, shares).map_err(Unclaimed::Refused)?;
+        let (claim, owner) = group.claim(holder).map_err(Unclaimed::Refused)?;
         let streams = place.streams.iter().map(|(_, s)| *s).collect();
         Ok((Membership { group: Arc::clone(group), streams }, claim, owner))
     }

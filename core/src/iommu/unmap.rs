@@ -18,7 +18,6 @@ use crate::dma::check::Op;
 use crate::dma::{PagePin, PinState, Unreachable, release_all};
 use crate::env::Site;
 use crate::machine::Machine;
-use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
 
@@ -141,11 +140,7 @@ impl Domain {
     /// As [`flush`](Self::flush), with a place for injected faults.
     fn invalidate(self: &Arc<Self>, machine: &Machine, gather: Gather) -> Result<Unreachable, (IommuError, Gather)> {
         let times_out = machine.inject(None, Site::Invalidate);
-        let unasked = machine.is_mutant(Mutant::FreedBeforeInvalidation)
-            || times_out && machine.is_mutant(Mutant::TimeoutIgnored);
-        if unasked {
-            Ok(Unreachable::flushed(gather.confirm(), self))
-        } else if times_out {
+        if times_out {
             Err((IommuError::Injected, gather))
         } else if machine.env().now().0 < self.silent_until.load(Ordering::Relaxed) {
             // A ledger with many mappings does not wait for a hung IOMMU once for each: they are confirmed together, later.
@@ -224,9 +219,6 @@ impl Domain {
         if begun {
             machine.timers.confirm(now + QUEUE_TIME, self);
         }
-        if machine.is_mutant(Mutant::IovaReusedBeforeFlush) {
-            self.free_iova(range);
-        }
     }
 
     /// Confirms the queue when it is full or its oldest entry has waited long enough.
@@ -248,15 +240,12 @@ impl Domain {
         } else {
             self.flush(machine, gather)
         };
-        let reused = machine.is_mutant(Mutant::IovaReusedBeforeFlush);
         match confirmed {
             Ok(proof) => {
                 machine.check_dma(|| Op::Confirmed { backend: self.backend_name(), range: None });
                 for range in ranges {
                     self.ended(machine, range.iova);
-                    if !reused {
-                        self.free_iova(range);
-                    }
+                    self.free_iova(range);
                 }
                 // The pages go back outside every lock.
                 let _kept = release_all(machine, pins, &proof);
@@ -271,7 +260,6 @@ impl Domain {
                     }
                 }
                 let why = format!("invalidation not confirmed: {e}");
-                let ranges = if reused { Vec::new() } else { ranges };
                 let held: Vec<_> = by_device
                     .into_iter()
                     .map(|(device, pins)| machine.quarantine.until_flushed(machine, &device, pins, why.clone(), self))

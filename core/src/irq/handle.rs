@@ -13,7 +13,6 @@ use crate::binding::{Entry, HoldingKind, WayBack};
 use crate::env::IrqLine;
 use crate::event::Outcome;
 use crate::machine::Machine;
-use crate::mutant::Mutant;
 use crate::sync::atomic::Ordering;
 
 /// The wait ran into its deadline.
@@ -155,10 +154,6 @@ impl Entry for IrqEntry {
     fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
         let machine = way.bound.machine();
         self.route.claim.close(machine);
-        // The table, this entry, and whoever else has not let go.
-        if machine.is_mutant(Mutant::ForgottenHandleKeepsLine) && Arc::strong_count(&self.route) > 2 {
-            return Outcome::Returned;
-        }
         machine.irqs.remove(machine, &self.route);
         machine.release_claim(&self.route.claim);
         Outcome::Returned

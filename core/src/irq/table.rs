@@ -13,7 +13,6 @@ use crate::claim::{Claim, Conflict, Mode};
 use crate::device::{Device, NodeId};
 use crate::env::{EnvError, Instant, IrqControl, IrqLine, Trigger};
 use crate::machine::Machine;
-use crate::mutant::Mutant;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -135,10 +134,8 @@ impl IrqTable {
             return;
         }
         let Some(held) = lines.remove(&route.key) else { return };
-        if !machine.is_mutant(Mutant::LineLeftOn) {
-            let off = held.control(machine, route.key, IrqControl::Disable);
-            debug_assert!(off.is_ok() || route.key.0.is_some(), "a line that could be enabled can be disabled");
-        }
+        let off = held.control(machine, route.key, IrqControl::Disable);
+        debug_assert!(off.is_ok() || route.key.0.is_some(), "a line that could be enabled can be disabled");
     }
 
     /// Changes one line, and tells its controller what has become of it. `None` when nobody has it any more.

@@ -9,7 +9,6 @@ use crate::binding::{Binding, Client, Phase};
 use crate::device::Device;
 use crate::driver::{Adapter, AnyDriver, Driver, Match};
 use crate::event::{Cause, EventKind};
-use crate::mutant::Mutant;
 use crate::promise::Promise;
 
 impl Machine {
@@ -86,7 +85,7 @@ impl Machine {
     /// Ends the bindings of a driver that is not registered any more, in the order of `users`. The caller is outside
     /// driver code.
     pub(super) fn end_bindings_of(self: &Arc<Self>, driver: &Arc<dyn AnyDriver>, users: Vec<Arc<Device>>) {
-        for device in users.into_iter().filter(|_| !self.is_mutant(Mutant::DriverRemovalKeepsDevices)) {
+        for device in users {
             self.end_binding(&device, Cause::DriverRemoved, Some(driver.name()));
             self.registry.lock().enqueue(device.node());
         }

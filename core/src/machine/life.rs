@@ -11,7 +11,6 @@ use crate::dma::check::Op;
 use crate::driver::{AnyDriver, ProbeError, Quiet};
 use crate::env::Landmark;
 use crate::event::{Cause, EventKind};
-use crate::mutant::Mutant;
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
 use crate::sync::waits;
@@ -62,16 +61,13 @@ impl Machine {
                 let bound = binding.bound();
                 let before_bind = !bound.announced.load(Ordering::Acquire);
                 let not_bound = || EventKind::NotBound { driver: driver.name().into(), error: error.to_string() };
-                if self.is_mutant(Mutant::NotBoundBeforeDevres) {
-                    self.tell_end(bound, not_bound);
-                }
                 device.set_phase(self.env(), Phase::Releasing);
                 unwind(&*binding);
                 self.check_dma(|| Op::ProbeFailed { device: Arc::clone(&device.desc().name) });
                 self.finish(device, &*binding);
                 if before_bind && !matches!(error, ProbeError::Defer { .. } | ProbeError::NoDevice) {
                     bound.emit(|| EventKind::BindRefused { driver: driver.name().into(), error: error.to_string() });
-                } else if !self.is_mutant(Mutant::EndNotTold) {
+                } else {
                     self.tell_end(bound, not_bound);
                 }
                 self.probe_failed(device, begun);
@@ -145,8 +141,7 @@ impl Machine {
         let (wakes, apart) = {
             let mut r = self.registry.lock();
             let wakes = r.graph.supplier_arrives(device.node());
-            let woken = if self.is_mutant(Mutant::WakeUpLost) { 1 } else { usize::MAX };
-            for w in wakes.iter().filter(|w| w.ready).take(woken) {
+            for w in wakes.iter().filter(|w| w.ready) {
                 r.enqueue(w.consumer);
             }
             let apart = self.link_peers_of(&mut r, device);
@@ -177,7 +172,6 @@ impl Machine {
                 // Which of them first decides nothing; that it does not depend on who came first makes runs repeatable.
                 r.graph.busy_consumers(top.node()).into_iter().max().and_then(|n| r.device(n).cloned())
             };
-            let consumer = consumer.filter(|_| !self.is_mutant(Mutant::SupplierFirst));
             if let Some(consumer) = consumer {
                 path.push(consumer);
                 continue;
@@ -192,11 +186,6 @@ impl Machine {
 
     /// One step of [`end_binding`](Self::end_binding), under the device lock. `None` when a consumer came in between.
     fn end_locked(self: &Arc<Self>, device: &Arc<Device>, cause: Cause, driver: Option<&str>) -> Option<bool> {
-        let unlocked_check = self.is_mutant(Mutant::UnlockedDriverCheck);
-        if unlocked_check {
-            // What may happen between the look and the lock happens here.
-            self.env.wait(self.env.now());
-        }
         let _lock = device.acquire(self, "an unbind");
         let _waits = waits(|| alloc::format!("an unbind of {}", device.name()));
         if !matches!(device.phase(), Phase::Unbound | Phase::Bound) {
@@ -205,14 +194,14 @@ impl Machine {
         }
         let binding = device.binding().filter(|_| device.phase() == Phase::Bound);
         // The driver is compared under the lock: what was bound a moment ago may be another one now (W7).
-        let Some(binding) = binding.filter(|b| unlocked_check || driver.is_none_or(|d| b.driver() == d)) else {
+        let Some(binding) = binding.filter(|b| driver.is_none_or(|d| b.driver() == d)) else {
             self.stays_locked(device);
             return Some(false);
         };
         {
             let mut r = self.registry.lock();
             r.graph.supplier_leaves(device.node());
-            if !r.graph.busy_consumers(device.node()).is_empty() && !self.is_mutant(Mutant::SupplierFirst) {
+            if !r.graph.busy_consumers(device.node()).is_empty() {
                 return None;
             }
         }
@@ -262,7 +251,7 @@ impl Machine {
     /// The same, under the device lock.
     ///
     /// An unbound device has no busy links: a probe that fails lets go of them under this lock. Only a bug in the core
-    /// (the mutant `LinksLeftOnEarlyExit`) leaves some, and [`end_binding`](Self::end_binding) of their supplier would
+    /// leaves some (`mutants/links-left-on-early-exit.patch`), and [`end_binding`](Self::end_binding) of their supplier would
     /// then turn to this device again and again. So they are let go of, and the end comes, whatever was wrong before.
     fn stays_locked(self: &Arc<Self>, device: &Arc<Device>) {
         if device.phase() == Phase::Unbound {

@@ -51,7 +51,6 @@ use crate::iommu::Iommus;
 use crate::irq::IrqTable;
 pub use crate::irq::LineInfo;
 use crate::mem::PhysMemory;
-use crate::mutant::Mutant;
 use crate::power::Supplies;
 use crate::promise::Promises;
 use crate::provider::Providers;
@@ -80,8 +79,6 @@ pub struct Machine {
     pub(crate) promises: Promises,
     /// Number of the last event. Held while an event is given out, so that numbers follow the order.
     last_event: Mutex<u64>,
-    #[cfg(feature = "mutants")]
-    mutant: Option<Mutant>,
 }
 
 /// Owns a [`Machine`]. When the last clone is dropped, every binding is taken back and the machine goes.
@@ -119,8 +116,6 @@ impl Machine {
         let machine = Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             memory: PhysMemory::new(env.memory()),
-            #[cfg(feature = "mutants")]
-            mutant: env.mutant(),
             env,
             policy,
             registry: Mutex::default(),
@@ -166,20 +161,6 @@ impl Machine {
     /// How often each promise was checked, and what was broken.
     pub fn promises(&self) -> &Promises {
         &self.promises
-    }
-
-    /// Whether the machine is to have this historical bug. Without the feature `mutants` it never is, and the optimizer
-    /// drops the question with what hangs on it.
-    #[inline]
-    pub fn is_mutant(&self, mutant: Mutant) -> bool {
-        #[cfg(feature = "mutants")]
-        let has = self.mutant == Some(mutant);
-        #[cfg(not(feature = "mutants"))]
-        let has = {
-            let _ = mutant;
-            false
-        };
-        has
     }
 
     /// Tells listeners about something. `kind` is built only when somebody listens.

@@ -12,7 +12,6 @@ use crate::device::{Device, DeviceLock, NodeId, SupplierKind};
 use crate::driver::{AnyDriver, Match, Missing, ProbeError};
 use crate::event::{Cause, EventKind};
 use crate::link::GivenUp;
-use crate::mutant::Mutant;
 use crate::promise::Promise;
 
 /// What [`Machine::settle`] did.
@@ -199,9 +198,7 @@ impl Machine {
                 // than the supplier gives, and would do so for ever.
                 if r.graph.arrived_since(supplier, arrivals) {
                     r.waiting.insert(device.node());
-                    if !self.is_mutant(Mutant::WakeUpLostInProbe) {
-                        r.enqueue(device.node());
-                    }
+                    r.enqueue(device.node());
                     return Attempt::Deferred(supplier);
                 }
                 return Attempt::Failed(ProbeError::Defer { on });

@@ -14,7 +14,6 @@ use crate::device::{NodeId, Supplier, SupplierKind};
 use crate::env::Site;
 use crate::event::Outcome;
 use crate::machine::Machine;
-use crate::mutant::Mutant;
 use crate::sync::Mutex;
 
 /// The lines that a binding uses: one entry of the ledger each. A leaf lock.
@@ -129,9 +128,6 @@ pub(crate) fn acquire(bound: &Bound, kind: SupplierKind, site: Site) -> Result<(
         if let Err(error) = made.enable(machine) {
             machine.release_claim(&made.claim);
             return Err(error.into());
-        }
-        if machine.is_mutant(Mutant::SupplyLeaked) {
-            bound.check(Site::LedgerEntry)?;
         }
         bound.lines.lock().insert(line, Arc::clone(&made));
         bound.push_seated(seat, 0, LineEntry(made));

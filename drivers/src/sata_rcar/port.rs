@@ -6,7 +6,6 @@ use core::time::Duration;
 use bindery::binding::Bound;
 use bindery::driver::{Busy, ProbeError, Quiet};
 use bindery::env::{Instant, IoError};
-use bindery::mutant::Mutant;
 use bindery::sync::Mutex;
 use bindery::sync::atomic::{AtomicBool, Ordering};
 
@@ -270,9 +269,6 @@ impl<'b> Port<'b> {
         let halted = controller.halt()?;
         if !halted && !controller.reset()? {
             return Err(AtaError::Stuck);
-        }
-        if self.host.dev.machine().is_mutant(Mutant::LedgerGrows) {
-            let _mapped_again = self.host.dev.mmio(0);
         }
         let whole = !halted || controller.link().is_err();
         let identity = match self.host.begin(whole) {

@@ -79,10 +79,6 @@ impl Env for Hook {
     fn in_step(&self, base: PhysAddr, len: u64) -> bool {
         self.board.in_step(base, len)
     }
-    #[cfg(feature = "mutants")]
-    fn mutant(&self) -> Option<bindery::mutant::Mutant> {
-        self.board.mutant()
-    }
     fn drives(&self, compatible: &[Arc<str>]) -> bool {
         self.board.drives(compatible)
     }

@@ -117,8 +117,7 @@ pub struct Life {
 impl Life {
     /// What is explored, for reports.
     pub fn name(&self) -> String {
-        let bug = self.board.bug().map_or_else(String::new, |bug| format!(", with the bug {bug}"));
-        format!("{} on {}{bug}", self.device, self.board.name())
+        format!("{} on {}", self.device, self.board.name())
     }
 
     /// Most faults on one path.

@@ -109,9 +109,4 @@ impl Env for Watched {
     fn passthrough(&self, device: &DeviceDesc) -> Option<Arc<dyn Iommu>> {
         self.board.passthrough(device)
     }
-
-    #[cfg(feature = "mutants")]
-    fn mutant(&self) -> Option<bindery::mutant::Mutant> {
-        self.board.mutant()
-    }
 }

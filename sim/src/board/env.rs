@@ -132,11 +132,6 @@ impl Env for Board {
         self.inner.ram.in_step(base, len)
     }
 
-    #[cfg(feature = "mutants")]
-    fn mutant(&self) -> Option<bindery::mutant::Mutant> {
-        self.inner.mutant
-    }
-
     fn drives(&self, compatible: &[Arc<str>]) -> bool {
         compatible.iter().any(|c| DRIVEN.contains(&&**c))
     }

@@ -37,8 +37,6 @@ pub(crate) struct Config {
     pub(crate) coherent: bool,
     pub(crate) trace: usize,
     pub(crate) fixed: Vec<(PhysAddr, u64, u32)>,
-    #[cfg(feature = "mutants")]
-    pub(crate) mutant: Option<bindery::mutant::Mutant>,
 }
 
 /// The board has no device of that name.
@@ -69,8 +67,6 @@ struct Inner {
     cpus: usize,
     /// Threads in the order in which they first asked for their CPU.
     threads: Mutex<Vec<ThreadId>>,
-    #[cfg(feature = "mutants")]
-    mutant: Option<bindery::mutant::Mutant>,
 }
 
 /// A simulated board. It is an [`Env`](bindery::env::Env); any thread may use it.
@@ -82,8 +78,6 @@ impl Board {
     pub(crate) fn new(ranges: &[RamRange], config: Config) -> Self {
         let ram = Arc::new(Ram::new(ranges));
         let cpus = config.cpus;
-        #[cfg(feature = "mutants")]
-        let mutant = config.mutant;
         let state = State::new(Arc::clone(&ram), config);
         let inner = Inner {
             ram,
@@ -94,8 +88,6 @@ impl Board {
             faults: FaultPlan::default(),
             cpus,
             threads: Mutex::new(Vec::new()),
-            #[cfg(feature = "mutants")]
-            mutant,
         };
         Self { inner: Arc::new(inner) }
     }

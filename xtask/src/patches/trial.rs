@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::file::Patch;
+use super::file::{Killer, Patch};
 use super::scratch::Scratch;
 use crate::outcome::Trouble;
 
@@ -17,8 +17,16 @@ const LIMIT: Duration = Duration::from_mins(15);
 /// What became of a patch.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    Killed { by: String },
-    Survived,
+    Killed {
+        by: String,
+    },
+    /// This command passes with it.
+    Survived(String),
+    /// This command fails with it, and its output does not say what was expected.
+    SeenOtherwise {
+        command: String,
+        says: String,
+    },
     DoesNotApply(String),
     DoesNotCompile,
 }
@@ -27,7 +35,10 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Killed { by } => write!(f, "killed by {by}"),
-            Self::Survived => f.write_str("SURVIVED"),
+            Self::Survived(command) => write!(f, "SURVIVED `cargo {command}`"),
+            Self::SeenOtherwise { command, says } => {
+                write!(f, "SEEN OTHERWISE: `cargo {command}` fails and does not say {says:?}")
+            }
             Self::DoesNotApply(why) => write!(f, "DOES NOT APPLY: {why}"),
             Self::DoesNotCompile => f.write_str("DOES NOT COMPILE"),
         }
@@ -36,7 +47,11 @@ impl fmt::Display for Verdict {
 
 enum Ended {
     Well,
-    Badly(String),
+    /// Which tests failed, and all that was printed.
+    Badly {
+        failed: String,
+        output: String,
+    },
 }
 
 pub(super) struct Trial<'s> {
@@ -52,8 +67,9 @@ impl<'s> Trial<'s> {
 
     /// Runs the tests of `patch`, first without it: a test that fails anyway kills nothing.
     pub(super) fn run(&mut self, patch: &Patch) -> Result<Verdict, Trouble> {
-        for command in &patch.commands {
-            if !self.passes_clean(command)? {
+        for killer in &patch.killers {
+            if !self.passes_clean(&killer.command)? {
+                let command = &killer.command;
                 return Err(Trouble::Failed(format!("{}: `cargo {command}` fails without the patch", patch.name)));
             }
         }
@@ -76,15 +92,20 @@ impl<'s> Trial<'s> {
     }
 
     fn patched(&self, patch: &Patch) -> Result<Verdict, Trouble> {
-        for command in &patch.commands {
-            if let Ended::Badly(_) = self.cargo(command, true)? {
+        let mut by = Vec::new();
+        for Killer { command, says } in &patch.killers {
+            if let Ended::Badly { .. } = self.cargo(command, true)? {
                 return Ok(Verdict::DoesNotCompile);
             }
-            if let Ended::Badly(by) = self.cargo(command, false)? {
-                return Ok(Verdict::Killed { by });
+            let Ended::Badly { failed, output } = self.cargo(command, false)? else {
+                return Ok(Verdict::Survived(command.clone()));
+            };
+            if let Some(says) = says.as_ref().filter(|says| !output.contains(says.as_str())) {
+                return Ok(Verdict::SeenOtherwise { command: command.clone(), says: says.clone() });
             }
+            by.push(failed);
         }
-        Ok(Verdict::Survived)
+        Ok(Verdict::Killed { by: by.join("; ") })
     }
 
     /// Runs `cargo COMMAND` in the copy; its output goes to a file. With `build_only` nothing is run.
@@ -119,7 +140,9 @@ impl<'s> Trial<'s> {
                 let group = format!("-{}", child.id());
                 Command::new("kill").args(["-KILL", "--", &group]).status().map_err(broken)?;
                 child.wait().map_err(broken)?;
-                return Ok(Ended::Badly(format!("a hang: more than {} s", LIMIT.as_secs())));
+                let failed = format!("a hang: more than {} s", LIMIT.as_secs());
+                let output = std::fs::read(&log).map_err(broken)?;
+                return Ok(Ended::Badly { failed, output: String::from_utf8_lossy(&output).into_owned() });
             }
             std::thread::sleep(Duration::from_millis(50));
         };
@@ -131,7 +154,7 @@ impl<'s> Trial<'s> {
             }
             return Ok(Ended::Well);
         }
-        Ok(Ended::Badly(failed_tests(&text)))
+        Ok(Ended::Badly { failed: failed_tests(&text), output: text })
     }
 }
 

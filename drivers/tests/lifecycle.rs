@@ -1,5 +1,5 @@
-//! Each historical bug that a machine can be given is noticed: one scenario each, which is clean without the bug.
-#![cfg(feature = "mutants")]
+//! The lifecycle of the disk controller: in each situation nobody notices anything, be it promises, device models, the IOMMU or
+//! the DMA checker, and machine and board are as before. `mutants/` has the historical bugs that each of them notices.
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::redundant_closure_for_method_calls, reason = "a method is not general enough for `Client::call`")]
 
@@ -20,7 +20,6 @@ use bindery::env::{Env, Site};
 use bindery::event::EventKind;
 use bindery::iommu::DomainKind;
 use bindery::machine::{Footprint, Machine, Policy};
-use bindery::mutant::Mutant;
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::models::sata::Stop;
 use bindery_sim::salvator::Salvator;
@@ -47,12 +46,8 @@ impl Deref for World {
 type Seen = Vec<String>;
 
 /// The whole board with a disk; nothing is probed yet.
-fn world(mutant: Option<Mutant>, policy: Policy) -> World {
-    let mut salvator = Salvator::new().disk(numbered_disk(64));
-    if let Some(mutant) = mutant {
-        salvator = salvator.mutant(mutant);
-    }
-    let board = salvator.build();
+fn world(policy: Policy) -> World {
+    let board = Salvator::new().disk(numbered_disk(64)).build();
     board.keep_events(1 << 16);
     let hook = Hook::on(&board);
     let machine = Machine::new(Arc::clone(&hook) as Arc<dyn Env>, policy);
@@ -62,9 +57,10 @@ fn world(mutant: Option<Mutant>, policy: Policy) -> World {
     World { rig, hook }
 }
 
-/// Runs `scenario` and says what anybody noticed: promises, models, IOMMU, DMA checker, the scenario itself.
-fn run(mutant: Option<Mutant>, policy: Policy, scenario: fn(&World) -> Seen) -> Vec<String> {
-    let rig = world(mutant, policy);
+/// Runs `scenario`: nobody notices anything, promises, models, IOMMU, DMA checker, or the scenario itself.
+#[track_caller]
+fn clean(policy: Policy, scenario: fn(&World) -> Seen) {
+    let rig = world(policy);
     let mut found = match catch_unwind(AssertUnwindSafe(|| scenario(&rig))) {
         Ok(seen) => seen,
         Err(_) => vec!["panic".into()],
@@ -77,29 +73,12 @@ fn run(mutant: Option<Mutant>, policy: Policy, scenario: fn(&World) -> Seen) -> 
         EventKind::IommuFault { addr, reason, .. } => Some(format!("fault: {addr}: {reason}")),
         _ => None,
     }));
-    found
+    assert_eq!(found, Vec::<String>::new());
 }
 
-/// `scenario` is clean without `mutant`, and with it somebody says what begins with each of `sees`.
-#[track_caller]
-fn killed(mutant: Mutant, policy: Policy, scenario: fn(&World) -> Seen, sees: &[&str]) {
-    assert_eq!(run(None, policy, scenario), Vec::<String>::new(), "without the bug");
-    let found = run(Some(mutant), policy, scenario);
-    for seen in sees {
-        assert!(found.iter().any(|f| f.starts_with(seen)), "{} is not seen as {seen:?}: {found:#?}", mutant.name());
-    }
-}
-
-macro_rules! killed {
-    ($($(#[$attr:meta])* $name:ident: $mutant:ident, $policy:expr, $scenario:expr, $sees:expr;)*) => {
-        $($(#[$attr])* #[test] fn $name() { killed(Mutant::$mutant, $policy, $scenario, &$sees); })*
-
-        #[test]
-        fn no_mutant_is_without_a_scenario() {
-            let with: Vec<_> = [$(Mutant::$mutant,)*].into();
-            let without: Vec<_> = Mutant::ALL.iter().filter(|m| !with.contains(m)).collect();
-            assert!(without.is_empty(), "{without:?}");
-        }
+macro_rules! clean {
+    ($($name:ident: $policy:expr, $scenario:expr;)*) => {
+        $(#[test] fn $name() { clean($policy, $scenario); })*
     };
 }
 
@@ -440,44 +419,23 @@ fn boot(world: &World) -> Seen {
     Vec::new()
 }
 
-killed! {
-    dma_torn_down_before_devres: DmaBeforeDevres, translated(), lives, ["P1", "P3", "dma"];
-    dma_torn_down_before_devres_untranslated: DmaBeforeDevres, untranslated(), lives, ["P1"];
-    dma_torn_down_before_devres_of_a_failed_probe: DmaBeforeDevresOnFailure, translated(), late_failure, ["P1", "left"];
-    backend_looked_up_at_free: BackendLookedUpAtFree, translated(), lives, ["P1", "P2"];
-    ownership_dropped_before_devres: GroupBeforeDevres, translated(), lives, ["P7", "P3"];
-    claim_in_a_group_that_is_owned: ClaimNotExclusive, translated(), claim_in_a_shared_group, ["P7"];
-    links_let_go_before_devres: LinksBeforeDevres, translated(), lives, ["P6"];
-    links_let_go_before_devres_of_a_failed_probe: LinksBeforeDevres, translated(), late_failure, ["P6"];
-    power_off_before_devres: PowerBeforeDevres, translated(), lives, ["P3"];
-    ledger_emptied_oldest_first: OldestFirst, translated(), lives, ["P3"];
-    way_back_ended_by_an_error: StopsAtAnError, translated(), unbind_that_quarantines, ["P4", "P9", "left"];
-    registers_reached_after_the_unbind: HandleAfterDevres, translated(), handles_outlive_the_binding,
-        ["P5"];
-    forgotten_handle_keeps_its_line: ForgottenHandleKeepsLine, translated(), handles_outlive_the_binding, ["P9", "left"];
-    end_of_a_failed_probe_told_early: NotBoundBeforeDevres, translated(), late_failure, ["P4"];
-    end_of_a_failed_probe_not_told: EndNotTold, translated(), late_failure, ["P4"];
-    links_left_by_an_early_exit: LinksLeftOnEarlyExit, translated(), each_failure, ["P4"];
-    unbind_of_another_drivers_device: UnlockedDriverCheck, translated(), driver_changed_meanwhile, ["P7"];
-    supplier_unbound_under_its_consumer: SupplierFirst, translated(), supplier_unbound, ["P6"];
-    device_kept_by_a_removed_driver: DriverRemovalKeepsDevices, translated(), driver_removed, ["P4"];
-    page_freed_before_invalidation: FreedBeforeInvalidation, translated(), lives, ["P2"];
-    page_freed_although_nothing_was_confirmed: TimeoutIgnored, translated(), invalidation_times_out, ["P2"];
-    iova_used_again_before_the_flush: IovaReusedBeforeFlush, translated(), lazy_pairs, ["P2", "dma"];
-    physical_address_told_for_iova: AddressesExchanged, translated(), lives, ["P1", "data", "fault"];
-    sync_missed_on_a_non_coherent_device: MissedSync, translated(), lives, ["P13", "data"];
-    untranslated_when_the_iommu_fails: UntranslatedFallback, translated(), attach_fails, ["P10"];
-    memory_with_the_last_owners_bytes: DirtyMemory, translated(), lives, ["P12"];
-    memory_with_the_last_owners_bytes_untranslated: DirtyMemory, untranslated(), lives, ["P12"];
-    a_device_that_did_not_stop_counts_as_stopped: StopFailureIgnored, untranslated(), stop_fails, ["P11"];
-    memory_freed_under_an_engine_that_runs: StopFailureIgnored, untranslated(), engine_ignores_the_stop, ["P11", "P2"];
-    data_dropped_after_what_it_borrows_from: DataAfterDevres, translated(), lives, ["P5"];
-    users_let_in_after_the_data: HandlerAfterData, translated(), lives, ["P5"];
-    interrupt_line_left_on: LineLeftOn, translated(), lives, ["model"];
-    clock_count_leaked: SupplyLeaked, translated(), each_failure, ["left"];
-    ownership_count_leaked: OwnershipLeaked, translated(), each_failure, ["left"];
-    control_tree_entry_left: ControlEntryLeft, translated(), lives, ["P4"];
-    ledger_grows_with_each_reset: LedgerGrows, translated(), port_reset, ["P4"];
-    one_waiter_of_many_woken: WakeUpLost, translated(), boot, ["P8"];
-    arrival_during_the_probe_forgotten: WakeUpLostInProbe, translated(), arrival_in_a_probe, ["P8", "left"];
+clean! {
+    bind_read_unbind_twice: translated(), lives;
+    bind_read_unbind_twice_untranslated: untranslated(), lives;
+    a_probe_fails_after_it_took_dma_memory: translated(), late_failure;
+    a_bind_fails_at_each_of_its_steps: translated(), each_failure;
+    the_iommu_does_not_confirm_a_read: translated(), invalidation_times_out;
+    the_iommu_does_not_confirm_an_unbind: translated(), unbind_that_quarantines;
+    handles_are_used_after_the_unbind_or_forgotten: translated(), handles_outlive_the_binding;
+    the_driver_is_changed_during_an_unbind: translated(), driver_changed_meanwhile;
+    the_iommu_is_unbound_under_its_consumer: translated(), supplier_unbound;
+    the_driver_is_removed: translated(), driver_removed;
+    a_lazy_domain_maps_and_unmaps: translated(), lazy_pairs;
+    the_iommu_does_not_attach_the_device: translated(), attach_fails;
+    a_guest_wants_a_device_of_a_group_in_use: translated(), claim_in_a_shared_group;
+    the_device_does_not_stop: untranslated(), stop_fails;
+    the_engine_ignores_the_stop: untranslated(), engine_ignores_the_stop;
+    the_port_is_reset_after_a_time_out: translated(), port_reset;
+    everything_comes_up: translated(), boot;
+    a_supplier_arrives_during_the_probe_of_its_consumer: translated(), arrival_in_a_probe;
 }
