@@ -113,7 +113,7 @@ impl BoardSpec {
     }
 
     /// Makes the hardware.
-    pub(crate) fn board(&self) -> Arc<Board> {
+    pub(crate) fn board() -> Arc<Board> {
         let disk = Disk::memory((0..SECTORS).flat_map(|n| n.to_le_bytes().repeat(256)).collect());
         Salvator::new().disk(disk).build()
     }

@@ -40,7 +40,7 @@ pub(crate) struct World {
 impl World {
     /// A board with devices and drivers; nothing is probed yet.
     pub(crate) fn new(spec: &BoardSpec, untranslated: bool) -> Result<Self, FdtError> {
-        let board = spec.board();
+        let board = BoardSpec::board();
         let env = Watched::new(Arc::clone(&board));
         let machine = Machine::new(Arc::clone(&env) as _, BoardSpec::policy(untranslated));
         spec.populate(&machine)?;

@@ -1,5 +1,6 @@
 //! docs/mutants.md, the list of the repository's patches, made from their headers; and the rows of `--json`.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -74,15 +75,16 @@ fn render(patches: &[Patch]) -> String {
         let commands: Vec<_> = patch.killers.iter().map(|k| format!("`cargo {}`", cell(&k.command))).collect();
         let says: Vec<_> =
             patch.killers.iter().filter_map(|k| k.says.as_deref()).map(|s| format!("`{}`", cell(s))).collect();
-        page.push_str(&format!(
-            "| `{}` | {} | {} | {} | {} | {} |\n",
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} | {} | {} | {} |",
             patch.name,
             cell(&patch.history),
             patch.breaks,
             commands.join("; "),
             says.join("; "),
             patch.traceless.as_deref().map(cell).unwrap_or_default()
-        ));
+        );
     }
     page
 }
