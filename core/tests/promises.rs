@@ -27,7 +27,7 @@ fn mentioned(folder: &Path, what: &str, found: &mut BTreeSet<String>) {
             if name != "tests" {
                 mentioned(&path, what, found);
             }
-        } else if name.ends_with(".rs") && name != "tests.rs" {
+        } else if path.extension().is_some_and(|ext| ext == "rs") && name != "tests.rs" {
             let text = fs::read_to_string(&path).unwrap();
             // Unit tests stand at the end of a file.
             let code = text.split("#[cfg(test)]").next().unwrap_or_default();
