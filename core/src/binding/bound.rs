@@ -115,7 +115,12 @@ impl ResourceError {
             Self::Held(_)
                 | Self::Supply(SupplyError::Held(_))
                 | Self::Group(GroupError::Owned { .. })
-                | Self::Iommu(IommuError::NoContext | IommuError::OutOfMemory)
+                | Self::Iommu(
+                    IommuError::NoContext
+                        | IommuError::OutOfMemory
+                        | IommuError::RegionInUse { .. }
+                        | IommuError::RegionPassedThrough
+                )
         )
     }
 

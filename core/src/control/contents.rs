@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::node::File;
 use super::uevent;
-use crate::device::Device;
+use crate::device::{Device, ReservedRegion};
 use crate::env::Trigger;
 use crate::iommu::{DomainKind, Group};
 use crate::link::LinkState;
@@ -82,15 +82,10 @@ fn type_word(kind: DomainKind) -> &'static str {
     }
 }
 
-/// First and last address and kind of each range that is no IOVA.
+/// First and last address and kind of each range that is no IOVA (linux-6.12 `iommu_group_show_resv_regions`).
 fn reserved_regions(group: &Group) -> String {
-    let line = |(first, last): &(crate::addr::DeviceAddr, crate::addr::DeviceAddr)| {
-        format!("{:#018x} {:#018x} reserved\n", first.0, last.0)
-    };
-    let mut ranges: alloc::vec::Vec<_> = group.iommus().iter().flat_map(|i| i.geometry().reserved).collect();
-    ranges.sort_unstable();
-    ranges.dedup();
-    ranges.iter().map(line).collect()
+    let line = |r: &ReservedRegion| format!("{:#018x} {:#018x} {}\n", r.first.0, r.last.0, r.kind.name());
+    group.reserved_regions().iter().map(line).collect()
 }
 
 /// Each promise with its number of checks and of breaches that are on record, then the breaches in words.

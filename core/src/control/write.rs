@@ -125,7 +125,11 @@ fn group_type(group: &Group, word: &str) -> Result<(), Refusal> {
             Refusal::new(Errno::EPERM, why)
         }
         GroupError::Empty { .. } => Refusal::new(Errno::EPERM, error.to_string()),
-        GroupError::BadKind(_) | GroupError::NoGroup | GroupError::NotTranslated | GroupError::Incomplete { .. } => {
+        GroupError::BadKind(_)
+        | GroupError::NoGroup
+        | GroupError::NotTranslated
+        | GroupError::Incomplete { .. }
+        | GroupError::Reserved { .. } => {
             Refusal::new(Errno::EINVAL, format!("{error}: {} cannot make one", group.info().iommus.join(" + ")))
         }
     })

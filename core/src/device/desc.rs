@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::NodeId;
-use crate::addr::PhysAddr;
+use crate::addr::{DeviceAddr, PhysAddr};
 use crate::env::{IrqLine, Trigger};
 
 /// Which bus a device sits on.
@@ -134,6 +134,51 @@ pub struct DmaRange {
     pub len: u64,
 }
 
+/// What a device's translation does with a reserved range of its addresses; the names are those of
+/// `/sys/kernel/iommu_groups/N/reserved_regions`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum RegionKind {
+    /// Mapped one to one from the moment that the IOMMU is there, in every domain: firmware, or the device by itself,
+    /// uses it at any time. The device is not given to pass-through owners.
+    Direct,
+    /// As [`Direct`](Self::Direct), but needed only until somebody takes the device over: a pass-through owner may have it,
+    /// and gets it without the mapping. Device trees cannot say this; whoever describes the device may.
+    DirectRelaxable,
+    /// Never used as a device address, and nothing is mapped there.
+    Reserved,
+    /// Not used as a device address: writes there are interrupts.
+    Msi,
+}
+
+impl RegionKind {
+    /// The word for it in `reserved_regions`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::DirectRelaxable => "direct-relaxable",
+            Self::Reserved => "reserved",
+            Self::Msi => "msi",
+        }
+    }
+
+    /// Whether the range is mapped one to one.
+    pub const fn is_direct(self) -> bool {
+        matches!(self, Self::Direct | Self::DirectRelaxable)
+    }
+}
+
+/// A range of a device's addresses that the IOMMU in front of it must treat apart (`memory-region` of the device with
+/// `iommu-addresses` of the region).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ReservedRegion {
+    /// First device address; of a direct one, the physical address, too.
+    pub first: DeviceAddr,
+    /// Last device address (inclusive), not below the first.
+    pub last: DeviceAddr,
+    /// What is done with it.
+    pub kind: RegionKind,
+}
+
 /// How a device does DMA.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DmaDesc {
@@ -144,6 +189,8 @@ pub struct DmaDesc {
     pub ranges: Vec<DmaRange>,
     /// Why no window of the nearest bus with a `dma-ranges` can be used. The device can do no DMA.
     pub unreadable: Option<Arc<str>>,
+    /// Ranges of its addresses that an IOMMU must treat apart.
+    pub reserved: Vec<ReservedRegion>,
 }
 
 /// A device as firmware describes it.

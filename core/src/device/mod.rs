@@ -4,7 +4,9 @@ mod desc;
 mod nodes;
 mod state;
 
-pub use desc::{BusKind, DeviceDesc, DmaDesc, DmaRange, Resource, Supplier, SupplierKind, Unmet};
+pub use desc::{
+    BusKind, DeviceDesc, DmaDesc, DmaRange, RegionKind, ReservedRegion, Resource, Supplier, SupplierKind, Unmet,
+};
 pub use nodes::{NodeId, NodeInfo, Nodes};
 pub use state::Device;
 pub(crate) use state::DeviceLock;

@@ -40,6 +40,9 @@ pub enum IoasError {
     /// and the earlier map's memory stays pinned. Unmapping or mapping again asks the IOMMU once more.
     #[error("the IOMMU has not confirmed the end of an earlier map at {0}; try again")]
     Unconfirmed(DeviceAddr),
+    /// A part of the range is a reserved region of the device's IOMMU group (`reserved_regions`).
+    #[error("the range at {0} holds a reserved region of the IOMMU group")]
+    Reserved(DeviceAddr),
     /// The page table refused.
     #[error(transparent)]
     Map(#[from] MapError),
@@ -112,6 +115,9 @@ impl Ioas {
             return Err(IoasError::ForeignMemory);
         }
         let range = Range { iova, len };
+        if domain.is_reserved(range) {
+            return Err(IoasError::Reserved(iova));
+        }
         if !self.let_through(&machine, &domain) || domain.is_unconfirmed(&machine, range) {
             return Err(IoasError::Unconfirmed(iova));
         }

@@ -9,8 +9,10 @@ use core::fmt;
 
 use super::late::{Late, Range};
 use super::lazy::Queue;
-use super::{DomainKind, Geometry, IovaSpace, MapError, Prot, Reach, Translation};
+use super::regions::Pages;
+use super::{DomainKind, Geometry, IommuError, IovaSpace, MapError, Prot, Reach, Translation};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
+use crate::device::{RegionKind, ReservedRegion};
 use crate::dma::{DmaError, PagePin};
 use crate::env::Site;
 use crate::machine::Machine;
@@ -79,6 +81,8 @@ pub struct Domain {
     kind: DomainKind,
     ops: Arc<dyn Translation>,
     iova: IovaSpace,
+    /// What is no device address here, whoever asks. A leaf lock.
+    holes: Mutex<Pages>,
     history: Mutex<History>,
     /// Of a lazy domain: what waits for confirmation. The lock is a leaf.
     pub(super) queue: Mutex<Option<Queue>>,
@@ -95,13 +99,26 @@ pub struct Domain {
 }
 
 impl Domain {
+    #[cfg(test)]
     pub(crate) fn new(kind: DomainKind, ops: Arc<dyn Translation>, geometry: &Geometry) -> Arc<Self> {
+        Self::with_regions(kind, ops, geometry, &Pages::default())
+    }
+
+    /// A domain whose addresses are those of `geometry` without the reserved regions of its devices.
+    pub(super) fn with_regions(kind: DomainKind, ops: Arc<dyn Translation>, geometry: &Geometry,
+        regions: &Pages,
+    ) -> Arc<Self> {
         let label = ops.label();
-        let iova = IovaSpace::new(geometry.first, geometry.last, &geometry.reserved);
+        let reserved: Vec<_> = geometry.reserved.iter().copied().chain(regions.ranges()).collect();
+        let iova = IovaSpace::new(geometry.first, geometry.last, &reserved);
+        let hole = |(first, last): (DeviceAddr, DeviceAddr)| ReservedRegion { first, last, kind: RegionKind::Reserved };
+        let holes: Vec<_> = reserved.into_iter().filter(|(a, b)| a <= b).map(hole).collect();
+        let holes = Mutex::new(Pages::of(&holes, |_| true));
         Arc::new(Self {
             kind,
             ops,
             iova,
+            holes,
             history: Mutex::default(),
             queue: Mutex::new(None),
             late: Mutex::default(),
@@ -130,6 +147,25 @@ impl Domain {
     /// Its addresses, whatever is in use.
     pub(crate) fn space(&self) -> &IovaSpace {
         &self.iova
+    }
+
+    /// Keeps `regions` from being used as device addresses from now on. Those that are in use are the error.
+    pub(super) fn reserve(&self, regions: &Pages) -> Result<(), IommuError> {
+        let mut holes = self.holes.lock();
+        for (first, end) in regions.without(&holes).runs() {
+            let run = Pages::run(first, end);
+            if self.kind != DomainKind::Unmanaged && !self.iova.withdraw(first, end) {
+                let (first, last) = run.ranges().next().unwrap_or_default();
+                return Err(IommuError::RegionInUse { first, last });
+            }
+            *holes = holes.with(&run);
+        }
+        Ok(())
+    }
+
+    /// Whether a part of `range` is no device address, because it is reserved.
+    pub(crate) fn is_reserved(&self, range: Range) -> bool {
+        self.holes.lock().touch(range.iova, range.len)
     }
 
     /// Pages of IOVA space in use.

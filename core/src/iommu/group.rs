@@ -10,10 +10,11 @@ use core::hash::{Hash, Hasher};
 use super::domain::Past;
 use super::joint::Joint;
 use super::owner::{Ownership, terms};
+use super::regions::{Pages, Regions, Rest};
 use super::{Domain, DomainKind, Geometry, GroupError, Iommu, IommuError, Owner, OwnerId, StreamId, Translation};
 use crate::addr::DeviceAddr;
 use crate::claim::{Claim, Claims, Conflict, Holder, Provider, Subject};
-use crate::device::NodeId;
+use crate::device::{DeviceDesc, NodeId, ReservedRegion};
 use crate::driver::DmaOwner;
 use crate::sync::Mutex;
 
@@ -37,8 +38,18 @@ pub(crate) struct Membership {
 pub(super) struct Instance {
     pub(super) node: NodeId,
     pub(super) iommu: Arc<dyn Iommu>,
-    /// Where its streams go while nobody uses them.
+    /// Where its streams go while nobody uses them, but for those of devices with direct regions.
     pub(super) blocked: Arc<dyn Translation>,
+    /// Where those go.
+    pub(super) rest: Option<Rest>,
+}
+
+impl Instance {
+    /// Whether streams that nobody uses go through `translation`.
+    fn is_resting_in(&self, translation: &Arc<dyn Translation>) -> bool {
+        let rest = self.rest.as_ref().is_some_and(|r| Arc::ptr_eq(&r.ops, translation));
+        rest || Arc::ptr_eq(&self.blocked, translation)
+    }
 }
 
 /// The domain of the present owner.
@@ -46,6 +57,8 @@ struct Current {
     domain: Arc<Domain>,
     joint: Arc<Joint>,
     geometry: Geometry,
+    /// Direct regions that are mapped in it.
+    kept: Pages,
 }
 
 struct State {
@@ -59,6 +72,8 @@ struct State {
     past: Past,
     /// How many attachments use each stream: devices may share one.
     users: BTreeMap<Stream, u32>,
+    /// What must be mapped, or must not, whoever owns the group.
+    regions: Regions,
     /// What kernel drivers get.
     kind: DomainKind,
     /// Every stream is blocked: what the last pass-through owner had mapped is not confirmed to be gone, and must not be
@@ -86,6 +101,92 @@ impl State {
         self.ownership.is_free() && self.attached == 0
     }
 
+    fn instance_mut(&mut self, node: NodeId) -> Option<&mut Instance> {
+        self.instances.iter_mut().find(|i| i.node == node)
+    }
+
+    /// Where a stream at `instance` goes while nobody uses it.
+    fn resting<'i>(&self, instance: &'i Instance, stream: Stream) -> &'i Arc<dyn Translation> {
+        match &instance.rest {
+            Some(rest) if self.regions.keeps(stream) => &rest.ops,
+            _ => &instance.blocked,
+        }
+    }
+
+    fn block_at_rest(&self, stream: Stream) {
+        if let Some(i) = self.instance(stream.iommu) {
+            // One that stays where it was reaches what its device may, or nothing.
+            let _ = i.iommu.attach(stream.id, &i.blocked);
+        }
+    }
+
+    /// Whether a pass-through owner may have it.
+    fn may_be_passed(&self, group: u32) -> Result<(), GroupError> {
+        self.regions.strict().map_or(Ok(()), |(device, region)| {
+            let ReservedRegion { first, last, .. } = region;
+            Err(GroupError::Reserved { group, device: Arc::clone(device), first, last })
+        })
+    }
+
+    /// Maps the direct regions of all members where their streams rest, and in the domain in use. What is not needed any
+    /// more goes to `trash`. Each is tried, also after one that fails.
+    fn keep_regions(&mut self, trash: &mut Vec<Instance>) -> Result<(), IommuError> {
+        let mut result = self.keep_in_domain();
+        if result == Err(IommuError::RegionPassedThrough) {
+            return result;
+        }
+        let nodes: Vec<_> = self.instances.iter().map(|i| i.node).collect();
+        for node in nodes {
+            result = result.and(self.keep_at_rest(node, trash));
+        }
+        result
+    }
+
+    /// Maps them where the streams at `node` rest: in a translation that maps nothing else.
+    fn keep_at_rest(&mut self, node: NodeId, trash: &mut Vec<Instance>) -> Result<(), IommuError> {
+        let (pages, prot, streams) = (self.regions.pages_at(node), self.regions.prot(), self.regions.streams_at(node));
+        let idle: Vec<_> = streams.into_iter().filter(|s| !self.users.contains_key(s)).collect();
+        let Some(instance) = self.instance_mut(node) else { return Ok(()) };
+        let leaves = |instance: &Instance, rest| Instance { rest: Some(rest), ..instance.clone() };
+        if pages.is_empty() {
+            let old = instance.rest.take();
+            trash.extend(old.map(|rest| leaves(instance, rest)));
+            return Ok(());
+        }
+        if instance.rest.as_ref().is_none_or(|rest| rest.exceeds(&pages)) {
+            match instance.iommu.domain(DomainKind::Strict) {
+                Ok(ops) => {
+                    let old = instance.rest.replace(Rest::new(ops));
+                    trash.extend(old.map(|rest| leaves(instance, rest)));
+                }
+                Err(e) if instance.rest.is_none() => return Err(e),
+                // It goes on with what it had, which is more than its devices need.
+                Err(_) => {}
+            }
+        }
+        let Some(rest) = &mut instance.rest else { return Ok(()) };
+        let grown = rest.grow(&pages, prot);
+        let attach = |s: &Stream| instance.iommu.attach(s.id, &rest.ops);
+        idle.iter().map(attach).fold(grown, Result::and)
+    }
+
+    /// Maps them in the domain of the present owner, and keeps all regions from being device addresses there.
+    fn keep_in_domain(&mut self) -> Result<(), IommuError> {
+        let Some(current) = &mut self.current else { return Ok(()) };
+        let kind = current.domain.kind();
+        if self.ownership.holder().is_some() && self.regions.strict().is_some() {
+            return Err(IommuError::RegionPassedThrough);
+        }
+        current.domain.reserve(&self.regions.holes(kind))?;
+        for (first, end) in self.regions.direct(kind).without(&current.kept).runs() {
+            let run = Pages::run(first, end);
+            let joint = &current.joint;
+            run.map(self.regions.prot(), |iova, phys, len, prot| joint.map_each(iova, phys, len, prot))?;
+            current.kept = current.kept.with(&run);
+        }
+        Ok(())
+    }
+
     /// Whether streams of `iommu` may come in. A pass-through owner's devices stay what they are; a domain in use keeps
     /// its addresses.
     fn may_take(&self, node: NodeId, iommu: &dyn Iommu) -> bool {
@@ -100,6 +201,9 @@ impl State {
             let instance = self.instance(*node).ok_or(IommuError::Dead)?;
             Ok((*node, instance.iommu.domain(kind)?))
         };
+        // Of one that cannot be mapped its own device hears when it is to be bound.
+        let mut kept = Pages::default();
+        let (direct, prot) = (self.regions.direct(kind), self.regions.prot());
         let mut parts = parts.map(make).collect::<Result<Vec<_>, IommuError>>()?.into_iter();
         if self.current.is_none() {
             let (node, ops) = parts.next().ok_or(IommuError::Dead)?;
@@ -107,11 +211,20 @@ impl State {
             let geometry = geometries.reduce(|all, g| all.meet(&g)).ok_or(IommuError::Dead)?;
             let joint = Arc::new(Joint::new(node, ops));
             parts.by_ref().for_each(|(node, ops)| joint.add(node, ops));
-            let domain = Domain::new(kind, Arc::<Joint>::clone(&joint), &geometry);
-            self.current = Some(Current { domain, joint, geometry });
+            let holes = self.regions.holes(kind);
+            let domain = Domain::with_regions(kind, Arc::<Joint>::clone(&joint), &geometry, &holes);
+            self.current = Some(Current { domain, joint, geometry, kept: Pages::default() });
         }
-        let current = self.current.as_ref().ok_or(IommuError::Dead)?;
+        let current = self.current.as_mut().ok_or(IommuError::Dead)?;
         parts.for_each(|(node, ops)| current.joint.add(node, ops));
+        // Before any stream gets there, so that what firmware has started goes on without a gap.
+        for (first, end) in direct.runs() {
+            let run = Pages::run(first, end);
+            if run.map(prot, |iova, phys, len, prot| current.joint.map_each(iova, phys, len, prot)).is_ok() {
+                kept = kept.with(&run);
+            }
+        }
+        current.kept = kept;
         Ok(Arc::clone(&current.domain))
     }
 }
@@ -152,6 +265,7 @@ impl Group {
             attached: 0,
             past: Past::default(),
             users: BTreeMap::new(),
+            regions: Regions::default(),
             kind,
             shut: false,
         };
@@ -193,7 +307,7 @@ impl Group {
             return Some((true, Vec::from([node])));
         }
         let blocked: Vec<_> =
-            s.instances.iter().filter(|i| Arc::ptr_eq(&i.blocked, translation)).map(|i| i.node).collect();
+            s.instances.iter().filter(|i| i.is_resting_in(translation)).map(|i| i.node).collect();
         (!blocked.is_empty()).then_some((false, blocked))
     }
 
@@ -219,7 +333,7 @@ impl Group {
         let s = self.state.lock();
         let open = s.ownership.holder().map(|(_, open)| open);
         (s.ownership.owner(), open, s.members.len(), s.instances.len()).hash(state);
-        (s.attached, s.users.len(), s.kind).hash(state);
+        (s.attached, s.users.len(), s.kind, s.regions.members.len()).hash(state);
         s.current.as_ref().map(|c| (c.domain.kind(), c.domain.iova_in_use())).hash(state);
     }
 
@@ -249,47 +363,101 @@ impl Group {
         self.state.lock().may_take(node, iommu)
     }
 
-    /// Takes a stream of `device` in, blocked; one that it shares with a bound device stays with that one's domain.
-    pub(super) fn add(&self, device: &Arc<str>, stream: Stream, iommu: &Arc<dyn Iommu>) -> Result<(), IommuError> {
+    /// Takes a stream of `device` in, blocked but for the regions of its devices; one that it shares with a bound device
+    /// stays with that one's domain. The answer has what keeps the regions of the device from being mapped.
+    pub(super) fn add(
+        &self,
+        device: &DeviceDesc,
+        stream: Stream,
+        iommu: &Arc<dyn Iommu>,
+        trash: &mut Vec<Instance>,
+    ) -> Result<Result<(), IommuError>, IommuError> {
         let mut s = self.state.lock();
         let blocked = match s.instance(stream.iommu) {
             Some(instance) => Arc::clone(&instance.blocked),
             None => iommu.domain(DomainKind::Blocked)?,
         };
-        if !s.users.contains_key(&stream) {
+        let direct = device.dma.reserved.iter().any(|r| r.kind.is_direct());
+        if !direct && !s.users.contains_key(&stream) && !s.regions.keeps(stream) {
             iommu.attach(stream.id, &blocked)?;
         }
         if s.instance(stream.iommu).is_none() {
-            s.instances.push(Instance { node: stream.iommu, iommu: Arc::clone(iommu), blocked });
+            s.instances.push(Instance { node: stream.iommu, iommu: Arc::clone(iommu), blocked, rest: None });
         }
-        if !s.members.contains(device) {
-            s.members.push(Arc::clone(device));
+        if !s.members.contains(&device.name) {
+            s.members.push(Arc::clone(&device.name));
         }
-        Ok(())
+        s.regions.add(&device.name, stream, &device.dma.reserved, device.dma.coherent);
+        let kept = s.keep_regions(trash);
+        let resting = s.instance(stream.iommu).is_some_and(|i| i.rest.is_some());
+        if direct && !s.users.contains_key(&stream) && (!resting || kept == Err(IommuError::RegionPassedThrough)) {
+            // What cannot be kept mapped is blocked, and its device told (P10).
+            s.block_at_rest(stream);
+        }
+        Ok(kept)
+    }
+
+    /// Tries again to keep the regions of its devices mapped.
+    pub(super) fn keep_regions(&self, trash: &mut Vec<Instance>) -> Result<(), IommuError> {
+        self.state.lock().keep_regions(trash)
+    }
+
+    /// The regions of `device`, which leaves, are nobody's any more.
+    pub(super) fn forget_regions(&self, device: &str, trash: &mut Vec<Instance>) {
+        let mut s = self.state.lock();
+        let gone: Vec<_> = s.regions.members.extract_if(.., |m| &*m.device == device).collect();
+        for stream in gone.iter().filter(|m| m.has_direct()).flat_map(|m| &m.streams) {
+            if !s.users.contains_key(stream) && !s.regions.keeps(*stream) {
+                s.block_at_rest(*stream);
+            }
+        }
+        if !gone.is_empty() {
+            // What could not be made smaller stays as it is until it can.
+            let _ = s.keep_regions(trash);
+        }
+    }
+
+    /// The reserved regions of its devices and IOMMUs, by address, those of one kind that meet as one.
+    pub fn reserved_regions(&self) -> Vec<ReservedRegion> {
+        let s = self.state.lock();
+        s.regions.listed(s.instances.iter().map(|i| i.iommu.geometry()))
     }
 
     /// Takes over all of `other`, which is left empty. False when one of both is in use in a way that forbids it.
-    pub(super) fn absorb(&self, other: &Self) -> bool {
+    pub(super) fn absorb(&self, other: &Self, trash: &mut Vec<Instance>) -> Result<bool, IommuError> {
         let (mut s, mut o) = (self.state.lock(), other.state.lock());
         let fits = o.instances.iter().all(|i| s.may_take(i.node, &*i.iommu));
         // No silent downgrade: nobody gets a domain that checks less than the one that the group was set to (P10).
         let kind = if looseness(s.kind) > looseness(o.kind) { o.kind } else { s.kind };
         if !o.is_idle() || !fits || (kind != s.kind && !s.is_idle()) {
-            return false;
+            return Ok(false);
+        }
+        if let Some(current) = &s.current {
+            current.domain.reserve(&o.regions.holes(current.domain.kind()))?;
         }
         s.kind = kind;
-        for instance in core::mem::take(&mut o.instances) {
-            if s.instance(instance.node).is_none() {
-                s.instances.push(instance);
+        for mut instance in core::mem::take(&mut o.instances) {
+            match s.instance_mut(instance.node) {
+                None => s.instances.push(instance),
+                Some(own) => {
+                    // Streams rest in it until the regions are mapped where the others rest.
+                    if own.rest.is_none() {
+                        own.rest = instance.rest.take();
+                    }
+                    trash.push(instance);
+                }
             }
         }
+        s.regions.members.append(&mut o.regions.members);
         for member in core::mem::take(&mut o.members) {
             if !s.members.contains(&member) {
                 s.members.push(member);
             }
         }
         s.past.add(core::mem::take(&mut o.past));
-        true
+        // The device between both hears of it when it is to be bound.
+        let _ = s.keep_regions(trash);
+        Ok(true)
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -307,15 +475,31 @@ impl Group {
         let mut s = self.state.lock();
         trash.extend(s.instances.extract_if(.., |i| i.node == node));
         s.users.retain(|stream, _| stream.iommu != node);
+        for member in &mut s.regions.members {
+            member.streams.retain(|stream| stream.iommu != node);
+        }
+        s.regions.members.retain(|m| !m.streams.is_empty());
         s.current.as_ref().map(|c| Arc::clone(&c.joint))
     }
 
     /// Makes a group of its own, number `id`, of `members` and of the IOMMUs at `nodes`. The group is idle.
-    pub(super) fn split(&self, id: u32, members: &[Arc<str>], nodes: &[NodeId]) -> Arc<Self> {
-        let s = self.state.lock();
+    pub(super) fn split(
+        &self,
+        id: u32,
+        members: &[Arc<str>],
+        nodes: &[NodeId],
+        trash: &mut Vec<Instance>,
+    ) -> Arc<Self> {
+        let mut s = self.state.lock();
         let instances = s.instances.iter().filter(|i| nodes.contains(&i.node)).cloned().collect();
         let new = Self::new(id, instances, s.kind, Arc::clone(s.ownership.table()));
-        new.state.lock().members.extend(s.members.iter().filter(|m| members.contains(m)).cloned());
+        {
+            let mut n = new.state.lock();
+            n.members.extend(s.members.iter().filter(|m| members.contains(m)).cloned());
+            n.regions.members = s.regions.members.extract_if(.., |m| members.contains(&m.device)).collect();
+            // Where there is no context for a place of its own, both rest in the one that they had.
+            let _ = n.keep_regions(trash);
+        }
         new
     }
 
@@ -323,7 +507,10 @@ impl Group {
     pub(super) fn keep(&self, members: &[Arc<str>], nodes: &[NodeId]) -> Vec<Instance> {
         let mut s = self.state.lock();
         s.members.retain(|m| members.contains(m));
-        s.instances.extract_if(.., |i| !nodes.contains(&i.node)).collect()
+        s.regions.members.retain(|m| members.contains(&m.device));
+        let mut trash: Vec<_> = s.instances.extract_if(.., |i| !nodes.contains(&i.node)).collect();
+        let _ = s.keep_regions(&mut trash);
+        trash
     }
 
     /// Claims the group for one more binding.
@@ -350,7 +537,10 @@ impl Group {
 
     /// `id` has one more device of the group open, for as long as the guard lives.
     pub(super) fn hold(self: &Arc<Self>, id: &OwnerId) -> Result<GroupHold, GroupError> {
-        let claim = self.state.lock().ownership.hold(self.id, id)?;
+        let mut s = self.state.lock();
+        s.may_be_passed(self.id)?;
+        let claim = s.ownership.hold(self.id, id)?;
+        drop(s);
         Ok(GroupHold { group: Arc::clone(self), id: id.clone(), claim })
     }
 
@@ -460,7 +650,7 @@ impl Group {
             _ => {
                 s.users.remove(&stream);
                 // Of an IOMMU that has left, nothing is translated any more.
-                s.instance(stream.iommu).is_none_or(|i| i.iommu.attach(stream.id, &i.blocked).is_ok())
+                s.instance(stream.iommu).is_none_or(|i| i.iommu.attach(stream.id, s.resting(i, stream)).is_ok())
             }
         }
     }

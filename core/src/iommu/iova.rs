@@ -133,6 +133,12 @@ impl IovaSpace {
         (DeviceAddr(self.first_page << PAGE_SHIFT), DeviceAddr((self.last_page << PAGE_SHIFT) + (PAGE_SIZE - 1)))
     }
 
+    /// Keeps the pages from `first` up to but not including `end` from being handed out from now on. False when some of them
+    /// are out, or were kept before.
+    pub(super) fn withdraw(&self, first: u64, end: u64) -> bool {
+        self.buddy.lock().withdraw((self.first_page, self.last_page + 1), first, end)
+    }
+
     /// Takes back the range of `pages` pages at `addr`, whole. The caller has unmapped it and flushed its translation.
     pub fn free(&self, addr: DeviceAddr, pages: u64) -> Result<(), IovaError> {
         if addr.page_offset() == 0 && self.buddy.lock().give_back(addr.0 >> PAGE_SHIFT, pages) {

@@ -74,6 +74,18 @@ impl Joint {
         self.several.store(true, Ordering::Release);
     }
 
+    /// Maps the same by every share that does not have it yet. On an error some shares may have it.
+    pub(super) fn map_each(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
+        for part in self.list().iter().filter(|p| !p.left) {
+            match part.ops.map(iova, phys, len, prot) {
+                Ok(()) | Err(MapError::Exists(_)) => {}
+                Err(_) if !self.still_has(part.id) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
     /// The IOMMU at `node` leaves, and with it its share. Until it has confirmed that nothing is left, no flush of the
     /// others is a proof.
     pub(super) fn remove(&self, node: NodeId) {

@@ -14,6 +14,7 @@ mod lazy;
 mod ops;
 mod owner;
 pub mod pgtable;
+mod regions;
 mod registry;
 mod unmap;
 

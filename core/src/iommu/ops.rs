@@ -92,9 +92,39 @@ pub enum IommuError {
         /// Another one's.
         second: u32,
     },
+    /// A range that firmware wants mapped one to one cannot be. Its device is blocked.
+    #[error("its reserved region {first} to {last} cannot be kept mapped: {why}")]
+    RegionNotMapped {
+        /// First device address.
+        first: DeviceAddr,
+        /// Last one (inclusive).
+        last: DeviceAddr,
+        /// What the page table says.
+        why: MapError,
+    },
+    /// A device with reserved regions has come into a group whose domain uses their addresses already. It is bound when
+    /// they are free.
+    #[error("its reserved region {first} to {last} is in use as device addresses of its IOMMU group; free it first")]
+    RegionInUse {
+        /// First device address.
+        first: DeviceAddr,
+        /// Last one (inclusive).
+        last: DeviceAddr,
+    },
+    /// A device with direct regions has come into a group that a pass-through owner has. It is blocked until that one has
+    /// gone.
+    #[error("its reserved regions cannot be kept mapped while its IOMMU group is passed through; end that first")]
+    RegionPassedThrough,
     /// A fault was injected here on purpose.
     #[error("injected fault")]
     Injected,
+}
+
+impl IommuError {
+    /// Whether it is reserved regions that keep a device from being bound.
+    pub(crate) const fn is_about_regions(&self) -> bool {
+        matches!(self, Self::RegionNotMapped { .. } | Self::RegionInUse { .. } | Self::RegionPassedThrough)
+    }
 }
 
 /// Why a range could not be mapped or unmapped. The page table is as it was before the call.

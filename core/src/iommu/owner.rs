@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::DomainKind;
+use crate::addr::DeviceAddr;
 use crate::claim::{Claim, Claims, Holder, Mode, Subject};
 
 /// Who may use the devices of a group.
@@ -86,6 +87,22 @@ pub enum GroupError {
     /// A pass-through owner needs an IOMMU group, and the device has none.
     #[error("the device is in no IOMMU group")]
     NoGroup,
+    /// Firmware, or a device of the group by itself, uses a range that must stay mapped one to one, which no pass-through
+    /// owner can be trusted with.
+    #[error(
+        "group {group} is not passed through: {device} needs its reserved region {first} to {last} mapped (direct), \
+         from boot on"
+    )]
+    Reserved {
+        /// The group's number.
+        group: u32,
+        /// Whose region it is.
+        device: Arc<str>,
+        /// First device address.
+        first: DeviceAddr,
+        /// Last one (inclusive).
+        last: DeviceAddr,
+    },
     /// This kind of domain cannot be a default, or the IOMMU cannot make one.
     #[error("a {0} domain cannot be the group's default")]
     BadKind(DomainKind),

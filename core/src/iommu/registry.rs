@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -14,7 +15,7 @@ use crate::binding::{Entry, HoldingKind, WayBack};
 use crate::claim::{Claim, Claims, Holder};
 use crate::device::{Device, NodeId};
 use crate::env::Env;
-use crate::event::Outcome;
+use crate::event::{EventKind, Outcome};
 use crate::sync::Mutex;
 
 /// What an IOMMU can tell apart: the instance, and the stream where it can tell streams apart.
@@ -152,6 +153,9 @@ impl Iommus {
             // They may have become one.
             j.group = inner.places.get(&device.node()).and_then(|p| inner.group_of(p)).map_or(j.group, |g| g.id());
         }
+        let trash = core::mem::take(&mut inner.trash);
+        drop(inner);
+        drop(trash);
         (joined, result)
     }
 
@@ -165,6 +169,7 @@ impl Iommus {
         let Some(place) = inner.places.remove(&device.node()) else { return };
         let groups = inner.groups_of(&place);
         for group in &groups {
+            group.forget_regions(device.name(), &mut inner.trash);
             group.retain(|member| member != device.name());
         }
         inner.tidy(&groups);
@@ -195,7 +200,8 @@ impl Iommus {
     pub(crate) fn unclaim(&self, group: &Arc<Group>, claim: &Arc<Claim>) -> (Owner, Vec<Arc<Device>>) {
         let mut inner = self.0.lock();
         let owner = group.unclaim(claim);
-        let joined = if group.is_idle() { inner.tidy(&[Arc::clone(group)]) } else { Vec::new() };
+        let mut joined = if group.is_idle() { inner.tidy(&[Arc::clone(group)]) } else { Vec::new() };
+        joined.extend(inner.keep_again(group));
         let trash = core::mem::take(&mut inner.trash);
         drop(inner);
         drop(trash);
@@ -310,16 +316,30 @@ impl Inner {
     /// Puts each stream of `device` that is in no group into one. Each is tried, also after one that fails: what is
     /// blocked is blocked.
     fn take_in(&mut self, device: &Arc<Device>, env: &dyn Env, joined: &mut Vec<Joined>) -> Result<(), IommuError> {
-        let mut result = Ok(());
+        let mut result = self.keep_regions(device);
         for wanted in self.wanted(device, env) {
             let taken = wanted.and_then(|(stream, iommu)| self.take_stream(device, stream, &iommu));
             match taken {
-                Ok(Some(new)) if joined.iter().any(|j| j.iommu == new.iommu) => {}
-                Ok(new) => joined.extend(new),
+                Ok(Some((new, kept))) => {
+                    result = result.and(kept);
+                    if !joined.iter().any(|j| j.iommu == new.iommu) {
+                        joined.push(new);
+                    }
+                }
+                Ok(None) => {}
                 Err(e) => result = result.and(Err(e)),
             }
         }
         result
+    }
+
+    /// Tries again to keep the regions of `device` mapped, which is in groups already.
+    fn keep_regions(&mut self, device: &Device) -> Result<(), IommuError> {
+        if device.desc().dma.reserved.is_empty() {
+            return Ok(());
+        }
+        let groups = self.places.get(&device.node()).map(|p| self.groups_of(p)).unwrap_or_default();
+        groups.iter().map(|g| g.keep_regions(&mut self.trash)).fold(Ok(()), Result::and)
     }
 
     fn take_stream(
@@ -327,7 +347,7 @@ impl Inner {
         device: &Arc<Device>,
         stream: Stream,
         iommu: &Arc<dyn Iommu>,
-    ) -> Result<Option<Joined>, IommuError> {
+    ) -> Result<Option<(Joined, Result<(), IommuError>)>, IommuError> {
         let key = (stream.iommu, (iommu.grouping() == Grouping::PerStream).then_some(stream.id));
         let place = self.places.get(&device.node());
         if place.is_some_and(|p| p.streams.iter().any(|(_, s)| *s == stream)) {
@@ -340,13 +360,13 @@ impl Inner {
             Some(group) => (group, false),
             None => (Group::new(self.next_group, Vec::new(), DomainKind::Strict, Arc::clone(&self.claims)), true),
         };
-        group.add(&device.desc().name, stream, iommu)?;
+        let kept = group.add(device.desc(), stream, iommu, &mut self.trash)?;
         self.next_group += u32::from(new);
         let joined = Joined { group: group.id(), iommu: iommu.name(), stream: stream.id };
         self.groups.insert(key, group);
         let place = Place { device: Arc::clone(device), streams: Vec::new() };
         self.places.entry(device.node()).or_insert(place).streams.push((key, stream));
-        Ok(Some(joined))
+        Ok(Some((joined, kept)))
     }
 
     /// Makes one group of those in which the device at `node` is: a group is a closure (P7).
@@ -355,7 +375,7 @@ impl Inner {
         // One that is in use stays what it is, and takes the others in.
         let Some(home) = groups.iter().find(|g| !g.is_idle()).or(groups.first()) else { return Ok(()) };
         for other in groups.iter().filter(|g| !Arc::ptr_eq(g, home)) {
-            if !home.absorb(other) {
+            if !home.absorb(other, &mut self.trash)? {
                 return Err(IommuError::Apart { first: home.id(), second: other.id() });
             }
             for group in self.groups.values_mut().filter(|g| Arc::ptr_eq(g, other)) {
@@ -388,6 +408,18 @@ impl Inner {
         united
     }
 
+    /// Devices of `group`, which is idle, whose regions can be kept mapped now and could not while it was in use.
+    fn keep_again(&mut self, group: &Arc<Group>) -> Vec<Arc<Device>> {
+        let waits = |d: &Device| matches!(*d.not_joined.lock(), Some(e) if e.is_about_regions());
+        let here = |p: &&Place| waits(&p.device) && self.group_of(p).is_some_and(|g| Arc::ptr_eq(g, group));
+        let waiting: Vec<_> = self.places.values().filter(here).map(|p| Arc::clone(&p.device)).collect();
+        if waiting.is_empty() || !group.is_idle() || group.keep_regions(&mut self.trash).is_err() {
+            return Vec::new();
+        }
+        waiting.iter().for_each(|d| *d.not_joined.lock() = None);
+        waiting
+    }
+
     /// Makes a group of each part of `group`, which is idle, that nothing holds together with the others.
     fn split(&mut self, group: &Arc<Group>) {
         let of_it = self.groups.iter().filter(|(_, g)| Arc::ptr_eq(g, group));
@@ -412,7 +444,7 @@ impl Inner {
         };
         let nodes = |keys: &[Key]| keys.iter().map(|key| key.0).collect::<Vec<_>>();
         for (keys, members) in closures {
-            let new = group.split(self.next_group, &members, &nodes(&keys));
+            let new = group.split(self.next_group, &members, &nodes(&keys), &mut self.trash);
             self.next_group += 1;
             for key in keys {
                 self.groups.insert(key, Arc::clone(&new));
@@ -455,6 +487,11 @@ impl Entry for InstanceEntry {
         let joined = machine.iommus.unregister(self.node);
         for consumer in machine.consumers_of(self.node) {
             *consumer.not_joined.lock() = None;
+            if consumer.desc().dma.reserved.iter().any(|r| r.kind.is_direct()) && !machine.policy().untranslated_dma {
+                machine.emit(Some(&consumer.desc().name), || EventKind::Log {
+                    text: format!("its reserved regions are not mapped while the IOMMU {} is away", self.name),
+                });
+            }
         }
         machine.release_claim(&self.claim);
         machine.joined_late(joined);

@@ -7,12 +7,16 @@ use alloc::vec::Vec;
 
 use super::queued::Request;
 use super::{AddError, Machine};
+use crate::addr::PhysAddr;
 use crate::device::{Device, DeviceDesc, NodeId, Nodes, SupplierKind, Unmet};
 use crate::driver::Quiet;
 use crate::event::{Cause, EventKind};
 use crate::firmware::fdt::{Description, FdtError, describe};
 use crate::iommu::{IommuError, Joined};
 use crate::sync::Nesting;
+
+/// The property that names reserved regions.
+const MEMORY_REGION: &str = "memory-region";
 
 /// Longest file name in bytes (`NAME_MAX`, `include/uapi/linux/limits.h`).
 const NAME_MAX: usize = 255;
@@ -109,6 +113,20 @@ impl Machine {
         }
     }
 
+    /// Memory that `desc` uses from the beginning on is nobody else's, also on a target that did not set it aside.
+    fn set_aside(&self, desc: &DeviceDesc) {
+        for region in desc.dma.reserved.iter().filter(|r| r.kind.is_direct()) {
+            let (first, last) = (PhysAddr(region.first.0), PhysAddr(region.last.0));
+            let frames = self.memory.frames().withdraw(first, last);
+            let contiguous = self.memory.cma().is_none_or(|cma| cma.withdraw(first, last));
+            if !frames || !contiguous {
+                self.emit(Some(&desc.name), || EventKind::Log {
+                    text: format!("pages of its reserved region {first} to {last} are in use by somebody else"),
+                });
+            }
+        }
+    }
+
     /// As [`add_device`](Self::add_device), for nobody's ledger.
     pub(crate) fn admit(self: &Arc<Self>, desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
         let name = Arc::clone(&desc.name);
@@ -152,6 +170,7 @@ impl Machine {
             device
         };
         self.emit(Some(&name), || EventKind::DeviceAdded);
+        self.set_aside(device.desc());
         self.try_join(&device);
         if self.env.drives(&device.desc().compatible) {
             self.claim_for_env(&device);
@@ -260,6 +279,13 @@ impl Machine {
             return Ok(());
         }
         let (joined, result) = self.iommus.join(device, &*self.env);
+        let unread = device.desc().unmet.iter().filter(|u| &*u.property == MEMORY_REGION && !joined.is_empty());
+        for Unmet { reason, .. } in unread {
+            self.emit(Some(&device.desc().name), || EventKind::Refused {
+                what: "keeping a reserved region mapped".into(),
+                reason: format!("{MEMORY_REGION}: {reason}; what the device does there is blocked"),
+            });
+        }
         for Joined { group, iommu, stream } in joined {
             let stream = stream.0;
             self.emit(Some(&device.desc().name), || EventKind::GroupJoined { group, iommu, stream });
@@ -272,7 +298,7 @@ impl Machine {
         for device in devices {
             let group = self.iommus.membership(&device).map_or(0, |m| m.group.id());
             self.emit(Some(&device.desc().name), || EventKind::Log {
-                text: format!("its streams are in one IOMMU group now, {group}"),
+                text: format!("its streams are in one IOMMU group now, {group}, with its reserved regions"),
             });
             self.registry.lock().enqueue(device.node());
         }

@@ -44,6 +44,10 @@ impl PageSource for Cma {
     fn in_use(&self) -> u64 {
         self.0.in_use()
     }
+
+    fn withdraw(&self, first: PhysAddr, last: PhysAddr) -> bool {
+        self.0.withdraw(first, last)
+    }
 }
 
 impl fmt::Debug for Cma {

@@ -45,6 +45,10 @@ impl PageSource for Frames {
     fn in_use(&self) -> u64 {
         self.0.in_use()
     }
+
+    fn withdraw(&self, first: PhysAddr, last: PhysAddr) -> bool {
+        self.0.withdraw(first, last)
+    }
 }
 
 impl fmt::Debug for Frames {

@@ -20,7 +20,8 @@ pub(super) struct Pool {
     name: &'static str,
     memory: Arc<dyn Memory>,
     free: Mutex<Buddy>,
-    total: u64,
+    /// First page and one past the last of each managed span. Locked before `free`.
+    spans: Mutex<Vec<(u64, u64)>>,
 }
 
 impl Pool {
@@ -34,16 +35,16 @@ impl Pool {
         let bits =
             spans.iter().map(|&(_, end)| end).max().map_or(0, |end| (end - 1).checked_ilog2().map_or(0, |n| n + 1));
         let mut free = Buddy::new(bits);
-        let (mut total, mut covered) = (0, 0);
+        let (mut managed, mut covered) = (Vec::new(), 0);
         for (first, end) in spans {
             let first = first.max(covered);
             if first < end {
                 free.add(first, end);
-                total += end - first;
+                managed.push((first, end));
                 covered = end;
             }
         }
-        Self { name, memory, free: Mutex::new(free), total }
+        Self { name, memory, free: Mutex::new(free), spans: Mutex::new(managed) }
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -52,7 +53,28 @@ impl Pool {
 
     /// Pages that the pool manages.
     pub(super) fn total(&self) -> u64 {
-        self.total
+        self.spans.lock().iter().map(|(first, end)| end - first).sum()
+    }
+
+    /// Manages the pages that hold the bytes from `first` to `last` no more, as far as it does. False when some of them
+    /// are out: those, and what adjoins them, stay.
+    pub(super) fn withdraw(&self, first: PhysAddr, last: PhysAddr) -> bool {
+        let (from, to) = (first.0 >> PAGE_SHIFT, (last.0 >> PAGE_SHIFT) + 1);
+        let mut spans = self.spans.lock();
+        let mut left = Vec::with_capacity(spans.len() + 1);
+        let mut all = true;
+        for &span in spans.iter() {
+            let (first, end) = span;
+            let outside = from.max(first) >= to.min(end);
+            if outside || !self.free.lock().withdraw(span, from, to) {
+                all &= outside;
+                left.push(span);
+            } else {
+                left.extend([(first, from), (to, end)].into_iter().filter(|(a, b)| a < b));
+            }
+        }
+        *spans = left;
+        all
     }
 
     pub(super) fn in_use(&self) -> u64 {

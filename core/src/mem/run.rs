@@ -63,6 +63,13 @@ pub trait PageSource: Send + Sync {
 
     /// Pages handed out now.
     fn in_use(&self) -> u64;
+
+    /// Never hands out the pages that hold the bytes from `first` to `last` (inclusive) from now on: a device uses them.
+    /// False when some of them are out; those, and what adjoins them, stay as they are.
+    fn withdraw(&self, first: PhysAddr, last: PhysAddr) -> bool {
+        let _ = (first, last);
+        true
+    }
 }
 
 /// Being given a `Returned` tells an allocator: the owner of these pages is done with them, and no device reaches them

@@ -59,6 +59,9 @@ pub enum VfioError {
     /// and the memory of that map stays pinned. Unmapping or mapping again asks the IOMMU once more.
     #[error("the IOMMU has not confirmed the end of an earlier map at {0}; try again")]
     Unconfirmed(DeviceAddr),
+    /// A part of the range is a reserved region of the device's IOMMU group (`reserved_regions`).
+    #[error("the range at {0} holds a reserved region of the IOMMU group")]
+    Reserved(DeviceAddr),
     /// The memory belongs to another machine.
     #[error("the memory is not this machine's")]
     ForeignMemory,
@@ -75,6 +78,7 @@ impl From<IoasError> for VfioError {
             IoasError::TooManyMaps(most) => Self::TooManyMaps(most),
             IoasError::ForeignMemory => Self::ForeignMemory,
             IoasError::Unconfirmed(iova) => Self::Unconfirmed(iova),
+            IoasError::Reserved(iova) => Self::Reserved(iova),
             IoasError::Map(e) => Self::Map(e),
             IoasError::Closed => Self::Revoked,
         }

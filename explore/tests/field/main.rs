@@ -39,6 +39,7 @@ mod r11_open_file;
 mod r12_suspend;
 mod r13_waits_for_firmware;
 mod r15_cycle;
+mod r16_boot_framebuffer;
 mod r17_regulator;
 mod r19_panics;
 mod r20_hotplug_churn;

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 
 use super::log::Log;
 use super::note::NoteKind;
+use super::region::{self, Region};
 use super::supplier::Collector;
 use super::tree::{Idx, Tree};
 use super::{FdtError, OtherNode, address, dma, id, interrupt, is_bookkeeping};
@@ -78,6 +79,7 @@ pub(super) fn describe(
     log: &mut Log,
     kinds: &[Kind],
     ids: &[NodeId],
+    regions: &BTreeMap<Idx, Region>,
 ) -> Result<Vec<DeviceDesc>, FdtError> {
     let mut owners: Vec<Option<Idx>> = Vec::with_capacity(tree.len());
     for node in tree.all() {
@@ -92,7 +94,11 @@ pub(super) fn describe(
         let interrupts = interrupt::interrupts(tree, log, node)?;
         let mut resources = address::registers(tree, log, node)?;
         resources.extend(interrupt::lines(log, &gics, ids, node, &interrupts));
-        let (suppliers, unmet) = Collector::new(tree, log, &owners, ids).suppliers(node, &interrupts)?;
+        let (suppliers, mut unmet) = Collector::new(tree, log, &owners, ids).suppliers(node, &interrupts)?;
+        let mut dma = dma::describe(tree, log, node)?;
+        let (reserved, lost) = region::of_device(tree, log, regions, node, &dma.ranges);
+        dma.reserved = reserved;
+        unmet.extend(lost);
         found.push(DeviceDesc {
             name,
             node: Some(id(ids, node)),
@@ -102,7 +108,7 @@ pub(super) fn describe(
             resources,
             suppliers,
             unmet,
-            dma: dma::describe(tree, log, node)?,
+            dma,
             properties: properties(tree, log, node),
         });
     }

@@ -1,10 +1,12 @@
 //! Banks of memory, and what of it is set aside.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::address::{Space, number};
 use super::log::Log;
 use super::note::NoteKind;
+use super::region::Region;
 use super::tree::{Idx, Tree};
 use super::{Reserved, id};
 use crate::addr::PhysAddr;
@@ -24,7 +26,13 @@ pub(super) fn banks(tree: &Tree<'_>, log: &mut Log) -> Vec<(PhysAddr, u64)> {
 }
 
 /// Memory that is set aside: the reservation block, then the enabled children of `/reserved-memory`.
-pub(super) fn reserved(tree: &Tree<'_>, log: &mut Log, ids: &[NodeId]) -> Vec<Reserved> {
+/// Memory that a device uses from the beginning on (`iommu-addresses`) is not for lending, wherever its node is.
+pub(super) fn reserved(
+    tree: &Tree<'_>,
+    log: &mut Log,
+    ids: &[NodeId],
+    used: &BTreeMap<Idx, Region>,
+) -> Vec<Reserved> {
     let blank = Reserved {
         node: None,
         base: None,
@@ -40,9 +48,16 @@ pub(super) fn reserved(tree: &Tree<'_>, log: &mut Log, ids: &[NodeId]) -> Vec<Re
     let mut found: Vec<Reserved> =
         block.map(|(base, len)| Reserved { base: Some(PhysAddr(*base)), len: *len, ..blank.clone() }).collect();
 
-    let Some(group) = tree.child(Tree::ROOT, "reserved-memory") else { return found };
-    for node in tree.children(group).filter(|n| tree.enabled(*n)) {
-        let reusable = tree.has(node, "reusable");
+    let group = tree.child(Tree::ROOT, "reserved-memory");
+    let inside = group.into_iter().flat_map(|g| tree.children(g)).filter(|n| tree.enabled(*n));
+    let is_used = |node: &Idx| used.get(node).is_some_and(Region::is_direct);
+    let outside = used.keys().copied().filter(|n| is_used(n) && tree.parent(*n) != group);
+    for node in inside.chain(outside) {
+        let mut reusable = tree.has(node, "reusable");
+        if reusable && is_used(&node) {
+            log.note(node, "reusable", NoteKind::NotReusable);
+            reusable = false;
+        }
         let cma = reusable && tree.compatible(node, "shared-dma-pool");
         let region = Reserved {
             node: Some(id(ids, node)),

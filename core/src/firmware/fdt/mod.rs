@@ -18,6 +18,7 @@ mod log;
 mod memory;
 mod nexus;
 mod note;
+mod region;
 mod shape;
 mod supplier;
 mod tree;
@@ -51,10 +52,11 @@ pub fn describe(blob: &[u8], nodes: &mut Nodes) -> Result<Description, FdtError>
     labels(&tree, &mut log, nodes);
 
     let kinds = devices::classify(&tree);
-    let devices = devices::describe(&tree, &mut log, &kinds, &ids)?;
+    let regions = region::regions(&tree, &mut log);
+    let devices = devices::describe(&tree, &mut log, &kinds, &ids, &regions)?;
     let others = devices::others(&tree, &mut log, &kinds, &ids);
     let memory = memory::banks(&tree, &mut log);
-    let reserved = memory::reserved(&tree, &mut log, &ids);
+    let reserved = memory::reserved(&tree, &mut log, &ids, &regions);
     let aliases = aliases(&tree, &mut log, nodes);
     let root = Tree::ROOT;
     let model = tree.strings(root, "model").next().and_then(Result::ok).map(Arc::from);

@@ -86,6 +86,18 @@ pub enum NoteKind {
     /// More entries than are read. The rest is ignored.
     #[error("more than {0} entries")]
     TooMany(usize),
+    /// Addresses in the region are not those of its memory (`reg`). As on Linux, they are kept free and nothing is mapped.
+    #[error("not the addresses of the region's own reg: they are kept free, and nothing is mapped there")]
+    NotIdentity,
+    /// The device does not list the region in its `memory-region`, so the entry does not count (as on Linux).
+    #[error("{0} does not list this region in its memory-region; the entry does not count")]
+    NotListed(Arc<str>),
+    /// The bus of the device carries no such address.
+    #[error("outside the dma-ranges of the device's bus")]
+    OutsideWindows,
+    /// A device uses the memory from the beginning on, so it is not lent out.
+    #[error("a device uses the region (iommu-addresses): it is not lent out")]
+    NotReusable,
     /// The value is not the path of a node.
     #[error("not the path of a node")]
     NoSuchPath,

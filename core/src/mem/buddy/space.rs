@@ -120,6 +120,22 @@ impl Buddy {
         true
     }
 
+    /// Takes the pages from `first` up to but not including `end` out of the space for good, as far as they are in it. On
+    /// `false`, which says that one of them is taken, nothing has changed.
+    pub(crate) fn withdraw(&mut self, usable: (u64, u64), first: u64, end: u64) -> bool {
+        let (first, end) = (first.max(usable.0), end.min(usable.1));
+        self.join_all();
+        let mut page = first;
+        while page < end {
+            let Some((block, order)) = self.free.holding(page) else { return false };
+            page = block + (1 << order);
+        }
+        if first < end {
+            self.claim(first, end - first);
+        }
+        true
+    }
+
     /// The order of the smallest power of two that holds the request, or `None` when the space never could.
     fn size_order(&self, request: &Request) -> Option<u32> {
         let order = request.pages.checked_next_power_of_two()?.ilog2();

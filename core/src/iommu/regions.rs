@@ -1,0 +1,242 @@
+//! Reserved regions of a group's members: where streams that nobody uses rest, and what every domain keeps.
+//!
+//! A device with direct regions has no blocked domain: its streams rest in one that maps these regions and nothing else,
+//! so that what firmware has started (a display that shows a boot logo) goes on.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::group::Stream;
+use super::{DomainKind, Geometry, IommuError, MapError, Prot, Translation};
+use crate::addr::{DeviceAddr, PAGE_SHIFT, PhysAddr};
+use crate::device::{NodeId, RegionKind, ReservedRegion};
+
+/// Pages, by number: disjoint runs from one up to but not including another one, in their order.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(super) struct Pages(Vec<(u64, u64)>);
+
+impl Pages {
+    /// The whole pages that hold the regions of `list` for which `which` is true.
+    pub(super) fn of<'r>(
+        list: impl IntoIterator<Item = &'r ReservedRegion>,
+        which: impl Fn(RegionKind) -> bool,
+    ) -> Self {
+        let page = |addr: DeviceAddr| addr.0 >> PAGE_SHIFT;
+        let runs = list.into_iter().filter(|r| which(r.kind)).map(|r| (page(r.first), page(r.last) + 1));
+        Self::from_runs(runs.collect())
+    }
+
+    fn from_runs(mut runs: Vec<(u64, u64)>) -> Self {
+        runs.sort_unstable();
+        let mut joined: Vec<(u64, u64)> = Vec::new();
+        for (first, end) in runs {
+            match joined.last_mut() {
+                Some(last) if first <= last.1 => last.1 = last.1.max(end),
+                _ => joined.push((first, end)),
+            }
+        }
+        Self(joined)
+    }
+
+    /// One run.
+    pub(super) fn run(first: u64, end: u64) -> Self {
+        Self(Vec::from([(first, end)]))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Those that are not in `other`.
+    pub(super) fn without(&self, other: &Self) -> Self {
+        let mut left = Vec::new();
+        for &(mut first, end) in &self.0 {
+            for &(hole, hole_end) in &other.0 {
+                if first < hole.min(end) {
+                    left.push((first, hole.min(end)));
+                }
+                first = first.max(hole_end);
+            }
+            if first < end {
+                left.push((first, end));
+            }
+        }
+        Self(left)
+    }
+
+    /// Those of both.
+    pub(super) fn with(&self, other: &Self) -> Self {
+        Self::from_runs(self.0.iter().chain(&other.0).copied().collect())
+    }
+
+    /// Whether one of them is among the `len` bytes at `addr`.
+    pub(super) fn touch(&self, addr: DeviceAddr, len: u64) -> bool {
+        let last = addr.0.saturating_add(len.saturating_sub(1)) >> PAGE_SHIFT;
+        self.0.iter().any(|(first, end)| *first <= last && addr.0 >> PAGE_SHIFT < *end)
+    }
+
+    /// The runs: first page, and one past the last.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// First and last address of each run.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (DeviceAddr, DeviceAddr)> + '_ {
+        self.0.iter().map(|(first, end)| (DeviceAddr(first << PAGE_SHIFT), DeviceAddr((end << PAGE_SHIFT).wrapping_sub(1))))
+    }
+
+    /// Maps each run one to one, with `map`. Those before the one that fails stay mapped.
+    pub(super) fn map(
+        &self,
+        prot: Prot,
+        mut map: impl FnMut(DeviceAddr, PhysAddr, u64, Prot) -> Result<(), MapError>,
+    ) -> Result<(), IommuError> {
+        for (first, last) in self.ranges() {
+            let len = (last.0 - first.0).saturating_add(1);
+            let mapped = map(first, PhysAddr(first.0), len, prot);
+            mapped.map_err(|why| IommuError::RegionNotMapped { first, last, why })?;
+        }
+        Ok(())
+    }
+}
+
+/// The regions of one member.
+#[derive(Clone)]
+pub(super) struct Member {
+    pub(super) device: Arc<str>,
+    /// Those that are in the group.
+    pub(super) streams: Vec<Stream>,
+    pub(super) list: Arc<[ReservedRegion]>,
+    pub(super) coherent: bool,
+}
+
+impl Member {
+    pub(super) fn has_direct(&self) -> bool {
+        self.list.iter().any(|r| r.kind.is_direct())
+    }
+}
+
+/// What of a group has regions.
+#[derive(Default)]
+pub(super) struct Regions {
+    pub(super) members: Vec<Member>,
+}
+
+impl Regions {
+    /// A stream of a device with regions comes in.
+    pub(super) fn add(&mut self, device: &Arc<str>, stream: Stream, list: &[ReservedRegion], coherent: bool) {
+        if list.is_empty() {
+            return;
+        }
+        match self.members.iter_mut().find(|m| m.device == *device) {
+            Some(member) if member.streams.contains(&stream) => {}
+            Some(member) => member.streams.push(stream),
+            None => {
+                let streams = Vec::from([stream]);
+                self.members.push(Member { device: Arc::clone(device), streams, list: list.into(), coherent });
+            }
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &ReservedRegion> {
+        self.members.iter().flat_map(|m| m.list.iter())
+    }
+
+    /// Whether `stream` rests where the regions are, and not where everything is blocked.
+    pub(super) fn keeps(&self, stream: Stream) -> bool {
+        self.members.iter().any(|m| m.has_direct() && m.streams.contains(&stream))
+    }
+
+    /// The streams at `node` that rest where the regions are.
+    pub(super) fn streams_at(&self, node: NodeId) -> Vec<Stream> {
+        let direct = self.members.iter().filter(|m| m.has_direct());
+        let mut streams: Vec<_> =
+            direct.flat_map(|m| m.streams.iter()).filter(|s| s.iommu == node).copied().collect();
+        streams.sort_unstable();
+        streams.dedup();
+        streams
+    }
+
+    /// What those streams reach.
+    pub(super) fn pages_at(&self, node: NodeId) -> Pages {
+        let here = self.members.iter().filter(|m| m.streams.iter().any(|s| s.iommu == node));
+        Pages::of(here.flat_map(|m| m.list.iter()), RegionKind::is_direct)
+    }
+
+    /// What is mapped one to one in each domain of this kind.
+    pub(super) fn direct(&self, kind: DomainKind) -> Pages {
+        Pages::of(self.all(), |k| match kind {
+            DomainKind::Strict | DomainKind::Lazy => k.is_direct(),
+            // Nobody opens a device of the group then, and its owner has nothing mapped.
+            DomainKind::Unmanaged => k == RegionKind::Direct,
+            DomainKind::Blocked | DomainKind::Identity => false,
+        })
+    }
+
+    /// What is no device address of a domain of this kind.
+    pub(super) fn holes(&self, kind: DomainKind) -> Pages {
+        // What is relaxable is the pass-through owner's, who has taken the device over.
+        Pages::of(self.all(), |k| kind != DomainKind::Unmanaged || k != RegionKind::DirectRelaxable)
+    }
+
+    /// How they are mapped.
+    pub(super) fn prot(&self) -> Prot {
+        let snoops = self.members.iter().filter(|m| m.has_direct()).all(|m| m.coherent);
+        Prot::READ | Prot::WRITE | if snoops { Prot::COHERENT } else { Prot::empty() }
+    }
+
+    /// The first region that keeps the group from pass-through owners, and whose it is.
+    pub(super) fn strict(&self) -> Option<(&Arc<str>, ReservedRegion)> {
+        let of = |m: &'_ Member| m.list.iter().find(|r| r.kind == RegionKind::Direct).copied();
+        self.members.iter().find_map(|m| Some((&m.device, of(m)?)))
+    }
+
+    /// All regions, and the `holes` of the IOMMUs, as `reserved_regions` lists them: in their order, those of one kind that
+    /// meet as one (linux-6.12 `drivers/iommu/iommu.c`, `iommu_insert_resv_region`).
+    pub(super) fn listed(&self, geometries: impl Iterator<Item = Geometry>) -> Vec<ReservedRegion> {
+        let of_iommu = |(first, last)| ReservedRegion { first, last, kind: RegionKind::Reserved };
+        let mut all: Vec<_> = geometries.flat_map(|g| g.reserved).filter(|(a, b)| a <= b).map(of_iommu).collect();
+        all.extend(self.all().copied());
+        all.sort_unstable();
+        let mut listed: Vec<ReservedRegion> = Vec::new();
+        for region in all {
+            match listed.iter_mut().rev().find(|r| r.kind == region.kind) {
+                Some(r) if region.first.0 <= r.last.0.saturating_add(1) => r.last = r.last.max(region.last),
+                _ => listed.push(region),
+            }
+        }
+        listed
+    }
+}
+
+/// Where streams with direct regions rest.
+#[derive(Clone)]
+pub(super) struct Rest {
+    pub(super) ops: Arc<dyn Translation>,
+    mapped: Pages,
+}
+
+impl Rest {
+    /// One that maps nothing yet.
+    pub(super) fn new(ops: Arc<dyn Translation>) -> Self {
+        Self { ops, mapped: Pages::default() }
+    }
+
+    /// Whether it maps what `pages` do not have.
+    pub(super) fn exceeds(&self, pages: &Pages) -> bool {
+        !self.mapped.without(pages).is_empty()
+    }
+
+    /// Maps what is missing of `pages`, each run that it can.
+    pub(super) fn grow(&mut self, pages: &Pages, prot: Prot) -> Result<(), IommuError> {
+        let mut result = Ok(());
+        for (first, end) in pages.without(&self.mapped).runs() {
+            let run = Pages::run(first, end);
+            match run.map(prot, |iova, phys, len, prot| self.ops.map(iova, phys, len, prot)) {
+                Ok(()) => self.mapped = self.mapped.with(&run),
+                Err(e) => result = result.and(Err(e)),
+            }
+        }
+        result
+    }
+}
