@@ -105,7 +105,10 @@ impl Domain {
     }
 
     /// A domain whose addresses are those of `geometry` without the reserved regions of its devices.
-    pub(super) fn with_regions(kind: DomainKind, ops: Arc<dyn Translation>, geometry: &Geometry,
+    pub(super) fn with_regions(
+        kind: DomainKind,
+        ops: Arc<dyn Translation>,
+        geometry: &Geometry,
         regions: &Pages,
     ) -> Arc<Self> {
         let label = ops.label();

@@ -306,8 +306,7 @@ impl Group {
         if let Some(node) = s.current.as_ref().and_then(|c| c.joint.node_of(translation)) {
             return Some((true, Vec::from([node])));
         }
-        let blocked: Vec<_> =
-            s.instances.iter().filter(|i| i.is_resting_in(translation)).map(|i| i.node).collect();
+        let blocked: Vec<_> = s.instances.iter().filter(|i| i.is_resting_in(translation)).map(|i| i.node).collect();
         (!blocked.is_empty()).then_some((false, blocked))
     }
 

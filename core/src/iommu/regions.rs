@@ -82,7 +82,9 @@ impl Pages {
 
     /// First and last address of each run.
     pub(super) fn ranges(&self) -> impl Iterator<Item = (DeviceAddr, DeviceAddr)> + '_ {
-        self.0.iter().map(|(first, end)| (DeviceAddr(first << PAGE_SHIFT), DeviceAddr((end << PAGE_SHIFT).wrapping_sub(1))))
+        self.0
+            .iter()
+            .map(|(first, end)| (DeviceAddr(first << PAGE_SHIFT), DeviceAddr((end << PAGE_SHIFT).wrapping_sub(1))))
     }
 
     /// Maps each run one to one, with `map`. Those before the one that fails stay mapped.
@@ -150,8 +152,7 @@ impl Regions {
     /// The streams at `node` that rest where the regions are.
     pub(super) fn streams_at(&self, node: NodeId) -> Vec<Stream> {
         let direct = self.members.iter().filter(|m| m.has_direct());
-        let mut streams: Vec<_> =
-            direct.flat_map(|m| m.streams.iter()).filter(|s| s.iommu == node).copied().collect();
+        let mut streams: Vec<_> = direct.flat_map(|m| m.streams.iter()).filter(|s| s.iommu == node).copied().collect();
         streams.sort_unstable();
         streams.dedup();
         streams

@@ -27,12 +27,7 @@ pub(super) fn banks(tree: &Tree<'_>, log: &mut Log) -> Vec<(PhysAddr, u64)> {
 
 /// Memory that is set aside: the reservation block, then the enabled children of `/reserved-memory`.
 /// Memory that a device uses from the beginning on (`iommu-addresses`) is not for lending, wherever its node is.
-pub(super) fn reserved(
-    tree: &Tree<'_>,
-    log: &mut Log,
-    ids: &[NodeId],
-    used: &BTreeMap<Idx, Region>,
-) -> Vec<Reserved> {
+pub(super) fn reserved(tree: &Tree<'_>, log: &mut Log, ids: &[NodeId], used: &BTreeMap<Idx, Region>) -> Vec<Reserved> {
     let blank = Reserved {
         node: None,
         base: None,
