@@ -24,6 +24,9 @@ type Key = (NodeId, Option<StreamId>);
 /// A stream of a device, and its IOMMU.
 type Wanted = Result<(Stream, Arc<dyn Iommu>), IommuError>;
 
+/// A stream that was taken in, and whether the regions of its device are kept mapped.
+type Taken = (Joined, Result<(), IommuError>);
+
 /// Where a device is. It is in one group, unless it came between two that cannot become one for the time being.
 struct Place {
     device: Arc<Device>,
@@ -347,7 +350,7 @@ impl Inner {
         device: &Arc<Device>,
         stream: Stream,
         iommu: &Arc<dyn Iommu>,
-    ) -> Result<Option<(Joined, Result<(), IommuError>)>, IommuError> {
+    ) -> Result<Option<Taken>, IommuError> {
         let key = (stream.iommu, (iommu.grouping() == Grouping::PerStream).then_some(stream.id));
         let place = self.places.get(&device.node());
         if place.is_some_and(|p| p.streams.iter().any(|(_, s)| *s == stream)) {
@@ -416,7 +419,9 @@ impl Inner {
         if waiting.is_empty() || !group.is_idle() || group.keep_regions(&mut self.trash).is_err() {
             return Vec::new();
         }
-        waiting.iter().for_each(|d| *d.not_joined.lock() = None);
+        for device in &waiting {
+            *device.not_joined.lock() = None;
+        }
         waiting
     }
 

@@ -96,8 +96,11 @@ fn read(tree: &Tree<'_>, log: &mut Log, node: Idx, value: &[u8]) -> Region {
 /// First address and size.
 type Range = Result<(u64, u64), NoteKind>;
 
+/// Whose entry cannot be read, if that is known, and why.
+type Lost = (Option<Idx>, NoteKind);
+
 /// The first entry: its device, its range, and what follows it. The error has the device when it is known.
-fn split<'v>(tree: &Tree<'_>, value: &'v [u8]) -> Result<(Idx, Range, &'v [u8]), (Option<Idx>, NoteKind)> {
+fn split<'v>(tree: &Tree<'_>, value: &'v [u8]) -> Result<(Idx, Range, &'v [u8]), Lost> {
     let (phandle, rest) = value.split_first_chunk::<4>().ok_or((None, NoteKind::CutOff))?;
     let phandle = u32::from_be_bytes(*phandle);
     let device = tree.phandle(phandle).ok_or((None, NoteKind::Dangling(phandle)))?;
