@@ -13,7 +13,7 @@ use crate::device::{Device, DeviceDesc, NodeId, Resource};
 use crate::driver::DmaOwner;
 use crate::env::fake::FakeEnv;
 use crate::env::{Io, IoError, IrqLine, Trigger, Width};
-use crate::machine::{Machine, Policy};
+use crate::machine::{Handle, Machine, Policy};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Registers that must not be touched once they are unmapped, and an access of which takes two steps.
@@ -62,18 +62,23 @@ fn claim() -> Arc<Claim> {
     Claims::default().take(&subject, &Holder::new(&"1000.widget".into(), "widget"), Mode::Exclusive).unwrap()
 }
 
+/// Whom a wait for those inside is told to.
+fn machine() -> Handle {
+    Machine::new(FakeEnv::silent() as _, Policy { check_dma: false, ..Policy::default() })
+}
+
 /// P5: an access through a handle happens before the registers are given back, or is refused.
 #[test]
 fn loom_a_handle_reaches_registers_before_they_are_given_back_or_not_at_all() {
     loom::model(|| {
-        let window = Window::new();
+        let (window, machine) = (Window::new(), machine());
         let region = Region::new(Arc::clone(&window) as Arc<dyn Io>, PhysAddr(0x1000), claim());
         let handle = MmioHandle(Arc::clone(&region));
         let user = thread::spawn(move || {
             assert!(matches!(handle.read32(0), Ok(7) | Err(IoError::Gone)));
             assert!(matches!(handle.write32(0, 1), Ok(()) | Err(IoError::Gone)));
         });
-        region.revoke();
+        region.revoke(&machine);
         window.unmap();
         user.join().unwrap();
         assert_eq!(MmioHandle(region).read32(0), Err(IoError::Gone));
@@ -84,7 +89,7 @@ fn loom_a_handle_reaches_registers_before_they_are_given_back_or_not_at_all() {
 #[test]
 fn loom_registers_are_given_back_after_the_last_of_two_users_has_left() {
     of_many_steps().check(|| {
-        let window = Window::new();
+        let (window, machine) = (Window::new(), machine());
         let region = Region::new(Arc::clone(&window) as Arc<dyn Io>, PhysAddr(0x1000), claim());
         let users = [0, 1].map(|_| {
             let handle = MmioHandle(Arc::clone(&region));
@@ -94,7 +99,7 @@ fn loom_registers_are_given_back_after_the_last_of_two_users_has_left() {
                 assert!(answer.is_ok() || handle.write32(0, 1) == Err(IoError::Gone));
             })
         });
-        region.revoke();
+        region.revoke(&machine);
         window.unmap();
         for user in users {
             user.join().unwrap();
