@@ -261,3 +261,59 @@ impl DeviceDesc {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::device::Nodes;
+
+    /// A bridge with this mask, and entries: first requester ID, specifier, number of IDs.
+    fn bridge(mask: Option<&[u8]>, entries: &[&[u32]]) -> (DeviceDesc, NodeId) {
+        let iommu = Nodes::new().intern("/iommu");
+        let mut bridge = DeviceDesc::new("bridge");
+        bridge.properties.extend(mask.map(|mask| ("iommu-map-mask".into(), mask.to_vec())));
+        for args in entries {
+            let (kind, property) = (SupplierKind::Iommu, "iommu-map".into());
+            bridge.suppliers.push(Supplier { node: iommu, target: iommu, kind, property, args: args.to_vec() });
+        }
+        (bridge, iommu)
+    }
+
+    #[test]
+    fn the_mask_of_an_iommu_map_counts_before_its_entries() {
+        let (map, all): (&[&[u32]], _) = (&[&[0, 0x40, 8], &[0x100, 0x80, 0x100]], u32::MAX.to_be_bytes());
+        let streams = |mask: Option<&[u8]>, rid| {
+            let (bridge, iommu) = bridge(mask, map);
+            let found = bridge.requester_stream(rid);
+            assert!(found.iter().all(|(node, _)| *node == iommu));
+            found.map(|(_, specifier)| specifier)
+        };
+        // None, one of all bits, and one that is cut off: every bit counts.
+        for mask in [None, Some(&all[..]), Some(&[0, 0, 7][..])] {
+            assert_eq!(streams(mask, 7), Some(vec![0x47]));
+            assert_eq!(streams(mask, 8), None);
+            assert_eq!(streams(mask, 0x123), Some(vec![0xa3]));
+            assert_eq!(streams(mask, 0x1_0000), None);
+        }
+        // Functions of one device are one: the lowest three bits do not count.
+        let device = 0xfff8_u32.to_be_bytes();
+        assert_eq!(streams(Some(&device), 7), Some(vec![0x40]));
+        assert_eq!(streams(Some(&device), 0x12f), Some(vec![0xa8]));
+        assert_eq!(streams(Some(&device), 0x7_0100), Some(vec![0x80]), "above the mask");
+        // All behind the bridge are one.
+        for rid in [0, 8, 0x123, 0xffff] {
+            assert_eq!(streams(Some(&[0; 4]), rid), Some(vec![0x40]));
+        }
+    }
+
+    #[test]
+    fn of_an_iommu_with_two_cells_an_entry_has_one_id_also_behind_a_mask() {
+        let (two, _) = bridge(Some(&0xff00_u32.to_be_bytes()), &[&[0x100, 1, 2, 4]]);
+        assert_eq!(two.requester_stream(0x1ff).map(|(_, specifier)| specifier), Some(vec![1, 2]));
+        assert_eq!(two.requester_stream(0x200), None);
+        let (two, _) = bridge(None, &[&[0x100, 1, 2, 4]]);
+        assert_eq!(two.requester_stream(0x101), None, "which cell counts is not said");
+    }
+}

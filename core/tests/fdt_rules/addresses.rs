@@ -100,3 +100,49 @@ fn a_value_that_ends_early_is_named() {
     assert_eq!(tree.device("0.d").resources, [mem(0, 8)]);
     assert_eq!(tree.notes(), ["/d@0: reg: the value ends within an entry", "/e@0: reg: a region of no bytes"]);
 }
+
+#[test]
+fn a_region_that_a_bus_carries_in_parts_is_taken_only_where_the_parts_meet() {
+    let described = |ranges: &[u32], reg: &[u32]| {
+        let device = dev("d@0", vec![("reg", cells(reg))]);
+        Described::of(vec![bus("soc", vec![("ranges", cells(ranges))], vec![device])])
+    };
+    let refused = "/soc/d@0: reg: /soc maps only a part of the region, or not as one piece";
+    // The last byte of a window, and one more.
+    let one = [0, 0x5000, 0x100];
+    assert_eq!(described(&one, &[0xf0, 0x10]).device("50f0.d").resources, [mem(0x50f0, 0x10)]);
+    for reg in [[0xf0, 0x11], [0, u32::MAX], [0xff, 2]] {
+        let tree = described(&one, &reg);
+        assert_eq!((tree.all.devices[1].resources.len(), tree.notes()), (0, vec![refused.into()]), "{reg:x?}");
+    }
+    // Neighbours that lead to neighbours, in any order; of those that overlap the first one counts.
+    for ranges in [
+        [0x100, 0x5100, 0x80, 0, 0x5000, 0x100],
+        [0, 0x5000, 0x100, 0x100, 0x5100, 0x80],
+        [0x80, 0x5080, 0x100, 0, 0x5000, 0x100],
+    ] {
+        assert_eq!(described(&ranges, &[0x80, 0x100]).device("5080.d").resources, [mem(0x5080, 0x100)], "{ranges:x?}");
+        assert_eq!(described(&ranges, &[0x80, 0x101]).notes(), [refused]);
+    }
+    // Neighbours that lead elsewhere, overlapping or not; and a gap.
+    for ranges in [
+        [0, 0x5000, 0x100, 0x100, 0x6000, 0x80],
+        [0, 0x5000, 0x100, 0x80, 0x6000, 0x100],
+        [0, 0x5000, 0x100, 0x101, 0x5101, 0x80],
+    ] {
+        assert_eq!(described(&ranges, &[0x80, 0x90]).notes(), [refused], "{ranges:x?}");
+    }
+    // What comes before stays, what comes after is not renumbered.
+    let tree = described(&one, &[0, 8, 0xf8, 16, 0x10, 8]);
+    assert_eq!((tree.device("5000.d").resources.clone(), tree.notes()), (vec![mem(0x5000, 8)], vec![refused.into()]));
+}
+
+#[test]
+fn each_bus_above_must_carry_the_whole_region() {
+    let device = dev("d@0", vec![("reg", cells(&[0x10, 0x20]))]);
+    let inner = bus("inner", vec![("ranges", cells(&[0, 0x100, 0x40]))], vec![device]);
+    let outer = bus("outer", vec![("ranges", cells(&[0x100, 0x5000, 0x28]))], vec![inner]);
+    let tree = Described::of(vec![outer]);
+    assert_eq!(tree.notes(), ["/outer/inner/d@0: reg: /outer maps only a part of the region, or not as one piece"]);
+    assert!(tree.device("5010.d").resources.is_empty());
+}

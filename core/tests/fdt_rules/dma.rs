@@ -45,3 +45,80 @@ fn windows_that_wrap_or_are_too_many_are_left_out() {
     assert_eq!(tree.device("soc:d").dma.ranges.len(), 64);
     assert_eq!(tree.notes(), ["/soc: dma-ranges: more than 64 entries"]);
 }
+
+#[test]
+fn a_bus_that_carries_a_part_of_a_window_leaves_that_part() {
+    let seen = |inner: &[u32], outer: &[u32]| {
+        let inner = bus("inner", vec![("dma-ranges", cells(inner))], vec![dev("d", vec![])]);
+        let tree = Described::of(vec![bus("outer", vec![("dma-ranges", cells(outer))], vec![inner])]);
+        let dma = tree.device("outer:inner:d").dma.clone();
+        (dma.ranges.iter().map(|w| (w.bus, w.phys.0, w.len)).collect::<Vec<_>>(), dma.unreadable, tree.notes())
+    };
+    let part = |inner: &[u32], outer: &[u32], windows: &[(u64, u64, u64)]| {
+        assert_eq!(seen(inner, outer), (windows.to_vec(), None, Vec::new()), "{inner:x?} {outer:x?}");
+    };
+    // It ends outside, begins outside, does both; and it lies in two that lead to different places.
+    part(&[0, 0x100, 0x80], &[0x100, 0x4000, 0x40], &[(0, 0x4000, 0x40)]);
+    part(&[0, 0x100, 0x80], &[0x140, 0x4000, 0x100], &[(0x40, 0x4000, 0x40)]);
+    part(&[0, 0x100, 0x80], &[0x120, 0x4000, 0x20], &[(0x20, 0x4000, 0x20)]);
+    part(&[0, 0x100, 0x80], &[0x100, 0x4000, 0x40, 0x140, 0x8000, 0x100], &[(0, 0x4000, 0x40), (0x40, 0x8000, 0x40)]);
+    // Nothing of it, and an outer value of which no entry can be trusted.
+    for outer in [&[0x180, 0x4000, 0x40][..], &[0x100, 0x4000, 0x80, 0x180]] {
+        let (windows, unreadable, notes) = seen(&[0, 0x100, 0x80], outer);
+        assert!(windows.is_empty() && unreadable.is_some(), "{outer:x?}");
+        let lost = "/outer/inner: dma-ranges: /outer does not map the address to the CPU's";
+        assert_eq!(notes.last().map(String::as_str), Some(lost), "{outer:x?}");
+    }
+}
+
+#[test]
+fn a_bus_without_dma_ranges_between_others_that_have_them_ends_dma_with_a_note() {
+    const WINDOW: &[u32] = &[0x100, 0x4000, 0x1000];
+    // What each bus has, from the outermost to the device's own: windows, an empty value, or none.
+    #[derive(Clone, Copy, PartialEq, Debug)]
+    enum Has {
+        Windows,
+        Empty,
+        Nothing,
+    }
+    use Has::{Empty, Nothing, Windows};
+    let seen = |buses: &[Has]| {
+        let mut below = dev("d", vec![]);
+        for (depth, has) in buses.iter().enumerate().rev() {
+            // Each one leads to what the next one has.
+            let value = if depth == 0 { WINDOW } else { &[0x100, 0x100, 0x800] };
+            let props = match has {
+                Windows => vec![("dma-ranges", cells(value))],
+                Empty => vec![flag("dma-ranges")],
+                Nothing => vec![],
+            };
+            below = bus(["a", "b", "c", "e"][depth], props, vec![below]);
+        }
+        let tree = Described::of(vec![below]);
+        let dma = tree.all.devices.last().map(|d| d.dma.clone()).unwrap_or_default();
+        (dma.ranges.first().map(|w| w.phys.0), dma.unreadable.is_some(), tree.notes())
+    };
+    for (buses, first) in [
+        (&[Windows, Nothing][..], Some(0x4000)), // the device's own bus
+        (&[Windows, Empty, Nothing], Some(0x4000)),
+        (&[Nothing, Windows], Some(0x100)), // one to one from there to the root
+        (&[Nothing, Nothing, Windows, Nothing], Some(0x100)),
+        (&[Nothing, Empty, Nothing], None), // nobody has windows
+        (&[Nothing, Nothing, Nothing], None),
+    ] {
+        assert_eq!(seen(buses), (first, false, Vec::new()), "{buses:?}");
+    }
+    for (buses, gap, beyond) in [
+        (&[Windows, Nothing, Nothing][..], "/a/b", "/a"),
+        (&[Windows, Nothing, Empty], "/a/b", "/a"),
+        (&[Windows, Nothing, Windows], "/a/b", "/a"),
+        (&[Windows, Empty, Nothing, Empty], "/a/b/c", "/a"),
+        (&[Windows, Windows, Nothing, Windows], "/a/b/c", "/a/b"),
+        (&[Nothing, Windows, Nothing, Windows], "/a/b/c", "/a/b"),
+    ] {
+        let note = format!(
+            "{gap}: dma-ranges: absent below {beyond}, which has dma-ranges: nothing says what the bus does with an address"
+        );
+        assert_eq!(seen(buses), (None, true, vec![note]), "{buses:?}");
+    }
+}

@@ -2,7 +2,11 @@
 
 use bindery::addr::PhysAddr;
 use bindery::device::{NodeId, Nodes, Resource};
+use bindery::driver::Driver;
 use bindery::firmware::fdt::{Description, describe};
+
+use super::dma::rig_with;
+use super::s05_dma_ranges::Free;
 
 const MEMORY: &[u8] = include_bytes!("trees/f_memory.dtb");
 const NODES: &[u8] = include_bytes!("trees/f_nodes.dtb");
@@ -44,29 +48,76 @@ fn f20_a_supplier_that_is_a_node_below_a_device_is_that_device() {
     assert_eq!(found, [(eeprom, mac, "nvmem-cells")], "not a node that never becomes a device");
 }
 
+/// The registers of a device: first byte and size.
+fn registers(d: &Description, name: &str) -> Vec<(PhysAddr, u64)> {
+    let device = d.devices.iter().find(|d| d.name.contains(name)).unwrap_or_else(|| panic!("no device {name}"));
+    let all = device.resources.iter();
+    all.filter_map(|r| if let Resource::Mem { base, len } = r { Some((*base, *len)) } else { None }).collect()
+}
+
+fn is_noted(d: &Description, words: [&str; 2]) {
+    let notes: Vec<_> = d.notes.iter().map(ToString::to_string).collect();
+    assert!(notes.iter().any(|n| words.iter().all(|w| n.contains(w))), "{words:?}: {notes:#?}");
+}
+
 #[test]
 fn f33_registers_that_no_bus_maps_are_none_and_are_noted() {
     let (d, _) = read(NODES);
-    let registers = |name: &str| -> Vec<PhysAddr> {
-        let device = d.devices.iter().find(|d| d.name.contains(name)).unwrap_or_else(|| panic!("no device {name}"));
-        device
-            .resources
-            .iter()
-            .filter_map(|r| if let Resource::Mem { base, .. } = r { Some(*base) } else { None })
-            .collect()
-    };
-    assert_eq!(registers("inside"), [PhysAddr(0x2000_0800)]);
-    let notes: Vec<_> = d.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(registers(&d, "inside"), [(PhysAddr(0x2000_0800), 0x100)]);
     for name in ["untranslated", "outside"] {
-        assert_eq!(registers(name), [], "{name}");
-        assert!(notes.iter().any(|n| n.contains(name) && n.contains("reg")), "{name}: {notes:?}");
+        assert_eq!(registers(&d, name), [], "{name}");
+        is_noted(&d, [name, "reg"]);
     }
+}
+
+#[test]
+fn f33_registers_that_leave_a_bus_window_are_none_and_are_noted() {
+    let (d, _) = read(NODES);
+    assert_eq!(registers(&d, "meets"), [(PhysAddr(0x2800_0f80), 0x100)], "both windows lead to one piece");
+    for name in ["across", "parts"] {
+        assert_eq!(registers(&d, name), [], "{name}");
+        is_noted(&d, [name, "reg: "]);
+    }
+    assert_eq!(registers(&d, "later"), [(PhysAddr(0x2800_0000), 0x80)], "what follows is not renumbered");
+    is_noted(&d, ["later", "a part of the region"]);
 }
 
 #[test]
 fn f42_an_empty_window_onto_memory_is_one_to_one_and_the_next_bus_translates() {
     let (d, _) = read(NODES);
-    let device = d.devices.iter().find(|d| d.name.contains("empty-is-one-to-one")).unwrap();
-    let windows: Vec<_> = device.dma.ranges.iter().map(|r| (r.bus, r.phys, r.len)).collect();
-    assert_eq!(windows, [(0x8000_0000, PhysAddr(0x4000_0000), 0x1000_0000)]);
+    for name in ["empty-is-one-to-one", "own-bus-is-silent"] {
+        let device = d.devices.iter().find(|d| d.name.contains(name)).unwrap();
+        let windows: Vec<_> = device.dma.ranges.iter().map(|r| (r.bus, r.phys, r.len)).collect();
+        assert_eq!(windows, [(0x8000_0000, PhysAddr(0x4000_0000), 0x1000_0000)], "{name}");
+    }
+}
+
+#[test]
+fn f42_a_bus_without_dma_ranges_amid_others_leaves_its_devices_without_dma() {
+    let (d, _) = read(NODES);
+    is_noted(&d, ["glue@8000: dma-ranges", "/dma-bus@30000000"]);
+    is_noted(&d, ["gap@9000: dma-ranges", "/dma-bus@30000000"]);
+    // The device that does no DMA binds, and one that wants some is told why it gets none.
+    let r = rig_with(Default::default(), NODES);
+    r.machine.register(Free);
+    r.machine.settle();
+    let told = |name: &str| {
+        let device = d.devices.iter().find(|d| d.name.contains(name)).unwrap();
+        let client = r.machine.client::<Free>(&device.name).ok_or_else(|| {
+            let e = r.machine.bind(&device.name, Free::NAME).unwrap_err();
+            format!("{e}")
+        });
+        (device.dma.ranges.len(), client.map(|c| c.call(|at| *at).unwrap()))
+    };
+    for name in ["silent-in-the-middle", "silent-above-windows"] {
+        let (windows, told) = told(name);
+        let why = told.unwrap_err();
+        assert!(windows == 0 && why.contains("no DMA") && why.contains("dma-ranges"), "{name}: {why}");
+        let device = d.devices.iter().find(|d| d.name.contains(name)).unwrap();
+        assert!(device.dma.unreadable.as_ref().is_some_and(|why| why.contains("absent")), "{:?}", device.dma);
+    }
+    let (windows, at) = told("silent-up-to-the-root");
+    let inside = at.as_ref().is_ok_and(|at| *at < 0x2000_0000);
+    assert!(windows == 1 && inside, "the window of its own bus: {at:x?}");
+    assert_eq!(r.machine.promises().broken(), []);
 }

@@ -5,7 +5,8 @@ use bindery::device::Nodes;
 use bindery::driver::*;
 use bindery::firmware::fdt::describe;
 
-struct Free;
+/// Tells the device address of one shared page.
+pub struct Free;
 impl Driver for Free {
     const NAME: &'static str = "acme_free";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,free")];

@@ -29,7 +29,7 @@ pub(super) struct Space {
 }
 
 /// An address on some bus.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) flags: u32,
     pub(super) at: u64,
@@ -69,13 +69,15 @@ pub(super) fn number(bytes: &[u8]) -> Option<u64> {
     high.iter().all(|b| *b == 0).then_some(low)
 }
 
-/// Translates an address in the space of `bus` through the `ranges` of the buses above to the root. `node` and `property` are who asks.
-pub(super) fn to_root(
+/// Translates a region of `len` bytes (at least 1) in the space of `bus` through the `ranges` of the buses above to the root.
+/// `node` and `property` are who asks. As on Linux the first entry that holds the first byte decides; but a region that a bus
+/// does not carry whole, as one piece, is refused.
+fn to_root(
     tree: &Tree<'_>,
     log: &mut Log,
     (node, property): (Idx, &str),
     mut bus: Idx,
-    mut place: Place,
+    (mut place, len): (Place, u64),
 ) -> Result<Result<u64, NoteKind>, FdtError> {
     let lost = |log: &Log, bus| Ok(Err(NoteKind::NotTranslatable(Arc::clone(log.path(bus)))));
     let mut space = match Space::of(tree, bus) {
@@ -94,12 +96,20 @@ pub(super) fn to_root(
             None => return lost(log, bus),
             Some([]) => Place { flags: 0, at: place.at },
             Some(ranges) => {
-                let entry = space.address + upper.address + space.size;
-                log.spend(node, property, ranges.len() / entry)?;
-                match ranges.chunks_exact(entry).find_map(|e| through(e, space, upper, place)) {
-                    Some(place) => place,
-                    None => return lost(log, bus),
+                let entries = ranges.chunks_exact(space.address + upper.address + space.size);
+                let first = |place| entries.clone().find_map(|e| through(e, space, upper, place));
+                log.spend(node, property, entries.len())?;
+                let Some((start, mut carried)) = first(place) else { return lost(log, bus) };
+                // Each turn leaves an entry behind, so there are no more of them than entries.
+                while carried < len {
+                    log.spend(node, property, entries.len())?;
+                    let onwards = |p: Place| Some(Place { at: p.at.checked_add(carried)?, ..p });
+                    match onwards(place).and_then(first).zip(onwards(start)) {
+                        Some(((next, more), end)) if next == end => carried = carried.saturating_add(more),
+                        _ => return Ok(Err(NoteKind::PartlyMapped(Arc::clone(log.path(bus))))),
+                    }
                 }
+                start
             }
         };
         log.spend(node, property, 1)?;
@@ -108,14 +118,14 @@ pub(super) fn to_root(
     Ok(if space.size == 0 { lost(log, bus)? } else { Ok(place.at) })
 }
 
-/// What `place` is on the far side of one entry of `ranges`, if it lies in it.
-fn through(entry: &[u8], space: Space, upper: Space, place: Place) -> Option<Place> {
+/// What `place` is on the far side of one entry of `ranges`, if it lies in it, and how many bytes the entry has from there.
+fn through(entry: &[u8], space: Space, upper: Space, place: Place) -> Option<(Place, u64)> {
     let from = space.place(&entry[..space.address])?;
     let to = upper.place(&entry[space.address..space.address + upper.address])?;
     let len = number(&entry[space.address + upper.address..])?;
     let offset = place.at.checked_sub(from.at)?;
     (from.flags == place.flags && offset < len).then_some(())?;
-    Some(Place { flags: to.flags, at: to.at.checked_add(offset)? })
+    Some((Place { flags: to.flags, at: to.at.checked_add(offset)? }, len - offset))
 }
 
 /// CPU address of the first entry of `reg`, for a device's name; nothing is noted.
@@ -123,7 +133,7 @@ pub(super) fn first_address(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result
     let (Some(reg), Some(bus)) = (tree.prop(node, "reg"), tree.parent(node)) else { return Ok(None) };
     let place = Space::of(tree, bus).ok().and_then(|s| s.place(reg.get(..s.address)?));
     let Some(place) = place else { return Ok(None) };
-    Ok(to_root(tree, log, (node, "reg"), bus, place)?.ok())
+    Ok(to_root(tree, log, (node, "reg"), bus, (place, 1))?.ok())
 }
 
 /// The registers of `node`. Stops at the first entry that cannot be used, so that a driver's numbering stays right.
@@ -144,7 +154,7 @@ pub(super) fn registers(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Vec
         let (place, len) = (space.place(&entry[..space.address]), number(&entry[space.address..]));
         let odd = match (place, len) {
             (Some(_), Some(0)) => NoteKind::Empty,
-            (Some(place), Some(len)) => match to_root(tree, log, (node, "reg"), bus, place)? {
+            (Some(place), Some(len)) => match to_root(tree, log, (node, "reg"), bus, (place, len))? {
                 Ok(base) if base.checked_add(len - 1).is_some() => {
                     found.push(Resource::Mem { base: PhysAddr(base), len });
                     continue;

@@ -17,7 +17,8 @@ const MAX_WINDOWS: usize = 64;
 
 /// DMA of `node`. The nearest `dma-coherent` or `dma-noncoherent` on the way to memory decides; without any, DMA is not
 /// coherent (Linux: `of_dma_is_coherent`). Windows are those of the nearest bus with a `dma-ranges` that is not empty,
-/// translated by the buses above it (Linux: `of_dma_get_range`).
+/// translated by the buses above it (Linux: `of_dma_get_range`). The device's own bus may be without `dma-ranges`, and so may
+/// all buses from one on up to the root, which translate 1:1; one in between ([`gap`]) leaves the device without DMA.
 pub(super) fn describe(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<DmaDesc, FdtError> {
     let mut desc = DmaDesc::default();
     let (mut coherence_known, mut windows_known) = (false, false);
@@ -31,17 +32,48 @@ pub(super) fn describe(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<DmaD
         // A device's own `dma-ranges` are for what hangs below it.
         if here != node && !windows_known && tree.prop(here, "dma-ranges").is_some_and(|r| !r.is_empty()) {
             windows_known = true;
-            match windows(tree, log, here)? {
+            // Not the window of a bus further out: that one does not say what this one does with an address.
+            let (at, read) = match gap(tree, log, node)? {
+                Some((at, e)) => (at, Err(note(log, at, e))),
+                None => (here, windows(tree, log, here)?),
+            };
+            match read {
                 Ok(ranges) => desc.ranges = ranges,
-                // Not the window of a bus further out: that one does not say what this one does with an address.
-                Err(e) => desc.unreadable = Some(format!("{}: dma-ranges: {e}", log.path(here)).into()),
+                Err(e) => desc.unreadable = Some(format!("{}: dma-ranges: {e}", log.path(at)).into()),
             }
         }
-        let sizes = ["interconnects", "interconnect-names"].map(|p| tree.prop(here, p).map_or(0, <[u8]>::len));
-        log.spend(node, "interconnects", 1 + sizes.iter().sum::<usize>() / 4)?;
-        at = way_to_memory(tree, here);
+        at = onwards(tree, log, node, here)?;
     }
     Ok(desc)
+}
+
+/// The first bus above that of `node` which has no `dma-ranges` although one further out has windows. Linux takes addresses
+/// there 1:1: without windows when it is below all that have any (`of_dma_get_range` gives up), else into the windows
+/// further out (`of_translate_one`).
+fn gap(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Option<(Idx, NoteKind)>, FdtError> {
+    let mut absent = None;
+    let Some(own) = onwards(tree, log, node, node)? else { return Ok(None) };
+    let mut at = onwards(tree, log, node, own)?;
+    for _ in 0..=MAX_DEPTH {
+        // Nothing is above the root, so windows there lead nowhere.
+        let Some(here) = at.filter(|here| tree.parent(*here).is_some()) else { break };
+        match (tree.prop(here, "dma-ranges"), absent) {
+            (None, None) => absent = Some(here),
+            (Some(windows), Some(absent)) if !windows.is_empty() => {
+                return Ok(Some((absent, NoteKind::NoWindows(Arc::clone(log.path(here))))));
+            }
+            _ => {}
+        }
+        at = onwards(tree, log, node, here)?;
+    }
+    Ok(None)
+}
+
+/// One step on the way of `node` to memory, paid for.
+fn onwards(tree: &Tree<'_>, log: &mut Log, node: Idx, here: Idx) -> Result<Option<Idx>, FdtError> {
+    let sizes = ["interconnects", "interconnect-names"].map(|p| tree.prop(here, p).map_or(0, <[u8]>::len));
+    log.spend(node, "interconnects", 1 + sizes.iter().sum::<usize>() / 4)?;
+    Ok(way_to_memory(tree, here))
 }
 
 /// The next node on the way to memory: the interconnect named `dma-mem`, else the parent.
@@ -112,6 +144,9 @@ fn to_memory(
         log.spend(bus, "dma-ranges", 1)?;
         if let Some(ranges) = tree.prop(at, "dma-ranges").filter(|r| !r.is_empty()) {
             let entry = space.address + upper.address + space.size;
+            if !ranges.len().is_multiple_of(entry) {
+                return lost(log, at);
+            }
             let entries: Vec<Window> =
                 ranges.chunks_exact(entry).filter_map(|e| Window::read(e, space, upper).ok()).collect();
             log.spend(bus, "dma-ranges", entries.len() * windows.len())?;

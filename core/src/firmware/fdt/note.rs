@@ -56,6 +56,14 @@ pub enum NoteKind {
     /// The address does not reach the CPU: the bus named here does not map it.
     #[error("{0} does not map the address to the CPU's")]
     NotTranslatable(Arc<str>),
+    /// The region begins in a window of the bus named here and goes on where the bus maps nothing, or something else. It and
+    /// those after it are ignored.
+    #[error("{0} maps only a part of the region, or not as one piece")]
+    PartlyMapped(Arc<str>),
+    /// A bus without `dma-ranges` between buses that have them. What they say of the windows further out (at the bus named
+    /// here) contradicts it, so devices below get no DMA.
+    #[error("absent below {0}, which has dma-ranges: nothing says what the bus does with an address")]
+    NoWindows(Arc<str>),
     /// Address plus length wraps around, or does not fit 64 bits.
     #[error("the range wraps around or does not fit 64 bits")]
     Wraps,
