@@ -1,11 +1,11 @@
-//! F11, F13, F16, F18, F24, F26, F27, F35, F37, F39: ways in which a binding begins and ends.
+//! F11, F13, F16, F18, F24, F25, F26, F27, F35, F37, F39: ways in which a binding begins and ends.
 
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use bindery::device::SupplierKind;
-use bindery::driver::ProbeError;
-use bindery::env::{IrqLine, Trigger};
+use bindery::device::{Resource, SupplierKind};
+use bindery::driver::{ProbeError, Serviced};
+use bindery::env::{IrqLine, IrqSink, Trigger};
 use bindery::machine::{AbsentSuppliers, Policy};
 use bindery_sim::salvator;
 
@@ -140,6 +140,95 @@ fn f24_a_provider_that_is_not_there_yet_is_no_failure() {
     r.machine.settle();
     assert_eq!((r.driver("early"), script.probes()), (Some("toy"), 2));
     assert_eq!(r.machine.promises().broken(), []);
+}
+
+/// What a device's own work asks for.
+type Work = fn(&bindery::binding::Bound);
+
+/// A device with a line of its own and a reset line, whose work is `work`: done in an interrupt, or in a call while another
+/// call is inside. The machine afterwards.
+fn works(work: Work, in_interrupt: bool) -> Rig {
+    let r = rig();
+    r.machine.settle();
+    let own: Arc<std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
+    let run = Arc::clone(&own);
+    let interrupt = Box::new(move || {
+        run.get().expect("it is bound")();
+        Serviced::Done
+    });
+    r.machine.register(Toy(Arc::new(Script { interrupt, ..Script::default() })));
+    let mut d = dev("busy", "t,toy");
+    d.resources.push(Resource::Irq { line: IrqLine(302), trigger: Trigger::LevelHigh });
+    d.suppliers.push(need(r.node(CPG), SupplierKind::Reset, "resets", &[703]));
+    r.machine.add_device(d).unwrap();
+    r.machine.settle();
+    let client = r.machine.client::<Toy>("busy").unwrap();
+    let caller = client.clone();
+    let _ = own.set(Box::new(move || caller.call(|toy| work(toy.dev)).unwrap()));
+    if in_interrupt {
+        r.machine.interrupt(IrqLine(302));
+    } else {
+        let (inside, is_inside) = mpsc::channel();
+        let (wake, sleep) = mpsc::channel::<()>();
+        std::thread::scope(|s| {
+            s.spawn(move || {
+                client.call(|_| {
+                    inside.send(()).unwrap();
+                    sleep.recv().unwrap();
+                })
+            });
+            is_inside.recv().unwrap();
+            let worker = s.spawn(|| own.get().unwrap()());
+            // It may have to wait for the other call once it has come out of its own.
+            wake.send(()).unwrap();
+            worker.join().unwrap();
+        });
+    }
+    drop(own);
+    r
+}
+
+#[test]
+fn f25_a_reset_that_a_devices_own_work_asks_for_does_not_wait_for_that_work() {
+    let reset: Work = |dev| {
+        for _ in 0..3 {
+            dev.reset_line().unwrap().pulse().unwrap();
+        }
+    };
+    // A reset by unbind and bind: what comes second is refused, since the device is bound still, and nobody waits.
+    let rebind: Work = |dev| {
+        dev.machine().unbind(dev.name(), "toy").unwrap();
+        dev.machine().bind(dev.name(), "toy").unwrap_err();
+        dev.machine().settle();
+    };
+    let removal: Work = |dev| assert!(dev.machine().remove_device(dev.name()));
+    let reset_in_removal: Work = |dev| {
+        assert!(dev.machine().remove_device(dev.name()));
+        dev.reset_line().unwrap().pulse().unwrap();
+    };
+    let cases: [(&str, Work, Option<bool>); 4] = [
+        ("reset", reset, Some(true)),
+        ("rebind", rebind, Some(false)),
+        ("removal", removal, None),
+        ("reset while its removal is asked for", reset_in_removal, None),
+    ];
+    for (what, work, bound) in cases {
+        for in_interrupt in [false, true] {
+            let (done, is_done) = mpsc::channel();
+            std::thread::spawn(move || {
+                let r = works(work, in_interrupt);
+                let state = || r.machine.device("busy").map(|d| d.driver().is_some());
+                let begun = std::time::Instant::now();
+                while (state() != bound || !r.machine.queued().is_empty()) && begun.elapsed().as_secs() < 30 {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                done.send((state(), r.machine.queued(), r.machine.promises().broken())).unwrap();
+            });
+            let came = is_done.recv_timeout(std::time::Duration::from_secs(60));
+            let (state, queued, broken) = came.unwrap_or_else(|e| panic!("{what}, interrupt {in_interrupt}: {e}"));
+            assert_eq!((state, queued.len(), broken.len()), (bound, 0, 0), "{what}, interrupt {in_interrupt}");
+        }
+    }
 }
 
 #[test]

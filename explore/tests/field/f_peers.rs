@@ -1,12 +1,16 @@
-//! Device to device: a DMA controller that reaches the disk controller's registers, which nobody drives, a driver drives,
+//! F32. Device to device: a DMA controller that reaches the disk controller's registers, which nobody drives, a driver drives,
 //! or a guest has.
 
 use super::dma::*;
+use bindery::addr::DeviceAddr;
 use bindery::binding::Bound;
 use bindery::control::Tree;
-use bindery::dma::{Direction, MappedResource};
+use bindery::device::SupplierKind;
+use bindery::dma::{Direction, DmaMemory, MappedResource};
 use bindery::driver::*;
+use bindery::iommu::{OwnerId, Prot};
 use bindery::machine::BindError;
+use bindery_drivers::vfio::Vfio;
 use bindery_sim::salvator::SATA_BASE;
 
 const DMAC: &str = "dmac";
@@ -93,4 +97,81 @@ fn a_driver_that_comes_later_is_a_supplier_whatever_ends_it() {
         assert!(order.0.is_some() && order.0 < order.1, "{what}: P6: {order:?} in {story:#?}");
         assert_eq!(r.machine.promises().broken(), [], "{what}");
     }
+}
+
+/// The DMA controller behind the disk's IOMMU, and where it has the disk controller's registers.
+fn with_translated_dmac() -> (Rig, u64) {
+    let r = rig();
+    r.machine.settle();
+    r.machine.register(Dmac);
+    let mut d = dev(DMAC, "acme,dmac");
+    d.suppliers.push(need(r.node(HC), SupplierKind::Iommu, "iommus", &[5]));
+    r.machine.add_device(d).unwrap();
+    r.machine.settle();
+    let at = r.machine.client::<Dmac>(DMAC).unwrap().call(|mapped| mapped.device_addr().0).unwrap();
+    assert_eq!((r.reach(5, at, true), r.reach(SATA_UTLB, at, true)), (Some(SATA_BASE), Some(SATA_BASE)));
+    (r, at)
+}
+
+#[test]
+fn f32_mapped_registers_are_out_of_reach_before_they_are_a_guests() {
+    type End = fn(&Rig);
+    let ends: [(&str, End); 3] = [
+        ("unbind", |r| r.machine.unbind(SATA, "sata_rcar").unwrap()),
+        ("driver removed", |r| assert!(r.machine.unregister("sata_rcar"))),
+        ("vanished", |r| assert!(r.machine.device_vanished(SATA))),
+    ];
+    for (what, end) in ends {
+        let (r, at) = with_translated_dmac();
+        end(&r);
+        assert_eq!(r.driver(DMAC), None, "{what}: who reaches them goes with their owner");
+        assert_eq!([5, SATA_UTLB].map(|utlb| r.reach(utlb, at, true)), [None; 2], "{what}");
+        if r.machine.device(SATA).is_some() {
+            r.give(SATA);
+            let session = r.open(SATA).unwrap();
+            assert_eq!([5, SATA_UTLB].map(|utlb| r.reach(utlb, at, true)), [None; 2], "{what}: the guest's");
+            // The group is the guest's, and so are the registers: the DMA controller gets neither.
+            let e = r.machine.bind(DMAC, DMAC).unwrap_err();
+            assert_eq!(e.errno(), Errno::EBUSY, "{what}: {e}");
+            drop(session);
+        }
+        assert_eq!(r.machine.promises().broken(), [], "{what}");
+    }
+}
+
+#[test]
+fn f32_a_guests_devices_reach_each_others_memory_and_never_each_others_registers() {
+    let r = rig();
+    r.machine.settle();
+    r.add_master("acme-nic", 5, 929, |_| ());
+    r.machine.settle();
+    r.machine.unbind(SATA, "sata_rcar").unwrap();
+    r.machine.unbind("acme-nic", "acme_master").unwrap();
+    r.give(SATA);
+    r.give("acme-nic");
+    let guest = OwnerId::new("guest");
+    let open = |name: &str| Vfio::open_as(&r.machine.client::<Vfio>(name).unwrap(), &guest).unwrap();
+    let (disk, nic) = (open(SATA), open("acme-nic"));
+    let ram = DmaMemory::allocate(r.machine.memory(), 0x4000).unwrap();
+    let rw = Prot::READ | Prot::WRITE;
+    // At the very addresses of the registers there is what the guest maps there, RAM, and nothing else.
+    nic.map(DeviceAddr(SATA_BASE.0), &ram, 0, 0x1000, rw).unwrap();
+    disk.map(DeviceAddr(SATA_BASE.0 + 0x1000), &ram, 0x1000, 0x1000, rw).unwrap();
+    for (offset, len) in [(0x4000, 0x1000), (SATA_BASE.0 - ram.phys().0, 0x1000), (0_u64.wrapping_sub(0x1000), 0x1000)]
+    {
+        assert!(nic.map(DeviceAddr(0x10_0000), &ram, offset, len, rw).is_err(), "{offset:#x}: not the memory's");
+    }
+    let seen = |utlb| [0, 0x1000, 0x2000].map(|page| r.reach(utlb, SATA_BASE.0 + page, true));
+    let (first, second) = (ram.phys(), bindery::addr::PhysAddr(ram.phys().0 + 0x1000));
+    assert_eq!([5, SATA_UTLB].map(seen), [[Some(first), Some(second), None]; 2]);
+    // The owner of the registers goes, while the other device is the guest's still.
+    r.machine.unbind(SATA, "vfio-platform").unwrap();
+    assert!(disk.is_revoked());
+    assert_eq!([5, SATA_UTLB].map(seen), [[Some(first), None, None], [None; 3]]);
+    drop((disk, nic));
+    r.machine.unbind("acme-nic", "vfio-platform").unwrap();
+    r.machine.device(SATA).unwrap().set_driver_override(None);
+    r.machine.bind(SATA, "sata_rcar").unwrap();
+    assert_eq!(seen(5), [None; 3]);
+    assert_eq!(r.machine.promises().broken(), []);
 }

@@ -25,6 +25,7 @@ mod f_memory;
 mod f_passthrough;
 mod f_peers;
 mod f_stale;
+mod f_supplies;
 mod f_time;
 mod r01_shared_line_masked;
 mod r02_trigger_mismatch;
