@@ -86,7 +86,7 @@ fn a_bus_without_dma_ranges_between_others_that_have_them_ends_dma_with_a_note()
         let mut below = dev("d", vec![]);
         for (depth, has) in buses.iter().enumerate().rev() {
             // Each one leads to what the next one has.
-            let value = if depth == 0 { WINDOW } else { &[0x100, 0x100, 0x800] };
+            let value = if depth == 0 { WINDOW } else { &[0x100, 0x200, 0x800] };
             let props = match has {
                 Windows => vec![("dma-ranges", cells(value))],
                 Empty => vec![flag("dma-ranges")],
@@ -101,8 +101,8 @@ fn a_bus_without_dma_ranges_between_others_that_have_them_ends_dma_with_a_note()
     for (buses, first) in [
         (&[Windows, Nothing][..], Some(0x4000)), // the device's own bus
         (&[Windows, Empty, Nothing], Some(0x4000)),
-        (&[Nothing, Windows], Some(0x100)), // one to one from there to the root
-        (&[Nothing, Nothing, Windows, Nothing], Some(0x100)),
+        (&[Nothing, Windows], Some(0x200)), // one to one from there to the root
+        (&[Nothing, Nothing, Windows, Nothing], Some(0x200)),
         (&[Nothing, Empty, Nothing], None), // nobody has windows
         (&[Nothing, Nothing, Nothing], None),
     ] {
@@ -121,4 +121,23 @@ fn a_bus_without_dma_ranges_between_others_that_have_them_ends_dma_with_a_note()
         );
         assert_eq!(seen(buses), (None, true, vec![note]), "{buses:?}");
     }
+}
+
+#[test]
+fn below_windows_that_are_one_to_one_a_gap_changes_nothing_and_is_noted_once() {
+    // As in the trees of the i.MX8M: the outermost bus only says which part of memory is there.
+    let silent = |children| bus("silent", vec![], vec![bus("own", vec![], children)]);
+    let flat = vec![("dma-ranges", cells(&[0x4000, 0x4000, 0x1000]))];
+    let tree = Described::of(vec![bus("soc", flat.clone(), vec![silent(vec![dev("d", vec![]), dev("e", vec![])])])]);
+    for device in ["soc:silent:own:d", "soc:silent:own:e"] {
+        assert_eq!(tree.device(device).dma, bindery::device::DmaDesc::default());
+    }
+    let note = "/soc/silent: dma-ranges: absent below /soc, which has dma-ranges: nothing says what the bus does with an address";
+    assert_eq!(tree.notes(), [note]);
+    // Windows inside the gap lead on to the part that is there.
+    let inner = bus("inner", vec![("dma-ranges", cells(&[0, 0x4800, 0x1000]))], vec![dev("d", vec![])]);
+    let tree = Described::of(vec![bus("soc", flat, vec![bus("silent", vec![], vec![inner])])]);
+    let dma = &tree.device("soc:silent:inner:d").dma;
+    assert_eq!(dma.ranges, [DmaRange { bus: 0, phys: PhysAddr(0x4800), len: 0x800 }]);
+    assert_eq!((&dma.unreadable, tree.notes()), (&None, vec![note.into()]));
 }

@@ -18,7 +18,7 @@ const MAX_WINDOWS: usize = 64;
 /// DMA of `node`. The nearest `dma-coherent` or `dma-noncoherent` on the way to memory decides; without any, DMA is not
 /// coherent (Linux: `of_dma_is_coherent`). Windows are those of the nearest bus with a `dma-ranges` that is not empty,
 /// translated by the buses above it (Linux: `of_dma_get_range`). The device's own bus may be without `dma-ranges`, and so may
-/// all buses from one on up to the root, which translate 1:1; one in between ([`gap`]) leaves the device without DMA.
+/// all buses from one on up to the root, which translate 1:1; one in between is a [`Gap`].
 pub(super) fn describe(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<DmaDesc, FdtError> {
     let mut desc = DmaDesc::default();
     let (mut coherence_known, mut windows_known) = (false, false);
@@ -34,7 +34,7 @@ pub(super) fn describe(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<DmaD
             windows_known = true;
             // Not the window of a bus further out: that one does not say what this one does with an address.
             let (at, read) = match gap(tree, log, node)? {
-                Some((at, e)) => (at, Err(note(log, at, e))),
+                Some(gap) => (gap.at, across(tree, log, here, &gap)?),
                 None => (here, windows(tree, log, here)?),
             };
             match read {
@@ -47,26 +47,52 @@ pub(super) fn describe(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<DmaD
     Ok(desc)
 }
 
+/// A bus without `dma-ranges` amid buses that have windows.
+struct Gap {
+    at: Idx,
+    /// The next one towards memory that has windows.
+    beyond: Idx,
+    /// Whether it comes before all buses that have windows.
+    is_first: bool,
+}
+
 /// The first bus above that of `node` which has no `dma-ranges` although one further out has windows. Linux takes addresses
 /// there 1:1: without windows when it is below all that have any (`of_dma_get_range` gives up), else into the windows
 /// further out (`of_translate_one`).
-fn gap(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Option<(Idx, NoteKind)>, FdtError> {
-    let mut absent = None;
+fn gap(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Option<Gap>, FdtError> {
+    let (mut absent, mut is_first) = (None, true);
     let Some(own) = onwards(tree, log, node, node)? else { return Ok(None) };
-    let mut at = onwards(tree, log, node, own)?;
+    let mut at = Some(own);
     for _ in 0..=MAX_DEPTH {
         // Nothing is above the root, so windows there lead nowhere.
         let Some(here) = at.filter(|here| tree.parent(*here).is_some()) else { break };
         match (tree.prop(here, "dma-ranges"), absent) {
-            (None, None) => absent = Some(here),
-            (Some(windows), Some(absent)) if !windows.is_empty() => {
-                return Ok(Some((absent, NoteKind::NoWindows(Arc::clone(log.path(here))))));
-            }
+            (None, None) if here != own => absent = Some(here),
+            (Some(windows), Some(at)) if !windows.is_empty() => return Ok(Some(Gap { at, beyond: here, is_first })),
+            (Some(windows), None) if !windows.is_empty() => is_first = false,
             _ => {}
         }
         at = onwards(tree, log, node, here)?;
     }
     Ok(None)
+}
+
+/// The windows of a device with a gap on its way, the nearest windows being those of `nearest`. Where all beyond the gap is
+/// 1:1 anyhow (as on every i.MX8M) it is as on Linux, with a note; else nobody knows what its addresses lead to.
+fn across(
+    tree: &Tree<'_>,
+    log: &mut Log,
+    nearest: Idx,
+    gap: &Gap,
+) -> Result<Result<Vec<DmaRange>, NoteKind>, FdtError> {
+    let is_flat = windows(tree, log, gap.beyond)?.is_ok_and(|all| all.iter().all(|w| w.bus == w.phys.0));
+    let kind = NoteKind::NoWindows(Arc::clone(log.path(gap.beyond)));
+    log.note_once(gap.at, "dma-ranges", kind.clone());
+    match (is_flat, gap.is_first) {
+        (false, _) => Ok(Err(kind)),
+        (true, true) => Ok(Ok(Vec::new())),
+        (true, false) => windows(tree, log, nearest),
+    }
 }
 
 /// One step on the way of `node` to memory, paid for.

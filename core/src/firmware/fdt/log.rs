@@ -39,6 +39,14 @@ impl Log {
         self.notes.push(Note { node: Arc::clone(self.path(node)), property, kind });
     }
 
+    /// Notes something that more than one device may find.
+    pub(super) fn note_once(&mut self, node: Idx, property: &str, kind: NoteKind) {
+        let path = self.path(node);
+        if !self.notes.iter().any(|n| n.kind == kind && n.node == *path && &*n.property == property) {
+            self.note(node, property, kind);
+        }
+    }
+
     /// Pays for `steps` of work on a property.
     pub(super) fn spend(&mut self, node: Idx, property: &str, steps: usize) -> Result<(), FdtError> {
         match self.steps.checked_sub(steps as u64) {

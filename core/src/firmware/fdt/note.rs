@@ -60,8 +60,8 @@ pub enum NoteKind {
     /// those after it are ignored.
     #[error("{0} maps only a part of the region, or not as one piece")]
     PartlyMapped(Arc<str>),
-    /// A bus without `dma-ranges` between buses that have them. What they say of the windows further out (at the bus named
-    /// here) contradicts it, so devices below get no DMA.
+    /// A bus without `dma-ranges` below one that has them, named here. Addresses pass it unchanged, as on Linux, if they do
+    /// so from there on to memory; else devices below get no DMA.
     #[error("absent below {0}, which has dma-ranges: nothing says what the bus does with an address")]
     NoWindows(Arc<str>),
     /// Address plus length wraps around, or does not fit 64 bits.
