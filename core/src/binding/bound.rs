@@ -9,142 +9,24 @@ use core::any::Any;
 use core::fmt;
 use core::time::Duration;
 
-use super::action::Action;
-use super::mmio::{MmioEntry, Region};
-use super::{Entry, EntryId, GroupTag, HoldingKind, Irq, Ledger, Mmio, Phase, ReleaseGroup, Seat, WayBack};
+use super::{
+    Entry, EntryId, GroupTag, HoldingKind, Irq, Ledger, Mmio, Phase, ReleaseGroup, ResourceError, Scope, Seat, WayBack,
+};
 use crate::addr::DeviceAddr;
-use crate::claim::{Claim, Conflict, Holder, Mode, Subject};
-use crate::device::{Device, DeviceDesc, NodeId, Resource};
+use crate::claim::{Claim, Holder, Mode, Subject};
+use crate::device::{Device, DeviceDesc, NodeId};
 use crate::dma::check::Op;
 use crate::dma::{Dma, DmaContext, Ioas};
-use crate::driver::{DmaOwner, Errno, Missing, ProbeError, Quiet};
-use crate::env::{EnvError, Landmark, Site};
+use crate::driver::{DmaOwner, Missing, ProbeError, Quiet};
+use crate::env::{Landmark, Site};
 use crate::event::EventKind;
-use crate::iommu::{Domain, FaultReport, GroupError, GroupHold, Iommu, IommuError, Membership, OwnerId, Translation};
-use crate::irq::{self, IrqEntry, IrqTable, Route};
+use crate::iommu::{Domain, FaultReport, GroupError, GroupHold, Iommu, Membership, OwnerId, Translation};
 use crate::machine::Machine;
-use crate::power::{self, CountedSupply, LineUses, ResetLine, Supply, SupplyError, SupplyUse};
+use crate::power::{self, CountedSupply, LineUses, ResetLine, Supply, SupplyUse};
 use crate::promise::Promise;
 use crate::provider::ProviderEntry;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
-
-/// Why a resource could not be had.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum ResourceError {
-    /// The firmware gives the device no such resource.
-    #[error("the device has no {kind} {index}")]
-    Absent {
-        /// `"registers"` or `"interrupt"`.
-        kind: &'static str,
-        /// Which one was asked for, from 0.
-        index: usize,
-    },
-    /// Somebody else has it.
-    #[error(transparent)]
-    Held(#[from] Box<Conflict>),
-    /// The device has an interrupt of this controller, which is bound, and whose driver delivers none.
-    #[error("nobody delivers the interrupt lines of {0}")]
-    NotDelivered(Arc<str>),
-    /// The device has an interrupt of the controller at this node, which is not bound yet. A probe that returns this is
-    /// deferred until it is.
-    #[error("waits for an interrupt controller")]
-    NotYet(NodeId),
-    /// The interrupt controller has no line that this specifier names.
-    #[error("{controller} has no interrupt line {specifier:?}")]
-    NoSuchLine {
-        /// Label or path of the controller.
-        controller: Arc<str>,
-        /// The specifier cells, as firmware has them.
-        specifier: Vec<u32>,
-    },
-    /// The way back has begun; nothing can be acquired any more.
-    #[error("the device is being unbound")]
-    Unbinding,
-    /// The target refused.
-    #[error(transparent)]
-    Env(#[from] EnvError),
-    /// A clock, power domain or reset line could not be switched.
-    #[error(transparent)]
-    Supply(#[from] SupplyError),
-    /// The IOMMU group could not be claimed.
-    #[error(transparent)]
-    Group(#[from] GroupError),
-    /// The translation could not be set up.
-    #[error(transparent)]
-    Iommu(#[from] IommuError),
-    /// A pass-through user had the device, and it cannot be reset.
-    #[error("the device is as its last pass-through user left it, and cannot be reset: {0}")]
-    NotReset(SupplyError),
-    /// A pass-through owner wants a device whose bus has `dma-ranges` that cannot be read.
-    #[error("no DMA for this device: the dma-ranges of its bus cannot be read")]
-    NoWindow,
-    /// The IOMMU translates other device addresses than the bus between it and the device carries (`dma-ranges`).
-    #[error("the IOMMU translates {first} to {last}, and the dma-ranges of the device's bus carry none of that")]
-    NoCommonWindow {
-        /// Lowest address that the IOMMU translates.
-        first: DeviceAddr,
-        /// Highest one (inclusive).
-        last: DeviceAddr,
-    },
-    /// The supplier is there but does not provide what was asked for.
-    #[error("the supplier does not provide this")]
-    NotProvided,
-    /// The supplier uses this device itself, directly or through others.
-    #[error("the supplier uses this device itself")]
-    SupplierCycle,
-    /// The firmware has no such property for the device.
-    #[error("the device has no {0}")]
-    AbsentSupply(Box<str>),
-    /// A device of the child's name, or for its node, is there already.
-    #[error("there is a device of the child's name, or for its node, already")]
-    ChildExists,
-    /// The child's name cannot be that of a file in the control tree.
-    #[error("the child's name cannot be that of a file beside its siblings; the event says why")]
-    ChildName,
-    /// A fault was injected here on purpose.
-    #[error("injected fault: {}", .0.name())]
-    Injected(Site),
-}
-
-impl ResourceError {
-    /// Whether somebody else has what was asked for, or all of it is in use: it may come back.
-    pub(crate) const fn is_shortage(&self) -> bool {
-        matches!(
-            self,
-            Self::Held(_)
-                | Self::Supply(SupplyError::Held(_))
-                | Self::Group(GroupError::Owned { .. })
-                | Self::Iommu(
-                    IommuError::NoContext
-                        | IommuError::OutOfMemory
-                        | IommuError::RegionInUse { .. }
-                        | IommuError::RegionPassedThrough
-                )
-        )
-    }
-
-    pub(crate) const fn errno(&self) -> Errno {
-        match self {
-            Self::Absent { .. } | Self::AbsentSupply(_) | Self::NotProvided | Self::NotDelivered(_) => Errno::ENODEV,
-            Self::NotYet(_) => Errno::EAGAIN,
-            Self::Held(_)
-            | Self::Unbinding
-            | Self::Group(_)
-            | Self::ChildExists
-            | Self::Supply(SupplyError::Held(_))
-            | Self::NotReset(SupplyError::Held(_)) => Errno::EBUSY,
-            Self::SupplierCycle
-            | Self::ChildName
-            | Self::NoWindow
-            | Self::NoCommonWindow { .. }
-            | Self::NoSuchLine { .. } => Errno::EINVAL,
-            Self::Env(_) => Errno::ENXIO,
-            Self::Supply(_) | Self::NotReset(_) => Errno::EIO,
-            Self::Iommu(_) | Self::Injected(_) => Errno::ENOMEM,
-        }
-    }
-}
 
 /// Having a `&Bound` tells you: the device is held by this driver, its suppliers are there and switched on, its DMA is
 /// set up, and none of it will be taken away while the borrow lasts.
@@ -157,9 +39,9 @@ pub struct Bound {
     pub(crate) ledger: Ledger,
     pub(crate) lines: LineUses,
     pub(crate) dma: Mutex<Option<Arc<DmaContext>>>,
-    /// The domain that the device is attached to, while it is.
     /// Its place in its IOMMU group, while it has a claim to that.
     pub(crate) membership: Mutex<Option<Membership>>,
+    /// The domain that the device is attached to, while it is.
     pub(crate) domain: Mutex<Option<Arc<Domain>>>,
     /// The last word on the device being quiet, void as soon as it learns another device address.
     quiet: Mutex<Option<Quiet>>,
@@ -531,90 +413,5 @@ impl Drop for Bound {
 impl fmt::Debug for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Bound({}, {} ledger entries)", self.name(), self.ledger.len())
-    }
-}
-
-/// A part of a binding that resources can be acquired in: the whole of it, or a [`ReleaseGroup`].
-#[derive(Clone, Copy, Debug)]
-pub struct Scope<'s> {
-    pub(crate) bound: &'s Bound,
-    pub(crate) tag: GroupTag,
-}
-
-impl<'s> Scope<'s> {
-    pub(crate) fn new(bound: &'s Bound, tag: GroupTag) -> Self {
-        Self { bound, tag }
-    }
-
-    /// Maps the device's registers number `index` (the `reg` entries, from 0). Nobody else may have any of them.
-    pub fn mmio(&self, index: usize) -> Result<Mmio<'s>, ResourceError> {
-        self.map_registers(index, Mode::Exclusive)
-    }
-
-    /// Maps the device's registers number `index`, which other drivers may use, too, if all of them say so: a register
-    /// block that firmware gives to several devices. They must not disturb each other. A pass-through owner never shares.
-    pub fn mmio_shared(&self, index: usize) -> Result<Mmio<'s>, ResourceError> {
-        self.map_registers(index, Mode::Shared(""))
-    }
-
-    fn map_registers(&self, index: usize, mode: Mode) -> Result<Mmio<'s>, ResourceError> {
-        let windows = self.bound.desc().resources.iter().filter_map(|r| match r {
-            Resource::Mem { base, len } => Some((*base, *len)),
-            Resource::Irq { .. } | Resource::IrqBehind { .. } => None,
-        });
-        let (base, len) = windows.into_iter().nth(index).ok_or(ResourceError::Absent { kind: "registers", index })?;
-        self.bound.check(Site::MapIo)?;
-        let claim = match self.bound.owner {
-            DmaOwner::Kernel => self.bound.claim(&Subject::Registers { base, len }, mode)?,
-            // A guest gets registers by the page, with what else lies there.
-            DmaOwner::PassThrough => self.bound.claim(&Subject::whole_pages(base, len), Mode::Exclusive)?,
-        };
-        let io = match self.bound.machine.env().map_io(base, len) {
-            Ok(io) => io,
-            Err(error) => {
-                self.bound.machine.release_claim(&claim);
-                return Err(error.into());
-            }
-        };
-        let region = Region::new(io, base, claim);
-        self.bound.push(self.tag, MmioEntry(Arc::clone(&region)))?;
-        Ok(Mmio::new(region))
-    }
-
-    /// Takes the device's interrupt number `index` (the `interrupts` entries, from 0) and switches the line on. Other
-    /// devices' drivers may have it, too: the contract of shared lines is in ARCHITECTURE.md. A line behind another
-    /// controller than the machine's needs that one's driver to deliver it ([`Bound::provide_interrupts`]).
-    pub fn irq(&self, index: usize) -> Result<Irq<'s>, ResourceError> {
-        let wanted = IrqTable::wanted(self, index)?;
-        self.bound.check(Site::IrqRequest)?;
-        // A guest does not know of others on its line, nor they of it.
-        let mode = match self.bound.owner {
-            DmaOwner::Kernel => irq::terms(wanted.trigger),
-            DmaOwner::PassThrough => Mode::Exclusive,
-        };
-        let claim = self.bound.claim(&wanted.subject, mode)?;
-        let machine = &self.bound.machine;
-        let route = Route::new(wanted.key, index, Arc::clone(&self.bound.device), claim);
-        if let Err(error) = machine.irqs.add(machine, &route, wanted.trigger, wanted.controller) {
-            machine.release_claim(&route.claim);
-            return Err(error);
-        }
-        self.bound.push(self.tag, IrqEntry { route: Arc::clone(&route), controller: wanted.by })?;
-        Ok(Irq::new(route, Arc::clone(machine)))
-    }
-
-    /// DMA memory and mappings for the device, owned by this scope.
-    pub fn dma(&self) -> Dma<'s> {
-        Dma::new(*self)
-    }
-
-    /// Runs `run` on the way back, in its turn. What it uses it owns: take [`Mmio::handle`], not [`Mmio`].
-    pub fn action(&self, what: &'static str, run: impl FnOnce() + Send + Sync + 'static) -> Result<(), ResourceError> {
-        self.bound.push(self.tag, Action { what, run: Box::new(run) }).map(|_| ())
-    }
-
-    /// Opens a release group inside this scope.
-    pub fn group(&self) -> ReleaseGroup<'s> {
-        ReleaseGroup::open(self.bound, self.tag)
     }
 }

@@ -74,13 +74,23 @@ impl Joint {
         self.several.store(true, Ordering::Release);
     }
 
-    /// Maps the same by every share that does not have it yet. On an error some shares may have it.
+    /// Maps the same by every share, as far as a share does not have it yet. On an error some shares may have it.
     pub(super) fn map_each(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
         for part in self.list().iter().filter(|p| !p.left) {
-            match part.ops.map(iova, phys, len, prot) {
-                Ok(()) | Err(MapError::Exists(_)) => {}
-                Err(_) if !self.still_has(part.id) => {}
-                Err(e) => return Err(e),
+            let whole = part.ops.map(iova, phys, len, prot);
+            let mapped = match whole {
+                // Some of it is there, and the table is as it was: the rest is mapped page by page.
+                Err(MapError::Exists(_)) => (0..len).step_by(PAGE_SIZE as usize).try_for_each(|at| {
+                    match part.ops.map(iova + at, phys + at, PAGE_SIZE, prot) {
+                        Err(MapError::Exists(_)) => Ok(()),
+                        mapped => mapped,
+                    }
+                }),
+                mapped => mapped,
+            };
+            match mapped {
+                Err(e) if self.still_has(part.id) => return Err(e),
+                _ => {}
             }
         }
         Ok(())
@@ -218,5 +228,53 @@ impl Translation for Joint {
         let mut labels = list.iter().map(|p| p.ops.label());
         let first = labels.next().unwrap_or_default();
         labels.fold(first, |all, label| format!("{all} + {label}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Page numbers that translate.
+    #[derive(Default)]
+    struct Share(Mutex<BTreeSet<u64>>);
+
+    impl Translation for Share {
+        fn map(&self, iova: DeviceAddr, _: PhysAddr, len: u64, _: Prot) -> Result<(), MapError> {
+            let mut pages = self.0.lock().unwrap();
+            let new = iova.0 / PAGE_SIZE..(iova.0 + len) / PAGE_SIZE;
+            if let Some(there) = new.clone().find(|page| pages.contains(page)) {
+                return Err(MapError::Exists(DeviceAddr(there * PAGE_SIZE)));
+            }
+            pages.extend(new);
+            Ok(())
+        }
+        fn unmap(&self, _: DeviceAddr, _: u64, _: &mut Gather) -> Result<(), MapError> {
+            Ok(())
+        }
+        fn flush(&self, _: &mut Gather) -> Result<(), IommuError> {
+            Ok(())
+        }
+        fn resolve(&self, _: DeviceAddr) -> Option<PhysAddr> {
+            None
+        }
+        fn label(&self) -> String {
+            String::new()
+        }
+    }
+
+    #[test]
+    fn a_share_that_has_a_part_of_a_region_gets_the_rest_of_it() {
+        let (one, two) = (Arc::new(Share::default()), Arc::new(Share::default()));
+        one.0.lock().unwrap().insert(9);
+        let joint = Joint::new(NodeId(0), Arc::<Share>::clone(&one));
+        joint.add(NodeId(1), Arc::<Share>::clone(&two));
+        joint.map_each(DeviceAddr(8 * PAGE_SIZE), PhysAddr(8 * PAGE_SIZE), 3 * PAGE_SIZE, Prot::READ).unwrap();
+        for share in [one, two] {
+            assert_eq!(*share.0.lock().unwrap(), BTreeSet::from([8, 9, 10]));
+        }
     }
 }

@@ -20,6 +20,7 @@ use bindery_sim::salvator::{self, Salvator};
 
 pub const SATA: &str = "ee300000.sata";
 pub const HC: &str = "e6570000.mmu";
+pub const DS1: &str = "e7740000.mmu";
 pub const CPG: &str = "e6150000.clock-controller";
 pub const SATA_LEAF: usize = 0;
 pub const SATA_UTLB: usize = 2;

@@ -1,5 +1,6 @@
 //! F03, F04: devices that run before their IOMMU, and an IOMMU that refuses.
 
+use bindery::device::Supplier;
 use bindery::driver::Errno;
 use bindery::env::Site;
 use bindery::machine::Policy;
@@ -40,5 +41,41 @@ fn f04_a_device_that_its_iommu_does_not_take_is_not_bound_and_is_once_it_does() 
         r.machine.bind(SATA, "sata_rcar").unwrap();
         r.machine.unbind(SATA, "sata_rcar").unwrap();
     }
+    assert_eq!(r.machine.promises().broken(), []);
+}
+
+/// A device comes whose streams are of two groups that kernel drivers use: they cannot become one address space under them.
+#[test]
+fn a_device_between_two_groups_in_use_is_blocked_and_bound_when_one_is_idle() {
+    let r = rig();
+    r.machine.settle();
+    let ds1 = need(r.node(DS1), bindery::device::SupplierKind::Iommu, "iommus", &[40]);
+    r.add_master("one", 9, 929, |_| ());
+    r.add_master("two", 9, 930, |d| d.suppliers[0] = ds1.clone());
+    r.machine.settle();
+    assert_eq!((r.driver("one"), r.driver("two")), (Some("acme_master"), Some("acme_master")));
+    assert_ne!(r.group_of("one"), r.group_of("two"));
+    let at = r.master("one", |m| m.share(4096)).unwrap();
+    r.add_master("between", 10, 931, |d| d.suppliers.push(Supplier { args: vec![41], ..ds1.clone() }));
+    r.story();
+    r.machine.settle();
+    assert_eq!((r.driver("between"), r.reach(10, at.0, true)), (None, None), "P7, P10: blocked, bound by nobody");
+    let told = r.story();
+    let reason = "cannot become one while they are in use";
+    assert!(told.iter().any(|l| l.starts_with("between: ") && l.contains(reason)), "{told:?}");
+    let waits = r.machine.waiting().into_iter().find(|w| &*w.device == "between").map(|w| w.on.join(", "));
+    assert!(waits.as_ref().is_some_and(|w| w.contains(reason)), "{waits:?}");
+    // One of both groups falls idle.
+    r.machine.unbind("two", "acme_master").unwrap();
+    r.machine.settle();
+    assert_eq!((r.driver("one"), r.driver("between")), (Some("acme_master"), Some("acme_master")));
+    assert_eq!(r.group_of("one"), r.group_of("two"), "what it joins is one group");
+    assert!(r.reach(10, at.0, true).is_some(), "one group is one address space");
+    // When it goes, they fall apart once nothing of the group is bound.
+    r.machine.remove_device("between");
+    r.machine.unbind("one", "acme_master").unwrap();
+    assert_eq!(r.group_of("one"), r.group_of("two"), "the disk controller's driver uses the address space");
+    r.machine.unbind(SATA, "sata_rcar").unwrap();
+    assert_ne!(r.group_of("one"), r.group_of("two"));
     assert_eq!(r.machine.promises().broken(), []);
 }

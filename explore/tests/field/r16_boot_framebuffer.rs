@@ -31,7 +31,6 @@ const DTB: &[u8] = include_bytes!("trees/r16_boot_framebuffer.dtb");
 const ODD: &[u8] = include_bytes!("trees/r16_odd_regions.dtb");
 const DISPLAY: &str = "feb00000.display";
 const FRAME: u64 = 0x4810_0000;
-const DS1: &str = "e7740000.mmu";
 const FILE: &str = "reserved_regions";
 
 fn region(first: u64, len: u64, kind: RegionKind) -> ReservedRegion {

@@ -114,3 +114,24 @@ fn readers_and_writers_race_with_removal() {
     println!("{reads} reads, {writes} writes; {}", r.verdict());
     assert_eq!(r.machine.promises().broken(), []);
 }
+
+#[test]
+fn a_child_is_not_called_like_a_file_or_link_of_its_parents_directory() {
+    let r = rig();
+    r.machine.settle();
+    let tree = Tree::new(&r.machine);
+    let parent = r.machine.add_device(dev("parent", "acme,master")).unwrap().node();
+    r.machine.settle();
+    let child = |name: &str| bindery::device::DeviceDesc { parent: Some(parent), ..dev(name, "acme,master") };
+    let own: Vec<String> = tree.list("/sys/devices/platform/parent").unwrap().into_iter().map(|e| e.name).collect();
+    assert!(own.len() >= 5, "{own:?}");
+    for name in &own {
+        let refused = r.machine.add_device(child(name)).unwrap_err().to_string();
+        assert!(refused.contains(name.as_str()), "{refused}");
+    }
+    for link in ["supplier:platform:x", "consumer:platform:x"] {
+        assert!(r.machine.add_device(child(link)).is_err(), "{link}");
+    }
+    r.machine.add_device(child("children")).unwrap();
+    assert_eq!(r.machine.promises().broken(), []);
+}

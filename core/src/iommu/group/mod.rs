@@ -1,5 +1,8 @@
 //! Groups: the devices that IOMMUs cannot keep apart.
 
+mod hold;
+mod kept;
+
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -14,9 +17,11 @@ use super::regions::{Pages, Regions, Rest};
 use super::{Domain, DomainKind, Geometry, GroupError, Iommu, IommuError, Owner, OwnerId, StreamId, Translation};
 use crate::addr::DeviceAddr;
 use crate::claim::{Claim, Claims, Conflict, Holder, Provider, Subject};
-use crate::device::{DeviceDesc, NodeId, ReservedRegion};
+use crate::device::{DeviceDesc, NodeId};
 use crate::driver::DmaOwner;
 use crate::sync::Mutex;
+
+pub use hold::GroupHold;
 
 /// One stream of one IOMMU.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -35,13 +40,13 @@ pub(crate) struct Membership {
 
 /// An IOMMU of a group.
 #[derive(Clone)]
-pub(super) struct Instance {
-    pub(super) node: NodeId,
-    pub(super) iommu: Arc<dyn Iommu>,
+pub(in crate::iommu) struct Instance {
+    pub(in crate::iommu) node: NodeId,
+    pub(in crate::iommu) iommu: Arc<dyn Iommu>,
     /// Where its streams go while nobody uses them, but for those of devices with direct regions.
-    pub(super) blocked: Arc<dyn Translation>,
+    pub(in crate::iommu) blocked: Arc<dyn Translation>,
     /// Where those go.
-    pub(super) rest: Option<Rest>,
+    pub(in crate::iommu) rest: Option<Rest>,
 }
 
 impl Instance {
@@ -103,88 +108,6 @@ impl State {
 
     fn instance_mut(&mut self, node: NodeId) -> Option<&mut Instance> {
         self.instances.iter_mut().find(|i| i.node == node)
-    }
-
-    /// Where a stream at `instance` goes while nobody uses it.
-    fn resting<'i>(&self, instance: &'i Instance, stream: Stream) -> &'i Arc<dyn Translation> {
-        match &instance.rest {
-            Some(rest) if self.regions.keeps(stream) => &rest.ops,
-            _ => &instance.blocked,
-        }
-    }
-
-    fn block_at_rest(&self, stream: Stream) {
-        if let Some(i) = self.instance(stream.iommu) {
-            // One that stays where it was reaches what its device may, or nothing.
-            let _ = i.iommu.attach(stream.id, &i.blocked);
-        }
-    }
-
-    /// Whether a pass-through owner may have it.
-    fn may_be_passed(&self, group: u32) -> Result<(), GroupError> {
-        self.regions.strict().map_or(Ok(()), |(device, region)| {
-            let ReservedRegion { first, last, .. } = region;
-            Err(GroupError::Reserved { group, device: Arc::clone(device), first, last })
-        })
-    }
-
-    /// Maps the direct regions of all members where their streams rest, and in the domain in use. What is not needed any
-    /// more goes to `trash`. Each is tried, also after one that fails.
-    fn keep_regions(&mut self, trash: &mut Vec<Instance>) -> Result<(), IommuError> {
-        let mut result = self.keep_in_domain();
-        if result == Err(IommuError::RegionPassedThrough) {
-            return result;
-        }
-        let nodes: Vec<_> = self.instances.iter().map(|i| i.node).collect();
-        for node in nodes {
-            result = result.and(self.keep_at_rest(node, trash));
-        }
-        result
-    }
-
-    /// Maps them where the streams at `node` rest: in a translation that maps nothing else.
-    fn keep_at_rest(&mut self, node: NodeId, trash: &mut Vec<Instance>) -> Result<(), IommuError> {
-        let (pages, prot, streams) = (self.regions.pages_at(node), self.regions.prot(), self.regions.streams_at(node));
-        let idle: Vec<_> = streams.into_iter().filter(|s| !self.users.contains_key(s)).collect();
-        let Some(instance) = self.instance_mut(node) else { return Ok(()) };
-        let leaves = |instance: &Instance, rest| Instance { rest: Some(rest), ..instance.clone() };
-        if pages.is_empty() {
-            let old = instance.rest.take();
-            trash.extend(old.map(|rest| leaves(instance, rest)));
-            return Ok(());
-        }
-        if instance.rest.as_ref().is_none_or(|rest| rest.exceeds(&pages)) {
-            match instance.iommu.domain(DomainKind::Strict) {
-                Ok(ops) => {
-                    let old = instance.rest.replace(Rest::new(ops));
-                    trash.extend(old.map(|rest| leaves(instance, rest)));
-                }
-                Err(e) if instance.rest.is_none() => return Err(e),
-                // It goes on with what it had, which is more than its devices need.
-                Err(_) => {}
-            }
-        }
-        let Some(rest) = &mut instance.rest else { return Ok(()) };
-        let grown = rest.grow(&pages, prot);
-        let attach = |s: &Stream| instance.iommu.attach(s.id, &rest.ops);
-        idle.iter().map(attach).fold(grown, Result::and)
-    }
-
-    /// Maps them in the domain of the present owner, and keeps all regions from being device addresses there.
-    fn keep_in_domain(&mut self) -> Result<(), IommuError> {
-        let Some(current) = &mut self.current else { return Ok(()) };
-        let kind = current.domain.kind();
-        if self.ownership.holder().is_some() && self.regions.strict().is_some() {
-            return Err(IommuError::RegionPassedThrough);
-        }
-        current.domain.reserve(&self.regions.holes(kind))?;
-        for (first, end) in self.regions.direct(kind).without(&current.kept).runs() {
-            let run = Pages::run(first, end);
-            let joint = &current.joint;
-            run.map(self.regions.prot(), |iova, phys, len, prot| joint.map_each(iova, phys, len, prot))?;
-            current.kept = current.kept.with(&run);
-        }
-        Ok(())
     }
 
     /// Whether streams of `iommu` may come in. A pass-through owner's devices stay what they are; a domain in use keeps
@@ -256,7 +179,7 @@ pub struct GroupInfo {
 }
 
 impl Group {
-    pub(super) fn new(id: u32, instances: Vec<Instance>, kind: DomainKind, claims: Arc<Claims>) -> Arc<Self> {
+    pub(in crate::iommu) fn new(id: u32, instances: Vec<Instance>, kind: DomainKind, claims: Arc<Claims>) -> Arc<Self> {
         let state = State {
             ownership: Ownership::new(claims),
             instances,
@@ -283,7 +206,7 @@ impl Group {
     }
 
     /// Names of its IOMMUs, as one word for a line.
-    pub(super) fn iommu_names(&self) -> String {
+    pub(in crate::iommu) fn iommu_names(&self) -> String {
         let names: Vec<_> = self.iommus().iter().map(|i| i.name()).collect();
         names.join(" + ")
     }
@@ -294,14 +217,14 @@ impl Group {
     }
 
     /// What is known of `addr`, from the present domain or from earlier ones.
-    pub(super) fn explain(&self, addr: DeviceAddr) -> Option<String> {
+    pub(in crate::iommu) fn explain(&self, addr: DeviceAddr) -> Option<String> {
         let s = self.state.lock();
         s.current.as_ref().and_then(|c| c.domain.explain(addr)).or_else(|| s.past.explain(addr))
     }
 
     /// Whether an access through `translation` may come from a member, and the IOMMUs that it then came through: `true`
     /// when it is of the owner's domain, `false` when members are blocked in it.
-    pub(super) fn goes_through(&self, translation: &Arc<dyn Translation>) -> Option<(bool, Vec<NodeId>)> {
+    pub(in crate::iommu) fn goes_through(&self, translation: &Arc<dyn Translation>) -> Option<(bool, Vec<NodeId>)> {
         let s = self.state.lock();
         if let Some(node) = s.current.as_ref().and_then(|c| c.joint.node_of(translation)) {
             return Some((true, Vec::from([node])));
@@ -358,13 +281,13 @@ impl Group {
     }
 
     /// Whether streams of `iommu` may come in now.
-    pub(super) fn may_take(&self, node: NodeId, iommu: &dyn Iommu) -> bool {
+    pub(in crate::iommu) fn may_take(&self, node: NodeId, iommu: &dyn Iommu) -> bool {
         self.state.lock().may_take(node, iommu)
     }
 
     /// Takes a stream of `device` in, blocked but for the regions of its devices; one that it shares with a bound device
     /// stays with that one's domain. The answer has what keeps the regions of the device from being mapped.
-    pub(super) fn add(
+    pub(in crate::iommu) fn add(
         &self,
         device: &DeviceDesc,
         stream: Stream,
@@ -396,34 +319,8 @@ impl Group {
         Ok(kept)
     }
 
-    /// Tries again to keep the regions of its devices mapped.
-    pub(super) fn keep_regions(&self, trash: &mut Vec<Instance>) -> Result<(), IommuError> {
-        self.state.lock().keep_regions(trash)
-    }
-
-    /// The regions of `device`, which leaves, are nobody's any more.
-    pub(super) fn forget_regions(&self, device: &str, trash: &mut Vec<Instance>) {
-        let mut s = self.state.lock();
-        let gone: Vec<_> = s.regions.members.extract_if(.., |m| &*m.device == device).collect();
-        for stream in gone.iter().filter(|m| m.has_direct()).flat_map(|m| &m.streams) {
-            if !s.users.contains_key(stream) && !s.regions.keeps(*stream) {
-                s.block_at_rest(*stream);
-            }
-        }
-        if !gone.is_empty() {
-            // What could not be made smaller stays as it is until it can.
-            let _ = s.keep_regions(trash);
-        }
-    }
-
-    /// The reserved regions of its devices and IOMMUs, by address, those of one kind that meet as one.
-    pub fn reserved_regions(&self) -> Vec<ReservedRegion> {
-        let s = self.state.lock();
-        s.regions.listed(s.instances.iter().map(|i| i.iommu.geometry()))
-    }
-
     /// Takes over all of `other`, which is left empty. False when one of both is in use in a way that forbids it.
-    pub(super) fn absorb(&self, other: &Self, trash: &mut Vec<Instance>) -> Result<bool, IommuError> {
+    pub(in crate::iommu) fn absorb(&self, other: &Self, trash: &mut Vec<Instance>) -> Result<bool, IommuError> {
         let (mut s, mut o) = (self.state.lock(), other.state.lock());
         let fits = o.instances.iter().all(|i| s.may_take(i.node, &*i.iommu));
         // No silent downgrade: nobody gets a domain that checks less than the one that the group was set to (P10).
@@ -459,18 +356,18 @@ impl Group {
         Ok(true)
     }
 
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::iommu) fn is_idle(&self) -> bool {
         self.state.lock().is_idle()
     }
 
     /// Leaves only the members in it that `stays` is true for.
-    pub(super) fn retain(&self, stays: impl Fn(&str) -> bool) {
+    pub(in crate::iommu) fn retain(&self, stays: impl Fn(&str) -> bool) {
         self.state.lock().members.retain(|m| stays(m));
     }
 
     /// The IOMMU at `node` is none of the group's any more. Returns the translation that it has a share in, if there is
     /// one; to take the share out may wait for the hardware.
-    pub(super) fn remove_instance(&self, node: NodeId, trash: &mut Vec<Instance>) -> Option<Arc<Joint>> {
+    pub(in crate::iommu) fn remove_instance(&self, node: NodeId, trash: &mut Vec<Instance>) -> Option<Arc<Joint>> {
         let mut s = self.state.lock();
         trash.extend(s.instances.extract_if(.., |i| i.node == node));
         s.users.retain(|stream, _| stream.iommu != node);
@@ -482,7 +379,7 @@ impl Group {
     }
 
     /// Makes a group of its own, number `id`, of `members` and of the IOMMUs at `nodes`. The group is idle.
-    pub(super) fn split(
+    pub(in crate::iommu) fn split(
         &self,
         id: u32,
         members: &[Arc<str>],
@@ -503,7 +400,7 @@ impl Group {
     }
 
     /// Leaves only `members` and the IOMMUs at `nodes` in it, and returns the other IOMMUs. The group is idle.
-    pub(super) fn keep(&self, members: &[Arc<str>], nodes: &[NodeId]) -> Vec<Instance> {
+    pub(in crate::iommu) fn keep(&self, members: &[Arc<str>], nodes: &[NodeId]) -> Vec<Instance> {
         let mut s = self.state.lock();
         s.members.retain(|m| members.contains(m));
         s.regions.members.retain(|m| members.contains(&m.device));
@@ -513,14 +410,14 @@ impl Group {
     }
 
     /// Claims the group for one more binding.
-    pub(super) fn claim(&self, holder: &Holder) -> Result<(Arc<Claim>, Owner), GroupError> {
+    pub(in crate::iommu) fn claim(&self, holder: &Holder) -> Result<(Arc<Claim>, Owner), GroupError> {
         let mut s = self.state.lock();
         let claim = s.ownership.claim(self.id, holder)?;
         Ok((claim, s.ownership.owner()))
     }
 
     /// Claims one of its streams.
-    pub(super) fn claim_stream(&self, stream: Stream, holder: &Holder) -> Result<Arc<Claim>, Conflict> {
+    pub(in crate::iommu) fn claim_stream(&self, stream: Stream, holder: &Holder) -> Result<Arc<Claim>, Conflict> {
         let s = self.state.lock();
         let name = s.instance(stream.iommu).map_or_else(String::new, |i| i.iommu.name()).into();
         let iommu = Provider { node: stream.iommu, name };
@@ -528,24 +425,24 @@ impl Group {
     }
 
     /// A binding lets go of it.
-    pub(super) fn unclaim(&self, claim: &Arc<Claim>) -> Owner {
+    pub(in crate::iommu) fn unclaim(&self, claim: &Arc<Claim>) -> Owner {
         let mut s = self.state.lock();
         s.ownership.unclaim(claim);
         s.ownership.owner()
     }
 
     /// `id` has one more device of the group open, for as long as the guard lives.
-    pub(super) fn hold(self: &Arc<Self>, id: &OwnerId) -> Result<GroupHold, GroupError> {
+    pub(in crate::iommu) fn hold(self: &Arc<Self>, id: &OwnerId) -> Result<GroupHold, GroupError> {
         let mut s = self.state.lock();
         s.may_be_passed(self.id)?;
         let claim = s.ownership.hold(self.id, id)?;
         drop(s);
-        Ok(GroupHold { group: Arc::clone(self), id: id.clone(), claim })
+        Ok(GroupHold::new(Arc::clone(self), id.clone(), claim))
     }
 
     /// The domain for one more binding of `owner`, which must be able to use the IOMMUs at `nodes`. `made` is asked before
     /// one is made.
-    pub(super) fn enter<E: From<IommuError>>(
+    pub(in crate::iommu) fn enter<E: From<IommuError>>(
         &self,
         owner: DmaOwner,
         nodes: &[NodeId],
@@ -569,7 +466,7 @@ impl Group {
     }
 
     /// A binding has left its domain, which goes with the last one.
-    pub(super) fn exit(&self, domain: &Domain) {
+    pub(in crate::iommu) fn exit(&self, domain: &Domain) {
         let last = {
             let mut s = self.state.lock();
             s.attached -= 1;
@@ -629,7 +526,7 @@ impl Group {
     }
 
     /// Sends a stream through the owner's domain, for one more user.
-    pub(super) fn use_stream(&self, stream: Stream) -> Result<(), IommuError> {
+    pub(in crate::iommu) fn use_stream(&self, stream: Stream) -> Result<(), IommuError> {
         let mut s = self.state.lock();
         let instance = s.instance(stream.iommu).ok_or(IommuError::Dead)?;
         let part = s.current.as_ref().and_then(|c| c.joint.at(stream.iommu)).ok_or(IommuError::Dead)?;
@@ -639,7 +536,7 @@ impl Group {
     }
 
     /// Ends one use of a stream; the last one blocks it. False when the IOMMU did not do that.
-    pub(super) fn leave_stream(&self, stream: Stream) -> bool {
+    pub(in crate::iommu) fn leave_stream(&self, stream: Stream) -> bool {
         let mut s = self.state.lock();
         match s.users.get_mut(&stream) {
             Some(users) if *users > 1 => {
@@ -668,29 +565,5 @@ const fn looseness(kind: DomainKind) -> u32 {
 impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Group({}, {})", self.id, self.iommu_names())
-    }
-}
-
-/// Holding a `GroupHold` tells you: whoever else has a device of the group open is the same owner (P7), until it is
-/// dropped or the binding ends.
-#[derive(Debug)]
-#[must_use = "dropped, others may open the group's devices"]
-pub struct GroupHold {
-    group: Arc<Group>,
-    id: OwnerId,
-    /// The owner's claim to the group's address space.
-    claim: Arc<Claim>,
-}
-
-impl GroupHold {
-    /// The owner.
-    pub fn owner(&self) -> &OwnerId {
-        &self.id
-    }
-}
-
-impl Drop for GroupHold {
-    fn drop(&mut self) {
-        self.group.let_go(&self.claim);
     }
 }

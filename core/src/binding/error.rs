@@ -1,0 +1,130 @@
+//! Why a resource could not be had.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::addr::DeviceAddr;
+use crate::claim::Conflict;
+use crate::device::NodeId;
+use crate::driver::Errno;
+use crate::env::{EnvError, Site};
+use crate::iommu::{GroupError, IommuError};
+use crate::power::SupplyError;
+
+/// Why a resource could not be had.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ResourceError {
+    /// The firmware gives the device no such resource.
+    #[error("the device has no {kind} {index}")]
+    Absent {
+        /// `"registers"` or `"interrupt"`.
+        kind: &'static str,
+        /// Which one was asked for, from 0.
+        index: usize,
+    },
+    /// Somebody else has it.
+    #[error(transparent)]
+    Held(#[from] Box<Conflict>),
+    /// The device has an interrupt of this controller, which is bound, and whose driver delivers none.
+    #[error("nobody delivers the interrupt lines of {0}")]
+    NotDelivered(Arc<str>),
+    /// The device has an interrupt of the controller at this node, which is not bound yet. A probe that returns this is
+    /// deferred until it is.
+    #[error("waits for an interrupt controller")]
+    NotYet(NodeId),
+    /// The interrupt controller has no line that this specifier names.
+    #[error("{controller} has no interrupt line {specifier:?}")]
+    NoSuchLine {
+        /// Label or path of the controller.
+        controller: Arc<str>,
+        /// The specifier cells, as firmware has them.
+        specifier: Vec<u32>,
+    },
+    /// The way back has begun; nothing can be acquired any more.
+    #[error("the device is being unbound")]
+    Unbinding,
+    /// The target refused.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// A clock, power domain or reset line could not be switched.
+    #[error(transparent)]
+    Supply(#[from] SupplyError),
+    /// The IOMMU group could not be claimed.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// The translation could not be set up.
+    #[error(transparent)]
+    Iommu(#[from] IommuError),
+    /// A pass-through user had the device, and it cannot be reset.
+    #[error("the device is as its last pass-through user left it, and cannot be reset: {0}")]
+    NotReset(SupplyError),
+    /// A pass-through owner wants a device whose bus has `dma-ranges` that cannot be read.
+    #[error("no DMA for this device: the dma-ranges of its bus cannot be read")]
+    NoWindow,
+    /// The IOMMU translates other device addresses than the bus between it and the device carries (`dma-ranges`).
+    #[error("the IOMMU translates {first} to {last}, and the dma-ranges of the device's bus carry none of that")]
+    NoCommonWindow {
+        /// Lowest address that the IOMMU translates.
+        first: DeviceAddr,
+        /// Highest one (inclusive).
+        last: DeviceAddr,
+    },
+    /// The supplier is there but does not provide what was asked for.
+    #[error("the supplier does not provide this")]
+    NotProvided,
+    /// The supplier uses this device itself, directly or through others.
+    #[error("the supplier uses this device itself")]
+    SupplierCycle,
+    /// The firmware has no such property for the device.
+    #[error("the device has no {0}")]
+    AbsentSupply(Box<str>),
+    /// A device of the child's name, or for its node, is there already.
+    #[error("there is a device of the child's name, or for its node, already")]
+    ChildExists,
+    /// The child's name cannot be that of a file in the control tree.
+    #[error("the child's name cannot be that of a file beside its siblings; the event says why")]
+    ChildName,
+    /// A fault was injected here on purpose.
+    #[error("injected fault: {}", .0.name())]
+    Injected(Site),
+}
+
+impl ResourceError {
+    /// Whether somebody else has what was asked for, or all of it is in use: it may come back.
+    pub(crate) const fn is_shortage(&self) -> bool {
+        matches!(
+            self,
+            Self::Held(_)
+                | Self::Supply(SupplyError::Held(_))
+                | Self::Group(GroupError::Owned { .. })
+                | Self::Iommu(
+                    IommuError::NoContext
+                        | IommuError::OutOfMemory
+                        | IommuError::RegionInUse { .. }
+                        | IommuError::RegionPassedThrough
+                )
+        )
+    }
+
+    pub(crate) const fn errno(&self) -> Errno {
+        match self {
+            Self::Absent { .. } | Self::AbsentSupply(_) | Self::NotProvided | Self::NotDelivered(_) => Errno::ENODEV,
+            Self::NotYet(_) => Errno::EAGAIN,
+            Self::Held(_)
+            | Self::Unbinding
+            | Self::Group(_)
+            | Self::ChildExists
+            | Self::Supply(SupplyError::Held(_))
+            | Self::NotReset(SupplyError::Held(_)) => Errno::EBUSY,
+            Self::SupplierCycle
+            | Self::ChildName
+            | Self::NoWindow
+            | Self::NoCommonWindow { .. }
+            | Self::NoSuchLine { .. } => Errno::EINVAL,
+            Self::Env(_) => Errno::ENXIO,
+            Self::Supply(_) | Self::NotReset(_) => Errno::EIO,
+            Self::Iommu(_) | Self::Injected(_) => Errno::ENOMEM,
+        }
+    }
+}
