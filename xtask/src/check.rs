@@ -6,7 +6,7 @@ use crate::cargo::Cargo;
 use crate::outcome::{Outcome, Trouble};
 use crate::session::Session;
 use crate::tool::{output, root};
-use crate::{licences, patches};
+use crate::{floors, licences, patches};
 
 /// Feature sets of the core, apart from the one that the workspace as a whole unites to.
 const CORE_FEATURES: [&str; 4] = ["", "std", "serde", "std,serde"];
@@ -41,6 +41,7 @@ pub(crate) fn steps(session: &mut Session) {
             Cargo::new(&format!("build --quiet -p bindery -p bindery-drivers --target {target}")).run()
         });
     }
+    session.step("floors of the core", floors::check);
     session.step("licences", licences::run);
     session.step("mutants apply, and are listed", patches::check);
 }

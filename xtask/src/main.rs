@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod check;
 mod dtbs;
+mod floors;
 mod fuzz;
 mod guest;
 mod licences;
@@ -38,12 +39,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Format, lints, documentation, builds without std, licences
+    /// Format, lints, documentation, builds without std, floors, licences
     Check,
     /// The host tool as static programs, for each architecture; each must be below 4 MiB
     Bindctl(small::Args),
     /// The auditor with its recorder as static programs, for each architecture; each must be below 4 MiB
     Auditor(small::Args),
+    /// Whether the core's modules import downwards only, and what does not
+    Floors(floors::Args),
     /// libFuzzer on what the auditor reads
     Fuzz(fuzz::Args),
     /// The host tool on a stock Debian kernel under QEMU
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Miri(args) => miri::run(&args),
         Command::Bindctl(args) => small::BINDCTL.run(&args),
         Command::Auditor(args) => small::AUDIT.run(&args),
+        Command::Floors(args) => floors::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Guest(args) => guest::run(&args),
         Command::Package(args) => package::run(&args),
