@@ -18,10 +18,13 @@ pub mod device;
 pub mod dma;
 pub mod driver;
 pub mod env;
+mod errno;
 pub mod event;
 pub mod firmware;
+mod instrument;
 pub mod iommu;
 mod irq;
+mod lifecycle;
 pub mod link;
 pub mod machine;
 pub mod mem;
@@ -29,6 +32,7 @@ pub mod power;
 pub mod promise;
 mod provider;
 pub mod sync;
+mod time;
 
 /// The examples of the project's page compile.
 #[cfg(doctest)]

@@ -178,8 +178,11 @@ pub fn catch<R>(act: impl FnOnce() -> R) -> Result<R, alloc::string::String> {
     return Ok(act());
 }
 
+/// Something for another thread to do.
+pub type Job = alloc::boxed::Box<dyn FnOnce() + Send>;
+
 /// Runs `job` on a new thread, where there are threads; else it comes back.
-pub(crate) fn spawn(job: crate::env::Job) -> Result<(), crate::env::Job> {
+pub(crate) fn spawn(job: Job) -> Result<(), Job> {
     #[cfg(all(shuttle, not(loom)))]
     {
         shuttle::thread::spawn(job);
@@ -189,7 +192,7 @@ pub(crate) fn spawn(job: crate::env::Job) -> Result<(), crate::env::Job> {
     {
         // In a place that both can take it from: a thread that cannot be started keeps what it was to run.
         let slot = std::sync::Arc::new(std::sync::Mutex::new(Some(job)));
-        let take = |slot: &std::sync::Mutex<Option<crate::env::Job>>| {
+        let take = |slot: &std::sync::Mutex<Option<Job>>| {
             slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
         };
         let theirs = std::sync::Arc::clone(&slot);

@@ -7,10 +7,11 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::{DeviceDesc, NodeId};
-use crate::binding::{AnyBinding, Awaited, Phase};
+use crate::binding::{AnyBinding, Awaited};
 use crate::claim::Claim;
 use crate::env::{Env, Instant, Landmark};
 use crate::iommu::IommuError;
+use crate::lifecycle::Phase;
 use crate::machine::Machine;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Guard, Mutex, is_scheduled, waits};

@@ -6,6 +6,7 @@ use crate::binding::ResourceError;
 use crate::device::{NodeId, Unmet};
 use crate::dma::DmaError;
 use crate::env::{EnvError, IoError};
+use crate::errno::Errno;
 
 /// What a deferred probe waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,48 +60,6 @@ impl From<ResourceError> for ProbeError {
 impl From<EnvError> for ProbeError {
     fn from(e: EnvError) -> Self {
         Self::Resource(ResourceError::Env(e))
-    }
-}
-
-macro_rules! numbers {
-    ($($name:ident = $number:literal,)*) => {
-        /// Linux error numbers, used at the control tree's edge only (`include/uapi/asm-generic/errno-base.h`,
-        /// `errno.h`).
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        #[repr(i32)]
-        #[expect(missing_docs, reason = "the names are the documentation")]
-        pub enum Errno { $($name = $number,)* }
-
-        impl Errno {
-            /// Every number that this system gives.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-
-            /// Its name, as in the C headers.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name),)* }
-            }
-        }
-    };
-}
-
-numbers! {
-    EPERM = 1,
-    ENOENT = 2,
-    EIO = 5,
-    ENXIO = 6,
-    EAGAIN = 11,
-    ENOMEM = 12,
-    EACCES = 13,
-    EBUSY = 16,
-    ENODEV = 19,
-    ENOTDIR = 20,
-    EISDIR = 21,
-    EINVAL = 22,
-}
-
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

@@ -3,8 +3,9 @@
 mod erased;
 mod error;
 
+pub use crate::errno::Errno;
 pub(crate) use erased::{Adapter, AnyDriver};
-pub use error::{Busy, Errno, Missing, ProbeError, Quiet};
+pub use error::{Busy, Missing, ProbeError, Quiet};
 
 use crate::binding::Bound;
 

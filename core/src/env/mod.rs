@@ -7,19 +7,15 @@
 pub(crate) mod fake;
 mod io;
 mod irq;
-mod landmark;
 mod memory;
-mod site;
-mod time;
 
+pub use crate::instrument::{Landmark, Site};
+pub use crate::sync::Job;
+pub use crate::time::Instant;
 pub use io::{Io, IoError, Width};
 pub use irq::{IrqControl, IrqLine, IrqSink, Trigger};
-pub use landmark::Landmark;
 pub use memory::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
-pub use site::Site;
-pub use time::Instant;
 
-use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 
 use crate::addr::PhysAddr;
@@ -45,9 +41,6 @@ pub enum EnvError {
     #[error("injected fault")]
     Injected,
 }
-
-/// Something for another thread to do.
-pub type Job = Box<dyn FnOnce() + Send>;
 
 /// One target: the machine below the core.
 ///

@@ -7,7 +7,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::addr::{DeviceAddr, PhysAddr};
-use crate::env::{Instant, Site};
+use crate::instrument::Site;
+use crate::time::Instant;
 
 /// One thing that happened.
 #[derive(Clone, PartialEq, Eq, Debug)]

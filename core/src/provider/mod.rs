@@ -7,10 +7,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::{Any, TypeId, type_name};
 
-use crate::binding::{Entry, HoldingKind, WayBack};
+use crate::binding::{Entry, WayBack};
 use crate::claim::Claim;
 use crate::device::NodeId;
 use crate::event::Outcome;
+use crate::lifecycle::HoldingKind;
 use crate::sync::Mutex;
 
 type Service = Box<dyn Any + Send + Sync>;

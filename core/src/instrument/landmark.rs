@@ -1,7 +1,7 @@
 //! What a walk over all paths counts.
 
-use crate::binding::{HoldingKind, Phase};
-use crate::driver::Errno;
+use crate::errno::Errno;
+use crate::lifecycle::{HoldingKind, Phase};
 
 /// Something that a walk over all paths counts, so that a run which never passed it can say so.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
