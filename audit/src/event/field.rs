@@ -32,6 +32,8 @@ impl<'a> Iterator for Fields<'a> {
         let value = &self.rest[equals + 1..];
         let end = if value.starts_with('{') {
             value.find('}').map_or(value.len(), |close| close + 1)
+        } else if let Some(quoted) = value.strip_prefix('"') {
+            quoted.find('"').map_or(value.len(), |close| close + 2)
         } else {
             value.find(' ').unwrap_or(value.len())
         };

@@ -5,6 +5,7 @@ mod fault;
 mod field;
 mod function;
 mod log;
+mod payload;
 mod trace;
 
 pub use dma_api::{DmaApi, DmaApiKind};
@@ -14,4 +15,5 @@ pub use field::{Fields, hex, number};
 pub use function::{Backend, Call, call_of};
 pub(crate) use log::is_device;
 pub use log::{Message, Turn, frame, message};
-pub use trace::{Dir, Event, Family, Op, attrs, event};
+pub use payload::event;
+pub use trace::{Dir, Event, Family, Op, attrs};

@@ -14,6 +14,8 @@ pub struct Line<'a> {
     pub bytes: &'a [u8],
     /// True when the line was longer than that.
     pub cut: bool,
+    /// True when a line feed ends it; the last line of a file that was cut has none.
+    pub ended: bool,
 }
 
 /// The lines of a reader, each in the same buffer.
@@ -40,7 +42,7 @@ impl<R: BufRead> Lines<R> {
     pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         self.buffer.clear();
         let mut cut = false;
-        let mut any = false;
+        let (mut any, mut line_ended) = (false, false);
         loop {
             let chunk = match self.reader.fill_buf() {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -60,6 +62,7 @@ impl<R: BufRead> Lines<R> {
             self.reader.consume(used);
             self.read += used as u64;
             if ended {
+                line_ended = true;
                 break;
             }
         }
@@ -67,7 +70,7 @@ impl<R: BufRead> Lines<R> {
             return Ok(None);
         }
         self.number += 1;
-        Ok(Some(Line { number: self.number, bytes: &self.buffer, cut }))
+        Ok(Some(Line { number: self.number, bytes: &self.buffer, cut, ended: line_ended }))
     }
 }
 
@@ -88,9 +91,10 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_last_line_is_none() {
+    fn an_empty_last_line_is_none_and_one_without_a_line_feed_is_told() {
         let mut lines = Lines::new(&b"a\n"[..]);
-        assert!(lines.next_line().unwrap().is_some());
+        assert!(lines.next_line().unwrap().unwrap().ended);
         assert!(lines.next_line().unwrap().is_none());
+        assert!(!Lines::new(&b"a"[..]).next_line().unwrap().unwrap().ended);
     }
 }

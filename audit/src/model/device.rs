@@ -12,8 +12,9 @@ use super::{Mapping, Mark};
 
 /// Ranges that are remembered after they were given back.
 const REMEMBERED: usize = 1024;
-/// Mappings at one address that are told apart; the IOMMU's events of two CPUs may come in either order.
-const AT_ONE_ADDRESS: usize = 16;
+/// Mappings at one address that are searched for the one that is meant. There are many where DMA is direct and one page (of zeros,
+/// say) is mapped again and again; behind the IOMMU it takes two CPUs whose events come in another order.
+const AT_ONE_ADDRESS: usize = 1024;
 /// Lives that are kept of a device. Further ones replace the oldest that has no finding.
 const MOST_LIVES: usize = 1000;
 
@@ -27,11 +28,7 @@ pub(crate) struct Table {
 impl Table {
     pub(super) fn insert(&mut self, key: u64, mapping: Mapping) {
         if let Some(old) = self.live.insert(key, mapping) {
-            let again = self.again.entry(key).or_default();
-            if again.len() >= AT_ONE_ADDRESS {
-                again.pop_front();
-            }
-            again.push_back(old);
+            self.again.entry(key).or_default().push_back(old);
         }
     }
 
@@ -40,7 +37,7 @@ impl Table {
         if !self.again.is_empty()
             && let Some(again) = self.again.get_mut(&key)
         {
-            let at = again.iter().position(&fits);
+            let at = again.iter().take(AT_ONE_ADDRESS).position(&fits);
             let current = self.live.get(&key).is_some_and(&fits);
             let taken = match at {
                 Some(at) => again.remove(at),

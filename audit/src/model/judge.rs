@@ -18,7 +18,7 @@ pub(super) fn judge(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: He
     if heard.missed {
         life.taint.get_or_insert_with(|| "events were lost, and the recorder's comments do not say where".to_owned());
     }
-    candidates(life, whole);
+    candidates(life, heard, whole);
     if let Some((words, cites)) = std::mem::take(&mut life.bursts).finding() {
         let verdict = if life.taint.is_some() { Verdict::CannotTell } else { Verdict::Violated };
         life.find(Finding { rule: Rule::GROWS, verdict, words, cites, known: None });
@@ -45,9 +45,13 @@ pub(super) fn judge(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: He
     }
 }
 
-fn candidates(life: &mut Life, whole: bool) {
+fn candidates(life: &mut Life, heard: Heard, whole: bool) {
     let taint = life.taint.clone();
     for mut finding in std::mem::take(&mut life.candidates) {
+        if finding.rule == Rule::BACKEND && !heard.iommu_unmap {
+            life.on(Rule::BACKEND).doubt(UNNAMED);
+            continue;
+        }
         if let Some(taint) = &taint {
             finding.verdict = Verdict::CannotTell;
             finding.words = format!("{}; but {taint}", finding.words);

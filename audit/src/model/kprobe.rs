@@ -40,6 +40,7 @@ impl Call {
             list: &self.list,
             addrs: "",
             sizes: "",
+            whole: true,
         }
     }
 }

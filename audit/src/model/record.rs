@@ -30,6 +30,7 @@ impl Sink for Model {
             Record::Trace { line, text } => {
                 self.first_of_cpu.entry(line.cpu).or_insert(place);
                 self.last_stamp = line.stamp;
+                self.heard.mixed |= !line.flags;
                 let task = TaskKey::new(line.pid, line.cpu, line.context);
                 let body = &text[line.body..];
                 self.event(At { place, stamp: line.stamp, text: body, task }, event(body));

@@ -17,6 +17,8 @@ pub struct TraceLine {
     pub body: usize,
     /// 0 in the task itself, 1 in a hardware interrupt, 2 in a soft one, as the flags say.
     pub context: u8,
+    /// True where there are flags.
+    pub flags: bool,
 }
 
 /// Longest name of a task with what a tool may add to it.
@@ -47,6 +49,7 @@ fn at_bracket(text: &str, open: usize) -> Option<TraceLine> {
     let (pid, comm) = task(&text[..open])?;
     let mut rest = &inside[close + 1..];
     let mut context = 0;
+    let mut flags = false;
     // Flags, or nothing (trace-cmd of old, perf), and then the time.
     for _ in 0..3 {
         let token = rest.trim_start();
@@ -56,8 +59,9 @@ fn at_bracket(text: &str, open: usize) -> Option<TraceLine> {
         {
             let after = token[end..].trim_start();
             let body = text.len() - after.len();
-            return Some(TraceLine { pid, cpu, stamp, comm, body, context });
+            return Some(TraceLine { pid, cpu, stamp, comm, body, context, flags });
         }
+        flags = true;
         context = match token.as_bytes().get(2) {
             Some(b'h' | b'H' | b'z' | b'Z') => 1,
             Some(b's') => 2,

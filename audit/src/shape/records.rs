@@ -165,6 +165,7 @@ impl Records {
             let place = Place { file: self.file, line: line.number };
             let whole = clean(line.bytes, &mut scratch);
             let (text, quote) = unquote(whole);
+            let text = if line.ended { text } else { without_cut_value(text) };
             self.line(place, text, quote, whole.len(), sink);
         }
         self.finish(sink);
@@ -337,6 +338,14 @@ impl Records {
             give(&half, sink);
         }
     }
+}
+
+/// `text` of a file's last line, which has no line feed, without a last number of which digits may be missing.
+fn without_cut_value(text: &str) -> &str {
+    let last = text.rsplit(' ').next().unwrap_or("");
+    let whole = |(key, value): (&str, &str)| key == "attrs" || value.ends_with(['}', '"']);
+    let cut = last.split_once('=').is_some_and(|field| !whole(field)) && parse_trace(text).is_some();
+    if cut { text[..text.len() - last.len()].trim_end() } else { text }
 }
 
 /// True when `text` begins like the middle of a sentence.

@@ -11,6 +11,10 @@ use crate::shape::Span;
 pub(in crate::model) const UNNAMED: &str = "no line names the back-end of some calls; add iommu_dma_alloc iommu_dma_free dma_direct_alloc dma_direct_free to \
      set_ftrace_filter, and enable events/iommu";
 
+/// Why it is not known where lines have no flags.
+const MIXED: &str = "the lines have no flags, so that the events of an interrupt cannot be told from those of the task that it \
+     interrupts: record with the option irq-info, or read the text of /sys/kernel/tracing/trace";
+
 impl Model {
     pub(in crate::model) fn judge_backend(&mut self, pending: Pending) {
         let Pending { device, mapping, mark, by, unmapped, reset, named, failed } = pending;
@@ -38,7 +42,7 @@ impl Model {
             (Some(taken), None)
                 if taken.backend == Backend::Iommu
                     && !at_end
-                    && heard.iommu_unmap
+                    && !heard.mixed
                     && matches!(mapping.family, Family::Coherent | Family::Pages) =>
             {
                 let words = format!(
@@ -47,7 +51,11 @@ impl Model {
                     mapping.family, mapping.addr, mapping.mark.place.line
                 );
                 let cites = vec![mapping.mark.cite(), mark.cite()];
+                // Whether these events are recorded at all is known at the end.
                 life.suspect(Finding { rule: on, verdict: Verdict::Violated, words, cites, known: None });
+            }
+            (Some(taken), None) if taken.backend == Backend::Iommu && heard.mixed && !at_end => {
+                life.on(on).doubt(MIXED)
             }
             // A mapping of the IOMMU's is never without its events: whether they are recorded is known at the end.
             (taken, None)

@@ -22,6 +22,7 @@ use crate::shape::Span;
 impl Model {
     pub(in crate::model) fn take(&mut self, at: At<'_>, op: &Op<'_>) {
         self.heard.dma = true;
+        let Some(op) = &self.believed(at, op) else { return };
         self.settle(at.task);
         let (Some(id), Some(addr)) = (self.id(op.device), op.addr) else { return };
         let mark = at.mark();
@@ -75,8 +76,28 @@ impl Model {
         table.insert(key, mapping);
     }
 
+    /// What of `op` can be believed; none of a line that somebody cut, whose last number may be the beginning of another. What it
+    /// would have said is missing in the device's life.
+    fn believed<'o>(&mut self, at: At<'_>, op: &Op<'o>) -> Option<Op<'o>> {
+        self.heard.whole |= op.whole;
+        if op.whole {
+            return Some(*op);
+        }
+        let known = if op.family == Family::Sg { !op.list.is_empty() } else { op.addr.is_some() && op.size.is_some() };
+        // Where no line ends as kernels end them, all may be cut to the width of a terminal.
+        if known && !self.heard.whole {
+            return Some(Op { size: None, virt: None, phys: None, ..*op });
+        }
+        if let Some(id) = self.id(op.device) {
+            let words = format!("line {} is cut", at.place.line);
+            self.devices[id].life_at(&at.mark()).taint.get_or_insert(words);
+        }
+        None
+    }
+
     pub(in crate::model) fn give(&mut self, at: At<'_>, op: &Op<'_>) {
         self.heard.dma = true;
+        let Some(op) = &self.believed(at, op) else { return };
         // A free of nothing.
         if op.family != Family::Sg
             && (op.addr == Some(0) && op.size.unwrap_or(0) == 0 || op.virt == Some(0) && op.family == Family::Coherent)
@@ -200,11 +221,14 @@ impl Model {
     }
 }
 
+/// Entries of a list that every kernel prints; some stop there.
+const PRINTED: usize = 128;
+
 /// The key of a scatterlist: unmapping names its physical addresses only.
 fn list_key(list: &str) -> u64 {
     let mut hasher = FxHasher::default();
-    for byte in list.bytes().filter(|byte| *byte != b' ') {
-        byte.hash(&mut hasher);
+    for entry in list.trim_matches(['{', '}']).split(',').take(PRINTED) {
+        entry.trim().hash(&mut hasher);
     }
     hasher.finish()
 }

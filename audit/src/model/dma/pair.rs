@@ -19,6 +19,7 @@ impl Model {
         if op.family != Family::Sg
             && let Some(size) = op.size
             && size != mapping.size
+            && mapping.size != 0
         {
             wrong.push(format!("{size} bytes instead of {}", mapping.size));
         }
