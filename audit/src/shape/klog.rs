@@ -11,6 +11,8 @@ pub struct LogLine {
     pub body: usize,
     /// False for a line that another program than the kernel wrote.
     pub kernel: bool,
+    /// Where the name of the machine stands, if the prefix has one.
+    pub host: Option<(usize, usize)>,
 }
 
 /// Reads the prefix of a log line; none where there is no prefix that marks one.
@@ -23,6 +25,7 @@ pub fn parse_log(text: &str) -> Option<LogLine> {
     let mut stamp = None;
     let mut kernel = true;
     let mut marked = false;
+    let mut host = None;
     // A line may carry several: a capture's own clock, a syslog head, a level, and printk's time.
     for _ in 0..6 {
         let after = if let Some(after) = level(rest) {
@@ -35,11 +38,15 @@ pub fn parse_log(text: &str) -> Option<LogLine> {
             stamp = Some(found);
             after
         } else if let Some((found, after)) = syslog_time(rest) {
-            let (of_kernel, after) = ident(after)?;
+            let (of_kernel, named, after) = ident(after)?;
             stamp = Some(found);
             kernel = of_kernel;
+            host = named;
             after
-        } else if let Some(after) = host_and_kernel(rest).filter(|after| marked || after.starts_with('[')) {
+        } else if let Some((named, after)) =
+            host_and_kernel(rest).filter(|(_, after)| marked || after.starts_with('['))
+        {
+            host = named.or(host);
             after
         } else {
             break;
@@ -50,15 +57,20 @@ pub fn parse_log(text: &str) -> Option<LogLine> {
             break;
         }
     }
-    if marked && let Some((of_kernel, after)) = stamp.filter(|s| s.clock != Clock::Printk).and_then(|_| ident(rest)) {
+    if marked && let Some((of_kernel, named, after)) = stamp.filter(|s| s.clock != Clock::Printk).and_then(|_| ident(rest)) {
         kernel = of_kernel;
+        host = named.or(host);
         rest = after;
         if kernel && let Some((found, after)) = bracket(rest) {
             stamp = found.or(stamp);
             rest = after;
         }
     }
-    marked.then(|| LogLine { stamp, body: text.len() - rest.len(), kernel })
+    let place = |name: &str| {
+        let at = name.as_ptr() as usize - text.as_ptr() as usize;
+        (at, at + name.len())
+    };
+    marked.then(|| LogLine { stamp, body: text.len() - rest.len(), kernel, host: host.map(place) })
 }
 
 /// What follows `<4>` or `kern  :warn  : `.
@@ -167,8 +179,8 @@ fn syslog_time(text: &str) -> Option<(Stamp, &str)> {
     Some((wall(0, month, day.parse().ok()?, time)?, after))
 }
 
-/// Whether what follows `[HOST] IDENT[PID]: ` is the kernel's, and the message.
-fn ident(text: &str) -> Option<(bool, &str)> {
+/// Whether what follows `[HOST] IDENT[PID]: ` is the kernel's, the host, and the message.
+fn ident(text: &str) -> Option<(bool, Option<&str>, &str)> {
     let (head, after) = text.split_once(": ").or_else(|| text.strip_suffix(':').map(|head| (head, "")))?;
     let mut words = head.split_whitespace();
     let (first, second) = (words.next()?, words.next());
@@ -179,16 +191,16 @@ fn ident(text: &str) -> Option<(bool, &str)> {
     let kernel = name == "kernel" || name.strip_prefix("kernel[").is_some_and(|rest| rest.ends_with(']'));
     // Without a host a driver's name and its device look the same: only the kernel's own name, or a process, decides.
     let program = name.ends_with(']') && name.contains('[');
-    (kernel || program).then(|| (kernel, after.strip_prefix(' ').unwrap_or(after)))
+    (kernel || program).then(|| (kernel, second.map(|_| first), after.strip_prefix(' ').unwrap_or(after)))
 }
 
-/// What follows `HOST kernel: ` after a time in brackets, as the journal's short-monotonic form has it.
-fn host_and_kernel(text: &str) -> Option<&str> {
+/// The host and what follows `[HOST] kernel: ` after a time in brackets, as the journal's short-monotonic form has it.
+fn host_and_kernel(text: &str) -> Option<(Option<&str>, &str)> {
     let (head, after) = text.split_once(": ")?;
     let mut words = head.split(' ');
     let (first, second) = (words.next()?, words.next());
     let kernel = second.map_or(first == "kernel", |second| second == "kernel") && words.next().is_none();
-    kernel.then_some(after)
+    kernel.then_some((second.map(|_| first), after))
 }
 
 /// The time of `0xADDRESS |  SECONDS.MICROS: `, as tools show the log in a dump of memory.
@@ -253,6 +265,22 @@ mod tests {
             ("6,1234,5678901234,-,caller=T1;e1000e 0000:00:1f.6: x", printk),
         ] {
             assert_eq!(message(text), ("e1000e 0000:00:1f.6: x", true, clock), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_machine_is_told_where_a_prefix_names_it() {
+        let host = |text: &str| parse_log(text).unwrap().host.map(|(from, to)| text[from..to].to_owned());
+        for text in [
+            "Nov 03 14:22:07 hv07 kernel: x",
+            "2026-11-03T14:22:07+0100 hv07 kernel: x",
+            "[  812.401877] hv07 kernel: x",
+            "Nov 03 14:22:06 hv07 sudo[20114]: x",
+        ] {
+            assert_eq!(host(text).as_deref(), Some("hv07"), "{text}");
+        }
+        for text in ["Nov  3 14:22:07 kernel: x", "[  812.401877] e1000e 0000:00:1f.6: x", "kernel: [  812.401877] x"] {
+            assert_eq!(host(text), None, "{text}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Records: what the kernel said at once, though a mail wrapped it or another message cut it in two.
 
 use std::io::{self, BufRead};
+use std::sync::Arc;
 
 use super::ftrace::{TraceLine, lost, parse_trace};
 use super::klog::{LogLine, parse_log};
@@ -36,9 +37,18 @@ pub enum Record<'a> {
         text: &'a str,
         /// True when another message cut it and its rest is missing.
         damaged: bool,
+        /// The machine, where the prefix names it.
+        host: Option<&'a str>,
     },
     /// A line that another program wrote, or that was typed: never evidence, at most a hint.
-    Foreign(&'a str),
+    Foreign {
+        /// Its text.
+        text: &'a str,
+        /// The machine, where the prefix names it.
+        host: Option<&'a str>,
+    },
+    /// A trace begins.
+    Begin,
     /// A function of the stack of the event before.
     Stack(&'a str),
     /// The header's counts of events that are held and that were written.
@@ -119,6 +129,7 @@ struct Pending {
     /// Columns of the last physical line.
     width: usize,
     damaged: bool,
+    host: Option<Arc<str>>,
 }
 
 /// Makes records of the lines of one file.
@@ -132,12 +143,14 @@ pub struct Records {
     /// A message without a prefix that was understood, and may go on in the next line.
     plain: Option<(Place, String)>,
     spare: String,
+    /// The machine that the last prefix with one named.
+    host: Option<Arc<str>>,
 }
 
 impl Records {
     /// Records of file number `file`.
     pub fn new(file: u32) -> Self {
-        Self { file, counts: Counts::default(), pending: None, half: None, plain: None, spare: String::new() }
+        Self { file, counts: Counts::default(), pending: None, half: None, plain: None, spare: String::new(), host: None }
     }
 
     /// Counts so far.
@@ -198,7 +211,7 @@ impl Records {
         }
         if let Some(line) = parse_trace(text) {
             self.counts.trace += 1;
-            return self.start(place, Kind::Trace(line), text, quote, width, sink);
+            return self.start(place, Kind::Trace(line), None, text, (quote, width), sink);
         }
         if let Some(log) = parse_log(text) {
             return self.log(place, log, text, quote, width, sink);
@@ -239,12 +252,20 @@ impl Records {
         if is_prompt(bare) {
             self.flush(sink);
             self.counts.foreign += 1;
-            sink.record(place, &Record::Foreign(bare));
+            sink.record(place, &Record::Foreign { text: bare, host: None });
+            return;
+        }
+        let begins = |text: &str| text.strip_prefix("cpus=").is_some_and(|n| n.bytes().all(|byte| byte.is_ascii_digit()));
+        if begins(bare) {
+            self.flush(sink);
+            sink.record(place, &Record::Begin);
             return;
         }
         if let Some(comment) = bare.strip_prefix('#') {
             self.flush(sink);
-            if let Some(header) = header(comment) {
+            if comment.trim_start().starts_with("tracer:") {
+                sink.record(place, &Record::Begin);
+            } else if let Some(header) = header(comment) {
                 sink.record(place, &Record::Header(header));
             } else if let Some(count) = missed(comment) {
                 sink.record(place, &Record::Missed(count));
@@ -269,7 +290,7 @@ impl Records {
         if let Some(at) = embedded(text).filter(|at| *at < LONGEST_PROMPT)
             && let Some(log) = parse_log(&text[at..])
         {
-            sink.record(place, &Record::Foreign(text[..at].trim()));
+            sink.record(place, &Record::Foreign { text: text[..at].trim(), host: None });
             return self.log(place, log, &text[at..], quote, width, sink);
         }
         if text.len() <= FLAT && sink.knows(text) {
@@ -291,37 +312,50 @@ impl Records {
     }
 
     fn log(&mut self, place: Place, log: LogLine, text: &str, quote: u8, width: usize, sink: &mut impl Sink) {
+        let host = log.host.map(|(from, to)| &text[from..to]);
         if !log.kernel {
             self.flush(sink);
             self.counts.foreign += 1;
-            sink.record(place, &Record::Foreign(&text[log.body..]));
+            sink.record(place, &Record::Foreign { text: &text[log.body..], host });
             return;
         }
+        let host = host.map(|name| match &self.host {
+            Some(known) if **known == *name => known.clone(),
+            _ => self.host.insert(name.into()).clone(),
+        });
         self.counts.log += 1;
         let body = &text[log.body..];
         if let Some(at) = embedded(body)
             && let Some(inner) = parse_log(&body[at..])
         {
             // A console that two CPUs wrote to: the message up to here has its rest on a later line.
-            self.start(place, Kind::Log(log.stamp), &body[..at], quote, width, sink);
+            self.start(place, Kind::Log(log.stamp), host.clone(), &body[..at], (quote, width), sink);
             self.drop_half(sink);
             self.half = self.pending.take();
-            self.start(place, Kind::Log(inner.stamp), &body[at + inner.body..], quote, width, sink);
+            self.start(place, Kind::Log(inner.stamp), host, &body[at + inner.body..], (quote, width), sink);
             return;
         }
         // A half whose rest did not come with the next line without a prefix keeps waiting for a few lines only.
         if self.half.as_ref().is_some_and(|half| place.line > half.place.line + 4) {
             self.drop_half(sink);
         }
-        self.start(place, Kind::Log(log.stamp), body, quote, width, sink);
+        self.start(place, Kind::Log(log.stamp), host, body, (quote, width), sink);
     }
 
-    fn start(&mut self, place: Place, kind: Kind, text: &str, quote: u8, width: usize, sink: &mut impl Sink) {
+    fn start(
+        &mut self,
+        place: Place,
+        kind: Kind,
+        host: Option<Arc<str>>,
+        text: &str,
+        (quote, width): (u8, usize),
+        sink: &mut impl Sink,
+    ) {
         self.flush(sink);
         let mut held = std::mem::take(&mut self.spare);
         held.clear();
         held.push_str(text);
-        self.pending = Some(Pending { place, kind, text: held, quote, width, damaged: false });
+        self.pending = Some(Pending { place, kind, text: held, quote, width, damaged: false, host });
     }
 
     fn flush(&mut self, sink: &mut impl Sink) {
@@ -358,7 +392,9 @@ fn is_middle(text: &str) -> bool {
 fn give(pending: &Pending, sink: &mut impl Sink) {
     let record = match pending.kind {
         Kind::Trace(line) => Record::Trace { line, text: &pending.text },
-        Kind::Log(stamp) => Record::Log { stamp, text: &pending.text, damaged: pending.damaged },
+        Kind::Log(stamp) => {
+            Record::Log { stamp, text: &pending.text, damaged: pending.damaged, host: pending.host.as_deref() }
+        }
     };
     sink.record(pending.place, &record);
 }

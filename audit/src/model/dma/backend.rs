@@ -55,7 +55,7 @@ impl Model {
                 life.suspect(Finding { rule: on, verdict: Verdict::Violated, words, cites, known: None });
             }
             (Some(taken), None) if taken.backend == Backend::Iommu && heard.mixed && !at_end => {
-                life.on(on).doubt(MIXED)
+                life.on(on).doubt(MIXED);
             }
             // A mapping of the IOMMU's is never without its events: whether they are recorded is known at the end.
             (taken, None)
