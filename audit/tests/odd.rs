@@ -21,7 +21,7 @@ fn unbound(t: &mut Trace) -> &mut Trace {
 #[test]
 fn one_page_that_is_mapped_directly_a_hundred_times_is_told_apart() {
     let mut t = probed();
-    let size = |n: u32| if n % 2 == 0 { 512 } else { 4096 };
+    let size = |n: u32| if n.is_multiple_of(2) { 512 } else { 4096 };
     for n in 0..100 {
         let phys = "dma_addr=10000000";
         let size = size(n);
@@ -91,6 +91,13 @@ fn an_interrupt_in_the_middle_of_a_free_is_not_taken_for_it_where_lines_have_no_
     t.audit().violates(&["R5"]);
     let flagless = t.text.replace(" ..... ", " ");
     audit(&flagless).cannot_tell().says(&["the lines have no flags"]);
+}
+
+#[test]
+fn a_kmsg_record_is_about_the_device_that_its_keys_name() {
+    let log = "6,1,100000000,-;foo soc bus device 1: driver unloaded\n SUBSYSTEM=platform\n DEVICE=+platform:soc bus device 1\n\
+               6,2,100100000,-;foo soc bus device 1: io page fault iova=0x1000 write\n";
+    audit(log).cannot_tell().says(&["\nsoc bus device 1 (foo), lines 1 to 1"]);
 }
 
 #[test]

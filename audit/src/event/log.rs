@@ -34,8 +34,8 @@ pub enum Message<'a> {
     Suppressed(Suppressed),
     /// DMA API debugging.
     DmaApi(DmaApi),
-    /// The stack of where the mapping of the message before was made follows.
-    MappedAt,
+    /// Another stack of the same report follows.
+    StackOf(Stack),
     /// A probe failed.
     ProbeFailed {
         /// Driver.
@@ -140,7 +140,22 @@ pub enum Message<'a> {
         /// What the words say of its life.
         turn: Turn,
     },
+    /// A boot begins.
+    Boot,
     /// Any other.
+    Other,
+}
+
+/// What the stacks in a report are of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stack {
+    /// Where it happened.
+    Own,
+    /// Where the mapping was made.
+    Mapping,
+    /// Where the memory was freed.
+    Free,
+    /// Where it was allocated, or something else that led to it.
     Other,
 }
 
@@ -157,8 +172,13 @@ pub enum Turn {
 
 /// The message that `text` is.
 pub fn message(text: &str) -> Message<'_> {
+    message_about(text, None)
+}
+
+/// The message that `text` is, which keys of its record say to be about `device`.
+pub fn message_about<'a>(text: &'a str, device: Option<&'a str>) -> Message<'a> {
     let trimmed = text.trim();
-    let prefix = device_prefix(trimmed);
+    let prefix = device.and_then(|device| named_prefix(trimmed, device)).or_else(|| device_prefix(trimmed));
     let device = prefix.map(|(_, device, _)| device);
     report(trimmed)
         .or_else(|| iommu(trimmed, device))
@@ -171,6 +191,13 @@ pub fn message(text: &str) -> Message<'_> {
 fn report(text: &str) -> Option<Message<'_>> {
     if text.starts_with("---[ end trace") || text.starts_with("---[ end Kernel panic") {
         return Some(Message::CrashEnd);
+    }
+    // The kernel's first line, and the journal's between two boots.
+    if text.starts_with("Linux version ")
+        || text.starts_with("Booting Linux on physical CPU ")
+        || (text.starts_with("-- Boot ") || text.starts_with("-- Reboot")) && text.ends_with("--")
+    {
+        return Some(Message::Boot);
     }
     if let Some(rest) = text.strip_prefix("INFO: task ") {
         let (task, after) = rest.split_once(" blocked for more than").or_else(|| rest.split_once(" blocked"))?;
@@ -304,16 +331,33 @@ fn binding<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Op
 fn other<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Option<Message<'a>> {
     if text.contains("DMA-API: ") {
         if text.ends_with("DMA-API: Mapped at:") {
-            return Some(Message::MappedAt);
+            return Some(Message::StackOf(Stack::Mapping));
         }
         return dma_api(text, prefix.map(|(driver, device, _)| (driver, device))).map(Message::DmaApi);
     }
+    // KASAN's.
+    if text.starts_with("Freed by task ") || text == "Freed:" {
+        return Some(Message::StackOf(Stack::Free));
+    }
+    if text.starts_with("Allocated by task ")
+        || text == "Allocated:"
+        || text.contains("potentially related work creation:")
+    {
+        return Some(Message::StackOf(Stack::Other));
+    }
     if text == "Mapped at:" {
-        return Some(Message::MappedAt);
+        return Some(Message::StackOf(Stack::Mapping));
     }
     if let Some(rest) = after(text, "nonexistent resource <") {
         let start = rest.split('-').next().and_then(hex)?;
         return Some(Message::NoRegion { start });
+    }
+    if let Some((head, device)) = text.split_once(": pci function ")
+        && is_device(device)
+    {
+        // NVMe's line names its own number in front.
+        let driver = head.split(' ').next().unwrap_or(head);
+        return Some(Message::About { driver, device, words: "pci function", turn: Turn::Arrives });
     }
     let (driver, device, words) = prefix?;
     if let Some(rest) = after(words, "swiotlb buffer is full") {
@@ -327,28 +371,35 @@ fn other<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Opti
 
 /// What a driver's words say of its device's life. Only words that can hardly mean anything else.
 fn turn(words: &str) -> Turn {
-    let lower = words.to_ascii_lowercase();
+    let lower = words.trim().to_ascii_lowercase();
     let any = |list: &[&str]| list.iter().any(|text| lower.contains(text));
-    if any(&[
-        "removed phc",
-        "driver unloaded",
-        "driver removed",
-        "driver unbound",
-        "unbinding",
-        "removing driver",
-        "remove complete",
-        "device removed",
-        "unregistered device",
-    ]) {
+    // `port 3 device removed` is about another device.
+    let whole = ["device removed", "removed", "unregistered device"].contains(&lower.as_str());
+    let bus = lower.starts_with("usb bus ") && lower.ends_with(" deregistered");
+    if whole
+        || bus
+        || any(&[
+            "removed phc",
+            "driver unloaded",
+            "driver removed",
+            "driver unbound",
+            "unbinding",
+            "removing driver",
+            "remove complete",
+            "remove, state ",
+        ])
+    {
         Turn::Leaves
     } else if any(&[
         "registered phc",
+        "added phc",
         "enabling device (",
         "driver loaded",
         "driver bound",
         "pci function",
         "(pci express:",
         "bound to driver",
+        "new usb bus registered",
     ]) {
         Turn::Arrives
     } else {
@@ -374,6 +425,15 @@ fn device_prefix(text: &str) -> Option<(&str, &str, &str)> {
     }
     // `nvme nvme0: pci function 0000:01:00.0` names its device in its words.
     None
+}
+
+/// Driver, device and words of `DRV DEV: WORDS`, where `device` is known: its name may hold blanks, and look like no address.
+fn named_prefix<'a>(text: &'a str, device: &'a str) -> Option<(&'a str, &'a str, &'a str)> {
+    let at = text.find(device)?;
+    let (driver, rest) = (text[..at].trim(), &text[at + device.len()..]);
+    // A network driver puts the interface's name behind it.
+    let (_, words) = rest.split_once(": ").filter(|(name, _)| name.is_empty() || name.starts_with(' '))?;
+    (!driver.contains(' ')).then(|| (driver, device, words.trim_start()))
 }
 
 /// True for a name that is a device's address: `0000:00:1f.6`, `ee300000.sata`, `soc:sound`.
@@ -509,6 +569,20 @@ mod tests {
         assert_eq!(frame("ex_stop + 0x18/0x38"), Some(vec!["ex_stop"]));
         assert_eq!(frame("the crash is in ex_stop+0x18/0x38"), None);
         assert_eq!(frame(" r7:00000009 r6:60000193"), None);
+    }
+
+    #[test]
+    fn a_device_that_the_records_keys_name_may_have_any_name() {
+        let about = |text, device| match message_about(text, Some(device)) {
+            Message::About { driver, device, turn, .. } => Some((driver, device, turn)),
+            _ => None,
+        };
+        let text = "mdio_bus Fixed MDIO bus.0: driver unloaded";
+        assert_eq!(about(text, "Fixed MDIO bus.0"), Some(("mdio_bus", "Fixed MDIO bus.0", Turn::Leaves)));
+        assert_eq!(message(text), Message::Other);
+        let text = "e1000e 0000:00:1f.6 eth0: removed PHC";
+        assert_eq!(about(text, "0000:00:1f.6"), Some(("e1000e", "0000:00:1f.6", Turn::Leaves)));
+        assert_eq!(about("NIC Link is Down", "0000:00:1f.6"), None);
     }
 
     #[test]

@@ -14,6 +14,6 @@ pub use fault::{Fault, FaultDevice, Suppressed};
 pub use field::{Fields, hex, number};
 pub use function::{Backend, Call, call_of};
 pub(crate) use log::is_device;
-pub use log::{Message, Turn, frame, message};
+pub use log::{Message, Stack, Turn, frame, message, message_about};
 pub use payload::event;
 pub use trace::{Dir, Event, Family, Op, attrs};

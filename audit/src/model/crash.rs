@@ -2,7 +2,7 @@
 
 use super::verdict::{Cite, Fact, Finding, SEED, SEED_PROBE, Verdict};
 use super::{Id, Mark, Model};
-use crate::event::{Backend, Call, DmaApi, DmaApiKind, Message, call_of};
+use crate::event::{Backend, Call, DmaApi, DmaApiKind, Message, Stack, call_of};
 use crate::rules::Rule;
 
 /// Functions that are kept of a stack.
@@ -17,7 +17,9 @@ pub(crate) struct Report {
     frames: Vec<String>,
     lines: Vec<Mark>,
     mapped: Vec<String>,
-    in_mapped: bool,
+    /// The stack of the free that a use came after.
+    freed: Vec<String>,
+    part: Stack,
     ended: bool,
     task: Option<(String, u64)>,
     /// Devices whose users VFIO was asking when it began.
@@ -43,7 +45,8 @@ impl Report {
             frames: Vec::new(),
             lines: Vec::new(),
             mapped: Vec::new(),
-            in_mapped: false,
+            freed: Vec::new(),
+            part: Stack::Own,
             ended: false,
             task: None,
             waiting: Vec::new(),
@@ -52,7 +55,12 @@ impl Report {
 
     pub(super) fn push(&mut self, mark: &Mark, names: &[&str]) {
         self.last = mark.clone();
-        let list = if self.in_mapped { &mut self.mapped } else { &mut self.frames };
+        let list = match self.part {
+            Stack::Own => &mut self.frames,
+            Stack::Mapping => &mut self.mapped,
+            Stack::Free => &mut self.freed,
+            Stack::Other => return,
+        };
         if list.len() < MOST_FRAMES {
             list.extend(names.iter().map(|name| (*name).to_owned()));
             self.lines.push(mark.clone());
@@ -60,7 +68,7 @@ impl Report {
     }
 
     fn has(&self, names: &[&str]) -> bool {
-        self.frames.iter().any(|frame| names.contains(&frame.as_str()))
+        has(&self.frames, names)
     }
 
     fn near(&self, mark: &Mark) -> bool {
@@ -110,9 +118,9 @@ impl Model {
                     report.last = mark;
                 }
             }
-            Message::MappedAt => {
+            Message::StackOf(part) => {
                 if let Some(report) = &mut self.log.report {
-                    report.in_mapped = true;
+                    report.part = part;
                     report.last = mark;
                 }
             }
@@ -246,7 +254,9 @@ impl Model {
     }
 
     fn crash(&mut self, report: &Report) {
-        let release = report.has(&RELEASE);
+        // What a tear-down freed and others use later crashes elsewhere, or only under KASAN.
+        let stale = !report.has(&RELEASE) && !report.has(&TEAR_DOWN) && has(&report.freed, &RELEASE);
+        let release = report.has(&RELEASE) || stale;
         let teardown = report.has(&TEAR_DOWN);
         let failed_probe =
             report.has(&["really_probe", "driver_probe_device", "__driver_probe_device"]) && !report.has(&UNBIND);
@@ -261,7 +271,11 @@ impl Model {
         let first = report.frames.iter().find(|name| !is_dump(name)).map_or("?", String::as_str);
         let path = if failed_probe { "a failed probe" } else { "the unbind" };
         let place = if release { "the release of managed resources" } else { path };
-        let words = format!("a crash in {place}: {first}, {}", report.head.text);
+        let words = if stale {
+            format!("a use of memory that {place} had freed: {first}, {}", report.head.text)
+        } else {
+            format!("a crash in {place}: {first}, {}", report.head.text)
+        };
         let device = self.log.last_leaving;
         let task = report.task.as_ref().map_or_else(String::new, |(task, pid)| format!(" (task {task}, {pid})"));
         let words = format!("{words}{task}");
@@ -306,6 +320,10 @@ impl Model {
             }
         }
     }
+}
+
+fn has(frames: &[String], names: &[&str]) -> bool {
+    frames.iter().any(|frame| names.contains(&frame.as_str()))
 }
 
 /// Functions that release managed resources.

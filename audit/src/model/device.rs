@@ -150,6 +150,8 @@ pub(crate) struct Gone {
     /// The life that held it.
     pub(super) life: u32,
     pub(super) in_release: bool,
+    /// Losses that had been seen when it was given back.
+    pub(super) epoch: u32,
 }
 
 /// A device.
@@ -157,6 +159,8 @@ pub(crate) struct Gone {
 pub struct Device {
     /// Name.
     pub name: Arc<str>,
+    /// The machine, if it is not the first whose lines were read.
+    pub(super) machine: Option<Arc<str>>,
     pub(crate) live: Table,
     pub(crate) scatter: Table,
     pub(super) nodes: Nodes,
@@ -185,6 +189,7 @@ impl Device {
     pub(super) fn new(name: Arc<str>) -> Self {
         Self {
             name,
+            machine: None,
             live: Table::default(),
             scatter: Table::default(),
             nodes: Nodes::default(),

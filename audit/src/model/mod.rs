@@ -10,6 +10,7 @@ mod kprobe;
 mod life;
 mod log;
 mod record;
+mod recording;
 mod task;
 mod turn;
 mod verdict;
@@ -78,17 +79,21 @@ pub struct Model {
     /// Counts losses: what spans one proves nothing.
     epoch: u32,
     pub(crate) lost: u64,
+    /// Those of earlier recordings in the same files.
+    lost_before: u64,
     pub(crate) header: Option<Header>,
     pub(crate) first_of_cpu: FxHashMap<u32, Place>,
     pub(crate) loss_marks: Vec<Cite>,
     pub(crate) untold: u64,
     /// Lines of managed resources whose operation could not be read.
     unread: u64,
-    pub(crate) suppressed: Vec<(Suppressed, Cite)>,
+    /// Messages that were not printed, with the machine if it is not the first.
+    pub(crate) suppressed: Vec<(Suppressed, Cite, Option<Arc<str>>)>,
     pub(crate) facts: Vec<Fact>,
     /// Findings that no device can be charged with.
     pub(crate) loose: Vec<Finding>,
     log: log::LogState,
+    machines: log::Machines,
     patterns: Patterns,
     host: Host,
     translated: Option<(bool, Cite)>,
@@ -112,6 +117,7 @@ impl Model {
             heard: Heard::default(),
             epoch: 0,
             lost: 0,
+            lost_before: 0,
             header: None,
             first_of_cpu: FxHashMap::default(),
             loss_marks: Vec::new(),
@@ -121,6 +127,7 @@ impl Model {
             facts: Vec::new(),
             loose: Vec::new(),
             log: log::LogState::default(),
+            machines: log::Machines::default(),
             patterns,
             host,
             translated: None,
@@ -133,21 +140,31 @@ impl Model {
         }
     }
 
+    /// The number of the device `name` if it was named before.
+    fn known(&self, name: &str) -> Option<Id> {
+        match self.machines.other() {
+            None => self.names.get(name).copied(),
+            Some(machine) => self.names.get(&*on(name, machine)).copied(),
+        }
+    }
+
     /// The number of the device `name`; none once there are too many.
     fn id(&mut self, name: &str) -> Option<Id> {
-        if let Some(id) = self.names.get(name) {
-            return Some(*id);
+        if let Some(id) = self.known(name) {
+            return Some(id);
         }
         if self.devices.len() >= MAX_DEVICES {
             self.untold += 1;
             return None;
         }
-        let name: Arc<str> = name.chars().take(128).collect::<String>().into();
+        let machine = self.machines.other().cloned();
+        let name: String = name.chars().take(128).collect();
+        let name: Arc<str> = machine.as_deref().map_or_else(|| name.clone(), |machine| on(&name, machine)).into();
         if let Some(id) = self.names.get(&name) {
             return Some(*id);
         }
         let id = self.devices.len();
-        self.devices.push(Device::new(name.clone()));
+        self.devices.push(Device { machine, ..Device::new(name.clone()) });
         self.names.insert(name, id);
         Some(id)
     }
@@ -163,6 +180,11 @@ impl Model {
             self.facts.push(fact);
         }
     }
+}
+
+/// The name of a device on a machine that is not the first.
+fn on(name: &str, machine: &str) -> String {
+    format!("{name} on {machine}")
 }
 
 /// A line with its time, as it may be cited later.

@@ -28,19 +28,28 @@ impl Sink for Model {
         }
         match *record {
             Record::Trace { line, text } => {
+                self.enter_first_machine(place);
+                self.follow_trace(place, line.stamp);
                 self.first_of_cpu.entry(line.cpu).or_insert(place);
-                self.last_stamp = line.stamp;
                 self.heard.mixed |= !line.flags;
                 let task = TaskKey::new(line.pid, line.cpu, line.context);
                 let body = &text[line.body..];
                 self.event(At { place, stamp: line.stamp, text: body, task }, event(body));
             }
-            Record::Log { stamp, text, damaged } => {
+            Record::Log { stamp, text, damaged, host, device } => {
                 self.heard.log = true;
-                self.message(place, stamp, text, damaged);
+                if host.is_none_or(|host| self.enter_machine(place, host)) {
+                    self.follow_clock(place, stamp);
+                    self.message(place, stamp, text, device, damaged);
+                }
             }
+            Record::Begin => self.begin_recording(place),
             Record::Plain(text) => return self.plain(place, text),
-            Record::Foreign(text) => self.hint(place, text),
+            Record::Foreign { text, host } => {
+                if host.is_none_or(|host| self.enter_machine(place, host)) {
+                    self.hint(place, text);
+                }
+            }
             Record::Stack(name) => self.stack(name),
             Record::Header(header) => {
                 if header.written > header.held {
@@ -63,7 +72,6 @@ impl Sink for Model {
                 self.lost = self.lost.saturating_add(count);
                 self.heard.missed = true;
             }
-            Record::Key { .. } => {}
         }
         true
     }
@@ -97,7 +105,7 @@ impl Model {
             Event::Function { name, caller } => self.function(at, name, caller),
             Event::Console(text) => {
                 self.console_region(at, text);
-                self.message(at.place, at.stamp, text, false);
+                self.message(at.place, at.stamp, text, None, false);
             }
             Event::StackHead => self.last_stack = true,
             Event::Probe { name, payload } => self.kprobe(at, name, payload),

@@ -309,12 +309,8 @@ impl Model {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
-        let keys: Vec<TaskKey> = self.tasks.keys().copied().collect();
+        self.settle_all();
         self.at_end = true;
-        for key in keys {
-            self.settle(key);
-            self.end_of_task(key);
-        }
         self.finish_log();
         self.taint_by_header();
         for id in 0..self.devices.len() {
@@ -326,7 +322,7 @@ impl Model {
     }
 
     /// What a task was in the middle of: an unbind whose device gave everything back has ended as far as it matters here.
-    fn end_of_task(&mut self, key: TaskKey) {
+    pub(super) fn end_of_task(&mut self, key: TaskKey) {
         let Some(task) = self.tasks.get_mut(&key) else { return };
         let failed = task.probe.as_ref().is_some_and(|probe| probe.failed.is_some());
         if failed {
@@ -349,17 +345,17 @@ impl Model {
     }
 
     /// The header's losses hit what began before each CPU's buffer did.
-    fn taint_by_header(&mut self) {
+    pub(super) fn taint_by_header(&mut self) {
         let Some(header) = self.header else { return };
         let lost = header.written.saturating_sub(header.held);
-        if lost <= self.lost {
+        if lost <= self.lost - self.lost_before {
             return;
         }
         let whole_from = (self.first_of_cpu.len() as u64 >= u64::from(header.cpus.unwrap_or(u32::MAX)))
             .then(|| self.first_of_cpu.values().max().copied())
             .flatten();
         let words = format!("the buffer had overwritten {lost} of {} events (header)", header.written);
-        self.lost = lost;
+        self.lost = self.lost_before + lost;
         self.facts.push(Fact { words: words.clone(), cites: Vec::new() });
         for device in &mut self.devices {
             let open = device.life.iter_mut().chain(&mut device.past).filter(|life| life.traced);
@@ -369,7 +365,7 @@ impl Model {
         }
     }
 
-    fn grows(&mut self, id: Id, growth: &[(u64, Mark)]) {
+    pub(super) fn grows(&mut self, id: Id, growth: &[(u64, Mark)]) {
         if growth.len() < 3 || !growth.windows(2).all(|pair| pair[0].0 < pair[1].0) {
             return;
         }

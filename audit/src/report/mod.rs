@@ -52,7 +52,7 @@ impl Report {
     pub(crate) fn new(model: Model, files: Vec<FileReport>) -> Self {
         let Model { devices, loose, facts, lost, untold, suppressed, .. } = model;
         let mut facts = facts;
-        for (what, cite) in suppressed {
+        for (what, cite, _) in suppressed {
             let words =
                 format!("{} messages of {} were suppressed; whose they were is not known", what.count, what.function);
             facts.push(Fact { words, cites: vec![cite] });

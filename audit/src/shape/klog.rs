@@ -43,8 +43,7 @@ pub fn parse_log(text: &str) -> Option<LogLine> {
             kernel = of_kernel;
             host = named;
             after
-        } else if let Some((named, after)) =
-            host_and_kernel(rest).filter(|(_, after)| marked || after.starts_with('['))
+        } else if let Some((named, after)) = host_and_kernel(rest).filter(|(_, after)| marked || after.starts_with('['))
         {
             host = named.or(host);
             after
@@ -57,7 +56,9 @@ pub fn parse_log(text: &str) -> Option<LogLine> {
             break;
         }
     }
-    if marked && let Some((of_kernel, named, after)) = stamp.filter(|s| s.clock != Clock::Printk).and_then(|_| ident(rest)) {
+    if marked
+        && let Some((of_kernel, named, after)) = stamp.filter(|s| s.clock != Clock::Printk).and_then(|_| ident(rest))
+    {
         kernel = of_kernel;
         host = named.or(host);
         rest = after;

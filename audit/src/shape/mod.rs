@@ -1,11 +1,15 @@
 //! The shapes that lines come in, and records made of wrapped or interleaved ones.
 
+mod comment;
+mod flat;
 mod ftrace;
 mod klog;
+mod record;
 mod records;
 mod stamp;
 
 pub use ftrace::{TraceLine, lost, parse_trace};
 pub use klog::{LogLine, parse_log};
-pub use records::{Counts, Header, Record, Records, Sink};
+pub use record::{Counts, Header, Record, Sink};
+pub use records::Records;
 pub use stamp::{Clock, Place, Span, Stamp};

@@ -3,8 +3,11 @@
 use std::io::{self, BufRead};
 use std::sync::Arc;
 
+use super::comment::{comment, is_prompt, kmsg_key};
+use super::flat::pieces;
 use super::ftrace::{TraceLine, lost, parse_trace};
 use super::klog::{LogLine, parse_log};
+use super::record::{Counts, Record, Sink};
 use super::stamp::{Place, Stamp};
 use crate::input::{Lines, clean, unquote};
 
@@ -18,101 +21,6 @@ const LEAST_WRAP: usize = 50;
 const LONGEST_PROMPT: usize = 80;
 /// Columns at which a mail is taken to wrap.
 const WRAP: usize = 66;
-
-/// A record.
-#[derive(Debug)]
-pub enum Record<'a> {
-    /// An event of a trace.
-    Trace {
-        /// Head.
-        line: TraceLine,
-        /// Whole text.
-        text: &'a str,
-    },
-    /// A message of the kernel.
-    Log {
-        /// Time.
-        stamp: Option<Stamp>,
-        /// Message.
-        text: &'a str,
-        /// True when another message cut it and its rest is missing.
-        damaged: bool,
-        /// The machine, where the prefix names it.
-        host: Option<&'a str>,
-    },
-    /// A line that another program wrote, or that was typed: never evidence, at most a hint.
-    Foreign {
-        /// Its text.
-        text: &'a str,
-        /// The machine, where the prefix names it.
-        host: Option<&'a str>,
-    },
-    /// A trace begins.
-    Begin,
-    /// A function of the stack of the event before.
-    Stack(&'a str),
-    /// The header's counts of events that are held and that were written.
-    Header(Header),
-    /// Events that the ring buffer lost here.
-    Lost {
-        /// The CPU whose buffer it was.
-        cpu: Option<u32>,
-        /// How many.
-        count: u64,
-    },
-    /// Events that were lost in this file, nobody knows where: a recorder's comment says so.
-    Missed(u64),
-    /// A key of the kmsg record before.
-    Key {
-        /// Its name, such as `DEVICE`.
-        key: &'a str,
-        /// Its value.
-        value: &'a str,
-    },
-    /// A line without a prefix: a message of a log that was pasted without one, or no log text at all.
-    Plain(&'a str),
-}
-
-/// Counts of a trace's header.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Header {
-    /// Events in the buffer.
-    pub held: u64,
-    /// Events that were written to it.
-    pub written: u64,
-    /// CPUs.
-    pub cpus: Option<u32>,
-}
-
-/// A reader of records.
-pub trait Sink {
-    /// Takes the record that begins at `place`. For a [`Record::Plain`], says whether it was understood.
-    fn record(&mut self, place: Place, record: &Record<'_>) -> bool;
-
-    /// Says whether `text`, which has no prefix, would be understood by itself.
-    fn knows(&self, text: &str) -> bool;
-}
-
-/// Counts of lines.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
-pub struct Counts {
-    /// All lines.
-    pub lines: u64,
-    /// Lines of a trace.
-    pub trace: u64,
-    /// Lines of a kernel log.
-    pub log: u64,
-    /// Lines that continue the one before.
-    pub continued: u64,
-    /// Lines of other programs.
-    pub foreign: u64,
-    /// Lines that are neither; blank lines and comments are not counted.
-    pub other: u64,
-    /// Lines that were longer than is read.
-    pub cut: u64,
-    /// Messages that another one cut, and whose rest is missing.
-    pub damaged: u64,
-}
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -130,6 +38,7 @@ struct Pending {
     width: usize,
     damaged: bool,
     host: Option<Arc<str>>,
+    device: Option<Box<str>>,
 }
 
 /// Makes records of the lines of one file.
@@ -150,7 +59,15 @@ pub struct Records {
 impl Records {
     /// Records of file number `file`.
     pub fn new(file: u32) -> Self {
-        Self { file, counts: Counts::default(), pending: None, half: None, plain: None, spare: String::new(), host: None }
+        Self {
+            file,
+            counts: Counts::default(),
+            pending: None,
+            half: None,
+            plain: None,
+            spare: String::new(),
+            host: None,
+        }
     }
 
     /// Counts so far.
@@ -233,9 +150,8 @@ impl Records {
             return;
         }
         if let Some((key, value)) = kmsg_key(text) {
-            self.flush(sink);
             self.counts.continued += 1;
-            sink.record(place, &Record::Key { key, value });
+            self.key(key, value);
             return;
         }
         if let Some(half) = &mut self.half
@@ -255,20 +171,10 @@ impl Records {
             sink.record(place, &Record::Foreign { text: bare, host: None });
             return;
         }
-        let begins = |text: &str| text.strip_prefix("cpus=").is_some_and(|n| n.bytes().all(|byte| byte.is_ascii_digit()));
-        if begins(bare) {
+        if let Some(record) = comment(bare) {
             self.flush(sink);
-            sink.record(place, &Record::Begin);
-            return;
-        }
-        if let Some(comment) = bare.strip_prefix('#') {
-            self.flush(sink);
-            if comment.trim_start().starts_with("tracer:") {
-                sink.record(place, &Record::Begin);
-            } else if let Some(header) = header(comment) {
-                sink.record(place, &Record::Header(header));
-            } else if let Some(count) = missed(comment) {
-                sink.record(place, &Record::Missed(count));
+            if let Some(record) = record {
+                sink.record(place, &record);
             }
             return;
         }
@@ -308,6 +214,16 @@ impl Records {
             self.counts.log += 1;
         } else {
             self.counts.other += 1;
+        }
+    }
+
+    /// A key of the kmsg record before.
+    fn key(&mut self, key: &str, value: &str) {
+        if key == "DEVICE"
+            && let Some((_, name)) = value.strip_prefix('+').and_then(|rest| rest.split_once(':'))
+            && let Some(pending) = &mut self.pending
+        {
+            pending.device = Some(name.trim().into());
         }
     }
 
@@ -355,7 +271,7 @@ impl Records {
         let mut held = std::mem::take(&mut self.spare);
         held.clear();
         held.push_str(text);
-        self.pending = Some(Pending { place, kind, text: held, quote, width, damaged: false, host });
+        self.pending = Some(Pending { place, kind, text: held, quote, width, damaged: false, host, device: None });
     }
 
     fn flush(&mut self, sink: &mut impl Sink) {
@@ -392,9 +308,13 @@ fn is_middle(text: &str) -> bool {
 fn give(pending: &Pending, sink: &mut impl Sink) {
     let record = match pending.kind {
         Kind::Trace(line) => Record::Trace { line, text: &pending.text },
-        Kind::Log(stamp) => {
-            Record::Log { stamp, text: &pending.text, damaged: pending.damaged, host: pending.host.as_deref() }
-        }
+        Kind::Log(stamp) => Record::Log {
+            stamp,
+            text: &pending.text,
+            damaged: pending.damaged,
+            host: pending.host.as_deref(),
+            device: pending.device.as_deref(),
+        },
     };
     sink.record(pending.place, &record);
 }
@@ -425,79 +345,4 @@ fn embedded(body: &str) -> Option<usize> {
         from = open + 1;
     }
     None
-}
-
-/// The messages in a text that lost its line feeds, as web archives show a mail: one begins at each driver with its device, at
-/// each function of a stack, and at the words that begin reports.
-fn pieces(text: &str) -> Vec<&str> {
-    let words: Vec<(usize, &str)> = text
-        .split(' ')
-        .scan(0, |at, word| {
-            let start = *at;
-            *at += word.len() + 1;
-            Some((start, word))
-        })
-        .collect();
-    let heads = [
-        "Unable to handle kernel",
-        "Internal error:",
-        "Call trace:",
-        "Call Trace:",
-        "CPU: ",
-        "pc : ",
-        "lr : ",
-        "RIP: ",
-        "---[ end",
-        "BUG: ",
-    ];
-    let mut starts = vec![0];
-    for (n, (at, word)) in words.iter().enumerate() {
-        let after = words.get(n + 1).map_or("", |(_, word)| word);
-        let driver = after.strip_suffix(':').is_some_and(crate::event::is_device) && !word.ends_with(':');
-        let frame = word.contains("+0x") && word.contains("/0x") && n > 0 && !matches!(words[n - 1].1, ":" | "RIP:");
-        if driver || frame || heads.iter().any(|head| text[*at..].starts_with(head)) {
-            starts.push(*at);
-        }
-    }
-    starts.push(text.len());
-    starts.windows(2).map(|pair| text[pair[0]..pair[1]].trim()).filter(|piece| !piece.is_empty()).collect()
-}
-
-/// A typed command: `# echo ...`, `$ ...`, `user@host:~# ...`. A trace's header also begins with `#`.
-fn is_prompt(text: &str) -> bool {
-    let command = |rest: &str| {
-        let word = rest.split_whitespace().next().unwrap_or("");
-        ["echo", "dmesg", "modprobe", "rmmod", "insmod", "sudo", "cat", "virsh", "driverctl", "tee"].contains(&word)
-    };
-    if let Some(rest) = text.strip_prefix("# ").or_else(|| text.strip_prefix("$ ")) {
-        return command(rest);
-    }
-    text.split_once("# ").or_else(|| text.split_once("$ ")).is_some_and(|(head, rest)| {
-        (head.contains('@') || head.ends_with('~') || head.starts_with('/')) && head.len() < 60 && command(rest)
-    })
-}
-
-fn header(comment: &str) -> Option<Header> {
-    let rest = comment.trim().strip_prefix("entries-in-buffer/entries-written:")?;
-    let mut words = rest.split_whitespace();
-    let (held, written) = words.next()?.split_once('/')?;
-    let cpus = words.next().and_then(|word| word.strip_prefix("#P:")).and_then(|n| n.parse().ok());
-    Some(Header { held: held.parse().ok()?, written: written.parse().ok()?, cpus })
-}
-
-/// The count in a recorder's comment: `missed: N events of ...`, or `stats cpu N: ..., dropped events: N, ...`, which is what
-/// the ring buffer refused. What it overwrote is in the header's counts.
-fn missed(comment: &str) -> Option<u64> {
-    let comment = comment.trim();
-    let count = comment.strip_prefix("missed: ").or_else(|| {
-        let counts = comment.strip_prefix("stats cpu ")?;
-        counts.split_once("dropped events: ").map(|(_, rest)| rest)
-    })?;
-    let digits = count.find(|c: char| !c.is_ascii_digit()).unwrap_or(count.len());
-    count[..digits].parse().ok().filter(|count| *count > 0)
-}
-
-fn kmsg_key(text: &str) -> Option<(&str, &str)> {
-    let (key, value) = text.strip_prefix(' ')?.split_once('=')?;
-    (["SUBSYSTEM", "DEVICE", "DRIVER"].contains(&key)).then_some((key, value))
 }

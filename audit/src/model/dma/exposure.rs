@@ -35,8 +35,8 @@ impl Model {
     }
 
     pub(in crate::model) fn flushed(&mut self, mark: &Mark, device: &str, start: u64, last: u64) {
-        if let Some(id) = self.names.get(device) {
-            self.devices[*id].flush(start, last, mark.clone());
+        if let Some(id) = self.known(device) {
+            self.devices[id].flush(start, last, mark.clone());
         }
     }
 

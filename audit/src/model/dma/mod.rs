@@ -137,7 +137,7 @@ impl Model {
         if in_release && life.freed_in_release.len() < 1000 {
             life.freed_in_release.push((mapping.addr, mapping.addr + mapping.size.max(1) - 1, mark.clone()));
         }
-        let gone = Gone { mapping: mapping.clone(), mark: mark.clone(), life: number, in_release };
+        let gone = Gone { mapping: mapping.clone(), mark: mark.clone(), life: number, in_release, epoch: self.epoch };
         self.devices[id].remember(gone);
         let task = self.task(at.task);
         let failed = task.fails(id);

@@ -2,16 +2,19 @@
 
 use std::collections::VecDeque;
 
+use super::super::device::Gone;
 use super::super::verdict::{Cite, Finding, Verdict};
-use super::super::{Id, Mark, Model};
+use super::super::{Id, Mapping, Mark, Model};
 use crate::event::{Fault, FaultDevice};
 use crate::rules::Rule;
-use crate::shape::{Place, Span};
+use crate::shape::{Clock, Place, Span};
 
 /// Messages of VT-d's and `SMMUv3`'s fault handlers that the kernel prints at once (its default rate limit).
 const BURST: u64 = 10;
 /// In this time, in nanoseconds.
 const BURST_SPAN: u64 = 5_000_000_000;
+/// What the clocks of a trace and of the kernel log differ by at most, in nanoseconds; 1.2 s were seen.
+const CLOCKS_DIFFER: u64 = 2_000_000_000;
 /// Faults of a run that are cited; further ones are counted.
 const MOST_CITED: usize = 4;
 
@@ -22,6 +25,8 @@ pub(super) enum Owner {
     Left,
     /// A command to unbind was seen, but no line of the kernel.
     Hinted,
+    /// The driver had left, and a line of a driver came since.
+    Returned,
     /// VFIO had the device.
     Vfio,
     /// A driver, or none that is known.
@@ -87,12 +92,18 @@ impl Model {
         };
         let Some(id) = self.id(&name) else { return };
         let device = &mut self.devices[id];
+        let left = device.log.left.is_some();
         if device.life.as_ref().is_some_and(|life| life.traced) || device.past.iter().any(|life| life.traced) {
             self.trace_fault(mark, &name, fault.addr);
-            return;
+            if !left {
+                return;
+            }
         }
-        let vfio = device.log.driver.as_deref().is_some_and(|driver| driver.starts_with("vfio"));
-        let owner = if device.log.left.is_some() {
+        let device = &mut self.devices[id];
+        let vfio = device.log.driver.as_deref().is_some_and(|driver| driver.contains("vfio"));
+        let owner = if left && device.log.since.is_some() {
+            Owner::Returned
+        } else if left {
             Owner::Left
         } else if vfio {
             Owner::Vfio
@@ -135,7 +146,8 @@ impl Model {
         }
         let (from, to) = (run.first.place, run.last.place);
         let (mut missing, mut suppressed) = (0, Vec::new());
-        for (what, cite) in &self.suppressed {
+        let here = self.devices[id].machine.clone();
+        for (what, cite, _) in self.suppressed.iter().filter(|(.., machine)| *machine == here) {
             // A count is printed with the first message after the silence.
             let near = cite.place.file == from.file && cite.place.line + 5 > from.line;
             if (cite.place >= from || near)
@@ -170,6 +182,7 @@ impl Model {
         let device = &mut self.devices[id];
         let left = device.log.left.clone();
         let hint = device.log.hint.clone();
+        let since = device.log.since.clone();
         let driver = device.log.driver.clone().unwrap_or_else(|| "its driver".to_owned());
         let life = device.life_at(&run.first);
         let mut cites: Vec<Cite> = left.iter().chain(hint.iter().filter(|_| left.is_none())).map(Mark::cite).collect();
@@ -192,6 +205,17 @@ impl Model {
                 );
                 life.find(Finding { rule: Rule::LATE, verdict: Verdict::Violated, words, cites, known: None });
             }
+            Owner::Returned => {
+                let (left, since) = (left.unwrap_or_else(|| run.first.clone()), since.unwrap_or(run.first));
+                let words = format!(
+                    "{what}{span}; its driver had begun to let go of it (line {}), but a driver speaks of it again at line {} and may \
+                     have it",
+                    left.place.line, since.place.line
+                );
+                cites.push(since.cite());
+                cites.sort_by_key(|cite| cite.place);
+                life.find(Finding { rule: Rule::LATE, verdict: Verdict::CannotTell, words, cites, known: None });
+            }
             Owner::Hinted => {
                 let words = format!(
                     "{what}{span}; an unbind was typed before, but no line of the kernel shows that it had begun"
@@ -210,12 +234,18 @@ impl Model {
     /// A fault of a device whose mappings are known.
     pub(in crate::model) fn trace_fault(&mut self, mark: &Mark, name: &str, addr: Option<u64>) {
         let (Some(id), Some(addr)) = (self.id(name), addr) else { return };
+        let epoch = self.epoch;
         let device = &mut self.devices[id];
-        if device.log.bounces.len() > 64 {
-            return;
-        }
-        let live = device.live.iter().chain(device.scatter.iter()).find(|mapping| mapping.covers(addr));
-        if let Some(mapping) = live {
+        // A log in a file of its own: its lines are not where they belong among the trace's.
+        let apart = |other: &Mark| mark.place.file != other.place.file;
+        let later = |mapping: &Mapping| apart(&mapping.mark) && is_after(&mapping.mark, mark);
+        let here = |mapping: &Mapping| mapping.covers(addr) && !later(mapping);
+        let live = device.live.iter().chain(device.scatter.iter()).find(|mapping| here(mapping));
+        let gone: Vec<&Gone> = device.gone.iter().rev().filter(|gone| here(&gone.mapping)).collect();
+        let unordered = |gone: &&Gone| apart(&gone.mark) && !is_after(mark, &gone.mark);
+        let doubtful = gone.iter().any(unordered) || live.is_some_and(|mapping| apart(&mapping.mark));
+        let gone = gone.iter().find(|gone| !unordered(gone)).or(gone.first()).map(|gone| (*gone).clone());
+        if let Some(mapping) = live.filter(|_| !doubtful || gone.is_none()) {
             let words = format!(
                 "a fault at {addr:#x} (line {}), inside what line {} mapped",
                 mark.place.line, mapping.mark.place.line
@@ -224,7 +254,6 @@ impl Model {
             device.life_at(mark).note(words, cites);
             return;
         }
-        let gone = device.gone.iter().rev().find(|gone| gone.mapping.covers(addr)).cloned();
         let Some(gone) = gone else {
             device.life_at(mark).note(
                 format!("a fault at {addr:#x} (line {}), where nothing was mapped", mark.place.line),
@@ -243,11 +272,20 @@ impl Model {
         };
         // Whoever had the device since, and has it no more, may have used the same addresses.
         let since = device.life.iter().chain(&device.past).any(|life| life.number > gone.life && life.end.is_some());
-        let (verdict, hint) = if since {
-            (Verdict::CannotTell, "; but another owner had the device since, and its mappings may not be recorded")
+        let doubt = if doubtful {
+            Some(
+                "; but the log is not on the trace's clock, so that which came first is not known: record with \
+                 events/printk/console/enable",
+            )
+        } else if since {
+            Some("; but another owner had the device since, and its mappings may not be recorded")
+        } else if gone.epoch != epoch {
+            Some("; but events were lost since, and it may have been mapped again")
         } else {
-            (Verdict::Violated, hint)
+            None
         };
+        let verdict = if doubt.is_some() { Verdict::CannotTell } else { Verdict::Violated };
+        let hint = doubt.unwrap_or(hint);
         let flushed = flush_of(&device.flushes, addr, gone.mark.place);
         let words = format!(
             "a fault at {addr:#x} (line {}): the range was taken at line {} and given back at line {}{age}{flushed}{hint}",
@@ -261,6 +299,14 @@ impl Model {
             None => device.life_at(mark).find(finding),
         }
     }
+}
+
+/// True when `late` came after `early` by more than the clocks of a trace and of the kernel log differ.
+fn is_after(late: &Mark, early: &Mark) -> bool {
+    let on = |mark: &Mark| {
+        mark.stamp.filter(|stamp| matches!(stamp.clock, Clock::Trace | Clock::Printk)).map(|stamp| stamp.ns)
+    };
+    on(late).zip(on(early)).is_some_and(|(late, early)| late > early.saturating_add(CLOCKS_DIFFER))
 }
 
 /// When the translation of `addr` was flushed after it went at `since`, in words; nothing where no flushes are recorded.

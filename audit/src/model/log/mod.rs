@@ -2,20 +2,26 @@
 
 mod debug;
 mod fault;
+mod machine;
 mod stream;
 mod wait;
 
 use super::crash::Report;
 use super::verdict::{Cite, Fact, Finding, Verdict};
 use super::{Id, Mark, Model};
-use crate::event::{Backend, DmaApiKind, Fault, Message, frame, message};
+use crate::event::{Backend, DmaApiKind, Fault, Message, frame, message, message_about};
 use crate::rules::Rule;
 use crate::shape::{Place, Stamp};
 
+pub(crate) use machine::Machines;
+
 use debug::DebugTaken;
 use fault::Run;
+use machine::LastLine;
 use stream::{SmmuRecord, Stream};
 
+/// The time in which a driver that leaves says so, in nanoseconds.
+const LEAVING: u64 = 1_000_000_000;
 /// Streams and functions that are told apart.
 const MOST_STREAMS: usize = 256;
 
@@ -29,6 +35,8 @@ pub(crate) struct LogState {
     streams: Vec<Stream>,
     pub(super) region: Option<(u64, String, Vec<Cite>, Mark, Rule)>,
     pub(super) last_leaving: Option<Id>,
+    /// The last line.
+    last: Option<LastLine>,
 }
 
 /// What the log said of a device.
@@ -36,6 +44,8 @@ pub(crate) struct LogState {
 pub(crate) struct DeviceLog {
     pub(super) driver: Option<String>,
     pub(super) left: Option<Mark>,
+    /// A line of a driver since then that does not say whether it has the device.
+    since: Option<Mark>,
     hint: Option<Mark>,
     run: Option<Run>,
     requests: Option<(Mark, Option<u64>, Mark, Option<u64>)>,
@@ -45,6 +55,12 @@ pub(crate) struct DeviceLog {
     by: Option<(Backend, String, Mark)>,
     taken: Vec<DebugTaken>,
     freeing: Option<(Mark, Option<usize>)>,
+}
+
+/// True when `mark` is in the time in which a driver that began to leave at `left` still says so.
+fn at_once(mark: &Mark, left: &Mark) -> bool {
+    let times = mark.stamp.zip(left.stamp).filter(|(mark, left)| mark.clock == left.clock);
+    times.is_some_and(|(mark, left)| mark.ns.saturating_sub(left.ns) <= LEAVING)
 }
 
 impl Model {
@@ -62,7 +78,8 @@ impl Model {
     pub(in crate::model) fn plain(&mut self, place: Place, text: &str) -> bool {
         let Some(body) = self.plain_body(text) else { return false };
         self.heard.log = true;
-        self.message(place, None, body, false);
+        self.follow_clock(place, None);
+        self.message(place, None, body, None, false);
         true
     }
 
@@ -80,7 +97,14 @@ impl Model {
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm for each kind of message")]
-    pub(in crate::model) fn message(&mut self, place: Place, stamp: Option<Stamp>, text: &str, damaged: bool) {
+    pub(in crate::model) fn message(
+        &mut self,
+        place: Place,
+        stamp: Option<Stamp>,
+        text: &str,
+        device: Option<&str>,
+        damaged: bool,
+    ) {
         let text = text.trim_end();
         if self.log.report.is_some()
             && let Some(names) = frame(text)
@@ -94,7 +118,7 @@ impl Model {
         if let Some(line) = self.patterns.find(text) {
             return self.debug_line(&Mark::new(place, stamp, text), line);
         }
-        let message = message(text);
+        let message = message_about(text, device);
         if matches!(message, Message::Other) {
             return;
         }
@@ -105,7 +129,8 @@ impl Model {
             Message::RecordWord { iommu, value } => self.record_word(mark, iommu, value, damaged),
             Message::Suppressed(suppressed) => {
                 if self.suppressed.len() < MOST_STREAMS {
-                    self.suppressed.push((suppressed, mark.cite()));
+                    let machine = self.machines.other().cloned();
+                    self.suppressed.push((suppressed, mark.cite(), machine));
                 }
             }
             Message::Policy { translated } => self.translated = Some((translated, mark.cite())),
@@ -121,6 +146,7 @@ impl Model {
                 self.devices[id].deferred = Some(mark.clone());
                 self.devices[id].life_at(&mark).note(format!("its probe is deferred: {reason}"), vec![mark.cite()]);
             }
+            Message::Boot => self.boot(&mark),
             Message::LeftOver { device } => {
                 let Some(id) = self.id(device) else { return };
                 let words = "managed resources of an earlier binding were still there before the probe".to_owned();
@@ -133,7 +159,13 @@ impl Model {
                 };
                 self.devices[id].life_at(&mark).find(finding);
             }
-            Message::Group { device, group, joins } => self.group(mark, device, group, joins),
+            Message::Group { device, group, joins } => {
+                if !joins && let Some(id) = self.id(device) {
+                    // A device leaves its group when it leaves the bus, and its driver before that.
+                    self.devices[id].log.left.get_or_insert_with(|| mark.clone());
+                }
+                self.group(mark, device, group, joins);
+            }
             Message::StreamOf { iommu, stream } => self.stream_of(iommu, stream),
             Message::VfioRequest { device, count } => {
                 let Some(id) = self.id(device) else { return };
@@ -190,7 +222,7 @@ impl Model {
             | Message::BadPage
             | Message::CrashTask { .. }
             | Message::CrashEnd
-            | Message::MappedAt
+            | Message::StackOf(_)
             | Message::Hung { .. } => self.report_line(mark, &message),
             Message::Other => {}
         }
@@ -198,8 +230,8 @@ impl Model {
 
     fn about(&mut self, mark: Mark, driver: &str, device: &str, turn: crate::event::Turn) {
         let bus = ["", "pci", "platform", "amba", "iommu", "usb", "pcieport"].contains(&driver);
-        let vfio = driver.starts_with("vfio");
-        if turn == crate::event::Turn::None && !vfio && (bus || !self.names.contains_key(device)) {
+        let vfio = driver.contains("vfio");
+        if turn == crate::event::Turn::None && !vfio && (bus || self.known(device).is_none()) {
             return;
         }
         let Some(id) = self.id(device) else { return };
@@ -209,6 +241,7 @@ impl Model {
                 self.flush_run(id);
                 let device = &mut self.devices[id];
                 device.log.left.get_or_insert(mark.clone());
+                device.log.since = None;
                 device.log.driver = Some(driver.to_owned());
                 let life = device.life_at(&mark);
                 life.driver.get_or_insert_with(|| driver.to_owned());
@@ -219,6 +252,7 @@ impl Model {
                 self.flush_run(id);
                 let device = &mut self.devices[id];
                 let left = device.log.left.take();
+                device.log.since = None;
                 device.log.reloaded |= left.is_some();
                 device.log.hint = None;
                 device.log.driver = Some(driver.to_owned());
@@ -227,15 +261,22 @@ impl Model {
                     self.close(id, &mark, super::End::Reprobed);
                 }
             }
-            _ if changed && driver.starts_with("vfio") => {
+            _ if changed && vfio => {
                 self.flush_run(id);
                 let device = &mut self.devices[id];
-                device.log.left = None;
+                (device.log.left, device.log.since) = (None, None);
                 device.log.driver = Some(driver.to_owned());
             }
             _ => {
                 if !bus {
-                    self.devices[id].log.driver = Some(driver.to_owned());
+                    let log = &mut self.devices[id].log;
+                    log.driver = Some(driver.to_owned());
+                    // What a driver says while it leaves comes at once.
+                    if let Some(left) = &log.left
+                        && !at_once(&mark, left)
+                    {
+                        log.since.get_or_insert(mark);
+                    }
                 }
             }
         }
@@ -277,18 +318,32 @@ impl Model {
         }
     }
 
+    /// Says what the log left open of a device.
+    fn close_log(&mut self, id: Id) {
+        self.flush_run(id);
+        self.requests(id);
+        self.bounces(id);
+        self.left_by_debug(id);
+        self.doubt_log_life(id);
+    }
+
     pub(in crate::model) fn finish_log(&mut self) {
-        self.flush_record();
-        self.flush_unnamed();
-        self.flush_report();
-        for id in 0..self.devices.len() {
-            self.flush_run(id);
-            self.requests(id);
-            self.bounces(id);
-            self.left_by_debug(id);
-            self.doubt_log_life(id);
+        loop {
+            self.flush_record();
+            self.flush_unnamed();
+            self.flush_report();
+            self.streams();
+            self.finish_region();
+            if !self.next_machine() {
+                break;
+            }
         }
-        self.streams();
+        for id in 0..self.devices.len() {
+            self.close_log(id);
+        }
+    }
+
+    fn finish_region(&mut self) {
         if let Some((start, words, cites, mark, rule)) = self.log.region.take() {
             let finding = Finding { rule, verdict: Verdict::Violated, words, cites, known: None };
             let unit = format!("{start:x}.");

@@ -119,7 +119,7 @@ impl Model {
                 .filter(|stream| *stream <= 0xffff)
                 .map(|rid| format!("0000:{:02x}:{:02x}.{}", rid >> 8, rid >> 3 & 0x1f, rid & 7));
             let mut cites = cites;
-            let guessed = guess.and_then(|name| self.names.get(name.as_str()).copied());
+            let guessed = guess.and_then(|name| self.known(&name));
             if let Some(id) = guessed {
                 let log = &self.devices[id].log;
                 let name = self.devices[id].name.clone();
