@@ -1,4 +1,4 @@
-//! A saved listing of a host's sysfs: evidence for which device is behind a stream.
+//! A host's sysfs, as a saved tree or in a recorder's listing: evidence for which device is behind a stream.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,8 +11,6 @@ const MOST: usize = 65_536;
 #[derive(Clone, Debug, Default)]
 pub struct Host {
     streams: BTreeMap<(String, u64), String>,
-    /// Groups of devices.
-    pub groups: BTreeMap<String, u64>,
 }
 
 impl Host {
@@ -40,21 +38,38 @@ impl Host {
 
     fn device(&mut self, path: &Path) {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
-        if let Some(group) = link(&path.join("iommu_group")).and_then(|group| group.parse().ok()) {
-            self.groups.insert(name.to_owned(), group);
-        }
         let Some(iommu) = link(&path.join("iommu")) else { return };
-        // The kernel log calls an IOMMU by its own device, sysfs by its registers.
-        let own = link(&path.join("iommu/device"));
-        let iommu = iommu.strip_prefix("smmu3.0x").map_or_else(|| iommu.clone(), unit_of);
-        let mut streams = Vec::new();
-        if let Ok(cells) = fs::read(path.join("of_node/iommus")) {
-            streams.extend(cells.chunks_exact(8).map(|pair| u64::from(cell(pair, 1))));
+        self.tie(name, &iommu, link(&path.join("iommu/device")).as_deref(), &streams(path, name));
+    }
+
+    /// Takes a line of a recorder's listing: `NAME KEY=VALUE...`.
+    pub(crate) fn list(&mut self, line: &str) {
+        if self.streams.len() >= MOST {
+            return;
         }
-        streams.extend(pci_streams(path, name));
+        let mut words = line.split(' ');
+        let Some(name) = words.next() else { return };
+        let (mut iommu, mut own, mut streams) = (None, None, Vec::new());
+        for (key, value) in words.filter_map(|word| word.split_once('=')) {
+            match key {
+                "iommu" => iommu = Some(value),
+                "iommu-device" => own = Some(value),
+                "streams" => streams = value.split(',').filter_map(crate::event::hex).take(256).collect(),
+                _ => {}
+            }
+        }
+        if let Some(iommu) = iommu {
+            self.tie(name, iommu, own, &streams);
+        }
+    }
+
+    /// Ties `streams` of the IOMMU to the device `name`. The kernel log calls an IOMMU by its `own` device, sysfs by its
+    /// registers.
+    fn tie(&mut self, name: &str, iommu: &str, own: Option<&str>, streams: &[u64]) {
+        let iommu = iommu.strip_prefix("smmu3.0x").map_or_else(|| iommu.to_owned(), unit_of);
         for stream in streams {
-            for iommu in own.iter().chain([&iommu]) {
-                self.streams.insert((iommu.clone(), stream), name.to_owned());
+            for iommu in own.into_iter().chain([&*iommu]) {
+                self.streams.insert((iommu.to_owned(), *stream), name.to_owned());
             }
         }
     }
@@ -77,6 +92,13 @@ impl Host {
             .find(|((name, number), _)| *number == stream && unit(name).as_ref() == Some(&wanted))
             .map(|(_, device)| device.as_str())
     }
+}
+
+/// The streams of the device `name` at `path`, as a device tree says them.
+pub(crate) fn streams(path: &Path, name: &str) -> Vec<u64> {
+    let cells = fs::read(path.join("of_node/iommus")).unwrap_or_default();
+    let named = cells.chunks_exact(8).map(|pair| u64::from(cell(pair, 1)));
+    named.chain(pci_streams(path, name)).collect()
 }
 
 /// The last name of what the link at `path` leads to.

@@ -105,3 +105,17 @@ fn a_tree_without_devices_is_refused() {
     tree.folder("bus");
     assert!(Host::read(&tree.0).unwrap_err().to_string().contains("bus/*/devices"));
 }
+
+#[test]
+fn a_recorders_listing_ties_streams_as_the_tree_does() {
+    let listed = "# sysfs 0000:03:00.0 bus=pci driver=igb group=3 iommu=smmu3.0x000000002b400000 iommu-device=2b400000.iommu \
+                  streams=0x300 at=devices/pci0000:00/0000:03:00.0\n";
+    let log = "[  812.401877] igb 0000:03:00.0: removed PHC on enp3s0\n\
+               [  812.410233] arm-smmu-v3 2b400000.iommu: event 0x10 received:\n\
+               [  812.410241] arm-smmu-v3 2b400000.iommu: \t0x0000030000000010\n\
+               [  812.410249] arm-smmu-v3 2b400000.iommu: \t0x0000020800000000\n\
+               [  812.410256] arm-smmu-v3 2b400000.iommu: \t0x00000000fdf43000\n\
+               [  812.410263] arm-smmu-v3 2b400000.iommu: \t0x0000000000000000\n";
+    common::audit(&format!("{listed}{log}")).violates(&["R9"]).says(&["0xfdf43000"]).hides(&["--host"]);
+    common::audit(log).cannot_tell().says(&["--host"]);
+}

@@ -102,6 +102,9 @@ fn a_fault_in_another_file_is_charged_only_where_the_clocks_leave_no_doubt() {
     audit_all(&[&trace, &at(30)]).violates(&["R10"]).hides(&["before; "]);
     audit_all(&[&trace, &at(21)]).cannot_tell().says(&["the log is not on the trace's clock"]);
     assert!(audit_all(&[&trace, &at(11)]).violated().is_empty());
+    // In one file lines order, unless the clocks contradict them.
+    audit(&(trace.clone() + &at(21))).violates(&["R10"]);
+    audit(&(trace.clone() + &at(19))).cannot_tell();
     // Mapped again at that time, as far as is known.
     let mut again = clean_life();
     again.probe().managed(0xffff_0000, 0xb0).map_page(0xfffc_0000, 4096, "FROM_DEVICE");

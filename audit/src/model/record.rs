@@ -43,6 +43,7 @@ impl Sink for Model {
                     self.message(place, stamp, text, device, damaged);
                 }
             }
+            Record::Listed(device) => self.host.list(device),
             Record::Begin => self.begin_recording(place),
             Record::Plain(text) => return self.plain(place, text),
             Record::Foreign { text, host } => {

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use crate::host::streams;
+
 /// Most devices that are listed.
 const MOST: usize = 16_384;
 
@@ -48,8 +50,9 @@ fn line(sys: &Path, name: &str, bus: &str, path: &Path) -> String {
     add("group", link("iommu_group"));
     add("domain", text("iommu_group/type"));
     add("iommu", link("iommu"));
-    let cells = fs::read(path.join("of_node/iommus")).ok();
-    add("iommus", cells.map(|cells| cells.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))));
+    add("iommu-device", link("iommu/device"));
+    let streams: Vec<String> = streams(path, name).iter().map(|stream| format!("{stream:#x}")).collect();
+    add("streams", Some(streams.join(",")).filter(|streams| !streams.is_empty()));
     let real = fs::canonicalize(path).ok();
     let root = fs::canonicalize(sys).ok();
     let below = real.as_deref().zip(root.as_deref()).and_then(|(real, root)| real.strip_prefix(root).ok());
@@ -78,7 +81,7 @@ mod tests {
         let lines = listing(sys, "x");
         assert_eq!(
             lines["ee300000.sata"],
-            "ee300000.sata bus=platform driver=sata_rcar group=2 domain=DMA iommus=0000000700000002 \
+            "ee300000.sata bus=platform driver=sata_rcar group=2 domain=DMA streams=0x2 \
              at=devices/platform/ee300000.sata"
         );
         assert!(is_there(sys, "ee300000.sata"));

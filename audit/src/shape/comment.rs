@@ -13,6 +13,10 @@ pub(super) fn comment(text: &str) -> Option<Option<Record<'_>>> {
     if comment.trim_start().starts_with("tracer:") {
         return Some(Some(Record::Begin));
     }
+    let listed = ["sysfs ", "sysfs-after "].iter().find_map(|key| comment.trim_start().strip_prefix(key));
+    if let Some(device) = listed {
+        return Some(Some(Record::Listed(device)));
+    }
     Some(header(comment).map(Record::Header).or_else(|| missed(comment).map(Record::Missed)))
 }
 

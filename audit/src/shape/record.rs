@@ -35,6 +35,8 @@ pub enum Record<'a> {
     },
     /// A trace begins.
     Begin,
+    /// A device of the listing of sysfs that a recorder saved.
+    Listed(&'a str),
     /// A function of the stack of the event before.
     Stack(&'a str),
     /// The header's counts of events that are held and that were written.

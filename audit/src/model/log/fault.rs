@@ -236,8 +236,8 @@ impl Model {
         let (Some(id), Some(addr)) = (self.id(name), addr) else { return };
         let epoch = self.epoch;
         let device = &mut self.devices[id];
-        // A log in a file of its own: its lines are not where they belong among the trace's.
-        let apart = |other: &Mark| mark.place.file != other.place.file;
+        // A log in a file of its own, or behind the trace: its lines are not where they belong among the trace's.
+        let apart = |other: &Mark| mark.place.file != other.place.file || contradicts(mark, other);
         let later = |mapping: &Mapping| apart(&mapping.mark) && is_after(&mapping.mark, mark);
         let here = |mapping: &Mapping| mapping.covers(addr) && !later(mapping);
         let live = device.live.iter().chain(device.scatter.iter()).find(|mapping| here(mapping));
@@ -303,10 +303,21 @@ impl Model {
 
 /// True when `late` came after `early` by more than the clocks of a trace and of the kernel log differ.
 fn is_after(late: &Mark, early: &Mark) -> bool {
+    times(late, early).is_some_and(|(late, early)| late > early.saturating_add(CLOCKS_DIFFER))
+}
+
+/// True when `late`, which stands behind `early`, has the earlier time on another clock.
+fn contradicts(late: &Mark, early: &Mark) -> bool {
+    let other = late.stamp.zip(early.stamp).is_some_and(|(late, early)| late.clock != early.clock);
+    other && times(late, early).is_some_and(|(late, early)| late < early)
+}
+
+/// Times since the boot.
+fn times(late: &Mark, early: &Mark) -> Option<(u64, u64)> {
     let on = |mark: &Mark| {
         mark.stamp.filter(|stamp| matches!(stamp.clock, Clock::Trace | Clock::Printk)).map(|stamp| stamp.ns)
     };
-    on(late).zip(on(early)).is_some_and(|(late, early)| late > early.saturating_add(CLOCKS_DIFFER))
+    on(late).zip(on(early))
 }
 
 /// When the translation of `addr` was flushed after it went at `since`, in words; nothing where no flushes are recorded.
