@@ -14,6 +14,7 @@ pub mod addr;
 pub mod binding;
 pub mod claim;
 pub mod control;
+mod description;
 pub mod device;
 pub mod dma;
 pub mod driver;

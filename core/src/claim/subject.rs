@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::addr::{PAGE_SIZE, PhysAddr};
-use crate::device::{NodeId, SupplierKind};
+use crate::description::{NodeId, SupplierKind};
 
 /// A provider by its node, with the name that people know it by. Node and name go together, so that either tells two
 /// providers apart.

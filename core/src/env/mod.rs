@@ -9,17 +9,18 @@ mod io;
 mod irq;
 mod memory;
 
+pub use crate::description::{IrqLine, Trigger};
 pub use crate::instrument::{Landmark, Site};
 pub use crate::sync::Job;
 pub use crate::time::Instant;
 pub use io::{Io, IoError, Width};
-pub use irq::{IrqControl, IrqLine, IrqSink, Trigger};
+pub use irq::{IrqControl, IrqSink};
 pub use memory::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
 
 use alloc::sync::{Arc, Weak};
 
 use crate::addr::PhysAddr;
-use crate::device::{DeviceDesc, NodeId};
+use crate::description::{DeviceDesc, NodeId};
 use crate::event::Event;
 use crate::iommu::Iommu;
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::graph::{Link, Node};
 use super::{Graph, LinkState};
-use crate::device::{NodeId, SupplierKind};
+use crate::description::{NodeId, SupplierKind};
 
 /// How much a device depends on what a supplier of this kind gives: a cycle is opened at its weakest links.
 pub(super) const fn strength(kind: SupplierKind) -> u8 {
@@ -150,7 +150,7 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Supplier;
+    use crate::description::Supplier;
 
     fn graph(edges: &[(u32, u32)]) -> Graph {
         of_kinds(&edges.iter().map(|(c, s)| (*c, *s, SupplierKind::Other)).collect::<Vec<_>>())

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::graph::Link;
 use super::{Graph, LinkState};
-use crate::device::NodeId;
+use crate::description::NodeId;
 
 /// Reason why a driver may not use a supplier.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,7 +115,7 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{Supplier, SupplierKind};
+    use crate::description::{Supplier, SupplierKind};
 
     const A: NodeId = NodeId(0);
     const B: NodeId = NodeId(1);

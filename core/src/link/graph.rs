@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::LinkState;
 use super::cycles::strength;
-use crate::device::{NodeId, Supplier, SupplierKind};
+use crate::description::{NodeId, Supplier, SupplierKind};
 
 pub(super) type LinkId = usize;
 

@@ -9,7 +9,7 @@ use core::any::{Any, TypeId, type_name};
 
 use crate::binding::{Entry, WayBack};
 use crate::claim::Claim;
-use crate::device::NodeId;
+use crate::description::NodeId;
 use crate::event::Outcome;
 use crate::lifecycle::HoldingKind;
 use crate::sync::Mutex;

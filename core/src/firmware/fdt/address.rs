@@ -12,7 +12,7 @@ use super::log::Log;
 use super::note::NoteKind;
 use super::tree::{Idx, Tree};
 use crate::addr::PhysAddr;
-use crate::device::Resource;
+use crate::description::Resource;
 
 /// Most cells of an address or a size.
 const MAX_CELLS: u32 = 4;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::Note;
 use crate::addr::PhysAddr;
-use crate::device::{DeviceDesc, NodeId};
+use crate::description::{DeviceDesc, NodeId};
 
 /// What a device tree blob describes.
 #[derive(Clone, Debug, Default)]

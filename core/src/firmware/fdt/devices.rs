@@ -16,7 +16,7 @@ use super::region::{self, Region};
 use super::supplier::Collector;
 use super::tree::{Idx, Tree};
 use super::{FdtError, OtherNode, address, dma, id, interrupt, is_bookkeeping};
-use crate::device::{BusKind, DeviceDesc, NodeId};
+use crate::description::{BusKind, DeviceDesc, NodeId};
 
 /// Buses that are descended (`of_default_bus_match_table`).
 const BUSES: [&str; 4] = ["simple-bus", "simple-mfd", "isa", "arm,amba-bus"];

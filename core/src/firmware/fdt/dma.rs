@@ -10,7 +10,7 @@ use super::note::NoteKind;
 use super::tree::{Idx, MAX_DEPTH, Tree};
 use super::{FdtError, supplier};
 use crate::addr::PhysAddr;
-use crate::device::{DmaDesc, DmaRange};
+use crate::description::{DmaDesc, DmaRange};
 
 /// Windows of one bus that are read.
 const MAX_WINDOWS: usize = 64;

@@ -11,8 +11,8 @@ use super::note::NoteKind;
 use super::supplier::{Cells, MAX_ARGS, References};
 use super::tree::{Idx, Tree};
 use super::{FdtError, id};
-use crate::device::{NodeId, Resource};
-use crate::env::{IrqLine, Trigger};
+use crate::description::{IrqLine, Trigger};
+use crate::description::{NodeId, Resource};
 
 /// Parents and maps that one interrupt passes at most.
 const MAX_HOPS: usize = 64;

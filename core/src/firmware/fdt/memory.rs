@@ -10,7 +10,7 @@ use super::region::Region;
 use super::tree::{Idx, Tree};
 use super::{Reserved, id};
 use crate::addr::PhysAddr;
-use crate::device::NodeId;
+use crate::description::NodeId;
 
 /// Banks of RAM: the enabled children of the root with the `device_type` `memory`
 /// (Linux: `early_init_dt_scan_memory`).

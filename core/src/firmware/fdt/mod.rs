@@ -26,7 +26,7 @@ mod tree;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::device::{NodeId, Nodes};
+use crate::description::{NodeId, Nodes};
 
 pub use description::{Description, OtherNode, Reserved};
 pub use error::FdtError;

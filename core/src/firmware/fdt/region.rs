@@ -15,7 +15,7 @@ use super::log::Log;
 use super::note::NoteKind;
 use super::tree::{Idx, Tree};
 use crate::addr::DeviceAddr;
-use crate::device::{DmaRange, RegionKind, ReservedRegion, SupplierKind, Unmet};
+use crate::description::{DmaRange, RegionKind, ReservedRegion, SupplierKind, Unmet};
 
 const ADDRESSES: &str = "iommu-addresses";
 

@@ -13,7 +13,7 @@ use super::log::Log;
 use super::note::NoteKind;
 use super::tree::{Idx, Tree};
 use super::{FdtError, id, iommu_map, nexus};
-use crate::device::{NodeId, Supplier, SupplierKind, Unmet};
+use crate::description::{NodeId, Supplier, SupplierKind, Unmet};
 
 /// Most cells that a reference can have behind it (Linux: `MAX_PHANDLE_ARGS`).
 pub(super) const MAX_ARGS: u32 = 16;

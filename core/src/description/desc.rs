@@ -4,9 +4,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::NodeId;
+use super::{IrqLine, NodeId, Trigger};
 use crate::addr::{DeviceAddr, PhysAddr};
-use crate::env::{IrqLine, Trigger};
 
 /// Which bus a device sits on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
