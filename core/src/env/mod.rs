@@ -7,15 +7,14 @@
 pub(crate) mod fake;
 mod io;
 mod irq;
-mod memory;
 
 pub use crate::description::{IrqLine, Trigger};
 pub use crate::instrument::{Landmark, Site};
+pub use crate::mem::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
 pub use crate::sync::Job;
 pub use crate::time::Instant;
 pub use io::{Io, IoError, Width};
 pub use irq::{IrqControl, IrqSink};
-pub use memory::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
 
 use alloc::sync::{Arc, Weak};
 

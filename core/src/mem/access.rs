@@ -16,7 +16,7 @@ use core::slice;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::addr::{CpuPtr, PhysAddr};
-use crate::env::{Caching, Memory};
+use crate::mem::{Caching, Memory};
 
 /// The range is not RAM of this machine, or its first byte is not aligned for the access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -182,7 +182,7 @@ fn each_unit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::env::RamUse;
+    use crate::mem::RamUse;
     use crate::mem::fake::FakeMemory;
 
     const BASE: PhysAddr = PhysAddr(0x4000_0000);

@@ -6,7 +6,7 @@ use core::fmt;
 use super::pool::Pool;
 use super::{ForeignPages, OutOfMemory, PageRequest, PageSource, Returned};
 use crate::addr::PhysAddr;
-use crate::env::{Memory, RamUse};
+use crate::mem::{Memory, RamUse};
 
 /// The contiguous allocator: like [`Frames`](super::Frames), over the ranges that the env set aside for it.
 ///

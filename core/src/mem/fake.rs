@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 use crate::addr::{CpuPtr, PhysAddr};
-use crate::env::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
+use crate::mem::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
 use crate::sync::Mutex;
 
 const ALIGN: usize = 4096;

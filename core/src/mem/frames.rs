@@ -6,7 +6,7 @@ use core::fmt;
 use super::pool::Pool;
 use super::{ForeignPages, OutOfMemory, PageRequest, PageSource, Returned};
 use crate::addr::PhysAddr;
-use crate::env::{Memory, RamUse};
+use crate::mem::{Memory, RamUse};
 
 /// Ordinary page frames: hands out contiguous runs of any number of pages, zeroed (P12).
 ///

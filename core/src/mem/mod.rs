@@ -10,11 +10,13 @@ mod cma;
 #[cfg(test)]
 pub(crate) mod fake;
 mod frames;
+mod memory;
 mod phys;
 mod pool;
 mod run;
 
 pub use cma::Cma;
 pub use frames::Frames;
+pub use memory::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
 pub use phys::PhysMemory;
 pub use run::{ForeignPages, OutOfMemory, PageRequest, PageRun, PageSource, Returned};

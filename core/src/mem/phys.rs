@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use super::{Cma, Frames, PageSource};
-use crate::env::Memory;
+use crate::mem::Memory;
 
 /// The RAM of one machine and who hands it out.
 #[derive(Clone)]

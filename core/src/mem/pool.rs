@@ -7,7 +7,7 @@ use super::access;
 use super::buddy::{Buddy, Request};
 use super::{ForeignPages, OutOfMemory, PageRequest};
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, pages};
-use crate::env::{CacheOp, Caching, Memory, RamRange};
+use crate::mem::{CacheOp, Caching, Memory, RamRange};
 use crate::sync::Mutex;
 
 /// First page above 4 GiB. Requests that may go there do, so that devices with 32-bit addressing find memory below.

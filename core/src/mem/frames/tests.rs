@@ -1,6 +1,6 @@
 use super::*;
 use crate::addr::PAGE_SIZE;
-use crate::env::Caching;
+use crate::mem::Caching;
 use crate::mem::fake::FakeMemory;
 use crate::mem::{PhysMemory, access};
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ fn pages_that_change_owner_are_zero_in_the_cache_and_in_ram() {
     let mut bytes = [1; 3 * 4096];
     access::read_bytes(&*memory, base, &mut bytes, Caching::Cached).unwrap();
     assert!(bytes.iter().all(|&b| b == 0));
-    assert_eq!(memory.take_cache_ops(), [(crate::env::CacheOp::Clean, base, 3 * 4096)]);
+    assert_eq!(memory.take_cache_ops(), [(crate::mem::CacheOp::Clean, base, 3 * 4096)]);
 }
 
 #[test]
