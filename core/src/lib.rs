@@ -34,6 +34,7 @@ pub mod promise;
 mod provider;
 pub mod sync;
 mod time;
+mod translation;
 
 /// The examples of the project's page compile.
 #[cfg(doctest)]

@@ -10,11 +10,11 @@ use super::{DeviceDesc, NodeId};
 use crate::binding::{AnyBinding, Awaited};
 use crate::claim::Claim;
 use crate::env::{Env, Instant, Landmark};
-use crate::iommu::IommuError;
 use crate::lifecycle::Phase;
 use crate::machine::Machine;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Guard, Mutex, is_scheduled, waits};
+use crate::translation::IommuError;
 
 /// A device: what firmware says of it, and who holds it.
 pub struct Device {

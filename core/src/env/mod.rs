@@ -21,7 +21,7 @@ use alloc::sync::{Arc, Weak};
 use crate::addr::PhysAddr;
 use crate::description::{DeviceDesc, NodeId};
 use crate::event::Event;
-use crate::iommu::Iommu;
+use crate::translation::Iommu;
 
 /// Why the env could not do what the core asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -10,10 +10,7 @@ use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::device::NodeId;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
-
-/// Which part of a [`Joint`], counted from its beginning: a part that comes again is another one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct PartId(u32);
+use crate::translation::PartId;
 
 /// One IOMMU's share.
 #[derive(Clone)]

@@ -1,34 +1,33 @@
-//! IOMMUs: what one must be able to do, and what the core builds on top.
+//! IOMMUs: what the core builds on top of what one must be able to do (`translation`).
 //!
 //! A device that the firmware puts behind an IOMMU joins a group as soon as both are there, and is blocked until a
 //! driver or a pass-through owner claims the group (P7, P10).
 
 mod attach;
 mod domain;
-mod gather;
 mod group;
 mod iova;
 mod joint;
 mod late;
 mod lazy;
-mod ops;
 mod owner;
 pub mod pgtable;
 mod regions;
 mod registry;
 mod unmap;
 
+pub(crate) use crate::translation::Flushed;
+pub use crate::translation::{
+    DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
+};
 pub(crate) use attach::{attach, claim, hold, is_behind_iommu};
 pub(crate) use domain::MapList;
 pub use domain::{Domain, FaultReport};
-pub(crate) use gather::Flushed;
-pub use gather::Gather;
 pub(crate) use group::Membership;
 pub use group::{Group, GroupHold, GroupInfo};
 pub(crate) use iova::Reach;
 pub use iova::{IovaError, IovaSpace};
 pub(crate) use late::Range;
-pub use ops::{DomainKind, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};
 pub use owner::{GroupError, Owner, OwnerId};
 pub(crate) use registry::{InstanceEntry, Iommus, Joined, Unclaimed};
 pub(crate) use unmap::{FixedError, Revoked};

@@ -181,7 +181,7 @@ pub struct Geometry {
 
 impl Geometry {
     /// What both can translate.
-    pub(super) fn meet(mut self, other: &Self) -> Self {
+    pub(crate) fn meet(mut self, other: &Self) -> Self {
         self.first = self.first.max(other.first);
         self.last = self.last.min(other.last);
         // The granule is the larger one of both; above it a mapping is made of what each has.
@@ -193,7 +193,7 @@ impl Geometry {
     }
 
     /// Whether all that `other` translates is translated by this one, too.
-    pub(super) fn covers(&self, other: &Self) -> bool {
+    pub(crate) fn covers(&self, other: &Self) -> bool {
         self.first <= other.first
             && self.last >= other.last
             && lowest(self.page_sizes) <= lowest(other.page_sizes)

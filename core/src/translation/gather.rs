@@ -3,9 +3,12 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::joint::PartId;
 use crate::addr::DeviceAddr;
 use crate::mem::PageRun;
+
+/// Which one of the IOMMUs that translate for one domain, counted from its beginning: one that comes again is another one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct PartId(pub(crate) u32);
 
 /// What must be invalidated before pages behind it may be used again: one range, and page-table pages that were cut off.
 ///
@@ -28,12 +31,12 @@ impl Gather {
     }
 
     /// What IOMMU `part` of several must confirm.
-    pub(super) fn part(&mut self, part: PartId) -> &mut Self {
+    pub(crate) fn part(&mut self, part: PartId) -> &mut Self {
         self.parts.entry(part).or_default()
     }
 
     /// Takes out what IOMMU `part` of several must confirm: at least the whole range.
-    pub(super) fn take_part(&mut self, part: PartId) -> Self {
+    pub(crate) fn take_part(&mut self, part: PartId) -> Self {
         let mut gather = self.parts.remove(&part).unwrap_or_default();
         if let Some((first, last)) = self.range {
             gather.cover(first, last);
