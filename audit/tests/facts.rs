@@ -68,16 +68,16 @@ fn no_rule_about_faults_is_ever_proved_by_silence() {
     audited.proves(&["R4"]).hides(&["R9  proved", "R10 proved", "R20 proved", "R15 proved"]);
 }
 
+/// vfio-pci takes the device and opens its group: attach events, and no DMA API.
+fn taken_by_vfio(t: &mut Trace) {
+    let probe = "really_probe <-__driver_probe_device";
+    t.by("sh-201         [001]").line(probe).devres("ADD", 0xa8, "devm_kzalloc_release", 40);
+}
+
 #[test]
 fn a_fault_under_vfio_is_charged_to_the_driver_that_unmapped_the_address() {
     let mut t = unbound(|_| ());
-    // vfio-pci takes the device and opens its group: attach events, and no DMA API.
-    t.by("sh-201         [001]").line("really_probe <-__driver_probe_device").devres(
-        "ADD",
-        0xa8,
-        "devm_kzalloc_release",
-        40,
-    );
+    taken_by_vfio(&mut t);
     t.line(&format!("attach_device_to_domain: IOMMU: device={DEV}"));
     t.line(&format!("io_page_fault: IOMMU:arm-smmu-v3 {DEV} iova=0x00000000fffc7040 flags=0x0001"));
     let audited = t.audit();
@@ -89,12 +89,7 @@ fn a_fault_under_vfio_is_charged_to_the_driver_that_unmapped_the_address() {
 #[test]
 fn a_fault_under_vfio_where_nothing_was_mapped_is_its_users() {
     let mut t = unbound(|_| ());
-    t.by("sh-201         [001]").line("really_probe <-__driver_probe_device").devres(
-        "ADD",
-        0xa8,
-        "devm_kzalloc_release",
-        40,
-    );
+    taken_by_vfio(&mut t);
     t.line(&format!("io_page_fault: IOMMU:arm-smmu-v3 {DEV} iova=0x0000000012345000 flags=0x0001"));
     t.audit().proves(&["R4"]).says(&["where nothing was mapped"]);
 }

@@ -27,7 +27,7 @@ fn every_path_with_one_fault_keeps_the_promises() {
 }
 
 #[test]
-#[ignore = "minutes; `cargo xtask test` has the command walk the same"]
+#[ignore = "minutes; `cargo xtask test` runs it by name"]
 fn every_path_with_one_fault_and_one_arrival_keeps_the_promises() {
     walk(1, 1);
 }

@@ -7,6 +7,7 @@ mod dtbs;
 mod floors;
 mod fuzz;
 mod guest;
+mod install;
 mod licences;
 mod long;
 mod loom;

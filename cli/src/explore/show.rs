@@ -42,7 +42,7 @@ pub(super) fn report(report: &Report, trace: Option<&Path>, page: &mut Page<'_>)
     if let Some(strayed) = &report.strayed {
         page.loud(format_args!("   {}  {strayed}", page.paint(BAD, "NOT DETERMINISTIC")))?;
     }
-    for name in &report.missing {
+    for name in report.overlooked() {
         page.loud(format_args!("   {}  {name}", page.paint(BAD, "NEVER REACHED")))?;
     }
     let mut trace = trace.map(Path::display);

@@ -106,6 +106,12 @@ impl Report {
         self.mode == Mode::Exhaustive && self.cut == 0 && self.strayed.is_none()
     }
 
+    /// The places that a report names as never reached: none while there are findings, since a path ends where a promise
+    /// breaks, and what lies behind is not reached for that reason.
+    pub fn overlooked(&self) -> &[String] {
+        if self.findings.is_empty() { &self.missing } else { &[] }
+    }
+
     /// Lists what had to be reached and was not.
     pub(super) fn find_missing(&mut self) {
         let reached = |name: &str| self.coverage.get(name).is_some_and(|&count| count > 0);
@@ -156,7 +162,7 @@ impl fmt::Display for Report {
         writeln!(f, "  checked: {}", if checks.is_empty() { "nothing".into() } else { checks.join(", ") })?;
         let reached = self.coverage.values().filter(|&&count| count > 0).count();
         writeln!(f, "  reached: {reached} of {} places", self.coverage.len().max(reached + self.missing.len()))?;
-        for name in &self.missing {
+        for name in self.overlooked() {
             writeln!(f, "  NEVER REACHED: {name}")?;
         }
         if let Some(strayed) = &self.strayed {

@@ -238,7 +238,7 @@ impl Life {
         let (world, arrivals) = if life.fresh {
             (self.world(&names, life.untranslated)?, Vec::new())
         } else {
-            self.take(&names, life.untranslated, alone || chooser.tells())?
+            self.take(&names, chooser, life.untranslated, alone || chooser.tells())?
         };
         let ordered = if life.fresh { world.ordered(&names.device) } else { Vec::new() };
         let scene = Scene::new(world, chooser, arrivals.clone(), ordered);
@@ -343,7 +343,7 @@ impl Life {
     }
 
     /// A world in which everything is bound but the device: one that another path has left as it was, or a new one.
-    fn take(&self, names: &Names, untranslated: bool, alone: bool) -> Result<Ready, Violation> {
+    fn take(&self, names: &Names, chooser: &Chooser, untranslated: bool, alone: bool) -> Result<Ready, Violation> {
         let ready = if alone { None } else { self.pool(untranslated).pop() };
         if let Some((world, arrivals)) = ready {
             // As long after the last life as after the first start: hardware counts, too.
@@ -351,8 +351,11 @@ impl Life {
             return Ok((world, arrivals));
         }
         let mut world = self.world(names, untranslated)?;
+        let kept = events::Kept::of(&world.board, &names.device, chooser);
         world.start();
         let _ = world.machine.unbind(&names.device, names.driver);
+        // The device's first life, which no path tells of: it is worth telling when it breaks a promise.
+        world.look().inspect_err(|_| kept.tell())?;
         world.start_over();
         world.begins_here(names.driver);
         let arrivals = if untranslated { Vec::new() } else { arrivals::of(&world, names) };

@@ -23,6 +23,7 @@ use bindery::promise::Promise;
 use bindery_sim::board::Board;
 
 use crate::engine::{Chooser, Violation};
+use crate::events;
 use env::Watched;
 use stage::Stage;
 use watch::Watch;
@@ -49,8 +50,7 @@ impl Scene {
                 if over.upgrade().is_none_or(|watch| watch.is_over()) {
                     return;
                 }
-                let device = event.device.as_deref().unwrap_or("-");
-                chooser.tell(|| format!("[{}] {device}: {}", event.at, event.kind));
+                chooser.tell(|| events::line(event));
             }));
         }
         let before = world.checks();

@@ -6,25 +6,29 @@ use bindery::machine::Machine;
 use bindery::promise::Promise;
 
 use super::Scene;
+use super::world::World;
 use crate::engine::Violation;
 
 impl Scene {
     /// Promises, models, DMA checker, IOMMU.
     pub(crate) fn look(&self, what: &'static str) -> Result<(), Violation> {
-        check(self.machine(), "")?;
-        if let Some(error) = self.board().model_errors().first() {
-            return Err(Violation::seen_by(
-                "model",
-                kind(&format!("{}: {}", error.device, error.what)),
-                error.to_string(),
-            ));
-        }
+        self.world.look()?;
         let refused = self.watch.take_refused();
         if refused > 0 && !self.watch.expects_refusals() {
             let detail = format!("{what}: the IOMMU refused {refused} accesses of a device that nobody had broken");
             return Err(Violation::new(Promise::UnreachableBeforeFree, "refused access", detail));
         }
         Ok(())
+    }
+}
+
+impl World {
+    /// Promises, models, DMA checker.
+    pub(crate) fn look(&self) -> Result<(), Violation> {
+        check(&self.machine, "")?;
+        self.board.model_errors().first().map_or(Ok(()), |error| {
+            Err(Violation::seen_by("model", kind(&format!("{}: {}", error.device, error.what)), error.to_string()))
+        })
     }
 }
 

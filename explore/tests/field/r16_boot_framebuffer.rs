@@ -52,6 +52,23 @@ fn with_regions(r: &Rig, name: &str, utlb: u32, module: u32, regions: &[Reserved
     r.add_master(name, utlb, module, |d| d.dma.reserved = regions.to_vec());
 }
 
+/// The board when all is bound but the disk controller, whose domain would keep addresses of the group's.
+fn rig_alone() -> Rig {
+    let r = rig();
+    r.machine.settle();
+    r.machine.unbind(SATA, "sata_rcar").unwrap();
+    r
+}
+
+/// The same with `early` bound, and the page that it uses.
+fn rig_with_early() -> (Rig, DeviceAddr) {
+    let r = rig_alone();
+    r.add_master("early", 5, 929, |_| ());
+    r.machine.settle();
+    let at = r.master("early", |m| m.share(4096).unwrap());
+    (r, at)
+}
+
 fn clean(r: &Rig) {
     assert_eq!(r.machine.promises().broken(), []);
     assert_eq!(r.board.model_errors(), []);
@@ -110,9 +127,7 @@ fn r16_pages_of_the_region_are_never_handed_out_nor_its_addresses() {
 
 #[test]
 fn r16_two_devices_with_regions_that_overlap_and_a_neighbour() {
-    let r = rig();
-    r.machine.settle();
-    r.machine.unbind(SATA, "sata_rcar").unwrap();
+    let r = rig_alone();
     with_regions(&r, "one", 5, 929, &[region(0x4801_0000, 0x8000, RegionKind::Direct)]);
     with_regions(
         &r,
@@ -186,12 +201,7 @@ fn r16_a_region_is_kept_by_both_iommus_also_by_one_that_comes_late() {
 
 #[test]
 fn f10_an_address_that_a_neighbour_uses_is_freed_before_a_later_member_is_bound() {
-    let r = rig();
-    r.machine.settle();
-    let _ = r.machine.unbind(SATA, "sata_rcar");
-    r.add_master("early", 5, 929, |_| ());
-    r.machine.settle();
-    let at = r.master("early", |m| m.share(4096).unwrap());
+    let (r, at) = rig_with_early();
     with_regions(&r, "late", 6, 928, &[region(at.0, 4096, RegionKind::Reserved)]);
     r.machine.settle();
     assert_eq!(r.driver("late"), None);
@@ -211,12 +221,7 @@ fn f10_an_address_that_a_neighbour_uses_is_freed_before_a_later_member_is_bound(
 #[test]
 fn f10_a_later_member_takes_free_addresses_out_of_a_domain_in_use() {
     for kind in [RegionKind::Direct, RegionKind::Reserved] {
-        let r = rig();
-        r.machine.settle();
-        let _ = r.machine.unbind(SATA, "sata_rcar");
-        r.add_master("early", 5, 929, |_| ());
-        r.machine.settle();
-        let at = r.master("early", |m| m.share(4096).unwrap());
+        let (r, at) = rig_with_early();
         // The next ones from the top.
         let next = DeviceAddr(at.0 - 0x4000);
         with_regions(&r, "late", 6, 928, &[region(next.0, 0x4000, kind)]);
@@ -233,12 +238,7 @@ fn f10_a_later_member_takes_free_addresses_out_of_a_domain_in_use() {
 
 #[test]
 fn f10_a_scan_out_goes_on_while_its_addresses_are_in_use_by_a_neighbour() {
-    let r = rig();
-    r.machine.settle();
-    let _ = r.machine.unbind(SATA, "sata_rcar");
-    r.add_master("early", 5, 929, |_| ());
-    r.machine.settle();
-    let at = r.master("early", |m| m.share(4096).unwrap());
+    let (r, at) = rig_with_early();
     with_regions(&r, "late", 6, 928, &[region(at.0, 4096, RegionKind::Direct)]);
     r.machine.settle();
     assert_eq!(r.driver("late"), None);
@@ -250,9 +250,7 @@ fn f10_a_scan_out_goes_on_while_its_addresses_are_in_use_by_a_neighbour() {
 #[test]
 fn r16_a_direct_region_is_not_passed_through_and_a_relaxable_one_is() {
     for kind in [RegionKind::Direct, RegionKind::DirectRelaxable] {
-        let r = rig();
-        r.machine.settle();
-        let _ = r.machine.unbind(SATA, "sata_rcar");
+        let r = rig_alone();
         with_regions(
             &r,
             "gpu",
@@ -287,9 +285,7 @@ fn r16_a_direct_region_is_not_passed_through_and_a_relaxable_one_is() {
 
 #[test]
 fn r16_a_neighbour_with_a_region_keeps_a_group_from_guests_and_is_told_when_it_comes_too_late() {
-    let r = rig();
-    r.machine.settle();
-    let _ = r.machine.unbind(SATA, "sata_rcar");
+    let r = rig_alone();
     r.add_master("nic", 5, 929, |_| ());
     r.machine.settle();
     r.give("nic");
@@ -342,9 +338,7 @@ fn r16_a_region_that_the_iommu_cannot_map_is_told_and_its_device_not_bound() {
 
 #[test]
 fn r16_lazy_domains_untranslated_machines_and_streams_that_two_share() {
-    let r = rig();
-    r.machine.settle();
-    let _ = r.machine.unbind(SATA, "sata_rcar");
+    let r = rig_alone();
     with_regions(&r, "one", 6, 929, &[region(FRAME, 0x2000, RegionKind::Direct)]);
     r.add_master("same-stream", 6, 928, |_| ());
     r.machine.settle();
@@ -411,10 +405,7 @@ fn r16_regions_that_cannot_be_read_are_noted_and_keep_their_device_from_being_pr
 
 #[test]
 fn r16_nothing_is_leaked_by_many_comings_and_goings() {
-    let r = rig();
-    r.machine.settle();
-    // Its domain would keep the addresses until it ends.
-    r.machine.unbind(SATA, "sata_rcar").unwrap();
+    let r = rig_alone();
     let before = r.machine.memory().frames().in_use();
     for _ in 0..40 {
         with_regions(&r, "one", 6, 929, &[region(FRAME, 0x20_0000, RegionKind::Direct)]);

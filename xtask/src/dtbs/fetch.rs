@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::install::{install, offline};
 use crate::outcome::{Outcome, Trouble};
 use crate::tool::{exists, is_root, output, target};
 
@@ -52,11 +53,7 @@ pub(crate) fn compiler() -> Outcome {
     if exists("dtc") {
         return Ok(());
     }
-    if !exists("apt-get") || !is_root() {
-        return Err(Trouble::Skipped("the independent reader, dtc, is not installed (device-tree-compiler)".into()));
-    }
-    update()?;
-    output(Command::new("apt-get").args(["-q", "-y", "install", "device-tree-compiler"])).map(drop).map_err(offline)
+    install(&["device-tree-compiler"])
 }
 
 fn update() -> Outcome {
@@ -72,12 +69,4 @@ fn kernel() -> Result<String, Trouble> {
     let mut kernels = named.filter(|p| p.starts_with("linux-image-"));
     let kernel = kernels.next().ok_or_else(|| Trouble::Broken(format!("{META} depends on no linux-image package")))?;
     Ok(if kernel.contains(':') { kernel.to_owned() } else { format!("{kernel}:arm64") })
-}
-
-/// A package tool that fails here does so for want of a network.
-fn offline(trouble: Trouble) -> Trouble {
-    match trouble {
-        Trouble::Broken(what) => Trouble::Skipped(format!("Debian's packages cannot be fetched: {what}")),
-        other => other,
-    }
 }

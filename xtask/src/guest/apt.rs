@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::install::offline;
 use crate::outcome::{Outcome, Trouble};
 use crate::tool::{exists, output};
 
@@ -96,12 +97,4 @@ fn mirror() -> Result<String, Trouble> {
             "apt knows no mirror of Debian, whose kernels are booted (or `apt-get update` was never run)".into(),
         )
     })
-}
-
-/// A package tool that fails here does so for want of a network.
-pub(super) fn offline(trouble: Trouble) -> Trouble {
-    match trouble {
-        Trouble::Broken(what) => Trouble::Skipped(format!("Debian's packages cannot be fetched: {what}")),
-        other => other,
-    }
 }

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use super::apt::{Apt, offline};
+use super::apt::Apt;
 use super::arch::{Arch, Version};
+use crate::install::install;
 use crate::outcome::{Outcome, Trouble};
-use crate::tool::{exists, is_root, output, target};
+use crate::tool::{exists, target};
 
 /// A kernel that was unpacked, and what boots with it.
 pub(crate) struct Guest {
@@ -65,15 +65,7 @@ fn programs(arch: Arch) -> Outcome {
     let programs = [arch.emulator(), ("cpio", "cpio"), ("depmod", "kmod"), ("xz", "xz-utils"), ("mke2fs", "e2fsprogs")];
     let missing: Vec<&str> =
         programs.iter().filter(|(program, _)| !found(program)).map(|(_, package)| *package).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    if !exists("apt-get") || !is_root() {
-        return Err(Trouble::Skipped(format!("not installed: {}", missing.join(", "))));
-    }
-    output(Command::new("apt-get").args(["-q", "update"])).map_err(offline)?;
-    let install = ["-q", "-y", "install", "--no-install-recommends"];
-    output(Command::new("apt-get").args(install).args(&missing)).map(drop).map_err(offline)
+    install(&missing)
 }
 
 /// Whether a program can be started, also one for root alone.

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::apt::{Apt, offline};
+use super::apt::Apt;
 use super::{Arch, Guest};
+use crate::install::install;
 use crate::outcome::Trouble;
-use crate::tool::{exists, is_root, output, root};
+use crate::tool::{exists, output, root};
 
 /// Debian's name of the machine that builds: kernel headers bring programs for the guest's.
 fn host() -> Result<&'static str, Trouble> {
@@ -54,15 +55,7 @@ fn compiler(arch: Arch) -> Result<(), Trouble> {
     };
     let programs = [(gcc.as_str(), package), ("make", "make")];
     let missing: Vec<&str> = programs.iter().filter(|(program, _)| !exists(program)).map(|(_, name)| *name).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    if !exists("apt-get") || !is_root() {
-        return Err(Trouble::Skipped(format!("not installed: {}", missing.join(", "))));
-    }
-    output(Command::new("apt-get").args(["-q", "update"])).map_err(offline)?;
-    let install = ["-q", "-y", "install", "--no-install-recommends"];
-    output(Command::new("apt-get").args(install).args(&missing)).map(drop).map_err(offline)
+    install(&missing)
 }
 
 /// The headers of the guest's kernel, fetched when they are not there yet.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{failed, folder};
+use crate::install::{install, offline};
 use crate::outcome::{Outcome, Trouble};
 use crate::tool::{exists, is_root, output};
 
@@ -41,9 +42,7 @@ impl Chroot {
             return Err(Trouble::Skipped("only root can install a Debian in a folder".into()));
         }
         if !exists("debootstrap") {
-            output(Command::new("apt-get").args(["-q", "update"])).map_err(offline)?;
-            output(Command::new("apt-get").args(["-q", "-y", "install", "--no-install-recommends", "debootstrap"]))
-                .map_err(offline)?;
+            install(&["debootstrap"])?;
         }
         if !root.is_dir() {
             println!("installing Debian {RELEASE} in {}", root.display());
@@ -143,13 +142,5 @@ impl Chroot {
         }
         println!("package: purged, and nothing is left");
         Ok(())
-    }
-}
-
-/// A package tool that fails here does so for want of a network.
-fn offline(trouble: Trouble) -> Trouble {
-    match trouble {
-        Trouble::Broken(what) => Trouble::Skipped(format!("Debian's packages cannot be fetched: {what}")),
-        other => other,
     }
 }

@@ -1,20 +1,25 @@
-//! A driver for the ring of a made-up device.
+//! A driver for a made-up device: a bus master that works through a ring of descriptors in memory.
 
-use bindery::binding::{Bound, Irq};
+use bindery::binding::{Bound, Mmio};
 use bindery::dma::CoherentSlice;
 use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
-use bindery::power::ResetLine;
+
+const CONTROL: u64 = 0x180;
+const START: u32 = 1 << 0;
+const STOP: u32 = 1 << 1;
+/// Descriptor mode, written along with every command.
+const MODE: u32 = 1 << 3 | 1 << 11 | 1 << 16;
+/// The ring's address, 32 bits.
+const RING: u64 = 0x198;
 
 /// The driver.
 pub struct Ring;
 
-/// What it keeps for one device.
+/// The state of one bound device.
 pub struct Port<'b> {
-    /// What the device works through.
+    /// The descriptors that the device works through.
     pub ring: CoherentSlice<'b, u64>,
-    /// Raised when it has.
-    pub irq: Irq<'b>,
-    reset: ResetLine,
+    regs: Mmio<'b>,
 }
 
 impl Driver for Ring {
@@ -23,15 +28,16 @@ impl Driver for Ring {
     type Data<'b> = Port<'b>;
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Port<'b>, ProbeError> {
-        let reset = dev.reset_line().ok_or(ProbeError::Device("no reset line of its own"))?;
+        let regs = dev.mmio(0)?;
         let ring = dev.dma().coherent_slice(256)?;
-        let irq = dev.irq(0)?;
-        // The board has no model of this device: a real driver writes the address to a register.
-        dev.log(format_args!("started, ring at {}", ring.device_addr()));
-        Ok(Port { ring, irq, reset })
+        // 32 bits, as nobody has asked for a wider mask.
+        regs.write32(RING, ring.device_addr().0 as u32)?;
+        regs.write32(CONTROL, MODE | START)?;
+        Ok(Port { ring, regs })
     }
 
     fn quiesce(port: &Port<'_>) -> Result<Quiet, Busy> {
-        port.reset.hold().map_err(|_| Busy("the reset line does not move"))
+        port.regs.write32(CONTROL, MODE | STOP).map_err(|_| Busy("the registers do not answer"))?;
+        Ok(Quiet::stopped())
     }
 }

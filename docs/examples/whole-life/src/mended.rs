@@ -1,20 +1,30 @@
-//! A driver for the ring of a made-up device.
+//! A driver for a made-up device: a bus master that works through a ring of descriptors in memory.
 
-use bindery::binding::{Bound, Irq, ResourceError};
+use std::time::Duration;
+
+use bindery::binding::{Bound, Mmio};
 use bindery::dma::CoherentSlice;
 use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
-use bindery::power::ResetLine;
+
+const CONTROL: u64 = 0x180;
+const START: u32 = 1 << 0;
+const STOP: u32 = 1 << 1;
+/// Descriptor mode, written along with every command.
+const MODE: u32 = 1 << 3 | 1 << 11 | 1 << 16;
+const STATUS: u64 = 0x184;
+const ACTIVE: u32 = 1 << 0;
+/// The ring's address, 32 bits.
+const RING: u64 = 0x198;
 
 /// The driver.
 pub struct Ring;
 
-/// What it keeps for one device.
+/// The state of one bound device.
 pub struct Port<'b> {
-    /// What the device works through.
+    /// The descriptors that the device works through.
     pub ring: CoherentSlice<'b, u64>,
-    /// Raised when it has.
-    pub irq: Irq<'b>,
-    reset: ResetLine,
+    regs: Mmio<'b>,
+    dev: &'b Bound,
 }
 
 impl Driver for Ring {
@@ -23,17 +33,21 @@ impl Driver for Ring {
     type Data<'b> = Port<'b>;
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Port<'b>, ProbeError> {
-        let reset = dev.reset_line().ok_or(ProbeError::Device("no reset line of its own"))?;
-        // It has forgotten every address: what an earlier binding had to keep goes back.
-        dev.quiet(reset.pulse().map_err(ResourceError::from)?);
+        let regs = dev.mmio(0)?;
         let ring = dev.dma().coherent_slice(256)?;
-        let irq = dev.irq(0)?;
-        // The board has no model of this device: a real driver writes the address to a register.
-        dev.log(format_args!("started, ring at {}", ring.device_addr()));
-        Ok(Port { ring, irq, reset })
+        // 32 bits, as nobody has asked for a wider mask.
+        regs.write32(RING, ring.device_addr().0 as u32)?;
+        regs.write32(CONTROL, MODE | START)?;
+        Ok(Port { ring, regs, dev })
     }
 
     fn quiesce(port: &Port<'_>) -> Result<Quiet, Busy> {
-        port.reset.hold().map_err(|_| Busy("the reset line does not move"))
+        port.regs.write32(CONTROL, MODE | STOP).map_err(|_| Busy("the registers do not answer"))?;
+        let stopped = || port.regs.read32(STATUS).is_ok_and(|status| status & ACTIVE == 0);
+        if port.dev.wait_until(Duration::from_millis(1), Duration::from_micros(10), stopped) {
+            Ok(Quiet::stopped())
+        } else {
+            Err(Busy("the device does not stop"))
+        }
     }
 }

@@ -109,6 +109,18 @@ fn a_place_that_is_never_reached_fails_the_run() {
 }
 
 #[test]
+fn what_lies_behind_a_broken_promise_is_not_reported_as_never_reached() {
+    let report = Engine::new("cut short").must_hit(["behind"]).run(|ch: &Chooser| {
+        ch.check(Promise::NothingLeft, false, "left", || "something".into())?;
+        ch.mark("behind");
+        Ok(())
+    });
+    assert_eq!(report.missing, ["behind"]);
+    assert!(report.to_string().contains("BROKEN P4"), "{report}");
+    assert!(!report.to_string().contains("NEVER REACHED"), "{report}");
+}
+
+#[test]
 fn a_fault_that_is_asked_for_but_never_strikes_fails_the_run() {
     // The budget is always spent before the second question comes.
     let report = Engine::new("hidden").run(|ch: &Chooser| {

@@ -11,7 +11,7 @@ use whole_life::{first, mended};
 use super::add_to;
 
 const PAGE: &str = include_str!("../../../../test-your-driver.md");
-const NAME: &str = "acme-ring";
+const NAME: &str = "ee300000.ring";
 
 fn board<D: Driver>(driver: fn() -> D) -> BoardSpec {
     salvator_xs().with(move |machine| {
@@ -21,7 +21,21 @@ fn board<D: Driver>(driver: fn() -> D) -> BoardSpec {
 }
 
 fn life<D: Driver>(driver: fn() -> D) -> Life {
-    device(NAME).on(board(driver)).faults(1).interrupts(1).without("error EIO")
+    device(NAME).on(board(driver)).faults(1).interrupts(1)
+}
+
+/// The page's block in `language`.
+fn block(language: &str) -> &'static str {
+    let block = PAGE.split_once(&format!("\n```{language}\n")).and_then(|(_, rest)| rest.split_once("\n```"));
+    block.unwrap_or_else(|| panic!("the page has no block in {language}")).0
+}
+
+/// Asserts that the lines of `shown` stand in `text`, in this order; `...` stands for any that are left out.
+fn in_order<'a>(name: &str, text: &str, shown: impl Iterator<Item = &'a str>) {
+    let mut lines = text.lines();
+    for line in shown.filter(|line| *line != "...") {
+        assert!(lines.any(|there| there == line), "the page shows, and {name} does not have (in this order): {line}");
+    }
 }
 
 /// Asserts that `text` stands in a block of the page, whole.
@@ -37,20 +51,29 @@ fn the_page_shows_the_driver_and_its_test() {
 }
 
 #[test]
-fn the_page_shows_the_mended_lines_and_nothing_else_differs() {
-    let first: Vec<&str> = include_str!("../../src/first.rs").lines().collect();
-    let new: Vec<&str> = include_str!("../../src/mended.rs").lines().filter(|line| !first.contains(line)).collect();
-    let (lines, imports): (Vec<&str>, Vec<&str>) = new.iter().partition(|line| line.starts_with("        "));
-    shown(&lines.join("\n"));
-    assert_eq!(imports, ["use bindery::binding::{Bound, Irq, ResourceError};"]);
-    assert!(PAGE.contains("`bindery::binding::ResourceError`"));
+fn the_page_shows_how_the_driver_is_mended() {
+    let (first, mended) = (include_str!("../../src/first.rs"), include_str!("../../src/mended.rs"));
+    let lines = |text: &'static str| text.lines().filter(|line| !line.is_empty());
+    let new: Vec<_> = lines(mended).filter(|line| !first.lines().any(|old| old == *line)).collect();
+    let gone: Vec<_> = lines(first).filter(|line| !mended.lines().any(|new| new == *line)).collect();
+    let shown =
+        |sign| lines(block("diff")).filter_map(move |line| line.strip_prefix(sign)).filter(|line| !line.is_empty());
+    assert_eq!((shown('+').collect(), shown('-').collect()), (new, gone));
+    in_order(
+        "mended.rs",
+        mended,
+        lines(block("diff")).filter(|line| !line.starts_with(['-', '@'])).map(|line| &line[1..]),
+    );
 }
 
 #[test]
-fn the_first_driver_is_bound_again_after_an_unconfirmed_invalidation() {
+fn the_first_driver_breaks_the_promise_that_the_page_shows() {
     let first = life(|| first::Ring);
     let report = first.run(&first.engine()).unwrap();
-    assert!(report.passed() && report.complete(), "{report}");
+    assert!(!report.passed() && report.complete(), "{report}");
+    let [finding] = report.findings.as_slice() else { panic!("{report}") };
+    assert_eq!((&*finding.promise, finding.shortest), (Promise::UnreachableBeforeFree.id(), true));
+    in_order("the report", &report.to_string(), block("text").lines());
 }
 
 #[test]

@@ -1,0 +1,153 @@
+//! `bindery explore`: what it finds, and how it says so.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod end;
+mod files;
+mod life;
+mod shards;
+mod usage;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::{Ran, bindery};
+use serde_json::Value;
+
+const SEED: &str = "linux-5.0-rc5";
+/// The least of a life: nothing fails, and nobody comes in.
+const QUIETLY: [&str; 4] = ["--faults", "0", "--interrupts", "0"];
+
+fn explore(args: &[&str]) -> Ran {
+    bindery(["explore"].iter().chain(args))
+}
+
+/// A run that found something, and complained of nothing else.
+#[track_caller]
+fn broken(args: &[&str]) -> String {
+    let ran = explore(args);
+    assert_eq!((ran.code, ran.err.as_str()), (1, ""), "{}", ran.out);
+    ran.out
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn the_crash_of_the_report_is_found_by_itself_and_told_in_its_words() {
+    let out = broken(&["--order", SEED]);
+    for line in [
+        "mode         exhaustive",
+        "within       at most 1 fault, 1 interruption on a path",
+        "BROKEN P1 (same hand): crash, unbind: freed by another back-end, after arch_teardown_dma_ops",
+        "known as seed: DMA ops reset before managed resources on unbind; mended by 376991db4b64",
+        "the shortest path has 0 deviations:",
+        "allocated by the IOMMU ops at IOVA 0xfffff000",
+        "cma_release failed",
+        "page allocator: gets a page that it never gave: paging request fault",
+        "again: bindery explore --order linux-5.0-rc5 --faults 1 --interrupts 1 --replay -\n",
+    ] {
+        assert!(out.contains(line), "{line:?} is not in:\n{out}");
+    }
+    assert!(!out.contains("NEVER REACHED"), "{out}");
+}
+
+#[test]
+fn each_release_shows_its_own_breach_and_our_order_none() {
+    for (order, known) in
+        [("linux-5.0", "known as twin"), ("linux-6.12", "known as W1"), ("arm32-old", "known as arm32")]
+    {
+        let out = broken(&["--order", order]);
+        assert!(out.contains(known) && !out.contains("known as seed"), "{order}: {out}");
+    }
+    let out = explore(&["--order", "bindery"]).good();
+    assert!(out.contains("ok  no promise was broken on every path within the bounds"), "{out}");
+}
+
+#[test]
+fn a_swallowed_deferral_hides_the_crash() {
+    let out = broken(&["--order", "linux-5.0-rc5-swallowed", "--faults", "0"]);
+    assert!(!out.contains("BROKEN P1 (") && out.contains("known as swallowed"), "{out}");
+}
+
+#[test]
+fn every_finding_is_seen_again_when_its_path_is_replayed() {
+    let report = json(&broken(&["--order", "linux-6.12", "--json"]));
+    let findings = report["findings"].as_array().unwrap();
+    assert!(findings.len() >= 8);
+    for finding in findings {
+        let path = finding["path"].as_str().unwrap();
+        let replay = json(&broken(&["--order", "linux-6.12", "--replay", path, "--json"]));
+        let seen = replay["violations"].as_array().unwrap();
+        assert!(seen.iter().any(|v| v["kind"] == finding["kind"] && v["promise"] == finding["promise"]), "{path}");
+        assert!(replay["story"].as_array().unwrap().len() >= finding["story"].as_array().unwrap().len());
+    }
+}
+
+/// What a report says of each of its findings: the promise with what was seen, and the line that walks it again.
+fn findings(report: &str) -> Vec<(&str, &str)> {
+    let stories = report.split("\n\n").filter(|part| part.starts_with("BROKEN"));
+    stories
+        .map(|story| {
+            let seen = story.lines().rfind(|line| line.starts_with("     BROKEN")).unwrap_or_else(|| panic!("{story}"));
+            let again = story.lines().find_map(|line| line.strip_prefix("   again: "));
+            (seen.trim(), again.unwrap_or_else(|| panic!("{story}")))
+        })
+        .collect()
+}
+
+/// Pastes `line` into a shell that finds the command.
+#[track_caller]
+fn paste(line: &str) -> String {
+    let folder = Path::new(env!("CARGO_BIN_EXE_bindery")).parent().unwrap();
+    let output = Command::new("/bin/sh").args(["-c", line]).env("PATH", folder).output().unwrap();
+    assert_eq!((output.status.code(), &*output.stderr), (Some(1), &b""[..]), "{line}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_line_under_a_finding_shows_it_again_when_it_is_pasted() {
+    let mut lines = 0;
+    for args in [
+        &["--order", SEED][..],
+        &["--order", "linux-6.12", "--faults", "2", "--interrupts", "2"],
+        &["--order", "arm32-old", "--faults", "0", "--interrupts", "3"],
+    ] {
+        let report = broken(args);
+        for (seen, again) in findings(&report) {
+            let told = paste(again);
+            assert!(told.lines().any(|line| line.trim_start().ends_with(seen)), "{again}\n{seen}\nis not in\n{told}");
+            lines += 1;
+        }
+    }
+    assert!(lines >= 20, "{lines}");
+}
+
+#[test]
+fn the_json_is_one_report_with_everything_that_the_text_says() {
+    let out = broken(&["--order", SEED, "--json", "--threads", "1"]);
+    assert_eq!(out.lines().count(), 1);
+    let report = json(&out);
+    assert_eq!(report["name"], SEED);
+    assert_eq!(report["mode"], "exhaustive");
+    assert_eq!(report["missing"], json("[]"));
+    let seed =
+        report["findings"].as_array().unwrap().iter().find(|f| f["promise"] == "P1" && f["path"] == "-").unwrap();
+    assert_eq!(
+        (&seed["shortest"], seed["story"][0].as_str()),
+        (&Value::Bool(true), Some("probe of ee300000.sata by sata_rcar"))
+    );
+    for field in ["paths", "pruned", "states", "longest", "questions"] {
+        assert!(report[field].as_u64().unwrap() > 0, "{field}");
+    }
+    assert!(report["checks"]["P1"].as_u64().unwrap() > 0 && !report["coverage"].as_object().unwrap().is_empty());
+}
+
+#[test]
+fn quiet_prints_what_is_wrong_and_nothing_else() {
+    assert_eq!(explore(&["--order", "bindery", "-q"]).good(), "");
+    let out = broken(&["--order", SEED, "-q"]);
+    assert!(out.starts_with("BROKEN P1") && !out.contains("mode "), "{out}");
+}
