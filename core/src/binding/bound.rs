@@ -9,6 +9,7 @@ use core::any::Any;
 use core::fmt;
 use core::time::Duration;
 
+use super::provided::ProviderEntry;
 use super::{
     Entry, EntryId, GroupTag, HoldingKind, Irq, Ledger, Mmio, Phase, ReleaseGroup, ResourceError, Scope, Seat, WayBack,
 };
@@ -24,7 +25,6 @@ use crate::iommu::{Domain, FaultReport, GroupError, GroupHold, Iommu, Membership
 use crate::machine::Machine;
 use crate::power::{self, CountedSupply, LineUses, ResetLine, Supply, SupplyUse};
 use crate::promise::Promise;
-use crate::provider::ProviderEntry;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 

@@ -12,12 +12,11 @@ mod client;
 mod error;
 mod ledger;
 mod mmio;
+mod provided;
 mod release_group;
-mod rundown;
 mod scope;
 mod steps;
 mod unwind;
-mod visits;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -26,6 +25,8 @@ mod tests;
 
 pub use crate::irq::{InterruptController, InterruptLines, Irq, IrqHandle, TimedOut};
 pub use crate::lifecycle::{HoldingKind, Phase, TRANSITIONS, Transition};
+pub(crate) use crate::rundown::Visit;
+pub use crate::rundown::{Door, DoorGuard, Rundown, RundownGuard};
 pub use bound::Bound;
 pub(crate) use cell::{AnyBinding, Binding};
 pub use client::{Client, Gone};
@@ -33,9 +34,6 @@ pub use error::ResourceError;
 pub(crate) use ledger::{Entry, EntryId, GroupTag, Ledger, Seat, WayBack};
 pub use mmio::{Mmio, MmioHandle};
 pub use release_group::ReleaseGroup;
-pub use rundown::{Rundown, RundownGuard};
 pub use scope::Scope;
 pub(crate) use steps::bring_up;
 pub(crate) use unwind::unwind;
-pub(crate) use visits::{Awaited, Visit, in_words};
-pub use visits::{Door, DoorGuard};

@@ -9,8 +9,8 @@ use core::fmt;
 
 use super::{Holder, Mode, Subject};
 use crate::addr::PhysAddr;
-use crate::binding::{Door, DoorGuard, RundownGuard};
-use crate::machine::Machine;
+use crate::context::Context;
+use crate::rundown::{Door, DoorGuard, RundownGuard};
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 
@@ -48,18 +48,18 @@ impl Claim {
 
     /// Begins `what`, a use that may last: who waits for its end names it.
     #[track_caller]
-    pub(crate) fn enter_to(&self, machine: &Machine, what: &'static str) -> Option<DoorGuard<'_>> {
-        self.door.enter(machine, what)
+    pub(crate) fn enter_to(&self, context: &Context, what: &'static str) -> Option<DoorGuard<'_>> {
+        self.door.enter(context, what)
     }
 
     /// Lets nobody in any more, and waits for those inside. A wait that lasts is told, with who is inside.
-    pub(crate) fn close(&self, machine: &Machine) {
-        self.close_to(machine, || format!("a use of {}", self.subject));
+    pub(crate) fn close(&self, context: &Context) {
+        self.close_to(context, || format!("a use of {}", self.subject));
     }
 
     /// The same; those who are inside without a name are `unnamed`.
-    pub(crate) fn close_to(&self, machine: &Machine, unnamed: impl Fn() -> String) {
-        self.door.drain(machine, self.holder.device(), unnamed);
+    pub(crate) fn close_to(&self, context: &Context, unnamed: impl Fn() -> String) {
+        self.door.drain(context, self.holder.device(), unnamed);
     }
 
     /// True when the door is closed and everybody has left.

@@ -7,11 +7,11 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::{DeviceDesc, NodeId};
-use crate::binding::{AnyBinding, Awaited};
+use crate::binding::AnyBinding;
 use crate::claim::Claim;
+use crate::context::{Awaited, Context};
 use crate::env::{Env, Instant, Landmark};
 use crate::lifecycle::Phase;
-use crate::machine::Machine;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Guard, Mutex, is_scheduled, waits};
 use crate::translation::IommuError;
@@ -124,8 +124,8 @@ impl Device {
     /// Takes the device lock, to do `what`.
     ///
     /// A wait that lasts is told, with who holds the lock. Interrupts and timers may run meanwhile.
-    pub(crate) fn acquire(&self, machine: &Machine, what: &'static str) -> DeviceLock<'_> {
-        let now = || machine.env().now();
+    pub(crate) fn acquire(&self, context: &Context, what: &'static str) -> DeviceLock<'_> {
+        let now = || context.env().now();
         if let Some(lock) = self.try_acquire(what, now()) {
             return lock;
         }
@@ -141,7 +141,7 @@ impl Device {
             taken = self.try_acquire(what, now());
             taken.is_some()
         };
-        machine.wait_for_users(self.name(), try_it, || self.lock_holder().into_iter().collect());
+        context.wait_for_users(self.name(), try_it, || self.lock_holder().into_iter().collect());
         taken.unwrap_or_else(|| self.locked(self.lock.lock(), what, now()))
     }
 

@@ -24,10 +24,10 @@ mod report;
 mod state;
 mod timer;
 mod view;
-mod waits;
 #[cfg(all(test, not(loom)))]
 mod windows;
 
+pub use crate::context::Context;
 pub use error::{AddError, BindError, UnbindError};
 pub use faults::FaultCount;
 pub use policy::{AbsentSuppliers, Policy};
@@ -45,14 +45,12 @@ use core::ops::Deref;
 use crate::claim::Claims;
 use crate::device::NodeId;
 use crate::dma::{DmaState, Quarantine};
-use crate::env::{Env, Instant, IrqLine, IrqSink, Site};
-use crate::event::{Event, EventKind};
+use crate::env::{Env, Instant, IrqLine, IrqSink};
 use crate::iommu::Iommus;
 use crate::irq::IrqTable;
 pub use crate::irq::LineInfo;
 use crate::mem::PhysMemory;
 use crate::power::Supplies;
-use crate::promise::Promises;
 use crate::provider::Providers;
 use crate::sync::Mutex;
 use queued::{Request, Requests};
@@ -61,7 +59,7 @@ use registry::Registry;
 /// One machine: its devices, drivers, bindings and memory.
 pub struct Machine {
     me: Weak<Self>,
-    env: Arc<dyn Env>,
+    context: Context,
     policy: Policy,
     memory: PhysMemory,
     registry: Mutex<Registry>,
@@ -75,10 +73,6 @@ pub struct Machine {
     faults: faults::Faults,
     pub(crate) dma: DmaState,
     pub(crate) timers: timer::Timers,
-    waits: waits::LongWaits,
-    pub(crate) promises: Promises,
-    /// Number of the last event. Held while an event is given out, so that numbers follow the order.
-    last_event: Mutex<u64>,
 }
 
 /// Owns a [`Machine`]. When the last clone is dropped, every binding is taken back and the machine goes.
@@ -108,6 +102,14 @@ impl fmt::Debug for Handle {
     }
 }
 
+/// Its env, events, promises and waits.
+impl Deref for Machine {
+    type Target = Context;
+    fn deref(&self) -> &Context {
+        &self.context
+    }
+}
+
 impl Machine {
     /// A machine on `env`, without devices or drivers.
     #[expect(clippy::new_ret_no_self, reason = "a machine is reached through the handle that owns it")]
@@ -116,7 +118,7 @@ impl Machine {
         let machine = Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             memory: PhysMemory::new(env.memory()),
-            env,
+            context: Context::new(env),
             policy,
             registry: Mutex::default(),
             requests: Requests::default(),
@@ -129,23 +131,10 @@ impl Machine {
             faults: faults::Faults::default(),
             dma: DmaState::default(),
             timers: timer::Timers::default(),
-            waits: waits::LongWaits::default(),
-            promises: Promises::default(),
-            last_event: Mutex::new(0),
         });
         let sink: Weak<dyn IrqSink> = Arc::<Self>::downgrade(&machine);
         machine.env.connect(sink);
         Handle(Arc::new(Owned(machine)))
-    }
-
-    /// What the machine runs on.
-    pub fn env(&self) -> &dyn Env {
-        &*self.env
-    }
-
-    /// The same, for objects that outlive a borrow of the machine: what a driver provides to its consumers.
-    pub fn shared_env(&self) -> &Arc<dyn Env> {
-        &self.env
     }
 
     /// Its written policy.
@@ -156,31 +145,6 @@ impl Machine {
     /// Its page frames and contiguous memory.
     pub fn memory(&self) -> &PhysMemory {
         &self.memory
-    }
-
-    /// How often each promise was checked, and what was broken.
-    pub fn promises(&self) -> &Promises {
-        &self.promises
-    }
-
-    /// Tells listeners about something. `kind` is built only when somebody listens.
-    pub(crate) fn emit(&self, device: Option<&Arc<str>>, kind: impl FnOnce() -> EventKind) {
-        if !self.env.listens() {
-            return;
-        }
-        let kind = kind();
-        let mut last = self.last_event.lock();
-        *last += 1;
-        self.env.emit(&Event { seq: *last, at: self.env.now(), device: device.cloned(), kind });
-    }
-
-    /// Whether a fault is to strike at `site` now.
-    pub(crate) fn inject(&self, device: Option<&str>, site: Site) -> bool {
-        let strikes = self.env.inject(site);
-        if strikes {
-            self.emit(device.map(Arc::from).as_ref(), || EventKind::Injected { site });
-        }
-        strikes
     }
 
     /// Whether domains remember what was mapped where.

@@ -2,16 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::{Any, TypeId, type_name};
+use core::any::{Any, TypeId};
 
-use crate::binding::{Entry, WayBack};
-use crate::claim::Claim;
 use crate::description::NodeId;
-use crate::event::Outcome;
-use crate::lifecycle::HoldingKind;
 use crate::sync::Mutex;
 
 type Service = Box<dyn Any + Send + Sync>;
@@ -40,7 +35,8 @@ impl Providers {
         self.0.lock().values().map(Vec::len).sum()
     }
 
-    fn remove(&self, node: NodeId, of: TypeId) -> Option<Service> {
+    /// Takes the service of type `of` back.
+    pub(crate) fn remove(&self, node: NodeId, of: TypeId) -> Option<Box<dyn Any + Send + Sync>> {
         let mut all = self.0.lock();
         let services = all.get_mut(&node)?;
         let at = services.iter().rposition(|(t, _)| *t == of)?;
@@ -49,43 +45,5 @@ impl Providers {
             all.remove(&node);
         }
         Some(service)
-    }
-}
-
-/// Ledger entry of a service.
-pub(crate) struct ProviderEntry {
-    node: NodeId,
-    of: TypeId,
-    what: &'static str,
-    /// To be who offers this at the node.
-    claim: Arc<Claim>,
-}
-
-impl ProviderEntry {
-    pub(crate) fn new<T: ?Sized + 'static>(node: NodeId, claim: Arc<Claim>) -> Self {
-        Self { node, of: TypeId::of::<Arc<T>>(), what: type_name::<T>(), claim }
-    }
-}
-
-impl Entry for ProviderEntry {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Service
-    }
-
-    fn what(&self) -> String {
-        self.what.into()
-    }
-
-    fn backend(&self) -> String {
-        "core".into()
-    }
-
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        // Taken out under the lock, dropped outside: its destructor may be the driver's code.
-        let machine = way.bound.machine();
-        let service = machine.providers.remove(self.node, self.of);
-        machine.release_claim(&self.claim);
-        drop(service);
-        Outcome::Returned
     }
 }

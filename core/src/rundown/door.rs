@@ -7,9 +7,9 @@ use core::fmt;
 use core::panic::Location;
 
 use super::{Rundown, RundownGuard};
-use crate::env::Instant;
-use crate::machine::Machine;
+use crate::context::Context;
 use crate::sync::Mutex;
+use crate::time::Instant;
 
 /// What a user does inside.
 #[derive(Clone, Copy, Debug)]
@@ -88,8 +88,8 @@ impl Door {
 
     /// Goes in to do `what` ("a map"), unless the door is closed. Where it is asked for is noted, too.
     #[track_caller]
-    pub fn enter(&self, machine: &Machine, what: &'static str) -> Option<DoorGuard<'_>> {
-        self.visit(Visit::Operation(what, Location::caller()), machine.env().now())
+    pub fn enter(&self, context: &Context, what: &'static str) -> Option<DoorGuard<'_>> {
+        self.visit(Visit::Operation(what, Location::caller()), context.env().now())
     }
 
     /// Goes in without a note, for what is done often and over at once.
@@ -119,17 +119,17 @@ impl Door {
 
     /// Closes the door and waits until everybody has left. A wait that lasts is told of `device`, with everybody inside.
     /// Must not be called from inside.
-    pub fn close_and_drain(&self, machine: &Machine, device: &str) {
-        self.drain(machine, device, String::new);
+    pub fn close_and_drain(&self, context: &Context, device: &str) {
+        self.drain(context, device, String::new);
     }
 
     /// The same. Those who [passed](Self::pass) are called `unnamed`.
-    pub(crate) fn drain(&self, machine: &Machine, device: &str, unnamed: impl Fn() -> String) {
+    pub(crate) fn drain(&self, context: &Context, device: &str, unnamed: impl Fn() -> String) {
         self.close();
         if self.drained() {
             return;
         }
-        let begun = machine.env().now();
+        let begun = context.env().now();
         let who = || {
             let mut inside: Vec<_> =
                 self.visits.0.lock().users.iter().map(|(_, visit, since)| (visit.to_string(), *since)).collect();
@@ -140,7 +140,7 @@ impl Door {
             }
             inside
         };
-        machine.wait_for_users(device, || self.drained(), who);
+        context.wait_for_users(device, || self.drained(), who);
     }
 
     /// Closes the door and waits, without a word.
@@ -155,12 +155,4 @@ impl Drop for DoorGuard<'_> {
             self.visits.0.lock().users.retain(|(number, ..)| *number != self.number);
         }
     }
-}
-
-/// One who is waited for: what is done there, and since when.
-pub(crate) type Awaited = (String, Instant);
-
-/// Those who are waited for, in words.
-pub(crate) fn in_words(who: &[Awaited], now: Instant) -> Vec<String> {
-    who.iter().map(|(what, since)| format!("{what}, inside for {:?}", now.since(*since))).collect()
 }

@@ -7,11 +7,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::Machine;
-use crate::binding::{Awaited, in_words};
-use crate::env::Instant;
+use super::Context;
 use crate::event::EventKind;
 use crate::sync::{self, Mutex, waits};
+use crate::time::Instant;
 
 /// After this time a wait is told, and again each time when it has lasted twice as long.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -24,7 +23,7 @@ const POLL: Duration = Duration::from_millis(1);
 
 /// The waits that go on, by number: for which device, and for whom.
 #[derive(Default)]
-pub(crate) struct LongWaits(Mutex<Numbered>);
+pub(super) struct LongWaits(Mutex<Numbered>);
 
 /// The number of the last wait, and those that go on.
 type Numbered = (u64, BTreeMap<u64, (Arc<str>, Vec<Awaited>)>);
@@ -56,7 +55,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Machine {
+impl Context {
     /// Waits until `over`, for `who` is inside something of `device`: what each one does, and since when. After a second,
     /// and each time when it has lasted twice as long, the wait is told; [`stuck_users`](Self::stuck_users) lists it. For
     /// drivers that wait for users of their own.
@@ -105,4 +104,12 @@ impl Machine {
         let all = self.waits.0.lock();
         all.1.values().map(|(device, on)| (Arc::clone(device), in_words(on, now))).collect()
     }
+}
+
+/// One who is waited for: what is done there, and since when.
+pub(crate) type Awaited = (String, Instant);
+
+/// Those who are waited for, in words.
+pub(crate) fn in_words(who: &[Awaited], now: Instant) -> Vec<String> {
+    who.iter().map(|(what, since)| format!("{what}, inside for {:?}", now.since(*since))).collect()
 }

@@ -1,0 +1,50 @@
+//! Services, as the binding of their provider holds them.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::any::{TypeId, type_name};
+
+use super::{Entry, WayBack};
+use crate::claim::Claim;
+use crate::description::NodeId;
+use crate::event::Outcome;
+use crate::lifecycle::HoldingKind;
+
+/// Ledger entry of a service.
+pub(crate) struct ProviderEntry {
+    node: NodeId,
+    of: TypeId,
+    what: &'static str,
+    /// To be who offers this at the node.
+    claim: Arc<Claim>,
+}
+
+impl ProviderEntry {
+    pub(crate) fn new<T: ?Sized + 'static>(node: NodeId, claim: Arc<Claim>) -> Self {
+        Self { node, of: TypeId::of::<Arc<T>>(), what: type_name::<T>(), claim }
+    }
+}
+
+impl Entry for ProviderEntry {
+    fn kind(&self) -> HoldingKind {
+        HoldingKind::Service
+    }
+
+    fn what(&self) -> String {
+        self.what.into()
+    }
+
+    fn backend(&self) -> String {
+        "core".into()
+    }
+
+    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
+        // Taken out under the lock, dropped outside: its destructor may be the driver's code.
+        let machine = way.bound.machine();
+        let service = machine.providers.remove(self.node, self.of);
+        machine.release_claim(&self.claim);
+        drop(service);
+        Outcome::Returned
+    }
+}
