@@ -11,7 +11,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Outcome {
-    let run = Cargo::new("bench -p bindery-bench --benches --");
+    let run = Cargo::new("bench -p bindery-bench -p bindery-linux --benches --");
     match &args.filter {
         Some(filter) => run.args(&[filter]).run(),
         None => run.run(),

@@ -121,6 +121,7 @@ fn as_text(host: &Host, rows: &[Row<'_>]) -> Vec<String> {
     let driver = |device: &Device| device.driver.clone().unwrap_or_else(|| "-".into());
     let driver_width = widest(&mut rows.iter().map(|r| driver(r.device).chars().count()), 6);
     let mut lines = vec![format!("GROUP  {:device_width$}  {:driver_width$}  {:9}  GIVE", "DEVICE", "DRIVER", "ID")];
+    let columns = width();
     for row in rows {
         let device = row.device;
         let group = device.group.as_deref().unwrap_or("-");
@@ -138,7 +139,7 @@ fn as_text(host: &Host, rows: &[Row<'_>]) -> Vec<String> {
         };
         let line =
             format!("{group:>5}  {:device_width$}  {:driver_width$}  {ids:9}  {what}", device.label(), driver(device));
-        lines.push(shorten(&line, width()));
+        lines.push(shorten(&line, columns));
     }
     lines
 }

@@ -16,9 +16,9 @@ use crate::check::Target;
 use crate::face::PATIENCE;
 use crate::inventory::Device;
 use crate::path::{self, printable};
-use crate::plan::{Request, build};
-use crate::report::{Redactor, about, known, line};
-use crate::state::{Journal, Record};
+use crate::plan::{Memory, Request, build};
+use crate::report::{Private, Redactor, about, known, line};
+use crate::state::{Journal, Record, Store};
 use crate::usage::Below;
 
 /// Attributes of a device, and of its power management. Strings that are private are replaced like all others.
@@ -105,7 +105,9 @@ pub(super) fn run(cli: &Cli, host: &Host, word: &str, output: Option<&Path>) -> 
         Section { title: "processes", lines: waiting(host) },
         Section { title: "kernel log", lines: kernel_log(host, &devices) },
     ];
-    let mut redactor = Redactor::new(known(scene, &devices));
+    let mut private = known(scene, &devices);
+    private.extend(remembered(&store(cli)));
+    let mut redactor = Redactor::new(private);
     for section in &mut sections {
         section.lines = section.lines.iter().map(|text| printable(&redactor.line(text))).collect();
     }
@@ -281,6 +283,20 @@ fn journal(cli: &Cli, host: &Host, device: &Device) -> Vec<String> {
         lines.push("neither a journal nor a record names it".into());
     }
     lines
+}
+
+/// What journals and records keep of devices that show it no more: their drivers are gone.
+fn remembered(store: &Store) -> Vec<(String, Private)> {
+    let journals = store.unfinished().unwrap_or_default().into_iter();
+    let begun = journals.filter_map(|path| Some(Journal::read(&path).ok()?.header.remembered));
+    let given = store.given().unwrap_or_default().into_iter().map(|given| given.remembered);
+    begun.chain(given).flatten().flat_map(|memory| about_device(&memory)).collect()
+}
+
+fn about_device(memory: &Memory) -> Vec<(String, Private)> {
+    let serials = memory.serials.iter().map(|value| (value.clone(), Private::Serial));
+    let macs = memory.macs.iter().map(|value| (value.clone(), Private::Mac));
+    serials.chain(macs).collect()
 }
 
 /// Where a process waits in the kernel.

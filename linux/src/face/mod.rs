@@ -2,7 +2,10 @@
 //!
 //! Paths are absolute and as on the host (`/sys/bus/pci/devices`), whatever stands behind the face.
 
+mod directory;
+mod folders;
 pub mod helper;
+mod host;
 mod kernel_log;
 mod module;
 mod tree;
@@ -10,7 +13,8 @@ mod uevent;
 
 use std::time::Duration;
 
-pub use tree::{Directory, Host};
+pub use directory::Directory;
+pub use host::Host;
 pub use uevent::{Change, Uevent, Uevents, parse as parse_uevent};
 
 use rustix::io::Errno;

@@ -1,6 +1,6 @@
 //! One device.
 
-use crate::face::{Face, FaceError, PATIENCE, Result};
+use crate::face::{Entry, Face, FaceError, PATIENCE, Result};
 use crate::path;
 
 /// A device on a bus that knows `driver_override`.
@@ -42,8 +42,8 @@ pub enum Override {
 }
 
 impl Device {
-    /// Reads the device called `name` on `bus`; `None` when it has no `driver_override`, or has just gone.
-    pub(super) fn read(face: &dyn Face, bus: &str, name: &str) -> Result<Option<Self>> {
+    /// Reads the device called `name` on `bus`, and its directory; `None` when it has no `driver_override`, or has just gone.
+    pub(super) fn read(face: &dyn Face, bus: &str, name: &str) -> Result<Option<(Self, Vec<Entry>)>> {
         let Some(path) = face.resolve(&format!("/sys/bus/{bus}/devices/{name}"))? else { return Ok(None) };
         let entries = match face.list(&path) {
             Ok(entries) => entries,
@@ -73,23 +73,22 @@ impl Device {
         }
         functions.sort();
         device.virtual_functions = functions.into_iter().map(|(_, path)| path).collect();
-        let number = |name: &str| {
-            let text = face.try_text(&format!("{path}/{name}"))?;
-            u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
-        };
         if has("vendor") && has("class") {
-            device.class = number("class");
-            device.vendor = number("vendor").and_then(|n| n.try_into().ok());
-            device.product = number("device").and_then(|n| n.try_into().ok());
+            let uevent = face.try_text(&format!("{path}/uevent")).unwrap_or_default();
+            let number = |name: &str| hex(&face.try_text(&format!("{path}/{name}"))?);
+            // One file tells what three do, where the kernel has written it.
+            (device.class, device.vendor, device.product) = identity(&uevent)
+                .unwrap_or_else(|| (number("class"), number("vendor").and_then(id), number("device").and_then(id)));
         }
         device.path = path;
-        Ok(Some(device))
+        Ok(Some((device, entries)))
     }
 
     /// The device called `name` on `bus` now; `None` when it is not there, or has no `driver_override`.
     pub fn on(face: &dyn Face, bus: &str, name: &str) -> Option<Self> {
         let named = path::is_name(bus) && path::is_name(name);
-        named.then(|| Self::read(face, bus, name).ok().flatten()).flatten()
+        let found = named.then(|| Self::read(face, bus, name).ok().flatten()).flatten();
+        found.map(|(device, _)| device)
     }
 
     /// Bus and name, as `pci 0000:02:00.0`; the bus is left out for PCI.
@@ -179,6 +178,22 @@ impl Override {
     }
 }
 
+fn hex(text: &str) -> Option<u32> {
+    u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
+}
+
+fn id(number: u32) -> Option<u16> {
+    number.try_into().ok()
+}
+
+/// Class, vendor and device as a PCI device's `uevent` has them.
+fn identity(uevent: &str) -> Option<(Option<u32>, Option<u16>, Option<u16>)> {
+    let value = |key: &str| uevent.lines().find_map(|line| line.strip_prefix(key));
+    let class = hex(value("PCI_CLASS=")?)?;
+    let (vendor, product) = value("PCI_ID=")?.split_once(':')?;
+    Some((Some(class), Some(id(hex(vendor)?)?), Some(id(hex(product)?)?)))
+}
+
 /// True for `pci0000:00`.
 fn is_root_bus(part: &str) -> bool {
     part.strip_prefix("pci").is_some_and(|rest| rest.contains(':'))
@@ -191,7 +206,7 @@ fn is_vfio(driver: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Device, is_vfio};
+    use super::{Device, identity, is_vfio};
 
     #[test]
     fn a_route_has_no_number_of_a_bus_behind_a_bridge() {
@@ -204,6 +219,15 @@ mod tests {
             Some("0000:00/02.0")
         );
         assert_eq!(Device { bus: "platform".into(), path: "/sys/devices/x".into(), ..Device::default() }.route(), None);
+    }
+
+    #[test]
+    fn an_identity_is_taken_from_uevent_only_when_all_of_it_is_there() {
+        let uevent = "DRIVER=nvme\nPCI_CLASS=10802\nPCI_ID=8086:0A54\nPCI_SUBSYS_ID=8086:0001\n";
+        assert_eq!(identity(uevent), Some((Some(0x1_0802), Some(0x8086), Some(0x0a54))));
+        assert_eq!(identity("PCI_CLASS=10802\nPCI_ID=8086\n"), None);
+        assert_eq!(identity("PCI_ID=8086:0A54\n"), None);
+        assert_eq!(identity(""), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub use pci::{Acs, Config, acs_on_the_way, rate_isolation};
 pub use reset::Reset;
 pub use vpd::Vpd;
 
-use crate::face::{Face, FaceError};
+use crate::face::{Entry, Face, FaceError};
 use crate::path;
 
 /// All devices of all buses that know `driver_override`, and the IOMMU groups.
@@ -31,6 +31,8 @@ pub struct Inventory {
     /// What could not be read, or was not followed.
     pub troubles: Vec<FaceError>,
     by_path: BTreeMap<String, usize>,
+    /// What the devices' directories hold, by path.
+    listings: BTreeMap<String, Vec<Entry>>,
 }
 
 impl Inventory {
@@ -64,11 +66,22 @@ impl Inventory {
         };
         for entry in entries {
             match Device::read(face, bus, &entry.name) {
-                Ok(Some(device)) => self.devices.push(device),
+                Ok(Some((device, mut entries))) => {
+                    // Attributes are asked for by their names.
+                    entries.retain(|entry| entry.dir || entry.link);
+                    self.listings.insert(device.path.clone(), entries);
+                    self.devices.push(device);
+                }
                 Ok(None) => {}
                 Err(error) => self.troubles.push(error),
             }
         }
+    }
+
+    /// Directories and links in the directory of a device, as they were when the inventory was read; `None` for a device
+    /// that is not of this inventory.
+    pub(crate) fn entries(&self, device: &Device) -> Option<&[Entry]> {
+        self.listings.get(&device.path).map(Vec::as_slice)
     }
 
     /// The device at a path in `/sys/devices`.

@@ -1,5 +1,6 @@
 //! Everything that hangs below a device in sysfs.
 
+use super::Scene;
 use crate::face::{Entry, Face, FaceError, Node};
 use crate::inventory::Device;
 use crate::path;
@@ -7,8 +8,9 @@ use crate::path;
 /// Deepest directory that is looked into. USB through hubs, SCSI and input reach about 25 below the root port.
 const MAX_DEPTH: usize = 64;
 
-/// Attribute groups of the kernel's: nothing that can be used is ever below them.
-const NO_DEVICES: [&str; 8] = ["power", "msi_irqs", "link", "statistics", "queues", "queue", "mq", "integrity"];
+/// Attribute groups and folders of links of the kernel's: nothing that can be used is ever below them.
+pub(super) const NO_DEVICES: [&str; 10] =
+    ["power", "msi_irqs", "link", "statistics", "queues", "queue", "mq", "integrity", "holders", "slaves"];
 
 /// The subtree of a device.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub struct Below {
     pub names: Vec<String>,
     /// Directories of drivers' own classes that speak for a network device without an interface, such as InfiniBand.
     pub classes: Vec<String>,
+    /// Device links to consumers, of the device and of all below it: paths.
+    pub consumers: Vec<String>,
     /// What could not be read.
     pub troubles: Vec<FaceError>,
 }
@@ -69,24 +73,33 @@ impl Below {
         below
     }
 
+    /// The same for a device of an inventory that was read just now, whose directory is not listed again.
+    pub(super) fn in_scene(scene: Scene<'_>, device: &Device) -> Self {
+        let Some(entries) = scene.inventory.entries(device) else { return Self::of(scene.face, device) };
+        let mut below = Self::default();
+        below.descend(scene.face, &device.path, entries, 0);
+        below
+    }
+
     fn walk(&mut self, face: &dyn Face, path: &str, depth: usize) {
-        let entries = match face.list(path) {
-            Ok(entries) => entries,
-            Err(error) => {
-                if !error.is_absent() {
-                    self.troubles.push(error);
-                }
-                return;
-            }
-        };
-        if depth > 0 {
-            self.note(face, path, &entries);
+        match face.list(path) {
+            Ok(entries) => self.descend(face, path, &entries, depth),
+            Err(error) if error.is_absent() => {}
+            Err(error) => self.troubles.push(error),
         }
-        let directories = entries.iter().filter(|e| e.dir && !NO_DEVICES.contains(&e.name.as_str()));
-        if depth < MAX_DEPTH {
-            for entry in directories {
-                self.walk(face, &format!("{path}/{}", entry.name), depth + 1);
-            }
+    }
+
+    fn descend(&mut self, face: &dyn Face, path: &str, entries: &[Entry], depth: usize) {
+        if depth > 0 {
+            self.note(face, path, entries);
+        }
+        let consumers = entries.iter().filter(|e| e.link && e.name.starts_with("consumer:"));
+        self.consumers.extend(consumers.map(|e| format!("{path}/{}", e.name)));
+        if depth == MAX_DEPTH {
+            return;
+        }
+        for entry in entries.iter().filter(|e| e.dir && !NO_DEVICES.contains(&e.name.as_str())) {
+            self.walk(face, &format!("{path}/{}", entry.name), depth + 1);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::below::{Controller, number};
+use super::below::{Controller, NO_DEVICES, number};
 use super::{Below, Scene, signature};
 use crate::face::Node;
 use crate::inventory::Device;
@@ -64,7 +64,8 @@ impl Search<'_, '_> {
         }
         for entry in face.list(block).unwrap_or_default() {
             let partition = format!("{block}/{}", entry.name);
-            if entry.dir && face.exists(&format!("{partition}/partition")) {
+            let possible = entry.dir && !NO_DEVICES.contains(&entry.name.as_str());
+            if possible && face.exists(&format!("{partition}/partition")) {
                 let before = std::mem::replace(&mut self.used, false);
                 self.walk(&partition, &chain.replace(name, &entry.name), also);
                 used |= self.used;

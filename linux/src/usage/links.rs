@@ -1,17 +1,17 @@
-//! Consumers that the driver core would unbind with a device, by its device links.
+//! Consumers that the driver core would unbind with a device, by device links of its own or of what hangs below it.
 
-use super::Scene;
+use super::{Below, Scene};
 use crate::inventory::Device;
 use crate::obstacle::{Class, Findings, Obstacle};
+use crate::path;
 
-pub(super) fn find(scene: Scene<'_>, device: &Device, findings: &mut Findings) {
+pub(super) fn find(scene: Scene<'_>, device: &Device, below: &Below, findings: &mut Findings) {
     let face = scene.face;
     if device.driver.is_none() {
         return;
     }
-    for entry in face.names(&device.path) {
-        let Some(consumer) = entry.strip_prefix("consumer:") else { continue };
-        let link = match face.resolve(&format!("{}/{entry}", device.path)) {
+    for entry in &below.consumers {
+        let link = match face.resolve(entry) {
             Ok(Some(link)) => link,
             Ok(None) => continue,
             Err(error) => {
@@ -19,15 +19,22 @@ pub(super) fn find(scene: Scene<'_>, device: &Device, findings: &mut Findings) {
                 continue;
             }
         };
+        // What hangs below the device goes with it anyway, and was looked at for itself.
+        let consumer = face.resolve(&format!("{link}/consumer")).ok().flatten();
+        if consumer.is_some_and(|consumer| path::within(&consumer, &device.path)) {
+            continue;
+        }
         let status = face.try_text(&format!("{link}/status")).unwrap_or_default();
-        let consumer = consumer.replacen(':', "/", 1);
+        let name = path::name(entry).trim_start_matches("consumer:").replacen(':', "/", 1);
+        let supplier = path::parent(entry);
+        let what = if supplier == device.path { "it".to_owned() } else { format!("{} below it", path::name(supplier)) };
         if status == "active" || status == "consumer probing" {
             findings.obstacle(Obstacle::new(
                 &device.label(),
                 Class::InUse,
                 "consumer",
-                format!("{consumer} depends on it (device link, {status}) and would be unbound with it"),
-                format!("hand over or unbind {consumer} first"),
+                format!("{name} depends on {what} (device link, {status}) and would be unbound with it"),
+                format!("hand over or unbind {name} first"),
             ));
         }
     }

@@ -33,14 +33,14 @@ pub struct Scene<'a> {
 ///
 /// Finding none proves nothing: users of the kernel's own that no file names are possible.
 pub fn find(scene: Scene<'_>, device: &Device) -> Findings {
-    let below = Below::of(scene.face, device);
+    let below = Below::in_scene(scene, device);
     let mut findings = Findings::default();
     block::find(scene, device, &below, &mut findings);
     net::find(scene, device, &below, &mut findings);
     let claimed = console::find(scene, device, &below, &mut findings);
     nodes::find(scene, device, &below, &claimed, &mut findings);
     vfio::find(scene, device, &mut findings);
-    links::find(scene, device, &mut findings);
+    links::find(scene, device, &below, &mut findings);
     writers::find(scene, device, &mut findings);
     for error in &below.troubles {
         findings.warn(error.to_string());

@@ -83,6 +83,31 @@ fn a_report_tells_what_it_could_not_read_and_what_is_unfinished() {
 }
 
 #[test]
+fn a_report_about_a_given_device_keeps_what_its_record_remembers() {
+    let host = Host::with_disk("rm -rf $P/nvme; bind $P pci vfio-pci");
+    let place = serde_json::json!({ "bus": "pci", "name": "0000:02:00.0", "path": "/sys/devices/x" });
+    let memory = serde_json::json!({
+        "device": "0000:02:00.0", "ids": "8086:0a54", "driver": "nvme", "driver_override": null, "functions": null,
+        "names": ["nvme0"], "serials": ["S3RIAL"], "macs": ["02:00:00:aa:bb:cc"],
+        "links": ["disk/by-id/nvme-Example_SSD_S3RIAL", "disk/by-id/nvme-Example_SSD_S3RIAL_1-part1"],
+    });
+    let step = serde_json::json!({
+        "device": place, "action": { "do": "unbind", "driver": "nvme" }, "inverse": [], "for_device": "0000:02:00.0",
+        "role": "own",
+    });
+    let record = serde_json::json!({
+        "format": 1, "id": "1", "boot": "b", "devices": ["0000:02:00.0"], "steps": [step], "remembered": [memory],
+    });
+    let records = host.path().join("var/lib/bindctl/given");
+    std::fs::create_dir_all(&records).unwrap();
+    std::fs::write(records.join("1.json"), record.to_string()).unwrap();
+    let said = host.bindctl("report 0000:02:00.0");
+    assert_eq!(said.exit, 0, "{}", said.text);
+    said.names(&["given by plan 1", "Example_SSD_<serial-", "<mac-1>"]);
+    said.does_not_name("S3RIAL");
+}
+
+#[test]
 fn a_directory_tells_of_no_changes() {
     let said = Host::with_disk("").bindctl("watch");
     assert_eq!(said.exit, 2, "{}", said.text);

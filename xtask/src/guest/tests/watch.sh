@@ -7,7 +7,7 @@ closed=$!
 for _i in 1 2 3 4 5 6 7 8 9 10; do grep -q watching /tmp/watch.json && break; sleep 1; done
 expect 0 bindctl give $NVME
 expect 0 bindctl report $NVME
-names "vfio-pci" "replaced" "kernel log" "enabling device" "given by plan"
+names "vfio-pci" "replaced" "kernel log" "pci function" "given by plan"
 grep -q NVME0 /tmp/out && failed "the serial number stands in the report"
 expect 0 bindctl take $NVME
 appears /dev/nvme0n1
