@@ -144,3 +144,17 @@ fn a_consumer_by_device_link_refuses() {
     host.run("f 'sys/devices/virtual/devlink/pci:0000:04:00.0--pci:0000:04:00.7/status' dormant");
     gives(&host.give(DEVICE), DEVICE);
 }
+
+#[test]
+fn a_consumer_of_what_hangs_below_refuses_unless_it_hangs_below_too() {
+    let lines = "C='sys/devices/pci0000:00/0000:00:1c.0/0000:04:00.0'; L=sys/devices/virtual/devlink/phy--mac; f $L/status active
+        f $C/mdio/phy1/uevent ''; link $C/mdio/phy1/consumer:platform:mac.1 $L
+        link $L/consumer sys/devices/platform/mac.1; f sys/devices/platform/mac.1/uevent ''";
+    let host = Host::with_card("down", lines);
+    host.give(DEVICE).refused(4, &["platform/mac.1 depends on phy1 below it"]);
+    host.run(
+        "C='sys/devices/pci0000:00/0000:00:1c.0/0000:04:00.0'; f $C/mac.1/uevent ''
+         link sys/devices/virtual/devlink/phy--mac/consumer $C/mac.1",
+    );
+    gives(&host.give(DEVICE), DEVICE);
+}
