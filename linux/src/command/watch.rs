@@ -147,8 +147,11 @@ impl<'a> Watch<'a> {
         while !above.is_empty() && !self.known.contains_key(above) {
             above = path::parent(above);
         }
-        let Some(device) = self.known.get(above).map(|state| state.label.clone()) else { return Ok(()) };
         let (class, name) = (&event.subsystem, path::name(&event.path));
+        // The node of a VFIO group is below no device: it belongs to the group's members.
+        let of_group = |state: &&State| class == "vfio" && state.group.as_deref() == Some(name);
+        let grouped = self.known.values().find(of_group);
+        let Some(device) = self.known.get(above).or(grouped).map(|state| state.label.clone()) else { return Ok(()) };
         let what = if event.action == "add" { "appears" } else { "is gone" };
         let value = json!({
             "event": "child", "device": device, "action": event.action, "class": class, "name": name,
@@ -345,6 +348,17 @@ mod tests {
                 "0000:00:04.0  removed (remove)",
             ]
         );
+    }
+
+    #[test]
+    fn the_node_of_a_group_belongs_to_its_member() {
+        let node = |name: &str| {
+            let path = format!("/sys/devices/virtual/vfio/{name}");
+            Change::Device(Uevent { action: "add".into(), path, subsystem: "vfio".into(), sequence: None })
+        };
+        let join: Edit = |root| link(root, &format!("{DISK}/iommu_group"), "../../../kernel/iommu_groups/7");
+        let lines = watched(false, vec![(join, event("bind", "", "pci")), (|_| (), node("8")), (|_| (), node("7"))]);
+        assert_eq!((lines.len(), &lines[2][11..]), (3, "0000:00:04.0  vfio 7 appears"));
     }
 
     #[test]
