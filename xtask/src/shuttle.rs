@@ -12,7 +12,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Outcome {
-    Cargo::new("test -p bindery-drivers --test shuttle")
+    Cargo::new("test -p bindery-drivers --test shuttle --test topology")
         .env("RUSTFLAGS", "--cfg shuttle")
         .env("BINDERY_SHUTTLE_ITERATIONS", &args.iterations.to_string())
         .target_dir("shuttle")

@@ -1,8 +1,12 @@
-//! Who joins while another one leaves: each race on the host's threads, many times over, and after each round the books of
-//! the core against the models.
+//! Who joins while another one leaves: after each round the books of the core against the models. On the host's threads
+//! each race is run many times over; under `cfg(shuttle)` (`cargo xtask shuttle`) in orders that shuttle chooses, each lock
+//! of the core being a place to switch, from a fixed seed.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
+#[cfg(not(shuttle))]
+use std::sync::Barrier;
+#[cfg(not(shuttle))]
 use std::thread;
 
 use bindery::device::{DeviceDesc, NodeId, Supplier, SupplierKind};
@@ -10,11 +14,38 @@ use bindery::env::Env;
 use bindery::iommu::Grouping;
 use bindery::machine::{Handle, Machine, Policy};
 use bindery_sim::salvator::Salvator;
+#[cfg(shuttle)]
+use shuttle::thread;
 
 use crate::drivers::MmuDriver;
 use crate::mmu::{Mmu, Reach};
 
-const ROUNDS: usize = 300;
+/// Races on one machine.
+const ROUNDS: usize = if cfg!(shuttle) { 8 } else { 300 };
+
+#[cfg(not(shuttle))]
+fn in_many_orders(scenario: fn()) {
+    scenario();
+}
+
+/// At random, and by PCT with two preemptions in each race on average.
+#[cfg(shuttle)]
+fn in_many_orders(scenario: fn()) {
+    use shuttle::scheduler::{PctScheduler, RandomScheduler};
+    const SEED: u64 = 0x6b1d_2026;
+    let set = std::env::var("BINDERY_SHUTTLE_ITERATIONS").ok();
+    let iterations: usize = set.map_or(100, |n| n.parse().expect("BINDERY_SHUTTLE_ITERATIONS is a number"));
+    let config = || {
+        let mut config = shuttle::Config::new();
+        config.stack_size = 512 << 10;
+        config.silence_warnings = true;
+        config
+    };
+    let random = RandomScheduler::new_from_seed(SEED, iterations.div_ceil(2));
+    shuttle::Runner::new(random, config()).run(scenario);
+    let pct = PctScheduler::new_from_seed(SEED, 1 + 2 * ROUNDS, iterations / 2);
+    shuttle::Runner::new(pct, config()).run(scenario);
+}
 
 struct Rig {
     machine: Handle,
@@ -43,10 +74,12 @@ impl Rig {
 
     /// Runs all of `acts` at once.
     fn at_once(&self, acts: &[&(dyn Fn(&Self) + Sync)]) {
+        #[cfg(not(shuttle))]
         let begin = Barrier::new(acts.len());
         thread::scope(|scope| {
             for act in acts {
                 scope.spawn(|| {
+                    #[cfg(not(shuttle))]
                     begin.wait();
                     act(self);
                 });
@@ -76,50 +109,56 @@ impl Rig {
 
 #[test]
 fn one_joins_a_group_while_its_last_member_leaves() {
-    let r = rig(Grouping::PerInstance);
-    assert!(r.add("a", 1));
-    for round in 0..ROUNDS {
-        let (comes, goes) = if round % 2 == 0 { ("b", "a") } else { ("a", "b") };
-        r.at_once(&[&|r| assert!(r.add(comes, 1)), &|r| assert!(r.machine.remove_device(goes))]);
-        r.check(&[("a", 1), ("b", 1)]);
-    }
+    in_many_orders(|| {
+        let r = rig(Grouping::PerInstance);
+        assert!(r.add("a", 1));
+        for round in 0..ROUNDS {
+            let (comes, goes) = if round % 2 == 0 { ("b", "a") } else { ("a", "b") };
+            r.at_once(&[&|r| assert!(r.add(comes, 1)), &|r| assert!(r.machine.remove_device(goes))]);
+            r.check(&[("a", 1), ("b", 1)]);
+        }
+    });
 }
 
 #[test]
 fn a_device_comes_while_its_iommu_goes() {
-    let r = rig(Grouping::PerStream);
-    for _ in 0..ROUNDS {
-        r.at_once(&[&|r| assert!(r.add("a", 1)), &|r| r.machine.unbind("mmu0", "mmu").unwrap(), &|r| {
-            assert!(r.add("b", 1));
-        }]);
-        r.check(&[("a", 1), ("b", 1)]);
-        r.machine.bind("mmu0", "mmu").unwrap();
-        r.check(&[("a", 1), ("b", 1)]);
-        assert!(r.machine.remove_device("a") && r.machine.remove_device("b"));
-        r.check(&[]);
-    }
+    in_many_orders(|| {
+        let r = rig(Grouping::PerStream);
+        for _ in 0..ROUNDS {
+            r.at_once(&[&|r| assert!(r.add("a", 1)), &|r| r.machine.unbind("mmu0", "mmu").unwrap(), &|r| {
+                assert!(r.add("b", 1));
+            }]);
+            r.check(&[("a", 1), ("b", 1)]);
+            r.machine.bind("mmu0", "mmu").unwrap();
+            r.check(&[("a", 1), ("b", 1)]);
+            assert!(r.machine.remove_device("a") && r.machine.remove_device("b"));
+            r.check(&[]);
+        }
+    });
 }
 
 #[test]
 fn two_removals_race_with_a_device_of_the_same_name() {
-    let r = rig(Grouping::PerInstance);
-    assert!(r.add("a", 1));
-    for _ in 0..ROUNDS {
-        r.at_once(&[
-            &|r| {
-                let _ = r.machine.remove_device("a");
-            },
-            &|r| {
-                let _ = r.machine.device_vanished("a");
-            },
-            &|r| {
-                let _ = r.add("a", 1);
-            },
-        ]);
-        r.check(&[("a", 1)]);
-        if r.machine.device("a").is_none() {
-            assert!(r.add("a", 1));
+    in_many_orders(|| {
+        let r = rig(Grouping::PerInstance);
+        assert!(r.add("a", 1));
+        for _ in 0..ROUNDS {
+            r.at_once(&[
+                &|r| {
+                    let _ = r.machine.remove_device("a");
+                },
+                &|r| {
+                    let _ = r.machine.device_vanished("a");
+                },
+                &|r| {
+                    let _ = r.add("a", 1);
+                },
+            ]);
+            r.check(&[("a", 1)]);
+            if r.machine.device("a").is_none() {
+                assert!(r.add("a", 1));
+            }
+            r.check(&[("a", 1)]);
         }
-        r.check(&[("a", 1)]);
-    }
+    });
 }
