@@ -167,12 +167,20 @@ pub fn pause() {
     relax();
 }
 
-/// Runs `act`, and turns a panic in it into its message where panics unwind.
+/// Runs `act`, and turns a panic in it into its message where panics unwind. A panic of the payload's destructor goes no
+/// further.
 pub fn catch<R>(act: impl FnOnce() -> R) -> Result<R, alloc::string::String> {
     #[cfg(all(feature = "std", not(loom)))]
     return std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).map_err(|payload| {
         let text = payload.downcast_ref::<std::string::String>().cloned();
-        text.or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).into())).unwrap_or_else(|| "no message".into())
+        let text = text.or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).into()));
+        if text.is_none()
+            && let Err(second) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)))
+        {
+            // It could go on like this.
+            core::mem::forget(second);
+        }
+        text.unwrap_or_else(|| "no message".into())
     });
     #[cfg(any(loom, not(feature = "std")))]
     return Ok(act());

@@ -7,6 +7,7 @@ use core::ops::Range;
 
 use super::backend::Backend;
 use super::mapping::{Behind, Kind, Mapping, Piece, Pieces, end_early, page_span};
+use super::pin::PagePin;
 use super::{Attrs, Direction, Dma, DmaContext, DmaError};
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::binding::{EntryId, Scope};
@@ -63,9 +64,17 @@ impl<'s> Dma<'s> {
                 NotLinked::Cycle(_) => DmaError::PeerCycle(phys),
             })
         });
-        let placed = linked.and_then(|()| place_resource(&context, phys, len, direction));
+        let mut unconfirmed = false;
+        let mut pins = || {
+            unconfirmed = true;
+            Vec::from([PagePin::of_registers(Arc::clone(&claim), &context.pinner)])
+        };
+        let placed = linked.and_then(|()| place_resource(&context, phys, len, direction, &mut pins));
         let (addr, span) = placed.inspect_err(|_| {
-            machine.release_claim(&claim);
+            // Some of its IOMMUs may still lead there: the pin has the claim then.
+            if !unconfirmed {
+                machine.release_claim(&claim);
+            }
         })?;
         let pieces = Pieces::One(Piece::new(Behind::Registers(phys, claim), 0..len, addr, None));
         let (mapping, entry) =
@@ -74,12 +83,14 @@ impl<'s> Dma<'s> {
     }
 }
 
-/// The device address of `len` bytes at `phys`, and the range that is mapped for it.
+/// The device address of `len` bytes at `phys`, and the range that is mapped for it. `pins` gives those that stay when it
+/// is not mapped and the device may reach it all the same.
 fn place_resource(
     context: &DmaContext,
     phys: PhysAddr,
     len: u64,
     direction: Direction,
+    pins: &mut dyn FnMut() -> Vec<PagePin>,
 ) -> Result<(DeviceAddr, (DeviceAddr, u64)), DmaError> {
     let (page, bytes, offset) = page_span(phys, &(0..len));
     let limit = context.limit();
@@ -98,7 +109,7 @@ fn place_resource(
                 bytes,
                 prot,
                 context.reach(limit),
-                &mut Vec::new,
+                pins,
             )?;
             (iova + offset, (iova, bytes))
         }

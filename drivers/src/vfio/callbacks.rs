@@ -15,8 +15,9 @@ use bindery::env::Instant;
 use bindery::machine::Machine;
 use bindery::sync::{Mutex, Nesting, atomic::AtomicBool, atomic::Ordering, catch, relax};
 
-/// A user's closure.
-type Callback = Arc<dyn Fn() + Send + Sync>;
+/// A user's closure. Its destructor is the user's code, too, so it is dropped where that harms nobody else: not under a
+/// lock, not inside the door, and not on a thread of the host's if there is another.
+pub(super) type Callback = Arc<dyn Fn() + Send + Sync>;
 
 /// What a callback is about; what comes first here is called first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -63,14 +64,14 @@ impl Callbacks {
         Arc::new(Self { device: device.into(), machine, state: Mutex::default(), inside: Nesting::new() })
     }
 
-    /// Calls `run` when the host wants the device back.
-    pub(super) fn on_request(&self, run: impl Fn() + Send + Sync + 'static) {
-        self.set(Due::Request, run);
+    /// Calls `run` when the host wants the device back. The answer is to be dropped outside the door.
+    pub(super) fn on_request(&self, run: &Callback) -> Option<Callback> {
+        self.set(Due::Request, run)
     }
 
-    /// Calls `run` each time interrupt `index` has fired.
-    pub(super) fn on_interrupt(&self, index: usize, run: impl Fn() + Send + Sync + 'static) {
-        self.set(Due::Interrupt(index), run);
+    /// Calls `run` each time interrupt `index` has fired. The answer is to be dropped outside the door.
+    pub(super) fn on_interrupt(&self, index: usize, run: &Callback) -> Option<Callback> {
+        self.set(Due::Interrupt(index), run)
     }
 
     /// Sets `flag` each time interrupt `index` has fired.
@@ -78,13 +79,9 @@ impl Callbacks {
         self.state.lock().flags.insert(index, flag);
     }
 
-    fn set(&self, due: Due, run: impl Fn() + Send + Sync + 'static) {
-        let run: Box<dyn Fn() + Send + Sync> = Box::new(run);
+    fn set(&self, due: Due, run: &Callback) -> Option<Callback> {
         let mut s = self.state.lock();
-        let old = if s.closed { None } else { s.callbacks.insert(due, Arc::from(run)) };
-        drop(s);
-        // A closure's destructor is the user's code, too.
-        drop(old);
+        if s.closed { None } else { s.callbacks.insert(due, Arc::clone(run)) }
     }
 
     /// The host wants the device back. False when the user has named nobody to be told.
@@ -140,14 +137,15 @@ impl Callbacks {
             };
             let outcome = {
                 let _inside = self.inside.enter();
-                catch(|| {
-                    callback();
-                    // The last reference may be this one, and its destructor the user's code.
-                    drop(callback);
-                })
+                let called = catch(|| callback());
+                // The last reference may be this one. Not while a panic unwinds: a second one would end the process.
+                let dropped = catch(|| drop(callback));
+                [called, dropped]
             };
-            if let (Err(panic), Some(machine)) = (outcome, self.machine.upgrade()) {
-                machine.tell_pass_through(&self.device, "panicked", &format!("the user's {due}: {panic}"));
+            for panic in outcome.into_iter().filter_map(Result::err) {
+                if let Some(machine) = self.machine.upgrade() {
+                    machine.tell_pass_through(&self.device, "panicked", &format!("the user's {due}: {panic}"));
+                }
             }
         }
     }

@@ -10,7 +10,7 @@ use bindery::iommu::Prot;
 use bindery::sync::atomic::AtomicBool;
 
 use super::VfioError;
-use super::callbacks::Callbacks;
+use super::callbacks::{Callback, Callbacks};
 use super::shared::Shared;
 
 /// One user's hold on a device. It outlives the binding: when the host takes the device back, every operation gets
@@ -69,11 +69,13 @@ impl Session {
     /// that one is what drops it.
     #[track_caller]
     pub fn on_interrupt(&self, index: usize, trigger: impl Fn() + Send + Sync + 'static) -> Result<(), VfioError> {
-        self.inside("a callback for an interrupt", |s| {
+        let run: Callback = Arc::new(trigger);
+        let old = self.inside("a callback for an interrupt", |s| {
             s.irqs.get(index).ok_or(VfioError::NoIrq(index))?;
-            self.callbacks.on_interrupt(index, trigger);
-            Ok(())
-        })
+            Ok(self.callbacks.on_interrupt(index, &run))
+        });
+        // One whose destructor does not come back keeps this user only.
+        old.map(drop)
     }
 
     /// Sets `flag` each time interrupt `index` has fired, as [`on_interrupt`](Self::on_interrupt) would call somebody: for
@@ -100,10 +102,9 @@ impl Session {
     /// before the call, to drop the session. It is called as [`on_interrupt`](Self::on_interrupt) says.
     #[track_caller]
     pub fn on_request(&self, request: impl Fn() + Send + Sync + 'static) -> Result<(), VfioError> {
-        self.inside("a callback for the host's request", |_| {
-            self.callbacks.on_request(request);
-            Ok(())
-        })
+        let run: Callback = Arc::new(request);
+        let old = self.inside("a callback for the host's request", |_| Ok(self.callbacks.on_request(&run)));
+        old.map(drop)
     }
 
     /// Lets the device reach `len` bytes of `memory`, from `offset` on, at `iova` (all multiples of the page size). The

@@ -14,6 +14,7 @@ mod dma;
 mod kernel;
 mod toy;
 
+mod f_callbacks;
 mod f_contexts;
 mod f_control;
 mod f_disk;

@@ -108,3 +108,35 @@ fn s02_the_host_does_not_get_one_of_them_back_while_a_guest_has_the_other() {
     assert!(e.contains("pass-through") && e.contains("guest 1"), "{e}");
     assert_eq!(r.reach(SATA_UTLB, 0x1000, true), None, "blocked");
 }
+
+/// F45: owners that open and close the devices of one group at the same time.
+#[test]
+fn f45_two_owners_open_devices_of_one_group_at_once() {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    let r = given();
+    let (inside, opened) = (AtomicUsize::new(0), [AtomicUsize::new(0), AtomicUsize::new(0)]);
+    std::thread::scope(|scope| {
+        for (n, (name, utlb)) in [(SATA, SATA_UTLB), (NIC, 5)].into_iter().enumerate() {
+            let (r, inside, opened) = (&r, &inside, &opened);
+            scope.spawn(move || {
+                let owner = OwnerId::new(&format!("guest {n}"));
+                let page = DmaMemory::allocate(r.machine.memory(), 4096).unwrap();
+                for _ in 0..500 {
+                    let Ok(session) = r.open_as(name, &owner) else {
+                        std::thread::yield_now();
+                        continue;
+                    };
+                    assert_eq!(inside.swap(n + 1, SeqCst), 0, "P7: both owners have the group");
+                    assert_eq!(r.reach(utlb, AT.0, true), None, "P7: nothing of the other one's is left");
+                    session.map(AT, &page, 0, 4096, RW).unwrap();
+                    assert_eq!(r.reach(utlb, AT.0, true), Some(page.phys()));
+                    opened[n].fetch_add(1, SeqCst);
+                    inside.store(0, SeqCst);
+                    drop(session);
+                }
+            });
+        }
+    });
+    assert!(opened.iter().all(|n| n.load(SeqCst) > 0), "{opened:?}");
+    assert_eq!((r.machine.promises().broken(), r.machine.quarantine()), (vec![], vec![]));
+}

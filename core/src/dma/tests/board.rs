@@ -73,6 +73,10 @@ pub(super) struct ToyState {
     stale: BTreeMap<u64, PhysAddr>,
     pub(super) flushes: usize,
     pub(super) dead: bool,
+    /// Unmaps take nothing out of the table.
+    pub(super) sticks: bool,
+    /// Maps fail, and the IOTLB has what they would have mapped.
+    pub(super) half_maps: bool,
     /// The map call after this many fails.
     pub(super) maps_left: Option<usize>,
 }
@@ -110,13 +114,20 @@ impl Translation for ToyDomain {
             if s.table.contains_key(&(iova.0 + page)) {
                 return Err(MapError::Exists(iova));
             }
-            s.table.insert(iova.0 + page, (phys + page, prot));
+            if s.half_maps {
+                s.stale.insert(iova.0 + page, phys + page);
+            } else {
+                s.table.insert(iova.0 + page, (phys + page, prot));
+            }
         }
-        Ok(())
+        if s.half_maps { Err(MapError::Unconfirmed(iova)) } else { Ok(()) }
     }
 
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
         let mut s = self.0.state.lock().unwrap();
+        if s.sticks {
+            return Err(MapError::OutOfMemory);
+        }
         for page in (0..len).step_by(PAGE_SIZE as usize) {
             let (phys, _) = s.table.remove(&(iova.0 + page)).ok_or(MapError::Missing(iova))?;
             s.stale.insert(iova.0 + page, phys);

@@ -264,3 +264,29 @@ fn of_two_that_need_each_other_who_reaches_the_others_registers_goes() {
     assert_eq!(board.mmu.state.lock().unwrap().mapped_pages(), 0);
     assert_eq!(board.machine.promises().broken(), []);
 }
+
+#[test]
+fn registers_whose_map_failed_half_way_are_kept_from_guests_until_the_iommu_has_confirmed() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    with_fifo(&board);
+    let mmu = Arc::clone(&board.mmu);
+    assert!(board.bind(move |dev| {
+        let machine = dev.machine();
+        let guest = Holder::owner(&"guest".into());
+        let subject = Subject::whole_pages(PhysAddr(0xe600_0000), 4);
+        let half = |half| mmu.state.lock().unwrap().half_maps = half;
+        half(true);
+        let refused = dev.dma().map_resource(PhysAddr(0xe600_0000), 4, Direction::FromDevice).unwrap_err();
+        assert_eq!(refused, DmaError::Unconfirmed);
+        half(false);
+        assert!(machine.claim(&subject, &guest, Mode::Exclusive).is_err(), "the device may still reach them");
+        assert_eq!(machine.quarantine().len(), 1);
+        assert!(machine.quarantine.retry(machine), "the hardware is asked once more");
+        let claim = machine.claim(&subject, &guest, Mode::Exclusive).map_err(|_| ProbeError::Device("held"))?;
+        machine.release_claim(&claim);
+        Ok(Vec::new())
+    }));
+    board.unbind();
+    assert_eq!(board.machine.quarantine(), []);
+    assert_eq!(board.machine.promises().broken(), []);
+}

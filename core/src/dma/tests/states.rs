@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::board::{TestBoard, toy_domain};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
-use crate::dma::{Direction, DmaBuffer, DmaError, DmaMemory, Ioas};
+use crate::dma::{Direction, DmaBuffer, DmaError, DmaMemory, Ioas, IoasError};
 use crate::driver::Quiet;
 use crate::env::{Env, Instant};
 use crate::iommu::{DomainKind, Prot};
@@ -152,6 +152,63 @@ fn an_unconfirmed_page_is_nobodys_until_a_flush_is_confirmed() {
         assert_eq!(kept(machine), before, "P4");
         Ok(Vec::new())
     });
+}
+
+#[test]
+fn a_page_that_is_still_in_the_table_is_nobodys_until_the_translation_is_off() {
+    for kind in [DomainKind::Strict, DomainKind::Lazy] {
+        let board = TestBoard::translated(kind);
+        let mmu = Arc::clone(&board.mmu);
+        let user = (Arc::clone(&board.machine), Arc::clone(&board.mmu));
+        assert!(board.bind(move |dev| {
+            let machine = dev.machine();
+            let sticks = |sticks| mmu.state.lock().unwrap().sticks = sticks;
+            let buffer = dev.dma().buffer(PAGE_SIZE)?;
+            let memory = Arc::clone(buffer.memory());
+            let lent = dev.dma().map(buffer, Direction::FromDevice)?;
+            let at = lent.device_addr();
+            sticks(true);
+            assert_eq!(lent.unmap().unwrap_err(), DmaError::Quarantined(PAGE_SIZE));
+            sticks(false);
+            assert_eq!(kept(machine), (1, 1), "free: kept, and listed");
+            // Lend: refused, in the same domain, too; although the hardware answers, and is asked.
+            let own = machine.groups()[0].domain().unwrap();
+            assert_eq!(memory.settle(Some(&own)), Err(DmaError::Unconfirmed));
+            assert_eq!(memory.settle(None), Err(DmaError::Unconfirmed));
+            // Copy and pin: whoever holds the memory shares it knowingly.
+            memory.read_bytes(0, &mut [0]);
+            pin_for_a_user(&user, &memory);
+            drop(memory);
+            // Its address, confirmed flushes and a quiet device: nothing of it ends what the table has.
+            let range = crate::iommu::Range { iova: at, len: PAGE_SIZE };
+            assert!(own.is_unconfirmed(machine, range), "its address is taken");
+            dev.quiet(Quiet::stopped());
+            assert!(mmu.state.lock().unwrap().reaches(at).is_some());
+            assert_eq!(kept(machine), (1, 1), "P2");
+            Ok(Vec::new())
+        }));
+        board.unbind();
+        board.env.wait(Instant(board.env.now().0 + 20_000_000_000));
+        assert_eq!(kept(&board.machine), (0, 0), "P4: the translation is off, and the hardware has said so");
+        assert_eq!(board.machine.promises().broken(), []);
+    }
+}
+
+#[test]
+fn a_users_page_that_is_still_in_the_table_keeps_its_address() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let domain = toy_domain(&board.mmu, DomainKind::Unmanaged);
+    let ioas = Ioas::new(&board.machine, &"2000.lab".into(), None, domain);
+    let (at, beside) = (DeviceAddr(0x7000_0000), DeviceAddr(0x7000_1000));
+    let page = || DmaMemory::allocate(board.machine.memory(), PAGE_SIZE).unwrap();
+    ioas.map(at, &page(), 0, PAGE_SIZE, Prot::READ).unwrap();
+    board.mmu.state.lock().unwrap().sticks = true;
+    assert_eq!(ioas.unmap(at, PAGE_SIZE), Err(IoasError::Unconfirmed(at)));
+    board.mmu.state.lock().unwrap().sticks = false;
+    ioas.map(beside, &page(), 0, PAGE_SIZE, Prot::READ).unwrap();
+    ioas.unmap(beside, PAGE_SIZE).unwrap();
+    assert_eq!(ioas.map(at, &page(), 0, PAGE_SIZE, Prot::READ), Err(IoasError::Unconfirmed(at)));
+    assert_eq!(kept(&board.machine), (1, 1));
 }
 
 #[test]
