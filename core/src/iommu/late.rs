@@ -114,3 +114,35 @@ impl Late {
         self.entries.extract_if(.., done).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(page: u64) -> Range {
+        Range { iova: DeviceAddr(page << 12), len: 1 << 12 }
+    }
+
+    fn freed(done: &[Entry]) -> Vec<Range> {
+        done.iter().flat_map(|e| e.ranges.iter().copied()).collect()
+    }
+
+    #[test]
+    fn a_flush_speaks_for_what_was_unconfirmed_when_it_began() {
+        let mut late = Late::default();
+        late.unconfirmed(Gather::new(), &[range(2), range(0)], Some(1));
+        late.stuck(Gather::new(), &[range(4)], 2);
+        let (_, mark) = late.begin();
+        late.unconfirmed(Gather::new(), &[range(6)], Some(3));
+        let leaving = late.leaving(&[range(8)]);
+        assert_eq!(freed(&late.confirmed(mark, false)), [range(0), range(2)]);
+        for page in [4, 6, 8] {
+            assert_eq!(late.clash(range(page)), Some(range(page)), "neither mapped nor free");
+        }
+        let (_, mark) = late.begin();
+        assert_eq!(freed(&late.confirmed(mark, true)), [range(4), range(6)], "the translation is off");
+        assert_eq!(late.clash(range(8)), Some(range(8)), "who unmaps it says how it went");
+        late.left(leaving);
+        assert!(late.clash(range(8)).is_none() && late.is_empty());
+    }
+}

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{AbsentSuppliers, Handle, Machine, Policy};
+use super::{AbsentSuppliers, AddError, Handle, Machine, Policy};
 use crate::binding::{Bound, ResourceError};
 use crate::device::{DeviceDesc, NodeId, Resource, Supplier, SupplierKind};
 use crate::driver::{Busy, Driver, Match, Missing, ProbeError, Quiet};
@@ -304,5 +304,30 @@ fn a_number_from_long_ago_is_never_another_devices() {
     machine.settle();
     assert!(machine.device("port").unwrap().driver().is_some());
     assert_eq!(machine.device_info(&old).node, "/devices/hub");
+    assert_eq!(machine.promises().broken(), []);
+}
+
+#[test]
+fn a_name_whose_removal_is_queued_is_taken_until_the_removal_was_carried_out() {
+    let machine = machine(Policy::default());
+    for vanishes in [false, true] {
+        let old = machine.add_device(desc("hub", "t,hub", &[])).unwrap();
+        machine.settle();
+        machine.inside(|| {
+            let gone = if vanishes { machine.device_vanished("hub") } else { machine.remove_device("hub") };
+            assert!(gone);
+            assert_eq!(machine.queued(), [("removal", Some("hub".into()))]);
+            let early = machine.add_device(desc("hub", "t,hub", &[]));
+            assert!(matches!(&early, Err(AddError::Exists(name)) if &**name == "hub"), "{early:?}");
+            assert!(Arc::ptr_eq(&machine.device("hub").unwrap(), &old), "it is as it was");
+        });
+        // From outside it has been carried out by now, and the name is free.
+        assert!(machine.device("hub").is_none() && machine.queued().is_empty());
+        let new = machine.add_device(desc("hub", "t,hub", &[])).unwrap();
+        machine.settle();
+        assert!(!Arc::ptr_eq(&new, &old) && new.driver() == Some("hub"));
+        machine.remove_device("hub");
+        machine.settle();
+    }
     assert_eq!(machine.promises().broken(), []);
 }

@@ -102,6 +102,14 @@ impl Machine {
     /// One that driver code adds below a device that a driver holds belongs to that binding, as with
     /// [`Bound::add_child`](crate::binding::Bound::add_child); but not on a target whose threads cannot be told apart
     /// (without the feature `std`), since who adds it is not known there.
+    ///
+    /// # Errors
+    ///
+    /// [`AddError::Exists`] while there is a device of that name, or of that firmware node. One that
+    /// [`remove_device`](Self::remove_device) or [`device_vanished`](Self::device_vanished) was called for from inside driver
+    /// code is there until that code has come out and the removal was carried out ([`queued`](Self::queued) lists it), and so
+    /// is one whose removal another thread has begun and not ended: try again when `DeviceRemoved` was told. The other errors
+    /// are about the name.
     pub fn add_device(self: &Arc<Self>, desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
         let parent = desc
             .parent

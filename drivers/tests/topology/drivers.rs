@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use bindery::addr::PhysAddr;
 use bindery::binding::Bound;
 use bindery::device::SupplierKind;
-use bindery::dma::{Coherent, Direction, DmaBuffer, DmaError, Mapped};
+use bindery::dma::{Coherent, Direction, DmaBuffer, DmaError, Mapped, MappedResource};
 use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
 use bindery::power::{Supply, SupplyError};
 
@@ -67,15 +67,16 @@ pub struct Held<'b> {
     lent: Mutex<Vec<(Mapped<'b>, PhysAddr, usize)>>,
     /// Taken back: the CPU's own.
     own: Mutex<Vec<(DmaBuffer, usize)>>,
+    /// Registers of others, with their page.
+    peers: Mutex<Vec<(MappedResource<'b>, u64)>>,
 }
 
 impl Held<'_> {
-    /// Takes a page that the device shares. Returns it.
-    pub fn share(&self) -> Result<PhysAddr, DmaError> {
+    /// Takes a page that the device shares.
+    pub fn share(&self) -> Result<(), DmaError> {
         let memory = self.dev.dma().coherent(4096)?;
-        let page = memory.memory().phys();
         self.shared.lock().unwrap().push(memory);
-        Ok(page)
+        Ok(())
     }
 
     pub fn unshare(&self) {
@@ -85,13 +86,34 @@ impl Held<'_> {
         }
     }
 
-    /// Lends the device a page. Returns it.
-    pub fn lend(&self) -> Result<PhysAddr, DmaError> {
-        let buffer = self.dev.dma().buffer(4096)?;
+    /// Lends the device a page.
+    pub fn lend(&self) -> Result<(), DmaError> {
+        self.lend_this(self.dev.dma().buffer(4096)?)
+    }
+
+    /// Lends the device `buffer`, which may be another machine's.
+    pub fn lend_this(&self, buffer: DmaBuffer) -> Result<(), DmaError> {
         let (page, seen_at) = (buffer.phys(), buffer.as_slice().as_ptr().addr());
         let mapped = self.dev.dma().map(buffer, Direction::FromDevice)?;
         self.lent.lock().unwrap().push((mapped, page, seen_at));
-        Ok(page)
+        Ok(())
+    }
+
+    /// Lets the device reach the registers at `page`.
+    pub fn reach_peer(&self, page: u64) -> Result<(), DmaError> {
+        let mapped = self.dev.dma().map_resource(PhysAddr(page), 16, Direction::Bidirectional)?;
+        self.peers.lock().unwrap().push((mapped, page));
+        Ok(())
+    }
+
+    pub fn leave_peer(&self) {
+        let peer = self.peers.lock().unwrap().pop();
+        let _ = peer.map(|(mapped, _)| mapped.unmap());
+    }
+
+    /// Device address and page of registers that the device reaches.
+    pub fn peers(&self) -> Vec<(u64, u64)> {
+        self.peers.lock().unwrap().iter().map(|(mapped, page)| (mapped.device_addr().0, *page)).collect()
     }
 
     pub fn take_back(&self) {
@@ -130,7 +152,13 @@ impl Driver for Master {
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Held<'b>, ProbeError> {
         dev.quiet(Quiet::never_started());
-        Ok(Held { dev, shared: Mutex::default(), lent: Mutex::default(), own: Mutex::default() })
+        Ok(Held {
+            dev,
+            shared: Mutex::default(),
+            lent: Mutex::default(),
+            own: Mutex::default(),
+            peers: Mutex::default(),
+        })
     }
 
     fn quiesce(_: &Held<'_>) -> Result<Quiet, Busy> {

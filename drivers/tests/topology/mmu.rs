@@ -15,8 +15,14 @@ use bindery::iommu::{
 pub enum Reach {
     /// All of memory.
     Everything,
-    /// These pages, by device address. A page is listed for the table and for the IOTLB.
+    /// These pages, by device address: what the table and the IOTLB have.
     Pages(BTreeSet<(u64, u64)>),
+}
+
+impl Reach {
+    pub fn nothing() -> Self {
+        Self::Pages(BTreeSet::new())
+    }
 }
 
 #[derive(Default)]
@@ -32,6 +38,12 @@ struct State {
     contexts: Vec<Context>,
     /// Which context each stream goes through; one that is not here bypasses translation.
     streams: BTreeMap<u32, usize>,
+    /// Streams whose last attachment failed: they are where they were.
+    refused: BTreeSet<u32>,
+    /// A domain could not be made since somebody [asked](Mmu::take_domain_failed).
+    domain_failed: bool,
+    /// Something failed on purpose since the reset.
+    struck: bool,
     /// Calls of each kind that succeed before one fails; counted down.
     attach_fails_in: Option<u32>,
     domain_fails_in: Option<u32>,
@@ -81,6 +93,8 @@ impl Mmu {
     pub fn reset(&self) {
         let mut s = self.state.lock().unwrap();
         s.streams.clear();
+        s.refused.clear();
+        s.struck = false;
         for context in &mut s.contexts {
             context.off = true;
         }
@@ -109,6 +123,28 @@ impl Mmu {
         }
         let cached = context.iotlb.iter().flat_map(|(at, pages)| pages.iter().map(|p| (*at, *p)));
         Reach::Pages(context.table.iter().map(|(at, page)| (*at, *page)).chain(cached).collect())
+    }
+
+    /// What the table alone has for `stream`.
+    pub fn table(&self, stream: u32) -> BTreeSet<(u64, u64)> {
+        let s = self.state.lock().unwrap();
+        let context = s.streams.get(&stream).map(|c| &s.contexts[*c]).filter(|c| !c.off);
+        context.into_iter().flat_map(|c| c.table.iter().map(|(at, page)| (*at, *page))).collect()
+    }
+
+    /// Whether the last attachment of `stream` failed, so that it is where it was.
+    pub fn refused(&self, stream: u32) -> bool {
+        self.state.lock().unwrap().refused.contains(&stream)
+    }
+
+    /// Whether a domain could not be made since the last call.
+    pub fn take_domain_failed(&self) -> bool {
+        core::mem::take(&mut self.state.lock().unwrap().domain_failed)
+    }
+
+    /// Whether something failed on purpose since the reset.
+    pub fn was_struck(&self) -> bool {
+        self.state.lock().unwrap().struck
     }
 
     pub fn iommu(self: &Arc<Self>) -> Arc<dyn Iommu> {
@@ -158,6 +194,7 @@ impl Iommu for Face {
     fn domain(&self, kind: DomainKind) -> Result<Arc<dyn Translation>, IommuError> {
         let mut s = self.0.state.lock().unwrap();
         if strikes(&mut s.domain_fails_in) {
+            (s.domain_failed, s.struck) = (true, true);
             return Err(IommuError::NoContext);
         }
         s.contexts.push(Context::default());
@@ -172,9 +209,12 @@ impl Iommu for Face {
         }
         let mut s = self.0.state.lock().unwrap();
         if strikes(&mut s.attach_fails_in) {
+            s.struck = true;
+            s.refused.insert(stream.0);
             return Err(IommuError::Dead);
         }
         s.streams.insert(stream.0, domain.number);
+        s.refused.remove(&stream.0);
         Ok(())
     }
 }
@@ -195,6 +235,7 @@ impl Translation for Domain {
     fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, _: Prot) -> Result<(), MapError> {
         self.with(|s, number| {
             if strikes(&mut s.map_fails_in) {
+                s.struck = true;
                 return Err(MapError::OutOfMemory);
             }
             let context = &mut s.contexts[number];
@@ -236,6 +277,7 @@ impl Translation for Domain {
             }
             if s.flushes_to_fail > 0 {
                 s.flushes_to_fail -= 1;
+                s.struck = true;
                 return Err(IommuError::Dead);
             }
             if let Some((first, last)) = gather.range() {

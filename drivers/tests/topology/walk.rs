@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::mmu::Fault;
-use crate::world::{GUESTS, Step, Topology, World};
+use crate::world::{FIFOS, GUESTS, Region, Step, Topology, World};
 
 /// Devices and IOMMUs that steps speak of; those that a topology does not have are passed over.
 const DEVICES: usize = 5;
@@ -13,7 +13,17 @@ const MMUS: usize = 3;
 fn topology() -> impl Strategy<Value = Topology> {
     vec(any::<bool>(), 1..=MMUS).prop_flat_map(|mmus| {
         let stream = (0..mmus.len(), 0..4_u32);
-        (Just(mmus), vec(vec(stream, 1..=3), 1..=DEVICES)).prop_map(|(mmus, devices)| Topology { mmus, devices })
+        let region = prop_oneof![
+            6 => Just(None),
+            1 => Just(Some(Region::Direct)),
+            1 => Just(Some(Region::Relaxable)),
+            1 => Just(Some(Region::Hole)),
+        ];
+        let devices = vec((vec(stream, 1..=3), region), 1..=DEVICES);
+        (Just(mmus), devices).prop_map(|(mmus, devices)| {
+            let (devices, regions) = devices.into_iter().unzip();
+            Topology { mmus, devices, regions }
+        })
     })
 }
 
@@ -35,9 +45,16 @@ fn step() -> impl Strategy<Value = Step> {
         1 => d.clone().prop_map(Step::DropBuffers),
         9 => (d.clone(), 0..GUESTS).prop_map(|(d, g)| Step::Open(d, g)),
         2 => d.clone().prop_map(Step::Close),
+        2 => d.clone().prop_map(Step::CloseUnconfirmed),
         7 => (d.clone(), 0..4_u64).prop_map(|(d, slot)| Step::GuestMap(d, slot)),
         3 => d.clone().prop_map(Step::GuestUnmap),
-        1 => (d, any::<bool>()).prop_map(|(d, lazy)| Step::Lazy(d, lazy)),
+        1 => (d.clone(), any::<bool>()).prop_map(|(d, lazy)| Step::Lazy(d, lazy)),
+        3 => (d.clone(), 0..FIFOS).prop_map(|(d, f)| Step::Peer(d, f)),
+        1 => d.clone().prop_map(Step::Unpeer),
+        1 => (0..FIFOS).prop_map(Step::FifoGoes),
+        1 => (0..FIFOS).prop_map(Step::FifoComes),
+        1 => (d.clone(), 0..4_u64).prop_map(|(d, slot)| Step::ForeignMap(d, slot)),
+        1 => d.prop_map(Step::ForeignLend),
         2 => (m, fault, 0..3_u32).prop_map(|(m, fault, after)| Step::Fail(m, fault, after)),
         1 => Just(Step::Heal),
     ]
@@ -62,10 +79,15 @@ fn walk(topology: &Topology, all_there: bool, steps: &[Step]) -> Result<(), Stri
         | Step::DropBuffers(d)
         | Step::Open(d, _)
         | Step::Close(d)
+        | Step::CloseUnconfirmed(d)
         | Step::GuestMap(d, _)
         | Step::GuestUnmap(d)
+        | Step::Peer(d, _)
+        | Step::Unpeer(d)
+        | Step::ForeignMap(d, _)
+        | Step::ForeignLend(d)
         | Step::Lazy(d, _) => d < topology.devices.len(),
-        Step::Heal => true,
+        Step::FifoGoes(_) | Step::FifoComes(_) | Step::Heal => true,
     };
     for step in begin.chain(steps.iter().copied()).filter(exists) {
         world.take(step);
@@ -74,8 +96,14 @@ fn walk(topology: &Topology, all_there: bool, steps: &[Step]) -> Result<(), Stri
     Ok(())
 }
 
+/// 1024 topologies, or as many more as `PROPTEST_CASES` says.
+fn config() -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    ProptestConfig { cases: asked.cases.max(1024), failure_persistence: None, ..asked }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn no_stream_reaches_what_is_not_its_owners(

@@ -45,7 +45,7 @@ fn until(what: impl Fn() -> bool) -> bool {
 }
 
 /// Runs `end`, which takes the device away, on a thread of its own; that it comes back is the host's right.
-fn host_gets_it_back(r: &Rig, end: impl FnOnce(&bindery::machine::Machine, &str) + Send + 'static) {
+fn host_gets_it_back(r: &Rig, end: impl FnOnce(&Arc<bindery::machine::Machine>, &str) + Send + 'static) {
     let machine = Arc::clone(&r.machine);
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
@@ -56,8 +56,7 @@ fn host_gets_it_back(r: &Rig, end: impl FnOnce(&bindery::machine::Machine, &str)
 }
 
 fn unbinds(r: &Rig) {
-    let machine = Arc::clone(&r.machine);
-    host_gets_it_back(r, move |_, name| machine.unbind(name, "vfio-platform").unwrap());
+    host_gets_it_back(r, |m, name| m.unbind(name, "vfio-platform").unwrap());
     assert_eq!(r.driver(SATA), None);
 }
 

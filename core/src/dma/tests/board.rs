@@ -73,6 +73,8 @@ pub(super) struct ToyState {
     stale: BTreeMap<u64, PhysAddr>,
     pub(super) flushes: usize,
     pub(super) dead: bool,
+    /// Streams stay where they are.
+    pub(super) keeps_streams: bool,
     /// Unmaps take nothing out of the table.
     pub(super) sticks: bool,
     /// Maps fail, and the IOTLB has what they would have mapped.
@@ -190,7 +192,7 @@ impl Iommu for ToyIommu {
         Ok(Arc::new(ToyDomain(Arc::clone(&self.0), kind)))
     }
     fn attach(&self, _: StreamId, _: &Arc<dyn Translation>) -> Result<(), IommuError> {
-        Ok(())
+        if self.0.state.lock().unwrap().keeps_streams { Err(IommuError::Dead) } else { Ok(()) }
     }
 }
 

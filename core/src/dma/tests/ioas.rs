@@ -8,7 +8,7 @@ use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::dma::{DmaMemory, Ioas, IoasError, MAX_MAPS};
 use crate::env::{Env, Instant};
 use crate::event::EventKind;
-use crate::iommu::{Domain, DomainKind, MapError, Prot};
+use crate::iommu::{Domain, DomainKind, FixedError, MapError, Prot, Range};
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
 const AT: DeviceAddr = DeviceAddr(0x10_0000);
@@ -62,6 +62,9 @@ fn an_unmap_that_is_not_confirmed_keeps_page_and_address_until_it_is() {
         assert_eq!(w.ioas.unmap(AT, PAGE_SIZE), Err(IoasError::Unconfirmed(AT)), "and never `no map`");
     }
     let other = w.page();
+    let range = Range { iova: AT, len: PAGE_SIZE };
+    let unasked = w.domain.map_fixed(range, other.phys(), RW);
+    assert_eq!(unasked, Err(FixedError::Unconfirmed(AT)), "also for who comes between the question and the map");
     for ioas in [&w.ioas, &w.beside()] {
         assert_eq!(ioas.map(AT, &other, 0, PAGE_SIZE, RW), Err(IoasError::Unconfirmed(AT)), "neither mapped nor free");
         let beside = DeviceAddr(AT.0 + PAGE_SIZE);

@@ -7,10 +7,11 @@ use alloc::vec::Vec;
 
 use super::board::{TestBoard, toy_domain};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
+use crate::dma::pin::{PagePin, Pinner, Unreachable, Via, release_all};
 use crate::dma::{Direction, DmaBuffer, DmaError, DmaMemory, Ioas, IoasError};
 use crate::driver::Quiet;
 use crate::env::{Env, Instant};
-use crate::iommu::{DomainKind, Prot};
+use crate::iommu::{DomainKind, Gather, Prot};
 use crate::machine::Machine;
 
 /// Pages that are out, and entries in quarantine.
@@ -134,6 +135,9 @@ fn an_unconfirmed_page_is_nobodys_until_a_flush_is_confirmed() {
         buffer = refused.back;
         buffer.as_mut_slice()[0] = 1;
         assert_eq!(buffer.as_slice()[0], 1);
+        let mut there = [9];
+        buffer.memory().read_bytes(0, &mut there);
+        assert_eq!(there, [0], "what the device reaches is not what the slice is of");
         // Quiet of the device says nothing of what the IOMMU remembers (another member of the group may be at work).
         dev.quiet(Quiet::stopped());
         assert_eq!(kept(machine), (before.0 + 1, 1), "P2");
@@ -235,12 +239,93 @@ fn a_page_of_a_device_that_was_not_quiet_waits_for_that_device() {
     let other = crate::device::Device::new(crate::device::NodeId(99), crate::device::DeviceDesc::new("2000.lab"));
     machine.shown_quiet(&other, &Quiet::stopped());
     assert_eq!(kept(machine), (1, 1), "P11: another device says nothing about this one");
+    assert_eq!(machine.promises().broken(), [], "nor is its word offered for this one");
     board.unbind();
     assert!(board.bind(|dev| {
         dev.quiet(Quiet::in_reset());
         Ok(Vec::new())
     }));
     assert_eq!(kept(machine), (0, 0), "P4");
+}
+
+#[test]
+fn a_stream_that_could_not_be_taken_off_keeps_what_its_quiet_device_does_not_reach() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let mmu = Arc::clone(&board.mmu);
+    assert!(board.bind(move |dev| {
+        let lent = dev.dma().map(dev.dma().buffer(PAGE_SIZE)?, Direction::FromDevice)?;
+        mmu.state.lock().unwrap().dead = true;
+        assert!(lent.unmap().is_err());
+        Ok(Vec::from([Box::new(()) as _]))
+    }));
+    board.mmu.state.lock().unwrap().keeps_streams = true;
+    board.unbind();
+    board.mmu.state.lock().unwrap().keeps_streams = false;
+    assert!(board.bind(|dev| {
+        dev.quiet(Quiet::stopped());
+        Ok(Vec::new())
+    }));
+    assert_eq!(kept(&board.machine), (1, 1), "P2: the stream may go through the old domain still");
+    board.mmu.state.lock().unwrap().dead = false;
+    assert!(board.machine.quarantine.retry(&board.machine));
+    assert_eq!(kept(&board.machine), (0, 0), "P4");
+}
+
+#[test]
+fn a_confirmed_flush_frees_what_waits_for_it_and_nothing_else() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let domains = [(); 2].map(|()| toy_domain(&board.mmu, DomainKind::Unmanaged));
+    let users = domains.each_ref().map(|d| Ioas::new(&board.machine, &"2000.lab".into(), None, Arc::clone(d)));
+    let at = |n: usize| DeviceAddr(0x7000_0000 + n as u64 * PAGE_SIZE);
+    for (n, user) in users.iter().enumerate() {
+        let page = DmaMemory::allocate(board.machine.memory(), PAGE_SIZE).unwrap();
+        user.map(at(n), &page, 0, PAGE_SIZE, Prot::READ).unwrap();
+    }
+    board.mmu.state.lock().unwrap().dead = true;
+    for (n, user) in users.iter().enumerate() {
+        assert_eq!(user.unmap(at(n), PAGE_SIZE), Err(IoasError::Unconfirmed(at(n))));
+    }
+    board.mmu.state.lock().unwrap().dead = false;
+    assert_eq!(kept(&board.machine), (2, 2));
+    assert!(domains[0].retry(&board.machine));
+    assert_eq!(kept(&board.machine), (1, 1), "P2: of the other domain nothing was said");
+    assert!(domains[1].retry(&board.machine));
+    assert_eq!(kept(&board.machine), (0, 0), "P4");
+    assert_eq!(board.machine.promises().broken(), []);
+}
+
+#[test]
+fn a_proof_ends_the_pins_that_it_is_about_and_no_others() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let machine = &board.machine;
+    let [own, other] = [(); 2].map(|()| toy_domain(&board.mmu, DomainKind::Strict));
+    let (a, b): (Arc<str>, Arc<str>) = ("1000.lab".into(), "2000.lab".into());
+    let through = |domain| Via::Domain(Arc::downgrade(domain));
+    other.retire();
+    let flushed = |domain| Unreachable::flushed(Gather::new().confirm(), domain);
+    let quiet = |device| Unreachable::quiet(&Quiet::stopped(), device);
+    assert!(Unreachable::detached(&Quiet::stopped(), &a, &own).is_none(), "it is on");
+    let detached = |device| Unreachable::detached(&Quiet::stopped(), device, &other).unwrap();
+    // Whose pin, by which way, and which proof ends it.
+    let proofs = || [flushed(&own), flushed(&other), quiet(&a), quiet(&b), detached(&a), detached(&b)];
+    for (device, via, ends) in [
+        (&a, Via::Bus, [false, false, true, false, false, false]),
+        (&b, Via::Bus, [false, false, false, true, false, false]),
+        (&a, through(&own), [true, false, false, false, false, false]),
+        (&a, through(&other), [false, true, false, false, true, false]),
+        (&b, through(&other), [false, true, false, false, false, true]),
+    ] {
+        let pinner = Pinner::new(machine, device, via.clone());
+        for (proof, ends) in proofs().iter().zip(ends) {
+            let memory = DmaMemory::allocate(machine.memory(), PAGE_SIZE).unwrap();
+            let pins = Vec::from([PagePin::new(&memory, &pinner)]);
+            drop(memory);
+            let left = release_all(machine, pins, proof);
+            assert_eq!(left.is_empty(), ends, "a pin of {device} via {via:?}, and {proof:?}");
+        }
+    }
+    assert_eq!(kept(machine).0, 30 - 7, "a pin that is dropped without a proof leaks its page");
+    assert!(!machine.promises().broken().is_empty(), "P2 says so each time");
 }
 
 #[test]
