@@ -8,7 +8,7 @@ use std::time::Duration;
 use bindery::addr::PhysAddr;
 use bindery::env::Env;
 use bindery::event::EventKind;
-use bindery::iommu::{DomainKind, Owner};
+use bindery::iommu::{DomainKind, IommuError, Owner, StreamId};
 use bindery::machine::{BindError, Policy};
 use bindery_sim::board::Stuck;
 use bindery_sim::models::ipmmu::{Fault, FaultKind};
@@ -362,4 +362,24 @@ fn a_micro_tlb_that_two_devices_share_is_blocked_after_the_last_of_them() {
     rig.machine.unbind("two", "master").unwrap();
     assert_eq!(reach(&rig, leaf, 5, FIRST_IOVA, true).unwrap_err().context, 7);
     rig.assert_well();
+}
+
+#[test]
+fn a_stream_goes_through_no_domain_of_another_machine_or_of_another_leaf() {
+    let (ours, theirs) = (rig(), rig());
+    let leaf = |rig: &Rig, device: &str| {
+        let groups = rig.machine.groups().into_iter();
+        let mut groups = groups.filter(|g| g.info().members.iter().any(|m| &**m == device));
+        groups.next().unwrap().iommus().remove(0)
+    };
+    let (own, foreign, beside) = (leaf(&ours, SATA), leaf(&theirs, SATA), leaf(&ours, AVB));
+    let stream = StreamId(SATA_UTLB);
+    for kind in [DomainKind::Identity, DomainKind::Blocked, DomainKind::Strict] {
+        let domain = foreign.domain(kind).unwrap();
+        assert_eq!(own.attach(stream, &domain), Err(IommuError::ForeignDomain), "{kind} of another machine");
+    }
+    let domain = beside.domain(DomainKind::Strict).unwrap();
+    assert_eq!(own.attach(stream, &domain), Err(IommuError::ForeignDomain), "of another leaf");
+    assert!(sata_reaches(&ours, FIRST_IOVA).is_err(), "it is where it was: blocked");
+    assert_eq!(ours.machine.promises().broken(), []);
 }
