@@ -8,7 +8,7 @@
 //! Size: 1 to 3 IOMMUs (each with one group, or one per stream), 1 to 5 devices of 1 to 3 streams each, with or without a
 //! reserved region, 2 guests, 2 devices whose registers others reach, another machine whose memory is offered; 40 steps out
 //! of 26 kinds, of which one makes an attachment, a domain, a map or flushes fail at any one later call, and one closes a
-//! session while they do. 1,024 topologies, 40,960 steps; as many more as `PROPTEST_CASES` says.
+//! session while they do. 512 topologies, 20,480 steps; as many more as `PROPTEST_CASES` says.
 //!
 //! Races of joining and leaving are in `races.rs`, which `cargo xtask shuttle` runs, too.
 

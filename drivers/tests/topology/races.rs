@@ -138,6 +138,22 @@ fn a_device_comes_while_its_iommu_goes() {
 }
 
 #[test]
+fn a_device_is_removed_while_it_comes() {
+    in_many_orders(|| {
+        let r = rig(Grouping::PerStream);
+        for _ in 0..ROUNDS {
+            r.at_once(&[&|r| assert!(r.add("a", 1)), &|r| {
+                while !r.machine.remove_device("a") {
+                    thread::yield_now();
+                }
+            }]);
+            assert!(r.machine.device("a").is_none());
+            r.check(&[("a", 1)]);
+        }
+    });
+}
+
+#[test]
 fn two_removals_race_with_a_device_of_the_same_name() {
     in_many_orders(|| {
         let r = rig(Grouping::PerInstance);

@@ -96,10 +96,10 @@ fn walk(topology: &Topology, all_there: bool, steps: &[Step]) -> Result<(), Stri
     Ok(())
 }
 
-/// 1024 topologies, or as many more as `PROPTEST_CASES` says.
+/// 512 topologies, or as many more as `PROPTEST_CASES` says.
 fn config() -> ProptestConfig {
     let asked = ProptestConfig::default();
-    ProptestConfig { cases: asked.cases.max(1024), failure_persistence: None, ..asked }
+    ProptestConfig { cases: asked.cases.max(512), failure_persistence: None, ..asked }
 }
 
 proptest! {

@@ -238,7 +238,9 @@ impl World {
             Step::Remove(d) => {
                 self.bonds.push(self.closure(d));
                 self.machine.remove_device(&name(d));
-                self.reached.iter_mut().for_each(|r| drop(r.remove(&d)));
+                for reached in &mut self.reached {
+                    reached.remove(&d);
+                }
             }
             Step::MmuComes(m) => drop(self.machine.bind(&mmu_name(m), "mmu")),
             Step::MmuGoes(m) => drop(self.machine.unbind(&mmu_name(m), "mmu")),
