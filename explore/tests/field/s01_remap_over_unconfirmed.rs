@@ -88,37 +88,3 @@ fn when_the_iommu_answers_again_the_user_can_take_its_map_down() {
     println!("hung: {first:?}; answers again: {later:?}; pins: {}", std::sync::Arc::strong_count(&old) - 1);
     assert!(later.is_ok(), "the map can never be taken down, and its memory stays pinned: {later:?}");
 }
-
-#[test]
-fn of_one_guests_two_devices_the_one_that_was_closed_is_blocked_and_the_other_goes_on() {
-    use bindery::iommu::OwnerId;
-    use bindery_drivers::vfio::Vfio;
-    const NIC: &str = "acme-nic";
-    let r = rig();
-    r.machine.settle();
-    r.add_master(NIC, 5, 929, |_| ());
-    r.machine.settle();
-    r.give(SATA);
-    r.give(NIC);
-    let guest = OwnerId::new("guest");
-    let open = |name: &str| Vfio::open_as(&r.machine.client::<Vfio>(name).unwrap(), &guest).unwrap();
-    let page = || DmaMemory::allocate(r.machine.memory(), 4096).unwrap();
-    let (disk, nic, old, other, new) = (open(SATA), open(NIC), page(), page(), page());
-    let at = |n: u64| bindery::addr::DeviceAddr(AT.0 + n * 4096);
-    disk.map(at(0), &old, 0, 4096, Prot::READ | Prot::WRITE).unwrap();
-    nic.map(at(1), &other, 0, 4096, Prot::READ | Prot::WRITE).unwrap();
-    assert_eq!(r.reach(SATA_UTLB, at(0).0, true), Some(old.phys()));
-    r.board.set_stuck(Stuck::IpmmuFlush, true);
-    drop(disk);
-    assert_eq!(r.reach(SATA_UTLB, at(0).0, true), None, "its maps are not confirmed to be gone: it is blocked");
-    assert_eq!(r.reach(5, at(1).0, true), Some(other.phys()), "the other one is in use");
-    r.board.set_stuck(Stuck::IpmmuFlush, false);
-    let disk = open(SATA);
-    disk.map(at(2), &new, 0, 4096, Prot::READ | Prot::WRITE).unwrap();
-    for utlb in [SATA_UTLB, 5] {
-        assert_eq!(r.reach(utlb, at(0).0, true), None);
-        assert_eq!(r.reach(utlb, at(2).0, true), Some(new.phys()), "one owner, one address space");
-    }
-    drop((disk, nic, old, other, new));
-    assert_eq!((r.machine.promises().broken(), r.machine.quarantine()), (vec![], vec![]));
-}
