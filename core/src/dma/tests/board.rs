@@ -67,6 +67,7 @@ pub(super) struct ToyMmu {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each one is a way to fail")]
 pub(super) struct ToyState {
     table: BTreeMap<u64, (PhysAddr, Prot)>,
     /// Unmapped pages that a device still reaches.
