@@ -108,7 +108,10 @@ fn a_callback_uses_its_own_session_for_all_that_it_can_do() {
             s.on_request(|| ()).unwrap();
             // Its own place, too.
             let last = Arc::clone(&count);
-            s.on_interrupt(0, move || drop(last.fetch_add(10, SeqCst))).unwrap();
+            s.on_interrupt(0, move || {
+                let _ = last.fetch_add(10, SeqCst);
+            })
+            .unwrap();
             count.fetch_add(1, SeqCst);
         })
         .unwrap();
@@ -136,7 +139,10 @@ fn a_callback_drops_its_session_and_opens_another_that_is_called_too() {
             drop(old);
             let next = Vfio::open(&client).unwrap();
             let count = Arc::clone(&count);
-            next.on_interrupt(0, move || drop(count.fetch_add(1, SeqCst))).unwrap();
+            next.on_interrupt(0, move || {
+                let _ = count.fetch_add(1, SeqCst);
+            })
+            .unwrap();
             next.set_masked(0, false).unwrap();
             *mine.lock().unwrap() = Some(next);
         })
@@ -166,7 +172,10 @@ fn of_two_callbacks_the_one_that_blocks_keeps_the_other_from_being_called_and_no
         })
         .unwrap();
         let count = Arc::clone(&asked);
-        s.on_request(move || drop(count.fetch_add(1, SeqCst))).unwrap();
+        s.on_request(move || {
+            let _ = count.fetch_add(1, SeqCst);
+        })
+        .unwrap();
         s.map(AT, &page(&r), 0, 4096, Prot::READ).unwrap();
         s.set_masked(0, false).unwrap();
         ring(&r);
@@ -245,7 +254,10 @@ fn a_closure_whose_destructor_does_not_come_back_when_it_is_replaced_holds_its_u
     let r = given();
     let s = Arc::new(r.open(SATA).unwrap());
     let (sticks, free, dropping) = tar();
-    s.on_request(move || drop(&sticks)).unwrap();
+    s.on_request(move || {
+        let _ = &sticks;
+    })
+    .unwrap();
     let user = Arc::clone(&s);
     let stuck = thread::spawn(move || user.on_request(|| ()));
     dropping.recv_timeout(LIMIT).unwrap();
@@ -263,7 +275,11 @@ fn a_closure_whose_destructor_does_not_come_back_when_it_is_refused_holds_its_us
     let s = Arc::new(r.open(SATA).unwrap());
     let (sticks, free, dropping) = tar();
     let user = Arc::clone(&s);
-    let stuck = thread::spawn(move || user.on_interrupt(7, move || drop(&sticks)));
+    let stuck = thread::spawn(move || {
+        user.on_interrupt(7, move || {
+            let _ = &sticks;
+        })
+    });
     dropping.recv_timeout(LIMIT).unwrap();
     unbinds(&r);
     free.send(()).unwrap();
@@ -277,8 +293,14 @@ fn closures_whose_destructors_panic_or_do_not_come_back_at_the_end_of_a_session(
     let r = given();
     let (sticks, free, dropping) = tar();
     let (s, bomb) = (r.open(SATA).unwrap(), Bomb);
-    s.on_interrupt(0, move || drop(&bomb)).unwrap();
-    s.on_request(move || drop(&sticks)).unwrap();
+    s.on_interrupt(0, move || {
+        let _ = &bomb;
+    })
+    .unwrap();
+    s.on_request(move || {
+        let _ = &sticks;
+    })
+    .unwrap();
     let (tell, told) = mpsc::channel();
     let user = thread::spawn(move || {
         drop(s);
