@@ -228,6 +228,7 @@ impl World {
     }
 
     /// Takes one step. What the core refuses is refused; what it does is looked at afterwards.
+    #[expect(clippy::too_many_lines, reason = "a few lines for each kind of step")]
     pub fn take(&mut self, step: Step) {
         self.takes = match step {
             Step::Share(d) | Step::Lend(d) => Some(d),
