@@ -26,6 +26,6 @@ fn the_transcript_of_the_story_is_what_the_command_prints() {
 
 #[test]
 fn the_transcripts_of_explorations_are_what_the_command_prints() {
-    transcript(2, 4, &["explore", "--faults", "0", "--interrupts", "0"]);
-    transcript(3, 13, &["explore", "--order", "linux-5.0-rc5"]);
+    transcript(2, 4, &["explore", "--faults", "0", "--preemptions", "0"]);
+    transcript(3, 13, &["explore", "--model", "linux-5.0-rc5"]);
 }

@@ -11,7 +11,7 @@ use common::{Dir, bindery};
 use serde_json::Value;
 
 /// Small, and without remembered states, so that the sums of the parts are those of the whole.
-const OPTIONS: [&str; 4] = ["--order", "linux-6.12", "--bound", "states=0"];
+const OPTIONS: [&str; 4] = ["--model", "linux-6.12", "--bound", "states=0"];
 
 fn file(name: &str) -> String {
     format!("{}/../docs/scale-out/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -123,7 +123,7 @@ fn a_pod_that_fails_leaves_no_report() {
     let dir = Dir::new();
     let here = dir.path("");
     let container = Container::of(&shard_job(), &here);
-    let (code, _, err) = container.run(&["--order", "nonsense"], &[("JOB_COMPLETION_INDEX", "0")], &here);
+    let (code, _, err) = container.run(&["--model", "nonsense"], &[("JOB_COMPLETION_INDEX", "0")], &here);
     assert!(code != 0 && err.contains("nonsense"), "{code}: {err}");
     assert!(!dir.names().contains(&"1.json".to_owned()), "{:?}", dir.names());
 }
@@ -152,7 +152,7 @@ fn the_tasks_of_the_slurm_array_walk_the_whole() {
     assert_eq!(run("sh", &[&[script.as_str()], &OPTIONS[..]].concat(), &again, &here).0, 0);
     let (code, out, err) = run("sh", &[&file("slurm-merge.sh"), "reports-77"], &[], &here);
     assert_eq!((code, err.as_str()), (1, ""));
-    assert!(out.contains("known as W1"), "{out}");
+    assert!(out.contains("known as group-type"), "{out}");
     let reports: Vec<String> =
         (1..=5).map(|k| dir.path(&format!("reports-77/{k}.json")).display().to_string()).collect();
     let merged = bindery(["explore", "--json", "--merge"].into_iter().chain(reports.iter().map(String::as_str)));

@@ -13,9 +13,9 @@ use common::terminal::Terminal;
 use common::{Dir, bindery, text};
 
 /// A walk of hours.
-const ENDLESS: &str = "explore --order linux-6.12 --faults 9 --interrupts 9 --bound states=0,paths=100000000000";
+const ENDLESS: &str = "explore --model linux-6.12 --faults 9 --preemptions 9 --bound states=0,paths=100000000000";
 /// The same, for long enough that progress is told.
-const FOR_A_WHILE: &str = "explore --order linux-6.12 --faults 9 --interrupts 9 --bound states=0,time=1.5";
+const FOR_A_WHILE: &str = "explore --model linux-6.12 --faults 9 --preemptions 9 --bound states=0,time=1.5";
 
 /// Runs the command with `options` on a terminal; its standard output goes to `out`.
 fn on_a_terminal(options: &str, out: &str) -> Terminal {
@@ -58,7 +58,7 @@ fn the_first_ctrl_c_ends_the_walk_with_a_report_of_what_was_walked() {
     assert_eq!((&terminal.screen.above[..], &*terminal.screen.line), (&[][..], ""));
     let out = std::fs::read_to_string(dir.path("out")).unwrap();
     assert!(out.contains("mode         partial: cancelled, the rest is unknown"), "{out}");
-    assert!(out.contains("walked       ") && !out.contains("walked       0 paths"), "{out}");
+    assert!(out.contains("explored     ") && !out.contains("explored     0 paths"), "{out}");
 }
 
 /// A pipe without room, and the path under which a program opens its writing end while that is there.

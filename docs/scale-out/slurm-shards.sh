@@ -7,7 +7,7 @@
 #SBATCH --output=bindery-explore-%A-%a.log
 #
 # One part of an exploration per task of the array. Options of `bindery explore` are its arguments:
-#   sbatch slurm-shards.sh --order linux-6.12 --faults 3
+#   sbatch slurm-shards.sh --model linux-6.12 --faults 3
 # REPORTS: a folder that all nodes see. SHARDS: how many parts, when only some of them are run again.
 set -eu
 

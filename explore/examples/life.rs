@@ -1,4 +1,4 @@
-//! Explores the disk controller's life: `cargo run --release -p bindery-explore --example life FAULTS INTERRUPTS`.
+//! Explores the disk controller's lifecycle: `cargo run --release -p bindery-explore --example life FAULTS PREEMPTIONS`.
 use bindery_explore::{boards, device};
 fn main() {
     let mut args = std::env::args().skip(1).map(|a| a.parse().expect("a number"));

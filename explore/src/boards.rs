@@ -1,4 +1,4 @@
-//! The boards that lives are walked on.
+//! The boards that lifecycles are explored on.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use bindery_sim::salvator::{DEVICE_TREE, GUEST_DEVICE_TREE, Salvator};
 
 /// Registers more drivers.
 type Register = Arc<dyn Fn(&Arc<Machine>) + Send + Sync>;
-/// Breaks a board, or mends it.
+/// Injects a hardware fault, or removes it.
 type Break = fn(&Board, bool);
 
 /// What a blob says, and the nodes that it names.
@@ -27,7 +27,7 @@ type Firmware = (Description, Nodes);
 pub(crate) struct Defect {
     /// For reports: `fault NAME`.
     pub(crate) name: &'static str,
-    /// Whether an IOMMU refuses what the device then does, and rightly so.
+    /// Whether an IOMMU has to refuse what the device then does.
     pub(crate) is_refused: bool,
     pub(crate) set: Break,
 }
@@ -40,7 +40,7 @@ pub fn named(name: &str) -> Option<BoardSpec> {
     (name == "salvator-xs").then(salvator_xs)
 }
 
-/// The R-Car H3 board of which the seed's crash is told: a disk controller behind an IPMMU.
+/// The R-Car H3 board on which the crash of commit 376991db4b64 was seen: a disk controller behind an IPMMU.
 pub fn salvator_xs() -> BoardSpec {
     BoardSpec {
         name: "salvator-xs",
@@ -62,9 +62,9 @@ pub struct BoardSpec {
     description: Arc<Mutex<Option<Arc<Firmware>>>>,
 }
 
-/// How long a guest may take to let go. Every poll in that time is a moment at which somebody may come in; a longer time
-/// has more of them and shows nothing new.
-const PATIENCE: Duration = Duration::from_millis(8);
+/// How long a guest may take to release the device. Every poll in that time is a scheduling point; a longer time has more
+/// of them and shows nothing new.
+const EXTERNAL_WAITS: Duration = Duration::from_millis(8);
 
 /// Sectors of the disk.
 pub(crate) const SECTORS: u16 = 64;
@@ -82,7 +82,7 @@ impl BoardSpec {
     }
 
     /// Registers more drivers than those that come with Bindery, and may add devices. Called for each new machine, and
-    /// again for one that is mended after a life, where what is there already stays.
+    /// again for one that is recovered after a lifecycle, where what is there already stays.
     #[must_use]
     pub fn with(mut self, register: impl Fn(&Arc<Machine>) + Send + Sync + 'static) -> Self {
         self.drivers.push(Arc::new(register));
@@ -142,7 +142,7 @@ impl BoardSpec {
     /// Registers all drivers; those that are there stay.
     pub(crate) fn register(&self, machine: &Arc<Machine>) {
         // First, so that it is this one that stays.
-        machine.register(Vfio { release_timeout: PATIENCE });
+        machine.register(Vfio { release_timeout: EXTERNAL_WAITS });
         bindery_drivers::register_all(machine);
         self.drivers.iter().for_each(|register| register(machine));
     }

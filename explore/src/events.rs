@@ -8,22 +8,22 @@ use bindery_sim::board::Board;
 use crate::engine::Chooser;
 use crate::scene::Scene;
 
-/// The line of a story for `event`.
+/// Line of a trace for `event`.
 pub(crate) fn line(event: &Event) -> String {
     format!("[{}] {}: {}", event.at, event.device.as_deref().unwrap_or("-"), event.kind)
 }
 
-/// Events of a device before a path begins, kept in case that they have to be told.
+/// Events of a device before a path begins, kept in case a finding needs them.
 pub(crate) struct Kept<'a> {
     chooser: &'a Chooser,
     events: Arc<Mutex<Vec<Event>>>,
 }
 
 impl<'a> Kept<'a> {
-    /// Keeps events of `device` until it is dropped, if the story is kept.
+    /// Keeps events of `device` until it is dropped, if the trace is kept.
     pub(crate) fn of(board: &Board, device: &str, chooser: &'a Chooser) -> Self {
         let events = Arc::new(Mutex::new(Vec::new()));
-        if chooser.tells() {
+        if chooser.logs() {
             let (device, events) = (device.to_owned(), Arc::downgrade(&events));
             board.on_event(Box::new(move |event| {
                 if let Some(events) = events.upgrade()
@@ -36,26 +36,26 @@ impl<'a> Kept<'a> {
         Self { chooser, events }
     }
 
-    /// Tells of them.
-    pub(crate) fn tell(&self) {
+    /// Adds them to the trace.
+    pub(crate) fn log(&self) {
         for event in self.events.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            self.chooser.tell(|| line(event));
-            self.chooser.keep("host", event);
+            self.chooser.log(|| line(event));
+            self.chooser.record("host", event);
         }
     }
 }
 
-/// From now on keeps each event of the machine of `scene`, if its story is kept. The scene itself tells of each in words,
-/// and does so first.
-pub(crate) fn keep(scene: &Scene) {
-    if !scene.chooser().tells() {
+/// From now on records each event of the machine of `scene`, if its trace is kept. The scene itself logs each as text, and
+/// does so first.
+pub(crate) fn record(scene: &Scene) {
+    if !scene.chooser().logs() {
         return;
     }
-    let (chooser, watch) = (scene.chooser().clone(), Arc::downgrade(&scene.watch));
+    let (chooser, hooks) = (scene.chooser().clone(), Arc::downgrade(&scene.hooks));
     scene.board().on_event(Box::new(move |event| {
-        // A world that is taken apart after its path is no part of it.
-        if watch.upgrade().is_some_and(|watch| !watch.is_over()) {
-            chooser.keep("host", event);
+        // The tear-down of a fixture after its path is no part of the path.
+        if hooks.upgrade().is_some_and(|hooks| !hooks.is_over()) {
+            chooser.record("host", event);
         }
     }));
 }

@@ -1,7 +1,8 @@
-//! Walks every path through a piece of code that asks before it does anything undecided.
+//! A stateless model checker: explores every path through code whose non-deterministic choices it makes.
 //!
-//! [`engine`] is the machinery: a scenario asks its [`Chooser`] whether this call fails, which step runs next, whether an
-//! unbind arrives now; the [`Engine`] walks all answers, within bounds that it reports.
+//! [`engine`] enumerates choices: at each choice point a scenario asks its [`Chooser`] whether this call fails, which step
+//! runs next, or whether a concurrent unbind preempts it here; the [`Engine`] explores all choices within bounds that it
+//! reports.
 //!
 //! [`device`] walks the life of a device on the real core and its real drivers, [`scenario`] any code that takes a machine.
 //! [`orders`] are the orders in which Linux releases take things back, as small models. The oracles are the same: the
@@ -13,12 +14,12 @@ pub mod boards;
 pub mod diagram;
 pub mod engine;
 mod events;
-mod life;
-pub mod orders;
+mod lifecycle;
+pub mod models;
 mod scenario;
 mod scene;
 
 pub use engine::{Bounds, Chooser, Engine, Finding, Kind, Path, Replay, Report, Violation};
-pub use life::{Life, LifeError, Unplaced, device};
+pub use lifecycle::{Lifecycle, LifecycleError, Unplaced, device};
 pub use scenario::{Scenario, scenario};
-pub use scene::{Arrival, Scene};
+pub use scene::{Operation, Scene};

@@ -8,13 +8,13 @@ use bindery::machine::Machine;
 use crate::boards::BoardSpec;
 use crate::engine::{Bounds, Chooser, Engine, Path, Replay, Report, Violation};
 use crate::events;
-use crate::scene::world::World;
-use crate::scene::{Arrival, Scene};
+use crate::scene::fixture::Fixture;
+use crate::scene::{Operation, Scene};
 
-/// Who may come in, for one machine.
-type Visitors = Box<dyn Fn(&Arc<Machine>) -> Vec<Arrival> + Send + Sync>;
+/// Concurrent operations on one machine.
+type Operations = Box<dyn Fn(&Arc<Machine>) -> Vec<Operation> + Send + Sync>;
 
-/// Names a scenario that is to be walked on `board`: any piece of code that takes a machine.
+/// Names a scenario that is to be explored on `board`: any code that takes a machine.
 ///
 /// ```
 /// use bindery_explore::{boards, scenario};
@@ -31,20 +31,20 @@ pub fn scenario(name: &str, board: BoardSpec) -> Scenario {
         name: name.to_owned(),
         board,
         bounds: Bounds::default(),
-        visitors: Box::new(|_| Vec::new()),
-        alike: Vec::new(),
+        operations: Box::new(|_| Vec::new()),
+        symmetric: Vec::new(),
     }
 }
 
-/// A scenario and within which bounds it is walked.
+/// A scenario, and the bounds within which it is explored.
 ///
-/// Each path begins on a new board on which every device is bound except those that the scenario takes off.
+/// Each path begins on a new board on which every device is bound.
 pub struct Scenario {
     name: String,
     board: BoardSpec,
     bounds: Bounds,
-    visitors: Visitors,
-    alike: Vec<String>,
+    operations: Operations,
+    symmetric: Vec<String>,
 }
 
 impl Scenario {
@@ -55,11 +55,18 @@ impl Scenario {
         self
     }
 
-    /// Most times that somebody else comes in, or goes on, on one path.
+    /// Most preemptions on one path: concurrent operations started, or continued while the current one could go on.
     #[must_use]
-    pub fn interrupts(mut self, most: u32) -> Self {
-        self.bounds.interrupts = most;
+    pub fn preemptions(mut self, most: u32) -> Self {
+        self.bounds.preemptions = most;
         self
+    }
+
+    /// Former name of [`preemptions`](Self::preemptions).
+    #[doc(hidden)]
+    #[must_use]
+    pub fn interrupts(self, most: u32) -> Self {
+        self.preemptions(most)
     }
 
     /// All bounds.
@@ -68,18 +75,18 @@ impl Scenario {
         Self { bounds, ..self }
     }
 
-    /// Who may come in while the scenario runs.
+    /// Operations that may run concurrently with the scenario.
     #[must_use]
-    pub fn visited_by(self, visitors: impl Fn(&Arc<Machine>) -> Vec<Arrival> + Send + Sync + 'static) -> Self {
-        Self { visitors: Box::new(visitors), ..self }
+    pub fn concurrent_with(self, operations: impl Fn(&Arc<Machine>) -> Vec<Operation> + Send + Sync + 'static) -> Self {
+        Self { operations: Box::new(operations), ..self }
     }
 
-    /// Says that the scenario does with each of `devices` what it does with any other of them. States that differ only
-    /// in which of them is where then count once, where firmware says the same of them but for names, addresses and
-    /// cells of references, and nothing else needs them.
+    /// Symmetry reduction: the scenario does with each of `devices` what it does with any other of them. States that differ
+    /// by a permutation of them count once, where firmware describes them alike but for names, addresses and cells of
+    /// references, and nothing else needs them.
     #[must_use]
-    pub fn alike(mut self, devices: &[&str]) -> Self {
-        self.alike.extend(devices.iter().map(|name| (*name).to_owned()));
+    pub fn symmetric(mut self, devices: &[&str]) -> Self {
+        self.symmetric.extend(devices.iter().map(|name| (*name).to_owned()));
         self
     }
 
@@ -88,7 +95,7 @@ impl Scenario {
         Engine::new(self.name.clone()).bounds(self.bounds.clone())
     }
 
-    /// Walks every path of `play`.
+    /// Explores every path of `play`.
     ///
     /// # Panics
     ///
@@ -99,25 +106,25 @@ impl Scenario {
         assert!(report.passed(), "{report}");
     }
 
-    /// Walks every path of `play`, or as many as `engine` is told to.
+    /// Explores the paths of `play` that `engine` is configured for.
     pub fn run(&self, engine: &Engine, play: impl Fn(&Scene) -> Result<(), Violation> + Sync) -> Report {
         engine.run(|chooser| self.path(chooser, &play))
     }
 
-    /// Walks one path with every event told.
+    /// Executes one path with every event logged.
     pub fn replay(&self, engine: &Engine, path: &Path, play: impl Fn(&Scene) -> Result<(), Violation>) -> Replay {
         engine.replay(path, |chooser| self.path(chooser, &play))
     }
 
     fn path(&self, chooser: &Chooser, play: &impl Fn(&Scene) -> Result<(), Violation>) -> Result<(), Violation> {
-        let mut world =
-            World::new(&self.board, false).map_err(|e| Violation::seen_by("scenario", "device tree", e.to_string()))?;
-        world.machine.settle();
-        world.start_over();
-        world.fold(|device| self.alike.iter().any(|name| name == device.name()));
-        let visitors = (self.visitors)(&world.machine);
-        let scene = Scene::new(world, chooser, visitors, Vec::new());
-        events::keep(&scene);
+        let mut fixture = Fixture::new(&self.board, false)
+            .map_err(|e| Violation::seen_by("scenario", "device tree", e.to_string()))?;
+        fixture.machine.settle();
+        fixture.reset();
+        fixture.reduce_by_symmetry(|device| self.symmetric.iter().any(|name| name == device.name()));
+        let operations = (self.operations)(&fixture.machine);
+        let scene = Scene::new(fixture, chooser, operations, Vec::new());
+        events::record(&scene);
         let outcome = play(&scene).and_then(|()| scene.step("the end"));
         scene.end();
         outcome

@@ -7,9 +7,9 @@ use bindery_audit::model::{Life, Verdict};
 use bindery_audit::report::Report;
 use bindery_audit::rules::Rule;
 use bindery_audit::{Auditor, Options};
-use bindery_explore::{LifeError, boards, device};
+use bindery_explore::{LifecycleError, boards, device};
 
-/// Every n-th question of each life gets another answer.
+/// Every n-th choice point of each lifecycle gets a non-default choice.
 const EVERY: usize = 5;
 
 fn audit(text: &str) -> Report {
@@ -30,8 +30,8 @@ fn is_silence(life: &Life, text: &str) -> bool {
 
 /// Promise by promise what a trace can show: the paths of the explorer are clean, so that none of the rules is violated, and what
 /// went through a whole life is proved. Returns how many paths there were, and how many lives were proved.
-fn sampled(name: &str, interrupts: u32) -> (usize, u32) {
-    let life = device(name).on(boards::salvator_xs()).faults(1).interrupts(interrupts);
+fn sampled(name: &str, preemptions: u32) -> (usize, u32) {
+    let life = device(name).on(boards::salvator_xs()).faults(1).preemptions(preemptions);
     let engine = life.engine();
     let (mut proved, mut lives, mut broken) = (0, 0, Vec::new());
     let paths = life.samples(&engine, EVERY).unwrap();
@@ -64,7 +64,9 @@ fn sampled_paths_audit_as_clean_as_the_promises_say() {
 #[test]
 fn sampled_paths_of_every_other_device_audit_as_clean() {
     let nobody = device("nobody").on(boards::salvator_xs());
-    let Err(LifeError::NoDevice { known, .. }) = nobody.run(&nobody.engine()) else { panic!("a device called nobody") };
+    let Err(LifecycleError::NoDevice { known, .. }) = nobody.run(&nobody.engine()) else {
+        panic!("a device called nobody")
+    };
     for name in known.iter().filter(|name| *name != "ee300000.sata") {
         let (paths, _) = sampled(name, 0);
         assert!(paths > 0, "{name}");

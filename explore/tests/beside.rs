@@ -49,35 +49,35 @@ fn a_device_beside_a_bound_one_has_its_own_life() {
         iommu[0].args = vec![7];
         add(machine, "acme-ring", "ring", iommu);
     });
-    device("acme-ring").on(board).faults(1).interrupts(1).without("error EIO").check();
+    device("acme-ring").on(board).faults(1).preemptions(1).allow_unreached("error EIO").check();
 }
 
 /// Rings that the tests add.
 const RINGS: [&str; 4] = ["ring-a", "ring-b", "ring-c", "ring-d"];
 
-/// The disk controller's life with rings beside it. All alike, or each with a property of its own.
-fn with_rings(alike: bool) -> Report {
+/// The disk controller's life with rings beside it. All symmetric, or each with a property of its own.
+fn with_rings(symmetric: bool) -> Report {
     let board = boards::salvator_xs().with(move |machine| {
         for name in RINGS {
-            add(machine, name, if alike { "ring" } else { name }, Vec::new());
+            add(machine, name, if symmetric { "ring" } else { name }, Vec::new());
         }
     });
-    let life = device("ee300000.sata").on(board).faults(1).interrupts(0);
+    let life = device("ee300000.sata").on(board).faults(1).preemptions(0);
     life.run(&life.engine()).unwrap()
 }
 
 #[test]
 fn a_fault_in_one_of_several_identical_devices_is_the_same_state_whichever_it_is() {
-    let (alike, different) = (with_rings(true), with_rings(false));
-    assert!(alike.passed() && different.passed(), "{alike}\n{different}");
-    assert!(alike.states < different.states, "{} of {} states", alike.states, different.states);
+    let (symmetric, different) = (with_rings(true), with_rings(false));
+    assert!(symmetric.passed() && different.passed(), "{symmetric}\n{different}");
+    assert!(symmetric.states < different.states, "{} of {} states", symmetric.states, different.states);
 }
 
 /// States in which the rings are bound one after the other in any order.
-fn orders(alike: &[&str]) -> u64 {
+fn orders(symmetric: &[&str]) -> u64 {
     let board =
         boards::salvator_xs().with(|machine| RINGS.iter().for_each(|name| add(machine, name, "ring", Vec::new())));
-    let scenario = scenario("rings in any order", board).faults(0).interrupts(0).alike(alike);
+    let scenario = scenario("rings in any order", board).faults(0).preemptions(0).symmetric(symmetric);
     let report = scenario.run(&scenario.engine(), |scene| {
         let machine = scene.machine();
         for ring in RINGS {

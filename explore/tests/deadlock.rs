@@ -10,7 +10,7 @@ use bindery::device::DeviceDesc;
 use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
 use bindery::machine::Machine;
 use bindery::sync::Mutex;
-use bindery_explore::{Arrival, boards, scenario};
+use bindery_explore::{Operation, boards, scenario};
 
 /// A driver whose users and whose quiesce take its own lock.
 struct Gpu;
@@ -42,9 +42,9 @@ fn bind_gpu(machine: &Arc<Machine>) {
 #[test]
 fn an_operation_that_waits_with_its_lock_held_for_the_unbind_that_wants_the_lock() {
     let report = {
-        let walked = scenario("own lock", boards::salvator_xs()).interrupts(1).visited_by(|machine| {
+        let walked = scenario("own lock", boards::salvator_xs()).preemptions(1).concurrent_with(|machine| {
             let m = Arc::clone(machine);
-            vec![Arrival::new("an unbind", move || drop(m.unbind("gpu", "gpu")))]
+            vec![Operation::new("an unbind", move || drop(m.unbind("gpu", "gpu")))]
         });
         let engine = walked.engine();
         walked.run(&engine, |scene| {
@@ -67,15 +67,15 @@ fn an_operation_that_waits_with_its_lock_held_for_the_unbind_that_wants_the_lock
         })
     };
     let text = report.to_string();
-    assert!(text.contains("deadlock: everybody waits for somebody else"), "{text}");
+    assert!(text.contains("deadlock: every thread waits for another"), "{text}");
     assert!(text.contains("an unbind of gpu: the lock that is taken at explore/tests/deadlock.rs:"), "{text}");
-    assert!(!text.contains("NOT DETERMINISTIC"), "{text}");
+    assert!(!text.contains("NONDETERMINISTIC"), "{text}");
 }
 
 /// Somebody outside holds a lock and unbinds; a call inside wants that lock. Each path has its own lock.
 #[test]
 fn an_unbind_with_a_lock_held_that_a_call_inside_wants() {
-    let walked = scenario("outer lock", boards::salvator_xs()).interrupts(2);
+    let walked = scenario("outer lock", boards::salvator_xs()).preemptions(2);
     let engine = walked.engine();
     let shared: Arc<Mutex<std::collections::BTreeMap<usize, Arc<Mutex<()>>>>> = Arc::default();
     let lock_of = {
@@ -83,9 +83,9 @@ fn an_unbind_with_a_lock_held_that_a_call_inside_wants() {
         move |machine: &Arc<Machine>| Arc::clone(shared.lock().entry(Arc::as_ptr(machine) as usize).or_default())
     };
     let lock_in = lock_of.clone();
-    let walked = walked.visited_by(move |machine| {
+    let walked = walked.concurrent_with(move |machine| {
         let (m, own) = (Arc::clone(machine), lock_in(machine));
-        vec![Arrival::new("a call", move || {
+        vec![Operation::new("a call", move || {
             if let Some(client) = m.client::<Gpu>("gpu") {
                 let _ = client.call(|_| drop(own.lock()));
             }
@@ -106,20 +106,20 @@ fn an_unbind_with_a_lock_held_that_a_call_inside_wants() {
     });
     let text = report.to_string();
     let told = "an unbind of gpu: gpu waits until its users are out: a call from explore/tests/deadlock.rs:";
-    assert!(text.contains("deadlock: everybody waits for somebody else") && text.contains(told), "{text}");
+    assert!(text.contains("deadlock: every thread waits for another") && text.contains(told), "{text}");
     assert!(text.contains("; the lock that is taken at explore/tests/deadlock.rs:"), "{text}");
-    assert!(!text.contains("NOT DETERMINISTIC"), "{text}");
+    assert!(!text.contains("NONDETERMINISTIC"), "{text}");
 }
 
 /// The same with one lock for all paths: paths that are walked at the same time hold it in turns, which is no deadlock.
 #[test]
 fn a_lock_that_all_paths_share() {
     let own: Arc<Mutex<u32>> = Arc::default();
-    let walked = scenario("shared lock", boards::salvator_xs()).interrupts(1);
+    let walked = scenario("shared lock", boards::salvator_xs()).preemptions(1);
     let theirs = Arc::clone(&own);
-    let walked = walked.visited_by(move |machine| {
+    let walked = walked.concurrent_with(move |machine| {
         let (m, own) = (Arc::clone(machine), Arc::clone(&theirs));
-        vec![Arrival::new("an unbind", move || {
+        vec![Operation::new("an unbind", move || {
             drop(m.unbind("gpu", "gpu"));
             *own.lock() += 1;
         })]

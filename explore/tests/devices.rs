@@ -1,13 +1,13 @@
 //! Devices of other kinds than the disk controller: suppliers, an IOMMU, one without registers.
 #![allow(clippy::unwrap_used)]
 
-use bindery_explore::{LifeError, boards, device};
+use bindery_explore::{LifecycleError, boards, device};
 
 /// Every device of the board that a driver binds.
 fn all() -> Vec<String> {
     let nobody = device("nobody").on(boards::salvator_xs());
     match nobody.run(&nobody.engine()) {
-        Err(LifeError::NoDevice { known, .. }) => known,
+        Err(LifecycleError::NoDevice { known, .. }) => known,
         other => panic!("{other:?}"),
     }
 }
@@ -19,17 +19,17 @@ fn every_device_that_a_driver_binds_survives_a_fault_at_each_step() {
     for name in all {
         // No IOMMU is there to be told of anything while these are unbound.
         let early = ["e6180000.system-controller", "e67b0000.mmu"].contains(&&*name);
-        let life = device(&name).on(boards::salvator_xs()).faults(1).interrupts(0);
-        if early { life.without("fault invalidate").check() } else { life.check() }
+        let life = device(&name).on(boards::salvator_xs()).faults(1).preemptions(0);
+        if early { life.allow_unreached("fault invalidate").check() } else { life.check() }
     }
 }
 
 #[test]
 fn a_clock_has_a_whole_life() {
-    device("scif").on(boards::salvator_xs()).faults(1).interrupts(1).without("error EIO").check();
+    device("scif").on(boards::salvator_xs()).faults(1).preemptions(1).allow_unreached("error EIO").check();
 }
 
 #[test]
 fn an_iommu_has_a_whole_life_although_its_driver_has_other_devices() {
-    device("e6570000.mmu").on(boards::salvator_xs()).faults(1).interrupts(1).check();
+    device("e6570000.mmu").on(boards::salvator_xs()).faults(1).preemptions(1).check();
 }

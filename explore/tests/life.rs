@@ -2,15 +2,15 @@
 #![allow(clippy::unwrap_used)]
 
 use bindery::promise::Promise;
-use bindery_explore::{Arrival, LifeError, Report, Violation, boards, device, scenario};
+use bindery_explore::{LifecycleError, Operation, Report, Violation, boards, device, scenario};
 
 const SATA: &str = "ee300000.sata";
 const DRIVER: &str = "sata_rcar";
 
 /// Walks all of it, or up to the first finding.
 #[track_caller]
-fn walk(faults: u32, interrupts: u32) -> Report {
-    let life = device(SATA).on(boards::salvator_xs()).faults(faults).interrupts(interrupts);
+fn walk(faults: u32, preemptions: u32) -> Report {
+    let life = device(SATA).on(boards::salvator_xs()).faults(faults).preemptions(preemptions);
     let report = life.run(&life.engine().first_only()).unwrap();
     assert!(report.passed() && report.complete(), "{report}");
     report
@@ -28,41 +28,41 @@ fn every_path_with_one_fault_keeps_the_promises() {
 
 #[test]
 #[ignore = "minutes; `cargo xtask test` runs it by name"]
-fn every_path_with_one_fault_and_one_arrival_keeps_the_promises() {
+fn every_path_with_one_fault_and_one_preemption_keeps_the_promises() {
     walk(1, 1);
 }
 
 #[test]
-fn every_path_on_which_somebody_comes_in_keeps_the_promises() {
+fn every_path_with_one_preemption_keeps_the_promises() {
     let report = walk(0, 1);
     // Each promise was looked at, each way between phases was gone, and everybody came in.
     assert!(Promise::ALL.iter().all(|p| report.checks.get(p.id()).is_some_and(|n| *n > 0)), "{report}");
     let reached = |what: &str| report.coverage.iter().filter(|(name, n)| name.starts_with(what) && **n > 0).count();
-    assert_eq!((reached("transition "), reached("arrival: ")), (bindery::binding::TRANSITIONS.len(), 9), "{report}");
+    assert_eq!((reached("transition "), reached("concurrent: ")), (bindery::binding::TRANSITIONS.len(), 9), "{report}");
 }
 
 #[test]
-fn a_driver_that_users_may_not_unbind_is_walked_through_like_any_other() {
+fn a_driver_that_suppresses_bind_attrs_is_explored_like_any_other() {
     use bindery::driver::Driver as _;
     const { assert!(bindery_drivers::cpg_mssr::CpgMssr::SUPPRESS_BIND_ATTRS) };
-    device("e6150000.clock-controller").on(boards::salvator_xs()).faults(0).interrupts(0).check();
+    device("e6150000.clock-controller").on(boards::salvator_xs()).faults(0).preemptions(0).check();
 }
 
 #[test]
-fn a_path_is_the_same_whenever_it_is_walked() {
-    let life = device(SATA).on(boards::salvator_xs()).faults(1).interrupts(1);
+fn a_path_is_the_same_whenever_it_is_executed() {
+    let life = device(SATA).on(boards::salvator_xs()).faults(1).preemptions(1);
     let engine = life.engine();
     for path in ["-", "0x15.2", "5.0x20.1", "9.1", "0x60.6.0.1"] {
         let path = path.parse().unwrap();
         let (one, two) = (life.replay(&engine, &path).unwrap(), life.replay(&engine, &path).unwrap());
         assert_eq!((&one.steps, &one.story), (&two.steps, &two.story));
-        assert!(one.astray.is_none(), "{path}: {:?}", one.astray);
+        assert!(one.diverged_at.is_none(), "{path}: {:?}", one.diverged_at);
         assert_eq!(one.violations, [], "{path}");
     }
 }
 
 #[test]
-fn a_replay_has_the_events_of_every_machine_beside_the_lines_that_tell_of_them() {
+fn a_replay_has_the_events_of_every_machine_with_the_lines_that_describe_them() {
     let life = device(SATA).on(boards::salvator_xs());
     let guest_lives = "5".parse().unwrap();
     let replay = life.replay(&life.engine(), &guest_lives).unwrap();
@@ -80,19 +80,19 @@ fn a_replay_has_the_events_of_every_machine_beside_the_lines_that_tell_of_them()
 fn a_device_that_is_not_there_is_an_error_that_names_those_that_are() {
     let life = device("ee300000.stata").on(boards::salvator_xs());
     let error = life.run(&life.engine()).unwrap_err();
-    assert!(matches!(&error, LifeError::NoDevice { known, .. } if known.iter().any(|d| d == SATA)), "{error}");
+    assert!(matches!(&error, LifecycleError::NoDevice { known, .. } if known.iter().any(|d| d == SATA)), "{error}");
     let life = device("e6800000.ethernet").on(boards::salvator_xs());
     let error = life.run(&life.engine()).unwrap_err();
     assert!(error.to_string().starts_with("e6800000.ethernet is not bound by any driver"), "{error}");
     let life = device(SATA).on(boards::salvator_xs().dtb(vec![0; 7]));
-    assert!(matches!(life.run(&life.engine()), Err(LifeError::DeviceTree(_))));
+    assert!(matches!(life.run(&life.engine()), Err(LifecycleError::DeviceTree(_))));
 }
 
 #[test]
-fn a_scenario_written_by_hand_is_walked_on_the_same_core() {
-    let two = scenario("unbind twice", boards::salvator_xs()).faults(1).interrupts(1).visited_by(|machine| {
+fn a_scenario_written_by_hand_is_explored_on_the_same_core() {
+    let two = scenario("unbind twice", boards::salvator_xs()).faults(1).preemptions(1).concurrent_with(|machine| {
         let machine = std::sync::Arc::clone(machine);
-        vec![Arrival::new("another unbind", move || {
+        vec![Operation::new("another unbind", move || {
             let _ = machine.unbind(SATA, DRIVER);
         })]
     });
@@ -107,8 +107,8 @@ fn a_scenario_written_by_hand_is_walked_on_the_same_core() {
 }
 
 #[test]
-fn what_a_scenario_finds_wrong_comes_with_its_path_and_its_story() {
-    let never = scenario("never fails", boards::salvator_xs()).faults(1).interrupts(0);
+fn a_finding_of_a_scenario_has_its_path_and_its_trace() {
+    let never = scenario("never fails", boards::salvator_xs()).faults(1).preemptions(0);
     let report = never.run(&never.engine(), |scene| {
         let machine = scene.machine();
         let _ = machine.unbind(SATA, DRIVER);
@@ -117,7 +117,7 @@ fn what_a_scenario_finds_wrong_comes_with_its_path_and_its_story() {
     });
     let finding = report.findings.first().unwrap();
     assert_eq!(
-        (&*finding.promise, &*finding.kind, finding.path.answers().last()),
+        (&*finding.promise, &*finding.kind, finding.path.choices().last()),
         ("P8", "not bound", Some(&1)),
         "{report}"
     );

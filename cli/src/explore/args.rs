@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use bindery_explore::boards::{self, BoardSpec};
 use bindery_explore::engine::{Bounds, Engine, Shard};
-use bindery_explore::orders::Order;
-use bindery_explore::{Life, Path};
+use bindery_explore::models::Model;
+use bindery_explore::{Lifecycle, Path};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
@@ -17,8 +17,8 @@ use crate::page::Color;
 /// What the exit codes of `bindery explore` mean.
 pub const EXIT_CODES: &str = "\
 Exit codes:
-  0  no promise was broken, and everything that had to be reached was
-  1  a promise was broken, something was never reached, or the run was not deterministic
+  0  no promise was broken, and every required coverage point was reached
+  1  a promise was broken, a coverage point was not reached, or the scenario was nondeterministic
   2  bad input or bad usage
   130  ended early by Ctrl-C (or SIGTERM), after a report of what was known; a second Ctrl-C gives no report";
 
@@ -35,48 +35,48 @@ pub struct Explore {
     /// Use this device tree blob instead of the board's
     #[arg(long, value_name = "FILE")]
     pub dtb: Option<PathBuf>,
-    /// The device whose life is walked
+    /// The device whose lifecycle is explored
     #[arg(long, value_name = "DEV", default_value = DEVICE)]
     pub device: String,
-    /// Walk one of Linux's orders of tear-down, as a model, instead of the core
-    #[arg(long, value_name = "NAME", value_parser = orders(), conflicts_with_all = ["board", "dtb", "device"])]
-    pub order: Option<Order>,
+    /// Explore a model of the tear-down of a Linux release instead of the core
+    #[arg(long, value_name = "NAME", value_parser = models(), conflicts_with_all = ["board", "dtb", "device"])]
+    pub model: Option<Model>,
     /// Most faults on one path
     #[arg(long, value_name = "K", default_value_t = Bounds::default().faults)]
     pub faults: u32,
-    /// Most interruptions on one path: an unbind, a removal, a claim
-    #[arg(long, value_name = "K", default_value_t = Bounds::default().interrupts)]
-    pub interrupts: u32,
-    /// Further bounds: `paths=N` and `time=SECONDS` end the walk over every path; `states=N` bounds memory (32 bytes a
-    /// state; 0 remembers none); `depth=N` and `deviations=N` cut each path
+    /// Most preemptions on one path by concurrent operations: an unbind, a removal, a claim
+    #[arg(long, value_name = "K", default_value_t = Bounds::default().preemptions)]
+    pub preemptions: u32,
+    /// Further bounds: `paths=N` and `time=SECONDS` end the exhaustive exploration; `states=N` bounds memory (32 bytes a
+    /// state; 0 remembers none); `depth=N` bounds the choice points and `non-default=N` the non-default choices of a path
     #[arg(long, value_name = "KEY=N,...", value_delimiter = ',')]
     pub bound: Vec<Limit>,
-    /// Do not ask for this place to be reached, as the report names it: `error EIO`. Some devices cannot reach every one
-    #[arg(long, value_name = "PLACE", value_parser = place, conflicts_with_all = ["order", "replay", "merge"])]
-    pub without: Vec<String>,
-    /// Draw N random paths when a bound ended the walk over every path
+    /// Allow this coverage point to stay unreached, as the report names it: `error EIO`. Some devices cannot reach all
+    #[arg(long, value_name = "POINT", value_parser = coverage_point, conflicts_with_all = ["model", "replay", "merge"])]
+    pub allow_unreached: Vec<String>,
+    /// Sample N random paths when a bound ended the exhaustive exploration
     #[arg(long, value_name = "N")]
     pub paths: Option<u64>,
     /// Seed of the random paths: the same seed draws the same paths
     #[arg(long, value_name = "S", default_value_t = Bounds::default().seed, requires = "paths")]
     pub seed: u64,
-    /// Walk on N threads instead of one per core
+    /// Explore on N threads instead of one per core
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
-    /// Walk only the K-th of N parts, from 1
+    /// Explore only the K-th of N parts, from 1
     #[arg(long, value_name = "K/N")]
     pub shard: Option<Shard>,
-    /// Walk only this path, as a report names it, and tell everything that happens on it
+    /// Execute only this path, as a report names it, and show everything that happens on it
     #[arg(long, value_name = "PATH", conflicts_with_all = ["shard", "bound", "paths", "seed", "threads"])]
     pub replay: Option<Path>,
     /// Bring the JSON reports of all shards together instead; a file may hold several, one after another
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = [
-        "board", "dtb", "device", "order", "faults", "interrupts", "bound", "paths", "seed", "threads", "shard",
+        "board", "dtb", "device", "model", "faults", "preemptions", "bound", "paths", "seed", "threads", "shard",
         "replay", "trace",
     ])]
     pub merge: Vec<PathBuf>,
     /// Draw the phases of a binding, with how often each transition was taken: FILE.svg, FILE.txt, or - for text
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["order", "replay"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "replay"])]
     pub diagram: Option<Drawing>,
     /// Print one JSON object instead of text
     #[arg(long)]
@@ -98,7 +98,7 @@ impl Explore {
     pub fn bounds(&self) -> Bounds {
         let mut bounds = Bounds {
             faults: self.faults,
-            interrupts: self.interrupts,
+            preemptions: self.preemptions,
             samples: self.paths.unwrap_or(0),
             seed: self.seed,
             ..Bounds::default()
@@ -117,12 +117,12 @@ impl Explore {
     }
 }
 
-/// A place that there is.
-fn place(name: &str) -> Result<String, &'static str> {
-    let known = Life::places().any(|place| place == name);
+/// Parses the name of a coverage point.
+fn coverage_point(name: &str) -> Result<String, &'static str> {
+    let known = Lifecycle::places().any(|place| place == name);
     known
         .then(|| name.to_owned())
-        .ok_or("there is no such place; after NEVER REACHED the report names those that are missing")
+        .ok_or("there is no such coverage point; after NEVER REACHED the report names those that are missing")
 }
 
 /// The names of the boards.
@@ -130,8 +130,8 @@ fn named_boards() -> impl TypedValueParser<Value = BoardSpec> {
     PossibleValuesParser::new(boards::NAMES).try_map(|name| boards::named(&name).ok_or("no such board"))
 }
 
-/// The names of the orders, with what they are.
-fn orders() -> impl TypedValueParser<Value = Order> {
-    let names = Order::ALL.iter().map(|order| PossibleValue::new(order.name()).help(order.title()));
-    PossibleValuesParser::new(names).try_map(|name| name.parse::<Order>())
+/// The names of the models, with what they are.
+fn models() -> impl TypedValueParser<Value = Model> {
+    let names = Model::ALL.iter().map(|model| PossibleValue::new(model.name()).help(model.title()));
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<Model>())
 }

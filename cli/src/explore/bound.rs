@@ -8,20 +8,20 @@ use bindery_explore::engine::Bounds;
 /// A bound, written `KEY=N`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Limit {
-    /// `paths`: the walk over every path ends after so many.
+    /// `paths`: the exhaustive exploration ends after so many.
     Paths(u64),
     /// `states`: so many states are remembered.
     States(u64),
-    /// `time`: the walk over every path ends after so many seconds.
+    /// `time`: the exhaustive exploration ends after so many seconds.
     Time(Duration),
-    /// `depth`: a path is cut after so many questions.
+    /// `depth`: a path is truncated after so many choice points.
     Depth(u32),
-    /// `deviations`: a path has at most so many answers that are not the ordinary one.
-    Deviations(u32),
+    /// `non-default`: a path has at most so many non-default choices.
+    NonDefault(u32),
 }
 
 /// What `--bound` knows.
-const KEYS: &str = "paths=N, states=N, time=SECONDS, depth=N, deviations=N";
+const KEYS: &str = "paths=N, states=N, time=SECONDS, depth=N, non-default=N";
 
 impl Limit {
     /// Sets this one in `bounds`.
@@ -31,7 +31,7 @@ impl Limit {
             Self::States(states) => bounds.states = states,
             Self::Time(time) => bounds.time = Some(time),
             Self::Depth(depth) => bounds.depth = Some(depth),
-            Self::Deviations(most) => bounds.deviations = Some(most),
+            Self::NonDefault(most) => bounds.non_default = Some(most),
         }
     }
 }
@@ -47,7 +47,7 @@ impl FromStr for Limit {
             "paths" => number().map(Self::Paths),
             "states" => number().map(Self::States),
             "depth" => short().map(Self::Depth),
-            "deviations" => short().map(Self::Deviations),
+            "non-default" => short().map(Self::NonDefault),
             "time" => {
                 let seconds = value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
                 seconds.map(Self::Time).ok_or_else(|| format!("time takes seconds, not {value:?}"))
@@ -66,8 +66,8 @@ mod tests {
         assert_eq!("paths=7".parse(), Ok(Limit::Paths(7)));
         assert_eq!("time=0.5".parse(), Ok(Limit::Time(Duration::from_millis(500))));
         let mut bounds = Bounds::default();
-        "deviations=2".parse::<Limit>().unwrap().apply(&mut bounds);
-        assert_eq!(bounds.deviations, Some(2));
+        "non-default=2".parse::<Limit>().unwrap().apply(&mut bounds);
+        assert_eq!(bounds.non_default, Some(2));
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl FromStr for Drawing {
     }
 }
 
-/// A diagram whose place is sure.
+/// A diagram whose file can be written.
 pub(super) enum Canvas {
     Svg(NewFile),
     Text(NewFile),
@@ -43,7 +43,7 @@ pub(super) enum Canvas {
 }
 
 impl Canvas {
-    /// Takes the place, so that a walk of hours does not end at a folder that is not there.
+    /// Creates the file first, so that an exploration of hours does not end at a folder that does not exist.
     pub(super) fn take(drawing: &Drawing) -> Result<Self> {
         Ok(match drawing {
             Drawing::Svg(path) => Self::Svg(NewFile::create(path)?),
@@ -54,8 +54,8 @@ impl Canvas {
 
     /// Draws what `report` counted.
     pub(super) fn draw(self, report: &Report, page: &mut Page<'_>) -> Result<()> {
-        // Models of Linux's orders have no such phases, and nothing to count.
-        let counted = TRANSITIONS.iter().any(|t| report.coverage.contains_key(&diagram::mark(t)));
+        // Models of Linux's models have no such phases, and nothing to count.
+        let counted = TRANSITIONS.iter().any(|t| report.coverage.contains_key(&diagram::coverage_name(t)));
         let counts = counted.then_some(&report.coverage);
         let (mut file, content) = match self {
             Self::Svg(file) => (file, diagram::svg(counts)),

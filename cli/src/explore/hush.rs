@@ -1,11 +1,11 @@
-//! Panics in the walked code are findings: the report tells of them, once each. Told where they happen, thousands of them
-//! would hide it.
+//! Panics in the explored code are findings, which the report lists once each. Printed where they happen, thousands of
+//! messages would hide it.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Runs `walk` without a word about panics inside it. A panic that gets out of it is told as always.
+/// Runs `walk` without printing panics inside it. A panic that gets out of it is printed as always.
 pub(super) fn hushed<T>(walk: impl FnOnce() -> T) -> T {
     let last = Arc::new(Mutex::new(String::new()));
     let keep = Arc::clone(&last);

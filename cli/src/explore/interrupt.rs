@@ -1,4 +1,4 @@
-//! Ctrl-C: the first one asks the walk to end, the second one ends the program.
+//! Ctrl-C: the first one ends the exploration, the second one the program.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::refusal::Refusal;
 use crate::failure::{INTERRUPTED, Result};
 
-/// Whether somebody asked the walk to end.
+/// Ctrl-C handling of one exploration.
 pub(super) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
@@ -26,12 +26,12 @@ impl Interrupt {
         Ok(Self(flag))
     }
 
-    /// The flag, for whoever obeys it.
+    /// The flag, for the engine.
     pub(super) fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.0)
     }
 
-    /// Whether somebody asked.
+    /// Whether a signal came.
     pub(super) fn came(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Brings the reports of shards together.
+//! Merges the reports of shards.
 
 use std::path::PathBuf;
 

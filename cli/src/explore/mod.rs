@@ -1,4 +1,4 @@
-//! `bindery explore`: walks every path through a life, one path again, or brings the reports of shards together.
+//! `bindery explore`: explores every path through a lifecycle, replays one path, or merges the reports of shards.
 
 mod args;
 mod bound;
@@ -7,13 +7,13 @@ mod hush;
 mod interrupt;
 mod merge;
 mod origin;
+mod progress;
 mod real;
 mod refusal;
 mod replay;
 mod show;
 mod subject;
 mod trace;
-mod watch;
 
 pub use args::{EXIT_CODES, Explore};
 pub use bound::Limit;
@@ -48,9 +48,9 @@ pub fn command(args: &Explore) -> Result<u8> {
     let canvas = args.diagram.as_ref().map(Canvas::take).transpose()?;
     let trace = args.trace.as_deref().map(TraceFile::create).transpose()?;
     let interrupt = Interrupt::catch()?;
-    let (engine, watch) = watch::watched(args.configure(subject.engine()).cancelled_by(interrupt.flag()), args);
+    let (engine, line) = progress::with_progress(args.configure(subject.engine()).cancelled_by(interrupt.flag()), args);
     let report = hush::hushed(|| subject.run(&engine));
-    watch.erase();
+    line.erase();
     let report = report?;
     if let (Some(trace), Some(finding)) = (trace, show::plainest_first(&report).first()) {
         trace::write(trace, &hush::hushed(|| subject.replay(&finding.path))?)?;

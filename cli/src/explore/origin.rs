@@ -4,17 +4,17 @@ use std::fmt;
 
 use bindery_explore::Report;
 use bindery_explore::engine::{Bounds, Finding};
-use bindery_explore::orders::{self, Known, Order};
+use bindery_explore::models::{self, Known, Model};
 
 /// What a report is of.
 pub(super) enum Origin {
-    /// An order of tear-down, as a model.
-    Order(Order),
-    /// The life of a device on the real core.
-    Life(Words),
+    /// A model of a tear-down.
+    Model(Model),
+    /// The lifecycle of a device on the real core.
+    Lifecycle(Words),
 }
 
-/// A life, in the words that ask for it. As text it is the name of its report.
+/// A lifecycle, as the options name it. As text it is the name of its report.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Words {
     pub(super) device: String,
@@ -29,40 +29,40 @@ const TREE: &str = ", described by ";
 impl Origin {
     /// What `report` is of, when its name says so.
     pub(super) fn of(report: &Report) -> Option<Self> {
-        let order = report.name.parse().ok().map(Self::Order);
-        order.or_else(|| Words::of(&report.name).map(Self::Life))
+        let model = report.name.parse().ok().map(Self::Model);
+        model.or_else(|| Words::of(&report.name).map(Self::Lifecycle))
     }
 
     /// Its name.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Order(order) => order.name().into(),
-            Self::Life(words) => words.to_string(),
+            Self::Model(model) => model.name().into(),
+            Self::Lifecycle(words) => words.to_string(),
         }
     }
 
     /// What it is.
     pub(super) fn title(&self) -> &'static str {
         match self {
-            Self::Order(order) => order.title(),
-            Self::Life(_) => "on the real core",
+            Self::Model(model) => model.title(),
+            Self::Lifecycle(_) => "on the real core",
         }
     }
 
-    /// The command that walks it, to be pasted into a shell.
+    /// The command that explores it, to be pasted into a shell.
     pub(super) fn command(&self, bounds: &Bounds) -> String {
         let what = match self {
-            Self::Order(order) => format!("--order {order}"),
-            Self::Life(words) => words.options(),
+            Self::Model(model) => format!("--model {model}"),
+            Self::Lifecycle(words) => words.options(),
         };
-        format!("bindery explore {what} --faults {} --interrupts {}", bounds.faults, bounds.interrupts)
+        format!("bindery explore {what} --faults {} --preemptions {}", bounds.faults, bounds.preemptions)
     }
 
     /// The historical bug that a finding shows.
     pub(super) fn known(&self, finding: &Finding) -> Option<&'static Known> {
         match self {
-            Self::Order(..) => orders::known(finding),
-            Self::Life(..) => None,
+            Self::Model(..) => models::known(finding),
+            Self::Lifecycle(..) => None,
         }
     }
 }
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_report_tells_by_its_name_which_command_walks_it_again() {
-        let bounds = Bounds { faults: 2, interrupts: 0, ..Bounds::default() };
+        let bounds = Bounds { faults: 2, preemptions: 0, ..Bounds::default() };
         let mut words = Words {
             device: "ee300000.sata".into(),
             board: "salvator-xs".into(),
@@ -111,15 +111,15 @@ mod tests {
         };
         assert_eq!(Words::of(&words.to_string()), Some(words.clone()));
         assert_eq!(
-            Origin::Life(words.clone()).command(&bounds),
-            r"bindery explore --board salvator-xs --device ee300000.sata --dtb 'on a board'\''s, described by x.dtb' --faults 2 --interrupts 0"
+            Origin::Lifecycle(words.clone()).command(&bounds),
+            r"bindery explore --board salvator-xs --device ee300000.sata --dtb 'on a board'\''s, described by x.dtb' --faults 2 --preemptions 0"
         );
         words.dtb = None;
         assert_eq!(words.to_string(), "ee300000.sata on salvator-xs");
         assert_eq!(Words::of(&words.to_string()), Some(words));
         assert_eq!(
-            Origin::Order(Order::Linux612).command(&bounds),
-            "bindery explore --order linux-6.12 --faults 2 --interrupts 0"
+            Origin::Model(Model::Linux612).command(&bounds),
+            "bindery explore --model linux-6.12 --faults 2 --preemptions 0"
         );
         assert_eq!(Words::of("a walk by hand"), None);
     }

@@ -38,7 +38,7 @@ pub enum Refusal {
         /// In which way.
         why: String,
     },
-    /// Shards that nobody brought.
+    /// Reports of shards that are not among the files.
     #[error("reports are missing: those of shard{} {} of {of}", if .shards.contains(',') { "s" } else { "" }, .shards)]
     #[diagnostic(help("run them with --shard K/{of}, and merge all {of} reports"))]
     Missing {
@@ -49,16 +49,16 @@ pub enum Refusal {
     },
     /// A path that the scenario does not have.
     #[error(
-        "the path {path} does not belong here: {name} asks {asked}, and answer {position} of the path is none of its answers"
+        "the path {path} does not belong here: at choice {position} of the path {name} has {met}, which has no such choice"
     )]
     #[diagnostic(help("a path belongs to one scenario: replay it with the options of the report that names it"))]
-    Astray {
+    WrongPath {
         /// The path.
         path: String,
-        /// What was walked.
+        /// What was executed.
         name: String,
-        /// The question, or that there is none.
-        asked: String,
+        /// The choice point, or that there is none.
+        met: String,
         /// From 1.
         position: usize,
     },

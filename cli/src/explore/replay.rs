@@ -1,4 +1,4 @@
-//! Walks one path again, with everything told.
+//! Replays one path with logging on.
 
 use bindery_explore::Path;
 use bindery_explore::engine::Replay;
@@ -17,11 +17,12 @@ pub(super) fn command(args: &Explore, subject: &Subject, path: &Path) -> Result<
     let trace = args.trace.as_deref().map(TraceFile::create).transpose()?;
     let replay = hushed(|| subject.replay(path))?;
     let origin = subject.origin();
-    // A path that is over before its answers are belongs to another scenario, too.
-    let over = (path.answers().len() > replay.steps.len()).then_some(replay.steps.len());
-    if let Some(at) = replay.astray.or(over) {
-        let asked = replay.steps.get(at).map_or("no further question".into(), |s| format!("{} `{}`", s.kind, s.what));
-        let refusal = Refusal::Astray { path: path.to_string(), name: origin.name(), asked, position: at + 1 };
+    // An execution that ends before its path does belongs to another scenario, too.
+    let over = (path.choices().len() > replay.steps.len()).then_some(replay.steps.len());
+    if let Some(at) = replay.diverged_at.or(over) {
+        let asked =
+            replay.steps.get(at).map_or("no further choice point".into(), |s| format!("{} `{}`", s.kind, s.what));
+        let refusal = Refusal::WrongPath { path: path.to_string(), name: origin.name(), met: asked, position: at + 1 };
         return Err(Box::new(refusal).into());
     }
     if let Some(trace) = trace {
@@ -40,11 +41,8 @@ pub(super) fn command(args: &Explore, subject: &Subject, path: &Path) -> Result<
 
 fn text(origin: &Origin, path: &Path, replay: &Replay, page: &mut Page<'_>) -> Result<()> {
     page.line(format_args!("{}  {}", page.paint(HEAD, origin.name()), origin.title()))?;
-    let questions = count(replay.steps.len(), "question");
-    page.row(
-        "path",
-        format_args!("{path}: {questions}, {}", count(path.deviations(), "answer").replace("answer", "deviation")),
-    )?;
+    let points = count(replay.steps.len(), "choice point");
+    page.row("path", format_args!("{path}: {points}, {}", count(path.non_default(), "non-default choice")))?;
     page.line("")?;
     let broken: Vec<String> = replay.violations.iter().map(|v| format!("BROKEN {v}")).collect();
     for (number, line) in (1..).zip(&replay.story) {
@@ -66,7 +64,7 @@ fn object(origin: &Origin, path: &Path, replay: &Replay) -> serde_json::Value {
     json!({
         "name": origin.name(),
         "path": path,
-        "steps": replay.steps.iter().map(|s| json!({"kind": s.kind, "what": s.what, "answer": s.answer})).collect::<Vec<_>>(),
+        "steps": replay.steps.iter().map(|s| json!({"kind": s.kind, "what": s.what, "choice": s.choice})).collect::<Vec<_>>(),
         "story": replay.story,
         "violations": replay.violations.iter()
             .map(|v| json!({"promise": v.promise_id(), "kind": v.kind, "detail": v.detail}))

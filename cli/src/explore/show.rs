@@ -14,7 +14,7 @@ use crate::page::{BAD, GOOD, HEAD, Page, WAIT, count};
 pub(super) fn plainest_first(report: &Report) -> Vec<&Finding> {
     let place = |f: &&Finding| Promise::ALL.iter().position(|p| p.id() == f.promise);
     let mut findings: Vec<&Finding> = report.findings.iter().collect();
-    findings.sort_by_key(|f| (place(f), f.path.deviations()));
+    findings.sort_by_key(|f| (place(f), f.path.non_default()));
     findings
 }
 
@@ -26,21 +26,24 @@ pub(super) fn report(report: &Report, trace: Option<&Path>, page: &mut Page<'_>)
     page.line(format_args!("{}{shard}{title}", page.paint(HEAD, &report.name)))?;
     page.row("mode", mode(report, page))?;
     page.row("within", within(&report.bounds))?;
-    page.row("walked", walked(report))?;
-    if report.cut > 0 {
-        page.row("", format_args!("{} longer than the bound and known up to it only", count_of(report.cut, "path")))?;
+    page.row("explored", explored(report))?;
+    if report.truncated > 0 {
+        page.row(
+            "",
+            format_args!("{} longer than the bound and known up to it only", count_of(report.truncated, "path")),
+        )?;
     }
     match report.bounds.states {
-        0 => page.row("", "no states were remembered: every path was walked to its end")?,
+        0 => page.row("", "no states were remembered: every path was executed to its end")?,
         most if report.states_full => {
-            page.row("", format_args!("no room for more than {most} states: some were walked more than once"))?;
+            page.row("", format_args!("no room for more than {most} states: some were explored more than once"))?;
         }
         _ => {}
     }
     page.row("checked", checked(report))?;
     page.row("reached", reached(report))?;
-    if let Some(strayed) = &report.strayed {
-        page.loud(format_args!("   {}  {strayed}", page.paint(BAD, "NOT DETERMINISTIC")))?;
+    if let Some(diverged) = &report.diverged {
+        page.loud(format_args!("   {}  {diverged}", page.paint(BAD, "NONDETERMINISTIC")))?;
     }
     for name in report.overlooked() {
         page.loud(format_args!("   {}  {name}", page.paint(BAD, "NEVER REACHED")))?;
@@ -74,19 +77,19 @@ fn mode(report: &Report, page: &Page<'_>) -> String {
 }
 
 fn within(bounds: &Bounds) -> String {
-    let mut parts = vec![count_of(bounds.faults.into(), "fault"), count_of(bounds.interrupts.into(), "interruption")];
-    parts.extend(bounds.deviations.map(|most| count_of(most.into(), "deviation")));
-    parts.extend(bounds.depth.map(|most| count_of(most.into(), "question")));
+    let mut parts = vec![count_of(bounds.faults.into(), "fault"), count_of(bounds.preemptions.into(), "preemption")];
+    parts.extend(bounds.non_default.map(|most| count_of(most.into(), "non-default choice")));
+    parts.extend(bounds.depth.map(|most| count_of(most.into(), "choice point")));
     format!("at most {} on a path", parts.join(", "))
 }
 
-fn walked(report: &Report) -> String {
+fn explored(report: &Report) -> String {
     format!(
         "{} ({} ended in a known state), {}, at most {} on a path, {}.{:03} s",
         count_of(report.paths, "path"),
         report.pruned,
         count_of(report.states, "state"),
-        count_of(report.longest, "question"),
+        count_of(report.longest_path, "choice point"),
         report.millis / 1000,
         report.millis % 1000
     )
@@ -99,9 +102,9 @@ fn checked(report: &Report) -> String {
     if all.is_empty() { "nothing".into() } else { all.join(", ") }
 }
 
-/// How many of the places that exist were reached, by kind.
+/// How many of the coverage points were reached, by kind.
 fn reached(report: &Report) -> String {
-    let kinds = [("fault ", "fault site"), ("interrupt ", "interruption"), ("", "place")];
+    let kinds = [("fault ", "fault point"), ("preemption ", "preemption point"), ("", "coverage point")];
     let kind_of = |name: &str| kinds.iter().position(|(prefix, _)| name.starts_with(prefix)).unwrap_or(2);
     let mut sums = [(0usize, 0usize); 3];
     for (name, times) in &report.coverage {
@@ -114,7 +117,7 @@ fn reached(report: &Report) -> String {
     }
     let text = |((_, one), (hit, all)): (&(&str, &str), (usize, usize))| format!("{hit} of {}", count(all, one));
     let parts: Vec<String> = kinds.iter().zip(sums).filter(|(_, (_, all))| *all > 0).map(text).collect();
-    if parts.is_empty() { "no place has a name".into() } else { parts.join(", ") }
+    if parts.is_empty() { "no coverage point has a name".into() } else { parts.join(", ") }
 }
 
 fn show(finding: &Finding, origin: Option<&Origin>, bounds: &Bounds, page: &mut Page<'_>) -> Result<()> {
@@ -123,12 +126,12 @@ fn show(finding: &Finding, origin: Option<&Origin>, bounds: &Bounds, page: &mut 
     let head = page.paint(BAD, format_args!("BROKEN {}{title}", finding.promise));
     page.loud(format_args!("{head}: {}", finding.kind))?;
     if let Some(known) = origin.and_then(|origin| origin.known(finding)) {
-        let mended = if known.mended.is_empty() { String::new() } else { format!("; mended by {}", known.mended) };
-        page.loud(format_args!("   known as {}: {}{mended}", known.name, known.title))?;
+        let fixed = if known.fixed_by.is_empty() { String::new() } else { format!("; fixed by {}", known.fixed_by) };
+        page.loud(format_args!("   known as {}: {}{fixed}", known.name, known.title))?;
     }
     let sure = if finding.shortest { "shortest" } else { "shortest known" };
-    let deviations = count(finding.path.deviations(), "deviation");
-    page.loud(format_args!("   seen {}; the {sure} path has {deviations}:", count_of(finding.times, "time")))?;
+    let non_default = count(finding.path.non_default(), "non-default choice");
+    page.loud(format_args!("   seen {}; the {sure} path has {non_default}:", count_of(finding.times, "time")))?;
     for line in &finding.story {
         page.loud(format_args!("     {line}"))?;
     }
@@ -137,11 +140,12 @@ fn show(finding: &Finding, origin: Option<&Origin>, bounds: &Bounds, page: &mut 
 }
 
 fn verdict(report: &Report, page: &mut Page<'_>) -> Result<()> {
-    if report.more > 0 {
-        page.loud(format_args!("{} of further kinds", count_of(report.more, "violation")))?;
+    if report.further > 0 {
+        page.loud(format_args!("{} of further kinds", count_of(report.further, "violation")))?;
     }
     if report.passed() {
-        let known = if report.complete() { "on every path within the bounds" } else { "on the paths that were walked" };
+        let known =
+            if report.complete() { "on every path within the bounds" } else { "on the paths that were executed" };
         return page.line(format_args!("   {}  no promise was broken {known}", page.paint(GOOD, "ok")));
     }
     let mut parts = Vec::new();
@@ -149,10 +153,10 @@ fn verdict(report: &Report, page: &mut Page<'_>) -> Result<()> {
         parts.push(format!("promises were broken in {}", count(report.findings.len(), "way")));
     }
     if !report.missing.is_empty() {
-        parts.push(format!("{} never reached", count(report.missing.len(), "place")));
+        parts.push(format!("{} never reached", count(report.missing.len(), "coverage point")));
     }
-    if report.strayed.is_some() {
-        parts.push("the run is worth nothing".into());
+    if report.diverged.is_some() {
+        parts.push("the results are not valid".into());
     }
     page.line(format_args!("   {}  {}", page.paint(BAD, "FAILED"), parts.join("; ")))
 }

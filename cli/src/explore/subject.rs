@@ -1,7 +1,7 @@
 //! What is explored.
 
 use bindery_explore::engine::{Engine, Replay};
-use bindery_explore::orders::{self, Options, Order};
+use bindery_explore::models::{self, Model, Options};
 use bindery_explore::{Path, Report};
 
 use super::Explore;
@@ -11,53 +11,53 @@ use crate::failure::Result;
 
 /// What is explored.
 pub(super) enum Subject {
-    /// An order of tear-down, as a model.
-    Order(Order, Options),
-    /// The life of a device on the real core.
-    Life(Box<Real>),
+    /// A model of a tear-down.
+    Model(Model, Options),
+    /// The lifecycle of a device on the real core.
+    Lifecycle(Box<Real>),
 }
 
 impl Subject {
     /// What the options ask for.
     pub(super) fn asked(args: &Explore) -> Result<Self> {
-        Ok(match args.order {
-            Some(order) => {
-                let options = Options { faults: args.faults, interrupts: args.interrupts, ..Options::default() };
-                Self::Order(order, options)
+        Ok(match args.model {
+            Some(model) => {
+                let options = Options { faults: args.faults, preemptions: args.preemptions, ..Options::default() };
+                Self::Model(model, options)
             }
-            None => Self::Life(Box::new(Real::asked(args)?)),
+            None => Self::Lifecycle(Box::new(Real::asked(args)?)),
         })
     }
 
-    /// The way to walk it.
+    /// The engine for it.
     pub(super) fn engine(&self) -> Engine {
         match self {
-            Self::Order(order, options) => orders::engine(*order, options),
-            Self::Life(life) => life.engine(),
+            Self::Model(model, options) => models::engine(*model, options),
+            Self::Lifecycle(life) => life.engine(),
         }
     }
 
-    /// Walks it.
+    /// Explores it.
     pub(super) fn run(&self, engine: &Engine) -> Result<Report> {
         match self {
-            Self::Order(order, options) => Ok(engine.run(orders::scenario(*order, options))),
-            Self::Life(life) => life.run(engine),
+            Self::Model(model, options) => Ok(engine.run(models::scenario(*model, options))),
+            Self::Lifecycle(life) => life.run(engine),
         }
     }
 
-    /// Walks one path of it.
+    /// Replays one path of it.
     pub(super) fn replay(&self, path: &Path) -> Result<Replay> {
         match self {
-            Self::Order(order, options) => Ok(orders::replay(*order, options, path)),
-            Self::Life(life) => life.replay(path),
+            Self::Model(model, options) => Ok(models::replay(*model, options, path)),
+            Self::Lifecycle(life) => life.replay(path),
         }
     }
 
     /// What reports call it.
     pub(super) fn origin(&self) -> Origin {
         match self {
-            Self::Order(order, _) => Origin::Order(*order),
-            Self::Life(life) => Origin::Life(life.words().clone()),
+            Self::Model(model, _) => Origin::Model(*model),
+            Self::Lifecycle(life) => Origin::Lifecycle(life.words().clone()),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! A path as a trace.
+//! A path as a trace file.
 
 use bindery::env::Instant;
-use bindery_explore::engine::{Happened, Replay};
+use bindery_explore::engine::{MachineEvent, Replay};
 
 use crate::failure::Result;
 use crate::record::{Recorded, TraceFile};
@@ -12,12 +12,12 @@ const STEP: &str = "replay";
 const TICK: u64 = 1000;
 
 /// Writes what happened on the path: the events of the machines as a run's trace holds them, and between them, as
-/// instants, the lines of the story that have no event (who comes in, which step is over, what is broken).
+/// instants, the lines that have no event (preemptions, ends of steps, violations).
 pub(super) fn write(mut trace: TraceFile, replay: &Replay) -> Result<()> {
     let mut events = replay.events.iter().peekable();
     let start = replay.events.first().map(|happened| happened.event.at);
     for (number, line) in (0..).zip(&replay.story) {
-        if let Some(Happened { machine, event, .. }) = events.next_if(|happened| happened.line == number) {
+        if let Some(MachineEvent { machine, event, .. }) = events.next_if(|happened| happened.line == number) {
             trace.add(&Recorded { step: STEP, machine, event: event.clone() })?;
         } else {
             trace.note(line, start.unwrap_or(Instant(TICK * (number as u64 + 1))))?;

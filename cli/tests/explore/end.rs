@@ -5,12 +5,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::common::{bindery_to, closed_pipe, command};
-use super::{SEED, broken, json};
+use super::{RC5, broken, json};
 
 #[test]
 fn a_reader_that_leaves_ends_it_quietly() {
     for more in [&[][..], &["--json"], &["--replay", "-"]] {
-        let ran = bindery_to(closed_pipe(), ["explore", "--order", SEED].iter().chain(more));
+        let ran = bindery_to(closed_pipe(), ["explore", "--model", RC5].iter().chain(more));
         assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{more:?}");
     }
 }
@@ -25,7 +25,7 @@ fn worked(id: u32) -> u64 {
 /// A walk that takes hours, and a signal once it runs.
 fn interrupted(signal: &str, args: &[&str]) -> (i32, String, String) {
     let endless =
-        ["--order", "linux-6.12", "--faults", "9", "--interrupts", "9", "--bound", "states=0,paths=100000000000"];
+        ["--model", "linux-6.12", "--faults", "9", "--preemptions", "9", "--bound", "states=0,paths=100000000000"];
     let mut child = command()
         .arg("explore")
         .args(endless)
@@ -59,12 +59,12 @@ fn an_interrupt_ends_the_walk_with_a_report_of_what_is_known() {
 
 #[test]
 fn a_bound_that_ends_the_walk_is_named_and_random_paths_follow_on_request() {
-    let out = broken(&["--order", SEED, "--bound", "paths=5", "--threads", "1"]);
+    let out = broken(&["--model", RC5, "--bound", "paths=5", "--threads", "1"]);
     assert!(out.contains("mode         partial: the bound of 5 paths was met"), "{out}");
     let sampled = |seed| {
         let args = [
-            "--order",
-            SEED,
+            "--model",
+            RC5,
             "--bound",
             "paths=5,states=100",
             "--paths",

@@ -2,12 +2,12 @@
 
 use super::common::trace::{Trace, read};
 use super::common::{Dir, text};
-use super::{SEED, broken, explore, json};
+use super::{RC5, broken, explore, json};
 
 #[test]
 fn the_diagram_shows_how_often_each_transition_was_taken() {
     let dir = Dir::new();
-    let mut report = json(&explore(&["--order", "bindery", "--shard", "1/1", "--json"]).good());
+    let mut report = json(&explore(&["--model", "bindery", "--shard", "1/1", "--json"]).good());
     report["coverage"]["transition probing -> bound"] = 17.into();
     let report = dir.file("1.json", report.to_string());
     let drawn = |target: &str| explore(&["-q", "--diagram", target, "--merge", text(&report)]).good();
@@ -53,11 +53,11 @@ fn a_path_of_a_life_is_written_for_perfetto_as_the_machine_lived_it() {
     assert!(plain.slices.contains(&("host ee300000.sata".into(), "unbind sata_rcar".into())), "{:?}", plain.slices);
     shows_an_instant(&plain, "-- bind");
     assert!(plain.times.iter().all(|at| *at > 0.0), "nothing happened before the life began");
-    shows_an_instant(&traced("0x15.1"), "somebody comes in: arrival: unbind");
+    shows_an_instant(&traced("0x15.1"), "preempted by concurrent: unbind");
     let failed = traced("0x2.1").instants;
     assert!(failed.contains(&("host ee300000.sata".into(), "injected".into())), "{failed:?}");
     let handed_over = traced("5");
-    shows_an_instant(&handed_over, "== life: handed to a guest that lets go");
+    shows_an_instant(&handed_over, "== lifecycle: passed to a guest that releases it");
     shows_a_probe(&handed_over, "guest");
     assert_eq!(dir.names(), ["trace.json"]);
 }
@@ -66,16 +66,16 @@ fn a_path_of_a_life_is_written_for_perfetto_as_the_machine_lived_it() {
 fn the_plainest_path_that_breaks_a_promise_is_written_for_perfetto() {
     let dir = Dir::new();
     let trace = dir.path("trace.json");
-    let out = broken(&["--order", SEED, "--trace", text(&trace)]);
+    let out = broken(&["--model", RC5, "--trace", text(&trace)]);
     let named = format!(
-        "   again: bindery explore --order {SEED} --faults 1 --interrupts 1 --replay -\n   trace: {}\n",
+        "   again: bindery explore --model {RC5} --faults 1 --preemptions 1 --replay -\n   trace: {}\n",
         text(&trace)
     );
     assert!(out.contains(&named) && out.matches("trace: ").count() == 1, "{out}");
     let instants = read(&trace).instants;
     assert!(instants.iter().any(|(_, name)| name.starts_with("BROKEN P1 (same hand)")), "{instants:?}");
     let none = dir.path("none.json");
-    let out = explore(&["--order", "bindery", "--trace", text(&none)]).good();
+    let out = explore(&["--model", "bindery", "--trace", text(&none)]).good();
     assert!(out.contains("trace        none was written: there is no path that breaks a promise"), "{out}");
     explore(&["--merge", "a.json", "--trace", text(&none)]).refused(&["cannot be used with"]);
     assert_eq!(dir.names(), ["trace.json"]);
@@ -85,13 +85,13 @@ fn the_plainest_path_that_breaks_a_promise_is_written_for_perfetto() {
 fn a_replay_tells_everything_that_happens_and_writes_it_for_perfetto() {
     let dir = Dir::new();
     let trace = dir.path("trace.json");
-    let out = broken(&["--order", SEED, "--replay", "-", "--trace", text(&trace)]);
+    let out = broken(&["--model", RC5, "--replay", "-", "--trace", text(&trace)]);
     assert!(out.contains("the probe is deferred") && out.contains("BROKEN P1 (same hand)"), "{out}");
     let times = read(&trace).times;
     let lines = out.lines().filter(|l| l.trim_start().starts_with(|c: char| c.is_ascii_digit())).count();
     assert_eq!(times.len(), lines);
     assert!(times.windows(2).all(|w| w[0] < w[1]), "a model has no clock: its lines follow each other");
     assert!(
-        explore(&["--order", "bindery", "--replay", "-"]).good().contains("ok  no promise was broken on this path")
+        explore(&["--model", "bindery", "--replay", "-"]).good().contains("ok  no promise was broken on this path")
     );
 }

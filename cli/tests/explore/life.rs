@@ -25,12 +25,13 @@ fn the_life_of_the_disk_controller_keeps_every_promise_on_the_real_core() {
 }
 
 #[test]
-fn a_run_without_bounds_walks_with_one_fault_and_one_interruption_and_says_what_it_never_reached() {
+fn a_run_without_bounds_walks_with_one_fault_and_one_preemption_and_says_what_it_never_reached() {
     let report = json(&broken(&["--bound", "paths=1", "--json", "--threads", "1"]));
-    assert_eq!((&report["bounds"]["faults"], &report["bounds"]["interrupts"]), (&json("1"), &json("1")));
+    assert_eq!((&report["bounds"]["faults"], &report["bounds"]["preemptions"]), (&json("1"), &json("1")));
     let missing = report["missing"].as_array().unwrap();
     assert!(
-        missing.contains(&json("\"fault clock-enable\"")) && missing.contains(&json("\"interrupt somebody else\"")),
+        missing.contains(&json("\"fault clock-enable\""))
+            && missing.contains(&json("\"preemption concurrent operation\"")),
         "{report}"
     );
 }
@@ -41,7 +42,7 @@ fn a_device_is_spared_the_places_that_it_cannot_reach() {
     let all = json(&explore(&[&clock[..], &["--json"]].concat()).out);
     let missing: Vec<_> = all["missing"].as_array().unwrap().iter().map(|place| place.as_str().unwrap()).collect();
     assert!(missing.contains(&"error EIO") && missing.len() > 1, "{missing:?}");
-    let spared: Vec<_> = missing.iter().flat_map(|place| ["--without", place]).collect();
+    let spared: Vec<_> = missing.iter().flat_map(|place| ["--allow-unreached", place]).collect();
     let out = explore(&[&clock[..], &spared].concat()).good();
     assert!(!out.contains("NEVER REACHED"), "{out}");
 }
@@ -54,7 +55,7 @@ fn a_path_of_a_life_is_told_event_by_event() {
     }
     assert!(out.contains("ok  no promise was broken on this path"), "{out}");
     let disturbed = explore(&["--replay", "0x15.1"]).good();
-    assert!(disturbed.contains("somebody comes in: arrival: unbind"), "{disturbed}");
+    assert!(disturbed.contains("preempted by concurrent: unbind"), "{disturbed}");
 }
 
 #[test]

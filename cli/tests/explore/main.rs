@@ -15,9 +15,9 @@ use std::process::Command;
 use common::{Ran, bindery};
 use serde_json::Value;
 
-const SEED: &str = "linux-5.0-rc5";
-/// The least of a life: nothing fails, and nobody comes in.
-const QUIETLY: [&str; 4] = ["--faults", "0", "--interrupts", "0"];
+const RC5: &str = "linux-5.0-rc5";
+/// The smallest exploration: no faults, no preemptions.
+const QUIETLY: [&str; 4] = ["--faults", "0", "--preemptions", "0"];
 
 fn explore(args: &[&str]) -> Ran {
     bindery(["explore"].iter().chain(args))
@@ -37,17 +37,17 @@ fn json(text: &str) -> Value {
 
 #[test]
 fn the_crash_of_the_report_is_found_by_itself_and_told_in_its_words() {
-    let out = broken(&["--order", SEED]);
+    let out = broken(&["--model", RC5]);
     for line in [
         "mode         exhaustive",
-        "within       at most 1 fault, 1 interruption on a path",
+        "within       at most 1 fault, 1 preemption on a path",
         "BROKEN P1 (same hand): crash, unbind: freed by another back-end, after arch_teardown_dma_ops",
-        "known as seed: DMA ops reset before managed resources on unbind; mended by 376991db4b64",
-        "the shortest path has 0 deviations:",
+        "known as unbind-crash: DMA ops reset before managed resources on unbind; fixed by 376991db4b64",
+        "the shortest path has 0 non-default choices:",
         "allocated by the IOMMU ops at IOVA 0xfffff000",
         "cma_release failed",
         "page allocator: gets a page that it never gave: paging request fault",
-        "again: bindery explore --order linux-5.0-rc5 --faults 1 --interrupts 1 --replay -\n",
+        "again: bindery explore --model linux-5.0-rc5 --faults 1 --preemptions 1 --replay -\n",
     ] {
         assert!(out.contains(line), "{line:?} is not in:\n{out}");
     }
@@ -56,30 +56,32 @@ fn the_crash_of_the_report_is_found_by_itself_and_told_in_its_words() {
 
 #[test]
 fn each_release_shows_its_own_breach_and_our_order_none() {
-    for (order, known) in
-        [("linux-5.0", "known as twin"), ("linux-6.12", "known as W1"), ("arm32-old", "known as arm32")]
-    {
-        let out = broken(&["--order", order]);
-        assert!(out.contains(known) && !out.contains("known as seed"), "{order}: {out}");
+    for (model, known) in [
+        ("linux-5.0", "known as probe-failure-crash"),
+        ("linux-6.12", "known as group-type"),
+        ("arm32-old", "known as arm32-leak"),
+    ] {
+        let out = broken(&["--model", model]);
+        assert!(out.contains(known) && !out.contains("known as unbind-crash"), "{model}: {out}");
     }
-    let out = explore(&["--order", "bindery"]).good();
+    let out = explore(&["--model", "bindery"]).good();
     assert!(out.contains("ok  no promise was broken on every path within the bounds"), "{out}");
 }
 
 #[test]
 fn a_swallowed_deferral_hides_the_crash() {
-    let out = broken(&["--order", "linux-5.0-rc5-swallowed", "--faults", "0"]);
+    let out = broken(&["--model", "linux-5.0-rc5-swallowed", "--faults", "0"]);
     assert!(!out.contains("BROKEN P1 (") && out.contains("known as swallowed"), "{out}");
 }
 
 #[test]
 fn every_finding_is_seen_again_when_its_path_is_replayed() {
-    let report = json(&broken(&["--order", "linux-6.12", "--json"]));
+    let report = json(&broken(&["--model", "linux-6.12", "--json"]));
     let findings = report["findings"].as_array().unwrap();
     assert!(findings.len() >= 8);
     for finding in findings {
         let path = finding["path"].as_str().unwrap();
-        let replay = json(&broken(&["--order", "linux-6.12", "--replay", path, "--json"]));
+        let replay = json(&broken(&["--model", "linux-6.12", "--replay", path, "--json"]));
         let seen = replay["violations"].as_array().unwrap();
         assert!(seen.iter().any(|v| v["kind"] == finding["kind"] && v["promise"] == finding["promise"]), "{path}");
         assert!(replay["story"].as_array().unwrap().len() >= finding["story"].as_array().unwrap().len());
@@ -111,9 +113,9 @@ fn paste(line: &str) -> String {
 fn the_line_under_a_finding_shows_it_again_when_it_is_pasted() {
     let mut lines = 0;
     for args in [
-        &["--order", SEED][..],
-        &["--order", "linux-6.12", "--faults", "2", "--interrupts", "2"],
-        &["--order", "arm32-old", "--faults", "0", "--interrupts", "3"],
+        &["--model", RC5][..],
+        &["--model", "linux-6.12", "--faults", "2", "--preemptions", "2"],
+        &["--model", "arm32-old", "--faults", "0", "--preemptions", "3"],
     ] {
         let report = broken(args);
         for (seen, again) in findings(&report) {
@@ -127,19 +129,19 @@ fn the_line_under_a_finding_shows_it_again_when_it_is_pasted() {
 
 #[test]
 fn the_json_is_one_report_with_everything_that_the_text_says() {
-    let out = broken(&["--order", SEED, "--json", "--threads", "1"]);
+    let out = broken(&["--model", RC5, "--json", "--threads", "1"]);
     assert_eq!(out.lines().count(), 1);
     let report = json(&out);
-    assert_eq!(report["name"], SEED);
+    assert_eq!(report["name"], RC5);
     assert_eq!(report["mode"], "exhaustive");
     assert_eq!(report["missing"], json("[]"));
-    let seed =
+    let crash =
         report["findings"].as_array().unwrap().iter().find(|f| f["promise"] == "P1" && f["path"] == "-").unwrap();
     assert_eq!(
-        (&seed["shortest"], seed["story"][0].as_str()),
+        (&crash["shortest"], crash["story"][0].as_str()),
         (&Value::Bool(true), Some("probe of ee300000.sata by sata_rcar"))
     );
-    for field in ["paths", "pruned", "states", "longest", "questions"] {
+    for field in ["paths", "pruned", "states", "longest_path", "choice_points"] {
         assert!(report[field].as_u64().unwrap() > 0, "{field}");
     }
     assert!(report["checks"]["P1"].as_u64().unwrap() > 0 && !report["coverage"].as_object().unwrap().is_empty());
@@ -147,7 +149,7 @@ fn the_json_is_one_report_with_everything_that_the_text_says() {
 
 #[test]
 fn quiet_prints_what_is_wrong_and_nothing_else() {
-    assert_eq!(explore(&["--order", "bindery", "-q"]).good(), "");
-    let out = broken(&["--order", SEED, "-q"]);
+    assert_eq!(explore(&["--model", "bindery", "-q"]).good(), "");
+    let out = broken(&["--model", RC5, "-q"]);
     assert!(out.starts_with("BROKEN P1") && !out.contains("mode "), "{out}");
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::common::{Dir, Ran, bindery, text};
-use super::{SEED, broken, explore, json};
+use super::{RC5, broken, explore, json};
 
 /// Writes the reports of all shards; their files.
 pub(crate) fn shards(dir: &Dir, of: u32, options: &[&str]) -> Vec<PathBuf> {
@@ -27,14 +27,23 @@ pub(crate) fn merge(files: &[PathBuf]) -> Ran {
 fn the_union_of_all_shards_is_the_whole_run() {
     let dir = Dir::new();
     // States are not remembered, so that each path is walked to its end by somebody, and by nobody twice.
-    let options = ["--order", "linux-6.12", "--bound", "states=0"];
+    let options = ["--model", "linux-6.12", "--bound", "states=0"];
     let whole = json(&broken(&[&options[..], &["--json"]].concat()));
     let merged = merge(&shards(&dir, 5, &options));
     assert_eq!(merged.code, 1);
     let merged = json(&merged.out);
-    for field in
-        ["name", "mode", "bounds", "paths", "questions", "longest", "checks", "coverage", "missing", "required"]
-    {
+    for field in [
+        "name",
+        "mode",
+        "bounds",
+        "paths",
+        "choice_points",
+        "longest_path",
+        "checks",
+        "coverage",
+        "missing",
+        "required",
+    ] {
         assert_eq!(merged[field], whole[field], "{field}");
     }
     assert_eq!(merged["shard"], Value::Null);
@@ -49,7 +58,7 @@ fn the_union_of_all_shards_is_the_whole_run() {
 #[test]
 fn shards_that_remember_states_find_what_the_whole_run_finds() {
     let dir = Dir::new();
-    let options = ["--order", SEED];
+    let options = ["--model", RC5];
     let files = shards(&dir, 3, &options);
     let whole = json(&broken(&[&options[..], &["--json"]].concat()));
     // As a log collector leaves them: all in one file.
@@ -62,7 +71,7 @@ fn shards_that_remember_states_find_what_the_whole_run_finds() {
     assert_eq!(kinds(&merged), kinds(&whole));
     let out = explore(&["--merge", text(&dir.path("all.json"))]).out;
     assert!(
-        out.contains("again: bindery explore --order linux-5.0-rc5 --faults 1 --interrupts 1 --replay -\n"),
+        out.contains("again: bindery explore --model linux-5.0-rc5 --faults 1 --preemptions 1 --replay -\n"),
         "{out}"
     );
 }
@@ -70,7 +79,7 @@ fn shards_that_remember_states_find_what_the_whole_run_finds() {
 #[test]
 fn reports_that_do_not_make_a_whole_are_named() {
     let dir = Dir::new();
-    let files = shards(&dir, 3, &["--order", SEED]);
+    let files = shards(&dir, 3, &["--model", RC5]);
     let [a, b, c] = &files[..] else { unreachable!() };
     let refused = |files: &[&PathBuf], words: &[&str]| {
         merge(&files.iter().map(|f| (*f).clone()).collect::<Vec<_>>()).refused(words);
@@ -78,9 +87,9 @@ fn reports_that_do_not_make_a_whole_are_named() {
     refused(&[a, c], &["reports are missing: those of shard 2 of 3", "--shard K/3"]);
     refused(&[a], &["those of shards 2, 3 of 3"]);
     refused(&[a, b, b, c], &["2.json: shard 2/3 is there already, from", "2.json"]);
-    let whole = dir.file("whole.json", broken(&["--order", SEED, "--json"]));
+    let whole = dir.file("whole.json", broken(&["--model", RC5, "--json"]));
     refused(&[a, &whole], &["whole.json: the report is of a whole run"]);
-    let other = explore(&["--order", "linux-5.0", "--shard", "2/3", "--json"]).out;
+    let other = explore(&["--model", "linux-5.0", "--shard", "2/3", "--json"]).out;
     refused(
         &[a, &dir.file("other.json", other), c],
         &["other.json: the report is of another run: its name differs", "1.json"],
@@ -95,10 +104,10 @@ fn reports_that_do_not_make_a_whole_are_named() {
 #[test]
 fn numbers_in_reports_may_be_as_large_as_they_like() {
     let dir = Dir::new();
-    let files = shards(&dir, 2, &["--order", SEED]);
+    let files = shards(&dir, 2, &["--model", RC5]);
     let huge = |file: &PathBuf| {
         let mut report = json(&std::fs::read_to_string(file).unwrap());
-        for field in ["paths", "pruned", "cut", "states", "questions", "millis", "more"] {
+        for field in ["paths", "pruned", "truncated", "states", "choice_points", "millis", "further"] {
             report[field] = u64::MAX.into();
         }
         report["checks"]["P1"] = u64::MAX.into();

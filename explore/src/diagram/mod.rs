@@ -23,13 +23,13 @@ pub const COMMAND: &str = "cargo run -p bindery-explore --bin states -- --update
 pub type Counts<'a> = Option<&'a BTreeMap<String, u64>>;
 
 /// The name under which a run counts a transition: `transition probing -> bound`.
-pub fn mark(transition: &Transition) -> String {
+pub fn coverage_name(transition: &Transition) -> String {
     format!("transition {} -> {}", transition.from, transition.to)
 }
 
 /// The transitions, each with how often it was taken, where that is known.
 fn edges(counts: Counts<'_>) -> impl Iterator<Item = (&'static Transition, Option<u64>)> + use<'_> {
-    TRANSITIONS.iter().map(move |t| (t, counts.map(|counts| counts.get(&mark(t)).copied().unwrap_or(0))))
+    TRANSITIONS.iter().map(move |t| (t, counts.map(|counts| counts.get(&coverage_name(t)).copied().unwrap_or(0))))
 }
 
 /// `never`, `once`, `12 times`.

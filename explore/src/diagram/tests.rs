@@ -6,7 +6,7 @@ use super::layout::{BOX, SIZE, arrow, place};
 use super::*;
 
 fn counts() -> BTreeMap<String, u64> {
-    (1..).zip(TRANSITIONS.iter().skip(1)).map(|(count, t)| (mark(t), count * 1000)).collect()
+    (1..).zip(TRANSITIONS.iter().skip(1)).map(|(count, t)| (coverage_name(t), count * 1000)).collect()
 }
 
 #[test]

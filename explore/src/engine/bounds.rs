@@ -1,4 +1,4 @@
-//! How far a run goes: kinds of choices, budgets, shards.
+//! How far an exploration goes: kinds of choice points, bounds, shards.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What a question is about. Answers other than 0 to questions of a budgeted kind are rationed by [`Bounds`].
+/// The kind of a choice point. [`Bounds`] limit the non-default choices of some kinds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Which of several pending steps runs next. Not rationed.
+    /// Which of several pending steps runs next. Not bounded.
     Order,
-    /// Whether a fallible call fails. Rationed by [`Bounds::faults`].
+    /// Whether a fallible call fails. Bounded by [`Bounds::faults`].
     Fault,
-    /// Whether somebody else comes in between: an unbind, a removal, a second binder. Rationed by
-    /// [`Bounds::interrupts`].
-    Interrupt,
-    /// Which of several values or variants. Not rationed.
+    /// Whether a concurrent operation (an unbind, a removal, a second binder) starts or continues at this scheduling point.
+    /// Bounded by [`Bounds::preemptions`].
+    Preemption,
+    /// Which of several values or variants. Not bounded.
     Value,
 }
 
@@ -27,7 +27,7 @@ impl Kind {
         match self {
             Self::Order => "order",
             Self::Fault => "fault",
-            Self::Interrupt => "interrupt",
+            Self::Preemption => "preemption",
             Self::Value => "value",
         }
     }
@@ -39,42 +39,43 @@ impl fmt::Display for Kind {
     }
 }
 
-/// How far a run goes. Within the first four, a run is exhaustive; the others end it early, and it says so.
+/// How far an exploration goes. Within the first four it is exhaustive; the others end it early, and the report says so.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Bounds {
     /// Most faults on one path.
     pub faults: u32,
-    /// Most interrupts on one path.
-    pub interrupts: u32,
-    /// Most answers other than 0 on one path, of all kinds together. `None`: any number.
-    pub deviations: Option<u32>,
-    /// Questions after this many on one path are answered 0, and the path counts as cut. `None`: [`Bounds::LONGEST`].
+    /// Most preemptions on one path.
+    pub preemptions: u32,
+    /// Most non-default choices on one path, of all kinds together. `None`: any number.
+    pub non_default: Option<u32>,
+    /// Choice points on one path after which choice 0 is taken, and the path counts as truncated. `None`:
+    /// [`Bounds::LONGEST`].
     pub depth: Option<u32>,
-    /// Paths after which the exhaustive walk stops.
+    /// Paths after which the exhaustive exploration stops.
     pub paths: u64,
-    /// Most states that are remembered. Further ones are walked each time they are met. One takes about 32 bytes.
+    /// Most states that are remembered. Further ones are explored each time they are met. One takes about 32 bytes.
     pub states: u64,
-    /// Time after which the exhaustive walk stops.
+    /// Time after which the exhaustive exploration stops.
     pub time: Option<Duration>,
-    /// Paths drawn at random when the exhaustive walk had to stop. 0: none.
+    /// Paths drawn at random when the exhaustive exploration had to stop. 0: none.
     pub samples: u64,
     /// Seed of the random paths: the same seed draws the same paths, on any number of threads.
     pub seed: u64,
 }
 
 impl Bounds {
-    /// Questions on one path above which it is cut whatever [`Bounds::depth`] says, so that a scenario that never ends
-    /// its questions does not fill the memory.
+    /// Choice points above which a path is truncated whatever [`Bounds::depth`] says, so that a scenario that never ends
+    /// does not fill the memory.
     pub const LONGEST: u32 = 1 << 20;
 }
 
 impl Default for Bounds {
-    /// One fault, one interrupt, a million paths, four million states, no samples.
+    /// One fault, one preemption, a million paths, four million states, no samples.
     fn default() -> Self {
         Self {
             faults: 1,
-            interrupts: 1,
-            deviations: None,
+            preemptions: 1,
+            non_default: None,
             depth: None,
             paths: 1_000_000,
             states: 4_000_000,
@@ -118,7 +119,7 @@ impl Shard {
         self.of
     }
 
-    /// Whether the `position`-th piece of work, from 0, belongs to this part.
+    /// Whether the `position`-th subtree of work, from 0, belongs to this part.
     pub(super) fn owns(self, position: usize) -> bool {
         position % self.of as usize == (self.index - 1) as usize
     }

@@ -1,4 +1,4 @@
-//! What a scenario holds: the one to ask.
+//! The handle through which a scenario makes its choices.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,46 +7,46 @@ use bindery::event::Event;
 use bindery::promise::Promise;
 
 use super::bounds::Kind;
-use super::run::Run;
+use super::execution::Execution;
 use super::violation::Violation;
 
-/// Answers the questions of one run.
+/// Makes the choices of one execution.
 ///
-/// A cheap handle: clone it into whatever has to ask (an env's fault injection, a queue's order). A clone that outlives
-/// its run gets the ordinary answer to everything, and reaches no other run.
+/// A cheap handle: clone it into whatever needs choices (an env's fault injection, a queue's order). A clone that
+/// outlives its execution takes the default choice everywhere, and affects no other execution.
 #[derive(Clone)]
-pub struct Chooser(Arc<Mutex<Run>>);
+pub struct Chooser(Arc<Mutex<Execution>>);
 
 /// Whether the state at a scheduling point is new.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Visit {
-    /// Not walked from yet with as much left to spend. Go on.
+    /// Not explored yet with as much of the bounds left. Go on.
     New,
-    /// Walked from already. The rest of this run is answered 0 and does not branch; the scenario may as well return.
+    /// Explored already. The rest of this execution takes choice 0 and does not branch; the scenario may as well return.
     Seen,
 }
 
 impl Chooser {
-    pub(super) fn new(run: Run) -> Self {
+    pub(super) fn new(run: Execution) -> Self {
         Self(Arc::new(Mutex::new(run)))
     }
 
-    fn run(&self) -> MutexGuard<'_, Run> {
-        // A scenario may panic between two questions; the answers so far are still good.
+    fn run(&self) -> MutexGuard<'_, Execution> {
+        // A scenario may panic between two choice points; the choices so far are still good.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the run and hands out what it saw.
-    pub(super) fn finish<T>(&self, look: impl FnOnce(&mut Run) -> T) -> T {
+    /// Ends the execution and hands out what it saw.
+    pub(super) fn finish<T>(&self, look: impl FnOnce(&mut Execution) -> T) -> T {
         let mut run = self.run();
         run.close();
         look(&mut run)
     }
 
-    /// One of the numbers below `n`. 0 is the ordinary answer, and the only one when `n` is 0 or 1.
+    /// A choice among the numbers below `n`. 0 is the default, and the only choice when `n` is 0 or 1.
     ///
-    /// `what` names the question in reports. A scenario must ask the same questions in the same order when it gets the
-    /// same answers: no clock, no thread, no random number of its own may decide anything.
+    /// `what` names the choice point in reports. Given the same choices, a scenario must meet the same choice points in the
+    /// same order: no clock, no thread, no random number of its own may decide anything.
     pub fn choose(&self, kind: Kind, what: &'static str, n: usize) -> usize {
         self.run().choose(kind, what, u32::try_from(n).unwrap_or(u32::MAX), None) as usize
     }
@@ -56,14 +56,14 @@ impl Chooser {
         self.choose(Kind::Fault, site, 2) == 1
     }
 
-    /// Which of those in line goes next, as an index into `line`. Each has a number that stays the same while it waits:
-    /// above the bound, the engine draws orders by giving each number a priority.
+    /// The next to run, as an index into `line`. Each entry has an id that stays the same while it waits: when sampling,
+    /// the engine draws orders by giving each id a priority.
     pub fn order(&self, what: &'static str, line: &[u64]) -> usize {
         self.run().choose(Kind::Order, what, u32::try_from(line.len()).unwrap_or(u32::MAX), Some(line)) as usize
     }
 
-    /// Tells the engine which state the scenario is in now, between two steps. When it was here before with at least
-    /// as much left to spend, everything that can follow is known.
+    /// Reports the state of the scenario between two steps. When it was here before with at least as much of the bounds
+    /// left, everything that can follow is known.
     ///
     /// `state` must cover all that decides what follows, the scenario's own place in its script included, and all that
     /// a later check looks at. [`fingerprint`](super::fingerprint) makes such a number.
@@ -88,25 +88,24 @@ impl Chooser {
         self.run().violation(violation);
     }
 
-    /// Notes that this place was reached. A run lists the places that it [had to](super::Engine::must_hit) reach and
-    /// did not.
-    pub fn mark(&self, name: &'static str) {
-        *self.run().marks.entry(name).or_insert(0) += 1;
+    /// Counts a coverage point as reached. The report lists [required](super::Engine::require) ones that were not.
+    pub fn cover(&self, name: &'static str) {
+        *self.run().covered.entry(name).or_insert(0) += 1;
     }
 
-    /// Notes that this place was reached so many times.
-    pub fn mark_times(&self, name: &'static str, times: u64) {
+    /// Counts a coverage point as reached so many times.
+    pub fn cover_times(&self, name: &'static str, times: u64) {
         if times > 0 {
-            *self.run().marks.entry(name).or_insert(0) += times;
+            *self.run().covered.entry(name).or_insert(0) += times;
         }
     }
 
-    /// Notes that somebody else has checked `promise` so many times: a machine counts its own checks.
+    /// Adds checks of `promise` that were made elsewhere: a machine counts its own.
     pub fn checked(&self, promise: Promise, times: u64) {
         self.run().checks[promise as usize] += times;
     }
 
-    /// Whether a call has failed on this path, or somebody has come in.
+    /// Whether a fault or a preemption has happened on this path.
     pub fn is_disturbed(&self) -> bool {
         self.run().is_disturbed()
     }
@@ -116,28 +115,28 @@ impl Chooser {
         self.run().has_failed()
     }
 
-    /// Adds a line to the story, which is only kept when a path is replayed.
-    pub fn tell<S: Into<String>>(&self, line: impl FnOnce() -> S) {
-        if self.tells() {
+    /// Adds a line to the trace, which is only kept when a path is replayed.
+    pub fn log<S: Into<String>>(&self, line: impl FnOnce() -> S) {
+        if self.logs() {
             let line = line().into();
-            self.run().tell(line);
+            self.run().log(line);
         }
     }
 
-    /// Keeps `event` of `machine` with the line of the story that has just told of it, for
+    /// Keeps `event` of `machine` with the newest line of the trace, which describes it, for
     /// [`Replay::events`](super::Replay::events).
-    pub fn keep(&self, machine: &'static str, event: &Event) {
-        self.run().keep(machine, event);
+    pub fn record(&self, machine: &'static str, event: &Event) {
+        self.run().record(machine, event);
     }
 
-    /// Whether lines of the story are kept.
-    pub fn tells(&self) -> bool {
-        self.run().tells()
+    /// Whether lines of the trace are kept.
+    pub fn logs(&self) -> bool {
+        self.run().logs()
     }
 }
 
 impl fmt::Debug for Chooser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Chooser({} answers so far)", self.run().trail.len())
+        write!(f, "Chooser({} choices so far)", self.run().trail.len())
     }
 }

@@ -3,11 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::chooser::Chooser;
-use super::run::Run;
+use super::execution::Execution;
 use super::violation::Violation;
 
 /// Runs the scenario once.
-pub(super) fn execute<F>(scenario: &F, run: Run) -> Chooser
+pub(super) fn execute<F>(scenario: &F, run: Execution) -> Chooser
 where
     F: Fn(&Chooser) -> Result<(), Violation>,
 {

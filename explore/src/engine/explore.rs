@@ -1,4 +1,4 @@
-//! The engine: walks the tree, on all cores, and reports.
+//! The engine: explores the tree of choices on all cores, and reports.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use bindery::promise::Promise;
 use super::bounds::{Bounds, Shard};
 use super::chooser::Chooser;
 use super::execute::execute;
+use super::execution::{Execution, Plan, Settings};
+use super::exploration::{Exploration, Stop};
 use super::path::Path;
 use super::progress::Progress;
 use super::replay::{Replay, Step};
 use super::report::{Finding, Mode, Report};
-use super::run::{Plan, Run, Settings};
 use super::tally::Tally;
 use super::violation::Violation;
 use super::visited::Visited;
-use super::work::{Stop, Work};
 
-/// Who is told how far the run is.
-type Telling = Box<dyn Fn(&Progress) + Send + Sync>;
+/// Receives progress reports.
+type OnProgress = Box<dyn Fn(&Progress) + Send + Sync>;
 
-/// Walks a scenario.
+/// Explores a scenario.
 ///
 /// ```
 /// use bindery::promise::Promise;
@@ -45,12 +45,12 @@ pub struct Engine {
     pub(super) threads: usize,
     pub(super) shard: Option<Shard>,
     required: Vec<String>,
-    spared: Vec<String>,
+    allowed_unreached: Vec<String>,
     pub(super) hashes: bool,
     pub(super) first: bool,
     pub(super) cancel: Arc<AtomicBool>,
     pub(super) every: Duration,
-    pub(super) progress: Option<Telling>,
+    pub(super) progress: Option<OnProgress>,
 }
 
 impl Engine {
@@ -62,7 +62,7 @@ impl Engine {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             shard: None,
             required: Vec::new(),
-            spared: Vec::new(),
+            allowed_unreached: Vec::new(),
             hashes: true,
             first: false,
             cancel: Arc::default(),
@@ -84,41 +84,42 @@ impl Engine {
         self
     }
 
-    /// Sets [`Bounds::interrupts`].
+    /// Sets [`Bounds::preemptions`].
     #[must_use]
-    pub fn interrupts(mut self, most: u32) -> Self {
-        self.bounds.interrupts = most;
+    pub fn preemptions(mut self, most: u32) -> Self {
+        self.bounds.preemptions = most;
         self
     }
 
-    /// Walks on this many threads; at least one.
+    /// Explores on this many threads; at least one.
     #[must_use]
     pub fn threads(self, threads: usize) -> Self {
         Self { threads: threads.max(1), ..self }
     }
 
-    /// Walks one part of the tree. The parts, each walked once anywhere, are the whole.
+    /// Explores one part of the tree. The parts, each explored once anywhere, are the whole.
     #[must_use]
     pub fn shard(self, shard: Option<Shard>) -> Self {
         Self { shard, ..self }
     }
 
-    /// Names places that must be reached: marks, `fault NAME`, `interrupt NAME`. A run that misses one does not pass.
+    /// Requires coverage points: names given to [`Chooser::cover`], `fault NAME`, `preemption NAME`. An exploration that
+    /// does not reach one of them does not pass.
     #[must_use]
-    pub fn must_hit<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+    pub fn require<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.required.extend(names.into_iter().map(Into::into));
         self
     }
 
-    /// Names questions to which no answer but the ordinary one need be given: without this, each one that is asked has to
-    /// be answered otherwise at least once.
+    /// Allows coverage points to stay unreached. Without this, each fault or preemption point that is met has to take a
+    /// non-default choice at least once.
     #[must_use]
-    pub fn spare<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.spared.extend(names.into_iter().map(Into::into));
+    pub fn allow_unreached<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.allowed_unreached.extend(names.into_iter().map(Into::into));
         self
     }
 
-    /// Walks every path to its end, whatever states it meets.
+    /// Executes every path to its end, whatever states it meets.
     #[must_use]
     pub fn without_hashing(self) -> Self {
         Self { hashes: false, ..self }
@@ -142,7 +143,7 @@ impl Engine {
         Self { progress: Some(Box::new(report)), ..self }
     }
 
-    /// Walks `scenario`. It is run once for each path, on several threads at once, and must be the same each time: see
+    /// Explores `scenario`. It is executed once for each path, on several threads at once, and must be the same each time: see
     /// [`Chooser::choose`]. A panic in it is a finding.
     pub fn run<F>(&self, scenario: F) -> Report
     where
@@ -150,8 +151,8 @@ impl Engine {
     {
         let began = Instant::now();
         let visited = self.hashes.then(|| Arc::new(Visited::new(self.bounds.states)));
-        let mut work = Work::new(self, &scenario, self.bounds.clone(), visited.clone(), began);
-        work.everything(self.shard);
+        let mut work = Exploration::new(self, &scenario, self.bounds.clone(), visited.clone(), began);
+        work.exhaust(self.shard);
         let mut tally = std::mem::take(&mut work.tally);
         let stopped = work.stopped();
         let walked = tally.paths;
@@ -161,33 +162,33 @@ impl Engine {
                 Mode::Partial { why: why.text() }
             }
             Some(why) => {
-                tally.merge(work.samples(self.shard));
+                tally.merge(work.sample(self.shard));
                 Mode::Sampled { why: why.text(), walked, samples: tally.paths - walked, seed: self.bounds.seed }
             }
         };
-        let findings = if tally.strayed.is_some() { Vec::new() } else { self.findings(&scenario, &tally) };
+        let findings = if tally.diverged.is_some() { Vec::new() } else { self.findings(&scenario, &tally) };
         self.report(tally, mode, visited.as_deref(), findings, began)
     }
 
-    /// Runs one path with everything told. The budgets do not apply: the path says what happens.
+    /// Executes one path with logging on. The bounds do not apply: the path says what happens.
     pub fn replay<F>(&self, path: &Path, scenario: F) -> Replay
     where
         F: Fn(&Chooser) -> Result<(), Violation>,
     {
         let settings = Settings {
-            bounds: Bounds { deviations: None, depth: None, ..self.bounds.clone() },
+            bounds: Bounds { non_default: None, depth: None, ..self.bounds.clone() },
             visited: None,
-            repeats: 0,
+            replayed: 0,
             prunes: false,
-            tells: true,
-            obeys: false,
+            logs: true,
+            enforces_bounds: false,
         };
-        execute(&scenario, Run::new(Plan::Follow(path.answers().to_vec()), settings)).finish(|run| Replay {
-            steps: run.trail.iter().map(|t| Step { kind: t.kind, what: t.what, answer: t.answer }).collect(),
+        execute(&scenario, Execution::new(Plan::Follow(path.choices().to_vec()), settings)).finish(|run| Replay {
+            steps: run.trail.iter().map(|t| Step { kind: t.kind, what: t.what, choice: t.choice }).collect(),
             story: std::mem::take(&mut run.story),
             events: std::mem::take(&mut run.events),
             violations: run.violations.drain(..).map(|(violation, _)| violation).collect(),
-            astray: run.astray,
+            diverged_at: run.diverged_at,
         })
     }
 
@@ -199,13 +200,13 @@ impl Engine {
         findings: Vec<Finding>,
         began: Instant,
     ) -> Report {
-        let struck = tally.struck();
+        let injected = tally.injected();
         let mut coverage: BTreeMap<String, u64> =
-            tally.marks.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
-        for (name, count) in struck {
+            tally.covered.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+        for (name, count) in injected {
             *coverage.entry(name).or_insert(0) += count;
         }
-        coverage.retain(|name, count| *count > 0 || !self.spared.contains(name));
+        coverage.retain(|name, count| *count > 0 || !self.allowed_unreached.contains(name));
         let checks = Promise::ALL.iter().zip(tally.checks).filter(|(_, count)| *count > 0);
         let mut report = Report {
             name: self.name.clone(),
@@ -214,19 +215,19 @@ impl Engine {
             shard: self.shard,
             paths: tally.paths,
             pruned: tally.pruned,
-            cut: tally.cut,
+            truncated: tally.truncated,
             states: visited.map_or(0, Visited::states),
             states_full: visited.is_some_and(Visited::full),
-            longest: tally.longest,
-            questions: tally.questions,
+            longest_path: tally.longest_path,
+            choice_points: tally.choice_points,
             millis: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             checks: checks.map(|(promise, count)| (promise.id().to_owned(), count)).collect(),
             coverage,
             required: self.required.clone(),
             missing: Vec::new(),
             findings,
-            more: tally.more,
-            strayed: tally.strayed,
+            further: tally.further,
+            diverged: tally.diverged,
         };
         if report.shard.is_none() {
             report.find_missing();

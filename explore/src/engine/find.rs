@@ -1,4 +1,4 @@
-//! From violations to findings: the shortest path, and its story.
+//! From violations to findings: the shortest path, and its trace.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,31 +8,32 @@ use std::time::Instant;
 use super::bounds::Bounds;
 use super::chooser::Chooser;
 use super::execute::execute;
+use super::execution::{Execution, Plan, Settings};
+use super::exploration::Exploration;
 use super::explore::Engine;
 use super::path::Path;
 use super::report::Finding;
-use super::run::{Plan, Run, Settings};
 use super::shrink::shrink;
 use super::tally::{Key, Tally};
 use super::violation::Violation;
 use super::visited::Visited;
-use super::work::Work;
 
 /// Paths that the proof of shortness may take.
 const PROOF: u64 = 200_000;
 
-/// What is told of a violation that its path does not lead to when it is walked by itself.
-const GONE: &str = "walked again by itself, this path did not show it: paths of this scenario do not all begin alike";
+/// Line of the trace of a violation that its path does not lead to when it is executed by itself.
+const NOT_REPRODUCED: &str =
+    "not reproduced when executed by itself: executions of this scenario do not all start in the same state";
 
 impl Engine {
-    /// Shrinks each finding, proves it the shortest where that can be, and tells its story.
+    /// Shrinks each finding, proves it the shortest where possible, and records its trace.
     pub(super) fn findings<F>(&self, scenario: &F, tally: &Tally) -> Vec<Finding>
     where
         F: Fn(&Chooser) -> Result<(), Violation> + Sync,
     {
         let mut found: BTreeMap<Key, (Path, bool, u64)> = BTreeMap::new();
         for (key, known) in &tally.found {
-            let path = shrink(known.path.clone(), |candidate| self.same(scenario, key, candidate));
+            let path = shrink(known.path.clone(), |candidate| self.reproduces(scenario, key, candidate));
             found.insert(key.clone(), (path, false, known.times));
         }
         if !found.is_empty() && self.shard.is_none() && !self.cancel.load(Ordering::Relaxed) {
@@ -47,8 +48,8 @@ impl Engine {
                 let detail = if let Some(violation) = violation {
                     violation.detail.clone()
                 } else {
-                    // Nothing is hidden: a scenario whose paths do not all begin alike is to be mended.
-                    story.push(GONE.into());
+                    // Reported all the same: the scenario has to be fixed so that every execution starts in the same state.
+                    story.push(NOT_REPRODUCED.into());
                     tally.found.get(&key).map(|known| known.detail.clone()).unwrap_or_default()
                 };
                 if let Some(end) = violation.and_then(|v| story.iter().position(|line| *line == v.line())) {
@@ -66,47 +67,47 @@ impl Engine {
     }
 
     /// Whether `path` leads to a violation of `key` within the bounds, and the path up to it.
-    fn same<F>(&self, scenario: &F, key: &Key, path: &Path) -> Option<Path>
+    fn reproduces<F>(&self, scenario: &F, key: &Key, path: &Path) -> Option<Path>
     where
         F: Fn(&Chooser) -> Result<(), Violation>,
     {
         let settings = Settings {
             bounds: self.bounds.clone(),
             visited: None,
-            repeats: 0,
+            replayed: 0,
             prunes: false,
-            tells: false,
-            obeys: true,
+            logs: false,
+            enforces_bounds: true,
         };
-        execute(scenario, Run::new(Plan::Follow(path.answers().to_vec()), settings)).finish(|run| {
+        execute(scenario, Execution::new(Plan::Follow(path.choices().to_vec()), settings)).finish(|run| {
             let (_, end) = run.violations.iter().find(|(v, _)| (v.promise_id(), &v.kind) == (key.0, &key.1))?;
             Some(run.path(*end))
         })
     }
 
-    /// Walks everything with 0 deviations, then with 1, and so on: what is met first has no shorter path.
+    /// Explores everything with 0 non-default choices, then with 1, and so on: what is met first has no shorter path.
     fn prove<F>(&self, scenario: &F, found: &mut BTreeMap<Key, (Path, bool, u64)>)
     where
         F: Fn(&Chooser) -> Result<(), Violation> + Sync,
     {
-        let deepest = found.values().map(|(path, ..)| path.deviations()).max().unwrap_or(0) as u32;
+        let deepest = found.values().map(|(path, ..)| path.non_default()).max().unwrap_or(0) as u32;
         let mut paths = PROOF.min(self.bounds.paths);
-        // Who wants the first finding only does not ask for one with as many deviations and fewer answers.
+        // A caller who wants the first finding only does not ask for one with as many non-default choices on a shorter path.
         let last = if self.first { deepest } else { deepest + 1 };
         for level in 0..last {
-            let bounds = Bounds { deviations: Some(level), paths, ..self.bounds.clone() };
+            let bounds = Bounds { non_default: Some(level), paths, ..self.bounds.clone() };
             let visited = self.hashes.then(|| Arc::new(Visited::new(bounds.states)));
-            let mut work = Work::new(self, scenario, bounds, visited, Instant::now());
-            work.quiet = true;
+            let mut work = Exploration::new(self, scenario, bounds, visited, Instant::now());
+            work.silent = true;
             work.first = false;
-            work.everything(None);
+            work.exhaust(None);
             if work.stopped().is_some() {
                 return;
             }
             paths -= work.tally.paths.min(paths);
             for (key, met) in &work.tally.found {
                 if let Some((path, shortest, _)) = found.get_mut(key).filter(|(_, shortest, _)| !shortest) {
-                    let met = shrink(met.path.clone(), |candidate| self.same(scenario, key, candidate));
+                    let met = shrink(met.path.clone(), |candidate| self.reproduces(scenario, key, candidate));
                     if met.cost() < path.cost() {
                         *path = met;
                     }

@@ -11,7 +11,7 @@ pub fn fingerprint<T: Hash + ?Sized>(state: &T) -> u64 {
 }
 
 /// A number that stands for a bag of things whatever their order, for example the states of identical devices: machines
-/// that differ only in which of the twins is in which state then count once.
+/// that differ only in which of several identical devices is in which state then count once.
 pub fn unordered(fingerprints: impl IntoIterator<Item = u64>) -> u64 {
     let mut all: Vec<u64> = fingerprints.into_iter().collect();
     all.sort_unstable();

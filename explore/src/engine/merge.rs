@@ -30,7 +30,7 @@ pub enum MergeError {
         /// Which.
         shard: Shard,
     },
-    /// Shards that nobody brought.
+    /// Reports of shards that are not among them.
     #[error("shards are missing: {0}")]
     Missing(String),
 }
@@ -74,17 +74,17 @@ impl Report {
         self.mode = worse(std::mem::replace(&mut self.mode, Mode::Exhaustive), part.mode);
         self.paths = self.paths.saturating_add(part.paths);
         self.pruned = self.pruned.saturating_add(part.pruned);
-        self.cut = self.cut.saturating_add(part.cut);
+        self.truncated = self.truncated.saturating_add(part.truncated);
         self.states = self.states.saturating_add(part.states);
         self.states_full |= part.states_full;
-        self.longest = self.longest.max(part.longest);
-        self.questions = self.questions.saturating_add(part.questions);
+        self.longest_path = self.longest_path.max(part.longest_path);
+        self.choice_points = self.choice_points.saturating_add(part.choice_points);
         self.millis = self.millis.saturating_add(part.millis);
-        self.more = self.more.saturating_add(part.more);
+        self.further = self.further.saturating_add(part.further);
         add(&mut self.checks, part.checks);
         add(&mut self.coverage, part.coverage);
-        if self.strayed.is_none() {
-            self.strayed = part.strayed;
+        if self.diverged.is_none() {
+            self.diverged = part.diverged;
         }
         for finding in part.findings {
             self.take(finding);

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::Bounds;
 
-/// The answers of one run, in the order of its questions. Answers of 0 at the end are left out: they are what a run
-/// gives when the path is over.
+/// The choices of one execution, in order. Zeros at the end are left out: an execution takes choice 0 where its path is
+/// over.
 ///
 /// Written with dots between, and a run of zeros as `0xCOUNT`: `0x12.1.0x3.2`. The path of nothing but zeros is `-`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
@@ -16,26 +16,26 @@ use super::bounds::Bounds;
 pub struct Path(Vec<u32>);
 
 impl Path {
-    /// A path of these answers.
-    pub fn new(mut answers: Vec<u32>) -> Self {
-        let end = answers.iter().rposition(|&a| a != 0).map_or(0, |i| i + 1);
-        answers.truncate(end);
-        Self(answers)
+    /// A path of these choices.
+    pub fn new(mut choices: Vec<u32>) -> Self {
+        let end = choices.iter().rposition(|&a| a != 0).map_or(0, |i| i + 1);
+        choices.truncate(end);
+        Self(choices)
     }
 
-    /// The answers, without the zeros at the end.
-    pub fn answers(&self) -> &[u32] {
+    /// The choices, without the zeros at the end.
+    pub fn choices(&self) -> &[u32] {
         &self.0
     }
 
-    /// How many answers are not 0: faults, interrupts, and other orders than the ordinary one.
-    pub fn deviations(&self) -> usize {
+    /// Number of non-default choices: faults, preemptions, other orders than the default.
+    pub fn non_default(&self) -> usize {
         self.0.iter().filter(|&&a| a != 0).count()
     }
 
-    /// What makes one path shorter than another: fewer deviations, then fewer answers, then smaller ones.
+    /// What makes one path shorter than another: fewer non-default choices, then fewer choices, then smaller ones.
     pub(super) fn cost(&self) -> (usize, usize, &[u32]) {
-        (self.deviations(), self.0.len(), &self.0)
+        (self.non_default(), self.0.len(), &self.0)
     }
 }
 
@@ -73,8 +73,8 @@ pub enum PathError {
         /// What stands there, at most 40 characters of it.
         part: String,
     },
-    /// More answers than a run may have questions.
-    #[error("the path is longer than {} answers", Bounds::LONGEST)]
+    /// More choices than an execution may have.
+    #[error("the path is longer than {} choices", Bounds::LONGEST)]
     TooLong,
 }
 
@@ -86,19 +86,19 @@ impl FromStr for Path {
         if text == "-" || text.is_empty() {
             return Ok(Self::default());
         }
-        let mut answers = Vec::new();
+        let mut choices = Vec::new();
         for (index, part) in text.split('.').enumerate() {
             let wrong = || PathError::Part { position: index + 1, part: part.chars().take(40).collect() };
-            let (answer, count) = match part.strip_prefix("0x") {
+            let (choice, count) = match part.strip_prefix("0x") {
                 Some(count) => (0, count.parse::<usize>().map_err(|_| wrong())?),
                 None => (part.parse::<u32>().map_err(|_| wrong())?, 1),
             };
-            if count > Bounds::LONGEST as usize - answers.len() {
+            if count > Bounds::LONGEST as usize - choices.len() {
                 return Err(PathError::TooLong);
             }
-            answers.resize(answers.len() + count, answer);
+            choices.resize(choices.len() + count, choice);
         }
-        Ok(Self::new(answers))
+        Ok(Self::new(choices))
     }
 }
 

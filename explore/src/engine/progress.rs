@@ -12,7 +12,7 @@ pub struct Progress {
     pub states: u64,
     /// Time since the start.
     pub elapsed: Duration,
-    /// How much of the tree is done, 0 to 1, were every answer equally likely on the way down. Near the truth only
+    /// How much of the tree is done, 0 to 1, were every choice equally likely on the way down. Near the truth only
     /// for even trees; never exact before the end.
     pub done: f64,
     /// Time left, guessed from `done`.

@@ -1,4 +1,4 @@
-//! One path again, with everything told.
+//! One path again, with logging on.
 
 use bindery::event::Event;
 use bindery_sim::ftrace::{Ftrace, HEADER};
@@ -6,21 +6,21 @@ use bindery_sim::ftrace::{Ftrace, HEADER};
 use super::bounds::Kind;
 use super::violation::Violation;
 
-/// One question and its answer.
+/// One choice point, and the choice that was taken.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Step {
-    /// What the question was about.
+    /// Its kind.
     pub kind: Kind,
     /// Its name.
     pub what: &'static str,
-    /// The answer.
-    pub answer: u32,
+    /// The choice.
+    pub choice: u32,
 }
 
 /// An event of a machine on one path.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Happened {
-    /// The line of the story that tells of it, counted from 0.
+pub struct MachineEvent {
+    /// The line of the trace that describes it, counted from 0.
     pub line: usize,
     /// Which machine: `"host"` or `"guest"`.
     pub machine: &'static str,
@@ -31,16 +31,16 @@ pub struct Happened {
 /// What happened on one path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Replay {
-    /// Every question that was asked.
+    /// Every choice point that was met.
     pub steps: Vec<Step>,
-    /// What the scenario told, and the answers other than 0 where they were given.
+    /// The trace: what the scenario logged, and the non-default choices where they were taken.
     pub story: Vec<String>,
-    /// The events of the machines, in the order of the story. A model has none.
-    pub events: Vec<Happened>,
+    /// The events of the machines, in the order of the trace. A model has none.
+    pub events: Vec<MachineEvent>,
     /// What was broken.
     pub violations: Vec<Violation>,
-    /// Answers of the path before the first that its question does not have: the path belongs to another scenario.
-    pub astray: Option<usize>,
+    /// Choices of the path before the first that its choice point does not have: the path belongs to another scenario.
+    pub diverged_at: Option<usize>,
 }
 
 impl Replay {

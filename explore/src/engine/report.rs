@@ -12,18 +12,18 @@ use super::path::Path;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "kebab-case")]
 pub enum Mode {
-    /// Every path within the bounds was walked, or led into a state that was.
+    /// Every path within the bounds was executed, or led into a state that was explored.
     Exhaustive,
-    /// The walk over every path was given up, and the rest is unknown.
+    /// The exhaustive exploration ended early, and the rest is unknown.
     Partial {
         /// Why.
         why: String,
     },
-    /// The walk over every path was given up, and random paths followed.
+    /// The exhaustive exploration ended early, and random paths followed.
     Sampled {
         /// Why.
         why: String,
-        /// Paths of the walk.
+        /// Paths of the exhaustive part.
         walked: u64,
         /// Random paths.
         samples: u64,
@@ -41,13 +41,13 @@ pub struct Finding {
     pub kind: String,
     /// What was seen on the path below.
     pub detail: String,
-    /// The shortest path known: fewest deviations, then fewest answers.
+    /// The shortest path known: fewest non-default choices, then fewest choices.
     pub path: Path,
-    /// Whether every path with fewer deviations is known not to lead there.
+    /// Whether every path with fewer non-default choices is known not to lead there.
     pub shortest: bool,
-    /// On how many of the walked paths it was seen.
+    /// On how many paths it was seen.
     pub times: u64,
-    /// What happens on the path, line by line.
+    /// The trace: what happens on the path, line by line.
     pub story: Vec<String>,
 }
 
@@ -63,47 +63,47 @@ pub struct Report {
     pub bounds: Bounds,
     /// Which part of the whole this is.
     pub shard: Option<Shard>,
-    /// Paths walked.
+    /// Paths executed.
     pub paths: u64,
     /// Of these, paths that ended in a state already known.
     pub pruned: u64,
     /// Of these, paths that met the depth bound.
-    pub cut: u64,
+    pub truncated: u64,
     /// Different states met. In a merged report, states that several shards met count more than once.
     pub states: u64,
     /// Whether the table of states was full at some time, so that states may have been walked twice.
     pub states_full: bool,
-    /// Most questions on one path.
-    pub longest: u64,
-    /// Questions answered on all paths together.
-    pub questions: u64,
+    /// Most choice points on one path.
+    pub longest_path: u64,
+    /// Choice points of all paths together.
+    pub choice_points: u64,
     /// Wall-clock time, in milliseconds; for a merged report, the sum.
     pub millis: u64,
     /// How often each promise was checked, by its id.
     pub checks: BTreeMap<String, u64>,
-    /// How often each place was reached: marks by name, faults and interrupts as `fault NAME` and `interrupt NAME`.
+    /// How often each coverage point was reached; faults and preemptions as `fault NAME` and `preemption NAME`.
     pub coverage: BTreeMap<String, u64>,
-    /// Places that have to be reached.
+    /// Coverage points that have to be reached.
     pub required: Vec<String>,
-    /// Places that had to be reached and were not. Empty in the report of one shard: only the whole can tell.
+    /// Coverage points that had to be reached and were not. Empty in the report of one shard: only the whole can tell.
     pub missing: Vec<String>,
     /// What was found, by promise and kind.
     pub findings: Vec<Finding>,
     /// Violations of further kinds, beyond those that are kept apart.
-    pub more: u64,
-    /// How the scenario contradicted itself, when it did: the run is worth nothing then.
-    pub strayed: Option<String>,
+    pub further: u64,
+    /// Where the scenario was nondeterministic, when it was: the results are not valid then.
+    pub diverged: Option<String>,
 }
 
 impl Report {
     /// Whether no promise was broken, nothing was left unreached, and the scenario was the same each time.
     pub fn passed(&self) -> bool {
-        self.findings.is_empty() && self.more == 0 && self.missing.is_empty() && self.strayed.is_none()
+        self.findings.is_empty() && self.further == 0 && self.missing.is_empty() && self.diverged.is_none()
     }
 
     /// Whether every path within the bounds is known.
     pub fn complete(&self) -> bool {
-        self.mode == Mode::Exhaustive && self.cut == 0 && self.strayed.is_none()
+        self.mode == Mode::Exhaustive && self.truncated == 0 && self.diverged.is_none()
     }
 
     /// The places that a report names as never reached: none while there are findings, since a path ends where a promise
@@ -116,11 +116,11 @@ impl Report {
     pub(super) fn find_missing(&mut self) {
         let reached = |name: &str| self.coverage.get(name).is_some_and(|&count| count > 0);
         let required = self.required.iter().filter(|name| !reached(name)).cloned();
-        // A question that was asked and never answered otherwise, although the bounds would have allowed it.
+        // A fault or preemption point that was met and never taken, although the bounds would have allowed it.
         let never = self.coverage.iter().filter(|&(name, &count)| {
             count == 0
                 && (self.bounds.faults > 0 && name.starts_with("fault ")
-                    || self.bounds.interrupts > 0 && name.starts_with("interrupt "))
+                    || self.bounds.preemptions > 0 && name.starts_with("preemption "))
         });
         let mut missing: Vec<String> = required.chain(never.map(|(name, _)| name.clone())).collect();
         missing.sort();
@@ -145,28 +145,32 @@ impl fmt::Display for Report {
                 Within(&self.bounds)
             )?,
         }
-        if self.cut > 0 {
-            writeln!(f, "  {} paths were longer than the depth bound and are known up to it only", self.cut)?;
+        if self.truncated > 0 {
+            writeln!(f, "  {} paths were longer than the depth bound and are known up to it only", self.truncated)?;
         }
         writeln!(
             f,
-            "  {} paths ({} ended in a known state), {} states, at most {} questions on a path, {}.{:03} s",
+            "  {} paths ({} ended in a known state), {} states, at most {} choice points on a path, {}.{:03} s",
             self.paths,
             self.pruned,
             self.states,
-            self.longest,
+            self.longest_path,
             self.millis / 1000,
             self.millis % 1000
         )?;
         let checks: Vec<String> = self.checks.iter().map(|(id, count)| format!("{id} x {count}")).collect();
         writeln!(f, "  checked: {}", if checks.is_empty() { "nothing".into() } else { checks.join(", ") })?;
         let reached = self.coverage.values().filter(|&&count| count > 0).count();
-        writeln!(f, "  reached: {reached} of {} places", self.coverage.len().max(reached + self.missing.len()))?;
+        writeln!(
+            f,
+            "  reached: {reached} of {} coverage points",
+            self.coverage.len().max(reached + self.missing.len())
+        )?;
         for name in self.overlooked() {
             writeln!(f, "  NEVER REACHED: {name}")?;
         }
-        if let Some(strayed) = &self.strayed {
-            writeln!(f, "  NOT DETERMINISTIC: {strayed}")?;
+        if let Some(diverged) = &self.diverged {
+            writeln!(f, "  NONDETERMINISTIC: {diverged}")?;
         }
         for finding in &self.findings {
             let sure = if finding.shortest { "shortest path" } else { "shortest known path" };
@@ -176,8 +180,8 @@ impl fmt::Display for Report {
                 writeln!(f, "    {line}")?;
             }
         }
-        if self.more > 0 {
-            writeln!(f, "  and {} violations of further kinds", self.more)?;
+        if self.further > 0 {
+            writeln!(f, "  and {} violations of further kinds", self.further)?;
         }
         Ok(())
     }
@@ -188,12 +192,12 @@ struct Within<'a>(&'a Bounds);
 
 impl fmt::Display for Within<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at most {} faults and {} interrupts on a path", self.0.faults, self.0.interrupts)?;
-        if let Some(deviations) = self.0.deviations {
-            write!(f, ", {deviations} deviations in all")?;
+        write!(f, "at most {} faults and {} preemptions on a path", self.0.faults, self.0.preemptions)?;
+        if let Some(non_default) = self.0.non_default {
+            write!(f, ", {non_default} non-default choices in all")?;
         }
         if let Some(depth) = self.0.depth {
-            write!(f, ", {depth} questions")?;
+            write!(f, ", {depth} choice points")?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Random paths: priorities for orders (PCT), and faults spread evenly over the places where they can strike.
+//! Random paths: priorities for orders (PCT), and faults spread evenly over the places where they can count_injections.
 
 use std::collections::HashMap;
 
@@ -30,11 +30,11 @@ impl Rng {
     }
 }
 
-/// How many questions of each kind an ordinary run asks.
+/// How many choice points of each kind the default path has.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Length {
     pub(super) faults: u64,
-    pub(super) interrupts: u64,
+    pub(super) preemptions: u64,
     pub(super) orders: u64,
 }
 
@@ -44,7 +44,7 @@ const CHANGES: u64 = 3;
 /// One random path.
 pub(super) struct Draw {
     rng: Rng,
-    /// Positions, among the questions of their kind, that are not answered 0.
+    /// Positions, among the choice points of their kind, at which a non-default choice is taken.
     strikes: [Vec<u64>; 2],
     changes: Vec<u64>,
     asked: [u64; 3],
@@ -56,22 +56,22 @@ impl Draw {
     /// The `index`-th path of `bounds.seed`.
     pub(super) fn new(bounds: &Bounds, index: u64, length: Length) -> Self {
         let mut rng = Rng::new(bounds.seed, index);
-        // A fault makes a run ask more questions than the ordinary one: half as many again are aimed at.
+        // A path with a fault has more choice points than the default one: half as many again are aimed at.
         let mut aim = |asked: u64, most: u32| {
             let count = rng.below(u64::from(most) + 1);
             (0..count).map(|_| rng.below(asked + asked / 2 + 1)).collect::<Vec<_>>()
         };
-        let strikes = [aim(length.faults, bounds.faults), aim(length.interrupts, bounds.interrupts)];
+        let strikes = [aim(length.faults, bounds.faults), aim(length.preemptions, bounds.preemptions)];
         let changes = (0..CHANGES).map(|_| rng.below(length.orders + 1)).collect();
         Self { rng, strikes, changes, asked: [0; 3], priorities: HashMap::new(), lowest: 1 << 32 }
     }
 
-    pub(super) fn answer(&mut self, kind: Kind, n: u32, ids: Option<&[u64]>) -> u32 {
+    pub(super) fn choice(&mut self, kind: Kind, n: u32, ids: Option<&[u64]>) -> u32 {
         let lane = match kind {
             Kind::Value => return self.rng.below(u64::from(n)) as u32,
             Kind::Order => 2,
             Kind::Fault => 0,
-            Kind::Interrupt => 1,
+            Kind::Preemption => 1,
         };
         let position = self.asked[lane];
         self.asked[lane] += 1;

@@ -1,38 +1,38 @@
-//! Cutting the tree into pieces, the same ones everywhere.
+//! Cutting the tree into subtrees, the same ones everywhere.
 
 use std::collections::VecDeque;
 
-use super::run::Taken;
-use super::walk::{Piece, Strayed, Walk};
+use super::execution::ChoicePoint;
+use super::walk::{Diverged, Subtree, Walk};
 
-/// What became of the tree: pieces to be walked, and the number of paths that were walked while cutting.
+/// What became of the tree: subtrees to be walked, and the number of paths that were walked while cutting.
 pub(super) struct Split {
-    pub(super) pieces: Vec<Piece>,
-    pub(super) strayed: Option<Strayed>,
+    pub(super) subtrees: Vec<Subtree>,
+    pub(super) diverged: Option<Diverged>,
 }
 
-/// Cuts the tree into at least `target` pieces, unless it has fewer paths, in at most `most` runs.
+/// Cuts the tree into at least `target` subtrees, unless it has fewer paths, in at most `most` runs.
 ///
-/// `walk` runs one path; it is called in the same order with the same answers whoever calls, so that the position of a
-/// path and of a piece names it for every shard. The pieces and the paths walked here make up the tree.
-pub(super) fn split(target: usize, most: usize, mut walk: impl FnMut(Vec<u32>) -> Vec<Taken>) -> Split {
-    let mut pieces = VecDeque::from([Piece::whole()]);
+/// `walk` runs one path; it is called in the same order with the same choices whoever calls, so that the position of a
+/// path and of a subtree names it for every shard. The subtrees and the paths walked here make up the tree.
+pub(super) fn split(target: usize, most: usize, mut walk: impl FnMut(Vec<u32>) -> Vec<ChoicePoint>) -> Split {
+    let mut subtrees = VecDeque::from([Subtree::whole()]);
     for _ in 0..most {
-        if pieces.len() >= target {
+        if subtrees.len() >= target {
             break;
         }
-        let Some(piece) = pieces.pop_front() else { break };
-        let mut descent = Walk::new(piece);
+        let Some(subtree) = subtrees.pop_front() else { break };
+        let mut descent = Walk::new(subtree);
         let trail = walk(descent.prefix());
-        if let Err(strayed) = descent.learn(&trail) {
-            return Split { pieces: Vec::new(), strayed: Some(strayed) };
+        if let Err(diverged) = descent.learn(&trail) {
+            return Split { subtrees: Vec::new(), diverged: Some(diverged) };
         }
-        while let Some(child) = descent.donate() {
-            pieces.push_back(child);
+        while let Some(child) = descent.split_off() {
+            subtrees.push_back(child);
         }
     }
-    let mut pieces = Vec::from(pieces);
-    // Large pieces first, so that the last to be walked are small; the order is the same everywhere.
-    pieces.sort_by_key(Piece::depth);
-    Split { pieces, strayed: None }
+    let mut subtrees = Vec::from(subtrees);
+    // Large subtrees first, so that the last to be walked are small; the order is the same everywhere.
+    subtrees.sort_by_key(Subtree::depth);
+    Split { subtrees, diverged: None }
 }

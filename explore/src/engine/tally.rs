@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use bindery::promise::Promise;
 
 use super::bounds::Kind;
-use super::cheap::BuildCheap;
+use super::execution::Execution;
+use super::hasher::BuildFastHasher;
 use super::path::Path;
-use super::run::Run;
 
 /// Findings kept apart; further kinds are counted only.
 const KINDS: usize = 256;
@@ -29,37 +29,38 @@ pub(super) type Key = (&'static str, String);
 pub(super) struct Tally {
     pub(super) paths: u64,
     pub(super) pruned: u64,
-    pub(super) cut: u64,
-    pub(super) longest: u64,
-    pub(super) questions: u64,
+    pub(super) truncated: u64,
+    pub(super) longest_path: u64,
+    pub(super) choice_points: u64,
     pub(super) mass: f64,
     pub(super) checks: [u64; Promise::COUNT],
-    pub(super) marks: HashMap<&'static str, u64>,
-    /// Questions of the rationed kinds, and how often they were answered otherwise than 0.
-    struck: HashMap<(Kind, usize, usize), (&'static str, u64), BuildCheap>,
+    pub(super) covered: HashMap<&'static str, u64>,
+    /// Choice points of the bounded kinds, and how often a non-default choice was taken there.
+    injected: HashMap<(Kind, usize, usize), (&'static str, u64), BuildFastHasher>,
     pub(super) found: BTreeMap<Key, Found>,
-    pub(super) more: u64,
-    pub(super) strayed: Option<String>,
+    pub(super) further: u64,
+    pub(super) diverged: Option<String>,
 }
 
 impl Tally {
     /// Takes in one finished run.
-    pub(super) fn add(&mut self, run: &mut Run) {
+    pub(super) fn add(&mut self, run: &mut Execution) {
         self.paths += 1;
         self.pruned += u64::from(run.seen);
-        self.cut += u64::from(run.cut);
-        self.longest = self.longest.max(run.trail.len() as u64);
-        self.questions += run.questions;
-        self.mass += run.trail.iter().filter(|t| t.open > 1).map(|t| 1.0 / f64::from(t.open)).product::<f64>();
+        self.truncated += u64::from(run.truncated);
+        self.longest_path = self.longest_path.max(run.trail.len() as u64);
+        self.choice_points += run.choice_points;
+        self.mass +=
+            run.trail.iter().filter(|t| t.alternatives > 1).map(|t| 1.0 / f64::from(t.alternatives)).product::<f64>();
         for (sum, count) in self.checks.iter_mut().zip(run.checks) {
             *sum += count;
         }
-        for (mark, count) in run.marks.drain() {
-            *self.marks.entry(mark).or_insert(0) += count;
+        for (name, count) in run.covered.drain() {
+            *self.covered.entry(name).or_insert(0) += count;
         }
         for taken in &run.trail {
-            if matches!(taken.kind, Kind::Fault | Kind::Interrupt) {
-                self.strike(taken.kind, taken.what, u64::from(taken.answer != 0));
+            if matches!(taken.kind, Kind::Fault | Kind::Preemption) {
+                self.count_injections(taken.kind, taken.what, u64::from(taken.choice != 0));
             }
         }
         for (violation, end) in std::mem::take(&mut run.violations) {
@@ -77,20 +78,20 @@ impl Tally {
                 (known.path, known.detail) = (found.path, found.detail);
             }
         } else if full {
-            self.more += found.times;
+            self.further += found.times;
         } else {
             self.found.insert(key, found);
         }
     }
 
-    /// Counts by the place of the name in memory, which is cheaper than by its letters; [`Self::struck`] brings names together.
-    fn strike(&mut self, kind: Kind, what: &'static str, count: u64) {
-        self.struck.entry((kind, what.as_ptr() as usize, what.len())).or_insert((what, 0)).1 += count;
+    /// Counts by the place of the name in memory, which is cheaper than by its letters; [`Self::injected`] brings names together.
+    fn count_injections(&mut self, kind: Kind, what: &'static str, count: u64) {
+        self.injected.entry((kind, what.as_ptr() as usize, what.len())).or_insert((what, 0)).1 += count;
     }
 
-    /// Takes the questions of the rationed kinds out, and how often each was answered otherwise than 0.
-    pub(super) fn struck(&mut self) -> impl Iterator<Item = (String, u64)> + use<> {
-        std::mem::take(&mut self.struck)
+    /// Takes the choice points of the bounded kinds out, and how often a non-default choice was taken at each.
+    pub(super) fn injected(&mut self) -> impl Iterator<Item = (String, u64)> + use<> {
+        std::mem::take(&mut self.injected)
             .into_iter()
             .map(|((kind, ..), (what, count))| (format!("{kind} {what}"), count))
     }
@@ -99,25 +100,25 @@ impl Tally {
     pub(super) fn merge(&mut self, other: Self) {
         self.paths += other.paths;
         self.pruned += other.pruned;
-        self.cut += other.cut;
-        self.longest = self.longest.max(other.longest);
-        self.questions += other.questions;
+        self.truncated += other.truncated;
+        self.longest_path = self.longest_path.max(other.longest_path);
+        self.choice_points += other.choice_points;
         self.mass += other.mass;
-        self.more += other.more;
+        self.further += other.further;
         for (sum, count) in self.checks.iter_mut().zip(other.checks) {
             *sum += count;
         }
-        for (mark, count) in other.marks {
-            *self.marks.entry(mark).or_insert(0) += count;
+        for (name, count) in other.covered {
+            *self.covered.entry(name).or_insert(0) += count;
         }
-        for ((kind, ..), (what, count)) in other.struck {
-            self.strike(kind, what, count);
+        for ((kind, ..), (what, count)) in other.injected {
+            self.count_injections(kind, what, count);
         }
         for (key, found) in other.found {
             self.find(key, found);
         }
-        if self.strayed.is_none() {
-            self.strayed = other.strayed;
+        if self.diverged.is_none() {
+            self.diverged = other.diverged;
         }
     }
 }

@@ -9,7 +9,7 @@ use bindery::promise::Promise;
 pub struct Violation {
     /// Which promise; `None` when it was not a promise that showed it.
     pub promise: Option<Promise>,
-    /// Who saw it, when there is no promise to name: `"panic"` when the scenario fell over, `"model"` when the
+    /// The oracle, when there is no promise to name: `"panic"` when the scenario panicked, `"model"` when the
     /// simulated hardware was misused.
     pub seen_by: &'static str,
     /// What kind of breach: violations of one promise and one kind are one finding, whatever path led there.
@@ -36,12 +36,12 @@ impl Violation {
         Self::seen_by("panic", kind, message)
     }
 
-    /// How it stands in a story.
+    /// Its line in a trace.
     pub(super) fn line(&self) -> String {
         format!("BROKEN {self}")
     }
 
-    /// `"P1"` to `"P14"`, or who saw it: `"panic"`, `"model"`.
+    /// `"P1"` to `"P14"`, or the oracle: `"panic"`, `"model"`.
     pub fn promise_id(&self) -> &'static str {
         self.promise.map_or(self.seen_by, Promise::id)
     }

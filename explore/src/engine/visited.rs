@@ -1,16 +1,16 @@
-//! States that were already walked from.
+//! States that were already explored.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::cheap::BuildCheap;
+use super::hasher::BuildFastHasher;
 
-/// What a path may still spend, as four lanes of 16 bits: faults, interrupts, deviations, depth.
+/// What is left of the bounds, as four lanes of 16 bits: faults, preemptions, non-default choices, depth.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Purse(u64);
+pub(super) struct Budget(u64);
 
-impl Purse {
+impl Budget {
     pub(super) fn new(lanes: [u32; 4]) -> Self {
         Self(lanes.iter().fold(0, |all, &lane| all << 16 | u64::from(lane.min(0xffff))))
     }
@@ -23,12 +23,12 @@ impl Purse {
 
 /// Parts of the table, each with its lock.
 const PARTS: usize = 64;
-/// How many purses that do not cover each other are kept for one state.
+/// How many budgets that do not cover each other are kept for one state.
 const KEPT: u64 = 4;
 
-/// The table of walked states. It never holds more than the bound given to [`Visited::new`].
+/// The table of explored states. It never holds more than the bound given to [`Visited::new`].
 pub(super) struct Visited {
-    parts: Vec<Mutex<HashMap<u64, Purse, BuildCheap>>>,
+    parts: Vec<Mutex<HashMap<u64, Budget, BuildFastHasher>>>,
     states: AtomicU64,
     entries: AtomicU64,
     bound: u64,
@@ -46,16 +46,16 @@ impl Visited {
         }
     }
 
-    /// Notes that `state` is walked with `purse` left. False: it already was, with at least as much.
-    pub(super) fn enter(&self, state: u64, purse: Purse) -> bool {
+    /// Enters `state` as explored with `budget` left. False: it already was, with at least as much.
+    pub(super) fn enter(&self, state: u64, budget: Budget) -> bool {
         let mut part = self.parts[(state >> 58) as usize % PARTS].lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = None;
         for salt in 0..KEPT {
             let key = state.wrapping_add(salt.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             match part.get_mut(&key) {
-                Some(known) if known.covers(purse) => return false,
-                Some(known) if purse.covers(*known) => {
-                    *known = purse;
+                Some(known) if known.covers(budget) => return false,
+                Some(known) if budget.covers(*known) => {
+                    *known = budget;
                     return true;
                 }
                 Some(_) => {}
@@ -71,7 +71,7 @@ impl Visited {
             self.full.store(true, Ordering::Relaxed);
             return true;
         }
-        part.insert(key, purse);
+        part.insert(key, budget);
         if salt == 0 {
             self.states.fetch_add(1, Ordering::Relaxed);
         }

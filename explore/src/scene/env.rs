@@ -1,4 +1,4 @@
-//! A board that is watched: an env that asks the engine wherever the machine calls.
+//! An env that wraps the board and makes each fallible call and each wait of the machine a choice point.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -9,30 +9,30 @@ use bindery::event::Event;
 use bindery::iommu::Iommu;
 use bindery_sim::board::Board;
 
-use super::watch::Watch;
+use super::hooks::Hooks;
 
-/// The board, and who watches it at this moment.
-pub(crate) struct Watched {
+/// The board, and the hooks of the current execution.
+pub(crate) struct InstrumentedEnv {
     pub(crate) board: Arc<Board>,
-    watch: Mutex<Option<Arc<Watch>>>,
+    hooks: Mutex<Option<Arc<Hooks>>>,
 }
 
-impl Watched {
+impl InstrumentedEnv {
     pub(crate) fn new(board: Arc<Board>) -> Arc<Self> {
-        Arc::new(Self { board, watch: Mutex::default() })
+        Arc::new(Self { board, hooks: Mutex::default() })
     }
 
-    /// From now on `watch` is asked; with `None`, everything succeeds and nobody comes in.
-    pub(crate) fn set(&self, watch: Option<Arc<Watch>>) {
-        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+    /// Installs `hooks`; with `None`, there are no faults and no preemptions.
+    pub(crate) fn set(&self, hooks: Option<Arc<Hooks>>) {
+        *self.hooks.lock().unwrap_or_else(PoisonError::into_inner) = hooks;
     }
 
-    fn watch(&self) -> Option<Arc<Watch>> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn hooks(&self) -> Option<Arc<Hooks>> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Env for Watched {
+impl Env for InstrumentedEnv {
     fn memory(&self) -> Arc<dyn Memory> {
         self.board.memory()
     }
@@ -54,17 +54,17 @@ impl Env for Watched {
     }
 
     fn wait(&self, until: Instant) {
-        if let Some(watch) = self.watch() {
-            watch.waits();
+        if let Some(hooks) = self.hooks() {
+            hooks.on_wait();
         }
         self.board.wait(until);
     }
 
-    /// The job runs as somebody who comes in, so that a run stays repeatable; where nobody watches, it is done when the
+    /// The job runs as a thread of the scheduler, so that an execution stays repeatable; without hooks it is done when the
     /// machine is called next.
     fn spawn(&self, job: Job) -> Result<(), Job> {
-        let Some(watch) = self.watch() else { return Err(job) };
-        watch.stage.send_in(job);
+        let Some(hooks) = self.hooks() else { return Err(job) };
+        hooks.scheduler.spawn(job);
         Ok(())
     }
 
@@ -81,17 +81,17 @@ impl Env for Watched {
     }
 
     fn inject(&self, site: Site) -> bool {
-        self.watch().is_some_and(|watch| watch.fails(site))
+        self.hooks().is_some_and(|hooks| hooks.should_fail(site))
     }
 
     fn passes(&self, landmark: Landmark) {
-        if let Some(watch) = self.watch() {
-            watch.passes(landmark);
+        if let Some(hooks) = self.hooks() {
+            hooks.passes(landmark);
         }
     }
 
     fn next(&self, line: &mut dyn ExactSizeIterator<Item = NodeId>) -> usize {
-        self.watch().map_or(0, |watch| watch.next(line))
+        self.hooks().map_or(0, |hooks| hooks.next(line))
     }
 
     fn reaches(&self, base: PhysAddr, len: u64) -> bool {

@@ -1,16 +1,16 @@
-//! One run on the real core: a world, an engine that is asked at every fallible call and every wait, others who may come
-//! in between, and the oracles.
+//! One execution on the real core: a fixture, choice points at every fallible call and every wait, concurrent operations,
+//! and the oracles.
 
+pub(crate) mod coverage;
 mod env;
-pub(crate) mod landmarks;
+pub(crate) mod fixture;
+mod hooks;
 mod oracle;
-mod stage;
-mod twins;
-mod watch;
-pub(crate) mod world;
+mod scheduler;
+mod symmetry;
 
+pub use hooks::Operation;
 pub(crate) use oracle::check;
-pub use watch::Arrival;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,109 +24,109 @@ use bindery_sim::board::Board;
 
 use crate::engine::{Chooser, Violation};
 use crate::events;
-use env::Watched;
-use stage::Stage;
-use watch::Watch;
-use world::World;
+use env::InstrumentedEnv;
+use fixture::Fixture;
+use hooks::Hooks;
+use scheduler::Scheduler;
 
-/// What a scenario is played on: a machine on a board, both real, and the engine that decides what goes wrong.
+/// A machine with the real core and drivers on a simulated board, on which a scenario is executed.
 ///
-/// Every fallible call of the core asks the engine whether it fails; between any two of them, somebody else may come in.
-/// Call [`step`](Self::step) where nothing is under way: it checks the promises.
+/// Every fallible call of the core is a fault point, and a scheduling point at which a concurrent operation may preempt the
+/// scenario. Call [`step`](Self::step) where nothing is under way: it checks the promises.
 pub struct Scene {
-    curtain: Curtain,
-    pub(crate) world: World,
-    pub(crate) watch: Arc<Watch>,
+    guard: RunGuard,
+    pub(crate) fixture: Fixture,
+    pub(crate) hooks: Arc<Hooks>,
     before: [u64; Promise::COUNT],
 }
 
 impl Scene {
-    /// Sets the stage: `arrivals` may come in, and the order in which `ordered` are probed is asked for.
-    pub(crate) fn new(world: World, chooser: &Chooser, arrivals: Vec<Arrival>, ordered: Vec<NodeId>) -> Self {
-        let watch = Arc::new(Watch::new(chooser.clone(), Stage::new(), arrivals, ordered));
-        if chooser.tells() {
-            let (chooser, over) = (chooser.clone(), Arc::downgrade(&watch));
-            world.board.on_event(Box::new(move |event| {
-                if over.upgrade().is_none_or(|watch| watch.is_over()) {
+    /// `operations` may preempt the scenario, and the order in which `ordered` are probed is a choice.
+    pub(crate) fn new(fixture: Fixture, chooser: &Chooser, operations: Vec<Operation>, ordered: Vec<NodeId>) -> Self {
+        let hooks = Arc::new(Hooks::new(chooser.clone(), Scheduler::new(), operations, ordered));
+        if chooser.logs() {
+            let (chooser, over) = (chooser.clone(), Arc::downgrade(&hooks));
+            fixture.board.on_event(Box::new(move |event| {
+                if over.upgrade().is_none_or(|hooks| hooks.is_over()) {
                     return;
                 }
-                chooser.tell(|| events::line(event));
+                chooser.log(|| events::line(event));
             }));
         }
-        let before = world.checks();
-        world.env.set(Some(Arc::clone(&watch)));
-        let curtain = Curtain { watch: Arc::clone(&watch), env: Arc::clone(&world.env) };
-        Self { curtain, world, watch, before }
+        let before = fixture.checks();
+        fixture.env.set(Some(Arc::clone(&hooks)));
+        let guard = RunGuard { hooks: Arc::clone(&hooks), env: Arc::clone(&fixture.env) };
+        Self { guard, fixture, hooks, before }
     }
 
     /// The machine.
     pub fn machine(&self) -> &Arc<Machine> {
-        &self.world.machine
+        &self.fixture.machine
     }
 
     /// The hardware.
     pub fn board(&self) -> &Board {
-        &self.world.board
+        &self.fixture.board
     }
 
     /// The machine's control tree.
     pub fn tree(&self) -> &Tree {
-        &self.world.tree
+        &self.fixture.tree
     }
 
-    /// The engine, to ask it about more.
+    /// The chooser, for further choices.
     pub fn chooser(&self) -> &Chooser {
-        &self.watch.chooser
+        &self.hooks.chooser
     }
 
-    /// Whether somebody has come in.
-    pub fn was_visited(&self) -> bool {
-        self.watch.visited.load(Ordering::Relaxed)
+    /// Whether a concurrent operation has started.
+    pub fn was_preempted(&self) -> bool {
+        self.hooks.preempted.load(Ordering::Relaxed)
     }
 
-    /// The end of a step called `what`: whoever came in comes to an end, and the promises are checked.
+    /// Ends a step called `what`: waits for concurrent operations, and checks the promises.
     pub fn step(&self, what: &'static str) -> Result<(), Violation> {
-        self.watch.point();
-        if let Some(fallen) = self.watch.stage.clear().first() {
-            return Err(Violation::panicked(fallen));
+        self.hooks.scheduling_point();
+        if let Some(panicked) = self.hooks.scheduler.join_all().first() {
+            return Err(Violation::panicked(panicked));
         }
-        self.watch.chooser.mark(what);
-        self.watch.chooser.tell(|| format!("-- {what}"));
-        self.look(what)
+        self.hooks.chooser.cover(what);
+        self.hooks.chooser.log(|| format!("-- {what}"));
+        self.check(what)
     }
 
     /// A number for the state of machine and hardware at this moment.
     pub fn digest(&self) -> u64 {
-        self.world.digest()
+        self.fixture.digest()
     }
 
-    /// From here on nothing fails and nobody comes in (or again, with `false`).
-    pub fn calm(&self, calm: bool) {
-        self.watch.calm(calm);
+    /// From here on there are no faults and no preemptions (with `false`: there are again).
+    pub fn disable_faults(&self, disable: bool) {
+        self.hooks.disable_faults(disable);
     }
 
-    /// Takes the scene apart. The world comes back when it is as it was in the beginning.
-    pub(crate) fn end(self) -> Option<World> {
-        let Self { curtain, world, watch, before } = self;
-        drop(curtain);
-        watch.checked(&before, &world.checks());
-        watch.landmarks.report(&watch.chooser);
-        let same = !watch.chooser.tells() && world.begins_again();
-        same.then_some(world)
+    /// Takes the scene apart. The fixture comes back when its state is the initial one.
+    pub(crate) fn end(self) -> Option<Fixture> {
+        let Self { guard, fixture, hooks, before } = self;
+        drop(guard);
+        hooks.checked(&before, &fixture.checks());
+        hooks.coverage.report(&hooks.chooser);
+        let same = !hooks.chooser.logs() && fixture.matches_start();
+        same.then_some(fixture)
     }
 }
 
-/// Falls when a run is over, however it ended: nobody is left on the stage, and nobody is asked any more.
-struct Curtain {
-    watch: Arc<Watch>,
-    env: Arc<Watched>,
+/// Ends an execution, however it ended: joins all threads, and disconnects the chooser.
+struct RunGuard {
+    hooks: Arc<Hooks>,
+    env: Arc<InstrumentedEnv>,
 }
 
-impl Drop for Curtain {
+impl Drop for RunGuard {
     fn drop(&mut self) {
-        self.watch.calm(true);
-        self.watch.stage.leave();
-        self.watch.end();
+        self.hooks.disable_faults(true);
+        self.hooks.scheduler.finish();
+        self.hooks.end();
         self.env.set(None);
     }
 }

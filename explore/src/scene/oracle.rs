@@ -1,4 +1,4 @@
-//! What is looked at after every step.
+//! The oracles: what is checked after every step.
 
 use std::borrow::Cow;
 
@@ -6,25 +6,25 @@ use bindery::machine::Machine;
 use bindery::promise::Promise;
 
 use super::Scene;
-use super::world::World;
+use super::fixture::Fixture;
 use crate::engine::Violation;
 
 impl Scene {
     /// Promises, models, DMA checker, IOMMU.
-    pub(crate) fn look(&self, what: &'static str) -> Result<(), Violation> {
-        self.world.look()?;
-        let refused = self.watch.take_refused();
-        if refused > 0 && !self.watch.expects_refusals() {
-            let detail = format!("{what}: the IOMMU refused {refused} accesses of a device that nobody had broken");
+    pub(crate) fn check(&self, what: &'static str) -> Result<(), Violation> {
+        self.fixture.check()?;
+        let refused = self.hooks.take_refused();
+        if refused > 0 && !self.hooks.expects_refusals() {
+            let detail = format!("{what}: the IOMMU refused {refused} accesses of a device without an injected fault");
             return Err(Violation::new(Promise::UnreachableBeforeFree, "refused access", detail));
         }
         Ok(())
     }
 }
 
-impl World {
+impl Fixture {
     /// Promises, models, DMA checker.
-    pub(crate) fn look(&self) -> Result<(), Violation> {
+    pub(crate) fn check(&self) -> Result<(), Violation> {
         check(&self.machine, "")?;
         self.board.model_errors().first().map_or(Ok(()), |error| {
             Err(Violation::seen_by("model", kind(&format!("{}: {}", error.device, error.what)), error.to_string()))
@@ -32,15 +32,15 @@ impl World {
     }
 }
 
-/// What `machine` itself has seen; `who` stands before each detail.
-pub(crate) fn check(machine: &Machine, who: &str) -> Result<(), Violation> {
+/// What `machine` itself has found; `prefix` stands before each detail.
+pub(crate) fn check(machine: &Machine, prefix: &str) -> Result<(), Violation> {
     if machine.promises().broken_count() > 0
         && let Some((promise, detail)) = machine.promises().broken().into_iter().next()
     {
-        return Err(Violation::new(promise, kind(&detail), format!("{who}{detail}")));
+        return Err(Violation::new(promise, kind(&detail), format!("{prefix}{detail}")));
     }
     if let Some(misuse) = machine.dma_misuses().first() {
-        return Err(Violation::seen_by("dma checker", misuse.check.name(), format!("{who}{misuse}")));
+        return Err(Violation::seen_by("dma checker", misuse.check.name(), format!("{prefix}{misuse}")));
     }
     Ok(())
 }

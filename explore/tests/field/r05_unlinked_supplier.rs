@@ -166,10 +166,10 @@ fn told_to_the_explorer() {
         let _ = m.add_device(p);
         let _ = m.add_device(dev("led", "t,led"));
     });
-    let life = device("led").on(board).faults(1).interrupts(0);
+    let life = device("led").on(board).faults(1).preemptions(0);
     let report = life.run(&life.engine()).unwrap();
     assert!(report.passed(), "R05e: {report}");
-    assert!(report.coverage["life: the supplier goes first"] > 0, "R05e: {report}");
+    assert!(report.coverage["lifecycle: the supplier is unbound first"] > 0, "R05e: {report}");
 }
 #[test]
 fn told_to_the_explorer_with_visitors() {
@@ -184,10 +184,10 @@ fn told_to_the_explorer_with_visitors() {
         let _ = m.add_device(p);
         let _ = m.add_device(dev("led", "t,led"));
     });
-    let life = device("led").on(board).faults(1).interrupts(1).without("error EIO");
+    let life = device("led").on(board).faults(1).preemptions(1).allow_unreached("error EIO");
     let report = life.run(&life.engine()).unwrap();
     assert!(report.passed() && report.complete(), "R05f: {report}");
-    assert!(report.coverage["arrival: supplier unbind"] > 0, "R05f: {report}");
+    assert!(report.coverage["concurrent: supplier unbind"] > 0, "R05f: {report}");
 }
 /// "The supplier goes first", for a device whose supplier firmware names and that is no IOMMU.
 #[test]
@@ -206,7 +206,7 @@ fn the_supplier_goes_first() {
         c.suppliers.push(need(node.unwrap(), SupplierKind::Other, "pins", &[]));
         let _ = m.add_device(c);
     });
-    let life = device("led").on(board).faults(0).interrupts(0);
+    let life = device("led").on(board).faults(0).preemptions(0);
     let path: Path = "4".parse().unwrap();
     let replay = life.replay(&life.engine(), &path).unwrap();
     let story = replay.story.join("\n");

@@ -278,7 +278,7 @@ fn explorer() {
         d.resources.push(irq(302, Trigger::LevelHigh));
         let _ = m.add_device(d);
     });
-    let s = scenario("self removal", board).faults(0).interrupts(0);
+    let s = scenario("self removal", board).faults(0).preemptions(0);
     let report = s.run(&s.engine(), |scene| {
         if let Some(c) = scene.machine().client::<Hot>("hot") {
             let _ = c.call(|p| p.act());

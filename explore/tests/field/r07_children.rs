@@ -214,8 +214,8 @@ fn told_to_the_explorer() {
         let life = device("glue")
             .on(board)
             .faults(if tidy { 1 } else { 0 })
-            .interrupts(if tidy { 1 } else { 0 })
-            .without("error EIO");
+            .preemptions(if tidy { 1 } else { 0 })
+            .allow_unreached("error EIO");
         match life.run(&life.engine()) {
             Ok(report) => {
                 let text = format!("{report}");
@@ -478,8 +478,8 @@ fn the_explorer_walks_a_parent_with_children() {
         m.register(Port::default());
         let _ = m.add_device(dev("hub", "t,hub"));
     });
-    device("hub").on(board.clone()).faults(1).interrupts(0).check();
-    device("port1").on(board).faults(0).interrupts(1).check();
+    device("hub").on(board.clone()).faults(1).preemptions(0).check();
+    device("port1").on(board).faults(0).preemptions(1).check();
 }
 
 #[test]

@@ -15,7 +15,7 @@ use bindery_sim::salvator::Salvator;
 
 use crate::model::{self, Ask, Refused};
 use crate::view::{Seen, View};
-use crate::world::{self, GUEST, World};
+use crate::world::{self, Fixture, GUEST};
 
 /// A driver that wants nothing but its device; the one of an IOMMU offers translation.
 macro_rules! drivers {
@@ -118,13 +118,13 @@ impl Translation for Nothing {
 
 /// A machine with the devices of `world`, or some of them.
 pub(crate) struct Real {
-    world: World,
+    world: Fixture,
     machine: Handle,
     nodes: Vec<NodeId>,
 }
 
 impl Real {
-    pub(crate) fn empty(world: World) -> Self {
+    pub(crate) fn empty(world: Fixture) -> Self {
         let board = Salvator::new().frames(1 << 12).contiguous(1 << 12).build();
         let machine = Machine::new(board as Arc<dyn Env>, Policy::default());
         let nodes =

@@ -17,10 +17,10 @@ use model::{Ask, Owner, Phase, Rules, State};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use view::expected;
-use world::{GUEST, LARGE, SMALL, World};
+use world::{Fixture, GUEST, LARGE, SMALL};
 
 /// Anything that can be asked, likely or not.
-fn any_ask(world: World) -> impl Strategy<Value = Ask> {
+fn any_ask(world: Fixture) -> impl Strategy<Value = Ask> {
     let device = 0..world.devices.len();
     let driver = prop::sample::select(world.drivers);
     let given = || (device.clone(), any::<bool>());
@@ -41,7 +41,7 @@ fn any_ask(world: World) -> impl Strategy<Value = Ask> {
 }
 
 /// A walk: from an empty machine, or from one where everything is there.
-fn walk(world: World) -> impl Strategy<Value = Vec<Ask>> {
+fn walk(world: Fixture) -> impl Strategy<Value = Vec<Ask>> {
     let drivers = world.drivers.iter().map(|d| Ask::Register(d));
     let all: Vec<Ask> = drivers.chain((0..world.devices.len()).map(Ask::Add)).chain([Ask::Settle]).collect();
     let start = prop_oneof![1 => Just(Vec::new()), 3 => Just(all).prop_shuffle()];
@@ -52,7 +52,7 @@ fn walk(world: World) -> impl Strategy<Value = Vec<Ask>> {
 }
 
 /// Asks both the same, and compares what is to be seen after each.
-fn follow(world: World, asks: &[Ask], tally: &mut Tally) -> Result<(), TestCaseError> {
+fn follow(world: Fixture, asks: &[Ask], tally: &mut Tally) -> Result<(), TestCaseError> {
     let rules = Rules { world, fault: None };
     let (mut model, real) = (State::empty(&world), Real::empty(world));
     for (n, ask) in asks.iter().enumerate() {
@@ -94,7 +94,7 @@ struct Tally {
 }
 
 /// Holds the core against the model on several thousand walks. A failure prints the shortest walk that it shrinks to.
-fn hold_the_core_against_the_model(world: World) -> Tally {
+fn hold_the_core_against_the_model(world: Fixture) -> Tally {
     let cases = ProptestConfig::default().cases.max(4_000);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let tally = RefCell::new(Tally::default());

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::world::{Driver, GUEST, World};
+use crate::world::{Driver, Fixture, GUEST};
 
 /// Where a device is with its driver.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -98,19 +98,19 @@ pub(crate) enum Fault {
     SupplierFirst,
     /// A group is claimed whoever owns it.
     ClaimBlindly,
-    /// An arrival wakes nobody.
+    /// An operation wakes nobody.
     LoseWakeUps,
 }
 
 /// The rules, for one world.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    pub(crate) world: World,
+    pub(crate) world: Fixture,
     pub(crate) fault: Option<Fault>,
 }
 
 impl State {
-    pub(crate) fn empty(world: &World) -> Self {
+    pub(crate) fn empty(world: &Fixture) -> Self {
         Self { devices: vec![None; world.devices.len()], drivers: BTreeSet::new(), owner: Owner::Nobody }
     }
 

@@ -20,13 +20,13 @@ pub(crate) struct Spec {
 
 /// Devices and drivers.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) devices: &'static [Spec],
     pub(crate) drivers: &'static [Driver],
 }
 
 /// An IOMMU and two masters that it cannot keep apart: small enough for every state.
-pub(crate) const SMALL: World = World {
+pub(crate) const SMALL: Fixture = Fixture {
     devices: &[
         Spec { name: "mmu", driver: "mmu", suppliers: &[], behind: None },
         Spec { name: "disk", driver: "master", suppliers: &[0], behind: Some(0) },
@@ -36,7 +36,7 @@ pub(crate) const SMALL: World = World {
 };
 
 /// A chain of four suppliers, two masters in a group, and consumers of one of them.
-pub(crate) const LARGE: World = World {
+pub(crate) const LARGE: Fixture = Fixture {
     devices: &[
         Spec { name: "clock", driver: "clock", suppliers: &[], behind: None },
         Spec { name: "mmu", driver: "mmu", suppliers: &[0], behind: None },
@@ -48,7 +48,7 @@ pub(crate) const LARGE: World = World {
     drivers: &["clock", "mmu", "master", "leaf", GUEST],
 };
 
-impl World {
+impl Fixture {
     /// Devices that need `supplier`.
     pub(crate) fn consumers(&self, supplier: usize) -> impl Iterator<Item = usize> {
         (0..self.devices.len()).filter(move |d| self.devices[*d].suppliers.contains(&supplier))

@@ -70,7 +70,7 @@ impl<'a> Board<'a> {
 
     pub(crate) fn calm(&self) {
         self.calm.set(true);
-        self.scene.calm(true);
+        self.scene.disable_faults(true);
     }
 
     fn chooser(&self) -> &Chooser {
@@ -79,8 +79,8 @@ impl<'a> Board<'a> {
 
     /// A moment at which the tool may be killed.
     pub(crate) fn moment(&self) {
-        if !self.calm.get() && self.chooser().choose(Question::Interrupt, "the tool is killed", 2) == 1 {
-            self.chooser().mark("killed");
+        if !self.calm.get() && self.chooser().choose(Question::Preemption, "the tool is killed", 2) == 1 {
+            self.chooser().cover("killed");
             std::panic::resume_unwind(Box::new(Crash));
         }
     }

@@ -62,10 +62,10 @@ fn bounds() -> (u32, u32) {
 #[track_caller]
 fn walk(name: &str, board: BoardSpec, wish: Wish, held: bool, ends: &[&str]) {
     let (faults, kills) = bounds();
-    let scenario = scenario(name, board).faults(faults).interrupts(kills);
+    let scenario = scenario(name, board).faults(faults).preemptions(kills);
     let always =
         ["given", "home", "done", "rolled back", "killed", "recover undid the plan", "recover finished the plan"];
-    let engine = scenario.engine().must_hit(always).must_hit(ends.iter().copied());
+    let engine = scenario.engine().require(always).require(ends.iter().copied());
     let report = scenario.run(&engine, |scene| give_and_take(scene, &wish, held));
     let killed = report.coverage.get("killed").copied().unwrap_or(0);
     let failed: u64 = report.coverage.iter().filter(|(name, _)| name.starts_with("fault ")).map(|(_, n)| n).sum();

@@ -78,14 +78,14 @@ impl Path<'_> {
                     if self.board.writes.get() != before {
                         return Err(wrong("a device is written to while its unbind hangs", "recover wrote to it"));
                     }
-                    self.scene.chooser().mark("recover finds a hanging write");
+                    self.scene.chooser().cover("recover finds a hanging write");
                     self.board.release();
                 }
-                Some(Recovered::Failed(_)) => self.scene.chooser().mark("recover failed, and is called again"),
-                Some(Recovered::Finished) => self.scene.chooser().mark("recover finished the plan"),
-                Some(Recovered::Undone) => self.scene.chooser().mark("recover undid the plan"),
+                Some(Recovered::Failed(_)) => self.scene.chooser().cover("recover failed, and is called again"),
+                Some(Recovered::Finished) => self.scene.chooser().cover("recover finished the plan"),
+                Some(Recovered::Undone) => self.scene.chooser().cover("recover undid the plan"),
                 Some(Recovered::Rebooted { .. }) => return Err(wrong("reboot", "there was none")),
-                None => self.scene.chooser().mark("recover was killed"),
+                None => self.scene.chooser().cover("recover was killed"),
             }
         }
         Err(wrong("recover does not end", format!("{:?} are away", self.away())))
@@ -98,14 +98,14 @@ impl Path<'_> {
         if !chooser.is_disturbed() && !matches!(ended, Some(Ended::Done)) {
             return Err(wrong("undisturbed, and not done", format!("{what} ended: {ended:?}")));
         }
-        chooser.tell(|| format!("{what} ended: {ended:?}"));
+        chooser.log(|| format!("{what} ended: {ended:?}"));
         let open = self.tool.is_unfinished();
         match ended {
             None => {}
-            Some(Ended::Done) => chooser.mark("done"),
-            Some(Ended::RolledBack { .. }) => chooser.mark("rolled back"),
-            Some(Ended::RollbackFailed { .. }) => chooser.mark("rollback failed"),
-            Some(Ended::TimedOut { .. }) => chooser.mark("timed out"),
+            Some(Ended::Done) => chooser.cover("done"),
+            Some(Ended::RolledBack { .. }) => chooser.cover("rolled back"),
+            Some(Ended::RollbackFailed { .. }) => chooser.cover("rollback failed"),
+            Some(Ended::TimedOut { .. }) => chooser.cover("timed out"),
             Some(Ended::JournalFailed(why)) => return Err(wrong("journal", why.clone())),
         }
         if let Some(ended) = ended {
@@ -146,7 +146,7 @@ pub(crate) fn give_and_take(scene: &Scene, wish: &Wish, held: bool) -> Result<()
         let session = machine.client::<Vfio>(wish.devices[0]).and_then(|owner| Vfio::open(&owner).ok());
         if let (Some(session), Ok(group)) = (session, group) {
             path.board.guest.replace(Some((session, path::name(&group).into())));
-            scene.chooser().mark("a guest holds it");
+            scene.chooser().cover("a guest holds it");
         }
     }
     let ended = path.tool.take(&path.board);
@@ -163,7 +163,7 @@ pub(crate) fn give_and_take(scene: &Scene, wish: &Wish, held: bool) -> Result<()
     if !path.tool.given().is_empty() {
         let ended = path.tool.take(&path.board);
         path.settle(ended.as_ref(), "a second take")?;
-        scene.chooser().mark("taken at the second try");
+        scene.chooser().cover("taken at the second try");
     }
     let now = places(scene.tree());
     if now != path.home {

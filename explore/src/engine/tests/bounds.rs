@@ -7,7 +7,7 @@ fn no_path_has_more_faults_than_its_budget() {
         let (seen, report) = collect(&Engine::new("faults").faults(most).threads(1), |ch| {
             (0..6).map(|_| usize::from(ch.fault("call"))).collect()
         });
-        assert!(seen.keys().all(|answers| answers.iter().sum::<usize>() <= most as usize));
+        assert!(seen.keys().all(|choices| choices.iter().sum::<usize>() <= most as usize));
         let expected: u64 = (0..=u64::from(most)).map(|k| (0..k).fold(1, |c, i| c * (6 - i) / (i + 1))).sum();
         assert_eq!(report.paths, expected);
         assert!(report.complete());
@@ -16,8 +16,8 @@ fn no_path_has_more_faults_than_its_budget() {
 
 #[test]
 fn budgets_of_different_kinds_do_not_mix() {
-    let (seen, _) = collect(&Engine::new("both").faults(1).interrupts(1), |ch| {
-        (0..4).map(|i| ch.choose(if i % 2 == 0 { Kind::Fault } else { Kind::Interrupt }, "x", 2)).collect()
+    let (seen, _) = collect(&Engine::new("both").faults(1).preemptions(1), |ch| {
+        (0..4).map(|i| ch.choose(if i % 2 == 0 { Kind::Fault } else { Kind::Preemption }, "x", 2)).collect()
     });
     assert_eq!(seen.len(), 9);
 }
@@ -27,7 +27,7 @@ fn a_run_that_met_its_depth_does_not_claim_to_be_complete() {
     let bounds = Bounds { depth: Some(3), ..Bounds::default() };
     let (seen, report) =
         collect(&Engine::new("deep").bounds(bounds), |ch| (0..5).map(|_| ch.choose(Kind::Value, "bit", 2)).collect());
-    assert_eq!((seen.len(), report.cut), (8, 8));
+    assert_eq!((seen.len(), report.truncated), (8, 8));
     assert!(!report.complete());
     assert!(report.to_string().contains("8 paths were longer than the depth bound"), "{report}");
 }
@@ -46,7 +46,7 @@ fn a_run_that_met_its_number_of_paths_says_so() {
 }
 
 #[test]
-fn questions_without_end_are_cut() {
+fn endless_choice_points_are_truncated() {
     let bounds = Bounds { paths: 1, ..Bounds::default() };
     let report = Engine::new("endless").bounds(bounds).threads(1).run(|ch: &Chooser| {
         for _ in 0..=Bounds::LONGEST {
@@ -54,7 +54,7 @@ fn questions_without_end_are_cut() {
         }
         Ok(())
     });
-    assert_eq!((report.cut, report.longest), (1, u64::from(Bounds::LONGEST)));
+    assert_eq!((report.truncated, report.longest_path), (1, u64::from(Bounds::LONGEST)));
 }
 
 #[test]

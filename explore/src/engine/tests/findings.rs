@@ -3,14 +3,14 @@ use bindery::promise::Promise;
 
 #[test]
 fn a_failing_path_is_shrunk_to_the_shortest() {
-    // Broken by any fault after an interrupt; the first path that the walk meets has needless orders, too.
-    let report = Engine::new("shrink").faults(2).interrupts(2).run(|ch: &Chooser| {
+    // Broken by any fault after a preemption; the first path found has needless orders, too.
+    let report = Engine::new("shrink").faults(2).preemptions(2).run(|ch: &Chooser| {
         let mut interrupted = false;
         for _ in 0..4 {
             ch.choose(Kind::Order, "who", 2);
-            interrupted |= ch.choose(Kind::Interrupt, "unbind", 3) > 0;
+            interrupted |= ch.choose(Kind::Preemption, "unbind", 3) > 0;
             let failed = ch.fault("call");
-            ch.tell(|| format!("call {}", if failed { "failed" } else { "went well" }));
+            ch.log(|| format!("call {}", if failed { "failed" } else { "went well" }));
             ch.check(Promise::OneWayBack, !(interrupted && failed), "both", || "fault after unbind".into())?;
         }
         Ok(())
@@ -21,8 +21,8 @@ fn a_failing_path_is_shrunk_to_the_shortest() {
     assert_eq!(
         finding.story,
         [
-            "[interrupt] unbind: answer 1 of 0 to 2",
-            "[fault] call: answer 1 of 0 to 1",
+            "[preemption] unbind: choice 1 of 0 to 2",
+            "[fault] call: choice 1 of 0 to 1",
             "call failed",
             "BROKEN P3 (one way back): fault after unbind"
         ]
@@ -30,11 +30,11 @@ fn a_failing_path_is_shrunk_to_the_shortest() {
 }
 
 #[test]
-fn who_wants_the_first_finding_only_gets_one_and_its_fewest_deviations() {
+fn first_only_gives_one_finding_with_its_fewest_non_default_choices() {
     let report = Engine::new("first").faults(2).threads(1).first_only().run(|ch: &Chooser| {
         let failed = [ch.fault("a"), ch.fault("b"), ch.fault("c")];
         ch.check(Promise::NothingLeft, !(failed[1] && failed[2]), "both", || "b and c".into())?;
-        ch.check(Promise::SameHand, !failed[0], "a", || "a went astray".into())
+        ch.check(Promise::SameHand, !failed[0], "a", || "a went diverged_at".into())
     });
     let found: Vec<_> = report.findings.iter().map(|f| (&*f.kind, f.path.to_string(), f.shortest)).collect();
     assert_eq!(found, [("both", "0.1.1".to_owned(), true)], "{report}");
@@ -48,7 +48,7 @@ fn kinds_of_breach_are_told_apart_and_counted() {
         if failed[0] {
             ch.report(Violation::new(Promise::NothingLeft, "a", "a is left"));
         }
-        ch.check(Promise::SameHand, !failed[1], "b", || "b went astray".into())
+        ch.check(Promise::SameHand, !failed[1], "b", || "b went diverged_at".into())
     });
     let seen: Vec<_> = report.findings.iter().map(|f| (f.promise.as_str(), f.kind.as_str(), f.times)).collect();
     assert_eq!(seen, [("P1", "b", 2), ("P4", "a", 2)]);
@@ -77,19 +77,19 @@ fn a_path_is_replayed_whatever_the_budget() {
     let replay = engine.replay(&"1.1.1".parse().unwrap(), scenario);
     assert_eq!(replay.violations.len(), 1);
     assert_eq!(replay.steps.len(), 3);
-    assert_eq!(replay.astray, None);
-    assert_eq!(engine.replay(&Path::new(vec![0, 5]), scenario).astray, Some(1));
+    assert_eq!(replay.diverged_at, None);
+    assert_eq!(engine.replay(&Path::new(vec![0, 5]), scenario).diverged_at, Some(1));
 }
 
 #[test]
-fn an_event_for_which_the_story_has_no_room_is_not_kept() {
+fn an_event_for_which_the_trace_has_no_room_is_not_kept() {
     use bindery::{env::Instant, event::Event, event::EventKind};
     let event = |seq| Event { seq, at: Instant(seq), device: None, kind: EventKind::DeviceAdded };
     let replay = Engine::new("endless").replay(&Path::default(), |ch: &Chooser| {
-        ch.keep("host", &event(0));
+        ch.record("host", &event(0));
         (1..100_000).for_each(|n| {
-            ch.tell(|| n.to_string());
-            ch.keep("host", &event(n));
+            ch.log(|| n.to_string());
+            ch.record("host", &event(n));
         });
         Ok(())
     });
@@ -99,8 +99,8 @@ fn an_event_for_which_the_story_has_no_room_is_not_kept() {
 
 #[test]
 fn a_place_that_is_never_reached_fails_the_run() {
-    let report = Engine::new("vacuous").must_hit(["here", "there"]).run(|ch: &Chooser| {
-        ch.mark("here");
+    let report = Engine::new("vacuous").require(["here", "there"]).run(|ch: &Chooser| {
+        ch.cover("here");
         Ok(())
     });
     assert_eq!(report.missing, ["there"]);
@@ -110,9 +110,9 @@ fn a_place_that_is_never_reached_fails_the_run() {
 
 #[test]
 fn what_lies_behind_a_broken_promise_is_not_reported_as_never_reached() {
-    let report = Engine::new("cut short").must_hit(["behind"]).run(|ch: &Chooser| {
+    let report = Engine::new("cut short").require(["behind"]).run(|ch: &Chooser| {
         ch.check(Promise::NothingLeft, false, "left", || "something".into())?;
-        ch.mark("behind");
+        ch.cover("behind");
         Ok(())
     });
     assert_eq!(report.missing, ["behind"]);
@@ -122,7 +122,7 @@ fn what_lies_behind_a_broken_promise_is_not_reported_as_never_reached() {
 
 #[test]
 fn a_fault_that_is_asked_for_but_never_strikes_fails_the_run() {
-    // The budget is always spent before the second question comes.
+    // The budget is always spent before the second choice point.
     let report = Engine::new("hidden").run(|ch: &Chooser| {
         if ch.fault("first") {
             ch.fault("second");
@@ -147,11 +147,11 @@ fn kinds_without_end_do_not_fill_the_memory() {
         let n = ch.choose(Kind::Value, "which", 1000);
         Err(Violation::new(Promise::NothingLeft, format!("kind {n}"), ""))
     });
-    assert_eq!((report.findings.len(), report.more), (256, 744));
+    assert_eq!((report.findings.len(), report.further), (256, 744));
 }
 
 #[test]
-fn a_violation_that_its_path_does_not_lead_to_again_is_told_with_what_was_seen() {
+fn a_violation_that_its_path_does_not_lead_to_again_is_reported_with_what_was_seen() {
     // The first run is not like the others.
     let first = std::sync::atomic::AtomicBool::new(true);
     let report = Engine::new("not alike").threads(1).run(|ch: &Chooser| {
@@ -160,5 +160,5 @@ fn a_violation_that_its_path_does_not_lead_to_again_is_told_with_what_was_seen()
     });
     let finding = &report.findings[0];
     assert_eq!(finding.detail, "one page");
-    assert!(finding.story.iter().any(|line| line.contains("did not show it")), "{report}");
+    assert!(finding.story.iter().any(|line| line.contains("not reproduced")), "{report}");
 }

@@ -4,7 +4,7 @@ use super::super::{Path, PathError};
 
 #[test]
 fn a_path_is_written_shortly() {
-    let text = |answers: &[u32]| Path::new(answers.to_vec()).to_string();
+    let text = |choices: &[u32]| Path::new(choices.to_vec()).to_string();
     assert_eq!(text(&[]), "-");
     assert_eq!(text(&[0, 0, 0]), "-");
     assert_eq!(text(&[0, 1]), "0.1");
@@ -24,8 +24,8 @@ fn a_wrong_path_is_refused_with_the_place() {
 
 proptest! {
     #[test]
-    fn a_written_path_is_read_back(answers in prop::collection::vec(0u32..4, 0..200)) {
-        let path = Path::new(answers);
+    fn a_written_path_is_read_back(choices in prop::collection::vec(0u32..4, 0..200)) {
+        let path = Path::new(choices);
         prop_assert_eq!(path.to_string().parse::<Path>(), Ok(path));
     }
 

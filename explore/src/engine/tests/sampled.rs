@@ -26,7 +26,7 @@ fn above_the_bound_a_run_goes_on_at_random_and_says_so() {
     assert!(!report.complete());
     assert!(report.to_string().contains("SAMPLED"), "{report}");
     assert_eq!(report.findings.len(), 1, "{report}");
-    assert_eq!(report.findings[0].path.deviations(), 2, "{report}");
+    assert_eq!(report.findings[0].path.non_default(), 2, "{report}");
 }
 
 #[test]
@@ -35,10 +35,10 @@ fn a_seed_draws_the_same_paths_on_any_number_of_threads() {
         let seen = Mutex::new(Vec::new());
         let bounds = Bounds { paths: 1, samples: 50, seed, faults: 3, ..Bounds::default() };
         Engine::new("drawn").bounds(bounds).threads(threads).run(|ch: &Chooser| {
-            let mut answers: Vec<usize> = (0..20).map(|i| ch.order("who", &[i, i + 1, i + 2])).collect();
-            answers.extend((0..20).map(|_| usize::from(ch.fault("call"))));
-            assert!(answers[20..].iter().sum::<usize>() <= 3);
-            seen.lock().unwrap().push(answers);
+            let mut choices: Vec<usize> = (0..20).map(|i| ch.order("who", &[i, i + 1, i + 2])).collect();
+            choices.extend((0..20).map(|_| usize::from(ch.fault("call"))));
+            assert!(choices[20..].iter().sum::<usize>() <= 3);
+            seen.lock().unwrap().push(choices);
             Ok(())
         });
         let mut seen = seen.into_inner().unwrap();
@@ -51,18 +51,18 @@ fn a_seed_draws_the_same_paths_on_any_number_of_threads() {
 
 #[test]
 fn faults_are_drawn_late_as_often_as_early() {
-    let struck = Mutex::new([0u32; 4]);
+    let injected = Mutex::new([0u32; 4]);
     let bounds = Bounds { paths: 1, samples: 4000, ..Bounds::default() };
     Engine::new("even").bounds(bounds).threads(1).run(|ch: &Chooser| {
         for place in 0..40 {
             if ch.fault("call") {
-                struck.lock().unwrap()[place / 10] += 1;
+                injected.lock().unwrap()[place / 10] += 1;
             }
         }
         Ok(())
     });
-    let struck = struck.into_inner().unwrap();
-    assert!(struck.iter().all(|&n| n > 200), "{struck:?}");
+    let injected = injected.into_inner().unwrap();
+    assert!(injected.iter().all(|&n| n > 200), "{injected:?}");
 }
 
 #[test]
@@ -71,8 +71,8 @@ fn an_order_is_drawn_by_priority_and_not_step_by_step() {
     let long = Mutex::new(0);
     let bounds = Bounds { paths: 1, samples: 200, ..Bounds::default() };
     Engine::new("pct").bounds(bounds).threads(1).run(|ch: &Chooser| {
-        let answers: Vec<usize> = (0..40).map(|_| ch.order("who", &[1, 2])).collect();
-        let turns = answers.windows(2).filter(|w| w[0] != w[1]).count();
+        let choices: Vec<usize> = (0..40).map(|_| ch.order("who", &[1, 2])).collect();
+        let turns = choices.windows(2).filter(|w| w[0] != w[1]).count();
         *long.lock().unwrap() += usize::from(turns <= 4);
         Ok(())
     });

@@ -33,19 +33,19 @@ proptest! {
 /// Three faults of six break it; one place can never be reached.
 fn scenario(ch: &Chooser) -> Result<(), Violation> {
     let failed: Vec<bool> = (0..6).map(|_| ch.fault("call")).collect();
-    ch.mark("end");
+    ch.cover("end");
     let broken = failed[1] && failed[5];
     ch.check(Promise::NothingLeft, !broken, "both", || "calls 2 and 6".into())
 }
 
 fn reports(of: u32) -> Vec<Report> {
-    let run = |shard| Engine::new("merge").faults(2).shard(Some(shard)).must_hit(["end", "never"]).run(scenario);
+    let run = |shard| Engine::new("merge").faults(2).shard(Some(shard)).require(["end", "never"]).run(scenario);
     shards(of).map(run).collect()
 }
 
 #[test]
 fn merged_shards_report_what_the_whole_run_reports() {
-    let whole = Engine::new("merge").faults(2).must_hit(["end", "never"]).run(scenario);
+    let whole = Engine::new("merge").faults(2).require(["end", "never"]).run(scenario);
     let merged = Report::merge(reports(5)).unwrap();
     assert_eq!((merged.paths, &merged.checks, &merged.coverage), (whole.paths, &whole.checks, &whole.coverage));
     assert_eq!((&merged.missing, &merged.mode), (&whole.missing, &whole.mode));

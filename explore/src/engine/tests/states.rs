@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use super::super::visited::{Purse, Visited};
+use super::super::visited::{Budget, Visited};
 use super::super::{Chooser, Engine, Kind, Violation, Visit, fingerprint, unordered};
 use bindery::promise::Promise;
 
@@ -63,19 +63,19 @@ fn a_state_met_with_less_to_spend_does_not_hide_it_met_with_more() {
 #[test]
 fn a_purse_covers_another_only_when_it_does_in_every_lane() {
     let visited = Visited::new(100);
-    assert!(visited.enter(1, Purse::new([1, 0, 5, 5])));
-    assert!(!visited.enter(1, Purse::new([1, 0, 5, 4])));
-    assert!(visited.enter(1, Purse::new([0, 1, 5, 5])));
-    assert!(!visited.enter(1, Purse::new([0, 1, 0, 0])));
-    assert!(visited.enter(1, Purse::new([2, 2, u32::MAX, u32::MAX])));
-    assert!(!visited.enter(1, Purse::new([1, 1, 70_000, 9])));
+    assert!(visited.enter(1, Budget::new([1, 0, 5, 5])));
+    assert!(!visited.enter(1, Budget::new([1, 0, 5, 4])));
+    assert!(visited.enter(1, Budget::new([0, 1, 5, 5])));
+    assert!(!visited.enter(1, Budget::new([0, 1, 0, 0])));
+    assert!(visited.enter(1, Budget::new([2, 2, u32::MAX, u32::MAX])));
+    assert!(!visited.enter(1, Budget::new([1, 1, 70_000, 9])));
     assert_eq!(visited.states(), 1);
 }
 
 #[test]
 fn the_table_of_states_stays_within_its_bound() {
     let visited = Visited::new(10);
-    assert!((0..1000u64).all(|state| visited.enter(fingerprint(&state), Purse::new([1; 4]))));
+    assert!((0..1000u64).all(|state| visited.enter(fingerprint(&state), Budget::new([1; 4]))));
     assert_eq!((visited.states(), visited.full()), (10, true));
 }
 

@@ -8,21 +8,21 @@ use super::super::{Chooser, Engine, Kind, Mode, Violation};
 use super::{collect, irregular};
 
 #[test]
-fn every_sequence_of_answers_is_walked_once() {
+fn every_sequence_of_choices_is_executed_once() {
     let (seen, report) = collect(&Engine::new("product").threads(1), |ch| {
         [2, 3, 1, 2].iter().map(|&n| ch.choose(Kind::Value, "digit", n)).collect()
     });
     assert_eq!(seen.len(), 12);
     assert!(seen.values().all(|&times| times == 1));
-    assert_eq!((report.paths, report.longest), (12, 3));
+    assert_eq!((report.paths, report.longest_path), (12, 3));
     assert!(report.complete() && report.passed(), "{report}");
 }
 
 #[test]
-fn a_question_without_alternatives_is_no_question() {
+fn a_choice_without_alternatives_is_no_choice_point() {
     let (seen, report) =
         collect(&Engine::new("none"), |ch| vec![ch.choose(Kind::Order, "none", 0), ch.choose(Kind::Order, "one", 1)]);
-    assert_eq!((seen.len(), report.paths, report.questions), (1, 1, 0));
+    assert_eq!((seen.len(), report.paths, report.choice_points), (1, 1, 0));
 }
 
 proptest! {
@@ -39,8 +39,8 @@ proptest! {
 
 #[test]
 fn the_mass_of_all_paths_is_the_whole() {
-    let told = Arc::new(AtomicU64::new(0));
-    let last = Arc::clone(&told);
+    let calls = Arc::new(AtomicU64::new(0));
+    let last = Arc::clone(&calls);
     let mut engine = Engine::new("slow").threads(2).progress(move |p| {
         assert!((0.0..=1.0).contains(&p.done), "{p}");
         last.fetch_max(u64::from(p.done > 0.5), Ordering::Relaxed);
@@ -54,7 +54,7 @@ fn the_mass_of_all_paths_is_the_whole() {
         Ok(())
     });
     assert_eq!(report.paths, 256);
-    assert_eq!(told.load(Ordering::Relaxed), 1, "half of it was never done");
+    assert_eq!(calls.load(Ordering::Relaxed), 1, "half of it was never done");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_cancelled_run_still_reports() {
 }
 
 #[test]
-fn a_scenario_that_is_not_the_same_twice_is_found_out() {
+fn a_nondeterministic_scenario_is_detected() {
     let calls = AtomicU64::new(0);
     let report = Engine::new("moody").threads(1).run(|ch: &Chooser| -> Result<(), Violation> {
         let n = if calls.fetch_add(1, Ordering::Relaxed) == 0 { 3 } else { 2 };
@@ -81,18 +81,18 @@ fn a_scenario_that_is_not_the_same_twice_is_found_out() {
         ch.choose(Kind::Value, "then", 2);
         Ok(())
     });
-    let strayed = report.strayed.as_deref().unwrap();
-    assert!(strayed.contains("question 1 (value `mood`)"), "{strayed}");
+    let diverged = report.diverged.as_deref().unwrap();
+    assert!(diverged.contains("choice point 1 (value `mood`)"), "{diverged}");
     assert!(!report.passed() && !report.complete());
 }
 
 #[test]
-fn a_chooser_that_outlives_its_run_gets_the_ordinary_answer() {
+fn a_chooser_that_outlives_its_run_takes_the_default_choice() {
     let kept = std::sync::Mutex::new(None::<Chooser>);
     let report = Engine::new("leaked").threads(1).run(|ch: &Chooser| {
         if let Some(old) = kept.lock().unwrap().replace(ch.clone()) {
             assert_eq!(old.choose(Kind::Fault, "late", 2), 0);
-            old.mark("late");
+            old.cover("late");
         }
         ch.choose(Kind::Value, "bit", 2);
         Ok(())

@@ -26,5 +26,5 @@ fn every_promise_holds_on_every_path() {
         add_to(machine);
         machine.register(Ring);
     });
-    device("ee300000.ring").on(board).faults(1).interrupts(1).check();
+    device("ee300000.ring").on(board).faults(1).preemptions(1).check();
 }

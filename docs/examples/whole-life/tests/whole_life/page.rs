@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bindery::driver::Driver;
 use bindery::promise::Promise;
 use bindery_explore::boards::{BoardSpec, salvator_xs};
-use bindery_explore::{Arrival, Life, device, scenario};
+use bindery_explore::{Lifecycle, Operation, device, scenario};
 use whole_life::{first, mended};
 
 use super::add_to;
@@ -20,8 +20,8 @@ fn board<D: Driver>(driver: fn() -> D) -> BoardSpec {
     })
 }
 
-fn life<D: Driver>(driver: fn() -> D) -> Life {
-    device(NAME).on(board(driver)).faults(1).interrupts(1)
+fn life<D: Driver>(driver: fn() -> D) -> Lifecycle {
+    device(NAME).on(board(driver)).faults(1).preemptions(1)
 }
 
 /// The page's block in `language`.
@@ -78,12 +78,13 @@ fn the_first_driver_breaks_the_promise_that_the_page_shows() {
 
 #[test]
 fn a_scenario_written_by_hand_finds_the_ring_unbound_whoever_comes_in() {
-    let twice = scenario("two users unbind", board(|| mended::Ring)).faults(1).interrupts(1).visited_by(|machine| {
-        let machine = Arc::clone(machine);
-        vec![Arrival::new("another user", move || {
-            let _ = machine.unbind(NAME, "acme_ring");
-        })]
-    });
+    let twice =
+        scenario("two users unbind", board(|| mended::Ring)).faults(1).preemptions(1).concurrent_with(|machine| {
+            let machine = Arc::clone(machine);
+            vec![Operation::new("another user", move || {
+                let _ = machine.unbind(NAME, "acme_ring");
+            })]
+        });
     twice.check(|scene| {
         let _ = scene.machine().unbind(NAME, "acme_ring");
         scene.step("unbound")?;

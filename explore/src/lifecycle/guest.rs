@@ -1,0 +1,119 @@
+//! The device goes to a guest, and comes back.
+
+use std::sync::Arc;
+
+use bindery::device::SupplierKind;
+use bindery::driver::Driver as _;
+use bindery::env::Env;
+use bindery::machine::{Machine, Policy};
+use bindery_drivers::sata_rcar::SataRcar;
+use bindery_drivers::vfio::Vfio;
+use bindery_sim::guest::{GuestEnv, Layout};
+
+use super::play::{Play, Then};
+use crate::engine::Violation;
+use crate::scene::check;
+
+/// What a guest needs at the least: its driver's buffers and a few pages.
+const GUEST_RAM: u64 = 256 << 10;
+const OWNER: &str = "vfio-platform";
+
+/// Bound by the host, handed over, used by a guest, and taken back from a guest that lets go or does not.
+pub(super) fn hand_over(play: &Play<'_>, lets_go: bool) -> Result<(), Violation> {
+    play.recover(there_and_back(play, lets_go)?)
+}
+
+fn there_and_back(play: &Play<'_>, lets_go: bool) -> Result<Then, Violation> {
+    let (scene, device) = (play.scene, &play.names.device);
+    let override_path = format!("/sys/bus/platform/devices/{device}/driver_override");
+    let _ = play.write(&override_path, OWNER);
+    let _ = play.write("/sys/bus/platform/drivers_probe", device);
+    // Its owner refuses a device that it could not reset.
+    let resets = play.names.desc.suppliers.iter().any(|s| s.kind == SupplierKind::Reset);
+    play.must("hand-over", play.holder() == resets.then_some(OWNER))?;
+    if let Then::Known = play.step("handed over")? {
+        return Ok(Then::Known);
+    }
+    // The guest's device tree knows the disk controller alone; another device is owned, and used by nobody.
+    let guest = if play.names.driver == SataRcar::NAME {
+        let guest = Guest::boot(play, lets_go);
+        play.must("guest", guest.is_some())?;
+        guest
+    } else {
+        None
+    };
+    let lived = guest.as_ref().map_or(Ok(()), |guest| guest.lives(play));
+    if lived.is_ok() {
+        let _ = scene.tree().write(&format!("/sys/bus/platform/drivers/{OWNER}/unbind"), device);
+    }
+    let well = guest.as_ref().map_or(Ok(()), |guest| check(&guest.machine, "guest: "));
+    // A guest that was cut off holds what it cannot use any more, until it ends.
+    drop(guest);
+    lived.and(well)?;
+    let _ = play.write(&override_path, "\n");
+    play.step("taken back")
+}
+
+struct Guest {
+    machine: bindery::machine::Handle,
+    env: Arc<GuestEnv>,
+    /// The device's name, which is the host's: both have it from its unit name and address.
+    device: String,
+}
+
+impl Guest {
+    fn boot(play: &Play<'_>, lets_go: bool) -> Option<Self> {
+        let (host, device) = (play.scene.machine(), play.names.device.clone());
+        let session = Vfio::open(&host.client::<Vfio>(&device)?).ok()?;
+        let layout = Layout::of(&play.names.desc);
+        let below = Arc::clone(&play.scene.fixture.env) as Arc<dyn Env>;
+        let env = GuestEnv::new(below, host, session, layout, GUEST_RAM).ok()?;
+        if play.scene.chooser().logs() {
+            let chooser = play.scene.chooser().clone();
+            env.on_event(Box::new(move |event| {
+                let device = event.device.as_deref().unwrap_or("-");
+                chooser.log(|| format!("[{}] guest {device}: {}", event.at, event.kind));
+                chooser.record("guest", event);
+            }));
+        }
+        let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+        machine.add_device_tree(play.board.guest_device_tree).ok()?;
+        machine.register(SataRcar);
+        let (weak, of) = (Arc::downgrade(&env), Arc::downgrade(&machine));
+        let name = device.clone();
+        let request = move || {
+            if !lets_go {
+                return;
+            }
+            if let Some(machine) = of.upgrade() {
+                let _ = machine.unbind(&name, SataRcar::NAME);
+            }
+            if let Some(env) = weak.upgrade() {
+                env.let_go();
+            }
+        };
+        env.on_request(request).ok()?;
+        Some(Self { machine, env, device })
+    }
+
+    /// Binds and uses the device, by the same driver.
+    fn lives(&self, play: &Play<'_>) -> Result<(), Violation> {
+        self.machine.settle();
+        if let Some(port) = self.machine.client::<SataRcar>(&self.device) {
+            let mut sector = [0; 512];
+            let read = matches!(port.call(|p| p.read(3, &mut sector)), Ok(Ok(())));
+            play.must("guest's read", read)?;
+        } else {
+            play.must("guest's bind", false)?;
+        }
+        check(&self.machine, "guest: ")?;
+        play.scene.step("guest uses it")
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.machine.unbind(&self.device, SataRcar::NAME);
+        self.env.let_go();
+    }
+}

@@ -1,0 +1,46 @@
+//! Invalid requests to the control tree: each error number that it has.
+
+use super::peer;
+use super::play::Play;
+use crate::engine::Violation;
+
+/// One invalid request after another. None of them has an effect.
+pub(super) fn all(play: &Play<'_>) -> Result<(), Violation> {
+    let (tree, device, driver) = (play.scene.tree(), &play.names.device, play.names.driver);
+    let at = |rest: &str| format!("/sys/bus/platform/{rest}");
+    // Nothing is bound: there is nothing to unbind.
+    let _ = play.write(&at(&format!("drivers/{driver}/unbind")), device);
+    let _ = play.write(&at(&format!("drivers/{driver}/bind")), "no-such-device");
+    let _ = play.write(&at("no-such-file"), "1");
+    let _ = play.write(&at("devices"), "1");
+    let _ = play.write(&at("drivers_autoprobe/deeper"), "1");
+    let _ = play.write(&at("drivers_autoprobe"), "perhaps");
+    let _ = play.write("/sys/kernel/debug/devices_deferred", "1");
+    play.note(&tree.read(&at("drivers_probe")));
+    // Firmware that lies: there is no such device.
+    let phantom = peer::PHANTOM;
+    let override_path = at(&format!("devices/{phantom}/driver_override"));
+    let _ = play.write(&override_path, phantom);
+    let _ = play.write(&at(&format!("drivers/{phantom}/bind")), phantom);
+    let _ = play.write(&override_path, "\n");
+    if play.bind().is_ok() {
+        let _ = play.write(&at(&format!("drivers/{driver}/bind")), device);
+        let peer_in_use = play.names.iommu.is_none() && play.names.beside.is_some();
+        if peer_in_use {
+            play.peer_binds();
+        }
+        // A group that has an owner.
+        let machine = play.scene.machine();
+        let group = machine.device(if peer_in_use { peer::NAME } else { device });
+        if let Some(group) = group.and_then(|member| machine.device_info(&member).group) {
+            let group = format!("/sys/kernel/iommu_groups/{group}/type");
+            let _ = play.write(&group, "DMA");
+            let _ = play.write(&group, "perhaps");
+        }
+        if peer_in_use {
+            play.peer_unbinds();
+        }
+    }
+    let then = play.unbind()?;
+    play.recover(then)
+}

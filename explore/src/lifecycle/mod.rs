@@ -1,0 +1,402 @@
+//! Every path through the lifecycle of a device, on the real core and the real drivers.
+
+mod asker;
+mod guest;
+mod invalid_requests;
+mod operations;
+mod peer;
+mod play;
+mod recovery;
+mod variants;
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
+
+use bindery::binding::HoldingKind;
+use bindery::device::{Device, DeviceDesc, NodeId};
+use bindery::env::Site;
+use bindery::firmware::fdt::FdtError;
+
+use crate::boards::BoardSpec;
+use crate::engine::{Bounds, Chooser, Engine, FastHasher, Kind, Path, Replay, Report, Violation};
+use crate::events;
+use crate::scene::fixture::Fixture;
+use crate::scene::{Operation, Scene, coverage};
+use play::Play;
+use variants::{Alone, VARIANTS};
+
+/// Most fixtures that are kept for reuse.
+const FIXTURES: usize = 64;
+
+/// Names the device whose lifecycle is to be explored.
+pub fn device(name: &str) -> Unplaced {
+    Unplaced(name.to_owned())
+}
+
+/// A device without a board.
+#[derive(Clone, Debug)]
+pub struct Unplaced(String);
+
+impl Unplaced {
+    /// Puts the device on a board.
+    pub fn on(self, board: BoardSpec) -> Lifecycle {
+        Lifecycle {
+            device: self.0,
+            board,
+            bounds: Bounds::default(),
+            allowed_unreached: Vec::new(),
+            fixtures: Fixtures::default(),
+        }
+    }
+}
+
+/// Why a device's lifecycle cannot be explored.
+#[derive(Debug, thiserror::Error)]
+pub enum LifecycleError {
+    /// The device tree is no good.
+    #[error("the board's device tree: {0}")]
+    DeviceTree(#[from] FdtError),
+    /// The board has no such device.
+    #[error("the board has no device {name:?}; those that a driver binds are: {}", known.join(", "))]
+    NoDevice {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// No driver binds the device even when nothing goes wrong.
+    #[error("{name} is not bound by any driver although nothing went wrong{why}")]
+    NotBound {
+        /// The device.
+        name: String,
+        /// What it waits for, if it does.
+        why: String,
+    },
+}
+
+/// What the script has to know of the device.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    pub(crate) device: String,
+    pub(crate) driver: &'static str,
+    /// The IOMMU in front of it, and that one's driver.
+    pub(crate) iommu: Option<(String, &'static str)>,
+    /// Every device that it is linked to as a consumer while nothing goes wrong, with that one's driver: named by firmware
+    /// or found by the driver itself.
+    pub(crate) suppliers: Vec<(String, &'static str)>,
+    /// The device running driver has added it, and that driver.
+    pub(crate) parent: Option<(String, &'static str)>,
+    /// The IOMMU in front of the group peer: the same, or another that is there while the device is unbound.
+    pub(crate) beside: Option<NodeId>,
+    /// To add it again after a removal.
+    pub(crate) desc: DeviceDesc,
+}
+
+/// A fixture in the initial state of every path, and the operations that may run concurrently on it.
+type Ready = (Fixture, Vec<Operation>);
+
+/// What the paths of one exploration share.
+#[derive(Default)]
+struct Fixtures {
+    /// Fixtures for reuse, with translation and without.
+    ready: [Mutex<Vec<Ready>>; 2],
+    names: Mutex<Option<Names>>,
+}
+
+/// The lifecycle of one device on one board: bound, used, and ended in every way there is, with injected faults and
+/// concurrent operations.
+///
+/// ```
+/// use bindery_explore::{boards, device};
+///
+/// device("ee300000.sata").on(boards::salvator_xs()).faults(1).preemptions(0).check();
+/// ```
+pub struct Lifecycle {
+    device: String,
+    board: BoardSpec,
+    bounds: Bounds,
+    /// Coverage points that need not be reached.
+    allowed_unreached: Vec<String>,
+    fixtures: Fixtures,
+}
+
+impl Lifecycle {
+    /// What is explored, for reports.
+    pub fn name(&self) -> String {
+        format!("{} on {}", self.device, self.board.name())
+    }
+
+    /// Most faults on one path.
+    #[must_use]
+    pub fn faults(mut self, most: u32) -> Self {
+        self.bounds.faults = most;
+        self
+    }
+
+    /// Most preemptions on one path: concurrent operations started, or continued while the current one could go on.
+    #[must_use]
+    pub fn preemptions(mut self, most: u32) -> Self {
+        self.bounds.preemptions = most;
+        self
+    }
+
+    /// Former name of [`preemptions`](Self::preemptions).
+    #[doc(hidden)]
+    #[must_use]
+    pub fn interrupts(self, most: u32) -> Self {
+        self.preemptions(most)
+    }
+
+    /// All bounds.
+    #[must_use]
+    pub fn bounds(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
+    }
+
+    /// Allows a coverage point to stay unreached, by its name in the report. An error that only some drivers return is one:
+    /// `error EIO`.
+    #[must_use]
+    pub fn allow_unreached(mut self, place: &str) -> Self {
+        self.allowed_unreached.push(place.to_owned());
+        self
+    }
+
+    /// Former name of [`allow_unreached`](Self::allow_unreached).
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without(self, place: &str) -> Self {
+        self.allow_unreached(place)
+    }
+
+    /// Explores.
+    ///
+    /// # Panics
+    ///
+    /// With the whole report, when a promise breaks or a required coverage point is not reached; and when the device cannot
+    /// be explored.
+    #[track_caller]
+    pub fn check(self) {
+        match self.run(&self.engine()) {
+            Ok(report) if report.passed() => {}
+            Ok(report) => panic!("{report}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The engine that [`check`](Self::check) uses: within the bounds, and with all that has to be reached.
+    pub fn engine(&self) -> Engine {
+        let engine = Engine::new(self.name())
+            .bounds(self.bounds.clone())
+            .allow_unreached(self.allowed_unreached.iter().cloned());
+        if self.bounds.faults == 0 || self.bounds.preemptions == 0 {
+            return engine;
+        }
+        // A lifecycle that the device cannot have is not required. What keeps the device from being explored is for `run` to say.
+        let known = self.prepare().is_ok().then(|| self.names());
+        let impossible: Vec<_> =
+            VARIANTS.iter().filter(|life| known.as_ref().is_some_and(|n| !(life.possible)(n))).collect();
+        let asked = |place: &String| {
+            !self.allowed_unreached.contains(place) && impossible.iter().all(|life| life.name != place)
+        };
+        engine.require(Self::places().filter(asked))
+    }
+
+    /// The coverage points that a whole exploration must reach, as reports name them: fault points, lifecycles, and what the
+    /// core's own tables list.
+    pub fn places() -> impl Iterator<Item = String> {
+        let sites = Site::ALL.iter().map(|site| format!("fault {}", site.name()));
+        let lives = VARIANTS.iter().map(|life| life.name.to_owned());
+        sites.chain(coverage::names().map(str::to_owned)).chain(lives)
+    }
+
+    /// Explores the paths that `engine` is configured for.
+    pub fn run(&self, engine: &Engine) -> Result<Report, LifecycleError> {
+        self.prepare()?;
+        let report = engine.run(|chooser| self.path(chooser));
+        for pool in &self.fixtures.ready {
+            pool.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        Ok(report)
+    }
+
+    /// Executes one path with every event logged.
+    pub fn replay(&self, engine: &Engine, path: &Path) -> Result<Replay, LifecycleError> {
+        self.prepare()?;
+        Ok(engine.replay(path, |chooser| self.path(chooser)))
+    }
+
+    /// Paths spread over all lifecycles: each one with default choices only, and with one non-default choice at every
+    /// `every`-th choice point.
+    pub fn samples(&self, engine: &Engine, every: usize) -> Result<Vec<Path>, LifecycleError> {
+        let mut paths = Vec::new();
+        for life in 0..VARIANTS.len() {
+            let base = Path::new(vec![life as u32]);
+            let steps = self.replay(engine, &base)?.steps;
+            paths.push(base);
+            // Each lifecycle starts at another choice point, so that together they cover more of them.
+            for at in (1 + life % every.max(1)..steps.len()).step_by(every.max(1)) {
+                if steps[at].kind != Kind::Value {
+                    let ordinary = steps[..at].iter().map(|step| step.choice);
+                    paths.push(Path::new(ordinary.chain([1]).collect()));
+                }
+            }
+        }
+        Ok(paths)
+    }
+
+    /// Executes one path on the calling thread with the choices of `chooser`. For engines of another kind.
+    pub fn path(&self, chooser: &Chooser) -> Result<(), Violation> {
+        let life = &VARIANTS[chooser.choose(crate::engine::Kind::Value, "lifecycle", VARIANTS.len())];
+        let names = self.names();
+        if !(life.possible)(&names) {
+            chooser.log(|| format!("== {}: not possible for {}", life.name, names.device));
+            return Ok(());
+        }
+        chooser.cover(life.name);
+        chooser.log(|| format!("== {}", life.name));
+        let alone = match life.alone {
+            Alone::Never => false,
+            Alone::BesideUntranslated => names.beside.is_none(),
+            Alone::Always => true,
+        };
+        let (fixture, operations) = if life.fresh {
+            (self.fixture(&names, life.untranslated)?, Vec::new())
+        } else {
+            self.take(&names, chooser, life.untranslated, alone || chooser.logs())?
+        };
+        let ordered = if life.fresh { fixture.ordered(&names.device) } else { Vec::new() };
+        let scene = Scene::new(fixture, chooser, operations.clone(), ordered);
+        events::record(&scene);
+        let play = Play { names: &names, board: &self.board, scene: &scene, life: life.name };
+        let outcome = (life.play)(&play);
+        let fixture = scene.end();
+        outcome?;
+        if let Some(fixture) = fixture.filter(|_| !alone) {
+            let mut pool = self.pool(life.untranslated);
+            if pool.len() < FIXTURES {
+                pool.push((fixture, operations));
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> Names {
+        let names = self.fixtures.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        names.expect("`prepare` has run")
+    }
+
+    fn pool(&self, untranslated: bool) -> std::sync::MutexGuard<'_, Vec<Ready>> {
+        self.fixtures.ready[usize::from(untranslated)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds out what the script has to know. Nothing goes wrong here.
+    fn prepare(&self) -> Result<(), LifecycleError> {
+        if self.fixtures.names.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
+        let fixture = Fixture::new(&self.board, false)?;
+        fixture.start();
+        let Some(device) = fixture.machine.device(&self.device) else {
+            let bound = fixture.machine.devices().into_iter().filter(|d| d.driver().is_some());
+            return Err(LifecycleError::NoDevice {
+                name: self.device.clone(),
+                known: bound.map(|d| d.name().to_owned()).collect(),
+            });
+        };
+        let Some(driver) = device.driver() else {
+            let waits = fixture.machine.waiting().into_iter().find(|w| *w.device == *self.device);
+            let why = waits.map_or_else(String::new, |w| format!(": it waits for {}", w.on.join(", ")));
+            return Err(LifecycleError::NotBound { name: self.device.clone(), why });
+        };
+        let translated_by = device.desc().suppliers.iter().find(|s| s.translates()).map(|s| s.node);
+        let iommu = fixture.machine.devices().into_iter().find(|d| Some(d.node()) == translated_by);
+        let iommu = iommu.and_then(|d| Some((d.name().to_owned(), d.driver()?)));
+        let beside = match translated_by {
+            Some(node) => Some(node),
+            None => self.another_iommu(&fixture, driver)?,
+        };
+        let links = fixture.machine.links(&device);
+        let named = links.iter().filter_map(|l| fixture.machine.device(&l.supplier));
+        let suppliers = named.filter_map(|d| Some((d.name().to_owned(), d.driver()?))).collect();
+        let adds = |d: &Device| {
+            fixture
+                .machine
+                .holdings(d)
+                .iter()
+                .any(|(_, kind, what, _)| *kind == HoldingKind::Child.name() && *what == self.device)
+        };
+        let parent = fixture.machine.devices().into_iter().find(|d| adds(d));
+        let parent = parent.and_then(|d| Some((d.name().to_owned(), d.driver()?)));
+        let desc = device.desc().clone();
+        let names = Names { device: self.device.clone(), driver, iommu, suppliers, parent, beside, desc };
+        *self.fixtures.names.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
+        Ok(())
+    }
+
+    /// An IOMMU of `known` that translates for the peer while the device is unbound.
+    fn another_iommu(&self, known: &Fixture, driver: &'static str) -> Result<Option<NodeId>, FdtError> {
+        let devices = known.machine.devices();
+        let named = devices.iter().flat_map(|d| &d.desc().suppliers).filter(|s| s.translates());
+        let named: Vec<_> = named.map(|s| s.node).collect();
+        let drivers: Vec<_> = devices.iter().filter(|d| named.contains(&d.node())).filter_map(|d| d.driver()).collect();
+        for candidate in devices.iter().filter(|d| d.driver().is_some_and(|name| drivers.contains(&name))) {
+            let fixture = Fixture::new(&self.board, false)?;
+            fixture.machine.register(peer::Peer);
+            let added = peer::add(&fixture.machine, Some(candidate.node()));
+            fixture.start();
+            let unbound = fixture.machine.unbind(&self.device, driver);
+            if added.is_ok() && unbound.is_ok() && peer::binds(&fixture.machine) {
+                return Ok(Some(candidate.node()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A fixture in which nothing was probed yet.
+    fn fixture(&self, names: &Names, untranslated: bool) -> Result<Fixture, Violation> {
+        let mut fixture = Fixture::new(&self.board, untranslated)
+            .map_err(|e| Violation::seen_by("scenario", "device tree", e.to_string()))?;
+        fixture.machine.register(peer::Peer);
+        fixture.machine.register(peer::Phantom);
+        let added = peer::add(&fixture.machine, names.beside.filter(|_| !untranslated));
+        let added = added.and_then(|()| fixture.machine.add_device(peer::describe_phantom()));
+        added.map_err(|e| Violation::seen_by("scenario", "peer", e.to_string()))?;
+        let supplies = |device: &str| names.suppliers.iter().any(|(supplier, _)| supplier == device);
+        fixture.reduce_by_symmetry(|device| device.name() != names.device && !supplies(device.name()));
+        Ok(fixture)
+    }
+
+    /// A fixture in which everything is bound but the device: one that another path has left in that state, or a new one.
+    fn take(&self, names: &Names, chooser: &Chooser, untranslated: bool, alone: bool) -> Result<Ready, Violation> {
+        let ready = if alone { None } else { self.pool(untranslated).pop() };
+        if let Some((fixture, operations)) = ready {
+            // The hardware is in the same state as after the first start.
+            fixture.reset();
+            return Ok((fixture, operations));
+        }
+        let mut fixture = self.fixture(names, untranslated)?;
+        let kept = events::Kept::of(&fixture.board, &names.device, chooser);
+        fixture.start();
+        let _ = fixture.machine.unbind(&names.device, names.driver);
+        // The first lifecycle of the device is on no path: its events are needed when it breaks a promise.
+        fixture.check().inspect_err(|_| kept.log())?;
+        fixture.reset();
+        fixture.set_baseline(names.driver);
+        let operations = if untranslated { Vec::new() } else { operations::of(&fixture, names) };
+        Ok((fixture, operations))
+    }
+}
+
+impl fmt::Debug for Lifecycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lifecycle({} on {})", self.device, self.board.name())
+    }
+}
+
+/// A number for where a script is.
+pub(crate) fn place(life: &str, step: &str, digest: u64) -> u64 {
+    let mut state = FastHasher::default();
+    (life, step, digest).hash(&mut state);
+    state.finish()
+}

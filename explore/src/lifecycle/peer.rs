@@ -1,0 +1,144 @@
+//! A second device, in the explored one's IOMMU group if that has one, with a driver that takes one of everything.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bindery::addr::PhysAddr;
+use bindery::binding::{Bound, Mmio, ResourceError};
+use bindery::device::{DeviceDesc, DmaRange, NodeId, Resource, Supplier, SupplierKind};
+use bindery::dma::{Coherent, Direction, Mapped, MappedSg};
+use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::machine::{AddError, Machine};
+use bindery_drivers::fixed_regulator::FixedRegulator;
+use bindery_sim::salvator::{FRAMES_BASE, FRAMES_LEN, SATA_BASE};
+
+/// Its name, as device and as driver.
+pub(crate) const NAME: &str = "peer";
+
+/// A device that its driver adds below it, and that no driver binds.
+const CHILD: &str = "peer-child";
+
+/// The device: behind the IOMMU at `iommu`, where `group` gives it a stream of its own. Without translation
+/// (`untranslated`) its bus reaches the lower half of the frames only, so that its buffers bounce: they come from the upper
+/// one. Before an IOMMU its bus carries everything: of several windows, the one that an address comes from depends on what
+/// was freed before, and so do the tables that it needs.
+fn describe(iommu: Option<NodeId>, untranslated: bool, regulator: NodeId) -> DeviceDesc {
+    let mut desc = DeviceDesc::new(NAME);
+    desc.suppliers.extend(iommu.map(|node| Supplier {
+        node,
+        target: node,
+        kind: SupplierKind::Iommu,
+        property: "iommus".into(),
+        args: vec![9],
+    }));
+    desc.suppliers.push(Supplier {
+        node: regulator,
+        target: regulator,
+        kind: SupplierKind::Regulator,
+        property: "vcc-supply".into(),
+        args: Vec::new(),
+    });
+    if untranslated {
+        desc.dma.ranges.push(DmaRange { bus: FRAMES_BASE.0, phys: FRAMES_BASE, len: FRAMES_LEN / 2 });
+        desc.dma.ranges.push(DmaRange { bus: SATA_BASE.0, phys: SATA_BASE, len: 0x1000 });
+    }
+    desc
+}
+
+/// What feeds it: a regulator with one voltage.
+fn describe_regulator(machine: &Machine) -> (DeviceDesc, NodeId) {
+    let mut desc = DeviceDesc::new("peer-vcc");
+    let node = machine.with_nodes(|nodes| nodes.intern("/peer-vcc"));
+    desc.node = Some(node);
+    desc.compatible.push("regulator-fixed".into());
+    (desc, node)
+}
+
+/// Adds it and what feeds it to `machine`.
+pub(crate) fn add(machine: &Arc<Machine>, iommu: Option<NodeId>) -> Result<(), AddError> {
+    machine.register(FixedRegulator);
+    let (regulator, node) = describe_regulator(machine);
+    machine.add_device(regulator)?;
+    let untranslated = iommu.is_none() || machine.policy().untranslated_dma;
+    machine.add_device(describe(iommu, untranslated, node)).map(|_| ())
+}
+
+/// Binds it, and its `driver_override` admits no other driver meanwhile: whether that was possible.
+pub(crate) fn binds(machine: &Arc<Machine>) -> bool {
+    let Some(device) = machine.device(NAME) else { return false };
+    device.set_driver_override(Some(NAME));
+    let bound = machine.bind(NAME, NAME).is_ok();
+    device.set_driver_override(None);
+    bound
+}
+
+/// A device that firmware describes and that does not exist: its registers are nowhere.
+pub(crate) const PHANTOM: &str = "phantom";
+
+/// The device.
+pub(crate) fn describe_phantom() -> DeviceDesc {
+    let mut desc = DeviceDesc::new(PHANTOM);
+    desc.resources.push(Resource::Mem { base: PhysAddr(0x1000), len: 0x1000 });
+    desc
+}
+
+/// Its driver, which looks for them. It binds when `driver_override` names it.
+pub(crate) struct Phantom;
+
+impl Driver for Phantom {
+    const NAME: &'static str = PHANTOM;
+    const MATCHES: &'static [Match] = &[];
+    type Data<'b> = Mmio<'b>;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Mmio<'b>, ProbeError> {
+        Ok(dev.mmio(0)?)
+    }
+
+    fn quiesce(_: &Mmio<'_>) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+/// The driver. It binds when `driver_override` names it.
+pub(crate) struct Peer;
+
+/// What it holds for as long as it is bound.
+pub(crate) struct Holdings<'b> {
+    _table: Coherent<'b>,
+    lent: Mutex<(Mapped<'b>, MappedSg<'b>)>,
+}
+
+impl Driver for Peer {
+    const NAME: &'static str = NAME;
+    const MATCHES: &'static [Match] = &[];
+    type Data<'b> = Holdings<'b>;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Holdings<'b>, ProbeError> {
+        dev.quiet(Quiet::never_started());
+        dev.provide(std::sync::Arc::new(Mutex::new(0_u32)))?;
+        dev.action("count", || ())?;
+        let early = dev.group();
+        early.scope().action("early", || ())?;
+        early.release();
+        dev.add_child(DeviceDesc::new(CHILD))?;
+        dev.regulator("vcc")?.enable().map_err(ResourceError::Supply)?;
+        let dma = dev.dma();
+        // First, while the frames are whole: it comes from their upper end.
+        let buffer = dev.machine().dma_buffer(512)?;
+        // Registers that belong to the disk controller: a FIFO, as far as this device is concerned.
+        let fifo = dma.map_resource(PhysAddr(SATA_BASE.0), 4, Direction::ToDevice)?;
+        let table = dma.coherent(64)?;
+        let pool = dma.pool("items", 64, 64, 0)?;
+        drop(pool.alloc()?);
+        let list = vec![dma.buffer(100)?, dma.buffer(4096)?];
+        let list = dma.map_sg(list, Direction::FromDevice).map_err(|refused| refused.error)?;
+        let mut lent = dma.map(buffer, Direction::Bidirectional).map_err(|refused| refused.error)?;
+        lent.sync_for_cpu().fill(0x5a);
+        fifo.unmap()?;
+        Ok(Holdings { _table: table, lent: Mutex::new((lent, list)) })
+    }
+
+    fn quiesce(holdings: &Holdings<'_>) -> Result<Quiet, Busy> {
+        drop(holdings.lent.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Quiet::never_started())
+    }
+}

@@ -1,0 +1,138 @@
+//! The steps that lifecycles are made of.
+
+use std::sync::Arc;
+
+use bindery::control::{ControlError, Tree};
+use bindery::driver::Errno;
+use bindery::env::{Env, Landmark};
+use bindery::machine::Machine;
+use bindery::promise::Promise;
+use bindery_drivers::sata_rcar::SataRcar;
+
+use super::{Names, place};
+use crate::boards::{BoardSpec, Defect};
+use crate::engine::{Violation, Visit};
+use crate::scene::Scene;
+
+/// One lifecycle that is being executed.
+pub(crate) struct Play<'a> {
+    pub(crate) names: &'a Names,
+    pub(crate) board: &'a BoardSpec,
+    pub(crate) scene: &'a Scene,
+    pub(crate) life: &'static str,
+}
+
+/// What a script does next.
+#[derive(Clone, Copy)]
+pub(crate) enum Then {
+    /// Go on.
+    On,
+    /// All that can follow is known.
+    Known,
+}
+
+/// Unbinds `device` from `driver` through the control tree. A driver that does not let users do that
+/// ([`SUPPRESS_BIND_ATTRS`](bindery::driver::Driver::SUPPRESS_BIND_ATTRS)) is told to by the kernel itself.
+pub(super) fn unbind(tree: &Tree, machine: &Arc<Machine>, driver: &str, device: &str) -> Result<(), ControlError> {
+    let dir = format!("/sys/bus/platform/drivers/{driver}");
+    let written = tree.write(&format!("{dir}/unbind"), device);
+    let no_file = written.as_ref().is_err_and(|e| e.errno == Errno::ENOENT);
+    if no_file && tree.list(&dir).is_ok() {
+        let _ = machine.unbind(device, driver);
+        return Ok(());
+    }
+    written
+}
+
+impl Play<'_> {
+    /// Writes to the control tree, and notes the number that comes back.
+    pub(crate) fn write(&self, path: &str, value: &str) -> Result<(), ControlError> {
+        let result = self.scene.tree().write(path, value);
+        self.note(&result);
+        result
+    }
+
+    pub(crate) fn note<T>(&self, result: &Result<T, ControlError>) {
+        if let Err(error) = result {
+            self.scene.fixture.env.passes(Landmark::Refused(error.errno));
+            self.scene.chooser().log(|| error.to_string());
+        }
+    }
+
+    /// The driver that holds the device now.
+    pub(crate) fn holder(&self) -> Option<&'static str> {
+        self.scene.machine().device(&self.names.device)?.driver()
+    }
+
+    /// The end of a step: promises, and whether this state was met before.
+    pub(crate) fn step(&self, what: &'static str) -> Result<Then, Violation> {
+        self.scene.step(what)?;
+        let state = place(self.life, what, self.scene.digest());
+        Ok(if self.scene.chooser().scheduling_point(state) == Visit::Seen { Then::Known } else { Then::On })
+    }
+
+    /// Binds the device as a user would.
+    pub(crate) fn bind(&self) -> Result<Then, Violation> {
+        let _ = self.write("/sys/bus/platform/drivers_probe", &self.names.device);
+        self.must("bind", self.holder() == Some(self.names.driver))?;
+        self.step("bind")
+    }
+
+    /// Unbinds it through the control tree.
+    pub(crate) fn unbind(&self) -> Result<Then, Violation> {
+        self.unbind_from(self.names.driver, &self.names.device);
+        self.must("unbind", self.holder().is_none())?;
+        self.step("unbind")
+    }
+
+    /// Unbinds `device` from `driver`, and notes the number that comes back.
+    pub(crate) fn unbind_from(&self, driver: &str, device: &str) {
+        self.note(&unbind(self.scene.tree(), self.scene.machine(), driver, device));
+    }
+
+    /// Checks what has to hold on a path without faults and preemptions.
+    pub(crate) fn must(&self, what: &'static str, holds: bool) -> Result<(), Violation> {
+        if holds || self.scene.chooser().is_disturbed() {
+            return Ok(());
+        }
+        Err(Violation::seen_by("scenario", what, format!("{what} did not do what it does when nothing goes wrong")))
+    }
+
+    /// Uses the device, if its driver holds it and is one that this knows how to use.
+    pub(crate) fn use_it(&self) -> Result<Then, Violation> {
+        if let Some(port) = self.scene.machine().client::<SataRcar>(&self.names.device) {
+            let held = self.scene.board().with_disk(|disk| {
+                let mut sector = [0; 512];
+                disk.read(5 * 512, &mut sector).map(|()| sector)
+            });
+            let mut sector = [0; 512];
+            // Named twice: a closure that is called with any lifetime cannot name its argument's type.
+            let read = port.call(|p| p.read(5, &mut sector));
+            let read = matches!(read, Ok(Ok(())));
+            self.must("read", read)?;
+            let true_data = held.and_then(Result::ok).is_none_or(|held| held == sector);
+            self.scene.chooser().check(Promise::CoherentAtTransfer, !read || true_data, "wrong data", || {
+                "a read that succeeded did not give what the disk holds".into()
+            })?;
+            let wrote = matches!(port.call(|p| p.write(6, &[0x5a; 512])), Ok(Ok(())));
+            self.must("write", wrote)?;
+        }
+        self.step("use")
+    }
+
+    /// Perhaps a hardware fault is injected, and the device is used all the same.
+    pub(crate) fn hardware(&self) -> Result<Then, Violation> {
+        let mut broken = false;
+        for defect in BoardSpec::defects() {
+            let Defect { name, is_refused, set } = *defect;
+            if self.scene.chooser().fault(name) {
+                set(self.scene.board(), true);
+                broken = true;
+                if is_refused {
+                    self.scene.hooks.expect_refusals();
+                }
+            }
+        }
+        if broken { self.use_it() } else { Ok(Then::On) }
+    }
+}

@@ -1,0 +1,180 @@
+//! Variants of a lifecycle: how a binding may begin and end.
+
+use bindery::promise::Promise;
+
+use super::Names;
+use super::play::{Play, Then};
+use crate::engine::{Kind, Violation, Visit};
+
+/// When a variant needs a new fixture, because where memory comes from decides something in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Alone {
+    Never,
+    /// The peer is bound in it, and an untranslated one has bounce buffers.
+    BesideUntranslated,
+    Always,
+}
+
+/// One variant.
+pub(super) struct Script {
+    /// For reports.
+    pub(super) name: &'static str,
+    /// It begins before anything was probed.
+    pub(super) fresh: bool,
+    /// Whether it needs a new fixture.
+    pub(super) alone: Alone,
+    /// It is executed without translation.
+    pub(super) untranslated: bool,
+    /// Whether the device can have it.
+    pub(super) possible: fn(&Names) -> bool,
+    pub(super) play: fn(&Play<'_>) -> Result<(), Violation>,
+}
+
+const fn settled(name: &'static str, script: fn(&Play<'_>) -> Result<(), Violation>) -> Script {
+    Script { name, fresh: false, alone: Alone::Never, untranslated: false, possible: |_| true, play: script }
+}
+
+/// All of them. The first is the ordinary one.
+pub(super) const VARIANTS: &[Script] = &[
+    settled("lifecycle: bound, used, unbound", ordinary),
+    settled("lifecycle: the device is removed", |play| {
+        ends(play, |play| {
+            play.scene.machine().remove_device(&play.names.device);
+            play.step("removal")
+        })
+    }),
+    settled("lifecycle: the device vanishes", |play| {
+        ends(play, |play| {
+            let _ = play.scene.board().unplug(&play.names.device);
+            play.scene.machine().device_vanished(&play.names.device);
+            play.step("vanishing")
+        })
+    }),
+    settled("lifecycle: the driver is removed", |play| {
+        ends(play, |play| {
+            play.scene.machine().unregister(play.names.driver);
+            play.step("driver removal")
+        })
+    }),
+    Script {
+        possible: |names| !names.suppliers.is_empty(),
+        ..settled("lifecycle: the supplier is unbound first", supplier_first)
+    },
+    settled("lifecycle: passed to a guest that releases it", |play| super::guest::hand_over(play, true)),
+    settled("lifecycle: passed to a guest that does not answer", |play| super::guest::hand_over(play, false)),
+    Script { alone: Alone::BesideUntranslated, ..settled("lifecycle: group peer", group_peer) },
+    settled("lifecycle: invalid requests", super::invalid_requests::all),
+    Script { fresh: true, alone: Alone::Always, ..settled("lifecycle: probed in any order", start) },
+    Script { alone: Alone::Always, ..settled("lifecycle: a consumer defers while it binds", asked) },
+    Script { untranslated: true, ..settled("lifecycle: untranslated", ordinary) },
+    Script { alone: Alone::Always, untranslated: true, ..settled("lifecycle: untranslated group peer", group_peer) },
+];
+
+/// Bound, used, and ended by `end`; then recovered, and the next lifecycle must be like the first.
+fn ends<'a>(play: &Play<'a>, end: impl Fn(&Play<'a>) -> Result<Then, Violation>) -> Result<(), Violation> {
+    let steps = || {
+        if let Then::Known = play.bind()? {
+            return Ok(Then::Known);
+        }
+        if let Then::Known = play.use_it()? {
+            return Ok(Then::Known);
+        }
+        if let Then::Known = play.hardware()? {
+            return Ok(Then::Known);
+        }
+        end(play)
+    };
+    play.recover(steps()?)
+}
+
+/// Bound, used, unbound.
+fn ordinary<'a>(play: &Play<'a>) -> Result<(), Violation> {
+    ends(play, Play::<'a>::unbind)
+}
+
+/// One of the device's suppliers is unbound while the device is in use: each of them on a path of its own.
+fn supplier_first(play: &Play<'_>) -> Result<(), Violation> {
+    let suppliers = &play.names.suppliers;
+    let which = play.scene.chooser().choose(Kind::Value, "supplier", suppliers.len());
+    ends(play, |play| {
+        let Some((supplier, driver)) = suppliers.get(which) else { return Ok(Then::On) };
+        let held = |name: &str| play.scene.machine().device(name).and_then(|d| d.driver());
+        play.must("supplier's bind", held(supplier) == Some(*driver))?;
+        play.unbind_from(driver, supplier);
+        play.must("supplier unbind", held(supplier).is_none() && play.holder().is_none())?;
+        play.step("supplier unbind")
+    })
+}
+
+/// The peer comes and goes while the device is bound.
+fn group_peer(play: &Play<'_>) -> Result<(), Violation> {
+    let steps = || {
+        let bound = play.peer_binds();
+        play.must("group peer's bind", bound)?;
+        if let Then::Known = play.step("group peer binds")? {
+            return Ok(Then::Known);
+        }
+        if let Then::Known = play.bind()? {
+            return Ok(Then::Known);
+        }
+        play.peer_unbinds();
+        if let Then::Known = play.step("group peer unbinds")? {
+            return Ok(Then::Known);
+        }
+        play.unbind()
+    };
+    play.recover(steps()?)
+}
+
+/// Another driver asks for the device as its supplier, and may find it missing just before it comes.
+fn asked(play: &Play<'_>) -> Result<(), Violation> {
+    let (scene, machine) = (play.scene, play.scene.machine());
+    machine.register(super::asker::Asker(play.names.device.clone()));
+    let added = machine.add_device(super::asker::describe());
+    added.map_err(|e| Violation::seen_by("scenario", "asker", e.to_string()))?;
+    machine.settle();
+    scene.step("asked for")?;
+    scene.disable_faults(true);
+    machine.settle();
+    let _ = machine.bind(&play.names.device, play.names.driver);
+    machine.settle();
+    scene.check("answered")?;
+    let there = play.holder().is_some();
+    let name = super::asker::NAME;
+    let bound = machine.device(name).is_some_and(|asker| asker.driver().is_some());
+    let failed = scene.chooser().has_failed();
+    scene.chooser().check(Promise::OrderFree, bound || !there || failed, "waits for what is there", || {
+        format!("{name} is not bound although {}, for which it waited, is", play.names.device)
+    })
+}
+
+/// Everything is probed for the first time, in every order.
+fn start(play: &Play<'_>) -> Result<(), Violation> {
+    loop {
+        play.scene.check("start")?;
+        let state = super::place(play.life, "start", play.scene.digest());
+        if play.scene.chooser().scheduling_point(state) == Visit::Seen {
+            return Ok(());
+        }
+        if !play.scene.machine().step() {
+            break;
+        }
+    }
+    // The last step may have found nothing to do; what the machine itself says of the end counts, too.
+    play.scene.machine().settle();
+    play.step("started")?;
+    let bound = play.holder() == Some(play.names.driver);
+    play.scene.chooser().check(
+        Promise::OrderFree,
+        bound || play.scene.chooser().is_disturbed(),
+        "not bound",
+        || format!("{} was not bound in this order of probing", play.names.device),
+    )?;
+    play.scene.disable_faults(true);
+    play.probe_all();
+    play.scene.check("probed again")?;
+    let bound = play.holder() == Some(play.names.driver);
+    play.scene.chooser().check(Promise::OrderFree, bound, "not bound after a failure", || {
+        format!("{} could not be bound after its suppliers were probed again", play.names.device)
+    })
+}

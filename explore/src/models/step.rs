@@ -1,0 +1,87 @@
+//! Set-up and tear-down steps of a binding, under the names that Linux gives them.
+
+/// Makes an enum of steps with their function name in Linux, a sentence, and a coverage point.
+macro_rules! steps {
+    ($(#[$doc:meta])* $enum:ident, $prefix:literal: $($name:ident = $call:literal, $text:literal;)*) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum $enum { $(#[doc = $text] $name,)* }
+
+        impl $enum {
+            /// The function that does it in Linux, or its name here when there is none.
+            pub const fn call(self) -> &'static str { match self { $(Self::$name => $call,)* } }
+            /// What it does, in words.
+            pub const fn text(self) -> &'static str { match self { $(Self::$name => $text,)* } }
+            /// The coverage point.
+            pub(super) const fn mark(self) -> &'static str {
+                match self { $(Self::$name => concat!($prefix, " ", $call),)* }
+            }
+        }
+    };
+}
+
+steps! {
+    /// A set-up step. Only steps that have an effect in the model are listed.
+    SetUp, "set-up":
+    CheckSuppliers = "device_links_check_suppliers", "checks the suppliers; their links become `consumer probing`";
+    DevresEmpty = "devres list empty?", "looks whether an earlier driver left managed resources";
+    SetDriver = "dev->driver = drv", "says which driver the device has";
+    Pinctrl = "pinctrl_bind_pins", "takes the pins, as the oldest managed resource";
+    DmaConfigure = "bus->dma_configure", "sets DMA translation up";
+    ClaimGroup = "iommu_device_use_default_domain", "counts the device as a user of its group";
+    NotifyBind = "BIND_DRIVER", "tells the bus that a binding begins";
+    SysfsAdd = "driver_sysfs_add", "makes the `driver` links";
+    Activate = "pm_domain->activate", "makes the power domain ready";
+    PmAttach = "dev_pm_domain_attach", "switches the power domain on";
+    Probe = "drv->probe", "runs the driver's probe";
+    DevGroups = "device_add_groups", "makes the driver's files";
+    Bound = "driver_bound", "says that the device is bound; links become `active`";
+}
+
+steps! {
+    /// A tear-down step. Only steps that have an effect in the model are listed.
+    TearDown, "tear-down":
+    SysfsRemove = "driver_sysfs_remove", "takes the `driver` links away";
+    NotifyUnbind = "UNBIND_DRIVER", "tells the bus that tear-down begins";
+    NotifyNotBound = "DRIVER_NOT_BOUND", "tells the bus that there is no binding";
+    NotifyUnbound = "UNBOUND_DRIVER", "tells the bus that the binding is over";
+    RemoveGroups = "device_remove_groups", "takes the driver's files away";
+    Remove = "drv->remove", "stops the device; the driver lets go of what is not managed";
+    PmDetach = "dev_pm_domain_detach", "switches the power domain off";
+    ReleaseGroup = "bus->dma_cleanup", "stops counting the device as a user of its group";
+    Devres = "devres_release_all", "gives the managed resources back, newest first";
+    Teardown = "arch_teardown_dma_ops", "tears DMA translation down";
+    ClearDriver = "dev->driver = NULL", "says that the device has no driver";
+    ClearData = "drvdata = NULL", "forgets the driver's data";
+    Dismiss = "pm_domain->dismiss", "undoes the power domain's activation";
+    ReleaseLinks = "device_links_driver_cleanup", "gives the links to the suppliers back";
+}
+
+impl SetUp {
+    /// Whether later steps depend on what this one sets up.
+    pub(super) const fn carries(self) -> bool {
+        matches!(self, Self::CheckSuppliers | Self::DmaConfigure | Self::ClaimGroup | Self::PmAttach)
+    }
+
+    /// Whether what this one sets up works only while links, power, group and translation last.
+    pub(super) const fn stands(self) -> bool {
+        matches!(self, Self::DmaConfigure | Self::Probe)
+    }
+
+    /// The tear-down step that undoes this one, if the model has any.
+    pub const fn undone_by(self) -> Option<TearDown> {
+        match self {
+            Self::CheckSuppliers => Some(TearDown::ReleaseLinks),
+            Self::SetDriver => Some(TearDown::ClearDriver),
+            Self::DmaConfigure => Some(TearDown::Teardown),
+            Self::ClaimGroup => Some(TearDown::ReleaseGroup),
+            Self::SysfsAdd => Some(TearDown::SysfsRemove),
+            Self::Activate => Some(TearDown::Dismiss),
+            Self::PmAttach => Some(TearDown::PmDetach),
+            // The pins are the oldest managed resource; the newest come from the probe.
+            Self::Probe => Some(TearDown::Devres),
+            Self::DevGroups => Some(TearDown::RemoveGroups),
+            Self::DevresEmpty | Self::Pinctrl | Self::NotifyBind | Self::Bound => None,
+        }
+    }
+}

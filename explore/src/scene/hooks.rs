@@ -1,0 +1,193 @@
+//! The choice points of an execution: every fallible call and every wait of the machine.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use bindery::device::NodeId;
+use bindery::env::{Landmark, Site};
+use bindery::promise::Promise;
+
+use super::coverage::Coverage;
+use super::scheduler::Scheduler;
+use crate::engine::{Chooser, Kind};
+
+/// Waits in a row that are scheduling points.
+const WAITS: u32 = 3;
+
+/// Name of the choice point whether a concurrent operation starts or continues here.
+const PREEMPT: &str = "concurrent operation";
+
+/// An operation of another user of the machine, concurrent with the scenario.
+#[derive(Clone)]
+pub struct Operation {
+    /// For reports.
+    pub name: &'static str,
+    act: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Operation {
+    /// `act` runs on a thread of its own from any scheduling point on, and may block on the locks of the core.
+    pub fn new(name: &'static str, act: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { name, act: Arc::new(act) }
+    }
+}
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Choice points and counters of one execution's env.
+pub(crate) struct Hooks {
+    pub(crate) chooser: Chooser,
+    pub(crate) scheduler: Arc<Scheduler>,
+    pub(crate) coverage: Coverage,
+    operations: Vec<Operation>,
+    /// Devices running order of probing may decide something.
+    ordered: Vec<NodeId>,
+    /// No faults and no preemptions: the lifecycle is being recovered.
+    faults_disabled: AtomicBool,
+    /// Accesses that an IOMMU refused.
+    refused: AtomicU64,
+    /// Waits since the machine last made progress.
+    waited: AtomicU32,
+    /// What happens now is not part of the execution any more.
+    over: AtomicBool,
+    /// Refused accesses are expected.
+    expects: AtomicBool,
+    /// A concurrent operation has started.
+    pub(crate) preempted: AtomicBool,
+}
+
+impl Hooks {
+    pub(crate) fn new(
+        chooser: Chooser,
+        scheduler: Arc<Scheduler>,
+        operations: Vec<Operation>,
+        ordered: Vec<NodeId>,
+    ) -> Self {
+        Self {
+            chooser,
+            scheduler,
+            coverage: Coverage::new(),
+            operations,
+            ordered,
+            faults_disabled: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+            waited: AtomicU32::new(0),
+            over: AtomicBool::new(false),
+            expects: AtomicBool::new(false),
+            preempted: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn disable_faults(&self, disable: bool) {
+        self.faults_disabled.store(disable, Ordering::Relaxed);
+    }
+
+    fn are_faults_disabled(&self) -> bool {
+        self.faults_disabled.load(Ordering::Relaxed)
+    }
+
+    /// The machine waits. Only the first few of several waits in a row are scheduling points.
+    pub(crate) fn on_wait(&self) {
+        if self.waited.fetch_add(1, Ordering::Relaxed) < WAITS {
+            self.maybe_preempt();
+        }
+        self.scheduler.progress();
+    }
+
+    /// The machine makes progress: a concurrent operation may start or continue here.
+    pub(crate) fn scheduling_point(&self) {
+        self.waited.store(0, Ordering::Relaxed);
+        self.maybe_preempt();
+    }
+
+    fn maybe_preempt(&self) {
+        self.scheduler.progress();
+        if self.are_faults_disabled() {
+            return;
+        }
+        if self.scheduler.has_others() {
+            if self.chooser.choose(Kind::Preemption, PREEMPT, 2) == 1 {
+                self.scheduler.preempt();
+            }
+            return;
+        }
+        if self.operations.is_empty() {
+            return;
+        }
+        let who = self.chooser.choose(Kind::Preemption, PREEMPT, self.operations.len() + 1);
+        if let Some(operation) = who.checked_sub(1).and_then(|who| self.operations.get(who)) {
+            self.preempted.store(true, Ordering::Relaxed);
+            self.chooser.cover(operation.name);
+            self.chooser.log(|| format!("preempted by {}", operation.name));
+            let act = Arc::clone(&operation.act);
+            self.scheduler.spawn(move || act());
+        }
+    }
+
+    /// One fallible call: whether it fails.
+    pub(crate) fn should_fail(&self, site: Site) -> bool {
+        self.scheduling_point();
+        !self.are_faults_disabled() && self.chooser.fault(site.name())
+    }
+
+    pub(crate) fn next(&self, line: &mut dyn ExactSizeIterator<Item = NodeId>) -> usize {
+        if self.are_faults_disabled() || self.ordered.is_empty() {
+            return 0;
+        }
+        // Devices whose turn decides nothing go first, without a choice point.
+        let mut places = Vec::with_capacity(line.len());
+        for (at, node) in line.enumerate() {
+            if !self.ordered.contains(&node) {
+                return at;
+            }
+            places.push(node);
+        }
+        // Sorted, so that the choices do not depend on the order of arrival: a state is a set.
+        let mut sorted = places.clone();
+        sorted.sort_unstable();
+        let ids: Vec<u64> = sorted.iter().map(|n| u64::from(n.0)).collect();
+        let chosen = sorted[self.chooser.order("which device is probed next", &ids)];
+        places.iter().position(|n| *n == chosen).unwrap_or(0)
+    }
+
+    pub(crate) fn passes(&self, landmark: Landmark) {
+        if landmark == Landmark::AccessRefused {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        self.coverage.count(landmark);
+    }
+
+    /// Accesses that an IOMMU refused since the last call.
+    pub(crate) fn take_refused(&self) -> u64 {
+        self.refused.swap(0, Ordering::Relaxed)
+    }
+
+    /// The hardware was broken so that accesses have to be refused.
+    pub(crate) fn expect_refusals(&self) {
+        self.expects.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn expects_refusals(&self) -> bool {
+        self.expects.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// Counts checks that a machine has made.
+    pub(crate) fn checked(&self, before: &[u64; Promise::COUNT], after: &[u64; Promise::COUNT]) {
+        for ((promise, before), after) in Promise::ALL.into_iter().zip(before).zip(after) {
+            self.chooser.checked(promise, after - before);
+        }
+    }
+}
