@@ -2,8 +2,8 @@
 use bindery_explore::{boards, device};
 fn main() {
     let mut args = std::env::args().skip(1).map(|a| a.parse().expect("a number"));
-    let (faults, interrupts) = (args.next().unwrap_or(1), args.next().unwrap_or(0));
-    let life = device("ee300000.sata").on(boards::salvator_xs()).faults(faults).interrupts(interrupts);
+    let (faults, preemptions) = (args.next().unwrap_or(1), args.next().unwrap_or(0));
+    let life = device("ee300000.sata").on(boards::salvator_xs()).faults(faults).preemptions(preemptions);
     let mut engine =
         life.engine().progress(|p| eprintln!("{} paths, {} states, {:.1} %", p.paths, p.states, p.done * 100.0));
     if let Some(t) = args.next() {
