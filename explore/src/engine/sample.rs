@@ -1,4 +1,4 @@
-//! Random paths: priorities for orders (PCT), and faults spread evenly over the places where they can count_injections.
+//! Random paths: priorities for orders (PCT), and faults spread evenly over the fault points of the default path.
 
 use std::collections::HashMap;
 
