@@ -132,7 +132,8 @@ fn a_callback_drops_its_session_and_opens_another_that_is_called_too() {
     let first = r.open(SATA).unwrap();
     let client = r.machine.client::<Vfio>(SATA).unwrap();
     let (mine, called) = (Arc::clone(&slot), Arc::new(AtomicUsize::new(0)));
-    let count = Arc::clone(&called);
+    let (count, reopened) = (Arc::clone(&called), Arc::new(AtomicBool::new(false)));
+    let again = Arc::clone(&reopened);
     first
         .on_interrupt(0, move || {
             let old = mine.lock().unwrap().take();
@@ -145,12 +146,13 @@ fn a_callback_drops_its_session_and_opens_another_that_is_called_too() {
             .unwrap();
             next.set_masked(0, false).unwrap();
             *mine.lock().unwrap() = Some(next);
+            again.store(true, SeqCst);
         })
         .unwrap();
     first.set_masked(0, false).unwrap();
     *slot.lock().unwrap() = Some(first);
     ring(&r);
-    assert!(until(|| slot.lock().unwrap().is_some()));
+    assert!(until(|| reopened.load(SeqCst)));
     ring(&r);
     assert!(until(|| called.load(SeqCst) == 1));
     unbinds(&r);
