@@ -210,6 +210,12 @@ impl Ioas {
         through
     }
 
+    /// Ends the blocking that an unconfirmed [`clear`](Self::clear) has begun, if the IOMMU confirms now. False when the
+    /// device stays blocked; each [`map`](Self::map) tries again.
+    pub fn resume(&self) -> bool {
+        self.open().is_ok_and(|(machine, domain)| self.let_through(&machine, &domain))
+    }
+
     /// As [`clear`](Self::clear), for ever.
     pub fn close(&self) {
         self.clear();

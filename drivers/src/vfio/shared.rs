@@ -92,6 +92,8 @@ impl Shared {
             drop(hold);
             return Err(OpenError::NotReset(e));
         }
+        // Its owner may have maps through another device. Where the IOMMU does not confirm, the device stays blocked.
+        this.ioas.resume();
         Ok(Session::new(Arc::clone(this), callbacks, id))
     }
 

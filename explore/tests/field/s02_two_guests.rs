@@ -3,6 +3,7 @@ use bindery::addr::DeviceAddr;
 use bindery::dma::DmaMemory;
 use bindery::iommu::{OwnerId, Prot};
 use bindery_drivers::vfio::{OpenError, Session, Vfio};
+use bindery_sim::board::Stuck;
 
 use super::dma::*;
 
@@ -80,6 +81,27 @@ fn s02_one_guest_with_two_devices_has_one_address_space() {
     assert!(r.open_as(SATA, &OwnerId::new("guest 2")).is_err(), "its other device holds the group");
     drop(nic);
     let _second = r.open_as(SATA, &OwnerId::new("guest 2")).unwrap();
+    assert_eq!(r.machine.promises().broken(), []);
+}
+
+#[test]
+fn s02_a_device_that_is_closed_with_an_unconfirmed_unmap_is_blocked_while_its_owner_uses_another() {
+    let r = given();
+    let guest = OwnerId::new("guest 1");
+    let (disk, nic) = (r.open_as(SATA, &guest).unwrap(), r.open_as(NIC, &guest).unwrap());
+    let ram = DmaMemory::allocate(r.machine.memory(), 4096).unwrap();
+    disk.map(AT, &ram, 0, 4096, RW).unwrap();
+    let other = AT.0 + 0x1000;
+    nic.map(DeviceAddr(other), &ram, 0, 4096, RW).unwrap();
+    assert_eq!(r.reach(SATA_UTLB, AT.0, true), Some(ram.phys()), "and now the IOTLB has it");
+    r.board.set_stuck(Stuck::IpmmuFlush, true);
+    drop(disk);
+    let reaches = |utlb| (r.reach(utlb, AT.0, true), r.reach(utlb, other, true));
+    assert_eq!(reaches(SATA_UTLB), (None, None), "closed, and its unmap is not confirmed: blocked");
+    assert_eq!(reaches(5).1, Some(ram.phys()), "the other device goes on");
+    r.board.set_stuck(Stuck::IpmmuFlush, false);
+    let _disk = r.open_as(SATA, &guest).unwrap();
+    assert_eq!(reaches(SATA_UTLB), (None, Some(ram.phys())), "open again once it is, in its owner's address space");
     assert_eq!(r.machine.promises().broken(), []);
 }
 
