@@ -4,9 +4,10 @@
 //! runs next, or whether a concurrent unbind preempts it here; the [`Engine`] explores all choices within bounds that it
 //! reports.
 //!
-//! [`device`] walks the life of a device on the real core and its real drivers, [`scenario`] any code that takes a machine.
-//! [`orders`] are the orders in which Linux releases take things back, as small models. The oracles are the same: the
-//! promises P1 to P14. [`diagram`] draws the phases of a binding from the core's own table.
+//! [`device`] explores the lifecycle of a device on the real core with its real drivers, [`scenario`] any code that takes a
+//! machine.
+//! [`models`] are the orders in which Linux releases set a binding up and tear it down, as small models. The oracles are the
+//! same: the promises P1 to P14. [`diagram`] draws the phases of a binding from the core's own table.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

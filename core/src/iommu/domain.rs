@@ -99,7 +99,7 @@ pub struct Domain {
 }
 
 impl Domain {
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn new(kind: DomainKind, ops: Arc<dyn Translation>, geometry: &Geometry) -> Arc<Self> {
         Self::with_regions(kind, ops, geometry, &Pages::default())
     }

@@ -87,7 +87,7 @@ impl Graph {
     }
 
     /// Nodes, links and places for links, for leak checks.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn size(&self) -> usize {
         self.nodes.len() + self.links.len() - self.free.len() + self.touched.len()
     }

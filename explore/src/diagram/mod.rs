@@ -1,6 +1,6 @@
 //! The state diagram of a binding, made from the core's own table of transitions ([`TRANSITIONS`]), as SVG and as text.
 //!
-//! A run's coverage counts how often each transition was taken, under the name that [`mark`] gives; a diagram that is
+//! A run's coverage counts how often each transition was taken, under its [`coverage_name`]; a diagram that is
 //! given them shows them.
 
 mod layout;
