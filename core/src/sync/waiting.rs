@@ -12,7 +12,11 @@ pub(crate) fn is_scheduled() -> bool {
 #[derive(Debug)]
 #[must_use = "the thread waits while this lives"]
 pub(crate) struct Waits(
-    #[cfg_attr(any(not(feature = "std"), shuttle), expect(dead_code, reason = "only a scheduler of threads wants to know"))] bool,
+    #[cfg_attr(
+        any(not(feature = "std"), shuttle),
+        expect(dead_code, reason = "only a scheduler of threads wants to know")
+    )]
+    bool,
 );
 
 /// States what this thread is about to wait for. `what` is asked only where a scheduler wants to know.
