@@ -1,11 +1,13 @@
 //! What the models of the IOMMUs say, and the allocator, against whose each page is.
 //!
-//! Of the core only this is asked: which devices there are, and which driver each has, which is what the steps have asked
-//! for. Groups are reckoned from the topology, and owners of pages from who took them.
+//! Of the core only this is asked: which devices there are, which driver each has, which is what the steps have asked for, and
+//! which it keeps between groups that are in use (docs/decisions/0006-groups.md), which the models and the topology must bear
+//! out. Groups are reckoned from the topology, and owners of pages from who took them.
 
 use std::collections::BTreeSet;
 
 use bindery::dma::DmaMemory;
+use bindery::iommu::IommuError;
 
 use crate::mmu::Reach;
 use crate::world::{FIFOS, Region, Whose, World, fifo_page, mmu_name, name};
@@ -40,12 +42,30 @@ impl World {
         self.machine.device(&name(d)).is_some()
     }
 
-    /// The closure of device `d` over devices and streams, reckoned from the topology alone.
+    /// Whether `addr` leads to `page` because that is a region of device `d` that is always mapped.
+    fn is_region(&self, d: usize, addr: u64, page: u64) -> bool {
+        let region = self.topology.regions[d].filter(|r| *r != Region::Hole);
+        region.is_some_and(|r| r.page(d) == page && page == addr)
+    }
+
+    /// Whether the core keeps device `d` between groups.
+    fn is_between(&self, d: usize) -> bool {
+        let device = self.machine.device(&name(d));
+        device.is_some_and(|d| matches!(self.machine.device_info(&d).not_joined, Some(IommuError::Apart { .. })))
+    }
+
+    /// The closure of device `d` over devices and streams, reckoned from the topology. A device between groups makes them no
+    /// closure, and is in none.
     pub(crate) fn closure(&self, d: usize) -> BTreeSet<usize> {
+        if self.is_between(d) { BTreeSet::from([d]) } else { self.connected(d, |e| !self.is_between(e)) }
+    }
+
+    /// The closure of device `d` over streams and those devices that are `taken`.
+    fn connected(&self, d: usize, taken: impl Fn(usize) -> bool) -> BTreeSet<usize> {
         let mut found = BTreeSet::from([d]);
         loop {
             let keys: BTreeSet<_> = found.iter().flat_map(|d| self.keys(*d)).collect();
-            let there = (0..self.hands.len()).filter(|d| self.is_there(*d));
+            let there = (0..self.hands.len()).filter(|d| self.is_there(*d) && taken(*d));
             let all = there.filter(|d| self.keys(*d).any(|k| keys.contains(&k)));
             let bonds = self.bonds.iter().filter(|b| !b.is_disjoint(&found)).flatten().copied();
             let more: BTreeSet<_> = all.chain(bonds).chain([d]).collect();
@@ -90,6 +110,9 @@ impl World {
 
     fn look_at_device(&mut self, d: usize, out: &Out) -> Result<(), String> {
         let closure = self.closure(d);
+        if self.is_between(d) {
+            return self.look_between(d);
+        }
         let open = closure.iter().filter_map(|d| self.hands[*d].session.as_ref().map(|(guest, _)| *guest));
         let (guests, kernel) = (open.collect(), closure.iter().any(|d| self.driver(*d) == Some("master")));
         let mut stream = Stream { d, closure: &closure, guests, kernel, refused: false };
@@ -125,6 +148,29 @@ impl World {
         Ok(())
     }
 
+    /// A device between groups has no driver and reaches nothing but its regions, and one of the groups at least is in use.
+    fn look_between(&self, d: usize) -> Result<(), String> {
+        let between = |what: &str| Err(format!("{} is kept between groups, {what}", name(d)));
+        if self.driver(d).is_some() {
+            return between("and has a driver");
+        }
+        // A stream that another device has, too, goes where that one's group goes.
+        let shared = |stream| (0..self.hands.len()).any(|e| e != d && self.topology.devices[e].contains(stream));
+        let streams = self.topology.devices[d].iter().filter(|(m, _)| self.mmu_is_there(*m));
+        for (m, number) in streams.filter(|stream| !shared(stream)) {
+            let Reach::Pages(pages) = self.mmus[*m].reach(*number) else { return between("and reaches everything") };
+            let region = |(addr, page): &(u64, u64)| (0..self.hands.len()).any(|e| self.is_region(e, *addr, *page));
+            if !pages.iter().all(region) && !self.mmus[*m].refused(*number) {
+                return between(&format!("and reaches {pages:x?}"));
+            }
+        }
+        if self.connected(d, |_| true).iter().any(|e| self.driver(*e).is_some()) {
+            Ok(())
+        } else {
+            between("of which none is in use")
+        }
+    }
+
     /// Streams of devices that have left reach nothing.
     fn look_at_strays(&self) -> Result<(), String> {
         let there = (0..self.hands.len()).filter(|d| self.is_there(*d));
@@ -144,11 +190,8 @@ impl World {
         if self.topology.regions[*d] == Some(Region::Hole) && Region::Hole.page(*d) == addr {
             return Err("which is a reserved region of the device".into());
         }
-        let direct = |e: &usize| {
-            let region = self.topology.regions[*e].filter(|r| *r != Region::Hole);
-            region.is_some_and(|r| r.page(*e) == page && page == addr)
-        };
-        if closure.iter().any(direct) {
+        // What was held together once keeps the regions of all until it is idle.
+        if self.connected(*d, |_| true).iter().any(|e| self.is_region(*e, addr, page)) {
             return Ok(());
         }
         if out.slices.contains(&page) {
@@ -185,7 +228,10 @@ impl World {
         if !stream.guests.is_empty() {
             return Err(format!("registers of fifo {f}, and a guest has the group"));
         }
-        if !self.reached[f].iter().any(|d| stream.closure.contains(d)) {
+        // One that has left may have been of the group, where the IOTLB still remembers what it mapped.
+        let keys: BTreeSet<_> = stream.closure.iter().flat_map(|d| self.keys(*d)).collect();
+        let was = |d: &usize| !in_table && !self.is_there(*d) && self.keys(*d).any(|k| keys.contains(&k));
+        if !self.reached[f].iter().any(|d| stream.closure.contains(d) || was(d)) {
             return Err(format!("registers of fifo {f}, which nobody of the group has asked for"));
         }
         if in_table && !stream.refused {

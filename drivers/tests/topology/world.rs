@@ -130,7 +130,7 @@ pub struct World {
     pub(crate) free: BTreeSet<u64>,
     /// Who takes pages in this step.
     pub(crate) takes: Option<usize>,
-    /// Devices that have reached each fifo, until they leave the machine.
+    /// Devices that have reached each fifo: where an unmap is not confirmed, the IOTLB remembers it when they have left.
     pub(crate) reached: Vec<BTreeSet<usize>>,
     /// Devices that were held together by one that has gone: their group falls apart when nobody uses it any more.
     pub(crate) bonds: Vec<BTreeSet<usize>>,
@@ -239,9 +239,6 @@ impl World {
             Step::Remove(d) => {
                 self.bonds.push(self.closure(d));
                 self.machine.remove_device(&name(d));
-                for reached in &mut self.reached {
-                    reached.remove(&d);
-                }
             }
             Step::MmuComes(m) => drop(self.machine.bind(&mmu_name(m), "mmu")),
             Step::MmuGoes(m) => drop(self.machine.unbind(&mmu_name(m), "mmu")),
