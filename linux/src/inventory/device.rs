@@ -74,11 +74,12 @@ impl Device {
         functions.sort();
         device.virtual_functions = functions.into_iter().map(|(_, path)| path).collect();
         if has("vendor") && has("class") {
-            let uevent = face.try_text(&format!("{path}/uevent")).unwrap_or_default();
+            // Not from `uevent`, which says it all in one file: some kernels (6.1 among them) take the device's lock to write
+            // it, which an unbind that hangs never gives back.
             let number = |name: &str| hex(&face.try_text(&format!("{path}/{name}"))?);
-            // One file tells what three do, where the kernel has written it.
-            (device.class, device.vendor, device.product) = identity(&uevent)
-                .unwrap_or_else(|| (number("class"), number("vendor").and_then(id), number("device").and_then(id)));
+            device.class = number("class");
+            device.vendor = number("vendor").and_then(id);
+            device.product = number("device").and_then(id);
         }
         device.path = path;
         Ok(Some((device, entries)))
@@ -186,14 +187,6 @@ fn id(number: u32) -> Option<u16> {
     number.try_into().ok()
 }
 
-/// Class, vendor and device as a PCI device's `uevent` has them.
-fn identity(uevent: &str) -> Option<(Option<u32>, Option<u16>, Option<u16>)> {
-    let value = |key: &str| uevent.lines().find_map(|line| line.strip_prefix(key));
-    let class = hex(value("PCI_CLASS=")?)?;
-    let (vendor, product) = value("PCI_ID=")?.split_once(':')?;
-    Some((Some(class), Some(id(hex(vendor)?)?), Some(id(hex(product)?)?)))
-}
-
 /// True for `pci0000:00`.
 fn is_root_bus(part: &str) -> bool {
     part.strip_prefix("pci").is_some_and(|rest| rest.contains(':'))
@@ -206,7 +199,7 @@ fn is_vfio(driver: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Device, identity, is_vfio};
+    use super::{Device, is_vfio};
 
     #[test]
     fn a_route_has_no_number_of_a_bus_behind_a_bridge() {
@@ -219,15 +212,6 @@ mod tests {
             Some("0000:00/02.0")
         );
         assert_eq!(Device { bus: "platform".into(), path: "/sys/devices/x".into(), ..Device::default() }.route(), None);
-    }
-
-    #[test]
-    fn an_identity_is_taken_from_uevent_only_when_all_of_it_is_there() {
-        let uevent = "DRIVER=nvme\nPCI_CLASS=10802\nPCI_ID=8086:0A54\nPCI_SUBSYS_ID=8086:0001\n";
-        assert_eq!(identity(uevent), Some((Some(0x1_0802), Some(0x8086), Some(0x0a54))));
-        assert_eq!(identity("PCI_CLASS=10802\nPCI_ID=8086\n"), None);
-        assert_eq!(identity("PCI_ID=8086:0A54\n"), None);
-        assert_eq!(identity(""), None);
     }
 
     #[test]
