@@ -38,7 +38,7 @@ pub enum Command {
     /// Draw devices, drivers, suppliers and IOMMU groups as text
     #[command(after_help = EXIT_CODES)]
     Tree(Tree),
-    /// Walk every path through a device's life, and say which promise breaks on which one
+    /// Explore every path through a device's lifecycle, and report which promise breaks on which one
     #[command(after_help = crate::explore::EXIT_CODES)]
     Explore(Box<Explore>),
     /// Judge from ftrace text and kernel logs whether drivers gave everything back

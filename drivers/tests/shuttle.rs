@@ -168,7 +168,7 @@ fn an_unbind_ends_the_binding_of_the_driver_that_it_names_and_no_other() {
             machine(w).bind(SATA, "vfio-platform").unwrap();
         };
         race(w, &[unbind_the_disk, give_away, unbind_the_disk]);
-        assert_eq!(w.rig.driver(SATA), Some("vfio-platform"), "W7");
+        assert_eq!(w.rig.driver(SATA), Some("vfio-platform"), "the binding that came between stays");
         disk(w).set_driver_override(None);
         machine(w).unbind(SATA, "vfio-platform").unwrap();
         machine(w).bind(SATA, "sata_rcar").unwrap();

@@ -1,4 +1,4 @@
-//! The control tree of the Salvator board, with its real device tree and its drivers: what the seed's user types.
+//! The control tree of the Salvator board, with its real device tree and its drivers: what the user of commit 376991db4b64 types.
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;

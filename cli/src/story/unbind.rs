@@ -1,4 +1,4 @@
-//! Step 4: the seed's own words, and the way back.
+//! Step 4: the unbind of commit 376991db4b64, and the tear-down.
 
 use bindery::driver::Driver;
 use bindery::event::{EventKind, Outcome};

@@ -193,7 +193,7 @@ impl Machine {
             return Some(true);
         }
         let binding = device.binding().filter(|_| device.phase() == Phase::Bound);
-        // The driver is compared under the lock: what was bound a moment ago may be another one now (W7).
+        // The driver is compared under the lock: it may be another one by now (`unlocked-unbind` in teardown-models.md).
         let Some(binding) = binding.filter(|b| driver.is_none_or(|d| b.driver() == d)) else {
             self.stays_locked(device);
             return Some(false);

@@ -1,5 +1,6 @@
-//! W3, W4, W6 and order-freedom: windows that Linux 6.12 has and this core does not. (W5 and W7 are in `binding/tests.rs`;
-//! W1 and W2 need a group, and are in `control/tests`.)
+//! Windows that Linux 6.12 has (docs/teardown-models.md: `links-probe`, `links-unbind`, `power`, `stuck-link`) and this core
+//! does not, and order-freedom. Those of notifications and of unbind are in `binding/tests.rs`, those of groups in
+//! `control/tests`.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -125,21 +126,21 @@ fn during_way_back<T: Send + 'static>(
 }
 
 #[test]
-fn w3_links_stay_until_a_failed_probe_has_given_everything_back() {
+fn links_stay_until_a_failed_probe_has_given_everything_back() {
     let w = world();
     assert_eq!(during_way_back(&w, true, |m, _| link_state(m)), [LinkState::ConsumerProbe], "P6");
     assert_eq!(link_state(&w.machine), LinkState::Available);
 }
 
 #[test]
-fn w3_links_stay_until_an_unbind_has_given_everything_back() {
+fn links_stay_until_an_unbind_has_given_everything_back() {
     let w = world();
     assert_eq!(during_way_back(&w, false, |m, _| link_state(m)), [LinkState::Active], "P6");
     assert_eq!(link_state(&w.machine), LinkState::Available);
 }
 
 #[test]
-fn w4_the_clock_runs_while_managed_resources_go_back() {
+fn the_clock_runs_while_managed_resources_go_back() {
     for fails in [false, true] {
         let w = world();
         assert_eq!(during_way_back(&w, fails, |_, switched| switched.to_vec()), [[true]], "fails: {fails}");
@@ -148,7 +149,7 @@ fn w4_the_clock_runs_while_managed_resources_go_back() {
 }
 
 #[test]
-fn w6_every_early_exit_of_a_probe_puts_its_links_back() {
+fn every_early_exit_of_a_probe_puts_its_links_back() {
     let w = world();
     w.machine.register(Looker { look: Arc::new(|| {}), fails: false });
     w.env.calls.lock().unwrap().clear();

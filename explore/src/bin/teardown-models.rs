@@ -1,4 +1,4 @@
-//! Writes docs/teardown-models.md: explores every tear-down model, and prints the page, or puts it in its place.
+//! Writes docs/teardown-models.md: explores every tear-down model, and prints the page, or updates the file.
 
 use std::process::ExitCode;
 

@@ -34,10 +34,10 @@ pub(super) enum Plan {
 /// Settings of an execution, besides its choices.
 pub(super) struct Settings {
     pub(super) bounds: Bounds,
-    /// The table of walked states, and the number of choices up to which this run replayed an earlier one.
+    /// The table of explored states, and the number of choices up to which this execution repeats an earlier one.
     pub(super) visited: Option<Arc<Visited>>,
     pub(super) replayed: usize,
-    /// Whether a state that was walked already ends the branching of this run.
+    /// Whether a state that was explored already ends the branching of this execution.
     pub(super) prunes: bool,
     /// Whether the trace is kept.
     pub(super) logs: bool,
@@ -45,7 +45,7 @@ pub(super) struct Settings {
     pub(super) enforces_bounds: bool,
 }
 
-/// Violations kept of one run.
+/// Violations kept of one execution.
 const KEPT: usize = 16;
 /// Lines of a trace kept of one execution.
 const LINES: usize = 10_000;
@@ -57,7 +57,7 @@ pub(super) struct Execution {
     pub(super) trail: Vec<ChoicePoint>,
     spent: [u32; 2],
     non_default: u32,
-    /// A walked state was met: no more branching.
+    /// An explored state was met: no more branching.
     pub(super) seen: bool,
     /// The depth bound was met.
     pub(super) truncated: bool,
@@ -157,7 +157,7 @@ impl Execution {
         choice
     }
 
-    /// Notes a state. True: this run goes on branching.
+    /// Enters a state. True: this execution goes on branching.
     pub(super) fn state(&mut self, state: u64) -> bool {
         if self.closed || self.seen || self.trail.len() < self.settings.replayed {
             return !self.seen;

@@ -19,9 +19,9 @@ use super::violation::Violation;
 use super::visited::Visited;
 use super::walk::{Subtree, Walk};
 
-/// Pieces that the tree is cut into, for each shard.
+/// Subtrees that the tree is split into, for each shard.
 const SUBTREES: usize = 32;
-/// Runs that cutting may take.
+/// Executions that splitting may take.
 const CUTS: usize = 20_000;
 /// Paths between two reports of a worker to the others.
 const BATCH: u64 = 32;
@@ -48,7 +48,7 @@ impl Stop {
     }
 }
 
-/// Pieces that wait for a worker.
+/// Subtrees that wait for a worker.
 #[derive(Default)]
 struct Queue {
     subtrees: Vec<Subtree>,

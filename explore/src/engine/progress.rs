@@ -6,7 +6,7 @@ use std::time::Duration;
 /// How far a run is.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Progress {
-    /// Paths walked.
+    /// Paths executed.
     pub paths: u64,
     /// States met.
     pub states: u64,

@@ -71,7 +71,7 @@ pub struct Report {
     pub truncated: u64,
     /// Different states met. In a merged report, states that several shards met count more than once.
     pub states: u64,
-    /// Whether the table of states was full at some time, so that states may have been walked twice.
+    /// Whether the table of states was full at some time, so that states may have been explored twice.
     pub states_full: bool,
     /// Most choice points on one path.
     pub longest_path: u64,
@@ -106,7 +106,7 @@ impl Report {
         self.mode == Mode::Exhaustive && self.truncated == 0 && self.diverged.is_none()
     }
 
-    /// The places that a report names as never reached: none while there are findings, since a path ends where a promise
+    /// The coverage points that a report names as never reached: none while there are findings, since a path ends where a promise
     /// breaks, and what lies behind is not reached for that reason.
     pub fn overlooked(&self) -> &[String] {
         if self.findings.is_empty() { &self.missing } else { &[] }

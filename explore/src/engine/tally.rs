@@ -84,7 +84,7 @@ impl Tally {
         }
     }
 
-    /// Counts by the place of the name in memory, which is cheaper than by its letters; [`Self::injected`] brings names together.
+    /// Counts by the address of the name, which is cheaper than by its text; [`Self::injected`] merges equal names.
     fn count_injections(&mut self, kind: Kind, what: &'static str, count: u64) {
         self.injected.entry((kind, what.as_ptr() as usize, what.len())).or_insert((what, 0)).1 += count;
     }

@@ -31,7 +31,7 @@ impl Violation {
 
     /// The scenario panicked with this message.
     pub(crate) fn panicked(message: &str) -> Self {
-        // The first line names the place where it fell; what follows may differ from path to path.
+        // The first line says where it panicked; what follows may differ from path to path.
         let kind = format!("panic: {}", message.lines().next().unwrap_or_default());
         Self::seen_by("panic", kind, message)
     }

@@ -1,4 +1,4 @@
-//! The exhaustive walk of one part of the tree.
+//! The depth-first walk of one subtree.
 
 use super::execution::ChoicePoint;
 
@@ -12,7 +12,7 @@ struct Branch {
     alternatives: u32,
 }
 
-/// A subtree of work: all paths that begin with `prefix`, and then with an choice from `from` up to `to`.
+/// A subtree of work: all paths that begin with `prefix`, and then with a choice from `from` up to `to`.
 ///
 /// The subtrees that one walk ever hands out, and what it keeps, never overlap and leave nothing out.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -101,7 +101,7 @@ impl Walk {
         false
     }
 
-    /// Gives away the largest subtree that is still to be walked, after [`Walk::learn`].
+    /// Gives away the largest subtree that is not explored yet, after [`Walk::learn`].
     pub(super) fn split_off(&mut self) -> Option<Subtree> {
         let at = (self.fixed..self.branches.len()).find(|&i| self.branches[i].choice + 1 < self.branches[i].end)?;
         let branch = &mut self.branches[at];

@@ -1,4 +1,4 @@
-//! A device running driver finds out by itself whether its supplier is there: firmware says nothing of it.
+//! A device whose driver finds out by itself whether its supplier is there: firmware says nothing of it.
 
 use bindery::binding::Bound;
 use bindery::device::DeviceDesc;
@@ -27,7 +27,7 @@ impl Driver for Asker {
         if supplier.driver().is_some() {
             return Ok(());
         }
-        // Between the look and the answer, it may come.
+        // Between the look and the return of the error, it may be bound.
         dev.action("asks", || ())?;
         Err(ProbeError::Defer { on: Missing::Node(supplier.node()) })
     }

@@ -34,7 +34,7 @@ fn there_and_back(play: &Play<'_>, lets_go: bool) -> Result<Then, Violation> {
     if let Then::Known = play.step("handed over")? {
         return Ok(Then::Known);
     }
-    // The guest's device tree knows the disk controller alone; another device is owned, and used by nobody.
+    // The guest's device tree knows the disk controller alone; another device is owned, and not used.
     let guest = if play.names.driver == SataRcar::NAME {
         let guest = Guest::boot(play, lets_go);
         play.must("guest", guest.is_some())?;

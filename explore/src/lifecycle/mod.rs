@@ -85,7 +85,7 @@ pub(crate) struct Names {
     /// Every device that it is linked to as a consumer while nothing goes wrong, with that one's driver: named by firmware
     /// or found by the driver itself.
     pub(crate) suppliers: Vec<(String, &'static str)>,
-    /// The device running driver has added it, and that driver.
+    /// The device whose driver has added it, and that driver.
     pub(crate) parent: Option<(String, &'static str)>,
     /// The IOMMU in front of the group peer: the same, or another that is there while the device is unbound.
     pub(crate) beside: Option<NodeId>,

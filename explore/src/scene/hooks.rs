@@ -45,7 +45,7 @@ pub(crate) struct Hooks {
     pub(crate) scheduler: Arc<Scheduler>,
     pub(crate) coverage: Coverage,
     operations: Vec<Operation>,
-    /// Devices running order of probing may decide something.
+    /// Devices whose order of probing may decide something.
     ordered: Vec<NodeId>,
     /// No faults and no preemptions: the lifecycle is being recovered.
     faults_disabled: AtomicBool,

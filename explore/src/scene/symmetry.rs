@@ -48,17 +48,17 @@ impl Symmetry {
         self.0.len()
     }
 
-    /// The place of the device at `node`, if it is one of them.
+    /// The index of the device at `node`, if it is one of them.
     pub(crate) fn index_of(&self, node: NodeId) -> Option<usize> {
         self.0.iter().position(|member| member.node == node)
     }
 
-    /// The place of the one running registers are at `window`.
+    /// The index of the one whose registers are at `window`.
     pub(crate) fn index_at(&self, window: PhysAddr) -> Option<usize> {
         self.0.iter().position(|member| member.windows.contains(&window))
     }
 
-    /// A number for all of them, each of which has one at its place in `states`, whatever the order of those symmetric.
+    /// A number for all of them, each of which has one at its index in `states`, whatever the order of those that are alike.
     pub(crate) fn canonical(&self, states: &[u64]) -> u64 {
         let mut all: Vec<_> = self.0.iter().map(|member| member.class).zip(states).collect();
         all.sort_unstable();

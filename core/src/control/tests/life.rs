@@ -141,7 +141,7 @@ fn the_hand_over_recipe_works_group_by_group() {
 }
 
 #[test]
-fn w1_the_type_of_a_group_cannot_change_before_the_last_managed_resource_is_gone() {
+fn the_type_of_a_group_cannot_change_before_the_last_managed_resource_is_gone() {
     let w = World::bound();
     w.echo("21.disk", &format!("{DRIVERS}/disk/unbind"));
     let answers = Arc::new(Mutex::new(Vec::new()));
@@ -164,7 +164,7 @@ fn w1_the_type_of_a_group_cannot_change_before_the_last_managed_resource_is_gone
 }
 
 #[test]
-fn w2_a_guest_cannot_claim_the_group_before_the_last_managed_resource_is_gone() {
+fn a_guest_cannot_claim_the_group_before_the_last_managed_resource_is_gone() {
     let w = World::bound();
     w.echo("guest", "/sys/bus/platform/devices/21.disk/driver_override");
     w.echo("21.disk", &format!("{DRIVERS}/disk/unbind"));

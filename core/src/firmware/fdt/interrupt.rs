@@ -11,8 +11,7 @@ use super::note::NoteKind;
 use super::supplier::{Cells, MAX_ARGS, References};
 use super::tree::{Idx, Tree};
 use super::{FdtError, id};
-use crate::description::{IrqLine, Trigger};
-use crate::description::{NodeId, Resource};
+use crate::description::{IrqLine, NodeId, Resource, Trigger};
 
 /// Parents and maps that one interrupt passes at most.
 const MAX_HOPS: usize = 64;

@@ -30,7 +30,7 @@ proptest! {
     }
 }
 
-/// Three faults of six break it; one place can never be reached.
+/// Three faults of six break it; one coverage point can never be reached.
 fn scenario(ch: &Chooser) -> Result<(), Violation> {
     let failed: Vec<bool> = (0..6).map(|_| ch.fault("call")).collect();
     ch.cover("end");

@@ -1,0 +1,137 @@
+//! Drivers that panic, that take what another has, or take it twice, and a machine that goes first.
+
+use alloc::string::ToString;
+use alloc::sync::Arc;
+
+use super::{good, machine, promises_hold, widget};
+use crate::addr::PhysAddr;
+use crate::binding::{Bound, Phase};
+use crate::device::{DeviceDesc, Resource};
+use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use crate::env::{IrqLine, Trigger};
+use crate::event::EventKind;
+
+/// Lets each user leave an action.
+struct Shared;
+
+impl Driver for Shared {
+    const NAME: &'static str = "shared";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = &'b Bound;
+
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<&'b Bound, ProbeError> {
+        Ok(dev)
+    }
+
+    fn quiesce(_: &&Bound) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+#[test]
+fn several_users_of_a_binding_may_leave_an_action_of_the_same_name() {
+    let (_, machine, _) = machine();
+    machine.register(Shared);
+    machine.add_device(widget()).unwrap();
+    machine.settle();
+    let client = machine.client::<Shared>("1000.widget").unwrap();
+    for _ in 0..2 {
+        client.call(|dev| dev.action("user", || ())).unwrap().unwrap();
+    }
+    machine.unbind("1000.widget", "shared").unwrap();
+    promises_hold(&machine);
+}
+
+/// Takes a few things and panics.
+struct Panics;
+
+impl Driver for Panics {
+    const NAME: &'static str = "panics";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = ();
+
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        dev.mmio(0)?;
+        dev.irq(0)?;
+        dev.dma().coherent(4096)?;
+        panic!("a bug of the driver");
+    }
+
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+#[test]
+fn what_a_panicking_driver_has_taken_is_taken_back_by_whoever_comes_next() {
+    let (env, machine, _) = machine();
+    let before = machine.footprint();
+    machine.register(Panics);
+    machine.add_device(widget()).unwrap();
+    let settle = std::panic::AssertUnwindSafe(|| machine.settle());
+    assert!(std::panic::catch_unwind(settle).is_err());
+    assert_eq!(machine.device("1000.widget").unwrap().phase(), Phase::Probing);
+    assert!(machine.unregister("panics"));
+    assert_eq!(machine.footprint(), before, "P4");
+    assert!(env.enabled.lock().unwrap().is_empty());
+    promises_hold(&machine);
+}
+
+#[test]
+fn a_machine_that_is_dropped_takes_everything_back() {
+    let (env, machine, diary) = machine();
+    machine.register(good(&diary));
+    machine.add_device(widget()).unwrap();
+    machine.settle();
+    let weak = Arc::downgrade(&machine);
+    drop(machine);
+    assert!(weak.upgrade().is_none(), "no cycle keeps the machine alive");
+    assert!(env.enabled.lock().unwrap().is_empty());
+    assert!(diary.lock().unwrap().contains(&"data dropped"));
+}
+
+struct Twice;
+
+impl Driver for Twice {
+    const NAME: &'static str = "twice";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = ();
+    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        dev.provide(Arc::new(7_u32))?;
+        dev.provide(Arc::new(7_u64))?;
+        Ok(dev.provide(Arc::new(8_u32))?)
+    }
+    fn quiesce((): &()) -> Result<Quiet, Busy> {
+        Ok(Quiet::never_started())
+    }
+}
+
+#[test]
+fn a_service_is_offered_once() {
+    let (env, machine, _) = machine();
+    machine.register(Twice);
+    machine.add_device(widget()).unwrap();
+    machine.settle();
+    let error = machine.bind("1000.widget", "twice").unwrap_err().to_string();
+    assert!(error.contains("service u32 of 1000.widget is held by 1000.widget (twice)"), "{error}");
+    assert!(env.story("1000.widget").iter().any(|e| matches!(e, EventKind::Refused { .. })));
+    assert_eq!((machine.footprint().services, machine.promises().broken()), (0, std::vec::Vec::new()));
+}
+
+#[test]
+fn a_line_has_one_trigger_and_says_whose() {
+    let (_, machine, diary) = machine();
+    machine.register(good(&diary));
+    machine.add_device(widget()).unwrap();
+    let mut second = DeviceDesc::new("2000.widget");
+    second.compatible.push("acme,widget".into());
+    second.resources.push(Resource::Mem { base: PhysAddr(0x2000), len: 64 });
+    second.resources.push(Resource::Irq { line: IrqLine(40), trigger: Trigger::EdgeRising });
+    machine.add_device(second).unwrap();
+    machine.settle();
+    let error = machine.bind("2000.widget", "widget").unwrap_err().to_string();
+    assert!(error.contains("interrupt line 40 is held by 1000.widget (widget), shared, level high"), "{error}");
+    machine.unbind("1000.widget", "widget").unwrap();
+    machine.bind("2000.widget", "widget").unwrap();
+    assert_eq!(machine.promises().broken(), []);
+}
