@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::explore::Explore;
-use crate::page::Color;
-use crate::world::Setup;
+use crate::output::Color;
+use crate::session::Config;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -114,15 +114,15 @@ pub enum Iommu {
 }
 
 impl Run {
-    /// The world to run in.
-    pub fn setup(&self) -> Setup {
-        Setup { dtb: self.dtb.clone(), disk: self.disk.clone(), untranslated: self.iommu == Iommu::Off }
+    /// The session to run in.
+    pub fn config(&self) -> Config {
+        Config { dtb: self.dtb.clone(), disk: self.disk.clone(), untranslated: self.iommu == Iommu::Off }
     }
 }
 
 impl Tree {
-    /// The world to draw.
-    pub fn setup(&self) -> Setup {
-        Setup { dtb: self.dtb.clone(), disk: None, untranslated: self.iommu == Iommu::Off }
+    /// The session to draw.
+    pub fn config(&self) -> Config {
+        Config { dtb: self.dtb.clone(), disk: None, untranslated: self.iommu == Iommu::Off }
     }
 }

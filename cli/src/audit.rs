@@ -5,7 +5,7 @@ use bindery_audit::model::Verdict;
 use clap::Args;
 
 use crate::failure::{Failure, Result};
-use crate::page::{self, Color, Page};
+use crate::output::{self, Color, Output};
 
 pub use command::EXIT_CODES;
 
@@ -23,25 +23,25 @@ pub struct Audit {
 
 /// Runs `audit`.
 pub fn command(args: &Audit) -> Result<u8> {
-    let mut page = Page::stdout(args.color);
-    let done = command::run(&args.audit, &["audit"], &|verdict, words| page.paint(style(verdict), words))
+    let mut output = Output::stdout(args.color);
+    let done = command::run(&args.audit, &["audit"], &|verdict, words| output.paint(style(verdict), words))
         .map_err(Failure::audit)?;
     if args.audit.json || args.audit.junit {
-        page.raw(done.text.as_bytes())?;
+        output.raw(done.text.as_bytes())?;
     } else {
         for line in done.text.lines() {
-            page.line(line)?;
+            output.line(line)?;
         }
     }
-    page.flush()?;
+    output.flush()?;
     Ok(done.code)
 }
 
 fn style(verdict: Verdict) -> anstyle::Style {
     match verdict {
-        Verdict::Proved => page::GOOD,
-        Verdict::Violated => page::BAD,
-        Verdict::CannotTell => page::WAIT,
-        Verdict::NothingToJudge => page::DIM,
+        Verdict::Proved => output::GOOD,
+        Verdict::Violated => output::ERROR,
+        Verdict::CannotTell => output::WARNING,
+        Verdict::NothingToJudge => output::DIM,
     }
 }

@@ -8,7 +8,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use crate::args::{Cli, Command};
 use crate::failure::{BAD_INPUT, Failure, GOOD, Result};
-use crate::page::{Color, Page};
+use crate::output::{Color, Output};
 use crate::{audit, explore, story, tree};
 
 /// Runs the command that the program was called with.
@@ -26,9 +26,9 @@ pub fn main() -> ExitCode {
 }
 
 fn draw(args: &crate::args::Tree) -> Result<u8> {
-    let mut page = Page::stdout(args.color);
-    tree::run(&args.setup(), args.json, &mut page)?;
-    page.flush()?;
+    let mut output = Output::stdout(args.color);
+    tree::run(&args.config(), args.json, &mut output)?;
+    output.flush()?;
     Ok(GOOD)
 }
 

@@ -1,9 +1,9 @@
-//! The project's page shows what the command prints.
+//! The README shows what the command prints.
 #![allow(clippy::unwrap_used)]
 
 use std::process::Command;
 
-/// Asserts that the `number`-th transcript of the page, of at least `least` lines, stands line by line in what `args` print.
+/// Asserts that the `number`-th transcript of the README, of at least `least` lines, stands line by line in what `args` print.
 fn transcript(number: usize, least: usize, args: &[&str]) {
     let out = Command::new(env!("CARGO_BIN_EXE_bindery")).args(args).output().unwrap();
     assert!(out.stderr.is_empty());

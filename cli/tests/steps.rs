@@ -1,4 +1,4 @@
-//! Each step of the story by itself, and the story on boards that lack something. What is looked at is the world, not the
+//! Each step of the story by itself, and the story on boards that lack something. What is looked at is the session, not the
 //! words.
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::redundant_closure_for_method_calls, reason = "a method is not general enough for `Client::call`")]
@@ -7,122 +7,122 @@ mod common;
 
 use bindery::binding::Phase;
 use bindery::iommu::Owner;
-use bindery_cli::page::Page;
+use bindery_cli::output::Output;
+use bindery_cli::reporter::Reporter;
+use bindery_cli::session::{Area, Config, PromiseCounts, Session, capacity, pattern, read};
 use bindery_cli::story::STEPS;
-use bindery_cli::teller::Teller;
-use bindery_cli::world::{Area, Setup, Tally, World, capacity, pattern, read};
 use bindery_sim::salvator::DEVICE_TREE;
 use common::{Dir, bindery, text};
 
-/// A world in which the steps called `names` were played, each well.
-fn played(setup: &Setup, names: &[&str]) -> World {
-    let mut world = World::new(setup).unwrap();
-    world.read_device_tree().unwrap();
+/// A session in which the steps called `names` were played, each well.
+fn played(config: &Config, names: &[&str]) -> Session {
+    let mut session = Session::new(config).unwrap();
+    session.read_device_tree().unwrap();
     for name in names {
-        play(&mut world, name);
+        play(&mut session, name);
     }
-    world
+    session
 }
 
-fn play(world: &mut World, name: &str) {
+fn play(session: &mut Session, name: &str) {
     let mut words = Vec::new();
     let step = STEPS.iter().find(|s| s.name == name).unwrap();
-    let mut teller = Teller::new(Page::new(&mut words, false), &world.tape, false, None);
-    teller.begin(step.name, 1, step.title).unwrap();
-    (step.run)(world, &mut teller).unwrap();
-    teller.end().unwrap();
-    let failures = teller.failures();
-    drop(teller);
+    let mut reporter = Reporter::new(Output::new(&mut words, false), &session.log, false, None);
+    reporter.begin(step.name, 1, step.title).unwrap();
+    (step.run)(session, &mut reporter).unwrap();
+    reporter.end().unwrap();
+    let failures = reporter.failures();
+    drop(reporter);
     assert_eq!(failures, 0, "{name}: {}", String::from_utf8(words).unwrap());
-    assert_eq!(world.board.model_errors(), [], "{name}");
-    assert_eq!(Tally::of(&world.host).broken, [], "{name}");
+    assert_eq!(session.board.model_errors(), [], "{name}");
+    assert_eq!(PromiseCounts::of(&session.host).broken, [], "{name}");
 }
 
-fn sata(world: &World) -> Option<&'static str> {
-    world.sata().unwrap().driver()
+fn sata(session: &Session) -> Option<&'static str> {
+    session.sata().unwrap().driver()
 }
 
-fn owner(world: &World) -> Owner {
-    let group = world.host.device_info(&world.sata().unwrap()).group.unwrap();
-    world.host.groups().into_iter().find(|g| g.id() == group).unwrap().info().owner
+fn owner(session: &Session) -> Owner {
+    let group = session.host.device_info(&session.sata().unwrap()).group.unwrap();
+    session.host.groups().into_iter().find(|g| g.id() == group).unwrap().info().owner
 }
 
 #[test]
 fn the_machine_has_devices_and_drivers_and_nothing_is_bound() {
-    let world = played(&Setup::default(), &["machine"]);
-    assert_eq!(world.host.devices().len(), world.description.devices.len());
-    assert!(world.host.drivers().contains(&"sata_rcar"));
-    assert!(world.host.devices().iter().all(|d| d.phase() == Phase::Unbound));
+    let session = played(&Config::default(), &["machine"]);
+    assert_eq!(session.host.devices().len(), session.description.devices.len());
+    assert!(session.host.drivers().contains(&"sata_rcar"));
+    assert!(session.host.devices().iter().all(|d| d.phase() == Phase::Unbound));
 }
 
 #[test]
 fn probing_binds_the_controller_behind_its_iommu() {
-    let world = played(&Setup::default(), &["machine", "probe"]);
-    assert_eq!(sata(&world), Some("sata_rcar"));
-    assert_eq!((world.host.waiting(), owner(&world)), (vec![], Owner::Kernel(1)));
-    let first = world.tape.mapped("host", "ee300000.sata")[0];
+    let session = played(&Config::default(), &["machine", "probe"]);
+    assert_eq!(sata(&session), Some("sata_rcar"));
+    assert_eq!((session.host.waiting(), owner(&session)), (vec![], Owner::Kernel(1)));
+    let first = session.log.mapped("host", "ee300000.sata")[0];
     assert_eq!((first.addr.0, first.size), (0xffff_f000, 2048));
 }
 
 #[test]
 fn io_moves_sectors_between_file_and_memory() {
-    let world = played(&Setup::default(), &["machine", "probe", "io"]);
-    let (area, _) = Area::of(capacity(&world.port().unwrap()).unwrap());
+    let session = played(&Config::default(), &["machine", "probe", "io"]);
+    let (area, _) = Area::of(capacity(&session.port().unwrap()).unwrap());
     let wanted = pattern("the file's owner", area);
-    assert_eq!(read(&world.port().unwrap(), area).unwrap(), wanted);
-    assert_eq!(world.image(area).unwrap().unwrap(), wanted);
+    assert_eq!(read(&session.port().unwrap(), area).unwrap(), wanted);
+    assert_eq!(session.image(area).unwrap().unwrap(), wanted);
 }
 
 #[test]
 fn unbind_leaves_the_device_with_nothing() {
-    let world = played(&Setup::default(), &["machine", "probe", "unbind"]);
-    assert_eq!((sata(&world), owner(&world)), (None, Owner::None));
-    assert_eq!(world.tape.mapped("host", "ee300000.sata"), []);
-    assert_eq!(world.host.quarantine(), []);
+    let session = played(&Config::default(), &["machine", "probe", "unbind"]);
+    assert_eq!((sata(&session), owner(&session)), (None, Owner::None));
+    assert_eq!(session.log.mapped("host", "ee300000.sata"), []);
+    assert_eq!(session.host.quarantine(), []);
 }
 
 #[test]
 fn the_guest_has_the_disk_and_the_host_has_not() {
-    let world = played(&Setup::default(), &["machine", "probe", "unbind", "hand-over"]);
-    assert_eq!((sata(&world), owner(&world)), (Some("vfio-platform"), Owner::PassThrough(1)));
-    let guest = world.guest.as_ref().unwrap();
-    assert!(guest.has_device() && guest.port().is_some() && world.port().is_none());
-    let (_, area) = Area::of(world.board.with_disk(|d| d.sectors()).unwrap());
-    assert_eq!(world.image(area).unwrap().unwrap(), pattern("guest", area));
+    let session = played(&Config::default(), &["machine", "probe", "unbind", "hand-over"]);
+    assert_eq!((sata(&session), owner(&session)), (Some("vfio-platform"), Owner::PassThrough(1)));
+    let guest = session.guest.as_ref().unwrap();
+    assert!(guest.has_device() && guest.port().is_some() && session.port().is_none());
+    let (_, area) = Area::of(session.board.with_disk(|d| d.sectors()).unwrap());
+    assert_eq!(session.image(area).unwrap().unwrap(), pattern("guest", area));
 }
 
 #[test]
 fn the_host_has_the_disk_again_after_both_kinds_of_guest() {
-    let world = played(&Setup::default(), &["machine", "probe", "unbind", "hand-over", "return"]);
-    assert_eq!((sata(&world), owner(&world)), (Some("sata_rcar"), Owner::Kernel(1)));
-    assert!(world.guest.is_none());
+    let session = played(&Config::default(), &["machine", "probe", "unbind", "hand-over", "return"]);
+    assert_eq!((sata(&session), owner(&session)), (Some("sata_rcar"), Owner::Kernel(1)));
+    assert!(session.guest.is_none());
     assert!(
-        world.guests.checked.iter().all(|n| *n > 0),
+        session.guests.checked.iter().all(|n| *n > 0),
         "two guests checked their promises: {:?}",
-        world.guests.checked
+        session.guests.checked
     );
-    assert_eq!(world.guests.broken, []);
+    assert_eq!(session.guests.broken, []);
 }
 
 #[test]
 fn the_verdict_takes_everything_back() {
-    let world = played(&Setup::default(), &["machine", "probe", "verdict"]);
-    assert_eq!(world.host.footprint(), world.fresh.unwrap());
-    assert_eq!(world.host.drivers(), Vec::<&str>::new());
+    let session = played(&Config::default(), &["machine", "probe", "verdict"]);
+    assert_eq!(session.host.footprint(), session.fresh.unwrap());
+    assert_eq!(session.host.drivers(), Vec::<&str>::new());
 }
 
 #[test]
 fn steps_that_miss_what_came_before_say_so_and_do_no_harm() {
     for name in ["io", "unbind", "hand-over", "return", "verdict"] {
-        played(&Setup::default(), &["machine", name]);
+        played(&Config::default(), &["machine", name]);
     }
 }
 
 #[test]
 fn without_iommu_the_whole_story_holds() {
-    let setup = Setup { untranslated: true, ..Setup::default() };
-    let world = played(&setup, &STEPS.map(|s| s.name));
-    assert_eq!(world.host.footprint(), world.fresh.unwrap());
+    let config = Config { untranslated: true, ..Config::default() };
+    let session = played(&config, &STEPS.map(|s| s.name));
+    assert_eq!(session.host.footprint(), session.fresh.unwrap());
 }
 
 /// The embedded tree with `from` replaced by `to`, of the same length, the last time that it occurs.

@@ -11,8 +11,8 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::bound::Limit;
-use super::diagram::Drawing;
-use crate::page::Color;
+use super::diagram::DiagramTarget;
+use crate::output::Color;
 
 /// What the exit codes of `bindery explore` mean.
 pub const EXIT_CODES: &str = "\
@@ -77,7 +77,7 @@ pub struct Explore {
     pub merge: Vec<PathBuf>,
     /// Draw the phases of a binding, with how often each transition was taken: FILE.svg, FILE.txt, or - for text
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "replay"])]
-    pub diagram: Option<Drawing>,
+    pub diagram: Option<DiagramTarget>,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,

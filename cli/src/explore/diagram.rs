@@ -7,27 +7,27 @@ use bindery::binding::TRANSITIONS;
 use bindery_explore::{Report, diagram};
 
 use crate::failure::Result;
-use crate::page::Page;
+use crate::output::Output;
 use crate::record::NewFile;
 
 /// What `--diagram` asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Drawing {
+pub enum DiagramTarget {
     /// A picture in a file.
     Svg(PathBuf),
     /// Text in a file.
     Text(PathBuf),
     /// Text on standard output, after the report.
-    Page,
+    Stdout,
 }
 
-impl FromStr for Drawing {
+impl FromStr for DiagramTarget {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let path = PathBuf::from(text);
         match path.extension().and_then(|extension| extension.to_str()) {
-            _ if text == "-" => Ok(Self::Page),
+            _ if text == "-" => Ok(Self::Stdout),
             Some("svg") => Ok(Self::Svg(path)),
             Some("txt") => Ok(Self::Text(path)),
             _ => Err("a diagram goes to FILE.svg, to FILE.txt, or as text to standard output (-)".into()),
@@ -36,33 +36,33 @@ impl FromStr for Drawing {
 }
 
 /// A diagram whose file can be written.
-pub(super) enum Canvas {
+pub(super) enum DiagramFile {
     Svg(NewFile),
     Text(NewFile),
-    Page,
+    Stdout,
 }
 
-impl Canvas {
+impl DiagramFile {
     /// Creates the file first, so that an exploration of hours does not end at a folder that does not exist.
-    pub(super) fn take(drawing: &Drawing) -> Result<Self> {
-        Ok(match drawing {
-            Drawing::Svg(path) => Self::Svg(NewFile::create(path)?),
-            Drawing::Text(path) => Self::Text(NewFile::create(path)?),
-            Drawing::Page => Self::Page,
+    pub(super) fn create(target: &DiagramTarget) -> Result<Self> {
+        Ok(match target {
+            DiagramTarget::Svg(path) => Self::Svg(NewFile::create(path)?),
+            DiagramTarget::Text(path) => Self::Text(NewFile::create(path)?),
+            DiagramTarget::Stdout => Self::Stdout,
         })
     }
 
     /// Draws what `report` counted.
-    pub(super) fn draw(self, report: &Report, page: &mut Page<'_>) -> Result<()> {
+    pub(super) fn draw(self, report: &Report, output: &mut Output<'_>) -> Result<()> {
         // Models of Linux's models have no such phases, and nothing to count.
         let counted = TRANSITIONS.iter().any(|t| report.coverage.contains_key(&diagram::coverage_name(t)));
         let counts = counted.then_some(&report.coverage);
         let (mut file, content) = match self {
             Self::Svg(file) => (file, diagram::svg(counts)),
             Self::Text(file) => (file, diagram::text(counts)),
-            Self::Page => {
-                page.line("")?;
-                return diagram::text(counts).lines().try_for_each(|line| page.loud(format_args!("   {line}")));
+            Self::Stdout => {
+                output.line("")?;
+                return diagram::text(counts).lines().try_for_each(|line| output.always(format_args!("   {line}")));
             }
         };
         file.write(content.as_bytes())?;

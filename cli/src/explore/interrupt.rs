@@ -12,7 +12,7 @@ pub(super) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Listens for SIGINT, SIGTERM and SIGHUP from now on. Once in a program.
-    pub(super) fn catch() -> Result<Self> {
+    pub(super) fn install() -> Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         let set = Arc::clone(&flag);
         let told = ctrlc::set_handler(move || {
@@ -32,7 +32,7 @@ impl Interrupt {
     }
 
     /// Whether a signal came.
-    pub(super) fn came(&self) -> bool {
+    pub(super) fn received(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -40,16 +40,16 @@ fn refusal(error: &MergeError, origins: &[String], shards: &[Option<Shard>]) -> 
     match error {
         MergeError::Nothing => Refusal::Empty { path: "--merge".into() },
         MergeError::Whole(position) => {
-            Refusal::Stranger { path: origin(*position), why: "the report is of a whole run, not of a shard".into() }
+            Refusal::Mismatched { path: origin(*position), why: "the report is of a whole run, not of a shard".into() }
         }
-        MergeError::Other { position, field } => Refusal::Stranger {
+        MergeError::Other { position, field } => Refusal::Mismatched {
             path: origin(*position),
             why: format!("the report is of another run: its {field} differs from that in {}", origin(1)),
         },
         MergeError::Twice { position, shard } => {
             let first = shards.iter().position(|known| *known == Some(*shard)).map_or(1, |index| index + 1);
             let why = format!("shard {shard} is there already, from {}", origin(first));
-            Refusal::Stranger { path: origin(*position), why }
+            Refusal::Mismatched { path: origin(*position), why }
         }
         MergeError::Missing(list) => {
             let of = shards.first().copied().flatten().map_or(0, Shard::of);

@@ -3,77 +3,77 @@
 mod args;
 mod bound;
 mod diagram;
-mod hush;
 mod interrupt;
+mod lifecycle;
 mod merge;
 mod origin;
+mod panics;
 mod progress;
-mod real;
 mod refusal;
 mod replay;
-mod show;
+mod report;
 mod subject;
 mod trace;
 
 pub use args::{EXIT_CODES, Explore};
 pub use bound::Limit;
-pub use diagram::Drawing;
+pub use diagram::DiagramTarget;
 pub use refusal::Refusal;
 
 use bindery_explore::Report;
 use bindery_explore::engine::Mode;
 
 use crate::failure::{BROKEN, GOOD, INTERRUPTED, Result};
-use crate::page::Page;
+use crate::output::Output;
 use crate::record::TraceFile;
-use diagram::Canvas;
+use diagram::DiagramFile;
 use interrupt::Interrupt;
 use subject::Subject;
 
 /// Runs `bindery explore`; the exit code.
 pub fn command(args: &Explore) -> Result<u8> {
-    if args.json && args.diagram == Some(Drawing::Page) {
-        return Err(Box::new(Refusal::TwoOutputs).into());
+    if args.json && args.diagram == Some(DiagramTarget::Stdout) {
+        return Err(Box::new(Refusal::StdoutConflict).into());
     }
     if !args.merge.is_empty() {
         let report = merge::merge(&args.merge)?;
-        let canvas = args.diagram.as_ref().map(Canvas::take).transpose()?;
+        let canvas = args.diagram.as_ref().map(DiagramFile::create).transpose()?;
         print(args, &report, canvas)?;
         return Ok(verdict(&report));
     }
-    let subject = Subject::asked(args)?;
+    let subject = Subject::from_args(args)?;
     if let Some(path) = &args.replay {
         return replay::command(args, &subject, path);
     }
-    let canvas = args.diagram.as_ref().map(Canvas::take).transpose()?;
+    let canvas = args.diagram.as_ref().map(DiagramFile::create).transpose()?;
     let trace = args.trace.as_deref().map(TraceFile::create).transpose()?;
-    let interrupt = Interrupt::catch()?;
+    let interrupt = Interrupt::install()?;
     let (engine, line) = progress::with_progress(args.configure(subject.engine()).cancelled_by(interrupt.flag()), args);
-    let report = hush::hushed(|| subject.run(&engine));
+    let report = panics::without_panic_output(|| subject.run(&engine));
     line.erase();
     let report = report?;
-    if let (Some(trace), Some(finding)) = (trace, show::plainest_first(&report).first()) {
-        trace::write(trace, &hush::hushed(|| subject.replay(&finding.path))?)?;
+    if let (Some(trace), Some(finding)) = (trace, report::sorted_findings(&report).first()) {
+        trace::write(trace, &panics::without_panic_output(|| subject.replay(&finding.path))?)?;
     }
     print(args, &report, canvas)?;
-    let cut_off = interrupt.came() && matches!(report.mode, Mode::Partial { .. });
+    let cut_off = interrupt.received() && matches!(report.mode, Mode::Partial { .. });
     Ok(if cut_off { INTERRUPTED } else { verdict(&report) })
 }
 
 /// Shows what a run found, and draws it.
-fn print(args: &Explore, report: &Report, canvas: Option<Canvas>) -> Result<()> {
-    let mut page = Page::stdout(args.color).quiet(args.quiet);
+fn print(args: &Explore, report: &Report, canvas: Option<DiagramFile>) -> Result<()> {
+    let mut output = Output::stdout(args.color).quiet(args.quiet);
     if args.json {
         let text = serde_json::to_string(report).unwrap_or_else(|e| e.to_string());
-        page.raw(text.as_bytes())?;
-        page.raw(b"\n")?;
+        output.raw(text.as_bytes())?;
+        output.raw(b"\n")?;
     } else {
-        show::report(report, args.trace.as_deref(), &mut page)?;
+        report::report(report, args.trace.as_deref(), &mut output)?;
     }
     if let Some(canvas) = canvas {
-        canvas.draw(report, &mut page)?;
+        canvas.draw(report, &mut output)?;
     }
-    page.flush()
+    output.flush()
 }
 
 /// The exit code of a run that was not cut off.

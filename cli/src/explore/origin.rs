@@ -11,12 +11,12 @@ pub(super) enum Origin {
     /// A model of a tear-down.
     Model(Model),
     /// The lifecycle of a device on the real core.
-    Lifecycle(Words),
+    Lifecycle(LifecycleName),
 }
 
 /// A lifecycle, as the options name it. As text it is the name of its report.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Words {
+pub(super) struct LifecycleName {
     pub(super) device: String,
     pub(super) board: String,
     /// The file of the device tree blob, where it is not the board's.
@@ -30,14 +30,14 @@ impl Origin {
     /// What `report` is of, when its name says so.
     pub(super) fn of(report: &Report) -> Option<Self> {
         let model = report.name.parse().ok().map(Self::Model);
-        model.or_else(|| Words::of(&report.name).map(Self::Lifecycle))
+        model.or_else(|| LifecycleName::of(&report.name).map(Self::Lifecycle))
     }
 
     /// Its name.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Model(model) => model.name().into(),
-            Self::Lifecycle(words) => words.to_string(),
+            Self::Lifecycle(name) => name.to_string(),
         }
     }
 
@@ -53,7 +53,7 @@ impl Origin {
     pub(super) fn command(&self, bounds: &Bounds) -> String {
         let what = match self {
             Self::Model(model) => format!("--model {model}"),
-            Self::Lifecycle(words) => words.options(),
+            Self::Lifecycle(name) => name.options(),
         };
         format!("bindery explore {what} --faults {} --preemptions {}", bounds.faults, bounds.preemptions)
     }
@@ -67,8 +67,8 @@ impl Origin {
     }
 }
 
-impl Words {
-    /// The words in the name of a report.
+impl LifecycleName {
+    /// The name in the name of a report.
     fn of(name: &str) -> Option<Self> {
         // A file may be called anything: it is last.
         let (rest, dtb) = name.split_once(TREE).map_or((name, None), |(rest, dtb)| (rest, Some(dtb)));
@@ -78,13 +78,13 @@ impl Words {
 
     /// The options that ask for it.
     fn options(&self) -> String {
-        let mut words: Vec<&str> = vec!["--board", &self.board, "--device", &self.device];
-        words.extend(self.dtb.iter().flat_map(|file| ["--dtb", file]));
-        words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
+        let mut name: Vec<&str> = vec!["--board", &self.board, "--device", &self.device];
+        name.extend(self.dtb.iter().flat_map(|file| ["--dtb", file]));
+        name.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
     }
 }
 
-impl fmt::Display for Words {
+impl fmt::Display for LifecycleName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{ON}{}", self.device, self.board)?;
         self.dtb.iter().try_for_each(|file| write!(f, "{TREE}{file}"))
@@ -104,23 +104,23 @@ mod tests {
     #[test]
     fn a_report_tells_by_its_name_which_command_walks_it_again() {
         let bounds = Bounds { faults: 2, preemptions: 0, ..Bounds::default() };
-        let mut words = Words {
+        let mut name = LifecycleName {
             device: "ee300000.sata".into(),
             board: "salvator-xs".into(),
             dtb: Some("on a board's, described by x.dtb".into()),
         };
-        assert_eq!(Words::of(&words.to_string()), Some(words.clone()));
+        assert_eq!(LifecycleName::of(&name.to_string()), Some(name.clone()));
         assert_eq!(
-            Origin::Lifecycle(words.clone()).command(&bounds),
+            Origin::Lifecycle(name.clone()).command(&bounds),
             r"bindery explore --board salvator-xs --device ee300000.sata --dtb 'on a board'\''s, described by x.dtb' --faults 2 --preemptions 0"
         );
-        words.dtb = None;
-        assert_eq!(words.to_string(), "ee300000.sata on salvator-xs");
-        assert_eq!(Words::of(&words.to_string()), Some(words));
+        name.dtb = None;
+        assert_eq!(name.to_string(), "ee300000.sata on salvator-xs");
+        assert_eq!(LifecycleName::of(&name.to_string()), Some(name));
         assert_eq!(
             Origin::Model(Model::Linux612).command(&bounds),
             "bindery explore --model linux-6.12 --faults 2 --preemptions 0"
         );
-        assert_eq!(Words::of("a walk by hand"), None);
+        assert_eq!(LifecycleName::of("a walk by hand"), None);
     }
 }

@@ -32,7 +32,7 @@ pub enum Refusal {
     /// A report that does not belong to the others.
     #[error("{path}: {why}")]
     #[diagnostic(help("merge each shard of one run once: all with the same options, but for --shard K/N"))]
-    Stranger {
+    Mismatched {
         /// The file.
         path: String,
         /// In which way.
@@ -85,7 +85,7 @@ pub enum Refusal {
     /// Two things for one standard output.
     #[error("--json and --diagram - both want standard output")]
     #[diagnostic(help("give the diagram a file: --diagram FILE.txt or FILE.svg"))]
-    TwoOutputs,
+    StdoutConflict,
     /// The host does not tell of signals.
     #[error("cannot listen for Ctrl-C: {error}")]
     Signals {

@@ -4,18 +4,18 @@ use bindery_explore::Path;
 use bindery_explore::engine::Replay;
 use serde_json::json;
 
-use super::hush::hushed;
 use super::origin::Origin;
+use super::panics::without_panic_output;
 use super::refusal::Refusal;
 use super::{Explore, Subject, trace};
 use crate::failure::{BROKEN, GOOD, Result};
-use crate::page::{BAD, DIM, GOOD as WELL, HEAD, Page, count};
+use crate::output::{DIM, ERROR, GOOD as WELL, HEADING, Output, count};
 use crate::record::TraceFile;
 
 /// Runs `bindery explore --replay`; the exit code.
 pub(super) fn command(args: &Explore, subject: &Subject, path: &Path) -> Result<u8> {
     let trace = args.trace.as_deref().map(TraceFile::create).transpose()?;
-    let replay = hushed(|| subject.replay(path))?;
+    let replay = without_panic_output(|| subject.replay(path))?;
     let origin = subject.origin();
     // An execution that ends before its path does belongs to another scenario, too.
     let over = (path.choices().len() > replay.steps.len()).then_some(replay.steps.len());
@@ -28,35 +28,35 @@ pub(super) fn command(args: &Explore, subject: &Subject, path: &Path) -> Result<
     if let Some(trace) = trace {
         trace::write(trace, &replay)?;
     }
-    let mut page = Page::stdout(args.color).quiet(args.quiet);
+    let mut output = Output::stdout(args.color).quiet(args.quiet);
     if args.json {
-        page.raw(object(&origin, path, &replay).to_string().as_bytes())?;
-        page.raw(b"\n")?;
+        output.raw(object(&origin, path, &replay).to_string().as_bytes())?;
+        output.raw(b"\n")?;
     } else {
-        text(&origin, path, &replay, &mut page)?;
+        text(&origin, path, &replay, &mut output)?;
     }
-    page.flush()?;
+    output.flush()?;
     Ok(if replay.violations.is_empty() { GOOD } else { BROKEN })
 }
 
-fn text(origin: &Origin, path: &Path, replay: &Replay, page: &mut Page<'_>) -> Result<()> {
-    page.line(format_args!("{}  {}", page.paint(HEAD, origin.name()), origin.title()))?;
+fn text(origin: &Origin, path: &Path, replay: &Replay, output: &mut Output<'_>) -> Result<()> {
+    output.line(format_args!("{}  {}", output.paint(HEADING, origin.name()), origin.title()))?;
     let points = count(replay.steps.len(), "choice point");
-    page.row("path", format_args!("{path}: {points}, {}", count(path.non_default(), "non-default choice")))?;
-    page.line("")?;
+    output.row("path", format_args!("{path}: {points}, {}", count(path.non_default(), "non-default choice")))?;
+    output.line("")?;
     let broken: Vec<String> = replay.violations.iter().map(|v| format!("BROKEN {v}")).collect();
     for (number, line) in (1..).zip(&replay.story) {
-        let number = page.paint(DIM, format_args!("{number:5}"));
+        let number = output.paint(DIM, format_args!("{number:5}"));
         if broken.contains(line) {
-            page.loud(format_args!("{number}  {}", page.paint(BAD, line)))?;
+            output.always(format_args!("{number}  {}", output.paint(ERROR, line)))?;
         } else {
-            page.line(format_args!("{number}  {line}"))?;
+            output.line(format_args!("{number}  {line}"))?;
         }
     }
-    page.line("")?;
+    output.line("")?;
     match replay.violations.len() {
-        0 => page.line(format_args!("   {}  no promise was broken on this path", page.paint(WELL, "ok"))),
-        broken => page.line(format_args!("   {}  {}", page.paint(BAD, "BROKEN"), count(broken, "promise"))),
+        0 => output.line(format_args!("   {}  no promise was broken on this path", output.paint(WELL, "ok"))),
+        broken => output.line(format_args!("   {}  {}", output.paint(ERROR, "BROKEN"), count(broken, "promise"))),
     }
 }
 

@@ -5,8 +5,8 @@ use bindery_explore::models::{self, Model, Options};
 use bindery_explore::{Path, Report};
 
 use super::Explore;
+use super::lifecycle::LifecycleTarget;
 use super::origin::Origin;
-use super::real::Real;
 use crate::failure::Result;
 
 /// What is explored.
@@ -14,18 +14,18 @@ pub(super) enum Subject {
     /// A model of a tear-down.
     Model(Model, Options),
     /// The lifecycle of a device on the real core.
-    Lifecycle(Box<Real>),
+    Lifecycle(Box<LifecycleTarget>),
 }
 
 impl Subject {
     /// What the options ask for.
-    pub(super) fn asked(args: &Explore) -> Result<Self> {
+    pub(super) fn from_args(args: &Explore) -> Result<Self> {
         Ok(match args.model {
             Some(model) => {
                 let options = Options { faults: args.faults, preemptions: args.preemptions, ..Options::default() };
                 Self::Model(model, options)
             }
-            None => Self::Lifecycle(Box::new(Real::asked(args)?)),
+            None => Self::Lifecycle(Box::new(LifecycleTarget::from_args(args)?)),
         })
     }
 
@@ -57,7 +57,7 @@ impl Subject {
     pub(super) fn origin(&self) -> Origin {
         match self {
             Self::Model(model, _) => Origin::Model(*model),
-            Self::Lifecycle(life) => Origin::Lifecycle(life.words().clone()),
+            Self::Lifecycle(life) => Origin::Lifecycle(life.name().clone()),
         }
     }
 }

@@ -4,7 +4,7 @@ use bindery::env::Instant;
 use bindery_explore::engine::{MachineEvent, Replay};
 
 use crate::failure::Result;
-use crate::record::{Recorded, TraceFile};
+use crate::record::{LogEntry, TraceFile};
 
 /// What the trace calls the step of each event: a path is one step.
 const STEP: &str = "replay";
@@ -18,7 +18,7 @@ pub(super) fn write(mut trace: TraceFile, replay: &Replay) -> Result<()> {
     let start = replay.events.first().map(|happened| happened.event.at);
     for (number, line) in (0..).zip(&replay.story) {
         if let Some(MachineEvent { machine, event, .. }) = events.next_if(|happened| happened.line == number) {
-            trace.add(&Recorded { step: STEP, machine, event: event.clone() })?;
+            trace.add(&LogEntry { step: STEP, machine, event: event.clone() })?;
         } else {
             trace.note(line, start.unwrap_or(Instant(TICK * (number as u64 + 1))))?;
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bindery_sim::ftrace::{Ftrace, HEADER};
 
-use super::Recorded;
+use super::LogEntry;
 use super::new_file::NewFile;
 use crate::failure::Result;
 
@@ -23,11 +23,11 @@ impl FtraceFile {
     }
 
     /// Adds one event. Guests have devices of the same names: theirs are left out.
-    pub fn add(&mut self, recorded: &Recorded) -> Result<()> {
-        if recorded.machine != "host" {
+    pub fn add(&mut self, entry: &LogEntry) -> Result<()> {
+        if entry.machine != "host" {
             return Ok(());
         }
-        self.out.write(self.text.lines(&recorded.event).as_bytes())
+        self.out.write(self.text.lines(&entry.event).as_bytes())
     }
 
     /// Puts the file under its name.

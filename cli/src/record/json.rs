@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Recorded;
+use super::LogEntry;
 
 /// A line of `--json`.
 #[derive(Serialize, Debug)]
@@ -91,8 +91,8 @@ impl Line<'_> {
 }
 
 /// The line of a core event, with its end.
-pub fn json_line(recorded: &Recorded) -> String {
-    let Recorded { step, machine, event } = recorded;
+pub fn json_line(entry: &LogEntry) -> String {
+    let LogEntry { step, machine, event } = entry;
     finish(serde_json::to_string(&Wrapped { step, machine, event }))
 }
 

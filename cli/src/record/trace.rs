@@ -9,7 +9,7 @@ use bindery::env::Instant;
 use bindery::event::EventKind;
 use serde_json::{Map, Value, json};
 
-use super::Recorded;
+use super::LogEntry;
 use super::new_file::NewFile;
 use super::spans::Spans;
 use crate::failure::Result;
@@ -32,9 +32,9 @@ impl TraceFile {
     }
 
     /// Adds one event.
-    pub fn add(&mut self, recorded: &Recorded) -> Result<()> {
+    pub fn add(&mut self, entry: &LogEntry) -> Result<()> {
         let mut lines = Vec::new();
-        self.convert(recorded, &mut lines);
+        self.convert(entry, &mut lines);
         lines.iter().try_for_each(|line| self.entry(line))
     }
 
@@ -65,8 +65,8 @@ impl TraceFile {
         self.out.finish()
     }
 
-    fn convert(&mut self, recorded: &Recorded, lines: &mut Vec<Value>) {
-        let Recorded { step, machine, event } = recorded;
+    fn convert(&mut self, entry: &LogEntry, lines: &mut Vec<Value>) {
+        let LogEntry { step, machine, event } = entry;
         let track = self.spans.track(machine, event.device.as_ref(), lines);
         let (pid, tid) = track;
         let ts = microseconds(event.at);

@@ -6,93 +6,93 @@ use bindery_sim::disk::SECTOR;
 
 use super::{Command, Line, Script};
 use crate::failure::Result;
-use crate::page::{HEAD, PLAIN, WAIT, count};
+use crate::output::{HEADING, PLAIN, WARNING, count};
 use crate::record;
+use crate::reporter::Reporter;
+use crate::session::{Area, Session, capacity, read, write};
 use crate::shell;
 use crate::story::verdict;
-use crate::teller::Teller;
-use crate::world::{Area, World, capacity, read, write};
 
 /// Most sectors that one `read` prints.
 const MOST: u64 = 2048;
 
 /// Makes the machine, then runs every line. A line whose outcome is not the one it says is a failure; the lines behind it
 /// run all the same, as in a shell.
-pub fn run(script: &Script, world: &mut World, teller: &mut Teller<'_>) -> Result<()> {
-    teller.begin("script", 1, "Script")?;
-    world.register_drivers();
-    world.host.settle();
+pub fn run(script: &Script, session: &mut Session, reporter: &mut Reporter<'_>) -> Result<()> {
+    reporter.begin("script", 1, "Script")?;
+    session.register_drivers();
+    session.host.settle();
     for line in &script.lines {
-        let prompt = teller.page().paint(HEAD, format_args!("$ {}", line.text));
-        teller.text(prompt)?;
-        let outcome = execute(world, &line.command);
+        let prompt = reporter.output().paint(HEADING, format_args!("$ {}", line.text));
+        reporter.text(prompt)?;
+        let outcome = execute(session, &line.command);
         if let (Err(_), Command::Write { lba, bytes }) = (&outcome, &line.command) {
             let area = Area { lba: *lba, sectors: bytes.len() as u64 / SECTOR };
-            let end = world.port().and_then(|p| capacity(&p).ok()).unwrap_or(0);
+            let end = session.port().and_then(|p| capacity(&p).ok()).unwrap_or(0);
             if area.lba.checked_add(area.sectors).is_some_and(|last| last <= end) {
-                world.blame_the_host(area, bytes)?;
+                session.check_host_io(area, bytes)?;
             }
         }
         let (ok, output) = match &outcome {
             Ok(output) => (true, output.as_str()),
             Err(error) => (false, error.as_str()),
         };
-        teller.mark(&record::Line::Command { step: "script", line: line.number, command: &line.text, ok, output })?;
-        answer(line, &outcome, teller)?;
-        teller.end()?;
+        reporter.mark(&record::Line::Command { step: "script", line: line.number, command: &line.text, ok, output })?;
+        answer(line, &outcome, reporter)?;
+        reporter.end()?;
     }
-    teller.gap()?;
-    teller.text(count(script.lines.len(), "command"))?;
-    verdict::run_quietly(world, teller)
+    reporter.gap()?;
+    reporter.text(count(script.lines.len(), "command"))?;
+    verdict::run_quietly(session, reporter)
 }
 
-fn answer(line: &Line, outcome: &std::result::Result<String, String>, teller: &mut Teller<'_>) -> Result<()> {
+fn answer(line: &Line, outcome: &std::result::Result<String, String>, reporter: &mut Reporter<'_>) -> Result<()> {
     let (style, text) = match outcome {
         Ok(text) => (PLAIN, text),
-        Err(text) => (WAIT, text),
+        Err(text) => (WARNING, text),
     };
     for text in text.lines() {
-        let text = teller.page().paint(style, text);
-        teller.text(text)?;
+        let text = reporter.output().paint(style, text);
+        reporter.text(text)?;
     }
     match outcome {
-        Ok(_) if line.must_fail => teller.fail(&format!("line {}: {} was to be refused", line.number, line.text)),
-        Err(error) if !line.must_fail => teller.fail(&format!("line {}: {error}", line.number)),
+        Ok(_) if line.must_fail => reporter.fail(&format!("line {}: {} was to be refused", line.number, line.text)),
+        Err(error) if !line.must_fail => reporter.fail(&format!("line {}: {error}", line.number)),
         _ => Ok(()),
     }
 }
 
-fn execute(world: &World, command: &Command) -> std::result::Result<String, String> {
+fn execute(session: &Session, command: &Command) -> std::result::Result<String, String> {
     let done = match command {
         Command::Echo { value, path } => {
-            shell::echo(&world.control, value, path).map(|()| String::new()).map_err(|e| e.to_string())
+            shell::echo(&session.control, value, path).map(|()| String::new()).map_err(|e| e.to_string())
         }
-        Command::Cat(path) => shell::cat(&world.control, path).map_err(|e| e.to_string()),
-        Command::Ls(path) => shell::ls(&world.control, path).map_err(|e| e.to_string()),
-        Command::Read { lba, count } => sectors(world, *lba, *count),
+        Command::Cat(path) => shell::cat(&session.control, path).map_err(|e| e.to_string()),
+        Command::Ls(path) => shell::ls(&session.control, path).map_err(|e| e.to_string()),
+        Command::Read { lba, count } => sectors(session, *lba, *count),
         Command::Write { lba, bytes } => {
             let area = Area { lba: *lba, sectors: bytes.len() as u64 / SECTOR };
-            let port = world.port().ok_or_else(|| no_disk(world))?;
+            let port = session.port().ok_or_else(|| no_disk(session))?;
             write(&port, area, bytes).map(|()| format!("{} written", count(area.sectors as usize, "sector")))
         }
     };
     // What the command set in motion comes to rest before the next one.
-    world.host.settle();
+    session.host.settle();
     done
 }
 
-fn sectors(world: &World, lba: u64, count: u64) -> std::result::Result<String, String> {
+fn sectors(session: &Session, lba: u64, count: u64) -> std::result::Result<String, String> {
     if count > MOST {
         return Err(format!("read: {count} sectors are more than the {MOST} that one command prints"));
     }
-    let port = world.port().ok_or_else(|| no_disk(world))?;
+    let port = session.port().ok_or_else(|| no_disk(session))?;
     let bytes = read(&port, Area { lba, sectors: count })?;
     // The disk has these sectors, so that their place in bytes fits.
     Ok(dump(lba * SECTOR, &bytes))
 }
 
-fn no_disk(world: &World) -> String {
-    match world.sata() {
+fn no_disk(session: &Session) -> String {
+    match session.sata() {
         Some(sata) => {
             let holder = sata.driver().unwrap_or("nobody");
             format!("no disk: {} is held by {holder}", sata.name())

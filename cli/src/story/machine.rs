@@ -3,43 +3,43 @@
 use bindery::env::RamUse;
 
 use crate::failure::Result;
-use crate::page::{DIM, NAME, count};
-use crate::teller::Teller;
+use crate::output::{DIM, NAME, count};
+use crate::reporter::Reporter;
+use crate::session::Session;
 use crate::tree::{Report, State};
-use crate::world::World;
 
-pub(super) fn run(world: &mut World, teller: &mut Teller<'_>) -> Result<()> {
-    world.register_drivers();
-    let report = Report::of(world);
+pub(super) fn run(session: &mut Session, reporter: &mut Reporter<'_>) -> Result<()> {
+    session.register_drivers();
+    let report = Report::of(session);
     let c = &report.counts;
     let model = report.model.as_deref().unwrap_or("a board without a name");
-    teller.row("board", format_args!("{model}"))?;
-    teller.row(
+    reporter.row("board", format_args!("{model}"))?;
+    reporter.row(
         "device tree",
         format_args!(
             "{}, {} bytes: {}, {}, {}",
             report.origin,
-            world.blob.bytes.len(),
+            session.blob.bytes.len(),
             count(c.devices, "device"),
             count(c.others, "other node"),
             count(c.notes, "note")
         ),
     )?;
-    for range in world.host.env().memory().ranges() {
+    for range in session.host.env().memory().ranges() {
         let what = match range.use_for {
             RamUse::Frames => "page frames",
             RamUse::Contiguous => "contiguous (CMA)",
         };
-        teller.row("memory", format_args!("{} MiB at {}, {what}", range.len >> 20, range.base))?;
+        reporter.row("memory", format_args!("{} MiB at {}, {what}", range.len >> 20, range.base))?;
     }
-    teller.row("disk", disk(world))?;
-    teller.row("drivers", world.host.drivers().join(", "))?;
-    if world.host.policy().untranslated_dma {
-        teller.row("policy", "untranslated DMA: IOMMUs are left alone")?;
+    reporter.row("disk", disk(session))?;
+    reporter.row("drivers", session.host.drivers().join(", "))?;
+    if session.host.policy().untranslated_dma {
+        reporter.row("policy", "untranslated DMA: IOMMUs are left alone")?;
     }
-    teller.gap()?;
+    reporter.gap()?;
     let driven: Vec<_> = report.devices.iter().filter(|d| !d.candidates.is_empty()).collect();
-    teller.text(format_args!(
+    reporter.text(format_args!(
         "{} of {} have a driver; what they need ({} in all):",
         driven.len(),
         count(c.devices, "device"),
@@ -55,25 +55,25 @@ pub(super) fn run(world: &mut World, teller: &mut Teller<'_>) -> Result<()> {
                 format!("{} ({}{there})", s.supplier, by.join(", "))
             })
             .collect();
-        let page = teller.page();
+        let output = reporter.output();
         let label = device.label.as_ref().map(|l| format!(" {l}")).unwrap_or_default();
         let width = 36usize.saturating_sub(device.name.chars().count());
-        let name = format!("{}{}", page.paint(NAME, &device.name), page.column(DIM, label, width));
-        let driver = page.column(DIM, device.candidates.join(", "), 16);
+        let name = format!("{}{}", output.paint(NAME, &device.name), output.column(DIM, label, width));
+        let driver = output.column(DIM, device.candidates.join(", "), 16);
         let needs = if needs.is_empty() { "nothing".into() } else { needs.join(", ") };
-        teller.text(format_args!("{name} {driver} {needs}"))?;
+        reporter.text(format_args!("{name} {driver} {needs}"))?;
     }
     let present: Vec<&str> = report.devices.iter().filter(|d| d.state == State::Present).map(|d| &*d.name).collect();
     if !present.is_empty() {
-        teller.text(format_args!("there from the start, driven by the board: {}", present.join(", ")))?;
+        reporter.text(format_args!("there from the start, driven by the board: {}", present.join(", ")))?;
     }
     for cycle in &report.cycles {
-        teller.row("cycle", cycle.join(" -> "))?;
+        reporter.row("cycle", cycle.join(" -> "))?;
     }
     Ok(())
 }
 
-fn disk(world: &World) -> String {
-    let sectors = world.board.with_disk(|d| d.sectors());
+fn disk(session: &Session) -> String {
+    let sectors = session.board.with_disk(|d| d.sectors());
     sectors.map_or("none".into(), |n| format!("{n} sectors of {} bytes", bindery_sim::disk::SECTOR))
 }

@@ -12,11 +12,11 @@ pub mod verdict;
 
 use crate::args::Run;
 use crate::failure::Result;
-use crate::page::Page;
+use crate::output::Output;
 use crate::record::{FtraceFile, TraceFile};
+use crate::reporter::Reporter;
 use crate::script;
-use crate::teller::Teller;
-use crate::world::World;
+use crate::session::Session;
 
 pub use shell::type_in;
 
@@ -27,10 +27,10 @@ pub struct Step {
     /// What it is about.
     pub title: &'static str,
     /// Does it.
-    pub run: fn(&mut World, &mut Teller<'_>) -> Result<()>,
+    pub run: fn(&mut Session, &mut Reporter<'_>) -> Result<()>,
 }
 
-/// The steps, in their order. Each looks at the world as it finds it, and says when what it shows is not possible there.
+/// The steps, in their order. Each looks at the session as it finds it, and says when what it shows is not possible there.
 pub const STEPS: [Step; 7] = [
     Step { name: "machine", title: "Machine: devices, drivers, supplier graph", run: machine::run },
     Step { name: "probe", title: "Probe: who waits for whom, and who is bound", run: probe::run },
@@ -44,26 +44,26 @@ pub const STEPS: [Step; 7] = [
 /// Runs `bindery run`; the exit code.
 pub fn command(args: &Run) -> Result<u8> {
     let script = args.script.as_deref().map(script::open).transpose()?;
-    let mut world = World::new(&args.setup())?;
+    let mut session = Session::new(&args.config())?;
     // Before anything is told: a tree that cannot be read, or a trace that cannot be written, ends it here.
-    world.read_device_tree()?;
+    session.read_device_tree()?;
     let trace = args.trace.as_deref().map(TraceFile::create).transpose()?;
     let ftrace = args.ftrace.as_deref().map(FtraceFile::create).transpose()?;
-    let page = Page::stdout(args.color).quiet(args.quiet);
-    let mut teller = Teller::new(page, &world.tape, args.json, trace).ftrace(ftrace);
+    let output = Output::stdout(args.color).quiet(args.quiet);
+    let mut reporter = Reporter::new(output, &session.log, args.json, trace).ftrace(ftrace);
     match script {
-        Some(script) => script::run(&script, &mut world, &mut teller)?,
-        None => tell(&mut world, &mut teller)?,
+        Some(script) => script::run(&script, &mut session, &mut reporter)?,
+        None => tell(&mut session, &mut reporter)?,
     }
-    teller.finish()
+    reporter.finish()
 }
 
 /// Tells the whole story.
-pub fn tell(world: &mut World, teller: &mut Teller<'_>) -> Result<()> {
+pub fn tell(session: &mut Session, reporter: &mut Reporter<'_>) -> Result<()> {
     for (at, step) in STEPS.iter().enumerate() {
-        teller.begin(step.name, at + 1, step.title)?;
-        (step.run)(world, teller)?;
-        teller.end()?;
+        reporter.begin(step.name, at + 1, step.title)?;
+        (step.run)(session, reporter)?;
+        reporter.end()?;
     }
     Ok(())
 }

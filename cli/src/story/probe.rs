@@ -11,45 +11,45 @@ use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::salvator;
 
 use crate::failure::Result;
-use crate::page::{NAME, count};
-use crate::record::Recorded;
-use crate::teller::Teller;
-use crate::world::World;
+use crate::output::{NAME, count};
+use crate::record::LogEntry;
+use crate::reporter::Reporter;
+use crate::session::Session;
 
 /// `SStatus` of the disk controller.
 const SSTATUS: u64 = 0x1400;
 
-pub(super) fn run(world: &mut World, teller: &mut Teller<'_>) -> Result<()> {
-    let mark = world.tape.mark();
-    let settled = world.host.settle();
-    let events = world.tape.since(mark);
+pub(super) fn run(session: &mut Session, reporter: &mut Reporter<'_>) -> Result<()> {
+    let mark = session.log.mark();
+    let settled = session.host.settle();
+    let events = session.log.since(mark);
 
     let mut waits = BTreeSet::new();
-    teller.events(events.iter().filter(|r| worth_telling(r, &mut waits)))?;
-    teller.gap()?;
-    teller.row(
+    reporter.events(events.iter().filter(|r| worth_telling(r, &mut waits)))?;
+    reporter.gap()?;
+    reporter.row(
         "probes",
         format_args!(
-            "{} begun, {} bound, {} failed; {} looks at devices that had to wait",
+            "{} begun, {} bound, {} failed; {} deferrals",
             settled.attempts, settled.bound, settled.failed, settled.waiting
         ),
     )?;
-    wake_ups(world, teller, &events)?;
-    for waiting in world.host.waiting() {
-        let name = teller.page().paint(NAME, &waiting.device);
-        teller.row("still waits", format_args!("{name} for {}", waiting.on.join(", ")))?;
+    wake_ups(session, reporter, &events)?;
+    for waiting in session.host.waiting() {
+        let name = reporter.output().paint(NAME, &waiting.device);
+        reporter.row("still waits", format_args!("{name} for {}", waiting.on.join(", ")))?;
     }
-    for cycle in world.host.cycles() {
-        teller.row("cycle", cycle.join(" -> "))?;
+    for cycle in session.host.cycles() {
+        reporter.row("cycle", cycle.join(" -> "))?;
     }
-    result(world, teller, &events)
+    result(session, reporter, &events)
 }
 
 /// What belongs to the story of who waited and who was bound; the rest is in `--json` and `--trace`. `waits` holds who
 /// was deferred up to here: only their wake-ups are told.
-fn worth_telling<'e>(recorded: &'e Recorded, waits: &mut BTreeSet<&'e str>) -> bool {
-    let device = recorded.event.device.as_deref().unwrap_or_default();
-    match recorded.event.kind {
+fn worth_telling<'e>(entry: &'e LogEntry, waits: &mut BTreeSet<&'e str>) -> bool {
+    let device = entry.event.device.as_deref().unwrap_or_default();
+    match entry.event.kind {
         EventKind::Woken { .. } => waits.contains(device),
         EventKind::Deferred { .. } => {
             waits.insert(device);
@@ -69,20 +69,20 @@ fn worth_telling<'e>(recorded: &'e Recorded, waits: &mut BTreeSet<&'e str>) -> b
 }
 
 /// P8, from outside: whoever arrived woke everybody who was waiting for it, and nobody else.
-fn wake_ups(world: &World, teller: &mut Teller<'_>, events: &[Recorded]) -> Result<()> {
-    let devices = world.host.devices();
+fn wake_ups(session: &Session, reporter: &mut Reporter<'_>, events: &[LogEntry]) -> Result<()> {
+    let devices = session.host.devices();
     let node: BTreeMap<Arc<str>, String> =
-        devices.iter().map(|d| (Arc::clone(&d.desc().name), world.host.device_info(d).node)).collect();
+        devices.iter().map(|d| (Arc::clone(&d.desc().name), session.host.device_info(d).node)).collect();
     // Who waits for whom, by node name, as deferrals told it; an arrival answers those of its own node.
     let mut waiting: BTreeSet<(Arc<str>, String)> = BTreeSet::new();
     let (mut right, mut wrong) = (0, Vec::new());
-    for recorded in events {
-        let Some(device) = recorded.event.device.clone() else { continue };
-        match &recorded.event.kind {
+    for entry in events {
+        let Some(device) = entry.event.device.clone() else { continue };
+        match &entry.event.kind {
             EventKind::Deferred { on, .. } => waiting.extend(on.iter().map(|on| (Arc::clone(&device), on.clone()))),
             EventKind::Woken { by, .. } => {
                 let by = node.get(by).cloned().unwrap_or_default();
-                let needs = devices.iter().find(|d| d.name() == &*device).map(|d| world.host.links(d));
+                let needs = devices.iter().find(|d| d.name() == &*device).map(|d| session.host.links(d));
                 let asked =
                     needs.is_some_and(|links| links.iter().any(|l| node.get(&*l.supplier).is_some_and(|n| *n == by)));
                 if asked {
@@ -102,7 +102,7 @@ fn wake_ups(world: &World, teller: &mut Teller<'_>, events: &[Recorded]) -> Resu
             wrong.push(format!("{device} was not woken by {on}"));
         }
     }
-    teller.expect(
+    reporter.expect(
         wrong.is_empty(),
         &format!("each arrival woke exactly its waiters: {}", count(right, "wake-up")),
         || wrong.join("; "),
@@ -110,25 +110,25 @@ fn wake_ups(world: &World, teller: &mut Teller<'_>, events: &[Recorded]) -> Resu
 }
 
 /// What the disk controller got.
-fn result(world: &mut World, teller: &mut Teller<'_>, events: &[Recorded]) -> Result<()> {
-    let Some(sata) = world.sata() else {
-        return teller.skip("the device tree has no disk controller that a driver here knows");
+fn result(session: &mut Session, reporter: &mut Reporter<'_>, events: &[LogEntry]) -> Result<()> {
+    let Some(sata) = session.sata() else {
+        return reporter.skip("the device tree has no disk controller that a driver here knows");
     };
     let name = sata.name();
-    let Some(port) = world.port() else {
-        let why = world.host.waiting().into_iter().find(|w| &*w.device == name);
-        let why = why.map_or_else(|| failed(world, events, name), |w| format!("it waits for {}", w.on.join(", ")));
-        return teller.skip(&format!("{name} is not bound: {why}"));
+    let Some(port) = session.port() else {
+        let why = session.host.waiting().into_iter().find(|w| &*w.device == name);
+        let why = why.map_or_else(|| failed(session, events, name), |w| format!("it waits for {}", w.on.join(", ")));
+        return reporter.skip(&format!("{name} is not bound: {why}"));
     };
-    world.sata_works = true;
-    teller.gap()?;
-    for recorded in events.iter().filter(|r| r.event.device.as_deref() == Some(name)) {
-        match &recorded.event.kind {
+    session.was_bound = true;
+    reporter.gap()?;
+    for entry in events.iter().filter(|r| r.event.device.as_deref() == Some(name)) {
+        match &entry.event.kind {
             EventKind::GroupJoined { group, iommu, stream } => {
-                teller.row("translation", format_args!("group {group} of {iommu}, uTLB {stream}"))?;
+                reporter.row("translation", format_args!("group {group} of {iommu}, uTLB {stream}"))?;
             }
             EventKind::DomainAttached { domain, kind, .. } => {
-                teller.row("", format_args!("{domain} ({kind})"))?;
+                reporter.row("", format_args!("{domain} ({kind})"))?;
             }
             _ => {}
         }
@@ -139,33 +139,33 @@ fn result(world: &mut World, teller: &mut Teller<'_>, events: &[Recorded]) -> Re
         }
         _ => None,
     });
-    teller.row("first DMA", first.unwrap_or_else(|| "none".into()))?;
-    teller.row("link", link(world))?;
+    reporter.row("first DMA", first.unwrap_or_else(|| "none".into()))?;
+    reporter.row("link", link(session))?;
     match port.call(|p| p.identity().clone()) {
-        Ok(id) => teller.row(
+        Ok(id) => reporter.row(
             "disk",
             format_args!(
                 "{} {}, firmware {}, {} sectors of {} bytes",
                 id.model, id.serial, id.firmware, id.sectors, id.sector_size
             ),
         ),
-        Err(gone) => teller.fail(&format!("{name}: {gone}")),
+        Err(gone) => reporter.fail(&format!("{name}: {gone}")),
     }
 }
 
 /// Why the probe of `device` failed. When it failed before the driver was told of, another one tells.
-fn failed(world: &World, events: &[Recorded], device: &str) -> String {
+fn failed(session: &Session, events: &[LogEntry], device: &str) -> String {
     let told = events.iter().rev().find_map(|r| match &r.event.kind {
         EventKind::NotBound { error, .. } if r.event.device.as_deref() == Some(device) => Some(error.clone()),
         _ => None,
     });
-    let why = told.or_else(|| world.host.bind(device, SataRcar::NAME).err().map(|e| e.to_string()));
+    let why = told.or_else(|| session.host.bind(device, SataRcar::NAME).err().map(|e| e.to_string()));
     format!("its probe failed: {}", why.unwrap_or_else(|| "but not a second time".into()))
 }
 
 /// The state of the serial link, by the controller's own register (Serial ATA 3.x, 14.1.1).
-fn link(world: &World) -> String {
-    let regs = world.board.map_io(salvator::SATA_BASE, SSTATUS + 4);
+fn link(session: &Session) -> String {
+    let regs = session.board.map_io(salvator::SATA_BASE, SSTATUS + 4);
     let Some(status) = regs.ok().and_then(|r| r.read(SSTATUS, Width::W32).ok()) else {
         return "the controller does not answer".into();
     };

@@ -1,37 +1,37 @@
 //! Typing at the control tree.
 
 use crate::failure::Result;
-use crate::page::{HEAD, WAIT};
+use crate::output::{HEADING, WARNING};
+use crate::reporter::Reporter;
+use crate::session::Session;
 use crate::shell::{Refused, echo};
-use crate::teller::Teller;
-use crate::world::World;
 
 /// Types `echo value > path`, then lets what it set in motion come to rest. The refusal, if there was one, is shown as a
 /// shell would.
 pub fn type_in(
-    world: &World,
-    teller: &mut Teller<'_>,
+    session: &Session,
+    reporter: &mut Reporter<'_>,
     value: &str,
     path: &str,
 ) -> Result<std::result::Result<(), Refused>> {
     let value_and_blank = if value.is_empty() { String::new() } else { format!("{value} ") };
-    let line = teller.page().paint(HEAD, format_args!("$ echo {value_and_blank}> {path}"));
-    teller.text(line)?;
-    let done = echo(&world.control, value, path);
-    world.host.settle();
+    let line = reporter.output().paint(HEADING, format_args!("$ echo {value_and_blank}> {path}"));
+    reporter.text(line)?;
+    let done = echo(&session.control, value, path);
+    session.host.settle();
     if let Err(refused) = &done {
-        let line = teller.page().paint(WAIT, refused);
-        teller.text(line)?;
+        let line = reporter.output().paint(WARNING, refused);
+        reporter.text(line)?;
     }
     Ok(done)
 }
 
 /// Types what must work.
-pub(super) fn must(world: &World, teller: &mut Teller<'_>, value: &str, path: &str) -> Result<bool> {
-    match type_in(world, teller, value, path)? {
+pub(super) fn must(session: &Session, reporter: &mut Reporter<'_>, value: &str, path: &str) -> Result<bool> {
+    match type_in(session, reporter, value, path)? {
         Ok(()) => Ok(true),
         Err(refused) => {
-            teller.fail(&format!("the control tree refused what it should do: {refused}"))?;
+            reporter.fail(&format!("the control tree refused what it should do: {refused}"))?;
             Ok(false)
         }
     }

@@ -3,57 +3,57 @@
 use bindery::promise::Promise;
 
 use crate::failure::Result;
-use crate::page::{BAD, DIM, GOOD, count};
+use crate::output::{DIM, ERROR, GOOD, count};
 use crate::record::Line;
-use crate::teller::Teller;
-use crate::world::{Tally, World};
+use crate::reporter::Reporter;
+use crate::session::{PromiseCounts, Session};
 
-pub(super) fn run(world: &mut World, teller: &mut Teller<'_>) -> Result<()> {
-    world.end_guest();
-    let bound = world.host.footprint().bindings.len();
-    for driver in world.host.drivers() {
-        world.host.unregister(driver);
+pub(super) fn run(session: &mut Session, reporter: &mut Reporter<'_>) -> Result<()> {
+    session.end_guest();
+    let bound = session.host.footprint().bindings.len();
+    for driver in session.host.drivers() {
+        session.host.unregister(driver);
     }
-    let now = world.host.footprint();
-    if let Some(fresh) = &world.fresh {
+    let now = session.host.footprint();
+    if let Some(fresh) = &session.fresh {
         let what = format!(
             "all drivers removed, {} taken back: the machine is as it was before the first probe",
             count(bound, "binding")
         );
-        teller.expect(now == *fresh, &what, || format!("{now:?} instead of {fresh:?}"))?;
+        reporter.expect(now == *fresh, &what, || format!("{now:?} instead of {fresh:?}"))?;
     }
-    promises(world, teller)?;
-    model_errors(world, teller)?;
-    teller.gap()?;
-    match teller.failures() {
+    promises(session, reporter)?;
+    model_errors(session, reporter)?;
+    reporter.gap()?;
+    match reporter.failures() {
         0 => {
-            let checks = Tally::of(&world.host).checked.iter().chain(&world.guests.checked).sum::<u64>();
-            let text = teller.page().paint(GOOD, format_args!("No promise was broken, in {checks} checks."));
-            teller.text(text)
+            let checks = PromiseCounts::of(&session.host).checked.iter().chain(&session.guests.checked).sum::<u64>();
+            let text = reporter.output().paint(GOOD, format_args!("No promise was broken, in {checks} checks."));
+            reporter.text(text)
         }
         n => {
-            let text = teller.page().paint(BAD, format_args!("{} above.", count(n as usize, "failure")));
-            teller.text(text)
+            let text = reporter.output().paint(ERROR, format_args!("{} above.", count(n as usize, "failure")));
+            reporter.text(text)
         }
     }
 }
 
 /// The table of promises, and a failure for each that was broken.
-pub fn promises(world: &World, teller: &mut Teller<'_>) -> Result<()> {
-    let host = Tally::of(&world.host);
-    teller.gap()?;
-    let head = teller.page().paint(DIM, format_args!("{:4} {:30} {:>8} {:>8}", "", "promise", "host", "guests"));
-    teller.text(head)?;
+pub fn promises(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
+    let host = PromiseCounts::of(&session.host);
+    reporter.gap()?;
+    let head = reporter.output().paint(DIM, format_args!("{:4} {:30} {:>8} {:>8}", "", "promise", "host", "guests"));
+    reporter.text(head)?;
     for (at, promise) in Promise::ALL.into_iter().enumerate() {
         let broken: Vec<&String> = host
             .broken
             .iter()
-            .chain(&world.guests.broken)
+            .chain(&session.guests.broken)
             .filter(|(p, _)| *p == promise)
             .map(|(_, what)| what)
             .collect();
-        for (machine, tally) in [("host", &host), ("guest", &world.guests)] {
-            teller.mark(&Line::Promise {
+        for (machine, tally) in [("host", &host), ("guest", &session.guests)] {
+            reporter.mark(&Line::Promise {
                 step: "verdict",
                 machine,
                 promise: promise.id(),
@@ -62,53 +62,53 @@ pub fn promises(world: &World, teller: &mut Teller<'_>) -> Result<()> {
                 broken: tally.broken.iter().filter(|(p, _)| *p == promise).map(|(_, what)| what.clone()).collect(),
             })?;
         }
-        let (on_host, on_guests) = (host.checked[at], world.guests.checked[at]);
-        let page = teller.page();
+        let (on_host, on_guests) = (host.checked[at], session.guests.checked[at]);
+        let output = reporter.output();
         let verdict = if !broken.is_empty() {
-            page.paint(BAD, "BROKEN")
+            output.paint(ERROR, "BROKEN")
         } else if on_host + on_guests == 0 {
-            page.paint(DIM, "nothing here called for it")
+            output.paint(DIM, "not exercised")
         } else {
-            page.paint(GOOD, "holds")
+            output.paint(GOOD, "holds")
         };
-        teller.text(format_args!(
+        reporter.text(format_args!(
             "{:4} {:30} {on_host:>8} {on_guests:>8}   {verdict}",
             promise.id(),
             promise.title()
         ))?;
         for what in broken {
-            teller.fail(&format!("{} {}: {what}", promise.id(), promise.title()))?;
+            reporter.fail(&format!("{} {}: {what}", promise.id(), promise.title()))?;
         }
     }
-    let told = host.broken.len() + world.guests.broken.len();
-    let all = host.broken_count + world.guests.broken_count;
+    let told = host.broken.len() + session.guests.broken.len();
+    let all = host.broken_count + session.guests.broken_count;
     if all > told as u64 {
-        teller.fail(&format!("{} more checks did not hold", all - told as u64))?;
+        reporter.fail(&format!("{} more checks did not hold", all - told as u64))?;
     }
     Ok(())
 }
 
 /// What was done to the simulated hardware that real hardware does not forgive.
-pub fn model_errors(world: &World, teller: &mut Teller<'_>) -> Result<()> {
-    let errors = world.board.model_errors();
+pub fn model_errors(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
+    let errors = session.board.model_errors();
     for error in &errors {
         let what = error.to_string();
-        teller.mark(&Line::ModelError { step: "verdict", what: what.clone() })?;
-        teller.fail(&format!("the hardware was misused: {what}"))?;
+        reporter.mark(&Line::ModelError { step: "verdict", what: what.clone() })?;
+        reporter.fail(&format!("the hardware was misused: {what}"))?;
     }
-    if errors.is_empty() { teller.row("hardware", "used as its manual allows, without exception") } else { Ok(()) }
+    if errors.is_empty() { reporter.row("hardware", "used as its manual allows, without exception") } else { Ok(()) }
 }
 
 /// The verdict in one line, and a failure for each promise that was broken: for runs that are not the story.
-pub fn run_quietly(world: &World, teller: &mut Teller<'_>) -> Result<()> {
-    let tally = Tally::of(&world.host);
+pub fn run_quietly(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
+    let tally = PromiseCounts::of(&session.host);
     for (promise, what) in &tally.broken {
-        teller.fail(&format!("{} {}: {what}", promise.id(), promise.title()))?;
+        reporter.fail(&format!("{} {}: {what}", promise.id(), promise.title()))?;
     }
     let checks = tally.checked.iter().sum::<u64>();
     let kept = Promise::ALL.iter().zip(tally.checked).filter(|(_, n)| *n > 0).count();
     let verdict =
         format!("{} on {}, {} broken", count(checks as usize, "check"), count(kept, "promise"), tally.broken_count);
-    teller.row("promises", verdict)?;
-    model_errors(world, teller)
+    reporter.row("promises", verdict)?;
+    model_errors(session, reporter)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{DeviceRow, OtherRow, Report, State};
 use crate::failure::Result;
-use crate::page::{BAD, DIM, GOOD, HEAD, NAME, PLAIN, Page, WAIT, count};
+use crate::output::{DIM, ERROR, GOOD, HEADING, NAME, Output, PLAIN, WARNING, count};
 
 /// Where the second column begins.
 const SECOND: usize = 44;
@@ -35,10 +35,10 @@ impl Item<'_> {
 }
 
 /// Draws `report`.
-pub fn draw(report: &Report, page: &mut Page<'_>) -> Result<()> {
+pub fn draw(report: &Report, output: &mut Output<'_>) -> Result<()> {
     let model = report.model.as_deref().unwrap_or("a board without a name");
-    let title = page.paint(HEAD, model);
-    page.line(format_args!("{title}  {}", page.paint(DIM, &report.origin)))?;
+    let title = output.paint(HEADING, model);
+    output.line(format_args!("{title}  {}", output.paint(DIM, &report.origin)))?;
 
     let items = report.devices.iter().map(Item::Device).chain(report.others.iter().map(Item::Other));
     let items: Vec<Item<'_>> = items.collect();
@@ -65,93 +65,93 @@ pub fn draw(report: &Report, page: &mut Page<'_>) -> Result<()> {
         let branch = format!("{prefix}{}", if last { "└─ " } else { "├─ " });
         let bar = if children[i].is_empty() { "   " } else { "│  " };
         match items[i] {
-            Item::Device(device) => draw_device(device, &branch, &format!("{below}{bar}"), page)?,
-            Item::Other(other) => draw_other(other, &branch, page)?,
+            Item::Device(device) => draw_device(device, &branch, &format!("{below}{bar}"), output)?,
+            Item::Other(other) => draw_other(other, &branch, output)?,
         }
         push(&mut pending, &children[i], &below);
     }
-    draw_groups(report, page)?;
-    draw_sums(report, page)
+    draw_groups(report, output)?;
+    draw_sums(report, output)
 }
 
-fn draw_device(device: &DeviceRow, branch: &str, below: &str, page: &mut Page<'_>) -> Result<()> {
+fn draw_device(device: &DeviceRow, branch: &str, below: &str, output: &mut Output<'_>) -> Result<()> {
     let width = SECOND.saturating_sub(branch.chars().count());
     let label = device.label.as_ref().map(|l| format!(" {l}")).unwrap_or_default();
     let name = format!(
         "{}{}",
-        page.paint(NAME, &device.name),
-        page.column(DIM, label, width.saturating_sub(device.name.chars().count()))
+        output.paint(NAME, &device.name),
+        output.column(DIM, label, width.saturating_sub(device.name.chars().count()))
     );
     let state = match &device.state {
-        State::Bound { driver } => page.paint(GOOD, format_args!("bound to {driver}")),
-        State::Present => page.paint(GOOD, "present, driven by the board"),
-        State::Waiting { .. } => page.paint(WAIT, format_args!("waits, for {}", device.candidates.join(", "))),
+        State::Bound { driver } => output.paint(GOOD, format_args!("bound to {driver}")),
+        State::Present => output.paint(GOOD, "present, driven by the board"),
+        State::Waiting { .. } => output.paint(WARNING, format_args!("waits, for {}", device.candidates.join(", "))),
         State::Failed { error } => {
-            page.paint(BAD, format_args!("not bound, for {}: {error}", device.candidates.join(", ")))
+            output.paint(ERROR, format_args!("not bound, for {}: {error}", device.candidates.join(", ")))
         }
-        State::NoDriver => page.paint(DIM, "no driver"),
+        State::NoDriver => output.paint(DIM, "no driver"),
     };
     let what = device.compatible.first().map_or("", |c| &**c);
-    page.line(format_args!("{branch}{name} {state}  {}", page.paint(DIM, what)))?;
+    output.line(format_args!("{branch}{name} {state}  {}", output.paint(DIM, what)))?;
     let width = SECOND.saturating_sub(below.chars().count());
     if let State::Waiting { on } = &device.state {
         for reason in on {
-            let head = page.column(WAIT, "  waits for", width);
-            page.line(format_args!("{below}{head} {reason}"))?;
+            let head = output.column(WARNING, "  waits for", width);
+            output.line(format_args!("{below}{head} {reason}"))?;
         }
     }
     if let Some(why) = &device.not_joined {
-        let head = page.column(BAD, "  iommu", width);
-        page.line(format_args!("{below}{head} not joined: {why}"))?;
+        let head = output.column(ERROR, "  iommu", width);
+        output.line(format_args!("{below}{head} not joined: {why}"))?;
     }
     for s in &device.suppliers {
         let properties: Vec<&str> = s.properties.iter().map(|p| &**p).collect();
-        let head = page.column(DIM, format_args!("  {}", properties.join(", ")), width.max(PROPERTY));
+        let head = output.column(DIM, format_args!("  {}", properties.join(", ")), width.max(PROPERTY));
         let streams: Vec<String> =
             s.streams.iter().map(|args| args.iter().map(u32::to_string).collect::<Vec<_>>().join(".")).collect();
         let streams = if streams.is_empty() { String::new() } else { format!(", stream {}", streams.join(" ")) };
-        let state = page.paint(DIM, format_args!("({})", s.state));
-        page.line(format_args!("{below}{head} {}{streams} {state}", s.supplier))?;
+        let state = output.paint(DIM, format_args!("({})", s.state));
+        output.line(format_args!("{below}{head} {}{streams} {state}", s.supplier))?;
     }
     Ok(())
 }
 
-fn draw_other(other: &OtherRow, branch: &str, page: &mut Page<'_>) -> Result<()> {
+fn draw_other(other: &OtherRow, branch: &str, output: &mut Output<'_>) -> Result<()> {
     let width = SECOND.saturating_sub(branch.chars().count());
     let name = other.node.rsplit('/').next().unwrap_or(&other.node);
-    let name = page.column(PLAIN, name, width);
+    let name = output.column(PLAIN, name, width);
     let what = other.compatible.first().map_or("", |c| &**c);
-    page.line(format_args!("{branch}{name} {}", page.paint(DIM, format_args!("not a platform device  {what}"))))
+    output.line(format_args!("{branch}{name} {}", output.paint(DIM, format_args!("not a platform device  {what}"))))
 }
 
-fn draw_groups(report: &Report, page: &mut Page<'_>) -> Result<()> {
+fn draw_groups(report: &Report, output: &mut Output<'_>) -> Result<()> {
     if !report.groups.is_empty() {
-        page.line("")?;
+        output.line("")?;
     }
     for g in &report.groups {
         let domain = g.domain.as_deref().unwrap_or("blocked");
         let members: Vec<&str> = g.members.iter().map(|m| &**m).collect();
-        let head = page.paint(HEAD, format_args!("IOMMU group {}", g.id));
-        page.line(format_args!("{head}  {}, {domain}, owner {}: {}", g.iommu, g.owner, members.join(", ")))?;
+        let head = output.paint(HEADING, format_args!("IOMMU group {}", g.id));
+        output.line(format_args!("{head}  {}, {domain}, owner {}: {}", g.iommu, g.owner, members.join(", ")))?;
     }
     Ok(())
 }
 
-fn draw_sums(report: &Report, page: &mut Page<'_>) -> Result<()> {
+fn draw_sums(report: &Report, output: &mut Output<'_>) -> Result<()> {
     let c = &report.counts;
-    page.line("")?;
+    output.line("")?;
     for cycle in &report.cycles {
-        let text = page.paint(WAIT, format_args!("cycle: {}", cycle.join(" -> ")));
-        page.line(text)?;
+        let text = output.paint(WARNING, format_args!("cycle: {}", cycle.join(" -> ")));
+        output.line(text)?;
     }
     for note in &report.notes {
-        let text = page.paint(DIM, format_args!("note: {note}"));
-        page.line(text)?;
+        let text = output.paint(DIM, format_args!("note: {note}"));
+        output.line(text)?;
     }
     if c.notes > report.notes.len() {
-        page.line(format_args!("{} more", count(c.notes - report.notes.len(), "note")))?;
+        output.line(format_args!("{} more", count(c.notes - report.notes.len(), "note")))?;
     }
-    page.line(format_args!(
+    output.line(format_args!(
         "{}: {} bound, {} present, {} waiting, {} failed, {} without driver; {}; {}; {}; {}; {}",
         count(c.devices, "device"),
         c.bound,

@@ -7,21 +7,21 @@ pub use draw::draw;
 pub use report::{Counts, DeviceRow, GroupRow, OtherRow, Report, State, SupplierRow};
 
 use crate::failure::Result;
-use crate::page::Page;
-use crate::world::{Setup, World};
+use crate::output::Output;
+use crate::session::{Config, Session};
 
 /// Makes the machine, probes what can be probed, and shows what came of it.
-pub fn run(setup: &Setup, json: bool, page: &mut Page<'_>) -> Result<()> {
-    let mut world = World::new(setup)?;
-    world.read_device_tree()?;
-    world.register_drivers();
-    world.host.settle();
-    let report = Report::of(&world);
+pub fn run(config: &Config, json: bool, output: &mut Output<'_>) -> Result<()> {
+    let mut session = Session::new(config)?;
+    session.read_device_tree()?;
+    session.register_drivers();
+    session.host.settle();
+    let report = Report::of(&session);
     if json {
         let text = serde_json::to_string_pretty(&report).unwrap_or_else(|e| e.to_string());
-        page.raw(text.as_bytes())?;
-        page.raw(b"\n")
+        output.raw(text.as_bytes())?;
+        output.raw(b"\n")
     } else {
-        draw(&report, page)
+        draw(&report, output)
     }
 }

@@ -8,7 +8,7 @@ use bindery::device::{Device, NodeId, NodeInfo};
 use bindery::event::EventKind;
 use serde::Serialize;
 
-use crate::world::World;
+use crate::session::Session;
 
 /// A machine at a glance.
 #[derive(Serialize, Debug)]
@@ -153,14 +153,14 @@ pub struct Counts {
 }
 
 impl Report {
-    /// What is known of the host of `world`.
-    pub fn of(world: &World) -> Self {
-        let look = Look::new(world);
-        let described = &world.description;
+    /// What is known of the host of `session`.
+    pub fn of(session: &Session) -> Self {
+        let look = Look::new(session);
+        let described = &session.description;
         let devices: Vec<_> = described
             .devices
             .iter()
-            .filter_map(|desc| world.host.device(&desc.name))
+            .filter_map(|desc| session.host.device(&desc.name))
             .map(|device| look.device(&device))
             .collect();
         let others: Vec<_> = described
@@ -172,7 +172,7 @@ impl Report {
                 compatible: o.compatible.clone(),
             })
             .collect();
-        let groups: Vec<_> = world.host.groups().iter().map(|g| group(&g.info())).collect();
+        let groups: Vec<_> = session.host.groups().iter().map(|g| group(&g.info())).collect();
         let in_state = |wanted: fn(&State) -> bool| devices.iter().filter(|d| wanted(&d.state)).count();
         let counts = Counts {
             devices: devices.len(),
@@ -182,19 +182,19 @@ impl Report {
             failed: in_state(|s| matches!(s, State::Failed { .. })),
             no_driver: in_state(|s| matches!(s, State::NoDriver)),
             others: others.len(),
-            drivers: world.host.drivers().len(),
+            drivers: session.host.drivers().len(),
             links: devices.iter().map(|d| d.suppliers.len()).sum(),
             groups: groups.len(),
             notes: described.notes.len() + described.notes_left_out,
         };
         Self {
-            origin: world.blob.origin.clone(),
+            origin: session.blob.origin.clone(),
             model: described.model.clone(),
             compatible: described.compatible.clone(),
             devices,
             others,
             groups,
-            cycles: world.host.cycles(),
+            cycles: session.host.cycles(),
             notes: described.notes.iter().map(ToString::to_string).collect(),
             counts,
         }
@@ -213,7 +213,7 @@ fn group(info: &bindery::iommu::GroupInfo) -> GroupRow {
 
 /// What is looked up for every device, gathered once.
 struct Look<'a> {
-    world: &'a World,
+    session: &'a Session,
     nodes: BTreeMap<NodeId, NodeInfo>,
     by_node: HashMap<NodeId, Arc<str>>,
     waiting: BTreeMap<Arc<str>, Vec<String>>,
@@ -221,18 +221,18 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn new(world: &'a World) -> Self {
+    fn new(session: &'a Session) -> Self {
         let mut errors = BTreeMap::new();
-        for recorded in world.tape.since(0) {
-            if let (Some(device), EventKind::NotBound { error, .. }) = (recorded.event.device, recorded.event.kind) {
+        for entry in session.log.since(0) {
+            if let (Some(device), EventKind::NotBound { error, .. }) = (entry.event.device, entry.event.kind) {
                 errors.insert(device, error);
             }
         }
         Self {
-            world,
-            nodes: world.nodes(),
-            by_node: world.host.devices().iter().map(|d| (d.node(), Arc::clone(&d.desc().name))).collect(),
-            waiting: world.host.waiting().into_iter().map(|w| (w.device, w.on)).collect(),
+            session,
+            nodes: session.nodes(),
+            by_node: session.host.devices().iter().map(|d| (d.node(), Arc::clone(&d.desc().name))).collect(),
+            waiting: session.host.waiting().into_iter().map(|w| (w.device, w.on)).collect(),
             errors,
         }
     }
@@ -243,14 +243,14 @@ impl<'a> Look<'a> {
 
     fn device(&self, device: &Device) -> DeviceRow {
         let desc = device.desc();
-        let info = self.world.host.device_info(device);
+        let info = self.session.host.device_info(device);
         DeviceRow {
             name: Arc::clone(&desc.name),
             node: self.path(device.node()),
             label: self.nodes.get(&device.node()).and_then(|n| n.label.clone()),
             parent: desc.parent.map(|p| self.path(p)),
             compatible: desc.compatible.clone(),
-            candidates: self.world.host.candidates(device),
+            candidates: self.session.host.candidates(device),
             state: self.state(device),
             suppliers: self.suppliers(device),
             group: info.group,
@@ -262,10 +262,10 @@ impl<'a> Look<'a> {
         if let (Phase::Bound, Some(driver)) = (device.phase(), device.driver()) {
             return State::Bound { driver };
         }
-        if self.world.host.env().drives(&device.desc().compatible) {
+        if self.session.host.env().drives(&device.desc().compatible) {
             return State::Present;
         }
-        if self.world.host.candidates(device).is_empty() {
+        if self.session.host.candidates(device).is_empty() {
             return State::NoDriver;
         }
         match self.waiting.get(device.name()) {
@@ -283,7 +283,7 @@ impl<'a> Look<'a> {
             .iter()
             .map(|s| self.by_node.get(&s.node).map_or_else(|| self.name(s.node), ToString::to_string))
             .collect();
-        let links = self.world.host.links(device);
+        let links = self.session.host.links(device);
         links
             .into_iter()
             .map(|link| {

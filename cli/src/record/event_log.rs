@@ -1,4 +1,4 @@
-//! The tape: events of every machine of the story, in the order in which they happened.
+//! The log: events of every machine of the story, in the order in which they happened.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use bindery::sync::Mutex;
 
 /// One event, with the step and the machine that it happened in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
+pub struct LogEntry {
     /// The step of the story: `"probe"`.
     pub step: &'static str,
     /// `"host"` or `"guest"`.
@@ -35,16 +35,16 @@ type Place = (&'static str, Option<Arc<str>>);
 #[derive(Default)]
 struct Inner {
     step: &'static str,
-    kept: Vec<Recorded>,
+    kept: Vec<LogEntry>,
     mapped: BTreeMap<(Place, DeviceAddr), Mapped>,
 }
 
-/// Collects events. Whoever runs a step takes them out afterwards, so that the tape is never longer than one step.
+/// Collects events. Whoever runs a step takes them out afterwards, so that the log is never longer than one step.
 #[derive(Clone, Default)]
-pub struct Tape(Arc<Mutex<Inner>>);
+pub struct EventLog(Arc<Mutex<Inner>>);
 
-impl Tape {
-    /// An empty tape.
+impl EventLog {
+    /// An empty log.
     pub fn new() -> Self {
         Self::default()
     }
@@ -70,17 +70,17 @@ impl Tape {
                 }
                 _ => {}
             }
-            inner.kept.push(Recorded { step, machine, event: event.clone() });
+            inner.kept.push(LogEntry { step, machine, event: event.clone() });
         })
     }
 
-    /// How many events are on the tape: a place to read on from with [`since`](Self::since).
+    /// How many events are on the log: a place to read on from with [`since`](Self::since).
     pub fn mark(&self) -> usize {
         self.0.lock().kept.len()
     }
 
     /// The events from `mark` on.
-    pub fn since(&self, mark: usize) -> Vec<Recorded> {
+    pub fn since(&self, mark: usize) -> Vec<LogEntry> {
         self.0.lock().kept.get(mark..).unwrap_or_default().to_vec()
     }
 
@@ -93,14 +93,14 @@ impl Tape {
         inner.mapped.iter().filter(of).map(|(_, mapped)| *mapped).rev().collect()
     }
 
-    /// Takes everything off the tape.
-    pub fn take(&self) -> Vec<Recorded> {
+    /// Takes everything off the log.
+    pub fn take(&self) -> Vec<LogEntry> {
         std::mem::take(&mut self.0.lock().kept)
     }
 }
 
-impl std::fmt::Debug for Tape {
+impl std::fmt::Debug for EventLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tape({} events)", self.mark())
+        write!(f, "EventLog({} events)", self.mark())
     }
 }

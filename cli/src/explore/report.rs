@@ -8,10 +8,10 @@ use bindery_explore::engine::{Bounds, Finding, Mode};
 
 use super::origin::Origin;
 use crate::failure::Result;
-use crate::page::{BAD, GOOD, HEAD, Page, WAIT, count};
+use crate::output::{ERROR, GOOD, HEADING, Output, WARNING, count};
 
 /// What was found, the plainest first: P1 before P10, and what needs nothing to go wrong before what needs two faults.
-pub(super) fn plainest_first(report: &Report) -> Vec<&Finding> {
+pub(super) fn sorted_findings(report: &Report) -> Vec<&Finding> {
     let place = |f: &&Finding| Promise::ALL.iter().position(|p| p.id() == f.promise);
     let mut findings: Vec<&Finding> = report.findings.iter().collect();
     findings.sort_by_key(|f| (place(f), f.path.non_default()));
@@ -19,57 +19,57 @@ pub(super) fn plainest_first(report: &Report) -> Vec<&Finding> {
 }
 
 /// Shows everything about a run; the path of its plainest finding is in `trace`.
-pub(super) fn report(report: &Report, trace: Option<&Path>, page: &mut Page<'_>) -> Result<()> {
+pub(super) fn report(report: &Report, trace: Option<&Path>, output: &mut Output<'_>) -> Result<()> {
     let origin = Origin::of(report);
     let shard = report.shard.map(|shard| format!(", shard {shard}")).unwrap_or_default();
     let title = origin.as_ref().map(|origin| format!("  {}", origin.title())).unwrap_or_default();
-    page.line(format_args!("{}{shard}{title}", page.paint(HEAD, &report.name)))?;
-    page.row("mode", mode(report, page))?;
-    page.row("within", within(&report.bounds))?;
-    page.row("explored", explored(report))?;
+    output.line(format_args!("{}{shard}{title}", output.paint(HEADING, &report.name)))?;
+    output.row("mode", mode(report, output))?;
+    output.row("within", within(&report.bounds))?;
+    output.row("explored", explored(report))?;
     if report.truncated > 0 {
-        page.row(
+        output.row(
             "",
             format_args!("{} longer than the bound and known up to it only", count_of(report.truncated, "path")),
         )?;
     }
     match report.bounds.states {
-        0 => page.row("", "no states were remembered: every path was executed to its end")?,
+        0 => output.row("", "no states were remembered: every path was executed to its end")?,
         most if report.states_full => {
-            page.row("", format_args!("no room for more than {most} states: some were explored more than once"))?;
+            output.row("", format_args!("no room for more than {most} states: some were explored more than once"))?;
         }
         _ => {}
     }
-    page.row("checked", checked(report))?;
-    page.row("reached", reached(report))?;
+    output.row("checked", checked(report))?;
+    output.row("reached", reached(report))?;
     if let Some(diverged) = &report.diverged {
-        page.loud(format_args!("   {}  {diverged}", page.paint(BAD, "NONDETERMINISTIC")))?;
+        output.always(format_args!("   {}  {diverged}", output.paint(ERROR, "NONDETERMINISTIC")))?;
     }
     for name in report.overlooked() {
-        page.loud(format_args!("   {}  {name}", page.paint(BAD, "NEVER REACHED")))?;
+        output.always(format_args!("   {}  {name}", output.paint(ERROR, "NEVER REACHED")))?;
     }
     let mut trace = trace.map(Path::display);
-    for finding in plainest_first(report) {
-        page.line("")?;
-        show(finding, origin.as_ref(), &report.bounds, page)?;
+    for finding in sorted_findings(report) {
+        output.line("")?;
+        show(finding, origin.as_ref(), &report.bounds, output)?;
         if let Some(file) = trace.take() {
-            page.loud(format_args!("   trace: {file}"))?;
+            output.always(format_args!("   trace: {file}"))?;
         }
     }
     if trace.is_some() {
-        page.row("trace", "none was written: there is no path that breaks a promise")?;
+        output.row("trace", "none was written: there is no path that breaks a promise")?;
     }
-    page.line("")?;
-    verdict(report, page)
+    output.line("")?;
+    verdict(report, output)
 }
 
-fn mode(report: &Report, page: &Page<'_>) -> String {
+fn mode(report: &Report, output: &Output<'_>) -> String {
     match &report.mode {
         Mode::Exhaustive => "exhaustive".into(),
-        Mode::Partial { why } => format!("{}: {why}, the rest is unknown", page.paint(WAIT, "partial")),
+        Mode::Partial { why } => format!("{}: {why}, the rest is unknown", output.paint(WARNING, "partial")),
         Mode::Sampled { why, walked, samples, seed } => format!(
             "{}: {why}; after {} of the whole {} at random, seed {seed}",
-            page.paint(WAIT, "sampled"),
+            output.paint(WARNING, "sampled"),
             count_of(*walked, "path"),
             count_of(*samples, "path"),
         ),
@@ -120,33 +120,33 @@ fn reached(report: &Report) -> String {
     if parts.is_empty() { "no coverage point has a name".into() } else { parts.join(", ") }
 }
 
-fn show(finding: &Finding, origin: Option<&Origin>, bounds: &Bounds, page: &mut Page<'_>) -> Result<()> {
+fn show(finding: &Finding, origin: Option<&Origin>, bounds: &Bounds, output: &mut Output<'_>) -> Result<()> {
     let title = Promise::ALL.iter().find(|p| p.id() == finding.promise).map_or("", |p| p.title());
     let title = if title.is_empty() { String::new() } else { format!(" ({title})") };
-    let head = page.paint(BAD, format_args!("BROKEN {}{title}", finding.promise));
-    page.loud(format_args!("{head}: {}", finding.kind))?;
+    let head = output.paint(ERROR, format_args!("BROKEN {}{title}", finding.promise));
+    output.always(format_args!("{head}: {}", finding.kind))?;
     if let Some(known) = origin.and_then(|origin| origin.known(finding)) {
         let fixed = if known.fixed_by.is_empty() { String::new() } else { format!("; fixed by {}", known.fixed_by) };
-        page.loud(format_args!("   known as {}: {}{fixed}", known.name, known.title))?;
+        output.always(format_args!("   known as {}: {}{fixed}", known.name, known.title))?;
     }
     let sure = if finding.shortest { "shortest" } else { "shortest known" };
     let non_default = count(finding.path.non_default(), "non-default choice");
-    page.loud(format_args!("   seen {}; the {sure} path has {non_default}:", count_of(finding.times, "time")))?;
+    output.always(format_args!("   seen {}; the {sure} path has {non_default}:", count_of(finding.times, "time")))?;
     for line in &finding.story {
-        page.loud(format_args!("     {line}"))?;
+        output.always(format_args!("     {line}"))?;
     }
     let command = origin.map_or_else(|| "bindery explore".into(), |origin| origin.command(bounds));
-    page.loud(format_args!("   again: {command} --replay {}", finding.path))
+    output.always(format_args!("   again: {command} --replay {}", finding.path))
 }
 
-fn verdict(report: &Report, page: &mut Page<'_>) -> Result<()> {
+fn verdict(report: &Report, output: &mut Output<'_>) -> Result<()> {
     if report.further > 0 {
-        page.loud(format_args!("{} of further kinds", count_of(report.further, "violation")))?;
+        output.always(format_args!("{} of further kinds", count_of(report.further, "violation")))?;
     }
     if report.passed() {
         let known =
             if report.complete() { "on every path within the bounds" } else { "on the paths that were executed" };
-        return page.line(format_args!("   {}  no promise was broken {known}", page.paint(GOOD, "ok")));
+        return output.line(format_args!("   {}  no promise was broken {known}", output.paint(GOOD, "ok")));
     }
     let mut parts = Vec::new();
     if !report.findings.is_empty() {
@@ -158,7 +158,7 @@ fn verdict(report: &Report, page: &mut Page<'_>) -> Result<()> {
     if report.diverged.is_some() {
         parts.push("the results are not valid".into());
     }
-    page.line(format_args!("   {}  {}", page.paint(BAD, "FAILED"), parts.join("; ")))
+    output.line(format_args!("   {}  {}", output.paint(ERROR, "FAILED"), parts.join("; ")))
 }
 
 /// `1 path`, `2 paths`.

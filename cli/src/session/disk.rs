@@ -7,7 +7,7 @@ use bindery_drivers::ata::AtaError;
 use bindery_drivers::sata_rcar::{Port, SataRcar};
 use bindery_sim::disk::SECTOR;
 
-use super::World;
+use super::Session;
 use crate::failure::Failure;
 
 /// Most sectors of an area: more than one descriptor, and more than one of the driver's buffers.
@@ -79,7 +79,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-impl World {
+impl Session {
     /// The host's SATA driver, if it holds the controller now.
     pub fn port(&self) -> Option<Client<SataRcar>> {
         self.host.client::<SataRcar>(self.sata()?.name())
@@ -95,7 +95,7 @@ impl World {
 
     /// Called when the disk did not take `bytes` in `area`: an error when the host cannot write the image, which is
     /// nobody's fault on the board.
-    pub fn blame_the_host(&self, area: Area, bytes: &[u8]) -> crate::failure::Result<()> {
+    pub fn check_host_io(&self, area: Area, bytes: &[u8]) -> crate::failure::Result<()> {
         let directly = self.board.with_disk(|disk| disk.write(area.lba * SECTOR, bytes).and_then(|()| disk.flush()));
         match directly {
             Some(Err(error)) => Err(Failure::Write { what: self.disk.clone(), error }),

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_h
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Runs `walk` without printing panics inside it. A panic that gets out of it is printed as always.
-pub(super) fn hushed<T>(walk: impl FnOnce() -> T) -> T {
+pub(super) fn without_panic_output<T>(walk: impl FnOnce() -> T) -> T {
     let last = Arc::new(Mutex::new(String::new()));
     let keep = Arc::clone(&last);
     let before = take_hook();

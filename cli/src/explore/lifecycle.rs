@@ -3,25 +3,25 @@
 use bindery_explore::engine::{Engine, Replay};
 use bindery_explore::{Lifecycle, LifecycleError, Path, Report, device};
 
-use super::origin::Words;
+use super::origin::LifecycleName;
 use super::{Explore, Refusal};
 use crate::failure::{Failure, Result};
 use crate::load::Blob;
 
 /// A lifecycle, and the options that name it.
-pub(super) struct Real {
+pub(super) struct LifecycleTarget {
     lifecycle: Lifecycle,
-    words: Words,
+    name: LifecycleName,
 }
 
-impl Real {
+impl LifecycleTarget {
     /// The lifecycle that the options name.
-    pub(super) fn asked(args: &Explore) -> Result<Self> {
+    pub(super) fn from_args(args: &Explore) -> Result<Self> {
         let mut board = args.board.clone();
         if let Some(file) = &args.dtb {
             board = board.dtb(Blob::open(Some(file))?.bytes);
         }
-        let words = Words {
+        let name = LifecycleName {
             device: args.device.clone(),
             board: args.board.name().into(),
             dtb: args.dtb.as_ref().map(|file| file.display().to_string()),
@@ -29,13 +29,13 @@ impl Real {
         let lifecycle = device(&args.device).on(board).bounds(args.bounds());
         Ok(Self {
             lifecycle: args.allow_unreached.iter().fold(lifecycle, |all, point| all.allow_unreached(point)),
-            words,
+            name,
         })
     }
 
     /// What was asked for.
-    pub(super) fn words(&self) -> &Words {
-        &self.words
+    pub(super) fn name(&self) -> &LifecycleName {
+        &self.name
     }
 
     /// The engine for it.
@@ -46,7 +46,7 @@ impl Real {
     /// Explores it. The report says by which device tree, too: two of them are two lifecycles.
     pub(super) fn run(&self, engine: &Engine) -> Result<Report> {
         let report = self.lifecycle.run(engine).map_err(|error| self.failure(error))?;
-        Ok(Report { name: self.words.to_string(), ..report })
+        Ok(Report { name: self.name.to_string(), ..report })
     }
 
     /// Replays one path of it.
@@ -56,7 +56,7 @@ impl Real {
 
     /// `error` in terms of options.
     fn failure(&self, error: LifecycleError) -> Failure {
-        let place = || self.words.dtb.clone().unwrap_or_else(|| self.words.board.clone());
+        let place = || self.name.dtb.clone().unwrap_or_else(|| self.name.board.clone());
         let refusal = match error {
             LifecycleError::DeviceTree(error) => return Failure::DeviceTree { path: place(), error },
             LifecycleError::NoDevice { name, known } => Refusal::NoSuchDevice { device: name, board: place(), known },

@@ -14,15 +14,15 @@ use bindery_drivers::vfio::Vfio;
 use bindery_sim::guest::{GuestEnv, Layout, RAM_LEN};
 use bindery_sim::salvator::GUEST_DEVICE_TREE;
 
-use super::{Tally, World};
+use super::{PromiseCounts, Session};
 
 /// What the guest does when the host wants the device back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Manner {
+pub enum GuestKind {
     /// It unbinds its driver and lets go.
-    LetsGo,
+    Cooperative,
     /// It hears the request and does nothing.
-    Ignores,
+    Unresponsive,
 }
 
 /// A guest with the host's disk controller.
@@ -48,13 +48,13 @@ impl std::fmt::Debug for GuestEnvBox {
 
 impl Guest {
     /// Starts a guest on `device` of the host, which the pass-through owner holds.
-    pub fn start(world: &World, device: &str, manner: Manner) -> Result<Self, String> {
-        let owner = world.host.client::<Vfio>(device).ok_or("the pass-through owner does not hold the device")?;
-        let session = Vfio::open(&owner).map_err(|e| e.to_string())?;
+    pub fn start(session: &Session, device: &str, kind: GuestKind) -> Result<Self, String> {
+        let owner = session.host.client::<Vfio>(device).ok_or("the pass-through owner does not hold the device")?;
+        let vfio = Vfio::open(&owner).map_err(|e| e.to_string())?;
         let desc = controller()?;
-        let board: Arc<dyn Env> = Arc::clone(&world.board) as _;
-        let env = GuestEnv::new(board, &world.host, session, Layout::of(&desc), RAM_LEN).map_err(|e| e.to_string())?;
-        env.on_event(world.tape.listener("guest"));
+        let board: Arc<dyn Env> = Arc::clone(&session.board) as _;
+        let env = GuestEnv::new(board, &session.host, vfio, Layout::of(&desc), RAM_LEN).map_err(|e| e.to_string())?;
+        env.on_event(session.log.listener("guest"));
         let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
         machine.add_device_tree(GUEST_DEVICE_TREE).map_err(|e| e.to_string())?;
         bindery_drivers::register_all(&machine);
@@ -64,7 +64,7 @@ impl Guest {
         let (of, on, name) = (Arc::downgrade(&*machine), Arc::downgrade(&env), Arc::clone(&desc.name));
         env.on_request(move || {
             heard.store(true, Ordering::Release);
-            if manner == Manner::LetsGo {
+            if kind == GuestKind::Cooperative {
                 let_go(&of, &on, &name);
             }
         })
@@ -88,11 +88,11 @@ impl Guest {
     }
 
     /// Shuts the guest down; how its promises fared.
-    pub(super) fn end(self) -> Tally {
+    pub(super) fn end(self) -> PromiseCounts {
         let machine = Arc::clone(&*self.machine);
         drop(self.machine);
         self.env.0.let_go();
-        Tally::of(&machine)
+        PromiseCounts::of(&machine)
     }
 }
 

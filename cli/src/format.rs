@@ -3,22 +3,22 @@
 use anstyle::Style;
 use bindery::event::{EventKind, Outcome};
 
-use crate::page::{BAD, DIM, GOOD, NAME, PLAIN, Page, WAIT};
-use crate::record::Recorded;
+use crate::output::{DIM, ERROR, GOOD, NAME, Output, PLAIN, WARNING};
+use crate::record::LogEntry;
 
 /// How wide the column of device names is.
 const DEVICE: usize = 26;
 
 /// One line for one event: time, device, what happened.
-pub fn line(page: &Page<'_>, recorded: &Recorded) -> String {
-    let event = &recorded.event;
-    let guest = if recorded.machine == "guest" { "guest " } else { "" };
+pub fn line(output: &Output<'_>, entry: &LogEntry) -> String {
+    let event = &entry.event;
+    let guest = if entry.machine == "guest" { "guest " } else { "" };
     let device = format!("{guest}{}", event.device.as_deref().unwrap_or(""));
     format!(
         "   {} {} {}",
-        page.column(DIM, event.at, 11),
-        page.column(NAME, device, DEVICE),
-        page.paint(style(&event.kind), &event.kind)
+        output.column(DIM, event.at, 11),
+        output.column(NAME, device, DEVICE),
+        output.paint(style(&event.kind), &event.kind)
     )
 }
 
@@ -41,8 +41,8 @@ pub fn style(kind: &EventKind) -> Style {
         | E::Quarantined { .. }
         | E::Policy { .. }
         | E::Refused { .. }
-        | E::Injected { .. } => WAIT,
-        E::IrqStorm { .. } | E::DmaMisuse { .. } | E::PromiseBroken { .. } => BAD,
+        | E::Injected { .. } => WARNING,
+        E::IrqStorm { .. } | E::DmaMisuse { .. } | E::PromiseBroken { .. } => ERROR,
         _ => PLAIN,
     }
 }

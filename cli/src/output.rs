@@ -9,15 +9,15 @@ use anstyle::{AnsiColor, Style};
 use crate::failure::{Failure, Result};
 
 /// Headings.
-pub const HEAD: Style = Style::new().bold();
+pub const HEADING: Style = Style::new().bold();
 /// Names of devices.
 pub const NAME: Style = AnsiColor::Cyan.on_default();
 /// What went well.
 pub const GOOD: Style = AnsiColor::Green.on_default();
 /// What waits or was refused.
-pub const WAIT: Style = AnsiColor::Yellow.on_default();
+pub const WARNING: Style = AnsiColor::Yellow.on_default();
 /// What is broken.
-pub const BAD: Style = AnsiColor::Red.on_default().bold();
+pub const ERROR: Style = AnsiColor::Red.on_default().bold();
 /// What can be passed over.
 pub const DIM: Style = Style::new().dimmed();
 /// What needs no colour.
@@ -47,14 +47,14 @@ impl Color {
 }
 
 /// Where readable output goes.
-pub struct Page<'a> {
+pub struct Output<'a> {
     out: Box<dyn Write + 'a>,
     color: bool,
     quiet: bool,
     what: String,
 }
 
-impl Page<'static> {
+impl Output<'static> {
     /// Standard output.
     pub fn stdout(color: Color) -> Self {
         let stdout = io::stdout();
@@ -63,13 +63,13 @@ impl Page<'static> {
     }
 }
 
-impl<'a> Page<'a> {
-    /// A page on `out`.
+impl<'a> Output<'a> {
+    /// An output on `out`.
     pub fn new(out: impl Write + 'a, color: bool) -> Self {
         Self { out: Box::new(out), color, quiet: false, what: "standard output".into() }
     }
 
-    /// The same page, which shows only what [`loud`](Self::loud) says.
+    /// The same output, which shows only what [`always`](Self::always) says.
     #[must_use]
     pub fn quiet(mut self, quiet: bool) -> Self {
         self.quiet = quiet;
@@ -90,19 +90,19 @@ impl<'a> Page<'a> {
 
     /// One line.
     pub fn line(&mut self, text: impl Display) -> Result<()> {
-        if self.quiet { Ok(()) } else { self.loud(text) }
+        if self.quiet { Ok(()) } else { self.always(text) }
     }
 
     /// One line that `--quiet` does not hide.
-    pub fn loud(&mut self, text: impl Display) -> Result<()> {
-        let text = harmless(&text.to_string(), self.color);
+    pub fn always(&mut self, text: impl Display) -> Result<()> {
+        let text = sanitize(&text.to_string(), self.color);
         self.raw(text.trim_end().as_bytes())?;
         self.raw(b"\n")
     }
 
     /// A heading, with an empty line before it.
     pub fn heading(&mut self, number: usize, title: &str) -> Result<()> {
-        let text = self.paint(HEAD, format_args!("{number}  {title}"));
+        let text = self.paint(HEADING, format_args!("{number}  {title}"));
         self.line("")?;
         self.line(text)
     }
@@ -128,9 +128,9 @@ impl<'a> Page<'a> {
     }
 }
 
-/// `text` with every control character replaced, except the colour sequences of a page that has colours: names come from
+/// `text` with every control character replaced, except the colour sequences of an output that has colours: names come from
 /// device trees and scripts, and a terminal obeys what it is sent.
-fn harmless(text: &str, color: bool) -> String {
+fn sanitize(text: &str, color: bool) -> String {
     let mut rest = text.chars();
     let mut out = String::with_capacity(text.len());
     while let Some(c) = rest.next() {
@@ -161,14 +161,14 @@ mod tests {
     #[test]
     fn a_name_cannot_move_the_cursor_or_set_the_title() {
         let evil = "a\u{1b}]0;title\u{7}\u{1b}[2Jb\n\u{1b}[31mred";
-        assert!(!harmless(evil, false).contains('\u{1b}'));
-        assert_eq!(harmless(evil, true), "a\u{fffd}]0;title\u{fffd}\u{fffd}[2Jb\u{fffd}\u{1b}[31mred");
+        assert!(!sanitize(evil, false).contains('\u{1b}'));
+        assert_eq!(sanitize(evil, true), "a\u{fffd}]0;title\u{fffd}\u{fffd}[2Jb\u{fffd}\u{1b}[31mred");
     }
 
     #[test]
     fn columns_are_as_wide_with_colours_as_without() {
-        let plain = Page::new(Vec::new(), false);
-        let coloured = Page::new(Vec::new(), true);
+        let plain = Output::new(Vec::new(), false);
+        let coloured = Output::new(Vec::new(), true);
         assert_eq!(plain.column(NAME, "ab", 4), "ab  ");
         let text = coloured.column(NAME, "ab", 4);
         assert!(text.starts_with('\u{1b}') && text.ends_with("  "), "{text:?}");

@@ -1,4 +1,4 @@
-//! The world of a run: the board, the host machine on it, a guest at times, and what all of them were told.
+//! The session of a run: the board, the host machine on it, a guest at times, and what all of them were told.
 
 mod disk;
 mod guest;
@@ -19,14 +19,14 @@ use bindery_sim::salvator::Salvator;
 
 use crate::failure::{Failure, Result};
 use crate::load::{self, Blob};
-use crate::record::Tape;
+use crate::record::EventLog;
 
 pub use disk::{Area, Mismatch, capacity, pattern, read, write};
-pub use guest::{Guest, Manner};
+pub use guest::{Guest, GuestKind};
 
-/// What a world is made from.
+/// What a session is made from.
 #[derive(Clone, Debug, Default)]
-pub struct Setup {
+pub struct Config {
     /// The device tree; the embedded board's when `None`.
     pub dtb: Option<PathBuf>,
     /// The disk image; a temporary one when `None`.
@@ -37,7 +37,7 @@ pub struct Setup {
 
 /// How the promises fared on a machine: how often each was checked, and which were broken.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct PromiseCounts {
     /// Checks, by promise.
     pub checked: [u64; Promise::ALL.len()],
     /// What was seen when one did not hold; the first ones in words.
@@ -46,7 +46,7 @@ pub struct Tally {
     pub broken_count: u64,
 }
 
-impl Tally {
+impl PromiseCounts {
     /// The promises of `machine` up to now.
     pub fn of(machine: &Machine) -> Self {
         let promises = machine.promises();
@@ -67,7 +67,7 @@ impl Tally {
 
 /// The board and the machines on it. Machines are declared first: they go before the board does.
 #[derive(Debug)]
-pub struct World {
+pub struct Session {
     /// The guest that has the disk controller, while there is one.
     pub guest: Option<Guest>,
     /// The host.
@@ -83,28 +83,28 @@ pub struct World {
     /// What the host used when it had devices and no driver had been near them.
     pub fresh: Option<Footprint>,
     /// What happens, on all machines.
-    pub tape: Tape,
+    pub log: EventLog,
     /// Promises of the guests that are gone.
-    pub guests: Tally,
+    pub guests: PromiseCounts,
     /// The disk image, for messages.
     pub disk: String,
     /// Whether the host's own driver has held the disk controller: what follows in the story needs it.
-    pub sata_works: bool,
+    pub was_bound: bool,
 }
 
-impl World {
+impl Session {
     /// A board with its disk, and a host without devices.
-    pub fn new(setup: &Setup) -> Result<Self> {
-        let blob = Blob::open(setup.dtb.as_deref())?;
-        let board = Salvator::new().disk(load::disk(setup.disk.as_deref())?).build();
-        let tape = Tape::new();
-        tape.step("machine");
-        board.on_event(tape.listener("host"));
-        let policy = Policy { untranslated_dma: setup.untranslated, ..Policy::default() };
+    pub fn new(config: &Config) -> Result<Self> {
+        let blob = Blob::open(config.dtb.as_deref())?;
+        let board = Salvator::new().disk(load::disk(config.disk.as_deref())?).build();
+        let log = EventLog::new();
+        log.step("machine");
+        board.on_event(log.listener("host"));
+        let policy = Policy { untranslated_dma: config.untranslated, ..Policy::default() };
         let host = Machine::new(Arc::clone(&board) as _, policy);
         let control = Tree::new(&host);
-        let disk = setup.disk.as_ref().map_or_else(|| "the temporary disk".into(), |path| path.display().to_string());
-        let (description, guests) = (Description::default(), Tally::default());
+        let disk = config.disk.as_ref().map_or_else(|| "the temporary disk".into(), |path| path.display().to_string());
+        let (description, guests) = (Description::default(), PromiseCounts::default());
         Ok(Self {
             guest: None,
             host,
@@ -113,10 +113,10 @@ impl World {
             blob,
             description,
             fresh: None,
-            tape,
+            log,
             guests,
             disk,
-            sata_works: false,
+            was_bound: false,
         })
     }
 
