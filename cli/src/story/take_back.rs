@@ -74,7 +74,7 @@ fn cut_off(session: &Session, reporter: &mut Reporter<'_>, reach: &[crate::recor
     let port = session.guest.as_ref().and_then(Guest::port);
     match port.map(|p| read(&p, Area { lba: 0, sectors: 1 })) {
         Some(Err(error)) => {
-            reporter.expect(true, &format!("the guest's driver reads the disk: {error}"), String::new)?
+            reporter.expect(true, &format!("the guest's driver reads the disk: {error}"), String::new)?;
         }
         other => reporter.fail(&format!("the guest's driver was expected to fail, and said {other:?}"))?,
     }
