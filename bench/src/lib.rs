@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bindery::binding::Bound;
 use bindery::device::{DeviceDesc, Nodes, Supplier, SupplierKind};
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::Env;
 use bindery::firmware::fdt::{Description, describe};
 use bindery::machine::{Handle, Machine, Policy};
@@ -82,12 +82,12 @@ impl Driver for Idle {
     type Data<'b> = &'b Bound;
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<&'b Bound, ProbeError> {
-        dev.quiet(Quiet::never_started());
+        dev.mark_quiesced(Quiesced::never_started());
         Ok(dev)
     }
 
-    fn quiesce(_: &&Bound) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce(_: &&Bound) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 

@@ -32,7 +32,7 @@ pub fn style(kind: &EventKind) -> Style {
         | E::DriverRemoved { .. }
         | E::Bind { .. }
         | E::Acquired { .. } => DIM,
-        E::Bound { .. } | E::Unbound { .. } | E::Quiet { .. } | E::Recovered { .. } => GOOD,
+        E::Bound { .. } | E::Unbound { .. } | E::Quiesced { .. } | E::Recovered { .. } => GOOD,
         E::NotBound { .. }
         | E::Deferred { .. }
         | E::QuiesceFailed { .. }

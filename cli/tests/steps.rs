@@ -107,7 +107,7 @@ fn the_host_has_the_disk_again_after_both_kinds_of_guest() {
 #[test]
 fn the_verdict_takes_everything_back() {
     let session = played(&Config::default(), &["machine", "probe", "verdict"]);
-    assert_eq!(session.host.footprint(), session.fresh.unwrap());
+    assert_eq!(session.host.resource_usage(), session.fresh.unwrap());
     assert_eq!(session.host.drivers(), Vec::<&str>::new());
 }
 
@@ -122,7 +122,7 @@ fn steps_that_miss_what_came_before_say_so_and_do_no_harm() {
 fn without_iommu_the_whole_story_holds() {
     let config = Config { untranslated: true, ..Config::default() };
     let session = played(&config, &STEPS.map(|s| s.name));
-    assert_eq!(session.host.footprint(), session.fresh.unwrap());
+    assert_eq!(session.host.resource_usage(), session.fresh.unwrap());
 }
 
 /// The embedded tree with `from` replaced by `to`, of the same length, the last time that it occurs.

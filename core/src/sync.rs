@@ -46,11 +46,11 @@ impl<T> Mutex<T> {
         #[cfg(all(feature = "std", not(any(loom, shuttle))))]
         if let Some(guard) = self.try_lock() {
             return guard;
-        } else if let Some(give_way) = patience::of_this_thread() {
+        } else if let Some(yield_hook) = patience::of_this_thread() {
             let at = core::panic::Location::caller();
             let _waits = waits(|| alloc::format!("the lock that is taken at {at}"));
             loop {
-                give_way();
+                yield_hook();
                 if let Some(guard) = self.try_lock() {
                     return guard;
                 }
@@ -123,8 +123,8 @@ mod patience {
         static GIVE_WAY: RefCell<Option<Arc<dyn Fn()>>> = const { RefCell::new(None) };
     }
 
-    pub(super) fn set(give_way: Option<Arc<dyn Fn()>>) {
-        GIVE_WAY.with(|g| g.replace(give_way));
+    pub(super) fn set(yield_hook: Option<Arc<dyn Fn()>>) {
+        GIVE_WAY.with(|g| g.replace(yield_hook));
     }
 
     pub(super) fn of_this_thread() -> Option<Arc<dyn Fn()>> {
@@ -137,8 +137,8 @@ mod patience {
 ///
 /// `give_way` returns when it is this thread's turn; it may panic to end the wait.
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
-pub fn set_give_way(give_way: Option<std::sync::Arc<dyn Fn()>>) {
-    patience::set(give_way);
+pub fn set_yield_hook(yield_hook: Option<std::sync::Arc<dyn Fn()>>) {
+    patience::set(yield_hook);
 }
 
 /// Gives way to other threads for a moment while waiting for one of them.
@@ -149,7 +149,7 @@ pub fn relax() {
     shuttle::thread::yield_now();
     #[cfg(all(feature = "std", not(any(loom, shuttle))))]
     match patience::of_this_thread() {
-        Some(give_way) => give_way(),
+        Some(yield_hook) => yield_hook(),
         None => std::thread::yield_now(),
     }
     #[cfg(not(any(feature = "std", loom, shuttle)))]

@@ -36,7 +36,7 @@ pub enum BlockError {
     },
     /// Not a whole number of sectors.
     #[error("{len} bytes are not whole sectors of {sector} bytes")]
-    Ragged {
+    Unaligned {
         /// Bytes asked for.
         len: u64,
         /// Bytes in a sector.
@@ -72,7 +72,7 @@ impl From<AtaError> for BlockError {
     fn from(e: AtaError) -> Self {
         match e {
             AtaError::OutOfRange { lba, sectors, capacity } => Self::OutOfRange { lba, sectors, capacity },
-            AtaError::Ragged { len, sector } => Self::Ragged { len, sector },
+            AtaError::Unaligned { len, sector } => Self::Unaligned { len, sector },
             AtaError::Failed { error, lba, .. } if error.intersects(ErrorBits::UNC | ErrorBits::IDNF) => {
                 Self::Medium { lba }
             }

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use bindery::binding::Bound;
 use bindery::device::SupplierKind;
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::power::{Supply, SupplyError};
 
 /// The driver.
@@ -29,7 +29,7 @@ impl Driver for FixedClock {
         Ok(dev.provide::<dyn Supply>(Arc::new(AlwaysOn))?)
     }
 
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use bindery::binding::Bound;
 use bindery::device::{NodeId, SupplierKind};
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::power::{Supply, SupplyError};
 
 /// Properties that name an enable line: nobody here drives such lines.
@@ -49,7 +49,7 @@ impl Driver for FixedRegulator {
         Ok(dev.provide::<dyn Supply>(Arc::new(Voltage(min.filter(|min| max == Some(*min)))))?)
     }
 
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }

@@ -6,7 +6,7 @@ mod common;
 use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::binding::Bound;
 use bindery::dma::{Attrs, Direction, DmaBuffer};
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::iommu::DomainKind;
 use bindery_sim::models::ipmmu::Fault;
 use bindery_sim::salvator::SATA_UTLB;
@@ -23,12 +23,12 @@ impl Driver for Lender {
     type Data<'b> = Lending<'b>;
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Lending<'b>, ProbeError> {
-        dev.quiet(Quiet::never_started());
+        dev.mark_quiesced(Quiesced::never_started());
         Ok(Lending(dev))
     }
 
-    fn quiesce(_: &Lending<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Lending<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -48,11 +48,11 @@ fn rig(kind: DomainKind) -> Rig {
 /// Runs `lend` as the driver, and looks afterwards that nothing is left and nothing was wrong.
 fn lend(kind: DomainKind, lend: impl for<'x> FnOnce(&'x Bound, &Rig)) {
     let rig = rig(kind);
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     rig.machine.client::<Lender>(SATA).unwrap().call(|l| lend(l.0, &rig)).unwrap();
     rig.machine.unbind(SATA, "lender").unwrap();
     rig.machine.bind(SATA, "lender").unwrap();
-    assert_eq!(rig.footprint(), before, "P4");
+    assert_eq!(rig.resource_usage(), before, "P4");
     assert_eq!(rig.machine.dma_misuses(), []);
     rig.assert_well();
 }

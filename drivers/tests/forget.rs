@@ -4,7 +4,7 @@
 mod common;
 
 use bindery::binding::Bound;
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use common::SATA;
 
 /// Forgets every handle that it gets.
@@ -22,8 +22,8 @@ impl Driver for Forgetful {
         Ok(())
     }
 
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -36,13 +36,13 @@ fn forgotten_handles_keep_no_translation_context_busy() {
     rig.machine.register(Forgetful);
     rig.settle();
     rig.machine.unbind(SATA, "forgetful").unwrap();
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     // More often than the hardware has contexts.
     for _ in 0..20 {
         rig.machine.bind(SATA, "forgetful").unwrap();
         rig.machine.unbind(SATA, "forgetful").unwrap();
     }
-    let after = rig.footprint();
+    let after = rig.resource_usage();
     assert_eq!(after.frames - before.frames, 20, "one page for each forgotten buffer, and no table");
     assert_eq!((after.irqs, after.groups), (before.irqs, before.groups));
     rig.assert_well();

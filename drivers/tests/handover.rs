@@ -122,7 +122,7 @@ fn bound() -> Rig {
 #[test]
 fn the_same_driver_reads_and_writes_in_the_guest_and_the_host_reads_what_it_wrote() {
     let rig = bound();
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     let tree = give(&rig);
     let guest = boot(&rig, open(&rig).unwrap());
     assert_eq!(guest.machine.device(SATA).unwrap().driver(), Some("sata_rcar"));
@@ -137,14 +137,14 @@ fn the_same_driver_reads_and_writes_in_the_guest_and_the_host_reads_what_it_wrot
     assert_eq!(host_read(&rig, 7), [0xa7; 512]);
     guest.assert_well();
     drop(guest);
-    assert_eq!(rig.footprint(), before, "P4");
+    assert_eq!(rig.resource_usage(), before, "P4");
     rig.assert_well();
 }
 
 #[test]
 fn a_guest_that_does_not_answer_is_revoked_at_the_deadline() {
     let rig = bound();
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     let tree = give(&rig);
     let guest = boot(&rig, open(&rig).unwrap());
     guest.write(3, 0x33);
@@ -162,7 +162,7 @@ fn a_guest_that_does_not_answer_is_revoked_at_the_deadline() {
     assert_eq!(guest.read(3), None);
     guest.assert_well();
     drop(guest);
-    assert_eq!(rig.footprint(), before, "P4");
+    assert_eq!(rig.resource_usage(), before, "P4");
     rig.assert_well();
 }
 
@@ -256,7 +256,7 @@ fn a_user_that_asks_for_nonsense_gets_an_error_and_nothing_happens() {
 #[test]
 fn each_hand_over_of_many_is_like_the_first() {
     let rig = bound();
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     for round in 0..20 {
         let tree = give(&rig);
         let guest = boot(&rig, open(&rig).unwrap());
@@ -267,7 +267,7 @@ fn each_hand_over_of_many_is_like_the_first() {
         take(&rig, &tree);
         assert_eq!(host_read(&rig, round), [round as u8 + 1; 512]);
         drop(guest);
-        assert_eq!(rig.footprint(), before, "P4, round {round}");
+        assert_eq!(rig.resource_usage(), before, "P4, round {round}");
     }
     rig.assert_well();
 }

@@ -95,10 +95,10 @@ fn the_first_dma_domain_is_context_1_and_its_first_address_the_highest_page() {
     let rig = with_masters();
     let device = rig.machine.device(SATA).unwrap();
     let translation: Vec<_> =
-        rig.machine.holdings(&device).into_iter().filter(|(_, kind, ..)| *kind == "translation").collect();
+        rig.machine.resources(&device).into_iter().filter(|(_, kind, ..)| *kind == "translation").collect();
     let label = &translation[0].2;
     assert!(["context 1", "context 2", "context 3"].contains(&label.as_str()), "{label}");
-    let memory = rig.machine.holdings(&device).into_iter().find(|(_, kind, ..)| *kind == "dma coherent").unwrap();
+    let memory = rig.machine.resources(&device).into_iter().find(|(_, kind, ..)| *kind == "dma coherent").unwrap();
     assert!(memory.2.contains("0xfffff000"), "{memory:?}");
     // Alone, it is the first.
     let rig = self::rig();
@@ -143,17 +143,17 @@ fn large_memory_is_mapped_whole() {
 #[test]
 fn after_unbind_the_device_is_blocked_and_everything_is_back() {
     let rig = rig();
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     rig.machine.register(Master);
     rig.machine.bind(SATA, "master").unwrap();
-    let first = rig.footprint();
+    let first = rig.resource_usage();
     for _ in 0..300 {
         rig.machine.unbind(SATA, "master").unwrap();
-        assert_eq!(rig.footprint(), before);
+        assert_eq!(rig.resource_usage(), before);
         let fault = sata_reaches(&rig, FIRST_IOVA).unwrap_err();
         assert_eq!((fault.kind, fault.context), (FaultKind::Translation, 7));
         rig.machine.bind(SATA, "master").unwrap();
-        assert_eq!(rig.footprint(), first, "the next bind is like the first");
+        assert_eq!(rig.resource_usage(), first, "the next bind is like the first");
     }
     rig.assert_well();
 }
@@ -207,7 +207,7 @@ fn a_context_that_cannot_be_switched_off_is_not_used_again_until_it_can() {
     let rig = rig();
     rig.machine.register(Master);
     rig.machine.bind(SATA, "master").unwrap();
-    let frames = rig.footprint().frames;
+    let frames = rig.resource_usage().frames;
     rig.board.set_stuck(Stuck::IpmmuFlush, true);
     rig.machine.unbind(SATA, "master").unwrap();
     assert_eq!(sata_reaches(&rig, FIRST_IOVA).unwrap_err().context, 7);
@@ -218,7 +218,7 @@ fn a_context_that_cannot_be_switched_off_is_not_used_again_until_it_can() {
     rig.machine.unbind(SATA, "master").unwrap();
     rig.machine.bind(SATA, "master").unwrap();
     assert_eq!(domain(&rig).as_deref(), Some("context 1"), "the hardware has answered");
-    assert_eq!(rig.footprint().frames, frames, "and the tables have come back");
+    assert_eq!(rig.resource_usage().frames, frames, "and the tables have come back");
     rig.assert_well();
 }
 
@@ -280,14 +280,14 @@ fn a_domain_that_cannot_be_had_fails_the_bind_and_leaves_nothing() {
     }
     rig.settle();
     rig.add_master("late", "extra.mmu", &[0]);
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     let failed = rig.settle().failed;
     let error = rig.machine.bind("late", "master");
     assert!(
         failed == 1 && matches!(&error, Err(BindError::Probe { error, .. }) if error.to_string().contains("context")),
         "{error:?}"
     );
-    assert_eq!(rig.footprint(), before);
+    assert_eq!(rig.resource_usage(), before);
     // One leaves, the late one gets its context.
     rig.machine.unbind("m0", "master").unwrap();
     rig.machine.bind("late", "master").unwrap();
@@ -297,18 +297,18 @@ fn a_domain_that_cannot_be_had_fails_the_bind_and_leaves_nothing() {
 #[test]
 fn unbinding_the_root_takes_its_consumers_along_and_all_of_it_comes_back() {
     let rig = with_masters();
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     let holders = |rig: &Rig| [IPMMU_MM, IPMMU_HC, SATA, AVB, DMAC].map(|name| rig.driver(name));
     let bound = holders(&rig);
     rig.machine.unbind(IPMMU_MM, "ipmmu-vmsa").unwrap();
     assert_eq!(holders(&rig), [None; 5]);
     assert_eq!(rig.machine.groups().len(), 0);
-    assert_eq!(rig.footprint().frames, 0, "every table is back");
+    assert_eq!(rig.resource_usage().frames, 0, "every table is back");
     assert!(sata_reaches(&rig, FIRST_IOVA).is_err(), "without its IOMMU's driver a master stays cut off");
     rig.machine.bind(IPMMU_MM, "ipmmu-vmsa").unwrap();
     rig.settle();
     assert_eq!(holders(&rig), bound);
-    let mut after = rig.footprint();
+    let mut after = rig.resource_usage();
     // Groups are numbered in the order of arrival.
     assert_eq!((after.groups.len(), after.frames), (before.groups.len(), before.frames));
     after.groups.clone_from(&before.groups);

@@ -23,7 +23,7 @@ fn with_masters(salvator: Salvator) -> Rig {
 fn a_leaf_that_vanishes_takes_its_masters_along_and_comes_back() {
     let rig = with_masters(Salvator::new());
     let desc = rig.machine.device(IPMMU_HC).unwrap().desc().clone();
-    let used = |rig: &Rig| (rig.footprint().bindings.len(), rig.footprint().frames);
+    let used = |rig: &Rig| (rig.resource_usage().bindings.len(), rig.resource_usage().frames);
     let before = used(&rig);
     rig.board.unplug(IPMMU_HC).unwrap();
     assert!(rig.machine.device_vanished(IPMMU_HC));
@@ -44,7 +44,7 @@ fn a_leaf_that_vanishes_takes_its_masters_along_and_comes_back() {
 fn a_root_that_vanishes_takes_everything_behind_it_along() {
     let rig = with_masters(Salvator::new());
     let desc = rig.machine.device(IPMMU_MM).unwrap().desc().clone();
-    let bound = rig.footprint().bindings.len();
+    let bound = rig.resource_usage().bindings.len();
     rig.board.unplug(IPMMU_MM).unwrap();
     assert!(rig.machine.device_vanished(IPMMU_MM));
     for name in [SATA, IPMMU_HC, "e6800000.ethernet"] {
@@ -53,7 +53,7 @@ fn a_root_that_vanishes_takes_everything_behind_it_along() {
     rig.board.plug(IPMMU_MM).unwrap();
     rig.machine.add_device(desc).unwrap();
     rig.settle();
-    assert_eq!(rig.footprint().bindings.len(), bound);
+    assert_eq!(rig.resource_usage().bindings.len(), bound);
     assert_eq!(rig.machine.quarantine(), []);
     rig.assert_well();
 }
@@ -61,7 +61,7 @@ fn a_root_that_vanishes_takes_everything_behind_it_along() {
 #[test]
 fn threads_that_map_unmap_bind_and_unbind_end_where_one_would() {
     let rig = with_masters(Salvator::new().cpus(4));
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     let over = AtomicBool::new(false);
     let done = AtomicU64::new(0);
     let churn = |device: &str| {
@@ -98,7 +98,7 @@ fn threads_that_map_unmap_bind_and_unbind_end_where_one_would() {
         }
         over.store(true, Ordering::Relaxed);
     });
-    let mut after = rig.footprint();
+    let mut after = rig.resource_usage();
     assert_eq!(after.groups.len(), before.groups.len());
     after.groups.clone_from(&before.groups);
     after.bindings.clone_from(&before.bindings);

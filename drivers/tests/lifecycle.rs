@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use bindery::binding::{Bound, MmioHandle, Phase};
 use bindery::device::DeviceDesc;
-use bindery::driver::{Busy, Driver, Match, Missing, ProbeError, Quiet};
-use bindery::env::{Env, Site};
+use bindery::driver::{Driver, Match, Missing, ProbeError, QuiesceError, Quiesced};
+use bindery::env::{Env, FaultPoint};
 use bindery::event::EventKind;
 use bindery::iommu::DomainKind;
-use bindery::machine::{Footprint, Machine, Policy};
+use bindery::machine::{Machine, Policy, ResourceUsage};
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::models::sata::Stop;
 use bindery_sim::salvator::Salvator;
@@ -91,10 +91,10 @@ fn untranslated() -> Policy {
 }
 
 /// Everything is probed, and the disk let go of: what a life starts from.
-fn before(rig: &Rig) -> (Footprint, usize) {
+fn before(rig: &Rig) -> (ResourceUsage, usize) {
     bound(rig);
     unbind(rig);
-    (rig.footprint(), rig.board.enabled_lines())
+    (rig.resource_usage(), rig.board.enabled_lines())
 }
 
 fn bound(rig: &Rig) {
@@ -122,8 +122,8 @@ fn read(rig: &Rig) -> Seen {
 }
 
 /// Machine and board are as they were before.
-fn same(rig: &Rig, before: &(Footprint, usize)) -> Seen {
-    let now = (rig.footprint(), rig.board.enabled_lines());
+fn same(rig: &Rig, before: &(ResourceUsage, usize)) -> Seen {
+    let now = (rig.resource_usage(), rig.board.enabled_lines());
     if now == *before { Vec::new() } else { vec![format!("left: {now:?} instead of {before:?}")] }
 }
 
@@ -143,7 +143,7 @@ fn lives(world: &World) -> Seen {
 /// A probe that fails after it has taken its DMA memory.
 fn late_failure(world: &World) -> Seen {
     let before = before(world);
-    world.board.faults().fail_sites(&[Site::IrqRequest]);
+    world.board.faults().fail_points(&[FaultPoint::IrqRequest]);
     assert!(world.machine.bind(SATA, DRIVER).is_err());
     world.board.faults().never();
     same(world, &before)
@@ -208,7 +208,7 @@ fn driver_changed_meanwhile(world: &World) -> Seen {
 /// The IOMMU does not confirm what a read unmaps. The read may fail, and its buffers may be kept.
 fn invalidation_times_out(world: &World) -> Seen {
     bound(world);
-    world.board.faults().fail_sites(&[Site::Invalidate]);
+    world.board.faults().fail_points(&[FaultPoint::Invalidate]);
     let _ = read(world);
     world.board.faults().never();
     unbind(world);
@@ -220,7 +220,7 @@ fn unbind_that_quarantines(world: &World) -> Seen {
     let before = before(world);
     bind(world);
     let mut seen = read(world);
-    world.board.faults().fail_sites(&[Site::Invalidate]);
+    world.board.faults().fail_points(&[FaultPoint::Invalidate]);
     unbind(world);
     world.board.faults().never();
     match world.machine.bind(SATA, DRIVER) {
@@ -243,8 +243,8 @@ impl Driver for Forgetful {
         let _ = self.0.send(dev.mmio(0)?.handle());
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -267,7 +267,7 @@ fn handles_outlive_the_binding(world: &World) -> Seen {
 fn stop_fails(world: &World) -> Seen {
     bound(world);
     let seen = read(world);
-    world.board.faults().fail_sites(&[Site::Quiesce]);
+    world.board.faults().fail_points(&[FaultPoint::Quiesce]);
     unbind(world);
     world.board.faults().never();
     seen
@@ -319,7 +319,7 @@ fn lazy_pairs(world: &World) -> Seen {
 /// The IOMMU does not take the disk controller in.
 fn attach_fails(world: &World) -> Seen {
     let before = before(world);
-    world.board.faults().fail_sites(&[Site::DomainAttach]);
+    world.board.faults().fail_points(&[FaultPoint::DomainAttach]);
     let _ = world.machine.bind(SATA, DRIVER);
     world.board.faults().never();
     if world.driver(SATA).is_some() {
@@ -332,7 +332,7 @@ fn attach_fails(world: &World) -> Seen {
 fn claim_in_a_shared_group(world: &World) -> Seen {
     bound(world);
     world.add_master("neighbour", IPMMU_HC, &[3]);
-    let before = (world.footprint(), world.board.enabled_lines());
+    let before = (world.resource_usage(), world.board.enabled_lines());
     world.machine.device("neighbour").unwrap().set_driver_override(Some("vfio-platform"));
     let _ = world.machine.bind("neighbour", "vfio-platform");
     same(world, &before)
@@ -368,8 +368,8 @@ impl Driver for Supplier {
     fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -391,8 +391,8 @@ impl Driver for Late {
         assert!(thread::scope(|s| s.spawn(|| machine.step()).join().unwrap_or(false)));
         Err(ProbeError::Defer { on: Missing::Node(supplier.node()) })
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 

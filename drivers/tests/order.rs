@@ -63,7 +63,7 @@ fn end(rig: &Rig) -> End {
     groups.sort();
     let mut waiting: Vec<_> = machine.waiting().into_iter().map(|w| (w.device.to_string(), w.on)).collect();
     waiting.sort();
-    let used = machine.footprint();
+    let used = machine.resource_usage();
     End {
         bound,
         waiting,
@@ -149,7 +149,7 @@ proptest! {
         settles in proptest::collection::vec(any::<bool>(), 6),
     ) {
         let rig = common::bare();
-        let empty = rig.footprint();
+        let empty = rig.resource_usage();
         rig.add_board();
         register(&rig);
         rig.settle();
@@ -167,7 +167,7 @@ proptest! {
         for name in names {
             rig.machine.unregister(name);
         }
-        prop_assert_eq!(rig.footprint(), empty);
+        prop_assert_eq!(rig.resource_usage(), empty);
         rig.assert_well();
     }
 }
@@ -201,7 +201,7 @@ fn a_fault_at_each_step_of_coming_up_leaves_nothing_behind_and_the_retry_ends_as
     assert!(calls > 100, "{calls} steps that can fail");
     for n in 1..=calls {
         let rig = common::bare();
-        let empty = rig.footprint();
+        let empty = rig.resource_usage();
         rig.add_board();
         register(&rig);
         rig.board.faults().fail_nth(n);
@@ -213,7 +213,7 @@ fn a_fault_at_each_step_of_coming_up_leaves_nothing_behind_and_the_retry_ends_as
         for name in rig.machine.drivers() {
             rig.machine.unregister(name);
         }
-        assert_eq!(rig.footprint(), empty, "step {n}");
+        assert_eq!(rig.resource_usage(), empty, "step {n}");
         rig.assert_well();
     }
 }

@@ -320,7 +320,7 @@ fn the_control_tree_is_read_and_written_during_an_unbind() {
             for path in ["/sys/kernel/debug/devices_deferred", "/sys/kernel/iommu_groups/2/type"] {
                 let _ = w.tree.read(path);
             }
-            drop(machine(w).footprint());
+            drop(machine(w).resource_usage());
         };
         let change = |w: &World| {
             let _ = w.tree.write("/sys/bus/platform/drivers/sata_rcar/unbind", SATA);

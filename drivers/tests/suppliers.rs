@@ -5,7 +5,7 @@ mod common;
 
 use bindery::binding::Bound;
 use bindery::device::{DeviceDesc, NodeId, Supplier, SupplierKind};
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::machine::BindError;
 use bindery_sim::board::Stuck;
 use common::{CPG, Rig, SYSC, bare};
@@ -20,8 +20,8 @@ impl Driver for Consumer {
     fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -48,7 +48,7 @@ fn rig() -> Rig {
 #[test]
 fn a_modules_clock_runs_from_its_first_user_to_its_last() {
     let rig = rig();
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     assert!(!rig.board.module_runs(703));
     consumer(&rig, "a", CPG, SupplierKind::Clock, &[1, 703]);
     consumer(&rig, "b", CPG, SupplierKind::Clock, &[1, 703]);
@@ -58,18 +58,18 @@ fn a_modules_clock_runs_from_its_first_user_to_its_last() {
     assert!(rig.board.module_runs(703));
     rig.machine.unbind("b", "consumer").unwrap();
     assert!(!rig.board.module_runs(703));
-    assert_eq!(rig.footprint(), before);
+    assert_eq!(rig.resource_usage(), before);
     rig.assert_well();
 }
 
 #[test]
 fn a_clock_that_does_not_start_fails_the_bind_and_leaves_nothing() {
     let rig = rig();
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     rig.board.set_stuck(Stuck::ModuleClock, true);
     consumer(&rig, "a", CPG, SupplierKind::Clock, &[1, 703]);
     assert_eq!(rig.settle().failed, 1);
-    assert_eq!(rig.footprint(), before);
+    assert_eq!(rig.resource_usage(), before);
     rig.board.set_stuck(Stuck::ModuleClock, false);
     rig.machine.bind("a", "consumer").unwrap();
     rig.assert_well();
@@ -109,11 +109,11 @@ fn power_domains_switch_with_their_users_and_always_on_stays() {
 #[test]
 fn a_power_domain_that_does_not_switch_fails_the_bind_in_bounded_time() {
     let rig = rig();
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     rig.board.set_stuck(Stuck::PowerDomain, true);
     consumer(&rig, "video", SYSC, SupplierKind::Power, &[9]);
     assert_eq!(rig.settle().failed, 1);
-    assert_eq!(rig.footprint(), before);
+    assert_eq!(rig.resource_usage(), before);
     assert_eq!(rig.board.powered(9), Some(false));
     rig.assert_well();
 }

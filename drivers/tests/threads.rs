@@ -111,10 +111,10 @@ const ACTS: [(&str, Act); 9] = [
         match dice.below(5) {
             0 => {
                 for device in machine.devices() {
-                    let _ = (machine.device_info(&device), machine.links(&device), machine.holdings(&device));
+                    let _ = (machine.device_info(&device), machine.links(&device), machine.resources(&device));
                 }
             }
-            1 => drop(machine.footprint()),
+            1 => drop(machine.resource_usage()),
             2 => drop((machine.waiting(), machine.cycles(), machine.quarantine())),
             3 => machine.groups().iter().for_each(|g| drop(g.info())),
             _ => w.world.tree.walk().for_each(drop),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bindery::binding::Bound;
 use bindery::device::DeviceDesc;
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::machine::Machine;
 use bindery::sync::Mutex;
 use bindery_explore::{Operation, boards, scenario};
@@ -24,9 +24,9 @@ impl Driver for Gpu {
         Ok(Mutex::new(0))
     }
 
-    fn quiesce(own: &Mutex<u32>) -> Result<Quiet, Busy> {
+    fn quiesce(own: &Mutex<u32>) -> Result<Quiesced, QuiesceError> {
         drop(own.lock());
-        Ok(Quiet::stopped())
+        Ok(Quiesced::stopped())
     }
 }
 

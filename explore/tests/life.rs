@@ -113,7 +113,7 @@ fn a_finding_of_a_scenario_has_its_path_and_its_trace() {
         let machine = scene.machine();
         let _ = machine.unbind(SATA, DRIVER);
         let bound = machine.bind(SATA, DRIVER).is_ok();
-        if bound { Ok(()) } else { Err(Violation::new(Promise::OrderFree, "not bound", "a bind failed")) }
+        if bound { Ok(()) } else { Err(Violation::new(Promise::OrderIndependent, "not bound", "a bind failed")) }
     });
     let finding = report.findings.first().unwrap();
     assert_eq!(

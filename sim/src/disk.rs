@@ -46,7 +46,7 @@ pub enum DiskError {
     },
     /// Its size is not a whole number of sectors.
     #[error("disk image {}: {len} bytes are not a multiple of 512", path.display())]
-    Ragged {
+    Unaligned {
         /// The file.
         path: PathBuf,
         /// Its size in bytes.
@@ -104,7 +104,7 @@ impl Disk {
         let path = || path.to_path_buf();
         match len {
             0 => Err(DiskError::Empty { path: path() }),
-            _ if len % SECTOR != 0 => Err(DiskError::Ragged { path: path(), len }),
+            _ if len % SECTOR != 0 => Err(DiskError::Unaligned { path: path(), len }),
             _ if len / SECTOR > MAX_SECTORS => Err(DiskError::TooLarge { path: path(), len }),
             _ => Ok(Self { backing: Backing::File { file, keep: true }, sectors: len / SECTOR, access }),
         }

@@ -22,25 +22,25 @@ struct Ring {
 /// with neither.
 #[derive(Default)]
 pub(crate) struct Events {
-    listens: AtomicBool,
+    tracing_enabled: AtomicBool,
     ring: Mutex<Ring>,
     listeners: Mutex<Vec<Listener>>,
 }
 
 impl Events {
-    pub(crate) fn listens(&self) -> bool {
-        self.listens.load(Ordering::Relaxed)
+    pub(crate) fn tracing_enabled(&self) -> bool {
+        self.tracing_enabled.load(Ordering::Relaxed)
     }
 
     pub(crate) fn keep(&self, capacity: usize) {
         self.ring.lock().capacity = capacity;
         let wanted = capacity > 0 || !self.listeners.lock().is_empty();
-        self.listens.store(wanted, Ordering::Relaxed);
+        self.tracing_enabled.store(wanted, Ordering::Relaxed);
     }
 
     pub(crate) fn listen(&self, listener: Listener) {
         self.listeners.lock().push(listener);
-        self.listens.store(true, Ordering::Relaxed);
+        self.tracing_enabled.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn take(&self) -> Vec<Event> {
@@ -74,7 +74,7 @@ impl Events {
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Events").field("listens", &self.listens).finish_non_exhaustive()
+        f.debug_struct("Events").field("listens", &self.tracing_enabled).finish_non_exhaustive()
     }
 }
 
@@ -91,13 +91,13 @@ mod tests {
     #[test]
     fn the_ring_keeps_the_newest_and_counts_what_it_dropped() {
         let events = Events::default();
-        assert!(!events.listens());
+        assert!(!events.tracing_enabled());
         events.keep(3);
         (1..=5).for_each(|n| events.emit(&event(n)));
         assert_eq!(events.take().iter().map(|e| e.seq).collect::<Vec<_>>(), [3, 4, 5]);
-        assert_eq!((events.dropped(), events.listens()), (2, true));
+        assert_eq!((events.dropped(), events.tracing_enabled()), (2, true));
         events.keep(0);
-        assert!(!events.listens());
+        assert!(!events.tracing_enabled());
     }
 
     #[test]
@@ -108,6 +108,6 @@ mod tests {
         events.listen(Arc::new(move |e| copy.lock().push(e.seq)));
         (1..=3).for_each(|n| events.emit(&event(n)));
         assert_eq!(*seen.lock(), [1, 2, 3]);
-        assert!(events.listens());
+        assert!(events.tracing_enabled());
     }
 }

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use bindery::env::Site;
+use bindery::env::FaultPoint;
 use bindery::sync::Mutex;
 
 /// Sites remembered while recording; later ones are only counted.
@@ -15,7 +15,7 @@ enum Plan {
     /// The call with this number, from 1.
     Nth(u64),
     /// Every call at these sites.
-    Sites(Vec<Site>),
+    Sites(Vec<FaultPoint>),
 }
 
 #[derive(Debug, Default)]
@@ -23,10 +23,10 @@ struct State {
     plan: Plan,
     calls: u64,
     injected: u64,
-    record: Option<Vec<Site>>,
+    record: Option<Vec<FaultPoint>>,
 }
 
-/// The plan by which a board answers [`Env::inject`](bindery::env::Env::inject). A new one never injects.
+/// The plan by which a board answers [`Env::should_fail`](bindery::env::Env::should_fail). A new one never injects.
 ///
 /// To fail each call in turn: run once while recording, then run once for each `n` from 1 to [`calls`](Self::calls) with
 /// [`fail_nth`](Self::fail_nth).
@@ -51,8 +51,8 @@ impl FaultPlan {
     }
 
     /// Fails every call at one of `sites`.
-    pub fn fail_sites(&self, sites: &[Site]) {
-        self.set(Plan::Sites(sites.to_vec()));
+    pub fn fail_points(&self, points: &[FaultPoint]) {
+        self.set(Plan::Sites(points.to_vec()));
     }
 
     /// Calls since the plan was set.
@@ -71,23 +71,23 @@ impl FaultPlan {
     }
 
     /// Ends recording and gives the sites, in order. Empty when nothing was recorded.
-    pub fn take_record(&self) -> Vec<Site> {
+    pub fn take_record(&self) -> Vec<FaultPoint> {
         self.0.lock().record.take().unwrap_or_default()
     }
 
     /// One call at `site`: shall it fail?
-    pub fn hit(&self, site: Site) -> bool {
+    pub fn hit(&self, point: FaultPoint) -> bool {
         let mut state = self.0.lock();
         state.calls += 1;
         if let Some(record) = &mut state.record
             && record.len() < KEPT
         {
-            record.push(site);
+            record.push(point);
         }
         let fails = match &state.plan {
             Plan::Never => false,
             Plan::Nth(n) => state.calls == *n,
-            Plan::Sites(sites) => sites.contains(&site),
+            Plan::Sites(points) => points.contains(&point),
         };
         state.injected += u64::from(fails);
         fails
@@ -101,9 +101,9 @@ mod tests {
     #[test]
     fn exactly_the_nth_call_fails_counted_from_when_the_plan_was_set() {
         let plan = FaultPlan::default();
-        assert!(!plan.hit(Site::MapIo));
+        assert!(!plan.hit(FaultPoint::MapIo));
         plan.fail_nth(3);
-        let fails: Vec<bool> = (0..5).map(|_| plan.hit(Site::IovaAlloc)).collect();
+        let fails: Vec<bool> = (0..5).map(|_| plan.hit(FaultPoint::IovaAlloc)).collect();
         assert_eq!(fails, [false, false, true, false, false]);
         assert_eq!((plan.calls(), plan.injected()), (5, 1));
     }
@@ -111,13 +111,13 @@ mod tests {
     #[test]
     fn a_set_of_sites_fails_and_the_record_keeps_their_order() {
         let plan = FaultPlan::default();
-        plan.fail_sites(&[Site::CmaAlloc]);
+        plan.fail_points(&[FaultPoint::CmaAlloc]);
         plan.start_recording();
-        assert!(!plan.hit(Site::MapIo));
-        assert!(plan.hit(Site::CmaAlloc));
-        assert_eq!(plan.take_record(), [Site::MapIo, Site::CmaAlloc]);
+        assert!(!plan.hit(FaultPoint::MapIo));
+        assert!(plan.hit(FaultPoint::CmaAlloc));
+        assert_eq!(plan.take_record(), [FaultPoint::MapIo, FaultPoint::CmaAlloc]);
         plan.never();
-        assert!(!plan.hit(Site::CmaAlloc));
+        assert!(!plan.hit(FaultPoint::CmaAlloc));
         assert_eq!(plan.take_record(), []);
     }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use bindery::binding::HoldingKind;
+use bindery::binding::ResourceKind;
 use bindery::event::{Event, EventKind};
 
 /// Page size of the IOMMU's ranges, in bytes.
@@ -180,7 +180,7 @@ impl Bound {
                 self.unmaps(name, is_memory(kind), (addr.0, *size), backend, out);
             }
             // The driver's own code is over when its data goes.
-            EventKind::Released { resource, .. } if *resource == HoldingKind::Data.name() => self.clean_up(out),
+            EventKind::Released { resource, .. } if *resource == ResourceKind::Data.name() => self.clean_up(out),
             EventKind::Released { entry, .. } => {
                 if let Some(node) = self.nodes.remove(entry) {
                     out.gives_back(name, &node);
@@ -306,7 +306,7 @@ impl Node {
 
 /// Streaming mappings, children and driver data are no managed resources in Linux.
 fn managed(resource: &str) -> bool {
-    let own = resource == HoldingKind::Data.name() || resource == HoldingKind::Child.name();
+    let own = resource == ResourceKind::Data.name() || resource == ResourceKind::Child.name();
     !own && (!resource.starts_with("dma ") || is_memory(resource))
 }
 

@@ -177,7 +177,7 @@ impl Ram {
     }
 
     /// Whether both views of `len` bytes at `base` hold the same.
-    pub fn in_step(&self, base: PhysAddr, len: u64) -> bool {
+    pub fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
         let (Some(cache), Some(ram)) = (self.locate(base, len, View::Cache), self.locate(base, len, View::Ram)) else {
             return true;
         };
@@ -293,9 +293,9 @@ mod tests {
         assert_eq!(seen, [0; 4]);
         ram.dma_read(BASE + 100, &mut seen, true).unwrap();
         assert_eq!(&seen, b"data", "a coherent device snoops");
-        assert!(!ram.in_step(BASE + 100, 4) && ram.in_step(BASE + 104, 4));
+        assert!(!ram.cache_matches(BASE + 100, 4) && ram.cache_matches(BASE + 104, 4));
         ram.cache(CacheOp::Clean, BASE + 100, 4);
-        assert!(ram.in_step(BASE + 100, 4));
+        assert!(ram.cache_matches(BASE + 100, 4));
         ram.dma_read(BASE + 100, &mut seen, false).unwrap();
         assert_eq!(&seen, b"data");
     }

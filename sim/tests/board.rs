@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bindery::addr::PhysAddr;
 use bindery::device::{Nodes, Resource};
-use bindery::env::{Env, EnvError, Instant, IoError, IrqControl, IrqLine, RamUse, Site, Width};
+use bindery::env::{Env, EnvError, FaultPoint, Instant, IoError, IrqControl, IrqLine, RamUse, Width};
 use bindery::firmware::fdt;
 use bindery_sim::board::{Stuck, UnknownDevice};
 use bindery_sim::salvator::{self, Salvator};
@@ -284,9 +284,9 @@ fn threads_on_one_board_neither_hang_nor_panic() {
 #[test]
 fn a_fault_plan_answers_inject() {
     let board = Salvator::new().build();
-    assert!(!board.inject(Site::MapIo));
+    assert!(!board.should_fail(FaultPoint::MapIo));
     board.faults().fail_nth(2);
-    assert_eq!([board.inject(Site::MapIo), board.inject(Site::MapIo)], [false, true]);
+    assert_eq!([board.should_fail(FaultPoint::MapIo), board.should_fail(FaultPoint::MapIo)], [false, true]);
     assert_eq!(board.cpu(), 0);
 }
 

@@ -10,7 +10,7 @@ use std::thread;
 
 use bindery::control::{EntryKind, Tree};
 use bindery::driver::Errno;
-use bindery::env::{Env, Site};
+use bindery::env::{Env, FaultPoint};
 use bindery::machine::{Handle, Machine, Policy};
 use bindery_sim::board::Board;
 use bindery_sim::disk::Disk;
@@ -116,7 +116,7 @@ fn a_master_whose_iommu_has_no_memory_for_it_is_listed_until_it_joins() {
     let machine = Machine::new(Arc::clone(&board) as Arc<dyn Env>, Policy::default());
     machine.add_device_tree(salvator::DEVICE_TREE).unwrap();
     bindery_drivers::register_all(&machine);
-    board.faults().fail_sites(&[Site::TableAlloc]);
+    board.faults().fail_points(&[FaultPoint::TableAlloc]);
     machine.settle();
     board.faults().never();
     let r = Rig { board, tree: Tree::new(&machine), machine };

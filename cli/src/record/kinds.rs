@@ -1,7 +1,7 @@
 //! One event of each kind, made from the core's own list.
 
 use bindery::addr::{DeviceAddr, PhysAddr};
-use bindery::env::Site;
+use bindery::env::FaultPoint;
 use bindery::event::{Cause, EventKind, Outcome};
 
 /// One event of every kind. The documentation of `--json` and the words for people are tested against it.
@@ -29,8 +29,8 @@ fn next(kind: &EventKind) -> Option<EventKind> {
         E::Unbind { .. } => E::Unbound { driver: driver(), cause: Cause::Unbind },
         E::Unbound { .. } => E::Queued { what: "removal" },
         E::Queued { .. } => E::StillWaiting { seconds: 1, on: vec![text()] },
-        E::StillWaiting { .. } => E::Quiet { how: text() },
-        E::Quiet { .. } => E::QuiesceFailed { error: text() },
+        E::StillWaiting { .. } => E::Quiesced { how: text() },
+        E::Quiesced { .. } => E::QuiesceFailed { error: text() },
         E::QuiesceFailed { .. } => E::Acquired { entry: 1, resource: "mmio", what: text(), backend: text() },
         E::Acquired { .. } => {
             let outcome = Outcome::Returned;
@@ -56,7 +56,7 @@ fn next(kind: &EventKind) -> Option<EventKind> {
         E::IrqHeld { .. } => E::Uevent { action: "change", path: text(), env: vec![text()] },
         E::Uevent { .. } => E::Control { path: text(), value: text(), result: text() },
         E::Control { .. } => E::PassThrough { state: "asked", detail: text() },
-        E::PassThrough { .. } => E::Injected { site: Site::MapIo },
+        E::PassThrough { .. } => E::Injected { point: FaultPoint::MapIo },
         E::Injected { .. } => E::DmaMisuse { check: "leak", detail: text() },
         E::DmaMisuse { .. } => E::PromiseBroken { promise: "P4", detail: text() },
         E::PromiseBroken { .. } => E::Log { text: text() },

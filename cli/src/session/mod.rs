@@ -11,7 +11,7 @@ use bindery::control::Tree;
 use bindery::device::{Device, NodeId, NodeInfo};
 use bindery::driver::{Driver, Match};
 use bindery::firmware::fdt::Description;
-use bindery::machine::{Footprint, Handle, Machine, Policy};
+use bindery::machine::{Handle, Machine, Policy, ResourceUsage};
 use bindery::promise::Promise;
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::board::Board;
@@ -81,7 +81,7 @@ pub struct Session {
     /// What that says, once [`read_device_tree`](Self::read_device_tree) was called.
     pub description: Description,
     /// What the host used when it had devices and no driver had been near them.
-    pub fresh: Option<Footprint>,
+    pub fresh: Option<ResourceUsage>,
     /// What happens, on all machines.
     pub log: EventLog,
     /// Promises of the guests that are gone.
@@ -126,7 +126,7 @@ impl Session {
             .host
             .add_device_tree(&self.blob.bytes)
             .map_err(|error| Failure::DeviceTree { path: self.blob.origin.clone(), error })?;
-        self.fresh = Some(self.host.footprint());
+        self.fresh = Some(self.host.resource_usage());
         Ok(())
     }
 

@@ -72,7 +72,7 @@ fn lent(session: &Session, reporter: &mut Reporter<'_>, mark: usize) -> Result<(
 /// Where the controller's memory is, as the device sees it, and what the IPMMU's own walk makes of it.
 fn translation(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
     let Some(sata) = session.sata() else { return Ok(()) };
-    let holdings = session.host.holdings(&sata);
+    let resources = session.host.resources(&sata);
     let group = session.host.device_info(&sata).group;
     let Some(domain) = group.and_then(|id| session.host.groups().into_iter().find(|g| g.id() == id)?.domain()) else {
         let cma = session.host.memory().cma().map_or(0, |cma| cma.in_use());
@@ -93,7 +93,7 @@ fn translation(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
             "{}: {} of IOVA in use, {} on the ledger",
             domain.label(),
             count(domain.iova_in_use() as usize, "page"),
-            count(holdings.len(), "resource")
+            count(resources.len(), "resource")
         ),
     )?;
     reporter.expect(

@@ -15,7 +15,7 @@ pub(super) fn run(session: &mut Session, reporter: &mut Reporter<'_>) -> Result<
     let Some(sata) = session.sata().filter(|_| session.port().is_some()) else {
         return reporter.skip("nothing to unbind: the disk controller is not bound");
     };
-    let ledger = session.host.holdings(&sata);
+    let ledger = session.host.resources(&sata);
     let before = (session.host.memory().frames().in_use(), session.host.memory().cma().map_or(0, |c| c.in_use()));
     let client = session.port();
     let mark = session.log.mark();
@@ -67,7 +67,7 @@ pub(super) fn way_back(reporter: &mut Reporter<'_>, events: &[LogEntry], device:
             }
             EventKind::Unbind { .. }
             | EventKind::Unbound { .. }
-            | EventKind::Quiet { .. }
+            | EventKind::Quiesced { .. }
             | EventKind::QuiesceFailed { .. }
             | EventKind::PassThrough { .. }
             | EventKind::Quarantined { .. }

@@ -10,11 +10,11 @@ use crate::session::{PromiseCounts, Session};
 
 pub(super) fn run(session: &mut Session, reporter: &mut Reporter<'_>) -> Result<()> {
     session.end_guest();
-    let bound = session.host.footprint().bindings.len();
+    let bound = session.host.resource_usage().bindings.len();
     for driver in session.host.drivers() {
         session.host.unregister(driver);
     }
-    let now = session.host.footprint();
+    let now = session.host.resource_usage();
     if let Some(fresh) = &session.fresh {
         let what = format!(
             "all drivers removed, {} taken back: the machine is as it was before the first probe",

@@ -262,7 +262,7 @@ impl<'a> Look<'a> {
         if let (Phase::Bound, Some(driver)) = (device.phase(), device.driver()) {
             return State::Bound { driver };
         }
-        if self.session.host.env().drives(&device.desc().compatible) {
+        if self.session.host.env().env_owned(&device.desc().compatible) {
             return State::Present;
         }
         if self.session.host.candidates(device).is_empty() {

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
-use super::{Entry, HoldingKind, WayBack};
+use super::{Entry, ResourceKind, UnwindCtx};
 use crate::event::Outcome;
 
 /// Ledger entry of a closure. The closure owns what it uses ([`MmioHandle`](super::MmioHandle), not
@@ -14,8 +14,8 @@ pub(crate) struct Action {
 }
 
 impl Entry for Action {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Action
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Action
     }
 
     fn what(&self) -> String {
@@ -26,7 +26,7 @@ impl Entry for Action {
         "driver".into()
     }
 
-    fn release(self: Box<Self>, _: &mut WayBack<'_>) -> Outcome {
+    fn release(self: Box<Self>, _: &mut UnwindCtx<'_>) -> Outcome {
         (self.run)();
         Outcome::Returned
     }

@@ -11,15 +11,16 @@ use core::time::Duration;
 
 use super::provided::ProviderEntry;
 use super::{
-    Entry, EntryId, GroupTag, HoldingKind, Irq, Ledger, Mmio, Phase, ReleaseGroup, ResourceError, Scope, Seat, WayBack,
+    DevresGroup, Entry, EntryId, GroupTag, Irq, Ledger, Mmio, Phase, Reservation, ResourceError, ResourceKind, Scope,
+    UnwindCtx,
 };
 use crate::addr::DeviceAddr;
 use crate::claim::{Claim, Holder, Mode, Subject};
 use crate::device::{Device, DeviceDesc, NodeId};
 use crate::dma::check::Op;
 use crate::dma::{Dma, DmaContext, Ioas};
-use crate::driver::{DmaOwner, Missing, ProbeError, Quiet};
-use crate::env::{Landmark, Site};
+use crate::driver::{DmaOwner, Missing, ProbeError, Quiesced};
+use crate::env::{CoveragePoint, FaultPoint};
 use crate::event::EventKind;
 use crate::iommu::{Domain, FaultReport, GroupError, GroupHold, Iommu, Membership, OwnerId, Translation};
 use crate::machine::Machine;
@@ -44,17 +45,17 @@ pub struct Bound {
     /// The domain that the device is attached to, while it is.
     pub(crate) domain: Mutex<Option<Arc<Domain>>>,
     /// The last word on the device being quiet, void as soon as it learns another device address.
-    quiet: Mutex<Option<Quiet>>,
+    quiesced: Mutex<Option<Quiesced>>,
     /// The device has learned a device address at least once, or may know some of an earlier binding.
-    exposed: AtomicBool,
+    dma_published: AtomicBool,
     /// The BIND event was sent, so the end must be told, too.
-    pub(crate) announced: AtomicBool,
+    pub(crate) bind_emitted: AtomicBool,
 }
 
 impl Bound {
     pub(crate) fn new(machine: Arc<Machine>, device: Arc<Device>, driver: &str, owner: DmaOwner) -> Self {
         // A device that runs on since its last binding knows addresses of that one.
-        let exposed = machine.supplies.keeps_for(device.node());
+        let dma_published = machine.supplies.keeps_for(device.node());
         let holder = match owner {
             DmaOwner::Kernel => Holder::new(&device.desc().name, driver),
             DmaOwner::PassThrough => Holder::pass_through(&device.desc().name, driver),
@@ -69,9 +70,9 @@ impl Bound {
             dma: Mutex::new(None),
             membership: Mutex::new(None),
             domain: Mutex::new(None),
-            quiet: Mutex::new(None),
-            exposed: AtomicBool::new(exposed),
-            announced: AtomicBool::new(false),
+            quiesced: Mutex::new(None),
+            dma_published: AtomicBool::new(dma_published),
+            bind_emitted: AtomicBool::new(false),
         }
     }
 
@@ -121,17 +122,17 @@ impl Bound {
     }
 
     /// Opens a part of the ledger that can be given back early.
-    pub fn group(&self) -> ReleaseGroup<'_> {
-        ReleaseGroup::open(self, 0)
+    pub fn devres_group(&self) -> DevresGroup<'_> {
+        DevresGroup::open(self, 0)
     }
 
     /// States that the device is quiet at this moment: it was reset or stopped, and no address given out before is in
     /// use any more. What is kept since earlier bindings goes back: memory in quarantine, and supplies that stayed on
     /// (P11). The statement is void as soon as the driver reads another device address.
-    pub fn quiet(&self, quiet: Quiet) {
-        self.machine.shown_quiet(&self.device, &quiet);
-        self.exposed.store(false, Ordering::Release);
-        *self.quiet.lock() = Some(quiet);
+    pub fn mark_quiesced(&self, quiesced: Quiesced) {
+        self.machine.device_quiesced(&self.device, &quiesced);
+        self.dma_published.store(false, Ordering::Release);
+        *self.quiesced.lock() = Some(quiesced);
     }
 
     /// What `T` the supplier at `node` provides; defers until that device is bound. From then on the supplier is linked
@@ -142,7 +143,7 @@ impl Bound {
     /// [`ResourceError::NotProvided`] when it is bound and provides no `T`, [`ResourceError::SupplierCycle`] when it uses
     /// this device itself, directly or through others; an event names them.
     pub fn supplier<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId) -> Result<Arc<T>, ProbeError> {
-        self.check(Site::LinkAcquire)?;
+        self.check(FaultPoint::LinkAcquire)?;
         if self.ledger.is_closed() {
             return Err(ResourceError::Unbinding.into());
         }
@@ -186,7 +187,7 @@ impl Bound {
     /// Offers `service` to the consumers of this device, from the moment that it is bound until the binding ends. One of each
     /// type.
     pub fn provide<T: ?Sized + Send + Sync + 'static>(&self, service: Arc<T>) -> Result<(), ResourceError> {
-        self.check(Site::Provide)?;
+        self.check(FaultPoint::Provide)?;
         let claim = self.claim_name("service", core::any::type_name::<T>())?;
         let entry = ProviderEntry::new::<T>(self.device.node(), claim);
         self.machine.providers.insert(self.device.node(), service);
@@ -200,7 +201,7 @@ impl Bound {
 
     /// Offers translation to the consumers of this device. Those that are present join their groups at once, blocked.
     pub fn provide_iommu(&self, iommu: Arc<dyn Iommu>) -> Result<(), ResourceError> {
-        self.check(Site::Provide)?;
+        self.check(FaultPoint::Provide)?;
         let claim = self.claim_name("service", "IOMMU translation")?;
         let entry = crate::iommu::InstanceEntry { node: self.device.node(), name: iommu.name(), claim };
         self.push(0, entry)?;
@@ -254,13 +255,13 @@ impl Bound {
         write: bool,
         reason: &str,
     ) -> FaultReport {
-        self.machine.env().passes(Landmark::AccessRefused);
+        self.machine.env().cover(CoveragePoint::AccessRefused);
         let report = self.machine.iommus.explain(translation, addr);
         let device = report.devices.first().filter(|_| report.devices.len() == 1);
         if let Some(device) = device {
             self.machine.check_dma(|| Op::Access { device: Arc::clone(device), addr });
         }
-        if self.machine.fault_is_told(&self.desc().name, &report.devices) {
+        if self.machine.should_report_fault(&self.desc().name, &report.devices) {
             self.machine.emit(device, || EventKind::IommuFault {
                 iommu: self.name().into(),
                 addr,
@@ -316,41 +317,41 @@ impl Bound {
     }
 
     /// Fails if a fault is to be injected at `site`.
-    pub(crate) fn check(&self, site: Site) -> Result<(), ResourceError> {
-        if self.machine.inject(Some(&self.device.desc().name), site) {
-            Err(ResourceError::Injected(site))
+    pub(crate) fn check(&self, point: FaultPoint) -> Result<(), ResourceError> {
+        if self.machine.should_fail(Some(&self.device.desc().name), point) {
+            Err(ResourceError::Injected(point))
         } else {
             Ok(())
         }
     }
 
     /// The device learns a device address: whatever was said about it being quiet is void.
-    pub(crate) fn expose(&self) {
-        self.exposed.store(true, Ordering::Release);
-        *self.quiet.lock() = None;
+    pub(crate) fn publish_dma_address(&self) {
+        self.dma_published.store(true, Ordering::Release);
+        *self.quiesced.lock() = None;
     }
 
     /// What is known about the device being quiet, without asking the driver.
-    pub(crate) fn evidence(&self) -> Option<Quiet> {
+    pub(crate) fn quiesce_proof(&self) -> Option<Quiesced> {
         if self.device.is_gone() {
-            return Some(Quiet::gone());
+            return Some(Quiesced::gone());
         }
-        if !self.exposed.load(Ordering::Acquire) {
-            return Some(Quiet::never_started());
+        if !self.dma_published.load(Ordering::Acquire) {
+            return Some(Quiesced::never_started());
         }
-        self.quiet.lock().clone()
+        self.quiesced.lock().clone()
     }
 
     /// What the stop at the beginning of the way back has shown.
-    pub(crate) fn set_evidence(&self, quiet: Option<Quiet>) {
-        *self.quiet.lock() = quiet;
+    pub(crate) fn set_quiesce_proof(&self, quiesced: Option<Quiesced>) {
+        *self.quiesced.lock() = quiesced;
     }
 
     /// Puts what was acquired on the ledger. When that fails it is released at once.
     pub(crate) fn push(&self, tag: GroupTag, entry: impl Entry + 'static) -> Result<EntryId, ResourceError> {
         let (resource, what, backend) = (entry.kind().name(), entry.what(), entry.backend());
         let entry: Box<dyn Entry> = Box::new(entry);
-        let refused = match self.check(Site::LedgerEntry) {
+        let refused = match self.check(FaultPoint::LedgerEntry) {
             Err(e) => Err((e, entry)),
             Ok(()) => self.ledger.push(tag, entry).map_err(|entry| (ResourceError::Unbinding, entry)),
         };
@@ -360,22 +361,27 @@ impl Bound {
                 Ok(id)
             }
             Err((error, entry)) => {
-                entry.release(&mut WayBack { bound: self, quiet: Some(Quiet::never_started()) });
+                entry.release(&mut UnwindCtx { bound: self, quiesced: Some(Quiesced::never_started()) });
                 Err(error)
             }
         }
     }
 
     /// A place on the ledger for something that is not acquired yet, so that nothing has to be undone afterwards.
-    pub(crate) fn seat(&self) -> Result<Seat, ResourceError> {
-        self.check(Site::LedgerEntry)?;
-        self.ledger.seat().ok_or(ResourceError::Unbinding)
+    pub(crate) fn reservation(&self) -> Result<Reservation, ResourceError> {
+        self.check(FaultPoint::LedgerEntry)?;
+        self.ledger.reservation().ok_or(ResourceError::Unbinding)
     }
 
     /// Puts what was acquired on the ledger, in the place that was kept for it.
-    pub(crate) fn push_seated(&self, seat: Seat, tag: GroupTag, entry: impl Entry + 'static) -> EntryId {
-        let told = self.machine.env().listens().then(|| (entry.kind().name(), entry.what(), entry.backend()));
-        let id = self.ledger.push_seated(seat, tag, Box::new(entry));
+    pub(crate) fn push_reserved(
+        &self,
+        reservation: Reservation,
+        tag: GroupTag,
+        entry: impl Entry + 'static,
+    ) -> EntryId {
+        let told = self.machine.env().tracing_enabled().then(|| (entry.kind().name(), entry.what(), entry.backend()));
+        let id = self.ledger.push_reserved(reservation, tag, Box::new(entry));
         if let Some((resource, what, backend)) = told {
             self.emit(|| EventKind::Acquired { entry: id, resource, what, backend });
         }
@@ -385,17 +391,17 @@ impl Bound {
     /// Releases one entry while the binding goes on.
     pub(crate) fn release_early(&self, id: EntryId, entry: Box<dyn Entry>) {
         // The driver gives it back by itself, so it states that the device does not use it any more.
-        let mut way = WayBack { bound: self, quiet: Some(Quiet::stopped()) };
+        let mut ctx = UnwindCtx { bound: self, quiesced: Some(Quiesced::stopped()) };
         let kind = entry.kind();
-        super::unwind::release_one(id, entry, &mut way);
+        super::unwind::release_one(id, entry, &mut ctx);
         // A probe that gives something back had it for itself before: that is no news. Memory is looked for otherwise.
-        if matches!(kind, HoldingKind::Irq | HoldingKind::Mmio) && self.device.phase() == Phase::Bound {
-            self.machine.came_back(&self.device);
+        if matches!(kind, ResourceKind::Irq | ResourceKind::Mmio) && self.device.phase() == Phase::Bound {
+            self.machine.resource_returned(&self.device);
         }
     }
 
     /// Each entry of the ledger, oldest first: number, kind, what, back-end.
-    pub fn holdings(&self) -> Vec<(u64, &'static str, String, String)> {
+    pub fn resources(&self) -> Vec<(u64, &'static str, String, String)> {
         self.ledger.list()
     }
 }
@@ -403,7 +409,7 @@ impl Bound {
 impl Drop for Bound {
     fn drop(&mut self) {
         // A swap sees the last word also where the counting of references orders nothing (as loom has it).
-        let told = !self.announced.swap(false, Ordering::AcqRel);
+        let told = !self.bind_emitted.swap(false, Ordering::AcqRel);
         self.machine.promises.check(Promise::NothingLeft, told, || {
             format!("{}: listeners were told of the beginning of a binding, not of its end", self.name())
         });

@@ -12,7 +12,7 @@ use core::any::Any;
 use core::ptr::NonNull;
 
 use super::{Bound, Door, Visit};
-use crate::driver::{Busy, Driver, ProbeError, Quiet, Serviced};
+use crate::driver::{Driver, IrqReturn, ProbeError, QuiesceError, Quiesced};
 use crate::promise::Promise;
 use crate::sync::Mutex;
 
@@ -57,7 +57,7 @@ impl<D: Driver> Binding<D> {
     pub(crate) fn with<R>(&self, visit: Visit, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Option<R> {
         let _inside = self.door.visit(visit, self.bound.machine().env().now())?;
         let Some(data) = self.data.lock().as_ref().map(|d| d.0) else {
-            self.bound.machine().promises.check(Promise::NobodyInside, false, || {
+            self.bound.machine().promises.check(Promise::NoUseAfterRevoke, false, || {
                 format!("{}: somebody got in although there is no driver data", self.bound.name())
             });
             return None;
@@ -89,9 +89,9 @@ pub(crate) trait AnyBinding: Send + Sync {
     /// Shuts users out; those inside stay.
     fn close(&self);
     /// Calls the driver's wind-down, when there is data.
-    fn wind_down(&self);
+    fn request_release(&self);
     /// Calls the driver's quiesce. `None` when there is no data.
-    fn quiesce(&self) -> Option<Result<Quiet, Busy>>;
+    fn quiesce(&self) -> Option<Result<Quiesced, QuiesceError>>;
     /// Shuts users out and waits until the last one has left. A wait that lasts is told.
     fn drain(&self);
     /// The same, and drops the data.
@@ -99,7 +99,7 @@ pub(crate) trait AnyBinding: Send + Sync {
     /// Whether there is driver data.
     fn has_data(&self) -> bool;
     /// Serves interrupt `index`, if the data is there and open.
-    fn interrupt(&self, index: usize) -> Option<Serviced>;
+    fn interrupt(&self, index: usize) -> Option<IrqReturn>;
     /// For [`Client`](super::Client): back to the driver's type.
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
@@ -130,11 +130,11 @@ impl<D: Driver> AnyBinding for Binding<D> {
         self.door.close();
     }
 
-    fn wind_down(&self) {
-        self.with(Visit::WindDown, D::wind_down);
+    fn request_release(&self) {
+        self.with(Visit::WindDown, D::request_release);
     }
 
-    fn quiesce(&self) -> Option<Result<Quiet, Busy>> {
+    fn quiesce(&self) -> Option<Result<Quiesced, QuiesceError>> {
         let data = self.data.lock().as_ref()?.0;
         // SAFETY: as in `with`; only the unwinder, which calls this, takes the data out, and it does so later.
         Some(D::quiesce(unsafe { data.as_ref() }))
@@ -154,7 +154,7 @@ impl<D: Driver> AnyBinding for Binding<D> {
         self.data.lock().is_some()
     }
 
-    fn interrupt(&self, index: usize) -> Option<Serviced> {
+    fn interrupt(&self, index: usize) -> Option<IrqReturn> {
         self.with(Visit::Interrupt(index), |data| D::interrupt(data, index))
     }
 

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
-use super::{Bound, Entry, HoldingKind, ResourceError, Seat, WayBack};
+use super::{Bound, Entry, Reservation, ResourceError, ResourceKind, UnwindCtx};
 use crate::device::{Device, DeviceDesc, Supplier, SupplierKind};
 use crate::event::{Cause, EventKind, Outcome};
 use crate::machine::AddError;
@@ -21,8 +21,8 @@ impl Bound {
     ///
     /// [`ResourceError::ChildExists`] and [`ResourceError::ChildName`]; an event has the name.
     pub fn add_child(&self, desc: DeviceDesc) -> Result<Arc<Device>, ResourceError> {
-        let seat = self.seat()?;
-        self.add_below(seat, desc).map_err(|error| {
+        let reservation = self.reservation()?;
+        self.add_below(reservation, desc).map_err(|error| {
             self.emit(|| EventKind::Refused { what: "a child".into(), reason: error.to_string() });
             match error {
                 AddError::Exists(_) => ResourceError::ChildExists,
@@ -44,10 +44,10 @@ impl Bound {
         Ok(child)
     }
 
-    fn add_below(&self, seat: Seat, mut desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
+    fn add_below(&self, reservation: Reservation, mut desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
         below(&mut desc, self.device());
         let child = self.machine().admit(desc)?;
-        self.push_seated(seat, 0, ChildEntry(Arc::clone(&child)));
+        self.push_reserved(reservation, 0, ChildEntry(Arc::clone(&child)));
         Ok(child)
     }
 
@@ -73,8 +73,8 @@ fn below(desc: &mut DeviceDesc, parent: &Device) {
 struct ChildEntry(Arc<Device>);
 
 impl Entry for ChildEntry {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Child
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Child
     }
 
     fn what(&self) -> String {
@@ -89,11 +89,11 @@ impl Entry for ChildEntry {
         Arc::ptr_eq(&self.0, device)
     }
 
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
         // The child is a consumer of this device, so it was unbound before this way back began, and nobody can bind it
         // meanwhile. Lock order: a parent's device lock comes before its child's.
-        let cause = if way.bound.device().is_gone() { Cause::SurpriseRemoved } else { Cause::DeviceRemoved };
-        way.bound.machine().take_off(&self.0, cause);
+        let cause = if ctx.bound.device().is_gone() { Cause::SurpriseRemoved } else { Cause::DeviceRemoved };
+        ctx.bound.machine().take_off(&self.0, cause);
         Outcome::Returned
     }
 }

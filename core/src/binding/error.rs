@@ -8,7 +8,7 @@ use crate::addr::DeviceAddr;
 use crate::claim::Conflict;
 use crate::device::NodeId;
 use crate::driver::Errno;
-use crate::env::{EnvError, Site};
+use crate::env::{EnvError, FaultPoint};
 use crate::iommu::{GroupError, IommuError};
 use crate::power::SupplyError;
 
@@ -87,7 +87,7 @@ pub enum ResourceError {
     ChildName,
     /// A fault was injected here on purpose.
     #[error("injected fault: {}", .0.name())]
-    Injected(Site),
+    Injected(FaultPoint),
 }
 
 impl ResourceError {

@@ -8,9 +8,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
-use super::{Bound, HoldingKind};
+use super::{Bound, ResourceKind};
 use crate::device::Device;
-use crate::driver::Quiet;
+use crate::driver::Quiesced;
 use crate::event::Outcome;
 use crate::sync::Mutex;
 
@@ -21,11 +21,11 @@ pub(crate) type EntryId = u64;
 pub(crate) type GroupTag = u32;
 
 /// What an entry may know of the way back while it is released.
-pub(crate) struct WayBack<'a> {
+pub(crate) struct UnwindCtx<'a> {
     /// The binding that ends.
     pub(crate) bound: &'a Bound,
     /// Evidence that the device is quiet, once there is some (P11).
-    pub(crate) quiet: Option<Quiet>,
+    pub(crate) quiesced: Option<Quiesced>,
 }
 
 /// Something that a binding holds and gives back.
@@ -35,7 +35,7 @@ pub(crate) struct WayBack<'a> {
 /// `release` runs once, outside all locks, and must not fail: what cannot be given back safely is moved to quarantine.
 pub(crate) trait Entry: Send + Sync {
     /// The kind of thing.
-    fn kind(&self) -> HoldingKind;
+    fn kind(&self) -> ResourceKind;
     /// Which one: an address, a name.
     fn what(&self) -> String;
     /// Who gave it and takes it back.
@@ -46,7 +46,7 @@ pub(crate) trait Entry: Send + Sync {
         false
     }
     /// Gives it back.
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome;
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome;
 }
 
 struct Slot {
@@ -60,7 +60,7 @@ struct Inner {
     last: EntryId,
     closed: bool,
     /// The entry that goes back before all others, wherever it stands.
-    first_out: Option<EntryId>,
+    release_first: Option<EntryId>,
     slots: Vec<Slot>,
     /// Parent of each release group; group `t` is at `t - 1`.
     parents: Vec<GroupTag>,
@@ -81,24 +81,24 @@ impl Ledger {
     }
 
     /// A place for one more entry, to be had before the thing is acquired. `None` once the way back has begun.
-    pub(crate) fn seat(&self) -> Option<Seat> {
-        (!self.0.lock().closed).then_some(Seat(()))
+    pub(crate) fn reservation(&self) -> Option<Reservation> {
+        (!self.0.lock().closed).then_some(Reservation(()))
     }
 
     /// Puts `entry` on top, in the place that was kept for it.
-    pub(crate) fn push_seated(&self, _: Seat, tag: GroupTag, entry: Box<dyn Entry>) -> EntryId {
+    pub(crate) fn push_reserved(&self, _: Reservation, tag: GroupTag, entry: Box<dyn Entry>) -> EntryId {
         self.0.lock().append(tag, entry)
     }
 
     /// Marks the entry that [`pop_first`](Self::pop_first) takes: the driver's data. What the driver acquires later
     /// stands above it, but the data may borrow from that, too, so the data goes first.
     pub(crate) fn set_first_out(&self, id: EntryId) {
-        self.0.lock().first_out = Some(id);
+        self.0.lock().release_first = Some(id);
     }
 
     /// Takes the entry that goes back before all others, if there is one.
     pub(crate) fn pop_first(&self) -> Option<(EntryId, Box<dyn Entry>)> {
-        let id = self.0.lock().first_out.take()?;
+        let id = self.0.lock().release_first.take()?;
         Some((id, self.take(id)?))
     }
 
@@ -118,7 +118,7 @@ impl Ledger {
     /// DMA mappings, or an action for each of several users.
     pub(crate) fn twice_since(&self, data: EntryId) -> Option<String> {
         let inner = self.0.lock();
-        let counts = |s: &&Slot| matches!(s.entry.kind(), HoldingKind::Mmio | HoldingKind::Irq);
+        let counts = |s: &&Slot| matches!(s.entry.kind(), ResourceKind::Mmio | ResourceKind::Irq);
         if !inner.slots.iter().rev().take_while(|s| s.id > data).any(|s| counts(&s)) {
             return None;
         }
@@ -152,7 +152,7 @@ impl Ledger {
     }
 
     /// Takes the newest entry of `kind`, whatever stands above it.
-    pub(crate) fn take_newest_of_kind(&self, kind: HoldingKind) -> Option<(EntryId, Box<dyn Entry>)> {
+    pub(crate) fn take_newest_of_kind(&self, kind: ResourceKind) -> Option<(EntryId, Box<dyn Entry>)> {
         self.take_where(|entry| entry.kind() == kind)
     }
 
@@ -191,11 +191,11 @@ impl Ledger {
     }
 }
 
-/// Holding a `Seat` tells you: the ledger takes one more entry from you, even if the way back begins meanwhile. Only a
+/// Holding a `Reservation` tells you: the ledger takes one more entry from you, even if the way back begins meanwhile. Only a
 /// probe, or a user inside the driver's data, has one, and the unwinder waits for both before it empties the ledger.
 #[derive(Debug)]
 #[must_use = "a seat is for an entry"]
-pub(crate) struct Seat(());
+pub(crate) struct Reservation(());
 
 impl Inner {
     fn append(&mut self, tag: GroupTag, entry: Box<dyn Entry>) -> EntryId {

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::marker::PhantomData;
 
-use super::{Entry, HoldingKind, WayBack};
+use super::{Entry, ResourceKind, UnwindCtx};
 use crate::addr::PhysAddr;
 use crate::claim::Claim;
 use crate::env::{Io, IoError, Width};
@@ -142,8 +142,8 @@ impl fmt::Debug for MmioHandle {
 pub(crate) struct MmioEntry(pub(crate) Arc<Region>);
 
 impl Entry for MmioEntry {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Mmio
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Mmio
     }
 
     fn what(&self) -> String {
@@ -154,11 +154,11 @@ impl Entry for MmioEntry {
         "env".into()
     }
 
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        let machine = way.bound.machine();
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
+        let machine = ctx.bound.machine();
         self.0.revoke(machine);
-        machine.promises.check(Promise::NobodyInside, self.0.claim.is_over(), || {
-            format!("{}: its registers at {} are reached after they went back", way.bound.name(), self.0.base)
+        machine.promises.check(Promise::NoUseAfterRevoke, self.0.claim.is_over(), || {
+            format!("{}: its registers at {} are reached after they went back", ctx.bound.name(), self.0.base)
         });
         machine.release_claim(&self.0.claim);
         Outcome::Returned

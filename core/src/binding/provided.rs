@@ -5,11 +5,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::{TypeId, type_name};
 
-use super::{Entry, WayBack};
+use super::{Entry, UnwindCtx};
 use crate::claim::Claim;
 use crate::description::NodeId;
 use crate::event::Outcome;
-use crate::lifecycle::HoldingKind;
+use crate::lifecycle::ResourceKind;
 
 /// Ledger entry of a service.
 pub(crate) struct ProviderEntry {
@@ -27,8 +27,8 @@ impl ProviderEntry {
 }
 
 impl Entry for ProviderEntry {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Service
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Service
     }
 
     fn what(&self) -> String {
@@ -39,9 +39,9 @@ impl Entry for ProviderEntry {
         "core".into()
     }
 
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
         // Taken out under the lock, dropped outside: its destructor may be the driver's code.
-        let machine = way.bound.machine();
+        let machine = ctx.bound.machine();
         let service = machine.providers.remove(self.node, self.of);
         machine.release_claim(&self.claim);
         drop(service);

@@ -5,15 +5,15 @@ use alloc::sync::Arc;
 
 use super::action::Action;
 use super::mmio::{MmioEntry, Region};
-use super::{Bound, GroupTag, Irq, Mmio, ReleaseGroup, ResourceError};
+use super::{Bound, DevresGroup, GroupTag, Irq, Mmio, ResourceError};
 use crate::claim::{Mode, Subject};
 use crate::device::Resource;
 use crate::dma::Dma;
 use crate::driver::DmaOwner;
-use crate::env::Site;
+use crate::env::FaultPoint;
 use crate::irq::{self, IrqEntry, IrqTable, Route};
 
-/// A part of a binding that resources can be acquired in: the whole of it, or a [`ReleaseGroup`].
+/// A part of a binding that resources can be acquired in: the whole of it, or a [`DevresGroup`].
 #[derive(Clone, Copy, Debug)]
 pub struct Scope<'s> {
     pub(crate) bound: &'s Bound,
@@ -42,7 +42,7 @@ impl<'s> Scope<'s> {
             Resource::Irq { .. } | Resource::IrqBehind { .. } => None,
         });
         let (base, len) = windows.into_iter().nth(index).ok_or(ResourceError::Absent { kind: "registers", index })?;
-        self.bound.check(Site::MapIo)?;
+        self.bound.check(FaultPoint::MapIo)?;
         let claim = match self.bound.owner() {
             DmaOwner::Kernel => self.bound.claim(&Subject::Registers { base, len }, mode)?,
             // A guest gets registers by the page, with what else lies there.
@@ -65,7 +65,7 @@ impl<'s> Scope<'s> {
     /// controller than the machine's needs that one's driver to deliver it ([`Bound::provide_interrupts`]).
     pub fn irq(&self, index: usize) -> Result<Irq<'s>, ResourceError> {
         let wanted = IrqTable::wanted(self, index)?;
-        self.bound.check(Site::IrqRequest)?;
+        self.bound.check(FaultPoint::IrqRequest)?;
         // A guest does not know of others on its line, nor they of it.
         let mode = match self.bound.owner() {
             DmaOwner::Kernel => irq::terms(wanted.trigger),
@@ -93,7 +93,7 @@ impl<'s> Scope<'s> {
     }
 
     /// Opens a release group inside this scope.
-    pub fn group(&self) -> ReleaseGroup<'s> {
-        ReleaseGroup::open(self.bound, self.tag)
+    pub fn devres_group(&self) -> DevresGroup<'s> {
+        DevresGroup::open(self.bound, self.tag)
     }
 }

@@ -5,10 +5,10 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
-use super::{AnyBinding, Bound, Entry, HoldingKind, Phase, ResourceError, WayBack};
+use super::{AnyBinding, Bound, Entry, Phase, ResourceError, ResourceKind, UnwindCtx};
 use crate::device::SupplierKind;
-use crate::driver::{Busy, DmaOwner, Missing, ProbeError, Quiet};
-use crate::env::Site;
+use crate::driver::{DmaOwner, Missing, ProbeError, QuiesceError, Quiesced};
+use crate::env::FaultPoint;
 use crate::event::{EventKind, Outcome};
 use crate::machine::Machine;
 use crate::promise::Promise;
@@ -20,9 +20,9 @@ pub(crate) fn bring_up(binding: &Arc<dyn AnyBinding>) -> Result<(), ProbeError> 
     let bound = binding.bound();
     firmware_needs(bound)?;
     suppliers(bound)?;
-    power::acquire(bound, SupplierKind::Power, Site::PowerOn)?;
-    power::acquire(bound, SupplierKind::Clock, Site::ClockEnable)?;
-    power::acquire(bound, SupplierKind::Reset, Site::ResetDeassert)?;
+    power::acquire(bound, SupplierKind::Power, FaultPoint::PowerOn)?;
+    power::acquire(bound, SupplierKind::Clock, FaultPoint::ClockEnable)?;
+    power::acquire(bound, SupplierKind::Reset, FaultPoint::ResetDeassert)?;
     power::reset_after_user(bound)?;
     iommu::claim(bound)?;
     dma::configure(bound)?;
@@ -42,7 +42,7 @@ fn firmware_needs(bound: &Bound) -> Result<(), ProbeError> {
 
 /// Step 1: every supplier is there, and stays while this entry lives (P6).
 fn suppliers(bound: &Bound) -> Result<(), ProbeError> {
-    bound.check(Site::LinkAcquire)?;
+    bound.check(FaultPoint::LinkAcquire)?;
     if let Some(node) = bound.machine().probe_begins(bound.device().node()) {
         return Err(ProbeError::Defer { on: Missing::Node(node) });
     }
@@ -53,8 +53,8 @@ fn suppliers(bound: &Bound) -> Result<(), ProbeError> {
 struct LinksEntry;
 
 impl Entry for LinksEntry {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Links
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Links
     }
 
     fn what(&self) -> String {
@@ -65,15 +65,15 @@ impl Entry for LinksEntry {
         "core".into()
     }
 
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        let machine: &Machine = way.bound.machine();
-        let node = way.bound.device().node();
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
+        let machine: &Machine = ctx.bound.machine();
+        let node = ctx.bound.device().node();
         let alive = machine.suppliers_alive(node);
         machine.promises.check(Promise::SuppliersOutlast, alive, || {
-            format!("{}: a supplier was unbound before its consumer", way.bound.name())
+            format!("{}: a supplier was unbound before its consumer", ctx.bound.name())
         });
-        machine.promises.check(Promise::SuppliersOutlast, way.bound.ledger.len() == 0, || {
-            format!("{}: its suppliers may go while it holds what they supply", way.bound.name())
+        machine.promises.check(Promise::SuppliersOutlast, ctx.bound.ledger.len() == 0, || {
+            format!("{}: its suppliers may go while it holds what they supply", ctx.bound.name())
         });
         machine.consumer_unbound(node);
         Outcome::Returned
@@ -83,11 +83,11 @@ impl Entry for LinksEntry {
 /// Step 5: the device's `driver` link and files appear, and listeners are told.
 fn publish(binding: &Arc<dyn AnyBinding>) -> Result<(), ResourceError> {
     let bound = binding.bound();
-    bound.check(Site::ControlEntry)?;
+    bound.check(FaultPoint::ControlEntry)?;
     let driver = binding.driver();
     *bound.device().visible_driver.lock() = Some(driver);
     bound.push(0, ControlEntry(driver))?;
-    bound.announced.store(true, Ordering::Release);
+    bound.bind_emitted.store(true, Ordering::Release);
     bound.emit(|| EventKind::Bind { driver: driver.into() });
     Ok(())
 }
@@ -95,8 +95,8 @@ fn publish(binding: &Arc<dyn AnyBinding>) -> Result<(), ResourceError> {
 struct ControlEntry(&'static str);
 
 impl Entry for ControlEntry {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Control
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Control
     }
 
     fn what(&self) -> String {
@@ -107,8 +107,8 @@ impl Entry for ControlEntry {
         "core".into()
     }
 
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        *way.bound.device().visible_driver.lock() = None;
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
+        *ctx.bound.device().visible_driver.lock() = None;
         Outcome::Returned
     }
 }
@@ -119,34 +119,34 @@ struct DataEntry(Arc<dyn AnyBinding>);
 
 impl DataEntry {
     /// Evidence that the device is quiet: from the driver, else by force.
-    fn stop(&self, bound: &Bound) -> Option<Quiet> {
-        let stopped = match bound.check(Site::Quiesce) {
-            Ok(()) => self.0.quiesce().unwrap_or(Err(Busy("there is no driver data to ask"))),
-            Err(_) => Err(Busy("injected: the device ignores the stop")),
+    fn stop(&self, bound: &Bound) -> Option<Quiesced> {
+        let stopped = match bound.check(FaultPoint::Quiesce) {
+            Ok(()) => self.0.quiesce().unwrap_or(Err(QuiesceError("there is no driver data to ask"))),
+            Err(_) => Err(QuiesceError("injected: the device ignores the stop")),
         };
         match stopped {
-            Ok(quiet) => Some(quiet),
+            Ok(quiesced) => Some(quiesced),
             Err(busy) => {
                 bound.emit(|| EventKind::QuiesceFailed { error: busy.to_string() });
-                let quiet = if bound.device().is_gone() {
-                    Some(Quiet::gone())
+                let quiesced = if bound.device().is_gone() {
+                    Some(Quiesced::gone())
                 } else {
                     // Those inside may be at the registers, which do not answer once the device is held in reset.
                     self.0.drain();
-                    power::force_quiet(bound)
+                    power::quiesce_by_reset(bound)
                 };
-                bound.machine().promises.check(Promise::QuietFirst, quiet != Some(Quiet::stopped()), || {
+                bound.machine().promises.check(Promise::QuiescedFirst, quiesced != Some(Quiesced::stopped()), || {
                     format!("{}: it did not stop ({busy}), and counts as stopped", bound.name())
                 });
-                quiet
+                quiesced
             }
         }
     }
 }
 
 impl Entry for DataEntry {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Data
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Data
     }
 
     fn what(&self) -> String {
@@ -157,26 +157,26 @@ impl Entry for DataEntry {
         "driver".into()
     }
 
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        let bound = way.bound;
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
+        let bound = ctx.bound;
         if !bound.device().is_gone() {
-            self.0.wind_down();
+            self.0.request_release();
         }
         self.0.close();
-        way.quiet = self.stop(bound);
-        bound.set_evidence(way.quiet.clone());
+        ctx.quiesced = self.stop(bound);
+        bound.set_quiesce_proof(ctx.quiesced.clone());
         if bound.owner() == DmaOwner::PassThrough {
-            bound.device().left_by_user.store(way.quiet.is_none(), Ordering::Release);
+            bound.device().left_by_user.store(ctx.quiesced.is_none(), Ordering::Release);
         }
-        if let Some(quiet) = &way.quiet {
-            bound.emit(|| EventKind::Quiet { how: quiet.how().into() });
+        if let Some(quiesced) = &ctx.quiesced {
+            bound.emit(|| EventKind::Quiesced { how: quiesced.how().into() });
         }
         if bound.device().phase() == Phase::Quiescing {
             bound.device().set_phase(bound.machine().env(), Phase::Releasing);
         }
         self.0.drop_data();
         let late = self.0.interrupt(0).is_some();
-        bound.machine().promises.check(Promise::NobodyInside, !late, || {
+        bound.machine().promises.check(Promise::NoUseAfterRevoke, !late, || {
             format!("{}: driver data was reached after it was dropped", bound.name())
         });
         Outcome::Returned

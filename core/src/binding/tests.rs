@@ -9,7 +9,7 @@ use super::{Bound, Irq, Mmio, Phase, TimedOut};
 use crate::addr::PhysAddr;
 use crate::device::{DeviceDesc, NodeId, Resource, Supplier, SupplierKind};
 use crate::dma::CoherentSlice;
-use crate::driver::{Busy, Driver, Match, Missing, ProbeError, Quiet, Serviced};
+use crate::driver::{Driver, IrqReturn, Match, Missing, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::env::{IrqLine, Trigger};
 use crate::event::{Cause, EventKind, Outcome};
@@ -63,14 +63,14 @@ impl Driver for Widget {
         Ok(State { regs, irq, ring, diary: Arc::clone(&self.diary) })
     }
 
-    fn quiesce(state: &State<'_>) -> Result<Quiet, Busy> {
+    fn quiesce(state: &State<'_>) -> Result<Quiesced, QuiesceError> {
         state.diary.lock().unwrap().push("quiesce");
-        Ok(Quiet::stopped())
+        Ok(Quiesced::stopped())
     }
 
-    fn interrupt(state: &State<'_>, _: usize) -> Serviced {
+    fn interrupt(state: &State<'_>, _: usize) -> IrqReturn {
         state.diary.lock().unwrap().push("interrupt");
-        Serviced::Masked
+        IrqReturn::HandledMasked
     }
 }
 
@@ -87,8 +87,8 @@ impl Driver for Stubborn {
         Ok(ring)
     }
 
-    fn quiesce(_: &Self::Data<'_>) -> Result<Quiet, Busy> {
-        Err(Busy("the stop bit stays set"))
+    fn quiesce(_: &Self::Data<'_>) -> Result<Quiesced, QuiesceError> {
+        Err(QuiesceError("the stop bit stays set"))
     }
 }
 
@@ -99,11 +99,11 @@ impl Driver for Resets {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
     type Data<'b> = CoherentSlice<'b, u32>;
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
-        dev.quiet(Quiet::in_reset());
+        dev.mark_quiesced(Quiesced::in_reset());
         Ok(dev.dma().coherent_slice(4)?)
     }
-    fn quiesce(_: &Self::Data<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Self::Data<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -116,8 +116,8 @@ impl Driver for Plain {
     fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -129,22 +129,22 @@ impl Driver for Grouped {
     type Data<'b> = ();
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
         let kept = dev.dma().coherent(4096)?;
-        let group = dev.group();
+        let group = dev.devres_group();
         group.scope().dma().coherent(4096)?;
-        let inner = group.scope().group();
+        let inner = group.scope().devres_group();
         inner.scope().dma().coherent(4096)?;
         assert_eq!(dev.machine().memory().frames().in_use(), 3);
         group.release();
         assert_eq!(dev.machine().memory().frames().in_use(), 1);
-        let forgotten = dev.group();
+        let forgotten = dev.devres_group();
         core::mem::forget(forgotten.scope().dma().coherent(4096)?);
         #[expect(clippy::forget_non_drop, reason = "P9 is about this very call, whether there is a destructor or not")]
         core::mem::forget(forgotten);
         core::mem::forget(kept);
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -173,7 +173,7 @@ fn promises_hold(machine: &Handle) {
 #[test]
 fn unbind_quiesces_then_drops_data_then_releases_newest_first() {
     let (env, machine, diary) = machine();
-    let before = machine.footprint();
+    let before = machine.resource_usage();
     machine.register(good(&diary));
     machine.add_device(widget()).unwrap();
     assert_eq!(machine.settle().bound, 1);
@@ -190,7 +190,7 @@ fn unbind_quiesces_then_drops_data_then_releases_newest_first() {
         .collect();
     let order = ["data", "irq", "dma coherent", "action", "mmio", "control", "translation", "links"];
     assert_eq!(released, order.map(|r| (r, Outcome::Returned)));
-    assert_eq!(machine.footprint(), before, "P4");
+    assert_eq!(machine.resource_usage(), before, "P4");
     promises_hold(&machine);
 }
 
@@ -203,8 +203,8 @@ fn notifications_pair_for_a_binding_and_for_a_failed_probe() {
     *env.fail_at.lock().unwrap() = None;
     machine.settle();
     machine.unbind("1000.widget", "widget").unwrap();
-    let sites = env.calls.lock().unwrap().len();
-    for n in 0..sites {
+    let points = env.calls.lock().unwrap().len();
+    for n in 0..points {
         env.events.lock().unwrap().clear();
         env.calls.lock().unwrap().clear();
         *env.fail_at.lock().unwrap() = Some(n);
@@ -232,14 +232,14 @@ fn a_fault_at_each_step_leaves_the_machine_as_it_was() {
     machine.settle();
     let clean = env.calls.lock().unwrap().len();
     machine.unbind("1000.widget", "widget").unwrap();
-    let before = machine.footprint();
+    let before = machine.resource_usage();
     assert!(clean > 10, "every fallible step asks: {clean}");
     for n in 0..clean {
         env.calls.lock().unwrap().clear();
         *env.fail_at.lock().unwrap() = Some(n);
         let failed = machine.bind("1000.widget", "widget");
         assert!(matches!(failed, Err(BindError::Probe { .. })), "fault {n}: {failed:?}");
-        assert_eq!(machine.footprint(), before, "P4, fault {n}");
+        assert_eq!(machine.resource_usage(), before, "P4, fault {n}");
         *env.fail_at.lock().unwrap() = None;
         machine.bind("1000.widget", "widget").unwrap();
         machine.unbind("1000.widget", "widget").unwrap();
@@ -404,7 +404,7 @@ fn a_release_group_goes_early_and_a_forgotten_one_with_the_binding() {
     machine.unbind("1000.widget", "grouped").unwrap();
     // P9: the handles were forgotten, so their memory is lost; nothing else is, and the device is cut off.
     assert_eq!(machine.memory().frames().in_use(), 2);
-    let lost = machine.footprint();
+    let lost = machine.resource_usage();
     assert_eq!((lost.irqs, lost.services, lost.quarantine.as_str()), (0, 0, "0 runs, 0 bytes"));
     promises_hold(&machine);
 }

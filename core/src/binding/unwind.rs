@@ -3,8 +3,8 @@
 use alloc::boxed::Box;
 use alloc::format;
 
-use super::{AnyBinding, Entry, EntryId, HoldingKind, WayBack};
-use crate::env::Landmark;
+use super::{AnyBinding, Entry, EntryId, ResourceKind, UnwindCtx};
+use crate::env::CoveragePoint;
 use crate::event::{EventKind, Outcome};
 use crate::power;
 use crate::promise::Promise;
@@ -14,10 +14,10 @@ use crate::promise::Promise;
 pub(crate) fn unwind(binding: &dyn AnyBinding) {
     let bound = binding.bound();
     bound.ledger.close();
-    let mut way = WayBack { bound, quiet: bound.evidence() };
+    let mut ctx = UnwindCtx { bound, quiesced: bound.quiesce_proof() };
     // Children work through this device, so they go while it works: before its data, and before it is stopped.
-    while let Some((id, child)) = bound.ledger.take_newest_of_kind(HoldingKind::Child) {
-        release_one(id, child, &mut way);
+    while let Some((id, child)) = bound.ledger.take_newest_of_kind(ResourceKind::Child) {
+        release_one(id, child, &mut ctx);
     }
     let data = bound.ledger.pop_first();
     let machine = bound.machine();
@@ -26,39 +26,39 @@ pub(crate) fn unwind(binding: &dyn AnyBinding) {
         machine.promises.check(Promise::NothingLeft, twice.is_none(), || {
             format!("{}: the ledger has grown within one binding: {twice:?}", bound.name())
         });
-        release_one(id, data, &mut way);
-    } else if way.quiet.is_none() {
+        release_one(id, data, &mut ctx);
+    } else if ctx.quiesced.is_none() {
         // There is no data to ask: a probe failed after it had told its device an address.
-        way.quiet = power::force_quiet(bound);
-        if let Some(quiet) = &way.quiet {
-            bound.emit(|| EventKind::Quiet { how: quiet.how().into() });
+        ctx.quiesced = power::quiesce_by_reset(bound);
+        if let Some(quiesced) = &ctx.quiesced {
+            bound.emit(|| EventKind::Quiesced { how: quiesced.how().into() });
         }
     }
-    machine.promises.check(Promise::NobodyInside, !binding.has_data(), || {
+    machine.promises.check(Promise::NoUseAfterRevoke, !binding.has_data(), || {
         format!("{}: driver data outlives what it borrows from", bound.name())
     });
     while let Some((id, entry)) = bound.ledger.pop() {
-        machine.promises.check(Promise::OneWayBack, bound.ledger.newest().is_none_or(|left| left < id), || {
+        machine.promises.check(Promise::SingleUnwindPath, bound.ledger.newest().is_none_or(|left| left < id), || {
             format!("{}: {} goes back before what came after it", bound.name(), entry.kind().name())
         });
-        release_one(id, entry, &mut way);
+        release_one(id, entry, &mut ctx);
     }
     // What an earlier binding had to keep on, and this one's driver did not take over.
-    if way.quiet.is_some() {
+    if ctx.quiesced.is_some() {
         machine.supplies.stopped(machine, bound.device().node());
     }
 }
 
 /// Releases one entry and tells who took it back.
-pub(crate) fn release_one(id: EntryId, entry: Box<dyn Entry>, way: &mut WayBack<'_>) -> Outcome {
-    let bound = way.bound;
+pub(crate) fn release_one(id: EntryId, entry: Box<dyn Entry>, ctx: &mut UnwindCtx<'_>) -> Outcome {
+    let bound = ctx.bound;
     let kind = entry.kind();
-    bound.machine().env().passes(Landmark::Released(kind));
-    if !bound.machine().env().listens() {
-        return entry.release(way);
+    bound.machine().env().cover(CoveragePoint::Released(kind));
+    if !bound.machine().env().tracing_enabled() {
+        return entry.release(ctx);
     }
     let (what, backend) = (entry.what(), entry.backend());
-    let outcome = entry.release(way);
+    let outcome = entry.release(ctx);
     let told = outcome.clone();
     bound.emit(|| EventKind::Released { entry: id, resource: kind.name(), what, backend, outcome: told });
     outcome

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use crate::env::Env;
 use crate::event::{Event, EventKind};
-use crate::instrument::Site;
+use crate::instrument::FaultPoint;
 use crate::promise::Promises;
 use crate::sync::Mutex;
 pub(crate) use waits::Awaited;
@@ -43,7 +43,7 @@ impl Context {
 
     /// Tells listeners about something. `kind` is built only when somebody listens.
     pub(crate) fn emit(&self, device: Option<&Arc<str>>, kind: impl FnOnce() -> EventKind) {
-        if !self.env.listens() {
+        if !self.env.tracing_enabled() {
             return;
         }
         let kind = kind();
@@ -53,10 +53,10 @@ impl Context {
     }
 
     /// Whether a fault is to strike at `site` now.
-    pub(crate) fn inject(&self, device: Option<&str>, site: Site) -> bool {
-        let strikes = self.env.inject(site);
+    pub(crate) fn should_fail(&self, device: Option<&str>, point: FaultPoint) -> bool {
+        let strikes = self.env.should_fail(point);
         if strikes {
-            self.emit(device.map(Arc::from).as_ref(), || EventKind::Injected { site });
+            self.emit(device.map(Arc::from).as_ref(), || EventKind::Injected { point });
         }
         strikes
     }

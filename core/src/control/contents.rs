@@ -62,7 +62,7 @@ pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
             machine.claims().iter().map(line).collect()
         }
         File::Interrupts => interrupts(machine),
-        File::Footprint => footprint(machine),
+        File::ResourceUsage => resource_usage(machine),
         File::Ledger(device) => ledger(machine, device),
     }
 }
@@ -133,8 +133,8 @@ fn interrupts(machine: &Machine) -> String {
     machine.interrupt_lines().iter().map(line).collect()
 }
 
-fn footprint(machine: &Machine) -> String {
-    let f = machine.footprint();
+fn resource_usage(machine: &Machine) -> String {
+    let f = machine.resource_usage();
     let whole = format!(
         "frames\t{}\ncontiguous\t{}\nclaims\t{}\nirqs\t{}\nservices\t{}\nsupplies\t{}\nquarantine\t{}\n",
         f.frames, f.contiguous, f.claims, f.irqs, f.services, f.supplies, f.quarantine
@@ -152,5 +152,5 @@ fn footprint(machine: &Machine) -> String {
 /// Each entry of the device's ledger, oldest first: number, kind, what, who takes it back.
 fn ledger(machine: &Machine, device: &Device) -> String {
     let line = |(id, kind, what, by): (u64, &str, String, String)| format!("{id}\t{kind}\t{what}\t{by}\n");
-    machine.holdings(device).into_iter().map(line).collect()
+    machine.resources(device).into_iter().map(line).collect()
 }

@@ -92,7 +92,7 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
             list.extend(files([
                 ("claims", File::Claims),
                 ("faults", File::Faults),
-                ("footprint", File::Footprint),
+                ("footprint", File::ResourceUsage),
                 ("links", File::Links),
                 ("interrupts", File::Interrupts),
                 ("not_joined", File::NotJoined),

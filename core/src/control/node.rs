@@ -63,7 +63,7 @@ pub(super) enum File {
     NotJoined,
     Promises,
     Quarantine,
-    Footprint,
+    ResourceUsage,
     Claims,
     Interrupts,
     /// Users inside a driver that the way back waits for.

@@ -10,7 +10,7 @@ use super::{DeviceDesc, NodeId};
 use crate::binding::AnyBinding;
 use crate::claim::Claim;
 use crate::context::{Awaited, Context};
-use crate::env::{Env, Instant, Landmark};
+use crate::env::{CoveragePoint, Env, Instant};
 use crate::lifecycle::Phase;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Guard, Mutex, is_scheduled, waits};
@@ -93,7 +93,7 @@ impl Device {
         let now = self.phase();
         assert!(now.may_become(next), "{}: no transition from {now} to {next}", self.name());
         self.phase.store(next as u8, Ordering::Release);
-        env.passes(Landmark::Transition(now, next));
+        env.cover(CoveragePoint::Transition(now, next));
     }
 
     /// The driver that holds it, from the beginning of its probe to the end of the way back.

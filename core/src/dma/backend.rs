@@ -10,8 +10,8 @@ use super::pin::{PagePin, Unreachable, release_all};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::binding::Bound;
 use crate::device::DmaRange;
-use crate::driver::Quiet;
-use crate::env::Site;
+use crate::driver::Quiesced;
+use crate::env::FaultPoint;
 use crate::iommu::{Domain, Range, Revoked};
 use crate::machine::Machine;
 use crate::mem::{PageRequest, PageRun, PageSource};
@@ -79,7 +79,7 @@ pub(crate) enum Backend {
 }
 
 /// How a mapping ended.
-pub(super) enum Ended {
+pub(super) enum Revocation {
     /// The device cannot reach the pages; their pins are gone.
     Proven,
     /// It will be unable to when a lazy domain is flushed; the pins wait there.
@@ -122,7 +122,7 @@ impl Backend {
     ) -> Result<PageRun, DmaError> {
         let count = count(len)?;
         if let (Self::Direct(d), Some(cma)) = (self, machine.memory().cma())
-            && !machine.inject(Some(device), Site::CmaAlloc)
+            && !machine.should_fail(Some(device), FaultPoint::CmaAlloc)
             && let Ok(run) = d.take(cma, count, align, limit)
         {
             return Ok(run);
@@ -156,8 +156,8 @@ impl Backend {
         align: u64,
         limit: DeviceAddr,
     ) -> Result<PageRun, DmaError> {
-        if machine.inject(Some(device), Site::FrameAlloc) {
-            return Err(DmaError::Injected(Site::FrameAlloc));
+        if machine.should_fail(Some(device), FaultPoint::FrameAlloc) {
+            return Err(DmaError::Injected(FaultPoint::FrameAlloc));
         }
         let frames = machine.memory().frames();
         match self {
@@ -180,26 +180,26 @@ impl Backend {
         machine: &Machine,
         device: &Arc<str>,
         range: Range,
-        quiet: Option<&Quiet>,
+        quiesced: Option<&Quiesced>,
         pins: Vec<PagePin>,
-    ) -> Result<Ended, String> {
+    ) -> Result<Revocation, String> {
         let same = pins.iter().all(|pin| pin.is_via(self.domain()));
-        machine.promises.check(Promise::SameHand, same, || {
+        machine.promises.check(Promise::MatchingBackend, same, || {
             format!("{device}: {} takes back what another back-end gave", self.name())
         });
         match self {
             Self::Direct(_) => {
-                let Some(quiet) = quiet else {
+                let Some(quiesced) = quiesced else {
                     let why = "the device was not shown to be quiet".to_string();
-                    machine.quarantine.until_quiet(machine, device, pins, why.clone());
+                    machine.quarantine.until_quiesced(machine, device, pins, why.clone());
                     return Err(why);
                 };
-                let left = release_all(machine, pins, &Unreachable::quiet(quiet, device));
-                if left.is_empty() { Ok(Ended::Proven) } else { Err("shown for another device".to_string()) }
+                let left = release_all(machine, pins, &Unreachable::quiesced(quiesced, device));
+                if left.is_empty() { Ok(Revocation::Proven) } else { Err("shown for another device".to_string()) }
             }
             Self::Translated(d) => match d.unmap(machine, device, range, pins) {
-                Ok(Revoked::Now) => Ok(Ended::Proven),
-                Ok(Revoked::Queued) => Ok(Ended::Later(Arc::clone(d))),
+                Ok(Revoked::Now) => Ok(Revocation::Proven),
+                Ok(Revoked::Queued) => Ok(Revocation::Later(Arc::clone(d))),
                 Err(e) => Err(e.to_string()),
             },
         }

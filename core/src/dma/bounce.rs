@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use super::backend::Direct;
 use super::{DmaContext, DmaError, DmaMemory};
 use crate::addr::{DeviceAddr, PAGE_SIZE, pages};
-use crate::env::Site;
+use crate::env::FaultPoint;
 use crate::machine::Machine;
 use crate::sync::atomic::Ordering;
 use core::sync::atomic::AtomicU64;
@@ -38,8 +38,8 @@ impl Slot {
         len: u64,
     ) -> Result<(Self, DeviceAddr), DmaError> {
         let machine = &context.machine;
-        if machine.inject(Some(&context.device), Site::BounceAlloc) {
-            return Err(DmaError::Injected(Site::BounceAlloc));
+        if machine.should_fail(Some(&context.device), FaultPoint::BounceAlloc) {
+            return Err(DmaError::Injected(FaultPoint::BounceAlloc));
         }
         let count = pages(offset + len);
         let bytes = count * PAGE_SIZE;

@@ -12,7 +12,7 @@ use core::slice;
 use super::view::ViewCopy;
 use super::{DmaError, DmaMemory};
 use crate::addr::{PAGE_SIZE, PhysAddr, pages};
-use crate::env::{Caching, Memory, Site};
+use crate::env::{Caching, FaultPoint, Memory};
 use crate::machine::Machine;
 use crate::mem::{PageRequest, PageRun};
 use crate::sync::Mutex;
@@ -231,8 +231,8 @@ impl Machine {
         if count == 0 || count > u64::from(u32::MAX) {
             return Err(DmaError::BadSize(len));
         }
-        if self.inject(None, Site::FrameAlloc) {
-            return Err(DmaError::Injected(Site::FrameAlloc));
+        if self.should_fail(None, FaultPoint::FrameAlloc) {
+            return Err(DmaError::Injected(FaultPoint::FrameAlloc));
         }
         let request = PageRequest { pages: count, align: PAGE_SIZE, limit: PhysAddr(u64::MAX) };
         let run = PageRun::take(self.memory().frames(), &request)?;

@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::backend::Backend;
-use super::mapping::{Behind, Kind, Mapping, Piece, Pieces};
+use super::mapping::{Backing, Kind, Mapping, Piece, Pieces};
 use super::pin::PagePin;
 use super::{Attrs, Direction, Dma, DmaError, DmaMemory};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
@@ -49,7 +49,7 @@ impl<'s> Dma<'s> {
         let caching = if uncached { Caching::Uncached } else { context.shared_caching() };
         let memory = DmaMemory::new(run, machine.memory().memory(), caching, len).ok_or(DmaError::BadSize(len))?;
         context.check_zero(&memory);
-        let seat = self.scope.bound.seat()?;
+        let reservation = self.scope.bound.reservation()?;
         let (phys, bytes) = (memory.phys(), memory.allocated());
         let addr = match &context.backend {
             Backend::Direct(direct) => direct.reach(phys, bytes, limit).ok_or(DmaError::Mask(limit))?,
@@ -59,11 +59,11 @@ impl<'s> Dma<'s> {
                 domain.map(machine, &context.device, kind.name(), phys, bytes, prot, context.reach(limit), pins)?
             }
         };
-        let piece = Piece::new(Behind::Shared(Arc::clone(&memory)), 0..len, addr, None);
+        let piece = Piece::new(Backing::Shared(Arc::clone(&memory)), 0..len, addr, None);
         let (mapping, entry) = Mapping::begin(
             &context,
             self.scope,
-            seat,
+            reservation,
             kind,
             Direction::Bidirectional,
             attrs,
@@ -87,7 +87,7 @@ impl Coherent<'_> {
     /// Where the device finds it. Reading this counts as telling the device: whatever was known about the device being
     /// quiet is void.
     pub fn device_addr(&self) -> DeviceAddr {
-        self.scope.bound.expose();
+        self.scope.bound.publish_dma_address();
         self.mapping.first().addr
     }
 

@@ -10,7 +10,7 @@ use super::check::Op;
 use super::pin::{Pinner, Via};
 use super::{Dma, DmaError, DmaMemory};
 use crate::addr::DeviceAddr;
-use crate::binding::{Bound, Entry, HoldingKind, ResourceError, WayBack};
+use crate::binding::{Bound, Entry, ResourceError, ResourceKind, UnwindCtx};
 use crate::claim::Holder;
 use crate::driver::DmaOwner;
 use crate::env::Caching;
@@ -150,7 +150,7 @@ impl DmaContext {
     /// P12: memory that comes from an allocator is zero.
     pub(super) fn check_zero(&self, memory: &DmaMemory) {
         if self.machine.tracks_mappings() {
-            self.machine.promises.check(Promise::CleanHand, memory.is_zero(), || {
+            self.machine.promises.check(Promise::ZeroedOnOwnerChange, memory.is_zero(), || {
                 format!("{}: DMA memory at {} is not zero", self.device, memory.phys())
             });
         }
@@ -253,8 +253,8 @@ fn carried(bound: &Bound, space: &IovaSpace) -> Result<Vec<(DeviceAddr, DeviceAd
 struct ContextEntry(String);
 
 impl Entry for ContextEntry {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Translation
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Translation
     }
 
     fn what(&self) -> String {
@@ -265,8 +265,8 @@ impl Entry for ContextEntry {
         self.0.clone()
     }
 
-    fn release(self: alloc::boxed::Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        *way.bound.dma.lock() = None;
+    fn release(self: alloc::boxed::Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
+        *ctx.bound.dma.lock() = None;
         Outcome::Returned
     }
 }

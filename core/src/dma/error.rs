@@ -5,7 +5,7 @@ use core::fmt;
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::binding::ResourceError;
 use crate::driver::ProbeError;
-use crate::env::Site;
+use crate::env::FaultPoint;
 use crate::iommu::{IovaError, MapError};
 use crate::mem::OutOfMemory;
 
@@ -92,7 +92,7 @@ pub enum DmaError {
     Ledger,
     /// A fault was injected here on purpose.
     #[error("injected fault: {}", .0.name())]
-    Injected(Site),
+    Injected(FaultPoint),
 }
 
 impl DmaError {
@@ -108,7 +108,7 @@ impl DmaError {
 impl From<ResourceError> for DmaError {
     fn from(e: ResourceError) -> Self {
         match e {
-            ResourceError::Injected(site) => Self::Injected(site),
+            ResourceError::Injected(point) => Self::Injected(point),
             ResourceError::Unbinding => Self::Unbinding,
             _ => Self::Ledger,
         }

@@ -8,9 +8,9 @@ use loom::thread;
 
 use super::pin::{Pinner, Via};
 use super::{DmaError, DmaMemory, PagePin, configure};
-use crate::binding::{Bound, WayBack};
+use crate::binding::{Bound, UnwindCtx};
 use crate::device::{Device, DeviceDesc, NodeId};
-use crate::driver::{DmaOwner, Quiet};
+use crate::driver::{DmaOwner, Quiesced};
 use crate::env::Caching;
 use crate::env::fake::FakeEnv;
 use crate::machine::{Handle, Machine, Policy};
@@ -34,11 +34,11 @@ fn pins(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) -> Vec<Pag
 
 /// Puts `memory` into quarantine until `device` is shown to be quiet.
 fn keep(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) {
-    machine.quarantine.until_quiet(machine, device, pins(machine, device, memory), why());
+    machine.quarantine.until_quiesced(machine, device, pins(machine, device, memory), why());
 }
 
 fn recover(machine: &Handle, device: &Arc<str>) {
-    machine.quarantine.recover(machine, device, &Quiet::stopped());
+    machine.quarantine.recover(machine, device, &Quiesced::stopped());
 }
 
 fn why() -> String {
@@ -144,7 +144,7 @@ fn loom_a_device_gets_no_memory_after_its_page_was_put_into_quarantine() {
             let (bound, stated) = (Arc::clone(&bound), Arc::clone(&stated));
             thread::spawn(move || {
                 stated.store(true, Ordering::Relaxed);
-                bound.quiet(Quiet::stopped());
+                bound.mark_quiesced(Quiesced::stopped());
             })
         };
         keep(&machine, &device.desc().name, &page(&machine));
@@ -155,11 +155,11 @@ fn loom_a_device_gets_no_memory_after_its_page_was_put_into_quarantine() {
         driver.join().unwrap();
         assert_all_accounted_for(&machine);
         // One more statement, and the device is as new.
-        bound.quiet(Quiet::stopped());
+        bound.mark_quiesced(Quiesced::stopped());
         assert_eq!(context.admit(), Ok(()));
         assert_eq!(machine.memory().frames().in_use(), 0, "P4");
         while let Some((_, entry)) = bound.ledger.pop() {
-            entry.release(&mut WayBack { bound: &bound, quiet: None });
+            entry.release(&mut UnwindCtx { bound: &bound, quiesced: None });
         }
     });
 }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::slice;
 
-use super::backend::{Backend, Ended};
+use super::backend::{Backend, Revocation};
 use super::bounce::Slot;
 use super::buffer::Lent;
 use super::check::{CpuMemory, Op, Record};
@@ -16,7 +16,7 @@ use super::pin::PagePin;
 use super::view::ViewCopy;
 use super::{Attrs, DMA_ALIGN, Direction, DmaContext, DmaMemory};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
-use crate::binding::{Entry, EntryId, HoldingKind, Scope, Seat, WayBack};
+use crate::binding::{Entry, EntryId, Reservation, ResourceKind, Scope, UnwindCtx};
 use crate::claim::Claim;
 use crate::env::CacheOp;
 use crate::event::{EventKind, Outcome};
@@ -54,19 +54,19 @@ impl Kind {
     }
 
     /// How the ledger names it.
-    const fn entry(self) -> HoldingKind {
+    const fn entry(self) -> ResourceKind {
         match self {
-            Self::Coherent => HoldingKind::DmaCoherent,
-            Self::Pool => HoldingKind::DmaPool,
-            Self::Single => HoldingKind::DmaSingle,
-            Self::Scatter => HoldingKind::DmaScatter,
-            Self::Resource => HoldingKind::DmaResource,
+            Self::Coherent => ResourceKind::DmaCoherent,
+            Self::Pool => ResourceKind::DmaPool,
+            Self::Single => ResourceKind::DmaSingle,
+            Self::Scatter => ResourceKind::DmaScatter,
+            Self::Resource => ResourceKind::DmaResource,
         }
     }
 }
 
 /// What the CPU has behind a piece.
-pub(super) enum Behind {
+pub(super) enum Backing {
     /// Memory that both use at the same time.
     Shared(Arc<DmaMemory>),
     /// A buffer that was lent.
@@ -77,7 +77,7 @@ pub(super) enum Behind {
 
 /// A contiguous part of a mapping, as the device sees it.
 pub(super) struct Piece {
-    pub(super) behind: Behind,
+    pub(super) backing: Backing,
     /// Which bytes of it.
     pub(super) range: Range<u64>,
     pub(super) addr: DeviceAddr,
@@ -88,8 +88,8 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    pub(super) fn new(behind: Behind, range: Range<u64>, addr: DeviceAddr, bounce: Option<Slot>) -> Self {
-        Self { behind, range, addr, bounce: Mutex::new(bounce), copy: Mutex::new(None) }
+    pub(super) fn new(backing: Backing, range: Range<u64>, addr: DeviceAddr, bounce: Option<Slot>) -> Self {
+        Self { backing, range, addr, bounce: Mutex::new(bounce), copy: Mutex::new(None) }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -97,32 +97,32 @@ impl Piece {
     }
 
     pub(super) fn memory(&self) -> Option<&Arc<DmaMemory>> {
-        match &self.behind {
-            Behind::Shared(memory) => Some(memory),
-            Behind::Lent(lent) => Some(lent.memory()),
-            Behind::Registers(..) => None,
+        match &self.backing {
+            Backing::Shared(memory) => Some(memory),
+            Backing::Lent(lent) => Some(lent.memory()),
+            Backing::Registers(..) => None,
         }
     }
 
     pub(super) fn lent(&self) -> Option<&Lent> {
-        match &self.behind {
-            Behind::Lent(lent) => Some(lent),
-            Behind::Shared(_) | Behind::Registers(..) => None,
+        match &self.backing {
+            Backing::Lent(lent) => Some(lent),
+            Backing::Shared(_) | Backing::Registers(..) => None,
         }
     }
 
     pub(super) fn phys(&self) -> PhysAddr {
-        match &self.behind {
-            Behind::Registers(phys, _) => *phys,
-            Behind::Shared(memory) => memory.phys() + self.range.start,
-            Behind::Lent(lent) => lent.memory().phys() + self.range.start,
+        match &self.backing {
+            Backing::Registers(phys, _) => *phys,
+            Backing::Shared(memory) => memory.phys() + self.range.start,
+            Backing::Lent(lent) => lent.memory().phys() + self.range.start,
         }
     }
 
     /// Keeps cache and bounce slot in step when the buffer changes hands.
-    fn sync(&self, context: &DmaContext, direction: Direction, to: Hand) {
+    fn sync(&self, context: &DmaContext, direction: Direction, to: TransferTo) {
         let Some(lent) = self.lent() else { return };
-        if to == Hand::Cpu && !direction.device_writes() {
+        if to == TransferTo::Cpu && !direction.device_writes() {
             return;
         }
         let memory = lent.memory();
@@ -131,13 +131,13 @@ impl Piece {
             let words = self.len().div_ceil(8) as usize;
             let own = &memory.window().words()[first..first + words];
             let slot = slot.words(words);
-            let (from, into) = if to == Hand::Cpu { (slot, own) } else { (own, slot) };
+            let (from, into) = if to == TransferTo::Cpu { (slot, own) } else { (own, slot) };
             for (from, into) in from.iter().zip(into) {
                 into.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
             }
         } else if !context.coherent {
             // Before the device writes, dirty lines must go, too: one that is evicted later would cover its data.
-            let op = if to == Hand::Cpu { CacheOp::Invalidate } else { CacheOp::Clean };
+            let op = if to == TransferTo::Cpu { CacheOp::Invalidate } else { CacheOp::Clean };
             let whole_lines = self.len().next_multiple_of(DMA_ALIGN).min(memory.allocated() - self.range.start);
             memory.window().memory().cache(op, self.phys(), whole_lines);
         }
@@ -146,7 +146,7 @@ impl Piece {
 
 /// Who gets a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Hand {
+pub(super) enum TransferTo {
     Cpu,
     Device,
 }
@@ -189,7 +189,7 @@ impl Mapping {
     pub(super) fn begin(
         context: &Arc<DmaContext>,
         scope: Scope<'_>,
-        seat: Seat,
+        reservation: Reservation,
         kind: Kind,
         direction: Direction,
         attrs: Attrs,
@@ -210,7 +210,7 @@ impl Mapping {
         // Before anybody is told the address.
         *mapping.pins.lock() = mapping.new_pins().collect();
         if !attrs.contains(Attrs::SKIP_CPU_SYNC) {
-            mapping.sync(Hand::Device);
+            mapping.sync(TransferTo::Device);
         }
         let machine = &context.machine;
         machine.dma.live.fetch_add(1, Ordering::Relaxed);
@@ -225,14 +225,14 @@ impl Mapping {
         }
         if let Backend::Translated(_) = context.backend {
             let given = |piece: &Piece| piece.addr >= span.0 && piece.addr - span.0 < span.1;
-            machine.promises.check(Promise::SameHand, mapping.pieces.as_slice().iter().all(given), || {
+            machine.promises.check(Promise::MatchingBackend, mapping.pieces.as_slice().iter().all(given), || {
                 format!("{}: it is told an address that its IOMMU did not give, not in {span:?}", context.device)
             });
         }
         for piece in mapping.pieces.as_slice() {
             machine.check_dma(|| Op::Map { record: mapping.record(piece), checked: true });
         }
-        let id = scope.bound.push_seated(seat, scope.tag, MappingEntry(Arc::clone(&mapping)));
+        let id = scope.bound.push_reserved(reservation, scope.tag, MappingEntry(Arc::clone(&mapping)));
         (mapping, id)
     }
 
@@ -255,7 +255,7 @@ impl Mapping {
     pub(super) fn give_to_cpu(&self) {
         self.give_to_device();
         self.check_sync(true);
-        self.sync(Hand::Cpu);
+        self.sync(TransferTo::Cpu);
         self.pieces.as_slice().iter().for_each(Piece::copy_out);
         self.with_cpu.store(true, Ordering::Release);
     }
@@ -265,7 +265,7 @@ impl Mapping {
         if self.with_cpu.swap(false, Ordering::AcqRel) {
             self.copy_in();
             self.check_sync(false);
-            self.sync(Hand::Device);
+            self.sync(TransferTo::Device);
         }
     }
 
@@ -282,7 +282,7 @@ impl Mapping {
 
     /// One piece, for the checker.
     fn record(&self, piece: &Piece) -> Record {
-        let registers = matches!(piece.behind, Behind::Registers(..));
+        let registers = matches!(piece.backing, Backing::Registers(..));
         Record {
             device: Arc::clone(&self.context.device),
             backend: Arc::clone(&self.context.backend_name),
@@ -297,24 +297,25 @@ impl Mapping {
         }
     }
 
-    fn sync(&self, to: Hand) {
+    fn sync(&self, to: TransferTo) {
         for piece in self.pieces.as_slice() {
             piece.sync(&self.context, self.direction, to);
-            self.check_in_step(piece, to);
+            self.check_cache_matches(piece, to);
         }
     }
 
     /// P13: what changes hands holds the same for both. Only a simulated machine can tell; its first and last bytes do.
-    fn check_in_step(&self, piece: &Piece, to: Hand) {
+    fn check_cache_matches(&self, piece: &Piece, to: TransferTo) {
         let DmaContext { machine, device, coherent, .. } = &*self.context;
-        let untouched = to == Hand::Cpu && !self.direction.device_writes();
+        let untouched = to == TransferTo::Cpu && !self.direction.device_writes();
         let apart = *coherent || piece.lent().is_none() || piece.bounce.lock().is_some();
         if untouched || apart || !machine.policy().check_dma {
             return;
         }
         let sample = piece.len().min(DMA_ALIGN);
         let env = machine.env();
-        let same = env.in_step(piece.phys(), sample) && env.in_step(piece.phys() + (piece.len() - sample), sample);
+        let same =
+            env.cache_matches(piece.phys(), sample) && env.cache_matches(piece.phys() + (piece.len() - sample), sample);
         machine.promises.check(Promise::CoherentAtTransfer, same, || {
             format!("{device}: the CPU's cache and the device differ over {} after a sync", piece.phys())
         });
@@ -328,12 +329,12 @@ impl Mapping {
     }
 
     /// Revokes the mapping, proves it, and lets go of what lies behind; or puts that into quarantine.
-    fn end(&self, way: &WayBack<'_>) -> Outcome {
+    fn end(&self, ctx: &UnwindCtx<'_>) -> Outcome {
         let context = &self.context;
         let machine = &context.machine;
         let (addr, len) = self.span;
-        let now = way.bound.dma.lock().as_ref().is_some_and(|now| Arc::ptr_eq(now, context));
-        machine.promises.check(Promise::SameHand, now, || {
+        let now = ctx.bound.dma.lock().as_ref().is_some_and(|now| Arc::ptr_eq(now, context));
+        machine.promises.check(Promise::MatchingBackend, now, || {
             format!("{}: {addr} is freed after the back-end that allocated it was torn down", context.device)
         });
         for piece in self.pieces.as_slice() {
@@ -344,7 +345,7 @@ impl Mapping {
         }
         let pins = core::mem::take(&mut *self.pins.lock());
         let ended =
-            context.backend.unmap(machine, &context.device, IovaRange { iova: addr, len }, way.quiet.as_ref(), pins);
+            context.backend.unmap(machine, &context.device, IovaRange { iova: addr, len }, ctx.quiesced.as_ref(), pins);
         machine.dma.live.fetch_sub(1, Ordering::Relaxed);
         for piece in self.pieces.as_slice() {
             machine.emit(Some(&context.device), || EventKind::DmaUnmapped {
@@ -354,15 +355,15 @@ impl Mapping {
                 backend: context.backend_name.as_ref().into(),
             });
         }
-        let shown = ended.is_err() || matches!(context.backend, Backend::Translated(_)) || way.quiet.is_some();
-        machine.promises.check(Promise::QuietFirst, shown, || {
+        let shown = ended.is_err() || matches!(context.backend, Backend::Translated(_)) || ctx.quiesced.is_some();
+        machine.promises.check(Promise::QuiescedFirst, shown, || {
             format!("{}: {addr} goes back although the device was not shown to be quiet", context.device)
         });
         let Ok(ended) = ended else {
             self.lost.store(true, Ordering::Release);
             return Outcome::Quarantined;
         };
-        if let Ended::Later(domain) = &ended {
+        if let Revocation::Later(domain) = &ended {
             domain.confirm_due(machine);
         }
         self.take_from_device();
@@ -375,7 +376,7 @@ impl Mapping {
         if with_cpu {
             self.copy_in();
         } else if !self.attrs.contains(Attrs::SKIP_CPU_SYNC) {
-            self.sync(Hand::Cpu);
+            self.sync(TransferTo::Cpu);
         }
         for piece in self.pieces.as_slice() {
             drop(piece.bounce.lock().take());
@@ -385,9 +386,9 @@ impl Mapping {
     /// Pins of all that the device may reach.
     fn new_pins(&self) -> impl Iterator<Item = PagePin> + '_ {
         let by = &self.context.pinner;
-        let registers = self.pieces.as_slice().iter().filter_map(move |piece| match &piece.behind {
-            Behind::Registers(_, claim) => Some(PagePin::of_registers(Arc::clone(claim), by)),
-            Behind::Shared(_) | Behind::Lent(_) => None,
+        let registers = self.pieces.as_slice().iter().filter_map(move |piece| match &piece.backing {
+            Backing::Registers(_, claim) => Some(PagePin::of_registers(Arc::clone(claim), by)),
+            Backing::Shared(_) | Backing::Lent(_) => None,
         });
         self.memories().map(move |memory| PagePin::new(&memory, by)).chain(registers)
     }
@@ -412,7 +413,7 @@ pub(super) fn end_early(scope: Scope<'_>, entry: EntryId, mapping: Arc<Mapping>)
 struct MappingEntry(Arc<Mapping>);
 
 impl Entry for MappingEntry {
-    fn kind(&self) -> HoldingKind {
+    fn kind(&self) -> ResourceKind {
         self.0.kind.entry()
     }
 
@@ -424,8 +425,8 @@ impl Entry for MappingEntry {
         self.0.backend()
     }
 
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        self.0.end(way)
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
+        self.0.end(ctx)
     }
 }
 

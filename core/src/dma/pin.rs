@@ -14,7 +14,7 @@ use core::fmt;
 use super::DmaMemory;
 use crate::addr::PhysAddr;
 use crate::claim::{Claim, Holder, Subject};
-use crate::driver::Quiet;
+use crate::driver::Quiesced;
 use crate::iommu::{Domain, Flushed};
 use crate::machine::Machine;
 use crate::promise::Promise;
@@ -250,7 +250,7 @@ enum Shown {
     /// The hardware has forgotten what was unmapped in this domain. Never dereferenced.
     Flushed(*const Domain),
     /// This device does no DMA.
-    Quiet(Arc<str>),
+    Quiesced(Arc<str>),
     /// This device does no DMA, and no stream goes through the domain any more, whatever the hardware remembers of it.
     Detached(Arc<str>, *const Domain),
 }
@@ -262,13 +262,13 @@ impl Unreachable {
     }
 
     /// `device` was shown to be quiet.
-    pub(crate) fn quiet(_: &Quiet, device: &Arc<str>) -> Self {
-        Self(Shown::Quiet(Arc::clone(device)))
+    pub(crate) fn quiesced(_: &Quiesced, device: &Arc<str>) -> Self {
+        Self(Shown::Quiesced(Arc::clone(device)))
     }
 
     /// `device` was shown to be quiet, and every stream of `domain` goes elsewhere: what the hardware may remember of the
     /// domain leads nobody anywhere, until its driver uses the context again, which it does after a flush.
-    pub(crate) fn detached(_: &Quiet, device: &Arc<str>, domain: &Arc<Domain>) -> Option<Self> {
+    pub(crate) fn detached(_: &Quiesced, device: &Arc<str>, domain: &Arc<Domain>) -> Option<Self> {
         domain.is_detached().then(|| Self(Shown::Detached(Arc::clone(device), Arc::as_ptr(domain))))
     }
 
@@ -283,7 +283,7 @@ impl Unreachable {
                 *device == by.device && core::ptr::eq(own.as_ptr(), *domain)
             }
             (Shown::Flushed(domain), Via::Domain(own)) => core::ptr::eq(own.as_ptr(), *domain),
-            (Shown::Quiet(device), Via::Bus) => *device == by.device,
+            (Shown::Quiesced(device), Via::Bus) => *device == by.device,
             _ => false,
         }
     }

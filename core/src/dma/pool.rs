@@ -194,7 +194,7 @@ pub struct PoolItem<'s> {
 impl PoolItem<'_> {
     /// Where the device finds it; see [`Coherent::device_addr`].
     pub fn device_addr(&self) -> DeviceAddr {
-        self.pool.0.scope.bound.expose();
+        self.pool.0.scope.bound.publish_dma_address();
         self.addr
     }
 

@@ -13,7 +13,7 @@ use core::hash::{Hash, Hasher};
 
 use super::pin::{PagePin, PinState, Unreachable, release_all};
 use crate::addr::PhysAddr;
-use crate::driver::Quiet;
+use crate::driver::Quiesced;
 use crate::event::EventKind;
 use crate::iommu::Domain;
 use crate::machine::Machine;
@@ -25,7 +25,7 @@ pub(crate) type HeldId = u64;
 /// What lets pages go back.
 enum Needs {
     /// Their device is shown to be quiet.
-    Quiet,
+    Quiesced,
     /// The hardware confirms a flush of this domain.
     Flush(Arc<Domain>),
 }
@@ -69,11 +69,11 @@ pub(crate) struct Quarantine(Mutex<(HeldId, Vec<Held>)>);
 
 impl Quarantine {
     /// Keeps `pins` of an untranslated device until it is shown to be quiet.
-    pub(crate) fn until_quiet(&self, machine: &Machine, device: &Arc<str>, pins: Vec<PagePin>, why: String) {
+    pub(crate) fn until_quiesced(&self, machine: &Machine, device: &Arc<str>, pins: Vec<PagePin>, why: String) {
         for pin in &pins {
             pin.set(PinState::NotQuiet);
         }
-        self.hold(machine, device, pins, why, Needs::Quiet);
+        self.hold(machine, device, pins, why, Needs::Quiesced);
     }
 
     /// Keeps `pins` until `domain` [says](Self::flushed) that a flush was confirmed. One event tells of all of them.
@@ -131,18 +131,18 @@ impl Quarantine {
 
     /// `device` was shown to be quiet: what it reached untranslated goes back. What it reached through a domain waits for
     /// the hardware, which is asked once more, unless no stream goes through that domain any more.
-    pub(crate) fn recover(&self, machine: &Machine, device: &Arc<str>, quiet: &Quiet) {
+    pub(crate) fn recover(&self, machine: &Machine, device: &Arc<str>, quiesced: &Quiesced) {
         for domain in self.waits_for(|h| h.device == *device) {
             if domain.retry(machine) {
                 continue;
             }
-            if let Some(proof) = Unreachable::detached(quiet, device, &domain) {
+            if let Some(proof) = Unreachable::detached(quiesced, device, &domain) {
                 let through = |h: &Held| matches!(&h.needs, Needs::Flush(d) if Arc::ptr_eq(d, &domain));
                 self.release(machine, |h| h.device == *device && through(h), &proof);
             }
         }
-        let proof = Unreachable::quiet(quiet, device);
-        self.release(machine, |h| h.device == *device && matches!(h.needs, Needs::Quiet), &proof);
+        let proof = Unreachable::quiesced(quiesced, device);
+        self.release(machine, |h| h.device == *device && matches!(h.needs, Needs::Quiesced), &proof);
     }
 
     /// The hardware has confirmed a flush that began after `ids` were put here.

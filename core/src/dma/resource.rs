@@ -6,7 +6,7 @@ use core::fmt;
 use core::ops::Range;
 
 use super::backend::Backend;
-use super::mapping::{Behind, Kind, Mapping, Piece, Pieces, end_early, page_span};
+use super::mapping::{Backing, Kind, Mapping, Piece, Pieces, end_early, page_span};
 use super::pin::PagePin;
 use super::{Attrs, Direction, Dma, DmaContext, DmaError};
 use crate::addr::{DeviceAddr, PhysAddr};
@@ -53,7 +53,7 @@ impl<'s> Dma<'s> {
         if !may_be_shared(machine, page, bytes, phys..PhysAddr(phys.0 + len)) {
             return Err(DmaError::NotRegisters(phys));
         }
-        let seat = self.scope.bound.seat()?;
+        let reservation = self.scope.bound.reservation()?;
         let claim = machine
             .claim(&Subject::whole_pages(phys, len), &context.pinner.holder, Mode::Peer)
             .map_err(|_| DmaError::Held(phys))?;
@@ -76,9 +76,9 @@ impl<'s> Dma<'s> {
                 machine.release_claim(&claim);
             }
         })?;
-        let pieces = Pieces::One(Piece::new(Behind::Registers(phys, claim), 0..len, addr, None));
+        let pieces = Pieces::One(Piece::new(Backing::Registers(phys, claim), 0..len, addr, None));
         let (mapping, entry) =
-            Mapping::begin(&context, self.scope, seat, Kind::Resource, direction, Attrs::empty(), span, pieces);
+            Mapping::begin(&context, self.scope, reservation, Kind::Resource, direction, Attrs::empty(), span, pieces);
         Ok(MappedResource { mapping, entry, scope: self.scope })
     }
 }
@@ -150,7 +150,7 @@ fn may_be_shared(machine: &Machine, page: PhysAddr, bytes: u64, registers: Range
 impl MappedResource<'_> {
     /// Where the device finds the first byte; see [`Mapped::device_addr`](super::Mapped::device_addr).
     pub fn device_addr(&self) -> DeviceAddr {
-        self.scope.bound.expose();
+        self.scope.bound.publish_dma_address();
         self.mapping.first().addr
     }
 

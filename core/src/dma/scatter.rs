@@ -6,12 +6,12 @@ use core::fmt;
 
 use super::backend::Backend;
 use super::check::Op;
-use super::mapping::{Behind, Kind, Mapping, Piece, Pieces, end_early};
+use super::mapping::{Backing, Kind, Mapping, Piece, Pieces, end_early};
 use super::pin::PagePin;
 use super::streaming::place;
 use super::{Attrs, CpuViewSg, Direction, Dma, DmaBuffer, DmaContext, DmaError, Refused, SegmentLimits, Segments};
 use crate::addr::{DeviceAddr, PAGE_SIZE, pages};
-use crate::binding::{EntryId, Scope, Seat};
+use crate::binding::{EntryId, Reservation, Scope};
 use crate::iommu::{Domain, MapList};
 
 /// A list of buffers that the device has. As [`Mapped`](super::Mapped) in everything else.
@@ -41,7 +41,7 @@ impl<'s> Dma<'s> {
         direction: Direction,
         attrs: Attrs,
     ) -> Result<MappedSg<'s>, Refused<Vec<DmaBuffer>>> {
-        let (context, seat) = match self.prepare_list(&list) {
+        let (context, reservation) = match self.prepare_list(&list) {
             Ok(p) => p,
             Err(error) => return Err(Refused { error, back: list }),
         };
@@ -51,7 +51,7 @@ impl<'s> Dma<'s> {
         };
         let pieces = Pieces::Many(pieces);
         let (mapping, entry) =
-            Mapping::begin(&context, self.scope, seat, Kind::Scatter, direction, attrs, span, pieces);
+            Mapping::begin(&context, self.scope, reservation, Kind::Scatter, direction, attrs, span, pieces);
         let list = MappedSg { mapping, limits: context.segment_limits(), entry, scope: self.scope };
         if context.machine.policy().check_dma {
             for (addr, len) in list.cut() {
@@ -61,14 +61,14 @@ impl<'s> Dma<'s> {
         Ok(list)
     }
 
-    fn prepare_list(&self, list: &[DmaBuffer]) -> Result<(Arc<DmaContext>, Seat), DmaError> {
+    fn prepare_list(&self, list: &[DmaBuffer]) -> Result<(Arc<DmaContext>, Reservation), DmaError> {
         let context = self.context()?;
         context.admit()?;
         if list.is_empty() {
             return Err(DmaError::BadSize(0));
         }
         list.iter().try_for_each(|buffer| context.accept(buffer, &(0..buffer.len())))?;
-        Ok((context, self.scope.bound.seat()?))
+        Ok((context, self.scope.bound.reservation()?))
     }
 }
 
@@ -86,7 +86,7 @@ fn place_each(
     let span = (placed[0].addr, placed[0].span.1);
     let piece = |(buffer, placed): (DmaBuffer, super::streaming::Placed)| {
         let range = 0..buffer.len();
-        Piece::new(Behind::Lent(buffer.lend()), range, placed.addr, placed.bounce)
+        Piece::new(Backing::Lent(buffer.lend()), range, placed.addr, placed.bounce)
     };
     Ok((list.into_iter().zip(placed).map(piece).collect(), span))
 }
@@ -122,7 +122,7 @@ fn place_all(
     let mut at = iova;
     let piece = |buffer: DmaBuffer| {
         let range = 0..buffer.len();
-        let piece = Piece::new(Behind::Lent(buffer.lend()), range.clone(), at, None);
+        let piece = Piece::new(Backing::Lent(buffer.lend()), range.clone(), at, None);
         at = at + pages(range.end) * PAGE_SIZE;
         piece
     };
@@ -135,7 +135,7 @@ impl MappedSg<'_> {
     /// telling the device: whatever was known about the device being quiet is void.
     pub fn segments(&self) -> impl Iterator<Item = (DeviceAddr, u64)> + '_ {
         self.mapping.give_to_device();
-        self.scope.bound.expose();
+        self.scope.bound.publish_dma_address();
         self.cut()
     }
 
@@ -163,9 +163,9 @@ impl MappedSg<'_> {
         let len = self.mapping.len();
         let mapping = end_early(self.scope, self.entry, self.mapping).ok_or(DmaError::Quarantined(len))?;
         let Pieces::Many(pieces) = mapping.pieces else { return Ok(Vec::new()) };
-        let buffer = |piece: Piece| match piece.behind {
-            Behind::Lent(lent) => Some(lent.into_buffer()),
-            Behind::Shared(_) | Behind::Registers(..) => None,
+        let buffer = |piece: Piece| match piece.backing {
+            Backing::Lent(lent) => Some(lent.into_buffer()),
+            Backing::Shared(_) | Backing::Registers(..) => None,
         };
         Ok(pieces.into_iter().filter_map(buffer).collect())
     }

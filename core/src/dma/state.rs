@@ -50,7 +50,7 @@ impl Machine {
     /// simulated one can tell.
     pub(crate) fn check_unreachable(&self, device: &str, base: PhysAddr, len: u64) {
         if self.policy().check_dma {
-            self.promises.check(Promise::UnreachableBeforeFree, !self.env().reaches(base, len), || {
+            self.promises.check(Promise::UnreachableBeforeFree, !self.env().dma_reachable(base, len), || {
                 format!("{device}: {len} bytes at {base} go back, and the device still reaches them")
             });
         }

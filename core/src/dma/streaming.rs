@@ -8,11 +8,11 @@ use alloc::vec::Vec;
 
 use super::backend::Backend;
 use super::bounce::Slot;
-use super::mapping::{Behind, Kind, Mapping, Piece, Pieces, end_early, page_span};
+use super::mapping::{Backing, Kind, Mapping, Piece, Pieces, end_early, page_span};
 use super::pin::PagePin;
 use super::{Attrs, CpuView, DMA_ALIGN, Direction, Dma, DmaBuffer, DmaContext, DmaError, Refused};
 use crate::addr::DeviceAddr;
-use crate::binding::{EntryId, Scope, Seat};
+use crate::binding::{EntryId, Reservation, Scope};
 use crate::iommu::Prot;
 
 /// A buffer that the device has.
@@ -87,25 +87,33 @@ impl<'s> Dma<'s> {
         direction: Direction,
         attrs: Attrs,
     ) -> Result<Mapped<'s>, Refused<DmaBuffer>> {
-        let prepared = self.prepare(&buffer, &range).and_then(|(context, seat)| {
+        let prepared = self.prepare(&buffer, &range).and_then(|(context, reservation)| {
             let placed = place(&context, Kind::Single, &buffer, &range, direction)?;
-            Ok((context, seat, placed))
+            Ok((context, reservation, placed))
         });
-        let (context, seat, placed) = match prepared {
+        let (context, reservation, placed) = match prepared {
             Ok(p) => p,
             Err(error) => return Err(Refused { error, back: buffer }),
         };
-        let piece = Piece::new(Behind::Lent(buffer.lend()), range, placed.addr, placed.bounce);
-        let (mapping, entry) =
-            Mapping::begin(&context, self.scope, seat, Kind::Single, direction, attrs, placed.span, Pieces::One(piece));
+        let piece = Piece::new(Backing::Lent(buffer.lend()), range, placed.addr, placed.bounce);
+        let (mapping, entry) = Mapping::begin(
+            &context,
+            self.scope,
+            reservation,
+            Kind::Single,
+            direction,
+            attrs,
+            placed.span,
+            Pieces::One(piece),
+        );
         Ok(Mapped { mapping, entry, scope: self.scope })
     }
 
-    fn prepare(&self, buffer: &DmaBuffer, range: &Range<u64>) -> Result<(Arc<DmaContext>, Seat), DmaError> {
+    fn prepare(&self, buffer: &DmaBuffer, range: &Range<u64>) -> Result<(Arc<DmaContext>, Reservation), DmaError> {
         let context = self.context()?;
         context.admit()?;
         context.accept(buffer, range)?;
-        Ok((context, self.scope.bound.seat()?))
+        Ok((context, self.scope.bound.reservation()?))
     }
 }
 
@@ -181,7 +189,7 @@ impl Mapped<'_> {
     /// device being quiet is void.
     pub fn device_addr(&self) -> DeviceAddr {
         self.mapping.give_to_device();
-        self.scope.bound.expose();
+        self.scope.bound.publish_dma_address();
         self.mapping.first().addr
     }
 
@@ -222,7 +230,7 @@ impl Mapped<'_> {
         let len = self.mapping.span.1;
         let mapping = end_early(self.scope, self.entry, self.mapping).ok_or(DmaError::Quarantined(len))?;
         match mapping.pieces {
-            Pieces::One(Piece { behind: Behind::Lent(lent), .. }) => Ok(lent.into_buffer()),
+            Pieces::One(Piece { backing: Backing::Lent(lent), .. }) => Ok(lent.into_buffer()),
             _ => Err(DmaError::Quarantined(len)),
         }
     }

@@ -86,14 +86,14 @@ impl ProbeError {
     }
 }
 
-/// Holding a `Quiet` tells you: the device was stopped, and will neither do DMA nor raise an interrupt until it is
+/// Holding a `Quiesced` tells you: the device was stopped, and will neither do DMA nor raise an interrupt until it is
 /// started again (P11). Without an IOMMU the core frees the device's memory on this word alone.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Quiet {
+pub struct Quiesced {
     how: &'static str,
 }
 
-impl Quiet {
+impl Quiesced {
     /// The driver has stopped the device and seen it stop.
     pub const fn stopped() -> Self {
         Self { how: "stopped" }
@@ -122,9 +122,9 @@ impl Quiet {
 
 /// The device did not stop; the words say what was tried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Busy(pub &'static str);
+pub struct QuiesceError(pub &'static str);
 
-impl fmt::Display for Busy {
+impl fmt::Display for QuiesceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }

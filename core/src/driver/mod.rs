@@ -5,7 +5,7 @@ mod error;
 
 pub use crate::errno::Errno;
 pub(crate) use erased::{Adapter, AnyDriver};
-pub use error::{Busy, Missing, ProbeError, Quiet};
+pub use error::{Missing, ProbeError, QuiesceError, Quiesced};
 
 use crate::binding::Bound;
 
@@ -34,17 +34,17 @@ pub enum DmaOwner {
 
 /// What became of an interrupt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Serviced {
+pub enum IrqReturn {
     /// The device was served and has let go of the line; deliver the next one.
-    Done,
+    Handled,
     /// The device asked. The line stays masked, to whoever has it, until this driver's
     /// [`Irq::wait`](crate::binding::Irq::wait) or [`Irq::unmask`](crate::binding::Irq::unmask).
-    Masked,
+    HandledMasked,
     /// This device did not ask. When nobody did, again and again, the core switches the line off.
-    NotMine,
+    None,
     /// Nobody has looked: who waits in [`Irq::wait`](crate::binding::Irq::wait), now or later, is to. The line is masked
     /// meanwhile, unless another driver on it was served.
-    WakeWaiter,
+    WakeThread,
 }
 
 /// A driver.
@@ -55,7 +55,7 @@ pub enum Serviced {
 ///
 /// ```
 /// use bindery::binding::{Bound, Mmio};
-/// use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+/// use bindery::driver::{QuiesceError, Driver, Match, ProbeError, Quiesced};
 ///
 /// struct Led;
 /// struct Lamp<'b> {
@@ -73,9 +73,9 @@ pub enum Serviced {
 ///         Ok(Lamp { regs })
 ///     }
 ///
-///     fn quiesce(lamp: &Lamp<'_>) -> Result<Quiet, Busy> {
-///         lamp.regs.write32(0x0, 0).map_err(|_| Busy("the lamp does not answer"))?;
-///         Ok(Quiet::stopped())
+///     fn quiesce(lamp: &Lamp<'_>) -> Result<Quiesced, QuiesceError> {
+///         lamp.regs.write32(0x0, 0).map_err(|_| QuiesceError("the lamp does not answer"))?;
+///         Ok(Quiesced::stopped())
 ///     }
 /// }
 /// ```
@@ -109,18 +109,18 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// Asks those who use the device through this driver to leave, while they can still work with it; called before
     /// [`quiesce`](Self::quiesce), not for a device that has vanished. Bound the time it takes: who has not left by then
     /// is cut off. The default asks nobody.
-    fn wind_down(data: &Self::Data<'_>) {
+    fn request_release(data: &Self::Data<'_>) {
         let _ = data;
     }
 
     /// Stops the device: no DMA and no interrupt afterwards. Called first on the way back, when no new user can get at
     /// the data any more; users that are already inside may still be running. Bound the time it takes: a device that
-    /// does not stop is reported with [`Busy`], and its memory is kept from re-use.
-    fn quiesce(data: &Self::Data<'_>) -> Result<Quiet, Busy>;
+    /// does not stop is reported with [`QuiesceError`], and its memory is kept from re-use.
+    fn quiesce(data: &Self::Data<'_>) -> Result<Quiesced, QuiesceError>;
 
     /// Serves interrupt number `index` of the device. The default leaves it to a thread that waits with [`Irq::wait`](crate::binding::Irq::wait).
-    fn interrupt(data: &Self::Data<'_>, index: usize) -> Serviced {
+    fn interrupt(data: &Self::Data<'_>, index: usize) -> IrqReturn {
         let _ = (data, index);
-        Serviced::WakeWaiter
+        IrqReturn::WakeThread
     }
 }

@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 use alloc::sync::{Arc, Weak};
 
-use super::{Env, EnvError, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, RamUse, Site, Width};
+use super::{Env, EnvError, FaultPoint, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, RamUse, Width};
 use crate::addr::PhysAddr;
 use crate::event::Event;
 #[cfg(not(loom))]
@@ -40,11 +40,11 @@ pub(crate) struct FakeEnv {
     pub(crate) events: Mutex<Vec<Event>>,
     /// Counts calls of `inject`; the one with this number fails.
     pub(crate) fail_at: Mutex<Option<usize>>,
-    pub(crate) calls: Mutex<Vec<Site>>,
+    pub(crate) calls: Mutex<Vec<FaultPoint>>,
     pub(crate) enabled: Mutex<BTreeSet<IrqLine>>,
     now: Mutex<u64>,
     sink: Mutex<Option<Weak<dyn IrqSink>>>,
-    listens: bool,
+    tracing_enabled: bool,
     /// Counted where others may run between a call and its effect: the locks here are not loom's. To give way would not
     /// be enough: loom then tries no order in which only one of two callers is held up.
     #[cfg(loom)]
@@ -83,7 +83,7 @@ impl FakeEnv {
         Arc::new(Self::of(FakeMemory::new(&[(0x4000_0000, 4 << 12, RamUse::Frames)]).dynamic(), false))
     }
 
-    fn of(memory: Arc<dyn Memory>, listens: bool) -> Self {
+    fn of(memory: Arc<dyn Memory>, tracing_enabled: bool) -> Self {
         Self {
             memory,
             regs: Arc::new(FakeRegs(Mutex::new([0; 16]))),
@@ -93,7 +93,7 @@ impl FakeEnv {
             enabled: Mutex::default(),
             now: Mutex::default(),
             sink: Mutex::default(),
-            listens,
+            tracing_enabled,
             #[cfg(loom)]
             step: crate::sync::atomic::AtomicUsize::new(0),
         }
@@ -141,17 +141,17 @@ impl Env for FakeEnv {
         *now = until.0.max(*now);
     }
 
-    fn listens(&self) -> bool {
-        self.listens
+    fn tracing_enabled(&self) -> bool {
+        self.tracing_enabled
     }
 
     fn emit(&self, event: &Event) {
         self.events.lock().unwrap().push(event.clone());
     }
 
-    fn inject(&self, site: Site) -> bool {
+    fn should_fail(&self, point: FaultPoint) -> bool {
         let mut calls = self.calls.lock().unwrap();
-        calls.push(site);
+        calls.push(point);
         *self.fail_at.lock().unwrap() == Some(calls.len() - 1)
     }
 }

@@ -9,7 +9,7 @@ mod io;
 mod irq;
 
 pub use crate::description::{IrqLine, Trigger};
-pub use crate::instrument::{Landmark, Site};
+pub use crate::instrument::{CoveragePoint, FaultPoint};
 pub use crate::mem::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
 pub use crate::sync::Job;
 pub use crate::time::Instant;
@@ -80,35 +80,35 @@ pub trait Env: Send + Sync {
     }
 
     /// Whether anybody reads events. When false, the core does not build them.
-    fn listens(&self) -> bool;
+    fn tracing_enabled(&self) -> bool;
 
     /// Takes one event. Called with core locks held: store it or write it, do not call the machine.
     fn emit(&self, event: &Event);
 
     /// Whether the fallible call at `site` shall fail now. Only simulators answer true.
-    fn inject(&self, site: Site) -> bool {
-        let _ = site;
+    fn should_fail(&self, point: FaultPoint) -> bool {
+        let _ = point;
         false
     }
 
     /// Whether any device reaches any of the `len` bytes of RAM at `base` at this moment: through a translation that an
     /// IOMMU remembers, or untranslated, because it is at work there. Only simulators know; the core asks when memory
     /// goes back (P2, P11).
-    fn reaches(&self, base: PhysAddr, len: u64) -> bool {
+    fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
         let _ = (base, len);
         false
     }
 
     /// Whether the CPU, through its cache, sees the same in the `len` bytes of RAM at `base` as a device does that does
     /// not snoop. Only simulators know; the core asks when memory changes hands (P13).
-    fn in_step(&self, base: PhysAddr, len: u64) -> bool {
+    fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
         let _ = (base, len);
         true
     }
 
     /// The core passes a place that a walk over all paths counts. Called at every step: be quick.
-    fn passes(&self, landmark: Landmark) {
-        let _ = landmark;
+    fn cover(&self, coverage_point: CoveragePoint) {
+        let _ = coverage_point;
     }
 
     /// Which of the devices in `line`, longest waiting first, is probed next, as an index. The line has at least two.
@@ -120,7 +120,7 @@ pub trait Env: Send + Sync {
 
     /// Whether the env itself drives devices with this `compatible` list (the interrupt controller, the timer): they
     /// count as present from the start and are never probed.
-    fn drives(&self, compatible: &[Arc<str>]) -> bool {
+    fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
         let _ = compatible;
         false
     }

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::addr::{DeviceAddr, PhysAddr};
-use crate::instrument::Site;
+use crate::instrument::FaultPoint;
 use crate::time::Instant;
 
 /// One thing that happened.
@@ -85,7 +85,7 @@ pub enum EventKind {
     /// The way back waits for users that are inside the driver, each in words, for this many seconds by now.
     StillWaiting { seconds: u64, on: Vec<String> },
     /// The driver showed that its device is stopped.
-    Quiet { how: String },
+    Quiesced { how: String },
     /// The driver could not stop its device in time.
     QuiesceFailed { error: String },
     /// An entry went onto the ledger.
@@ -128,7 +128,7 @@ pub enum EventKind {
     /// A pass-through owner was asked to let go, or was cut off.
     PassThrough { state: &'static str, detail: String },
     /// A fault was injected.
-    Injected { site: Site },
+    Injected { point: FaultPoint },
     /// The DMA checker found a misuse.
     DmaMisuse { check: &'static str, detail: String },
     /// A promise was found broken.

@@ -50,7 +50,7 @@ impl fmt::Display for EventKind {
             Self::StillWaiting { seconds, on } => {
                 write!(f, "has waited {seconds} s for who is inside: {}", on.join("; "))
             }
-            Self::Quiet { how } => write!(f, "quiet: {how}"),
+            Self::Quiesced { how } => write!(f, "quiet: {how}"),
             Self::QuiesceFailed { error } => write!(f, "not quiet: {error}"),
             Self::Acquired { entry, resource, what, backend } => {
                 write!(f, "ledger +{entry} {resource} {what} from {backend}")
@@ -98,7 +98,7 @@ impl fmt::Display for EventKind {
             Self::Uevent { action, path, env } => write!(f, "uevent {action} {path} {}", env.join(" ")),
             Self::Control { path, value, result } => write!(f, "echo {value} > {path}: {result}"),
             Self::PassThrough { state, detail } => write!(f, "pass-through {state}: {detail}"),
-            Self::Injected { site } => write!(f, "injected fault at {}", site.name()),
+            Self::Injected { point } => write!(f, "injected fault at {}", point.name()),
             Self::DmaMisuse { check, detail } => write!(f, "DMA misuse ({check}): {detail}"),
             Self::PromiseBroken { promise, detail } => write!(f, "promise {promise} broken: {detail}"),
             Self::Log { text } => f.write_str(text),

@@ -1,7 +1,7 @@
 //! What a test or an explorer observes and decides: places where a call can fail, and places that a walk counts.
 
-mod landmark;
-mod site;
+mod coverage_point;
+mod fault_point;
 
-pub use landmark::Landmark;
-pub use site::Site;
+pub use coverage_point::CoveragePoint;
+pub use fault_point::FaultPoint;

@@ -8,12 +8,12 @@ use alloc::vec::Vec;
 
 use super::group::{Membership, Stream};
 use super::{Domain, DomainKind, Group, GroupError, GroupHold, OwnerId};
-use crate::binding::{Bound, Entry, HoldingKind, ResourceError, WayBack};
+use crate::binding::{Bound, Entry, ResourceError, ResourceKind, UnwindCtx};
 use crate::claim::Claim;
 use crate::device::Supplier;
 use crate::dma::check::Op;
 use crate::driver::DmaOwner;
-use crate::env::Site;
+use crate::env::FaultPoint;
 use crate::event::{EventKind, Outcome};
 use crate::machine::Machine;
 use crate::promise::Promise;
@@ -37,7 +37,7 @@ pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
         let refused = is_behind_iommu(bound) && !machine.policy().untranslated_dma;
         return if refused { Err(GroupError::NotTranslated.into()) } else { Ok(()) };
     }
-    bound.check(Site::GroupClaim)?;
+    bound.check(FaultPoint::GroupClaim)?;
     let (member, claim, owner) = match machine.iommus.claim(bound.device(), bound.holder()) {
         Ok(claimed) => claimed,
         Err(super::Unclaimed::Refused(e)) => return Err(e.into()),
@@ -57,8 +57,8 @@ struct ClaimEntry {
 }
 
 impl Entry for ClaimEntry {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Group
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Group
     }
 
     fn what(&self) -> String {
@@ -69,16 +69,16 @@ impl Entry for ClaimEntry {
         self.member.group.iommu_names()
     }
 
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        let machine = way.bound.machine();
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
+        let machine = ctx.bound.machine();
         let group = &self.member.group;
-        let detached = way.bound.dma.lock().is_none();
+        let detached = ctx.bound.dma.lock().is_none();
         machine.promises.check(Promise::OneOwner, detached, || {
-            format!("{}: group {} is let go while its translation is still set up", way.bound.name(), group.id())
+            format!("{}: group {} is let go while its translation is still set up", ctx.bound.name(), group.id())
         });
-        *way.bound.membership.lock() = None;
+        *ctx.bound.membership.lock() = None;
         let (owner, joined) = machine.iommus.unclaim(group, &self.claim);
-        way.bound.emit(|| EventKind::GroupOwner { group: group.id(), owner: owner.to_string() });
+        ctx.bound.emit(|| EventKind::GroupOwner { group: group.id(), owner: owner.to_string() });
         machine.joined_late(joined);
         Outcome::Returned
     }
@@ -100,14 +100,14 @@ pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, 
     let group = &member.group;
     let mut nodes: Vec<_> = member.streams.iter().map(|s| s.iommu).collect();
     nodes.dedup();
-    let domain = group.enter(bound.owner(), &nodes, || bound.check(Site::DomainAlloc))?;
+    let domain = group.enter(bound.owner(), &nodes, || bound.check(FaultPoint::DomainAlloc))?;
     let own = (bound.owner() == DmaOwner::PassThrough) == (domain.kind() == DomainKind::Unmanaged);
     bound.machine().promises.check(Promise::OneOwner, own, || {
         format!("{}: gets into the {} domain of group {}'s other owner", bound.name(), domain.kind(), group.id())
     });
     let mut entry =
         AttachEntry { group: Arc::clone(group), domain: Arc::clone(&domain), streams: Vec::new(), claims: Vec::new() };
-    let attached = bound.check(Site::DomainAttach).and_then(|()| {
+    let attached = bound.check(FaultPoint::DomainAttach).and_then(|()| {
         for stream in &member.streams {
             let claim = group.claim_stream(*stream, bound.holder()).map_err(|conflict| {
                 bound.refuse(&conflict, "for DMA");
@@ -162,8 +162,8 @@ impl AttachEntry {
 }
 
 impl Entry for AttachEntry {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Translation
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Translation
     }
 
     fn what(&self) -> String {
@@ -174,24 +174,24 @@ impl Entry for AttachEntry {
         self.group.iommu_names()
     }
 
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        *way.bound.dma.lock() = None;
-        let device = &way.bound.desc().name;
-        way.bound.machine().check_dma(|| Op::TranslationGone { device: Arc::clone(device) });
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
+        *ctx.bound.dma.lock() = None;
+        let device = &ctx.bound.desc().name;
+        ctx.bound.machine().check_dma(|| Op::TranslationGone { device: Arc::clone(device) });
         // Whatever waits for confirmation gets it while there is a translation to confirm.
-        self.domain.confirm_queue(way.bound.machine());
-        self.domain.retry(way.bound.machine());
-        *way.bound.domain.lock() = None;
-        let detached = self.detach(way.bound.machine());
+        self.domain.confirm_queue(ctx.bound.machine());
+        self.domain.retry(ctx.bound.machine());
+        *ctx.bound.domain.lock() = None;
+        let detached = self.detach(ctx.bound.machine());
         if self.group.domain().is_none() {
             // Its context is off, and what it remembered is flushed: nothing waits for that any more.
             let backend = format!("iommu {}", self.domain.label());
-            way.bound.machine().check_dma(|| Op::Confirmed { backend: backend.into(), range: None });
+            ctx.bound.machine().check_dma(|| Op::Confirmed { backend: backend.into(), range: None });
         }
         if detached {
             return Outcome::Returned;
         }
-        way.bound.emit(|| EventKind::Log {
+        ctx.bound.emit(|| EventKind::Log {
             text: format!("{}: the IOMMU did not take the device off", self.domain.label()),
         });
         Outcome::Quarantined

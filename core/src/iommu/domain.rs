@@ -7,14 +7,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::late::{Late, Range};
 use super::lazy::Queue;
 use super::regions::Pages;
+use super::unconfirmed::{Range, Unconfirmed};
 use super::{DomainKind, Geometry, IommuError, IovaSpace, MapError, Prot, Reach, Translation};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::device::{RegionKind, ReservedRegion};
 use crate::dma::{DmaError, PagePin};
-use crate::env::Site;
+use crate::env::FaultPoint;
 use crate::machine::Machine;
 use crate::promise::Promise;
 use crate::sync::Mutex;
@@ -39,9 +39,9 @@ impl Mapping {
 
 /// Mappings that have ended: the newest [`REMEMBERED`] of them.
 #[derive(Default)]
-pub(crate) struct Past(VecDeque<(DeviceAddr, Mapping)>);
+pub(crate) struct MappingHistory(VecDeque<(DeviceAddr, Mapping)>);
 
-impl Past {
+impl MappingHistory {
     fn push(&mut self, at: DeviceAddr, mapping: Mapping) {
         if self.0.len() == REMEMBERED {
             self.0.pop_front();
@@ -64,7 +64,7 @@ impl Past {
 #[derive(Default)]
 struct History {
     live: BTreeMap<DeviceAddr, Mapping>,
-    ended: Past,
+    ended: MappingHistory,
 }
 
 /// What is known of a refused access.
@@ -88,7 +88,7 @@ pub struct Domain {
     pub(super) queue: Mutex<Option<Queue>>,
     /// What no flush has confirmed yet. Held while the owner of an unmanaged domain maps, so that it does not map over
     /// such a range; else the lock is a leaf.
-    pub(super) late: Mutex<Late>,
+    pub(super) unconfirmed: Mutex<Unconfirmed>,
     label: String,
     /// Until when it is not asked to confirm single unmaps, in nanoseconds: it has just let one wait for nothing.
     pub(super) silent_until: AtomicU64,
@@ -124,7 +124,7 @@ impl Domain {
             holes,
             history: Mutex::default(),
             queue: Mutex::new(None),
-            late: Mutex::default(),
+            unconfirmed: Mutex::default(),
             label,
             silent_until: AtomicU64::new(0),
             retired: AtomicBool::new(false),
@@ -213,8 +213,8 @@ impl Domain {
         reach: Reach<'_>,
         pins: &mut dyn FnMut() -> Vec<PagePin>,
     ) -> Result<DeviceAddr, MapList> {
-        if machine.inject(Some(device), Site::IovaAlloc) {
-            return Err(MapList::Undone(DmaError::Injected(Site::IovaAlloc)));
+        if machine.should_fail(Some(device), FaultPoint::IovaAlloc) {
+            return Err(MapList::Undone(DmaError::Injected(FaultPoint::IovaAlloc)));
         }
         self.confirm_due(machine);
         let count = pages(total);
@@ -285,7 +285,7 @@ impl Domain {
     }
 
     /// The domain goes: all that it knows belongs to the past.
-    pub(crate) fn last_words(&self) -> Past {
+    pub(crate) fn last_words(&self) -> MappingHistory {
         let mut history = self.history.lock();
         let History { live, mut ended } = core::mem::take(&mut *history);
         for (at, mapping) in live {

@@ -45,14 +45,14 @@ struct Parts {
     list: Arc<[Part]>,
     next: u32,
     /// What maps that failed at a later part took down again, and no flush has confirmed.
-    late: Gather,
+    unconfirmed: Gather,
 }
 
 impl Joint {
     /// A translation through the IOMMU at `node` alone.
     pub(super) fn new(node: NodeId, ops: Arc<dyn Translation>) -> Self {
         let first = Part { id: PartId(0), node, ops, left: false };
-        let parts = Parts { list: Arc::from([first.clone()]), next: 1, late: Gather::new() };
+        let parts = Parts { list: Arc::from([first.clone()]), next: 1, unconfirmed: Gather::new() };
         Self { first, several: AtomicBool::new(false), parts: Mutex::new(parts) }
     }
 
@@ -154,7 +154,7 @@ impl Translation for Joint {
                         gather.free_tables();
                         return Err(e);
                     }
-                    self.parts.lock().late.absorb(gather);
+                    self.parts.lock().unconfirmed.absorb(gather);
                     return Err(MapError::Unconfirmed(iova));
                 }
             }
@@ -187,11 +187,11 @@ impl Translation for Joint {
 
     fn flush(&self, gather: &mut Gather) -> Result<(), IommuError> {
         let Some(only) = self.single() else {
-            let (list, late) = {
+            let (list, unconfirmed) = {
                 let mut parts = self.parts.lock();
-                (Arc::clone(&parts.list), core::mem::take(&mut parts.late))
+                (Arc::clone(&parts.list), core::mem::take(&mut parts.unconfirmed))
             };
-            gather.absorb(late);
+            gather.absorb(unconfirmed);
             let mut result = Ok(());
             for part in list.iter() {
                 // Each one is asked, also after one that does not answer: the next call then waits for that one alone.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Gather;
-use super::late::Range;
+use super::unconfirmed::Range;
 use crate::dma::PagePin;
 use crate::env::Instant;
 

@@ -13,7 +13,7 @@ use core::hash::{Hash, Hasher};
 use super::group::{Instance, Membership, Stream};
 use super::{DomainKind, FaultReport, Group, GroupError, Grouping, Iommu, IommuError, Owner, StreamId, Translation};
 use crate::addr::DeviceAddr;
-use crate::binding::{Entry, HoldingKind, WayBack};
+use crate::binding::{Entry, ResourceKind, UnwindCtx};
 use crate::claim::{Claim, Claims, Holder};
 use crate::device::{Device, NodeId};
 use crate::env::Env;
@@ -384,8 +384,8 @@ pub(crate) struct InstanceEntry {
 }
 
 impl Entry for InstanceEntry {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Iommu
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Iommu
     }
 
     fn what(&self) -> String {
@@ -396,8 +396,8 @@ impl Entry for InstanceEntry {
         "core".into()
     }
 
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        let machine = way.bound.machine();
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
+        let machine = ctx.bound.machine();
         // Consumers are unbound by now (P6); they only leave their groups. Whoever else uses one of these groups may
         // still wait for this IOMMU's word.
         for domain in machine.iommus.groups().iter().filter_map(|g| g.domain()) {

@@ -10,13 +10,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::late::Range;
 use super::lazy::{QUEUE_TIME, Queue};
+use super::unconfirmed::Range;
 use super::{Domain, DomainKind, Gather, IommuError, MapError};
 use crate::addr::DeviceAddr;
 use crate::dma::check::Op;
 use crate::dma::{PagePin, PinState, Unreachable, release_all};
-use crate::env::Site;
+use crate::env::FaultPoint;
 use crate::machine::Machine;
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
@@ -60,7 +60,7 @@ impl Domain {
             let mut gather = Gather::new();
             if let Err(e) = self.remove(machine, range, &mut gather) {
                 let held = machine.quarantine.until_flushed(machine, device, pins, e.to_string(), self);
-                self.late.lock().stuck(gather, &[range], held);
+                self.unconfirmed.lock().stuck(gather, &[range], held);
                 return Err(UnmapError::Map(e));
             }
             self.enqueue(machine, range, gather, pins);
@@ -106,8 +106,8 @@ impl Domain {
         };
         let held = machine.quarantine.until_flushed(machine, device, pins(), error.to_string(), self);
         match error {
-            UnmapError::Map(_) => self.late.lock().stuck(gather, &taken, held),
-            UnmapError::Unconfirmed(_) => self.late.lock().unconfirmed(gather, &taken, Some(held)),
+            UnmapError::Map(_) => self.unconfirmed.lock().stuck(gather, &taken, held),
+            UnmapError::Unconfirmed(_) => self.unconfirmed.lock().unconfirmed(gather, &taken, Some(held)),
         }
         Err(error)
     }
@@ -123,7 +123,7 @@ impl Domain {
         why: MapError,
     ) {
         let held = machine.quarantine.until_flushed(machine, device, pins, why.to_string(), self);
-        self.late.lock().unconfirmed(Gather::new(), &[range], Some(held));
+        self.unconfirmed.lock().unconfirmed(Gather::new(), &[range], Some(held));
     }
 
     /// Takes one range out of the page table.
@@ -139,7 +139,7 @@ impl Domain {
 
     /// As [`flush`](Self::flush), with a place for injected faults.
     fn invalidate(self: &Arc<Self>, machine: &Machine, gather: Gather) -> Result<Unreachable, (IommuError, Gather)> {
-        let times_out = machine.inject(None, Site::Invalidate);
+        let times_out = machine.should_fail(None, FaultPoint::Invalidate);
         if times_out {
             Err((IommuError::Injected, gather))
         } else if machine.env().now().0 < self.silent_until.load(Ordering::Relaxed) {
@@ -154,7 +154,7 @@ impl Domain {
     /// where the hardware's word becomes a proof. On an error the gather comes back, with what was late.
     fn flush(self: &Arc<Self>, machine: &Machine, gather: Gather) -> Result<Unreachable, (IommuError, Gather)> {
         let off = self.retired.load(Ordering::Acquire);
-        let (mut all, mark) = self.late.lock().begin();
+        let (mut all, mark) = self.unconfirmed.lock().begin();
         all.absorb(gather);
         let begun = machine.env().now();
         if let Err(e) = self.translation().flush(&mut all) {
@@ -166,7 +166,7 @@ impl Domain {
         }
         self.silent_until.store(0, Ordering::Relaxed);
         let proof = Unreachable::flushed(all.confirm(), self);
-        let done = self.late.lock().confirmed(mark, off);
+        let done = self.unconfirmed.lock().confirmed(mark, off);
         if !done.is_empty() {
             let held: Vec<_> = done.iter().filter_map(|entry| entry.held).collect();
             machine.quarantine.flushed(machine, &held, &proof);
@@ -187,18 +187,18 @@ impl Domain {
 
     /// Whether something was unmapped that no flush has confirmed.
     pub(crate) fn has_unconfirmed(&self) -> bool {
-        !self.late.lock().is_empty()
+        !self.unconfirmed.lock().is_empty()
     }
 
     /// Flushes once more what was not confirmed. True when nothing is left to confirm.
     pub(crate) fn retry(self: &Arc<Self>, machine: &Machine) -> bool {
-        if self.late.lock().is_empty() {
+        if self.unconfirmed.lock().is_empty() {
             return true;
         }
         match self.flush(machine, Gather::new()) {
-            Ok(_) => self.late.lock().is_empty(),
+            Ok(_) => self.unconfirmed.lock().is_empty(),
             Err((_, gather)) => {
-                self.late.lock().keep(gather);
+                self.unconfirmed.lock().keep(gather);
                 false
             }
         }
@@ -235,7 +235,7 @@ impl Domain {
     /// go to quarantine and the addresses stay unused until a later flush is confirmed. True when something was confirmed.
     pub(crate) fn confirm_queue(self: &Arc<Self>, machine: &Machine) -> bool {
         let Some(Queue { gather, ranges, pins, .. }) = self.queue.lock().take() else { return false };
-        let confirmed = if machine.inject(None, Site::Invalidate) {
+        let confirmed = if machine.should_fail(None, FaultPoint::Invalidate) {
             Err((IommuError::Injected, gather))
         } else {
             self.flush(machine, gather)
@@ -264,10 +264,10 @@ impl Domain {
                     .into_iter()
                     .map(|(device, pins)| machine.quarantine.until_flushed(machine, &device, pins, why.clone(), self))
                     .collect();
-                let mut late = self.late.lock();
-                late.unconfirmed(gather, &ranges, None);
+                let mut unconfirmed = self.unconfirmed.lock();
+                unconfirmed.unconfirmed(gather, &ranges, None);
                 for held in held {
-                    late.unconfirmed(Gather::new(), &[], Some(held));
+                    unconfirmed.unconfirmed(Gather::new(), &[], Some(held));
                 }
                 false
             }
@@ -315,7 +315,7 @@ impl From<&[Range]> for Taken {
 impl Domain {
     /// Whether `range` overlaps one that is neither mapped nor free.
     pub(crate) fn is_late(&self, range: Range) -> bool {
-        self.late.lock().clash(range).is_some()
+        self.unconfirmed.lock().clash(range).is_some()
     }
 
     /// The same, after the hardware was asked once more.
@@ -331,8 +331,8 @@ impl Domain {
         prot: super::Prot,
     ) -> Result<(), FixedError> {
         // Held across both: an unmap of the range says so here before it touches the table.
-        let late = self.late.lock();
-        if let Some(clash) = late.clash(range) {
+        let unconfirmed = self.unconfirmed.lock();
+        if let Some(clash) = unconfirmed.clash(range) {
             return Err(FixedError::Unconfirmed(clash.iova));
         }
         self.translation().map(range.iova, phys, range.len, prot).map_err(FixedError::Map)
@@ -346,10 +346,10 @@ impl Domain {
         ranges: &[Range],
         pins: Vec<PagePin>,
     ) -> Result<(), UnmapError> {
-        let leaving = self.late.lock().leaving(ranges);
+        let leaving = self.unconfirmed.lock().leaving(ranges);
         let mut pins = Some(pins);
         let done = self.take_down(machine, device, ranges, ranges, &mut || pins.take().unwrap_or_default());
-        self.late.lock().left(leaving);
+        self.unconfirmed.lock().left(leaving);
         done
     }
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::line::{Reply, Verdict};
 use super::{InterruptController, IrqTable, LineKey, Route};
-use crate::driver::Serviced;
+use crate::driver::IrqReturn;
 use crate::env::{IrqControl, IrqLine, Trigger};
 use crate::event::EventKind;
 use crate::machine::Machine;
@@ -14,10 +14,10 @@ impl Route {
     /// Asks the driver.
     fn serve(&self) -> Reply {
         match self.device.binding().and_then(|b| b.interrupt(self.index)) {
-            Some(Serviced::Done) => Reply::Done,
-            Some(Serviced::Masked) => Reply::Masked,
-            Some(Serviced::NotMine) => Reply::NotMine,
-            Some(Serviced::WakeWaiter) => Reply::Wake,
+            Some(IrqReturn::Handled) => Reply::Done,
+            Some(IrqReturn::HandledMasked) => Reply::Masked,
+            Some(IrqReturn::None) => Reply::NotMine,
+            Some(IrqReturn::WakeThread) => Reply::Wake,
             // Probe still runs, or users are shut out.
             None => Reply::Away,
         }

@@ -9,7 +9,7 @@ use core::marker::PhantomData;
 use core::time::Duration;
 
 use super::Route;
-use crate::binding::{Entry, HoldingKind, WayBack};
+use crate::binding::{Entry, ResourceKind, UnwindCtx};
 use crate::env::IrqLine;
 use crate::event::Outcome;
 use crate::machine::Machine;
@@ -73,7 +73,7 @@ impl Irq<'_> {
         if self.route.fired.swap(false, Ordering::AcqRel) { Ok(()) } else { Err(TimedOut(timeout)) }
     }
 
-    /// Takes back this user's mask, also that of [`Serviced::Masked`](crate::driver::Serviced::Masked): its device is
+    /// Takes back this user's mask, also that of [`IrqReturn::HandledMasked`](crate::driver::IrqReturn::HandledMasked): its device is
     /// served. The line delivers again unless another user masks it.
     pub fn unmask(&self) {
         self.machine.irqs.with(&self.machine, self.route.key, |line| line.unmask(&self.route));
@@ -136,8 +136,8 @@ pub(crate) struct IrqEntry {
 }
 
 impl Entry for IrqEntry {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Irq
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Irq
     }
 
     fn what(&self) -> String {
@@ -151,8 +151,8 @@ impl Entry for IrqEntry {
         self.controller.clone()
     }
 
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        let machine = way.bound.machine();
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
+        let machine = ctx.bound.machine();
         self.route.claim.close(machine);
         machine.irqs.remove(machine, &self.route);
         machine.release_claim(&self.route.claim);

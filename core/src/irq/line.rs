@@ -63,7 +63,7 @@ pub(super) enum Verdict {
     /// Nobody made the last requests.
     Storm,
     /// Users who hold the line were waited for too long, for the first time.
-    Late,
+    Overdue,
 }
 
 #[cfg_attr(test, derive(Clone))]
@@ -272,6 +272,6 @@ impl Line {
         }
         self.held_since = None;
         self.pause = (self.pause * 2).min(PAUSE.1);
-        if first { Verdict::Late } else { Verdict::Fine }
+        if first { Verdict::Overdue } else { Verdict::Fine }
     }
 }

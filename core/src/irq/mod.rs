@@ -5,7 +5,7 @@
 //!
 //! - **Who may have it.** Drivers share a line when all take it with the same trigger; who comes with another one is
 //!   refused. A pass-through owner has its lines alone. Both refusals name the holder (P14).
-//! - **Who masks.** Each user for itself: [`Irq::mask`], [`IrqHandle::set_masked`], [`Serviced::Masked`]. The line is masked
+//! - **Who masks.** Each user for itself: [`Irq::mask`], [`IrqHandle::set_masked`], [`IrqReturn::HandledMasked`]. The line is masked
 //!   while any user masks it. A user's mask is a state, not a depth: it ends with that user's first unmask, wait, or
 //!   departure, and with nobody else's.
 //! - **Who unmasks.** The user, what the user masked; the core, what the core masked, and nothing else.
@@ -39,4 +39,4 @@ pub use table::LineInfo;
 pub(crate) use table::{IrqTable, LineKey, Route, terms};
 
 #[cfg(doc)]
-use crate::driver::Serviced;
+use crate::driver::IrqReturn;

@@ -165,7 +165,7 @@ impl IrqTable {
         let mut told = Vec::new();
         for (key, held) in &mut *lines {
             let late: Vec<String> = held.line.masked_by().map(|r| r.user()).collect();
-            if held.line.end_overdue(now) == super::line::Verdict::Late {
+            if held.line.end_overdue(now) == super::line::Verdict::Overdue {
                 let users = held.line.users.iter().map(|u| u.route.user());
                 told.push((*key, late.clone(), users.filter(|u| !late.contains(u)).collect()));
             }

@@ -251,7 +251,7 @@ impl World {
             return Err("on without users, or off with some".into());
         }
         if let Op::Masks(n) | Op::Closes(n) = last
-            && self.told.contains(&Verdict::Late)
+            && self.told.contains(&Verdict::Overdue)
             && !self.users[n].here
         {
             return Err("told about somebody who is not here".into());
@@ -362,7 +362,7 @@ fn a_user_who_does_not_come_is_told_of_once() {
     for _ in 0..10 {
         world.step(Op::TimePasses);
     }
-    assert_eq!(world.told.iter().filter(|v| **v == Verdict::Late).count(), 1);
+    assert_eq!(world.told.iter().filter(|v| **v == Verdict::Overdue).count(), 1);
     // 1, 2, 4, ... 64, and 100 from then on.
     assert_eq!(world.now.since(since).as_millis(), 127 + 3 * 100);
     world.step(Op::Waits(1));

@@ -4,9 +4,9 @@ macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// What a ledger entry holds. Each kind has one release function. The list below is the only one.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub enum HoldingKind { $($(#[$doc])* $name,)* }
+        pub enum ResourceKind { $($(#[$doc])* $name,)* }
 
-        impl HoldingKind {
+        impl ResourceKind {
             /// Every kind, in declaration order.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 

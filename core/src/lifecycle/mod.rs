@@ -3,5 +3,5 @@
 mod kind;
 mod phase;
 
-pub use kind::HoldingKind;
+pub use kind::ResourceKind;
 pub use phase::{Phase, TRANSITIONS, Transition};

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::{AbsentSuppliers, AddError, Handle, Machine, Policy};
 use crate::binding::{Bound, ResourceError};
 use crate::device::{DeviceDesc, NodeId, Resource, Supplier, SupplierKind};
-use crate::driver::{Busy, Driver, Match, Missing, ProbeError, Quiet};
+use crate::driver::{Driver, Match, Missing, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::iommu::IommuError;
 
@@ -34,8 +34,8 @@ impl Driver for Hub {
         dev.add_child(desc(&child, "t,port", &[(dev.device().node(), "port", SupplierKind::Other)]))?;
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -50,8 +50,8 @@ impl Driver for Asker {
         }
         Err(ProbeError::Defer { on: dev.machine().condition(&condition) })
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -69,8 +69,8 @@ impl Driver for Port {
             other => panic!("{other:?}"),
         }
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -81,8 +81,8 @@ impl Driver for Short {
     fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
         Err(ResourceError::Iommu(IommuError::OutOfMemory).into())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 

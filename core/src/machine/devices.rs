@@ -9,7 +9,7 @@ use super::queued::Request;
 use super::{AddError, Machine};
 use crate::addr::PhysAddr;
 use crate::device::{Device, DeviceDesc, NodeId, Nodes, SupplierKind, Unmet};
-use crate::driver::Quiet;
+use crate::driver::Quiesced;
 use crate::event::{Cause, EventKind};
 use crate::firmware::fdt::{Description, FdtError, describe};
 use crate::iommu::{IommuError, Joined};
@@ -113,7 +113,7 @@ impl Machine {
     pub fn add_device(self: &Arc<Self>, desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
         let parent = desc
             .parent
-            .filter(|_| Nesting::TELLS_THREADS && self.is_inside())
+            .filter(|_| Nesting::HAS_THREAD_IDS && self.is_inside())
             .and_then(|node| self.registry.lock().device(node).cloned());
         match parent.and_then(|parent| parent.binding()) {
             Some(binding) => binding.bound().adopt(desc),
@@ -180,7 +180,7 @@ impl Machine {
         self.emit(Some(&name), || EventKind::DeviceAdded);
         self.set_aside(device.desc());
         self.try_join(&device);
-        if self.env.drives(&device.desc().compatible) {
+        if self.env.env_owned(&device.desc().compatible) {
             self.claim_for_env(&device);
             self.arrived(&device);
         } else {
@@ -245,7 +245,7 @@ impl Machine {
             self.end_binding(&device, cause, None);
             self.end_peers_of(&device);
             if device.is_gone() {
-                self.shown_quiet(&device, &Quiet::gone());
+                self.device_quiesced(&device, &Quiesced::gone());
             }
             // Before its name is free for another device: that one's place is not touched.
             self.iommus.leave(&device);

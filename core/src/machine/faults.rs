@@ -64,7 +64,7 @@ pub struct FaultCount {
 
 impl Machine {
     /// Counts one more fault at `iommu`, of one of `devices`. Whether it is to be told.
-    pub(crate) fn fault_is_told(&self, iommu: &Arc<str>, devices: &[Arc<str>]) -> bool {
+    pub(crate) fn should_report_fault(&self, iommu: &Arc<str>, devices: &[Arc<str>]) -> bool {
         let now = self.env.now();
         // A device may fault at several IOMMUs, and is one device.
         let at = if let [device] = devices { device } else { iommu };

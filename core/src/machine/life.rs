@@ -8,8 +8,8 @@ use super::Machine;
 use crate::binding::{AnyBinding, Bound, Phase, bring_up, unwind};
 use crate::device::{Device, NodeId};
 use crate::dma::check::Op;
-use crate::driver::{AnyDriver, ProbeError, Quiet};
-use crate::env::Landmark;
+use crate::driver::{AnyDriver, ProbeError, Quiesced};
+use crate::env::CoveragePoint;
 use crate::event::{Cause, EventKind};
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
@@ -57,9 +57,9 @@ impl Machine {
             Err(error) => {
                 let error = self.with_holder(binding.bound(), self.with_node(error));
                 let error = self.not_for_its_own_child(binding.bound(), error);
-                self.env.passes(Landmark::Refused(error.errno()));
+                self.env.cover(CoveragePoint::Refused(error.errno()));
                 let bound = binding.bound();
-                let before_bind = !bound.announced.load(Ordering::Acquire);
+                let before_bind = !bound.bind_emitted.load(Ordering::Acquire);
                 let not_bound = || EventKind::NotBound { driver: driver.name().into(), error: error.to_string() };
                 device.set_phase(self.env(), Phase::Releasing);
                 unwind(&*binding);
@@ -79,7 +79,7 @@ impl Machine {
     /// Tells listeners, if they were told of the beginning of a binding, how it has ended: once, and when everything was
     /// given back (P4).
     fn tell_end(&self, bound: &Bound, how: impl FnOnce() -> EventKind) {
-        if bound.announced.swap(false, Ordering::AcqRel) {
+        if bound.bind_emitted.swap(false, Ordering::AcqRel) {
             self.promises.check(Promise::NothingLeft, bound.ledger.len() == 0, || {
                 alloc::format!("{}: told of its end before everything was given back", bound.name())
             });
@@ -223,7 +223,7 @@ impl Machine {
             alloc::format!("{}: unbound while a consumer is bound to it", device.name())
         });
         self.tell_end(binding.bound(), || EventKind::Unbound { driver: name.into(), cause });
-        self.came_back(device);
+        self.resource_returned(device);
         Some(true)
     }
 
@@ -281,8 +281,8 @@ impl Machine {
     }
 
     /// `device` was shown to be quiet, or is gone: what was kept because it might still run goes back (P11).
-    pub(crate) fn shown_quiet(&self, device: &Device, quiet: &Quiet) {
-        self.quarantine.recover(self, &device.desc().name, quiet);
+    pub(crate) fn device_quiesced(&self, device: &Device, quiesced: &Quiesced) {
+        self.quarantine.recover(self, &device.desc().name, quiesced);
         self.supplies.give_back(self, device.node());
     }
 
@@ -291,7 +291,7 @@ impl Machine {
         let r = self.registry.lock();
         r.graph.busy_suppliers(consumer).all(|n| {
             r.is_condition(n)
-                || r.device(n).is_some_and(|d| d.phase() == Phase::Bound || self.env.drives(&d.desc().compatible))
+                || r.device(n).is_some_and(|d| d.phase() == Phase::Bound || self.env.env_owned(&d.desc().compatible))
         })
     }
 

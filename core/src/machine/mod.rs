@@ -31,9 +31,9 @@ pub use crate::context::Context;
 pub use error::{AddError, BindError, UnbindError};
 pub use faults::FaultCount;
 pub use policy::{AbsentSuppliers, Policy};
-pub use probe::Settled;
+pub use probe::ProbeStats;
 pub(crate) use report::Deferred;
-pub use report::{DeviceInfo, Footprint, Waiting};
+pub use report::{DeferredDevice, DeviceInfo, ResourceUsage};
 pub use timer::GuestTimers;
 pub(crate) use view::Devlink;
 

@@ -16,7 +16,7 @@ use crate::promise::Promise;
 
 /// What [`Machine::settle`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Settled {
+pub struct ProbeStats {
     /// Probes that were begun.
     pub attempts: u64,
     /// Devices that were bound.
@@ -41,8 +41,8 @@ enum Attempt {
 impl Machine {
     /// Carries out what driver code has asked for, and probes what is to be probed, until nothing is left that could be
     /// bound. Called from inside driver code it does nothing at once: it is queued, and done when that code has come out.
-    pub fn settle(self: &Arc<Self>) -> Settled {
-        let mut all = Settled::default();
+    pub fn settle(self: &Arc<Self>) -> ProbeStats {
+        let mut all = ProbeStats::default();
         if self.queue_if_inside(Request::Settle).is_ok() {
             return all;
         }
@@ -59,15 +59,15 @@ impl Machine {
         }
     }
 
-    pub(super) fn settle_here(self: &Arc<Self>) -> Settled {
+    pub(super) fn settle_here(self: &Arc<Self>) -> ProbeStats {
         self.look_for_frames();
-        let mut done = Settled::default();
+        let mut done = ProbeStats::default();
         while self.step_into(&mut done) || self.anybody_waits() && self.break_cycles() {}
-        if done == Settled::default() {
+        if done == ProbeStats::default() {
             return done;
         }
         let forgotten = self.registry.lock().forgotten();
-        self.promises.check(Promise::OrderFree, forgotten.is_none(), || {
+        self.promises.check(Promise::OrderIndependent, forgotten.is_none(), || {
             alloc::format!("{:?} could be bound and was not woken", forgotten.map(|n| self.node_name(n)))
         });
         done
@@ -115,10 +115,10 @@ impl Machine {
 
     /// Probes the device that has waited longest. False when there was none, and from inside driver code.
     pub fn step(self: &Arc<Self>) -> bool {
-        !self.is_inside() && self.from_outside(|| self.step_into(&mut Settled::default()))
+        !self.is_inside() && self.from_outside(|| self.step_into(&mut ProbeStats::default()))
     }
 
-    fn step_into(self: &Arc<Self>, done: &mut Settled) -> bool {
+    fn step_into(self: &Arc<Self>, done: &mut ProbeStats) -> bool {
         let next = {
             let mut r = self.registry.lock();
             r.dequeue(self.env()).map(|node| (node, r.device(node).cloned()))

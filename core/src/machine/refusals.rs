@@ -79,7 +79,7 @@ impl Machine {
     }
 
     /// The binding of `device` has ended, or given something back: whoever came short is probed again.
-    pub(crate) fn came_back(&self, device: &Device) {
+    pub(crate) fn resource_returned(&self, device: &Device) {
         let again = self.registry.lock().retry(|n, _| n != device.node());
         self.tell_retry(&device.desc().name, again);
     }

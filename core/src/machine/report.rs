@@ -13,7 +13,7 @@ use crate::dma::QuarantineInfo;
 use crate::event::EventKind;
 use crate::iommu::{Group, IommuError};
 use crate::link::LinkInfo;
-use crate::power::{KeptSupply, Line};
+use crate::power::{Line, PinnedSupply};
 use crate::sync::atomic::Ordering;
 
 /// A device at a glance.
@@ -37,7 +37,7 @@ pub struct DeviceInfo {
 
 /// A device that has a driver and cannot be bound yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Waiting {
+pub struct DeferredDevice {
     /// Name on its bus.
     pub device: Arc<str>,
     /// Each missing supplier or condition and why it is not there, and why the driver did not get the device.
@@ -56,7 +56,7 @@ pub(crate) struct Reason {
 
 /// What a machine uses. Two equal footprints before and after mean that nothing was left (P4).
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Footprint {
+pub struct ResourceUsage {
     /// Page frames in use.
     pub frames: u64,
     /// Contiguous pages in use.
@@ -70,7 +70,7 @@ pub struct Footprint {
     /// Clocks, power domains and reset lines switched on.
     pub supplies: usize,
     /// Those of them that stay on only because their device was not shown to be quiet.
-    pub kept_supplies: Vec<KeptSupply>,
+    pub pinned_supplies: Vec<PinnedSupply>,
     /// DMA mappings that devices have.
     pub mappings: usize,
     /// Bytes in bounce buffers.
@@ -114,13 +114,13 @@ impl Machine {
 
     /// Devices that have a driver and are not bound: because they miss a supplier or a condition, or because the last
     /// attempt was refused, which is tried again when what was short comes back. With what they wait for.
-    pub fn waiting(&self) -> Vec<Waiting> {
+    pub fn waiting(&self) -> Vec<DeferredDevice> {
         let both = |(device, mut on, refused): Deferred| {
             on.extend(refused.into_iter().map(|r| match r.driver {
                 Some(driver) => alloc::format!("{driver} was refused: {}", r.reason),
                 None => r.reason,
             }));
-            Waiting { device, on }
+            DeferredDevice { device, on }
         };
         self.deferred().into_iter().map(both).collect()
     }
@@ -198,11 +198,11 @@ impl Machine {
     }
 
     /// Clocks, power domains and reset lines that stay on because their device was not shown to be quiet.
-    pub fn kept_supplies(&self) -> Vec<KeptSupply> {
+    pub fn pinned_supplies(&self) -> Vec<PinnedSupply> {
         let kept = self.supplies.kept();
         let r = self.registry.lock();
         let name = |n: NodeId| r.device(n).map_or_else(|| r.nodes.name(n), |d| d.name().to_string());
-        let info = |(device, line): (NodeId, Line)| KeptSupply {
+        let info = |(device, line): (NodeId, Line)| PinnedSupply {
             device: name(device),
             kind: line.holding(),
             supplier: r.nodes.name(line.provider),
@@ -212,8 +212,8 @@ impl Machine {
     }
 
     /// The ledger of a bound device, oldest entry first: number, kind, what, back-end.
-    pub fn holdings(&self, device: &Device) -> Vec<(u64, &'static str, String, String)> {
-        device.binding().map(|b| b.bound().holdings()).unwrap_or_default()
+    pub fn resources(&self, device: &Device) -> Vec<(u64, &'static str, String, String)> {
+        device.binding().map(|b| b.bound().resources()).unwrap_or_default()
     }
 
     /// Who holds what: each claim, registers first, by address.
@@ -223,7 +223,7 @@ impl Machine {
 
     /// Tells what became of a pass-through user of `device`: `state` is one word. For what outlives the binding; else
     /// [`Bound::pass_through`](crate::binding::Bound::pass_through).
-    pub fn tell_pass_through(&self, device: &str, state: &'static str, detail: &str) {
+    pub fn notify_pass_through(&self, device: &str, state: &'static str, detail: &str) {
         self.emit(Some(&device.into()), || EventKind::PassThrough { state, detail: detail.into() });
     }
 
@@ -233,23 +233,24 @@ impl Machine {
     }
 
     /// What the machine uses at this moment.
-    pub fn footprint(&self) -> Footprint {
+    pub fn resource_usage(&self) -> ResourceUsage {
         let bindings = self
             .devices()
             .iter()
             .filter_map(|d| {
-                let ledger: Vec<_> = self.holdings(d).into_iter().map(|(_, kind, what, by)| (kind, what, by)).collect();
+                let ledger: Vec<_> =
+                    self.resources(d).into_iter().map(|(_, kind, what, by)| (kind, what, by)).collect();
                 Some(alloc::format!("{}: {} {:?}", d.name(), d.driver()?, ledger))
             })
             .collect();
-        Footprint {
+        ResourceUsage {
             frames: self.memory.frames().in_use(),
             contiguous: self.memory.cma().map_or(0, |c| c.in_use()),
             claims: self.claims.len() - self.claims_of_env(),
             irqs: self.irqs.len(),
             services: self.providers.len(),
             supplies: self.supplies.in_use(),
-            kept_supplies: self.kept_supplies(),
+            pinned_supplies: self.pinned_supplies(),
             mappings: self.dma.live.load(Ordering::Relaxed),
             bounce: self.dma.bounce_bytes.load(Ordering::Relaxed),
             quarantine: self.quarantine.summary(),

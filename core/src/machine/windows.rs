@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use super::{BindError, Handle, Machine, Policy};
 use crate::binding::{Bound, Phase};
 use crate::device::{DeviceDesc, NodeId, Supplier, SupplierKind};
-use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::event::EventKind;
 use crate::link::LinkState;
@@ -40,8 +40,8 @@ impl Driver for ClockDriver {
         Ok(dev.provide(clock)?)
     }
 
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -62,8 +62,8 @@ impl Driver for Looker {
         if self.fails { Err(ProbeError::Device("will not start")) } else { Ok(()) }
     }
 
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -154,10 +154,10 @@ fn every_early_exit_of_a_probe_puts_its_links_back() {
     w.machine.register(Looker { look: Arc::new(|| {}), fails: false });
     w.env.calls.lock().unwrap().clear();
     w.machine.settle();
-    let sites = w.env.calls.lock().unwrap().len();
+    let points = w.env.calls.lock().unwrap().len();
     w.machine.unbind("looker", "looker").unwrap();
-    assert!(sites > 5, "{sites}");
-    for n in 0..sites {
+    assert!(points > 5, "{points}");
+    for n in 0..points {
         w.env.calls.lock().unwrap().clear();
         *w.env.fail_at.lock().unwrap() = Some(n);
         assert!(matches!(w.machine.bind("looker", "looker"), Err(BindError::Probe { .. })), "fault {n}");
@@ -184,8 +184,8 @@ impl Driver for Plain {
         Ok(())
     }
 
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -194,12 +194,12 @@ const ABSENT: u32 = 2;
 
 /// A machine with devices 0 to `n` - 1, each needing what `edges` (consumer, supplier) says, added in `order`; the
 /// driver is registered after `driver_at` of them.
-fn graph(n: u32, edges: &[(u32, u32)], order: &[u32], driver_at: usize) -> (Arc<FakeEnv>, Handle, super::Settled) {
+fn graph(n: u32, edges: &[(u32, u32)], order: &[u32], driver_at: usize) -> (Arc<FakeEnv>, Handle, super::ProbeStats) {
     let env = FakeEnv::new();
     let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
     let nodes: Vec<NodeId> =
         machine.with_nodes(|nodes| (0..n + ABSENT).map(|i| nodes.intern(&alloc::format!("/d{i}"))).collect());
-    let mut total = super::Settled::default();
+    let mut total = super::ProbeStats::default();
     let mut settle = |machine: &Handle| {
         let s = machine.settle();
         total.attempts += s.attempts;

@@ -8,10 +8,10 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use super::{Line, Supply, SupplyError};
-use crate::binding::{Bound, Entry, HoldingKind, ResourceError, WayBack};
+use crate::binding::{Bound, Entry, ResourceError, ResourceKind, UnwindCtx};
 use crate::claim::{Claim, Mode, Provider, Subject};
 use crate::device::{NodeId, Supplier, SupplierKind};
-use crate::env::Site;
+use crate::env::FaultPoint;
 use crate::event::Outcome;
 use crate::machine::Machine;
 use crate::sync::Mutex;
@@ -110,27 +110,27 @@ impl Line {
 
 /// Switches on everything that the device of `bound` lists under `kind`, in firmware order. What was kept on since its
 /// last binding is this one's from now on.
-pub(crate) fn acquire(bound: &Bound, kind: SupplierKind, site: Site) -> Result<(), ResourceError> {
+pub(crate) fn acquire(bound: &Bound, kind: SupplierKind, point: FaultPoint) -> Result<(), ResourceError> {
     for need in bound.desc().suppliers.iter().filter(|s| s.kind == kind) {
         let machine = bound.machine();
         if machine.is_ignored(bound.device().node(), need.node) {
             continue;
         }
-        bound.check(site)?;
+        bound.check(point)?;
         let supply = machine.providers.get::<dyn Supply>(need.node).ok_or(ResourceError::NotProvided)?;
         let line = Line::of(need, kind);
         if bound.lines.lock().contains_key(&line) {
             // Listed twice: it is on.
             continue;
         }
-        let seat = bound.seat()?;
+        let reservation = bound.reservation()?;
         let made = LineUse::new(bound, line.clone(), &supply)?;
         if let Err(error) = made.enable(machine) {
             machine.release_claim(&made.claim);
             return Err(error.into());
         }
         bound.lines.lock().insert(line, Arc::clone(&made));
-        bound.push_seated(seat, 0, LineEntry(made));
+        bound.push_reserved(reservation, 0, LineEntry(made));
     }
     Ok(())
 }
@@ -139,7 +139,7 @@ pub(crate) fn acquire(bound: &Bound, kind: SupplierKind, site: Site) -> Result<(
 struct LineEntry(Arc<LineUse>);
 
 impl Entry for LineEntry {
-    fn kind(&self) -> HoldingKind {
+    fn kind(&self) -> ResourceKind {
         self.0.line.holding()
     }
 
@@ -151,16 +151,16 @@ impl Entry for LineEntry {
         self.0.name.clone()
     }
 
-    fn release(self: Box<Self>, way: &mut WayBack<'_>) -> Outcome {
-        let (line, machine) = (&self.0.line, way.bound.machine());
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
+        let (line, machine) = (&self.0.line, ctx.bound.machine());
         let supplies = &machine.supplies;
         // Handles that were kept get an error from here on; those that are being used come out.
-        self.0.claim.close(way.bound.machine());
-        way.bound.lines.lock().remove(line);
+        self.0.claim.close(ctx.bound.machine());
+        ctx.bound.lines.lock().remove(line);
         supplies.forget_voltage(self.0.device, line);
         let on = core::mem::take(&mut *self.0.on.lock());
         // A device that may still run keeps what it runs on (P11), and what that runs on in turn.
-        let keeps = on != 0 && (way.quiet.is_none() || supplies.keeps_lines_of(self.0.device));
+        let keeps = on != 0 && (ctx.quiesced.is_none() || supplies.keeps_lines_of(self.0.device));
         if keeps {
             supplies.keep(self.0.device, line.clone());
         } else if on != 0 {

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{LineUse, Supply, SupplyError};
-use crate::binding::HoldingKind;
+use crate::binding::ResourceKind;
 use crate::claim::{Conflict, Holder, Mode};
 use crate::device::{NodeId, SupplierKind};
 use crate::machine::Machine;
@@ -24,12 +24,12 @@ pub(crate) struct Line {
 
 impl Line {
     /// What a use of it is on a ledger.
-    pub(crate) fn holding(&self) -> HoldingKind {
+    pub(crate) fn holding(&self) -> ResourceKind {
         match self.kind {
-            SupplierKind::Clock => HoldingKind::Clock,
-            SupplierKind::Power => HoldingKind::Power,
-            SupplierKind::Reset => HoldingKind::Reset,
-            _ => HoldingKind::Regulator,
+            SupplierKind::Clock => ResourceKind::Clock,
+            SupplierKind::Power => ResourceKind::Power,
+            SupplierKind::Reset => ResourceKind::Reset,
+            _ => ResourceKind::Regulator,
         }
     }
 
@@ -47,11 +47,11 @@ impl Line {
 /// A line that stays on although nobody is bound to it: its device was not shown to be quiet, or it feeds a supplier of such
 /// a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct KeptSupply {
+pub struct PinnedSupply {
     /// Name of the device.
     pub device: String,
     /// Clock, power, reset or regulator.
-    pub kind: HoldingKind,
+    pub kind: ResourceKind,
     /// Label or path of the provider.
     pub supplier: String,
     /// Which of the provider's lines: the specifier cells.

@@ -16,10 +16,10 @@ pub(crate) use counted::CountedSupply;
 pub use handle::SupplyUse;
 pub(crate) use handle::{clock, regulator};
 pub(crate) use line_use::{LineUse, LineUses, acquire};
-pub use lines::KeptSupply;
+pub use lines::PinnedSupply;
 pub(crate) use lines::{Line, Supplies};
 pub use reset::ResetLine;
-pub(crate) use reset::{force_quiet, reset_after_user};
+pub(crate) use reset::{quiesce_by_reset, reset_after_user};
 
 use alloc::boxed::Box;
 

@@ -11,7 +11,7 @@ use super::{Line, LineUse, SupplyError};
 use crate::binding::{Bound, ResourceError};
 use crate::claim::Conflict;
 use crate::device::SupplierKind;
-use crate::driver::Quiet;
+use crate::driver::Quiesced;
 use crate::event::EventKind;
 use crate::machine::Machine;
 use crate::sync::atomic::Ordering;
@@ -41,16 +41,16 @@ impl ResetLine {
     /// # Errors
     ///
     /// [`SupplyError::Held`] with the name of somebody else who holds a line; nothing is reset then, and an event tells so.
-    pub fn hold(&self) -> Result<Quiet, SupplyError> {
+    pub fn hold(&self) -> Result<Quiesced, SupplyError> {
         self.drive(&[true])?;
-        Ok(Quiet::in_reset())
+        Ok(Quiesced::in_reset())
     }
 
     /// Resets the device: holds it in reset and lets it go. Afterwards it does nothing until it is started. Errors as
     /// [`hold`](Self::hold).
-    pub fn pulse(&self) -> Result<Quiet, SupplyError> {
+    pub fn pulse(&self) -> Result<Quiesced, SupplyError> {
         self.drive(&[true, false])?;
-        Ok(Quiet::in_reset())
+        Ok(Quiesced::in_reset())
     }
 
     /// Lets a device go that [`hold`](Self::hold) holds in reset.
@@ -100,17 +100,17 @@ pub(crate) fn reset_after_user(bound: &Bound) -> Result<(), ResourceError> {
         return Ok(());
     }
     let lines = ResetLine::of(bound).ok_or(ResourceError::NotReset(SupplyError::NoSuchLine))?;
-    bound.quiet(lines.pulse().map_err(ResourceError::NotReset)?);
+    bound.mark_quiesced(lines.pulse().map_err(ResourceError::NotReset)?);
     left.store(false, Ordering::Release);
     Ok(())
 }
 
 /// Stops a device that its driver could not stop, by holding it in reset, if it has reset lines that nobody else uses.
-pub(crate) fn force_quiet(bound: &Bound) -> Option<Quiet> {
+pub(crate) fn quiesce_by_reset(bound: &Bound) -> Option<Quiesced> {
     // A provider whose lines are kept on for somebody must go on giving them.
     let needed = bound.machine().supplies.keeps_lines_of(bound.device().node());
     let lines = ResetLine::of(bound).filter(|_| !needed)?;
-    lines.try_drive(bound.machine(), &[true]).ok().map(|()| Quiet::in_reset())
+    lines.try_drive(bound.machine(), &[true]).ok().map(|()| Quiesced::in_reset())
 }
 
 impl From<Conflict> for SupplyError {

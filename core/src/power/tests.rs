@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::{Supply, SupplyError};
 use crate::binding::Bound;
 use crate::device::{DeviceDesc, NodeId, Supplier, SupplierKind};
-use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::event::EventKind;
 use crate::machine::{Handle, Machine, Policy};
@@ -40,8 +40,8 @@ impl Driver for Provider {
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
         Ok(dev.provide::<dyn Supply>(Arc::new(Lines(Arc::clone(&self.0))))?)
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -58,8 +58,8 @@ impl Driver for User {
         let _told_the_device = dev.dma().coherent(64)?.device_addr();
         if self.fails { Err(ProbeError::Device("it does not answer")) } else { Ok(()) }
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Err(Busy("the stop bit stays set"))
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Err(QuiesceError("the stop bit stays set"))
     }
 }
 
@@ -106,7 +106,7 @@ fn what_a_running_device_runs_on_stays_on_through_all_its_suppliers() {
     assert_eq!(lines(&on), [FIRST, SECOND], "the user's line, and the line that feeds its provider");
     machine.unbind("first", "provider").unwrap();
     assert_eq!(lines(&on), [FIRST, SECOND]);
-    let kept: Vec<_> = machine.kept_supplies().into_iter().map(|k| (k.device, k.kind.name(), k.args)).collect();
+    let kept: Vec<_> = machine.pinned_supplies().into_iter().map(|k| (k.device, k.kind.name(), k.args)).collect();
     let second = ("second".into(), "clock", Vec::from([FIRST]));
     assert_eq!(kept, [second, ("user".into(), "power", Vec::from([SECOND]))]);
     // Everybody comes back, the user's memory is still out of reach, so its probe fails: nothing changes.
@@ -115,11 +115,11 @@ fn what_a_running_device_runs_on_stays_on_through_all_its_suppliers() {
     }
     machine.settle();
     assert!(machine.bind("user", "user").is_err());
-    assert_eq!((lines(&on), machine.kept_supplies().len()), (Vec::from([FIRST, SECOND]), 1));
+    assert_eq!((lines(&on), machine.pinned_supplies().len()), (Vec::from([FIRST, SECOND]), 1));
     assert!(machine.device_vanished("user"));
     assert_eq!((lines(&on), machine.quarantine().len()), (Vec::from([FIRST]), 0));
     machine.unbind("second", "provider").unwrap();
-    assert_eq!((lines(&on), machine.footprint().supplies), (Vec::new(), 0), "P4");
+    assert_eq!((lines(&on), machine.resource_usage().supplies), (Vec::new(), 0), "P4");
     assert_eq!(machine.promises().broken(), []);
 }
 
@@ -127,22 +127,26 @@ fn what_a_running_device_runs_on_stays_on_through_all_its_suppliers() {
 fn an_orderly_removal_shows_nothing() {
     let (_, machine, on) = world(User { fails: false }, false);
     assert!(machine.remove_device("user"));
-    assert_eq!((lines(&on), machine.kept_supplies().len()), (Vec::from([FIRST, SECOND]), 1));
+    assert_eq!((lines(&on), machine.pinned_supplies().len()), (Vec::from([FIRST, SECOND]), 1));
     assert_eq!(machine.promises().broken(), []);
 }
 
 #[test]
 fn a_failed_probe_whose_device_knows_an_address_is_stopped_by_its_reset_line() {
     let (env, machine, on) = world(User { fails: true }, true);
-    assert!(env.story("user").contains(&EventKind::Quiet { how: "held in reset".into() }), "P11");
-    assert_eq!((lines(&on), machine.kept_supplies(), machine.quarantine()), (Vec::from([FIRST]), vec![], vec![]), "P4");
+    assert!(env.story("user").contains(&EventKind::Quiesced { how: "held in reset".into() }), "P11");
+    assert_eq!(
+        (lines(&on), machine.pinned_supplies(), machine.quarantine()),
+        (Vec::from([FIRST]), vec![], vec![]),
+        "P4"
+    );
     assert_eq!(machine.memory().frames().in_use(), 0);
 }
 
 #[test]
 fn without_one_everything_that_it_uses_is_kept() {
     let (_, machine, on) = world(User { fails: true }, false);
-    assert_eq!((lines(&on), machine.kept_supplies().len()), (Vec::from([FIRST, SECOND]), 1));
+    assert_eq!((lines(&on), machine.pinned_supplies().len()), (Vec::from([FIRST, SECOND]), 1));
     assert_eq!(machine.quarantine().len(), 1);
 }
 
@@ -156,8 +160,8 @@ impl Driver for Orderly {
     fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -175,11 +179,11 @@ fn a_second_user_that_leaves_does_not_switch_off_what_is_kept_for_the_first() {
     machine.settle();
     machine.unbind("user", "user").unwrap();
     machine.unbind("neighbour", "orderly").unwrap();
-    assert_eq!((lines(&on), machine.kept_supplies().len()), (Vec::from([FIRST, SECOND]), 1), "P11");
+    assert_eq!((lines(&on), machine.pinned_supplies().len()), (Vec::from([FIRST, SECOND]), 1), "P11");
     // The other way round: what is kept goes back while the neighbour uses it.
     machine.bind("neighbour", "orderly").unwrap();
     assert!(machine.device_vanished("user"));
-    assert_eq!((lines(&on), machine.kept_supplies().len()), (Vec::from([FIRST, SECOND]), 0));
+    assert_eq!((lines(&on), machine.pinned_supplies().len()), (Vec::from([FIRST, SECOND]), 0));
     machine.unbind("neighbour", "orderly").unwrap();
     assert_eq!(lines(&on), [FIRST], "P4");
     assert_eq!(machine.promises().broken(), []);

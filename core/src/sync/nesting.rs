@@ -37,7 +37,7 @@ pub struct Nested<'a> {
 
 impl Nesting {
     /// Whether threads are told apart, so that "inside" is said of the running thread and no other.
-    pub const TELLS_THREADS: bool = cfg!(all(any(feature = "std", shuttle), not(loom)));
+    pub const HAS_THREAD_IDS: bool = cfg!(all(any(feature = "std", shuttle), not(loom)));
 
     /// A section that nobody is inside.
     pub fn new() -> Self {

@@ -45,7 +45,7 @@ std::thread_local! {
 }
 
 /// What the calling thread does and waits for, outermost first, as far as that was said. For the scheduler's own part in
-/// [`set_give_way`](super::set_give_way).
+/// [`set_yield_hook`](super::set_yield_hook).
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
 pub fn waits_for() -> Option<std::string::String> {
     WAITS.with(|w| Some(w.borrow().join(": ")).filter(|text| !text.is_empty()))

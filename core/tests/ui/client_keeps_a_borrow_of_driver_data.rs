@@ -3,7 +3,7 @@
 use bindery::addr::DeviceAddr;
 use bindery::binding::{Bound, Client};
 use bindery::dma::Coherent;
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{QuiesceError, Driver, Match, ProbeError, Quiesced};
 
 struct Widget;
 
@@ -16,8 +16,8 @@ impl Driver for Widget {
         Ok(dev.dma().coherent(4096)?)
     }
 
-    fn quiesce(_: &Coherent<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Coherent<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use bindery::binding::Bound;
 use bindery::dma::Coherent;
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{QuiesceError, Driver, Match, ProbeError, Quiesced};
 
 static KEPT: Mutex<Option<Coherent<'static>>> = Mutex::new(None);
 
@@ -20,8 +20,8 @@ impl Driver for Widget {
         Ok(())
     }
 
-    fn quiesce(_: &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 

@@ -1,7 +1,7 @@
 // Driver data may borrow from its binding, not from the driver, whose registration may end first.
 
 use bindery::binding::Bound;
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{QuiesceError, Driver, Match, ProbeError, Quiesced};
 
 struct Widget {
     settings: String,
@@ -16,8 +16,8 @@ impl Driver for Widget {
         Ok(&self.settings)
     }
 
-    fn quiesce(_: &&str) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &&str) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use bindery::binding::Bound;
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{QuiesceError, Driver, Match, ProbeError, Quiesced};
 
 struct Widget;
 
@@ -17,8 +17,8 @@ impl Driver for Widget {
         Ok(Rc::new(Cell::new(0)))
     }
 
-    fn quiesce(_: &Rc<Cell<u32>>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Rc<Cell<u32>>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 

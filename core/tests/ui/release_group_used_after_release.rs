@@ -4,7 +4,7 @@ use bindery::binding::Bound;
 use bindery::driver::ProbeError;
 
 fn probe(dev: &Bound) -> Result<(), ProbeError> {
-    let group = dev.group();
+    let group = dev.devres_group();
     let scratch = group.scope().dma().coherent(4096)?;
     group.release();
     scratch.write_bytes(0, &[1]);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::binding::{Bound, Client, Gone, Irq, Mmio, MmioHandle};
 use bindery::dma::{Coherent, DmaMemory};
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{QuiesceError, Driver, Match, ProbeError, Quiesced};
 use bindery::iommu::Gather;
 
 struct Widget {
@@ -28,7 +28,7 @@ impl Driver for Widget {
         let ring = dev.dma().coherent(4096)?;
         *self.kept.lock().unwrap() = Some((regs.handle(), ring.memory()));
 
-        let group = dev.group();
+        let group = dev.devres_group();
         let scratch = group.scope().dma().coherent(4096)?;
         scratch.write_bytes(0, &[1]);
         group.release();
@@ -38,10 +38,10 @@ impl Driver for Widget {
         Ok(State { regs, irq: dev.irq(0)?, ring })
     }
 
-    fn quiesce(state: &State<'_>) -> Result<Quiet, Busy> {
+    fn quiesce(state: &State<'_>) -> Result<Quiesced, QuiesceError> {
         state.irq.mask();
-        state.regs.write32(0, 0).map_err(|_| Busy("no answer"))?;
-        Ok(Quiet::stopped())
+        state.regs.write32(0, 0).map_err(|_| QuiesceError("no answer"))?;
+        Ok(Quiesced::stopped())
     }
 }
 

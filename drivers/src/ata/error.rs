@@ -84,7 +84,7 @@ pub enum AtaError {
     },
     /// Not a whole number of sectors. The device was not asked.
     #[error("{len} bytes are not whole sectors of {sector} bytes")]
-    Ragged {
+    Unaligned {
         /// Bytes asked for.
         len: u64,
         /// Bytes in a sector.
@@ -125,7 +125,7 @@ impl AtaError {
             Self::Signature(_) => "the device is not an ATA disk",
             Self::Identity(_) => "the disk's identification cannot be used",
             Self::OutOfRange { .. } => "beyond the end of the disk",
-            Self::Ragged { .. } => "not whole sectors",
+            Self::Unaligned { .. } => "not whole sectors",
             Self::Dma(_) => "the buffers could not be mapped or unmapped",
             Self::Stuck => "the DMA engine does not stop",
             Self::Dead(why) => why,

@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 
 use bindery::binding::{Bound, MmioHandle};
 use bindery::device::SupplierKind;
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::{Env, Instant, IoError};
 use bindery::power::{Supply, SupplyError};
 use bindery::sync::Mutex;
@@ -50,8 +50,8 @@ impl Driver for CpgMssr {
         Ok(dev.provide::<dyn Supply>(Arc::new(cpg))?)
     }
 
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 

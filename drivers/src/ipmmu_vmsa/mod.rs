@@ -18,7 +18,7 @@ use alloc::sync::Arc;
 
 use bindery::addr::DeviceAddr;
 use bindery::binding::Bound;
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet, Serviced};
+use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::IoError;
 use bindery::iommu::Translation;
 
@@ -95,15 +95,15 @@ impl Driver for IpmmuVmsa {
         }
     }
 
-    fn quiesce(_: &Instance<'_>) -> Result<Quiet, Busy> {
+    fn quiesce(_: &Instance<'_>) -> Result<Quiesced, QuiesceError> {
         // Nobody is behind it any more; it does no DMA but the walks of contexts, which are off.
-        Ok(Quiet::stopped())
+        Ok(Quiesced::stopped())
     }
 
-    fn interrupt(data: &Instance<'_>, _: usize) -> Serviced {
+    fn interrupt(data: &Instance<'_>, _: usize) -> IrqReturn {
         match data {
-            Instance::Root { dev, root } => serve(dev, root).unwrap_or(Serviced::NotMine),
-            Instance::Leaf => Serviced::NotMine,
+            Instance::Root { dev, root } => serve(dev, root).unwrap_or(IrqReturn::None),
+            Instance::Leaf => IrqReturn::None,
         }
     }
 }
@@ -132,14 +132,14 @@ fn start_leaf(dev: &Bound, regs: Regs, root: Arc<Root>) -> Result<Instance<'_>, 
 }
 
 /// Tells of every fault and clears it.
-fn serve(dev: &Bound, root: &Root) -> Result<Serviced, IoError> {
-    let mut serviced = Serviced::NotMine;
+fn serve(dev: &Bound, root: &Root) -> Result<IrqReturn, IoError> {
+    let mut serviced = IrqReturn::None;
     for number in root.layout().usable() {
         let status = root.regs.read(number, regs::IMSTR)?;
         if status & regs::IMSTR_FAULTS == 0 {
             continue;
         }
-        serviced = Serviced::Done;
+        serviced = IrqReturn::Handled;
         // Before the status is cleared, which clears the address as well.
         let low = root.regs.read(number, regs::IMELAR)?;
         let high = root.regs.read(number, regs::IMEUAR)?;

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use bindery::addr::PhysAddr;
-use bindery::env::{Env, Site};
+use bindery::env::{Env, FaultPoint};
 use bindery::iommu::pgtable::{TableFrames, TablePages};
 use bindery::mem::{OutOfMemory, PageRun, PageSource};
 
@@ -26,7 +26,7 @@ impl Pages {
 
 impl TablePages for Pages {
     fn take(&self) -> Result<PageRun, OutOfMemory> {
-        if self.env.inject(Site::TableAlloc) {
+        if self.env.should_fail(FaultPoint::TableAlloc) {
             return Err(OutOfMemory {
                 allocator: "table pages",
                 pages: 1,

@@ -110,18 +110,18 @@ impl<'b> Controller<'b> {
     }
 
     /// Puts the controller to rest: no interrupt and no DMA afterwards. False when the DMA engine runs on.
-    pub(super) fn rest(&self) -> Result<bool, IoError> {
+    pub(super) fn shutdown(&self) -> Result<bool, IoError> {
         self.mask()?;
         self.halt()
     }
 
     /// Prepares the engine for a transfer through the table at `table`.
-    pub(super) fn aim(&self, table: u32, to_memory: bool) -> Result<(), IoError> {
+    pub(super) fn setup_dma(&self, table: u32, to_memory: bool) -> Result<(), IoError> {
         self.write(regs::DTB_ADR, table)?;
         self.control(direction(to_memory))
     }
 
-    /// Starts what [`aim`](Self::aim) has prepared.
+    /// Starts what [`aim`](Self::setup_dma) has prepared.
     pub(super) fn start(&self, to_memory: bool) -> Result<(), IoError> {
         self.control(direction(to_memory) | Control1::START)
     }

@@ -46,7 +46,7 @@ impl Host<'_> {
         self.controller.unmask()?;
         let identity = self.identify()?;
         if let Some(mode) = identity.ultra_dma {
-            self.plain(&TaskFile::set_ultra_dma(mode))?;
+            self.exec_nodata(&TaskFile::set_ultra_dma(mode))?;
         }
         Ok(identity)
     }
@@ -57,19 +57,19 @@ impl Host<'_> {
         self.controller.ready(BETWEEN)?;
         self.controller.issue(&tf)?;
         let status = self.wait(tf.command)?;
-        self.judge(&tf, status, true)?;
+        self.check_status(&tf, status, true)?;
         let words = self.controller.take_block()?;
         let after = self.controller.status()?;
-        self.judge(&tf, after, false)?;
+        self.check_status(&tf, after, false)?;
         Ok(Identity::decode(&words)?)
     }
 
     /// A command that moves no data.
-    pub(super) fn plain(&self, tf: &TaskFile) -> Result<(), AtaError> {
+    pub(super) fn exec_nodata(&self, tf: &TaskFile) -> Result<(), AtaError> {
         self.controller.ready(BETWEEN)?;
         self.controller.issue(tf)?;
         let status = self.wait(tf.command)?;
-        self.judge(tf, status, false)
+        self.check_status(tf, status, false)
     }
 
     /// A command that moves the data which the descriptor table at `table` describes. After a success the engine stands
@@ -77,10 +77,10 @@ impl Host<'_> {
     pub(super) fn dma(&self, tf: &TaskFile, table: u32) -> Result<(), AtaError> {
         let to_memory = tf.command == Command::ReadDmaExt;
         self.controller.ready(BETWEEN)?;
-        self.controller.aim(table, to_memory)?;
+        self.controller.setup_dma(table, to_memory)?;
         self.controller.issue(tf)?;
         self.controller.start(to_memory)?;
-        let ended = self.wait(tf.command).and_then(|status| self.judge(tf, status, false));
+        let ended = self.wait(tf.command).and_then(|status| self.check_status(tf, status, false));
         let short = self.controller.ended_short()?;
         let halted = self.controller.halt()?;
         match ended {
@@ -122,7 +122,7 @@ impl Host<'_> {
     }
 
     /// Whether the device ended `tf` well; `data` says whether it must offer data now.
-    fn judge(&self, tf: &TaskFile, status: Status, data: bool) -> Result<(), AtaError> {
+    fn check_status(&self, tf: &TaskFile, status: Status, data: bool) -> Result<(), AtaError> {
         let command = tf.command;
         if status.failed() {
             let (error, lba) = self.controller.failure()?;

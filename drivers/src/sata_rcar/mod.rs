@@ -16,7 +16,7 @@ mod regs;
 pub use port::Port;
 
 use bindery::binding::Bound;
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 
 /// The driver.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ impl Driver for SataRcar {
         Port::start(dev)
     }
 
-    fn quiesce(port: &Port<'_>) -> Result<Quiet, Busy> {
+    fn quiesce(port: &Port<'_>) -> Result<Quiesced, QuiesceError> {
         port.stop()
     }
 }

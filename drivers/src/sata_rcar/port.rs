@@ -4,7 +4,7 @@ use core::ops::Range;
 use core::time::Duration;
 
 use bindery::binding::Bound;
-use bindery::driver::{Busy, ProbeError, Quiet};
+use bindery::driver::{ProbeError, QuiesceError, Quiesced};
 use bindery::env::{Instant, IoError};
 use bindery::sync::Mutex;
 use bindery::sync::atomic::{AtomicBool, Ordering};
@@ -56,7 +56,7 @@ impl<'b> Port<'b> {
         }
         // From here on the controller knows no address of ours: memory of an earlier binding that it would not let go
         // of can go back, and new memory can be had.
-        dev.quiet(Quiet::stopped());
+        dev.mark_quiesced(Quiesced::stopped());
         let area = DmaArea::new(dev)?;
         let irq = dev.irq(0)?;
         let host = Host { dev, controller, irq, closing: AtomicBool::new(false) };
@@ -70,8 +70,8 @@ impl<'b> Port<'b> {
             }
             Err(e) => {
                 dev.log(format_args!("{e}"));
-                if let Ok(true) = host.controller.rest() {
-                    dev.quiet(Quiet::stopped());
+                if let Ok(true) = host.controller.shutdown() {
+                    dev.mark_quiesced(Quiesced::stopped());
                 }
                 Err(match e {
                     AtaError::Io(io) => ProbeError::Io(io),
@@ -83,15 +83,15 @@ impl<'b> Port<'b> {
 
     /// Stops the controller for good: commands that wait get [`AtaError::Stopping`], one under way has half a second to
     /// end.
-    pub(super) fn stop(&self) -> Result<Quiet, Busy> {
+    pub(super) fn stop(&self) -> Result<Quiesced, QuiesceError> {
         self.host.closing.store(true, Ordering::Release);
         let _idle = self.state.lock();
-        match self.host.controller.rest() {
-            Ok(true) => Ok(Quiet::stopped()),
-            Ok(false) => Err(Busy("STOP was written, and ACT stays set")),
+        match self.host.controller.shutdown() {
+            Ok(true) => Ok(Quiesced::stopped()),
+            Ok(false) => Err(QuiesceError("STOP was written, and ACT stays set")),
             // Whoever took the registers away has seen to the DMA as well.
-            Err(IoError::Gone) => Ok(Quiet::gone()),
-            Err(IoError::Bad { .. }) => Err(Busy("the registers refuse the stop")),
+            Err(IoError::Gone) => Ok(Quiesced::gone()),
+            Err(IoError::Bad { .. }) => Err(QuiesceError("the registers refuse the stop")),
         }
     }
 
@@ -149,7 +149,7 @@ impl<'b> Port<'b> {
     pub fn flush(&self) -> Result<(), AtaError> {
         let mut state = self.state.lock();
         self.usable(&mut state)?;
-        let done = self.host.plain(&TaskFile::plain(Command::FlushCacheExt));
+        let done = self.host.exec_nodata(&TaskFile::plain(Command::FlushCacheExt));
         self.after(&mut state, done)
     }
 
@@ -165,7 +165,7 @@ impl<'b> Port<'b> {
     ) -> Result<(), AtaError> {
         let sector = self.identity.sector_size;
         if !len.is_multiple_of(u64::from(sector)) {
-            return Err(AtaError::Ragged { len, sector });
+            return Err(AtaError::Unaligned { len, sector });
         }
         let (sectors, capacity) = (len / u64::from(sector), self.capacity());
         let out_of_range = AtaError::OutOfRange { lba, sectors, capacity };

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use bindery::binding::{Bound, MmioHandle};
 use bindery::device::SupplierKind;
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::{Env, IoError};
 use bindery::power::{Supply, SupplyError};
 use bindery::sync::Mutex;
@@ -37,8 +37,8 @@ impl Driver for Sysc {
         Ok(dev.provide::<dyn Supply>(Arc::new(domains))?)
     }
 
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 

@@ -144,7 +144,7 @@ impl Callbacks {
             };
             for panic in outcome.into_iter().filter_map(Result::err) {
                 if let Some(machine) = self.machine.upgrade() {
-                    machine.tell_pass_through(&self.device, "panicked", &format!("the user's {due}: {panic}"));
+                    machine.notify_pass_through(&self.device, "panicked", &format!("the user's {due}: {panic}"));
                 }
             }
         }

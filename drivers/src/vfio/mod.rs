@@ -23,7 +23,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bindery::binding::{Bound, Client, Irq};
-use bindery::driver::{Busy, DmaOwner, Driver, Match, ProbeError, Quiet, Serviced};
+use bindery::driver::{DmaOwner, Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::iommu::OwnerId;
 use bindery::sync::pause;
 use callbacks::Callbacks;
@@ -106,13 +106,13 @@ impl Driver for Vfio {
             }
         }
         irqs.iter().for_each(Irq::mask);
-        dev.quiet(reset.pulse().map_err(|_| ProbeError::Device("the reset line does not answer"))?);
+        dev.mark_quiesced(reset.pulse().map_err(|_| ProbeError::Device("the reset line does not answer"))?);
         let handles = irqs.iter().map(Irq::handle).collect();
         let shared = Shared::new(dev.name(), Arc::downgrade(dev.machine()), regions, handles, reset, ioas);
         Ok(Device { dev, shared, _irqs: irqs, release_timeout: self.release_timeout })
     }
 
-    fn wind_down(device: &Device<'_>) {
+    fn request_release(device: &Device<'_>) {
         let env = device.dev.machine().env();
         let deadline = env.now() + device.release_timeout;
         let Some(user) = device.shared.close_to_others() else { return };
@@ -138,12 +138,12 @@ impl Driver for Vfio {
         }
     }
 
-    fn quiesce(device: &Device<'_>) -> Result<Quiet, Busy> {
-        device.shared.revoke().map_err(|_| Busy("the reset line does not answer"))
+    fn quiesce(device: &Device<'_>) -> Result<Quiesced, QuiesceError> {
+        device.shared.revoke().map_err(|_| QuiesceError("the reset line does not answer"))
     }
 
-    fn interrupt(device: &Device<'_>, index: usize) -> Serviced {
+    fn interrupt(device: &Device<'_>, index: usize) -> IrqReturn {
         device.shared.trigger(index);
-        Serviced::Done
+        IrqReturn::Handled
     }
 }

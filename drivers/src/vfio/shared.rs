@@ -8,7 +8,7 @@ use core::fmt;
 
 use bindery::binding::{Door, IrqHandle, MmioHandle};
 use bindery::dma::Ioas;
-use bindery::driver::Quiet;
+use bindery::driver::Quiesced;
 use bindery::iommu::GroupHold;
 use bindery::machine::Machine;
 use bindery::power::{ResetLine, SupplyError};
@@ -98,21 +98,21 @@ impl Shared {
     }
 
     /// Resets the device, and remembers whether that worked: until it has, nobody else gets the device (P12).
-    fn reset_between_users(&self) -> Result<Quiet, SupplyError> {
-        let quiet = self.reset.pulse();
-        let failed = quiet.as_ref().err().cloned();
+    fn reset_between_users(&self) -> Result<Quiesced, SupplyError> {
+        let quiesced = self.reset.pulse();
+        let failed = quiesced.as_ref().err().cloned();
         let before = core::mem::replace(&mut self.state.lock().not_reset, failed.clone());
         match (failed, self.machine.upgrade()) {
             (Some(e), Some(machine)) if before.is_none() => {
                 let detail = format!("nobody opens it before a reset has worked: {e}");
-                machine.tell_pass_through(&self.device, "not-reset", &detail);
+                machine.notify_pass_through(&self.device, "not-reset", &detail);
             }
             (None, Some(machine)) if before.is_some() => {
-                machine.tell_pass_through(&self.device, "reset", "after an earlier reset had failed");
+                machine.notify_pass_through(&self.device, "reset", "after an earlier reset had failed");
             }
             _ => {}
         }
-        quiet
+        quiesced
     }
 
     /// Runs `what`, an operation of a user: not once the host has cut it off, and as code that is inside the host's drivers,
@@ -175,7 +175,7 @@ impl Shared {
     }
 
     /// Cuts the user off: nothing that it asks for happens any more, the device is held in reset, its DMA is blocked.
-    pub(super) fn revoke(&self) -> Result<Quiet, SupplyError> {
+    pub(super) fn revoke(&self) -> Result<Quiesced, SupplyError> {
         match self.machine.upgrade() {
             Some(machine) => self.door.close_and_drain(&machine, &self.device),
             None => return Err(SupplyError::Gone),
@@ -183,7 +183,7 @@ impl Shared {
         for irq in &self.irqs {
             irq.set_masked(true);
         }
-        let quiet = self.reset_between_users();
+        let quiesced = self.reset_between_users();
         self.ioas.close();
         let (callbacks, hold) = {
             let mut s = self.state.lock();
@@ -195,7 +195,7 @@ impl Shared {
         if let Some(callbacks) = callbacks {
             callbacks.close();
         }
-        quiet
+        quiesced
     }
 }
 

@@ -6,7 +6,7 @@ use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::binding::Bound;
 use bindery::device::{DeviceDesc, Supplier, SupplierKind};
 use bindery::dma::{Coherent, DmaError};
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 
 use super::Rig;
 
@@ -45,14 +45,14 @@ impl Driver for Master {
     type Data<'b> = Buffers<'b>;
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Buffers<'b>, ProbeError> {
-        dev.quiet(Quiet::never_started());
+        dev.mark_quiesced(Quiesced::never_started());
         let buffers = Buffers { dev, kept: Mutex::default() };
         buffers.take(2048)?;
         Ok(buffers)
     }
 
-    fn quiesce(_: &Buffers<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Buffers<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 

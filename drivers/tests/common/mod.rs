@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bindery::env::Env;
 use bindery::event::EventKind;
-use bindery::machine::{Footprint, Handle, Machine, Policy, Settled};
+use bindery::machine::{Handle, Machine, Policy, ProbeStats, ResourceUsage};
 use bindery_sim::board::Board;
 use bindery_sim::disk::Disk;
 use bindery_sim::salvator::{self, Salvator};
@@ -65,7 +65,7 @@ impl Rig {
         self.machine.add_device_tree(salvator::DEVICE_TREE).unwrap();
     }
 
-    pub fn settle(&self) -> Settled {
+    pub fn settle(&self) -> ProbeStats {
         self.machine.settle()
     }
 
@@ -75,8 +75,8 @@ impl Rig {
         self.machine.device_info(&device).driver
     }
 
-    pub fn footprint(&self) -> Footprint {
-        self.machine.footprint()
+    pub fn resource_usage(&self) -> ResourceUsage {
+        self.machine.resource_usage()
     }
 
     /// What was told of the device called `name` since the last call of this or [`events`](Self::events).

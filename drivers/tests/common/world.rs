@@ -2,7 +2,7 @@
 
 use bindery::control::Tree;
 use bindery::device::DeviceDesc;
-use bindery::machine::{Footprint, Policy};
+use bindery::machine::{Policy, ResourceUsage};
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::salvator::Salvator;
 
@@ -15,7 +15,7 @@ pub struct World {
     /// Descriptions of the devices that may leave and come back.
     pub descs: Vec<DeviceDesc>,
     /// What the machine uses at rest.
-    before: Footprint,
+    before: ResourceUsage,
 }
 
 impl World {
@@ -30,10 +30,10 @@ impl World {
         let names = [SATA, IPMMU_HC, IPMMU_MM].iter().chain(more);
         let descs = names.map(|n| rig.machine.device(n).unwrap().desc().clone()).collect();
         let tree = Tree::new(&rig.machine);
-        let before = rig.footprint();
+        let before = rig.resource_usage();
         let mut world = Self { rig, tree, descs, before };
         world.come_to_rest();
-        world.before = world.rig.footprint();
+        world.before = world.rig.resource_usage();
         world
     }
 
@@ -79,7 +79,7 @@ impl World {
     pub fn ends_well(&self) {
         self.come_to_rest();
         assert_eq!(self.rig.driver(SATA), Some("sata_rcar"), "P8: {:?}", self.rig.machine.waiting());
-        assert_eq!(shape(&self.rig.footprint()), shape(&self.before), "P4");
+        assert_eq!(shape(&self.rig.resource_usage()), shape(&self.before), "P4");
         assert!(self.read_the_disk(1), "the disk is read after the race");
         self.rig.assert_well();
     }
@@ -87,8 +87,8 @@ impl World {
 
 /// `footprint` without the numbers of groups: a group that was dropped and made again has a new one, and which of them get
 /// which depends on who won.
-fn shape(footprint: &Footprint) -> Footprint {
-    let mut shape = footprint.clone();
+fn shape(resource_usage: &ResourceUsage) -> ResourceUsage {
+    let mut shape = resource_usage.clone();
     shape.groups.iter_mut().chain(&mut shape.bindings).for_each(|text| *text = unnumbered(text));
     shape.groups.sort_unstable();
     shape

@@ -25,7 +25,7 @@ fn sectors_that_do_not_exist_and_ragged_lengths_are_refused_without_asking_the_d
     assert_eq!(read(&rig, 4095, 2), Err(AtaError::OutOfRange { lba: 4095, sectors: 2, capacity: 4096 }));
     assert_eq!(read(&rig, u64::MAX, 1), Err(AtaError::OutOfRange { lba: u64::MAX, sectors: 1, capacity: 4096 }));
     let ragged = port(&rig).call(|p| p.write(0, &[0; 513])).unwrap();
-    assert_eq!(ragged, Err(AtaError::Ragged { len: 513, sector: 512 }));
+    assert_eq!(ragged, Err(AtaError::Unaligned { len: 513, sector: 512 }));
     assert_eq!(rig.board.fingerprint(), before);
     works(&rig);
     rig.assert_well();
@@ -145,7 +145,7 @@ fn a_probe_without_a_usable_disk_says_why_and_leaves_nothing() {
     ];
     let rig = rig(false);
     unbind(&rig);
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     for (knob, error, line) in cases {
         rig.board.sata_faults(knob);
         rig.events();
@@ -153,12 +153,12 @@ fn a_probe_without_a_usable_disk_says_why_and_leaves_nothing() {
         let expected = BindError::Probe { device: SATA.into(), error: ProbeError::Device(error) };
         assert_eq!(failed, Err(expected));
         assert_eq!(log(&rig.story(SATA)), [line]);
-        assert_eq!(rig.footprint(), before, "P4: {error}");
+        assert_eq!(rig.resource_usage(), before, "P4: {error}");
         rig.board.sata_faults(|k| *k = Knobs::default());
         bind(&rig);
         works(&rig);
         unbind(&rig);
-        assert_eq!(rig.footprint(), before, "P4");
+        assert_eq!(rig.resource_usage(), before, "P4");
     }
     rig.assert_well();
 }
@@ -177,7 +177,7 @@ fn a_port_without_a_disk_does_not_bind() {
 fn pulled_out_at(n: u64, translated: bool) -> bool {
     let (rig, hook) = hooked(translated);
     unbind(&rig);
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     bind(&rig);
     let port = port(&rig);
     let pulled = Arc::new(AtomicBool::new(false));
@@ -194,7 +194,7 @@ fn pulled_out_at(n: u64, translated: bool) -> bool {
     assert_eq!(result, Err(AtaError::Io(IoError::Gone)), "pulled out at wait {n}");
     assert!(rig.machine.device_vanished(SATA));
     assert!(port.call(|p| p.capacity()).is_err(), "P5");
-    let after = rig.footprint();
+    let after = rig.resource_usage();
     assert_eq!((after.frames, after.contiguous, after.irqs), (before.frames, before.contiguous, before.irqs), "P4");
     assert_eq!((after.supplies, &after.quarantine), (before.supplies, &before.quarantine), "P4");
     rig.board.plug(SATA).unwrap();

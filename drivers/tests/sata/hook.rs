@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use bindery::addr::PhysAddr;
-use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Memory, Site};
+use bindery::env::{Env, EnvError, FaultPoint, Instant, Io, IrqControl, IrqLine, IrqSink, Memory};
 use bindery::event::Event;
 use bindery::sync::Mutex;
 use bindery_sim::board::Board;
@@ -64,22 +64,22 @@ impl Env for Hook {
         }
         self.board.wait(until);
     }
-    fn listens(&self) -> bool {
-        self.board.listens()
+    fn tracing_enabled(&self) -> bool {
+        self.board.tracing_enabled()
     }
     fn emit(&self, event: &Event) {
         self.board.emit(event);
     }
-    fn inject(&self, site: Site) -> bool {
-        self.board.inject(site)
+    fn should_fail(&self, point: FaultPoint) -> bool {
+        self.board.should_fail(point)
     }
-    fn reaches(&self, base: PhysAddr, len: u64) -> bool {
-        self.board.reaches(base, len)
+    fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
+        self.board.dma_reachable(base, len)
     }
-    fn in_step(&self, base: PhysAddr, len: u64) -> bool {
-        self.board.in_step(base, len)
+    fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
+        self.board.cache_matches(base, len)
     }
-    fn drives(&self, compatible: &[Arc<str>]) -> bool {
-        self.board.drives(compatible)
+    fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
+        self.board.env_owned(compatible)
     }
 }

@@ -135,7 +135,7 @@ fn a_port_is_a_block_device() {
             assert_eq!(back, [3; 512]);
             let beyond = BlockError::OutOfRange { lba: 4096, sectors: 1, capacity: 4096 };
             assert_eq!(disk.read(4096, &mut back), Err(beyond));
-            assert_eq!(disk.write(0, &back[..100]), Err(BlockError::Ragged { len: 100, sector: 512 }));
+            assert_eq!(disk.write(0, &back[..100]), Err(BlockError::Unaligned { len: 100, sector: 512 }));
             rig.board.sata_faults(|k| k.media_error = Some(20));
             assert_eq!(disk.read(20, &mut back), Err(BlockError::Medium { lba: 20 }));
             assert_eq!(disk.write(20, &back), Err(BlockError::Refused));

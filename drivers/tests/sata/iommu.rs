@@ -5,8 +5,8 @@ use std::time::Duration;
 use bindery::addr::DeviceAddr;
 use bindery::binding::Bound;
 use bindery::device::{DeviceDesc, Supplier};
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
-use bindery::env::Site;
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
+use bindery::env::FaultPoint;
 use bindery::iommu::{Gather, Prot, Translation};
 use bindery_drivers::ata::{AtaError, Command};
 use bindery_sim::models::sata::Stop;
@@ -77,8 +77,14 @@ fn nothing_is_left_of_many_translated_bindings() {
 #[test]
 fn each_step_of_a_translated_probe_may_fail() {
     let steps = steps::each_step_fails_in_turn(true);
-    for site in [Site::GroupClaim, Site::DomainAlloc, Site::DomainAttach, Site::IovaAlloc, Site::FrameAlloc] {
-        assert!(steps.contains(&site), "{}", site.name());
+    for point in [
+        FaultPoint::GroupClaim,
+        FaultPoint::DomainAlloc,
+        FaultPoint::DomainAttach,
+        FaultPoint::IovaAlloc,
+        FaultPoint::FrameAlloc,
+    ] {
+        assert!(steps.contains(&point), "{}", point.name());
     }
 }
 
@@ -118,8 +124,8 @@ impl Driver for Keeper {
     fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -141,13 +147,13 @@ fn dma_after_the_stop_is_refused_and_told_with_device_place_and_who_freed_it() {
     let (rig, hook) = hooked(true);
     keep_running(&rig);
     unbind(&rig);
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     bind(&rig);
     rig.board.sata_faults(|k| k.dma_after_stop = Some(Duration::from_millis(5)));
     rig.events();
     assert_eq!(unbind_inside_a_command(&rig, &hook), Err(AtaError::Stopping));
     assert_eq!(faults(&rig), [], "quiet until the unbind was over");
-    assert_eq!(rig.footprint(), before, "P4");
+    assert_eq!(rig.resource_usage(), before, "P4");
     pass(&rig, Duration::from_millis(10));
     let was = Some(format!("coherent at {TABLE}, 0x1000 bytes, mapped and freed by {SATA}"));
     assert_eq!(faults(&rig), [(Some(SATA.into()), TABLE, false, was)], "P2");
@@ -162,18 +168,18 @@ fn a_controller_that_does_not_stop_is_cut_off_and_only_its_lines_are_kept() {
     let (rig, hook) = hooked(true);
     keep_running(&rig);
     unbind(&rig);
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     bind(&rig);
     rig.board.sata_faults(|k| k.stop = Stop::Ignored);
     rig.events();
     assert_eq!(unbind_inside_a_command(&rig, &hook), Err(AtaError::Stopping));
     let story = rig.story(SATA);
     assert!(story.iter().any(|e| matches!(e, EventKind::QuiesceFailed { .. })));
-    assert!(!story.iter().any(|e| matches!(e, EventKind::Quiet { .. })), "the reset line is shared: no force");
+    assert!(!story.iter().any(|e| matches!(e, EventKind::Quiesced { .. })), "the reset line is shared: no force");
     assert_eq!(rig.machine.quarantine(), [], "P11: the IOMMU revokes what the device will not let go of");
-    let mut after = rig.footprint();
-    assert_eq!(after.kept_supplies.len(), 3, "P11: power, clock and reset; its bus cycles run on");
-    after.kept_supplies.clear();
+    let mut after = rig.resource_usage();
+    assert_eq!(after.pinned_supplies.len(), 3, "P11: power, clock and reset; its bus cycles run on");
+    after.pinned_supplies.clear();
     assert_eq!(after, before, "P4");
     bind(&rig);
     works(&rig);

@@ -4,9 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use bindery::binding::Phase;
-use bindery::env::Site;
+use bindery::env::FaultPoint;
 use bindery::event::Outcome;
-use bindery::machine::Footprint;
+use bindery::machine::ResourceUsage;
 use bindery_drivers::ata::AtaError;
 use bindery_sim::models::sata::Stop;
 use bindery_sim::salvator::{CONTIGUOUS_BASE, CONTIGUOUS_LEN};
@@ -39,9 +39,9 @@ fn untranslated_the_table_comes_from_cma_and_goes_back_to_cma() {
     assert!(phys >= CONTIGUOUS_BASE && phys.0 < CONTIGUOUS_BASE.0 + CONTIGUOUS_LEN, "{phys}");
     assert!(story.contains(&EventKind::Policy { policy: "untranslated DMA".into() }), "P10");
     works(&rig);
-    assert!(rig.footprint().contiguous > 0);
+    assert!(rig.resource_usage().contiguous > 0);
     unbind(&rig);
-    let after = rig.footprint();
+    let after = rig.resource_usage();
     assert_eq!((after.contiguous, &*after.quarantine), (0, "0 runs, 0 bytes"));
     rig.assert_well();
 }
@@ -53,7 +53,7 @@ fn unbind_takes_back_the_interrupt_then_the_memory_then_the_registers_each_by_it
     rig.events();
     unbind(&rig);
     let story = rig.story(SATA);
-    assert!(story.contains(&EventKind::Quiet { how: "stopped".into() }), "P11");
+    assert!(story.contains(&EventKind::Quiesced { how: "stopped".into() }), "P11");
     let order = released(&story);
     let kinds: Vec<_> = order.iter().map(|(kind, _)| *kind).collect();
     assert_eq!(kinds[..5], ["data", "irq", "dma coherent", "mmio", "control"]);
@@ -84,7 +84,7 @@ pub(crate) fn nothing_is_left_of_many_bindings(translated: bool) {
     works(&rig);
     unbind(&rig);
     rig.board.keep_events(0);
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     for n in 0..CYCLES {
         bind(&rig);
         if n % 50 == 0 {
@@ -92,7 +92,7 @@ pub(crate) fn nothing_is_left_of_many_bindings(translated: bool) {
         }
         unbind(&rig);
     }
-    assert_eq!(rig.footprint(), before, "P4 after {CYCLES} bindings");
+    assert_eq!(rig.resource_usage(), before, "P4 after {CYCLES} bindings");
     bind(&rig);
     works(&rig);
     rig.assert_well();
@@ -139,12 +139,12 @@ pub(crate) fn unbind_inside_a_command(rig: &Rig, hook: &Hook) -> Result<(), AtaE
 fn an_unbind_breaks_off_a_command_that_does_not_end() {
     let (rig, hook) = hooked(false);
     unbind(&rig);
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     bind(&rig);
     let start = rig.board.now();
     assert_eq!(unbind_inside_a_command(&rig, &hook), Err(AtaError::Stopping));
     assert!(rig.board.now().since(start) < Duration::from_secs(1), "{:?}", rig.board.now().since(start));
-    assert_eq!(rig.footprint(), before, "P4");
+    assert_eq!(rig.resource_usage(), before, "P4");
     bind(&rig);
     works(&rig);
     rig.assert_well();
@@ -153,7 +153,7 @@ fn an_unbind_breaks_off_a_command_that_does_not_end() {
 #[test]
 fn a_controller_is_held_in_reset_when_its_users_have_left() {
     let (rig, hook) = hooked(false);
-    rig.board.faults().fail_sites(&[Site::Quiesce]);
+    rig.board.faults().fail_points(&[FaultPoint::Quiesce]);
     assert!(unbind_inside_a_command(&rig, &hook).is_err());
     rig.board.faults().never();
     // No register was read while the controller was in reset: that is an external abort.
@@ -164,15 +164,15 @@ fn a_controller_is_held_in_reset_when_its_users_have_left() {
 fn a_controller_that_does_not_stop_is_held_in_reset() {
     let (rig, hook) = hooked(false);
     unbind(&rig);
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     bind(&rig);
     rig.board.sata_faults(|k| k.stop = Stop::Ignored);
     rig.events();
     assert_eq!(unbind_inside_a_command(&rig, &hook), Err(AtaError::Stopping));
     let story = rig.story(SATA);
     assert!(story.contains(&EventKind::QuiesceFailed { error: "STOP was written, and ACT stays set".into() }));
-    assert!(story.contains(&EventKind::Quiet { how: "held in reset".into() }), "P11");
-    assert_eq!(rig.footprint(), before, "P4");
+    assert!(story.contains(&EventKind::Quiesced { how: "held in reset".into() }), "P11");
+    assert_eq!(rig.resource_usage(), before, "P4");
     bind(&rig);
     works(&rig);
     rig.assert_well();
@@ -183,7 +183,7 @@ fn memory_of_a_controller_that_cannot_be_stopped_is_quarantined_until_the_next_r
     let (rig, hook) = unbound_hooked(false, false);
     rig.settle();
     unbind(&rig);
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     bind(&rig);
     rig.board.sata_faults(|k| k.stop = Stop::Ignored);
     rig.events();
@@ -198,17 +198,17 @@ fn memory_of_a_controller_that_cannot_be_stopped_is_quarantined_until_the_next_r
     works(&rig);
     rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
     unbind(&rig);
-    assert_eq!(rig.footprint(), before, "P4");
+    assert_eq!(rig.resource_usage(), before, "P4");
     rig.assert_well();
 }
 
 /// The board with a controller that has ignored the stop, has no reset line, and was unbound while its DMA ran; and
 /// what the machine used before.
-fn left_running(translated: bool) -> (Rig, Footprint) {
+fn left_running(translated: bool) -> (Rig, ResourceUsage) {
     let (rig, hook) = unbound_hooked(translated, false);
     rig.settle();
     unbind(&rig);
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     bind(&rig);
     rig.board.sata_faults(|k| k.stop = Stop::Ignored);
     rig.events();
@@ -218,7 +218,8 @@ fn left_running(translated: bool) -> (Rig, Footprint) {
 
 /// The lines that are kept on: for whom, what, which.
 fn kept(rig: &Rig) -> Vec<(String, &'static str, Vec<u32>)> {
-    let mut kept: Vec<_> = rig.machine.kept_supplies().into_iter().map(|k| (k.device, k.kind.name(), k.args)).collect();
+    let mut kept: Vec<_> =
+        rig.machine.pinned_supplies().into_iter().map(|k| (k.device, k.kind.name(), k.args)).collect();
     kept.sort();
     kept
 }
@@ -230,7 +231,7 @@ fn a_controller_that_cannot_be_stopped_keeps_its_clock_and_power_until_it_is_sho
         let lines: [(String, _, _); 2] = [(SATA.into(), "clock", vec![1, MODULE]), (SATA.into(), "power", vec![32])];
         assert_eq!(kept(&rig), lines, "P11");
         assert!(rig.board.module_runs(MODULE), "its bus cycles run on");
-        assert_eq!(rig.footprint().kept_supplies.len(), 2);
+        assert_eq!(rig.resource_usage().pinned_supplies.len(), 2);
         let story = rig.story(SATA);
         let of = |kind| {
             let outcome = |e: &EventKind| match e {
@@ -247,7 +248,7 @@ fn a_controller_that_cannot_be_stopped_keeps_its_clock_and_power_until_it_is_sho
         works(&rig);
         unbind(&rig);
         assert!(!rig.board.module_runs(MODULE));
-        assert_eq!(rig.footprint(), before, "P4");
+        assert_eq!(rig.resource_usage(), before, "P4");
         rig.assert_well();
     }
 }
@@ -255,18 +256,18 @@ fn a_controller_that_cannot_be_stopped_keeps_its_clock_and_power_until_it_is_sho
 #[test]
 fn a_probe_that_fails_before_the_reset_leaves_a_running_controller_its_clock() {
     let (rig, before) = left_running(true);
-    for site in [Site::GroupClaim, Site::MapIo] {
-        rig.board.faults().fail_sites(&[site]);
+    for point in [FaultPoint::GroupClaim, FaultPoint::MapIo] {
+        rig.board.faults().fail_points(&[point]);
         assert!(rig.machine.bind(SATA, DRIVER).is_err());
         rig.board.faults().never();
-        assert!(rig.board.module_runs(MODULE), "{site:?}");
-        assert_eq!(kept(&rig).len(), 2, "{site:?}: the lines are kept as before, none twice");
+        assert!(rig.board.module_runs(MODULE), "{point:?}");
+        assert_eq!(kept(&rig).len(), 2, "{point:?}: the lines are kept as before, none twice");
     }
     bind(&rig);
     rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
     works(&rig);
     unbind(&rig);
-    assert_eq!(rig.footprint(), before, "P4");
+    assert_eq!(rig.resource_usage(), before, "P4");
     rig.assert_well();
 }
 
@@ -288,7 +289,7 @@ fn suppliers_of_a_running_controller_can_be_unbound_and_leave_their_lines_on() {
     rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
     works(&rig);
     unbind(&rig);
-    assert_eq!(rig.footprint(), before, "P4");
+    assert_eq!(rig.resource_usage(), before, "P4");
     rig.assert_well();
 }
 

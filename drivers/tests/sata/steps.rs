@@ -1,6 +1,6 @@
 //! A probe that fails at any step leaves the machine as it was.
 
-use bindery::env::Site;
+use bindery::env::FaultPoint;
 use bindery::event::EventKind;
 use bindery::machine::BindError;
 use bindery_drivers::ata::AtaError;
@@ -8,17 +8,17 @@ use bindery_drivers::ata::AtaError;
 use super::*;
 
 /// Fails each fallible call of a bind in turn. Returns the sites that were hit.
-pub(crate) fn each_step_fails_in_turn(translated: bool) -> Vec<Site> {
+pub(crate) fn each_step_fails_in_turn(translated: bool) -> Vec<FaultPoint> {
     let rig = rig(translated);
     unbind(&rig);
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     rig.board.faults().never();
     rig.board.faults().start_recording();
     bind(&rig);
     let steps = rig.board.faults().take_record();
     unbind(&rig);
     assert!(steps.len() > 15, "{steps:?}");
-    for (n, site) in (1..).zip(&steps) {
+    for (n, point) in (1..).zip(&steps) {
         rig.board.faults().fail_nth(n);
         let result = rig.machine.bind(SATA, DRIVER);
         assert_eq!(rig.board.faults().injected(), 1, "step {n}");
@@ -26,16 +26,16 @@ pub(crate) fn each_step_fails_in_turn(translated: bool) -> Vec<Site> {
         match result {
             // Page frames do as well.
             Ok(()) => {
-                assert_eq!(*site, Site::CmaAlloc);
+                assert_eq!(*point, FaultPoint::CmaAlloc);
                 unbind(&rig);
             }
-            Err(e) => assert!(matches!(e, BindError::Probe { .. }), "step {n}, {}: {e}", site.name()),
+            Err(e) => assert!(matches!(e, BindError::Probe { .. }), "step {n}, {}: {e}", point.name()),
         }
-        assert_eq!(rig.footprint(), before, "P4: step {n}, {}", site.name());
+        assert_eq!(rig.resource_usage(), before, "P4: step {n}, {}", point.name());
         bind(&rig);
         works(&rig);
         unbind(&rig);
-        assert_eq!(rig.footprint(), before, "P4: after step {n}, {}", site.name());
+        assert_eq!(rig.resource_usage(), before, "P4: after step {n}, {}", point.name());
     }
     rig.assert_well();
     steps
@@ -44,8 +44,15 @@ pub(crate) fn each_step_fails_in_turn(translated: bool) -> Vec<Site> {
 #[test]
 fn each_step_of_an_untranslated_probe_may_fail() {
     let steps = each_step_fails_in_turn(false);
-    for site in [Site::MapIo, Site::IrqRequest, Site::CmaAlloc, Site::LedgerEntry, Site::ClockEnable, Site::PowerOn] {
-        assert!(steps.contains(&site), "{}", site.name());
+    for point in [
+        FaultPoint::MapIo,
+        FaultPoint::IrqRequest,
+        FaultPoint::CmaAlloc,
+        FaultPoint::LedgerEntry,
+        FaultPoint::ClockEnable,
+        FaultPoint::PowerOn,
+    ] {
+        assert!(steps.contains(&point), "{}", point.name());
     }
 }
 
@@ -53,20 +60,20 @@ fn each_step_of_an_untranslated_probe_may_fail() {
 fn each_step_of_the_way_back_may_fail() {
     let rig = rig(false);
     unbind(&rig);
-    let before = rig.footprint();
+    let before = rig.resource_usage();
     bind(&rig);
     works(&rig);
     rig.board.faults().start_recording();
     unbind(&rig);
     let steps = rig.board.faults().take_record();
-    assert!(steps.contains(&Site::Quiesce));
-    for (n, site) in (1..).zip(&steps) {
+    assert!(steps.contains(&FaultPoint::Quiesce));
+    for (n, point) in (1..).zip(&steps) {
         bind(&rig);
         works(&rig);
         rig.board.faults().fail_nth(n);
         unbind(&rig);
         rig.board.faults().never();
-        assert_eq!(rig.footprint(), before, "P4: step {n}, {}", site.name());
+        assert_eq!(rig.resource_usage(), before, "P4: step {n}, {}", point.name());
     }
     rig.assert_well();
 }
@@ -80,14 +87,14 @@ fn each_step_of_a_read_fails_in_turn(translated: bool) {
     rig.board.faults().start_recording();
     port.call(|p| p.read(0, &mut back)).unwrap().unwrap();
     let steps = rig.board.faults().take_record();
-    assert!(!translated || steps.contains(&Site::IovaAlloc), "{steps:?}");
-    for (n, site) in (1..).zip(&steps) {
+    assert!(!translated || steps.contains(&FaultPoint::IovaAlloc), "{steps:?}");
+    for (n, point) in (1..).zip(&steps) {
         rig.board.faults().fail_nth(n);
         let result = port.call(|p| p.read(0, &mut back)).unwrap();
         rig.board.faults().never();
-        assert!(matches!(result, Err(AtaError::Dma(_))), "step {n}, {}: {result:?}", site.name());
+        assert!(matches!(result, Err(AtaError::Dma(_))), "step {n}, {}: {result:?}", point.name());
         // An invalidation that is not confirmed costs a buffer, and that costs the port until the next bind.
-        if *site == Site::Invalidate {
+        if *point == FaultPoint::Invalidate {
             assert!(matches!(port.call(|p| p.read(0, &mut back)).unwrap(), Err(AtaError::Dead(_))));
             let told = |(_, kind): &(_, EventKind)| matches!(kind, EventKind::Quarantined { .. });
             assert!(rig.events().iter().any(told), "P2");

@@ -7,7 +7,7 @@ use bindery::addr::PhysAddr;
 use bindery::binding::Bound;
 use bindery::device::SupplierKind;
 use bindery::dma::{Coherent, Direction, DmaBuffer, DmaError, Mapped, MappedResource};
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::power::{Supply, SupplyError};
 
 use crate::mmu::Mmu;
@@ -26,8 +26,8 @@ impl Driver for MmuDriver {
         Ok(dev.provide_iommu(mmu.iommu())?)
     }
 
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -51,8 +51,8 @@ impl Driver for ResetDriver {
         Ok(dev.provide::<dyn Supply>(Arc::new(Resets))?)
     }
 
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -151,7 +151,7 @@ impl Driver for Master {
     type Data<'b> = Held<'b>;
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Held<'b>, ProbeError> {
-        dev.quiet(Quiet::never_started());
+        dev.mark_quiesced(Quiesced::never_started());
         Ok(Held {
             dev,
             shared: Mutex::default(),
@@ -161,7 +161,7 @@ impl Driver for Master {
         })
     }
 
-    fn quiesce(_: &Held<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Held<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }

@@ -52,8 +52,8 @@ impl Chooser {
     }
 
     /// Whether the fallible call at `site` fails now.
-    pub fn fault(&self, site: &'static str) -> bool {
-        self.choose(Kind::Fault, site, 2) == 1
+    pub fn fault(&self, point: &'static str) -> bool {
+        self.choose(Kind::Fault, point, 2) == 1
     }
 
     /// The next to run, as an index into `line`. Each entry has an id that stays the same while it waits: when sampling,

@@ -2,7 +2,7 @@
 
 use bindery::binding::Bound;
 use bindery::device::DeviceDesc;
-use bindery::driver::{Busy, Driver, Match, Missing, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, Missing, ProbeError, QuiesceError, Quiesced};
 
 /// Its name, as device and as driver.
 pub(super) const NAME: &str = "asker";
@@ -32,7 +32,7 @@ impl Driver for Asker {
         Err(ProbeError::Defer { on: Missing::Node(supplier.node()) })
     }
 
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }

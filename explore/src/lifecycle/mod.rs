@@ -13,9 +13,9 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
-use bindery::binding::HoldingKind;
+use bindery::binding::ResourceKind;
 use bindery::device::{Device, DeviceDesc, NodeId};
-use bindery::env::Site;
+use bindery::env::FaultPoint;
 use bindery::firmware::fdt::FdtError;
 
 use crate::boards::BoardSpec;
@@ -205,9 +205,9 @@ impl Lifecycle {
     /// The coverage points that a whole exploration must reach, as reports name them: fault points, lifecycles, and what the
     /// core's own tables list.
     pub fn places() -> impl Iterator<Item = String> {
-        let sites = Site::ALL.iter().map(|site| format!("fault {}", site.name()));
+        let points = FaultPoint::ALL.iter().map(|point| format!("fault {}", point.name()));
         let lives = VARIANTS.iter().map(|life| life.name.to_owned());
-        sites.chain(coverage::names().map(str::to_owned)).chain(lives)
+        points.chain(coverage::names().map(str::to_owned)).chain(lives)
     }
 
     /// Explores the paths that `engine` is configured for.
@@ -322,9 +322,9 @@ impl Lifecycle {
         let adds = |d: &Device| {
             fixture
                 .machine
-                .holdings(d)
+                .resources(d)
                 .iter()
-                .any(|(_, kind, what, _)| *kind == HoldingKind::Child.name() && *what == self.device)
+                .any(|(_, kind, what, _)| *kind == ResourceKind::Child.name() && *what == self.device)
         };
         let parent = fixture.machine.devices().into_iter().find(|d| adds(d));
         let parent = parent.and_then(|d| Some((d.name().to_owned(), d.driver()?)));

@@ -6,7 +6,7 @@ use bindery::addr::PhysAddr;
 use bindery::binding::{Bound, Mmio, ResourceError};
 use bindery::device::{DeviceDesc, DmaRange, NodeId, Resource, Supplier, SupplierKind};
 use bindery::dma::{Coherent, Direction, Mapped, MappedSg};
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::machine::{AddError, Machine};
 use bindery_drivers::fixed_regulator::FixedRegulator;
 use bindery_sim::salvator::{FRAMES_BASE, FRAMES_LEN, SATA_BASE};
@@ -93,8 +93,8 @@ impl Driver for Phantom {
         Ok(dev.mmio(0)?)
     }
 
-    fn quiesce(_: &Mmio<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce(_: &Mmio<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -113,10 +113,10 @@ impl Driver for Peer {
     type Data<'b> = Holdings<'b>;
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Holdings<'b>, ProbeError> {
-        dev.quiet(Quiet::never_started());
+        dev.mark_quiesced(Quiesced::never_started());
         dev.provide(std::sync::Arc::new(Mutex::new(0_u32)))?;
         dev.action("count", || ())?;
-        let early = dev.group();
+        let early = dev.devres_group();
         early.scope().action("early", || ())?;
         early.release();
         dev.add_child(DeviceDesc::new(CHILD))?;
@@ -137,8 +137,8 @@ impl Driver for Peer {
         Ok(Holdings { _table: table, lent: Mutex::new((lent, list)) })
     }
 
-    fn quiesce(holdings: &Holdings<'_>) -> Result<Quiet, Busy> {
-        drop(holdings.lent.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(Quiet::never_started())
+    fn quiesce(resources: &Holdings<'_>) -> Result<Quiesced, QuiesceError> {
+        drop(resources.lent.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Quiesced::never_started())
     }
 }

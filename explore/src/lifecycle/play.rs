@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bindery::control::{ControlError, Tree};
 use bindery::driver::Errno;
-use bindery::env::{Env, Landmark};
+use bindery::env::{CoveragePoint, Env};
 use bindery::machine::Machine;
 use bindery::promise::Promise;
 use bindery_drivers::sata_rcar::SataRcar;
@@ -54,7 +54,7 @@ impl Play<'_> {
 
     pub(crate) fn note<T>(&self, result: &Result<T, ControlError>) {
         if let Err(error) = result {
-            self.scene.fixture.env.passes(Landmark::Refused(error.errno));
+            self.scene.fixture.env.cover(CoveragePoint::Refused(error.errno));
             self.scene.chooser().log(|| error.to_string());
         }
     }

@@ -31,7 +31,7 @@ impl Play<'_> {
             return Ok(());
         }
         self.probe_all();
-        let kept = scene.machine().kept_supplies().iter().any(|kept| kept.device == peer::NAME);
+        let kept = scene.machine().pinned_supplies().iter().any(|kept| kept.device == peer::NAME);
         if kept || scene.machine().quarantine().iter().any(|held| &*held.device == peer::NAME) {
             // What is kept of a device goes back when it is next bound and shown to be quiet.
             self.peer_binds();

@@ -143,7 +143,7 @@ fn asked(play: &Play<'_>) -> Result<(), Violation> {
     let name = super::asker::NAME;
     let bound = machine.device(name).is_some_and(|asker| asker.driver().is_some());
     let failed = scene.chooser().has_failed();
-    scene.chooser().check(Promise::OrderFree, bound || !there || failed, "waits for what is there", || {
+    scene.chooser().check(Promise::OrderIndependent, bound || !there || failed, "waits for what is there", || {
         format!("{name} is not bound although {}, for which it waited, is", play.names.device)
     })
 }
@@ -165,7 +165,7 @@ fn start(play: &Play<'_>) -> Result<(), Violation> {
     play.step("started")?;
     let bound = play.holder() == Some(play.names.driver);
     play.scene.chooser().check(
-        Promise::OrderFree,
+        Promise::OrderIndependent,
         bound || play.scene.chooser().is_disturbed(),
         "not bound",
         || format!("{} was not bound in this order of probing", play.names.device),
@@ -174,7 +174,7 @@ fn start(play: &Play<'_>) -> Result<(), Violation> {
     play.probe_all();
     play.scene.check("probed again")?;
     let bound = play.holder() == Some(play.names.driver);
-    play.scene.chooser().check(Promise::OrderFree, bound, "not bound after a failure", || {
+    play.scene.chooser().check(Promise::OrderIndependent, bound, "not bound after a failure", || {
         format!("{} could not be bound after its suppliers were probed again", play.names.device)
     })
 }

@@ -87,7 +87,7 @@ pub(super) struct State {
     pub(super) driver: DriverOf,
     pub(super) data: bool,
     /// The device does no DMA.
-    pub(super) quiet: bool,
+    pub(super) quiesced: bool,
     pub(super) devres: Vec<Managed>,
     pub(super) translation: Translation,
     pub(super) memory: Memory,
@@ -134,7 +134,7 @@ impl<'a> Kernel<'a> {
             place: Place { phase: Phase::Idle, attempt: 0, step: 0, failed: None },
             driver: DriverOf::Nobody,
             data: false,
-            quiet: true,
+            quiesced: true,
             devres: Vec::new(),
             translation: Translation::new(model.arch),
             memory: Memory::default(),

@@ -105,7 +105,7 @@ impl Kernel<'_> {
     fn tear_down(&mut self, steps: &[TearDown], phase: Phase, name: &str) -> Result<(), Stop> {
         if phase == Phase::Failure {
             // A probe that fails leaves its device stopped.
-            self.now.quiet = true;
+            self.now.quiesced = true;
         }
         for (index, &step) in steps.iter().enumerate() {
             self.now.place.phase = phase;

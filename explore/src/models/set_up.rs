@@ -191,7 +191,7 @@ impl Kernel<'_> {
             }
         }
         self.now.devres.push(Managed::Interrupt);
-        self.now.quiet = false;
+        self.now.quiesced = false;
         if self.now.habit == Some(Habit::ForgottenMapping) && by.translates() {
             self.now.translation.mapped.push(SECOND_IOVA);
             self.tell(|| format!("a private buffer is mapped at IOVA {SECOND_IOVA:#x}"));
@@ -209,8 +209,12 @@ impl Kernel<'_> {
         let silent =
             self.breach(Promise::NoSilentDowngrade, Harm::Exposure, "bound without its IOMMU", "dma_configure");
         self.check(translated, silent, || "the device runs untranslated, and no policy said so".into());
-        let model =
-            self.breach(Promise::OrderFree, Harm::Exposure, "the back-end depends on who came first", "dma_configure");
+        let model = self.breach(
+            Promise::OrderIndependent,
+            Harm::Exposure,
+            "the back-end depends on who came first",
+            "dma_configure",
+        );
         self.check(translated, model, || "had the IOMMU's driver come first, the device would be translated".into());
         self.now.notified = Notified::Bound;
         if self.now.link == Link::ConsumerProbe {

@@ -48,7 +48,7 @@ steps! {
     RemoveGroups = "device_remove_groups", "takes the driver's files away";
     Remove = "drv->remove", "stops the device; the driver lets go of what is not managed";
     PmDetach = "dev_pm_domain_detach", "switches the power domain off";
-    ReleaseGroup = "bus->dma_cleanup", "stops counting the device as a user of its group";
+    DevresGroup = "bus->dma_cleanup", "stops counting the device as a user of its group";
     Devres = "devres_release_all", "gives the managed resources back, newest first";
     Teardown = "arch_teardown_dma_ops", "tears DMA translation down";
     ClearDriver = "dev->driver = NULL", "says that the device has no driver";
@@ -74,7 +74,7 @@ impl SetUp {
             Self::CheckSuppliers => Some(TearDown::ReleaseLinks),
             Self::SetDriver => Some(TearDown::ClearDriver),
             Self::DmaConfigure => Some(TearDown::Teardown),
-            Self::ClaimGroup => Some(TearDown::ReleaseGroup),
+            Self::ClaimGroup => Some(TearDown::DevresGroup),
             Self::SysfsAdd => Some(TearDown::SysfsRemove),
             Self::Activate => Some(TearDown::Dismiss),
             Self::PmAttach => Some(TearDown::PmDetach),

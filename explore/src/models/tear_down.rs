@@ -21,7 +21,7 @@ impl Kernel<'_> {
             TearDown::RemoveGroups => self.now.groups = false,
             TearDown::Remove => self.remove(),
             TearDown::PmDetach => self.now.power = false,
-            TearDown::ReleaseGroup => self.release_group(),
+            TearDown::DevresGroup => self.devres_group(),
             TearDown::Devres => {}
             TearDown::Teardown => self.teardown()?,
             TearDown::ClearDriver => self.now.driver = DriverOf::Nobody,
@@ -38,11 +38,12 @@ impl Kernel<'_> {
 
     fn notify_over(&mut self, step: TearDown) {
         let held = self.now.devres.len();
-        let early = self.breach(Promise::OneWayBack, Harm::Untruth, "the end is announced before it", step.call());
+        let early =
+            self.breach(Promise::SingleUnwindPath, Harm::Untruth, "the end is announced before it", step.call());
         self.check(held == 0, early, || {
             format!("whoever listens hears {}, and {held} managed resources are still held", step.call())
         });
-        let unheard = self.breach(Promise::OneWayBack, Harm::Untruth, "an end without a beginning", step.call());
+        let unheard = self.breach(Promise::SingleUnwindPath, Harm::Untruth, "an end without a beginning", step.call());
         self.check(self.now.notified != Notified::Nothing, unheard, || {
             format!("whoever listens hears {} and never heard BIND_DRIVER", step.call())
         });
@@ -50,7 +51,7 @@ impl Kernel<'_> {
     }
 
     fn remove(&mut self) {
-        self.now.quiet = true;
+        self.now.quiesced = true;
         if !self.model.data_outlives {
             self.now.data = false;
         }
@@ -60,7 +61,7 @@ impl Kernel<'_> {
         }
     }
 
-    fn release_group(&mut self) {
+    fn devres_group(&mut self) {
         self.now.translation.users = self.now.translation.users.saturating_sub(1);
         let held = self.dma_held();
         let early = self.breach(Promise::OneOwner, Harm::Window, "the group is let go while DMA memory is held", "");
@@ -93,8 +94,12 @@ impl Kernel<'_> {
                     "the device is detached from a mapping whose IOMMU has no driver any more".into()
                 })?;
                 let mapped = self.now.translation.mapped.contains(&FIRST_IOVA);
-                let early =
-                    self.breach(Promise::OneWayBack, Harm::Window, "translation is torn down under a live buffer", "");
+                let early = self.breach(
+                    Promise::SingleUnwindPath,
+                    Harm::Window,
+                    "translation is torn down under a live buffer",
+                    "",
+                );
                 self.check(!mapped, early, || {
                     "the domain and its IOVA bitmaps are freed while the descriptor table is mapped".into()
                 });
@@ -134,7 +139,7 @@ impl Kernel<'_> {
             }
             Managed::Host => {
                 let lost = self.breach(
-                    Promise::NobodyInside,
+                    Promise::NoUseAfterRevoke,
                     Harm::Crash,
                     "a release reaches driver data that is gone",
                     "drvdata = NULL",
@@ -162,12 +167,12 @@ impl Kernel<'_> {
     fn free_table(&mut self, by: Ops, at: u64) -> Result<(), Violation> {
         let now = self.now.translation.ops;
         let culprit = self.now.translation.ops_by;
-        let busy = self.breach(Promise::QuietFirst, Harm::Window, "memory of a running device is freed", "");
-        self.check(self.now.quiet, busy, || "the device still fetches its descriptor table".into());
+        let busy = self.breach(Promise::QuiescedFirst, Harm::Window, "memory of a running device is freed", "");
+        self.check(self.now.quiesced, busy, || "the device still fetches its descriptor table".into());
         self.tell(|| format!("descriptor table at {at:#x}: given back through {}", now.name()));
         let phase = self.phase();
         let foreign = |harm| Breach {
-            promise: Promise::SameHand,
+            promise: Promise::MatchingBackend,
             harm,
             phase,
             what: "freed by another back-end",

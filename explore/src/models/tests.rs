@@ -254,7 +254,7 @@ fn what_stands_out_of_line_in_each_order_is_computed() {
     let pairs = |model: Model| model.procedure().inversions(model.procedure().unbind);
     assert!(pairs(Model::Linux50Rc5).contains(&(step::TearDown::Teardown, step::TearDown::Devres)));
     assert!(!pairs(Model::Linux50).contains(&(step::TearDown::Teardown, step::TearDown::Devres)));
-    assert!(pairs(Model::Linux612).contains(&(step::TearDown::ReleaseGroup, step::TearDown::Devres)));
+    assert!(pairs(Model::Linux612).contains(&(step::TearDown::DevresGroup, step::TearDown::Devres)));
     let own = Model::Bindery.procedure();
     assert_eq!(own.inversions(own.unbind), []);
     assert!(own.exits.iter().all(|(_, exit)| own.inversions(exit).is_empty()));

@@ -3,21 +3,22 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bindery::binding::{HoldingKind, TRANSITIONS};
+use bindery::binding::{ResourceKind, TRANSITIONS};
 use bindery::driver::Errno;
-use bindery::env::Landmark;
+use bindery::env::CoveragePoint;
 
 use crate::engine::Chooser;
 
 /// Every coverage point of the core, and its name in reports.
-fn all() -> &'static [(Landmark, String)] {
-    static ALL: OnceLock<Vec<(Landmark, String)>> = OnceLock::new();
+fn all() -> &'static [(CoveragePoint, String)] {
+    static ALL: OnceLock<Vec<(CoveragePoint, String)>> = OnceLock::new();
     ALL.get_or_init(|| {
         let transitions = TRANSITIONS
             .iter()
-            .map(|t| (Landmark::Transition(t.from, t.to), format!("transition {} -> {}", t.from, t.to)));
-        let released = HoldingKind::ALL.iter().map(|k| (Landmark::Released(*k), format!("released {}", k.name())));
-        let refused = Errno::ALL.iter().map(|e| (Landmark::Refused(*e), format!("error {e}")));
+            .map(|t| (CoveragePoint::Transition(t.from, t.to), format!("transition {} -> {}", t.from, t.to)));
+        let released =
+            ResourceKind::ALL.iter().map(|k| (CoveragePoint::Released(*k), format!("released {}", k.name())));
+        let refused = Errno::ALL.iter().map(|e| (CoveragePoint::Refused(*e), format!("error {e}")));
         transitions.chain(released).chain(refused).collect()
     })
 }
@@ -36,8 +37,8 @@ impl Coverage {
         Self(all().iter().map(|_| AtomicU64::new(0)).collect())
     }
 
-    pub(crate) fn count(&self, landmark: Landmark) {
-        if let Some(at) = all().iter().position(|(known, _)| *known == landmark) {
+    pub(crate) fn count(&self, coverage_point: CoveragePoint) {
+        if let Some(at) = all().iter().position(|(known, _)| *known == coverage_point) {
             self.0[at].fetch_add(1, Ordering::Relaxed);
         }
     }

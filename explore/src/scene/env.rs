@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bindery::addr::PhysAddr;
 use bindery::device::{DeviceDesc, NodeId};
-use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Landmark, Memory, Site};
+use bindery::env::{CoveragePoint, Env, EnvError, FaultPoint, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Memory};
 use bindery::event::Event;
 use bindery::iommu::Iommu;
 use bindery_sim::board::Board;
@@ -72,21 +72,21 @@ impl Env for InstrumentedEnv {
         self.board.cpu()
     }
 
-    fn listens(&self) -> bool {
-        self.board.listens()
+    fn tracing_enabled(&self) -> bool {
+        self.board.tracing_enabled()
     }
 
     fn emit(&self, event: &Event) {
         self.board.emit(event);
     }
 
-    fn inject(&self, site: Site) -> bool {
-        self.hooks().is_some_and(|hooks| hooks.should_fail(site))
+    fn should_fail(&self, point: FaultPoint) -> bool {
+        self.hooks().is_some_and(|hooks| hooks.should_fail(point))
     }
 
-    fn passes(&self, landmark: Landmark) {
+    fn cover(&self, coverage_point: CoveragePoint) {
         if let Some(hooks) = self.hooks() {
-            hooks.passes(landmark);
+            hooks.cover(coverage_point);
         }
     }
 
@@ -94,16 +94,16 @@ impl Env for InstrumentedEnv {
         self.hooks().map_or(0, |hooks| hooks.next(line))
     }
 
-    fn reaches(&self, base: PhysAddr, len: u64) -> bool {
-        self.board.reaches(base, len)
+    fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
+        self.board.dma_reachable(base, len)
     }
 
-    fn in_step(&self, base: PhysAddr, len: u64) -> bool {
-        self.board.in_step(base, len)
+    fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
+        self.board.cache_matches(base, len)
     }
 
-    fn drives(&self, compatible: &[Arc<str>]) -> bool {
-        self.board.drives(compatible)
+    fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
+        self.board.env_owned(compatible)
     }
 
     fn passthrough(&self, device: &DeviceDesc) -> Option<Arc<dyn Iommu>> {

@@ -123,7 +123,7 @@ impl Fixture {
         self.machine.hash_devices::<FastHasher>(|device, state| {
             lines.push(format!("{}, state {state:x}", self.describe(device)));
         });
-        let f = self.machine.footprint();
+        let f = self.machine.resource_usage();
         lines.push(format!("{} page frames, {} contiguous pages", f.frames, f.contiguous));
         lines.push(format!("{} interrupt lines, {} services, {} supplies", f.irqs, f.services, f.supplies));
         lines.push(format!("{} mappings, {} bytes bounced, quarantine: {}", f.mappings, f.bounce, f.quarantine));
@@ -146,12 +146,12 @@ impl Fixture {
     fn describe(&self, device: &Device) -> String {
         let links = self.machine.links(device);
         let links: Vec<_> = links.iter().map(|l| format!("{} {}", l.supplier, l.state)).collect();
-        let holdings: Vec<_> = self.machine.holdings(device).into_iter().map(|(_, kind, ..)| kind).collect();
+        let resources: Vec<_> = self.machine.resources(device).into_iter().map(|(_, kind, ..)| kind).collect();
         let holder = device.driver().unwrap_or("no driver");
         let forced = device.driver_override().map_or_else(String::new, |d| format!(", only {d} may bind it"));
         let (name, phase) = (device.name(), device.phase());
         let waits = if self.machine.waiting().iter().any(|w| &*w.device == name) { ", waits" } else { "" };
-        format!("{name} {phase}, held by {holder}{forced}{waits} [{}] with {}", links.join(", "), holdings.join(", "))
+        format!("{name} {phase}, held by {holder}{forced}{waits} [{}] with {}", links.join(", "), resources.join(", "))
     }
 
     /// A number for the state of machine and hardware.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use bindery::device::NodeId;
-use bindery::env::{Landmark, Site};
+use bindery::env::{CoveragePoint, FaultPoint};
 use bindery::promise::Promise;
 
 use super::coverage::Coverage;
@@ -130,9 +130,9 @@ impl Hooks {
     }
 
     /// One fallible call: whether it fails.
-    pub(crate) fn should_fail(&self, site: Site) -> bool {
+    pub(crate) fn should_fail(&self, point: FaultPoint) -> bool {
         self.scheduling_point();
-        !self.are_faults_disabled() && self.chooser.fault(site.name())
+        !self.are_faults_disabled() && self.chooser.fault(point.name())
     }
 
     pub(crate) fn next(&self, line: &mut dyn ExactSizeIterator<Item = NodeId>) -> usize {
@@ -155,11 +155,11 @@ impl Hooks {
         places.iter().position(|n| *n == chosen).unwrap_or(0)
     }
 
-    pub(crate) fn passes(&self, landmark: Landmark) {
-        if landmark == Landmark::AccessRefused {
+    pub(crate) fn cover(&self, coverage_point: CoveragePoint) {
+        if coverage_point == CoveragePoint::AccessRefused {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
-        self.coverage.count(landmark);
+        self.coverage.count(coverage_point);
     }
 
     /// Accesses that an IOMMU refused since the last call.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use bindery::sync::{set_give_way, waits_for};
+use bindery::sync::{set_yield_hook, waits_for};
 
 /// Turns without progress of any thread after which a deadlock is reported. Waiting for a lock takes one turn of its
 /// holder for each of the holder's own waits; nothing on a board takes thousands.
@@ -75,7 +75,7 @@ impl Scheduler {
     /// From now on the calling thread waits by yielding as thread `me`.
     fn attach(self: &Arc<Self>, me: usize) {
         let scheduler = Arc::downgrade(self);
-        set_give_way(Some(Arc::new(move || {
+        set_yield_hook(Some(Arc::new(move || {
             let Some(scheduler) = scheduler.upgrade() else { return thread::yield_now() };
             let went_on = scheduler.yield_turn(me) || scheduler.wait_for_another_path();
             assert!(went_on, "{}", scheduler.deadlock());
@@ -140,7 +140,7 @@ impl Scheduler {
             scheduler.attach(new);
             scheduler.wait_for(new);
             let outcome = catch_unwind(AssertUnwindSafe(act));
-            set_give_way(None);
+            set_yield_hook(None);
             let mut turn = scheduler.turn();
             if let Err(payload) = outcome {
                 let text = payload.downcast_ref::<String>().cloned();
@@ -210,7 +210,7 @@ impl Scheduler {
     /// Ends scheduling: the scenario's thread parks again when it waits.
     pub(crate) fn finish(&self) -> Vec<String> {
         let panicked = self.join_all();
-        set_give_way(None);
+        set_yield_hook(None);
         panicked
     }
 }
@@ -256,7 +256,7 @@ mod tests {
     fn a_deadlock_is_reported_with_device_and_call() {
         use bindery::binding::Bound;
         use bindery::device::DeviceDesc;
-        use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+        use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
         use bindery::machine::{Machine, Policy};
         use bindery_sim::salvator::Salvator;
 
@@ -268,8 +268,8 @@ mod tests {
             fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
                 Ok(())
             }
-            fn quiesce((): &()) -> Result<Quiet, Busy> {
-                Ok(Quiet::stopped())
+            fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+                Ok(Quiesced::stopped())
             }
         }
         let machine = Machine::new(Salvator::new().build() as _, Policy::default());

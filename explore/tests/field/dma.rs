@@ -95,23 +95,23 @@ impl Env for Tap {
     fn cpu(&self) -> usize {
         self.under.cpu()
     }
-    fn listens(&self) -> bool {
-        self.under.listens()
+    fn tracing_enabled(&self) -> bool {
+        self.under.tracing_enabled()
     }
     fn emit(&self, event: &Event) {
         self.under.emit(event)
     }
-    fn inject(&self, site: Site) -> bool {
-        self.under.inject(site)
+    fn should_fail(&self, point: FaultPoint) -> bool {
+        self.under.should_fail(point)
     }
-    fn reaches(&self, base: PhysAddr, len: u64) -> bool {
-        self.under.reaches(base, len)
+    fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
+        self.under.dma_reachable(base, len)
     }
-    fn in_step(&self, base: PhysAddr, len: u64) -> bool {
-        self.under.in_step(base, len)
+    fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
+        self.under.cache_matches(base, len)
     }
-    fn drives(&self, compatible: &[Arc<str>]) -> bool {
-        self.under.drives(compatible)
+    fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
+        self.under.env_owned(compatible)
     }
     fn passthrough(&self, device: &DeviceDesc) -> Option<Arc<dyn Iommu>> {
         self.under.passthrough(device)
@@ -243,11 +243,11 @@ impl Driver for Master {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,master")];
     type Data<'b> = Held<'b>;
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Held<'b>, ProbeError> {
-        dev.quiet(Quiet::never_started());
+        dev.mark_quiesced(Quiesced::never_started());
         Ok(Held { dev, coherent: Mutex::default(), lent: Mutex::default(), buffers: Mutex::default() })
     }
-    fn quiesce(_: &Held<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Held<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 

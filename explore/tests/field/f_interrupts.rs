@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bindery::driver::{ProbeError, Serviced};
+use bindery::driver::{IrqReturn, ProbeError};
 use bindery::env::{IrqLine, IrqSink, Trigger};
 
 use super::kernel::*;
@@ -75,7 +75,7 @@ fn f02_a_line_that_was_left_up_storms_within_a_bound_and_serves_its_device_when_
     // Nobody has it yet.
     rig.machine.interrupt(IrqLine(LINE));
     assert_ne!(rig.masked(LINE), Some(false));
-    let not_mine = Arc::new(Script { interrupt: Box::new(|| Serviced::NotMine), ..Script::default() });
+    let not_mine = Arc::new(Script { interrupt: Box::new(|| IrqReturn::None), ..Script::default() });
     rig.machine.register(Other(Arc::clone(&not_mine)));
     rig.machine.add_device(device("sharer", "t,other")).unwrap();
     rig.machine.settle();

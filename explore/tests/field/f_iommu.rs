@@ -2,7 +2,7 @@
 
 use bindery::device::Supplier;
 use bindery::driver::Errno;
-use bindery::env::Site;
+use bindery::env::FaultPoint;
 use bindery::machine::Policy;
 use bindery_sim::salvator::{self, Salvator};
 
@@ -32,12 +32,12 @@ fn f04_a_device_that_its_iommu_does_not_take_is_not_bound_and_is_once_it_does() 
     let r = rig();
     r.machine.settle();
     r.machine.unbind(SATA, "sata_rcar").unwrap();
-    for site in [Site::DomainAlloc, Site::DomainAttach, Site::GroupClaim] {
-        r.board.faults().fail_sites(&[site]);
+    for point in [FaultPoint::DomainAlloc, FaultPoint::DomainAttach, FaultPoint::GroupClaim] {
+        r.board.faults().fail_points(&[point]);
         let refused = r.machine.bind(SATA, "sata_rcar").unwrap_err();
         r.board.faults().never();
-        assert_eq!((refused.errno(), r.driver(SATA)), (Errno::ENOMEM, None), "{site:?}: {refused}");
-        assert_eq!(r.reach(SATA_UTLB, 0x4800_0000, true), None, "{site:?}: not translated, so blocked (P10)");
+        assert_eq!((refused.errno(), r.driver(SATA)), (Errno::ENOMEM, None), "{point:?}: {refused}");
+        assert_eq!(r.reach(SATA_UTLB, 0x4800_0000, true), None, "{point:?}: not translated, so blocked (P10)");
         r.machine.bind(SATA, "sata_rcar").unwrap();
         r.machine.unbind(SATA, "sata_rcar").unwrap();
     }

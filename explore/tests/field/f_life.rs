@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use bindery::device::{Resource, SupplierKind};
-use bindery::driver::{ProbeError, Serviced};
+use bindery::driver::{IrqReturn, ProbeError};
 use bindery::env::{IrqLine, IrqSink, Trigger};
 use bindery::machine::{AbsentSuppliers, Policy};
 use bindery_sim::salvator;
@@ -154,7 +154,7 @@ fn works(work: Work, in_interrupt: bool) -> Rig {
     let run = Arc::clone(&own);
     let interrupt = Box::new(move || {
         run.get().expect("it is bound")();
-        Serviced::Done
+        IrqReturn::Handled
     });
     r.machine.register(Toy(Arc::new(Script { interrupt, ..Script::default() })));
     let mut d = dev("busy", "t,toy");
@@ -269,9 +269,9 @@ fn f27_a_file_that_is_kept_open_does_not_hold_the_unbind() {
     let file = r.machine.client::<bindery_drivers::sata_rcar::SataRcar>(SATA).unwrap();
     r.machine.unbind(SATA, "sata_rcar").unwrap();
     assert!(file.call(|_| ()).is_err());
-    let footprint = r.machine.footprint();
+    let resource_usage = r.machine.resource_usage();
     drop(file);
-    assert_eq!(r.machine.footprint(), footprint, "the handle held nothing of the device");
+    assert_eq!(r.machine.resource_usage(), resource_usage, "the handle held nothing of the device");
 }
 
 #[test]
@@ -331,8 +331,8 @@ fn f39_a_thousand_hand_overs_leave_what_the_first_one_left() {
         r.machine.bind(SATA, "sata_rcar").unwrap();
     };
     hand_over();
-    let first = r.machine.footprint();
+    let first = r.machine.resource_usage();
     (0..1000).for_each(|_| hand_over());
-    assert_eq!(r.machine.footprint(), first);
+    assert_eq!(r.machine.resource_usage(), first);
     assert_eq!(r.machine.promises().broken(), []);
 }

@@ -23,8 +23,8 @@ impl Driver for Dmac {
     fn probe<'b>(&self, dev: &'b Bound) -> Result<MappedResource<'b>, ProbeError> {
         Ok(dev.dma().map_resource(SATA_BASE, 4, Direction::Bidirectional)?)
     }
-    fn quiesce(_: &MappedResource<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &MappedResource<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 

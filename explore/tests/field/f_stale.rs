@@ -31,14 +31,14 @@ impl Driver for Keeper {
     const MATCHES: &'static [Match] = &[];
     type Data<'b> = ();
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
-        dev.quiet(Quiet::never_started());
+        dev.mark_quiesced(Quiesced::never_started());
         let (regs, irq) = (dev.mmio(0)?.handle(), dev.irq(0)?.handle());
         let kept = Kept { regs, irq, clock: dev.clock(0)?, reset: dev.reset_line().expect("it has one") };
         self.0.lock().unwrap().push(kept);
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 

@@ -101,15 +101,15 @@ impl Driver for Careful {
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Idle<'b>, ProbeError> {
         let idle = Idle { regs: dev.mmio(0)?, clock: dev.clock(0)?, said: Mutex::default() };
         idle.touch();
-        dev.quiet(Quiet::never_started());
+        dev.mark_quiesced(Quiesced::never_started());
         Ok(idle)
     }
-    fn wind_down(data: &Idle<'_>) {
+    fn request_release(data: &Idle<'_>) {
         data.touch();
     }
-    fn quiesce(data: &Idle<'_>) -> Result<Quiet, Busy> {
+    fn quiesce(data: &Idle<'_>) -> Result<Quiesced, QuiesceError> {
         data.touch();
-        Ok(Quiet::stopped())
+        Ok(Quiesced::stopped())
     }
 }
 

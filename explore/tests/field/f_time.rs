@@ -48,12 +48,12 @@ impl Env for Late {
         };
         self.0.wait(under);
     }
-    fn listens(&self) -> bool {
+    fn tracing_enabled(&self) -> bool {
         false
     }
     fn emit(&self, _: &Event) {}
-    fn drives(&self, compatible: &[Arc<str>]) -> bool {
-        self.0.drives(compatible)
+    fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
+        self.0.env_owned(compatible)
     }
 }
 

@@ -44,23 +44,23 @@ impl Env for Tap {
     fn cpu(&self) -> usize {
         self.board.cpu()
     }
-    fn listens(&self) -> bool {
+    fn tracing_enabled(&self) -> bool {
         true
     }
     fn emit(&self, event: &Event) {
         self.board.emit(event)
     }
-    fn inject(&self, site: Site) -> bool {
-        self.board.inject(site)
+    fn should_fail(&self, point: FaultPoint) -> bool {
+        self.board.should_fail(point)
     }
-    fn reaches(&self, base: PhysAddr, len: u64) -> bool {
-        self.board.reaches(base, len)
+    fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
+        self.board.dma_reachable(base, len)
     }
-    fn in_step(&self, base: PhysAddr, len: u64) -> bool {
-        self.board.in_step(base, len)
+    fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
+        self.board.cache_matches(base, len)
     }
-    fn drives(&self, compatible: &[Arc<str>]) -> bool {
-        self.board.drives(compatible)
+    fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
+        self.board.env_owned(compatible)
     }
 }
 

@@ -20,12 +20,12 @@ impl Driver for Server {
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Served<'b>, ProbeError> {
         Ok(Served { _irq: dev.irq(0)?, count: Arc::clone(&self.0) })
     }
-    fn quiesce(_: &Served<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Served<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
-    fn interrupt(s: &Served<'_>, _: usize) -> Serviced {
+    fn interrupt(s: &Served<'_>, _: usize) -> IrqReturn {
         s.count.fetch_add(1, Ordering::Relaxed);
-        Serviced::Done
+        IrqReturn::Handled
     }
 }
 
@@ -41,8 +41,8 @@ impl Driver for Neighbour {
         dev.machine().interrupt(IrqLine(300));
         Err(ProbeError::Device("no answer from the device"))
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -57,12 +57,12 @@ impl Driver for Leaver {
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Left<'b>, ProbeError> {
         Ok(Left(dev.irq(0)?, dev))
     }
-    fn quiesce(l: &Left<'_>) -> Result<Quiet, Busy> {
+    fn quiesce(l: &Left<'_>) -> Result<Quiesced, QuiesceError> {
         l.1.machine().interrupt(IrqLine(300));
-        Ok(Quiet::stopped())
+        Ok(Quiesced::stopped())
     }
-    fn interrupt(_: &Left<'_>, _: usize) -> Serviced {
-        Serviced::NotMine
+    fn interrupt(_: &Left<'_>, _: usize) -> IrqReturn {
+        IrqReturn::None
     }
 }
 
@@ -173,8 +173,8 @@ impl Driver for OnFaultLine {
         self.0.run_pending();
         Err(ProbeError::Device("no answer from the device"))
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 fn faults_told(rig: &Rig, addr: u64) -> usize {
@@ -215,8 +215,8 @@ impl Driver for Waiter {
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Irq<'b>, ProbeError> {
         Ok(dev.irq(0)?)
     }
-    fn quiesce(_: &Irq<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Irq<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 #[test]
@@ -244,11 +244,11 @@ impl Driver for Masker {
         irq.mask();
         Ok(irq)
     }
-    fn quiesce(_: &Irq<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Irq<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
-    fn interrupt(_: &Irq<'_>, _: usize) -> Serviced {
-        Serviced::NotMine
+    fn interrupt(_: &Irq<'_>, _: usize) -> IrqReturn {
+        IrqReturn::None
     }
 }
 
@@ -318,11 +318,11 @@ impl Driver for Honest {
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Asked<'b>, ProbeError> {
         Ok(Asked { _irq: dev.irq(0)?, count: Arc::clone(&self.0) })
     }
-    fn quiesce(_: &Asked<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Asked<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
-    fn interrupt(a: &Asked<'_>, _: usize) -> Serviced {
+    fn interrupt(a: &Asked<'_>, _: usize) -> IrqReturn {
         a.count.fetch_add(1, Ordering::Relaxed);
-        Serviced::NotMine
+        IrqReturn::None
     }
 }

@@ -12,8 +12,8 @@ impl Driver for Taker {
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Irq<'b>, ProbeError> {
         Ok(dev.irq(0)?)
     }
-    fn quiesce(_: &Irq<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Irq<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -62,8 +62,8 @@ fn of_one_device() {
         fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
             Ok((dev.irq(0)?, dev.irq(1)?))
         }
-        fn quiesce(_: &Self::Data<'_>) -> Result<Quiet, Busy> {
-            Ok(Quiet::stopped())
+        fn quiesce(_: &Self::Data<'_>) -> Result<Quiesced, QuiesceError> {
+            Ok(Quiesced::stopped())
         }
     }
     let rig = rig();

@@ -12,13 +12,13 @@ impl Driver for Codec {
     const MATCHES: &'static [Match] = &[Match::compatible("t,codec")];
     type Data<'b> = Coherent<'b>;
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Coherent<'b>, ProbeError> {
-        dev.quiet(Quiet::never_started());
+        dev.mark_quiesced(Quiesced::never_started());
         let m = dev.dma().coherent(4096)?;
         dev.log(format_args!("memory at {} is {}", m.device_addr(), m.memory().phys()));
         Ok(m)
     }
-    fn quiesce(_: &Coherent<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Coherent<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 

@@ -17,10 +17,10 @@ impl Driver for Host {
     fn probe(&self, dev: &Bound) -> Result<Port, ProbeError> {
         Ok(Port { reset: dev.reset_line() })
     }
-    fn quiesce(p: &Port) -> Result<Quiet, Busy> {
+    fn quiesce(p: &Port) -> Result<Quiesced, QuiesceError> {
         match &p.reset {
-            Some(r) => r.hold().map_err(|_| Busy("reset")),
-            None => Ok(Quiet::stopped()),
+            Some(r) => r.hold().map_err(|_| QuiesceError("reset")),
+            None => Ok(Quiesced::stopped()),
         }
     }
 }
@@ -59,8 +59,8 @@ impl Driver for Leaky {
         *self.0.lock().unwrap() = dev.reset_line();
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -160,8 +160,8 @@ impl Driver for Soft {
         }
         Ok(SoftData { reset: dev.reset_line().ok_or(ProbeError::NoDevice)?, stops })
     }
-    fn quiesce(p: &SoftData) -> Result<Quiet, Busy> {
-        if p.stops { Ok(Quiet::stopped()) } else { Err(Busy("the stop bit stays set")) }
+    fn quiesce(p: &SoftData) -> Result<Quiesced, QuiesceError> {
+        if p.stops { Ok(Quiesced::stopped()) } else { Err(QuiesceError("the stop bit stays set")) }
     }
 }
 
@@ -178,11 +178,11 @@ fn soft(devices: &[(&str, &str, &[u32])]) -> Rig {
     rig
 }
 
-fn pulse(rig: &Rig, name: &str) -> Result<Quiet, SupplyError> {
+fn pulse(rig: &Rig, name: &str) -> Result<Quiesced, SupplyError> {
     rig.machine.client::<Soft>(name).unwrap().call(|p| p.reset.pulse()).unwrap()
 }
 
-fn holder(refused: Result<Quiet, SupplyError>) -> String {
+fn holder(refused: Result<Quiesced, SupplyError>) -> String {
     match refused {
         Err(SupplyError::Held(conflict)) => conflict.holder.to_string(),
         other => panic!("{other:?}"),
@@ -233,14 +233,14 @@ fn of_several_lines_all_are_pulled_or_none() {
 fn a_line_that_is_kept_for_a_device_which_may_still_run_is_not_pulled_by_another() {
     let rig = soft(&[("a-runs-on", "t,runs-on", &[703]), ("b-soft", "t,soft", &[703])]);
     rig.machine.unbind("a-runs-on", "soft").unwrap();
-    assert!(rig.machine.kept_supplies().iter().any(|k| k.device == "a-runs-on"));
+    assert!(rig.machine.pinned_supplies().iter().any(|k| k.device == "a-runs-on"));
     let by = holder(pulse(&rig, "b-soft"));
     assert!(by.contains("a-runs-on") && by.contains("not shown to be quiet"), "{by}");
     rig.machine.unbind("b-soft", "soft").unwrap();
     assert!(rig.board.module_runs(703), "P11");
     // It is gone from its bus: the line is nobody's.
     rig.machine.device_vanished("a-runs-on");
-    assert!(!rig.board.module_runs(703) && rig.machine.kept_supplies().is_empty());
+    assert!(!rig.board.module_runs(703) && rig.machine.pinned_supplies().is_empty());
     assert_eq!(rig.machine.promises().broken(), []);
 }
 

@@ -28,9 +28,9 @@ impl Driver for Provider {
         dev.provide::<dyn Pins>(Arc::new(Chip { alive: Arc::clone(&alive), _regs: None }))?;
         Ok(alive)
     }
-    fn quiesce(a: &Arc<Mutex<bool>>) -> Result<Quiet, Busy> {
+    fn quiesce(a: &Arc<Mutex<bool>>) -> Result<Quiesced, QuiesceError> {
         *a.lock().unwrap() = false;
-        Ok(Quiet::stopped())
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -45,8 +45,8 @@ impl Driver for Consumer {
     fn probe(&self, dev: &Bound) -> Result<Held, ProbeError> {
         Ok(Held { pins: dev.supplier::<dyn Pins>(self.0)? })
     }
-    fn quiesce(_: &Held) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Held) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -131,8 +131,8 @@ impl Driver for Hasty {
         .unwrap();
         Err(ProbeError::Device("initialisation failed"))
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 #[test]
@@ -274,8 +274,8 @@ impl Driver for Late {
         dev.provide::<dyn Pins>(Arc::new(Chip { alive: Arc::new(Mutex::new(true)), _regs: None }))?;
         Ok(LateData(dev))
     }
-    fn quiesce(_: &LateData<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &LateData<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 #[test]

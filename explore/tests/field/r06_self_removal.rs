@@ -55,22 +55,22 @@ impl Driver for Hot {
         }
         Ok(Port { dev, _irq: dev.irq(0)?, at: self.0, act })
     }
-    fn wind_down(p: &Port<'_>) {
+    fn request_release(p: &Port<'_>) {
         if p.at == Where::WindDown {
             p.act()
         }
     }
-    fn quiesce(p: &Port<'_>) -> Result<Quiet, Busy> {
+    fn quiesce(p: &Port<'_>) -> Result<Quiesced, QuiesceError> {
         if p.at == Where::Quiesce {
             p.act()
         }
-        Ok(Quiet::stopped())
+        Ok(Quiesced::stopped())
     }
-    fn interrupt(p: &Port<'_>, _: usize) -> Serviced {
+    fn interrupt(p: &Port<'_>, _: usize) -> IrqReturn {
         if p.at == Where::Interrupt {
             p.act()
         }
-        Serviced::Done
+        IrqReturn::Handled
     }
 }
 
@@ -82,8 +82,8 @@ impl Driver for Still {
     fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 

@@ -16,8 +16,8 @@ impl Driver for Child {
         dev.action("nothing", || ())?;
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -57,8 +57,8 @@ impl Driver for Glue {
         }
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -179,8 +179,8 @@ impl Driver for LinkedGlue {
         })
         .map_err(Into::into)
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 #[test]
@@ -268,8 +268,8 @@ impl Driver for Hub {
             End::DefersOnChild => Err(ProbeError::Defer { on: Missing::Node(last.unwrap().node()) }),
         }
     }
-    fn quiesce(_: &Ports<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Ports<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -297,9 +297,9 @@ impl Driver for Port {
         }
         Ok(PortData { name: dev.name().into(), stuck: self.stuck, log: Arc::clone(&self.log) })
     }
-    fn quiesce(p: &PortData) -> Result<Quiet, Busy> {
+    fn quiesce(p: &PortData) -> Result<Quiesced, QuiesceError> {
         p.log.lock().unwrap().push(p.name.clone());
-        if p.stuck { Err(Busy("it does not stop")) } else { Ok(Quiet::stopped()) }
+        if p.stuck { Err(QuiesceError("it does not stop")) } else { Ok(Quiesced::stopped()) }
     }
 }
 
@@ -384,7 +384,7 @@ fn a_probe_that_fails_or_waits_takes_its_children_with_it_and_none_was_ever_boun
 fn a_child_may_come_late_and_leave_early() {
     let rig = hub(End::Bound, &[], Port::default());
     let client = rig.machine.client::<Hub>("hub").unwrap();
-    let ledger = || rig.machine.holdings(&rig.machine.device("hub").unwrap()).len();
+    let ledger = || rig.machine.resources(&rig.machine.device("hub").unwrap()).len();
     let before = ledger();
     for _ in 0..3 {
         client.call(|hub| hub.0.add_child(port("port9")).map(|_| ())).unwrap().unwrap();

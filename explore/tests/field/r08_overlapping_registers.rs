@@ -19,8 +19,8 @@ macro_rules! drv {
                 r.read32(0)?;
                 Ok(r)
             }
-            fn quiesce(_: &Mmio<'_>) -> Result<Quiet, Busy> {
-                Ok(Quiet::stopped())
+            fn quiesce(_: &Mmio<'_>) -> Result<Quiesced, QuiesceError> {
+                Ok(Quiesced::stopped())
             }
         }
     };

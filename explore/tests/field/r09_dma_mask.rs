@@ -18,7 +18,7 @@ impl Driver for Capture {
     const MATCHES: &'static [Match] = &[Match::compatible("t,capture")];
     type Data<'b> = Cap<'b>;
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Cap<'b>, ProbeError> {
-        dev.quiet(Quiet::never_started());
+        dev.mark_quiesced(Quiesced::never_started());
         let dma = dev.dma();
         if let Some(bits) = self.0 {
             dma.set_mask(bits)?;
@@ -28,9 +28,9 @@ impl Driver for Capture {
         dev.log(format_args!("coherent {} streaming {} bounced {}", m.device_addr(), s.device_addr(), s.is_bounced()));
         Ok(Cap { _m: m, s: Mutex::new(Some(s)) })
     }
-    fn quiesce(c: &Cap<'_>) -> Result<Quiet, Busy> {
+    fn quiesce(c: &Cap<'_>) -> Result<Quiesced, QuiesceError> {
         drop(c.s.lock().unwrap().take());
-        Ok(Quiet::stopped())
+        Ok(Quiesced::stopped())
     }
 }
 fn play(bits: Option<u32>, translated: bool) -> (Option<&'static str>, Vec<String>) {

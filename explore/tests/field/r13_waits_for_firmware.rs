@@ -20,8 +20,8 @@ impl Driver for Gpu {
         }
         Err(ProbeError::Defer { on: Missing::Condition(FILE) })
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -134,8 +134,8 @@ fn it_is_fulfilled_while_the_probe_runs() {
             dev.machine().fulfil("slow.bin");
             if there { Ok(()) } else { Err(ProbeError::Defer { on: dev.condition("slow.bin") }) }
         }
-        fn quiesce((): &()) -> Result<Quiet, Busy> {
-            Ok(Quiet::stopped())
+        fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+            Ok(Quiesced::stopped())
         }
     }
     let rig = rig();
@@ -174,8 +174,8 @@ fn two_conditions_and_their_waiters() {
             }
             Ok(())
         }
-        fn quiesce((): &()) -> Result<Quiet, Busy> {
-            Ok(Quiet::stopped())
+        fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+            Ok(Quiesced::stopped())
         }
     }
     let rig = rig();

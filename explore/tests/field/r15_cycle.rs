@@ -30,8 +30,8 @@ impl Driver for Any {
         dev.provide::<dyn bindery::power::Supply>(std::sync::Arc::new(On))?;
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 fn play(policy: Policy) {

@@ -19,11 +19,11 @@ impl Driver for Display {
     const MATCHES: &'static [Match] = &[Match::compatible("t,display")];
     type Data<'b> = Coherent<'b>;
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Coherent<'b>, ProbeError> {
-        dev.quiet(Quiet::never_started());
+        dev.mark_quiesced(Quiesced::never_started());
         Ok(dev.dma().coherent(4096)?)
     }
-    fn quiesce(_: &Coherent<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Coherent<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 

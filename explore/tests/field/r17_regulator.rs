@@ -21,8 +21,8 @@ impl Driver for Pmic {
         dev.provide::<dyn Supply>(Arc::new(Rails(Arc::clone(&self.0))))?;
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 struct User(bool);
@@ -42,8 +42,8 @@ impl Driver for User {
         }
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 fn play(by_hand: bool) {
@@ -91,8 +91,8 @@ impl Driver for Saver {
         let cpg = dev.references("clocks").next().unwrap().0;
         dev.supplier::<dyn Supply>(cpg)
     }
-    fn quiesce(_: &Arc<dyn Supply>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Arc<dyn Supply>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 #[test]
@@ -149,8 +149,8 @@ impl Driver for Chip {
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
         Ok(dev.provide::<dyn Supply>(Arc::new(ChipRails(Arc::clone(&self.0))))?)
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -177,8 +177,8 @@ impl Driver for Card {
             _ => Ok(CardData { vcc, stops: true }),
         }
     }
-    fn quiesce(p: &CardData) -> Result<Quiet, Busy> {
-        if p.stops { Ok(Quiet::stopped()) } else { Err(Busy("the stop bit stays set")) }
+    fn quiesce(p: &CardData) -> Result<Quiesced, QuiesceError> {
+        if p.stops { Ok(Quiesced::stopped()) } else { Err(QuiesceError("the stop bit stays set")) }
     }
 }
 
@@ -249,8 +249,8 @@ fn each_rail_of_a_chip_is_a_line_of_its_own() {
     assert!(c.on(1) && c.on(2));
     c.rig.machine.unbind("a-card", "card").unwrap();
     assert!(!c.on(1) && c.on(2));
-    let holdings = c.rig.machine.holdings(&c.rig.machine.device("b-card").unwrap());
-    assert!(holdings.iter().any(|(_, kind, _, by)| *kind == "regulator" && by.contains("chip")), "{holdings:?}");
+    let resources = c.rig.machine.resources(&c.rig.machine.device("b-card").unwrap());
+    assert!(resources.iter().any(|(_, kind, _, by)| *kind == "regulator" && by.contains("chip")), "{resources:?}");
     c.well();
 }
 
@@ -289,10 +289,10 @@ fn a_rail_stays_on_for_a_device_that_does_not_stop() {
     c.rig.machine.unbind("a-card", "card").unwrap();
     c.rig.machine.unbind("b-card", "card").unwrap();
     assert!(c.on(1), "P11");
-    let kept: Vec<_> = c.rig.machine.kept_supplies().into_iter().map(|k| (k.device, k.kind.name())).collect();
+    let kept: Vec<_> = c.rig.machine.pinned_supplies().into_iter().map(|k| (k.device, k.kind.name())).collect();
     assert_eq!(kept, [("a-card".to_owned(), "regulator")]);
     c.rig.machine.device_vanished("a-card");
-    assert!(!c.on(1) && c.rig.machine.kept_supplies().is_empty());
+    assert!(!c.on(1) && c.rig.machine.pinned_supplies().is_empty());
     c.well();
 }
 
@@ -313,8 +313,8 @@ impl Driver for Keeper {
         *self.1.lock().unwrap() = Some(supply);
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 #[test]
@@ -331,11 +331,11 @@ fn handles_that_are_kept_past_their_binding_switch_nothing() {
     };
     let device = rig.machine.add_device(keeper("k")).unwrap();
     device.set_driver_override(Some("keeper"));
-    let before = rig.machine.footprint().supplies;
+    let before = rig.machine.resource_usage().supplies;
     rig.machine.bind("k", "keeper").unwrap();
-    assert_eq!(rig.machine.footprint().supplies, before + 2);
+    assert_eq!(rig.machine.resource_usage().supplies, before + 2);
     rig.machine.unbind("k", "keeper").unwrap();
-    assert_eq!(rig.machine.footprint().supplies, before, "P4: also what was switched by hand");
+    assert_eq!(rig.machine.resource_usage().supplies, before, "P4: also what was switched by hand");
     let (clock, raw) = (clocks.lock().unwrap().remove(0), supply.lock().unwrap().take().unwrap());
     // Gone also for the next binding of the same driver to the same device.
     rig.machine.bind("k", "keeper").unwrap();

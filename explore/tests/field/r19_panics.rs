@@ -34,7 +34,7 @@ impl Driver for Clumsy {
     type Data<'b> = D<'b>;
     fn probe<'b>(&self, dev: &'b Bound) -> Result<D<'b>, ProbeError> {
         let at = self.0;
-        dev.quiet(Quiet::never_started());
+        dev.mark_quiesced(Quiesced::never_started());
         let m = dev.dma().coherent(4096)?;
         if at == At::Action {
             dev.action("panics", || panic!("in an action"))?;
@@ -45,22 +45,22 @@ impl Driver for Clumsy {
         }
         Ok(D { at, _irq: irq, _m: m })
     }
-    fn wind_down(d: &D<'_>) {
+    fn request_release(d: &D<'_>) {
         if d.at == At::WindDown {
-            panic!("in wind_down")
+            panic!("in request_release")
         }
     }
-    fn quiesce(d: &D<'_>) -> Result<Quiet, Busy> {
+    fn quiesce(d: &D<'_>) -> Result<Quiesced, QuiesceError> {
         if d.at == At::Quiesce {
             panic!("in quiesce")
         }
-        Ok(Quiet::stopped())
+        Ok(Quiesced::stopped())
     }
-    fn interrupt(d: &D<'_>, _: usize) -> Serviced {
+    fn interrupt(d: &D<'_>, _: usize) -> IrqReturn {
         if d.at == At::Interrupt {
             panic!("in interrupt")
         }
-        Serviced::Done
+        IrqReturn::Handled
     }
 }
 /// Runs the life of a device whose driver panics at `at`, and returns what is not as it should be.
@@ -68,7 +68,7 @@ fn play(at: At) -> Result<(), String> {
     let rig = rig();
     rig.machine.register(Clumsy(at));
     rig.machine.settle();
-    let before = format!("{:?}", rig.machine.footprint());
+    let before = format!("{:?}", rig.machine.resource_usage());
     let mut d = dev("clumsy", "t,clumsy");
     d.resources.push(irq(304, Trigger::LevelHigh));
     rig.machine.add_device(d).unwrap();
@@ -85,7 +85,7 @@ fn play(at: At) -> Result<(), String> {
     if catch_unwind(AssertUnwindSafe(|| rig.machine.remove_device("clumsy"))).is_err() {
         return Err("its removal panics".into());
     }
-    let after = format!("{:?}", rig.machine.footprint());
+    let after = format!("{:?}", rig.machine.resource_usage());
     if before != after {
         return Err(format!("left behind: {before} is now {after}"));
     }

@@ -21,7 +21,7 @@ fn what_comes_and_goes_under_new_names_leaves_nothing_bound_waiting_or_held() {
     let rig = rig();
     rig.board.keep_events(0);
     rig.machine.settle();
-    let (devices, before) = (rig.machine.devices().len(), rig.machine.footprint());
+    let (devices, before) = (rig.machine.devices().len(), rig.machine.resource_usage());
     let (used, known) = nodes(&rig.machine);
     for n in 0..20_000 {
         let (parent, child) = (format!("hub-{n}"), format!("hot-{n}"));
@@ -33,7 +33,7 @@ fn what_comes_and_goes_under_new_names_leaves_nothing_bound_waiting_or_held() {
         assert!(rig.machine.remove_device(&parent));
         assert!(rig.machine.device(&child).is_none(), "its children go with it");
     }
-    assert_eq!((rig.machine.devices().len(), rig.machine.footprint()), (devices, before));
+    assert_eq!((rig.machine.devices().len(), rig.machine.resource_usage()), (devices, before));
     assert_eq!(nodes(&rig.machine), (used, known + REMEMBERED), "names of long ago are forgotten");
     assert_eq!(rig.machine.promises().broken(), []);
 }
@@ -69,7 +69,7 @@ fn devices_of_guests_come_and_go() {
     // Of the same group.
     r.machine.unbind(dma::SATA, "sata_rcar").unwrap();
     let ram = DmaMemory::allocate(r.machine.memory(), 4096).unwrap();
-    let (before, groups) = (r.machine.footprint(), r.machine.groups().len());
+    let (before, groups) = (r.machine.resource_usage(), r.machine.groups().len());
     let (used, known) = nodes(&r.machine);
     for n in 0..1_500 {
         let name = format!("vf-{n}");
@@ -87,8 +87,8 @@ fn devices_of_guests_come_and_go() {
         r.machine.remove_device(&name);
         assert!(r.machine.device(&name).is_none());
     }
-    assert_eq!((r.machine.footprint(), r.machine.groups().len()), (before, groups));
+    assert_eq!((r.machine.resource_usage(), r.machine.groups().len()), (before, groups));
     assert_eq!(nodes(&r.machine), (used, known + REMEMBERED));
-    assert!(r.machine.fault_counts().is_empty() && r.machine.kept_supplies().is_empty());
+    assert!(r.machine.fault_counts().is_empty() && r.machine.pinned_supplies().is_empty());
     assert_eq!(r.machine.promises().broken(), []);
 }

@@ -78,15 +78,15 @@ impl Driver for Expander {
         let lines = if self.lines { Some(dev.provide_interrupts(Arc::clone(&pins) as _)?) } else { None };
         Ok(Expanded { _irq: irq, pins, lines })
     }
-    fn quiesce(_: &Expanded<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Expanded<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
-    fn interrupt(e: &Expanded<'_>, _: usize) -> Serviced {
+    fn interrupt(e: &Expanded<'_>, _: usize) -> IrqReturn {
         let pending = e.pins.pending();
         for pin in &pending {
             e.lines.as_ref().unwrap().deliver(*pin);
         }
-        if pending.is_empty() { Serviced::NotMine } else { Serviced::Done }
+        if pending.is_empty() { IrqReturn::None } else { IrqReturn::Handled }
     }
 }
 
@@ -103,12 +103,12 @@ macro_rules! user {
                 let irqs = (0..$count).map(|n| dev.irq(n)).collect::<Result<_, _>>()?;
                 Ok(Used(dev, irqs, Arc::clone(&self.0.0)))
             }
-            fn quiesce(_: &Used<'_>) -> Result<Quiet, Busy> {
-                Ok(Quiet::stopped())
+            fn quiesce(_: &Used<'_>) -> Result<Quiesced, QuiesceError> {
+                Ok(Quiesced::stopped())
             }
-            fn interrupt(u: &Used<'_>, index: usize) -> Serviced {
+            fn interrupt(u: &Used<'_>, index: usize) -> IrqReturn {
                 u.2.lock().unwrap().push((u.0.name().into(), index));
-                Serviced::Done
+                IrqReturn::Handled
             }
         }
     };

@@ -17,8 +17,8 @@ impl Driver for Gpu {
     fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -218,14 +218,14 @@ impl Driver for Part {
         }
         Ok((self.interrupt.clone(), dev.irq(0).ok()))
     }
-    fn quiesce(_: &Self::Data<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Self::Data<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
-    fn interrupt((gate, _): &Self::Data<'_>, _: usize) -> Serviced {
+    fn interrupt((gate, _): &Self::Data<'_>, _: usize) -> IrqReturn {
         if let Some(gate) = gate {
             gate.pass();
         }
-        Serviced::Masked
+        IrqReturn::HandledMasked
     }
 }
 

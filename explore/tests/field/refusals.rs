@@ -87,11 +87,11 @@ impl Driver for Hungry {
     const MATCHES: &'static [Match] = &[Match::compatible("t,hungry")];
     type Data<'b> = bindery::dma::Coherent<'b>;
     fn probe<'b>(&self, dev: &'b bindery::binding::Bound) -> Result<Self::Data<'b>, ProbeError> {
-        dev.quiet(Quiet::never_started());
+        dev.mark_quiesced(Quiesced::never_started());
         Ok(dev.dma().coherent(64 << 10)?)
     }
-    fn quiesce(_: &Self::Data<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Self::Data<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -132,8 +132,8 @@ fn a_window_of_registers_is_let_go() {
         fn probe<'b>(&self, dev: &'b bindery::binding::Bound) -> Result<Self::Data<'b>, ProbeError> {
             Ok(dev.mmio(0)?)
         }
-        fn quiesce(_: &Self::Data<'_>) -> Result<Quiet, Busy> {
-            Ok(Quiet::never_started())
+        fn quiesce(_: &Self::Data<'_>) -> Result<Quiesced, QuiesceError> {
+            Ok(Quiesced::never_started())
         }
     }
     let r = rig();

@@ -12,13 +12,13 @@ impl Driver for Free {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,free")];
     type Data<'b> = u64;
     fn probe(&self, dev: &Bound) -> Result<u64, ProbeError> {
-        dev.quiet(Quiet::never_started());
+        dev.mark_quiesced(Quiesced::never_started());
         dev.dma().set_mask(32)?;
         let m = dev.dma().coherent(4096)?;
         Ok(m.device_addr().0)
     }
-    fn quiesce(_: &u64) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &u64) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 

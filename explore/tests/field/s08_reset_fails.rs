@@ -47,7 +47,7 @@ fn taking_it_back_keeps_what_cannot_be_shown_to_be_quiet() {
     broken.store(true, Ordering::SeqCst);
     println!("unbind: {:?}", r.machine.unbind(SATA, "vfio-platform"));
     println!("{:#?}", r.story().into_iter().rev().take(12).collect::<Vec<_>>());
-    println!("kept: {:?}; quarantine: {:?}; {}", r.machine.kept_supplies(), r.machine.quarantine(), r.verdict());
+    println!("kept: {:?}; quarantine: {:?}; {}", r.machine.pinned_supplies(), r.machine.quarantine(), r.verdict());
     drop(first);
     assert_eq!(r.machine.promises().broken(), []);
 }
@@ -66,7 +66,7 @@ fn the_host_does_not_get_a_device_that_was_not_reset() {
     assert!(host.is_err(), "the host's driver gets a device that was not reset");
     broken.store(false, Ordering::SeqCst);
     r.machine.bind(SATA, "sata_rcar").unwrap();
-    assert_eq!((r.machine.kept_supplies().len(), r.machine.quarantine().len()), (0, 0), "it is quiet now");
+    assert_eq!((r.machine.pinned_supplies().len(), r.machine.quarantine().len()), (0, 0), "it is quiet now");
     assert_eq!(r.machine.promises().broken(), []);
 }
 

@@ -18,8 +18,8 @@ impl Driver for Quieted {
         irq.mask();
         Ok(irq)
     }
-    fn quiesce(_: &Irq<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce(_: &Irq<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 

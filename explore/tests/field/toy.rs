@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bindery::binding::{Bound, Irq, Mmio};
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet, Serviced};
+use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
 
 type Hook<R> = Box<dyn Fn() -> R + Send + Sync>;
 
 /// What the toy does, and how often it was asked.
 pub struct Script {
     pub probe: Box<dyn Fn(&Bound) -> Result<(), ProbeError> + Send + Sync>,
-    pub interrupt: Hook<Serviced>,
+    pub interrupt: Hook<IrqReturn>,
     pub probes: AtomicUsize,
     pub interrupts: AtomicUsize,
     /// Touches the register at this offset in every step of its end, too.
@@ -22,7 +22,7 @@ impl Default for Script {
     fn default() -> Self {
         Self {
             probe: Box::new(|_| Ok(())),
-            interrupt: Box::new(|| Serviced::Done),
+            interrupt: Box::new(|| IrqReturn::Handled),
             probes: AtomicUsize::new(0),
             interrupts: AtomicUsize::new(0),
             touches: None,
@@ -63,7 +63,7 @@ impl Drop for Data<'_> {
 
 fn start<'b>(script: &Arc<Script>, dev: &'b Bound) -> Result<Data<'b>, ProbeError> {
     script.probes.fetch_add(1, Ordering::SeqCst);
-    dev.quiet(Quiet::never_started());
+    dev.mark_quiesced(Quiesced::never_started());
     let regs = dev.mmio(0).ok();
     let irq = dev.irq(0).ok();
     let data = Data { dev, regs, _irq: irq, script: Arc::clone(script) };
@@ -84,11 +84,11 @@ macro_rules! toys {
                 fn probe<'b>(&self, dev: &'b Bound) -> Result<Data<'b>, ProbeError> {
                     start(&self.0, dev)
                 }
-                fn quiesce(data: &Data<'_>) -> Result<Quiet, Busy> {
+                fn quiesce(data: &Data<'_>) -> Result<Quiesced, QuiesceError> {
                     data.touch();
-                    Ok(Quiet::stopped())
+                    Ok(Quiesced::stopped())
                 }
-                fn interrupt(data: &Data<'_>, _: usize) -> Serviced {
+                fn interrupt(data: &Data<'_>, _: usize) -> IrqReturn {
                     data.script.interrupts.fetch_add(1, Ordering::SeqCst);
                     (data.script.interrupt)()
                 }

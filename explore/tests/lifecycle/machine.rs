@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::binding::{Bound, Phase};
 use bindery::device::{DeviceDesc, NodeId, Supplier, SupplierKind};
-use bindery::driver::{Busy, DmaOwner, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::Env;
 use bindery::iommu::{
     DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Owner, Prot, StreamId, Translation,
@@ -35,8 +35,8 @@ macro_rules! drivers {
                 Ok(())
             }
 
-            fn quiesce((): &()) -> Result<Quiet, Busy> {
-                Ok(Quiet::never_started())
+            fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+                Ok(Quiesced::never_started())
             }
         }
     )*

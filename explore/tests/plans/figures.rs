@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bindery::binding::Bound;
 use bindery::device::{DeviceDesc, SupplierKind};
 use bindery::dma::CoherentSlice;
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::machine::Machine;
 use bindery_explore::boards::{self, BoardSpec};
 use bindery_explore::scenario;
@@ -25,12 +25,12 @@ impl<const OTHER: bool> Driver for Ring<OTHER> {
     type Data<'b> = CoherentSlice<'b, u64>;
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
-        dev.quiet(Quiet::never_started());
+        dev.mark_quiesced(Quiesced::never_started());
         Ok(dev.dma().coherent_slice(64)?)
     }
 
-    fn quiesce(_: &Self::Data<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce(_: &Self::Data<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bindery::addr::PhysAddr;
-use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Memory, Site};
+use bindery::env::{Env, EnvError, FaultPoint, Instant, Io, IrqControl, IrqLine, IrqSink, Memory};
 use bindery::event::Event;
 use bindery::sync::relax;
 use bindery::sync::thread::{self, ThreadId};
@@ -112,27 +112,27 @@ impl Env for Board {
         index % self.inner.cpus
     }
 
-    fn listens(&self) -> bool {
-        self.inner.events.listens()
+    fn tracing_enabled(&self) -> bool {
+        self.inner.events.tracing_enabled()
     }
 
     fn emit(&self, event: &Event) {
         self.inner.events.emit(event);
     }
 
-    fn inject(&self, site: Site) -> bool {
-        self.inner.faults.hit(site)
+    fn should_fail(&self, point: FaultPoint) -> bool {
+        self.inner.faults.hit(point)
     }
 
-    fn reaches(&self, base: PhysAddr, len: u64) -> bool {
-        self.inner.state.lock().reaches(base, len)
+    fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
+        self.inner.state.lock().dma_reachable(base, len)
     }
 
-    fn in_step(&self, base: PhysAddr, len: u64) -> bool {
-        self.inner.ram.in_step(base, len)
+    fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
+        self.inner.ram.cache_matches(base, len)
     }
 
-    fn drives(&self, compatible: &[Arc<str>]) -> bool {
+    fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
         compatible.iter().any(|c| DRIVEN.contains(&&**c))
     }
 }

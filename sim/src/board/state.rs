@@ -233,7 +233,7 @@ impl State {
     }
 
     /// Whether a device reaches any of the `len` bytes at `base`: through what an IPMMU remembers, or untranslated.
-    pub(super) fn reaches(&self, base: PhysAddr, len: u64) -> bool {
+    pub(super) fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
         self.ipmmu.remembers(base, len) || self.sata.is_busy_with(&self.ipmmu, base, len)
     }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use bindery::addr::{PAGE_SIZE, PhysAddr};
 use bindery::device::{DeviceDesc, Resource};
 use bindery::dma::{DmaError, DmaMemory};
-use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Landmark, Memory, Site};
+use bindery::env::{CoveragePoint, Env, EnvError, FaultPoint, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Memory};
 use bindery::event::Event;
 use bindery::iommu::Iommu;
 use bindery::machine::{GuestTimers, Machine};
@@ -218,7 +218,7 @@ impl Env for GuestEnv {
         self.host.cpu()
     }
 
-    fn listens(&self) -> bool {
+    fn tracing_enabled(&self) -> bool {
         self.listener.lock().is_some()
     }
 
@@ -229,16 +229,16 @@ impl Env for GuestEnv {
         }
     }
 
-    fn inject(&self, site: Site) -> bool {
-        self.host.inject(site)
+    fn should_fail(&self, point: FaultPoint) -> bool {
+        self.host.should_fail(point)
     }
 
-    fn passes(&self, landmark: Landmark) {
-        self.host.passes(landmark);
+    fn cover(&self, coverage_point: CoveragePoint) {
+        self.host.cover(coverage_point);
     }
 
-    fn drives(&self, compatible: &[Arc<str>]) -> bool {
-        self.host.drives(compatible)
+    fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
+        self.host.env_owned(compatible)
     }
 
     fn passthrough(&self, device: &DeviceDesc) -> Option<Arc<dyn Iommu>> {

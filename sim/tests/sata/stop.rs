@@ -43,24 +43,27 @@ fn stop_can_be_late_or_ignored_and_a_core_reset_still_works() {
 #[test]
 fn the_board_knows_what_a_running_engine_reaches_and_what_an_ipmmu_remembers() {
     let b = stopped();
-    assert!(b.board.reaches(DATA + 0x1_f000, 4096), "the end of the segment");
-    assert!(!b.board.reaches(DATA + 0x2_0000, 4096) && !b.board.reaches(TABLE, 4096), "past it, and behind it");
+    assert!(b.board.dma_reachable(DATA + 0x1_f000, 4096), "the end of the segment");
+    assert!(
+        !b.board.dma_reachable(DATA + 0x2_0000, 4096) && !b.board.dma_reachable(TABLE, 4096),
+        "past it, and behind it"
+    );
     w(&b.sata, 0x180, STOPPED);
     b.sleep_us(2);
-    assert!(!b.board.reaches(DATA + 0x1_f000, 4096));
+    assert!(!b.board.dma_reachable(DATA + 0x1_f000, 4096));
 
     let b = up();
     b.map(0xffff_f000, TABLE, PAGE_BITS);
     b.map(0xffff_e000, DATA, PAGE_BITS);
     b.translation_on();
     b.prds(&[(0xffff_e000, 512)]);
-    assert!(!b.board.reaches(DATA, 4096), "nobody has looked yet");
+    assert!(!b.board.dma_reachable(DATA, 4096), "nobody has looked yet");
     b.dma(0xffff_f000, false, 20, 1);
     b.sleep_us(200);
     b.unmap(0xffff_e000);
-    assert!(b.board.reaches(DATA + 4095, 1) && !b.board.reaches(DATA + 4096, 4096));
+    assert!(b.board.dma_reachable(DATA + 4095, 1) && !b.board.dma_reachable(DATA + 4096, 4096));
     b.flush();
-    assert!(!b.board.reaches(DATA, 4096));
+    assert!(!b.board.dma_reachable(DATA, 4096));
     b.board.assert_clean();
 }
 

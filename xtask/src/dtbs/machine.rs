@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bindery::device::Nodes;
 use bindery::env::Env;
 use bindery::firmware::fdt::Description;
-use bindery::machine::{Machine, Policy, Settled};
+use bindery::machine::{Machine, Policy, ProbeStats};
 use bindery_sim::salvator::Salvator;
 
 use crate::tool::{output, target};
@@ -32,15 +32,16 @@ pub(super) fn driverless(path: &Path, description: &Description, _: &Nodes) -> R
     let blob = fs::read(path).map_err(|e| e.to_string())?;
     let board = Salvator::new().build();
     let machine = Machine::new(Arc::clone(&board) as Arc<dyn Env>, Policy::default());
-    let before = machine.footprint();
+    let before = machine.resource_usage();
     machine.add_device_tree(&blob).map_err(|e| e.to_string())?;
     let settled = machine.settle();
     let held = machine.devices().len();
     if held != description.devices.len() {
         return Err(format!("a machine has {held} of {} devices", description.devices.len()));
     }
-    if settled != Settled::default() || machine.footprint() != before || machine.promises().broken_count() != 0 {
-        return Err(format!("a machine without drivers did something: {settled:?}, {:?}", machine.footprint()));
+    if settled != ProbeStats::default() || machine.resource_usage() != before || machine.promises().broken_count() != 0
+    {
+        return Err(format!("a machine without drivers did something: {settled:?}, {:?}", machine.resource_usage()));
     }
     for device in machine.devices() {
         machine.remove_device(device.name());

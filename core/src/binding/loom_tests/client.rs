@@ -8,7 +8,7 @@ use loom::thread;
 use super::of_many_steps;
 use crate::binding::{Bound, Gone};
 use crate::device::DeviceDesc;
-use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::machine::{Handle, Machine, Policy};
 
@@ -45,8 +45,8 @@ impl Driver for Widget {
         Ok(Data { dev, alive: Arc::new(PlainBool::new(true)) })
     }
 
-    fn quiesce(_: &Data<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Data<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 

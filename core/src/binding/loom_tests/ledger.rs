@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use loom::thread;
 
-use crate::binding::{Entry, EntryId, HoldingKind, Ledger, Rundown, WayBack};
+use crate::binding::{Entry, EntryId, Ledger, ResourceKind, Rundown, UnwindCtx};
 use crate::event::Outcome;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
@@ -22,8 +22,8 @@ fn counts(entries: usize) -> Counts {
 struct Counted(Counts, usize);
 
 impl Entry for Counted {
-    fn kind(&self) -> HoldingKind {
-        HoldingKind::Action
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Action
     }
 
     fn what(&self) -> String {
@@ -34,7 +34,7 @@ impl Entry for Counted {
         String::new()
     }
 
-    fn release(self: Box<Self>, _: &mut WayBack<'_>) -> Outcome {
+    fn release(self: Box<Self>, _: &mut UnwindCtx<'_>) -> Outcome {
         Outcome::Returned
     }
 }
@@ -133,8 +133,8 @@ fn loom_a_seat_taken_before_the_way_back_holds_and_what_sits_there_goes_back() {
             thread::spawn(move || {
                 let mine = entry(&counts, 1);
                 let Some(_inside) = door.enter() else { return };
-                let Some(seat) = ledger.seat() else { return };
-                ledger.push_seated(seat, 0, mine);
+                let Some(reservation) = ledger.reservation() else { return };
+                ledger.push_reserved(reservation, 0, mine);
                 assert_eq!(counts[DATA].load(Ordering::Relaxed), 0, "P5: the data went while a user is inside");
             })
         };

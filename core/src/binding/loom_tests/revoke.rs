@@ -7,7 +7,7 @@ use loom::thread;
 use super::of_many_steps;
 use crate::addr::PhysAddr;
 use crate::binding::mmio::Region;
-use crate::binding::{Bound, MmioHandle, WayBack, unwind::release_one};
+use crate::binding::{Bound, MmioHandle, UnwindCtx, unwind::release_one};
 use crate::claim::{Claim, Claims, Holder, Mode, Subject};
 use crate::device::{Device, DeviceDesc, NodeId, Resource};
 use crate::driver::DmaOwner;
@@ -127,7 +127,7 @@ fn loom_a_handle_does_not_switch_a_line_that_was_given_back() {
         };
         bound.ledger.close();
         while let Some((id, entry)) = bound.ledger.pop() {
-            release_one(id, entry, &mut WayBack { bound: &bound, quiet: None });
+            release_one(id, entry, &mut UnwindCtx { bound: &bound, quiesced: None });
         }
         assert!(env.enabled.lock().unwrap().is_empty(), "P4: the line is on");
         user.join().unwrap();

@@ -7,7 +7,7 @@ use super::{good, machine, promises_hold, widget};
 use crate::addr::PhysAddr;
 use crate::binding::{Bound, Phase};
 use crate::device::{DeviceDesc, Resource};
-use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::{IrqLine, Trigger};
 use crate::event::EventKind;
 
@@ -23,8 +23,8 @@ impl Driver for Shared {
         Ok(dev)
     }
 
-    fn quiesce(_: &&Bound) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce(_: &&Bound) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -57,22 +57,22 @@ impl Driver for Panics {
         panic!("a bug of the driver");
     }
 
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
 #[test]
 fn what_a_panicking_driver_has_taken_is_taken_back_by_whoever_comes_next() {
     let (env, machine, _) = machine();
-    let before = machine.footprint();
+    let before = machine.resource_usage();
     machine.register(Panics);
     machine.add_device(widget()).unwrap();
     let settle = std::panic::AssertUnwindSafe(|| machine.settle());
     assert!(std::panic::catch_unwind(settle).is_err());
     assert_eq!(machine.device("1000.widget").unwrap().phase(), Phase::Probing);
     assert!(machine.unregister("panics"));
-    assert_eq!(machine.footprint(), before, "P4");
+    assert_eq!(machine.resource_usage(), before, "P4");
     assert!(env.enabled.lock().unwrap().is_empty());
     promises_hold(&machine);
 }
@@ -101,8 +101,8 @@ impl Driver for Twice {
         dev.provide(Arc::new(7_u64))?;
         Ok(dev.provide(Arc::new(8_u32))?)
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -115,7 +115,7 @@ fn a_service_is_offered_once() {
     let error = machine.bind("1000.widget", "twice").unwrap_err().to_string();
     assert!(error.contains("service u32 of 1000.widget is held by 1000.widget (twice)"), "{error}");
     assert!(env.story("1000.widget").iter().any(|e| matches!(e, EventKind::Refused { .. })));
-    assert_eq!((machine.footprint().services, machine.promises().broken()), (0, std::vec::Vec::new()));
+    assert_eq!((machine.resource_usage().services, machine.promises().broken()), (0, std::vec::Vec::new()));
 }
 
 #[test]

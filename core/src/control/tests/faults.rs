@@ -11,7 +11,7 @@ use std::vec::Vec;
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::binding::Bound;
 use crate::device::{DeviceDesc, Supplier, SupplierKind};
-use crate::driver::{Busy, DmaOwner, Driver, Match, ProbeError, Quiet};
+use crate::driver::{DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::iommu::{DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};
 use crate::machine::{Handle, Machine, Policy};
@@ -79,8 +79,8 @@ impl Driver for WallDriver {
         dev.provide_iommu(Arc::new(Wall(Arc::clone(&self.0))))?;
         Ok(dev)
     }
-    fn quiesce(_: &&Bound) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce(_: &&Bound) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -95,8 +95,8 @@ macro_rules! drivers {
             fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
                 Ok(())
             }
-            fn quiesce((): &()) -> Result<Quiet, Busy> {
-                Ok(Quiet::stopped())
+            fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+                Ok(Quiesced::stopped())
             }
         }
     )* };

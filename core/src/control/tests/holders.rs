@@ -9,7 +9,7 @@ use std::vec::Vec;
 use super::world::World;
 use crate::binding::{Bound, ResourceError};
 use crate::claim::{Mode, Subject};
-use crate::driver::{Busy, DmaOwner, Driver, Match, ProbeError, Quiet};
+use crate::driver::{DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::iommu::{GroupHold, OwnerId};
 
 /// What came of opening it.
@@ -32,8 +32,8 @@ impl Driver for Opener {
         Ok(())
     }
 
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -118,8 +118,8 @@ impl Driver for Twice {
         Ok(dev.provide(Arc::new(3_u64))?)
     }
 
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 

@@ -13,7 +13,7 @@ use super::world::{DISK, DRIVERS, GROUP, Lamp, World, errno};
 use crate::control::Tree;
 use crate::device::DeviceDesc;
 use crate::driver::{Errno, ProbeError};
-use crate::machine::Footprint;
+use crate::machine::ResourceUsage;
 
 /// What of the disk can be seen, in one line.
 fn sight(tree: &Tree) -> String {
@@ -102,10 +102,10 @@ fn a_device_and_a_driver_that_leave_take_their_files_along() {
 fn a_bind_and_unbind_by_hand_leaves_the_tree_as_it_was() {
     let w = World::bound();
     w.echo("20.disk", &format!("{DRIVERS}/disk/unbind"));
-    let picture = || -> (Vec<_>, Footprint) {
+    let picture = || -> (Vec<_>, ResourceUsage) {
         let counted = "/sys/kernel/bindery/promises";
         let read = |p: String| (p.clone(), w.tree.read(&p).unwrap_or_default());
-        (w.tree.walk().filter(|(p, _)| p != counted).map(|(p, _)| read(p)).collect(), w.machine.footprint())
+        (w.tree.walk().filter(|(p, _)| p != counted).map(|(p, _)| read(p)).collect(), w.machine.resource_usage())
     };
     let before = picture();
     for _ in 0..3 {

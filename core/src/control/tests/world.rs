@@ -11,7 +11,7 @@ use crate::addr::{DeviceAddr, PhysAddr};
 use crate::binding::Bound;
 use crate::control::{ControlError, Tree};
 use crate::device::{DeviceDesc, Supplier, SupplierKind};
-use crate::driver::{Busy, DmaOwner, Driver, Errno, Match, ProbeError, Quiet};
+use crate::driver::{DmaOwner, Driver, Errno, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::event::EventKind;
 use crate::iommu::{DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};
@@ -82,8 +82,8 @@ impl Driver for MirrorDriver {
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
         Ok(dev.provide_iommu(Arc::new(Mirror(Arc::clone(&self.0))))?)
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -134,8 +134,8 @@ impl Driver for Disk {
         let answer = self.0.answer.lock().unwrap().clone();
         answer.map_or(Ok(()), Err)
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -150,8 +150,8 @@ impl Driver for Guest {
     fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -166,8 +166,8 @@ impl Driver for Lamp {
     fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
         Ok(())
     }
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::binding::Bound;
 use crate::device::{DeviceDesc, Resource, Supplier, SupplierKind};
-use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::RamUse;
 use crate::env::fake::FakeEnv;
 use crate::iommu::{
@@ -38,8 +38,8 @@ impl Driver for Lab {
         (self.0)(dev)
     }
 
-    fn quiesce(_: &Kept<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::stopped())
+    fn quiesce(_: &Kept<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
     }
 }
 
@@ -55,8 +55,8 @@ impl Driver for MmuDriver {
         Ok(dev.provide_iommu(Arc::new(ToyIommu(Arc::clone(&self.0))))?)
     }
 
-    fn quiesce((): &()) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -86,7 +86,7 @@ pub(super) struct ToyState {
 
 impl ToyState {
     /// What the device reaches at `addr`, table or IOTLB.
-    pub(super) fn reaches(&self, addr: DeviceAddr) -> Option<PhysAddr> {
+    pub(super) fn dma_reachable(&self, addr: DeviceAddr) -> Option<PhysAddr> {
         let page = addr.page_start().0;
         let hit = self.table.get(&page).map(|t| t.0).or_else(|| self.stale.get(&page).copied())?;
         Some(hit + addr.page_offset())
@@ -278,11 +278,11 @@ impl TestBoard {
         &self,
         script: impl for<'b> Fn(&'b Bound) -> Result<Kept<'b>, ProbeError> + Send + Sync + 'static,
     ) {
-        let before = (self.machine.memory().frames().in_use(), self.machine.footprint().groups);
+        let before = (self.machine.memory().frames().in_use(), self.machine.resource_usage().groups);
         assert!(self.bind(script), "the probe failed: {:?}", self.env.story("1000.lab").last());
         self.unbind();
-        assert_eq!((self.machine.memory().frames().in_use(), self.machine.footprint().groups), before, "P4");
-        let after = self.machine.footprint();
+        assert_eq!((self.machine.memory().frames().in_use(), self.machine.resource_usage().groups), before, "P4");
+        let after = self.machine.resource_usage();
         assert_eq!((after.mappings, after.bounce), (0, 0), "P4");
         assert_eq!(self.machine.promises().broken(), []);
     }

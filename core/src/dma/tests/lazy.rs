@@ -23,14 +23,14 @@ fn pages_and_addresses_wait_for_the_flush() {
         let flushes = mmu.state.lock().unwrap().flushes;
         let buffer = lent.unmap()?;
         assert_eq!(mmu.state.lock().unwrap().flushes, flushes, "no wait");
-        assert!(mmu.state.lock().unwrap().reaches(addr).is_some(), "the IOTLB still has it");
+        assert!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), "the IOTLB still has it");
         drop(buffer);
         assert_eq!(dev.machine().memory().frames().in_use(), frames + 1, "the page waits");
         // The next call, 10 ms later, confirms.
         env.wait(Instant(env.now().0 + 10_000_000));
         let other = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
         assert_eq!(mmu.state.lock().unwrap().flushes, flushes + 1);
-        assert_eq!(mmu.state.lock().unwrap().reaches(addr).is_some(), other.device_addr() == addr);
+        assert_eq!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), other.device_addr() == addr);
         assert_eq!(dev.machine().memory().frames().in_use(), frames + 1, "one went, one came");
         Ok(Vec::new())
     });
@@ -96,9 +96,9 @@ fn a_device_that_falls_silent_loses_its_last_translation_after_ten_milliseconds(
         let addr = lent.device_addr();
         drop(lent.unmap()?);
         env.wait(Instant(env.now().0 + 9_999_999));
-        assert!(mmu.state.lock().unwrap().reaches(addr).is_some(), "not before its time");
+        assert!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), "not before its time");
         env.wait(Instant(env.now().0 + 1));
-        assert_eq!(mmu.state.lock().unwrap().reaches(addr), None, "P2");
+        assert_eq!(mmu.state.lock().unwrap().dma_reachable(addr), None, "P2");
         assert_eq!(dev.machine().memory().frames().in_use(), frames);
         Ok(Vec::new())
     });
@@ -114,9 +114,9 @@ fn a_slice_of_a_buffer_that_waits_asks_for_the_flush_and_a_copy_of_it_does_not()
         let mut buffer = lent.unmap()?;
         buffer.write_bytes(8, &[1]);
         buffer.read_bytes(8, &mut [0]);
-        assert!(mmu.state.lock().unwrap().reaches(addr).is_some(), "nobody asked");
+        assert!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), "nobody asked");
         assert_eq!(buffer.as_slice()[8], 1);
-        assert_eq!(mmu.state.lock().unwrap().reaches(addr), None, "P2: no slice of what a device reaches");
+        assert_eq!(mmu.state.lock().unwrap().dma_reachable(addr), None, "P2: no slice of what a device reaches");
         Ok(Vec::new())
     });
 }

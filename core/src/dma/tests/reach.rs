@@ -7,8 +7,8 @@ use super::board::{HIGH, LOW, TestBoard};
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::device::DmaRange;
 use crate::dma::{Attrs, Direction, DmaError};
-use crate::driver::{ProbeError, Quiet};
-use crate::env::Site;
+use crate::driver::{ProbeError, Quiesced};
+use crate::env::FaultPoint;
 
 #[test]
 fn a_mask_holds_for_one_binding_only() {
@@ -37,7 +37,7 @@ fn a_mask_below_all_memory_is_an_error_that_gives_the_buffer_back() {
         let buffer = dev.dma().buffer(4096)?;
         let refused = dev.dma().map(buffer, Direction::ToDevice).unwrap_err();
         assert!(matches!(refused.error, DmaError::Memory(_)), "{refused:?}");
-        assert_eq!((refused.back.len(), dev.machine().footprint().bounce), (4096, 0));
+        assert_eq!((refused.back.len(), dev.machine().resource_usage().bounce), (4096, 0));
         Ok(Vec::new())
     });
 }
@@ -51,7 +51,7 @@ fn a_fault_in_the_bounce_pool_gives_the_buffer_back() {
         *env.fail_at.lock().unwrap() = Some(env.calls.lock().unwrap().len() + 1);
         let refused = dev.dma().map(buffer, Direction::ToDevice).unwrap_err();
         *env.fail_at.lock().unwrap() = None;
-        assert_eq!(refused.error, DmaError::Injected(Site::BounceAlloc));
+        assert_eq!(refused.error, DmaError::Injected(FaultPoint::BounceAlloc));
         assert!(dev.dma().map(refused.back, Direction::ToDevice)?.is_bounced());
         Ok(Vec::new())
     });
@@ -101,11 +101,11 @@ fn a_device_that_was_not_quiet_leaves_buffer_and_slot_in_quarantine() {
         Err(ProbeError::Device("the device does not answer"))
     }));
     assert_eq!(board.machine.quarantine().len(), 2, "P11: the buffer and its bounce slot");
-    assert_eq!(board.machine.footprint().mappings, 0);
+    assert_eq!(board.machine.resource_usage().mappings, 0);
     board.unbind();
     assert!(board.bind(|dev| {
         assert!(matches!(dev.dma().buffer(4096), Err(DmaError::Quarantined(8192))));
-        dev.quiet(Quiet::in_reset());
+        dev.mark_quiesced(Quiesced::in_reset());
         dev.dma().buffer(4096)?;
         Ok(Vec::new())
     }));

@@ -11,7 +11,7 @@ use crate::binding::{Bound, Mmio};
 use crate::claim::{Holder, Mode, Subject};
 use crate::device::{DeviceDesc, Resource, Supplier, SupplierKind};
 use crate::dma::{Direction, DmaError};
-use crate::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::event::EventKind;
 use crate::iommu::{DomainKind, Prot};
 
@@ -29,10 +29,10 @@ fn registers_of_another_device_can_be_reached_until_the_mapping_ends() {
     board.run(move |dev| {
         let fifo = dev.dma().map_resource(PhysAddr(0xe600_0040), 4, Direction::FromDevice)?;
         let at = fifo.device_addr();
-        assert_eq!(mmu.state.lock().unwrap().reaches(at), Some(PhysAddr(0xe600_0040)));
+        assert_eq!(mmu.state.lock().unwrap().dma_reachable(at), Some(PhysAddr(0xe600_0040)));
         assert_eq!(mmu.state.lock().unwrap().prot(at), Some(Prot::WRITE | Prot::MMIO));
         fifo.unmap()?;
-        assert_eq!(mmu.state.lock().unwrap().reaches(at), None);
+        assert_eq!(mmu.state.lock().unwrap().dma_reachable(at), None);
         Ok(Vec::new())
     });
     let direct = TestBoard::direct();
@@ -84,8 +84,8 @@ impl Driver for Fifo {
         Ok(dev.mmio(0)?)
     }
 
-    fn quiesce(_: &Mmio<'_>) -> Result<Quiet, Busy> {
-        Ok(Quiet::never_started())
+    fn quiesce(_: &Mmio<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -127,7 +127,7 @@ fn registers_that_a_guest_has_are_refused_and_a_guest_gets_none_that_a_device_st
         assert_eq!(fifo.unmap().unwrap_err(), DmaError::Unconfirmed);
         assert!(machine.claim(&window, &guest, Mode::Exclusive).is_err(), "P2: it is unmapped, not confirmed");
         mmu.state.lock().unwrap().dead = false;
-        dev.quiet(Quiet::stopped());
+        dev.mark_quiesced(Quiesced::stopped());
         machine.release_claim(&machine.claim(&window, &guest, Mode::Exclusive).unwrap());
         Ok(Vec::new())
     });

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::board::TestBoard;
 use crate::addr::DeviceAddr;
 use crate::dma::{Attrs, Direction, DmaBuffer, DmaError, SegmentLimits};
-use crate::env::{CacheOp, Site};
+use crate::env::{CacheOp, FaultPoint};
 use crate::iommu::DomainKind;
 
 const LENS: [u64; 4] = [4096, 8192, 100, 4096];
@@ -25,7 +25,7 @@ fn a_translated_list_is_one_range_and_one_wait() {
         assert_eq!(segments, [(first, 12388), (first + 16384, 4096)], "joined where pages are full");
         let mut at = first;
         for (phys, len) in phys.iter().zip(LENS) {
-            assert_eq!(mmu.state.lock().unwrap().reaches(at + (len - 1)), Some(*phys + (len - 1)));
+            assert_eq!(mmu.state.lock().unwrap().dma_reachable(at + (len - 1)), Some(*phys + (len - 1)));
             at = at + len.next_multiple_of(4096);
         }
         let flushes = mmu.state.lock().unwrap().flushes;
@@ -65,10 +65,10 @@ fn an_error_at_each_step_gives_the_list_back() {
     let (env, mmu) = (Arc::clone(&board.env), Arc::clone(&board.mmu));
     board.run(move |dev| {
         let mut list = LENS.map(|len| dev.dma().buffer(len)).into_iter().collect::<Result<Vec<_>, _>>()?;
-        for (n, site) in [Site::LedgerEntry, Site::IovaAlloc].into_iter().enumerate() {
+        for (n, point) in [FaultPoint::LedgerEntry, FaultPoint::IovaAlloc].into_iter().enumerate() {
             *env.fail_at.lock().unwrap() = Some(env.calls.lock().unwrap().len() + n);
             let refused = dev.dma().map_sg(list, Direction::ToDevice).unwrap_err();
-            assert_eq!((refused.error, refused.back.len()), (DmaError::Injected(site), 4));
+            assert_eq!((refused.error, refused.back.len()), (DmaError::Injected(point), 4));
             list = refused.back;
         }
         *env.fail_at.lock().unwrap() = None;
@@ -115,7 +115,7 @@ fn an_untranslated_list_bounces_what_the_device_does_not_reach() {
         let mut lent = dev.dma().map_sg(Vec::from([low, high]), Direction::Bidirectional)?;
         let clean = ram.take_cache_ops();
         assert!(clean.contains(&(CacheOp::Clean, low_phys, 4096)));
-        assert_eq!(dev.machine().footprint().bounce, 4096);
+        assert_eq!(dev.machine().resource_usage().bounce, 4096);
         assert!(lent.segments().all(|(addr, _)| addr < DeviceAddr(1 << 32)));
         let mut view = lent.sync_for_cpu();
         assert_eq!((view.len(), view.buffer(1).map(|b| b[0]), view.buffer(2)), (2, Some(5), None));

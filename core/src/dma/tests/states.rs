@@ -9,7 +9,7 @@ use super::board::{TestBoard, toy_domain};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::dma::pin::{PagePin, Pinner, Unreachable, Via, release_all};
 use crate::dma::{Direction, DmaBuffer, DmaError, DmaMemory, Ioas, IoasError};
-use crate::driver::Quiet;
+use crate::driver::Quiesced;
 use crate::env::{Env, Instant};
 use crate::iommu::{DomainKind, Gather, Prot};
 use crate::machine::Machine;
@@ -57,8 +57,8 @@ fn a_mapped_page_stays_whoever_lets_go_of_it() {
         memory.write_bytes(0, &[1]);
         // Free: not by dropping handles; nor does quiet of the device end a mapping that stands.
         drop((shared, memory));
-        dev.quiet(Quiet::stopped());
-        assert!(mmu.state.lock().unwrap().reaches(at).is_some());
+        dev.mark_quiesced(Quiesced::stopped());
+        assert!(mmu.state.lock().unwrap().dma_reachable(at).is_some());
         assert_eq!(kept(machine), (before.0 + 1, 0));
         // A flush that is confirmed speaks for what was unmapped only.
         drop(dev.dma().map(dev.dma().buffer(1)?, Direction::ToDevice)?.unmap()?);
@@ -87,7 +87,7 @@ fn a_queued_page_waits_for_the_flush_and_those_who_need_it_ask_for_it() {
         drop(queued()?);
         assert_eq!((kept(machine), flushes()), ((before.0 + 1, 0), asked));
         // Quiet of the device is no proof for what it reaches through a domain, nor is it needed.
-        dev.quiet(Quiet::stopped());
+        dev.mark_quiesced(Quiesced::stopped());
         assert_eq!((kept(machine), flushes()), ((before.0 + 1, 0), asked));
         // Lend, in the same domain, and copy: nobody needs to wait.
         let buffer = dev.dma().map(queued()?, Direction::FromDevice)?.unmap()?;
@@ -139,7 +139,7 @@ fn an_unconfirmed_page_is_nobodys_until_a_flush_is_confirmed() {
         buffer.memory().read_bytes(0, &mut there);
         assert_eq!(there, [0], "what the device reaches is not what the slice is of");
         // Quiet of the device says nothing of what the IOMMU remembers (another member of the group may be at work).
-        dev.quiet(Quiet::stopped());
+        dev.mark_quiesced(Quiesced::stopped());
         assert_eq!(kept(machine), (before.0 + 1, 1), "P2");
         // Pin: whoever holds the memory shares it knowingly; the user's own proof frees the user's own pin.
         dead(false);
@@ -152,7 +152,7 @@ fn an_unconfirmed_page_is_nobodys_until_a_flush_is_confirmed() {
         assert_eq!(kept(machine), (before.0 + 1, 1), "a flush of another domain is no proof for this one");
         drop(memory);
         // A quiet device has the hardware asked once more.
-        dev.quiet(Quiet::stopped());
+        dev.mark_quiesced(Quiesced::stopped());
         assert_eq!(kept(machine), before, "P4");
         Ok(Vec::new())
     });
@@ -186,8 +186,8 @@ fn a_page_that_is_still_in_the_table_is_nobodys_until_the_translation_is_off() {
             // Its address, confirmed flushes and a quiet device: nothing of it ends what the table has.
             let range = crate::iommu::Range { iova: at, len: PAGE_SIZE };
             assert!(own.is_unconfirmed(machine, range), "its address is taken");
-            dev.quiet(Quiet::stopped());
-            assert!(mmu.state.lock().unwrap().reaches(at).is_some());
+            dev.mark_quiesced(Quiesced::stopped());
+            assert!(mmu.state.lock().unwrap().dma_reachable(at).is_some());
             assert_eq!(kept(machine), (1, 1), "P2");
             Ok(Vec::new())
         }));
@@ -237,12 +237,12 @@ fn a_page_of_a_device_that_was_not_quiet_waits_for_that_device() {
     drop(memory);
     assert_eq!(kept(machine), (1, 1), "free: kept");
     let other = crate::device::Device::new(crate::device::NodeId(99), crate::device::DeviceDesc::new("2000.lab"));
-    machine.shown_quiet(&other, &Quiet::stopped());
+    machine.device_quiesced(&other, &Quiesced::stopped());
     assert_eq!(kept(machine), (1, 1), "P11: another device says nothing about this one");
     assert_eq!(machine.promises().broken(), [], "nor is its word offered for this one");
     board.unbind();
     assert!(board.bind(|dev| {
-        dev.quiet(Quiet::in_reset());
+        dev.mark_quiesced(Quiesced::in_reset());
         Ok(Vec::new())
     }));
     assert_eq!(kept(machine), (0, 0), "P4");
@@ -262,7 +262,7 @@ fn a_stream_that_could_not_be_taken_off_keeps_what_its_quiet_device_does_not_rea
     board.unbind();
     board.mmu.state.lock().unwrap().keeps_streams = false;
     assert!(board.bind(|dev| {
-        dev.quiet(Quiet::stopped());
+        dev.mark_quiesced(Quiesced::stopped());
         Ok(Vec::new())
     }));
     assert_eq!(kept(&board.machine), (1, 1), "P2: the stream may go through the old domain still");
@@ -303,9 +303,9 @@ fn a_proof_ends_the_pins_that_it_is_about_and_no_others() {
     let through = |domain| Via::Domain(Arc::downgrade(domain));
     other.retire();
     let flushed = |domain| Unreachable::flushed(Gather::new().confirm(), domain);
-    let quiet = |device| Unreachable::quiet(&Quiet::stopped(), device);
-    assert!(Unreachable::detached(&Quiet::stopped(), &a, &own).is_none(), "it is on");
-    let detached = |device| Unreachable::detached(&Quiet::stopped(), device, &other).unwrap();
+    let quiet = |device| Unreachable::quiesced(&Quiesced::stopped(), device);
+    assert!(Unreachable::detached(&Quiesced::stopped(), &a, &own).is_none(), "it is on");
+    let detached = |device| Unreachable::detached(&Quiesced::stopped(), device, &other).unwrap();
     // Whose pin, by which way, and which proof ends it.
     let proofs = || [flushed(&own), flushed(&other), quiet(&a), quiet(&b), detached(&a), detached(&b)];
     for (device, via, ends) in [
@@ -342,7 +342,7 @@ fn pages_that_are_unconfirmed_when_their_domain_goes_wait_for_it_or_for_a_quiet_
     assert_eq!(kept(&board.machine), (1, 1), "P2: the hardware is dead, and nothing else was shown");
     assert!(board.bind(|dev| {
         assert!(matches!(dev.dma().buffer(1), Err(DmaError::Quarantined(_))), "P11");
-        dev.quiet(Quiet::stopped());
+        dev.mark_quiesced(Quiesced::stopped());
         Ok(Vec::new())
     }));
     assert_eq!(kept(&board.machine), (0, 0), "quiet, and its stream goes elsewhere");

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use super::board::{HIGH, TestBoard, iova_pages};
 use crate::addr::PhysAddr;
 use crate::dma::{Attrs, Direction, DmaError};
-use crate::env::{CacheOp, Site};
+use crate::env::{CacheOp, FaultPoint};
 use crate::iommu::{DomainKind, Prot};
 
 #[test]
@@ -23,12 +23,12 @@ fn a_buffer_goes_to_the_device_and_comes_back_with_its_bytes() {
         let phys = buffer.phys();
         let lent = dev.dma().map(buffer, Direction::ToDevice)?;
         let addr = lent.device_addr();
-        assert_eq!(mmu.state.lock().unwrap().reaches(addr + 4999), Some(phys + 4999));
+        assert_eq!(mmu.state.lock().unwrap().dma_reachable(addr + 4999), Some(phys + 4999));
         assert_eq!(mmu.state.lock().unwrap().prot(addr), Some(Prot::READ));
         let flushes = mmu.state.lock().unwrap().flushes;
         let buffer = lent.unmap()?;
         assert_eq!(mmu.state.lock().unwrap().flushes, flushes + 1, "one wait");
-        assert_eq!(mmu.state.lock().unwrap().reaches(addr), None, "P2");
+        assert_eq!(mmu.state.lock().unwrap().dma_reachable(addr), None, "P2");
         assert_eq!((buffer.as_slice()[4999], buffer.phys()), (7, phys));
         Ok(Vec::new())
     });
@@ -48,11 +48,11 @@ fn a_mapping_that_is_kept_dropped_or_forgotten_ends_with_the_binding() {
             }
             Ok(Vec::new())
         }));
-        assert_eq!(board.machine.footprint().mappings, 1, "{keep}");
+        assert_eq!(board.machine.resource_usage().mappings, 1, "{keep}");
         board.unbind();
         assert_eq!(board.mmu.state.lock().unwrap().mapped_pages(), 0, "P9: {keep}");
         assert_eq!(board.machine.memory().frames().in_use(), lost, "P9: {keep}");
-        assert_eq!(board.machine.footprint().mappings, 0);
+        assert_eq!(board.machine.resource_usage().mappings, 0);
         assert_eq!(board.machine.promises().broken(), []);
     }
 }
@@ -65,11 +65,11 @@ fn an_error_at_each_step_gives_the_buffer_back() {
     board.run(move |dev| {
         let mut buffer = dev.dma().buffer(4096)?;
         buffer.as_mut_slice()[0] = 9;
-        for site in [Site::LedgerEntry, Site::IovaAlloc] {
-            let at = env.calls.lock().unwrap().len() + usize::from(site == Site::IovaAlloc);
+        for point in [FaultPoint::LedgerEntry, FaultPoint::IovaAlloc] {
+            let at = env.calls.lock().unwrap().len() + usize::from(point == FaultPoint::IovaAlloc);
             *env.fail_at.lock().unwrap() = Some(at);
             let refused = dev.dma().map(buffer, Direction::ToDevice).unwrap_err();
-            assert_eq!(refused.error, DmaError::Injected(site));
+            assert_eq!(refused.error, DmaError::Injected(point));
             buffer = refused.back;
         }
         *env.fail_at.lock().unwrap() = None;
@@ -195,7 +195,7 @@ fn memory_above_the_mask_is_bounced() {
         buffer.as_mut_slice().fill(1);
         let mut lent = dev.dma().map(buffer, Direction::Bidirectional)?;
         assert!(lent.is_bounced());
-        assert_eq!(dev.machine().footprint().bounce, 4096);
+        assert_eq!(dev.machine().resource_usage().bounce, 4096);
         let slot = PhysAddr(lent.device_addr().0);
         assert!(slot < PhysAddr(HIGH));
         let mut seen = [0; 301];
@@ -213,7 +213,7 @@ fn memory_above_the_mask_is_bounced() {
         crate::mem::access::write_bytes(&*ram, slot, &[4; 300], at).unwrap();
         let buffer = lent.unmap()?;
         assert!(buffer.as_slice().iter().all(|b| *b == 4), "copied on unmap");
-        assert_eq!(dev.machine().footprint().bounce, 0);
+        assert_eq!(dev.machine().resource_usage().bounce, 0);
         assert!(!dev.dma().map(dev.dma().buffer(300)?, Direction::ToDevice)?.is_bounced(), "made where it is reached");
         Ok(Vec::new())
     });

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::hash::{Hash, Hasher};
 
-use super::domain::Past;
+use super::domain::MappingHistory;
 use super::joint::Joint;
 use super::owner::{Ownership, terms};
 use super::regions::{Pages, Regions, Rest};
@@ -75,7 +75,7 @@ struct State {
     current: Option<Current>,
     attached: u32,
     /// What earlier domains had mapped.
-    past: Past,
+    past: MappingHistory,
     /// How many attachments use each stream: devices may share one.
     users: BTreeMap<Stream, u32>,
     /// What must be mapped, or must not, whoever owns the group.
@@ -187,7 +187,7 @@ impl Group {
             members: Vec::new(),
             current: None,
             attached: 0,
-            past: Past::default(),
+            past: MappingHistory::default(),
             users: BTreeMap::new(),
             regions: Regions::default(),
             kind,

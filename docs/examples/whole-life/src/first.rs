@@ -2,7 +2,7 @@
 
 use bindery::binding::{Bound, Mmio};
 use bindery::dma::CoherentSlice;
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 
 const CONTROL: u64 = 0x180;
 const START: u32 = 1 << 0;
@@ -36,8 +36,8 @@ impl Driver for Ring {
         Ok(Port { ring, regs })
     }
 
-    fn quiesce(port: &Port<'_>) -> Result<Quiet, Busy> {
-        port.regs.write32(CONTROL, MODE | STOP).map_err(|_| Busy("the registers do not answer"))?;
-        Ok(Quiet::stopped())
+    fn quiesce(port: &Port<'_>) -> Result<Quiesced, QuiesceError> {
+        port.regs.write32(CONTROL, MODE | STOP).map_err(|_| QuiesceError("the registers do not answer"))?;
+        Ok(Quiesced::stopped())
     }
 }

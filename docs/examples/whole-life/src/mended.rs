@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bindery::binding::{Bound, Mmio};
 use bindery::dma::CoherentSlice;
-use bindery::driver::{Busy, Driver, Match, ProbeError, Quiet};
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 
 const CONTROL: u64 = 0x180;
 const START: u32 = 1 << 0;
@@ -41,13 +41,13 @@ impl Driver for Ring {
         Ok(Port { ring, regs, dev })
     }
 
-    fn quiesce(port: &Port<'_>) -> Result<Quiet, Busy> {
-        port.regs.write32(CONTROL, MODE | STOP).map_err(|_| Busy("the registers do not answer"))?;
+    fn quiesce(port: &Port<'_>) -> Result<Quiesced, QuiesceError> {
+        port.regs.write32(CONTROL, MODE | STOP).map_err(|_| QuiesceError("the registers do not answer"))?;
         let stopped = || port.regs.read32(STATUS).is_ok_and(|status| status & ACTIVE == 0);
         if port.dev.wait_until(Duration::from_millis(1), Duration::from_micros(10), stopped) {
-            Ok(Quiet::stopped())
+            Ok(Quiesced::stopped())
         } else {
-            Err(Busy("the device does not stop"))
+            Err(QuiesceError("the device does not stop"))
         }
     }
 }

@@ -11,7 +11,7 @@ fn a_failing_path_is_shrunk_to_the_shortest() {
             interrupted |= ch.choose(Kind::Preemption, "unbind", 3) > 0;
             let failed = ch.fault("call");
             ch.log(|| format!("call {}", if failed { "failed" } else { "went well" }));
-            ch.check(Promise::OneWayBack, !(interrupted && failed), "both", || "fault after unbind".into())?;
+            ch.check(Promise::SingleUnwindPath, !(interrupted && failed), "both", || "fault after unbind".into())?;
         }
         Ok(())
     });
@@ -34,7 +34,7 @@ fn first_only_gives_one_finding_with_its_fewest_non_default_choices() {
     let report = Engine::new("first").faults(2).threads(1).first_only().run(|ch: &Chooser| {
         let failed = [ch.fault("a"), ch.fault("b"), ch.fault("c")];
         ch.check(Promise::NothingLeft, !(failed[1] && failed[2]), "both", || "b and c".into())?;
-        ch.check(Promise::SameHand, !failed[0], "a", || "a went diverged_at".into())
+        ch.check(Promise::MatchingBackend, !failed[0], "a", || "a went diverged_at".into())
     });
     let found: Vec<_> = report.findings.iter().map(|f| (&*f.kind, f.path.to_string(), f.shortest)).collect();
     assert_eq!(found, [("both", "0.1.1".to_owned(), true)], "{report}");
@@ -48,7 +48,7 @@ fn kinds_of_breach_are_told_apart_and_counted() {
         if failed[0] {
             ch.report(Violation::new(Promise::NothingLeft, "a", "a is left"));
         }
-        ch.check(Promise::SameHand, !failed[1], "b", || "b went diverged_at".into())
+        ch.check(Promise::MatchingBackend, !failed[1], "b", || "b went diverged_at".into())
     });
     let seen: Vec<_> = report.findings.iter().map(|f| (f.promise.as_str(), f.kind.as_str(), f.times)).collect();
     assert_eq!(seen, [("P1", "b", 2), ("P4", "a", 2)]);

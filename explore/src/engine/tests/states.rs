@@ -12,7 +12,7 @@ fn counters(ch: &Chooser, states: &Mutex<BTreeSet<([u8; 2], u8)>>) -> Result<(),
     loop {
         let line: Vec<u64> = (0..2).filter(|&p| place[p as usize] < 8).collect();
         if line.is_empty() {
-            return ch.check(Promise::OrderFree, shared == 8, "lost", || format!("{shared} instead of 8"));
+            return ch.check(Promise::OrderIndependent, shared == 8, "lost", || format!("{shared} instead of 8"));
         }
         let p = line[ch.order("who", &line)] as usize;
         if place[p].is_multiple_of(2) {

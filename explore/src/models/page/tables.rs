@@ -36,7 +36,7 @@ const ROWS: &[TearDown] = &[
     TearDown::PmDetach,
     TearDown::SysfsRemove,
     TearDown::NotifyNotBound,
-    TearDown::ReleaseGroup,
+    TearDown::DevresGroup,
     TearDown::Devres,
     TearDown::Teardown,
     TearDown::ClearDriver,

@@ -1,14 +1,14 @@
 //! The places where a call can fail.
 
-macro_rules! sites {
+macro_rules! fault_points {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// A place in the core where a call can fail. The list below is the only one: a fault injector walks
-        /// [`Site::ALL`], and a test that must hit every place counts against it.
+        /// [`FaultPoint::ALL`], and a test that must hit every place counts against it.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize))]
-        pub enum Site { $($(#[$doc])* $name,)* }
+        pub enum FaultPoint { $($(#[$doc])* $name,)* }
 
-        impl Site {
+        impl FaultPoint {
             /// Every place, in declaration order.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
@@ -20,7 +20,7 @@ macro_rules! sites {
     };
 }
 
-sites! {
+fault_points! {
     /// Room for one more ledger entry.
     LedgerEntry = "ledger-entry",
     /// Acquiring the link to a supplier.

@@ -47,13 +47,13 @@ pub(super) struct Entry {
 /// All of one domain. The next flush takes what is gathered along: once that is confirmed, so are these, and neither table
 /// pages nor device addresses are lost.
 #[derive(Default)]
-pub(crate) struct Late {
+pub(crate) struct Unconfirmed {
     gather: Gather,
     entries: Vec<Entry>,
     next: u64,
 }
 
-impl Late {
+impl Unconfirmed {
     /// True when a flush has nothing to do here.
     pub(super) fn is_empty(&self) -> bool {
         self.gather.is_empty() && self.entries.iter().all(|e| e.state == State::Leaving)
@@ -129,20 +129,20 @@ mod tests {
 
     #[test]
     fn a_flush_speaks_for_what_was_unconfirmed_when_it_began() {
-        let mut late = Late::default();
-        late.unconfirmed(Gather::new(), &[range(2), range(0)], Some(1));
-        late.stuck(Gather::new(), &[range(4)], 2);
-        let (_, mark) = late.begin();
-        late.unconfirmed(Gather::new(), &[range(6)], Some(3));
-        let leaving = late.leaving(&[range(8)]);
-        assert_eq!(freed(&late.confirmed(mark, false)), [range(0), range(2)]);
+        let mut unconfirmed = Unconfirmed::default();
+        unconfirmed.unconfirmed(Gather::new(), &[range(2), range(0)], Some(1));
+        unconfirmed.stuck(Gather::new(), &[range(4)], 2);
+        let (_, mark) = unconfirmed.begin();
+        unconfirmed.unconfirmed(Gather::new(), &[range(6)], Some(3));
+        let leaving = unconfirmed.leaving(&[range(8)]);
+        assert_eq!(freed(&unconfirmed.confirmed(mark, false)), [range(0), range(2)]);
         for page in [4, 6, 8] {
-            assert_eq!(late.clash(range(page)), Some(range(page)), "neither mapped nor free");
+            assert_eq!(unconfirmed.clash(range(page)), Some(range(page)), "neither mapped nor free");
         }
-        let (_, mark) = late.begin();
-        assert_eq!(freed(&late.confirmed(mark, true)), [range(4), range(6)], "the translation is off");
-        assert_eq!(late.clash(range(8)), Some(range(8)), "who unmaps it says how it went");
-        late.left(leaving);
-        assert!(late.clash(range(8)).is_none() && late.is_empty());
+        let (_, mark) = unconfirmed.begin();
+        assert_eq!(freed(&unconfirmed.confirmed(mark, true)), [range(4), range(6)], "the translation is off");
+        assert_eq!(unconfirmed.clash(range(8)), Some(range(8)), "who unmaps it says how it went");
+        unconfirmed.left(leaving);
+        assert!(unconfirmed.clash(range(8)).is_none() && unconfirmed.is_empty());
     }
 }

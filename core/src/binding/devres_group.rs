@@ -8,12 +8,12 @@ use super::{Bound, GroupTag, Scope};
 /// [`release`](Self::release). Dropping or forgetting the group releases nothing early: the binding still owns it all
 /// and gives it back in its turn (P9). Groups nest.
 #[derive(Debug)]
-pub struct ReleaseGroup<'b> {
+pub struct DevresGroup<'b> {
     bound: &'b Bound,
     tag: GroupTag,
 }
 
-impl<'b> ReleaseGroup<'b> {
+impl<'b> DevresGroup<'b> {
     pub(crate) fn open(bound: &'b Bound, parent: GroupTag) -> Self {
         Self { bound, tag: bound.ledger.open_group(parent) }
     }
