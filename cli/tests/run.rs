@@ -57,7 +57,7 @@ fn the_story_is_told_in_seven_steps_and_ends_well() {
         &step(&story, 4),
         &[
             "$ echo ee300000.sata > /sys/bus/platform/drivers/sata_rcar/unbind",
-            "quiet: stopped",
+            "quiesced: stopped",
             "data",
             "2048 bytes at 0xfffff000",
             "translation",

@@ -28,29 +28,29 @@ macro_rules! promises {
 
 promises! {
     /// A resource goes back to the back-end that gave it.
-    MatchingBackend = "P1", "same hand";
+    MatchingBackend = "P1", "matching back-end on free";
     /// A page returns to its allocator only when no translation lets a device reach it.
     UnreachableBeforeFree = "P2", "unreachable before free";
     /// One ledger and one unwinder, newest entry first.
-    SingleUnwindPath = "P3", "one way back";
+    SingleUnwindPath = "P3", "single unwind path";
     /// After the way back the device holds nothing.
     NothingLeft = "P4", "nothing left";
     /// After driver data is dropped, nobody reaches it.
-    NoUseAfterRevoke = "P5", "nobody inside";
+    NoUseAfterRevoke = "P5", "no use after revoke";
     /// Consumers are unbound before their supplier.
     SuppliersOutlast = "P6", "suppliers outlast consumers";
     /// An IOMMU group has one owner, until its last managed resource is gone.
     OneOwner = "P7", "one owner";
     /// Where probing ends does not depend on registration order.
-    OrderIndependent = "P8", "order-free";
+    OrderIndependent = "P8", "order-independent";
     /// Forgetting a handle costs memory at most.
     ForgetProof = "P9", "forget-proof";
     /// No device runs untranslated without a written policy.
     NoSilentDowngrade = "P10", "no silent downgrade";
-    /// Device memory is released only after the device is shown to be quiet.
-    QuiescedFirst = "P11", "quiet first";
+    /// Device memory is released only after the device is shown to be quiesced.
+    QuiescedFirst = "P11", "quiesced first";
     /// Memory that changes owner is zeroed.
-    ZeroedOnOwnerChange = "P12", "clean hand";
+    ZeroedOnOwnerChange = "P12", "zeroed on change of owner";
     /// When a buffer changes hands, CPU and device see the same bytes.
     CoherentAtTransfer = "P13", "coherent at transfer";
     /// Nothing has a second holder that the first does not know of.

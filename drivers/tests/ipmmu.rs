@@ -174,7 +174,7 @@ fn a_flush_that_does_not_end_quarantines_the_memory_until_the_hardware_answers()
     rig.board.set_stuck(Stuck::IpmmuFlush, false);
     rig.machine.unbind(SATA, "master").unwrap();
     rig.machine.bind(SATA, "master").unwrap();
-    assert_eq!(rig.machine.quarantine(), [], "the master was shown to be quiet");
+    assert_eq!(rig.machine.quarantine(), [], "the master was shown to be quiesced");
     let (again, _) = rig.master(SATA, |m| m.take(4096)).unwrap();
     assert_eq!(again, addr, "a new domain starts from the top");
     rig.assert_well();

@@ -73,7 +73,7 @@ fn the_plainest_path_that_breaks_a_promise_is_written_for_perfetto() {
     );
     assert!(out.contains(&named) && out.matches("trace: ").count() == 1, "{out}");
     let instants = read(&trace).instants;
-    assert!(instants.iter().any(|(_, name)| name.starts_with("BROKEN P1 (same hand)")), "{instants:?}");
+    assert!(instants.iter().any(|(_, name)| name.starts_with("BROKEN P1 (matching back-end on free)")), "{instants:?}");
     let none = dir.path("none.json");
     let out = explore(&["--model", "bindery", "--trace", text(&none)]).good();
     assert!(out.contains("trace        none was written: there is no path that breaks a promise"), "{out}");
@@ -86,7 +86,7 @@ fn a_replay_tells_everything_that_happens_and_writes_it_for_perfetto() {
     let dir = Dir::new();
     let trace = dir.path("trace.json");
     let out = broken(&["--model", RC5, "--replay", "-", "--trace", text(&trace)]);
-    assert!(out.contains("the probe is deferred") && out.contains("BROKEN P1 (same hand)"), "{out}");
+    assert!(out.contains("the probe is deferred") && out.contains("BROKEN P1 (matching back-end on free)"), "{out}");
     let times = read(&trace).times;
     let lines = out.lines().filter(|l| l.trim_start().starts_with(|c: char| c.is_ascii_digit())).count();
     assert_eq!(times.len(), lines);

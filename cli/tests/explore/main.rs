@@ -41,7 +41,7 @@ fn the_crash_of_the_report_is_found_by_itself_and_told_in_its_words() {
     for line in [
         "mode         exhaustive",
         "within       at most 1 fault, 1 preemption on a path",
-        "BROKEN P1 (same hand): crash, unbind: freed by another back-end, after arch_teardown_dma_ops",
+        "BROKEN P1 (matching back-end on free): crash, unbind: freed by another back-end, after arch_teardown_dma_ops",
         "known as unbind-crash: DMA ops reset before managed resources on unbind; fixed by 376991db4b64",
         "the shortest path has 0 non-default choices:",
         "allocated by the IOMMU ops at IOVA 0xfffff000",

@@ -190,7 +190,7 @@ impl Backend {
         match self {
             Self::Direct(_) => {
                 let Some(quiesced) = quiesced else {
-                    let why = "the device was not shown to be quiet".to_string();
+                    let why = "the device was not shown to be quiesced".to_string();
                     machine.quarantine.until_quiesced(machine, device, pins, why.clone());
                     return Err(why);
                 };

@@ -80,7 +80,7 @@ pub enum DmaError {
     /// The device that these registers belong to uses this one itself, so that neither can be unbound first.
     #[error("the device with the registers at {0} uses this one itself")]
     PeerCycle(PhysAddr),
-    /// Memory of an earlier binding is in quarantine: the device was never shown to be quiet. Reset it and say so with
+    /// Memory of an earlier binding is in quarantine: the device was never shown to be quiesced. Reset it and say so with
     /// [`Bound::quiet`](crate::binding::Bound::quiet) first.
     #[error("{0} bytes of this device are in quarantine")]
     Quarantined(u64),

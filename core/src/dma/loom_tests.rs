@@ -32,7 +32,7 @@ fn pins(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) -> Vec<Pag
     Vec::from([PagePin::new(memory, &Pinner::new(machine, device, Via::Bus))])
 }
 
-/// Puts `memory` into quarantine until `device` is shown to be quiet.
+/// Puts `memory` into quarantine until `device` is shown to be quiesced.
 fn keep(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) {
     machine.quarantine.until_quiesced(machine, device, pins(machine, device, memory), why());
 }
@@ -50,7 +50,7 @@ fn assert_all_accounted_for(machine: &Machine) {
     assert_eq!(machine.memory().frames().in_use(), machine.quarantine().len() as u64, "P2, P4");
 }
 
-/// P2, P11: pages that come in while their device is shown to be quiet, by two drivers' statements at once, go back
+/// P2, P11: pages that come in while their device is shown to be quiesced, by two drivers' statements at once, go back
 /// once, or stay until the next statement.
 #[test]
 fn loom_a_page_in_quarantine_goes_back_once_and_is_not_lost() {
@@ -98,7 +98,7 @@ fn loom_memory_that_is_read_while_it_is_recovered_goes_back_once() {
     });
 }
 
-/// P11: what is kept because of one device stays, and is seen to stay, while another device is shown to be quiet and
+/// P11: what is kept because of one device stays, and is seen to stay, while another device is shown to be quiesced and
 /// while more comes in.
 #[test]
 fn loom_a_statement_about_one_device_says_nothing_about_another() {

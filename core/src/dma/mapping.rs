@@ -357,7 +357,7 @@ impl Mapping {
         }
         let shown = ended.is_err() || matches!(context.backend, Backend::Translated(_)) || ctx.quiesced.is_some();
         machine.promises.check(Promise::QuiescedFirst, shown, || {
-            format!("{}: {addr} goes back although the device was not shown to be quiet", context.device)
+            format!("{}: {addr} goes back although the device was not shown to be quiesced", context.device)
         });
         let Ok(ended) = ended else {
             self.lost.store(true, Ordering::Release);

@@ -60,7 +60,7 @@ pub(crate) enum PinState {
     Queued,
     /// Unmapped, and the hardware was asked and did not confirm; or the page table did not take it out.
     Unconfirmed,
-    /// Its untranslated device was not shown to be quiet.
+    /// Its untranslated device was not shown to be quiesced.
     NotQuiet,
 }
 
@@ -261,12 +261,12 @@ impl Unreachable {
         Self(Shown::Flushed(Arc::as_ptr(domain)))
     }
 
-    /// `device` was shown to be quiet.
+    /// `device` was shown to be quiesced.
     pub(crate) fn quiesced(_: &Quiesced, device: &Arc<str>) -> Self {
         Self(Shown::Quiesced(Arc::clone(device)))
     }
 
-    /// `device` was shown to be quiet, and every stream of `domain` goes elsewhere: what the hardware may remember of the
+    /// `device` was shown to be quiesced, and every stream of `domain` goes elsewhere: what the hardware may remember of the
     /// domain leads nobody anywhere, until its driver uses the context again, which it does after a flush.
     pub(crate) fn detached(_: &Quiesced, device: &Arc<str>, domain: &Arc<Domain>) -> Option<Self> {
         domain.is_detached().then(|| Self(Shown::Detached(Arc::clone(device), Arc::as_ptr(domain))))

@@ -1,4 +1,4 @@
-//! Memory that must not be used again yet: its device was not shown to be quiet, or its IOMMU did not confirm.
+//! Memory that must not be used again yet: its device was not shown to be quiesced, or its IOMMU did not confirm.
 //!
 //! A device with memory in here gets no more (see [`DmaError::Quarantined`](super::DmaError)), so each device's share
 //! is bounded by what it held when it was last bound. What is kept are the pins themselves, and each waits for its own
@@ -24,7 +24,7 @@ pub(crate) type HeldId = u64;
 
 /// What lets pages go back.
 enum Needs {
-    /// Their device is shown to be quiet.
+    /// Their device is shown to be quiesced.
     Quiesced,
     /// The hardware confirms a flush of this domain.
     Flush(Arc<Domain>),
@@ -68,7 +68,7 @@ pub struct QuarantineInfo {
 pub(crate) struct Quarantine(Mutex<(HeldId, Vec<Held>)>);
 
 impl Quarantine {
-    /// Keeps `pins` of an untranslated device until it is shown to be quiet.
+    /// Keeps `pins` of an untranslated device until it is shown to be quiesced.
     pub(crate) fn until_quiesced(&self, machine: &Machine, device: &Arc<str>, pins: Vec<PagePin>, why: String) {
         for pin in &pins {
             pin.set(PinState::NotQuiet);
@@ -129,7 +129,7 @@ impl Quarantine {
         self.0.lock().1.iter().flat_map(info).collect()
     }
 
-    /// `device` was shown to be quiet: what it reached untranslated goes back. What it reached through a domain waits for
+    /// `device` was shown to be quiesced: what it reached untranslated goes back. What it reached through a domain waits for
     /// the hardware, which is asked once more, unless no stream goes through that domain any more.
     pub(crate) fn recover(&self, machine: &Machine, device: &Arc<str>, quiesced: &Quiesced) {
         for domain in self.waits_for(|h| h.device == *device) {

@@ -47,7 +47,7 @@ pub enum Cause {
 pub enum Outcome {
     /// By the back-end named here, the one that gave it.
     Returned,
-    /// Not given back: the device could not be shown to be quiet, or the IOMMU did not confirm.
+    /// Not given back: the device could not be shown to be quiesced, or the IOMMU did not confirm.
     Quarantined,
 }
 

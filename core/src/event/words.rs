@@ -50,8 +50,8 @@ impl fmt::Display for EventKind {
             Self::StillWaiting { seconds, on } => {
                 write!(f, "has waited {seconds} s for who is inside: {}", on.join("; "))
             }
-            Self::Quiesced { how } => write!(f, "quiet: {how}"),
-            Self::QuiesceFailed { error } => write!(f, "not quiet: {error}"),
+            Self::Quiesced { how } => write!(f, "quiesced: {how}"),
+            Self::QuiesceFailed { error } => write!(f, "not quiesced: {error}"),
             Self::Acquired { entry, resource, what, backend } => {
                 write!(f, "ledger +{entry} {resource} {what} from {backend}")
             }

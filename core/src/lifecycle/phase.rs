@@ -35,7 +35,7 @@ pub const TRANSITIONS: &[Transition] = &[
     Transition { from: Phase::Probing, to: Phase::Bound, label: "probe succeeded" },
     Transition { from: Phase::Probing, to: Phase::Releasing, label: "a step failed or deferred" },
     Transition { from: Phase::Bound, to: Phase::Quiescing, label: "unbind, removal, supplier leaving" },
-    Transition { from: Phase::Quiescing, to: Phase::Releasing, label: "quiet, or out of time" },
+    Transition { from: Phase::Quiescing, to: Phase::Releasing, label: "quiesced, or timed out" },
     Transition { from: Phase::Releasing, to: Phase::Unbound, label: "ledger empty" },
 ];
 

@@ -280,7 +280,7 @@ impl Machine {
         r.tidy(&self.supplies);
     }
 
-    /// `device` was shown to be quiet, or is gone: what was kept because it might still run goes back (P11).
+    /// `device` was shown to be quiesced, or is gone: what was kept because it might still run goes back (P11).
     pub(crate) fn device_quiesced(&self, device: &Device, quiesced: &Quiesced) {
         self.quarantine.recover(self, &device.desc().name, quiesced);
         self.supplies.give_back(self, device.node());

@@ -69,7 +69,7 @@ pub struct ResourceUsage {
     pub services: usize,
     /// Clocks, power domains and reset lines switched on.
     pub supplies: usize,
-    /// Those of them that stay on only because their device was not shown to be quiet.
+    /// Those of them that stay on only because their device was not shown to be quiesced.
     pub pinned_supplies: Vec<PinnedSupply>,
     /// DMA mappings that devices have.
     pub mappings: usize,
@@ -197,7 +197,7 @@ impl Machine {
         self.quarantine.list()
     }
 
-    /// Clocks, power domains and reset lines that stay on because their device was not shown to be quiet.
+    /// Clocks, power domains and reset lines that stay on because their device was not shown to be quiesced.
     pub fn pinned_supplies(&self) -> Vec<PinnedSupply> {
         let kept = self.supplies.kept();
         let r = self.registry.lock();

@@ -35,7 +35,7 @@ impl Line {
 
     /// In the way of others: it is kept on for `device`.
     fn kept_by(&self, machine: &Machine, device: NodeId) -> Conflict {
-        let holder = Holder::new(&machine.node_name(device).into(), "not shown to be quiet");
+        let holder = Holder::new(&machine.node_name(device).into(), "not shown to be quiesced");
         Conflict { subject: self.subject(machine), holder, mode: Mode::Shared("") }
     }
 
@@ -44,7 +44,7 @@ impl Line {
     }
 }
 
-/// A line that stays on although nobody is bound to it: its device was not shown to be quiet, or it feeds a supplier of such
+/// A line that stays on although nobody is bound to it: its device was not shown to be quiesced, or it feeds a supplier of such
 /// a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PinnedSupply {
@@ -227,7 +227,7 @@ impl Supplies {
         }
     }
 
-    /// `device` was shown to be quiet, or is gone: what is still kept on for it is switched off. A line whose provider
+    /// `device` was shown to be quiesced, or is gone: what is still kept on for it is switched off. A line whose provider
     /// is not bound stays as it is, and is not ours any more.
     pub(crate) fn give_back(&self, machine: &Machine, device: NodeId) {
         let mut inner = self.0.lock();

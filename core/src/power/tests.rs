@@ -1,4 +1,4 @@
-//! What stays on behind a device that was not shown to be quiet.
+//! What stays on behind a device that was not shown to be quiesced.
 
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;

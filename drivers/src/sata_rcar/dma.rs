@@ -37,7 +37,7 @@ impl Lent<'_> {
 }
 
 impl<'b> DmaArea<'b> {
-    /// Takes the table, then the buffers. The controller must have been shown to be quiet before.
+    /// Takes the table, then the buffers. The controller must have been shown to be quiesced before.
     pub(super) fn new(dev: &'b Bound) -> Result<Self, DmaError> {
         let dma = dev.dma();
         dma.set_mask(32)?;

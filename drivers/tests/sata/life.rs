@@ -190,7 +190,7 @@ fn memory_of_a_controller_that_cannot_be_stopped_is_quarantined_until_the_next_r
     let _ = unbind_inside_a_command(&rig, &hook);
     let held: u64 = rig.machine.quarantine().iter().map(|q| q.len).sum();
     assert_eq!(held, 4096 + 32768, "P11: the table and the buffer that was lent: {:?}", rig.machine.quarantine());
-    assert!(rig.machine.quarantine().iter().all(|q| &*q.device == SATA && q.why.contains("quiet")));
+    assert!(rig.machine.quarantine().iter().all(|q| &*q.device == SATA && q.why.contains("quiesced")));
     let story = rig.story(SATA);
     assert_eq!(story.iter().filter(|e| matches!(e, EventKind::Quarantined { .. })).count(), 2);
     bind(&rig);

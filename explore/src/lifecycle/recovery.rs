@@ -33,7 +33,7 @@ impl Play<'_> {
         self.probe_all();
         let kept = scene.machine().pinned_supplies().iter().any(|kept| kept.device == peer::NAME);
         if kept || scene.machine().quarantine().iter().any(|held| &*held.device == peer::NAME) {
-            // What is kept of a device goes back when it is next bound and shown to be quiet.
+            // What is kept of a device goes back when it is next bound and shown to be quiesced.
             self.peer_binds();
             self.peer_unbinds();
         }

@@ -42,7 +42,7 @@ fn linux_5_0_rc5_has_the_crash_on_a_plain_unbind() {
     ] {
         assert!(logged(crash, line), "{line}: {:#?}", crash.story);
     }
-    assert!(crash.story.last().unwrap().starts_with("BROKEN P1 (same hand)"));
+    assert!(crash.story.last().unwrap().starts_with("BROKEN P1 (matching back-end on free)"));
     assert!(report.complete(), "{report}");
 }
 

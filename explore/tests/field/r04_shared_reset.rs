@@ -235,7 +235,7 @@ fn a_line_that_is_kept_for_a_device_which_may_still_run_is_not_pulled_by_another
     rig.machine.unbind("a-runs-on", "soft").unwrap();
     assert!(rig.machine.pinned_supplies().iter().any(|k| k.device == "a-runs-on"));
     let by = holder(pulse(&rig, "b-soft"));
-    assert!(by.contains("a-runs-on") && by.contains("not shown to be quiet"), "{by}");
+    assert!(by.contains("a-runs-on") && by.contains("not shown to be quiesced"), "{by}");
     rig.machine.unbind("b-soft", "soft").unwrap();
     assert!(rig.board.module_runs(703), "P11");
     // It is gone from its bus: the line is nobody's.

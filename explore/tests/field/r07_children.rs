@@ -194,7 +194,7 @@ fn linked_child() {
     println!("R07h {:?} {:?}", rig.driver("glue"), rig.driver("glue-child"));
     rig.story();
     rig.machine.unbind("glue", "linked-glue").unwrap();
-    for s in rig.story().iter().filter(|s| s.contains("unbind") || s.contains("quiet") || s.contains("removed")) {
+    for s in rig.story().iter().filter(|s| s.contains("unbind") || s.contains("quiesced") || s.contains("removed")) {
         println!("      {s}");
     }
     rig.machine.bind("glue", "linked-glue").unwrap();
@@ -340,7 +340,7 @@ fn children_and_grandchildren_go_before_their_parent_is_stopped_in_every_way_tha
         end(&rig);
         let told = rig.story();
         assert_eq!(there(&rig), [""; 0], "{what}");
-        let stop = place(&told, "hub: quiet:").min(place(&told, "hub: unbound"));
+        let stop = place(&told, "hub: quiesced:").min(place(&told, "hub: unbound"));
         for name in ["port1", "port2"] {
             let (own, leaf) =
                 (place(&told, &format!("{name}: removed")), place(&told, &format!("{name}-leaf: removed")));

@@ -74,7 +74,7 @@ fn a_user_that_panics_in_its_answer() {
             .into_iter()
             .rev()
             .take(14)
-            .filter(|l| l.contains("panic") || l.contains("pass-through") || l.contains("quiet"))
+            .filter(|l| l.contains("panic") || l.contains("pass-through") || l.contains("quiesced"))
             .collect::<Vec<_>>()
     );
     println!("{}", r.verdict());

@@ -24,7 +24,7 @@ fn a_failing_path_is_shrunk_to_the_shortest() {
             "[preemption] unbind: choice 1 of 0 to 2",
             "[fault] call: choice 1 of 0 to 1",
             "call failed",
-            "BROKEN P3 (one way back): fault after unbind"
+            "BROKEN P3 (single unwind path): fault after unbind"
         ]
     );
 }
