@@ -108,7 +108,7 @@ fn allocators(c: &mut Criterion) {
     for pages in [1, 16] {
         let request = PageRequest::new(pages);
         c.bench_function(&format!("page frames take (zeroed) + give back: {pages}"), |b| {
-            b.iter(|| drop(black_box(PageRun::take(frames, &request).unwrap())));
+            b.iter(|| drop(black_box(PageRun::alloc(frames, &request).unwrap())));
         });
     }
     let space = IovaSpace::new(DeviceAddr(0), DeviceAddr(u64::from(u32::MAX)), &[]);

@@ -107,7 +107,7 @@ impl Rig {
     /// Nothing is probed yet.
     pub fn add_reversed_chain(&self, count: usize) {
         let nodes: Vec<_> =
-            self.machine.with_nodes(|nodes| (0..count).map(|n| nodes.intern(&format!("/chain/{n}"))).collect());
+            self.machine.with_nodes(|nodes| (0..count).map(|n| nodes.find_or_add(&format!("/chain/{n}"))).collect());
         for (n, node) in nodes.iter().enumerate() {
             let mut desc = DeviceDesc::new(&format!("chain.{n}"));
             desc.node = Some(*node);

@@ -10,8 +10,8 @@ mod waiting;
 pub use imp::atomic;
 pub use nesting::{Nested, Nesting};
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
-pub use waiting::waits_for;
-pub(crate) use waiting::{is_scheduled, waits};
+pub use waiting::current_wait;
+pub(crate) use waiting::{is_scheduled, record_wait};
 
 /// What a target that is made of threads needs to know of them.
 #[cfg(all(any(feature = "std", shuttle), not(loom)))]
@@ -46,9 +46,9 @@ impl<T> Mutex<T> {
         #[cfg(all(feature = "std", not(any(loom, shuttle))))]
         if let Some(guard) = self.try_lock() {
             return guard;
-        } else if let Some(yield_hook) = patience::of_this_thread() {
+        } else if let Some(yield_hook) = thread_hook::of_this_thread() {
             let at = core::panic::Location::caller();
-            let _waits = waits(|| alloc::format!("the lock that is taken at {at}"));
+            let _waits = record_wait(|| alloc::format!("the lock that is taken at {at}"));
             loop {
                 yield_hook();
                 if let Some(guard) = self.try_lock() {
@@ -115,20 +115,20 @@ mod imp {
 
 /// What a thread does while it waits for another one, when it is not to park.
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
-mod patience {
+mod thread_hook {
     use std::cell::RefCell;
     use std::sync::Arc;
 
     std::thread_local! {
-        static GIVE_WAY: RefCell<Option<Arc<dyn Fn()>>> = const { RefCell::new(None) };
+        static YIELD_HOOK: RefCell<Option<Arc<dyn Fn()>>> = const { RefCell::new(None) };
     }
 
     pub(super) fn set(yield_hook: Option<Arc<dyn Fn()>>) {
-        GIVE_WAY.with(|g| g.replace(yield_hook));
+        YIELD_HOOK.with(|g| g.replace(yield_hook));
     }
 
     pub(super) fn of_this_thread() -> Option<Arc<dyn Fn()>> {
-        GIVE_WAY.with(|g| g.borrow().clone())
+        YIELD_HOOK.with(|g| g.borrow().clone())
     }
 }
 
@@ -138,7 +138,7 @@ mod patience {
 /// `give_way` returns when it is this thread's turn; it may panic to end the wait.
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
 pub fn set_yield_hook(yield_hook: Option<std::sync::Arc<dyn Fn()>>) {
-    patience::set(yield_hook);
+    thread_hook::set(yield_hook);
 }
 
 /// Gives way to other threads for a moment while waiting for one of them.
@@ -148,7 +148,7 @@ pub fn relax() {
     #[cfg(all(shuttle, not(loom)))]
     shuttle::thread::yield_now();
     #[cfg(all(feature = "std", not(any(loom, shuttle))))]
-    match patience::of_this_thread() {
+    match thread_hook::of_this_thread() {
         Some(yield_hook) => yield_hook(),
         None => std::thread::yield_now(),
     }
@@ -160,7 +160,7 @@ pub fn relax() {
 /// waits for a thread that has yet to begin.
 pub fn pause() {
     #[cfg(all(feature = "std", not(any(loom, shuttle))))]
-    if patience::of_this_thread().is_none() {
+    if thread_hook::of_this_thread().is_none() {
         std::thread::sleep(core::time::Duration::from_micros(100));
         return;
     }
@@ -169,7 +169,7 @@ pub fn pause() {
 
 /// Runs `act`, and turns a panic in it into its message where panics unwind. A panic of the payload's destructor goes no
 /// further.
-pub fn catch<R>(act: impl FnOnce() -> R) -> Result<R, alloc::string::String> {
+pub fn catch_panic<R>(act: impl FnOnce() -> R) -> Result<R, alloc::string::String> {
     #[cfg(all(feature = "std", not(loom)))]
     return std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).map_err(|payload| {
         let text = payload.downcast_ref::<std::string::String>().cloned();

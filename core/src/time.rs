@@ -11,7 +11,7 @@ pub struct Instant(pub u64);
 
 impl Instant {
     /// Later than any deadline: wait without limit.
-    pub const FAR: Self = Self(u64::MAX);
+    pub const MAX: Self = Self(u64::MAX);
 
     /// Time from `earlier` to here; zero when `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {

@@ -265,7 +265,7 @@ fn one_reading_of_a_device_tree_serves_many_machines_and_no_machine_with_nodes_o
         rig.assert_well();
     }
     let rig = common::bare();
-    rig.machine.with_nodes(|own| own.intern("/elsewhere"));
+    rig.machine.with_nodes(|own| own.find_or_add("/elsewhere"));
     assert!(!rig.machine.add_description(&description, &nodes), "numbers would not agree");
     assert_eq!(rig.machine.devices().len(), 0);
 }

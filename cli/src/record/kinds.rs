@@ -44,7 +44,7 @@ fn next(kind: &EventKind) -> Option<EventKind> {
         E::DomainAttached { .. } => {
             E::IommuFault { iommu: text(), addr, write: true, reason: text(), was: Some(text()) }
         }
-        E::IommuFault { .. } => E::FaultStorm { muted: 1, over: false },
+        E::IommuFault { .. } => E::FaultStorm { suppressed: 1, over: false },
         E::FaultStorm { .. } => E::Quarantined { phys, size: 4096, why: text() },
         E::Quarantined { .. } => E::Recovered { phys, size: 4096 },
         E::Recovered { .. } => E::Policy { policy: text() },

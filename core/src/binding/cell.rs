@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::ptr::NonNull;
 
-use super::{Bound, Door, Visit};
+use super::{Activity, Bound, TrackedRundown};
 use crate::driver::{Driver, IrqReturn, ProbeError, QuiesceError, Quiesced};
 use crate::promise::Promise;
 use crate::sync::Mutex;
@@ -28,7 +28,7 @@ pub(crate) struct Binding<D: Driver> {
     driver: Arc<D>,
     data: Mutex<Option<Stored<D>>>,
     /// Users of the data.
-    door: Door,
+    door: TrackedRundown,
     bound: Bound,
 }
 
@@ -48,14 +48,14 @@ impl<D: Driver> Drop for Stored<D> {
 
 impl<D: Driver> Binding<D> {
     pub(crate) fn new(driver: Arc<D>, bound: Bound) -> Self {
-        Self { driver, data: Mutex::new(None), door: Door::closed(), bound }
+        Self { driver, data: Mutex::new(None), door: TrackedRundown::closed(), bound }
     }
 
     /// Runs `use_data` on the driver's data, which stays alive and in place meanwhile. `None` once users are shut out.
     ///
     /// The closure takes the data with any lifetime, so it cannot keep a borrow of it.
-    pub(crate) fn with<R>(&self, visit: Visit, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Option<R> {
-        let _inside = self.door.visit(visit, self.bound.machine().env().now())?;
+    pub(crate) fn with<R>(&self, activity: Activity, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Option<R> {
+        let _inside = self.door.enter_as(activity, self.bound.machine().env().now())?;
         let Some(data) = self.data.lock().as_ref().map(|d| d.0) else {
             self.bound.machine().promises.check(Promise::NoUseAfterRevoke, false, || {
                 format!("{}: somebody got in although there is no driver data", self.bound.name())
@@ -131,7 +131,7 @@ impl<D: Driver> AnyBinding for Binding<D> {
     }
 
     fn request_release(&self) {
-        self.with(Visit::WindDown, D::request_release);
+        self.with(Activity::ReleaseRequest, D::request_release);
     }
 
     fn quiesce(&self) -> Option<Result<Quiesced, QuiesceError>> {
@@ -155,7 +155,7 @@ impl<D: Driver> AnyBinding for Binding<D> {
     }
 
     fn interrupt(&self, index: usize) -> Option<IrqReturn> {
-        self.with(Visit::Interrupt(index), |data| D::interrupt(data, index))
+        self.with(Activity::Interrupt(index), |data| D::interrupt(data, index))
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::panic::Location;
 
-use super::{AnyBinding, Binding, Visit};
+use super::{Activity, AnyBinding, Binding};
 use crate::driver::Driver;
 
 /// The binding has ended: there is no driver data to call any more.
@@ -23,8 +23,8 @@ impl<D: Driver> Client<D> {
     /// it says so.
     #[track_caller]
     pub fn call<R>(&self, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Result<R, Gone> {
-        let visit = Visit::Call(Location::caller());
-        self.0.bound().machine().inside(|| self.0.with(visit, use_data)).ok_or(Gone)
+        let activity = Activity::Call(Location::caller());
+        self.0.bound().machine().inside(|| self.0.with(activity, use_data)).ok_or(Gone)
     }
 }
 

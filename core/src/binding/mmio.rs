@@ -39,7 +39,7 @@ impl Region {
 
     /// Lets no [`MmioHandle`] in any more, and waits for those whose access has begun.
     pub(super) fn revoke(&self, machine: &Machine) {
-        self.claim.close_to(machine, || {
+        self.claim.close_naming(machine, || {
             let last = self.last.load(Ordering::Relaxed);
             let access = if last & 1 == 1 { "write" } else { "read" };
             format!("a {access} at {:#x} of the registers at {} by a handle", last >> 1, self.base)

@@ -25,8 +25,8 @@ mod tests;
 
 pub use crate::irq::{InterruptController, InterruptLines, Irq, IrqHandle, TimedOut};
 pub use crate::lifecycle::{Phase, ResourceKind, TRANSITIONS, Transition};
-pub(crate) use crate::rundown::Visit;
-pub use crate::rundown::{Door, DoorGuard, Rundown, RundownGuard};
+pub(crate) use crate::rundown::Activity;
+pub use crate::rundown::{Rundown, RundownGuard, TrackedGuard, TrackedRundown};
 pub use bound::Bound;
 pub(crate) use cell::{AnyBinding, Binding};
 pub use client::{Client, Gone};

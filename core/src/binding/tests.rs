@@ -328,7 +328,7 @@ fn a_device_that_does_not_stop_keeps_its_memory_until_it_is_shown_to_be_quiet() 
 #[test]
 fn a_deferral_names_what_is_missing_and_its_arrival_wakes_it() {
     let (env, machine, diary) = machine();
-    let node = machine.with_nodes(|n| n.intern("/power"));
+    let node = machine.with_nodes(|n| n.find_or_add("/power"));
     let mut needy = widget();
     needy.suppliers.push(Supplier {
         node,

@@ -42,7 +42,7 @@ impl Holder {
         Self(Arc::new(Inner { device: Arc::clone(device), user: user.into(), pass_through, claims }))
     }
 
-    pub(super) fn counts(&self) -> &AtomicUsize {
+    pub(super) fn claim_count(&self) -> &AtomicUsize {
         &self.0.claims
     }
 

@@ -75,7 +75,7 @@ impl Subject {
     }
 
     /// Whether both are the same thing, or have registers in common.
-    pub fn touches(&self, other: &Self) -> bool {
+    pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Registers { base: a, len: a_len }, Self::Registers { base: b, len: b_len }) => {
                 if a <= b {

@@ -10,7 +10,7 @@ use core::fmt;
 use super::{Holder, Mode, Subject};
 use crate::addr::PhysAddr;
 use crate::context::Context;
-use crate::rundown::{Door, DoorGuard, RundownGuard};
+use crate::rundown::{RundownGuard, TrackedGuard, TrackedRundown};
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 
@@ -22,7 +22,7 @@ pub struct Claim {
     subject: Subject,
     holder: Holder,
     mode: Mode,
-    door: Door,
+    rundown: TrackedRundown,
 }
 
 impl Claim {
@@ -43,32 +43,32 @@ impl Claim {
 
     /// Begins one use. `None` once the claim has gone back, or is going back.
     pub fn enter(&self) -> Option<RundownGuard<'_>> {
-        self.door.pass()
+        self.rundown.enter_untracked()
     }
 
     /// Begins `what`, a use that may last: who waits for its end names it.
     #[track_caller]
-    pub(crate) fn enter_to(&self, context: &Context, what: &'static str) -> Option<DoorGuard<'_>> {
-        self.door.enter(context, what)
+    pub(crate) fn enter_for(&self, context: &Context, what: &'static str) -> Option<TrackedGuard<'_>> {
+        self.rundown.enter(context, what)
     }
 
     /// Lets nobody in any more, and waits for those inside. A wait that lasts is told, with who is inside.
     pub(crate) fn close(&self, context: &Context) {
-        self.close_to(context, || format!("a use of {}", self.subject));
+        self.close_naming(context, || format!("a use of {}", self.subject));
     }
 
     /// The same; those who are inside without a name are `unnamed`.
-    pub(crate) fn close_to(&self, context: &Context, unnamed: impl Fn() -> String) {
-        self.door.drain(context, self.holder.device(), unnamed);
+    pub(crate) fn close_naming(&self, context: &Context, unnamed: impl Fn() -> String) {
+        self.rundown.drain(context, self.holder.device(), unnamed);
     }
 
     /// True when the door is closed and everybody has left.
     pub(crate) fn is_over(&self) -> bool {
-        self.door.drained()
+        self.rundown.drained()
     }
 
     /// Whether both can stand at once although they are for the same thing.
-    fn agrees_with(&self, holder: &Holder, mode: Mode) -> bool {
+    fn is_compatible_with(&self, holder: &Holder, mode: Mode) -> bool {
         if self.holder == *holder {
             // Nobody stands in his own way; but a name means one thing.
             return !matches!(self.subject, Subject::Name { .. });
@@ -143,9 +143,10 @@ impl Claims {
         if let Subject::Registers { len, .. } = subject {
             inner.longest = inner.longest.max(*len);
         }
-        let claim = Arc::new(Claim { subject: subject.clone(), holder: holder.clone(), mode, door: Door::open() });
+        let claim =
+            Arc::new(Claim { subject: subject.clone(), holder: holder.clone(), mode, rundown: TrackedRundown::open() });
         inner.held.entry(claim.subject.clone()).or_default().push(Arc::clone(&claim));
-        holder.counts().fetch_add(1, Ordering::Relaxed);
+        holder.claim_count().fetch_add(1, Ordering::Relaxed);
         Ok(claim)
     }
 
@@ -158,12 +159,12 @@ impl Claims {
     /// same. For the release of ledger entries, not for destructors: a handle that is forgotten must not keep a thing, and
     /// one that is dropped early must not give away what the ledger still lists.
     pub(crate) fn release(&self, claim: &Arc<Claim>) -> bool {
-        claim.door.drain_silently();
+        claim.rundown.drain_unreported();
         let mut inner = self.0.lock();
         let Some(list) = inner.held.get_mut(&claim.subject) else { return true };
         if let Some(at) = list.iter().position(|c| Arc::ptr_eq(c, claim)) {
             list.remove(at);
-            claim.holder.counts().fetch_sub(1, Ordering::Relaxed);
+            claim.holder.claim_count().fetch_sub(1, Ordering::Relaxed);
         }
         let last = list.is_empty();
         if last {
@@ -176,16 +177,18 @@ impl Claims {
     /// a sole holder may make.
     pub(crate) fn other_holder(&self, subject: &Subject, holder: &Holder) -> Option<Conflict> {
         let inner = self.0.lock();
-        let held = inner.touching(subject).find(|c| c.holder != *holder)?;
+        let held = inner.overlapping(subject).find(|c| c.holder != *holder)?;
         Some(Conflict { subject: held.subject.clone(), holder: held.holder.clone(), mode: held.mode })
     }
 
     /// Two holders of `subject` that do not agree: there are none (P14).
-    pub(crate) fn contested(&self, subject: &Subject) -> Option<(Conflict, Holder)> {
+    pub(crate) fn find_conflicting(&self, subject: &Subject) -> Option<(Conflict, Holder)> {
         let inner = self.0.lock();
-        let all: Vec<_> = inner.touching(subject).collect();
+        let all: Vec<_> = inner.overlapping(subject).collect();
         all.iter().enumerate().find_map(|(at, a)| {
-            let b = all[..at].iter().find(|b| a.subject.touches(&b.subject) && !a.agrees_with(&b.holder, b.mode))?;
+            let b = all[..at]
+                .iter()
+                .find(|b| a.subject.overlaps(&b.subject) && !a.is_compatible_with(&b.holder, b.mode))?;
             let conflict = Conflict { subject: a.subject.clone(), holder: a.holder.clone(), mode: a.mode };
             Some((conflict, b.holder.clone()))
         })
@@ -194,12 +197,12 @@ impl Claims {
     /// Who reaches any of `registers` by DMA, from another device than theirs.
     pub(crate) fn peers(&self, registers: &Subject) -> Vec<Holder> {
         let inner = self.0.lock();
-        inner.touching(registers).filter(|c| c.mode == Mode::Peer).map(|c| c.holder.clone()).collect()
+        inner.overlapping(registers).filter(|c| c.mode == Mode::Peer).map(|c| c.holder.clone()).collect()
     }
 
     /// Each thing that `holder` has.
     pub(crate) fn held_by(&self, holder: &Holder) -> Vec<Subject> {
-        if holder.counts().load(Ordering::Relaxed) == 0 {
+        if holder.claim_count().load(Ordering::Relaxed) == 0 {
             return Vec::new();
         }
         let inner = self.0.lock();
@@ -225,12 +228,12 @@ impl Claims {
 impl Inner {
     /// Who has `subject`, or some of it, on terms that leave `holder` no room.
     fn conflict(&self, subject: &Subject, holder: &Holder, mode: Mode) -> Option<Conflict> {
-        let held = self.touching(subject).find(|c| !c.agrees_with(holder, mode))?;
+        let held = self.overlapping(subject).find(|c| !c.is_compatible_with(holder, mode))?;
         Some(Conflict { subject: held.subject.clone(), holder: held.holder.clone(), mode: held.mode })
     }
 
     /// The claims to `subject` or, for registers, to any of them.
-    fn touching<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = &'a Arc<Claim>> + 'a {
+    fn overlapping<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = &'a Arc<Claim>> + 'a {
         let (from, to) = match subject {
             Subject::Registers { base, len } => (
                 Subject::Registers { base: PhysAddr(base.0.saturating_sub(self.longest)), len: 0 },
@@ -238,6 +241,6 @@ impl Inner {
             ),
             other => (other.clone(), other.clone()),
         };
-        self.held.range(from..=to).flat_map(|(_, claims)| claims).filter(|claim| claim.subject.touches(subject))
+        self.held.range(from..=to).flat_map(|(_, claims)| claims).filter(|claim| claim.subject.overlaps(subject))
     }
 }

@@ -91,12 +91,12 @@ fn pages_are_taken_whole_up_to_the_last_one() {
 }
 
 /// First byte, bytes, which holder, mode.
-type Wish = (u64, u64, usize, Mode);
+type Request = (u64, u64, usize, Mode);
 
 /// Who may hold what beside what, said once more and in another way: each byte for itself.
-fn may_stand_beside(old: &Wish, new: &Wish) -> bool {
+fn is_compatible(old: &Request, new: &Request) -> bool {
     let guest = |who: usize| who == 2;
-    let bytes = |c: &Wish| c.0..c.0 + c.1;
+    let bytes = |c: &Request| c.0..c.0 + c.1;
     let meets = bytes(old).any(|b| bytes(new).contains(&b));
     !meets
         || old.2 == new.2
@@ -120,7 +120,7 @@ proptest::proptest! {
         let holders =
             [holder("a", "x"), holder("b", "x"), Holder::pass_through(&"g".into(), "vfio"), holder("a", "x")];
         let claims = Claims::default();
-        let mut list: Vec<(Wish, Arc<Claim>)> = Vec::new();
+        let mut list: Vec<(Request, Arc<Claim>)> = Vec::new();
         for (base, len, who, mode, back) in steps {
             if back && !list.is_empty() {
                 let (_, claim) = list.remove(base as usize % list.len());
@@ -129,7 +129,7 @@ proptest::proptest! {
                 continue;
             }
             let new = (base, len, who, modes[mode]);
-            let expected = list.iter().all(|(old, _)| may_stand_beside(old, &new));
+            let expected = list.iter().all(|(old, _)| is_compatible(old, &new));
             match claims.take(&registers(base, len), &holders[who], modes[mode]) {
                 Ok(claim) => {
                     proptest::prop_assert!(expected, "{new:?} beside {list:?}");
@@ -141,7 +141,7 @@ proptest::proptest! {
                 }
             }
             proptest::prop_assert_eq!(claims.len(), list.len());
-            proptest::prop_assert!(claims.contested(&registers(base, len)).is_none());
+            proptest::prop_assert!(claims.find_conflicting(&registers(base, len)).is_none());
             for (at, who) in holders.iter().enumerate() {
                 let held = list.iter().filter(|(c, _)| c.2 == at).count();
                 proptest::prop_assert_eq!(claims.held_by(who).len(), held);

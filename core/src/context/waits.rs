@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::Context;
 use crate::event::EventKind;
-use crate::sync::{self, Mutex, waits};
+use crate::sync::{self, Mutex, record_wait};
 use crate::time::Instant;
 
 /// After this time a wait is told, and again each time when it has lasted twice as long.
@@ -74,7 +74,7 @@ impl Context {
         let begun = env.now();
         let name: Arc<str> = device.into();
         let _waits =
-            waits(|| format!("{device} waits until its users are out: {}", in_words(&who(), begun).join("; ")));
+            record_wait(|| format!("{device} waits until its users are out: {}", in_words(&who(), begun).join("; ")));
         let listed = self.waits.begin(&name, who());
         let (mut turns, mut after) = (0, PATIENCE);
         while !over() {

@@ -54,7 +54,7 @@ pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
             machine.stuck_users().iter().map(line).collect()
         }
         File::Faults => {
-            let line = |f: &crate::machine::FaultCount| format!("{}\t{}\tmuted {}\n", f.device, f.total, f.muted);
+            let line = |f: &crate::machine::FaultCount| format!("{}\t{}\tmuted {}\n", f.device, f.total, f.suppressed);
             machine.fault_counts().iter().map(line).collect()
         }
         File::Claims => {

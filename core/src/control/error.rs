@@ -28,12 +28,12 @@ impl Refusal {
     }
 
     pub(super) fn at(self, path: &str) -> ControlError {
-        ControlError { path: cut(path, 256), errno: self.errno, why: self.why }
+        ControlError { path: truncate(path, 256), errno: self.errno, why: self.why }
     }
 }
 
 /// `text`, or as much of its beginning as fits into `max` bytes, with a mark when something is missing.
-pub(super) fn cut(text: &str, max: usize) -> String {
+pub(super) fn truncate(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.into();
     }

@@ -14,7 +14,7 @@ const LONGEST: usize = 4096;
 
 /// The parts of `path` below `/sys`. `None` when it is not a plain path: relative, outside `/sys`, too long, or with an
 /// empty or dotted part.
-pub(super) fn parts(path: &str) -> Option<impl Iterator<Item = &str>> {
+pub(super) fn components(path: &str) -> Option<impl Iterator<Item = &str>> {
     let below = path.strip_prefix("/sys").filter(|_| path.len() < LONGEST)?;
     let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
     let below = match below {

@@ -6,9 +6,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::error::{Refusal, cut};
+use super::error::{Refusal, truncate};
 use super::node::{Dir, File, Node};
-use super::path::{parts, path_of, relative};
+use super::path::{components, path_of, relative};
 use super::{ControlError, PAGE, Walk, contents, entries, write};
 use crate::driver::Errno;
 use crate::event::EventKind;
@@ -88,8 +88,8 @@ impl Tree {
             }
         });
         self.machine.emit(None, || EventKind::Control {
-            path: cut(path, PAGE),
-            value: cut(value, PAGE),
+            path: truncate(path, PAGE),
+            value: truncate(value, PAGE),
             result: done.as_ref().map_or_else(|e| e.errno.to_string(), |()| "ok".to_string()),
         });
         done.map_err(|e| e.at(path))
@@ -142,7 +142,7 @@ impl Tree {
     /// What `path` names, and the directory that holds it; a last link is not followed.
     fn find(&self, path: &str) -> Result<(Dir, Node), Refusal> {
         let plain = "no such file; a path starts with /sys and has no empty part, no \".\" and no \"..\"";
-        let parts = parts(path).ok_or_else(|| Refusal::new(Errno::ENOENT, plain))?;
+        let parts = components(path).ok_or_else(|| Refusal::new(Errno::ENOENT, plain))?;
         let (mut holder, mut at) = (Dir::Sys, Node::Dir(Dir::Sys));
         for part in parts {
             let dir = match at {
@@ -151,7 +151,7 @@ impl Tree {
             };
             let Some(next) = entries::named(&self.machine, &dir, part) else {
                 let here = path_of(&self.machine, &dir);
-                return Err(Refusal::new(Errno::ENOENT, format!("there is no {:?} in {here}", cut(part, 256))));
+                return Err(Refusal::new(Errno::ENOENT, format!("there is no {:?} in {here}", truncate(part, 256))));
             };
             (holder, at) = (dir, next);
         }

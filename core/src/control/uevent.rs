@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::error::{Refusal, cut};
+use super::error::{Refusal, truncate};
 use crate::device::Device;
 use crate::driver::Errno;
 use crate::machine::Machine;
@@ -58,36 +58,36 @@ pub(super) fn variables(machine: &Machine, device: &Device) -> String {
 }
 
 /// A uevent that was asked for by a write.
-pub(super) struct Asked {
+pub(super) struct SyntheticUevent {
     pub(super) action: &'static str,
     pub(super) env: Vec<String>,
 }
 
 /// Reads `ACTION [UUID [KEY=VALUE ...]]` (linux-6.12 `lib/kobject_uevent.c`, `kobject_action_type` and
 /// `kobject_action_args`; `Documentation/ABI/testing/sysfs-uevent`).
-pub(super) fn parse(value: &str) -> Result<Asked, Refusal> {
+pub(super) fn parse(value: &str) -> Result<SyntheticUevent, Refusal> {
     let bad = |what: &str| Refusal::new(Errno::EINVAL, format!("{what}; write ACTION [UUID [KEY=VALUE ...]]"));
     let mut words = value.strip_suffix(['\n', '\0']).unwrap_or(value).split(' ');
     let action = words.next().unwrap_or_default();
     let Some(action) = ACTIONS.into_iter().find(|a| *a == action) else {
         let known = ACTIONS.join(", ");
-        return Err(bad(&format!("{:?} is no action (there are {known})", cut(action, 64))));
+        return Err(bad(&format!("{:?} is no action (there are {known})", truncate(action, 64))));
     };
     let Some(uuid) = words.next() else {
-        return Ok(Asked { action, env: Vec::from(["SYNTH_UUID=0".into()]) });
+        return Ok(SyntheticUevent { action, env: Vec::from(["SYNTH_UUID=0".into()]) });
     };
     if !is_uuid(uuid) {
-        return Err(bad(&format!("{:?} is no UUID", cut(uuid, 64))));
+        return Err(bad(&format!("{:?} is no UUID", truncate(uuid, 64))));
     }
     let mut env = Vec::from([format!("SYNTH_UUID={uuid}")]);
     for word in words {
         let plain = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric());
         if !word.split_once('=').is_some_and(|(key, value)| plain(key) && plain(value)) {
-            return Err(bad(&format!("{:?} is no KEY=VALUE of letters and digits", cut(word, 64))));
+            return Err(bad(&format!("{:?} is no KEY=VALUE of letters and digits", truncate(word, 64))));
         }
         env.push(format!("SYNTH_ARG_{word}"));
     }
-    Ok(Asked { action, env })
+    Ok(SyntheticUevent { action, env })
 }
 
 /// Whether `text` has the form 8-4-4-4-12 of hexadecimal digits.
@@ -97,7 +97,7 @@ fn is_uuid(text: &str) -> bool {
 }
 
 /// Tells listeners. `path` is the object's, absolute.
-pub(super) fn send(machine: &Machine, device: Option<&Arc<Device>>, path: &str, asked: Asked) {
+pub(super) fn send(machine: &Machine, device: Option<&Arc<Device>>, path: &str, asked: SyntheticUevent) {
     let path = path.strip_prefix("/sys").unwrap_or(path).into();
     machine.emit(device.map(|d| &d.desc().name), || crate::event::EventKind::Uevent {
         action: asked.action,

@@ -11,19 +11,19 @@ use super::{Entry, EntryKind, Tree};
 pub struct Walk<'t> {
     tree: &'t Tree,
     /// What is still to come, last first: path and entry.
-    ahead: Vec<(String, Entry)>,
+    pending: Vec<(String, Entry)>,
 }
 
 impl<'t> Walk<'t> {
     pub(super) fn new(tree: &'t Tree) -> Self {
-        let mut walk = Self { tree, ahead: Vec::new() };
+        let mut walk = Self { tree, pending: Vec::new() };
         walk.open("/sys");
         walk
     }
 
     fn open(&mut self, dir: &str) {
         let below = self.tree.list(dir).unwrap_or_default();
-        self.ahead.extend(below.into_iter().rev().map(|e| (format!("{dir}/{}", e.name), e)));
+        self.pending.extend(below.into_iter().rev().map(|e| (format!("{dir}/{}", e.name), e)));
     }
 }
 
@@ -31,7 +31,7 @@ impl Iterator for Walk<'_> {
     type Item = (String, Entry);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (path, entry) = self.ahead.pop()?;
+        let (path, entry) = self.pending.pop()?;
         if entry.kind == EntryKind::Dir {
             self.open(&path);
         }
@@ -41,6 +41,6 @@ impl Iterator for Walk<'_> {
 
 impl fmt::Debug for Walk<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Walk({} entries ahead)", self.ahead.len())
+        write!(f, "Walk({} entries pending)", self.pending.len())
     }
 }

@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::error::{Refusal, cut};
+use super::error::{Refusal, truncate};
 use super::node::{Dir, File};
 use super::path::path_of;
 use super::{PAGE, uevent};
@@ -71,7 +71,7 @@ fn drivers_probe(machine: &Arc<Machine>, device: &str) -> Result<(), Refusal> {
 }
 
 fn no_device(name: &str) -> String {
-    format!("there is no device {:?}; /sys/bus/platform/devices lists them", cut(name, 256))
+    format!("there is no device {:?}; /sys/bus/platform/devices lists them", truncate(name, 256))
 }
 
 /// What is wrong, and what would help.
@@ -111,7 +111,7 @@ fn group_type(group: &Group, word: &str) -> Result<(), Refusal> {
         "DMA" | "auto" => DomainKind::Strict,
         "DMA-FQ" => DomainKind::Lazy,
         _ => {
-            let why = format!("{:?} is no type; there are identity, DMA, DMA-FQ and auto", cut(word, 64));
+            let why = format!("{:?} is no type; there are identity, DMA, DMA-FQ and auto", truncate(word, 64));
             return Err(Refusal::new(Errno::EINVAL, why));
         }
     };

@@ -93,7 +93,7 @@ impl Supplier {
 
     /// False for a link of a graph of ports: both of its ends name each other, so it says who works with whom, and not
     /// who comes first.
-    pub fn orders(&self) -> bool {
+    pub fn imposes_order(&self) -> bool {
         &*self.property != REMOTE_ENDPOINT
     }
 }
@@ -270,7 +270,7 @@ mod tests {
 
     /// A bridge with this mask, and entries: first requester ID, specifier, number of IDs.
     fn bridge(mask: Option<&[u8]>, entries: &[&[u32]]) -> (DeviceDesc, NodeId) {
-        let iommu = Nodes::new().intern("/iommu");
+        let iommu = Nodes::new().find_or_add("/iommu");
         let mut bridge = DeviceDesc::new("bridge");
         bridge.properties.extend(mask.map(|mask| ("iommu-map-mask".into(), mask.to_vec())));
         for args in entries {

@@ -22,7 +22,7 @@ pub struct NodeInfo {
 
 /// Nodes out of use that a machine still knows. Whoever holds the number of a device that has just left finds the node
 /// again when the device comes back, while names of long ago cost nothing.
-const REMEMBERED: usize = 1024;
+const MAX_UNUSED: usize = 1024;
 
 #[derive(Clone, Debug)]
 struct Known {
@@ -46,18 +46,18 @@ pub struct Nodes {
     /// Those out of use, longest first.
     idle: BTreeMap<u64, NodeId>,
     /// Goings out of use so far.
-    went: u64,
+    releases: u64,
     next: u32,
 }
 
 impl Nodes {
     /// No nodes.
     pub const fn new() -> Self {
-        Self { known: BTreeMap::new(), by_path: BTreeMap::new(), idle: BTreeMap::new(), went: 0, next: 0 }
+        Self { known: BTreeMap::new(), by_path: BTreeMap::new(), idle: BTreeMap::new(), releases: 0, next: 0 }
     }
 
     /// The node at `path`, made (enabled, without label) when it does not exist.
-    pub fn intern(&mut self, path: &str) -> NodeId {
+    pub fn find_or_add(&mut self, path: &str) -> NodeId {
         if let Some(id) = self.by_path.get(path) {
             return *id;
         }
@@ -79,9 +79,9 @@ impl Nodes {
     }
 
     /// The node of a device tree at `path`.
-    pub(crate) fn intern_firmware(&mut self, path: &str) -> NodeId {
-        let id = self.intern(path);
-        self.used(id);
+    pub(crate) fn add_firmware(&mut self, path: &str) -> NodeId {
+        let id = self.find_or_add(path);
+        self.mark_used(id);
         if let Some(node) = self.known.get_mut(&id) {
             node.firmware = true;
         }
@@ -89,7 +89,7 @@ impl Nodes {
     }
 
     /// Makes `id` known, as the node at `path`, when it is not any more.
-    pub(crate) fn revive(&mut self, id: NodeId, path: &str) {
+    pub(crate) fn restore(&mut self, id: NodeId, path: &str) {
         if !self.known.contains_key(&id) {
             self.enter(id, path);
         }
@@ -150,19 +150,19 @@ impl Nodes {
     }
 
     /// Somebody uses the node.
-    pub(crate) fn used(&mut self, id: NodeId) {
+    pub(crate) fn mark_used(&mut self, id: NodeId) {
         if let Some(since) = self.known.get_mut(&id).and_then(|node| node.idle.take()) {
             self.idle.remove(&since);
         }
     }
 
     /// Nobody uses the node any more. The one that has been out of use for longest may be forgotten.
-    pub(crate) fn unused(&mut self, id: NodeId) {
+    pub(crate) fn mark_unused(&mut self, id: NodeId) {
         let Some(node) = self.known.get_mut(&id).filter(|node| !node.firmware && node.idle.is_none()) else { return };
-        self.went += 1;
-        node.idle = Some(self.went);
-        self.idle.insert(self.went, id);
-        while self.idle.len() > REMEMBERED {
+        self.releases += 1;
+        node.idle = Some(self.releases);
+        self.idle.insert(self.releases, id);
+        while self.idle.len() > MAX_UNUSED {
             let Some((_, oldest)) = self.idle.pop_first() else { break };
             if let Some(node) = self.known.remove(&oldest)
                 && self.by_path.get(&node.info.path) == Some(&oldest)
@@ -180,32 +180,32 @@ mod tests {
     #[test]
     fn names_of_long_ago_cost_nothing_and_their_numbers_are_nobodys() {
         let mut nodes = Nodes::new();
-        let tree = nodes.intern_firmware("/soc");
-        let busy = nodes.intern("/devices/busy");
-        nodes.unused(tree);
-        let first = nodes.intern("/devices/0");
-        nodes.unused(first);
-        assert_eq!(nodes.intern("/devices/0"), first, "one that has just left is found again");
-        for n in 0..3 * REMEMBERED {
-            let id = nodes.intern(&format!("/devices/{n}"));
-            nodes.unused(id);
+        let tree = nodes.add_firmware("/soc");
+        let busy = nodes.find_or_add("/devices/busy");
+        nodes.mark_unused(tree);
+        let first = nodes.find_or_add("/devices/0");
+        nodes.mark_unused(first);
+        assert_eq!(nodes.find_or_add("/devices/0"), first, "one that has just left is found again");
+        for n in 0..3 * MAX_UNUSED {
+            let id = nodes.find_or_add(&format!("/devices/{n}"));
+            nodes.mark_unused(id);
         }
-        assert_eq!((nodes.len(), nodes.iter().count()), (2, 2 + REMEMBERED));
-        assert_eq!(nodes.by_path.len(), 2 + REMEMBERED);
+        assert_eq!((nodes.len(), nodes.iter().count()), (2, 2 + MAX_UNUSED));
+        assert_eq!(nodes.by_path.len(), 2 + MAX_UNUSED);
         assert_eq!((nodes.info(first), nodes.name(first)), (None, format!("node {}", first.0)));
-        assert!(nodes.intern("/devices/0") > busy, "a number is not given out again");
+        assert!(nodes.find_or_add("/devices/0") > busy, "a number is not given out again");
         assert_eq!(nodes.find("/soc"), Some(tree), "the device tree stands");
     }
 
     #[test]
     fn a_node_that_is_used_again_is_not_forgotten() {
         let mut nodes = Nodes::new();
-        let node = nodes.intern("/devices/back");
-        nodes.unused(node);
-        nodes.used(node);
-        for n in 0..2 * REMEMBERED {
-            let id = nodes.intern(&format!("/devices/{n}"));
-            nodes.unused(id);
+        let node = nodes.find_or_add("/devices/back");
+        nodes.mark_unused(node);
+        nodes.mark_used(node);
+        for n in 0..2 * MAX_UNUSED {
+            let id = nodes.find_or_add(&format!("/devices/{n}"));
+            nodes.mark_unused(id);
         }
         assert_eq!((nodes.find("/devices/back"), nodes.len()), (Some(node), 1));
     }
@@ -213,11 +213,11 @@ mod tests {
     #[test]
     fn a_number_that_was_kept_for_too_long_is_of_the_device_that_comes_with_it() {
         let mut nodes = Nodes::new();
-        nodes.revive(NodeId(7), "/devices/a");
+        nodes.restore(NodeId(7), "/devices/a");
         assert_eq!((nodes.find("/devices/a"), nodes.name(NodeId(7))), (Some(NodeId(7)), "/devices/a".into()));
-        nodes.revive(NodeId(8), "/devices/a");
+        nodes.restore(NodeId(8), "/devices/a");
         assert_eq!(nodes.find("/devices/a"), Some(NodeId(7)));
-        nodes.unused(NodeId(8));
-        assert!((0..20).all(|n| nodes.intern(&format!("/{n}")) != NodeId(7)));
+        nodes.mark_unused(NodeId(8));
+        assert!((0..20).all(|n| nodes.find_or_add(&format!("/{n}")) != NodeId(7)));
     }
 }

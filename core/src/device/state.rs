@@ -13,7 +13,7 @@ use crate::context::{Awaited, Context};
 use crate::env::{CoveragePoint, Env, Instant};
 use crate::lifecycle::Phase;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use crate::sync::{Guard, Mutex, is_scheduled, waits};
+use crate::sync::{Guard, Mutex, is_scheduled, record_wait};
 use crate::translation::IommuError;
 
 /// A device: what firmware says of it, and who holds it.
@@ -132,7 +132,8 @@ impl Device {
         if is_scheduled() {
             // The scheduler says when it is free, and whether it ever will be.
             let by = self.lock_holder().map_or_else(String::new, |(by, _)| format!(" ({by})"));
-            let _waits = waits(|| format!("{what} waits for the device lock of {}, {}{by}", self.name(), self.phase()));
+            let _waits =
+                record_wait(|| format!("{what} waits for the device lock of {}, {}{by}", self.name(), self.phase()));
             // Named already; not once more by where it is taken.
             return self.locked(self.lock.lock(), what, now());
         }

@@ -14,7 +14,7 @@ use crate::driver::Quiesced;
 use crate::env::FaultPoint;
 use crate::iommu::{Domain, Range, Revoked};
 use crate::machine::Machine;
-use crate::mem::{PageRequest, PageRun, PageSource};
+use crate::mem::{PageAllocator, PageRequest, PageRun};
 use crate::promise::Promise;
 
 /// A device that puts (offset) physical addresses on its bus.
@@ -53,14 +53,14 @@ impl Direct {
     /// window's top is tried.
     pub(super) fn take(
         &self,
-        source: &Arc<dyn PageSource>,
+        source: &Arc<dyn PageAllocator>,
         count: u64,
         align: u64,
         limit: DeviceAddr,
     ) -> Result<PageRun, DmaError> {
         let mut error = DmaError::Mask(limit);
         for top in self.tops(limit) {
-            match PageRun::take(source, &PageRequest { pages: count, align, limit: top }) {
+            match PageRun::alloc(source, &PageRequest { pages: count, align, limit: top }) {
                 Ok(run) if self.reach(run.base(), run.len(), limit).is_some() => return Ok(run),
                 Ok(_) => {}
                 Err(e) => error = e.into(),
@@ -142,7 +142,7 @@ impl Backend {
         let count = count(len)?;
         match self.take_frames(machine, device, count, PAGE_SIZE, limit) {
             Err(DmaError::Memory(_) | DmaError::Mask(_)) => {
-                Ok(PageRun::take(machine.memory().frames(), &PageRequest::new(count))?)
+                Ok(PageRun::alloc(machine.memory().frames(), &PageRequest::new(count))?)
             }
             taken => taken,
         }
@@ -164,9 +164,9 @@ impl Backend {
             Self::Direct(d) => d.take(frames, count, align, limit),
             Self::Translated(domain) => {
                 let request = PageRequest::new(count);
-                match PageRun::take(frames, &request) {
+                match PageRun::alloc(frames, &request) {
                     // Pages may wait for a confirmation that nobody has asked for yet.
-                    Err(_) if domain.confirm_queue(machine) => Ok(PageRun::take(frames, &request)?),
+                    Err(_) if domain.confirm_queue(machine) => Ok(PageRun::alloc(frames, &request)?),
                     taken => Ok(taken?),
                 }
             }

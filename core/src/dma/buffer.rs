@@ -235,7 +235,7 @@ impl Machine {
             return Err(DmaError::Injected(FaultPoint::FrameAlloc));
         }
         let request = PageRequest { pages: count, align: PAGE_SIZE, limit: PhysAddr(u64::MAX) };
-        let run = PageRun::take(self.memory().frames(), &request)?;
+        let run = PageRun::alloc(self.memory().frames(), &request)?;
         DmaBuffer::new(run, self.memory().memory(), len).ok_or(DmaError::BadSize(len))
     }
 }

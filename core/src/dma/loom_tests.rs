@@ -23,7 +23,7 @@ fn machine() -> Handle {
 
 /// One page of the machine's frames. An allocator that gets a page twice refuses it, which the page's end asserts.
 fn page(machine: &Machine) -> Arc<DmaMemory> {
-    let run = PageRun::take(machine.memory().frames(), &PageRequest::new(1)).unwrap();
+    let run = PageRun::alloc(machine.memory().frames(), &PageRequest::new(1)).unwrap();
     DmaMemory::new(run, machine.memory().memory(), Caching::Cached, 1).unwrap()
 }
 

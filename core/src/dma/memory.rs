@@ -38,7 +38,7 @@ impl DmaMemory {
         if count == 0 {
             return Err(DmaError::BadSize(len));
         }
-        let run = PageRun::take(memory.frames(), &PageRequest::new(count))?;
+        let run = PageRun::alloc(memory.frames(), &PageRequest::new(count))?;
         Self::new(run, memory.memory(), Caching::Cached, len).ok_or(DmaError::BadSize(len))
     }
 
@@ -64,7 +64,7 @@ impl DmaMemory {
 
     /// Name of the allocator that the pages go back to.
     pub fn source(&self) -> &'static str {
-        self.run.source()
+        self.run.allocator()
     }
 
     /// Copies bytes out, from `offset` on. A device that writes meanwhile may be seen half.

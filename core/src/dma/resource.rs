@@ -120,7 +120,7 @@ fn place_resource(
 fn owners(machine: &Machine, page: PhysAddr, bytes: u64) -> Vec<NodeId> {
     let span = Subject::Registers { base: page, len: bytes };
     let has = |resource: &Resource| match *resource {
-        Resource::Mem { base, len } => span.touches(&Subject::Registers { base, len }),
+        Resource::Mem { base, len } => span.overlaps(&Subject::Registers { base, len }),
         Resource::Irq { .. } | Resource::IrqBehind { .. } => false,
     };
     machine.devices().iter().filter(|d| d.desc().resources.iter().any(has)).map(|d| d.node()).collect()

@@ -1,6 +1,6 @@
 //! The one stream of what happened: notifiers, uevents, DMA traffic, and each line of the way back.
 
-mod words;
+mod format;
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -104,9 +104,9 @@ pub enum EventKind {
     DomainAttached { group: u32, domain: String, kind: String },
     /// A device access was refused by the IOMMU. `was` tells what used to be mapped there and who freed it.
     IommuFault { iommu: String, addr: DeviceAddr, write: bool, reason: String, was: Option<String> },
-    /// A device's accesses are refused so often that they are only counted: `muted` of them so far, or in all when it is
+    /// A device's accesses are refused so often that they are only counted: `suppressed` of them so far, or in all when it is
     /// over.
-    FaultStorm { muted: u64, over: bool },
+    FaultStorm { suppressed: u64, over: bool },
     /// Memory was kept from its allocator (bytes), and why.
     Quarantined { phys: PhysAddr, size: u64, why: String },
     /// Quarantined memory went back (bytes).

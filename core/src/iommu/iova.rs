@@ -86,7 +86,7 @@ impl IovaSpace {
         let last = end.checked_sub(1).ok_or(none)?.min(self.last_page);
         let prefer_from = if last >= ABOVE_4G { ABOVE_4G } else { 0 };
         let request = Request { pages, align_order: 0, last, prefer_from, strict: false };
-        let page = self.buddy.lock().take_natural(request).ok_or(none)?;
+        let page = self.buddy.lock().alloc_natural(request).ok_or(none)?;
         Ok(DeviceAddr(page << PAGE_SHIFT))
     }
 
@@ -105,7 +105,7 @@ impl IovaSpace {
                 continue;
             };
             let request = Request { pages, align_order: 0, last, prefer_from: first, strict: true };
-            if let Some(page) = self.buddy.lock().take_natural(request) {
+            if let Some(page) = self.buddy.lock().alloc_natural(request) {
                 return Ok(DeviceAddr(page << PAGE_SHIFT));
             }
         }
@@ -141,7 +141,7 @@ impl IovaSpace {
 
     /// Takes back the range of `pages` pages at `addr`, whole. The caller has unmapped it and flushed its translation.
     pub fn free(&self, addr: DeviceAddr, pages: u64) -> Result<(), IovaError> {
-        if addr.page_offset() == 0 && self.buddy.lock().give_back(addr.0 >> PAGE_SHIFT, pages) {
+        if addr.page_offset() == 0 && self.buddy.lock().free(addr.0 >> PAGE_SHIFT, pages) {
             Ok(())
         } else {
             Err(IovaError::NotAllocated { addr, pages })

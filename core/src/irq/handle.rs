@@ -114,7 +114,7 @@ impl IrqHandle {
     pub fn set_masked(&self, masked: bool) -> bool {
         let Some(machine) = self.machine.upgrade() else { return false };
         let what = if masked { "a mask of the line" } else { "an unmask of the line" };
-        let Some(_inside) = self.route.claim.enter_to(&machine, what) else { return false };
+        let Some(_inside) = self.route.claim.enter_for(&machine, what) else { return false };
         let change = |line: &mut super::line::Line| {
             if masked { line.mask(&self.route) } else { line.unmask(&self.route) }
         };

@@ -94,7 +94,7 @@ pub(crate) struct IrqTable {
 
 impl Default for IrqTable {
     fn default() -> Self {
-        Self { lines: Mutex::default(), due: AtomicU64::new(Instant::FAR.0) }
+        Self { lines: Mutex::default(), due: AtomicU64::new(Instant::MAX.0) }
     }
 }
 
@@ -152,7 +152,7 @@ impl IrqTable {
 
     /// When [`end_overdue`](Self::end_overdue) is to be called next.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        Some(Instant(self.due.load(Ordering::Relaxed))).filter(|due| *due != Instant::FAR)
+        Some(Instant(self.due.load(Ordering::Relaxed))).filter(|due| *due != Instant::MAX)
     }
 
     /// Lines that somebody holds, and others have waited for long enough. Returns those for which that is to be told.
@@ -161,7 +161,7 @@ impl IrqTable {
             return Vec::new();
         }
         let mut lines = self.lines.lock();
-        self.due.store(Instant::FAR.0, Ordering::Relaxed);
+        self.due.store(Instant::MAX.0, Ordering::Relaxed);
         let mut told = Vec::new();
         for (key, held) in &mut *lines {
             let late: Vec<String> = held.line.masked_by().map(|r| r.user()).collect();

@@ -26,7 +26,7 @@ const UNBREAKABLE: u8 = 6;
 
 /// A link that a consumer does not wait for any more, because it closes a cycle.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct GivenUp {
+pub(crate) struct RelaxedLink {
     pub(crate) consumer: NodeId,
     pub(crate) supplier: NodeId,
     pub(crate) property: Arc<str>,
@@ -44,21 +44,21 @@ impl Graph {
     /// comes after its consumer in firmware order are given up; when there are none, all of that kind are. This goes on
     /// until there is no cycle left that can be opened, which takes at most two rounds a kind. Links to IOMMUs, and those
     /// that a driver asked for, are kept.
-    pub(crate) fn break_cycles(&mut self, ready: impl Fn(NodeId) -> bool) -> Vec<GivenUp> {
-        let mut given_up = Vec::new();
+    pub(crate) fn break_cycles(&mut self, ready: impl Fn(NodeId) -> bool) -> Vec<RelaxedLink> {
+        let mut relaxed = Vec::new();
         loop {
-            let before = given_up.len();
+            let before = relaxed.len();
             for members in self.cycles() {
                 let inside = |n: &NodeId| members.binary_search(n).is_ok();
                 if members.iter().all(|n| ready(*n) && self.missing(*n).iter().all(inside)) {
                     for (consumer, supplier, property) in self.weakest(&members) {
                         let ready = self.ignore(consumer, supplier);
-                        given_up.push(GivenUp { consumer, supplier, property, members: members.clone(), ready });
+                        relaxed.push(RelaxedLink { consumer, supplier, property, members: members.clone(), ready });
                     }
                 }
             }
-            if given_up.len() == before {
-                return given_up;
+            if relaxed.len() == before {
+                return relaxed;
             }
         }
     }
@@ -168,7 +168,7 @@ mod tests {
         Supplier { node: NodeId(node), target: NodeId(node), kind, property: property.into(), args: vec![] }
     }
 
-    fn given_up(g: &mut Graph, ready: impl Fn(NodeId) -> bool) -> Vec<(u32, u32)> {
+    fn relaxed(g: &mut Graph, ready: impl Fn(NodeId) -> bool) -> Vec<(u32, u32)> {
         g.break_cycles(ready).iter().map(|l| (l.consumer.0, l.supplier.0)).collect()
     }
 
@@ -184,7 +184,7 @@ mod tests {
         ];
         for (edges, want) in cases {
             let mut g = of_kinds(&edges);
-            assert_eq!(given_up(&mut g, |_| true), want, "{edges:?}");
+            assert_eq!(relaxed(&mut g, |_| true), want, "{edges:?}");
             let open = g.cycles().is_empty();
             assert_eq!(open, !want.is_empty(), "{edges:?}");
         }
@@ -194,18 +194,18 @@ mod tests {
     fn of_two_cycles_that_share_a_member_the_second_is_opened_when_the_first_is_bound() {
         use SupplierKind::{Clock, Other, Power};
         let mut g = of_kinds(&[(0, 1, Other), (1, 0, Clock), (1, 2, Clock), (2, 1, Power)]);
-        assert_eq!(given_up(&mut g, |_| true), [(0, 1)]);
+        assert_eq!(relaxed(&mut g, |_| true), [(0, 1)]);
         g.supplier_arrives(NodeId(0));
-        assert_eq!(given_up(&mut g, |_| true), [(1, 2)]);
+        assert_eq!(relaxed(&mut g, |_| true), [(1, 2)]);
         assert!(g.cycles().is_empty());
     }
 
     #[test]
     fn a_cycle_whose_members_wait_for_more_than_each_other_is_left_alone() {
         let mut g = graph(&[(0, 1), (1, 0), (1, 7)]);
-        assert_eq!(given_up(&mut g, |_| true), []);
+        assert_eq!(relaxed(&mut g, |_| true), []);
         g.supplier_arrives(NodeId(7));
-        assert_eq!(given_up(&mut g, |n| n != NodeId(1)), [], "one of them has no driver");
+        assert_eq!(relaxed(&mut g, |n| n != NodeId(1)), [], "one of them has no driver");
         let links = g.break_cycles(|_| true);
         assert_eq!(links.iter().map(|l| (l.consumer, l.ready)).collect::<Vec<_>>(), [(NodeId(0), true)]);
         assert!(g.supplier_arrives(NodeId(0))[0].ready);
@@ -226,7 +226,7 @@ mod tests {
         let n = if cfg!(miri) { 20 } else { 300 };
         let edges: Vec<_> = (0..n).flat_map(|c| (0..n).filter(move |s| *s != c).map(move |s| (c, s))).collect();
         let mut g = graph(&edges);
-        assert_eq!(given_up(&mut g, |_| true).len() as u32, n * (n - 1) / 2);
+        assert_eq!(relaxed(&mut g, |_| true).len() as u32, n * (n - 1) / 2);
         assert!(g.cycles().is_empty());
     }
 

@@ -80,7 +80,7 @@ impl Graph {
 
     /// The driver `driver` has asked for `supplier` by deferring. False when it is there already, or is the consumer
     /// itself. A policy that let the consumer do without the supplier does not hold for a driver that insists.
-    pub(crate) fn ask(&mut self, consumer: NodeId, supplier: NodeId, driver: &'static str) -> bool {
+    pub(crate) fn request_supplier(&mut self, consumer: NodeId, supplier: NodeId, driver: &'static str) -> bool {
         if consumer == supplier || self.is_available(supplier) {
             return false;
         }
@@ -94,11 +94,11 @@ impl Graph {
 
     /// What other drivers than `drivers` have asked for is not needed by `consumer`, which one of these is about to
     /// probe.
-    pub(crate) fn keep_asked_by(&mut self, consumer: NodeId, drivers: impl Fn(&str) -> bool) {
+    pub(crate) fn retain_requests_of(&mut self, consumer: NodeId, drivers: impl Fn(&str) -> bool) {
         let Some(node) = self.node(consumer) else { return };
         let stale = |id: &usize| {
             let link = &self.links[*id];
-            link.asked_by.is_some_and(|driver| !drivers(driver)) && !link.is_busy()
+            link.requested_by.is_some_and(|driver| !drivers(driver)) && !link.is_busy()
         };
         let stale: Vec<_> = node.suppliers.iter().copied().filter(stale).collect();
         for id in stale {
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(g.use_supplier(A, C, "a"), Err(NotLinked::Cycle(Vec::from([A, B, C]))));
         assert_eq!(g.use_supplier(A, A, "a"), Err(NotLinked::Cycle(Vec::from([A]))));
         assert_eq!(states(&g, A), []);
-        assert!(!g.ask(A, A, "a"), "a device does not wait for itself");
+        assert!(!g.request_supplier(A, A, "a"), "a device does not wait for itself");
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
         g.supplier_leaves(B);
         g.consumer_unbound(A);
         assert_eq!((states(&g, A), g.missing_count(A)), (Vec::from([(B, LinkState::NotTracked)]), 0));
-        assert!(g.ask(A, B, "a"), "a driver that defers insists on it");
+        assert!(g.request_supplier(A, B, "a"), "a driver that defers insists on it");
         assert_eq!(g.missing(A), [B]);
     }
 
@@ -208,10 +208,10 @@ mod tests {
     fn what_one_driver_asked_for_does_not_keep_another_one_waiting() {
         let mut g = Graph::default();
         g.add(A, &[]);
-        assert!(g.ask(A, B, "a"));
-        g.keep_asked_by(A, |driver| driver == "a");
+        assert!(g.request_supplier(A, B, "a"));
+        g.retain_requests_of(A, |driver| driver == "a");
         assert_eq!(g.missing(A), [B]);
-        g.keep_asked_by(A, |driver| driver == "other");
+        g.retain_requests_of(A, |driver| driver == "other");
         assert_eq!((g.missing_count(A), states(&g, A)), (0, Vec::new()));
         assert!(g.supplier_arrives(B).is_empty());
     }

@@ -21,7 +21,7 @@ pub(super) struct Link {
     pub(super) state: LinkState,
     /// The driver that made it, by deferring or by taking a service; `None` for one that firmware made. Such a link goes
     /// with the consumer's binding.
-    pub(super) asked_by: Option<&'static str>,
+    pub(super) requested_by: Option<&'static str>,
     /// A policy lets the consumer do without the supplier: the link is tracked only while the consumer uses it.
     pub(super) waived: bool,
     /// The strongest kind among the references of firmware that order; `None` when there is none.
@@ -50,7 +50,7 @@ pub(super) struct Node {
 
 /// A consumer that a supplier's arrival concerns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Wake {
+pub(crate) struct WaitingConsumer {
     pub(crate) consumer: NodeId,
     /// It was the last one missing.
     pub(crate) ready: bool,
@@ -64,15 +64,15 @@ pub(crate) struct Graph {
     pub(super) links: Vec<Link>,
     free: Vec<LinkId>,
     arrivals: u64,
-    /// Nodes that have come into this graph, or left it, or were looked for, since [`touched`](Self::touched).
-    touched: Vec<NodeId>,
+    /// Nodes that have come into this graph, or left it, or were looked for, since [`changed`](Self::take_changed).
+    changed: Vec<NodeId>,
 }
 
 impl Graph {
     pub(super) fn node_mut(&mut self, id: NodeId) -> &mut Node {
-        let touched = &mut self.touched;
+        let changed = &mut self.changed;
         self.nodes.entry(id).or_insert_with(|| {
-            touched.push(id);
+            changed.push(id);
             Node::default()
         })
     }
@@ -82,24 +82,24 @@ impl Graph {
     }
 
     /// Whether `id` is there, bound, or has links.
-    pub(crate) fn knows(&self, id: NodeId) -> bool {
+    pub(crate) fn contains(&self, id: NodeId) -> bool {
         self.nodes.contains_key(&id)
     }
 
     /// Nodes, links and places for links, for leak checks.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn size(&self) -> usize {
-        self.nodes.len() + self.links.len() - self.free.len() + self.touched.len()
+        self.nodes.len() + self.links.len() - self.free.len() + self.changed.len()
     }
 
-    /// Nodes of which it may have changed whether the graph [knows](Self::knows) them.
-    pub(crate) fn touched(&mut self) -> Vec<NodeId> {
-        core::mem::take(&mut self.touched)
+    /// Nodes of which it may have changed whether the graph [knows](Self::contains) them.
+    pub(crate) fn take_changed(&mut self) -> Vec<NodeId> {
+        core::mem::take(&mut self.changed)
     }
 
     /// `id` was looked for.
-    pub(crate) fn touch(&mut self, id: NodeId) {
-        self.touched.push(id);
+    pub(crate) fn mark_changed(&mut self, id: NodeId) {
+        self.changed.push(id);
     }
 
     /// Forgets a node that is neither there nor bound and has no links.
@@ -107,14 +107,14 @@ impl Graph {
         let idle = |n: &Node| !n.available && !n.bound && n.suppliers.is_empty() && n.consumers.is_empty();
         if self.nodes.get(&id).is_some_and(idle) {
             self.nodes.remove(&id);
-            self.touched.push(id);
+            self.changed.push(id);
         }
     }
 
     /// Enters a device and what it needs. Several references to one supplier are one link. A supplier that is named only
-    /// where nothing is ordered ([`Supplier::orders`]) is not waited for.
+    /// where nothing is ordered ([`Supplier::imposes_order`]) is not waited for.
     pub(crate) fn add(&mut self, consumer: NodeId, suppliers: &[Supplier]) {
-        let (ordering, others): (Vec<_>, Vec<_>) = suppliers.iter().partition(|s| s.orders());
+        let (ordering, others): (Vec<_>, Vec<_>) = suppliers.iter().partition(|s| s.imposes_order());
         for s in ordering {
             self.link(consumer, s.node, &s.property, None);
             if let Some(id) = self.find(consumer, s.node) {
@@ -140,7 +140,7 @@ impl Graph {
         consumer: NodeId,
         supplier: NodeId,
         property: &Arc<str>,
-        asked_by: Option<&'static str>,
+        requested_by: Option<&'static str>,
     ) {
         if consumer == supplier || self.find(consumer, supplier).is_some() {
             return;
@@ -148,7 +148,7 @@ impl Graph {
         let available = self.node_mut(supplier).available;
         let state = if available { LinkState::Available } else { LinkState::Dormant };
         let link =
-            Link { supplier, consumer, property: Arc::clone(property), state, asked_by, waived: false, kind: None };
+            Link { supplier, consumer, property: Arc::clone(property), state, requested_by, waived: false, kind: None };
         let id = self.free.pop().unwrap_or(self.links.len());
         if id == self.links.len() {
             self.links.push(link);
@@ -235,7 +235,7 @@ impl Graph {
     pub(crate) fn links_of(&self, node: NodeId) -> impl Iterator<Item = (NodeId, NodeId, LinkState, bool)> {
         self.suppliers(node)
             .chain(self.consumers(node))
-            .map(|l| (l.supplier, l.consumer, l.state, l.asked_by.is_some()))
+            .map(|l| (l.supplier, l.consumer, l.state, l.requested_by.is_some()))
     }
 
     fn set_suppliers(&mut self, consumer: NodeId, to: impl Fn(&Node, &Link) -> Option<LinkState>) {
@@ -281,7 +281,7 @@ impl Graph {
         let Some(node) = self.nodes.get_mut(&consumer) else { return };
         node.bound = false;
         node.missing += newly_missing;
-        let goes = |l: &Link| l.asked_by.is_some() && l.state == LinkState::Available;
+        let goes = |l: &Link| l.requested_by.is_some() && l.state == LinkState::Available;
         let (asked, kept) = node.suppliers.iter().partition(|l| goes(&links[**l]));
         node.suppliers = kept;
         let asked: Vec<LinkId> = asked;
@@ -292,12 +292,12 @@ impl Graph {
     }
 
     /// `supplier` is there from now on. Returns its waiters.
-    pub(crate) fn supplier_arrives(&mut self, supplier: NodeId) -> Vec<Wake> {
+    pub(crate) fn supplier_arrives(&mut self, supplier: NodeId) -> Vec<WaitingConsumer> {
         self.arrivals += 1;
         let now = self.arrivals;
         let node = self.node_mut(supplier);
         (node.available, node.arrived) = (true, now);
-        let mut wakes = Vec::new();
+        let mut waiting = Vec::new();
         for id in node.consumers.clone() {
             let link = &mut self.links[id];
             if !matches!(link.state, LinkState::Dormant | LinkState::SupplierUnbind) {
@@ -306,10 +306,10 @@ impl Graph {
             link.state = LinkState::Available;
             if let Some(node) = self.nodes.get_mut(&link.consumer) {
                 node.missing -= 1;
-                wakes.push(Wake { consumer: link.consumer, ready: node.missing == 0 });
+                waiting.push(WaitingConsumer { consumer: link.consumer, ready: node.missing == 0 });
             }
         }
-        wakes
+        waiting
     }
 
     /// `supplier` is about to go: nobody new may start to use it. False when it was not there.
@@ -390,10 +390,13 @@ mod tests {
         let mut g = Graph::default();
         g.add(NodeId(0), &needs(&[2, 3]));
         g.add(NodeId(1), &needs(&[3]));
-        assert_eq!(g.supplier_arrives(NodeId(2)), [Wake { consumer: NodeId(0), ready: false }]);
+        assert_eq!(g.supplier_arrives(NodeId(2)), [WaitingConsumer { consumer: NodeId(0), ready: false }]);
         assert_eq!(
             g.supplier_arrives(NodeId(3)),
-            [Wake { consumer: NodeId(0), ready: true }, Wake { consumer: NodeId(1), ready: true }]
+            [
+                WaitingConsumer { consumer: NodeId(0), ready: true },
+                WaitingConsumer { consumer: NodeId(1), ready: true }
+            ]
         );
         assert!(g.supplier_arrives(NodeId(3)).is_empty());
     }
@@ -411,7 +414,7 @@ mod tests {
         assert!(g.busy_consumers(NodeId(1)).is_empty());
         g.supplier_gone(NodeId(1));
         assert_eq!((g.missing_count(NodeId(0)), g.missing(NodeId(0))), (1, vec![NodeId(1)]));
-        assert_eq!(g.supplier_arrives(NodeId(1)), [Wake { consumer: NodeId(0), ready: true }]);
+        assert_eq!(g.supplier_arrives(NodeId(1)), [WaitingConsumer { consumer: NodeId(0), ready: true }]);
     }
 
     type Prepare = fn(&mut Graph);

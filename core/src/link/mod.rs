@@ -5,7 +5,7 @@ mod driver_made;
 mod graph;
 mod state;
 
-pub(crate) use cycles::GivenUp;
+pub(crate) use cycles::RelaxedLink;
 pub(crate) use driver_made::NotLinked;
 pub(crate) use graph::Graph;
 pub use state::{LinkInfo, LinkState};

@@ -63,7 +63,7 @@ impl Driver for Port {
         let node = dev.desc().suppliers[0].node;
         dev.supplier::<u32>(node)?;
         // One that is only looked for, and is nowhere.
-        let nowhere = dev.machine().with_nodes(|n| n.intern(&format!("/nowhere/{}", dev.name())));
+        let nowhere = dev.machine().with_nodes(|n| n.find_or_add(&format!("/nowhere/{}", dev.name())));
         match dev.supplier::<u32>(nowhere) {
             Err(ProbeError::Defer { on: Missing::Node(_) }) => Ok(()),
             other => panic!("{other:?}"),
@@ -137,7 +137,7 @@ fn books(machine: &Machine) -> Vec<(&'static str, usize)> {
 /// One name comes, lives and goes.
 fn live(machine: &Handle, n: u32, what: &str) {
     let name = |part: &str| format!("{part}-{n}");
-    let node = |machine: &Machine, part: &str| machine.with_nodes(|nodes| nodes.intern(&format!("/{part}/{n}")));
+    let node = |machine: &Machine, part: &str| machine.with_nodes(|nodes| nodes.find_or_add(&format!("/{part}/{n}")));
     let waits = |name: &str| machine.waiting().iter().any(|w| &*w.device == name);
     let mut come = Vec::new();
     let mut add = |desc: DeviceDesc| {

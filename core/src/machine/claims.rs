@@ -50,14 +50,14 @@ impl Machine {
     fn ram_in(&self, subject: &Subject) -> Option<Conflict> {
         let ranges = matches!(subject, Subject::Registers { .. }).then(|| self.memory.memory().ranges());
         let of = |range: &RamRange| Subject::Registers { base: range.base, len: range.len };
-        let ram = ranges?.iter().map(of).find(|ram| ram.touches(subject))?;
+        let ram = ranges?.iter().map(of).find(|ram| ram.overlaps(subject))?;
         let holder = Holder::new(&"the machine".into(), "RAM");
         Some(Conflict { subject: ram, holder, mode: Mode::Exclusive })
     }
 
     /// Whether two hold the same as `claim` on terms that leave no room for both (P14).
     pub(crate) fn check_claim(&self, claim: &Claim) {
-        let contested = self.claims.contested(claim.subject());
+        let contested = self.claims.find_conflicting(claim.subject());
         self.promises.check(Promise::Claimed, contested.is_none(), || {
             contested.map(|(first, second)| format!("{first}, and by {second}")).unwrap_or_default()
         });

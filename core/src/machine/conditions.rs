@@ -16,9 +16,9 @@ use crate::driver::{Missing, ProbeError};
 impl Registry {
     /// The node of the condition called `name`.
     pub(super) fn condition(&mut self, name: &str) -> NodeId {
-        let node = self.nodes.intern(&NodeInfo::condition_path(name));
+        let node = self.nodes.find_or_add(&NodeInfo::condition_path(name));
         // It is in use while it is fulfilled or waited for, not because it was asked for.
-        self.graph.touch(node);
+        self.graph.mark_changed(node);
         node
     }
 

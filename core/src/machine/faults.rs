@@ -27,11 +27,11 @@ const PERIOD: Duration = Duration::from_mins(1);
 #[derive(Default)]
 struct Faulting {
     last: Instant,
-    /// When the last one was told, or the first one muted.
+    /// When the last one was told, or the first one suppressed.
     told_at: Instant,
     told: u32,
     /// Of this burst.
-    muted: u64,
+    suppressed: u64,
     /// Of all bursts.
     total: u64,
 }
@@ -59,7 +59,7 @@ pub struct FaultCount {
     /// Refused accesses so far.
     pub total: u64,
     /// Those of the burst that goes on, or was the last, that were not told.
-    pub muted: u64,
+    pub suppressed: u64,
 }
 
 impl Machine {
@@ -75,7 +75,7 @@ impl Machine {
             f.total += 1;
             let mut storm = None;
             if now.since(f.last) >= SILENCE {
-                let ended = core::mem::take(&mut f.muted);
+                let ended = core::mem::take(&mut f.suppressed);
                 storm = (ended > 0).then_some((ended, true));
                 f.told = 0;
             }
@@ -84,12 +84,12 @@ impl Machine {
             if told {
                 f.told = f.told.saturating_add(1);
                 f.told_at = now;
-                storm = storm.or((f.muted > 0).then_some((f.muted, false)));
+                storm = storm.or((f.suppressed > 0).then_some((f.suppressed, false)));
             } else {
-                f.muted += 1;
+                f.suppressed += 1;
                 // Once at its beginning, then each time when it is ten times as long.
-                let power = core::iter::successors(Some(1u64), |n| n.checked_mul(10)).any(|n| n == f.muted);
-                storm = power.then_some((f.muted, false));
+                let power = core::iter::successors(Some(1u64), |n| n.checked_mul(10)).any(|n| n == f.suppressed);
+                storm = power.then_some((f.suppressed, false));
             }
             (told, storm)
         };
@@ -98,8 +98,8 @@ impl Machine {
     }
 
     fn tell_storm(&self, who: &Arc<str>, storm: Option<(u64, bool)>) {
-        if let Some((muted, over)) = storm {
-            self.emit(Some(who), || EventKind::FaultStorm { muted, over });
+        if let Some((suppressed, over)) = storm {
+            self.emit(Some(who), || EventKind::FaultStorm { suppressed, over });
         }
     }
 
@@ -109,11 +109,11 @@ impl Machine {
         let mut ended = Vec::new();
         for (suspects, f) in self.faults.0.lock().iter_mut().filter(|((_, devices), _)| devices.contains(device)) {
             f.told = 0;
-            let muted = core::mem::take(&mut f.muted);
-            ended.extend((muted > 0).then(|| (Arc::clone(name(suspects)), muted)));
+            let suppressed = core::mem::take(&mut f.suppressed);
+            ended.extend((suppressed > 0).then(|| (Arc::clone(name(suspects)), suppressed)));
         }
-        for (who, muted) in ended {
-            self.tell_storm(&who, Some((muted, true)));
+        for (who, suppressed) in ended {
+            self.tell_storm(&who, Some((suppressed, true)));
         }
     }
 
@@ -126,9 +126,9 @@ impl Machine {
     pub fn fault_counts(&self) -> Vec<FaultCount> {
         let mut counts: BTreeMap<Arc<str>, (u64, u64)> = BTreeMap::new();
         for (suspects, f) in self.faults.0.lock().iter() {
-            let (total, muted) = counts.entry(Arc::clone(name(suspects))).or_default();
-            (*total, *muted) = (*total + f.total, *muted + f.muted);
+            let (total, suppressed) = counts.entry(Arc::clone(name(suspects))).or_default();
+            (*total, *suppressed) = (*total + f.total, *suppressed + f.suppressed);
         }
-        counts.into_iter().map(|(device, (total, muted))| FaultCount { device, total, muted }).collect()
+        counts.into_iter().map(|(device, (total, suppressed))| FaultCount { device, total, suppressed }).collect()
     }
 }

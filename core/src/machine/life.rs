@@ -13,7 +13,7 @@ use crate::env::CoveragePoint;
 use crate::event::{Cause, EventKind};
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
-use crate::sync::waits;
+use crate::sync::record_wait;
 
 impl Machine {
     /// Binds `driver` to `device`. The caller holds the device lock and has seen that the device is unbound. On an error,
@@ -187,7 +187,7 @@ impl Machine {
     /// One step of [`end_binding`](Self::end_binding), under the device lock. `None` when a consumer came in between.
     fn end_locked(self: &Arc<Self>, device: &Arc<Device>, cause: Cause, driver: Option<&str>) -> Option<bool> {
         let _lock = device.acquire(self, "an unbind");
-        let _waits = waits(|| alloc::format!("an unbind of {}", device.name()));
+        let _waits = record_wait(|| alloc::format!("an unbind of {}", device.name()));
         if !matches!(device.phase(), Phase::Unbound | Phase::Bound) {
             self.end_abandoned(device);
             return Some(true);

@@ -31,7 +31,7 @@ impl Machine {
             // found by it.
             let mut r = self.registry.lock();
             let service = self.providers.get::<T>(node);
-            r.graph.touch(node);
+            r.graph.mark_changed(node);
             let available = r.graph.is_available(node);
             let driver = device.driver().unwrap_or("driver");
             match service {

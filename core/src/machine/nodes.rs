@@ -20,32 +20,32 @@ impl Registry {
     /// The node of a device that is about to come.
     pub(super) fn node_for(&mut self, desc: &DeviceDesc) -> NodeId {
         let path = || format!("/devices/{}", desc.name);
-        let node = desc.node.unwrap_or_else(|| self.nodes.intern(&path()));
-        self.nodes.revive(node, &path());
+        let node = desc.node.unwrap_or_else(|| self.nodes.find_or_add(&path()));
+        self.nodes.restore(node, &path());
         node
     }
 
     /// The device at `node` has come.
     pub(super) fn names_nodes(&mut self, node: NodeId, desc: &DeviceDesc) {
-        self.graph.touch(node);
+        self.graph.mark_changed(node);
         for named in named(desc) {
             let times = self.named.entry(named).or_default();
             *times += 1;
             if *times == 1 {
-                self.graph.touch(named);
+                self.graph.mark_changed(named);
             }
         }
     }
 
     /// The device at `node` has gone.
     pub(super) fn names_no_more(&mut self, node: NodeId, desc: &DeviceDesc) {
-        self.graph.touch(node);
+        self.graph.mark_changed(node);
         for named in named(desc) {
             let Some(times) = self.named.get_mut(&named) else { continue };
             *times -= 1;
             if *times == 0 {
                 self.named.remove(&named);
-                self.graph.touch(named);
+                self.graph.mark_changed(named);
             }
         }
     }
@@ -53,22 +53,23 @@ impl Registry {
     /// Looks at the nodes whose use may have begun or ended. To be called with whatever changes the graph or the devices;
     /// the next call makes up for one that is left out.
     pub(super) fn tidy(&mut self, supplies: &Supplies) {
-        let touched = self.graph.touched();
+        let touched = self.graph.take_changed();
         let kept = core::mem::take(&mut self.kept);
-        let is_used =
-            |node: &NodeId| self.by_node.contains_key(node) || self.named.contains_key(node) || self.graph.knows(*node);
+        let is_used = |node: &NodeId| {
+            self.by_node.contains_key(node) || self.named.contains_key(node) || self.graph.contains(*node)
+        };
         let (used, others): (Vec<_>, Vec<_>) = touched.into_iter().chain(kept).partition(is_used);
         // First: what goes out of use may have others forgotten.
         for node in used {
-            self.nodes.used(node);
+            self.nodes.mark_used(node);
         }
         for node in others {
             // Lock order: the registry comes before the supplies. What is kept goes back without a word.
             if supplies.keeps_at(node) {
-                self.nodes.used(node);
+                self.nodes.mark_used(node);
                 self.kept.insert(node);
             } else {
-                self.nodes.unused(node);
+                self.nodes.mark_unused(node);
             }
         }
     }

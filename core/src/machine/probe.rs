@@ -11,7 +11,7 @@ use crate::binding::Phase;
 use crate::device::{Device, DeviceLock, NodeId, SupplierKind};
 use crate::driver::{AnyDriver, Match, Missing, ProbeError};
 use crate::event::{Cause, EventKind};
-use crate::link::GivenUp;
+use crate::link::RelaxedLink;
 use crate::promise::Promise;
 
 /// What [`Machine::settle`] did.
@@ -93,7 +93,7 @@ impl Machine {
             for link in links.iter().filter(|link| link.ready) {
                 r.enqueue(link.consumer);
             }
-            let told = |l: GivenUp| {
+            let told = |l: RelaxedLink| {
                 let members: Vec<_> = l.members.iter().take(MEMBERS_TOLD).map(|n| r.nodes.name(*n)).collect();
                 let more = l.members.len() - members.len();
                 let more = if more == 0 { String::new() } else { alloc::format!(" and {more} more") };
@@ -155,7 +155,7 @@ impl Machine {
             let c = r.candidates(device);
             // What was said of the last attempt is void.
             r.refusals.remove(&device.node());
-            r.graph.keep_asked_by(device.node(), |driver| c.iter().any(|d| d.name() == driver));
+            r.graph.retain_requests_of(device.node(), |driver| c.iter().any(|d| d.name() == driver));
             r.tidy(&self.supplies);
             let missing: Vec<NodeId> = if c.is_empty() { Vec::new() } else { r.graph.missing(device.node()) };
             if missing.is_empty() {
@@ -191,7 +191,7 @@ impl Machine {
                 Missing::Node(node) => node,
                 Missing::Condition(name) => r.condition(name),
             };
-            let waits = r.graph.ask(device.node(), supplier, driver.name());
+            let waits = r.graph.request_supplier(device.node(), supplier, driver.name());
             r.tidy(&self.supplies);
             if !waits {
                 // It is there. Only an arrival while the probe ran is worth another try; else the driver asks for more
@@ -256,7 +256,7 @@ impl Machine {
         }
         let misses = {
             let mut r = self.registry.lock();
-            r.graph.keep_asked_by(device.node(), |asker| asker == driver.name());
+            r.graph.retain_requests_of(device.node(), |asker| asker == driver.name());
             r.tidy(&self.supplies);
             r.graph.missing_count(device.node()) != 0
         };

@@ -79,7 +79,7 @@ fn world() -> World {
     let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
     let switched = Arc::default();
     machine.register(ClockDriver(Arc::clone(&switched)));
-    let node = machine.with_nodes(|n| n.intern("/clock"));
+    let node = machine.with_nodes(|n| n.find_or_add("/clock"));
     let mut clock = DeviceDesc::new("clock");
     clock.node = Some(node);
     clock.compatible.push("acme,clock".into());
@@ -198,7 +198,7 @@ fn graph(n: u32, edges: &[(u32, u32)], order: &[u32], driver_at: usize) -> (Arc<
     let env = FakeEnv::new();
     let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
     let nodes: Vec<NodeId> =
-        machine.with_nodes(|nodes| (0..n + ABSENT).map(|i| nodes.intern(&alloc::format!("/d{i}"))).collect());
+        machine.with_nodes(|nodes| (0..n + ABSENT).map(|i| nodes.find_or_add(&alloc::format!("/d{i}"))).collect());
     let mut total = super::ProbeStats::default();
     let mut settle = |machine: &Handle| {
         let s = machine.settle();
@@ -281,7 +281,7 @@ fn a_cycle_that_cannot_be_opened_is_reported_by_name() {
     let env = FakeEnv::new();
     let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
     machine.register(Plain);
-    let nodes: Vec<NodeId> = machine.with_nodes(|n| (0..4).map(|i| n.intern(&alloc::format!("/d{i}"))).collect());
+    let nodes: Vec<NodeId> = machine.with_nodes(|n| (0..4).map(|i| n.find_or_add(&alloc::format!("/d{i}"))).collect());
     for (device, supplier) in [(0, 1), (1, 2), (2, 0), (3, 0)] {
         let mut desc = DeviceDesc::new(&alloc::format!("d{device}"));
         desc.node = Some(nodes[device]);
@@ -321,7 +321,7 @@ fn a_supplier_that_never_comes_is_done_without_only_when_the_policy_says_so() {
     for absent_suppliers in [Wait, DoWithout] {
         let env = FakeEnv::new();
         let machine = Machine::new(Arc::clone(&env) as _, Policy { absent_suppliers, ..Policy::default() });
-        let node = machine.with_nodes(|n| n.intern("/never"));
+        let node = machine.with_nodes(|n| n.find_or_add("/never"));
         let needs = |kind| Supplier { node, target: node, kind, property: "x".into(), args: Vec::new() };
         let mut desc = DeviceDesc::new("needy");
         desc.compatible.push("acme,plain".into());

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use super::pool::Pool;
-use super::{ForeignPages, OutOfMemory, PageRequest, PageSource, Returned};
+use super::{ForeignPages, FreedRun, OutOfMemory, PageAllocator, PageRequest};
 use crate::addr::PhysAddr;
 use crate::mem::{Memory, RamUse};
 
@@ -29,17 +29,17 @@ impl Frames {
     }
 }
 
-impl PageSource for Frames {
+impl PageAllocator for Frames {
     fn name(&self) -> &'static str {
         self.0.name()
     }
 
-    fn take(&self, request: &PageRequest) -> Result<PhysAddr, OutOfMemory> {
-        self.0.take(request)
+    fn alloc(&self, request: &PageRequest) -> Result<PhysAddr, OutOfMemory> {
+        self.0.alloc(request)
     }
 
-    fn give_back(&self, run: Returned) -> Result<(), ForeignPages> {
-        self.0.give_back(run.base(), run.pages())
+    fn free(&self, run: FreedRun) -> Result<(), ForeignPages> {
+        self.0.free(run.base(), run.pages())
     }
 
     fn in_use(&self) -> u64 {

@@ -19,4 +19,4 @@ pub use cma::Cma;
 pub use frames::Frames;
 pub use memory::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
 pub use phys::PhysMemory;
-pub use run::{ForeignPages, OutOfMemory, PageRequest, PageRun, PageSource, Returned};
+pub use run::{ForeignPages, FreedRun, OutOfMemory, PageAllocator, PageRequest, PageRun};

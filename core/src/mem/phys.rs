@@ -3,32 +3,32 @@
 use alloc::sync::Arc;
 use core::fmt;
 
-use super::{Cma, Frames, PageSource};
+use super::{Cma, Frames, PageAllocator};
 use crate::mem::Memory;
 
 /// The RAM of one machine and who hands it out.
 #[derive(Clone)]
 pub struct PhysMemory {
     memory: Arc<dyn Memory>,
-    frames: Arc<dyn PageSource>,
-    cma: Option<Arc<dyn PageSource>>,
+    frames: Arc<dyn PageAllocator>,
+    cma: Option<Arc<dyn PageAllocator>>,
 }
 
 impl PhysMemory {
     /// Sets up the allocators over the ranges that `memory` lists.
     pub fn new(memory: Arc<dyn Memory>) -> Self {
-        let frames: Arc<dyn PageSource> = Arc::new(Frames::new(Arc::clone(&memory)));
-        let cma = Cma::new(Arc::clone(&memory)).map(|cma| Arc::new(cma) as Arc<dyn PageSource>);
+        let frames: Arc<dyn PageAllocator> = Arc::new(Frames::new(Arc::clone(&memory)));
+        let cma = Cma::new(Arc::clone(&memory)).map(|cma| Arc::new(cma) as Arc<dyn PageAllocator>);
         Self { memory, frames, cma }
     }
 
     /// The page frames.
-    pub fn frames(&self) -> &Arc<dyn PageSource> {
+    pub fn frames(&self) -> &Arc<dyn PageAllocator> {
         &self.frames
     }
 
     /// The contiguous allocator, if the machine has a region for it.
-    pub fn cma(&self) -> Option<&Arc<dyn PageSource>> {
+    pub fn cma(&self) -> Option<&Arc<dyn PageAllocator>> {
         self.cma.as_ref()
     }
 

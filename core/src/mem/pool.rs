@@ -81,7 +81,7 @@ impl Pool {
         self.free.lock().taken()
     }
 
-    pub(super) fn take(&self, request: &PageRequest) -> Result<PhysAddr, OutOfMemory> {
+    pub(super) fn alloc(&self, request: &PageRequest) -> Result<PhysAddr, OutOfMemory> {
         let none =
             OutOfMemory { allocator: self.name, pages: request.pages, align: request.align, limit: request.limit };
         // The page that holds the limit counts only when its last byte may be used.
@@ -97,17 +97,17 @@ impl Pool {
             prefer_from: if last >= ABOVE_4G { ABOVE_4G } else { 0 },
             strict: false,
         };
-        let base = PhysAddr(self.free.lock().take_any(wanted).ok_or(none)? << PAGE_SHIFT);
+        let base = PhysAddr(self.free.lock().alloc_any(wanted).ok_or(none)? << PAGE_SHIFT);
         if self.zero(base, request.pages * PAGE_SIZE).is_err() {
             // The env lists RAM that it gives no window to. Such pages are of no use to anybody.
-            self.free.lock().give_back(base.0 >> PAGE_SHIFT, request.pages);
+            self.free.lock().free(base.0 >> PAGE_SHIFT, request.pages);
             return Err(none);
         }
         Ok(base)
     }
 
-    pub(super) fn give_back(&self, base: PhysAddr, pages: u64) -> Result<(), ForeignPages> {
-        if base.page_offset() == 0 && self.free.lock().give_back(base.0 >> PAGE_SHIFT, pages) {
+    pub(super) fn free(&self, base: PhysAddr, pages: u64) -> Result<(), ForeignPages> {
+        if base.page_offset() == 0 && self.free.lock().free(base.0 >> PAGE_SHIFT, pages) {
             Ok(())
         } else {
             Err(ForeignPages { allocator: self.name, base, pages })

@@ -51,15 +51,15 @@ pub struct ForeignPages {
 }
 
 /// Somebody who hands out runs of pages and takes them back.
-pub trait PageSource: Send + Sync {
+pub trait PageAllocator: Send + Sync {
     /// Short name for events and errors: `"frames"`, `"cma"`.
     fn name(&self) -> &'static str;
 
     /// Takes a run; returns its first page. The contents are zero.
-    fn take(&self, request: &PageRequest) -> Result<PhysAddr, OutOfMemory>;
+    fn alloc(&self, request: &PageRequest) -> Result<PhysAddr, OutOfMemory>;
 
-    /// Takes back a run that [`take`](Self::take) returned, whole.
-    fn give_back(&self, run: Returned) -> Result<(), ForeignPages>;
+    /// Takes back a run that [`take`](Self::alloc) returned, whole.
+    fn free(&self, run: FreedRun) -> Result<(), ForeignPages>;
 
     /// Pages handed out now.
     fn in_use(&self) -> u64;
@@ -72,15 +72,15 @@ pub trait PageSource: Send + Sync {
     }
 }
 
-/// Being given a `Returned` tells an allocator: the owner of these pages is done with them, and no device reaches them
+/// Being given a `FreedRun` tells an allocator: the owner of these pages is done with them, and no device reaches them
 /// (P2). Only the end of a [`PageRun`] makes one.
 #[derive(PartialEq, Eq, Debug)]
-pub struct Returned {
+pub struct FreedRun {
     base: PhysAddr,
     pages: u64,
 }
 
-impl Returned {
+impl FreedRun {
     pub(crate) const fn new(base: PhysAddr, pages: u64) -> Self {
         Self { base, pages }
     }
@@ -101,19 +101,19 @@ impl Returned {
 ///
 /// # Invariants
 ///
-/// `base` and `pages` are one run that `source` handed out and has not taken back.
+/// `base` and `pages` are one run that `allocator` handed out and has not taken back.
 pub struct PageRun {
     base: PhysAddr,
     pages: u64,
-    source: Arc<dyn PageSource>,
+    allocator: Arc<dyn PageAllocator>,
 }
 
 impl PageRun {
-    /// Takes a run from `source`.
-    pub fn take(source: &Arc<dyn PageSource>, request: &PageRequest) -> Result<Self, OutOfMemory> {
-        let base = source.take(request)?;
-        // INVARIANT: `source` just handed out exactly this run.
-        Ok(Self { base, pages: request.pages, source: Arc::clone(source) })
+    /// Takes a run from `allocator`.
+    pub fn alloc(allocator: &Arc<dyn PageAllocator>, request: &PageRequest) -> Result<Self, OutOfMemory> {
+        let base = allocator.alloc(request)?;
+        // INVARIANT: `allocator` just handed out exactly this run.
+        Ok(Self { base, pages: request.pages, allocator: Arc::clone(allocator) })
     }
 
     /// First byte.
@@ -137,20 +137,20 @@ impl PageRun {
     }
 
     /// Name of the allocator that the run came from and will go back to.
-    pub fn source(&self) -> &'static str {
-        self.source.name()
+    pub fn allocator(&self) -> &'static str {
+        self.allocator.name()
     }
 }
 
 impl Drop for PageRun {
     fn drop(&mut self) {
-        let back = self.source.give_back(Returned::new(self.base, self.pages));
+        let back = self.allocator.free(FreedRun::new(self.base, self.pages));
         debug_assert!(back.is_ok(), "{back:?}");
     }
 }
 
 impl fmt::Debug for PageRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PageRun({} pages at {} from {})", self.pages, self.base, self.source.name())
+        write!(f, "PageRun({} pages at {} from {})", self.pages, self.base, self.allocator.name())
     }
 }

@@ -69,7 +69,7 @@ impl LineUse {
 
     /// Switches the line on, for one more time.
     pub(super) fn enable(&self, machine: &Machine) -> Result<(), SupplyError> {
-        let _inside = self.claim.enter_to(machine, "switching it on").ok_or(SupplyError::Gone)?;
+        let _inside = self.claim.enter_for(machine, "switching it on").ok_or(SupplyError::Gone)?;
         let mut on = self.on.lock();
         if *on == 0 {
             machine.supplies.take(self.device, &self.line, &*self.supply)?;
@@ -80,7 +80,7 @@ impl LineUse {
 
     /// Takes one [`enable`](Self::enable) back. The line stays on while others use it.
     pub(super) fn disable(&self, machine: &Machine) -> Result<(), SupplyError> {
-        let _inside = self.claim.enter_to(machine, "switching it off").ok_or(SupplyError::Gone)?;
+        let _inside = self.claim.enter_for(machine, "switching it off").ok_or(SupplyError::Gone)?;
         let mut on = self.on.lock();
         *on = on.checked_sub(1).ok_or(SupplyError::Unbalanced)?;
         if *on == 0 {

@@ -73,7 +73,7 @@ impl ResetLine {
     }
 
     fn try_drive(&self, machine: &Machine, steps: &[bool]) -> Result<(), SupplyError> {
-        let inside: Option<Vec<_>> = self.lines.iter().map(|line| line.claim.enter_to(machine, "a reset")).collect();
+        let inside: Option<Vec<_>> = self.lines.iter().map(|line| line.claim.enter_for(machine, "a reset")).collect();
         let _inside = inside.ok_or(SupplyError::Gone)?;
         machine.supplies.drive(machine, &self.lines, steps)
     }

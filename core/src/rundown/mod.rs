@@ -1,8 +1,8 @@
 //! Run-down protection: doors that let users in until they are closed, and say who is inside.
 
 mod counter;
-mod door;
+mod tracked;
 
 pub use counter::{Rundown, RundownGuard};
-pub(crate) use door::Visit;
-pub use door::{Door, DoorGuard};
+pub(crate) use tracked::Activity;
+pub use tracked::{TrackedGuard, TrackedRundown};

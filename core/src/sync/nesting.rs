@@ -10,7 +10,7 @@ use core::marker::PhantomData;
 #[derive(Debug, Default)]
 pub struct Nesting {
     #[cfg(not(any(feature = "std", test, loom, shuttle)))]
-    here: super::Mutex<Here>,
+    here: super::Mutex<ThreadEntry>,
     /// Takes a byte, so that two of them never share an address, by which threads know them.
     #[cfg(any(feature = "std", test, loom, shuttle))]
     _address: u8,
@@ -18,7 +18,7 @@ pub struct Nesting {
 
 /// One thread's place in one section.
 #[derive(Clone, Copy, Debug, Default)]
-struct Here {
+struct ThreadEntry {
     #[cfg(all(any(feature = "std", test, shuttle), not(loom)))]
     section: usize,
     depth: u32,
@@ -61,11 +61,11 @@ impl Nesting {
     }
 
     #[cfg(all(any(feature = "std", test, shuttle), not(loom)))]
-    fn with<R: Default>(&self, act: impl FnOnce(&mut Here) -> R) -> R {
+    fn with<R: Default>(&self, act: impl FnOnce(&mut ThreadEntry) -> R) -> R {
         let section = core::ptr::from_ref(self) as usize;
         per_thread::with(|sections| {
             let at = sections.iter().position(|here| here.section == section).unwrap_or_else(|| {
-                sections.push(Here { section, ..Here::default() });
+                sections.push(ThreadEntry { section, ..ThreadEntry::default() });
                 sections.len() - 1
             });
             let answer = act(&mut sections[at]);
@@ -77,15 +77,15 @@ impl Nesting {
     }
 
     #[cfg(not(any(feature = "std", test, loom, shuttle)))]
-    fn with<R>(&self, act: impl FnOnce(&mut Here) -> R) -> R {
+    fn with<R>(&self, act: impl FnOnce(&mut ThreadEntry) -> R) -> R {
         act(&mut self.here.lock())
     }
 
     /// Under loom, pieces are checked in which nobody waits for itself.
     #[cfg(loom)]
     #[expect(clippy::unused_self, reason = "the others look at it")]
-    fn with<R>(&self, act: impl FnOnce(&mut Here) -> R) -> R {
-        act(&mut Here::default())
+    fn with<R>(&self, act: impl FnOnce(&mut ThreadEntry) -> R) -> R {
+        act(&mut ThreadEntry::default())
     }
 }
 
@@ -109,19 +109,19 @@ mod per_thread {
     use std::cell::RefCell;
     use std::vec::Vec;
 
-    use super::Here;
+    use super::ThreadEntry;
 
     #[cfg(not(shuttle))]
     std::thread_local! {
-        static SECTIONS: RefCell<Vec<Here>> = const { RefCell::new(Vec::new()) };
+        static SECTIONS: RefCell<Vec<ThreadEntry>> = const { RefCell::new(Vec::new()) };
     }
     #[cfg(shuttle)]
     shuttle::thread_local! {
-        static SECTIONS: RefCell<Vec<Here>> = RefCell::new(Vec::new());
+        static SECTIONS: RefCell<Vec<ThreadEntry>> = RefCell::new(Vec::new());
     }
 
     /// Runs `act` on the sections that this thread is inside. A thread that is ending is inside none.
-    pub(super) fn with<R: Default>(act: impl FnOnce(&mut Vec<Here>) -> R) -> R {
+    pub(super) fn with<R: Default>(act: impl FnOnce(&mut Vec<ThreadEntry>) -> R) -> R {
         SECTIONS.try_with(|sections| act(&mut sections.borrow_mut())).unwrap_or_default()
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bindery::addr::PhysAddr;
-use bindery::mem::{PageRun, PageSource};
+use bindery::mem::{PageRun, PageAllocator};
 
-fn made_up(source: Arc<dyn PageSource>) -> PageRun {
+fn made_up(source: Arc<dyn PageAllocator>) -> PageRun {
     PageRun { base: PhysAddr(0x1000), pages: 1, source }
 }
 

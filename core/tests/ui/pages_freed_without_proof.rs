@@ -3,12 +3,12 @@
 
 use bindery::binding::Bound;
 use bindery::driver::ProbeError;
-use bindery::mem::Returned;
+use bindery::mem::FreedRun;
 
 fn probe(dev: &Bound) -> Result<(), ProbeError> {
     let ring = dev.dma().coherent(4096)?;
     let frames = dev.machine().memory().frames();
-    let _ = frames.give_back(Returned::new(ring.memory().phys(), 1));
+    let _ = frames.free(FreedRun::new(ring.memory().phys(), 1));
     Ok(())
 }
 

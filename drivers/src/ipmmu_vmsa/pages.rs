@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use bindery::addr::PhysAddr;
 use bindery::env::{Env, FaultPoint};
 use bindery::iommu::pgtable::{TableFrames, TablePages};
-use bindery::mem::{OutOfMemory, PageRun, PageSource};
+use bindery::mem::{OutOfMemory, PageAllocator, PageRun};
 
 use super::regs::OUTPUT_BITS;
 
@@ -19,7 +19,7 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    pub(super) fn new(frames: &Arc<dyn PageSource>, env: Arc<dyn Env>) -> Self {
+    pub(super) fn new(frames: &Arc<dyn PageAllocator>, env: Arc<dyn Env>) -> Self {
         Self { frames: TableFrames::new(Arc::clone(frames), LIMIT), env }
     }
 }

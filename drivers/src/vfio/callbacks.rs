@@ -13,7 +13,7 @@ use core::fmt;
 
 use bindery::env::Instant;
 use bindery::machine::Machine;
-use bindery::sync::{Mutex, Nesting, atomic::AtomicBool, atomic::Ordering, catch, relax};
+use bindery::sync::{Mutex, Nesting, atomic::AtomicBool, atomic::Ordering, catch_panic, relax};
 
 /// A user's closure. Its destructor is the user's code, too, so it is dropped where that harms nobody else: not under a
 /// lock, not inside the door, and not on a thread of the host's if there is another.
@@ -137,9 +137,9 @@ impl Callbacks {
             };
             let outcome = {
                 let _inside = self.inside.enter();
-                let called = catch(|| callback());
+                let called = catch_panic(|| callback());
                 // The last reference may be this one. Not while a panic unwinds: a second one would end the process.
-                let dropped = catch(|| drop(callback));
+                let dropped = catch_panic(|| drop(callback));
                 [called, dropped]
             };
             for panic in outcome.into_iter().filter_map(Result::err) {
@@ -169,7 +169,7 @@ impl Callbacks {
         if callbacks.is_empty() {
             return;
         }
-        let job: Box<dyn FnOnce() + Send> = Box::new(move || drop(catch(|| drop(callbacks))));
+        let job: Box<dyn FnOnce() + Send> = Box::new(move || drop(catch_panic(|| drop(callbacks))));
         if let Some(job) = self.machine.upgrade().and_then(|machine| machine.env().spawn(job).err()) {
             job();
         }

@@ -6,7 +6,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 
-use bindery::binding::{Door, IrqHandle, MmioHandle};
+use bindery::binding::{IrqHandle, MmioHandle, TrackedRundown};
 use bindery::dma::Ioas;
 use bindery::driver::Quiesced;
 use bindery::iommu::GroupHold;
@@ -41,7 +41,7 @@ pub(super) struct Shared {
     /// What users map. Closed with the binding.
     pub(super) ioas: Ioas,
     /// Users' operations. Closed by [`revoke`](Self::revoke) before anything is taken down.
-    pub(super) door: Door,
+    pub(super) door: TrackedRundown,
     state: Mutex<State>,
 }
 
@@ -61,7 +61,7 @@ impl Shared {
             irqs,
             reset,
             ioas,
-            door: Door::open(),
+            door: TrackedRundown::open(),
             state: Mutex::default(),
         })
     }

@@ -47,7 +47,7 @@ fn describe(iommu: Option<NodeId>, untranslated: bool, regulator: NodeId) -> Dev
 /// What feeds it: a regulator with one voltage.
 fn describe_regulator(machine: &Machine) -> (DeviceDesc, NodeId) {
     let mut desc = DeviceDesc::new("peer-vcc");
-    let node = machine.with_nodes(|nodes| nodes.intern("/peer-vcc"));
+    let node = machine.with_nodes(|nodes| nodes.find_or_add("/peer-vcc"));
     desc.node = Some(node);
     desc.compatible.push("regulator-fixed".into());
     (desc, node)

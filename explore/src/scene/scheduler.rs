@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use bindery::sync::{set_yield_hook, waits_for};
+use bindery::sync::{current_wait, set_yield_hook};
 
 /// Turns without progress of any thread after which a deadlock is reported. Waiting for a lock takes one turn of its
 /// holder for each of the holder's own waits; nothing on a board takes thousands.
@@ -168,7 +168,7 @@ impl Scheduler {
     fn yield_turn(&self, me: usize) -> bool {
         {
             let mut turn = self.turn();
-            match waits_for() {
+            match current_wait() {
                 Some(what) => turn.waits.insert(me, what),
                 None => turn.waits.remove(&me),
             };

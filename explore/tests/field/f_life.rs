@@ -97,7 +97,7 @@ fn f18_a_provider_that_is_listed_and_not_there_is_waited_for_by_name_unless_a_po
         let r = rig_with(Policy { absent_suppliers: absent, ..Policy::default() }, salvator::DEVICE_TREE);
         r.machine.settle();
         r.machine.register(Toy(Arc::new(Script::default())));
-        let node = r.machine.with_nodes(|n| n.intern("/unused-provider"));
+        let node = r.machine.with_nodes(|n| n.find_or_add("/unused-provider"));
         let mut d = dev("picky", "t,toy");
         d.suppliers.push(need(node, SupplierKind::Other, "phys", &[]));
         r.machine.add_device(d).unwrap();
@@ -117,7 +117,7 @@ fn f18_a_provider_that_is_listed_and_not_there_is_waited_for_by_name_unless_a_po
 fn f24_a_provider_that_is_not_there_yet_is_no_failure() {
     let r = rig();
     r.machine.settle();
-    let node = r.machine.with_nodes(|n| n.intern("/late-provider"));
+    let node = r.machine.with_nodes(|n| n.find_or_add("/late-provider"));
     let script = Arc::new(Script {
         probe: Box::new(move |dev| {
             // As any author would write it.

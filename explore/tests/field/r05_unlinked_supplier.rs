@@ -53,7 +53,7 @@ impl Driver for Consumer {
 fn play(consumer_first: bool) -> (Rig, Option<&'static str>, String) {
     let rig = rig();
     let mut nodes = None;
-    rig.machine.with_nodes(|n| nodes = Some(n.intern("/pins")));
+    rig.machine.with_nodes(|n| nodes = Some(n.find_or_add("/pins")));
     let node = nodes.unwrap();
     rig.machine.register(Consumer(node));
     rig.machine.register(Provider);
@@ -99,7 +99,7 @@ fn consumer_first_and_deferred() {
 fn bound_again_after_a_deferral() {
     let rig = rig();
     let mut nodes = None;
-    rig.machine.with_nodes(|n| nodes = Some(n.intern("/pins")));
+    rig.machine.with_nodes(|n| nodes = Some(n.find_or_add("/pins")));
     rig.machine.register(Consumer(nodes.unwrap()));
     rig.machine.register(Provider);
     rig.machine.add_device(dev("led", "t,led")).unwrap();
@@ -139,7 +139,7 @@ impl Driver for Hasty {
 fn service_of_a_probe_that_fails() {
     let rig = rig();
     let mut nodes = None;
-    rig.machine.with_nodes(|n| nodes = Some(n.intern("/pins")));
+    rig.machine.with_nodes(|n| nodes = Some(n.find_or_add("/pins")));
     rig.machine.register(Consumer(nodes.unwrap()));
     rig.machine.register(Hasty);
     rig.machine.set_autoprobe(false);
@@ -158,7 +158,7 @@ fn told_to_the_explorer() {
     use bindery_explore::{boards, device};
     let board = boards::salvator_xs().with(|m| {
         let mut node = None;
-        m.with_nodes(|n| node = Some(n.intern("/pins")));
+        m.with_nodes(|n| node = Some(n.find_or_add("/pins")));
         m.register(Provider);
         m.register(Consumer(node.unwrap()));
         let mut p = dev("pins", "t,pins");
@@ -176,7 +176,7 @@ fn told_to_the_explorer_with_visitors() {
     use bindery_explore::{boards, device};
     let board = boards::salvator_xs().with(|m| {
         let mut node = None;
-        m.with_nodes(|n| node = Some(n.intern("/pins")));
+        m.with_nodes(|n| node = Some(n.find_or_add("/pins")));
         m.register(Provider);
         m.register(Consumer(node.unwrap()));
         let mut p = dev("pins", "t,pins");
@@ -196,7 +196,7 @@ fn the_supplier_goes_first() {
     use bindery_explore::{Path, boards, device};
     let board = boards::salvator_xs().with(|m| {
         let mut node = None;
-        m.with_nodes(|n| node = Some(n.intern("/pins")));
+        m.with_nodes(|n| node = Some(n.find_or_add("/pins")));
         m.register(Provider);
         m.register(Consumer(node.unwrap()));
         let mut p = dev("pins", "t,pins");
@@ -222,7 +222,7 @@ fn every_service_that_is_used_is_a_link_that_the_control_tree_shows() {
     for consumer_first in [false, true] {
         let rig = rig();
         let mut nodes = None;
-        rig.machine.with_nodes(|n| nodes = Some(n.intern("/pins")));
+        rig.machine.with_nodes(|n| nodes = Some(n.find_or_add("/pins")));
         rig.machine.register(Consumer(nodes.unwrap()));
         rig.machine.register(Provider);
         let mut p = dev("pins", "t,pins");

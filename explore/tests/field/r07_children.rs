@@ -123,7 +123,7 @@ fn child_then_defer_on_the_child() {
     let h = hung(|| {
         let (rig, probes) = start(|rig| {
             let mut n = None;
-            rig.machine.with_nodes(|nodes| n = Some(nodes.intern("/devices/glue-child")));
+            rig.machine.with_nodes(|nodes| n = Some(nodes.find_or_add("/devices/glue-child")));
             Glue { defer_on: n, fail: false, tidy: true }
         });
         println!(
@@ -262,7 +262,7 @@ impl Driver for Hub {
             End::Bound => Ok(Ports(dev)),
             End::Fails => Err(ProbeError::Device("no answer")),
             End::DefersOnAbsent => {
-                let node = dev.machine().with_nodes(|n| n.intern("/devices/late"));
+                let node = dev.machine().with_nodes(|n| n.find_or_add("/devices/late"));
                 Err(ProbeError::Defer { on: Missing::Node(node) })
             }
             End::DefersOnChild => Err(ProbeError::Defer { on: Missing::Node(last.unwrap().node()) }),

@@ -52,7 +52,7 @@ fn play(by_hand: bool) {
     rig.machine.register(Pmic(Arc::clone(&log)));
     rig.machine.register(User(by_hand));
     let mut n = None;
-    rig.machine.with_nodes(|x| n = Some(x.intern("/pmic")));
+    rig.machine.with_nodes(|x| n = Some(x.find_or_add("/pmic")));
     for name in ["a-user", "b-user"] {
         let mut u = dev(name, "t,user");
         u.suppliers.push(need(n.unwrap(), SupplierKind::Other, "vcc-supply", &[]));
@@ -194,7 +194,7 @@ fn chips(cards: &[(&str, &str, usize)]) -> Chips {
     let rails = RailState::default();
     rig.machine.register(Chip(Arc::clone(&rails)));
     rig.machine.register(Card);
-    let nodes = rig.machine.with_nodes(|n| ["/chip", "/chip/buck1", "/chip/buck2"].map(|p| n.intern(p)));
+    let nodes = rig.machine.with_nodes(|n| ["/chip", "/chip/buck1", "/chip/buck2"].map(|p| n.find_or_add(p)));
     for (name, compatible, rail) in cards {
         let mut d = dev(name, compatible);
         let (node, target) = (nodes[0], nodes[*rail]);

@@ -47,7 +47,7 @@ fn those_that_have_waited_leave_nothing() {
     rig.machine.settle();
     let before = (nodes(&rig.machine), rig.machine.waiting());
     for n in 0..5_000 {
-        let absent = rig.machine.with_nodes(|nodes| nodes.intern(&format!("/absent-{n}")));
+        let absent = rig.machine.with_nodes(|nodes| nodes.find_or_add(&format!("/absent-{n}")));
         let mut waits = dev(&format!("hot-{n}"), "acme,master");
         waits.suppliers.push(need(absent, SupplierKind::Other, "phys", &[]));
         rig.machine.add_device(waits).unwrap();

@@ -61,15 +61,15 @@ fn a_guest_does_not_choose_how_much_the_host_has_to_say() {
     assert!(!storm.is_empty() && storm.len() < 10 && storm[0].starts_with(SATA), "{storm:?}");
     // What was not told is counted: in the control tree, and in words when the binding ends.
     let count = r.machine.fault_counts().into_iter().find(|f| &*f.device == SATA).unwrap();
-    assert!(count.total as usize >= ROUNDS && count.muted as usize + faults.len() >= ROUNDS, "{count:?}");
+    assert!(count.total as usize >= ROUNDS && count.suppressed as usize + faults.len() >= ROUNDS, "{count:?}");
     let tree = bindery::control::Tree::new(&r.machine);
     let shown = tree.read("/sys/kernel/bindery/faults").unwrap();
-    assert!(shown.contains(SATA) && shown.contains(&format!("muted {}", count.muted)), "{shown}");
+    assert!(shown.contains(SATA) && shown.contains(&format!("suppressed {}", count.suppressed)), "{shown}");
     drop(guest);
     r.machine.unbind(SATA, "vfio-platform").unwrap();
     let end: Vec<_> =
         r.board.take_events().iter().map(|e| e.to_string_of()).filter(|e| e.contains("counted and not told")).collect();
-    assert_eq!(end, [format!("{SATA}: {} IOMMU faults were counted and not told", count.muted)]);
+    assert_eq!(end, [format!("{SATA}: {} IOMMU faults were counted and not told", count.suppressed)]);
     println!("bound still: {:?}; {}", r.driver(SATA), r.verdict());
     assert!(
         faults.len() < 50,

@@ -127,8 +127,8 @@ impl Real {
     pub(crate) fn empty(world: Fixture) -> Self {
         let board = Salvator::new().frames(1 << 12).contiguous(1 << 12).build();
         let machine = Machine::new(board as Arc<dyn Env>, Policy::default());
-        let nodes =
-            machine.with_nodes(|nodes| world.devices.iter().map(|d| nodes.intern(&format!("/{}", d.name))).collect());
+        let nodes = machine
+            .with_nodes(|nodes| world.devices.iter().map(|d| nodes.find_or_add(&format!("/{}", d.name))).collect());
         Self { world, machine, nodes }
     }
 

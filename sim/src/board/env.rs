@@ -84,7 +84,7 @@ impl Env for Board {
                     return;
                 }
                 // Nothing on the board will ever happen by itself; another thread may make it happen.
-                _ if until == Instant::FAR => {
+                _ if until == Instant::MAX => {
                     drop(state);
                     relax();
                     return;

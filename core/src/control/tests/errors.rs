@@ -4,14 +4,14 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
-use super::world::{DISK, DRIVERS, GROUP, World, errno};
+use super::fixture::{DISK, DRIVERS, Fixture, GROUP, errno};
 use crate::control::PAGE;
 use crate::device::DeviceDesc;
 use crate::driver::{Errno, Missing, ProbeError};
 
 #[test]
 fn bind_refuses_with_the_number_that_scripts_know() {
-    let w = World::waiting();
+    let w = Fixture::waiting();
     let bind = |driver: &str, device: &str| errno(w.tree.write(&format!("{DRIVERS}/{driver}/bind"), device));
     assert_eq!(bind("disk", "99.disk"), Errno::ENODEV, "no such device");
     assert_eq!(bind("disk", ""), Errno::ENODEV, "no name");
@@ -42,7 +42,7 @@ fn bind_refuses_with_the_number_that_scripts_know() {
 
 #[test]
 fn unbind_means_the_driver_that_is_named() {
-    let w = World::bound();
+    let w = Fixture::bound();
     let unbind = |driver: &str, device: &str| errno(w.tree.write(&format!("{DRIVERS}/{driver}/unbind"), device));
     assert_eq!(unbind("guest", "20.disk"), Errno::ENODEV);
     assert_eq!(unbind("disk", "30.lamp"), Errno::ENODEV);
@@ -54,7 +54,7 @@ fn unbind_means_the_driver_that_is_named() {
 
 #[test]
 fn drivers_probe_fails_for_an_unknown_device_and_a_failed_attach_only() {
-    let w = World::waiting();
+    let w = Fixture::waiting();
     let probe = |device: &str| w.tree.write("/sys/bus/platform/drivers_probe", device);
     assert_eq!(errno(probe("99.disk")), Errno::ENODEV);
     assert_eq!(errno(probe("20.disk")), Errno::EINVAL, "a supplier is missing");
@@ -75,7 +75,7 @@ fn drivers_probe_fails_for_an_unknown_device_and_a_failed_attach_only() {
 
 #[test]
 fn driver_override_is_a_name_of_less_than_a_page() {
-    let w = World::bound();
+    let w = Fixture::bound();
     let path = format!("{DISK}/driver_override");
     let long = |n: usize| "x".repeat(n);
     assert_eq!(errno(w.tree.write(&path, &long(PAGE - 1))), Errno::EINVAL);
@@ -92,7 +92,7 @@ fn driver_override_is_a_name_of_less_than_a_page() {
 
 #[test]
 fn group_type_is_refused_by_word_by_owner_and_by_what_the_iommu_can_do() {
-    let w = World::bound();
+    let w = Fixture::bound();
     let path = format!("{GROUP}/type");
     let write = |word: &str| w.tree.write(&path, word);
     assert_eq!(errno(write("dma")), Errno::EINVAL);
@@ -115,7 +115,7 @@ fn group_type_is_refused_by_word_by_owner_and_by_what_the_iommu_can_do() {
 
 #[test]
 fn a_synthetic_uevent_needs_a_known_action() {
-    let w = World::bound();
+    let w = Fixture::bound();
     let uuid = "12345678-9abc-def0-1234-56789abcdef0";
     for path in [format!("{DISK}/uevent"), format!("{DRIVERS}/disk/uevent"), "/sys/bus/platform/uevent".into()] {
         for good in ["add", "remove\n", "change", "move", "online", "offline", "bind", "unbind"] {
@@ -142,7 +142,7 @@ fn a_synthetic_uevent_needs_a_known_action() {
 
 #[test]
 fn a_path_that_makes_no_sense_is_not_there_and_nothing_else() {
-    let w = World::bound();
+    let w = Fixture::bound();
     let deep = format!("/sys{}", "/devices".repeat(1000));
     let long = format!("/sys/{}", "x".repeat(1 << 20));
     for path in [
@@ -184,7 +184,7 @@ fn a_path_that_makes_no_sense_is_not_there_and_nothing_else() {
 
 #[test]
 fn files_directories_and_links_are_told_apart() {
-    let w = World::bound();
+    let w = Fixture::bound();
     assert_eq!(errno(w.tree.read("/sys")), Errno::EISDIR);
     assert_eq!(errno(w.tree.read(&format!("{DISK}/driver"))), Errno::EISDIR);
     assert_eq!(errno(w.tree.write(DISK, "x")), Errno::EISDIR);
@@ -200,7 +200,7 @@ fn files_directories_and_links_are_told_apart() {
 
 #[test]
 fn a_refusal_says_what_to_do() {
-    let w = World::bound();
+    let w = Fixture::bound();
     let why = |path: &str, value: &str| format!("{}", w.tree.write(path, value).unwrap_err());
     assert_eq!(
         why(&format!("{DRIVERS}/disk/bind"), "20.disk"),
@@ -215,7 +215,7 @@ fn a_refusal_says_what_to_do() {
 
 #[test]
 fn every_write_is_told_with_its_result() {
-    let w = World::bound();
+    let w = Fixture::bound();
     let _ = w.tree.write(&format!("{DRIVERS}/disk/bind"), "20.disk\n");
     let _ = w.tree.write("/sys/nowhere", "1");
     w.tree.write(&format!("{DISK}/driver_override"), "guest").unwrap();
@@ -225,7 +225,7 @@ fn every_write_is_told_with_its_result() {
 
 #[test]
 fn a_device_whose_name_is_no_file_name_is_refused() {
-    let w = World::waiting();
+    let w = Fixture::waiting();
     for name in ["", ".", "..", "a/b", "a\nb", "a\0"] {
         assert!(w.machine.add_device(DeviceDesc::new(name)).is_err(), "{name:?}");
     }

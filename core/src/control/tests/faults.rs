@@ -104,7 +104,7 @@ macro_rules! drivers {
 
 drivers! { Host "host" Kernel, Guest "guest" PassThrough, }
 
-struct World {
+struct Fixture {
     env: Arc<FakeEnv>,
     machine: Handle,
     streams: Streams,
@@ -113,10 +113,10 @@ struct World {
 /// Devices and their streams: the last two cannot be told apart.
 const DEVICES: [(&str, u32); 4] = [("a", 1), ("b", 2), ("c", 3), ("d", 3)];
 
-fn world() -> World {
+fn fixture() -> Fixture {
     let env = FakeEnv::new();
     let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
-    let node = machine.with_nodes(|n| n.intern("/wall"));
+    let node = machine.with_nodes(|n| n.find_or_add("/wall"));
     let mut wall = DeviceDesc::new("wall");
     (wall.node, wall.compatible) = (Some(node), Vec::from(["acme,wall".into()]));
     machine.add_device(wall).unwrap();
@@ -131,10 +131,10 @@ fn world() -> World {
     machine.register(Host);
     machine.register(Guest);
     machine.settle();
-    World { env, machine, streams }
+    Fixture { env, machine, streams }
 }
 
-impl World {
+impl Fixture {
     fn bind(&self, device: &str, driver: &str) {
         self.machine.device(device).unwrap().set_driver_override(Some(driver));
         self.machine.bind(device, driver).unwrap();
@@ -164,7 +164,7 @@ impl World {
     }
 
     fn counts(&self) -> Vec<(String, u64, u64)> {
-        self.machine.fault_counts().into_iter().map(|f| (f.device.to_string(), f.total, f.muted)).collect()
+        self.machine.fault_counts().into_iter().map(|f| (f.device.to_string(), f.total, f.suppressed)).collect()
     }
 }
 
@@ -174,7 +174,7 @@ const QUICK: Duration = Duration::from_micros(10);
 fn the_storm_of_one_device_does_not_hide_another_devices_faults() {
     // Of a guest and a host driver at one IOMMU, in either role, and of two that nobody has bound.
     for (stormy, other) in [("guest", "host"), ("host", "guest"), ("", "")] {
-        let w = world();
+        let w = fixture();
         for (device, driver) in [("a", stormy), ("b", other)].iter().filter(|(_, driver)| !driver.is_empty()) {
             w.bind(device, driver);
         }
@@ -191,7 +191,7 @@ fn the_storm_of_one_device_does_not_hide_another_devices_faults() {
 
 #[test]
 fn devices_that_cannot_be_told_apart_hide_nobody_elses_faults() {
-    let w = world();
+    let w = fixture();
     w.bind("c", "host");
     w.bind("d", "host");
     w.bind("a", "host");
@@ -212,7 +212,7 @@ fn devices_that_cannot_be_told_apart_hide_nobody_elses_faults() {
 
 #[test]
 fn a_storm_that_ends_and_starts_again_is_told_again() {
-    let w = world();
+    let w = fixture();
     w.bind("a", "guest");
     for round in 0..3 {
         w.told();
@@ -227,7 +227,7 @@ fn a_storm_that_ends_and_starts_again_is_told_again() {
 
 #[test]
 fn a_storm_that_goes_on_is_told_once_in_each_period() {
-    let w = world();
+    let w = fixture();
     w.bind("a", "guest");
     w.told();
     // One fault a second, for an hour.
@@ -239,7 +239,7 @@ fn a_storm_that_goes_on_is_told_once_in_each_period() {
 
 #[test]
 fn a_device_that_is_unbound_in_mid_storm_has_its_count_told_and_the_next_user_starts_afresh() {
-    let w = world();
+    let w = fixture();
     w.bind("a", "guest");
     w.told();
     w.fault(1, 300, QUICK);

@@ -5,7 +5,7 @@ use std::string::String;
 use std::sync::atomic::Ordering;
 use std::vec::Vec;
 
-use super::world::{DISK, DRIVERS, GROUP, World};
+use super::fixture::{DISK, DRIVERS, Fixture, GROUP};
 use crate::control::EntryKind;
 use crate::device::{DeviceDesc, NodeId};
 use crate::iommu::IommuError;
@@ -13,7 +13,7 @@ use crate::promise::Promise;
 
 #[test]
 fn the_files_of_a_bound_device_say_what_linux_would() {
-    let w = World::bound();
+    let w = Fixture::bound();
     for (path, contents) in [
         (format!("{DISK}/modalias"), "of:NdiskT(null)Cacme,disk\n"),
         (
@@ -53,7 +53,7 @@ fn the_files_of_a_bound_device_say_what_linux_would() {
     );
     let promises = w.cat("/sys/kernel/bindery/promises");
     assert!(
-        promises.starts_with("P1\tsame hand\tchecked ") && promises.lines().count() == Promise::COUNT,
+        promises.starts_with("P1	matching back-end on free\tchecked ") && promises.lines().count() == Promise::COUNT,
         "{promises}"
     );
     assert!(w.cat("/sys/kernel/bindery/footprint").contains("group 0\tkernel drivers (2)\tdomain the only context"));
@@ -61,7 +61,7 @@ fn the_files_of_a_bound_device_say_what_linux_would() {
 
 #[test]
 fn a_device_that_waits_is_listed_with_what_it_waits_for() {
-    let w = World::waiting();
+    let w = Fixture::waiting();
     let deferred = "20.disk\tplatform: wait for supplier /soc/iommu@10: no driver\n\
                     21.disk\tplatform: wait for supplier /soc/iommu@10: no driver\n";
     assert_eq!(w.cat("/sys/kernel/debug/devices_deferred"), deferred);
@@ -71,7 +71,7 @@ fn a_device_that_waits_is_listed_with_what_it_waits_for() {
 
 #[test]
 fn a_device_that_its_iommu_did_not_take_in_is_listed_with_the_reason_until_it_joins() {
-    let w = World::waiting();
+    let w = Fixture::waiting();
     let list = || w.cat("/sys/kernel/bindery/not_joined");
     let group = |disk: &str| w.has(&format!("/sys/bus/platform/devices/{disk}/iommu_group"));
     assert_eq!(list(), "", "there is no IOMMU yet: that is no failure");
@@ -95,7 +95,7 @@ fn a_device_that_its_iommu_did_not_take_in_is_listed_with_the_reason_until_it_jo
 
 #[test]
 fn links_lead_where_they_say() {
-    let w = World::bound();
+    let w = Fixture::bound();
     for (link, target) in [
         (format!("{DISK}/driver"), "../../../../bus/platform/drivers/disk"),
         (format!("{DISK}/subsystem"), "../../../../bus/platform"),
@@ -127,7 +127,7 @@ fn join(dir: &str, target: &str) -> String {
 
 #[test]
 fn all_that_is_listed_can_be_used_and_every_link_has_an_end() {
-    for w in [World::waiting(), World::bound()] {
+    for w in [Fixture::waiting(), Fixture::bound()] {
         let entries: Vec<_> = w.tree.walk().collect();
         assert!(entries.len() > 60, "{}", entries.len());
         for (path, entry) in entries.into_iter().step_by(if cfg!(miri) { 10 } else { 1 }) {
@@ -146,13 +146,13 @@ fn all_that_is_listed_can_be_used_and_every_link_has_an_end() {
 
 #[test]
 fn devices_that_are_above_themselves_stand_at_the_top() {
-    let w = World::waiting();
+    let w = Fixture::waiting();
     for (name, node, parent) in [("a", 100, 101), ("b", 101, 100), ("self", 102, 102)] {
         let mut desc = DeviceDesc::new(name);
         (desc.node, desc.parent) = (Some(NodeId(node)), Some(NodeId(parent)));
         w.machine.with_nodes(|n| {
             while n.len() <= 102 {
-                n.intern(&format!("/filler/{}", n.len()));
+                n.find_or_add(&format!("/filler/{}", n.len()));
             }
         });
         w.machine.add_device(desc).unwrap();

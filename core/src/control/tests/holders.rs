@@ -6,7 +6,7 @@ use std::string::{String, ToString};
 use std::sync::Mutex;
 use std::vec::Vec;
 
-use super::world::World;
+use super::fixture::Fixture;
 use crate::binding::{Bound, ResourceError};
 use crate::claim::{Mode, Subject};
 use crate::driver::{DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
@@ -38,8 +38,8 @@ impl Driver for Opener {
 }
 
 /// Both disks are nobody's, and the opener's to bind.
-fn opened(owner: &OwnerId) -> (World, Opener) {
-    let w = World::bound();
+fn opened(owner: &OwnerId) -> (Fixture, Opener) {
+    let w = Fixture::bound();
     let opener = Opener(Arc::new(Mutex::new((owner.clone(), Vec::new()))));
     w.machine.register(opener.clone());
     for disk in ["20.disk", "21.disk"] {
@@ -125,7 +125,7 @@ impl Driver for Twice {
 
 #[test]
 fn the_table_names_who_offers_a_service() {
-    let w = World::bound();
+    let w = Fixture::bound();
     w.machine.register(Twice);
     w.machine.device("30.lamp").unwrap().set_driver_override(Some("twice"));
     w.machine.bind("30.lamp", "twice").unwrap();

@@ -3,6 +3,6 @@
 mod errors;
 mod faults;
 mod files;
+mod fixture;
 mod holders;
-mod life;
-mod world;
+mod lifecycle;

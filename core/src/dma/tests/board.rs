@@ -230,7 +230,7 @@ impl TestBoard {
         let mut desc = DeviceDesc::new("1000.lab");
         desc.compatible.push("acme,lab".into());
         if translated {
-            let node = machine.with_nodes(|n| n.intern("/mmu"));
+            let node = machine.with_nodes(|n| n.find_or_add("/mmu"));
             let mut iommu = DeviceDesc::new("mmu");
             iommu.node = Some(node);
             iommu.compatible.push("acme,mmu".into());

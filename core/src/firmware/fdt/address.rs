@@ -47,7 +47,7 @@ impl Space {
             (address, size, (address == 3).then_some(u32::MAX))
         };
         match [address, size].into_iter().find(|n| *n > MAX_CELLS) {
-            Some(absurd) => Err(NoteKind::AbsurdCells(absurd)),
+            Some(count) => Err(NoteKind::BadCellCount(count)),
             None => Ok(Self { address: address as usize * 4, size: size as usize * 4, flags }),
         }
     }
@@ -168,7 +168,7 @@ pub(super) fn registers(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Vec
         return Ok(found);
     }
     if !entries.remainder().is_empty() {
-        log.note(node, "reg", NoteKind::CutOff);
+        log.note(node, "reg", NoteKind::Truncated);
     }
     Ok(found)
 }

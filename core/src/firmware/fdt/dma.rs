@@ -127,7 +127,7 @@ fn windows(tree: &Tree<'_>, log: &mut Log, bus: Idx) -> Result<Result<Vec<DmaRan
     }
     let entry = space.address + upper.address + space.size;
     if !ranges.len().is_multiple_of(entry) {
-        return Ok(Err(note(log, bus, NoteKind::CutOff)));
+        return Ok(Err(note(log, bus, NoteKind::Truncated)));
     }
     let mut found = Vec::new();
     let mut odd = None;

@@ -77,7 +77,7 @@ pub(super) fn interrupts(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Ve
         if cells == 0 || cells > MAX_ARGS {
             let path = Arc::clone(log.path(parent));
             let none = NoteKind::NoCells(path, "#interrupt-cells");
-            log.note(node, property, if cells == 0 { none } else { NoteKind::AbsurdCells(cells) });
+            log.note(node, property, if cells == 0 { none } else { NoteKind::BadCellCount(cells) });
             return Ok(found);
         }
         let mut specifiers = value.chunks_exact(cells as usize * 4);
@@ -91,7 +91,7 @@ pub(super) fn interrupts(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Ve
             }
         }
         if !specifiers.remainder().is_empty() {
-            log.note(node, property, NoteKind::CutOff);
+            log.note(node, property, NoteKind::Truncated);
         }
     }
     Ok(found)
@@ -280,15 +280,15 @@ impl<'t, 'a> MapEntries<'t, 'a> {
 
     fn read(&mut self) -> Result<MapEntry<'a>, NoteKind> {
         let key = self.key.clone()?;
-        let (key, rest) = self.rest.split_at_checked(key).ok_or(NoteKind::CutOff)?;
-        let (phandle, rest) = rest.split_first_chunk::<4>().ok_or(NoteKind::CutOff)?;
+        let (key, rest) = self.rest.split_at_checked(key).ok_or(NoteKind::Truncated)?;
+        let (phandle, rest) = rest.split_first_chunk::<4>().ok_or(NoteKind::Truncated)?;
         let phandle = u32::from_be_bytes(*phandle);
         let parent = self.tree.phandle(phandle).ok_or(NoteKind::Dangling(phandle))?;
         let cells = self.tree.u32(parent, "#interrupt-cells").ok_or(NoteKind::NoController)?;
         let address_cells = self.tree.u32(parent, "#address-cells").unwrap_or(0);
         let unit = bytes(&[address_cells])?;
         let both = bytes(&[address_cells, cells])?;
-        let (value, rest) = rest.split_at_checked(both).ok_or(NoteKind::CutOff)?;
+        let (value, rest) = rest.split_at_checked(both).ok_or(NoteKind::Truncated)?;
         self.rest = rest;
         Ok(MapEntry { key, parent, unit: &value[..unit], args: &value[unit..] })
     }
@@ -312,7 +312,7 @@ impl<'a> Iterator for MapEntries<'_, 'a> {
 /// Bytes of that many cells, none absurd.
 fn bytes(cells: &[u32]) -> Result<usize, NoteKind> {
     match cells.iter().find(|n| **n > MAX_ARGS) {
-        Some(absurd) => Err(NoteKind::AbsurdCells(*absurd)),
+        Some(count) => Err(NoteKind::BadCellCount(*count)),
         None => Ok(cells.iter().map(|n| *n as usize * 4).sum()),
     }
 }

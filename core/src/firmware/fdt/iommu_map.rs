@@ -34,7 +34,7 @@ pub(super) fn entries(tree: &Tree<'_>, value: &[u8]) -> Vec<Result<Entry, Broken
         }
     }
     if !rest.is_empty() {
-        found.push(Err(Broken::CutOff));
+        found.push(Err(Broken::Truncated));
     }
     found
 }
@@ -59,14 +59,14 @@ fn read(tree: &Tree<'_>, mut words: &[u32], cells: Option<u32>) -> Vec<Result<En
 }
 
 fn entry<'w>(tree: &Tree<'_>, words: &'w [u32], cells: Option<u32>) -> Result<(Entry, &'w [u32]), Broken> {
-    let [first, phandle, rest @ ..] = words else { return Err(Broken::CutOff) };
+    let [first, phandle, rest @ ..] = words else { return Err(Broken::Truncated) };
     let iommu = tree.phandle(*phandle).ok_or(Broken::Dangling(*phandle))?;
     let own = tree.u32(iommu, CELLS).ok_or(Broken::NoCells(iommu, CELLS))?;
     if own > MAX_ARGS {
-        return Err(Broken::Absurd(own));
+        return Err(Broken::BadCellCount(own));
     }
     let count = cells.unwrap_or(own);
-    let (rest, after) = rest.split_at_checked(count as usize + 1).ok_or(Broken::CutOff)?;
+    let (rest, after) = rest.split_at_checked(count as usize + 1).ok_or(Broken::Truncated)?;
     let args = core::iter::once(*first).chain(rest.iter().copied()).collect();
     let odd = (count != own).then_some(NoteKind::OneCellMap(own));
     Ok((Entry { iommu, args, odd }, after))

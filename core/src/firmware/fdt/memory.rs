@@ -102,7 +102,7 @@ fn regions(tree: &Tree<'_>, log: &mut Log, node: Idx, property: &str) -> Vec<(Ph
         }
     }
     if !entries.remainder().is_empty() {
-        log.note(node, property, NoteKind::CutOff);
+        log.note(node, property, NoteKind::Truncated);
     }
     found
 }

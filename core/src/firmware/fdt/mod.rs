@@ -69,7 +69,7 @@ pub fn describe(blob: &[u8], nodes: &mut Nodes) -> Result<Description, FdtError>
 fn enter(tree: &Tree<'_>, log: &Log, nodes: &mut Nodes) -> Vec<NodeId> {
     let mut ids = Vec::with_capacity(tree.len());
     for node in tree.all() {
-        let id = nodes.intern_firmware(log.path(node));
+        let id = nodes.add_firmware(log.path(node));
         nodes.get_mut(id).enabled = tree.enabled(node);
         ids.push(id);
     }

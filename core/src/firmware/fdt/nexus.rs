@@ -70,14 +70,14 @@ fn entry(
     mask: &[u32],
 ) -> Result<Option<(Idx, Vec<u32>)>, Broken> {
     while !map.is_empty() {
-        let (key, rest) = map.split_at_checked(args.len()).ok_or(Broken::CutOff)?;
-        let (phandle, rest) = rest.split_first().ok_or(Broken::CutOff)?;
+        let (key, rest) = map.split_at_checked(args.len()).ok_or(Broken::Truncated)?;
+        let (phandle, rest) = rest.split_first().ok_or(Broken::Truncated)?;
         let target = tree.phandle(*phandle).ok_or(Broken::Dangling(*phandle))?;
         let cells = tree.u32(target, count).ok_or(Broken::NoCells(target, count))?;
         if cells > MAX_ARGS {
-            return Err(Broken::Absurd(cells));
+            return Err(Broken::BadCellCount(cells));
         }
-        let (specifier, rest) = rest.split_at_checked(cells as usize).ok_or(Broken::CutOff)?;
+        let (specifier, rest) = rest.split_at_checked(cells as usize).ok_or(Broken::Truncated)?;
         let matches = key.iter().zip(args).zip(mask).all(|((key, arg), mask)| (key ^ arg) & mask == 0);
         if matches && tree.enabled(target) {
             return Ok(Some((target, Vec::from(specifier))));

@@ -49,10 +49,10 @@ pub enum NoteKind {
     NoCells(Arc<str>, &'static str),
     /// A number of cells that nothing can have.
     #[error("{0} cells are more than anything can have")]
-    AbsurdCells(u32),
+    BadCellCount(u32),
     /// The value ends within an entry. The rest is ignored.
     #[error("the value ends within an entry")]
-    CutOff,
+    Truncated,
     /// The address does not reach the CPU: the bus named here does not map it.
     #[error("{0} does not map the address to the CPU's")]
     NotTranslatable(Arc<str>),

@@ -101,13 +101,13 @@ type Lost = (Option<Idx>, NoteKind);
 
 /// The first entry: its device, its range, and what follows it. The error has the device when it is known.
 fn split<'v>(tree: &Tree<'_>, value: &'v [u8]) -> Result<(Idx, Range, &'v [u8]), Lost> {
-    let (phandle, rest) = value.split_first_chunk::<4>().ok_or((None, NoteKind::CutOff))?;
+    let (phandle, rest) = value.split_first_chunk::<4>().ok_or((None, NoteKind::Truncated))?;
     let phandle = u32::from_be_bytes(*phandle);
     let device = tree.phandle(phandle).ok_or((None, NoteKind::Dangling(phandle)))?;
     let space = tree.parent(device).map(|bus| Space::of(tree, bus)).transpose().map_err(|e| (Some(device), e))?;
-    let space = space.filter(|s| s.address > 0 && s.size > 0).ok_or((Some(device), NoteKind::AbsurdCells(0)))?;
-    let (address, rest) = rest.split_at_checked(space.address).ok_or((Some(device), NoteKind::CutOff))?;
-    let (size, rest) = rest.split_at_checked(space.size).ok_or((Some(device), NoteKind::CutOff))?;
+    let space = space.filter(|s| s.address > 0 && s.size > 0).ok_or((Some(device), NoteKind::BadCellCount(0)))?;
+    let (address, rest) = rest.split_at_checked(space.address).ok_or((Some(device), NoteKind::Truncated))?;
+    let (size, rest) = rest.split_at_checked(space.size).ok_or((Some(device), NoteKind::Truncated))?;
     let range = space.place(address).map(|p| p.at).zip(number(size)).ok_or(NoteKind::Wraps);
     Ok((device, range, rest))
 }
@@ -117,7 +117,7 @@ fn memory(tree: &Tree<'_>, node: Idx) -> Result<Vec<(u64, u64)>, NoteKind> {
     let (Some(reg), Some(bus)) = (tree.prop(node, "reg"), tree.parent(node)) else { return Ok(Vec::new()) };
     let space = Space::of(tree, bus)?;
     if space.address == 0 || space.size == 0 || !reg.len().is_multiple_of(space.address + space.size) {
-        return Err(NoteKind::CutOff);
+        return Err(NoteKind::Truncated);
     }
     let entries = reg.chunks_exact(space.address + space.size);
     entries.map(|e| number(&e[..space.address]).zip(number(&e[space.address..])).ok_or(NoteKind::Wraps)).collect()
@@ -128,7 +128,7 @@ fn listed(tree: &Tree<'_>, device: Idx) -> impl Iterator<Item = Result<Idx, Note
     let value = tree.prop(device, "memory-region").unwrap_or_default();
     let (words, rest) = value.as_chunks::<4>();
     let words = words.iter().map(|w| u32::from_be_bytes(*w)).filter(|w| *w != 0);
-    let cut = (!rest.is_empty()).then_some(Err(NoteKind::CutOff));
+    let cut = (!rest.is_empty()).then_some(Err(NoteKind::Truncated));
     words.map(|w| tree.phandle(w).ok_or(NoteKind::Dangling(w))).chain(cut)
 }
 

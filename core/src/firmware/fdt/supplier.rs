@@ -87,8 +87,8 @@ fn rule(property: &str) -> Option<(Cells, SupplierKind)> {
 pub(super) enum Broken {
     Dangling(u32),
     NoCells(Idx, &'static str),
-    Absurd(u32),
-    CutOff,
+    BadCellCount(u32),
+    Truncated,
 }
 
 impl Broken {
@@ -97,8 +97,8 @@ impl Broken {
         match self {
             Self::Dangling(phandle) => NoteKind::Dangling(phandle),
             Self::NoCells(node, name) => NoteKind::NoCells(Arc::clone(log.path(node)), name),
-            Self::Absurd(cells) => NoteKind::AbsurdCells(cells),
-            Self::CutOff => NoteKind::CutOff,
+            Self::BadCellCount(cells) => NoteKind::BadCellCount(cells),
+            Self::Truncated => NoteKind::Truncated,
         }
     }
 }
@@ -131,9 +131,9 @@ impl<'t, 'a> References<'t, 'a> {
             Cells::Rest => (self.rest.len() / 4) as u32,
         };
         if count > MAX_ARGS {
-            return Err(Broken::Absurd(count));
+            return Err(Broken::BadCellCount(count));
         }
-        let args = (0..count).map(|_| self.word().ok_or(Broken::CutOff)).collect::<Result<_, _>>()?;
+        let args = (0..count).map(|_| self.word().ok_or(Broken::Truncated)).collect::<Result<_, _>>()?;
         Ok((target, args))
     }
 }
@@ -146,7 +146,7 @@ impl Iterator for References<'_, '_> {
             let found = match self.word() {
                 Some(0) => continue,
                 Some(phandle) => self.args(phandle),
-                None => Err(Broken::CutOff),
+                None => Err(Broken::Truncated),
             };
             // What follows a broken reference cannot be told apart, unless nothing stands behind references.
             if found.is_err() && !(self.cells == Cells::None && self.rest.len() >= 4) {

@@ -11,7 +11,7 @@ use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::env::{CacheOp, Caching, Memory};
 use crate::iommu::Gather;
 use crate::mem::access::RamWindow;
-use crate::mem::{OutOfMemory, PageRequest, PageRun, PageSource};
+use crate::mem::{OutOfMemory, PageAllocator, PageRequest, PageRun};
 
 /// Where the pages of a page table come from. A seam of its own, so that an owner can make the taking of a table fail.
 pub trait TablePages: Send + Sync {
@@ -21,20 +21,20 @@ pub trait TablePages: Send + Sync {
 
 /// Table pages from a page allocator, up to the highest address that the IOMMU can walk.
 pub struct TableFrames {
-    source: Arc<dyn PageSource>,
+    source: Arc<dyn PageAllocator>,
     limit: PhysAddr,
 }
 
 impl TableFrames {
     /// Pages of `source` of which no byte lies above `limit`.
-    pub fn new(source: Arc<dyn PageSource>, limit: PhysAddr) -> Self {
+    pub fn new(source: Arc<dyn PageAllocator>, limit: PhysAddr) -> Self {
         Self { source, limit }
     }
 }
 
 impl TablePages for TableFrames {
     fn take(&self) -> Result<PageRun, OutOfMemory> {
-        PageRun::take(&self.source, &PageRequest { limit: self.limit, ..PageRequest::new(1) })
+        PageRun::alloc(&self.source, &PageRequest { limit: self.limit, ..PageRequest::new(1) })
     }
 }
 

@@ -15,7 +15,7 @@ const NODE_BITS: u32 = 6;
 ///
 /// # Invariants
 ///
-/// Node 0 of `inners` is the root, or node 0 of `leaves` when `height` is 0. A kid is an index into `inners`, one level
+/// Node 0 of `inners` is the root, or node 0 of `leaves` when `height` is 0. A child is an index into `inners`, one level
 /// above the leaves into `leaves`. `recent` is a leaf and the numbers that it covers, shifted by [`LEAF_BITS`].
 #[derive(Debug)]
 pub(super) struct BitSet {
@@ -37,10 +37,10 @@ struct Leaf {
 #[derive(Debug)]
 struct Inner {
     summary: u64,
-    kids: [u32; 64],
+    children: [u32; 64],
 }
 
-/// Stands for a kid that was never needed.
+/// Stands for a child that was never needed.
 const NONE: u32 = u32::MAX;
 
 impl BitSet {
@@ -83,7 +83,7 @@ impl BitSet {
         if leaf.words[word] == 0 {
             leaf.summary &= !(1 << word);
             if leaf.summary == 0 && self.height > 0 {
-                self.forget_kid(0, self.height, index);
+                self.clear_child(0, self.height, index);
             }
         }
     }
@@ -117,7 +117,7 @@ impl BitSet {
         }
         let mut node = 0;
         for height in (1..=self.height).rev() {
-            node = self.inners.get(node)?.kids[kid_of(index, height)] as usize;
+            node = self.inners.get(node)?.children[child_of(index, height)] as usize;
         }
         (node < self.leaves.len()).then_some(node)
     }
@@ -127,20 +127,20 @@ impl BitSet {
         if self.height > 0 && self.inners.is_empty() {
             // Most sets stay as small as this: no room for more is taken in advance.
             self.inners.reserve_exact(self.height as usize);
-            self.inners.push(Inner { summary: 0, kids: [NONE; 64] });
+            self.inners.push(Inner { summary: 0, children: [NONE; 64] });
         }
         let mut node = 0;
         for height in (1..=self.height).rev() {
-            let kid = kid_of(index, height);
+            let child = child_of(index, height);
             let next = if height == 1 { self.leaves.len() } else { self.inners.len() } as u32;
             let inner = &mut self.inners[node as usize];
-            inner.summary |= 1 << kid;
-            node = inner.kids[kid];
+            inner.summary |= 1 << child;
+            node = inner.children[child];
             if node == NONE {
-                inner.kids[kid] = next;
+                inner.children[child] = next;
                 node = next;
                 if height > 1 {
-                    self.inners.push(Inner { summary: 0, kids: [NONE; 64] });
+                    self.inners.push(Inner { summary: 0, children: [NONE; 64] });
                 }
             }
         }
@@ -154,16 +154,16 @@ impl BitSet {
     }
 
     /// Takes note on the way down to `index` that its leaf is empty now.
-    fn forget_kid(&mut self, node: usize, height: u32, index: u64) {
-        let kid = kid_of(index, height);
+    fn clear_child(&mut self, node: usize, height: u32, index: u64) {
+        let child = child_of(index, height);
         if height > 1 {
-            let below = self.inners[node].kids[kid] as usize;
-            self.forget_kid(below, height - 1, index);
+            let below = self.inners[node].children[child] as usize;
+            self.clear_child(below, height - 1, index);
             if self.inners[below].summary != 0 {
                 return;
             }
         }
-        self.inners[node].summary &= !(1 << kid);
+        self.inners[node].summary &= !(1 << child);
     }
 
     fn below(&self, node: usize, height: u32, index: u64) -> Option<u64> {
@@ -171,15 +171,15 @@ impl BitSet {
             return self.leaves.get(node)?.at_or_below(index);
         }
         let inner = self.inners.get(node)?;
-        let (kid, shift) = (kid_of(index, height) as u64, shift(height));
-        let below = |kid: u64, index: u64| {
-            let found = self.below(inner.kids[kid as usize] as usize, height - 1, index)?;
-            Some(kid << shift | found)
+        let (child, shift) = (child_of(index, height) as u64, shift(height));
+        let below = |child: u64, index: u64| {
+            let found = self.below(inner.children[child as usize] as usize, height - 1, index)?;
+            Some(child << shift | found)
         };
-        let here = inner.summary >> kid & 1 != 0;
-        here.then(|| below(kid, index & ((1 << shift) - 1)))
+        let here = inner.summary >> child & 1 != 0;
+        here.then(|| below(child, index & ((1 << shift) - 1)))
             .flatten()
-            .or_else(|| below(highest(up_to(inner.summary, kid) & !(1 << kid))?, (1 << shift) - 1))
+            .or_else(|| below(highest(up_to(inner.summary, child) & !(1 << child))?, (1 << shift) - 1))
     }
 
     fn above(&self, node: usize, height: u32, index: u64) -> Option<u64> {
@@ -187,15 +187,15 @@ impl BitSet {
             return self.leaves.get(node)?.at_or_above(index);
         }
         let inner = self.inners.get(node)?;
-        let (kid, shift) = (kid_of(index, height) as u64, shift(height));
-        let above = |kid: u64, index: u64| {
-            let found = self.above(inner.kids[kid as usize] as usize, height - 1, index)?;
-            Some(kid << shift | found)
+        let (child, shift) = (child_of(index, height) as u64, shift(height));
+        let above = |child: u64, index: u64| {
+            let found = self.above(inner.children[child as usize] as usize, height - 1, index)?;
+            Some(child << shift | found)
         };
-        let here = inner.summary >> kid & 1 != 0;
-        here.then(|| above(kid, index & ((1 << shift) - 1)))
+        let here = inner.summary >> child & 1 != 0;
+        here.then(|| above(child, index & ((1 << shift) - 1)))
             .flatten()
-            .or_else(|| above(lowest(from(inner.summary, kid) & !(1 << kid))?, 0))
+            .or_else(|| above(lowest(from(inner.summary, child) & !(1 << child))?, 0))
     }
 }
 
@@ -219,12 +219,12 @@ impl Leaf {
     }
 }
 
-/// Bits of an index below the ones that choose the kid of an inner node at `height`.
+/// Bits of an index below the ones that choose the child of an inner node at `height`.
 const fn shift(height: u32) -> u32 {
     LEAF_BITS + NODE_BITS * (height - 1)
 }
 
-const fn kid_of(index: u64, height: u32) -> usize {
+const fn child_of(index: u64, height: u32) -> usize {
     (index >> shift(height) & 63) as usize
 }
 

@@ -72,9 +72,9 @@ impl Buddy {
 
     /// Takes a run whose first page is a multiple of its own size, rounded up to a power of two, or of the alignment
     /// asked for, whichever is larger. The cost does not depend on the number of holes.
-    pub(crate) fn take_natural(&mut self, request: Request) -> Option<u64> {
+    pub(crate) fn alloc_natural(&mut self, request: Request) -> Option<u64> {
         let order = self.size_order(&request)?.max(request.align_order);
-        if let Some(first) = self.take_hot(order, &request) {
+        if let Some(first) = self.alloc_hot(order, &request) {
             self.record(first, request.pages);
             return Some(first);
         }
@@ -89,8 +89,8 @@ impl Buddy {
 
     /// Takes a run wherever one is, also across block boundaries. The natural place is tried first; only when there is
     /// none, the free blocks of at least a quarter of the size are searched from the top.
-    pub(crate) fn take_any(&mut self, request: Request) -> Option<u64> {
-        if let Some(first) = self.take_natural(request) {
+    pub(crate) fn alloc_any(&mut self, request: Request) -> Option<u64> {
+        if let Some(first) = self.alloc_natural(request) {
             return Some(first);
         }
         let place = self.find_across(&request)?;
@@ -100,7 +100,7 @@ impl Buddy {
     }
 
     /// Takes back a run, which must be exactly one that is out. On `false` nothing has changed.
-    pub(crate) fn give_back(&mut self, first: u64, pages: u64) -> bool {
+    pub(crate) fn free(&mut self, first: u64, pages: u64) -> bool {
         let Some(last) = pages.checked_sub(1).and_then(|n| first.checked_add(n)) else { return false };
         if last >> self.bits != 0 || !self.starts.contains(first) || self.ends.at_or_above(first) != Some(last) {
             return false;
@@ -150,7 +150,7 @@ impl Buddy {
     }
 
     /// The block of exactly this size that came back last, if the request may have it.
-    fn take_hot(&mut self, order: u32, request: &Request) -> Option<u64> {
+    fn alloc_hot(&mut self, order: u32, request: &Request) -> Option<u64> {
         if request.pages != 1 << order {
             return None;
         }
@@ -282,12 +282,12 @@ mod tests {
     fn a_run_across_block_boundaries_is_found() {
         let mut buddy = Buddy::new(10);
         buddy.add(3, 10);
-        assert_eq!(buddy.take_natural(request(7)), None);
-        assert_eq!(buddy.take_any(request(7)), Some(3));
-        assert!(buddy.give_back(3, 7));
-        assert_eq!(buddy.take_any(request(5)), Some(5));
-        assert_eq!(buddy.take_any(request(2)), Some(3));
-        assert_eq!(buddy.take_any(request(1)), None);
+        assert_eq!(buddy.alloc_natural(request(7)), None);
+        assert_eq!(buddy.alloc_any(request(7)), Some(3));
+        assert!(buddy.free(3, 7));
+        assert_eq!(buddy.alloc_any(request(5)), Some(5));
+        assert_eq!(buddy.alloc_any(request(2)), Some(3));
+        assert_eq!(buddy.alloc_any(request(1)), None);
     }
 
     #[test]
@@ -296,22 +296,22 @@ mod tests {
         buddy.add(0, 4);
         buddy.add(128, 256);
         let high = Request { prefer_from: 128, ..request(64) };
-        assert_eq!(buddy.take_natural(high), Some(192));
-        assert_eq!(buddy.take_natural(high), Some(128));
+        assert_eq!(buddy.alloc_natural(high), Some(192));
+        assert_eq!(buddy.alloc_natural(high), Some(128));
         let strict = Request { pages: 2, strict: true, ..high };
-        assert_eq!(buddy.take_natural(strict), None, "nothing is taken below the bound");
-        assert_eq!(buddy.take_natural(Request { pages: 2, ..high }), Some(2));
+        assert_eq!(buddy.alloc_natural(strict), None, "nothing is taken below the bound");
+        assert_eq!(buddy.alloc_natural(Request { pages: 2, ..high }), Some(2));
     }
 
     #[test]
     fn hot_blocks_join_again_before_a_request_fails() {
         let mut buddy = Buddy::new(6);
         buddy.add(0, 64);
-        let pages: Vec<_> = (0..64).map(|_| buddy.take_natural(request(1)).unwrap()).collect();
-        assert_eq!(buddy.take_natural(request(1)), None);
+        let pages: Vec<_> = (0..64).map(|_| buddy.alloc_natural(request(1)).unwrap()).collect();
+        assert_eq!(buddy.alloc_natural(request(1)), None);
         for page in pages {
-            assert!(buddy.give_back(page, 1));
+            assert!(buddy.free(page, 1));
         }
-        assert_eq!(buddy.take_natural(request(64)), Some(0));
+        assert_eq!(buddy.alloc_natural(request(64)), Some(0));
     }
 }

@@ -25,7 +25,7 @@ fn request(pages: u64, align: u64, limit: u64) -> PageRequest {
 fn pages_that_change_owner_are_zero_in_the_cache_and_in_ram() {
     let memory = memory(8);
     let frames = Frames::new(memory.clone());
-    let base = frames.take(&PageRequest::new(3)).unwrap();
+    let base = frames.alloc(&PageRequest::new(3)).unwrap();
     let mut bytes = [1; 3 * 4096];
     access::read_bytes(&*memory, base, &mut bytes, Caching::Cached).unwrap();
     assert!(bytes.iter().all(|&b| b == 0));
@@ -35,8 +35,8 @@ fn pages_that_change_owner_are_zero_in_the_cache_and_in_ram() {
 #[test]
 fn every_wrong_way_back_is_refused_and_changes_nothing() {
     let frames = frames(64);
-    let run = frames.take(&PageRequest::new(4)).unwrap();
-    let next = frames.take(&PageRequest::new(4)).unwrap();
+    let run = frames.alloc(&PageRequest::new(4)).unwrap();
+    let next = frames.alloc(&PageRequest::new(4)).unwrap();
     let low = run.min(next);
     let wrong = [
         (low, 3),
@@ -51,14 +51,11 @@ fn every_wrong_way_back_is_refused_and_changes_nothing() {
         (PhysAddr(BASE), 1),
     ];
     for (base, pages) in wrong {
-        assert_eq!(
-            frames.give_back(Returned::new(base, pages)),
-            Err(ForeignPages { allocator: "frames", base, pages })
-        );
+        assert_eq!(frames.free(FreedRun::new(base, pages)), Err(ForeignPages { allocator: "frames", base, pages }));
         assert_eq!(frames.in_use(), 8);
     }
-    frames.give_back(Returned::new(run, 4)).unwrap();
-    assert!(frames.give_back(Returned::new(run, 4)).is_err());
+    frames.free(FreedRun::new(run, 4)).unwrap();
+    assert!(frames.free(FreedRun::new(run, 4)).is_err());
     assert_eq!(frames.in_use(), 4);
 }
 
@@ -66,16 +63,16 @@ fn every_wrong_way_back_is_refused_and_changes_nothing() {
 fn absurd_requests_find_no_memory_and_do_not_panic() {
     let frames = frames(16);
     for pages in [0, 17, u64::MAX / 4096, u64::MAX] {
-        assert!(frames.take(&request(pages, 4096, u64::MAX)).is_err(), "{pages} pages");
+        assert!(frames.alloc(&request(pages, 4096, u64::MAX)).is_err(), "{pages} pages");
     }
     for align in [0, 3, 4097, 1 << 63] {
-        assert!(frames.take(&request(1, align, u64::MAX)).is_err(), "align {align:#x}");
+        assert!(frames.alloc(&request(1, align, u64::MAX)).is_err(), "align {align:#x}");
     }
     for limit in [0, 4094, BASE - 1, BASE + 4094] {
-        assert!(frames.take(&request(1, 4096, limit)).is_err(), "limit {limit:#x}");
+        assert!(frames.alloc(&request(1, 4096, limit)).is_err(), "limit {limit:#x}");
     }
     assert_eq!(frames.in_use(), 0);
-    assert_eq!(frames.take(&request(1, 4096, BASE + 4095)), Ok(PhysAddr(BASE)));
+    assert_eq!(frames.alloc(&request(1, 4096, BASE + 4095)), Ok(PhysAddr(BASE)));
 }
 
 #[test]
@@ -83,8 +80,8 @@ fn the_whole_region_is_one_run_whatever_its_size_and_place() {
     let memory = FakeMemory::new(&[(BASE + 3 * PAGE_SIZE, 21 * PAGE_SIZE, RamUse::Contiguous)]);
     let phys = PhysMemory::new(memory.dynamic());
     let cma = phys.cma().unwrap();
-    assert_eq!(cma.take(&PageRequest::new(21)), Ok(PhysAddr(BASE + 3 * PAGE_SIZE)));
-    assert!(phys.frames().take(&PageRequest::new(1)).is_err());
+    assert_eq!(cma.alloc(&PageRequest::new(21)), Ok(PhysAddr(BASE + 3 * PAGE_SIZE)));
+    assert!(phys.frames().alloc(&PageRequest::new(1)).is_err());
 }
 
 #[test]
@@ -92,9 +89,9 @@ fn a_page_of_one_allocator_is_foreign_to_the_other() {
     let memory = FakeMemory::new(&[(BASE, 0x1_0000, RamUse::Frames), (BASE + 0x1_0000, 0x1_0000, RamUse::Contiguous)]);
     let phys = PhysMemory::new(memory.dynamic());
     let (frames, cma) = (phys.frames(), phys.cma().unwrap());
-    let (a, b) = (frames.take(&PageRequest::new(1)).unwrap(), cma.take(&PageRequest::new(1)).unwrap());
-    assert_eq!(cma.give_back(Returned::new(a, 1)), Err(ForeignPages { allocator: "cma", base: a, pages: 1 }));
-    assert_eq!(frames.give_back(Returned::new(b, 1)), Err(ForeignPages { allocator: "frames", base: b, pages: 1 }));
+    let (a, b) = (frames.alloc(&PageRequest::new(1)).unwrap(), cma.alloc(&PageRequest::new(1)).unwrap());
+    assert_eq!(cma.free(FreedRun::new(a, 1)), Err(ForeignPages { allocator: "cma", base: a, pages: 1 }));
+    assert_eq!(frames.free(FreedRun::new(b, 1)), Err(ForeignPages { allocator: "frames", base: b, pages: 1 }));
     assert_eq!((frames.in_use(), cma.in_use()), (1, 1));
 }
 
@@ -103,11 +100,11 @@ fn memory_below_4_gib_is_left_to_those_who_need_it() {
     let high = 0x1_0000_0000;
     let memory = FakeMemory::new(&[(BASE, 0x4000, RamUse::Frames), (high, 0x10_0000, RamUse::Frames)]);
     let frames = Frames::new(memory.dynamic());
-    assert!(frames.take(&PageRequest::new(1)).unwrap().0 >= high);
-    assert!(frames.take(&request(1, 4096, 0xffff_ffff)).unwrap().0 < high);
-    let low = frames.take(&request(1, 4096, 0xffff_ffff)).unwrap();
-    frames.give_back(Returned::new(low, 1)).unwrap();
-    assert!(frames.take(&PageRequest::new(1)).unwrap().0 >= high);
+    assert!(frames.alloc(&PageRequest::new(1)).unwrap().0 >= high);
+    assert!(frames.alloc(&request(1, 4096, 0xffff_ffff)).unwrap().0 < high);
+    let low = frames.alloc(&request(1, 4096, 0xffff_ffff)).unwrap();
+    frames.free(FreedRun::new(low, 1)).unwrap();
+    assert!(frames.alloc(&PageRequest::new(1)).unwrap().0 >= high);
 }
 
 #[derive(Clone, Debug)]
@@ -137,7 +134,7 @@ proptest! {
             let free = |live: &BTreeMap<u64, u64>, page: u64| !live.iter().any(|(&s, &n)| s <= page && page < s + n);
             match op {
                 Op::Take(pages, align, limit) => {
-                    let got = frames.take(&request(pages, PAGE_SIZE << align, BASE + limit * PAGE_SIZE - 1));
+                    let got = frames.alloc(&request(pages, PAGE_SIZE << align, BASE + limit * PAGE_SIZE - 1));
                     let first_page = BASE / PAGE_SIZE;
                     let fits = (0..PAGES.min(limit)).any(|p| {
                         p + pages <= PAGES.min(limit)
@@ -156,8 +153,8 @@ proptest! {
                 Op::Give(n) if !live.is_empty() => {
                     let (&page, &pages) = live.iter().nth(n % live.len()).unwrap();
                     let base = PhysAddr(BASE + page * PAGE_SIZE);
-                    prop_assert!(frames.give_back(Returned::new(base, pages + 1)).is_err());
-                    prop_assert_eq!(frames.give_back(Returned::new(base, pages)), Ok(()));
+                    prop_assert!(frames.free(FreedRun::new(base, pages + 1)).is_err());
+                    prop_assert_eq!(frames.free(FreedRun::new(base, pages)), Ok(()));
                     live.remove(&page);
                 }
                 Op::Give(_) => {}
@@ -165,9 +162,9 @@ proptest! {
             prop_assert_eq!(frames.in_use(), live.values().sum::<u64>());
         }
         for (page, pages) in live {
-            frames.give_back(Returned::new(PhysAddr(BASE + page * PAGE_SIZE), pages)).unwrap();
+            frames.free(FreedRun::new(PhysAddr(BASE + page * PAGE_SIZE), pages)).unwrap();
         }
-        prop_assert!(frames.take(&PageRequest::new(PAGES)).is_ok());
+        prop_assert!(frames.alloc(&PageRequest::new(PAGES)).is_ok());
     }
 }
 
@@ -181,15 +178,15 @@ fn threads_take_and_give_back_without_losing_a_page() {
             s.spawn(move || {
                 for i in 0..rounds {
                     let runs: Vec<_> = (1..6)
-                        .map(|n| (frames.take(&PageRequest::new((n * t + i) % 7 + 1)), (n * t + i) % 7 + 1))
+                        .map(|n| (frames.alloc(&PageRequest::new((n * t + i) % 7 + 1)), (n * t + i) % 7 + 1))
                         .collect();
                     for (run, pages) in runs {
-                        frames.give_back(Returned::new(run.unwrap(), pages)).unwrap();
+                        frames.free(FreedRun::new(run.unwrap(), pages)).unwrap();
                     }
                 }
             });
         }
     });
     assert_eq!(frames.in_use(), 0);
-    assert!(frames.take(&PageRequest::new(256)).is_ok());
+    assert!(frames.alloc(&PageRequest::new(256)).is_ok());
 }

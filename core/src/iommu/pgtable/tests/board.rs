@@ -8,7 +8,7 @@ use crate::env::{Caching, RamUse};
 use crate::iommu::Prot;
 use crate::iommu::pgtable::{Config, Format, PageTable, TableFrames, TablePages};
 use crate::mem::fake::FakeMemory;
-use crate::mem::{OutOfMemory, PageRun, PageSource, PhysMemory, access};
+use crate::mem::{OutOfMemory, PageAllocator, PageRun, PhysMemory, access};
 
 pub(super) const RAM: u64 = 0x4800_0000;
 pub(super) const K4: u64 = 0x1000;
@@ -18,7 +18,7 @@ pub(super) const RW: Prot = Prot::READ.union(Prot::WRITE);
 
 pub(super) struct Board {
     pub(super) memory: Arc<FakeMemory>,
-    pub(super) frames: Arc<dyn PageSource>,
+    pub(super) frames: Arc<dyn PageAllocator>,
     pub(super) pages: Arc<Rationed>,
 }
 

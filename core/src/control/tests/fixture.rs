@@ -171,7 +171,7 @@ impl Driver for Lamp {
     }
 }
 
-pub(super) struct World {
+pub(super) struct Fixture {
     pub(super) env: Arc<FakeEnv>,
     pub(super) machine: Handle,
     pub(super) tree: Tree,
@@ -184,12 +184,12 @@ pub(super) const DISK: &str = "/sys/devices/platform/soc/20.disk";
 pub(super) const DRIVERS: &str = "/sys/bus/platform/drivers";
 pub(super) const GROUP: &str = "/sys/kernel/iommu_groups/0";
 
-impl World {
+impl Fixture {
     /// Devices and drivers, but for the IOMMU's driver.
     pub(super) fn waiting() -> Self {
         let env = FakeEnv::new();
         let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
-        let node = |path: &str| machine.with_nodes(|n| n.intern(path));
+        let node = |path: &str| machine.with_nodes(|n| n.find_or_add(path));
         let (soc, iommu) = (node("/soc"), node("/soc/iommu@10"));
         let mut desc = DeviceDesc::new("soc");
         (desc.node, desc.compatible) = (Some(soc), Vec::from(["simple-bus".into()]));

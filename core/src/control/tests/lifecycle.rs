@@ -9,14 +9,14 @@ use std::sync::mpsc;
 use std::thread;
 use std::vec::Vec;
 
-use super::world::{DISK, DRIVERS, GROUP, Lamp, World, errno};
+use super::fixture::{DISK, DRIVERS, Fixture, GROUP, Lamp, errno};
 use crate::control::Tree;
 use crate::device::DeviceDesc;
 use crate::driver::{Errno, ProbeError};
 use crate::machine::ResourceUsage;
 
 /// What of the disk can be seen, in one line.
-fn sight(tree: &Tree) -> String {
+fn visible_files(tree: &Tree) -> String {
     let here = |path: &str| tree.list(path).is_ok();
     let mut seen = Vec::new();
     for (name, path) in [
@@ -40,11 +40,11 @@ fn sight(tree: &Tree) -> String {
 
 #[test]
 fn files_come_and_go_with_the_binding() {
-    let w = World::waiting();
+    let w = Fixture::waiting();
     let log = Arc::new(Mutex::new(Vec::new()));
     let note = |what: &'static str| {
         let (tree, log) = (w.tree.clone(), Arc::clone(&log));
-        move || log.lock().unwrap().push(format!("{what}: {}", sight(&tree)))
+        move || log.lock().unwrap().push(format!("{what}: {}", visible_files(&tree)))
     };
     note("waiting")();
     w.tree.write("/sys/bus/platform/drivers_autoprobe", "0").unwrap();
@@ -83,7 +83,7 @@ fn files_come_and_go_with_the_binding() {
 
 #[test]
 fn a_device_and_a_driver_that_leave_take_their_files_along() {
-    let w = World::bound();
+    let w = Fixture::bound();
     assert!(w.has(DISK) && w.has("/sys/bus/platform/devices/20.disk") && w.has(&format!("{GROUP}/devices/20.disk")));
     w.machine.remove_device("20.disk");
     assert!(!w.has(DISK) && !w.has("/sys/bus/platform/devices/20.disk"));
@@ -100,7 +100,7 @@ fn a_device_and_a_driver_that_leave_take_their_files_along() {
 
 #[test]
 fn a_bind_and_unbind_by_hand_leaves_the_tree_as_it_was() {
-    let w = World::bound();
+    let w = Fixture::bound();
     w.echo("20.disk", &format!("{DRIVERS}/disk/unbind"));
     let picture = || -> (Vec<_>, ResourceUsage) {
         let counted = "/sys/kernel/bindery/promises";
@@ -117,7 +117,7 @@ fn a_bind_and_unbind_by_hand_leaves_the_tree_as_it_was() {
 
 #[test]
 fn the_hand_over_recipe_works_group_by_group() {
-    let w = World::bound();
+    let w = Fixture::bound();
     for disk in ["20.disk", "21.disk"] {
         w.echo("guest", &format!("/sys/bus/platform/devices/{disk}/driver_override"));
     }
@@ -142,7 +142,7 @@ fn the_hand_over_recipe_works_group_by_group() {
 
 #[test]
 fn the_type_of_a_group_cannot_change_before_the_last_managed_resource_is_gone() {
-    let w = World::bound();
+    let w = Fixture::bound();
     w.echo("21.disk", &format!("{DRIVERS}/disk/unbind"));
     let answers = Arc::new(Mutex::new(Vec::new()));
     let (tree, copy) = (w.tree.clone(), Arc::clone(&answers));
@@ -165,7 +165,7 @@ fn the_type_of_a_group_cannot_change_before_the_last_managed_resource_is_gone() 
 
 #[test]
 fn a_guest_cannot_claim_the_group_before_the_last_managed_resource_is_gone() {
-    let w = World::bound();
+    let w = Fixture::bound();
     w.echo("guest", "/sys/bus/platform/devices/21.disk/driver_override");
     w.echo("21.disk", &format!("{DRIVERS}/disk/unbind"));
     let answers = Arc::new(Mutex::new(Vec::new()));
@@ -187,7 +187,7 @@ fn a_guest_cannot_claim_the_group_before_the_last_managed_resource_is_gone() {
 
 #[test]
 fn a_read_during_a_probe_answers_at_once() {
-    let w = World::bound();
+    let w = Fixture::bound();
     w.echo("20.disk", &format!("{DRIVERS}/disk/unbind"));
     let (inside, entered) = mpsc::channel();
     let (go_on, wait) = mpsc::channel::<()>();
@@ -204,7 +204,7 @@ fn a_read_during_a_probe_answers_at_once() {
     let (tree, (done, all)) = (w.tree.clone(), mpsc::channel());
     thread::spawn(move || {
         let read = tree.walk().filter(|(path, _)| tree.read(path).is_ok()).count();
-        done.send((read, sight(&tree))).unwrap();
+        done.send((read, visible_files(&tree))).unwrap();
     });
     let (read, seen) = all.recv_timeout(Duration::from_mins(1)).expect("no read waits for a probe");
     assert!(read > 30, "{read}");
@@ -215,7 +215,7 @@ fn a_read_during_a_probe_answers_at_once() {
 
 #[test]
 fn autoprobe_off_binds_nothing_by_itself() {
-    let w = World::waiting();
+    let w = Fixture::waiting();
     let autoprobe = "/sys/bus/platform/drivers_autoprobe";
     for (value, read) in [("0", "0\n"), ("no", "1\n"), ("0\n", "0\n"), ("1", "1\n"), ("", "1\n"), ("00", "0\n")] {
         w.tree.write(autoprobe, value).unwrap();
@@ -238,7 +238,7 @@ fn autoprobe_off_binds_nothing_by_itself() {
 
 #[test]
 fn reads_and_writes_race_binds_and_removals() {
-    let w = World::bound();
+    let w = Fixture::bound();
     w.hooks.clear();
     let rounds = if cfg!(miri) { 10 } else { 300 };
     thread::scope(|s| {
@@ -293,7 +293,7 @@ fn reads_and_writes_race_binds_and_removals() {
 
 #[test]
 fn a_driver_that_users_may_not_unbind_has_no_files_for_it_and_lives_as_any_other() {
-    let w = World::bound();
+    let w = Fixture::bound();
     let (dir, lamp) = (format!("{DRIVERS}/lamp"), "30.lamp");
     let holder = || w.machine.device(lamp).unwrap().driver();
     w.machine.register(Lamp);

@@ -13,7 +13,7 @@ use crate::time::Instant;
 
 /// What a user does inside.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Visit {
+pub(crate) enum Activity {
     /// A client's call, and where it was made.
     Call(&'static Location<'static>),
     /// An operation by its name, and where it was asked for.
@@ -21,57 +21,57 @@ pub(crate) enum Visit {
     /// An interrupt, by its index.
     Interrupt(usize),
     /// The driver asks its own users to leave.
-    WindDown,
+    ReleaseRequest,
 }
 
-impl fmt::Display for Visit {
+impl fmt::Display for Activity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Call(at) => write!(f, "a call from {at}"),
             Self::Operation(what, at) => write!(f, "{what} from {at}"),
             Self::Interrupt(index) => write!(f, "interrupt {index}"),
-            Self::WindDown => f.write_str("its own wind-down"),
+            Self::ReleaseRequest => f.write_str("its own release request"),
         }
     }
 }
 
 /// The users that are inside at this moment.
 #[derive(Default, Debug)]
-struct Visits(Mutex<Inside>);
+struct Activities(Mutex<Active>);
 
 #[derive(Default, Debug)]
-struct Inside {
+struct Active {
     /// The number of the last one that came in.
     last: u64,
     /// Number, what it does, and since when; longest first.
-    users: Vec<(u64, Visit, Instant)>,
+    users: Vec<(u64, Activity, Instant)>,
 }
 
 /// A [`Rundown`] that knows who is inside, so that a wait for the last one can be told.
 #[derive(Debug)]
-pub struct Door {
+pub struct TrackedRundown {
     rundown: Rundown,
-    visits: Visits,
+    activities: Activities,
 }
 
-/// Holding a `DoorGuard` tells you: what the door protects stays until you drop this.
+/// Holding a `TrackedGuard` tells you: what the door protects stays until you drop this.
 #[derive(Debug)]
-pub struct DoorGuard<'a> {
-    visits: &'a Visits,
+pub struct TrackedGuard<'a> {
+    activities: &'a Activities,
     number: u64,
     // Dropped last: who is not inside any more is not named.
     _inside: RundownGuard<'a>,
 }
 
-impl Door {
+impl TrackedRundown {
     /// An open door; nobody is inside.
     pub fn open() -> Self {
-        Self { rundown: Rundown::open(), visits: Visits::default() }
+        Self { rundown: Rundown::open(), activities: Activities::default() }
     }
 
     /// A closed door; nobody is inside.
     pub(crate) fn closed() -> Self {
-        Self { rundown: Rundown::closed(), visits: Visits::default() }
+        Self { rundown: Rundown::closed(), activities: Activities::default() }
     }
 
     pub(crate) fn reopen(&self) {
@@ -88,28 +88,28 @@ impl Door {
 
     /// Goes in to do `what` ("a map"), unless the door is closed. Where it is asked for is noted, too.
     #[track_caller]
-    pub fn enter(&self, context: &Context, what: &'static str) -> Option<DoorGuard<'_>> {
-        self.visit(Visit::Operation(what, Location::caller()), context.env().now())
+    pub fn enter(&self, context: &Context, what: &'static str) -> Option<TrackedGuard<'_>> {
+        self.enter_as(Activity::Operation(what, Location::caller()), context.env().now())
     }
 
     /// Goes in without a note, for what is done often and over at once.
-    pub(crate) fn pass(&self) -> Option<RundownGuard<'_>> {
+    pub(crate) fn enter_untracked(&self) -> Option<RundownGuard<'_>> {
         self.rundown.enter()
     }
 
-    pub(crate) fn visit(&self, visit: Visit, now: Instant) -> Option<DoorGuard<'_>> {
+    pub(crate) fn enter_as(&self, activity: Activity, now: Instant) -> Option<TrackedGuard<'_>> {
         let inside = self.rundown.enter()?;
         // The models under loom are about the door; each lock here would multiply their interleavings.
         let number = if cfg!(loom) {
             0
         } else {
-            let mut list = self.visits.0.lock();
+            let mut list = self.activities.0.lock();
             list.last += 1;
             let number = list.last;
-            list.users.push((number, visit, now));
+            list.users.push((number, activity, now));
             number
         };
-        Some(DoorGuard { visits: &self.visits, number, _inside: inside })
+        Some(TrackedGuard { activities: &self.activities, number, _inside: inside })
     }
 
     /// Whether nobody gets in any more.
@@ -123,7 +123,7 @@ impl Door {
         self.drain(context, device, String::new);
     }
 
-    /// The same. Those who [passed](Self::pass) are called `unnamed`.
+    /// The same. Those who [passed](Self::enter_untracked) are called `unnamed`.
     pub(crate) fn drain(&self, context: &Context, device: &str, unnamed: impl Fn() -> String) {
         self.close();
         if self.drained() {
@@ -131,8 +131,14 @@ impl Door {
         }
         let begun = context.env().now();
         let who = || {
-            let mut inside: Vec<_> =
-                self.visits.0.lock().users.iter().map(|(_, visit, since)| (visit.to_string(), *since)).collect();
+            let mut inside: Vec<_> = self
+                .activities
+                .0
+                .lock()
+                .users
+                .iter()
+                .map(|(_, activity, since)| (activity.to_string(), *since))
+                .collect();
             let others = self.rundown.inside().saturating_sub(inside.len());
             if others > 0 {
                 let times = if others == 1 { String::new() } else { format!("{others} times ") };
@@ -144,15 +150,15 @@ impl Door {
     }
 
     /// Closes the door and waits, without a word.
-    pub(crate) fn drain_silently(&self) {
+    pub(crate) fn drain_unreported(&self) {
         self.rundown.close_and_drain();
     }
 }
 
-impl Drop for DoorGuard<'_> {
+impl Drop for TrackedGuard<'_> {
     fn drop(&mut self) {
         if self.number != 0 {
-            self.visits.0.lock().users.retain(|(number, ..)| *number != self.number);
+            self.activities.0.lock().users.retain(|(number, ..)| *number != self.number);
         }
     }
 }

@@ -79,10 +79,12 @@ impl fmt::Display for EventKind {
                 write!(f, "{iommu} refused a {access} at {addr}: {reason}")?;
                 was.as_ref().map_or(Ok(()), |was| write!(f, "; {was}"))
             }
-            Self::FaultStorm { muted, over: false } => {
-                write!(f, "IOMMU faults come in a storm: {muted} counted and not told so far")
+            Self::FaultStorm { suppressed, over: false } => {
+                write!(f, "IOMMU faults come in a storm: {suppressed} counted and not told so far")
             }
-            Self::FaultStorm { muted, over: true } => write!(f, "{muted} IOMMU faults were counted and not told"),
+            Self::FaultStorm { suppressed, over: true } => {
+                write!(f, "{suppressed} IOMMU faults were counted and not told")
+            }
             Self::Quarantined { phys, size, why } => write!(f, "quarantine keeps {size} bytes at {phys}: {why}"),
             Self::Recovered { phys, size } => write!(f, "quarantine gives back {size} bytes at {phys}"),
             Self::Policy { policy } => write!(f, "policy: {policy}"),
