@@ -1,10 +1,10 @@
-//! Who writes and who reads, and what a mapping may leave out.
+//! Transfer directions, and attributes of allocations and mappings.
 
 use core::fmt;
 
 use crate::iommu::Prot;
 
-/// Which way the data goes.
+/// Direction of a transfer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
 pub enum Direction {
@@ -12,17 +12,17 @@ pub enum Direction {
     ToDevice,
     /// The CPU reads what the device wrote.
     FromDevice,
-    /// Both.
+    /// Both CPU and device write.
     Bidirectional,
 }
 
 impl Direction {
-    /// Whether the device may write.
+    /// True when the device may write.
     pub const fn device_writes(self) -> bool {
         !matches!(self, Self::ToDevice)
     }
 
-    /// What a translation must allow.
+    /// Access rights that the translation needs.
     pub(super) const fn prot(self) -> Prot {
         match self {
             Self::ToDevice => Prot::READ,
@@ -43,13 +43,13 @@ impl fmt::Display for Direction {
 }
 
 bitflags::bitflags! {
-    /// What is done differently for one allocation or mapping.
+    /// Attributes of one allocation or mapping.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct Attrs: u32 {
-        /// Mapping and unmapping do neither cache maintenance nor bounce copies; the driver syncs by itself.
+        /// Skips cache maintenance and bounce copies when mapping and unmapping; the driver syncs explicitly.
         const SKIP_CPU_SYNC = 1;
-        /// The CPU reaches shared memory past its caches although the device snoops them, so that long runs of stores
-        /// do not displace what is cached.
+        /// Maps shared memory uncached for the CPU although the device snoops the caches, so that long runs of stores
+        /// do not evict other cache lines.
         const WRITE_COMBINE = 2;
     }
 }

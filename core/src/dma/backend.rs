@@ -1,4 +1,4 @@
-//! Who gives DMA memory its pages and its device addresses, and takes them back.
+//! Back-ends: allocate the pages and device addresses of DMA memory and free them.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -17,7 +17,7 @@ use crate::machine::Machine;
 use crate::mem::{PageAllocator, PageRequest, PageRun};
 use crate::promise::Promise;
 
-/// A device that puts (offset) physical addresses on its bus.
+/// Back-end of an untranslated device: device addresses are physical addresses, offset by the windows of the bus.
 pub(crate) struct Direct {
     ranges: Vec<DmaRange>,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Direct {
 impl Direct {
     /// The bus address of `len` bytes (at least 1) at `phys`, if one window of the bus covers them all and none lies
     /// above `limit`.
-    pub(super) fn reach(&self, phys: PhysAddr, len: u64, limit: DeviceAddr) -> Option<DeviceAddr> {
+    pub(super) fn bus_addr(&self, phys: PhysAddr, len: u64, limit: DeviceAddr) -> Option<DeviceAddr> {
         let addr = if self.ranges.is_empty() {
             DeviceAddr(phys.0)
         } else {
@@ -38,7 +38,7 @@ impl Direct {
         (addr.0.checked_add(len - 1)? <= limit.0).then_some(addr)
     }
 
-    /// The highest physical address that `limit` on the bus allows in each window, highest first.
+    /// Highest physical address of each window whose bus address is not above `limit`, highest first.
     fn tops(&self, limit: DeviceAddr) -> Vec<PhysAddr> {
         if self.ranges.is_empty() {
             return Vec::from([PhysAddr(limit.0)]);
@@ -49,8 +49,8 @@ impl Direct {
         tops
     }
 
-    /// Takes `count` pages that the device reaches. Allocators hand out the highest pages below a limit, so each
-    /// window's top is tried.
+    /// Allocates `count` pages that the device can address. Allocators return the highest pages below a limit, so the
+    /// end of each window is tried.
     pub(super) fn take(
         &self,
         source: &Arc<dyn PageAllocator>,
@@ -61,7 +61,7 @@ impl Direct {
         let mut error = DmaError::Mask(limit);
         for top in self.tops(limit) {
             match PageRun::alloc(source, &PageRequest { pages: count, align, limit: top }) {
-                Ok(run) if self.reach(run.base(), run.len(), limit).is_some() => return Ok(run),
+                Ok(run) if self.bus_addr(run.base(), run.len(), limit).is_some() => return Ok(run),
                 Ok(_) => {}
                 Err(e) => error = e.into(),
             }
@@ -70,20 +70,20 @@ impl Direct {
     }
 }
 
-/// A back-end. Allocations carry a reference to it (P1).
+/// Back-end of a binding. Allocations hold a reference to it (P1).
 pub(crate) enum Backend {
-    /// Physical addresses, with the bus's windows.
+    /// Physical addresses, offset by the windows of the bus.
     Direct(Direct),
     /// IOVA, through a domain.
     Translated(Arc<Domain>),
 }
 
-/// How a mapping ended.
+/// Outcome of an unmap.
 pub(super) enum Revocation {
     /// The device cannot reach the pages; their pins are gone.
-    Proven,
-    /// It will be unable to when a lazy domain is flushed; the pins wait there.
-    Later(Arc<Domain>),
+    Confirmed,
+    /// The unmap is queued in a lazy domain, with the pins; the device may reach the pages until the domain is flushed.
+    Queued(Arc<Domain>),
 }
 
 impl Backend {
@@ -91,7 +91,7 @@ impl Backend {
         Self::Direct(Direct { ranges: bound.desc().dma.ranges.clone() })
     }
 
-    /// How events name it.
+    /// Name in events.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Direct(d) if d.ranges.is_empty() => "direct".to_string(),
@@ -108,11 +108,11 @@ impl Backend {
         }
     }
 
-    /// Takes zeroed pages for `len` bytes that the device will share with the CPU.
+    /// Allocates zeroed pages for `len` bytes of coherent memory.
     ///
-    /// Untranslated devices need them contiguous: CMA first, page frames when CMA has none. The run remembers which one
-    /// it was.
-    pub(super) fn take_shared(
+    /// Untranslated devices need contiguous pages: from CMA if it has any, else from the page frames. The run records
+    /// which of them it came from.
+    pub(super) fn take_coherent(
         &self,
         machine: &Machine,
         device: &str,
@@ -130,9 +130,9 @@ impl Backend {
         self.take_frames(machine, device, count, align, limit)
     }
 
-    /// Takes zeroed pages for `len` bytes that the CPU owns and lends to the device: where the device reaches them, if
-    /// there is such a place, else anywhere.
-    pub(super) fn take_lent(
+    /// Allocates zeroed pages for `len` bytes of a streaming buffer: where the device can address them, if there are
+    /// any, else anywhere.
+    pub(super) fn take_streaming(
         &self,
         machine: &Machine,
         device: &str,
@@ -165,7 +165,7 @@ impl Backend {
             Self::Translated(domain) => {
                 let request = PageRequest::new(count);
                 match PageRun::alloc(frames, &request) {
-                    // Pages may wait for a confirmation that nobody has asked for yet.
+                    // Pages may still be on the queue of a lazy domain: flush it, then try again.
                     Err(_) if domain.confirm_queue(machine) => Ok(PageRun::alloc(frames, &request)?),
                     taken => Ok(taken?),
                 }
@@ -173,8 +173,8 @@ impl Backend {
         }
     }
 
-    /// Takes a range of device addresses back, and ends the pins behind it with a proof. Without a translation the only
-    /// proof is the device's own quiet; without any proof the reason comes back, and the pins are in quarantine.
+    /// Unmaps a range of device addresses and ends the pins of its memory with a proof. Without a translation the only
+    /// proof is a quiesced device; without any proof the reason is returned, and the pins are in quarantine.
     pub(super) fn unmap(
         &self,
         machine: &Machine,
@@ -183,30 +183,34 @@ impl Backend {
         quiesced: Option<&Quiesced>,
         pins: Vec<PagePin>,
     ) -> Result<Revocation, String> {
-        let same = pins.iter().all(|pin| pin.is_via(self.domain()));
+        let same = pins.iter().all(|pin| pin.is_for(self.domain()));
         machine.promises.check(Promise::MatchingBackend, same, || {
-            format!("{device}: {} takes back what another back-end gave", self.name())
+            format!("{device}: {} is asked to free what another back-end allocated", self.name())
         });
         match self {
             Self::Direct(_) => {
                 let Some(quiesced) = quiesced else {
                     let why = "the device was not shown to be quiesced".to_string();
-                    machine.quarantine.until_quiesced(machine, device, pins, why.clone());
+                    machine.quarantine.hold_until_quiesced(machine, device, pins, why.clone());
                     return Err(why);
                 };
                 let left = release_all(machine, pins, &Unreachable::quiesced(quiesced, device));
-                if left.is_empty() { Ok(Revocation::Proven) } else { Err("shown for another device".to_string()) }
+                if left.is_empty() {
+                    Ok(Revocation::Confirmed)
+                } else {
+                    Err("the proof is about another device".to_string())
+                }
             }
             Self::Translated(d) => match d.unmap(machine, device, range, pins) {
-                Ok(Revoked::Now) => Ok(Revocation::Proven),
-                Ok(Revoked::Queued) => Ok(Revocation::Later(Arc::clone(d))),
+                Ok(Revoked::Confirmed) => Ok(Revocation::Confirmed),
+                Ok(Revoked::Queued) => Ok(Revocation::Queued(Arc::clone(d))),
                 Err(e) => Err(e.to_string()),
             },
         }
     }
 }
 
-/// Pages for `len` bytes, if that is a size to be had at all.
+/// Number of pages for `len` bytes; an error for no bytes, or more than an allocator takes.
 fn count(len: u64) -> Result<u64, DmaError> {
     match pages(len) {
         n @ 1..=0xffff_ffff => Ok(n),

@@ -1,10 +1,10 @@
-//! Bounce buffers: memory that a device reaches, standing in for memory that it does not.
+//! Bounce buffers: memory that a device can address, in place of memory that it cannot.
 //!
-//! Slots are whole pages of the machine's frames below the device's limit, taken for one mapping each. They come zeroed
-//! from the allocator whenever they change owner (P12). All devices together hold at most [`BOUNCE_BYTES`].
+//! A slot is whole page frames below the device's limit, allocated for one mapping. The allocator zeroes pages whenever
+//! they change owner (P12). All devices together use at most [`BOUNCE_BYTES`].
 //!
-//! What is bounced keeps its offset in the page, which devices with page lists (`NVMe`) rely on (as Linux keeps it for
-//! those that ask, `dma_set_min_align_mask`).
+//! The bounce address has the same offset in the page as the original, on which devices with page lists (`NVMe`) rely
+//! (Linux does the same for drivers that ask, `dma_set_min_align_mask`).
 
 use alloc::sync::Arc;
 
@@ -16,21 +16,21 @@ use crate::machine::Machine;
 use crate::sync::atomic::Ordering;
 use core::sync::atomic::AtomicU64;
 
-/// Most bytes that the bounce slots of a machine hold at once (as much as Linux sets aside by default, `swiotlb.h`
+/// Limit of all bounce slots of a machine together, in bytes (the size that Linux reserves by default, `swiotlb.h`
 /// `IO_TLB_DEFAULT_SIZE`).
 pub const BOUNCE_BYTES: u64 = 64 << 20;
 
-/// A slot, counted while it lives.
+/// A bounce slot; counts against [`BOUNCE_BYTES`] until it is dropped.
 pub(super) struct Slot {
     memory: Arc<DmaMemory>,
-    /// Where the bytes begin in it.
+    /// Offset of the first byte in `memory`.
     offset: u64,
     machine: Arc<Machine>,
 }
 
 impl Slot {
-    /// Takes a slot of `len` bytes that the device reaches, `offset` bytes (less than a page, a multiple of 8) into a page,
-    /// and the device address of the first one.
+    /// Allocates a slot of `len` bytes that the device can address, `offset` bytes (less than a page, a multiple of 8)
+    /// into a page. Returns it with the device address of its first byte.
     pub(super) fn take(
         context: &DmaContext,
         direct: &Direct,
@@ -52,7 +52,7 @@ impl Slot {
         }
         let limit = context.limit();
         let memory = direct.take(machine.memory().frames(), count, PAGE_SIZE, limit).and_then(|run| {
-            let addr = direct.reach(run.base() + offset, len, limit).ok_or(DmaError::Mask(limit))?;
+            let addr = direct.bus_addr(run.base() + offset, len, limit).ok_or(DmaError::Mask(limit))?;
             let memory = DmaMemory::new(run, machine.memory().memory(), context.shared_caching(), offset + len);
             Ok((memory.ok_or(DmaError::BadSize(len))?, addr))
         });
@@ -72,7 +72,7 @@ impl Slot {
         &self.memory
     }
 
-    /// The first `count` 8-byte words of what it stands in for.
+    /// The first `count` 8-byte words of the bounced data.
     pub(super) fn words(&self, count: usize) -> &[AtomicU64] {
         let first = (self.offset / 8) as usize;
         &self.memory.window().words()[first..first + count]

@@ -1,7 +1,7 @@
-//! Memory that the CPU owns and may lend to a device.
+//! Streaming DMA buffers: owned by the CPU, or by the device while they are mapped.
 
-// UNSAFETY: pages of RAM are handed out as byte slices; everywhere else they are reached by atomics only.
-#![expect(unsafe_code, reason = "turns pages that one handle owns alone into slices")]
+// UNSAFETY: pages of RAM are exposed as byte slices; everywhere else they are accessed by atomics only.
+#![expect(unsafe_code, reason = "turns pages that one handle owns exclusively into slices")]
 
 use alloc::sync::Arc;
 use alloc::vec;
@@ -17,32 +17,32 @@ use crate::machine::Machine;
 use crate::mem::{PageRequest, PageRun};
 use crate::sync::Mutex;
 
-/// Alignment of parts of a buffer that are mapped on their own, in bytes: no CPU that this runs on has longer cache
-/// lines (arm64 `ARCH_DMA_MINALIGN`).
+/// Alignment of parts of a buffer that are mapped on their own, in bytes: no supported CPU has longer cache lines
+/// (arm64 `ARCH_DMA_MINALIGN`).
 pub const DMA_ALIGN: u64 = 128;
 
-/// Whole pages that the CPU owns, zeroed when they were taken.
+/// Streaming DMA buffer of whole pages, zeroed at allocation and owned by the CPU.
 ///
-/// To lend them to a device, give the buffer to [`Dma::map`](super::Dma::map); ending the mapping gives it back. It
-/// belongs to no binding and may outlive them all. Dropping it gives the pages to the allocator they came from.
+/// [`Dma::map`](super::Dma::map) transfers ownership to a device; unmapping returns the buffer. It belongs to no
+/// binding and may outlive all of them. Dropping it frees the pages to the allocator that they came from.
 ///
-/// A buffer that comes back from a lazy domain may still be reached by its device until the IOMMU is flushed. Taking a
-/// slice waits for that flush; [`read_bytes`](Self::read_bytes) and [`write_bytes`](Self::write_bytes) do not.
+/// After an unmap in a lazy domain the device may still reach the buffer until the IOMMU is flushed. Borrowing a slice
+/// waits for that flush; [`read_bytes`](Self::read_bytes) and [`write_bytes`](Self::write_bytes) do not.
 ///
 /// # Invariants
 ///
-/// `memory` is the only reference to its `DmaMemory` but for pins, which never touch the bytes, and was made with
-/// [`Caching::Cached`]. `copy`, once it is there, is replaced through an exclusive borrow only.
+/// `memory` is the only reference to its `DmaMemory` except for pins, which never access the bytes, and was made with
+/// [`Caching::Cached`]. Once set, `copy` is replaced through an exclusive borrow only.
 pub struct DmaBuffer {
     memory: Arc<DmaMemory>,
-    /// The bytes, while the pages themselves cannot be shown to be out of a device's reach.
+    /// Copy of the bytes, used while a device may still reach the pages.
     copy: Mutex<Option<ViewCopy>>,
 }
 
 impl DmaBuffer {
-    /// Wraps pages that were just taken. `None` when they are not RAM of this machine.
+    /// Wraps pages that were just allocated. `None` when they are not RAM of this machine.
     pub(super) fn new(run: PageRun, memory: &Arc<dyn Memory>, len: u64) -> Option<Self> {
-        // INVARIANT: nobody else has seen the memory yet.
+        // INVARIANT: the memory was just made, and no other reference to it exists.
         Some(Self::of(DmaMemory::new(run, memory, Caching::Cached, len)?))
     }
 
@@ -50,7 +50,7 @@ impl DmaBuffer {
         Self { memory, copy: Mutex::new(None) }
     }
 
-    /// Bytes, at least 1.
+    /// Size in bytes, at least 1.
     pub fn len(&self) -> u64 {
         self.memory.len()
     }
@@ -60,7 +60,7 @@ impl DmaBuffer {
         false
     }
 
-    /// Name of the allocator that the pages go back to.
+    /// Name of the allocator that the pages are freed to.
     pub fn source(&self) -> &'static str {
         self.memory.source()
     }
@@ -70,31 +70,32 @@ impl DmaBuffer {
         self.memory.phys()
     }
 
-    /// The bytes.
+    /// The contents.
     ///
-    /// When the IOMMU does not confirm the end of an earlier mapping, they are a copy, taken now: a device that writes to
-    /// the pages all the same does not change it.
+    /// If the IOMMU does not confirm that an earlier mapping is gone, this is a copy made now, which a device that
+    /// still writes to the pages does not change.
     pub fn as_slice(&self) -> &[u8] {
-        if self.memory.settle(None).is_ok() && self.copy.lock().is_none() {
-            // SAFETY: by the invariant nobody else has the memory, so nothing writes to it through the core while `self`
-            // is borrowed. No device reaches it: nothing pins it.
+        if self.memory.confirm_unmapped(None).is_ok() && self.copy.lock().is_none() {
+            // SAFETY: by the invariant this is the only reference, so nothing writes to the memory through the core
+            // while `self` is borrowed. No device reaches it: it is not pinned.
             return unsafe { slice_of(&self.memory, 0..self.len()) };
         }
         let bytes = self.copy.lock().get_or_insert_with(|| self.bytes()).as_ptr();
-        // SAFETY: the copy is not ended while `self` is borrowed (invariant), and nobody writes to it.
+        // SAFETY: the copy is not dropped while `self` is borrowed (invariant), and nobody writes to it.
         unsafe { &*bytes }
     }
 
-    /// The bytes, to change. As [`as_slice`](Self::as_slice) when the IOMMU does not confirm.
+    /// The contents, for writing. A copy as in [`as_slice`](Self::as_slice) when the IOMMU does not confirm; its
+    /// changes are written to the pages later.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        if self.memory.settle(None).is_ok() {
-            self.put_back();
+        if self.memory.confirm_unmapped(None).is_ok() {
+            self.write_back();
             let range = 0..self.len();
             // SAFETY: as in `as_slice`, and `self` is borrowed exclusively.
             return unsafe { mut_slice_of(&self.memory, range) };
         }
         let bytes = self.copy.lock().get_or_insert_with(|| self.bytes()).as_ptr();
-        // SAFETY: the copy is not ended while `self` is borrowed, exclusively, which keeps everybody else away.
+        // SAFETY: the copy is not dropped while `self` is borrowed, and it is borrowed exclusively.
         unsafe { &mut *bytes }
     }
 
@@ -102,11 +103,11 @@ impl DmaBuffer {
     ///
     /// # Panics
     ///
-    /// When the range is not inside the buffer.
+    /// If the range is not inside the buffer.
     pub fn read_bytes(&self, offset: u64, to: &mut [u8]) {
         if let Some(copy) = &*self.copy.lock() {
             let (first, len) = (offset as usize, to.len());
-            // SAFETY: who has them exclusively has borrowed `self` exclusively.
+            // SAFETY: an exclusive slice of the copy borrows `self` exclusively.
             to.copy_from_slice(&unsafe { copy.bytes() }[first..first + len]);
         } else {
             self.memory.read_bytes(offset, to);
@@ -117,9 +118,9 @@ impl DmaBuffer {
     ///
     /// # Panics
     ///
-    /// When the range is not inside the buffer.
+    /// If the range is not inside the buffer.
     pub fn write_bytes(&mut self, offset: u64, from: &[u8]) {
-        self.put_back();
+        self.write_back();
         self.memory.write_bytes(offset, from);
     }
 
@@ -133,18 +134,18 @@ impl DmaBuffer {
         ViewCopy::new(bytes)
     }
 
-    /// Ends the copy, if there is one: its bytes go to the pages.
-    fn put_back(&mut self) {
+    /// Writes the copy, if there is one, to the pages and drops it.
+    fn write_back(&mut self) {
         if let Some(copy) = self.copy.lock().take() {
             // SAFETY: `self` is borrowed exclusively here.
             self.memory.write_bytes(0, unsafe { copy.bytes() });
         }
     }
 
-    /// Gives up the CPU's ownership.
-    pub(super) fn lend(mut self) -> Lent {
-        self.put_back();
-        Lent { memory: self.memory }
+    /// Transfers ownership to the device.
+    pub(super) fn into_device_owned(mut self) -> DeviceOwned {
+        self.write_back();
+        DeviceOwned { memory: self.memory }
     }
 }
 
@@ -154,78 +155,87 @@ impl fmt::Debug for DmaBuffer {
     }
 }
 
-/// A buffer that a mapping owns. The CPU has no slices of it, but for the views of a bounced mapping that is borrowed
+/// A buffer that a mapping owns. The CPU has no slices of it, except for views of a bounced mapping that is borrowed
 /// exclusively.
 ///
 /// # Invariants
 ///
-/// `memory` is the only reference to its `DmaMemory` but for pins, which never touch the bytes.
-pub(super) struct Lent {
+/// `memory` is the only reference to its `DmaMemory` except for pins, which never access the bytes.
+pub(super) struct DeviceOwned {
     memory: Arc<DmaMemory>,
 }
 
-impl Lent {
+impl DeviceOwned {
     pub(super) fn memory(&self) -> &Arc<DmaMemory> {
         &self.memory
     }
 
-    /// The CPU owns it again.
+    /// Returns ownership to the CPU.
     pub(super) fn into_buffer(self) -> DmaBuffer {
         DmaBuffer::of(self.memory)
     }
 
     /// # Safety
     ///
-    /// For as long as the slice lives the caller has the mapping exclusively, and makes no other slice or copy of the
-    /// range.
+    /// While the slice exists the caller borrows the mapping exclusively and makes no other slice or copy of the range.
     pub(super) unsafe fn slice(&self, range: Range<u64>) -> &[u8] {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's obligation, passed on.
         unsafe { slice_of(&self.memory, range) }
     }
 
     /// # Safety
     ///
     /// As for [`slice`](Self::slice).
-    #[expect(clippy::mut_from_ref, reason = "the bytes are reached by a raw pointer; the caller vouches for them")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the bytes are accessed through a raw pointer; the caller guarantees exclusive access"
+    )]
     pub(super) unsafe fn slice_mut(&self, range: Range<u64>) -> &mut [u8] {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's obligation, passed on.
         unsafe { mut_slice_of(&self.memory, range) }
     }
 }
 
-/// First byte and number of bytes of `range`.
+/// Pointer to the first byte, and the number of bytes, of `range`.
 fn bytes_of(memory: &DmaMemory, range: &Range<u64>) -> (*mut u8, usize) {
     assert!(range.start <= range.end && range.end <= memory.len(), "{range:?} of {} bytes", memory.len());
     let words = memory.window().words();
-    // `AtomicU64` allows writes behind a shared reference, so the pointer may be written through.
+    // `AtomicU64` has interior mutability, so writing through this pointer is allowed.
     let first = words.as_ptr().cast_mut().cast::<u8>().wrapping_add(range.start as usize);
     (first, (range.end - range.start) as usize)
 }
 
 /// # Safety
 ///
-/// Nothing writes to the range while the slice lives.
+/// Nothing writes to the range while the slice exists.
 unsafe fn slice_of(memory: &DmaMemory, range: Range<u64>) -> &[u8] {
     let (first, len) = bytes_of(memory, &range);
     // SAFETY: `bytes_of` has checked that the bytes lie in the window, which is valid while `memory` is borrowed; the
-    // caller keeps writers away; bytes need no alignment and RAM is always initialised.
+    // caller excludes writers; bytes need no alignment and RAM is always initialised.
     unsafe { slice::from_raw_parts(first, len) }
 }
 
 /// # Safety
 ///
-/// Nothing else reads or writes the range while the slice lives.
-#[expect(clippy::mut_from_ref, reason = "the bytes are reached by a raw pointer; the caller vouches for them")]
+/// Nothing else reads or writes the range while the slice exists.
+#[expect(
+    clippy::mut_from_ref,
+    reason = "the bytes are accessed through a raw pointer; the caller guarantees exclusive access"
+)]
 unsafe fn mut_slice_of(memory: &DmaMemory, range: Range<u64>) -> &mut [u8] {
     let (first, len) = bytes_of(memory, &range);
-    // SAFETY: as in `slice_of`, and the caller keeps everybody else away.
+    // SAFETY: as in `slice_of`, and the caller excludes every other access.
     unsafe { slice::from_raw_parts_mut(first, len) }
 }
 
 impl Machine {
-    /// Takes a buffer of `len` bytes (at least 1) that belongs to no device yet, zeroed, starting on a page.
+    /// Allocates a buffer of `len` bytes (at least 1) that belongs to no device yet, zeroed, starting on a page.
     ///
-    /// A buffer made by [`Dma::buffer`](super::Dma::buffer) lies where that device reaches it without a bounce buffer.
+    /// A buffer from [`Dma::buffer`](super::Dma::buffer) lies where that device can address it without a bounce buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::BadSize`] for 0 bytes or more than 2^32 pages, [`DmaError::Memory`] when there are no pages.
     pub fn dma_buffer(&self, len: u64) -> Result<DmaBuffer, DmaError> {
         let count = pages(len);
         if count == 0 || count > u64::from(u32::MAX) {

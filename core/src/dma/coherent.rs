@@ -1,4 +1,4 @@
-//! Memory that the CPU and the device share.
+//! Coherent DMA memory: shared by CPU and device without syncs.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,10 +15,10 @@ use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::binding::{EntryId, Scope};
 use crate::env::{Barrier, Caching};
 
-/// Memory that CPU and device share, of `len` bytes.
+/// Coherent memory: CPU and device access it at the same time, without syncs.
 ///
-/// The binding owns it. Dropping or forgetting this handle changes nothing (P9); [`release`](Self::release) gives the
-/// memory back early.
+/// The binding owns it. Dropping or forgetting this handle frees nothing (P9); [`release`](Self::release) frees the
+/// memory before the binding ends.
 pub struct Coherent<'s> {
     mapping: Arc<Mapping>,
     memory: Arc<DmaMemory>,
@@ -27,24 +27,34 @@ pub struct Coherent<'s> {
 }
 
 impl<'s> Dma<'s> {
-    /// Takes `len` bytes (at least 1) that CPU and device share, zeroed, starting on a page.
+    /// Allocates `len` bytes (at least 1) of coherent memory, zeroed, starting on a page.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::Memory`] or [`DmaError::Mask`] when no pages are left that the device can address,
+    /// [`DmaError::Iova`] or [`DmaError::Map`] from the IOMMU, [`DmaError::Quarantined`] while earlier memory of the
+    /// device is in quarantine, [`DmaError::Unbinding`] once the binding is being torn down.
     pub fn coherent(&self, len: u64) -> Result<Coherent<'s>, DmaError> {
         self.coherent_with(len, Attrs::empty())
     }
 
-    /// As [`coherent`](Self::coherent), with [`Attrs::WRITE_COMBINE`] or without.
+    /// As [`coherent`](Self::coherent), optionally with [`Attrs::WRITE_COMBINE`].
+    ///
+    /// # Errors
+    ///
+    /// As [`coherent`](Self::coherent).
     pub fn coherent_with(&self, len: u64, attrs: Attrs) -> Result<Coherent<'s>, DmaError> {
         self.shared(Kind::Coherent, len, PAGE_SIZE, attrs)
     }
 
-    /// Memory that CPU and device share, for whatever use, at a multiple of `align`: of the physical address, and so of the
-    /// device address where the back-end does not move pages by less.
+    /// Allocates coherent memory of any `kind` at a multiple of `align`: of the physical address, and of the device
+    /// address too where the back-end's offset is a multiple of it.
     pub(super) fn shared(&self, kind: Kind, len: u64, align: u64, attrs: Attrs) -> Result<Coherent<'s>, DmaError> {
         let context = self.context()?;
         context.admit()?;
         let machine = &context.machine;
         let limit = context.coherent_limit();
-        let run = context.backend.take_shared(machine, &context.device, len, align, limit)?;
+        let run = context.backend.take_coherent(machine, &context.device, len, align, limit)?;
         let uncached = attrs.contains(Attrs::WRITE_COMBINE);
         let caching = if uncached { Caching::Uncached } else { context.shared_caching() };
         let memory = DmaMemory::new(run, machine.memory().memory(), caching, len).ok_or(DmaError::BadSize(len))?;
@@ -52,11 +62,20 @@ impl<'s> Dma<'s> {
         let reservation = self.scope.bound.reservation()?;
         let (phys, bytes) = (memory.phys(), memory.allocated());
         let addr = match &context.backend {
-            Backend::Direct(direct) => direct.reach(phys, bytes, limit).ok_or(DmaError::Mask(limit))?,
+            Backend::Direct(direct) => direct.bus_addr(phys, bytes, limit).ok_or(DmaError::Mask(limit))?,
             Backend::Translated(domain) => {
                 let prot = context.prot(Direction::Bidirectional);
-                let pins = &mut || Vec::from([PagePin::new(&memory, &context.pinner)]);
-                domain.map(machine, &context.device, kind.name(), phys, bytes, prot, context.reach(limit), pins)?
+                let pins = &mut || Vec::from([PagePin::new(&memory, &context.pin_owner)]);
+                domain.map(
+                    machine,
+                    &context.device,
+                    kind.name(),
+                    phys,
+                    bytes,
+                    prot,
+                    context.addressing_limits(limit),
+                    pins,
+                )?
             }
         };
         let piece = Piece::new(Backing::Shared(Arc::clone(&memory)), 0..len, addr, None);
@@ -73,7 +92,11 @@ impl<'s> Dma<'s> {
         Ok(Coherent { mapping, memory, entry, scope: self.scope })
     }
 
-    /// Takes memory for `count` (at least 1) values of `T` that CPU and device share, zeroed.
+    /// Allocates a coherent array of `count` (at least 1) values of `T`, zeroed.
+    ///
+    /// # Errors
+    ///
+    /// As [`coherent`](Self::coherent), and [`DmaError::BadSize`] when the array is larger than the address space.
     pub fn coherent_slice<T: FromBytes + IntoBytes + Immutable>(
         &self,
         count: usize,
@@ -84,19 +107,19 @@ impl<'s> Dma<'s> {
 }
 
 impl Coherent<'_> {
-    /// Where the device finds it. Reading this counts as telling the device: whatever was known about the device being
-    /// quiet is void.
+    /// DMA address of the first byte. Reading it counts as publishing it to the device, which is no longer known to be
+    /// quiesced from then on.
     pub fn device_addr(&self) -> DeviceAddr {
         self.scope.bound.publish_dma_address();
         self.mapping.first().addr
     }
 
-    /// Where the device would find it, without telling it.
+    /// DMA address of the first byte, for the core: does not count as publishing it.
     pub(super) fn addr(&self) -> DeviceAddr {
         self.mapping.first().addr
     }
 
-    /// The memory, to read after the binding has ended. It keeps the pages from their allocator, not the mapping alive.
+    /// The memory, to be read after the binding has ended. Holding it keeps the pages allocated, but not mapped.
     pub fn memory(&self) -> Arc<DmaMemory> {
         Arc::clone(&self.memory)
     }
@@ -115,7 +138,7 @@ impl Coherent<'_> {
     ///
     /// # Panics
     ///
-    /// When the range is not inside the memory.
+    /// If the range is not inside the memory.
     pub fn read_bytes(&self, offset: u64, to: &mut [u8]) {
         self.memory.read_bytes(offset, to);
     }
@@ -124,17 +147,18 @@ impl Coherent<'_> {
     ///
     /// # Panics
     ///
-    /// When the range is not inside the memory.
+    /// If the range is not inside the memory.
     pub fn write_bytes(&self, offset: u64, from: &[u8]) {
         self.memory.write_bytes(offset, from);
     }
 
-    /// Orders everything written so far before the register write that tells the device.
+    /// Write barrier: makes all earlier writes visible to the device before a following register write, such as a
+    /// doorbell.
     pub fn publish(&self) {
         self.mapping.context.machine.memory().memory().barrier(Barrier::Full);
     }
 
-    /// Gives it back before the binding ends. The device must not use it any more.
+    /// Unmaps and frees the memory before the binding ends. The device must not use it any more.
     pub fn release(self) {
         if let Some(entry) = self.scope.bound.ledger.take(self.entry) {
             self.scope.bound.release_early(self.entry, entry);
@@ -148,7 +172,7 @@ impl fmt::Debug for Coherent<'_> {
     }
 }
 
-/// An array of `T` that CPU and device share, in the CPU's (little-endian) byte order.
+/// Coherent array of `T`, in the CPU's (little-endian) byte order.
 ///
 /// Values are copied in and out: the device may change them at any time, so there is no `&T`.
 pub struct CoherentSlice<'s, T> {
@@ -163,7 +187,7 @@ impl<T: FromBytes + IntoBytes + Immutable> CoherentSlice<'_, T> {
         self.count
     }
 
-    /// True when there are none.
+    /// True when there are no elements.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -172,7 +196,7 @@ impl<T: FromBytes + IntoBytes + Immutable> CoherentSlice<'_, T> {
     ///
     /// # Panics
     ///
-    /// When there is no such element.
+    /// If `index` is out of bounds.
     pub fn read(&self, index: usize) -> T {
         let mut value = T::new_zeroed();
         self.memory.read_bytes(self.offset(index), value.as_mut_bytes());
@@ -183,12 +207,12 @@ impl<T: FromBytes + IntoBytes + Immutable> CoherentSlice<'_, T> {
     ///
     /// # Panics
     ///
-    /// When there is no such element.
+    /// If `index` is out of bounds.
     pub fn write(&self, index: usize, value: &T) {
         self.memory.write_bytes(self.offset(index), value.as_bytes());
     }
 
-    /// Where the device finds the first element; see [`Coherent::device_addr`].
+    /// DMA address of the first element; see [`Coherent::device_addr`].
     pub fn device_addr(&self) -> DeviceAddr {
         self.memory.device_addr()
     }
@@ -198,7 +222,8 @@ impl<T: FromBytes + IntoBytes + Immutable> CoherentSlice<'_, T> {
         &self.memory
     }
 
-    /// Orders everything written so far before the register write that tells the device.
+    /// Write barrier: makes all earlier writes visible to the device before a following register write, such as a
+    /// doorbell.
     pub fn publish(&self) {
         self.memory.publish();
     }

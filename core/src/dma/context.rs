@@ -1,4 +1,4 @@
-//! How one bound device does DMA: back-end, masks, coherence.
+//! DMA configuration of one binding: back-end, masks, coherence.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::backend::Backend;
 use super::check::Op;
-use super::pin::{Pinner, Via};
+use super::pin::{AccessPath, PinOwner};
 use super::{Dma, DmaError, DmaMemory};
 use crate::addr::DeviceAddr;
 use crate::binding::{Bound, Entry, ResourceError, ResourceKind, UnwindCtx};
@@ -15,36 +15,40 @@ use crate::claim::Holder;
 use crate::driver::DmaOwner;
 use crate::env::Caching;
 use crate::event::{EventKind, Outcome};
-use crate::iommu::{self, DomainKind, IovaSpace, Reach};
+use crate::iommu::{self, AddressingLimits, DomainKind, IovaSpace};
 use crate::machine::Machine;
 use crate::promise::Promise;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// What a device addresses until its driver says otherwise.
+/// DMA mask until the driver sets one.
 const DEFAULT_MASK: u64 = u32::MAX as u64;
 
-/// Largest segment until the driver says otherwise (`include/linux/dma-mapping.h` `dma_get_max_seg_size`).
+/// Largest segment until the driver sets a limit (`include/linux/dma-mapping.h` `dma_get_max_seg_size`).
 const DEFAULT_SEGMENT: u64 = 64 << 10;
-/// Boundary of segments until the driver says otherwise (as above, `dma_get_seg_boundary`).
+/// Segment boundary until the driver sets one (as above, `dma_get_seg_boundary`).
 const DEFAULT_BOUNDARY: u64 = 1 << 32;
 
-/// What a device can take as one segment of a list.
+/// Limits of one segment of a scatter list, as the device's hardware requires them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SegmentLimits {
-    /// Most bytes in a segment, at least 1. Longer ones are cut, so choose a multiple of the alignment that the device
-    /// needs. 64 KiB until it is set.
+    /// Maximum bytes of a segment, at least 1. Longer ones are split, so choose a multiple of the alignment that the
+    /// device needs. Default: 64 KiB.
     pub max_segment_size: u64,
-    /// A power of two that no segment crosses a multiple of, in device addresses; 0 for none. 4 GiB until it is set.
+    /// Power of two of which no segment crosses a multiple, in device addresses; 0 for none. Default: 4 GiB.
     pub segment_boundary: u64,
 }
 
 impl Dma<'_> {
-    /// Sets the highest address that the device can put on its bus, in bits (1 to 64; 32 until it is set). It holds for
-    /// what is allocated and mapped from now on, until the binding ends: the next one starts at 32 again.
+    /// Sets the DMA mask, in bits: the highest address that the device can put on its bus (1 to 64; default 32). It
+    /// applies to later allocations and mappings of this binding; the next binding starts at 32 again.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::Unbinding`] once the binding is being torn down.
     ///
     /// # Panics
     ///
-    /// When `bits` is 0 or more than 64.
+    /// If `bits` is 0 or more than 64.
     pub fn set_mask(&self, bits: u32) -> Result<(), DmaError> {
         self.set_coherent_mask(bits)?;
         let context = self.context()?;
@@ -53,11 +57,15 @@ impl Dma<'_> {
         Ok(())
     }
 
-    /// As [`set_mask`](Self::set_mask), for memory that CPU and device share only. Set it after `set_mask`.
+    /// Sets the mask for coherent memory only, after [`set_mask`](Self::set_mask), which sets both.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::Unbinding`] once the binding is being torn down.
     ///
     /// # Panics
     ///
-    /// When `bits` is 0 or more than 64.
+    /// If `bits` is 0 or more than 64.
     pub fn set_coherent_mask(&self, bits: u32) -> Result<(), DmaError> {
         assert!((1..=64).contains(&bits), "a DMA mask of {bits} bits");
         let context = self.context()?;
@@ -66,7 +74,12 @@ impl Dma<'_> {
         Ok(())
     }
 
-    /// Sets what the device takes as one segment of a list.
+    /// Sets the limits of one segment of a scatter list.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::BadLimits`] for segments of no bytes or a boundary that is no power of two, [`DmaError::Unbinding`]
+    /// once the binding is being torn down.
     pub fn set_limits(&self, limits: SegmentLimits) -> Result<(), DmaError> {
         let SegmentLimits { max_segment_size, segment_boundary } = limits;
         if max_segment_size == 0 || (segment_boundary != 0 && !segment_boundary.is_power_of_two()) {
@@ -84,35 +97,35 @@ impl Dma<'_> {
     }
 }
 
-/// The DMA side of one binding. Allocations hold it, so it outlives each of them.
+/// DMA configuration of one binding. Allocations hold it, so it outlives each of them.
 pub(crate) struct DmaContext {
     pub(crate) machine: Arc<Machine>,
     pub(crate) device: Arc<str>,
     pub(crate) backend: Backend,
-    /// How events name the back-end.
+    /// Name of the back-end in events.
     pub(crate) backend_name: Arc<str>,
-    /// Whose pins its mappings hold.
-    pub(super) pinner: Arc<Pinner>,
+    /// Owner of the pins of its mappings.
+    pub(super) pin_owner: Arc<PinOwner>,
     /// The device snoops CPU caches.
     pub(crate) coherent: bool,
-    /// The windows of its bus cannot be read.
-    no_window: bool,
-    /// What the bus carries to the IOMMU: first and last byte of each window, highest first. Empty means everything.
+    /// The firmware's `dma-ranges` for its bus are malformed.
+    windows_unreadable: bool,
+    /// Windows of the bus towards the IOMMU: first and last byte of each, highest first. Empty means no restriction.
     windows: Vec<(DeviceAddr, DeviceAddr)>,
-    /// Highest address that the device can put on its bus.
+    /// The DMA mask: highest address that the device can put on its bus.
     mask: AtomicU64,
-    /// The same for memory that it shares with the CPU.
+    /// The mask for coherent memory.
     coherent_mask: AtomicU64,
-    /// Largest segment of a list, in bytes.
+    /// Largest segment of a scatter list, in bytes.
     max_segment_size: AtomicU64,
-    /// Segments of a list do not cross multiples of this power of two; 0 for none.
+    /// Power of two of which no segment crosses a multiple; 0 for none.
     segment_boundary: AtomicU64,
 }
 
 impl DmaContext {
-    /// As whom what is mapped by it is claimed.
+    /// Holder under which its mappings claim registers.
     pub(crate) fn holder(&self) -> &Holder {
-        &self.pinner.holder
+        &self.pin_owner.holder
     }
 
     /// Highest device address (inclusive).
@@ -120,17 +133,17 @@ impl DmaContext {
         DeviceAddr(self.mask.load(Ordering::Relaxed))
     }
 
-    /// Device addresses up to `limit` that get to the IOMMU.
-    pub(super) fn reach(&self, limit: DeviceAddr) -> Reach<'_> {
-        Reach { limit, windows: &self.windows }
+    /// Device addresses up to `limit` that the bus carries to the IOMMU.
+    pub(super) fn addressing_limits(&self, limit: DeviceAddr) -> AddressingLimits<'_> {
+        AddressingLimits { limit, windows: &self.windows }
     }
 
-    /// Highest device address (inclusive) of shared memory.
+    /// Highest device address (inclusive) of coherent memory.
     pub(crate) fn coherent_limit(&self) -> DeviceAddr {
         DeviceAddr(self.coherent_mask.load(Ordering::Relaxed))
     }
 
-    /// What lists are cut into.
+    /// Segment limits of scatter lists.
     pub(crate) fn segment_limits(&self) -> SegmentLimits {
         SegmentLimits {
             max_segment_size: self.max_segment_size.load(Ordering::Relaxed),
@@ -138,7 +151,7 @@ impl DmaContext {
         }
     }
 
-    /// Tells the checker what holds from now on. A mapping may lie below either mask.
+    /// Reports the limits to the checker. A mapping may lie below either mask.
     fn check_limits(&self) {
         self.machine.check_dma(|| Op::Limits {
             device: Arc::clone(&self.device),
@@ -156,15 +169,15 @@ impl DmaContext {
         }
     }
 
-    /// How the CPU must reach memory that it shares with the device without syncs.
+    /// CPU cache attribute of coherent memory: uncached unless the device snoops.
     pub(crate) fn shared_caching(&self) -> Caching {
         if self.coherent { Caching::Cached } else { Caching::Uncached }
     }
 
-    /// Refuses new memory to a device whose earlier memory is in quarantine (P11), and to one of which nobody knows where
-    /// its accesses lead.
+    /// Refuses new memory to a device whose earlier memory is in quarantine (P11), and to one whose bus windows are
+    /// malformed.
     pub(crate) fn admit(&self) -> Result<(), DmaError> {
-        if self.no_window {
+        if self.windows_unreadable {
             return Err(DmaError::NoWindow);
         }
         match self.machine.quarantine.bytes_of(&self.device) {
@@ -174,7 +187,8 @@ impl DmaContext {
     }
 }
 
-/// Step 4: sets the device's DMA up. Every binding starts with a fresh context: masks of the last one are gone.
+/// Step 4 of a binding: sets up the device's DMA. Every binding starts with a fresh context; masks of the previous one
+/// are gone.
 pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
     if let Some(reason) = &bound.desc().dma.unreadable {
         bound.emit(|| EventKind::Refused { what: "DMA".to_string(), reason: reason.to_string() });
@@ -203,19 +217,19 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
     if member.is_none() && behind && bound.machine().policy().untranslated_dma {
         bound.emit(|| EventKind::Policy { policy: "untranslated DMA".to_string() });
     }
-    let via = match &backend {
-        Backend::Translated(domain) => Via::Domain(Arc::downgrade(domain)),
-        Backend::Direct(_) => Via::Bus,
+    let path = match &backend {
+        Backend::Translated(domain) => AccessPath::Domain(Arc::downgrade(domain)),
+        Backend::Direct(_) => AccessPath::Direct,
     };
-    let pinner = Pinner::new(bound.machine(), &bound.desc().name, via);
+    let pin_owner = PinOwner::new(bound.machine(), &bound.desc().name, path);
     let context = Arc::new(DmaContext {
-        pinner,
+        pin_owner,
         machine: Arc::clone(bound.machine()),
         device: Arc::clone(&bound.desc().name),
         backend_name: backend.name().into(),
         backend,
         coherent: bound.desc().dma.coherent,
-        no_window: bound.desc().dma.unreadable.is_some(),
+        windows_unreadable: bound.desc().dma.unreadable.is_some(),
         windows,
         mask: AtomicU64::new(DEFAULT_MASK),
         coherent_mask: AtomicU64::new(DEFAULT_MASK),
@@ -234,8 +248,8 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
     Ok(())
 }
 
-/// The device addresses that both the bus of the device and its IOMMU (`space`) have. The IOMMU sees what the device puts
-/// on its bus; what a window's offset makes of an address is for memory behind no IOMMU (Linux's `iommu-dma`, too).
+/// Device addresses that both the bus of the device and its IOMMU (`space`) have. The IOMMU sees the addresses that the
+/// device puts on its bus; the offset of a window applies to untranslated memory only (as in Linux's `iommu-dma`).
 fn carried(bound: &Bound, space: &IovaSpace) -> Result<Vec<(DeviceAddr, DeviceAddr)>, ResourceError> {
     let ranges = &bound.desc().dma.ranges;
     let windows = space.overlap(ranges.iter().filter_map(|r| {
@@ -249,7 +263,7 @@ fn carried(bound: &Bound, space: &IovaSpace) -> Result<Vec<(DeviceAddr, DeviceAd
     Ok(windows)
 }
 
-/// Ledger entry of an untranslated set-up; a translated one is the attachment's entry.
+/// Ledger entry of an untranslated configuration; a translated one has the entry of the attachment.
 struct ContextEntry(String);
 
 impl Entry for ContextEntry {

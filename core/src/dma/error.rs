@@ -1,4 +1,4 @@
-//! Why DMA memory could not be had.
+//! Errors of DMA allocations and mappings.
 
 use core::fmt;
 
@@ -9,23 +9,23 @@ use crate::env::FaultPoint;
 use crate::iommu::{IovaError, MapError};
 use crate::mem::OutOfMemory;
 
-/// Why DMA memory or a mapping could not be had.
+/// Reason for which DMA memory or a mapping was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DmaError {
-    /// No pages.
+    /// Out of pages.
     #[error(transparent)]
     Memory(#[from] OutOfMemory),
-    /// No device addresses.
+    /// Out of device addresses.
     #[error(transparent)]
     Iova(IovaError),
-    /// The translation refused.
+    /// The page table refused the mapping.
     #[error(transparent)]
     Map(MapError),
     /// Zero bytes, or more than the address space holds.
     #[error("bad size: {0} bytes")]
     BadSize(u64),
-    /// Part of a buffer that does not lie inside it, or does not start and end on a multiple of
-    /// [`DMA_ALIGN`](super::DMA_ALIGN) (or at the buffer's end): it would share a cache line with its neighbour.
+    /// A range outside the buffer, or one that does not start and end on a multiple of [`DMA_ALIGN`](super::DMA_ALIGN)
+    /// (or at the buffer's end), so that it would share a cache line with its neighbour.
     #[error("bytes {start} to {end} of a buffer of {len}: outside, or not aligned to cache lines")]
     BadRange {
         /// First byte asked for.
@@ -38,65 +38,65 @@ pub enum DmaError {
     /// Segments of no bytes, or a boundary that is not a power of two.
     #[error("segments of at most {max_segment_size:#x} bytes with boundary {segment_boundary:#x}")]
     BadLimits {
-        /// As asked for.
+        /// The requested value.
         max_segment_size: u64,
-        /// As asked for.
+        /// The requested value.
         segment_boundary: u64,
     },
     /// A pool cannot have items of that size, alignment or boundary.
     #[error("pool items of {size} bytes, aligned to {align}, boundary {boundary}")]
     BadPool {
-        /// As asked for.
+        /// The requested value.
         size: u64,
-        /// As asked for.
+        /// The requested value.
         align: u64,
-        /// As asked for.
+        /// The requested value.
         boundary: u64,
     },
-    /// The windows of the device's bus (`dma-ranges`) cannot be read: no address is known to lead where it should. The
+    /// The windows of the device's bus (`dma-ranges`) are malformed, so device addresses cannot be computed. The
     /// description's [`unreadable`](crate::device::DmaDesc::unreadable) says why.
     #[error("no DMA for this device: the dma-ranges of its bus cannot be read")]
     NoWindow,
-    /// The memory lies above what the device can address.
-    #[error("the device reaches addresses up to {0} only")]
+    /// The memory lies above the device's DMA mask.
+    #[error("the device can address up to {0} only")]
     Mask(DeviceAddr),
-    /// Bounce buffers hold as many bytes as they may.
+    /// The bounce buffers are full.
     #[error("{0} more bytes do not fit the bounce buffers")]
     BounceFull(u64),
     /// The buffer belongs to another machine.
     #[error("the buffer is memory of another machine")]
     ForeignMachine,
-    /// The IOMMU did not confirm that an earlier mapping of this memory is gone.
+    /// The IOMMU has not confirmed that an earlier mapping of this memory is gone.
     #[error("the IOMMU has not confirmed the end of an earlier mapping of this memory")]
     Unconfirmed,
-    /// What is at this address is not the registers of a device that may be given to another one: RAM, an IOMMU, or
-    /// nothing that the machine knows.
+    /// The address does not hold registers that may be mapped for another device: it is RAM, an IOMMU, or unknown to
+    /// the machine.
     #[error("{0} is not device registers that another device may reach")]
     NotRegisters(PhysAddr),
-    /// A guest has these registers, or what lies on the same page. The event `refused` names it, and
-    /// [`Machine::conflict`](crate::machine::Machine::conflict) does as long as it has them.
+    /// A guest holds these registers, or others on the same page. The event `refused` names it, and
+    /// [`Machine::conflict`](crate::machine::Machine::conflict) does while it holds them.
     #[error("the registers at {0} are held by a guest; /sys/kernel/bindery/claims says by which")]
     Held(PhysAddr),
-    /// The device that these registers belong to uses this one itself, so that neither can be unbound first.
+    /// The device that these registers belong to is itself a consumer of this one, so neither could be unbound first.
     #[error("the device with the registers at {0} uses this one itself")]
     PeerCycle(PhysAddr),
-    /// Memory of an earlier binding is in quarantine: the device was never shown to be quiesced. Reset it and say so with
-    /// [`Bound::quiet`](crate::binding::Bound::quiet) first.
+    /// Memory of an earlier binding is in quarantine: the device was never shown to be quiesced. Reset it and report
+    /// that with [`Bound::mark_quiesced`](crate::binding::Bound::mark_quiesced) first.
     #[error("{0} bytes of this device are in quarantine")]
     Quarantined(u64),
-    /// The binding has no translation set up: the way back has begun.
+    /// The binding is being torn down and has no translation any more.
     #[error("the device is being unbound")]
     Unbinding,
-    /// The ledger did not take the entry.
+    /// The ledger refused the entry.
     #[error("the binding could not take the memory over")]
     Ledger,
-    /// A fault was injected here on purpose.
+    /// A fault was injected here for a test.
     #[error("injected fault: {}", .0.name())]
     Injected(FaultPoint),
 }
 
 impl DmaError {
-    /// Whether memory or addresses were lacking, which may come back.
+    /// True when memory or addresses were exhausted, so that a retry may succeed.
     pub(crate) const fn is_shortage(&self) -> bool {
         matches!(
             self,
@@ -115,14 +115,14 @@ impl From<ResourceError> for DmaError {
     }
 }
 
-/// A mapping was not made, and this is what was to be mapped.
+/// Refused mapping: the error, and the memory that was to be mapped.
 ///
-/// `?` keeps the error and lets the memory go.
+/// `?` converts it to its error and drops the memory.
 pub struct Refused<T> {
-    /// Why.
+    /// Reason of the refusal.
     pub error: DmaError,
-    /// What was not taken.
-    pub back: T,
+    /// The memory, as it was passed in.
+    pub returned: T,
 }
 
 impl<T> fmt::Debug for Refused<T> {

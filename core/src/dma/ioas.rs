@@ -1,4 +1,4 @@
-//! The I/O address space of a device that was handed over: what its user maps, where the user wants it.
+//! I/O address space of a pass-through device: its user maps memory at addresses of the user's choice.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -6,17 +6,17 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::DmaMemory;
-use super::pin::{PagePin, Pinner, Via};
+use super::pin::{AccessPath, PagePin, PinOwner};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::iommu::{Domain, FixedError, MapError, Membership, Prot, Range};
 use crate::machine::Machine;
 use crate::sync::Mutex;
 
-/// Most maps of one user, as in Linux (`dma_entry_limit`, `drivers/vfio/vfio_iommu_type1.c`). Those that the IOMMU has not
-/// confirmed the end of count.
+/// Maximum number of maps of one user, as in Linux (`dma_entry_limit`, `drivers/vfio/vfio_iommu_type1.c`). Unmapped
+/// ranges that the IOMMU has not confirmed count.
 pub const MAX_MAPS: usize = 65_535;
 
-/// Why a user's map was not made or not taken down.
+/// Error of a user's map or unmap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum IoasError {
     /// The range is empty, not page aligned, wraps, or is not inside the memory.
@@ -27,14 +27,14 @@ pub enum IoasError {
         /// Bytes.
         len: u64,
     },
-    /// There is no map that starts there and is that long.
+    /// No map has this address and length.
     #[error("no map at {0}")]
     NoMap(DeviceAddr),
     /// The user has too many maps.
     #[error("more than {0} maps")]
     TooManyMaps(usize),
     /// The memory belongs to another machine.
-    #[error("the memory is not this machine's")]
+    #[error("the memory belongs to another machine")]
     ForeignMemory,
     /// The IOMMU has not confirmed that an earlier map at this address is gone: the address is neither mapped nor free,
     /// and the earlier map's memory stays pinned. Unmapping or mapping again asks the IOMMU once more.
@@ -46,27 +46,27 @@ pub enum IoasError {
     /// The page table refused.
     #[error(transparent)]
     Map(#[from] MapError),
-    /// The address space is closed.
+    /// The device was taken back, and the address space closed.
     #[error("the device was taken back")]
     Closed,
 }
 
 struct State {
-    /// `None` once it is closed, so that nobody keeps the translation context busy.
+    /// `None` once it is closed, so that the translation context becomes free.
     domain: Option<Arc<Domain>>,
-    /// Bytes of each map, and the pin of its memory.
+    /// Length of each map in bytes, and the pin of its memory.
     maps: BTreeMap<DeviceAddr, (u64, PagePin)>,
-    /// Maps that were taken down without the IOMMU's word.
+    /// Ranges that were unmapped without confirmation by the IOMMU, and their lengths.
     unconfirmed: BTreeMap<DeviceAddr, u64>,
-    /// The device's accesses are blocked: the last user's maps are not confirmed to be gone.
+    /// The device is blocked: the IOMMU has not confirmed that the previous user's maps are gone.
     blocked: bool,
 }
 
-/// What a user of a pass-through device has mapped. Each map pins its memory until the IOMMU has confirmed that the map is
-/// gone; until then its address is refused. The binding closes it at its end at the latest.
+/// I/O address space of the user of a pass-through device. Each map pins its memory until the IOMMU has confirmed that
+/// the map is gone; until then its address cannot be mapped again. It is closed when the binding ends, at the latest.
 pub struct Ioas {
     machine: Weak<Machine>,
-    pinner: Arc<Pinner>,
+    pin_owner: Arc<PinOwner>,
     member: Option<Membership>,
     /// Not held while the IOMMU is waited for.
     state: Mutex<State>,
@@ -79,11 +79,11 @@ impl Ioas {
         member: Option<Membership>,
         domain: Arc<Domain>,
     ) -> Self {
-        let pinner = Pinner::new(machine, device, Via::Domain(Arc::downgrade(&domain)));
+        let pin_owner = PinOwner::new(machine, device, AccessPath::Domain(Arc::downgrade(&domain)));
         let machine = Arc::downgrade(machine);
         let (maps, unconfirmed) = (BTreeMap::new(), BTreeMap::new());
         let state = State { domain: Some(domain), maps, unconfirmed, blocked: false };
-        Self { machine, pinner, member, state: Mutex::new(state) }
+        Self { machine, pin_owner, member, state: Mutex::new(state) }
     }
 
     fn open(&self) -> Result<(Arc<Machine>, Arc<Domain>), IoasError> {
@@ -91,12 +91,18 @@ impl Ioas {
         self.machine.upgrade().zip(domain).ok_or(IoasError::Closed)
     }
 
-    /// Maps in use.
+    /// Number of maps.
     pub fn maps(&self) -> usize {
         self.state.lock().maps.len()
     }
 
-    /// Lets the device reach `len` bytes of `memory`, from `offset` on, at `iova` (all multiples of the page size).
+    /// Maps `len` bytes of `memory`, from `offset` on, at `iova` (all multiples of the page size).
+    ///
+    /// # Errors
+    ///
+    /// [`IoasError::BadRange`], [`IoasError::ForeignMemory`], [`IoasError::Reserved`], [`IoasError::TooManyMaps`],
+    /// [`IoasError::Map`] from the page table (nothing is mapped then), [`IoasError::Unconfirmed`] while an earlier map
+    /// in the range is not confirmed to be gone, [`IoasError::Closed`].
     pub fn map(
         &self,
         iova: DeviceAddr,
@@ -118,34 +124,38 @@ impl Ioas {
         if domain.is_reserved(range) {
             return Err(IoasError::Reserved(iova));
         }
-        if !self.let_through(&machine, &domain) || domain.is_unconfirmed(&machine, range) {
+        if !self.try_unblock(&machine, &domain) || domain.retry_unconfirmed(&machine, range) {
             return Err(IoasError::Unconfirmed(iova));
         }
         let mut s = self.state.lock();
         if s.domain.is_none() {
             return Err(IoasError::Closed);
         }
-        s.unconfirmed.retain(|at, len| domain.is_late(Range { iova: *at, len: *len }));
+        s.unconfirmed.retain(|at, len| domain.is_unconfirmed(Range { iova: *at, len: *len }));
         if s.maps.len() + s.unconfirmed.len() >= MAX_MAPS {
             return Err(IoasError::TooManyMaps(MAX_MAPS));
         }
         match domain.map_fixed(range, memory.phys() + offset, prot) {
             Ok(()) => {}
             Err(FixedError::Map(e @ MapError::Unconfirmed(_))) => {
-                let pins = Vec::from([PagePin::new(memory, &self.pinner)]);
-                domain.hold_unconfirmed(&machine, &self.pinner.device, range, pins, e);
+                let pins = Vec::from([PagePin::new(memory, &self.pin_owner)]);
+                domain.hold_unconfirmed(&machine, &self.pin_owner.device, range, pins, e);
                 s.unconfirmed.insert(iova, len);
                 return Err(IoasError::Unconfirmed(iova));
             }
             Err(FixedError::Map(e)) => return Err(IoasError::Map(e)),
             Err(FixedError::Unconfirmed(at)) => return Err(IoasError::Unconfirmed(at)),
         }
-        s.maps.insert(iova, (len, PagePin::new(memory, &self.pinner)));
+        s.maps.insert(iova, (len, PagePin::new(memory, &self.pin_owner)));
         Ok(())
     }
 
-    /// Takes the map that starts at `iova` and is `len` bytes long down, and waits until the device cannot reach it.
-    /// After [`Unconfirmed`](IoasError::Unconfirmed) the same call asks the IOMMU again.
+    /// Unmaps the map of `len` bytes at `iova`, and waits until the device cannot reach it.
+    ///
+    /// # Errors
+    ///
+    /// [`IoasError::NoMap`] when no map has this address and length, [`IoasError::Unconfirmed`] when the IOMMU does not
+    /// confirm (the same call asks it again), [`IoasError::Closed`].
     pub fn unmap(&self, iova: DeviceAddr, len: u64) -> Result<(), IoasError> {
         let (machine, domain) = self.open()?;
         let range = Range { iova, len };
@@ -160,8 +170,8 @@ impl Ioas {
             }
         };
         let gone = match pin {
-            Some(pin) => domain.unmap_fixed(&machine, &self.pinner.device, &[range], Vec::from([pin])).is_ok(),
-            None => !domain.is_unconfirmed(&machine, range),
+            Some(pin) => domain.unmap_fixed(&machine, &self.pin_owner.device, &[range], Vec::from([pin])).is_ok(),
+            None => !domain.retry_unconfirmed(&machine, range),
         };
         let mut s = self.state.lock();
         if gone {
@@ -173,8 +183,8 @@ impl Ioas {
         }
     }
 
-    /// Takes every map down and waits once. When the IOMMU does not confirm that all of them are gone, the device's accesses
-    /// are blocked until it has: the next user's device must not reach this one's memory. True when all are gone.
+    /// Removes every map with one flush. When the IOMMU does not confirm, the device is blocked until it does, because
+    /// it must not reach this user's memory on behalf of the next one. True when all maps are confirmed to be gone.
     pub fn clear(&self) -> bool {
         let Ok((machine, domain)) = self.open() else { return true };
         let (ranges, pins): (Vec<_>, Vec<_>) = {
@@ -182,10 +192,10 @@ impl Ioas {
             let maps = core::mem::take(&mut s.maps);
             maps.into_iter().map(|(iova, (len, pin))| (Range { iova, len }, pin)).unzip()
         };
-        let gone = ranges.is_empty() || domain.unmap_fixed(&machine, &self.pinner.device, &ranges, pins).is_ok();
+        let gone = ranges.is_empty() || domain.unmap_fixed(&machine, &self.pin_owner.device, &ranges, pins).is_ok();
         let mut s = self.state.lock();
         let earlier = core::mem::take(&mut s.unconfirmed);
-        let gone = gone && !earlier.into_iter().any(|(iova, len)| domain.is_late(Range { iova, len }));
+        let gone = gone && !earlier.into_iter().any(|(iova, len)| domain.is_unconfirmed(Range { iova, len }));
         if !gone {
             s.blocked = true;
             if let Some(member) = &self.member {
@@ -195,8 +205,8 @@ impl Ioas {
         gone
     }
 
-    /// Unblocks the device as soon as the last user's maps are gone. False when it stays blocked.
-    fn let_through(&self, machine: &Machine, domain: &Arc<Domain>) -> bool {
+    /// Unblocks the device if the previous user's maps are confirmed to be gone. False when it stays blocked.
+    fn try_unblock(&self, machine: &Machine, domain: &Arc<Domain>) -> bool {
         let shut = self.member.as_ref().is_some_and(|m| m.group.is_shut());
         if !self.state.lock().blocked && !shut {
             return true;
@@ -210,13 +220,13 @@ impl Ioas {
         through
     }
 
-    /// Ends the blocking that an unconfirmed [`clear`](Self::clear) has begun, if the IOMMU confirms now. False when the
-    /// device stays blocked; each [`map`](Self::map) tries again.
+    /// Unblocks a device that an unconfirmed [`clear`](Self::clear) left blocked, if the IOMMU confirms now. False when
+    /// the device stays blocked; each [`map`](Self::map) tries again.
     pub fn resume(&self) -> bool {
-        self.open().is_ok_and(|(machine, domain)| self.let_through(&machine, &domain))
+        self.open().is_ok_and(|(machine, domain)| self.try_unblock(&machine, &domain))
     }
 
-    /// As [`clear`](Self::clear), for ever.
+    /// Removes every map, as [`clear`](Self::clear), and refuses further calls.
     pub fn close(&self) {
         self.clear();
         self.state.lock().domain = None;
@@ -232,6 +242,6 @@ impl Drop for Ioas {
 impl fmt::Debug for Ioas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = self.state.lock();
-        write!(f, "Ioas({}, {} maps, {} unconfirmed)", self.pinner.device, s.maps.len(), s.unconfirmed.len())
+        write!(f, "Ioas({}, {} maps, {} unconfirmed)", self.pin_owner.device, s.maps.len(), s.unconfirmed.len())
     }
 }

@@ -1,4 +1,4 @@
-//! Models of the quarantine, in every interleaving up to a bound.
+//! Loom models of the quarantine.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use loom::thread;
 
-use super::pin::{Pinner, Via};
+use super::pin::{AccessPath, PinOwner};
 use super::{DmaError, DmaMemory, PagePin, configure};
 use crate::binding::{Bound, UnwindCtx};
 use crate::device::{Device, DeviceDesc, NodeId};
@@ -21,7 +21,7 @@ fn machine() -> Handle {
     Machine::new(FakeEnv::silent(), Policy { check_dma: false, ..Policy::default() })
 }
 
-/// One page of the machine's frames. An allocator that gets a page twice refuses it, which the page's end asserts.
+/// One page of the machine's frames. The allocator refuses a double free, which the drop of the page asserts.
 fn page(machine: &Machine) -> Arc<DmaMemory> {
     let run = PageRun::alloc(machine.memory().frames(), &PageRequest::new(1)).unwrap();
     DmaMemory::new(run, machine.memory().memory(), Caching::Cached, 1).unwrap()
@@ -29,12 +29,12 @@ fn page(machine: &Machine) -> Arc<DmaMemory> {
 
 /// Pins of `memory` by an untranslated `device`.
 fn pins(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) -> Vec<PagePin> {
-    Vec::from([PagePin::new(memory, &Pinner::new(machine, device, Via::Bus))])
+    Vec::from([PagePin::new(memory, &PinOwner::new(machine, device, AccessPath::Direct))])
 }
 
-/// Puts `memory` into quarantine until `device` is shown to be quiesced.
-fn keep(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) {
-    machine.quarantine.until_quiesced(machine, device, pins(machine, device, memory), why());
+/// Puts `memory` into quarantine until `device` is quiesced.
+fn quarantine(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) {
+    machine.quarantine.hold_until_quiesced(machine, device, pins(machine, device, memory), why());
 }
 
 fn recover(machine: &Handle, device: &Arc<str>) {
@@ -45,24 +45,24 @@ fn why() -> String {
     String::new()
 }
 
-/// Pages that are out are those in quarantine, no more and no less.
+/// The allocated pages are exactly those in quarantine.
 fn assert_all_accounted_for(machine: &Machine) {
     assert_eq!(machine.memory().frames().in_use(), machine.quarantine().len() as u64, "P2, P4");
 }
 
-/// P2, P11: pages that come in while their device is shown to be quiesced, by two drivers' statements at once, go back
-/// once, or stay until the next statement.
+/// P2, P11: a page that is added while two threads report its device as quiesced is freed once, or stays until the next
+/// report.
 #[test]
-fn loom_a_page_in_quarantine_goes_back_once_and_is_not_lost() {
+fn loom_a_page_in_quarantine_is_freed_once_and_not_leaked() {
     loom::model(|| {
         let machine = machine();
         let device: Arc<str> = "a".into();
-        keep(&machine, &device, &page(&machine));
+        quarantine(&machine, &device, &page(&machine));
         let second = page(&machine);
         let puts = {
             let (machine, device) = (machine.clone(), Arc::clone(&device));
             thread::spawn(move || {
-                keep(&machine, &device, &second);
+                quarantine(&machine, &device, &second);
                 drop(second);
             })
         };
@@ -79,14 +79,14 @@ fn loom_a_page_in_quarantine_goes_back_once_and_is_not_lost() {
     });
 }
 
-/// P2: memory that somebody still reads goes back when the quarantine and its last reader have both let go of it.
+/// P2: memory that the CPU still reads is freed once the quarantine and the last reader have released it.
 #[test]
-fn loom_memory_that_is_read_while_it_is_recovered_goes_back_once() {
+fn loom_memory_that_is_read_while_it_is_recovered_is_freed_once() {
     loom::model(|| {
         let machine = machine();
         let device: Arc<str> = "a".into();
         let memory = page(&machine);
-        keep(&machine, &device, &memory);
+        quarantine(&machine, &device, &memory);
         let reader = thread::spawn(move || {
             let mut byte = [0xff];
             memory.read_bytes(0, &mut byte);
@@ -98,21 +98,21 @@ fn loom_memory_that_is_read_while_it_is_recovered_goes_back_once() {
     });
 }
 
-/// P11: what is kept because of one device stays, and is seen to stay, while another device is shown to be quiesced and
-/// while more comes in.
+/// P11: memory of one device stays in quarantine, without a gap, while another device is quiesced and more memory is
+/// added.
 #[test]
-fn loom_a_statement_about_one_device_says_nothing_about_another() {
+fn loom_quiescing_one_device_releases_nothing_of_another() {
     loom::model(|| {
         let machine = machine();
         let b: Arc<str> = "b".into();
         let a: Arc<str> = "a".into();
-        keep(&machine, &a, &page(&machine));
-        keep(&machine, &b, &page(&machine));
+        quarantine(&machine, &a, &page(&machine));
+        quarantine(&machine, &b, &page(&machine));
         let second = page(&machine);
         let puts = {
             let machine = machine.clone();
             thread::spawn(move || {
-                keep(&machine, &b, &second);
+                quarantine(&machine, &b, &second);
                 drop(second);
             })
         };
@@ -120,17 +120,16 @@ fn loom_a_statement_about_one_device_says_nothing_about_another() {
             let machine = machine.clone();
             thread::spawn(move || recover(&machine, &a))
         };
-        assert_ne!(machine.quarantine.bytes_of("b"), 0, "P11: memory of b was out for a moment");
+        assert_ne!(machine.quarantine.bytes_of("b"), 0, "P11: memory of b left the quarantine for a moment");
         puts.join().unwrap();
         recovers.join().unwrap();
         assert_all_accounted_for(&machine);
-        let kept = machine.quarantine();
-        assert!(kept.len() == 2 && kept.iter().all(|q| &*q.device == "b"), "P11: {kept:?}");
+        let quarantined = machine.quarantine();
+        assert!(quarantined.len() == 2 && quarantined.iter().all(|q| &*q.device == "b"), "P11: {quarantined:?}");
     });
 }
 
-/// P11: once a page of a device is in quarantine, the device gets no more, unless a statement that it is quiet came
-/// meanwhile.
+/// P11: once a page of a device is in quarantine, the device gets no more memory, unless it was quiesced concurrently.
 #[test]
 fn loom_a_device_gets_no_memory_after_its_page_was_put_into_quarantine() {
     loom::model(|| {
@@ -147,14 +146,14 @@ fn loom_a_device_gets_no_memory_after_its_page_was_put_into_quarantine() {
                 bound.mark_quiesced(Quiesced::stopped());
             })
         };
-        keep(&machine, &device.desc().name, &page(&machine));
+        quarantine(&machine, &device.desc().name, &page(&machine));
         match context.admit() {
-            Ok(()) => assert!(stated.load(Ordering::Relaxed), "P11: nobody said that the device is quiet"),
+            Ok(()) => assert!(stated.load(Ordering::Relaxed), "P11: the device was not quiesced"),
             Err(e) => assert_eq!(e, DmaError::Quarantined(4096)),
         }
         driver.join().unwrap();
         assert_all_accounted_for(&machine);
-        // One more statement, and the device is as new.
+        // Quiesced once more, the device gets memory again.
         bound.mark_quiesced(Quiesced::stopped());
         assert_eq!(context.admit(), Ok(()));
         assert_eq!(machine.memory().frames().in_use(), 0, "P4");

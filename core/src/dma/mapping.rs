@@ -1,4 +1,4 @@
-//! What every kind of DMA memory has in common: one mapping, what lies behind it, and its way back.
+//! Mappings of every kind: the state of one, syncs, and tear-down.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -10,7 +10,7 @@ use core::slice;
 
 use super::backend::{Backend, Revocation};
 use super::bounce::Slot;
-use super::buffer::Lent;
+use super::buffer::DeviceOwned;
 use super::check::{CpuMemory, Op, Record};
 use super::pin::PagePin;
 use super::view::ViewCopy;
@@ -25,24 +25,24 @@ use crate::promise::Promise;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// What kind of call made a mapping.
+/// Kind of a mapping: which call made it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
 pub enum Kind {
-    /// Memory that CPU and device share.
+    /// Coherent memory.
     Coherent,
-    /// Memory that a pool cuts into items.
+    /// Coherent memory of a pool.
     Pool,
-    /// One buffer, lent.
+    /// One streaming buffer.
     Single,
-    /// A list of buffers, lent.
+    /// A scatter list of streaming buffers.
     Scatter,
     /// Registers of another device.
     Resource,
 }
 
 impl Kind {
-    /// How events name it.
+    /// Name in events.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Coherent => "coherent",
@@ -53,7 +53,7 @@ impl Kind {
         }
     }
 
-    /// How the ledger names it.
+    /// Kind of its ledger entry.
     const fn entry(self) -> ResourceKind {
         match self {
             Self::Coherent => ResourceKind::DmaCoherent,
@@ -65,25 +65,25 @@ impl Kind {
     }
 }
 
-/// What the CPU has behind a piece.
+/// Memory or registers that a piece maps.
 pub(super) enum Backing {
-    /// Memory that both use at the same time.
+    /// Coherent memory.
     Shared(Arc<DmaMemory>),
-    /// A buffer that was lent.
-    Lent(Lent),
-    /// Registers, claimed.
+    /// A streaming buffer that the device owns.
+    DeviceOwned(DeviceOwned),
+    /// Registers of a peer, and the claim to them.
     Registers(PhysAddr, Arc<Claim>),
 }
 
-/// A contiguous part of a mapping, as the device sees it.
+/// Part of a mapping that is contiguous for the device.
 pub(super) struct Piece {
     pub(super) backing: Backing,
-    /// Which bytes of it.
+    /// The mapped bytes of `backing`.
     pub(super) range: Range<u64>,
     pub(super) addr: DeviceAddr,
-    /// What the device really reaches, when that is not the memory itself.
+    /// Bounce slot that the device accesses instead of the memory.
     pub(super) bounce: Mutex<Option<Slot>>,
-    /// What the CPU looks at while it has the piece, when that is not the memory itself.
+    /// Copy that the CPU accesses during a view, instead of the memory.
     pub(super) copy: Mutex<Option<ViewCopy>>,
 }
 
@@ -99,14 +99,14 @@ impl Piece {
     pub(super) fn memory(&self) -> Option<&Arc<DmaMemory>> {
         match &self.backing {
             Backing::Shared(memory) => Some(memory),
-            Backing::Lent(lent) => Some(lent.memory()),
+            Backing::DeviceOwned(buffer) => Some(buffer.memory()),
             Backing::Registers(..) => None,
         }
     }
 
-    pub(super) fn lent(&self) -> Option<&Lent> {
+    pub(super) fn buffer(&self) -> Option<&DeviceOwned> {
         match &self.backing {
-            Backing::Lent(lent) => Some(lent),
+            Backing::DeviceOwned(buffer) => Some(buffer),
             Backing::Shared(_) | Backing::Registers(..) => None,
         }
     }
@@ -115,43 +115,44 @@ impl Piece {
         match &self.backing {
             Backing::Registers(phys, _) => *phys,
             Backing::Shared(memory) => memory.phys() + self.range.start,
-            Backing::Lent(lent) => lent.memory().phys() + self.range.start,
+            Backing::DeviceOwned(buffer) => buffer.memory().phys() + self.range.start,
         }
     }
 
-    /// Keeps cache and bounce slot in step when the buffer changes hands.
-    fn sync(&self, context: &DmaContext, direction: Direction, to: TransferTo) {
-        let Some(lent) = self.lent() else { return };
-        if to == TransferTo::Cpu && !direction.device_writes() {
+    /// Makes the bytes visible to the next owner: copies to or from the bounce slot, or maintains the CPU cache.
+    fn sync(&self, context: &DmaContext, direction: Direction, to: SyncFor) {
+        let Some(buffer) = self.buffer() else { return };
+        if to == SyncFor::Cpu && !direction.device_writes() {
             return;
         }
-        let memory = lent.memory();
+        let memory = buffer.memory();
         if let Some(slot) = &*self.bounce.lock() {
             let first = (self.range.start / 8) as usize;
             let words = self.len().div_ceil(8) as usize;
             let own = &memory.window().words()[first..first + words];
             let slot = slot.words(words);
-            let (from, into) = if to == TransferTo::Cpu { (slot, own) } else { (own, slot) };
+            let (from, into) = if to == SyncFor::Cpu { (slot, own) } else { (own, slot) };
             for (from, into) in from.iter().zip(into) {
                 into.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
             }
         } else if !context.coherent {
-            // Before the device writes, dirty lines must go, too: one that is evicted later would cover its data.
-            let op = if to == TransferTo::Cpu { CacheOp::Invalidate } else { CacheOp::Clean };
+            // Dirty lines are cleaned before the device writes as well: one that is evicted later would overwrite its
+            // data.
+            let op = if to == SyncFor::Cpu { CacheOp::Invalidate } else { CacheOp::Clean };
             let whole_lines = self.len().next_multiple_of(DMA_ALIGN).min(memory.allocated() - self.range.start);
             memory.window().memory().cache(op, self.phys(), whole_lines);
         }
     }
 }
 
-/// Who gets a buffer.
+/// Next owner of a buffer, for a sync.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum TransferTo {
+pub(super) enum SyncFor {
     Cpu,
     Device,
 }
 
-/// One or many, without an allocation for one.
+/// Pieces of a mapping, without an allocation for a single one.
 pub(super) enum Pieces {
     One(Piece),
     Many(Vec<Piece>),
@@ -166,25 +167,25 @@ impl Pieces {
     }
 }
 
-/// One mapping: what it is, who made it, and what lies behind.
+/// One mapping: its DMA context, parameters and pieces.
 pub(super) struct Mapping {
     pub(super) context: Arc<DmaContext>,
     pub(super) kind: Kind,
     pub(super) direction: Direction,
     pub(super) attrs: Attrs,
-    /// Pages of device addresses that it takes: the first, and bytes.
+    /// Allocated device addresses: the first, and bytes.
     pub(super) span: (DeviceAddr, u64),
     pub(super) pieces: Pieces,
-    /// Of all that the device may reach. Taken when the mapping ends.
+    /// Pins of all memory and registers that the device may reach. Emptied by the unmap.
     pins: Mutex<Vec<PagePin>>,
-    /// A view has the buffers in the CPU's hands.
-    with_cpu: AtomicBool,
-    /// The memory could not be taken back from the device.
-    lost: AtomicBool,
+    /// A view is active: the CPU owns the buffers.
+    cpu_owned: AtomicBool,
+    /// The unmap gave no proof; the memory is in quarantine.
+    quarantined: AtomicBool,
 }
 
 impl Mapping {
-    /// Hands the memory to the device and puts the mapping on the ledger.
+    /// Transfers the memory to the device and pushes the mapping onto the ledger.
     #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
     pub(super) fn begin(
         context: &Arc<DmaContext>,
@@ -204,16 +205,16 @@ impl Mapping {
             span,
             pieces,
             pins: Mutex::default(),
-            with_cpu: AtomicBool::new(false),
-            lost: AtomicBool::new(false),
+            cpu_owned: AtomicBool::new(false),
+            quarantined: AtomicBool::new(false),
         });
-        // Before anybody is told the address.
+        // Pinned before the device address is published: from then on the device may reach the pages.
         *mapping.pins.lock() = mapping.new_pins().collect();
         if !attrs.contains(Attrs::SKIP_CPU_SYNC) {
-            mapping.sync(TransferTo::Device);
+            mapping.sync(SyncFor::Device);
         }
         let machine = &context.machine;
-        machine.dma.live.fetch_add(1, Ordering::Relaxed);
+        machine.dma.mappings.fetch_add(1, Ordering::Relaxed);
         for piece in mapping.pieces.as_slice() {
             machine.emit(Some(&context.device), || EventKind::DmaMapped {
                 kind: kind.name(),
@@ -226,7 +227,7 @@ impl Mapping {
         if let Backend::Translated(_) = context.backend {
             let given = |piece: &Piece| piece.addr >= span.0 && piece.addr - span.0 < span.1;
             machine.promises.check(Promise::MatchingBackend, mapping.pieces.as_slice().iter().all(given), || {
-                format!("{}: it is told an address that its IOMMU did not give, not in {span:?}", context.device)
+                format!("{}: the device address was not allocated by its IOMMU: not in {span:?}", context.device)
             });
         }
         for piece in mapping.pieces.as_slice() {
@@ -236,40 +237,41 @@ impl Mapping {
         (mapping, id)
     }
 
-    /// First piece. Every mapping has one.
+    /// The first piece. Every mapping has one.
     pub(super) fn first(&self) -> &Piece {
         &self.pieces.as_slice()[0]
     }
 
-    /// Bytes that the device may reach on purpose.
+    /// Mapped bytes, without the rest of their pages.
     pub(super) fn len(&self) -> u64 {
         self.pieces.as_slice().iter().map(Piece::len).sum()
     }
 
-    /// True when the memory went to quarantine.
-    pub(super) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+    /// True when the memory is in quarantine.
+    pub(super) fn is_quarantined(&self) -> bool {
+        self.quarantined.load(Ordering::Acquire)
     }
 
-    /// The buffers go to the CPU, until [`give_to_device`](Self::give_to_device).
-    pub(super) fn give_to_cpu(&self) {
-        self.give_to_device();
+    /// Transfers the buffers to the CPU, until [`sync_for_device`](Self::sync_for_device).
+    pub(super) fn sync_for_cpu(&self) {
+        self.sync_for_device();
         self.check_sync(true);
-        self.sync(TransferTo::Cpu);
+        self.sync(SyncFor::Cpu);
         self.pieces.as_slice().iter().for_each(Piece::copy_out);
-        self.with_cpu.store(true, Ordering::Release);
+        self.cpu_owned.store(true, Ordering::Release);
     }
 
-    /// The buffers go to the device, if the CPU has them: at the end of a view, or later if the view was forgotten.
-    pub(super) fn give_to_device(&self) {
-        if self.with_cpu.swap(false, Ordering::AcqRel) {
+    /// Transfers the buffers to the device, if the CPU owns them: at the end of a view, or later if the view was
+    /// forgotten.
+    pub(super) fn sync_for_device(&self) {
+        if self.cpu_owned.swap(false, Ordering::AcqRel) {
             self.copy_in();
             self.check_sync(false);
-            self.sync(TransferTo::Device);
+            self.sync(SyncFor::Device);
         }
     }
 
-    /// What was changed in copies goes to the memory.
+    /// Writes modified copies to the memory.
     fn copy_in(&self) {
         self.pieces.as_slice().iter().for_each(Piece::copy_in);
     }
@@ -280,7 +282,7 @@ impl Mapping {
         }
     }
 
-    /// One piece, for the checker.
+    /// Record of one piece for the checker.
     fn record(&self, piece: &Piece) -> Record {
         let registers = matches!(piece.backing, Backing::Registers(..));
         Record {
@@ -297,18 +299,19 @@ impl Mapping {
         }
     }
 
-    fn sync(&self, to: TransferTo) {
+    fn sync(&self, to: SyncFor) {
         for piece in self.pieces.as_slice() {
             piece.sync(&self.context, self.direction, to);
             self.check_cache_matches(piece, to);
         }
     }
 
-    /// P13: what changes hands holds the same for both. Only a simulated machine can tell; its first and last bytes do.
-    fn check_cache_matches(&self, piece: &Piece, to: TransferTo) {
+    /// P13: CPU and device see the same bytes after a sync. Only a simulated machine can check this; the first and the
+    /// last bytes are sampled.
+    fn check_cache_matches(&self, piece: &Piece, to: SyncFor) {
         let DmaContext { machine, device, coherent, .. } = &*self.context;
-        let untouched = to == TransferTo::Cpu && !self.direction.device_writes();
-        let apart = *coherent || piece.lent().is_none() || piece.bounce.lock().is_some();
+        let untouched = to == SyncFor::Cpu && !self.direction.device_writes();
+        let apart = *coherent || piece.buffer().is_none() || piece.bounce.lock().is_some();
         if untouched || apart || !machine.policy().check_dma {
             return;
         }
@@ -328,7 +331,7 @@ impl Mapping {
         format!("{name}, {}{bounced}", memory.source())
     }
 
-    /// Revokes the mapping, proves it, and lets go of what lies behind; or puts that into quarantine.
+    /// Unmaps, with proof, and releases the memory; without a proof the memory goes to quarantine.
     fn end(&self, ctx: &UnwindCtx<'_>) -> Outcome {
         let context = &self.context;
         let machine = &context.machine;
@@ -346,7 +349,7 @@ impl Mapping {
         let pins = core::mem::take(&mut *self.pins.lock());
         let ended =
             context.backend.unmap(machine, &context.device, IovaRange { iova: addr, len }, ctx.quiesced.as_ref(), pins);
-        machine.dma.live.fetch_sub(1, Ordering::Relaxed);
+        machine.dma.mappings.fetch_sub(1, Ordering::Relaxed);
         for piece in self.pieces.as_slice() {
             machine.emit(Some(&context.device), || EventKind::DmaUnmapped {
                 kind: self.kind.name(),
@@ -355,45 +358,45 @@ impl Mapping {
                 backend: context.backend_name.as_ref().into(),
             });
         }
-        let shown = ended.is_err() || matches!(context.backend, Backend::Translated(_)) || ctx.quiesced.is_some();
-        machine.promises.check(Promise::QuiescedFirst, shown, || {
-            format!("{}: {addr} goes back although the device was not shown to be quiesced", context.device)
+        let proven = ended.is_err() || matches!(context.backend, Backend::Translated(_)) || ctx.quiesced.is_some();
+        machine.promises.check(Promise::QuiescedFirst, proven, || {
+            format!("{}: {addr} is freed although the device was not shown to be quiesced", context.device)
         });
         let Ok(ended) = ended else {
-            self.lost.store(true, Ordering::Release);
+            self.quarantined.store(true, Ordering::Release);
             return Outcome::Quarantined;
         };
-        if let Revocation::Later(domain) = &ended {
+        if let Revocation::Queued(domain) = &ended {
             domain.confirm_due(machine);
         }
         self.take_from_device();
         Outcome::Returned
     }
 
-    /// The device is cut off: what it wrote becomes visible to the CPU, and bounce slots go.
+    /// Transfers the unmapped memory to the CPU: makes what the device wrote visible, and frees bounce slots.
     fn take_from_device(&self) {
-        let with_cpu = self.with_cpu.swap(false, Ordering::AcqRel);
-        if with_cpu {
+        let cpu_owned = self.cpu_owned.swap(false, Ordering::AcqRel);
+        if cpu_owned {
             self.copy_in();
         } else if !self.attrs.contains(Attrs::SKIP_CPU_SYNC) {
-            self.sync(TransferTo::Cpu);
+            self.sync(SyncFor::Cpu);
         }
         for piece in self.pieces.as_slice() {
             drop(piece.bounce.lock().take());
         }
     }
 
-    /// Pins of all that the device may reach.
+    /// New pins of all memory and registers that the device may reach.
     fn new_pins(&self) -> impl Iterator<Item = PagePin> + '_ {
-        let by = &self.context.pinner;
+        let by = &self.context.pin_owner;
         let registers = self.pieces.as_slice().iter().filter_map(move |piece| match &piece.backing {
             Backing::Registers(_, claim) => Some(PagePin::of_registers(Arc::clone(claim), by)),
-            Backing::Shared(_) | Backing::Lent(_) => None,
+            Backing::Shared(_) | Backing::DeviceOwned(_) => None,
         });
         self.memories().map(move |memory| PagePin::new(&memory, by)).chain(registers)
     }
 
-    /// All memory that the device may reach.
+    /// All memory that the device may reach, bounce slots included.
     fn memories(&self) -> impl Iterator<Item = Arc<DmaMemory>> + '_ {
         let pieces = self.pieces.as_slice();
         let own = pieces.iter().filter_map(|p| p.memory().cloned());
@@ -401,13 +404,13 @@ impl Mapping {
     }
 }
 
-/// Gives a mapping back before the binding ends. The driver states that the device does not use it any more. `None`
+/// Unmaps before the binding ends; by this the driver states that the device does not use the mapping any more. `None`
 /// when the memory went to quarantine.
-pub(super) fn end_early(scope: Scope<'_>, entry: EntryId, mapping: Arc<Mapping>) -> Option<Mapping> {
+pub(super) fn unmap_early(scope: Scope<'_>, entry: EntryId, mapping: Arc<Mapping>) -> Option<Mapping> {
     let entry_id = entry;
     let entry = scope.bound.ledger.take(entry_id)?;
     scope.bound.release_early(entry_id, entry);
-    if mapping.is_lost() { None } else { Arc::into_inner(mapping) }
+    if mapping.is_quarantined() { None } else { Arc::into_inner(mapping) }
 }
 
 struct MappingEntry(Arc<Mapping>);
@@ -430,7 +433,7 @@ impl Entry for MappingEntry {
     }
 }
 
-/// Whole pages that hold `range` of pages that start at `phys`: the first, bytes, and where `range` begins in them.
+/// Whole pages that hold `range` of the memory at `phys`: the first page, bytes, and the offset of `range` in them.
 pub(super) fn page_span(phys: PhysAddr, range: &Range<u64>) -> (PhysAddr, u64, u64) {
     let first = phys + range.start;
     let start = first.page_start();

@@ -1,4 +1,4 @@
-//! The memory half of DMA memory.
+//! Pages of DMA memory, independent of their mappings.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -11,13 +11,13 @@ use crate::iommu::Domain;
 use crate::mem::access::{RamWindow, read_bytes, write_bytes};
 use crate::mem::{PageRequest, PageRun, PhysMemory};
 
-/// Pages that a device was, or is, given.
+/// Pages that are or were mapped for a device.
 ///
-/// Holding it keeps the pages from their allocator, and the CPU may read them; it says nothing about the device. As long
-/// as a device may reach the pages, the record of pins (`dma/pin.rs`) holds this, too, so they cannot return before the
-/// device is shown to be cut off (P2).
+/// Holding it keeps the pages allocated, and the CPU may read them; it says nothing about the device. As long as a
+/// device may reach the pages, the record of pins (`dma/pin.rs`) holds this too, so they cannot be freed before they
+/// are proven to be unreachable (P2).
 pub struct DmaMemory {
-    /// Dropped, and so given back, when nobody holds the memory any more, which no pin does.
+    /// Dropped, and so freed, with the last reference to the memory; pins hold references.
     run: PageRun,
     window: RamWindow,
     caching: Caching,
@@ -31,8 +31,12 @@ impl DmaMemory {
         Some(Arc::new(Self { run, window, caching, len, record: PageRecord::default() }))
     }
 
-    /// Takes `len` bytes (at least 1) of zeroed page frames that belong to no device: the RAM of a guest, a buffer of a
-    /// user-space process. Whoever maps them for a device holds them as long as the mapping exists.
+    /// Allocates `len` bytes (at least 1) of zeroed page frames that belong to no device: the RAM of a guest, a buffer
+    /// of a user-space process. Each map of them holds a reference for as long as it exists.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::BadSize`] for 0 bytes, [`DmaError::Memory`] when there are no pages.
     pub fn allocate(memory: &PhysMemory, len: u64) -> Result<Arc<Self>, DmaError> {
         let count = pages(len);
         if count == 0 {
@@ -57,21 +61,21 @@ impl DmaMemory {
         self.window.base()
     }
 
-    /// Bytes that were taken from the allocator: whole pages.
+    /// Allocated bytes: whole pages.
     pub fn allocated(&self) -> u64 {
         self.run.len()
     }
 
-    /// Name of the allocator that the pages go back to.
+    /// Name of the allocator that the pages are freed to.
     pub fn source(&self) -> &'static str {
         self.run.allocator()
     }
 
-    /// Copies bytes out, from `offset` on. A device that writes meanwhile may be seen half.
+    /// Copies bytes out, from `offset` on. A concurrent write by the device may be read in part.
     ///
     /// # Panics
     ///
-    /// When the range is not inside the memory.
+    /// If the range is not inside the memory.
     pub fn read_bytes(&self, offset: u64, to: &mut [u8]) {
         self.check(offset, to.len());
         let done = read_bytes(&**self.window.memory(), self.phys() + offset, to, self.caching);
@@ -82,7 +86,7 @@ impl DmaMemory {
     ///
     /// # Panics
     ///
-    /// When the range is not inside the memory.
+    /// If the range is not inside the memory.
     pub fn write_bytes(&self, offset: u64, from: &[u8]) {
         self.check(offset, from.len());
         let done = write_bytes(&**self.window.memory(), self.phys() + offset, from, self.caching);
@@ -98,21 +102,20 @@ impl DmaMemory {
         &self.window
     }
 
-    /// Who may still reach the pages.
+    /// Record of the pins: which devices may still reach the pages.
     pub(super) fn record(&self) -> &PageRecord {
         &self.record
     }
 
-    /// Whether it is RAM of the machine that `memory` belongs to.
+    /// True when it is RAM of the machine that `memory` belongs to.
     pub(super) fn is_of(&self, memory: &Arc<dyn Memory>) -> bool {
         core::ptr::addr_eq(Arc::as_ptr(self.window.memory()), Arc::as_ptr(memory))
     }
 
-    /// Makes sure that no other translation than one of `domain` can reach these pages: asks for the confirmations that
-    /// are still out.
-    pub(super) fn settle(&self, domain: Option<&Arc<Domain>>) -> Result<(), DmaError> {
+    /// Ensures that no translation except one of `domain` can reach these pages: requests the missing confirmations.
+    pub(super) fn confirm_unmapped(&self, domain: Option<&Arc<Domain>>) -> Result<(), DmaError> {
         for pending in self.record.pending(domain) {
-            pending.ask();
+            pending.request_confirmation();
         }
         if self.record.pending(domain).is_empty() { Ok(()) } else { Err(DmaError::Unconfirmed) }
     }

@@ -1,8 +1,8 @@
 //! DMA memory and mappings.
 //!
-//! Memory and mapping are two things. The mapping belongs to the binding and is revoked on the way back; the memory may
-//! live on in whoever still holds it, readable by the CPU, out of reach of the device. What a driver holds carries the
-//! back-end that made it, so nothing is looked up when it goes back (P1).
+//! Memory and mapping are separate objects. A mapping belongs to its binding and is revoked when the binding is torn
+//! down; the memory may outlive it, readable by the CPU but unreachable by the device. Each handle refers to the
+//! back-end that made it, so nothing is looked up at release (P1).
 
 mod access;
 mod backend;
@@ -43,7 +43,7 @@ pub use memory::DmaMemory;
 pub(crate) use pin::{PagePin, PinState, Unreachable, release_all};
 pub use pool::{Pool, PoolItem};
 pub use quarantine::QuarantineInfo;
-pub(crate) use quarantine::{HeldId, Quarantine};
+pub(crate) use quarantine::{Quarantine, QuarantineId};
 pub use resource::MappedResource;
 pub use scatter::MappedSg;
 pub use segments::Segments;
@@ -53,7 +53,9 @@ pub use view::{CpuView, CpuViewSg};
 
 use crate::binding::Scope;
 
-/// The DMA face of a bound device.
+/// DMA operations of a bound device, as [`Bound::dma`](crate::binding::Bound::dma) returns them.
+///
+/// The mask belongs to the binding: every binding starts with 32 bits.
 #[derive(Clone, Copy, Debug)]
 pub struct Dma<'s> {
     scope: Scope<'s>,

@@ -1,11 +1,11 @@
-//! The state of a page: one record of who may still reach it. Of registers that another device reaches, the table of
-//! claims is the record.
+//! Pins: the record of which devices may still reach a page. For registers that a peer reaches, the table of claims is
+//! the record.
 //!
-//! Each translation, and each untranslated device, that may lead to a run of pages holds a [`PagePin`] of it, from before
-//! the device is told an address until it is *shown* that the device cannot reach the pages any more. The pages cannot
-//! return to their allocator while a pin exists: each one holds the memory, ends only with a proof that is about it, and
-//! leaks the memory when it is dropped without one. Whoever frees, lends, pins, views, hands over or recovers pages asks
-//! the record (docs/decisions lists which state allows what).
+//! Each translation, and each untranslated device, through which a run of pages may be reached holds a [`PagePin`] of
+//! it, from before the device address is published until the device is *proven* not to reach the pages any more. Pages
+//! cannot be freed while a pin exists: each pin holds the memory, ends only with a proof that covers it, and leaks the
+//! memory when it is dropped without one. Every path that frees, maps, pins, views, transfers or recovers pages
+//! consults the record (docs/decisions/0007 has the table of which state allows what).
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -21,86 +21,86 @@ use crate::promise::Promise;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// The way by which a device reaches pages.
+/// Path by which a device reaches pages.
 #[derive(Clone, Debug)]
-pub(crate) enum Via {
-    /// Untranslated: it puts (offset) physical addresses on its bus.
-    Bus,
+pub(crate) enum AccessPath {
+    /// Untranslated: (offset) physical addresses on its bus.
+    Direct,
     /// Through a domain.
     Domain(Weak<Domain>),
 }
 
-/// Whose pins they are. One for each binding.
-pub(crate) struct Pinner {
+/// Owner of pins: one for each binding.
+pub(crate) struct PinOwner {
     pub(crate) machine: Weak<Machine>,
     pub(crate) device: Arc<str>,
-    pub(crate) via: Via,
-    /// As whom it claims registers that it reaches.
+    pub(crate) path: AccessPath,
+    /// Holder of its claims to registers that it reaches.
     pub(crate) holder: Holder,
 }
 
-impl Pinner {
-    pub(crate) fn new(machine: &Arc<Machine>, device: &Arc<str>, via: Via) -> Arc<Self> {
+impl PinOwner {
+    pub(crate) fn new(machine: &Arc<Machine>, device: &Arc<str>, path: AccessPath) -> Arc<Self> {
         let (machine, device) = (Arc::downgrade(machine), Arc::clone(device));
         let holder = Holder::new(&device, "DMA");
-        Arc::new(Self { machine, device, via, holder })
+        Arc::new(Self { machine, device, path, holder })
     }
 
-    fn goes_through(&self, domain: &Arc<Domain>) -> bool {
-        matches!(&self.via, Via::Domain(own) if core::ptr::eq(own.as_ptr(), Arc::as_ptr(domain)))
+    fn uses(&self, domain: &Arc<Domain>) -> bool {
+        matches!(&self.path, AccessPath::Domain(own) if core::ptr::eq(own.as_ptr(), Arc::as_ptr(domain)))
     }
 }
 
 /// State of one pin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PinState {
-    /// The mapping stands.
+    /// Mapped.
     Mapped,
-    /// Unmapped in a lazy domain; the hardware was not asked yet.
+    /// Unmapped in a lazy domain, which was not flushed yet.
     Queued,
-    /// Unmapped, and the hardware was asked and did not confirm; or the page table did not take it out.
+    /// Unmapped, but the flush was not confirmed, or the page table did not remove the entries.
     Unconfirmed,
     /// Its untranslated device was not shown to be quiesced.
-    NotQuiet,
+    NotQuiesced,
 }
 
-struct Pinned {
+struct PinEntry {
     number: u64,
-    by: Arc<Pinner>,
+    by: Arc<PinOwner>,
     state: PinState,
 }
 
 #[derive(Default)]
 struct Pins {
     next: u64,
-    list: Vec<Pinned>,
+    list: Vec<PinEntry>,
 }
 
-/// The record of one run of pages. The lock is a leaf.
+/// Record of the pins of one run of pages. The lock is a leaf.
 #[derive(Default)]
 pub(super) struct PageRecord {
-    /// Entries of the list, to be looked at without the lock.
+    /// Length of the list, to be read without the lock.
     count: AtomicUsize,
     pins: Mutex<Pins>,
 }
 
-/// What keeps pages from being lent or looked at.
+/// A pin that keeps pages from being mapped or read.
 pub(super) struct Pending {
-    by: Arc<Pinner>,
+    by: Arc<PinOwner>,
     state: PinState,
 }
 
 impl PageRecord {
-    /// Whether any device may reach the pages.
+    /// True when any device may reach the pages.
     pub(super) fn is_pinned(&self) -> bool {
         self.count.load(Ordering::Acquire) != 0
     }
 
-    fn add(&self, by: &Arc<Pinner>) -> u64 {
+    fn add(&self, by: &Arc<PinOwner>) -> u64 {
         let mut pins = self.pins.lock();
         let number = pins.next;
         pins.next += 1;
-        pins.list.push(Pinned { number, by: Arc::clone(by), state: PinState::Mapped });
+        pins.list.push(PinEntry { number, by: Arc::clone(by), state: PinState::Mapped });
         self.count.fetch_add(1, Ordering::AcqRel);
         number
     }
@@ -110,7 +110,7 @@ impl PageRecord {
         pins.list.iter_mut().filter(|p| p.number == number).for_each(|p| p.state = state);
     }
 
-    /// Takes pin `number` off.
+    /// Removes pin `number`.
     fn take(&self, number: u64) {
         let mut pins = self.pins.lock();
         if let Some(place) = pins.list.iter().position(|p| p.number == number) {
@@ -119,13 +119,13 @@ impl PageRecord {
         }
     }
 
-    /// Pins that keep the pages from whoever maps them through `own`: all but those that only wait for `own` to be
-    /// flushed, which lead where the new mapping leads, too.
+    /// Pins that forbid a new mapping through `own`: all except those that wait for a flush of `own` itself, since the
+    /// new mapping reaches the same pages through the same domain.
     pub(super) fn pending(&self, own: Option<&Arc<Domain>>) -> Vec<Pending> {
         if !self.is_pinned() {
             return Vec::new();
         }
-        let harmless = |p: &&Pinned| p.state == PinState::Queued && own.is_some_and(|own| p.by.goes_through(own));
+        let harmless = |p: &&PinEntry| p.state == PinState::Queued && own.is_some_and(|own| p.by.uses(own));
         let pins = self.pins.lock();
         let list = pins.list.iter().filter(|p| !harmless(p));
         list.map(|p| Pending { by: Arc::clone(&p.by), state: p.state }).collect()
@@ -133,25 +133,26 @@ impl PageRecord {
 }
 
 impl Pending {
-    /// Asks the hardware to confirm, if it is the hardware's word that is missing.
-    pub(super) fn ask(&self) {
-        let (Via::Domain(domain), Some(machine)) = (&self.by.via, self.by.machine.upgrade()) else { return };
+    /// Requests the missing confirmation from the hardware, if it is a flush that is missing.
+    pub(super) fn request_confirmation(&self) {
+        let (AccessPath::Domain(domain), Some(machine)) = (&self.by.path, self.by.machine.upgrade()) else { return };
         let Some(domain) = domain.upgrade() else { return };
         match self.state {
             PinState::Queued => drop(domain.confirm_queue(&machine)),
             PinState::Unconfirmed => drop(domain.retry(&machine)),
-            PinState::Mapped | PinState::NotQuiet => {}
+            PinState::Mapped | PinState::NotQuiesced => {}
         }
     }
 }
 
-/// Holding a `PagePin` tells you: a device may reach the pages, so they are nobody else's.
+/// Pin of pages or registers. Holding one proves that they are neither freed nor given to another owner while the
+/// device may reach them.
 ///
-/// Only [`release`](Self::release), with a proof, ends it. Dropping it leaks the pages (P2, P9).
+/// Ended only by [`release`](Self::release), with a proof. Dropping it leaks the pages (P2, P9).
 #[must_use = "dropping a pin leaks the pages"]
 pub(crate) struct PagePin {
-    by: Arc<Pinner>,
-    /// `None` only while it is dropped.
+    by: Arc<PinOwner>,
+    /// `None` only during drop.
     target: Option<Target>,
 }
 
@@ -165,17 +166,17 @@ enum Target {
 
 impl PagePin {
     /// Pins `memory` for `by`.
-    pub(crate) fn new(memory: &Arc<DmaMemory>, by: &Arc<Pinner>) -> Self {
+    pub(crate) fn new(memory: &Arc<DmaMemory>, by: &Arc<PinOwner>) -> Self {
         let number = memory.record().add(by);
         Self { by: Arc::clone(by), target: Some(Target::Memory(Arc::clone(memory), number)) }
     }
 
-    /// Pins registers, which `by` has claimed.
-    pub(crate) fn of_registers(claim: Arc<Claim>, by: &Arc<Pinner>) -> Self {
+    /// Pins registers that `by` has claimed.
+    pub(crate) fn of_registers(claim: Arc<Claim>, by: &Arc<PinOwner>) -> Self {
         Self { by: Arc::clone(by), target: Some(Target::Registers(claim)) }
     }
 
-    /// First byte and bytes of what may be reached.
+    /// First byte and length of the pinned range.
     pub(crate) fn run(&self) -> Option<(PhysAddr, u64)> {
         match self.target.as_ref()? {
             Target::Memory(memory, _) => Some((memory.phys(), memory.allocated())),
@@ -186,28 +187,28 @@ impl PagePin {
         }
     }
 
-    /// The device that may reach it.
+    /// The device that may reach the range.
     pub(crate) fn device(&self) -> &Arc<str> {
         &self.by.device
     }
 
-    /// Whether it was made for this domain, or for a device without a translation.
-    pub(super) fn is_via(&self, domain: Option<&Arc<Domain>>) -> bool {
+    /// True when it was made for this domain; for `None`, when it was made for an untranslated device.
+    pub(super) fn is_for(&self, domain: Option<&Arc<Domain>>) -> bool {
         match domain {
-            Some(domain) => self.by.goes_through(domain),
-            None => matches!(self.by.via, Via::Bus),
+            Some(domain) => self.by.uses(domain),
+            None => matches!(self.by.path, AccessPath::Direct),
         }
     }
 
-    /// What became of the mapping.
+    /// Sets the state of the mapping.
     pub(crate) fn set(&self, state: PinState) {
         if let Some(Target::Memory(memory, number)) = &self.target {
             memory.record().set(*number, state);
         }
     }
 
-    /// Ends the pin. Returns pages that nobody pins any more. The pin comes back when `proof` is about another device or
-    /// another domain.
+    /// Ends the pin. Returns the memory if this was its last pin; returns the pin as the error when `proof` is about
+    /// another device or another domain.
     fn release(mut self, machine: &Machine, proof: &Unreachable) -> Result<Option<Arc<DmaMemory>>, Self> {
         if !proof.covers(&self.by) {
             return Err(self);
@@ -238,66 +239,67 @@ impl fmt::Debug for PagePin {
     }
 }
 
-/// Holding an `Unreachable` tells you: the pages that one device reached in one way, and reaches through nothing that
-/// stands now, are out of its reach (P2, P11). It counts for what it was shown for: a flush for the pins of its domain, a
-/// quiet device for its own pins without a translation.
+/// Proof that a device cannot reach pages by one path any more, once they are unmapped (P2, P11). It covers the pins of
+/// that path only: a flush those of its domain, a quiesced device its own untranslated ones.
 #[derive(Debug)]
-#[must_use = "the proof is what lets pages go back"]
-pub(crate) struct Unreachable(Shown);
+#[must_use = "only the proof releases the pages"]
+pub(crate) struct Unreachable(ProofOf);
 
 #[derive(Debug)]
-enum Shown {
-    /// The hardware has forgotten what was unmapped in this domain. Never dereferenced.
+enum ProofOf {
+    /// The hardware caches nothing that was unmapped in this domain. Never dereferenced.
     Flushed(*const Domain),
     /// This device does no DMA.
     Quiesced(Arc<str>),
-    /// This device does no DMA, and no stream goes through the domain any more, whatever the hardware remembers of it.
+    /// This device does no DMA, and no stream is attached to the domain any more, whatever the hardware still caches of
+    /// it.
     Detached(Arc<str>, *const Domain),
 }
 
 impl Unreachable {
-    /// The hardware's word for what was unmapped in `domain`.
+    /// Proof by a confirmed flush of `domain`.
     pub(crate) fn flushed(_: Flushed, domain: &Arc<Domain>) -> Self {
-        Self(Shown::Flushed(Arc::as_ptr(domain)))
+        Self(ProofOf::Flushed(Arc::as_ptr(domain)))
     }
 
-    /// `device` was shown to be quiesced.
+    /// Proof by a quiesced `device`.
     pub(crate) fn quiesced(_: &Quiesced, device: &Arc<str>) -> Self {
-        Self(Shown::Quiesced(Arc::clone(device)))
+        Self(ProofOf::Quiesced(Arc::clone(device)))
     }
 
-    /// `device` was shown to be quiesced, and every stream of `domain` goes elsewhere: what the hardware may remember of the
-    /// domain leads nobody anywhere, until its driver uses the context again, which it does after a flush.
+    /// Proof by a quiesced `device` and a detached `domain`: no stream uses what the hardware may still cache of the
+    /// domain, and its driver flushes the context before it uses it again.
     pub(crate) fn detached(_: &Quiesced, device: &Arc<str>, domain: &Arc<Domain>) -> Option<Self> {
-        domain.is_detached().then(|| Self(Shown::Detached(Arc::clone(device), Arc::as_ptr(domain))))
+        domain.is_detached().then(|| Self(ProofOf::Detached(Arc::clone(device), Arc::as_ptr(domain))))
     }
 
-    /// Whether the hardware has said so itself.
+    /// True when the hardware has confirmed it.
     fn is_confirmed(&self) -> bool {
-        !matches!(self.0, Shown::Detached(..))
+        !matches!(self.0, ProofOf::Detached(..))
     }
 
-    fn covers(&self, by: &Pinner) -> bool {
-        match (&self.0, &by.via) {
-            (Shown::Detached(device, domain), Via::Domain(own)) => {
+    fn covers(&self, by: &PinOwner) -> bool {
+        match (&self.0, &by.path) {
+            (ProofOf::Detached(device, domain), AccessPath::Domain(own)) => {
                 *device == by.device && core::ptr::eq(own.as_ptr(), *domain)
             }
-            (Shown::Flushed(domain), Via::Domain(own)) => core::ptr::eq(own.as_ptr(), *domain),
-            (Shown::Quiesced(device), Via::Bus) => *device == by.device,
+            (ProofOf::Flushed(domain), AccessPath::Domain(own)) => core::ptr::eq(own.as_ptr(), *domain),
+            (ProofOf::Quiesced(device), AccessPath::Direct) => *device == by.device,
             _ => false,
         }
     }
 }
 
-/// Ends `pins` with `proof`, and asks the target whether a device reaches pages that nobody pins any more. Pins that the
-/// proof is not about come back.
-#[must_use = "pins that the proof is not about are still pins"]
+/// Ends `pins` with `proof`, and checks on simulated targets that no device reaches pages whose last pin ended. Returns
+/// the pins that the proof does not cover.
+#[must_use = "pins that the proof does not cover are still pinned"]
 pub(crate) fn release_all(machine: &Machine, pins: Vec<PagePin>, proof: &Unreachable) -> Vec<PagePin> {
     let mut left = Vec::new();
     for pin in pins {
         let device = Arc::clone(pin.device());
         match pin.release(machine, proof) {
-            // A context that nobody uses may remember pages that it leads nobody to: the target would tell of those.
+            // An unused context may still cache translations that no stream uses; a simulated target would report
+            // those.
             Ok(Some(memory)) if proof.is_confirmed() => {
                 machine.check_unreachable(&device, memory.phys(), memory.allocated());
             }
@@ -306,7 +308,7 @@ pub(crate) fn release_all(machine: &Machine, pins: Vec<PagePin>, proof: &Unreach
         }
     }
     machine.promises.check(Promise::UnreachableBeforeFree, left.is_empty(), || {
-        alloc::format!("{left:?}: a proof for somebody else is offered to free them")
+        alloc::format!("{left:?}: not covered by the proof that is to free them")
     });
     left
 }

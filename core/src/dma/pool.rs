@@ -1,4 +1,4 @@
-//! Small pieces of memory that CPU and device share, cut from pages.
+//! DMA pools: small items of coherent memory.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,9 +13,10 @@ use crate::sync::Mutex;
 /// Largest item, in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// Items of one size, for descriptors and the like.
+/// Pool of coherent items of one size, for descriptors and the like.
 ///
-/// The binding owns the pages; they stay mapped until it ends, however many items are out. Clones are the same pool.
+/// The binding owns the pages; they stay mapped until it ends, however many items are in use. Clones refer to the same
+/// pool.
 #[derive(Clone)]
 pub struct Pool<'s>(Arc<Inner<'s>>);
 
@@ -27,31 +28,31 @@ struct Inner<'s> {
     state: Mutex<State<'s>>,
 }
 
-/// An item: block and index, the block's memory, the block's device address.
-type Place = ((u32, u32), Arc<DmaMemory>, DeviceAddr);
+/// Location of an item: block and index, the block's memory, the block's device address.
+type Location = ((u32, u32), Arc<DmaMemory>, DeviceAddr);
 
 struct State<'s> {
     blocks: Vec<Coherent<'s>>,
-    /// Places that are free: block and index in it. The one that came back last is first to go out.
+    /// Free items: block and index in it. Last in, first out.
     free: Vec<(u32, u32)>,
     out: usize,
 }
 
 impl State<'_> {
-    fn at(&self, place: (u32, u32)) -> Option<Place> {
-        let block = self.blocks.get(place.0 as usize)?;
-        Some((place, block.memory(), block.addr()))
+    fn at(&self, location: (u32, u32)) -> Option<Location> {
+        let block = self.blocks.get(location.0 as usize)?;
+        Some((location, block.memory(), block.addr()))
     }
 }
 
-/// How items lie in a block.
+/// Layout of items in a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Layout {
     /// Bytes of a block: whole pages.
     block: u64,
-    /// Multiple that a block starts at.
+    /// Alignment of a block.
     align: u64,
-    /// Distance between items that no boundary divides.
+    /// Distance between items within a window.
     stride: u64,
     /// Distance between boundaries in the block, or the block's size.
     window: u64,
@@ -76,7 +77,7 @@ impl Layout {
             0 => small,
             b if size <= b.min(PAGE_SIZE) => {
                 let window = b.min(PAGE_SIZE);
-                // Where a window is narrower than the alignment, only some of them have an item at their start.
+                // When the boundary is smaller than the alignment, only every alignment step has an item.
                 let window = window.max(align);
                 Self { window, per_window: (b.min(PAGE_SIZE) - size) / stride + 1, ..small }
             }
@@ -93,7 +94,7 @@ impl Layout {
         (index / self.per_window) * self.window + (index % self.per_window) * self.stride
     }
 
-    /// Whether the item of a block of one item would cross the boundary at `addr`.
+    /// True when the only item of a block at `addr` would cross the boundary.
     fn crosses(&self, addr: DeviceAddr) -> bool {
         self.boundary > PAGE_SIZE && self.per_block() == 1 && {
             let last = addr.0 + (self.stride - 1);
@@ -103,8 +104,13 @@ impl Layout {
 }
 
 impl<'s> Dma<'s> {
-    /// A pool of items of `size` bytes (1 to 1 MiB) at device addresses that are multiples of `align` (a power of two,
-    /// up to a page) and that cross no multiple of `boundary` (a power of two, not less than `size`; 0 for none).
+    /// Makes a pool of items of `size` bytes (1 to 1 MiB) at device addresses that are multiples of `align` (a power of
+    /// two, up to a page) and that cross no multiple of `boundary` (a power of two, not less than `size`; 0 for none).
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::BadPool`] for parameters outside these ranges, [`DmaError::Unbinding`] once the binding is being
+    /// torn down.
     pub fn pool(&self, name: &'static str, size: u64, align: u64, boundary: u64) -> Result<Pool<'s>, DmaError> {
         let layout = Layout::new(size, align, boundary).ok_or(DmaError::BadPool { size, align, boundary })?;
         self.context()?;
@@ -119,15 +125,20 @@ impl<'s> Dma<'s> {
 }
 
 impl<'s> Pool<'s> {
-    /// Takes an item, zeroed (P12).
+    /// Allocates an item, zeroed (P12).
+    ///
+    /// # Errors
+    ///
+    /// As [`Dma::coherent`], when a new block is needed; [`DmaError::BadPool`] when the block lies across the boundary
+    /// in the windows of the bus.
     pub fn alloc(&self) -> Result<PoolItem<'s>, DmaError> {
         let reused = self.reuse();
-        let (place, memory, block) = match reused {
+        let (location, memory, block) = match reused {
             Some(item) => item,
             None => self.grow()?,
         };
-        let offset = self.0.layout.offset(place.1.into());
-        let item = PoolItem { pool: self.clone(), place, memory, offset, addr: block + offset };
+        let offset = self.0.layout.offset(location.1.into());
+        let item = PoolItem { pool: self.clone(), location, memory, offset, addr: block + offset };
         item.zero();
         let bound = self.0.scope.bound;
         bound.machine().check_dma(|| Op::PoolAlloc {
@@ -138,20 +149,20 @@ impl<'s> Pool<'s> {
         Ok(item)
     }
 
-    fn reuse(&self) -> Option<Place> {
+    fn reuse(&self) -> Option<Location> {
         let mut state = self.0.state.lock();
-        let place = state.free.pop()?;
-        let found = state.at(place)?;
+        let location = state.free.pop()?;
+        let found = state.at(location)?;
         state.out += 1;
         Some(found)
     }
 
-    /// Adds a block and takes its first item.
-    fn grow(&self) -> Result<Place, DmaError> {
+    /// Adds a block and allocates its first item.
+    fn grow(&self) -> Result<Location, DmaError> {
         let Inner { layout, size, .. } = *self.0;
         let block = Dma::new(self.0.scope).shared(Kind::Pool, layout.block, layout.align, Attrs::empty())?;
         if layout.crosses(block.addr()) {
-            // Memory that lies right for the CPU may lie wrong behind the bus's windows.
+            // Physically aligned memory may still cross the boundary after the offset of a bus window.
             block.release();
             return Err(DmaError::BadPool { size, align: layout.align, boundary: layout.boundary });
         }
@@ -164,12 +175,12 @@ impl<'s> Pool<'s> {
         Ok(found)
     }
 
-    /// Items that are out.
+    /// Number of items in use.
     pub fn in_use(&self) -> usize {
         self.0.state.lock().out
     }
 
-    /// The name it was given.
+    /// Name of the pool.
     pub fn name(&self) -> &'static str {
         self.0.name
     }
@@ -181,24 +192,24 @@ impl fmt::Debug for Pool<'_> {
     }
 }
 
-/// Memory that CPU and device share, from a pool. Dropping it gives it to the pool, so it cannot be freed twice;
-/// forgetting it keeps it from the pool until the binding ends, and loses its pages then (P9).
+/// Item of a pool. Dropping it returns it to the pool, so it cannot be freed twice; forgetting it leaks the item and,
+/// at the end of the binding, its pages (P9).
 pub struct PoolItem<'s> {
     pool: Pool<'s>,
-    place: (u32, u32),
+    location: (u32, u32),
     memory: Arc<DmaMemory>,
     offset: u64,
     addr: DeviceAddr,
 }
 
 impl PoolItem<'_> {
-    /// Where the device finds it; see [`Coherent::device_addr`].
+    /// DMA address of the item; see [`Coherent::device_addr`].
     pub fn device_addr(&self) -> DeviceAddr {
         self.pool.0.scope.bound.publish_dma_address();
         self.addr
     }
 
-    /// Bytes.
+    /// Size in bytes.
     pub fn len(&self) -> u64 {
         self.pool.0.size
     }
@@ -212,7 +223,7 @@ impl PoolItem<'_> {
     ///
     /// # Panics
     ///
-    /// When the range is not inside the item.
+    /// If the range is not inside the item.
     pub fn read_bytes(&self, offset: u64, to: &mut [u8]) {
         self.check(offset, to.len());
         self.memory.read_bytes(self.offset + offset, to);
@@ -222,7 +233,7 @@ impl PoolItem<'_> {
     ///
     /// # Panics
     ///
-    /// When the range is not inside the item.
+    /// If the range is not inside the item.
     pub fn write_bytes(&self, offset: u64, from: &[u8]) {
         self.check(offset, from.len());
         self.memory.write_bytes(self.offset + offset, from);
@@ -254,7 +265,7 @@ impl Drop for PoolItem<'_> {
         });
         let mut state = self.pool.0.state.lock();
         state.out -= 1;
-        state.free.push(self.place);
+        state.free.push(self.location);
     }
 }
 

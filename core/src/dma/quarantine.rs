@@ -1,9 +1,10 @@
-//! Memory that must not be used again yet: its device was not shown to be quiesced, or its IOMMU did not confirm.
+//! Quarantine: memory that must not be reused yet, because its device was not shown to be quiesced or its IOMMU did not
+//! confirm a flush.
 //!
-//! A device with memory in here gets no more (see [`DmaError::Quarantined`](super::DmaError)), so each device's share
-//! is bounded by what it held when it was last bound. What is kept are the pins themselves, and each waits for its own
-//! proof: a quiet device frees what it reached untranslated, a confirmed flush what it reached through that domain (or a
-//! quiet device whose streams, and everybody else's, have left the domain).
+//! A device with memory in quarantine gets no more (see [`DmaError::Quarantined`](super::DmaError)), so the share of
+//! each device is bounded by what it held during its last binding. The quarantine holds the pins themselves, and each
+//! waits for its own proof: a quiesced device releases what it reached untranslated, a confirmed flush what was reached
+//! through that domain (or a quiesced device, once every stream is detached from the domain).
 
 use alloc::format;
 use alloc::string::String;
@@ -19,28 +20,28 @@ use crate::iommu::Domain;
 use crate::machine::Machine;
 use crate::sync::Mutex;
 
-/// Names what was put into quarantine together.
-pub(crate) type HeldId = u64;
+/// Identifies memory that was put into quarantine together.
+pub(crate) type QuarantineId = u64;
 
-/// What lets pages go back.
-enum Needs {
-    /// Their device is shown to be quiesced.
+/// Condition under which quarantined pages are freed.
+enum ReleaseCondition {
+    /// Their device is quiesced.
     Quiesced,
     /// The hardware confirms a flush of this domain.
     Flush(Arc<Domain>),
 }
 
-struct Held {
-    id: HeldId,
+struct HeldPages {
+    id: QuarantineId,
     device: Arc<str>,
     pins: Vec<PagePin>,
-    /// First byte and bytes of each run, each run once.
+    /// First byte and length of each run, without duplicates.
     runs: Vec<(PhysAddr, u64)>,
     why: String,
-    needs: Needs,
+    condition: ReleaseCondition,
 }
 
-impl Held {
+impl HeldPages {
     fn bytes(&self) -> u64 {
         self.runs.iter().map(|(_, len)| len).sum()
     }
@@ -50,53 +51,60 @@ impl Held {
     }
 }
 
-/// What is in quarantine, for people.
+/// A run of pages in quarantine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QuarantineInfo {
     /// The device that may still reach it.
     pub device: Arc<str>,
-    /// First byte.
+    /// Physical address of the first byte.
     pub phys: PhysAddr,
-    /// Bytes.
+    /// Length in bytes.
     pub len: u64,
-    /// Why it is kept.
+    /// Reason for the quarantine.
     pub why: String,
 }
 
 /// The quarantine of a machine. The lock is a leaf.
 #[derive(Default)]
-pub(crate) struct Quarantine(Mutex<(HeldId, Vec<Held>)>);
+pub(crate) struct Quarantine(Mutex<(QuarantineId, Vec<HeldPages>)>);
 
 impl Quarantine {
-    /// Keeps `pins` of an untranslated device until it is shown to be quiesced.
-    pub(crate) fn until_quiesced(&self, machine: &Machine, device: &Arc<str>, pins: Vec<PagePin>, why: String) {
+    /// Holds `pins` of an untranslated device until it is shown to be quiesced.
+    pub(crate) fn hold_until_quiesced(&self, machine: &Machine, device: &Arc<str>, pins: Vec<PagePin>, why: String) {
         for pin in &pins {
-            pin.set(PinState::NotQuiet);
+            pin.set(PinState::NotQuiesced);
         }
-        self.hold(machine, device, pins, why, Needs::Quiesced);
+        self.hold(machine, device, pins, why, ReleaseCondition::Quiesced);
     }
 
-    /// Keeps `pins` until `domain` [says](Self::flushed) that a flush was confirmed. One event tells of all of them.
-    pub(crate) fn until_flushed(
+    /// Holds `pins` until `domain` [reports](Self::flushed) a confirmed flush. One event covers all of them.
+    pub(crate) fn hold_until_flushed(
         &self,
         machine: &Machine,
         device: &Arc<str>,
         pins: Vec<PagePin>,
         why: String,
         domain: &Arc<Domain>,
-    ) -> HeldId {
+    ) -> QuarantineId {
         for pin in &pins {
             pin.set(PinState::Unconfirmed);
         }
         machine.timers.retry(machine.env().now());
-        self.hold(machine, device, pins, why, Needs::Flush(Arc::clone(domain)))
+        self.hold(machine, device, pins, why, ReleaseCondition::Flush(Arc::clone(domain)))
     }
 
-    fn hold(&self, machine: &Machine, device: &Arc<str>, pins: Vec<PagePin>, why: String, needs: Needs) -> HeldId {
+    fn hold(
+        &self,
+        machine: &Machine,
+        device: &Arc<str>,
+        pins: Vec<PagePin>,
+        why: String,
+        condition: ReleaseCondition,
+    ) -> QuarantineId {
         let mut runs: Vec<_> = pins.iter().filter_map(PagePin::run).collect();
         runs.sort_unstable();
         runs.dedup();
-        let mut held = Held { id: 0, device: Arc::clone(device), pins, runs, why, needs };
+        let mut held = HeldPages { id: 0, device: Arc::clone(device), pins, runs, why, condition };
         if !held.runs.is_empty() {
             let (phys, size) = (held.first(), held.bytes());
             machine.emit(Some(device), || EventKind::Quarantined { phys, size, why: held.why.clone() });
@@ -109,14 +117,14 @@ impl Quarantine {
         id
     }
 
-    /// Bytes kept because of `device`.
+    /// Bytes in quarantine because of `device`.
     pub(crate) fn bytes_of(&self, device: &str) -> u64 {
-        self.0.lock().1.iter().filter(|h| &*h.device == device).map(Held::bytes).sum()
+        self.0.lock().1.iter().filter(|h| &*h.device == device).map(HeldPages::bytes).sum()
     }
 
-    /// Everything that is kept, a run each.
+    /// Contents of the quarantine, one entry for each run.
     pub(crate) fn list(&self) -> Vec<QuarantineInfo> {
-        let info = |h: &Held| {
+        let info = |h: &HeldPages| {
             let (device, why) = (Arc::clone(&h.device), h.why.clone());
             let each = |(phys, len): &(PhysAddr, u64)| QuarantineInfo {
                 device: Arc::clone(&device),
@@ -129,41 +137,43 @@ impl Quarantine {
         self.0.lock().1.iter().flat_map(info).collect()
     }
 
-    /// `device` was shown to be quiesced: what it reached untranslated goes back. What it reached through a domain waits for
-    /// the hardware, which is asked once more, unless no stream goes through that domain any more.
+    /// Recovers memory after `device` was shown to be quiesced: what it reached untranslated is freed. What it reached
+    /// through a domain needs a flush, which is tried once more; without one it is freed only if no stream is attached
+    /// to that domain any more.
     pub(crate) fn recover(&self, machine: &Machine, device: &Arc<str>, quiesced: &Quiesced) {
-        for domain in self.waits_for(|h| h.device == *device) {
+        for domain in self.awaited_domains(|h| h.device == *device) {
             if domain.retry(machine) {
                 continue;
             }
             if let Some(proof) = Unreachable::detached(quiesced, device, &domain) {
-                let through = |h: &Held| matches!(&h.needs, Needs::Flush(d) if Arc::ptr_eq(d, &domain));
+                let through =
+                    |h: &HeldPages| matches!(&h.condition, ReleaseCondition::Flush(d) if Arc::ptr_eq(d, &domain));
                 self.release(machine, |h| h.device == *device && through(h), &proof);
             }
         }
         let proof = Unreachable::quiesced(quiesced, device);
-        self.release(machine, |h| h.device == *device && matches!(h.needs, Needs::Quiesced), &proof);
+        self.release(machine, |h| h.device == *device && matches!(h.condition, ReleaseCondition::Quiesced), &proof);
     }
 
-    /// The hardware has confirmed a flush that began after `ids` were put here.
-    pub(crate) fn flushed(&self, machine: &Machine, ids: &[HeldId], proof: &Unreachable) {
+    /// Frees the memory of `ids` after a confirmed flush that began later than they were added.
+    pub(crate) fn flushed(&self, machine: &Machine, ids: &[QuarantineId], proof: &Unreachable) {
         if !ids.is_empty() {
             self.release(machine, |h| ids.contains(&h.id), proof);
         }
     }
 
-    /// Asks every IOMMU that has not confirmed once more. True when nothing waits for one any more.
+    /// Retries the flush of every IOMMU that has not confirmed. True when nothing waits for a flush any more.
     pub(crate) fn retry(&self, machine: &Machine) -> bool {
-        let left = self.waits_for(|_| true).into_iter().filter(|domain| !domain.retry(machine)).count();
+        let left = self.awaited_domains(|_| true).into_iter().filter(|domain| !domain.retry(machine)).count();
         left == 0
     }
 
-    /// Domains whose word is missing for some that `which` names, each once.
-    fn waits_for(&self, which: impl Fn(&Held) -> bool) -> Vec<Arc<Domain>> {
+    /// Domains whose flush some entries of `which` wait for, without duplicates.
+    fn awaited_domains(&self, which: impl Fn(&HeldPages) -> bool) -> Vec<Arc<Domain>> {
         let quarantine = self.0.lock();
         let mut domains: Vec<Arc<Domain>> = Vec::new();
         for held in quarantine.1.iter().filter(|h| which(h)) {
-            if let Needs::Flush(domain) = &held.needs
+            if let ReleaseCondition::Flush(domain) = &held.condition
                 && !domains.iter().any(|d| Arc::ptr_eq(d, domain))
             {
                 domains.push(Arc::clone(domain));
@@ -172,14 +182,15 @@ impl Quarantine {
         domains
     }
 
-    fn release(&self, machine: &Machine, which: impl Fn(&Held) -> bool, proof: &Unreachable) {
-        // Those of other devices stay where they are: nobody may find them missing, and give their devices more (P11).
-        let gone: Vec<Held> = self.0.lock().1.extract_if(.., |h| which(h)).collect();
-        for Held { device, pins, runs, why, needs, id } in gone {
+    fn release(&self, machine: &Machine, which: impl Fn(&HeldPages) -> bool, proof: &Unreachable) {
+        // Entries of other devices stay in place the whole time: their devices must not get memory because the entries
+        // are missing for a moment (P11).
+        let gone: Vec<HeldPages> = self.0.lock().1.extract_if(.., |h| which(h)).collect();
+        for HeldPages { device, pins, runs, why, condition, id } in gone {
             let (phys, size) = (runs.first().map(|r| r.0), runs.iter().map(|r| r.1).sum());
             let left = release_all(machine, pins, proof);
             if !left.is_empty() {
-                self.0.lock().1.push(Held { id, device, pins: left, runs, why, needs });
+                self.0.lock().1.push(HeldPages { id, device, pins: left, runs, why, condition });
                 continue;
             }
             if let Some(phys) = phys {
@@ -188,15 +199,15 @@ impl Quarantine {
         }
     }
 
-    /// Feeds how much `device` has in here to `state`.
+    /// Feeds the sizes of the entries of `device` to `state`.
     pub(crate) fn hash_held(&self, device: &str, state: &mut impl Hasher) {
         self.0.lock().1.iter().filter(|h| &*h.device == device).for_each(|h| h.bytes().hash(state));
     }
 
-    /// A line for reports.
+    /// One-line summary for reports.
     pub(crate) fn summary(&self) -> String {
         let quarantine = self.0.lock();
         let runs: usize = quarantine.1.iter().map(|h| h.runs.len()).sum();
-        format!("{runs} runs, {} bytes", quarantine.1.iter().map(Held::bytes).sum::<u64>())
+        format!("{runs} runs, {} bytes", quarantine.1.iter().map(HeldPages::bytes).sum::<u64>())
     }
 }

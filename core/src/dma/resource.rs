@@ -1,4 +1,4 @@
-//! Registers of another device, for device-to-device transfers.
+//! Mappings of another device's registers, for peer-to-peer transfers.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -6,7 +6,7 @@ use core::fmt;
 use core::ops::Range;
 
 use super::backend::Backend;
-use super::mapping::{Backing, Kind, Mapping, Piece, Pieces, end_early, page_span};
+use super::mapping::{Backing, Kind, Mapping, Piece, Pieces, page_span, unmap_early};
 use super::pin::PagePin;
 use super::{Attrs, Direction, Dma, DmaContext, DmaError};
 use crate::addr::{DeviceAddr, PhysAddr};
@@ -17,7 +17,7 @@ use crate::iommu::Prot;
 use crate::link::NotLinked;
 use crate::machine::Machine;
 
-/// Registers that the device reaches. The binding owns the mapping; dropping or forgetting this handle does not end it.
+/// Mapping of another device's registers. The binding owns it; dropping or forgetting this handle does not unmap it.
 pub struct MappedResource<'s> {
     mapping: Arc<Mapping>,
     entry: EntryId,
@@ -25,23 +25,25 @@ pub struct MappedResource<'s> {
 }
 
 impl<'s> Dma<'s> {
-    /// Lets the device reach `len` bytes of registers at `phys`, such as a FIFO that it is to fill. A translated device
-    /// reaches the whole pages that hold them.
+    /// Maps `len` bytes of registers at `phys`, such as the FIFO of a peer. A translated device reaches the whole pages
+    /// that hold them.
     ///
-    /// The pages must hold registers that the firmware gives to some device, no RAM, and no registers of an IOMMU: a
-    /// device that could write those could give itself any memory. Nor may a guest have what lies on them, or get it while
-    /// the mapping stands: a guest is given none that the device may still reach.
+    /// The pages must hold registers that firmware assigns to some device, no RAM, and no registers of an IOMMU, with
+    /// which a device could map any memory for itself. No guest may hold registers on these pages, nor get them while
+    /// the mapping exists.
     ///
-    /// The device that the registers belong to is a supplier while they are mapped, and from the moment that it is bound
-    /// until this binding ends: this one is unbound before it is, or before it leaves the machine. One that is not bound
-    /// may be off: the core switches on what a device needs for its own driver only, and what an access to it then reads
-    /// is up to the bus.
+    /// The device that the registers belong to is a supplier of this one while they are mapped (if it is bound later,
+    /// from then on until this binding ends): this one is unbound before its peer is unbound or removed. A peer that is
+    /// not bound may be powered off: the core switches on supplies for a device's own driver only, and what an access
+    /// to it then reads depends on the bus.
     ///
     /// # Errors
     ///
-    /// [`DmaError::NotRegisters`] for what is not such registers, [`DmaError::Held`] while a guest has them (from a probe
-    /// this is [`ResourceError::Held`](crate::binding::ResourceError::Held), which names it, and the device is probed again
-    /// when they come back), [`DmaError::PeerCycle`] when the device that they belong to needs this one.
+    /// [`DmaError::NotRegisters`] for any other address, [`DmaError::Held`] while a guest has them (from a probe this
+    /// is [`ResourceError::Held`](crate::binding::ResourceError::Held), which names the guest, and the device is probed
+    /// again once they are released), [`DmaError::PeerCycle`] when the peer is a consumer of this device,
+    /// [`DmaError::BadSize`] for a bad length, [`DmaError::Unconfirmed`] when the map failed half-way and the IOMMU has
+    /// not confirmed that it is undone, and those of [`Dma::map`].
     pub fn map_resource(&self, phys: PhysAddr, len: u64, direction: Direction) -> Result<MappedResource<'s>, DmaError> {
         let context = self.context()?;
         context.admit()?;
@@ -50,14 +52,14 @@ impl<'s> Dma<'s> {
         }
         let machine = &context.machine;
         let (page, bytes, _) = page_span(phys, &(0..len));
-        if !may_be_shared(machine, page, bytes, phys..PhysAddr(phys.0 + len)) {
+        if !is_mappable(machine, page, bytes, phys..PhysAddr(phys.0 + len)) {
             return Err(DmaError::NotRegisters(phys));
         }
         let reservation = self.scope.bound.reservation()?;
         let claim = machine
-            .claim(&Subject::whole_pages(phys, len), &context.pinner.holder, Mode::Peer)
+            .claim(&Subject::whole_pages(phys, len), &context.pin_owner.holder, Mode::Peer)
             .map_err(|_| DmaError::Held(phys))?;
-        // The claim comes first: who is bound or removed from now on finds it.
+        // Claimed before the link is made: a peer that is bound or removed concurrently finds the claim.
         let linked = owners(machine, page, bytes).into_iter().try_for_each(|node| {
             machine.link_peer(self.scope.bound, node).map_err(|refused| match refused {
                 NotLinked::Absent => DmaError::NotRegisters(phys),
@@ -67,11 +69,12 @@ impl<'s> Dma<'s> {
         let mut unconfirmed = false;
         let mut pins = || {
             unconfirmed = true;
-            Vec::from([PagePin::of_registers(Arc::clone(&claim), &context.pinner)])
+            Vec::from([PagePin::of_registers(Arc::clone(&claim), &context.pin_owner)])
         };
-        let placed = linked.and_then(|()| place_resource(&context, phys, len, direction, &mut pins));
-        let (addr, span) = placed.inspect_err(|_| {
-            // Some of its IOMMUs may still lead there: the pin has the claim then.
+        let placement = linked.and_then(|()| map_registers(&context, phys, len, direction, &mut pins));
+        let (addr, span) = placement.inspect_err(|_| {
+            // If the map is not confirmed to be undone, an IOMMU may still translate to the registers; the pin holds
+            // the claim then.
             if !unconfirmed {
                 machine.release_claim(&claim);
             }
@@ -83,9 +86,9 @@ impl<'s> Dma<'s> {
     }
 }
 
-/// The device address of `len` bytes at `phys`, and the range that is mapped for it. `pins` gives those that stay when it
-/// is not mapped and the device may reach it all the same.
-fn place_resource(
+/// Maps `len` bytes of registers at `phys`; returns their device address and the mapped range. `pins` makes the pins
+/// that are held when the map fails and the device may reach the registers nevertheless.
+fn map_registers(
     context: &DmaContext,
     phys: PhysAddr,
     len: u64,
@@ -96,7 +99,7 @@ fn place_resource(
     let limit = context.limit();
     Ok(match &context.backend {
         Backend::Direct(direct) => {
-            let addr = direct.reach(phys, len, limit).ok_or(DmaError::Mask(limit))?;
+            let addr = direct.bus_addr(phys, len, limit).ok_or(DmaError::Mask(limit))?;
             (addr, (addr, len))
         }
         Backend::Translated(domain) => {
@@ -108,7 +111,7 @@ fn place_resource(
                 page,
                 bytes,
                 prot,
-                context.reach(limit),
+                context.addressing_limits(limit),
                 pins,
             )?;
             (iova + offset, (iova, bytes))
@@ -116,7 +119,7 @@ fn place_resource(
     })
 }
 
-/// Devices that have registers among the `bytes` at `page`.
+/// Devices with registers among the `bytes` at `page`.
 fn owners(machine: &Machine, page: PhysAddr, bytes: u64) -> Vec<NodeId> {
     let span = Subject::Registers { base: page, len: bytes };
     let has = |resource: &Resource| match *resource {
@@ -126,9 +129,9 @@ fn owners(machine: &Machine, page: PhysAddr, bytes: u64) -> Vec<NodeId> {
     machine.devices().iter().filter(|d| d.desc().resources.iter().any(has)).map(|d| d.node()).collect()
 }
 
-/// Whether `registers` belong to a device of the machine, and the `bytes` at `page` that hold them touch neither RAM nor
-/// an IOMMU.
-fn may_be_shared(machine: &Machine, page: PhysAddr, bytes: u64, registers: Range<PhysAddr>) -> bool {
+/// True when `registers` belong to a device of the machine, and the `bytes` at `page` that hold them overlap neither
+/// RAM nor an IOMMU.
+fn is_mappable(machine: &Machine, page: PhysAddr, bytes: u64, registers: Range<PhysAddr>) -> bool {
     let touches =
         |base: PhysAddr, len: u64| base.0 < page.0.saturating_add(bytes) && page.0 < base.0.saturating_add(len);
     if machine.memory().memory().ranges().iter().any(|r| touches(r.base, r.len)) {
@@ -148,15 +151,19 @@ fn may_be_shared(machine: &Machine, page: PhysAddr, bytes: u64, registers: Range
 }
 
 impl MappedResource<'_> {
-    /// Where the device finds the first byte; see [`Mapped::device_addr`](super::Mapped::device_addr).
+    /// DMA address of the first byte; see [`Mapped::device_addr`](super::Mapped::device_addr).
     pub fn device_addr(&self) -> DeviceAddr {
         self.scope.bound.publish_dma_address();
         self.mapping.first().addr
     }
 
-    /// Ends the mapping. The device must not use it any more. An error says that the IOMMU did not confirm.
+    /// Unmaps the registers. The device must not use the mapping any more.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::Unconfirmed`] when the IOMMU did not confirm; the registers stay claimed until it does.
     pub fn unmap(self) -> Result<(), DmaError> {
-        end_early(self.scope, self.entry, self.mapping).map(|_| ()).ok_or(DmaError::Unconfirmed)
+        unmap_early(self.scope, self.entry, self.mapping).map(|_| ()).ok_or(DmaError::Unconfirmed)
     }
 }
 

@@ -1,4 +1,4 @@
-//! A list of buffers, lent to the device as one.
+//! Scatter lists: several streaming buffers in one mapping.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -6,15 +6,15 @@ use core::fmt;
 
 use super::backend::Backend;
 use super::check::Op;
-use super::mapping::{Backing, Kind, Mapping, Piece, Pieces, end_early};
+use super::mapping::{Backing, Kind, Mapping, Piece, Pieces, unmap_early};
 use super::pin::PagePin;
-use super::streaming::place;
+use super::streaming::place_buffer;
 use super::{Attrs, CpuViewSg, Direction, Dma, DmaBuffer, DmaContext, DmaError, Refused, SegmentLimits, Segments};
 use crate::addr::{DeviceAddr, PAGE_SIZE, pages};
 use crate::binding::{EntryId, Reservation, Scope};
 use crate::iommu::{Domain, MapList};
 
-/// A list of buffers that the device has. As [`Mapped`](super::Mapped) in everything else.
+/// Mapping of a list of buffers. Otherwise as [`Mapped`](super::Mapped).
 pub struct MappedSg<'s> {
     mapping: Arc<Mapping>,
     limits: SegmentLimits,
@@ -22,19 +22,28 @@ pub struct MappedSg<'s> {
     scope: Scope<'s>,
 }
 
-/// Pieces of a list, and the pages of device addresses that they take.
+/// Pieces of a list, and the first and number of bytes of their device addresses.
 type List = (Vec<Piece>, (DeviceAddr, u64));
 
 impl<'s> Dma<'s> {
-    /// Lends a list of buffers (at least one) to the device. What was not taken comes back with the error.
+    /// Maps a list of buffers (at least one) for the device.
     ///
-    /// Behind an IOMMU the whole list lies in one range of device addresses, each buffer from a page of its own on.
-    /// Ending the mapping then waits for the IOMMU once, however long the list is.
+    /// Behind an IOMMU the whole list is one range of device addresses, in which each buffer starts on a page. Its
+    /// unmap then waits for one flush, however long the list is.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map); [`DmaError::BadSize`] for an empty list. The buffers are returned in the error, unless a
+    /// part of them was mapped and the IOMMU did not confirm its unmap: then all of them are in quarantine.
     pub fn map_sg(&self, list: Vec<DmaBuffer>, direction: Direction) -> Result<MappedSg<'s>, Refused<Vec<DmaBuffer>>> {
         self.map_sg_with(list, direction, Attrs::empty())
     }
 
-    /// As [`map_sg`](Self::map_sg), with [`Attrs::SKIP_CPU_SYNC`] or without.
+    /// As [`map_sg`](Self::map_sg), optionally with [`Attrs::SKIP_CPU_SYNC`].
+    ///
+    /// # Errors
+    ///
+    /// As [`map_sg`](Self::map_sg).
     pub fn map_sg_with(
         &self,
         list: Vec<DmaBuffer>,
@@ -43,11 +52,11 @@ impl<'s> Dma<'s> {
     ) -> Result<MappedSg<'s>, Refused<Vec<DmaBuffer>>> {
         let (context, reservation) = match self.prepare_list(&list) {
             Ok(p) => p,
-            Err(error) => return Err(Refused { error, back: list }),
+            Err(error) => return Err(Refused { error, returned: list }),
         };
         let (pieces, span) = match &context.backend {
-            Backend::Direct(_) => place_each(&context, list, direction)?,
-            Backend::Translated(domain) => place_all(&context, domain, list, direction)?,
+            Backend::Direct(_) => map_direct_list(&context, list, direction)?,
+            Backend::Translated(domain) => map_translated_list(&context, domain, list, direction)?,
         };
         let pieces = Pieces::Many(pieces);
         let (mapping, entry) =
@@ -67,43 +76,43 @@ impl<'s> Dma<'s> {
         if list.is_empty() {
             return Err(DmaError::BadSize(0));
         }
-        list.iter().try_for_each(|buffer| context.accept(buffer, &(0..buffer.len())))?;
+        list.iter().try_for_each(|buffer| context.check_buffer(buffer, &(0..buffer.len())))?;
         Ok((context, self.scope.bound.reservation()?))
     }
 }
 
-/// Untranslated: each buffer where it lies, or where its bounce slot does.
-fn place_each(
+/// Untranslated: each buffer at its own address, or that of its bounce slot.
+fn map_direct_list(
     context: &DmaContext,
     list: Vec<DmaBuffer>,
     direction: Direction,
 ) -> Result<List, Refused<Vec<DmaBuffer>>> {
-    let place = |buffer: &DmaBuffer| place(context, Kind::Scatter, buffer, &(0..buffer.len()), direction);
-    let placed = match list.iter().map(place).collect::<Result<Vec<_>, _>>() {
-        Ok(placed) => placed,
-        Err(error) => return Err(Refused { error, back: list }),
+    let place = |buffer: &DmaBuffer| place_buffer(context, Kind::Scatter, buffer, &(0..buffer.len()), direction);
+    let placement = match list.iter().map(place).collect::<Result<Vec<_>, _>>() {
+        Ok(placement) => placement,
+        Err(error) => return Err(Refused { error, returned: list }),
     };
-    let span = (placed[0].addr, placed[0].span.1);
-    let piece = |(buffer, placed): (DmaBuffer, super::streaming::Placed)| {
+    let span = (placement[0].addr, placement[0].span.1);
+    let piece = |(buffer, placement): (DmaBuffer, super::streaming::Placement)| {
         let range = 0..buffer.len();
-        Piece::new(Backing::Lent(buffer.lend()), range, placed.addr, placed.bounce)
+        Piece::new(Backing::DeviceOwned(buffer.into_device_owned()), range, placement.addr, placement.bounce)
     };
-    Ok((list.into_iter().zip(placed).map(piece).collect(), span))
+    Ok((list.into_iter().zip(placement).map(piece).collect(), span))
 }
 
-/// Translated: one range of device addresses for all.
-fn place_all(
+/// Translated: one range of device addresses for all buffers.
+fn map_translated_list(
     context: &DmaContext,
     domain: &Arc<Domain>,
     list: Vec<DmaBuffer>,
     direction: Direction,
 ) -> Result<List, Refused<Vec<DmaBuffer>>> {
     let total = list.iter().try_fold(0_u64, |sum, b| sum.checked_add(pages(b.len()) * PAGE_SIZE));
-    let Some(total) = total else { return Err(Refused { error: DmaError::BadSize(u64::MAX), back: list }) };
+    let Some(total) = total else { return Err(Refused { error: DmaError::BadSize(u64::MAX), returned: list }) };
     let mut runs = list.iter().map(|b| (b.phys(), pages(b.len()) * PAGE_SIZE));
     let (prot, limit) = (context.prot(direction), context.limit());
     let kind = Kind::Scatter.name();
-    let pins = &mut || list.iter().map(|b| PagePin::new(b.memory(), &context.pinner)).collect();
+    let pins = &mut || list.iter().map(|b| PagePin::new(b.memory(), &context.pin_owner)).collect();
     let iova = match domain.map_list(
         &context.machine,
         &context.device,
@@ -111,18 +120,18 @@ fn place_all(
         &mut runs,
         total,
         prot,
-        context.reach(limit),
+        context.addressing_limits(limit),
         pins,
     ) {
         Ok(iova) => iova,
-        Err(MapList::Undone(error)) => return Err(Refused { error, back: list }),
-        // Part of the list is mapped and cannot be shown to be unmapped: none of it may be used again.
-        Err(MapList::Stuck) => return Err(Refused { error: DmaError::Quarantined(total), back: Vec::new() }),
+        Err(MapList::Undone(error)) => return Err(Refused { error, returned: list }),
+        // Part of the list was mapped and its unmap is not confirmed: no buffer may be reused.
+        Err(MapList::Stuck) => return Err(Refused { error: DmaError::Quarantined(total), returned: Vec::new() }),
     };
     let mut at = iova;
     let piece = |buffer: DmaBuffer| {
         let range = 0..buffer.len();
-        let piece = Piece::new(Backing::Lent(buffer.lend()), range.clone(), at, None);
+        let piece = Piece::new(Backing::DeviceOwned(buffer.into_device_owned()), range.clone(), at, None);
         at = at + pages(range.end) * PAGE_SIZE;
         piece
     };
@@ -130,11 +139,11 @@ fn place_all(
 }
 
 impl MappedSg<'_> {
-    /// What to put into the device's list: address and bytes of each segment, none longer than the device takes, none
-    /// across its boundary (see [`Dma::set_limits`], as they were when the list was mapped). Reading this counts as
-    /// telling the device: whatever was known about the device being quiet is void.
+    /// Address and length of each segment for the device's list, within the limits of [`Dma::set_limits`] as they were
+    /// when the list was mapped. Reading them counts as publishing them to the device, which is no longer known to be
+    /// quiesced from then on.
     pub fn segments(&self) -> impl Iterator<Item = (DeviceAddr, u64)> + '_ {
-        self.mapping.give_to_device();
+        self.mapping.sync_for_device();
         self.scope.bound.publish_dma_address();
         self.cut()
     }
@@ -143,28 +152,32 @@ impl MappedSg<'_> {
         Segments::new(self.mapping.pieces.as_slice().iter().map(|p| (p.addr, p.len())), self.limits)
     }
 
-    /// Bytes that were lent.
+    /// Mapped bytes.
     pub fn len(&self) -> u64 {
         self.mapping.len()
     }
 
-    /// Never true: at least one byte was lent.
+    /// Never true: at least one byte is mapped.
     pub fn is_empty(&self) -> bool {
         false
     }
 
-    /// Takes the bytes to the CPU for the life of the view; see [`Mapped::sync_for_cpu`](super::Mapped::sync_for_cpu).
+    /// Transfers the bytes to the CPU while the view exists; see [`Mapped::sync_for_cpu`](super::Mapped::sync_for_cpu).
     pub fn sync_for_cpu(&mut self) -> CpuViewSg<'_> {
         CpuViewSg::new(&self.mapping)
     }
 
-    /// Ends the mapping and gives the buffers to the CPU, in their order; see [`Mapped::unmap`](super::Mapped::unmap).
+    /// Unmaps and returns the buffers to the CPU, in their order; see [`Mapped::unmap`](super::Mapped::unmap).
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::Quarantined`] when the IOMMU did not confirm.
     pub fn unmap(self) -> Result<Vec<DmaBuffer>, DmaError> {
         let len = self.mapping.len();
-        let mapping = end_early(self.scope, self.entry, self.mapping).ok_or(DmaError::Quarantined(len))?;
+        let mapping = unmap_early(self.scope, self.entry, self.mapping).ok_or(DmaError::Quarantined(len))?;
         let Pieces::Many(pieces) = mapping.pieces else { return Ok(Vec::new()) };
         let buffer = |piece: Piece| match piece.backing {
-            Backing::Lent(lent) => Some(lent.into_buffer()),
+            Backing::DeviceOwned(mapped) => Some(mapped.into_buffer()),
             Backing::Shared(_) | Backing::Registers(..) => None,
         };
         Ok(pieces.into_iter().filter_map(buffer).collect())

@@ -1,26 +1,26 @@
-//! Cutting and joining device address ranges into what a device takes as one segment.
+//! Splitting and joining of device address ranges into segments within a device's limits.
 
 use super::SegmentLimits;
 use crate::addr::DeviceAddr;
 
-/// The segments of a list, in order: (first address, bytes).
+/// Iterator over the segments of a list, in order: (first address, bytes).
 ///
-/// Neighbouring ranges are joined and long ones cut, so that each segment is as long as the limits allow and no longer.
+/// Adjacent ranges are joined and long ones split, so that each segment is as long as the limits allow.
 #[derive(Clone, Debug)]
 pub struct Segments<I> {
     ranges: I,
     limits: SegmentLimits,
-    /// What is left of the range at hand.
+    /// Remaining part of the current range.
     rest: Option<(DeviceAddr, u64)>,
 }
 
 impl<I: Iterator<Item = (DeviceAddr, u64)>> Segments<I> {
-    /// Cuts `ranges` by `limits`. Empty ranges are left out, and none wraps.
+    /// Segments of `ranges` within `limits`. Empty ranges are skipped; no range may wrap.
     pub(super) fn new(ranges: I, limits: SegmentLimits) -> Self {
         Self { ranges, limits, rest: None }
     }
 
-    /// The range at hand, or the next one that is not empty.
+    /// The current range, or the next one that is not empty.
     fn range(&mut self) -> Option<(DeviceAddr, u64)> {
         match self.rest.take() {
             None => self.ranges.find(|(_, len)| *len > 0),
@@ -34,7 +34,7 @@ impl<I: Iterator<Item = (DeviceAddr, u64)>> Iterator for Segments<I> {
 
     fn next(&mut self) -> Option<(DeviceAddr, u64)> {
         let SegmentLimits { max_segment_size, segment_boundary } = self.limits;
-        let (first, mut at_hand) = self.range()?;
+        let (first, mut current) = self.range()?;
         let to_boundary = match segment_boundary {
             0 => u64::MAX,
             boundary => boundary - (first.0 & (boundary - 1)),
@@ -42,11 +42,11 @@ impl<I: Iterator<Item = (DeviceAddr, u64)>> Iterator for Segments<I> {
         let room = max_segment_size.min(to_boundary);
         let mut len = 0;
         loop {
-            let take = at_hand.min(room - len);
+            let take = current.min(room - len);
             let end = first.0.wrapping_add(len + take);
             len += take;
-            if take < at_hand {
-                self.rest = Some((DeviceAddr(end), at_hand - take));
+            if take < current {
+                self.rest = Some((DeviceAddr(end), current - take));
                 break;
             }
             let Some(next) = self.range() else { break };
@@ -54,7 +54,7 @@ impl<I: Iterator<Item = (DeviceAddr, u64)>> Iterator for Segments<I> {
                 self.rest = Some(next);
                 break;
             }
-            at_hand = next.1;
+            current = next.1;
         }
         Some((first, len))
     }

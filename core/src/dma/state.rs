@@ -1,4 +1,4 @@
-//! What a machine knows of DMA beyond single bindings.
+//! DMA state of a machine, beyond single bindings.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -11,23 +11,23 @@ use crate::promise::Promise;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 
-/// Most misuses that are kept in words.
-const KEPT: usize = 64;
+/// Maximum number of recorded misuses.
+const MAX_MISUSES: usize = 64;
 
-/// The DMA side of a machine.
+/// DMA state of a machine.
 #[derive(Default)]
 pub(crate) struct DmaState {
-    /// Mappings that devices have now.
-    pub(crate) live: AtomicUsize,
-    /// Bytes in bounce slots.
+    /// Number of mappings.
+    pub(crate) mappings: AtomicUsize,
+    /// Bytes in bounce slots. A counter only: relaxed ordering suffices.
     pub(crate) bounce_bytes: AtomicU64,
-    /// The checker, fed when the policy asks for it. The lock is a leaf.
+    /// The checker, if the policy enables it. The lock is a leaf.
     checker: Mutex<Checker>,
     misuses: Mutex<Vec<Misuse>>,
 }
 
 impl Machine {
-    /// Feeds the checker, if the policy asks for it, and tells what it finds.
+    /// Feeds `op` to the checker, if the policy enables it, and emits an event for each misuse found.
     pub(crate) fn check_dma(&self, op: impl FnOnce() -> Op) {
         if !self.policy().check_dma {
             return;
@@ -39,24 +39,24 @@ impl Machine {
                 check: misuse.check.name(),
                 detail: misuse.detail.clone(),
             });
-            let mut kept = self.dma.misuses.lock();
-            if kept.len() < KEPT {
-                kept.push(misuse);
+            let mut misuses = self.dma.misuses.lock();
+            if misuses.len() < MAX_MISUSES {
+                misuses.push(misuse);
             }
         }
     }
 
-    /// P2: nothing lets a device reach pages that are about to go back. What the hardware itself remembers only a
-    /// simulated one can tell.
+    /// P2: checks that no device reaches pages that are about to be freed. Only simulated hardware can report what it
+    /// still caches.
     pub(crate) fn check_unreachable(&self, device: &str, base: PhysAddr, len: u64) {
         if self.policy().check_dma {
             self.promises.check(Promise::UnreachableBeforeFree, !self.env().dma_reachable(base, len), || {
-                format!("{device}: {len} bytes at {base} go back, and the device still reaches them")
+                format!("{device}: {len} bytes at {base} are freed while the device still reaches them")
             });
         }
     }
 
-    /// The first 64 misuses of DMA that the checker has found.
+    /// The first 64 misuses that the DMA checker has found.
     pub fn dma_misuses(&self) -> Vec<Misuse> {
         self.dma.misuses.lock().clone()
     }

@@ -1,4 +1,4 @@
-//! One buffer, lent to the device.
+//! Streaming mappings of single buffers.
 
 use core::fmt;
 use core::ops::Range;
@@ -8,49 +8,49 @@ use alloc::vec::Vec;
 
 use super::backend::Backend;
 use super::bounce::Slot;
-use super::mapping::{Backing, Kind, Mapping, Piece, Pieces, end_early, page_span};
+use super::mapping::{Backing, Kind, Mapping, Piece, Pieces, page_span, unmap_early};
 use super::pin::PagePin;
 use super::{Attrs, CpuView, DMA_ALIGN, Direction, Dma, DmaBuffer, DmaContext, DmaError, Refused};
 use crate::addr::DeviceAddr;
 use crate::binding::{EntryId, Reservation, Scope};
 use crate::iommu::Prot;
 
-/// A buffer that the device has.
+/// Streaming mapping: the device owns the buffer until [`unmap`](Self::unmap).
 ///
-/// While this exists the CPU has no way to the bytes, except through [`sync_for_cpu`](Self::sync_for_cpu):
+/// While it exists the CPU cannot access the bytes, except through [`sync_for_cpu`](Self::sync_for_cpu):
 ///
 /// ```compile_fail
 /// # use bindery::{binding::Bound, dma::{Direction, DmaError}};
 /// fn touch(dev: &Bound) -> Result<(), DmaError> {
 ///     let mut buffer = dev.dma().buffer(4096)?;
 ///     let bytes = buffer.as_mut_slice();
-///     let lent = dev.dma().map(buffer, Direction::ToDevice)?;
-///     bytes[0] = 1; // the device has it
+///     let mapped = dev.dma().map(buffer, Direction::ToDevice)?;
+/// bytes[0] = 1; // the device owns it
 ///     Ok(())
 /// }
 /// ```
 ///
-/// Nor can it be used when the binding has ended:
+/// Nor can it outlive the binding:
 ///
 /// ```compile_fail
 /// # use bindery::{binding::Bound, dma::{Direction, DmaError, Mapped}};
 /// fn smuggle(dev: &Bound) -> Result<Mapped<'static>, DmaError> {
-///     Ok(dev.dma().map(dev.dma().buffer(4096)?, Direction::ToDevice)?) // lives as long as the binding, not longer
+/// Ok(dev.dma().map(dev.dma().buffer(4096)?, Direction::ToDevice)?) // borrows from the binding
 /// }
 /// ```
 ///
-/// The binding owns mapping and buffer. Dropping or forgetting this handle ends neither; the way back does. Forgetting
-/// it loses the memory (P9), dropping it does not.
+/// The binding owns mapping and buffer: dropping this handle does not unmap, the tear-down of the binding does.
+/// Forgetting the handle leaks the memory then (P9), dropping it does not.
 ///
 /// ```
 /// # use bindery::{binding::Bound, dma::{Direction, DmaError}};
 /// fn send(dev: &Bound, start: impl Fn(u64)) -> Result<(), DmaError> {
 ///     let mut buffer = dev.dma().buffer(512)?;
 ///     buffer.as_mut_slice().fill(0x55);
-///     let lent = dev.dma().map(buffer, Direction::ToDevice)?;
-///     start(lent.device_addr().0);
+///     let mapped = dev.dma().map(buffer, Direction::ToDevice)?;
+///     start(mapped.device_addr().0);
 ///     // ... wait for the device ...
-///     let buffer = lent.unmap()?;
+///     let buffer = mapped.unmap()?;
 ///     assert_eq!(buffer.as_slice()[0], 0x55);
 ///     Ok(())
 /// }
@@ -62,24 +62,41 @@ pub struct Mapped<'s> {
 }
 
 impl<'s> Dma<'s> {
-    /// Takes a buffer of `len` bytes (at least 1) for the CPU, zeroed, starting on a page: where the device reaches it,
-    /// if such memory is left.
+    /// Allocates a buffer of `len` bytes (at least 1), zeroed, starting on a page, and owned by the CPU: where the
+    /// device can address it, if such memory is left.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::BadSize`], [`DmaError::Memory`], [`DmaError::Quarantined`] while earlier memory of the device is in
+    /// quarantine, [`DmaError::NoWindow`], [`DmaError::Unbinding`].
     pub fn buffer(&self, len: u64) -> Result<DmaBuffer, DmaError> {
         let context = self.context()?;
         context.admit()?;
         let machine = &context.machine;
-        let run = context.backend.take_lent(machine, &context.device, len, context.limit())?;
+        let run = context.backend.take_streaming(machine, &context.device, len, context.limit())?;
         DmaBuffer::new(run, machine.memory().memory(), len).ok_or(DmaError::BadSize(len))
     }
 
-    /// Lends a whole buffer to the device. What was not taken comes back with the error.
+    /// Maps a whole buffer for the device.
+    ///
+    /// # Errors
+    ///
+    /// As [`map_range`](Self::map_range).
     pub fn map(&self, buffer: DmaBuffer, direction: Direction) -> Result<Mapped<'s>, Refused<DmaBuffer>> {
         let range = 0..buffer.len();
         self.map_range(buffer, range, direction, Attrs::empty())
     }
 
-    /// Lends `range` of a buffer to the device, and the rest to nobody meanwhile. The range starts and ends on a
+    /// Maps `range` of a buffer for the device; the mapping owns the whole buffer. The range starts and ends on a
     /// multiple of [`DMA_ALIGN`], or ends with the buffer. A translated device reaches the whole pages that hold it.
+    ///
+    /// # Errors
+    ///
+    /// The buffer is returned in the error. [`DmaError::BadRange`], [`DmaError::ForeignMachine`],
+    /// [`DmaError::Unconfirmed`] while an earlier mapping of it is not confirmed to be gone, [`DmaError::Iova`] or
+    /// [`DmaError::Map`] from the IOMMU, [`DmaError::Memory`] or [`DmaError::BounceFull`] without a bounce buffer for
+    /// it, [`DmaError::Quarantined`] while earlier memory of the device is in quarantine, [`DmaError::NoWindow`],
+    /// [`DmaError::Unbinding`].
     pub fn map_range(
         &self,
         buffer: DmaBuffer,
@@ -88,14 +105,15 @@ impl<'s> Dma<'s> {
         attrs: Attrs,
     ) -> Result<Mapped<'s>, Refused<DmaBuffer>> {
         let prepared = self.prepare(&buffer, &range).and_then(|(context, reservation)| {
-            let placed = place(&context, Kind::Single, &buffer, &range, direction)?;
-            Ok((context, reservation, placed))
+            let placement = place_buffer(&context, Kind::Single, &buffer, &range, direction)?;
+            Ok((context, reservation, placement))
         });
-        let (context, reservation, placed) = match prepared {
+        let (context, reservation, placement) = match prepared {
             Ok(p) => p,
-            Err(error) => return Err(Refused { error, back: buffer }),
+            Err(error) => return Err(Refused { error, returned: buffer }),
         };
-        let piece = Piece::new(Backing::Lent(buffer.lend()), range, placed.addr, placed.bounce);
+        let piece =
+            Piece::new(Backing::DeviceOwned(buffer.into_device_owned()), range, placement.addr, placement.bounce);
         let (mapping, entry) = Mapping::begin(
             &context,
             self.scope,
@@ -103,7 +121,7 @@ impl<'s> Dma<'s> {
             Kind::Single,
             direction,
             attrs,
-            placed.span,
+            placement.span,
             Pieces::One(piece),
         );
         Ok(Mapped { mapping, entry, scope: self.scope })
@@ -112,14 +130,14 @@ impl<'s> Dma<'s> {
     fn prepare(&self, buffer: &DmaBuffer, range: &Range<u64>) -> Result<(Arc<DmaContext>, Reservation), DmaError> {
         let context = self.context()?;
         context.admit()?;
-        context.accept(buffer, range)?;
+        context.check_buffer(buffer, range)?;
         Ok((context, self.scope.bound.reservation()?))
     }
 }
 
 impl DmaContext {
-    /// Whether `range` of `buffer` may be given to this device.
-    pub(super) fn accept(&self, buffer: &DmaBuffer, range: &Range<u64>) -> Result<(), DmaError> {
+    /// Checks that `range` of `buffer` may be mapped for this device.
+    pub(super) fn check_buffer(&self, buffer: &DmaBuffer, range: &Range<u64>) -> Result<(), DmaError> {
         let (start, end, len) = (range.start, range.end, buffer.len());
         let aligned = start.is_multiple_of(DMA_ALIGN) && (end == len || end.is_multiple_of(DMA_ALIGN));
         if start >= end || end > len || !aligned {
@@ -128,7 +146,7 @@ impl DmaContext {
         if !buffer.memory().is_of(self.machine.memory().memory()) {
             return Err(DmaError::ForeignMachine);
         }
-        buffer.memory().settle(self.backend.domain())
+        buffer.memory().confirm_unmapped(self.backend.domain())
     }
 
     pub(super) fn prot(&self, direction: Direction) -> Prot {
@@ -138,37 +156,38 @@ impl DmaContext {
     }
 }
 
-/// Where the device finds one buffer.
-pub(super) struct Placed {
+/// Device address of a buffer, and its bounce slot if there is one.
+pub(super) struct Placement {
     pub(super) addr: DeviceAddr,
     pub(super) span: (DeviceAddr, u64),
     pub(super) bounce: Option<Slot>,
 }
 
-/// Gives `range` of `buffer` a device address, or a bounce slot with one.
-pub(super) fn place(
+/// Assigns a device address to `range` of `buffer`: maps it, or allocates a bounce slot if the device cannot address
+/// it.
+pub(super) fn place_buffer(
     context: &DmaContext,
     kind: Kind,
     buffer: &DmaBuffer,
     range: &Range<u64>,
     direction: Direction,
-) -> Result<Placed, DmaError> {
+) -> Result<Placement, DmaError> {
     let len = range.end - range.start;
     let limit = context.limit();
     match &context.backend {
         Backend::Direct(direct) => {
             let first = buffer.phys() + range.start;
-            let (addr, bounce) = if let Some(addr) = direct.reach(first, len, limit) {
+            let (addr, bounce) = if let Some(addr) = direct.bus_addr(first, len, limit) {
                 (addr, None)
             } else {
                 Slot::take(context, direct, first.page_offset(), len).map(|(slot, addr)| (addr, Some(slot)))?
             };
-            Ok(Placed { addr, span: (addr, len), bounce })
+            Ok(Placement { addr, span: (addr, len), bounce })
         }
         Backend::Translated(domain) => {
             let (phys, bytes, offset) = page_span(buffer.phys(), range);
             let prot = context.prot(direction);
-            let pins = &mut || Vec::from([PagePin::new(buffer.memory(), &context.pinner)]);
+            let pins = &mut || Vec::from([PagePin::new(buffer.memory(), &context.pin_owner)]);
             let iova = domain.map(
                 &context.machine,
                 &context.device,
@@ -176,61 +195,64 @@ pub(super) fn place(
                 phys,
                 bytes,
                 prot,
-                context.reach(limit),
+                context.addressing_limits(limit),
                 pins,
             )?;
-            Ok(Placed { addr: iova + offset, span: (iova, bytes), bounce: None })
+            Ok(Placement { addr: iova + offset, span: (iova, bytes), bounce: None })
         }
     }
 }
 
 impl Mapped<'_> {
-    /// Where the device finds the first byte. Reading this counts as telling the device: whatever was known about the
-    /// device being quiet is void.
+    /// DMA address of the first byte. Reading it counts as publishing it to the device, which is no longer known to be
+    /// quiesced from then on.
     pub fn device_addr(&self) -> DeviceAddr {
-        self.mapping.give_to_device();
+        self.mapping.sync_for_device();
         self.scope.bound.publish_dma_address();
         self.mapping.first().addr
     }
 
-    /// Bytes that were lent.
+    /// Mapped bytes.
     pub fn len(&self) -> u64 {
         self.mapping.len()
     }
 
-    /// Never true: at least one byte was lent.
+    /// Never true: at least one byte is mapped.
     pub fn is_empty(&self) -> bool {
         false
     }
 
-    /// Which way the data goes.
+    /// Direction of the transfer.
     pub fn direction(&self) -> Direction {
         self.mapping.direction
     }
 
-    /// Whether a bounce buffer stands in for the memory.
+    /// True when the device accesses a bounce buffer instead of the memory.
     pub fn is_bounced(&self) -> bool {
         self.mapping.first().bounce.lock().is_some()
     }
 
-    /// Takes the bytes to the CPU for the life of the view. By calling this the driver states that the device does not
-    /// use them until the view is dropped, which gives them back to the device. If the view is forgotten, the next call
-    /// on this handle gives them back instead.
+    /// Transfers the bytes to the CPU while the view exists. By this call the driver states that the device does not
+    /// use them until the view is dropped, which transfers them to the device again. If the view is forgotten, the next
+    /// call on this handle does so instead.
     pub fn sync_for_cpu(&mut self) -> CpuView<'_> {
         CpuView::new(&self.mapping)
     }
 
-    /// Ends the mapping and gives the buffer to the CPU. By calling this the driver states that the device does not use
-    /// it any more.
+    /// Unmaps and returns the buffer to the CPU. By this call the driver states that the device does not use it any
+    /// more.
     ///
-    /// Behind an IOMMU that statement is enforced before this returns; in a lazy domain it is enforced within 10 ms,
-    /// and until then the pages go to nobody else. When the IOMMU does not confirm, the buffer goes to quarantine and
-    /// the error says so.
+    /// Behind an IOMMU the statement is enforced before this returns; in a lazy domain within 10 ms, and until then the
+    /// pages are not reused.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::Quarantined`] when the IOMMU did not confirm: the buffer is in quarantine.
     pub fn unmap(self) -> Result<DmaBuffer, DmaError> {
         let len = self.mapping.span.1;
-        let mapping = end_early(self.scope, self.entry, self.mapping).ok_or(DmaError::Quarantined(len))?;
+        let mapping = unmap_early(self.scope, self.entry, self.mapping).ok_or(DmaError::Quarantined(len))?;
         match mapping.pieces {
-            Pieces::One(Piece { backing: Backing::Lent(lent), .. }) => Ok(lent.into_buffer()),
+            Pieces::One(Piece { backing: Backing::DeviceOwned(mapped), .. }) => Ok(mapped.into_buffer()),
             _ => Err(DmaError::Quarantined(len)),
         }
     }

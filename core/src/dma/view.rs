@@ -1,11 +1,11 @@
-//! The CPU's looks at buffers that the device has most of the time.
+//! Views: CPU access to buffers while they are mapped.
 //!
-//! The translation stands while the CPU looks, and nothing but the driver's word keeps the device from writing meanwhile.
-//! So what is lent as a slice is never what the device reaches: it is a copy, taken when the view begins and, if it was
-//! changed, written back when it ends. A bounced buffer is lent itself: the device only reaches its slot.
+//! The translation exists during a view, and only the driver's statement keeps the device from writing. So a view never
+//! exposes the memory that the device reaches: it exposes a copy, made when the view begins and, if it was modified,
+//! written back when it ends. A bounced buffer needs no copy: the device reaches only its slot.
 
-// UNSAFETY: the bytes of a view outlive the lock under which they were found.
-#![expect(unsafe_code, reason = "a view is the one place where a lent buffer is a slice")]
+// UNSAFETY: the slices of a view outlive the guard of the lock that protects the copy.
+#![expect(unsafe_code, reason = "a view is the one place where a mapped buffer is a slice")]
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -15,11 +15,11 @@ use core::ptr::NonNull;
 
 use super::mapping::{Mapping, Piece};
 
-/// The bytes of one piece as the CPU has them.
+/// Copy of the bytes of one piece, for the CPU.
 ///
 /// # Invariants
 ///
-/// `bytes` and `len` are a boxed slice that this owns.
+/// `bytes` and `len` are those of a boxed slice that this owns.
 pub(super) struct ViewCopy {
     bytes: NonNull<u8>,
     len: usize,
@@ -32,12 +32,12 @@ unsafe impl Send for ViewCopy {}
 impl ViewCopy {
     pub(super) fn new(bytes: Box<[u8]>) -> Self {
         let len = bytes.len();
-        // INVARIANT: the box is given up here, and taken back by `drop` only.
+        // INVARIANT: the box is leaked here, and taken back by `drop` only.
         let bytes = NonNull::from(Box::leak(bytes)).cast();
         Self { bytes, len, changed: false }
     }
 
-    /// The bytes, for whoever sees to it that the copy lives, and that nobody else has them.
+    /// Pointer to the bytes, for a caller that guarantees that the copy is alive and that the access is exclusive.
     pub(super) fn as_ptr(&self) -> *mut [u8] {
         core::ptr::slice_from_raw_parts_mut(self.bytes.as_ptr(), self.len)
     }
@@ -46,53 +46,53 @@ impl ViewCopy {
     ///
     /// # Safety
     ///
-    /// Nobody has them exclusively while `self` is borrowed.
+    /// No exclusive slice of the bytes exists while `self` is borrowed.
     pub(super) unsafe fn bytes(&self) -> &[u8] {
-        // SAFETY: valid by the invariant; the rest is the caller's.
+        // SAFETY: valid by the invariant; not aliased, by the caller's obligation.
         unsafe { &*self.as_ptr() }
     }
 }
 
 impl Drop for ViewCopy {
     fn drop(&mut self) {
-        // SAFETY: by the invariant this is the box that `new` was given, and it is dropped once.
+        // SAFETY: by the invariant this is the box that was passed to `new`, and it is dropped once.
         drop(unsafe { Box::from_raw(self.as_ptr()) });
     }
 }
 
 impl Piece {
-    /// Takes the copy that the CPU will look at, if the device reaches the memory itself.
+    /// Makes the copy for the CPU, if the device reaches the memory itself.
     pub(super) fn copy_out(&self) {
-        let Some(lent) = self.lent() else { return };
+        let Some(buffer) = self.buffer() else { return };
         if self.bounce.lock().is_none() {
             let mut bytes = vec![0; self.len() as usize].into_boxed_slice();
-            lent.memory().read_bytes(self.range.start, &mut bytes);
+            buffer.memory().read_bytes(self.range.start, &mut bytes);
             *self.copy.lock() = Some(ViewCopy::new(bytes));
         }
     }
 
-    /// Ends the copy; what was changed in it goes to the memory.
+    /// Drops the copy, and writes it to the memory if it was modified.
     pub(super) fn copy_in(&self) {
-        let (copy, lent) = (self.copy.lock().take(), self.lent());
-        if let (Some(copy), Some(lent)) = (copy.filter(|c| c.changed), lent) {
-            // SAFETY: the copy was taken out of the piece, and the view that had it exclusively is over: the mapping's
-            // handle was free to be used again.
-            lent.memory().write_bytes(self.range.start, unsafe { copy.bytes() });
+        let (copy, buffer) = (self.copy.lock().take(), self.buffer());
+        if let (Some(copy), Some(buffer)) = (copy.filter(|c| c.changed), buffer) {
+            // SAFETY: the copy was taken out of the piece, and the view that borrowed it has ended, since the mapping's
+            // handle could be used again.
+            buffer.memory().write_bytes(self.range.start, unsafe { copy.bytes() });
         }
     }
 }
 
-/// Having a `CpuView` tells you: the bytes are the CPU's, and they hold what the device had written when the view began.
-/// Dropping it gives them to the device again, with what was changed.
+/// CPU view of a mapped buffer. Holding one proves that the CPU owns the bytes, and that they hold what the device had
+/// written when the view began. Dropping it transfers them to the device again, with the modifications.
 ///
-/// A device that writes nevertheless changes nothing of what is seen here; what it writes is lost if the view was
-/// changed. The mapping cannot be used meanwhile:
+/// If the device writes nevertheless, the view does not change, and the writes are lost if the view was modified. The
+/// mapping cannot be used during the view:
 ///
 /// ```compile_fail,E0502
 /// # use bindery::dma::Mapped;
-/// fn both(lent: &mut Mapped<'_>, start: impl Fn(u64)) {
-///     let view = lent.sync_for_cpu();
-///     start(lent.device_addr().0); // the CPU has it
+/// fn both(buffer: &mut Mapped<'_>, start: impl Fn(u64)) {
+///     let view = buffer.sync_for_cpu();
+/// start(buffer.device_addr().0); // the CPU owns it
 ///     drop(view);
 /// }
 /// ```
@@ -100,58 +100,58 @@ impl Piece {
 /// # Invariants
 ///
 /// The mapping is borrowed exclusively, through its only handle, for `'v`. So while a view exists the mapping is not
-/// ended, not synced, and has no other view.
+/// unmapped, not synced, and has no other view.
 pub struct CpuView<'v> {
     mapping: &'v Mapping,
 }
 
 impl<'v> CpuView<'v> {
-    /// `mapping` comes from its handle, borrowed exclusively for `'v`.
+    /// Begins a view. `mapping` comes from its handle, borrowed exclusively for `'v`.
     pub(super) fn new(mapping: &'v Mapping) -> Self {
-        mapping.give_to_cpu();
+        mapping.sync_for_cpu();
         // INVARIANT: the callers, `Mapped::sync_for_cpu` and `MappedSg::sync_for_cpu`, take `&'v mut self`.
         Self { mapping }
     }
 
-    fn part(&self, index: usize) -> Option<&[u8]> {
+    fn piece_bytes(&self, index: usize) -> Option<&[u8]> {
         let piece: &Piece = self.mapping.pieces.as_slice().get(index)?;
         if let Some(copy) = &*piece.copy.lock() {
-            // SAFETY: the copy owns these bytes, and by the invariant nobody ends it or writes to it while `self` is
+            // SAFETY: the copy owns these bytes, and by the invariant it is neither dropped nor written while `self` is
             // borrowed.
             return Some(unsafe { &*copy.as_ptr() });
         }
-        // SAFETY: there is no copy because the device reaches a bounce slot, not these bytes; by the invariant nobody
+        // SAFETY: there is no copy because the device reaches a bounce slot, not these bytes; by the invariant nothing
         // writes to them through the core while `self` is borrowed.
-        Some(unsafe { piece.lent()?.slice(piece.range.clone()) })
+        Some(unsafe { piece.buffer()?.slice(piece.range.clone()) })
     }
 
-    fn part_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+    fn piece_mut(&mut self, index: usize) -> Option<&mut [u8]> {
         let piece: &Piece = self.mapping.pieces.as_slice().get(index)?;
         if let Some(copy) = &mut *piece.copy.lock() {
             copy.changed = true;
-            // SAFETY: as in `part`; `self` is borrowed exclusively, so there is no other slice of any part.
+            // SAFETY: as in `piece_bytes`; `self` is borrowed exclusively, so there is no other slice of any piece.
             return Some(unsafe { &mut *copy.as_ptr() });
         }
-        // SAFETY: as in `part`; `self` is borrowed exclusively, so there is no other slice of any part.
-        Some(unsafe { piece.lent()?.slice_mut(piece.range.clone()) })
+        // SAFETY: as in `piece_bytes`; `self` is borrowed exclusively, so there is no other slice of any piece.
+        Some(unsafe { piece.buffer()?.slice_mut(piece.range.clone()) })
     }
 }
 impl Deref for CpuView<'_> {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        self.part(0).unwrap_or_default()
+        self.piece_bytes(0).unwrap_or_default()
     }
 }
 
 impl DerefMut for CpuView<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.part_mut(0).unwrap_or_default()
+        self.piece_mut(0).unwrap_or_default()
     }
 }
 
 impl Drop for CpuView<'_> {
     fn drop(&mut self) {
-        self.mapping.give_to_device();
+        self.mapping.sync_for_device();
     }
 }
 
@@ -161,7 +161,7 @@ impl fmt::Debug for CpuView<'_> {
     }
 }
 
-/// As [`CpuView`], of a list of buffers.
+/// CPU view of a mapped list of buffers; as [`CpuView`].
 pub struct CpuViewSg<'v>(CpuView<'v>);
 
 impl<'v> CpuViewSg<'v> {
@@ -180,14 +180,14 @@ impl<'v> CpuViewSg<'v> {
         false
     }
 
-    /// The bytes of buffer `index`, if there is such a buffer.
+    /// The bytes of buffer `index`; `None` past the end of the list.
     pub fn buffer(&self, index: usize) -> Option<&[u8]> {
-        self.0.part(index)
+        self.0.piece_bytes(index)
     }
 
-    /// The bytes of buffer `index`, to change.
+    /// The bytes of buffer `index`, for writing; `None` past the end of the list.
     pub fn buffer_mut(&mut self, index: usize) -> Option<&mut [u8]> {
-        self.0.part_mut(index)
+        self.0.piece_mut(index)
     }
 }
 

@@ -10,7 +10,7 @@ use core::fmt;
 use super::lazy::Queue;
 use super::regions::Pages;
 use super::unconfirmed::{Range, Unconfirmed};
-use super::{DomainKind, Geometry, IommuError, IovaSpace, MapError, Prot, Reach, Translation};
+use super::{AddressingLimits, DomainKind, Geometry, IommuError, IovaSpace, MapError, Prot, Translation};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::device::{RegionKind, ReservedRegion};
 use crate::dma::{DmaError, PagePin};
@@ -176,7 +176,7 @@ impl Domain {
         self.iova.in_use()
     }
 
-    /// Maps `len` bytes at `phys` (page aligned) for `device`, inside `reach`. As for a list, all that `pins`
+    /// Maps `len` bytes at `phys` (page aligned) for `device`, inside `limits`. As for a list, all that `pins`
     /// gives goes to quarantine when it is not mapped and the device may still reach it.
     #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
     pub(crate) fn map(
@@ -187,11 +187,11 @@ impl Domain {
         phys: PhysAddr,
         len: u64,
         prot: Prot,
-        reach: Reach<'_>,
+        limits: AddressingLimits<'_>,
         pins: &mut dyn FnMut() -> Vec<PagePin>,
     ) -> Result<DeviceAddr, DmaError> {
         let run = &mut core::iter::once((phys, len));
-        match self.map_list(machine, device, kind, run, len, prot, reach, pins) {
+        match self.map_list(machine, device, kind, run, len, prot, limits, pins) {
             Ok(iova) => Ok(iova),
             Err(MapList::Undone(e)) => Err(e),
             // Some of its IOMMUs had mapped the run, and have not confirmed that it is gone.
@@ -210,7 +210,7 @@ impl Domain {
         runs: &mut dyn Iterator<Item = (PhysAddr, u64)>,
         total: u64,
         prot: Prot,
-        reach: Reach<'_>,
+        limits: AddressingLimits<'_>,
         pins: &mut dyn FnMut() -> Vec<PagePin>,
     ) -> Result<DeviceAddr, MapList> {
         if machine.should_fail(Some(device), FaultPoint::IovaAlloc) {
@@ -218,8 +218,8 @@ impl Domain {
         }
         self.confirm_due(machine);
         let count = pages(total);
-        let iova = match self.iova.alloc_within(count, reach) {
-            Err(_) if self.confirm_queue(machine) => self.iova.alloc_within(count, reach),
+        let iova = match self.iova.alloc_limited(count, limits) {
+            Err(_) if self.confirm_queue(machine) => self.iova.alloc_limited(count, limits),
             first => first,
         };
         let iova = iova.map_err(|e| MapList::Undone(DmaError::Iova(e)))?;

@@ -50,7 +50,7 @@ pub struct IovaSpace {
 
 /// Device addresses that a device can put on the bus between itself and the IOMMU.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reach<'w> {
+pub(crate) struct AddressingLimits<'w> {
     /// The highest one (inclusive).
     pub(crate) limit: DeviceAddr,
     /// Windows of the bus: first and last byte, highest first. Empty means that it carries every address.
@@ -90,9 +90,9 @@ impl IovaSpace {
         Ok(DeviceAddr(page << PAGE_SHIFT))
     }
 
-    /// As [`alloc`](Self::alloc), inside one of the windows of `reach`: the highest that has room.
-    pub(crate) fn alloc_within(&self, pages: u64, reach: Reach<'_>) -> Result<DeviceAddr, IovaError> {
-        let Reach { limit, windows } = reach;
+    /// As [`alloc`](Self::alloc), inside one of the windows of `limits`: the highest that has room.
+    pub(crate) fn alloc_limited(&self, pages: u64, limits: AddressingLimits<'_>) -> Result<DeviceAddr, IovaError> {
+        let AddressingLimits { limit, windows } = limits;
         if windows.is_empty() {
             return self.alloc(pages, limit);
         }

@@ -25,7 +25,7 @@ pub(crate) use domain::MapList;
 pub use domain::{Domain, FaultReport};
 pub(crate) use group::Membership;
 pub use group::{Group, GroupHold, GroupInfo};
-pub(crate) use iova::Reach;
+pub(crate) use iova::AddressingLimits;
 pub use iova::{IovaError, IovaSpace};
 pub use owner::{GroupError, Owner, OwnerId};
 pub(crate) use registry::{InstanceEntry, Iommus, Joined, Unclaimed};

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::Gather;
 use crate::addr::DeviceAddr;
-use crate::dma::HeldId;
+use crate::dma::QuarantineId;
 
 /// A range of device addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -41,7 +41,7 @@ pub(super) struct Entry {
     /// By address.
     pub(super) ranges: Vec<Range>,
     /// The pins of the memory behind them, in quarantine.
-    pub(super) held: Option<HeldId>,
+    pub(super) held: Option<QuarantineId>,
 }
 
 /// All of one domain. The next flush takes what is gathered along: once that is confirmed, so are these, and neither table
@@ -67,7 +67,7 @@ impl Unconfirmed {
         })
     }
 
-    fn add(&mut self, state: State, ranges: &[Range], held: Option<HeldId>) -> u64 {
+    fn add(&mut self, state: State, ranges: &[Range], held: Option<QuarantineId>) -> u64 {
         let number = self.next;
         self.next += 1;
         let mut ranges = ranges.to_vec();
@@ -87,13 +87,13 @@ impl Unconfirmed {
     }
 
     /// The hardware did not confirm what is in `gather`.
-    pub(super) fn unconfirmed(&mut self, gather: Gather, ranges: &[Range], held: Option<HeldId>) {
+    pub(super) fn unconfirmed(&mut self, gather: Gather, ranges: &[Range], held: Option<QuarantineId>) {
         self.gather.absorb(gather);
         self.add(State::Unconfirmed, ranges, held);
     }
 
     /// The page table did not take `ranges` out.
-    pub(super) fn stuck(&mut self, gather: Gather, ranges: &[Range], held: HeldId) {
+    pub(super) fn stuck(&mut self, gather: Gather, ranges: &[Range], held: QuarantineId) {
         self.gather.absorb(gather);
         self.add(State::Stuck, ranges, Some(held));
     }

@@ -29,7 +29,7 @@ const SILENCE: Duration = Duration::from_millis(10);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Revoked {
     /// And the hardware has said so: the pins are gone.
-    Now,
+    Confirmed,
     /// The hardware is told together with others; the pins wait.
     Queued,
 }
@@ -59,7 +59,7 @@ impl Domain {
         if self.kind() == DomainKind::Lazy {
             let mut gather = Gather::new();
             if let Err(e) = self.remove(machine, range, &mut gather) {
-                let held = machine.quarantine.until_flushed(machine, device, pins, e.to_string(), self);
+                let held = machine.quarantine.hold_until_flushed(machine, device, pins, e.to_string(), self);
                 self.unconfirmed.lock().stuck(gather, &[range], held);
                 return Err(UnmapError::Map(e));
             }
@@ -69,7 +69,7 @@ impl Domain {
         let mut pins = Some(pins);
         self.take_down(machine, device, &[range], range, &mut || pins.take().unwrap_or_default())?;
         self.free_iova(range);
-        Ok(Revoked::Now)
+        Ok(Revoked::Confirmed)
     }
 
     /// Takes `ranges` out of the page table and waits once for the hardware to forget them all. When it does not, all that
@@ -104,7 +104,7 @@ impl Domain {
             (Ok(_), Some(e)) => (UnmapError::Map(e), Gather::new()),
             (Err((e, gather)), odd) => (odd.map_or(UnmapError::Unconfirmed(e), UnmapError::Map), gather),
         };
-        let held = machine.quarantine.until_flushed(machine, device, pins(), error.to_string(), self);
+        let held = machine.quarantine.hold_until_flushed(machine, device, pins(), error.to_string(), self);
         match error {
             UnmapError::Map(_) => self.unconfirmed.lock().stuck(gather, &taken, held),
             UnmapError::Unconfirmed(_) => self.unconfirmed.lock().unconfirmed(gather, &taken, Some(held)),
@@ -122,7 +122,7 @@ impl Domain {
         pins: Vec<PagePin>,
         why: MapError,
     ) {
-        let held = machine.quarantine.until_flushed(machine, device, pins, why.to_string(), self);
+        let held = machine.quarantine.hold_until_flushed(machine, device, pins, why.to_string(), self);
         self.unconfirmed.lock().unconfirmed(Gather::new(), &[range], Some(held));
     }
 
@@ -262,7 +262,9 @@ impl Domain {
                 let why = format!("invalidation not confirmed: {e}");
                 let held: Vec<_> = by_device
                     .into_iter()
-                    .map(|(device, pins)| machine.quarantine.until_flushed(machine, &device, pins, why.clone(), self))
+                    .map(|(device, pins)| {
+                        machine.quarantine.hold_until_flushed(machine, &device, pins, why.clone(), self)
+                    })
                     .collect();
                 let mut unconfirmed = self.unconfirmed.lock();
                 unconfirmed.unconfirmed(gather, &ranges, None);
@@ -314,13 +316,13 @@ impl From<&[Range]> for Taken {
 /// Device addresses to the caller's liking: the domain of a pass-through owner.
 impl Domain {
     /// Whether `range` overlaps one that is neither mapped nor free.
-    pub(crate) fn is_late(&self, range: Range) -> bool {
+    pub(crate) fn is_unconfirmed(&self, range: Range) -> bool {
         self.unconfirmed.lock().clash(range).is_some()
     }
 
     /// The same, after the hardware was asked once more.
-    pub(crate) fn is_unconfirmed(self: &Arc<Self>, machine: &Machine, range: Range) -> bool {
-        self.is_late(range) && (!self.retry(machine) || self.is_late(range))
+    pub(crate) fn retry_unconfirmed(self: &Arc<Self>, machine: &Machine, range: Range) -> bool {
+        self.is_unconfirmed(range) && (!self.retry(machine) || self.is_unconfirmed(range))
     }
 
     /// Maps `range` where the owner wants it, unless it overlaps one that is neither mapped nor free.

@@ -251,7 +251,7 @@ impl Machine {
             services: self.providers.len(),
             supplies: self.supplies.in_use(),
             pinned_supplies: self.pinned_supplies(),
-            mappings: self.dma.live.load(Ordering::Relaxed),
+            mappings: self.dma.mappings.load(Ordering::Relaxed),
             bounce: self.dma.bounce_bytes.load(Ordering::Relaxed),
             quarantine: self.quarantine.summary(),
             groups: self.groups().iter().map(|g| alloc::format!("{:?}", g.info())).collect(),

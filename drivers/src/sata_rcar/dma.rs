@@ -72,7 +72,7 @@ impl<'b> DmaArea<'b> {
         let buffer = self.buffers[piece].take().ok_or(DmaError::Quarantined(PIECE as u64))?;
         match self.dma.map_range(buffer, 0..bytes as u64, direction, Attrs::empty()) {
             Ok(mapped) => lent.pieces[piece] = Some(mapped),
-            Err(Refused { error, back }) => {
+            Err(Refused { error, returned }) => {
                 self.buffers[piece] = Some(back);
                 return Err(error);
             }

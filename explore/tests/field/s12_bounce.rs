@@ -38,9 +38,9 @@ fn full_bounce_buffers_are_an_error_that_gives_the_buffer_back_and_it_works_agai
         println!("after {} of 4 MiB: {}", out.len(), refused.error);
         assert_eq!(out.len() as u64, BOUNCE_BYTES >> 22);
         assert!(matches!(refused.error, DmaError::BounceFull(_)));
-        assert_eq!(refused.back.len(), 4 << 20);
+        assert_eq!(refused.returned.len(), 4 << 20);
         out.pop().unwrap().unmap().unwrap();
-        m.dev.dma().map(refused.back, Direction::ToDevice).unwrap();
+        m.dev.dma().map(refused.returned, Direction::ToDevice).unwrap();
     });
     println!("{}", r.verdict());
 }
@@ -58,7 +58,7 @@ fn twenty_thousand_rounds_leak_no_slot() {
         for _ in 0..300 {
             let list: Vec<_> = (0..3).map(|_| r.machine.dma_buffer(512 << 10).unwrap()).collect();
             let e = m.dev.dma().map_sg(list, Direction::ToDevice).unwrap_err();
-            assert_eq!(e.back.len(), 3);
+            assert_eq!(e.returned.len(), 3);
         }
         m.dev.dma().map(r.machine.dma_buffer(512 << 10).unwrap(), Direction::ToDevice).unwrap().unmap().unwrap();
     });

@@ -166,10 +166,10 @@ fn device_addresses_run_out_and_come_back() {
             let two = dma
                 .map(r.machine.dma_buffer(8192).unwrap(), Direction::ToDevice)
                 .map(|_| ())
-                .map_err(|e| (e.error.to_string(), e.back.len()));
+                .map_err(|e| (e.error.to_string(), e.returned.len()));
             println!("{round}: {}; in holes: {two:?}", refused.error);
             assert!(two.is_err());
-            dma.map(refused.back, Direction::ToDevice).unwrap().unmap().unwrap();
+            dma.map(refused.returned, Direction::ToDevice).unwrap().unmap().unwrap();
             stay.into_iter().for_each(|l| {
                 l.unmap().unwrap();
             });

@@ -1,14 +1,14 @@
-//! The checker of DMA use: what Linux's DMA-API debugging looks for (`kernel/dma/debug.c`), and what it does not see.
+//! Checker of DMA API use: the checks of Linux's DMA-API debugging (`kernel/dma/debug.c`), and some that it lacks.
 //!
-//! It is a state machine without I/O. [`Checker::feed`] takes one operation and returns what was wrong with it. A
-//! machine whose policy asks for it feeds its own and tells each misuse as an event; operations that were recorded
-//! somewhere else can be fed as well. Most misuses cannot be written down against this crate's own DMA face, and the
-//! note of each check says why. They are here for records of other systems, and for faults of the core itself.
+//! It is a state machine without I/O. [`Checker::feed`] takes one operation and returns the misuses that it reveals. A
+//! machine whose policy enables it feeds its own operations and emits an event for each misuse; operations recorded
+//! elsewhere can be fed as well. Most misuses are impossible through this crate's own DMA API, as the note of each
+//! check explains. They exist for records of other systems, and for bugs of the core itself.
 //!
 //! Memory is bounded: see [`Checker`].
 
+mod active;
 mod kinds;
-mod live;
 mod op;
 mod pools;
 mod state;

@@ -1,20 +1,20 @@
-//! What the checker is told.
+//! Operations that the checker takes.
 
 use alloc::sync::Arc;
 
 use super::super::{Attrs, Direction, Kind, SegmentLimits};
 use crate::addr::{DeviceAddr, PhysAddr};
 
-/// Where the CPU's side of a mapping lies.
+/// Kind of memory that a mapping's CPU address refers to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CpuMemory {
-    /// Pages of RAM, one after the other.
+    /// Contiguous pages of RAM.
     Pages,
     /// A thread's stack.
     Stack,
     /// Code or constants of the program.
     Image,
-    /// Contiguous for the CPU only.
+    /// Contiguous in virtual addresses only.
     Virtual,
     /// Not RAM.
     Invalid,
@@ -22,145 +22,145 @@ pub enum CpuMemory {
     Registers,
 }
 
-/// One map, unmap, allocation or free, or one sync.
+/// Parameters of a map, unmap, allocation, free or sync.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
-    /// The device.
+    /// Name of the device.
     pub device: Arc<str>,
-    /// Name of the back-end that did it.
+    /// Name of the back-end.
     pub backend: Arc<str>,
     /// The kind of call.
     pub kind: Kind,
     /// First device address; all ones for a map call that failed.
     pub addr: DeviceAddr,
-    /// Bytes.
+    /// Length in bytes.
     pub len: u64,
     /// First physical address.
     pub phys: PhysAddr,
-    /// Where the CPU's side lies.
+    /// Kind of memory at the CPU address.
     pub memory: CpuMemory,
-    /// Which way the data goes.
+    /// Direction of the transfer.
     pub direction: Direction,
-    /// Entries of the list that the call was given; 1 for what is no list.
+    /// Entries of the list in the call; 1 without a list.
     pub count: u32,
-    /// What was asked for besides.
+    /// Attributes of the call.
     pub attrs: Attrs,
 }
 
 /// One operation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Op {
-    /// A mapping or allocation was made. `checked` when the caller cannot have missed an error.
+    /// A mapping or allocation was made.
     Map {
-        /// What was mapped.
+        /// Parameters of the mapping.
         record: Record,
-        /// Whether the caller has looked at the result already.
+        /// True when the caller cannot have missed an error.
         checked: bool,
     },
-    /// The caller compared a result with "error".
-    ErrorSeen {
-        /// The device.
+    /// The caller checked a result for an error.
+    ErrorChecked {
+        /// Name of the device.
         device: Arc<str>,
-        /// The result.
+        /// The returned address.
         addr: DeviceAddr,
     },
     /// One segment of a list that was mapped.
     Segment {
-        /// The device.
+        /// Name of the device.
         device: Arc<str>,
         /// First device address.
         addr: DeviceAddr,
-        /// Bytes.
+        /// Length in bytes.
         len: u64,
     },
-    /// A mapping is ended, or an allocation freed.
+    /// A mapping is unmapped, or an allocation freed.
     Unmap(Record),
-    /// A range is given to the CPU or to the device.
+    /// Ownership of a range is transferred to the CPU or to the device.
     Sync {
-        /// What is synced.
+        /// Parameters of the sync.
         record: Record,
-        /// To the CPU, else to the device.
+        /// True for the CPU, false for the device.
         to_cpu: bool,
     },
-    /// What the device can take as a segment, and the highest address that it reaches.
+    /// Segment limits and DMA mask of the device.
     Limits {
-        /// The device.
+        /// Name of the device.
         device: Arc<str>,
-        /// Its segments.
+        /// Limits of its segments.
         segments: SegmentLimits,
         /// Highest device address (inclusive).
         mask: DeviceAddr,
     },
-    /// The device did, or tried, an access.
+    /// The device made, or tried to make, an access.
     Access {
-        /// The device.
+        /// Name of the device.
         device: Arc<str>,
-        /// Where.
+        /// Device address of the access.
         addr: DeviceAddr,
     },
-    /// A descriptor that points here was given to the hardware, or taken from it.
+    /// A descriptor was given to the hardware, or taken from it.
     Descriptor {
-        /// The device.
+        /// Name of the device.
         device: Arc<str>,
-        /// Where the descriptor points.
+        /// Device address that the descriptor points to.
         addr: DeviceAddr,
-        /// Whether the hardware has it now.
+        /// True when the hardware owns it now.
         owned: bool,
     },
-    /// An item was taken from a pool.
+    /// An item was allocated from a pool.
     PoolAlloc {
-        /// The device.
+        /// Name of the device.
         device: Arc<str>,
-        /// The pool's name.
+        /// Name of the pool.
         pool: Arc<str>,
-        /// The item.
+        /// Device address of the item.
         addr: DeviceAddr,
     },
-    /// An item was given to a pool.
+    /// An item was freed to a pool.
     PoolFree {
-        /// The device.
+        /// Name of the device.
         device: Arc<str>,
-        /// The pool's name.
+        /// Name of the pool.
         pool: Arc<str>,
-        /// The item.
+        /// Device address of the item.
         addr: DeviceAddr,
     },
     /// A pool was destroyed.
     PoolDestroyed {
-        /// The device.
+        /// Name of the device.
         device: Arc<str>,
-        /// The pool's name.
+        /// Name of the pool.
         pool: Arc<str>,
     },
-    /// An unmap of a back-end waits for its confirmation.
+    /// An unmap is queued until its flush is confirmed.
     Queued {
-        /// The back-end.
+        /// Name of the back-end.
         backend: Arc<str>,
         /// First device address.
         addr: DeviceAddr,
-        /// Bytes.
+        /// Length in bytes.
         len: u64,
     },
-    /// Everything that was queued at a back-end is confirmed.
+    /// The flush of a back-end is confirmed.
     Confirmed {
-        /// The back-end.
+        /// Name of the back-end.
         backend: Arc<str>,
-        /// Only what was queued at these device addresses (first, bytes); `None` for everything.
+        /// Device addresses (first, bytes) that are confirmed; `None` for everything that was queued.
         range: Option<(DeviceAddr, u64)>,
     },
-    /// The translation of a device goes away.
+    /// The translation of a device is torn down.
     TranslationGone {
-        /// The device.
+        /// Name of the device.
         device: Arc<str>,
     },
     /// The driver has been unbound.
     Unbound {
-        /// The device.
+        /// Name of the device.
         device: Arc<str>,
     },
-    /// A probe failed, and what it had acquired was given back.
+    /// A probe failed, and its resources were released.
     ProbeFailed {
-        /// The device.
+        /// Name of the device.
         device: Arc<str>,
     },
 }

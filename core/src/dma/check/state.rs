@@ -7,60 +7,60 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::super::{Attrs, DMA_ALIGN, Direction, Kind, SegmentLimits};
-use super::live::{Live, Mappings};
+use super::active::{ActiveMapping, Mappings};
 use super::pools::Pools;
 use super::{Check, CpuMemory, Misuse, Op, Record};
 use crate::addr::DeviceAddr;
 
-/// Most things (mappings, pool items, descriptors) that are watched at once, over all devices (as many as Linux's
-/// checker starts with).
-const WATCHED: usize = 65_536;
-/// Most devices that are known at once.
-const DEVICES: usize = 4096;
-/// Most unmaps that are known to wait for their confirmation.
-const QUEUED: usize = 1024;
-/// More mappings of one cache line than this are too many (`kernel/dma/debug.c`, `ACTIVE_CACHELINE_MAX_OVERLAP`).
-const OVERLAPS: usize = 7;
-/// What a failed map call returns.
-const ERROR: DeviceAddr = DeviceAddr(u64::MAX);
+/// Default limit of tracked objects (mappings, pool items, descriptors) over all devices (the initial number of Linux's
+/// checker).
+const MAX_TRACKED: usize = 65_536;
+/// Limit of tracked devices.
+const MAX_DEVICES: usize = 4096;
+/// Limit of tracked unmaps whose flush is not confirmed.
+const MAX_QUEUED: usize = 1024;
+/// Limit of mappings of one cache line (`kernel/dma/debug.c`, `ACTIVE_CACHELINE_MAX_OVERLAP`).
+const MAX_OVERLAPS: usize = 7;
+/// Return value of a failed map call.
+const MAPPING_ERROR: DeviceAddr = DeviceAddr(u64::MAX);
 
-/// What is known of one device.
+/// State of one device.
 #[derive(Default)]
 struct Device {
     mappings: Mappings,
     pools: Pools,
-    /// Where descriptors point that the hardware owns.
+    /// Device addresses in descriptors that the hardware owns.
     owned: BTreeSet<u64>,
     limits: Option<(SegmentLimits, DeviceAddr)>,
-    /// Something was not watched for want of room: what is not known may still be right.
-    blind: bool,
+    /// Something was not tracked because the limit was reached, so an unknown address is no misuse.
+    incomplete: bool,
 }
 
-/// The checker.
+/// Checker of DMA API use.
 ///
-/// It watches at most 65,536 things (or as many as it was made for) on at most 4096 devices. What does not fit is not watched, and the device it belongs
-/// to is not blamed for what may be its end; [`missed`](Self::missed) counts it.
+/// It tracks at most 65,536 objects (or the capacity that it was made with) on at most 4096 devices. Objects beyond
+/// that are not tracked, and misuses that may be due to this are not reported; [`untracked`](Self::untracked) counts them.
 pub struct Checker {
-    /// Most things to watch.
-    room: usize,
+    /// Limit of tracked objects.
+    capacity: usize,
     devices: BTreeMap<Arc<str>, Device>,
     /// Cache lines that devices may write: (first byte, number) to end, both physical.
     lines: BTreeMap<(u64, u64), u64>,
     longest: u64,
     next: u64,
-    watched: usize,
+    tracked: usize,
     queued: VecDeque<(Arc<str>, DeviceAddr, u64)>,
-    told_overlaps: bool,
-    missed: u64,
+    overlaps_reported: bool,
+    untracked: u64,
 }
 
 impl Default for Checker {
     fn default() -> Self {
-        Self::with_room(WATCHED)
+        Self::with_capacity(MAX_TRACKED)
     }
 }
 
-/// What one operation finds.
+/// Misuses found by one operation.
 struct Found<'a> {
     device: &'a Arc<str>,
     list: Vec<Misuse>,
@@ -79,41 +79,41 @@ impl Found<'_> {
 }
 
 impl Checker {
-    /// A checker that knows nothing yet.
+    /// A checker without any state.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same, for at most `room` things at once.
-    pub fn with_room(room: usize) -> Self {
+    /// A checker that tracks at most `capacity` objects.
+    pub fn with_capacity(capacity: usize) -> Self {
         Self {
-            room,
+            capacity,
             devices: BTreeMap::new(),
             lines: BTreeMap::new(),
             longest: 0,
             next: 0,
-            watched: 0,
+            tracked: 0,
             queued: VecDeque::new(),
-            told_overlaps: false,
-            missed: 0,
+            overlaps_reported: false,
+            untracked: 0,
         }
     }
 
-    /// Things that there was no room to watch.
-    pub fn missed(&self) -> u64 {
-        self.missed
+    /// Number of objects that were not tracked because the limit was reached.
+    pub fn untracked(&self) -> u64 {
+        self.untracked
     }
 
-    /// Things that are watched now.
-    pub fn watched(&self) -> usize {
-        self.watched
+    /// Number of tracked objects.
+    pub fn tracked(&self) -> usize {
+        self.tracked
     }
 
-    /// Takes one operation; returns what is wrong with it.
+    /// Processes one operation; returns the misuses that it reveals.
     pub fn feed(&mut self, op: &Op) -> Vec<Misuse> {
         let device = match op {
             Op::Map { record, .. } | Op::Unmap(record) | Op::Sync { record, .. } => &record.device,
-            Op::ErrorSeen { device, .. }
+            Op::ErrorChecked { device, .. }
             | Op::Segment { device, .. }
             | Op::Limits { device, .. }
             | Op::Access { device, .. }
@@ -125,7 +125,7 @@ impl Checker {
             | Op::Unbound { device }
             | Op::ProbeFailed { device } => device,
             Op::Queued { backend, addr, len } => {
-                if self.queued.len() == QUEUED {
+                if self.queued.len() == MAX_QUEUED {
                     self.queued.pop_front();
                 }
                 self.queued.push_back((Arc::clone(backend), *addr, *len));
@@ -149,34 +149,34 @@ impl Checker {
         found.list
     }
 
-    /// The device's state, made when there is room for one more device.
+    /// State of a device, made if it is new and the limit of devices is not reached.
     fn device(&mut self, name: &Arc<str>) -> Option<&mut Device> {
-        if self.devices.len() >= DEVICES && !self.devices.contains_key(name) {
-            self.missed += 1;
+        if self.devices.len() >= MAX_DEVICES && !self.devices.contains_key(name) {
+            self.untracked += 1;
             return None;
         }
         Some(self.devices.entry(Arc::clone(name)).or_default())
     }
 
-    /// Whether there is room to watch one more thing of a device. Without it the device is not blamed any more.
-    fn room(&mut self, name: &Arc<str>) -> bool {
-        let full = self.watched >= self.room;
+    /// True when one more object of a device can be tracked; otherwise marks the device as incomplete.
+    fn has_capacity(&mut self, name: &Arc<str>) -> bool {
+        let full = self.tracked >= self.capacity;
         let Some(device) = self.device(name) else { return false };
-        device.blind |= full;
-        self.missed += u64::from(full);
+        device.incomplete |= full;
+        self.untracked += u64::from(full);
         !full
     }
 
     fn map(&mut self, record: &Record, checked: bool, found: &mut Found<'_>) {
         let r = record;
-        if r.addr == ERROR {
+        if r.addr == MAPPING_ERROR {
             return;
         }
         let memory = match r.memory {
             CpuMemory::Pages | CpuMemory::Registers => None,
             CpuMemory::Stack => Some((Check::StackMemory, "memory of a stack")),
             CpuMemory::Image => Some((Check::ProgramImage, "code or constants of the program")),
-            CpuMemory::Virtual => Some((Check::VirtualMemory, "memory that is contiguous for the CPU only")),
+            CpuMemory::Virtual => Some((Check::VirtualMemory, "memory that is contiguous in virtual addresses only")),
             CpuMemory::Invalid => Some((Check::InvalidMemory, "memory that is not RAM")),
         };
         if let Some((check, what)) = memory {
@@ -188,18 +188,18 @@ impl Checker {
         if let Some((_, addr, _)) = self.queued.iter().find(clash) {
             found.add(Check::ReusedBeforeFlush, format!("{} while the unmap of {addr} waits for its flush", r.addr));
         }
-        if !self.room(&r.device) {
+        if !self.has_capacity(&r.device) {
             return;
         }
-        let lines = self.watch_lines(r, found);
-        self.watched += 1;
+        let lines = self.track_lines(r, found);
+        self.tracked += 1;
         let Some(device) = self.devices.get_mut(&r.device) else { return };
         device.check_mask(r, found);
-        device.mappings.insert(Live { record: r.clone(), checked, lines });
+        device.mappings.insert(ActiveMapping { record: r.clone(), checked, lines });
     }
 
-    /// Remembers which cache lines the device may write, and says who else does.
-    fn watch_lines(&mut self, r: &Record, found: &mut Found<'_>) -> Option<(u64, u64)> {
+    /// Tracks the cache lines that the device may write, and reports overlaps.
+    fn track_lines(&mut self, r: &Record, found: &mut Found<'_>) -> Option<(u64, u64)> {
         if r.direction == Direction::ToDevice || r.memory == CpuMemory::Registers || r.len == 0 {
             return None;
         }
@@ -207,12 +207,12 @@ impl Checker {
         let end = r.phys.0.saturating_add(r.len).checked_next_multiple_of(DMA_ALIGN).unwrap_or(u64::MAX);
         let from = (first.saturating_sub(self.longest), 0);
         let overlaps = self.lines.range(from..(end, 0)).filter(|(_, other_end)| **other_end > first).count();
-        let quiet = r.attrs.contains(Attrs::SKIP_CPU_SYNC);
-        found.add_if(overlaps > 0 && !quiet, Check::LinesOverlap, || {
+        let unsynced = r.attrs.contains(Attrs::SKIP_CPU_SYNC);
+        found.add_if(overlaps > 0 && !unsynced, Check::LinesOverlap, || {
             format!("cache lines at {} are in {overlaps} more mappings", r.phys)
         });
-        if overlaps > OVERLAPS && !self.told_overlaps {
-            self.told_overlaps = true;
+        if overlaps > MAX_OVERLAPS && !self.overlaps_reported {
+            self.overlaps_reported = true;
             found.add(Check::TooManyOverlaps, format!("cache lines at {} are in {overlaps} more mappings", r.phys));
         }
         self.next += 1;
@@ -222,38 +222,38 @@ impl Checker {
     }
 
     fn unmap(&mut self, r: &Record, found: &mut Found<'_>) {
-        if r.addr == ERROR {
+        if r.addr == MAPPING_ERROR {
             found.add(Check::UnmapOfError, format!("{} of the error address", r.kind.name()));
             return;
         }
         let Some(device) = self.devices.get_mut(&r.device) else {
-            found.add_if(self.missed == 0, Check::UnmapOfUnmapped, || format!("{} is not mapped", r.addr));
+            found.add_if(self.untracked == 0, Check::UnmapOfUnmapped, || format!("{} is not mapped", r.addr));
             return;
         };
-        let Some(live) = device.mappings.take(r) else {
-            found.add_if(!device.blind, Check::UnmapOfUnmapped, || format!("{} is not mapped", r.addr));
+        let Some(active) = device.mappings.take(r) else {
+            found.add_if(!device.incomplete, Check::UnmapOfUnmapped, || format!("{} is not mapped", r.addr));
             return;
         };
-        device.check_mask(&live.record, found);
-        let owned = device.owned.range(r.addr.0..r.addr.0.saturating_add(live.record.len)).next().copied();
+        device.check_mask(&active.record, found);
+        let owned = device.owned.range(r.addr.0..r.addr.0.saturating_add(active.record.len)).next().copied();
         if let Some(at) = owned {
             found.add(Check::FreeWhileOwned, format!("the hardware owns a descriptor that points to {at:#x}"));
         }
-        self.watched -= 1;
-        if let Some(key) = live.lines {
+        self.tracked -= 1;
+        if let Some(key) = active.lines {
             self.lines.remove(&key);
         }
-        compare(&live, r, found);
+        compare(&active, r, found);
     }
 
     fn sync(&mut self, r: &Record, to_cpu: bool, found: &mut Found<'_>) {
         let device = self.devices.get(&r.device);
-        let Some(live) = device.and_then(|d| d.mappings.covering(r.addr, r)) else {
-            let blind = device.is_some_and(|d| d.blind);
-            found.add_if(!blind, Check::SyncOfUnmapped, || format!("{} is not mapped", r.addr));
+        let Some(active) = device.and_then(|d| d.mappings.covering(r.addr, r)) else {
+            let incomplete = device.is_some_and(|d| d.incomplete);
+            found.add_if(!incomplete, Check::SyncOfUnmapped, || format!("{} is not mapped", r.addr));
             return;
         };
-        let own = &live.record;
+        let own = &active.record;
         let end = r.addr.0.saturating_add(r.len);
         found.add_if(end > own.addr.0.saturating_add(own.len), Check::SyncOutside, || {
             format!("{} bytes at {} of {} at {}", r.len, r.addr, own.len, own.addr)
@@ -272,10 +272,10 @@ impl Checker {
         });
     }
 
-    /// The binding is over.
+    /// Reports and drops the mappings that are left at the end of a binding.
     fn end(&mut self, check: Check, found: &mut Found<'_>) {
         let Some(mut device) = self.devices.remove(found.device) else { return };
-        self.watched -= device.mappings.count() + device.pools.count() + device.owned.len();
+        self.tracked -= device.mappings.count() + device.pools.count() + device.owned.len();
         let left = device.mappings.drain();
         if let Some(first) = left.first() {
             let r = &first.record;
@@ -295,17 +295,17 @@ impl Checker {
     fn other(&mut self, op: &Op, found: &mut Found<'_>) {
         let name = found.device;
         let new_thing = matches!(op, Op::PoolAlloc { .. } | Op::Descriptor { owned: true, .. });
-        if new_thing && !self.room(name) {
+        if new_thing && !self.has_capacity(name) {
             return;
         }
         let Some(device) = self.device(name) else { return };
         let before = device.pools.count() + device.owned.len();
         match op {
-            Op::ErrorSeen { addr, .. } => device.mappings.error_seen(*addr),
+            Op::ErrorChecked { addr, .. } => device.mappings.error_checked(*addr),
             Op::Segment { addr, len, .. } => device.check_segment(*addr, *len, found),
             Op::Limits { segments, mask, .. } => device.limits = Some((*segments, *mask)),
             Op::Access { addr, .. } => {
-                found.add_if(device.mappings.has_ended(*addr), Check::UseAfterUnmap, || {
+                found.add_if(device.mappings.was_unmapped(*addr), Check::UseAfterUnmap, || {
                     format!("{addr} was unmapped before")
                 });
             }
@@ -317,12 +317,12 @@ impl Checker {
             }
             Op::PoolAlloc { pool, addr, .. } => device.pools.alloc(pool, *addr),
             Op::PoolFree { pool, addr, .. } => {
-                let known = device.pools.free(pool, *addr) || device.blind;
-                found.add_if(!known, Check::PoolItemForeign, || format!("{addr} is no item of {pool} that is out"));
+                let known = device.pools.free(pool, *addr) || device.incomplete;
+                found.add_if(!known, Check::PoolItemForeign, || format!("{addr} is no item of {pool} in use"));
             }
             Op::PoolDestroyed { pool, .. } => {
                 let out = device.pools.destroy(pool);
-                found.add_if(out > 0, Check::PoolBusy, || format!("{out} items of {pool} are out"));
+                found.add_if(out > 0, Check::PoolBusy, || format!("{out} items of {pool} are in use"));
             }
             Op::TranslationGone { .. } => {
                 let left = device.mappings.count();
@@ -331,7 +331,7 @@ impl Checker {
             _ => {}
         }
         let after = device.pools.count() + device.owned.len();
-        self.watched = self.watched + after - before;
+        self.tracked = self.tracked + after - before;
     }
 }
 
@@ -356,9 +356,9 @@ impl Device {
     }
 }
 
-/// What an unmap says against what the map said.
-fn compare(live: &Live, r: &Record, found: &mut Found<'_>) {
-    let own = &live.record;
+/// Compares an unmap with its mapping.
+fn compare(active: &ActiveMapping, r: &Record, found: &mut Found<'_>) {
+    let own = &active.record;
     found.add_if(own.kind != r.kind, Check::KindDiffers, || {
         format!("{} was mapped as {}, is unmapped as {}", r.addr, own.kind.name(), r.kind.name())
     });
@@ -377,10 +377,10 @@ fn compare(live: &Live, r: &Record, found: &mut Found<'_>) {
         format!("{} was mapped {}, is unmapped {}", r.addr, own.direction, r.direction)
     });
     found.add_if(own.backend != r.backend, Check::BackendDiffers, || {
-        format!("{} comes from {}, is given to {}", r.addr, own.backend, r.backend)
+        format!("{} comes from {}, is freed to {}", r.addr, own.backend, r.backend)
     });
     found.add_if(own.attrs != r.attrs, Check::AttrsDiffer, || {
         format!("{} was mapped with {:?}, is unmapped with {:?}", r.addr, own.attrs, r.attrs)
     });
-    found.add_if(!live.checked, Check::ErrorUnchecked, || format!("nobody looked whether {} is an error", r.addr));
+    found.add_if(!active.checked, Check::ErrorUnchecked, || format!("{} was never checked for an error", r.addr));
 }

@@ -1,4 +1,4 @@
-//! Each check with an operation that it must find, and a correct use that it must not.
+//! Each check with a misuse that it must find, and a correct use that it must accept.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -104,7 +104,7 @@ macro_rules! cases {
         fn $name() {
             let wrong = run($wrong);
             let mut found = checks(&wrong);
-            // A sync the wrong way round has the wrong direction, too.
+            // A sync in the wrong direction also fails the direction check.
             found.retain(|c| *c == Check::$check || *c != Check::SyncDirectionDiffers);
             assert_eq!(found, [Check::$check], "{wrong:#?}");
             assert_eq!(run($right), [], "a correct use");
@@ -127,59 +127,59 @@ cases! {
     an_unmap_of_the_error_address_is_found: UnmapOfError,
         wrong [unmap(with(|r| r.addr = DeviceAddr(u64::MAX)))],
         right [map(with(|r| r.addr = DeviceAddr(u64::MAX)))];
-    an_unmap_of_what_is_not_mapped_is_found: UnmapOfUnmapped,
+    an_unmap_of_an_unmapped_address_is_found: UnmapOfUnmapped,
         wrong [map(single()), unmap(single()), unmap(single())],
         right [map(single()), unmap(single()), map(single()), unmap(single())];
-    another_size_is_found: SizeDiffers,
+    a_different_size_is_found: SizeDiffers,
         wrong [map(single()), unmap(with(|r| r.len = 0x800))],
         right [map(with(|r| r.len = 0x800)), unmap(with(|r| r.len = 0x800))];
-    another_kind_is_found: KindDiffers,
+    a_different_kind_is_found: KindDiffers,
         wrong [map(single()), unmap(with(|r| r.kind = Kind::Resource))],
         right [map(list()), unmap(list())];
-    other_memory_is_found: MemoryDiffers,
+    different_memory_is_found: MemoryDiffers,
         wrong [map(coherent()), unmap(Record { phys: PhysAddr(0x5000_0000), ..coherent() })],
         right [map(coherent()), unmap(coherent())];
-    another_count_is_found: CountDiffers,
+    a_different_count_is_found: CountDiffers,
         wrong [map(list()), unmap(Record { count: 2, ..list() })],
         right [map(list()), unmap(list())];
-    another_direction_is_found: DirectionDiffers,
+    a_different_direction_is_found: DirectionDiffers,
         wrong [map(single()), unmap(with(|r| r.direction = Direction::ToDevice))],
         right [map(single()), unmap(single())];
-    a_result_that_nobody_looked_at_is_found: ErrorUnchecked,
+    an_unchecked_result_is_found: ErrorUnchecked,
         wrong [Op::Map { record: single(), checked: false }, unmap(single())],
         right [
             Op::Map { record: single(), checked: false },
-            Op::ErrorSeen { device: sata(), addr: DeviceAddr(0x1000) },
+            Op::ErrorChecked { device: sata(), addr: DeviceAddr(0x1000) },
             unmap(single()),
         ];
-    memory_of_a_stack_is_found: StackMemory,
+    stack_memory_is_found: StackMemory,
         wrong [map(with(|r| r.memory = CpuMemory::Stack))],
         right [map(single())];
-    the_program_itself_is_found: ProgramImage,
+    the_program_image_is_found: ProgramImage,
         wrong [map(with(|r| r.memory = CpuMemory::Image))],
         right [map(single())];
-    what_is_not_ram_is_found: InvalidMemory,
+    memory_that_is_not_ram_is_found: InvalidMemory,
         wrong [map(with(|r| r.memory = CpuMemory::Invalid))],
         right [map(with(|r| (r.kind, r.memory) = (Kind::Resource, CpuMemory::Registers)))];
     virtual_memory_is_found: VirtualMemory,
         wrong [map(with(|r| r.memory = CpuMemory::Virtual))],
         right [map(single())];
-    a_sync_of_what_is_not_mapped_is_found: SyncOfUnmapped,
+    a_sync_of_an_unmapped_address_is_found: SyncOfUnmapped,
         wrong [map(single()), to_cpu(with(|r| r.addr = DeviceAddr(0x2000)))],
         right [map(single()), to_cpu(with(|r| (r.addr, r.len) = (DeviceAddr(0x1800), 0x100)))];
     a_sync_past_the_end_is_found: SyncOutside,
         wrong [map(single()), to_cpu(with(|r| r.len = 0x1001))],
         right [map(single()), to_cpu(single())];
-    a_sync_with_another_direction_is_found: SyncDirectionDiffers,
+    a_sync_with_a_different_direction_is_found: SyncDirectionDiffers,
         wrong [map(single()), to_cpu(with(|r| r.direction = Direction::Bidirectional))],
         right [map(coherent()), to_cpu(with(|r| r.direction = Direction::ToDevice))];
-    a_sync_for_the_cpu_of_what_the_device_only_reads_is_found: SyncOfReadOnly,
+    a_sync_for_the_cpu_of_device_read_only_memory_is_found: SyncOfReadOnly,
         wrong run_of(Direction::ToDevice, Direction::FromDevice, true),
         right run_of(Direction::ToDevice, Direction::ToDevice, true);
-    a_sync_for_the_device_of_what_it_only_writes_is_found: SyncOfWriteOnly,
+    a_sync_for_the_device_of_device_write_only_memory_is_found: SyncOfWriteOnly,
         wrong run_of(Direction::FromDevice, Direction::ToDevice, false),
         right run_of(Direction::FromDevice, Direction::FromDevice, false);
-    a_sync_of_another_count_is_found: SyncCountDiffers,
+    a_sync_with_a_different_count_is_found: SyncCountDiffers,
         wrong [map(list()), to_device(Record { count: 1, ..list() })],
         right [map(list()), to_device(list())];
     two_mappings_of_one_line_are_found: LinesOverlap,
@@ -198,34 +198,34 @@ cases! {
     a_segment_across_the_boundary_is_found: SegmentCrossesBoundary,
         wrong [limits(u64::MAX), segment(0x3800, 0x801)],
         right [limits(u64::MAX), segment(0x3800, 0x800)];
-    what_is_left_at_the_unbind_is_found: LeftAtUnbind,
+    a_mapping_left_at_unbind_is_found: LeftAtUnbind,
         wrong [map(single()), Op::Unbound { device: sata() }],
         right [map(single()), unmap(single()), Op::Unbound { device: sata() }];
-    another_back_end_is_found: BackendDiffers,
+    a_different_back_end_is_found: BackendDiffers,
         wrong [map(single()), unmap(with(|r| r.backend = "direct".into()))],
         right [map(single()), unmap(single())];
-    what_is_left_after_a_failed_probe_is_found: LeftAfterFailedProbe,
+    a_mapping_left_after_a_failed_probe_is_found: LeftAfterFailedProbe,
         wrong [map(single()), Op::ProbeFailed { device: sata() }],
         right [map(single()), unmap(single()), Op::ProbeFailed { device: sata() }];
-    an_access_to_what_was_unmapped_is_found: UseAfterUnmap,
+    an_access_to_an_unmapped_address_is_found: UseAfterUnmap,
         wrong [map(single()), unmap(single()), access(0x1fff)],
         right [map(single()), access(0x1fff), unmap(single()), access(0x2000), map(single()), access(0x1000)];
-    a_free_under_the_hardware_is_found: FreeWhileOwned,
+    a_free_of_memory_in_a_hardware_owned_descriptor_is_found: FreeWhileOwned,
         wrong [map(single()), descriptor(true), unmap(single())],
         right [map(single()), descriptor(true), descriptor(false), unmap(single())];
-    other_attributes_are_found: AttrsDiffer,
+    different_attributes_are_found: AttrsDiffer,
         wrong [map(single()), unmap(with(|r| r.attrs = Attrs::SKIP_CPU_SYNC))],
         right [map(single()), unmap(single())];
-    a_mask_that_is_narrowed_under_a_mapping_is_found: OutsideMask,
+    a_mask_narrowed_below_a_mapping_is_found: OutsideMask,
         wrong [limits(u64::MAX), map(single()), limits(0xfff), unmap(single())],
         right [limits(0x1fff), map(single()), unmap(single())];
     an_item_that_is_freed_twice_or_to_another_pool_is_found: PoolItemForeign,
         wrong [pool_alloc("prd"), pool_free("cmd"), pool_free("prd")],
         right [pool_alloc("prd"), pool_free("prd"), pool_gone()];
-    a_busy_pool_is_found: PoolBusy,
+    a_pool_destroyed_with_items_in_use_is_found: PoolBusy,
         wrong [pool_alloc("prd"), pool_gone()],
         right [pool_gone()];
-    an_address_that_is_used_before_its_flush_is_found: ReusedBeforeFlush,
+    an_address_reused_before_its_flush_is_found: ReusedBeforeFlush,
         wrong [queued(0x1800), map(single())],
         right [
             queued(0x1000),
@@ -238,14 +238,14 @@ cases! {
         right [map(single()), unmap(single()), Op::TranslationGone { device: sata() }];
 }
 
-/// A mapping one way and a sync another way.
+/// A mapping in one direction and a sync in another.
 fn run_of(mapped: Direction, synced: Direction, to_cpu: bool) -> Vec<Op> {
     let sync = Op::Sync { record: with(|r| r.direction = synced), to_cpu };
     Vec::from([map(with(|r| r.direction = mapped)), sync])
 }
 
 #[test]
-fn names_and_notes_are_there_and_names_are_unique() {
+fn each_check_has_a_unique_name_and_a_note() {
     let mut names: Vec<_> = Check::ALL.iter().map(|c| c.name()).collect();
     names.sort_unstable();
     names.dedup();
@@ -260,19 +260,19 @@ fn a_finding_names_device_check_and_address() {
 }
 
 #[test]
-fn memory_is_bounded_and_what_was_not_watched_is_not_blamed() {
-    let mut checker = Checker::with_room(100);
+fn memory_is_bounded_and_untracked_mappings_are_not_reported() {
+    let mut checker = Checker::with_capacity(100);
     for n in 0..150_u64 {
         let (addr, phys) = (DeviceAddr(n << 13), PhysAddr(n << 13));
         let found = checker.feed(&map(with(|r| (r.addr, r.phys) = (addr, phys))));
         assert_eq!(found, []);
     }
-    assert_eq!((checker.watched(), checker.missed()), (100, 50));
+    assert_eq!((checker.tracked(), checker.untracked()), (100, 50));
     let last = with(|r| r.addr = DeviceAddr(149 << 13));
-    assert_eq!(checker.feed(&unmap(last)), [], "it may have been one that there was no room for");
+    assert_eq!(checker.feed(&unmap(last)), [], "it may have been mapped when the limit was reached");
     for n in 0..if cfg!(miri) { 50 } else { 5000 } {
         checker.feed(&map(with(|r| r.device = alloc::format!("d{n}").into())));
     }
     checker.feed(&Op::Unbound { device: sata() });
-    assert_eq!(checker.watched(), 0);
+    assert_eq!(checker.tracked(), 0);
 }

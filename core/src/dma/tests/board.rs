@@ -1,4 +1,4 @@
-//! A device, an IOMMU of a few lines, and a driver that does what the test says.
+//! Fixture: a device, a minimal fake IOMMU, and a driver whose probe is a closure of the test.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -19,31 +19,31 @@ use crate::iommu::{
 use crate::machine::{Handle, Machine, Policy};
 use crate::mem::fake::FakeMemory;
 
-/// What a probe keeps as driver data.
-pub(super) trait Keep: Send + Sync {}
-impl<T: Send + Sync> Keep for T {}
-pub(super) type Kept<'b> = Vec<Box<dyn Keep + 'b>>;
+/// A value that a probe stores as driver data.
+pub(super) trait ProbeDatum: Send + Sync {}
+impl<T: Send + Sync> ProbeDatum for T {}
+pub(super) type ProbeData<'b> = Vec<Box<dyn ProbeDatum + 'b>>;
 
-type Script = Box<dyn for<'b> Fn(&'b Bound) -> Result<Kept<'b>, ProbeError> + Send + Sync>;
+type Script = Box<dyn for<'b> Fn(&'b Bound) -> Result<ProbeData<'b>, ProbeError> + Send + Sync>;
 
-/// Runs a closure as its probe.
-struct Lab(Script);
+/// Driver whose probe runs a closure.
+struct ScriptedDriver(Script);
 
-impl Driver for Lab {
+impl Driver for ScriptedDriver {
     const NAME: &'static str = "lab";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,lab")];
-    type Data<'b> = Kept<'b>;
+    type Data<'b> = ProbeData<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Kept<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<ProbeData<'b>, ProbeError> {
         (self.0)(dev)
     }
 
-    fn quiesce(_: &Kept<'_>) -> Result<Quiesced, QuiesceError> {
+    fn quiesce(_: &ProbeData<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())
     }
 }
 
-/// Gives the board its IOMMU.
+/// Driver of the fake IOMMU.
 struct MmuDriver(Arc<ToyMmu>);
 
 impl Driver for MmuDriver {
@@ -60,7 +60,7 @@ impl Driver for MmuDriver {
     }
 }
 
-/// An IOMMU with one table in a map, and an IOTLB that keeps what was unmapped until it is flushed.
+/// Fake IOMMU: one page table, and an IOTLB that caches unmapped pages until it is flushed.
 #[derive(Default)]
 pub(super) struct ToyMmu {
     pub(super) state: Mutex<ToyState>,
@@ -70,22 +70,22 @@ pub(super) struct ToyMmu {
 #[expect(clippy::struct_excessive_bools, reason = "each one is a way to fail")]
 pub(super) struct ToyState {
     table: BTreeMap<u64, (PhysAddr, Prot)>,
-    /// Unmapped pages that a device still reaches.
+    /// Unmapped pages that a device still reaches through the IOTLB.
     stale: BTreeMap<u64, PhysAddr>,
     pub(super) flushes: usize,
-    pub(super) dead: bool,
-    /// Streams stay where they are.
-    pub(super) keeps_streams: bool,
-    /// Unmaps take nothing out of the table.
-    pub(super) sticks: bool,
-    /// Maps fail, and the IOTLB has what they would have mapped.
-    pub(super) half_maps: bool,
-    /// The map call after this many fails.
+    pub(super) unresponsive: bool,
+    /// Attaching a stream fails.
+    pub(super) attach_fails: bool,
+    /// Unmaps fail and remove nothing from the table.
+    pub(super) unmap_fails: bool,
+    /// Maps fail with `Unconfirmed`, and the IOTLB has cached their pages.
+    pub(super) partial_maps: bool,
+    /// Number of map calls until one fails.
     pub(super) maps_left: Option<usize>,
 }
 
 impl ToyState {
-    /// What the device reaches at `addr`, table or IOTLB.
+    /// Physical address that the device reaches at `addr`, by the table or the IOTLB.
     pub(super) fn dma_reachable(&self, addr: DeviceAddr) -> Option<PhysAddr> {
         let page = addr.page_start().0;
         let hit = self.table.get(&page).map(|t| t.0).or_else(|| self.stale.get(&page).copied())?;
@@ -113,22 +113,22 @@ impl Translation for ToyDomain {
             return Err(MapError::Unaligned(iova));
         }
         for page in (0..len).step_by(PAGE_SIZE as usize) {
-            assert!(!s.stale.contains_key(&(iova.0 + page)), "P2: an IOVA is used again before it was flushed");
+            assert!(!s.stale.contains_key(&(iova.0 + page)), "P2: an IOVA is reused before it was flushed");
             if s.table.contains_key(&(iova.0 + page)) {
                 return Err(MapError::Exists(iova));
             }
-            if s.half_maps {
+            if s.partial_maps {
                 s.stale.insert(iova.0 + page, phys + page);
             } else {
                 s.table.insert(iova.0 + page, (phys + page, prot));
             }
         }
-        if s.half_maps { Err(MapError::Unconfirmed(iova)) } else { Ok(()) }
+        if s.partial_maps { Err(MapError::Unconfirmed(iova)) } else { Ok(()) }
     }
 
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
         let mut s = self.0.state.lock().unwrap();
-        if s.sticks {
+        if s.unmap_fails {
             return Err(MapError::OutOfMemory);
         }
         for page in (0..len).step_by(PAGE_SIZE as usize) {
@@ -142,7 +142,7 @@ impl Translation for ToyDomain {
     fn flush(&self, gather: &mut Gather) -> Result<(), IommuError> {
         let mut s = self.0.state.lock().unwrap();
         s.flushes += 1;
-        if s.dead {
+        if s.unresponsive {
             return Err(IommuError::Dead);
         }
         if let Some((first, last)) = gather.range() {
@@ -160,7 +160,7 @@ impl Translation for ToyDomain {
     }
 }
 
-/// A domain of that kind, beside those that the core makes.
+/// A domain of kind `kind` that the core does not manage.
 pub(super) fn toy_domain(mmu: &Arc<ToyMmu>, kind: DomainKind) -> Arc<Domain> {
     let iommu = ToyIommu(Arc::clone(mmu));
     Domain::new(kind, iommu.domain(kind).unwrap(), &iommu.geometry())
@@ -193,11 +193,11 @@ impl Iommu for ToyIommu {
         Ok(Arc::new(ToyDomain(Arc::clone(&self.0), kind)))
     }
     fn attach(&self, _: StreamId, _: &Arc<dyn Translation>) -> Result<(), IommuError> {
-        if self.0.state.lock().unwrap().keeps_streams { Err(IommuError::Dead) } else { Ok(()) }
+        if self.0.state.lock().unwrap().attach_fails { Err(IommuError::Dead) } else { Ok(()) }
     }
 }
 
-/// The board: RAM, maybe an IOMMU, and one device.
+/// A board with RAM, optionally an IOMMU, and one device.
 pub(super) struct TestBoard {
     pub(super) env: Arc<FakeEnv>,
     pub(super) ram: Arc<FakeMemory>,
@@ -210,12 +210,12 @@ pub(super) const LOW: u64 = 0x4000_0000;
 pub(super) const HIGH: u64 = 0x1_0000_0000;
 
 impl TestBoard {
-    /// A device on physical addresses. RAM: 64 pages below 4 GiB, 64 above.
+    /// An untranslated device. RAM: 64 pages below 4 GiB, 64 above.
     pub(super) fn direct() -> Self {
         Self::new(false, Policy::default())
     }
 
-    /// A device behind the toy IOMMU, with domains of that kind.
+    /// A device behind the fake IOMMU, with domains of kind `kind`.
     pub(super) fn translated(kind: DomainKind) -> Self {
         let board = Self::new(true, Policy::default());
         board.machine.groups()[0].set_kind(kind).unwrap();
@@ -248,35 +248,35 @@ impl TestBoard {
         board
     }
 
-    /// Changes what firmware says of the device, before it is added.
+    /// Changes the description of the device before it is added.
     pub(super) fn describe(mut self, change: impl FnOnce(&mut DeviceDesc)) -> Self {
         change(&mut self.desc);
         self.machine.remove_device("1000.lab");
         self
     }
 
-    /// Binds the device to a driver whose probe is `script`. The result is the probe's.
+    /// Binds the device to a driver whose probe is `script`. True when the probe succeeded.
     pub(super) fn bind(
         &self,
-        script: impl for<'b> Fn(&'b Bound) -> Result<Kept<'b>, ProbeError> + Send + Sync + 'static,
+        script: impl for<'b> Fn(&'b Bound) -> Result<ProbeData<'b>, ProbeError> + Send + Sync + 'static,
     ) -> bool {
         if self.machine.device("1000.lab").is_none() {
             self.machine.add_device(self.desc.clone()).unwrap();
         }
-        self.machine.register(Lab(Box::new(script)));
+        self.machine.register(ScriptedDriver(Box::new(script)));
         self.machine.settle();
         self.machine.device("1000.lab").unwrap().driver().is_some()
     }
 
-    /// Ends the binding and takes the driver away.
+    /// Unbinds and unregisters the driver.
     pub(super) fn unbind(&self) {
         self.machine.unregister("lab");
     }
 
-    /// Binds, runs `script`, unbinds, and looks that nothing is left and no promise was broken.
+    /// Binds with `script`, unbinds, and checks that nothing is left and no promise was broken.
     pub(super) fn run(
         &self,
-        script: impl for<'b> Fn(&'b Bound) -> Result<Kept<'b>, ProbeError> + Send + Sync + 'static,
+        script: impl for<'b> Fn(&'b Bound) -> Result<ProbeData<'b>, ProbeError> + Send + Sync + 'static,
     ) {
         let before = (self.machine.memory().frames().in_use(), self.machine.resource_usage().groups);
         assert!(self.bind(script), "the probe failed: {:?}", self.env.story("1000.lab").last());
@@ -288,7 +288,7 @@ impl TestBoard {
     }
 }
 
-/// Pages of device addresses that are taken in the device's domain.
+/// Allocated IOVA pages of the device's domain.
 pub(super) fn iova_pages(dev: &Bound) -> u64 {
     dev.machine().groups()[0].info().domain.map_or(0, |(.., pages)| pages)
 }

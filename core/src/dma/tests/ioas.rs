@@ -1,4 +1,4 @@
-//! Maps of a pass-through user, with an IOMMU that does not answer (P2).
+//! Maps of a pass-through user, with an IOMMU that does not respond (P2).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,13 +13,13 @@ use crate::iommu::{Domain, DomainKind, FixedError, MapError, Prot, Range};
 const RW: Prot = Prot::READ.union(Prot::WRITE);
 const AT: DeviceAddr = DeviceAddr(0x10_0000);
 
-struct World {
+struct Fixture {
     board: TestBoard,
     domain: Arc<Domain>,
     ioas: Ioas,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         let board = TestBoard::translated(DomainKind::Strict);
         let domain = toy_domain(&board.mmu, DomainKind::Unmanaged);
@@ -27,8 +27,8 @@ impl World {
         Self { board, domain, ioas }
     }
 
-    /// A second user's, in the same domain: the devices are of one group.
-    fn beside(&self) -> Ioas {
+    /// Address space of a second device of the group, in the same domain.
+    fn second_user(&self) -> Ioas {
         Ioas::new(&self.board.machine, &"2000.lab".into(), None, Arc::clone(&self.domain))
     }
 
@@ -40,44 +40,48 @@ impl World {
         &self.board.mmu
     }
 
-    fn dead(&self, dead: bool) {
-        self.mmu().state.lock().unwrap().dead = dead;
+    fn unresponsive(&self, unresponsive: bool) {
+        self.mmu().state.lock().unwrap().unresponsive = unresponsive;
     }
 
     fn in_use(&self) -> u64 {
         self.board.machine.memory().frames().in_use()
     }
 
-    fn rest(&self, nanoseconds: u64) {
+    fn sleep(&self, nanoseconds: u64) {
         self.board.env.wait(Instant(self.board.env.now().0 + nanoseconds));
     }
 }
 
 #[test]
-fn an_unmap_that_is_not_confirmed_keeps_page_and_address_until_it_is() {
-    let w = World::new();
+fn an_unconfirmed_unmap_pins_page_and_address_until_it_is_confirmed() {
+    let w = Fixture::new();
     w.ioas.map(AT, &w.page(), 0, PAGE_SIZE, RW).unwrap();
-    w.dead(true);
+    w.unresponsive(true);
     for _ in 0..3 {
         assert_eq!(w.ioas.unmap(AT, PAGE_SIZE), Err(IoasError::Unconfirmed(AT)), "and never `no map`");
     }
     let other = w.page();
     let range = Range { iova: AT, len: PAGE_SIZE };
     let unasked = w.domain.map_fixed(range, other.phys(), RW);
-    assert_eq!(unasked, Err(FixedError::Unconfirmed(AT)), "also for who comes between the question and the map");
-    for ioas in [&w.ioas, &w.beside()] {
+    assert_eq!(
+        unasked,
+        Err(FixedError::Unconfirmed(AT)),
+        "also when it becomes unconfirmed between the check and the map"
+    );
+    for ioas in [&w.ioas, &w.second_user()] {
         assert_eq!(ioas.map(AT, &other, 0, PAGE_SIZE, RW), Err(IoasError::Unconfirmed(AT)), "neither mapped nor free");
-        let beside = DeviceAddr(AT.0 + PAGE_SIZE);
-        ioas.map(beside, &other, 0, PAGE_SIZE, RW).unwrap();
-        assert_eq!(ioas.map(beside, &other, 0, PAGE_SIZE, RW), Err(IoasError::Map(MapError::Exists(beside))));
-        w.dead(false);
-        ioas.unmap(beside, PAGE_SIZE).unwrap();
+        let second_user = DeviceAddr(AT.0 + PAGE_SIZE);
+        ioas.map(second_user, &other, 0, PAGE_SIZE, RW).unwrap();
+        assert_eq!(ioas.map(second_user, &other, 0, PAGE_SIZE, RW), Err(IoasError::Map(MapError::Exists(second_user))));
+        w.unresponsive(false);
+        ioas.unmap(second_user, PAGE_SIZE).unwrap();
         w.ioas.map(AT, &other, 0, PAGE_SIZE, RW).unwrap();
-        w.dead(true);
+        w.unresponsive(true);
         assert!(w.ioas.unmap(AT, PAGE_SIZE).is_err());
     }
-    w.dead(false);
-    assert_eq!(w.ioas.unmap(AT, PAGE_SIZE), Ok(()), "the flush is tried again, not the table");
+    w.unresponsive(false);
+    assert_eq!(w.ioas.unmap(AT, PAGE_SIZE), Ok(()), "the flush is retried, the table is not touched again");
     assert_eq!(w.ioas.unmap(AT, PAGE_SIZE), Err(IoasError::NoMap(AT)));
     drop(other);
     assert_eq!((w.in_use(), w.board.machine.quarantine().len()), (0, 0), "P4");
@@ -85,61 +89,61 @@ fn an_unmap_that_is_not_confirmed_keeps_page_and_address_until_it_is() {
 }
 
 #[test]
-fn an_iommu_that_answers_again_is_asked_by_the_machine_itself() {
-    let w = World::new();
+fn the_machine_retries_the_flush_of_an_iommu_that_responds_again() {
+    let w = Fixture::new();
     w.ioas.map(AT, &w.page(), 0, PAGE_SIZE, RW).unwrap();
-    w.dead(true);
+    w.unresponsive(true);
     assert!(w.ioas.unmap(AT, PAGE_SIZE).is_err());
-    w.rest(1_000_000_000);
+    w.sleep(1_000_000_000);
     assert_eq!(w.in_use(), 1, "P2");
-    w.dead(false);
-    w.rest(10_000_000_000);
+    w.unresponsive(false);
+    w.sleep(10_000_000_000);
     assert_eq!((w.in_use(), w.board.machine.quarantine().len()), (0, 0), "P4");
-    assert_eq!(w.ioas.unmap(AT, PAGE_SIZE), Ok(()), "the user's retry is told that it is gone");
+    assert_eq!(w.ioas.unmap(AT, PAGE_SIZE), Ok(()), "the user's retry finds it unmapped");
 }
 
 #[test]
-fn many_maps_end_with_one_flush_and_are_told_in_one_event() {
-    for dead in [false, true] {
-        let w = World::new();
+fn many_maps_are_cleared_with_one_flush_and_reported_in_one_event() {
+    for unresponsive in [false, true] {
+        let w = Fixture::new();
         let (one, two) = (w.page(), w.page());
         for n in 0..1_000 {
             let memory = if n % 2 == 0 { &one } else { &two };
             w.ioas.map(DeviceAddr(n * 2 * PAGE_SIZE), memory, 0, PAGE_SIZE, RW).unwrap();
         }
         drop((one, two));
-        w.dead(dead);
+        w.unresponsive(unresponsive);
         let flushes = w.mmu().state.lock().unwrap().flushes;
         w.ioas.clear();
         assert_eq!(w.mmu().state.lock().unwrap().flushes, flushes + 1, "one flush, one time-out");
-        let told = |e: &EventKind| matches!(e, EventKind::Quarantined { size, .. } if *size == 2 * PAGE_SIZE);
-        assert_eq!(w.board.env.story("1000.lab").iter().filter(|e| told(e)).count(), usize::from(dead));
-        assert_eq!((w.board.machine.quarantine().len(), w.in_use()), if dead { (2, 2) } else { (0, 0) });
-        w.dead(false);
-        w.rest(20_000_000);
+        let reported = |e: &EventKind| matches!(e, EventKind::Quarantined { size, .. } if *size == 2 * PAGE_SIZE);
+        assert_eq!(w.board.env.story("1000.lab").iter().filter(|e| reported(e)).count(), usize::from(unresponsive));
+        assert_eq!((w.board.machine.quarantine().len(), w.in_use()), if unresponsive { (2, 2) } else { (0, 0) });
+        w.unresponsive(false);
+        w.sleep(20_000_000);
         assert_eq!((w.board.machine.quarantine().len(), w.in_use()), (0, 0), "P4");
     }
 }
 
 #[test]
-fn what_is_not_confirmed_counts_against_the_users_limit() {
-    let w = World::new();
+fn unconfirmed_ranges_count_against_the_users_limit() {
+    let w = Fixture::new();
     let page = w.page();
     let at = |n: usize| DeviceAddr(n as u64 * PAGE_SIZE);
     for n in 0..MAX_MAPS {
         w.ioas.map(at(n), &page, 0, PAGE_SIZE, RW).unwrap();
     }
-    w.dead(true);
+    w.unresponsive(true);
     assert!(w.ioas.unmap(at(0), PAGE_SIZE).is_err());
     assert_eq!(w.ioas.map(at(MAX_MAPS), &page, 0, PAGE_SIZE, RW), Err(IoasError::TooManyMaps(MAX_MAPS)), "P11");
-    w.dead(false);
+    w.unresponsive(false);
     assert_eq!(w.ioas.unmap(at(0), PAGE_SIZE), Ok(()));
     w.ioas.map(at(MAX_MAPS), &page, 0, PAGE_SIZE, RW).unwrap();
 }
 
 #[test]
 fn memory_of_another_machine_is_refused() {
-    let (w, other) = (World::new(), World::new());
+    let (w, other) = (Fixture::new(), Fixture::new());
     let theirs = other.page();
     assert_eq!(w.ioas.map(AT, &theirs, 0, PAGE_SIZE, RW), Err(IoasError::ForeignMemory));
     assert_eq!(w.mmu().state.lock().unwrap().mapped_pages(), 0);
@@ -147,8 +151,8 @@ fn memory_of_another_machine_is_refused() {
 }
 
 #[test]
-fn a_closed_address_space_maps_nothing_and_keeps_nothing() {
-    let w = World::new();
+fn a_closed_address_space_maps_nothing_and_holds_no_memory() {
+    let w = Fixture::new();
     w.ioas.map(AT, &w.page(), 0, PAGE_SIZE, RW).unwrap();
     w.ioas.close();
     assert_eq!(w.ioas.map(AT, &w.page(), 0, PAGE_SIZE, RW), Err(IoasError::Closed));
@@ -157,23 +161,23 @@ fn a_closed_address_space_maps_nothing_and_keeps_nothing() {
 }
 
 #[test]
-fn threads_that_map_and_unmap_never_meet_a_page_that_is_not_confirmed() {
-    let w = World::new();
-    let other = w.beside();
+fn concurrent_maps_and_unmaps_never_reuse_an_unconfirmed_page() {
+    let w = Fixture::new();
+    let other = w.second_user();
     let rounds = if cfg!(miri) { 20 } else { 2_000 };
     std::thread::scope(|s| {
         for (n, ioas) in [&w.ioas, &other].into_iter().enumerate() {
             let w = &w;
             s.spawn(move || {
                 for round in 0..rounds {
-                    // The toy IOMMU panics when an address is mapped that it has not forgotten.
+                    // The fake IOMMU panics when an address is mapped that its IOTLB still caches.
                     if ioas.map(AT, &w.page(), 0, PAGE_SIZE, RW).is_ok() {
-                        w.dead(round % 3 == n);
+                        w.unresponsive(round % 3 == n);
                         while ioas.unmap(AT, PAGE_SIZE).is_err() {
-                            w.dead(false);
+                            w.unresponsive(false);
                         }
                     }
-                    w.dead(false);
+                    w.unresponsive(false);
                 }
             });
         }

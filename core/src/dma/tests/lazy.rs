@@ -1,11 +1,11 @@
-//! Lazy domains: nothing is used again before the flush is confirmed (P2).
+//! Lazy domains: nothing is reused before the flush is confirmed (P2).
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use std::sync::Mutex;
 
-use super::board::{Kept, TestBoard, iova_pages};
+use super::board::{ProbeData, TestBoard, iova_pages};
 use crate::dma::{Direction, DmaError};
 use crate::driver::ProbeError;
 use crate::env::{Caching, Env, Instant};
@@ -13,32 +13,32 @@ use crate::iommu::DomainKind;
 use crate::mem::access::write_bytes;
 
 #[test]
-fn pages_and_addresses_wait_for_the_flush() {
+fn pages_and_addresses_are_freed_by_the_flush() {
     let board = TestBoard::translated(DomainKind::Lazy);
     let (mmu, env) = (Arc::clone(&board.mmu), Arc::clone(&board.env));
     board.run(move |dev| {
         let frames = dev.machine().memory().frames().in_use();
-        let lent = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
-        let addr = lent.device_addr();
+        let mapped = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
+        let addr = mapped.device_addr();
         let flushes = mmu.state.lock().unwrap().flushes;
-        let buffer = lent.unmap()?;
+        let buffer = mapped.unmap()?;
         assert_eq!(mmu.state.lock().unwrap().flushes, flushes, "no wait");
-        assert!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), "the IOTLB still has it");
+        assert!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), "the IOTLB still caches it");
         drop(buffer);
-        assert_eq!(dev.machine().memory().frames().in_use(), frames + 1, "the page waits");
-        // The next call, 10 ms later, confirms.
+        assert_eq!(dev.machine().memory().frames().in_use(), frames + 1, "the page is still pinned");
+        // The next call, 10 ms later, flushes.
         env.wait(Instant(env.now().0 + 10_000_000));
         let other = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
         assert_eq!(mmu.state.lock().unwrap().flushes, flushes + 1);
         assert_eq!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), other.device_addr() == addr);
-        assert_eq!(dev.machine().memory().frames().in_use(), frames + 1, "one went, one came");
+        assert_eq!(dev.machine().memory().frames().in_use(), frames + 1, "one page freed, one allocated");
         Ok(Vec::new())
     });
     assert_eq!(board.machine.dma_misuses(), []);
 }
 
 #[test]
-fn the_queue_is_bounded_and_the_unbind_empties_it() {
+fn the_queue_is_bounded_and_unbind_flushes_it() {
     let board = TestBoard::translated(DomainKind::Lazy);
     let mmu = Arc::clone(&board.mmu);
     board.run(move |dev| {
@@ -56,20 +56,20 @@ fn the_queue_is_bounded_and_the_unbind_empties_it() {
 }
 
 #[test]
-fn pages_that_wait_are_asked_for_before_an_allocation_fails() {
+fn queued_pages_are_flushed_before_an_allocation_fails() {
     let board = TestBoard::translated(DomainKind::Lazy);
     board.run(|dev| {
         // 128 pages of RAM in all.
         for _ in 0..if cfg!(miri) { 3 } else { 8 } {
-            let lent = dev.dma().map(dev.dma().buffer(60 << 12)?, Direction::ToDevice)?;
-            drop(lent.unmap()?);
+            let mapped = dev.dma().map(dev.dma().buffer(60 << 12)?, Direction::ToDevice)?;
+            drop(mapped.unmap()?);
         }
         Ok(Vec::new())
     });
 }
 
 #[test]
-fn a_buffer_that_waits_is_settled_before_another_machine_part_gets_it() {
+fn unbind_flushes_a_queued_buffer_that_outlives_the_binding() {
     let lazy = TestBoard::translated(DomainKind::Lazy);
     let kept = Arc::new(Mutex::new(None));
     let put = Arc::clone(&kept);
@@ -79,7 +79,7 @@ fn a_buffer_that_waits_is_settled_before_another_machine_part_gets_it() {
         Ok(Vec::new())
     }));
     lazy.unbind();
-    // The unbind has confirmed it, so the buffer is whole again and its page goes back at once.
+    // Unbind has flushed it, so the buffer is not pinned any more and its page is freed at once.
     let buffer = kept.lock().unwrap().take().unwrap();
     assert_eq!(lazy.machine.memory().frames().in_use(), 1);
     drop(buffer);
@@ -87,16 +87,16 @@ fn a_buffer_that_waits_is_settled_before_another_machine_part_gets_it() {
 }
 
 #[test]
-fn a_device_that_falls_silent_loses_its_last_translation_after_ten_milliseconds() {
+fn the_queue_of_an_idle_device_is_flushed_after_ten_milliseconds() {
     let board = TestBoard::translated(DomainKind::Lazy);
     let (mmu, env) = (Arc::clone(&board.mmu), Arc::clone(&board.env));
     board.run(move |dev| {
         let frames = dev.machine().memory().frames().in_use();
-        let lent = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
-        let addr = lent.device_addr();
-        drop(lent.unmap()?);
+        let mapped = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
+        let addr = mapped.device_addr();
+        drop(mapped.unmap()?);
         env.wait(Instant(env.now().0 + 9_999_999));
-        assert!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), "not before its time");
+        assert!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), "not before 10 ms");
         env.wait(Instant(env.now().0 + 1));
         assert_eq!(mmu.state.lock().unwrap().dma_reachable(addr), None, "P2");
         assert_eq!(dev.machine().memory().frames().in_use(), frames);
@@ -105,76 +105,76 @@ fn a_device_that_falls_silent_loses_its_last_translation_after_ten_milliseconds(
 }
 
 #[test]
-fn a_slice_of_a_buffer_that_waits_asks_for_the_flush_and_a_copy_of_it_does_not() {
+fn a_slice_of_a_queued_buffer_flushes_and_a_copy_does_not() {
     let board = TestBoard::translated(DomainKind::Lazy);
     let mmu = Arc::clone(&board.mmu);
     board.run(move |dev| {
-        let lent = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
-        let addr = lent.device_addr();
-        let mut buffer = lent.unmap()?;
+        let mapped = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
+        let addr = mapped.device_addr();
+        let mut buffer = mapped.unmap()?;
         buffer.write_bytes(8, &[1]);
         buffer.read_bytes(8, &mut [0]);
-        assert!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), "nobody asked");
+        assert!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), "no flush");
         assert_eq!(buffer.as_slice()[8], 1);
-        assert_eq!(mmu.state.lock().unwrap().dma_reachable(addr), None, "P2: no slice of what a device reaches");
+        assert_eq!(mmu.state.lock().unwrap().dma_reachable(addr), None, "P2: no slice of memory that a device reaches");
         Ok(Vec::new())
     });
 }
 
 #[test]
-fn a_slice_of_a_buffer_that_is_not_confirmed_is_a_copy() {
+fn a_slice_of_an_unconfirmed_buffer_is_a_copy() {
     let board = TestBoard::translated(DomainKind::Lazy);
     let (mmu, ram) = (Arc::clone(&board.mmu), Arc::clone(&board.ram));
     board.run(move |dev| {
-        let lent = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
-        let mut buffer = lent.unmap()?;
-        mmu.state.lock().unwrap().dead = true;
+        let mapped = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
+        let mut buffer = mapped.unmap()?;
+        mmu.state.lock().unwrap().unresponsive = true;
         let bytes = buffer.as_slice();
         let write = |byte| write_bytes(&*ram, buffer.phys(), &[byte; 8], Caching::Uncached).unwrap();
         write(7);
-        assert_eq!(bytes[0], 0, "P2: the device writes to what the CPU has borrowed");
+        assert_eq!(bytes[0], 0, "P2: the device writes to memory that the CPU has borrowed");
         assert_eq!(buffer.as_slice()[0], 0);
         buffer.as_mut_slice()[1] = 9;
-        mmu.state.lock().unwrap().dead = false;
-        assert_eq!(buffer.as_mut_slice()[..2], [0, 9], "what the CPU had is what counts, also when it is confirmed");
+        mmu.state.lock().unwrap().unresponsive = false;
+        assert_eq!(buffer.as_mut_slice()[..2], [0, 9], "the CPU's copy wins, also after the confirmation");
         assert_eq!(buffer.as_slice()[..2], [0, 9]);
         Ok(Vec::new())
     });
 }
 
 #[test]
-fn what_is_not_confirmed_goes_to_quarantine_and_is_not_mapped_again_until_it_is() {
+fn unconfirmed_memory_is_quarantined_and_not_mapped_again_until_confirmed() {
     let board = TestBoard::translated(DomainKind::Lazy);
     let (mmu, env) = (Arc::clone(&board.mmu), Arc::clone(&board.env));
     board.run(move |dev| {
         let dropped = dev.dma().map(dev.dma().buffer(4096)?, Direction::ToDevice)?.unmap()?;
         let held = dev.dma().map(dev.dma().buffer(8192)?, Direction::ToDevice)?.unmap()?;
         drop(dropped);
-        mmu.state.lock().unwrap().dead = true;
+        mmu.state.lock().unwrap().unresponsive = true;
         env.wait(Instant(env.now().0 + 10_000_000));
-        assert_eq!(dev.machine().quarantine().len(), 2, "P2: the one that nobody holds, and the one that is held");
+        assert_eq!(dev.machine().quarantine().len(), 2, "P2: the dropped buffer and the one that is still held");
         assert_eq!(iova_pages(dev), 3, "P2: the device may still reach through them");
         let refused = dev.dma().map(held, Direction::ToDevice).unwrap_err();
         assert_eq!(refused.error, DmaError::Quarantined(4096 + 8192));
         assert!(matches!(dev.dma().buffer(1), Err(DmaError::Quarantined(_))), "P11: bounded");
-        // The hardware is asked again, later and later; nobody else needs to.
+        // The machine retries the flush by itself, with increasing delays.
         env.wait(Instant(env.now().0 + 10_000_000));
         let flushes = mmu.state.lock().unwrap().flushes;
         env.wait(Instant(env.now().0 + 1_000_000_000));
         let asked = mmu.state.lock().unwrap().flushes - flushes;
         assert!((3..10).contains(&asked), "{asked} in a second");
-        mmu.state.lock().unwrap().dead = false;
+        mmu.state.lock().unwrap().unresponsive = false;
         env.wait(Instant(env.now().0 + 10_000_000_000));
         assert_eq!((dev.machine().quarantine().len(), iova_pages(dev)), (0, 0), "P4");
-        let lent = dev.dma().map(refused.back, Direction::ToDevice)?;
-        Ok(Vec::from([Box::new(lent) as _]))
+        let mapped = dev.dma().map(refused.returned, Direction::ToDevice)?;
+        Ok(Vec::from([Box::new(mapped) as _]))
     });
 }
 
 #[test]
-fn shared_memory_waits_as_well() {
+fn coherent_memory_is_queued_as_well() {
     let board = TestBoard::translated(DomainKind::Lazy);
-    board.run(|dev| -> Result<Kept<'_>, ProbeError> {
+    board.run(|dev| -> Result<ProbeData<'_>, ProbeError> {
         let frames = dev.machine().memory().frames().in_use();
         dev.dma().coherent(4096)?.release();
         assert_eq!(dev.machine().memory().frames().in_use(), frames + 1);

@@ -1,4 +1,4 @@
-//! DMA of bound drivers, on the smallest target there is.
+//! Tests of DMA by bound drivers, on a minimal fake target.
 
 mod board;
 mod ioas;

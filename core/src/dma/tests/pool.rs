@@ -1,4 +1,4 @@
-//! Pools of small items.
+//! DMA pools.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -57,7 +57,7 @@ fn items_are_zero_aligned_and_cross_no_boundary() {
 }
 
 #[test]
-fn a_busy_pool_goes_with_the_binding_and_a_forgotten_item_costs_memory_only() {
+fn unbind_unmaps_a_pool_with_items_in_use_and_a_forgotten_item_costs_memory_only() {
     let board = TestBoard::translated(DomainKind::Strict);
     let mmu = Arc::clone(&board.mmu);
     assert!(board.bind(|dev| {
@@ -69,6 +69,6 @@ fn a_busy_pool_goes_with_the_binding_and_a_forgotten_item_costs_memory_only() {
     assert_eq!(mmu.state.lock().unwrap().mapped_pages(), 1);
     board.unbind();
     assert_eq!(mmu.state.lock().unwrap().mapped_pages(), 0, "P9");
-    assert_eq!(board.machine.memory().frames().in_use(), 1, "P9: the forgotten item's page is lost");
+    assert_eq!(board.machine.memory().frames().in_use(), 1, "P9: the page of the forgotten item is leaked");
     assert_eq!(board.machine.promises().broken(), []);
 }

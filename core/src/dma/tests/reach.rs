@@ -1,4 +1,4 @@
-//! What a device can address: masks, windows of its bus, and what stands in for memory outside.
+//! Addressing limits: DMA masks, bus windows, and bounce buffers for memory outside.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -16,9 +16,9 @@ fn a_mask_holds_for_one_binding_only() {
     for _ in 0..2 {
         board.run(|dev| {
             let high = dev.machine().dma_buffer(4096)?;
-            let lent = dev.dma().map(high, Direction::ToDevice)?;
-            assert!(lent.is_bounced(), "32 bits at the beginning of each binding");
-            let high = lent.unmap()?;
+            let mapped = dev.dma().map(high, Direction::ToDevice)?;
+            assert!(mapped.is_bounced(), "each binding starts with a 32-bit mask");
+            let high = mapped.unmap()?;
             dev.dma().set_mask(64)?;
             assert!(!dev.dma().map(high, Direction::ToDevice)?.is_bounced());
             assert!(dev.dma().coherent(4096)?.device_addr() >= DeviceAddr(HIGH));
@@ -30,20 +30,20 @@ fn a_mask_holds_for_one_binding_only() {
 }
 
 #[test]
-fn a_mask_below_all_memory_is_an_error_that_gives_the_buffer_back() {
+fn a_mask_below_all_memory_is_an_error_that_returns_the_buffer() {
     TestBoard::direct().run(|dev| {
         dev.dma().set_mask(16)?;
         assert!(matches!(dev.dma().coherent(4096), Err(DmaError::Memory(_))));
         let buffer = dev.dma().buffer(4096)?;
         let refused = dev.dma().map(buffer, Direction::ToDevice).unwrap_err();
         assert!(matches!(refused.error, DmaError::Memory(_)), "{refused:?}");
-        assert_eq!((refused.back.len(), dev.machine().resource_usage().bounce), (4096, 0));
+        assert_eq!((refused.returned.len(), dev.machine().resource_usage().bounce), (4096, 0));
         Ok(Vec::new())
     });
 }
 
 #[test]
-fn a_fault_in_the_bounce_pool_gives_the_buffer_back() {
+fn a_failed_bounce_allocation_returns_the_buffer() {
     let board = TestBoard::direct();
     let env = Arc::clone(&board.env);
     board.run(move |dev| {
@@ -52,25 +52,25 @@ fn a_fault_in_the_bounce_pool_gives_the_buffer_back() {
         let refused = dev.dma().map(buffer, Direction::ToDevice).unwrap_err();
         *env.fail_at.lock().unwrap() = None;
         assert_eq!(refused.error, DmaError::Injected(FaultPoint::BounceAlloc));
-        assert!(dev.dma().map(refused.back, Direction::ToDevice)?.is_bounced());
+        assert!(dev.dma().map(refused.returned, Direction::ToDevice)?.is_bounced());
         Ok(Vec::new())
     });
 }
 
 #[test]
-fn addresses_go_through_the_windows_of_the_bus() {
+fn device_addresses_are_offset_by_the_windows_of_the_bus() {
     let window = |bus, phys, len| DmaRange { bus, phys: PhysAddr(phys), len };
     let board = TestBoard::direct().describe(|d| {
-        // Garbage windows, as bad firmware has them, and one that covers half of the low RAM.
+        // Malformed windows, as in bad firmware, and one that covers half of the low RAM.
         d.dma.ranges =
             Vec::from([window(u64::MAX, u64::MAX, u64::MAX), window(0, 0, 0), window(0x8000_0000, LOW, 32 << 12)]);
     });
     board.run(|dev| {
         let low = dev.dma().buffer(8192)?;
         let phys = low.phys();
-        let lent = dev.dma().map(low, Direction::ToDevice)?;
-        assert!(!lent.is_bounced());
-        assert_eq!(lent.device_addr(), DeviceAddr(phys.0 - LOW + 0x8000_0000));
+        let mapped = dev.dma().map(low, Direction::ToDevice)?;
+        assert!(!mapped.is_bounced());
+        assert_eq!(mapped.device_addr(), DeviceAddr(phys.0 - LOW + 0x8000_0000));
         let shared = dev.dma().coherent(4096)?;
         assert!((0x8000_0000..0x8002_0000).contains(&shared.device_addr().0));
         let outside = dev.dma().map(dev.machine().dma_buffer(4096)?, Direction::ToDevice)?;
@@ -81,7 +81,7 @@ fn addresses_go_through_the_windows_of_the_bus() {
 }
 
 #[test]
-fn write_combined_memory_is_reached_past_the_caches() {
+fn write_combined_memory_is_uncached() {
     let board = TestBoard::direct().describe(|d| d.dma.coherent = true);
     board.run(|dev| {
         let plain = dev.dma().coherent(64)?.memory();
@@ -93,11 +93,11 @@ fn write_combined_memory_is_reached_past_the_caches() {
 }
 
 #[test]
-fn a_device_that_was_not_quiet_leaves_buffer_and_slot_in_quarantine() {
+fn a_device_that_was_not_quiesced_leaves_buffer_and_bounce_slot_in_quarantine() {
     let board = TestBoard::direct();
     assert!(!board.bind(|dev| {
-        let lent = dev.dma().map(dev.machine().dma_buffer(4096)?, Direction::FromDevice)?;
-        let _started = lent.device_addr();
+        let mapped = dev.dma().map(dev.machine().dma_buffer(4096)?, Direction::FromDevice)?;
+        let _started = mapped.device_addr();
         Err(ProbeError::Device("the device does not answer"))
     }));
     assert_eq!(board.machine.quarantine().len(), 2, "P11: the buffer and its bounce slot");

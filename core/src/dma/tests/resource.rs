@@ -1,11 +1,11 @@
-//! Registers of one device, reached by another.
+//! Mappings of a peer's registers.
 
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::board::{Kept, LOW, TestBoard};
+use super::board::{LOW, ProbeData, TestBoard};
 use crate::addr::PhysAddr;
 use crate::binding::{Bound, Mmio};
 use crate::claim::{Holder, Mode, Subject};
@@ -22,7 +22,7 @@ fn with_fifo(board: &TestBoard) {
 }
 
 #[test]
-fn registers_of_another_device_can_be_reached_until_the_mapping_ends() {
+fn registers_of_another_device_are_reachable_until_unmap() {
     let board = TestBoard::translated(DomainKind::Strict);
     with_fifo(&board);
     let mmu = Arc::clone(&board.mmu);
@@ -72,7 +72,7 @@ fn bound_fifo(board: &TestBoard) -> Arc<str> {
     "fifo".into()
 }
 
-/// Holds the registers that others reach.
+/// Driver of the peer: holds the registers that others map.
 struct Fifo;
 
 impl Driver for Fifo {
@@ -90,7 +90,7 @@ impl Driver for Fifo {
 }
 
 #[test]
-fn a_peer_that_is_bound_goes_after_whoever_reaches_its_registers() {
+fn unbinding_a_peer_first_unbinds_the_device_that_maps_its_registers() {
     let board = TestBoard::translated(DomainKind::Strict);
     bound_fifo(&board);
     assert!(board.bind(|dev| {
@@ -100,13 +100,13 @@ fn a_peer_that_is_bound_goes_after_whoever_reaches_its_registers() {
     let mmu = Arc::clone(&board.mmu);
     assert_eq!(mmu.state.lock().unwrap().mapped_pages(), 1);
     board.machine.unbind("fifo", "fifo").unwrap();
-    assert_eq!(mmu.state.lock().unwrap().mapped_pages(), 0, "P6, P14: the registers are nobody's to reach any more");
+    assert_eq!(mmu.state.lock().unwrap().mapped_pages(), 0, "P6, P14: no device maps the registers any more");
     assert_eq!(board.machine.device("1000.lab").unwrap().driver(), None);
     assert_eq!(board.machine.promises().broken(), []);
 }
 
 #[test]
-fn registers_that_a_guest_has_are_refused_and_a_guest_gets_none_that_a_device_still_reaches() {
+fn registers_held_by_a_guest_are_refused_and_a_guest_gets_none_that_a_device_maps() {
     let board = TestBoard::translated(DomainKind::Strict);
     with_fifo(&board);
     let (env, mmu) = (Arc::clone(&board.env), Arc::clone(&board.mmu));
@@ -117,16 +117,16 @@ fn registers_that_a_guest_has_are_refused_and_a_guest_gets_none_that_a_device_st
         let held = machine.claim(&window, &guest, Mode::Exclusive).unwrap();
         let refused = dev.dma().map_resource(PhysAddr(0xe600_0040), 4, Direction::FromDevice).unwrap_err();
         assert_eq!(refused, DmaError::Held(PhysAddr(0xe600_0040)), "P14");
-        let told = |e: &EventKind| matches!(e, EventKind::Refused { reason, .. } if reason.contains("a guest"));
-        assert!(env.story("1000.lab").iter().any(told), "by name");
+        let reported = |e: &EventKind| matches!(e, EventKind::Refused { reason, .. } if reason.contains("a guest"));
+        assert!(env.story("1000.lab").iter().any(reported), "with the holder's name");
         machine.release_claim(&held);
 
         let fifo = dev.dma().map_resource(PhysAddr(0xe600_0040), 4, Direction::FromDevice)?;
-        assert!(machine.claim(&window, &guest, Mode::Exclusive).is_err(), "P14: the device reaches it");
-        mmu.state.lock().unwrap().dead = true;
+        assert!(machine.claim(&window, &guest, Mode::Exclusive).is_err(), "P14: the device maps it");
+        mmu.state.lock().unwrap().unresponsive = true;
         assert_eq!(fifo.unmap().unwrap_err(), DmaError::Unconfirmed);
-        assert!(machine.claim(&window, &guest, Mode::Exclusive).is_err(), "P2: it is unmapped, not confirmed");
-        mmu.state.lock().unwrap().dead = false;
+        assert!(machine.claim(&window, &guest, Mode::Exclusive).is_err(), "P2: unmapped, but not confirmed");
+        mmu.state.lock().unwrap().unresponsive = false;
         dev.mark_quiesced(Quiesced::stopped());
         machine.release_claim(&machine.claim(&window, &guest, Mode::Exclusive).unwrap());
         Ok(Vec::new())
@@ -135,12 +135,12 @@ fn registers_that_a_guest_has_are_refused_and_a_guest_gets_none_that_a_device_st
 
 const FIFO: PhysAddr = PhysAddr(0xe600_0040);
 
-/// A probe that keeps the FIFO's registers mapped.
-fn reach(dev: &Bound) -> Result<Kept<'_>, ProbeError> {
+/// Probe that maps the FIFO's registers.
+fn map_fifo(dev: &Bound) -> Result<ProbeData<'_>, ProbeError> {
     Ok(Vec::from([Box::new(dev.dma().map_resource(FIFO, 4, Direction::FromDevice)?) as _]))
 }
 
-/// A device with the FIFO's registers that is not bound, and that nothing binds before [`Fifo`] is registered.
+/// Description of a device with the FIFO's registers; it is not bound before [`Fifo`] is registered.
 fn describe_fifo(name: &str) -> DeviceDesc {
     let mut fifo = DeviceDesc::new(name);
     fifo.compatible.push("acme,fifo".into());
@@ -148,21 +148,21 @@ fn describe_fifo(name: &str) -> DeviceDesc {
     fifo
 }
 
-/// A board whose device reaches the registers of a FIFO that is not bound.
-fn reaching() -> TestBoard {
+/// A board whose device maps the registers of a FIFO that is not bound.
+fn board_with_mapped_fifo() -> TestBoard {
     let board = TestBoard::translated(DomainKind::Strict);
     board.machine.add_device(describe_fifo("fifo")).unwrap();
-    assert!(board.bind(reach));
+    assert!(board.bind(map_fifo));
     board
 }
 
-/// Who drives what: the device that reaches the registers, and the one that they belong to.
+/// Drivers of the device that maps the registers, and of the peer that they belong to.
 fn drivers(board: &TestBoard) -> [Option<&'static str>; 2] {
     ["1000.lab", "fifo"].map(|name| board.machine.device(name).and_then(|d| d.driver()))
 }
 
-/// The devices whose bindings have ended, in that order.
-fn ends(board: &TestBoard) -> Vec<String> {
+/// Names of the devices in the order of their unbinding.
+fn unbind_order(board: &TestBoard) -> Vec<String> {
     let events = board.env.events.lock().unwrap();
     let ended = events.iter().filter(|e| matches!(e.kind, EventKind::Unbound { .. }));
     ended.filter_map(|e| e.device.as_deref().map(String::from)).collect()
@@ -170,18 +170,18 @@ fn ends(board: &TestBoard) -> Vec<String> {
 
 #[test]
 fn a_peer_that_is_bound_later_becomes_a_supplier_then() {
-    let board = reaching();
+    let board = board_with_mapped_fifo();
     board.machine.register(Fifo);
     board.machine.settle();
     assert_eq!(drivers(&board), [Some("lab"), Some("fifo")]);
     board.machine.unbind("fifo", "fifo").unwrap();
-    assert_eq!(ends(&board), ["1000.lab", "fifo"], "P6: a device that reaches its registers goes first");
+    assert_eq!(unbind_order(&board), ["1000.lab", "fifo"], "P6: the device that maps its registers is unbound first");
     assert_eq!(board.mmu.state.lock().unwrap().mapped_pages(), 0, "P14");
     assert_eq!(board.machine.promises().broken(), []);
 }
 
 #[test]
-fn a_mapping_that_has_ended_makes_nobody_a_supplier() {
+fn an_unmapped_peer_is_no_supplier() {
     let board = TestBoard::translated(DomainKind::Strict);
     board.machine.add_device(describe_fifo("fifo")).unwrap();
     assert!(board.bind(|dev| {
@@ -195,20 +195,20 @@ fn a_mapping_that_has_ended_makes_nobody_a_supplier() {
 }
 
 #[test]
-fn a_peer_that_is_removed_or_vanishes_unbound_ends_who_reaches_it() {
+fn removal_of_an_unbound_peer_unbinds_the_device_that_maps_its_registers() {
     for vanishes in [false, true] {
-        let board = reaching();
+        let board = board_with_mapped_fifo();
         let machine = &board.machine;
         assert!(if vanishes { machine.device_vanished("fifo") } else { machine.remove_device("fifo") });
-        assert_eq!(drivers(&board), [None, None], "P14: there is nothing at this address any more");
+        assert_eq!(drivers(&board), [None, None], "P14: the registers are gone");
         assert_eq!(board.mmu.state.lock().unwrap().mapped_pages(), 0);
         assert_eq!(machine.promises().broken(), []);
     }
 }
 
 #[test]
-fn registers_that_a_device_reaches_are_given_to_a_guest_when_it_does_not_any_more() {
-    let board = reaching();
+fn a_guest_gets_mapped_registers_once_they_are_unmapped() {
+    let board = board_with_mapped_fifo();
     let machine = &board.machine;
     let guest = Holder::pass_through(&"fifo".into(), "given");
     let window = Subject::whole_pages(PhysAddr(0xe600_0000), 0x100);
@@ -222,7 +222,7 @@ fn registers_that_a_device_reaches_are_given_to_a_guest_when_it_does_not_any_mor
     machine.release_claim(&machine.claim(&window, &guest, Mode::Exclusive).unwrap());
 }
 
-/// A FIFO that needs the board's device.
+/// Description of a FIFO that is a consumer of the board's device.
 fn reached_by_its_supplier(board: &TestBoard) -> DeviceDesc {
     let lab = board.machine.device("1000.lab").unwrap().node();
     let mut fifo = describe_fifo("fifo");
@@ -232,7 +232,7 @@ fn reached_by_its_supplier(board: &TestBoard) -> DeviceDesc {
 }
 
 #[test]
-fn a_peer_that_waits_for_this_device_is_refused_bound_or_not() {
+fn a_peer_that_is_a_consumer_of_the_device_is_refused_bound_or_not() {
     for driver_comes_first in [false, true] {
         let board = TestBoard::translated(DomainKind::Strict);
         board.machine.add_device(reached_by_its_supplier(&board)).unwrap();
@@ -244,29 +244,33 @@ fn a_peer_that_waits_for_this_device_is_refused_bound_or_not() {
             assert_eq!(refused, DmaError::PeerCycle(FIFO));
             Ok(Vec::new())
         }));
-        let told = |e: &EventKind| matches!(e, EventKind::Refused { reason, .. } if reason.contains("fifo needs"));
-        assert!(board.env.story("1000.lab").iter().any(told), "{:?}", board.env.story("1000.lab"));
+        let reported = |e: &EventKind| matches!(e, EventKind::Refused { reason, .. } if reason.contains("fifo needs"));
+        assert!(board.env.story("1000.lab").iter().any(reported), "{:?}", board.env.story("1000.lab"));
     }
 }
 
 #[test]
-fn of_two_that_need_each_other_who_reaches_the_others_registers_goes() {
-    let board = reaching();
-    // A second device on the same page, which firmware says needs the first.
+fn of_two_devices_that_need_each_other_the_one_that_maps_registers_is_unbound() {
+    let board = board_with_mapped_fifo();
+    // A second device on the same page, by firmware a consumer of the first.
     let mut second = reached_by_its_supplier(&board);
     (second.name, second.resources[0]) = ("fifo2".into(), Resource::Mem { base: PhysAddr(0xe600_0200), len: 0x100 });
     board.machine.add_device(second).unwrap();
     board.machine.register(Fifo);
     board.machine.settle();
-    let told = |e: &EventKind| matches!(e, EventKind::Refused { reason, .. } if reason.contains("fifo2 is bound now"));
-    assert!(board.env.story("1000.lab").iter().any(told), "{:?}", board.env.story("1000.lab"));
-    assert_eq!((drivers(&board), ends(&board)), ([None, Some("fifo")], Vec::from(["fifo2".into(), "1000.lab".into()])));
+    let reported =
+        |e: &EventKind| matches!(e, EventKind::Refused { reason, .. } if reason.contains("fifo2 is bound now"));
+    assert!(board.env.story("1000.lab").iter().any(reported), "{:?}", board.env.story("1000.lab"));
+    assert_eq!(
+        (drivers(&board), unbind_order(&board)),
+        ([None, Some("fifo")], Vec::from(["fifo2".into(), "1000.lab".into()]))
+    );
     assert_eq!(board.mmu.state.lock().unwrap().mapped_pages(), 0);
     assert_eq!(board.machine.promises().broken(), []);
 }
 
 #[test]
-fn registers_whose_map_failed_half_way_are_kept_from_guests_until_the_iommu_has_confirmed() {
+fn registers_of_a_partial_map_are_refused_to_guests_until_the_iommu_has_confirmed() {
     let board = TestBoard::translated(DomainKind::Strict);
     with_fifo(&board);
     let mmu = Arc::clone(&board.mmu);
@@ -274,14 +278,14 @@ fn registers_whose_map_failed_half_way_are_kept_from_guests_until_the_iommu_has_
         let machine = dev.machine();
         let guest = Holder::owner(&"guest".into());
         let subject = Subject::whole_pages(PhysAddr(0xe600_0000), 4);
-        let half = |half| mmu.state.lock().unwrap().half_maps = half;
-        half(true);
+        let set_partial = |set_partial| mmu.state.lock().unwrap().partial_maps = set_partial;
+        set_partial(true);
         let refused = dev.dma().map_resource(PhysAddr(0xe600_0000), 4, Direction::FromDevice).unwrap_err();
         assert_eq!(refused, DmaError::Unconfirmed);
-        half(false);
+        set_partial(false);
         assert!(machine.claim(&subject, &guest, Mode::Exclusive).is_err(), "the device may still reach them");
         assert_eq!(machine.quarantine().len(), 1);
-        assert!(machine.quarantine.retry(machine), "the hardware is asked once more");
+        assert!(machine.quarantine.retry(machine), "the flush is retried");
         let claim = machine.claim(&subject, &guest, Mode::Exclusive).map_err(|_| ProbeError::Device("held"))?;
         machine.release_claim(&claim);
         Ok(Vec::new())

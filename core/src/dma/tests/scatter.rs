@@ -1,4 +1,4 @@
-//! Lists of buffers, lent.
+//! Scatter lists.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -12,24 +12,24 @@ use crate::iommu::DomainKind;
 const LENS: [u64; 4] = [4096, 8192, 100, 4096];
 
 #[test]
-fn a_translated_list_is_one_range_and_one_wait() {
+fn a_translated_list_is_one_range_and_needs_one_flush() {
     let board = TestBoard::translated(DomainKind::Strict);
     let mmu = Arc::clone(&board.mmu);
     board.run(move |dev| {
         let list = LENS.map(|len| dev.dma().buffer(len)).into_iter().collect::<Result<Vec<_>, _>>()?;
         let phys: Vec<_> = list.iter().map(DmaBuffer::phys).collect();
-        let lent = dev.dma().map_sg(list, Direction::FromDevice)?;
-        assert_eq!(lent.len(), LENS.iter().sum::<u64>());
-        let segments: Vec<_> = lent.segments().collect();
+        let mapped = dev.dma().map_sg(list, Direction::FromDevice)?;
+        assert_eq!(mapped.len(), LENS.iter().sum::<u64>());
+        let segments: Vec<_> = mapped.segments().collect();
         let first = segments[0].0;
-        assert_eq!(segments, [(first, 12388), (first + 16384, 4096)], "joined where pages are full");
+        assert_eq!(segments, [(first, 12388), (first + 16384, 4096)], "buffers of whole pages are joined");
         let mut at = first;
         for (phys, len) in phys.iter().zip(LENS) {
             assert_eq!(mmu.state.lock().unwrap().dma_reachable(at + (len - 1)), Some(*phys + (len - 1)));
             at = at + len.next_multiple_of(4096);
         }
         let flushes = mmu.state.lock().unwrap().flushes;
-        let back = lent.unmap()?;
+        let back = mapped.unmap()?;
         assert_eq!(mmu.state.lock().unwrap().flushes, flushes + 1);
         assert_eq!(back.iter().map(DmaBuffer::phys).collect::<Vec<_>>(), phys, "in their order");
         Ok(Vec::new())
@@ -37,18 +37,18 @@ fn a_translated_list_is_one_range_and_one_wait() {
 }
 
 #[test]
-fn segments_obey_the_limits_that_the_driver_set() {
+fn segments_obey_the_limits_set_by_the_driver() {
     for translated in [false, true] {
         let board = if translated { TestBoard::translated(DomainKind::Strict) } else { TestBoard::direct() };
         board.run(|dev| {
             let limits = SegmentLimits { max_segment_size: 0x1800, segment_boundary: 0x2000 };
             dev.dma().set_limits(limits)?;
             let list = LENS.map(|len| dev.dma().buffer(len)).into_iter().collect::<Result<Vec<_>, _>>()?;
-            let lent = dev.dma().map_sg(list, Direction::ToDevice)?;
-            for (addr, len) in lent.segments() {
+            let mapped = dev.dma().map_sg(list, Direction::ToDevice)?;
+            for (addr, len) in mapped.segments() {
                 assert!(len <= 0x1800 && addr.0 / 0x2000 == (addr.0 + len - 1) / 0x2000, "{addr} {len}");
             }
-            assert_eq!(lent.segments().map(|s| s.1).sum::<u64>(), lent.len());
+            assert_eq!(mapped.segments().map(|s| s.1).sum::<u64>(), mapped.len());
             for bad in [(0, 0), (4096, 0x1001)] {
                 let bad = SegmentLimits { max_segment_size: bad.0, segment_boundary: bad.1 };
                 assert!(matches!(dev.dma().set_limits(bad), Err(DmaError::BadLimits { .. })));
@@ -60,7 +60,7 @@ fn segments_obey_the_limits_that_the_driver_set() {
 }
 
 #[test]
-fn an_error_at_each_step_gives_the_list_back() {
+fn an_error_at_any_step_returns_the_list() {
     let board = TestBoard::translated(DomainKind::Strict);
     let (env, mmu) = (Arc::clone(&board.env), Arc::clone(&board.mmu));
     board.run(move |dev| {
@@ -68,15 +68,15 @@ fn an_error_at_each_step_gives_the_list_back() {
         for (n, point) in [FaultPoint::LedgerEntry, FaultPoint::IovaAlloc].into_iter().enumerate() {
             *env.fail_at.lock().unwrap() = Some(env.calls.lock().unwrap().len() + n);
             let refused = dev.dma().map_sg(list, Direction::ToDevice).unwrap_err();
-            assert_eq!((refused.error, refused.back.len()), (DmaError::Injected(point), 4));
-            list = refused.back;
+            assert_eq!((refused.error, refused.returned.len()), (DmaError::Injected(point), 4));
+            list = refused.returned;
         }
         *env.fail_at.lock().unwrap() = None;
         for left in 0..4 {
             mmu.state.lock().unwrap().maps_left = Some(left);
             let refused = dev.dma().map_sg(list, Direction::ToDevice).unwrap_err();
             assert!(matches!(refused.error, DmaError::Map(_)), "{refused:?}");
-            list = refused.back;
+            list = refused.returned;
             assert_eq!(mmu.state.lock().unwrap().mapped_pages(), 0, "all or nothing");
         }
         mmu.state.lock().unwrap().maps_left = None;
@@ -88,22 +88,22 @@ fn an_error_at_each_step_gives_the_list_back() {
 }
 
 #[test]
-fn a_list_whose_beginning_cannot_be_unmapped_goes_to_quarantine() {
+fn a_partly_mapped_list_that_cannot_be_unmapped_goes_to_quarantine() {
     let board = TestBoard::translated(DomainKind::Strict);
     let mmu = Arc::clone(&board.mmu);
     assert!(board.bind(move |dev| {
         let list = LENS.map(|len| dev.dma().buffer(len)).into_iter().collect::<Result<Vec<_>, _>>()?;
-        (mmu.state.lock().unwrap().maps_left, mmu.state.lock().unwrap().dead) = (Some(2), true);
+        (mmu.state.lock().unwrap().maps_left, mmu.state.lock().unwrap().unresponsive) = (Some(2), true);
         let refused = dev.dma().map_sg(list, Direction::ToDevice).unwrap_err();
-        (mmu.state.lock().unwrap().maps_left, mmu.state.lock().unwrap().dead) = (None, false);
-        assert_eq!((refused.error, refused.back.len()), (DmaError::Quarantined(20480), 0));
+        (mmu.state.lock().unwrap().maps_left, mmu.state.lock().unwrap().unresponsive) = (None, false);
+        assert_eq!((refused.error, refused.returned.len()), (DmaError::Quarantined(20480), 0));
         Ok(Vec::new())
     }));
     assert_eq!(board.machine.quarantine().len(), 4, "P2");
 }
 
 #[test]
-fn an_untranslated_list_bounces_what_the_device_does_not_reach() {
+fn an_untranslated_list_bounces_buffers_outside_the_mask() {
     let board = TestBoard::direct();
     let ram = Arc::clone(&board.ram);
     board.run(move |dev| {
@@ -112,20 +112,20 @@ fn an_untranslated_list_bounces_what_the_device_does_not_reach() {
         let low = dev.dma().buffer(4096)?;
         let low_phys = low.phys();
         ram.take_cache_ops();
-        let mut lent = dev.dma().map_sg(Vec::from([low, high]), Direction::Bidirectional)?;
+        let mut mapped = dev.dma().map_sg(Vec::from([low, high]), Direction::Bidirectional)?;
         let clean = ram.take_cache_ops();
         assert!(clean.contains(&(CacheOp::Clean, low_phys, 4096)));
         assert_eq!(dev.machine().resource_usage().bounce, 4096);
-        assert!(lent.segments().all(|(addr, _)| addr < DeviceAddr(1 << 32)));
-        let mut view = lent.sync_for_cpu();
+        assert!(mapped.segments().all(|(addr, _)| addr < DeviceAddr(1 << 32)));
+        let mut view = mapped.sync_for_cpu();
         assert_eq!((view.len(), view.buffer(1).map(|b| b[0]), view.buffer(2)), (2, Some(5), None));
         view.buffer_mut(1).unwrap()[0] = 6;
         drop(view);
-        assert_eq!(lent.unmap()?[1].as_slice()[0], 6);
+        assert_eq!(mapped.unmap()?[1].as_slice()[0], 6);
         let skipped = dev.machine().dma_buffer(4096)?;
         let list = Vec::from([skipped]);
-        let lent = dev.dma().map_sg_with(list, Direction::FromDevice, Attrs::SKIP_CPU_SYNC)?;
-        drop(lent.unmap()?);
+        let mapped = dev.dma().map_sg_with(list, Direction::FromDevice, Attrs::SKIP_CPU_SYNC)?;
+        drop(mapped.unmap()?);
         Ok(Vec::new())
     });
 }

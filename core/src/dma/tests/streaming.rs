@@ -1,4 +1,4 @@
-//! Single buffers, lent.
+//! Streaming mappings of single buffers.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -12,7 +12,7 @@ use crate::env::{CacheOp, FaultPoint};
 use crate::iommu::{DomainKind, Prot};
 
 #[test]
-fn a_buffer_goes_to_the_device_and_comes_back_with_its_bytes() {
+fn a_mapped_buffer_is_returned_by_unmap_with_its_contents() {
     let board = TestBoard::translated(DomainKind::Strict);
     let mmu = Arc::clone(&board.mmu);
     board.run(move |dev| {
@@ -21,13 +21,13 @@ fn a_buffer_goes_to_the_device_and_comes_back_with_its_bytes() {
         assert!(buffer.as_slice().iter().all(|b| *b == 0), "P12");
         buffer.as_mut_slice()[4999] = 7;
         let phys = buffer.phys();
-        let lent = dev.dma().map(buffer, Direction::ToDevice)?;
-        let addr = lent.device_addr();
+        let mapped = dev.dma().map(buffer, Direction::ToDevice)?;
+        let addr = mapped.device_addr();
         assert_eq!(mmu.state.lock().unwrap().dma_reachable(addr + 4999), Some(phys + 4999));
         assert_eq!(mmu.state.lock().unwrap().prot(addr), Some(Prot::READ));
         let flushes = mmu.state.lock().unwrap().flushes;
-        let buffer = lent.unmap()?;
-        assert_eq!(mmu.state.lock().unwrap().flushes, flushes + 1, "one wait");
+        let buffer = mapped.unmap()?;
+        assert_eq!(mmu.state.lock().unwrap().flushes, flushes + 1, "one flush");
         assert_eq!(mmu.state.lock().unwrap().dma_reachable(addr), None, "P2");
         assert_eq!((buffer.as_slice()[4999], buffer.phys()), (7, phys));
         Ok(Vec::new())
@@ -35,16 +35,16 @@ fn a_buffer_goes_to_the_device_and_comes_back_with_its_bytes() {
 }
 
 #[test]
-fn a_mapping_that_is_kept_dropped_or_forgotten_ends_with_the_binding() {
+fn a_mapping_whose_handle_is_stored_dropped_or_forgotten_ends_with_the_binding() {
     for (keep, lost) in [("keep", 0), ("drop", 0), ("forget", 1)] {
         let board = TestBoard::translated(DomainKind::Strict);
         assert!(board.bind(move |dev| {
-            let lent = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
-            let _ = lent.device_addr();
+            let mapped = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
+            let _ = mapped.device_addr();
             match keep {
-                "keep" => return Ok(Vec::from([Box::new(lent) as _])),
-                "drop" => drop(lent),
-                _ => core::mem::forget(lent),
+                "keep" => return Ok(Vec::from([Box::new(mapped) as _])),
+                "drop" => drop(mapped),
+                _ => core::mem::forget(mapped),
             }
             Ok(Vec::new())
         }));
@@ -58,7 +58,7 @@ fn a_mapping_that_is_kept_dropped_or_forgotten_ends_with_the_binding() {
 }
 
 #[test]
-fn an_error_at_each_step_gives_the_buffer_back() {
+fn an_error_at_any_step_returns_the_buffer() {
     let board = TestBoard::translated(DomainKind::Strict);
     let env = Arc::clone(&board.env);
     let mmu = Arc::clone(&board.mmu);
@@ -70,7 +70,7 @@ fn an_error_at_each_step_gives_the_buffer_back() {
             *env.fail_at.lock().unwrap() = Some(at);
             let refused = dev.dma().map(buffer, Direction::ToDevice).unwrap_err();
             assert_eq!(refused.error, DmaError::Injected(point));
-            buffer = refused.back;
+            buffer = refused.returned;
         }
         *env.fail_at.lock().unwrap() = None;
         mmu.state.lock().unwrap().maps_left = Some(0);
@@ -82,8 +82,8 @@ fn an_error_at_each_step_gives_the_buffer_back() {
             let refused = dev.dma().map_range(dev.dma().buffer(4096)?, bad, Direction::ToDevice, attrs).unwrap_err();
             assert!(matches!(refused.error, DmaError::BadRange { .. }));
         }
-        let lent = dev.dma().map(refused.back, Direction::ToDevice)?;
-        assert_eq!(lent.unmap()?.as_slice()[0], 9);
+        let mapped = dev.dma().map(refused.returned, Direction::ToDevice)?;
+        assert_eq!(mapped.unmap()?.as_slice()[0], 9);
         Ok(Vec::new())
     });
 }
@@ -102,7 +102,7 @@ fn a_buffer_of_another_machine_is_refused() {
 }
 
 #[test]
-fn caches_follow_the_direction_when_the_device_does_not_snoop() {
+fn cache_maintenance_follows_the_direction_when_the_device_does_not_snoop() {
     use CacheOp::{Clean, Invalidate};
     let board = TestBoard::direct();
     let ram = Arc::clone(&board.ram);
@@ -115,53 +115,53 @@ fn caches_follow_the_direction_when_the_device_does_not_snoop() {
             let buffer = dev.dma().buffer(200)?;
             let phys = buffer.phys();
             ram.take_cache_ops();
-            let mut lent = dev.dma().map(buffer, direction)?;
+            let mut mapped = dev.dma().map(buffer, direction)?;
             assert_eq!(ram.take_cache_ops(), [(Clean, phys, 256)], "map {direction}");
-            let view = lent.sync_for_cpu();
+            let view = mapped.sync_for_cpu();
             let ops = |ops: &Vec<CacheOp>| ops.iter().map(|op| (*op, phys, 256)).collect::<Vec<_>>();
             assert_eq!(ram.take_cache_ops(), ops(&after), "to the CPU, {direction}");
             drop(view);
             assert_eq!(ram.take_cache_ops(), [(Clean, phys, 256)], "to the device, {direction}");
-            lent.unmap()?;
+            mapped.unmap()?;
             assert_eq!(ram.take_cache_ops(), ops(&after), "unmap {direction}");
         }
         let buffer = dev.dma().buffer(4096)?;
         ram.take_cache_ops();
-        let lent = dev.dma().map_range(buffer, 128..256, Direction::Bidirectional, Attrs::SKIP_CPU_SYNC)?;
-        lent.unmap()?;
+        let mapped = dev.dma().map_range(buffer, 128..256, Direction::Bidirectional, Attrs::SKIP_CPU_SYNC)?;
+        mapped.unmap()?;
         assert_eq!(ram.take_cache_ops(), [], "left to the driver");
         Ok(Vec::new())
     });
 }
 
 #[test]
-fn a_forgotten_view_gives_the_bytes_back_with_the_next_call() {
+fn a_forgotten_view_is_ended_by_the_next_call() {
     let board = TestBoard::direct();
     let ram = Arc::clone(&board.ram);
     board.run(move |dev| {
         let buffer = dev.dma().buffer(4096)?;
         let phys = buffer.phys();
-        let mut lent = dev.dma().map(buffer, Direction::Bidirectional)?;
-        let mut view = lent.sync_for_cpu();
+        let mut mapped = dev.dma().map(buffer, Direction::Bidirectional)?;
+        let mut view = mapped.sync_for_cpu();
         view[0] = 3;
         core::mem::forget(view);
         ram.take_cache_ops();
-        let _ = lent.device_addr();
+        let _ = mapped.device_addr();
         assert_eq!(ram.take_cache_ops(), [(CacheOp::Clean, phys, 4096)]);
-        assert_eq!(lent.unmap()?.as_slice()[0], 3);
+        assert_eq!(mapped.unmap()?.as_slice()[0], 3);
         Ok(Vec::new())
     });
 }
 
 #[test]
-fn an_unmap_that_is_not_confirmed_puts_the_buffer_into_quarantine() {
+fn an_unconfirmed_unmap_puts_the_buffer_into_quarantine() {
     let board = TestBoard::translated(DomainKind::Strict);
     let mmu = Arc::clone(&board.mmu);
     assert!(board.bind(move |dev| {
-        let lent = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
-        mmu.state.lock().unwrap().dead = true;
-        assert_eq!(lent.unmap().unwrap_err(), DmaError::Quarantined(4096));
-        mmu.state.lock().unwrap().dead = false;
+        let mapped = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
+        mmu.state.lock().unwrap().unresponsive = true;
+        assert_eq!(mapped.unmap().unwrap_err(), DmaError::Quarantined(4096));
+        mmu.state.lock().unwrap().unresponsive = false;
         Ok(Vec::new())
     }));
     assert_eq!(board.machine.quarantine().len(), 1, "P2");
@@ -169,15 +169,15 @@ fn an_unmap_that_is_not_confirmed_puts_the_buffer_into_quarantine() {
 }
 
 #[test]
-fn the_device_addresses_of_an_unconfirmed_unmap_go_back_with_the_next_flush_that_is_confirmed() {
+fn the_device_addresses_of_an_unconfirmed_unmap_are_freed_by_the_next_confirmed_flush() {
     let board = TestBoard::translated(DomainKind::Strict);
     let mmu = Arc::clone(&board.mmu);
     assert!(board.bind(move |dev| {
         let first = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
         let second = dev.dma().map(dev.dma().buffer(8192)?, Direction::FromDevice)?;
-        mmu.state.lock().unwrap().dead = true;
+        mmu.state.lock().unwrap().unresponsive = true;
         assert!(first.unmap().is_err());
-        mmu.state.lock().unwrap().dead = false;
+        mmu.state.lock().unwrap().unresponsive = false;
         assert_eq!(iova_pages(dev), 3, "P2: the device may still reach through them");
         second.unmap().unwrap();
         assert_eq!(iova_pages(dev), 0, "P4");
@@ -193,10 +193,10 @@ fn memory_above_the_mask_is_bounced() {
         let mut buffer = dev.machine().dma_buffer(300)?;
         assert!(buffer.phys() >= PhysAddr(HIGH), "allocated high");
         buffer.as_mut_slice().fill(1);
-        let mut lent = dev.dma().map(buffer, Direction::Bidirectional)?;
-        assert!(lent.is_bounced());
+        let mut mapped = dev.dma().map(buffer, Direction::Bidirectional)?;
+        assert!(mapped.is_bounced());
         assert_eq!(dev.machine().resource_usage().bounce, 4096);
-        let slot = PhysAddr(lent.device_addr().0);
+        let slot = PhysAddr(mapped.device_addr().0);
         assert!(slot < PhysAddr(HIGH));
         let mut seen = [0; 301];
         let at = crate::env::Caching::Uncached;
@@ -204,44 +204,44 @@ fn memory_above_the_mask_is_bounced() {
         assert!(seen[..300].iter().all(|b| *b == 1), "copied on map");
         assert_eq!(seen[300], 0, "P12: and nothing else");
         crate::mem::access::write_bytes(&*ram, slot, &[2; 300], at).unwrap();
-        let mut view = lent.sync_for_cpu();
+        let mut view = mapped.sync_for_cpu();
         assert!(view.iter().all(|b| *b == 2), "copied for the CPU");
         view.fill(3);
         drop(view);
         crate::mem::access::read_bytes(&*ram, slot, &mut seen, at).unwrap();
         assert!(seen[..300].iter().all(|b| *b == 3), "copied for the device");
         crate::mem::access::write_bytes(&*ram, slot, &[4; 300], at).unwrap();
-        let buffer = lent.unmap()?;
+        let buffer = mapped.unmap()?;
         assert!(buffer.as_slice().iter().all(|b| *b == 4), "copied on unmap");
         assert_eq!(dev.machine().resource_usage().bounce, 0);
-        assert!(!dev.dma().map(dev.dma().buffer(300)?, Direction::ToDevice)?.is_bounced(), "made where it is reached");
+        assert!(!dev.dma().map(dev.dma().buffer(300)?, Direction::ToDevice)?.is_bounced(), "allocated below the mask");
         Ok(Vec::new())
     });
 }
 
 #[test]
-fn what_a_view_lends_does_not_change_when_the_device_writes() {
+fn the_contents_of_a_view_do_not_change_when_the_device_writes() {
     for translated in [true, false] {
         let board = if translated { TestBoard::translated(DomainKind::Strict) } else { TestBoard::direct() };
         let ram = Arc::clone(&board.ram);
         board.run(move |dev| {
             let buffer = dev.dma().buffer(4096)?;
             let phys = buffer.phys();
-            let mut lent = dev.dma().map(buffer, Direction::Bidirectional)?;
+            let mut mapped = dev.dma().map(buffer, Direction::Bidirectional)?;
             let at = crate::env::Caching::Uncached;
             let device_writes = |byte: u8| crate::mem::access::write_bytes(&*ram, phys, &[byte; 64], at).unwrap();
-            let view = lent.sync_for_cpu();
+            let view = mapped.sync_for_cpu();
             let bytes: &[u8] = &view;
-            // On a thread of its own, for Miri: the device was never stopped.
+            // The device writes on a thread of its own, so that Miri would report a race.
             let sum = std::thread::scope(|s| {
                 s.spawn(|| device_writes(1));
                 bytes[..64].iter().map(|b| u32::from(*b)).sum::<u32>()
             });
-            assert_eq!((sum, bytes[0]), (0, 0), "a byte changed while it was borrowed, in safe code");
+            assert_eq!((sum, bytes[0]), (0, 0), "a byte changed while it was borrowed");
             drop(view);
-            assert_eq!(lent.sync_for_cpu()[0], 1, "a view that was only read writes nothing back");
-            lent.sync_for_cpu()[1] = 7;
-            assert_eq!(lent.unmap()?.as_slice()[..3], [1, 7, 1]);
+            assert_eq!(mapped.sync_for_cpu()[0], 1, "a view that was only read writes nothing back");
+            mapped.sync_for_cpu()[1] = 7;
+            assert_eq!(mapped.unmap()?.as_slice()[..3], [1, 7, 1]);
             Ok(Vec::new())
         });
     }

@@ -177,14 +177,14 @@ fn a_bus_with_windows_gets_addresses_from_inside_them_only() {
     let windows = space
         .overlap([at(0, 0x1fff), at(0x8_0000, 0x8_1fff), at(0x10_0800, 0x10_27ff), at(1 << 40, 1 << 41)].into_iter());
     assert_eq!(windows.len(), 3, "{windows:?}");
-    let reach = Reach { limit: MASK32, windows: &windows };
-    let got: Vec<_> = core::iter::from_fn(|| space.alloc_within(1, reach).ok()).map(|a| a.0).collect();
+    let reach = AddressingLimits { limit: MASK32, windows: &windows };
+    let got: Vec<_> = core::iter::from_fn(|| space.alloc_limited(1, reach).ok()).map(|a| a.0).collect();
     assert_eq!(got, [0x10_1000, 0x8_1000, 0x1000]);
     assert_eq!(space.in_use(), 3, "what lies below a window went back");
     space.free(DeviceAddr(0x8_1000), 1).unwrap();
-    let low = Reach { limit: DeviceAddr(0x8_1ffe), windows: &windows };
-    assert!(space.alloc_within(1, low).is_err(), "the mask ends within the page");
-    assert_eq!(space.alloc_within(1, reach), Ok(DeviceAddr(0x8_1000)));
+    let low = AddressingLimits { limit: DeviceAddr(0x8_1ffe), windows: &windows };
+    assert!(space.alloc_limited(1, low).is_err(), "the mask ends within the page");
+    assert_eq!(space.alloc_limited(1, reach), Ok(DeviceAddr(0x8_1000)));
     assert!(space.overlap([at(1 << 33, u64::MAX), at(0x800, 0x17ff)].into_iter()).is_empty());
 }
 
@@ -209,10 +209,10 @@ proptest! {
         let last = (first + len - 1).min(255);
         prop_assume!(first <= last);
         let window = [(DeviceAddr(first << 12), DeviceAddr((last << 12) + 4095))];
-        let reach = Reach { limit: DeviceAddr(u64::MAX), windows: &window };
+        let reach = AddressingLimits { limit: DeviceAddr(u64::MAX), windows: &window };
         let taken = |page: u64| out.iter().any(|(at, n)| (*at..at + n).contains(&page));
         let free: Vec<u64> = (first..=last).filter(|page| !taken(*page)).collect();
-        let mut got: Vec<u64> = core::iter::from_fn(|| space.alloc_within(1, reach).ok()).map(|a| a.0 >> 12).collect();
+        let mut got: Vec<u64> = core::iter::from_fn(|| space.alloc_limited(1, reach).ok()).map(|a| a.0 >> 12).collect();
         got.sort_unstable();
         prop_assert_eq!(got, free);
     }

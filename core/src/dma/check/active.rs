@@ -1,0 +1,98 @@
+//! The current mappings of one device, and its latest unmapped ones.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use super::Record;
+use crate::addr::DeviceAddr;
+
+/// Number of unmapped mappings that are remembered for each device.
+const MAX_ENDED: usize = 64;
+
+/// A current mapping of a device.
+pub(super) struct ActiveMapping {
+    pub(super) record: Record,
+    /// The caller has checked the result for an error.
+    pub(super) checked: bool,
+    /// Key of its cache lines, if they are tracked.
+    pub(super) lines: Option<(u64, u64)>,
+}
+
+/// Mappings of one device; see the module.
+#[derive(Default)]
+pub(super) struct Mappings {
+    /// By first address; a list because the same memory may be mapped again at the same address.
+    active: BTreeMap<u64, Vec<ActiveMapping>>,
+    ended: VecDeque<(DeviceAddr, u64)>,
+    count: usize,
+    /// Length of the longest mapping so far, to bound the search for the mapping of an address.
+    longest: u64,
+}
+
+impl Mappings {
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn insert(&mut self, active: ActiveMapping) {
+        self.ended.retain(|(addr, len)| !covers(*addr, *len, active.record.addr));
+        self.longest = self.longest.max(active.record.len);
+        self.count += 1;
+        self.active.entry(active.record.addr.0).or_default().push(active);
+    }
+
+    /// Removes the mapping that an unmap refers to: of those at its address the most similar one.
+    pub(super) fn take(&mut self, unmap: &Record) -> Option<ActiveMapping> {
+        let at = self.active.get_mut(&unmap.addr.0)?;
+        let best = (0..at.len()).max_by_key(|i| similarity(&at[*i].record, unmap))?;
+        let active = at.remove(best);
+        if at.is_empty() {
+            self.active.remove(&unmap.addr.0);
+        }
+        self.count -= 1;
+        if self.ended.len() == MAX_ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((active.record.addr, active.record.len));
+        Some(active)
+    }
+
+    /// The mapping that covers `addr`; of several the one most similar to `like`.
+    pub(super) fn covering(&self, addr: DeviceAddr, like: &Record) -> Option<&ActiveMapping> {
+        let from = addr.0.saturating_sub(self.longest);
+        let near = self.active.range(from..=addr.0).flat_map(|(_, list)| list);
+        near.filter(|l| covers(l.record.addr, l.record.len, addr)).max_by_key(|l| similarity(&l.record, like))
+    }
+
+    /// Marks the results at `addr` as checked for errors.
+    pub(super) fn error_checked(&mut self, addr: DeviceAddr) {
+        for active in self.active.get_mut(&addr.0).into_iter().flatten() {
+            active.checked = true;
+        }
+    }
+
+    /// True when `addr` was mapped and is not any more.
+    pub(super) fn was_unmapped(&self, addr: DeviceAddr) -> bool {
+        let from = addr.0.saturating_sub(self.longest);
+        let mut near = self.active.range(from..=addr.0).flat_map(|(_, list)| list);
+        !near.any(|l| covers(l.record.addr, l.record.len, addr))
+            && self.ended.iter().any(|(first, len)| covers(*first, *len, addr))
+    }
+
+    /// Removes and returns all mappings.
+    pub(super) fn drain(&mut self) -> Vec<ActiveMapping> {
+        self.count = 0;
+        self.ended.clear();
+        core::mem::take(&mut self.active).into_values().flatten().collect()
+    }
+}
+
+fn covers(first: DeviceAddr, len: u64, addr: DeviceAddr) -> bool {
+    addr >= first && addr - first < len
+}
+
+/// Number of fields in which two records agree.
+fn similarity(a: &Record, b: &Record) -> u32 {
+    let same = [a.kind == b.kind, a.len == b.len, a.direction == b.direction, a.phys == b.phys, a.count == b.count];
+    same.into_iter().map(u32::from).sum()
+}
