@@ -73,7 +73,7 @@ impl<'b> DmaArea<'b> {
         match self.dma.map_range(buffer, 0..bytes as u64, direction, Attrs::empty()) {
             Ok(mapped) => lent.pieces[piece] = Some(mapped),
             Err(Refused { error, returned }) => {
-                self.buffers[piece] = Some(back);
+                self.buffers[piece] = Some(returned);
                 return Err(error);
             }
         }
