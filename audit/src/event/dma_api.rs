@@ -14,7 +14,9 @@ pub enum DmaApiKind {
     Pending,
     /// A mapping's error was not checked.
     Unchecked,
-    /// Another misuse of the API: memory that must not be mapped, a wrong sync, an overlap.
+    /// Mappings share a cache line, which harms only where DMA is not coherent with the caches.
+    Overlap,
+    /// Another misuse of the API: memory that must not be mapped, a wrong sync.
     Misuse,
     /// Debugging is off or has stopped.
     Off,
@@ -101,6 +103,11 @@ fn kind_of(words: &str) -> DmaApiKind {
         DmaApiKind::Differs("attributes")
     } else if has("debugging disabled") || has("disabling") || has("disabled due to") {
         DmaApiKind::Off
+    } else if has("overlapping mappings aren't supported") {
+        DmaApiKind::Overlap
+    } else if has("exceeded ") && has("overlapping mappings of cacheline") {
+        // A counter of the debugging itself is full.
+        DmaApiKind::Note
     } else if ["maps memory from", "mapping memory", "sync", "overlapping", "cacheline", "mapping sg", "device driver"]
         .iter()
         .any(|text| has(text))

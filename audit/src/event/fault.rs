@@ -1,6 +1,6 @@
 //! Faults that IOMMUs report, in the words of their drivers.
 
-use super::field::hex;
+use super::field::{hex, number};
 
 /// Who a fault is about.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,7 +49,78 @@ pub(super) fn fault(text: &str, prefix: Option<&str>) -> Option<Fault> {
         .or_else(|| amd(text, prefix))
         .or_else(|| smmu_v3_named(text, prefix))
         .or_else(|| smmu_v2(text, prefix))
+        .or_else(|| sysmmu(text))
+        .or_else(|| numbered(text))
+        .or_else(|| tegra(text))
         .or_else(|| other(text, prefix))
+}
+
+/// The name before the message: `30f0000.iommu` of `sun50i-iommu 30f0000.iommu: ...`, whatever it looks like.
+fn speaker(text: &str) -> Option<(&str, &str)> {
+    let (head, words) = text.split_once(": ")?;
+    let mut names = head.split_whitespace();
+    let (first, second) = (names.next()?, names.next()?);
+    (names.next().is_none() && first.len() < 40).then_some((second, words))
+}
+
+/// `exynos-sysmmu IOMMU: DEVICE: [READ] PAGE FAULT occurred at 0x...`; older kernels do not print the direction.
+fn sysmmu(text: &str) -> Option<Fault> {
+    let (_, words) = speaker(text).filter(|_| text.contains("sysmmu"))?;
+    let (device, words) = words.split_once(": ")?;
+    let (cause, addr) = words.split_once(" occurred at ")?;
+    let write = cause.contains("[WRITE]").then_some(true).or_else(|| cause.contains("[READ]").then_some(false));
+    let addr = Some(hex(word(addr))?);
+    Some(Fault { device: FaultDevice::Named(device.to_owned()), addr, write, cause: cause.to_owned(), by: "SysMMU" })
+}
+
+/// The faults of IOMMUs that number their devices: Apple's DART, virtio's, RISC-V's and Allwinner's.
+fn numbered(text: &str) -> Option<Fault> {
+    let (iommu, words) = speaker(text)?;
+    let decimal = |rest: &str| word(rest).parse::<u64>().ok();
+    let place = |rest: &str| hex(word(rest));
+    let (stream, addr, write, by);
+    if let Some(rest) = words.strip_prefix("translation fault: status:") {
+        (by, write) = ("DART", None);
+        stream = after(rest, "stream:").and_then(decimal);
+        addr = after(rest, ") at ").and_then(place);
+    } else if let Some((_, rest)) = words.split_once("fault from EP ") {
+        by = "virtio-iommu";
+        stream = decimal(rest);
+        addr = after(rest, " at ").and_then(place);
+        let access = after(rest, "[").and_then(|rest| rest.split(']').next()).unwrap_or("");
+        write = access.contains('W').then_some(true).or_else(|| access.contains('R').then_some(false));
+    } else if let Some(rest) = words.strip_prefix("Fault ").filter(|rest| rest.contains(" iotval: ")) {
+        by = "RISC-V IOMMU";
+        stream = after(rest, "devid: ").map(word).and_then(number);
+        addr = after(rest, "iotval: ").and_then(place);
+        // Causes of the specification: faults of reads are 5, 13 and 21, those of writes 7, 15 and 23.
+        write = match decimal(rest) {
+            Some(5 | 13 | 21) => Some(false),
+            Some(7 | 15 | 23) => Some(true),
+            _ => None,
+        };
+    } else if let Some(rest) = words.strip_prefix("Page fault for ") {
+        by = "an IOMMU";
+        stream = after(rest, "(master ").and_then(decimal);
+        addr = place(rest);
+        write = after(rest, "dir ").map(|dir| dir.starts_with("wr"));
+    } else {
+        return None;
+    }
+    let cause = words.split(" at ").next().unwrap_or(words).to_owned();
+    Some(Fault { device: FaultDevice::Stream { iommu: iommu.to_owned(), stream }, addr, write, cause, by })
+}
+
+/// `tegra-mc MC: CLIENT: read @0x...: Page fault (SMMU translation error [--S])`. What else the memory controller refuses is no
+/// matter of translation.
+fn tegra(text: &str) -> Option<Fault> {
+    let (mc, words) = speaker(text).filter(|_| text.starts_with("tegra-mc ") && text.contains("SMMU translation error"))?;
+    let (client, words) = words.split_once(": ")?;
+    let (access, rest) = words.split_once('@')?;
+    let addr = Some(hex(rest.split(':').next()?)?);
+    let cause = format!("client {client}, {}", rest.split_once(": ").map_or("", |(_, words)| words));
+    let device = FaultDevice::Stream { iommu: mc.to_owned(), stream: None };
+    Some(Fault { device, addr, write: Some(access.contains("write")), cause, by: "Tegra SMMU" })
 }
 
 /// `DMAR: [DMA Write NO_PASID] Request device [0000:00:1f.6] fault addr 0x... [fault reason 0x05] TEXT`.
@@ -76,6 +147,12 @@ fn vtd(text: &str) -> Option<Fault> {
 /// `AMD-Vi: Event logged [IO_PAGE_FAULT device=... domain=... address=... flags=...]`.
 fn amd(text: &str, prefix: Option<&str>) -> Option<Fault> {
     let rest = after(text, "AMD-Vi:").or_else(|| after(text, "IO_PAGE_FAULT").map(|_| text))?;
+    let other = ["INVALID_DEVICE_REQUEST", "ILLEGAL_DEV_TABLE_ENTRY", "PAGE_TAB_HARDWARE_ERROR", "DEV_TAB_HARDWARE_ERROR"];
+    if let Some(event) = other.into_iter().find(|event| rest.contains(event)) {
+        let device = after(rest, "device=").map(|rest| full_bdf(word(rest)))?;
+        let addr = after(rest, "address=").map(word).and_then(hex);
+        return Some(Fault { device: FaultDevice::Named(device), addr, write: None, cause: event.to_owned(), by: AMD });
+    }
     let rest = after(rest, "IO_PAGE_FAULT")?;
     let key = |name: &str| after(rest, name).map(|rest| rest.split([' ', ']']).next().unwrap_or(""));
     let name = key("device=").map(full_bdf).or_else(|| prefix.map(str::to_owned));
@@ -87,17 +164,20 @@ fn amd(text: &str, prefix: Option<&str>) -> Option<Fault> {
     Some(Fault { device, addr, write, cause: format!("flags {flags:#06x}"), by: AMD })
 }
 
-/// `event: F_TRANSLATION client: DEV sid: 0x300 ssid: 0x0 iova: 0x... ipa: 0x...`.
+/// `event: F_TRANSLATION client: DEV sid: 0x300 ssid: 0x0 iova: 0x... ipa: 0x...`; others have no `iova`.
 fn smmu_v3_named(text: &str, prefix: Option<&str>) -> Option<Fault> {
     let rest = after(text, "event: ")?;
-    let addr = after(rest, "iova: ").and_then(|rest| hex(word(rest)))?;
+    let addr = after(rest, "iova: ").and_then(|rest| hex(word(rest)));
+    if addr.is_none() && !(rest.contains(" client: ") && rest.contains(" sid: ")) {
+        return None;
+    }
     let client = after(rest, "client: ").map(word).filter(|client| !client.is_empty() && !client.starts_with('('));
     let stream = after(rest, "sid: ").and_then(|rest| hex(word(rest)));
     let device = match client {
         Some(client) => FaultDevice::Named(client.to_owned()),
         None => FaultDevice::Stream { iommu: prefix.unwrap_or("").to_owned(), stream },
     };
-    Some(Fault { device, addr: Some(addr), write: None, cause: word(rest).to_owned(), by: "SMMUv3" })
+    Some(Fault { device, addr, write: None, cause: word(rest).to_owned(), by: "SMMUv3" })
 }
 
 /// `Unhandled context fault: fsr=..., iova=..., fsynr=..., cbfrsynra=..., cb=N`.

@@ -45,7 +45,22 @@ pub fn frame(text: &str) -> Option<Vec<&str>> {
         }
         rest = after.trim_start();
     }
-    is_frame(rest).map(|name| vec![name])
+    is_frame(rest).or_else(|| is_sourced(rest)).map(|name| vec![name])
+}
+
+/// The function of `name (drivers/base/dd.c:1272)` and `name drivers/base/dd.c:1272 [inline]`, as tools write it that know the
+/// kernel's source.
+fn is_sourced(text: &str) -> Option<&str> {
+    let (name, rest) = text.split_once(' ')?;
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
+    let place = match rest.trim_start().strip_prefix('(') {
+        Some(place) => place.split_once(')')?.0,
+        None => rest.strip_suffix(" [inline]")?,
+    };
+    let lined = [".c:", ".h:", ".S:", ".rs:"].iter().any(|ending| {
+        place.split_once(ending).is_some_and(|(_, line)| line.starts_with(|c: char| c.is_ascii_digit()))
+    });
+    (plain && !name.is_empty() && lined).then(|| name.split('.').next().unwrap_or(name))
 }
 
 /// The function of `name+0x1/0x2 [module]`; some web pages put blanks around the plus sign.
@@ -83,6 +98,11 @@ mod tests {
         assert_eq!(frame(power), Some(vec!["ex_remove"]));
         assert_eq!(frame("NIP [c0000000001234a8] ex_remove+0x58/0x100"), Some(vec!["ex_remove"]));
         assert_eq!(frame("ex_stop + 0x18/0x38"), Some(vec!["ex_stop"]));
+        assert_eq!(frame("unbind_store (drivers/base/bus.c:245) "), Some(vec!["unbind_store"]));
+        assert_eq!(frame(" release_nodes drivers/base/devres.c:506 [inline]"), Some(vec!["release_nodes"]));
+        let both = " devres_release_all+0x15a/0x1c0 drivers/base/devres.c:535";
+        assert_eq!(frame(both), Some(vec!["devres_release_all"]));
+        assert_eq!(frame("see drivers/base/dd.c:12 for it"), None);
         assert_eq!(frame("the crash is in ex_stop+0x18/0x38"), None);
         assert_eq!(frame(" r7:00000009 r6:60000193"), None);
     }

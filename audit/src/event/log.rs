@@ -34,6 +34,12 @@ fn report(text: &str) -> Option<Message<'_>> {
     {
         return Some(Message::Boot);
     }
+    if text.starts_with("INFO: task ")
+        && let Some(owner) = after(text, " owned by task ").or_else(|| after(text, " held by task "))
+    {
+        let (task, pid) = owner.trim_end_matches('.').rsplit_once(':')?;
+        return Some(Message::HungOwner { task, pid: pid.parse().ok()? });
+    }
     if let Some(rest) = text.strip_prefix("INFO: task ") {
         let (task, after) = rest.split_once(" blocked for more than").or_else(|| rest.split_once(" blocked"))?;
         let _ = after;
@@ -83,6 +89,12 @@ fn iommu<'a>(text: &'a str, device: Option<&'a str>) -> Option<Message<'a>> {
             && after(rest, "iova=").is_none()
         {
             return Some(Message::StreamOf { iommu, stream });
+        }
+        if text.starts_with("arm-smmu ") && rest.trim().starts_with("FSYNR0 ") {
+            return Some(Message::Access { iommu, write: rest.contains(" WNR ") });
+        }
+        if text.starts_with("arm-smmu-v3") && rest.contains(" stag: ") {
+            return Some(Message::Access { iommu, write: rest.contains(" write ") });
         }
         let value = rest.trim();
         if value.starts_with("0x") && !value.contains(' ') && text.starts_with("arm-smmu-v3") {

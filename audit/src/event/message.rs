@@ -29,6 +29,13 @@ pub enum Message<'a> {
         /// The stream.
         stream: u64,
     },
+    /// The direction of the access, where an SMMU's driver prints it by itself.
+    Access {
+        /// The SMMU.
+        iommu: &'a str,
+        /// True for a write.
+        write: bool,
+    },
     /// Messages were not printed.
     Suppressed(Suppressed),
     /// DMA API debugging.
@@ -86,6 +93,13 @@ pub enum Message<'a> {
     },
     /// A task hangs.
     Hung {
+        /// Its name.
+        task: &'a str,
+        /// Its process.
+        pid: u64,
+    },
+    /// The task that holds what a task that hangs waits for.
+    HungOwner {
         /// Its name.
         task: &'a str,
         /// Its process.
@@ -154,6 +168,8 @@ pub enum Stack {
     Mapping,
     /// Where the memory was freed.
     Free,
+    /// The task that holds what is waited for.
+    Owner,
     /// Where it was allocated, or something else that led to it.
     Other,
 }

@@ -22,6 +22,9 @@ pub(crate) struct Report {
     part: Stack,
     ended: bool,
     task: Option<(String, u64)>,
+    /// The task that holds what a task that hangs waits for, and its stack.
+    owner: Option<(String, u64)>,
+    owning: Vec<String>,
     /// Devices whose users VFIO was asking when it began.
     waiting: Vec<Id>,
 }
@@ -49,6 +52,8 @@ impl Report {
             part: Stack::Own,
             ended: false,
             task: None,
+            owner: None,
+            owning: Vec::new(),
             waiting: Vec::new(),
         }
     }
@@ -59,6 +64,7 @@ impl Report {
             Stack::Own => &mut self.frames,
             Stack::Mapping => &mut self.mapped,
             Stack::Free => &mut self.freed,
+            Stack::Owner => &mut self.owning,
             Stack::Other => return,
         };
         if list.len() < MOST_FRAMES {
@@ -106,6 +112,15 @@ impl Model {
                 report.task = Some((task.to_owned(), pid));
                 report.waiting = (0..self.devices.len()).filter(|id| self.devices[*id].log.waits()).collect();
                 self.log.report = Some(report);
+            }
+            Message::HungOwner { task, pid } => {
+                if let Some(report) = &mut self.log.report
+                    && matches!(report.kind, Kind::Hung)
+                {
+                    report.owner = Some((task.to_owned(), pid));
+                    report.part = Stack::Owner;
+                    report.last = mark;
+                }
             }
             Message::CrashTask { pid, task } => {
                 if let Some(report) = &mut self.log.report {
@@ -164,6 +179,12 @@ impl Model {
                 ),
             ),
             DmaApiKind::Unchecked => (Rule::UNCHECKED, "did not check a mapping's error".to_owned()),
+            DmaApiKind::Overlap => (
+                Rule::MISUSE,
+                "maps memory that shares a cache line with another mapping; where DMA is coherent with the caches, as on x86, that \
+                 is harmless, and kernels before 7.0 warn of it there, too"
+                    .to_owned(),
+            ),
             DmaApiKind::Misuse => (Rule::MISUSE, format!("misuses the DMA API: {}", api.words)),
             DmaApiKind::Off | DmaApiKind::Note => {
                 let words = format!("DMA API debugging: {}", api.words);
@@ -206,7 +227,8 @@ impl Model {
         words = format!(
             "{words} (DMA API debugging; it stops after its first error, so that its silence from here proves nothing)"
         );
-        let finding = Finding { rule, verdict: Verdict::Violated, words, cites: cites(report), known: None };
+        let verdict = if api.kind == DmaApiKind::Overlap { Verdict::CannotTell } else { Verdict::Violated };
+        let finding = Finding { rule, verdict, words, cites: cites(report), known: None };
         match api.device.as_deref().and_then(|name| self.id(name)) {
             Some(id) => {
                 let life = self.devices[id].life_at(&report.head);
@@ -229,9 +251,13 @@ impl Model {
         };
         let place = report.frames.iter().find(wait).map_or_else(String::new, |name| format!(", in {name}"));
         let (task, pid) = report.task.clone().unwrap_or_default();
-        let teardown = report.has(&TEAR_DOWN);
+        let teardown = report.has(&TEAR_DOWN) || has(&report.owning, &TEAR_DOWN);
         let what = if teardown { "the task of an unbind" } else { "a task" };
-        let words = format!("{what}, {task} ({pid}), is blocked{place}");
+        let mut words = format!("{what}, {task} ({pid}), is blocked{place}");
+        if let Some((task, pid)) = &report.owner {
+            let place = report.owning.iter().find(wait).map_or_else(String::new, |name| format!(", which is in {name}"));
+            words = format!("{words}; what it waits for is held by {task} ({pid}){place}");
+        }
         let mut cites = vec![report.head.cite()];
         if let Some(line) = report.lines.iter().find(|line| place.len() > 5 && line.text.contains(&place[5..])) {
             cites.push(line.cite());
@@ -247,6 +273,21 @@ impl Model {
     }
 
     fn warning(&mut self, report: &Report) {
+        // The back-end's check that an unmap found all that it was asked for.
+        if report.head.text.contains("__iommu_dma_unmap") {
+            let own = |name: &&String| !name.contains("dma") && !name.contains("iommu") && !is_dump(name);
+            let caller = report.frames.iter().find(own).map_or_else(String::new, |name| format!(", called by {name}"));
+            let words = format!(
+                "an unmap of a range that is not mapped, or no longer, or not as a whole (__iommu_dma_unmap warns{caller})"
+            );
+            let finding =
+                Finding { rule: Rule::NOT_TAKEN, verdict: Verdict::Violated, words, cites: cites(report), known: None };
+            match self.log.last_leaving.filter(|_| report.has(&TEAR_DOWN)) {
+                Some(id) => self.devices[id].life_at(&report.head).find(finding),
+                None => self.loose(finding),
+            }
+            return;
+        }
         if report.has(&TEAR_DOWN) || report.has(&RELEASE) {
             let words = format!("a warning in a tear-down: {}", report.head.text);
             self.fact(Fact { words, cites: vec![report.head.cite()] });
@@ -354,7 +395,7 @@ const TEAR_DOWN: [&str; 9] = [
 fn is_dump(name: &str) -> bool {
     let report = name.starts_with("kasan_") || name.starts_with("print_") || name.starts_with("__asan");
     report
-        || ["dump_backtrace", "show_stack", "dump_stack", "unwind_backtrace", "__warn", "dump_stack_lvl", "bad_page"]
+        || ["dump_backtrace", "show_stack", "dump_stack", "__dump_stack", "end_report", "unwind_backtrace", "__warn", "dump_stack_lvl", "bad_page"]
             .contains(&name)
 }
 

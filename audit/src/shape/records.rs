@@ -192,6 +192,11 @@ impl Records {
             return;
         }
         self.flush(sink);
+        if let Some(places) = flattened(text) {
+            self.counts.log += 1;
+            sink.record(place, &Record::Plain(text[..places[0]].trim()));
+            return self.flat(place, text, &places, quote, sink);
+        }
         // A prompt, or what was typed at it, with a message of the console behind it.
         if let Some(at) = embedded(text).filter(|at| *at < LONGEST_PROMPT)
             && let Some(log) = parse_log(&text[at..])
@@ -241,6 +246,10 @@ impl Records {
         });
         self.counts.log += 1;
         let body = &text[log.body..];
+        if let Some(places) = flattened(body) {
+            self.start(place, Kind::Log(log.stamp), host, &body[..places[0]], (quote, width), sink);
+            return self.flat(place, body, &places, quote, sink);
+        }
         if let Some(at) = embedded(body)
             && let Some(inner) = parse_log(&body[at..])
         {
@@ -256,6 +265,17 @@ impl Records {
             self.drop_half(sink);
         }
         self.start(place, Kind::Log(log.stamp), host, body, (quote, width), sink);
+    }
+
+    /// A whole log in one line, which keeps the times of its messages; one begins at each of `places`.
+    fn flat(&mut self, place: Place, text: &str, places: &[usize], quote: u8, sink: &mut impl Sink) {
+        let ends = places[1..].iter().copied().chain([text.len()]);
+        for (from, to) in places.iter().zip(ends) {
+            let piece = text[*from..to].trim_end();
+            if let Some(log) = parse_log(piece) {
+                self.start(place, Kind::Log(log.stamp), None, &piece[log.body..], (quote, piece.len()), sink);
+            }
+        }
     }
 
     fn start(
@@ -329,6 +349,15 @@ fn continues(pending: &Pending, text: &str, quote: u8) -> bool {
     // Quoted text is wrapped by the mail that quotes it; the kernel indents the further lines of one message; and a line
     // that was full when the next word came was wrapped by somebody.
     quote > 0 || indent >= 8 || pending.width + first.len() >= WRAP.max(pending.width.min(100)) && pending.width >= 50
+}
+
+/// The places of at least two times in the middle of a message: lines that lost their line feeds.
+fn flattened(body: &str) -> Option<Vec<usize>> {
+    let mut places = vec![embedded(body)?];
+    while let Some(at) = embedded(&body[places[places.len() - 1]..]) {
+        places.push(places[places.len() - 1] + at);
+    }
+    (places.len() >= 2).then_some(places)
 }
 
 /// The place of a time in the middle of a message: another message begins there.

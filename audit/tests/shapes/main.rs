@@ -8,6 +8,9 @@ mod crashes;
 mod dma;
 mod faults;
 mod life;
+mod others;
+mod prefixes;
+mod reports;
 
 use common::audit;
 
@@ -62,7 +65,16 @@ fn wanted(shape: &Shape) -> Result<(), String> {
 
 #[test]
 fn each_shape_gets_the_verdict_that_was_stated() {
-    let shapes = [crashes::SHAPES, dma::SHAPES, faults::SHAPES, life::SHAPES].concat();
+    let shapes = [
+        crashes::SHAPES,
+        dma::SHAPES,
+        faults::SHAPES,
+        life::SHAPES,
+        others::SHAPES,
+        prefixes::SHAPES,
+        reports::SHAPES,
+    ]
+    .concat();
     let wrong: Vec<String> = shapes
         .iter()
         .filter_map(|shape| wanted(shape).err().map(|why| format!("== {}: {why}", shape.source)))

@@ -47,27 +47,57 @@ pub(super) struct Run {
     cause: String,
 }
 
+/// A fault of an SMMU, of which further lines may tell more.
+#[derive(Debug)]
+pub(super) struct Held {
+    mark: Mark,
+    fault: Fault,
+    damaged: bool,
+    /// True once the line that names its stream has come.
+    detailed: bool,
+}
+
 impl Model {
     pub(in crate::model) fn fault(&mut self, mark: &Mark, fault: Fault, damaged: bool) {
-        self.flush_unnamed();
-        if fault.by == "SMMUv2" && matches!(fault.device, FaultDevice::Stream { stream: None, .. }) {
-            self.log.unnamed = Some((mark.clone(), fault, damaged));
+        self.flush_held();
+        if fault.by == "SMMUv3" {
+            self.take_record();
+        }
+        if fault.by.starts_with("SMMU") {
+            self.log.held = Some(Held { mark: mark.clone(), fault, damaged, detailed: false });
             return;
         }
         self.fault_of(mark, fault, damaged);
     }
 
-    /// The stream of the fault that came before without one.
-    pub(in crate::model) fn stream_of(&mut self, of: &str, number: u64) {
-        if let Some((_, Fault { device: FaultDevice::Stream { iommu, stream }, .. }, _)) = &mut self.log.unnamed
+    /// The stream of the fault before, or of one whose first line is missing.
+    pub(in crate::model) fn stream_of(&mut self, mark: &Mark, of: &str, number: u64) {
+        if let Some(held) = &mut self.log.held
+            && !held.detailed
+            && let FaultDevice::Stream { iommu, stream } = &mut held.fault.device
             && iommu == of
         {
-            *stream = Some(number);
+            stream.get_or_insert(number);
+            held.detailed = true;
+            return;
+        }
+        let device = FaultDevice::Stream { iommu: of.to_owned(), stream: Some(number) };
+        let fault = Fault { device, addr: None, write: None, cause: "context fault".into(), by: "SMMUv2" };
+        self.flush_held();
+        self.log.held = Some(Held { mark: mark.clone(), fault, damaged: false, detailed: true });
+    }
+
+    /// The direction of the fault before.
+    pub(super) fn access_of(&mut self, of: &str, write: bool) {
+        if let Some(held) = &mut self.log.held
+            && !matches!(&held.fault.device, FaultDevice::Stream { iommu, .. } if iommu != of)
+        {
+            held.fault.write = Some(write);
         }
     }
 
-    pub(in crate::model) fn flush_unnamed(&mut self) {
-        if let Some((mark, fault, damaged)) = self.log.unnamed.take() {
+    pub(in crate::model) fn flush_held(&mut self) {
+        if let Some(Held { mark, fault, damaged, .. }) = self.log.held.take() {
             self.fault_of(&mark, fault, damaged);
         }
     }

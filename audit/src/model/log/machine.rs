@@ -112,7 +112,7 @@ impl Model {
     /// What the log said before is of another boot: its devices and their names are others now.
     fn reboot(&mut self, mark: &Mark) {
         self.flush_record();
-        self.flush_unnamed();
+        self.flush_held();
         self.flush_report();
         self.streams();
         self.log.region = None;

@@ -9,14 +9,14 @@ mod wait;
 use super::crash::Report;
 use super::verdict::{Cite, Fact, Finding, Verdict};
 use super::{Id, Mark, Model};
-use crate::event::{Backend, DmaApiKind, Fault, Message, frame, message, message_about};
+use crate::event::{Backend, DmaApiKind, Message, frame, message, message_about};
 use crate::rules::Rule;
 use crate::shape::{Place, Stamp};
 
 pub(crate) use machine::Machines;
 
 use debug::DebugTaken;
-use fault::Run;
+use fault::{Held, Run};
 use machine::LastLine;
 use stream::{SmmuRecord, Stream};
 
@@ -30,8 +30,8 @@ const MOST_STREAMS: usize = 256;
 pub(crate) struct LogState {
     pub(super) report: Option<Report>,
     record: Option<SmmuRecord>,
-    /// A fault whose stream may follow.
-    unnamed: Option<(Mark, Fault, bool)>,
+    /// A fault of which more may follow.
+    held: Option<Held>,
     streams: Vec<Stream>,
     pub(super) region: Option<(u64, String, Vec<Cite>, Mark, Rule)>,
     pub(super) last_leaving: Option<Id>,
@@ -106,6 +106,7 @@ impl Model {
         damaged: bool,
     ) {
         let text = text.trim_end();
+        self.settle_faults(text);
         if self.log.report.is_some()
             && let Some(names) = frame(text)
         {
@@ -166,7 +167,8 @@ impl Model {
                 }
                 self.group(mark, device, group, joins);
             }
-            Message::StreamOf { iommu, stream } => self.stream_of(iommu, stream),
+            Message::StreamOf { iommu, stream } => self.stream_of(&mark, iommu, stream),
+            Message::Access { iommu, write } => self.access_of(iommu, write),
             Message::VfioRequest { device, count } => {
                 let Some(id) = self.id(device) else { return };
                 let log = &mut self.devices[id].log;
@@ -223,6 +225,7 @@ impl Model {
             | Message::CrashTask { .. }
             | Message::CrashEnd
             | Message::StackOf(_)
+            | Message::HungOwner { .. }
             | Message::Hung { .. } => self.report_line(mark, &message),
             Message::Other => {}
         }
@@ -330,7 +333,7 @@ impl Model {
     pub(in crate::model) fn finish_log(&mut self) {
         loop {
             self.flush_record();
-            self.flush_unnamed();
+            self.flush_held();
             self.flush_report();
             self.streams();
             self.finish_region();

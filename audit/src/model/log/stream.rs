@@ -41,9 +41,22 @@ impl Model {
         record.words.push(value);
         record.damaged |= damaged || value.is_none();
         record.marks.push(mark);
-        if record.words.len() == 4 {
+    }
+
+    /// Judges what earlier lines began, unless `text` may be a part of it.
+    pub(super) fn settle_faults(&mut self, text: &str) {
+        let part = |keys: &[&str]| keys.iter().any(|key| text.contains(key));
+        if self.log.record.as_ref().is_some_and(|record| record.words.len() == 4) && !part(&["event: "]) {
             self.flush_record();
         }
+        if self.log.held.is_some() && !part(&["SID=", "FSYNR0 ", " stag: "]) {
+            self.flush_held();
+        }
+    }
+
+    /// Drops the raw record that the kernel's own words follow, which say all that it says.
+    pub(super) fn take_record(&mut self) {
+        self.log.record.take_if(|record| record.words.len() == 4);
     }
 
     pub(in crate::model) fn flush_record(&mut self) {
@@ -106,7 +119,8 @@ impl Model {
     pub(in crate::model) fn streams(&mut self) {
         for stream in std::mem::take(&mut self.log.streams) {
             let Stream { iommu, number: stream, addr, event, count: n, cites, first, damaged } = stream;
-            let at = addr.map_or_else(|| "an address that is damaged".to_owned(), |addr| format!("address {addr:#x}"));
+                let lost = if damaged > 0 { "an address that is damaged" } else { "an address that is not told" };
+            let at = addr.map_or_else(|| lost.to_owned(), |addr| format!("address {addr:#x}"));
             let unknown = if iommu == AMD { "a device that is not named" } else { "a stream that is not named" };
             let which = stream.map_or_else(|| unknown.to_owned(), |stream| format!("stream {stream:#x}"));
             let mut words = format!("{n} {} of {iommu}: {which}, {at}, {event}", count(n, "fault"));
