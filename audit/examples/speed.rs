@@ -1,4 +1,4 @@
-//! How long a million events take, and how much memory: `cargo run --release -p bindery-audit --example speed [EVENTS]`.
+//! Time and memory for a million events: `cargo run --release -p bindery-audit --example speed [EVENTS]`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss)]
 
 use std::fmt::Write;

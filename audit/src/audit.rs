@@ -9,7 +9,7 @@ use crate::pattern::Patterns;
 use crate::report::{FileReport, Report};
 use crate::shape::Records;
 
-/// What an audit is given beside its files.
+/// Input of an audit beside its files.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Patterns of debug lines.
@@ -18,7 +18,7 @@ pub struct Options {
     pub host: Host,
 }
 
-/// How far an audit is.
+/// Progress of an audit.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// Lines read of this file.
@@ -46,7 +46,7 @@ impl Auditor {
     ///
     /// # Errors
     ///
-    /// What the reader says when it fails; what was read before stays in the audit.
+    /// Returns the reader's error. Lines that were read before stay in the audit.
     pub fn read(
         &mut self,
         name: &str,

@@ -6,7 +6,7 @@
 
 use crate::event::{Backend, hex, number};
 
-/// What a debug line tells.
+/// Content of a debug line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// The back-end that allocates.
@@ -22,7 +22,7 @@ pub enum Kind {
 /// A debug line that was understood.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DebugLine {
-    /// What it tells.
+    /// Kind of event.
     pub kind: Kind,
     /// Device.
     pub device: String,

@@ -12,17 +12,17 @@ pub struct Rule(u8);
 pub struct Text {
     /// The violation, in a few words.
     pub title: &'static str,
-    /// What is compared.
+    /// The rule in a sentence.
     pub says: &'static str,
-    /// Why it matters.
+    /// Harm of a violation.
     pub why: &'static str,
-    /// What has to be recorded to judge it.
+    /// Evidence that is needed to judge it.
     pub needs: &'static str,
     /// Commits and reports it comes from; empty where it is the API's own contract.
     pub from: &'static str,
 }
 
-/// How many rules there are.
+/// Number of rules.
 pub const COUNT: usize = TEXTS.len();
 
 impl Rule {

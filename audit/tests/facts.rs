@@ -1,4 +1,4 @@
-//! What was seen on stock kernels 6.1 and 6.12 (x86 with VT-d, arm64 with `SMMUv3`), one test for each fact.
+//! Facts seen on stock kernels 6.1 and 6.12 (x86 with VT-d, arm64 with `SMMUv3`), one test for each fact.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
@@ -130,7 +130,7 @@ fn without_dma_events_the_device_of_an_unbind_is_that_of_its_first_devres_line()
     t.probe().line("iommu_dma_alloc <-dma_alloc_attrs").devres("ADD", 0xe0, "dmam_release", 32);
     t.unbind().line("iommu_dma_free <-exdrv_remove").cleanup();
     t.devres("REL", 0xe0, "dmam_release", 32).line("iommu_dma_free <-dma_free_attrs").end();
-    t.audit().cannot_tell().says(&["R5  proved (1 times, by call context)", "events/dma/enable"]);
+    t.audit().cannot_tell().says(&["R5  proved (once, by call context)", "events/dma/enable"]);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn direct_frees_after_another_devices_devres_line_are_not_this_devices() {
     t.line(&format!("devres_log: {smmu} REM 00000000916c5c2e dmam_release (32 bytes)"))
         .line("dma_direct_free <-dma_free_attrs");
     t.end();
-    t.audit().cannot_tell().says(&["R5  proved (1 times, by call context)"]);
+    t.audit().cannot_tell().says(&["R5  proved (once, by call context)"]);
 }
 
 #[test]
@@ -306,5 +306,5 @@ fn mappings_without_iommu_events_at_both_ends_went_past_the_iommu() {
     t.probe()
         .line(&format!("dma_map_page: {DEV} dir=TO_DEVICE dma_addr=bc2e0000 size=2048 phys_addr=2bc2e0000 attrs="));
     t.line(&format!("dma_unmap_page: {DEV} dir=TO_DEVICE dma_addr=bc2e0000 size=2048 attrs=")).unbind().cleanup().end();
-    t.audit().proves(&["R4"]).says(&["R5  proved (1 times, by the absence of the IOMMU's events at both ends)"]);
+    t.audit().proves(&["R4"]).says(&["R5  proved (once, by the absence of the IOMMU's events at both ends)"]);
 }

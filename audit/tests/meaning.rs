@@ -1,4 +1,4 @@
-//! What mail programs, terminals and loggers do to a file changes no verdict.
+//! Changes that mail programs, terminals and loggers make to a file change no verdict.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;

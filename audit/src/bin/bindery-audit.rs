@@ -8,7 +8,7 @@ use bindery_audit::command::{self, AuditArgs, EXIT_CODES};
 use bindery_audit::model::Verdict;
 use clap::Parser;
 
-/// Judge from ftrace text and kernel logs whether drivers gave everything back, and record them
+/// Audit ftrace recordings and kernel logs: did this driver clean up?
 #[derive(Parser, Debug)]
 #[command(name = "bindery-audit", version, after_help = EXIT_CODES)]
 struct Cli {

@@ -1,4 +1,4 @@
-//! Why the command cannot go on.
+//! Errors that end the command.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use crate::input::Unreadable;
 use crate::pattern::BadPattern;
 use crate::record::RecordError;
 
-/// Why the command cannot go on.
+/// Error that ends the command.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// A file cannot be opened or read.
@@ -15,7 +15,7 @@ pub enum Failure {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the host said.
+        /// The host's error.
         error: io::Error,
     },
     /// A file of patterns is larger than any sensible one.
@@ -34,7 +34,7 @@ pub enum Failure {
     Patterns {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and in which line.
+        /// The error, with its line.
         error: BadPattern,
     },
     /// A listing of a host's sysfs cannot be used.
@@ -42,7 +42,7 @@ pub enum Failure {
     Host {
         /// The directory.
         path: PathBuf,
-        /// What the host said.
+        /// The host's error.
         error: io::Error,
     },
     /// Nothing could be recorded, or not all of it.
@@ -51,7 +51,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What can be done about it.
+    /// Advice for the user.
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Patterns { .. } => Some(
@@ -66,7 +66,7 @@ impl Failure {
     }
 }
 
-/// What the host said, without the number that Rust puts behind it.
+/// The host's error in words, without the number that Rust puts behind it.
 pub(crate) fn said(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error") {

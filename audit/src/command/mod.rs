@@ -24,13 +24,13 @@ use progress::Progress;
 /// Exit code of bad input and of bad usage.
 pub const BAD_INPUT: u8 = 2;
 
-/// What the exit codes mean.
+/// Meaning of the exit codes.
 pub const EXIT_CODES: &str = "\
 Exit codes:
-  0  every tear-down in the files was clean
-  1  a rule was violated
-  2  bad input or bad usage, or nothing could be recorded
-  3  it cannot be told, or there is nothing to judge";
+  0  proved: every tear-down in the files was clean
+  1  violated: at least one rule
+  2  bad input or usage, or nothing could be recorded
+  3  cannot tell, or nothing to judge";
 
 /// Largest file of patterns that is read, in bytes.
 const MAX_PATTERNS: u64 = 1 << 20;
@@ -40,40 +40,40 @@ const MAX_PATTERNS: u64 = 1 << 20;
 #[command(next_line_help = false)]
 #[expect(clippy::struct_excessive_bools, reason = "one for each switch of the command line")]
 pub struct AuditArgs {
-    /// Traces and kernel logs of one machine, plain or compressed by gzip or zstd; `-` and none is standard input
+    /// Traces and kernel logs of one machine, plain or compressed with gzip or zstd; standard input if none, or for `-`
     #[arg(value_name = "FILE", conflicts_with = "record")]
     pub files: Vec<PathBuf>,
-    /// Record with ftrace while COMMAND runs, put everything back, and audit what DEV and its drivers did
+    /// Record with ftrace while COMMAND runs, restore all settings, and audit what DEV and its drivers did
     #[arg(long, value_name = "DEV", requires = "run")]
     pub record: Option<String>,
     /// Write the recording to FILE instead of DEV.trace
     #[arg(short, long, value_name = "FILE", requires = "record")]
     pub output: Option<PathBuf>,
-    /// Buffer for each CPU in MiB, instead of what the machine's memory allows
+    /// Size of each CPU's buffer in MiB, instead of a sixteenth of the free memory
     #[arg(long, value_name = "MIB", requires = "record", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub buffer: Option<u32>,
     /// Command to run while recording: an unbind, a hand-over, a test
     #[arg(last = true, value_name = "COMMAND", requires = "record")]
     pub run: Vec<OsString>,
-    /// Understand debug lines by the patterns of this file, too
+    /// Also recognize debug lines by the patterns in FILE
     #[arg(long, value_name = "FILE")]
     pub patterns: Option<PathBuf>,
-    /// Tie streams of an IOMMU to devices by this saved listing of sysfs
+    /// Resolve stream IDs to devices with TREE, a saved copy of /sys
     #[arg(long, value_name = "TREE")]
     pub host: Option<PathBuf>,
     /// Print one JSON object instead of text
     #[arg(long, conflicts_with = "junit")]
     pub json: bool,
     /// Print `JUnit` XML instead of text
-    #[arg(long)]
+    #[arg(long, help = "Print JUnit XML instead of text")]
     pub junit: bool,
-    /// End with 0 when it cannot be told or there is nothing to judge
+    /// Exit with 0 instead of 3
     #[arg(long)]
     pub allow_unknown: bool,
-    /// List the rules
+    /// List all rules
     #[arg(long, conflicts_with_all = ["files", "explain", "record"])]
     pub rules: bool,
-    /// Say what a rule compares, why it matters, and where it comes from
+    /// Explain a rule: what it says, why it matters, what has to be recorded, and where it comes from
     #[arg(long, value_name = "RULE", conflicts_with_all = ["files", "record"])]
     pub explain: Option<Rule>,
     /// Put back what a recorder changed once it is gone; for the recorder itself
@@ -95,7 +95,7 @@ pub struct Done {
 ///
 /// # Errors
 ///
-/// What ends it before there is a result.
+/// Returns the error that ends it before there is a result.
 pub fn run(args: &AuditArgs, keeper: &[&str], paint: &dyn Fn(Verdict, &str) -> String) -> Result<Done, Failure> {
     if args.keeper {
         return Ok(Done { text: String::new(), code: crate::record::keep() });

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// How often it is drawn.
+/// Interval at which it is drawn.
 const EVERY: Duration = Duration::from_millis(200);
 
 /// The line of progress of one file.

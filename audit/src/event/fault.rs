@@ -2,7 +2,7 @@
 
 use super::field::{hex, number};
 
-/// Who a fault is about.
+/// Device of a fault.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FaultDevice {
     /// A device by name.
@@ -16,13 +16,13 @@ pub enum FaultDevice {
     },
 }
 
-/// What AMD's IOMMU is called where the log does not say which one it is.
+/// Name of AMD's IOMMU where the log does not say which one it is.
 pub(crate) const AMD: &str = "AMD-Vi";
 
 /// A fault.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
-    /// Who did it.
+    /// Device that made the access.
     pub device: FaultDevice,
     /// Address, where it is known.
     pub addr: Option<u64>,
@@ -39,7 +39,7 @@ pub struct Fault {
 pub struct Suppressed {
     /// The function whose messages they were.
     pub function: String,
-    /// How many.
+    /// Number of messages.
     pub count: u64,
 }
 
@@ -114,7 +114,8 @@ fn numbered(text: &str) -> Option<Fault> {
 /// `tegra-mc MC: CLIENT: read @0x...: Page fault (SMMU translation error [--S])`. What else the memory controller refuses is no
 /// matter of translation.
 fn tegra(text: &str) -> Option<Fault> {
-    let (mc, words) = speaker(text).filter(|_| text.starts_with("tegra-mc ") && text.contains("SMMU translation error"))?;
+    let (mc, words) =
+        speaker(text).filter(|_| text.starts_with("tegra-mc ") && text.contains("SMMU translation error"))?;
     let (client, words) = words.split_once(": ")?;
     let (access, rest) = words.split_once('@')?;
     let addr = Some(hex(rest.split(':').next()?)?);
@@ -147,7 +148,8 @@ fn vtd(text: &str) -> Option<Fault> {
 /// `AMD-Vi: Event logged [IO_PAGE_FAULT device=... domain=... address=... flags=...]`.
 fn amd(text: &str, prefix: Option<&str>) -> Option<Fault> {
     let rest = after(text, "AMD-Vi:").or_else(|| after(text, "IO_PAGE_FAULT").map(|_| text))?;
-    let other = ["INVALID_DEVICE_REQUEST", "ILLEGAL_DEV_TABLE_ENTRY", "PAGE_TAB_HARDWARE_ERROR", "DEV_TAB_HARDWARE_ERROR"];
+    let other =
+        ["INVALID_DEVICE_REQUEST", "ILLEGAL_DEV_TABLE_ENTRY", "PAGE_TAB_HARDWARE_ERROR", "DEV_TAB_HARDWARE_ERROR"];
     if let Some(event) = other.into_iter().find(|event| rest.contains(event)) {
         let device = after(rest, "device=").map(|rest| full_bdf(word(rest)))?;
         let addr = after(rest, "address=").map(word).and_then(hex);

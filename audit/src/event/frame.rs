@@ -57,9 +57,9 @@ fn is_sourced(text: &str) -> Option<&str> {
         Some(place) => place.split_once(')')?.0,
         None => rest.strip_suffix(" [inline]")?,
     };
-    let lined = [".c:", ".h:", ".S:", ".rs:"].iter().any(|ending| {
-        place.split_once(ending).is_some_and(|(_, line)| line.starts_with(|c: char| c.is_ascii_digit()))
-    });
+    let lined = [".c:", ".h:", ".S:", ".rs:"]
+        .iter()
+        .any(|ending| place.split_once(ending).is_some_and(|(_, line)| line.starts_with(|c: char| c.is_ascii_digit())));
     (plain && !name.is_empty() && lined).then(|| name.split('.').next().unwrap_or(name))
 }
 

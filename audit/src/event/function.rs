@@ -1,4 +1,4 @@
-//! What a traced function says: a back-end of the DMA API by its name, or a step of the driver core.
+//! Meaning of traced functions: back-ends of the DMA API, and steps of the driver core.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ impl fmt::Display for Backend {
     }
 }
 
-/// What a call does to an allocation.
+/// Effect of a call on an allocation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Call {
     /// Allocates or maps.
@@ -36,7 +36,7 @@ pub enum Call {
     Give(Backend),
 }
 
-/// What the function `name` does, told by its name; none for one that belongs to no back-end.
+/// Effect of the function `name`; none for one that belongs to no back-end.
 pub fn call_of(name: &str) -> Option<Call> {
     let name = name.strip_prefix("__").unwrap_or(name);
     let name = name.split(['.', '+']).next().unwrap_or(name);

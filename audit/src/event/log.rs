@@ -119,6 +119,9 @@ fn iommu<'a>(text: &'a str, device: Option<&'a str>) -> Option<Message<'a>> {
     if let Some(kind) = after(text, "Default domain type: ") {
         return Some(Message::Policy { translated: word(kind) == "Translated" });
     }
+    if text.ends_with("iommu: Detected page leak!") {
+        return Some(Message::PageLeak);
+    }
     if text.contains("TLB invalidation policy: ") {
         return Some(Message::Strict(text.contains("strict mode")));
     }
@@ -216,7 +219,7 @@ fn other<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Opti
     Some(Message::About { driver, device, words, turn: turn(words) })
 }
 
-/// What a driver's words say of its device's life. Only words that can hardly mean anything else.
+/// Turn of a device's life in its driver's words. Only words that can hardly mean anything else count.
 fn turn(words: &str) -> Turn {
     let lower = words.trim().to_ascii_lowercase();
     let any = |list: &[&str]| list.iter().any(|text| lower.contains(text));

@@ -77,13 +77,13 @@ pub enum Message<'a> {
         /// True when DMA is translated by default.
         translated: bool,
     },
-    /// How translations are invalidated.
+    /// Policy of invalidation: true for strict, false for lazy.
     Strict(bool),
     /// VFIO asks the user to give a device back.
     VfioRequest {
         /// Device.
         device: &'a str,
-        /// How often it has asked before, where that is printed.
+        /// Number of earlier requests, where that is printed.
         count: Option<u64>,
     },
     /// VFIO waits for a user that it cannot ask.
@@ -135,6 +135,8 @@ pub enum Message<'a> {
         /// The device, where it is named.
         device: Option<String>,
     },
+    /// A page is given back that an IOMMU still maps.
+    PageLeak,
     /// A region is released that is not there.
     NoRegion {
         /// First address.
@@ -150,7 +152,7 @@ pub enum Message<'a> {
         device: &'a str,
         /// Words.
         words: &'a str,
-        /// What the words say of its life.
+        /// The turn of its life that the words tell of.
         turn: Turn,
     },
     /// A boot begins.
@@ -159,22 +161,22 @@ pub enum Message<'a> {
     Other,
 }
 
-/// What the stacks in a report are of.
+/// Subject of a stack in a report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stack {
-    /// Where it happened.
+    /// The report's own event.
     Own,
-    /// Where the mapping was made.
+    /// The mapping.
     Mapping,
-    /// Where the memory was freed.
+    /// The free of the memory.
     Free,
     /// The task that holds what is waited for.
     Owner,
-    /// Where it was allocated, or something else that led to it.
+    /// The allocation, or something else that led to the event.
     Other,
 }
 
-/// What a driver's line says of its device's life.
+/// Turn of a device's life in a driver's line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Turn {
     /// The driver takes the device.

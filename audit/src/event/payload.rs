@@ -56,7 +56,7 @@ fn value<'a>(payload: &'a str, key: &str) -> Option<&'a str> {
     Fields::new(payload).find(|(k, _)| *k == key).map(|(_, value)| value).filter(|value| !value.is_empty())
 }
 
-/// What stands before the first `key=` of `text`: a device's name may hold blanks (`Fixed MDIO bus.0`).
+/// The text before the first `key=` of `text`: a device's name may hold blanks (`Fixed MDIO bus.0`).
 fn before_fields(text: &str) -> &str {
     let mut from = 0;
     while let Some(equals) = text[from..].find('=').map(|at| at + from) {

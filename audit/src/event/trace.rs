@@ -217,7 +217,7 @@ pub enum Event<'a> {
     Probe {
         /// Its name, without `bindery_`.
         name: &'a str,
-        /// What it fetched.
+        /// Fetched arguments.
         payload: &'a str,
     },
     /// A bounce buffer is used for a device's mapping.

@@ -255,7 +255,8 @@ impl Model {
         let what = if teardown { "the task of an unbind" } else { "a task" };
         let mut words = format!("{what}, {task} ({pid}), is blocked{place}");
         if let Some((task, pid)) = &report.owner {
-            let place = report.owning.iter().find(wait).map_or_else(String::new, |name| format!(", which is in {name}"));
+            let place =
+                report.owning.iter().find(wait).map_or_else(String::new, |name| format!(", which is in {name}"));
             words = format!("{words}; what it waits for is held by {task} ({pid}){place}");
         }
         let mut cites = vec![report.head.cite()];
@@ -395,8 +396,18 @@ const TEAR_DOWN: [&str; 9] = [
 fn is_dump(name: &str) -> bool {
     let report = name.starts_with("kasan_") || name.starts_with("print_") || name.starts_with("__asan");
     report
-        || ["dump_backtrace", "show_stack", "dump_stack", "__dump_stack", "end_report", "unwind_backtrace", "__warn", "dump_stack_lvl", "bad_page"]
-            .contains(&name)
+        || [
+            "dump_backtrace",
+            "show_stack",
+            "dump_stack",
+            "__dump_stack",
+            "end_report",
+            "unwind_backtrace",
+            "__warn",
+            "dump_stack_lvl",
+            "bad_page",
+        ]
+        .contains(&name)
 }
 
 /// The lines of a report that are worth showing: its head, what names it, and its stack's ends.

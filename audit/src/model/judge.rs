@@ -79,7 +79,7 @@ fn by_hand(life: &mut Life) {
     }
 }
 
-/// What has no event of the IOMMU at either end went past it, where these are recorded.
+/// Takes mappings without an event of the IOMMU at either end for direct ones, where these events are recorded.
 fn unnamed(life: &mut Life, heard: Heard) {
     if life.unnamed == 0 {
         return;

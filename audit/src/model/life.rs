@@ -12,7 +12,7 @@ const MOST_FINDINGS: usize = 100;
 /// Most facts that are kept of a life.
 const MOST_FACTS: usize = 50;
 
-/// How a life ended.
+/// End of a life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
@@ -170,7 +170,7 @@ impl Life {
         self.teardown.is_some()
     }
 
-    /// How it ended, if it did.
+    /// The end, if there was one.
     pub fn ended(&self) -> Option<End> {
         self.end.as_ref().map(|(_, end)| *end)
     }

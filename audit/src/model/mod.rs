@@ -40,7 +40,7 @@ const MAX_CITE: usize = 400;
 /// A device's number in the model.
 type Id = usize;
 
-/// What of the kernel was recorded: silence proves something only where words would have been heard.
+/// Kinds of evidence that were recorded: silence proves something only where an event would have been recorded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heard {
     /// `dma:*` events.

@@ -6,7 +6,7 @@ use crate::event::{Backend, Call, Event, call_of, event};
 use crate::rules::Rule;
 use crate::shape::{Place, Record, Sink, Stamp};
 
-/// Where and when an event was recorded, and by which task.
+/// Place, time and task of an event.
 #[derive(Clone, Copy)]
 pub(super) struct At<'a> {
     pub(super) place: Place,

@@ -1,4 +1,4 @@
-//! What a task has just done: events that name no device belong to the next or the last one of the same task.
+//! Recent events of a task: those that name no device belong to the next or the last one of the same task.
 
 use std::collections::VecDeque;
 
@@ -37,7 +37,7 @@ pub(crate) struct Pending {
     pub(crate) mark: Mark,
     pub(crate) by: Option<By>,
     pub(crate) unmapped: bool,
-    /// When the device's DMA ops were reset, if that came before.
+    /// Reset of the device's DMA ops, if that came before.
     pub(crate) reset: Option<Mark>,
     /// The line that names another back-end than the allocation's.
     pub(crate) named: Option<Mark>,
@@ -106,7 +106,7 @@ pub(crate) struct Task {
     pub(super) regions: VecDeque<Region>,
     /// Calls that a probe saw begin and not return.
     pub(super) calls: Vec<super::kprobe::Call>,
-    /// What a stack that follows belongs to.
+    /// True when a stack that follows belongs to the region's release.
     pub(super) stack_of_region: bool,
 }
 
@@ -140,7 +140,7 @@ impl Task {
         self.maps.first().map(|(start, _)| *start)
     }
 
-    /// Whether the IOMMU mapped `addr` since the last allocation; the ranges are used up.
+    /// Tells whether the IOMMU mapped `addr` since the last allocation, and forgets the ranges.
     pub(super) fn mapped(&mut self, addr: u64) -> bool {
         let found = self.maps.iter().any(|(start, end)| (*start..*end).contains(&addr));
         self.maps.clear();
@@ -154,7 +154,7 @@ impl Task {
         self.unmaps.push_back((start, end));
     }
 
-    /// Whether the IOMMU unmapped `addr` just before; the range is used up.
+    /// Tells whether the IOMMU unmapped `addr` just before, and forgets the range.
     pub(super) fn unmapped(&mut self, addr: u64) -> bool {
         let at = self.unmaps.iter().position(|(start, end)| (*start..*end).contains(&addr));
         at.is_some_and(|at| self.unmaps.remove(at).is_some())

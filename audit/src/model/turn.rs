@@ -321,7 +321,7 @@ impl Model {
         }
     }
 
-    /// What a task was in the middle of: an unbind whose device gave everything back has ended as far as it matters here.
+    /// Ends what a task was in the middle of: an unbind whose device gave everything back is over as far as it matters here.
     pub(super) fn end_of_task(&mut self, key: TaskKey) {
         let Some(task) = self.tasks.get_mut(&key) else { return };
         let failed = task.probe.as_ref().is_some_and(|probe| probe.failed.is_some());

@@ -35,7 +35,7 @@ impl fmt::Display for Verdict {
 /// A line that is cited.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cite {
-    /// Where it is.
+    /// Place of the line.
     pub place: Place,
     /// Its text, cleaned and without the prefix.
     pub text: String,
@@ -46,7 +46,7 @@ pub struct Cite {
 pub struct Known {
     /// The commit that mended it.
     pub commit: &'static str,
-    /// What it mended.
+    /// Title of the fix.
     pub title: &'static str,
 }
 
@@ -97,7 +97,7 @@ pub struct Outcome {
     pub violated: u64,
     /// Reasons why it cannot be told, each once.
     pub unknown: Vec<String>,
-    /// How it was proved, where that is less than by the events themselves.
+    /// Means of the proof, where they are weaker than the events themselves.
     pub how: Option<&'static str>,
 }
 

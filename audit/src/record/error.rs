@@ -1,11 +1,11 @@
-//! Why nothing could be recorded, or not all of it.
+//! Errors of the recorder.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::command::said;
 
-/// Why nothing could be recorded, or not all of it. Everything that was changed before has been put back.
+/// Error of the recorder: nothing was recorded, or not all of it. Everything that was changed before has been put back.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The system is not Linux.
@@ -19,7 +19,7 @@ pub enum RecordError {
     Output {
         /// The file.
         path: PathBuf,
-        /// What the host said.
+        /// The host's error.
         error: io::Error,
     },
     /// There is a file of the name that is taken when none is given.
@@ -30,7 +30,7 @@ pub enum RecordError {
     Command {
         /// The command.
         command: String,
-        /// What the host said.
+        /// The host's error.
         error: io::Error,
     },
     /// The kernel has no tracefs, or it cannot be mounted.
@@ -41,7 +41,7 @@ pub enum RecordError {
     Refused {
         /// The file or folder.
         path: PathBuf,
-        /// What the host said.
+        /// The host's error.
         error: io::Error,
     },
     /// The program cannot start itself again as the one that puts things back.
@@ -56,7 +56,7 @@ pub enum RecordError {
 }
 
 impl RecordError {
-    /// What can be done about it.
+    /// Advice for the user.
     pub(crate) fn help(&self) -> Option<String> {
         let text = match self {
             Self::Platform => "copy the recording or a kernel log here, and name it: `bindery audit FILE`",

@@ -11,9 +11,9 @@ use rustix::fs::{FlockOperation, flock};
 use super::probes;
 use super::tracefs::put;
 
-/// How names of instances begin.
+/// Prefix of the names of instances.
 const PREFIX: &str = "bindery-audit-";
-/// How groups of kprobe events begin: a group's name has no dashes.
+/// Prefix of the groups of kprobe events: a group's name has no dashes.
 const GROUP: &str = "bindery_audit_";
 
 /// The group of kprobe events of the instance at `path`.

@@ -19,7 +19,7 @@ pub(super) struct KernelLog {
     pub(super) policy: Vec<String>,
 }
 
-/// What was read.
+/// Text that was read.
 #[derive(Debug, Default)]
 pub(super) struct Since {
     /// Records.

@@ -31,7 +31,7 @@ use std::path::Path;
 
 pub use error::RecordError;
 
-/// What is to be recorded.
+/// Request for a recording.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
     /// Name of the device, as in `/sys/bus/*/devices`.

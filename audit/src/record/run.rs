@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::error::RecordError;
 
-/// How long the command may take to end by itself after the first signal, which a terminal sends to it, too.
+/// Time in which the command may end by itself after the first signal, which a terminal sends to it, too.
 const GRACE: Duration = Duration::from_secs(2);
 
 enum News {

@@ -18,14 +18,14 @@ use super::tracefs::{Place, find};
 use super::undo::{Journal, Undo};
 use super::want::{Enabled, enable};
 
-/// Where devices are listed.
+/// Directory of the buses' devices.
 const SYS: &str = "/sys";
 
 /// Records while the command runs, puts everything back, and returns the file.
 ///
 /// # Errors
 ///
-/// Why nothing was recorded, or could not be saved; everything has been put back then, too.
+/// Error of a recording that was not made or not saved; everything has been put back then, too.
 pub fn record(order: &Order<'_>) -> Result<PathBuf, RecordError> {
     let device = order.device;
     if device.is_empty() || device.starts_with('.') || device.contains('/') || device.contains(char::is_control) {
@@ -109,7 +109,7 @@ fn create(tracefs: &Path, journal: &mut Journal) -> Result<Instance, RecordError
     }
 }
 
-/// What is saved of a recording.
+/// Contents of a saved recording.
 struct Recording<'a> {
     order: &'a Order<'a>,
     tracefs: &'a Path,

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::error::RecordError;
 
-/// Where tracefs belongs.
+/// Usual mount point of tracefs.
 const PLACE: &str = "/sys/kernel/tracing";
 
-/// Where tracefs is.
+/// Mount point of tracefs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Place {
     /// It is mounted.

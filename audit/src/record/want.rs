@@ -1,4 +1,4 @@
-//! What is enabled in the instance: events, functions, options, the buffer.
+//! Set-up of the instance: events, functions, options, the buffer.
 
 use std::fs;
 use std::io;
@@ -58,14 +58,14 @@ const OPTIONS: [(&str, &str); 10] = [
     ("fields", "0"),
 ];
 
-/// What was enabled.
+/// Set-up that the kernel accepted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Enabled {
     /// Events and systems of events.
     pub(super) events: Vec<&'static str>,
     /// Functions of the function tracer.
     pub(super) functions: Vec<&'static str>,
-    /// What this kernel does not have, with what cannot be told without it.
+    /// Events and functions that this kernel does not have, with what cannot be told without them.
     pub(super) absent: Vec<String>,
     /// Kprobe events in the place of `dma:*`.
     pub(super) probes: usize,

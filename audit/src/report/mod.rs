@@ -17,7 +17,7 @@ pub use text::{explain, rules};
 pub struct FileReport {
     /// Its name.
     pub name: String,
-    /// What its lines were.
+    /// Kinds of its lines.
     #[serde(flatten)]
     pub counts: Counts,
 }

@@ -104,9 +104,9 @@ impl Report {
                     let how = outcome.how.map_or_else(String::new, |how| format!(", {how}"));
                     writeln!(
                         out,
-                        "  {rule:<4}{} ({} times{how}): {}",
+                        "  {rule:<4}{} ({}{how}): {}",
                         paint(Verdict::Proved, "proved"),
-                        outcome.proved,
+                        if outcome.proved == 1 { "once".to_owned() } else { format!("{} times", outcome.proved) },
                         not(rule)
                     )?;
                 }
@@ -182,7 +182,7 @@ fn course(life: &Life) -> String {
     parts.join("; ")
 }
 
-/// What a rule that was proved says.
+/// Words for a rule that was proved.
 fn not(rule: Rule) -> &'static str {
     match rule.index() + 1 {
         1 => "everything given back had been taken",
@@ -197,7 +197,7 @@ fn not(rule: Rule) -> &'static str {
     }
 }
 
-/// What the whole verdict means.
+/// Meaning of the whole verdict.
 fn tail(report: &Report) -> String {
     match report.verdict() {
         Verdict::Proved => ": every tear-down in the files was clean".to_owned(),

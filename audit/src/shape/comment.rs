@@ -2,7 +2,7 @@
 
 use super::record::{Header, Record};
 
-/// What the comment `text` says; none where it is no comment.
+/// Record in the comment `text`; none where it is no comment.
 #[expect(clippy::option_option, reason = "no comment, and a comment that says nothing")]
 pub(super) fn comment(text: &str) -> Option<Option<Record<'_>>> {
     // trace-cmd's first line.

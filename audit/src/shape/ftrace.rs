@@ -13,7 +13,7 @@ pub struct TraceLine {
     pub stamp: Option<Stamp>,
     /// Length of the task's name, which begins the text after its blanks.
     pub comm: (usize, usize),
-    /// Where the event begins.
+    /// Offset of the event.
     pub body: usize,
     /// 0 in the task itself, 1 in a hardware interrupt, 2 in a soft one, as the flags say.
     pub context: u8,
@@ -42,6 +42,35 @@ pub fn parse_trace(text: &str) -> Option<TraceLine> {
     None
 }
 
+/// Reads the head of a line of a dump of the ring buffer to the console, as an oops makes it: `COMM-PID CPUFLAGS TIMEus : EVENT`.
+pub(super) fn parse_dump(text: &str) -> Option<TraceLine> {
+    let (head, event) = text.split_once(": ").filter(|(head, _)| head.contains("us"))?;
+    let marks = [' ', '+', '!', '#', '*', '@', '$'];
+    let head = head.trim_end_matches(marks).strip_suffix("us")?;
+    let digits = head.len() - head.bytes().rev().take_while(u8::is_ascii_digit).count();
+    let micros: u64 = head[digits..].parse().ok()?;
+    let head = head[..digits].strip_suffix(' ')?.trim_end();
+    let place = head.rfind(' ')?;
+    let word = &head[place + 1..];
+    let flags = word.find(|c: char| !c.is_ascii_digit())?;
+    let (cpu, flags) = (word[..flags].parse().ok()?, &word[flags..]);
+    let (pid, comm) = task(&head[..=place])?;
+    let ns = micros.checked_mul(1000)?;
+    let stamp = Some(Stamp { clock: Clock::Trace, ns });
+    let context = context_of(flags);
+    let body = text.len() - event.trim_start().len();
+    (4..=6).contains(&flags.len()).then_some(TraceLine { pid, cpu, stamp, comm, body, context, flags: true })
+}
+
+/// Context of a line by its flags: 0 for the task itself, 1 for a hardware interrupt, 2 for a soft one.
+fn context_of(flags: &str) -> u8 {
+    match flags.as_bytes().get(2) {
+        Some(b'h' | b'H' | b'z' | b'Z') => 1,
+        Some(b's') => 2,
+        _ => 0,
+    }
+}
+
 fn at_bracket(text: &str, open: usize) -> Option<TraceLine> {
     let inside = &text[open + 1..];
     let close = inside.find(']').filter(|close| (1..=5).contains(close))?;
@@ -62,11 +91,7 @@ fn at_bracket(text: &str, open: usize) -> Option<TraceLine> {
             return Some(TraceLine { pid, cpu, stamp, comm, body, context, flags });
         }
         flags = true;
-        context = match token.as_bytes().get(2) {
-            Some(b'h' | b'H' | b'z' | b'Z') => 1,
-            Some(b's') => 2,
-            _ => 0,
-        };
+        context = context_of(token);
         rest = &token[end..];
     }
     None
@@ -144,6 +169,19 @@ mod tests {
         );
         assert_eq!(head(" sh-7 [001] 6.141892123: e: p"), is("sh", 7, 1, "e: p"));
         assert_eq!(head(" sh-7 [001] d..1. 123456: e: p"), is("sh", 7, 1, "e: p"));
+    }
+
+    #[test]
+    fn lines_of_a_dump_to_the_console_are_read() {
+        let text = "swapper/-1         1.... 24564337us : rdmaip_init: x";
+        let line = parse_dump(text).unwrap();
+        assert_eq!((line.pid, line.cpu, &text[line.body..]), (1, 1, "rdmaip_init: x"));
+        assert_eq!(line.stamp.unwrap().ns, 24_564_337_000);
+        assert_eq!(
+            parse_dump("  <idle>-0      12d.h2. 5us+: f <-g").map(|line| (line.cpu, line.context)),
+            Some((12, 1))
+        );
+        assert_eq!(parse_dump("exnet 0000:00:02.0: link up after 20us : x"), None);
     }
 
     #[test]

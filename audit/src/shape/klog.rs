@@ -7,11 +7,11 @@ use super::stamp::{Clock, Stamp, seconds};
 pub struct LogLine {
     /// Time, where the prefix has one.
     pub stamp: Option<Stamp>,
-    /// Where the message begins.
+    /// Offset of the message.
     pub body: usize,
     /// False for a line that another program than the kernel wrote.
     pub kernel: bool,
-    /// Where the name of the machine stands, if the prefix has one.
+    /// Range of the machine's name, if the prefix has one.
     pub host: Option<(usize, usize)>,
 }
 
@@ -45,8 +45,11 @@ fn prefixed(text: &str) -> Option<LogLine> {
         } else if let Some((host_of, after)) = rest.strip_prefix("1 ").filter(|_| marked).and_then(rfc_5424) {
             (stamp, host) = host_of;
             after
-        } else if let Some((found, after)) =
-            kmsg(rest).or_else(|| iso(rest)).or_else(|| ram_dump(rest)).or_else(|| logcat(rest)).or_else(|| unix_time(rest))
+        } else if let Some((found, after)) = kmsg(rest)
+            .or_else(|| iso(rest))
+            .or_else(|| ram_dump(rest))
+            .or_else(|| logcat(rest))
+            .or_else(|| unix_time(rest))
         {
             stamp = Some(found);
             after
@@ -87,7 +90,7 @@ fn prefixed(text: &str) -> Option<LogLine> {
     marked.then(|| LogLine { stamp, body: text.len() - rest.len(), kernel, host: host.map(place) })
 }
 
-/// What follows `<4>` or `kern  :warn  : `.
+/// The text behind `<4>` or `kern  :warn  : `.
 fn level(text: &str) -> Option<&str> {
     if let Some(inner) = text.strip_prefix('<') {
         let (number, after) = inner.split_once('>')?;
@@ -134,8 +137,12 @@ fn bracket(text: &str) -> Option<(Option<Stamp>, &str)> {
 fn without_process(text: &str) -> &str {
     let blank = text.trim_start();
     let open = match blank.strip_prefix('(') {
-        Some(rest) => rest.split_once(')').filter(|(cpu, _)| cpu.parse::<u32>().is_ok()).map_or(blank, |(_, rest)| rest),
-        None => blank.strip_prefix(|c: char| c.is_ascii_uppercase()).filter(|rest| rest.starts_with('[')).unwrap_or(blank),
+        Some(rest) => {
+            rest.split_once(')').filter(|(cpu, _)| cpu.parse::<u32>().is_ok()).map_or(blank, |(_, rest)| rest)
+        }
+        None => {
+            blank.strip_prefix(|c: char| c.is_ascii_uppercase()).filter(|rest| rest.starts_with('[')).unwrap_or(blank)
+        }
     };
     let Some((inside, after)) = open.strip_prefix('[').and_then(|rest| rest.split_once(']')) else { return text };
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -156,7 +163,10 @@ fn without_process(text: &str) -> &str {
 fn lead(text: &str) -> Option<usize> {
     let open = text.find(['[', '<']).filter(|at| (1..=80).contains(at));
     // A time of day in brackets is itself such a lead.
-    let open = match open.or(Some(0)).filter(|at| is_day_time(text[*at..].strip_prefix('[').unwrap_or("").split(']').next().unwrap_or(""))) {
+    let open = match open
+        .or(Some(0))
+        .filter(|at| is_day_time(text[*at..].strip_prefix('[').unwrap_or("").split(']').next().unwrap_or("")))
+    {
         Some(at) => text[at + 1..].find(['[', '<']).map(|next| next + at + 1).filter(|next| *next <= 80)?,
         None => open.or_else(|| named_file(text))?,
     };
@@ -215,7 +225,10 @@ fn is_day_time(text: &str) -> bool {
             two(Some(whole)) && fraction.bytes().all(|byte| byte.is_ascii_digit())
         })
     };
-    two(parts.next()) && two(parts.next()) && last(parts.next()) && parts.next().is_none_or(|rest| rest.len() <= 6 && rest.parse::<u32>().is_ok())
+    two(parts.next())
+        && two(parts.next())
+        && last(parts.next())
+        && parts.next().is_none_or(|rest| rest.len() <= 6 && rest.parse::<u32>().is_ok())
 }
 
 fn is_caller(id: &str) -> bool {
@@ -313,7 +326,8 @@ fn iso(text: &str) -> Option<(Stamp, &str)> {
     let month: usize = text[5..7].parse().ok()?;
     let month = month_of(names.get(month.checked_sub(1)?)?)?;
     let zone = after.split_once(' ').filter(|(zone, _)| {
-        day && (2..=5).contains(&zone.len()) && zone.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b'+' | b'-' | b'0'..=b'9'))
+        day && (2..=5).contains(&zone.len())
+            && zone.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b'+' | b'-' | b'0'..=b'9'))
     });
     let after = zone.map_or(after, |(_, after)| after);
     Some((wall(text[..4].parse().ok()?, month, text[8..10].parse().ok()?, time)?, after))
@@ -328,7 +342,7 @@ fn syslog_time(text: &str) -> Option<(Stamp, &str)> {
     Some((wall(0, month, day.parse().ok()?, time)?, after))
 }
 
-/// Whether what follows `[HOST] IDENT[PID]: ` is the kernel's, the host, and the message.
+/// The parts of `[HOST] IDENT[PID]: MESSAGE`: true for the kernel's own, the host, and the message.
 fn ident(text: &str) -> Option<(bool, Option<&str>, &str)> {
     let (head, after) = text.split_once(": ").or_else(|| text.strip_suffix(':').map(|head| (head, "")))?;
     let mut words = head.split_whitespace();

@@ -45,7 +45,7 @@ pub enum Record<'a> {
     Lost {
         /// The CPU whose buffer it was.
         cpu: Option<u32>,
-        /// How many.
+        /// Number of events.
         count: u64,
     },
     /// Events that were lost in this file, nobody knows where: a recorder's comment says so.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::comment::{comment, is_prompt, kmsg_key};
 use super::flat::pieces;
-use super::ftrace::{TraceLine, lost, parse_trace};
+use super::ftrace::{TraceLine, lost, parse_dump, parse_trace};
 use super::klog::{LogLine, parse_log};
 use super::record::{Counts, Record, Sink};
 use super::stamp::{Place, Stamp};
@@ -126,7 +126,7 @@ impl Records {
             }
             self.flush_plain(sink);
         }
-        if let Some(line) = parse_trace(text) {
+        if let Some(line) = parse_trace(text).or_else(|| parse_dump(text)) {
             self.counts.trace += 1;
             return self.start(place, Kind::Trace(line), None, text, (quote, width), sink);
         }
@@ -246,6 +246,17 @@ impl Records {
         });
         self.counts.log += 1;
         let body = &text[log.body..];
+        // The ring buffer, dumped to the console.
+        if let Some(line) = parse_dump(body) {
+            self.counts.log -= 1;
+            self.counts.trace += 1;
+            return self.start(place, Kind::Trace(line), None, body, (quote, width), sink);
+        }
+        if let Some((cpu, count)) = lost(body) {
+            self.flush(sink);
+            sink.record(place, &Record::Lost { cpu, count });
+            return;
+        }
         if let Some(places) = flattened(body) {
             self.start(place, Kind::Log(log.stamp), host, &body[..places[0]], (quote, width), sink);
             return self.flat(place, body, &places, quote, sink);

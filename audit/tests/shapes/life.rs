@@ -1,4 +1,4 @@
-//! What becomes of a device: groups, deferred probes, VFIO, hung tasks, resets.
+//! Logs of a device's life: groups, deferred probes, VFIO, hung tasks, resets.
 
 use super::Shape;
 use super::Want::{CannotTell, Nothing, Violated};

@@ -11,6 +11,7 @@ mod life;
 mod others;
 mod prefixes;
 mod reports;
+mod traces;
 
 use common::audit;
 
@@ -73,6 +74,7 @@ fn each_shape_gets_the_verdict_that_was_stated() {
         others::SHAPES,
         prefixes::SHAPES,
         reports::SHAPES,
+        traces::SHAPES,
     ]
     .concat();
     let wrong: Vec<String> = shapes

@@ -1,4 +1,4 @@
-//! What tools, consoles and web pages put before a line.
+//! Prefixes that tools, consoles and web pages put before a line.
 
 use super::Shape;
 use super::Want::{CannotTell, Nothing, Violated};
@@ -29,15 +29,35 @@ pub(crate) const SHAPES: &[Shape] = &[
     late!("grep -rn over several files", "logs/dmesg-2.txt:88:[  812.598965] ", "logs/dmesg-2.txt:90:[  812.607696] "),
     late!("grep -n -A1, with its other mark", "1204:[  812.598965] ", "1205-[  812.607696] "),
     late!("nl and cat -n", "   204\t[  812.598965] ", "   207\t[  812.607696] "),
-    late!("a terminal program's own clock in brackets", "[2026-11-03 14:22:07.123] [  812.598965] ", "[2026-11-03 14:22:07.131] [  812.607696] "),
+    late!(
+        "a terminal program's own clock in brackets",
+        "[2026-11-03 14:22:07.123] [  812.598965] ",
+        "[2026-11-03 14:22:07.131] [  812.607696] "
+    ),
     late!("a terminal program's time of day", "[14:22:07.123] [  812.598965] ", "[14:22:07.131] [  812.607696] "),
     late!("a time of day without brackets", "14:22:07.123  [  812.598965] ", "14:22:07.131  [  812.607696] "),
-    late!("journalctl -o short-full", "Tue 2026-11-03 14:22:07 CET hv07 kernel: ", "Tue 2026-11-03 14:22:07 CET hv07 kernel: "),
+    late!(
+        "journalctl -o short-full",
+        "Tue 2026-11-03 14:22:07 CET hv07 kernel: ",
+        "Tue 2026-11-03 14:22:07 CET hv07 kernel: "
+    ),
     late!("journalctl -o short-unix", "1793712127.123456 hv07 kernel: ", "1793712127.131000 hv07 kernel: "),
-    late!("syslog of RFC 5424", "<6>1 2026-11-03T14:22:07.123456+01:00 hv07 kernel - - - ", "<3>1 2026-11-03T14:22:07.131000+01:00 hv07 kernel - - - "),
+    late!(
+        "syslog of RFC 5424",
+        "<6>1 2026-11-03T14:22:07.123456+01:00 hv07 kernel - - - ",
+        "<3>1 2026-11-03T14:22:07.131000+01:00 hv07 kernel - - - "
+    ),
     late!("MediaTek's CPU and process", "[  812.598965] (2)[4410:sh]", "[  812.607696] (2)[0:swapper/2]"),
-    late!("Samsung's CPU and process", "[  812.598965]  [2:             sh: 4410] ", "[  812.607696]  [2:      swapper/2:    0] "),
-    late!("Samsung's process with a level", "<6>[  812.598965] I[2:             sh: 4410] ", "<3>[  812.607696] E[2:      swapper/2:    0] "),
+    late!(
+        "Samsung's CPU and process",
+        "[  812.598965]  [2:             sh: 4410] ",
+        "[  812.607696]  [2:      swapper/2:    0] "
+    ),
+    late!(
+        "Samsung's process with a level",
+        "<6>[  812.598965] I[2:             sh: 4410] ",
+        "<3>[  812.607696] E[2:      swapper/2:    0] "
+    ),
     late!("a board farm's level and time", "kern  :info  : [  812.598965] ", "kern  :err   : [  812.607696] "),
     late!("two quotes deep, with a name", "bob> > [  812.598965] ", "bob> > [  812.607696] "),
     Shape {

@@ -7,11 +7,11 @@ use crate::event::{Backend, Family};
 use crate::rules::Rule;
 use crate::shape::Span;
 
-/// Why a back-end is not known.
+/// Reason why a back-end is not known.
 pub(in crate::model) const UNNAMED: &str = "no line names the back-end of some calls; add iommu_dma_alloc iommu_dma_free dma_direct_alloc dma_direct_free to \
      set_ftrace_filter, and enable events/iommu";
 
-/// Why it is not known where lines have no flags.
+/// The same where lines have no flags.
 const MIXED: &str = "the lines have no flags, so that the events of an interrupt cannot be told from those of the task that it \
      interrupts: record with the option irq-info, or read the text of /sys/kernel/tracing/trace";
 

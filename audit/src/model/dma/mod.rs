@@ -76,7 +76,7 @@ impl Model {
         table.insert(key, mapping);
     }
 
-    /// What of `op` can be believed; none of a line that somebody cut, whose last number may be the beginning of another. What it
+    /// The part of `op` that can be believed; none of a line that was cut, whose last number may be the beginning of another. What it
     /// would have said is missing in the device's life.
     fn believed<'o>(&mut self, at: At<'_>, op: &Op<'o>) -> Option<Op<'o>> {
         self.heard.whole |= op.whole;

@@ -7,7 +7,7 @@ use crate::event::{Dir, Family, Op};
 use crate::rules::Rule;
 use crate::shape::Span;
 
-/// How late a free may be logged behind the unbind's end on another CPU, in nanoseconds: an unmap is logged after its work.
+/// Longest delay of a free's event behind the unbind's end on another CPU, in nanoseconds: an unmap is logged after its work.
 const REORDER: u64 = 100_000;
 
 impl Model {

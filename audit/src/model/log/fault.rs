@@ -13,7 +13,7 @@ use crate::shape::{Clock, Place, Span};
 const BURST: u64 = 10;
 /// In this time, in nanoseconds.
 const BURST_SPAN: u64 = 5_000_000_000;
-/// What the clocks of a trace and of the kernel log differ by at most, in nanoseconds; 1.2 s were seen.
+/// Largest difference between the clocks of a trace and of the kernel log, in nanoseconds; 1.2 s were seen.
 const CLOCKS_DIFFER: u64 = 2_000_000_000;
 /// Faults of a run that are cited; further ones are counted.
 const MOST_CITED: usize = 4;
@@ -350,7 +350,7 @@ fn times(late: &Mark, early: &Mark) -> Option<(u64, u64)> {
     on(late).zip(on(early))
 }
 
-/// When the translation of `addr` was flushed after it went at `since`, in words; nothing where no flushes are recorded.
+/// Words about the flush of `addr`'s translation after its unmap at `since`; empty where no flushes are recorded.
 fn flush_of(flushes: &VecDeque<(u64, u64, Mark)>, addr: u64, since: Place) -> String {
     if flushes.is_empty() {
         return String::new();

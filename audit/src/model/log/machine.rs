@@ -11,7 +11,7 @@ use crate::shape::{Place, Stamp};
 const MOST: usize = 64;
 /// A step back of the log's clock, in nanoseconds, that only another boot explains: CPUs print out of order by less.
 const BACK: u64 = 1_000_000_000;
-/// What a machine is called before it knows its name.
+/// Name of a machine in the log before its boot has set one.
 const UNNAMED: &str = "localhost";
 
 /// Machines whose lines were read.
@@ -109,7 +109,7 @@ impl Model {
         }
     }
 
-    /// What the log said before is of another boot: its devices and their names are others now.
+    /// Closes all that the log has said so far: it is of another boot, with other devices and names.
     fn reboot(&mut self, mark: &Mark) {
         self.flush_record();
         self.flush_held();

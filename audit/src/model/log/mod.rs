@@ -25,7 +25,7 @@ const LEAVING: u64 = 1_000_000_000;
 /// Streams and functions that are told apart.
 const MOST_STREAMS: usize = 256;
 
-/// What of the log is not a single device's.
+/// State of the log that belongs to no single device.
 #[derive(Debug, Default)]
 pub(crate) struct LogState {
     pub(super) report: Option<Report>,
@@ -39,7 +39,7 @@ pub(crate) struct LogState {
     last: Option<LastLine>,
 }
 
-/// What the log said of a device.
+/// State of the log about one device.
 #[derive(Debug, Default)]
 pub(crate) struct DeviceLog {
     pub(super) driver: Option<String>,
@@ -195,6 +195,13 @@ impl Model {
                     Some(id) => self.devices[id].life_at(&mark).find(finding),
                     None => self.loose(finding),
                 }
+            }
+            Message::PageLeak => {
+                let words = "a page is given back to the kernel while an IOMMU still maps it, as the debugging of IOMMU mappings says; \
+                             whose mapping it is cannot be told without a trace"
+                    .to_owned();
+                let cites = vec![mark.cite()];
+                self.loose(Finding { rule: Rule::LEAK, verdict: Verdict::Violated, words, cites, known: None });
             }
             Message::SwiotlbFull { device, size, total, used } => {
                 let Some(id) = self.id(device) else { return };
