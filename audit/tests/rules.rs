@@ -113,7 +113,7 @@ fn r4_what_is_freed_after_the_unbind() {
     let mut t = Trace::new();
     t.probe().alloc(0xffff0000, 4096).unbind().cleanup().end().later(5000);
     t.by("kworker/0:1-33 [000]").free(0xffff0000, 4096);
-    t.audit().violates(&["R4"]).says(&["was still live when the unbind was over", "5 ms after"]);
+    t.audit().violates(&["R4"]).says(&["was still live at the end of the unbind", "5 ms after"]);
 }
 
 #[test]

@@ -124,8 +124,8 @@ fn leaks(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: Heard, whole:
     let end = life.end.as_ref().map(|(mark, end)| (mark.clone(), *end));
     let Some((end, how)) = end else { return };
     let when = match how {
-        End::Unbound => "when the unbind was over",
-        End::ProbeFailed => "when the failed probe was cleaned up",
+        End::Unbound => "at the end of the unbind",
+        End::ProbeFailed => "after the cleanup of the failed probe",
         End::Removed => "when the device left its group",
         End::Reprobed => "when the next probe began",
         End::FileEnded => "at the end of the file",
@@ -133,7 +133,7 @@ fn leaks(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: Heard, whole:
     for mapping in left.iter().take(MOST_NAMED) {
         let age = end.age(&mapping.mark).map_or_else(String::new, |age| format!(", {} old", Span(age)));
         let mut words = format!(
-            "{} of {} bytes at {:#x}, taken at line {}, is still live {when} (line {}{age})",
+            "{} of {} bytes at {:#x}, taken at line {}, was still live {when} (line {}{age})",
             mapping.family, mapping.size, mapping.addr, mapping.mark.place.line, end.place.line
         );
         let mut verdict = Verdict::Violated;

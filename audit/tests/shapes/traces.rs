@@ -53,7 +53,7 @@ pub(crate) const SHAPES: &[Shape] = &[
                sh-201     [001] .....    31.000502: device_links_driver_cleanup <-device_release_driver_internal\n",
         want: Violated(&["R4"]),
         says: &["0xfffd0000", "2048 bytes"],
-        hides: &["R1 ", "R6"],
+        hides: &["R1  violated", "R6"],
     },
     Shape {
         source: "7.0 with its debugging of pages that are mapped",

@@ -88,7 +88,7 @@ impl Model {
         let (end_line, end) = (end.place.line, end.cite());
         let after = age.map_or_else(String::new, |age| format!("{} ", Span(age)));
         let words = format!(
-            "{} of {} bytes at {:#x}, taken at line {}, was still live when the unbind was over (line {end_line}); it is freed \
+            "{} of {} bytes at {:#x}, taken at line {}, was still live at the end of the unbind (line {end_line}); it is freed \
              {after}after that, at line {}",
             mapping.family, mapping.size, mapping.addr, mapping.mark.place.line, mark.place.line
         );

@@ -229,7 +229,7 @@ impl Model {
                 let left = left.unwrap_or(run.first);
                 let age = run.last.age(&left).map_or_else(String::new, |age| format!(" (up to {} later)", Span(age)));
                 let words = format!(
-                    "still {access} after {driver} began to let go of it (line {}): {what}{span}{age}; whether the addresses had been \
+                    "still {access} after {driver} began to release it (line {}): {what}{span}{age}; whether the addresses had been \
                      mapped cannot be told without a trace",
                     left.place.line
                 );
@@ -238,7 +238,7 @@ impl Model {
             Owner::Returned => {
                 let (left, since) = (left.unwrap_or_else(|| run.first.clone()), since.unwrap_or(run.first));
                 let words = format!(
-                    "{what}{span}; its driver had begun to let go of it (line {}), but a driver speaks of it again at line {} and may \
+                    "{what}{span}; its driver had begun to release it (line {}), but a driver speaks of it again at line {} and may \
                      have it",
                     left.place.line, since.place.line
                 );

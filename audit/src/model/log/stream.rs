@@ -141,7 +141,7 @@ impl Model {
                 if let Some(left) = &log.left {
                     let age = first.age(left).map_or_else(String::new, |age| format!("{} ", Span(age)));
                     words = format!(
-                        "{words}, whose driver began to let go of it {age}before (line {}); if so, this is R9",
+                        "{words}, whose driver began to release it {age}before (line {}); if so, this is R9",
                         left.place.line
                     );
                     cites.insert(0, left.cite());
