@@ -1,9 +1,11 @@
 //! The shapes that lines come in, and records made of wrapped or interleaved ones.
 
 mod comment;
+mod dates;
 mod flat;
 mod ftrace;
 mod klog;
+mod lead;
 mod record;
 mod records;
 mod stamp;

@@ -192,6 +192,11 @@ impl Records {
             return;
         }
         self.flush(sink);
+        self.bare(place, text, quote, width, sink);
+    }
+
+    /// A line without a prefix that continues nothing.
+    fn bare(&mut self, place: Place, text: &str, quote: u8, width: usize, sink: &mut impl Sink) {
         if let Some(places) = flattened(text) {
             self.counts.log += 1;
             sink.record(place, &Record::Plain(text[..places[0]].trim()));

@@ -1,0 +1,130 @@
+//! Times in the forms of logs, with the text behind them.
+
+use super::stamp::{Clock, Stamp, seconds};
+
+/// The time of `Tue Feb 10 07:12:41 2026` and `Feb10 07:12`; the inner none is a date without seconds.
+#[expect(clippy::option_option, reason = "no date, and a date that is too coarse to be a time")]
+pub(super) fn dated(text: &str) -> Option<Option<Stamp>> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    match words.as_slice() {
+        [_, month, day, time, year] => Some(Some(wall(year.parse().ok()?, month_of(month)?, day.parse().ok()?, time)?)),
+        [date, time] if date.len() == 10 && date.as_bytes()[4] == b'-' => Some(Some(iso(&format!("{date} {time}"))?.0)),
+        [date, _] if date.get(..3).and_then(month_of).is_some() => Some(None),
+        [month, _, _] if month_of(month).is_some() => Some(None),
+        _ => None,
+    }
+}
+
+fn month_of(name: &str) -> Option<u32> {
+    let names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    names.iter().position(|n| *n == name).map(|at| at as u32 + 1)
+}
+
+/// A time on a wall clock, from a date and `HH:MM:SS[.FRACTION]`.
+fn wall(year: u64, month: u32, day: u64, time: &str) -> Option<Stamp> {
+    let time = time.trim_end_matches('Z');
+    let time = time.find(['+', '-']).map_or(time, |zone| &time[..zone]);
+    let (clock, fraction) = time.split_once(['.', ',']).map_or((time, None), |(clock, f)| (clock, Some(f)));
+    let mut parts = clock.split(':').map(|part| part.parse::<u64>().ok().filter(|n| *n < 61));
+    let (hours, minutes, secs) = (parts.next()??, parts.next()??, parts.next()??);
+    if parts.next().is_some() || year > 2200 || day > 31 || hours > 24 {
+        return None;
+    }
+    // Days of months as in a leap year: only differences are used.
+    let before = [0, 31, 60, 91, 121, 152, 182, 213, 244, 274, 305, 335][month as usize - 1];
+    let days = year.saturating_sub(1970) * 366 + before + day;
+    let whole = ((days * 24 + hours) * 60 + minutes) * 60 + secs;
+    let (ns, clock) = match fraction {
+        None => (0, Clock::WallSeconds),
+        Some(f) => (seconds(&format!("0.{f}"))?, Clock::Wall),
+    };
+    Some(Stamp { clock, ns: whole * 1_000_000_000 + ns })
+}
+
+/// The time of `MM-DD HH:MM:SS.mmm     0     0 LEVEL `, as Android's tools print the kernel's own buffer.
+pub(super) fn logcat(text: &str) -> Option<(Stamp, &str)> {
+    let bytes = text.as_bytes();
+    if bytes.len() < 24 || bytes[2] != b'-' || bytes[5] != b' ' || !text.is_ascii() {
+        return None;
+    }
+    let (time, rest) = text[6..].split_once(' ')?;
+    let mut words = rest.split_whitespace();
+    let (pid, tid, level) = (words.next()?, words.next()?, words.next()?);
+    let kernel = pid == "0" && tid == "0" && level.len() == 1 && "VDIWEF".contains(level);
+    let (month, day) = (text[..2].parse::<u32>().ok().filter(|m| (1..=12).contains(m))?, text[3..5].parse().ok()?);
+    let stamp = wall(0, month, day, time)?;
+    let at = rest.find(&format!(" {level} ")).map(|at| at + 3)?;
+    kernel.then(|| (stamp, rest[at..].strip_prefix(": ").unwrap_or(&rest[at..])))
+}
+
+/// The time of `1793712127.123456 HOST kernel: `, seconds since 1970.
+pub(super) fn unix_time(text: &str) -> Option<(Stamp, &str)> {
+    let (time, after) = text.split_once(' ')?;
+    let (whole, fraction) = time.split_once('.')?;
+    let stamp = Stamp { clock: Clock::Wall, ns: seconds(time)? };
+    let kernel = after.contains(" kernel: ") || after.starts_with("kernel: ");
+    (whole.len() == 10 && fraction.len() == 6 && kernel).then_some((stamp, after))
+}
+
+/// The time, the host and the message of `2026-11-03T14:22:07Z HOST kernel PID MSGID DATA MESSAGE`, behind level and version.
+pub(super) fn rfc_5424(text: &str) -> Option<(Stamp, &str, &str)> {
+    let (stamp, rest) = iso(text).filter(|_| text.as_bytes()[10] == b'T')?;
+    let mut fields = rest.splitn(5, ' ');
+    let (host, program) = (fields.next()?, fields.next()?);
+    let rest = fields.nth(2)?;
+    let message = match rest.strip_prefix('[') {
+        Some(data) => data.split_once("] ")?.1,
+        None => rest.strip_prefix("- ")?,
+    };
+    (program == "kernel").then_some((stamp, host, message))
+}
+
+/// The time of `2026-11-03T14:22:07[.123456][+01:00] `, with the day's name before it and the zone behind it in some forms.
+pub(super) fn iso(text: &str) -> Option<(Stamp, &str)> {
+    let day = text.get(..4).is_some_and(|day| ["Mon ", "Tue ", "Wed ", "Thu ", "Fri ", "Sat ", "Sun "].contains(&day));
+    let text = if day { &text[4..] } else { text };
+    let bytes = text.as_bytes();
+    if bytes.len() < 19 || bytes[4] != b'-' || bytes[7] != b'-' || !matches!(bytes[10], b'T' | b' ') || !text.is_ascii()
+    {
+        return None;
+    }
+    let (time, after) = text[11..].split_once(' ').unwrap_or((&text[11..], ""));
+    let names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month: usize = text[5..7].parse().ok()?;
+    let month = month_of(names.get(month.checked_sub(1)?)?)?;
+    let zone = after.split_once(' ').filter(|(zone, _)| {
+        day && (2..=5).contains(&zone.len())
+            && zone.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b'+' | b'-' | b'0'..=b'9'))
+    });
+    let after = zone.map_or(after, |(_, after)| after);
+    Some((wall(text[..4].parse().ok()?, month, text[8..10].parse().ok()?, time)?, after))
+}
+
+/// The time of `Nov 03 14:22:06[.123456] `.
+pub(super) fn syslog_time(text: &str) -> Option<(Stamp, &str)> {
+    let month = text.get(..3).and_then(month_of)?;
+    let rest = text[3..].trim_start();
+    let (day, rest) = rest.split_once(' ')?;
+    let (time, after) = rest.trim_start().split_once(' ')?;
+    Some((wall(0, month, day.parse().ok()?, time)?, after))
+}
+
+/// The time of `0xADDRESS |  SECONDS.MICROS: `, as tools show the log in a dump of memory.
+pub(super) fn ram_dump(text: &str) -> Option<(Stamp, &str)> {
+    let (address, rest) = text.strip_prefix("0x")?.split_once(" |")?;
+    if address.len() > 16 || !address.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let (time, message) = rest.trim_start().split_once(':')?;
+    Some((Stamp { clock: Clock::Printk, ns: seconds(time)? }, message.trim_start()))
+}
+
+/// A record of /dev/kmsg: `PRIORITY,SEQUENCE,MICROSECONDS,FLAGS[,...];MESSAGE`.
+pub(super) fn kmsg(text: &str) -> Option<(Stamp, &str)> {
+    let (head, message) = text.split_once(';').filter(|(head, _)| head.len() < 80)?;
+    let mut fields = head.split(',');
+    let (_, _) = (fields.next()?.parse::<u32>().ok()?, fields.next()?.parse::<u64>().ok()?);
+    let micros: u64 = fields.next()?.parse().ok()?;
+    fields.next()?;
+    Some((Stamp { clock: Clock::Printk, ns: micros.checked_mul(1000)? }, message))
+}
