@@ -8,7 +8,7 @@ use bindery_linux::face::{Host, helper};
 use bindery_linux::plan::{Request, build};
 use bindery_linux::{Face, Inventory, System, select::select, usage::Scene};
 
-/// What stands in the way of giving a device to VFIO, or else the steps.
+/// Prints the obstacles of giving a device to VFIO, or else the steps.
 pub fn plan(face: &dyn Face, device: &str) -> Result<Vec<String>, Box<dyn Error>> {
     let (inventory, system) = (Inventory::scan(face), System::read(face));
     let request = Request { devices: vec![select(face, &inventory, device)?], ..Request::default() };

@@ -34,13 +34,13 @@ pub struct Desired {
     pub version: Spanned<u32>,
     /// The devices.
     #[serde(default, rename = "device")]
-    pub devices: Vec<Wish>,
+    pub devices: Vec<DesiredDevice>,
 }
 
-/// Where one device is to be.
+/// Desired state of one device.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Wish {
+pub struct DesiredDevice {
     /// The device, named in any way.
     pub select: Spanned<String>,
     /// Vendor and device id that it must have; for a device that is not on PCI, nothing.
@@ -64,22 +64,22 @@ pub struct DesiredError {
     pub file: String,
     /// The line, from 1.
     pub line: usize,
-    /// What is wrong, and what to do.
+    /// The mistake and its remedy.
     pub what: String,
     /// True when the file is right but the host is another one: the device has moved or was exchanged.
     pub identity: bool,
 }
 
-/// A wish and its device.
+/// An entry and its device.
 #[derive(Debug, Clone)]
 pub struct Resolved<'a> {
     /// The device.
     pub device: &'a Device,
-    /// Where it is to be.
+    /// Its target.
     pub to: Target,
-    /// Its wish.
-    pub wish: Wish,
-    /// What could not be compared.
+    /// The entry.
+    pub entry: DesiredDevice,
+    /// Identities that could not be compared.
     pub warnings: Vec<String>,
 }
 
@@ -115,16 +115,16 @@ impl Source<'_> {
             let what = format!("version {} is not known; this program reads version 1", desired.version.get_ref());
             return Err(self.error(&desired.version.span(), what));
         }
-        for wish in &desired.devices {
-            if !path::is_name(wish.driver.get_ref()) {
-                return Err(self.error(&wish.driver.span(), "driver must be vfio, host, none or a driver's name"));
+        for entry in &desired.devices {
+            if !path::is_name(entry.driver.get_ref()) {
+                return Err(self.error(&entry.driver.span(), "driver must be vfio, host, none or a driver's name"));
             }
         }
         Ok(desired)
     }
 
-    /// Finds the devices of all wishes, and compares who they are. Nothing is wished twice, and no device together with
-    /// one that vanishes with it.
+    /// Finds the devices of all entries, and compares their identities. No device may be listed twice, or together with one
+    /// that vanishes with it.
     pub fn resolve<'a>(
         &self,
         face: &dyn Face,
@@ -132,12 +132,12 @@ impl Source<'_> {
         desired: &Desired,
     ) -> Result<Vec<Resolved<'a>>, DesiredError> {
         let mut resolved: Vec<Resolved<'a>> = Vec::new();
-        for wish in &desired.devices {
-            let next = self.resolve_one(face, inventory, wish)?;
+        for entry in &desired.devices {
+            let next = self.resolve_one(face, inventory, entry)?;
             if let Some(other) = resolved.iter().find(|r| r.device.path == next.device.path) {
-                let line = self.line(&other.wish.select.span());
-                let what = format!("{} is wished for twice; the first time in line {line}", next.device.label());
-                return Err(self.error(&wish.select.span(), what));
+                let line = self.line(&other.entry.select.span());
+                let what = format!("{} is listed twice; the first time in line {line}", next.device.label());
+                return Err(self.error(&entry.select.span(), what));
             }
             resolved.push(next);
         }
@@ -146,39 +146,39 @@ impl Source<'_> {
             let Some(parent) = resolved.iter().find(|r| Some(&r.device.path) == parent) else { continue };
             if parent.to != Target::Host {
                 let what = format!(
-                    "{} vanishes when {} leaves its driver: wish for only one of them",
+                    "{} vanishes when {} leaves its driver: list only one of them",
                     function.device.label(),
                     parent.device.label()
                 );
-                return Err(self.error(&function.wish.select.span(), what));
+                return Err(self.error(&function.entry.select.span(), what));
             }
         }
         Ok(resolved)
     }
 
-    /// Finds the device of one wish, and compares who it is.
+    /// Finds the device of one entry, and compares its identity.
     pub fn resolve_one<'a>(
         &self,
         face: &dyn Face,
         inventory: &'a Inventory,
-        wish: &Wish,
+        entry: &DesiredDevice,
     ) -> Result<Resolved<'a>, DesiredError> {
-        let device = select(face, inventory, wish.select.get_ref())
-            .map_err(|error| self.error(&wish.select.span(), error.to_string()))?;
-        let warnings = self.identify(face, device, wish)?;
-        let to = match wish.driver.get_ref().as_str() {
+        let device = select(face, inventory, entry.select.get_ref())
+            .map_err(|error| self.error(&entry.select.span(), error.to_string()))?;
+        let warnings = self.identify(face, device, entry)?;
+        let to = match entry.driver.get_ref().as_str() {
             "vfio" => Target::Vfio,
             "host" => Target::Host,
             "none" => Target::Nothing,
             name => Target::Driver(name.into()),
         };
-        Ok(Resolved { device, to, wish: wish.clone(), warnings })
+        Ok(Resolved { device, to, entry: entry.clone(), warnings })
     }
 
-    fn identify(&self, face: &dyn Face, device: &Device, wish: &Wish) -> Result<Vec<String>, DesiredError> {
+    fn identify(&self, face: &dyn Face, device: &Device, entry: &DesiredDevice) -> Result<Vec<String>, DesiredError> {
         let mut warnings = Vec::new();
         let moved = |span: Range<usize>, what: String| DesiredError { identity: true, ..self.error(&span, what) };
-        if let Some(expect) = &wish.expect {
+        if let Some(expect) = &entry.expect {
             let ids = device.ids().unwrap_or_default();
             if !ids.eq_ignore_ascii_case(expect.get_ref()) {
                 let what = format!(
@@ -191,9 +191,9 @@ impl Source<'_> {
             }
         } else if device.bus == "pci" {
             let ids = device.ids().unwrap_or_default();
-            return Err(self.error(&wish.select.span(), format!("{} needs expect = \"{ids}\"", device.label())));
+            return Err(self.error(&entry.select.span(), format!("{} needs expect = \"{ids}\"", device.label())));
         }
-        if let Some(serial) = &wish.serial {
+        if let Some(serial) = &entry.serial {
             let known = serials(face, device);
             if known.is_empty() {
                 warnings.push(format!(

@@ -1,13 +1,12 @@
 //! The desired state in an initramfs, where devices are given before their own drivers are there.
 //!
-//! Nothing of a device can be told there that only its driver knows, and nobody waits for an answer. So the initramfs
-//! has the wishes that can be fulfilled that early, each stands for itself, and what cannot be told for certain is left
-//! to the running system.
+//! There, properties that only a device's driver knows are missing, and no one is there to answer. So the initramfs has the
+//! entries that can be applied that early, each is applied by itself, and what is uncertain is left to the running system.
 
 use std::collections::BTreeSet;
 
 use crate::check::vfio_driver;
-use crate::desired::{Desired, Source, Wish};
+use crate::desired::{Desired, DesiredDevice, Source};
 use crate::face::Face;
 use crate::inventory::Inventory;
 use crate::path;
@@ -22,10 +21,10 @@ pub fn state(source: &Source<'_>, desired: &Desired) -> String {
         ),
         "version = 1".into(),
     ];
-    for wish in &desired.devices {
+    for entry in &desired.devices {
         lines.push(String::new());
-        if let Some(why) = later(wish) {
-            let line = source.line(&wish.select.span());
+        if let Some(why) = later(entry) {
+            let line = source.line(&entry.select.span());
             lines.push(format!("# Line {line} is left to the running system: {why}."));
             continue;
         }
@@ -35,44 +34,46 @@ pub fn state(source: &Source<'_>, desired: &Desired) -> String {
             let value = value.map(|value| serde_json::Value::from(value).to_string());
             lines.extend(value.map(|value| format!("{key} = {value}")));
         };
-        field("select", Some(wish.select.get_ref()));
-        field("expect", wish.expect.as_ref().map(|expect| expect.get_ref().as_str()));
-        field("serial", wish.serial.as_ref().map(|serial| serial.get_ref().as_str()));
-        field("driver", Some(wish.driver.get_ref()));
-        if wish.hold_siblings {
+        field("select", Some(entry.select.get_ref()));
+        field("expect", entry.expect.as_ref().map(|expect| expect.get_ref().as_str()));
+        field("serial", entry.serial.as_ref().map(|serial| serial.get_ref().as_str()));
+        field("driver", Some(entry.driver.get_ref()));
+        if entry.hold_siblings {
             lines.push("hold-siblings = true".into());
         }
     }
     lines.join("\n") + "\n"
 }
 
-/// Why a wish is left to the running system.
-fn later(wish: &Wish) -> Option<&'static str> {
-    let known = |key: &str| wish.select.get_ref().starts_with(key);
-    match wish.driver.get_ref().as_str() {
+/// Reason why an entry is left to the running system.
+fn later(entry: &DesiredDevice) -> Option<&'static str> {
+    let known = |key: &str| entry.select.get_ref().starts_with(key);
+    match entry.driver.get_ref().as_str() {
         "host" => Some("the kernel does by itself what `driver = \"host\"` wants"),
         "none" => Some("no driver is bound yet, and one would be bound afterwards"),
-        _ if known("mac=") || known("wwn=") => Some("only the device's own driver tells hardware addresses and names"),
+        _ if known("mac=") || known("wwn=") => {
+            Some("hardware addresses and names are known only to the device's own driver")
+        }
         _ => None,
     }
 }
 
-/// The modules that the kernel called `release` needs for these wishes, sorted.
+/// The modules that the kernel called `release` needs for these entries, sorted.
 ///
 /// A device that is not on this host is judged by the ids that are expected of it: an image is often made elsewhere.
 pub fn modules(face: &dyn Face, inventory: &Inventory, desired: &Desired, release: &str) -> Vec<String> {
     let mut found = BTreeSet::new();
     let aliases = aliases(face, release);
-    for wish in desired.devices.iter().filter(|wish| later(wish).is_none()) {
-        let driver = wish.driver.get_ref();
+    for entry in desired.devices.iter().filter(|entry| later(entry).is_none()) {
+        let driver = entry.driver.get_ref();
         if driver != "vfio" {
             found.insert(driver.clone());
             continue;
         }
-        let device = select(face, inventory, wish.select.get_ref()).ok();
-        let bus = device.map_or(if wish.expect.is_some() { "pci" } else { "platform" }, |device| &device.bus);
+        let device = select(face, inventory, entry.select.get_ref()).ok();
+        let bus = device.map_or(if entry.expect.is_some() { "pci" } else { "platform" }, |device| &device.bus);
         found.extend(vfio_driver(bus).map(Into::into));
-        if let Some(ids) = wish.expect.as_ref() {
+        if let Some(ids) = entry.expect.as_ref() {
             found.extend(variants(&aliases, ids.get_ref()));
         }
     }
@@ -111,7 +112,7 @@ mod tests {
         let text = state(&source, &source.parse().unwrap());
         let again = Source { file: "early", text: &text };
         let early = again.parse().unwrap_or_else(|error| panic!("{error}:\n{text}"));
-        let names: Vec<&str> = early.devices.iter().map(|wish| wish.select.get_ref().as_str()).collect();
+        let names: Vec<&str> = early.devices.iter().map(|entry| entry.select.get_ref().as_str()).collect();
         assert_eq!(names, ["0000:02:00.0", "ee300000.sata", "serial=A\\B\"C"]);
         assert!(early.devices[0].hold_siblings && early.devices[0].owner.is_none(), "no users are known that early");
         assert_eq!(early.devices[2].serial.as_ref().unwrap().get_ref(), "S");

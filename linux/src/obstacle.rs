@@ -1,4 +1,4 @@
-//! What stands in the way of a hand-over, with the way out.
+//! Obstacles of a hand-over, with remedies.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ pub enum Class {
     NotViable,
     /// Somebody uses the device.
     InUse,
-    /// Somebody may use the device, and it cannot be told.
+    /// The device may be in use, and its use cannot be ruled out.
     CannotTell,
 }
 
@@ -25,9 +25,9 @@ pub struct Obstacle {
     pub class: Class,
     /// A word for programs: `mounted`, `default-route`.
     pub kind: &'static str,
-    /// What is in the way, with names.
+    /// The obstacle, with names.
     pub what: String,
-    /// What can be done about it.
+    /// The remedy.
     pub remedy: String,
     /// True when the caller has overridden it.
     pub overridden: bool,
@@ -51,14 +51,14 @@ impl Obstacle {
     }
 }
 
-/// What is found about a device: obstacles, and what is only said.
+/// Findings about a device: obstacles, warnings and remarks.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Findings {
-    /// What stands in the way.
+    /// Obstacles.
     pub obstacles: Vec<Obstacle>,
-    /// What the caller should know before going on.
+    /// Warnings.
     pub warnings: Vec<String>,
-    /// What is worth a line.
+    /// Remarks.
     pub remarks: Vec<String>,
 }
 

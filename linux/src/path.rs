@@ -34,7 +34,7 @@ pub fn target(link: &str, text: &str) -> Option<String> {
     Some(format!("/{}", parts.join("/")))
 }
 
-/// What follows the last dot of a file's name.
+/// Extension of a file's name, behind the last dot.
 pub fn extension(name: &str) -> Option<&str> {
     name.rsplit_once('.').map(|(_, extension)| extension)
 }

@@ -5,7 +5,7 @@ use crate::inventory::{Config, Device, Inventory, Vpd};
 use crate::path;
 use crate::usage::Below;
 
-/// Why a word does not name one device.
+/// Reason why a word does not name exactly one device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectError {
     /// The word cannot be a device at all.
@@ -13,7 +13,7 @@ pub enum SelectError {
     Malformed {
         /// The word, control characters escaped.
         word: String,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
     /// No device fits.
@@ -21,7 +21,7 @@ pub enum SelectError {
     Missing {
         /// The word.
         word: String,
-        /// What may be meant.
+        /// A suggestion.
         hint: String,
     },
     /// More than one device fits.

@@ -10,7 +10,7 @@ use crate::tool::{root, target};
 /// The targets in `audit/fuzz`, with the share of the time that each gets, in percent.
 const TARGETS: [(&str, u64); 2] = [("audit", 90), ("patterns", 10)];
 
-/// What counts the edges that an input reaches.
+/// Compiler flags for counting the edges that an input reaches.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
                      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
                      -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";

@@ -36,7 +36,7 @@ pub(crate) fn run() -> Outcome {
     }
 }
 
-/// Whether an SPDX expression can be met with allowed licences alone. The old form `MIT/Apache-2.0` means `OR`.
+/// True when an SPDX expression can be met with allowed licences alone. The old form `MIT/Apache-2.0` means `OR`.
 fn allowed(expression: &str) -> bool {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let mut words = spaced.split_whitespace().peekable();

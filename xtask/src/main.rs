@@ -46,7 +46,7 @@ enum Command {
     Bindctl(small::Args),
     /// The auditor with its recorder as static programs, for each architecture; each must be below 4 MiB
     Auditor(small::Args),
-    /// Whether the core's modules import downwards only, and what does not
+    /// Checks that the core's modules import downwards only
     Floors(floors::Args),
     /// libFuzzer on what the auditor reads
     Fuzz(fuzz::Args),

@@ -1,8 +1,8 @@
-//! How a command ended.
+//! Outcomes of commands.
 
 use std::process::ExitCode;
 
-/// Why a command did not end well.
+/// Reason why a command did not end well.
 #[derive(Debug)]
 pub(crate) enum Trouble {
     /// A check did not hold; what failed has been printed.
@@ -22,7 +22,7 @@ impl Trouble {
     }
 }
 
-/// What a command returns.
+/// Result of a command.
 pub(crate) type Outcome = Result<(), Trouble>;
 
 /// Prints how a command ended, and turns it into the exit code that `cargo xtask --help` promises.

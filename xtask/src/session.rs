@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::outcome::{Outcome, Trouble};
 
-/// How one step ended.
+/// Outcome of one step.
 enum Ending {
     Passed,
     Failed(String),

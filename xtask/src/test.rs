@@ -5,7 +5,7 @@ use crate::outcome::Outcome;
 use crate::session::Session;
 use crate::{check, dtbs, fuzz, guest, loom, miri, patches, shuttle};
 
-/// How many of the patches in `mutants/` whose files have changed lately one run tries, beside one of the others (the budget of
+/// Number of patches in `mutants/` that one run tries of those whose files have changed lately, beside one of the others (the budget of
 /// the gate allows no more): the rest have their turn with later commits, or in `long`.
 const PATCHES: usize = 2;
 

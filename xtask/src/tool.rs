@@ -12,12 +12,12 @@ pub(crate) fn root() -> &'static Path {
     manifest.parent().unwrap_or(manifest)
 }
 
-/// Where `cargo` puts what it makes, and commands what they fetch.
+/// Directory of what `cargo` builds and commands fetch.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
-/// Whether the program can be started.
+/// True when the program can be started.
 pub(crate) fn exists(program: &str) -> bool {
     let mut quiet = Command::new(program);
     quiet.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -28,7 +28,7 @@ fn quiet_status(command: &mut Command) -> Result<(), ErrorKind> {
     command.status().map(drop).map_err(|e| e.kind())
 }
 
-/// Whether this process may install packages.
+/// True when this process may install packages.
 pub(crate) fn is_root() -> bool {
     output(Command::new("id").arg("-u")).is_ok_and(|uid| uid.trim() == "0")
 }

@@ -11,7 +11,7 @@ depends() {
 }
 
 installkernel() {
-    # An error in the file must not leave the host without an image that boots: the running system tells of it again.
+    # An error in the file must not leave the host without an image that boots: the running system reports it again.
     local modules
     if modules=$(bindctl initramfs modules --kernel "$kernel"); then
         # A host's own selection leaves out what no device uses now.

@@ -6,7 +6,7 @@ use crate::face::Face;
 use crate::inventory::Device;
 use crate::path;
 
-/// Where a device is to go.
+/// Target of a hand-over.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Target {
     /// VFIO: a variant driver where the kernel has one for the device, else the bus's own.
@@ -45,7 +45,7 @@ pub fn vfio_driver(bus: &str) -> Option<&'static str> {
 
 /// The module of a VFIO driver that is made for this device: the most particular of the kernel's `vfio_pci:` aliases.
 pub fn variant(face: &dyn Face, device: &Device) -> Option<String> {
-    let alias = face.try_text(&device.attribute("modalias"))?;
+    let alias = device.modalias.as_deref()?;
     let alias = format!("vfio_{}", alias.strip_prefix("pci:").map(|rest| format!("pci:{rest}"))?);
     let list = modules_file(face, "modules.alias")?;
     let matching = list.lines().filter_map(|line| {

@@ -4,10 +4,10 @@ use crate::face::Face;
 use crate::inventory::Device;
 use crate::path;
 
-/// Where libvirt keeps the definitions of its guests.
+/// Directory of libvirt's definitions of guests.
 const DOMAINS: &str = "/etc/libvirt/qemu";
 
-/// Who else manages the device, in words.
+/// Other managers of the device, in words.
 pub fn managers(face: &dyn Face, device: &Device) -> Vec<String> {
     let mut found = Vec::new();
     let names = match device.bus.as_str() {
@@ -69,7 +69,7 @@ fn configured(face: &dyn Face) -> Vec<(String, String)> {
     found
 }
 
-/// Whether a domain has the PCI device, and manages it.
+/// True when a domain has the PCI device, and manages it.
 fn libvirt(xml: &str, name: &str) -> Option<bool> {
     let mut numbers = name.split([':', '.']).map(|part| u32::from_str_radix(part, 16).ok());
     let wanted = [numbers.next()??, numbers.next()??, numbers.next()??, numbers.next()??];

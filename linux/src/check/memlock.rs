@@ -1,9 +1,9 @@
-//! Whether the process that drives a device may lock the memory of its guest.
+//! Comparison of a guest's memory with the limit of locked memory of the process that drives the device.
 
 use crate::face::Face;
 use crate::obstacle::Findings;
 
-/// What a monitor maps beside the guest's memory: registers of other devices, firmware, video memory. libvirt adds the
+/// Memory that a monitor maps beside the guest's: registers of other devices, firmware, video memory. libvirt adds the
 /// same.
 const BESIDE: u64 = 1 << 30;
 
@@ -12,7 +12,7 @@ const BESIDE: u64 = 1 << 30;
 pub struct Memlock {
     /// Bytes; `None` for no limit.
     pub limit: Option<u64>,
-    /// Where the limit is from.
+    /// Source of the limit.
     pub from: String,
 }
 
@@ -80,7 +80,7 @@ fn account(face: &dyn Face, user: u32) -> Option<Account> {
     Some(Account { name: (*name).into(), groups: groups.collect() })
 }
 
-/// What `limits.conf` and its folder say: a line for the user, else one for a group, else one for everybody. Of lines that
+/// Limit in `limits.conf` and its folder: a line for the user, else one for a group, else one for everybody. Of lines that
 /// are alike, the last.
 fn configured(face: &dyn Face, account: &Account) -> Option<(Option<u64>, String)> {
     let mut files = vec!["/etc/security/limits.conf".to_owned()];

@@ -1,4 +1,4 @@
-//! What is known before the first write: whether the device can be assigned at all, and what its reset reaches.
+//! Checks before the first write: whether the device can be assigned at all, and which devices its reset reaches.
 
 mod driver;
 mod interrupts;
@@ -14,7 +14,7 @@ pub use viable::{find, group, without_group};
 /// A condition that is not met now, but can be before the plan is run.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Precondition {
-    /// What is asked for.
+    /// The condition, in words.
     pub what: String,
     /// The file.
     pub path: String,

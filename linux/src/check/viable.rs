@@ -1,4 +1,4 @@
-//! Whether a device and its group can be assigned.
+//! Checks whether a device and its group can be assigned.
 
 use super::driver::{Target, did_you_mean, exists_or_loads, vfio_driver};
 use super::{Precondition, interrupts};
@@ -10,7 +10,7 @@ use crate::usage::Scene;
 const DENIED: [(u16, u16); 6] =
     [(0x8086, 0x19e2), (0x8086, 0x19e3), (0x8086, 0x37c8), (0x8086, 0x37c9), (0x8086, 0x0435), (0x8086, 0x0443)];
 
-/// What speaks against moving `device` to `target`, its group's other members left out.
+/// Finds obstacles of moving `device` to `target`, its group's other members left out.
 pub fn find(
     scene: Scene<'_>,
     device: &Device,
@@ -119,7 +119,7 @@ fn iommu(
             met: actual.starts_with(['Y', '1']),
             actual,
         });
-        findings.warn(format!("{label} without an IOMMU reads and writes all memory of this host, whoever drives it"));
+        findings.warn(format!("{label} without an IOMMU can read and write all memory of this host"));
         return;
     }
     let mut not_viable = |kind, what: String, remedy: String| {
@@ -144,7 +144,7 @@ fn iommu(
             );
         }
         for region in group.reserved.iter().filter(|r| r.kind == "direct-relaxable") {
-            findings.remark(format!("group {name} has a reserved region that the kernel lets go: {region}"));
+            findings.remark(format!("group {name} has a reserved region that the kernel releases: {region}"));
         }
         let isolation = rate_isolation(scene.face);
         if isolation.starts_with("asserted") {
@@ -180,7 +180,7 @@ fn has_device_tree(scene: Scene<'_>, device: &Device) -> bool {
     scene.face.exists("/sys/firmware/devicetree/base") || scene.face.exists(&device.attribute("of_node"))
 }
 
-/// Why a device without an IOMMU group cannot be given; `None` when it has one, or may get one with its first probe.
+/// Reason why a device without an IOMMU group cannot be given; `None` when it has one, or may get one with its first probe.
 pub fn without_group(scene: Scene<'_>, device: &Device) -> Option<&'static str> {
     if device.group.is_some() || device.driver.is_none() && has_device_tree(scene, device) {
         return None;

@@ -16,7 +16,7 @@ use crate::desired::{Resolved, Source};
 use crate::plan::{Action, Place, Plan, Request, Role, Step, build};
 use crate::state::Given;
 
-/// Where the desired state is kept.
+/// Path of the desired state.
 const FILE: &str = "/etc/bindctl.toml";
 
 /// The file that is meant: the one named, or the usual one, below the root that the command looks at.
@@ -33,7 +33,7 @@ pub(super) fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))
 }
 
-/// One wish with the plan that fulfils it.
+/// One entry with the plan that applies it.
 pub(super) struct Part {
     pub(super) plan: Plan,
     pub(super) purpose: &'static str,
@@ -50,9 +50,9 @@ pub(super) fn apply(cli: &Cli, host: &Host, args: &ApplyArgs) -> Result<Exit, Fa
     let parts = source
         .resolve(host.face(), host.scene().inventory, &desired)?
         .iter()
-        .map(|wish| part(host, wish, &given))
+        .map(|entry| part(host, entry, &given))
         .collect::<Result<Vec<_>, _>>()?;
-    // All or nothing: what cannot be fulfilled keeps the rest from being begun.
+    // All or nothing: what cannot be applied keeps the rest from being begun.
     let unmet = parts.iter().any(|p| p.plan.preconditions.iter().any(|c| !c.met));
     let refused = Exit::of(parts.iter().flat_map(|p| &p.plan.findings.obstacles));
     let dry = args.run.dry_run || !host.face().has_kernel();
@@ -64,8 +64,8 @@ pub(super) fn apply(cli: &Cli, host: &Host, args: &ApplyArgs) -> Result<Exit, Fa
         // Each plan is made anew: the one before it may have loaded the module, or taken a device out of a record.
         let host = &Host::open(cli)?;
         let make = |host: &Host| -> Result<Part, Failure> {
-            let wishes = source.resolve(host.face(), host.scene().inventory, &desired)?;
-            part(host, &wishes[index], &store(cli).given()?)
+            let entries = source.resolve(host.face(), host.scene().inventory, &desired)?;
+            part(host, &entries[index], &store(cli).given()?)
         };
         let now = make(host)?;
         let refused = Exit::of(&now.plan.findings.obstacles);
@@ -91,44 +91,44 @@ pub(super) fn apply(cli: &Cli, host: &Host, args: &ApplyArgs) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-pub(super) fn part(host: &Host, wish: &Resolved<'_>, given: &[Given]) -> Result<Part, Failure> {
-    let owner = wish.wish.owner.as_ref().map(|name| user(host, name.get_ref())).transpose()?;
+pub(super) fn part(host: &Host, entry: &Resolved<'_>, given: &[Given]) -> Result<Part, Failure> {
+    let owner = entry.entry.owner.as_ref().map(|name| user(host, name.get_ref())).transpose()?;
     let request = Request {
-        devices: vec![wish.device],
-        to: wish.to.clone(),
-        hold_siblings: wish.wish.hold_siblings,
+        devices: vec![entry.device],
+        to: entry.to.clone(),
+        hold_siblings: entry.entry.hold_siblings,
         force_in_use: Vec::new(),
         noiommu: false,
         owner,
     };
     let mut plan = build(host.scene(), &request);
-    wish.warnings.iter().for_each(|warning| plan.findings.warn(warning.clone()));
+    entry.warnings.iter().for_each(|warning| plan.findings.warn(warning.clone()));
     // A device that is where it is to be is left alone, its owner included: applying twice does nothing twice.
     let there = plan.subjects.iter().all(|subject| subject.there) && !plan.is_refused();
-    if there && (owner.is_none() || owns(host, wish, owner)) {
+    if there && (owner.is_none() || owns(host, entry, owner)) {
         plan.steps.clear();
     }
     let mut takes = None;
-    if wish.to == Target::Host
+    if entry.to == Target::Host
         && !plan.steps.is_empty()
         && let Some(record) = record_of(host, &plan, given)?
     {
         from_record(host, &mut plan, record);
-        // Given before its driver was there, as by an initramfs: what it had is no driver, and that is not wished for.
+        // Given before its driver was there, as by an initramfs: it had no driver, and the entry asks for one.
         if let Some(subject) = plan.subjects.iter_mut().find(|s| s.target.is_none()) {
-            let label = wish.device.label();
+            let label = entry.device.label();
             subject.target = Some("host".into());
-            plan.steps.push(Step::new(&Place::from(wish.device), Action::Probe, Vec::new(), (&label, Role::Own)));
+            plan.steps.push(Step::new(&Place::from(entry.device), Action::Probe, Vec::new(), (&label, Role::Own)));
         }
         takes = Some(record.id.clone());
     }
-    let purpose = if wish.to == Target::Host { "take" } else { "give" };
+    let purpose = if entry.to == Target::Host { "take" } else { "give" };
     Ok(Part { plan, purpose, takes })
 }
 
 /// True when the nodes of a device have their owner.
-fn owns(host: &Host, wish: &Resolved<'_>, owner: Option<(u32, u32)>) -> bool {
-    let nodes = crate::usage::vfio_nodes(host.scene(), wish.device);
+fn owns(host: &Host, entry: &Resolved<'_>, owner: Option<(u32, u32)>) -> bool {
+    let nodes = crate::usage::vfio_nodes(host.scene(), entry.device);
     !nodes.is_empty() && nodes.iter().all(|node| host.face().owner(&node.path).ok() == owner)
 }
 
@@ -139,14 +139,14 @@ pub(super) fn show(cli: &Cli, parts: &[Part]) -> Result<(), Failure> {
     } else {
         let mut lines: Vec<String> = parts.iter().flat_map(|p| as_text(&p.plan)).collect();
         if lines.is_empty() {
-            lines.push("nothing is wished for".into());
+            lines.push("the desired state is empty".into());
         }
         print(&lines)?;
     }
     Ok(())
 }
 
-/// Wishes that are not fulfilled: device, wanted and actual driver.
+/// Wishes that are not applied: device, wanted and actual driver.
 pub(super) fn drift(
     cli: &Cli,
     host: &Host,
@@ -159,17 +159,17 @@ pub(super) fn drift(
     let text = read(&path)?;
     let name = path.display().to_string();
     let source = Source { file: &name, text: &text };
-    let wishes = source.resolve(host.face(), host.scene().inventory, &source.parse()?)?;
+    let entries = source.resolve(host.face(), host.scene().inventory, &source.parse()?)?;
     let mut found = Vec::new();
-    for wish in wishes {
-        let fulfilled = match &wish.to {
-            Target::Vfio => wish.device.is_on_vfio(),
-            Target::Host => wish.device.driver.is_some() && !wish.device.is_on_vfio(),
-            Target::Nothing => wish.device.driver.is_none(),
-            Target::Driver(name) => wish.device.driver.as_ref() == Some(name),
+    for entry in entries {
+        let applied = match &entry.to {
+            Target::Vfio => entry.device.is_on_vfio(),
+            Target::Host => entry.device.driver.is_some() && !entry.device.is_on_vfio(),
+            Target::Nothing => entry.device.driver.is_none(),
+            Target::Driver(name) => entry.device.driver.as_ref() == Some(name),
         };
-        if !fulfilled {
-            found.push((wish.device.label(), wish.to.to_string(), wish.device.driver.clone()));
+        if !applied {
+            found.push((entry.device.label(), entry.to.to_string(), entry.device.driver.clone()));
         }
     }
     Ok(found)

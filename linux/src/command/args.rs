@@ -28,7 +28,7 @@ pub(super) struct Cli {
     /// Print JSON
     #[arg(long, global = true)]
     pub(super) json: bool,
-    /// What stands for the host instead, for a program that runs the command itself.
+    /// Replacement of the host, for a program that runs the command itself.
     #[arg(skip)]
     pub(super) face: Option<OtherFace>,
 }
@@ -72,7 +72,7 @@ pub(super) enum Command {
     /// Take devices back to the driver, override and virtual functions that they had
     #[command(after_help = HELP)]
     Take(TakeArgs),
-    /// Bring the host to its desired state, a TOML file; what is as wished for is left alone
+    /// Bring the host to its desired state, a TOML file; devices that are as desired are left alone
     #[command(after_help = HELP)]
     Apply(ApplyArgs),
     /// Compare the devices that were given, and the desired state, with what is
@@ -105,7 +105,7 @@ pub(super) enum Command {
     /// Print what an initramfs needs to give devices before their own drivers are there
     #[command(after_help = HELP)]
     Initramfs {
-        /// What is printed
+        /// Document to print
         #[arg(value_enum)]
         what: InitramfsPart,
         /// The desired state [default: /etc/bindctl.toml]
@@ -146,14 +146,14 @@ pub(super) struct PlanArgs {
     /// The devices
     #[arg(value_name = "DEV", required = true)]
     pub(super) devices: Vec<String>,
-    /// Where they are to go
+    /// Target
     #[arg(long, value_name = "vfio|host|none|DRIVER")]
     pub(super) to: String,
     #[command(flatten)]
     pub(super) how: How,
 }
 
-/// How a device is to be handed over.
+/// Options of a hand-over.
 #[derive(Args, Debug, Default)]
 pub(super) struct How {
     /// Unbind devices of the same IOMMU group that are on a driver of the host's, for as long
@@ -162,7 +162,7 @@ pub(super) struct How {
     /// Hand this device over although it is in use
     #[arg(long, value_name = "DEV")]
     pub(super) force_in_use: Vec<String>,
-    /// Give the device without an IOMMU: whoever drives it reads and writes all memory
+    /// Give the device without an IOMMU: its driver can then read and write all memory
     #[arg(long)]
     pub(super) noiommu: bool,
     /// Compare the memory of a guest with what its process may lock: 16G, 512M
@@ -206,14 +206,14 @@ pub(super) struct TakeArgs {
     /// The devices
     #[arg(value_name = "DEV", required = true)]
     pub(super) devices: Vec<String>,
-    /// Take this device although somebody holds it
+    /// Take this device although a process holds it
     #[arg(long, value_name = "DEV")]
     pub(super) force_in_use: Vec<String>,
     #[command(flatten)]
     pub(super) run: Run,
 }
 
-/// How steps are run.
+/// Options of the execution.
 #[derive(Args, Debug)]
 pub(super) struct Run {
     /// Print the steps and do nothing
@@ -230,7 +230,7 @@ pub(super) struct ApplyArgs {
     /// The desired state [default: /etc/bindctl.toml]
     #[arg(value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
-    /// For an initramfs: each device by itself; one that is not there or cannot be told yet is left for later
+    /// For an initramfs: each device by itself; one that is missing or cannot be identified yet is left for later
     #[arg(long)]
     pub(super) early: bool,
     #[command(flatten)]

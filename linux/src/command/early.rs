@@ -8,7 +8,7 @@ use super::args::{ApplyArgs, Cli, InitramfsPart};
 use super::journalled::{self, Ready};
 use super::output::{print, print_text};
 use super::run::{Failure, Host};
-use crate::desired::{Source, Wish};
+use crate::desired::{DesiredDevice, Source};
 use crate::early;
 use crate::face::Face;
 use crate::inventory::Inventory;
@@ -41,7 +41,7 @@ pub(super) fn initramfs(
     Ok(Exit::Done)
 }
 
-/// Fulfils each wish by itself. Nobody is there to answer, and the boot must go on: what cannot be done is told and left.
+/// Applies each entry by itself. The boot must go on unattended: an entry that cannot be applied is reported and skipped.
 pub(super) fn apply(cli: &Cli, mut host: Host, args: &ApplyArgs) -> Result<Exit, Failure> {
     let path = file(cli, args.file.as_ref());
     let text = read(&path)?;
@@ -50,8 +50,8 @@ pub(super) fn apply(cli: &Cli, mut host: Host, args: &ApplyArgs) -> Result<Exit,
     let desired = source.parse()?;
     let mut worst = Exit::Done;
     let mut shown = Vec::new();
-    for wish in &desired.devices {
-        let part = match wanted(&host, &source, wish) {
+    for entry in &desired.devices {
+        let part = match wanted(&host, &source, entry) {
             Ok(part) => part,
             Err(why) => {
                 eprintln!("bindctl: left for later: {}", printable(&why));
@@ -65,7 +65,7 @@ pub(super) fn apply(cli: &Cli, mut host: Host, args: &ApplyArgs) -> Result<Exit,
             shown.push(part);
             continue;
         }
-        let exit = run(cli, &host, &source, wish, &part, args.run.timeout);
+        let exit = run(cli, &host, &source, entry, &part, args.run.timeout);
         worst = match exit {
             Ok(Exit::Done) => worst,
             Ok(exit) => exit,
@@ -84,19 +84,27 @@ pub(super) fn apply(cli: &Cli, mut host: Host, args: &ApplyArgs) -> Result<Exit,
     Ok(worst)
 }
 
-/// The plan for a wish; the error says why it must wait.
-fn wanted(host: &Host, source: &Source<'_>, wish: &Wish) -> Result<Part, String> {
+/// The plan for an entry; the error says why it must wait.
+fn wanted(host: &Host, source: &Source<'_>, entry: &DesiredDevice) -> Result<Part, String> {
     // Accounts are not known yet; the running system gives the nodes to their owner.
-    let wish = Wish { owner: None, ..wish.clone() };
-    let resolved = source.resolve_one(host.face(), host.scene().inventory, &wish).map_err(|error| error.to_string())?;
+    let entry = DesiredDevice { owner: None, ..entry.clone() };
+    let resolved =
+        source.resolve_one(host.face(), host.scene().inventory, &entry).map_err(|error| error.to_string())?;
     // A twin could have moved to the address: only what proves to be the device is moved.
     if let Some(warning) = resolved.warnings.first() {
-        return Err(format!("{}:{}: {warning}", source.file, source.line(&wish.select.span())));
+        return Err(format!("{}:{}: {warning}", source.file, source.line(&entry.select.span())));
     }
     part(host, &resolved, &[]).map_err(|error| error.to_string())
 }
 
-fn run(cli: &Cli, host: &Host, source: &Source<'_>, wish: &Wish, part: &Part, timeout: u64) -> Result<Exit, Failure> {
+fn run(
+    cli: &Cli,
+    host: &Host,
+    source: &Source<'_>,
+    entry: &DesiredDevice,
+    part: &Part,
+    timeout: u64,
+) -> Result<Exit, Failure> {
     let ready = Ready {
         purpose: part.purpose.into(),
         devices: part.plan.subjects.iter().map(|subject| subject.device.clone()).collect(),
@@ -104,6 +112,6 @@ fn run(cli: &Cli, host: &Host, source: &Source<'_>, wish: &Wish, part: &Part, ti
         remembered: part.plan.remembered.clone(),
         takes: part.takes.clone(),
     };
-    let again = |host: &Host| Ok(wanted(host, source, wish).map_err(Failure::Policy)?.plan.steps);
+    let again = |host: &Host| Ok(wanted(host, source, entry).map_err(Failure::Policy)?.plan.steps);
     journalled::run(cli, host, &ready, timeout, again)
 }

@@ -2,19 +2,19 @@
 
 use crate::obstacle::{Class, Obstacle};
 
-/// How the command ended.
+/// Exit code of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
     /// Done, or nothing to do.
     Done = 0,
-    /// What is wanted is not what is.
+    /// Wanted and actual state differ.
     Drift = 1,
     /// Wrong usage or bad input; nothing was changed.
     Usage = 2,
     /// Refused by a rule of this tool.
     Policy = 3,
-    /// The device is in use, or that cannot be told.
+    /// The device is in use, or its use cannot be ruled out.
     InUse = 4,
     /// The device or its group cannot be assigned.
     NotViable = 5,
@@ -37,7 +37,7 @@ Exit codes:
   1  what is wanted is not what is (status)
   2  wrong usage or bad input; nothing was changed
   3  refused by a rule of bindctl
-  4  the device is in use, or that cannot be told
+  4  the device is in use, or its use cannot be ruled out
   5  the device or its IOMMU group cannot be assigned
   6  the kernel refused, and nothing was changed
   7  the kernel did not answer in time; see `bindctl recover`

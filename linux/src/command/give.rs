@@ -6,9 +6,9 @@ use super::journalled::{self, Ready};
 use super::output::{print, print_json};
 use super::plan::{as_json, as_text, compare_memory, request};
 use super::run::{Failure, Host, store};
-use crate::check::Target;
+use crate::check::{self, Target};
 use crate::obstacle::Obstacle;
-use crate::plan::{Plan, Step, build};
+use crate::plan::{Action, Place, Plan, Step, build};
 use crate::state::{self, Given};
 use crate::usage;
 
@@ -99,7 +99,8 @@ fn mixed(devices: &[String]) -> Failure {
 /// Replaces the steps of a plan to the host's drivers by those that bring back what was.
 pub(super) fn from_record(host: &Host, plan: &mut Plan, record: &Given) {
     let devices: Vec<String> = plan.subjects.iter().map(|s| s.device.clone()).collect();
-    let steps: Vec<Step> = record.steps_for(&devices);
+    let mut steps: Vec<Step> = record.steps_for(&devices);
+    load_drivers(host, &mut steps);
     for subject in &mut plan.subjects {
         let memory = record.remembered.iter().find(|m| m.device == subject.device);
         subject.target = memory.and_then(|m| m.driver.clone());
@@ -112,7 +113,7 @@ pub(super) fn from_record(host: &Host, plan: &mut Plan, record: &Given) {
     for step in &steps {
         let scene = host.scene();
         if let Some(device) = scene.inventory.at(&step.device.path)
-            && matches!(step.action, crate::plan::Action::Unbind { .. })
+            && matches!(step.action, Action::Unbind { .. })
             && plan.subjects.iter().all(|s| s.device != device.label())
         {
             for obstacle in usage::find(scene, device).obstacles.into_iter().filter(Obstacle::is_use) {
@@ -121,6 +122,24 @@ pub(super) fn from_record(host: &Host, plan: &mut Plan, record: &Given) {
         }
     }
     plan.steps = steps;
+}
+
+/// Puts the modules of drivers that have been unloaded meanwhile before the steps that bind them.
+fn load_drivers(host: &Host, steps: &mut Vec<Step>) {
+    let mut loads: Vec<Step> = Vec::new();
+    for step in steps.iter() {
+        let Action::Bind { driver } = &step.action else { continue };
+        let Place { bus, .. } = &step.device;
+        if host.face().exists(&format!("/sys/bus/{bus}/drivers/{driver}")) {
+            continue;
+        }
+        let Some(module) = check::module_for(host.face(), driver) else { continue };
+        let load = Action::LoadModule { module, bus: bus.clone(), driver: driver.clone() };
+        if loads.iter().all(|known| known.action != load) {
+            loads.push(Step { action: load, inverse: Vec::new(), ..step.clone() });
+        }
+    }
+    steps.splice(0..0, loads);
 }
 
 /// Prints plans that are not run: refused, dry, empty, or on a directory without a kernel.

@@ -33,10 +33,10 @@ pub(super) fn run(
     let again = || again(&Host::open(cli)?);
     let timeout = Duration::from_secs(timeout);
     let ended = carry_out(host.face(), &store(cli), ready, timeout, again, &mut progress)?;
-    tell(cli, host, ready, &ended)
+    report(cli, host, ready, &ended)
 }
 
-fn tell(cli: &Cli, host: &Host, ready: &Ready, ended: &Ended) -> Result<Exit, Failure> {
+fn report(cli: &Cli, host: &Host, ready: &Ready, ended: &Ended) -> Result<Exit, Failure> {
     let (exit, outcome, details) = match ended {
         Ended::Done => (Exit::Done, "done", Vec::new()),
         Ended::RolledBack { why, untouched: true } => (Exit::Kernel, "failed, nothing was changed", vec![why.clone()]),

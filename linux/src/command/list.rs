@@ -41,7 +41,7 @@ fn group_key(device: &Device) -> (u32, String) {
     (group.parse().unwrap_or(u32::MAX), group)
 }
 
-/// What stands in the way, without waking the device: its configuration space is not read.
+/// Obstacles that are known without waking the device: its configuration space is not read.
 fn look(host: &Host, device: &Device) -> Findings {
     let scene = host.scene();
     let mut findings = usage::find(scene, device);

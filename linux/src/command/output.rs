@@ -9,7 +9,7 @@ use crate::path::printable;
 pub(super) const SCHEMA: u32 = 1;
 
 thread_local! {
-    /// What is printed while a program of its own runs the command.
+    /// Output captured while another program runs the command.
     static KEPT: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 

@@ -53,7 +53,7 @@ pub(super) fn request<'a>(
     Ok(Request { devices, to, hold_siblings: how.hold_siblings, force_in_use, noiommu: how.noiommu, owner })
 }
 
-/// Compares what a guest needs with what the owner of the nodes may lock, if a guest is told of.
+/// Compares what a guest needs with what the owner of the nodes may lock, if a guest's size is given.
 pub(super) fn compare_memory(host: &Host, guest: Option<u64>, owner: Option<(u32, &str)>, plan: &mut Plan) {
     if let Some(guest) = guest {
         let limit = Memlock::of(host.face(), owner.map(|(user, _)| user));

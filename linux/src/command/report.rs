@@ -13,8 +13,8 @@ use super::output::{SCHEMA, print_text};
 use super::run::{Failure, Host, store};
 use super::{plan, show};
 use crate::check::Target;
-use crate::face::PATIENCE;
-use crate::inventory::Device;
+use crate::face::READ_DEADLINE;
+use crate::inventory::{Device, Group};
 use crate::path::{self, printable};
 use crate::plan::{Memory, Request, build};
 use crate::report::{Private, Redactor, about, known, line};
@@ -185,7 +185,7 @@ fn attributes(host: &Host, device: &Device) -> Vec<String> {
         if !face.exists(&device.attribute(name)) {
             continue;
         }
-        match face.read_within(&device.attribute(name), PATIENCE) {
+        match face.read_within(&device.attribute(name), READ_DEADLINE) {
             Ok(bytes) => {
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 let mut values = text.trim_end_matches(['\n', '\0']).split('\n');
@@ -196,7 +196,7 @@ fn attributes(host: &Host, device: &Device) -> Vec<String> {
         }
     }
     if face.exists(&device.attribute("config")) {
-        match face.read_within(&device.attribute("config"), PATIENCE) {
+        match face.read_within(&device.attribute("config"), READ_DEADLINE) {
             Ok(bytes) => {
                 for (row, bytes) in bytes[..bytes.len().min(HEADER)].chunks(16).enumerate() {
                     let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -213,7 +213,8 @@ fn group(host: &Host, device: &Device) -> Vec<String> {
     let inventory = host.scene().inventory;
     let Some(name) = &device.group else { return vec!["none".into()] };
     let group = inventory.groups.get(name).cloned().unwrap_or_default();
-    let mut lines = vec![format!("{name}, type {}", group.kind.as_deref().unwrap_or("unknown"))];
+    let mut lines =
+        vec![format!("{name}, type {}", Group::domain_type(host.face(), name).as_deref().unwrap_or("unknown"))];
     lines.extend(group.reserved.iter().map(|region| format!("reserved {region}")));
     for member in &group.members {
         match inventory.at(member) {
@@ -285,7 +286,7 @@ fn journal(cli: &Cli, host: &Host, device: &Device) -> Vec<String> {
     lines
 }
 
-/// What journals and records keep of devices that show it no more: their drivers are gone.
+/// Names and numbers in journals and records of devices whose drivers are gone.
 fn remembered(store: &Store) -> Vec<(String, Private)> {
     let journals = store.unfinished().unwrap_or_default().into_iter();
     let begun = journals.filter_map(|path| Some(Journal::read(&path).ok()?.header.remembered));
@@ -299,7 +300,7 @@ fn about_device(memory: &Memory) -> Vec<(String, Private)> {
     serials.chain(macs).collect()
 }
 
-/// Where a process waits in the kernel.
+/// Kernel stack of a process.
 fn stack(host: &Host, pid: u32) -> Vec<String> {
     let face = host.face();
     if !face.exists(&format!("/proc/{pid}")) {
@@ -311,7 +312,7 @@ fn stack(host: &Host, pid: u32) -> Vec<String> {
     lines
 }
 
-/// Processes that wait in the kernel, whoever they are: one of them may be why the device does not answer.
+/// All processes that wait in the kernel: one of them may be the reason why the device does not answer.
 fn waiting(host: &Host) -> Vec<String> {
     let system = host.scene().system;
     let mut lines = Vec::new();

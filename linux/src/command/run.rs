@@ -19,7 +19,7 @@ use crate::state::{Store, StoreError};
 use crate::system::System;
 use crate::usage::Scene;
 
-/// Why the command ended early.
+/// Reason why the command ended early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// The command line makes no sense.
@@ -102,7 +102,7 @@ impl Host {
         Self { face, inventory, system }
     }
 
-    /// What the searches look at.
+    /// Input of the searches.
     pub(super) fn scene(&self) -> Scene<'_> {
         Scene { face: self.face.as_ref(), inventory: &self.inventory, system: &self.system }
     }
@@ -213,7 +213,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
     }
 }
 
-/// Where journals, records and locks are.
+/// Store of journals, records and locks.
 pub(super) fn store(cli: &Cli) -> Store {
     let below =
         |path: &str| cli.root.as_ref().map_or_else(|| path.into(), |root| root.join(path.trim_start_matches('/')));
@@ -226,7 +226,7 @@ pub(super) fn store(cli: &Cli) -> Store {
     Store::at(state, locks)
 }
 
-/// Refuses whoever may not write to sysfs.
+/// Refuses a caller who may not write to sysfs.
 pub(super) fn needs_root(face: &dyn Face) -> Result<(), Failure> {
     if face.may_write() { Ok(()) } else { Err(Failure::NeedsRoot) }
 }

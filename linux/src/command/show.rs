@@ -7,7 +7,7 @@ use super::output::{SCHEMA, print, print_json};
 use super::plan;
 use super::run::{Failure, Host};
 use crate::check::managers;
-use crate::inventory::{Device, Names, Override, Reset, Vpd, acs_on_the_way, rate_isolation};
+use crate::inventory::{Device, Group, Names, Override, Reset, Vpd, acs_on_the_way, rate_isolation};
 use crate::plan::{Memory, Plan, Request, build, remember};
 use crate::usage;
 
@@ -61,7 +61,7 @@ fn as_json(host: &Host, device: &Device, plan: &Plan, memory: &Memory) -> serde_
         let group = scene.inventory.groups.get(name).cloned().unwrap_or_default();
         json!({
             "name": name,
-            "type": group.kind,
+            "type": Group::domain_type(scene.face, name),
             "others": members(host, device).iter().map(|(d, role)| json!({"device": d, "role": role})).collect::<Vec<_>>(),
             "reserved": group.reserved.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
@@ -127,7 +127,10 @@ fn as_text(host: &Host, device: &Device, plan: &Plan, memory: &Memory) -> Vec<St
             let read = scene.inventory.groups.get(group).cloned().unwrap_or_default();
             let count = read.members.len();
             let devices = if count == 1 { "one device".into() } else { format!("{count} devices") };
-            field("group", format!("{group} ({}), {devices}", read.kind.unwrap_or_default()));
+            field(
+                "group",
+                format!("{group} ({}), {devices}", Group::domain_type(scene.face, group).unwrap_or_default()),
+            );
             for (sibling, role) in members(host, device) {
                 field("", format!("{sibling}  {role}"));
             }

@@ -21,7 +21,7 @@ pub(super) fn status(cli: &Cli, host: &Host, desired: Option<&PathBuf>) -> Resul
             let wanted = given.driver(device).unwrap_or_default().to_owned();
             let actual = given.place(device).and_then(|place| place.driver(host.face()));
             let state = if given.boot != boot {
-                "the machine was started anew"
+                "the machine was rebooted"
             } else if actual.as_deref() == Some(wanted.as_str()) {
                 "as wanted"
             } else {
@@ -35,8 +35,8 @@ pub(super) fn status(cli: &Cli, host: &Host, desired: Option<&PathBuf>) -> Resul
         let resumed = Journal::read(&path).map_err(StoreError::Log)?;
         unfinished.push(format!("{} of {}", resumed.header.purpose, resumed.header.devices.join(", ")));
     }
-    let wished = apply::drift(cli, host, desired)?;
-    let drift = !unfinished.is_empty() || !wished.is_empty() || rows.iter().any(|(.., state)| *state != "as wanted");
+    let drifted = apply::drift(cli, host, desired)?;
+    let drift = !unfinished.is_empty() || !drifted.is_empty() || rows.iter().any(|(.., state)| *state != "as wanted");
     if cli.json {
         let rows = rows.iter().map(|(device, wanted, actual, state)| {
             json!({ "device": device, "wanted": wanted, "actual": actual, "state": state })
@@ -46,7 +46,7 @@ pub(super) fn status(cli: &Cli, host: &Host, desired: Option<&PathBuf>) -> Resul
             "drift": drift,
             "given": rows.collect::<Vec<_>>(),
             "unfinished": unfinished,
-            "not_as_desired": wished
+            "not_as_desired": drifted
                 .iter()
                 .map(|(device, wanted, actual)| json!({ "device": device, "wanted": wanted, "actual": actual }))
                 .collect::<Vec<_>>(),
@@ -59,7 +59,7 @@ pub(super) fn status(cli: &Cli, host: &Host, desired: Option<&PathBuf>) -> Resul
             })
             .collect();
         lines.extend(unfinished.iter().map(|what| format!("unfinished: {what}; run `bindctl recover`")));
-        lines.extend(wished.iter().map(|(device, wanted, actual)| {
+        lines.extend(drifted.iter().map(|(device, wanted, actual)| {
             format!("{device}  desired {wanted}, is {}: drift", actual.as_deref().unwrap_or("without a driver"))
         }));
         if lines.is_empty() {
@@ -78,7 +78,7 @@ pub(super) fn recover(cli: &Cli, host: &Host, timeout: u64) -> Result<Exit, Fail
         store.prepare()?;
     }
     let mut exit = Exit::Done;
-    let mut told = Vec::new();
+    let mut outcomes = Vec::new();
     let mut lines = Vec::new();
     for path in pending {
         if !host.face().has_kernel() {
@@ -95,7 +95,7 @@ pub(super) fn recover(cli: &Cli, host: &Host, timeout: u64) -> Result<Exit, Fail
                 let details = now
                     .into_iter()
                     .map(|(device, driver)| format!("{device} is now on {}", driver.as_deref().unwrap_or("no driver")));
-                (Exit::Done, "void: the machine was started anew", details.collect())
+                (Exit::Done, "void: the machine was rebooted", details.collect())
             }
             Recovered::Failed(failed) => (Exit::RollbackFailed, "not undone", failed),
             Recovered::Busy(who) => (Exit::TimedOut, "still under way", vec![who]),
@@ -105,17 +105,17 @@ pub(super) fn recover(cli: &Cli, host: &Host, timeout: u64) -> Result<Exit, Fail
         }
         lines.push(format!("{purpose} of {devices}: {word}"));
         lines.extend(details.iter().map(|text| format!("  {text}")));
-        told.push(
+        outcomes.push(
             json!({ "purpose": purpose, "devices": resumed.header.devices, "outcome": word, "details": details }),
         );
     }
     let boot = state::boot(host.face());
     for given in store.given()?.iter().filter(|given| given.boot != boot && host.face().has_kernel()) {
         store.forget(&given.id)?;
-        lines.push(format!("record of {}: void, the machine was started anew", given.devices.join(", ")));
+        lines.push(format!("record of {}: void, the machine was rebooted", given.devices.join(", ")));
     }
     if cli.json {
-        print_json(&json!({ "schema": SCHEMA, "recovered": told, "exit": exit as u8 }))?;
+        print_json(&json!({ "schema": SCHEMA, "recovered": outcomes, "exit": exit as u8 }))?;
     } else {
         if lines.is_empty() {
             lines.push("nothing to recover".into());

@@ -17,7 +17,7 @@ use crate::inventory::{Device, Inventory};
 use crate::path::{self, printable};
 use crate::select::select;
 
-/// How often a reader that has left is looked for.
+/// Interval at which a reader that has left is looked for.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Classes whose devices are worth a line: what a driver makes of a device, and what VFIO does.
@@ -25,7 +25,7 @@ const CLASSES: [&str; 7] = ["net", "block", "nvme", "vfio", "vfio-dev", "drm", "
 
 pub(super) fn watch(cli: &Cli, words: &[String]) -> Result<Exit, Failure> {
     let face = run::face(cli)?;
-    // Before the first look: what changes in between is told twice rather than not at all.
+    // Before the first look: a change in between is printed twice rather than not at all.
     let events = face.uevents().map_err(|error| match error.errno() {
         Some(Errno::PERM | Errno::ACCESS) => Failure::Denied(error),
         _ => Failure::Usage(error.to_string()),
@@ -39,7 +39,7 @@ pub(super) fn watch(cli: &Cli, words: &[String]) -> Result<Exit, Failure> {
     }
 }
 
-/// Why a watch ends.
+/// Reason why a watch ends.
 enum Ended {
     ReaderGone,
     Output(io::Error),
@@ -52,7 +52,7 @@ impl From<io::Error> for Ended {
     }
 }
 
-/// What a line tells of a device.
+/// Fields of a device's line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct State {
     label: String,
@@ -69,7 +69,7 @@ struct Watch<'a> {
     started: Instant,
 }
 
-/// Somewhere to write that can tell when nobody reads any more.
+/// A destination that knows when its reader has left.
 trait Output: Write {
     fn is_left(&self) -> bool;
 }
@@ -102,12 +102,16 @@ impl<'a> Watch<'a> {
 
     fn run(&mut self, mut events: Box<dyn Uevents + '_>, out: &mut impl Output) -> Result<(), Ended> {
         let count = self.known.len();
-        self.tell(out, &format!("watching {count} devices"), json!({ "event": "watching", "devices": count }))?;
+        self.print_event(out, &format!("watching {count} devices"), json!({ "event": "watching", "devices": count }))?;
         loop {
             match events.next(TICK) {
                 Ok(Some(Change::Device(event))) => self.changed(&event, out)?,
                 Ok(Some(Change::Lost)) => {
-                    self.tell(out, "events were lost: all devices are looked at again", json!({ "event": "lost" }))?;
+                    self.print_event(
+                        out,
+                        "events were lost: all devices are looked at again",
+                        json!({ "event": "lost" }),
+                    )?;
                     self.rescan(out)?;
                 }
                 Ok(None) if out.is_left() => return Err(Ended::ReaderGone),
@@ -157,7 +161,7 @@ impl<'a> Watch<'a> {
             "event": "child", "device": device, "action": event.action, "class": class, "name": name,
             "sequence": event.sequence,
         });
-        self.tell(out, &format!("{device}  {class} {name} {what}"), value)
+        self.print_event(out, &format!("{device}  {class} {name} {what}"), value)
     }
 
     /// Tells what differs from what was known.
@@ -202,11 +206,11 @@ impl<'a> Watch<'a> {
             "driver": now.and_then(|s| s.driver.clone()), "was": before.and_then(|s| s.driver.clone()),
             "group": now.and_then(|s| s.group.clone()), "sequence": sequence,
         });
-        self.tell(out, &format!("{}  {text} ({action})", state.label), value)
+        self.print_event(out, &format!("{}  {text} ({action})", state.label), value)
     }
 
     /// Prints one line, at once.
-    fn tell(&self, out: &mut impl Output, text: &str, mut value: Value) -> Result<(), Ended> {
+    fn print_event(&self, out: &mut impl Output, text: &str, mut value: Value) -> Result<(), Ended> {
         let line = if self.json {
             value["schema"] = SCHEMA.into();
             value.to_string()
@@ -366,7 +370,7 @@ mod tests {
         let lines = watched(true, vec![(|root| to(root, "vfio-pci"), Change::Lost), (|_| (), Change::Lost)]);
         let values: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
         let events: Vec<&str> = values.iter().map(|v| v["event"].as_str().unwrap()).collect();
-        assert_eq!(events, ["watching", "lost", "device", "lost"], "each change is told once");
+        assert_eq!(events, ["watching", "lost", "device", "lost"], "each change is printed once");
         assert_eq!((&values[2]["was"], &values[2]["driver"]), (&json!("nvme"), &json!("vfio-pci")));
         assert!(values.iter().all(|value| value["schema"] == SCHEMA));
     }

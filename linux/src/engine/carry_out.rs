@@ -1,4 +1,4 @@
-//! One hand-over as a whole: locks, journal, steps, and the books afterwards.
+//! Execution of one hand-over: locks, journal, steps, and records.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use crate::state::{FORMAT, Header, Journal, Lock, Store, StoreError, boot, lock_
 /// A plan that is ready to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    /// What is done: `give`, `take`.
+    /// The verb: `give`, `take`.
     pub purpose: String,
     /// The devices that were asked for, by label.
     pub devices: Vec<String>,
     /// The steps.
     pub steps: Vec<Step>,
-    /// What vanishes with the drivers.
+    /// Names and numbers that vanish with the drivers.
     pub remembered: Vec<Memory>,
     /// The record of given devices that the plan takes back.
     pub takes: Option<String>,
@@ -33,21 +33,21 @@ pub enum NotBegun {
     /// A plan that was cut short has a device of this one.
     #[error("an unfinished {purpose} of {devices} is in the way ({path}): run `bindctl recover` first")]
     Unfinished {
-        /// What was done.
+        /// The verb of that plan.
         purpose: String,
         /// To which devices.
         devices: String,
         /// Its journal.
         path: PathBuf,
     },
-    /// The plan made anew under the locks is another one.
+    /// The plan that was built again under the locks differs.
     #[error("the host has changed while it was looked at: nothing was done; try again")]
     Changed,
 }
 
 /// Runs a plan under its locks, with a journal.
 ///
-/// `again` makes the plan anew once the locks are held: what has changed meanwhile is refused. `progress` is told of each
+/// `again` builds the plan again once the locks are held; a plan that differs is refused. `progress` is called for each
 /// step before it is journalled.
 pub fn carry_out<E: From<NotBegun>>(
     face: &dyn Face,
@@ -112,7 +112,7 @@ impl<'a> Begun<'a> {
         engine.run(&self.header.steps)
     }
 
-    /// Closes the books on a plan that is over. What is not over stays for [`recover`](crate::state::recover).
+    /// Closes the journal of a plan that has ended. One that has not stays for [`recover`](crate::state::recover).
     pub fn close(self, ended: &Ended) -> Result<(), StoreError> {
         match ended {
             Ended::Done => self.store.close(&self.header, true),

@@ -12,31 +12,31 @@ use crate::face::{Face, FaceError};
 use crate::plan::{Action, Place, Step};
 use crate::state::{Log, LogError, Record};
 
-/// How long one step may take, unless the caller says otherwise.
+/// Default deadline of one step.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How a plan ended.
+/// Outcome of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// Every step was done and verified.
     Done,
     /// A step failed, and everything that was done before it was undone.
     RolledBack {
-        /// What failed.
+        /// The failure.
         why: String,
         /// True when nothing had been changed before.
         untouched: bool,
     },
     /// A step failed, and so did what should undo the steps before it.
     RollbackFailed {
-        /// What failed first.
+        /// The first failure.
         why: String,
-        /// What failed on the way back; the rest was undone.
+        /// Failures of the rollback; everything else was undone.
         then: Vec<String>,
     },
     /// A write was not answered in time and is still under way. Nothing was undone.
     TimedOut {
-        /// What is waited for.
+        /// The write that is under way.
         why: String,
         /// The process that waits.
         helper: Option<u32>,
@@ -64,11 +64,11 @@ pub struct Engine<'a> {
     pub face: &'a dyn Face,
     /// The journal.
     pub log: &'a mut dyn Log,
-    /// How long one step may take.
+    /// Deadline of one step.
     pub timeout: Duration,
-    /// Locks that whoever is left behind by a time-out keeps.
+    /// Locks that a helper process left behind by a time-out keeps.
     pub locks: &'a [File],
-    /// Is told of each step before it is done: its number from 0, its device, what is done, and whether it undoes.
+    /// Called before each step with its number from 0, its device, its action, and true for an undo.
     pub progress: &'a mut dyn FnMut(usize, &Place, &Action, bool),
 }
 
@@ -98,7 +98,7 @@ impl Engine<'_> {
 
     fn step(&mut self, index: usize, step: &Step) -> Result<(), Trouble> {
         let Step { device, action, .. } = step;
-        // What holds already was brought about by somebody else meanwhile: undoing it later is still right.
+        // What holds already was brought about by another program meanwhile: undoing it later is still right.
         let holds = action.writes() && action.after().check(self.face, device).is_ok();
         if !holds {
             action.before().check(self.face, device).map_err(Trouble::Failed)?;

@@ -1,4 +1,4 @@
-//! What one step does to the host, and how it is verified.
+//! Execution and verification of one step.
 
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use super::is_busy;
 use crate::face::{Face, FaceError, Kind, Node};
 use crate::plan::{Action, Condition, Place};
 
-/// How long what the kernel does behind a write may take to show: nodes are made by another process.
+/// Longest wait for an effect that follows a write: nodes are made by another process.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// Why a step failed.
+/// Reason why a step failed.
 pub(super) enum Failure {
     Failed(String),
     Late { why: String, helper: Option<u32> },
@@ -40,7 +40,7 @@ pub(super) fn perform(
         Action::VerifyDriver { .. } => {}
         Action::VerifyNodes => return settle(timeout, || nodes_agree(face, device)),
         Action::Unbind { .. } | Action::Functions { .. } | Action::Probe => {
-            // These wait for whoever holds the device, or for a driver's probe.
+            // These wait for the device's holder, or for a driver's probe.
             if let Some((path, value)) = action.write(device) {
                 face.write_within(&path, value.as_bytes(), timeout, locks)?;
             }

@@ -46,14 +46,14 @@ impl Face for Directory {
 
     fn kind(&self, path: &str) -> Result<Kind> {
         let kind = self.tree.kind(path)?;
-        if kind == Kind::File && path.starts_with("/dev/") {
+        if kind == Kind::File && path.contains("/dev/") && !path.starts_with("/sys/") {
             return Ok(self.tree.read(path).ok().and_then(|bytes| described(&bytes)).map_or(kind, Kind::Node));
         }
         Ok(kind)
     }
 
     fn open_node(&self, _: u32, _: u32, text: &str) -> Option<Node> {
-        if !text.starts_with("/dev/") || text.split('/').any(|part| part == "..") {
+        if !text.starts_with('/') || text.split('/').any(|part| part == "..") {
             return None;
         }
         match self.kind(text) {
@@ -75,7 +75,7 @@ impl Face for Directory {
     }
 
     fn own(&self, path: &str, _: Node, _: u32, _: u32) -> Result<()> {
-        Err(FaceError::Unsupported { path: path.into(), why: "nodes of a directory are given to nobody" })
+        Err(FaceError::Unsupported { path: path.into(), why: "the owner of a node in a directory is not changed" })
     }
 
     fn has_kernel(&self) -> bool {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-/// How many are kept. A device is looked at with its group, its bus and what hangs below it.
+/// Number of directories that are kept. A device is looked at with its group, its bus and what hangs below it.
 const KEPT: usize = 8;
 
 /// The folders that were looked into last, so that their files are reached by name and not by a long path.

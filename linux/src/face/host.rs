@@ -7,13 +7,13 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::tree::{Tree, number};
-use super::{Entry, Face, FaceError, Kind, Node, PATIENCE, Result};
+use super::{Entry, Face, FaceError, Kind, Node, READ_DEADLINE, Result};
 
 /// The running host.
 #[derive(Debug)]
 pub struct Host {
     tree: Tree,
-    helper: Option<PathBuf>,
+    helper: Option<super::helper::Reader>,
 }
 
 impl Host {
@@ -26,7 +26,7 @@ impl Host {
     /// [`helper::intercept`](super::helper::intercept) first of all. Without one, such calls wait.
     #[must_use]
     pub fn with_helper(mut self, program: impl Into<PathBuf>) -> Self {
-        self.helper = Some(program.into());
+        self.helper = Some(super::helper::Reader::new(program.into()));
         self
     }
 }
@@ -38,14 +38,14 @@ impl Face for Host {
 
     fn read_within(&self, path: &str, deadline: Duration) -> Result<Vec<u8>> {
         match &self.helper {
-            Some(program) => super::helper::read(program, path, deadline),
+            Some(helper) => helper.read(path, deadline),
             None => self.read(path),
         }
     }
 
     fn write_within(&self, path: &str, value: &[u8], deadline: Duration, locks: &[std::fs::File]) -> Result<()> {
         match &self.helper {
-            Some(program) => super::helper::write(program, path, value, deadline, locks),
+            Some(helper) => super::helper::write(helper.program(), path, value, deadline, locks),
             None => self.write(path, value),
         }
     }
@@ -60,7 +60,7 @@ impl Face for Host {
         let file = self.tree.open("give", path, OFlags::PATH | OFlags::NOFOLLOW)?;
         let stat = rustix::fs::fstat(&file).map_err(fail)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || number(false, &stat) != node {
-            let why = "its number is not the kernel's: it is given to nobody";
+            let why = "its number is not the kernel's: its owner is not changed";
             return Err(FaceError::Unsupported { path: path.into(), why });
         }
         let (user, group) = (rustix::fs::Uid::from_raw(user), rustix::fs::Gid::from_raw(group));
@@ -106,8 +106,8 @@ impl Face for Host {
             return None;
         }
         // The open waits for a disk that is just being removed, which an unbind that hangs does for ever.
-        if let Some(program) = &self.helper {
-            return super::helper::claimed(program, path, PATIENCE);
+        if let Some(helper) = &self.helper {
+            return helper.claimed(path, READ_DEADLINE);
         }
         // A block device is asked for an exclusive open. A VFIO group's node can only be open once.
         let flags = if node.block { OFlags::RDONLY | OFlags::EXCL } else { OFlags::RDWR } | OFlags::NONBLOCK;

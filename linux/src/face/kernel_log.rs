@@ -5,7 +5,7 @@ use rustix::io::Errno;
 
 use super::{FaceError, Result};
 
-/// Where the kernel gives its log.
+/// Path of the kernel's log.
 pub(super) const PATH: &str = "/dev/kmsg";
 
 /// Largest record, in bytes, as the kernel's own reader has it.

@@ -1,4 +1,4 @@
-//! How everything else reaches the host.
+//! The calls by which everything else reaches the host.
 //!
 //! Paths are absolute and as on the host (`/sys/bus/pci/devices`), whatever stands behind the face.
 
@@ -7,6 +7,7 @@ mod folders;
 pub mod helper;
 mod host;
 mod kernel_log;
+mod memo;
 mod module;
 mod tree;
 mod uevent;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub use directory::Directory;
 pub use host::Host;
+pub(crate) use memo::Memo;
 pub use uevent::{Change, Uevent, Uevents, parse as parse_uevent};
 
 use rustix::io::Errno;
@@ -22,8 +24,8 @@ use rustix::io::Errno;
 /// Largest file that is read, in bytes. `pci.ids` has 1.5 MiB; `mountinfo` of a host with 10,000 mounts has 2 MiB.
 pub const MAX_READ: usize = 16 << 20;
 
-/// How long an attribute that waits for a lock of the device's may take.
-pub const PATIENCE: Duration = Duration::from_millis(500);
+/// Deadline of an attribute that waits for the device's lock.
+pub const READ_DEADLINE: Duration = Duration::from_millis(500);
 
 /// A failed call, with the path that it was about.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +51,7 @@ pub enum FaceError {
     Special {
         /// The path.
         path: String,
-        /// What it is.
+        /// Its kind, for a message.
         what: &'static str,
     },
     /// More than [`MAX_READ`] bytes.
@@ -73,7 +75,7 @@ pub enum FaceError {
     Unsupported {
         /// The path.
         path: String,
-        /// Why not.
+        /// The reason.
         why: &'static str,
     },
 }
@@ -105,7 +107,7 @@ impl FaceError {
 /// The outcome of a call.
 pub type Result<T> = std::result::Result<T, FaceError>;
 
-/// What is at a path, links not followed.
+/// Kind of the file at a path, links not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
@@ -164,9 +166,9 @@ pub trait Face {
     /// Writes `value` in one call.
     fn write(&self, path: &str, value: &[u8]) -> Result<()>;
 
-    /// The same for a write that can wait without end, as that to `unbind` does while somebody holds the device.
+    /// The same for a write that can wait without end, as that to `unbind` does while a process holds the device.
     ///
-    /// After [`FaceError::Late`] the write is still under way, and whoever does it keeps `locks` locked.
+    /// After [`FaceError::Late`] the write is still under way, and the process that makes it keeps `locks` locked.
     fn write_within(&self, path: &str, value: &[u8], deadline: Duration, locks: &[std::fs::File]) -> Result<()> {
         let _ = (deadline, locks);
         self.write(path, value)
@@ -184,7 +186,7 @@ pub trait Face {
     /// The text of the symbolic link at `path`.
     fn link(&self, path: &str) -> Result<String>;
 
-    /// What is at `path`, the last component not followed.
+    /// Kind of the file at `path`, the last component not followed.
     fn kind(&self, path: &str) -> Result<Kind>;
 
     /// The device number of what process `pid` has open as `fd`, when it is a device.
@@ -193,8 +195,8 @@ pub trait Face {
     /// User and group that own what is at `path`.
     fn owner(&self, path: &str) -> Result<(u32, u32)>;
 
-    /// True when somebody has the block device at `path` open exclusively, as a mounted file system has, or the node of a
-    /// VFIO group open at all; `None` when that cannot be told.
+    /// True when some user has the block device at `path` open exclusively, as a mounted file system has, or the node of a
+    /// VFIO group open at all; `None` when that is unknown.
     fn claimed(&self, path: &str, node: Node) -> Option<bool>;
 
     /// True when a kernel stands behind the face, so that writes have effects.
@@ -202,7 +204,10 @@ pub trait Face {
 
     /// The changes to devices from now on.
     fn uevents(&self) -> Result<Box<dyn Uevents>> {
-        Err(FaceError::Unsupported { path: "uevents".into(), why: "no kernel that tells of changes is behind this" })
+        Err(FaceError::Unsupported {
+            path: "uevents".into(),
+            why: "there is no kernel behind it that announces changes",
+        })
     }
 
     /// The records of the kernel's log, oldest first, as `/dev/kmsg` gives them.
@@ -210,7 +215,7 @@ pub trait Face {
         Ok(kernel_log::split(&self.text(kernel_log::PATH)?))
     }
 
-    /// True when whoever asks may write to the kernel's files.
+    /// True when the caller may write to the kernel's files.
     fn may_write(&self) -> bool {
         true
     }
@@ -242,7 +247,7 @@ pub trait Face {
         self.list(path).unwrap_or_default().into_iter().map(|entry| entry.name).collect()
     }
 
-    /// Where the link in sysfs at `path` leads.
+    /// Target of the link in sysfs at `path`.
     ///
     /// `Ok(None)` when there is no link.
     fn resolve(&self, path: &str) -> Result<Option<String>> {

@@ -35,7 +35,7 @@ pub struct Uevent {
     pub sequence: Option<u64>,
 }
 
-/// What a wait for changes ended with.
+/// Outcome of a wait for changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A device changed.
@@ -46,8 +46,8 @@ pub enum Change {
 
 /// A source of changes. It collects them from the moment it is made.
 pub trait Uevents {
-    /// The next change; `None` when there is none within `patience`.
-    fn next(&mut self, patience: Duration) -> Result<Option<Change>>;
+    /// The next change; `None` when there is none within `timeout`.
+    fn next(&mut self, timeout: Duration) -> Result<Option<Change>>;
 }
 
 /// Reads a message of the kernel's: `bind@/devices/...`, then `KEY=VALUE`, each ended by a NUL.
@@ -107,10 +107,10 @@ impl Socket {
 }
 
 impl Uevents for Socket {
-    fn next(&mut self, patience: Duration) -> Result<Option<Change>> {
+    fn next(&mut self, timeout: Duration) -> Result<Option<Change>> {
         let fail = |errno| FaceError::Kernel { doing: "read", path: NAME.into(), errno };
-        let patience = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
-        match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&patience)) {
+        let timeout = Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: timeout.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout)) {
             Ok(0) | Err(Errno::INTR) => return Ok(None),
             Ok(_) => {}
             Err(errno) => return Err(fail(errno)),
@@ -145,8 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_socket_answers_within_its_patience() {
-        // Every user may listen; where a sandbox forbids it, that is told by name.
+    fn a_silent_socket_returns_within_its_timeout() {
+        // Every user may listen; where a sandbox forbids it, the error names the socket.
         match Socket::open() {
             Ok(mut socket) => {
                 socket.next(Duration::ZERO).unwrap();

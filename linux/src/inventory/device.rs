@@ -1,6 +1,6 @@
 //! One device.
 
-use crate::face::{Entry, Face, FaceError, PATIENCE, Result};
+use crate::face::{Entry, Face, FaceError, READ_DEADLINE, Result};
 use crate::path;
 
 /// A device on a bus that knows `driver_override`.
@@ -74,12 +74,17 @@ impl Device {
         functions.sort();
         device.virtual_functions = functions.into_iter().map(|(_, path)| path).collect();
         if has("vendor") && has("class") {
-            // Not from `uevent`, which says it all in one file: some kernels (6.1 among them) take the device's lock to write
-            // it, which an unbind that hangs never gives back.
-            let number = |name: &str| hex(&face.try_text(&format!("{path}/{name}"))?);
-            device.class = number("class");
-            device.vendor = number("vendor").and_then(id);
-            device.product = number("device").and_then(id);
+            // Not from `uevent`, which has all ids, too: some kernels (6.1 among them) take the device's lock to write it,
+            // which an unbind that hangs never gives back.
+            device.modalias = if has("modalias") { face.try_text(&format!("{path}/modalias")) } else { None };
+            if let Some((vendor, product, class)) = device.modalias.as_deref().and_then(pci_ids) {
+                (device.vendor, device.product, device.class) = (Some(vendor), Some(product), Some(class));
+            } else {
+                let number = |name: &str| hex(&face.try_text(&format!("{path}/{name}"))?);
+                device.class = number("class");
+                device.vendor = number("vendor").and_then(id);
+                device.product = number("device").and_then(id);
+            }
         }
         device.path = path;
         Ok(Some((device, entries)))
@@ -112,12 +117,12 @@ impl Device {
         self.class16().is_some_and(|class| class >> 8 == 0x06)
     }
 
-    /// True when the bound driver hands the device to user space through VFIO.
+    /// True when the bound driver exposes the device to user space through VFIO.
     pub fn is_on_vfio(&self) -> bool {
         self.driver.as_deref().is_some_and(is_vfio)
     }
 
-    /// What can be done with the group while this driver is bound to a member of it: drivers that never ask for DMA
+    /// True when the group stays viable with this driver bound to a member: drivers that never ask for DMA
     /// leave the group's ownership alone.
     pub fn leaves_dma_alone(&self) -> bool {
         match self.driver.as_deref() {
@@ -135,7 +140,7 @@ impl Device {
         let parts = self.path.split('/').skip_while(|part| !is_root_bus(part));
         let hops = parts.map(|part| match part.strip_prefix("pci").filter(|_| is_root_bus(part)) {
             Some(bus) => bus,
-            // Behind a root bus, a device is told from its neighbours by slot and function.
+            // Behind a root bus, a device is identified by slot and function.
             None => part.rsplit_once(':').map_or(part, |(_, slot)| slot),
         });
         let route = hops.collect::<Vec<_>>().join("/");
@@ -159,7 +164,7 @@ impl Device {
 
     /// The contents of `driver_override` now. Kernels show an empty one as `(null)` or as nothing.
     pub fn driver_override(&self, face: &dyn Face) -> Override {
-        match face.read_within(&self.attribute("driver_override"), PATIENCE) {
+        match face.read_within(&self.attribute("driver_override"), READ_DEADLINE) {
             Ok(bytes) => match String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\0']) {
                 "" | "(null)" => Override::None,
                 name => Override::Driver(name.into()),
@@ -187,6 +192,20 @@ fn id(number: u32) -> Option<u16> {
     number.try_into().ok()
 }
 
+/// Vendor, device and class of a PCI device's complete `modalias`: `pci:v00008086d00000A54sv...sd...bc01sc08i02`.
+fn pci_ids(modalias: &str) -> Option<(u16, u16, u32)> {
+    let number = |at: usize, key: &str, digits: usize| {
+        let rest = modalias.get(at..)?.strip_prefix(key)?;
+        u32::from_str_radix(rest.get(..digits)?, 16).ok()
+    };
+    if modalias.len() != 53 || number(22, "sv", 8).is_none() || number(32, "sd", 8).is_none() {
+        return None;
+    }
+    let (vendor, product) = (number(4, "v", 8)?, number(13, "d", 8)?);
+    let class = number(42, "bc", 2)? << 16 | number(46, "sc", 2)? << 8 | number(50, "i", 2)?;
+    modalias.starts_with("pci:").then_some((id(vendor)?, id(product)?, class))
+}
+
 /// True for `pci0000:00`.
 fn is_root_bus(part: &str) -> bool {
     part.strip_prefix("pci").is_some_and(|rest| rest.contains(':'))
@@ -199,7 +218,7 @@ fn is_vfio(driver: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Device, is_vfio};
+    use super::{Device, is_vfio, pci_ids};
 
     #[test]
     fn a_route_has_no_number_of_a_bus_behind_a_bridge() {
@@ -212,6 +231,19 @@ mod tests {
             Some("0000:00/02.0")
         );
         assert_eq!(Device { bus: "platform".into(), path: "/sys/devices/x".into(), ..Device::default() }.route(), None);
+    }
+
+    #[test]
+    fn ids_are_read_from_a_complete_modalias_only() {
+        let whole = "pci:v00008086d00000A54sv00008086sd00004702bc01sc08i02";
+        assert_eq!(pci_ids(whole), Some((0x8086, 0x0a54, 0x01_0802)));
+        for length in 0..whole.len() {
+            assert_eq!(pci_ids(&whole[..length]), None);
+        }
+        for other in ["pci:v00018086d00000A54sv00008086sd00004702bc01sc08i02", "of:Nsata_rcarT(null)Crenesas,sata", ""]
+        {
+            assert_eq!(pci_ids(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -7,8 +7,6 @@ use crate::face::{Face, FaceError};
 pub struct Group {
     /// The members' paths in `/sys/devices`.
     pub members: Vec<String>,
-    /// The domain type: `DMA`, `DMA-FQ`, `identity`.
-    pub kind: Option<String>,
     /// Address ranges that cannot be mapped freely.
     pub reserved: Vec<Region>,
 }
@@ -31,6 +29,11 @@ impl std::fmt::Display for Region {
 }
 
 impl Group {
+    /// The domain type of the group with this name: `DMA`, `DMA-FQ`, `identity`.
+    pub fn domain_type(face: &dyn Face, name: &str) -> Option<String> {
+        face.try_text(&format!("/sys/kernel/iommu_groups/{name}/type"))
+    }
+
     pub(super) fn read(face: &dyn Face, name: &str, troubles: &mut Vec<FaceError>) -> Self {
         let path = format!("/sys/kernel/iommu_groups/{name}");
         let mut members = Vec::new();
@@ -40,11 +43,7 @@ impl Group {
                 Err(error) => troubles.push(error),
             }
         }
-        Self {
-            members,
-            kind: face.try_text(&format!("{path}/type")),
-            reserved: regions(&face.try_text(&format!("{path}/reserved_regions")).unwrap_or_default()),
-        }
+        Self { members, reserved: regions(&face.try_text(&format!("{path}/reserved_regions")).unwrap_or_default()) }
     }
 }
 

@@ -28,10 +28,10 @@ pub struct Inventory {
     pub groups: BTreeMap<String, Group>,
     /// The IOMMUs by name, as `/sys/class/iommu` lists them.
     pub iommus: Vec<String>,
-    /// What could not be read, or was not followed.
+    /// Errors of files that could not be read, or of links that were not followed.
     pub troubles: Vec<FaceError>,
     by_path: BTreeMap<String, usize>,
-    /// What the devices' directories hold, by path.
+    /// Entries of the devices' directories, by path.
     listings: BTreeMap<String, Vec<Entry>>,
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::face::Face;
 
-/// Where distributions keep the list.
+/// Paths of the list on distributions.
 const LISTS: [&str; 3] = ["/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids", "/usr/share/pci.ids"];
 
 /// Names from `pci.ids`; empty when the host has no list.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Device, Inventory};
-use crate::face::{Face, PATIENCE};
+use crate::face::{Face, READ_DEADLINE};
 
 /// PCI Express Base Specification, 7.9.3 and 7.7.8: identifiers of extended capabilities.
 const EXT_CAP_SERIAL: u16 = 0x0003;
@@ -21,7 +21,7 @@ impl Config {
         if device.bus != "pci" {
             return None;
         }
-        face.read_within(&device.attribute("config"), PATIENCE).ok().map(Self)
+        face.read_within(&device.attribute("config"), READ_DEADLINE).ok().map(Self)
     }
 
     fn u16(&self, at: usize) -> Option<u16> {
@@ -121,7 +121,7 @@ pub fn acs_on_the_way(face: &dyn Face, inventory: &Inventory, device: &Device) -
     bridges
 }
 
-/// How far the kernel's IOMMU groups can be relied on.
+/// Rating of the isolation that the kernel's IOMMU groups claim.
 pub fn rate_isolation(face: &dyn Face) -> &'static str {
     let line = face.try_text("/proc/cmdline").unwrap_or_default();
     if line.split_whitespace().any(|word| word.starts_with("pcie_acs_override=")) {

@@ -1,4 +1,4 @@
-//! How a device can be reset, and what else that resets.
+//! Reset methods of a device, and the devices that they reset with it.
 
 use super::{Device, Inventory};
 use crate::face::Face;

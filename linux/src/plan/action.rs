@@ -54,7 +54,7 @@ impl Place {
     }
 }
 
-/// What a step does.
+/// A change to the host, or a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Action {
@@ -100,7 +100,7 @@ pub enum Action {
         /// After.
         to: bool,
     },
-    /// Sets whether the device may sleep while nobody uses it: `power/control`, `auto` or `on`.
+    /// Sets whether the device may suspend at run time: `power/control`, `auto` or `on`.
     ///
     /// vfio-pci leaves `on` behind, and so do the drivers that have an opinion of their own.
     Power {
@@ -123,7 +123,7 @@ pub enum Action {
     },
 }
 
-/// What must hold.
+/// A condition on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
     /// Nothing.
@@ -147,17 +147,17 @@ pub enum Condition {
 pub struct Step {
     /// The device.
     pub device: Place,
-    /// What is done.
+    /// The action.
     pub action: Action,
-    /// What undoes it, in order. Each of these is left out when what it aims at holds already.
+    /// Actions that undo it, in order. Each of these is left out when what it aims at holds already.
     pub inverse: Vec<Action>,
     /// The requested device that the step is for, by label.
     pub for_device: String,
-    /// What the step's device is to that one.
+    /// The role of the step's device.
     pub role: Role,
 }
 
-/// What the device of a step is to the device that was asked for.
+/// Relation of a step's device to the device that was requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -207,7 +207,7 @@ impl Action {
         Some((path, value))
     }
 
-    /// What must hold before.
+    /// Precondition.
     pub fn before(&self) -> Condition {
         match self {
             Self::LoadModule { .. } | Self::Power { .. } | Self::VerifyDriver { .. } | Self::VerifyNodes => {
@@ -222,7 +222,7 @@ impl Action {
         }
     }
 
-    /// What must hold afterwards.
+    /// Postcondition.
     pub fn after(&self) -> Condition {
         match self {
             Self::LoadModule { bus, driver, .. } => Condition::DriverExists(bus.clone(), driver.clone()),

@@ -10,12 +10,12 @@ use crate::inventory::{Device, Override};
 use crate::obstacle::{Class, Findings, Obstacle};
 use crate::usage::{self, Scene};
 
-/// What is asked for.
+/// A request to move devices.
 #[derive(Debug, Clone, Default)]
 pub struct Request<'a> {
     /// The devices, each once.
     pub devices: Vec<&'a Device>,
-    /// Where they are to go.
+    /// Their target.
     pub to: Target,
     /// Siblings on a driver of the host's are unbound for as long.
     pub hold_siblings: bool,
@@ -49,7 +49,7 @@ pub struct Subject {
 /// The steps of a hand-over, or what stands in its way.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Where the devices are to go.
+    /// The target.
     pub to: Target,
     /// The devices.
     pub subjects: Vec<Subject>,
@@ -59,17 +59,17 @@ pub struct Plan {
     pub findings: Findings,
     /// Conditions that are looked at again when the plan is run.
     pub preconditions: Vec<Precondition>,
-    /// What vanishes.
+    /// State of the devices that vanishes with their drivers.
     pub remembered: Vec<Memory>,
 }
 
 impl Plan {
-    /// True when an obstacle that nobody has overridden is in the way.
+    /// True when an obstacle that is not overridden is in the way.
     pub fn is_refused(&self) -> bool {
         self.findings.obstacles.iter().any(|o| !o.overridden)
     }
 
-    /// What undoes the whole plan, in the order in which it is done.
+    /// Actions that undo the whole plan, in order.
     pub fn undo(&self) -> Vec<(Place, Action)> {
         let mut undo: Vec<(Place, Action)> = Vec::new();
         for step in self.steps.iter().rev() {
@@ -235,7 +235,7 @@ fn already(scene: Scene<'_>, request: &Request<'_>, device: &Device, plan: &mut 
             Class::Policy,
             "stale-node",
             format!("{} is on {driver}, but {mismatch}", device.label()),
-            "remove the stale node or its mount, and let devtmpfs or udev make it anew; it is not given to anybody",
+            "remove the stale node or its mount, and let devtmpfs or udev create it again; its owner is not changed",
         ));
     }
     let place = Place::from(device);
@@ -243,7 +243,7 @@ fn already(scene: Scene<'_>, request: &Request<'_>, device: &Device, plan: &mut 
         let label = device.label();
         let me = (label.as_str(), Role::Own);
         plan.steps.push(Step::new(&place, Action::VerifyNodes, Vec::new(), me));
-        // The nodes are there already, and somebody's: `take` gives them back.
+        // The nodes exist already, with an owner: `take` restores it.
         let nodes = usage::vfio_nodes(scene, device);
         let before = nodes.iter().find_map(|node| scene.face.owner(&node.path).ok());
         let inverse = before.filter(|before| *before != (user, group));

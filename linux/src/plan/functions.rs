@@ -44,7 +44,7 @@ pub(super) fn take_away(
     }
 }
 
-/// Unbinds one function. Its override dies with it, so the inverse writes it anew.
+/// Unbinds one function. Its override dies with it, so the inverse writes it again.
 fn unbind(scene: Scene<'_>, function: &Device, for_device: (&str, Role), steps: &mut Vec<Step>) {
     let place = Place::from(function);
     let own = match function.driver_override(scene.face) {

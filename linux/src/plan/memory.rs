@@ -1,14 +1,14 @@
-//! What vanishes with a driver, and must be known to bring everything back.
+//! State that vanishes with a driver, and that restoring the device needs.
 
 use serde::{Deserialize, Serialize};
 
 use super::action::POWER;
-use crate::face::{Face, PATIENCE};
+use crate::face::{Face, READ_DEADLINE};
 use crate::inventory::Device;
 use crate::select;
 use crate::usage::Below;
 
-/// What a device was before its driver was unbound.
+/// State of a device before its driver was unbound.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// Bus and name.
@@ -27,7 +27,7 @@ pub struct Memory {
     pub serials: Vec<String>,
     /// Hardware addresses.
     pub macs: Vec<String>,
-    /// Whether it may sleep: `power/control`.
+    /// Runtime power management, `power/control`: `auto` or `on`.
     #[serde(default)]
     pub power: Option<String>,
     /// Links that udev had made: `disk/by-id/...`.
@@ -63,5 +63,5 @@ pub(super) fn functions(face: &dyn Face, device: &Device) -> Option<u32> {
         return None;
     }
     // Reading it takes the device's lock.
-    face.try_text_within(&file, PATIENCE)?.trim().parse().ok()
+    face.try_text_within(&file, READ_DEADLINE)?.trim().parse().ok()
 }

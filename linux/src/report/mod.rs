@@ -1,4 +1,4 @@
-//! What a bug report about a device says, and what it must not say.
+//! Contents of a bug report about a device, and removal of personal names.
 
 mod log;
 mod private;

@@ -31,7 +31,7 @@ const PUBLIC: [&str; 21] = [
     "/var/log",
 ];
 
-/// Where the firmware keeps numbers of the machine.
+/// Directory of the firmware's numbers of the machine.
 const MACHINE: [&str; 6] =
     ["product_serial", "board_serial", "chassis_serial", "chassis_asset_tag", "board_asset_tag", "product_uuid"];
 
@@ -94,7 +94,7 @@ fn people(passwd: &str) -> Vec<String> {
     found
 }
 
-/// What udev knows of disks and other devices.
+/// udev's database of disks and other devices.
 fn udev(scene: Scene<'_>) -> Vec<(String, Private)> {
     let face = scene.face;
     let mut found = Vec::new();

@@ -44,7 +44,7 @@ impl Private {
 }
 
 /// Replaces values that are known to be private, and those that look so: hardware and network addresses, UUIDs, names
-/// of the `naa.` and `eui.` form, and the serial numbers that the kernel's log tells of USB devices.
+/// of the `naa.` and `eui.` form, and the serial numbers of USB devices in the kernel's log.
 #[derive(Debug, Default)]
 pub struct Redactor {
     /// Longest first: a name can be part of another.
@@ -88,7 +88,7 @@ impl Redactor {
         out
     }
 
-    /// How many values of each kind were replaced.
+    /// Number of values of each kind that were replaced.
     pub fn counts(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
         for (kind, _) in self.numbers.keys() {
@@ -102,7 +102,7 @@ impl Redactor {
         *self.numbers.entry((kind, value)).or_insert(next)
     }
 
-    /// The private value that `text` begins with: its length, kind, and the form by which it is told from others.
+    /// The private value that `text` begins with: its length, kind, and the form by which it is recognised.
     fn find(&self, text: &str, before: &str) -> Option<(usize, Private, String)> {
         let ends = |length: usize| !text[length..].chars().next().is_some_and(is_word);
         for (value, kind) in &self.known {
@@ -174,8 +174,8 @@ fn world_wide(text: &str) -> Option<usize> {
 }
 
 fn usb_serial(text: &str, before: &str) -> Option<usize> {
-    let told = before.ends_with("SerialNumber: ");
-    told.then(|| text.find(char::is_whitespace).unwrap_or(text.len())).filter(|length| *length > 0)
+    let serial = before.ends_with("SerialNumber: ");
+    serial.then(|| text.find(char::is_whitespace).unwrap_or(text.len())).filter(|length| *length > 0)
 }
 
 fn address(text: &str) -> Option<usize> {

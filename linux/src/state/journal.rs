@@ -21,7 +21,7 @@ pub struct Header {
     pub id: String,
     /// The kernel's `boot_id`: after another boot, devices are where the kernel put them.
     pub boot: String,
-    /// What is done: `give`, `take`.
+    /// The verb: `give`, `take`.
     pub purpose: String,
     /// The process.
     pub pid: u32,
@@ -29,7 +29,7 @@ pub struct Header {
     pub devices: Vec<String>,
     /// The steps.
     pub steps: Vec<Step>,
-    /// What vanishes with the drivers.
+    /// Names and numbers that vanish with the drivers.
     pub remembered: Vec<Memory>,
     /// The plan whose devices are taken back.
     pub takes: Option<String>,
@@ -53,7 +53,7 @@ pub enum Record {
     Failed {
         /// Its number.
         step: usize,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// A step is about to be undone.
@@ -109,12 +109,12 @@ pub enum LogError {
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What is wrong.
+        /// The mistake.
         why: String,
     },
 }
 
-/// Where the engine writes what it is about to do.
+/// Destination of the engine's records.
 pub trait Log {
     /// Adds a line. It is on disk when this returns.
     fn append(&mut self, record: &Record) -> Result<(), LogError>;
@@ -132,7 +132,7 @@ pub struct Journal {
 pub struct Resumed {
     /// The plan.
     pub header: Header,
-    /// What was written of it. A last line that was cut is left out.
+    /// Its records. A last line that was cut is left out.
     pub records: Vec<Record>,
     /// True when the last line was cut: the command or the machine ended while it was written.
     pub cut: bool,
@@ -147,8 +147,13 @@ impl Journal {
         let mut line = serde_json::to_vec(header).map_err(|error| fail(error.into()))?;
         line.push(b'\n');
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&draft).map_err(fail)?;
-        file.write_all(&line).and_then(|()| file.sync_all()).map_err(fail)?;
-        std::fs::rename(&draft, &path).map_err(fail)?;
+        let written =
+            file.write_all(&line).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&draft, &path));
+        if written.is_err() {
+            // A full disk must not fill with drafts.
+            let _ = std::fs::remove_file(&draft);
+        }
+        written.map_err(fail)?;
         // The name, too, must be on disk before the first step.
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(fail)?;
         let file = OpenOptions::new().append(true).open(&path).map_err(fail)?;
@@ -233,7 +238,7 @@ impl Resumed {
         !turned && last.is_none_or(|last| self.records.contains(&Record::Done { step: last }))
     }
 
-    /// How the plan ended, if it did.
+    /// Outcome of the plan, if it ended.
     pub fn ended(&self) -> Option<bool> {
         self.records.iter().find_map(|r| match r {
             Record::End { done } => Some(*done),

@@ -13,7 +13,7 @@ pub enum LockError {
     /// Somebody else has it.
     #[error("{name} is locked by {holder}: wait until it ends")]
     Held {
-        /// What is locked.
+        /// Name of the lock.
         name: String,
         /// Process and purpose.
         holder: String,
@@ -35,7 +35,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock called `name` in `directory`. A lock whose holder is dead is free: the kernel lets go of it.
+    /// Takes the lock called `name` in `directory`. A lock whose holder is dead is free: the kernel releases it.
     pub fn take(directory: &Path, name: &str, purpose: &str) -> Result<Self, LockError> {
         let path = directory.join(format!("{}.lock", name.replace('/', ":")));
         let fail = |error| LockError::File { path: path.clone(), error };

@@ -1,4 +1,4 @@
-//! What survives the command: journals of plans, records of devices that are given, and locks.
+//! State that outlives the command: journals of plans, records of devices that are given, and locks.
 
 mod journal;
 mod lock;

@@ -18,7 +18,7 @@ pub struct Given {
     pub devices: Vec<String>,
     /// The steps that were done and not taken back.
     pub steps: Vec<Step>,
-    /// What vanished with the drivers.
+    /// Names and numbers that vanished with the drivers.
     pub remembered: Vec<Memory>,
 }
 
@@ -57,7 +57,7 @@ impl Given {
         known.map(step).collect()
     }
 
-    /// What is left after `devices` were taken back; `None` when nothing is.
+    /// The rest of the record after `devices` were taken back; `None` when nothing is left.
     pub fn without(mut self, devices: &[String]) -> Option<Self> {
         let last = self.devices.iter().all(|d| devices.contains(d));
         self.steps.retain(|step| !goes(step, devices, last));
@@ -73,7 +73,7 @@ impl Given {
         })
     }
 
-    /// Where a device is.
+    /// Place of a device.
     pub fn place(&self, device: &str) -> Option<&Place> {
         self.steps.iter().map(|step| &step.device).find(|place| place.to_string() == device)
     }
@@ -107,7 +107,7 @@ pub fn take_steps(given: &[Step]) -> Vec<Step> {
     steps
 }
 
-/// What undoes an action of the way back.
+/// Actions that undo an action of the way back.
 fn inverse(action: &Action) -> Vec<Action> {
     match action {
         Action::Override { from, to } => vec![Action::Override { from: to.clone(), to: from.clone() }],

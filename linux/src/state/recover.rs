@@ -10,14 +10,14 @@ use crate::engine::Engine;
 use crate::face::Face;
 use crate::plan::{Action, Place};
 
-/// What became of one journal.
+/// Outcome of the recovery of one journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recovered {
     /// The plan had been done; only its end was missing.
     Finished,
-    /// What had been done was undone.
+    /// The steps that had been done were undone.
     Undone,
-    /// The machine was started anew since: the kernel has put its devices where it wants them.
+    /// The machine was rebooted since: the kernel has put its devices where it wants them.
     Rebooted {
         /// Devices, and the driver that each has now.
         now: Vec<(String, Option<String>)>,
@@ -28,7 +28,7 @@ pub enum Recovered {
     Busy(String),
 }
 
-/// The names of the locks that a plan on these devices needs, sorted: whoever needs several takes them in this order.
+/// The names of the locks that a plan on these devices needs, sorted: a plan that needs several takes them in this order.
 pub fn lock_names<'a>(face: &dyn Face, places: impl IntoIterator<Item = &'a Place>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for place in places {
@@ -65,7 +65,7 @@ pub fn recover(
         // Whoever had the locks has ended well meanwhile.
         return Ok((resumed, Recovered::Finished));
     }
-    // Only now: whoever writes a journal has the locks.
+    // Only now: a plan that writes a journal holds the locks.
     let (mut journal, resumed) = Journal::resume(path)?;
     let files: Vec<File> = locks.iter().filter_map(|lock| lock.copy().ok()).collect();
     let outcome = settle(face, &mut journal, &resumed, timeout, &files, progress)?;

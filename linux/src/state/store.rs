@@ -25,7 +25,7 @@ pub enum StoreError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The mistake.
         why: String,
     },
     /// A record is from a newer version.
@@ -54,7 +54,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Where the state is: below `state`, and locks below `locks`. Nothing is made yet.
+    /// A store below `state`, and locks below `locks`. Nothing is made yet.
     pub fn at(state: impl Into<PathBuf>, locks: impl Into<PathBuf>) -> Self {
         Self { state: state.into(), locks: locks.into() }
     }
@@ -90,7 +90,7 @@ impl Store {
         files(&self.journals(), "jsonl")
     }
 
-    /// Closes the books on a plan: keeps its record if devices are given, and removes its journal.
+    /// Closes a plan: keeps its record if devices are given, and removes its journal.
     pub fn close(&self, header: &Header, done: bool) -> Result<(), StoreError> {
         // A plan that only gave nodes to a user has nothing to take back: the record of the device is another one.
         let moves = |step: &Step| {

@@ -17,9 +17,9 @@ pub struct Btrfs {
 pub struct Export {
     /// The path that it was given.
     pub path: String,
-    /// Who uses it, for a message: `loop0`, `the NVMe target nqn.x`.
+    /// Its user, for a message: `loop0`, `the NVMe target nqn.x`.
     pub user: String,
-    /// What ends it.
+    /// A command that ends the use.
     pub remedy: String,
 }
 

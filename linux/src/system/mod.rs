@@ -1,4 +1,4 @@
-//! Who uses what on the host, read once: mounts, swap, processes, routes, storage stacks.
+//! Users of devices on the host, read once: mounts, swap, processes, routes, storage stacks.
 
 mod kernel_users;
 mod mounts;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 pub use kernel_users::{Btrfs, Export};
 pub use mounts::{Mount, Swap};
-pub use network::{Address, Network, Route};
+pub use network::{Address, Network, OPEN_VSWITCH, Route};
 pub use process::{NetNamespace, Open, Process};
 
 use crate::face::{Face, Kind, Node};

@@ -10,11 +10,11 @@ use crate::face::Face;
 pub struct Mount {
     /// Device number of the file system, which for btrfs, ZFS and overlay is not a block device's.
     pub number: (u32, u32),
-    /// Where it is mounted.
+    /// Mount point.
     pub point: String,
     /// The type: `ext4`.
     pub kind: String,
-    /// What it was mounted from: a path, or a name of the file system's own.
+    /// Source: a path, or a name of the file system's own.
     pub source: String,
     /// Options of the file system.
     pub options: String,

@@ -6,6 +6,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use crate::face::Face;
 use crate::path;
 
+/// The word for an interface that ports of Open vSwitch stand below.
+pub const OPEN_VSWITCH: &str = "Open vSwitch datapath";
+
 /// A route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -35,6 +38,10 @@ pub struct Network {
     pub routes: Vec<Route>,
     /// IPv6 addresses. IPv4 addresses show by their routes.
     pub addresses: Vec<Address>,
+    /// Interfaces that carry sessions of PPP over Ethernet.
+    pub pppoe: Vec<String>,
+    /// By index of the interface, the number of packet sockets that are bound to it.
+    pub packet_sockets: BTreeMap<u32, usize>,
     /// By interface, the interfaces that stand on it (bond, bridge, team, VLAN, macvlan), with a word for how.
     pub above: BTreeMap<String, BTreeSet<(String, &'static str)>>,
 }
@@ -45,7 +52,9 @@ impl Network {
         let mut routes = routes(&text("/proc/net/route"));
         routes.extend(routes6(&text("/proc/net/ipv6_route")));
         let addresses = addresses6(&text("/proc/net/if_inet6"));
-        let mut network = Self { routes, addresses, above: BTreeMap::new() };
+        let pppoe = pppoe(&text("/proc/net/pppoe"));
+        let packet_sockets = packet_sockets(&text("/proc/net/packet"));
+        let mut network = Self { routes, addresses, pppoe, packet_sockets, above: BTreeMap::new() };
         for interface in face.names("/sys/class/net") {
             network.read_stack(face, &interface);
         }
@@ -102,7 +111,7 @@ impl Network {
 
     fn stack(&mut self, below: &str, above: &str, how: &'static str) {
         let stacked = self.above.entry(below.into()).or_default();
-        // One master shows in several places, and not each of them tells what it is.
+        // One master shows in several places, and not each of them says what it is.
         if how != "interface" {
             stacked.retain(|(name, known)| name != above || *known != "interface");
         } else if stacked.iter().any(|(name, _)| name == above) {
@@ -112,7 +121,7 @@ impl Network {
     }
 }
 
-/// What an interface is, by what its directory holds.
+/// Kind of an interface, from its directory.
 fn kind(face: &dyn Face, path: &str) -> &'static str {
     let base = face.resolve(path).ok().flatten().unwrap_or_else(|| path.into());
     let uevent = face.try_text(&format!("{base}/uevent")).unwrap_or_default();
@@ -126,6 +135,8 @@ fn kind(face: &dyn Face, path: &str) -> &'static str {
         _ if face.exists(&format!("{base}/bonding")) => "bond",
         _ if face.exists(&format!("{base}/bridge")) => "bridge",
         _ if path::name(&base).starts_with("team") => "team",
+        // All bridges of one datapath stand behind this one interface.
+        _ if path::name(&base) == "ovs-system" => OPEN_VSWITCH,
         _ => "interface",
     }
 }
@@ -165,6 +176,21 @@ fn routes6(text: &str) -> Vec<Route> {
         (!skip).then_some(route)
     };
     text.lines().filter_map(read).collect()
+}
+
+/// Lines of `/proc/net/pppoe`: session, address of the other end, interface.
+fn pppoe(text: &str) -> Vec<String> {
+    text.lines().skip(1).filter_map(|line| line.split_whitespace().nth(2)).map(Into::into).collect()
+}
+
+/// Lines of `/proc/net/packet`: address, references, type, protocol, index of the interface (0 for all of them).
+fn packet_sockets(text: &str) -> BTreeMap<u32, usize> {
+    let mut found = BTreeMap::new();
+    let bound = text.lines().skip(1).filter_map(|line| line.split_whitespace().nth(4)?.parse().ok());
+    for index in bound.filter(|index| *index != 0) {
+        *found.entry(index).or_default() += 1;
+    }
+    found
 }
 
 /// Lines of `/proc/net/if_inet6`: address, index, length, scope, flags, interface.

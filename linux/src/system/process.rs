@@ -66,11 +66,13 @@ pub(super) fn read(face: &dyn Face, system: &mut System) {
 
 fn open(face: &dyn Face, pid: u32, fd: u32) -> Option<Open> {
     let text = face.link(&format!("/proc/{pid}/fd/{fd}")).ok()?;
-    if text.starts_with("/dev/") && !matches!(text.as_str(), "/dev/null" | "/dev/zero" | "/dev/urandom") {
+    // Containers have their nodes in other places, too: `/run/nvidia/driver/dev/nvidia0`.
+    let name = text.find("/dev/").map_or("", |at| &text[at..]);
+    if text.starts_with('/') && !matches!(name, "" | "/dev/null" | "/dev/zero" | "/dev/urandom") {
         let node = face.open_node(pid, fd, text.trim_end_matches(" (deleted)"));
         return Some(Open { pid, fd, text, node, syspath: None });
     }
-    // A write to one of these may be under way, and may wait for whoever holds the device.
+    // A write to one of these may be under way, and may wait for the device's holder.
     if text.starts_with("/sys/") && WRITES.iter().any(|file| text.ends_with(file)) {
         return Some(Open { pid, fd, text, node: None, syspath: None });
     }

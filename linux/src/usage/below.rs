@@ -31,9 +31,11 @@ pub struct Below {
     pub names: Vec<String>,
     /// Directories of drivers' own classes that speak for a network device without an interface, such as InfiniBand.
     pub classes: Vec<String>,
+    /// Devices with an IOMMU group of their own: mediated devices, and functions behind a controller with a bus of its own.
+    pub grouped: Vec<String>,
     /// Device links to consumers, of the device and of all below it: paths.
     pub consumers: Vec<String>,
-    /// What could not be read.
+    /// Errors of files that could not be read.
     pub troubles: Vec<FaceError>,
 }
 
@@ -106,6 +108,9 @@ impl Below {
     /// Takes down what the directory at `path` is.
     fn note(&mut self, face: &dyn Face, path: &str, entries: &[Entry]) {
         let has = |name: &str| entries.iter().any(|e| e.name == name);
+        if has("iommu_group") {
+            self.grouped.push(path.into());
+        }
         let name = path::name(path);
         let class = path::name(path::parent(path));
         let subsystem = if has("subsystem") { face.link_name(&format!("{path}/subsystem")) } else { None };

@@ -7,6 +7,7 @@ use super::{Below, Interface, Scene};
 use crate::inventory::Device;
 use crate::obstacle::{Class, Findings, Obstacle};
 use crate::path;
+use crate::system::OPEN_VSWITCH;
 
 /// `IFF_UP` of `if.h`.
 const IFF_UP: u32 = 1;
@@ -40,9 +41,11 @@ fn examine(scene: Scene<'_>, device: &Device, interface: &Interface, findings: &
                 "bond" => "bond",
                 "bridge" => "bridge",
                 "team" => "team",
+                OPEN_VSWITCH => "openvswitch",
                 _ => "stacked",
             };
             let remedy = match *how {
+                OPEN_VSWITCH => format!("ovs-vsctl del-port {current}"),
                 "VLAN" | "macvlan" => format!("ip link delete {above}"),
                 _ => format!("ip link set {current} nomaster"),
             };
@@ -59,6 +62,10 @@ fn examine(scene: Scene<'_>, device: &Device, interface: &Interface, findings: &
                 format!("the default route goes over {on}"),
                 format!("move the default route: ip route del default dev {current}"),
             );
+        }
+        if network.pppoe.iter().any(|below| below == current) {
+            idle = false;
+            use_of("pppoe", format!("{on} carries a PPPoE session"), "end the session: poff".into());
         }
         let up = flags(scene, current).map_or(!routes.is_empty(), |flags| flags & IFF_UP != 0);
         if !up {
@@ -77,7 +84,14 @@ fn examine(scene: Scene<'_>, device: &Device, interface: &Interface, findings: &
         }
     }
     if idle && flags(scene, name).is_some_and(|flags| flags & IFF_UP != 0) {
-        findings.warn(format!("the interface {name} is up, without an address, a route or a master"));
+        let index = scene.face.try_text(&format!("{}/ifindex", interface.path));
+        let sockets = index.and_then(|index| network.packet_sockets.get(&index.trim().parse().ok()?).copied());
+        let sockets = match sockets {
+            None => String::new(),
+            Some(1) => "; 1 packet socket is bound to it".into(),
+            Some(sockets) => format!("; {sockets} packet sockets are bound to it"),
+        };
+        findings.warn(format!("the interface {name} is up, without an address, a route or a master{sockets}"));
     }
     findings.remark(format!("the interface {name} vanishes with the driver"));
 }
@@ -106,7 +120,7 @@ fn missing(scene: Scene<'_>, device: &Device, below: &Below, findings: &mut Find
             if place == device.path { driver.to_owned() } else { format!("a driver below it ({})", path::name(place)) };
         let mut what = format!(
             "{whose} is bound, but its net/ is empty: the interface must be in another network namespace, \
-             and whether it is used cannot be told"
+             and its use cannot be ruled out"
         );
         let mut remedy = "move the interface back: ip link set NAME netns 1, inside its namespace".to_owned();
         for namespace in scene.system.namespaces.iter().filter(|n| !n.interfaces.is_empty()) {

@@ -12,7 +12,7 @@ pub(super) fn find(scene: Scene<'_>, device: &Device, below: &Below, claimed: &[
             continue;
         }
         let open = &scene.system.open;
-        // Its name matters when somebody has it open, or something of which only the name is known.
+        // Its name matters when a process has it open, or something of which only the name is known.
         if !open.iter().any(|open| open.node.is_none_or(|n| n == *node)) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What is written on a disk, as udev has read it.
+//! Signatures on disks, from udev's database.
 
 use super::Scene;
 use super::below::number;
@@ -32,7 +32,7 @@ pub(super) fn of(face: &dyn Face, node: Node) -> Option<Signature> {
     })
 }
 
-/// Warns of what is on a block device that nobody uses.
+/// Warns of a signature on a block device without a user.
 pub(super) fn warn(scene: Scene<'_>, block: &str, findings: &mut Findings) {
     let Some((major, minor)) = number(scene.face, block) else { return };
     let Some(found) = of(scene.face, Node { block: true, major, minor }) else { return };
@@ -44,5 +44,5 @@ pub(super) fn warn(scene: Scene<'_>, block: &str, findings: &mut Findings) {
     let what = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { what.replacen("a ", "an ", 1) } else { what };
     let name = [label.map(|l| format!("label {l}")), uuid].into_iter().flatten().collect::<Vec<_>>().join(", ");
     let name = if name.is_empty() { String::new() } else { format!(" ({name})") };
-    findings.warn(format!("{} carries {what}{name} that nobody uses", path::name(block)));
+    findings.warn(format!("{} carries {what}{name} without a user", path::name(block)));
 }

@@ -1,10 +1,11 @@
 //! Users of devices that are on VFIO: holders of the group's node, of the device's own node, of the device itself.
 
-use super::Scene;
 use super::below::number;
+use super::{Below, Scene};
 use crate::face::{Kind, Node};
 use crate::inventory::Device;
 use crate::obstacle::{Class, Findings, Obstacle};
+use crate::path;
 
 /// A node that leads to a device on VFIO.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +100,25 @@ pub fn node_mismatches(scene: Scene<'_>, device: &Device) -> Vec<String> {
     found
 }
 
+/// Reports holders of mediated devices, and of functions behind the device: they are removed with its driver.
+pub(super) fn find_below(scene: Scene<'_>, device: &Device, below: &Below, findings: &mut Findings) {
+    for path in &below.grouped {
+        let name = path::name(path).to_owned();
+        let group = scene.face.link_name(&format!("{path}/iommu_group"));
+        let part = Device { name, path: path.clone(), group, ..Device::default() };
+        for holder in holders(scene, &part) {
+            let who = scene.system.who(holder.pid);
+            findings.obstacle(Obstacle::new(
+                &device.label(),
+                Class::InUse,
+                "vfio",
+                format!("{}, below it, is held by {who}, by {}", part.name, holder.by),
+                format!("end {who}, or have it give {} back", part.name),
+            ));
+        }
+    }
+}
+
 pub(super) fn find(scene: Scene<'_>, device: &Device, findings: &mut Findings) {
     if !device.is_on_vfio() {
         return;
@@ -118,7 +138,7 @@ pub(super) fn find(scene: Scene<'_>, device: &Device, findings: &mut Findings) {
     if !held.is_empty() {
         return;
     }
-    // A group's node can be open once: somebody whom proc does not show has it.
+    // A group's node can be open once: a process that proc does not show has it.
     for node in nodes(scene, device).iter().filter(|node| !node.path.starts_with("/dev/vfio/devices/")) {
         if scene.face.claimed(&node.path, node.number) == Some(true) {
             findings.obstacle(Obstacle::new(
@@ -163,7 +183,7 @@ pub(super) fn find(scene: Scene<'_>, device: &Device, findings: &mut Findings) {
             Class::CannotTell,
             "vfio",
             format!("{driver} is in use {count} times, and {who} {why}"),
-            format!("end {who} and wait until it is gone; if it cannot be ended, the machine must be started anew"),
+            format!("end {who} and wait until it is gone; if it cannot be ended, the machine must be rebooted"),
         ));
     }
 }

@@ -1,4 +1,4 @@
-//! Writes that are under way: somebody else binds, unbinds or removes the device.
+//! Writes that are under way: another process binds, unbinds or removes the device.
 
 use super::Scene;
 use crate::inventory::Device;

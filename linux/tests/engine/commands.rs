@@ -16,7 +16,7 @@ const DISK: &str = "0000:5e:00.0";
 /// A host on which commands are run one after another.
 struct Host {
     run: Run,
-    /// Whether the user may write.
+    /// True when the user may write.
     root: bool,
 }
 
@@ -197,11 +197,40 @@ fn a_take_restores_functions_driver_override_and_count() {
 }
 
 #[test]
+fn a_hand_over_writes_to_the_kernel_no_more_than_a_script_does() {
+    let host = Host::disk();
+    let writes = |line: &str| {
+        let before = host.kernel().writes.get();
+        host.ends(line, Exit::Done, &[]);
+        host.kernel().writes.get() - before
+    };
+    assert_eq!(writes(&format!("give {DISK}")), 3, "driver_override, unbind, bind");
+    assert_eq!(writes(&format!("take {DISK}")), 4, "the same, and power/control, which vfio-pci has changed");
+}
+
+#[test]
+fn a_take_loads_the_module_of_a_driver_that_was_unloaded_meanwhile() {
+    let host = Host::disk();
+    let before = host.kernel().state();
+    host.ends(&format!("give {DISK}"), Exit::Done, &[]);
+    host.kernel().unload("nvme");
+    host.ends(&format!("take {DISK} --dry-run"), Exit::Done, &["bind to nvme"]);
+    host.put("/proc/sys/kernel/osrelease", "6.1");
+    host.put(
+        "/lib/modules/6.1/modules.dep",
+        "kernel/drivers/nvme/host/nvme.ko.xz: kernel/drivers/nvme/host/nvme-core.ko.xz",
+    );
+    host.ends(&format!("take {DISK}"), Exit::Done, &["load the module nvme", "bind to nvme", "done: take"]);
+    assert_eq!(host.kernel().state(), before);
+    host.ends("status", Exit::Done, &["nothing is given"]);
+}
+
+#[test]
 fn a_reboot_makes_records_void() {
     let host = Host::disk();
     host.ends(&format!("give {DISK}"), Exit::Done, &[]);
     host.put("/proc/sys/kernel/random/boot_id", "another");
-    host.ends("status", Exit::Drift, &["started anew"]);
+    host.ends("status", Exit::Drift, &["rebooted"]);
     host.ends("recover", Exit::Done, &["void"]);
     assert!(host.run.store.given().unwrap().is_empty());
 }

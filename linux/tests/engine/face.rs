@@ -77,7 +77,10 @@ impl Face for Kernel {
     }
 
     fn load_module(&self, name: &str) -> Result<()> {
-        Err(FaceError::Unsupported { path: name.into(), why: "there are no modules here" })
+        let driver = self.unloaded.borrow_mut().remove(name);
+        let driver = driver.ok_or(FaceError::Unsupported { path: name.into(), why: "there is no such module here" })?;
+        self.tree.borrow_mut().extend(driver);
+        Ok(())
     }
 
     fn own(&self, _: &str, _: Node, _: u32, _: u32) -> Result<()> {
@@ -92,7 +95,7 @@ impl Face for Kernel {
 /// The same kernel for one process after another.
 pub(crate) struct Shared {
     pub(crate) kernel: Rc<Kernel>,
-    /// Whether the process may write.
+    /// True when the process may write.
     pub(crate) root: bool,
 }
 

@@ -1,6 +1,8 @@
 //! Hand-overs that nothing disturbs.
 
-use bindery_linux::engine::Ended;
+use std::time::Duration;
+
+use bindery_linux::engine::{Ended, NotBegun, Order, carry_out};
 
 use crate::scenario::all;
 
@@ -48,4 +50,34 @@ fn a_device_that_could_sleep_can_sleep_again() {
     disk.give(&run);
     disk.take(&run);
     assert_eq!(run.kernel.power("0000:5e:00.0").as_deref(), Some("auto"), "vfio-pci has left `on`");
+}
+
+#[test]
+fn what_changes_between_the_plan_and_its_start_is_refused_before_anything_is_written() {
+    let disk = all().remove(0);
+    // The driver leaves, an override is written, another program gives the device away: the plan made anew is another one.
+    let changes: [&dyn Fn(&crate::kernel::Kernel); 3] = [
+        &|kernel| kernel.unbind("0000:5e:00.0", "nvme").unwrap(),
+        &|kernel| kernel.file(&format!("{}/driver_override", kernel.device("0000:5e:00.0").unwrap()), "other"),
+        &|kernel| kernel.file(&format!("{}/power/control", kernel.device("0000:5e:00.0").unwrap()), "on"),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let run = disk.start();
+        let plan = disk.plan(&run.kernel);
+        let order = Order {
+            purpose: "give".into(),
+            devices: vec!["0000:5e:00.0".into()],
+            steps: plan.steps,
+            remembered: plan.remembered,
+            takes: None,
+        };
+        change(&run.kernel);
+        let before = run.kernel.state();
+        let again = || Ok(disk.plan(&run.kernel).steps);
+        let ended: Result<Ended, NotBegun> =
+            carry_out(&*run.kernel, &run.store, &order, Duration::from_secs(1), again, &mut |_, _, _, _| {});
+        assert!(matches!(ended, Err(NotBegun::Changed)), "{number}: {ended:?}");
+        assert_eq!((run.kernel.writes.get(), run.kernel.state()), (0, before), "{number}");
+        assert!(run.store.unfinished().unwrap().is_empty(), "{number}: no journal is begun");
+    }
 }

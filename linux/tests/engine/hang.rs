@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bindery_linux::engine::Ended;
@@ -67,6 +68,35 @@ fn a_late_read_is_told_and_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let answer = late(&dir).read_within("/proc/version", Duration::from_millis(50));
     assert!(matches!(&answer, Err(error @ FaceError::Late { .. }) if error.to_string().contains("under way")));
+}
+
+#[test]
+fn one_reader_waits_for_a_device_however_often_it_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = late(&dir);
+    let helper = |path: &str| match host.read_within(path, Duration::from_millis(20)) {
+        Err(FaceError::Late { helper: Some(pid), .. }) => pid,
+        other => panic!("{path}: {other:?}"),
+    };
+    let first = helper("/sys/devices/a/driver_override");
+    assert_eq!(helper("/sys/devices/a/driver_override"), first);
+    assert_eq!(helper("/sys/devices/a/vpd"), first, "another attribute of the same device");
+    assert_ne!(helper("/sys/devices/b/driver_override"), first, "another device is asked");
+}
+
+#[test]
+fn readers_end_with_whom_they_read_for() {
+    let host = Host::open().unwrap().with_helper(env!("CARGO_BIN_EXE_bindctl"));
+    let wait = Duration::from_secs(30);
+    let parent = || {
+        let text = host.read_within("/proc/self/stat", wait).unwrap();
+        String::from_utf8(text).unwrap().split(' ').next().unwrap().to_owned()
+    };
+    let reader = parent();
+    assert_eq!(parent(), reader, "one process answers all");
+    assert!(host.read_within("/sys/no\nsuch", wait).is_err(), "a name with a newline is no request");
+    drop(host);
+    assert!(!Path::new("/proc").join(reader).exists());
 }
 
 #[test]

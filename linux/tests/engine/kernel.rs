@@ -23,7 +23,7 @@ pub(crate) enum Entry {
 /// Entries by path.
 pub(crate) type Tree = BTreeMap<String, Entry>;
 
-/// What happens to one write instead of its effect.
+/// Fault of one write, instead of its effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The kernel says no.
@@ -66,14 +66,16 @@ pub(crate) struct Kernel {
     pub(crate) tree: RefCell<Tree>,
     /// The driver that matches each device without an override.
     native: RefCell<BTreeMap<String, String>>,
-    /// What a driver had made below its device, while it is unbound.
+    /// Entries that a driver had made below its device, while it is unbound.
     made: RefCell<BTreeMap<String, Tree>>,
     /// Virtual functions while there are none: their parts of the tree.
     functions: RefCell<BTreeMap<String, Tree>>,
+    /// PCI drivers whose modules are not loaded: their parts of the tree.
+    pub(crate) unloaded: RefCell<BTreeMap<String, Tree>>,
     /// Faults by the number of the write.
     pub(crate) faults: RefCell<BTreeMap<usize, Fault>>,
     pub(crate) writes: Cell<usize>,
-    /// Nodes that somebody has open whom proc does not show.
+    /// Nodes that a process has open that proc does not show.
     pub(crate) busy: RefCell<Vec<String>>,
     pub(crate) fuse: std::rc::Rc<Fuse>,
     minor: Cell<u32>,
@@ -87,6 +89,7 @@ impl Kernel {
             native: RefCell::default(),
             made: RefCell::default(),
             functions: RefCell::default(),
+            unloaded: RefCell::default(),
             faults: RefCell::default(),
             writes: Cell::new(0),
             busy: RefCell::default(),
@@ -123,7 +126,7 @@ impl Kernel {
         self.try_text(&format!("{}/power/control", self.device(name)?))
     }
 
-    /// Where every device is: driver, override, number of functions, autoprobe.
+    /// State of every device: driver, override, number of functions, autoprobe.
     pub(crate) fn state(&self) -> BTreeMap<String, String> {
         let mut state = BTreeMap::new();
         for name in self.names("/sys/bus/pci/devices") {
@@ -169,6 +172,12 @@ impl Kernel {
         let mut tree = self.tree.borrow_mut();
         let names: Vec<String> = tree.keys().filter(|p| path::within(p, path)).cloned().collect();
         names.into_iter().filter_map(|name| tree.remove_entry(&name)).collect()
+    }
+
+    /// Unloads the module of a PCI driver, whose directory vanishes.
+    pub(crate) fn unload(&self, driver: &str) {
+        let tree = self.cut(&format!("/sys/bus/pci/drivers/{driver}"));
+        self.unloaded.borrow_mut().insert(driver.into(), tree);
     }
 
     pub(crate) fn unbind(&self, name: &str, driver: &str) -> Result<(), Errno> {

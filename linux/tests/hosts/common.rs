@@ -10,7 +10,7 @@ pub(crate) struct Host {
     dir: tempfile::TempDir,
 }
 
-/// What the command said.
+/// Output and exit code of the command.
 pub(crate) struct Said {
     pub(crate) exit: i32,
     pub(crate) json: Value,
@@ -149,7 +149,7 @@ impl Said {
         self
     }
 
-    /// What undoes the plan, in order.
+    /// Actions that undo the plan, in order.
     pub(crate) fn undo(&self) -> Vec<String> {
         let undo = self.json["undo"].as_array().unwrap();
         undo.iter().map(|u| format!("{} {}", u["device"].as_str().unwrap(), u["what"].as_str().unwrap())).collect()

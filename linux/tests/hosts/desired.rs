@@ -9,21 +9,21 @@ fn apply(host: &Host, text: &str) -> Said {
     host.bindctl("apply")
 }
 
-fn wish(select: &str, more: &str) -> String {
+fn entry(select: &str, more: &str) -> String {
     format!("version = 1\n\n[[device]]\nselect = \"{select}\"\n{more}\n")
 }
 
 #[test]
-fn a_wish_becomes_a_plan_and_status_tells_the_drift() {
+fn an_entry_becomes_a_plan_and_status_reports_the_drift() {
     let host = Host::with_disk("");
     let said =
-        apply(&host, &wish("serial=PHLN9000A1", "expect = \"8086:0a54\"\nserial = \"PHLN9000A1\"\ndriver = \"vfio\""));
+        apply(&host, &entry("serial=PHLN9000A1", "expect = \"8086:0a54\"\nserial = \"PHLN9000A1\"\ndriver = \"vfio\""));
     assert_eq!(said.exit, 0, "{}", said.text);
     assert_eq!(said.json["plans"][0]["steps"][0]["do"], "driver_override");
     let status = host.bindctl("status");
     assert_eq!(status.exit, 1, "{}", status.text);
     status.names(&["0000:02:00.0", "vfio", "nvme"]);
-    let there = apply(&host, &wish("0000:02:00.0", "expect = \"8086:0a54\"\ndriver = \"host\""));
+    let there = apply(&host, &entry("0000:02:00.0", "expect = \"8086:0a54\"\ndriver = \"host\""));
     assert_eq!(there.json["plans"][0]["outcome"], "nothing to do", "{}", there.text);
     assert_eq!(host.bindctl("status").exit, 0);
 }
@@ -31,11 +31,11 @@ fn a_wish_becomes_a_plan_and_status_tells_the_drift() {
 #[test]
 fn a_device_that_was_exchanged_is_noticed_and_not_obeyed() {
     let host = Host::with_disk("");
-    let ids = apply(&host, &wish("0000:02:00.0", "expect = \"10de:1234\"\ndriver = \"vfio\""));
+    let ids = apply(&host, &entry("0000:02:00.0", "expect = \"10de:1234\"\ndriver = \"vfio\""));
     assert_eq!(ids.exit, 3, "{}", ids.text);
     assert!(ids.text.contains("bindctl.toml:5: 0000:02:00.0 is 8086:0a54, not 10de:1234"), "{}", ids.text);
     let serial = "expect = \"8086:0a54\"\nserial = \"OTHER\"\ndriver = \"vfio\"";
-    let said = apply(&host, &wish("0000:02:00.0", serial));
+    let said = apply(&host, &entry("0000:02:00.0", serial));
     assert_eq!(said.exit, 3);
     assert!(said.text.contains("bindctl.toml:6:") && said.text.contains("PHLN9000A1"), "{}", said.text);
 }
@@ -43,16 +43,16 @@ fn a_device_that_was_exchanged_is_noticed_and_not_obeyed() {
 #[test]
 fn mistakes_in_the_file_change_nothing_and_name_the_line() {
     let host = Host::reported("12-pf-with-live-vfs");
-    let entry =
+    let listed =
         |select: &str, ids: &str| format!("[[device]]\nselect = \"{select}\"\nexpect = \"{ids}\"\ndriver = \"vfio\"\n");
-    let pair = [entry("17:00.0", "15b3:101d"), entry("17:00.4", "15b3:101e")].concat();
-    let twice = [entry("17:00.4", "15b3:101e"), entry("0000:17:00.4", "15b3:101e")].concat();
+    let pair = [listed("17:00.0", "15b3:101d"), listed("17:00.4", "15b3:101e")].concat();
+    let twice = [listed("17:00.4", "15b3:101e"), listed("0000:17:00.4", "15b3:101e")].concat();
     for (text, line) in [
-        (format!("version = 1\n{twice}"), ":7: 0000:17:00.4 is wished for twice"),
+        (format!("version = 1\n{twice}"), ":7: 0000:17:00.4 is listed twice"),
         (format!("version = 1\n{pair}"), ":7: 0000:17:00.4 vanishes"),
         ("version = 1\nspeed = 9\n".into(), ":2: unknown field"),
         ("version = 1\n[[device]]\nselect = \"17:00.4\"\ndriver = \"vfio\"\n".into(), ":3: 0000:17:00.4 needs expect"),
-        (format!("version = 1\n{}", entry("99:00.0", "15b3:101e")), ":3: 99:00.0: no such device"),
+        (format!("version = 1\n{}", listed("99:00.0", "15b3:101e")), ":3: 99:00.0: no such device"),
         ("version = 7\n".into(), ":1: version 7"),
     ] {
         let said = apply(&host, &text);
@@ -63,12 +63,12 @@ fn mistakes_in_the_file_change_nothing_and_name_the_line() {
 }
 
 #[test]
-fn one_wish_that_is_refused_keeps_the_others_from_being_begun() {
+fn one_entry_that_is_refused_keeps_the_others_from_being_begun() {
     let host = Host::reported("01-lvm-and-md-not-mounted");
     host.run("rm -r $R/sys/devices/virtual/block/md127 $R/sys/devices/pci0000:00/0000:00:1d.0/0000:03:00.0/nvme/nvme1/nvme1n1/nvme1n1p1/holders/md127");
-    let entry =
+    let listed =
         |select: &str| format!("[[device]]\nselect = \"{select}\"\nexpect = \"8086:0a54\"\ndriver = \"vfio\"\n");
-    let said = apply(&host, &format!("version = 1\n{}{}", entry("03:00.0"), entry("02:00.0")));
+    let said = apply(&host, &format!("version = 1\n{}{}", listed("03:00.0"), listed("02:00.0")));
     assert_eq!(said.exit, 4, "{}", said.text);
     said.names(&["/srv"]);
 }
@@ -92,9 +92,9 @@ fn an_initramfs_gets_what_can_be_done_early() {
     let host = Host::with_disk("");
     std::fs::create_dir_all(host.path().join("etc")).unwrap();
     let file = host.path().join("etc/bindctl.toml");
-    let wish = "[[device]]\nselect = \"0000:02:00.0\"\nexpect = \"8086:0a54\"\ndriver = \"vfio\"\nowner = \"qemu\"\n";
+    let text = "[[device]]\nselect = \"0000:02:00.0\"\nexpect = \"8086:0a54\"\ndriver = \"vfio\"\nowner = \"qemu\"\n";
     let gone = "[[device]]\nselect = \"0000:09:00.0\"\nexpect = \"8086:0a54\"\ndriver = \"vfio\"\n";
-    std::fs::write(&file, format!("version = 1\n{wish}{gone}")).unwrap();
+    std::fs::write(&file, format!("version = 1\n{text}{gone}")).unwrap();
     let said = host.bindctl("initramfs modules --kernel 6.12");
     assert_eq!((said.exit, said.text.as_str()), (0, "vfio-pci\n"));
     let said = host.bindctl("initramfs state");
@@ -125,8 +125,8 @@ fn early_a_device_that_cannot_be_told_from_its_twin_is_left_alone() {
 fn an_image_is_made_where_no_host_is_mounted() {
     let host = Host::made_by("rm -r $R/sys $R/proc");
     std::fs::create_dir_all(host.path().join("etc")).unwrap();
-    let wish = "version = 1\n[[device]]\nselect = \"0000:02:00.0\"\nexpect = \"8086:0a54\"\ndriver = \"vfio\"\n";
-    std::fs::write(host.path().join("etc/bindctl.toml"), wish).unwrap();
+    let text = "version = 1\n[[device]]\nselect = \"0000:02:00.0\"\nexpect = \"8086:0a54\"\ndriver = \"vfio\"\n";
+    std::fs::write(host.path().join("etc/bindctl.toml"), text).unwrap();
     assert_eq!(host.bindctl("initramfs modules --kernel 6.12").text, "vfio-pci\n");
     assert_eq!(host.bindctl("initramfs state").exit, 0);
     assert_eq!(host.bindctl("apply").exit, 2, "all else needs a host");

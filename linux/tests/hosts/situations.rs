@@ -1,4 +1,4 @@
-//! Hosts as people describe them when a hand-over has gone wrong, each with the outcome that they wished for.
+//! Hosts as people describe them when a hand-over has gone wrong, each with the outcome that they wanted.
 
 use crate::common::{Host, gives};
 

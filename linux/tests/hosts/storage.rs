@@ -65,7 +65,7 @@ fn an_imported_zfs_pool_is_in_use_and_another_one_is_data() {
     Host::with_disk(&imported).give(DEVICE).refused(4, &["imported ZFS pool tank", "/tank", "zpool export tank"]);
     let idle = Host::with_disk(member).give(DEVICE);
     gives(&idle, DEVICE);
-    idle.names(&["zfs_member", "nobody uses"]);
+    idle.names(&["zfs_member", "without a user"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use vfio_ioctls::{VfioContainer, VfioDevice, VfioError};
 
-/// Where the device sees the memory.
+/// Address at which the device sees the memory.
 const IOVA: u64 = 0x10_0000;
 
 /// Bytes that are mapped.

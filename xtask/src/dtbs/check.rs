@@ -1,4 +1,4 @@
-//! What is checked of one tree.
+//! Checks of one tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -111,7 +111,7 @@ fn compare(
     }
 }
 
-/// What holds for any tree: names are unique, parents come first, suppliers are enabled and not the device itself.
+/// Checks that hold for any tree: names are unique, parents come first, suppliers are enabled and not the device itself.
 fn sound(_: &Path, description: &Description, nodes: &Nodes) -> Result<(), String> {
     let mut names = BTreeSet::new();
     let mut seen = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! What the command and a machine without drivers make of a tree.
+//! A tree as the command and a machine without drivers see it.
 
 use std::fs;
 use std::path::Path;

@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::outcome::Trouble;
 use crate::tool::output;
 
-/// How often each path stands among the nodes with a `compatible` that are enabled.
+/// Number of times that each path stands among the nodes with a `compatible` that are enabled.
 #[derive(Default, PartialEq, Eq, Debug)]
 pub(super) struct Count {
     /// Below the root or a bus: devices.

@@ -45,7 +45,7 @@ impl Graph {
         circles
     }
 
-    /// What `module` imports, directly or through others.
+    /// Modules that `module` imports, directly or through others.
     fn reached_from<'a>(&'a self, module: &'a str) -> BTreeSet<&'a str> {
         let (mut reached, mut due) = (BTreeSet::new(), vec![module]);
         while let Some(from) = due.pop() {

@@ -17,7 +17,7 @@ pub(super) struct Import {
     /// File of the place, relative to the folder that was asked about.
     pub(super) file: PathBuf,
     pub(super) line: usize,
-    /// What is named, from the crate's root: `machine::Machine`.
+    /// Path that is named, from the crate's root: `machine::Machine`.
     pub(super) path: String,
 }
 
@@ -258,7 +258,7 @@ fn item_attributes(item: &Item) -> &[Attribute] {
     }
 }
 
-/// Whether a `cfg` among the attributes can hold in builds for tests only.
+/// True when a `cfg` among the attributes can hold in builds for tests only.
 fn for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
@@ -266,7 +266,7 @@ fn for_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// Whether a `cfg` condition holds where `test` does not; `None` when it depends on something else.
+/// Value of a `cfg` condition where `test` does not hold; `None` when it depends on something else.
 fn holds(condition: &Meta) -> Option<bool> {
     let parts = || {
         let Meta::List(list) = condition else { return Vec::new() };

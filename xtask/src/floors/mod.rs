@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     judge(&graph, &table)
 }
 
-/// Whether imports are as the table allows.
+/// Checks that imports are as the table allows.
 pub(crate) fn check() -> Outcome {
     let (graph, table) = read()?;
     judge(&graph, &table)

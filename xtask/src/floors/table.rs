@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-/// What `core/floors.toml` says.
+/// Contents of `core/floors.toml`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Table {
@@ -31,7 +31,7 @@ impl Table {
         self.floors.iter().position(|floor| floor.iter().any(|name| name == module))
     }
 
-    /// How many places of `from` may import `to`, which stands above it.
+    /// Number of places of `from` that may import `to`, which stands above it.
     pub(super) fn allowed(&self, from: &str, to: &str) -> usize {
         self.upward.get(from).and_then(|edges| edges.get(to)).copied().unwrap_or(0)
     }

@@ -18,7 +18,7 @@ fn source(files: &[(&str, &str)]) -> Result<Source, String> {
     read(folder.path())
 }
 
-/// What the modules of `files` import, as `from -> path`, in order.
+/// Imports of the modules of `files`, as `from -> path`, in order.
 fn imports(files: &[(&str, &str)]) -> Vec<String> {
     source(files).unwrap().imports.iter().map(|i| format!("{}:{} -> {}", i.file.display(), i.line, i.path)).collect()
 }

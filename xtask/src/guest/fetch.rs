@@ -13,9 +13,9 @@ use crate::tool::{exists, target};
 pub(crate) struct Guest {
     /// Its architecture.
     pub(super) arch: Arch,
-    /// Which kernel of Debian's it is.
+    /// Its kernel.
     pub(super) version: Version,
-    /// Where images, disks and logs of this architecture and kernel go.
+    /// Directory of images, disks and logs of this architecture and kernel.
     pub(super) folder: PathBuf,
     /// The image that QEMU boots.
     pub(super) image: PathBuf,
@@ -68,7 +68,7 @@ fn programs(arch: Arch) -> Outcome {
     install(&missing)
 }
 
-/// Whether a program can be started, also one for root alone.
+/// True when a program can be started, also one for root alone.
 fn found(program: &str) -> bool {
     exists(program) || exists(&format!("/usr/sbin/{program}")) || exists(&format!("/sbin/{program}"))
 }

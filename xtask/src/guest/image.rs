@@ -9,7 +9,7 @@ use super::Guest;
 use crate::outcome::Trouble;
 use crate::tool::output;
 
-/// What goes into an initramfs.
+/// Contents of an initramfs.
 pub(crate) struct Image<'a> {
     /// Its name, and that of its files.
     pub(crate) name: &'a str,

@@ -110,7 +110,7 @@ fn one(guest: &Guest, boot: &Boot, programs: &[PathBuf], limit: Duration) -> Res
     Ok(failed)
 }
 
-/// Whether the guest printed this line.
+/// True when the guest printed this line.
 fn tells(said: &str, what: &str) -> bool {
     said.lines().any(|line| line.trim_end().strip_prefix("GUEST: ") == Some(what))
 }

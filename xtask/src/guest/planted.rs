@@ -38,7 +38,7 @@ pub(super) fn build(guest: &Guest) -> Result<PathBuf, Trouble> {
     Ok(folder.join("planted.ko"))
 }
 
-/// How names of the compiler for another architecture begin.
+/// Prefix of the names of the compiler for another architecture.
 fn prefix(arch: Arch) -> &'static str {
     match arch {
         Arch::X86 => "x86_64-linux-gnu-",

@@ -7,7 +7,7 @@ use super::Arch;
 use crate::outcome::Trouble;
 use crate::tool::root;
 
-/// What every boot begins with.
+/// Script that every boot begins with.
 const PRELUDE: &str = "prelude";
 
 /// Modules that the tests load, with what those need.
@@ -58,7 +58,7 @@ pub(super) struct Boot<Tests = Vec<&'static str>> {
     pub(super) name: &'static str,
     /// Added to the kernel's command line.
     pub(super) command_line: &'static str,
-    /// Where it runs.
+    /// Architectures that it runs on.
     arches: &'static [Arch],
     /// Runs only when it is named.
     by_name: bool,
@@ -85,6 +85,7 @@ pub(super) const BOOTS: [Boot<&[&str]>; 9] = [
             "multipath",
             "functions",
             "framebuffer",
+            "state",
             "hang",
             "kill",
             "matrix",
@@ -129,7 +130,7 @@ impl Boot<&[&'static str]> {
 }
 
 impl Boot {
-    /// Whether a test of it needs the module with bugs on purpose.
+    /// True when a test of it needs the module with bugs on purpose.
     pub(super) fn is_planted(&self) -> bool {
         self.tests.iter().any(|name| ["audit-late", "audit-planted"].contains(name))
     }

@@ -12,7 +12,7 @@ use crate::tool::{exists, output, root};
 /// The program that makes packages. A new version may lay out a package in another way: it is chosen on purpose.
 const TOOL: (&str, &str) = ("cargo-deb", "3.8.0");
 
-/// What must be in a package.
+/// Files that must be in a package.
 const FILES: [&str; 13] = [
     "./usr/bin/bindctl",
     "./usr/lib/systemd/system/bindctl.service",

@@ -23,7 +23,7 @@ expect = \"8086:1572\"
 driver = \"vfio\"
 ";
 
-/// What is run in each image after the drivers were loaded.
+/// Script that runs in each image after the drivers were loaded.
 const CHECK: &str = include_str!("check.sh");
 
 /// An image, by the name of its maker.

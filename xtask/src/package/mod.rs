@@ -62,7 +62,7 @@ fn used(debian: &chroot::Chroot) -> Outcome {
     boot::try_all(debian, &images)
 }
 
-/// Where packages, tools and the Debian are.
+/// Directory of packages, tools and the Debian.
 fn folder() -> PathBuf {
     target().join("package")
 }

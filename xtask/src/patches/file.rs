@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::outcome::Trouble;
 
-/// What is run for a patch that does not say by what it is killed.
+/// Commands for a patch that does not say by what it is killed.
 const DEFAULT: &str = "test -p bindery -p bindery-drivers -p bindery-sim -p bindery-explore";
 
 /// A bug to be put in.
@@ -12,11 +12,11 @@ const DEFAULT: &str = "test -p bindery -p bindery-drivers -p bindery-sim -p bind
 pub(super) struct Patch {
     pub(super) name: String,
     pub(super) path: PathBuf,
-    /// Where the bug is from; empty when the file does not say.
+    /// Origin of the bug; empty when the file does not say.
     pub(super) history: String,
     /// The promise that it breaks, or `?`.
     pub(super) breaks: String,
-    /// Why the auditor sees nothing of it in a trace, where the file says so.
+    /// Reason why the auditor sees nothing of it in a trace, where the file gives one.
     pub(super) traceless: Option<String>,
     /// Each of these must fail with it.
     pub(super) killers: Vec<Killer>,
@@ -29,7 +29,7 @@ pub(super) struct Patch {
 pub(super) struct Killer {
     /// Arguments of `cargo`.
     pub(super) command: String,
-    /// What its output must say, such as `BROKEN P3`.
+    /// Text that its output must have, such as `BROKEN P3`.
     pub(super) says: Option<String>,
 }
 

@@ -21,7 +21,7 @@ pub(crate) use page::{check, update};
 /// Folder of the repository's own patches.
 const OWN: &str = "mutants";
 
-/// How many commits back a change counts as new.
+/// Number of commits within which a change counts as new.
 const RECENT: &str = "12";
 
 /// A few of the repository's patches: `count` of those whose files have changed lately, and one of the others. Which of them

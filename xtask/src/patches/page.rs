@@ -12,7 +12,7 @@ use super::trial::Verdict;
 use crate::outcome::{Outcome, Trouble};
 use crate::tool::{output, root};
 
-/// What updates the page.
+/// Command that updates the page.
 const COMMAND: &str = "cargo xtask mutants --update";
 
 const TOP: &str = "\
@@ -36,7 +36,7 @@ pub(crate) fn update() -> Outcome {
     std::fs::write(&file, render(&own()?)).map_err(|e| Trouble::Broken(format!("{}: {e}", file.display())))
 }
 
-/// Whether each patch still applies, and the page lists them all.
+/// Checks that each patch still applies, and that the page lists them all.
 pub(crate) fn check() -> Outcome {
     let patches = own()?;
     let stale: Vec<String> = patches.iter().filter_map(does_not_apply).collect();

@@ -14,7 +14,7 @@ use crate::outcome::Trouble;
 /// A test that takes longer hangs: the bug has made it do so.
 const LIMIT: Duration = Duration::from_mins(15);
 
-/// What became of a patch.
+/// Outcome of a patch.
 #[derive(Debug)]
 pub(super) enum Verdict {
     Killed {
@@ -47,7 +47,7 @@ impl fmt::Display for Verdict {
 
 enum Ended {
     Well,
-    /// Which tests failed, and all that was printed.
+    /// Tests that failed, and all that was printed.
     Badly {
         failed: String,
         output: String,
@@ -56,7 +56,7 @@ enum Ended {
 
 pub(super) struct Trial<'s> {
     scratch: &'s Scratch,
-    /// Whether a command passes without any patch, once it was tried.
+    /// True when a command passes without any patch, once it was tried.
     clean: BTreeMap<String, bool>,
 }
 

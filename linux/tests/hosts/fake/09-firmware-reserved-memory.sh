@@ -1,7 +1,7 @@
 #!/bin/sh
 . "$(dirname "$0")/lib.sh"; root "$@"
 # The firmware wants a fixed 1:1 mapping for the NIC (RMRR): visible before anything is touched.
-# The USB controller has one too, of the kind that the kernel lets go.
+# The USB controller has one too, of the kind that the kernel releases.
 H=sys/devices/pci0000:00
 iommu dmar0; drv pci tg3 tg3; drv pci uhci_hcd uhci_hcd; drv pci pcieport; vfio_stack
 pci $H 0000:00:1c.4 060400 8086 1d18 1; bind $P pci pcieport; group 14 DMA-FQ $P; RP=$P

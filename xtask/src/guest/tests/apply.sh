@@ -1,6 +1,6 @@
 # The desired state is applied before the drivers are loaded, as a hook of an initramfs does it: they never bind.
 [ -z "$loaded" ] || failed "the drivers are loaded already"
-wish() {
+desire() {
 	cat >/etc/bindctl.toml <<EOT
 version = 1
 [[device]]
@@ -13,7 +13,7 @@ expect = "8086:2922"
 driver = "$1"
 EOT
 }
-wish vfio
+desire vfio
 expect 0 bindctl apply
 on $NVME vfio-pci
 on $SATA vfio-pci
@@ -26,8 +26,8 @@ dmesg | grep -E "nvme.*$NVME|ahci $SATA" && failed "the real driver was there"
 expect 0 bindctl status
 expect 0 bindctl apply
 names "nothing"
-# Back by another wish.
-wish host
+# Back by another desired state.
+desire host
 expect 1 bindctl status
 expect 0 bindctl apply
 on $NVME nvme

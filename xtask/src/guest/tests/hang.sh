@@ -7,12 +7,18 @@ holding
 expect 4 bindctl take $SATA
 names "vfio-check ($holder)"
 expect 7 bindctl take $SATA --force-in-use $SATA --timeout 3
-names "process .* waits for the kernel" "bindctl recover"
+# With the place where the kernel waits.
+names "process .* waits for the kernel" "unbind_store" "bindctl recover"
 prompt 0 bindctl list
 names "$SATA"
 prompt 0 bindctl list --json
 prompt any bindctl show $SATA
-names "$SATA"
+names "$SATA" "was not answered within"
+prompt any bindctl report $SATA
+names "driver_override: not read" "unbind_store"
+# However many attributes a command asks for, one reader of each command waits beside the unbind.
+readers=$(ps -o args | grep -c "[b]indery-linux-helper answer")
+[ "$readers" -le 2 ] || failed "$readers readers wait after two commands"
 prompt 1 bindctl status
 names "unfinished"
 # What is under way is left alone.

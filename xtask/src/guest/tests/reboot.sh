@@ -10,7 +10,7 @@ next() { echo $1 >/state/stage; sync; }
 crash() { finish again; }
 void() {
 	expect 0 bindctl $state recover
-	names "$1" "void: the machine was started anew" "$SATA is now on ahci"
+	names "$1" "void: the machine was rebooted" "$SATA is now on ahci"
 	expect 0 bindctl $state status
 	names "nothing is given"
 }
@@ -41,13 +41,13 @@ case $stage in
 	expect 0 bindctl $state recover
 	names "take of .*$SATA: void" "record of .*$SATA: void"
 	expect 0 bindctl $state status
-	# Given, and then the machine is started anew without a crash of the command.
+	# Given, and then the machine reboots without a crash of the command.
 	expect 0 bindctl $state give $SATA
 	next 4
 	crash ;;
 4)
 	expect 1 bindctl $state status
-	names "the machine was started anew"
+	names "the machine was rebooted"
 	expect 0 bindctl $state recover
 	names "record of .*$SATA: void"
 	expect 0 bindctl $state give $SATA
