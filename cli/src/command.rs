@@ -9,14 +9,14 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 use crate::args::{Cli, Command};
 use crate::failure::{BAD_INPUT, Failure, GOOD, Result};
 use crate::output::{Color, Output};
-use crate::{audit, explore, story, tree};
+use crate::{audit, explore, run, tree};
 
 /// Runs the command that the program was called with.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let (color, outcome) = match &cli.command {
-        None => (cli.run.color, story::command(&cli.run)),
-        Some(Command::Run(run)) => (run.color, story::command(run)),
+        None => (cli.run.color, run::command(&cli.run)),
+        Some(Command::Run(run)) => (run.color, run::command(run)),
         Some(Command::Tree(args)) => (args.color, draw(args)),
         Some(Command::Explore(args)) => (args.color, explore::command(args)),
         Some(Command::Audit(args)) => (args.color, audit::command(args)),

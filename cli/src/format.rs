@@ -1,4 +1,6 @@
-//! Events in words.
+//! Events as lines of text.
+
+use std::collections::BTreeSet;
 
 use anstyle::Style;
 use bindery::event::{EventKind, Outcome};
@@ -6,12 +8,35 @@ use bindery::event::{EventKind, Outcome};
 use crate::output::{DIM, ERROR, GOOD, NAME, Output, PLAIN, WARNING};
 use crate::record::LogEntry;
 
-/// How wide the column of device names is.
+/// Width of the column of device names.
 const DEVICE: usize = 26;
 
-/// One line for one event: time, device, what happened.
-pub fn line(output: &Output<'_>, entry: &LogEntry) -> String {
+/// The lines for those of `events` that a reader of the output wants to know; `--json` and `--trace` have all of them. Of
+/// the wake-ups these are those of devices that were deferred before.
+pub fn lines(output: &Output<'_>, events: &[LogEntry]) -> Vec<String> {
+    let mut deferred = BTreeSet::new();
+    let mut notable = |entry: &&LogEntry| match entry.event.kind {
+        EventKind::Deferred { .. } => {
+            deferred.insert((entry.machine, entry.event.device.clone()));
+            true
+        }
+        EventKind::Woken { .. } => deferred.contains(&(entry.machine, entry.event.device.clone())),
+        ref kind => is_notable(kind),
+    };
+    events.iter().filter(|entry| notable(entry)).map(|entry| line(output, entry)).collect()
+}
+
+/// One line for one event: time, device, what happened. Entries that leave the ledger are aligned as a table.
+fn line(output: &Output<'_>, entry: &LogEntry) -> String {
     let event = &entry.event;
+    if let EventKind::Released { entry, resource, what, backend, outcome } = &event.kind {
+        let (style, how) = match outcome {
+            Outcome::Returned => (PLAIN, "back to"),
+            Outcome::Quarantined => (WARNING, "quarantined, not back to"),
+        };
+        let (resource, what) = (output.column(NAME, resource, 14), output.column(style, what, 46));
+        return format!("      {entry:>3}  {resource} {what} {how} {backend}");
+    }
     let guest = if entry.machine == "guest" { "guest " } else { "" };
     let device = format!("{guest}{}", event.device.as_deref().unwrap_or(""));
     format!(
@@ -22,22 +47,32 @@ pub fn line(output: &Output<'_>, entry: &LogEntry) -> String {
     )
 }
 
-/// How one event is to look. What it says are its own words.
-pub fn style(kind: &EventKind) -> Style {
+fn is_notable(kind: &EventKind) -> bool {
+    use EventKind as E;
+    !matches!(
+        kind,
+        E::DeviceAdded
+            | E::DeviceRemoved
+            | E::DriverAdded { .. }
+            | E::DriverRemoved { .. }
+            | E::Bind { .. }
+            | E::BindRefused { .. }
+            | E::Acquired { .. }
+            | E::DmaUnmapped { .. }
+            | E::Uevent { .. }
+            | E::Control { .. }
+    )
+}
+
+/// The style of an event's line.
+fn style(kind: &EventKind) -> Style {
     use EventKind as E;
     match kind {
-        E::DeviceAdded
-        | E::DeviceRemoved
-        | E::DriverAdded { .. }
-        | E::DriverRemoved { .. }
-        | E::Bind { .. }
-        | E::Acquired { .. } => DIM,
         E::Bound { .. } | E::Unbound { .. } | E::Quiesced { .. } | E::Recovered { .. } => GOOD,
         E::NotBound { .. }
         | E::Deferred { .. }
         | E::QuiesceFailed { .. }
         | E::IommuFault { .. }
-        | E::Released { outcome: Outcome::Quarantined, .. }
         | E::Quarantined { .. }
         | E::Policy { .. }
         | E::Refused { .. }
@@ -49,12 +84,31 @@ pub fn style(kind: &EventKind) -> Style {
 
 #[cfg(test)]
 mod tests {
+    use bindery::env::Instant;
+    use bindery::event::Event;
+
+    use super::*;
     use crate::record::samples;
 
     #[test]
-    fn every_kind_of_event_has_words_of_its_own() {
+    fn every_kind_of_event_has_a_text_of_its_own() {
         for kind in samples() {
             assert_ne!(kind.to_string(), format!("{kind:?}"));
         }
+    }
+
+    #[test]
+    fn only_wake_ups_of_deferred_devices_are_printed() {
+        let woken = || EventKind::Woken { by: "b".into(), ready: true };
+        let deferred = EventKind::Deferred { driver: None, on: Vec::new() };
+        let entry = |device: &str, kind| LogEntry {
+            step: "probe".into(),
+            machine: "host",
+            event: Event { seq: 1, at: Instant(0), device: Some(device.into()), kind },
+        };
+        let events = [entry("x", woken()), entry("y", deferred), entry("y", woken()), entry("x", woken())];
+        let printed = lines(&Output::new(Vec::new(), false), &events);
+        assert_eq!(printed.len(), 2, "{printed:?}");
+        assert!(printed[1].contains("y ") && printed[1].contains("woken by b"), "{printed:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The `bindery` command as a library, so that tests can call each step of its story by itself.
+//! The `bindery` command as a library, so that tests can run each step of its script by itself.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -12,10 +12,10 @@ pub mod load;
 pub mod output;
 pub mod record;
 pub mod reporter;
+pub mod run;
 pub mod script;
 pub mod session;
 pub mod shell;
-pub mod story;
 pub mod tree;
 
 pub use command::main;

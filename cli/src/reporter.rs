@@ -1,29 +1,30 @@
-//! The one who tells a run: in words, as JSON lines, and into a trace file; and who keeps count of what went wrong.
+//! The reporter: prints a run as text or JSON lines, writes its traces, and counts its failures.
 
 use std::fmt::Display;
+use std::sync::Arc;
 
 use crate::failure::{BROKEN, GOOD, Result};
 use crate::format;
-use crate::output::{ERROR, GOOD as FINE, Output, WARNING};
+use crate::output::{ERROR, GOOD as OK, Output, WARNING};
 use crate::record::{EventLog, FtraceFile, Line, LogEntry, TraceFile, json_line};
 
-/// Tells a run while it happens.
+/// Reporter of a run, over the event log.
 pub struct Reporter<'a> {
     output: Output<'a>,
     json: bool,
     trace: Option<TraceFile>,
     ftrace: Option<FtraceFile>,
     log: EventLog,
-    /// How many events of the log were passed on.
-    told: usize,
-    step: &'static str,
+    /// Number of the log's entries that were passed on.
+    passed_on: usize,
+    step: Arc<str>,
     failures: u64,
 }
 
 impl<'a> Reporter<'a> {
-    /// Tells what `log` records on `output`: as JSON lines when `json`, else in words. With `trace`, also there.
+    /// Reports what `log` holds on `output`: as JSON lines when `json`, else as text. With `trace`, also there.
     pub fn new(output: Output<'a>, log: &EventLog, json: bool, trace: Option<TraceFile>) -> Self {
-        Self { output, json, trace, ftrace: None, log: log.clone(), told: 0, step: "", failures: 0 }
+        Self { output, json, trace, ftrace: None, log: log.clone(), passed_on: 0, step: "".into(), failures: 0 }
     }
 
     /// The same, which also writes the host's events into `ftrace`.
@@ -33,26 +34,31 @@ impl<'a> Reporter<'a> {
         self
     }
 
-    /// The output, for words that only people read.
+    /// Name of the current step.
+    pub fn step(&self) -> Arc<str> {
+        Arc::clone(&self.step)
+    }
+
+    /// The output, for styles.
     pub fn output(&mut self) -> &mut Output<'a> {
         &mut self.output
     }
 
     /// A step begins.
-    pub fn begin(&mut self, step: &'static str, number: usize, title: &str) -> Result<()> {
+    pub fn begin(&mut self, step: &str, number: usize, title: &str) -> Result<()> {
         self.log.step(step);
-        self.step = step;
+        self.step = step.into();
         if self.json {
             return self.output.raw(Line::Step { step, number, title }.text().as_bytes());
         }
         self.output.heading(number, title)
     }
 
-    /// The step is over: its events are passed on and leave the log.
-    pub fn end(&mut self) -> Result<()> {
+    /// Passes the events so far on, and takes them out of the log.
+    pub fn drain(&mut self) -> Result<()> {
         self.pass_on()?;
-        self.log.take();
-        self.told = 0;
+        self.log.drain();
+        self.passed_on = 0;
         self.output.flush()
     }
 
@@ -71,44 +77,33 @@ impl<'a> Reporter<'a> {
         if self.json { Ok(()) } else { self.output.line("") }
     }
 
-    /// Events in words, one line each.
-    pub fn events<'e>(&mut self, events: impl IntoIterator<Item = &'e LogEntry>) -> Result<()> {
-        for event in events {
-            let line = format::line(&self.output, event);
-            if !self.json {
-                self.output.line(line)?;
-            }
+    /// The notable ones of `events`, one line each.
+    pub fn events(&mut self, events: &[LogEntry]) -> Result<()> {
+        if self.json {
+            return Ok(());
         }
-        Ok(())
+        format::lines(&self.output, events).into_iter().try_for_each(|line| self.output.line(line))
     }
 
-    /// An event in words, for [`text`](Self::text).
-    pub fn words(&self, event: &LogEntry) -> String {
-        format::line(&self.output, event).trim_start().into()
-    }
-
-    /// Something cannot be shown on this machine, which is no failure.
+    /// The rest of a step is skipped, which is no failure.
     pub fn skip(&mut self, reason: &str) -> Result<()> {
-        let step = self.step;
-        self.mark(&Line::Skipped { step, reason })?;
+        let step = Arc::clone(&self.step);
+        self.mark(&Line::Skipped { step: &step, reason })?;
         let text = self.output.paint(WARNING, format_args!("not possible here: {reason}"));
         self.text(text)
     }
 
-    /// Something that was to be shown: `what` says it in words when it came true, `seen` what came instead.
-    pub fn expect(&mut self, holds: bool, what: &str, seen: impl FnOnce() -> String) -> Result<()> {
-        if holds {
-            let tick = self.output.paint(FINE, "ok");
-            return self.text(format_args!("{tick}  {what}"));
-        }
-        self.fail(&format!("{what}: {}", seen()))
+    /// An expectation that held.
+    pub fn ok(&mut self, what: impl Display) -> Result<()> {
+        let tick = self.output.paint(OK, "ok");
+        self.text(format_args!("{tick}  {what}"))
     }
 
-    /// Something went wrong: told in every mode, and the exit code is [`BROKEN`] from now on.
+    /// A failure: printed in every mode, and the exit code is [`BROKEN`] from now on.
     pub fn fail(&mut self, what: &str) -> Result<()> {
         self.failures += 1;
-        let step = self.step;
-        self.mark(&Line::Failed { step, what })?;
+        let step = Arc::clone(&self.step);
+        self.mark(&Line::Failed { step: &step, what })?;
         if self.json {
             return Ok(());
         }
@@ -116,20 +111,20 @@ impl<'a> Reporter<'a> {
         self.output.always(format_args!("   {text}"))
     }
 
-    /// A line of the story's own between the events. In words it is nothing.
+    /// A line of the run between the events. As text it is nothing.
     pub fn mark(&mut self, line: &Line<'_>) -> Result<()> {
         self.pass_on()?;
         if self.json { self.output.raw(line.text().as_bytes()) } else { Ok(()) }
     }
 
-    /// How many things went wrong so far.
+    /// Number of failures so far.
     pub fn failures(&self) -> u64 {
         self.failures
     }
 
-    /// Puts the traces under their names, and says how the run went.
+    /// Puts the traces under their names; the exit code.
     pub fn finish(mut self) -> Result<u8> {
-        self.end()?;
+        self.drain()?;
         if let Some(trace) = self.trace.take() {
             trace.finish()?;
         }
@@ -137,16 +132,16 @@ impl<'a> Reporter<'a> {
             ftrace.finish()?;
         }
         let exit = if self.failures == 0 { GOOD } else { BROKEN };
-        let step = self.step;
-        self.mark(&Line::End { step, exit })?;
+        let step = Arc::clone(&self.step);
+        self.mark(&Line::End { step: &step, exit })?;
         self.output.flush()?;
         Ok(exit)
     }
 
-    /// Passes on what happened since the last time.
+    /// Passes on the events since the last time.
     fn pass_on(&mut self) -> Result<()> {
-        let new = self.log.since(self.told);
-        self.told += new.len();
+        let new = self.log.since(self.passed_on);
+        self.passed_on += new.len();
         for entry in &new {
             if self.json {
                 self.output.raw(json_line(entry).as_bytes())?;

@@ -1,8 +1,12 @@
-//! The words that users type at the control tree, and its answers as a shell would print them.
+//! Shell commands for the control tree and the disk, and their output as a shell prints it.
 
+use std::fmt::Write as _;
 use std::io;
 
 use bindery::control::{ControlError, EntryKind, Tree};
+use bindery_sim::disk::SECTOR;
+
+use crate::session::Area;
 
 /// `echo VALUE > PATH`.
 pub fn echo(tree: &Tree, value: &str, path: &str) -> Result<(), Refused> {
@@ -27,11 +31,11 @@ pub fn ls(tree: &Tree, path: &str) -> Result<String, Refused> {
 
 /// A refusal of the control tree.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{program}: {}: {} ({})", .error.path, words(.error), .error.why)]
+#[error("{program}: {}: {} ({})", .error.path, errno_text(.error), .error.why)]
 pub struct Refused {
-    /// The program that a shell would blame.
+    /// The program that prints it.
     program: &'static str,
-    /// What was refused.
+    /// The error.
     pub error: ControlError,
 }
 
@@ -41,8 +45,53 @@ impl Refused {
     }
 }
 
-/// What the C library says of an error number.
-fn words(error: &ControlError) -> String {
+/// The C library's text for an error number.
+fn errno_text(error: &ControlError) -> String {
     let text = io::Error::from_raw_os_error(error.errno as i32).to_string();
     text.split(" (os error").next().unwrap_or_default().into()
+}
+
+/// The bytes of `area`, sixteen a line, as `xxd` prints them; a run of equal lines is one `*`.
+pub fn dump(area: Area, bytes: &[u8]) -> String {
+    // The disk has these sectors, so that their place in bytes fits.
+    let mut at = area.lba * SECTOR;
+    let mut text = String::new();
+    let mut before: Option<&[u8]> = None;
+    let mut folded = false;
+    for line in bytes.chunks(16) {
+        if before == Some(line) {
+            if !std::mem::replace(&mut folded, true) {
+                text.push_str("*\n");
+            }
+        } else {
+            folded = false;
+            let mut digits = String::new();
+            for pair in line.chunks(2) {
+                for byte in pair {
+                    let _ = write!(digits, "{byte:02x}");
+                }
+                digits.push(' ');
+            }
+            let readable = |b: &u8| if b.is_ascii_graphic() || *b == b' ' { *b as char } else { '.' };
+            let _ = writeln!(text, "{at:08x}: {digits:<40} {}", line.iter().map(readable).collect::<String>());
+        }
+        before = Some(line);
+        at += line.len() as u64;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_lines_are_folded() {
+        let mut bytes = b"bindery\n".to_vec();
+        bytes.resize(512, 0);
+        let text = dump(Area { lba: 1, sectors: 1 }, &bytes);
+        assert_eq!(text.lines().next().unwrap(), "00000200: 6269 6e64 6572 790a 0000 0000 0000 0000  bindery.........");
+        assert_eq!(text.lines().collect::<Vec<_>>()[2], "*");
+        assert_eq!(text.lines().count(), 3);
+    }
 }

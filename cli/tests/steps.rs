@@ -1,5 +1,5 @@
-//! Each step of the story by itself, and the story on boards that lack something. What is looked at is the session, not the
-//! words.
+//! Each step of the main job by itself, and the whole on boards that lack something. The tests look at the session, not at
+//! the text.
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::redundant_closure_for_method_calls, reason = "a method is not general enough for `Client::call`")]
 
@@ -9,12 +9,12 @@ use bindery::binding::Phase;
 use bindery::iommu::Owner;
 use bindery_cli::output::Output;
 use bindery_cli::reporter::Reporter;
-use bindery_cli::session::{Area, Config, PromiseCounts, Session, capacity, pattern, read};
-use bindery_cli::story::STEPS;
+use bindery_cli::script::{Runner, Script, Side};
+use bindery_cli::session::{Area, Config, PromiseCounts, Session, capacity, pattern};
 use bindery_sim::salvator::DEVICE_TREE;
 use common::{Dir, bindery, text};
 
-/// A session in which the steps called `names` were played, each well.
+/// A session in which the steps of the main job called `names` were run, each without a failure.
 fn played(config: &Config, names: &[&str]) -> Session {
     let mut session = Session::new(config).unwrap();
     session.read_device_tree().unwrap();
@@ -25,15 +25,15 @@ fn played(config: &Config, names: &[&str]) -> Session {
 }
 
 fn play(session: &mut Session, name: &str) {
-    let mut words = Vec::new();
-    let step = STEPS.iter().find(|s| s.name == name).unwrap();
-    let mut reporter = Reporter::new(Output::new(&mut words, false), &session.log, false, None);
-    reporter.begin(step.name, 1, step.title).unwrap();
-    (step.run)(session, &mut reporter).unwrap();
-    reporter.end().unwrap();
+    let mut printed = Vec::new();
+    let script = Script::lifecycle(session).unwrap();
+    let step = script.steps.iter().find(|s| &*s.name == name).unwrap();
+    let log = session.log.clone();
+    let mut reporter = Reporter::new(Output::new(&mut printed, false), &log, false, None);
+    Runner::new(session, &mut reporter).step(step, 1).unwrap();
     let failures = reporter.failures();
     drop(reporter);
-    assert_eq!(failures, 0, "{name}: {}", String::from_utf8(words).unwrap());
+    assert_eq!(failures, 0, "{name}: {}", String::from_utf8(printed).unwrap());
     assert_eq!(session.board.model_errors(), [], "{name}");
     assert_eq!(PromiseCounts::of(&session.host).broken, [], "{name}");
 }
@@ -68,9 +68,9 @@ fn probing_binds_the_controller_behind_its_iommu() {
 fn io_moves_sectors_between_file_and_memory() {
     let session = played(&Config::default(), &["machine", "probe", "io"]);
     let (area, _) = Area::of(capacity(&session.port().unwrap()).unwrap());
-    let wanted = pattern("the file's owner", area);
-    assert_eq!(read(&session.port().unwrap(), area).unwrap(), wanted);
-    assert_eq!(session.image(area).unwrap().unwrap(), wanted);
+    let wanted = pattern("other", area);
+    assert_eq!(session.read(Side::Host, area).unwrap(), wanted);
+    assert_eq!(session.read(Side::Image, area).unwrap(), wanted);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn the_guest_has_the_disk_and_the_host_has_not() {
     let guest = session.guest.as_ref().unwrap();
     assert!(guest.has_device() && guest.port().is_some() && session.port().is_none());
     let (_, area) = Area::of(session.board.with_disk(|d| d.sectors()).unwrap());
-    assert_eq!(session.image(area).unwrap().unwrap(), pattern("guest", area));
+    assert_eq!(session.read(Side::Image, area).unwrap(), pattern("guest", area));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn the_host_has_the_disk_again_after_both_kinds_of_guest() {
 #[test]
 fn the_verdict_takes_everything_back() {
     let session = played(&Config::default(), &["machine", "probe", "verdict"]);
-    assert_eq!(session.host.resource_usage(), session.fresh.unwrap());
+    assert_eq!(session.host.resource_usage(), session.baseline.unwrap());
     assert_eq!(session.host.drivers(), Vec::<&str>::new());
 }
 
@@ -121,8 +121,8 @@ fn steps_that_miss_what_came_before_say_so_and_do_no_harm() {
 #[test]
 fn without_iommu_the_whole_story_holds() {
     let config = Config { untranslated: true, ..Config::default() };
-    let session = played(&config, &STEPS.map(|s| s.name));
-    assert_eq!(session.host.resource_usage(), session.fresh.unwrap());
+    let session = played(&config, &["machine", "probe", "io", "unbind", "hand-over", "return", "verdict"]);
+    assert_eq!(session.host.resource_usage(), session.baseline.unwrap());
 }
 
 /// The embedded tree with `from` replaced by `to`, of the same length, the last time that it occurs.

@@ -18,7 +18,7 @@ pub(super) fn write(mut trace: TraceFile, replay: &Replay) -> Result<()> {
     let start = replay.events.first().map(|happened| happened.event.at);
     for (number, line) in (0..).zip(&replay.story) {
         if let Some(MachineEvent { machine, event, .. }) = events.next_if(|happened| happened.line == number) {
-            trace.add(&LogEntry { step: STEP, machine, event: event.clone() })?;
+            trace.add(&LogEntry { step: STEP.into(), machine, event: event.clone() })?;
         } else {
             trace.note(line, start.unwrap_or(Instant(TICK * (number as u64 + 1))))?;
         }

@@ -1,6 +1,6 @@
-//! The log: events of every machine of the story, in the order in which they happened.
+//! The log of the events of all machines, in the order in which they happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bindery::addr::{DeviceAddr, PhysAddr};
@@ -10,15 +10,15 @@ use bindery::sync::Mutex;
 /// One event, with the step and the machine that it happened in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
-    /// The step of the story: `"probe"`.
-    pub step: &'static str,
+    /// The step of the script: `"probe"`.
+    pub step: Arc<str>,
     /// `"host"` or `"guest"`.
     pub machine: &'static str,
     /// What happened.
     pub event: Event,
 }
 
-/// DMA memory that a device reaches now.
+/// A DMA mapping that a device has now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapped {
     /// Where the device sees it.
@@ -34,12 +34,15 @@ type Place = (&'static str, Option<Arc<str>>);
 
 #[derive(Default)]
 struct Inner {
-    step: &'static str,
-    kept: Vec<LogEntry>,
+    step: Arc<str>,
+    entries: Vec<LogEntry>,
     mapped: BTreeMap<(Place, DeviceAddr), Mapped>,
+    bound: BTreeSet<(Place, String)>,
+    errors: BTreeMap<Place, String>,
 }
 
-/// Collects events. Whoever runs a step takes them out afterwards, so that the log is never longer than one step.
+/// Event log of all machines. The entries of a command are taken out after it, so that the log stays short; the DMA
+/// mappings, bindings and probe errors that they told of stay known.
 #[derive(Clone, Default)]
 pub struct EventLog(Arc<Mutex<Inner>>);
 
@@ -49,58 +52,83 @@ impl EventLog {
         Self::default()
     }
 
-    /// Marks what comes from now on as belonging to `step`.
-    pub fn step(&self, step: &'static str) {
-        self.0.lock().step = step;
+    /// Assigns the events from now on to `step`.
+    pub fn step(&self, step: &str) {
+        self.0.lock().step = step.into();
     }
 
-    /// A listener that records under the name `machine`.
+    /// A listener that logs the events of `machine`.
     pub fn listener(&self, machine: &'static str) -> Box<dyn Fn(&Event) + Send + Sync> {
         let inner = Arc::clone(&self.0);
         Box::new(move |event| {
             let mut inner = inner.lock();
-            let step = inner.step;
+            let step = Arc::clone(&inner.step);
             let place = (machine, event.device.clone());
-            match event.kind {
-                EventKind::DmaMapped { addr, phys, size, .. } => {
+            match &event.kind {
+                &EventKind::DmaMapped { addr, phys, size, .. } => {
                     inner.mapped.insert((place, addr), Mapped { addr, phys, size });
                 }
-                EventKind::DmaUnmapped { addr, .. } => {
+                &EventKind::DmaUnmapped { addr, .. } => {
                     inner.mapped.remove(&(place, addr));
+                }
+                EventKind::Bound { driver } => {
+                    inner.errors.remove(&place);
+                    inner.bound.insert((place, driver.to_string()));
+                }
+                EventKind::NotBound { error, .. } | EventKind::BindRefused { error, .. } => {
+                    inner.errors.insert(place, error.clone());
                 }
                 _ => {}
             }
-            inner.kept.push(LogEntry { step, machine, event: event.clone() });
+            inner.entries.push(LogEntry { step, machine, event: event.clone() });
         })
     }
 
-    /// How many events are on the log: a place to read on from with [`since`](Self::since).
-    pub fn mark(&self) -> usize {
-        self.0.lock().kept.len()
+    /// Number of entries: a position to read on from with [`since`](Self::since).
+    pub fn len(&self) -> usize {
+        self.0.lock().entries.len()
     }
 
-    /// The events from `mark` on.
-    pub fn since(&self, mark: usize) -> Vec<LogEntry> {
-        self.0.lock().kept.get(mark..).unwrap_or_default().to_vec()
+    /// True when it has no entries.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
-    /// The DMA memory that `device` of `machine` reaches now, by what was told; highest address first.
+    /// The entries from position `at` on.
+    pub fn since(&self, at: usize) -> Vec<LogEntry> {
+        self.0.lock().entries.get(at..).unwrap_or_default().to_vec()
+    }
+
+    /// Takes all entries out.
+    pub fn drain(&self) -> Vec<LogEntry> {
+        std::mem::take(&mut self.0.lock().entries)
+    }
+
+    /// The DMA mappings that `device` of `machine` has now, by the events so far; highest address first.
     pub fn mapped(&self, machine: &str, device: &str) -> Vec<Mapped> {
         let inner = self.0.lock();
-        let of = |((place, _), _): &(&(Place, DeviceAddr), &Mapped)| {
-            place.0 == machine && place.1.as_deref() == Some(device)
-        };
+        let of = |((place, _), _): &(&(Place, DeviceAddr), &Mapped)| is(place, machine, device);
         inner.mapped.iter().filter(of).map(|(_, mapped)| *mapped).rev().collect()
     }
 
-    /// Takes everything off the log.
-    pub fn take(&self) -> Vec<LogEntry> {
-        std::mem::take(&mut self.0.lock().kept)
+    /// True when the host's `device` has been bound to `driver` at some time.
+    pub fn was_bound(&self, device: &str, driver: &str) -> bool {
+        self.0.lock().bound.iter().any(|(place, name)| is(place, "host", device) && name == driver)
     }
+
+    /// The reason why the last attempt to bind the host's `device` failed, if it did.
+    pub fn bind_error(&self, device: &str) -> Option<String> {
+        let inner = self.0.lock();
+        inner.errors.iter().find(|(place, _)| is(place, "host", device)).map(|(_, error)| error.clone())
+    }
+}
+
+fn is(place: &Place, machine: &str, device: &str) -> bool {
+    place.0 == machine && place.1.as_deref() == Some(device)
 }
 
 impl std::fmt::Debug for EventLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "EventLog({} events)", self.mark())
+        write!(f, "EventLog({} events)", self.len())
     }
 }

@@ -1,4 +1,4 @@
-//! One JSON object per line: the core's events, and the story's own marks between them. `docs/events.md` is the schema.
+//! One JSON object per line: the core's events, and the lines of the run between them. `docs/events.md` is the schema.
 
 use serde::Serialize;
 
@@ -8,67 +8,67 @@ use super::LogEntry;
 #[derive(Serialize, Debug)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Line<'a> {
-    /// A step of the story begins.
+    /// A step begins.
     Step {
         /// The step's name.
         step: &'a str,
         /// Its number, from 1.
         number: usize,
-        /// What it is about.
+        /// Its heading.
         title: &'a str,
     },
     /// A step, or a part of it, is not possible on this machine.
     Skipped {
         /// The step's name.
         step: &'a str,
-        /// Why.
+        /// The reason.
         reason: &'a str,
     },
-    /// A command of a script, with its answer.
+    /// A command of a script, with its outcome.
     Command {
-        /// `"script"`.
+        /// The step's name.
         step: &'a str,
         /// Line in the script, from 1.
         line: usize,
         /// The command as written.
         command: &'a str,
-        /// Whether it succeeded.
+        /// True when it succeeded.
         ok: bool,
-        /// What it printed.
+        /// Its output, or its error.
         output: &'a str,
     },
-    /// Something that the story set out to show did not come true.
+    /// An expectation did not hold.
     Failed {
         /// The step's name.
         step: &'a str,
-        /// What was expected and what was seen.
+        /// The expectation, and the observation.
         what: &'a str,
     },
-    /// How one promise fared on one machine over the whole run.
+    /// The checks of one promise on one machine over the whole run.
     Promise {
-        /// `"verdict"`.
+        /// The step's name.
         step: &'a str,
         /// `"host"` or `"guest"`.
         machine: &'a str,
         /// `"P1"` to `"P14"`.
         promise: &'a str,
-        /// The promise in three words.
+        /// The promise's name.
         title: &'a str,
-        /// How often it was checked.
+        /// Number of checks.
         checked: u64,
-        /// What was seen when it did not hold.
+        /// Each violation.
         broken: Vec<String>,
     },
-    /// The simulated hardware was used in a way that real hardware does not forgive.
+    /// The simulated hardware was used in a way that real hardware does not allow.
     ModelError {
         /// The step's name.
         step: &'a str,
-        /// Where, and what was wrong.
+        /// The place, and the misuse.
         what: String,
     },
     /// The last line.
     End {
-        /// `"verdict"`.
+        /// The step's name.
         step: &'a str,
         /// The exit code.
         exit: u8,

@@ -97,7 +97,7 @@ mod tests {
         let all = samples();
         for (seq, kind) in (1..).zip(all.clone()) {
             let event = Event { seq, at: Instant(5), device: Some("a".into()), kind };
-            let line = json_line(&LogEntry { step: "io", machine: "guest", event });
+            let line = json_line(&LogEntry { step: "io".into(), machine: "guest", event });
             let object = object(&line);
             assert!(COMMON.iter().all(|k| object.contains_key(*k)), "{line}");
             documented(&schema, &object);

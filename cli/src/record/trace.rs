@@ -100,7 +100,7 @@ impl TraceFile {
         };
         let name = args.remove("event").unwrap_or_else(|| "event".into());
         line.entry("name").or_insert(name);
-        args.insert("step".into(), (*step).into());
+        args.insert("step".into(), (&**step).into());
         line.extend(
             [("pid", pid.into()), ("tid", tid.into()), ("ts", ts.into())].map(|(k, v): (_, Value)| (k.into(), v)),
         );

@@ -1,145 +1,255 @@
 //! Running a script, one line after the other.
 
-use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
 
-use bindery_sim::disk::SECTOR;
+use bindery::addr::DeviceAddr;
+use bindery::binding::Client;
+use bindery::driver::Driver;
+use bindery::machine::ProbeStats;
+use bindery_drivers::sata_rcar::SataRcar;
 
-use super::{Command, Line, Script};
+use super::{Action, Command, Line, Outcome, Script, Side, Step, check, promises, sectors_of, show};
 use crate::failure::Result;
 use crate::output::{HEADING, PLAIN, WARNING, count};
-use crate::record;
+use crate::record::{self, LogEntry};
 use crate::reporter::Reporter;
-use crate::session::{Area, Session, capacity, read, write};
+use crate::session::{Guest, Session};
 use crate::shell;
-use crate::story::verdict;
 
-/// Most sectors that one `read` prints.
-const MOST: u64 = 2048;
+/// What the last command did.
+#[derive(Default)]
+pub(super) struct Last {
+    /// Its events.
+    pub(super) events: Vec<LogEntry>,
+    /// Its output, or its error.
+    pub(super) output: String,
+    /// Time on the board.
+    pub(super) elapsed: Duration,
+    /// Probes.
+    pub(super) settled: ProbeStats,
+    /// The disk controller before the last `echo`.
+    pub(super) before: Option<Before>,
+}
 
-/// Makes the machine, then runs every line. A line whose outcome is not the one it says is a failure; the lines behind it
-/// run all the same, as in a shell.
-pub fn run(script: &Script, session: &mut Session, reporter: &mut Reporter<'_>) -> Result<()> {
-    reporter.begin("script", 1, "Script")?;
-    session.register_drivers();
-    session.host.settle();
-    for line in &script.lines {
-        let prompt = reporter.output().paint(HEADING, format_args!("$ {}", line.text));
-        reporter.text(prompt)?;
-        let outcome = execute(session, &line.command);
-        if let (Err(_), Command::Write { lba, bytes }) = (&outcome, &line.command) {
-            let area = Area { lba: *lba, sectors: bytes.len() as u64 / SECTOR };
-            let end = session.port().and_then(|p| capacity(&p).ok()).unwrap_or(0);
-            if area.lba.checked_add(area.sectors).is_some_and(|last| last <= end) {
-                session.check_host_io(area, bytes)?;
+/// The disk controller before a command.
+#[derive(Default)]
+pub(super) struct Before {
+    /// Its name.
+    pub(super) device: Arc<str>,
+    /// Entries of its ledger, oldest first, with their back-ends.
+    pub(super) ledger: Vec<(u64, String)>,
+    /// Page frames and contiguous pages in use on the host.
+    pub(super) memory: (u64, u64),
+    /// A client of its driver.
+    pub(super) client: Option<Client<SataRcar>>,
+    /// An address at which it reaches the guest's memory.
+    pub(super) guest_dma: Option<DeviceAddr>,
+}
+
+impl Before {
+    fn new(session: &Session) -> Option<Self> {
+        let sata = session.sata()?;
+        let ledger = session.host.resources(&sata).into_iter().map(|(entry, _, _, backend)| (entry, backend));
+        let guest = session.guest.as_ref().map(|g| session.log.mapped("guest", &g.device));
+        Some(Self {
+            device: sata.name().into(),
+            ledger: ledger.collect(),
+            memory: session.memory_in_use(),
+            client: session.port(),
+            guest_dma: guest.and_then(|mapped| Some(mapped.first()?.addr)),
+        })
+    }
+}
+
+/// The next line is run, or the rest of the step is skipped.
+#[derive(PartialEq, Eq)]
+enum Flow {
+    Next,
+    Skip,
+}
+
+/// A script that runs in a session.
+pub struct Runner<'s, 'r, 'o> {
+    session: &'s mut Session,
+    reporter: &'r mut Reporter<'o>,
+    last: Last,
+    judged: bool,
+}
+
+impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
+    /// A runner that has done nothing yet.
+    pub fn new(session: &'s mut Session, reporter: &'r mut Reporter<'o>) -> Self {
+        Self { session, reporter, last: Last::default(), judged: false }
+    }
+
+    /// Runs all steps, and checks the promises at the end if the script does not. A line whose outcome is not the one it
+    /// says is a failure; the lines behind it run all the same, as in a shell.
+    pub fn run(&mut self, script: &Script) -> Result<()> {
+        for (at, step) in script.steps.iter().enumerate() {
+            self.step(step, at + 1)?;
+        }
+        if script.steps.is_empty() {
+            self.reporter.begin("script", 1, "Script")?;
+        }
+        if self.judged {
+            return Ok(());
+        }
+        self.reporter.gap()?;
+        self.reporter.text(format_args!("{}.", count(script.commands(), "command")))?;
+        promises::show(self.session, self.reporter)
+    }
+
+    /// Runs one step, the `number`-th.
+    pub fn step(&mut self, step: &Step, number: usize) -> Result<()> {
+        self.reporter.begin(&step.name, number, &step.title)?;
+        if step.implicit {
+            self.session.register_drivers();
+            self.session.host.settle();
+        }
+        self.lines(&step.lines)?;
+        self.reporter.drain()
+    }
+
+    fn lines(&mut self, lines: &[Line]) -> Result<Flow> {
+        for line in lines {
+            if self.line(line)? == Flow::Skip {
+                return Ok(Flow::Skip);
             }
         }
-        let (ok, output) = match &outcome {
-            Ok(output) => (true, output.as_str()),
-            Err(error) => (false, error.as_str()),
-        };
-        reporter.mark(&record::Line::Command { step: "script", line: line.number, command: &line.text, ok, output })?;
-        answer(line, &outcome, reporter)?;
-        reporter.end()?;
+        Ok(Flow::Next)
     }
-    reporter.gap()?;
-    reporter.text(count(script.lines.len(), "command"))?;
-    verdict::run_quietly(session, reporter)
-}
 
-fn answer(line: &Line, outcome: &std::result::Result<String, String>, reporter: &mut Reporter<'_>) -> Result<()> {
-    let (style, text) = match outcome {
-        Ok(text) => (PLAIN, text),
-        Err(text) => (WARNING, text),
-    };
-    for text in text.lines() {
-        let text = reporter.output().paint(style, text);
-        reporter.text(text)?;
-    }
-    match outcome {
-        Ok(_) if line.must_fail => reporter.fail(&format!("line {}: {} was to be refused", line.number, line.text)),
-        Err(error) if !line.must_fail => reporter.fail(&format!("line {}: {error}", line.number)),
-        _ => Ok(()),
-    }
-}
-
-fn execute(session: &Session, command: &Command) -> std::result::Result<String, String> {
-    let done = match command {
-        Command::Echo { value, path } => {
-            shell::echo(&session.control, value, path).map(|()| String::new()).map_err(|e| e.to_string())
-        }
-        Command::Cat(path) => shell::cat(&session.control, path).map_err(|e| e.to_string()),
-        Command::Ls(path) => shell::ls(&session.control, path).map_err(|e| e.to_string()),
-        Command::Read { lba, count } => sectors(session, *lba, *count),
-        Command::Write { lba, bytes } => {
-            let area = Area { lba: *lba, sectors: bytes.len() as u64 / SECTOR };
-            let port = session.port().ok_or_else(|| no_disk(session))?;
-            write(&port, area, bytes).map(|()| format!("{} written", count(area.sectors as usize, "sector")))
-        }
-    };
-    // What the command set in motion comes to rest before the next one.
-    session.host.settle();
-    done
-}
-
-fn sectors(session: &Session, lba: u64, count: u64) -> std::result::Result<String, String> {
-    if count > MOST {
-        return Err(format!("read: {count} sectors are more than the {MOST} that one command prints"));
-    }
-    let port = session.port().ok_or_else(|| no_disk(session))?;
-    let bytes = read(&port, Area { lba, sectors: count })?;
-    // The disk has these sectors, so that their place in bytes fits.
-    Ok(dump(lba * SECTOR, &bytes))
-}
-
-fn no_disk(session: &Session) -> String {
-    match session.sata() {
-        Some(sata) => {
-            let holder = sata.driver().unwrap_or("nobody");
-            format!("no disk: {} is held by {holder}", sata.name())
-        }
-        None => "no disk: the machine has no disk controller".into(),
-    }
-}
-
-/// Sixteen bytes a line, as `xxd` prints them; a run of equal lines is one `*`.
-fn dump(mut at: u64, bytes: &[u8]) -> String {
-    let mut text = String::new();
-    let mut before: Option<&[u8]> = None;
-    let mut folded = false;
-    for line in bytes.chunks(16) {
-        if before == Some(line) {
-            if !std::mem::replace(&mut folded, true) {
-                text.push_str("*\n");
+    fn line(&mut self, line: &Line) -> Result<Flow> {
+        match &line.action {
+            Action::Note(text) => {
+                self.reporter.gap()?;
+                let text = self.reporter.output().paint(HEADING, text);
+                self.reporter.text(text)?;
             }
-        } else {
-            folded = false;
-            let mut digits = String::new();
-            for pair in line.chunks(2) {
-                for byte in pair {
-                    let _ = write!(digits, "{byte:02x}");
+            Action::Show(facts) => {
+                self.judged |= *facts == super::Facts::Promises;
+                show::show(*facts, self.session, &self.last, self.reporter)?;
+            }
+            Action::Run { command, outcome, quiet } => return self.command(line, command, *outcome, *quiet),
+            Action::Expect(check) => {
+                let checked = check::evaluate(check, self.session, &self.last);
+                match checked.seen {
+                    None => self.reporter.ok(checked.what)?,
+                    Some(seen) => self.fail(line, &format!("{}: {seen}", checked.what))?,
                 }
-                digits.push(' ');
             }
-            let readable = |b: &u8| if b.is_ascii_graphic() || *b == b' ' { *b as char } else { '.' };
-            let _ = writeln!(text, "{at:08x}: {digits:<40} {}", line.iter().map(readable).collect::<String>());
+            Action::Require(check) => {
+                if let Some(seen) = check::evaluate(check, self.session, &self.last).seen {
+                    self.reporter.skip(&seen)?;
+                    return Ok(Flow::Skip);
+                }
+            }
+            Action::If { check, then, otherwise } => {
+                let holds = check::evaluate(check, self.session, &self.last).seen.is_none();
+                return self.lines(if holds { then } else { otherwise });
+            }
         }
-        before = Some(line);
-        at += line.len() as u64;
+        Ok(Flow::Next)
     }
-    text
+
+    fn fail(&mut self, line: &Line, what: &str) -> Result<()> {
+        self.reporter.fail(&format!("line {}: {what}", line.number))
+    }
+
+    fn command(&mut self, line: &Line, command: &Command, outcome: Outcome, quiet: bool) -> Result<Flow> {
+        let prompt = self.reporter.output().paint(HEADING, format_args!("$ {}", line.text));
+        self.reporter.text(prompt)?;
+        // The log holds the events of one command, and those of the checks after it.
+        self.reporter.drain()?;
+        if matches!(command, Command::Echo { .. }) {
+            self.last.before = Before::new(self.session);
+        }
+        let began = self.session.now();
+        let done = self.execute(command);
+        // What the command set in motion comes to rest before the next one.
+        self.last.settled = self.session.settle();
+        self.last.elapsed = self.session.now().since(began);
+        self.last.events = self.session.log.since(0);
+        if let (Err(_), Command::Write(_, lba, bytes)) = (&done, command) {
+            self.session.check_host_io(*lba, bytes)?;
+        }
+        let (ok, output) = match &done {
+            Ok(output) => (true, output),
+            Err(error) => (false, error),
+        };
+        self.last.output.clone_from(output);
+        let step = self.reporter.step();
+        let (number, text) = (line.number, &*line.text);
+        self.reporter.mark(&record::Line::Command { step: &step, line: number, command: text, ok, output })?;
+        if !quiet {
+            self.reporter.events(&self.last.events)?;
+        }
+        if !ok && outcome == Outcome::Any {
+            self.reporter.skip(output)?;
+            return Ok(Flow::Skip);
+        }
+        for text in output.lines() {
+            let text = self.reporter.output().paint(if ok { PLAIN } else { WARNING }, text);
+            self.reporter.text(text)?;
+        }
+        match (ok, outcome) {
+            (true, Outcome::Error) => self.fail(line, &format!("{} was to be refused", line.text))?,
+            (false, Outcome::Success) => self.fail(line, output)?,
+            _ => {}
+        }
+        Ok(Flow::Next)
+    }
+
+    /// Runs a command: its output, or its error.
+    fn execute(&mut self, command: &Command) -> std::result::Result<String, String> {
+        let session = &mut *self.session;
+        match command {
+            Command::Echo { value, path } => shell::echo(&session.control, value, path).map(|()| String::new()),
+            Command::Cat(path) => shell::cat(&session.control, path),
+            Command::Ls(path) => shell::ls(&session.control, path),
+            Command::Read(side, area) => return session.read(*side, *area).map(|bytes| shell::dump(*area, &bytes)),
+            Command::Write(side, lba, bytes) => {
+                session.write(*side, *lba, bytes)?;
+                let sectors = sectors_of(*lba, bytes).sectors;
+                let flushed = if *side == Side::Image { "" } else { " and flushed" };
+                return Ok(format!("{} written{flushed}", count(sectors as usize, "sector")));
+            }
+            Command::AddDrivers => {
+                session.register_drivers();
+                Ok(String::new())
+            }
+            Command::RemoveDrivers => {
+                let bound = session.host.resource_usage().bindings.len();
+                session.host.drivers().into_iter().for_each(|driver| {
+                    session.host.unregister(driver);
+                });
+                Ok(format!("{} ended", count(bound, "binding")))
+            }
+            Command::Settle => Ok(String::new()),
+            Command::StartGuest(kind) => return start_guest(session, *kind),
+            Command::StopGuest => {
+                session.end_guest();
+                Ok(String::new())
+            }
+        }
+        .map_err(|refused: shell::Refused| refused.to_string())
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn equal_lines_are_folded() {
-        let mut bytes = b"bindery\n".to_vec();
-        bytes.resize(512, 0);
-        let text = dump(512, &bytes);
-        assert_eq!(text.lines().next().unwrap(), "00000200: 6269 6e64 6572 790a 0000 0000 0000 0000  bindery.........");
-        assert_eq!(text.lines().collect::<Vec<_>>()[2], "*");
-        assert_eq!(text.lines().count(), 3);
-    }
+fn start_guest(session: &mut Session, kind: crate::session::GuestKind) -> std::result::Result<String, String> {
+    let Some(sata) = session.sata() else { return Err("the machine has no disk controller".into()) };
+    let guest = Guest::start(session, sata.name(), kind)?;
+    let settled = guest.machine.settle();
+    let waits = guest.machine.waiting().into_iter().map(|w| format!("{} waits for {}", w.device, w.on.join(", ")));
+    let answer = match guest.port() {
+        Some(_) => Ok(format!(
+            "the guest has {} and bound {}",
+            count(guest.machine.devices().len(), "device"),
+            count(settled.bound as usize, "of them").trim_end_matches('s')
+        )),
+        None => Err(format!("the guest has not bound {} ({settled:?}) {}", SataRcar::NAME, waits.collect::<String>())),
+    };
+    session.guest = Some(guest);
+    answer
 }

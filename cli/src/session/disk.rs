@@ -1,30 +1,31 @@
-//! The disk, seen from both sides: through a driver, and as the file that it is.
+//! Disk access: through a driver, and as the image file.
 
 use std::fmt;
 
 use bindery::binding::Client;
 use bindery_drivers::ata::AtaError;
 use bindery_drivers::sata_rcar::{Port, SataRcar};
-use bindery_sim::disk::SECTOR;
+use bindery_sim::disk::{Disk, SECTOR};
 
 use super::Session;
 use crate::failure::Failure;
+use crate::script::Side;
 
 /// Most sectors of an area: more than one descriptor, and more than one of the driver's buffers.
 const MOST: u64 = 72;
 
-/// The sectors that the story uses: the last ones of the disk, half of them the host's, half the guest's.
+/// A range of sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Area {
     /// First sector.
     pub lba: u64,
-    /// How many.
+    /// Number of sectors.
     pub sectors: u64,
 }
 
 impl Area {
-    /// The host's and the guest's sectors on a disk of `capacity` sectors (at least 1). They are the same on a disk of
-    /// one.
+    /// The sectors that the main job uses for host and guest on a disk of `capacity` sectors (at least 1): the last ones,
+    /// half of them each. They are the same on a disk of one.
     pub fn of(capacity: u64) -> (Self, Self) {
         let sectors = (capacity / 2).clamp(1, MOST);
         let at = |from_end: u64| Self { lba: capacity.saturating_sub(from_end * sectors), sectors };
@@ -38,8 +39,8 @@ impl fmt::Display for Area {
     }
 }
 
-/// What `who` writes to `area`: each sector says whose it is and which, and is filled with bytes that differ from sector
-/// to sector.
+/// Test pattern of `who` for `area`: each sector begins with the name and its number, and the bytes behind differ from
+/// sector to sector.
 pub fn pattern(who: &str, area: Area) -> Vec<u8> {
     let mut bytes = Vec::new();
     for lba in area.lba..area.lba + area.sectors {
@@ -55,21 +56,21 @@ pub fn pattern(who: &str, area: Area) -> Vec<u8> {
     bytes
 }
 
-/// Where two readings of the same sectors differ first.
+/// The first difference between two readings of the same sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mismatch {
-    /// Byte, from the start of the area.
+    /// Offset in bytes from the start of the area.
     pub at: usize,
 }
 
 impl Mismatch {
-    /// Compares what was wanted with what came.
-    pub fn between(wanted: &[u8], came: &[u8]) -> Option<Self> {
-        if wanted == came {
+    /// Compares the bytes that were wanted with those that were read.
+    pub fn between(wanted: &[u8], read: &[u8]) -> Option<Self> {
+        if wanted == read {
             return None;
         }
-        let differ = wanted.iter().zip(came).position(|(a, b)| a != b);
-        Some(Self { at: differ.unwrap_or(wanted.len().min(came.len())) })
+        let differ = wanted.iter().zip(read).position(|(a, b)| a != b);
+        Some(Self { at: differ.unwrap_or(wanted.len().min(read.len())) })
     }
 }
 
@@ -85,18 +86,46 @@ impl Session {
         self.host.client::<SataRcar>(self.sata()?.name())
     }
 
-    /// What the disk image holds in `area`, past all DMA.
-    pub fn image(&self, area: Area) -> Option<std::io::Result<Vec<u8>>> {
-        self.board.with_disk(|disk| {
+    /// The sectors of `area` by way of `side`.
+    pub fn read(&self, side: Side, area: Area) -> Result<Vec<u8>, String> {
+        if side != Side::Image {
+            return read(&self.port_of(side)?, area);
+        }
+        let read = |disk: &mut Disk| {
             let mut bytes = vec![0; (area.sectors * SECTOR) as usize];
-            disk.read(area.lba * SECTOR, &mut bytes).map(|()| bytes)
-        })
+            disk.read(area.lba.saturating_mul(SECTOR), &mut bytes).map(|()| bytes)
+        };
+        self.board.with_disk(read).ok_or("there is no disk image")?.map_err(|error| error.to_string())
     }
 
-    /// Called when the disk did not take `bytes` in `area`: an error when the host cannot write the image, which is
-    /// nobody's fault on the board.
-    pub fn check_host_io(&self, area: Area, bytes: &[u8]) -> crate::failure::Result<()> {
-        let directly = self.board.with_disk(|disk| disk.write(area.lba * SECTOR, bytes).and_then(|()| disk.flush()));
+    /// Writes whole sectors by way of `side`, and waits until they are on the medium.
+    pub fn write(&self, side: Side, lba: u64, bytes: &[u8]) -> Result<(), String> {
+        if side != Side::Image {
+            return write(&self.port_of(side)?, lba, bytes);
+        }
+        let write = |disk: &mut Disk| disk.write(lba.saturating_mul(SECTOR), bytes);
+        self.board.with_disk(write).ok_or("there is no disk image")?.map_err(|error| error.to_string())
+    }
+
+    fn port_of(&self, side: Side) -> Result<Client<SataRcar>, String> {
+        if side == Side::Guest {
+            let guest = self.guest.as_ref().ok_or("no guest runs")?;
+            return guest.port().ok_or_else(|| "the guest's driver does not hold the controller".into());
+        }
+        let Some(sata) = self.sata() else { return Err("no disk: the machine has no disk controller".into()) };
+        self.port().ok_or_else(|| format!("no disk: {} is held by {}", sata.name(), sata.driver().unwrap_or("nobody")))
+    }
+
+    /// Called when the disk did not take `bytes` at sector `lba`, which it has: an error when the host cannot write the
+    /// image, so that the board is not at fault.
+    pub fn check_host_io(&self, lba: u64, bytes: &[u8]) -> crate::failure::Result<()> {
+        let directly = self.board.with_disk(|disk| {
+            let end = lba.checked_add(bytes.len() as u64 / SECTOR);
+            if end.is_none_or(|end| end > disk.sectors()) {
+                return Ok(());
+            }
+            disk.write(lba * SECTOR, bytes).and_then(|()| disk.flush())
+        });
         match directly {
             Some(Err(error)) => Err(Failure::Write { what: self.disk.clone(), error }),
             _ => Ok(()),
@@ -111,15 +140,15 @@ pub fn capacity(client: &Client<SataRcar>) -> Result<u64, String> {
 }
 
 /// Reads `area` through the driver behind `client`.
-pub fn read(client: &Client<SataRcar>, area: Area) -> Result<Vec<u8>, String> {
+fn read(client: &Client<SataRcar>, area: Area) -> Result<Vec<u8>, String> {
     let mut bytes = vec![0; (area.sectors * SECTOR) as usize];
     call(client, |port| port.read(area.lba, &mut bytes))?;
     Ok(bytes)
 }
 
-/// Writes `bytes` to `area` through the driver behind `client`, and waits until they are on the medium.
-pub fn write(client: &Client<SataRcar>, area: Area, bytes: &[u8]) -> Result<(), String> {
-    call(client, |port| port.write(area.lba, bytes).and_then(|()| port.flush()))
+/// Writes `bytes` from sector `lba` on through the driver behind `client`, and waits until they are on the medium.
+fn write(client: &Client<SataRcar>, lba: u64, bytes: &[u8]) -> Result<(), String> {
+    call(client, |port| port.write(lba, bytes).and_then(|()| port.flush()))
 }
 
 fn call<R>(client: &Client<SataRcar>, act: impl FnOnce(&Port<'_>) -> Result<R, AtaError>) -> Result<R, String> {

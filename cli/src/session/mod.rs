@@ -1,4 +1,4 @@
-//! The session of a run: the board, the host machine on it, a guest at times, and what all of them were told.
+//! The fixture of a run: the board, the host machine on it, a guest at times, and the log of their events.
 
 mod disk;
 mod guest;
@@ -10,8 +10,10 @@ use std::sync::Arc;
 use bindery::control::Tree;
 use bindery::device::{Device, NodeId, NodeInfo};
 use bindery::driver::{Driver, Match};
+use bindery::env::Instant;
 use bindery::firmware::fdt::Description;
-use bindery::machine::{Handle, Machine, Policy, ResourceUsage};
+use bindery::iommu::{Domain, Group};
+use bindery::machine::{Handle, Machine, Policy, ProbeStats, ResourceUsage};
 use bindery::promise::Promise;
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::board::Board;
@@ -21,33 +23,33 @@ use crate::failure::{Failure, Result};
 use crate::load::{self, Blob};
 use crate::record::EventLog;
 
-pub use disk::{Area, Mismatch, capacity, pattern, read, write};
+pub use disk::{Area, Mismatch, capacity, pattern};
 pub use guest::{Guest, GuestKind};
 
-/// What a session is made from.
+/// Configuration of a session.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// The device tree; the embedded board's when `None`.
     pub dtb: Option<PathBuf>,
     /// The disk image; a temporary one when `None`.
     pub disk: Option<PathBuf>,
-    /// Leave the IOMMUs alone: the written policy of untranslated DMA.
+    /// Leave the IOMMUs alone (policy of untranslated DMA).
     pub untranslated: bool,
 }
 
-/// How the promises fared on a machine: how often each was checked, and which were broken.
+/// Promise checks of a machine: how often each promise was checked, and which were broken.
 #[derive(Clone, Debug, Default)]
 pub struct PromiseCounts {
-    /// Checks, by promise.
+    /// Number of checks, by promise.
     pub checked: [u64; Promise::ALL.len()],
-    /// What was seen when one did not hold; the first ones in words.
+    /// The first violations, each with what was seen.
     pub broken: Vec<(Promise, String)>,
-    /// How many did not hold in all.
+    /// Number of violations in all.
     pub broken_count: u64,
 }
 
 impl PromiseCounts {
-    /// The promises of `machine` up to now.
+    /// The counts of `machine` up to now.
     pub fn of(machine: &Machine) -> Self {
         let promises = machine.promises();
         Self {
@@ -65,31 +67,29 @@ impl PromiseCounts {
     }
 }
 
-/// The board and the machines on it. Machines are declared first: they go before the board does.
+/// A board and the machines on it. Machines are declared first, so that they are dropped before the board.
 #[derive(Debug)]
 pub struct Session {
     /// The guest that has the disk controller, while there is one.
     pub guest: Option<Guest>,
     /// The host.
     pub host: Handle,
-    /// What the host runs on.
+    /// The board that the host runs on.
     pub board: Arc<Board>,
     /// The host's control tree.
     pub control: Tree,
     /// The device tree that the host is given.
     pub blob: Blob,
-    /// What that says, once [`read_device_tree`](Self::read_device_tree) was called.
+    /// Its description, once [`read_device_tree`](Self::read_device_tree) was called.
     pub description: Description,
-    /// What the host used when it had devices and no driver had been near them.
-    pub fresh: Option<ResourceUsage>,
-    /// What happens, on all machines.
+    /// Resource usage of the host after its devices were added and before any probe.
+    pub baseline: Option<ResourceUsage>,
+    /// Events of all machines.
     pub log: EventLog,
-    /// Promises of the guests that are gone.
+    /// Promise checks of the guests that were shut down.
     pub guests: PromiseCounts,
-    /// The disk image, for messages.
+    /// Name of the disk image, for messages.
     pub disk: String,
-    /// Whether the host's own driver has held the disk controller: what follows in the story needs it.
-    pub was_bound: bool,
 }
 
 impl Session {
@@ -105,19 +105,7 @@ impl Session {
         let control = Tree::new(&host);
         let disk = config.disk.as_ref().map_or_else(|| "the temporary disk".into(), |path| path.display().to_string());
         let (description, guests) = (Description::default(), PromiseCounts::default());
-        Ok(Self {
-            guest: None,
-            host,
-            board,
-            control,
-            blob,
-            description,
-            fresh: None,
-            log,
-            guests,
-            disk,
-            was_bound: false,
-        })
+        Ok(Self { guest: None, host, board, control, blob, description, baseline: None, log, guests, disk })
     }
 
     /// Makes the host's devices from the device tree.
@@ -126,13 +114,42 @@ impl Session {
             .host
             .add_device_tree(&self.blob.bytes)
             .map_err(|error| Failure::DeviceTree { path: self.blob.origin.clone(), error })?;
-        self.fresh = Some(self.host.resource_usage());
+        self.baseline = Some(self.host.resource_usage());
         Ok(())
     }
 
     /// Registers every driver there is. The next [`settle`](Machine::settle) probes.
     pub fn register_drivers(&self) {
         bindery_drivers::register_all(&self.host);
+    }
+
+    /// Probes what can be probed, and lets pending work of the devices finish.
+    pub fn settle(&self) -> ProbeStats {
+        let settled = self.host.settle();
+        self.board.run_pending();
+        settled
+    }
+
+    /// The board's time.
+    pub fn now(&self) -> Instant {
+        self.host.env().now()
+    }
+
+    /// Page frames and contiguous pages that the host uses.
+    pub fn memory_in_use(&self) -> (u64, u64) {
+        let memory = self.host.memory();
+        (memory.frames().in_use(), memory.cma().map_or(0, |cma| cma.in_use()))
+    }
+
+    /// The IOMMU group of a device.
+    pub fn group(&self, device: &Device) -> Option<Arc<Group>> {
+        let id = self.host.device_info(device).group?;
+        self.host.groups().into_iter().find(|g| g.id() == id)
+    }
+
+    /// The domain that translates for a device.
+    pub fn domain(&self, device: &Device) -> Option<Arc<Domain>> {
+        self.group(device)?.domain()
     }
 
     /// Every firmware node of the host, by number.
@@ -147,7 +164,7 @@ impl Session {
         self.host.device(&named.name)
     }
 
-    /// The guest is over: its promises are kept, and everything it had is taken back.
+    /// Shuts the guest down, if there is one, and keeps the counts of its promises.
     pub fn end_guest(&mut self) {
         if let Some(guest) = self.guest.take() {
             self.guests.add(guest.end());

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bindery::binding::Phase;
 use bindery::device::{Device, NodeId, NodeInfo};
-use bindery::event::EventKind;
 use serde::Serialize;
 
 use crate::session::Session;
@@ -155,7 +154,7 @@ pub struct Counts {
 impl Report {
     /// What is known of the host of `session`.
     pub fn of(session: &Session) -> Self {
-        let look = Look::new(session);
+        let look = Lookup::new(session);
         let described = &session.description;
         let devices: Vec<_> = described
             .devices
@@ -212,28 +211,20 @@ fn group(info: &bindery::iommu::GroupInfo) -> GroupRow {
 }
 
 /// What is looked up for every device, gathered once.
-struct Look<'a> {
+struct Lookup<'a> {
     session: &'a Session,
     nodes: BTreeMap<NodeId, NodeInfo>,
     by_node: HashMap<NodeId, Arc<str>>,
     waiting: BTreeMap<Arc<str>, Vec<String>>,
-    errors: BTreeMap<Arc<str>, String>,
 }
 
-impl<'a> Look<'a> {
+impl<'a> Lookup<'a> {
     fn new(session: &'a Session) -> Self {
-        let mut errors = BTreeMap::new();
-        for entry in session.log.since(0) {
-            if let (Some(device), EventKind::NotBound { error, .. }) = (entry.event.device, entry.event.kind) {
-                errors.insert(device, error);
-            }
-        }
         Self {
             session,
             nodes: session.nodes(),
             by_node: session.host.devices().iter().map(|d| (d.node(), Arc::clone(&d.desc().name))).collect(),
             waiting: session.host.waiting().into_iter().map(|w| (w.device, w.on)).collect(),
-            errors,
         }
     }
 
@@ -271,7 +262,7 @@ impl<'a> Look<'a> {
         match self.waiting.get(device.name()) {
             Some(on) => State::Waiting { on: on.clone() },
             None => State::Failed {
-                error: self.errors.get(device.name()).cloned().unwrap_or_else(|| "no probe was tried".into()),
+                error: self.session.log.bind_error(device.name()).unwrap_or_else(|| "no probe was tried".into()),
             },
         }
     }

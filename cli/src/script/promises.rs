@@ -1,0 +1,64 @@
+//! The promises at the end of a run: how often each was checked, and which were broken.
+
+use bindery::promise::Promise;
+
+use crate::failure::Result;
+use crate::output::{DIM, ERROR, GOOD, count};
+use crate::record::Line;
+use crate::reporter::Reporter;
+use crate::session::{PromiseCounts, Session};
+
+/// Prints the table of promises; a broken promise and a misuse of the hardware are failures.
+pub(super) fn show(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
+    let (host, step) = (PromiseCounts::of(&session.host), reporter.step());
+    let mut guests = session.guests.clone();
+    if let Some(guest) = &session.guest {
+        guests.add(PromiseCounts::of(&guest.machine));
+    }
+    reporter.gap()?;
+    let head = reporter.output().paint(DIM, format_args!("{:4} {:30} {:>8} {:>8}", "", "promise", "host", "guests"));
+    reporter.text(head)?;
+    for (at, promise) in Promise::ALL.into_iter().enumerate() {
+        let broken = |counts: &PromiseCounts| -> Vec<String> {
+            counts.broken.iter().filter(|(p, _)| *p == promise).map(|(_, what)| what.clone()).collect()
+        };
+        let (id, title) = (promise.id(), promise.title());
+        for (machine, counts) in [("host", &host), ("guest", &guests)] {
+            let (checked, broken) = (counts.checked[at], broken(counts));
+            reporter.mark(&Line::Promise { step: &step, machine, promise: id, title, checked, broken })?;
+        }
+        let (on_host, on_guests) = (host.checked[at], guests.checked[at]);
+        let broken = [broken(&host), broken(&guests)].concat();
+        let output = reporter.output();
+        let verdict = match on_host + on_guests {
+            _ if !broken.is_empty() => output.paint(ERROR, "BROKEN"),
+            0 => output.paint(DIM, "not exercised"),
+            _ => output.paint(GOOD, "holds"),
+        };
+        reporter.text(format_args!("{id:4} {title:30} {on_host:>8} {on_guests:>8}   {verdict}"))?;
+        broken.iter().try_for_each(|what| reporter.fail(&format!("{id} {title}: {what}")))?;
+    }
+    let (listed, all) = (host.broken.len() + guests.broken.len(), host.broken_count + guests.broken_count);
+    if all > listed as u64 {
+        reporter.fail(&format!("{} more checks did not hold", all - listed as u64))?;
+    }
+    model_errors(session, reporter)?;
+    reporter.gap()?;
+    let checks = host.checked.iter().chain(&guests.checked).sum::<u64>();
+    let text = match reporter.failures() {
+        0 => reporter.output().paint(GOOD, format_args!("No promise was broken, in {checks} checks.")),
+        n => reporter.output().paint(ERROR, format_args!("{} above.", count(n as usize, "failure"))),
+    };
+    reporter.text(text)
+}
+
+/// Misuse of the simulated hardware, each a failure.
+fn model_errors(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
+    let (errors, step) = (session.board.model_errors(), reporter.step());
+    for error in &errors {
+        let what = error.to_string();
+        reporter.mark(&Line::ModelError { step: &step, what: what.clone() })?;
+        reporter.fail(&format!("the hardware was misused: {what}"))?;
+    }
+    if errors.is_empty() { reporter.row("hardware", "used as its manual allows, without exception") } else { Ok(()) }
+}
