@@ -1,4 +1,4 @@
-//! `bindery audit`: did this driver clean up? From what a stock kernel records.
+//! `bindery audit`: audits recordings of a stock kernel.
 
 use bindery_audit::command;
 use bindery_audit::model::Verdict;
@@ -13,10 +13,10 @@ pub use command::EXIT_CODES;
 #[derive(Args, Debug)]
 #[command(next_line_help = false)]
 pub struct Audit {
-    /// What is audited, and how.
+    /// Inputs and options of the audit.
     #[command(flatten)]
     pub audit: command::AuditArgs,
-    /// When to colour
+    /// Use of colour
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub color: Color,
 }

@@ -1,17 +1,17 @@
-//! Why the command cannot go on, in words that name what and where, and its exit codes.
+//! Errors that end the command, with what is wrong and where, and its exit codes.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use miette::{Diagnostic, NamedSource, SourceSpan};
 
-/// Everything asked for was done and every promise held.
+/// Success: everything was done and every promise held.
 pub const GOOD: u8 = 0;
 /// A promise was broken, the simulated hardware was misused, or an operation failed.
 pub const BROKEN: u8 = 1;
 /// Bad input or bad usage: nothing of the result can be relied on.
 pub const BAD_INPUT: u8 = 2;
-/// A signal ended the work early; what was known by then was reported. As shells count an interrupt.
+/// A signal ended the work early, and what was known by then was reported. The code that shells use for SIGINT.
 pub const INTERRUPTED: u8 = 130;
 
 /// Largest device tree file that is read, in bytes. The largest that Linux ships is below 1 MiB.
@@ -21,15 +21,15 @@ pub const MAX_SCRIPT: u64 = 16 << 20;
 /// Largest file of exploration reports that is read, in bytes. One report is a few KiB.
 pub const MAX_REPORTS: u64 = 256 << 20;
 
-/// Why the command cannot go on. All of these end it with [`BAD_INPUT`].
+/// An error that ends the command. All of these end it with [`BAD_INPUT`].
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum Failure {
     /// A file cannot be opened or read.
-    #[error("cannot read {}: {}", .path.display(), said(.error))]
+    #[error("cannot read {}: {}", .path.display(), io_text(.error))]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the host said.
+        /// The host's error.
         error: io::Error,
     },
     /// A file is larger than anything sensible.
@@ -37,7 +37,7 @@ pub enum Failure {
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// What it should be.
+        /// The kind of file that was expected.
         what: &'static str,
         /// The bound in bytes.
         limit: u64,
@@ -48,7 +48,7 @@ pub enum Failure {
     DeviceTree {
         /// The file, or the name of an embedded blob.
         path: String,
-        /// What is wrong, and at which node or offset.
+        /// The error, with its node or offset.
         error: bindery::firmware::fdt::FdtError,
     },
     /// A file cannot be the disk.
@@ -59,25 +59,25 @@ pub enum Failure {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Script(#[from] Box<ScriptError>),
-    /// What is to be explored, replayed or merged cannot be.
+    /// An exploration, a replay or a merge that is not possible.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Explore(#[from] Box<crate::explore::Refusal>),
     /// A log or a trace cannot be audited, or recorded.
     #[error("{error}")]
     Audit {
-        /// Why.
+        /// The reason.
         error: bindery_audit::command::Failure,
-        /// What can be done about it.
+        /// The remedy.
         #[help]
         help: Option<String>,
     },
     /// Output cannot be written.
-    #[error("cannot write {what}: {}", said(.error))]
+    #[error("cannot write {what}: {}", io_text(.error))]
     Write {
         /// Standard output, or the file.
         what: String,
-        /// What the host said.
+        /// The host's error.
         error: io::Error,
     },
 }
@@ -91,9 +91,9 @@ pub struct ScriptError {
     pub path: String,
     /// Line, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The error.
     pub what: String,
-    /// What can be written instead.
+    /// The syntax that is expected.
     pub help: String,
     /// The script.
     #[source_code]
@@ -125,8 +125,8 @@ impl Failure {
     }
 }
 
-/// What the host said, without the number that Rust puts behind it.
-fn said(error: &io::Error) -> String {
+/// Text of a host's error, without the number that Rust appends.
+fn io_text(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error") {
         Some(end) => text[..end].into(),

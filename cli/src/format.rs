@@ -12,16 +12,27 @@ use crate::record::LogEntry;
 const DEVICE: usize = 26;
 
 /// The lines for those of `events` that a reader of the output wants to know; `--json` and `--trace` have all of them. Of
-/// the wake-ups these are those of devices that were deferred before.
+/// the wake-ups these are those of devices that were deferred before, of the releases those of an unbind.
 pub fn lines(output: &Output<'_>, events: &[LogEntry]) -> Vec<String> {
-    let mut deferred = BTreeSet::new();
-    let mut notable = |entry: &&LogEntry| match entry.event.kind {
-        EventKind::Deferred { .. } => {
-            deferred.insert((entry.machine, entry.event.device.clone()));
-            true
+    let (mut deferred, mut unbinding) = (BTreeSet::new(), BTreeSet::new());
+    let mut notable = |entry: &&LogEntry| {
+        let device = (entry.machine, entry.event.device.clone());
+        match &entry.event.kind {
+            EventKind::Deferred { .. } => {
+                deferred.insert(device);
+            }
+            EventKind::Unbind { .. } => {
+                unbinding.insert(device);
+            }
+            EventKind::Unbound { .. } => {
+                unbinding.remove(&device);
+            }
+            EventKind::Woken { .. } => return deferred.contains(&device),
+            EventKind::Released { .. } => return unbinding.contains(&device),
+            EventKind::GroupOwner { .. } => return !unbinding.contains(&device),
+            _ => {}
         }
-        EventKind::Woken { .. } => deferred.contains(&(entry.machine, entry.event.device.clone())),
-        ref kind => is_notable(kind),
+        is_notable(&entry.event.kind)
     };
     events.iter().filter(|entry| notable(entry)).map(|entry| line(output, entry)).collect()
 }

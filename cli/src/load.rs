@@ -1,4 +1,4 @@
-//! Reading what the user names: device trees, scripts, disks.
+//! Files that the user names: device trees, scripts, disks, reports.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,7 +17,7 @@ pub const TEMPORARY_SECTORS: u64 = 64 << 10;
 pub struct Blob {
     /// The bytes.
     pub bytes: Vec<u8>,
-    /// Its file, or the name of the board that it is embedded for.
+    /// Its file, or the name of the embedded board.
     pub origin: String,
 }
 

@@ -1,4 +1,4 @@
-//! What the user reads: headings, aligned columns, colours that vanish where nobody sees them.
+//! Text output: headings, aligned columns, and colours where the terminal shows them.
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -8,22 +8,22 @@ use anstyle::{AnsiColor, Style};
 
 use crate::failure::{Failure, Result};
 
-/// Headings.
+/// Style of headings.
 pub const HEADING: Style = Style::new().bold();
-/// Names of devices.
+/// Style of device names.
 pub const NAME: Style = AnsiColor::Cyan.on_default();
-/// What went well.
+/// Style of success.
 pub const GOOD: Style = AnsiColor::Green.on_default();
-/// What waits or was refused.
+/// Style of what waits or was refused.
 pub const WARNING: Style = AnsiColor::Yellow.on_default();
-/// What is broken.
+/// Style of errors.
 pub const ERROR: Style = AnsiColor::Red.on_default().bold();
-/// What can be passed over.
+/// Style of less important text.
 pub const DIM: Style = Style::new().dimmed();
-/// What needs no colour.
+/// Style without colour.
 pub const PLAIN: Style = Style::new();
 
-/// When to colour.
+/// Use of colour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
 pub enum Color {
     /// On a terminal, unless `NO_COLOR` is set.
@@ -36,7 +36,7 @@ pub enum Color {
 }
 
 impl Color {
-    /// Whether text on `stream` is to be coloured.
+    /// True when text on `stream` is to be coloured.
     pub fn on(self, stream: &(impl IsTerminal + anstream::stream::RawStream)) -> bool {
         match self {
             Self::Auto => AutoStream::choice(stream) != ColorChoice::Never,
@@ -46,7 +46,7 @@ impl Color {
     }
 }
 
-/// Where readable output goes.
+/// Writer of readable output.
 pub struct Output<'a> {
     out: Box<dyn Write + 'a>,
     color: bool,
@@ -69,7 +69,7 @@ impl<'a> Output<'a> {
         Self { out: Box::new(out), color, quiet: false, what: "standard output".into() }
     }
 
-    /// The same output, which shows only what [`always`](Self::always) says.
+    /// The same output, which writes only the lines of [`always`](Self::always).
     #[must_use]
     pub fn quiet(mut self, quiet: bool) -> Self {
         self.quiet = quiet;
@@ -118,7 +118,7 @@ impl<'a> Output<'a> {
         self.out.write_all(bytes).map_err(|e| self.failed(e))
     }
 
-    /// Hands over what was buffered.
+    /// Writes out what is buffered.
     pub fn flush(&mut self) -> Result<()> {
         self.out.flush().map_err(|e| self.failed(e))
     }
@@ -128,7 +128,7 @@ impl<'a> Output<'a> {
     }
 }
 
-/// `text` with every control character replaced, except the colour sequences of an output that has colours: names come from
+/// Replaces every control character of `text`, except the colour sequences of an output that has colours: names come from
 /// device trees and scripts, and a terminal obeys what it is sent.
 fn sanitize(text: &str, color: bool) -> String {
     let mut rest = text.chars();

@@ -73,7 +73,7 @@ fn limited(blocks: u32, args: &[&str]) -> (i32, String) {
 }
 
 #[test]
-fn a_host_that_refuses_to_write_the_image_is_blamed_by_its_name() {
+fn a_host_error_on_the_image_is_reported_with_its_name() {
     let dir = Dir::new();
     let image = dir.image("disk.img", 200);
     let (code, err) = limited(1, &["--disk", text(&image)]);

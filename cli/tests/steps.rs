@@ -15,16 +15,16 @@ use bindery_sim::salvator::DEVICE_TREE;
 use common::{Dir, bindery, text};
 
 /// A session in which the steps of the main job called `names` were run, each without a failure.
-fn played(config: &Config, names: &[&str]) -> Session {
+fn run_steps(config: &Config, names: &[&str]) -> Session {
     let mut session = Session::new(config).unwrap();
     session.read_device_tree().unwrap();
     for name in names {
-        play(&mut session, name);
+        run_step(&mut session, name);
     }
     session
 }
 
-fn play(session: &mut Session, name: &str) {
+fn run_step(session: &mut Session, name: &str) {
     let mut printed = Vec::new();
     let script = Script::lifecycle(session).unwrap();
     let step = script.steps.iter().find(|s| &*s.name == name).unwrap();
@@ -49,7 +49,7 @@ fn owner(session: &Session) -> Owner {
 
 #[test]
 fn the_machine_has_devices_and_drivers_and_nothing_is_bound() {
-    let session = played(&Config::default(), &["machine"]);
+    let session = run_steps(&Config::default(), &["machine"]);
     assert_eq!(session.host.devices().len(), session.description.devices.len());
     assert!(session.host.drivers().contains(&"sata_rcar"));
     assert!(session.host.devices().iter().all(|d| d.phase() == Phase::Unbound));
@@ -57,7 +57,7 @@ fn the_machine_has_devices_and_drivers_and_nothing_is_bound() {
 
 #[test]
 fn probing_binds_the_controller_behind_its_iommu() {
-    let session = played(&Config::default(), &["machine", "probe"]);
+    let session = run_steps(&Config::default(), &["machine", "probe"]);
     assert_eq!(sata(&session), Some("sata_rcar"));
     assert_eq!((session.host.waiting(), owner(&session)), (vec![], Owner::Kernel(1)));
     let first = session.log.mapped("host", "ee300000.sata")[0];
@@ -66,7 +66,7 @@ fn probing_binds_the_controller_behind_its_iommu() {
 
 #[test]
 fn io_moves_sectors_between_file_and_memory() {
-    let session = played(&Config::default(), &["machine", "probe", "io"]);
+    let session = run_steps(&Config::default(), &["machine", "probe", "io"]);
     let (area, _) = Area::of(capacity(&session.port().unwrap()).unwrap());
     let wanted = pattern("other", area);
     assert_eq!(session.read(Side::Host, area).unwrap(), wanted);
@@ -75,7 +75,7 @@ fn io_moves_sectors_between_file_and_memory() {
 
 #[test]
 fn unbind_leaves_the_device_with_nothing() {
-    let session = played(&Config::default(), &["machine", "probe", "unbind"]);
+    let session = run_steps(&Config::default(), &["machine", "probe", "unbind"]);
     assert_eq!((sata(&session), owner(&session)), (None, Owner::None));
     assert_eq!(session.log.mapped("host", "ee300000.sata"), []);
     assert_eq!(session.host.quarantine(), []);
@@ -83,7 +83,7 @@ fn unbind_leaves_the_device_with_nothing() {
 
 #[test]
 fn the_guest_has_the_disk_and_the_host_has_not() {
-    let session = played(&Config::default(), &["machine", "probe", "unbind", "hand-over"]);
+    let session = run_steps(&Config::default(), &["machine", "probe", "unbind", "hand-over"]);
     assert_eq!((sata(&session), owner(&session)), (Some("vfio-platform"), Owner::PassThrough(1)));
     let guest = session.guest.as_ref().unwrap();
     assert!(guest.has_device() && guest.port().is_some() && session.port().is_none());
@@ -93,7 +93,7 @@ fn the_guest_has_the_disk_and_the_host_has_not() {
 
 #[test]
 fn the_host_has_the_disk_again_after_both_kinds_of_guest() {
-    let session = played(&Config::default(), &["machine", "probe", "unbind", "hand-over", "return"]);
+    let session = run_steps(&Config::default(), &["machine", "probe", "unbind", "hand-over", "return"]);
     assert_eq!((sata(&session), owner(&session)), (Some("sata_rcar"), Owner::Kernel(1)));
     assert!(session.guest.is_none());
     assert!(
@@ -106,7 +106,7 @@ fn the_host_has_the_disk_again_after_both_kinds_of_guest() {
 
 #[test]
 fn the_verdict_takes_everything_back() {
-    let session = played(&Config::default(), &["machine", "probe", "verdict"]);
+    let session = run_steps(&Config::default(), &["machine", "probe", "verdict"]);
     assert_eq!(session.host.resource_usage(), session.baseline.unwrap());
     assert_eq!(session.host.drivers(), Vec::<&str>::new());
 }
@@ -114,14 +114,14 @@ fn the_verdict_takes_everything_back() {
 #[test]
 fn steps_that_miss_what_came_before_say_so_and_do_no_harm() {
     for name in ["io", "unbind", "hand-over", "return", "verdict"] {
-        played(&Config::default(), &["machine", name]);
+        run_steps(&Config::default(), &["machine", name]);
     }
 }
 
 #[test]
-fn without_iommu_the_whole_story_holds() {
+fn without_iommu_the_main_job_holds() {
     let config = Config { untranslated: true, ..Config::default() };
-    let session = played(&config, &["machine", "probe", "io", "unbind", "hand-over", "return", "verdict"]);
+    let session = run_steps(&config, &["machine", "probe", "io", "unbind", "hand-over", "return", "verdict"]);
     assert_eq!(session.host.resource_usage(), session.baseline.unwrap());
 }
 
@@ -139,10 +139,10 @@ fn a_board_whose_root_iommu_has_no_driver_says_what_waits_for_it() {
     let dir = Dir::new();
     // The last IPMMU of the tree is the root; without it the leaves wait, and the controller behind them.
     let path = dir.file("no-root.dtb", patched("renesas,ipmmu-r8a7795", "renesas,nobody-knows!"));
-    let story = bindery(["--dtb", text(&path)]).good();
-    assert!(story.contains("still waits  ee300000.sata for ipmmu_hc"), "{story}");
-    assert!(story.contains("not possible here: ee300000.sata is not bound: it waits for ipmmu_hc"), "{story}");
-    assert!(story.contains("still waits  e6570000.mmu for ipmmu_mm (/soc/mmu@e67b0000): no driver"), "{story}");
+    let out = bindery(["--dtb", text(&path)]).good();
+    assert!(out.contains("still waits  ee300000.sata for ipmmu_hc"), "{out}");
+    assert!(out.contains("not possible here: ee300000.sata is not bound: it waits for ipmmu_hc"), "{out}");
+    assert!(out.contains("still waits  e6570000.mmu for ipmmu_mm (/soc/mmu@e67b0000): no driver"), "{out}");
 }
 
 #[test]
@@ -153,8 +153,8 @@ fn a_board_without_a_disk_controller_skips_its_steps_with_the_reason() {
     let at = blob.windows(old.len()).rposition(|w| w == old).unwrap();
     blob[at..at + old.len()].copy_from_slice(b"renesas,sata-r8a9999");
     let path = dir.file("no-sata.dtb", &blob);
-    let story = bindery(["--dtb", text(&path)]).good();
-    assert_eq!(story.matches("not possible here").count(), 5, "{story}");
+    let out = bindery(["--dtb", text(&path)]).good();
+    assert_eq!(out.matches("not possible here").count(), 5, "{out}");
     let json = bindery(["--json", "--dtb", text(&path)]).good();
     assert_eq!(json.lines().filter(|l| l.contains("\"event\":\"skipped\"")).count(), 5);
 }

@@ -1,4 +1,4 @@
-//! `bindery explore` before somebody who watches: the line of progress, and Ctrl-C.
+//! `bindery explore` on a terminal: the progress line, and Ctrl-C.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -12,9 +12,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use common::terminal::Terminal;
 use common::{Dir, bindery, text};
 
-/// A walk of hours.
+/// An exploration of hours.
 const ENDLESS: &str = "explore --model linux-6.12 --faults 9 --preemptions 9 --bound states=0,paths=100000000000";
-/// The same, for long enough that progress is told.
+/// The same, for long enough that progress is shown.
 const FOR_A_WHILE: &str = "explore --model linux-6.12 --faults 9 --preemptions 9 --bound states=0,time=1.5";
 
 /// Runs the command with `options` on a terminal; its standard output goes to `out`.
@@ -27,7 +27,7 @@ fn is_progress(line: &str) -> bool {
 }
 
 #[test]
-fn progress_is_one_line_on_a_terminal_and_gone_when_the_walk_is_over() {
+fn progress_is_one_line_on_a_terminal_and_gone_when_the_exploration_is_over() {
     let dir = Dir::new();
     let mut terminal = on_a_terminal(&FOR_A_WHILE.replace("1.5", "4"), text(&dir.path("out")));
     terminal.watch_until(is_progress);
@@ -38,7 +38,7 @@ fn progress_is_one_line_on_a_terminal_and_gone_when_the_walk_is_over() {
 }
 
 #[test]
-fn there_is_no_progress_where_nobody_watches_or_wants_it() {
+fn there_is_no_progress_without_a_terminal_or_with_quiet_or_json() {
     let ran = bindery(FOR_A_WHILE.split(' '));
     assert_eq!((ran.code, &*ran.err), (1, ""));
     for option in ["--quiet", "--json"] {
@@ -49,7 +49,7 @@ fn there_is_no_progress_where_nobody_watches_or_wants_it() {
 }
 
 #[test]
-fn the_first_ctrl_c_ends_the_walk_with_a_report_of_what_was_walked() {
+fn the_first_ctrl_c_ends_the_exploration_with_a_report() {
     let dir = Dir::new();
     let mut terminal = on_a_terminal(ENDLESS, text(&dir.path("out")));
     terminal.watch_until(is_progress);
@@ -85,7 +85,7 @@ fn the_second_ctrl_c_ends_the_program_although_its_report_is_not_out() {
     let mut terminal = on_a_terminal(ENDLESS, &full);
     terminal.watch_until(is_progress);
     terminal.interrupt();
-    // The walk is over, and its report finds no room.
+    // The exploration is over, and its report finds no room.
     terminal.watch_until(str::is_empty);
     terminal.interrupt();
     assert_eq!(terminal.end(), 130);

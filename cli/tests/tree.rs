@@ -57,8 +57,8 @@ fn suppliers_are_named_with_their_property_stream_and_state() {
 }
 
 #[test]
-fn a_device_that_its_iommu_does_not_take_in_says_why() {
-    assert!(!bindery(["tree"]).good().contains("not joined"));
+fn a_device_that_its_iommu_does_not_attach_says_why() {
+    assert!(!bindery(["tree"]).good().contains("not attached"));
     let dir = Dir::new();
     let mut blob = DEVICE_TREE.to_vec();
     // `iommus = <&ipmmu_ds0 16>` of the Ethernet controller, whose stream becomes one that no IPMMU has.
@@ -71,10 +71,10 @@ fn a_device_that_its_iommu_does_not_take_in_says_why() {
     let path = dir.file("stream.dtb", &blob);
     let facts = json(&["--dtb", text(&path)]);
     let ethernet = facts["devices"].as_array().unwrap().iter().find(|d| d["name"] == "e6800000.ethernet").unwrap();
-    assert_eq!((&ethernet["not_joined"], &ethernet["group"]), (&"no such stream".into(), &Value::Null));
+    assert_eq!((&ethernet["iommu_error"], &ethernet["group"]), (&"no such stream".into(), &Value::Null));
     let drawn = bindery(["tree", "--dtb", text(&path)]).good();
     let after = drawn.lines().skip_while(|l| !l.contains("─ e6800000.ethernet "));
-    assert!(after.take(2).any(|l| l.contains("iommu") && l.contains("not joined: no such stream")), "{drawn}");
+    assert!(after.take(2).any(|l| l.contains("iommu") && l.contains("not attached: no such stream")), "{drawn}");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn output_is_plain_in_a_pipe_and_coloured_on_demand() {
 }
 
 #[test]
-fn a_reader_that_leaves_is_no_failure() {
+fn a_closed_pipe_is_no_failure() {
     let ran = bindery_to(closed_pipe(), ["tree"]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
 }

@@ -14,7 +14,7 @@ use super::bound::Limit;
 use super::diagram::DiagramTarget;
 use crate::output::Color;
 
-/// What the exit codes of `bindery explore` mean.
+/// Exit codes of `bindery explore`.
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0  no promise was broken, and every required coverage point was reached
@@ -66,35 +66,34 @@ pub struct Explore {
     /// Explore only the K-th of N parts, from 1
     #[arg(long, value_name = "K/N")]
     pub shard: Option<Shard>,
-    /// Execute only this path, as a report names it, and show everything that happens on it
+    /// Execute only this path, as a report names it, and print its trace
     #[arg(long, value_name = "PATH", conflicts_with_all = ["shard", "bound", "paths", "seed", "threads"])]
     pub replay: Option<Path>,
-    /// Bring the JSON reports of all shards together instead; a file may hold several, one after another
+    /// Merge the JSON reports of all shards instead; a file may hold several, one after another
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = [
         "board", "dtb", "device", "model", "faults", "preemptions", "bound", "paths", "seed", "threads", "shard",
         "replay", "trace",
     ])]
     pub merge: Vec<PathBuf>,
-    /// Draw the phases of a binding, with how often each transition was taken: FILE.svg, FILE.txt, or - for text
+    /// Draw the states of a binding with a count for each transition: FILE.svg, FILE.txt, or - for text
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "replay"])]
     pub diagram: Option<DiagramTarget>,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
-    /// Write the path of --replay, or the plainest one that breaks a promise, as a trace for Perfetto and Chrome's
-    /// tracing page
+    /// Write the path of --replay, or that of the first finding, as a trace for Perfetto and Chrome's tracing page
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// Print only what is wrong
+    /// Print failures only
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
-    /// When to colour
+    /// Use of colour
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub color: Color,
 }
 
 impl Explore {
-    /// How far to go.
+    /// Bounds of the exploration.
     pub fn bounds(&self) -> Bounds {
         let mut bounds = Bounds {
             faults: self.faults,
@@ -107,7 +106,7 @@ impl Explore {
         bounds
     }
 
-    /// `engine`, within the bounds and on the threads that were asked for.
+    /// Configures `engine` with the bounds, shard and threads of the options.
     pub(super) fn configure(&self, engine: Engine) -> Engine {
         let engine = engine.bounds(self.bounds()).shard(self.shard);
         match self.threads {

@@ -20,7 +20,7 @@ pub enum Limit {
     NonDefault(u32),
 }
 
-/// What `--bound` knows.
+/// Keys of `--bound`.
 const KEYS: &str = "paths=N, states=N, time=SECONDS, depth=N, non-default=N";
 
 impl Limit {

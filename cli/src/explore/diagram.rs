@@ -1,4 +1,4 @@
-//! The diagram of the phases, with how often each transition was taken.
+//! State diagram of a binding, with a count for each transition.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,10 +10,10 @@ use crate::failure::Result;
 use crate::output::Output;
 use crate::record::NewFile;
 
-/// What `--diagram` asks for.
+/// Target of `--diagram`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DiagramTarget {
-    /// A picture in a file.
+    /// SVG in a file.
     Svg(PathBuf),
     /// Text in a file.
     Text(PathBuf),
@@ -35,7 +35,7 @@ impl FromStr for DiagramTarget {
     }
 }
 
-/// A diagram whose file can be written.
+/// An open file for the diagram.
 pub(super) enum DiagramFile {
     Svg(NewFile),
     Text(NewFile),
@@ -43,7 +43,7 @@ pub(super) enum DiagramFile {
 }
 
 impl DiagramFile {
-    /// Creates the file first, so that an exploration of hours does not end at a folder that does not exist.
+    /// Creates the file, before an exploration of hours ends at a folder that does not exist.
     pub(super) fn create(target: &DiagramTarget) -> Result<Self> {
         Ok(match target {
             DiagramTarget::Svg(path) => Self::Svg(NewFile::create(path)?),
@@ -52,9 +52,9 @@ impl DiagramFile {
         })
     }
 
-    /// Draws what `report` counted.
+    /// Draws the counts of `report`.
     pub(super) fn draw(self, report: &Report, output: &mut Output<'_>) -> Result<()> {
-        // Models of Linux's models have no such phases, and nothing to count.
+        // Models have no such phases, and nothing to count.
         let counted = TRANSITIONS.iter().any(|t| report.coverage.contains_key(&diagram::coverage_name(t)));
         let counts = counted.then_some(&report.coverage);
         let (mut file, content) = match self {

@@ -11,7 +11,7 @@ use crate::failure::{INTERRUPTED, Result};
 pub(super) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Listens for SIGINT, SIGTERM and SIGHUP from now on. Once in a program.
+    /// Installs the handler of SIGINT, SIGTERM and SIGHUP. At most once in a program.
     pub(super) fn install() -> Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         let set = Arc::clone(&flag);
@@ -31,7 +31,7 @@ impl Interrupt {
         Arc::clone(&self.0)
     }
 
-    /// Whether a signal came.
+    /// True once a signal was received.
     pub(super) fn received(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

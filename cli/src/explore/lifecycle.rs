@@ -8,14 +8,14 @@ use super::{Explore, Refusal};
 use crate::failure::{Failure, Result};
 use crate::load::Blob;
 
-/// A lifecycle, and the options that name it.
+/// A lifecycle and its name.
 pub(super) struct LifecycleTarget {
     lifecycle: Lifecycle,
     name: LifecycleName,
 }
 
 impl LifecycleTarget {
-    /// The lifecycle that the options name.
+    /// The lifecycle that the options select.
     pub(super) fn from_args(args: &Explore) -> Result<Self> {
         let mut board = args.board.clone();
         if let Some(file) = &args.dtb {
@@ -33,7 +33,7 @@ impl LifecycleTarget {
         })
     }
 
-    /// What was asked for.
+    /// The name of the lifecycle.
     pub(super) fn name(&self) -> &LifecycleName {
         &self.name
     }
@@ -43,7 +43,7 @@ impl LifecycleTarget {
         self.lifecycle.engine()
     }
 
-    /// Explores it. The report says by which device tree, too: two of them are two lifecycles.
+    /// Explores it. The report's name has the device tree, too: two of them are two lifecycles.
     pub(super) fn run(&self, engine: &Engine) -> Result<Report> {
         let report = self.lifecycle.run(engine).map_err(|error| self.failure(error))?;
         Ok(Report { name: self.name.to_string(), ..report })

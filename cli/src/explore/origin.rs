@@ -1,4 +1,4 @@
-//! What a report is of, and the command that asks for it again.
+//! Origin of a report: a model or a lifecycle, and the command that explores it again.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use bindery_explore::Report;
 use bindery_explore::engine::{Bounds, Finding};
 use bindery_explore::models::{self, Known, Model};
 
-/// What a report is of.
+/// Origin of a report.
 pub(super) enum Origin {
     /// A model of a tear-down.
     Model(Model),
@@ -14,7 +14,7 @@ pub(super) enum Origin {
     Lifecycle(LifecycleName),
 }
 
-/// A lifecycle, as the options name it. As text it is the name of its report.
+/// Name of a lifecycle, by the options that select it. As text it is the name of its report.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct LifecycleName {
     pub(super) device: String,
@@ -27,7 +27,7 @@ const ON: &str = " on ";
 const TREE: &str = ", described by ";
 
 impl Origin {
-    /// What `report` is of, when its name says so.
+    /// Origin of `report`, by its name.
     pub(super) fn of(report: &Report) -> Option<Self> {
         let model = report.name.parse().ok().map(Self::Model);
         model.or_else(|| LifecycleName::of(&report.name).map(Self::Lifecycle))
@@ -41,7 +41,7 @@ impl Origin {
         }
     }
 
-    /// What it is.
+    /// Its description.
     pub(super) fn title(&self) -> &'static str {
         match self {
             Self::Model(model) => model.title(),
@@ -68,7 +68,7 @@ impl Origin {
 }
 
 impl LifecycleName {
-    /// The name in the name of a report.
+    /// Parses the name of a report.
     fn of(name: &str) -> Option<Self> {
         // A file may be called anything: it is last.
         let (rest, dtb) = name.split_once(TREE).map_or((name, None), |(rest, dtb)| (rest, Some(dtb)));
@@ -76,7 +76,7 @@ impl LifecycleName {
         Some(Self { device: device.into(), board: board.into(), dtb: dtb.map(Into::into) })
     }
 
-    /// The options that ask for it.
+    /// The options that select it.
     fn options(&self) -> String {
         let mut name: Vec<&str> = vec!["--board", &self.board, "--device", &self.device];
         name.extend(self.dtb.iter().flat_map(|file| ["--dtb", file]));
@@ -91,7 +91,7 @@ impl fmt::Display for LifecycleName {
     }
 }
 
-/// `word` as a shell takes it.
+/// Quotes `word` for a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,+@=".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_tells_by_its_name_which_command_walks_it_again() {
+    fn the_name_of_a_report_gives_the_command_that_explores_it_again() {
         let bounds = Bounds { faults: 2, preemptions: 0, ..Bounds::default() };
         let mut name = LifecycleName {
             device: "ee300000.sata".into(),
@@ -121,6 +121,6 @@ mod tests {
             Origin::Model(Model::Linux612).command(&bounds),
             "bindery explore --model linux-6.12 --faults 2 --preemptions 0"
         );
-        assert_eq!(LifecycleName::of("a walk by hand"), None);
+        assert_eq!(LifecycleName::of("another report"), None);
     }
 }

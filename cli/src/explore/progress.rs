@@ -7,7 +7,7 @@ use terminal_size::{Width, terminal_size_of};
 
 use super::Explore;
 
-/// To the first column, and everything after it away.
+/// Sequence that erases the line.
 const ERASE: &str = "\r\x1b[K";
 
 /// A line on standard error, when that is a terminal.
@@ -23,7 +23,7 @@ pub(super) fn with_progress(engine: Engine, args: &Explore) -> (Engine, Progress
 }
 
 impl ProgressLine {
-    /// Takes the line away.
+    /// Erases the line.
     pub(super) fn erase(self) {
         if self.0 {
             // A terminal that is gone shows nothing.
@@ -36,7 +36,7 @@ fn width() -> usize {
     terminal_size_of(io::stderr()).map_or(80, |(Width(columns), _)| columns.into())
 }
 
-/// Columns that stay free: for the `^C` that a terminal shows where the cursor is, and the last one.
+/// Unused columns at the end: for the `^C` that a terminal shows where the cursor is, and the last one.
 const FREE: usize = 3;
 
 /// One line that a terminal of `width` columns does not wrap, because a wrapped one cannot be taken away. In one piece, so

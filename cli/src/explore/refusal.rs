@@ -1,8 +1,8 @@
-//! Why `bindery explore` cannot do what it was asked.
+//! Errors of `bindery explore` and their remedies.
 
 use miette::Diagnostic;
 
-/// What is to be explored, replayed or merged cannot be.
+/// An exploration, a replay or a merge that is not possible.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum Refusal {
     /// A file does not hold reports.
@@ -11,7 +11,7 @@ pub enum Refusal {
     NotAReport {
         /// The file.
         path: String,
-        /// What is wrong, and at which line and column.
+        /// The error, with its line and column.
         error: String,
     },
     /// A file without any report.
@@ -35,7 +35,7 @@ pub enum Refusal {
     Mismatched {
         /// The file.
         path: String,
-        /// In which way.
+        /// The difference.
         why: String,
     },
     /// Reports of shards that are not among the files.
@@ -44,7 +44,7 @@ pub enum Refusal {
     Missing {
         /// Their numbers.
         shards: String,
-        /// How many there should be.
+        /// Number of shards of the run.
         of: u32,
     },
     /// A path that the scenario does not have.
@@ -55,7 +55,7 @@ pub enum Refusal {
     WrongPath {
         /// The path.
         path: String,
-        /// What was executed.
+        /// Name of the scenario that was executed.
         name: String,
         /// The choice point, or that there is none.
         met: String,
@@ -68,28 +68,28 @@ pub enum Refusal {
     NotBound {
         /// The board, or the file that describes it.
         board: String,
-        /// Which one, and what it waits for.
+        /// The device, and what it waits for.
         error: String,
     },
     /// A device that is not on the board.
     #[error("{board} has no device {device:?}")]
     #[diagnostic(help("those that a driver binds are {}", .known.join(", ")))]
     NoSuchDevice {
-        /// What was asked for.
+        /// The name that was given.
         device: String,
         /// The board, or the file that describes it.
         board: String,
         /// Names of devices that can be explored.
         known: Vec<String>,
     },
-    /// Two things for one standard output.
+    /// JSON and a diagram would both go to standard output.
     #[error("--json and --diagram - both want standard output")]
     #[diagnostic(help("give the diagram a file: --diagram FILE.txt or FILE.svg"))]
     StdoutConflict,
-    /// The host does not tell of signals.
-    #[error("cannot listen for Ctrl-C: {error}")]
+    /// Signals cannot be handled on this host.
+    #[error("cannot handle Ctrl-C: {error}")]
     Signals {
-        /// What it said.
+        /// The host's error.
         error: String,
     },
 }

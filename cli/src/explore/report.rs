@@ -10,7 +10,7 @@ use super::origin::Origin;
 use crate::failure::Result;
 use crate::output::{ERROR, GOOD, HEADING, Output, WARNING, count};
 
-/// What was found, the plainest first: P1 before P10, and what needs nothing to go wrong before what needs two faults.
+/// The findings in order: P1 before P10, and fewer non-default choices before more.
 pub(super) fn sorted_findings(report: &Report) -> Vec<&Finding> {
     let place = |f: &&Finding| Promise::ALL.iter().position(|p| p.id() == f.promise);
     let mut findings: Vec<&Finding> = report.findings.iter().collect();
@@ -18,7 +18,7 @@ pub(super) fn sorted_findings(report: &Report) -> Vec<&Finding> {
     findings
 }
 
-/// Shows everything about a run; the path of its plainest finding is in `trace`.
+/// Prints a report; the path of its first finding is in the file `trace`.
 pub(super) fn report(report: &Report, trace: Option<&Path>, output: &mut Output<'_>) -> Result<()> {
     let origin = Origin::of(report);
     let shard = report.shard.map(|shard| format!(", shard {shard}")).unwrap_or_default();
@@ -95,14 +95,14 @@ fn explored(report: &Report) -> String {
     )
 }
 
-/// The promises that were checked, P1 first, and how often.
+/// Number of checks of each promise, P1 first.
 fn checked(report: &Report) -> String {
     let times = |promise: &Promise| Some(format!("{} x {}", promise.id(), report.checks.get(promise.id())?));
     let all: Vec<String> = Promise::ALL.iter().filter_map(times).collect();
     if all.is_empty() { "nothing".into() } else { all.join(", ") }
 }
 
-/// How many of the coverage points were reached, by kind.
+/// Number of coverage points that were reached, by kind.
 fn reached(report: &Report) -> String {
     let kinds = [("fault ", "fault point"), ("preemption ", "preemption point"), ("", "coverage point")];
     let kind_of = |name: &str| kinds.iter().position(|(prefix, _)| name.starts_with(prefix)).unwrap_or(2);

@@ -1,4 +1,4 @@
-//! What is explored.
+//! Subject of an exploration.
 
 use bindery_explore::engine::{Engine, Replay};
 use bindery_explore::models::{self, Model, Options};
@@ -9,7 +9,7 @@ use super::lifecycle::LifecycleTarget;
 use super::origin::Origin;
 use crate::failure::Result;
 
-/// What is explored.
+/// Subject of an exploration.
 pub(super) enum Subject {
     /// A model of a tear-down.
     Model(Model, Options),
@@ -18,7 +18,7 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    /// What the options ask for.
+    /// The subject that the options select.
     pub(super) fn from_args(args: &Explore) -> Result<Self> {
         Ok(match args.model {
             Some(model) => {
@@ -53,7 +53,7 @@ impl Subject {
         }
     }
 
-    /// What reports call it.
+    /// Its origin, for reports.
     pub(super) fn origin(&self) -> Origin {
         match self {
             Self::Model(model, _) => Origin::Model(*model),

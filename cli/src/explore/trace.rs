@@ -6,9 +6,9 @@ use bindery_explore::engine::{MachineEvent, Replay};
 use crate::failure::Result;
 use crate::record::{LogEntry, TraceFile};
 
-/// What the trace calls the step of each event: a path is one step.
+/// Name of the step of each event: a path is one step.
 const STEP: &str = "replay";
-/// How long a line of a model takes, in nanoseconds: a model has no clock.
+/// Duration of a line of a model, in nanoseconds: a model has no clock.
 const TICK: u64 = 1000;
 
 /// Writes what happened on the path: the events of the machines as a run's trace holds them, and between them, as

@@ -14,18 +14,18 @@ pub struct LogEntry {
     pub step: Arc<str>,
     /// `"host"` or `"guest"`.
     pub machine: &'static str,
-    /// What happened.
+    /// The event.
     pub event: Event,
 }
 
 /// A DMA mapping that a device has now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapped {
-    /// Where the device sees it.
+    /// Device address.
     pub addr: DeviceAddr,
-    /// Where it is.
+    /// Physical address.
     pub phys: PhysAddr,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::LogEntry;
 
-/// A line of `--json`.
+/// A line of `--json` that is no event of a machine.
 #[derive(Serialize, Debug)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Line<'a> {

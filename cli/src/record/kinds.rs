@@ -4,7 +4,7 @@ use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::env::FaultPoint;
 use bindery::event::{Cause, EventKind, Outcome};
 
-/// One event of every kind. The documentation of `--json` and the words for people are tested against it.
+/// One event of every kind. The documentation of `--json` and the texts of events are tested against it.
 pub(crate) fn samples() -> Vec<EventKind> {
     std::iter::successors(Some(EventKind::DeviceAdded), next).collect()
 }
@@ -73,7 +73,7 @@ mod tests {
     use serde_json::{Map, Value};
 
     const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/events.md");
-    /// What every line of a machine has.
+    /// Fields of every line of a machine.
     const COMMON: [&str; 6] = ["step", "machine", "seq", "at", "device", "event"];
 
     fn object(line: &str) -> Map<String, Value> {

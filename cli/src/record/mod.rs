@@ -1,4 +1,4 @@
-//! What happened, kept for the length of a step: told in words, as JSON lines and as a trace file.
+//! The event log, and what is written from it: JSON lines and trace files.
 
 mod event_log;
 mod ftrace;

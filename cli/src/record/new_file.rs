@@ -1,4 +1,4 @@
-//! A file that appears when it is whole.
+//! Files that appear under their names once they are complete.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -11,7 +11,7 @@ use crate::failure::{Failure, Result};
 pub struct NewFile {
     out: BufWriter<File>,
     path: PathBuf,
-    /// Where the bytes go until then. `None` when the user names something that is not a file, such as a pipe.
+    /// Temporary file that takes the bytes until then. `None` when the user names something that is not a file, such as a pipe.
     temporary: Option<Temporary>,
 }
 

@@ -1,4 +1,4 @@
-//! Which spans of a trace are open: probes and unbinds per device, DMA memory per address.
+//! Open spans of a trace: probes and unbinds per device, DMA memory per address.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

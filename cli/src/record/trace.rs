@@ -38,7 +38,7 @@ impl TraceFile {
         lines.iter().try_for_each(|line| self.entry(line))
     }
 
-    /// Adds a line of a story that has no event: an instant of the host, not before `earliest`, and not before anything
+    /// Adds a line of a trace that has no event: an instant of the host, not before `earliest`, and not before anything
     /// that was added earlier.
     pub fn note(&mut self, line: &str, earliest: Instant) -> Result<()> {
         self.last = self.last.max(microseconds(earliest));
@@ -124,7 +124,7 @@ fn instant() -> Value {
     json!({"ph": "i", "s": "t"})
 }
 
-/// Memory is told apart by its device and address.
+/// Identity of a mapping: its device and address.
 fn id(tid: u64, addr: u64) -> String {
     format!("{tid}:{addr:#x}")
 }

@@ -71,7 +71,7 @@ fn driver(session: &Session, wanted: Option<&str>) -> Checked {
     let what = format!("{name} is bound to {}", wanted.unwrap_or("no driver"));
     Checked::when(driver == wanted, what, || match driver {
         Some(driver) => format!("{name} is held by {driver}"),
-        None => format!("{name} is not bound: {}", why_unbound(session, name)),
+        None => format!("{name} is not bound{}", why_unbound(session, name)),
     })
 }
 
@@ -80,12 +80,12 @@ fn no_controller() -> Checked {
     Checked::new("there is a disk controller", Some(why.into()))
 }
 
-/// The reason why no driver holds `device`.
+/// The reason why no driver holds `device`, with a colon before it, if there is one.
 fn why_unbound(session: &Session, device: &str) -> String {
     let waits = session.host.waiting().into_iter().find(|w| &*w.device == device);
-    let waits = waits.map(|w| format!("it waits for {}", w.on.join(", ")));
-    let failed = || session.log.bind_error(device).map(|error| format!("its probe failed: {error}"));
-    waits.or_else(failed).unwrap_or_else(|| "no probe was tried".into())
+    let waits = waits.map(|w| format!(": it waits for {}", w.on.join(", ")));
+    let failed = || session.log.bind_error(device).map(|error| format!(": its probe failed: {error}"));
+    waits.or_else(failed).unwrap_or_default()
 }
 
 fn was_bound(session: &Session, driver: &str) -> Checked {

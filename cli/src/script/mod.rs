@@ -1,5 +1,5 @@
 //! Scripts: commands for the control tree, the disk and a guest, with the expectations that they must meet. The main job,
-//! `bindery run`, is one: `lifecycle.script`. `docs/scripts.md` describes the language.
+//! `bindery run`, is one: `lifecycle.script`. `docs/run.md` describes the language.
 //!
 //! A script is read as a whole before its first command runs, so that one with an error changes nothing.
 
@@ -115,11 +115,11 @@ pub enum Command {
     Read(Side, Area),
     /// Writes whole sectors.
     Write(Side, u64, Vec<u8>),
-    /// Registers every driver there is.
+    /// Registers every driver there is, without a probe.
     AddDrivers,
     /// Unregisters every driver.
     RemoveDrivers,
-    /// Lets pending probes and pending work of the devices finish. Every command ends with this.
+    /// Lets pending probes and pending work of the devices finish. Every other command ends with this.
     Settle,
     /// Starts a guest with the disk controller, and lets it bind its driver.
     StartGuest(GuestKind),

@@ -1,4 +1,4 @@
-//! The lines of a script.
+//! Parser of scripts.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ const FACTS: &str = "machine, probes, controller, memory, group, elapsed, promis
 /// Most sectors that one command reads or fills.
 const MAX_SECTORS: u64 = 2048;
 
-/// Why a line is not understood: what is wrong, and where in the line.
+/// A syntax error: what is wrong, and where in the line.
 struct Wrong(String, Range<usize>);
 
 type Parsed<T> = std::result::Result<T, Wrong>;
@@ -35,7 +35,7 @@ struct Open<'t> {
     has_else: bool,
 }
 
-/// Understands a script; `path` is its name in messages.
+/// Parses a script; `path` is its name in messages.
 pub fn parse(path: &str, text: &str) -> Result<Script> {
     let mut script = Script { steps: Vec::new() };
     let mut open: Option<Open<'_>> = None;
@@ -289,7 +289,7 @@ impl<'l> Part<'l> {
         part.split(end, end)
     }
 
-    /// What is before byte `end`, and what is from byte `from` on.
+    /// The parts before byte `end` and from byte `from` on.
     fn split(self, end: usize, from: usize) -> (Self, Self) {
         let rest = Self { text: &self.text[from..], at: self.at + from };
         (Self { text: &self.text[..end], at: self.at }, rest.trim())
@@ -313,7 +313,7 @@ fn echo(verb: Part<'_>, rest: Part<'_>) -> Parsed<Command> {
     Ok(Command::Echo { value: quoted.unwrap_or(value).into(), path: path(verb, target)? })
 }
 
-/// Where `wanted` is first, outside quotes.
+/// Offset of the first `wanted` outside quotes.
 fn unquoted(text: &str, wanted: char) -> Option<usize> {
     let mut quote = None;
     for (at, c) in text.char_indices() {

@@ -17,7 +17,7 @@ use crate::reporter::Reporter;
 use crate::session::{Guest, Session};
 use crate::shell;
 
-/// What the last command did.
+/// Effects of the last command.
 #[derive(Default)]
 pub(super) struct Last {
     /// Its events.
@@ -167,8 +167,11 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
         }
         let began = self.session.now();
         let done = self.execute(command);
-        // What the command set in motion comes to rest before the next one.
-        self.last.settled = self.session.settle();
+        // Drivers are added without a probe, so that a script can show the machine before. What any other command set in
+        // motion comes to rest before the next one.
+        if *command != Command::AddDrivers {
+            self.last.settled = self.session.settle();
+        }
         self.last.elapsed = self.session.now().since(began);
         self.last.events = self.session.log.since(0);
         if let (Err(_), Command::Write(_, lba, bytes)) = (&done, command) {
@@ -244,9 +247,9 @@ fn start_guest(session: &mut Session, kind: crate::session::GuestKind) -> std::r
     let waits = guest.machine.waiting().into_iter().map(|w| format!("{} waits for {}", w.device, w.on.join(", ")));
     let answer = match guest.port() {
         Some(_) => Ok(format!(
-            "the guest has {} and bound {}",
+            "the guest has {} and bound {} of them",
             count(guest.machine.devices().len(), "device"),
-            count(settled.bound as usize, "of them").trim_end_matches('s')
+            settled.bound
         )),
         None => Err(format!("the guest has not bound {} ({settled:?}) {}", SataRcar::NAME, waits.collect::<String>())),
     };

@@ -16,12 +16,12 @@ use bindery_sim::salvator::GUEST_DEVICE_TREE;
 
 use super::{PromiseCounts, Session};
 
-/// What the guest does when the host wants the device back.
+/// The guest's behaviour when the host wants the device back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GuestKind {
-    /// It unbinds its driver and lets go.
+    /// It unbinds its driver and releases the device.
     Cooperative,
-    /// It hears the request and does nothing.
+    /// It receives the request and does nothing.
     Unresponsive,
 }
 
@@ -30,14 +30,14 @@ pub enum GuestKind {
 pub struct Guest {
     /// Its machine.
     pub machine: Handle,
-    /// What that runs on.
+    /// The env that the machine runs on.
     env: Arc<GuestEnvBox>,
     /// Name of the controller in the guest.
     pub device: Arc<str>,
     asked: Arc<AtomicBool>,
 }
 
-/// Only so that a guest can be shown: the env has nothing to show.
+/// Wrapper with a `Debug` implementation.
 struct GuestEnvBox(Arc<GuestEnv>);
 
 impl std::fmt::Debug for GuestEnvBox {
@@ -65,7 +65,7 @@ impl Guest {
         env.on_request(move || {
             heard.store(true, Ordering::Release);
             if kind == GuestKind::Cooperative {
-                let_go(&of, &on, &name);
+                release(&of, &on, &name);
             }
         })
         .map_err(|e| e.to_string())?;
@@ -77,17 +77,17 @@ impl Guest {
         self.machine.client::<SataRcar>(&self.device)
     }
 
-    /// Whether the guest has heard that the host wants the device back.
+    /// True once the guest was asked to release the device.
     pub fn was_asked(&self) -> bool {
         self.asked.load(Ordering::Acquire)
     }
 
-    /// Whether the guest has the device now.
+    /// True while the guest has the device.
     pub fn has_device(&self) -> bool {
         self.env.0.has_device()
     }
 
-    /// Shuts the guest down; how its promises fared.
+    /// Shuts the guest down; the counts of its promises.
     pub(super) fn end(self) -> PromiseCounts {
         let machine = Arc::clone(&*self.machine);
         drop(self.machine);
@@ -96,8 +96,8 @@ impl Guest {
     }
 }
 
-/// The guest's answer to a request: its driver first, then the device.
-fn let_go(machine: &Weak<Machine>, env: &Weak<GuestEnv>, device: &str) {
+/// Releases the device on request: its driver is unbound first.
+fn release(machine: &Weak<Machine>, env: &Weak<GuestEnv>, device: &str) {
     if let Some(machine) = machine.upgrade() {
         // Nothing to unbind when the guest had not bound it.
         let _ = machine.unbind(device, SataRcar::NAME);

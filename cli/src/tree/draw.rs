@@ -6,12 +6,12 @@ use super::{DeviceRow, OtherRow, Report, State};
 use crate::failure::Result;
 use crate::output::{DIM, ERROR, GOOD, HEADING, NAME, Output, PLAIN, WARNING, count};
 
-/// Where the second column begins.
+/// First column of the second part of a line.
 const SECOND: usize = 44;
-/// How wide the column of property names is.
+/// Width of the column of property names.
 const PROPERTY: usize = 22;
 
-/// Something with a place in the tree.
+/// An item of the tree.
 #[derive(Clone, Copy)]
 enum Item<'r> {
     Device(&'r DeviceRow),
@@ -52,7 +52,7 @@ pub fn draw(report: &Report, output: &mut Output<'_>) -> Result<()> {
         }
     }
 
-    // By hand instead of by recursion: how deep the tree is, the blob says.
+    // A stack instead of recursion: the blob decides how deep the tree is.
     let mut pending: Vec<(usize, String, bool)> = Vec::new();
     let push = |pending: &mut Vec<_>, list: &[usize], prefix: &str| {
         for (at, i) in list.iter().enumerate().rev() {
@@ -85,7 +85,7 @@ fn draw_device(device: &DeviceRow, branch: &str, below: &str, output: &mut Outpu
     let state = match &device.state {
         State::Bound { driver } => output.paint(GOOD, format_args!("bound to {driver}")),
         State::Present => output.paint(GOOD, "present, driven by the board"),
-        State::Waiting { .. } => output.paint(WARNING, format_args!("waits, for {}", device.candidates.join(", "))),
+        State::Waiting { .. } => output.paint(WARNING, format_args!("deferred, for {}", device.candidates.join(", "))),
         State::Failed { error } => {
             output.paint(ERROR, format_args!("not bound, for {}: {error}", device.candidates.join(", ")))
         }
@@ -100,9 +100,9 @@ fn draw_device(device: &DeviceRow, branch: &str, below: &str, output: &mut Outpu
             output.line(format_args!("{below}{head} {reason}"))?;
         }
     }
-    if let Some(why) = &device.not_joined {
+    if let Some(why) = &device.iommu_error {
         let head = output.column(ERROR, "  iommu", width);
-        output.line(format_args!("{below}{head} not joined: {why}"))?;
+        output.line(format_args!("{below}{head} not attached: {why}"))?;
     }
     for s in &device.suppliers {
         let properties: Vec<&str> = s.properties.iter().map(|p| &**p).collect();

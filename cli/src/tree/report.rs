@@ -9,14 +9,14 @@ use serde::Serialize;
 
 use crate::session::Session;
 
-/// A machine at a glance.
+/// Overview of a machine.
 #[derive(Serialize, Debug)]
 pub struct Report {
-    /// Where the device tree comes from.
+    /// Origin of the device tree: a file, or the board's name.
     pub origin: String,
     /// The board's name, when the tree gives one.
     pub model: Option<Arc<str>>,
-    /// What the board is, most specific first.
+    /// The board's `compatible`, most specific first.
     pub compatible: Vec<Arc<str>>,
     /// Platform devices, parents before children.
     pub devices: Vec<DeviceRow>,
@@ -26,7 +26,7 @@ pub struct Report {
     pub groups: Vec<GroupRow>,
     /// Devices that wait for each other in a circle.
     pub cycles: Vec<Vec<String>>,
-    /// What was odd in the tree.
+    /// Oddities of the tree.
     pub notes: Vec<String>,
     /// Sums.
     pub counts: Counts,
@@ -43,32 +43,32 @@ pub struct DeviceRow {
     pub label: Option<Arc<str>>,
     /// Path of the node of the device above it.
     pub parent: Option<Arc<str>>,
-    /// What it is, most specific first.
+    /// Its `compatible`, most specific first.
     pub compatible: Vec<Arc<str>>,
     /// Drivers that match it, best first.
     pub candidates: Vec<&'static str>,
-    /// Where it is in its life.
+    /// Its state.
     #[serde(flatten)]
     pub state: State,
-    /// What it needs.
+    /// Its suppliers.
     pub suppliers: Vec<SupplierRow>,
     /// Its IOMMU group.
     pub group: Option<u32>,
-    /// Why its IOMMU did not take it in, if it did not.
+    /// The reason why it is in no group of its IOMMU, if it is in none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub not_joined: Option<String>,
+    pub iommu_error: Option<String>,
 }
 
-/// Where a device is in its life.
+/// State of a device.
 #[derive(Serialize, Debug, PartialEq, Eq)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum State {
     /// A driver holds it.
     Bound {
-        /// Which.
+        /// The driver.
         driver: &'static str,
     },
-    /// The board itself drives it: it is there without a driver.
+    /// The board itself drives it: it is present without a driver.
     Present,
     /// It has a driver, and suppliers are missing.
     Waiting {
@@ -77,24 +77,24 @@ pub enum State {
     },
     /// It has a driver, whose probe failed.
     Failed {
-        /// Why.
+        /// The reason.
         error: String,
     },
     /// No driver matches it.
     NoDriver,
 }
 
-/// Something that a device needs.
+/// A supplier of a device.
 #[derive(Serialize, Debug)]
 pub struct SupplierRow {
     /// The supplying device, or its node when there is no such device.
     pub supplier: String,
-    /// The properties that say so.
+    /// The properties that name it.
     pub properties: Vec<Arc<str>>,
     /// For an IOMMU: the streams that the device uses, as the firmware numbers them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub streams: Vec<Vec<u32>>,
-    /// State of the link, in Linux's words.
+    /// State of the link, as Linux names it.
     pub state: String,
 }
 
@@ -105,7 +105,7 @@ pub struct OtherRow {
     pub node: Arc<str>,
     /// Path of the nearest node above it that is listed.
     pub parent: Option<Arc<str>>,
-    /// What it is, most specific first.
+    /// Its `compatible`, most specific first.
     pub compatible: Vec<Arc<str>>,
 }
 
@@ -118,7 +118,7 @@ pub struct GroupRow {
     pub iommu: String,
     /// Its devices.
     pub members: Vec<Arc<str>>,
-    /// Who owns it.
+    /// Its owner.
     pub owner: String,
     /// The domain in use.
     pub domain: Option<String>,
@@ -152,7 +152,7 @@ pub struct Counts {
 }
 
 impl Report {
-    /// What is known of the host of `session`.
+    /// Report of the host of `session`.
     pub fn of(session: &Session) -> Self {
         let look = Lookup::new(session);
         let described = &session.description;
@@ -210,7 +210,7 @@ fn group(info: &bindery::iommu::GroupInfo) -> GroupRow {
     }
 }
 
-/// What is looked up for every device, gathered once.
+/// Tables for looking up facts of devices.
 struct Lookup<'a> {
     session: &'a Session,
     nodes: BTreeMap<NodeId, NodeInfo>,
@@ -245,7 +245,7 @@ impl<'a> Lookup<'a> {
             state: self.state(device),
             suppliers: self.suppliers(device),
             group: info.group,
-            not_joined: info.not_joined.map(|e| e.to_string()),
+            iommu_error: info.not_joined.map(|e| e.to_string()),
         }
     }
 

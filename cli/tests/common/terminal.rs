@@ -1,4 +1,4 @@
-//! A terminal with somebody before it: `script` of util-linux runs a command on a pseudo terminal of its own.
+//! A terminal: `script` of util-linux runs a command on a pseudo terminal of its own.
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 /// Only against a test that hangs: nothing is concluded from how long something takes.
 const HANGS: Duration = Duration::from_mins(2);
 
-/// What `script` gives to a terminal whose size nobody set.
+/// Width that `script` gives to a terminal whose size nobody set.
 const COLUMNS: usize = 80;
 
-/// What is seen: lines that are done, and the one that the cursor is on.
+/// Contents of the terminal: complete lines, and the one that the cursor is on.
 #[derive(Default)]
 pub struct Screen {
     pub above: Vec<String>,

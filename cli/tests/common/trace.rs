@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// What a trace shows, each with its machine and device: `host ee300000.sata`.
+/// Contents of a trace, each with its machine and device: `host ee300000.sata`.
 #[derive(Default)]
 pub struct Trace {
     /// `B` to `E`.
@@ -14,7 +14,7 @@ pub struct Trace {
     pub spans: BTreeSet<(String, String)>,
     /// `i`, in the order of time.
     pub instants: Vec<(String, String)>,
-    /// When each instant was.
+    /// Time of each instant.
     pub times: Vec<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! How it ends before everything is walked.
+//! Explorations that end early.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -22,7 +22,7 @@ fn worked(id: u32) -> u64 {
     after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }
 
-/// A walk that takes hours, and a signal once it runs.
+/// An exploration of hours, and a signal once it runs.
 fn interrupted(signal: &str, args: &[&str]) -> (i32, String, String) {
     let endless =
         ["--model", "linux-6.12", "--faults", "9", "--preemptions", "9", "--bound", "states=0,paths=100000000000"];
@@ -34,7 +34,7 @@ fn interrupted(signal: &str, args: &[&str]) -> (i32, String, String) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Until the handler is there, a signal ends the program without a report, and the walk has to come to a finding.
+    // Until the handler is there, a signal ends the program without a report, and the exploration has to come to a finding.
     while worked(child.id()) < 150 {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -46,7 +46,7 @@ fn interrupted(signal: &str, args: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn an_interrupt_ends_the_walk_with_a_report_of_what_is_known() {
+fn an_interrupt_ends_the_exploration_with_a_report() {
     let (code, out, err) = interrupted("-INT", &[]);
     assert_eq!((code, err.as_str()), (130, ""), "{out}");
     assert!(out.contains("mode         partial: cancelled, the rest is unknown"), "{out}");
@@ -58,7 +58,7 @@ fn an_interrupt_ends_the_walk_with_a_report_of_what_is_known() {
 }
 
 #[test]
-fn a_bound_that_ends_the_walk_is_named_and_random_paths_follow_on_request() {
+fn a_bound_that_ends_the_exploration_is_named_and_random_paths_follow_on_request() {
     let out = broken(&["--model", RC5, "--bound", "paths=5", "--threads", "1"]);
     assert!(out.contains("mode         partial: the bound of 5 paths was met"), "{out}");
     let sampled = |seed| {

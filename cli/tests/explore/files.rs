@@ -1,4 +1,4 @@
-//! What it writes beside the report: diagrams, and traces for Perfetto.
+//! Files beside the report: diagrams, and traces for Perfetto.
 
 use super::common::trace::{Trace, read};
 use super::common::{Dir, text};
@@ -33,7 +33,7 @@ fn shows_a_probe(trace: &Trace, machine: &str) {
     assert!(trace.spans.contains(&of_disk("coherent")), "{:?}", trace.spans);
 }
 
-/// What happened to the whole machine, or was told beside its events.
+/// An instant of the whole machine, or a line of the trace without an event.
 #[track_caller]
 fn shows_an_instant(trace: &Trace, name: &str) {
     let instant = ("host machine".to_owned(), name.to_owned());
@@ -41,7 +41,7 @@ fn shows_an_instant(trace: &Trace, name: &str) {
 }
 
 #[test]
-fn a_path_of_a_life_is_written_for_perfetto_as_the_machine_lived_it() {
+fn a_path_of_a_lifecycle_is_written_for_perfetto() {
     let dir = Dir::new();
     let trace = dir.path("trace.json");
     let traced = |path: &str| {
@@ -52,7 +52,7 @@ fn a_path_of_a_life_is_written_for_perfetto_as_the_machine_lived_it() {
     shows_a_probe(&plain, "host");
     assert!(plain.slices.contains(&("host ee300000.sata".into(), "unbind sata_rcar".into())), "{:?}", plain.slices);
     shows_an_instant(&plain, "-- bind");
-    assert!(plain.times.iter().all(|at| *at > 0.0), "nothing happened before the life began");
+    assert!(plain.times.iter().all(|at| *at > 0.0), "nothing happened before the lifecycle began");
     shows_an_instant(&traced("0x15.1"), "preempted by concurrent: unbind");
     let failed = traced("0x2.1").instants;
     assert!(failed.contains(&("host ee300000.sata".into(), "injected".into())), "{failed:?}");
@@ -63,7 +63,7 @@ fn a_path_of_a_life_is_written_for_perfetto_as_the_machine_lived_it() {
 }
 
 #[test]
-fn the_plainest_path_that_breaks_a_promise_is_written_for_perfetto() {
+fn the_first_finding_is_written_for_perfetto() {
     let dir = Dir::new();
     let trace = dir.path("trace.json");
     let out = broken(&["--model", RC5, "--trace", text(&trace)]);
@@ -82,7 +82,7 @@ fn the_plainest_path_that_breaks_a_promise_is_written_for_perfetto() {
 }
 
 #[test]
-fn a_replay_tells_everything_that_happens_and_writes_it_for_perfetto() {
+fn a_replay_prints_the_trace_and_writes_it_for_perfetto() {
     let dir = Dir::new();
     let trace = dir.path("trace.json");
     let out = broken(&["--model", RC5, "--replay", "-", "--trace", text(&trace)]);

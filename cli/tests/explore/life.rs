@@ -1,4 +1,4 @@
-//! The life of a device on the real core.
+//! The lifecycle of a device on the real core.
 
 use bindery::binding::TRANSITIONS;
 use bindery::promise::Promise;
@@ -9,7 +9,7 @@ use super::shards::{merge, shards};
 use super::{QUIETLY, broken, explore, json};
 
 #[test]
-fn the_life_of_the_disk_controller_keeps_every_promise_on_the_real_core() {
+fn the_lifecycle_of_the_disk_controller_keeps_every_promise_on_the_real_core() {
     let report = json(&explore(&[&QUIETLY[..], &["--json"]].concat()).good());
     assert_eq!(
         (&report["name"], &report["mode"]),
@@ -25,7 +25,7 @@ fn the_life_of_the_disk_controller_keeps_every_promise_on_the_real_core() {
 }
 
 #[test]
-fn a_run_without_bounds_walks_with_one_fault_and_one_preemption_and_says_what_it_never_reached() {
+fn without_options_there_is_one_fault_and_one_preemption_and_unreached_points_are_named() {
     let report = json(&broken(&["--bound", "paths=1", "--json", "--threads", "1"]));
     assert_eq!((&report["bounds"]["faults"], &report["bounds"]["preemptions"]), (&json("1"), &json("1")));
     let missing = report["missing"].as_array().unwrap();
@@ -37,29 +37,29 @@ fn a_run_without_bounds_walks_with_one_fault_and_one_preemption_and_says_what_it
 }
 
 #[test]
-fn a_device_is_spared_the_places_that_it_cannot_reach() {
+fn a_device_is_allowed_the_points_that_it_cannot_reach() {
     let clock = ["--device", "scif", "--bound", "paths=500"];
     let all = json(&explore(&[&clock[..], &["--json"]].concat()).out);
     let missing: Vec<_> = all["missing"].as_array().unwrap().iter().map(|place| place.as_str().unwrap()).collect();
     assert!(missing.contains(&"error EIO") && missing.len() > 1, "{missing:?}");
-    let spared: Vec<_> = missing.iter().flat_map(|place| ["--allow-unreached", place]).collect();
-    let out = explore(&[&clock[..], &spared].concat()).good();
+    let allowed: Vec<_> = missing.iter().flat_map(|place| ["--allow-unreached", place]).collect();
+    let out = explore(&[&clock[..], &allowed].concat()).good();
     assert!(!out.contains("NEVER REACHED"), "{out}");
 }
 
 #[test]
-fn a_path_of_a_life_is_told_event_by_event() {
+fn a_path_of_a_lifecycle_is_printed_event_by_event() {
     let out = explore(&["--replay", "-"]).good();
     for line in ["probe by sata_rcar", "ledger +1 ", "ledger -1 ", "unbound from sata_rcar (unbind)"] {
         assert!(out.contains(line), "{line:?} is not in:\n{out}");
     }
     assert!(out.contains("ok  no promise was broken on this path"), "{out}");
-    let disturbed = explore(&["--replay", "0x15.1"]).good();
-    assert!(disturbed.contains("preempted by concurrent: unbind"), "{disturbed}");
+    let preempted = explore(&["--replay", "0x15.1"]).good();
+    assert!(preempted.contains("preempted by concurrent: unbind"), "{preempted}");
 }
 
 #[test]
-fn another_device_tree_is_another_life_with_a_name_of_its_own() {
+fn another_device_tree_is_another_lifecycle_with_a_name_of_its_own() {
     let dir = Dir::new();
     let tree = dir.file("board.dtb", bindery_sim::salvator::DEVICE_TREE);
     let report = json(&explore(&[&QUIETLY[..], &["--json", "--dtb", text(&tree)]].concat()).good());
@@ -67,14 +67,14 @@ fn another_device_tree_is_another_life_with_a_name_of_its_own() {
 }
 
 #[test]
-fn the_diagram_of_a_life_counts_every_transition() {
+fn the_diagram_of_a_lifecycle_counts_every_transition() {
     let list = explore(&[&QUIETLY[..], &["-q", "--diagram", "-"]].concat()).good();
     let taken = list.lines().filter(|line| line.ends_with(" times") || line.ends_with("once"));
     assert_eq!(taken.count(), TRANSITIONS.len(), "{list}");
 }
 
 #[test]
-fn the_parts_of_a_life_make_a_whole() {
+fn the_shards_of_a_lifecycle_make_a_whole() {
     let dir = Dir::new();
     let merged = merge(&shards(&dir, 2, &QUIETLY));
     assert_eq!((merged.code, merged.err.as_str()), (0, ""));

@@ -1,4 +1,4 @@
-//! `bindery explore`: what it finds, and how it says so.
+//! `bindery explore`: its findings and their report.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "../common/mod.rs"]
@@ -36,7 +36,7 @@ fn json(text: &str) -> Value {
 }
 
 #[test]
-fn the_crash_of_the_report_is_found_by_itself_and_told_in_its_words() {
+fn the_crash_on_unbind_is_found() {
     let out = broken(&["--model", RC5]);
     for line in [
         "mode         exhaustive",
@@ -55,7 +55,7 @@ fn the_crash_of_the_report_is_found_by_itself_and_told_in_its_words() {
 }
 
 #[test]
-fn each_release_shows_its_own_breach_and_our_order_none() {
+fn each_release_shows_its_own_violation_and_our_order_none() {
     for (model, known) in [
         ("linux-5.0", "known as probe-failure-crash"),
         ("linux-6.12", "known as group-type"),
@@ -88,7 +88,7 @@ fn every_finding_is_seen_again_when_its_path_is_replayed() {
     }
 }
 
-/// What a report says of each of its findings: the promise with what was seen, and the line that walks it again.
+/// The findings of a report: each promise with what was seen, and the line that replays it.
 fn findings(report: &str) -> Vec<(&str, &str)> {
     let stories = report.split("\n\n").filter(|part| part.starts_with("BROKEN"));
     stories

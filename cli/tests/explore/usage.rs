@@ -1,4 +1,4 @@
-//! What it refuses.
+//! Wrong usage.
 
 use super::common::{Dir, text};
 use super::{RC5, explore};
@@ -42,7 +42,7 @@ fn a_device_or_a_board_that_is_not_there_is_named_with_what_there_is() {
     let noise = dir.file("noise.dtb", "noise");
     let picture = dir.path("states.svg");
     refused(&["--dtb", text(&noise), "--diagram", text(&picture)], &["noise.dtb: not a device tree"]);
-    assert_eq!(dir.names(), ["noise.dtb"], "no picture of a walk that never was");
+    assert_eq!(dir.names(), ["noise.dtb"], "no picture of an exploration that did not happen");
     refused(&["--model", RC5, "--device", "ee300000.sata"], &["cannot be used with"]);
 }
 
