@@ -11,7 +11,7 @@ use super::run::Last;
 use super::{Check, Side};
 use crate::output::count;
 use crate::record::{LogEntry, Mapped};
-use crate::session::{Area, Guest, Mismatch, Session, pattern};
+use crate::session::{Area, Guest, Session, first_difference, pattern};
 
 /// The result of a check: a sentence that is true when it holds, and what was seen when it does not.
 pub(super) struct Checked {
@@ -183,7 +183,9 @@ fn reads(session: &Session, side: Side, area: Area, name: Option<&str>) -> Check
     let wanted = name.map_or_else(|| session.read(Side::Image, area), |name| Ok(pattern(name, area)));
     let seen = match (wanted, session.read(side, area)) {
         (Err(error), _) | (_, Err(error)) => Some(error),
-        (Ok(wanted), Ok(bytes)) => Mismatch::between(&wanted, &bytes).map(|m| m.to_string()),
+        (Ok(wanted), Ok(bytes)) => {
+            first_difference(&wanted, &bytes).map(|at| format!("first difference at byte {at} of the area"))
+        }
     };
     Checked::new(what, seen)
 }

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bindery_sim::disk::SECTOR;
+use clap::ValueEnum;
 
 use crate::failure::Result;
 use crate::load;
@@ -75,15 +76,12 @@ pub enum Action {
     Expect(Check),
     /// Skips the rest of the step when a check does not hold.
     Require(Check),
-    /// Runs some lines when a check holds, and others when it does not.
-    If {
-        /// The check.
-        check: Check,
-        /// Lines for when it holds.
-        then: Vec<Line>,
-        /// Lines for when it does not.
-        otherwise: Vec<Line>,
-    },
+    /// Begins lines that run only when a check holds.
+    If(Check),
+    /// Begins lines that run only when the check of `if` did not hold.
+    Else,
+    /// Ends the lines of `if` or `else`.
+    End,
 }
 
 /// The outcome that a command must have.
@@ -97,10 +95,11 @@ pub enum Outcome {
     Any,
 }
 
-/// A command.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A command. Those without operands are written as `value` says, or like their names.
+#[derive(Clone, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Command {
     /// Writes a value to a file of the control tree.
+    #[value(skip)]
     Echo {
         /// The value, without newline.
         value: String,
@@ -108,22 +107,30 @@ pub enum Command {
         path: String,
     },
     /// Prints a file of the control tree.
+    #[value(skip)]
     Cat(String),
     /// Prints the names in a directory of the control tree.
+    #[value(skip)]
     Ls(String),
     /// Prints sectors.
+    #[value(skip)]
     Read(Side, Area),
     /// Writes whole sectors.
+    #[value(skip)]
     Write(Side, u64, Vec<u8>),
     /// Registers every driver there is, without a probe.
+    #[value(name = "drivers add")]
     AddDrivers,
     /// Unregisters every driver.
+    #[value(name = "drivers remove")]
     RemoveDrivers,
     /// Lets pending probes and pending work of the devices finish. Every other command ends with this.
     Settle,
     /// Starts a guest with the disk controller, and lets it bind its driver.
+    #[value(skip)]
     StartGuest(GuestKind),
     /// Shuts the guest down, if there is one.
+    #[value(name = "guest stop")]
     StopGuest,
 }
 
@@ -139,7 +146,7 @@ pub enum Side {
 }
 
 /// Facts that `show` prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Facts {
     /// Board, devices, drivers, and the suppliers of each device with a driver.
     Machine,
@@ -158,17 +165,21 @@ pub enum Facts {
 }
 
 /// A check that `expect`, `require` and `if` make.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Check {
     /// `driver NAME`: the disk controller is bound to this driver; for `none`, to no driver.
+    #[value(skip)]
     Driver(Option<String>),
     /// `was-bound NAME`: it has been bound to this driver at some time.
+    #[value(skip)]
     WasBound(String),
     /// `guest`: a guest runs.
     Guest,
     /// `guest asked`: it was asked to release the device.
+    #[value(name = "guest asked")]
     GuestAsked,
     /// `guest released`: it no longer has the device.
+    #[value(name = "guest released")]
     GuestReleased,
     /// `wake-ups`: during the last command each supplier that arrived woke its waiting consumers, and no others (P8).
     WakeUps,
@@ -177,6 +188,7 @@ pub enum Check {
     /// `unmapped`: what the last command mapped for streaming DMA is unmapped.
     Unmapped,
     /// `reads LBA COUNT [NAME]`: the sectors hold a test pattern or, without a name, what the image holds.
+    #[value(skip)]
     Reads {
         /// The way by which they are read.
         side: Side,
@@ -194,9 +206,17 @@ pub enum Check {
     /// `pristine`: the machine uses what it used before the first probe.
     Pristine,
     /// `event NAME`: the last command caused such an event.
+    #[value(skip)]
     Event(String),
     /// `output TEXT`: the last command printed this text.
+    #[value(skip)]
     Output(String),
+}
+
+impl Step {
+    fn new(name: &str, title: &str) -> Self {
+        Self { name: name.into(), title: title.into(), implicit: false, lines: Vec::new() }
+    }
 }
 
 impl Script {
@@ -212,17 +232,7 @@ impl Script {
 
     /// Number of its commands.
     pub fn commands(&self) -> usize {
-        self.steps.iter().flat_map(|s| &s.lines).map(Line::commands).sum()
-    }
-}
-
-impl Line {
-    fn commands(&self) -> usize {
-        match &self.action {
-            Action::Run { .. } => 1,
-            Action::If { then, otherwise, .. } => then.iter().chain(otherwise).map(Self::commands).sum(),
-            _ => 0,
-        }
+        self.steps.iter().flat_map(|s| &s.lines).filter(|line| matches!(line.action, Action::Run { .. })).count()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bindery_sim::disk::SECTOR;
+use clap::ValueEnum;
 use miette::NamedSource;
 
 use super::{Action, Check, Command, Facts, Line, Outcome, Script, Side, Step};
@@ -17,99 +18,68 @@ end, show FACTS, note TEXT, step NAME TITLE. A # begins a comment; a ! before a 
 /// Names of checks, for help.
 const CHECKS: &str = "driver NAME|none, was-bound NAME, guest, guest asked, guest released, wake-ups, translation, unmapped, \
 [guest|image] reads LBA COUNT [NAME], ledger, stale, dma-blocked, pristine, event NAME, output TEXT";
-/// Names of facts, for help.
-const FACTS: &str = "machine, probes, controller, memory, group, elapsed, promises";
 /// Most sectors that one command reads or fills.
 const MAX_SECTORS: u64 = 2048;
 
-/// A syntax error: what is wrong, and where in the line.
+/// A syntax error: what is wrong, and where in the script.
 struct Wrong(String, Range<usize>);
 
 type Parsed<T> = std::result::Result<T, Wrong>;
 
-/// A block that begins with `if`.
-struct Open<'t> {
-    line: Line,
-    /// The line as it is in the file, and where.
-    raw: (usize, &'t str),
+/// An `if` without its `end` so far.
+struct Open {
+    number: usize,
+    span: Range<usize>,
     has_else: bool,
 }
 
 /// Parses a script; `path` is its name in messages.
 pub fn parse(path: &str, text: &str) -> Result<Script> {
     let mut script = Script { steps: Vec::new() };
-    let mut open: Option<Open<'_>> = None;
+    let mut open: Option<Open> = None;
     let mut start = 0;
-    let wrong = |number: usize, start: usize, Wrong(what, span): Wrong| {
-        Box::new(ScriptError {
-            path: path.into(),
-            line: number,
-            what,
-            help: GRAMMAR.into(),
-            text: NamedSource::new(path, text.into()),
-            span: (start + span.start, span.len()).into(),
-        })
+    let error = |line: usize, Wrong(what, span): Wrong| {
+        let (text, span) = (NamedSource::new(path, text.into()), (span.start, span.len()).into());
+        Box::new(ScriptError { path: path.into(), line, what, help: GRAMMAR.into(), text, span })
     };
-    for (at, raw) in text.split_inclusive('\n').enumerate() {
-        let line = raw.trim_end_matches(['\n', '\r']);
-        add(&mut script, &mut open, at + 1, (start, line)).map_err(|e| wrong(at + 1, start, e))?;
+    for (number, raw) in (1..).zip(text.split_inclusive('\n')) {
+        let line = Part { text: raw, at: start }.trim();
         start += raw.len();
+        if !line.text.is_empty() && !line.text.starts_with('#') {
+            add(&mut script, &mut open, number, line).map_err(|e| error(number, e))?;
+        }
     }
-    if let Some(Open { line, raw: (start, raw), .. }) = open {
-        let error = Wrong("if without end".into(), Part { text: raw, at: 0 }.trim().span());
-        return Err(wrong(line.number, start, error).into());
+    match open {
+        Some(Open { number, span, .. }) => Err(error(number, Wrong("if without end".into(), span)).into()),
+        None => Ok(script),
     }
-    Ok(script)
 }
 
-/// Adds a line to the script, or to the block that is open.
-fn add<'t>(script: &mut Script, open: &mut Option<Open<'t>>, number: usize, raw: (usize, &'t str)) -> Parsed<()> {
-    let whole = Part { text: raw.1, at: 0 }.trim();
-    if whole.text.is_empty() || whole.text.starts_with('#') {
-        return Ok(());
-    }
-    let (verb, rest) = whole.word();
-    match (verb.text, &mut *open) {
+/// Adds a line to the script.
+fn add(script: &mut Script, open: &mut Option<Open>, number: usize, line: Part<'_>) -> Parsed<()> {
+    let (verb, rest) = line.word();
+    match (verb.text, open.as_mut()) {
+        ("step" | "if", Some(_)) => return Err(Wrong(format!("{} inside if", verb.text), verb.span())),
         ("step", None) => {
             let (name, title) = rest.word();
             if title.text.is_empty() {
-                return Err(Wrong("step without NAME and TITLE".into(), whole.span()));
+                return Err(Wrong("step without NAME and TITLE".into(), line.span()));
             }
-            let step = Step { name: name.text.into(), title: title.text.into(), implicit: false, lines: Vec::new() };
-            script.steps.push(step);
+            script.steps.push(Step::new(name.text, title.text));
             return Ok(());
         }
-        ("step" | "if", Some(_)) => return Err(Wrong(format!("{} inside if", verb.text), verb.span())),
-        ("else", Some(block)) if !block.has_else => {
-            block.has_else = true;
-            return nothing(rest);
-        }
-        ("end", Some(_)) => nothing(rest)?,
+        ("if", None) => *open = Some(Open { number, span: line.span(), has_else: false }),
+        ("else", Some(block)) if !block.has_else => block.has_else = true,
+        ("end", Some(_)) => *open = None,
         ("else" | "end", _) => return Err(Wrong(format!("{} without if", verb.text), verb.span())),
         _ => {}
     }
-    let line = match (verb.text, open.take()) {
-        ("end", Some(block)) => block.line,
-        (_, block) => {
-            *open = block;
-            let (text, action) = action(whole)?;
-            Line { number, text: text.into(), action }
-        }
-    };
-    match (&line.action, &mut *open) {
-        (Action::If { .. }, None) if verb.text == "if" => *open = Some(Open { line, raw, has_else: false }),
-        (_, Some(Open { line: Line { action: Action::If { then, otherwise, .. }, .. }, has_else, .. })) => {
-            if *has_else { otherwise } else { then }.push(line);
-        }
-        _ => {
-            if script.steps.is_empty() {
-                let title = "Script".into();
-                script.steps.push(Step { name: "script".into(), title, implicit: true, lines: Vec::new() });
-            }
-            if let Some(step) = script.steps.last_mut() {
-                step.lines.push(line);
-            }
-        }
+    let (text, action) = action(line)?;
+    if script.steps.is_empty() {
+        script.steps.push(Step { implicit: true, ..Step::new("script", "Script") });
+    }
+    if let Some(step) = script.steps.last_mut() {
+        step.lines.push(Line { number, text: text.into(), action });
     }
     Ok(())
 }
@@ -128,10 +98,17 @@ fn action(whole: Part<'_>) -> Parsed<(&str, Action)> {
     let action = match verb.text {
         "" => return Err(Wrong("a command is missing behind the !".into(), shown.span())),
         "note" => Action::Note(rest.text.into()),
-        "show" => Action::Show(facts(rest)?),
+        "show" => {
+            let names = || Facts::value_variants().iter().filter_map(Facts::to_possible_value);
+            let names = || names().map(|v| v.get_name().to_string()).collect::<Vec<_>>().join(", ");
+            let wrong = |_| Wrong(format!("no such facts; there are: {}", names()), rest.span());
+            Action::Show(Facts::from_str(rest.text, false).map_err(wrong)?)
+        }
         "expect" => Action::Expect(check(rest)?),
         "require" => Action::Require(check(rest)?),
-        "if" => Action::If { check: check(rest)?, then: Vec::new(), otherwise: Vec::new() },
+        "if" => Action::If(check(rest)?),
+        "else" => nothing(rest).map(|()| Action::Else)?,
+        "end" => nothing(rest).map(|()| Action::End)?,
         _ => Action::Run { command: command(line)?, outcome, quiet },
     };
     if !matches!(action, Action::Run { .. }) && (quiet || outcome != Outcome::Success) {
@@ -141,17 +118,16 @@ fn action(whole: Part<'_>) -> Parsed<(&str, Action)> {
 }
 
 fn command(line: Part<'_>) -> Parsed<Command> {
+    if let Ok(command) = Command::from_str(line.text, false) {
+        return Ok(command);
+    }
     let (verb, rest) = line.word();
     Ok(match (verb.text, rest.text) {
         ("echo", _) => echo(verb, rest)?,
-        ("cat", _) => Command::Cat(path(verb, rest)?),
-        ("ls", _) => Command::Ls(path(verb, rest)?),
-        ("drivers", "add") => Command::AddDrivers,
-        ("drivers", "remove") => Command::RemoveDrivers,
-        ("settle", "") => Command::Settle,
+        ("cat", _) => Command::Cat(one_word(verb, rest, "a path")?),
+        ("ls", _) => Command::Ls(one_word(verb, rest, "a path")?),
         ("guest", "start cooperative") => Command::StartGuest(GuestKind::Cooperative),
         ("guest", "start unresponsive") => Command::StartGuest(GuestKind::Unresponsive),
-        ("guest", "stop") => Command::StopGuest,
         ("guest", _) => transfer(Side::Guest, rest)?,
         ("image", _) => transfer(Side::Image, rest)?,
         _ => transfer(Side::Host, line)?,
@@ -164,107 +140,80 @@ fn transfer(side: Side, line: Part<'_>) -> Parsed<Command> {
     match verb.text {
         "read" => {
             let (lba, rest) = number(verb, rest, "a sector number")?;
-            let sectors = if rest.text.is_empty() { 1 } else { last_count(verb, rest)? };
+            let (sectors, more) = if rest.text.is_empty() { (1, rest) } else { count(verb, rest)? };
+            nothing(more)?;
             Ok(Command::Read(side, Area { lba, sectors }))
         }
         "write" => write(side, verb, rest),
         "fill" => {
             let (area, name) = area(verb, rest)?;
-            Ok(Command::Write(side, area.lba, pattern(one_word(verb, name, "a name")?, area)))
+            Ok(Command::Write(side, area.lba, pattern(&one_word(verb, name, "a name")?, area)))
         }
         other => Err(Wrong(format!("unknown command {other:?}"), verb.span())),
     }
 }
 
 fn check(line: Part<'_>) -> Parsed<Check> {
-    let (verb, rest) = line.word();
-    Ok(match (verb.text, rest.text) {
-        ("driver", "none") => Check::Driver(None),
-        ("driver", _) => Check::Driver(Some(one_word(verb, rest, "a name")?.into())),
-        ("was-bound", _) => Check::WasBound(one_word(verb, rest, "a name")?.into()),
-        ("guest", "") => Check::Guest,
-        ("guest", "asked") => Check::GuestAsked,
-        ("guest", "released") => Check::GuestReleased,
-        ("wake-ups", "") => Check::WakeUps,
-        ("translation", "") => Check::Translation,
-        ("unmapped", "") => Check::Unmapped,
-        ("ledger", "") => Check::Ledger,
-        ("stale", "") => Check::Stale,
-        ("dma-blocked", "") => Check::DmaBlocked,
-        ("pristine", "") => Check::Pristine,
-        ("event", _) => Check::Event(one_word(verb, rest, "a name")?.into()),
-        ("output", text) if !text.is_empty() => Check::Output(text.into()),
-        ("reads", _) => reads(Side::Host, verb, rest)?,
-        ("guest" | "image", _) => match rest.word() {
-            (word, rest) if word.text == "reads" => {
-                reads(if verb.text == "guest" { Side::Guest } else { Side::Image }, word, rest)?
-            }
-            _ => return Err(Wrong(format!("no such check; there are: {CHECKS}"), line.span())),
-        },
-        _ => return Err(Wrong(format!("no such check; there are: {CHECKS}"), line.span())),
-    })
-}
-
-fn reads(side: Side, verb: Part<'_>, rest: Part<'_>) -> Parsed<Check> {
-    let (area, name) = area(verb, rest)?;
-    let pattern = if name.text.is_empty() { None } else { Some(one_word(verb, name, "a name")?.into()) };
-    if side == Side::Image && pattern.is_none() {
-        return Err(Wrong("image reads without a name".into(), verb.span()));
+    if let Ok(check) = Check::from_str(line.text, false) {
+        return Ok(check);
     }
+    let (verb, rest) = line.word();
+    let name = || one_word(verb, rest, "a name");
+    let (side, verb, rest) = match verb.text {
+        "driver" => return Ok(Check::Driver(Some(name()?).filter(|name| name != "none"))),
+        "was-bound" => return Ok(Check::WasBound(name()?)),
+        "event" => return Ok(Check::Event(name()?)),
+        "output" if !rest.text.is_empty() => return Ok(Check::Output(rest.text.into())),
+        "guest" => (Side::Guest, rest.word().0, rest.word().1),
+        "image" => (Side::Image, rest.word().0, rest.word().1),
+        _ => (Side::Host, verb, rest),
+    };
+    if verb.text != "reads" {
+        return Err(Wrong(format!("no such check; there are: {CHECKS}"), line.span()));
+    }
+    let (area, name) = area(verb, rest)?;
+    // The image would be compared with itself.
+    let pattern = match name.text {
+        "" if side != Side::Image => None,
+        _ => Some(one_word(verb, name, "a name")?),
+    };
     Ok(Check::Reads { side, area, pattern })
-}
-
-fn facts(rest: Part<'_>) -> Parsed<Facts> {
-    Ok(match rest.text {
-        "machine" => Facts::Machine,
-        "probes" => Facts::Probes,
-        "controller" => Facts::Controller,
-        "memory" => Facts::Memory,
-        "group" => Facts::Group,
-        "elapsed" => Facts::Elapsed,
-        "promises" => Facts::Promises,
-        _ => return Err(Wrong(format!("no such facts; there are: {FACTS}"), rest.span())),
-    })
 }
 
 /// A sector number and a number of sectors, and what follows.
 fn area<'l>(verb: Part<'_>, rest: Part<'l>) -> Parsed<(Area, Part<'l>)> {
     let (lba, rest) = number(verb, rest, "a sector number")?;
-    let (sectors, more) = number(verb, rest, "a number of sectors")?;
-    in_range(sectors, rest)?;
+    let (sectors, more) = count(verb, rest)?;
     Ok((Area { lba, sectors }, more))
 }
 
-/// A number of sectors, behind which nothing follows.
-fn last_count(verb: Part<'_>, rest: Part<'_>) -> Parsed<u64> {
+/// A number of sectors, and what follows.
+fn count<'l>(verb: Part<'_>, rest: Part<'l>) -> Parsed<(u64, Part<'l>)> {
     let (count, more) = number(verb, rest, "a number of sectors")?;
-    nothing(more)?;
-    in_range(count, rest)?;
-    Ok(count)
-}
-
-fn in_range(count: u64, at: Part<'_>) -> Parsed<()> {
+    let wrong = |what| Err(Wrong(what, rest.word().0.span()));
     match count {
-        0 => Err(Wrong("no sectors".into(), at.word().0.span())),
-        1..=MAX_SECTORS => Ok(()),
-        _ => Err(Wrong(format!("{count} sectors are more than {MAX_SECTORS}"), at.word().0.span())),
+        0 => wrong("no sectors".into()),
+        1..=MAX_SECTORS => Ok((count, more)),
+        _ => wrong(format!("{count} sectors are more than {MAX_SECTORS}")),
     }
 }
 
-fn one_word<'l>(verb: Part<'_>, rest: Part<'l>, what: &str) -> Parsed<&'l str> {
+/// The only word of `rest`.
+fn one_word(verb: Part<'_>, rest: Part<'_>, what: &str) -> Parsed<String> {
     let (word, more) = rest.word();
     nothing(more)?;
-    if word.text.is_empty() { Err(Wrong(format!("{} without {what}", verb.text), verb.span())) } else { Ok(word.text) }
+    let missing = || Wrong(format!("{} without {what}", verb.text), verb.span());
+    if word.text.is_empty() { Err(missing()) } else { Ok(word.text.into()) }
 }
 
-/// A word or the rest of a line, with its place in the line.
+/// A part of the script, with its place.
 #[derive(Clone, Copy)]
 struct Part<'l> {
     text: &'l str,
     at: usize,
 }
 
-impl<'l> Part<'l> {
+impl Part<'_> {
     fn span(self) -> Range<usize> {
         self.at..self.at + self.text.len()
     }
@@ -310,7 +259,7 @@ fn echo(verb: Part<'_>, rest: Part<'_>) -> Parsed<Command> {
     }
     let value = value.trim().text;
     let quoted = ['"', '\''].into_iter().find_map(|q| value.strip_prefix(q)?.strip_suffix(q));
-    Ok(Command::Echo { value: quoted.unwrap_or(value).into(), path: path(verb, target)? })
+    Ok(Command::Echo { value: quoted.unwrap_or(value).into(), path: one_word(verb, target, "a path")? })
 }
 
 /// Offset of the first `wanted` outside quotes.
@@ -325,15 +274,6 @@ fn unquoted(text: &str, wanted: char) -> Option<usize> {
         }
     }
     None
-}
-
-fn path(verb: Part<'_>, rest: Part<'_>) -> Parsed<String> {
-    let (path, more) = rest.word();
-    if path.text.is_empty() {
-        return Err(Wrong(format!("{} without a path", verb.text), verb.span()));
-    }
-    nothing(more)?;
-    Ok(path.text.into())
 }
 
 fn write(side: Side, verb: Part<'_>, rest: Part<'_>) -> Parsed<Command> {
@@ -425,16 +365,20 @@ mod tests {
     }
 
     #[test]
-    fn if_holds_the_lines_up_to_its_end() {
-        let seen = lines("if guest\n  settle\nelse\n  note a\n  note b\nend\nsettle\n");
-        let [
-            Line { number: 1, action: Action::If { check: Check::Guest, then, otherwise }, .. },
-            Line { number: 7, .. },
-        ] = &seen[..]
-        else {
-            panic!("{seen:?}")
-        };
-        assert_eq!((then.len(), otherwise.len()), (1, 2));
+    fn checks_are_understood_with_and_without_operands() {
+        let seen =
+            lines("if guest asked\nelse\nend\nexpect dma-blocked\nrequire driver none\nexpect image reads 1 2 a\n");
+        let area = Area { lba: 1, sectors: 2 };
+        let reads = Check::Reads { side: Side::Image, area, pattern: Some("a".into()) };
+        let expected = [
+            Action::If(Check::GuestAsked),
+            Action::Else,
+            Action::End,
+            Action::Expect(Check::DmaBlocked),
+            Action::Require(Check::Driver(None)),
+            Action::Expect(reads),
+        ];
+        assert_eq!(seen.into_iter().map(|l| l.action).collect::<Vec<_>>(), expected);
     }
 
     #[test]
@@ -486,7 +430,7 @@ mod tests {
         assert_eq!(wrong("if guest\nelse\nelse"), says(3, "else without if", "else"));
         assert_eq!(wrong("if guest\nif guest"), says(2, "if inside if", "if"));
         assert_eq!(wrong("settle\n if guest\nsettle\n"), says(2, "if without end", "if guest"));
-        assert_eq!(wrong("expect image reads 0 1"), says(1, "image reads without a name", "reads"));
+        assert_eq!(wrong("expect image reads 0 1"), says(1, "reads without a name", "reads"));
         assert!(wrong("expect rain").1.contains("no such check; there are: driver NAME"));
         assert!(wrong("show weather").1.contains("no such facts; there are: machine"));
     }

@@ -9,7 +9,7 @@ use bindery::driver::Driver;
 use bindery::machine::ProbeStats;
 use bindery_drivers::sata_rcar::SataRcar;
 
-use super::{Action, Command, Line, Outcome, Script, Side, Step, check, promises, sectors_of, show};
+use super::{Action, Check, Command, Line, Outcome, Script, Side, Step, check, promises, sectors_of, show};
 use crate::failure::Result;
 use crate::output::{HEADING, PLAIN, WARNING, count};
 use crate::record::{self, LogEntry};
@@ -111,13 +111,22 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
         self.reporter.drain()
     }
 
-    fn lines(&mut self, lines: &[Line]) -> Result<Flow> {
+    fn lines(&mut self, lines: &[Line]) -> Result<()> {
+        let mut enabled = true;
         for line in lines {
-            if self.line(line)? == Flow::Skip {
-                return Ok(Flow::Skip);
+            match &line.action {
+                Action::If(check) => enabled = self.evaluate(check).seen.is_none(),
+                Action::Else => enabled = !enabled,
+                Action::End => enabled = true,
+                _ if enabled && self.line(line)? == Flow::Skip => break,
+                _ => {}
             }
         }
-        Ok(Flow::Next)
+        Ok(())
+    }
+
+    fn evaluate(&self, check: &Check) -> check::Checked {
+        check::evaluate(check, self.session, &self.last)
     }
 
     fn line(&mut self, line: &Line) -> Result<Flow> {
@@ -133,22 +142,19 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
             }
             Action::Run { command, outcome, quiet } => return self.command(line, command, *outcome, *quiet),
             Action::Expect(check) => {
-                let checked = check::evaluate(check, self.session, &self.last);
+                let checked = self.evaluate(check);
                 match checked.seen {
                     None => self.reporter.ok(checked.what)?,
                     Some(seen) => self.fail(line, &format!("{}: {seen}", checked.what))?,
                 }
             }
             Action::Require(check) => {
-                if let Some(seen) = check::evaluate(check, self.session, &self.last).seen {
+                if let Some(seen) = self.evaluate(check).seen {
                     self.reporter.skip(&seen)?;
                     return Ok(Flow::Skip);
                 }
             }
-            Action::If { check, then, otherwise } => {
-                let holds = check::evaluate(check, self.session, &self.last).seen.is_none();
-                return self.lines(if holds { then } else { otherwise });
-            }
+            Action::If(_) | Action::Else | Action::End => {}
         }
         Ok(Flow::Next)
     }

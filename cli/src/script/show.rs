@@ -98,22 +98,17 @@ fn probes(session: &Session, last: &Last, reporter: &mut Reporter<'_>) -> Result
 
 fn controller(session: &Session, sata: &Device, reporter: &mut Reporter<'_>) -> Result<()> {
     let ledger = count(session.host.resources(sata).len(), "resource");
-    match (session.group(sata), session.domain(sata)) {
-        (Some(group), Some(domain)) => {
-            let info = group.info();
-            let kind = info.domain.map(|(_, kind, _)| format!(" ({kind})")).unwrap_or_default();
-            let pages = count(domain.iova_in_use() as usize, "page");
-            reporter.row(
-                "translation",
-                format_args!("group {} of {}, {}{kind}", info.id, info.iommus.join(" + "), domain.label()),
-            )?;
-            reporter.row("in use", format_args!("{pages} of IOVA, {ledger} on the ledger"))?;
-        }
-        _ => {
-            let cma = count(session.memory_in_use().1 as usize, "page");
-            reporter.row("translation", "none, by policy")?;
-            reporter.row("in use", format_args!("{cma} of CMA, {ledger} on the ledger"))?;
-        }
+    if let (Some(group), Some(domain)) = (session.group(sata), session.domain(sata)) {
+        let info = group.info();
+        let kind = info.domain.map(|(_, kind, _)| format!(" ({kind})")).unwrap_or_default();
+        let (iommus, label) = (info.iommus.join(" + "), domain.label());
+        reporter.row("translation", format_args!("group {} of {iommus}, {label}{kind}", info.id))?;
+        let pages = count(domain.iova_in_use() as usize, "page");
+        reporter.row("in use", format_args!("{pages} of IOVA, {ledger} on the ledger"))?;
+    } else {
+        let cma = count(session.memory_in_use().1 as usize, "page");
+        reporter.row("translation", "none, by policy")?;
+        reporter.row("in use", format_args!("{cma} of CMA, {ledger} on the ledger"))?;
     }
     reporter.row("link", link(session))?;
     let Some(port) = session.port() else { return Ok(()) };

@@ -56,28 +56,10 @@ pub fn pattern(who: &str, area: Area) -> Vec<u8> {
     bytes
 }
 
-/// The first difference between two readings of the same sectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mismatch {
-    /// Offset in bytes from the start of the area.
-    pub at: usize,
-}
-
-impl Mismatch {
-    /// Compares the bytes that were wanted with those that were read.
-    pub fn between(wanted: &[u8], read: &[u8]) -> Option<Self> {
-        if wanted == read {
-            return None;
-        }
-        let differ = wanted.iter().zip(read).position(|(a, b)| a != b);
-        Some(Self { at: differ.unwrap_or(wanted.len().min(read.len())) })
-    }
-}
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "first difference at byte {} of the area", self.at)
-    }
+/// Offset in bytes of the first difference between two readings of the same sectors.
+pub fn first_difference(wanted: &[u8], read: &[u8]) -> Option<usize> {
+    let differ = wanted.iter().zip(read).position(|(a, b)| a != b);
+    differ.or_else(|| (wanted.len() != read.len()).then_some(wanted.len().min(read.len())))
 }
 
 impl Session {
@@ -183,9 +165,9 @@ mod tests {
     }
 
     #[test]
-    fn a_mismatch_names_the_first_byte() {
-        assert_eq!(Mismatch::between(b"abc", b"abc"), None);
-        assert_eq!(Mismatch::between(b"abc", b"abd"), Some(Mismatch { at: 2 }));
-        assert_eq!(Mismatch::between(b"abc", b"ab"), Some(Mismatch { at: 2 }));
+    fn the_first_difference_is_found() {
+        assert_eq!(first_difference(b"abc", b"abc"), None);
+        assert_eq!(first_difference(b"abc", b"abd"), Some(2));
+        assert_eq!(first_difference(b"abc", b"ab"), Some(2));
     }
 }

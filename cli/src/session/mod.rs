@@ -23,7 +23,7 @@ use crate::failure::{Failure, Result};
 use crate::load::{self, Blob};
 use crate::record::EventLog;
 
-pub use disk::{Area, Mismatch, capacity, pattern};
+pub use disk::{Area, capacity, first_difference, pattern};
 pub use guest::{Guest, GuestKind};
 
 /// Configuration of a session.
