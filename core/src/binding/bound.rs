@@ -55,7 +55,7 @@ pub struct Bound {
 impl Bound {
     pub(crate) fn new(machine: Arc<Machine>, device: Arc<Device>, driver: &str, owner: DmaOwner) -> Self {
         // A device that runs on since its last binding knows addresses of that one.
-        let dma_published = machine.supplies.keeps_for(device.node());
+        let dma_published = machine.supplies.has_pinned_for(device.node());
         let holder = match owner {
             DmaOwner::Kernel => Holder::new(&device.desc().name, driver),
             DmaOwner::PassThrough => Holder::pass_through(&device.desc().name, driver),
@@ -267,7 +267,7 @@ impl Bound {
                 addr,
                 write,
                 reason: reason.into(),
-                was: report.was.clone(),
+                was: report.mapping.clone(),
             });
         }
         report

@@ -64,11 +64,11 @@ impl<'s> Scope<'s> {
     /// devices' drivers may have it, too: the contract of shared lines is in ARCHITECTURE.md. A line behind another
     /// controller than the machine's needs that one's driver to deliver it ([`Bound::provide_interrupts`]).
     pub fn irq(&self, index: usize) -> Result<Irq<'s>, ResourceError> {
-        let wanted = IrqTable::wanted(self, index)?;
+        let wanted = IrqTable::line_request(self, index)?;
         self.bound.check(FaultPoint::IrqRequest)?;
         // A guest does not know of others on its line, nor they of it.
         let mode = match self.bound.owner() {
-            DmaOwner::Kernel => irq::terms(wanted.trigger),
+            DmaOwner::Kernel => irq::share_mode(wanted.trigger),
             DmaOwner::PassThrough => Mode::Exclusive,
         };
         let claim = self.bound.claim(&wanted.subject, mode)?;

@@ -45,7 +45,7 @@ pub(crate) fn unwind(binding: &dyn AnyBinding) {
     }
     // What an earlier binding had to keep on, and this one's driver did not take over.
     if ctx.quiesced.is_some() {
-        machine.supplies.stopped(machine, bound.device().node());
+        machine.supplies.release_on_stop(machine, bound.device().node());
     }
 }
 

@@ -252,7 +252,7 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
 /// device puts on its bus; the offset of a window applies to untranslated memory only (as in Linux's `iommu-dma`).
 fn carried(bound: &Bound, space: &IovaSpace) -> Result<Vec<(DeviceAddr, DeviceAddr)>, ResourceError> {
     let ranges = &bound.desc().dma.ranges;
-    let windows = space.overlap(ranges.iter().filter_map(|r| {
+    let windows = space.intersect(ranges.iter().filter_map(|r| {
         let last = r.bus.checked_add(r.len.checked_sub(1)?)?;
         Some((DeviceAddr(r.bus), DeviceAddr(last)))
     }));

@@ -207,8 +207,8 @@ impl Ioas {
 
     /// Unblocks the device if the previous user's maps are confirmed to be gone. False when it stays blocked.
     fn try_unblock(&self, machine: &Machine, domain: &Arc<Domain>) -> bool {
-        let shut = self.member.as_ref().is_some_and(|m| m.group.is_shut());
-        if !self.state.lock().blocked && !shut {
+        let all_blocked = self.member.as_ref().is_some_and(|m| m.group.is_all_blocked());
+        if !self.state.lock().blocked && !all_blocked {
             return true;
         }
         if !domain.retry(machine) {

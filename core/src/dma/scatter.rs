@@ -12,7 +12,7 @@ use super::streaming::place_buffer;
 use super::{Attrs, CpuViewSg, Direction, Dma, DmaBuffer, DmaContext, DmaError, Refused, SegmentLimits, Segments};
 use crate::addr::{DeviceAddr, PAGE_SIZE, pages};
 use crate::binding::{EntryId, Reservation, Scope};
-use crate::iommu::{Domain, MapList};
+use crate::iommu::{Domain, MapListError};
 
 /// Mapping of a list of buffers. Otherwise as [`Mapped`](super::Mapped).
 pub struct MappedSg<'s> {
@@ -124,9 +124,11 @@ fn map_translated_list(
         pins,
     ) {
         Ok(iova) => iova,
-        Err(MapList::Undone(error)) => return Err(Refused { error, returned: list }),
+        Err(MapListError::NotMapped(error)) => return Err(Refused { error, returned: list }),
         // Part of the list was mapped and its unmap is not confirmed: no buffer may be reused.
-        Err(MapList::Stuck) => return Err(Refused { error: DmaError::Quarantined(total), returned: Vec::new() }),
+        Err(MapListError::Unconfirmed) => {
+            return Err(Refused { error: DmaError::Quarantined(total), returned: Vec::new() });
+        }
     };
     let mut at = iova;
     let piece = |buffer: DmaBuffer| {

@@ -1,4 +1,4 @@
-//! Steps 3 and 4 of a binding: the group is claimed, and the device's streams go through the owner's domain.
+//! Steps 3 and 4 of a binding: claim of the group, and attachment of the device's streams to the owner's domain.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -18,17 +18,17 @@ use crate::event::{EventKind, Outcome};
 use crate::machine::Machine;
 use crate::promise::Promise;
 
-/// Whether the firmware puts the device behind an IOMMU. The raw properties count, too: an IOMMU that the firmware names
-/// but that is disabled or dangling makes no supplier link, and must not make the device untranslated by that (P10).
+/// True when the firmware describes the device as behind an IOMMU. The raw properties count, too: a disabled or
+/// dangling IOMMU makes no supplier link, which must not make the device untranslated (P10).
 pub(crate) fn is_behind_iommu(bound: &Bound) -> bool {
     bound.desc().suppliers.iter().any(Supplier::translates) || bound.property("iommus").is_some()
 }
 
-/// Step 3: claims the group for the binding's owner. A device without an IOMMU has no group, which only a kernel driver
-/// can live with.
+/// Step 3: claims the group for the binding's owner. A device without an IOMMU has no group, which is an error for a
+/// pass-through owner.
 pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
     let machine = bound.machine();
-    // It may have been refused when it came, for want of memory or of a context.
+    // Joining may have failed when the device was added, for lack of memory or of a translation context: try again.
     machine.join(bound.device())?;
     if machine.iommus.membership(bound.device()).is_none() {
         if bound.owner() == DmaOwner::PassThrough {
@@ -40,8 +40,8 @@ pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
     bound.check(FaultPoint::GroupClaim)?;
     let (member, claim, owner) = match machine.iommus.claim(bound.device(), bound.holder()) {
         Ok(claimed) => claimed,
-        Err(super::Unclaimed::Refused(e)) => return Err(e.into()),
-        Err(super::Unclaimed::Missing(node)) => {
+        Err(super::ClaimError::Refused(e)) => return Err(e.into()),
+        Err(super::ClaimError::Missing(node)) => {
             return Err(GroupError::Incomplete { iommu: machine.node_name(node).into() }.into());
         }
     };
@@ -74,7 +74,7 @@ impl Entry for ClaimEntry {
         let group = &self.member.group;
         let detached = ctx.bound.dma.lock().is_none();
         machine.promises.check(Promise::OneOwner, detached, || {
-            format!("{}: group {} is let go while its translation is still set up", ctx.bound.name(), group.id())
+            format!("{}: group {} is released while its translation is still set up", ctx.bound.name(), group.id())
         });
         *ctx.bound.membership.lock() = None;
         let (owner, joined) = machine.iommus.unclaim(group, &self.claim);
@@ -84,7 +84,7 @@ impl Entry for ClaimEntry {
     }
 }
 
-/// Lets `owner` open the bound device: everybody who has a device of its group open is the same owner (P7).
+/// Opens the bound device for `owner`: all open devices of a group have the same owner (P7).
 pub(crate) fn hold(bound: &Bound, owner: &OwnerId) -> Result<GroupHold, GroupError> {
     let member = bound.membership.lock().clone().ok_or(GroupError::NoGroup)?;
     let held = member.group.hold(owner);
@@ -95,15 +95,20 @@ pub(crate) fn hold(bound: &Bound, owner: &OwnerId) -> Result<GroupHold, GroupErr
     held
 }
 
-/// Step 4, translated: attaches the device to the owner's domain, made for the first binding.
+/// Step 4 with an IOMMU: attaches the device to the owner's domain, which is made for the first binding.
 pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, ResourceError> {
     let group = &member.group;
     let mut nodes: Vec<_> = member.streams.iter().map(|s| s.iommu).collect();
     nodes.dedup();
-    let domain = group.enter(bound.owner(), &nodes, || bound.check(FaultPoint::DomainAlloc))?;
+    let domain = group.get_domain(bound.owner(), &nodes, || bound.check(FaultPoint::DomainAlloc))?;
     let own = (bound.owner() == DmaOwner::PassThrough) == (domain.kind() == DomainKind::Unmanaged);
     bound.machine().promises.check(Promise::OneOwner, own, || {
-        format!("{}: gets into the {} domain of group {}'s other owner", bound.name(), domain.kind(), group.id())
+        format!(
+            "{}: is attached to the {} domain of another owner of group {}",
+            bound.name(),
+            domain.kind(),
+            group.id()
+        )
     });
     let mut entry =
         AttachEntry { group: Arc::clone(group), domain: Arc::clone(&domain), streams: Vec::new(), claims: Vec::new() };
@@ -115,7 +120,7 @@ pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, 
             })?;
             bound.machine().check_claim(&claim);
             entry.claims.push(claim);
-            group.use_stream(*stream)?;
+            group.attach_stream(*stream)?;
             entry.streams.push(*stream);
         }
         Ok(())
@@ -137,27 +142,28 @@ pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, 
 struct AttachEntry {
     group: Arc<Group>,
     domain: Arc<Domain>,
-    /// Those that are attached.
+    /// Attached streams.
     streams: Vec<Stream>,
-    /// To each of them.
+    /// Claim of each attached stream.
     claims: Vec<Arc<Claim>>,
 }
 
 impl AttachEntry {
-    /// Back to the blocked domain; the owner's domain goes with its last user. True when every stream was blocked.
+    /// Attaches the streams to the blocked domain; the owner's domain is dropped with its last user. True when every
+    /// stream was blocked.
     fn detach(&self, machine: &Machine) -> bool {
         let Self { group, domain, streams, claims } = self;
-        // Every one of them, also after one that fails.
-        let stuck = streams.iter().filter(|s| !group.leave_stream(**s)).count();
-        if stuck > 0 {
-            domain.keeps_stream();
+        // Continue after a failure, so that as many streams as possible are blocked.
+        let failed = streams.iter().filter(|s| !group.detach_stream(**s)).count();
+        if failed > 0 {
+            domain.detach_failed();
         }
-        group.exit(domain);
+        group.put_domain(domain);
         for claim in claims {
             machine.release_claim(claim);
         }
-        // A stream that could not be taken off is the translation's concern when it is dropped (see `Translation`).
-        stuck == 0
+        // A stream that could not be detached is handled when the translation is dropped (see `Translation`).
+        failed == 0
     }
 }
 
@@ -178,22 +184,21 @@ impl Entry for AttachEntry {
         *ctx.bound.dma.lock() = None;
         let device = &ctx.bound.desc().name;
         ctx.bound.machine().check_dma(|| Op::TranslationGone { device: Arc::clone(device) });
-        // Whatever waits for confirmation gets it while there is a translation to confirm.
+        // Flush while the translation still exists: queued and unconfirmed unmaps need its confirmation.
         self.domain.confirm_queue(ctx.bound.machine());
         self.domain.retry(ctx.bound.machine());
         *ctx.bound.domain.lock() = None;
         let detached = self.detach(ctx.bound.machine());
         if self.group.domain().is_none() {
-            // Its context is off, and what it remembered is flushed: nothing waits for that any more.
+            // The context is disabled and flushed: no unmap waits for it any more.
             let backend = format!("iommu {}", self.domain.label());
             ctx.bound.machine().check_dma(|| Op::Confirmed { backend: backend.into(), range: None });
         }
         if detached {
             return Outcome::Returned;
         }
-        ctx.bound.emit(|| EventKind::Log {
-            text: format!("{}: the IOMMU did not take the device off", self.domain.label()),
-        });
+        ctx.bound
+            .emit(|| EventKind::Log { text: format!("{}: the IOMMU did not detach the device", self.domain.label()) });
         Outcome::Quarantined
     }
 }

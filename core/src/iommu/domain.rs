@@ -1,4 +1,4 @@
-//! A domain: one translation, the IOVA space in front of it, and the memory of what was mapped where.
+//! Domains: a translation, its IOVA space, and the history of its mappings.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
@@ -20,10 +20,10 @@ use crate::promise::Promise;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 
-/// Ended mappings that a domain remembers, so that a late access can be told whose it was.
+/// Number of unmapped mappings that a domain remembers, to explain late accesses.
 const REMEMBERED: usize = 64;
 
-/// What was, or is, mapped at an IOVA.
+/// Current or former mapping at an IOVA.
 #[derive(Clone, Debug)]
 struct Mapping {
     len: u64,
@@ -37,7 +37,7 @@ impl Mapping {
     }
 }
 
-/// Mappings that have ended: the newest [`REMEMBERED`] of them.
+/// The latest [`REMEMBERED`] mappings that were unmapped.
 #[derive(Default)]
 pub(crate) struct MappingHistory(VecDeque<(DeviceAddr, Mapping)>);
 
@@ -49,12 +49,12 @@ impl MappingHistory {
         self.0.push_back((at, mapping));
     }
 
-    /// Adds what `later` knows, which is newer.
+    /// Appends `later`, which is newer.
     pub(crate) fn add(&mut self, later: Self) {
         later.0.into_iter().for_each(|(at, mapping)| self.push(at, mapping));
     }
 
-    /// What was mapped at `addr` last.
+    /// Description of the last mapping at `addr`.
     pub(crate) fn explain(&self, addr: DeviceAddr) -> Option<String> {
         let (at, m) = self.0.iter().rev().find(|(at, m)| m.covers(*at, addr))?;
         Some(format!("{} at {at}, {:#x} bytes, mapped and freed by {}", m.kind, m.len, m.device))
@@ -67,35 +67,35 @@ struct History {
     ended: MappingHistory,
 }
 
-/// What is known of a refused access.
+/// Explanation of a refused access.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FaultReport {
-    /// Devices that may have done it: those attached to the domain.
+    /// Devices that may have made the access: those attached to the domain.
     pub devices: alloc::vec::Vec<Arc<str>>,
-    /// What is or was mapped there, in words.
-    pub was: Option<String>,
+    /// Description of the current or last mapping at the address.
+    pub mapping: Option<String>,
 }
 
-/// One translation and its bookkeeping.
+/// IOMMU domain: one translation and its IOVA space.
 pub struct Domain {
     kind: DomainKind,
     ops: Arc<dyn Translation>,
     iova: IovaSpace,
-    /// What is no device address here, whoever asks. A leaf lock.
+    /// Reserved pages, which are never device addresses here. A leaf lock.
     holes: Mutex<Pages>,
     history: Mutex<History>,
-    /// Of a lazy domain: what waits for confirmation. The lock is a leaf.
+    /// Flush queue of a lazy domain. The lock is a leaf.
     pub(super) queue: Mutex<Option<Queue>>,
-    /// What no flush has confirmed yet. Held while the owner of an unmanaged domain maps, so that it does not map over
-    /// such a range; else the lock is a leaf.
+    /// Unmaps that no flush has confirmed yet. Held while the owner of an unmanaged domain maps, so that it cannot map
+    /// over such a range; otherwise the lock is a leaf.
     pub(super) unconfirmed: Mutex<Unconfirmed>,
     label: String,
-    /// Until when it is not asked to confirm single unmaps, in nanoseconds: it has just let one wait for nothing.
-    pub(super) silent_until: AtomicU64,
-    /// The translation is off.
+    /// Time before which single unmaps are not flushed, in nanoseconds: a flush has just timed out.
+    pub(super) no_flush_before: AtomicU64,
+    /// The translation is disabled.
     pub(super) retired: AtomicBool,
-    /// A stream could not be taken off it.
-    pub(super) keeps_stream: AtomicBool,
+    /// A stream could not be detached from it.
+    pub(super) detach_failed: AtomicBool,
 }
 
 impl Domain {
@@ -126,38 +126,38 @@ impl Domain {
             queue: Mutex::new(None),
             unconfirmed: Mutex::default(),
             label,
-            silent_until: AtomicU64::new(0),
+            no_flush_before: AtomicU64::new(0),
             retired: AtomicBool::new(false),
-            keeps_stream: AtomicBool::new(false),
+            detach_failed: AtomicBool::new(false),
         })
     }
 
-    /// What it does with accesses.
+    /// Kind of the domain.
     pub fn kind(&self) -> DomainKind {
         self.kind
     }
 
-    /// How reports name it.
+    /// Name in reports.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// The translation underneath.
+    /// The translation.
     pub fn translation(&self) -> &Arc<dyn Translation> {
         &self.ops
     }
 
-    /// Its addresses, whatever is in use.
+    /// The IOVA space.
     pub(crate) fn space(&self) -> &IovaSpace {
         &self.iova
     }
 
-    /// Keeps `regions` from being used as device addresses from now on. Those that are in use are the error.
+    /// Reserves `regions`, so that they are not allocated as device addresses. Fails with the first one that is in use.
     pub(super) fn reserve(&self, regions: &Pages) -> Result<(), IommuError> {
         let mut holes = self.holes.lock();
         for (first, end) in regions.without(&holes).runs() {
             let run = Pages::run(first, end);
-            if self.kind != DomainKind::Unmanaged && !self.iova.withdraw(first, end) {
+            if self.kind != DomainKind::Unmanaged && !self.iova.reserve_pages(first, end) {
                 let (first, last) = run.ranges().next().unwrap_or_default();
                 return Err(IommuError::RegionInUse { first, last });
             }
@@ -166,7 +166,7 @@ impl Domain {
         Ok(())
     }
 
-    /// Whether a part of `range` is no device address, because it is reserved.
+    /// True when a part of `range` is reserved.
     pub(crate) fn is_reserved(&self, range: Range) -> bool {
         self.holes.lock().touch(range.iova, range.len)
     }
@@ -176,8 +176,8 @@ impl Domain {
         self.iova.in_use()
     }
 
-    /// Maps `len` bytes at `phys` (page aligned) for `device`, inside `limits`. As for a list, all that `pins`
-    /// gives goes to quarantine when it is not mapped and the device may still reach it.
+    /// Maps `len` bytes at `phys` (page aligned) for `device`, within `limits`. As for a list, all that `pins` makes
+    /// goes to quarantine if the map fails and the device may still reach the memory.
     #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
     pub(crate) fn map(
         self: &Arc<Self>,
@@ -193,14 +193,14 @@ impl Domain {
         let run = &mut core::iter::once((phys, len));
         match self.map_list(machine, device, kind, run, len, prot, limits, pins) {
             Ok(iova) => Ok(iova),
-            Err(MapList::Undone(e)) => Err(e),
-            // Some of its IOMMUs had mapped the run, and have not confirmed that it is gone.
-            Err(MapList::Stuck) => Err(DmaError::Unconfirmed),
+            Err(MapListError::NotMapped(e)) => Err(e),
+            // Some of its IOMMUs had mapped the run, and have not confirmed the unmap.
+            Err(MapListError::Unconfirmed) => Err(DmaError::Unconfirmed),
         }
     }
 
-    /// Maps each run of `runs` (whole pages, `total` bytes in all) at one range of device addresses, in their order. When
-    /// their beginning is mapped and cannot be shown to be unmapped, all that `pins` gives goes to quarantine.
+    /// Maps each run of `runs` (whole pages, `total` bytes in all) at one range of device addresses, in their order. If
+    /// a part was mapped and its unmap is not confirmed, all that `pins` makes goes to quarantine.
     #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
     pub(crate) fn map_list(
         self: &Arc<Self>,
@@ -212,9 +212,9 @@ impl Domain {
         prot: Prot,
         limits: AddressingLimits<'_>,
         pins: &mut dyn FnMut() -> Vec<PagePin>,
-    ) -> Result<DeviceAddr, MapList> {
+    ) -> Result<DeviceAddr, MapListError> {
         if machine.should_fail(Some(device), FaultPoint::IovaAlloc) {
-            return Err(MapList::Undone(DmaError::Injected(FaultPoint::IovaAlloc)));
+            return Err(MapListError::NotMapped(DmaError::Injected(FaultPoint::IovaAlloc)));
         }
         self.confirm_due(machine);
         let count = pages(total);
@@ -222,31 +222,31 @@ impl Domain {
             Err(_) if self.confirm_queue(machine) => self.iova.alloc_limited(count, limits),
             first => first,
         };
-        let iova = iova.map_err(|e| MapList::Undone(DmaError::Iova(e)))?;
+        let iova = iova.map_err(|e| MapListError::NotMapped(DmaError::Iova(e)))?;
         if machine.tracks_mappings() && self.kind == DomainKind::Lazy {
             let new = Range { iova, len: total };
             let waits = self.queue.lock().as_ref().is_some_and(|q| q.ranges.iter().any(|r| r.overlaps(new)));
             machine.promises.check(Promise::UnreachableBeforeFree, !waits, || {
-                format!("{}: {iova} is used again before what it translated to is flushed", self.label)
+                format!("{}: {iova} is reused before its old translation is flushed", self.label)
             });
         }
         let mut at = iova;
         for (phys, len) in runs {
             if let Err(e) = self.ops.map(at, phys, len, prot) {
                 let mapped = (at != iova).then_some(Range { iova, len: at - iova });
-                let taken = Range { iova, len: count * PAGE_SIZE };
+                let reserved = Range { iova, len: count * PAGE_SIZE };
                 if mapped.is_none() && matches!(e, MapError::Unconfirmed(_)) {
-                    self.hold_unconfirmed(machine, device, taken, pins(), e);
-                    return Err(MapList::Stuck);
+                    self.hold_unconfirmed(machine, device, reserved, pins(), e);
+                    return Err(MapListError::Unconfirmed);
                 }
-                // The flush of the beginning is one of the run that failed, too.
-                return Err(match self.take_down(machine, device, mapped.as_slice(), taken, pins) {
+                // The flush of the mapped part covers the run that failed, too.
+                return Err(match self.unmap_ranges(machine, device, mapped.as_slice(), reserved, pins) {
                     Ok(()) => {
-                        self.free_iova(taken);
-                        MapList::Undone(DmaError::Map(e))
+                        self.free_iova(reserved);
+                        MapListError::NotMapped(DmaError::Map(e))
                     }
-                    // The range stays taken, and so does the memory behind it.
-                    Err(_) => MapList::Stuck,
+                    // The range stays allocated, and its memory pinned.
+                    Err(_) => MapListError::Unconfirmed,
                 });
             }
             at = at + len;
@@ -257,7 +257,7 @@ impl Domain {
         Ok(iova)
     }
 
-    pub(super) fn ended(&self, machine: &Machine, iova: DeviceAddr) {
+    pub(super) fn record_unmapped(&self, machine: &Machine, iova: DeviceAddr) {
         if machine.tracks_mappings() {
             let mut history = self.history.lock();
             if let Some(m) = history.live.remove(&iova) {
@@ -266,7 +266,7 @@ impl Domain {
         }
     }
 
-    /// Gives device addresses back. The owner of an unmanaged domain takes its own.
+    /// Frees device addresses. In an unmanaged domain the owner chooses them, and nothing is allocated.
     pub(super) fn free_iova(&self, range: Range) {
         if self.kind == DomainKind::Unmanaged {
             return;
@@ -275,7 +275,7 @@ impl Domain {
         debug_assert!(back.is_ok(), "{back:?}");
     }
 
-    /// What is or was mapped at `addr`, newest first.
+    /// Description of the current or last mapping at `addr`.
     pub(crate) fn explain(&self, addr: DeviceAddr) -> Option<String> {
         let history = self.history.lock();
         if let Some((at, m)) = history.live.range(..=addr).next_back().filter(|(at, m)| m.covers(**at, addr)) {
@@ -284,8 +284,8 @@ impl Domain {
         history.ended.explain(addr)
     }
 
-    /// The domain goes: all that it knows belongs to the past.
-    pub(crate) fn last_words(&self) -> MappingHistory {
+    /// Moves the history out, with all current mappings, when the domain is dropped.
+    pub(crate) fn take_history(&self) -> MappingHistory {
         let mut history = self.history.lock();
         let History { live, mut ended } = core::mem::take(&mut *history);
         for (at, mapping) in live {
@@ -301,10 +301,10 @@ impl fmt::Debug for Domain {
     }
 }
 
-/// Why a list is not mapped.
-pub(crate) enum MapList {
-    /// Nothing of it is.
-    Undone(DmaError),
-    /// Its beginning was mapped, and could not be shown to be unmapped.
-    Stuck,
+/// Error of [`Domain::map_list`].
+pub(crate) enum MapListError {
+    /// Nothing is mapped.
+    NotMapped(DmaError),
+    /// A part was mapped, and its unmap is not confirmed.
+    Unconfirmed,
 }

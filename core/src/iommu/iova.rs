@@ -1,4 +1,4 @@
-//! The allocator of device addresses behind one IOMMU domain.
+//! IOVA space: allocator of a domain's device addresses.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -10,7 +10,7 @@ use crate::sync::Mutex;
 /// Bits of the largest space: what a four-level table with a 4 KiB granule translates.
 const MAX_BITS: u32 = 48;
 
-/// Why device addresses were not handed out or taken back. The space is as it was.
+/// Error of an allocation or a free. The space is unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum IovaError {
     /// No free range of that size lies below the limit, or the size is 0.
@@ -21,25 +21,25 @@ pub enum IovaError {
         /// Highest address allowed.
         limit: DeviceAddr,
     },
-    /// The range is not exactly one that was handed out and is still out.
+    /// The range is not exactly one current allocation.
     #[error("{pages} pages at {addr} are not one allocated IOVA range: not freed")]
     NotAllocated {
-        /// First address given back.
+        /// First address passed to the free.
         addr: DeviceAddr,
-        /// Pages given back.
+        /// Pages passed to the free.
         pages: u64,
     },
 }
 
-/// The device addresses of one domain.
+/// Allocator of a domain's device addresses.
 ///
-/// Ranges are handed out from the top down, at a multiple of their size rounded up to a power of two, as Linux does, so
-/// that the first page of a 32-bit space is 0xfffff000 and a device whose boundary limit is a power of two never meets
-/// its boundary inside a range. Address 0 is never handed out: drivers and devices take it for "none".
+/// Ranges are allocated from the top down, aligned to their size rounded up to a power of two, as in Linux: the first
+/// page of a 32-bit space is 0xfffff000, and no range crosses a power-of-two boundary that is not smaller than itself.
+/// Address 0 is never allocated: drivers and devices take it for "none".
 ///
-/// A range that comes back is the first to be handed out again for its size. The cost of both calls does not depend on
-/// how many ranges are out or how they lie. A range at or above 4 GiB is preferred where the limit allows one, to leave the
-/// rest to devices with 32-bit addressing.
+/// The last freed range of a size is the first to be reused. The cost of both calls is independent of the number and
+/// position of the allocated ranges. Ranges at or above 4 GiB are preferred where the limit allows them, to leave the
+/// others to devices with 32-bit addressing.
 ///
 /// The lock is a leaf: nothing else is locked while it is held.
 pub struct IovaSpace {
@@ -48,19 +48,19 @@ pub struct IovaSpace {
     last_page: u64,
 }
 
-/// Device addresses that a device can put on the bus between itself and the IOMMU.
+/// Limits of the device addresses that a device can put on the bus towards its IOMMU.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AddressingLimits<'w> {
     /// The highest one (inclusive).
     pub(crate) limit: DeviceAddr,
-    /// Windows of the bus: first and last byte, highest first. Empty means that it carries every address.
+    /// Windows of the bus: first and last byte of each, highest first. Empty means no restriction.
     pub(crate) windows: &'w [(DeviceAddr, DeviceAddr)],
 }
 
 impl IovaSpace {
     /// A space from `first` to `last` (inclusive) without the `reserved` ranges (first and last byte, in any order and
-    /// overlapping at will). A page that is not wholly inside, or that a reserved range touches, is never handed out.
-    /// What lies above 48 bits is left out.
+    /// overlapping at will). A page that is not wholly inside, or that overlaps a reserved range, is never allocated.
+    /// Addresses above 48 bits are not used.
     pub fn new(first: DeviceAddr, last: DeviceAddr, reserved: &[(DeviceAddr, DeviceAddr)]) -> Self {
         let page = |addr: DeviceAddr| addr.0 >> PAGE_SHIFT;
         let end = last.0.saturating_add(1).min(1 << MAX_BITS) >> PAGE_SHIFT;
@@ -113,14 +113,14 @@ impl IovaSpace {
     }
 
     /// The parts of `windows` (first and last byte) that lie in the space, highest first.
-    pub(crate) fn overlap(
+    pub(crate) fn intersect(
         &self,
         windows: impl Iterator<Item = (DeviceAddr, DeviceAddr)>,
     ) -> Vec<(DeviceAddr, DeviceAddr)> {
         let (first, last) = self.bounds();
         let inside = |(a, b): (DeviceAddr, DeviceAddr)| {
             let (a, b) = (a.max(first), b.min(last));
-            // No page of it is whole when the bounds are closer than that.
+            // Skip windows that hold no whole page.
             (a.0.div_ceil(PAGE_SIZE) * PAGE_SIZE + (PAGE_SIZE - 1) <= b.0).then_some((a, b))
         };
         let mut found: Vec<_> = windows.filter_map(inside).collect();
@@ -128,18 +128,22 @@ impl IovaSpace {
         found
     }
 
-    /// The first and the last byte of the space, whatever is reserved or handed out in it.
+    /// The first and the last byte of the space, reserved or allocated parts included.
     pub(crate) fn bounds(&self) -> (DeviceAddr, DeviceAddr) {
         (DeviceAddr(self.first_page << PAGE_SHIFT), DeviceAddr((self.last_page << PAGE_SHIFT) + (PAGE_SIZE - 1)))
     }
 
-    /// Keeps the pages from `first` up to but not including `end` from being handed out from now on. False when some of them
-    /// are out, or were kept before.
-    pub(super) fn withdraw(&self, first: u64, end: u64) -> bool {
+    /// Reserves the pages from `first` up to but not including `end`. False when some of them are allocated, or were
+    /// reserved before.
+    pub(super) fn reserve_pages(&self, first: u64, end: u64) -> bool {
         self.buddy.lock().withdraw((self.first_page, self.last_page + 1), first, end)
     }
 
-    /// Takes back the range of `pages` pages at `addr`, whole. The caller has unmapped it and flushed its translation.
+    /// Frees the range of `pages` pages at `addr`, whole. The caller has unmapped it and flushed its translation.
+    ///
+    /// # Errors
+    ///
+    /// [`IovaError::NotAllocated`] when this is not exactly one allocation; nothing is freed then.
     pub fn free(&self, addr: DeviceAddr, pages: u64) -> Result<(), IovaError> {
         if addr.page_offset() == 0 && self.buddy.lock().free(addr.0 >> PAGE_SHIFT, pages) {
             Ok(())
@@ -148,7 +152,7 @@ impl IovaSpace {
         }
     }
 
-    /// Pages handed out now.
+    /// Number of allocated pages.
     pub fn in_use(&self) -> u64 {
         self.buddy.lock().taken()
     }

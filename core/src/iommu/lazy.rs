@@ -1,4 +1,4 @@
-//! Unmaps that are confirmed together (lazy domains), and the pages that wait for it.
+//! Flush queue of a lazy domain: unmaps that are confirmed together, and their pins.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -8,16 +8,16 @@ use super::unconfirmed::Range;
 use crate::dma::PagePin;
 use crate::env::Instant;
 
-/// Most unmaps that wait for one confirmation.
+/// Maximum number of queued unmaps.
 pub(crate) const QUEUE_ENTRIES: usize = 256;
-/// Longest time that an unmap waits. A timer of the machine keeps it when nobody calls.
+/// Maximum time that an unmap is queued. A timer of the machine enforces it when no call does.
 pub(crate) const QUEUE_TIME: Duration = Duration::from_millis(10);
 
-/// The unmaps of one domain that wait.
+/// Queued unmaps of one domain.
 pub(super) struct Queue {
     pub(super) gather: Gather,
     pub(super) ranges: Vec<Range>,
-    /// Of the memory behind them.
+    /// Pins of the unmapped memory.
     pub(super) pins: Vec<PagePin>,
     oldest: Instant,
 }

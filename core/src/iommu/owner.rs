@@ -1,4 +1,4 @@
-//! Who owns a group.
+//! Ownership of a group.
 
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -9,15 +9,15 @@ use super::DomainKind;
 use crate::addr::DeviceAddr;
 use crate::claim::{Claim, Claims, Holder, Mode, Subject};
 
-/// Who may use the devices of a group.
+/// Owner of a group: the kind of user of its devices.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Owner {
-    /// Nobody: every member is blocked.
+    /// No owner: every member is blocked.
     #[default]
     None,
-    /// Kernel drivers, this many bindings.
+    /// Kernel drivers, with the number of bindings.
     Kernel(u32),
-    /// One pass-through owner, this many bindings.
+    /// One pass-through owner, with the number of bindings.
     PassThrough(u32),
 }
 
@@ -31,16 +31,16 @@ impl fmt::Display for Owner {
     }
 }
 
-/// The identity of a pass-through owner: one guest, or one process in user space. It is shown when a device is opened,
-/// as a container or an iommufd context is in Linux' VFIO: all devices of an IOMMU group that are open at one time are
-/// opened by the same one, and share its address space.
+/// Identity of a pass-through owner: one guest, or one process in user space. It is passed when a device is opened, as
+/// a container or an iommufd context is in Linux's VFIO: all open devices of an IOMMU group have the same owner, and
+/// share its address space.
 ///
-/// Clones are the same owner; two owners of the same name are two.
+/// Clones are the same owner; two owners of the same name are different.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OwnerId(Holder);
 
 impl OwnerId {
-    /// A new owner, different from every other one. `name` is how refusals call it.
+    /// A new owner, different from every other one. `name` appears in refusals.
     pub fn new(name: &str) -> Self {
         Self(Holder::owner(&Arc::from(name)))
     }
@@ -50,7 +50,7 @@ impl OwnerId {
         self.0.device()
     }
 
-    /// As whom it claims address spaces.
+    /// Holder of its claims to address spaces.
     pub(super) fn holder(&self) -> &Holder {
         &self.0
     }
@@ -62,24 +62,24 @@ impl fmt::Debug for OwnerId {
     }
 }
 
-/// Why a group could not be claimed or changed.
+/// Error of claiming or changing a group.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum GroupError {
-    /// Somebody else owns it.
-    #[error("group {group} is owned by {owner}{}", Held(.holder.as_deref()))]
+    /// The group has another owner.
+    #[error("group {group} is owned by {owner}{}", HeldBy(.holder.as_deref()))]
     Owned {
         /// The group's number.
         group: u32,
-        /// Who owns it.
+        /// The current owner.
         owner: Owner,
-        /// Name of the pass-through owner that has one of its devices open, else a device and the driver that holds it.
+        /// Name of the pass-through owner that has one of its devices open; otherwise a device and its driver.
         holder: Option<Arc<str>>,
     },
-    /// The firmware puts the device behind an IOMMU, but it could not join a group there.
-    #[error("the device's IOMMU could not take it in; the policy does not allow untranslated DMA")]
+    /// The device is behind an IOMMU, but could not join a group.
+    #[error("the device could not join a group of its IOMMU; the policy does not allow untranslated DMA")]
     NotTranslated,
-    /// One of the device's IOMMUs is not there.
-    #[error("the device is behind {iommu}, too, which is not there; the policy does not allow untranslated DMA")]
+    /// One of the device's IOMMUs is missing.
+    #[error("the device is behind {iommu}, too, which is missing; the policy does not allow untranslated DMA")]
     Incomplete {
         /// The IOMMU's name.
         iommu: Arc<str>,
@@ -87,8 +87,8 @@ pub enum GroupError {
     /// A pass-through owner needs an IOMMU group, and the device has none.
     #[error("the device is in no IOMMU group")]
     NoGroup,
-    /// Firmware, or a device of the group by itself, uses a range that must stay mapped one to one, which no pass-through
-    /// owner can be trusted with.
+    /// A device of the group has a reserved region that must stay identity mapped (firmware or the device itself uses
+    /// it), which cannot be guaranteed for a pass-through owner.
     #[error(
         "group {group} is not passed through: {device} needs its reserved region {first} to {last} mapped (direct), \
          from boot on"
@@ -96,14 +96,14 @@ pub enum GroupError {
     Reserved {
         /// The group's number.
         group: u32,
-        /// Whose region it is.
+        /// Device of the region.
         device: Arc<str>,
         /// First device address.
         first: DeviceAddr,
         /// Last one (inclusive).
         last: DeviceAddr,
     },
-    /// This kind of domain cannot be a default, or the IOMMU cannot make one.
+    /// This kind of domain cannot be the default, or the IOMMU does not support it.
     #[error("a {0} domain cannot be the group's default")]
     BadKind(DomainKind),
     /// The group has no members any more.
@@ -114,26 +114,26 @@ pub enum GroupError {
     },
 }
 
-/// The end of a sentence about an owner.
-struct Held<'a>(Option<&'a str>);
+/// Formats the holder, if known, as the end of a message.
+struct HeldBy<'a>(Option<&'a str>);
 
-impl fmt::Display for Held<'_> {
+impl fmt::Display for HeldBy<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |name| write!(f, ", held by {name}"))
     }
 }
 
-/// Terms on which the bindings of one group share it: all of them are of one kind.
+/// Modes in which bindings share a group: all of them are of one kind.
 const KERNEL: Mode = Mode::Shared("kernel DMA");
 const PASS_THROUGH: Mode = Mode::Shared("pass-through");
 
-/// The terms on which `holder` has groups and streams.
+/// Mode in which `holder` claims groups and streams.
 pub(super) fn terms(holder: &Holder) -> Mode {
     if holder.is_pass_through() { PASS_THROUGH } else { KERNEL }
 }
 
-/// Who has a group, as the table of claims has it: the bindings of its devices, and the pass-through owner that has
-/// devices of it open.
+/// Claims to a group: those of the bindings of its devices, and those of the pass-through owner that has devices of it
+/// open.
 ///
 /// # Invariants
 ///
@@ -141,9 +141,9 @@ pub(super) fn terms(holder: &Holder) -> Mode {
 /// [`Owner::PassThrough`], and all of them are one owner's.
 pub(super) struct Ownership {
     table: Arc<Claims>,
-    /// Of [`Subject::Group`], in the order in which they were taken.
+    /// Claims to [`Subject::Group`], oldest first.
     bindings: Vec<Arc<Claim>>,
-    /// Of [`Subject::AddressSpace`]: one for each device that is open.
+    /// Claims to [`Subject::AddressSpace`]: one for each open device.
     open: Vec<Arc<Claim>>,
 }
 
@@ -169,40 +169,40 @@ impl Ownership {
         self.bindings.is_empty()
     }
 
-    /// The name of the owner that has devices open, and how many.
+    /// Name of the owner that has devices open, and their number.
     pub(super) fn holder(&self) -> Option<(Arc<str>, u32)> {
         let name = Arc::clone(self.open.first()?.holder().device());
         Some((name, u32::try_from(self.open.len()).unwrap_or(u32::MAX)))
     }
 
-    /// The refusal for whoever is somebody else.
+    /// Error for a different owner.
     pub(super) fn refusal(&self, group: u32) -> GroupError {
         let binding = || self.bindings.first().map(|claim| claim.holder().to_string().into());
         let holder = self.holder().map(|(name, _)| name).or_else(binding);
         GroupError::Owned { group, owner: self.owner(), holder }
     }
 
-    /// Claims the group for one more binding, unless an owner of the other kind has it (P7).
+    /// Claims the group for one more binding, unless it has an owner of the other kind (P7).
     pub(super) fn claim(&mut self, group: u32, holder: &Holder) -> Result<Arc<Claim>, GroupError> {
         let claim = self.table.take(&Subject::Group(group), holder, terms(holder)).map_err(|_| self.refusal(group))?;
         self.bindings.push(Arc::clone(&claim));
         Ok(claim)
     }
 
-    /// One binding ends.
+    /// Releases the claim of a binding.
     pub(super) fn unclaim(&mut self, claim: &Arc<Claim>) {
         self.bindings.retain(|c| !Arc::ptr_eq(c, claim));
         self.table.release(claim);
         if !matches!(self.owner(), Owner::PassThrough(_)) {
-            // Who has forgotten to close a device has closed it now (P9).
+            // Devices that were not closed are closed with the last binding (P9).
             for claim in self.open.drain(..) {
                 self.table.release(&claim);
             }
         }
     }
 
-    /// `id` opens one of the group's devices: everybody who has one open is the same.
-    pub(super) fn hold(&mut self, group: u32, id: &OwnerId) -> Result<Arc<Claim>, GroupError> {
+    /// Opens one of the group's devices for `id`; refused while another owner has one open.
+    pub(super) fn open(&mut self, group: u32, id: &OwnerId) -> Result<Arc<Claim>, GroupError> {
         let taken = match self.owner() {
             Owner::PassThrough(_) => self.table.take(&Subject::AddressSpace(group), id.holder(), Mode::Exclusive).ok(),
             Owner::Kernel(_) | Owner::None => None,
@@ -212,13 +212,13 @@ impl Ownership {
         Ok(claim)
     }
 
-    /// Whether `claim` is the last one of who has devices open. One that went with the last binding is nobody's.
+    /// True when `claim` is the only open one. False for one that was released with the last binding.
     pub(super) fn is_last(&self, claim: &Arc<Claim>) -> bool {
         matches!(&*self.open, [only] if Arc::ptr_eq(only, claim))
     }
 
-    /// A device is closed.
-    pub(super) fn let_go(&mut self, claim: &Arc<Claim>) {
+    /// Closes a device.
+    pub(super) fn close(&mut self, claim: &Arc<Claim>) {
         self.open.retain(|c| !Arc::ptr_eq(c, claim));
         self.table.release(claim);
     }

@@ -1,7 +1,7 @@
-//! Reserved regions of a group's members: where streams that nobody uses rest, and what every domain keeps.
+//! Reserved regions of a group's members, and the domain that maps them for idle streams.
 //!
-//! A device with direct regions has no blocked domain: its streams rest in one that maps these regions and nothing else,
-//! so that what firmware has started (a display that shows a boot logo) goes on.
+//! Idle streams of a device with direct regions are not attached to the blocked domain but to one that maps only these
+//! regions, so that DMA that firmware has started (such as a display with a boot logo) continues.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,12 +11,12 @@ use super::{DomainKind, Geometry, IommuError, MapError, Prot, Translation};
 use crate::addr::{DeviceAddr, PAGE_SHIFT, PhysAddr};
 use crate::device::{NodeId, RegionKind, ReservedRegion};
 
-/// Pages, by number: disjoint runs from one up to but not including another one, in their order.
+/// Set of pages, by number: disjoint runs (first, end), sorted.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(super) struct Pages(Vec<(u64, u64)>);
 
 impl Pages {
-    /// The whole pages that hold the regions of `list` for which `which` is true.
+    /// Pages that hold the regions of `list` for which `which` is true.
     pub(super) fn of<'r>(
         list: impl IntoIterator<Item = &'r ReservedRegion>,
         which: impl Fn(RegionKind) -> bool,
@@ -38,7 +38,7 @@ impl Pages {
         Self(joined)
     }
 
-    /// One run.
+    /// Set of one run.
     pub(super) fn run(first: u64, end: u64) -> Self {
         Self(Vec::from([(first, end)]))
     }
@@ -47,7 +47,7 @@ impl Pages {
         self.0.is_empty()
     }
 
-    /// Those that are not in `other`.
+    /// Pages that are not in `other`.
     pub(super) fn without(&self, other: &Self) -> Self {
         let mut left = Vec::new();
         for &(mut first, end) in &self.0 {
@@ -64,18 +64,18 @@ impl Pages {
         Self(left)
     }
 
-    /// Those of both.
+    /// Union of both.
     pub(super) fn with(&self, other: &Self) -> Self {
         Self::from_runs(self.0.iter().chain(&other.0).copied().collect())
     }
 
-    /// Whether one of them is among the `len` bytes at `addr`.
+    /// True when one of them overlaps the `len` bytes at `addr`.
     pub(super) fn touch(&self, addr: DeviceAddr, len: u64) -> bool {
         let last = addr.0.saturating_add(len.saturating_sub(1)) >> PAGE_SHIFT;
         self.0.iter().any(|(first, end)| *first <= last && addr.0 >> PAGE_SHIFT < *end)
     }
 
-    /// The runs: first page, and one past the last.
+    /// The runs: first page, and one past the last one.
     pub(super) fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.0.iter().copied()
     }
@@ -87,7 +87,7 @@ impl Pages {
             .map(|(first, end)| (DeviceAddr(first << PAGE_SHIFT), DeviceAddr((end << PAGE_SHIFT).wrapping_sub(1))))
     }
 
-    /// Maps each run one to one, with `map`. Those before the one that fails stay mapped.
+    /// Identity maps each run, with `map`. Runs before one that fails stay mapped.
     pub(super) fn map(
         &self,
         prot: Prot,
@@ -102,11 +102,11 @@ impl Pages {
     }
 }
 
-/// The regions of one member.
+/// Reserved regions of one member.
 #[derive(Clone)]
 pub(super) struct Member {
     pub(super) device: Arc<str>,
-    /// Those that are in the group.
+    /// Its streams in the group.
     pub(super) streams: Vec<Stream>,
     pub(super) list: Arc<[ReservedRegion]>,
     pub(super) coherent: bool,
@@ -118,14 +118,14 @@ impl Member {
     }
 }
 
-/// What of a group has regions.
+/// Members of a group that have reserved regions.
 #[derive(Default)]
 pub(super) struct Regions {
     pub(super) members: Vec<Member>,
 }
 
 impl Regions {
-    /// A stream of a device with regions comes in.
+    /// Adds a stream of a device, if the device has regions.
     pub(super) fn add(&mut self, device: &Arc<str>, stream: Stream, list: &[ReservedRegion], coherent: bool) {
         if list.is_empty() {
             return;
@@ -144,12 +144,12 @@ impl Regions {
         self.members.iter().flat_map(|m| m.list.iter())
     }
 
-    /// Whether `stream` rests where the regions are, and not where everything is blocked.
-    pub(super) fn keeps(&self, stream: Stream) -> bool {
+    /// True when `stream` belongs to a device with direct regions.
+    pub(super) fn has_direct(&self, stream: Stream) -> bool {
         self.members.iter().any(|m| m.has_direct() && m.streams.contains(&stream))
     }
 
-    /// The streams at `node` that rest where the regions are.
+    /// Streams at `node` of devices with direct regions.
     pub(super) fn streams_at(&self, node: NodeId) -> Vec<Stream> {
         let direct = self.members.iter().filter(|m| m.has_direct());
         let mut streams: Vec<_> = direct.flat_map(|m| m.streams.iter()).filter(|s| s.iommu == node).copied().collect();
@@ -158,42 +158,42 @@ impl Regions {
         streams
     }
 
-    /// What those streams reach.
+    /// Pages of the direct regions of those devices.
     pub(super) fn pages_at(&self, node: NodeId) -> Pages {
         let here = self.members.iter().filter(|m| m.streams.iter().any(|s| s.iommu == node));
         Pages::of(here.flat_map(|m| m.list.iter()), RegionKind::is_direct)
     }
 
-    /// What is mapped one to one in each domain of this kind.
+    /// Pages that are identity mapped in each domain of this kind.
     pub(super) fn direct(&self, kind: DomainKind) -> Pages {
         Pages::of(self.all(), |k| match kind {
             DomainKind::Strict | DomainKind::Lazy => k.is_direct(),
-            // Nobody opens a device of the group then, and its owner has nothing mapped.
+            // No device of such a group can be opened, and its owner has nothing mapped.
             DomainKind::Unmanaged => k == RegionKind::Direct,
             DomainKind::Blocked | DomainKind::Identity => false,
         })
     }
 
-    /// What is no device address of a domain of this kind.
+    /// Pages that are reserved in a domain of this kind.
     pub(super) fn holes(&self, kind: DomainKind) -> Pages {
-        // What is relaxable is the pass-through owner's, who has taken the device over.
+        // A pass-through owner has taken the device over and may use relaxable regions.
         Pages::of(self.all(), |k| kind != DomainKind::Unmanaged || k != RegionKind::DirectRelaxable)
     }
 
-    /// How they are mapped.
+    /// Access rights of the mapped regions.
     pub(super) fn prot(&self) -> Prot {
         let snoops = self.members.iter().filter(|m| m.has_direct()).all(|m| m.coherent);
         Prot::READ | Prot::WRITE | if snoops { Prot::COHERENT } else { Prot::empty() }
     }
 
-    /// The first region that keeps the group from pass-through owners, and whose it is.
+    /// The first region that forbids pass-through, and its device.
     pub(super) fn strict(&self) -> Option<(&Arc<str>, ReservedRegion)> {
         let of = |m: &'_ Member| m.list.iter().find(|r| r.kind == RegionKind::Direct).copied();
         self.members.iter().find_map(|m| Some((&m.device, of(m)?)))
     }
 
-    /// All regions, and the `holes` of the IOMMUs, as `reserved_regions` lists them: in their order, those of one kind that
-    /// meet as one (linux-6.12 `drivers/iommu/iommu.c`, `iommu_insert_resv_region`).
+    /// All regions, and the reserved ranges of the IOMMUs, as `reserved_regions` lists them: sorted, adjacent ones of
+    /// one kind joined (linux-6.12 `drivers/iommu/iommu.c`, `iommu_insert_resv_region`).
     pub(super) fn listed(&self, geometries: impl Iterator<Item = Geometry>) -> Vec<ReservedRegion> {
         let of_iommu = |(first, last)| ReservedRegion { first, last, kind: RegionKind::Reserved };
         let mut all: Vec<_> = geometries.flat_map(|g| g.reserved).filter(|(a, b)| a <= b).map(of_iommu).collect();
@@ -210,25 +210,25 @@ impl Regions {
     }
 }
 
-/// Where streams with direct regions rest.
+/// Domain of idle streams of devices with direct regions: it maps these regions only.
 #[derive(Clone)]
-pub(super) struct Rest {
+pub(super) struct RegionDomain {
     pub(super) ops: Arc<dyn Translation>,
     mapped: Pages,
 }
 
-impl Rest {
-    /// One that maps nothing yet.
+impl RegionDomain {
+    /// A domain without mappings.
     pub(super) fn new(ops: Arc<dyn Translation>) -> Self {
         Self { ops, mapped: Pages::default() }
     }
 
-    /// Whether it maps what `pages` do not have.
+    /// True when it maps pages that are not in `pages`.
     pub(super) fn exceeds(&self, pages: &Pages) -> bool {
         !self.mapped.without(pages).is_empty()
     }
 
-    /// Maps what is missing of `pages`, each run that it can.
+    /// Maps the missing runs of `pages`, continuing after one that fails.
     pub(super) fn grow(&mut self, pages: &Pages, prot: Prot) -> Result<(), IommuError> {
         let mut result = Ok(());
         for (first, end) in pages.without(&self.mapped).runs() {

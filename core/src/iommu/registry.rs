@@ -1,4 +1,4 @@
-//! The IOMMU instances and groups of a machine, and which devices are in which.
+//! Registry of a machine's IOMMU instances and groups, and of the devices in them.
 
 mod closure;
 
@@ -20,58 +20,58 @@ use crate::env::Env;
 use crate::event::{EventKind, Outcome};
 use crate::sync::Mutex;
 
-/// What an IOMMU can tell apart: the instance, and the stream where it can tell streams apart.
-type Key = (NodeId, Option<StreamId>);
+/// Key of a group: the instance, and the stream if the IOMMU isolates streams from each other.
+type GroupKey = (NodeId, Option<StreamId>);
 
 /// A stream of a device, and its IOMMU.
 type Wanted = Result<(Stream, Arc<dyn Iommu>), IommuError>;
 
-/// A stream that was taken in, and whether the regions of its device are kept mapped.
-type Taken = (Joined, Result<(), IommuError>);
+/// A stream that was added, and the result of mapping its device's regions.
+type Added = (Joined, Result<(), IommuError>);
 
-/// Where a device is. It is in one group, unless it came between two that cannot become one for the time being.
-struct Place {
+/// Streams of a device. All of them are in one group, unless they connect two groups that cannot be merged at present.
+struct DeviceStreams {
     device: Arc<Device>,
-    streams: Vec<(Key, Stream)>,
+    streams: Vec<(GroupKey, Stream)>,
 }
 
-/// A stream that has come into a group.
+/// Report of a stream that was added to a group.
 pub(crate) struct Joined {
     pub(crate) group: u32,
     pub(crate) iommu: String,
     pub(crate) stream: StreamId,
 }
 
-/// Why a device's group was not claimed.
-pub(crate) enum Unclaimed {
-    /// It was refused.
+/// Error of claiming a device's group.
+pub(crate) enum ClaimError {
+    /// The claim was refused.
     Refused(GroupError),
-    /// The IOMMU at this node is not there, and the device has streams at it.
+    /// The IOMMU at this node is missing, and the device has streams at it.
     Missing(NodeId),
 }
 
 #[derive(Default)]
 struct Inner {
     instances: BTreeMap<NodeId, Arc<dyn Iommu>>,
-    groups: BTreeMap<Key, Arc<Group>>,
-    places: BTreeMap<NodeId, Place>,
-    /// The machine's claims, for the owners of groups.
+    groups: BTreeMap<GroupKey, Arc<Group>>,
+    devices: BTreeMap<NodeId, DeviceStreams>,
+    /// The machine's table of claims, for the owners of groups.
     claims: Arc<Claims>,
     next_group: u32,
-    /// What no group needs any more. It goes without the lock, since the hardware may have to be waited for, and an
-    /// interrupt that comes meanwhile may look at the groups.
-    trash: Vec<Instance>,
+    /// Instances that no group uses any more. They are dropped without the lock, because that may wait for the
+    /// hardware, and an interrupt handler may look up groups meanwhile.
+    deferred_drops: Vec<Instance>,
 }
 
-/// All instances and groups.
+/// All IOMMU instances and groups of a machine.
 ///
-/// Every decision on who is in which group, and who owns it, is made under this one lock: nobody joins, leaves, claims or
-/// lets go between somebody else's look and act. The lock of a [`Group`] comes after it.
+/// Membership and ownership of all groups change under this one lock, so that a check and the following change are
+/// atomic. The lock of a [`Group`] comes after it.
 #[derive(Default)]
 pub(crate) struct Iommus(Mutex<Inner>);
 
 impl Iommus {
-    /// None yet. Whoever owns a group has a claim in `claims`.
+    /// An empty registry. Owners of groups have claims in `claims`.
     pub(crate) fn new(claims: Arc<Claims>) -> Self {
         Self(Mutex::new(Inner { claims, ..Inner::default() }))
     }
@@ -80,38 +80,38 @@ impl Iommus {
         self.0.lock().instances.insert(node, iommu);
     }
 
-    /// Whether the device at `node` is an IOMMU.
+    /// True when the device at `node` is an IOMMU.
     pub(crate) fn is_instance(&self, node: NodeId) -> bool {
         self.0.lock().instances.contains_key(&node)
     }
 
-    /// The groups, by number.
+    /// The groups, sorted by number.
     pub(crate) fn groups(&self) -> Vec<Arc<Group>> {
         self.0.lock().distinct()
     }
 
-    /// Feeds how many instances, groups and streams there are to `state`. What a group is like, its members say.
+    /// Feeds the numbers of instances, groups and streams to `state`. The state of a group is hashed with its members.
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
         let inner = self.0.lock();
-        let streams: usize = inner.places.values().map(|p| p.streams.len()).sum();
+        let streams: usize = inner.devices.values().map(|p| p.streams.len()).sum();
         (inner.instances.len(), inner.distinct().len(), streams).hash(state);
     }
 
-    /// The instances, by node.
+    /// The instances, sorted by node.
     pub(crate) fn instances(&self) -> Vec<Arc<dyn Iommu>> {
         self.0.lock().instances.values().cloned().collect()
     }
 
-    /// The group of `device`, the first one when it is between several, and its streams.
+    /// Group of `device` (the first one, if its streams are in several), and its streams.
     pub(crate) fn membership(&self, device: &Device) -> Option<Membership> {
         let inner = self.0.lock();
-        let place = inner.places.get(&device.node())?;
-        let (key, _) = place.streams.first()?;
+        let entry = inner.devices.get(&device.node())?;
+        let (key, _) = entry.streams.first()?;
         let group = Arc::clone(inner.groups.get(key)?);
-        Some(Membership { group, streams: place.streams.iter().map(|(_, s)| *s).collect() })
+        Some(Membership { group, streams: entry.streams.iter().map(|(_, s)| *s).collect() })
     }
 
-    /// The IOMMUs whose streams `device` has.
+    /// The IOMMUs at which `device` has streams.
     pub(crate) fn instances_of(&self, device: &Device) -> Vec<Arc<dyn Iommu>> {
         let Some(member) = self.membership(device) else { return Vec::new() };
         let inner = self.0.lock();
@@ -120,7 +120,7 @@ impl Iommus {
         for stream in member.streams.iter().filter(|s| nodes.insert(s.iommu)) {
             match inner.instances.get(&stream.iommu) {
                 Some(iommu) => list.push(Arc::clone(iommu)),
-                // Somebody else's, for this device alone.
+                // An IOMMU that the env supplies for this device alone.
                 None => list.extend(member.group.iommus()),
             }
         }
@@ -132,97 +132,100 @@ impl Iommus {
         let inner = self.0.lock();
         let named = |stream: &Stream| match inner.instances.get(&stream.iommu) {
             Some(i) => i.name() == iommu,
-            None => inner.places.get(&stream.iommu).is_some_and(|p| {
+            None => inner.devices.get(&stream.iommu).is_some_and(|p| {
                 let groups = p.streams.iter().filter_map(|(key, _)| inner.groups.get(key));
                 groups.flat_map(|g| g.iommus()).any(|i| i.name() == iommu)
             }),
         };
-        let here = |p: &&Place| p.streams.iter().any(|(_, s)| named(s));
-        inner.places.values().filter(here).map(|p| Arc::clone(&p.device)).collect()
+        let here = |p: &&DeviceStreams| p.streams.iter().any(|(_, s)| named(s));
+        inner.devices.values().filter(here).map(|p| Arc::clone(&p.device)).collect()
     }
 
-    /// Puts the streams of `device` into groups, blocked, as far as their IOMMUs are there and they are in none: in the
-    /// end into one group. Returns those that have come in, also with an error, which the device remembers until it has
-    /// joined or its IOMMU leaves.
+    /// Adds the streams of `device` to groups, blocked, as far as their IOMMUs exist, and merges these groups. Returns
+    /// the added streams, also with an error, which the device records until it has joined or its IOMMU is removed.
     pub(crate) fn join(&self, device: &Arc<Device>, env: &dyn Env) -> (Vec<Joined>, Result<(), IommuError>) {
         let mut inner = self.0.lock();
         let mut joined = Vec::new();
-        // Asked under the lock: whoever removes the device takes it out after it was marked.
+        // Checked under the lock: a removal marks the device first, and then takes it out of its group.
         if device.is_removed() {
             return (joined, Ok(()));
         }
-        let taken_in = inner.take_in(device, env, &mut joined);
-        let result = taken_in.and(inner.unite(device.node()));
+        let streams_added = inner.add_streams(device, env, &mut joined);
+        let result = streams_added.and(inner.merge_groups(device.node()));
         *device.not_joined.lock() = result.err();
         for j in &mut joined {
-            // They may have become one.
-            j.group = inner.places.get(&device.node()).and_then(|p| inner.group_of(p)).map_or(j.group, |g| g.id());
+            // The groups may have been merged.
+            j.group = inner.devices.get(&device.node()).and_then(|p| inner.group_of(p)).map_or(j.group, |g| g.id());
         }
-        let trash = core::mem::take(&mut inner.trash);
+        let deferred_drops = core::mem::take(&mut inner.deferred_drops);
         drop(inner);
-        drop(trash);
+        drop(deferred_drops);
         (joined, result)
     }
 
-    /// Takes `device` out of its group; an empty group goes, and one that it held together falls apart.
+    /// Removes `device` from its group; an empty group is dropped, and one that is no closure any more is split.
     pub(crate) fn leave(&self, device: &Device) {
         let mut inner = self.0.lock();
         *device.not_joined.lock() = None;
-        if inner.places.get(&device.node()).is_none_or(|p| !core::ptr::eq(&raw const *p.device, device)) {
+        if inner.devices.get(&device.node()).is_none_or(|p| !core::ptr::eq(&raw const *p.device, device)) {
             return;
         }
-        let Some(place) = inner.places.remove(&device.node()) else { return };
-        let groups = inner.groups_of(&place);
+        let Some(entry) = inner.devices.remove(&device.node()) else { return };
+        let groups = inner.groups_of(&entry);
         for group in &groups {
-            group.forget_regions(device.name(), &mut inner.trash);
+            group.remove_regions(device.name(), &mut inner.deferred_drops);
             group.retain(|member| member != device.name());
         }
-        inner.tidy(&groups);
-        let trash = core::mem::take(&mut inner.trash);
+        inner.rebuild(&groups);
+        let deferred_drops = core::mem::take(&mut inner.deferred_drops);
         drop(inner);
-        drop((groups, place, trash));
+        drop((groups, entry, deferred_drops));
     }
 
-    /// Claims the group of `device` for a binding, `holder`.
-    pub(crate) fn claim(&self, device: &Device, holder: &Holder) -> Result<(Membership, Arc<Claim>, Owner), Unclaimed> {
+    /// Claims the group of `device` for the binding `holder`.
+    pub(crate) fn claim(
+        &self,
+        device: &Device,
+        holder: &Holder,
+    ) -> Result<(Membership, Arc<Claim>, Owner), ClaimError> {
         let inner = self.0.lock();
-        let place = inner.places.get(&device.node()).ok_or(Unclaimed::Refused(GroupError::NoGroup))?;
-        let has = |node: NodeId| place.streams.iter().any(|(_, s)| s.iommu == node);
+        let entry = inner.devices.get(&device.node()).ok_or(ClaimError::Refused(GroupError::NoGroup))?;
+        let has = |node: NodeId| entry.streams.iter().any(|(_, s)| s.iommu == node);
         if !has(device.node()) {
             let mut needs = device.desc().suppliers.iter().filter(|s| s.translates());
             if let Some(missing) = needs.find(|s| !has(s.node)) {
-                return Err(Unclaimed::Missing(missing.node));
+                return Err(ClaimError::Missing(missing.node));
             }
         }
-        let group = inner.group_of(place).ok_or(Unclaimed::Refused(GroupError::NotTranslated))?;
-        let (claim, owner) = group.claim(holder).map_err(Unclaimed::Refused)?;
-        let streams = place.streams.iter().map(|(_, s)| *s).collect();
+        let group = inner.group_of(entry).ok_or(ClaimError::Refused(GroupError::NotTranslated))?;
+        let (claim, owner) = group.claim(holder).map_err(ClaimError::Refused)?;
+        let streams = entry.streams.iter().map(|(_, s)| *s).collect();
         Ok((Membership { group: Arc::clone(group), streams }, claim, owner))
     }
 
-    /// One binding lets go of `group`, which it has by `claim`. When it was the last one, devices that had to wait between this group and another
-    /// one join: they are returned.
+    /// Releases the `claim` of a binding to `group`. After the last one, devices that could not join because the group
+    /// was in use join: they are returned.
     pub(crate) fn unclaim(&self, group: &Arc<Group>, claim: &Arc<Claim>) -> (Owner, Vec<Arc<Device>>) {
         let mut inner = self.0.lock();
         let owner = group.unclaim(claim);
-        let mut joined = if group.is_idle() { inner.tidy(&[Arc::clone(group)]) } else { Vec::new() };
-        joined.extend(inner.keep_again(group));
-        let trash = core::mem::take(&mut inner.trash);
+        let mut joined = if group.is_idle() { inner.rebuild(&[Arc::clone(group)]) } else { Vec::new() };
+        joined.extend(inner.retry_regions(group));
+        let deferred_drops = core::mem::take(&mut inner.deferred_drops);
         drop(inner);
-        drop(trash);
+        drop(deferred_drops);
         (owner, joined)
     }
 
-    /// What is known of an access to `addr` through `translation`.
+    /// Explains an access to `addr` through `translation`.
     ///
-    /// In the domain that blocks, which groups may share, it may have been any member; those of groups that have had
-    /// the address are named alone, if there are any.
+    /// In the blocked domain, which groups may share, it may have been any member; if some groups have had the address
+    /// mapped, only their members are named.
     pub(crate) fn explain(&self, translation: &Arc<dyn Translation>, addr: DeviceAddr) -> FaultReport {
         let inner = self.0.lock();
         let groups = inner.distinct();
-        let through: Vec<_> = groups.iter().filter_map(|g| Some((g, g.goes_through(translation)?))).collect();
+        let through: Vec<_> = groups.iter().filter_map(|g| Some((g, g.match_translation(translation)?))).collect();
         if let Some((group, (_, nodes))) = through.iter().find(|(_, (owned, _))| *owned) {
-            return FaultReport { devices: inner.names(group, nodes), was: group.explain(addr) };
+            return FaultReport { devices: inner.names(group, nodes), mapping: group.explain(addr) };
         }
         let knowing = through.iter().filter_map(|(g, (_, nodes))| Some((*g, nodes, g.explain(addr)?)));
         let knowing: Vec<_> = knowing.collect();
@@ -231,11 +234,11 @@ impl Iommus {
         } else {
             knowing.iter().flat_map(|(g, nodes, _)| inner.names(g, nodes)).collect()
         };
-        FaultReport { devices, was: knowing.into_iter().next().map(|(.., was)| was) }
+        FaultReport { devices, mapping: knowing.into_iter().next().map(|(.., mapping)| mapping) }
     }
 
-    /// The IOMMU at `node` goes, and its streams leave their groups, at once: a device that comes meanwhile finds it
-    /// there before, or does not find it after. Returns devices that are in one group from now on.
+    /// Removes the IOMMU at `node` and its streams from their groups, atomically for devices that join concurrently.
+    /// Returns devices that have joined one group by this.
     fn unregister(&self, node: NodeId) -> Vec<Arc<Device>> {
         let mut inner = self.0.lock();
         let iommu = inner.instances.remove(&node);
@@ -243,30 +246,31 @@ impl Iommus {
         let mut groups: Vec<_> = at_it.map(|(_, g)| Arc::clone(g)).collect();
         groups.sort_by_key(|g| g.id());
         groups.dedup_by_key(|g| g.id());
-        for place in inner.places.values_mut() {
-            place.streams.retain(|(key, _)| key.0 != node);
+        for entry in inner.devices.values_mut() {
+            entry.streams.retain(|(key, _)| key.0 != node);
         }
         inner.groups.retain(|key, _| key.0 != node);
-        let joints: Vec<_> = groups.iter().filter_map(|g| g.remove_instance(node, &mut inner.trash)).collect();
+        let translations: Vec<_> =
+            groups.iter().filter_map(|g| g.remove_instance(node, &mut inner.deferred_drops)).collect();
         for group in &groups {
             let stays = |name: &str| {
-                let mut places = inner.places.values().filter(|p| p.device.name() == name);
-                places.any(|p| inner.groups_of(p).iter().any(|g| Arc::ptr_eq(g, group)))
+                let mut devices = inner.devices.values().filter(|p| p.device.name() == name);
+                devices.any(|p| inner.groups_of(p).iter().any(|g| Arc::ptr_eq(g, group)))
             };
             group.retain(stays);
         }
-        inner.places.retain(|_, p| !p.streams.is_empty());
-        let joined = inner.tidy(&groups);
+        inner.devices.retain(|_, p| !p.streams.is_empty());
+        let joined = inner.rebuild(&groups);
         if inner.groups.is_empty() && inner.instances.is_empty() {
-            // With no IOMMU left, numbering starts again: the machine is as it was before the first one came (P4).
+            // With no IOMMU left, numbering restarts: the machine is as before the first one was added (P4).
             inner.next_group = 0;
         }
-        let trash = core::mem::take(&mut inner.trash);
+        let deferred_drops = core::mem::take(&mut inner.deferred_drops);
         drop(inner);
-        for joint in joints {
-            joint.remove(node);
+        for multi in translations {
+            multi.remove(node);
         }
-        drop((iommu, groups, trash));
+        drop((iommu, groups, deferred_drops));
         joined
     }
 }
@@ -279,32 +283,32 @@ impl Inner {
         groups
     }
 
-    fn groups_of(&self, place: &Place) -> Vec<Arc<Group>> {
-        let mut groups: Vec<_> = place.streams.iter().filter_map(|(key, _)| self.groups.get(key)).cloned().collect();
+    fn groups_of(&self, entry: &DeviceStreams) -> Vec<Arc<Group>> {
+        let mut groups: Vec<_> = entry.streams.iter().filter_map(|(key, _)| self.groups.get(key)).cloned().collect();
         groups.sort_by_key(|g| g.id());
         groups.dedup_by_key(|g| g.id());
         groups
     }
 
-    /// The group of a place that is in one.
-    fn group_of(&self, place: &Place) -> Option<&Arc<Group>> {
-        let mut groups = place.streams.iter().map(|(key, _)| self.groups.get(key));
+    /// The group of a device all of whose streams are in one.
+    fn group_of(&self, entry: &DeviceStreams) -> Option<&Arc<Group>> {
+        let mut groups = entry.streams.iter().map(|(key, _)| self.groups.get(key));
         let first = groups.next()??;
         groups.all(|g| g.is_some_and(|g| Arc::ptr_eq(g, first))).then_some(first)
     }
 
     /// Members of `group` that have streams at one of `nodes`.
     fn names(&self, group: &Arc<Group>, nodes: &[NodeId]) -> Vec<Arc<str>> {
-        let is_it = |key: &Key| self.groups.get(key).is_some_and(|g| Arc::ptr_eq(g, group));
-        let here = |p: &&Place| p.streams.iter().any(|(key, s)| nodes.contains(&s.iommu) && is_it(key));
-        let mut names: Vec<_> = self.places.values().filter(here).map(|p| Arc::clone(&p.device.desc().name)).collect();
-        // In the order in which they came.
+        let is_it = |key: &GroupKey| self.groups.get(key).is_some_and(|g| Arc::ptr_eq(g, group));
+        let here = |p: &&DeviceStreams| p.streams.iter().any(|(key, s)| nodes.contains(&s.iommu) && is_it(key));
+        let mut names: Vec<_> = self.devices.values().filter(here).map(|p| Arc::clone(&p.device.desc().name)).collect();
+        // In the order in which they joined.
         let members = group.info().members;
         names.sort_by_key(|n| members.iter().position(|m| m == n));
         names
     }
 
-    /// The streams of `device` whose IOMMUs are there, in the firmware's order.
+    /// The streams of `device` whose IOMMUs exist, in firmware order.
     fn wanted(&self, device: &Device, env: &dyn Env) -> Vec<Wanted> {
         if let Some(iommu) = env.passthrough(device.desc()) {
             let stream = iommu.stream(&[]).map(|id| (Stream { iommu: device.node(), id }, iommu));
@@ -318,15 +322,15 @@ impl Inner {
         present.map(stream).collect()
     }
 
-    /// Puts each stream of `device` that is in no group into one. Each is tried, also after one that fails: what is
-    /// blocked is blocked.
-    fn take_in(&mut self, device: &Arc<Device>, env: &dyn Env, joined: &mut Vec<Joined>) -> Result<(), IommuError> {
-        let mut result = self.keep_regions(device);
+    /// Adds each stream of `device` that is in no group to one. Continues after a failure, so that as many streams as
+    /// possible are blocked.
+    fn add_streams(&mut self, device: &Arc<Device>, env: &dyn Env, joined: &mut Vec<Joined>) -> Result<(), IommuError> {
+        let mut result = self.map_regions(device);
         for wanted in self.wanted(device, env) {
-            let taken = wanted.and_then(|(stream, iommu)| self.take_stream(device, stream, &iommu));
-            match taken {
-                Ok(Some((new, kept))) => {
-                    result = result.and(kept);
+            let added = wanted.and_then(|(stream, iommu)| self.add_stream(device, stream, &iommu));
+            match added {
+                Ok(Some((new, regions_mapped))) => {
+                    result = result.and(regions_mapped);
                     if !joined.iter().any(|j| j.iommu == new.iommu) {
                         joined.push(new);
                     }
@@ -338,48 +342,48 @@ impl Inner {
         result
     }
 
-    /// Tries again to keep the regions of `device` mapped, which is in groups already.
-    fn keep_regions(&mut self, device: &Device) -> Result<(), IommuError> {
+    /// Retries mapping the regions of `device`, which is in groups already.
+    fn map_regions(&mut self, device: &Device) -> Result<(), IommuError> {
         if device.desc().dma.reserved.is_empty() {
             return Ok(());
         }
-        let groups = self.places.get(&device.node()).map(|p| self.groups_of(p)).unwrap_or_default();
-        groups.iter().map(|g| g.keep_regions(&mut self.trash)).fold(Ok(()), Result::and)
+        let groups = self.devices.get(&device.node()).map(|p| self.groups_of(p)).unwrap_or_default();
+        groups.iter().map(|g| g.map_regions(&mut self.deferred_drops)).fold(Ok(()), Result::and)
     }
 
-    fn take_stream(
+    fn add_stream(
         &mut self,
         device: &Arc<Device>,
         stream: Stream,
         iommu: &Arc<dyn Iommu>,
-    ) -> Result<Option<Taken>, IommuError> {
+    ) -> Result<Option<Added>, IommuError> {
         let key = (stream.iommu, (iommu.grouping() == Grouping::PerStream).then_some(stream.id));
-        let place = self.places.get(&device.node());
-        if place.is_some_and(|p| p.streams.iter().any(|(_, s)| *s == stream)) {
+        let entry = self.devices.get(&device.node());
+        if entry.is_some_and(|p| p.streams.iter().any(|(_, s)| *s == stream)) {
             return Ok(None);
         }
         let there = self.groups.get(&key).cloned();
-        // It goes where the device is already, if there is no other place for it.
-        let home = || place.and_then(|p| self.group_of(p)).filter(|g| g.may_take(stream.iommu, &**iommu)).cloned();
+        // Without a group of its own the stream is added to the device's group.
+        let home = || entry.and_then(|p| self.group_of(p)).filter(|g| g.can_add(stream.iommu, &**iommu)).cloned();
         let (group, new) = match there.or_else(home) {
             Some(group) => (group, false),
             None => (Group::new(self.next_group, Vec::new(), DomainKind::Strict, Arc::clone(&self.claims)), true),
         };
-        let kept = group.add(device.desc(), stream, iommu, &mut self.trash)?;
+        let regions_mapped = group.add(device.desc(), stream, iommu, &mut self.deferred_drops)?;
         self.next_group += u32::from(new);
         let joined = Joined { group: group.id(), iommu: iommu.name(), stream: stream.id };
         self.groups.insert(key, group);
-        let place = Place { device: Arc::clone(device), streams: Vec::new() };
-        self.places.entry(device.node()).or_insert(place).streams.push((key, stream));
-        Ok(Some((joined, kept)))
+        let entry = DeviceStreams { device: Arc::clone(device), streams: Vec::new() };
+        self.devices.entry(device.node()).or_insert(entry).streams.push((key, stream));
+        Ok(Some((joined, regions_mapped)))
     }
 }
 
-/// Ledger entry of an instance, on its own driver's ledger.
+/// Ledger entry of an IOMMU instance, on its driver's ledger.
 pub(crate) struct InstanceEntry {
     pub(crate) node: NodeId,
     pub(crate) name: String,
-    /// To be the IOMMU of this node.
+    /// Claim to be the IOMMU of this node.
     pub(crate) claim: Arc<Claim>,
 }
 
@@ -398,10 +402,10 @@ impl Entry for InstanceEntry {
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
         let machine = ctx.bound.machine();
-        // Consumers are unbound by now (P6); they only leave their groups. Whoever else uses one of these groups may
-        // still wait for this IOMMU's word.
+        // Consumers are unbound by now (P6); they only leave their groups. Other members of these groups may still have
+        // queued unmaps that this IOMMU must confirm.
         for domain in machine.iommus.groups().iter().filter_map(|g| g.domain()) {
-            if domain.waiting() > 0 {
+            if domain.queued_unmaps() > 0 {
                 domain.confirm_queue(machine);
             }
         }
@@ -410,7 +414,7 @@ impl Entry for InstanceEntry {
             *consumer.not_joined.lock() = None;
             if consumer.desc().dma.reserved.iter().any(|r| r.kind.is_direct()) && !machine.policy().untranslated_dma {
                 machine.emit(Some(&consumer.desc().name), || EventKind::Log {
-                    text: format!("its reserved regions are not mapped while the IOMMU {} is away", self.name),
+                    text: format!("its reserved regions are not mapped while the IOMMU {} is missing", self.name),
                 });
             }
         }

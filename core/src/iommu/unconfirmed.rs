@@ -1,4 +1,4 @@
-//! What was unmapped and is not confirmed: device addresses that are neither mapped nor free.
+//! Unconfirmed unmaps: device addresses that are neither mapped nor free.
 
 use alloc::vec::Vec;
 
@@ -26,12 +26,12 @@ impl Range {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// Being unmapped, by somebody who will say how it went.
-    Leaving,
-    /// Out of the page table; a flush that begins from now on speaks for it.
+    /// An unmap is in progress; its caller will report the result.
+    Unmapping,
+    /// Removed from the page table; a flush that begins later confirms it.
     Unconfirmed,
-    /// The page table did not take it out: only the end of the translation speaks for it.
-    Stuck,
+    /// The page table did not remove it; only a flush of the disabled translation confirms it.
+    NotRemoved,
 }
 
 /// Ranges that were unmapped together.
@@ -40,12 +40,12 @@ pub(super) struct Entry {
     state: State,
     /// By address.
     pub(super) ranges: Vec<Range>,
-    /// The pins of the memory behind them, in quarantine.
+    /// Pins of their memory in quarantine.
     pub(super) held: Option<QuarantineId>,
 }
 
-/// All of one domain. The next flush takes what is gathered along: once that is confirmed, so are these, and neither table
-/// pages nor device addresses are lost.
+/// Unconfirmed unmaps of one domain. The next flush includes the gathered ranges: once it is confirmed, so are these,
+/// and neither table pages nor device addresses are leaked.
 #[derive(Default)]
 pub(crate) struct Unconfirmed {
     gather: Gather,
@@ -54,13 +54,13 @@ pub(crate) struct Unconfirmed {
 }
 
 impl Unconfirmed {
-    /// True when a flush has nothing to do here.
+    /// True when there is nothing to flush.
     pub(super) fn is_empty(&self) -> bool {
-        self.gather.is_empty() && self.entries.iter().all(|e| e.state == State::Leaving)
+        self.gather.is_empty() && self.entries.iter().all(|e| e.state == State::Unmapping)
     }
 
     /// The first range that is neither mapped nor free and overlaps `range`.
-    pub(super) fn clash(&self, range: Range) -> Option<Range> {
+    pub(super) fn first_overlap(&self, range: Range) -> Option<Range> {
         self.entries.iter().find_map(|entry| {
             let from = entry.ranges.partition_point(|r| r.last() < range.iova);
             entry.ranges.get(from).copied().filter(|r| r.overlaps(range))
@@ -76,41 +76,44 @@ impl Unconfirmed {
         number
     }
 
-    /// Keeps `ranges` from being mapped until [`left`](Self::left).
-    pub(super) fn leaving(&mut self, ranges: &[Range]) -> u64 {
-        self.add(State::Leaving, ranges, None)
+    /// Blocks maps of `ranges` until [`end_unmap`](Self::end_unmap).
+    pub(super) fn begin_unmap(&mut self, ranges: &[Range]) -> u64 {
+        self.add(State::Unmapping, ranges, None)
     }
 
-    /// The ranges that were [leaving](Self::leaving) as `number` are unmapped, or will be heard of as unconfirmed.
-    pub(super) fn left(&mut self, number: u64) {
+    /// Ends the unmap `number` of [`begin_unmap`](Self::begin_unmap): its ranges are free, or were added as
+    /// unconfirmed.
+    pub(super) fn end_unmap(&mut self, number: u64) {
         self.entries.retain(|e| e.number != number);
     }
 
-    /// The hardware did not confirm what is in `gather`.
+    /// Adds `ranges`, whose flush of `gather` was not confirmed.
     pub(super) fn unconfirmed(&mut self, gather: Gather, ranges: &[Range], held: Option<QuarantineId>) {
         self.gather.absorb(gather);
         self.add(State::Unconfirmed, ranges, held);
     }
 
-    /// The page table did not take `ranges` out.
-    pub(super) fn stuck(&mut self, gather: Gather, ranges: &[Range], held: QuarantineId) {
+    /// Adds `ranges`, which the page table did not remove.
+    pub(super) fn not_removed(&mut self, gather: Gather, ranges: &[Range], held: QuarantineId) {
         self.gather.absorb(gather);
-        self.add(State::Stuck, ranges, Some(held));
+        self.add(State::NotRemoved, ranges, Some(held));
     }
 
-    /// A flush begins. Returns all that is gathered, and what [`confirmed`](Self::confirmed) wants to know.
+    /// Begins a flush. Returns all that is gathered, and a mark for [`confirmed`](Self::confirmed).
     pub(super) fn begin(&mut self) -> (Gather, u64) {
         (core::mem::take(&mut self.gather), self.next)
     }
 
-    /// The flush did not end well.
-    pub(super) fn keep(&mut self, gather: Gather) {
+    /// Puts the gathered ranges back after a failed flush.
+    pub(super) fn put_back(&mut self, gather: Gather) {
         self.gather.absorb(gather);
     }
 
-    /// The flush that began at `mark` was confirmed; `off`: and the translation had ended before. Returns what is free.
+    /// Ends the flush that began at `mark`, confirmed; `off` when the translation was disabled before it began. Returns
+    /// the entries that are free now.
     pub(super) fn confirmed(&mut self, mark: u64, off: bool) -> Vec<Entry> {
-        let done = |e: &mut Entry| e.number < mark && (e.state == State::Unconfirmed || off && e.state == State::Stuck);
+        let done =
+            |e: &mut Entry| e.number < mark && (e.state == State::Unconfirmed || off && e.state == State::NotRemoved);
         self.entries.extract_if(.., done).collect()
     }
 }
@@ -128,21 +131,21 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_speaks_for_what_was_unconfirmed_when_it_began() {
+    fn a_flush_confirms_the_unmaps_that_were_unconfirmed_when_it_began() {
         let mut unconfirmed = Unconfirmed::default();
         unconfirmed.unconfirmed(Gather::new(), &[range(2), range(0)], Some(1));
-        unconfirmed.stuck(Gather::new(), &[range(4)], 2);
+        unconfirmed.not_removed(Gather::new(), &[range(4)], 2);
         let (_, mark) = unconfirmed.begin();
         unconfirmed.unconfirmed(Gather::new(), &[range(6)], Some(3));
-        let leaving = unconfirmed.leaving(&[range(8)]);
+        let begin_unmap = unconfirmed.begin_unmap(&[range(8)]);
         assert_eq!(freed(&unconfirmed.confirmed(mark, false)), [range(0), range(2)]);
         for page in [4, 6, 8] {
-            assert_eq!(unconfirmed.clash(range(page)), Some(range(page)), "neither mapped nor free");
+            assert_eq!(unconfirmed.first_overlap(range(page)), Some(range(page)), "neither mapped nor free");
         }
         let (_, mark) = unconfirmed.begin();
         assert_eq!(freed(&unconfirmed.confirmed(mark, true)), [range(4), range(6)], "the translation is off");
-        assert_eq!(unconfirmed.clash(range(8)), Some(range(8)), "who unmaps it says how it went");
-        unconfirmed.left(leaving);
-        assert!(unconfirmed.clash(range(8)).is_none() && unconfirmed.is_empty());
+        assert_eq!(unconfirmed.first_overlap(range(8)), Some(range(8)), "its unmap is still in progress");
+        unconfirmed.end_unmap(begin_unmap);
+        assert!(unconfirmed.first_overlap(range(8)).is_none() && unconfirmed.is_empty());
     }
 }

@@ -1,8 +1,8 @@
-//! The way out of a domain: unmapped, confirmed, free; and what is between.
+//! Unmapping: from mapped to free, and the states between.
 //!
-//! A range of device addresses is mapped, then *queued* (lazy domains), *unconfirmed* (the hardware was asked and did not
-//! say), or free. The pins of the memory behind it go the same way. A flush that is confirmed frees all that was
-//! unconfirmed when it began; nothing else does.
+//! A range of device addresses is mapped, then *queued* (lazy domains), *unconfirmed* (a flush failed), or free. The
+//! pins of its memory go through the same states. A confirmed flush frees all that was unconfirmed when it began;
+//! nothing else does.
 
 use alloc::format;
 use alloc::string::ToString;
@@ -21,23 +21,22 @@ use crate::machine::Machine;
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
 
-/// How long an IOMMU that took its time and did not confirm is not asked again by single unmaps. Whoever retries asks at
-/// once.
-const SILENCE: Duration = Duration::from_millis(10);
+/// Time without flushes by single unmaps after one that timed out. Explicit retries flush at once.
+const RETRY_DELAY: Duration = Duration::from_millis(10);
 
-/// A translation is taken down.
+/// Outcome of an unmap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Revoked {
-    /// And the hardware has said so: the pins are gone.
+    /// The hardware has confirmed it: the pins have ended.
     Confirmed,
-    /// The hardware is told together with others; the pins wait.
+    /// Queued for a common flush, with the pins.
     Queued,
 }
 
-/// Why an unmap gives no proof. The pins are in quarantine.
+/// Reason for which an unmap gives no proof. The pins are in quarantine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum UnmapError {
-    /// The page table disagrees.
+    /// The page table refused it.
     #[error(transparent)]
     Map(MapError),
     /// The hardware did not confirm.
@@ -46,9 +45,9 @@ pub(crate) enum UnmapError {
 }
 
 impl Domain {
-    /// Takes the translation of `range` down, and ends `pins`, which are of the memory behind. A strict domain waits once,
-    /// for the proof; a lazy one puts range and pins on its queue. The IOVA space goes back only with the proof: on an error
-    /// the range stays unused until a later flush is confirmed, because the device may still reach through it.
+    /// Unmaps `range` and ends `pins`, the pins of its memory. A strict domain waits for one flush, the proof; a lazy
+    /// one queues range and pins. Device addresses are freed only with the proof: on an error the range stays allocated
+    /// until a later flush is confirmed, because the device may still use it.
     pub(crate) fn unmap(
         self: &Arc<Self>,
         machine: &Machine,
@@ -60,60 +59,63 @@ impl Domain {
             let mut gather = Gather::new();
             if let Err(e) = self.remove(machine, range, &mut gather) {
                 let held = machine.quarantine.hold_until_flushed(machine, device, pins, e.to_string(), self);
-                self.unconfirmed.lock().stuck(gather, &[range], held);
+                self.unconfirmed.lock().not_removed(gather, &[range], held);
                 return Err(UnmapError::Map(e));
             }
             self.enqueue(machine, range, gather, pins);
             return Ok(Revoked::Queued);
         }
         let mut pins = Some(pins);
-        self.take_down(machine, device, &[range], range, &mut || pins.take().unwrap_or_default())?;
+        self.unmap_ranges(machine, device, &[range], range, &mut || pins.take().unwrap_or_default())?;
         self.free_iova(range);
         Ok(Revoked::Confirmed)
     }
 
-    /// Takes `ranges` out of the page table and waits once for the hardware to forget them all. When it does not, all that
-    /// `pins` gives goes to quarantine, told in one event, and the addresses `taken` wait for a later flush with them.
-    pub(super) fn take_down(
+    /// Removes `ranges` from the page table and waits for one flush of all of them. If that is not confirmed, all that
+    /// `pins` makes goes to quarantine, reported in one event, and the addresses `reserved` wait with it for a later
+    /// flush.
+    pub(super) fn unmap_ranges(
         self: &Arc<Self>,
         machine: &Machine,
         device: &Arc<str>,
         ranges: &[Range],
-        taken: impl Into<Taken>,
+        reserved: impl Into<ReservedIova>,
         pins: &mut dyn FnMut() -> Vec<PagePin>,
     ) -> Result<(), UnmapError> {
         if ranges.is_empty() {
             return Ok(());
         }
         let mut gather = Gather::new();
-        let mut odd = None;
+        let mut table_error = None;
         for range in ranges {
-            odd = self.remove(machine, *range, &mut gather).err().or(odd);
+            table_error = self.remove(machine, *range, &mut gather).err().or(table_error);
         }
         let flushed = self.invalidate(machine, gather);
-        let taken = taken.into().0;
-        let (error, gather) = match (flushed, odd) {
+        let reserved = reserved.into().0;
+        let (error, gather) = match (flushed, table_error) {
             (Ok(proof), None) => {
-                // Pins that this proof is not about stay for ever, and a promise has told so.
+                // Pins that this proof does not cover stay for ever; P2 has reported them.
                 let _kept = release_all(machine, pins(), &proof);
                 for range in ranges {
-                    self.ended(machine, range.iova);
+                    self.record_unmapped(machine, range.iova);
                 }
                 return Ok(());
             }
             (Ok(_), Some(e)) => (UnmapError::Map(e), Gather::new()),
-            (Err((e, gather)), odd) => (odd.map_or(UnmapError::Unconfirmed(e), UnmapError::Map), gather),
+            (Err((e, gather)), table_error) => {
+                (table_error.map_or(UnmapError::Unconfirmed(e), UnmapError::Map), gather)
+            }
         };
         let held = machine.quarantine.hold_until_flushed(machine, device, pins(), error.to_string(), self);
         match error {
-            UnmapError::Map(_) => self.unconfirmed.lock().stuck(gather, &taken, held),
-            UnmapError::Unconfirmed(_) => self.unconfirmed.lock().unconfirmed(gather, &taken, Some(held)),
+            UnmapError::Map(_) => self.unconfirmed.lock().not_removed(gather, &reserved, held),
+            UnmapError::Unconfirmed(_) => self.unconfirmed.lock().unconfirmed(gather, &reserved, Some(held)),
         }
         Err(error)
     }
 
-    /// Some IOMMUs had mapped `range`, which was not mapped in the end, and have not confirmed that it is gone: `pins` go to
-    /// quarantine and the addresses wait until they have.
+    /// Records a failed map of `range` that some IOMMUs have not confirmed to be undone: `pins` go to quarantine, and
+    /// the addresses stay reserved, until they have.
     pub(crate) fn hold_unconfirmed(
         self: &Arc<Self>,
         machine: &Machine,
@@ -126,10 +128,10 @@ impl Domain {
         self.unconfirmed.lock().unconfirmed(Gather::new(), &[range], Some(held));
     }
 
-    /// Takes one range out of the page table.
+    /// Removes one range from the page table.
     fn remove(&self, machine: &Machine, range: Range, gather: &mut Gather) -> Result<(), MapError> {
         self.translation().unmap(range.iova, range.len, gather)?;
-        // While the IOVA is still this caller's: freed, it may translate again for somebody else at once.
+        // Checked before the IOVA is freed: afterwards it may be mapped again at once.
         let gone = self.translation().resolve(range.iova).is_none();
         machine.promises.check(Promise::UnreachableBeforeFree, gone, || {
             format!("{}: {} still translates after it was unmapped", self.label(), range.iova)
@@ -137,22 +139,24 @@ impl Domain {
         Ok(())
     }
 
-    /// As [`flush`](Self::flush), with a place for injected faults.
+    /// As [`flush`](Self::flush), with fault injection, and without waiting for an IOMMU that has just timed out.
     fn invalidate(self: &Arc<Self>, machine: &Machine, gather: Gather) -> Result<Unreachable, (IommuError, Gather)> {
         let times_out = machine.should_fail(None, FaultPoint::Invalidate);
         if times_out {
             Err((IommuError::Injected, gather))
-        } else if machine.env().now().0 < self.silent_until.load(Ordering::Relaxed) {
-            // A ledger with many mappings does not wait for a hung IOMMU once for each: they are confirmed together, later.
+        } else if machine.env().now().0 < self.no_flush_before.load(Ordering::Relaxed) {
+            // Unwinding a ledger with many mappings must not wait for a hung IOMMU once for each: they are confirmed
+            // together, later.
             Err((IommuError::Dead, gather))
         } else {
             self.flush(machine, gather)
         }
     }
 
-    /// Waits until the hardware has forgotten what is in `gather`, and what earlier flushes did not confirm. The one place
-    /// where the hardware's word becomes a proof. On an error the gather comes back, with what was late.
+    /// Flushes `gather` and all that earlier flushes did not confirm, and waits. The one place where the confirmation
+    /// of the hardware becomes a proof. On an error the gather is returned, with the unconfirmed ranges.
     fn flush(self: &Arc<Self>, machine: &Machine, gather: Gather) -> Result<Unreachable, (IommuError, Gather)> {
+        // Read before the flush begins: only a flush that began after the translation was disabled covers all entries.
         let off = self.retired.load(Ordering::Acquire);
         let (mut all, mark) = self.unconfirmed.lock().begin();
         all.absorb(gather);
@@ -160,11 +164,11 @@ impl Domain {
         if let Err(e) = self.translation().flush(&mut all) {
             let now = machine.env().now();
             if now > begun {
-                self.silent_until.store((now + SILENCE).0, Ordering::Relaxed);
+                self.no_flush_before.store((now + RETRY_DELAY).0, Ordering::Relaxed);
             }
             return Err((e, all));
         }
-        self.silent_until.store(0, Ordering::Relaxed);
+        self.no_flush_before.store(0, Ordering::Relaxed);
         let proof = Unreachable::flushed(all.confirm(), self);
         let done = self.unconfirmed.lock().confirmed(mark, off);
         if !done.is_empty() {
@@ -173,24 +177,24 @@ impl Domain {
             for range in done.iter().flat_map(|entry| &entry.ranges) {
                 machine
                     .check_dma(|| Op::Confirmed { backend: self.backend_name(), range: Some((range.iova, range.len)) });
-                self.ended(machine, range.iova);
+                self.record_unmapped(machine, range.iova);
                 self.free_iova(*range);
             }
         }
         Ok(proof)
     }
 
-    /// How the checker knows mappings of this domain.
+    /// Name of this domain as a back-end, for the checker.
     fn backend_name(&self) -> Arc<str> {
         format!("iommu {}", self.label()).into()
     }
 
-    /// Whether something was unmapped that no flush has confirmed.
+    /// True when an unmap is not confirmed by a flush.
     pub(crate) fn has_unconfirmed(&self) -> bool {
         !self.unconfirmed.lock().is_empty()
     }
 
-    /// Flushes once more what was not confirmed. True when nothing is left to confirm.
+    /// Retries the flush of unconfirmed unmaps. True when nothing is left to confirm.
     pub(crate) fn retry(self: &Arc<Self>, machine: &Machine) -> bool {
         if self.unconfirmed.lock().is_empty() {
             return true;
@@ -198,13 +202,13 @@ impl Domain {
         match self.flush(machine, Gather::new()) {
             Ok(_) => self.unconfirmed.lock().is_empty(),
             Err((_, gather)) => {
-                self.unconfirmed.lock().keep(gather);
+                self.unconfirmed.lock().put_back(gather);
                 false
             }
         }
     }
 
-    /// Puts an ended mapping on the queue.
+    /// Queues an unmap.
     fn enqueue(self: &Arc<Self>, machine: &Machine, range: Range, gather: Gather, pins: Vec<PagePin>) {
         for pin in &pins {
             pin.set(PinState::Queued);
@@ -221,7 +225,7 @@ impl Domain {
         }
     }
 
-    /// Confirms the queue when it is full or its oldest entry has waited long enough.
+    /// Flushes the queue when it is full or its oldest entry is due.
     pub(crate) fn confirm_due(self: &Arc<Self>, machine: &Machine) {
         if self.kind() == DomainKind::Lazy {
             let due = self.queue.lock().as_ref().is_some_and(|q| q.is_due(machine.env().now()));
@@ -231,8 +235,8 @@ impl Domain {
         }
     }
 
-    /// Confirms what waits now, all at once, and lets its pages and device addresses go. Without confirmation the pages
-    /// go to quarantine and the addresses stay unused until a later flush is confirmed. True when something was confirmed.
+    /// Flushes the queue, and frees its pages and device addresses. Without confirmation the pages go to quarantine and
+    /// the addresses stay reserved until a later flush is confirmed. True when something was confirmed.
     pub(crate) fn confirm_queue(self: &Arc<Self>, machine: &Machine) -> bool {
         let Some(Queue { gather, ranges, pins, .. }) = self.queue.lock().take() else { return false };
         let confirmed = if machine.should_fail(None, FaultPoint::Invalidate) {
@@ -244,10 +248,10 @@ impl Domain {
             Ok(proof) => {
                 machine.check_dma(|| Op::Confirmed { backend: self.backend_name(), range: None });
                 for range in ranges {
-                    self.ended(machine, range.iova);
+                    self.record_unmapped(machine, range.iova);
                     self.free_iova(range);
                 }
-                // The pages go back outside every lock.
+                // Pages are freed outside every lock.
                 let _kept = release_all(machine, pins, &proof);
                 true
             }
@@ -276,71 +280,71 @@ impl Domain {
         }
     }
 
-    /// Unmaps that wait for their confirmation.
-    pub fn waiting(&self) -> usize {
+    /// Number of queued unmaps.
+    pub fn queued_unmaps(&self) -> usize {
         self.queue.lock().as_ref().map_or(0, |q| q.ranges.len())
     }
 
-    /// A stream could not be taken off.
-    pub(crate) fn keeps_stream(&self) {
-        self.keeps_stream.store(true, Ordering::Release);
+    /// Records that a stream could not be detached.
+    pub(crate) fn detach_failed(&self) {
+        self.detach_failed.store(true, Ordering::Release);
     }
 
-    /// Its last user has left.
+    /// Disables the translation after its last user has left.
     pub(crate) fn retire(&self) {
         self.translation().retire();
         self.retired.store(true, Ordering::Release);
     }
 
-    /// Whether it is off, and every stream was taken off it.
+    /// True when it is disabled, and every stream was detached.
     pub(crate) fn is_detached(&self) -> bool {
-        self.retired.load(Ordering::Acquire) && !self.keeps_stream.load(Ordering::Acquire)
+        self.retired.load(Ordering::Acquire) && !self.detach_failed.load(Ordering::Acquire)
     }
 }
 
-/// Device addresses that an unmap takes with it.
-pub(super) struct Taken(Vec<Range>);
+/// Device addresses that stay reserved while an unmap is unconfirmed.
+pub(super) struct ReservedIova(Vec<Range>);
 
-impl From<Range> for Taken {
+impl From<Range> for ReservedIova {
     fn from(range: Range) -> Self {
         Self(Vec::from([range]))
     }
 }
 
-impl From<&[Range]> for Taken {
+impl From<&[Range]> for ReservedIova {
     fn from(ranges: &[Range]) -> Self {
         Self(ranges.to_vec())
     }
 }
 
-/// Device addresses to the caller's liking: the domain of a pass-through owner.
+/// Maps at fixed addresses: the domain of a pass-through owner.
 impl Domain {
-    /// Whether `range` overlaps one that is neither mapped nor free.
+    /// True when `range` overlaps one that is neither mapped nor free.
     pub(crate) fn is_unconfirmed(&self, range: Range) -> bool {
-        self.unconfirmed.lock().clash(range).is_some()
+        self.unconfirmed.lock().first_overlap(range).is_some()
     }
 
-    /// The same, after the hardware was asked once more.
+    /// As [`is_unconfirmed`](Self::is_unconfirmed), after a retry of the flush.
     pub(crate) fn retry_unconfirmed(self: &Arc<Self>, machine: &Machine, range: Range) -> bool {
         self.is_unconfirmed(range) && (!self.retry(machine) || self.is_unconfirmed(range))
     }
 
-    /// Maps `range` where the owner wants it, unless it overlaps one that is neither mapped nor free.
+    /// Maps `range` at a fixed address, unless it overlaps one that is neither mapped nor free.
     pub(crate) fn map_fixed(
         &self,
         range: Range,
         phys: crate::addr::PhysAddr,
         prot: super::Prot,
     ) -> Result<(), FixedError> {
-        // Held across both: an unmap of the range says so here before it touches the table.
+        // Held over check and map: an unmap registers its ranges under this lock before it changes the table.
         let unconfirmed = self.unconfirmed.lock();
-        if let Some(clash) = unconfirmed.clash(range) {
-            return Err(FixedError::Unconfirmed(clash.iova));
+        if let Some(overlap) = unconfirmed.first_overlap(range) {
+            return Err(FixedError::Unconfirmed(overlap.iova));
         }
         self.translation().map(range.iova, phys, range.len, prot).map_err(FixedError::Map)
     }
 
-    /// Takes many maps down with one flush. On an error all of them are unconfirmed.
+    /// Unmaps many ranges with one flush. On an error all of them are unconfirmed.
     pub(crate) fn unmap_fixed(
         self: &Arc<Self>,
         machine: &Machine,
@@ -348,19 +352,19 @@ impl Domain {
         ranges: &[Range],
         pins: Vec<PagePin>,
     ) -> Result<(), UnmapError> {
-        let leaving = self.unconfirmed.lock().leaving(ranges);
+        let unmapping = self.unconfirmed.lock().begin_unmap(ranges);
         let mut pins = Some(pins);
-        let done = self.take_down(machine, device, ranges, ranges, &mut || pins.take().unwrap_or_default());
-        self.unconfirmed.lock().left(leaving);
+        let done = self.unmap_ranges(machine, device, ranges, ranges, &mut || pins.take().unwrap_or_default());
+        self.unconfirmed.lock().end_unmap(unmapping);
         done
     }
 }
 
-/// Why a range could not be mapped at an address of the caller's choice.
+/// Error of a map at a fixed address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FixedError {
     /// The page table refused.
     Map(MapError),
-    /// What was mapped at this address is unmapped, and the hardware has not confirmed.
+    /// The unmap of the earlier mapping at this address is not confirmed.
     Unconfirmed(DeviceAddr),
 }

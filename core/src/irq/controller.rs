@@ -1,4 +1,4 @@
-//! Interrupt controllers that are devices: a GPIO expander, a multiplexer.
+//! Interrupt controllers that are devices, such as a GPIO expander or a multiplexer.
 
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
@@ -12,27 +12,31 @@ use crate::driver::ProbeError;
 use crate::env::{EnvError, IrqControl, Trigger};
 use crate::machine::Machine;
 
-/// A device that takes other devices' interrupts and passes them on by its own; its driver offers it with
-/// [`Bound::provide_interrupts`].
+/// Secondary interrupt controller: a device that receives other devices' interrupts and signals them by its own. Its
+/// driver registers it with [`Bound::provide_interrupts`].
 ///
-/// The methods are called with the core's table of lines locked: they may use registers, and must not call the core
+/// The methods are called with the core's table of lines locked: they may access registers, and must not call the core
 /// otherwise.
 pub trait InterruptController: Send + Sync {
-    /// The line that a specifier names, as firmware writes it, and what on it is a request. `None` when there is no such
-    /// line.
+    /// Line number and trigger for a firmware specifier. `None` when there is no such line.
     fn translate(&self, specifier: &[u32]) -> Option<(u32, Trigger)>;
 
-    /// Changes how a line is delivered. Lines are off until they are enabled; a request on a line that is masked is kept.
+    /// Enables, disables, masks or unmasks a line. Lines are disabled at first; a request on a masked line stays
+    /// pending.
+    ///
+    /// # Errors
+    ///
+    /// The controller's registers are gone or do not respond.
     fn control(&self, line: u32, control: IrqControl) -> Result<(), EnvError>;
 
-    /// Clears what is latched of a request: before it is served when it is an edge, afterwards when it is a level. Called
-    /// without the table's lock.
+    /// Clears the latch of a request: before the handlers for an edge, afterwards for a level. Called without the
+    /// table's lock.
     fn acknowledge(&self, line: u32) {
         let _ = line;
     }
 }
 
-/// The way on for the requests that an interrupt controller has received.
+/// Handle by which an interrupt controller's driver delivers the requests that it has received.
 #[derive(Clone)]
 pub struct InterruptLines {
     machine: Weak<Machine>,
@@ -40,8 +44,8 @@ pub struct InterruptLines {
 }
 
 impl InterruptLines {
-    /// Delivers a request on `line` to the drivers that have it, before it returns: the controller's driver calls it from its
-    /// own [`interrupt`](crate::driver::Driver::interrupt). False when nobody has the line.
+    /// Calls the handlers of `line` and returns after them; the controller's driver calls it from its own
+    /// [`interrupt`](crate::driver::Driver::interrupt). False when the line has no user.
     pub fn deliver(&self, line: u32) -> bool {
         self.machine.upgrade().is_some_and(|machine| machine.irqs.deliver(&machine, (Some(self.node), line)))
     }
@@ -54,32 +58,36 @@ impl fmt::Debug for InterruptLines {
 }
 
 impl Bound {
-    /// Offers the lines of this device, an interrupt controller, to the devices behind it, from the moment that it is
-    /// bound until the binding ends; they are unbound before that.
+    /// Registers this device as an interrupt controller for the devices behind it, from the moment that it is bound
+    /// until the binding ends; they are unbound before that.
+    ///
+    /// # Errors
+    ///
+    /// As [`provide`](Self::provide).
     pub fn provide_interrupts(&self, lines: Arc<dyn InterruptController>) -> Result<InterruptLines, ResourceError> {
         self.provide::<dyn InterruptController>(lines)?;
         Ok(InterruptLines { machine: Arc::downgrade(self.machine()), node: self.device().node() })
     }
 }
 
-/// A line that a device asks for, with who switches it.
-pub(crate) struct Wanted {
+/// Resolved interrupt of a device: line, trigger and controller.
+pub(crate) struct LineRequest {
     pub(crate) key: LineKey,
     pub(crate) trigger: Trigger,
     pub(crate) subject: Subject,
     /// `None` for the machine's own controller.
     pub(crate) controller: Option<Arc<dyn InterruptController>>,
-    /// Its name.
+    /// Name of the controller.
     pub(crate) by: String,
 }
 
 impl IrqTable {
-    /// Finds the device's interrupt number `index`, and whoever delivers it.
-    pub(crate) fn wanted(scope: &Scope<'_>, index: usize) -> Result<Wanted, ResourceError> {
+    /// Resolves the device's interrupt number `index`.
+    pub(crate) fn line_request(scope: &Scope<'_>, index: usize) -> Result<LineRequest, ResourceError> {
         let bound = scope.bound;
         let mut lines = bound.desc().resources.iter().filter(|r| !matches!(r, Resource::Mem { .. }));
         match lines.nth(index) {
-            Some(Resource::Irq { line, trigger }) => Ok(Wanted {
+            Some(Resource::Irq { line, trigger }) => Ok(LineRequest {
                 key: (None, line.0),
                 trigger: *trigger,
                 subject: Subject::Interrupt { controller: None, line: line.0 },
@@ -100,7 +108,7 @@ impl IrqTable {
                     || ResourceError::NoSuchLine { controller: name.as_str().into(), specifier: specifier.clone() };
                 let (line, trigger) = controller.translate(specifier).ok_or_else(no_such)?;
                 let provider = Provider { node: *node, name: name.as_str().into() };
-                Ok(Wanted {
+                Ok(LineRequest {
                     key: (Some(*node), line),
                     trigger,
                     subject: Subject::Interrupt { controller: Some(provider), line },

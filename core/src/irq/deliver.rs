@@ -1,9 +1,9 @@
-//! The way of a request to the drivers on its line.
+//! Delivery of interrupt requests to the handlers on a line.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::line::{Reply, Verdict};
+use super::line::{DeliveryStatus, HandlerResult};
 use super::{InterruptController, IrqTable, LineKey, Route};
 use crate::driver::IrqReturn;
 use crate::env::{IrqControl, IrqLine, Trigger};
@@ -11,25 +11,25 @@ use crate::event::EventKind;
 use crate::machine::Machine;
 
 impl Route {
-    /// Asks the driver.
-    fn serve(&self) -> Reply {
+    /// Calls the driver's handler.
+    fn serve(&self) -> HandlerResult {
         match self.device.binding().and_then(|b| b.interrupt(self.index)) {
-            Some(IrqReturn::Handled) => Reply::Done,
-            Some(IrqReturn::HandledMasked) => Reply::Masked,
-            Some(IrqReturn::None) => Reply::NotMine,
-            Some(IrqReturn::WakeThread) => Reply::Wake,
-            // Probe still runs, or users are shut out.
-            None => Reply::Away,
+            Some(IrqReturn::Handled) => HandlerResult::Handled,
+            Some(IrqReturn::HandledMasked) => HandlerResult::HandledMasked,
+            Some(IrqReturn::None) => HandlerResult::None,
+            Some(IrqReturn::WakeThread) => HandlerResult::WakeThread,
+            // Probe is still running, or the binding is being torn down.
+            None => HandlerResult::Absent,
         }
     }
 }
 
 impl IrqTable {
-    /// Delivers a request on `key`. False when nobody has that line.
+    /// Delivers a request on `key`. False when the line has no user.
     pub(crate) fn deliver(&self, machine: &Machine, key: LineKey) -> bool {
-        let found = self.lines.lock().get(&key).map(|h| (h.line.ask(), h.line.trigger, h.controller.clone()));
-        let Some((asked, trigger, controller)) = found else {
-            // On its way when its last user left, or never anybody's: it does not come again.
+        let found = self.lines.lock().get(&key).map(|h| (h.line.calls(), h.line.trigger, h.controller.clone()));
+        let Some((calls, trigger, controller)) = found else {
+            // Raced with the release of its last user, or spurious: mask it, so that it does not repeat.
             let _ = match key {
                 (None, line) => machine.env().irq(IrqLine(line), IrqControl::Mask),
                 (Some(node), line) => machine
@@ -39,35 +39,38 @@ impl IrqTable {
             };
             return false;
         };
-        // An edge that comes while this one is served must be seen; a level is looked at again once it is.
+        // An edge is acknowledged first, so that one that arrives during the handlers is latched; a level after them,
+        // when it is deasserted.
         if let Some(controller) = controller.as_ref().filter(|_| trigger == Trigger::EdgeRising) {
             controller.acknowledge(key.1);
         }
-        let replies: Vec<_> = asked.into_iter().map(|a| (a.route.serve(), a)).map(|(reply, a)| (a, reply)).collect();
+        let results: Vec<_> = calls.into_iter().map(|a| (a.route.serve(), a)).map(|(result, a)| (a, result)).collect();
         if let Some(controller) = controller.filter(|_| trigger == Trigger::LevelHigh) {
             controller.acknowledge(key.1);
         }
         let now = machine.env().now();
-        let verdict = self.with(machine, key, |line| line.replied(&replies, now));
-        if verdict == Some(Verdict::Storm) {
+        let status = self.with(machine, key, |line| line.complete(&results, now));
+        if status == Some(DeliveryStatus::Storm) {
             machine.emit(None, || EventKind::IrqStorm {
                 line: key.1,
                 controller: key.0.map(|node| machine.node_name(node)),
-                users: replies.iter().map(|(a, _)| a.route.user()).collect(),
+                users: results.iter().map(|(a, _)| a.route.user()).collect(),
             });
         }
         true
     }
 
-    /// The user at `route` has data from now on: it takes what came before.
+    /// Opens the user at `route`, which has driver data from now on: its handler is called for an edge that was missed.
     pub(crate) fn opened(&self, machine: &Machine, route: &Arc<Route>) {
-        if self.with(machine, route.key, |line| line.opened(route)) == Some(true) && route.serve() == Reply::Masked {
+        if self.with(machine, route.key, |line| line.opened(route)) == Some(true)
+            && route.serve() == HandlerResult::HandledMasked
+        {
             self.with(machine, route.key, |line| line.mask(route));
             route.fired.store(true, crate::sync::atomic::Ordering::Release);
         }
     }
 
-    /// Ends holds for which others have waited long enough.
+    /// Ends holds that are overdue.
     pub(crate) fn end_overdue(&self, machine: &Machine) {
         for ((controller, line), late, waiting) in self.overdue(machine, machine.env().now()) {
             let controller = controller.map(|node| machine.node_name(node));

@@ -1,4 +1,4 @@
-//! An interrupt line as its users hold it.
+//! Driver handles of an interrupt line.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -15,19 +15,19 @@ use crate::event::Outcome;
 use crate::machine::Machine;
 use crate::sync::atomic::Ordering;
 
-/// The wait ran into its deadline.
+/// No interrupt arrived before the deadline of a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("no interrupt within {0:?}")]
 pub struct TimedOut(pub Duration);
 
-/// An interrupt line of a bound device. Who else has it, and who masks it for whom: see the contract in ARCHITECTURE.md.
+/// Interrupt line of a bound device. ARCHITECTURE.md has the contract of shared lines and masks.
 pub struct Irq<'b> {
     route: Arc<Route>,
     machine: Arc<Machine>,
     binding: PhantomData<&'b ()>,
 }
 
-/// While it lives, its thread counts as waiting for the line; also when the wait panics.
+/// Guard that counts its thread as waiting for the line, also when the wait panics.
 struct Waiting<'a>(&'a Machine, &'a Arc<Route>);
 
 impl<'a> Waiting<'a> {
@@ -49,16 +49,21 @@ impl Irq<'_> {
         Self { route, machine, binding: PhantomData }
     }
 
-    /// Waits until the device has asked for service, at most `timeout`. When this returns `Ok`, the line is masked, unless
-    /// it is shared and somebody else was served: acknowledge the device, then wait again, or [`unmask`](Self::unmask).
-    /// On a shared line it may be another device that asked: look.
+    /// Waits for an interrupt, at most `timeout`. After `Ok` the line is masked, unless it is shared and another user's
+    /// handler has served the request: acknowledge the device, then wait again, or [`unmask`](Self::unmask). On a
+    /// shared line the request may be another device's: check the own device.
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`] when no interrupt arrived.
     pub fn wait(&self, timeout: Duration) -> Result<(), TimedOut> {
         let machine = &*self.machine;
         let env = machine.env();
         let deadline = env.now() + timeout;
         let waiting = Waiting::begin(machine, &self.route);
         loop {
-            // The clock is read first: a wait that was held up for long still looks once more before it gives up.
+            // The clock is read before the flag, so that a wait that was preempted for long checks the flag once more
+            // before it times out.
             let late = env.now() >= deadline;
             if self.route.fired.swap(false, Ordering::AcqRel) {
                 return Ok(());
@@ -68,23 +73,25 @@ impl Irq<'_> {
             }
             env.wait(deadline);
         }
-        // A request that found this thread waiting holds the line for it, so it is looked for once more afterwards.
+        // A request may have arrived between the last check and the end of the wait, and holds the line for this
+        // thread: check once more.
         drop(waiting);
         if self.route.fired.swap(false, Ordering::AcqRel) { Ok(()) } else { Err(TimedOut(timeout)) }
     }
 
-    /// Takes back this user's mask, also that of [`IrqReturn::HandledMasked`](crate::driver::IrqReturn::HandledMasked): its device is
-    /// served. The line delivers again unless another user masks it.
+    /// Unmasks the line for this user, also after
+    /// [`IrqReturn::HandledMasked`](crate::driver::IrqReturn::HandledMasked). The line delivers again unless another
+    /// user masks it.
     pub fn unmask(&self) {
         self.machine.irqs.with(&self.machine, self.route.key, |line| line.unmask(&self.route));
     }
 
-    /// Keeps the line from delivering, to whoever has it, until this user unmasks it. The core does not.
+    /// Masks the line, for all users, until this user unmasks it.
     pub fn mask(&self) {
         self.machine.irqs.with(&self.machine, self.route.key, |line| line.mask(&self.route));
     }
 
-    /// A handle to mask and unmask the line with, which may outlive the binding and then does nothing.
+    /// Handle to mask and unmask the line, which may outlive the binding and then does nothing.
     pub fn handle(&self) -> IrqHandle {
         IrqHandle { route: Arc::clone(&self.route), machine: Arc::downgrade(&self.machine) }
     }
@@ -101,7 +108,7 @@ impl fmt::Debug for Irq<'_> {
     }
 }
 
-/// Switches an interrupt line of a device that may be unbound at any time.
+/// Handle to mask and unmask an interrupt line; may outlive the binding.
 #[derive(Clone)]
 pub struct IrqHandle {
     route: Arc<Route>,
@@ -109,7 +116,7 @@ pub struct IrqHandle {
 }
 
 impl IrqHandle {
-    /// As [`Irq::mask`] and [`Irq::unmask`]. False once the binding has let go of the line.
+    /// As [`Irq::mask`] and [`Irq::unmask`]. False once the binding has released the line.
     #[track_caller]
     pub fn set_masked(&self, masked: bool) -> bool {
         let Some(machine) = self.machine.upgrade() else { return false };
@@ -128,10 +135,10 @@ impl fmt::Debug for IrqHandle {
     }
 }
 
-/// Ledger entry of a line.
+/// Ledger entry of an interrupt line.
 pub(crate) struct IrqEntry {
     pub(crate) route: Arc<Route>,
-    /// Who delivers it.
+    /// Name of its controller.
     pub(crate) controller: String,
 }
 

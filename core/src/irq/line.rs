@@ -1,4 +1,4 @@
-//! What the core knows of one line: its users, and why it is masked. Nothing here touches hardware.
+//! State of one interrupt line: its users, and the reasons for its mask. Accesses no hardware.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -8,31 +8,31 @@ use super::Route;
 use crate::env::{Instant, Trigger};
 use crate::sync::atomic::Ordering;
 
-/// Requests in a row that no user made before a line is masked (Linux: 99,900 of 100,000 in `kernel/irq/spurious.c`; here
-/// nothing else can share the CPU meanwhile, so fewer).
+/// Consecutive requests that no handler claims before a line is masked (Linux: 99,900 of 100,000 in
+/// `kernel/irq/spurious.c`; here fewer, because nothing else can run on the CPU meanwhile).
 pub(super) const UNCLAIMED_LIMIT: u32 = if cfg!(test) { 8 } else { 1_000 };
-/// Storms that a user's unmask or wait ends, until a user comes or goes.
+/// Number of storms that an unmask or a wait ends, until a user joins or leaves.
 pub(super) const STORM_ENDS: u32 = 10;
-/// How long others wait at first for a user who holds the line, and at most.
+/// Initial and maximum duration of a hold while other users share the line.
 pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
-/// What a user said to a request.
+/// Result of calling a user's handler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Reply {
-    /// Its device asked, and was served.
-    Done,
-    /// Its device asked; the line stays masked until this user says otherwise.
-    Masked,
-    /// Its device did not ask.
-    NotMine,
-    /// Nobody looked: who waits for the line is to.
-    Wake,
-    /// Nobody could look: the user has no data.
-    Away,
+pub(super) enum HandlerResult {
+    /// The device had requested, and was served.
+    Handled,
+    /// The device had requested; the line stays masked until this user unmasks it.
+    HandledMasked,
+    /// The device had not requested.
+    None,
+    /// No handler checked the device: wake the waiting thread.
+    WakeThread,
+    /// No handler could run: the user has no driver data.
+    Absent,
 }
 
-/// One user who was asked, and how often it had unmasked the line before it was.
-pub(super) struct Asked {
+/// Call of a user's handler, with the user's unmask count before it.
+pub(super) struct HandlerCall {
     pub(super) route: Arc<Route>,
     pub(super) unmasks: u32,
 }
@@ -41,28 +41,28 @@ pub(super) struct Asked {
 #[expect(clippy::struct_excessive_bools, reason = "four facts, in any combination")]
 pub(super) struct User {
     pub(super) route: Arc<Route>,
-    /// It masks the line.
+    /// Masks the line.
     masked: bool,
-    /// The line is masked until it has looked.
+    /// Holds the line: masked until this user has checked its device.
     holds: bool,
     /// Threads in [`Irq::wait`](super::Irq::wait).
     waiting: u32,
-    /// Counts its unmasks.
+    /// Number of its unmasks.
     unmasks: u32,
-    /// An edge came while it had no data.
+    /// An edge arrived while it had no driver data.
     missed: bool,
-    /// It was told that others waited for it.
-    told: bool,
+    /// An overdue hold was reported.
+    reported: bool,
 }
 
-/// What a request, or the passing of time, came to.
+/// Result of a delivery, or of an expired hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
-    /// Nothing to tell.
-    Fine,
-    /// Nobody made the last requests.
+pub(super) enum DeliveryStatus {
+    /// Nothing to report.
+    Normal,
+    /// No handler claimed the last requests.
     Storm,
-    /// Users who hold the line were waited for too long, for the first time.
+    /// A user's hold is overdue, for the first time.
     Overdue,
 }
 
@@ -72,11 +72,11 @@ pub(super) struct Line {
     pub(super) users: Vec<User>,
     unclaimed: u32,
     storm: bool,
-    /// Storms since a user came or went.
+    /// Storms since a user joined or left.
     storms: u32,
     held_since: Option<Instant>,
     pause: Duration,
-    /// What the controller was told last.
+    /// Mask state last set at the controller.
     pub(super) masked: bool,
 }
 
@@ -98,22 +98,22 @@ impl Line {
         self.users.iter_mut().find(|u| Arc::ptr_eq(&u.route, route))
     }
 
-    /// Whether the line is to deliver nothing now.
+    /// True when the line should be masked now.
     pub(super) fn wants_mask(&self) -> bool {
         self.storm || self.users.iter().any(|u| u.masked || u.holds)
     }
 
-    /// Whether it is masked because nobody made its last requests.
+    /// True when it is masked by a storm.
     pub(super) fn storms(&self) -> bool {
         self.storm
     }
 
-    /// The users because of whom it is masked.
+    /// Users that mask or hold the line.
     pub(super) fn masked_by(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.users.iter().filter(|u| u.masked || u.holds).map(|u| &u.route)
     }
 
-    /// A user comes.
+    /// Adds a user.
     pub(super) fn join(&mut self, route: &Arc<Route>) {
         let route = Arc::clone(route);
         self.users.push(User {
@@ -123,12 +123,12 @@ impl Line {
             waiting: 0,
             unmasks: 0,
             missed: false,
-            told: false,
+            reported: false,
         });
         self.end_storm();
     }
 
-    /// A user goes, with all that it had masked. True when it was the last one.
+    /// Removes a user with its mask and hold. True when it was the last one.
     pub(super) fn leave(&mut self, route: &Arc<Route>) -> bool {
         self.users.retain(|u| !Arc::ptr_eq(&u.route, route));
         self.end_storm();
@@ -136,7 +136,7 @@ impl Line {
         self.users.is_empty()
     }
 
-    /// A user has data from now on. True when an edge came before, and its handler is to look.
+    /// Opens a user, which has driver data from now on. True when its handler must be called for a missed edge.
     pub(super) fn opened(&mut self, route: &Arc<Route>) -> bool {
         self.end_storm();
         let Some(user) = self.user(route) else { return false };
@@ -146,14 +146,14 @@ impl Line {
         missed && self.trigger == Trigger::EdgeRising
     }
 
-    /// A user masks the line.
+    /// Masks the line for a user.
     pub(super) fn mask(&mut self, route: &Arc<Route>) {
         if let Some(user) = self.user(route) {
             user.masked = true;
         }
     }
 
-    /// A user masks it no longer, and has looked at its device.
+    /// Unmasks the line for a user, which has checked its device.
     pub(super) fn unmask(&mut self, route: &Arc<Route>) {
         let Some(user) = self.user(route) else { return };
         user.masked = false;
@@ -166,7 +166,7 @@ impl Line {
         }
     }
 
-    /// A thread of the user begins to wait: it has looked, unless a request is there that it has not seen yet.
+    /// Begins a wait by a thread of the user, which unmasks the line unless a request is pending for it.
     pub(super) fn begin_wait(&mut self, route: &Arc<Route>) {
         if !route.fired.load(Ordering::Acquire) {
             self.unmask(route);
@@ -176,32 +176,35 @@ impl Line {
         }
     }
 
-    /// A thread of the user waits no longer.
+    /// Ends a wait by a thread of the user.
     pub(super) fn end_wait(&mut self, route: &Arc<Route>) {
         if let Some(user) = self.user(route) {
             user.waiting -= 1;
         }
     }
 
-    /// Whom to ask about a request.
-    pub(super) fn ask(&self) -> Vec<Asked> {
-        self.users.iter().map(|u| Asked { route: Arc::clone(&u.route), unmasks: u.unmasks }).collect()
+    /// Handlers to call for a request.
+    pub(super) fn calls(&self) -> Vec<HandlerCall> {
+        self.users.iter().map(|u| HandlerCall { route: Arc::clone(&u.route), unmasks: u.unmasks }).collect()
     }
 
-    /// What the users said to a request.
-    pub(super) fn replied(&mut self, replies: &[(Asked, Reply)], now: Instant) -> Verdict {
-        let said = |wanted: &[Reply]| replies.iter().any(|(_, r)| wanted.contains(r));
-        let (served, open, absent) =
-            (said(&[Reply::Done, Reply::Masked]), said(&[Reply::NotMine]), said(&[Reply::Wake, Reply::Away]));
-        for (asked, reply) in replies {
-            let Some(user) = self.user(&asked.route) else { continue };
-            match reply {
-                // Unmasked since it was asked: by the thread that its handler woke.
-                Reply::Masked if user.unmasks == asked.unmasks => user.masked = true,
-                Reply::Away => user.missed = true,
+    /// Completes a request with the results of the handlers.
+    pub(super) fn complete(&mut self, results: &[(HandlerCall, HandlerResult)], now: Instant) -> DeliveryStatus {
+        let said = |wanted: &[HandlerResult]| results.iter().any(|(_, r)| wanted.contains(r));
+        let (served, open, absent) = (
+            said(&[HandlerResult::Handled, HandlerResult::HandledMasked]),
+            said(&[HandlerResult::None]),
+            said(&[HandlerResult::WakeThread, HandlerResult::Absent]),
+        );
+        for (call, result) in results {
+            let Some(user) = self.user(&call.route) else { continue };
+            match result {
+                // Ignored if the user has unmasked since the call: the thread that its handler woke was faster.
+                HandlerResult::HandledMasked if user.unmasks == call.unmasks => user.masked = true,
+                HandlerResult::Absent => user.missed = true,
                 _ => {}
             }
-            if !matches!(reply, Reply::Done | Reply::NotMine) {
+            if !matches!(result, HandlerResult::Handled | HandlerResult::None) {
                 user.route.fired.store(true, Ordering::Release);
             }
         }
@@ -209,29 +212,31 @@ impl Line {
             self.unclaimed = 0;
         }
         if served {
-            return Verdict::Fine;
+            return DeliveryStatus::Normal;
         }
         if absent {
-            // An edge does not come again by itself: it is no reason to keep those who looked from theirs.
+            // An edge does not repeat by itself, so it must not block users whose handlers have checked their devices.
             if self.trigger == Trigger::LevelHigh || !open {
-                self.hold(replies, now);
+                self.hold(results, now);
             }
-            return Verdict::Fine;
+            return DeliveryStatus::Normal;
         }
         self.unclaimed += 1;
         if self.unclaimed < UNCLAIMED_LIMIT || self.storm {
-            return Verdict::Fine;
+            return DeliveryStatus::Normal;
         }
         self.storm = true;
         self.storms += 1;
         self.unclaimed = 0;
-        Verdict::Storm
+        DeliveryStatus::Storm
     }
 
-    /// Holds the line for those who wait for it; when there is nobody, for all who did not look.
-    fn hold(&mut self, replies: &[(Asked, Reply)], now: Instant) {
+    /// Holds the line for the absent users that wait for it; if none waits, for all absent users.
+    fn hold(&mut self, results: &[(HandlerCall, HandlerResult)], now: Instant) {
         let absent = |u: &User| {
-            replies.iter().any(|(a, r)| Arc::ptr_eq(&a.route, &u.route) && matches!(r, Reply::Wake | Reply::Away))
+            results.iter().any(|(a, r)| {
+                Arc::ptr_eq(&a.route, &u.route) && matches!(r, HandlerResult::WakeThread | HandlerResult::Absent)
+            })
         };
         let anybody_waits = self.users.iter().any(|u| u.waiting > 0 && absent(u));
         for user in &mut self.users {
@@ -240,7 +245,7 @@ impl Line {
         self.held_since = self.held_since.or(Some(now));
     }
 
-    /// Some hold has ended by itself.
+    /// Resets the hold timer when no hold is left.
     fn holds_changed(&mut self) {
         if !self.users.iter().any(|u| u.holds) {
             self.held_since = None;
@@ -254,24 +259,24 @@ impl Line {
         self.unclaimed = 0;
     }
 
-    /// When those who do not hold the line have waited long enough for those who do.
+    /// Time at which the current holds end because other users share the line.
     pub(super) fn due(&self) -> Option<Instant> {
         let others = self.users.iter().any(|u| !u.holds);
         self.held_since.filter(|_| others).map(|since| since + self.pause)
     }
 
-    /// Ends holds whose time is over. Their users are looked for again at the next request.
-    pub(super) fn end_overdue(&mut self, now: Instant) -> Verdict {
+    /// Ends holds that are overdue. The next request can hold the line again.
+    pub(super) fn end_overdue(&mut self, now: Instant) -> DeliveryStatus {
         if self.due().is_none_or(|due| now < due) {
-            return Verdict::Fine;
+            return DeliveryStatus::Normal;
         }
         let mut first = false;
         for user in self.users.iter_mut().filter(|u| u.holds) {
             user.holds = false;
-            first |= !core::mem::replace(&mut user.told, true);
+            first |= !core::mem::replace(&mut user.reported, true);
         }
         self.held_since = None;
         self.pause = (self.pause * 2).min(PAUSE.1);
-        if first { Verdict::Overdue } else { Verdict::Fine }
+        if first { DeliveryStatus::Overdue } else { DeliveryStatus::Normal }
     }
 }

@@ -1,7 +1,7 @@
-//! Every sequence of what a few users of a model line can do, judged by what the contract says of it.
+//! Every sequence of operations of a few users of a modelled line, checked against the contract.
 //!
-//! The model has devices that ask, a controller with a mask and (for edges) a latch, and users with a handler or with a
-//! thread that waits. The judge knows nothing of the line's state but whether it is masked and whether it storms.
+//! The model has devices that request, a controller with a mask and (for edges) a latch, and users with a handler or
+//! with a thread that waits. Of the line's state the checks use only mask and storm.
 
 use std::format;
 use std::string::String;
@@ -10,65 +10,65 @@ use std::vec::Vec;
 use alloc::sync::Arc;
 
 use super::Route;
-use super::line::{Asked, Line, Reply, UNCLAIMED_LIMIT, Verdict};
+use super::line::{DeliveryStatus, HandlerCall, HandlerResult, Line, UNCLAIMED_LIMIT};
 use crate::claim::{Claims, Holder, Mode, Subject};
 use crate::device::{Device, DeviceDesc, NodeId};
 use crate::env::{Instant, Trigger};
 use crate::sync::atomic::Ordering;
 
-/// How a user takes its interrupts.
+/// Kind of user, by how it takes its interrupts.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Kind {
-    /// By its handler.
+    /// A handler.
     Handler,
-    /// A thread waits, serves, and waits again; woken for nothing many times, it turns to other things.
+    /// A thread that waits, serves and waits again, but stops after many wake-ups.
     Loop,
-    /// A thread waits, serves, and has other things to do.
+    /// A thread that waits and serves once.
     Once,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Op {
-    Comes(usize),
-    Opens(usize),
-    Closes(usize),
-    Goes(usize),
-    Asks(usize),
-    Masks(usize),
-    Unmasks(usize),
-    Waits(usize),
-    GivesUp(usize),
-    TimePasses,
+    Join(usize),
+    Open(usize),
+    Close(usize),
+    Leave(usize),
+    Assert(usize),
+    Mask(usize),
+    Unmask(usize),
+    Wait(usize),
+    StopWaiting(usize),
+    AdvanceTime,
 }
 
 #[derive(Clone, Copy, Default, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "facts that hold in any combination")]
 struct Model {
-    here: bool,
+    joined: bool,
     data: bool,
-    /// Its device has work that nobody has done.
-    asks: bool,
-    /// Its own mask, by what it said.
-    masks: bool,
+    /// Its device has a pending request.
+    asserted: bool,
+    /// Its own mask.
+    masked: bool,
     waiting: bool,
-    /// A request that its next wait returns for; kept in the route, which the worlds share.
+    /// A request is pending for its next wait; copied, because the fixtures share the route.
     fired: bool,
 }
 
 #[derive(Clone)]
-struct World {
+struct Fixture {
     routes: Vec<Arc<Route>>,
     kinds: Vec<Kind>,
     users: Vec<Model>,
     line: Line,
-    /// The controller: on, an edge that was not delivered yet.
+    /// Controller state: enabled, and a latched edge.
     on: bool,
     latched: bool,
     now: Instant,
-    told: Vec<Verdict>,
+    reported: Vec<DeliveryStatus>,
 }
 
-impl World {
+impl Fixture {
     fn new(kinds: &[Kind], trigger: Trigger) -> Self {
         let claims = Claims::default();
         let route = |n: usize| {
@@ -85,24 +85,24 @@ impl World {
             on: false,
             latched: false,
             now: Instant(0),
-            told: Vec::new(),
+            reported: Vec::new(),
         }
     }
 
     fn ops(&self) -> Vec<Op> {
-        let mut ops = std::vec![Op::TimePasses];
+        let mut ops = std::vec![Op::AdvanceTime];
         for (n, u) in self.users.iter().enumerate() {
-            let waits = u.here && self.kinds[n] != Kind::Handler;
+            let waits = u.joined && self.kinds[n] != Kind::Handler;
             let can = [
-                (Op::Comes(n), !u.here),
-                (Op::Opens(n), u.here && !u.data),
-                (Op::Closes(n), u.data),
-                (Op::Goes(n), u.here && !u.data && !u.waiting),
-                (Op::Asks(n), !u.asks),
-                (Op::Masks(n), u.here && !u.masks),
-                (Op::Unmasks(n), u.here),
-                (Op::Waits(n), waits && !u.waiting),
-                (Op::GivesUp(n), waits && u.waiting),
+                (Op::Join(n), !u.joined),
+                (Op::Open(n), u.joined && !u.data),
+                (Op::Close(n), u.data),
+                (Op::Leave(n), u.joined && !u.data && !u.waiting),
+                (Op::Assert(n), !u.asserted),
+                (Op::Mask(n), u.joined && !u.masked),
+                (Op::Unmask(n), u.joined),
+                (Op::Wait(n), waits && !u.waiting),
+                (Op::StopWaiting(n), waits && u.waiting),
             ];
             ops.extend(can.into_iter().filter(|(_, can)| *can).map(|(op, _)| op));
         }
@@ -113,30 +113,30 @@ impl World {
         self.line.trigger == Trigger::EdgeRising
     }
 
-    /// Something is done, and then whatever follows from it, until nothing moves.
+    /// Performs `op`, and then all deliveries and wake-ups that follow.
     fn step(&mut self, op: Op) {
         for (route, user) in self.routes.iter().zip(&self.users) {
             route.fired.store(user.fired, Ordering::Relaxed);
         }
         match op {
-            Op::Comes(n) => {
+            Op::Join(n) => {
                 self.on = true;
-                self.users[n].here = true;
+                self.users[n].joined = true;
                 self.line.join(&self.routes[n]);
                 if self.edge() {
-                    // What it did before is nobody's.
-                    self.users[n].asks = false;
+                    // Edges before the first user are dropped.
+                    self.users[n].asserted = false;
                 }
             }
-            Op::Opens(n) => {
+            Op::Open(n) => {
                 self.users[n].data = true;
-                if self.line.opened(&self.routes[n]) && self.reply(n) == Reply::Masked {
+                if self.line.opened(&self.routes[n]) && self.result(n) == HandlerResult::HandledMasked {
                     self.line.mask(&self.routes[n]);
                 }
             }
-            Op::Closes(n) => self.users[n].data = false,
-            Op::Goes(n) => {
-                self.users[n] = Model { asks: self.users[n].asks, ..Model::default() };
+            Op::Close(n) => self.users[n].data = false,
+            Op::Leave(n) => {
+                self.users[n] = Model { asserted: self.users[n].asserted, ..Model::default() };
                 self.routes[n].fired.store(false, Ordering::Relaxed);
                 if self.line.leave(&self.routes[n]) {
                     self.on = false;
@@ -144,27 +144,27 @@ impl World {
                     self.line = Line::new(self.line.trigger);
                 }
             }
-            Op::Asks(n) => {
-                self.users[n].asks = true;
+            Op::Assert(n) => {
+                self.users[n].asserted = true;
                 self.latched |= self.on && self.edge();
             }
-            Op::Masks(n) => {
-                self.users[n].masks = true;
+            Op::Mask(n) => {
+                self.users[n].masked = true;
                 self.line.mask(&self.routes[n]);
             }
-            Op::Unmasks(n) => {
-                self.users[n].masks = false;
+            Op::Unmask(n) => {
+                self.users[n].masked = false;
                 self.line.unmask(&self.routes[n]);
             }
-            Op::Waits(n) => self.wait(n),
-            Op::GivesUp(n) => {
+            Op::Wait(n) => self.wait(n),
+            Op::StopWaiting(n) => {
                 self.users[n].waiting = false;
                 self.line.end_wait(&self.routes[n]);
             }
-            Op::TimePasses => {
+            Op::AdvanceTime => {
                 if let Some(due) = self.line.due() {
                     self.now = self.now.max(due);
-                    self.told.push(self.line.end_overdue(self.now));
+                    self.reported.push(self.line.end_overdue(self.now));
                 }
             }
         }
@@ -176,117 +176,118 @@ impl World {
 
     fn wait(&mut self, n: usize) {
         self.users[n].waiting = true;
-        // A request that it has not seen yet is returned at once, and its mask stays.
-        self.users[n].masks &= self.routes[n].fired.load(Ordering::Relaxed);
+        // A pending request is returned at once, and the mask stays.
+        self.users[n].masked &= self.routes[n].fired.load(Ordering::Relaxed);
         self.line.begin_wait(&self.routes[n]);
     }
 
-    fn reply(&mut self, n: usize) -> Reply {
+    fn result(&mut self, n: usize) -> HandlerResult {
         let user = &mut self.users[n];
         match self.kinds[n] {
-            _ if !user.data => Reply::Away,
-            Kind::Handler if user.asks => {
-                user.asks = false;
-                Reply::Done
+            _ if !user.data => HandlerResult::Absent,
+            Kind::Handler if user.asserted => {
+                user.asserted = false;
+                HandlerResult::Handled
             }
-            Kind::Handler => Reply::NotMine,
-            Kind::Loop | Kind::Once => Reply::Wake,
+            Kind::Handler => HandlerResult::None,
+            Kind::Loop | Kind::Once => HandlerResult::WakeThread,
         }
     }
 
-    /// Threads that were woken run, and the controller delivers, until there is nothing to do.
+    /// Runs woken threads and deliveries until there is nothing to do.
     fn settle(&mut self) {
         let mut woken = 0;
         for deliveries in 0.. {
-            assert!(deliveries < 4 * UNCLAIMED_LIMIT + 40, "the line never comes to rest");
+            assert!(deliveries < 4 * UNCLAIMED_LIMIT + 40, "deliveries never end");
             for n in 0..self.users.len() {
                 while self.users[n].waiting && self.routes[n].fired.swap(false, Ordering::Relaxed) {
                     self.users[n].waiting = false;
                     self.line.end_wait(&self.routes[n]);
-                    self.users[n].asks = false;
+                    self.users[n].asserted = false;
                     woken += 1;
                     if self.kinds[n] == Kind::Loop && woken < 8 {
                         self.wait(n);
                     }
                 }
             }
-            let requested = if self.edge() { self.latched } else { self.users.iter().any(|u| u.asks) };
+            let requested = if self.edge() { self.latched } else { self.users.iter().any(|u| u.asserted) };
             if !self.on || self.line.wants_mask() || !requested {
                 return;
             }
             self.latched = false;
-            let asked: Vec<Asked> = self.line.ask();
-            let replies: Vec<_> = asked
+            let calls: Vec<HandlerCall> = self.line.calls();
+            let results: Vec<_> = calls
                 .into_iter()
                 .map(|a| {
                     let n = self.routes.iter().position(|r| Arc::ptr_eq(r, &a.route)).unwrap();
-                    (a, self.reply(n))
+                    (a, self.result(n))
                 })
                 .collect();
-            self.told.push(self.line.replied(&replies, self.now));
+            self.reported.push(self.line.complete(&results, self.now));
         }
     }
 
-    /// What the contract says of a line at rest; the words are what it breaks.
-    fn judge(&self, last: Op) -> Result<(), String> {
+    /// Checks the contract for a line without pending work; the error says what it violates.
+    fn check_contract(&self, last: Op) -> Result<(), String> {
         let masked = self.line.wants_mask();
         let absent = |n: usize| {
             let u = &self.users[n];
-            u.here && !u.waiting && (!u.data || self.kinds[n] != Kind::Handler)
+            u.joined && !u.waiting && (!u.data || self.kinds[n] != Kind::Handler)
         };
-        let anybody_masks = self.users.iter().any(|u| u.masks);
+        let anybody_masks = self.users.iter().any(|u| u.masked);
         let anybody_absent = (0..self.users.len()).any(absent);
         if anybody_masks && !masked {
-            return Err("a user's mask was opened by somebody else".into());
+            return Err("a user's mask was ended by another user".into());
         }
         if masked && !anybody_masks && !anybody_absent && !self.line.storms() {
-            return Err("masked for nobody".into());
+            return Err("masked without a reason".into());
         }
-        // A request of a device without a user is nobody's.
-        let strangers = self.users.iter().any(|u| u.asks && !u.here);
+        // Requests of a device without a user are spurious.
+        let strangers = self.users.iter().any(|u| u.asserted && !u.joined);
         if self.line.storms() && !strangers {
             return Err("a storm, and every request had a user".into());
         }
-        if !self.on && self.users.iter().any(|u| u.here) || self.on && self.users.iter().all(|u| !u.here) {
+        if !self.on && self.users.iter().any(|u| u.joined) || self.on && self.users.iter().all(|u| !u.joined) {
             return Err("on without users, or off with some".into());
         }
-        if let Op::Masks(n) | Op::Closes(n) = last
-            && self.told.contains(&Verdict::Overdue)
-            && !self.users[n].here
+        if let Op::Mask(n) | Op::Close(n) = last
+            && self.reported.contains(&DeliveryStatus::Overdue)
+            && !self.users[n].joined
         {
-            return Err("told about somebody who is not here".into());
+            return Err("an overdue hold of a removed user was reported".into());
         }
         Ok(())
     }
 
-    /// Nobody does anything more, but time passes: whoever is there is served, unless somebody masks the line.
+    /// Checks that with time alone every present user is served, unless the line is masked.
     fn served_in_time(&self) -> Result<(), String> {
         let mut later = self.clone();
         for _ in 0..3 {
-            later.step(Op::TimePasses);
+            later.step(Op::AdvanceTime);
         }
-        if later.line.storms() || later.users.iter().any(|u| u.masks) {
+        if later.line.storms() || later.users.iter().any(|u| u.masked) {
             return Ok(());
         }
         let starves = |n: &usize| {
             let u = &later.users[*n];
             let looks = if later.kinds[*n] == Kind::Handler { u.data } else { u.waiting };
-            u.here && u.asks && looks
+            u.joined && u.asserted && looks
         };
-        (0..later.users.len()).find(starves).map_or(Ok(()), |n| Err(format!("user {n} asks, and is never served")))
+        (0..later.users.len()).find(starves).map_or(Ok(()), |n| Err(format!("the request of user {n} is never served")))
     }
 }
 
-/// Walks every sequence of `depth` operations; returns how many there were.
-fn walk(world: &World, path: &mut Vec<Op>, depth: usize) -> u64 {
-    let judged = path.last().map_or(Ok(()), |last| world.judge(*last)).and_then(|()| world.served_in_time());
-    assert!(judged.is_ok(), "{}: {path:?} {:?} {:?}", judged.unwrap_err(), world.kinds, world.line.trigger);
+/// Runs every sequence of `depth` operations; returns their number.
+fn walk(fixture: &Fixture, path: &mut Vec<Op>, depth: usize) -> u64 {
+    let checked =
+        path.last().map_or(Ok(()), |last| fixture.check_contract(*last)).and_then(|()| fixture.served_in_time());
+    assert!(checked.is_ok(), "{}: {path:?} {:?} {:?}", checked.unwrap_err(), fixture.kinds, fixture.line.trigger);
     if depth == 0 {
         return 1;
     }
     let mut paths = 0;
-    for op in world.ops() {
-        let mut next = world.clone();
+    for op in fixture.ops() {
+        let mut next = fixture.clone();
         path.push(op);
         next.step(op);
         paths += walk(&next, path, depth - 1);
@@ -298,14 +299,14 @@ fn walk(world: &World, path: &mut Vec<Op>, depth: usize) -> u64 {
 fn every_sequence(kinds: &[Kind], depth: usize) {
     let depth = if cfg!(miri) { 2 } else { depth };
     for trigger in [Trigger::LevelHigh, Trigger::EdgeRising] {
-        let mut world = World::new(kinds, trigger);
-        // From the most interesting state: all are there, and have data.
+        let mut fixture = Fixture::new(kinds, trigger);
+        // From the most interesting state: all users have joined and are open.
         for n in 0..kinds.len() {
-            world.step(Op::Comes(n));
-            world.step(Op::Opens(n));
+            fixture.step(Op::Join(n));
+            fixture.step(Op::Open(n));
         }
-        let from_bound = walk(&world, &mut Vec::new(), depth);
-        let from_nothing = walk(&World::new(kinds, trigger), &mut Vec::new(), depth);
+        let from_bound = walk(&fixture, &mut Vec::new(), depth);
+        let from_nothing = walk(&Fixture::new(kinds, trigger), &mut Vec::new(), depth);
         assert!(from_bound > 10 && from_nothing > 10);
     }
 }
@@ -334,39 +335,43 @@ fn three_users_in_every_order() {
 }
 
 #[test]
-fn a_storm_ends_with_comings_and_goings_and_a_bounded_number_of_times_otherwise() {
-    let mut world = World::new(&[Kind::Handler, Kind::Handler], Trigger::LevelHigh);
-    for op in [Op::Comes(0), Op::Opens(0), Op::Asks(1)] {
-        world.step(op);
+fn a_storm_ends_when_users_join_or_leave_and_otherwise_a_bounded_number_of_times() {
+    let mut fixture = Fixture::new(&[Kind::Handler, Kind::Handler], Trigger::LevelHigh);
+    for op in [Op::Join(0), Op::Open(0), Op::Assert(1)] {
+        fixture.step(op);
     }
-    assert!(world.line.storms());
-    let told = |world: &World| world.told.iter().filter(|v| **v == Verdict::Storm).count();
+    assert!(fixture.line.storms());
+    let reported = |fixture: &Fixture| fixture.reported.iter().filter(|v| **v == DeliveryStatus::Storm).count();
     for _ in 0..30 {
-        world.step(Op::Unmasks(0));
+        fixture.step(Op::Unmask(0));
     }
-    assert_eq!((world.line.storms(), told(&world)), (true, 11), "one, and as many as were ended");
-    world.step(Op::Comes(1));
-    assert!(!world.line.storms(), "the newcomer may be the one who asks");
-    assert!(world.line.wants_mask(), "it has no data yet");
-    world.step(Op::Opens(1));
-    assert_eq!((world.line.wants_mask(), world.users[1].asks), (false, false));
+    assert_eq!(
+        (fixture.line.storms(), reported(&fixture)),
+        (true, 11),
+        "the first storm, and one after each unmask that ended one"
+    );
+    fixture.step(Op::Join(1));
+    assert!(!fixture.line.storms(), "the new user may have the requesting device");
+    assert!(fixture.line.wants_mask(), "it has no data yet");
+    fixture.step(Op::Open(1));
+    assert_eq!((fixture.line.wants_mask(), fixture.users[1].asserted), (false, false));
 }
 
 #[test]
-fn a_user_who_does_not_come_is_told_of_once() {
-    let mut world = World::new(&[Kind::Handler, Kind::Once], Trigger::LevelHigh);
-    for op in [Op::Comes(0), Op::Opens(0), Op::Comes(1), Op::Opens(1), Op::Asks(1)] {
-        world.step(op);
+fn an_overdue_hold_is_reported_once() {
+    let mut fixture = Fixture::new(&[Kind::Handler, Kind::Once], Trigger::LevelHigh);
+    for op in [Op::Join(0), Op::Open(0), Op::Join(1), Op::Open(1), Op::Assert(1)] {
+        fixture.step(op);
     }
-    let since = world.now;
+    let since = fixture.now;
     for _ in 0..10 {
-        world.step(Op::TimePasses);
+        fixture.step(Op::AdvanceTime);
     }
-    assert_eq!(world.told.iter().filter(|v| **v == Verdict::Overdue).count(), 1);
+    assert_eq!(fixture.reported.iter().filter(|v| **v == DeliveryStatus::Overdue).count(), 1);
     // 1, 2, 4, ... 64, and 100 from then on.
-    assert_eq!(world.now.since(since).as_millis(), 127 + 3 * 100);
-    world.step(Op::Waits(1));
-    assert!(!world.users[1].asks);
-    world.step(Op::TimePasses);
-    assert!(!world.line.wants_mask(), "it has looked, and does not wait again");
+    assert_eq!(fixture.now.since(since).as_millis(), 127 + 3 * 100);
+    fixture.step(Op::Wait(1));
+    assert!(!fixture.users[1].asserted);
+    fixture.step(Op::AdvanceTime);
+    assert!(!fixture.line.wants_mask(), "it has checked its device, and does not wait again");
 }

@@ -99,7 +99,7 @@ impl Machine {
         let bound = binding.bound();
         let left = self.left_behind(device, bound);
         self.promises.check(Promise::NothingLeft, left.is_empty(), || alloc::format!("{}: {left}", device.name()));
-        self.promises.check(Promise::ForgetProof, bound.ledger.len() == 0 && !self.irqs.held_by(device), || {
+        self.promises.check(Promise::ForgetProof, bound.ledger.len() == 0 && !self.irqs.has_lines(device), || {
             alloc::format!("{}: the ledger is not empty, or an interrupt line is not back", device.name())
         });
         self.check_no_claims(bound);
@@ -118,7 +118,7 @@ impl Machine {
         if device.visible_driver.lock().is_some() {
             left.push("control-tree entries");
         }
-        if self.irqs.held_by(device) {
+        if self.irqs.has_lines(device) {
             left.push("an interrupt line");
         }
         if self.registry.lock().graph.busy_suppliers(device.node()).next().is_some() {
@@ -283,7 +283,7 @@ impl Machine {
     /// `device` was shown to be quiesced, or is gone: what was kept because it might still run goes back (P11).
     pub(crate) fn device_quiesced(&self, device: &Device, quiesced: &Quiesced) {
         self.quarantine.recover(self, &device.desc().name, quiesced);
-        self.supplies.give_back(self, device.node());
+        self.supplies.release_pinned(self, device.node());
     }
 
     /// Whether every supplier that `consumer` uses is still bound (P6).

@@ -65,7 +65,7 @@ impl Registry {
         }
         for node in others {
             // Lock order: the registry comes before the supplies. What is kept goes back without a word.
-            if supplies.keeps_at(node) {
+            if supplies.is_pinned_at(node) {
                 self.nodes.mark_used(node);
                 self.kept.insert(node);
             } else {

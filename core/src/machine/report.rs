@@ -199,12 +199,12 @@ impl Machine {
 
     /// Clocks, power domains and reset lines that stay on because their device was not shown to be quiesced.
     pub fn pinned_supplies(&self) -> Vec<PinnedSupply> {
-        let kept = self.supplies.kept();
+        let kept = self.supplies.pinned();
         let r = self.registry.lock();
         let name = |n: NodeId| r.device(n).map_or_else(|| r.nodes.name(n), |d| d.name().to_string());
         let info = |(device, line): (NodeId, Line)| PinnedSupply {
             device: name(device),
-            kind: line.holding(),
+            kind: line.resource_kind(),
             supplier: r.nodes.name(line.provider),
             args: line.args,
         };

@@ -28,7 +28,7 @@ impl Machine {
         self.claims.len().hash(state);
         (self.irqs.len(), self.providers.len(), self.supplies.in_use()).hash(state);
         (self.dma.mappings.load(Ordering::Relaxed), self.dma.bounce_bytes.load(Ordering::Relaxed)).hash(state);
-        self.supplies.kept().hash(state);
+        self.supplies.pinned().hash(state);
         self.iommus.hash_state(state);
     }
 

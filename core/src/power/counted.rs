@@ -1,4 +1,4 @@
-//! What a driver gets when it asks a supplier for `dyn Supply`: the same face, counted for its binding.
+//! Per-binding supply handle: the same trait as the provider's, with uses counted for the binding.
 
 use alloc::sync::{Arc, Weak};
 
@@ -7,7 +7,7 @@ use crate::binding::{Bound, ResourceError};
 use crate::claim::Holder;
 use crate::device::{Device, NodeId, SupplierKind};
 
-/// A provider's lines, switched on a binding's own account. What is on when the binding ends goes back with its ledger.
+/// Lines of a provider as one binding uses them. Uses that are on when the binding ends are released with its ledger.
 pub(crate) struct CountedSupply {
     device: Weak<Device>,
     holder: Holder,
@@ -22,12 +22,12 @@ impl CountedSupply {
 
     fn with<R>(&self, act: impl FnOnce(&Bound) -> Result<R, SupplyError>) -> Result<R, SupplyError> {
         let binding = self.device.upgrade().and_then(|device| device.binding());
-        // The next binding of the device, even by the same driver, is another user.
+        // A later binding of the device, even by the same driver, is a different user.
         let binding = binding.filter(|b| *b.bound().holder() == self.holder).ok_or(SupplyError::Gone)?;
         act(binding.bound())
     }
 
-    /// The line, as firmware lists it for the device if it does.
+    /// The line; as firmware lists it for the device, if it does.
     fn line(&self, bound: &Bound, node: NodeId, kind: SupplierKind, args: &[u32]) -> Line {
         let listed = bound.desc().suppliers.iter().find(|s| {
             s.node == self.provider && s.kind == kind && s.args == args && (node == s.target || node == self.provider)
@@ -36,7 +36,7 @@ impl CountedSupply {
         Line { provider: self.provider, kind, args: args.into(), target }
     }
 
-    /// The binding's use of it, made when there is none.
+    /// The binding's use of the line, made if there is none.
     fn line_use(&self, bound: &Bound, line: Line) -> Result<Arc<LineUse>, SupplyError> {
         LineUse::of(bound, line, &self.supply).map_err(|error| match error {
             ResourceError::Held(conflict) => SupplyError::Held(conflict),
@@ -57,7 +57,7 @@ impl Supply for CountedSupply {
             if on {
                 return self.line_use(bound, line)?.enable(bound.machine());
             }
-            // Who never had it on gets no claim of it by switching it off.
+            // Switching off a line that was never on must not make a use, and so a claim, of it.
             let known = bound.lines.lock().get(&line).cloned();
             known.ok_or(SupplyError::Unbalanced)?.disable(bound.machine())
         })

@@ -1,4 +1,4 @@
-//! A driver's handle on a line that its device uses.
+//! Driver handle of a supply line.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -11,15 +11,14 @@ use crate::device::SupplierKind;
 use crate::driver::ProbeError;
 use crate::machine::Machine;
 
-/// One binding's use of a clock or a regulator, to switch it as the device needs it.
+/// Use of a clock or a regulator by one binding.
 ///
-/// What is switched on counts for this binding alone: another user of the same line keeps it on, and is never switched off
-/// by this one. Whatever is still on when the binding ends goes back with its ledger. The handle may be kept longer, and
-/// then answers [`SupplyError::Gone`].
+/// Uses are counted per binding: a line stays on while any binding uses it. A use that is still on when the binding
+/// ends is released with its ledger. The handle may outlive the binding, and then returns [`SupplyError::Gone`].
 #[derive(Clone)]
 pub struct SupplyUse {
     machine: Weak<Machine>,
-    /// `None` for a regulator that a policy lets the device do without: always on.
+    /// `None` for a regulator that a policy ignores: always on.
     line: Option<Arc<LineUse>>,
 }
 
@@ -37,32 +36,38 @@ impl SupplyUse {
         act(&self.machine.upgrade().ok_or(SupplyError::Gone)?, line)
     }
 
-    /// Switches it on. To be balanced by [`disable`](Self::disable), or by the end of the binding.
+    /// Switches it on, until [`disable`](Self::disable) or the end of the binding.
+    ///
+    /// # Errors
+    ///
+    /// [`SupplyError::Dead`] when the supply does not respond, [`SupplyError::Gone`] once the binding has ended.
     pub fn enable(&self) -> Result<(), SupplyError> {
         self.with((), |machine, line| line.enable(machine))
     }
 
-    /// Takes one [`enable`](Self::enable) back, or the core's own before probe; it goes off when nobody else uses it.
+    /// Undoes one [`enable`](Self::enable), or the core's own before probe. The line is switched off when it has no
+    /// other user.
     ///
     /// # Errors
     ///
-    /// [`SupplyError::Unbalanced`] when this binding does not have it on.
+    /// [`SupplyError::Unbalanced`] when this binding does not have it on, [`SupplyError::Gone`] once the binding has
+    /// ended.
     pub fn disable(&self) -> Result<(), SupplyError> {
         self.with((), |machine, line| line.disable(machine))
     }
 
-    /// Whether this binding has it on.
+    /// True when this binding has it on.
     pub fn is_enabled(&self) -> bool {
         self.line.as_ref().is_none_or(|line| line.is_on())
     }
 
-    /// Asks for a voltage from `min` to `max`, in microvolts, for as long as the binding lasts or until the next such call.
-    /// The answer is what the regulator is set to: it suits every user that has asked.
+    /// Requests a voltage from `min` to `max`, in microvolts, until the binding ends or the next such call. Returns the
+    /// voltage that was set, which satisfies the requests of all users.
     ///
     /// # Errors
     ///
-    /// [`SupplyError::Held`] with the name of a user whose range leaves none in common, [`SupplyError::Voltage`] when the
-    /// regulator has none in it.
+    /// [`SupplyError::Held`] with the name of a user whose range has no voltage in common, [`SupplyError::Voltage`]
+    /// when the regulator has none in the range, [`SupplyError::Gone`] once the binding has ended.
     pub fn set_voltage(&self, min: u32, max: u32) -> Result<u32, SupplyError> {
         self.with(min, |machine, line| machine.supplies.set_voltage(line, min, max))
     }
@@ -77,7 +82,7 @@ impl fmt::Debug for SupplyUse {
     }
 }
 
-/// The device's clock number `index`, which the core has switched on.
+/// Use of the device's clock number `index`, which the core has switched on.
 pub(crate) fn clock(bound: &Bound, index: usize) -> Result<SupplyUse, ResourceError> {
     let absent = ResourceError::Absent { kind: "clock", index };
     let need = bound.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Clock).nth(index).ok_or(absent)?;
@@ -85,7 +90,7 @@ pub(crate) fn clock(bound: &Bound, index: usize) -> Result<SupplyUse, ResourceEr
     Ok(SupplyUse::new(bound, line))
 }
 
-/// The regulator that property `NAME-supply` of the device refers to.
+/// Use of the regulator that property `NAME-supply` of the device refers to.
 pub(crate) fn regulator(bound: &Bound, name: &str) -> Result<SupplyUse, ProbeError> {
     let property = format!("{name}-supply");
     let need = bound.desc().suppliers.iter().find(|s| *s.property == property);

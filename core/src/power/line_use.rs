@@ -1,4 +1,4 @@
-//! One binding's use of one line, as its ledger has it.
+//! Use of a supply line by one binding, with its ledger entry.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -16,26 +16,25 @@ use crate::event::Outcome;
 use crate::machine::Machine;
 use crate::sync::Mutex;
 
-/// The lines that a binding uses: one entry of the ledger each. A leaf lock.
+/// The line uses of a binding, each with a ledger entry. A leaf lock.
 pub(crate) type LineUses = Mutex<BTreeMap<Line, Arc<LineUse>>>;
 
-/// A binding's use of a line, which its driver may switch off and on again.
+/// Use of a line by a binding. Its driver may switch it off and on.
 pub(crate) struct LineUse {
     pub(super) line: Line,
     pub(super) supply: Arc<dyn Supply>,
-    /// The binding's claim; its door is entered for each use, and closed when the ledger gives the line back.
+    /// The binding's claim; its door is entered for each switch, and closed when the ledger entry is released.
     pub(super) claim: Arc<Claim>,
     /// The device that the line is switched for.
     pub(super) device: NodeId,
     /// Label or path of the provider.
     name: String,
-    /// How often it was switched on and not off again. The machine's table counts this use as one while it is not 0.
-    /// Lock order: before the table's.
+    /// Enable count. The machine's table counts this use once while it is not 0. Lock order: before the table's.
     on: Mutex<u32>,
 }
 
 impl LineUse {
-    /// The use of `line` by `bound`, switched off; made when the binding has none of it.
+    /// The use of `line` by `bound`; made, switched off, if there is none.
     pub(super) fn of(bound: &Bound, line: Line, supply: &Arc<dyn Supply>) -> Result<Arc<Self>, ResourceError> {
         if let Some(known) = bound.lines.lock().get(&line) {
             return Ok(Arc::clone(known));
@@ -43,7 +42,7 @@ impl LineUse {
         let made = Self::new(bound, line.clone(), supply)?;
         let known = Arc::clone(bound.lines.lock().entry(line).or_insert_with(|| Arc::clone(&made)));
         if !Arc::ptr_eq(&known, &made) {
-            // Two threads at once, and the other one was first.
+            // Another thread has made it concurrently.
             bound.machine().release_claim(&made.claim);
             return Ok(known);
         }
@@ -53,12 +52,12 @@ impl LineUse {
 
     fn new(bound: &Bound, line: Line, supply: &Arc<dyn Supply>) -> Result<Arc<Self>, ResourceError> {
         let machine = bound.machine();
-        // A guest resets the device when it wants to, and without a look at others.
+        // A guest resets the device at any time, without regard for other users.
         let alone = line.kind == SupplierKind::Reset && bound.holder().is_pass_through();
         let mode = if alone { Mode::Exclusive } else { Mode::Shared("") };
         let device = bound.device().node();
         let claim = bound.claim(&line.subject(machine), mode)?;
-        if let Some(conflict) = machine.supplies.kept_for_another(machine, device, &line).filter(|_| alone) {
+        if let Some(conflict) = machine.supplies.pinned_for_other(machine, device, &line).filter(|_| alone) {
             machine.release_claim(&claim);
             bound.refuse(&conflict, "for a guest");
             return Err(ResourceError::Held(Box::new(conflict)));
@@ -67,18 +66,18 @@ impl LineUse {
         Ok(Arc::new(Self { line, supply: Arc::clone(supply), claim, device, name, on: Mutex::new(0) }))
     }
 
-    /// Switches the line on, for one more time.
+    /// Switches the line on, or counts one more enable.
     pub(super) fn enable(&self, machine: &Machine) -> Result<(), SupplyError> {
         let _inside = self.claim.enter_for(machine, "switching it on").ok_or(SupplyError::Gone)?;
         let mut on = self.on.lock();
         if *on == 0 {
-            machine.supplies.take(self.device, &self.line, &*self.supply)?;
+            machine.supplies.get(self.device, &self.line, &*self.supply)?;
         }
         *on = on.saturating_add(1);
         Ok(())
     }
 
-    /// Takes one [`enable`](Self::enable) back. The line stays on while others use it.
+    /// Undoes one [`enable`](Self::enable). The line stays on while others use it.
     pub(super) fn disable(&self, machine: &Machine) -> Result<(), SupplyError> {
         let _inside = self.claim.enter_for(machine, "switching it off").ok_or(SupplyError::Gone)?;
         let mut on = self.on.lock();
@@ -95,12 +94,12 @@ impl LineUse {
 }
 
 impl Line {
-    /// The line of one of a device's suppliers, as what firmware lists it.
+    /// The line of one of a device's suppliers, of the kind in firmware.
     pub(super) fn of(need: &Supplier, kind: SupplierKind) -> Self {
         Self { provider: need.node, kind, args: need.args.clone(), target: need.target }
     }
 
-    /// What its users claim.
+    /// Subject of its users' claims.
     pub(super) fn subject(&self, machine: &Machine) -> Subject {
         let name = machine.node_name(self.target).into();
         let provider = Provider { node: self.target, name };
@@ -108,8 +107,8 @@ impl Line {
     }
 }
 
-/// Switches on everything that the device of `bound` lists under `kind`, in firmware order. What was kept on since its
-/// last binding is this one's from now on.
+/// Switches on all lines of `kind` that the device of `bound` lists, in firmware order. Lines that were pinned since
+/// its last binding become uses of this one.
 pub(crate) fn acquire(bound: &Bound, kind: SupplierKind, point: FaultPoint) -> Result<(), ResourceError> {
     for need in bound.desc().suppliers.iter().filter(|s| s.kind == kind) {
         let machine = bound.machine();
@@ -120,7 +119,7 @@ pub(crate) fn acquire(bound: &Bound, kind: SupplierKind, point: FaultPoint) -> R
         let supply = machine.providers.get::<dyn Supply>(need.node).ok_or(ResourceError::NotProvided)?;
         let line = Line::of(need, kind);
         if bound.lines.lock().contains_key(&line) {
-            // Listed twice: it is on.
+            // Listed twice: already on.
             continue;
         }
         let reservation = bound.reservation()?;
@@ -140,7 +139,7 @@ struct LineEntry(Arc<LineUse>);
 
 impl Entry for LineEntry {
     fn kind(&self) -> ResourceKind {
-        self.0.line.holding()
+        self.0.line.resource_kind()
     }
 
     fn what(&self) -> String {
@@ -154,20 +153,20 @@ impl Entry for LineEntry {
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
         let (line, machine) = (&self.0.line, ctx.bound.machine());
         let supplies = &machine.supplies;
-        // Handles that were kept get an error from here on; those that are being used come out.
+        // From here on handles return an error; calls in progress are waited for.
         self.0.claim.close(ctx.bound.machine());
         ctx.bound.lines.lock().remove(line);
-        supplies.forget_voltage(self.0.device, line);
+        supplies.clear_voltage(self.0.device, line);
         let on = core::mem::take(&mut *self.0.on.lock());
-        // A device that may still run keeps what it runs on (P11), and what that runs on in turn.
-        let keeps = on != 0 && (ctx.quiesced.is_none() || supplies.keeps_lines_of(self.0.device));
-        if keeps {
-            supplies.keep(self.0.device, line.clone());
+        // Lines of a device that may still run are pinned (P11), and so are the lines that feed their provider.
+        let pin = on != 0 && (ctx.quiesced.is_none() || supplies.pins_lines_of(self.0.device));
+        if pin {
+            supplies.put_pinned(self.0.device, line.clone());
         } else if on != 0 {
             supplies.put(self.0.device, line, &*self.0.supply);
         }
         machine.release_claim(&self.0.claim);
-        if keeps { Outcome::Quarantined } else { Outcome::Returned }
+        if pin { Outcome::Quarantined } else { Outcome::Returned }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which lines are on, for whom, and which stay on because the device behind them may still run.
+//! Table of supply lines: their users, and lines pinned on because a device may still run.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -23,8 +23,8 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// What a use of it is on a ledger.
-    pub(crate) fn holding(&self) -> ResourceKind {
+    /// Kind of a ledger entry for a use of it.
+    pub(crate) fn resource_kind(&self) -> ResourceKind {
         match self.kind {
             SupplierKind::Clock => ResourceKind::Clock,
             SupplierKind::Power => ResourceKind::Power,
@@ -33,8 +33,8 @@ impl Line {
         }
     }
 
-    /// In the way of others: it is kept on for `device`.
-    fn kept_by(&self, machine: &Machine, device: NodeId) -> Conflict {
+    /// Conflict with a line that is pinned for `device`.
+    fn pinned_conflict(&self, machine: &Machine, device: NodeId) -> Conflict {
         let holder = Holder::new(&machine.node_name(device).into(), "not shown to be quiesced");
         Conflict { subject: self.subject(machine), holder, mode: Mode::Shared("") }
     }
@@ -44,7 +44,7 @@ impl Line {
     }
 }
 
-/// A line that stays on although nobody is bound to it: its device was not shown to be quiesced, or it feeds a supplier of such
+/// Supply line that stays on without a binding: its device was not shown to be quiesced, or it feeds a supplier of such
 /// a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PinnedSupply {
@@ -54,36 +54,36 @@ pub struct PinnedSupply {
     pub kind: ResourceKind,
     /// Label or path of the provider.
     pub supplier: String,
-    /// Which of the provider's lines: the specifier cells.
+    /// Specifier cells of the line.
     pub args: Vec<u32>,
 }
 
-/// A voltage range in microvolts, and who has asked for it.
+/// Voltage range in microvolts, and its requester.
 type Request = (u32, u32, Holder);
 
 #[derive(Default)]
 struct Inner {
     /// Devices whose bindings use a line.
     users: BTreeMap<Line, BTreeSet<NodeId>>,
-    /// Lines that are kept on, by the device that they are kept for: at most those that its binding used.
-    kept: BTreeSet<(NodeId, Line)>,
+    /// Pinned lines, by device: at most those that its binding used.
+    pinned: BTreeSet<(NodeId, Line)>,
     /// Reset lines whose only user holds its device in reset.
     asserted: BTreeSet<Line>,
-    /// What the users of a regulator have asked for.
+    /// Voltage requests of the users of each regulator.
     voltages: BTreeMap<Line, BTreeMap<NodeId, Request>>,
 }
 
 impl Inner {
-    fn is_kept(&self, line: &Line) -> bool {
-        self.kept.iter().any(|(_, l)| l == line)
+    fn is_pinned(&self, line: &Line) -> bool {
+        self.pinned.iter().any(|(_, l)| l == line)
     }
 
-    fn kept_for_another(&self, device: NodeId, line: &Line) -> Option<NodeId> {
-        self.kept.iter().find(|(d, l)| l == line && *d != device).map(|(d, _)| *d)
+    fn pinned_for_other(&self, device: NodeId, line: &Line) -> Option<NodeId> {
+        self.pinned.iter().find(|(d, l)| l == line && *d != device).map(|(d, _)| *d)
     }
 
-    /// Counts `device` out. True when it was the last user.
-    fn leave(&mut self, device: NodeId, line: &Line) -> bool {
+    /// Removes the user `device`. True when it was the last one.
+    fn remove_user(&mut self, device: NodeId, line: &Line) -> bool {
         let Some(users) = self.users.get_mut(line) else { return true };
         users.remove(&device);
         let last = users.is_empty();
@@ -95,84 +95,90 @@ impl Inner {
     }
 }
 
-/// The lines of a machine.
+/// Supply lines of a machine.
 #[derive(Default)]
 pub(crate) struct Supplies(Mutex<Inner>);
 
 impl Supplies {
-    /// Lines that are on, for leak checks.
+    /// Number of lines that are on, for leak checks.
     pub(crate) fn in_use(&self) -> usize {
         let inner = self.0.lock();
-        let kept: BTreeSet<&Line> =
-            inner.kept.iter().map(|(_, l)| l).filter(|l| !inner.users.contains_key(l)).collect();
-        inner.users.len() + kept.len()
+        let pinned: BTreeSet<&Line> =
+            inner.pinned.iter().map(|(_, l)| l).filter(|l| !inner.users.contains_key(l)).collect();
+        inner.users.len() + pinned.len()
     }
 
-    /// A binding of `device` uses `line` from now on. It takes over what was kept on for the device.
-    pub(super) fn take(&self, device: NodeId, line: &Line, supply: &dyn Supply) -> Result<(), SupplyError> {
+    /// Adds a use of `line` by the binding of `device`. A pin of the line for the device ends.
+    pub(super) fn get(&self, device: NodeId, line: &Line, supply: &dyn Supply) -> Result<(), SupplyError> {
         // Lock order: a supply's own lock comes after this one; `switch` must not call the core.
         let mut inner = self.0.lock();
         if !inner.users.contains_key(line) || inner.asserted.contains(line) {
-            // Also a line that is kept on: its provider may have been unbound and bound meanwhile. And one that its only
-            // user so far holds in reset: that device was reset, and does nothing before it is started again.
+            // Switched on even if pinned, because its provider may have been rebound since. A line that its only user
+            // so far holds in reset is released: that device does nothing before it is started again.
             line.switch(supply, true)?;
             inner.asserted.remove(line);
         }
         inner.users.entry(line.clone()).or_default().insert(device);
-        inner.kept.remove(&(device, line.clone()));
+        inner.pinned.remove(&(device, line.clone()));
         Ok(())
     }
 
-    /// The binding of `device` uses `line` no more; the last one switches off what is not kept on.
+    /// Removes the use of `line` by the binding of `device`; the last one switches it off unless it is pinned.
     pub(super) fn put(&self, device: NodeId, line: &Line, supply: &dyn Supply) {
         let mut inner = self.0.lock();
-        if inner.leave(device, line) && !inner.is_kept(line) {
-            // A supply that does not answer stays on; nothing depends on it being off.
+        if inner.remove_user(device, line) && !inner.is_pinned(line) {
+            // A supply that does not respond stays on; nothing depends on it being off.
             let _ = line.switch(supply, false);
         }
     }
 
-    /// As [`put`](Self::put), and the line stays on for `device`.
-    pub(super) fn keep(&self, device: NodeId, line: Line) {
+    /// As [`put`](Self::put), but pins the line for `device` instead of switching it off.
+    pub(super) fn put_pinned(&self, device: NodeId, line: Line) {
         let mut inner = self.0.lock();
-        inner.leave(device, &line);
-        inner.kept.insert((device, line));
+        inner.remove_user(device, &line);
+        inner.pinned.insert((device, line));
     }
 
-    /// Whether lines are kept on for `device`: it may still run.
-    pub(crate) fn keeps_for(&self, device: NodeId) -> bool {
-        self.0.lock().kept.iter().any(|(d, _)| *d == device)
+    /// True when lines are pinned for `device`, which may still run.
+    pub(crate) fn has_pinned_for(&self, device: NodeId) -> bool {
+        self.0.lock().pinned.iter().any(|(d, _)| *d == device)
     }
 
-    /// Whether lines are kept on for `node`, or lines of it for others.
-    pub(crate) fn keeps_at(&self, node: NodeId) -> bool {
-        self.0.lock().kept.iter().any(|(d, l)| [*d, l.provider, l.target].contains(&node))
+    /// True when lines are pinned for `node`, or lines of `node` for other devices.
+    pub(crate) fn is_pinned_at(&self, node: NodeId) -> bool {
+        self.0.lock().pinned.iter().any(|(d, l)| [*d, l.provider, l.target].contains(&node))
     }
 
-    /// Whether lines that `provider` switches are kept on for others.
-    pub(super) fn keeps_lines_of(&self, provider: NodeId) -> bool {
-        self.0.lock().kept.iter().any(|(_, l)| l.provider == provider)
+    /// True when lines of `provider` are pinned for other devices.
+    pub(super) fn pins_lines_of(&self, provider: NodeId) -> bool {
+        self.0.lock().pinned.iter().any(|(_, l)| l.provider == provider)
     }
 
-    /// Somebody else than `device`, unbound, whom `line` is kept on for.
-    pub(super) fn kept_for_another(&self, machine: &Machine, device: NodeId, line: &Line) -> Option<Conflict> {
-        let other = self.0.lock().kept_for_another(device, line)?;
-        Some(line.kept_by(machine, other))
+    /// Conflict with another, unbound device for which `line` is pinned.
+    pub(super) fn pinned_for_other(&self, machine: &Machine, device: NodeId, line: &Line) -> Option<Conflict> {
+        let other = self.0.lock().pinned_for_other(device, line)?;
+        Some(line.pinned_conflict(machine, other))
     }
 
-    /// Asserts reset lines of one binding, or lets them go, in each of `steps`. Nobody else may hold one that is asserted.
+    /// Asserts (true) or releases (false) the reset lines of one binding, once for each of `steps`. No other holder may
+    /// exist for a line that is asserted.
     ///
-    /// The look at the others and the switching are one step: who comes meanwhile finds the line asserted, and releases it.
-    pub(super) fn drive(&self, machine: &Machine, uses: &[Arc<LineUse>], steps: &[bool]) -> Result<(), SupplyError> {
+    /// Checked and switched under one lock: a user that is added concurrently finds the line asserted, and releases it.
+    pub(super) fn drive_reset(
+        &self,
+        machine: &Machine,
+        uses: &[Arc<LineUse>],
+        steps: &[bool],
+    ) -> Result<(), SupplyError> {
         let mut inner = self.0.lock();
         for used in uses.iter().filter(|_| steps.contains(&true)) {
             if let Some(conflict) = machine.other_holder(used.claim.subject(), used.claim.holder()) {
                 return Err(conflict.into());
             }
-            if let Some(other) = inner.kept_for_another(used.device, &used.line) {
-                // Named without the lock: the registry's comes before it.
+            if let Some(other) = inner.pinned_for_other(used.device, &used.line) {
+                // Released before the name is looked up: the lock of the registry comes before this one.
                 drop(inner);
-                return Err(used.line.kept_by(machine, other).into());
+                return Err(used.line.pinned_conflict(machine, other).into());
             }
         }
         for assert in steps {
@@ -188,7 +194,7 @@ impl Supplies {
         Ok(())
     }
 
-    /// The user `used` asks for a voltage from `min` to `max` microvolts, beside what others have asked for.
+    /// Requests a voltage from `min` to `max` microvolts for the user `used`, within the requests of all others.
     pub(super) fn set_voltage(&self, used: &LineUse, min: u32, max: u32) -> Result<u32, SupplyError> {
         let _inside = used.claim.enter().ok_or(SupplyError::Gone)?;
         if min > max {
@@ -209,8 +215,8 @@ impl Supplies {
         Ok(set)
     }
 
-    /// The binding of `device` asks for no voltage of `line` any more. It stays as it is set.
-    pub(super) fn forget_voltage(&self, device: NodeId, line: &Line) {
+    /// Removes the voltage request of `device` for `line`. The voltage stays as it is.
+    pub(super) fn clear_voltage(&self, device: NodeId, line: &Line) {
         let mut inner = self.0.lock();
         if let Some(asked) = inner.voltages.get_mut(line) {
             asked.remove(&device);
@@ -220,30 +226,30 @@ impl Supplies {
         }
     }
 
-    /// `device` has stopped: what is kept on for it goes back, unless others run on what it supplies.
-    pub(crate) fn stopped(&self, machine: &Machine, device: NodeId) {
-        if !self.keeps_lines_of(device) {
-            self.give_back(machine, device);
+    /// Releases the lines pinned for `device`, which has stopped, unless it supplies pinned lines itself.
+    pub(crate) fn release_on_stop(&self, machine: &Machine, device: NodeId) {
+        if !self.pins_lines_of(device) {
+            self.release_pinned(machine, device);
         }
     }
 
-    /// `device` was shown to be quiesced, or is gone: what is still kept on for it is switched off. A line whose provider
-    /// is not bound stays as it is, and is not ours any more.
-    pub(crate) fn give_back(&self, machine: &Machine, device: NodeId) {
+    /// Releases the lines pinned for `device`, which was shown to be quiesced or is gone, and switches them off if
+    /// unused. A line whose provider is not bound stays as it is, without a pin.
+    pub(crate) fn release_pinned(&self, machine: &Machine, device: NodeId) {
         let mut inner = self.0.lock();
-        let mine: Vec<Line> = inner.kept.iter().filter(|(d, _)| *d == device).map(|(_, l)| l.clone()).collect();
-        // Reset lines first, power last: as on the way back.
+        let mine: Vec<Line> = inner.pinned.iter().filter(|(d, _)| *d == device).map(|(_, l)| l.clone()).collect();
+        // Reset lines first, power last: the order of unwinding.
         for line in mine.into_iter().rev() {
-            inner.kept.remove(&(device, line.clone()));
+            inner.pinned.remove(&(device, line.clone()));
             let supply: Option<Arc<dyn Supply>> = machine.providers.get(line.provider);
-            if let Some(supply) = supply.filter(|_| !inner.users.contains_key(&line) && !inner.is_kept(&line)) {
+            if let Some(supply) = supply.filter(|_| !inner.users.contains_key(&line) && !inner.is_pinned(&line)) {
                 let _ = line.switch(&*supply, false);
             }
         }
     }
 
-    /// What is kept on: the device, and the line.
-    pub(crate) fn kept(&self) -> Vec<(NodeId, Line)> {
-        self.0.lock().kept.iter().cloned().collect()
+    /// Pinned lines, with their devices.
+    pub(crate) fn pinned(&self) -> Vec<(NodeId, Line)> {
+        self.0.lock().pinned.iter().cloned().collect()
     }
 }

@@ -1,8 +1,8 @@
-//! Power domains, clocks, reset lines and regulators: counted by who uses them, switched for the first and the last.
+//! Power domains, clocks, reset lines and regulators: use counts per binding; switched by the first and the last user.
 //!
-//! The core switches a device's power domains, clocks and reset lines on before probe and off on the way back. Regulators
-//! are the driver's to switch ([`Bound::regulator`](crate::binding::Bound::regulator)). Whoever switches, a line is on while
-//! one user wants it on, and no user can take it from another (P14); each use is on its binding's ledger.
+//! The core switches a device's power domains, clocks and reset lines on before probe and off after unbind. Regulators
+//! are switched by the driver ([`Bound::regulator`](crate::binding::Bound::regulator)). A line is on while it has a
+//! user, and no user can switch it off for another (P14); each use has an entry on its binding's ledger.
 
 mod counted;
 mod handle;
@@ -26,30 +26,30 @@ use alloc::boxed::Box;
 use crate::claim::Conflict;
 use crate::device::{NodeId, SupplierKind};
 
-/// Why a supply could not be switched.
+/// Error of switching a supply.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SupplyError {
-    /// The specifier names nothing that this provider has.
+    /// The specifier names no line of this provider.
     #[error("no such clock, power domain or reset line, nor regulator")]
     NoSuchLine,
-    /// The hardware did not confirm in time, or its registers are gone.
-    #[error("the supply does not answer")]
+    /// The hardware did not respond in time, or its registers are gone.
+    #[error("the supply does not respond")]
     Dead,
-    /// The binding that this use belonged to has ended.
+    /// The binding of this use has ended.
     #[error("the binding that used it has ended")]
     Gone,
-    /// Others hold it, and would feel it.
+    /// Another user holds the line and would be affected.
     #[error(transparent)]
     Held(#[from] Box<Conflict>),
     /// It was switched off more often than on.
     #[error("switched off more often than on")]
     Unbalanced,
     /// The supply cannot give a voltage in this range, in microvolts.
-    #[error("no voltage from {min} uV to {max} uV can be had")]
+    #[error("no voltage from {min} uV to {max} uV is available")]
     Voltage {
-        /// Lowest that was asked for.
+        /// Lowest requested voltage.
         min: u32,
-        /// Highest that was asked for.
+        /// Highest requested voltage.
         max: u32,
     },
 }
@@ -57,26 +57,39 @@ pub enum SupplyError {
 /// A provider of clocks, power domains, reset lines or regulators; its driver offers it with
 /// [`Bound::provide`](crate::binding::Bound::provide) as `Arc<dyn Supply>`.
 ///
-/// The core counts users: `switch` is called for the first and the last of them. What is on, or off, already may be asked
-/// to be so once more. A driver that leaves must leave its lines as they are: a device that could not be stopped may run
-/// on them.
+/// The core counts users and calls `switch` for the first and the last one; calls that do not change the state may
+/// occur. A driver that is unbound must leave its lines as they are: a device that could not be stopped may depend on
+/// them.
 ///
-/// Consumers never get the provider itself: what [`Bound::supplier`](crate::binding::Bound::supplier) gives for
-/// `dyn Supply` counts for the binding that asked.
+/// Consumers never get the provider itself: [`Bound::supplier`](crate::binding::Bound::supplier) returns a `dyn Supply`
+/// that counts uses for the calling binding.
 pub trait Supply: Send + Sync {
-    /// Switches what `args` (the specifier cells) names: a clock runs, a power domain is powered, a reset line is
-    /// released, a regulator gives its voltage when `on`.
+    /// Switches the line that `args` (the specifier cells) names. When `on`, a clock runs, a power domain is powered, a
+    /// reset line is released, a regulator is enabled.
+    ///
+    /// # Errors
+    ///
+    /// [`SupplyError::NoSuchLine`] for an unknown specifier, [`SupplyError::Dead`] when the hardware does not respond.
     fn switch(&self, kind: SupplierKind, args: &[u32], on: bool) -> Result<(), SupplyError>;
 
-    /// The same for a provider whose lines have nodes of their own, such as the regulators of a power chip: `node` is the
-    /// one that firmware refers to. The default is for providers whose lines are told apart by `args`.
+    /// As [`switch`](Self::switch), for a provider whose lines have nodes of their own, such as the regulators of a
+    /// PMIC: `node` is the one that firmware refers to. The default is for providers whose lines are distinguished by
+    /// `args`.
+    ///
+    /// # Errors
+    ///
+    /// As [`switch`](Self::switch).
     fn switch_node(&self, node: NodeId, kind: SupplierKind, args: &[u32], on: bool) -> Result<(), SupplyError> {
         let _ = node;
         self.switch(kind, args, on)
     }
 
-    /// Sets a regulator to a voltage from `min` to `max`, both in microvolts, that suits all its users. The answer is
-    /// what it is set to. The default is for supplies that cannot be set.
+    /// Sets a regulator to a voltage from `min` to `max`, in microvolts, the intersection of all users' requests.
+    /// Returns the voltage that was set. The default is for supplies with a fixed voltage.
+    ///
+    /// # Errors
+    ///
+    /// [`SupplyError::Voltage`] when the regulator has no voltage in the range.
     fn set_voltage(&self, node: NodeId, args: &[u32], min: u32, max: u32) -> Result<u32, SupplyError> {
         let _ = (node, args);
         Err(SupplyError::Voltage { min, max })

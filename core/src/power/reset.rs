@@ -1,4 +1,4 @@
-//! Resetting a device by its reset lines.
+//! Reset of a device by its reset lines.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -16,11 +16,11 @@ use crate::event::EventKind;
 use crate::machine::Machine;
 use crate::sync::atomic::Ordering;
 
-/// The reset lines of one device, for as long as its binding lasts.
+/// Reset lines of one device, for the lifetime of its binding.
 ///
-/// A line may be shared: it is released while any device on it is bound. Asserting it resets every device on it, so each use
-/// is refused while somebody else holds one of the lines, or one is kept for a device that may still run. The handle may be
-/// kept past its binding, and then answers [`SupplyError::Gone`].
+/// A line may be shared: it is released while any device on it is bound. Asserting it resets every device on it, so it
+/// is refused while another user holds one of the lines, or one is pinned for a device that may still run. The handle
+/// may outlive its binding, and then returns [`SupplyError::Gone`].
 pub struct ResetLine {
     machine: Weak<Machine>,
     lines: Vec<Arc<LineUse>>,
@@ -35,30 +35,38 @@ impl ResetLine {
         (!lines.is_empty()).then(|| Self { machine: Arc::downgrade(bound.machine()), lines })
     }
 
-    /// Holds the device in reset: its bus cycles end. It stays so until [`release`](Self::release) or
-    /// [`pulse`](Self::pulse), or until another device on the line is bound.
+    /// Asserts the reset and holds it: the bus cycles of the device end. The reset ends with [`release`](Self::release)
+    /// or [`pulse`](Self::pulse), or when another device on the line is bound.
     ///
     /// # Errors
     ///
-    /// [`SupplyError::Held`] with the name of somebody else who holds a line; nothing is reset then, and an event tells so.
+    /// [`SupplyError::Held`] with the name of another holder of a line; nothing is reset then, and an event reports it.
+    /// [`SupplyError::Gone`] once the binding has ended.
     pub fn hold(&self) -> Result<Quiesced, SupplyError> {
         self.drive(&[true])?;
         Ok(Quiesced::in_reset())
     }
 
-    /// Resets the device: holds it in reset and lets it go. Afterwards it does nothing until it is started. Errors as
-    /// [`hold`](Self::hold).
+    /// Resets the device: asserts the reset and releases it. Afterwards the device is idle until it is started.
+    ///
+    /// # Errors
+    ///
+    /// As [`hold`](Self::hold).
     pub fn pulse(&self) -> Result<Quiesced, SupplyError> {
         self.drive(&[true, false])?;
         Ok(Quiesced::in_reset())
     }
 
-    /// Lets a device go that [`hold`](Self::hold) holds in reset.
+    /// Releases the reset that [`hold`](Self::hold) asserted.
+    ///
+    /// # Errors
+    ///
+    /// As [`hold`](Self::hold).
     pub fn release(&self) -> Result<(), SupplyError> {
         self.drive(&[false])
     }
 
-    /// Asserts the lines, or lets them go, in each of `steps`; all of them or, when somebody is in the way, none.
+    /// Asserts (true) or releases (false) the lines, once for each of `steps`; all of them, or none on a conflict.
     fn drive(&self, steps: &[bool]) -> Result<(), SupplyError> {
         let machine = self.machine.upgrade().ok_or(SupplyError::Gone)?;
         let driven = self.try_drive(&machine, steps);
@@ -75,7 +83,7 @@ impl ResetLine {
     fn try_drive(&self, machine: &Machine, steps: &[bool]) -> Result<(), SupplyError> {
         let inside: Option<Vec<_>> = self.lines.iter().map(|line| line.claim.enter_for(machine, "a reset")).collect();
         let _inside = inside.ok_or(SupplyError::Gone)?;
-        machine.supplies.drive(machine, &self.lines, steps)
+        machine.supplies.drive_reset(machine, &self.lines, steps)
     }
 }
 
@@ -86,14 +94,14 @@ impl fmt::Debug for ResetLine {
 }
 
 impl Bound {
-    /// Tells that the binding does not get what `conflict` has, which it wanted `why`.
+    /// Emits the event that the binding is refused the subject of `conflict`, which it requested `why`.
     pub(crate) fn refuse(&self, conflict: &Conflict, why: &str) {
         self.emit(|| EventKind::Refused { what: format!("{} {why}", conflict.subject), reason: conflict.to_string() });
     }
 }
 
-/// Resets a device that a pass-through user has left, and that could not be reset when it was taken back: nobody else gets
-/// it before that has worked (P12).
+/// Resets a device whose reset failed when its pass-through user closed it: it cannot be bound or opened before a reset
+/// has succeeded (P12).
 pub(crate) fn reset_after_user(bound: &Bound) -> Result<(), ResourceError> {
     let left = &bound.device().left_by_user;
     if !left.load(Ordering::Acquire) {
@@ -105,10 +113,10 @@ pub(crate) fn reset_after_user(bound: &Bound) -> Result<(), ResourceError> {
     Ok(())
 }
 
-/// Stops a device that its driver could not stop, by holding it in reset, if it has reset lines that nobody else uses.
+/// Quiesces a device that its driver could not stop, by holding it in reset, if it has reset lines without other users.
 pub(crate) fn quiesce_by_reset(bound: &Bound) -> Option<Quiesced> {
-    // A provider whose lines are kept on for somebody must go on giving them.
-    let needed = bound.machine().supplies.keeps_lines_of(bound.device().node());
+    // A provider of pinned lines must keep them on, so it cannot be reset.
+    let needed = bound.machine().supplies.pins_lines_of(bound.device().node());
     let lines = ResetLine::of(bound).filter(|_| !needed)?;
     lines.try_drive(bound.machine(), &[true]).ok().map(|()| Quiesced::in_reset())
 }

@@ -1,4 +1,4 @@
-//! What stays on behind a device that was not shown to be quiesced.
+//! Tests of lines that stay pinned for a device that was not shown to be quiesced.
 
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
@@ -14,7 +14,7 @@ use crate::event::EventKind;
 use crate::machine::{Handle, Machine, Policy};
 use crate::sync::Mutex;
 
-/// Lines that are on: first cell of each.
+/// First cells of the lines that are on.
 type On = Arc<Mutex<BTreeSet<u32>>>;
 
 struct Lines(On);
@@ -45,7 +45,7 @@ impl Driver for Provider {
     }
 }
 
-/// Tells its device an address, and then does what it is made for.
+/// Driver that publishes a DMA address to its device, and then succeeds or fails.
 struct User {
     fails: bool,
 }
@@ -55,8 +55,8 @@ impl Driver for User {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,user")];
     type Data<'b> = ();
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
-        let _told_the_device = dev.dma().coherent(64)?.device_addr();
-        if self.fails { Err(ProbeError::Device("it does not answer")) } else { Ok(()) }
+        let _published = dev.dma().coherent(64)?.device_addr();
+        if self.fails { Err(ProbeError::Device("it does not respond")) } else { Ok(()) }
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
         Err(QuiesceError("the stop bit stays set"))
@@ -67,8 +67,9 @@ const FIRST: u32 = 1;
 const SECOND: u32 = 2;
 const RESET: u32 = 3;
 
-/// `user` runs on line 2 of `second`, which runs on line 1 of `first`; with `reset`, line 3 of `second` resets it.
-fn world(user: User, reset: bool) -> (Arc<FakeEnv>, Handle, On) {
+/// A machine in which `user` needs line 2 of `second`, which needs line 1 of `first`; with `reset`, line 3 of `second`
+/// resets `user`.
+fn fixture(user: User, reset: bool) -> (Arc<FakeEnv>, Handle, On) {
     let env = FakeEnv::new();
     let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
     let on = On::default();
@@ -77,11 +78,11 @@ fn world(user: User, reset: bool) -> (Arc<FakeEnv>, Handle, On) {
     let add = |name: &str, compatible: &str, needs: &[(NodeId, SupplierKind, u32)]| {
         let mut desc = DeviceDesc::new(name);
         desc.compatible.push(compatible.into());
-        let need = |(node, kind, line): &(NodeId, SupplierKind, u32)| {
+        let supplier = |(node, kind, line): &(NodeId, SupplierKind, u32)| {
             let args = Vec::from([*line]);
             Supplier { node: *node, target: *node, kind: *kind, property: "x".into(), args }
         };
-        desc.suppliers.extend(needs.iter().map(need));
+        desc.suppliers.extend(needs.iter().map(supplier));
         machine.add_device(desc).unwrap().node()
     };
     let first = add("first", "acme,lines", &[]);
@@ -100,16 +101,16 @@ fn lines(on: &On) -> Vec<u32> {
 }
 
 #[test]
-fn what_a_running_device_runs_on_stays_on_through_all_its_suppliers() {
-    let (_, machine, on) = world(User { fails: false }, false);
+fn the_supplies_of_a_running_device_stay_on_through_all_its_suppliers() {
+    let (_, machine, on) = fixture(User { fails: false }, false);
     machine.unbind("second", "provider").unwrap();
     assert_eq!(lines(&on), [FIRST, SECOND], "the user's line, and the line that feeds its provider");
     machine.unbind("first", "provider").unwrap();
     assert_eq!(lines(&on), [FIRST, SECOND]);
-    let kept: Vec<_> = machine.pinned_supplies().into_iter().map(|k| (k.device, k.kind.name(), k.args)).collect();
+    let pinned: Vec<_> = machine.pinned_supplies().into_iter().map(|k| (k.device, k.kind.name(), k.args)).collect();
     let second = ("second".into(), "clock", Vec::from([FIRST]));
-    assert_eq!(kept, [second, ("user".into(), "power", Vec::from([SECOND]))]);
-    // Everybody comes back, the user's memory is still out of reach, so its probe fails: nothing changes.
+    assert_eq!(pinned, [second, ("user".into(), "power", Vec::from([SECOND]))]);
+    // Both providers are bound again; the user's memory is still in quarantine, so its probe fails: nothing changes.
     for provider in ["first", "second"] {
         machine.bind(provider, "provider").unwrap();
     }
@@ -124,16 +125,16 @@ fn what_a_running_device_runs_on_stays_on_through_all_its_suppliers() {
 }
 
 #[test]
-fn an_orderly_removal_shows_nothing() {
-    let (_, machine, on) = world(User { fails: false }, false);
+fn an_orderly_removal_is_no_proof_of_a_quiesced_device() {
+    let (_, machine, on) = fixture(User { fails: false }, false);
     assert!(machine.remove_device("user"));
     assert_eq!((lines(&on), machine.pinned_supplies().len()), (Vec::from([FIRST, SECOND]), 1));
     assert_eq!(machine.promises().broken(), []);
 }
 
 #[test]
-fn a_failed_probe_whose_device_knows_an_address_is_stopped_by_its_reset_line() {
-    let (env, machine, on) = world(User { fails: true }, true);
+fn a_device_with_a_published_address_is_reset_after_a_failed_probe() {
+    let (env, machine, on) = fixture(User { fails: true }, true);
     assert!(env.story("user").contains(&EventKind::Quiesced { how: "held in reset".into() }), "P11");
     assert_eq!(
         (lines(&on), machine.pinned_supplies(), machine.quarantine()),
@@ -144,13 +145,13 @@ fn a_failed_probe_whose_device_knows_an_address_is_stopped_by_its_reset_line() {
 }
 
 #[test]
-fn without_one_everything_that_it_uses_is_kept() {
-    let (_, machine, on) = world(User { fails: true }, false);
+fn without_a_reset_line_all_supplies_of_the_device_are_pinned() {
+    let (_, machine, on) = fixture(User { fails: true }, false);
     assert_eq!((lines(&on), machine.pinned_supplies().len()), (Vec::from([FIRST, SECOND]), 1));
     assert_eq!(machine.quarantine().len(), 1);
 }
 
-/// Uses its lines and stops when it is told to.
+/// Driver that quiesces its device.
 struct Orderly;
 
 impl Driver for Orderly {
@@ -166,8 +167,8 @@ impl Driver for Orderly {
 }
 
 #[test]
-fn a_second_user_that_leaves_does_not_switch_off_what_is_kept_for_the_first() {
-    let (_, machine, on) = world(User { fails: false }, false);
+fn unbinding_a_second_user_does_not_switch_off_a_line_pinned_for_the_first() {
+    let (_, machine, on) = fixture(User { fails: false }, false);
     machine.register(Orderly);
     let mut desc = DeviceDesc::new("neighbour");
     desc.compatible.push("acme,orderly".into());
@@ -180,7 +181,7 @@ fn a_second_user_that_leaves_does_not_switch_off_what_is_kept_for_the_first() {
     machine.unbind("user", "user").unwrap();
     machine.unbind("neighbour", "orderly").unwrap();
     assert_eq!((lines(&on), machine.pinned_supplies().len()), (Vec::from([FIRST, SECOND]), 1), "P11");
-    // The other way round: what is kept goes back while the neighbour uses it.
+    // The other way round: the pin is released while the neighbour uses the line.
     machine.bind("neighbour", "orderly").unwrap();
     assert!(machine.device_vanished("user"));
     assert_eq!((lines(&on), machine.pinned_supplies().len()), (Vec::from([FIRST, SECOND]), 0));

@@ -234,13 +234,13 @@ fn a_page_of_a_device_that_was_not_quiesced_is_held_until_it_is() {
     assert_eq!(memory.confirm_unmapped(None), Err(DmaError::Unconfirmed), "map");
     memory.read_bytes(0, &mut [0]);
     pin_for_a_user(&user, &memory);
-    assert_eq!(in_use(machine), (1, 1), "a user's proof is about the user's pin");
+    assert_eq!(in_use(machine), (1, 1), "a user's proof covers the user's pin only");
     drop(memory);
     assert_eq!(in_use(machine), (1, 1), "free: pinned");
     let other = crate::device::Device::new(crate::device::NodeId(99), crate::device::DeviceDesc::new("2000.lab"));
     machine.device_quiesced(&other, &Quiesced::stopped());
-    assert_eq!(in_use(machine), (1, 1), "P11: another device says nothing about this one");
-    assert_eq!(machine.promises().broken(), [], "nor is its word offered for this one");
+    assert_eq!(in_use(machine), (1, 1), "P11: another device is no proof for this one");
+    assert_eq!(machine.promises().broken(), [], "nor is its proof used for this one");
     board.unbind();
     assert!(board.bind(|dev| {
         dev.mark_quiesced(Quiesced::in_reset());
@@ -250,7 +250,7 @@ fn a_page_of_a_device_that_was_not_quiesced_is_held_until_it_is() {
 }
 
 #[test]
-fn a_stream_that_could_not_be_taken_off_keeps_what_its_quiet_device_does_not_reach() {
+fn a_stream_that_could_not_be_detached_pins_the_pages_of_its_quiesced_device() {
     let board = TestBoard::translated(DomainKind::Strict);
     let mmu = Arc::clone(&board.mmu);
     assert!(board.bind(move |dev| {

@@ -1,4 +1,4 @@
-//! A pass-through owner's hold of a group.
+//! Open devices of a pass-through owner in a group.
 
 use alloc::sync::Arc;
 
@@ -6,10 +6,10 @@ use super::Group;
 use crate::claim::Claim;
 use crate::iommu::OwnerId;
 
-/// Holding a `GroupHold` tells you: whoever else has a device of the group open is the same owner (P7), until it is
-/// dropped or the binding ends.
+/// Open device of a group. Holding one proves that every other open device of the group has the same owner (P7), until
+/// it is dropped or the binding ends.
 #[derive(Debug)]
-#[must_use = "dropped, others may open the group's devices"]
+#[must_use = "dropping it closes the device, and other owners may open the group"]
 pub struct GroupHold {
     group: Arc<Group>,
     id: OwnerId,
@@ -30,6 +30,6 @@ impl GroupHold {
 
 impl Drop for GroupHold {
     fn drop(&mut self) {
-        self.group.let_go(&self.claim);
+        self.group.close(&self.claim);
     }
 }

@@ -1,27 +1,27 @@
-//! Members, streams and IOMMUs of a group: how they join, and how groups become one and fall apart.
+//! Members, streams and IOMMUs of a group: joining, merging and splitting.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Group, Instance, Stream, looseness};
+use super::{Group, Instance, Stream, permissiveness};
 use crate::device::{DeviceDesc, NodeId};
-use crate::iommu::joint::Joint;
+use crate::iommu::multi_iommu::MultiIommu;
 use crate::iommu::{DomainKind, Iommu, IommuError};
 
 impl Group {
-    /// Whether streams of `iommu` may come in now.
-    pub(in crate::iommu) fn may_take(&self, node: NodeId, iommu: &dyn Iommu) -> bool {
-        self.state.lock().may_take(node, iommu)
+    /// True when streams of `iommu` can be added now.
+    pub(in crate::iommu) fn can_add(&self, node: NodeId, iommu: &dyn Iommu) -> bool {
+        self.state.lock().can_add(node, iommu)
     }
 
-    /// Takes a stream of `device` in, blocked but for the regions of its devices; one that it shares with a bound device
-    /// stays with that one's domain. The answer has what keeps the regions of the device from being mapped.
+    /// Adds a stream of `device`, blocked except for the regions of its devices; one shared with a bound device stays
+    /// attached to that device's domain. The inner result is that of mapping the regions.
     pub(in crate::iommu) fn add(
         &self,
         device: &DeviceDesc,
         stream: Stream,
         iommu: &Arc<dyn Iommu>,
-        trash: &mut Vec<Instance>,
+        deferred_drops: &mut Vec<Instance>,
     ) -> Result<Result<(), IommuError>, IommuError> {
         let mut s = self.state.lock();
         let blocked = match s.instance(stream.iommu) {
@@ -29,31 +29,38 @@ impl Group {
             None => iommu.domain(DomainKind::Blocked)?,
         };
         let direct = device.dma.reserved.iter().any(|r| r.kind.is_direct());
-        if !direct && !s.users.contains_key(&stream) && !s.regions.keeps(stream) {
+        if !direct && !s.users.contains_key(&stream) && !s.regions.has_direct(stream) {
             iommu.attach(stream.id, &blocked)?;
         }
         if s.instance(stream.iommu).is_none() {
-            s.instances.push(Instance { node: stream.iommu, iommu: Arc::clone(iommu), blocked, rest: None });
+            s.instances.push(Instance { node: stream.iommu, iommu: Arc::clone(iommu), blocked, region_domain: None });
         }
         if !s.members.contains(&device.name) {
             s.members.push(Arc::clone(&device.name));
         }
         s.regions.add(&device.name, stream, &device.dma.reserved, device.dma.coherent);
-        let kept = s.keep_regions(trash);
-        let resting = s.instance(stream.iommu).is_some_and(|i| i.rest.is_some());
-        if direct && !s.users.contains_key(&stream) && (!resting || kept == Err(IommuError::RegionPassedThrough)) {
-            // What cannot be kept mapped is blocked, and its device told (P10).
-            s.block_at_rest(stream);
+        let regions_mapped = s.map_regions(deferred_drops);
+        let idle_translation = s.instance(stream.iommu).is_some_and(|i| i.region_domain.is_some());
+        if direct
+            && !s.users.contains_key(&stream)
+            && (!idle_translation || regions_mapped == Err(IommuError::RegionPassedThrough))
+        {
+            // A stream whose regions cannot be mapped is blocked, and its device gets the error (P10).
+            s.block_idle(stream);
         }
-        Ok(kept)
+        Ok(regions_mapped)
     }
 
-    /// Takes over all of `other`, which is left empty. False when one of both is in use in a way that forbids it.
-    pub(in crate::iommu) fn absorb(&self, other: &Self, trash: &mut Vec<Instance>) -> Result<bool, IommuError> {
+    /// Moves everything of `other` into this group. False when one of both is in use in a way that forbids it.
+    pub(in crate::iommu) fn merge_from(
+        &self,
+        other: &Self,
+        deferred_drops: &mut Vec<Instance>,
+    ) -> Result<bool, IommuError> {
         let (mut s, mut o) = (self.state.lock(), other.state.lock());
-        let fits = o.instances.iter().all(|i| s.may_take(i.node, &*i.iommu));
-        // No silent downgrade: nobody gets a domain that checks less than the one that the group was set to (P10).
-        let kind = if looseness(s.kind) > looseness(o.kind) { o.kind } else { s.kind };
+        let fits = o.instances.iter().all(|i| s.can_add(i.node, &*i.iommu));
+        // No silent downgrade: the merged group gets the stricter domain kind of both (P10).
+        let kind = if permissiveness(s.kind) > permissiveness(o.kind) { o.kind } else { s.kind };
         if !o.is_idle() || !fits || (kind != s.kind && !s.is_idle()) {
             return Ok(false);
         }
@@ -65,11 +72,11 @@ impl Group {
             match s.instance_mut(instance.node) {
                 None => s.instances.push(instance),
                 Some(own) => {
-                    // Streams rest in it until the regions are mapped where the others rest.
-                    if own.rest.is_none() {
-                        own.rest = instance.rest.take();
+                    // Idle streams stay in its domain until the regions are mapped in the common one.
+                    if own.region_domain.is_none() {
+                        own.region_domain = instance.region_domain.take();
                     }
-                    trash.push(instance);
+                    deferred_drops.push(instance);
                 }
             }
         }
@@ -79,9 +86,9 @@ impl Group {
                 s.members.push(member);
             }
         }
-        s.past.add(core::mem::take(&mut o.past));
-        // The device between both hears of it when it is to be bound.
-        let _ = s.keep_regions(trash);
+        s.history.add(core::mem::take(&mut o.history));
+        // The device that connects both gets the error when it is bound.
+        let _ = s.map_regions(deferred_drops);
         Ok(true)
     }
 
@@ -89,31 +96,35 @@ impl Group {
         self.state.lock().is_idle()
     }
 
-    /// Leaves only the members in it that `stays` is true for.
+    /// Removes the members for which `stays` is false.
     pub(in crate::iommu) fn retain(&self, stays: impl Fn(&str) -> bool) {
         self.state.lock().members.retain(|m| stays(m));
     }
 
-    /// The IOMMU at `node` is none of the group's any more. Returns the translation that it has a share in, if there is
-    /// one; to take the share out may wait for the hardware.
-    pub(in crate::iommu) fn remove_instance(&self, node: NodeId, trash: &mut Vec<Instance>) -> Option<Arc<Joint>> {
+    /// Removes the IOMMU at `node`. Returns the translation in which it has a share, if there is one; removing the
+    /// share may wait for the hardware.
+    pub(in crate::iommu) fn remove_instance(
+        &self,
+        node: NodeId,
+        deferred_drops: &mut Vec<Instance>,
+    ) -> Option<Arc<MultiIommu>> {
         let mut s = self.state.lock();
-        trash.extend(s.instances.extract_if(.., |i| i.node == node));
+        deferred_drops.extend(s.instances.extract_if(.., |i| i.node == node));
         s.users.retain(|stream, _| stream.iommu != node);
         for member in &mut s.regions.members {
             member.streams.retain(|stream| stream.iommu != node);
         }
         s.regions.members.retain(|m| !m.streams.is_empty());
-        s.current.as_ref().map(|c| Arc::clone(&c.joint))
+        s.current.as_ref().map(|c| Arc::clone(&c.multi))
     }
 
-    /// Makes a group of its own, number `id`, of `members` and of the IOMMUs at `nodes`. The group is idle.
+    /// Splits `members` and the IOMMUs at `nodes` off into a new group `id`. The group is idle.
     pub(in crate::iommu) fn split(
         &self,
         id: u32,
         members: &[Arc<str>],
         nodes: &[NodeId],
-        trash: &mut Vec<Instance>,
+        deferred_drops: &mut Vec<Instance>,
     ) -> Arc<Self> {
         let mut s = self.state.lock();
         let instances = s.instances.iter().filter(|i| nodes.contains(&i.node)).cloned().collect();
@@ -122,19 +133,19 @@ impl Group {
             let mut n = new.state.lock();
             n.members.extend(s.members.iter().filter(|m| members.contains(m)).cloned());
             n.regions.members = s.regions.members.extract_if(.., |m| members.contains(&m.device)).collect();
-            // Where there is no context for a place of its own, both rest in the one that they had.
-            let _ = n.keep_regions(trash);
+            // Without a context for a domain of its own, both groups share the old one.
+            let _ = n.map_regions(deferred_drops);
         }
         new
     }
 
-    /// Leaves only `members` and the IOMMUs at `nodes` in it, and returns the other IOMMUs. The group is idle.
-    pub(in crate::iommu) fn keep(&self, members: &[Arc<str>], nodes: &[NodeId]) -> Vec<Instance> {
+    /// Removes all but `members` and the IOMMUs at `nodes`, and returns the removed IOMMUs. The group is idle.
+    pub(in crate::iommu) fn retain_only(&self, members: &[Arc<str>], nodes: &[NodeId]) -> Vec<Instance> {
         let mut s = self.state.lock();
         s.members.retain(|m| members.contains(m));
         s.regions.members.retain(|m| members.contains(&m.device));
-        let mut trash: Vec<_> = s.instances.extract_if(.., |i| !nodes.contains(&i.node)).collect();
-        let _ = s.keep_regions(&mut trash);
-        trash
+        let mut deferred_drops: Vec<_> = s.instances.extract_if(.., |i| !nodes.contains(&i.node)).collect();
+        let _ = s.map_regions(&mut deferred_drops);
+        deferred_drops
     }
 }

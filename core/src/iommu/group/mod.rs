@@ -1,8 +1,8 @@
-//! Groups: the devices that IOMMUs cannot keep apart.
+//! IOMMU groups: sets of devices that IOMMUs cannot isolate from each other.
 
 mod hold;
-mod kept;
 mod members;
+mod reserved;
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -12,9 +12,9 @@ use core::fmt;
 use core::hash::{Hash, Hasher};
 
 use super::domain::MappingHistory;
-use super::joint::Joint;
+use super::multi_iommu::MultiIommu;
 use super::owner::{Ownership, terms};
-use super::regions::{Pages, Regions, Rest};
+use super::regions::{Pages, RegionDomain, Regions};
 use super::{Domain, DomainKind, Geometry, GroupError, Iommu, IommuError, Owner, OwnerId, StreamId, Translation};
 use crate::addr::DeviceAddr;
 use crate::claim::{Claim, Claims, Conflict, Holder, Provider, Subject};
@@ -27,12 +27,12 @@ pub use hold::GroupHold;
 /// One stream of one IOMMU.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Stream {
-    /// The IOMMU's node; that of the device itself when somebody else's IOMMU translates for it.
+    /// Node of the IOMMU; that of the device itself for an IOMMU that the env supplies for this device alone.
     pub(crate) iommu: NodeId,
     pub(crate) id: StreamId,
 }
 
-/// A device's place in its group, as it was when the group was claimed.
+/// Group and streams of a device, as they were when the group was claimed.
 #[derive(Clone)]
 pub(crate) struct Membership {
     pub(crate) group: Arc<Group>,
@@ -44,57 +44,57 @@ pub(crate) struct Membership {
 pub(in crate::iommu) struct Instance {
     pub(in crate::iommu) node: NodeId,
     pub(in crate::iommu) iommu: Arc<dyn Iommu>,
-    /// Where its streams go while nobody uses them, but for those of devices with direct regions.
+    /// Translation of idle streams, except those of devices with direct regions.
     pub(in crate::iommu) blocked: Arc<dyn Translation>,
-    /// Where those go.
-    pub(in crate::iommu) rest: Option<Rest>,
+    /// Domain of idle streams of devices with direct regions.
+    pub(in crate::iommu) region_domain: Option<RegionDomain>,
 }
 
 impl Instance {
-    /// Whether streams that nobody uses go through `translation`.
-    fn is_resting_in(&self, translation: &Arc<dyn Translation>) -> bool {
-        let rest = self.rest.as_ref().is_some_and(|r| Arc::ptr_eq(&r.ops, translation));
-        rest || Arc::ptr_eq(&self.blocked, translation)
+    /// True when idle streams are attached to `translation`.
+    fn serves_idle(&self, translation: &Arc<dyn Translation>) -> bool {
+        let region_domain = self.region_domain.as_ref().is_some_and(|r| Arc::ptr_eq(&r.ops, translation));
+        region_domain || Arc::ptr_eq(&self.blocked, translation)
     }
 }
 
-/// The domain of the present owner.
+/// Domain of the current owner.
 struct Current {
     domain: Arc<Domain>,
-    joint: Arc<Joint>,
+    multi: Arc<MultiIommu>,
     geometry: Geometry,
-    /// Direct regions that are mapped in it.
-    kept: Pages,
+    /// Direct regions mapped in it.
+    mapped_regions: Pages,
 }
 
 struct State {
     ownership: Ownership,
     instances: Vec<Instance>,
     members: Vec<Arc<str>>,
-    /// Made for the first binding, dropped with the last.
+    /// Made for the first binding, dropped with the last one.
     current: Option<Current>,
     attached: u32,
-    /// What earlier domains had mapped.
-    past: MappingHistory,
-    /// How many attachments use each stream: devices may share one.
+    /// Mappings of earlier domains.
+    history: MappingHistory,
+    /// Number of attachments of each stream: devices may share one.
     users: BTreeMap<Stream, u32>,
-    /// What must be mapped, or must not, whoever owns the group.
+    /// Reserved regions of the members.
     regions: Regions,
-    /// What kernel drivers get.
+    /// Kind of domain for kernel drivers.
     kind: DomainKind,
-    /// Every stream is blocked: what the last pass-through owner had mapped is not confirmed to be gone, and must not be
-    /// reached by the next one's devices.
-    shut: bool,
+    /// Every stream is blocked: the unmaps of the previous pass-through owner are not confirmed, and the next owner's
+    /// devices must not reach its memory.
+    all_blocked: bool,
 }
 
 impl State {
-    /// Sends every stream in use where `place` says. False when an IOMMU did not do that.
-    fn send_all(&self, place: impl Fn(&Instance) -> Option<Arc<dyn Translation>>) -> bool {
+    /// Attaches every stream in use to the translation that `target` returns. False when an IOMMU failed.
+    fn attach_all(&self, target: impl Fn(&Instance) -> Option<Arc<dyn Translation>>) -> bool {
         let send = |stream: &Stream| {
             let instance = self.instance(stream.iommu)?;
-            instance.iommu.attach(stream.id, &place(instance)?).ok()
+            instance.iommu.attach(stream.id, &target(instance)?).ok()
         };
-        // Every one of them, also after one that fails.
+        // Continue after a failure, so that as many streams as possible are moved.
         self.users.keys().filter(|stream| send(stream).is_none()).count() == 0
     }
 
@@ -102,7 +102,7 @@ impl State {
         self.instances.iter().find(|i| i.node == node)
     }
 
-    /// Nobody owns it, and nothing of an owner is left.
+    /// True when it has no owner and no attachment.
     fn is_idle(&self) -> bool {
         self.ownership.is_free() && self.attached == 0
     }
@@ -111,56 +111,56 @@ impl State {
         self.instances.iter_mut().find(|i| i.node == node)
     }
 
-    /// Whether streams of `iommu` may come in. A pass-through owner's devices stay what they are; a domain in use keeps
-    /// its addresses.
-    fn may_take(&self, node: NodeId, iommu: &dyn Iommu) -> bool {
+    /// True when streams of `iommu` can be added. The device set of a pass-through owner must not change, nor the
+    /// addresses of a domain in use.
+    fn can_add(&self, node: NodeId, iommu: &dyn Iommu) -> bool {
         let fits = |c: &Current| self.instance(node).is_some() || iommu.geometry().covers(&c.geometry);
         self.is_idle() || matches!(self.ownership.owner(), Owner::Kernel(_)) && self.current.as_ref().is_none_or(fits)
     }
 
-    /// The translation for new bindings: made, or, for IOMMUs that it does not have yet, grown.
+    /// Domain for a new binding: made if there is none, and extended to IOMMUs that it does not cover yet.
     fn translate(&mut self, kind: DomainKind, nodes: &[NodeId]) -> Result<Arc<Domain>, IommuError> {
-        let parts = nodes.iter().filter(|n| self.current.as_ref().is_none_or(|c| c.joint.at(**n).is_none()));
+        let parts = nodes.iter().filter(|n| self.current.as_ref().is_none_or(|c| c.multi.at(**n).is_none()));
         let make = |node: &NodeId| {
             let instance = self.instance(*node).ok_or(IommuError::Dead)?;
             Ok((*node, instance.iommu.domain(kind)?))
         };
-        // Of one that cannot be mapped its own device hears when it is to be bound.
-        let mut kept = Pages::default();
+        // A region that cannot be mapped is an error for its own device when that is bound.
+        let mut mapped_regions = Pages::default();
         let (direct, prot) = (self.regions.direct(kind), self.regions.prot());
         let mut parts = parts.map(make).collect::<Result<Vec<_>, IommuError>>()?.into_iter();
         if self.current.is_none() {
             let (node, ops) = parts.next().ok_or(IommuError::Dead)?;
             let geometries = self.instances.iter().map(|i| i.iommu.geometry());
             let geometry = geometries.reduce(|all, g| all.meet(&g)).ok_or(IommuError::Dead)?;
-            let joint = Arc::new(Joint::new(node, ops));
-            parts.by_ref().for_each(|(node, ops)| joint.add(node, ops));
+            let multi = Arc::new(MultiIommu::new(node, ops));
+            parts.by_ref().for_each(|(node, ops)| multi.add(node, ops));
             let holes = self.regions.holes(kind);
-            let domain = Domain::with_regions(kind, Arc::<Joint>::clone(&joint), &geometry, &holes);
-            self.current = Some(Current { domain, joint, geometry, kept: Pages::default() });
+            let domain = Domain::with_regions(kind, Arc::<MultiIommu>::clone(&multi), &geometry, &holes);
+            self.current = Some(Current { domain, multi, geometry, mapped_regions: Pages::default() });
         }
         let current = self.current.as_mut().ok_or(IommuError::Dead)?;
-        parts.for_each(|(node, ops)| current.joint.add(node, ops));
-        // Before any stream gets there, so that what firmware has started goes on without a gap.
+        parts.for_each(|(node, ops)| current.multi.add(node, ops));
+        // Mapped before any stream is attached, so that DMA that firmware has started continues without a gap.
         for (first, end) in direct.runs() {
             let run = Pages::run(first, end);
-            if run.map(prot, |iova, phys, len, prot| current.joint.map_each(iova, phys, len, prot)).is_ok() {
-                kept = kept.with(&run);
+            if run.map(prot, |iova, phys, len, prot| current.multi.map_each(iova, phys, len, prot)).is_ok() {
+                mapped_regions = mapped_regions.with(&run);
             }
         }
-        current.kept = kept;
+        current.mapped_regions = mapped_regions;
         Ok(Arc::clone(&current.domain))
     }
 }
 
-/// Devices that IOMMUs cannot keep apart: with each device all its streams at all its IOMMUs, and with each stream all
-/// devices that its IOMMU cannot tell from it (P7).
+/// IOMMU group: the closure over all streams of each device at all its IOMMUs, and over all devices that an IOMMU
+/// cannot isolate from such a stream (P7).
 pub struct Group {
     id: u32,
     state: Mutex<State>,
 }
 
-/// What people may know of a group.
+/// Snapshot of a group, for reports.
 #[derive(Clone, Debug)]
 pub struct GroupInfo {
     /// Number, as in `/sys/kernel/iommu_groups`.
@@ -169,11 +169,11 @@ pub struct GroupInfo {
     pub iommus: Vec<String>,
     /// Names of the members.
     pub members: Vec<Arc<str>>,
-    /// Who owns it.
+    /// Its owner.
     pub owner: Owner,
-    /// The pass-through owner that has devices of it open: its name, and how many.
+    /// The pass-through owner that has devices of it open: its name, and the number of devices.
     pub holder: Option<(Arc<str>, u32)>,
-    /// The kind of domain that kernel drivers get.
+    /// Kind of domain for kernel drivers.
     pub kind: DomainKind,
     /// The domain in use, if any: label, kind, IOVA pages in use.
     pub domain: Option<(String, DomainKind, u64)>,
@@ -187,11 +187,11 @@ impl Group {
             members: Vec::new(),
             current: None,
             attached: 0,
-            past: MappingHistory::default(),
+            history: MappingHistory::default(),
             users: BTreeMap::new(),
             regions: Regions::default(),
             kind,
-            shut: false,
+            all_blocked: false,
         };
         Arc::new(Self { id, state: Mutex::new(state) })
     }
@@ -206,35 +206,38 @@ impl Group {
         self.state.lock().instances.iter().map(|i| Arc::clone(&i.iommu)).collect()
     }
 
-    /// Names of its IOMMUs, as one word for a line.
+    /// Names of its IOMMUs, joined for a report line.
     pub(in crate::iommu) fn iommu_names(&self) -> String {
         let names: Vec<_> = self.iommus().iter().map(|i| i.name()).collect();
         names.join(" + ")
     }
 
-    /// The domain of the present owner.
+    /// Domain of the current owner.
     pub fn domain(&self) -> Option<Arc<Domain>> {
         self.state.lock().current.as_ref().map(|c| Arc::clone(&c.domain))
     }
 
-    /// What is known of `addr`, from the present domain or from earlier ones.
+    /// Explains `addr` by the mappings of the current domain or of earlier ones.
     pub(in crate::iommu) fn explain(&self, addr: DeviceAddr) -> Option<String> {
         let s = self.state.lock();
-        s.current.as_ref().and_then(|c| c.domain.explain(addr)).or_else(|| s.past.explain(addr))
+        s.current.as_ref().and_then(|c| c.domain.explain(addr)).or_else(|| s.history.explain(addr))
     }
 
-    /// Whether an access through `translation` may come from a member, and the IOMMUs that it then came through: `true`
-    /// when it is of the owner's domain, `false` when members are blocked in it.
-    pub(in crate::iommu) fn goes_through(&self, translation: &Arc<dyn Translation>) -> Option<(bool, Vec<NodeId>)> {
+    /// IOMMUs through which a member may have accessed `translation`, if any: `true` when it belongs to the owner's
+    /// domain, `false` when idle members are attached to it.
+    pub(in crate::iommu) fn match_translation(
+        &self,
+        translation: &Arc<dyn Translation>,
+    ) -> Option<(bool, Vec<NodeId>)> {
         let s = self.state.lock();
-        if let Some(node) = s.current.as_ref().and_then(|c| c.joint.node_of(translation)) {
+        if let Some(node) = s.current.as_ref().and_then(|c| c.multi.node_of(translation)) {
             return Some((true, Vec::from([node])));
         }
-        let blocked: Vec<_> = s.instances.iter().filter(|i| i.is_resting_in(translation)).map(|i| i.node).collect();
+        let blocked: Vec<_> = s.instances.iter().filter(|i| i.serves_idle(translation)).map(|i| i.node).collect();
         (!blocked.is_empty()).then_some((false, blocked))
     }
 
-    /// A snapshot for people.
+    /// A snapshot for reports.
     pub fn info(&self) -> GroupInfo {
         let s = self.state.lock();
         GroupInfo {
@@ -251,7 +254,7 @@ impl Group {
         }
     }
 
-    /// Feeds owner, number of members, and domain to `state`.
+    /// Feeds owner, number of members and domain to `state`.
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
         let s = self.state.lock();
         let open = s.ownership.holder().map(|(_, open)| open);
@@ -260,8 +263,13 @@ impl Group {
         s.current.as_ref().map(|c| (c.domain.kind(), c.domain.iova_in_use())).hash(state);
     }
 
-    /// Changes what kernel drivers get from now on. Refused while anybody owns the group (P7): a domain that is in use
-    /// is never changed under its user.
+    /// Sets the kind of domain that kernel drivers get. Refused while the group has an owner (P7): a domain in use is
+    /// never changed under its user.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError::BadKind`] for a kind that cannot be the default or that an IOMMU does not support,
+    /// [`GroupError::Owned`], [`GroupError::Empty`].
     pub fn set_kind(&self, kind: DomainKind) -> Result<(), GroupError> {
         if matches!(kind, DomainKind::Blocked | DomainKind::Unmanaged) {
             return Err(GroupError::BadKind(kind));
@@ -273,7 +281,7 @@ impl Group {
         if s.members.is_empty() {
             return Err(GroupError::Empty { group: self.id });
         }
-        // Made only to see whether it can be: a kind that no binding could ever get is refused here, where its name is.
+        // Made only as a test: a kind that no binding could ever get is refused here, with its name.
         if s.instances.iter().any(|i| matches!(i.iommu.domain(kind), Err(IommuError::Unsupported(_)))) {
             return Err(GroupError::BadKind(kind));
         }
@@ -288,7 +296,7 @@ impl Group {
         Ok((claim, s.ownership.owner()))
     }
 
-    /// Claims one of its streams.
+    /// Claims a stream of the group.
     pub(in crate::iommu) fn claim_stream(&self, stream: Stream, holder: &Holder) -> Result<Arc<Claim>, Conflict> {
         let s = self.state.lock();
         let name = s.instance(stream.iommu).map_or_else(String::new, |i| i.iommu.name()).into();
@@ -296,25 +304,25 @@ impl Group {
         s.ownership.table().take(&Subject::Stream { iommu, stream: stream.id.0 }, holder, terms(holder))
     }
 
-    /// A binding lets go of it.
+    /// Releases the claim of a binding.
     pub(in crate::iommu) fn unclaim(&self, claim: &Arc<Claim>) -> Owner {
         let mut s = self.state.lock();
         s.ownership.unclaim(claim);
         s.ownership.owner()
     }
 
-    /// `id` has one more device of the group open, for as long as the guard lives.
+    /// Opens one more device of the group for `id`, until the guard is dropped.
     pub(in crate::iommu) fn hold(self: &Arc<Self>, id: &OwnerId) -> Result<GroupHold, GroupError> {
         let mut s = self.state.lock();
-        s.may_be_passed(self.id)?;
-        let claim = s.ownership.hold(self.id, id)?;
+        s.check_pass_through(self.id)?;
+        let claim = s.ownership.open(self.id, id)?;
         drop(s);
         Ok(GroupHold::new(Arc::clone(self), id.clone(), claim))
     }
 
-    /// The domain for one more binding of `owner`, which must be able to use the IOMMUs at `nodes`. `made` is asked before
-    /// one is made.
-    pub(in crate::iommu) fn enter<E: From<IommuError>>(
+    /// Domain for one more binding of `owner`, over at least the IOMMUs at `nodes`. `made` can refuse that a new one is
+    /// made.
+    pub(in crate::iommu) fn get_domain<E: From<IommuError>>(
         &self,
         owner: DmaOwner,
         nodes: &[NodeId],
@@ -329,7 +337,7 @@ impl Group {
             (None, DmaOwner::PassThrough) => DomainKind::Unmanaged,
             (None, DmaOwner::Kernel) => s.kind,
         };
-        // What a pass-through owner maps, all its devices reach, whichever it opens first.
+        // Maps of a pass-through owner apply to all its devices, independent of the order in which it opens them.
         let all: Vec<_> = s.instances.iter().map(|i| i.node).collect();
         let nodes = if owner == DmaOwner::PassThrough { &all } else { nodes };
         let domain = s.translate(kind, nodes)?;
@@ -337,14 +345,14 @@ impl Group {
         Ok(domain)
     }
 
-    /// A binding has left its domain, which goes with the last one.
-    pub(in crate::iommu) fn exit(&self, domain: &Domain) {
+    /// Ends the use of the domain by a binding; the domain is dropped with the last one.
+    pub(in crate::iommu) fn put_domain(&self, domain: &Domain) {
         let last = {
             let mut s = self.state.lock();
             s.attached -= 1;
             if s.attached == 0 {
-                (s.current, s.shut) = (None, false);
-                s.past.add(domain.last_words());
+                (s.current, s.all_blocked) = (None, false);
+                s.history.add(domain.take_history());
             }
             s.attached == 0
         };
@@ -353,62 +361,63 @@ impl Group {
         }
     }
 
-    /// Blocks streams of a device that keeps its domain, but for those that it shares with another one.
+    /// Blocks streams of a device, except those that it shares with another one, without ending its use of the domain.
     pub(crate) fn block(&self, streams: &[Stream]) {
         let s = self.state.lock();
         for stream in streams.iter().filter(|stream| s.users.get(stream) == Some(&1)) {
             if let Some(i) = s.instance(stream.iommu) {
-                // One that stays on reaches what the domain still remembers, whose memory is pinned.
+                // A stream that cannot be blocked reaches only mappings of the domain whose memory is still pinned.
                 let _ = i.iommu.attach(stream.id, &i.blocked);
             }
         }
     }
 
-    /// Ends [`block`](Self::block), when what the domain had is confirmed to be gone. False when an IOMMU did not do that.
+    /// Undoes [`block`](Self::block), once the unmaps of the domain are confirmed. False when an IOMMU failed.
     pub(crate) fn unblock(&self, streams: &[Stream]) -> bool {
         let mut s = self.state.lock();
-        let Some(joint) = s.current.as_ref().map(|c| Arc::clone(&c.joint)) else { return false };
-        if s.shut {
-            s.shut = !s.send_all(|i| joint.at(i.node));
-            return !s.shut;
+        let Some(multi) = s.current.as_ref().map(|c| Arc::clone(&c.multi)) else { return false };
+        if s.all_blocked {
+            s.all_blocked = !s.attach_all(|i| multi.at(i.node));
+            return !s.all_blocked;
         }
         let attach = |stream: &Stream| {
-            let (instance, part) = s.instance(stream.iommu).zip(joint.at(stream.iommu))?;
+            let (instance, part) = s.instance(stream.iommu).zip(multi.at(stream.iommu))?;
             instance.iommu.attach(stream.id, &part).ok()
         };
         streams.iter().filter(|stream| s.users.contains_key(stream)).all(|stream| attach(stream).is_some())
     }
 
-    /// Whether every stream is blocked because of what the last pass-through owner has left.
-    pub(crate) fn is_shut(&self) -> bool {
-        self.state.lock().shut
+    /// True when every stream is blocked because of unconfirmed unmaps of the previous pass-through owner.
+    pub(crate) fn is_all_blocked(&self) -> bool {
+        self.state.lock().all_blocked
     }
 
-    /// A pass-through owner closes one of the group's devices. With the last one its memory must be out of reach.
-    fn let_go(&self, claim: &Arc<Claim>) {
+    /// Closes one of the devices of a pass-through owner. With the last one its memory must be unreachable.
+    fn close(&self, claim: &Arc<Claim>) {
         let mut s = self.state.lock();
         if s.ownership.is_last(claim) && s.current.as_ref().is_some_and(|c| c.domain.has_unconfirmed()) {
-            s.shut = true;
-            if !s.send_all(|i| Some(Arc::clone(&i.blocked))) {
-                // Nobody else may have a device that still reaches it: it stays this owner's while the domain lives.
+            s.all_blocked = true;
+            if !s.attach_all(|i| Some(Arc::clone(&i.blocked))) {
+                // A device that still reaches its memory must not get another owner: the group stays this owner's as
+                // long as the domain exists.
                 return;
             }
         }
-        s.ownership.let_go(claim);
+        s.ownership.close(claim);
     }
 
-    /// Sends a stream through the owner's domain, for one more user.
-    pub(in crate::iommu) fn use_stream(&self, stream: Stream) -> Result<(), IommuError> {
+    /// Attaches a stream to the owner's domain, for one more user.
+    pub(in crate::iommu) fn attach_stream(&self, stream: Stream) -> Result<(), IommuError> {
         let mut s = self.state.lock();
         let instance = s.instance(stream.iommu).ok_or(IommuError::Dead)?;
-        let part = s.current.as_ref().and_then(|c| c.joint.at(stream.iommu)).ok_or(IommuError::Dead)?;
-        instance.iommu.attach(stream.id, if s.shut { &instance.blocked } else { &part })?;
+        let part = s.current.as_ref().and_then(|c| c.multi.at(stream.iommu)).ok_or(IommuError::Dead)?;
+        instance.iommu.attach(stream.id, if s.all_blocked { &instance.blocked } else { &part })?;
         *s.users.entry(stream).or_default() += 1;
         Ok(())
     }
 
-    /// Ends one use of a stream; the last one blocks it. False when the IOMMU did not do that.
-    pub(in crate::iommu) fn leave_stream(&self, stream: Stream) -> bool {
+    /// Ends one use of a stream; the last one blocks it. False when the IOMMU failed.
+    pub(in crate::iommu) fn detach_stream(&self, stream: Stream) -> bool {
         let mut s = self.state.lock();
         match s.users.get_mut(&stream) {
             Some(users) if *users > 1 => {
@@ -417,15 +426,16 @@ impl Group {
             }
             _ => {
                 s.users.remove(&stream);
-                // Of an IOMMU that has left, nothing is translated any more.
-                s.instance(stream.iommu).is_none_or(|i| i.iommu.attach(stream.id, s.resting(i, stream)).is_ok())
+                // An IOMMU that was removed translates nothing any more.
+                s.instance(stream.iommu)
+                    .is_none_or(|i| i.iommu.attach(stream.id, s.idle_translation(i, stream)).is_ok())
             }
         }
     }
 }
 
-/// How little a kind of domain checks.
-const fn looseness(kind: DomainKind) -> u32 {
+/// Rank of a kind of domain by the accesses that it permits.
+const fn permissiveness(kind: DomainKind) -> u32 {
     match kind {
         DomainKind::Blocked => 0,
         DomainKind::Strict | DomainKind::Unmanaged => 1,

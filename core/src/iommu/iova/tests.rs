@@ -29,7 +29,7 @@ fn a_mask_limits_one_allocation_and_not_the_next() {
 }
 
 #[test]
-fn address_0_is_never_handed_out() {
+fn address_0_is_never_allocated() {
     let space = IovaSpace::new(DeviceAddr(0), DeviceAddr(0x3fff), &[]);
     for expected in [0x3000, 0x2000, 0x1000] {
         assert_eq!(space.alloc(1, ALL), Ok(DeviceAddr(expected)));
@@ -38,7 +38,7 @@ fn address_0_is_never_handed_out() {
 }
 
 #[test]
-fn reserved_ranges_are_spared_to_the_byte() {
+fn no_page_that_touches_a_reserved_range_is_allocated() {
     let reserved =
         [(DeviceAddr(0x8fff), DeviceAddr(0x9000)), (DeviceAddr(0), DeviceAddr(0x7fff)), (ALL, DeviceAddr(0))];
     let space = IovaSpace::new(DeviceAddr(0x1), DeviceAddr(0xbfff), &reserved);
@@ -50,7 +50,7 @@ fn reserved_ranges_are_spared_to_the_byte() {
 }
 
 #[test]
-fn what_is_not_one_allocation_is_not_freed() {
+fn a_range_that_is_not_one_allocation_is_not_freed() {
     let space = space32();
     let addr = space.alloc(4, MASK32).unwrap();
     for (a, pages) in [(addr, 3), (addr, 5), (addr + 4096, 3), (DeviceAddr(addr.0 + 1), 4), (addr, 0), (ALL, u64::MAX)]
@@ -86,7 +86,7 @@ fn a_32_bit_space_fills_to_97_percent_before_the_first_failure() {
     let total = if cfg!(miri) { 1 << 12 } else { 1 << 20 };
     let orders = if cfg!(miri) { 4 } else { 10 };
     let (mut seed, mut live) = (0x9e37_79b9_7f4a_7c15, vec![]);
-    // Churn first: one of three is given back, at random, so that holes of every size exist.
+    // Churn first: one of three is freed, at random, so that holes of every size exist.
     let occupied = loop {
         let pages = 1 << (xorshift(&mut seed) % orders);
         match space.alloc(pages, MASK32) {
@@ -170,28 +170,28 @@ proptest! {
 }
 
 #[test]
-fn a_bus_with_windows_gets_addresses_from_inside_them_only() {
+fn addresses_are_allocated_inside_the_windows_of_the_bus_only() {
     let at = |a: u64, b: u64| (DeviceAddr(a), DeviceAddr(b));
     let space = IovaSpace::new(DeviceAddr(0), MASK32, &[at(0x8_0000, 0x8_0fff)]);
     // The highest window is not page aligned, the lowest begins below the space and has a reserved page.
     let windows = space
-        .overlap([at(0, 0x1fff), at(0x8_0000, 0x8_1fff), at(0x10_0800, 0x10_27ff), at(1 << 40, 1 << 41)].into_iter());
+        .intersect([at(0, 0x1fff), at(0x8_0000, 0x8_1fff), at(0x10_0800, 0x10_27ff), at(1 << 40, 1 << 41)].into_iter());
     assert_eq!(windows.len(), 3, "{windows:?}");
     let reach = AddressingLimits { limit: MASK32, windows: &windows };
     let got: Vec<_> = core::iter::from_fn(|| space.alloc_limited(1, reach).ok()).map(|a| a.0).collect();
     assert_eq!(got, [0x10_1000, 0x8_1000, 0x1000]);
-    assert_eq!(space.in_use(), 3, "what lies below a window went back");
+    assert_eq!(space.in_use(), 3, "pages below a window were freed again");
     space.free(DeviceAddr(0x8_1000), 1).unwrap();
     let low = AddressingLimits { limit: DeviceAddr(0x8_1ffe), windows: &windows };
     assert!(space.alloc_limited(1, low).is_err(), "the mask ends within the page");
     assert_eq!(space.alloc_limited(1, reach), Ok(DeviceAddr(0x8_1000)));
-    assert!(space.overlap([at(1 << 33, u64::MAX), at(0x800, 0x17ff)].into_iter()).is_empty());
+    assert!(space.intersect([at(1 << 33, u64::MAX), at(0x800, 0x17ff)].into_iter()).is_empty());
 }
 
 proptest! {
-    /// Each page of a window is handed out, whatever was taken and freed before, and none outside of it.
+    /// Each free page of a window is allocated, whatever was allocated and freed before, and none outside.
     #[test]
-    fn a_window_is_used_whole_and_nothing_else(
+    fn every_free_page_of_a_window_is_allocated_and_none_outside(
         first in 1_u64..200,
         len in 1_u64..100,
         others in proptest::collection::vec((1_u64..20, any::<bool>()), 0..30),

@@ -1,10 +1,10 @@
-//! What the walker asks of a table format.
+//! Interface of a page table format.
 
 use crate::addr::PhysAddr;
 use crate::iommu::Prot;
 
-/// One layout of table entries: 8 bytes each, 512 to a 4 KiB table, levels counted down to 3, which maps pages.
-/// An entry of 0 translates nothing.
+/// Page table format: entries of 8 bytes, 512 in a 4 KiB table, levels up to 3, which maps pages. An entry of 0 is
+/// invalid.
 pub trait Format: Send + Sync + 'static {
     /// Name in errors and reports.
     const NAME: &'static str;
@@ -19,9 +19,9 @@ pub trait Format: Send + Sync + 'static {
     /// The entry that points to the table at `phys`.
     fn table(phys: PhysAddr) -> u64;
 
-    /// Where a leaf or table entry points.
+    /// Physical address in a leaf or table entry.
     fn phys(entry: u64) -> PhysAddr;
 
-    /// What a leaf entry allows.
+    /// Access rights of a leaf entry.
     fn prot(entry: u64) -> Prot;
 }

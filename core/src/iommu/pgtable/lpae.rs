@@ -91,8 +91,8 @@ fn prot(entry: u64) -> Prot {
     prot
 }
 
-/// What a driver programs so that its hardware walks a table of one of these formats. Fields are values, not yet
-/// shifted into place: IOMMUs put them into registers of their own.
+/// Register values with which hardware walks a table of one of these formats. Fields are values, not yet shifted into
+/// place, because each IOMMU has its own registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Registers {
     /// TTBR: physical address of the root table.

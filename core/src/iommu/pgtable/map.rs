@@ -1,4 +1,4 @@
-//! Mapping a range: check and count first, then write what can no longer fail.
+//! Mapping of a range: checks and counts first, then writes, which cannot fail any more.
 
 use alloc::vec::Vec;
 
@@ -25,12 +25,12 @@ impl<F: Format> PageTable<F> {
         if let Some(table) = descend(&mut self.root, self.start_level, level, iova) {
             writer.write::<F>(table, level, iova, len);
         }
-        self.settle();
+        self.sync_entries();
         Ok(())
     }
 }
 
-/// Where a range of device addresses leads.
+/// Target of a range of device addresses.
 #[derive(Clone, Copy)]
 struct Target {
     /// Physical minus device address, modulo 2^64.
@@ -43,14 +43,14 @@ impl Target {
         PhysAddr(iova.wrapping_add(self.delta))
     }
 
-    /// Whether one entry of `level` can map the piece by itself.
+    /// True when one entry of `level` can map the piece as a block.
     fn is_block(self, level: u32, piece: &Piece) -> bool {
         piece.whole && level >= spec::FIRST_BLOCK_LEVEL && self.delta & (spec::size(level) - 1) == 0
     }
 }
 
-/// Checks that nothing in the range is mapped, and returns how many tables it lacks. `table` is `None` below an entry
-/// that is free.
+/// Checks that nothing in the range is mapped, and returns the number of missing tables. `table` is `None` below a free
+/// entry.
 fn plan(table: Option<&Table>, level: u32, iova: u64, len: u64, target: Target) -> Result<usize, MapError> {
     if level == spec::LAST_LEVEL {
         let (first, last) = run(level, iova, len);
@@ -61,8 +61,8 @@ fn plan(table: Option<&Table>, level: u32, iova: u64, len: u64, target: Target) 
     }
     let mut count = 0;
     for piece in pieces(level, iova, len) {
-        let kid = table.and_then(|table| table.kid(piece.index));
-        if kid.is_none() {
+        let child = table.and_then(|table| table.child(piece.index));
+        if child.is_none() {
             if table.is_some_and(|table| table.used().contains(piece.index)) {
                 return Err(MapError::Exists(DeviceAddr(piece.iova)));
             }
@@ -71,12 +71,12 @@ fn plan(table: Option<&Table>, level: u32, iova: u64, len: u64, target: Target) 
             }
             count += 1;
         }
-        count += plan(kid, level + 1, piece.iova, piece.len, target)?;
+        count += plan(child, level + 1, piece.iova, piece.len, target)?;
     }
     Ok(count)
 }
 
-/// Writes what [`plan`] has found to be possible.
+/// Writer of the entries that [`plan`] has checked.
 struct Writer<'a> {
     target: Target,
     spare: Vec<Table>,
@@ -100,8 +100,8 @@ impl Writer<'_> {
         let mut changed: Option<(usize, usize)> = None;
         for piece in pieces(level, iova, len) {
             let index = piece.index;
-            if let Some(kid) = table.kid_mut(index) {
-                self.write::<F>(kid, level + 1, piece.iova, piece.len);
+            if let Some(child) = table.child_mut(index) {
+                self.write::<F>(child, level + 1, piece.iova, piece.len);
                 self.clean(table, changed.take());
                 continue;
             }
@@ -109,11 +109,11 @@ impl Writer<'_> {
                 table.fill(index, index, || F::leaf(target.phys(piece.iova), level, target.prot));
             } else {
                 // `plan` counted this table, so it is there.
-                let Some(mut kid) = self.spare.pop() else { return debug_assert!(false, "a table was not counted") };
-                self.write::<F>(&mut kid, level + 1, piece.iova, piece.len);
-                // The walker must not find the new table before it can find what is in it.
+                let Some(mut child) = self.spare.pop() else { return debug_assert!(false, "a table was not counted") };
+                self.write::<F>(&mut child, level + 1, piece.iova, piece.len);
+                // The entries of the new table must be visible to the walker before the entry that points to the table.
                 self.memory.barrier(Barrier::Write);
-                table.link(index, F::table(kid.base()), kid);
+                table.link(index, F::table(child.base()), child);
             }
             changed = Some((changed.map_or(index, |(first, _)| first), index));
         }

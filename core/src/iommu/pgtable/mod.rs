@@ -1,7 +1,7 @@
-//! I/O page tables: one walker, and formats as types.
+//! I/O page tables: one implementation, generic over the format.
 //!
-//! A [`PageTable`] keeps, beside the words that hardware walks, the tree of tables that it owns and which entries are in
-//! use. Checks read only that; entries are written and never read back, except to resolve or split one.
+//! Beside the entries that hardware walks, a [`PageTable`] has a tree of its tables and of their used entries. Checks
+//! read only the tree; entries are written and never read back, except to resolve or split one.
 
 mod format;
 mod lpae;

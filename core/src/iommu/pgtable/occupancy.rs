@@ -1,4 +1,4 @@
-//! Which of a table's entries are in use.
+//! Bitmap of a table's used entries.
 
 use super::spec::ENTRIES;
 
@@ -35,8 +35,8 @@ impl Occupancy {
         masks(first, last).find_map(|(word, mask)| lowest(word, !self.0[word] & mask))
     }
 
-    /// Whether nothing would be in use if the range were not.
-    pub(super) fn nothing_but(&self, first: usize, last: usize) -> bool {
+    /// True when no entry outside the range is in use.
+    pub(super) fn only_within(&self, first: usize, last: usize) -> bool {
         let mut rest = self.clone();
         rest.clear(first, last);
         rest.is_empty()

@@ -1,4 +1,4 @@
-//! A page table as a whole: set-up, the checks that every call starts with, and looking up an address.
+//! Page table: construction, checks common to all calls, and lookup of an address.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,21 +13,21 @@ use crate::addr::{DeviceAddr, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use crate::env::{Barrier, Memory};
 use crate::iommu::{Gather, MapError, Prot};
 
-/// How a page table is to be laid out.
+/// Configuration of a page table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config {
     /// Bits of a device address.
     pub input_bits: u32,
     /// Bits of a physical address.
     pub output_bits: u32,
-    /// Whether the walker snoops the CPU's caches. When not, what is written is cleaned to RAM.
+    /// True when the walker snoops the CPU's caches. Otherwise written entries are cleaned to RAM.
     pub coherent_walk: bool,
 }
 
-/// Why a page table could not be made.
+/// Error of making a page table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TableError {
-    /// The format has no such address sizes.
+    /// The format does not support these address sizes.
     #[error("{format} does not translate {input_bits} to {output_bits} bits")]
     Sizes {
         /// Name of the format.
@@ -42,13 +42,13 @@ pub enum TableError {
     OutOfMemory,
 }
 
-/// A page table in format `F`, and the pages that it is made of.
+/// Page table in format `F`, and the pages that it consists of.
 ///
-/// Changes are all or nothing: everything that can fail, including the taking of table pages, happens before the first
-/// entry is written, so a refused call was never visible to the device.
+/// Changes are atomic: everything that can fail, such as the allocation of table pages, happens before the first entry
+/// is written, so a failed call was never visible to the device.
 ///
-/// Dropping it gives all table pages back at once. Its owner has switched the translation context off, and has the
-/// hardware's word for it, before that (P2).
+/// Dropping it frees all table pages at once. Before that its owner has disabled the translation context, with
+/// confirmation by the hardware (P2).
 pub struct PageTable<F> {
     pub(super) root: Table,
     pub(super) start_level: u32,
@@ -60,6 +60,10 @@ pub struct PageTable<F> {
 
 impl<F: Format> PageTable<F> {
     /// An empty table. Its pages come from `pages` and are written through `memory`.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::Sizes`] for unsupported address sizes, [`TableError::OutOfMemory`].
     pub fn new(pages: Arc<dyn TablePages>, memory: Arc<dyn Memory>, config: Config) -> Result<Self, TableError> {
         let Config { input_bits, output_bits, .. } = config;
         let (narrowest, widest) = F::INPUT_BITS;
@@ -76,14 +80,19 @@ impl<F: Format> PageTable<F> {
         self.root.base()
     }
 
-    /// What the table was made with.
+    /// Configuration of the table.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
     /// Maps `len` bytes at `iova` to `phys`, in the largest blocks that both addresses allow.
     ///
-    /// All or nothing. Any part that is mapped already is [`MapError::Exists`], whatever it maps to.
+    /// Atomic: an error changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Exists`] if any part is mapped already, whatever it maps to; [`MapError::Unaligned`],
+    /// [`MapError::OutOfRange`], [`MapError::NoAccess`], [`MapError::OutOfMemory`].
     pub fn map(&mut self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
         self.check(iova, len)?;
         if !phys.is_aligned(PAGE_SIZE) {
@@ -98,17 +107,21 @@ impl<F: Format> PageTable<F> {
         self.map_checked(iova.0, phys, len, prot)
     }
 
-    /// Unmaps `len` bytes at `iova`, and adds to `gather` what the hardware may still remember of them.
+    /// Unmaps `len` bytes at `iova`, and adds to `gather` the range that the hardware may still cache.
     ///
-    /// All or nothing: a hole anywhere in the range is [`MapError::Missing`]. A block that is unmapped in part is split,
-    /// and `gather` then covers the whole of it. Tables that become empty are cut off and handed to `gather`.
+    /// Atomic: an error changes nothing. A block that is unmapped in part is split, and `gather` then covers all of it.
+    /// Tables that become empty are unlinked and moved to `gather`.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Missing`] for a hole anywhere in the range; [`MapError::Unaligned`], [`MapError::OutOfRange`],
+    /// [`MapError::OutOfMemory`] when a block cannot be split.
     pub fn unmap(&mut self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
         self.check(iova, len)?;
         self.unmap_checked(iova.0, len, gather)
     }
 
-    /// What `iova` translates to, and what the device may do there. Stage 1 has no write-only mappings: one that was
-    /// asked for may be read as well.
+    /// Physical address and access rights of `iova`. Stage 1 has no write-only mappings: these can be read as well.
     pub fn resolve(&self, iova: DeviceAddr) -> Option<(PhysAddr, Prot)> {
         if iova.0 >> self.config.input_bits != 0 {
             return None;
@@ -117,8 +130,8 @@ impl<F: Format> PageTable<F> {
         let mut level = self.start_level;
         loop {
             let index = index(iova.0, level);
-            if let Some(kid) = table.kid(index) {
-                table = kid;
+            if let Some(child) = table.child(index) {
+                table = child;
                 level += 1;
                 continue;
             }
@@ -136,7 +149,7 @@ impl<F: Format> PageTable<F> {
         if end > 1 << self.config.input_bits { Err(MapError::OutOfRange(iova)) } else { Ok(()) }
     }
 
-    /// Takes `count` tables before anything is written.
+    /// Allocates `count` tables before anything is written.
     pub(super) fn spare_tables(&self, count: usize) -> Result<Vec<Table>, MapError> {
         let table = || Table::new(&*self.pages, &self.memory, self.config.output_bits);
         (0..count).map(|_| table().ok_or(MapError::OutOfMemory)).collect()
@@ -147,29 +160,29 @@ impl<F: Format> PageTable<F> {
         let (mut table, mut level) = (&self.root, self.start_level);
         loop {
             let (first, last) = run(level, iova, len);
-            match table.kid(first) {
-                Some(kid) if first == last => table = kid,
+            match table.child(first) {
+                Some(child) if first == last => table = child,
                 _ => return (table, level),
             }
             level += 1;
         }
     }
 
-    /// Makes entries that were written visible to the walker before anything that follows.
-    pub(super) fn settle(&self) {
+    /// Write barrier: makes written entries visible to the walker before later writes.
+    pub(super) fn sync_entries(&self) {
         self.memory.barrier(Barrier::Write);
     }
 }
 
 impl PageTable<Lpae64> {
-    /// What to program so that the hardware walks this table; T0SZ counts from 64.
+    /// Register values with which hardware walks this table; T0SZ counts from 64.
     pub fn registers(&self) -> Registers {
         Registers::of(self.root(), &self.config, self.start_level, 64)
     }
 }
 
 impl PageTable<Lpae32> {
-    /// What to program so that the hardware walks this table; T0SZ counts from 32.
+    /// Register values with which hardware walks this table; T0SZ counts from 32.
     pub fn registers(&self) -> Registers {
         Registers::of(self.root(), &self.config, self.start_level, 32)
     }
@@ -186,9 +199,9 @@ pub(super) const fn index(iova: u64, level: u32) -> usize {
     (iova >> spec::shift(level)) as usize & (spec::ENTRIES - 1)
 }
 
-/// The table of `level` on the way to `iova`, from a root of `start_level`.
+/// The table of `level` in the walk of `iova`, from a root of `start_level`.
 pub(super) fn descend(root: &mut Table, start_level: u32, level: u32, iova: u64) -> Option<&mut Table> {
-    (start_level..level).try_fold(root, |table, level| table.kid_mut(index(iova, level)))
+    (start_level..level).try_fold(root, |table, level| table.child_mut(index(iova, level)))
 }
 
 /// The part of a range that one entry translates.
@@ -200,11 +213,11 @@ pub(super) struct Piece {
     pub(super) iova: u64,
     /// Bytes of the part.
     pub(super) len: u64,
-    /// Whether it is everything that the entry translates.
+    /// True when it is the whole range of the entry.
     pub(super) whole: bool,
 }
 
-/// Cuts a range into the parts that the entries of one table of `level` translate.
+/// Splits a range into the parts that the entries of one table of `level` translate.
 pub(super) fn pieces(level: u32, iova: u64, len: u64) -> impl Iterator<Item = Piece> {
     let size = spec::size(level);
     let end = iova + len;

@@ -63,11 +63,11 @@ pub const MAIR_DEVICE: u8 = 0x04;
 /// MAIR attribute: inner not cached, outer write-back, read and write allocate.
 pub const MAIR_INNER_NC_OUTER_WB: u8 = 0xf4;
 
-/// Where [`MAIR`] holds [`MAIR_NORMAL_NC`].
+/// Index in [`MAIR`] of [`MAIR_NORMAL_NC`].
 pub const ATTR_NORMAL_NC: u64 = 0;
-/// Where [`MAIR`] holds [`MAIR_NORMAL_WB`].
+/// Index in [`MAIR`] of [`MAIR_NORMAL_WB`].
 pub const ATTR_NORMAL_WB: u64 = 1;
-/// Where [`MAIR`] holds [`MAIR_DEVICE`].
+/// Index in [`MAIR`] of [`MAIR_DEVICE`].
 pub const ATTR_DEVICE: u64 = 2;
 
 /// The memory attributes that entries refer to, for MAIR0 (32-bit) or the low half of MAIR (64-bit): 0xf404ff44.

@@ -1,4 +1,4 @@
-//! One table, and where its page comes from.
+//! One table of a page table, and the source of its page.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -13,13 +13,13 @@ use crate::iommu::Gather;
 use crate::mem::access::RamWindow;
 use crate::mem::{OutOfMemory, PageAllocator, PageRequest, PageRun};
 
-/// Where the pages of a page table come from. A seam of its own, so that an owner can make the taking of a table fail.
+/// Allocator of the pages of a page table. A trait of its own, so that an owner can make an allocation fail.
 pub trait TablePages: Send + Sync {
     /// One page, zero in RAM as well as in the CPU's caches.
     fn take(&self) -> Result<PageRun, OutOfMemory>;
 }
 
-/// Table pages from a page allocator, up to the highest address that the IOMMU can walk.
+/// Table pages from a page allocator, up to the highest address that the IOMMU can access.
 pub struct TableFrames {
     source: Arc<dyn PageAllocator>,
     limit: PhysAddr,
@@ -42,15 +42,15 @@ impl TablePages for TableFrames {
 ///
 /// # Invariants
 ///
-/// An entry is in `used` exactly when its word is not 0. It is in `kids` exactly when it points to a table; a table of
+/// An entry is in `used` exactly when its word is not 0. It is in `children` exactly when it points to a table; a table of
 /// the last level has no kids. Every table but the root has an entry in use.
 pub(super) struct Table {
-    // Before the page, so that nothing looks at it when it goes back.
+    // Declared, and so dropped, before the page: the window must not outlive it.
     window: RamWindow,
     page: PageRun,
     used: Occupancy,
     /// By index, ascending.
-    kids: Vec<(usize, Box<Table>)>,
+    children: Vec<(usize, Box<Table>)>,
 }
 
 impl Table {
@@ -61,7 +61,7 @@ impl Table {
             return None;
         }
         let window = RamWindow::new(memory, page.base(), PAGE_SIZE, Caching::Cached).ok()?;
-        Some(Self { window, page, used: Occupancy::EMPTY, kids: Vec::new() })
+        Some(Self { window, page, used: Occupancy::EMPTY, children: Vec::new() })
     }
 
     pub(super) fn base(&self) -> PhysAddr {
@@ -76,17 +76,17 @@ impl Table {
         self.window.words()[index].load(Ordering::Relaxed)
     }
 
-    pub(super) fn kid(&self, index: usize) -> Option<&Table> {
-        self.place(index).ok().map(|place| &*self.kids[place].1)
+    pub(super) fn child(&self, index: usize) -> Option<&Table> {
+        self.position(index).ok().map(|position| &*self.children[position].1)
     }
 
-    pub(super) fn kid_mut(&mut self, index: usize) -> Option<&mut Table> {
-        self.place(index).ok().map(|place| &mut *self.kids[place].1)
+    pub(super) fn child_mut(&mut self, index: usize) -> Option<&mut Table> {
+        self.position(index).ok().map(|position| &mut *self.children[position].1)
     }
 
-    /// Where the table under an entry is among the kids, or would be.
-    fn place(&self, index: usize) -> Result<usize, usize> {
-        self.kids.binary_search_by_key(&index, |(at, _)| *at)
+    /// Position of the table under an entry among the children, or the one to insert it at.
+    fn position(&self, index: usize) -> Result<usize, usize> {
+        self.children.binary_search_by_key(&index, |(at, _)| *at)
     }
 
     /// Writes a run of leaf entries; `entry` is called for each, in order.
@@ -105,28 +105,28 @@ impl Table {
         self.used.clear(first, last);
     }
 
-    /// Publishes a table under an entry. What the table holds was made visible to the walker before.
-    pub(super) fn link(&mut self, index: usize, entry: u64, kid: Table) {
-        if let Err(place) = self.place(index) {
-            self.kids.insert(place, (index, Box::new(kid)));
+    /// Links a table under an entry. Its own entries were made visible to the walker before.
+    pub(super) fn link(&mut self, index: usize, entry: u64, child: Table) {
+        if let Err(position) = self.position(index) {
+            self.children.insert(position, (index, Box::new(child)));
             self.window.words()[index].store(entry, Ordering::Release);
             self.used.set(index, index);
         }
     }
 
-    /// Cuts off the table under an entry, with all below it, and hands the pages to `gather`.
-    pub(super) fn cut(&mut self, index: usize, gather: &mut Gather) {
+    /// Unlinks the table under an entry, with all below it, and moves the pages to `gather`.
+    pub(super) fn unlink(&mut self, index: usize, gather: &mut Gather) {
         self.clear(index, index);
-        if let Ok(place) = self.place(index) {
-            self.kids.remove(place).1.hand_over(gather);
+        if let Ok(position) = self.position(index) {
+            self.children.remove(position).1.move_pages(gather);
         }
     }
 
-    fn hand_over(self, gather: &mut Gather) {
-        let Self { window, page, kids, .. } = self;
+    fn move_pages(self, gather: &mut Gather) {
+        let Self { window, page, children, .. } = self;
         drop(window);
-        for (_, kid) in kids {
-            kid.hand_over(gather);
+        for (_, child) in children {
+            child.move_pages(gather);
         }
         gather.add_table(page);
     }

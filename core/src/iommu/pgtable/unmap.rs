@@ -1,4 +1,4 @@
-//! Unmapping a range: check and count first, then clear, split and cut what can no longer fail.
+//! Unmapping of a range: checks and counts first, then clears, splits and unlinks, which cannot fail any more.
 
 use alloc::vec::Vec;
 
@@ -16,8 +16,8 @@ impl<F: Format> PageTable<F> {
         let (table, level) = self.lowest(iova, len);
         let count = plan(table, level, iova, len)?;
         let (first, last) = run(level, iova, len);
-        // A table that may become empty is cut off by the one above it, so the way there starts at the root.
-        let from = if table.used().nothing_but(first, last) { self.start_level } else { level };
+        // A table that may become empty is unlinked by its parent, so the walk starts at the root.
+        let from = if table.used().only_within(first, last) { self.start_level } else { level };
         let mut eraser = Eraser {
             spare: self.spare_tables(count)?,
             clean: !self.config.coherent_walk,
@@ -25,16 +25,16 @@ impl<F: Format> PageTable<F> {
             gather,
         };
         if let Some(table) = descend(&mut self.root, self.start_level, from, iova) {
-            // The root stays, empty or not; any other table that the way starts at keeps something.
+            // The root stays, empty or not; any other table at which the walk starts does not become empty.
             eraser.erase::<F>(table, from, iova, len);
         }
         gather.add(DeviceAddr(iova), len);
-        self.settle();
+        self.sync_entries();
         Ok(())
     }
 }
 
-/// Checks that all of the range is mapped, and returns how many tables the splitting of blocks at its edges takes.
+/// Checks that all of the range is mapped, and returns the number of tables needed to split blocks at its edges.
 fn plan(table: &Table, level: u32, iova: u64, len: u64) -> Result<usize, MapError> {
     if level == spec::LAST_LEVEL {
         let (first, last) = run(level, iova, len);
@@ -45,8 +45,8 @@ fn plan(table: &Table, level: u32, iova: u64, len: u64) -> Result<usize, MapErro
     }
     let mut count = 0;
     for piece in pieces(level, iova, len) {
-        count += match table.kid(piece.index) {
-            Some(kid) => plan(kid, level + 1, piece.iova, piece.len)?,
+        count += match table.child(piece.index) {
+            Some(child) => plan(child, level + 1, piece.iova, piece.len)?,
             None if table.used().contains(piece.index) => tables_to_split(level, &piece),
             None => return Err(MapError::Missing(DeviceAddr(piece.iova))),
         };
@@ -54,7 +54,7 @@ fn plan(table: &Table, level: u32, iova: u64, len: u64) -> Result<usize, MapErro
     Ok(count)
 }
 
-/// Tables that it takes to unmap part of a block of `level`: one for each block that is cut through.
+/// Number of tables needed to unmap part of a block of `level`: one for each block that is split.
 fn tables_to_split(level: u32, piece: &Piece) -> usize {
     if piece.whole || level == spec::LAST_LEVEL {
         return 0;
@@ -62,7 +62,7 @@ fn tables_to_split(level: u32, piece: &Piece) -> usize {
     1 + pieces(level + 1, piece.iova, piece.len).map(|part| tables_to_split(level + 1, &part)).sum::<usize>()
 }
 
-/// Clears what [`plan`] has found to be there.
+/// Eraser of the entries that [`plan`] has checked.
 struct Eraser<'a> {
     spare: Vec<Table>,
     clean: bool,
@@ -71,12 +71,12 @@ struct Eraser<'a> {
 }
 
 impl Eraser<'_> {
-    /// Clears a range of one table. On `true` the table holds nothing else and its owner must cut it off; its own
-    /// entries may then be as they were, for they go with it.
+    /// Clears a range of one table. On `true` the table has no other entries and its parent must unlink it; its entries
+    /// may then be unchanged, because they are dropped with it.
     fn erase<F: Format>(&mut self, table: &mut Table, level: u32, iova: u64, len: u64) -> bool {
         if level == spec::LAST_LEVEL {
             let (first, last) = run(level, iova, len);
-            if table.used().nothing_but(first, last) {
+            if table.used().only_within(first, last) {
                 return true;
             }
             table.clear(first, last);
@@ -86,12 +86,12 @@ impl Eraser<'_> {
         let mut changed: Option<(usize, usize)> = None;
         for piece in pieces(level, iova, len) {
             let index = piece.index;
-            if let Some(kid) = table.kid_mut(index) {
-                if !piece.whole && !self.erase::<F>(kid, level + 1, piece.iova, piece.len) {
+            if let Some(child) = table.child_mut(index) {
+                if !piece.whole && !self.erase::<F>(child, level + 1, piece.iova, piece.len) {
                     self.clean(table, changed.take());
                     continue;
                 }
-                table.cut(index, self.gather);
+                table.unlink(index, self.gather);
             } else if piece.whole {
                 table.clear(index, index);
             } else {
@@ -105,23 +105,23 @@ impl Eraser<'_> {
 
     /// Replaces a block by a table of smaller ones that lacks the piece.
     ///
-    /// The entry changes in one store. What stays mapped translates as before, by the old entry and by the new one; the
-    /// whole block is gathered, because the hardware may hold it as one.
+    /// The entry changes in one store. The rest translates the same by the old entry and by the new one; the whole
+    /// block is gathered, because the hardware may cache it as one.
     fn split<F: Format>(&mut self, table: &mut Table, level: u32, piece: &Piece) {
         // `plan` counted this table, so it is there.
-        let Some(mut kid) = self.spare.pop() else { return debug_assert!(false, "a table was not counted") };
+        let Some(mut child) = self.spare.pop() else { return debug_assert!(false, "a table was not counted") };
         let block = table.entry(piece.index);
         let (mut phys, prot) = (F::phys(block), F::prot(block));
-        kid.fill(0, ENTRIES - 1, || {
+        child.fill(0, ENTRIES - 1, || {
             let entry = F::leaf(phys, level + 1, prot);
             phys = PhysAddr(phys.0 + spec::size(level + 1));
             entry
         });
-        self.clean(&kid, Some((0, ENTRIES - 1)));
-        self.erase::<F>(&mut kid, level + 1, piece.iova, piece.len);
+        self.clean(&child, Some((0, ENTRIES - 1)));
+        self.erase::<F>(&mut child, level + 1, piece.iova, piece.len);
         // The walker must not find the new table before it can find what is in it.
         self.memory.barrier(Barrier::Write);
-        table.link(piece.index, F::table(kid.base()), kid);
+        table.link(piece.index, F::table(child.base()), child);
         self.gather.add(DeviceAddr(piece.iova & !(spec::size(level) - 1)), spec::size(level));
     }
 

@@ -1,21 +1,21 @@
-//! Groups as closures (P7): united by a device that has streams in several, and split again once nothing holds them together.
+//! Groups as closures (P7): merged when a device has streams in several, and split again when no device connects them.
 
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Inner, Key, Place};
+use super::{DeviceStreams, GroupKey, Inner};
 use crate::device::{Device, NodeId};
 use crate::iommu::{Group, IommuError};
 
 impl Inner {
-    /// Makes one group of those in which the device at `node` is: a group is a closure (P7).
-    pub(super) fn unite(&mut self, node: NodeId) -> Result<(), IommuError> {
-        let groups = self.places.get(&node).map(|p| self.groups_of(p)).unwrap_or_default();
-        // One that is in use stays what it is, and takes the others in.
+    /// Merges the groups in which the device at `node` has streams: a group is a closure (P7).
+    pub(super) fn merge_groups(&mut self, node: NodeId) -> Result<(), IommuError> {
+        let groups = self.devices.get(&node).map(|p| self.groups_of(p)).unwrap_or_default();
+        // A group in use keeps its identity and absorbs the others.
         let Some(home) = groups.iter().find(|g| !g.is_idle()).or(groups.first()) else { return Ok(()) };
         for other in groups.iter().filter(|g| !Arc::ptr_eq(g, home)) {
-            if !home.absorb(other, &mut self.trash)? {
+            if !home.merge_from(other, &mut self.deferred_drops)? {
                 return Err(IommuError::Apart { first: home.id(), second: other.id() });
             }
             for group in self.groups.values_mut().filter(|g| Arc::ptr_eq(g, other)) {
@@ -25,35 +25,36 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes `groups` closures again after something has left them: keys without a stream go, a group that nothing holds
-    /// together any more falls apart, and those that waited for it to be free are united. Returns devices that are in
-    /// one group from now on. Groups in use are left for when they are not.
-    pub(super) fn tidy(&mut self, groups: &[Arc<Group>]) -> Vec<Arc<Device>> {
-        let used: BTreeSet<Key> = self.places.values().flat_map(|p| p.streams.iter().map(|(key, _)| *key)).collect();
+    /// Restores `groups` as closures after a removal: drops keys without a stream, splits groups that no device
+    /// connects any more, and retries merges that had to wait. Returns devices that have joined one group by this.
+    /// Groups in use are left for later.
+    pub(super) fn rebuild(&mut self, groups: &[Arc<Group>]) -> Vec<Arc<Device>> {
+        let used: BTreeSet<GroupKey> =
+            self.devices.values().flat_map(|p| p.streams.iter().map(|(key, _)| *key)).collect();
         self.groups.retain(|key, _| used.contains(key));
         for group in groups {
             if group.is_idle() {
                 self.split(group);
             }
         }
-        let between = self.places.iter().filter(|(_, p)| self.group_of(p).is_none());
-        let between: Vec<_> = between.map(|(node, p)| (*node, Arc::clone(&p.device))).collect();
-        let mut united = Vec::new();
-        for (node, device) in between {
-            if self.unite(node).is_ok() {
+        let split_devices = self.devices.iter().filter(|(_, p)| self.group_of(p).is_none());
+        let split_devices: Vec<_> = split_devices.map(|(node, p)| (*node, Arc::clone(&p.device))).collect();
+        let mut merged = Vec::new();
+        for (node, device) in split_devices {
+            if self.merge_groups(node).is_ok() {
                 *device.not_joined.lock() = None;
-                united.push(device);
+                merged.push(device);
             }
         }
-        united
+        merged
     }
 
-    /// Devices of `group`, which is idle, whose regions can be kept mapped now and could not while it was in use.
-    pub(super) fn keep_again(&mut self, group: &Arc<Group>) -> Vec<Arc<Device>> {
+    /// Retries mapping the regions of devices for which it failed while `group` was in use. Returns those devices.
+    pub(super) fn retry_regions(&mut self, group: &Arc<Group>) -> Vec<Arc<Device>> {
         let waits = |d: &Device| matches!(*d.not_joined.lock(), Some(e) if e.is_about_regions());
-        let here = |p: &&Place| waits(&p.device) && self.group_of(p).is_some_and(|g| Arc::ptr_eq(g, group));
-        let waiting: Vec<_> = self.places.values().filter(here).map(|p| Arc::clone(&p.device)).collect();
-        if waiting.is_empty() || !group.is_idle() || group.keep_regions(&mut self.trash).is_err() {
+        let here = |p: &&DeviceStreams| waits(&p.device) && self.group_of(p).is_some_and(|g| Arc::ptr_eq(g, group));
+        let waiting: Vec<_> = self.devices.values().filter(here).map(|p| Arc::clone(&p.device)).collect();
+        if waiting.is_empty() || !group.is_idle() || group.map_regions(&mut self.deferred_drops).is_err() {
             return Vec::new();
         }
         for device in &waiting {
@@ -62,36 +63,36 @@ impl Inner {
         waiting
     }
 
-    /// Makes a group of each part of `group`, which is idle, that nothing holds together with the others.
+    /// Splits `group`, which is idle, into its connected parts.
     fn split(&mut self, group: &Arc<Group>) {
         let of_it = self.groups.iter().filter(|(_, g)| Arc::ptr_eq(g, group));
-        let mut rest: BTreeSet<Key> = of_it.map(|(key, _)| *key).collect();
+        let mut remaining: BTreeSet<GroupKey> = of_it.map(|(key, _)| *key).collect();
         let mut closures = Vec::new();
-        while let Some(start) = rest.pop_first() {
+        while let Some(start) = remaining.pop_first() {
             let (mut keys, mut members) = (Vec::from([start]), Vec::new());
             let mut at = 0;
             while let Some(key) = keys.get(at).copied() {
                 at += 1;
-                for place in self.places.values().filter(|p| p.streams.iter().any(|(k, _)| *k == key)) {
-                    members.push(Arc::clone(&place.device.desc().name));
-                    keys.extend(place.streams.iter().map(|(k, _)| *k).filter(|k| rest.remove(k)));
+                for entry in self.devices.values().filter(|p| p.streams.iter().any(|(k, _)| *k == key)) {
+                    members.push(Arc::clone(&entry.device.desc().name));
+                    keys.extend(entry.streams.iter().map(|(k, _)| *k).filter(|k| remaining.remove(k)));
                 }
             }
             closures.push((keys, members));
         }
         let mut closures = closures.into_iter();
         let Some((kept, members)) = closures.next() else {
-            self.trash.extend(group.keep(&[], &[]));
+            self.deferred_drops.extend(group.retain_only(&[], &[]));
             return;
         };
-        let nodes = |keys: &[Key]| keys.iter().map(|key| key.0).collect::<Vec<_>>();
+        let nodes = |keys: &[GroupKey]| keys.iter().map(|key| key.0).collect::<Vec<_>>();
         for (keys, members) in closures {
-            let new = group.split(self.next_group, &members, &nodes(&keys), &mut self.trash);
+            let new = group.split(self.next_group, &members, &nodes(&keys), &mut self.deferred_drops);
             self.next_group += 1;
             for key in keys {
                 self.groups.insert(key, Arc::clone(&new));
             }
         }
-        self.trash.extend(group.keep(&members, &nodes(&kept)));
+        self.deferred_drops.extend(group.retain_only(&members, &nodes(&kept)));
     }
 }

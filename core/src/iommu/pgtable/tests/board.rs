@@ -1,4 +1,4 @@
-//! RAM, table pages that can be made to run out, and a walk of the words in RAM that knows nothing of the tree.
+//! Fixture: RAM, a limited supply of table pages, and a table walk that reads only RAM, not the tree.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,22 +19,22 @@ pub(super) const RW: Prot = Prot::READ.union(Prot::WRITE);
 pub(super) struct Board {
     pub(super) memory: Arc<FakeMemory>,
     pub(super) frames: Arc<dyn PageAllocator>,
-    pub(super) pages: Arc<Rationed>,
+    pub(super) pages: Arc<LimitedPages>,
 }
 
-/// Table pages of which only so many may be taken.
-pub(super) struct Rationed {
+/// Allocator with a limited number of table pages.
+pub(super) struct LimitedPages {
     from: TableFrames,
     left: AtomicUsize,
 }
 
-impl Rationed {
+impl LimitedPages {
     pub(super) fn allow(&self, count: usize) {
         self.left.store(count, Ordering::Relaxed);
     }
 }
 
-impl TablePages for Rationed {
+impl TablePages for LimitedPages {
     fn take(&self) -> Result<PageRun, OutOfMemory> {
         let left = self.left.load(Ordering::Relaxed);
         self.left.store(left.saturating_sub(1), Ordering::Relaxed);
@@ -50,7 +50,7 @@ impl Board {
         let memory = FakeMemory::new(&[(RAM, 256 * K4, RamUse::Frames)]);
         let frames = Arc::clone(PhysMemory::new(memory.clone()).frames());
         let from = TableFrames::new(Arc::clone(&frames), PhysAddr(u64::MAX));
-        Self { memory, frames, pages: Arc::new(Rationed { from, left: AtomicUsize::new(usize::MAX) }) }
+        Self { memory, frames, pages: Arc::new(LimitedPages { from, left: AtomicUsize::new(usize::MAX) }) }
     }
 
     pub(super) fn table<F: Format>(&self, input_bits: u32, coherent_walk: bool) -> PageTable<F> {
@@ -62,7 +62,7 @@ impl Board {
         access::load_u64(&*self.memory, table + index * 8, Caching::Uncached).unwrap()
     }
 
-    /// Walks as the manual says. Returns the leaf entry, its level, and the address that it yields.
+    /// Table walk by the manual. Returns the leaf entry, its level, and the output address.
     pub(super) fn walk<F: Format>(&self, table: &PageTable<F>, iova: DeviceAddr) -> Option<(u64, u64, PhysAddr)> {
         let bits = u64::from(table.config().input_bits);
         let mut level = u64::from(bits <= 39);

@@ -31,7 +31,7 @@ fn lpae32_entries_are_non_secure_at_every_level() {
 }
 
 #[test]
-fn every_word_on_the_way_to_a_page_is_as_the_manual_has_it() {
+fn every_entry_in_the_walk_of_a_page_matches_the_manual() {
     let board = Board::new();
     let mut table = board.table::<Lpae32>(32, true);
     table.map(DeviceAddr(0xffff_f000), PhysAddr(0x7_1234_5000), K4, RW).unwrap();

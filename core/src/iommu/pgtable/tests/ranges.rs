@@ -1,4 +1,4 @@
-//! Blocks, splits, errors, and where table pages go.
+//! Blocks, splits, errors, and the release of table pages.
 
 use std::vec::Vec;
 
@@ -10,7 +10,7 @@ use crate::iommu::{Gather, MapError, Prot};
 
 const AT: DeviceAddr = DeviceAddr(G1);
 
-/// Every page of a few that tests touch, as RAM has it.
+/// Walk results of the pages that the tests change.
 fn snapshot<F: Format>(board: &Board, table: &PageTable<F>) -> Vec<Option<(u64, u64, PhysAddr)>> {
     let probes = (0..1024).map(|n| n * K4).chain((0..1024).map(|n| n * M2 / 2));
     probes.map(|offset| board.walk(table, AT + offset)).collect()
@@ -29,7 +29,7 @@ fn the_largest_blocks_that_both_addresses_allow_are_used() {
 }
 
 #[test]
-fn addresses_that_do_not_align_alike_get_smaller_blocks() {
+fn addresses_with_different_alignment_get_smaller_blocks() {
     let board = Board::new();
     let mut table = board.table::<Lpae32>(32, true);
     table.map(AT, PhysAddr(2 * G1 + M2), G1, RW).unwrap();
@@ -39,7 +39,7 @@ fn addresses_that_do_not_align_alike_get_smaller_blocks() {
 }
 
 #[test]
-fn what_cannot_be_mapped_or_unmapped_is_named_and_nothing_changes() {
+fn a_refused_map_or_unmap_names_the_address_and_changes_nothing() {
     let board = Board::new();
     let mut table = board.table::<Lpae32>(32, true);
     table.map(AT + 3 * K4, PhysAddr(0x9000_0000), K4, RW).unwrap();
@@ -84,7 +84,7 @@ fn what_cannot_be_mapped_or_unmapped_is_named_and_nothing_changes() {
 }
 
 #[test]
-fn a_table_page_that_cannot_be_had_leaves_the_table_as_it_was() {
+fn a_failed_allocation_of_a_table_page_changes_nothing() {
     // Ranges that need several tables: a map over empty space, and an unmap that cuts through two blocks.
     let change = |table: &mut PageTable<Lpae64>, gather: &mut Gather, unmap: bool| {
         if unmap {
@@ -112,13 +112,13 @@ fn a_table_page_that_cannot_be_had_leaves_the_table_as_it_was() {
 }
 
 #[test]
-fn unmapping_part_of_a_block_keeps_the_rest() {
+fn unmapping_part_of_a_block_preserves_the_rest() {
     let board = Board::new();
     let mut table = board.table::<Lpae64>(48, true);
     table.map(AT, PhysAddr(4 * G1), G1, Prot::READ | Prot::COHERENT).unwrap();
     let mut gather = Gather::new();
     table.unmap(AT + 5 * M2 + 7 * K4, 2 * K4, &mut gather).unwrap();
-    // The hardware may hold the block as one.
+    // The hardware may cache the block as one entry.
     assert_eq!(gather.range(), Some((AT, AT + (G1 - 1))));
     gather.free_tables();
     for (offset, level) in [(0, 2), (5 * M2, 3), (5 * M2 + 6 * K4, 3), (5 * M2 + 9 * K4, 3), (6 * M2, 2), (G1 - 1, 2)] {
@@ -137,7 +137,7 @@ fn unmapping_part_of_a_block_keeps_the_rest() {
 }
 
 #[test]
-fn empty_tables_wait_for_the_flush_before_they_are_free() {
+fn empty_tables_are_freed_after_the_flush() {
     let board = Board::new();
     let mut table = board.table::<Lpae32>(32, false);
     table.map(AT, PhysAddr(0x9000_0000), 3 * K4, RW).unwrap();
@@ -159,7 +159,7 @@ fn empty_tables_wait_for_the_flush_before_they_are_free() {
 }
 
 #[test]
-fn dropping_a_table_gives_every_page_back() {
+fn dropping_a_table_frees_every_page() {
     let board = Board::new();
     let mut table = board.table::<Lpae64>(48, true);
     for n in 0..20u64 {
@@ -171,7 +171,7 @@ fn dropping_a_table_gives_every_page_back() {
 }
 
 #[test]
-fn entries_reach_ram_once_per_run_when_the_walker_does_not_snoop() {
+fn each_run_of_entries_is_cleaned_once_when_the_walker_does_not_snoop() {
     let board = Board::new();
     let mut table = board.table::<Lpae32>(32, false);
     table.map(AT, PhysAddr(0x9000_0000), K4, RW).unwrap();
@@ -192,7 +192,7 @@ fn entries_reach_ram_once_per_run_when_the_walker_does_not_snoop() {
 }
 
 #[test]
-fn a_table_is_in_ram_before_the_entry_that_points_to_it() {
+fn a_table_is_cleaned_before_the_entry_that_points_to_it() {
     let board = Board::new();
     let mut table = board.table::<Lpae32>(32, false);
     board.memory.take_cache_ops();

@@ -1,4 +1,4 @@
-//! The translation of a domain: one for each IOMMU that the domain's devices are behind, all saying the same.
+//! Translation of a domain over several IOMMUs: the same mappings at each IOMMU of the domain's devices.
 
 use alloc::format;
 use alloc::string::String;
@@ -12,73 +12,74 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::translation::PartId;
 
-/// One IOMMU's share.
+/// Share of one IOMMU: its own translation.
 #[derive(Clone)]
-struct Part {
+struct Share {
     id: PartId,
     node: NodeId,
     ops: Arc<dyn Translation>,
-    /// Its IOMMU has left. Nothing is mapped through it any more, but it has not confirmed that all is gone.
-    left: bool,
+    /// Its IOMMU was removed. Nothing is mapped through it any more, but it has not confirmed that all is unmapped.
+    removed: bool,
 }
 
-impl Part {
-    /// Whether no page of the range translates here.
+impl Share {
+    /// True when no page of the range translates here.
     fn is_empty(&self, iova: DeviceAddr, len: u64) -> bool {
         (0..len).step_by(PAGE_SIZE as usize).all(|at| self.ops.resolve(iova + at).is_none())
     }
 }
 
-/// A translation by every IOMMU that the members of a group are behind: what one maps all map, and an unmap is confirmed
-/// when all have confirmed it.
+/// Translation by every IOMMU of a group: each maps the same ranges, and an unmap is confirmed when all have confirmed
+/// it.
 ///
-/// With a single IOMMU, which is the rule, calls go straight to it.
-pub(super) struct Joint {
-    first: Part,
-    /// True once there is not only `first` to ask.
+/// With a single IOMMU, the usual case, calls are passed directly to it.
+pub(super) struct MultiIommu {
+    first: Share,
+    /// True once `first` is not the only share. Set with release after the list has changed, and read with acquire, so
+    /// that a caller that sees it also sees the list.
     several: AtomicBool,
-    parts: Mutex<Parts>,
+    shares: Mutex<Shares>,
 }
 
-struct Parts {
-    /// Replaced as a whole, so that calls use it without the lock.
-    list: Arc<[Part]>,
+struct Shares {
+    /// Replaced as a whole, so that calls iterate over it without the lock.
+    list: Arc<[Share]>,
     next: u32,
-    /// What maps that failed at a later part took down again, and no flush has confirmed.
+    /// Unmaps of maps that failed at a later share, not confirmed by a flush yet.
     unconfirmed: Gather,
 }
 
-impl Joint {
+impl MultiIommu {
     /// A translation through the IOMMU at `node` alone.
     pub(super) fn new(node: NodeId, ops: Arc<dyn Translation>) -> Self {
-        let first = Part { id: PartId(0), node, ops, left: false };
-        let parts = Parts { list: Arc::from([first.clone()]), next: 1, unconfirmed: Gather::new() };
-        Self { first, several: AtomicBool::new(false), parts: Mutex::new(parts) }
+        let first = Share { id: PartId(0), node, ops, removed: false };
+        let shares = Shares { list: Arc::from([first.clone()]), next: 1, unconfirmed: Gather::new() };
+        Self { first, several: AtomicBool::new(false), shares: Mutex::new(shares) }
     }
 
     /// The share of the IOMMU at `node`.
     pub(super) fn at(&self, node: NodeId) -> Option<Arc<dyn Translation>> {
-        self.list().iter().find(|p| p.node == node && !p.left).map(|p| Arc::clone(&p.ops))
+        self.list().iter().find(|p| p.node == node && !p.removed).map(|p| Arc::clone(&p.ops))
     }
 
-    /// Adds the share of another IOMMU. What is mapped already is not mapped there: it belongs to devices that are not
+    /// Adds the share of another IOMMU. Existing mappings are not added to it: they belong to devices that are not
     /// behind it.
     pub(super) fn add(&self, node: NodeId, ops: Arc<dyn Translation>) {
-        let mut parts = self.parts.lock();
-        let part = Part { id: PartId(parts.next), node, ops, left: false };
-        parts.next += 1;
-        parts.list = parts.list.iter().cloned().chain([part]).collect();
+        let mut shares = self.shares.lock();
+        let share = Share { id: PartId(shares.next), node, ops, removed: false };
+        shares.next += 1;
+        shares.list = shares.list.iter().cloned().chain([share]).collect();
         self.several.store(true, Ordering::Release);
     }
 
-    /// Maps the same by every share, as far as a share does not have it yet. On an error some shares may have it.
+    /// Maps a range at every share that does not have it yet. On an error some shares may have it.
     pub(super) fn map_each(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
-        for part in self.list().iter().filter(|p| !p.left) {
-            let whole = part.ops.map(iova, phys, len, prot);
+        for share in self.list().iter().filter(|p| !p.removed) {
+            let whole = share.ops.map(iova, phys, len, prot);
             let mapped = match whole {
-                // Some of it is there, and the table is as it was: the rest is mapped page by page.
+                // A part is mapped already, and the table is unchanged: map the rest page by page.
                 Err(MapError::Exists(_)) => (0..len).step_by(PAGE_SIZE as usize).try_for_each(|at| {
-                    match part.ops.map(iova + at, phys + at, PAGE_SIZE, prot) {
+                    match share.ops.map(iova + at, phys + at, PAGE_SIZE, prot) {
                         Err(MapError::Exists(_)) => Ok(()),
                         mapped => mapped,
                     }
@@ -86,67 +87,67 @@ impl Joint {
                 mapped => mapped,
             };
             match mapped {
-                Err(e) if self.still_has(part.id) => return Err(e),
+                Err(e) if self.is_present(share.id) => return Err(e),
                 _ => {}
             }
         }
         Ok(())
     }
 
-    /// The IOMMU at `node` leaves, and with it its share. Until it has confirmed that nothing is left, no flush of the
-    /// others is a proof.
+    /// Removes the share of the IOMMU at `node`. Until it has confirmed that nothing is mapped, no flush of the others
+    /// is a proof.
     pub(super) fn remove(&self, node: NodeId) {
-        let Some(gone) = self.list().iter().find(|p| p.node == node && !p.left).cloned() else { return };
+        let Some(gone) = self.list().iter().find(|p| p.node == node && !p.removed).cloned() else { return };
         {
-            let mut parts = self.parts.lock();
-            let marked = |p: &Part| Part { left: p.left || p.id == gone.id, ..p.clone() };
-            parts.list = parts.list.iter().map(marked).collect();
+            let mut shares = self.shares.lock();
+            let marked = |p: &Share| Share { removed: p.removed || p.id == gone.id, ..p.clone() };
+            shares.list = shares.list.iter().map(marked).collect();
             self.several.store(true, Ordering::Release);
         }
         gone.ops.retire();
         if gone.ops.flush(&mut Gather::new()).is_ok() {
-            let mut parts = self.parts.lock();
-            parts.list = parts.list.iter().filter(|p| p.id != gone.id).cloned().collect();
+            let mut shares = self.shares.lock();
+            shares.list = shares.list.iter().filter(|p| p.id != gone.id).cloned().collect();
         }
     }
 
-    /// The IOMMU whose share `translation` is.
+    /// The IOMMU to which the share `translation` belongs.
     pub(super) fn node_of(&self, translation: &Arc<dyn Translation>) -> Option<NodeId> {
         self.list().iter().find(|p| Arc::ptr_eq(&p.ops, translation)).map(|p| p.node)
     }
 
-    fn list(&self) -> Arc<[Part]> {
-        Arc::clone(&self.parts.lock().list)
+    fn list(&self) -> Arc<[Share]> {
+        Arc::clone(&self.shares.lock().list)
     }
 
-    /// Whether there is only the first part.
+    /// The first share, if it is the only one.
     fn single(&self) -> Option<&dyn Translation> {
         (!self.several.load(Ordering::Acquire)).then(|| &*self.first.ops)
     }
 
-    fn still_has(&self, id: PartId) -> bool {
-        self.list().iter().any(|p| p.id == id && !p.left)
+    fn is_present(&self, id: PartId) -> bool {
+        self.list().iter().any(|p| p.id == id && !p.removed)
     }
 }
 
-impl Translation for Joint {
+impl Translation for MultiIommu {
     fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
         if let Some(only) = self.single() {
             return only.map(iova, phys, len, prot);
         }
         let list = self.list();
         let mut done = Vec::with_capacity(list.len());
-        for part in list.iter().filter(|p| !p.left) {
-            match part.ops.map(iova, phys, len, prot) {
-                Ok(()) => done.push(part),
-                // It has left meanwhile.
-                Err(_) if !self.still_has(part.id) => {}
+        for share in list.iter().filter(|p| !p.removed) {
+            match share.ops.map(iova, phys, len, prot) {
+                Ok(()) => done.push(share),
+                // It was removed concurrently.
+                Err(_) if !self.is_present(share.id) => {}
                 Err(e) => {
-                    // A device may have used what the others had mapped: they must forget it before anybody gets the
-                    // memory for something else.
+                    // A device may have used the mappings of the other shares: they are flushed before the memory is
+                    // reused.
                     let mut gather = Gather::new();
-                    for part in &done {
-                        if part.ops.unmap(iova, len, gather.part(part.id)).is_err() {
+                    for share in &done {
+                        if share.ops.unmap(iova, len, gather.part(share.id)).is_err() {
                             return Err(MapError::Unconfirmed(iova));
                         }
                     }
@@ -154,7 +155,7 @@ impl Translation for Joint {
                         gather.free_tables();
                         return Err(e);
                     }
-                    self.parts.lock().unconfirmed.absorb(gather);
+                    self.shares.lock().unconfirmed.absorb(gather);
                     return Err(MapError::Unconfirmed(iova));
                 }
             }
@@ -167,12 +168,12 @@ impl Translation for Joint {
             return only.unmap(iova, len, gather);
         }
         let (mut missing, mut failed, mut done) = (None, None, false);
-        for part in self.list().iter().filter(|p| !p.left) {
-            match part.ops.unmap(iova, len, gather.part(part.id)) {
+        for share in self.list().iter().filter(|p| !p.removed) {
+            match share.ops.unmap(iova, len, gather.part(share.id)) {
                 Ok(()) => done = true,
-                Err(_) if !self.still_has(part.id) => done = true,
-                // It was added after the range was mapped, or an earlier call got as far as here.
-                Err(e @ MapError::Missing(_)) if part.is_empty(iova, len) => missing = missing.or(Some(e)),
+                Err(_) if !self.is_present(share.id) => done = true,
+                // The share was added after the range was mapped, or an earlier call unmapped it here.
+                Err(e @ MapError::Missing(_)) if share.is_empty(iova, len) => missing = missing.or(Some(e)),
                 Err(e) => failed = failed.or(Some(e)),
             }
         }
@@ -188,18 +189,18 @@ impl Translation for Joint {
     fn flush(&self, gather: &mut Gather) -> Result<(), IommuError> {
         let Some(only) = self.single() else {
             let (list, unconfirmed) = {
-                let mut parts = self.parts.lock();
-                (Arc::clone(&parts.list), core::mem::take(&mut parts.unconfirmed))
+                let mut shares = self.shares.lock();
+                (Arc::clone(&shares.list), core::mem::take(&mut shares.unconfirmed))
             };
             gather.absorb(unconfirmed);
             let mut result = Ok(());
-            for part in list.iter() {
-                // Each one is asked, also after one that does not answer: the next call then waits for that one alone.
-                let mut own = gather.take_part(part.id);
-                match part.ops.flush(&mut own) {
+            for share in list.iter() {
+                // Continue after a share that does not respond, so that the next call waits for that one alone.
+                let mut own = gather.take_part(share.id);
+                match share.ops.flush(&mut own) {
                     Ok(()) => own.free_tables(),
                     Err(e) => {
-                        gather.part(part.id).absorb(own);
+                        gather.part(share.id).absorb(own);
                         result = Err(e);
                     }
                 }
@@ -216,7 +217,7 @@ impl Translation for Joint {
     fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {
         match self.single() {
             Some(only) => only.resolve(iova),
-            None => self.list().iter().filter(|p| !p.left).find_map(|p| p.ops.resolve(iova)),
+            None => self.list().iter().filter(|p| !p.removed).find_map(|p| p.ops.resolve(iova)),
         }
     }
 
@@ -235,7 +236,7 @@ mod tests {
 
     use super::*;
 
-    /// Page numbers that translate.
+    /// Fake share: the set of mapped page numbers.
     #[derive(Default)]
     struct Share(Mutex<BTreeSet<u64>>);
 
@@ -267,9 +268,9 @@ mod tests {
     fn a_share_that_has_a_part_of_a_region_gets_the_rest_of_it() {
         let (one, two) = (Arc::new(Share::default()), Arc::new(Share::default()));
         one.0.lock().unwrap().insert(9);
-        let joint = Joint::new(NodeId(0), Arc::<Share>::clone(&one));
-        joint.add(NodeId(1), Arc::<Share>::clone(&two));
-        joint.map_each(DeviceAddr(8 * PAGE_SIZE), PhysAddr(8 * PAGE_SIZE), 3 * PAGE_SIZE, Prot::READ).unwrap();
+        let multi = MultiIommu::new(NodeId(0), Arc::<Share>::clone(&one));
+        multi.add(NodeId(1), Arc::<Share>::clone(&two));
+        multi.map_each(DeviceAddr(8 * PAGE_SIZE), PhysAddr(8 * PAGE_SIZE), 3 * PAGE_SIZE, Prot::READ).unwrap();
         for share in [one, two] {
             assert_eq!(*share.0.lock().unwrap(), BTreeSet::from([8, 9, 10]));
         }
