@@ -1,4 +1,4 @@
-//! P9 on the board: what a driver forgets costs memory, and nothing that is scarce.
+//! P9 on the board: forgotten handles leak memory, and no scarce resource.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -7,7 +7,7 @@ use bindery::binding::Bound;
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use common::SATA;
 
-/// Forgets every handle that it gets.
+/// Driver that forgets every handle.
 struct Forgetful;
 
 impl Driver for Forgetful {
@@ -28,7 +28,7 @@ impl Driver for Forgetful {
 }
 
 #[test]
-fn forgotten_handles_keep_no_translation_context_busy() {
+fn forgotten_handles_occupy_no_translation_context() {
     let rig = common::bare();
     rig.add_board();
     bindery_drivers::register_all(&rig.machine);

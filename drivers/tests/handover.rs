@@ -1,4 +1,4 @@
-//! Hand-over: the host gives its disk controller to a guest and takes it back, the same driver on both sides.
+//! Pass-through: the host assigns its disk controller to a guest and reclaims it, with the same driver on both sides.
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::redundant_closure_for_method_calls, reason = "a method is not general enough for `Client::call`")]
 
@@ -25,14 +25,14 @@ use common::{Rig, SATA, numbered_disk};
 const OVERRIDE: &str = "/sys/bus/platform/devices/ee300000.sata/driver_override";
 const PROBE: &str = "/sys/bus/platform/drivers_probe";
 
-/// A guest and its machine.
+/// Guest with its machine.
 struct Guest {
     env: Arc<GuestEnv>,
     machine: Handle,
 }
 
-/// Unbinds the host's driver and gives the device to the pass-through owner, as a user would.
-fn give(rig: &Rig) -> Tree {
+/// Unbinds the host's driver and binds the device to `vfio-platform`, through the control tree.
+fn bind_vfio(rig: &Rig) -> Tree {
     let tree = Tree::new(&rig.machine);
     tree.write(OVERRIDE, "vfio-platform\n").unwrap();
     tree.write("/sys/bus/platform/drivers/sata_rcar/unbind", "ee300000.sata\n").unwrap();
@@ -41,8 +41,8 @@ fn give(rig: &Rig) -> Tree {
     tree
 }
 
-/// Takes the device back for the host's driver.
-fn take(rig: &Rig, tree: &Tree) {
+/// Unbinds `vfio-platform` and binds the host's driver.
+fn rebind_host(rig: &Rig, tree: &Tree) {
     tree.write("/sys/bus/platform/drivers/vfio-platform/unbind", SATA).unwrap();
     tree.write(OVERRIDE, "\n").unwrap();
     tree.write(PROBE, SATA).unwrap();
@@ -67,8 +67,8 @@ fn boot(rig: &Rig, session: Session) -> Guest {
 }
 
 impl Guest {
-    /// Lets go as soon as the host asks.
-    fn is_polite(&self) {
+    /// Releases the device as soon as the host requests it.
+    fn releases_on_request(&self) {
         let (env, machine) = (Arc::downgrade(&self.env), Arc::downgrade(&self.machine));
         let let_go = move || {
             if let Some(machine) = machine.upgrade() {
@@ -123,16 +123,16 @@ fn bound() -> Rig {
 fn the_same_driver_reads_and_writes_in_the_guest_and_the_host_reads_what_it_wrote() {
     let rig = bound();
     let before = rig.resource_usage();
-    let tree = give(&rig);
+    let tree = bind_vfio(&rig);
     let guest = boot(&rig, open(&rig).unwrap());
     assert_eq!(guest.machine.device(SATA).unwrap().driver(), Some("sata_rcar"));
     assert_eq!(guest.read(7).unwrap(), 7u16.to_le_bytes().repeat(256));
     guest.write(7, 0xa7);
     assert_eq!(guest.read(7).unwrap(), [0xa7; 512]);
-    guest.is_polite();
+    guest.releases_on_request();
 
     rig.board.take_events();
-    take(&rig, &tree);
+    rebind_host(&rig, &tree);
     assert_eq!(pass_through_states(&rig), ["requested", "released"]);
     assert_eq!(host_read(&rig, 7), [0xa7; 512]);
     guest.assert_well();
@@ -142,19 +142,19 @@ fn the_same_driver_reads_and_writes_in_the_guest_and_the_host_reads_what_it_wrot
 }
 
 #[test]
-fn a_guest_that_does_not_answer_is_revoked_at_the_deadline() {
+fn a_guest_that_does_not_respond_is_revoked_at_the_deadline() {
     let rig = bound();
     let before = rig.resource_usage();
-    let tree = give(&rig);
+    let tree = bind_vfio(&rig);
     let guest = boot(&rig, open(&rig).unwrap());
     guest.write(3, 0x33);
     let begun = rig.board.now();
     rig.board.take_events();
-    take(&rig, &tree);
+    rebind_host(&rig, &tree);
     assert_eq!(pass_through_states(&rig), ["requested", "revoked"]);
     assert!(rig.board.now().since(begun) >= Duration::from_secs(5));
 
-    // Its register accesses fail, and so does everything that stands on them; it can still end its own binding.
+    // Its register accesses fail, and so do its reads; it can still unbind its own driver.
     assert!(!guest.env.has_device());
     assert_eq!(guest.read(3), None);
     assert_eq!(host_read(&rig, 3), [0x33; 512]);
@@ -167,9 +167,9 @@ fn a_guest_that_does_not_answer_is_revoked_at_the_deadline() {
 }
 
 #[test]
-fn what_the_host_tries_to_do_with_the_group_meanwhile_is_refused_by_name() {
+fn the_hosts_use_of_an_assigned_group_is_refused_with_the_holders_name() {
     let rig = bound();
-    let tree = give(&rig);
+    let tree = bind_vfio(&rig);
     let group = rig.machine.groups().into_iter().find(|g| g.info().members.iter().any(|m| &**m == SATA)).unwrap();
     assert_eq!(group.info().owner, Owner::PassThrough(1), "P7");
 
@@ -186,7 +186,7 @@ fn what_the_host_tries_to_do_with_the_group_meanwhile_is_refused_by_name() {
 }
 
 #[test]
-fn a_driver_that_holds_the_device_keeps_the_pass_through_owner_out() {
+fn a_bound_kernel_driver_excludes_the_pass_through_owner() {
     let rig = bound();
     let tree = Tree::new(&rig.machine);
     tree.write(OVERRIDE, "vfio-platform").unwrap();
@@ -196,7 +196,7 @@ fn a_driver_that_holds_the_device_keeps_the_pass_through_owner_out() {
 }
 
 #[test]
-fn without_translation_a_device_is_not_given_away() {
+fn a_device_without_translation_is_not_passed_through() {
     let policy = Policy { untranslated_dma: true, ..Policy::default() };
     let rig = common::on(Salvator::new().disk(numbered_disk(64)), policy);
     rig.add_board();
@@ -211,9 +211,9 @@ fn without_translation_a_device_is_not_given_away() {
 }
 
 #[test]
-fn a_user_reaches_what_it_mapped_and_its_memory_is_pinned_for_as_long() {
+fn a_users_mapped_memory_is_reachable_and_pinned() {
     let rig = bound();
-    give(&rig);
+    bind_vfio(&rig);
     let frames = rig.machine.memory().frames();
     let session = open(&rig).unwrap();
     let before = frames.in_use();
@@ -224,7 +224,7 @@ fn a_user_reaches_what_it_mapped_and_its_memory_is_pinned_for_as_long() {
     assert_eq!(at, Some(Some(memory.phys() + 4096)));
     assert!(session.map(iova, &memory, 0, 4096, Prot::READ).is_err());
     drop(memory);
-    assert!(frames.in_use() >= before + 2, "P2: the map holds the pages");
+    assert!(frames.in_use() >= before + 2, "P2: the map pins the pages");
     session.unmap(iova, 4096).unwrap();
     assert!(rig.board.translate(0, 2, iova.0, true).unwrap().is_err(), "P2");
     assert!(frames.in_use() <= before + 1, "the table may stay, the pages not");
@@ -234,9 +234,9 @@ fn a_user_reaches_what_it_mapped_and_its_memory_is_pinned_for_as_long() {
 }
 
 #[test]
-fn a_user_that_asks_for_nonsense_gets_an_error_and_nothing_happens() {
+fn invalid_requests_of_a_user_are_refused_without_effect() {
     let rig = bound();
-    give(&rig);
+    bind_vfio(&rig);
     let session = open(&rig).unwrap();
     let memory = DmaMemory::allocate(rig.machine.memory(), 4096).unwrap();
     let at = |iova, offset, len| session.map(DeviceAddr(iova), &memory, offset, len, Prot::READ);
@@ -254,17 +254,17 @@ fn a_user_that_asks_for_nonsense_gets_an_error_and_nothing_happens() {
 }
 
 #[test]
-fn each_hand_over_of_many_is_like_the_first() {
+fn repeated_pass_through_leaves_nothing_behind() {
     let rig = bound();
     let before = rig.resource_usage();
     for round in 0..20 {
-        let tree = give(&rig);
+        let tree = bind_vfio(&rig);
         let guest = boot(&rig, open(&rig).unwrap());
         guest.write(round, round as u8 + 1);
         if round % 2 == 0 {
-            guest.is_polite();
+            guest.releases_on_request();
         }
-        take(&rig, &tree);
+        rebind_host(&rig, &tree);
         assert_eq!(host_read(&rig, round), [round as u8 + 1; 512]);
         drop(guest);
         assert_eq!(rig.resource_usage(), before, "P4, round {round}");
@@ -273,17 +273,17 @@ fn each_hand_over_of_many_is_like_the_first() {
 }
 
 #[test]
-fn a_guest_whose_iommu_the_host_hangs_keeps_its_page_until_the_host_has_confirmed() {
+fn a_guests_page_is_quarantined_until_the_hosts_iommu_has_confirmed() {
     let rig = bound();
-    let tree = give(&rig);
+    let tree = bind_vfio(&rig);
     let guest = boot(&rig, open(&rig).unwrap());
     assert!(guest.read(1).is_some());
     rig.board.set_stuck(Stuck::IpmmuFlush, true);
-    assert_eq!(guest.read(2), None, "the command is over, but its buffer cannot be shown to be unmapped");
+    assert_eq!(guest.read(2), None, "the command has completed, but the unmap of its buffer is not confirmed");
     assert_ne!(guest.machine.quarantine(), [], "P2, in the guest");
     assert_ne!(rig.machine.quarantine(), [], "P2, on the host");
     rig.board.set_stuck(Stuck::IpmmuFlush, false);
-    // Nobody asks: both machines retry by themselves, and the host's clock drives the guest's.
+    // Both machines retry by timers, and the host's clock drives the guest's.
     let until = rig.board.now() + Duration::from_secs(11);
     while rig.board.now() < until {
         rig.board.wait(until);
@@ -292,21 +292,21 @@ fn a_guest_whose_iommu_the_host_hangs_keeps_its_page_until_the_host_has_confirme
     guest.assert_well();
     guest.machine.unbind(SATA, "sata_rcar").unwrap();
     drop(guest);
-    take(&rig, &tree);
+    rebind_host(&rig, &tree);
     rig.assert_well();
 }
 
 #[test]
-fn the_hosts_clock_keeps_the_deadlines_of_a_guest_that_falls_silent() {
+fn the_hosts_clock_runs_the_timers_of_an_idle_guest() {
     let rig = bound();
-    let tree = give(&rig);
+    let tree = bind_vfio(&rig);
     let guest = boot(&rig, open(&rig).unwrap());
     guest.machine.unbind(SATA, "sata_rcar").unwrap();
     guest.machine.groups()[0].set_kind(DomainKind::Lazy).unwrap();
     guest.machine.bind(SATA, "sata_rcar").unwrap();
     guest.write(1, 0x11);
-    let waiting = || guest.machine.groups()[0].domain().unwrap().waiting();
-    assert_ne!(waiting(), 0, "the buffer that was written waits for the flush");
+    let waiting = || guest.machine.groups()[0].domain().unwrap().queued_unmaps();
+    assert_ne!(waiting(), 0, "the unmap of the written buffer is queued");
     let until = rig.board.now() + Duration::from_millis(10);
     while rig.board.now() < until {
         rig.board.wait(until);
@@ -315,6 +315,6 @@ fn the_hosts_clock_keeps_the_deadlines_of_a_guest_that_falls_silent() {
     guest.assert_well();
     guest.machine.unbind(SATA, "sata_rcar").unwrap();
     drop(guest);
-    take(&rig, &tree);
+    rebind_host(&rig, &tree);
     rig.assert_well();
 }

@@ -19,11 +19,11 @@ use common::{IPMMU_HC, IPMMU_MM, Rig, SATA};
 const FIRST_IOVA: u64 = 0xffff_f000;
 const AVB: &str = "e6800000.ethernet";
 const DMAC: &str = "e7300000.dma-controller";
-/// Leaves by the board's count: `ipmmu_hc` is 0.
+/// Leaf numbers on the board: `ipmmu_hc` is 0.
 const DS0: usize = 1;
 const DS1: usize = 2;
 
-/// The board with all suppliers bound, and nobody behind the IPMMUs.
+/// The board with all suppliers bound, and no device behind the IPMMUs.
 fn rig() -> Rig {
     let rig = common::bare();
     rig.add_board();
@@ -32,7 +32,7 @@ fn rig() -> Rig {
     rig
 }
 
-/// The same, and [`Master`] on what it matches.
+/// As [`rig`], with [`Master`] registered.
 fn with_masters() -> Rig {
     let rig = rig();
     rig.machine.register(Master);
@@ -52,7 +52,7 @@ fn sata_reaches(rig: &Rig, addr: u64) -> Result<u64, Fault> {
 
 #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
 fn give_back(rig: &Rig) {
-    rig.master(SATA, |m| m.give_back());
+    rig.master(SATA, |m| m.free_newest());
 }
 
 fn faults(rig: &Rig) -> Vec<(Option<String>, EventKind)> {
@@ -74,7 +74,7 @@ fn a_leaf_waits_for_its_root_by_name_and_is_woken_by_it() {
 }
 
 #[test]
-fn masters_are_blocked_as_soon_as_their_iommu_is_there() {
+fn masters_are_blocked_once_their_iommu_is_bound() {
     let rig = common::bare();
     rig.add_board();
     assert_eq!(sata_reaches(&rig, 0x4800_0000), Ok(0x4800_0000), "as after power-up");
@@ -111,27 +111,27 @@ fn the_first_dma_domain_is_context_1_and_its_first_address_the_highest_page() {
 }
 
 #[test]
-fn what_is_mapped_is_reached_and_what_is_unmapped_is_not() {
+fn mapped_memory_is_reachable_and_unmapped_memory_is_not() {
     let rig = with_masters();
-    let (addr, phys) = rig.master(SATA, |m| m.take(3 * 4096)).unwrap();
+    let (addr, phys) = rig.master(SATA, |m| m.alloc(3 * 4096)).unwrap();
     for page in 0..3 {
         assert_eq!(sata_reaches(&rig, addr.0 + page * 4096 + 8), Ok(phys.0 + page * 4096 + 8));
     }
-    assert!(sata_reaches(&rig, addr.0 - 4096).is_err(), "what lies beside it is not");
-    assert!(reach(&rig, DS0, 16, addr.0, false).is_err(), "nor is it reached by another group");
+    assert!(sata_reaches(&rig, addr.0 - 4096).is_err(), "adjacent addresses are not");
+    assert!(reach(&rig, DS0, 16, addr.0, false).is_err(), "nor is it reachable from another group");
     give_back(&rig);
     for page in 0..3 {
         let gone = sata_reaches(&rig, addr.0 + page * 4096).unwrap_err();
         assert_eq!(gone.kind, FaultKind::Translation);
     }
-    assert!(sata_reaches(&rig, FIRST_IOVA).is_ok(), "what was cached of the rest is found again");
+    assert!(sata_reaches(&rig, FIRST_IOVA).is_ok(), "other mappings are still translated");
     rig.assert_well();
 }
 
 #[test]
-fn large_memory_is_mapped_whole() {
+fn a_large_allocation_is_mapped_completely() {
     let rig = with_masters();
-    let (addr, phys) = rig.master(SATA, |m| m.take(5 << 20)).unwrap();
+    let (addr, phys) = rig.master(SATA, |m| m.alloc(5 << 20)).unwrap();
     for offset in (0..5 << 20).step_by(4096) {
         assert_eq!(sata_reaches(&rig, addr.0 + offset), Ok(phys.0 + offset));
     }
@@ -141,7 +141,7 @@ fn large_memory_is_mapped_whole() {
 }
 
 #[test]
-fn after_unbind_the_device_is_blocked_and_everything_is_back() {
+fn after_unbind_the_device_is_blocked_and_everything_is_released() {
     let rig = rig();
     let before = rig.resource_usage();
     rig.machine.register(Master);
@@ -159,32 +159,32 @@ fn after_unbind_the_device_is_blocked_and_everything_is_back() {
 }
 
 #[test]
-fn a_flush_that_does_not_end_quarantines_the_memory_until_the_hardware_answers() {
+fn a_flush_that_times_out_quarantines_the_memory_until_the_hardware_responds() {
     let rig = with_masters();
-    let (addr, phys) = rig.master(SATA, |m| m.take(4096)).unwrap();
+    let (addr, phys) = rig.master(SATA, |m| m.alloc(4096)).unwrap();
     rig.board.set_stuck(Stuck::IpmmuFlush, true);
     give_back(&rig);
     let held = rig.machine.quarantine();
     assert_eq!(held.len(), 1, "{held:?}");
     assert_eq!((&*held[0].device, held[0].phys, held[0].len), (SATA, phys, 4096));
     assert!(held[0].why.contains("does not answer"), "{}", held[0].why);
-    // Neither page nor address is given to anybody else.
-    let refused = rig.master(SATA, |m| m.take(4096)).unwrap_err();
+    // Neither page nor address is reused.
+    let refused = rig.master(SATA, |m| m.alloc(4096)).unwrap_err();
     assert!(refused.to_string().contains("quarantine"), "{refused}");
     rig.board.set_stuck(Stuck::IpmmuFlush, false);
     rig.machine.unbind(SATA, "master").unwrap();
     rig.machine.bind(SATA, "master").unwrap();
     assert_eq!(rig.machine.quarantine(), [], "the master was shown to be quiesced");
-    let (again, _) = rig.master(SATA, |m| m.take(4096)).unwrap();
+    let (again, _) = rig.master(SATA, |m| m.alloc(4096)).unwrap();
     assert_eq!(again, addr, "a new domain starts from the top");
     rig.assert_well();
 }
 
 #[test]
-fn an_unbind_with_many_mappings_waits_for_a_hung_iommu_once_and_all_comes_back_when_it_answers() {
+fn an_unbind_with_many_mappings_waits_for_a_hung_iommu_once_and_recovers_all_when_it_responds() {
     let rig = with_masters();
     for _ in 0..200 {
-        rig.master(SATA, |m| m.take(4096)).unwrap();
+        rig.master(SATA, |m| m.alloc(4096)).unwrap();
     }
     rig.board.set_stuck(Stuck::IpmmuFlush, true);
     let begun = rig.board.now();
@@ -197,13 +197,13 @@ fn an_unbind_with_many_mappings_waits_for_a_hung_iommu_once_and_all_comes_back_w
     while rig.board.now() < until {
         rig.board.wait(until);
     }
-    assert_eq!(rig.machine.quarantine(), [], "P4: the machine has asked again by itself");
+    assert_eq!(rig.machine.quarantine(), [], "P4: the machine has retried by itself");
     rig.machine.bind(SATA, "master").unwrap();
     rig.assert_well();
 }
 
 #[test]
-fn a_context_that_cannot_be_switched_off_is_not_used_again_until_it_can() {
+fn a_context_that_cannot_be_disabled_is_not_reused_until_it_can() {
     let rig = rig();
     rig.machine.register(Master);
     rig.machine.bind(SATA, "master").unwrap();
@@ -217,15 +217,15 @@ fn a_context_that_cannot_be_switched_off_is_not_used_again_until_it_can() {
     rig.board.set_stuck(Stuck::IpmmuFlush, false);
     rig.machine.unbind(SATA, "master").unwrap();
     rig.machine.bind(SATA, "master").unwrap();
-    assert_eq!(domain(&rig).as_deref(), Some("context 1"), "the hardware has answered");
-    assert_eq!(rig.resource_usage().frames, frames, "and the tables have come back");
+    assert_eq!(domain(&rig).as_deref(), Some("context 1"), "the hardware has responded");
+    assert_eq!(rig.resource_usage().frames, frames, "and the tables are freed");
     rig.assert_well();
 }
 
 #[test]
 fn a_fault_names_the_device_and_who_freed_the_memory() {
     let rig = with_masters();
-    let (addr, _) = rig.master(SATA, |m| m.take(4096)).unwrap();
+    let (addr, _) = rig.master(SATA, |m| m.alloc(4096)).unwrap();
     give_back(&rig);
     rig.events();
     sata_reaches(&rig, addr.0 + 0x10).unwrap_err();
@@ -234,7 +234,7 @@ fn a_fault_names_the_device_and_who_freed_the_memory() {
     assert_eq!((device.as_deref(), iommu.as_str(), at.0), (Some(SATA), IPMMU_MM, addr.0 + 0x10));
     assert_eq!(reason, "no translation");
     assert!(was.as_ref().is_some_and(|w| w.contains("freed by ee300000.sata")), "{was:?}");
-    // The status was cleared with 0, so the next one is told as well, with its own address.
+    // The status was cleared with 0, so the next fault is reported as well, with its own address.
     sata_reaches(&rig, 0x1000).unwrap_err();
     assert!(matches!(&faults(&rig)[..], [(_, EventKind::IommuFault { addr, .. })] if addr.0 == 0x1000));
     assert!(!rig.board.line_is_high(bindery::env::IrqLine(bindery_sim::salvator::IPMMU_LINE)));
@@ -242,7 +242,7 @@ fn a_fault_names_the_device_and_who_freed_the_memory() {
 }
 
 #[test]
-fn a_late_access_after_unbind_names_who_had_the_memory() {
+fn a_late_access_after_unbind_names_the_former_owner() {
     let rig = rig();
     rig.machine.register(Master);
     rig.machine.bind(SATA, "master").unwrap();
@@ -253,15 +253,15 @@ fn a_late_access_after_unbind_names_who_had_the_memory() {
     let [(device, EventKind::IommuFault { was, .. })] = &told[..] else { panic!("{told:?}") };
     assert_eq!(device.as_deref(), Some(SATA));
     assert_eq!(was.as_deref(), Some("coherent at 0xfffff000, 0x1000 bytes, mapped and freed by ee300000.sata"));
-    // An address that nobody had may be anybody's.
+    // An address that was never mapped has no former owner.
     sata_reaches(&rig, 0x1000).unwrap_err();
     assert!(matches!(&faults(&rig)[..], [(None, EventKind::IommuFault { was: None, .. })]));
     rig.assert_well();
 }
 
 #[test]
-fn a_domain_that_cannot_be_had_fails_the_bind_and_leaves_nothing() {
-    // A seventh leaf, whose registers nobody models: the six others take all contexts but the blocked one.
+fn a_bind_without_a_free_context_fails_and_leaves_nothing() {
+    // A seventh leaf without a register model: the six others use all contexts but the blocked one.
     let base = 0xe680_0000_u64 + 0x20_0000;
     let salvator = Salvator::new().fixed(PhysAddr(base), 0x1000, 0);
     let rig = common::on(salvator, Policy::default());
@@ -288,14 +288,14 @@ fn a_domain_that_cannot_be_had_fails_the_bind_and_leaves_nothing() {
         "{error:?}"
     );
     assert_eq!(rig.resource_usage(), before);
-    // One leaves, the late one gets its context.
+    // One is unbound, and the late one gets its context.
     rig.machine.unbind("m0", "master").unwrap();
     rig.machine.bind("late", "master").unwrap();
     rig.assert_well();
 }
 
 #[test]
-fn unbinding_the_root_takes_its_consumers_along_and_all_of_it_comes_back() {
+fn unbinding_the_root_unbinds_its_consumers_and_all_are_bound_again() {
     let rig = with_masters();
     let before = rig.resource_usage();
     let holders = |rig: &Rig| [IPMMU_MM, IPMMU_HC, SATA, AVB, DMAC].map(|name| rig.driver(name));
@@ -303,13 +303,13 @@ fn unbinding_the_root_takes_its_consumers_along_and_all_of_it_comes_back() {
     rig.machine.unbind(IPMMU_MM, "ipmmu-vmsa").unwrap();
     assert_eq!(holders(&rig), [None; 5]);
     assert_eq!(rig.machine.groups().len(), 0);
-    assert_eq!(rig.resource_usage().frames, 0, "every table is back");
-    assert!(sata_reaches(&rig, FIRST_IOVA).is_err(), "without its IOMMU's driver a master stays cut off");
+    assert_eq!(rig.resource_usage().frames, 0, "every table is freed");
+    assert!(sata_reaches(&rig, FIRST_IOVA).is_err(), "without its IOMMU's driver a master stays blocked");
     rig.machine.bind(IPMMU_MM, "ipmmu-vmsa").unwrap();
     rig.settle();
     assert_eq!(holders(&rig), bound);
     let mut after = rig.resource_usage();
-    // Groups are numbered in the order of arrival.
+    // Groups are numbered in the order in which they are made.
     assert_eq!((after.groups.len(), after.frames), (before.groups.len(), before.frames));
     after.groups.clone_from(&before.groups);
     assert_eq!((after.irqs, after.services, after.supplies), (before.irqs, before.services, before.supplies));
@@ -318,7 +318,7 @@ fn unbinding_the_root_takes_its_consumers_along_and_all_of_it_comes_back() {
 }
 
 #[test]
-fn unbinding_a_leaf_takes_only_its_own_consumers() {
+fn unbinding_a_leaf_unbinds_only_its_own_consumers() {
     let rig = with_masters();
     rig.machine.unbind(IPMMU_HC, "ipmmu-vmsa").unwrap();
     assert_eq!((rig.driver(SATA), rig.driver(AVB)), (None, Some("master")));
@@ -354,7 +354,7 @@ fn a_micro_tlb_that_two_devices_share_is_blocked_after_the_last_of_them() {
     let leaf = 3;
     assert!(reach(&rig, leaf, 5, FIRST_IOVA, true).is_ok());
     rig.add_master("two", "ec670000.mmu", &[5]);
-    assert!(reach(&rig, leaf, 5, FIRST_IOVA, true).is_ok(), "a device that joins does not cut off its neighbour");
+    assert!(reach(&rig, leaf, 5, FIRST_IOVA, true).is_ok(), "a device that joins does not block its neighbour");
     rig.settle();
     rig.machine.unbind("one", "master").unwrap();
     assert_eq!(reach(&rig, leaf, 6, FIRST_IOVA, true).unwrap_err().context, 7);
@@ -365,7 +365,7 @@ fn a_micro_tlb_that_two_devices_share_is_blocked_after_the_last_of_them() {
 }
 
 #[test]
-fn a_stream_goes_through_no_domain_of_another_machine_or_of_another_leaf() {
+fn a_stream_is_attached_to_no_domain_of_another_machine_or_another_leaf() {
     let (ours, theirs) = (rig(), rig());
     let leaf = |rig: &Rig, device: &str| {
         let groups = rig.machine.groups().into_iter();
@@ -380,6 +380,6 @@ fn a_stream_goes_through_no_domain_of_another_machine_or_of_another_leaf() {
     }
     let domain = beside.domain(DomainKind::Strict).unwrap();
     assert_eq!(own.attach(stream, &domain), Err(IommuError::ForeignDomain), "of another leaf");
-    assert!(sata_reaches(&ours, FIRST_IOVA).is_err(), "it is where it was: blocked");
+    assert!(sata_reaches(&ours, FIRST_IOVA).is_err(), "still blocked");
     assert_eq!(ours.machine.promises().broken(), []);
 }

@@ -1,4 +1,4 @@
-//! The IPMMU driver when things go badly: devices that vanish, handles that are forgotten, and many threads.
+//! The IPMMU driver under vanishing devices, forgotten handles and concurrent threads.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -20,7 +20,7 @@ fn with_masters(salvator: Salvator) -> Rig {
 }
 
 #[test]
-fn a_leaf_that_vanishes_takes_its_masters_along_and_comes_back() {
+fn a_leaf_that_vanishes_unbinds_its_masters_and_can_be_added_again() {
     let rig = with_masters(Salvator::new());
     let desc = rig.machine.device(IPMMU_HC).unwrap().desc().clone();
     let used = |rig: &Rig| (rig.resource_usage().bindings.len(), rig.resource_usage().frames);
@@ -28,20 +28,20 @@ fn a_leaf_that_vanishes_takes_its_masters_along_and_comes_back() {
     rig.board.unplug(IPMMU_HC).unwrap();
     assert!(rig.machine.device_vanished(IPMMU_HC));
     assert_eq!(rig.driver(SATA), None);
-    // The leaf could not confirm that it has forgotten: what its master had is kept.
+    // The leaf could not confirm a flush: its master's memory is quarantined.
     assert_eq!(rig.machine.quarantine().len(), 1);
     rig.board.plug(IPMMU_HC).unwrap();
     rig.machine.add_device(desc).unwrap();
     rig.settle();
     assert_eq!(rig.driver(SATA), Some("master"));
     assert_eq!(rig.machine.quarantine(), []);
-    assert_eq!(used(&rig), before, "tables that nobody vouched for are back, too");
+    assert_eq!(used(&rig), before, "unconfirmed tables are freed, too");
     assert!(rig.board.translate(0, SATA_UTLB as usize, 0xffff_f000, true).unwrap().is_ok());
     rig.assert_well();
 }
 
 #[test]
-fn a_root_that_vanishes_takes_everything_behind_it_along() {
+fn a_root_that_vanishes_unbinds_everything_behind_it() {
     let rig = with_masters(Salvator::new());
     let desc = rig.machine.device(IPMMU_MM).unwrap().desc().clone();
     let bound = rig.resource_usage().bindings.len();
@@ -59,7 +59,7 @@ fn a_root_that_vanishes_takes_everything_behind_it_along() {
 }
 
 #[test]
-fn threads_that_map_unmap_bind_and_unbind_end_where_one_would() {
+fn concurrent_maps_and_binds_leave_the_same_state_as_one_thread() {
     let rig = with_masters(Salvator::new().cpus(4));
     let before = rig.resource_usage();
     let over = AtomicBool::new(false);
@@ -68,8 +68,8 @@ fn threads_that_map_unmap_bind_and_unbind_end_where_one_would() {
         while !over.load(Ordering::Relaxed) {
             let Some(client) = rig.machine.client::<Master>(device) else { continue };
             let _ = client.call(|m| {
-                if m.take(3 * 4096).is_ok() {
-                    m.give_back();
+                if m.alloc(3 * 4096).is_ok() {
+                    m.free_newest();
                     done.fetch_add(1, Ordering::Relaxed);
                 }
             });

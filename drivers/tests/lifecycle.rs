@@ -1,5 +1,5 @@
-//! The lifecycle of the disk controller: in each situation nobody notices anything, be it promises, device models, the IOMMU or
-//! the DMA checker, and machine and board are as before. `mutants/` has the historical bugs that each of them notices.
+//! Lifecycle of the disk controller: in each scenario promises, device models, IOMMU and DMA checker report nothing,
+//! and machine and board are as before. `mutants/` has the historical bugs that each of them detects.
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::redundant_closure_for_method_calls, reason = "a method is not general enough for `Client::call`")]
 
@@ -29,24 +29,24 @@ use hook::Hook;
 
 const DRIVER: &str = "sata_rcar";
 
-/// A board, a machine, and the moments in which somebody waits.
-struct World {
+/// A board, a machine, and a hook that runs during waits.
+struct Fixture {
     rig: Rig,
     hook: Arc<Hook>,
 }
 
-impl Deref for World {
+impl Deref for Fixture {
     type Target = Rig;
     fn deref(&self) -> &Rig {
         &self.rig
     }
 }
 
-/// What a scenario saw by itself: a life that did not end as it began, or wrong data.
-type Seen = Vec<String>;
+/// Findings of a scenario itself: a state that was not restored, or wrong data.
+type Findings = Vec<String>;
 
 /// The whole board with a disk; nothing is probed yet.
-fn world(policy: Policy) -> World {
+fn fixture(policy: Policy) -> Fixture {
     let board = Salvator::new().disk(numbered_disk(64)).build();
     board.keep_events(1 << 16);
     let hook = Hook::on(&board);
@@ -54,15 +54,15 @@ fn world(policy: Policy) -> World {
     let rig = Rig { board, machine };
     rig.add_board();
     bindery_drivers::register_all(&rig.machine);
-    World { rig, hook }
+    Fixture { rig, hook }
 }
 
-/// Runs `scenario`: nobody notices anything, promises, models, IOMMU, DMA checker, or the scenario itself.
+/// Runs `scenario`, and checks that promises, models, IOMMU, DMA checker and the scenario itself report nothing.
 #[track_caller]
-fn clean(policy: Policy, scenario: fn(&World) -> Seen) {
-    let rig = world(policy);
+fn clean(policy: Policy, scenario: fn(&Fixture) -> Findings) {
+    let rig = fixture(policy);
     let mut found = match catch_unwind(AssertUnwindSafe(|| scenario(&rig))) {
-        Ok(seen) => seen,
+        Ok(findings) => findings,
         Err(_) => vec!["panic".into()],
     };
     rig.board.run_pending();
@@ -90,7 +90,7 @@ fn untranslated() -> Policy {
     Policy { untranslated_dma: true, ..Policy::default() }
 }
 
-/// Everything is probed, and the disk let go of: what a life starts from.
+/// Start state of a scenario: everything is probed, and the disk controller is unbound.
 fn before(rig: &Rig) -> (ResourceUsage, usize) {
     bound(rig);
     unbind(rig);
@@ -110,8 +110,8 @@ fn unbind(rig: &Rig) {
     rig.machine.unbind(SATA, DRIVER).unwrap();
 }
 
-/// Reads one sector; says so if it does not hold what it should.
-fn read(rig: &Rig) -> Seen {
+/// Reads one sector; a finding if its contents are wrong.
+fn read(rig: &Rig) -> Findings {
     let mut back = vec![0; 512];
     let port = rig.machine.client::<SataRcar>(SATA).unwrap();
     match port.call(|p| p.read(7, &mut back)).unwrap() {
@@ -121,77 +121,77 @@ fn read(rig: &Rig) -> Seen {
     }
 }
 
-/// Machine and board are as they were before.
-fn same(rig: &Rig, before: &(ResourceUsage, usize)) -> Seen {
+/// Findings if machine and board are not as before.
+fn same(rig: &Rig, before: &(ResourceUsage, usize)) -> Findings {
     let now = (rig.resource_usage(), rig.board.enabled_lines());
     if now == *before { Vec::new() } else { vec![format!("left: {now:?} instead of {before:?}")] }
 }
 
-/// Bind, read, unbind; and once more.
-fn lives(world: &World) -> Seen {
-    let before = before(world);
-    let mut seen = Vec::new();
+/// Binds, reads and unbinds, twice.
+fn bind_read_unbind(fixture: &Fixture) -> Findings {
+    let before = before(fixture);
+    let mut findings = Vec::new();
     for _ in 0..2 {
-        bind(world);
-        seen.extend(read(world));
-        unbind(world);
-        seen.extend(same(world, &before));
+        bind(fixture);
+        findings.extend(read(fixture));
+        unbind(fixture);
+        findings.extend(same(fixture, &before));
     }
-    seen
+    findings
 }
 
-/// A probe that fails after it has taken its DMA memory.
-fn late_failure(world: &World) -> Seen {
-    let before = before(world);
-    world.board.faults().fail_points(&[FaultPoint::IrqRequest]);
-    assert!(world.machine.bind(SATA, DRIVER).is_err());
-    world.board.faults().never();
-    same(world, &before)
+/// A probe that fails after it has allocated its DMA memory.
+fn late_failure(fixture: &Fixture) -> Findings {
+    let before = before(fixture);
+    fixture.board.faults().fail_points(&[FaultPoint::IrqRequest]);
+    assert!(fixture.machine.bind(SATA, DRIVER).is_err());
+    fixture.board.faults().never();
+    same(fixture, &before)
 }
 
 /// A bind that fails at each of its steps in turn.
-fn each_failure(world: &World) -> Seen {
-    let before = before(world);
-    let mut seen = Vec::new();
+fn each_failure(fixture: &Fixture) -> Findings {
+    let before = before(fixture);
+    let mut findings = Vec::new();
     for step in 1.. {
-        world.board.faults().fail_nth(step);
-        let done = world.machine.bind(SATA, DRIVER).is_ok();
-        let struck = world.board.faults().injected() == 1;
-        world.board.faults().never();
+        fixture.board.faults().fail_nth(step);
+        let done = fixture.machine.bind(SATA, DRIVER).is_ok();
+        let struck = fixture.board.faults().injected() == 1;
+        fixture.board.faults().never();
         if done {
-            unbind(world);
+            unbind(fixture);
         }
-        seen.extend(same(world, &before));
+        findings.extend(same(fixture, &before));
         if !struck {
             break;
         }
     }
-    seen
+    findings
 }
 
 /// The supplier of a bound consumer is unbound.
-fn supplier_unbound(world: &World) -> Seen {
-    bound(world);
-    let seen = read(world);
-    world.machine.unbind(IPMMU_HC, "ipmmu-vmsa").unwrap();
-    seen
+fn supplier_unbound(fixture: &Fixture) -> Findings {
+    bound(fixture);
+    let findings = read(fixture);
+    fixture.machine.unbind(IPMMU_HC, "ipmmu-vmsa").unwrap();
+    findings
 }
 
 /// The driver of a bound device is removed.
-fn driver_removed(world: &World) -> Seen {
-    bound(world);
-    world.machine.unregister(DRIVER);
+fn driver_removed(fixture: &Fixture) -> Findings {
+    bound(fixture);
+    fixture.machine.unregister(DRIVER);
     Vec::new()
 }
 
-/// Somebody unbinds the disk controller, and while he is on his way its driver is changed.
-fn driver_changed_meanwhile(world: &World) -> Seen {
-    bound(world);
-    let machine = Arc::clone(&world.machine);
+/// The driver of the disk controller is changed during an unbind.
+fn driver_changed_meanwhile(fixture: &Fixture) -> Findings {
+    bound(fixture);
+    let machine = Arc::clone(&fixture.machine);
     machine.register(Master);
-    world.hook.at_wait(1, move || {
+    fixture.hook.at_wait(1, move || {
         let device = machine.device(SATA).unwrap();
-        // Inside an unbind that has the lock nobody else gets that far.
+        // An unbind that holds the lock excludes this.
         if device.phase() == Phase::Bound {
             let other = || {
                 machine.unbind(SATA, DRIVER).unwrap();
@@ -200,38 +200,38 @@ fn driver_changed_meanwhile(world: &World) -> Seen {
             thread::scope(|s| s.spawn(other).join()).unwrap();
         }
     });
-    let _ = world.machine.unbind(SATA, DRIVER);
-    world.hook.each_wait(|| {});
+    let _ = fixture.machine.unbind(SATA, DRIVER);
+    fixture.hook.each_wait(|| {});
     Vec::new()
 }
 
-/// The IOMMU does not confirm what a read unmaps. The read may fail, and its buffers may be kept.
-fn invalidation_times_out(world: &World) -> Seen {
-    bound(world);
-    world.board.faults().fail_points(&[FaultPoint::Invalidate]);
-    let _ = read(world);
-    world.board.faults().never();
-    unbind(world);
+/// The IOMMU does not confirm the unmap of a read. The read may fail, and its buffers may be quarantined.
+fn invalidation_times_out(fixture: &Fixture) -> Findings {
+    bound(fixture);
+    fixture.board.faults().fail_points(&[FaultPoint::Invalidate]);
+    let _ = read(fixture);
+    fixture.board.faults().never();
+    unbind(fixture);
     Vec::new()
 }
 
-/// The IOMMU does not confirm what an unbind unmaps; a reset at the next probe shows that the memory can go back.
-fn unbind_that_quarantines(world: &World) -> Seen {
-    let before = before(world);
-    bind(world);
-    let mut seen = read(world);
-    world.board.faults().fail_points(&[FaultPoint::Invalidate]);
-    unbind(world);
-    world.board.faults().never();
-    match world.machine.bind(SATA, DRIVER) {
-        Ok(()) => unbind(world),
-        Err(e) => seen.push(format!("left: it does not bind again: {e}")),
+/// The IOMMU does not confirm the unmap of an unbind; a reset at the next probe is the proof that frees the memory.
+fn unbind_that_quarantines(fixture: &Fixture) -> Findings {
+    let before = before(fixture);
+    bind(fixture);
+    let mut findings = read(fixture);
+    fixture.board.faults().fail_points(&[FaultPoint::Invalidate]);
+    unbind(fixture);
+    fixture.board.faults().never();
+    match fixture.machine.bind(SATA, DRIVER) {
+        Ok(()) => unbind(fixture),
+        Err(e) => findings.push(format!("it does not bind again: {e}")),
     }
-    seen.extend(same(world, &before));
-    seen
+    findings.extend(same(fixture, &before));
+    findings
 }
 
-/// Forgets the handle on its interrupt, and keeps one on its registers.
+/// Driver that forgets its interrupt handle, and leaks a handle to its registers.
 struct Forgetful(mpsc::Sender<MmioHandle>);
 
 impl Driver for Forgetful {
@@ -248,117 +248,117 @@ impl Driver for Forgetful {
     }
 }
 
-/// A driver forgets one handle, and somebody uses another one when the binding has ended.
-fn handles_outlive_the_binding(world: &World) -> Seen {
-    let before = before(world);
-    world.machine.unregister(DRIVER);
+/// A driver forgets one handle, and another one is used after the binding has ended.
+fn handles_outlive_the_binding(fixture: &Fixture) -> Findings {
+    let before = before(fixture);
+    fixture.machine.unregister(DRIVER);
     let (keep, kept) = mpsc::channel();
-    world.machine.register(Forgetful(keep));
-    world.settle();
-    world.machine.unbind(SATA, Forgetful::NAME).unwrap();
-    let mut seen = same(world, &before);
+    fixture.machine.register(Forgetful(keep));
+    fixture.settle();
+    fixture.machine.unbind(SATA, Forgetful::NAME).unwrap();
+    let mut findings = same(fixture, &before);
     if kept.recv().unwrap().read32(0x180).is_ok() {
-        seen.push("data: registers were read after the unbind".into());
+        findings.push("data: registers were read after the unbind".into());
     }
-    seen
+    findings
 }
 
 /// The disk controller does not stop when it is unbound.
-fn stop_fails(world: &World) -> Seen {
-    bound(world);
-    let seen = read(world);
-    world.board.faults().fail_points(&[FaultPoint::Quiesce]);
-    unbind(world);
-    world.board.faults().never();
-    seen
+fn stop_fails(fixture: &Fixture) -> Findings {
+    bound(fixture);
+    let findings = read(fixture);
+    fixture.board.faults().fail_points(&[FaultPoint::Quiesce]);
+    unbind(fixture);
+    fixture.board.faults().never();
+    findings
 }
 
 /// The disk controller is unbound inside a command that does not end, and its DMA engine ignores the stop. It has a
 /// reset line of its own, by which the core can end it.
-fn engine_ignores_the_stop(world: &World) -> Seen {
-    let before = before(world);
-    bind(world);
-    world.board.sata_faults(|k| (k.no_completion, k.stop) = (true, Stop::Ignored));
-    let device = world.machine.device(SATA).unwrap();
+fn engine_ignores_the_stop(fixture: &Fixture) -> Findings {
+    let before = before(fixture);
+    bind(fixture);
+    fixture.board.sata_faults(|k| (k.no_completion, k.stop) = (true, Stop::Ignored));
+    let device = fixture.machine.device(SATA).unwrap();
     let (inside, entered) = mpsc::channel();
-    world.hook.each_wait(move || {
+    fixture.hook.each_wait(move || {
         let _ = inside.send(());
-        // Host time: the reader must not come to its end before the other thread has begun to unbind.
+        // Host time: the reader must not finish before the other thread has begun to unbind.
         while device.phase() == Phase::Bound {
             thread::sleep(Duration::from_micros(100));
         }
     });
     thread::scope(|s| {
-        let reader = s.spawn(|| read(world));
+        let reader = s.spawn(|| read(fixture));
         entered.recv().unwrap();
-        unbind(world);
-        assert_ne!(reader.join().unwrap(), Seen::new(), "it was broken off");
+        unbind(fixture);
+        assert_ne!(reader.join().unwrap(), Findings::new(), "the read was aborted");
     });
-    world.hook.each_wait(|| {});
-    same(world, &before)
+    fixture.hook.each_wait(|| {});
+    same(fixture, &before)
 }
 
-/// Takes and gives back memory through a domain that flushes later; no time passes in between.
-fn lazy_pairs(world: &World) -> Seen {
-    let _ = before(world);
-    world.machine.register(Master);
-    let groups = world.machine.groups();
+/// Maps and unmaps memory in a lazy domain, without time passing in between.
+fn lazy_pairs(fixture: &Fixture) -> Findings {
+    let _ = before(fixture);
+    fixture.machine.register(Master);
+    let groups = fixture.machine.groups();
     let group = groups.iter().find(|g| g.info().members.iter().any(|m| &**m == SATA)).unwrap();
     group.set_kind(DomainKind::Lazy).unwrap();
-    world.machine.bind(SATA, Master::NAME).unwrap();
-    world.master(SATA, |m| {
+    fixture.machine.bind(SATA, Master::NAME).unwrap();
+    fixture.master(SATA, |m| {
         for _ in 0..3 {
-            m.take(4096).unwrap();
-            m.give_back();
+            m.alloc(4096).unwrap();
+            m.free_newest();
         }
     });
-    world.machine.unbind(SATA, Master::NAME).unwrap();
+    fixture.machine.unbind(SATA, Master::NAME).unwrap();
     Vec::new()
 }
 
-/// The IOMMU does not take the disk controller in.
-fn attach_fails(world: &World) -> Seen {
-    let before = before(world);
-    world.board.faults().fail_points(&[FaultPoint::DomainAttach]);
-    let _ = world.machine.bind(SATA, DRIVER);
-    world.board.faults().never();
-    if world.driver(SATA).is_some() {
-        unbind(world);
+/// The IOMMU fails to attach the disk controller.
+fn attach_fails(fixture: &Fixture) -> Findings {
+    let before = before(fixture);
+    fixture.board.faults().fail_points(&[FaultPoint::DomainAttach]);
+    let _ = fixture.machine.bind(SATA, DRIVER);
+    fixture.board.faults().never();
+    if fixture.driver(SATA).is_some() {
+        unbind(fixture);
     }
-    same(world, &before)
+    same(fixture, &before)
 }
 
-/// A pass-through owner wants a device whose group a kernel driver owns.
-fn claim_in_a_shared_group(world: &World) -> Seen {
-    bound(world);
-    world.add_master("neighbour", IPMMU_HC, &[3]);
-    let before = (world.resource_usage(), world.board.enabled_lines());
-    world.machine.device("neighbour").unwrap().set_driver_override(Some("vfio-platform"));
-    let _ = world.machine.bind("neighbour", "vfio-platform");
-    same(world, &before)
+/// A pass-through owner binds a device whose group a kernel driver owns.
+fn claim_in_a_shared_group(fixture: &Fixture) -> Findings {
+    bound(fixture);
+    fixture.add_master("neighbour", IPMMU_HC, &[3]);
+    let before = (fixture.resource_usage(), fixture.board.enabled_lines());
+    fixture.machine.device("neighbour").unwrap().set_driver_override(Some("vfio-platform"));
+    let _ = fixture.machine.bind("neighbour", "vfio-platform");
+    same(fixture, &before)
 }
 
-/// The disk goes silent for one command, and the driver brings the port up again.
-fn port_reset(world: &World) -> Seen {
-    let before = before(world);
-    bind(world);
-    world.board.sata_faults(|k| k.no_completion = true);
-    let board = Arc::downgrade(&world.board);
-    world.board.on_event(Box::new(move |e| {
+/// The disk does not respond to one command, and the driver resets the port.
+fn port_reset(fixture: &Fixture) -> Findings {
+    let before = before(fixture);
+    bind(fixture);
+    fixture.board.sata_faults(|k| k.no_completion = true);
+    let board = Arc::downgrade(&fixture.board);
+    fixture.board.on_event(Box::new(move |e| {
         if matches!(&e.kind, EventKind::Log { text } if text.contains("no answer"))
             && let Some(board) = board.upgrade()
         {
             board.sata_faults(|k| k.no_completion = false);
         }
     }));
-    assert_ne!(read(world), Seen::new(), "the first one times out");
-    let mut seen = read(world);
-    unbind(world);
-    seen.extend(same(world, &before));
-    seen
+    assert_ne!(read(fixture), Findings::new(), "the first one times out");
+    let mut findings = read(fixture);
+    unbind(fixture);
+    findings.extend(same(fixture, &before));
+    findings
 }
 
-/// A driver without needs.
+/// Driver without suppliers.
 struct Supplier;
 
 impl Driver for Supplier {
@@ -373,7 +373,7 @@ impl Driver for Supplier {
     }
 }
 
-/// A driver that finds its supplier missing; before it can say so, the supplier is there.
+/// Driver that finds its supplier missing; the supplier arrives before the deferral is returned.
 struct Late;
 
 impl Driver for Late {
@@ -386,7 +386,7 @@ impl Driver for Late {
             return Ok(());
         }
         dev.machine().register(Supplier);
-        // On a thread of its own: what this one asks for is carried out when the probe has returned.
+        // On a thread of its own: requests of this thread are queued until the probe has returned.
         let machine = dev.machine();
         assert!(thread::scope(|s| s.spawn(|| machine.step()).join().unwrap_or(false)));
         Err(ProbeError::Defer { on: Missing::Node(supplier.node()) })
@@ -397,31 +397,31 @@ impl Driver for Late {
 }
 
 /// A supplier arrives while its consumer is being deferred because of it.
-fn arrival_in_a_probe(world: &World) -> Seen {
-    bound(world);
+fn arrival_in_a_probe(fixture: &Fixture) -> Findings {
+    bound(fixture);
     for name in ["supplier", "late"] {
         let mut desc = DeviceDesc::new(name);
         desc.compatible.push(format!("test,{name}").into());
-        world.machine.add_device(desc).unwrap();
+        fixture.machine.add_device(desc).unwrap();
     }
-    world.settle();
-    world.machine.register(Late);
-    world.settle();
-    match world.driver("late") {
+    fixture.settle();
+    fixture.machine.register(Late);
+    fixture.settle();
+    match fixture.driver("late") {
         Some(_) => Vec::new(),
         None => vec!["left: late is not bound".into()],
     }
 }
 
-/// Everything comes up for the first time.
-fn boot(world: &World) -> Seen {
-    world.settle();
+/// Everything is probed for the first time.
+fn boot(fixture: &Fixture) -> Findings {
+    fixture.settle();
     Vec::new()
 }
 
 clean! {
-    bind_read_unbind_twice: translated(), lives;
-    bind_read_unbind_twice_untranslated: untranslated(), lives;
+    bind_read_unbind_twice: translated(), bind_read_unbind;
+    bind_read_unbind_twice_untranslated: untranslated(), bind_read_unbind;
     a_probe_fails_after_it_took_dma_memory: translated(), late_failure;
     a_bind_fails_at_each_of_its_steps: translated(), each_failure;
     the_iommu_does_not_confirm_a_read: translated(), invalidation_times_out;

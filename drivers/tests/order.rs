@@ -1,5 +1,5 @@
-//! Where probing ends does not depend on the order in which devices and drivers arrive (P8), nor on a fault that
-//! struck on the way and is gone (P3, P4).
+//! The result of probing depends neither on the order in which devices and drivers arrive (P8) nor on a transient fault
+//! (P3, P4).
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -30,7 +30,7 @@ fn board_devices(rig: &Rig) -> Vec<DeviceDesc> {
     rig.machine.with_nodes(|nodes| describe(salvator::DEVICE_TREE, nodes)).unwrap().devices
 }
 
-/// Where everything is, without numbers that count arrivals.
+/// Result of probing, without numbers that depend on the order.
 #[derive(PartialEq, Eq, Debug)]
 struct End {
     bound: Vec<(String, &'static str)>,
@@ -76,7 +76,7 @@ fn end(rig: &Rig) -> End {
     }
 }
 
-/// Everything in the order of the device tree, drivers last.
+/// Reference: everything in the order of the device tree, drivers last.
 fn canonical() -> &'static End {
     static END: OnceLock<End> = OnceLock::new();
     END.get_or_init(|| {
@@ -90,7 +90,7 @@ fn canonical() -> &'static End {
 }
 
 #[test]
-fn everything_that_has_its_suppliers_is_bound() {
+fn every_device_with_all_suppliers_is_bound() {
     let end = canonical();
     for (device, driver) in [
         ("e6150000.clock-controller", "renesas-cpg-mssr"),
@@ -117,7 +117,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn probing_ends_in_the_same_place_whatever_comes_first(
+    fn the_result_of_probing_does_not_depend_on_the_order_of_arrival(
         order in Just((0..DRIVERS.len()).map(Arrival::Driver).chain((0..60).map(Arrival::Device)).collect::<Vec<_>>())
             .prop_shuffle(),
         settles in proptest::collection::vec(any::<bool>(), 65),
@@ -144,7 +144,7 @@ proptest! {
     }
 
     #[test]
-    fn drivers_that_leave_and_come_back_end_where_they_were(
+    fn drivers_that_are_unregistered_and_registered_again_are_bound_as_before(
         leaving in proptest::collection::vec(0..DRIVERS.len(), 1..6),
         settles in proptest::collection::vec(any::<bool>(), 6),
     ) {
@@ -172,12 +172,12 @@ proptest! {
     }
 }
 
-/// Tries again what a fault has stopped, until nothing more is bound.
+/// Retries after a fault, until nothing more is bound.
 fn retry(rig: &Rig) {
     loop {
         let before = end(rig).bound.len();
         for device in rig.machine.devices() {
-            // A refusal shows in what is bound in the end.
+            // Errors show in the final bindings.
             let _ = rig.machine.probe(device.name());
         }
         rig.settle();
@@ -188,7 +188,7 @@ fn retry(rig: &Rig) {
 }
 
 #[test]
-fn a_fault_at_each_step_of_coming_up_leaves_nothing_behind_and_the_retry_ends_as_without_it() {
+fn a_fault_at_any_step_of_probing_leaves_nothing_and_a_retry_succeeds() {
     let expected = canonical();
     let calls = {
         let rig = common::bare();
@@ -219,7 +219,7 @@ fn a_fault_at_each_step_of_coming_up_leaves_nothing_behind_and_the_retry_ends_as
 }
 
 #[test]
-fn a_fault_at_each_step_of_going_down_breaks_no_promise() {
+fn a_fault_at_any_step_of_unbinding_breaks_no_promise() {
     let calls = {
         let rig = common::bare();
         rig.add_board();
@@ -248,7 +248,7 @@ fn a_fault_at_each_step_of_going_down_breaks_no_promise() {
 }
 
 #[test]
-fn one_reading_of_a_device_tree_serves_many_machines_and_no_machine_with_nodes_of_its_own() {
+fn one_parsed_device_tree_serves_many_machines_but_none_that_has_nodes() {
     let mut nodes = Nodes::new();
     let description = describe(salvator::DEVICE_TREE, &mut nodes).unwrap();
     let by_blob = common::full();

@@ -1,9 +1,9 @@
-//! Whole machines whose threads run in an order that shuttle chooses: each lock and each atomic is a place to switch.
+//! Whole machines under shuttle, which chooses the schedule: each lock and each atomic is a scheduling point.
 //!
 //! Run with `cargo xtask shuttle`. Every scenario is run under random scheduling and under PCT (Burckhardt et al.,
-//! ASPLOS 2010), from a fixed seed; `BINDERY_SHUTTLE_ITERATIONS` says how often. A failure prints the schedule, which
-//! `shuttle::replay` takes. It ends well when no promise was broken, no model was used wrongly, everything that the
-//! threads left behind comes to rest as it was before them, and no thread waits for ever.
+//! ASPLOS 2010), from a fixed seed; `BINDERY_SHUTTLE_ITERATIONS` sets the number of iterations. A failure prints the
+//! schedule, for `shuttle::replay`. A scenario passes when no promise was broken, no model was misused, the machine
+//! recovers its initial state, and no thread waits for ever.
 #![cfg(shuttle)]
 #![allow(clippy::unwrap_used)]
 
@@ -19,43 +19,43 @@ use bindery_drivers::ipmmu_vmsa::IpmmuVmsa;
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_drivers::vfio::{RELEASE_TIMEOUT, Vfio};
 use bindery_sim::salvator::Salvator;
+use common::fixture::Fixture;
 use common::master::Master;
-use common::world::World;
 use common::{CPG, IPMMU_HC, IPMMU_MM, SATA};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, MaxSteps, Runner, thread};
 use std::sync::Arc;
 
 const SEED: u64 = 0x6b1d_2026;
-/// Iterations of each scenario unless `BINDERY_SHUTTLE_ITERATIONS` says otherwise.
+/// Default number of iterations of each scenario.
 const ITERATIONS: usize = 100;
-/// Races in one iteration. To set a board up takes longer than a race does.
+/// Races in one iteration: setting up a board takes longer than a race.
 const ROUNDS: usize = 16;
 /// Bug depth of PCT, which is one more than the preemptions that it places: two in each race, on average.
 const DEPTH: usize = 1 + 2 * ROUNDS;
-/// A run of so many steps will not end: threads wait for each other and are not blocked.
+/// Limit of steps: a longer run is a livelock.
 const STEPS: usize = 4_000_000;
 const SECTORS: u16 = 64;
 /// A second bus master in the disk controller's group.
 const OTHER: &str = "other.master";
 
-/// What one thread does. What is refused is refused: the others are in the way.
-type Act = fn(&World);
+/// Action of one thread. Errors are ignored: concurrent actions may cause them.
+type Act = fn(&Fixture);
 
 /// Runs `round`, which starts from a settled machine, in many orders.
-fn explore(round: fn(&World)) {
+fn explore(round: fn(&Fixture)) {
     let scenario = move || {
         let salvator = Salvator::new().cpus(2).frames(1 << 20).contiguous(1 << 20);
-        let w = World::new(salvator, SECTORS, Policy::default(), &[]);
+        let w = Fixture::new(salvator, SECTORS, Policy::default(), &[]);
         for _ in 0..ROUNDS {
             round(&w);
-            w.come_back();
-            // The race may have ended with an unbind by hand, after which nobody probes by himself.
+            w.restore();
+            // The race may have ended with an explicit unbind, after which nothing probes the device automatically.
             let _ = machine(&w).probe(SATA);
             assert_eq!(w.rig.driver(SATA), Some("sata_rcar"), "P8: {:?}", w.rig.machine.waiting());
             assert_eq!(w.rig.machine.promises().broken(), []);
         }
-        w.ends_well();
+        w.assert_recovered();
     };
     let set = std::env::var("BINDERY_SHUTTLE_ITERATIONS").ok();
     let iterations = set.map_or(ITERATIONS, |n| n.parse().expect("BINDERY_SHUTTLE_ITERATIONS is a number"));
@@ -71,38 +71,38 @@ fn run(scheduler: impl Scheduler + 'static, scenario: impl Fn() + Copy + Send + 
     Runner::new(scheduler, config).run(scenario);
 }
 
-fn race(world: &World, acts: &[Act]) {
+fn race(fixture: &Fixture, acts: &[Act]) {
     thread::scope(|scope| {
         for act in acts {
-            scope.spawn(move || act(world));
+            scope.spawn(move || act(fixture));
         }
     });
 }
 
-fn machine(w: &World) -> &Arc<Machine> {
+fn machine(w: &Fixture) -> &Arc<Machine> {
     &w.rig.machine
 }
 
-fn disk(w: &World) -> Arc<Device> {
+fn disk(w: &Fixture) -> Arc<Device> {
     machine(w).device(SATA).unwrap()
 }
 
-fn unbind_the_disk(w: &World) {
+fn unbind_the_disk(w: &Fixture) {
     let _ = machine(w).unbind(SATA, "sata_rcar");
 }
 
-fn settle(w: &World) {
+fn settle(w: &Fixture) {
     machine(w).settle();
 }
 
-fn read_the_disk(w: &World) {
+fn read_the_disk(w: &Fixture) {
     for lba in 0..2 {
         w.read_the_disk(lba);
     }
 }
 
-/// A bound device has suppliers that are bound (P6), whatever happened before.
-fn assert_bound_devices_have_suppliers(w: &World) {
+/// Checks that the suppliers of each bound device are bound (P6).
+fn assert_bound_devices_have_suppliers(w: &Fixture) {
     let machine = machine(w);
     for device in machine.devices().iter().filter(|d| d.phase() == Phase::Bound) {
         for link in machine.links(device) {
@@ -116,11 +116,11 @@ fn assert_bound_devices_have_suppliers(w: &World) {
 #[test]
 fn an_unbind_races_a_probe_and_a_removal() {
     explore(|w| {
-        let probe = |w: &World| {
+        let probe = |w: &Fixture| {
             let _ = machine(w).probe(SATA);
             settle(w);
         };
-        let remove = |w: &World| {
+        let remove = |w: &Fixture| {
             machine(w).remove_device(SATA);
         };
         race(w, &[unbind_the_disk, probe, remove]);
@@ -129,9 +129,9 @@ fn an_unbind_races_a_probe_and_a_removal() {
 }
 
 #[test]
-fn a_device_that_vanishes_races_an_unbind_and_comes_back() {
+fn a_vanishing_device_races_an_unbind_and_is_added_again() {
     explore(|w| {
-        let vanish_and_come_back = |w: &World| {
+        let vanish_and_come_back = |w: &Fixture| {
             w.rig.board.unplug(SATA).unwrap();
             machine(w).device_vanished(SATA);
             w.rig.board.plug(SATA).unwrap();
@@ -144,7 +144,7 @@ fn a_device_that_vanishes_races_an_unbind_and_comes_back() {
 }
 
 #[test]
-fn of_two_unbinds_one_is_told_that_it_ended_the_binding() {
+fn of_two_concurrent_unbinds_exactly_one_succeeds() {
     explore(|w| {
         let unbind = || machine(w).unbind(SATA, "sata_rcar");
         let (first, second) = thread::scope(|scope| {
@@ -160,9 +160,9 @@ fn of_two_unbinds_one_is_told_that_it_ended_the_binding() {
 }
 
 #[test]
-fn an_unbind_ends_the_binding_of_the_driver_that_it_names_and_no_other() {
+fn an_unbind_ends_only_the_binding_of_the_named_driver() {
     explore(|w| {
-        let give_away = |w: &World| {
+        let give_away = |w: &Fixture| {
             disk(w).set_driver_override(Some("vfio-platform"));
             unbind_the_disk(w);
             machine(w).bind(SATA, "vfio-platform").unwrap();
@@ -176,16 +176,16 @@ fn an_unbind_ends_the_binding_of_the_driver_that_it_names_and_no_other() {
 }
 
 #[test]
-fn suppliers_leave_while_their_consumer_is_bound() {
+fn suppliers_are_unbound_while_their_consumer_is_bound() {
     explore(|w| {
         let machine = machine(w);
         machine.unbind(SATA, "sata_rcar").unwrap();
-        let bind = |w: &World| {
+        let bind = |w: &Fixture| {
             let bound = self::machine(w).bind(SATA, "sata_rcar");
             assert!(matches!(bound, Ok(()) | Err(BindError::Deferred { .. })), "{bound:?}");
         };
-        let translation_leaves = |w: &World| self::machine(w).unbind(IPMMU_HC, "ipmmu-vmsa").unwrap();
-        let clocks_leave = |w: &World| self::machine(w).unbind(CPG, "renesas-cpg-mssr").unwrap();
+        let translation_leaves = |w: &Fixture| self::machine(w).unbind(IPMMU_HC, "ipmmu-vmsa").unwrap();
+        let clocks_leave = |w: &Fixture| self::machine(w).unbind(CPG, "renesas-cpg-mssr").unwrap();
         race(w, &[bind, translation_leaves, clocks_leave]);
         assert_bound_devices_have_suppliers(w);
         assert_eq!(w.rig.driver(SATA), None, "P6");
@@ -197,16 +197,16 @@ fn suppliers_leave_while_their_consumer_is_bound() {
 }
 
 #[test]
-fn nothing_is_bound_to_a_driver_that_has_left() {
+fn nothing_is_bound_to_an_unregistered_driver() {
     explore(|w| {
         machine(w).unbind(SATA, "sata_rcar").unwrap();
-        let driver_leaves = |w: &World| {
+        let driver_leaves = |w: &Fixture| {
             machine(w).unregister("sata_rcar");
         };
-        let probe = |w: &World| {
+        let probe = |w: &Fixture| {
             let _ = machine(w).probe(SATA);
         };
-        let translation_restarts = |w: &World| {
+        let translation_restarts = |w: &Fixture| {
             let _ = machine(w).unbind(IPMMU_MM, "ipmmu-vmsa");
             let _ = machine(w).bind(IPMMU_MM, "ipmmu-vmsa");
             settle(w);
@@ -218,14 +218,14 @@ fn nothing_is_bound_to_a_driver_that_has_left() {
 }
 
 #[test]
-fn a_driver_that_leaves_and_comes_back_races_the_probes_of_its_devices() {
+fn driver_registration_races_the_probes_of_its_devices() {
     explore(|w| {
-        let driver_comes_back = |w: &World| {
+        let driver_comes_back = |w: &Fixture| {
             machine(w).unregister("ipmmu-vmsa");
             machine(w).register(IpmmuVmsa);
             settle(w);
         };
-        let by_hand = |w: &World| {
+        let by_hand = |w: &Fixture| {
             let _ = machine(w).unbind(IPMMU_MM, "ipmmu-vmsa");
             let _ = machine(w).bind(IPMMU_MM, "ipmmu-vmsa");
             settle(w);
@@ -236,7 +236,7 @@ fn a_driver_that_leaves_and_comes_back_races_the_probes_of_its_devices() {
 }
 
 #[test]
-fn of_a_hand_over_and_a_kernel_driver_one_gets_the_group() {
+fn of_a_pass_through_owner_and_a_kernel_driver_one_gets_the_group() {
     explore(|w| {
         let machine = machine(w);
         machine.unbind(SATA, "sata_rcar").unwrap();
@@ -244,9 +244,9 @@ fn of_a_hand_over_and_a_kernel_driver_one_gets_the_group() {
         machine.set_autoprobe(false);
         machine.register(Master);
         w.rig.add_master(OTHER, IPMMU_HC, &[5]);
-        let hand_over = |w: &World| drop(self::machine(w).bind(SATA, "vfio-platform"));
-        let bind = |w: &World| drop(self::machine(w).bind(OTHER, "master"));
-        let unbind = |w: &World| drop(self::machine(w).unbind(OTHER, "master"));
+        let hand_over = |w: &Fixture| drop(self::machine(w).bind(SATA, "vfio-platform"));
+        let bind = |w: &Fixture| drop(self::machine(w).bind(OTHER, "master"));
+        let unbind = |w: &Fixture| drop(self::machine(w).unbind(OTHER, "master"));
         race(w, &[hand_over, bind, unbind]);
 
         let has_disk = |g: &GroupInfo| g.members.iter().any(|m| &**m == SATA);
@@ -269,7 +269,7 @@ fn of_a_hand_over_and_a_kernel_driver_one_gets_the_group() {
 }
 
 #[test]
-fn a_session_races_the_hosts_wish_to_have_its_device_back() {
+fn a_session_races_the_hosts_unbind() {
     explore(|w| {
         let machine = machine(w);
         machine.unbind(SATA, "sata_rcar").unwrap();
@@ -277,12 +277,12 @@ fn a_session_races_the_hosts_wish_to_have_its_device_back() {
         machine.register(Vfio { release_timeout: RELEASE_TIMEOUT.min(Duration::from_millis(2)) });
         disk(w).set_driver_override(Some("vfio-platform"));
         machine.bind(SATA, "vfio-platform").unwrap();
-        let user = |w: &World| {
+        let user = |w: &Fixture| {
             let Some(client) = self::machine(w).client::<Vfio>(SATA) else { return };
             let Ok(session) = Vfio::open(&client) else { return };
             let _ = session.reset();
         };
-        let host = |w: &World| {
+        let host = |w: &Fixture| {
             disk(w).set_driver_override(None);
             self::machine(w).unbind(SATA, "vfio-platform").unwrap();
             self::machine(w).bind(SATA, "sata_rcar").unwrap();
@@ -296,11 +296,11 @@ fn a_session_races_the_hosts_wish_to_have_its_device_back() {
 #[test]
 fn reads_of_the_disk_race_an_unbind_and_a_bind() {
     explore(|w| {
-        let rebind = |w: &World| {
+        let rebind = |w: &Fixture| {
             machine(w).unbind(SATA, "sata_rcar").unwrap();
             machine(w).bind(SATA, "sata_rcar").unwrap();
         };
-        let read_and_fail = |w: &World| {
+        let read_and_fail = |w: &Fixture| {
             let Some(client) = machine(w).client::<SataRcar>(SATA) else { return };
             let beyond = client.call(|port| port.write(SECTORS.into(), &[1; 512]));
             assert!(!matches!(beyond, Ok(Ok(()))), "there is no such sector");
@@ -313,7 +313,7 @@ fn reads_of_the_disk_race_an_unbind_and_a_bind() {
 #[test]
 fn the_control_tree_is_read_and_written_during_an_unbind() {
     explore(|w| {
-        let look = |w: &World| {
+        let look = |w: &Fixture| {
             for path in ["/sys/bus/platform/devices/ee300000.sata", "/sys/bus/platform/drivers/sata_rcar"] {
                 let _ = w.tree.list(path);
             }
@@ -322,12 +322,12 @@ fn the_control_tree_is_read_and_written_during_an_unbind() {
             }
             drop(machine(w).resource_usage());
         };
-        let change = |w: &World| {
+        let change = |w: &Fixture| {
             let _ = w.tree.write("/sys/bus/platform/drivers/sata_rcar/unbind", SATA);
             let _ = w.tree.write("/sys/kernel/iommu_groups/2/type", "DMA-FQ");
             let _ = w.tree.write("/sys/bus/platform/drivers/sata_rcar/bind", SATA);
         };
-        let probe = |w: &World| {
+        let probe = |w: &Fixture| {
             let _ = w.tree.write("/sys/bus/platform/drivers_probe", SATA);
         };
         race(w, &[look, change, probe]);

@@ -10,7 +10,7 @@ use bindery::machine::BindError;
 use bindery_sim::board::Stuck;
 use common::{CPG, Rig, SYSC, bare};
 
-/// A device that only needs its supplies.
+/// Driver of a device that only uses its supplies.
 struct Consumer;
 
 impl Driver for Consumer {
@@ -29,7 +29,7 @@ fn node(rig: &Rig, device: &str) -> NodeId {
     rig.machine.device(device).unwrap().node()
 }
 
-/// A device with one need.
+/// Adds a device with one supplier.
 fn consumer(rig: &Rig, name: &str, of: &str, kind: SupplierKind, args: &[u32]) {
     let mut desc = DeviceDesc::new(name);
     desc.compatible.push("test,consumer".into());
@@ -46,7 +46,7 @@ fn rig() -> Rig {
 }
 
 #[test]
-fn a_modules_clock_runs_from_its_first_user_to_its_last() {
+fn a_module_clock_runs_while_it_has_users() {
     let rig = rig();
     let before = rig.resource_usage();
     assert!(!rig.board.module_runs(703));
@@ -76,7 +76,7 @@ fn a_clock_that_does_not_start_fails_the_bind_and_leaves_nothing() {
 }
 
 #[test]
-fn a_reset_line_is_released_for_its_user_and_held_after_it_for_a_whole_pulse() {
+fn a_reset_line_is_released_for_its_user_and_then_asserted_for_a_full_pulse() {
     let rig = rig();
     consumer(&rig, "clock", CPG, SupplierKind::Clock, &[1, 703]);
     consumer(&rig, "a", CPG, SupplierKind::Reset, &[703]);
@@ -85,14 +85,14 @@ fn a_reset_line_is_released_for_its_user_and_held_after_it_for_a_whole_pulse() {
         assert!(rig.board.module_runs(703));
         rig.machine.unbind("a", "consumer").unwrap();
         assert!(!rig.board.module_runs(703), "held in reset");
-        // At once: the model reports a pulse that was too short.
+        // Immediately: the model reports a pulse that was too short.
         rig.machine.bind("a", "consumer").unwrap();
     }
     rig.assert_well();
 }
 
 #[test]
-fn power_domains_switch_with_their_users_and_always_on_stays() {
+fn power_domains_switch_with_their_users_and_always_on_domains_stay() {
     let rig = rig();
     for (name, number) in [("video", 9), ("vision", 24), ("any", 32)] {
         consumer(&rig, name, SYSC, SupplierKind::Power, &[number]);
@@ -143,7 +143,7 @@ fn lines_that_do_not_exist_are_refused() {
 }
 
 #[test]
-fn clocks_that_cannot_be_switched_are_always_there() {
+fn clocks_that_cannot_be_switched_are_always_on() {
     let rig = bare();
     rig.add_board();
     bindery_drivers::register_all(&rig.machine);

@@ -1,7 +1,7 @@
-//! Everything at once: bindings, removals, drivers coming and going, hand-overs, clients and readers race on one machine.
+//! Stress test: bindings, removals, driver registrations, pass-through, clients and readers race on one machine.
 //!
-//! `BINDERY_THREADS_SECONDS` sets how long (default: 3). A watchdog aborts the process with a report when a thread has
-//! made no step for a long time: that is a deadlock.
+//! `BINDERY_THREADS_SECONDS` sets the duration (default: 3). A watchdog aborts the process with a report when a thread
+//! has made no step for a long time, which is a deadlock.
 
 mod common;
 
@@ -15,18 +15,18 @@ use bindery_drivers::ipmmu_vmsa::IpmmuVmsa;
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_drivers::vfio::Vfio;
 use bindery_sim::salvator::Salvator;
-use common::world::World;
+use common::fixture::Fixture;
 use common::{CPG, IPMMU_HC, IPMMU_MM, SATA};
 
-/// A thread that is in one step for this long will never come out of it.
-const STUCK: Duration = Duration::from_mins(1);
-/// Of the disk.
+/// Duration of one step after which a thread counts as deadlocked.
+const STALL_LIMIT: Duration = Duration::from_mins(1);
+/// Sectors of the disk.
 const SECTORS: u16 = 4096;
 
-/// Numbers that differ from thread to thread and are the same in every run.
-struct Dice(u64);
+/// Pseudo-random numbers, different for each thread and the same in every run.
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -39,28 +39,28 @@ impl Dice {
     }
 }
 
-/// What the threads share.
+/// State shared by the threads.
 struct Arena {
-    world: World,
-    /// Reads of the disk that came to their end.
+    fixture: Fixture,
+    /// Completed reads of the disk.
     reads: AtomicU64,
 }
 
 impl Arena {
     fn machine(&self) -> &std::sync::Arc<Machine> {
-        &self.world.rig.machine
+        &self.fixture.rig.machine
     }
 }
 
-/// One step of a thread. What is refused is refused: the others are in the way.
-type Act = fn(&Arena, &mut Dice);
+/// One step of a thread. Errors are ignored: concurrent actions may cause them.
+type Act = fn(&Arena, &mut Random);
 
 const ACTS: [(&str, Act); 9] = [
-    ("bind and unbind by hand", |w, dice| {
-        let driver = dice.one_of(&["sata_rcar", "ipmmu-vmsa", "vfio-platform"]);
-        let device = dice.one_of(&[SATA, IPMMU_HC, IPMMU_MM]);
-        let verb = dice.one_of(&["bind", "unbind"]);
-        let _ = w.world.tree.write(&format!("/sys/bus/platform/drivers/{driver}/{verb}"), device);
+    ("bind and unbind by hand", |w, random| {
+        let driver = random.one_of(&["sata_rcar", "ipmmu-vmsa", "vfio-platform"]);
+        let device = random.one_of(&[SATA, IPMMU_HC, IPMMU_MM]);
+        let verb = random.one_of(&["bind", "unbind"]);
+        let _ = w.fixture.tree.write(&format!("/sys/bus/platform/drivers/{driver}/{verb}"), device);
     }),
     ("settle", |w, _| {
         w.machine().settle();
@@ -68,15 +68,15 @@ const ACTS: [(&str, Act); 9] = [
     ("settle, too", |w, _| {
         w.machine().settle();
     }),
-    ("devices leave and come back", |w, dice| {
-        let desc = &w.world.descs[dice.below(w.world.descs.len() as u64) as usize];
-        match dice.below(8) {
+    ("devices leave and come back", |w, random| {
+        let desc = &w.fixture.descs[random.below(w.fixture.descs.len() as u64) as usize];
+        match random.below(8) {
             0 => drop(w.machine().device_vanished(&desc.name)),
             _ => drop(w.machine().remove_device(&desc.name)),
         }
         let _ = w.machine().add_device(desc.clone());
     }),
-    ("drivers leave and come back", |w, dice| match dice.below(3) {
+    ("drivers leave and come back", |w, random| match random.below(3) {
         0 => {
             w.machine().unregister("sata_rcar");
             w.machine().register(SataRcar);
@@ -90,9 +90,9 @@ const ACTS: [(&str, Act); 9] = [
             w.machine().register(Vfio::default());
         }
     }),
-    ("hand over and take back", |w, dice| {
+    ("hand over and take back", |w, random| {
         let Some(device) = w.machine().device(SATA) else { return };
-        let to = dice.one_of(&["vfio-platform", ""]);
+        let to = random.one_of(&["vfio-platform", ""]);
         device.set_driver_override(Some(to).filter(|d| !d.is_empty()));
         if let Some(holder) = device.driver() {
             let _ = w.machine().unbind(SATA, holder);
@@ -106,9 +106,9 @@ const ACTS: [(&str, Act); 9] = [
     }),
     ("read the disk", read_the_disk),
     ("read the disk, too", read_the_disk),
-    ("look at everything", |w, dice| {
+    ("look at everything", |w, random| {
         let machine = w.machine();
-        match dice.below(5) {
+        match random.below(5) {
             0 => {
                 for device in machine.devices() {
                     let _ = (machine.device_info(&device), machine.links(&device), machine.resources(&device));
@@ -117,27 +117,27 @@ const ACTS: [(&str, Act); 9] = [
             1 => drop(machine.resource_usage()),
             2 => drop((machine.waiting(), machine.cycles(), machine.quarantine())),
             3 => machine.groups().iter().for_each(|g| drop(g.info())),
-            _ => w.world.tree.walk().for_each(drop),
+            _ => w.fixture.tree.walk().for_each(drop),
         }
     }),
 ];
 
-fn read_the_disk(w: &Arena, dice: &mut Dice) {
-    if w.world.read_the_disk(dice.below(u64::from(SECTORS))) {
+fn read_the_disk(w: &Arena, random: &mut Random) {
+    if w.fixture.read_the_disk(random.below(u64::from(SECTORS))) {
         w.reads.fetch_add(1, Ordering::Relaxed);
     } else {
         thread::yield_now();
     }
 }
 
-/// What the watchdog looks at.
+/// Progress of a thread, for the watchdog.
 #[derive(Default)]
 struct Pulse {
     steps: AtomicU64,
     ended: AtomicBool,
 }
 
-/// Aborts when a thread is stuck; joins would wait for ever.
+/// Aborts when a thread is deadlocked; a join would wait for ever.
 fn watch(pulses: &[Pulse]) {
     let mut last: Vec<(u64, Instant)> = vec![(u64::MAX, Instant::now()); pulses.len()];
     while !pulses.iter().all(|p| p.ended.load(Ordering::Relaxed)) {
@@ -146,8 +146,8 @@ fn watch(pulses: &[Pulse]) {
             let now = pulse.steps.load(Ordering::Relaxed);
             if now != *steps || pulse.ended.load(Ordering::Relaxed) {
                 (*steps, *since) = (now, Instant::now());
-            } else if since.elapsed() > STUCK {
-                eprintln!("deadlock: a thread made no step for {STUCK:?}\n{}", report(pulses));
+            } else if since.elapsed() > STALL_LIMIT {
+                eprintln!("deadlock: a thread made no step for {STALL_LIMIT:?}\n{}", report(pulses));
                 std::process::abort();
             }
         }
@@ -169,11 +169,11 @@ fn race(arena: &Arena, time: Duration) {
         scope.spawn(|| watch(&pulses));
         for (n, ((_, act), pulse)) in ACTS.iter().zip(&pulses).enumerate() {
             scope.spawn(move || {
-                // Told even when the act panics, or the watchdog would take the panic for a deadlock.
-                let _told = Told(pulse);
-                let mut dice = Dice(0x9e37_79b9_7f4a_7c15 + n as u64);
+                // Set even when the action panics, so that the watchdog does not report a deadlock.
+                let _told = DoneGuard(pulse);
+                let mut random = Random(0x9e37_79b9_7f4a_7c15 + n as u64);
                 while Instant::now() < end {
-                    act(arena, &mut dice);
+                    act(arena, &mut random);
                     pulse.steps.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -182,9 +182,9 @@ fn race(arena: &Arena, time: Duration) {
     eprintln!("{}  reads: {}", report(&pulses), arena.reads.load(Ordering::Relaxed));
 }
 
-struct Told<'a>(&'a Pulse);
+struct DoneGuard<'a>(&'a Pulse);
 
-impl Drop for Told<'_> {
+impl Drop for DoneGuard<'_> {
     fn drop(&mut self) {
         self.0.ended.store(true, Ordering::Relaxed);
     }
@@ -194,19 +194,19 @@ fn seconds() -> u64 {
     std::env::var("BINDERY_THREADS_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(3)
 }
 
-fn races_end_well(policy: Policy) {
-    let world = World::new(Salvator::new().cpus(4), SECTORS, policy, &[CPG]);
-    let arena = Arena { world, reads: AtomicU64::new(0) };
+fn race_and_recover(policy: Policy) {
+    let fixture = Fixture::new(Salvator::new().cpus(4), SECTORS, policy, &[CPG]);
+    let arena = Arena { fixture, reads: AtomicU64::new(0) };
     race(&arena, Duration::from_secs(seconds()));
-    arena.world.ends_well();
+    arena.fixture.assert_recovered();
 }
 
 #[test]
 fn races_behind_the_iommu_end_in_a_settled_machine_with_nothing_left() {
-    races_end_well(Policy::default());
+    race_and_recover(Policy::default());
 }
 
 #[test]
 fn races_without_translation_end_in_a_settled_machine_with_nothing_left() {
-    races_end_well(Policy { untranslated_dma: true, ..Policy::default() });
+    race_and_recover(Policy { untranslated_dma: true, ..Policy::default() });
 }

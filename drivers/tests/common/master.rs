@@ -1,4 +1,4 @@
-//! A bus master that does nothing but own DMA memory, in place of real drivers.
+//! Driver of a bus master that only allocates DMA memory, in place of real drivers.
 
 use std::sync::Mutex;
 
@@ -12,24 +12,24 @@ use super::Rig;
 
 pub struct Master;
 
-/// Takes 2048 bytes when it is bound, as the disk controller's driver does for its table.
+/// Driver data. Probe allocates 2048 bytes, as the disk controller's driver does for its table.
 pub struct Buffers<'b> {
     dev: &'b Bound,
-    kept: Mutex<Vec<Coherent<'b>>>,
+    buffers: Mutex<Vec<Coherent<'b>>>,
 }
 
 impl Buffers<'_> {
-    /// Takes `len` bytes more.
-    pub fn take(&self, len: u64) -> Result<(DeviceAddr, PhysAddr), DmaError> {
+    /// Allocates another `len` bytes.
+    pub fn alloc(&self, len: u64) -> Result<(DeviceAddr, PhysAddr), DmaError> {
         let memory = self.dev.dma().coherent(len)?;
         let place = (memory.device_addr(), memory.memory().phys());
-        self.kept.lock().unwrap().push(memory);
+        self.buffers.lock().unwrap().push(memory);
         Ok(place)
     }
 
-    /// Gives back what was taken last.
-    pub fn give_back(&self) {
-        let newest = self.kept.lock().unwrap().pop();
+    /// Frees the newest allocation.
+    pub fn free_newest(&self) {
+        let newest = self.buffers.lock().unwrap().pop();
         newest.unwrap().release();
     }
 }
@@ -46,8 +46,8 @@ impl Driver for Master {
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Buffers<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
-        let buffers = Buffers { dev, kept: Mutex::default() };
-        buffers.take(2048)?;
+        let buffers = Buffers { dev, buffers: Mutex::default() };
+        buffers.alloc(2048)?;
         Ok(buffers)
     }
 
@@ -72,7 +72,7 @@ impl Rig {
         self.machine.add_device(desc).unwrap();
     }
 
-    /// Uses the master bound to `device`.
+    /// Calls `use_it` with the driver data of the master bound to `device`.
     pub fn master<R>(&self, device: &str, use_it: impl for<'x> FnOnce(&Buffers<'x>) -> R) -> R {
         self.machine.client::<Master>(device).unwrap().call(use_it).unwrap()
     }

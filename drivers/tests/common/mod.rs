@@ -1,8 +1,8 @@
-//! A Salvator-XS board with a machine on it, as whole-machine tests start from it.
+//! Fixture of whole-machine tests: a Salvator-XS board with a machine on it.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+pub mod fixture;
 pub mod master;
-pub mod world;
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub struct Rig {
     pub machine: Handle,
 }
 
-/// A board with a disk of 4096 sectors, an empty machine on it under the default policy, and events kept.
+/// A board with a disk of 4096 sectors and an empty machine with the default policy, recording events.
 pub fn bare() -> Rig {
     on(Salvator::new().disk(numbered_disk(4096)), Policy::default())
 }
@@ -43,7 +43,7 @@ pub fn on(salvator: Salvator, policy: Policy) -> Rig {
     Rig { board, machine }
 }
 
-/// Registers the drivers that others need: clocks, power, translation.
+/// Registers the drivers of suppliers: clocks, power, IOMMUs.
 pub fn register_suppliers(machine: &Arc<Machine>) {
     machine.register(bindery_drivers::fixed_clock::FixedClock);
     machine.register(bindery_drivers::cpg_mssr::CpgMssr);
@@ -51,7 +51,7 @@ pub fn register_suppliers(machine: &Arc<Machine>) {
     machine.register(bindery_drivers::ipmmu_vmsa::IpmmuVmsa);
 }
 
-/// The board's device tree and all drivers; nothing is probed yet.
+/// A board with its device tree and all drivers; nothing is probed yet.
 pub fn full() -> Rig {
     let rig = bare();
     rig.add_board();
@@ -69,7 +69,7 @@ impl Rig {
         self.machine.settle()
     }
 
-    /// Who holds the device called `name`.
+    /// Driver of the device `name`.
     pub fn driver(&self, name: &str) -> Option<&'static str> {
         let device = self.machine.device(name).unwrap();
         self.machine.device_info(&device).driver
@@ -79,17 +79,17 @@ impl Rig {
         self.machine.resource_usage()
     }
 
-    /// What was told of the device called `name` since the last call of this or [`events`](Self::events).
+    /// Events of the device `name` since the last call of this or [`events`](Self::events).
     pub fn story(&self, name: &str) -> Vec<EventKind> {
         self.events().into_iter().filter(|(device, _)| device.as_deref() == Some(name)).map(|(_, kind)| kind).collect()
     }
 
-    /// What was told since the last call, with the device that it is about.
+    /// Events since the last call, with their devices.
     pub fn events(&self) -> Vec<(Option<String>, EventKind)> {
         self.board.take_events().into_iter().map(|e| (e.device.map(|d| d.to_string()), e.kind)).collect()
     }
 
-    /// No promise was broken and no model was used wrongly.
+    /// Checks that no promise was broken and no model was misused.
     #[track_caller]
     pub fn assert_well(&self) {
         assert_eq!(self.machine.promises().broken(), []);

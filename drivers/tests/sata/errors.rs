@@ -1,4 +1,4 @@
-//! What the disk or the board does wrong comes back as an error with its facts, and the port is usable afterwards.
+//! Failures of the disk or the board are errors with details, and the port is usable afterwards.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn read(rig: &Rig, lba: u64, sectors: usize) -> Result<Vec<u8>, AtaError> {
 }
 
 #[test]
-fn sectors_that_do_not_exist_and_ragged_lengths_are_refused_without_asking_the_disk() {
+fn bad_sectors_and_unaligned_lengths_are_refused_without_a_command() {
     let rig = rig(false);
     let before = rig.board.fingerprint();
     assert_eq!(read(&rig, 4095, 2), Err(AtaError::OutOfRange { lba: 4095, sectors: 2, capacity: 4096 }));
@@ -32,20 +32,20 @@ fn sectors_that_do_not_exist_and_ragged_lengths_are_refused_without_asking_the_d
 }
 
 #[test]
-fn a_bad_sector_is_named_and_does_no_harm_to_the_port() {
+fn a_bad_sector_is_reported_by_number_and_the_port_stays_usable() {
     let rig = rig(false);
     rig.board.sata_faults(|k| k.media_error = Some(0x102));
     rig.events();
     let error = read(&rig, 0x100, 4).unwrap_err();
     assert!(matches!(error, AtaError::Failed { command: Command::ReadDmaExt, error: ErrorBits::UNC, lba: 0x102, .. }));
     assert_eq!(error.to_string(), "READ DMA EXT failed at sector 258: UNC (status ERR | DRDY | 0x10)");
-    assert_eq!(log(&rig.story(SATA)), [""; 0], "an answer, if a bad one, needs no reset");
+    assert_eq!(log(&rig.story(SATA)), [""; 0], "a failed command needs no reset");
     works(&rig);
     rig.assert_well();
 }
 
 #[test]
-fn a_bad_sector_beyond_28_bits_is_named_whole() {
+fn a_bad_sector_beyond_28_bits_is_reported_by_its_full_number() {
     const BAD: u64 = 0x0001_0203_0405;
     let rig = with_disk(Disk::temporary(BAD + 1).unwrap(), false);
     rig.board.sata_faults(|k| k.media_error = Some(BAD));
@@ -54,7 +54,7 @@ fn a_bad_sector_beyond_28_bits_is_named_whole() {
 }
 
 #[test]
-fn a_disk_that_claims_more_than_it_has_says_idnf() {
+fn a_disk_that_claims_too_many_sectors_reports_idnf() {
     let rig = rig(false);
     unbind(&rig);
     rig.board.sata_faults(|k| k.claims = Some(8192));
@@ -76,7 +76,7 @@ fn a_write_protected_disk_aborts_the_write() {
     rig.assert_well();
 }
 
-/// The disk goes silent, until the driver has noticed it.
+/// Makes the disk unresponsive until the driver has detected it.
 fn silent_until_noticed(rig: &Rig) {
     rig.board.sata_faults(|k| k.no_completion = true);
     let board = Arc::downgrade(&rig.board);
@@ -107,7 +107,7 @@ fn after_a_time_out_the_port_is_reset_and_works_again() {
 }
 
 #[test]
-fn an_engine_that_ignores_the_stop_is_ended_by_a_reset_of_the_controller() {
+fn an_engine_that_ignores_the_stop_is_stopped_by_a_controller_reset() {
     let rig = rig(false);
     silent_until_noticed(&rig);
     rig.board.sata_faults(|k| k.stop = Stop::Ignored);
@@ -117,13 +117,13 @@ fn an_engine_that_ignores_the_stop_is_ended_by_a_reset_of_the_controller() {
 }
 
 #[test]
-fn a_disk_that_stays_silent_is_given_up_until_the_next_bind() {
+fn a_disk_that_stays_unresponsive_gets_no_commands_until_the_next_bind() {
     let rig = rig(false);
     rig.board.sata_faults(|k| k.no_completion = true);
     assert!(matches!(read(&rig, 7, 1), Err(AtaError::TimedOut { command: Command::ReadDmaExt, .. })));
     let before = rig.board.fingerprint();
     assert_eq!(read(&rig, 7, 1), Err(AtaError::Dead("the device does not answer")));
-    assert_eq!(rig.board.fingerprint(), before, "it is not asked again");
+    assert_eq!(rig.board.fingerprint(), before, "no further command");
     rig.board.sata_faults(|k| k.no_completion = false);
     unbind(&rig);
     bind(&rig);
@@ -132,7 +132,7 @@ fn a_disk_that_stays_silent_is_given_up_until_the_next_bind() {
 }
 
 #[test]
-fn a_probe_without_a_usable_disk_says_why_and_leaves_nothing() {
+fn a_probe_without_a_usable_disk_reports_the_reason_and_leaves_nothing() {
     type Break = fn(&mut Knobs);
     let cases: [(Break, &str, &str); 3] = [
         (|k| k.link_down = true, "the link is down", "the link is down (SStatus 0x0)"),
@@ -173,7 +173,7 @@ fn a_port_without_a_disk_does_not_bind() {
     rig.assert_well();
 }
 
-/// Pulls the disk's controller out before the `n`-th wait of a long read. False when the read has fewer waits.
+/// Removes the controller before the `n`-th wait of a long read. False when the read has fewer waits.
 fn pulled_out_at(n: u64, translated: bool) -> bool {
     let (rig, hook) = hooked(translated);
     unbind(&rig);
@@ -191,7 +191,7 @@ fn pulled_out_at(n: u64, translated: bool) -> bool {
         assert_eq!(result, Ok(()));
         return false;
     }
-    assert_eq!(result, Err(AtaError::Io(IoError::Gone)), "pulled out at wait {n}");
+    assert_eq!(result, Err(AtaError::Io(IoError::Gone)), "removed at wait {n}");
     assert!(rig.machine.device_vanished(SATA));
     assert!(port.call(|p| p.capacity()).is_err(), "P5");
     let after = rig.resource_usage();
@@ -214,6 +214,6 @@ pub(crate) fn pulled_out_at_any_time(translated: bool) {
 }
 
 #[test]
-fn pulled_out_at_any_time_of_a_transfer_is_an_error_and_the_whole_way_back() {
+fn removal_at_any_time_of_a_transfer_is_an_error_and_a_full_unbind() {
     pulled_out_at_any_time(false);
 }

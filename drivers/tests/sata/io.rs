@@ -1,4 +1,4 @@
-//! Data goes where it should.
+//! Reads and writes transfer the right data.
 
 use std::path::PathBuf;
 use std::thread;
@@ -60,7 +60,7 @@ fn a_disk_is_identified_and_read_untranslated() {
 }
 
 #[test]
-fn what_is_written_is_in_the_file_untranslated() {
+fn written_data_is_in_the_file_untranslated() {
     what_is_written_is_in_the_file(false);
 }
 

@@ -1,4 +1,4 @@
-//! The same driver behind the IPMMU: what changes, and what is caught.
+//! The driver behind the IPMMU.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use common::CPG;
 use super::life::{released, unbind_inside_a_command};
 use super::*;
 
-/// Where the descriptor table lies in every binding: the first address that is given out.
+/// Device address of the descriptor table in every binding: the first one to be allocated.
 const TABLE: DeviceAddr = DeviceAddr(0xffff_f000);
 
-/// The refused accesses in a story: address, write, what was there.
+/// Refused accesses in the event log: device, address, write, and mapping.
 fn faults(rig: &Rig) -> Vec<(Option<String>, DeviceAddr, bool, Option<String>)> {
     let fault = |(device, kind)| match kind {
         EventKind::IommuFault { addr, write, was, .. } => Some((device, addr, write, was)),
@@ -40,13 +40,13 @@ fn a_disk_is_identified_and_read_through_the_iommu() {
 }
 
 #[test]
-fn what_is_written_through_the_iommu_is_in_the_file() {
+fn data_written_through_the_iommu_is_in_the_file() {
     io::what_is_written_is_in_the_file(true);
 }
 
 #[test]
-fn the_table_is_the_first_thing_mapped_and_is_unmapped_by_the_back_end_that_mapped_it() {
-    // The second log of the story: 2,048 bytes at 0xfffff000, allocated and freed by the IOMMU's hand.
+fn the_table_is_mapped_first_and_unmapped_by_the_same_back_end() {
+    // The second trace of docs/handover.md: 2,048 bytes at 0xfffff000, allocated and freed by the IOMMU back-end.
     let rig = rig(true);
     let story = rig.story(SATA);
     let mapped: Vec<_> = story.iter().filter(|e| matches!(e, EventKind::DmaMapped { .. })).collect();
@@ -70,7 +70,7 @@ fn the_table_is_the_first_thing_mapped_and_is_unmapped_by_the_back_end_that_mapp
 }
 
 #[test]
-fn nothing_is_left_of_many_translated_bindings() {
+fn many_translated_bindings_leave_nothing() {
     life::nothing_is_left_of_many_bindings(true);
 }
 
@@ -89,7 +89,7 @@ fn each_step_of_a_translated_probe_may_fail() {
 }
 
 #[test]
-fn pulled_out_at_any_time_of_a_translated_transfer_is_an_error_and_the_whole_way_back() {
+fn removal_at_any_time_of_a_translated_transfer_is_an_error_and_a_full_unbind() {
     errors::pulled_out_at_any_time(true);
 }
 
@@ -114,10 +114,10 @@ fn an_access_that_the_iommu_refuses_fails_the_command_and_the_port_recovers() {
     rig.assert_well();
 }
 
-/// Needs the same clock and reset as the disk controller, so that they stay on without it.
-struct Keeper;
+/// Driver of a device with the same clock and reset as the disk controller, so that they stay on without it.
+struct ClockUser;
 
-impl Driver for Keeper {
+impl Driver for ClockUser {
     const NAME: &'static str = "keeper";
     const MATCHES: &'static [Match] = &[Match::compatible("test,keeper")];
     type Data<'b> = ();
@@ -137,13 +137,13 @@ fn keep_running(rig: &Rig) {
         desc.suppliers.push(Supplier { node, target: node, kind, property: "x".into(), args });
     }
     rig.machine.add_device(desc).unwrap();
-    rig.machine.register(Keeper);
+    rig.machine.register(ClockUser);
     rig.settle();
     assert_eq!(rig.driver("keeper"), Some("keeper"));
 }
 
 #[test]
-fn dma_after_the_stop_is_refused_and_told_with_device_place_and_who_freed_it() {
+fn dma_after_the_stop_is_refused_and_reported_with_device_address_and_former_owner() {
     let (rig, hook) = hooked(true);
     keep_running(&rig);
     unbind(&rig);
@@ -152,7 +152,7 @@ fn dma_after_the_stop_is_refused_and_told_with_device_place_and_who_freed_it() {
     rig.board.sata_faults(|k| k.dma_after_stop = Some(Duration::from_millis(5)));
     rig.events();
     assert_eq!(unbind_inside_a_command(&rig, &hook), Err(AtaError::Stopping));
-    assert_eq!(faults(&rig), [], "quiet until the unbind was over");
+    assert_eq!(faults(&rig), [], "no fault until the unbind has ended");
     assert_eq!(rig.resource_usage(), before, "P4");
     pass(&rig, Duration::from_millis(10));
     let was = Some(format!("coherent at {TABLE}, 0x1000 bytes, mapped and freed by {SATA}"));
@@ -164,7 +164,7 @@ fn dma_after_the_stop_is_refused_and_told_with_device_place_and_who_freed_it() {
 }
 
 #[test]
-fn a_controller_that_does_not_stop_is_cut_off_and_only_its_lines_are_kept() {
+fn a_controller_that_does_not_stop_is_blocked_and_only_its_supplies_are_pinned() {
     let (rig, hook) = hooked(true);
     keep_running(&rig);
     unbind(&rig);
@@ -175,10 +175,10 @@ fn a_controller_that_does_not_stop_is_cut_off_and_only_its_lines_are_kept() {
     assert_eq!(unbind_inside_a_command(&rig, &hook), Err(AtaError::Stopping));
     let story = rig.story(SATA);
     assert!(story.iter().any(|e| matches!(e, EventKind::QuiesceFailed { .. })));
-    assert!(!story.iter().any(|e| matches!(e, EventKind::Quiesced { .. })), "the reset line is shared: no force");
-    assert_eq!(rig.machine.quarantine(), [], "P11: the IOMMU revokes what the device will not let go of");
+    assert!(!story.iter().any(|e| matches!(e, EventKind::Quiesced { .. })), "the reset line is shared: no reset");
+    assert_eq!(rig.machine.quarantine(), [], "P11: the IOMMU revokes what the device does not stop using");
     let mut after = rig.resource_usage();
-    assert_eq!(after.pinned_supplies.len(), 3, "P11: power, clock and reset; its bus cycles run on");
+    assert_eq!(after.pinned_supplies.len(), 3, "P11: power, clock and reset; its bus cycles continue");
     after.pinned_supplies.clear();
     assert_eq!(after, before, "P4");
     bind(&rig);

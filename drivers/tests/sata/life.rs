@@ -1,4 +1,4 @@
-//! Bind, unbind, and what is left: nothing.
+//! Bind and unbind leave nothing behind.
 
 use std::thread;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use common::{CPG, IPMMU_HC, SYSC};
 /// The controller's bit among the module clocks.
 const MODULE: u32 = 815;
 
-/// What was given back, in order: kind, back-end.
+/// Released resources, in order: kind, back-end.
 pub(crate) fn released(story: &[EventKind]) -> Vec<(&str, &str)> {
     let back = |e| match e {
         &EventKind::Released { resource, ref backend, ref outcome, .. } => {
@@ -30,7 +30,7 @@ pub(crate) fn released(story: &[EventKind]) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn untranslated_the_table_comes_from_cma_and_goes_back_to_cma() {
+fn the_untranslated_table_is_allocated_from_cma_and_freed_to_cma() {
     // The first log of the story that this project grew from: 2,048 bytes at 0x7c040000, cma_alloc and cma_release.
     let rig = rig(false);
     let story = rig.story(SATA);
@@ -47,7 +47,7 @@ fn untranslated_the_table_comes_from_cma_and_goes_back_to_cma() {
 }
 
 #[test]
-fn unbind_takes_back_the_interrupt_then_the_memory_then_the_registers_each_by_its_own_hand() {
+fn unbind_releases_interrupt_then_memory_then_registers_each_by_its_own_back_end() {
     let rig = rig(false);
     works(&rig);
     rig.events();
@@ -63,7 +63,7 @@ fn unbind_takes_back_the_interrupt_then_the_memory_then_the_registers_each_by_it
 }
 
 #[test]
-fn untranslated_the_iommu_is_no_supplier_even_of_a_device_that_comes_after_it() {
+fn with_untranslated_dma_the_iommu_is_no_supplier_even_of_a_later_device() {
     let rig = rig(false);
     let desc = rig.machine.device(SATA).unwrap().desc().clone();
     assert!(rig.machine.remove_device(SATA));
@@ -72,7 +72,7 @@ fn untranslated_the_iommu_is_no_supplier_even_of_a_device_that_comes_after_it() 
     rig.settle();
     assert_eq!(rig.driver(SATA), Some(DRIVER));
     rig.machine.unbind(IPMMU_HC, "ipmmu-vmsa").unwrap();
-    assert_eq!(rig.driver(SATA), Some(DRIVER), "the IOMMU may go: the device does not use it");
+    assert_eq!(rig.driver(SATA), Some(DRIVER), "the IOMMU can be unbound: the device does not use it");
     works(&rig);
     rig.assert_well();
 }
@@ -99,12 +99,11 @@ pub(crate) fn nothing_is_left_of_many_bindings(translated: bool) {
 }
 
 #[test]
-fn nothing_is_left_of_many_untranslated_bindings() {
+fn many_untranslated_bindings_leave_nothing() {
     nothing_is_left_of_many_bindings(false);
 }
 
-/// Reads on another thread, and unbinds while that read waits for a disk that does not answer. Returns what the read
-/// got.
+/// Reads on another thread, and unbinds while that read waits for an unresponsive disk. Returns the result of the read.
 pub(crate) fn unbind_inside_a_command(rig: &Rig, hook: &Hook) -> Result<(), AtaError> {
     rig.board.sata_faults(|k| k.no_completion = true);
     let port = port(rig);
@@ -116,7 +115,7 @@ pub(crate) fn unbind_inside_a_command(rig: &Rig, hook: &Hook) -> Result<(), AtaE
         if waits == 1 {
             inside.send(()).unwrap();
         }
-        // Host time: the reader must not come to its end before the other thread has told it to.
+        // Host time: the reader must not finish before the other thread has told it to.
         while device.phase() == Phase::Bound {
             thread::sleep(Duration::from_micros(100));
         }
@@ -136,7 +135,7 @@ pub(crate) fn unbind_inside_a_command(rig: &Rig, hook: &Hook) -> Result<(), AtaE
 }
 
 #[test]
-fn an_unbind_breaks_off_a_command_that_does_not_end() {
+fn an_unbind_aborts_a_command_that_does_not_complete() {
     let (rig, hook) = hooked(false);
     unbind(&rig);
     let before = rig.resource_usage();
@@ -151,7 +150,7 @@ fn an_unbind_breaks_off_a_command_that_does_not_end() {
 }
 
 #[test]
-fn a_controller_is_held_in_reset_when_its_users_have_left() {
+fn a_controller_without_users_is_held_in_reset() {
     let (rig, hook) = hooked(false);
     rig.board.faults().fail_points(&[FaultPoint::Quiesce]);
     assert!(unbind_inside_a_command(&rig, &hook).is_err());
@@ -189,12 +188,12 @@ fn memory_of_a_controller_that_cannot_be_stopped_is_quarantined_until_the_next_r
     rig.events();
     let _ = unbind_inside_a_command(&rig, &hook);
     let held: u64 = rig.machine.quarantine().iter().map(|q| q.len).sum();
-    assert_eq!(held, 4096 + 32768, "P11: the table and the buffer that was lent: {:?}", rig.machine.quarantine());
+    assert_eq!(held, 4096 + 32768, "P11: the table and the mapped buffer: {:?}", rig.machine.quarantine());
     assert!(rig.machine.quarantine().iter().all(|q| &*q.device == SATA && q.why.contains("quiesced")));
     let story = rig.story(SATA);
     assert_eq!(story.iter().filter(|e| matches!(e, EventKind::Quarantined { .. })).count(), 2);
     bind(&rig);
-    assert_eq!(rig.machine.quarantine(), [], "the reset at the start of the probe shows that it is quiet");
+    assert_eq!(rig.machine.quarantine(), [], "the reset at the start of the probe shows that it is quiesced");
     works(&rig);
     rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
     unbind(&rig);
@@ -202,8 +201,8 @@ fn memory_of_a_controller_that_cannot_be_stopped_is_quarantined_until_the_next_r
     rig.assert_well();
 }
 
-/// The board with a controller that has ignored the stop, has no reset line, and was unbound while its DMA ran; and
-/// what the machine used before.
+/// The board with a controller that has ignored the stop, has no reset line, and was unbound while its DMA ran; and the
+/// resource usage before.
 fn left_running(translated: bool) -> (Rig, ResourceUsage) {
     let (rig, hook) = unbound_hooked(translated, false);
     rig.settle();
@@ -216,21 +215,21 @@ fn left_running(translated: bool) -> (Rig, ResourceUsage) {
     (rig, before)
 }
 
-/// The lines that are kept on: for whom, what, which.
-fn kept(rig: &Rig) -> Vec<(String, &'static str, Vec<u32>)> {
-    let mut kept: Vec<_> =
+/// Pinned supplies: device, kind, specifier.
+fn pinned(rig: &Rig) -> Vec<(String, &'static str, Vec<u32>)> {
+    let mut pinned: Vec<_> =
         rig.machine.pinned_supplies().into_iter().map(|k| (k.device, k.kind.name(), k.args)).collect();
-    kept.sort();
-    kept
+    pinned.sort();
+    pinned
 }
 
 #[test]
-fn a_controller_that_cannot_be_stopped_keeps_its_clock_and_power_until_it_is_shown_to_be_quiet() {
+fn clock_and_power_of_a_controller_that_cannot_be_stopped_are_pinned_until_it_is_quiesced() {
     for translated in [false, true] {
         let (rig, before) = left_running(translated);
         let lines: [(String, _, _); 2] = [(SATA.into(), "clock", vec![1, MODULE]), (SATA.into(), "power", vec![32])];
-        assert_eq!(kept(&rig), lines, "P11");
-        assert!(rig.board.module_runs(MODULE), "its bus cycles run on");
+        assert_eq!(pinned(&rig), lines, "P11");
+        assert!(rig.board.module_runs(MODULE), "its bus cycles continue");
         assert_eq!(rig.resource_usage().pinned_supplies.len(), 2);
         let story = rig.story(SATA);
         let of = |kind| {
@@ -241,9 +240,9 @@ fn a_controller_that_cannot_be_stopped_keeps_its_clock_and_power_until_it_is_sho
             story.iter().filter_map(outcome).collect::<Vec<_>>()
         };
         assert_eq!((of("clock"), of("power")), (vec![Outcome::Quarantined], vec![Outcome::Quarantined]));
-        // A second time: nothing piles up.
+        // A second time: nothing accumulates.
         bind(&rig);
-        assert_eq!(kept(&rig), [], "the new binding has them");
+        assert_eq!(pinned(&rig), [], "the new binding uses them");
         rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
         works(&rig);
         unbind(&rig);
@@ -254,14 +253,14 @@ fn a_controller_that_cannot_be_stopped_keeps_its_clock_and_power_until_it_is_sho
 }
 
 #[test]
-fn a_probe_that_fails_before_the_reset_leaves_a_running_controller_its_clock() {
+fn a_probe_that_fails_before_the_reset_leaves_the_clock_of_a_running_controller_on() {
     let (rig, before) = left_running(true);
     for point in [FaultPoint::GroupClaim, FaultPoint::MapIo] {
         rig.board.faults().fail_points(&[point]);
         assert!(rig.machine.bind(SATA, DRIVER).is_err());
         rig.board.faults().never();
         assert!(rig.board.module_runs(MODULE), "{point:?}");
-        assert_eq!(kept(&rig).len(), 2, "{point:?}: the lines are kept as before, none twice");
+        assert_eq!(pinned(&rig).len(), 2, "{point:?}: the supplies are pinned as before, none twice");
     }
     bind(&rig);
     rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
@@ -277,15 +276,15 @@ fn suppliers_of_a_running_controller_can_be_unbound_and_leave_their_lines_on() {
     let providers = [(CPG, "renesas-cpg-mssr"), (SYSC, "rcar-sysc")];
     for (provider, driver) in providers {
         rig.machine.unbind(provider, driver).unwrap();
-        assert!(rig.board.module_runs(MODULE), "{provider} is gone, and its line stays on");
+        assert!(rig.board.module_runs(MODULE), "{provider} is unbound, and its line stays on");
     }
-    assert_eq!(kept(&rig).iter().filter(|(device, ..)| device == SATA).count(), 2);
+    assert_eq!(pinned(&rig).iter().filter(|(device, ..)| device == SATA).count(), 2);
     for (provider, driver) in providers.into_iter().rev() {
         rig.machine.bind(provider, driver).unwrap();
     }
     rig.settle();
     assert_eq!(rig.driver(SATA), Some(DRIVER));
-    assert_eq!(kept(&rig), []);
+    assert_eq!(pinned(&rig), []);
     rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
     works(&rig);
     unbind(&rig);
@@ -294,11 +293,11 @@ fn suppliers_of_a_running_controller_can_be_unbound_and_leave_their_lines_on() {
 }
 
 #[test]
-fn a_running_controller_that_vanishes_needs_nothing_any_more() {
+fn supplies_of_a_running_controller_that_vanishes_are_released() {
     let (rig, _) = left_running(false);
     rig.board.unplug(SATA).unwrap();
     assert!(rig.machine.device_vanished(SATA));
-    assert_eq!((kept(&rig), rig.machine.quarantine()), (vec![], vec![]));
+    assert_eq!((pinned(&rig), rig.machine.quarantine()), (vec![], vec![]));
     assert!(!rig.board.module_runs(MODULE));
     rig.assert_well();
 }

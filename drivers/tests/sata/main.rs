@@ -33,7 +33,7 @@ fn policy(translated: bool) -> Policy {
     Policy { untranslated_dma: !translated, ..Policy::default() }
 }
 
-/// The whole board, bound, with this disk.
+/// The whole board, bound, with disk `disk`.
 fn with_disk(disk: Disk, translated: bool) -> Rig {
     let rig = common::on(Salvator::new().disk(disk), policy(translated));
     rig.add_board();
@@ -47,7 +47,7 @@ fn rig(translated: bool) -> Rig {
     with_disk(numbered_disk(4096), translated)
 }
 
-/// The whole board, bound, on an env that calls back while somebody waits.
+/// The whole board, bound, on an env that calls a hook during waits.
 fn hooked(translated: bool) -> (Rig, Arc<Hook>) {
     let (rig, hook) = unbound_hooked(translated, true);
     rig.settle();
@@ -55,7 +55,7 @@ fn hooked(translated: bool) -> (Rig, Arc<Hook>) {
     (rig, hook)
 }
 
-/// The same, before anything is bound. Without its reset line the core has no force over the controller.
+/// As [`hooked`], before anything is bound. Without its reset line the core cannot stop the controller.
 fn unbound_hooked(translated: bool, reset_line: bool) -> (Rig, Arc<Hook>) {
     let board = Salvator::new().disk(numbered_disk(4096)).build();
     board.keep_events(1 << 16);
@@ -76,19 +76,19 @@ fn port(rig: &Rig) -> Client<SataRcar> {
     rig.machine.client(SATA).unwrap()
 }
 
-/// What sector `lba` of a numbered disk holds.
+/// Contents of sector `lba` of a numbered disk.
 fn sector(lba: u64) -> Vec<u8> {
     (lba as u16).to_le_bytes().repeat(256)
 }
 
-/// What the disk holds, without DMA.
+/// Contents of the disk, read without DMA.
 fn on_disk(rig: &Rig, lba: u64, sectors: usize) -> Vec<u8> {
     let mut bytes = vec![0; sectors * 512];
     rig.board.with_disk(|d| d.read(lba * 512, &mut bytes).unwrap()).unwrap();
     bytes
 }
 
-/// Sector 7 can be read, and holds what it should.
+/// Checks that sector 7 can be read and has the right contents.
 #[track_caller]
 fn works(rig: &Rig) {
     let mut back = vec![0; 512];
@@ -104,12 +104,12 @@ fn bind(rig: &Rig) {
     rig.machine.bind(SATA, DRIVER).unwrap();
 }
 
-/// The driver's log lines.
+/// Log lines of the driver.
 fn log(story: &[EventKind]) -> Vec<&str> {
     story.iter().filter_map(|e| if let EventKind::Log { text } = e { Some(&**text) } else { None }).collect()
 }
 
-/// Coherent memory in a story: size, physical address, back-end.
+/// Coherent allocations in the event log: size, physical address, back-end.
 fn coherent(story: &[EventKind]) -> Vec<(u64, PhysAddr, &str)> {
     let mapped = |e| match e {
         &EventKind::DmaMapped { kind: "coherent", size, phys, ref backend, .. } => Some((size, phys, &**backend)),

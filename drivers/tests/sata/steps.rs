@@ -7,7 +7,7 @@ use bindery_drivers::ata::AtaError;
 
 use super::*;
 
-/// Fails each fallible call of a bind in turn. Returns the sites that were hit.
+/// Fails each fallible call of a bind in turn. Returns the fault points that were hit.
 pub(crate) fn each_step_fails_in_turn(translated: bool) -> Vec<FaultPoint> {
     let rig = rig(translated);
     unbind(&rig);
@@ -24,7 +24,7 @@ pub(crate) fn each_step_fails_in_turn(translated: bool) -> Vec<FaultPoint> {
         assert_eq!(rig.board.faults().injected(), 1, "step {n}");
         rig.board.faults().never();
         match result {
-            // Page frames do as well.
+            // Page frames are used instead.
             Ok(()) => {
                 assert_eq!(*point, FaultPoint::CmaAlloc);
                 unbind(&rig);
@@ -57,7 +57,7 @@ fn each_step_of_an_untranslated_probe_may_fail() {
 }
 
 #[test]
-fn each_step_of_the_way_back_may_fail() {
+fn each_step_of_the_tear_down_may_fail() {
     let rig = rig(false);
     unbind(&rig);
     let before = rig.resource_usage();
@@ -93,12 +93,12 @@ fn each_step_of_a_read_fails_in_turn(translated: bool) {
         let result = port.call(|p| p.read(0, &mut back)).unwrap();
         rig.board.faults().never();
         assert!(matches!(result, Err(AtaError::Dma(_))), "step {n}, {}: {result:?}", point.name());
-        // An invalidation that is not confirmed costs a buffer, and that costs the port until the next bind.
+        // An unconfirmed flush quarantines a buffer, and the port is unusable until the next bind.
         if *point == FaultPoint::Invalidate {
             assert!(matches!(port.call(|p| p.read(0, &mut back)).unwrap(), Err(AtaError::Dead(_))));
             let told = |(_, kind): &(_, EventKind)| matches!(kind, EventKind::Quarantined { .. });
             assert!(rig.events().iter().any(told), "P2");
-            // The next flush that is confirmed, at the unbind at the latest, speaks for this one, too.
+            // The next confirmed flush, at the unbind at the latest, covers this one, too.
             unbind(&rig);
             assert_eq!(rig.machine.quarantine(), []);
             bind(&rig);

@@ -1,4 +1,4 @@
-//! The drivers of the test's world: IOMMUs, a bus master with DMA memory, and a provider of reset lines.
+//! Drivers of the fixture: IOMMUs, a bus master with DMA memory, and a provider of reset lines.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use bindery::power::{Supply, SupplyError};
 
 use crate::mmu::Mmu;
 
-/// Offers the IOMMU of its device's name.
+/// Driver of the modelled IOMMU with the name of its device.
 pub struct MmuDriver(pub BTreeMap<String, Arc<Mmu>>);
 
 impl Driver for MmuDriver {
@@ -31,7 +31,7 @@ impl Driver for MmuDriver {
     }
 }
 
-/// Resets whatever it is asked to.
+/// Driver of a provider of reset lines.
 pub struct ResetDriver;
 
 struct Resets;
@@ -56,91 +56,91 @@ impl Driver for ResetDriver {
     }
 }
 
-/// Owns DMA memory, as it is told to.
+/// Driver of a bus master that allocates and maps DMA memory on request.
 pub struct Master;
 
-/// What a master holds.
-pub struct Held<'b> {
+/// Driver data of a master.
+pub struct MasterData<'b> {
     dev: &'b Bound,
-    shared: Mutex<Vec<Coherent<'b>>>,
-    /// With the page, and where the CPU sees it.
-    lent: Mutex<Vec<(Mapped<'b>, PhysAddr, usize)>>,
-    /// Taken back: the CPU's own.
+    coherent: Mutex<Vec<Coherent<'b>>>,
+    /// Mapping, page, and the CPU address of the bytes.
+    streaming: Mutex<Vec<(Mapped<'b>, PhysAddr, usize)>>,
+    /// Unmapped buffers, and the CPU address of the bytes.
     own: Mutex<Vec<(DmaBuffer, usize)>>,
-    /// Registers of others, with their page.
+    /// Mapped registers of peers, with their page.
     peers: Mutex<Vec<(MappedResource<'b>, u64)>>,
 }
 
-impl Held<'_> {
-    /// Takes a page that the device shares.
-    pub fn share(&self) -> Result<(), DmaError> {
+impl MasterData<'_> {
+    /// Allocates a page of coherent memory.
+    pub fn alloc_coherent(&self) -> Result<(), DmaError> {
         let memory = self.dev.dma().coherent(4096)?;
-        self.shared.lock().unwrap().push(memory);
+        self.coherent.lock().unwrap().push(memory);
         Ok(())
     }
 
-    pub fn unshare(&self) {
-        let memory = self.shared.lock().unwrap().pop();
+    pub fn free_coherent(&self) {
+        let memory = self.coherent.lock().unwrap().pop();
         if let Some(memory) = memory {
             memory.release();
         }
     }
 
-    /// Lends the device a page.
-    pub fn lend(&self) -> Result<(), DmaError> {
-        self.lend_this(self.dev.dma().buffer(4096)?)
+    /// Maps a new page.
+    pub fn map(&self) -> Result<(), DmaError> {
+        self.map_buffer(self.dev.dma().buffer(4096)?)
     }
 
-    /// Lends the device `buffer`, which may be another machine's.
-    pub fn lend_this(&self, buffer: DmaBuffer) -> Result<(), DmaError> {
+    /// Maps `buffer`, which may belong to another machine.
+    pub fn map_buffer(&self, buffer: DmaBuffer) -> Result<(), DmaError> {
         let (page, seen_at) = (buffer.phys(), buffer.as_slice().as_ptr().addr());
         let mapped = self.dev.dma().map(buffer, Direction::FromDevice)?;
-        self.lent.lock().unwrap().push((mapped, page, seen_at));
+        self.streaming.lock().unwrap().push((mapped, page, seen_at));
         Ok(())
     }
 
-    /// Lets the device reach the registers at `page`.
-    pub fn reach_peer(&self, page: u64) -> Result<(), DmaError> {
+    /// Maps the registers at `page`.
+    pub fn map_peer(&self, page: u64) -> Result<(), DmaError> {
         let mapped = self.dev.dma().map_resource(PhysAddr(page), 16, Direction::Bidirectional)?;
         self.peers.lock().unwrap().push((mapped, page));
         Ok(())
     }
 
-    pub fn leave_peer(&self) {
+    pub fn unmap_peer(&self) {
         let peer = self.peers.lock().unwrap().pop();
         let _ = peer.map(|(mapped, _)| mapped.unmap());
     }
 
-    /// Device address and page of registers that the device reaches.
+    /// Device addresses and pages of mapped registers.
     pub fn peers(&self) -> Vec<(u64, u64)> {
         self.peers.lock().unwrap().iter().map(|(mapped, page)| (mapped.device_addr().0, *page)).collect()
     }
 
-    pub fn take_back(&self) {
-        let lent = self.lent.lock().unwrap().pop();
-        if let Some((mapped, _, seen_at)) = lent
+    pub fn unmap(&self) {
+        let streaming = self.streaming.lock().unwrap().pop();
+        if let Some((mapped, _, seen_at)) = streaming
             && let Ok(buffer) = mapped.unmap()
         {
             self.own.lock().unwrap().push((buffer, seen_at));
         }
     }
 
-    /// Device address and page of what the device has.
+    /// Device addresses and pages of all mapped memory.
     pub fn mapped(&self) -> Vec<(u64, u64)> {
-        let shared = self.shared.lock().unwrap();
-        let lent = self.lent.lock().unwrap();
-        let shared = shared.iter().map(|m| (m.device_addr().0, m.memory().phys().0));
-        shared.chain(lent.iter().map(|(m, page, _)| (m.device_addr().0, page.0))).collect()
+        let coherent = self.coherent.lock().unwrap();
+        let streaming = self.streaming.lock().unwrap();
+        let coherent = coherent.iter().map(|m| (m.device_addr().0, m.memory().phys().0));
+        coherent.chain(streaming.iter().map(|(m, page, _)| (m.device_addr().0, page.0))).collect()
     }
 
-    /// Pages that safe code looks at as a slice at this moment. One whose end is not confirmed is looked at as a copy.
+    /// Pages that safe code can borrow as a slice now. The slice of an unconfirmed page is a copy.
     pub fn slices(&self) -> Vec<PhysAddr> {
         let own = self.own.lock().unwrap();
         let real = own.iter().filter(|(buffer, seen_at)| buffer.as_slice().as_ptr().addr() == *seen_at);
         real.map(|(buffer, _)| buffer.phys()).collect()
     }
 
-    pub fn drop_own(&self) {
+    pub fn drop_buffers(&self) {
         self.own.lock().unwrap().clear();
     }
 }
@@ -148,20 +148,20 @@ impl Held<'_> {
 impl Driver for Master {
     const NAME: &'static str = "master";
     const MATCHES: &'static [Match] = &[Match::compatible("test,master")];
-    type Data<'b> = Held<'b>;
+    type Data<'b> = MasterData<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Held<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<MasterData<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
-        Ok(Held {
+        Ok(MasterData {
             dev,
-            shared: Mutex::default(),
-            lent: Mutex::default(),
+            coherent: Mutex::default(),
+            streaming: Mutex::default(),
             own: Mutex::default(),
             peers: Mutex::default(),
         })
     }
 
-    fn quiesce(_: &Held<'_>) -> Result<Quiesced, QuiesceError> {
+    fn quiesce(_: &MasterData<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())
     }
 }

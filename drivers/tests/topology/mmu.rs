@@ -1,6 +1,6 @@
-//! An IOMMU as hardware: tables, an IOTLB that keeps what it was not told to forget, and calls that fail when asked to.
+//! Model of an IOMMU's hardware: tables, an IOTLB that is only emptied by flushes, and injected faults.
 //!
-//! It knows nothing of the core's books. A stream that was never attached passes everything through, as real ones do.
+//! It is independent of the core's records. A stream that was never attached bypasses translation, as in real hardware.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -10,16 +10,16 @@ use bindery::iommu::{
     DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
 };
 
-/// What an access of a stream meets.
+/// Memory that a stream reaches.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Reach {
+pub enum Reachable {
     /// All of memory.
     Everything,
-    /// These pages, by device address: what the table and the IOTLB have.
+    /// These (device address, page) pairs, from the table and the IOTLB.
     Pages(BTreeSet<(u64, u64)>),
 }
 
-impl Reach {
+impl Reachable {
     pub fn nothing() -> Self {
         Self::Pages(BTreeSet::new())
     }
@@ -29,37 +29,37 @@ impl Reach {
 struct Context {
     table: BTreeMap<u64, u64>,
     iotlb: BTreeMap<u64, BTreeSet<u64>>,
-    /// Switched off: nothing is translated any more.
+    /// Disabled: nothing is translated any more.
     off: bool,
 }
 
 #[derive(Default)]
 struct State {
     contexts: Vec<Context>,
-    /// Which context each stream goes through; one that is not here bypasses translation.
+    /// Context of each stream; a stream without one bypasses translation.
     streams: BTreeMap<u32, usize>,
-    /// Streams whose last attachment failed: they are where they were.
+    /// Streams whose last attachment failed, so that they still use the old context.
     refused: BTreeSet<u32>,
-    /// A domain could not be made since somebody [asked](Mmu::take_domain_failed).
+    /// A domain could not be made since the last [query](Mmu::take_domain_failed).
     domain_failed: bool,
-    /// Something failed on purpose since the reset.
-    struck: bool,
+    /// A fault was injected since the reset.
+    fault_hit: bool,
     /// Calls of each kind that succeed before one fails; counted down.
     attach_fails_in: Option<u32>,
     domain_fails_in: Option<u32>,
     map_fails_in: Option<u32>,
-    /// Flushes that are not confirmed from now on.
+    /// Number of following flushes that fail.
     flushes_to_fail: u32,
 }
 
-/// The hardware.
+/// Model of the hardware.
 pub struct Mmu {
     name: String,
     grouping: Grouping,
     state: Mutex<State>,
 }
 
-/// What is made to fail.
+/// Kind of injected fault.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     Attach,
@@ -73,7 +73,7 @@ impl Mmu {
         Arc::new(Self { name: name.into(), grouping, state: Mutex::default() })
     }
 
-    /// The call of that kind after `after` more fails; of flushes, this many.
+    /// Makes the call of this kind after the next `after` ones fail; for flushes, the next `after + 1`.
     pub fn fail(&self, fault: Fault, after: u32) {
         let mut s = self.state.lock().unwrap();
         match fault {
@@ -84,7 +84,7 @@ impl Mmu {
         }
     }
 
-    pub fn heal(&self) {
+    pub fn clear_faults(&self) {
         let mut s = self.state.lock().unwrap();
         (s.attach_fails_in, s.domain_fails_in, s.map_fails_in, s.flushes_to_fail) = (None, None, None, 0);
     }
@@ -94,13 +94,13 @@ impl Mmu {
         let mut s = self.state.lock().unwrap();
         s.streams.clear();
         s.refused.clear();
-        s.struck = false;
+        s.fault_hit = false;
         for context in &mut s.contexts {
             context.off = true;
         }
     }
 
-    /// Each stream reads all that it can, so that the IOTLB has it.
+    /// Accesses all mappings by each stream, so that the IOTLB caches them.
     pub fn access_everything(&self) {
         let mut s = self.state.lock().unwrap();
         let used: BTreeSet<usize> = s.streams.values().copied().collect();
@@ -114,46 +114,46 @@ impl Mmu {
         }
     }
 
-    /// What `stream` reaches now.
-    pub fn reach(&self, stream: u32) -> Reach {
+    /// Memory that `stream` reaches now.
+    pub fn reachable(&self, stream: u32) -> Reachable {
         let s = self.state.lock().unwrap();
-        let Some(context) = s.streams.get(&stream).map(|c| &s.contexts[*c]) else { return Reach::Everything };
+        let Some(context) = s.streams.get(&stream).map(|c| &s.contexts[*c]) else { return Reachable::Everything };
         if context.off {
-            return Reach::Pages(BTreeSet::new());
+            return Reachable::Pages(BTreeSet::new());
         }
         let cached = context.iotlb.iter().flat_map(|(at, pages)| pages.iter().map(|p| (*at, *p)));
-        Reach::Pages(context.table.iter().map(|(at, page)| (*at, *page)).chain(cached).collect())
+        Reachable::Pages(context.table.iter().map(|(at, page)| (*at, *page)).chain(cached).collect())
     }
 
-    /// What the table alone has for `stream`.
+    /// Entries of the table of `stream`, without the IOTLB.
     pub fn table(&self, stream: u32) -> BTreeSet<(u64, u64)> {
         let s = self.state.lock().unwrap();
         let context = s.streams.get(&stream).map(|c| &s.contexts[*c]).filter(|c| !c.off);
         context.into_iter().flat_map(|c| c.table.iter().map(|(at, page)| (*at, *page))).collect()
     }
 
-    /// Whether the last attachment of `stream` failed, so that it is where it was.
+    /// True when the last attachment of `stream` failed.
     pub fn refused(&self, stream: u32) -> bool {
         self.state.lock().unwrap().refused.contains(&stream)
     }
 
-    /// Whether a domain could not be made since the last call.
+    /// True when a domain could not be made since the last call.
     pub fn take_domain_failed(&self) -> bool {
         core::mem::take(&mut self.state.lock().unwrap().domain_failed)
     }
 
-    /// Whether something failed on purpose since the reset.
-    pub fn was_struck(&self) -> bool {
-        self.state.lock().unwrap().struck
+    /// True when a fault was injected since the reset.
+    pub fn had_fault(&self) -> bool {
+        self.state.lock().unwrap().fault_hit
     }
 
     pub fn iommu(self: &Arc<Self>) -> Arc<dyn Iommu> {
-        Arc::new(Face(Arc::clone(self)))
+        Arc::new(MmuIommu(Arc::clone(self)))
     }
 }
 
-/// True once, when the countdown is at its end.
-fn strikes(left: &mut Option<u32>) -> bool {
+/// Counts down; true once, at the end.
+fn fault_due(left: &mut Option<u32>) -> bool {
     match left {
         Some(0) => {
             *left = None;
@@ -167,9 +167,9 @@ fn strikes(left: &mut Option<u32>) -> bool {
     }
 }
 
-struct Face(Arc<Mmu>);
+struct MmuIommu(Arc<Mmu>);
 
-impl Iommu for Face {
+impl Iommu for MmuIommu {
     fn name(&self) -> String {
         self.0.name.clone()
     }
@@ -193,8 +193,8 @@ impl Iommu for Face {
 
     fn domain(&self, kind: DomainKind) -> Result<Arc<dyn Translation>, IommuError> {
         let mut s = self.0.state.lock().unwrap();
-        if strikes(&mut s.domain_fails_in) {
-            (s.domain_failed, s.struck) = (true, true);
+        if fault_due(&mut s.domain_fails_in) {
+            (s.domain_failed, s.fault_hit) = (true, true);
             return Err(IommuError::NoContext);
         }
         s.contexts.push(Context::default());
@@ -208,8 +208,8 @@ impl Iommu for Face {
             return Err(IommuError::ForeignDomain);
         }
         let mut s = self.0.state.lock().unwrap();
-        if strikes(&mut s.attach_fails_in) {
-            s.struck = true;
+        if fault_due(&mut s.attach_fails_in) {
+            s.fault_hit = true;
             s.refused.insert(stream.0);
             return Err(IommuError::Dead);
         }
@@ -234,8 +234,8 @@ impl Domain {
 impl Translation for Domain {
     fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, _: Prot) -> Result<(), MapError> {
         self.with(|s, number| {
-            if strikes(&mut s.map_fails_in) {
-                s.struck = true;
+            if fault_due(&mut s.map_fails_in) {
+                s.fault_hit = true;
                 return Err(MapError::OutOfMemory);
             }
             let context = &mut s.contexts[number];
@@ -248,7 +248,7 @@ impl Translation for Domain {
             }
             for at in pages() {
                 context.table.insert(iova.0 + at, phys.0 + at);
-                // A device that looks at once: from now on the IOTLB has it.
+                // As if the device accessed it at once: the IOTLB caches it.
                 context.iotlb.entry(iova.0 + at).or_default().insert(phys.0 + at);
             }
             Ok(())
@@ -277,7 +277,7 @@ impl Translation for Domain {
             }
             if s.flushes_to_fail > 0 {
                 s.flushes_to_fail -= 1;
-                s.struck = true;
+                s.fault_hit = true;
                 return Err(IommuError::Dead);
             }
             if let Some((first, last)) = gather.range() {

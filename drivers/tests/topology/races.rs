@@ -1,6 +1,6 @@
-//! Who joins while another one leaves: after each round the books of the core against the models. On the host's threads
-//! each race is run many times over; under `cfg(shuttle)` (`cargo xtask shuttle`) in orders that shuttle chooses, each lock
-//! of the core being a place to switch, from a fixed seed.
+//! Races of joining and leaving: after each round the core's records are checked against the models. On the host's
+//! threads each race is repeated many times; under `cfg(shuttle)` (`cargo xtask shuttle`) the schedules are chosen by
+//! shuttle, with each lock of the core as a scheduling point, from a fixed seed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use bindery_sim::salvator::Salvator;
 use shuttle::thread;
 
 use crate::drivers::MmuDriver;
-use crate::mmu::{Mmu, Reach};
+use crate::mmu::{Mmu, Reachable};
 
-/// Races on one machine.
+/// Number of races on one machine.
 const ROUNDS: usize = if cfg!(shuttle) { 8 } else { 300 };
 
 #[cfg(not(shuttle))]
@@ -28,7 +28,7 @@ fn in_many_orders(scenario: fn()) {
     scenario();
 }
 
-/// At random, and by PCT with two preemptions in each race on average.
+/// Runs `scenario` under random scheduling, and under PCT with two preemptions in each race on average.
 #[cfg(shuttle)]
 fn in_many_orders(scenario: fn()) {
     use shuttle::scheduler::{PctScheduler, RandomScheduler};
@@ -72,7 +72,7 @@ impl Rig {
         self.machine.add_device(desc).is_ok()
     }
 
-    /// Runs all of `acts` at once.
+    /// Runs all of `acts` concurrently.
     fn at_once(&self, acts: &[&(dyn Fn(&Self) + Sync)]) {
         #[cfg(not(shuttle))]
         let begin = Barrier::new(acts.len());
@@ -87,28 +87,29 @@ impl Rig {
         });
     }
 
-    /// Every device that is there is in one group, which lists it, blocked if the IOMMU is there; no group lists another.
+    /// Checks that every present device is a member of one group and blocked, if the IOMMU is present, and that no
+    /// group has other members.
     fn check(&self, streams: &[(&str, u32)]) {
         let groups = self.machine.groups();
         let listed: Vec<_> = groups.iter().flat_map(|g| g.info().members).collect();
         let there: BTreeSet<_> = streams.iter().filter(|(n, _)| self.machine.device(n).is_some()).copied().collect();
-        let mmu_is_there = self.machine.device("mmu0").is_some_and(|d| d.driver().is_some());
-        if mmu_is_there {
+        let mmu_is_present = self.machine.device("mmu0").is_some_and(|d| d.driver().is_some());
+        if mmu_is_present {
             for (name, stream) in &there {
                 let info = self.machine.device_info(&self.machine.device(name).unwrap());
                 assert!(groups.iter().any(|g| Some(g.id()) == info.group), "{name} is in no group: {groups:?}");
-                assert_eq!(self.mmu.reach(*stream), Reach::Pages(BTreeSet::new()), "{name} is not blocked");
+                assert_eq!(self.mmu.reachable(*stream), Reachable::Pages(BTreeSet::new()), "{name} is not blocked");
             }
         }
         let names: BTreeSet<_> = there.iter().map(|(n, _)| *n).collect();
-        assert_eq!(listed.len(), if mmu_is_there { names.len() } else { 0 }, "{listed:?} of {names:?}");
+        assert_eq!(listed.len(), if mmu_is_present { names.len() } else { 0 }, "{listed:?} of {names:?}");
         assert!(listed.iter().all(|n| names.contains(&**n)), "{listed:?} of {names:?}");
         assert!(groups.iter().all(|g| !g.info().members.is_empty()), "an empty group is left");
     }
 }
 
 #[test]
-fn one_joins_a_group_while_its_last_member_leaves() {
+fn a_device_joins_a_group_while_its_last_member_leaves() {
     in_many_orders(|| {
         let r = rig(Grouping::PerInstance);
         assert!(r.add("a", 1));
@@ -121,7 +122,7 @@ fn one_joins_a_group_while_its_last_member_leaves() {
 }
 
 #[test]
-fn a_device_comes_while_its_iommu_goes() {
+fn a_device_is_added_while_its_iommu_is_unbound() {
     in_many_orders(|| {
         let r = rig(Grouping::PerStream);
         for _ in 0..ROUNDS {
@@ -138,7 +139,7 @@ fn a_device_comes_while_its_iommu_goes() {
 }
 
 #[test]
-fn a_device_is_removed_while_it_comes() {
+fn a_device_is_removed_while_it_is_added() {
     in_many_orders(|| {
         let r = rig(Grouping::PerStream);
         for _ in 0..ROUNDS {

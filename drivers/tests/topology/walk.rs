@@ -1,12 +1,12 @@
-//! Random topologies, and random steps through them.
+//! Random topologies, and random steps on them.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::fixture::{FIFOS, Fixture, GUESTS, Region, Step, Topology};
 use crate::mmu::Fault;
-use crate::world::{FIFOS, GUESTS, Region, Step, Topology, World};
 
-/// Devices and IOMMUs that steps speak of; those that a topology does not have are passed over.
+/// Devices and IOMMUs in steps; steps on those that a topology does not have are skipped.
 const DEVICES: usize = 5;
 const MMUS: usize = 3;
 
@@ -33,15 +33,15 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => d.clone().prop_map(Step::Add),
         1 => d.clone().prop_map(Step::Remove),
-        6 => m.clone().prop_map(Step::MmuComes),
-        1 => m.clone().prop_map(Step::MmuGoes),
+        6 => m.clone().prop_map(Step::BindMmu),
+        1 => m.clone().prop_map(Step::UnbindMmu),
         6 => d.clone().prop_map(Step::Bind),
-        8 => d.clone().prop_map(Step::Give),
+        8 => d.clone().prop_map(Step::BindVfio),
         3 => d.clone().prop_map(Step::Unbind),
-        4 => d.clone().prop_map(Step::Share),
-        2 => d.clone().prop_map(Step::Unshare),
-        4 => d.clone().prop_map(Step::Lend),
-        3 => d.clone().prop_map(Step::TakeBack),
+        4 => d.clone().prop_map(Step::AllocCoherent),
+        2 => d.clone().prop_map(Step::FreeCoherent),
+        4 => d.clone().prop_map(Step::Map),
+        3 => d.clone().prop_map(Step::Unmap),
         1 => d.clone().prop_map(Step::DropBuffers),
         9 => (d.clone(), 0..GUESTS).prop_map(|(d, g)| Step::Open(d, g)),
         2 => d.clone().prop_map(Step::Close),
@@ -49,54 +49,54 @@ fn step() -> impl Strategy<Value = Step> {
         7 => (d.clone(), 0..4_u64).prop_map(|(d, slot)| Step::GuestMap(d, slot)),
         3 => d.clone().prop_map(Step::GuestUnmap),
         1 => (d.clone(), any::<bool>()).prop_map(|(d, lazy)| Step::Lazy(d, lazy)),
-        3 => (d.clone(), 0..FIFOS).prop_map(|(d, f)| Step::Peer(d, f)),
-        1 => d.clone().prop_map(Step::Unpeer),
-        1 => (0..FIFOS).prop_map(Step::FifoGoes),
-        1 => (0..FIFOS).prop_map(Step::FifoComes),
+        3 => (d.clone(), 0..FIFOS).prop_map(|(d, f)| Step::MapPeer(d, f)),
+        1 => d.clone().prop_map(Step::UnmapPeer),
+        1 => (0..FIFOS).prop_map(Step::RemoveFifo),
+        1 => (0..FIFOS).prop_map(Step::AddFifo),
         1 => (d.clone(), 0..4_u64).prop_map(|(d, slot)| Step::ForeignMap(d, slot)),
-        1 => d.prop_map(Step::ForeignLend),
+        1 => d.prop_map(Step::ForeignBuffer),
         2 => (m, fault, 0..3_u32).prop_map(|(m, fault, after)| Step::Fail(m, fault, after)),
-        1 => Just(Step::Heal),
+        1 => Just(Step::ClearFaults),
     ]
 }
 
-/// Everything is there from the beginning in half of the cases, so that steps meet devices that can be used.
-fn walk(topology: &Topology, all_there: bool, steps: &[Step]) -> Result<(), String> {
-    let mut world = World::new(topology);
+/// Runs `steps`. In half of the cases everything is present from the beginning, so that more steps succeed.
+fn run_steps(topology: &Topology, all_present: bool, steps: &[Step]) -> Result<(), String> {
+    let mut fixture = Fixture::new(topology);
     let devices = 0..topology.devices.len();
-    let begin = devices.map(Step::Add).chain((0..topology.mmus.len()).map(Step::MmuComes)).filter(|_| all_there);
+    let begin = devices.map(Step::Add).chain((0..topology.mmus.len()).map(Step::BindMmu)).filter(|_| all_present);
     let exists = |step: &Step| match *step {
-        Step::MmuComes(m) | Step::MmuGoes(m) | Step::Fail(m, ..) => m < topology.mmus.len(),
+        Step::BindMmu(m) | Step::UnbindMmu(m) | Step::Fail(m, ..) => m < topology.mmus.len(),
         Step::Add(d)
         | Step::Remove(d)
         | Step::Bind(d)
-        | Step::Give(d)
+        | Step::BindVfio(d)
         | Step::Unbind(d)
-        | Step::Share(d)
-        | Step::Unshare(d)
-        | Step::Lend(d)
-        | Step::TakeBack(d)
+        | Step::AllocCoherent(d)
+        | Step::FreeCoherent(d)
+        | Step::Map(d)
+        | Step::Unmap(d)
         | Step::DropBuffers(d)
         | Step::Open(d, _)
         | Step::Close(d)
         | Step::CloseUnconfirmed(d)
         | Step::GuestMap(d, _)
         | Step::GuestUnmap(d)
-        | Step::Peer(d, _)
-        | Step::Unpeer(d)
+        | Step::MapPeer(d, _)
+        | Step::UnmapPeer(d)
         | Step::ForeignMap(d, _)
-        | Step::ForeignLend(d)
+        | Step::ForeignBuffer(d)
         | Step::Lazy(d, _) => d < topology.devices.len(),
-        Step::FifoGoes(_) | Step::FifoComes(_) | Step::Heal => true,
+        Step::RemoveFifo(_) | Step::AddFifo(_) | Step::ClearFaults => true,
     };
     for step in begin.chain(steps.iter().copied()).filter(exists) {
-        world.take(step);
-        world.look().map_err(|e| format!("after {step:?}: {e}"))?;
+        fixture.run(step);
+        fixture.check().map_err(|e| format!("after {step:?}: {e}"))?;
     }
     Ok(())
 }
 
-/// 512 topologies, or as many more as `PROPTEST_CASES` says.
+/// 512 topologies, or more if `PROPTEST_CASES` is higher.
 fn config() -> ProptestConfig {
     let asked = ProptestConfig::default();
     ProptestConfig { cases: asked.cases.max(512), failure_persistence: None, ..asked }
@@ -106,11 +106,11 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn no_stream_reaches_what_is_not_its_owners(
+    fn no_stream_reaches_memory_of_another_owner(
         topology in topology(),
-        all_there in any::<bool>(),
+        all_present in any::<bool>(),
         steps in vec(step(), 40),
     ) {
-        prop_assert_eq!(walk(&topology, all_there, &steps), Ok(()));
+        prop_assert_eq!(run_steps(&topology, all_present, &steps), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! A machine with a random topology, the steps that can be taken in it, and what must hold after each.
+//! Fixture: a machine with a random topology, and the steps on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use bindery::machine::{Handle, Machine, Policy};
 use bindery_drivers::vfio::{Session, Vfio};
 use bindery_sim::salvator::Salvator;
 
-use crate::drivers::{Held, Master, MmuDriver, ResetDriver};
-use crate::mmu::{Fault, Mmu, Reach};
+use crate::drivers::{Master, MasterData, MmuDriver, ResetDriver};
+use crate::mmu::{Fault, Mmu, Reachable};
 
 /// Pages of RAM.
 const PAGES: u64 = 96;
 /// Guests.
 pub const GUESTS: usize = 2;
-/// Devices with registers that masters may reach.
+/// Number of peers with registers that masters may map.
 pub const FIFOS: usize = 2;
 const RW: Prot = Prot::READ.union(Prot::WRITE);
 
-/// Which IOMMUs there are, and behind which of their streams each device is.
+/// IOMMUs, and the streams of each device.
 #[derive(Clone, Debug)]
 pub struct Topology {
-    /// Whether each IOMMU tells streams apart.
+    /// For each IOMMU: true when it isolates streams from each other.
     pub mmus: Vec<bool>,
     pub devices: Vec<Vec<(usize, u32)>>,
     /// The reserved region of each device.
@@ -37,16 +37,16 @@ pub struct Topology {
 /// A reserved region of one page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Region {
-    /// Mapped one to one whoever has the device, and no guest gets it.
+    /// Identity mapped in every domain; forbids pass-through.
     Direct,
-    /// Mapped one to one until a guest gets the device.
+    /// Identity mapped until a guest opens the device.
     Relaxable,
-    /// No device address.
+    /// Reserved, not mapped.
     Hole,
 }
 
 impl Region {
-    /// The page of device `d`'s region. A hole is where guests like to map.
+    /// The page of device `d`'s region. A hole lies where guests map.
     pub fn page(self, d: usize) -> u64 {
         match self {
             Self::Direct | Self::Relaxable => 0x2000_0000 + ((d as u64) << 12),
@@ -63,7 +63,7 @@ impl Region {
     }
 }
 
-/// Where guests map.
+/// First device address of guest maps.
 const SLOTS: u64 = 0x10_0000;
 
 /// The page of registers of fifo `f`.
@@ -75,15 +75,15 @@ pub fn fifo_page(f: usize) -> u64 {
 pub enum Step {
     Add(usize),
     Remove(usize),
-    MmuComes(usize),
-    MmuGoes(usize),
+    BindMmu(usize),
+    UnbindMmu(usize),
     Bind(usize),
-    Give(usize),
+    BindVfio(usize),
     Unbind(usize),
-    Share(usize),
-    Unshare(usize),
-    Lend(usize),
-    TakeBack(usize),
+    AllocCoherent(usize),
+    FreeCoherent(usize),
+    Map(usize),
+    Unmap(usize),
     DropBuffers(usize),
     Open(usize, usize),
     Close(usize),
@@ -91,55 +91,56 @@ pub enum Step {
     GuestMap(usize, u64),
     GuestUnmap(usize),
     Lazy(usize, bool),
-    Peer(usize, usize),
-    Unpeer(usize),
-    FifoGoes(usize),
-    FifoComes(usize),
+    MapPeer(usize, usize),
+    UnmapPeer(usize),
+    RemoveFifo(usize),
+    AddFifo(usize),
     ForeignMap(usize, u64),
-    ForeignLend(usize),
+    ForeignBuffer(usize),
     Fail(usize, Fault, u32),
-    Heal,
+    ClearFaults,
 }
 
-/// Whose a page is.
+/// Owner of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Whose {
+pub(crate) enum PageOwner {
     Driver(usize),
     Guest(usize),
 }
 
 #[derive(Default)]
-pub(crate) struct Hand {
+pub(crate) struct GuestDevice {
     pub session: Option<(usize, Session)>,
     pub maps: Vec<(u64, Arc<DmaMemory>)>,
 }
 
-pub struct World {
+pub struct Fixture {
     pub(crate) topology: Topology,
     pub(crate) machine: Handle,
-    /// Another one, whose RAM is at the same addresses.
+    /// A second machine, whose RAM is at the same addresses.
     other: Handle,
     pub(crate) mmus: Vec<Arc<Mmu>>,
     nodes: Vec<NodeId>,
     reset: NodeId,
     guests: Vec<OwnerId>,
-    pub(crate) hands: Vec<Hand>,
-    /// Whose each page was given to last, until the allocator has it back.
-    pub(crate) pages: BTreeMap<u64, Whose>,
-    /// What the allocator had after the last step.
+    pub(crate) guest_devices: Vec<GuestDevice>,
+    /// Last owner of each page, until it is freed.
+    pub(crate) pages: BTreeMap<u64, PageOwner>,
+    /// Free pages after the last step.
     pub(crate) free: BTreeSet<u64>,
-    /// Who takes pages in this step.
-    pub(crate) takes: Option<usize>,
-    /// Devices that have reached each fifo: where an unmap is not confirmed, the IOTLB remembers it when they have left.
+    /// Device that allocates pages in this step.
+    pub(crate) allocating: Option<usize>,
+    /// Devices that have mapped each fifo: if an unmap is not confirmed, the IOTLB still caches it when they are
+    /// removed.
     pub(crate) reached: Vec<BTreeSet<usize>>,
-    /// Devices that were held together by one that has gone: their group falls apart when nobody uses it any more.
+    /// Devices that were connected by one that was removed: their group is split once it is idle.
     pub(crate) bonds: Vec<BTreeSet<usize>>,
-    /// Streams that bypass translation because there was no domain to block them in, which the device says.
+    /// Streams that bypass translation because no blocked domain could be made, which the device reports.
     pub(crate) open: BTreeSet<(usize, u32)>,
-    /// Streams that the core has known of since their IOMMU came.
+    /// Streams that were attached since their IOMMU was bound.
     pub(crate) known: BTreeSet<(usize, u32)>,
-    /// What was allowed and must not be.
-    pub(crate) allowed: Option<String>,
+    /// A forbidden call that succeeded.
+    pub(crate) violation: Option<String>,
 }
 
 pub(crate) fn name(d: usize) -> String {
@@ -150,7 +151,7 @@ pub(crate) fn mmu_name(m: usize) -> String {
     format!("mmu{m}")
 }
 
-impl World {
+impl Fixture {
     pub fn new(topology: &Topology) -> Self {
         let board = || Salvator::new().frames(PAGES << 12).contiguous(1 << 12).build() as Arc<dyn Env>;
         let machine = Machine::new(board(), Policy::default());
@@ -160,7 +161,7 @@ impl World {
         let named = mmus.iter().enumerate().map(|(m, mmu)| (mmu_name(m), Arc::clone(mmu))).collect();
         assert!(machine.register(MmuDriver(named)) && machine.register(ResetDriver) && machine.register(Master));
         assert!(machine.register(Vfio::default()));
-        // A device that is given to a guest is not bound to its host's driver in between.
+        // A device that is passed to a guest must not be bound to the host's driver in between.
         machine.set_autoprobe(false);
         let add = |name: &str, compatible: &str| {
             let mut desc = DeviceDesc::new(name);
@@ -170,7 +171,7 @@ impl World {
         let nodes = (0..mmus.len()).map(|m| add(&mmu_name(m), "test,mmu")).collect();
         let reset = add("reset", "test,reset");
         machine.bind("reset", "reset").unwrap();
-        let world = Self {
+        let fixture = Self {
             topology: topology.clone(),
             machine,
             other: Machine::new(board(), Policy::default()),
@@ -178,18 +179,18 @@ impl World {
             nodes,
             reset,
             guests: (0..GUESTS).map(|g| OwnerId::new(&format!("guest {g}"))).collect(),
-            hands: topology.devices.iter().map(|_| Hand::default()).collect(),
+            guest_devices: topology.devices.iter().map(|_| GuestDevice::default()).collect(),
             pages: BTreeMap::new(),
             free: BTreeSet::new(),
-            takes: None,
+            allocating: None,
             reached: vec![BTreeSet::new(); FIFOS],
             bonds: Vec::new(),
             open: BTreeSet::new(),
             known: BTreeSet::new(),
-            allowed: None,
+            violation: None,
         };
-        (0..FIFOS).for_each(|f| world.add_fifo(f));
-        world
+        (0..FIFOS).for_each(|f| fixture.add_fifo(f));
+        fixture
     }
 
     fn add_fifo(&self, f: usize) {
@@ -216,22 +217,22 @@ impl World {
         self.machine.device(&name(d)).filter(|d| d.phase() == Phase::Bound).and_then(|d| d.driver())
     }
 
-    pub(crate) fn mmu_is_there(&self, m: usize) -> bool {
+    pub(crate) fn mmu_is_present(&self, m: usize) -> bool {
         self.machine.device(&mmu_name(m)).is_some_and(|d| d.phase() == Phase::Bound)
     }
 
-    pub(crate) fn master<R>(&self, d: usize, act: impl for<'x> FnOnce(&Held<'x>) -> R) -> Option<R> {
+    pub(crate) fn master<R>(&self, d: usize, act: impl for<'x> FnOnce(&MasterData<'x>) -> R) -> Option<R> {
         if self.driver(d) != Some("master") {
             return None;
         }
         self.machine.client::<Master>(&name(d))?.call(act).ok()
     }
 
-    /// Takes one step. What the core refuses is refused; what it does is looked at afterwards.
+    /// Runs one step. Errors are ignored: the result is checked afterwards.
     #[expect(clippy::too_many_lines, reason = "a few lines for each kind of step")]
-    pub fn take(&mut self, step: Step) {
-        self.takes = match step {
-            Step::Share(d) | Step::Lend(d) => Some(d),
+    pub fn run(&mut self, step: Step) {
+        self.allocating = match step {
+            Step::AllocCoherent(d) | Step::Map(d) => Some(d),
             _ => None,
         };
         match step {
@@ -240,49 +241,49 @@ impl World {
                 self.bonds.push(self.closure(d));
                 self.machine.remove_device(&name(d));
             }
-            Step::MmuComes(m) => drop(self.machine.bind(&mmu_name(m), "mmu")),
-            Step::MmuGoes(m) => drop(self.machine.unbind(&mmu_name(m), "mmu")),
+            Step::BindMmu(m) => drop(self.machine.bind(&mmu_name(m), "mmu")),
+            Step::UnbindMmu(m) => drop(self.machine.unbind(&mmu_name(m), "mmu")),
             Step::Bind(d) => self.bind(d, "master", None),
-            Step::Give(d) => self.bind(d, "vfio-platform", Some("vfio-platform")),
+            Step::BindVfio(d) => self.bind(d, "vfio-platform", Some("vfio-platform")),
             Step::Unbind(d) => {
                 if let Some(driver) = self.driver(d) {
                     let _ = self.machine.unbind(&name(d), driver);
                 }
             }
-            Step::Share(d) => drop(self.master(d, |h| h.share())),
-            Step::Lend(d) => drop(self.master(d, |h| h.lend())),
-            Step::Unshare(d) => drop(self.master(d, |h| h.unshare())),
-            Step::TakeBack(d) => drop(self.master(d, |h| h.take_back())),
-            Step::DropBuffers(d) => drop(self.master(d, |h| h.drop_own())),
+            Step::AllocCoherent(d) => drop(self.master(d, |h| h.alloc_coherent())),
+            Step::Map(d) => drop(self.master(d, |h| h.map())),
+            Step::FreeCoherent(d) => drop(self.master(d, |h| h.free_coherent())),
+            Step::Unmap(d) => drop(self.master(d, |h| h.unmap())),
+            Step::DropBuffers(d) => drop(self.master(d, |h| h.drop_buffers())),
             Step::Open(d, guest) => {
-                if self.hands[d].session.is_none()
+                if self.guest_devices[d].session.is_none()
                     && self.driver(d) == Some("vfio-platform")
                     && let Some(client) = self.machine.client::<Vfio>(&name(d))
                     && let Ok(session) = Vfio::open_as(&client, &self.guests[guest])
                 {
-                    self.hands[d].session = Some((guest, session));
+                    self.guest_devices[d].session = Some((guest, session));
                 }
             }
-            Step::Close(d) => drop(core::mem::take(&mut self.hands[d])),
+            Step::Close(d) => drop(core::mem::take(&mut self.guest_devices[d])),
             Step::CloseUnconfirmed(d) => {
                 self.mmus.iter().for_each(|m| m.fail(Fault::Flush, 1));
-                drop(core::mem::take(&mut self.hands[d]));
+                drop(core::mem::take(&mut self.guest_devices[d]));
             }
             Step::GuestMap(d, slot) => {
                 let at = SLOTS + slot * 4096;
-                if let Some((guest, session)) = &self.hands[d].session
+                if let Some((guest, session)) = &self.guest_devices[d].session
                     && let Ok(memory) = DmaMemory::allocate(self.machine.memory(), 4096)
                 {
-                    self.pages.insert(memory.phys().0, Whose::Guest(*guest));
+                    self.pages.insert(memory.phys().0, PageOwner::Guest(*guest));
                     if session.map(DeviceAddr(at), &memory, 0, 4096, RW).is_ok() {
-                        self.hands[d].maps.push((at, memory));
+                        self.guest_devices[d].maps.push((at, memory));
                     }
                 }
             }
             Step::GuestUnmap(d) => {
-                // The guest's memory is free as far as the guest is concerned, confirmed or not.
-                let map = self.hands[d].maps.pop();
-                if let (Some((_, session)), Some((at, _))) = (&self.hands[d].session, &map) {
+                // The guest reuses its memory, whether the unmap is confirmed or not.
+                let map = self.guest_devices[d].maps.pop();
+                if let (Some((_, session)), Some((at, _))) = (&self.guest_devices[d].session, &map) {
                     let _ = session.unmap(DeviceAddr(*at), 4096);
                 }
             }
@@ -292,46 +293,46 @@ impl World {
                     let _ = group.set_kind(if lazy { DomainKind::Lazy } else { DomainKind::Strict });
                 }
             }
-            Step::Peer(d, f) => {
-                if let Some(answer) = self.master(d, |h| h.reach_peer(fifo_page(f))) {
-                    // Also one that is refused may have been mapped at one of its IOMMUs.
+            Step::MapPeer(d, f) => {
+                if let Some(answer) = self.master(d, |h| h.map_peer(fifo_page(f))) {
+                    // A refused map may have been done at one of its IOMMUs.
                     let _ = answer;
                     self.reached[f].insert(d);
                 }
             }
-            Step::Unpeer(d) => drop(self.master(d, |h| h.leave_peer())),
-            Step::FifoGoes(f) => drop(self.machine.remove_device(&format!("fifo{f}"))),
-            Step::FifoComes(f) => self.add_fifo(f),
+            Step::UnmapPeer(d) => drop(self.master(d, |h| h.unmap_peer())),
+            Step::RemoveFifo(f) => drop(self.machine.remove_device(&format!("fifo{f}"))),
+            Step::AddFifo(f) => self.add_fifo(f),
             Step::ForeignMap(d, slot) => {
-                if let Some((_, session)) = &self.hands[d].session
+                if let Some((_, session)) = &self.guest_devices[d].session
                     && let Ok(memory) = DmaMemory::allocate(self.other.memory(), 4096)
                     && session.map(DeviceAddr(SLOTS + slot * 4096), &memory, 0, 4096, RW).is_ok()
                 {
-                    self.allowed = Some(format!("{} maps a page of another machine for its guest", name(d)));
+                    self.violation = Some(format!("{} mapped a page of another machine for its guest", name(d)));
                 }
             }
-            Step::ForeignLend(d) => {
+            Step::ForeignBuffer(d) => {
                 if let Ok(buffer) = self.other.dma_buffer(4096)
-                    && let Some(Ok(())) = self.master(d, |h| h.lend_this(buffer))
+                    && let Some(Ok(())) = self.master(d, |h| h.map_buffer(buffer))
                 {
-                    self.allowed = Some(format!("{} lends its device a page of another machine", name(d)));
+                    self.violation = Some(format!("{} mapped a buffer of another machine", name(d)));
                 }
             }
             Step::Fail(m, fault, after) => self.mmus[m].fail(fault, after),
-            Step::Heal => self.mmus.iter().for_each(|m| m.heal()),
+            Step::ClearFaults => self.mmus.iter().for_each(|m| m.clear_faults()),
         }
         let bonds = core::mem::take(&mut self.bonds);
         self.bonds = bonds.into_iter().filter(|b| b.iter().any(|d| self.driver(*d).is_some())).collect();
         for (m, mmu) in self.mmus.iter().enumerate() {
             let streams = self.topology.devices.iter().flatten().filter(|(n, _)| *n == m);
             if mmu.take_domain_failed() {
-                self.open.extend(streams.filter(|(_, s)| mmu.reach(*s) == Reach::Everything));
+                self.open.extend(streams.filter(|(_, s)| mmu.reachable(*s) == Reachable::Everything));
             }
         }
-        // Sessions that the host has cut off are over.
-        for hand in &mut self.hands {
-            if hand.session.as_ref().is_some_and(|(_, s)| s.is_revoked()) {
-                *hand = Hand::default();
+        // Drop sessions that the host has revoked.
+        for device in &mut self.guest_devices {
+            if device.session.as_ref().is_some_and(|(_, s)| s.is_revoked()) {
+                *device = GuestDevice::default();
             }
         }
     }

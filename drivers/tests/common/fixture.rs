@@ -1,4 +1,4 @@
-//! A settled board that threads race on, and the way back to rest.
+//! Fixture of races: a settled board, and its reset after each race.
 
 use bindery::control::Tree;
 use bindery::device::DeviceDesc;
@@ -8,19 +8,19 @@ use bindery_sim::salvator::Salvator;
 
 use super::{IPMMU_HC, IPMMU_MM, Rig, SATA, numbered_disk, on};
 
-/// What the threads share.
-pub struct World {
+/// State shared by the threads.
+pub struct Fixture {
     pub rig: Rig,
     pub tree: Tree,
-    /// Descriptions of the devices that may leave and come back.
+    /// Descriptions of the devices that may be removed and added again.
     pub descs: Vec<DeviceDesc>,
-    /// What the machine uses at rest.
+    /// Resource usage of the settled machine.
     before: ResourceUsage,
 }
 
-impl World {
-    /// All drivers on the board that `salvator` describes, with a disk of `sectors`; settled. `more` may leave, beside
-    /// the disk controller and its IOMMUs.
+impl Fixture {
+    /// All drivers on the board that `salvator` describes, with a disk of `sectors`; settled. Besides the disk
+    /// controller and its IOMMUs, the devices `more` may be removed.
     pub fn new(salvator: Salvator, sectors: u16, policy: Policy, more: &[&str]) -> Self {
         let rig = on(salvator.disk(numbered_disk(sectors)), policy);
         rig.board.keep_events(0);
@@ -31,13 +31,13 @@ impl World {
         let descs = names.map(|n| rig.machine.device(n).unwrap().desc().clone()).collect();
         let tree = Tree::new(&rig.machine);
         let before = rig.resource_usage();
-        let mut world = Self { rig, tree, descs, before };
-        world.come_to_rest();
-        world.before = world.rig.resource_usage();
-        world
+        let mut fixture = Self { rig, tree, descs, before };
+        fixture.reset();
+        fixture.before = fixture.rig.resource_usage();
+        fixture
     }
 
-    /// Reads a sector of the disk through its driver. False when there is no driver to ask, or it leaves.
+    /// Reads a sector of the disk through its driver. False without a driver, or when it is unbound meanwhile.
     #[track_caller]
     pub fn read_the_disk(&self, lba: u64) -> bool {
         let Some(client) = self.rig.machine.client::<SataRcar>(SATA) else { return false };
@@ -51,8 +51,8 @@ impl World {
         true
     }
 
-    /// Brings everything back that is away, and settles.
-    pub fn come_back(&self) {
+    /// Adds and registers everything that is missing, and settles.
+    pub fn restore(&self) {
         let machine = &self.rig.machine;
         for desc in &self.descs {
             let _ = machine.add_device(desc.clone());
@@ -61,37 +61,42 @@ impl World {
         machine.settle();
     }
 
-    /// Brings everything back that may be away, as it was in the beginning.
-    fn come_to_rest(&self) {
+    /// Removes and adds the devices, so that all are as in the beginning.
+    fn reset(&self) {
         let machine = &self.rig.machine;
-        // A device that vanished while it was being added again is told to be gone; a fresh one is not.
+        // A device that vanished while it was being added again is marked as removed; a new one is not.
         for desc in &self.descs {
             machine.remove_device(&desc.name);
         }
-        self.come_back();
+        self.restore();
         for desc in &self.descs {
-            assert!(machine.device(&desc.name).is_some_and(|d| !d.is_removed()), "{} did not come back", desc.name);
+            assert!(machine.device(&desc.name).is_some_and(|d| !d.is_removed()), "{} was not added again", desc.name);
         }
     }
 
-    /// After a race: everything comes back, is as it was, and works; no promise was broken, no model used wrongly.
+    /// Resets the fixture after a race, and checks that it is as before and works, that no promise was broken and no
+    /// model misused.
     #[track_caller]
-    pub fn ends_well(&self) {
-        self.come_to_rest();
+    pub fn assert_recovered(&self) {
+        self.reset();
         assert_eq!(self.rig.driver(SATA), Some("sata_rcar"), "P8: {:?}", self.rig.machine.waiting());
-        assert_eq!(shape(&self.rig.resource_usage()), shape(&self.before), "P4");
+        assert_eq!(without_group_numbers(&self.rig.resource_usage()), without_group_numbers(&self.before), "P4");
         assert!(self.read_the_disk(1), "the disk is read after the race");
         self.rig.assert_well();
     }
 }
 
-/// `footprint` without the numbers of groups: a group that was dropped and made again has a new one, and which of them get
-/// which depends on who won.
-fn shape(resource_usage: &ResourceUsage) -> ResourceUsage {
-    let mut shape = resource_usage.clone();
-    shape.groups.iter_mut().chain(&mut shape.bindings).for_each(|text| *text = unnumbered(text));
-    shape.groups.sort_unstable();
-    shape
+/// `resource_usage` without the numbers of groups: a group that was made again has a new number, which depends on the
+/// order of the race.
+fn without_group_numbers(resource_usage: &ResourceUsage) -> ResourceUsage {
+    let mut without_group_numbers = resource_usage.clone();
+    without_group_numbers
+        .groups
+        .iter_mut()
+        .chain(&mut without_group_numbers.bindings)
+        .for_each(|text| *text = unnumbered(text));
+    without_group_numbers.groups.sort_unstable();
+    without_group_numbers
 }
 
 fn unnumbered(text: &str) -> String {
