@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bindery::binding::Bound;
 use bindery::device::{DeviceDesc, Nodes, Supplier, SupplierKind};
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
-use bindery::env::Env;
 use bindery::firmware::fdt::{Description, describe};
 use bindery::machine::{Handle, Machine, Policy};
 use bindery_drivers::sata_rcar::SataRcar;
@@ -25,12 +24,12 @@ pub struct Rig {
     pub machine: Handle,
 }
 
-/// Whether the DMA checker watches.
+/// State of the DMA checker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Checker {
-    /// As on a machine in use.
+    /// Off, and the machine has no instrument: as in production.
     Off,
-    /// As in tests.
+    /// On, with the board as instrument: as in tests.
     On,
 }
 
@@ -39,7 +38,10 @@ pub fn empty(checker: Checker) -> Rig {
     let board = Salvator::new().disk(Disk::memory(vec![0; 64 << 10])).build();
     board.keep_events(0);
     let policy = Policy { check_dma: checker == Checker::On, ..Policy::default() };
-    let machine = Machine::new(Arc::clone(&board) as Arc<dyn Env>, policy);
+    let machine = match checker {
+        Checker::Off => Machine::new(Arc::clone(&board) as _, policy),
+        Checker::On => board.machine(policy),
+    };
     Rig { board, machine }
 }
 

@@ -23,7 +23,7 @@ pub mod env;
 mod errno;
 pub mod event;
 pub mod firmware;
-mod instrument;
+pub mod instrument;
 pub mod iommu;
 mod irq;
 mod lifecycle;

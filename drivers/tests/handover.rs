@@ -14,7 +14,7 @@ use bindery::driver::Errno;
 use bindery::env::{Env, Width};
 use bindery::event::EventKind;
 use bindery::iommu::{DomainKind, Owner, Prot};
-use bindery::machine::{BindError, Handle, Machine, Policy};
+use bindery::machine::{BindError, Handle, Policy};
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_drivers::vfio::{OpenError, Session, Vfio, VfioError};
 use bindery_sim::board::Stuck;
@@ -57,9 +57,8 @@ fn open(rig: &Rig) -> Result<Session, OpenError> {
 fn boot(rig: &Rig, session: Session) -> Guest {
     let device = rig.machine.device(SATA).unwrap();
     let layout = Layout::of(device.desc());
-    let host = Arc::clone(&rig.board) as Arc<dyn Env>;
-    let env = GuestEnv::new(host, &rig.machine, session, layout, RAM_LEN).unwrap();
-    let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+    let env = GuestEnv::new(&rig.machine, session, layout, RAM_LEN).unwrap();
+    let machine = env.machine(Policy::default());
     machine.add_device_tree(GUEST_DEVICE_TREE).unwrap();
     machine.register(SataRcar);
     machine.settle();

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use bindery::env::FaultPoint;
+use bindery::instrument::FaultPoint;
 use bindery::sync::Mutex;
 
 /// Sites remembered while recording; later ones are only counted.
@@ -26,7 +26,7 @@ struct State {
     record: Option<Vec<FaultPoint>>,
 }
 
-/// The plan by which a board answers [`Env::should_fail`](bindery::env::Env::should_fail). A new one never injects.
+/// The plan by which a board answers [`Env::should_fail`](bindery::instrument::Instrument::should_fail). A new one never injects.
 ///
 /// To fail each call in turn: run once while recording, then run once for each `n` from 1 to [`calls`](Self::calls) with
 /// [`fail_nth`](Self::fail_nth).
@@ -76,7 +76,7 @@ impl FaultPlan {
     }
 
     /// One call at `site`: shall it fail?
-    pub fn hit(&self, point: FaultPoint) -> bool {
+    pub fn should_fail(&self, point: FaultPoint) -> bool {
         let mut state = self.0.lock();
         state.calls += 1;
         if let Some(record) = &mut state.record
@@ -101,9 +101,9 @@ mod tests {
     #[test]
     fn exactly_the_nth_call_fails_counted_from_when_the_plan_was_set() {
         let plan = FaultPlan::default();
-        assert!(!plan.hit(FaultPoint::MapIo));
+        assert!(!plan.should_fail(FaultPoint::MapIo));
         plan.fail_nth(3);
-        let fails: Vec<bool> = (0..5).map(|_| plan.hit(FaultPoint::IovaAlloc)).collect();
+        let fails: Vec<bool> = (0..5).map(|_| plan.should_fail(FaultPoint::IovaAlloc)).collect();
         assert_eq!(fails, [false, false, true, false, false]);
         assert_eq!((plan.calls(), plan.injected()), (5, 1));
     }
@@ -113,11 +113,11 @@ mod tests {
         let plan = FaultPlan::default();
         plan.fail_points(&[FaultPoint::CmaAlloc]);
         plan.start_recording();
-        assert!(!plan.hit(FaultPoint::MapIo));
-        assert!(plan.hit(FaultPoint::CmaAlloc));
+        assert!(!plan.should_fail(FaultPoint::MapIo));
+        assert!(plan.should_fail(FaultPoint::CmaAlloc));
         assert_eq!(plan.take_record(), [FaultPoint::MapIo, FaultPoint::CmaAlloc]);
         plan.never();
-        assert!(!plan.hit(FaultPoint::CmaAlloc));
+        assert!(!plan.should_fail(FaultPoint::CmaAlloc));
         assert_eq!(plan.take_record(), []);
     }
 }

@@ -12,6 +12,7 @@ pub mod fault;
 pub mod ftrace;
 pub mod guest;
 pub mod intc;
+pub mod interpose;
 pub mod memory;
 pub mod models;
 pub mod report;

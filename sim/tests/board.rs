@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bindery::addr::PhysAddr;
 use bindery::device::{Nodes, Resource};
-use bindery::env::{Env, EnvError, FaultPoint, Instant, IoError, IrqControl, IrqLine, RamUse, Width};
+use bindery::env::{Env, EnvError, Instant, IoError, IrqControl, IrqLine, RamUse, Width};
 use bindery::firmware::fdt;
+use bindery::instrument::{FaultPoint, Instrument};
 use bindery_sim::board::{Stuck, UnknownDevice};
 use bindery_sim::salvator::{self, Salvator};
 use common::*;

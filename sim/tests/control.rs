@@ -10,8 +10,8 @@ use std::thread;
 
 use bindery::control::{EntryKind, Tree};
 use bindery::driver::Errno;
-use bindery::env::{Env, FaultPoint};
-use bindery::machine::{Handle, Machine, Policy};
+use bindery::instrument::FaultPoint;
+use bindery::machine::{Handle, Policy};
 use bindery_sim::board::Board;
 use bindery_sim::disk::Disk;
 use bindery_sim::salvator::{self, Salvator};
@@ -27,7 +27,7 @@ struct Rig {
 
 fn rig() -> Rig {
     let board = Salvator::new().disk(Disk::memory(vec![0; 1 << 20])).build();
-    let machine = Machine::new(Arc::clone(&board) as Arc<dyn Env>, Policy::default());
+    let machine = board.machine(Policy::default());
     machine.add_device_tree(salvator::DEVICE_TREE).unwrap();
     bindery_drivers::register_all(&machine);
     machine.settle();
@@ -113,7 +113,7 @@ fn the_disk_controller_says_what_it_would_on_the_real_board() {
 #[test]
 fn a_master_whose_iommu_has_no_memory_for_it_is_listed_until_it_joins() {
     let board = Salvator::new().disk(Disk::memory(vec![0; 1 << 20])).build();
-    let machine = Machine::new(Arc::clone(&board) as Arc<dyn Env>, Policy::default());
+    let machine = board.machine(Policy::default());
     machine.add_device_tree(salvator::DEVICE_TREE).unwrap();
     bindery_drivers::register_all(&machine);
     board.faults().fail_points(&[FaultPoint::TableAlloc]);
@@ -132,7 +132,7 @@ fn a_master_whose_iommu_has_no_memory_for_it_is_listed_until_it_joins() {
 #[test]
 fn what_waits_is_listed_with_the_suppliers_that_it_waits_for() {
     let board = Salvator::new().build();
-    let machine = Machine::new(Arc::clone(&board) as Arc<dyn Env>, Policy::default());
+    let machine = board.machine(Policy::default());
     machine.add_device_tree(salvator::DEVICE_TREE).unwrap();
     machine.register(bindery_drivers::sata_rcar::SataRcar);
     machine.settle();

@@ -1,8 +1,8 @@
 //! One event of each kind, made from the core's own list.
 
 use bindery::addr::{DeviceAddr, PhysAddr};
-use bindery::env::FaultPoint;
 use bindery::event::{Cause, EventKind, Outcome};
+use bindery::instrument::FaultPoint;
 
 /// One event of every kind. The documentation of `--json` and the texts of events are tested against it.
 pub(crate) fn samples() -> Vec<EventKind> {

@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 use bindery::binding::Client;
 use bindery::device::{DeviceDesc, Nodes};
 use bindery::driver::{Driver, Match};
-use bindery::env::Env;
 use bindery::firmware::fdt::describe;
 use bindery::machine::{Handle, Machine, Policy};
 use bindery_drivers::sata_rcar::SataRcar;
@@ -52,10 +51,9 @@ impl Guest {
         let owner = session.host.client::<Vfio>(device).ok_or("the pass-through owner does not hold the device")?;
         let vfio = Vfio::open(&owner).map_err(|e| e.to_string())?;
         let desc = controller()?;
-        let board: Arc<dyn Env> = Arc::clone(&session.board) as _;
-        let env = GuestEnv::new(board, &session.host, vfio, Layout::of(&desc), RAM_LEN).map_err(|e| e.to_string())?;
+        let env = GuestEnv::new(&session.host, vfio, Layout::of(&desc), RAM_LEN).map_err(|e| e.to_string())?;
         env.on_event(session.log.listener("guest"));
-        let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+        let machine = env.machine(Policy::default());
         machine.add_device_tree(GUEST_DEVICE_TREE).map_err(|e| e.to_string())?;
         bindery_drivers::register_all(&machine);
 

@@ -101,7 +101,7 @@ impl Session {
         log.step("machine");
         board.on_event(log.listener("host"));
         let policy = Policy { untranslated_dma: config.untranslated, ..Policy::default() };
-        let host = Machine::new(Arc::clone(&board) as _, policy);
+        let host = board.machine(policy);
         let control = Tree::new(&host);
         let disk = config.disk.as_ref().map_or_else(|| "the temporary disk".into(), |path| path.display().to_string());
         let (description, guests) = (Description::default(), PromiseCounts::default());

@@ -20,8 +20,8 @@ use crate::device::{Device, DeviceDesc, NodeId};
 use crate::dma::check::Op;
 use crate::dma::{Dma, DmaContext, Ioas};
 use crate::driver::{DmaOwner, Missing, ProbeError, Quiesced};
-use crate::env::{CoveragePoint, FaultPoint};
 use crate::event::EventKind;
+use crate::instrument::{CoveragePoint, FaultPoint};
 use crate::iommu::{Domain, FaultReport, GroupError, GroupHold, Iommu, Membership, OwnerId, Translation};
 use crate::machine::Machine;
 use crate::power::{self, CountedSupply, LineUses, ResetLine, Supply, SupplyUse};
@@ -255,7 +255,7 @@ impl Bound {
         write: bool,
         reason: &str,
     ) -> FaultReport {
-        self.machine.env().cover(CoveragePoint::AccessRefused);
+        self.machine.cover(CoveragePoint::AccessRefused);
         let report = self.machine.iommus.explain(translation, addr);
         let device = report.devices.first().filter(|_| report.devices.len() == 1);
         if let Some(device) = device {

@@ -8,7 +8,8 @@ use crate::addr::DeviceAddr;
 use crate::claim::Conflict;
 use crate::device::NodeId;
 use crate::driver::Errno;
-use crate::env::{EnvError, FaultPoint};
+use crate::env::EnvError;
+use crate::instrument::FaultPoint;
 use crate::iommu::{GroupError, IommuError};
 use crate::power::SupplyError;
 

@@ -10,7 +10,7 @@ use crate::claim::{Mode, Subject};
 use crate::device::Resource;
 use crate::dma::Dma;
 use crate::driver::DmaOwner;
-use crate::env::FaultPoint;
+use crate::instrument::FaultPoint;
 use crate::irq::{self, IrqEntry, IrqTable, Route};
 
 /// A part of a binding that resources can be acquired in: the whole of it, or a [`DevresGroup`].

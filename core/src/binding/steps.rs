@@ -8,8 +8,8 @@ use alloc::sync::Arc;
 use super::{AnyBinding, Bound, Entry, Phase, ResourceError, ResourceKind, UnwindCtx};
 use crate::device::SupplierKind;
 use crate::driver::{DmaOwner, Missing, ProbeError, QuiesceError, Quiesced};
-use crate::env::FaultPoint;
 use crate::event::{EventKind, Outcome};
+use crate::instrument::FaultPoint;
 use crate::machine::Machine;
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
@@ -172,7 +172,7 @@ impl Entry for DataEntry {
             bound.emit(|| EventKind::Quiesced { how: quiesced.how().into() });
         }
         if bound.device().phase() == Phase::Quiescing {
-            bound.device().set_phase(bound.machine().env(), Phase::Releasing);
+            bound.device().set_phase(bound.machine(), Phase::Releasing);
         }
         self.0.drop_data();
         let late = self.0.interrupt(0).is_some();

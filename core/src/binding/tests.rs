@@ -13,7 +13,7 @@ use crate::driver::{Driver, IrqReturn, Match, Missing, ProbeError, QuiesceError,
 use crate::env::fake::FakeEnv;
 use crate::env::{IrqLine, Trigger};
 use crate::event::{Cause, EventKind, Outcome};
-use crate::machine::{BindError, Handle, Machine, Policy, UnbindError};
+use crate::machine::{BindError, Handle, Policy, UnbindError};
 
 mod misuse;
 
@@ -158,7 +158,7 @@ fn widget() -> DeviceDesc {
 
 fn machine() -> (Arc<FakeEnv>, Handle, Diary) {
     let env = FakeEnv::new();
-    let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+    let machine = env.machine(Policy::default());
     (env, machine, Diary::default())
 }
 

@@ -4,8 +4,8 @@ use alloc::boxed::Box;
 use alloc::format;
 
 use super::{AnyBinding, Entry, EntryId, ResourceKind, UnwindCtx};
-use crate::env::CoveragePoint;
 use crate::event::{EventKind, Outcome};
+use crate::instrument::CoveragePoint;
 use crate::power;
 use crate::promise::Promise;
 
@@ -53,7 +53,7 @@ pub(crate) fn unwind(binding: &dyn AnyBinding) {
 pub(crate) fn release_one(id: EntryId, entry: Box<dyn Entry>, ctx: &mut UnwindCtx<'_>) -> Outcome {
     let bound = ctx.bound;
     let kind = entry.kind();
-    bound.machine().env().cover(CoveragePoint::Released(kind));
+    bound.machine().cover(CoveragePoint::Released(kind));
     if !bound.machine().env().tracing_enabled() {
         return entry.release(ctx);
     }

@@ -1,4 +1,4 @@
-//! What every part of a machine works with: the env, the stream of events, the promises, and waits that are told.
+//! Context that every part of a machine works in: env, instrument, events, promises, and waits that are reported.
 
 mod waits;
 
@@ -6,42 +6,54 @@ use alloc::sync::Arc;
 
 use crate::env::Env;
 use crate::event::{Event, EventKind};
-use crate::instrument::FaultPoint;
+use crate::instrument::{CoveragePoint, FaultPoint, Instrument};
 use crate::promise::Promises;
 use crate::sync::Mutex;
 pub(crate) use waits::Awaited;
 
-/// The surroundings of one machine. A [`Machine`](crate::machine::Machine) dereferences to its own; what needs nothing else
-/// of the machine takes this.
+/// Env, instrument, event stream and promises of one machine. A [`Machine`](crate::machine::Machine) dereferences to its
+/// own; code that needs nothing else of the machine takes this.
 pub struct Context {
     pub(crate) env: Arc<dyn Env>,
+    pub(crate) instrument: Option<Arc<dyn Instrument>>,
     pub(crate) promises: Promises,
     waits: waits::LongWaits,
-    /// Number of the last event. Held while an event is given out, so that numbers follow the order.
+    /// Number of the last event. Held while an event is emitted, so that numbers follow the order of emission.
     last_event: Mutex<u64>,
 }
 
 impl Context {
-    pub(crate) fn new(env: Arc<dyn Env>) -> Self {
-        Self { env, promises: Promises::default(), waits: waits::LongWaits::default(), last_event: Mutex::new(0) }
+    pub(crate) fn new(env: Arc<dyn Env>, instrument: Option<Arc<dyn Instrument>>) -> Self {
+        Self {
+            env,
+            instrument,
+            promises: Promises::default(),
+            waits: waits::LongWaits::default(),
+            last_event: Mutex::new(0),
+        }
     }
 
-    /// What the machine runs on.
+    /// The target that the machine runs on.
     pub fn env(&self) -> &dyn Env {
         &*self.env
     }
 
-    /// The same, for objects that outlive a borrow of the machine: what a driver provides to its consumers.
+    /// The same, for objects that outlive a borrow of the machine, such as providers.
     pub fn shared_env(&self) -> &Arc<dyn Env> {
         &self.env
     }
 
-    /// How often each promise was checked, and what was broken.
+    /// The instrument that observes the machine, if there is one.
+    pub fn instrument(&self) -> Option<&Arc<dyn Instrument>> {
+        self.instrument.as_ref()
+    }
+
+    /// Counts of checks of each promise, and the violations found.
     pub fn promises(&self) -> &Promises {
         &self.promises
     }
 
-    /// Tells listeners about something. `kind` is built only when somebody listens.
+    /// Emits an event. `kind` is built only when somebody reads events.
     pub(crate) fn emit(&self, device: Option<&Arc<str>>, kind: impl FnOnce() -> EventKind) {
         if !self.env.tracing_enabled() {
             return;
@@ -52,12 +64,17 @@ impl Context {
         self.env.emit(&Event { seq: *last, at: self.env.now(), device: device.cloned(), kind });
     }
 
-    /// Whether a fault is to strike at `site` now.
+    /// Asks the instrument whether the call at `point` fails now, and emits an event if so.
     pub(crate) fn should_fail(&self, device: Option<&str>, point: FaultPoint) -> bool {
-        let strikes = self.env.should_fail(point);
-        if strikes {
+        let fails = self.instrument.should_fail(point);
+        if fails {
             self.emit(device.map(Arc::from).as_ref(), || EventKind::Injected { point });
         }
-        strikes
+        fails
+    }
+
+    /// Reports to the instrument that `point` was passed.
+    pub(crate) fn cover(&self, point: CoveragePoint) {
+        self.instrument.cover(point);
     }
 }

@@ -10,7 +10,8 @@ use super::{DeviceDesc, NodeId};
 use crate::binding::AnyBinding;
 use crate::claim::Claim;
 use crate::context::{Awaited, Context};
-use crate::env::{CoveragePoint, Env, Instant};
+use crate::env::Instant;
+use crate::instrument::CoveragePoint;
 use crate::lifecycle::Phase;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Guard, Mutex, is_scheduled, record_wait};
@@ -89,11 +90,11 @@ impl Device {
     /// # Panics
     ///
     /// When the table has no such transition: a fault of the core, not of its users.
-    pub(crate) fn set_phase(&self, env: &dyn Env, next: Phase) {
+    pub(crate) fn set_phase(&self, context: &Context, next: Phase) {
         let now = self.phase();
         assert!(now.may_become(next), "{}: no transition from {now} to {next}", self.name());
         self.phase.store(next as u8, Ordering::Release);
-        env.cover(CoveragePoint::Transition(now, next));
+        context.cover(CoveragePoint::Transition(now, next));
     }
 
     /// The driver that holds it, from the beginning of its probe to the end of the way back.

@@ -11,7 +11,7 @@ use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::binding::Bound;
 use crate::device::DmaRange;
 use crate::driver::Quiesced;
-use crate::env::FaultPoint;
+use crate::instrument::FaultPoint;
 use crate::iommu::{Domain, Range, Revoked};
 use crate::machine::Machine;
 use crate::mem::{PageAllocator, PageRequest, PageRun};

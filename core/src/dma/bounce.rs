@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use super::backend::Direct;
 use super::{DmaContext, DmaError, DmaMemory};
 use crate::addr::{DeviceAddr, PAGE_SIZE, pages};
-use crate::env::FaultPoint;
+use crate::instrument::FaultPoint;
 use crate::machine::Machine;
 use crate::sync::atomic::Ordering;
 use core::sync::atomic::AtomicU64;

@@ -5,7 +5,7 @@ use core::fmt;
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::binding::ResourceError;
 use crate::driver::ProbeError;
-use crate::env::FaultPoint;
+use crate::instrument::FaultPoint;
 use crate::iommu::{IovaError, MapError};
 use crate::mem::OutOfMemory;
 

@@ -20,6 +20,7 @@ use crate::binding::{Entry, EntryId, Reservation, ResourceKind, Scope, UnwindCtx
 use crate::claim::Claim;
 use crate::env::CacheOp;
 use crate::event::{EventKind, Outcome};
+use crate::instrument::Instrument;
 use crate::iommu::{DomainKind, Range as IovaRange};
 use crate::promise::Promise;
 use crate::sync::Mutex;
@@ -316,9 +317,9 @@ impl Mapping {
             return;
         }
         let sample = piece.len().min(DMA_ALIGN);
-        let env = machine.env();
-        let same =
-            env.cache_matches(piece.phys(), sample) && env.cache_matches(piece.phys() + (piece.len() - sample), sample);
+        let same = [piece.phys(), piece.phys() + (piece.len() - sample)]
+            .iter()
+            .all(|at| machine.instrument.cache_matches(*at, sample));
         machine.promises.check(Promise::CoherentAtTransfer, same, || {
             format!("{device}: the CPU's cache and the device differ over {} after a sync", piece.phys())
         });

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::check::{Checker, Misuse, Op};
 use crate::addr::PhysAddr;
 use crate::event::EventKind;
+use crate::instrument::Instrument;
 use crate::machine::Machine;
 use crate::promise::Promise;
 use crate::sync::Mutex;
@@ -50,7 +51,7 @@ impl Machine {
     /// still caches.
     pub(crate) fn check_unreachable(&self, device: &str, base: PhysAddr, len: u64) {
         if self.policy().check_dma {
-            self.promises.check(Promise::UnreachableBeforeFree, !self.env().dma_reachable(base, len), || {
+            self.promises.check(Promise::UnreachableBeforeFree, !self.instrument.dma_reachable(base, len), || {
                 format!("{device}: {len} bytes at {base} are freed while the device still reaches them")
             });
         }

@@ -6,11 +6,14 @@ use std::vec::Vec;
 
 use alloc::sync::{Arc, Weak};
 
-use super::{Env, EnvError, FaultPoint, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, RamUse, Width};
+use super::{Env, EnvError, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, RamUse, Width};
 use crate::addr::PhysAddr;
 use crate::event::Event;
 #[cfg(not(loom))]
 use crate::event::EventKind;
+use crate::instrument::{FaultPoint, Instrument};
+#[cfg(not(loom))]
+use crate::machine::{Handle, Machine, Policy};
 use crate::mem::fake::FakeMemory;
 
 /// Registers that remember what was written.
@@ -38,7 +41,7 @@ pub(crate) struct FakeEnv {
     memory: Arc<dyn Memory>,
     pub(crate) regs: Arc<FakeRegs>,
     pub(crate) events: Mutex<Vec<Event>>,
-    /// Counts calls of `inject`; the one with this number fails.
+    /// Number of the call of `should_fail` that fails, counted from 0 along `calls`.
     pub(crate) fail_at: Mutex<Option<usize>>,
     pub(crate) calls: Mutex<Vec<FaultPoint>>,
     pub(crate) enabled: Mutex<BTreeSet<IrqLine>>,
@@ -59,6 +62,11 @@ impl FakeEnv {
 
     pub(crate) fn with_memory(memory: Arc<dyn Memory>) -> Arc<Self> {
         Arc::new(Self::of(memory, true))
+    }
+
+    /// A machine on this target, whose fault points are this target's.
+    pub(crate) fn machine(self: &Arc<Self>, policy: Policy) -> Handle {
+        Machine::with_instrument(Arc::clone(self) as _, policy, Arc::clone(self) as _)
     }
 
     pub(crate) fn raise(&self, line: IrqLine) {
@@ -148,7 +156,9 @@ impl Env for FakeEnv {
     fn emit(&self, event: &Event) {
         self.events.lock().unwrap().push(event.clone());
     }
+}
 
+impl Instrument for FakeEnv {
     fn should_fail(&self, point: FaultPoint) -> bool {
         let mut calls = self.calls.lock().unwrap();
         calls.push(point);

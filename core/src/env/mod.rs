@@ -9,7 +9,6 @@ mod io;
 mod irq;
 
 pub use crate::description::{IrqLine, Trigger};
-pub use crate::instrument::{CoveragePoint, FaultPoint};
 pub use crate::mem::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
 pub use crate::sync::Job;
 pub use crate::time::Instant;
@@ -19,7 +18,7 @@ pub use irq::{IrqControl, IrqSink};
 use alloc::sync::{Arc, Weak};
 
 use crate::addr::PhysAddr;
-use crate::description::{DeviceDesc, NodeId};
+use crate::description::DeviceDesc;
 use crate::event::Event;
 use crate::translation::Iommu;
 
@@ -79,56 +78,26 @@ pub trait Env: Send + Sync {
         0
     }
 
-    /// Whether anybody reads events. When false, the core does not build them.
-    fn tracing_enabled(&self) -> bool;
+    /// Returns true when somebody reads events. The core builds none otherwise.
+    fn tracing_enabled(&self) -> bool {
+        false
+    }
 
     /// Takes one event. Called with core locks held: store it or write it, do not call the machine.
-    fn emit(&self, event: &Event);
-
-    /// Whether the fallible call at `site` shall fail now. Only simulators answer true.
-    fn should_fail(&self, point: FaultPoint) -> bool {
-        let _ = point;
-        false
+    fn emit(&self, event: &Event) {
+        let _ = event;
     }
 
-    /// Whether any device reaches any of the `len` bytes of RAM at `base` at this moment: through a translation that an
-    /// IOMMU remembers, or untranslated, because it is at work there. Only simulators know; the core asks when memory
-    /// goes back (P2, P11).
-    fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
-        let _ = (base, len);
-        false
-    }
-
-    /// Whether the CPU, through its cache, sees the same in the `len` bytes of RAM at `base` as a device does that does
-    /// not snoop. Only simulators know; the core asks when memory changes hands (P13).
-    fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
-        let _ = (base, len);
-        true
-    }
-
-    /// The core passes a place that a walk over all paths counts. Called at every step: be quick.
-    fn cover(&self, coverage_point: CoveragePoint) {
-        let _ = coverage_point;
-    }
-
-    /// Which of the devices in `line`, longest waiting first, is probed next, as an index. The line has at least two.
-    /// Any answer is right (P8); only a walk over all orders gives another than 0. Called with the registry locked.
-    fn next(&self, line: &mut dyn ExactSizeIterator<Item = NodeId>) -> usize {
-        let _ = line;
-        0
-    }
-
-    /// Whether the env itself drives devices with this `compatible` list (the interrupt controller, the timer): they
-    /// count as present from the start and are never probed.
+    /// Returns true when the target itself operates devices with this `compatible` list (the interrupt controller, the
+    /// timer): they count as present from the start and are never probed.
     fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
         let _ = compatible;
         false
     }
 
-    /// The translation that stands between `device` and this machine's memory when somebody else owns the IOMMU
-    /// (a guest, or user space over VFIO). It is asked for the stream of an empty specifier. `None` when the machine
-    /// drives its own IOMMUs.
-    fn passthrough(&self, device: &DeviceDesc) -> Option<Arc<dyn Iommu>> {
+    /// The IOMMU between `device` and this machine's memory when a host owns it: for a guest, or a program over VFIO. It
+    /// is asked for the stream of an empty specifier. `None` when the machine operates its own IOMMUs.
+    fn host_iommu(&self, device: &DeviceDesc) -> Option<Arc<dyn Iommu>> {
         let _ = device;
         None
     }

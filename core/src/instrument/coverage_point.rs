@@ -1,17 +1,17 @@
-//! What a walk over all paths counts.
+//! Coverage points of the core.
 
 use crate::errno::Errno;
 use crate::lifecycle::{Phase, ResourceKind};
 
-/// Something that a walk over all paths counts, so that a run which never passed it can say so.
+/// Event that an exploration counts, so that it can report what it never reached.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum CoveragePoint {
-    /// A device went from one phase to another; see [`TRANSITIONS`](crate::binding::TRANSITIONS).
+    /// A device changed from the first phase to the second; see [`TRANSITIONS`](crate::binding::TRANSITIONS).
     Transition(Phase, Phase),
-    /// An entry of this kind came off a ledger.
+    /// An entry of this kind was released from a ledger.
     Released(ResourceKind),
-    /// A probe ended with this number.
+    /// A probe failed with this error number.
     Refused(Errno),
-    /// An IOMMU driver reported an access that was refused.
+    /// An IOMMU driver reported an access that the IOMMU refused.
     AccessRefused,
 }

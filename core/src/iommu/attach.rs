@@ -13,8 +13,8 @@ use crate::claim::Claim;
 use crate::device::Supplier;
 use crate::dma::check::Op;
 use crate::driver::DmaOwner;
-use crate::env::FaultPoint;
 use crate::event::{EventKind, Outcome};
+use crate::instrument::FaultPoint;
 use crate::machine::Machine;
 use crate::promise::Promise;
 

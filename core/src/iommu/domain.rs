@@ -14,7 +14,7 @@ use super::{AddressingLimits, DomainKind, Geometry, IommuError, IovaSpace, MapEr
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::device::{RegionKind, ReservedRegion};
 use crate::dma::{DmaError, PagePin};
-use crate::env::FaultPoint;
+use crate::instrument::FaultPoint;
 use crate::machine::Machine;
 use crate::promise::Promise;
 use crate::sync::Mutex;

@@ -310,7 +310,7 @@ impl Inner {
 
     /// The streams of `device` whose IOMMUs exist, in firmware order.
     fn wanted(&self, device: &Device, env: &dyn Env) -> Vec<Wanted> {
-        if let Some(iommu) = env.passthrough(device.desc()) {
+        if let Some(iommu) = env.host_iommu(device.desc()) {
             let stream = iommu.stream(&[]).map(|id| (Stream { iommu: device.node(), id }, iommu));
             return Vec::from([stream]);
         }

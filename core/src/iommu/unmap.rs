@@ -16,7 +16,7 @@ use super::{Domain, DomainKind, Gather, IommuError, MapError};
 use crate::addr::DeviceAddr;
 use crate::dma::check::Op;
 use crate::dma::{PagePin, PinState, Unreachable, release_all};
-use crate::env::FaultPoint;
+use crate::instrument::FaultPoint;
 use crate::machine::Machine;
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;

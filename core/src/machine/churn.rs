@@ -101,7 +101,7 @@ fn desc(name: &str, compatible: &str, needs: &[(NodeId, &str, SupplierKind)]) ->
 }
 
 fn machine(policy: Policy) -> Handle {
-    let machine = Machine::new(FakeEnv::new() as _, policy);
+    let machine = FakeEnv::new().machine(policy);
     machine.register(Hub);
     machine.register(Asker);
     machine.register(Port);

@@ -9,8 +9,8 @@ use crate::binding::{AnyBinding, Bound, Phase, bring_up, unwind};
 use crate::device::{Device, NodeId};
 use crate::dma::check::Op;
 use crate::driver::{AnyDriver, ProbeError, Quiesced};
-use crate::env::CoveragePoint;
 use crate::event::{Cause, EventKind};
+use crate::instrument::CoveragePoint;
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
 use crate::sync::record_wait;
@@ -34,7 +34,7 @@ impl Machine {
                 return Err((ProbeError::NoDevice, true));
             }
             r.waiting.remove(&device.node());
-            device.set_phase(self.env(), Phase::Probing);
+            device.set_phase(self, Phase::Probing);
             device.set_binding(Some(Arc::clone(&binding)));
         }
         match bring_up(&binding) {
@@ -48,7 +48,7 @@ impl Machine {
                     r.bound.insert(seq, device.node());
                     device.bound_seq.store(seq, Ordering::Relaxed);
                 }
-                device.set_phase(self.env(), Phase::Bound);
+                device.set_phase(self, Phase::Bound);
                 self.emit(Some(&device.desc().name), || EventKind::Bound { driver: driver.name().into() });
                 self.redeliver(device);
                 self.arrived(device);
@@ -57,11 +57,11 @@ impl Machine {
             Err(error) => {
                 let error = self.with_holder(binding.bound(), self.with_node(error));
                 let error = self.not_for_its_own_child(binding.bound(), error);
-                self.env.cover(CoveragePoint::Refused(error.errno()));
+                self.cover(CoveragePoint::Refused(error.errno()));
                 let bound = binding.bound();
                 let before_bind = !bound.bind_emitted.load(Ordering::Acquire);
                 let not_bound = || EventKind::NotBound { driver: driver.name().into(), error: error.to_string() };
-                device.set_phase(self.env(), Phase::Releasing);
+                device.set_phase(self, Phase::Releasing);
                 unwind(&*binding);
                 self.check_dma(|| Op::ProbeFailed { device: Arc::clone(&device.desc().name) });
                 self.finish(device, &*binding);
@@ -106,7 +106,7 @@ impl Machine {
         self.registry.lock().bound.remove(&device.bound_seq.load(Ordering::Relaxed));
         self.faults_end(&device.desc().name);
         device.set_binding(None);
-        device.set_phase(self.env(), Phase::Unbound);
+        device.set_phase(self, Phase::Unbound);
     }
 
     /// What a device still holds after its way back: nothing (P4).
@@ -209,7 +209,7 @@ impl Machine {
         self.promises.check(Promise::OneOwner, driver.is_none_or(|d| d == name), || {
             alloc::format!("{}: taken from {name} by who meant {driver:?}", device.name())
         });
-        device.set_phase(self.env(), Phase::Quiescing);
+        device.set_phase(self, Phase::Quiescing);
         self.emit(Some(&device.desc().name), || EventKind::Unbind { driver: name.into(), cause });
         unwind(&*binding);
         self.check_dma(|| Op::Unbound { device: Arc::clone(&device.desc().name) });
@@ -232,7 +232,7 @@ impl Machine {
     fn end_abandoned(&self, device: &Arc<Device>) {
         let Some(binding) = device.binding() else { return };
         if device.phase() != Phase::Releasing {
-            device.set_phase(self.env(), Phase::Releasing);
+            device.set_phase(self, Phase::Releasing);
         }
         binding.drop_data();
         unwind(&*binding);

@@ -46,6 +46,7 @@ use crate::claim::Claims;
 use crate::device::NodeId;
 use crate::dma::{DmaState, Quarantine};
 use crate::env::{Env, Instant, IrqLine, IrqSink};
+use crate::instrument::Instrument;
 use crate::iommu::Iommus;
 use crate::irq::IrqTable;
 pub use crate::irq::LineInfo;
@@ -102,7 +103,7 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// Its env, events, promises and waits.
+/// Its env, instrument, events, promises and waits.
 impl Deref for Machine {
     type Target = Context;
     fn deref(&self) -> &Context {
@@ -111,14 +112,23 @@ impl Deref for Machine {
 }
 
 impl Machine {
-    /// A machine on `env`, without devices or drivers.
+    /// Makes a machine on `env`, without devices or drivers.
     #[expect(clippy::new_ret_no_self, reason = "a machine is reached through the handle that owns it")]
     pub fn new(env: Arc<dyn Env>, policy: Policy) -> Handle {
+        Self::build(env, policy, None)
+    }
+
+    /// Makes a machine on `env` that `instrument` observes: for tests, explorers and simulators.
+    pub fn with_instrument(env: Arc<dyn Env>, policy: Policy, instrument: Arc<dyn Instrument>) -> Handle {
+        Self::build(env, policy, Some(instrument))
+    }
+
+    fn build(env: Arc<dyn Env>, policy: Policy, instrument: Option<Arc<dyn Instrument>>) -> Handle {
         let claims = Arc::<Claims>::default();
         let machine = Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             memory: PhysMemory::new(env.memory()),
-            context: Context::new(env),
+            context: Context::new(env, instrument),
             policy,
             registry: Mutex::default(),
             requests: Requests::default(),

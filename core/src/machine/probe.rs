@@ -121,7 +121,7 @@ impl Machine {
     fn step_into(self: &Arc<Self>, done: &mut ProbeStats) -> bool {
         let next = {
             let mut r = self.registry.lock();
-            r.dequeue(self.env()).map(|node| (node, r.device(node).cloned()))
+            r.dequeue(&self.instrument).map(|node| (node, r.device(node).cloned()))
         };
         let Some((node, device)) = next else { return false };
         let attempt = device.map_or(Attempt::Nothing, |d| self.attempt(&d, &d.acquire(self, "a probe")));

@@ -8,7 +8,7 @@ use core::cmp::Reverse;
 use super::refusals::Refusal;
 use crate::device::{Device, NodeId, Nodes};
 use crate::driver::AnyDriver;
-use crate::env::Env;
+use crate::instrument::Instrument;
 use crate::link::Graph;
 use crate::sync::atomic::Ordering;
 
@@ -112,10 +112,10 @@ impl Registry {
         self.waiting.iter().find(ready).copied().filter(|_| self.autoprobe)
     }
 
-    /// Takes the oldest node off the queue, or the one that `env` names; [`looked_at`](Self::looked_at) ends the look at
+    /// Takes the oldest node off the queue, or the one that `instrument` chooses; [`looked_at`](Self::looked_at) ends the look at
     /// it.
-    pub(super) fn dequeue(&mut self, env: &dyn Env) -> Option<NodeId> {
-        let at = if self.queue.len() > 1 { env.next(&mut self.queue.iter().copied()) } else { 0 };
+    pub(super) fn dequeue(&mut self, instrument: &impl Instrument) -> Option<NodeId> {
+        let at = if self.queue.len() > 1 { instrument.choose_next(&mut self.queue.iter().copied()) } else { 0 };
         let node = self.queue.remove(at)?;
         self.queued.remove(&node);
         self.looking.push(node);

@@ -76,7 +76,7 @@ struct World {
 /// A bound clock and a consumer of it that is not probed yet.
 fn world() -> World {
     let env = FakeEnv::new();
-    let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+    let machine = env.machine(Policy::default());
     let switched = Arc::default();
     machine.register(ClockDriver(Arc::clone(&switched)));
     let node = machine.with_nodes(|n| n.find_or_add("/clock"));
@@ -196,7 +196,7 @@ const ABSENT: u32 = 2;
 /// driver is registered after `driver_at` of them.
 fn graph(n: u32, edges: &[(u32, u32)], order: &[u32], driver_at: usize) -> (Arc<FakeEnv>, Handle, super::ProbeStats) {
     let env = FakeEnv::new();
-    let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+    let machine = env.machine(Policy::default());
     let nodes: Vec<NodeId> =
         machine.with_nodes(|nodes| (0..n + ABSENT).map(|i| nodes.find_or_add(&alloc::format!("/d{i}"))).collect());
     let mut total = super::ProbeStats::default();
@@ -279,7 +279,7 @@ fn a_reversed_chain_takes_one_attempt_a_device() {
 #[test]
 fn a_cycle_that_cannot_be_opened_is_reported_by_name() {
     let env = FakeEnv::new();
-    let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+    let machine = env.machine(Policy::default());
     machine.register(Plain);
     let nodes: Vec<NodeId> = machine.with_nodes(|n| (0..4).map(|i| n.find_or_add(&alloc::format!("/d{i}"))).collect());
     for (device, supplier) in [(0, 1), (1, 2), (2, 0), (3, 0)] {
@@ -320,7 +320,7 @@ fn a_supplier_that_never_comes_is_done_without_only_when_the_policy_says_so() {
     use super::AbsentSuppliers::{DoWithout, Wait};
     for absent_suppliers in [Wait, DoWithout] {
         let env = FakeEnv::new();
-        let machine = Machine::new(Arc::clone(&env) as _, Policy { absent_suppliers, ..Policy::default() });
+        let machine = env.machine(Policy { absent_suppliers, ..Policy::default() });
         let node = machine.with_nodes(|n| n.find_or_add("/never"));
         let needs = |kind| Supplier { node, target: node, kind, property: "x".into(), args: Vec::new() };
         let mut desc = DeviceDesc::new("needy");

@@ -11,8 +11,8 @@ use super::{Line, Supply, SupplyError};
 use crate::binding::{Bound, Entry, ResourceError, ResourceKind, UnwindCtx};
 use crate::claim::{Claim, Mode, Provider, Subject};
 use crate::device::{NodeId, Supplier, SupplierKind};
-use crate::env::FaultPoint;
 use crate::event::Outcome;
+use crate::instrument::FaultPoint;
 use crate::machine::Machine;
 use crate::sync::Mutex;
 

@@ -11,7 +11,7 @@ use crate::device::{DeviceDesc, NodeId, Supplier, SupplierKind};
 use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::event::EventKind;
-use crate::machine::{Handle, Machine, Policy};
+use crate::machine::{Handle, Policy};
 use crate::sync::Mutex;
 
 /// First cells of the lines that are on.
@@ -71,7 +71,7 @@ const RESET: u32 = 3;
 /// resets `user`.
 fn fixture(user: User, reset: bool) -> (Arc<FakeEnv>, Handle, On) {
     let env = FakeEnv::new();
-    let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+    let machine = env.machine(Policy::default());
     let on = On::default();
     machine.register(Provider(Arc::clone(&on)));
     machine.register(user);

@@ -8,13 +8,12 @@ use alloc::vec::Vec;
 
 use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::env::IoError;
-use bindery::iommu::pgtable::{Config, Lpae32, PageTable};
+use bindery::iommu::pgtable::{Config, Lpae32, PageTable, TableFrames};
 use bindery::iommu::{DomainKind, Gather, IommuError, MapError, Prot, Translation};
 use bindery::sync::Mutex;
 use bindery::sync::atomic::AtomicBool;
 
 use super::leaf::Leaf;
-use super::pages::Pages;
 use super::regs;
 use super::root::Root;
 use crate::poll::poll;
@@ -78,9 +77,9 @@ pub(super) struct Context {
 impl Context {
     /// Makes a context of kind `kind` and switches it on.
     pub(super) fn new(root: &Arc<Root>, leaf: Option<&Arc<Leaf>>, kind: DomainKind) -> Result<Arc<Self>, IommuError> {
-        let pages = Arc::new(Pages::new(root.memory.frames(), Arc::clone(&root.env)));
         let config = Config { input_bits: regs::INPUT_BITS, output_bits: regs::OUTPUT_BITS, coherent_walk: false };
-        let table = PageTable::<Lpae32>::new(pages, Arc::clone(root.memory.memory()), config);
+        let table =
+            PageTable::<Lpae32>::new(Arc::<TableFrames>::clone(&root.pages), Arc::clone(root.memory.memory()), config);
         let root_table = Box::new(table.map_err(|_| IommuError::OutOfMemory)?);
         let registers = root_table.registers();
         let tables = Tables { root: root_table, unconfirmed: Vec::new() };

@@ -10,7 +10,6 @@
 mod context;
 mod fault;
 mod leaf;
-mod pages;
 mod regs;
 mod root;
 

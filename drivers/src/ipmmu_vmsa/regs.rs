@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 
+use bindery::addr::PhysAddr;
 use bindery::binding::MmioHandle;
 use bindery::env::IoError;
 
@@ -71,6 +72,8 @@ pub(super) const FLUSH_LIMIT: Duration = Duration::from_micros(100);
 pub(super) const INPUT_BITS: u32 = 32;
 /// Bits of a physical address.
 pub(super) const OUTPUT_BITS: u32 = 40;
+/// Highest physical address that the table walker reads.
+pub(super) const TABLE_LIMIT: PhysAddr = PhysAddr((1 << OUTPUT_BITS) - 1);
 
 /// Where the registers of one generation lie.
 #[derive(PartialEq, Eq, Debug)]

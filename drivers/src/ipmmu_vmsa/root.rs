@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use bindery::binding::Bound;
 use bindery::env::{Env, IoError};
+use bindery::iommu::pgtable::TableFrames;
 use bindery::iommu::{DomainKind, IommuError};
 use bindery::mem::PhysMemory;
 use bindery::sync::Mutex;
@@ -41,6 +42,7 @@ pub struct Root {
     pub(super) regs: Regs,
     pub(super) env: Arc<dyn Env>,
     pub(super) memory: PhysMemory,
+    pub(super) pages: Arc<TableFrames>,
     /// By number. A leaf lock: only registers are touched while it is held.
     slots: Mutex<Vec<Slot>>,
     /// One bit per context that the hardware let go of when this instance was shut down: a domain that somebody still
@@ -53,6 +55,7 @@ pub struct Root {
 impl Root {
     /// Takes over the hardware, whatever its state: all contexts are switched off, and nothing is cached any more.
     pub(super) fn new(dev: &Bound, regs: Regs) -> Result<Arc<Self>, IoError> {
+        let memory = dev.machine().memory().clone();
         let root = Self {
             name: dev.name().into(),
             slots: Mutex::new((0..regs.layout.contexts).map(|_| Slot::Free).collect()),
@@ -60,7 +63,8 @@ impl Root {
             blocked: Mutex::default(),
             regs,
             env: Arc::clone(dev.machine().shared_env()),
-            memory: dev.machine().memory().clone(),
+            pages: Arc::new(TableFrames::new(dev.machine(), Arc::clone(memory.frames()), regs::TABLE_LIMIT)),
+            memory,
         };
         for number in root.layout().usable() {
             if !root.switch_off(number)? {

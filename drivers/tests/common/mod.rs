@@ -6,7 +6,6 @@ pub mod master;
 
 use std::sync::Arc;
 
-use bindery::env::Env;
 use bindery::event::EventKind;
 use bindery::machine::{Handle, Machine, Policy, ProbeStats, ResourceUsage};
 use bindery_sim::board::Board;
@@ -39,7 +38,7 @@ pub fn bare() -> Rig {
 pub fn on(salvator: Salvator, policy: Policy) -> Rig {
     let board = salvator.build();
     board.keep_events(1 << 16);
-    let machine = Machine::new(Arc::clone(&board) as Arc<dyn Env>, policy);
+    let machine = board.machine(policy);
     Rig { board, machine }
 }
 

@@ -1,12 +1,12 @@
 //! A board that calls back whenever somebody waits: the moment in which a test can interfere.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use bindery::addr::PhysAddr;
-use bindery::env::{Env, EnvError, FaultPoint, Instant, Io, IrqControl, IrqLine, IrqSink, Memory};
-use bindery::event::Event;
+use bindery::env::{Env, Instant};
+use bindery::machine::{Handle, Machine, Policy};
 use bindery::sync::Mutex;
 use bindery_sim::board::Board;
+use bindery_sim::interpose::Interpose;
 
 type OnWait = Box<dyn FnMut() + Send>;
 
@@ -17,8 +17,11 @@ pub(crate) struct Hook {
 }
 
 impl Hook {
-    pub(crate) fn on(board: &Arc<Board>) -> Arc<Self> {
-        Arc::new(Self { board: Arc::clone(board), on_wait: Mutex::new(None) })
+    /// A machine on the board with a hook.
+    pub(crate) fn machine(board: &Arc<Board>, policy: Policy) -> (Arc<Self>, Handle) {
+        let hook = Arc::new(Self { board: Arc::clone(board), on_wait: Mutex::new(None) });
+        let machine = Machine::with_instrument(hook.env(), policy, Arc::clone(board) as _);
+        (hook, machine)
     }
 
     /// Calls `act` before each wait from now on. It must not use the machine in a way that waits.
@@ -40,21 +43,9 @@ impl Hook {
     }
 }
 
-impl Env for Hook {
-    fn memory(&self) -> Arc<dyn Memory> {
-        self.board.memory()
-    }
-    fn map_io(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Io>, EnvError> {
-        self.board.map_io(base, len)
-    }
-    fn irq(&self, line: IrqLine, control: IrqControl) -> Result<(), EnvError> {
-        self.board.irq(line, control)
-    }
-    fn connect(&self, sink: Weak<dyn IrqSink>) {
-        self.board.connect(sink);
-    }
-    fn now(&self) -> Instant {
-        self.board.now()
+impl Interpose for Hook {
+    fn inner(&self) -> &dyn Env {
+        &*self.board
     }
     fn wait(&self, until: Instant) {
         let act = self.on_wait.lock().take();
@@ -63,23 +54,5 @@ impl Env for Hook {
             self.on_wait.lock().get_or_insert(act);
         }
         self.board.wait(until);
-    }
-    fn tracing_enabled(&self) -> bool {
-        self.board.tracing_enabled()
-    }
-    fn emit(&self, event: &Event) {
-        self.board.emit(event);
-    }
-    fn should_fail(&self, point: FaultPoint) -> bool {
-        self.board.should_fail(point)
-    }
-    fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
-        self.board.dma_reachable(base, len)
-    }
-    fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
-        self.board.cache_matches(base, len)
-    }
-    fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
-        self.board.env_owned(compatible)
     }
 }

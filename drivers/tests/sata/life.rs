@@ -4,8 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use bindery::binding::Phase;
-use bindery::env::FaultPoint;
+use bindery::env::Env;
 use bindery::event::Outcome;
+use bindery::instrument::FaultPoint;
 use bindery::machine::ResourceUsage;
 use bindery_drivers::ata::AtaError;
 use bindery_sim::models::sata::Stop;

@@ -17,10 +17,9 @@ use std::sync::Arc;
 use bindery::addr::PhysAddr;
 use bindery::binding::Client;
 use bindery::device::SupplierKind;
-use bindery::env::Env;
 use bindery::event::EventKind;
 use bindery::firmware::fdt::describe;
-use bindery::machine::{Machine, Policy};
+use bindery::machine::Policy;
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::disk::Disk;
 use bindery_sim::salvator::{self, Salvator};
@@ -59,8 +58,7 @@ fn hooked(translated: bool) -> (Rig, Arc<Hook>) {
 fn unbound_hooked(translated: bool, reset_line: bool) -> (Rig, Arc<Hook>) {
     let board = Salvator::new().disk(numbered_disk(4096)).build();
     board.keep_events(1 << 16);
-    let hook = Hook::on(&board);
-    let machine = Machine::new(Arc::clone(&hook) as Arc<dyn Env>, policy(translated));
+    let (hook, machine) = Hook::machine(&board, policy(translated));
     let description = machine.with_nodes(|nodes| describe(salvator::DEVICE_TREE, nodes)).unwrap();
     for mut desc in description.devices {
         if &*desc.name == SATA && !reset_line {

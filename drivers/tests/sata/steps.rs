@@ -1,7 +1,7 @@
 //! A probe that fails at any step leaves the machine as it was.
 
-use bindery::env::FaultPoint;
 use bindery::event::EventKind;
+use bindery::instrument::FaultPoint;
 use bindery::machine::BindError;
 use bindery_drivers::ata::AtaError;
 

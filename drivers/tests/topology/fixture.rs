@@ -7,9 +7,8 @@ use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::binding::Phase;
 use bindery::device::{DeviceDesc, NodeId, RegionKind, ReservedRegion, Resource, Supplier, SupplierKind};
 use bindery::dma::DmaMemory;
-use bindery::env::Env;
 use bindery::iommu::{DomainKind, Grouping, OwnerId, Prot};
-use bindery::machine::{Handle, Machine, Policy};
+use bindery::machine::{Handle, Policy};
 use bindery_drivers::vfio::{Session, Vfio};
 use bindery_sim::salvator::Salvator;
 
@@ -153,8 +152,8 @@ pub(crate) fn mmu_name(m: usize) -> String {
 
 impl Fixture {
     pub fn new(topology: &Topology) -> Self {
-        let board = || Salvator::new().frames(PAGES << 12).contiguous(1 << 12).build() as Arc<dyn Env>;
-        let machine = Machine::new(board(), Policy::default());
+        let board = || Salvator::new().frames(PAGES << 12).contiguous(1 << 12).build();
+        let machine = board().machine(Policy::default());
         let grouping = |apart: &bool| if *apart { Grouping::PerStream } else { Grouping::PerInstance };
         let mmus: Vec<_> =
             topology.mmus.iter().enumerate().map(|(m, apart)| Mmu::new(&mmu_name(m), grouping(apart))).collect();
@@ -174,7 +173,7 @@ impl Fixture {
         let fixture = Self {
             topology: topology.clone(),
             machine,
-            other: Machine::new(board(), Policy::default()),
+            other: board().machine(Policy::default()),
             mmus,
             nodes,
             reset,

@@ -10,9 +10,8 @@ use std::sync::Barrier;
 use std::thread;
 
 use bindery::device::{DeviceDesc, NodeId, Supplier, SupplierKind};
-use bindery::env::Env;
 use bindery::iommu::Grouping;
-use bindery::machine::{Handle, Machine, Policy};
+use bindery::machine::{Handle, Policy};
 use bindery_sim::salvator::Salvator;
 #[cfg(shuttle)]
 use shuttle::thread;
@@ -54,7 +53,7 @@ struct Rig {
 }
 
 fn rig(grouping: Grouping) -> Rig {
-    let machine = Machine::new(Salvator::new().build() as Arc<dyn Env>, Policy::default());
+    let machine = Salvator::new().build().machine(Policy::default());
     let mmu = Mmu::new("mmu0", grouping);
     machine.register(MmuDriver([("mmu0".to_owned(), Arc::clone(&mmu))].into()));
     let mut desc = DeviceDesc::new("mmu0");

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use bindery::device::SupplierKind;
 use bindery::driver::Driver as _;
-use bindery::env::Env;
-use bindery::machine::{Machine, Policy};
+use bindery::machine::Policy;
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_drivers::vfio::Vfio;
 use bindery_sim::guest::{GuestEnv, Layout};
@@ -66,8 +65,7 @@ impl Guest {
         let (host, device) = (play.scene.machine(), play.names.device.clone());
         let session = Vfio::open(&host.client::<Vfio>(&device)?).ok()?;
         let layout = Layout::of(&play.names.desc);
-        let below = Arc::clone(&play.scene.fixture.env) as Arc<dyn Env>;
-        let env = GuestEnv::new(below, host, session, layout, GUEST_RAM).ok()?;
+        let env = GuestEnv::new(host, session, layout, GUEST_RAM).ok()?;
         if play.scene.chooser().logs() {
             let chooser = play.scene.chooser().clone();
             env.on_event(Box::new(move |event| {
@@ -76,7 +74,7 @@ impl Guest {
                 chooser.record("guest", event);
             }));
         }
-        let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+        let machine = env.machine(Policy::default());
         machine.add_device_tree(play.board.guest_device_tree).ok()?;
         machine.register(SataRcar);
         let (weak, of) = (Arc::downgrade(&env), Arc::downgrade(&machine));

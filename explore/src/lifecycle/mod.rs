@@ -15,8 +15,8 @@ use std::sync::{Mutex, PoisonError};
 
 use bindery::binding::ResourceKind;
 use bindery::device::{Device, DeviceDesc, NodeId};
-use bindery::env::FaultPoint;
 use bindery::firmware::fdt::FdtError;
+use bindery::instrument::FaultPoint;
 
 use crate::boards::BoardSpec;
 use crate::engine::{Bounds, Chooser, Engine, FastHasher, Kind, Path, Replay, Report, Violation};

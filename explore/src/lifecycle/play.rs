@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bindery::control::{ControlError, Tree};
 use bindery::driver::Errno;
-use bindery::env::{CoveragePoint, Env};
+use bindery::instrument::{CoveragePoint, Instrument};
 use bindery::machine::Machine;
 use bindery::promise::Promise;
 use bindery_drivers::sata_rcar::SataRcar;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bindery::binding::{ResourceKind, TRANSITIONS};
 use bindery::driver::Errno;
-use bindery::env::CoveragePoint;
+use bindery::instrument::CoveragePoint;
 
 use crate::engine::Chooser;
 

@@ -1,13 +1,13 @@
-//! An env that wraps the board and makes each fallible call and each wait of the machine a choice point.
+//! An env on top of the board, and an instrument, that make each fallible call and each wait of the machine a choice point.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bindery::addr::PhysAddr;
-use bindery::device::{DeviceDesc, NodeId};
-use bindery::env::{CoveragePoint, Env, EnvError, FaultPoint, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Memory};
-use bindery::event::Event;
-use bindery::iommu::Iommu;
+use bindery::device::NodeId;
+use bindery::env::{Env, Instant, Job};
+use bindery::instrument::{CoveragePoint, FaultPoint, Instrument};
 use bindery_sim::board::Board;
+use bindery_sim::interpose::Interpose;
 
 use super::hooks::Hooks;
 
@@ -32,25 +32,9 @@ impl InstrumentedEnv {
     }
 }
 
-impl Env for InstrumentedEnv {
-    fn memory(&self) -> Arc<dyn Memory> {
-        self.board.memory()
-    }
-
-    fn map_io(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Io>, EnvError> {
-        self.board.map_io(base, len)
-    }
-
-    fn irq(&self, line: IrqLine, control: IrqControl) -> Result<(), EnvError> {
-        self.board.irq(line, control)
-    }
-
-    fn connect(&self, sink: Weak<dyn IrqSink>) {
-        self.board.connect(sink);
-    }
-
-    fn now(&self) -> Instant {
-        self.board.now()
+impl Interpose for InstrumentedEnv {
+    fn inner(&self) -> &dyn Env {
+        &*self.board
     }
 
     fn wait(&self, until: Instant) {
@@ -67,31 +51,21 @@ impl Env for InstrumentedEnv {
         hooks.scheduler.spawn(job);
         Ok(())
     }
+}
 
-    fn cpu(&self) -> usize {
-        self.board.cpu()
-    }
-
-    fn tracing_enabled(&self) -> bool {
-        self.board.tracing_enabled()
-    }
-
-    fn emit(&self, event: &Event) {
-        self.board.emit(event);
-    }
-
+impl Instrument for InstrumentedEnv {
     fn should_fail(&self, point: FaultPoint) -> bool {
         self.hooks().is_some_and(|hooks| hooks.should_fail(point))
     }
 
-    fn cover(&self, coverage_point: CoveragePoint) {
+    fn cover(&self, point: CoveragePoint) {
         if let Some(hooks) = self.hooks() {
-            hooks.cover(coverage_point);
+            hooks.cover(point);
         }
     }
 
-    fn next(&self, line: &mut dyn ExactSizeIterator<Item = NodeId>) -> usize {
-        self.hooks().map_or(0, |hooks| hooks.next(line))
+    fn choose_next(&self, queued: &mut dyn ExactSizeIterator<Item = NodeId>) -> usize {
+        self.hooks().map_or(0, |hooks| hooks.choose_next(queued))
     }
 
     fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
@@ -100,13 +74,5 @@ impl Env for InstrumentedEnv {
 
     fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
         self.board.cache_matches(base, len)
-    }
-
-    fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
-        self.board.env_owned(compatible)
-    }
-
-    fn passthrough(&self, device: &DeviceDesc) -> Option<Arc<dyn Iommu>> {
-        self.board.passthrough(device)
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bindery::control::Tree;
 use bindery::device::{Device, NodeId};
-use bindery::env::Env;
 use bindery::firmware::fdt::FdtError;
 use bindery::machine::{Handle, Machine};
 use bindery::promise::Promise;
 use bindery_sim::board::Board;
+use bindery_sim::interpose::Interpose;
 
 use super::env::InstrumentedEnv;
 use super::symmetry::Symmetry;
@@ -42,7 +42,7 @@ impl Fixture {
     pub(crate) fn new(spec: &BoardSpec, untranslated: bool) -> Result<Self, FdtError> {
         let board = BoardSpec::board();
         let env = InstrumentedEnv::new(Arc::clone(&board));
-        let machine = Machine::new(Arc::clone(&env) as _, BoardSpec::policy(untranslated));
+        let machine = Machine::with_instrument(env.env(), BoardSpec::policy(untranslated), Arc::clone(&env) as _);
         spec.populate(&machine)?;
         let tree = Tree::new(&machine);
         Ok(Self {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use bindery::device::NodeId;
-use bindery::env::{CoveragePoint, FaultPoint};
+use bindery::instrument::{CoveragePoint, FaultPoint};
 use bindery::promise::Promise;
 
 use super::coverage::Coverage;
@@ -135,13 +135,13 @@ impl Hooks {
         !self.are_faults_disabled() && self.chooser.fault(point.name())
     }
 
-    pub(crate) fn next(&self, line: &mut dyn ExactSizeIterator<Item = NodeId>) -> usize {
+    pub(crate) fn choose_next(&self, queued: &mut dyn ExactSizeIterator<Item = NodeId>) -> usize {
         if self.are_faults_disabled() || self.ordered.is_empty() {
             return 0;
         }
         // Devices whose turn decides nothing go first, without a choice point.
-        let mut places = Vec::with_capacity(line.len());
-        for (at, node) in line.enumerate() {
+        let mut places = Vec::with_capacity(queued.len());
+        for (at, node) in queued.enumerate() {
             if !self.ordered.contains(&node) {
                 return at;
             }

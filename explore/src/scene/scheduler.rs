@@ -257,7 +257,7 @@ mod tests {
         use bindery::binding::Bound;
         use bindery::device::DeviceDesc;
         use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
-        use bindery::machine::{Machine, Policy};
+        use bindery::machine::Policy;
         use bindery_sim::salvator::Salvator;
 
         struct Gpu;
@@ -272,7 +272,7 @@ mod tests {
                 Ok(Quiesced::stopped())
             }
         }
-        let machine = Machine::new(Salvator::new().build() as _, Policy::default());
+        let machine = Salvator::new().build().machine(Policy::default());
         machine.register(Gpu);
         let mut desc = DeviceDesc::new("gpu");
         desc.compatible.push("t,gpu".into());

@@ -10,12 +10,11 @@ use bindery::device::{DeviceDesc, NodeId, Resource, Supplier, SupplierKind};
 use bindery::dma::{Coherent, Direction, DmaBuffer, DmaError, Mapped};
 use bindery::driver::*;
 use bindery::env::*;
-use bindery::event::Event;
-use bindery::iommu::Iommu;
 use bindery::machine::{Handle, Machine, Policy};
 use bindery_drivers::vfio::{OpenError, Session, Vfio};
 use bindery_sim::board::Board;
 use bindery_sim::disk::Disk;
+use bindery_sim::interpose::Interpose;
 use bindery_sim::salvator::{self, Salvator};
 
 pub const SATA: &str = "ee300000.sata";
@@ -64,9 +63,9 @@ impl Tap {
         self.hooks.lock().unwrap().insert(base, Arc::new(hook));
     }
 }
-impl Env for Tap {
-    fn memory(&self) -> Arc<dyn Memory> {
-        self.under.memory()
+impl Interpose for Tap {
+    fn inner(&self) -> &dyn Env {
+        &*self.under
     }
     fn map_io(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Io>, EnvError> {
         let io = self.under.map_io(base, len)?;
@@ -85,36 +84,6 @@ impl Env for Tap {
     fn connect(&self, sink: Weak<dyn IrqSink>) {
         *self.sink.lock().unwrap() = Some(sink.clone());
         self.under.connect(sink)
-    }
-    fn now(&self) -> Instant {
-        self.under.now()
-    }
-    fn wait(&self, until: Instant) {
-        self.under.wait(until)
-    }
-    fn cpu(&self) -> usize {
-        self.under.cpu()
-    }
-    fn tracing_enabled(&self) -> bool {
-        self.under.tracing_enabled()
-    }
-    fn emit(&self, event: &Event) {
-        self.under.emit(event)
-    }
-    fn should_fail(&self, point: FaultPoint) -> bool {
-        self.under.should_fail(point)
-    }
-    fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
-        self.under.dma_reachable(base, len)
-    }
-    fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
-        self.under.cache_matches(base, len)
-    }
-    fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
-        self.under.env_owned(compatible)
-    }
-    fn passthrough(&self, device: &DeviceDesc) -> Option<Arc<dyn Iommu>> {
-        self.under.passthrough(device)
     }
 }
 
@@ -137,7 +106,7 @@ pub fn rig_on(salvator: Salvator, policy: Policy, blob: &[u8], prepare: impl FnO
     board.keep_events(1 << 16);
     let tap = Tap::new(Arc::clone(&board) as Arc<dyn Env>);
     prepare(&tap);
-    let machine = Machine::new(Arc::clone(&tap) as Arc<dyn Env>, policy);
+    let machine = Machine::with_instrument(tap.env(), policy, Arc::clone(&board) as _);
     machine.add_device_tree(blob).unwrap();
     bindery_drivers::register_all(&machine);
     machine.register(Master);

@@ -2,7 +2,7 @@
 
 use bindery::device::Supplier;
 use bindery::driver::Errno;
-use bindery::env::FaultPoint;
+use bindery::instrument::FaultPoint;
 use bindery::machine::Policy;
 use bindery_sim::salvator::{self, Salvator};
 

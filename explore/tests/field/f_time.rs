@@ -1,15 +1,14 @@
 //! F34: a clock near its end.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use bindery::addr::PhysAddr;
-use bindery::env::*;
-use bindery::event::Event;
+use bindery::env::{Env, Instant};
 use bindery::machine::{Machine, Policy};
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::board::Board;
+use bindery_sim::interpose::Interpose;
 use bindery_sim::salvator::{self, Salvator};
 
 use super::dma::{SATA, disk};
@@ -23,18 +22,9 @@ impl Late {
     }
 }
 
-impl Env for Late {
-    fn memory(&self) -> Arc<dyn Memory> {
-        self.0.memory()
-    }
-    fn map_io(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Io>, EnvError> {
-        self.0.map_io(base, len)
-    }
-    fn irq(&self, line: IrqLine, control: IrqControl) -> Result<(), EnvError> {
-        self.0.irq(line, control)
-    }
-    fn connect(&self, sink: Weak<dyn IrqSink>) {
-        self.0.connect(sink);
+impl Interpose for Late {
+    fn inner(&self) -> &dyn Env {
+        &*self.0
     }
     fn now(&self) -> Instant {
         Instant(self.0.now().0.saturating_add(self.offset()))
@@ -48,13 +38,6 @@ impl Env for Late {
         };
         self.0.wait(under);
     }
-    fn tracing_enabled(&self) -> bool {
-        false
-    }
-    fn emit(&self, _: &Event) {}
-    fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
-        self.0.env_owned(compatible)
-    }
 }
 
 #[test]
@@ -62,7 +45,7 @@ fn f34_deadlines_saturate_near_the_end_of_time() {
     // The whole life fits, or the clock stands still in the middle of it.
     for left in [Duration::from_secs(3600), Duration::from_millis(19), Duration::from_millis(1), Duration::ZERO] {
         let board = Salvator::new().disk(disk()).build();
-        let env = Arc::new(Late(Arc::clone(&board), left.as_nanos() as u64));
+        let env = Arc::new(Late(board, left.as_nanos() as u64)).env();
         let machine = Machine::new(env, Policy::default());
         machine.add_device_tree(salvator::DEVICE_TREE).unwrap();
         bindery_drivers::register_all(&machine);

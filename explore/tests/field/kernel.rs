@@ -1,15 +1,15 @@
 //! A Salvator-XS board with Bindery's own drivers, as an outside test starts from it.
 #![allow(dead_code)]
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bindery::addr::PhysAddr;
 use bindery::device::{DeviceDesc, NodeId, Resource, Supplier, SupplierKind};
 use bindery::env::*;
-use bindery::event::Event;
 use bindery::machine::{Handle, Machine, Policy};
 use bindery_sim::board::Board;
 use bindery_sim::disk::Disk;
+use bindery_sim::interpose::Interpose;
 use bindery_sim::salvator::{self, Salvator};
 
 pub const SATA: &str = "ee300000.sata";
@@ -21,46 +21,13 @@ pub struct Tap {
     pub irqs: Mutex<Vec<(u32, IrqControl)>>,
 }
 
-impl Env for Tap {
-    fn memory(&self) -> Arc<dyn Memory> {
-        self.board.memory()
-    }
-    fn map_io(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Io>, EnvError> {
-        self.board.map_io(base, len)
+impl Interpose for Tap {
+    fn inner(&self) -> &dyn Env {
+        &*self.board
     }
     fn irq(&self, line: IrqLine, control: IrqControl) -> Result<(), EnvError> {
         self.irqs.lock().unwrap().push((line.0, control));
         self.board.irq(line, control)
-    }
-    fn connect(&self, sink: Weak<dyn IrqSink>) {
-        self.board.connect(sink)
-    }
-    fn now(&self) -> Instant {
-        self.board.now()
-    }
-    fn wait(&self, until: Instant) {
-        self.board.wait(until)
-    }
-    fn cpu(&self) -> usize {
-        self.board.cpu()
-    }
-    fn tracing_enabled(&self) -> bool {
-        true
-    }
-    fn emit(&self, event: &Event) {
-        self.board.emit(event)
-    }
-    fn should_fail(&self, point: FaultPoint) -> bool {
-        self.board.should_fail(point)
-    }
-    fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
-        self.board.dma_reachable(base, len)
-    }
-    fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
-        self.board.cache_matches(base, len)
-    }
-    fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
-        self.board.env_owned(compatible)
     }
 }
 
@@ -78,7 +45,7 @@ pub fn rig_with(policy: Policy, blob: &[u8]) -> Rig {
     let board = Salvator::new().disk(disk()).build();
     board.keep_events(1 << 16);
     let tap = Arc::new(Tap { board: Arc::clone(&board), irqs: Mutex::default() });
-    let machine = Machine::new(Arc::clone(&tap) as Arc<dyn Env>, policy);
+    let machine = Machine::with_instrument(tap.env(), policy, Arc::clone(&board) as _);
     machine.add_device_tree(blob).unwrap();
     bindery_drivers::register_all(&machine);
     Rig { board, tap, machine }

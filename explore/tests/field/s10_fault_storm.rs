@@ -8,6 +8,7 @@ use bindery::env::Env;
 use bindery::machine::{Machine, Policy};
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::guest::{GuestEnv, Layout, RAM_LEN};
+use bindery_sim::interpose::Interpose;
 use bindery_sim::salvator::{self, GUEST_DEVICE_TREE};
 
 #[test]
@@ -17,8 +18,8 @@ fn a_guest_does_not_choose_how_much_the_host_has_to_say() {
     r.give(SATA);
     let session = r.open(SATA).unwrap();
     let layout = Layout::of(r.machine.device(SATA).unwrap().desc());
-    let env = GuestEnv::new(Arc::clone(&r.board) as _, &r.machine, session, layout, RAM_LEN).unwrap();
-    let tap = Tap::new(env as Arc<dyn Env>);
+    let env = GuestEnv::new(&r.machine, session, layout, RAM_LEN).unwrap();
+    let tap = Tap::new(Arc::clone(&env) as Arc<dyn Env>);
     // A hostile driver: the table lies where nothing is mapped.
     let n = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&n);
@@ -28,7 +29,7 @@ fn a_guest_does_not_choose_how_much_the_host_has_to_say() {
             _ => value,
         })
     });
-    let guest = Machine::new(Arc::clone(&tap) as Arc<dyn Env>, Policy::default());
+    let guest = Machine::with_instrument(tap.env(), Policy::default(), env);
     guest.add_device_tree(GUEST_DEVICE_TREE).unwrap();
     guest.register(SataRcar);
     guest.settle();

@@ -6,7 +6,6 @@ use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::binding::{Bound, Phase};
 use bindery::device::{DeviceDesc, NodeId, Supplier, SupplierKind};
 use bindery::driver::{DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
-use bindery::env::Env;
 use bindery::iommu::{
     DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Owner, Prot, StreamId, Translation,
 };
@@ -126,7 +125,7 @@ pub(crate) struct Real {
 impl Real {
     pub(crate) fn empty(world: Fixture) -> Self {
         let board = Salvator::new().frames(1 << 12).contiguous(1 << 12).build();
-        let machine = Machine::new(board as Arc<dyn Env>, Policy::default());
+        let machine = board.machine(Policy::default());
         let nodes = machine
             .with_nodes(|nodes| world.devices.iter().map(|d| nodes.find_or_add(&format!("/{}", d.name))).collect());
         Self { world, machine, nodes }

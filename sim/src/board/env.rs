@@ -1,12 +1,13 @@
-//! The board's face towards the core.
+//! The board as the core's env and as its instrument.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bindery::addr::PhysAddr;
-use bindery::env::{Env, EnvError, FaultPoint, Instant, Io, IrqControl, IrqLine, IrqSink, Memory};
+use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Memory};
 use bindery::event::Event;
+use bindery::instrument::{FaultPoint, Instrument};
 use bindery::sync::relax;
 use bindery::sync::thread::{self, ThreadId};
 
@@ -17,8 +18,8 @@ use crate::trace::Traced;
 
 /// What delivering one interrupt costs in board time, so that a line nobody silences does not stop the clock.
 const DELIVERY: Duration = Duration::from_micros(1);
-/// Devices that the board itself stands for: it delivers the interrupts.
-const DRIVEN: &[&str] = &["arm,gic-400"];
+/// Devices that the board itself operates: it delivers the interrupts.
+const OWNED: &[&str] = &["arm,gic-400"];
 /// How often one call delivers a line that stays high.
 const ROUNDS: usize = 8;
 /// Threads whose order of arrival is remembered.
@@ -120,8 +121,14 @@ impl Env for Board {
         self.inner.events.emit(event);
     }
 
+    fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
+        compatible.iter().any(|c| OWNED.contains(&&**c))
+    }
+}
+
+impl Instrument for Board {
     fn should_fail(&self, point: FaultPoint) -> bool {
-        self.inner.faults.hit(point)
+        self.inner.faults.should_fail(point)
     }
 
     fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
@@ -130,10 +137,6 @@ impl Env for Board {
 
     fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
         self.inner.ram.cache_matches(base, len)
-    }
-
-    fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
-        compatible.iter().any(|c| DRIVEN.contains(&&**c))
     }
 }
 

@@ -1,4 +1,4 @@
-//! One board: all its parts behind one lock, and its face as the core's env.
+//! One board: all its parts behind one lock, and its interface as the core's env and instrument.
 //!
 //! Lock order: the board's state is locked alone; while it is held nothing else is. Fault plan and events have leaf
 //! locks of their own. Interrupts and listeners are called with no lock of the board held.
@@ -16,6 +16,7 @@ use std::sync::{Arc, Weak};
 use bindery::addr::PhysAddr;
 use bindery::env::{IrqLine, IrqSink, RamRange};
 use bindery::event::Event;
+use bindery::machine::{Handle, Machine, Policy};
 use bindery::sync::Mutex;
 use bindery::sync::thread::ThreadId;
 
@@ -69,7 +70,8 @@ struct Inner {
     threads: Mutex<Vec<ThreadId>>,
 }
 
-/// A simulated board. It is an [`Env`](bindery::env::Env); any thread may use it.
+/// A simulated board: an [`Env`](bindery::env::Env), and an [`Instrument`](bindery::instrument::Instrument) of the machine
+/// on it. Any thread may use it.
 pub struct Board {
     inner: Arc<Inner>,
 }
@@ -90,6 +92,12 @@ impl Board {
             threads: Mutex::new(Vec::new()),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Makes a machine on this board, with the board as its instrument: its [fault plan](Self::faults) decides which
+    /// calls fail.
+    pub fn machine(self: &Arc<Self>, policy: Policy) -> Handle {
+        Machine::with_instrument(Arc::clone(self) as _, policy, Arc::clone(self) as _)
     }
 
     /// The RAM, for tools and tests; the core gets it as its [`Memory`](bindery::env::Memory).

@@ -13,10 +13,11 @@ use std::sync::{Arc, Weak};
 use bindery::addr::{PAGE_SIZE, PhysAddr};
 use bindery::device::{DeviceDesc, Resource};
 use bindery::dma::{DmaError, DmaMemory};
-use bindery::env::{CoveragePoint, Env, EnvError, FaultPoint, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Memory};
+use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Memory};
 use bindery::event::Event;
+use bindery::instrument::{CoveragePoint, FaultPoint, Instrument};
 use bindery::iommu::Iommu;
-use bindery::machine::{GuestTimers, Machine};
+use bindery::machine::{GuestTimers, Handle, Machine, Policy};
 use bindery::sync::Mutex;
 use bindery::sync::atomic::{AtomicBool, Ordering};
 use bindery_drivers::vfio::{Session, VfioError};
@@ -81,6 +82,8 @@ impl Input {
 /// The env of a guest with one device.
 pub struct GuestEnv {
     host: Arc<dyn Env>,
+    /// The host's.
+    instrument: Option<Arc<dyn Instrument>>,
     ram: Arc<GuestRam>,
     slot: Slot,
     layout: Layout,
@@ -93,15 +96,14 @@ pub struct GuestEnv {
 }
 
 impl GuestEnv {
-    /// An env whose only device is the one behind `session`. The RAM (`ram_len` bytes, whole pages) comes from `host`,
-    /// which runs on `host_env`.
-    pub fn new(
-        host_env: Arc<dyn Env>,
-        host: &Machine,
-        session: Session,
-        layout: Layout,
-        ram_len: u64,
-    ) -> Result<Arc<Self>, DmaError> {
+    /// Makes an env whose only device is the one behind `session`. The RAM (`ram_len` bytes, rounded up to whole pages)
+    /// is allocated from `host`.
+    ///
+    /// # Errors
+    ///
+    /// When `host` has not enough memory.
+    pub fn new(host: &Machine, session: Session, layout: Layout, ram_len: u64) -> Result<Arc<Self>, DmaError> {
+        let host_env = Arc::clone(host.shared_env());
         let backing = DmaMemory::allocate(host.memory(), ram_len.next_multiple_of(PAGE_SIZE))?;
         let ram = Arc::new(GuestRam::new(backing, host_env.memory(), RAM_BASE));
         let slot: Slot = Arc::new(Mutex::new(Some(Arc::new(session))));
@@ -109,6 +111,7 @@ impl GuestEnv {
         let by_line = layout.lines.iter().enumerate().map(|(index, line)| (*line, Input::new(index))).collect();
         Ok(Arc::new(Self {
             host: host_env,
+            instrument: host.instrument().cloned(),
             ram,
             slot,
             layout,
@@ -118,6 +121,11 @@ impl GuestEnv {
             listener: Mutex::default(),
             iommu,
         }))
+    }
+
+    /// Makes a machine on this env, with the fault points and the coverage of the host's instrument.
+    pub fn machine(self: &Arc<Self>, policy: Policy) -> Handle {
+        Machine::with_instrument(Arc::clone(self) as _, policy, Arc::clone(self) as _)
     }
 
     /// Tells `listener` each event of the guest's machine.
@@ -229,20 +237,23 @@ impl Env for GuestEnv {
         }
     }
 
-    fn should_fail(&self, point: FaultPoint) -> bool {
-        self.host.should_fail(point)
-    }
-
-    fn cover(&self, coverage_point: CoveragePoint) {
-        self.host.cover(coverage_point);
-    }
-
     fn env_owned(&self, compatible: &[Arc<str>]) -> bool {
         self.host.env_owned(compatible)
     }
 
-    fn passthrough(&self, device: &DeviceDesc) -> Option<Arc<dyn Iommu>> {
+    fn host_iommu(&self, device: &DeviceDesc) -> Option<Arc<dyn Iommu>> {
         let ours = Layout::of(device).regions.iter().any(|r| self.layout.regions.contains(r));
         ours.then(|| Arc::<PassThrough>::clone(&self.iommu) as Arc<dyn Iommu>)
+    }
+}
+
+/// Fault points and coverage are the host's. Its observations of RAM are not: they are about the host's addresses.
+impl Instrument for GuestEnv {
+    fn should_fail(&self, point: FaultPoint) -> bool {
+        self.instrument.should_fail(point)
+    }
+
+    fn cover(&self, point: CoveragePoint) {
+        self.instrument.cover(point);
     }
 }

@@ -1,6 +1,6 @@
 //! Transfers that are stopped, or should be.
 
-use bindery::env::Env;
+use bindery::instrument::Instrument;
 use bindery_sim::models::sata::Stop;
 
 use crate::common::*;

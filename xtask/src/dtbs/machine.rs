@@ -3,12 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
 use bindery::device::Nodes;
-use bindery::env::Env;
 use bindery::firmware::fdt::Description;
-use bindery::machine::{Machine, Policy, ProbeStats};
+use bindery::machine::{Policy, ProbeStats};
 use bindery_sim::salvator::Salvator;
 
 use crate::tool::{output, target};
@@ -31,7 +29,7 @@ pub(super) fn drawn(path: &Path, description: &Description, _: &Nodes) -> Result
 pub(super) fn driverless(path: &Path, description: &Description, _: &Nodes) -> Result<(), String> {
     let blob = fs::read(path).map_err(|e| e.to_string())?;
     let board = Salvator::new().build();
-    let machine = Machine::new(Arc::clone(&board) as Arc<dyn Env>, Policy::default());
+    let machine = board.machine(Policy::default());
     let before = machine.resource_usage();
     machine.add_device_tree(&blob).map_err(|e| e.to_string())?;
     let settled = machine.settle();

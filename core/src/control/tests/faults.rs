@@ -14,7 +14,7 @@ use crate::device::{DeviceDesc, Supplier, SupplierKind};
 use crate::driver::{DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::iommu::{DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};
-use crate::machine::{Handle, Machine, Policy};
+use crate::machine::{Handle, Policy};
 
 /// Where each stream goes.
 type Streams = Arc<Mutex<BTreeMap<u32, Arc<dyn Translation>>>>;
@@ -115,7 +115,7 @@ const DEVICES: [(&str, u32); 4] = [("a", 1), ("b", 2), ("c", 3), ("d", 3)];
 
 fn fixture() -> Fixture {
     let env = FakeEnv::new();
-    let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+    let machine = env.machine(Policy::default());
     let node = machine.with_nodes(|n| n.find_or_add("/wall"));
     let mut wall = DeviceDesc::new("wall");
     (wall.node, wall.compatible) = (Some(node), Vec::from(["acme,wall".into()]));

@@ -15,7 +15,7 @@ use crate::driver::{DmaOwner, Driver, Errno, Match, ProbeError, QuiesceError, Qu
 use crate::env::fake::FakeEnv;
 use crate::event::EventKind;
 use crate::iommu::{DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};
-use crate::machine::{Handle, Machine, Policy};
+use crate::machine::{Handle, Policy};
 
 /// Keeps what is mapped and confirms at once. It cannot do lazy domains. While told so, it does not answer.
 struct Mirror(Arc<AtomicBool>);
@@ -188,7 +188,7 @@ impl Fixture {
     /// Devices and drivers, but for the IOMMU's driver.
     pub(super) fn waiting() -> Self {
         let env = FakeEnv::new();
-        let machine = Machine::new(Arc::clone(&env) as _, Policy::default());
+        let machine = env.machine(Policy::default());
         let node = |path: &str| machine.with_nodes(|n| n.find_or_add(path));
         let (soc, iommu) = (node("/soc"), node("/soc/iommu@10"));
         let mut desc = DeviceDesc::new("soc");

@@ -16,7 +16,7 @@ use crate::env::fake::FakeEnv;
 use crate::iommu::{
     Domain, DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
 };
-use crate::machine::{Handle, Machine, Policy};
+use crate::machine::{Handle, Policy};
 use crate::mem::fake::FakeMemory;
 
 /// A value that a probe stores as driver data.
@@ -225,7 +225,7 @@ impl TestBoard {
     fn new(translated: bool, policy: Policy) -> Self {
         let ram = FakeMemory::new(&[(LOW, 64 << 12, RamUse::Frames), (HIGH, 64 << 12, RamUse::Frames)]);
         let env = FakeEnv::with_memory(Arc::clone(&ram).dynamic());
-        let machine = Machine::new(Arc::clone(&env) as _, policy);
+        let machine = env.machine(policy);
         let mmu = Arc::new(ToyMmu::default());
         let mut desc = DeviceDesc::new("1000.lab");
         desc.compatible.push("acme,lab".into());

@@ -8,7 +8,7 @@ use crate::addr::{DeviceAddr, PhysAddr};
 use crate::device::DmaRange;
 use crate::dma::{Attrs, Direction, DmaError};
 use crate::driver::{ProbeError, Quiesced};
-use crate::env::FaultPoint;
+use crate::instrument::FaultPoint;
 
 #[test]
 fn a_mask_holds_for_one_binding_only() {

@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use super::board::TestBoard;
 use crate::addr::DeviceAddr;
 use crate::dma::{Attrs, Direction, DmaBuffer, DmaError, SegmentLimits};
-use crate::env::{CacheOp, FaultPoint};
+use crate::env::CacheOp;
+use crate::instrument::FaultPoint;
 use crate::iommu::DomainKind;
 
 const LENS: [u64; 4] = [4096, 8192, 100, 4096];

@@ -8,7 +8,8 @@ use std::sync::Mutex;
 use super::board::{HIGH, TestBoard, iova_pages};
 use crate::addr::PhysAddr;
 use crate::dma::{Attrs, Direction, DmaError};
-use crate::env::{CacheOp, FaultPoint};
+use crate::env::CacheOp;
+use crate::instrument::FaultPoint;
 use crate::iommu::{DomainKind, Prot};
 
 #[test]

@@ -8,32 +8,43 @@ use core::sync::atomic::Ordering;
 use super::occupancy::Occupancy;
 use super::spec::ENTRY_BYTES;
 use crate::addr::{PAGE_SIZE, PhysAddr};
+use crate::context::Context;
 use crate::env::{CacheOp, Caching, Memory};
+use crate::instrument::{FaultPoint, Instrument};
 use crate::iommu::Gather;
 use crate::mem::access::RamWindow;
 use crate::mem::{OutOfMemory, PageAllocator, PageRequest, PageRun};
 
-/// Allocator of the pages of a page table. A trait of its own, so that an owner can make an allocation fail.
+/// Allocator of the pages of a page table.
 pub trait TablePages: Send + Sync {
-    /// One page, zero in RAM as well as in the CPU's caches.
+    /// Takes one page, zeroed in RAM and in the CPU's caches.
+    ///
+    /// # Errors
+    ///
+    /// When no page is left that the IOMMU can walk.
     fn take(&self) -> Result<PageRun, OutOfMemory>;
 }
 
-/// Table pages from a page allocator, up to the highest address that the IOMMU can access.
+/// Table pages from a page allocator, up to the highest address that the IOMMU can access. Each page is a
+/// [fault point](FaultPoint::TableAlloc).
 pub struct TableFrames {
     source: Arc<dyn PageAllocator>,
     limit: PhysAddr,
+    instrument: Option<Arc<dyn Instrument>>,
 }
 
 impl TableFrames {
-    /// Pages of `source` of which no byte lies above `limit`.
-    pub fn new(source: Arc<dyn PageAllocator>, limit: PhysAddr) -> Self {
-        Self { source, limit }
+    /// Pages of `source` of which no byte lies above `limit`, for tables of the machine of `context`.
+    pub fn new(context: &Context, source: Arc<dyn PageAllocator>, limit: PhysAddr) -> Self {
+        Self { source, limit, instrument: context.instrument().cloned() }
     }
 }
 
 impl TablePages for TableFrames {
     fn take(&self) -> Result<PageRun, OutOfMemory> {
+        if self.instrument.should_fail(FaultPoint::TableAlloc) {
+            return Err(OutOfMemory { allocator: "table pages", pages: 1, align: PAGE_SIZE, limit: self.limit });
+        }
         PageRun::alloc(&self.source, &PageRequest { limit: self.limit, ..PageRequest::new(1) })
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::addr::{DeviceAddr, PhysAddr};
+use crate::context::Context;
+use crate::env::fake::FakeEnv;
 use crate::env::{Caching, RamUse};
 use crate::iommu::Prot;
 use crate::iommu::pgtable::{Config, Format, PageTable, TableFrames, TablePages};
@@ -49,7 +51,11 @@ impl Board {
     pub(super) fn new() -> Self {
         let memory = FakeMemory::new(&[(RAM, 256 * K4, RamUse::Frames)]);
         let frames = Arc::clone(PhysMemory::new(memory.clone()).frames());
-        let from = TableFrames::new(Arc::clone(&frames), PhysAddr(u64::MAX));
+        let from = TableFrames::new(
+            &Context::new(FakeEnv::with_memory(memory.clone()), None),
+            Arc::clone(&frames),
+            PhysAddr(u64::MAX),
+        );
         Self { memory, frames, pages: Arc::new(LimitedPages { from, left: AtomicUsize::new(usize::MAX) }) }
     }
 
