@@ -81,7 +81,7 @@ pub struct Run {
     /// Print failures only
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
-    /// Use of colour
+    /// Colour the output
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub color: Color,
 }
@@ -98,7 +98,7 @@ pub struct Tree {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
-    /// Use of colour
+    /// Colour the output
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub color: Color,
 }

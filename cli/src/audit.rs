@@ -16,7 +16,7 @@ pub struct Audit {
     /// Inputs and options of the audit.
     #[command(flatten)]
     pub audit: command::AuditArgs,
-    /// Use of colour
+    /// Colour the output
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub color: Color,
 }

@@ -53,7 +53,7 @@ fn report(failure: &Failure, color: Color) -> u8 {
     if handler.render_report(&mut text, failure).is_err() {
         text = failure.to_string();
     }
-    // When standard error is gone, too, the exit code is all that is left to tell.
+    // When standard error is gone, too, only the exit code is left.
     let _ = writeln!(io::stderr(), "bindery: {}", text.trim());
     BAD_INPUT
 }

@@ -119,7 +119,7 @@ impl Failure {
         Self::Write { what: "standard output".into(), error }
     }
 
-    /// True when the reader of standard output has left: nothing is wrong, and there is nobody to tell.
+    /// True when the reader of standard output has left: nothing is wrong, and nobody reads a message.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Write { error, .. } if error.kind() == io::ErrorKind::BrokenPipe)
     }

@@ -29,22 +29,22 @@ pub(super) const DEVICE: &str = "ee300000.sata";
 #[derive(Args, Debug)]
 #[command(next_line_help = false)]
 pub struct Explore {
-    /// The board
+    /// Board to explore
     #[arg(long, value_name = "NAME", value_parser = named_boards(), default_value = "salvator-xs")]
     pub board: BoardSpec,
     /// Use this device tree blob instead of the board's
     #[arg(long, value_name = "FILE")]
     pub dtb: Option<PathBuf>,
-    /// The device whose lifecycle is explored
+    /// Device whose lifecycle is explored
     #[arg(long, value_name = "DEV", default_value = DEVICE)]
     pub device: String,
     /// Explore a model of the tear-down of a Linux release instead of the core
     #[arg(long, value_name = "NAME", value_parser = models(), conflicts_with_all = ["board", "dtb", "device"])]
     pub model: Option<Model>,
-    /// Most faults on one path
+    /// Maximum number of faults on one path
     #[arg(long, value_name = "K", default_value_t = Bounds::default().faults)]
     pub faults: u32,
-    /// Most preemptions on one path by concurrent operations: an unbind, a removal, a claim
+    /// Maximum number of preemptions on one path by concurrent operations: an unbind, a removal, a claim
     #[arg(long, value_name = "K", default_value_t = Bounds::default().preemptions)]
     pub preemptions: u32,
     /// Further bounds: `paths=N` and `time=SECONDS` end the exhaustive exploration; `states=N` bounds memory (32 bytes a
@@ -87,7 +87,7 @@ pub struct Explore {
     /// Print failures only
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
-    /// Use of colour
+    /// Colour the output
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub color: Color,
 }

@@ -17,7 +17,7 @@ impl Interrupt {
         let set = Arc::clone(&flag);
         let told = ctrlc::set_handler(move || {
             if set.swap(true, Ordering::Relaxed) {
-                // Whoever asks twice does not want to wait for the report. A terminal that is gone hears nothing.
+                // A second signal means that the report is not wanted. A terminal that is gone shows nothing.
                 let _ = writeln!(std::io::stderr());
                 std::process::exit(INTERRUPTED.into());
             }

@@ -42,7 +42,7 @@ struct Inner {
 }
 
 /// Event log of all machines. The entries of a command are taken out after it, so that the log stays short; the DMA
-/// mappings, bindings and probe errors that they told of stay known.
+/// mappings, bindings and probe errors among them stay known.
 #[derive(Clone, Default)]
 pub struct EventLog(Arc<Mutex<Inner>>);
 

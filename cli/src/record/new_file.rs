@@ -80,7 +80,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // After a rename there is nothing under this name; on the way out of an error nobody can be told.
+        // After a rename there is nothing under this name; while an error is returned there is nobody to report a second one to.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -1,8 +1,10 @@
 //! Checks: what `expect`, `require` and `if` ask.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
+use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::binding::Phase;
 use bindery::event::{EventKind, Outcome};
 use bindery_sim::salvator;
@@ -70,7 +72,7 @@ fn driver(session: &Session, wanted: Option<&str>) -> Checked {
     let (name, driver) = (sata.name(), sata.driver());
     let what = format!("{name} is bound to {}", wanted.unwrap_or("no driver"));
     Checked::when(driver == wanted, what, || match driver {
-        Some(driver) => format!("{name} is held by {driver}"),
+        Some(driver) => format!("{name} is bound to {driver}"),
         None => format!("{name} is not bound{}", why_unbound(session, name)),
     })
 }
@@ -147,13 +149,21 @@ fn translation(session: &Session) -> Checked {
         return Checked::new("no IOMMU translates for the controller", None);
     }
     let mappings = session.log.mapped("host", sata.name());
-    let walk = |m: &Mapped| match session.board.translate(0, salvator::SATA_UTLB as usize, m.addr.0, false) {
+    let wrong = wrong_walks(&mappings, |addr| session.board.translate(0, salvator::SATA_UTLB as usize, addr.0, false));
+    let mappings = count(mappings.len(), "DMA mapping");
+    Checked::unless(&wrong, format!("the IPMMU's own page walk finds {mappings} where the core put it"))
+}
+
+/// The mappings that a page walk does not lead to their memory.
+fn wrong_walks<E: fmt::Debug>(
+    mappings: &[Mapped],
+    walk: impl Fn(DeviceAddr) -> Option<Result<PhysAddr, E>>,
+) -> Vec<String> {
+    let wrong = |m: &Mapped| match walk(m.addr) {
         Some(Ok(at)) if at == m.phys => None,
         other => Some(format!("{}: {other:?}, not {}", m.addr, m.phys)),
     };
-    let wrong: Vec<String> = mappings.iter().filter_map(walk).collect();
-    let mappings = count(mappings.len(), "DMA mapping");
-    Checked::unless(&wrong, format!("the IPMMU's own page walk finds {mappings} where the core put it"))
+    mappings.iter().filter_map(wrong).collect()
 }
 
 fn unmapped(session: &Session, events: &[LogEntry]) -> Checked {
@@ -292,5 +302,15 @@ mod tests {
         assert_eq!(run(&[deferred()]), (0, vec!["d was not woken by node-s".into()]));
         let (right, wrong) = run(&[deferred(), woken("t"), woken("s")]);
         assert_eq!((right, wrong), (1, vec!["d was woken by node-t, which it does not need".into()]));
+    }
+
+    #[test]
+    fn a_page_walk_that_leads_elsewhere_or_nowhere_is_seen() {
+        let mapping = Mapped { addr: DeviceAddr(0xffff_f000), phys: PhysAddr(0x4bff_d000), size: 2048 };
+        let run = |walked| wrong_walks::<&str>(&[mapping], |_| walked);
+        assert_eq!(run(Some(Ok(mapping.phys))), Vec::<String>::new());
+        for walked in [Some(Ok(PhysAddr(0x4bff_e000))), Some(Err("no translation")), None] {
+            assert_eq!(run(walked).len(), 1, "{walked:?}");
+        }
     }
 }

@@ -95,7 +95,10 @@ impl Session {
             return guest.port().ok_or_else(|| "the guest's driver does not hold the controller".into());
         }
         let Some(sata) = self.sata() else { return Err("no disk: the machine has no disk controller".into()) };
-        self.port().ok_or_else(|| format!("no disk: {} is held by {}", sata.name(), sata.driver().unwrap_or("nobody")))
+        self.port().ok_or_else(|| match sata.driver() {
+            Some(driver) => format!("no disk: {} is bound to {driver}", sata.name()),
+            None => format!("no disk: {} is not bound", sata.name()),
+        })
     }
 
     /// Called when the disk did not take `bytes` at sector `lba`, which it has: an error when the host cannot write the

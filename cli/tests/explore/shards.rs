@@ -26,7 +26,7 @@ pub(crate) fn merge(files: &[PathBuf]) -> Ran {
 #[test]
 fn the_union_of_all_shards_is_the_whole_run() {
     let dir = Dir::new();
-    // States are not remembered, so that each path is walked to its end by somebody, and by nobody twice.
+    // States are not remembered, so that each path is executed to its end by exactly one shard.
     let options = ["--model", "linux-6.12", "--bound", "states=0"];
     let whole = json(&broken(&[&options[..], &["--json"]].concat()));
     let merged = merge(&shards(&dir, 5, &options));
