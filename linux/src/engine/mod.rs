@@ -99,9 +99,9 @@ impl Engine<'_> {
     fn step(&mut self, index: usize, step: &Step) -> Result<(), Trouble> {
         let Step { device, action, .. } = step;
         // What holds already was brought about by another program meanwhile: undoing it later is still right.
-        let holds = action.writes() && action.after().check(self.face, device).is_ok();
+        let holds = action.writes() && action.after().check(self.face, device, self.timeout).is_ok();
         if !holds {
-            action.before().check(self.face, device).map_err(Trouble::Failed)?;
+            action.before().check(self.face, device, self.timeout).map_err(Trouble::Failed)?;
         }
         (self.progress)(index, device, action, false);
         // The journal is on disk before the host is touched: after a crash this step may or may not have been done.
@@ -140,11 +140,11 @@ impl Engine<'_> {
     }
 
     fn undo_one(&mut self, index: usize, device: &Place, action: &Action) -> Result<(), Trouble> {
-        if action.after().check(self.face, device).is_ok() {
+        if action.after().check(self.face, device, self.timeout).is_ok() {
             return Ok(());
         }
         // Undoing a bind that did not happen.
-        if matches!(action, Action::Unbind { .. }) && action.before().check(self.face, device).is_err() {
+        if matches!(action, Action::Unbind { .. }) && action.before().check(self.face, device, self.timeout).is_err() {
             return Ok(());
         }
         (self.progress)(index, device, action, true);

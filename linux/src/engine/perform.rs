@@ -54,7 +54,7 @@ pub(super) fn perform(
     // The kernel answers success to writes that did nothing, as `drivers_probe` when no driver took the device.
     match action.after() {
         Condition::Always => Ok(()),
-        condition => condition.check(face, device).map_err(|why| Failure::Failed(format!("{action}: {why}"))),
+        condition => condition.check(face, device, timeout).map_err(|why| Failure::Failed(format!("{action}: {why}"))),
     }
 }
 

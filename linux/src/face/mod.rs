@@ -24,8 +24,9 @@ use rustix::io::Errno;
 /// Largest file that is read, in bytes. `pci.ids` has 1.5 MiB; `mountinfo` of a host with 10,000 mounts has 2 MiB.
 pub const MAX_READ: usize = 16 << 20;
 
-/// Deadline of an attribute that waits for the device's lock.
-pub const READ_DEADLINE: Duration = Duration::from_millis(500);
+/// Deadline of an attribute that waits for the device's lock, for commands that only look. A busy machine may need a large part of it
+/// to start the process that reads.
+pub const READ_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A failed call, with the path that it was about.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -226,10 +227,10 @@ pub trait Face {
         Ok(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\0']).to_owned())
     }
 
-    /// The text of a file that may wait for a lock of the device's, or be missing or unreadable.
-    fn try_text_within(&self, path: &str, deadline: Duration) -> Option<String> {
-        let bytes = self.read_within(path, deadline).ok()?;
-        Some(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\0']).to_owned())
+    /// The same for a file that may wait for a lock of the device's.
+    fn text_within(&self, path: &str, deadline: Duration) -> Result<String> {
+        let bytes = self.read_within(path, deadline)?;
+        Ok(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\0']).to_owned())
     }
 
     /// The text of a file that may be missing or unreadable.

@@ -1,5 +1,7 @@
 //! One device.
 
+use std::time::Duration;
+
 use crate::face::{Entry, Face, FaceError, READ_DEADLINE, Result};
 use crate::path;
 
@@ -164,7 +166,12 @@ impl Device {
 
     /// The contents of `driver_override` now. Kernels show an empty one as `(null)` or as nothing.
     pub fn driver_override(&self, face: &dyn Face) -> Override {
-        match face.read_within(&self.attribute("driver_override"), READ_DEADLINE) {
+        self.driver_override_within(face, READ_DEADLINE)
+    }
+
+    /// The same with another deadline.
+    pub fn driver_override_within(&self, face: &dyn Face, deadline: Duration) -> Override {
+        match face.read_within(&self.attribute("driver_override"), deadline) {
             Ok(bytes) => match String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\0']) {
                 "" | "(null)" => Override::None,
                 name => Override::Driver(name.into()),

@@ -6,7 +6,7 @@ use super::Device;
 use crate::face::Face;
 
 /// Deadline of reading it: devices answer four bytes at a time, some of them in milliseconds.
-const READ_DEADLINE: Duration = Duration::from_secs(2);
+const VPD_DEADLINE: Duration = Duration::from_secs(2);
 
 /// PCI Local Bus Specification 3.0, appendix I: names of large resources, and the small one that ends them.
 const IDENTIFIER: u8 = 0x02;
@@ -31,7 +31,7 @@ impl Vpd {
         if device.bus != "pci" || !face.exists(&file) {
             return None;
         }
-        face.read_within(&file, READ_DEADLINE).ok().map(|bytes| parse(&bytes))
+        face.read_within(&file, VPD_DEADLINE).ok().map(|bytes| parse(&bytes))
     }
 }
 

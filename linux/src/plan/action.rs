@@ -1,6 +1,7 @@
 //! One step of a plan.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -258,8 +259,8 @@ impl fmt::Display for Action {
 }
 
 impl Condition {
-    /// Compares with the host. The error says what is there instead.
-    pub fn check(&self, face: &dyn Face, device: &Place) -> Result<(), String> {
+    /// Compares with the host. The error says what is there instead, or what could not be read within `deadline`.
+    pub fn check(&self, face: &dyn Face, device: &Place, deadline: Duration) -> Result<(), String> {
         let same = |actual: String, wanted: &str, what: &str| {
             if actual == wanted { Ok(()) } else { Err(format!("{what} of {device} is {actual}, not {wanted}")) }
         };
@@ -273,14 +274,15 @@ impl Condition {
                 Some(_) => Ok(()),
                 None => Err(format!("no driver was bound to {device}")),
             },
-            Self::Override(wanted) => match device.as_device().driver_override(face) {
+            Self::Override(wanted) => match device.as_device().driver_override_within(face, deadline) {
                 Override::Unread(error) => Err(error.to_string()),
                 found => {
                     let name = |value: Option<&str>| value.unwrap_or("empty").to_owned();
                     same(name(found.driver()), &name(wanted.as_deref()), "driver_override")
                 }
             },
-            Self::File(file, wanted) => match face.text(&device.file(file)) {
+            // Reading `sriov_numvfs` takes the device's lock.
+            Self::File(file, wanted) => match face.text_within(&device.file(file), deadline) {
                 Ok(text) => same(text.trim().into(), wanted, file),
                 Err(error) => Err(error.to_string()),
             },

@@ -63,5 +63,5 @@ pub(super) fn functions(face: &dyn Face, device: &Device) -> Option<u32> {
         return None;
     }
     // Reading it takes the device's lock.
-    face.try_text_within(&file, READ_DEADLINE)?.trim().parse().ok()
+    face.text_within(&file, READ_DEADLINE).ok()?.trim().parse().ok()
 }

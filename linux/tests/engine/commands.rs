@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bindery_linux::command::{Exit, run_on};
-use bindery_linux::face::Face;
+use bindery_linux::face::{Face, READ_DEADLINE};
 use rustix::io::Errno;
 
 use crate::face::Shared;
@@ -194,6 +195,22 @@ fn a_take_restores_functions_driver_override_and_count() {
     assert_ne!(host.kernel().state(), before);
     host.ends(&format!("take {device}"), Exit::Done, &[]);
     assert_eq!(host.kernel().state(), before);
+}
+
+/// On a busy machine an answer may take longer than a command that only looks would wait.
+#[test]
+fn steps_wait_for_locked_attributes_as_long_as_for_writes_and_nothing_waits_without_end() {
+    let host = Host::of("a physical function with autoprobe");
+    let deadlines = |line: &str| {
+        host.kernel().deadlines.borrow_mut().clear();
+        host.ends(line, Exit::Done, &[]);
+        let deadlines = host.kernel().deadlines.borrow();
+        deadlines.iter().map(Duration::as_secs).collect::<Vec<_>>()
+    };
+    let look = READ_DEADLINE.as_secs();
+    assert_eq!(deadlines("show 0000:17:00.0"), [look]);
+    assert_eq!(deadlines("give 0000:17:00.0 --timeout 40 --force-in-use 0000:17:00.0"), [look, 40]);
+    assert_eq!(deadlines("take 0000:17:00.0 --timeout 50"), [look, 50]);
 }
 
 #[test]

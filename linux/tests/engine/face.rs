@@ -99,8 +99,18 @@ pub(crate) struct Shared {
     pub(crate) root: bool,
 }
 
+/// Attributes whose reads wait for the device's lock.
+const LOCKED: [&str; 2] = ["/driver_override", "/sriov_numvfs"];
+
 impl Face for Shared {
     fn read(&self, path: &str) -> Result<Vec<u8>> {
+        self.read_within(path, Duration::MAX)
+    }
+
+    fn read_within(&self, path: &str, deadline: Duration) -> Result<Vec<u8>> {
+        if LOCKED.iter().any(|name| path.ends_with(name)) {
+            self.kernel.deadlines.borrow_mut().insert(deadline);
+        }
         self.kernel.read(path)
     }
 

@@ -4,8 +4,9 @@
 //! that does not have the device is ENODEV, a bind without a match is ENODEV and of a bound device EBUSY.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use bindery_linux::face::{Face, Kind, Node};
 use bindery_linux::path;
@@ -75,6 +76,8 @@ pub(crate) struct Kernel {
     /// Faults by the number of the write.
     pub(crate) faults: RefCell<BTreeMap<usize, Fault>>,
     pub(crate) writes: Cell<usize>,
+    /// Deadlines of the reads that wait for a device's lock; the longest duration for a read without one.
+    pub(crate) deadlines: RefCell<BTreeSet<Duration>>,
     /// Nodes that a process has open that proc does not show.
     pub(crate) busy: RefCell<Vec<String>>,
     pub(crate) fuse: std::rc::Rc<Fuse>,
@@ -92,6 +95,7 @@ impl Kernel {
             unloaded: RefCell::default(),
             faults: RefCell::default(),
             writes: Cell::new(0),
+            deadlines: RefCell::default(),
             busy: RefCell::default(),
             fuse: std::rc::Rc::default(),
             minor: Cell::new(40),
