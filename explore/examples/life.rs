@@ -1,5 +1,5 @@
 //! Explores the disk controller's lifecycle: `cargo run --release -p bindery-explore --example life FAULTS PREEMPTIONS`.
-use bindery_explore::{boards, device};
+use bindery_explore::{Bounded, boards, device};
 fn main() {
     let mut args = std::env::args().skip(1).map(|a| a.parse().expect("a number"));
     let (faults, preemptions) = (args.next().unwrap_or(1), args.next().unwrap_or(0));

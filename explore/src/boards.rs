@@ -19,15 +19,15 @@ type Register = Arc<dyn Fn(&Arc<Machine>) + Send + Sync>;
 /// Injects a hardware fault, or removes it.
 type Break = fn(&Board, bool);
 
-/// What a blob says, and the nodes that it names.
+/// Description in a blob, and the nodes that it names.
 type Firmware = (Description, Nodes);
 
 /// A part of the hardware that can be broken on purpose.
 #[derive(Clone, Copy)]
 pub(crate) struct Defect {
-    /// For reports: `fault NAME`.
+    /// Name in reports: `fault NAME`.
     pub(crate) name: &'static str,
-    /// Whether an IOMMU has to refuse what the device then does.
+    /// Set when an IOMMU has to refuse the device's accesses then.
     pub(crate) is_refused: bool,
     pub(crate) set: Break,
 }
@@ -51,18 +51,18 @@ pub fn salvator_xs() -> BoardSpec {
     }
 }
 
-/// How to make a board, again and again.
+/// Description of a board, from which any number of them is made.
 #[derive(Clone)]
 pub struct BoardSpec {
     name: &'static str,
     device_tree: Cow<'static, [u8]>,
     pub(crate) guest_device_tree: &'static [u8],
     drivers: Vec<Register>,
-    /// What the blob says, read once.
+    /// Description in the blob, read once.
     description: Arc<Mutex<Option<Arc<Firmware>>>>,
 }
 
-/// How long a guest may take to release the device. Every poll in that time is a scheduling point; a longer time has more
+/// Time that a guest may take to release the device. Every poll in that time is a scheduling point; a longer time has more
 /// of them and shows nothing new.
 const EXTERNAL_WAITS: Duration = Duration::from_millis(8);
 
@@ -70,7 +70,7 @@ const EXTERNAL_WAITS: Duration = Duration::from_millis(8);
 pub(crate) const SECTORS: u16 = 64;
 
 impl BoardSpec {
-    /// Its name.
+    /// Name of the board.
     pub fn name(&self) -> &'static str {
         self.name
     }

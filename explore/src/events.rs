@@ -45,7 +45,7 @@ impl<'a> Kept<'a> {
     }
 }
 
-/// From now on records each event of the machine of `scene`, if its trace is kept. The scene itself logs each as text, and
+/// Records each event of the machine of `scene` from now on, if its trace is kept. The scene itself logs each as text, and
 /// does so first.
 pub(crate) fn record(scene: &Scene) {
     if !scene.chooser().logs() {

@@ -20,7 +20,7 @@ pub mod models;
 mod scenario;
 mod scene;
 
-pub use engine::{Bounds, Chooser, Engine, Finding, Kind, Path, Replay, Report, Violation};
+pub use engine::{Bounded, Bounds, Chooser, Engine, Finding, Kind, Path, Replay, Report, Violation};
 pub use lifecycle::{Lifecycle, LifecycleError, Unplaced, device};
 pub use scenario::{Scenario, scenario};
 pub use scene::{Operation, Scene};

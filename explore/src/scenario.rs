@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bindery::machine::Machine;
 
 use crate::boards::BoardSpec;
-use crate::engine::{Bounds, Chooser, Engine, Path, Replay, Report, Violation};
+use crate::engine::{Bounded, Bounds, Chooser, Engine, Path, Replay, Report, Violation};
 use crate::events;
 use crate::scene::fixture::Fixture;
 use crate::scene::{Operation, Scene};
@@ -17,7 +17,7 @@ type Operations = Box<dyn Fn(&Arc<Machine>) -> Vec<Operation> + Send + Sync>;
 /// Names a scenario that is to be explored on `board`: any code that takes a machine.
 ///
 /// ```
-/// use bindery_explore::{boards, scenario};
+/// use bindery_explore::{Bounded, boards, scenario};
 ///
 /// scenario("bind and unbind", boards::salvator_xs()).faults(1).check(|scene| {
 ///     let _ = scene.machine().bind("ee300000.sata", "sata_rcar");
@@ -47,34 +47,13 @@ pub struct Scenario {
     symmetric: Vec<String>,
 }
 
+impl Bounded for Scenario {
+    fn bounds_mut(&mut self) -> &mut Bounds {
+        &mut self.bounds
+    }
+}
+
 impl Scenario {
-    /// Most faults on one path.
-    #[must_use]
-    pub fn faults(mut self, most: u32) -> Self {
-        self.bounds.faults = most;
-        self
-    }
-
-    /// Most preemptions on one path: concurrent operations started, or continued while the current one could go on.
-    #[must_use]
-    pub fn preemptions(mut self, most: u32) -> Self {
-        self.bounds.preemptions = most;
-        self
-    }
-
-    /// Former name of [`preemptions`](Self::preemptions).
-    #[doc(hidden)]
-    #[must_use]
-    pub fn interrupts(self, most: u32) -> Self {
-        self.preemptions(most)
-    }
-
-    /// All bounds.
-    #[must_use]
-    pub fn bounds(self, bounds: Bounds) -> Self {
-        Self { bounds, ..self }
-    }
-
     /// Operations that may run concurrently with the scenario.
     #[must_use]
     pub fn concurrent_with(self, operations: impl Fn(&Arc<Machine>) -> Vec<Operation> + Send + Sync + 'static) -> Self {

@@ -7,7 +7,7 @@ use bindery_audit::model::{Life, Verdict};
 use bindery_audit::report::Report;
 use bindery_audit::rules::Rule;
 use bindery_audit::{Auditor, Options};
-use bindery_explore::{LifecycleError, boards, device};
+use bindery_explore::{Bounded, LifecycleError, boards, device};
 
 /// Every n-th choice point of each lifecycle gets a non-default choice.
 const EVERY: usize = 5;

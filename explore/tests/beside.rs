@@ -9,7 +9,7 @@ use bindery::dma::CoherentSlice;
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::machine::Machine;
 use bindery_explore::engine::{Visit, fingerprint};
-use bindery_explore::{Kind, Report, boards, device, scenario};
+use bindery_explore::{Bounded, Kind, Report, boards, device, scenario};
 
 /// A driver that shares memory with its device.
 struct Ring;

@@ -10,7 +10,7 @@ use bindery::device::DeviceDesc;
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::machine::Machine;
 use bindery::sync::Mutex;
-use bindery_explore::{Operation, boards, scenario};
+use bindery_explore::{Bounded, Operation, boards, scenario};
 
 /// A driver whose users and whose quiesce take its own lock.
 struct Gpu;

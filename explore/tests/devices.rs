@@ -1,7 +1,7 @@
 //! Devices of other kinds than the disk controller: suppliers, an IOMMU, one without registers.
 #![allow(clippy::unwrap_used)]
 
-use bindery_explore::{LifecycleError, boards, device};
+use bindery_explore::{Bounded, LifecycleError, boards, device};
 
 /// Every device of the board that a driver binds.
 fn all() -> Vec<String> {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bindery::promise::Promise;
-use bindery_explore::{LifecycleError, Operation, Report, Violation, boards, device, scenario};
+use bindery_explore::{Bounded, LifecycleError, Operation, Report, Violation, boards, device, scenario};
 
 const SATA: &str = "ee300000.sata";
 const DRIVER: &str = "sata_rcar";

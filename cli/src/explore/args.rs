@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use bindery_explore::boards::{self, BoardSpec};
-use bindery_explore::engine::{Bounds, Engine, Shard};
+use bindery_explore::engine::{Bounded, Bounds, Engine, Shard};
 use bindery_explore::models::Model;
 use bindery_explore::{Lifecycle, Path};
 use clap::Args;

@@ -1,7 +1,7 @@
 //! The lifecycle of a device on the real core.
 
 use bindery_explore::engine::{Engine, Replay};
-use bindery_explore::{Lifecycle, LifecycleError, Path, Report, device};
+use bindery_explore::{Bounded, Lifecycle, LifecycleError, Path, Report, device};
 
 use super::origin::LifecycleName;
 use super::{Explore, Refusal};

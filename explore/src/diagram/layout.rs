@@ -1,4 +1,4 @@
-//! Where things stand: the phases by hand, the arrows and their labels from that.
+//! Positions: those of the phases are given, arrows and labels follow from them.
 
 use bindery::binding::Phase;
 
@@ -20,13 +20,13 @@ pub(super) const fn place(phase: Phase) -> (i32, i32) {
 
 /// An arrow with its label.
 pub(super) struct Arrow {
-    /// Where it begins, at the border of a phase.
+    /// Start, at the border of a phase.
     pub(super) from: (i32, i32),
-    /// Where it ends, at the border of another.
+    /// End, at the border of another phase.
     pub(super) to: (i32, i32),
-    /// Where the label stands.
+    /// Position of the label.
     pub(super) label: (i32, i32),
-    /// Which end of the label stands there, as SVG names it.
+    /// The end of the label that is at that position, as SVG names it.
     pub(super) anchor: &'static str,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn arrow(from: Phase, to: Phase) -> Arrow {
     Arrow { from: start, to: end, label, anchor }
 }
 
-/// Where the line from the middle of the box at `from` to `to` leaves it.
+/// Point at which the line from the middle of the box at `from` to `to` leaves the box.
 fn border(from: (i32, i32), to: (i32, i32)) -> (i32, i32) {
     let (dx, dy) = (to.0 - from.0, to.1 - from.1);
     let (half_w, half_h) = (BOX.0 / 2, BOX.1 / 2);

@@ -19,7 +19,7 @@ pub use text::text;
 /// The command that writes docs/states.svg and docs/states.txt.
 pub const COMMAND: &str = "cargo run -p bindery-explore --bin states -- --update";
 
-/// How often each transition was taken: a run's [coverage](crate::Report::coverage). `None`: not counted.
+/// Number of times that each transition was taken: the [coverage](crate::Report::coverage) of a run. `None`: not counted.
 pub type Counts<'a> = Option<&'a BTreeMap<String, u64>>;
 
 /// The name under which a run counts a transition: `transition probing -> bound`.

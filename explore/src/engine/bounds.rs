@@ -1,7 +1,6 @@
-//! How far an exploration goes: kinds of choice points, bounds, shards.
+//! Bounds of an exploration, and the kinds of choice points that they limit.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,14 +9,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Which of several pending steps runs next. Not bounded.
+    /// Choice of the pending step that runs next. Not bounded.
     Order,
-    /// Whether a fallible call fails. Bounded by [`Bounds::faults`].
+    /// Failure of a fallible call. Bounded by [`Bounds::faults`].
     Fault,
-    /// Whether a concurrent operation (an unbind, a removal, a second binder) starts or continues at this scheduling point.
+    /// Start or continuation of a concurrent operation (an unbind, a removal, a second binder) at a scheduling point.
     /// Bounded by [`Bounds::preemptions`].
     Preemption,
-    /// Which of several values or variants. Not bounded.
+    /// Choice among several values or variants. Not bounded.
     Value,
 }
 
@@ -39,7 +38,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// How far an exploration goes. Within the first four it is exhaustive; the others end it early, and the report says so.
+/// Bounds of an exploration. Within the first four it is exhaustive; the others end it early, and the report says so.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Bounds {
     /// Most faults on one path.
@@ -86,93 +85,35 @@ impl Default for Bounds {
     }
 }
 
-/// One of `of` equal parts of a run, counted from 1. Written `K/N`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Shard {
-    index: u32,
-    of: u32,
-}
+/// Builder of [`Bounds`] for everything that explores within them.
+pub trait Bounded: Sized {
+    /// The bounds to set.
+    fn bounds_mut(&mut self) -> &mut Bounds;
 
-impl Shard {
-    /// Most parts that a run may be split into.
-    pub const MOST: u32 = 65_536;
-
-    /// Part `index` of `of`.
-    pub fn new(index: u32, of: u32) -> Result<Self, ShardError> {
-        if of == 0 || of > Self::MOST {
-            return Err(ShardError::Parts { asked: of });
-        }
-        if index == 0 || index > of {
-            return Err(ShardError::Index { index, of });
-        }
-        Ok(Self { index, of })
+    /// Sets [`Bounds::faults`].
+    #[must_use]
+    fn faults(mut self, most: u32) -> Self {
+        self.bounds_mut().faults = most;
+        self
     }
 
-    /// Which part, from 1.
-    pub const fn index(self) -> u32 {
-        self.index
+    /// Sets [`Bounds::preemptions`].
+    #[must_use]
+    fn preemptions(mut self, most: u32) -> Self {
+        self.bounds_mut().preemptions = most;
+        self
     }
 
-    /// Of how many.
-    pub const fn of(self) -> u32 {
-        self.of
-    }
-
-    /// Whether the `position`-th subtree of work, from 0, belongs to this part.
-    pub(super) fn owns(self, position: usize) -> bool {
-        position % self.of as usize == (self.index - 1) as usize
+    /// Sets all bounds.
+    #[must_use]
+    fn bounds(mut self, bounds: Bounds) -> Self {
+        *self.bounds_mut() = bounds;
+        self
     }
 }
 
-/// Why a shard cannot be.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum ShardError {
-    /// Not of the form `K/N`.
-    #[error("{0:?} is not a shard: write K/N, for example 3/8")]
-    Syntax(String),
-    /// No parts, or too many.
-    #[error("a run is split into 1 to {most} parts, not {asked}", most = Shard::MOST)]
-    Parts {
-        /// What was asked for.
-        asked: u32,
-    },
-    /// Not one of the parts.
-    #[error("there is no shard {index} of {of}: they count from 1 to {of}")]
-    Index {
-        /// What was asked for.
-        index: u32,
-        /// Parts.
-        of: u32,
-    },
-}
-
-impl FromStr for Shard {
-    type Err = ShardError;
-
-    fn from_str(text: &str) -> Result<Self, ShardError> {
-        let syntax = || ShardError::Syntax(text.chars().take(40).collect());
-        let (index, of) = text.split_once('/').ok_or_else(syntax)?;
-        Self::new(index.parse().map_err(|_| syntax())?, of.parse().map_err(|_| syntax())?)
-    }
-}
-
-impl TryFrom<String> for Shard {
-    type Error = ShardError;
-
-    fn try_from(text: String) -> Result<Self, ShardError> {
-        text.parse()
-    }
-}
-
-impl From<Shard> for String {
-    fn from(shard: Shard) -> Self {
-        shard.to_string()
-    }
-}
-
-impl fmt::Display for Shard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.index, self.of)
+impl Bounded for Bounds {
+    fn bounds_mut(&mut self) -> &mut Self {
+        self
     }
 }

@@ -17,7 +17,7 @@ use super::violation::Violation;
 #[derive(Clone)]
 pub struct Chooser(Arc<Mutex<Execution>>);
 
-/// Whether the state at a scheduling point is new.
+/// Result of looking up the state at a scheduling point.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Visit {
     /// Not explored yet with as much of the bounds left. Go on.
@@ -51,7 +51,7 @@ impl Chooser {
         self.run().choose(kind, what, u32::try_from(n).unwrap_or(u32::MAX), None) as usize
     }
 
-    /// Whether the fallible call at `site` fails now.
+    /// Chooses whether the fallible call at `site` fails now.
     pub fn fault(&self, point: &'static str) -> bool {
         self.choose(Kind::Fault, point, 2) == 1
     }
@@ -105,12 +105,12 @@ impl Chooser {
         self.run().checks[promise as usize] += times;
     }
 
-    /// Whether a fault or a preemption has happened on this path.
+    /// Returns true when a fault or a preemption has happened on this path.
     pub fn is_disturbed(&self) -> bool {
         self.run().is_disturbed()
     }
 
-    /// Whether a call has failed on this path.
+    /// Returns true when a call has failed on this path.
     pub fn has_failed(&self) -> bool {
         self.run().has_failed()
     }
@@ -129,7 +129,7 @@ impl Chooser {
         self.run().record(machine, event);
     }
 
-    /// Whether lines of the trace are kept.
+    /// Returns true when lines of the trace are kept.
     pub fn logs(&self) -> bool {
         self.run().logs()
     }

@@ -1,4 +1,4 @@
-//! What is left to do.
+//! Estimate of the remaining time.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One execution of the scenario: the choices it is given, the choice points it met, what it saw.
+//! One execution of the scenario: its choices, the choice points that it met, the violations that it reported.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use super::visited::{Budget, Visited};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ChoicePoint {
     pub(super) choice: u32,
-    /// How many choices there were: 1 when the bounds forced 0.
+    /// Number of choices that there were: 1 when the bounds forced 0.
     pub(super) alternatives: u32,
     pub(super) kind: Kind,
     pub(super) what: &'static str,
 }
 
-/// How choices are made.
+/// Source of the choices.
 pub(super) enum Plan {
     /// These choices, then 0.
     Follow(Vec<u32>),
-    /// As drawn.
+    /// Random ones.
     Draw(Draw),
 }
 
@@ -37,11 +37,11 @@ pub(super) struct Settings {
     /// The table of explored states, and the number of choices up to which this execution repeats an earlier one.
     pub(super) visited: Option<Arc<Visited>>,
     pub(super) replayed: usize,
-    /// Whether a state that was explored already ends the branching of this execution.
+    /// Set when a state that was explored already ends the branching of this execution.
     pub(super) prunes: bool,
-    /// Whether the trace is kept.
+    /// Set when the trace is kept.
     pub(super) logs: bool,
-    /// Whether choices that the bounds forbid are given when the plan says so (a replay under other bounds).
+    /// Set when the bounds apply. Not set in a replay, whose path may be from an exploration with other bounds.
     pub(super) enforces_bounds: bool,
 }
 
@@ -106,7 +106,7 @@ impl Execution {
         self.settings.bounds.depth.unwrap_or(Bounds::LONGEST).min(Bounds::LONGEST)
     }
 
-    /// Whether the bounds leave choice 0 only.
+    /// Returns true when the bounds leave choice 0 only.
     fn forced(&mut self, kind: Kind) -> bool {
         if self.trail.len() >= self.depth() as usize {
             self.truncated = true;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::bounds::{Bounds, Kind, Shard};
+use super::bounds::{Bounds, Kind};
 use super::chooser::Chooser;
 use super::estimate::remaining;
 use super::execute::execute;
@@ -13,6 +13,7 @@ use super::explore::Engine;
 use super::path::Path;
 use super::progress::Progress;
 use super::sample::{Draw, Length};
+use super::shard::Shard;
 use super::split::split;
 use super::tally::Tally;
 use super::violation::Violation;
@@ -26,7 +27,7 @@ const CUTS: usize = 20_000;
 /// Paths between two reports of a worker to the others.
 const BATCH: u64 = 32;
 
-/// Why an exploration ended early.
+/// Reason for which an exploration ended early.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stop {
     Cancelled,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bindery::promise::Promise;
 
-use super::bounds::{Bounds, Shard};
+use super::bounds::{Bounded, Bounds};
 use super::chooser::Chooser;
 use super::execute::execute;
 use super::execution::{Execution, Plan, Settings};
@@ -16,6 +16,7 @@ use super::path::Path;
 use super::progress::Progress;
 use super::replay::{Replay, Step};
 use super::report::{Finding, Mode, Report};
+use super::shard::Shard;
 use super::tally::Tally;
 use super::violation::Violation;
 use super::visited::Visited;
@@ -27,7 +28,7 @@ type OnProgress = Box<dyn Fn(&Progress) + Send + Sync>;
 ///
 /// ```
 /// use bindery::promise::Promise;
-/// use bindery_explore::{Engine, Kind};
+/// use bindery_explore::{Bounded, Engine};
 ///
 /// // Two fallible calls, and a clean-up that forgets the second.
 /// let report = Engine::new("two calls").faults(1).run(|ch| {
@@ -53,6 +54,12 @@ pub struct Engine {
     pub(super) progress: Option<OnProgress>,
 }
 
+impl Bounded for Engine {
+    fn bounds_mut(&mut self) -> &mut Bounds {
+        &mut self.bounds
+    }
+}
+
 impl Engine {
     /// An engine with the default [`Bounds`], on all cores.
     pub fn new(name: impl Into<String>) -> Self {
@@ -69,26 +76,6 @@ impl Engine {
             every: Duration::from_millis(200),
             progress: None,
         }
-    }
-
-    /// Sets all bounds.
-    #[must_use]
-    pub fn bounds(self, bounds: Bounds) -> Self {
-        Self { bounds, ..self }
-    }
-
-    /// Sets [`Bounds::faults`].
-    #[must_use]
-    pub fn faults(mut self, most: u32) -> Self {
-        self.bounds.faults = most;
-        self
-    }
-
-    /// Sets [`Bounds::preemptions`].
-    #[must_use]
-    pub fn preemptions(mut self, most: u32) -> Self {
-        self.bounds.preemptions = most;
-        self
     }
 
     /// Explores on this many threads; at least one.

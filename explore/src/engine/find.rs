@@ -1,4 +1,4 @@
-//! From violations to findings: the shortest path, and its trace.
+//! Findings from violations: the shortest path, and its trace.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Engine {
         findings
     }
 
-    /// Whether `path` leads to a violation of `key` within the bounds, and the path up to it.
+    /// Executes `path`, and returns it up to a violation of `key` within the bounds, if it leads to one.
     fn reproduces<F>(&self, scenario: &F, key: &Key, path: &Path) -> Option<Path>
     where
         F: Fn(&Chooser) -> Result<(), Violation>,

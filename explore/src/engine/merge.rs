@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::bounds::Shard;
 use super::report::{Finding, Mode, Report};
+use super::shard::Shard;
 
-/// Why reports do not make one.
+/// Reason for which reports cannot be merged.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MergeError {
     /// There is nothing to merge.
@@ -17,17 +17,17 @@ pub enum MergeError {
     /// Reports of different runs.
     #[error("report {position} is of another run: its {field} differs from that of report 1")]
     Other {
-        /// From 1.
+        /// Position of the report, counted from 1.
         position: usize,
-        /// What differs.
+        /// Name of the field that differs.
         field: &'static str,
     },
     /// The same shard twice.
     #[error("report {position} is of shard {shard}, which is there already")]
     Twice {
-        /// From 1.
+        /// Position of the report, counted from 1.
         position: usize,
-        /// Which.
+        /// The shard.
         shard: Shard,
     },
     /// Reports of shards that are not among them.

@@ -1,4 +1,4 @@
-//! A path as people write it.
+//! Paths, and their text.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,7 +33,7 @@ impl Path {
         self.0.iter().filter(|&&a| a != 0).count()
     }
 
-    /// What makes one path shorter than another: fewer non-default choices, then fewer choices, then smaller ones.
+    /// Sort key of paths, shortest first: fewer non-default choices, then fewer choices, then smaller ones.
     pub(super) fn cost(&self) -> (usize, usize, &[u32]) {
         (self.non_default(), self.0.len(), &self.0)
     }
@@ -62,15 +62,15 @@ impl fmt::Display for Path {
     }
 }
 
-/// Why a text is not a path.
+/// Reason for which a text is not a path.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PathError {
     /// A part is neither a number nor a run of zeros.
     #[error("part {position} of the path is {part:?}: neither a number nor 0xCOUNT")]
     Part {
-        /// From 1.
+        /// Position, counted from 1.
         position: usize,
-        /// What stands there, at most 40 characters of it.
+        /// Text there, at most 40 characters of it.
         part: String,
     },
     /// More choices than an execution may have.

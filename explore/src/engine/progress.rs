@@ -1,9 +1,9 @@
-//! How far a run is.
+//! Progress of a run.
 
 use std::fmt;
 use std::time::Duration;
 
-/// How far a run is.
+/// Progress of a run.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Progress {
     /// Paths executed.
@@ -12,12 +12,12 @@ pub struct Progress {
     pub states: u64,
     /// Time since the start.
     pub elapsed: Duration,
-    /// How much of the tree is done, 0 to 1, were every choice equally likely on the way down. Near the truth only
+    /// Estimated part of the tree that is explored, 0 to 1, were every choice equally likely on the way down. Accurate only
     /// for even trees; never exact before the end.
     pub done: f64,
     /// Time left, guessed from `done`.
     pub remaining: Option<Duration>,
-    /// Whether the paths are random ones by now.
+    /// Set when the paths are random ones by now.
     pub sampling: bool,
 }
 

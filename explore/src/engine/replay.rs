@@ -1,4 +1,4 @@
-//! One path again, with logging on.
+//! Replay of one path, with logging on.
 
 use bindery::event::Event;
 use bindery_sim::ftrace::{Ftrace, HEADER};
@@ -9,9 +9,9 @@ use super::violation::Violation;
 /// One choice point, and the choice that was taken.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Step {
-    /// Its kind.
+    /// Kind of the choice point.
     pub kind: Kind,
-    /// Its name.
+    /// Name of the choice point.
     pub what: &'static str,
     /// The choice.
     pub choice: u32,
@@ -22,13 +22,13 @@ pub struct Step {
 pub struct MachineEvent {
     /// The line of the trace that describes it, counted from 0.
     pub line: usize,
-    /// Which machine: `"host"` or `"guest"`.
+    /// The machine: `"host"` or `"guest"`.
     pub machine: &'static str,
-    /// What happened there, and when on the board's clock.
+    /// The event, with its time on the board's clock.
     pub event: Event,
 }
 
-/// What happened on one path.
+/// Steps, trace, events and violations of one path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Replay {
     /// Every choice point that was met.
@@ -37,7 +37,7 @@ pub struct Replay {
     pub story: Vec<String>,
     /// The events of the machines, in the order of the trace. A model has none.
     pub events: Vec<MachineEvent>,
-    /// What was broken.
+    /// The violations.
     pub violations: Vec<Violation>,
     /// Choices of the path before the first that its choice point does not have: the path belongs to another scenario.
     pub diverged_at: Option<usize>,

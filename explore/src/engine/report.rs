@@ -1,14 +1,15 @@
-//! What a run found, and how far that can be trusted.
+//! Report of an exploration: the findings, the bounds, the coverage.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{Bounds, Shard};
+use super::bounds::Bounds;
 use super::path::Path;
+use super::shard::Shard;
 
-/// How the paths were chosen.
+/// Method by which the paths were chosen.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "kebab-case")]
 pub enum Mode {
@@ -16,12 +17,12 @@ pub enum Mode {
     Exhaustive,
     /// The exhaustive exploration ended early, and the rest is unknown.
     Partial {
-        /// Why.
+        /// Reason.
         why: String,
     },
     /// The exhaustive exploration ended early, and random paths followed.
     Sampled {
-        /// Why.
+        /// Reason.
         why: String,
         /// Paths of the exhaustive part.
         walked: u64,
@@ -39,39 +40,39 @@ pub struct Finding {
     pub promise: String,
     /// The kind of breach, as the scenario named it.
     pub kind: String,
-    /// What was seen on the path below.
+    /// Description of the violation on the path below.
     pub detail: String,
     /// The shortest path known: fewest non-default choices, then fewest choices.
     pub path: Path,
-    /// Whether every path with fewer non-default choices is known not to lead there.
+    /// Set when every path with fewer non-default choices is known not to lead there.
     pub shortest: bool,
-    /// On how many paths it was seen.
+    /// Number of paths on which it was seen.
     pub times: u64,
-    /// The trace: what happens on the path, line by line.
+    /// The trace of the path, line by line.
     pub story: Vec<String>,
 }
 
-/// What a run found.
+/// Report of an exploration.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// What was explored.
+    /// Name of the scenario.
     pub name: String,
-    /// How the paths were chosen.
+    /// Method by which the paths were chosen.
     #[serde(flatten)]
     pub mode: Mode,
-    /// Within which bounds.
+    /// The bounds.
     pub bounds: Bounds,
-    /// Which part of the whole this is.
+    /// The part of the whole that was explored.
     pub shard: Option<Shard>,
     /// Paths executed.
     pub paths: u64,
-    /// Of these, paths that ended in a state already known.
+    /// Number of these that ended in a state that was explored already.
     pub pruned: u64,
-    /// Of these, paths that met the depth bound.
+    /// Number of these that met the depth bound.
     pub truncated: u64,
     /// Different states met. In a merged report, states that several shards met count more than once.
     pub states: u64,
-    /// Whether the table of states was full at some time, so that states may have been explored twice.
+    /// Set when the table of states was full at some time, so that states may have been explored twice.
     pub states_full: bool,
     /// Most choice points on one path.
     pub longest_path: u64,
@@ -79,29 +80,29 @@ pub struct Report {
     pub choice_points: u64,
     /// Wall-clock time, in milliseconds; for a merged report, the sum.
     pub millis: u64,
-    /// How often each promise was checked, by its id.
+    /// Number of checks of each promise, by its id.
     pub checks: BTreeMap<String, u64>,
-    /// How often each coverage point was reached; faults and preemptions as `fault NAME` and `preemption NAME`.
+    /// Number of times that each coverage point was reached; faults and preemptions as `fault NAME` and `preemption NAME`.
     pub coverage: BTreeMap<String, u64>,
     /// Coverage points that have to be reached.
     pub required: Vec<String>,
     /// Coverage points that had to be reached and were not. Empty in the report of one shard: only the whole can tell.
     pub missing: Vec<String>,
-    /// What was found, by promise and kind.
+    /// Findings, by promise and kind.
     pub findings: Vec<Finding>,
     /// Violations of further kinds, beyond those that are kept apart.
     pub further: u64,
-    /// Where the scenario was nondeterministic, when it was: the results are not valid then.
+    /// The choice point at which the scenario was nondeterministic, if it was: the results are not valid then.
     pub diverged: Option<String>,
 }
 
 impl Report {
-    /// Whether no promise was broken, nothing was left unreached, and the scenario was the same each time.
+    /// Returns true when no promise was broken, nothing was left unreached, and the scenario was deterministic.
     pub fn passed(&self) -> bool {
         self.findings.is_empty() && self.further == 0 && self.missing.is_empty() && self.diverged.is_none()
     }
 
-    /// Whether every path within the bounds is known.
+    /// Returns true when every path within the bounds is explored.
     pub fn complete(&self) -> bool {
         self.mode == Mode::Exhaustive && self.truncated == 0 && self.diverged.is_none()
     }

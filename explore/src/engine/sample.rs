@@ -30,7 +30,7 @@ impl Rng {
     }
 }
 
-/// How many choice points of each kind the default path has.
+/// Number of choice points of each kind on the default path.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Length {
     pub(super) faults: u64,

@@ -1,4 +1,4 @@
-//! From a failing path to a short one.
+//! Shrinking of failing paths.
 
 use super::path::Path;
 

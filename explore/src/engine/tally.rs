@@ -1,4 +1,4 @@
-//! What the runs of one worker add up to.
+//! Sums over the executions of one worker.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,14 +17,14 @@ const KINDS: usize = 256;
 pub(super) struct Found {
     pub(super) path: Path,
     pub(super) times: u64,
-    /// What was seen on that path.
+    /// Description of the violation on that path.
     pub(super) detail: String,
 }
 
 /// `(promise or "panic", kind)`.
 pub(super) type Key = (&'static str, String);
 
-/// Sums over runs.
+/// Sums over executions.
 #[derive(Default, Debug)]
 pub(super) struct Tally {
     pub(super) paths: u64,
@@ -43,7 +43,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Takes in one finished run.
+    /// Adds one finished execution.
     pub(super) fn add(&mut self, run: &mut Execution) {
         self.paths += 1;
         self.pruned += u64::from(run.seen);

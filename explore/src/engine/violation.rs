@@ -7,14 +7,14 @@ use bindery::promise::Promise;
 /// A promise that a path broke.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Violation {
-    /// Which promise; `None` when it was not a promise that showed it.
+    /// The promise; `None` when another oracle reported it.
     pub promise: Option<Promise>,
     /// The oracle, when there is no promise to name: `"panic"` when the scenario panicked, `"model"` when the
     /// simulated hardware was misused.
     pub seen_by: &'static str,
-    /// What kind of breach: violations of one promise and one kind are one finding, whatever path led there.
+    /// Kind of breach: violations of one promise and one kind are one finding, whatever path led there.
     pub kind: String,
-    /// What was seen, for people.
+    /// Description of this occurrence.
     pub detail: String,
 }
 
@@ -36,7 +36,7 @@ impl Violation {
         Self::seen_by("panic", kind, message)
     }
 
-    /// Its line in a trace.
+    /// The line of a trace that reports it.
     pub(super) fn line(&self) -> String {
         format!("BROKEN {self}")
     }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::hasher::BuildFastHasher;
 
-/// What is left of the bounds, as four lanes of 16 bits: faults, preemptions, non-default choices, depth.
+/// Remaining bounds, as four lanes of 16 bits: faults, preemptions, non-default choices, depth.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Budget(u64);
 
@@ -15,7 +15,7 @@ impl Budget {
         Self(lanes.iter().fold(0, |all, &lane| all << 16 | u64::from(lane.min(0xffff))))
     }
 
-    /// Whether this one is at least as full as `other` in every lane.
+    /// Returns true when this budget has at least as much left as `other` in every lane.
     fn covers(self, other: Self) -> bool {
         (0..4).all(|lane| (self.0 >> (16 * lane)) & 0xffff >= (other.0 >> (16 * lane)) & 0xffff)
     }
@@ -23,7 +23,7 @@ impl Budget {
 
 /// Parts of the table, each with its lock.
 const PARTS: usize = 64;
-/// How many budgets that do not cover each other are kept for one state.
+/// Most budgets that do not cover each other and are kept for one state.
 const KEPT: u64 = 4;
 
 /// The table of explored states. It never holds more than the bound given to [`Visited::new`].
@@ -78,12 +78,12 @@ impl Visited {
         true
     }
 
-    /// How many states were noted.
+    /// Number of states in the table.
     pub(super) fn states(&self) -> u64 {
         self.states.load(Ordering::Relaxed)
     }
 
-    /// Whether a state could not be noted for lack of room.
+    /// Returns true when a state could not be entered for lack of room.
     pub(super) fn full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
     }

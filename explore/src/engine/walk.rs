@@ -6,9 +6,9 @@ use super::execution::ChoicePoint;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Branch {
     choice: u32,
-    /// How many choices are this walk's, from `choice` on; at least `choice + 1`.
+    /// End of the choices of this walk, which begin at `choice`; at least `choice + 1`.
     end: u32,
-    /// How many choices the choice point has.
+    /// Number of choices of the choice point.
     alternatives: u32,
 }
 
@@ -28,7 +28,7 @@ impl Subtree {
         Self { prefix: Vec::new(), last: None }
     }
 
-    /// Which part of all random descents ends in this subtree, 0 to 1.
+    /// Probability that a random descent ends in this subtree, 0 to 1.
     pub(super) fn mass(&self) -> f64 {
         let above: f64 = self.prefix.iter().map(|&(_, open)| 1.0 / f64::from(open.max(1))).product();
         self.last.map_or(above, |(from, to, open)| above * f64::from(to - from) / f64::from(open.max(1)))

@@ -4,7 +4,7 @@ use bindery::binding::Bound;
 use bindery::device::DeviceDesc;
 use bindery::driver::{Driver, Match, Missing, ProbeError, QuiesceError, Quiesced};
 
-/// Its name, as device and as driver.
+/// Name of the device and of its driver.
 pub(super) const NAME: &str = "asker";
 
 /// The device.

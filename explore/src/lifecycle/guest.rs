@@ -13,7 +13,7 @@ use super::play::{Play, Then};
 use crate::engine::Violation;
 use crate::scene::check;
 
-/// What a guest needs at the least: its driver's buffers and a few pages.
+/// RAM that a guest needs at least: its driver's buffers and a few pages.
 const GUEST_RAM: u64 = 256 << 10;
 const OWNER: &str = "vfio-platform";
 

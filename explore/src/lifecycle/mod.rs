@@ -19,7 +19,7 @@ use bindery::firmware::fdt::FdtError;
 use bindery::instrument::FaultPoint;
 
 use crate::boards::BoardSpec;
-use crate::engine::{Bounds, Chooser, Engine, FastHasher, Kind, Path, Replay, Report, Violation};
+use crate::engine::{Bounded, Bounds, Chooser, Engine, FastHasher, Kind, Path, Replay, Report, Violation};
 use crate::events;
 use crate::scene::fixture::Fixture;
 use crate::scene::{Operation, Scene, coverage};
@@ -51,7 +51,7 @@ impl Unplaced {
     }
 }
 
-/// Why a device's lifecycle cannot be explored.
+/// Reason for which a device's lifecycle cannot be explored.
 #[derive(Debug, thiserror::Error)]
 pub enum LifecycleError {
     /// The device tree is no good.
@@ -60,9 +60,9 @@ pub enum LifecycleError {
     /// The board has no such device.
     #[error("the board has no device {name:?}; those that a driver binds are: {}", known.join(", "))]
     NoDevice {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
-        /// What there is.
+        /// Names of the devices that there are.
         known: Vec<String>,
     },
     /// No driver binds the device even when nothing goes wrong.
@@ -70,12 +70,12 @@ pub enum LifecycleError {
     NotBound {
         /// The device.
         name: String,
-        /// What it waits for, if it does.
+        /// Description of its missing suppliers, if it waits for some.
         why: String,
     },
 }
 
-/// What the script has to know of the device.
+/// Facts about the device that the script needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     pub(crate) device: String,
@@ -89,14 +89,14 @@ pub(crate) struct Names {
     pub(crate) parent: Option<(String, &'static str)>,
     /// The IOMMU in front of the group peer: the same, or another that is there while the device is unbound.
     pub(crate) beside: Option<NodeId>,
-    /// To add it again after a removal.
+    /// Description with which it is added again after a removal.
     pub(crate) desc: DeviceDesc,
 }
 
 /// A fixture in the initial state of every path, and the operations that may run concurrently on it.
 type Ready = (Fixture, Vec<Operation>);
 
-/// What the paths of one exploration share.
+/// State that the paths of one exploration share.
 #[derive(Default)]
 struct Fixtures {
     /// Fixtures for reuse, with translation and without.
@@ -108,7 +108,7 @@ struct Fixtures {
 /// concurrent operations.
 ///
 /// ```
-/// use bindery_explore::{boards, device};
+/// use bindery_explore::{Bounded, boards, device};
 ///
 /// device("ee300000.sata").on(boards::salvator_xs()).faults(1).preemptions(0).check();
 /// ```
@@ -121,37 +121,16 @@ pub struct Lifecycle {
     fixtures: Fixtures,
 }
 
+impl Bounded for Lifecycle {
+    fn bounds_mut(&mut self) -> &mut Bounds {
+        &mut self.bounds
+    }
+}
+
 impl Lifecycle {
-    /// What is explored, for reports.
+    /// Name of the exploration, for reports.
     pub fn name(&self) -> String {
         format!("{} on {}", self.device, self.board.name())
-    }
-
-    /// Most faults on one path.
-    #[must_use]
-    pub fn faults(mut self, most: u32) -> Self {
-        self.bounds.faults = most;
-        self
-    }
-
-    /// Most preemptions on one path: concurrent operations started, or continued while the current one could go on.
-    #[must_use]
-    pub fn preemptions(mut self, most: u32) -> Self {
-        self.bounds.preemptions = most;
-        self
-    }
-
-    /// Former name of [`preemptions`](Self::preemptions).
-    #[doc(hidden)]
-    #[must_use]
-    pub fn interrupts(self, most: u32) -> Self {
-        self.preemptions(most)
-    }
-
-    /// All bounds.
-    #[must_use]
-    pub fn bounds(self, bounds: Bounds) -> Self {
-        Self { bounds, ..self }
     }
 
     /// Allows a coverage point to stay unreached, by its name in the report. An error that only some drivers return is one:
@@ -160,13 +139,6 @@ impl Lifecycle {
     pub fn allow_unreached(mut self, place: &str) -> Self {
         self.allowed_unreached.push(place.to_owned());
         self
-    }
-
-    /// Former name of [`allow_unreached`](Self::allow_unreached).
-    #[doc(hidden)]
-    #[must_use]
-    pub fn without(self, place: &str) -> Self {
-        self.allow_unreached(place)
     }
 
     /// Explores.

@@ -11,7 +11,7 @@ use bindery::machine::{AddError, Machine};
 use bindery_drivers::fixed_regulator::FixedRegulator;
 use bindery_sim::salvator::{FRAMES_BASE, FRAMES_LEN, SATA_BASE};
 
-/// Its name, as device and as driver.
+/// Name of the peer, as device and as driver.
 pub(crate) const NAME: &str = "peer";
 
 /// A device that its driver adds below it, and that no driver binds.
@@ -44,7 +44,7 @@ fn describe(iommu: Option<NodeId>, untranslated: bool, regulator: NodeId) -> Dev
     desc
 }
 
-/// What feeds it: a regulator with one voltage.
+/// Describes the peer's supply: a regulator with one voltage.
 fn describe_regulator(machine: &Machine) -> (DeviceDesc, NodeId) {
     let mut desc = DeviceDesc::new("peer-vcc");
     let node = machine.with_nodes(|nodes| nodes.find_or_add("/peer-vcc"));
@@ -81,7 +81,7 @@ pub(crate) fn describe_phantom() -> DeviceDesc {
     desc
 }
 
-/// Its driver, which looks for them. It binds when `driver_override` names it.
+/// The driver of [`PHANTOM`], which maps the registers. It binds when `driver_override` names it.
 pub(crate) struct Phantom;
 
 impl Driver for Phantom {
@@ -101,7 +101,7 @@ impl Driver for Phantom {
 /// The driver. It binds when `driver_override` names it.
 pub(crate) struct Peer;
 
-/// What it holds for as long as it is bound.
+/// Driver data of the peer.
 pub(crate) struct Holdings<'b> {
     _table: Coherent<'b>,
     lent: Mutex<(Mapped<'b>, MappedSg<'b>)>,

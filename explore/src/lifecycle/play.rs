@@ -22,12 +22,12 @@ pub(crate) struct Play<'a> {
     pub(crate) life: &'static str,
 }
 
-/// What a script does next.
+/// Result of a step of a script.
 #[derive(Clone, Copy)]
 pub(crate) enum Then {
     /// Go on.
     On,
-    /// All that can follow is known.
+    /// The state was explored before: the script ends.
     Known,
 }
 

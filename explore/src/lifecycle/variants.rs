@@ -6,7 +6,7 @@ use super::Names;
 use super::play::{Play, Then};
 use crate::engine::{Kind, Violation, Visit};
 
-/// When a variant needs a new fixture, because where memory comes from decides something in it.
+/// Need of a variant for a new fixture, because its course depends on where memory is allocated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Alone {
     Never,
@@ -17,15 +17,15 @@ pub(super) enum Alone {
 
 /// One variant.
 pub(super) struct Script {
-    /// For reports.
+    /// Name in reports.
     pub(super) name: &'static str,
-    /// It begins before anything was probed.
+    /// Set when it begins before anything was probed.
     pub(super) fresh: bool,
-    /// Whether it needs a new fixture.
+    /// Its need for a new fixture.
     pub(super) alone: Alone,
-    /// It is executed without translation.
+    /// Set when it is executed without translation.
     pub(super) untranslated: bool,
-    /// Whether the device can have it.
+    /// Returns true when the device can have this lifecycle.
     pub(super) possible: fn(&Names) -> bool,
     pub(super) play: fn(&Play<'_>) -> Result<(), Violation>,
 }

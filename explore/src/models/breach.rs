@@ -7,7 +7,7 @@ use bindery::promise::Promise;
 use crate::engine::Violation;
 
 /// The consequence of a breach.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Harm {
     /// The kernel crashes.
     Crash,
@@ -25,25 +25,9 @@ pub(super) enum Harm {
     Exposure,
 }
 
-impl Harm {
-    /// The word that reports print.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Crash => "crash",
-            Self::Hang => "hang",
-            Self::Leak => "leak",
-            Self::Theft => "theft",
-            Self::Window => "window",
-            Self::Untruth => "untruth",
-            Self::Exposure => "exposure",
-        }
-    }
-}
-
 /// The phase of a lifecycle.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Phase {
-    /// Set-up.
     SetUp,
     /// Tear-down after a failed or deferred probe.
     Failure,
@@ -55,38 +39,87 @@ pub(super) enum Phase {
     Idle,
 }
 
-impl Phase {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
+/// A kind of breach, written as `crash, unbind: freed by another back-end, after arch_teardown_dma_ops`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Breach {
+    pub(super) promise: Promise,
+    harm: Harm,
+    what: &'static str,
+    /// The step or the concurrent operation that made it possible.
+    after: &'static str,
+}
+
+macro_rules! breaches {
+    ($($name:ident = $promise:ident, $harm:ident, $what:literal, $after:literal;)*) => {
+        $(pub(super) const $name: Breach =
+            Breach { promise: Promise::$promise, harm: Harm::$harm, what: $what, after: $after };)*
+    };
+}
+
+// Every oracle of the models.
+breaches! {
+    FREED_ELSEWHERE = MatchingBackend, Crash, "freed by another back-end", "";
+    FREED_WHILE_MAPPED = UnreachableBeforeFree, Window, "memory is freed that the device can reach", "";
+    FREED_WHILE_RUNNING = QuiescedFirst, Window, "memory of a running device is freed", "";
+    TRANSLATION_FIRST = SingleUnwindPath, Window, "translation is torn down under a live buffer", "";
+    ANNOUNCED_EARLY = SingleUnwindPath, Untruth, "the end is announced before it", "";
+    ANNOUNCED_UNBEGUN = SingleUnwindPath, Untruth, "an end without a beginning", "";
+    DATA_GONE = NoUseAfterRevoke, Crash, "a release reaches driver data that is gone", "drvdata = NULL";
+    IOMMU_GONE = SuppliersOutlast, Crash, "an IOMMU is used that is gone", "the link's release";
+    POWER_OFF = SuppliersOutlast, Crash, "a managed action writes registers without power", "dev_pm_domain_detach";
+    GROUP_RELEASED_EARLY = OneOwner, Window, "the group is let go while DMA memory is held", "";
+    GROUP_CLAIMED_EARLY = OneOwner, Theft, "the group is claimed while DMA memory is held", "";
+    BOUND_IN_CLAIMED_GROUP = OneOwner, Crash, "bound inside a group that a guest owns", "the claim";
+    WRONG_BINDING_ENDED = OneOwner, Theft, "an unbind ends another driver's binding", "the unlocked check";
+    ORDER_DECIDES = OrderIndependent, Exposure, "the back-end depends on who came first", "dma_configure";
+    UNTRANSLATED = NoSilentDowngrade, Exposure, "bound without its IOMMU", "dma_configure";
+    STUCK_LINK = NothingLeft, Hang, "a link stays behind in `consumer probing`", "";
+    LEFT_RESOURCES = NothingLeft, Leak, "managed resources are left", "";
+    LEFT_PAGES = NothingLeft, Leak, "pages are left", "";
+    LEFT_TRANSLATION = NothingLeft, Leak, "translation is left", "";
+    LEFT_USER = NothingLeft, Leak, "the group still counts a user", "";
+    LEFT_POWER = NothingLeft, Leak, "power is left on", "";
+    LEFT_FILES = NothingLeft, Leak, "files are left", "";
+    LEFT_LINK = NothingLeft, Leak, "a link is left in `consumer probing`", "";
+}
+
+impl Breach {
+    pub(super) const fn after(self, after: &'static str) -> Self {
+        Self { after, ..self }
+    }
+
+    pub(super) const fn with(self, harm: Harm) -> Self {
+        Self { harm, ..self }
+    }
+
+    pub(super) fn violation(self, phase: Phase, detail: impl Into<String>) -> Violation {
+        let after = if self.after.is_empty() { String::new() } else { format!(", after {}", self.after) };
+        Violation::new(self.promise, format!("{}, {phase}: {}{after}", self.harm, self.what), detail)
+    }
+}
+
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Crash => "crash",
+            Self::Hang => "hang",
+            Self::Leak => "leak",
+            Self::Theft => "theft",
+            Self::Window => "window",
+            Self::Untruth => "untruth",
+            Self::Exposure => "exposure",
+        })
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::SetUp => "set-up",
             Self::Failure => "probe failure",
             Self::Unbind => "unbind",
             Self::TestRemove => "test_remove",
             Self::Idle => "idle",
-        }
-    }
-}
-
-/// A kind of breach: written as `crash, unbind: freed by another back-end, after arch_teardown_dma_ops`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Breach {
-    pub(super) promise: Promise,
-    pub(super) harm: Harm,
-    pub(super) phase: Phase,
-    pub(super) what: &'static str,
-    /// The step or the other one that made it possible.
-    pub(super) after: &'static str,
-}
-
-impl Breach {
-    pub(super) fn because(self, detail: impl Into<String>) -> Violation {
-        Violation::new(self.promise, self.to_string(), detail)
-    }
-}
-
-impl fmt::Display for Breach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}: {}", self.harm.name(), self.phase.name(), self.what)?;
-        if self.after.is_empty() { Ok(()) } else { write!(f, ", after {}", self.after) }
+        })
     }
 }

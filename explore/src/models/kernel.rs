@@ -1,20 +1,18 @@
-//! What the steps act on: one disk controller behind an IOMMU, and everything that it can hold.
+//! The state of a lifecycle: one disk controller behind an IOMMU, and everything that it can hold.
 
-use bindery::promise::Promise;
-
-use super::breach::{Breach, Harm, Phase};
+use super::breach::{Breach, Phase};
 use super::memory::Memory;
-use super::options::Habit;
-use super::set_up::Went;
+use super::options::DriverVariant;
+use super::procedure::Procedure;
+use super::set_up::Outcome;
 use super::step::SetUp;
-use super::table::Procedure;
 use super::translation::{Ops, Translation};
 use crate::engine::{Chooser, Violation, Visit, fingerprint};
 
 /// The driver of the disk controller.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum DriverOf {
-    Nobody,
+pub(super) enum Driver {
+    None,
     SataRcar,
     VfioPlatform,
 }
@@ -40,7 +38,7 @@ pub(super) enum Link {
     Active,
 }
 
-/// One managed resource.
+/// A managed resource.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Managed {
     /// Left behind by an earlier driver.
@@ -52,7 +50,7 @@ pub(super) enum Managed {
     Registers,
     /// An action that writes registers.
     RegisterWrite,
-    /// The descriptor table: which back-end gave it, and at which DMA address.
+    /// The descriptor (PRD) table, with the back-end that allocated it and its DMA address.
     Prd {
         by: Ops,
         at: u64,
@@ -69,22 +67,22 @@ pub(super) enum Notified {
     Unbind,
 }
 
-/// The position in a lifecycle, part of a state.
+/// The position in a lifecycle.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Place {
+pub(super) struct Position {
     pub(super) phase: Phase,
     pub(super) attempt: u8,
     pub(super) step: u8,
-    /// Which set-up step failed, and how: it decides the exit, and whether another attempt follows.
-    pub(super) failed: Option<(SetUp, Went)>,
+    /// The set-up step that failed, and how: it decides the exit, and whether another attempt follows.
+    pub(super) failed: Option<(SetUp, Outcome)>,
 }
 
-/// All that decides what can still happen.
+/// The state of the modelled kernel: all that decides what can still happen.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of the modelled kernel, on or off by itself")]
 pub(super) struct State {
-    pub(super) place: Place,
-    pub(super) driver: DriverOf,
+    pub(super) position: Position,
+    pub(super) driver: Driver,
     pub(super) data: bool,
     /// The device does no DMA.
     pub(super) quiesced: bool,
@@ -98,8 +96,8 @@ pub(super) struct State {
     pub(super) power: bool,
     pub(super) activated: bool,
     pub(super) notified: Notified,
-    pub(super) habit: Option<Habit>,
-    /// `CONFIG_DEBUG_TEST_DRIVER_REMOVE` had its turn.
+    pub(super) variant: Option<DriverVariant>,
+    /// `CONFIG_DEBUG_TEST_DRIVER_REMOVE` has run.
     pub(super) test_removed: bool,
     /// The IOMMU's unbind waits for the disk controller.
     pub(super) supplier_waits: bool,
@@ -107,10 +105,10 @@ pub(super) struct State {
     pub(super) writer_waits: bool,
 }
 
-/// Why a lifecycle ends early.
+/// The reason for which a lifecycle ends early.
 pub(super) enum Stop {
     Violation(Violation),
-    /// The rest is known.
+    /// The state was explored before.
     Seen,
 }
 
@@ -131,8 +129,8 @@ pub(super) struct Kernel<'a> {
 impl<'a> Kernel<'a> {
     pub(super) fn new(model: &'a Procedure, chooser: &'a Chooser, test_remove: bool) -> Self {
         let now = State {
-            place: Place { phase: Phase::Idle, attempt: 0, step: 0, failed: None },
-            driver: DriverOf::Nobody,
+            position: Position { phase: Phase::Idle, attempt: 0, step: 0, failed: None },
+            driver: Driver::None,
             data: false,
             quiesced: true,
             devres: Vec::new(),
@@ -145,7 +143,7 @@ impl<'a> Kernel<'a> {
             power: false,
             activated: false,
             notified: Notified::Nothing,
-            habit: None,
+            variant: None,
             test_removed: false,
             supplier_waits: false,
             writer_waits: false,
@@ -153,40 +151,35 @@ impl<'a> Kernel<'a> {
         Self { model, chooser, now, test_remove }
     }
 
-    /// The IOMMU's driver binds.
-    pub(super) fn iommu_arrives(&mut self) {
-        self.now.iommu = Iommu::There;
-        self.now.link = Link::Available;
-        self.tell(|| "the IOMMU's driver binds");
-    }
-
-    pub(super) fn tell<S: Into<String>>(&self, line: impl FnOnce() -> S) {
+    pub(super) fn log<S: Into<String>>(&self, line: impl FnOnce() -> S) {
         self.chooser.log(line);
     }
 
     pub(super) fn phase(&self) -> Phase {
-        self.now.place.phase
-    }
-
-    pub(super) fn breach(&self, promise: Promise, harm: Harm, what: &'static str, after: &'static str) -> Breach {
-        Breach { promise, harm, phase: self.phase(), what, after }
+        self.now.position.phase
     }
 
     /// Checks a promise after whose breach the kernel goes on.
     pub(super) fn check(&self, holds: bool, breach: Breach, detail: impl FnOnce() -> String) {
-        if let Err(violation) = self.must(holds, breach, detail) {
+        if let Err(violation) = self.require(holds, breach, detail) {
             self.chooser.report(violation);
         }
     }
 
     /// Checks a promise after whose breach the kernel does not go on.
-    pub(super) fn must(&self, holds: bool, breach: Breach, detail: impl FnOnce() -> String) -> Result<(), Violation> {
+    pub(super) fn require(
+        &self,
+        holds: bool,
+        breach: Breach,
+        detail: impl FnOnce() -> String,
+    ) -> Result<(), Violation> {
         // The kind is only written down when it is needed.
-        self.chooser.check(breach.promise, holds, "", detail).map_err(|violation| breach.because(violation.detail))
+        let checked = self.chooser.check(breach.promise, holds, "", detail);
+        checked.map_err(|violation| breach.violation(self.phase(), violation.detail))
     }
 
-    /// A point between two steps: the state is looked up.
-    pub(super) fn point(&self) -> Result<(), Stop> {
+    /// Enters the state between two steps.
+    pub(super) fn visit(&self) -> Result<(), Stop> {
         match self.chooser.scheduling_point(fingerprint(&self.now)) {
             Visit::New => Ok(()),
             Visit::Seen => Err(Stop::Seen),

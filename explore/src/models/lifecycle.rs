@@ -1,12 +1,10 @@
 //! One lifecycle of the disk controller: set up, perhaps in several attempts, torn down, and passed to a guest.
 
-use bindery::promise::Promise;
-
-use super::breach::{Harm, Phase};
-use super::kernel::{DriverOf, Iommu, Kernel, Link, Stop};
-use super::model::Model;
+use super::breach::{self, Phase};
+use super::kernel::{Driver, Iommu, Kernel, Link, Stop};
 use super::options::{Boot, Options};
-use super::set_up::Went;
+use super::procedure::Procedure;
+use super::set_up::Outcome;
 use super::step::{SetUp, TearDown};
 use super::translation::Domain;
 use crate::engine::{Chooser, Kind, Violation};
@@ -15,109 +13,114 @@ use crate::engine::{Chooser, Kind, Violation};
 const ATTEMPTS: u8 = 3;
 
 /// Executes one lifecycle.
-pub(super) fn run(model: Model, options: &Options, chooser: &Chooser) -> Result<(), Violation> {
-    let procedure = model.procedure();
-    let mut kernel = Kernel::new(&procedure, chooser, options.test_remove);
-    match kernel.live(options) {
+pub(super) fn run(model: &Procedure, options: &Options, chooser: &Chooser) -> Result<(), Violation> {
+    match Kernel::new(model, chooser, options.test_remove).run(options) {
         Ok(()) | Err(Stop::Seen) => Ok(()),
         Err(Stop::Violation(violation)) => Err(violation),
     }
 }
 
 impl Kernel<'_> {
-    fn live(&mut self, options: &Options) -> Result<(), Stop> {
-        let habit = self.chooser.choose(Kind::Value, "which driver", options.habits.len() + 1);
-        self.now.habit = habit.checked_sub(1).map(|index| options.habits[index]);
-        if let Some(habit) = self.now.habit {
-            self.tell(|| habit.text());
+    fn run(&mut self, options: &Options) -> Result<(), Stop> {
+        let variant = self.chooser.choose(Kind::Value, "which driver", options.variants.len() + 1);
+        self.now.variant = variant.checked_sub(1).map(|index| options.variants[index]);
+        if let Some(variant) = self.now.variant {
+            self.log(|| variant.text());
         }
-        let first = match options.boot {
+        let iommu_first = match options.boot {
             Boot::IommuLater => false,
             Boot::IommuFirst => true,
             Boot::Either => self.chooser.choose(Kind::Value, "the IOMMU's driver comes first", 2) == 1,
         };
-        if first {
+        if iommu_first {
             self.iommu_arrives();
         }
         self.bring_up()?;
-        self.settle()?;
-        if self.now.driver == DriverOf::SataRcar {
-            self.rest()?;
+        self.lock_is_free()?;
+        if self.now.driver == Driver::SataRcar {
+            self.idle()?;
         }
-        if self.now.driver == DriverOf::SataRcar {
-            self.tell(|| "unbind: echo ee300000.sata > /sys/bus/platform/drivers/sata_rcar/unbind");
+        if self.now.driver == Driver::SataRcar {
+            self.log(|| "unbind: echo ee300000.sata > /sys/bus/platform/drivers/sata_rcar/unbind");
             self.unbind()?;
-            self.settle()?;
+            self.lock_is_free()?;
         }
-        self.end()?;
+        self.check_nothing_left()?;
         self.hand_over();
         Ok(())
+    }
+
+    fn enter(&mut self, phase: Phase, step: usize) {
+        self.now.position.phase = phase;
+        self.now.position.step = step as u8;
+    }
+
+    fn iommu_arrives(&mut self) {
+        self.now.iommu = Iommu::There;
+        self.now.link = Link::Available;
+        self.log(|| "the IOMMU's driver binds");
     }
 
     /// Probes until bound, or until nothing more is to be waited for.
     fn bring_up(&mut self) -> Result<(), Stop> {
         for attempt in 0..ATTEMPTS {
-            self.now.place.attempt = attempt;
+            self.now.position.attempt = attempt;
             match self.bind()? {
-                Went::Well | Went::Wrong => break,
-                Went::Deferred if self.now.iommu == Iommu::Later => {
-                    self.settle()?;
+                Outcome::Done | Outcome::Failed => break,
+                Outcome::Deferred if self.now.iommu == Iommu::Later => {
+                    self.lock_is_free()?;
                     self.iommu_arrives();
                 }
-                Went::Deferred if self.now.iommu == Iommu::Gone => break,
-                Went::Deferred => self.settle()?,
+                Outcome::Deferred if self.now.iommu == Iommu::Gone => break,
+                Outcome::Deferred => self.lock_is_free()?,
             }
         }
         Ok(())
     }
 
-    fn bind(&mut self) -> Result<Went, Stop> {
-        let steps = self.model.up;
+    fn bind(&mut self) -> Result<Outcome, Stop> {
+        let model = self.model;
         let mut at = 0;
-        self.tell(|| "probe of ee300000.sata by sata_rcar");
-        while let Some(&step) = steps.get(at) {
-            self.now.place.phase = Phase::SetUp;
-            self.now.place.step = at as u8;
-            self.meanwhile()?;
-            let went = self.set_up(step)?;
-            if went != Went::Well {
-                self.now.place.failed = Some((step, went));
-                self.tear_down(self.model.exit(step), Phase::Failure, "failure")?;
-                self.now.place.failed = None;
-                return Ok(went);
+        self.log(|| "probe of ee300000.sata by sata_rcar");
+        while let Some(&step) = model.up.get(at) {
+            self.enter(Phase::SetUp, at);
+            self.scheduling_point()?;
+            let outcome = self.set_up(step)?;
+            if outcome != Outcome::Done {
+                self.now.position.failed = Some((step, outcome));
+                // A probe that fails leaves its device stopped.
+                self.now.quiesced = true;
+                self.tear_down(model.exit(step), Phase::Failure, "failure")?;
+                self.now.position.failed = None;
+                return Ok(outcome);
             }
             if step == SetUp::Probe && self.test_remove && !self.now.test_removed {
                 self.now.test_removed = true;
-                self.tell(|| "test_remove: the driver is removed and probed again");
-                self.tear_down(self.model.test_remove, Phase::TestRemove, "test_remove")?;
-                at = steps.iter().position(|&up| up == SetUp::SetDriver).unwrap_or(0);
+                self.log(|| "test_remove: the driver is removed and probed again");
+                self.tear_down(model.test_remove.iter().copied(), Phase::TestRemove, "test_remove")?;
+                at = model.up.iter().position(|&up| up == SetUp::SetDriver).unwrap_or(0);
                 continue;
             }
             at += 1;
         }
-        Ok(Went::Well)
+        Ok(Outcome::Done)
     }
 
     fn unbind(&mut self) -> Result<(), Stop> {
-        self.tear_down(self.model.unbind, Phase::Unbind, "unbind")
+        self.tear_down(self.model.unbind.iter().copied(), Phase::Unbind, "unbind")
     }
 
-    fn tear_down(&mut self, steps: &[TearDown], phase: Phase, name: &str) -> Result<(), Stop> {
-        if phase == Phase::Failure {
-            // A probe that fails leaves its device stopped.
-            self.now.quiesced = true;
-        }
-        for (index, &step) in steps.iter().enumerate() {
-            self.now.place.phase = phase;
-            self.now.place.step = index as u8;
-            self.meanwhile()?;
-            self.tell(|| format!("{name}: {}", step.call()));
+    fn tear_down(&mut self, steps: impl Iterator<Item = TearDown>, phase: Phase, name: &str) -> Result<(), Stop> {
+        for (index, step) in steps.enumerate() {
+            self.enter(phase, index);
+            self.scheduling_point()?;
+            self.log(|| format!("{name}: {}", step.call()));
             if phase == Phase::Unbind {
-                self.chooser.cover(step.mark());
+                self.chooser.cover(step.coverage_point());
             }
             if step == TearDown::Devres {
                 while self.release_newest()? {
-                    self.meanwhile()?;
+                    self.scheduling_point()?;
                 }
             }
             self.tear_down_step(step)?;
@@ -126,47 +129,43 @@ impl Kernel<'_> {
     }
 
     /// The device is bound and idle.
-    fn rest(&mut self) -> Result<(), Stop> {
-        self.now.place.phase = Phase::Idle;
-        self.now.place.step = 0;
-        self.meanwhile()?;
-        self.settle()
+    fn idle(&mut self) -> Result<(), Stop> {
+        self.enter(Phase::Idle, 0);
+        self.scheduling_point()?;
+        self.lock_is_free()
     }
 
-    /// The device's lock is free: those that wait for it run.
-    fn settle(&mut self) -> Result<(), Stop> {
-        self.now.place.phase = Phase::Idle;
-        self.now.place.step = 1;
+    /// Those that wait for the device's lock run.
+    fn lock_is_free(&mut self) -> Result<(), Stop> {
+        self.enter(Phase::Idle, 1);
         if self.now.supplier_waits {
-            let stuck = self.breach(Promise::NothingLeft, Harm::Hang, "a link stays behind in `consumer probing`", "");
-            self.must(self.now.link != Link::ConsumerProbe, stuck, || {
+            self.require(self.now.link != Link::ConsumerProbe, breach::STUCK_LINK, || {
                 "there is no probe, and the supplier's unbind waits for the end of one for ever".into()
             })?;
             if self.now.link == Link::Active {
-                self.tell(|| "the IOMMU's unbind unbinds the disk controller first");
+                self.log(|| "the IOMMU's unbind unbinds the disk controller first");
                 self.unbind()?;
             }
-            self.now.place.phase = Phase::Idle;
+            self.now.position.phase = Phase::Idle;
             self.supplier_goes();
         }
         if self.now.writer_waits
-            && self.now.driver == DriverOf::SataRcar
+            && self.now.driver == Driver::SataRcar
             && self.chooser.choose(Kind::Order, "the second writer gets the lock", 2) == 0
         {
             self.now.writer_waits = false;
-            self.tell(|| "the second writer gets the lock, and unbinds sata_rcar");
+            self.log(|| "the second writer gets the lock, and unbinds sata_rcar");
             self.unbind()?;
-            self.now.place.phase = Phase::Idle;
+            self.now.position.phase = Phase::Idle;
         }
         Ok(())
     }
 
     /// P4, after tear-down.
-    fn end(&mut self) -> Result<(), Stop> {
-        self.now.place.phase = Phase::Idle;
-        self.now.place.step = 2;
-        self.point()?;
-        if self.now.driver != DriverOf::Nobody {
+    fn check_nothing_left(&mut self) -> Result<(), Stop> {
+        self.enter(Phase::Idle, 2);
+        self.visit()?;
+        if self.now.driver != Driver::None {
             return Ok(());
         }
         if self.now.translation.claimed {
@@ -175,48 +174,38 @@ impl Kernel<'_> {
             self.now.translation.domain = Domain::Default;
         }
         let now = &self.now;
-        let mapped = now.translation.mapped.iter().map(|iova| format!("a buffer mapped at IOVA {iova:#x}")).collect();
-        let left = [
-            ("managed resources are left", now.devres.iter().map(|entry| format!("{entry:?}")).collect()),
-            ("pages are left", now.memory.left()),
-            ("translation is left", mapped),
-            ("the group still counts a user", (0..now.translation.users).map(|_| "a user".to_owned()).collect()),
-            (
-                "power is left on",
-                (now.power || now.activated).then(|| "a power domain".to_owned()).into_iter().collect(),
-            ),
-            ("files are left", (now.files || now.groups).then(|| "files".to_owned()).into_iter().collect()),
+        let one = |left: bool, what: &str| left.then(|| what.to_owned()).into_iter().collect();
+        let mapped = now.translation.mapped.iter().map(|iova| format!("a buffer mapped at IOVA {iova:#x}"));
+        let left: [(_, Vec<String>); 6] = [
+            (breach::LEFT_RESOURCES, now.devres.iter().map(|entry| format!("{entry:?}")).collect()),
+            (breach::LEFT_PAGES, now.memory.left()),
+            (breach::LEFT_TRANSLATION, mapped.collect()),
+            (breach::LEFT_USER, vec!["a user".to_owned(); now.translation.users.into()]),
+            (breach::LEFT_POWER, one(now.power || now.activated, "a power domain")),
+            (breach::LEFT_FILES, one(now.files || now.groups, "files")),
         ];
-        for (what, left) in left {
-            let breach = self.breach(Promise::NothingLeft, Harm::Leak, what, "");
-            let left: Vec<String> = left;
+        for (breach, left) in left {
             self.check(left.is_empty(), breach, || format!("after tear-down: {}", left.join(", ")));
         }
-        let breach = self.breach(Promise::NothingLeft, Harm::Leak, "a link is left in `consumer probing`", "");
-        self.check(self.now.link != Link::ConsumerProbe, breach, || "no later unbind of the supplier can end".into());
+        let stuck = self.now.link == Link::ConsumerProbe;
+        self.check(!stuck, breach::LEFT_LINK, || "no later unbind of the supplier can end".into());
         Ok(())
     }
 
     /// The device is bound to vfio-platform; a writer that still waits for its lock gets it now.
     fn hand_over(&mut self) {
-        if self.now.driver != DriverOf::Nobody || !self.now.writer_waits {
+        if self.now.driver != Driver::None || !self.now.writer_waits {
             return;
         }
-        self.now.driver = DriverOf::VfioPlatform;
-        self.tell(|| "the device is bound to vfio-platform, and given to a guest");
-        self.tell(|| "the second writer gets the lock");
-        let wrong = self.breach(
-            Promise::OneOwner,
-            Harm::Theft,
-            "an unbind ends another driver's binding",
-            "the unlocked check",
-        );
+        self.now.driver = Driver::VfioPlatform;
+        self.log(|| "the device is bound to vfio-platform, and given to a guest");
+        self.log(|| "the second writer gets the lock");
         let holds = self.model.compares_locked;
-        self.check(holds, wrong, || {
+        self.check(holds, breach::WRONG_BINDING_ENDED, || {
             "the write named sata_rcar, and vfio-platform is unbound under its guest's feet".into()
         });
         if holds {
-            self.tell(|| "the driver is not the one that was named: -ENODEV");
+            self.log(|| "the driver is not the one that was named: -ENODEV");
         }
     }
 }

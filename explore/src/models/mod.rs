@@ -1,22 +1,23 @@
 //! Tear-down models: the orders in which Linux releases set a binding up and tear it down.
 //!
-//! [`table`] is data: the steps of each release, taken from its source. They act on one disk controller behind an
-//! IOMMU, its group, its memory. Concurrent operations (an unbind of the supplier,
-//! a write to the group's `type`, a claim for a guest, a second writer to `unbind`) may run between any two steps. The
-//! oracles are the promises P1 to P13; no model knows which bug it has.
+//! `releases` is data: the steps of Linux 6.12, taken from its source, and what other releases do otherwise. They act on one
+//! disk controller behind an IOMMU, its group, its memory. Concurrent operations (an unbind of the supplier, a write to the
+//! group's `type`, a claim for a guest, a second writer to `unbind`) may run between any two steps. The oracles (`breach`)
+//! are the promises P1 to P13; no model knows which bug it has, `known` names it afterwards.
 
 mod breach;
+mod concurrent;
 mod kernel;
 mod known;
 mod lifecycle;
 mod memory;
 mod model;
 mod options;
-mod others;
 pub mod page;
+pub mod procedure;
+mod releases;
 mod set_up;
 pub mod step;
-pub mod table;
 mod tear_down;
 #[cfg(test)]
 mod tests;
@@ -24,10 +25,11 @@ mod translation;
 
 pub use known::{Known, known};
 pub use model::{Model, UnknownModel};
-pub use options::{Boot, Habit, Options};
-use step::SetUp;
+pub use options::{Boot, DriverVariant, Options};
+use procedure::Procedure;
+use step::{SetUp, TearDown};
 
-use crate::engine::{Chooser, Engine, Path, Replay, Report, Violation};
+use crate::engine::{Bounded, Chooser, Engine, Path, Replay, Report, Violation};
 
 /// Explores every lifecycle of `model` within `options`.
 pub fn find(model: Model, options: &Options) -> Report {
@@ -41,19 +43,18 @@ pub fn replay(model: Model, options: &Options, path: &Path) -> Replay {
 
 /// The engine that [`find`] runs, for callers who add a shard, a progress line or a way to cancel.
 pub fn engine(model: Model, options: &Options) -> Engine {
-    let procedure = model.procedure();
-    let mut required: Vec<String> = Vec::new();
-    if options.faults > 0 && !options.test_remove {
-        required.extend(procedure.up.iter().map(|up| up.mark().to_owned()));
-        // What follows the release of managed resources is out of reach where that crashes each time.
-        let sure = procedure.unbind.iter().take_while(|&&down| down != step::TearDown::Devres);
-        required.extend(sure.map(|down| down.mark().to_owned()));
+    let engine = Engine::new(model.name()).faults(options.faults).preemptions(options.preemptions);
+    if options.faults == 0 || options.test_remove {
+        return engine;
     }
-    Engine::new(model.name()).faults(options.faults).preemptions(options.preemptions).require(required)
+    let Procedure { up, unbind, .. } = model.procedure();
+    // Steps after the release of managed resources are out of reach where that always crashes.
+    let reached = unbind.iter().take_while(|&&down| down != TearDown::Devres);
+    engine.require(up.iter().map(|up| up.coverage_point()).chain(reached.map(|down| down.coverage_point())))
 }
 
 /// One lifecycle of the device under `model`: bound, perhaps after deferrals, and unbound for a guest.
 pub fn scenario(model: Model, options: &Options) -> impl Fn(&Chooser) -> Result<(), Violation> + Sync + use<> {
-    let options = options.clone();
-    move |chooser| lifecycle::run(model, &options, chooser)
+    let (procedure, options) = (model.procedure(), options.clone());
+    move |chooser| lifecycle::run(&procedure, &options, chooser)
 }

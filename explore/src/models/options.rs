@@ -1,8 +1,8 @@
-//! What an exploration of a model includes.
+//! Options of an exploration of a model.
 
 use serde::{Deserialize, Serialize};
 
-/// When the IOMMU's driver is there.
+/// The time at which the IOMMU's driver is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Boot {
@@ -15,20 +15,20 @@ pub enum Boot {
     Either,
 }
 
-/// Something that some drivers do, explored beside the driver that does not.
+/// A driver other than the disk controller's own, explored beside it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Habit {
-    /// A managed action that writes device registers, for example to stop a PHY.
+pub enum DriverVariant {
+    /// A driver with a managed action that writes device registers, for example to stop a PHY.
     ManagedRegisterWrite,
-    /// A streaming mapping that is never taken down.
+    /// A driver that never unmaps a streaming mapping.
     ForgottenMapping,
-    /// `remove()` detaches the device from its arm32 mapping itself. Without effect elsewhere.
+    /// A driver whose `remove()` detaches the device from its arm32 mapping. Without effect elsewhere.
     DetachesItself,
 }
 
-impl Habit {
-    /// What the driver does, in words.
+impl DriverVariant {
+    /// A description.
     pub const fn text(self) -> &'static str {
         match self {
             Self::ManagedRegisterWrite => "the driver has a managed action that writes its registers",
@@ -38,17 +38,17 @@ impl Habit {
     }
 }
 
-/// What an exploration of a model includes.
+/// Options of an exploration of a model.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Options {
     /// Most failing calls on one path.
     pub faults: u32,
     /// Most preemptions on one path.
     pub preemptions: u32,
-    /// When the IOMMU's driver is there.
+    /// The time at which the IOMMU's driver is there.
     pub boot: Boot,
-    /// Habits of drivers that are explored beside the plain one.
-    pub habits: Vec<Habit>,
+    /// Drivers that are explored beside the disk controller's own.
+    pub variants: Vec<DriverVariant>,
     /// Linux is built to remove and probe again every driver once (`CONFIG_DEBUG_TEST_DRIVER_REMOVE`).
     pub test_remove: bool,
 }
@@ -60,7 +60,7 @@ impl Default for Options {
             faults: 1,
             preemptions: 1,
             boot: Boot::default(),
-            habits: vec![Habit::ManagedRegisterWrite],
+            variants: vec![DriverVariant::ManagedRegisterWrite],
             test_remove: false,
         }
     }

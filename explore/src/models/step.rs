@@ -8,12 +8,14 @@ macro_rules! steps {
         pub enum $enum { $(#[doc = $text] $name,)* }
 
         impl $enum {
+            /// All steps, in the order of the documentation's tables.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
             /// The function that does it in Linux, or its name here when there is none.
             pub const fn call(self) -> &'static str { match self { $(Self::$name => $call,)* } }
-            /// What it does, in words.
+            /// A description.
             pub const fn text(self) -> &'static str { match self { $(Self::$name => $text,)* } }
             /// The coverage point.
-            pub(super) const fn mark(self) -> &'static str {
+            pub(super) const fn coverage_point(self) -> &'static str {
                 match self { $(Self::$name => concat!($prefix, " ", $call),)* }
             }
         }
@@ -41,13 +43,12 @@ steps! {
 steps! {
     /// A tear-down step. Only steps that have an effect in the model are listed.
     TearDown, "tear-down":
-    SysfsRemove = "driver_sysfs_remove", "takes the `driver` links away";
     NotifyUnbind = "UNBIND_DRIVER", "tells the bus that tear-down begins";
-    NotifyNotBound = "DRIVER_NOT_BOUND", "tells the bus that there is no binding";
-    NotifyUnbound = "UNBOUND_DRIVER", "tells the bus that the binding is over";
     RemoveGroups = "device_remove_groups", "takes the driver's files away";
     Remove = "drv->remove", "stops the device; the driver lets go of what is not managed";
     PmDetach = "dev_pm_domain_detach", "switches the power domain off";
+    SysfsRemove = "driver_sysfs_remove", "takes the `driver` links away";
+    NotifyNotBound = "DRIVER_NOT_BOUND", "tells the bus that there is no binding";
     DevresGroup = "bus->dma_cleanup", "stops counting the device as a user of its group";
     Devres = "devres_release_all", "gives the managed resources back, newest first";
     Teardown = "arch_teardown_dma_ops", "tears DMA translation down";
@@ -55,33 +56,40 @@ steps! {
     ClearData = "drvdata = NULL", "forgets the driver's data";
     Dismiss = "pm_domain->dismiss", "undoes the power domain's activation";
     ReleaseLinks = "device_links_driver_cleanup", "gives the links to the suppliers back";
+    NotifyUnbound = "UNBOUND_DRIVER", "tells the bus that the binding is over";
 }
 
 impl SetUp {
-    /// Whether later steps depend on what this one sets up.
-    pub(super) const fn carries(self) -> bool {
+    /// Returns true when the call itself can fail. Failures inside the driver's probe are chosen there.
+    pub(super) const fn is_fallible(self) -> bool {
+        use SetUp::{Activate, DevGroups, DmaConfigure, Pinctrl, PmAttach, SysfsAdd};
+        matches!(self, Pinctrl | DmaConfigure | SysfsAdd | Activate | PmAttach | DevGroups)
+    }
+
+    /// Returns true when later steps depend on the result of this one.
+    pub(super) const fn is_depended_on(self) -> bool {
         matches!(self, Self::CheckSuppliers | Self::DmaConfigure | Self::ClaimGroup | Self::PmAttach)
     }
 
-    /// Whether what this one sets up works only while links, power, group and translation last.
-    pub(super) const fn stands(self) -> bool {
+    /// Returns true when the result of this one works only while links, power, group and translation last.
+    pub(super) const fn depends_on_earlier(self) -> bool {
         matches!(self, Self::DmaConfigure | Self::Probe)
     }
 
     /// The tear-down step that undoes this one, if the model has any.
     pub const fn undone_by(self) -> Option<TearDown> {
-        match self {
-            Self::CheckSuppliers => Some(TearDown::ReleaseLinks),
-            Self::SetDriver => Some(TearDown::ClearDriver),
-            Self::DmaConfigure => Some(TearDown::Teardown),
-            Self::ClaimGroup => Some(TearDown::DevresGroup),
-            Self::SysfsAdd => Some(TearDown::SysfsRemove),
-            Self::Activate => Some(TearDown::Dismiss),
-            Self::PmAttach => Some(TearDown::PmDetach),
+        Some(match self {
+            Self::CheckSuppliers => TearDown::ReleaseLinks,
+            Self::SetDriver => TearDown::ClearDriver,
+            Self::DmaConfigure => TearDown::Teardown,
+            Self::ClaimGroup => TearDown::DevresGroup,
+            Self::SysfsAdd => TearDown::SysfsRemove,
+            Self::Activate => TearDown::Dismiss,
+            Self::PmAttach => TearDown::PmDetach,
             // The pins are the oldest managed resource; the newest come from the probe.
-            Self::Probe => Some(TearDown::Devres),
-            Self::DevGroups => Some(TearDown::RemoveGroups),
-            Self::DevresEmpty | Self::Pinctrl | Self::NotifyBind | Self::Bound => None,
-        }
+            Self::Probe => TearDown::Devres,
+            Self::DevGroups => TearDown::RemoveGroups,
+            Self::DevresEmpty | Self::Pinctrl | Self::NotifyBind | Self::Bound => return None,
+        })
     }
 }

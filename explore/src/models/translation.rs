@@ -1,7 +1,7 @@
 //! DMA translation and the IOMMU group of the disk controller.
 
 use super::memory::{CMA_PAGE, FIRST_IOVA, Memory};
-use super::table::Arch;
+use super::procedure::Arch;
 
 /// The DMA back-end that a call on the device would use now.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -31,7 +31,7 @@ impl Ops {
     }
 }
 
-/// What the group's devices are attached to.
+/// The domain that the group's devices are attached to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Domain {
     /// The default domain, which lives as long as the group.
@@ -49,7 +49,7 @@ pub(super) enum Domain {
 pub(super) struct Translation {
     pub(super) ops: Ops,
     /// The step that last set `ops`.
-    pub(super) ops_by: &'static str,
+    pub(super) ops_set_by: &'static str,
     pub(super) joined: bool,
     /// The domain is set up by the binding, not by the IOMMU driver (arm32's `dma_ops_setup`).
     pub(super) own: bool,
@@ -65,7 +65,7 @@ impl Translation {
     pub(super) fn new(arch: Arch) -> Self {
         Self {
             ops: plain(arch),
-            ops_by: "",
+            ops_set_by: "",
             joined: false,
             own: false,
             domain: Domain::Default,

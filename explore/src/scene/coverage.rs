@@ -28,7 +28,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     all().iter().map(|(_, name)| name.as_str())
 }
 
-/// How often each was reached on one path.
+/// Number of times that each was reached on one path.
 #[derive(Debug)]
 pub(crate) struct Coverage(Vec<AtomicU64>);
 

@@ -17,7 +17,7 @@ use super::symmetry::Symmetry;
 use crate::boards::BoardSpec;
 use crate::engine::FastHasher;
 
-/// How long hardware is given time to finish what is under way, and how much may happen in that time.
+/// Time for hardware to finish what is under way, and the most events in that time.
 const REST: Duration = Duration::from_millis(8);
 const EVENTS: u32 = 10_000;
 
@@ -97,19 +97,19 @@ impl Fixture {
         self.order = (driver, self.machine.held_by(driver).iter().map(|d| d.node()).collect());
     }
 
-    /// Whether a path that starts now is the same as on a new fixture: the state is the initial one, and the driver's devices
+    /// Returns true when a path that starts now is the same as on a new fixture: the state is the initial one, and the driver's devices
     /// would be unbound in the same order, which is that of their bindings and no part of the state.
     pub(crate) fn matches_start(&self) -> bool {
         let (driver, order) = &self.order;
         self.is_at_baseline() && self.machine.held_by(driver).iter().map(|d| d.node()).eq(order.iter().copied())
     }
 
-    /// Whether the fixture is as every path begins.
+    /// Returns true when the fixture is in the state in which every path begins.
     pub(crate) fn is_at_baseline(&self) -> bool {
         self.held() == self.base
     }
 
-    /// What is not as it was in the beginning, for people.
+    /// Describes the differences from the initial state.
     pub(crate) fn difference(&self) -> String {
         let now = self.lines();
         let gone = self.print.iter().filter(|line| !now.contains(line)).map(|line| format!("was: {line}"));
@@ -192,7 +192,7 @@ impl Fixture {
         self.symmetry = Symmetry::of(&self.machine, may_be);
     }
 
-    /// How often the machine has checked each promise.
+    /// Number of times that the machine has checked each promise.
     pub(crate) fn checks(&self) -> [u64; Promise::COUNT] {
         let promises = self.machine.promises();
         Promise::ALL.map(|p| promises.checked(p))

@@ -21,7 +21,7 @@ const PREEMPT: &str = "concurrent operation";
 /// An operation of another user of the machine, concurrent with the scenario.
 #[derive(Clone)]
 pub struct Operation {
-    /// For reports.
+    /// Name in reports.
     pub name: &'static str,
     act: Arc<dyn Fn() + Send + Sync>,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Hooks {
     refused: AtomicU64,
     /// Waits since the machine last made progress.
     waited: AtomicU32,
-    /// What happens now is not part of the execution any more.
+    /// Set when events are not part of the execution any more.
     over: AtomicBool,
     /// Refused accesses are expected.
     expects: AtomicBool,

@@ -79,7 +79,7 @@ impl Scene {
         &self.hooks.chooser
     }
 
-    /// Whether a concurrent operation has started.
+    /// Returns true when a concurrent operation has started.
     pub fn was_preempted(&self) -> bool {
         self.hooks.preempted.load(Ordering::Relaxed)
     }
@@ -100,7 +100,7 @@ impl Scene {
         self.fixture.digest()
     }
 
-    /// From here on there are no faults and no preemptions (with `false`: there are again).
+    /// Disables faults and preemptions from here on, or enables them again.
     pub fn disable_faults(&self, disable: bool) {
         self.hooks.disable_faults(disable);
     }

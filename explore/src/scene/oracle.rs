@@ -32,7 +32,7 @@ impl Fixture {
     }
 }
 
-/// What `machine` itself has found; `prefix` stands before each detail.
+/// Asks `machine` for broken promises and misuse that it has found itself; `prefix` is put before each detail.
 pub(crate) fn check(machine: &Machine, prefix: &str) -> Result<(), Violation> {
     if machine.promises().broken_count() > 0
         && let Some((promise, detail)) = machine.promises().broken().into_iter().next()

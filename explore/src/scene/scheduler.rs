@@ -17,14 +17,14 @@ use bindery::sync::{current_wait, set_yield_hook};
 /// holder for each of the holder's own waits; nothing on a board takes thousands.
 const STALLED: u32 = 20_000;
 
-/// How often a lone thread that makes no progress sleeps for [`NAP`] to wait for threads of other executions, at most.
+/// Most sleeps of [`NAP`] in which a lone thread that makes no progress waits for threads of other executions.
 const EXTERNAL_WAITS: u32 = 4_000;
 const NAP: Duration = Duration::from_millis(1);
 
 /// Schedulers that there are in this process.
 static SCHEDULERS: AtomicUsize = AtomicUsize::new(0);
 
-/// How often such a wait was in vain.
+/// Number of such waits that were in vain.
 static WAITED_IN_VAIN: AtomicU32 = AtomicU32::new(0);
 
 /// State of the scheduler.
@@ -33,7 +33,7 @@ struct Turn {
     running: usize,
     /// Threads that have not ended, by number; 0 is the scenario's.
     alive: Vec<bool>,
-    /// What each waiting thread waits for, as far as it is known.
+    /// Condition that each waiting thread waits for, as far as it is known.
     waits: BTreeMap<usize, String>,
     /// Turns since the last progress.
     stalled: u32,
@@ -72,7 +72,7 @@ impl Scheduler {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on the calling thread waits by yielding as thread `me`.
+    /// Makes the calling thread wait by yielding, as thread `me`.
     fn attach(self: &Arc<Self>, me: usize) {
         let scheduler = Arc::downgrade(self);
         set_yield_hook(Some(Arc::new(move || {
@@ -115,7 +115,7 @@ impl Scheduler {
         true
     }
 
-    /// Whether there are other threads.
+    /// Returns true when there are other threads.
     pub(crate) fn has_others(&self) -> bool {
         self.turn().alive[1..].contains(&true)
     }

@@ -9,7 +9,7 @@ use crate::engine::fingerprint;
 /// One of several that are symmetric.
 struct Member {
     node: NodeId,
-    /// Where its registers are.
+    /// Base addresses of its registers.
     windows: Vec<PhysAddr>,
     /// Those alike have the same.
     class: usize,
@@ -43,7 +43,7 @@ impl Symmetry {
         )
     }
 
-    /// How many devices are alike with another one.
+    /// Number of devices that are symmetric to another one.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -71,7 +71,7 @@ fn windows(desc: &DeviceDesc) -> Vec<PhysAddr> {
     desc.resources.iter().filter_map(base).collect()
 }
 
-/// What is left of a description without names, addresses, and the cells of references.
+/// Reduces a description to all but names, addresses, and the cells of references.
 fn nameless(desc: &DeviceDesc) -> DeviceDesc {
     let mut desc = desc.clone();
     desc.name = "".into();

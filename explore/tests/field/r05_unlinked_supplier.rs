@@ -155,7 +155,7 @@ fn service_of_a_probe_that_fails() {
 /// The explorer walks the consumer's life. Is the provider ever taken from under it?
 #[test]
 fn told_to_the_explorer() {
-    use bindery_explore::{boards, device};
+    use bindery_explore::{Bounded, boards, device};
     let board = boards::salvator_xs().with(|m| {
         let mut node = None;
         m.with_nodes(|n| node = Some(n.find_or_add("/pins")));
@@ -173,7 +173,7 @@ fn told_to_the_explorer() {
 }
 #[test]
 fn told_to_the_explorer_with_visitors() {
-    use bindery_explore::{boards, device};
+    use bindery_explore::{Bounded, boards, device};
     let board = boards::salvator_xs().with(|m| {
         let mut node = None;
         m.with_nodes(|n| node = Some(n.find_or_add("/pins")));
@@ -193,7 +193,7 @@ fn told_to_the_explorer_with_visitors() {
 #[test]
 fn the_supplier_goes_first() {
     use bindery::device::SupplierKind;
-    use bindery_explore::{Path, boards, device};
+    use bindery_explore::{Bounded, Path, boards, device};
     let board = boards::salvator_xs().with(|m| {
         let mut node = None;
         m.with_nodes(|n| node = Some(n.find_or_add("/pins")));

@@ -271,7 +271,7 @@ fn told_to_the_explorer() {
 }
 
 fn explorer() {
-    use bindery_explore::{boards, scenario};
+    use bindery_explore::{Bounded, boards, scenario};
     let board = boards::salvator_xs().with(|m| {
         m.register(Hot(Where::Call, gone()));
         let mut d = dev("hot", "t,hot");

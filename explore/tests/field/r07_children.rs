@@ -204,7 +204,7 @@ fn linked_child() {
 /// What the explorer says of the untidy one, and of the tidy one.
 #[test]
 fn told_to_the_explorer() {
-    use bindery_explore::{boards, device};
+    use bindery_explore::{Bounded, boards, device};
     for tidy in [false, true] {
         let board = boards::salvator_xs().with(move |m| {
             m.register(Glue { defer_on: None, fail: false, tidy });
@@ -472,7 +472,7 @@ fn a_parent_that_is_handed_over_has_no_children_meanwhile() {
 
 #[test]
 fn the_explorer_walks_a_parent_with_children() {
-    use bindery_explore::{boards, device};
+    use bindery_explore::{Bounded, boards, device};
     let board = boards::salvator_xs().with(|m| {
         m.register(Hub { end: End::Bound, ports: &["port1"] });
         m.register(Port::default());

@@ -184,7 +184,7 @@ impl Real {
         }
     }
 
-    /// What can be seen of it.
+    /// The observable state.
     pub(crate) fn view(&self) -> View {
         let waiting = self.machine.waiting();
         let see = |name: &'static str| {
@@ -213,7 +213,7 @@ impl Real {
         View { devices: self.world.devices.iter().map(|d| (d.name, see(d.name))).collect(), owner }
     }
 
-    /// Nothing was broken on the way.
+    /// The promises that were broken so far.
     pub(crate) fn broken(&self) -> Vec<String> {
         self.machine
             .promises()

@@ -83,7 +83,7 @@ fn follow(world: Fixture, asks: &[Ask], tally: &mut Tally) -> Result<(), TestCas
     Ok(())
 }
 
-/// What the walks have come by: a comparison of what never happens proves nothing.
+/// Counts of what the walks have reached: a comparison of what never happens proves nothing.
 #[derive(Default, Debug)]
 struct Tally {
     steps: u64,

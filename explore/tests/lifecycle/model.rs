@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::world::{Driver, Fixture, GUEST};
 
-/// Where a device is with its driver.
+/// Phase of a device's binding.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Phase {
     Unbound,
@@ -27,15 +27,15 @@ pub(crate) struct Device {
     looks_on: bool,
     /// Only the pass-through owner may have it.
     pub(crate) given_away: bool,
-    /// It will be probed when the machine settles.
+    /// Set when it will be probed when the machine settles.
     pub(crate) pending: bool,
-    /// Its last probe found a supplier missing.
+    /// Set when its last probe found a supplier missing.
     waiting: bool,
     /// The driver that did not get it when it was tried last, and whether somebody else had what it needs.
     pub(crate) refused: Option<(Driver, bool)>,
 }
 
-/// Who owns the group, and by how many bindings.
+/// Owner of the group, with the number of bindings.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Owner {
     Nobody,
@@ -51,7 +51,7 @@ pub(crate) struct State {
     pub(crate) owner: Owner,
 }
 
-/// What is asked from outside.
+/// A request from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Ask {
     Register(Driver),
@@ -67,7 +67,7 @@ pub(crate) enum Ask {
     Settle,
 }
 
-/// What the machine does by itself.
+/// A step that the machine takes by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Step {
     /// Looks at a device that is to be probed.
@@ -78,7 +78,7 @@ pub(crate) enum Step {
     Release(usize),
 }
 
-/// Why something was not done. Nothing has changed then.
+/// Reason for which a request was refused. Nothing has changed then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Refused {
     NoDevice,
@@ -122,7 +122,7 @@ impl State {
         self.devices[d].as_ref().filter(|x| !x.removed)
     }
 
-    /// It is probing or bound.
+    /// Returns true when it is probing or bound.
     pub(crate) fn busy(&self, d: usize) -> bool {
         self.devices[d].as_ref().is_some_and(|x| x.phase != Phase::Unbound)
     }
@@ -177,7 +177,7 @@ impl Rules {
         }
     }
 
-    /// What is asked from outside. It begins things; [`step`](Self::step) does the rest. `Settle` only lets probes be.
+    /// Applies a request from outside. It begins operations; [`step`](Self::step) does the rest. `Settle` only enables probes.
     pub(crate) fn ask(&self, before: &State, ask: Ask) -> Result<State, Refused> {
         let mut s = before.clone();
         match ask {
@@ -327,7 +327,7 @@ impl Rules {
         s
     }
 
-    /// Where probing may end: once for each order that makes a difference.
+    /// States in which probing may end: one for each order that makes a difference.
     pub(crate) fn settle(&self, s: &State) -> Vec<State> {
         let (mut ends, mut seen, mut open) = (Vec::new(), std::collections::HashSet::new(), vec![s.clone()]);
         while let Some(s) = open.pop() {

@@ -1,4 +1,4 @@
-//! What an observer sees, in the same words of the model and of the core.
+//! The observable state, of the model and of the core.
 
 use bindery::link::LinkState;
 
@@ -22,7 +22,7 @@ pub(crate) struct View {
     pub(crate) owner: Owner,
 }
 
-/// What the model says is to be seen in `s`, at rest.
+/// Observable state that the model expects in the stable state `s`.
 pub(crate) fn expected(rules: &Rules, s: &State) -> View {
     let name = |d: usize| rules.world.devices[d].name;
     let see = |d: usize| {

@@ -1,4 +1,4 @@
-//! What the model is a model of: a handful of devices, who needs whom, and who drives what.
+//! The modelled system: a handful of devices, their suppliers, and their drivers.
 
 /// One of a world's drivers, by name.
 pub(crate) type Driver = &'static str;
@@ -10,7 +10,7 @@ pub(crate) const GUEST: Driver = "guest";
 #[derive(Debug)]
 pub(crate) struct Spec {
     pub(crate) name: &'static str,
-    /// Its kernel driver.
+    /// The kernel driver of the device.
     pub(crate) driver: Driver,
     /// Devices that it needs, by place in the world.
     pub(crate) suppliers: &'static [usize],

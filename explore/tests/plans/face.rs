@@ -37,11 +37,11 @@ struct UnderWay {
 pub(crate) struct Board<'a> {
     tree: &'a Tree,
     scene: &'a Scene,
-    /// What the helper that was left behind still waits for.
+    /// The operation of the abandoned helper that is still under way.
     late: RefCell<Option<UnderWay>>,
     /// The guest's session, and the group it holds.
     pub(crate) guest: RefCell<Option<(Session, String)>>,
-    /// From here on nothing fails, and the tool is not ended.
+    /// Set when faults are disabled, and the tool is not killed.
     calm: Cell<bool>,
     /// Writes that reached the machine.
     pub(crate) writes: Cell<usize>,
@@ -89,7 +89,7 @@ impl<'a> Board<'a> {
         !self.calm.get() && self.chooser().fault(what)
     }
 
-    /// What the helper that was left behind waits for comes to pass: its write is made, and its locks go.
+    /// Completes the operation of the abandoned helper: its write is made, and its locks are released.
     pub(crate) fn release(&self) -> bool {
         let Some(late) = self.late.take() else { return false };
         let _ = self.effect(&late.path, &late.value);

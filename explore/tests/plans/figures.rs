@@ -8,7 +8,7 @@ use bindery::dma::CoherentSlice;
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::machine::Machine;
 use bindery_explore::boards::{self, BoardSpec};
-use bindery_explore::scenario;
+use bindery_explore::{Bounded, scenario};
 
 use crate::tool::Wish;
 use crate::walk::give_and_take;

@@ -16,12 +16,12 @@ use crate::face::{Board, Crash};
 /// A write is not tried again: time does not pass on a board between two tries.
 const TIMEOUT: Duration = Duration::ZERO;
 
-/// What is asked for.
+/// A request to the tool.
 #[derive(Clone, Copy)]
 pub(crate) struct Wish {
     /// The devices, by their names on the platform bus.
     pub(crate) devices: &'static [&'static str],
-    /// Where they go: `vfio`, or a driver.
+    /// The driver that they get: `vfio`, or another.
     pub(crate) to: &'static str,
     pub(crate) hold_siblings: bool,
 }

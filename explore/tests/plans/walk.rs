@@ -1,4 +1,4 @@
-//! What must hold on every path: a plan is done, undone, or finished by `recover`, and at no moment is a device away from
+//! The invariant on every path: a plan is done, undone, or finished by `recover`, and at no moment is a device away from
 //! its driver without a journal or a record that names it.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-use super::super::{Bounds, Chooser, Engine, Kind, Mode, Shard, ShardError};
+use super::super::{Bounded, Bounds, Chooser, Engine, Kind, Mode, Shard, ShardError};
 use super::collect;
 
 #[test]

@@ -1,4 +1,4 @@
-use super::super::{Chooser, Engine, Kind, Path, Violation};
+use super::super::{Bounded, Chooser, Engine, Kind, Path, Violation};
 use bindery::promise::Promise;
 
 #[test]

@@ -1,6 +1,6 @@
 use std::sync::Mutex;
 
-use super::super::{Bounds, Chooser, Engine, Kind, Mode, Report, Violation};
+use super::super::{Bounded, Bounds, Chooser, Engine, Kind, Mode, Report, Violation};
 use bindery::promise::Promise;
 
 /// Forty calls of which one, late, does not clean up; too many orders to walk them all.

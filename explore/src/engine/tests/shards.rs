@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::{Chooser, Engine, MergeError, Report, Shard, Violation};
+use super::super::{Bounded, Chooser, Engine, MergeError, Report, Shard, Violation};
 use super::{collect, irregular};
 use bindery::promise::Promise;
 

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use super::super::visited::{Budget, Visited};
-use super::super::{Chooser, Engine, Kind, Violation, Visit, fingerprint, unordered};
+use super::super::{Bounded, Chooser, Engine, Kind, Violation, Visit, fingerprint, unordered};
 use bindery::promise::Promise;
 
 /// Two processes, each adding one to a counter four times in two steps; the order of steps is open.

@@ -1,31 +1,31 @@
-//! `docs/teardown-models.md`: the page that the runs write.
+//! `docs/teardown-models.md`: a page whose tables, traces and verdicts are filled in by explorations.
 
-mod answers;
 mod tables;
 
 use std::fmt::Write;
 
-use super::{Model, Options, engine, known, scenario};
+use bindery::promise::Promise;
+
+use super::{Boot, DriverVariant, Model, Options, engine, known, scenario};
 use crate::engine::{Finding, Report};
 
 /// The command that writes the page.
 pub const COMMAND: &str = "cargo run -p bindery-explore --bin teardown-models -- --update";
 
+/// The page, with `{{placeholders}}`.
+const TEMPLATE: &str = include_str!("teardown-models.md");
+
 /// Explores every model, and writes the page. The same text each time.
 pub fn render() -> String {
     let runs: Vec<Run> = Model::ALL.iter().map(|&model| Run::new(model, &Options::default())).collect();
-    let mut page = String::new();
-    page.push_str(&opening());
-    page.push_str(&tables::findings(&runs));
-    page.push_str(&tables::unbind());
-    page.push_str(&tables::failure());
-    page.push_str(&answers::unbind_crash(&runs));
-    page.push_str(&answers::probe_failure_crash(&runs));
-    page.push_str(&answers::bisection());
-    page.push_str(&answers::arm32(&runs));
-    page.push_str(&answers::windows(&runs));
-    page.push_str(&tables::figures(&runs));
-    page.push_str(&answers::limits(&runs));
+    let mut parts = TEMPLATE.split("{{");
+    let mut page = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (placeholder, text) = part.split_once("}}").expect("each `{{` has its `}}`");
+        let words: Vec<&str> = placeholder.split(' ').collect();
+        page.push_str(value(&runs, &words).trim_end());
+        page.push_str(text);
+    }
     page
 }
 
@@ -41,6 +41,11 @@ impl Run {
         Self { model, report: engine(model, options).threads(1).run(scenario(model, options)) }
     }
 
+    /// The only runs of this variant of the driver, without faults and preemptions.
+    fn of_variant(model: Model, variant: DriverVariant) -> Self {
+        Self::new(model, &Options { variants: vec![variant], faults: 0, preemptions: 0, ..Options::default() })
+    }
+
     /// The finding of this name with the shortest path.
     fn named(&self, name: &str) -> Option<&Finding> {
         let all = self.report.findings.iter().filter(|f| known(f).is_some_and(|known| known.name == name));
@@ -51,30 +56,74 @@ impl Run {
     }
 }
 
-/// The run of `model`.
-fn of(runs: &[Run], model: Model) -> Option<&Run> {
-    runs.iter().find(|run| run.model == model)
+/// The text for the placeholder of these `words`.
+fn value(runs: &[Run], words: &[&str]) -> String {
+    let run = |name: &str| runs.iter().find(|run| run.model.name() == name).expect("each model has a run");
+    match *words {
+        ["command"] => COMMAND.into(),
+        ["findings"] => tables::findings(runs),
+        ["steps", "unbind"] => tables::steps(|procedure| procedure.unbind.to_vec()),
+        ["steps", "probe-failure"] => tables::steps(|procedure| procedure.exit(super::SetUp::Probe).collect()),
+        ["inversions"] => tables::inversions(),
+        ["figures"] => tables::figures(runs),
+        ["trace", model, name] => trace(run(model), name),
+        ["finding", model, "own-detach"] => {
+            finding(&Run::of_variant(run(model).model, DriverVariant::DetachesItself), "own-detach")
+        }
+        ["finding", model, name] => finding(run(model), name),
+        ["test-remove", what] => test_remove(what),
+        ["swallowed", boot, faults] => {
+            let boot = if boot == "first" { Boot::IommuFirst } else { Boot::IommuLater };
+            let faults = if faults == "0" { 0 } else { 1 };
+            let run = Run::new(Model::Linux50Rc5Swallowed, &Options { faults, boot, ..Options::default() });
+            run.named("unbind-crash").map_or("no crash", |_| "the crash").into()
+        }
+        ["arm32", model] => match run(model).named("arm32-leak") {
+            Some(_) => "a warning, and pages that are never freed; no crash".into(),
+            None => "everything goes back to the back-end that allocated it".into(),
+        },
+        ["forgotten", model] => {
+            let run = Run::of_variant(run(model).model, DriverVariant::ForgottenMapping);
+            let stays = run.report.findings.iter().any(|f| f.kind.contains("translation is left"));
+            if stays { "stays for ever" } else { "goes" }.into()
+        }
+        ["claims", model] => {
+            let refused = run(model).report.coverage.get("a claim of the group is refused");
+            match (run(model).named("group-claim"), refused) {
+                (None, Some(times)) => format!("refused ({times} claims refused in all)"),
+                _ => "granted".into(),
+            }
+        }
+        ["unchecked"] => {
+            let checked = |id: &str| runs.iter().any(|run| run.report.checks.contains_key(id));
+            let ids = Promise::ALL.map(Promise::id).into_iter().take(12);
+            ids.filter(|id| !checked(id)).collect::<Vec<_>>().join(" and ")
+        }
+        _ => panic!("the page has no value for {words:?}"),
+    }
 }
 
-/// The trace of `finding`, as a block.
-fn trace(model: Model, finding: &Finding) -> String {
-    let mut block = format!("```text\n{model} --replay {}\n", finding.path);
+/// The shortest trace to the bug of this name, as a block.
+fn trace(run: &Run, name: &str) -> String {
+    let Some(finding) = run.named(name) else { return format!("Nothing of this kind is found in `{}`.", run.model) };
+    let mut block = format!("```text\n{} --replay {}\n", run.model, finding.path);
     for line in &finding.story {
         writeln!(block, "{line}").unwrap_or_default();
     }
-    block + "```\n\n"
+    block + "```"
 }
 
-fn opening() -> String {
-    format!(
-        "# In which order does Linux tear a binding down?\n\n\
-         This page is written by a run: `{COMMAND}`. A test fails when it is not what the run writes.\n\n\
-         Each model below has the steps of one release, as a table, around one disk controller behind an \
-         IOMMU (`explore/src/models/`). It contains no kernel code. The explorer executes every path within its bounds: a fault at \
-         each fallible call, deferrals, an unbind of the IOMMU's driver, a write to the group's `type`, a claim of the \
-         group for a guest, a second writer to `unbind`, each between any two steps. It checks the promises P1 to P13 of \
-         ARCHITECTURE.md. No model knows which bug it has; names are given afterwards, by what \
-         happened, when, and after which step. `unbind-crash` is the report that this project grew from: an unbind of the disk \
-         controller of an R-Car H3 board, to pass it to a guest, crashed the kernel (376991db4b64).\n\n"
-    )
+fn finding(run: &Run, name: &str) -> String {
+    run.named(name).map_or("not found".into(), |f| format!("{}: {}", f.promise, f.kind))
+}
+
+/// Results of an exploration of 5.0 built with `CONFIG_DEBUG_TEST_DRIVER_REMOVE`.
+fn test_remove(what: &str) -> String {
+    let options = Options { test_remove: true, faults: 0, preemptions: 0, ..Options::default() };
+    let report = Run::new(Model::Linux50, &options).report;
+    match what {
+        "checks" => report.checks.get("P1").copied().unwrap_or(0).to_string(),
+        _ if report.findings.iter().all(|f| f.promise != "P1") => "does not see it".into(),
+        _ => "sees it".into(),
+    }
 }

@@ -5,7 +5,7 @@ mod page;
 use std::sync::Arc;
 
 use bindery::machine::Machine;
-use bindery_explore::{boards, device};
+use bindery_explore::{Bounded, boards, device};
 use whole_life::mended::Ring;
 
 /// Puts the device in the place of the disk controller, with its clock, power domain, reset line, interrupt and IOMMU.

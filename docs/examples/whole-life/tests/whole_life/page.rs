@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bindery::driver::Driver;
 use bindery::promise::Promise;
 use bindery_explore::boards::{BoardSpec, salvator_xs};
-use bindery_explore::{Lifecycle, Operation, device, scenario};
+use bindery_explore::{Bounded, Lifecycle, Operation, device, scenario};
 use whole_life::{first, mended};
 
 use super::add_to;
