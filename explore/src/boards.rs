@@ -17,7 +17,7 @@ use bindery_sim::salvator::{DEVICE_TREE, GUEST_DEVICE_TREE, Salvator};
 /// Registers more drivers.
 type Register = Arc<dyn Fn(&Arc<Machine>) + Send + Sync>;
 /// Injects a hardware fault, or removes it.
-type Break = fn(&Board, bool);
+type SetDefect = fn(&Board, bool);
 
 /// Description in a blob, and the nodes that it names.
 type Firmware = (Description, Nodes);
@@ -29,10 +29,10 @@ pub(crate) struct Defect {
     pub(crate) name: &'static str,
     /// Set when an IOMMU has to refuse the device's accesses then.
     pub(crate) is_refused: bool,
-    pub(crate) set: Break,
+    pub(crate) set: SetDefect,
 }
 
-/// The boards that have a name.
+/// Names of the boards.
 pub const NAMES: &[&str] = &["salvator-xs"];
 
 /// The board called `name`.
@@ -64,7 +64,7 @@ pub struct BoardSpec {
 
 /// Time that a guest may take to release the device. Every poll in that time is a scheduling point; a longer time has more
 /// of them and shows nothing new.
-const EXTERNAL_WAITS: Duration = Duration::from_millis(8);
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(8);
 
 /// Sectors of the disk.
 pub(crate) const SECTORS: u16 = 64;
@@ -141,8 +141,8 @@ impl BoardSpec {
 
     /// Registers all drivers; those that are there stay.
     pub(crate) fn register(&self, machine: &Arc<Machine>) {
-        // First, so that it is this one that stays.
-        machine.register(Vfio { release_timeout: EXTERNAL_WAITS });
+        // First, so that this one stays registered.
+        machine.register(Vfio { release_timeout: RELEASE_TIMEOUT });
         bindery_drivers::register_all(machine);
         self.drivers.iter().for_each(|register| register(machine));
     }

@@ -14,12 +14,12 @@ pub(crate) fn line(event: &Event) -> String {
 }
 
 /// Events of a device before a path begins, kept in case a finding needs them.
-pub(crate) struct Kept<'a> {
+pub(crate) struct EarlyEvents<'a> {
     chooser: &'a Chooser,
     events: Arc<Mutex<Vec<Event>>>,
 }
 
-impl<'a> Kept<'a> {
+impl<'a> EarlyEvents<'a> {
     /// Keeps events of `device` until it is dropped, if the trace is kept.
     pub(crate) fn of(board: &Board, device: &str, chooser: &'a Chooser) -> Self {
         let events = Arc::new(Mutex::new(Vec::new()));

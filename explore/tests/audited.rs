@@ -18,8 +18,8 @@ fn audit(text: &str) -> Report {
     auditor.finish()
 }
 
-/// True where all that is open is what a trace without events of DMA, or without events of an IOMMU, cannot tell.
-fn is_silence(life: &Life, text: &str) -> bool {
+/// Returns true where a trace without events of DMA, or without events of an IOMMU, cannot tell what is open.
+fn is_unrecorded(life: &Life, text: &str) -> bool {
     let mut open = Rule::all().filter(|rule| life.outcome(*rule).verdict() == Verdict::CannotTell);
     open.all(|rule| {
         let (whys, iommu) = (&life.outcome(rule).unknown, text.contains(" unmap: IOMMU: "));
@@ -28,36 +28,36 @@ fn is_silence(life: &Life, text: &str) -> bool {
     })
 }
 
-/// Promise by promise what a trace can show: the paths of the explorer are clean, so that none of the rules is violated, and what
-/// went through a whole life is proved. Returns how many paths there were, and how many lives were proved.
+/// Audits sampled paths. The explorer finds them clean, so no rule may be violated, and complete lifecycles must be proved.
+/// Returns the number of paths, and of lifecycles that were proved.
 fn sampled(name: &str, preemptions: u32) -> (usize, u32) {
-    let life = device(name).on(boards::salvator_xs()).faults(1).preemptions(preemptions);
-    let engine = life.engine();
+    let lifecycle = device(name).on(boards::salvator_xs()).faults(1).preemptions(preemptions);
+    let engine = lifecycle.engine();
     let (mut proved, mut lives, mut broken) = (0, 0, Vec::new());
-    let paths = life.samples(&engine, EVERY).unwrap();
+    let paths = lifecycle.samples(&engine, EVERY).unwrap();
     for path in &paths {
-        let replay = life.replay(&engine, path).unwrap();
+        let replay = lifecycle.replay(&engine, path).unwrap();
         broken.extend(replay.violations.iter().map(|violation| format!("{path}: {violation:?}")));
         let text = replay.ftrace();
         let report = audit(&text);
-        let told = || format!("{name}, {path}: {}\n{text}", report.text(&|_, words| words.to_owned()));
-        assert_ne!(report.exit_code(), 1, "{}", told());
+        let context = || format!("{name}, {path}: {}\n{text}", report.text(&|_, words| words.to_owned()));
+        assert_ne!(report.exit_code(), 1, "{}", context());
         for life in report.devices.iter().flat_map(|device| &device.lives) {
-            assert!(is_silence(life, &text), "{}", told());
+            assert!(is_unrecorded(life, &text), "{}", context());
             lives += 1;
             proved += u32::from(life.verdict() == Verdict::Proved);
         }
     }
-    // Last, so that the auditor has its word on its own.
+    // Last, so that the auditor judges without the promises.
     assert!(broken.is_empty(), "{name}: {broken:#?}");
-    println!("{name}: {} paths, {proved} of {lives} lives proved", paths.len());
+    println!("{name}: {} paths, {proved} of {lives} lifecycles proved", paths.len());
     (paths.len(), proved)
 }
 
 #[test]
 fn sampled_paths_audit_as_clean_as_the_promises_say() {
     let (paths, proved) = sampled("ee300000.sata", 1);
-    assert!(paths > 100 && proved > 100, "{paths} paths, {proved} lives proved");
+    assert!(paths > 100 && proved > 100, "{paths} paths, {proved} lifecycles proved");
 }
 
 /// Most of them have no memory of their own; what the paths hold of other devices is judged, too.

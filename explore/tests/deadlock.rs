@@ -1,5 +1,5 @@
-//! An operation that holds a lock of its own while an unbind runs: the deadlock is found, and told with device, lock and
-//! caller.
+//! An operation that holds a lock of its own while an unbind runs: the deadlock is found, and reported with device, lock
+//! and caller.
 
 #![allow(clippy::unwrap_used)]
 
@@ -38,16 +38,16 @@ fn bind_gpu(machine: &Arc<Machine>) {
     machine.settle();
 }
 
-/// The operation takes its lock, and then waits for whoever else is inside: its own unbind among them.
+/// A call takes its lock, and then waits for an unbind that wants the lock.
 #[test]
 fn an_operation_that_waits_with_its_lock_held_for_the_unbind_that_wants_the_lock() {
     let report = {
-        let walked = scenario("own lock", boards::salvator_xs()).preemptions(1).concurrent_with(|machine| {
+        let explored = scenario("own lock", boards::salvator_xs()).preemptions(1).concurrent_with(|machine| {
             let m = Arc::clone(machine);
             vec![Operation::new("an unbind", move || drop(m.unbind("gpu", "gpu")))]
         });
-        let engine = walked.engine();
-        walked.run(&engine, |scene| {
+        let engine = explored.engine();
+        explored.run(&engine, |scene| {
             bind_gpu(scene.machine());
             scene.step("bound")?;
             if let Some(client) = scene.machine().client::<Gpu>("gpu") {
@@ -72,18 +72,18 @@ fn an_operation_that_waits_with_its_lock_held_for_the_unbind_that_wants_the_lock
     assert!(!text.contains("NONDETERMINISTIC"), "{text}");
 }
 
-/// Somebody outside holds a lock and unbinds; a call inside wants that lock. Each path has its own lock.
+/// The caller of an unbind holds a lock that a call into the driver wants. Each path has its own lock.
 #[test]
 fn an_unbind_with_a_lock_held_that_a_call_inside_wants() {
-    let walked = scenario("outer lock", boards::salvator_xs()).preemptions(2);
-    let engine = walked.engine();
+    let explored = scenario("outer lock", boards::salvator_xs()).preemptions(2);
+    let engine = explored.engine();
     let shared: Arc<Mutex<std::collections::BTreeMap<usize, Arc<Mutex<()>>>>> = Arc::default();
     let lock_of = {
         let shared = Arc::clone(&shared);
         move |machine: &Arc<Machine>| Arc::clone(shared.lock().entry(Arc::as_ptr(machine) as usize).or_default())
     };
     let lock_in = lock_of.clone();
-    let walked = walked.concurrent_with(move |machine| {
+    let explored = explored.concurrent_with(move |machine| {
         let (m, own) = (Arc::clone(machine), lock_in(machine));
         vec![Operation::new("a call", move || {
             if let Some(client) = m.client::<Gpu>("gpu") {
@@ -91,13 +91,13 @@ fn an_unbind_with_a_lock_held_that_a_call_inside_wants() {
             }
         })]
     });
-    let report = walked.run(&engine, |scene| {
+    let report = explored.run(&engine, |scene| {
         bind_gpu(scene.machine());
         scene.step("bound")?;
         let own = lock_of(scene.machine());
         {
             let _held = own.lock();
-            // Somebody comes in.
+            // A scheduling point: the call may start.
             let env = scene.machine().env();
             env.wait(env.now() + std::time::Duration::from_millis(1));
             let _ = scene.machine().unbind("gpu", "gpu");
@@ -105,27 +105,27 @@ fn an_unbind_with_a_lock_held_that_a_call_inside_wants() {
         scene.step("unbound")
     });
     let text = report.to_string();
-    let told = "an unbind of gpu: gpu waits until its users are out: a call from explore/tests/deadlock.rs:";
-    assert!(text.contains("deadlock: every thread waits for another") && text.contains(told), "{text}");
+    let expected = "an unbind of gpu: gpu waits until its users are out: a call from explore/tests/deadlock.rs:";
+    assert!(text.contains("deadlock: every thread waits for another") && text.contains(expected), "{text}");
     assert!(text.contains("; the lock that is taken at explore/tests/deadlock.rs:"), "{text}");
     assert!(!text.contains("NONDETERMINISTIC"), "{text}");
 }
 
-/// The same with one lock for all paths: paths that are walked at the same time hold it in turns, which is no deadlock.
+/// The same with one lock for all paths: paths that are executed at the same time hold it in turns, which is no deadlock.
 #[test]
 fn a_lock_that_all_paths_share() {
     let own: Arc<Mutex<u32>> = Arc::default();
-    let walked = scenario("shared lock", boards::salvator_xs()).preemptions(1);
+    let explored = scenario("shared lock", boards::salvator_xs()).preemptions(1);
     let theirs = Arc::clone(&own);
-    let walked = walked.concurrent_with(move |machine| {
+    let explored = explored.concurrent_with(move |machine| {
         let (m, own) = (Arc::clone(machine), Arc::clone(&theirs));
         vec![Operation::new("an unbind", move || {
             drop(m.unbind("gpu", "gpu"));
             *own.lock() += 1;
         })]
     });
-    let engine = walked.engine().threads(4);
-    let report = walked.run(&engine, |scene| {
+    let engine = explored.engine().threads(4);
+    let report = explored.run(&engine, |scene| {
         bind_gpu(scene.machine());
         scene.step("bound")?;
         {

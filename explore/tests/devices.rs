@@ -17,19 +17,19 @@ fn every_device_that_a_driver_binds_survives_a_fault_at_each_step() {
     let all = all();
     assert!(all.len() > 10, "{all:?}");
     for name in all {
-        // No IOMMU is there to be told of anything while these are unbound.
+        // No IOMMU is bound that could be invalidated while these are unbound.
         let early = ["e6180000.system-controller", "e67b0000.mmu"].contains(&&*name);
-        let life = device(&name).on(boards::salvator_xs()).faults(1).preemptions(0);
-        if early { life.allow_unreached("fault invalidate").check() } else { life.check() }
+        let lifecycle = device(&name).on(boards::salvator_xs()).faults(1).preemptions(0);
+        if early { lifecycle.allow_unreached("fault invalidate").check() } else { lifecycle.check() }
     }
 }
 
 #[test]
-fn a_clock_has_a_whole_life() {
+fn the_lifecycle_of_a_clock_is_explored() {
     device("scif").on(boards::salvator_xs()).faults(1).preemptions(1).allow_unreached("error EIO").check();
 }
 
 #[test]
-fn an_iommu_has_a_whole_life_although_its_driver_has_other_devices() {
+fn the_lifecycle_of_an_iommu_is_explored_although_its_driver_has_other_devices() {
     device("e6570000.mmu").on(boards::salvator_xs()).faults(1).preemptions(1).check();
 }

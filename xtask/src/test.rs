@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         session.step("loom models", loom::short);
         session.step("shuttle, short", shuttle::short);
         session.step("the disk controller, explored", || {
-            Cargo::new("test -p bindery-explore --test life one_fault_and_one_preemption -- --ignored").run()
+            Cargo::new("test -p bindery-explore --test lifecycle one_fault_and_one_preemption -- --ignored").run()
         });
         session.step("mutants, in turn", || patches::sample(PATCHES));
         session.step("fuzzing, a minute", fuzz::short);

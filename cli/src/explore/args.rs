@@ -118,7 +118,7 @@ impl Explore {
 
 /// Parses the name of a coverage point.
 fn coverage_point(name: &str) -> Result<String, &'static str> {
-    let known = Lifecycle::places().any(|place| place == name);
+    let known = Lifecycle::coverage_points().any(|point| point == name);
     known
         .then(|| name.to_owned())
         .ok_or("there is no such coverage point; after NEVER REACHED the report names those that are missing")

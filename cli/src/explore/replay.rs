@@ -45,7 +45,7 @@ fn text(origin: &Origin, path: &Path, replay: &Replay, output: &mut Output<'_>) 
     output.row("path", format_args!("{path}: {points}, {}", count(path.non_default(), "non-default choice")))?;
     output.line("")?;
     let broken: Vec<String> = replay.violations.iter().map(|v| format!("BROKEN {v}")).collect();
-    for (number, line) in (1..).zip(&replay.story) {
+    for (number, line) in (1..).zip(&replay.trace) {
         let number = output.paint(DIM, format_args!("{number:5}"));
         if broken.contains(line) {
             output.always(format_args!("{number}  {}", output.paint(ERROR, line)))?;
@@ -65,7 +65,7 @@ fn object(origin: &Origin, path: &Path, replay: &Replay) -> serde_json::Value {
         "name": origin.name(),
         "path": path,
         "steps": replay.steps.iter().map(|s| json!({"kind": s.kind, "what": s.what, "choice": s.choice})).collect::<Vec<_>>(),
-        "story": replay.story,
+        "trace": replay.trace,
         "violations": replay.violations.iter()
             .map(|v| json!({"promise": v.promise_id(), "kind": v.kind, "detail": v.detail}))
             .collect::<Vec<_>>(),

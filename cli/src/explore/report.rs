@@ -67,10 +67,10 @@ fn mode(report: &Report, output: &Output<'_>) -> String {
     match &report.mode {
         Mode::Exhaustive => "exhaustive".into(),
         Mode::Partial { why } => format!("{}: {why}, the rest is unknown", output.paint(WARNING, "partial")),
-        Mode::Sampled { why, walked, samples, seed } => format!(
+        Mode::Sampled { why, explored, samples, seed } => format!(
             "{}: {why}; after {} of the whole {} at random, seed {seed}",
             output.paint(WARNING, "sampled"),
-            count_of(*walked, "path"),
+            count_of(*explored, "path"),
             count_of(*samples, "path"),
         ),
     }
@@ -132,7 +132,7 @@ fn show(finding: &Finding, origin: Option<&Origin>, bounds: &Bounds, output: &mu
     let sure = if finding.shortest { "shortest" } else { "shortest known" };
     let non_default = count(finding.path.non_default(), "non-default choice");
     output.always(format_args!("   seen {}; the {sure} path has {non_default}:", count_of(finding.times, "time")))?;
-    for line in &finding.story {
+    for line in &finding.trace {
         output.always(format_args!("     {line}"))?;
     }
     let command = origin.map_or_else(|| "bindery explore".into(), |origin| origin.command(bounds));

@@ -16,7 +16,7 @@ const TICK: u64 = 1000;
 pub(super) fn write(mut trace: TraceFile, replay: &Replay) -> Result<()> {
     let mut events = replay.events.iter().peekable();
     let start = replay.events.first().map(|happened| happened.event.at);
-    for (number, line) in (0..).zip(&replay.story) {
+    for (number, line) in (0..).zip(&replay.trace) {
         if let Some(MachineEvent { machine, event, .. }) = events.next_if(|happened| happened.line == number) {
             trace.add(&LogEntry { step: STEP.into(), machine, event: event.clone() })?;
         } else {

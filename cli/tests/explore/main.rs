@@ -84,7 +84,7 @@ fn every_finding_is_seen_again_when_its_path_is_replayed() {
         let replay = json(&broken(&["--model", "linux-6.12", "--replay", path, "--json"]));
         let seen = replay["violations"].as_array().unwrap();
         assert!(seen.iter().any(|v| v["kind"] == finding["kind"] && v["promise"] == finding["promise"]), "{path}");
-        assert!(replay["story"].as_array().unwrap().len() >= finding["story"].as_array().unwrap().len());
+        assert!(replay["trace"].as_array().unwrap().len() >= finding["trace"].as_array().unwrap().len());
     }
 }
 
@@ -138,7 +138,7 @@ fn the_json_is_one_report_with_everything_that_the_text_says() {
     let crash =
         report["findings"].as_array().unwrap().iter().find(|f| f["promise"] == "P1" && f["path"] == "-").unwrap();
     assert_eq!(
-        (&crash["shortest"], crash["story"][0].as_str()),
+        (&crash["shortest"], crash["trace"][0].as_str()),
         (&Value::Bool(true), Some("probe of ee300000.sata by sata_rcar"))
     );
     for field in ["paths", "pruned", "states", "longest_path", "choice_points"] {

@@ -67,7 +67,7 @@ pub(super) struct Execution {
     pub(super) covered: HashMap<&'static str, u64>,
     pub(super) checks: [u64; Promise::COUNT],
     pub(super) violations: Vec<(Violation, usize)>,
-    pub(super) story: Vec<String>,
+    pub(super) trace: Vec<String>,
     pub(super) events: Vec<MachineEvent>,
     /// The path has a choice that the choice point does not have.
     pub(super) diverged_at: Option<usize>,
@@ -88,7 +88,7 @@ impl Execution {
             covered: HashMap::new(),
             checks: [0; Promise::COUNT],
             violations: Vec::new(),
-            story: Vec::new(),
+            trace: Vec::new(),
             events: Vec::new(),
             diverged_at: None,
         }
@@ -202,14 +202,14 @@ impl Execution {
     }
 
     pub(super) fn log(&mut self, line: String) {
-        if self.logs() && self.story.len() < LINES {
-            self.story.push(line);
+        if self.logs() && self.trace.len() < LINES {
+            self.trace.push(line);
         }
     }
 
     /// Keeps the event that the newest line of the trace describes.
     pub(super) fn record(&mut self, machine: &'static str, event: &Event) {
-        let Some(line) = self.story.len().checked_sub(1).filter(|_| self.logs()) else { return };
+        let Some(line) = self.trace.len().checked_sub(1).filter(|_| self.logs()) else { return };
         // No new line since the last event: there was no room for it, and there is none for the event.
         if self.events.last().is_none_or(|last| last.line < line) {
             self.events.push(MachineEvent { line, machine, event: event.clone() });

@@ -142,7 +142,7 @@ impl Engine {
         work.exhaust(self.shard);
         let mut tally = std::mem::take(&mut work.tally);
         let stopped = work.stopped();
-        let walked = tally.paths;
+        let explored = tally.paths;
         let mode = match stopped {
             None => Mode::Exhaustive,
             Some(why) if matches!(why, Stop::Cancelled | Stop::Found) || self.bounds.samples == 0 => {
@@ -150,7 +150,7 @@ impl Engine {
             }
             Some(why) => {
                 tally.merge(work.sample(self.shard));
-                Mode::Sampled { why: why.text(), walked, samples: tally.paths - walked, seed: self.bounds.seed }
+                Mode::Sampled { why: why.text(), explored, samples: tally.paths - explored, seed: self.bounds.seed }
             }
         };
         let findings = if tally.diverged.is_some() { Vec::new() } else { self.findings(&scenario, &tally) };
@@ -172,7 +172,7 @@ impl Engine {
         };
         execute(&scenario, Execution::new(Plan::Follow(path.choices().to_vec()), settings)).finish(|run| Replay {
             steps: run.trail.iter().map(|t| Step { kind: t.kind, what: t.what, choice: t.choice }).collect(),
-            story: std::mem::take(&mut run.story),
+            trace: std::mem::take(&mut run.trace),
             events: std::mem::take(&mut run.events),
             violations: run.violations.drain(..).map(|(violation, _)| violation).collect(),
             diverged_at: run.diverged_at,

@@ -44,22 +44,22 @@ impl Engine {
             .map(|(key, (path, shortest, times))| {
                 let replay = self.replay(&path, scenario);
                 let violation = replay.violations.iter().find(|v| (v.promise_id(), &v.kind) == (key.0, &key.1));
-                let mut story = replay.story;
+                let mut trace = replay.trace;
                 let detail = if let Some(violation) = violation {
                     violation.detail.clone()
                 } else {
                     // Reported all the same: the scenario has to be fixed so that every execution starts in the same state.
-                    story.push(NOT_REPRODUCED.into());
+                    trace.push(NOT_REPRODUCED.into());
                     tally.found.get(&key).map(|known| known.detail.clone()).unwrap_or_default()
                 };
-                if let Some(end) = violation.and_then(|v| story.iter().position(|line| *line == v.line())) {
-                    story.truncate(end + 1);
+                if let Some(end) = violation.and_then(|v| trace.iter().position(|line| *line == v.line())) {
+                    trace.truncate(end + 1);
                 }
                 // What else is broken on the way has a finding of its own.
                 let others: Vec<String> = replay.violations.iter().map(Violation::line).collect();
                 let own = violation.map(Violation::line);
-                story.retain(|line| Some(line) == own.as_ref() || !others.contains(line));
-                Finding { promise: key.0.to_owned(), kind: key.1, detail, path, shortest, times, story }
+                trace.retain(|line| Some(line) == own.as_ref() || !others.contains(line));
+                Finding { promise: key.0.to_owned(), kind: key.1, detail, path, shortest, times, trace }
             })
             .collect();
         findings.sort_by(|a, b| (&a.promise, &a.kind).cmp(&(&b.promise, &b.kind)));

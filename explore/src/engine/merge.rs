@@ -118,14 +118,15 @@ fn add(sums: &mut BTreeMap<String, u64>, counts: BTreeMap<String, u64>) {
 fn worse(a: Mode, b: Mode) -> Mode {
     match (a, b) {
         (Mode::Exhaustive, other) | (other, Mode::Exhaustive) => other,
-        (Mode::Sampled { why, walked, samples, seed }, Mode::Sampled { walked: walked_b, samples: samples_b, .. }) => {
-            Mode::Sampled {
-                why,
-                walked: walked.saturating_add(walked_b),
-                samples: samples.saturating_add(samples_b),
-                seed,
-            }
-        }
+        (
+            Mode::Sampled { why, explored, samples, seed },
+            Mode::Sampled { explored: explored_b, samples: samples_b, .. },
+        ) => Mode::Sampled {
+            why,
+            explored: explored.saturating_add(explored_b),
+            samples: samples.saturating_add(samples_b),
+            seed,
+        },
         (partial @ Mode::Partial { .. }, _) | (_, partial @ Mode::Partial { .. }) => partial,
     }
 }

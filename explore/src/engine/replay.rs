@@ -34,7 +34,7 @@ pub struct Replay {
     /// Every choice point that was met.
     pub steps: Vec<Step>,
     /// The trace: what the scenario logged, and the non-default choices where they were taken.
-    pub story: Vec<String>,
+    pub trace: Vec<String>,
     /// The events of the machines, in the order of the trace. A model has none.
     pub events: Vec<MachineEvent>,
     /// The violations.

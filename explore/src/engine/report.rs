@@ -25,7 +25,7 @@ pub enum Mode {
         /// Reason.
         why: String,
         /// Paths of the exhaustive part.
-        walked: u64,
+        explored: u64,
         /// Random paths.
         samples: u64,
         /// Their seed.
@@ -49,7 +49,7 @@ pub struct Finding {
     /// Number of paths on which it was seen.
     pub times: u64,
     /// The trace of the path, line by line.
-    pub story: Vec<String>,
+    pub trace: Vec<String>,
 }
 
 /// Report of an exploration.
@@ -140,9 +140,9 @@ impl fmt::Display for Report {
         match &self.mode {
             Mode::Exhaustive => writeln!(f, "  mode: exhaustive, {}", Within(&self.bounds))?,
             Mode::Partial { why } => writeln!(f, "  mode: PARTIAL, {}: {why}", Within(&self.bounds))?,
-            Mode::Sampled { why, walked, samples, seed } => writeln!(
+            Mode::Sampled { why, explored, samples, seed } => writeln!(
                 f,
-                "  mode: SAMPLED, {}: {why} after {walked} paths; then {samples} random paths, seed {seed}",
+                "  mode: SAMPLED, {}: {why} after {explored} paths; then {samples} random paths, seed {seed}",
                 Within(&self.bounds)
             )?,
         }
@@ -177,7 +177,7 @@ impl fmt::Display for Report {
             let sure = if finding.shortest { "shortest path" } else { "shortest known path" };
             writeln!(f, "  BROKEN {}: {} ({} times)", finding.promise, finding.kind, finding.times)?;
             writeln!(f, "    {sure}: --replay {}", finding.path)?;
-            for line in &finding.story {
+            for line in &finding.trace {
                 writeln!(f, "    {line}")?;
             }
         }

@@ -45,9 +45,9 @@ const CHANGES: u64 = 3;
 pub(super) struct Draw {
     rng: Rng,
     /// Positions, among the choice points of their kind, at which a non-default choice is taken.
-    strikes: [Vec<u64>; 2],
+    non_default_at: [Vec<u64>; 2],
     changes: Vec<u64>,
-    asked: [u64; 3],
+    met: [u64; 3],
     priorities: HashMap<u64, u64>,
     lowest: u64,
 }
@@ -56,14 +56,14 @@ impl Draw {
     /// The `index`-th path of `bounds.seed`.
     pub(super) fn new(bounds: &Bounds, index: u64, length: Length) -> Self {
         let mut rng = Rng::new(bounds.seed, index);
-        // A path with a fault has more choice points than the default one: half as many again are aimed at.
-        let mut aim = |asked: u64, most: u32| {
+        // A path with a fault has more choice points than the default one: positions are drawn among half as many again.
+        let mut draw = |points: u64, most: u32| {
             let count = rng.below(u64::from(most) + 1);
-            (0..count).map(|_| rng.below(asked + asked / 2 + 1)).collect::<Vec<_>>()
+            (0..count).map(|_| rng.below(points + points / 2 + 1)).collect::<Vec<_>>()
         };
-        let strikes = [aim(length.faults, bounds.faults), aim(length.preemptions, bounds.preemptions)];
+        let non_default_at = [draw(length.faults, bounds.faults), draw(length.preemptions, bounds.preemptions)];
         let changes = (0..CHANGES).map(|_| rng.below(length.orders + 1)).collect();
-        Self { rng, strikes, changes, asked: [0; 3], priorities: HashMap::new(), lowest: 1 << 32 }
+        Self { rng, non_default_at, changes, met: [0; 3], priorities: HashMap::new(), lowest: 1 << 32 }
     }
 
     pub(super) fn choice(&mut self, kind: Kind, n: u32, ids: Option<&[u64]>) -> u32 {
@@ -73,16 +73,16 @@ impl Draw {
             Kind::Fault => 0,
             Kind::Preemption => 1,
         };
-        let position = self.asked[lane];
-        self.asked[lane] += 1;
+        let position = self.met[lane];
+        self.met[lane] += 1;
         if kind != Kind::Order {
-            let strikes = self.strikes[lane].contains(&position);
-            return if strikes { 1 + self.rng.below(u64::from(n) - 1) as u32 } else { 0 };
+            let non_default_at = self.non_default_at[lane].contains(&position);
+            return if non_default_at { 1 + self.rng.below(u64::from(n) - 1) as u32 } else { 0 };
         }
         let Some(ids) = ids else { return self.rng.below(u64::from(n)) as u32 };
         let first = self.first(ids);
         if self.changes.contains(&position) {
-            // Whoever would go now goes last from here on.
+            // The one that would go now has the lowest priority from here on.
             self.lowest -= 1;
             self.priorities.insert(ids[first], self.lowest);
             return self.first(ids) as u32;

@@ -1,4 +1,4 @@
-//! The device goes to a guest, and comes back.
+//! Pass-through of the device to a guest and back.
 
 use std::sync::Arc;
 
@@ -9,46 +9,46 @@ use bindery_drivers::sata_rcar::SataRcar;
 use bindery_drivers::vfio::Vfio;
 use bindery_sim::guest::{GuestEnv, Layout};
 
-use super::play::{Play, Then};
-use crate::engine::Violation;
+use super::play::Play;
+use crate::engine::{Violation, Visit};
 use crate::scene::check;
 
 /// RAM that a guest needs at least: its driver's buffers and a few pages.
 const GUEST_RAM: u64 = 256 << 10;
 const OWNER: &str = "vfio-platform";
 
-/// Bound by the host, handed over, used by a guest, and taken back from a guest that lets go or does not.
-pub(super) fn hand_over(play: &Play<'_>, lets_go: bool) -> Result<(), Violation> {
-    play.recover(there_and_back(play, lets_go)?)
+/// Hands the device over, has a guest use it, and takes it back, from a guest that cooperates or does not.
+pub(super) fn hand_over(play: &Play<'_>, cooperates: bool) -> Result<(), Violation> {
+    play.recover(pass_through(play, cooperates)?)
 }
 
-fn there_and_back(play: &Play<'_>, lets_go: bool) -> Result<Then, Violation> {
+fn pass_through(play: &Play<'_>, cooperates: bool) -> Result<Visit, Violation> {
     let (scene, device) = (play.scene, &play.names.device);
     let override_path = format!("/sys/bus/platform/devices/{device}/driver_override");
     let _ = play.write(&override_path, OWNER);
     let _ = play.write("/sys/bus/platform/drivers_probe", device);
-    // Its owner refuses a device that it could not reset.
+    // The pass-through owner refuses a device that it could not reset.
     let resets = play.names.desc.suppliers.iter().any(|s| s.kind == SupplierKind::Reset);
-    play.must("hand-over", play.holder() == resets.then_some(OWNER))?;
-    if let Then::Known = play.step("handed over")? {
-        return Ok(Then::Known);
+    play.expect("hand-over", play.holder() == resets.then_some(OWNER))?;
+    if let Visit::Seen = play.step("handed over")? {
+        return Ok(Visit::Seen);
     }
     // The guest's device tree knows the disk controller alone; another device is owned, and not used.
     let guest = if play.names.driver == SataRcar::NAME {
-        let guest = Guest::boot(play, lets_go);
-        play.must("guest", guest.is_some())?;
+        let guest = Guest::boot(play, cooperates);
+        play.expect("guest", guest.is_some())?;
         guest
     } else {
         None
     };
-    let lived = guest.as_ref().map_or(Ok(()), |guest| guest.lives(play));
-    if lived.is_ok() {
+    let used = guest.as_ref().map_or(Ok(()), |guest| guest.use_device(play));
+    if used.is_ok() {
         let _ = scene.tree().write(&format!("/sys/bus/platform/drivers/{OWNER}/unbind"), device);
     }
-    let well = guest.as_ref().map_or(Ok(()), |guest| check(&guest.machine, "guest: "));
-    // A guest that was cut off holds what it cannot use any more, until it ends.
+    let guest_check = guest.as_ref().map_or(Ok(()), |guest| check(&guest.machine, "guest: "));
+    // A guest that was cut off holds resources that it cannot use any more, until it ends.
     drop(guest);
-    lived.and(well)?;
+    used.and(guest_check)?;
     let _ = play.write(&override_path, "\n");
     play.step("taken back")
 }
@@ -56,12 +56,12 @@ fn there_and_back(play: &Play<'_>, lets_go: bool) -> Result<Then, Violation> {
 struct Guest {
     machine: bindery::machine::Handle,
     env: Arc<GuestEnv>,
-    /// The device's name, which is the host's: both have it from its unit name and address.
+    /// The device's name, which is the host's, too: both derive it from unit name and address.
     device: String,
 }
 
 impl Guest {
-    fn boot(play: &Play<'_>, lets_go: bool) -> Option<Self> {
+    fn boot(play: &Play<'_>, cooperates: bool) -> Option<Self> {
         let (host, device) = (play.scene.machine(), play.names.device.clone());
         let session = Vfio::open(&host.client::<Vfio>(&device)?).ok()?;
         let layout = Layout::of(&play.names.desc);
@@ -80,7 +80,7 @@ impl Guest {
         let (weak, of) = (Arc::downgrade(&env), Arc::downgrade(&machine));
         let name = device.clone();
         let request = move || {
-            if !lets_go {
+            if !cooperates {
                 return;
             }
             if let Some(machine) = of.upgrade() {
@@ -94,15 +94,15 @@ impl Guest {
         Some(Self { machine, env, device })
     }
 
-    /// Binds and uses the device, by the same driver.
-    fn lives(&self, play: &Play<'_>) -> Result<(), Violation> {
+    /// Binds and uses the device, with the same driver.
+    fn use_device(&self, play: &Play<'_>) -> Result<(), Violation> {
         self.machine.settle();
         if let Some(port) = self.machine.client::<SataRcar>(&self.device) {
             let mut sector = [0; 512];
             let read = matches!(port.call(|p| p.read(3, &mut sector)), Ok(Ok(())));
-            play.must("guest's read", read)?;
+            play.expect("guest's read", read)?;
         } else {
-            play.must("guest's bind", false)?;
+            play.expect("guest's bind", false)?;
         }
         check(&self.machine, "guest: ")?;
         play.scene.step("guest uses it")

@@ -17,7 +17,7 @@ pub(super) fn all(play: &Play<'_>) -> Result<(), Violation> {
     let _ = play.write(&at("drivers_autoprobe"), "perhaps");
     let _ = play.write("/sys/kernel/debug/devices_deferred", "1");
     play.note(&tree.read(&at("drivers_probe")));
-    // Firmware that lies: there is no such device.
+    // Firmware describes a device that does not exist.
     let phantom = peer::PHANTOM;
     let override_path = at(&format!("devices/{phantom}/driver_override"));
     let _ = play.write(&override_path, phantom);
@@ -25,7 +25,7 @@ pub(super) fn all(play: &Play<'_>) -> Result<(), Violation> {
     let _ = play.write(&override_path, "\n");
     if play.bind().is_ok() {
         let _ = play.write(&at(&format!("drivers/{driver}/bind")), device);
-        let peer_in_use = play.names.iommu.is_none() && play.names.beside.is_some();
+        let peer_in_use = play.names.iommu.is_none() && play.names.peer_iommu.is_some();
         if peer_in_use {
             play.peer_binds();
         }
@@ -41,6 +41,6 @@ pub(super) fn all(play: &Play<'_>) -> Result<(), Violation> {
             play.peer_unbinds();
         }
     }
-    let then = play.unbind()?;
-    play.recover(then)
+    let visit = play.unbind()?;
+    play.recover(visit)
 }

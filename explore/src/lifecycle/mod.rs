@@ -1,6 +1,6 @@
 //! Every path through the lifecycle of a device, on the real core and the real drivers.
 
-mod asker;
+mod consumer;
 mod guest;
 mod invalid_requests;
 mod operations;
@@ -24,12 +24,12 @@ use crate::events;
 use crate::scene::fixture::Fixture;
 use crate::scene::{Operation, Scene, coverage};
 use play::Play;
-use variants::{Alone, VARIANTS};
+use variants::{NewFixture, VARIANTS};
 
 /// Most fixtures that are kept for reuse.
 const FIXTURES: usize = 64;
 
-/// Names the device whose lifecycle is to be explored.
+/// Selects the device whose lifecycle is to be explored.
 pub fn device(name: &str) -> Unplaced {
     Unplaced(name.to_owned())
 }
@@ -54,7 +54,7 @@ impl Unplaced {
 /// Reason for which a device's lifecycle cannot be explored.
 #[derive(Debug, thiserror::Error)]
 pub enum LifecycleError {
-    /// The device tree is no good.
+    /// The device tree cannot be read.
     #[error("the board's device tree: {0}")]
     DeviceTree(#[from] FdtError),
     /// The board has no such device.
@@ -65,7 +65,7 @@ pub enum LifecycleError {
         /// Names of the devices that there are.
         known: Vec<String>,
     },
-    /// No driver binds the device even when nothing goes wrong.
+    /// No driver binds the device on a path without faults.
     #[error("{name} is not bound by any driver although nothing went wrong{why}")]
     NotBound {
         /// The device.
@@ -87,8 +87,8 @@ pub(crate) struct Names {
     pub(crate) suppliers: Vec<(String, &'static str)>,
     /// The device whose driver has added it, and that driver.
     pub(crate) parent: Option<(String, &'static str)>,
-    /// The IOMMU in front of the group peer: the same, or another that is there while the device is unbound.
-    pub(crate) beside: Option<NodeId>,
+    /// The IOMMU in front of the group peer: the same, or another that is bound while the device is unbound.
+    pub(crate) peer_iommu: Option<NodeId>,
     /// Description with which it is added again after a removal.
     pub(crate) desc: DeviceDesc,
 }
@@ -104,7 +104,7 @@ struct Fixtures {
     names: Mutex<Option<Names>>,
 }
 
-/// The lifecycle of one device on one board: bound, used, and ended in every way there is, with injected faults and
+/// The lifecycle of one device on one board: bound, used, and ended in every way, with injected faults and
 /// concurrent operations.
 ///
 /// ```
@@ -136,8 +136,8 @@ impl Lifecycle {
     /// Allows a coverage point to stay unreached, by its name in the report. An error that only some drivers return is one:
     /// `error EIO`.
     #[must_use]
-    pub fn allow_unreached(mut self, place: &str) -> Self {
-        self.allowed_unreached.push(place.to_owned());
+    pub fn allow_unreached(mut self, point: &str) -> Self {
+        self.allowed_unreached.push(point.to_owned());
         self
     }
 
@@ -164,22 +164,22 @@ impl Lifecycle {
         if self.bounds.faults == 0 || self.bounds.preemptions == 0 {
             return engine;
         }
-        // A lifecycle that the device cannot have is not required. What keeps the device from being explored is for `run` to say.
+        // A lifecycle that the device cannot have is not required. Errors of `prepare` are reported by `run`.
         let known = self.prepare().is_ok().then(|| self.names());
         let impossible: Vec<_> =
-            VARIANTS.iter().filter(|life| known.as_ref().is_some_and(|n| !(life.possible)(n))).collect();
-        let asked = |place: &String| {
-            !self.allowed_unreached.contains(place) && impossible.iter().all(|life| life.name != place)
+            VARIANTS.iter().filter(|variant| known.as_ref().is_some_and(|n| !(variant.possible)(n))).collect();
+        let required = |point: &String| {
+            !self.allowed_unreached.contains(point) && impossible.iter().all(|variant| variant.name != point)
         };
-        engine.require(Self::places().filter(asked))
+        engine.require(Self::coverage_points().filter(required))
     }
 
     /// The coverage points that a whole exploration must reach, as reports name them: fault points, lifecycles, and what the
     /// core's own tables list.
-    pub fn places() -> impl Iterator<Item = String> {
+    pub fn coverage_points() -> impl Iterator<Item = String> {
         let points = FaultPoint::ALL.iter().map(|point| format!("fault {}", point.name()));
-        let lives = VARIANTS.iter().map(|life| life.name.to_owned());
-        points.chain(coverage::names().map(str::to_owned)).chain(lives)
+        let variants = VARIANTS.iter().map(|variant| variant.name.to_owned());
+        points.chain(coverage::names().map(str::to_owned)).chain(variants)
     }
 
     /// Explores the paths that `engine` is configured for.
@@ -202,12 +202,12 @@ impl Lifecycle {
     /// `every`-th choice point.
     pub fn samples(&self, engine: &Engine, every: usize) -> Result<Vec<Path>, LifecycleError> {
         let mut paths = Vec::new();
-        for life in 0..VARIANTS.len() {
-            let base = Path::new(vec![life as u32]);
+        for variant in 0..VARIANTS.len() {
+            let base = Path::new(vec![variant as u32]);
             let steps = self.replay(engine, &base)?.steps;
             paths.push(base);
             // Each lifecycle starts at another choice point, so that together they cover more of them.
-            for at in (1 + life % every.max(1)..steps.len()).step_by(every.max(1)) {
+            for at in (1 + variant % every.max(1)..steps.len()).step_by(every.max(1)) {
                 if steps[at].kind != Kind::Value {
                     let ordinary = steps[..at].iter().map(|step| step.choice);
                     paths.push(Path::new(ordinary.chain([1]).collect()));
@@ -219,33 +219,33 @@ impl Lifecycle {
 
     /// Executes one path on the calling thread with the choices of `chooser`. For engines of another kind.
     pub fn path(&self, chooser: &Chooser) -> Result<(), Violation> {
-        let life = &VARIANTS[chooser.choose(crate::engine::Kind::Value, "lifecycle", VARIANTS.len())];
+        let variant = &VARIANTS[chooser.choose(crate::engine::Kind::Value, "lifecycle", VARIANTS.len())];
         let names = self.names();
-        if !(life.possible)(&names) {
-            chooser.log(|| format!("== {}: not possible for {}", life.name, names.device));
+        if !(variant.possible)(&names) {
+            chooser.log(|| format!("== {}: not possible for {}", variant.name, names.device));
             return Ok(());
         }
-        chooser.cover(life.name);
-        chooser.log(|| format!("== {}", life.name));
-        let alone = match life.alone {
-            Alone::Never => false,
-            Alone::BesideUntranslated => names.beside.is_none(),
-            Alone::Always => true,
+        chooser.cover(variant.name);
+        chooser.log(|| format!("== {}", variant.name));
+        let new_fixture = match variant.new_fixture {
+            NewFixture::Never => false,
+            NewFixture::WithUntranslatedPeer => names.peer_iommu.is_none(),
+            NewFixture::Always => true,
         };
-        let (fixture, operations) = if life.fresh {
-            (self.fixture(&names, life.untranslated)?, Vec::new())
+        let (fixture, operations) = if variant.fresh {
+            (self.fixture(&names, variant.untranslated)?, Vec::new())
         } else {
-            self.take(&names, chooser, life.untranslated, alone || chooser.logs())?
+            self.take(&names, chooser, variant.untranslated, new_fixture || chooser.logs())?
         };
-        let ordered = if life.fresh { fixture.ordered(&names.device) } else { Vec::new() };
+        let ordered = if variant.fresh { fixture.ordered(&names.device) } else { Vec::new() };
         let scene = Scene::new(fixture, chooser, operations.clone(), ordered);
         events::record(&scene);
-        let play = Play { names: &names, board: &self.board, scene: &scene, life: life.name };
-        let outcome = (life.play)(&play);
+        let play = Play { names: &names, board: &self.board, scene: &scene, variant: variant.name };
+        let outcome = (variant.play)(&play);
         let fixture = scene.end();
         outcome?;
-        if let Some(fixture) = fixture.filter(|_| !alone) {
-            let mut pool = self.pool(life.untranslated);
+        if let Some(fixture) = fixture.filter(|_| !new_fixture) {
+            let mut pool = self.pool(variant.untranslated);
             if pool.len() < FIXTURES {
                 pool.push((fixture, operations));
             }
@@ -262,7 +262,7 @@ impl Lifecycle {
         self.fixtures.ready[usize::from(untranslated)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Finds out what the script has to know. Nothing goes wrong here.
+    /// Finds out the facts that the script needs, without faults.
     fn prepare(&self) -> Result<(), LifecycleError> {
         if self.fixtures.names.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             return Ok(());
@@ -284,7 +284,7 @@ impl Lifecycle {
         let translated_by = device.desc().suppliers.iter().find(|s| s.translates()).map(|s| s.node);
         let iommu = fixture.machine.devices().into_iter().find(|d| Some(d.node()) == translated_by);
         let iommu = iommu.and_then(|d| Some((d.name().to_owned(), d.driver()?)));
-        let beside = match translated_by {
+        let peer_iommu = match translated_by {
             Some(node) => Some(node),
             None => self.another_iommu(&fixture, driver)?,
         };
@@ -301,7 +301,7 @@ impl Lifecycle {
         let parent = fixture.machine.devices().into_iter().find(|d| adds(d));
         let parent = parent.and_then(|d| Some((d.name().to_owned(), d.driver()?)));
         let desc = device.desc().clone();
-        let names = Names { device: self.device.clone(), driver, iommu, suppliers, parent, beside, desc };
+        let names = Names { device: self.device.clone(), driver, iommu, suppliers, parent, peer_iommu, desc };
         *self.fixtures.names.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
         Ok(())
     }
@@ -331,7 +331,7 @@ impl Lifecycle {
             .map_err(|e| Violation::seen_by("scenario", "device tree", e.to_string()))?;
         fixture.machine.register(peer::Peer);
         fixture.machine.register(peer::Phantom);
-        let added = peer::add(&fixture.machine, names.beside.filter(|_| !untranslated));
+        let added = peer::add(&fixture.machine, names.peer_iommu.filter(|_| !untranslated));
         let added = added.and_then(|()| fixture.machine.add_device(peer::describe_phantom()));
         added.map_err(|e| Violation::seen_by("scenario", "peer", e.to_string()))?;
         let supplies = |device: &str| names.suppliers.iter().any(|(supplier, _)| supplier == device);
@@ -340,18 +340,18 @@ impl Lifecycle {
     }
 
     /// A fixture in which everything is bound but the device: one that another path has left in that state, or a new one.
-    fn take(&self, names: &Names, chooser: &Chooser, untranslated: bool, alone: bool) -> Result<Ready, Violation> {
-        let ready = if alone { None } else { self.pool(untranslated).pop() };
+    fn take(&self, names: &Names, chooser: &Chooser, untranslated: bool, new: bool) -> Result<Ready, Violation> {
+        let ready = if new { None } else { self.pool(untranslated).pop() };
         if let Some((fixture, operations)) = ready {
             // The hardware is in the same state as after the first start.
             fixture.reset();
             return Ok((fixture, operations));
         }
         let mut fixture = self.fixture(names, untranslated)?;
-        let kept = events::Kept::of(&fixture.board, &names.device, chooser);
+        let kept = events::EarlyEvents::of(&fixture.board, &names.device, chooser);
         fixture.start();
         let _ = fixture.machine.unbind(&names.device, names.driver);
-        // The first lifecycle of the device is on no path: its events are needed when it breaks a promise.
+        // The first lifecycle of the device is on no path: its events are logged when it breaks a promise.
         fixture.check().inspect_err(|_| kept.log())?;
         fixture.reset();
         fixture.set_baseline(names.driver);
@@ -366,9 +366,9 @@ impl fmt::Debug for Lifecycle {
     }
 }
 
-/// A number for where a script is.
-pub(crate) fn place(life: &str, step: &str, digest: u64) -> u64 {
+/// Number of the state between two steps of a variant.
+pub(crate) fn state_of(variant: &str, step: &str, digest: u64) -> u64 {
     let mut state = FastHasher::default();
-    (life, step, digest).hash(&mut state);
+    (variant, step, digest).hash(&mut state);
     state.finish()
 }

@@ -67,7 +67,7 @@ pub(super) fn of(fixture: &Fixture, names: &Names) -> Vec<Operation> {
         }));
     }
     // Without translation its memory would depend on what was allocated before.
-    if names.beside.is_some() {
+    if names.peer_iommu.is_some() {
         let machine = Arc::clone(&machine);
         all.push(Operation::new("concurrent: group peer binds", move || {
             if let Some(device) = machine.device(peer::NAME) {

@@ -1,4 +1,4 @@
-//! A second device, in the explored one's IOMMU group if that has one, with a driver that takes one of everything.
+//! The group peer: a second device, in the explored one's IOMMU group if that has one, with a driver that takes one of each resource.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,7 +53,7 @@ fn describe_regulator(machine: &Machine) -> (DeviceDesc, NodeId) {
     (desc, node)
 }
 
-/// Adds it and what feeds it to `machine`.
+/// Adds the peer and its supply to `machine`.
 pub(crate) fn add(machine: &Arc<Machine>, iommu: Option<NodeId>) -> Result<(), AddError> {
     machine.register(FixedRegulator);
     let (regulator, node) = describe_regulator(machine);
@@ -62,7 +62,7 @@ pub(crate) fn add(machine: &Arc<Machine>, iommu: Option<NodeId>) -> Result<(), A
     machine.add_device(describe(iommu, untranslated, node)).map(|_| ())
 }
 
-/// Binds it, and its `driver_override` admits no other driver meanwhile: whether that was possible.
+/// Binds the peer; its `driver_override` admits no other driver meanwhile. False: it could not be bound.
 pub(crate) fn binds(machine: &Arc<Machine>) -> bool {
     let Some(device) = machine.device(NAME) else { return false };
     device.set_driver_override(Some(NAME));
@@ -102,17 +102,17 @@ impl Driver for Phantom {
 pub(crate) struct Peer;
 
 /// Driver data of the peer.
-pub(crate) struct Holdings<'b> {
+pub(crate) struct Data<'b> {
     _table: Coherent<'b>,
-    lent: Mutex<(Mapped<'b>, MappedSg<'b>)>,
+    mapped: Mutex<(Mapped<'b>, MappedSg<'b>)>,
 }
 
 impl Driver for Peer {
     const NAME: &'static str = NAME;
     const MATCHES: &'static [Match] = &[];
-    type Data<'b> = Holdings<'b>;
+    type Data<'b> = Data<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Holdings<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: &'b Bound) -> Result<Data<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
         dev.provide(std::sync::Arc::new(Mutex::new(0_u32)))?;
         dev.action("count", || ())?;
@@ -134,11 +134,11 @@ impl Driver for Peer {
         let mut lent = dma.map(buffer, Direction::Bidirectional).map_err(|refused| refused.error)?;
         lent.sync_for_cpu().fill(0x5a);
         fifo.unmap()?;
-        Ok(Holdings { _table: table, lent: Mutex::new((lent, list)) })
+        Ok(Data { _table: table, mapped: Mutex::new((lent, list)) })
     }
 
-    fn quiesce(resources: &Holdings<'_>) -> Result<Quiesced, QuiesceError> {
-        drop(resources.lent.lock().unwrap_or_else(PoisonError::into_inner));
+    fn quiesce(data: &Data<'_>) -> Result<Quiesced, QuiesceError> {
+        drop(data.mapped.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(Quiesced::never_started())
     }
 }

@@ -9,7 +9,7 @@ use bindery::machine::Machine;
 use bindery::promise::Promise;
 use bindery_drivers::sata_rcar::SataRcar;
 
-use super::{Names, place};
+use super::{Names, state_of};
 use crate::boards::{BoardSpec, Defect};
 use crate::engine::{Violation, Visit};
 use crate::scene::Scene;
@@ -19,20 +19,12 @@ pub(crate) struct Play<'a> {
     pub(crate) names: &'a Names,
     pub(crate) board: &'a BoardSpec,
     pub(crate) scene: &'a Scene,
-    pub(crate) life: &'static str,
-}
-
-/// Result of a step of a script.
-#[derive(Clone, Copy)]
-pub(crate) enum Then {
-    /// Go on.
-    On,
-    /// The state was explored before: the script ends.
-    Known,
+    /// The name of the variant.
+    pub(crate) variant: &'static str,
 }
 
 /// Unbinds `device` from `driver` through the control tree. A driver that does not let users do that
-/// ([`SUPPRESS_BIND_ATTRS`](bindery::driver::Driver::SUPPRESS_BIND_ATTRS)) is told to by the kernel itself.
+/// ([`SUPPRESS_BIND_ATTRS`](bindery::driver::Driver::SUPPRESS_BIND_ATTRS)) is unbound by the machine itself.
 pub(super) fn unbind(tree: &Tree, machine: &Arc<Machine>, driver: &str, device: &str) -> Result<(), ControlError> {
     let dir = format!("/sys/bus/platform/drivers/{driver}");
     let written = tree.write(&format!("{dir}/unbind"), device);
@@ -45,7 +37,7 @@ pub(super) fn unbind(tree: &Tree, machine: &Arc<Machine>, driver: &str, device: 
 }
 
 impl Play<'_> {
-    /// Writes to the control tree, and notes the number that comes back.
+    /// Writes to the control tree, and counts the error number that comes back.
     pub(crate) fn write(&self, path: &str, value: &str) -> Result<(), ControlError> {
         let result = self.scene.tree().write(path, value);
         self.note(&result);
@@ -64,64 +56,63 @@ impl Play<'_> {
         self.scene.machine().device(&self.names.device)?.driver()
     }
 
-    /// The end of a step: promises, and whether this state was met before.
-    pub(crate) fn step(&self, what: &'static str) -> Result<Then, Violation> {
+    /// Ends a step: checks the promises, and looks the state up.
+    pub(crate) fn step(&self, what: &'static str) -> Result<Visit, Violation> {
         self.scene.step(what)?;
-        let state = place(self.life, what, self.scene.digest());
-        Ok(if self.scene.chooser().scheduling_point(state) == Visit::Seen { Then::Known } else { Then::On })
+        let state = state_of(self.variant, what, self.scene.digest());
+        Ok(self.scene.chooser().scheduling_point(state))
     }
 
-    /// Binds the device as a user would.
-    pub(crate) fn bind(&self) -> Result<Then, Violation> {
+    /// Binds the device through the control tree.
+    pub(crate) fn bind(&self) -> Result<Visit, Violation> {
         let _ = self.write("/sys/bus/platform/drivers_probe", &self.names.device);
-        self.must("bind", self.holder() == Some(self.names.driver))?;
+        self.expect("bind", self.holder() == Some(self.names.driver))?;
         self.step("bind")
     }
 
     /// Unbinds it through the control tree.
-    pub(crate) fn unbind(&self) -> Result<Then, Violation> {
+    pub(crate) fn unbind(&self) -> Result<Visit, Violation> {
         self.unbind_from(self.names.driver, &self.names.device);
-        self.must("unbind", self.holder().is_none())?;
+        self.expect("unbind", self.holder().is_none())?;
         self.step("unbind")
     }
 
-    /// Unbinds `device` from `driver`, and notes the number that comes back.
+    /// Unbinds `device` from `driver`, and counts the error number that comes back.
     pub(crate) fn unbind_from(&self, driver: &str, device: &str) {
         self.note(&unbind(self.scene.tree(), self.scene.machine(), driver, device));
     }
 
-    /// Checks what has to hold on a path without faults and preemptions.
-    pub(crate) fn must(&self, what: &'static str, holds: bool) -> Result<(), Violation> {
+    /// Checks a result that is certain on a path without faults and preemptions.
+    pub(crate) fn expect(&self, what: &'static str, holds: bool) -> Result<(), Violation> {
         if holds || self.scene.chooser().is_disturbed() {
             return Ok(());
         }
         Err(Violation::seen_by("scenario", what, format!("{what} did not do what it does when nothing goes wrong")))
     }
 
-    /// Uses the device, if its driver holds it and is one that this knows how to use.
-    pub(crate) fn use_it(&self) -> Result<Then, Violation> {
+    /// Does I/O, if the device is a disk controller and its driver is bound.
+    pub(crate) fn use_it(&self) -> Result<Visit, Violation> {
         if let Some(port) = self.scene.machine().client::<SataRcar>(&self.names.device) {
             let held = self.scene.board().with_disk(|disk| {
                 let mut sector = [0; 512];
                 disk.read(5 * 512, &mut sector).map(|()| sector)
             });
             let mut sector = [0; 512];
-            // Named twice: a closure that is called with any lifetime cannot name its argument's type.
             let read = port.call(|p| p.read(5, &mut sector));
             let read = matches!(read, Ok(Ok(())));
-            self.must("read", read)?;
+            self.expect("read", read)?;
             let true_data = held.and_then(Result::ok).is_none_or(|held| held == sector);
             self.scene.chooser().check(Promise::CoherentAtTransfer, !read || true_data, "wrong data", || {
                 "a read that succeeded did not give what the disk holds".into()
             })?;
             let wrote = matches!(port.call(|p| p.write(6, &[0x5a; 512])), Ok(Ok(())));
-            self.must("write", wrote)?;
+            self.expect("write", wrote)?;
         }
         self.step("use")
     }
 
-    /// Perhaps a hardware fault is injected, and the device is used all the same.
-    pub(crate) fn hardware(&self) -> Result<Then, Violation> {
+    /// Chooses hardware faults, and uses the device with them.
+    pub(crate) fn hardware(&self) -> Result<Visit, Violation> {
         let mut broken = false;
         for defect in BoardSpec::defects() {
             let Defect { name, is_refused, set } = *defect;
@@ -133,6 +124,6 @@ impl Play<'_> {
                 }
             }
         }
-        if broken { self.use_it() } else { Ok(Then::On) }
+        if broken { self.use_it() } else { Ok(Visit::New) }
     }
 }

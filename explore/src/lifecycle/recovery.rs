@@ -3,31 +3,31 @@
 use bindery::promise::Promise;
 
 use super::peer;
-use super::play::{Play, Then};
+use super::play::Play;
 use crate::boards::BoardSpec;
-use crate::engine::Violation;
+use crate::engine::{Violation, Visit};
 
 const OWNER: &str = "vfio-platform";
 
 impl Play<'_> {
-    /// Ends a lifecycle. When the fixture is in its initial state, nothing more is to be checked. Else faults are disabled
-    /// from here on: what was broken or removed comes back, the device is bound, used and unbound once more, and then the
+    /// Ends a lifecycle. When the fixture is in its initial state, nothing more is to be checked. Otherwise faults are disabled
+    /// from here on, what was broken or removed is restored, the device is bound, used and unbound once more, and then the
     /// fixture must be in its initial state (P4).
-    pub(crate) fn recover(&self, then: Then) -> Result<(), Violation> {
+    pub(crate) fn recover(&self, visit: Visit) -> Result<(), Violation> {
         let scene = self.scene;
         if scene.fixture.is_at_baseline() {
             return Ok(());
         }
         scene.disable_faults(true);
-        // Perhaps the hardware was not through yet.
+        // The hardware may have something under way.
         scene.fixture.drain_hardware();
-        scene.check("rest")?;
+        scene.check("drained")?;
         if scene.fixture.is_at_baseline() {
             return Ok(());
         }
         self.restore();
-        if let Then::Known = then {
-            self.clear();
+        if let Visit::Seen = visit {
+            self.unbind_only_device();
             return Ok(());
         }
         self.probe_all();
@@ -44,7 +44,7 @@ impl Play<'_> {
         let bound = self.holder() == Some(self.names.driver);
         promise(bound, Promise::NothingLeft, "not bound again", "cannot be bound again although nothing is broken")?;
         self.use_it()?;
-        self.clear();
+        self.unbind_only_device();
         scene.check("unbound")?;
         scene.fixture.drain_hardware();
         let same = scene.fixture.is_at_baseline();
@@ -56,7 +56,7 @@ impl Play<'_> {
         })
     }
 
-    /// Everything that was broken, removed or overridden.
+    /// Restores everything that was broken, removed or overridden.
     fn restore(&self) {
         let (machine, names) = (self.scene.machine(), self.names);
         for defect in BoardSpec::defects() {
@@ -72,7 +72,7 @@ impl Play<'_> {
         machine.set_autoprobe(true);
         if machine.device(&names.device).is_none() {
             match &names.parent {
-                // The driver that added it once does so again.
+                // The parent's driver adds it again when it binds.
                 Some((parent, driver)) => self.unbind_from(driver, parent),
                 None => drop(machine.add_device(names.desc.clone())),
             }
@@ -82,7 +82,7 @@ impl Play<'_> {
         }
     }
 
-    /// Probes whatever is not bound, suppliers first.
+    /// Probes every unbound device, suppliers first.
     pub(crate) fn probe_all(&self) {
         let machine = self.scene.machine();
         machine.settle();
@@ -94,8 +94,8 @@ impl Play<'_> {
         }
     }
 
-    /// The device is unbound, everything else bound.
-    fn clear(&self) {
+    /// Unbinds the device, and binds everything else.
+    fn unbind_only_device(&self) {
         self.probe_all();
         let _ = self.scene.machine().unbind(&self.names.device, self.names.driver);
     }

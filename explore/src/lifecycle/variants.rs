@@ -1,28 +1,28 @@
-//! Variants of a lifecycle: how a binding may begin and end.
+//! Variants of a lifecycle: beginnings and ends of a binding.
 
 use bindery::promise::Promise;
 
 use super::Names;
-use super::play::{Play, Then};
+use super::play::Play;
 use crate::engine::{Kind, Violation, Visit};
 
 /// Need of a variant for a new fixture, because its course depends on where memory is allocated.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Alone {
+pub(super) enum NewFixture {
     Never,
     /// The peer is bound in it, and an untranslated one has bounce buffers.
-    BesideUntranslated,
+    WithUntranslatedPeer,
     Always,
 }
 
-/// One variant.
-pub(super) struct Script {
+/// One variant of the lifecycle.
+pub(super) struct Variant {
     /// Name in reports.
     pub(super) name: &'static str,
     /// Set when it begins before anything was probed.
     pub(super) fresh: bool,
     /// Its need for a new fixture.
-    pub(super) alone: Alone,
+    pub(super) new_fixture: NewFixture,
     /// Set when it is executed without translation.
     pub(super) untranslated: bool,
     /// Returns true when the device can have this lifecycle.
@@ -30,12 +30,19 @@ pub(super) struct Script {
     pub(super) play: fn(&Play<'_>) -> Result<(), Violation>,
 }
 
-const fn settled(name: &'static str, script: fn(&Play<'_>) -> Result<(), Violation>) -> Script {
-    Script { name, fresh: false, alone: Alone::Never, untranslated: false, possible: |_| true, play: script }
+const fn settled(name: &'static str, script: fn(&Play<'_>) -> Result<(), Violation>) -> Variant {
+    Variant {
+        name,
+        fresh: false,
+        new_fixture: NewFixture::Never,
+        untranslated: false,
+        possible: |_| true,
+        play: script,
+    }
 }
 
-/// All of them. The first is the ordinary one.
-pub(super) const VARIANTS: &[Script] = &[
+/// All variants. The first is the default one.
+pub(super) const VARIANTS: &[Variant] = &[
     settled("lifecycle: bound, used, unbound", ordinary),
     settled("lifecycle: the device is removed", |play| {
         ends(play, |play| {
@@ -56,103 +63,110 @@ pub(super) const VARIANTS: &[Script] = &[
             play.step("driver removal")
         })
     }),
-    Script {
+    Variant {
         possible: |names| !names.suppliers.is_empty(),
         ..settled("lifecycle: the supplier is unbound first", supplier_first)
     },
     settled("lifecycle: passed to a guest that releases it", |play| super::guest::hand_over(play, true)),
     settled("lifecycle: passed to a guest that does not answer", |play| super::guest::hand_over(play, false)),
-    Script { alone: Alone::BesideUntranslated, ..settled("lifecycle: group peer", group_peer) },
+    Variant { new_fixture: NewFixture::WithUntranslatedPeer, ..settled("lifecycle: group peer", group_peer) },
     settled("lifecycle: invalid requests", super::invalid_requests::all),
-    Script { fresh: true, alone: Alone::Always, ..settled("lifecycle: probed in any order", start) },
-    Script { alone: Alone::Always, ..settled("lifecycle: a consumer defers while it binds", asked) },
-    Script { untranslated: true, ..settled("lifecycle: untranslated", ordinary) },
-    Script { alone: Alone::Always, untranslated: true, ..settled("lifecycle: untranslated group peer", group_peer) },
+    Variant { fresh: true, new_fixture: NewFixture::Always, ..settled("lifecycle: probed in any order", start) },
+    Variant {
+        new_fixture: NewFixture::Always,
+        ..settled("lifecycle: a consumer defers while it binds", undescribed_consumer)
+    },
+    Variant { untranslated: true, ..settled("lifecycle: untranslated", ordinary) },
+    Variant {
+        new_fixture: NewFixture::Always,
+        untranslated: true,
+        ..settled("lifecycle: untranslated group peer", group_peer)
+    },
 ];
 
-/// Bound, used, and ended by `end`; then recovered, and the next lifecycle must be like the first.
-fn ends<'a>(play: &Play<'a>, end: impl Fn(&Play<'a>) -> Result<Then, Violation>) -> Result<(), Violation> {
+/// Binds, uses, and ends by `end`; then recovers, and the next lifecycle must be like the first.
+fn ends<'a>(play: &Play<'a>, end: impl Fn(&Play<'a>) -> Result<Visit, Violation>) -> Result<(), Violation> {
     let steps = || {
-        if let Then::Known = play.bind()? {
-            return Ok(Then::Known);
+        if let Visit::Seen = play.bind()? {
+            return Ok(Visit::Seen);
         }
-        if let Then::Known = play.use_it()? {
-            return Ok(Then::Known);
+        if let Visit::Seen = play.use_it()? {
+            return Ok(Visit::Seen);
         }
-        if let Then::Known = play.hardware()? {
-            return Ok(Then::Known);
+        if let Visit::Seen = play.hardware()? {
+            return Ok(Visit::Seen);
         }
         end(play)
     };
     play.recover(steps()?)
 }
 
-/// Bound, used, unbound.
+/// Binds, uses, unbinds.
 fn ordinary<'a>(play: &Play<'a>) -> Result<(), Violation> {
     ends(play, Play::<'a>::unbind)
 }
 
-/// One of the device's suppliers is unbound while the device is in use: each of them on a path of its own.
+/// Unbinds one of the device's suppliers while the device is in use: each of them on a path of its own.
 fn supplier_first(play: &Play<'_>) -> Result<(), Violation> {
     let suppliers = &play.names.suppliers;
     let which = play.scene.chooser().choose(Kind::Value, "supplier", suppliers.len());
     ends(play, |play| {
-        let Some((supplier, driver)) = suppliers.get(which) else { return Ok(Then::On) };
+        let Some((supplier, driver)) = suppliers.get(which) else { return Ok(Visit::New) };
         let held = |name: &str| play.scene.machine().device(name).and_then(|d| d.driver());
-        play.must("supplier's bind", held(supplier) == Some(*driver))?;
+        play.expect("supplier's bind", held(supplier) == Some(*driver))?;
         play.unbind_from(driver, supplier);
-        play.must("supplier unbind", held(supplier).is_none() && play.holder().is_none())?;
+        play.expect("supplier unbind", held(supplier).is_none() && play.holder().is_none())?;
         play.step("supplier unbind")
     })
 }
 
-/// The peer comes and goes while the device is bound.
+/// Binds and unbinds the group peer while the device is bound.
 fn group_peer(play: &Play<'_>) -> Result<(), Violation> {
     let steps = || {
         let bound = play.peer_binds();
-        play.must("group peer's bind", bound)?;
-        if let Then::Known = play.step("group peer binds")? {
-            return Ok(Then::Known);
+        play.expect("group peer's bind", bound)?;
+        if let Visit::Seen = play.step("group peer binds")? {
+            return Ok(Visit::Seen);
         }
-        if let Then::Known = play.bind()? {
-            return Ok(Then::Known);
+        if let Visit::Seen = play.bind()? {
+            return Ok(Visit::Seen);
         }
         play.peer_unbinds();
-        if let Then::Known = play.step("group peer unbinds")? {
-            return Ok(Then::Known);
+        if let Visit::Seen = play.step("group peer unbinds")? {
+            return Ok(Visit::Seen);
         }
         play.unbind()
     };
     play.recover(steps()?)
 }
 
-/// Another driver asks for the device as its supplier, and may find it missing just before it comes.
-fn asked(play: &Play<'_>) -> Result<(), Violation> {
+/// Probes a consumer that firmware does not describe; it may find the device missing just before that is bound.
+fn undescribed_consumer(play: &Play<'_>) -> Result<(), Violation> {
     let (scene, machine) = (play.scene, play.scene.machine());
-    machine.register(super::asker::Asker(play.names.device.clone()));
-    let added = machine.add_device(super::asker::describe());
-    added.map_err(|e| Violation::seen_by("scenario", "asker", e.to_string()))?;
+    machine.register(super::consumer::Consumer(play.names.device.clone()));
+    let added = machine.add_device(super::consumer::describe());
+    added.map_err(|e| Violation::seen_by("scenario", "consumer", e.to_string()))?;
     machine.settle();
-    scene.step("asked for")?;
+    scene.step("consumer probed")?;
     scene.disable_faults(true);
     machine.settle();
     let _ = machine.bind(&play.names.device, play.names.driver);
     machine.settle();
-    scene.check("answered")?;
+    scene.check("supplier bound")?;
     let there = play.holder().is_some();
-    let name = super::asker::NAME;
-    let bound = machine.device(name).is_some_and(|asker| asker.driver().is_some());
+    let name = super::consumer::NAME;
+    let bound = machine.device(name).is_some_and(|consumer| consumer.driver().is_some());
     let failed = scene.chooser().has_failed();
     scene.chooser().check(Promise::OrderIndependent, bound || !there || failed, "waits for what is there", || {
         format!("{name} is not bound although {}, for which it waited, is", play.names.device)
     })
 }
 
-/// Everything is probed for the first time, in every order.
+/// Probes everything for the first time, in every order.
 fn start(play: &Play<'_>) -> Result<(), Violation> {
     loop {
         play.scene.check("start")?;
-        let state = super::place(play.life, "start", play.scene.digest());
+        let state = super::state_of(play.variant, "start", play.scene.digest());
         if play.scene.chooser().scheduling_point(state) == Visit::Seen {
             return Ok(());
         }

@@ -24,7 +24,7 @@ fn promises(report: &Report) -> BTreeSet<&str> {
 }
 
 fn logged(finding: &Finding, line: &str) -> bool {
-    finding.story.iter().any(|logged| logged.contains(line))
+    finding.trace.iter().any(|logged| logged.contains(line))
 }
 
 #[test]
@@ -40,9 +40,9 @@ fn linux_5_0_rc5_has_the_crash_on_a_plain_unbind() {
         "cma_release failed",
         "page allocator: gets a page that it never gave",
     ] {
-        assert!(logged(crash, line), "{line}: {:#?}", crash.story);
+        assert!(logged(crash, line), "{line}: {:#?}", crash.trace);
     }
-    assert!(crash.story.last().unwrap().starts_with("BROKEN P1 (matching back-end on free)"));
+    assert!(crash.trace.last().unwrap().starts_with("BROKEN P1 (matching back-end on free)"));
     assert!(report.complete(), "{report}");
 }
 
@@ -240,7 +240,7 @@ fn a_path_of_a_report_is_replayed_to_its_violation() {
 #[test]
 fn two_runs_find_the_same() {
     let digest =
-        || fingerprint(&format!("{:?}", run(Model::Linux612).findings.iter().map(|f| &f.story).collect::<Vec<_>>()));
+        || fingerprint(&format!("{:?}", run(Model::Linux612).findings.iter().map(|f| &f.trace).collect::<Vec<_>>()));
     assert_eq!(digest(), digest());
 }
 

@@ -209,9 +209,9 @@ fn the_supplier_goes_first() {
     let life = device("led").on(board).faults(0).preemptions(0);
     let path: Path = "4".parse().unwrap();
     let replay = life.replay(&life.engine(), &path).unwrap();
-    let story = replay.story.join("\n");
-    println!("R05g {story}");
-    assert!(story.contains("pins: unbind"), "R05g: the supplier stays where it is");
+    let trace = replay.trace.join("\n");
+    println!("R05g {trace}");
+    assert!(trace.contains("pins: unbind"), "R05g: the supplier stays where it is");
 }
 
 /// More of the kind: the link is there whoever came first, and seen in the control tree.

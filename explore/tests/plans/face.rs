@@ -1,4 +1,4 @@
-//! The control tree of a simulated board as a face of the plan engine.
+//! The control tree of a simulated board as the plan engine's host.
 //!
 //! `/sys` is the tree itself. What Linux shows beside it is derived from the same machine: the VFIO class and the nodes of
 //! groups that have a member on vfio-platform, the id of the boot, and a process for a guest that holds its device.
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bindery::control::{ControlError, EntryKind, Tree};
 use bindery_drivers::vfio::Session;
-use bindery_explore::{Chooser, Kind as Question, Scene};
+use bindery_explore::{Chooser, Kind as ChoiceKind, Scene};
 use bindery_linux::face::{Entry, Face, FaceError, Kind, Node, Result};
 use bindery_linux::path;
 use rustix::io::Errno;
@@ -23,10 +23,10 @@ const MAJOR: u32 = 510;
 /// The process of the guest that holds a device.
 pub(crate) const GUEST: u32 = 4242;
 
-/// The end of the tool, as an unwinding that runs no panic hook.
+/// Payload of the unwinding by which the tool is killed; it runs no panic hook.
 pub(crate) struct Crash;
 
-/// A write that was not answered in time and is still under way, made by a helper that keeps the locks.
+/// A write that has not returned in time and is still under way, made by a helper that keeps the locks.
 struct UnderWay {
     path: String,
     value: String,
@@ -42,7 +42,7 @@ pub(crate) struct Board<'a> {
     /// The guest's session, and the group it holds.
     pub(crate) guest: RefCell<Option<(Session, String)>>,
     /// Set when faults are disabled, and the tool is not killed.
-    calm: Cell<bool>,
+    faults_disabled: Cell<bool>,
     /// Writes that reached the machine.
     pub(crate) writes: Cell<usize>,
 }
@@ -51,7 +51,7 @@ fn fail(doing: &'static str, path: &str, errno: Errno) -> FaceError {
     FaceError::Kernel { doing, path: path.into(), errno }
 }
 
-/// Linux's number for what the control tree answered.
+/// Linux's number for an error of the control tree.
 fn errno(error: &ControlError) -> Errno {
     Errno::from_raw_os_error(error.errno as i32)
 }
@@ -63,13 +63,13 @@ impl<'a> Board<'a> {
             scene,
             late: RefCell::default(),
             guest: RefCell::default(),
-            calm: Cell::new(false),
+            faults_disabled: Cell::new(false),
             writes: Cell::new(0),
         }
     }
 
-    pub(crate) fn calm(&self) {
-        self.calm.set(true);
+    pub(crate) fn disable_faults(&self) {
+        self.faults_disabled.set(true);
         self.scene.disable_faults(true);
     }
 
@@ -77,16 +77,16 @@ impl<'a> Board<'a> {
         self.scene.chooser()
     }
 
-    /// A moment at which the tool may be killed.
-    pub(crate) fn moment(&self) {
-        if !self.calm.get() && self.chooser().choose(Question::Preemption, "the tool is killed", 2) == 1 {
+    /// A scheduling point at which the tool may be killed.
+    pub(crate) fn scheduling_point(&self) {
+        if !self.faults_disabled.get() && self.chooser().choose(ChoiceKind::Preemption, "the tool is killed", 2) == 1 {
             self.chooser().cover("killed");
             std::panic::resume_unwind(Box::new(Crash));
         }
     }
 
     fn fault(&self, what: &'static str) -> bool {
-        !self.calm.get() && self.chooser().fault(what)
+        !self.faults_disabled.get() && self.chooser().fault(what)
     }
 
     /// Completes the operation of the abandoned helper: its write is made, and its locks are released.
@@ -179,7 +179,7 @@ impl Face for Board<'_> {
 
     fn write(&self, path: &str, value: &[u8]) -> Result<()> {
         let value = std::str::from_utf8(value).unwrap();
-        self.moment();
+        self.scheduling_point();
         if self.fault("a write is refused") {
             return Err(fail("write", path, Errno::IO));
         }
@@ -187,12 +187,12 @@ impl Face for Board<'_> {
             return Ok(());
         }
         let done = self.effect(path, value);
-        self.moment();
+        self.scheduling_point();
         done
     }
 
     fn write_within(&self, path: &str, value: &[u8], deadline: Duration, locks: &[File]) -> Result<()> {
-        if self.fault("a write is not answered in time") {
+        if self.fault("a write does not return in time") {
             let locks = locks.iter().map(|lock| lock.try_clone().unwrap()).collect();
             let value = String::from_utf8(value.into()).unwrap();
             self.late.replace(Some(UnderWay { path: path.into(), value, _locks: locks }));

@@ -1,4 +1,4 @@
-//! The plans that are walked.
+//! The plans that are explored, and their figures.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use bindery::machine::Machine;
 use bindery_explore::boards::{self, BoardSpec};
 use bindery_explore::{Bounded, scenario};
 
+use crate::invariant::give_and_take;
 use crate::tool::Wish;
-use crate::walk::give_and_take;
 
 const SATA: &str = "ee300000.sata";
 const RING: &str = "acme-ring";
@@ -58,9 +58,9 @@ fn bounds() -> (u32, u32) {
     pair.unwrap_or((1, 1))
 }
 
-/// Walks a plan and prints its figures. Each of `ends` must come to pass on some path.
+/// Explores a plan and prints its figures. Each of the coverage points `ends` must be reached.
 #[track_caller]
-fn walk(name: &str, board: BoardSpec, wish: Wish, held: bool, ends: &[&str]) {
+fn explore(name: &str, board: BoardSpec, wish: Wish, held: bool, ends: &[&str]) {
     let (faults, kills) = bounds();
     let scenario = scenario(name, board).faults(faults).preemptions(kills);
     let always =
@@ -76,31 +76,37 @@ fn walk(name: &str, board: BoardSpec, wish: Wish, held: bool, ends: &[&str]) {
 const HUNG: &[&str] = &["timed out", "recover finds a hanging write"];
 
 #[test]
-fn the_patchs_own_hand_over_ends_done_or_undone() {
+fn a_hand_over_to_vfio_platform_ends_done_or_undone() {
     let wish = Wish { devices: &[SATA], to: "vfio", hold_siblings: false };
-    walk("ee300000.sata to vfio-platform and back", boards::salvator_xs(), wish, false, HUNG);
+    explore("ee300000.sata to vfio-platform and back", boards::salvator_xs(), wish, false, HUNG);
 }
 
 #[test]
 fn a_device_that_a_guest_holds_comes_back_or_stays_known() {
     let wish = Wish { devices: &[SATA], to: "vfio", hold_siblings: false };
-    walk("ee300000.sata and back from a guest that holds it", boards::salvator_xs(), wish, true, &["a guest holds it"]);
+    explore(
+        "ee300000.sata and back from a guest that holds it",
+        boards::salvator_xs(),
+        wish,
+        true,
+        &["a guest holds it"],
+    );
 }
 
 #[test]
 fn a_sibling_that_is_held_comes_back_with_its_device() {
     let wish = Wish { devices: &[SATA], to: "vfio", hold_siblings: true };
-    walk("a group of two, the sibling held", with_sibling(), wish, false, HUNG);
+    explore("a group of two, the sibling held", with_sibling(), wish, false, HUNG);
 }
 
 #[test]
 fn two_devices_of_a_group_go_and_come_back_as_one() {
     let wish = Wish { devices: &[SATA, RING], to: "vfio", hold_siblings: false };
-    walk("a group of two, both given", with_sibling(), wish, false, HUNG);
+    explore("a group of two, both given", with_sibling(), wish, false, HUNG);
 }
 
 #[test]
-fn a_device_goes_to_another_driver_of_the_hosts() {
+fn a_device_goes_to_another_kernel_driver() {
     let wish = Wish { devices: &[RING], to: "other_ring", hold_siblings: false };
-    walk("acme-ring to another driver and back", with_sibling(), wish, false, HUNG);
+    explore("acme-ring to another driver and back", with_sibling(), wish, false, HUNG);
 }

@@ -97,14 +97,14 @@ impl Tool {
     }
 
     fn run(&self, board: &Board<'_>, order: &Order, again: impl FnOnce() -> Vec<bindery_linux::plan::Step>) -> Ended {
-        // Before each line of the journal, the tool may be killed; at each write, the face asks.
-        let mut progress = |_: usize, _: &_, _: &_, _: bool| board.moment();
+        // The tool may be killed before each line of the journal; and at each write, see `face`.
+        let mut progress = |_: usize, _: &_, _: &_, _: bool| board.scheduling_point();
         let again = || Ok::<_, NotBegun>(again());
         let begun = Begun::new(board, &self.store, order, again);
         let mut begun = begun.unwrap_or_else(|refused| panic!("{} was not begun: {refused}", order.purpose));
         let ended = begun.run(TIMEOUT, &mut progress);
-        // All is done, or undone, and the books are open.
-        board.moment();
+        // All is done, or undone, and the journal is not closed yet.
+        board.scheduling_point();
         begun.close(&ended).unwrap();
         ended
     }
@@ -113,12 +113,12 @@ impl Tool {
     pub(crate) fn recover(&self, board: &Board<'_>) -> Option<Recovered> {
         process(|| {
             let path = self.store.unfinished().unwrap().remove(0);
-            let mut progress = |_: usize, _: &_, _: &_, _: bool| board.moment();
+            let mut progress = |_: usize, _: &_, _: &_, _: bool| board.scheduling_point();
             recover(board, &self.store, &path, TIMEOUT, &mut progress).unwrap().1
         })
     }
 
-    /// Devices that a journal or a record names: somebody knows that they are away, and what brings them back.
+    /// Devices that a journal or a record names: they can be brought back.
     pub(crate) fn known(&self) -> Vec<String> {
         let unfinished = self.store.unfinished().unwrap();
         let journals = unfinished.iter().map(|path| Journal::read(path).unwrap().header.steps);

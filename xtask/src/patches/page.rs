@@ -24,7 +24,7 @@ of the commands that it names must then fail, and say what it is expected to say
 [developing.md](developing.md) has the format, and which of them CI tries.
 
 Breaks: the promise that the bug breaks first of all (ARCHITECTURE.md has the promises). Seen as: what the output of the
-command must say. A neighbouring promise may notice a bug first. `--test life` is the explorer on the real core and
+command must say. A neighbouring promise may notice a bug first. `--test lifecycle` is the explorer on the real core and
 drivers, with the disk controller of the simulated board. `--test audited` is a second judge: sampled paths of the explorer, as
 traces of a kernel, and the rules of [audit.md](audit.md) that the auditor finds violated in them. Where a trace cannot show a
 historical bug, the last column says why.

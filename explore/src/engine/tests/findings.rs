@@ -19,7 +19,7 @@ fn a_failing_path_is_shrunk_to_the_shortest() {
     assert_eq!((finding.path.to_string().as_str(), finding.shortest), ("0.1.1", true), "{report}");
     assert_eq!(finding.detail, "fault after unbind");
     assert_eq!(
-        finding.story,
+        finding.trace,
         [
             "[preemption] unbind: choice 1 of 0 to 2",
             "[fault] call: choice 1 of 0 to 1",
@@ -93,8 +93,8 @@ fn an_event_for_which_the_trace_has_no_room_is_not_kept() {
         });
         Ok(())
     });
-    assert_eq!(replay.events.len(), replay.story.len());
-    assert!(replay.events.iter().all(|h| replay.story[h.line] == h.event.seq.to_string()));
+    assert_eq!(replay.events.len(), replay.trace.len());
+    assert!(replay.events.iter().all(|h| replay.trace[h.line] == h.event.seq.to_string()));
 }
 
 #[test]
@@ -160,5 +160,5 @@ fn a_violation_that_its_path_does_not_lead_to_again_is_reported_with_what_was_se
     });
     let finding = &report.findings[0];
     assert_eq!(finding.detail, "one page");
-    assert!(finding.story.iter().any(|line| line.contains("not reproduced")), "{report}");
+    assert!(finding.trace.iter().any(|line| line.contains("not reproduced")), "{report}");
 }

@@ -21,7 +21,7 @@ fn run(threads: usize, seed: u64) -> Report {
 fn above_the_bound_a_run_goes_on_at_random_and_says_so() {
     let report = run(2, 3);
     let why = "the bound of 100 paths was met".to_owned();
-    assert_eq!(report.mode, Mode::Sampled { why, walked: 100, samples: 500, seed: 3 });
+    assert_eq!(report.mode, Mode::Sampled { why, explored: 100, samples: 500, seed: 3 });
     assert_eq!(report.paths, 600);
     assert!(!report.complete());
     assert!(report.to_string().contains("SAMPLED"), "{report}");

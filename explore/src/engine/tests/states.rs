@@ -29,7 +29,7 @@ fn counters(ch: &Chooser, states: &Mutex<BTreeSet<([u8; 2], u8)>>) -> Result<(),
 }
 
 #[test]
-fn walked_states_are_not_walked_again_and_nothing_is_lost() {
+fn explored_states_are_not_explored_again_and_nothing_is_lost() {
     let (all, few) = (Mutex::default(), Mutex::default());
     let whole = Engine::new("counters").without_hashing().threads(1).run(|ch: &Chooser| counters(ch, &all));
     for threads in [1, 4] {

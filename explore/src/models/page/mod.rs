@@ -107,7 +107,7 @@ fn value(runs: &[Run], words: &[&str]) -> String {
 fn trace(run: &Run, name: &str) -> String {
     let Some(finding) = run.named(name) else { return format!("Nothing of this kind is found in `{}`.", run.model) };
     let mut block = format!("```text\n{} --replay {}\n", run.model, finding.path);
-    for line in &finding.story {
+    for line in &finding.trace {
         writeln!(block, "{line}").unwrap_or_default();
     }
     block + "```"

@@ -1,9 +1,9 @@
-//! The life of a binding as the promises tell it, without a look at the core: what may be asked, what is refused, and
-//! what the machine does by itself, one step at a time.
+//! Model of a binding's lifecycle, written from the promises and not from the core: requests, refusals, and the steps that the
+//! machine takes by itself.
 
 use std::collections::BTreeSet;
 
-use crate::world::{Driver, Fixture, GUEST};
+use crate::fixture::{Driver, Fixture, GUEST};
 
 /// Phase of a device's binding.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -19,19 +19,19 @@ pub(crate) enum Phase {
 pub(crate) struct Device {
     pub(crate) phase: Phase,
     pub(crate) holder: Option<Driver>,
-    /// The way back has begun: nobody may start to use it.
+    /// Tear-down has begun: no consumer may bind.
     pub(crate) leaving: bool,
-    /// After the way back it leaves the machine.
+    /// After tear-down the device is removed from the machine.
     removed: bool,
-    /// After the way back it looks for another driver: its own has left.
-    looks_on: bool,
-    /// Only the pass-through owner may have it.
+    /// After tear-down it is probed again: its driver was unregistered.
+    reprobe: bool,
+    /// Only the pass-through owner may bind it.
     pub(crate) given_away: bool,
     /// Set when it will be probed when the machine settles.
     pub(crate) pending: bool,
     /// Set when its last probe found a supplier missing.
     waiting: bool,
-    /// The driver that did not get it when it was tried last, and whether somebody else had what it needs.
+    /// The driver whose last probe was refused, and whether another holder was the reason.
     pub(crate) refused: Option<(Driver, bool)>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) enum Owner {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct State {
-    /// By place in the world; `None` while there is no such device.
+    /// By index in the fixture; `None` while there is no such device.
     pub(crate) devices: Vec<Option<Device>>,
     pub(crate) drivers: BTreeSet<Driver>,
     pub(crate) owner: Owner,
@@ -53,7 +53,7 @@ pub(crate) struct State {
 
 /// A request from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Ask {
+pub(crate) enum Request {
     Register(Driver),
     Unregister(Driver),
     Add(usize),
@@ -63,18 +63,18 @@ pub(crate) enum Ask {
     Unbind(usize, Driver),
     /// Sets or clears `driver_override` for the pass-through owner.
     GiveAway(usize, bool),
-    /// Probe what is to be probed.
+    /// Probes all pending devices.
     Settle,
 }
 
 /// A step that the machine takes by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Step {
-    /// Looks at a device that is to be probed.
+    /// Probes a pending device.
     Probe(usize),
     /// A probe succeeds.
     Finish(usize),
-    /// A device that is leaving gives everything back.
+    /// A device that is leaving is torn down.
     Release(usize),
 }
 
@@ -91,27 +91,27 @@ pub(crate) enum Refused {
     Exists,
 }
 
-/// A way in which the model may be wrong, to see that its properties can tell.
+/// A planted bug of the model, to see that its properties detect it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
     /// Suppliers go before their consumers.
     SupplierFirst,
-    /// A group is claimed whoever owns it.
+    /// A group is claimed without a look at its owner.
     ClaimBlindly,
-    /// An operation wakes nobody.
+    /// A supplier's bind wakes no waiter.
     LoseWakeUps,
 }
 
-/// The rules, for one world.
+/// The rules, for one fixture.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    pub(crate) world: Fixture,
+    pub(crate) fixture: Fixture,
     pub(crate) fault: Option<Fault>,
 }
 
 impl State {
-    pub(crate) fn empty(world: &Fixture) -> Self {
-        Self { devices: vec![None; world.devices.len()], drivers: BTreeSet::new(), owner: Owner::Nobody }
+    pub(crate) fn empty(fixture: &Fixture) -> Self {
+        Self { devices: vec![None; fixture.devices.len()], drivers: BTreeSet::new(), owner: Owner::Nobody }
     }
 
     fn device(&mut self, d: usize) -> &mut Device {
@@ -132,11 +132,11 @@ impl Rules {
     /// Suppliers that `d` waits for.
     pub(crate) fn missing(&self, s: &State, d: usize) -> Vec<usize> {
         let there = |x: &usize| s.devices[*x].is_some_and(|x| x.phase == Phase::Bound && !x.leaving);
-        self.world.devices[d].suppliers.iter().copied().filter(|x| !there(x)).collect()
+        self.fixture.devices[d].suppliers.iter().copied().filter(|x| !there(x)).collect()
     }
 
     fn matches(&self, device: &Device, d: usize, driver: Driver) -> bool {
-        driver == if device.given_away { GUEST } else { self.world.devices[d].driver }
+        driver == if device.given_away { GUEST } else { self.fixture.devices[d].driver }
     }
 
     /// The driver that would probe `d`.
@@ -150,7 +150,7 @@ impl Rules {
         if !self.missing(s, d).is_empty() {
             return Err(Refused::Deferred);
         }
-        let behind = self.world.devices[d].behind.is_some();
+        let behind = self.fixture.devices[d].behind.is_some();
         s.owner = match (s.owner, driver == GUEST) {
             (_, true) if !behind => return Err(Refused::Owned),
             (owner, false) if !behind => owner,
@@ -167,22 +167,22 @@ impl Rules {
         Ok(())
     }
 
-    /// `d` begins to leave, and with it everybody who uses it.
+    /// Begins the tear-down of `d`, and of its consumers.
     fn leave(&self, s: &mut State, d: usize) {
         if s.busy(d) && !s.device(d).leaving {
             s.device(d).leaving = true;
-            for consumer in self.world.consumers(d) {
+            for consumer in self.fixture.consumers(d) {
                 self.leave(s, consumer);
             }
         }
     }
 
     /// Applies a request from outside. It begins operations; [`step`](Self::step) does the rest. `Settle` only enables probes.
-    pub(crate) fn ask(&self, before: &State, ask: Ask) -> Result<State, Refused> {
+    pub(crate) fn execute(&self, before: &State, request: Request) -> Result<State, Refused> {
         let mut s = before.clone();
-        match ask {
-            Ask::Settle => {}
-            Ask::Register(driver) => {
+        match request {
+            Request::Settle => {}
+            Request::Register(driver) => {
                 if !s.drivers.insert(driver) {
                     return Err(Refused::Exists);
                 }
@@ -192,18 +192,18 @@ impl Rules {
                     }
                 }
             }
-            Ask::Unregister(driver) => {
+            Request::Unregister(driver) => {
                 if !s.drivers.remove(driver) {
                     return Err(Refused::NoDriver);
                 }
                 for d in 0..s.devices.len() {
                     if s.devices[d].is_some_and(|x| x.holder == Some(driver)) {
-                        s.device(d).looks_on = true;
+                        s.device(d).reprobe = true;
                         self.leave(&mut s, d);
                     }
                 }
             }
-            Ask::Add(d) => {
+            Request::Add(d) => {
                 if s.devices[d].is_some() {
                     return Err(Refused::Exists);
                 }
@@ -212,14 +212,14 @@ impl Rules {
                     holder: None,
                     leaving: false,
                     removed: false,
-                    looks_on: false,
+                    reprobe: false,
                     given_away: false,
                     pending: true,
                     waiting: false,
                     refused: None,
                 });
             }
-            Ask::Remove(d) | Ask::Vanish(d) => {
+            Request::Remove(d) | Request::Vanish(d) => {
                 s.there(d).ok_or(Refused::NoDevice)?;
                 if s.busy(d) {
                     s.device(d).removed = true;
@@ -228,7 +228,7 @@ impl Rules {
                     s.devices[d] = None;
                 }
             }
-            Ask::Bind(d, driver) => {
+            Request::Bind(d, driver) => {
                 if !s.drivers.contains(driver) {
                     return Err(Refused::NoDriver);
                 }
@@ -241,14 +241,14 @@ impl Rules {
                 }
                 self.begin(&mut s, d, driver)?;
             }
-            Ask::Unbind(d, driver) => {
+            Request::Unbind(d, driver) => {
                 let device = s.devices[d].ok_or(Refused::NoDevice)?;
                 if device.holder != Some(driver) {
                     return Err(Refused::NotHeld);
                 }
                 self.leave(&mut s, d);
             }
-            Ask::GiveAway(d, given_away) => {
+            Request::GiveAway(d, given_away) => {
                 s.there(d).ok_or(Refused::NoDevice)?;
                 s.device(d).given_away = given_away;
             }
@@ -256,7 +256,7 @@ impl Rules {
         Ok(s)
     }
 
-    /// One step of the machine, if it is one that can be made.
+    /// One step of the machine, if it is enabled.
     pub(crate) fn step(&self, before: &State, step: Step) -> Option<State> {
         let mut s = before.clone();
         match step {
@@ -271,14 +271,14 @@ impl Rules {
                     let begun = self.begin(&mut s, d, driver);
                     s.device(d).waiting = begun == Err(Refused::Deferred);
                     if begun == Err(Refused::Owned) {
-                        s.device(d).refused = Some((driver, self.world.devices[d].behind.is_some()));
+                        s.device(d).refused = Some((driver, self.fixture.devices[d].behind.is_some()));
                     }
                 }
             }
             Step::Finish(d) => {
                 s.devices[d].filter(|x| x.phase == Phase::Probing)?;
                 s.device(d).phase = Phase::Bound;
-                for consumer in self.world.consumers(d) {
+                for consumer in self.fixture.consumers(d) {
                     let woken =
                         s.there(consumer).is_some() && !s.busy(consumer) && self.missing(&s, consumer).is_empty();
                     if woken && self.fault != Some(Fault::LoseWakeUps) {
@@ -288,11 +288,11 @@ impl Rules {
             }
             Step::Release(d) => {
                 let device = s.devices[d].filter(|x| x.phase == Phase::Bound && x.leaving)?;
-                let used = self.world.consumers(d).any(|c| s.busy(c));
+                let used = self.fixture.consumers(d).any(|c| s.busy(c));
                 if used && self.fault != Some(Fault::SupplierFirst) {
                     return None;
                 }
-                if self.world.devices[d].behind.is_some() {
+                if self.fixture.devices[d].behind.is_some() {
                     s.owner = match s.owner {
                         Owner::Kernel(n) if n > 1 => Owner::Kernel(n - 1),
                         Owner::PassThrough(n) if n > 1 => Owner::PassThrough(n - 1),
@@ -303,11 +303,11 @@ impl Rules {
                     phase: Phase::Unbound,
                     holder: None,
                     leaving: false,
-                    looks_on: false,
-                    pending: device.pending || device.looks_on,
+                    reprobe: false,
+                    pending: device.pending || device.reprobe,
                     ..device
                 });
-                // Whoever came short is tried again.
+                // Devices that were refused for want of it are probed again.
                 for other in (0..s.devices.len()).filter(|other| *other != d) {
                     if s.there(other).is_some_and(|x| x.refused.is_some_and(|(_, short)| short)) {
                         s.device(other).pending = true;
@@ -318,7 +318,7 @@ impl Rules {
         Some(s)
     }
 
-    /// Makes all steps that have been begun; probes nothing new.
+    /// Completes all operations that have begun; probes nothing new.
     pub(crate) fn rest(&self, mut s: State) -> State {
         let begun = |d| [Step::Finish(d), Step::Release(d)];
         while let Some(next) = (0..s.devices.len()).flat_map(begun).find_map(|step| self.step(&s, step)) {
@@ -344,15 +344,15 @@ impl Rules {
         ends
     }
 
-    /// P6: whoever is bound, or about to be, has suppliers that are bound.
+    /// P6: the suppliers of a bound or probing device are bound.
     pub(crate) fn suppliers_outlast(&self, s: &State) -> bool {
         let bound = |d: &usize| s.devices[*d].is_some_and(|x| x.phase == Phase::Bound);
-        (0..s.devices.len()).all(|d| !s.busy(d) || self.world.devices[d].suppliers.iter().all(bound))
+        (0..s.devices.len()).all(|d| !s.busy(d) || self.fixture.devices[d].suppliers.iter().all(bound))
     }
 
-    /// P7: the group's owner is the one that holds its members, all of them.
+    /// P7: the group's owner holds all of its members.
     pub(crate) fn one_owner(&self, s: &State) -> bool {
-        let members = (0..s.devices.len()).filter(|d| self.world.devices[*d].behind.is_some() && s.busy(*d));
+        let members = (0..s.devices.len()).filter(|d| self.fixture.devices[*d].behind.is_some() && s.busy(*d));
         let (guests, kernel): (Vec<_>, Vec<_>) =
             members.filter_map(|d| s.devices[d]?.holder).partition(|driver| *driver == GUEST);
         match s.owner {
@@ -362,8 +362,8 @@ impl Rules {
         }
     }
 
-    /// P8: whoever waits has something to wait for, or will be probed.
-    pub(crate) fn nobody_forgotten(&self, s: &State) -> bool {
+    /// P8: a waiting device has a missing supplier, or is pending.
+    pub(crate) fn no_lost_wake_up(&self, s: &State) -> bool {
         let forgotten = |d: usize| {
             s.devices[d].is_some_and(|x| x.waiting && !x.pending && x.phase == Phase::Unbound)
                 && self.missing(s, d).is_empty()

@@ -1,4 +1,4 @@
-//! The disk controller's life on the real core.
+//! The disk controller's lifecycle on the real core.
 #![allow(clippy::unwrap_used)]
 
 use bindery::promise::Promise;
@@ -7,35 +7,35 @@ use bindery_explore::{Bounded, LifecycleError, Operation, Report, Violation, boa
 const SATA: &str = "ee300000.sata";
 const DRIVER: &str = "sata_rcar";
 
-/// Walks all of it, or up to the first finding.
+/// Explores all of it, or up to the first finding.
 #[track_caller]
-fn walk(faults: u32, preemptions: u32) -> Report {
-    let life = device(SATA).on(boards::salvator_xs()).faults(faults).preemptions(preemptions);
-    let report = life.run(&life.engine().first_only()).unwrap();
+fn explore(faults: u32, preemptions: u32) -> Report {
+    let lifecycle = device(SATA).on(boards::salvator_xs()).faults(faults).preemptions(preemptions);
+    let report = lifecycle.run(&lifecycle.engine().first_only()).unwrap();
     assert!(report.passed() && report.complete(), "{report}");
     report
 }
 
 #[test]
-fn the_path_on_which_nothing_happens_keeps_the_promises() {
-    walk(0, 0);
+fn the_default_path_keeps_the_promises() {
+    explore(0, 0);
 }
 
 #[test]
 fn every_path_with_one_fault_keeps_the_promises() {
-    walk(1, 0);
+    explore(1, 0);
 }
 
 #[test]
 #[ignore = "minutes; `cargo xtask test` runs it by name"]
 fn every_path_with_one_fault_and_one_preemption_keeps_the_promises() {
-    walk(1, 1);
+    explore(1, 1);
 }
 
 #[test]
 fn every_path_with_one_preemption_keeps_the_promises() {
-    let report = walk(0, 1);
-    // Each promise was looked at, each way between phases was gone, and everybody came in.
+    let report = explore(0, 1);
+    // Each promise was checked, each transition taken, each concurrent operation started.
     assert!(Promise::ALL.iter().all(|p| report.checks.get(p.id()).is_some_and(|n| *n > 0)), "{report}");
     let reached = |what: &str| report.coverage.iter().filter(|(name, n)| name.starts_with(what) && **n > 0).count();
     assert_eq!((reached("transition "), reached("concurrent: ")), (bindery::binding::TRANSITIONS.len(), 9), "{report}");
@@ -50,12 +50,12 @@ fn a_driver_that_suppresses_bind_attrs_is_explored_like_any_other() {
 
 #[test]
 fn a_path_is_the_same_whenever_it_is_executed() {
-    let life = device(SATA).on(boards::salvator_xs()).faults(1).preemptions(1);
-    let engine = life.engine();
+    let lifecycle = device(SATA).on(boards::salvator_xs()).faults(1).preemptions(1);
+    let engine = lifecycle.engine();
     for path in ["-", "0x15.2", "5.0x20.1", "9.1", "0x60.6.0.1"] {
         let path = path.parse().unwrap();
-        let (one, two) = (life.replay(&engine, &path).unwrap(), life.replay(&engine, &path).unwrap());
-        assert_eq!((&one.steps, &one.story), (&two.steps, &two.story));
+        let (one, two) = (lifecycle.replay(&engine, &path).unwrap(), lifecycle.replay(&engine, &path).unwrap());
+        assert_eq!((&one.steps, &one.trace), (&two.steps, &two.trace));
         assert!(one.diverged_at.is_none(), "{path}: {:?}", one.diverged_at);
         assert_eq!(one.violations, [], "{path}");
     }
@@ -63,29 +63,29 @@ fn a_path_is_the_same_whenever_it_is_executed() {
 
 #[test]
 fn a_replay_has_the_events_of_every_machine_with_the_lines_that_describe_them() {
-    let life = device(SATA).on(boards::salvator_xs());
-    let guest_lives = "5".parse().unwrap();
-    let replay = life.replay(&life.engine(), &guest_lives).unwrap();
+    let lifecycle = device(SATA).on(boards::salvator_xs());
+    let guest = "5".parse().unwrap();
+    let replay = lifecycle.replay(&lifecycle.engine(), &guest).unwrap();
     for happened in &replay.events {
-        let line = &replay.story[happened.line];
+        let line = &replay.trace[happened.line];
         assert!(line.starts_with('[') && line.ends_with(&format!(": {}", happened.event.kind)), "{line}: {happened:?}");
     }
-    let told = replay.story.iter().filter(|line| line.starts_with("[0.")).count();
-    assert_eq!(replay.events.len(), told);
+    let events = replay.trace.iter().filter(|line| line.starts_with("[0.")).count();
+    assert_eq!(replay.events.len(), events);
     assert!(["host", "guest"].iter().all(|machine| replay.events.iter().any(|h| h.machine == *machine)));
     assert!(replay.events.is_sorted_by(|a, b| a.line < b.line && a.event.at <= b.event.at));
 }
 
 #[test]
 fn a_device_that_is_not_there_is_an_error_that_names_those_that_are() {
-    let life = device("ee300000.stata").on(boards::salvator_xs());
-    let error = life.run(&life.engine()).unwrap_err();
+    let lifecycle = device("ee300000.stata").on(boards::salvator_xs());
+    let error = lifecycle.run(&lifecycle.engine()).unwrap_err();
     assert!(matches!(&error, LifecycleError::NoDevice { known, .. } if known.iter().any(|d| d == SATA)), "{error}");
-    let life = device("e6800000.ethernet").on(boards::salvator_xs());
-    let error = life.run(&life.engine()).unwrap_err();
+    let lifecycle = device("e6800000.ethernet").on(boards::salvator_xs());
+    let error = lifecycle.run(&lifecycle.engine()).unwrap_err();
     assert!(error.to_string().starts_with("e6800000.ethernet is not bound by any driver"), "{error}");
-    let life = device(SATA).on(boards::salvator_xs().dtb(vec![0; 7]));
-    assert!(matches!(life.run(&life.engine()), Err(LifecycleError::DeviceTree(_))));
+    let lifecycle = device(SATA).on(boards::salvator_xs().dtb(vec![0; 7]));
+    assert!(matches!(lifecycle.run(&lifecycle.engine()), Err(LifecycleError::DeviceTree(_))));
 }
 
 #[test]
@@ -121,5 +121,5 @@ fn a_finding_of_a_scenario_has_its_path_and_its_trace() {
         ("P8", "not bound", Some(&1)),
         "{report}"
     );
-    assert!(finding.story.iter().any(|line| line.contains("injected fault")), "{report}");
+    assert!(finding.trace.iter().any(|line| line.contains("injected fault")), "{report}");
 }

@@ -2,8 +2,8 @@
 
 use bindery::link::LinkState;
 
+use crate::fixture::Driver;
 use crate::model::{Owner, Phase, Rules, State};
-use crate::world::Driver;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Seen {
@@ -17,14 +17,14 @@ pub(crate) struct Seen {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct View {
-    /// Each device of the world, if it is there.
+    /// Each device of the fixture, if it is there.
     pub(crate) devices: Vec<(&'static str, Option<Seen>)>,
     pub(crate) owner: Owner,
 }
 
 /// Observable state that the model expects in the stable state `s`.
 pub(crate) fn expected(rules: &Rules, s: &State) -> View {
-    let name = |d: usize| rules.world.devices[d].name;
+    let name = |d: usize| rules.fixture.devices[d].name;
     let see = |d: usize| {
         let device = s.devices[d].as_ref()?;
         let missing = rules.missing(s, d);
@@ -43,7 +43,7 @@ pub(crate) fn expected(rules: &Rules, s: &State) -> View {
             };
             (name(*supplier).to_owned(), state)
         };
-        let mut links: Vec<_> = rules.world.devices[d].suppliers.iter().map(link).collect();
+        let mut links: Vec<_> = rules.fixture.devices[d].suppliers.iter().map(link).collect();
         links.sort();
         Some(Seen { bound: device.phase == Phase::Bound, holder: device.holder, waits_for, links })
     };

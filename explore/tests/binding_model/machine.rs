@@ -1,4 +1,4 @@
-//! The real core, on a board without devices of its own, asked the same things.
+//! The real core, on a board without devices of its own, given the same requests.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use bindery::iommu::{
 use bindery::machine::{BindError, Handle, Machine, Policy, UnbindError};
 use bindery_sim::salvator::Salvator;
 
-use crate::model::{self, Ask, Refused};
+use crate::fixture::{self, Fixture, GUEST};
+use crate::model::{self, Refused, Request};
 use crate::view::{Seen, View};
-use crate::world::{self, Fixture, GUEST};
 
-/// A driver that wants nothing but its device; the one of an IOMMU offers translation.
+/// Drivers that need nothing but their device; that of the IOMMU provides translation.
 macro_rules! drivers {
     ($($driver:ident $name:literal $matches:expr, $owner:ident;)*) => { $(
         struct $driver;
@@ -40,7 +40,7 @@ macro_rules! drivers {
         }
     )*
 
-    fn register(machine: &Arc<Machine>, driver: world::Driver) -> bool {
+    fn register(machine: &Arc<Machine>, driver: fixture::Driver) -> bool {
         match driver {
             $($name => machine.register($driver),)*
             _ => panic!("no driver {driver}"),
@@ -115,28 +115,28 @@ impl Translation for Nothing {
     }
 }
 
-/// A machine with the devices of `world`, or some of them.
+/// A machine with the devices of `fixture`, or some of them.
 pub(crate) struct Real {
-    world: Fixture,
+    fixture: Fixture,
     machine: Handle,
     nodes: Vec<NodeId>,
 }
 
 impl Real {
-    pub(crate) fn empty(world: Fixture) -> Self {
+    pub(crate) fn empty(fixture: Fixture) -> Self {
         let board = Salvator::new().frames(1 << 12).contiguous(1 << 12).build();
         let machine = board.machine(Policy::default());
         let nodes = machine
-            .with_nodes(|nodes| world.devices.iter().map(|d| nodes.find_or_add(&format!("/{}", d.name))).collect());
-        Self { world, machine, nodes }
+            .with_nodes(|nodes| fixture.devices.iter().map(|d| nodes.find_or_add(&format!("/{}", d.name))).collect());
+        Self { fixture, machine, nodes }
     }
 
     fn name(&self, d: usize) -> &'static str {
-        self.world.devices[d].name
+        self.fixture.devices[d].name
     }
 
     fn desc(&self, d: usize) -> DeviceDesc {
-        let spec = &self.world.devices[d];
+        let spec = &self.fixture.devices[d];
         let mut desc = DeviceDesc::new(spec.name);
         desc.node = Some(self.nodes[d]);
         desc.compatible.push(spec.driver.into());
@@ -150,17 +150,17 @@ impl Real {
         desc
     }
 
-    /// Does what is asked.
-    pub(crate) fn ask(&self, ask: Ask) -> Result<(), Refused> {
+    /// Executes a request.
+    pub(crate) fn execute(&self, request: Request) -> Result<(), Refused> {
         let done = |yes: bool, or: Refused| if yes { Ok(()) } else { Err(or) };
         let machine = &self.machine;
-        match ask {
-            Ask::Register(driver) => done(register(machine, driver), Refused::Exists),
-            Ask::Unregister(driver) => done(machine.unregister(driver), Refused::NoDriver),
-            Ask::Add(d) => machine.add_device(self.desc(d)).map(drop).map_err(|_| Refused::Exists),
-            Ask::Remove(d) => done(machine.remove_device(self.name(d)), Refused::NoDevice),
-            Ask::Vanish(d) => done(machine.device_vanished(self.name(d)), Refused::NoDevice),
-            Ask::Bind(d, driver) => machine.bind(self.name(d), driver).map_err(|e| match e {
+        match request {
+            Request::Register(driver) => done(register(machine, driver), Refused::Exists),
+            Request::Unregister(driver) => done(machine.unregister(driver), Refused::NoDriver),
+            Request::Add(d) => machine.add_device(self.desc(d)).map(drop).map_err(|_| Refused::Exists),
+            Request::Remove(d) => done(machine.remove_device(self.name(d)), Refused::NoDevice),
+            Request::Vanish(d) => done(machine.device_vanished(self.name(d)), Refused::NoDevice),
+            Request::Bind(d, driver) => machine.bind(self.name(d), driver).map_err(|e| match e {
                 BindError::NoDevice(_) => Refused::NoDevice,
                 BindError::NoDriver(_) => Refused::NoDriver,
                 BindError::NoMatch { .. } => Refused::NoMatch,
@@ -168,16 +168,16 @@ impl Real {
                 BindError::Deferred { .. } => Refused::Deferred,
                 BindError::Probe { .. } => Refused::Owned,
             }),
-            Ask::Unbind(d, driver) => machine.unbind(self.name(d), driver).map_err(|e| match e {
+            Request::Unbind(d, driver) => machine.unbind(self.name(d), driver).map_err(|e| match e {
                 UnbindError::NoDevice(_) => Refused::NoDevice,
                 UnbindError::NotHeld { .. } => Refused::NotHeld,
             }),
-            Ask::GiveAway(d, given_away) => {
+            Request::GiveAway(d, given_away) => {
                 let device = machine.device(self.name(d)).ok_or(Refused::NoDevice)?;
                 device.set_driver_override(given_away.then_some(GUEST));
                 Ok(())
             }
-            Ask::Settle => {
+            Request::Settle => {
                 machine.settle();
                 Ok(())
             }
@@ -210,7 +210,7 @@ impl Real {
             Some(Owner::Kernel(n)) => model::Owner::Kernel(n),
             Some(Owner::PassThrough(n)) => model::Owner::PassThrough(n),
         };
-        View { devices: self.world.devices.iter().map(|d| (d.name, see(d.name))).collect(), owner }
+        View { devices: self.fixture.devices.iter().map(|d| (d.name, see(d.name))).collect(), owner }
     }
 
     /// The promises that were broken so far.

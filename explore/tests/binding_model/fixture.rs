@@ -1,18 +1,18 @@
 //! The modelled system: a handful of devices, their suppliers, and their drivers.
 
-/// One of a world's drivers, by name.
+/// One of a fixture's drivers, by name.
 pub(crate) type Driver = &'static str;
 
 /// The pass-through owner: it takes only devices whose `driver_override` names it.
 pub(crate) const GUEST: Driver = "guest";
 
-/// One device of a world.
+/// One device of a fixture.
 #[derive(Debug)]
 pub(crate) struct Spec {
     pub(crate) name: &'static str,
     /// The kernel driver of the device.
     pub(crate) driver: Driver,
-    /// Devices that it needs, by place in the world.
+    /// Devices that it needs, by place in the fixture.
     pub(crate) suppliers: &'static [usize],
     /// The IOMMU that it is behind, one of the suppliers. All devices behind one are one group.
     pub(crate) behind: Option<usize>,

@@ -1,14 +1,14 @@
-//! The model itself, in every state that it can reach: its own P6, P7 and P8.
+//! The model itself, in every reachable state: its own P6, P7 and P8.
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
-use crate::model::{Ask, Fault, Owner, Phase, Rules, State, Step};
-use crate::world::{GUEST, SMALL};
+use crate::fixture::{GUEST, SMALL};
+use crate::model::{Fault, Owner, Phase, Request, Rules, State, Step};
 
-/// Something happens: from outside or by itself, in any order.
+/// A request from outside or a step of the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Action {
-    Ask(Ask),
+    Request(Request),
     Step(Step),
 }
 
@@ -17,18 +17,18 @@ impl Model for Rules {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::empty(&self.world)]
+        vec![State::empty(&self.fixture)]
     }
 
     fn actions(&self, _: &State, actions: &mut Vec<Action>) {
-        for driver in self.world.drivers {
-            actions.extend([Ask::Register(driver), Ask::Unregister(driver)].map(Action::Ask));
+        for driver in self.fixture.drivers {
+            actions.extend([Request::Register(driver), Request::Unregister(driver)].map(Action::Request));
         }
-        for (d, spec) in self.world.devices.iter().enumerate() {
-            actions.extend([Ask::Add(d), Ask::Remove(d)].map(Action::Ask));
-            actions.extend([Ask::GiveAway(d, true), Ask::GiveAway(d, false)].map(Action::Ask));
+        for (d, spec) in self.fixture.devices.iter().enumerate() {
+            actions.extend([Request::Add(d), Request::Remove(d)].map(Action::Request));
+            actions.extend([Request::GiveAway(d, true), Request::GiveAway(d, false)].map(Action::Request));
             for driver in [spec.driver, GUEST] {
-                actions.extend([Ask::Bind(d, driver), Ask::Unbind(d, driver)].map(Action::Ask));
+                actions.extend([Request::Bind(d, driver), Request::Unbind(d, driver)].map(Action::Request));
             }
             actions.extend([Step::Probe(d), Step::Finish(d), Step::Release(d)].map(Action::Step));
         }
@@ -36,7 +36,7 @@ impl Model for Rules {
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         match action {
-            Action::Ask(ask) => self.ask(last, ask).ok(),
+            Action::Request(request) => self.execute(last, request).ok(),
             Action::Step(step) => self.step(last, step),
         }
     }
@@ -45,7 +45,7 @@ impl Model for Rules {
         vec![
             Property::always("P6", Rules::suppliers_outlast),
             Property::always("P7", Rules::one_owner),
-            Property::always("P8", Rules::nobody_forgotten),
+            Property::always("P8", Rules::no_lost_wake_up),
             Property::sometimes("everything is bound", |_, s: &State| {
                 s.devices.iter().all(|d| d.is_some_and(|d| d.phase == Phase::Bound && !d.leaving))
             }),
@@ -59,7 +59,7 @@ impl Model for Rules {
 
 #[test]
 fn the_model_keeps_its_own_promises_in_every_state() {
-    let checker = Rules { world: SMALL, fault: None }.checker().threads(2).spawn_bfs().join();
+    let checker = Rules { fixture: SMALL, fault: None }.checker().threads(2).spawn_bfs().join();
     eprintln!("{} states", checker.unique_state_count());
     checker.assert_properties();
     assert!(checker.unique_state_count() > 10_000, "{} states", checker.unique_state_count());
@@ -68,7 +68,7 @@ fn the_model_keeps_its_own_promises_in_every_state() {
 #[test]
 fn each_promise_of_the_model_can_be_broken() {
     for (fault, promise) in [(Fault::SupplierFirst, "P6"), (Fault::ClaimBlindly, "P7"), (Fault::LoseWakeUps, "P8")] {
-        let wrong = Rules { world: SMALL, fault: Some(fault) }.checker().finish_when(HasDiscoveries::AnyFailures);
+        let wrong = Rules { fixture: SMALL, fault: Some(fault) }.checker().finish_when(HasDiscoveries::AnyFailures);
         let checker = wrong.spawn_bfs().join();
         assert!(checker.discovery(promise).is_some(), "{fault:?} does not break {promise}");
     }

@@ -1,25 +1,25 @@
-//! A device whose driver finds out by itself whether its supplier is there: firmware says nothing of it.
+//! A consumer that firmware does not describe as one: its driver finds out by itself whether its supplier is bound.
 
 use bindery::binding::Bound;
 use bindery::device::DeviceDesc;
 use bindery::driver::{Driver, Match, Missing, ProbeError, QuiesceError, Quiesced};
 
 /// Name of the device and of its driver.
-pub(super) const NAME: &str = "asker";
+pub(super) const NAME: &str = "consumer";
 
-/// The device.
+/// Describes the device.
 pub(super) fn describe() -> DeviceDesc {
     let mut desc = DeviceDesc::new(NAME);
-    desc.compatible.push("bindery,asker".into());
+    desc.compatible.push("bindery,consumer".into());
     desc
 }
 
-/// The driver, and the device that it needs.
-pub(super) struct Asker(pub(super) String);
+/// The driver, with the name of its supplier.
+pub(super) struct Consumer(pub(super) String);
 
-impl Driver for Asker {
+impl Driver for Consumer {
     const NAME: &'static str = NAME;
-    const MATCHES: &'static [Match] = &[Match::compatible("bindery,asker")];
+    const MATCHES: &'static [Match] = &[Match::compatible("bindery,consumer")];
     type Data<'b> = ();
 
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
@@ -27,8 +27,8 @@ impl Driver for Asker {
         if supplier.driver().is_some() {
             return Ok(());
         }
-        // Between the look and the return of the error, it may be bound.
-        dev.action("asks", || ())?;
+        // Between this check and the return of the error, the supplier may be bound.
+        dev.action("probed", || ())?;
         Err(ProbeError::Defer { on: Missing::Node(supplier.node()) })
     }
 

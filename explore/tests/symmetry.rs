@@ -1,4 +1,4 @@
-//! Devices beside the explored one.
+//! Further devices on the board: one behind the same IOMMU, and symmetric ones.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -40,7 +40,7 @@ fn add(machine: &Arc<Machine>, name: &str, label: &str, suppliers: Vec<Supplier>
 }
 
 #[test]
-fn a_device_beside_a_bound_one_has_its_own_life() {
+fn a_device_behind_the_same_iommu_as_a_bound_one_is_explored() {
     let board = boards::salvator_xs().with(|machine| {
         // Behind the same IOMMU, at a stream of its own.
         let disk = machine.device("ee300000.sata").unwrap();
@@ -55,15 +55,15 @@ fn a_device_beside_a_bound_one_has_its_own_life() {
 /// Rings that the tests add.
 const RINGS: [&str; 4] = ["ring-a", "ring-b", "ring-c", "ring-d"];
 
-/// The disk controller's life with rings beside it. All symmetric, or each with a property of its own.
+/// Report of the disk controller's lifecycle with rings on the board: all symmetric, or each with a property of its own.
 fn with_rings(symmetric: bool) -> Report {
     let board = boards::salvator_xs().with(move |machine| {
         for name in RINGS {
             add(machine, name, if symmetric { "ring" } else { name }, Vec::new());
         }
     });
-    let life = device("ee300000.sata").on(board).faults(1).preemptions(0);
-    life.run(&life.engine()).unwrap()
+    let lifecycle = device("ee300000.sata").on(board).faults(1).preemptions(0);
+    lifecycle.run(&lifecycle.engine()).unwrap()
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn orders(symmetric: &[&str]) -> u64 {
 }
 
 #[test]
-fn identical_devices_count_once_where_a_scenario_does_not_tell_them_apart() {
+fn identical_devices_count_once_where_a_scenario_does_not_name_them() {
     // Subsets that are not empty, and sizes.
     assert_eq!(orders(&[]), 15);
     assert_eq!(orders(&RINGS), 4);

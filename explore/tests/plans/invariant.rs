@@ -41,13 +41,13 @@ struct Path<'a> {
 }
 
 impl Path<'_> {
-    /// Devices that are not where they were.
+    /// Devices that have another driver or override than in the beginning.
     fn away(&self) -> Vec<String> {
         let now = places(self.scene.tree());
         now.into_iter().filter(|(name, place)| self.home.get(name) != Some(place)).map(|(name, _)| name).collect()
     }
 
-    /// Nobody is away without a journal or a record.
+    /// Checks that a journal or a record names each device that is away.
     fn all_known(&self, when: &str) -> Result<(), Violation> {
         let known = self.tool.known();
         match self.away().into_iter().find(|name| !known.contains(name)) {
@@ -66,9 +66,9 @@ impl Path<'_> {
             if !self.tool.is_unfinished() {
                 return Ok(());
             }
-            // A person who calls it again and again has mended what was broken by then.
+            // Somebody who calls it again and again has removed the cause of the faults by then.
             if attempt > 2 {
-                self.board.calm();
+                self.board.disable_faults();
             }
             let before = self.board.writes.get();
             let outcome = self.tool.recover(&self.board);
@@ -91,7 +91,7 @@ impl Path<'_> {
         Err(wrong("recover does not end", format!("{:?} are away", self.away())))
     }
 
-    /// Looks at how a command ended. `away` holds when it was done.
+    /// Checks how a command ended, and recovers if it has to.
     fn settle(&self, ended: Option<&Ended>, what: &'static str) -> Result<(), Violation> {
         self.all_known(what)?;
         let chooser = self.scene.chooser();
@@ -111,7 +111,7 @@ impl Path<'_> {
         if let Some(ended) = ended {
             let over = matches!(ended, Ended::Done | Ended::RolledBack { .. });
             if over == open {
-                return Err(wrong("books", format!("{what} ended with {ended:?}, a journal is left: {open}")));
+                return Err(wrong("journal", format!("{what} ended with {ended:?}, a journal is left: {open}")));
             }
         }
         self.recover()?;
@@ -126,7 +126,7 @@ impl Path<'_> {
     }
 }
 
-/// Gives and takes back, with everything that may happen meanwhile. `held`: a guest has the device when it is taken.
+/// Gives and takes back, with faults and kills meanwhile. `held`: a guest has the device when it is taken.
 pub(crate) fn give_and_take(scene: &Scene, wish: &Wish, held: bool) -> Result<(), Violation> {
     let home = places(scene.tree());
     let path = Path { scene, board: Board::new(scene), tool: Tool::new(), home };
@@ -159,7 +159,7 @@ pub(crate) fn give_and_take(scene: &Scene, wish: &Wish, held: bool) -> Result<()
     }
     scene.step("taken")?;
     // Whatever happened, what was recorded brings every device back to the driver that it had.
-    path.board.calm();
+    path.board.disable_faults();
     if !path.tool.given().is_empty() {
         let ended = path.tool.take(&path.board);
         path.settle(ended.as_ref(), "a second take")?;
