@@ -82,7 +82,7 @@ impl BoardSpec {
     }
 
     /// Registers more drivers than those that come with Bindery, and may add devices. Called for each new machine, and
-    /// again for one that is recovered after a lifecycle, where what is there already stays.
+    /// again for one that is recovered after a lifecycle, where existing devices and drivers stay.
     #[must_use]
     pub fn with(mut self, register: impl Fn(&Arc<Machine>) + Send + Sync + 'static) -> Self {
         self.drivers.push(Arc::new(register));

@@ -1,7 +1,7 @@
 //! A stateless model checker: explores every path through code whose non-deterministic choices it makes.
 //!
-//! [`engine`] enumerates choices: at each choice point a scenario asks its [`Chooser`] whether this call fails, which step
-//! runs next, or whether a concurrent unbind preempts it here; the [`Engine`] explores all choices within bounds that it
+//! [`engine`] enumerates choices: at each choice point a scenario asks its [`Chooser`]: for the failure of a call, for the step that
+//! runs next, for a preemption by a concurrent unbind; the [`Engine`] explores all choices within bounds that it
 //! reports.
 //!
 //! [`device`] explores the lifecycle of a device on the real core with its real drivers, [`scenario`] any code that takes a

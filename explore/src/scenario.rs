@@ -1,4 +1,4 @@
-//! Scenarios written by hand, on the real core.
+//! Scenarios in code, on the real core.
 
 use std::fmt;
 use std::sync::Arc;
@@ -60,9 +60,9 @@ impl Scenario {
         Self { operations: Box::new(operations), ..self }
     }
 
-    /// Symmetry reduction: the scenario does with each of `devices` what it does with any other of them. States that differ
-    /// by a permutation of them count once, where firmware describes them alike but for names, addresses and cells of
-    /// references, and nothing else needs them.
+    /// Symmetry reduction: the scenario treats all of `devices` alike. States that differ by a permutation of them count once,
+    /// where firmware describes them identically but for names, addresses and cells of references, and no other device
+    /// needs them.
     #[must_use]
     pub fn symmetric(mut self, devices: &[&str]) -> Self {
         self.symmetric.extend(devices.iter().map(|name| (*name).to_owned()));

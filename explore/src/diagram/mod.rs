@@ -27,7 +27,7 @@ pub fn coverage_name(transition: &Transition) -> String {
     format!("transition {} -> {}", transition.from, transition.to)
 }
 
-/// The transitions, each with how often it was taken, where that is known.
+/// The transitions, each with the number of times that it was taken, where that is known.
 fn edges(counts: Counts<'_>) -> impl Iterator<Item = (&'static Transition, Option<u64>)> + use<'_> {
     TRANSITIONS.iter().map(move |t| (t, counts.map(|counts| counts.get(&coverage_name(t)).copied().unwrap_or(0))))
 }

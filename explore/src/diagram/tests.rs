@@ -34,7 +34,7 @@ fn every_transition_of_the_table_is_listed_once_and_nothing_else() {
 }
 
 #[test]
-fn what_a_run_counted_stands_at_its_arrow_and_what_it_never_took_is_said() {
+fn counts_stand_at_their_arrows_and_transitions_never_taken_are_marked() {
     let counts = counts();
     let (picture, list) = (svg(Some(&counts)), text(Some(&counts)));
     for (at, t) in TRANSITIONS.iter().enumerate() {

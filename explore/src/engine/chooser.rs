@@ -36,7 +36,7 @@ impl Chooser {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the execution and hands out what it saw.
+    /// Ends the execution, and passes it to `look`.
     pub(super) fn finish<T>(&self, look: impl FnOnce(&mut Execution) -> T) -> T {
         let mut run = self.run();
         run.close();
@@ -65,8 +65,8 @@ impl Chooser {
     /// Reports the state of the scenario between two steps. When it was here before with at least as much of the bounds
     /// left, everything that can follow is known.
     ///
-    /// `state` must cover all that decides what follows, the scenario's own place in its script included, and all that
-    /// a later check looks at. [`fingerprint`](super::fingerprint) makes such a number.
+    /// `state` must cover all that decides the rest of the path, including the scenario's own position, and all that later
+    /// checks read. [`fingerprint`](super::fingerprint) makes such a number.
     pub fn scheduling_point(&self, state: u64) -> Visit {
         if self.run().state(state) { Visit::New } else { Visit::Seen }
     }
@@ -83,7 +83,7 @@ impl Chooser {
         if holds { Ok(()) } else { Err(Violation::new(promise, kind, detail())) }
     }
 
-    /// Notes a violation after which the scenario can go on.
+    /// Reports a violation after which the scenario can go on.
     pub fn report(&self, violation: Violation) {
         self.run().violation(violation);
     }

@@ -79,7 +79,7 @@ pub(super) struct Exploration<'a, F> {
     changed: Condvar,
     idle: AtomicU64,
     started: AtomicU64,
-    /// Mass done, as the bits of an `f64`, and of how much.
+    /// Explored mass, and the whole mass.
     done: Mutex<(f64, f64)>,
     pub(super) tally: Tally,
     /// The exploration ends with the first finding.

@@ -118,7 +118,7 @@ impl Engine {
         Self { first: true, ..self }
     }
 
-    /// Stops when the flag is set, and reports what is known by then.
+    /// Stops when the flag is set, and reports the results until then.
     #[must_use]
     pub fn cancelled_by(self, cancel: Arc<AtomicBool>) -> Self {
         Self { cancel, ..self }
@@ -130,7 +130,7 @@ impl Engine {
         Self { progress: Some(Box::new(report)), ..self }
     }
 
-    /// Explores `scenario`. It is executed once for each path, on several threads at once, and must be the same each time: see
+    /// Explores `scenario`. It is executed once for each path, on several threads at once, and must be deterministic: see
     /// [`Chooser::choose`]. A panic in it is a finding.
     pub fn run<F>(&self, scenario: F) -> Report
     where
@@ -157,7 +157,7 @@ impl Engine {
         self.report(tally, mode, visited.as_deref(), findings, began)
     }
 
-    /// Executes one path with logging on. The bounds do not apply: the path says what happens.
+    /// Executes one path with logging on. The bounds do not apply: the path has all choices.
     pub fn replay<F>(&self, path: &Path, scenario: F) -> Replay
     where
         F: Fn(&Chooser) -> Result<(), Violation>,

@@ -85,7 +85,7 @@ impl Engine {
         })
     }
 
-    /// Explores everything with 0 non-default choices, then with 1, and so on: what is met first has no shorter path.
+    /// Explores everything with 0 non-default choices, then with 1, and so on: the first path to a violation is a shortest one.
     fn prove<F>(&self, scenario: &F, found: &mut BTreeMap<Key, (Path, bool, u64)>)
     where
         F: Fn(&Chooser) -> Result<(), Violation> + Sync,

@@ -1,8 +1,8 @@
-//! Numbers that stand for states.
+//! Fingerprints of states.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// A number that stands for `state`: equal states have equal numbers, and two different ones among ten million share one
+/// Fingerprint of `state`: equal states have equal numbers, and two different ones among ten million share one
 /// with a chance of about one in 400,000.
 pub fn fingerprint<T: Hash + ?Sized>(state: &T) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -10,7 +10,7 @@ pub fn fingerprint<T: Hash + ?Sized>(state: &T) -> u64 {
     hasher.finish()
 }
 
-/// A number that stands for a bag of things whatever their order, for example the states of identical devices: machines
+/// Fingerprint of a multiset, independent of the order of its elements, for example the states of identical devices: machines
 /// that differ only in which of several identical devices is in which state then count once.
 pub fn unordered(fingerprints: impl IntoIterator<Item = u64>) -> u64 {
     let mut all: Vec<u64> = fingerprints.into_iter().collect();

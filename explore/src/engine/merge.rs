@@ -50,7 +50,7 @@ impl Report {
                 ("name", part.name == whole.name),
                 ("bounds", part.bounds == whole.bounds),
                 ("number of shards", shard.of() == first.of()),
-                ("list of places to reach", part.required == whole.required),
+                ("list of required coverage points", part.required == whole.required),
             ];
             if let Some((field, _)) = field.into_iter().find(|(_, same)| !same) {
                 return Err(MergeError::Other { position, field });
@@ -69,7 +69,7 @@ impl Report {
         Ok(whole)
     }
 
-    /// Adds up. Reports come from files, which may say anything: sums stop at the largest number.
+    /// Adds the sums of another report. Reports come from files and may contain any number: sums saturate.
     fn absorb(&mut self, part: Self) {
         self.mode = worse(std::mem::replace(&mut self.mode, Mode::Exhaustive), part.mode);
         self.paths = self.paths.saturating_add(part.paths);

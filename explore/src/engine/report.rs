@@ -86,7 +86,7 @@ pub struct Report {
     pub coverage: BTreeMap<String, u64>,
     /// Coverage points that have to be reached.
     pub required: Vec<String>,
-    /// Coverage points that had to be reached and were not. Empty in the report of one shard: only the whole can tell.
+    /// Coverage points that had to be reached and were not. Empty in the report of one shard: only the merged report has them.
     pub missing: Vec<String>,
     /// Findings, by promise and kind.
     pub findings: Vec<Finding>,
@@ -108,12 +108,12 @@ impl Report {
     }
 
     /// The coverage points that a report names as never reached: none while there are findings, since a path ends where a promise
-    /// breaks, and what lies behind is not reached for that reason.
+    /// breaks, and points behind it are not reached for that reason.
     pub fn overlooked(&self) -> &[String] {
         if self.findings.is_empty() { &self.missing } else { &[] }
     }
 
-    /// Lists what had to be reached and was not.
+    /// Lists required coverage points that were not reached.
     pub(super) fn find_missing(&mut self) {
         let reached = |name: &str| self.coverage.get(name).is_some_and(|&count| count > 0);
         let required = self.required.iter().filter(|name| !reached(name)).cloned();

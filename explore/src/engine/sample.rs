@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::bounds::{Bounds, Kind};
 
-/// A small generator (`SplitMix64`): all it needs is to be the same everywhere.
+/// A small random number generator (`SplitMix64`), the same on every machine.
 #[derive(Clone, Debug)]
 pub(super) struct Rng(u64);
 

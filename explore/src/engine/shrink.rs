@@ -5,7 +5,7 @@ use super::path::Path;
 /// Runs that shrinking one path may take.
 const RUNS: usize = 4_000;
 
-/// Shortens `path` by delta debugging: cuts its tail, takes runs of choices out or sets them to 0, lowers what is left.
+/// Shortens `path` by delta debugging: cuts its tail, removes runs of choices or sets them to 0, lowers the remaining ones.
 /// `fails` runs a candidate, and gives the path up to the violation when it is still the same one.
 pub(super) fn shrink(path: Path, mut fails: impl FnMut(&Path) -> Option<Path>) -> Path {
     let mut best = path;

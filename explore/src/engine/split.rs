@@ -1,11 +1,11 @@
-//! Splitting the tree into subtrees, the same ones everywhere.
+//! Deterministic splitting of the tree into subtrees.
 
 use std::collections::VecDeque;
 
 use super::execution::ChoicePoint;
 use super::walk::{Diverged, Subtree, Walk};
 
-/// A split tree: the subtrees that are not explored yet, or where the scenario was nondeterministic.
+/// A split tree: the subtrees that are not explored yet, or the choice point at which the scenario was nondeterministic.
 pub(super) struct Split {
     pub(super) subtrees: Vec<Subtree>,
     pub(super) diverged: Option<Diverged>,
@@ -13,9 +13,9 @@ pub(super) struct Split {
 
 /// Splits the tree into at least `target` subtrees, unless it has fewer paths, in at most `most` executions.
 ///
-/// `walk` executes one path; it is called in the same order with the same choices for every shard, so that the position of
+/// `execute` executes one path; it is called in the same order with the same choices for every shard, so that the position of
 /// a path and of a subtree identifies it. The subtrees and the paths executed here make up the tree.
-pub(super) fn split(target: usize, most: usize, mut walk: impl FnMut(Vec<u32>) -> Vec<ChoicePoint>) -> Split {
+pub(super) fn split(target: usize, most: usize, mut execute: impl FnMut(Vec<u32>) -> Vec<ChoicePoint>) -> Split {
     let mut subtrees = VecDeque::from([Subtree::whole()]);
     for _ in 0..most {
         if subtrees.len() >= target {
@@ -23,7 +23,7 @@ pub(super) fn split(target: usize, most: usize, mut walk: impl FnMut(Vec<u32>) -
         }
         let Some(subtree) = subtrees.pop_front() else { break };
         let mut descent = Walk::new(subtree);
-        let trail = walk(descent.prefix());
+        let trail = execute(descent.prefix());
         if let Err(diverged) = descent.learn(&trail) {
             return Split { subtrees: Vec::new(), diverged: Some(diverged) };
         }

@@ -35,7 +35,7 @@ pub(super) struct Tally {
     pub(super) mass: f64,
     pub(super) checks: [u64; Promise::COUNT],
     pub(super) covered: HashMap<&'static str, u64>,
-    /// Choice points of the bounded kinds, and how often a non-default choice was taken there.
+    /// Choice points of the bounded kinds, with the number of non-default choices taken there.
     injected: HashMap<(Kind, usize, usize), (&'static str, u64), BuildFastHasher>,
     pub(super) found: BTreeMap<Key, Found>,
     pub(super) further: u64,
@@ -89,7 +89,7 @@ impl Tally {
         self.injected.entry((kind, what.as_ptr() as usize, what.len())).or_insert((what, 0)).1 += count;
     }
 
-    /// Takes the choice points of the bounded kinds out, and how often a non-default choice was taken at each.
+    /// Takes out the choice points of the bounded kinds, with the number of non-default choices taken at each.
     pub(super) fn injected(&mut self) -> impl Iterator<Item = (String, u64)> + use<> {
         std::mem::take(&mut self.injected)
             .into_iter()

@@ -2,7 +2,7 @@
 
 use super::execution::ChoicePoint;
 
-/// One choice on the way down.
+/// One choice on the current path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Branch {
     choice: u32,
@@ -14,11 +14,11 @@ struct Branch {
 
 /// A subtree of work: all paths that begin with `prefix`, and then with a choice from `from` up to `to`.
 ///
-/// The subtrees that one walk ever hands out, and what it keeps, never overlap and leave nothing out.
+/// The subtrees that a walk splits off and the rest that it keeps are a partition of its subtree.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Subtree {
     prefix: Vec<(u32, u32)>,
-    /// The range of the last choice, and how many its choice point has. `None`: the whole tree.
+    /// The range of the last choice, and the number of choices of its choice point. `None`: the whole tree.
     last: Option<(u32, u32, u32)>,
 }
 
@@ -101,7 +101,7 @@ impl Walk {
         false
     }
 
-    /// Gives away the largest subtree that is not explored yet, after [`Walk::learn`].
+    /// Splits off the largest subtree that is not explored yet, after [`Walk::learn`].
     pub(super) fn split_off(&mut self) -> Option<Subtree> {
         let at = (self.fixed..self.branches.len()).find(|&i| self.branches[i].choice + 1 < self.branches[i].end)?;
         let branch = &mut self.branches[at];

@@ -82,8 +82,8 @@ pub(crate) struct Names {
     pub(crate) driver: &'static str,
     /// The IOMMU in front of it, and that one's driver.
     pub(crate) iommu: Option<(String, &'static str)>,
-    /// Every device that it is linked to as a consumer while nothing goes wrong, with that one's driver: named by firmware
-    /// or found by the driver itself.
+    /// Every supplier that it is linked to on a path without faults, with its driver: named by firmware or found by the
+    /// driver itself.
     pub(crate) suppliers: Vec<(String, &'static str)>,
     /// The device whose driver has added it, and that driver.
     pub(crate) parent: Option<(String, &'static str)>,

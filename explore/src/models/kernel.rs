@@ -77,7 +77,7 @@ pub(super) struct Position {
     pub(super) failed: Option<(SetUp, Outcome)>,
 }
 
-/// The state of the modelled kernel: all that decides what can still happen.
+/// The state of the modelled kernel: all that decides the rest of a path.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of the modelled kernel, on or off by itself")]
 pub(super) struct State {

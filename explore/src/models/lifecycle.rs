@@ -61,7 +61,7 @@ impl Kernel<'_> {
         self.log(|| "the IOMMU's driver binds");
     }
 
-    /// Probes until bound, or until nothing more is to be waited for.
+    /// Probes until bound, or until no further probe can succeed.
     fn bring_up(&mut self) -> Result<(), Stop> {
         for attempt in 0..ATTEMPTS {
             self.now.position.attempt = attempt;

@@ -1,4 +1,4 @@
-//! The memory of the modelled board: one CMA area, one page allocator, and what each says to a page it did not give.
+//! The memory of the modelled board: one CMA area, one page allocator, and the reaction of each to a page that it did not give.
 
 /// DMA address of the first buffer from CMA, as in the log of commit 376991db4b64.
 pub(super) const CMA_PAGE: u64 = 0x7c04_0000;

@@ -1,6 +1,6 @@
 //! Tear-down models: the orders in which Linux releases set a binding up and tear it down.
 //!
-//! `releases` is data: the steps of Linux 6.12, taken from its source, and what other releases do otherwise. They act on one
+//! `releases` is data: the steps of Linux 6.12, taken from its source, and other releases as deltas from it. They act on one
 //! disk controller behind an IOMMU, its group, its memory. Concurrent operations (an unbind of the supplier, a write to the
 //! group's `type`, a claim for a guest, a second writer to `unbind`) may run between any two steps. The oracles (`breach`)
 //! are the promises P1 to P13; no model knows which bug it has, `known` names it afterwards.

@@ -1,4 +1,4 @@
-//! Set-up and tear-down of a binding as data, and how one kernel's differs from another's.
+//! Set-up and tear-down of a binding as data, and the changes by which one kernel's differs from another's.
 
 use std::ops::Deref;
 

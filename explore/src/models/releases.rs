@@ -1,4 +1,4 @@
-//! Linux 6.12's procedure, and each other kernel's as what is different there.
+//! Linux 6.12's set-up and tear-down, and the others as deltas from it.
 //!
 //! Sources: `drivers/base/dd.c` (`really_probe`, `__device_release_driver`, since 5.18 `device_unbind_cleanup`),
 //! `drivers/base/platform.c`, `drivers/iommu/iommu.c` and `arch/arm/mm/dma-mapping.c` of the release named.

@@ -128,7 +128,7 @@ impl Kernel<'_> {
         Outcome::Done
     }
 
-    /// The driver's own probe: each of its calls can fail, and what it got so far is left to the managed list.
+    /// The driver's own probe: each of its calls can fail, and its resources so far are left to the managed list.
     fn probe(&mut self) -> Outcome {
         let mut calls = vec![
             ("devm_kzalloc", Managed::Private),

@@ -200,7 +200,7 @@ fn our_own_order_keeps_every_promise_under_the_same_oracles() {
 }
 
 #[test]
-fn nothing_is_hidden_by_states_that_look_alike() {
+fn state_hashing_hides_no_finding() {
     for &model in Model::ALL {
         let hashed = run(model);
         let every = engine(model, &Options::default()).without_hashing().run(scenario(model, &Options::default()));
@@ -252,7 +252,7 @@ fn an_unknown_model_is_refused_with_the_list() {
 }
 
 #[test]
-fn what_stands_out_of_line_in_each_order_is_computed() {
+fn inversions_of_each_order_are_computed() {
     let pairs = |model: Model| model.procedure().inversions(&model.procedure().unbind);
     assert!(pairs(Model::Linux50Rc5).contains(&(step::TearDown::Teardown, step::TearDown::Devres)));
     assert!(!pairs(Model::Linux50).contains(&(step::TearDown::Teardown, step::TearDown::Devres)));

@@ -33,7 +33,7 @@ pub(crate) struct Fixture {
     print: Vec<String>,
     /// The explored device's driver, and the devices that it holds.
     order: (&'static str, Vec<NodeId>),
-    /// Devices that are alike but for their names.
+    /// Devices that are symmetric.
     symmetry: Symmetry,
 }
 
@@ -57,8 +57,8 @@ impl Fixture {
         })
     }
 
-    /// Binds whatever can be bound. A device that waits although what it waits for is there is probed once more: a missing
-    /// retry is for the lifecycle to show that probes in any order.
+    /// Binds every device that can be bound. A device that stays deferred although its suppliers are bound is probed once more:
+    /// the variant that probes in any order detects missing retries.
     pub(crate) fn start(&self) {
         self.machine.settle();
         for _ in 0..3 {
@@ -72,13 +72,13 @@ impl Fixture {
         }
     }
 
-    /// Prepares a path: lets the hardware finish, and drops what it has cached, on which no path may depend.
+    /// Prepares a path: waits for the hardware, and drops its caches, on which no path may depend.
     pub(crate) fn reset(&self) {
         self.drain_hardware();
         self.board.forget_cached();
     }
 
-    /// Lets time pass until the hardware has nothing under way.
+    /// Waits until the hardware is idle.
     pub(crate) fn drain_hardware(&self) {
         let until = self.env.now() + REST;
         // Each wait ends with the first that happens.
@@ -161,7 +161,7 @@ impl Fixture {
         state.finish()
     }
 
-    /// The same without what may be another although all that is held is the same: where memory lies, what is cached.
+    /// Number for the resources that are held, without addresses of memory and contents of caches.
     fn held(&self) -> u64 {
         self.state().finish()
     }
@@ -186,7 +186,7 @@ impl Fixture {
         state
     }
 
-    /// Symmetry reduction: devices that `may_be` picks are not told apart where only names, addresses and cells of
+    /// Symmetry reduction: devices that `may_be` selects are not distinguished where only names, addresses and cells of
     /// references differ.
     pub(crate) fn reduce_by_symmetry(&mut self, may_be: impl Fn(&Device) -> bool) {
         self.symmetry = Symmetry::of(&self.machine, may_be);

@@ -15,7 +15,7 @@ use crate::engine::{Chooser, Kind};
 /// Waits in a row that are scheduling points.
 const WAITS: u32 = 3;
 
-/// Name of the choice point whether a concurrent operation starts or continues here.
+/// Name of the choice point at which a concurrent operation may start or continue.
 const PREEMPT: &str = "concurrent operation";
 
 /// An operation of another user of the machine, concurrent with the scenario.
@@ -129,7 +129,7 @@ impl Hooks {
         }
     }
 
-    /// One fallible call: whether it fails.
+    /// Chooses whether a fallible call fails.
     pub(crate) fn should_fail(&self, point: FaultPoint) -> bool {
         self.scheduling_point();
         !self.are_faults_disabled() && self.chooser.fault(point.name())

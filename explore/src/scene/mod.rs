@@ -105,7 +105,7 @@ impl Scene {
         self.hooks.disable_faults(disable);
     }
 
-    /// Takes the scene apart. The fixture comes back when its state is the initial one.
+    /// Ends the scene. Returns the fixture when its state is the initial one.
     pub(crate) fn end(self) -> Option<Fixture> {
         let Self { guard, fixture, hooks, before } = self;
         drop(guard);

@@ -1,4 +1,4 @@
-//! The oracles: what is checked after every step.
+//! The oracles that are asked after every step.
 
 use std::borrow::Cow;
 

@@ -82,8 +82,8 @@ impl Scheduler {
         })));
     }
 
-    /// Report of a deadlock: which thread waits for what. When a thread panicked before, its message: the others wait for
-    /// what it would have done.
+    /// Report of a deadlock: the condition that each thread waits for. When a thread panicked before, its message: the others
+    /// wait for its progress.
     fn deadlock(&self) -> String {
         let turn = self.turn();
         if let Some(first) = turn.panicked.first() {
@@ -120,7 +120,7 @@ impl Scheduler {
         self.turn().alive[1..].contains(&true)
     }
 
-    /// Notes progress: a wait from here on is a new one.
+    /// Records progress: the count of turns without progress restarts.
     pub(crate) fn progress(&self) {
         let mut turn = self.turn();
         (turn.stalled, turn.external_waits) = (0, 0);

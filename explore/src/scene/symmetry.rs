@@ -1,4 +1,4 @@
-//! Symmetry reduction: states that differ by a permutation of devices that are alike but for their names count once.
+//! Symmetry reduction: states that differ by a permutation of identical devices count once.
 
 use bindery::addr::PhysAddr;
 use bindery::device::{Device, DeviceDesc, NodeId, Resource};
@@ -11,11 +11,11 @@ struct Member {
     node: NodeId,
     /// Base addresses of its registers.
     windows: Vec<PhysAddr>,
-    /// Those alike have the same.
+    /// Index of its set of symmetric devices.
     class: usize,
 }
 
-/// Sets of devices of a machine that are alike.
+/// Sets of symmetric devices of a machine.
 #[derive(Default)]
 pub(crate) struct Symmetry(Vec<Member>);
 
@@ -58,7 +58,7 @@ impl Symmetry {
         self.0.iter().position(|member| member.windows.contains(&window))
     }
 
-    /// A number for all of them, each of which has one at its index in `states`, whatever the order of those that are alike.
+    /// Number for all of their `states`, by index, independent of the order of symmetric devices.
     pub(crate) fn canonical(&self, states: &[u64]) -> u64 {
         let mut all: Vec<_> = self.0.iter().map(|member| member.class).zip(states).collect();
         all.sort_unstable();

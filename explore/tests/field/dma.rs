@@ -24,10 +24,10 @@ pub const CPG: &str = "e6150000.clock-controller";
 pub const SATA_LEAF: usize = 0;
 pub const SATA_UTLB: usize = 2;
 
-/// What happens at one register access: offset, value, written. The answer replaces the value.
+/// Hook of a register access: offset, value, written. Its result replaces the value.
 pub type Hook = Arc<dyn Fn(&dyn Io, u64, u64, bool) -> Result<u64, IoError> + Send + Sync>;
 
-/// Registers with somebody in between.
+/// Registers with a hook at each access.
 struct Hooked(Arc<dyn Io>, Hook);
 impl Io for Hooked {
     fn size(&self) -> u64 {
@@ -123,14 +123,14 @@ impl Rig {
     pub fn driver(&self, name: &str) -> Option<&'static str> {
         self.machine.device(name).and_then(|d| d.driver())
     }
-    pub fn story(&self) -> Vec<String> {
+    pub fn events(&self) -> Vec<String> {
         self.board
             .take_events()
             .into_iter()
             .map(|e| format!("{}: {}", e.device.as_deref().unwrap_or("-"), e.kind))
             .collect()
     }
-    /// What the product itself noticed.
+    /// Broken promises, misuse and model errors that were detected.
     pub fn verdict(&self) -> String {
         format!(
             "promises broken: {:?}; model errors: {:?}; dma misuses: {:?}",
@@ -148,7 +148,7 @@ impl Rig {
             self.board.wait(until);
         }
     }
-    /// Where a master of the first leaf ends up.
+    /// Physical address that a master of the first leaf reaches.
     pub fn reach(&self, utlb: usize, addr: u64, write: bool) -> Option<PhysAddr> {
         self.board.translate(SATA_LEAF, utlb, addr, write).and_then(Result::ok)
     }
@@ -179,7 +179,7 @@ impl Rig {
     }
 }
 
-/// Does what it is told with DMA memory.
+/// Executes a test's closure with DMA memory.
 pub struct Master;
 pub struct Held<'b> {
     pub dev: &'b Bound,

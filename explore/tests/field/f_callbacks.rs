@@ -1,4 +1,4 @@
-//! Users' callbacks that do all that a callback should not: every one harms its own user, and nobody else.
+//! Users' callbacks that do all that a callback should not: each harms its own user only.
 
 use std::panic::panic_any;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -14,7 +14,7 @@ use bindery::iommu::Prot;
 use bindery_drivers::vfio::{Session, Vfio, VfioError};
 
 const AT: DeviceAddr = DeviceAddr(0x10_0000);
-/// How long a hang is watched for.
+/// Time after which a test counts as hung.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// The disk controller is a user's.
@@ -219,7 +219,7 @@ fn a_callback_that_panics_and_whose_destructor_panics_then() {
     *slot.lock().unwrap() = Some(s);
     ring(&r);
     // Who drops the closure last is open: the call, or who closed the session. Neither takes the process with it.
-    let told = || r.story().iter().any(|l| l.contains("pass-through panicked: the user's callback of interrupt 0"));
+    let told = || r.events().iter().any(|l| l.contains("pass-through panicked: the user's callback of interrupt 0"));
     assert!(until(told));
     unbinds(&r);
     ends_well(&r);

@@ -28,7 +28,7 @@ fn f15_registers_that_read_as_all_ones_for_a_while_end_in_an_error_or_a_disk() {
             });
         });
         r.machine.settle();
-        let said = r.story();
+        let said = r.events();
         let told = said.iter().any(|l| l.starts_with(SATA) && l.contains("not bound"));
         assert!(r.driver(SATA).is_some() || told, "{ones} reads: {said:?}");
         assert_eq!(r.machine.promises().broken(), []);
@@ -93,7 +93,7 @@ fn f29_a_disk_of_more_than_28_bits_has_its_whole_size_and_does_not_wrap() {
 }
 
 #[test]
-fn f38_a_controller_that_is_pulled_in_the_middle_of_traffic_lets_every_thread_go() {
+fn f38_a_controller_that_is_unplugged_in_the_middle_of_traffic_releases_every_thread() {
     for vanish in [true, false] {
         let (r, _) = counted(disk());
         r.board.keep_events(0);

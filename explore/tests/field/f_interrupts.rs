@@ -79,7 +79,7 @@ fn f02_a_line_that_was_left_up_storms_within_a_bound_and_serves_its_device_when_
     rig.machine.register(Other(Arc::clone(&not_mine)));
     rig.machine.add_device(device("sharer", "t,other")).unwrap();
     rig.machine.settle();
-    rig.story();
+    rig.events();
     // As long as the line is open and up, hardware delivers.
     let mut delivered = 0_u32;
     while rig.masked(LINE) == Some(false) && delivered < 2_000_000 {
@@ -87,7 +87,7 @@ fn f02_a_line_that_was_left_up_storms_within_a_bound_and_serves_its_device_when_
         delivered += 1;
     }
     assert!(delivered < 2_000_000, "a line that nobody serves is switched off");
-    let said: Vec<_> = rig.story().into_iter().filter(|l| l.contains(&LINE.to_string())).collect();
+    let said: Vec<_> = rig.events().into_iter().filter(|l| l.contains(&LINE.to_string())).collect();
     assert!((1..=3).contains(&said.len()), "told, and told once: {said:?}");
     // The device that has the line up gets its driver.
     let script = Arc::new(Script::default());

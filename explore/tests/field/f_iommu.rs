@@ -57,10 +57,10 @@ fn a_device_between_two_groups_in_use_is_blocked_and_bound_when_one_is_idle() {
     assert_ne!(r.group_of("one"), r.group_of("two"));
     let at = r.master("one", |m| m.share(4096)).unwrap();
     r.add_master("between", 10, 931, |d| d.suppliers.push(Supplier { args: vec![41], ..ds1.clone() }));
-    r.story();
+    r.events();
     r.machine.settle();
     assert_eq!((r.driver("between"), r.reach(10, at.0, true)), (None, None), "P7, P10: blocked, bound by nobody");
-    let told = r.story();
+    let told = r.events();
     let reason = "cannot become one while they are in use";
     assert!(told.iter().any(|l| l.starts_with("between: ") && l.contains(reason)), "{told:?}");
     let waits = r.machine.waiting().into_iter().find(|w| &*w.device == "between").map(|w| w.on.join(", "));

@@ -1,4 +1,4 @@
-//! F11, F13, F16, F18, F24, F25, F26, F27, F35, F37, F39: ways in which a binding begins and ends.
+//! F11, F13, F16, F18, F24, F25, F26, F27, F35, F37, F39: beginnings and ends of bindings.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -77,16 +77,16 @@ fn f13_a_removal_waits_for_the_call_that_sleeps_and_the_next_call_is_refused() {
 }
 
 #[test]
-fn f16_a_device_that_vanishes_ends_its_binding_once_and_is_told_within_a_bound() {
+fn f16_a_device_that_vanishes_ends_its_binding_once_and_is_reported_within_a_bound() {
     let r = rig();
     r.machine.settle();
-    r.story();
+    r.events();
     r.board.unplug(SATA).unwrap();
     assert!(r.machine.device_vanished(SATA));
     let again = r.machine.device_vanished(SATA);
     r.sleep(std::time::Duration::from_secs(100));
     r.machine.settle();
-    let said = r.story();
+    let said = r.events();
     assert!(!again && said.len() < 60, "{} events", said.len());
     assert_eq!(r.machine.promises().broken(), []);
 }
@@ -129,7 +129,7 @@ fn f24_a_provider_that_is_not_there_yet_is_no_failure() {
     r.machine.register(Toy(Arc::clone(&script)));
     r.machine.add_device(dev("early", "t,toy")).unwrap();
     r.machine.settle();
-    let said = r.story();
+    let said = r.events();
     assert!(said.iter().any(|l| l.starts_with("early: deferred") && l.contains("late-provider")), "{said:?}");
     let provider =
         Arc::new(Script { probe: Box::new(|dev| Ok(dev.provide::<u32>(Arc::new(42))?)), ..Script::default() });
@@ -142,7 +142,7 @@ fn f24_a_provider_that_is_not_there_yet_is_no_failure() {
     assert_eq!(r.machine.promises().broken(), []);
 }
 
-/// What a device's own work asks for.
+/// Requests from a device's own work.
 type Work = fn(&bindery::binding::Bound);
 
 /// A device with a line of its own and a reset line, whose work is `work`: done in an interrupt, or in a call while another
@@ -298,7 +298,7 @@ fn f35_a_device_that_its_first_driver_declines_goes_to_the_second() {
 }
 
 #[test]
-fn f37_a_machine_that_goes_down_with_everything_bound_leaves_nothing_on() {
+fn f37_a_machine_that_is_dropped_with_everything_bound_leaves_nothing_on() {
     let r = rig();
     r.machine.settle();
     r.machine.register(Toy(Arc::new(Script::default())));

@@ -37,7 +37,7 @@ fn with_dmac() -> Rig {
 }
 
 #[test]
-fn what_a_guest_has_is_refused_by_name_and_reached_when_it_comes_back() {
+fn registers_of_a_guest_are_refused_by_name_and_reached_when_they_come_back() {
     let r = with_dmac();
     r.give(SATA);
     r.machine.register(Dmac);
@@ -66,7 +66,7 @@ fn a_guest_gets_what_a_device_reaches_when_it_does_not_any_more() {
     device.set_driver_override(Some("vfio-platform"));
     let e = r.machine.bind(SATA, "vfio-platform").unwrap_err().to_string();
     assert!(e.contains("held by dmac (DMA), peer"), "{e}");
-    assert!(r.story().iter().any(|e| e.starts_with(SATA) && e.contains("held by dmac (DMA)")));
+    assert!(r.events().iter().any(|e| e.starts_with(SATA) && e.contains("held by dmac (DMA)")));
     let claims = Tree::new(&r.machine).read("/sys/kernel/bindery/claims").unwrap();
     assert!(claims.contains("registers 0xee300000 + 0x1000\tpeer\tdmac (DMA)"), "{claims}");
     r.machine.unbind(DMAC, DMAC).unwrap();
@@ -89,12 +89,12 @@ fn a_driver_that_comes_later_is_a_supplier_whatever_ends_it() {
         r.machine.settle();
         r.machine.bind(SATA, "sata_rcar").unwrap();
         assert_eq!((r.driver(DMAC), r.driver(SATA)), (Some(DMAC), Some("sata_rcar")), "{what}");
-        r.story();
+        r.events();
         end(&r);
-        let story = r.story();
-        let at = |device: &str| story.iter().position(|e| e.starts_with(device) && e.contains(": unbound from"));
+        let events = r.events();
+        let at = |device: &str| events.iter().position(|e| e.starts_with(device) && e.contains(": unbound from"));
         let order = (at(DMAC), at(SATA));
-        assert!(order.0.is_some() && order.0 < order.1, "{what}: P6: {order:?} in {story:#?}");
+        assert!(order.0.is_some() && order.0 < order.1, "{what}: P6: {order:?} in {events:#?}");
         assert_eq!(r.machine.promises().broken(), [], "{what}");
     }
 }

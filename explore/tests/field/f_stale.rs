@@ -14,7 +14,7 @@ use bindery::iommu::Prot;
 use bindery::power::{ResetLine, SupplyError, SupplyUse};
 use bindery_drivers::vfio::{Session, Vfio};
 
-/// What a driver can keep for ever.
+/// Handles that a driver can keep for ever.
 struct Kept {
     regs: MmioHandle,
     irq: IrqHandle,
@@ -22,7 +22,7 @@ struct Kept {
     reset: ResetLine,
 }
 
-/// Drives the disk controller when it is told to, and gives away what it has.
+/// Binds to the disk controller by `driver_override`, and hands its handles out.
 #[derive(Clone, Default)]
 struct Keeper(Arc<Mutex<Vec<Kept>>>);
 
@@ -54,7 +54,7 @@ fn kept() -> (Rig, Keeper) {
 }
 
 #[test]
-fn what_a_driver_keeps_reaches_nothing_of_the_next_owners() {
+fn handles_that_a_driver_keeps_reach_nothing_of_the_next_owners() {
     for next in ["keeper", "sata_rcar", "vfio-platform"] {
         let (r, keeper) = kept();
         let old = keeper.0.lock().unwrap().pop().unwrap();

@@ -113,7 +113,7 @@ impl Driver for Careful {
     }
 }
 
-/// A board on which the disk controller is the careful driver's, and, if asked for, somebody else uses its clock.
+/// A board on which the careful driver has the disk controller, and, if asked for, another device uses its clock.
 fn careful(shared: bool) -> Rig {
     let r = rig();
     r.machine.settle();
@@ -181,7 +181,7 @@ fn f41_registers_answer_from_probe_to_the_last_destructor_while_a_neighbour_come
 }
 
 #[test]
-fn f41_the_board_would_have_said_so() {
+fn f41_the_board_detects_such_an_access() {
     let r = careful(false);
     r.machine
         .client::<Careful>(SATA)

@@ -56,7 +56,7 @@ pub fn rig() -> Rig {
 }
 
 impl Rig {
-    /// Whether the line is masked, by the last word on it; None when it is off.
+    /// State of the line after the last call on it: `Some(true)` when it is masked; `None` when it is off.
     pub fn masked(&self, line: u32) -> Option<bool> {
         let mut state = None;
         for (l, c) in self.tap.irqs.lock().unwrap().iter().filter(|(l, _)| *l == line) {
@@ -72,14 +72,14 @@ impl Rig {
     pub fn driver(&self, name: &str) -> Option<&'static str> {
         self.machine.device(name).and_then(|d| d.driver())
     }
-    pub fn story(&self) -> Vec<String> {
+    pub fn events(&self) -> Vec<String> {
         self.board
             .take_events()
             .into_iter()
             .map(|e| format!("{}: {}", e.device.as_deref().unwrap_or("-"), e.kind))
             .collect()
     }
-    /// What the product itself noticed.
+    /// Broken promises, misuse and model errors that were detected.
     pub fn verdict(&self) -> String {
         format!(
             "promises broken: {:?}; model errors: {:?}; dma misuses: {:?}",

@@ -1,4 +1,4 @@
-//! Two devices on one interrupt line. While one of them has no driver data (probing, or on its way back), its part of a
+//! Two devices on one interrupt line. While one of them has no driver data (probing, or torn down), its part of a
 //! delivery masks the line for both; if that binding then ends, nobody lets the line deliver again.
 use super::kernel::*;
 use bindery::binding::{Bound, Irq};
@@ -29,7 +29,7 @@ impl Driver for Server {
     }
 }
 
-/// The other one: takes the line, and then its probe fails (or is slow). The interrupt comes in between.
+/// The other one: requests the line, and then its probe fails (or is slow). The interrupt arrives meanwhile.
 struct Neighbour;
 impl Driver for Neighbour {
     const NAME: &'static str = "neighbour";
@@ -161,7 +161,7 @@ fn passed_through_first() {
 }
 
 /// The same with hardware and a real driver: the neighbour sits on the IOMMU's fault line, and a fault comes while the
-/// neighbour's probe runs. Afterwards the IOMMU's faults are not told any more.
+/// neighbour's probe runs. Afterwards the IOMMU's faults are not reported any more.
 struct OnFaultLine(Arc<bindery_sim::board::Board>);
 impl Driver for OnFaultLine {
     const NAME: &'static str = "on-fault-line";
@@ -177,12 +177,12 @@ impl Driver for OnFaultLine {
         Ok(Quiesced::stopped())
     }
 }
-fn faults_told(rig: &Rig, addr: u64) -> usize {
-    rig.story();
+fn faults_reported(rig: &Rig, addr: u64) -> usize {
+    rig.events();
     let _ = rig.board.translate(0, 2, addr, true);
     rig.board.run_pending();
     rig.sleep(std::time::Duration::from_millis(5));
-    let s = rig.story();
+    let s = rig.events();
     s.iter().filter(|s| s.contains("refused a")).inspect(|s| println!("      {s}")).count()
 }
 #[test]
@@ -190,13 +190,13 @@ fn iommu_faults_after_a_neighbours_failed_probe() {
     let rig = rig();
     rig.machine.settle();
     let line = bindery_sim::salvator::IPMMU_LINE;
-    let before = faults_told(&rig, 0x2000);
+    let before = faults_reported(&rig, 0x2000);
     rig.machine.register(OnFaultLine(Arc::clone(&rig.board)));
     let mut d = dev("neighbour", "t,on-fault-line");
     d.resources.push(irq(line, Trigger::LevelHigh));
     rig.machine.add_device(d).unwrap();
     rig.machine.settle();
-    let after = faults_told(&rig, 0x3000);
+    let after = faults_reported(&rig, 0x3000);
     println!(
         "R01d faults told before {before}, after {after}; line {line} masked {:?}, still high {}; {}",
         rig.masked(line),
@@ -279,7 +279,7 @@ fn one_users_unmask_does_not_open_what_another_masks() {
 
 /// The neighbour's device asks and nobody waits for it: the line is masked, and the server is served late, not never.
 #[test]
-fn a_neighbour_that_asks_and_is_not_looked_after() {
+fn a_neighbour_that_interrupts_and_is_not_served() {
     let (rig, count) = with_server();
     rig.machine.unbind("a-server", "server").unwrap();
     rig.machine.register(Honest(Arc::clone(&count)));
@@ -290,7 +290,7 @@ fn a_neighbour_that_asks_and_is_not_looked_after() {
         rig.machine.add_device(d).unwrap();
     }
     rig.machine.settle();
-    rig.story();
+    rig.events();
     for _ in 0..5 {
         // The neighbour's device keeps the line up.
         while rig.masked(300) == Some(false) {
@@ -300,7 +300,7 @@ fn a_neighbour_that_asks_and_is_not_looked_after() {
         assert_eq!(rig.masked(300), Some(false), "others are not kept waiting for ever");
     }
     assert!((5..20).contains(&count.load(Ordering::Relaxed)), "asked each time: {count:?}");
-    let told: Vec<_> = rig.story().into_iter().filter(|s| s.contains("300")).collect();
+    let told: Vec<_> = rig.events().into_iter().filter(|s| s.contains("300")).collect();
     let expected = "-: interrupt line 300 was masked for b-waiter (waiter), who did not come; c-honest (honest) waited";
     assert_eq!(told, [expected], "told once");
 }

@@ -35,14 +35,14 @@ fn second_trigger() {
         rig.driver("b-level"),
         rig.verdict()
     );
-    let story = rig.story();
-    println!("R02 story {:#?}", story.iter().filter(|s| s.starts_with("b-level")).collect::<Vec<_>>());
+    let events = rig.events();
+    println!("R02 events {:#?}", events.iter().filter(|s| s.starts_with("b-level")).collect::<Vec<_>>());
     assert_eq!(rig.driver("b-level"), None, "R02: bound on a line that is set up for the other trigger, nothing said");
     assert_eq!(asked, [IrqControl::Enable(Trigger::EdgeRising)]);
     let error = rig.machine.bind("b-level", "taker").unwrap_err();
     assert_eq!(error.errno(), Errno::EBUSY);
     let words = "interrupt line 301 is held by a-edge (taker), shared, rising edge";
-    assert!(error.to_string().contains(words) && story.iter().any(|s| s.starts_with("b-level") && s.contains(words)));
+    assert!(error.to_string().contains(words) && events.iter().any(|s| s.starts_with("b-level") && s.contains(words)));
     rig.machine.unbind("a-edge", "taker").unwrap();
     rig.machine.bind("b-level", "taker").unwrap();
     assert!(

@@ -22,7 +22,7 @@ impl Driver for Codec {
     }
 }
 
-/// Which leaf is ds1: the one whose micro-TLB 0 is not let through, for the board's DMA engine is behind it.
+/// The leaf that is ds1: the one whose micro-TLB 0 is blocked, since the board's DMA engine is behind it.
 fn ds1_leaf(rig: &Rig) -> usize {
     (0..8).find(|l| matches!(rig.board.translate(*l, 0, 0x4800_0000, true), Some(Err(_)))).unwrap()
 }
@@ -43,7 +43,7 @@ fn r03_the_second_iommu_translates_too() {
     let d = codec(&rig);
     rig.machine.add_device(d).unwrap();
     rig.machine.settle();
-    assert_eq!(rig.driver("codec"), Some("codec"), "{:?}", rig.story());
+    assert_eq!(rig.driver("codec"), Some("codec"), "{:?}", rig.events());
     let ds1 = ds1_leaf(&rig);
     for (leaf, utlb) in [(0, 9), (ds1, 40)] {
         let through = rig.board.translate(leaf, utlb, 0x4800_0000, true);

@@ -174,7 +174,7 @@ fn soft(devices: &[(&str, &str, &[u32])]) -> Rig {
     }
     rig.machine.settle();
     assert!(devices.iter().all(|(name, ..)| rig.driver(name) == Some("soft")));
-    rig.story();
+    rig.events();
     rig
 }
 
@@ -203,11 +203,11 @@ fn a_line_is_released_while_any_of_its_users_is_bound() {
 }
 
 #[test]
-fn a_reset_that_others_would_feel_is_refused_with_their_name_and_told() {
+fn a_reset_that_would_affect_others_is_refused_with_their_name_and_reported() {
     let rig = soft(&[("a-soft", "t,soft", &[703]), ("b-soft", "t,soft", &[703])]);
     assert_eq!(holder(pulse(&rig, "a-soft")), "b-soft (soft)");
     assert_eq!(holder(pulse(&rig, "b-soft")), "a-soft (soft)");
-    let told = rig.story().into_iter().filter(|l| l.contains("a reset of") && l.contains("refused")).count();
+    let told = rig.events().into_iter().filter(|l| l.contains("a reset of") && l.contains("refused")).count();
     assert_eq!(told, 2);
     rig.machine.unbind("b-soft", "soft").unwrap();
     assert!(pulse(&rig, "a-soft").is_ok(), "alone now: asked at each use");
@@ -256,7 +256,7 @@ fn a_guest_has_its_reset_line_for_itself() {
     rig.machine.bind("given", "vfio-platform").unwrap();
     let refused = rig.machine.bind("b-soft", "soft").unwrap_err().to_string();
     assert!(refused.contains("given (vfio-platform)"), "{refused}");
-    assert!(rig.story().iter().any(|l| l.starts_with("b-soft: ") && l.contains("refused") && l.contains("given")));
+    assert!(rig.events().iter().any(|l| l.starts_with("b-soft: ") && l.contains("refused") && l.contains("given")));
     rig.machine.unbind("given", "vfio-platform").unwrap();
     rig.machine.bind("b-soft", "soft").unwrap();
     assert_eq!(rig.machine.promises().broken(), []);

@@ -152,9 +152,9 @@ fn service_of_a_probe_that_fails() {
     assert_eq!(rig.driver("led"), None, "R05d: bound on a service that its provider never finished to set up");
 }
 
-/// The explorer walks the consumer's life. Is the provider ever taken from under it?
+/// Explores the consumer's lifecycle: the provider is never unbound under it.
 #[test]
-fn told_to_the_explorer() {
+fn explored() {
     use bindery_explore::{Bounded, boards, device};
     let board = boards::salvator_xs().with(|m| {
         let mut node = None;
@@ -172,7 +172,7 @@ fn told_to_the_explorer() {
     assert!(report.coverage["lifecycle: the supplier is unbound first"] > 0, "R05e: {report}");
 }
 #[test]
-fn told_to_the_explorer_with_visitors() {
+fn explored_with_preemptions() {
     use bindery_explore::{Bounded, boards, device};
     let board = boards::salvator_xs().with(|m| {
         let mut node = None;
@@ -214,7 +214,7 @@ fn the_supplier_goes_first() {
     assert!(trace.contains("pins: unbind"), "R05g: the supplier stays where it is");
 }
 
-/// More of the kind: the link is there whoever came first, and seen in the control tree.
+/// The link is there in any order of binding, and shown in the control tree.
 #[test]
 fn every_service_that_is_used_is_a_link_that_the_control_tree_shows() {
     use bindery::control::Tree;
@@ -287,7 +287,7 @@ fn a_cycle_made_at_run_time_is_refused_by_name() {
         rig.machine.add_device(dev(name, "t,late")).unwrap();
     }
     rig.machine.settle();
-    rig.story();
+    rig.events();
     let take = |user: &str, of: &str| {
         let node = rig.node(of);
         rig.machine.client::<Late>(user).unwrap().call(|d| d.take(node)).unwrap()
@@ -297,12 +297,12 @@ fn a_cycle_made_at_run_time_is_refused_by_name() {
     let cycle = Err(ProbeError::Resource(ResourceError::SupplierCycle));
     assert_eq!(take("one", "three"), cycle);
     assert_eq!(take("one", "one"), cycle);
-    let told: Vec<_> = rig.story().into_iter().filter(|line| line.contains("refused")).collect();
+    let told: Vec<_> = rig.events().into_iter().filter(|line| line.contains("refused")).collect();
     let names = |line: &str| ["one", "two", "three"].iter().all(|name| line.contains(&format!("/devices/{name}")));
     assert!(told.len() == 2 && names(&told[0]), "{told:?}");
     // The first one takes the others with it, in order.
     rig.machine.unbind("one", "late").unwrap();
-    let ends: Vec<_> = rig.story().into_iter().filter(|line| line.contains("unbound from")).collect();
+    let ends: Vec<_> = rig.events().into_iter().filter(|line| line.contains("unbound from")).collect();
     let order: Vec<_> = ends.iter().map(|line| line.split(':').next().unwrap()).collect();
     assert_eq!(order, ["three", "two", "one"]);
     assert_eq!(rig.machine.promises().broken(), []);

@@ -134,15 +134,15 @@ fn play(at: Where, act: Act, see: impl Fn(&Rig) -> bool + Send + 'static) {
         while !see(&rig) && begun.elapsed() < Duration::from_secs(5) {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let story = rig.story().join("\n");
-        tx.send((see(&rig), rig.machine.queued(), rig.verdict(), story)).unwrap();
+        let events = rig.events().join("\n");
+        tx.send((see(&rig), rig.machine.queued(), rig.verdict(), events)).unwrap();
     });
-    let (seen, queued, verdict, story) =
+    let (seen, queued, verdict, events) =
         rx.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{at:?}: hangs"));
-    assert!(seen, "{at:?}: not done\n{story}");
+    assert!(seen, "{at:?}: not done\n{events}");
     assert_eq!(queued, [], "{at:?}");
     assert_eq!(verdict, "promises broken: []; model errors: []; dma misuses: []", "{at:?}");
-    assert!(story.contains("queued: asked for from inside driver code"), "{at:?}: nobody said so\n{story}");
+    assert!(events.contains("queued: asked for from inside driver code"), "{at:?}: nobody said so\n{events}");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn it_is_asked_for_a_thousand_times() {
     play(Where::Call, act, |r| r.machine.device("hot").is_none());
 }
 
-/// What needs a device's lock is not waited for from inside either.
+/// Operations that need a device's lock do not block inside its driver's code either.
 #[test]
 fn it_binds_and_settles_from_inside() {
     for at in EVERYWHERE {
@@ -264,9 +264,9 @@ fn the_last_handle_is_dropped_inside_a_call() {
     assert!(rx.recv_timeout(Duration::from_secs(10)).expect("hangs"), "bindings are left");
 }
 
-/// The same, told to the explorer.
+/// The same, explored.
 #[test]
-fn told_to_the_explorer() {
+fn explored() {
     ends(explorer);
 }
 

@@ -144,7 +144,7 @@ fn tidy_unbind() {
         assert_eq!(rig.driver("glue-child"), Some("child"));
         rig.machine.unbind("glue", "glue").unwrap();
         println!("R07e child there {}; {}", rig.machine.device("glue-child").is_some(), rig.verdict());
-        for s in rig.story().iter().filter(|s| s.contains("glue")) {
+        for s in rig.events().iter().filter(|s| s.contains("glue")) {
             println!("      {s}");
         }
         rig.machine.bind("glue", "glue").unwrap();
@@ -192,18 +192,18 @@ fn linked_child() {
     rig.machine.add_device(dev("glue", "t,linked-glue")).unwrap();
     rig.machine.settle();
     println!("R07h {:?} {:?}", rig.driver("glue"), rig.driver("glue-child"));
-    rig.story();
+    rig.events();
     rig.machine.unbind("glue", "linked-glue").unwrap();
-    for s in rig.story().iter().filter(|s| s.contains("unbind") || s.contains("quiesced") || s.contains("removed")) {
+    for s in rig.events().iter().filter(|s| s.contains("unbind") || s.contains("quiesced") || s.contains("removed")) {
         println!("      {s}");
     }
     rig.machine.bind("glue", "linked-glue").unwrap();
     rig.machine.settle();
     println!("R07h again {:?} {:?}; {}", rig.driver("glue"), rig.driver("glue-child"), rig.verdict());
 }
-/// What the explorer says of the untidy one, and of the tidy one.
+/// Reports of the explorer on the driver that leaves its children, and on the one that removes them.
 #[test]
-fn told_to_the_explorer() {
+fn explored() {
     use bindery_explore::{Bounded, boards, device};
     for tidy in [false, true] {
         let board = boards::salvator_xs().with(move |m| {
@@ -333,12 +333,12 @@ fn children_and_grandchildren_go_before_their_parent_is_stopped_in_every_way_tha
         let rig = hub(End::Bound, &["port1", "port2"], Port::default());
         assert_eq!(there(&rig), ["port1", "port1-leaf", "port2", "port2-leaf"], "{what}");
         assert!(there(&rig).iter().all(|name| rig.driver(name) == Some("port")), "{what}");
-        rig.story();
+        rig.events();
         if what == "end of the machine" {
             continue;
         }
         end(&rig);
-        let told = rig.story();
+        let told = rig.events();
         assert_eq!(there(&rig), [""; 0], "{what}");
         let stop = place(&told, "hub: quiesced:").min(place(&told, "hub: unbound"));
         for name in ["port1", "port2"] {
@@ -362,7 +362,7 @@ fn a_probe_that_fails_or_waits_takes_its_children_with_it_and_none_was_ever_boun
     for end in [End::Fails, End::DefersOnAbsent, End::DefersOnChild] {
         let rig = hub(end, &["port1"], Port::default());
         assert_eq!((there(&rig), rig.driver("hub")), (Vec::new(), None));
-        let told = rig.story();
+        let told = rig.events();
         assert!(!told.iter().any(|line| line.starts_with("port1: probe")), "{told:#?}");
         let refused =
             told.iter().any(|line| line.starts_with("hub: a link to /devices/port1 refused: suppliers in a cycle"));
@@ -393,7 +393,7 @@ fn a_child_may_come_late_and_leave_early() {
         // Its name is taken: refused, and told.
         let again = client.call(|hub| hub.0.add_child(port("port9")).map(|_| ())).unwrap();
         assert_eq!(again, Err(bindery::binding::ResourceError::ChildExists));
-        assert!(rig.story().iter().any(|line| line.contains("a child refused") && line.contains("port9")));
+        assert!(rig.events().iter().any(|line| line.contains("a child refused") && line.contains("port9")));
         // It is pulled out by somebody else: its parent's ledger does not grow.
         assert!(rig.machine.remove_device("port9"));
         assert_eq!((there(&rig), ledger()), (Vec::new(), before));
@@ -406,7 +406,7 @@ fn a_child_may_come_late_and_leave_early() {
 }
 
 #[test]
-fn what_hangs_on_a_device_that_vanishes_is_gone_too_and_is_not_asked_to_stop_at_its_registers() {
+fn consumers_of_a_device_that_vanishes_are_gone_too_and_are_not_stopped_through_its_registers() {
     let rig = hub(End::Bound, &["port1"], Port { stuck: true, ..Port::default() });
     rig.machine.device_vanished("hub");
     // A device that is gone does no DMA, so nothing is kept of it.
@@ -471,7 +471,7 @@ fn a_parent_that_is_handed_over_has_no_children_meanwhile() {
 }
 
 #[test]
-fn the_explorer_walks_a_parent_with_children() {
+fn a_parent_with_children_is_explored() {
     use bindery_explore::{Bounded, boards, device};
     let board = boards::salvator_xs().with(|m| {
         m.register(Hub { end: End::Bound, ports: &["port1"] });

@@ -46,10 +46,10 @@ fn the_same_window() {
     }
     rig.machine.settle();
     assert_eq!((rig.driver(CPG), rig.driver("a-pm"), rig.driver("b-mbox")), (Some("renesas-cpg-mssr"), None, None));
-    let story = rig.story();
+    let events = rig.events();
     let refused = "b-mbox: registers 0xe6150000 + 0x1000 (exclusive) for mbox refused: \
                    registers 0xe6150000 + 0x1000 are held by e6150000.clock-controller (renesas-cpg-mssr)";
-    assert!(story.iter().any(|s| s == refused), "{story:#?}");
+    assert!(events.iter().any(|s| s == refused), "{events:#?}");
     let error = rig.machine.bind("a-pm", "pm").unwrap_err();
     assert_eq!(error.errno(), Errno::EBUSY, "{error}");
     assert!(error.to_string().contains("held by e6150000.clock-controller (renesas-cpg-mssr)"), "{error}");
@@ -82,7 +82,7 @@ fn whoever_comes_first_and_only_as_long_as_it_is_there() {
 }
 
 #[test]
-fn those_who_all_say_so_share() {
+fn registers_are_shared_when_all_holders_say_so() {
     let rig = rig();
     rig.machine.register(Pm);
     rig.machine.register(Sharer);
@@ -115,7 +115,7 @@ fn given(rig: &Rig, name: &str, stream: u32, base: u64, len: u64) {
 
 /// And with a guest: registers that a host's driver holds are not given to it as its own device's.
 #[test]
-fn in_a_guests_hands() {
+fn owned_by_a_guest() {
     let rig = rig();
     rig.machine.settle();
     rig.machine.unbind(SATA, "sata_rcar").unwrap();
@@ -171,7 +171,7 @@ fn a_guest_has_whole_pages() {
 
 /// The interrupt controller's registers, which the machine's env drives itself, and the machine's own RAM.
 #[test]
-fn what_no_driver_holds_and_is_held_all_the_same() {
+fn supplies_that_no_driver_holds_and_that_stay_on_all_the_same() {
     let rig = rig();
     rig.machine.settle();
     rig.machine.register(Pm);

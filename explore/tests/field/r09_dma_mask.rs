@@ -44,7 +44,7 @@ fn play(bits: Option<u32>, translated: bool) -> (Option<&'static str>, Vec<Strin
     rig.machine.settle();
     assert_eq!(rig.machine.promises().broken(), []);
     assert_eq!(rig.machine.dma_misuses(), []);
-    let said = rig.story().into_iter().filter(|s| s.starts_with("capture")).collect();
+    let said = rig.events().into_iter().filter(|s| s.starts_with("capture")).collect();
     (rig.driver("capture"), said)
 }
 

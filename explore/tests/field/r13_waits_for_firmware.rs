@@ -46,12 +46,12 @@ fn firmware() {
     assert_eq!(why(&rig, "gpu"), ["condition firmware: gpu.bin: not fulfilled"]);
     assert_eq!(rig.machine.waiting_for(FILE), ["gpu"]);
     let deferred = "gpu: deferred by gpu: waits for condition firmware: gpu.bin";
-    assert!(rig.story().iter().any(|l| l == deferred));
+    assert!(rig.events().iter().any(|l| l == deferred));
     files.lock().unwrap().push("gpu.bin".into());
     assert_eq!(rig.machine.fulfil(FILE), 1);
     assert_eq!(rig.machine.settle().bound, 1);
     assert_eq!(rig.driver("gpu"), Some("gpu"));
-    assert!(rig.story().iter().any(|l| l == "gpu: woken by condition firmware: gpu.bin: nothing is missing any more"));
+    assert!(rig.events().iter().any(|l| l == "gpu: woken by condition firmware: gpu.bin: nothing is missing any more"));
     assert!(why(&rig, "gpu").is_empty());
     rig.machine.unbind("gpu", "gpu").unwrap();
     assert_eq!(rig.verdict(), WELL);
@@ -102,7 +102,7 @@ fn it_is_unfulfilled_again() {
     assert_eq!(rig.verdict(), WELL);
 }
 
-/// Bound after a deferral, and un-fulfilled while it is bound: the link to the condition holds nobody (P6).
+/// Bound after a deferral, and un-fulfilled while it is bound: the link to the condition keeps no device bound (P6).
 #[test]
 fn it_is_unfulfilled_while_who_waited_for_it_is_bound() {
     let (rig, files) = with_gpu();

@@ -37,7 +37,7 @@ fn region(first: u64, len: u64, kind: RegionKind) -> ReservedRegion {
     ReservedRegion { first: DeviceAddr(first), last: DeviceAddr(first + (len - 1)), kind }
 }
 
-/// What a device behind micro-TLB `utlb` of the first leaf reaches.
+/// Returns true when a device behind micro-TLB `utlb` of the first leaf reaches the page.
 fn reaches(r: &Rig, utlb: usize, at: u64) -> bool {
     r.reach(utlb, at, false).is_some_and(|phys| phys.0 == at)
 }
@@ -75,7 +75,7 @@ fn clean(r: &Rig) {
 }
 
 #[test]
-fn r16_the_scan_out_goes_on_when_iommu_and_driver_come_and_go() {
+fn r16_the_scan_out_goes_on_when_iommu_and_driver_bind_and_unbind() {
     let r = rig_with(Policy::default(), DTB);
     assert!(reaches(&r, 20, FRAME), "at boot");
     r.machine.settle();
@@ -84,7 +84,7 @@ fn r16_the_scan_out_goes_on_when_iommu_and_driver_come_and_go() {
     r.machine.register(Display);
     r.machine.settle();
     for _ in 0..3 {
-        assert_eq!(r.driver(DISPLAY), Some("display"), "{:?}", r.story());
+        assert_eq!(r.driver(DISPLAY), Some("display"), "{:?}", r.events());
         assert!(reaches(&r, 20, FRAME), "its driver is bound");
         assert!(r.reach(20, 0xffff_f000, true).is_some(), "and has its page");
         r.machine.unbind(DISPLAY, "display").unwrap();
@@ -94,9 +94,9 @@ fn r16_the_scan_out_goes_on_when_iommu_and_driver_come_and_go() {
     }
     assert_eq!(file(&r, DISPLAY), "0x0000000048100000 0x00000000481fffff direct\n");
     // The IOMMU leaves, which is told, and returns.
-    r.story();
+    r.events();
     r.machine.unbind(HC, "ipmmu-vmsa").unwrap();
-    assert!(r.story().iter().any(|s| s.contains("display") && s.contains("reserved regions are not mapped while")));
+    assert!(r.events().iter().any(|s| s.contains("display") && s.contains("reserved regions are not mapped while")));
     r.machine.bind(HC, "ipmmu-vmsa").unwrap();
     r.machine.settle();
     assert!(reaches(&r, 20, FRAME));
@@ -142,7 +142,7 @@ fn r16_two_devices_with_regions_that_overlap_and_a_neighbour() {
         ],
     );
     r.machine.settle();
-    assert_eq!(r.driver("two"), Some("acme_master"), "{:?}", r.story());
+    assert_eq!(r.driver("two"), Some("acme_master"), "{:?}", r.events());
     assert_eq!(
         file(&r, "one"),
         "0x0000000048010000 0x000000004801bfff direct\n\
@@ -210,7 +210,7 @@ fn f10_an_address_that_a_neighbour_uses_is_freed_before_a_later_member_is_bound(
     r.master("early", |m| drop(m.coherent.lock().unwrap().pop()));
     r.machine.unbind("early", "acme_master").unwrap();
     r.machine.settle();
-    assert_eq!(r.driver("late"), Some("acme_master"), "{:?}", r.story());
+    assert_eq!(r.driver("late"), Some("acme_master"), "{:?}", r.events());
     r.machine.bind("early", "acme_master").unwrap();
     for _ in 0..4 {
         assert_ne!(r.master("early", |m| m.share(4096).unwrap()), at, "never again while that one is there");
@@ -226,7 +226,7 @@ fn f10_a_later_member_takes_free_addresses_out_of_a_domain_in_use() {
         let next = DeviceAddr(at.0 - 0x4000);
         with_regions(&r, "late", 6, 928, &[region(next.0, 0x4000, kind)]);
         r.machine.settle();
-        assert_eq!(r.driver("late"), Some("acme_master"), "{:?}", r.story());
+        assert_eq!(r.driver("late"), Some("acme_master"), "{:?}", r.events());
         assert_eq!(reaches(&r, 6, next.0), kind == RegionKind::Direct);
         for _ in 0..8 {
             let given = r.master("early", |m| m.share(4096).unwrap());
@@ -284,23 +284,23 @@ fn r16_a_direct_region_is_not_passed_through_and_a_relaxable_one_is() {
 }
 
 #[test]
-fn r16_a_neighbour_with_a_region_keeps_a_group_from_guests_and_is_told_when_it_comes_too_late() {
+fn r16_a_neighbour_with_a_region_keeps_a_group_from_guests_and_is_reported_when_it_is_added_too_late() {
     let r = rig_alone();
     r.add_master("nic", 5, 929, |_| ());
     r.machine.settle();
     r.give("nic");
     let session = r.open("nic").unwrap();
-    r.story();
+    r.events();
     with_regions(&r, "gpu", 6, 928, &[region(FRAME, 0x2000, RegionKind::Direct)]);
     r.machine.settle();
-    let story = r.story();
-    assert!(story.iter().any(|s| s.contains("gpu") && s.contains("passed through")), "{story:?}");
+    let events = r.events();
+    assert!(events.iter().any(|s| s.contains("gpu") && s.contains("passed through")), "{events:?}");
     assert!(!reaches(&r, 6, FRAME), "blocked: a guest has the group");
     drop(session);
     r.machine.device("nic").unwrap().set_driver_override(None);
     r.machine.unbind("nic", "vfio-platform").unwrap();
     r.machine.settle();
-    assert!(reaches(&r, 6, FRAME), "{:?}", r.story());
+    assert!(reaches(&r, 6, FRAME), "{:?}", r.events());
     assert_eq!(r.driver("gpu"), Some("acme_master"));
     r.machine.unbind("gpu", "acme_master").unwrap();
     if let Some(driver) = r.driver("nic") {
@@ -313,7 +313,7 @@ fn r16_a_neighbour_with_a_region_keeps_a_group_from_guests_and_is_told_when_it_c
 }
 
 #[test]
-fn r16_a_region_that_the_iommu_cannot_map_is_told_and_its_device_not_bound() {
+fn r16_a_region_that_the_iommu_cannot_map_is_reported_and_its_device_not_bound() {
     let r = rig();
     r.machine.settle();
     r.add_master("nic", 5, 929, |_| ());
@@ -329,8 +329,8 @@ fn r16_a_region_that_the_iommu_cannot_map_is_told_and_its_device_not_bound() {
         ],
     );
     r.machine.settle();
-    let story = r.story();
-    assert!(story.iter().any(|s| s.contains("far") && s.contains("cannot be kept mapped")), "{story:?}");
+    let events = r.events();
+    assert!(events.iter().any(|s| s.contains("far") && s.contains("cannot be kept mapped")), "{events:?}");
     assert_eq!((r.driver("far"), r.driver("nic")), (None, Some("acme_master")));
     assert!(reaches(&r, 6, FRAME), "the one that can be kept is");
     clean(&r);
@@ -404,7 +404,7 @@ fn r16_regions_that_cannot_be_read_are_noted_and_keep_their_device_from_being_pr
 }
 
 #[test]
-fn r16_nothing_is_leaked_by_many_comings_and_goings() {
+fn r16_nothing_is_leaked_by_many_binds_and_unbinds() {
     let r = rig_alone();
     let before = r.machine.memory().frames().in_use();
     for _ in 0..40 {

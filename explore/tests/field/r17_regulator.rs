@@ -118,7 +118,7 @@ fn by_hand_clock() {
 use bindery::device::{DeviceDesc, NodeId};
 use std::collections::BTreeMap;
 
-/// What each rail was asked for last: on or off, and microvolts.
+/// The last request for each rail: on or off, and microvolts.
 type RailState = Arc<Mutex<BTreeMap<NodeId, (bool, u32)>>>;
 
 /// Switches nodes below itself; each gives 1 V to 2 V.
@@ -154,7 +154,7 @@ impl Driver for Chip {
     }
 }
 
-/// Switches its rail on in probe, and idles when it is told to.
+/// Switches its rail on in probe, and off when a test says so.
 struct Card;
 struct CardData {
     vcc: SupplyUse,
@@ -346,7 +346,7 @@ fn handles_that_are_kept_past_their_binding_switch_nothing() {
 }
 
 #[test]
-fn who_never_switched_a_line_on_does_not_switch_it_off() {
+fn a_user_that_never_switched_a_line_on_does_not_switch_it_off() {
     let rig = rig();
     rig.machine.register(Saver);
     rig.machine.settle();

@@ -1,4 +1,4 @@
-//! A driver's code panics on the way back (and a kernel that unwinds goes on).
+//! A driver's code panics during tear-down (and a kernel that unwinds goes on).
 
 use super::kernel::*;
 use bindery::binding::{Bound, Irq};
@@ -63,7 +63,7 @@ impl Driver for Clumsy {
         IrqReturn::Handled
     }
 }
-/// Runs the life of a device whose driver panics at `at`, and returns what is not as it should be.
+/// Binds and unbinds a device whose driver panics at `at`, and returns the differences from the expected state.
 fn play(at: At) -> Result<(), String> {
     let rig = rig();
     rig.machine.register(Clumsy(at));

@@ -17,7 +17,7 @@ fn nodes(machine: &Machine) -> (usize, usize) {
 const REMEMBERED: usize = 1024;
 
 #[test]
-fn what_comes_and_goes_under_new_names_leaves_nothing_bound_waiting_or_held() {
+fn devices_that_come_and_go_under_new_names_leave_nothing_bound_waiting_or_held() {
     let rig = rig();
     rig.board.keep_events(0);
     rig.machine.settle();

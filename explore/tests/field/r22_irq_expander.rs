@@ -192,7 +192,7 @@ fn behind_a_cascade_and_with_a_line_of_each() {
 #[test]
 fn a_controller_takes_those_behind_it_first() {
     let b = Behind::with(true);
-    b.rig.story();
+    b.rig.events();
     let gpio = b.pins(GPIO);
     assert_eq!(*gpio.on.lock().unwrap(), BTreeSet::from([5, 6, 7]));
     b.rig.machine.unbind(GPIO, "expander").unwrap();
@@ -201,7 +201,7 @@ fn a_controller_takes_those_behind_it_first() {
     }
     assert_eq!(b.rig.driver(KEY), Some("touch"), "another controller's");
     assert!(gpio.on.lock().unwrap().is_empty(), "their lines were switched off, at the controller");
-    let unbound: Vec<_> = b.rig.story().into_iter().filter(|s| s.contains(": unbound")).collect();
+    let unbound: Vec<_> = b.rig.events().into_iter().filter(|s| s.contains(": unbound")).collect();
     assert!(unbound.last().unwrap().starts_with(GPIO), "{unbound:?}");
     b.rig.machine.bind(GPIO, "expander").unwrap();
     b.rig.machine.settle();
@@ -231,7 +231,7 @@ fn a_driver_that_offers_no_lines_is_named() {
     let error = b.rig.machine.bind(TOUCH, "touch").unwrap_err();
     let words = "nobody delivers the interrupt lines of gpio (/gpio@10000000)";
     assert!(error.to_string().ends_with(words), "{error}");
-    assert!(b.rig.story().iter().any(|s| s.starts_with(TOUCH) && s.ends_with(words)));
+    assert!(b.rig.events().iter().any(|s| s.starts_with(TOUCH) && s.ends_with(words)));
     assert_eq!(b.rig.machine.promises().broken(), []);
 }
 

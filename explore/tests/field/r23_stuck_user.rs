@@ -23,12 +23,12 @@ impl Driver for Gpu {
 }
 
 #[test]
-fn a_call_that_does_not_end_is_told() {
+fn a_call_that_does_not_end_is_reported() {
     let rig = rig();
     rig.machine.register(Gpu);
     rig.machine.add_device(dev("gpu", "t,gpu")).unwrap();
     rig.machine.settle();
-    rig.story();
+    rig.events();
     let mut outs = Vec::new();
     for _ in 0..2 {
         let c = rig.machine.client::<Gpu>("gpu").unwrap();
@@ -50,14 +50,14 @@ fn a_call_that_does_not_end_is_told() {
         let _ = done_tx.send(());
     });
     let begun = std::time::Instant::now();
-    let mut story = Vec::new();
-    while story.iter().filter(|l: &&String| l.contains("has waited")).count() < 3
+    let mut events = Vec::new();
+    while events.iter().filter(|l: &&String| l.contains("has waited")).count() < 3
         && begun.elapsed() < Duration::from_secs(30)
     {
-        story.extend(rig.story());
+        events.extend(rig.events());
         std::thread::sleep(Duration::from_millis(10));
     }
-    let told: Vec<_> = story.iter().filter(|l| l.contains("has waited")).collect();
+    let told: Vec<_> = events.iter().filter(|l| l.contains("has waited")).collect();
     assert!(told.len() >= 2 && told.len() < 20, "at 1 s, then each time when it is twice as long: {told:?}");
     // The device, each call, where it comes from, and since when.
     assert!(told[0].starts_with("gpu: ") && told[0].matches("r23_stuck_user.rs").count() == 2, "{}", told[0]);
@@ -74,7 +74,7 @@ fn a_call_that_does_not_end_is_told() {
 
 /// Nobody says anything of a wait that is short.
 #[test]
-fn a_short_wait_is_not_told() {
+fn a_short_wait_is_not_reported() {
     let rig = rig();
     rig.machine.register(Gpu);
     rig.machine.add_device(dev("gpu", "t,gpu")).unwrap();
@@ -92,14 +92,14 @@ fn a_short_wait_is_not_told() {
         rig.machine.unbind("gpu", "gpu").unwrap();
         t.join().unwrap();
     }
-    assert!(!rig.story().iter().any(|l| l.contains("has waited")));
+    assert!(!rig.events().iter().any(|l| l.contains("has waited")));
 }
 
-/// Runs `wait` on a thread of its own. What is told of it while it waits, and what `/sys/kernel/bindery/users` says; then
+/// Runs `wait` on a thread of its own. Returns the event that reports it while it waits, and what `/sys/kernel/bindery/users` says; then
 /// `let_go` ends it.
-fn told_while(
+fn reported_while(
     machine: &Arc<bindery::machine::Machine>,
-    story: impl Fn() -> Vec<String>,
+    events: impl Fn() -> Vec<String>,
     wait: impl FnOnce() + Send + 'static,
     let_go: impl FnOnce(),
 ) -> (String, String) {
@@ -111,7 +111,7 @@ fn told_while(
     let begun = std::time::Instant::now();
     let mut line = None;
     while line.is_none() && begun.elapsed() < Duration::from_secs(60) {
-        line = story().into_iter().find(|l| l.contains("has waited"));
+        line = events().into_iter().find(|l| l.contains("has waited"));
         std::thread::sleep(Duration::from_millis(5));
     }
     let tree = bindery::control::Tree::new(machine);
@@ -166,13 +166,13 @@ fn guest_at_a_gate() -> (dma::Rig, Arc<bindery_drivers::vfio::Session>, mpsc::Re
 }
 
 #[test]
-fn an_operation_of_a_guest_that_does_not_end_is_told() {
+fn an_operation_of_a_guest_that_does_not_end_is_reported() {
     let (r, session, at, open) = guest_at_a_gate();
     let guest = std::thread::spawn(move || session.read(0, 0, bindery::env::Width::W32));
     at.recv().unwrap();
     let m = Arc::clone(&*r.machine);
     let unbind = move || m.unbind(dma::SATA, "vfio-platform").unwrap();
-    let (line, users) = told_while(&r.machine, || r.story(), unbind, || open.send(()).unwrap());
+    let (line, users) = reported_while(&r.machine, || r.events(), unbind, || open.send(()).unwrap());
     assert!(
         line.starts_with("ee300000.sata: ") && line.contains("a read from ") && line.contains("r23_stuck"),
         "{line}"
@@ -184,7 +184,7 @@ fn an_operation_of_a_guest_that_does_not_end_is_told() {
 }
 
 #[test]
-fn a_callback_of_a_user_that_does_not_end_is_told_to_the_user_who_waits_for_it() {
+fn a_callback_of_a_user_that_does_not_end_is_reported_to_the_user_who_waits_for_it() {
     let (r, session, at, open) = guest_at_a_gate();
     let (gate, called, opened) = gate();
     session.on_request(move || gate.pass()).unwrap();
@@ -193,8 +193,8 @@ fn a_callback_of_a_user_that_does_not_end_is_told_to_the_user_who_waits_for_it()
     called.recv().unwrap();
     unbind.join().unwrap();
     drop((at, open));
-    r.story();
-    let (line, _) = told_while(&r.machine, || r.story(), move || drop(session), || opened.send(()).unwrap());
+    r.events();
+    let (line, _) = reported_while(&r.machine, || r.events(), move || drop(session), || opened.send(()).unwrap());
     assert!(line.contains("the user's answer to the host's request, inside for"), "{line}");
     assert_eq!(r.machine.promises().broken(), []);
 }
@@ -250,7 +250,7 @@ fn with_part(
 }
 
 #[test]
-fn a_register_access_that_does_not_end_is_told() {
+fn a_register_access_that_does_not_end_is_reported() {
     let (gate, at, open) = gate();
     let hook = move |tap: &dma::Tap| {
         tap.hook(salvator::SATA_BASE.0, move |_, _, value, _| {
@@ -265,7 +265,7 @@ fn a_register_access_that_does_not_end_is_told() {
     at.recv().unwrap();
     let m = Arc::clone(&*r.machine);
     let unbind = move || m.unbind("part", "part").unwrap();
-    let (line, users) = told_while(&r.machine, || r.story(), unbind, || open.send(()).unwrap());
+    let (line, users) = reported_while(&r.machine, || r.events(), unbind, || open.send(()).unwrap());
     let access = "a read at 0x20 of the registers at 0xee300000 by a handle, inside for";
     assert!(line.starts_with("part: ") && line.contains(access), "{line}");
     assert!(users.contains(access), "{users}");
@@ -274,7 +274,7 @@ fn a_register_access_that_does_not_end_is_told() {
 }
 
 #[test]
-fn an_interrupt_handler_that_does_not_return_is_told() {
+fn an_interrupt_handler_that_does_not_return_is_reported() {
     let (gate, at, open) = gate();
     let (r, _) = with_part(None, Some(gate), |_| ());
     r.machine.settle();
@@ -283,14 +283,14 @@ fn an_interrupt_handler_that_does_not_return_is_told() {
     at.recv().unwrap();
     let m = Arc::clone(&*r.machine);
     let remove = move || assert!(m.remove_device("part"));
-    let (line, _) = told_while(&r.machine, || r.story(), remove, || open.send(()).unwrap());
+    let (line, _) = reported_while(&r.machine, || r.events(), remove, || open.send(()).unwrap());
     assert!(line.starts_with("part: ") && line.contains("interrupt 0, inside for"), "{line}");
     handler.join().unwrap();
     assert_eq!(r.machine.promises().broken(), []);
 }
 
 #[test]
-fn a_probe_that_hangs_is_told_to_all_who_wait_for_the_device_lock() {
+fn a_probe_that_hangs_is_reported_to_all_who_wait_for_the_device_lock() {
     let (gate, at, open) = gate();
     let (r, _) = with_part(Some(gate), None, |_| ());
     let m = Arc::clone(&*r.machine);
@@ -302,7 +302,7 @@ fn a_probe_that_hangs_is_told_to_all_who_wait_for_the_device_lock() {
         move || m.bind("part", "part")
     });
     let remove = move || assert!(m.remove_device("part"));
-    let (line, users) = told_while(&r.machine, || r.story(), remove, || open.send(()).unwrap());
+    let (line, users) = reported_while(&r.machine, || r.events(), remove, || open.send(()).unwrap());
     let holder = "a probe that has the device lock (probing, driver part), inside for";
     assert!(line.starts_with("part: ") && line.contains(holder), "{line}");
     assert!(users.contains(holder), "{users}");

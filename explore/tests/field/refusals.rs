@@ -1,4 +1,4 @@
-//! A device that a driver could not have: it is told, listed with the reason, and tried again when what was short comes back.
+//! A device that was refused to a driver: reported, listed with the reason, and retried when the resource is available again.
 
 use super::dma::*;
 use bindery::device::SupplierKind;
@@ -12,7 +12,7 @@ fn why(rig: &Rig, name: &str) -> Vec<String> {
 
 /// A group that a pass-through user owns.
 #[test]
-fn a_group_is_let_go_by_its_owner() {
+fn a_group_is_released_by_its_owner() {
     let r = rig();
     r.machine.settle();
     r.add_master("first", 7, 929, |_| ());
@@ -21,11 +21,11 @@ fn a_group_is_let_go_by_its_owner() {
     r.machine.unbind("first", "acme_master").unwrap();
     r.give(SATA);
     r.add_master("second", 8, 930, |_| ());
-    r.story();
+    r.events();
     assert_eq!(r.machine.settle().bound, 0);
     let told = "second: not bound to acme_master, refused before its probe: group";
-    let story = r.story();
-    assert!(story.iter().any(|l| l.starts_with(told) && l.contains("pass-through")), "{story:?}");
+    let events = r.events();
+    assert!(events.iter().any(|l| l.starts_with(told) && l.contains("pass-through")), "{events:?}");
     assert!(
         why(&r, "second").iter().any(|w| w.starts_with("acme_master was refused: group")),
         "{:?}",
@@ -80,7 +80,7 @@ fn a_context_comes_back() {
     assert_eq!(r.machine.promises().broken(), []);
 }
 
-/// Needs more memory than there is, as long as somebody else has it.
+/// Needs more memory than there is while another driver holds some.
 struct Hungry;
 impl Driver for Hungry {
     const NAME: &'static str = "hungry";
@@ -123,7 +123,7 @@ fn memory_comes_back() {
 
 /// Registers that another driver holds.
 #[test]
-fn a_window_of_registers_is_let_go() {
+fn a_window_of_registers_is_released() {
     struct Window;
     impl Driver for Window {
         const NAME: &'static str = "window";
@@ -154,18 +154,18 @@ fn a_window_of_registers_is_let_go() {
     assert_eq!(r.machine.promises().broken(), []);
 }
 
-/// What no waiting mends is told and listed, and not tried for ever.
+/// A permanent refusal is reported and listed, and not retried for ever.
 #[test]
 fn a_stream_that_the_iommu_does_not_have() {
     let r = rig_with(Policy::default(), bindery_sim::salvator::DEVICE_TREE);
     r.machine.settle();
     r.add_master("far", 4000, 929, |_| ());
-    r.story();
+    r.events();
     r.machine.settle();
-    let story = r.story();
+    let events = r.events();
     assert!(
-        story.iter().any(|l| l.starts_with("far: not bound to acme_master, refused before its probe")),
-        "{story:?}"
+        events.iter().any(|l| l.starts_with("far: not bound to acme_master, refused before its probe")),
+        "{events:?}"
     );
     assert!(why(&r, "far").iter().any(|w| w.contains("no such stream")), "{:?}", r.machine.waiting());
     r.machine.unbind(SATA, "sata_rcar").unwrap();

@@ -8,7 +8,7 @@ use bindery_sim::board::Stuck;
 const AT: DeviceAddr = DeviceAddr(0x10_0000);
 
 #[test]
-fn a_map_over_an_unmap_that_was_not_confirmed_lets_the_old_page_go() {
+fn a_map_over_an_unmap_that_was_not_confirmed_releases_the_old_page() {
     let r = rig();
     r.machine.settle();
     r.give(SATA);

@@ -24,7 +24,7 @@ fn the_same_from_a_device_tree() {
     let r = rig_on(Salvator::new().disk(disk()), Policy::default(), include_bytes!("trees/s03_bus_window.dtb"), |_| ());
     r.machine.settle();
     println!("sata: {:?}, ranges {:?}", r.driver(SATA), r.machine.device(SATA).unwrap().desc().dma.ranges);
-    let told: Vec<_> = r.story().into_iter().filter(|l| l.contains("DMA coherent")).collect();
+    let told: Vec<_> = r.events().into_iter().filter(|l| l.contains("DMA coherent")).collect();
     println!("{told:?}");
     println!("{}", r.verdict());
     assert!(!told.iter().any(|l| l.contains("0xfffff000")), "outside of the bus's dma-ranges");
@@ -44,7 +44,7 @@ fn untranslated_it_counts() {
     assert!(at.0 + 4096 <= 0x10_0000);
 }
 
-/// What a master behind windows (bus address, length) is told for each of `pages` pages.
+/// DMA addresses that a master behind windows (bus address, length) gets for each of `pages` pages.
 fn told(windows: &[(u64, u64)], mask: u32, pages: usize) -> Result<Vec<u64>, String> {
     let r = rig();
     r.machine.settle();

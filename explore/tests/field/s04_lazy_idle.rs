@@ -19,7 +19,7 @@ fn an_unmap_is_enforced_within_ten_milliseconds() {
     let page = r.reach(5, at.0, true);
     r.master("acme-nic", |m| m.take_back()).unwrap();
     println!("right after the unmap: {:?}", r.reach(5, at.0, true));
-    println!("{:?}", r.story().into_iter().rev().take(6).collect::<Vec<_>>());
+    println!("{:?}", r.events().into_iter().rev().take(6).collect::<Vec<_>>());
     r.sleep(Duration::from_secs(10));
     let later = r.reach(5, at.0, true);
     println!("mapped: {page:?}; ten seconds after the unmap: {later:?}");

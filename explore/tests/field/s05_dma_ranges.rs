@@ -1,4 +1,4 @@
-//! `dma-ranges` that cannot be read: what addresses is the device told?
+//! `dma-ranges` that cannot be read: the DMA addresses that the device gets.
 use super::dma::*;
 use bindery::binding::Bound;
 use bindery::device::Nodes;
@@ -23,7 +23,7 @@ impl Driver for Free {
 }
 
 #[test]
-fn what_cannot_be_read_does_not_become_one_to_one_or_another_buss_window() {
+fn windows_that_cannot_be_read_do_not_become_one_to_one_or_another_buss_window() {
     let blob = include_bytes!("trees/s05_dma_ranges.dtb");
     let mut nodes = Nodes::default();
     let d = describe(blob, &mut nodes).unwrap();

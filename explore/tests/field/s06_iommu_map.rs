@@ -32,7 +32,7 @@ fn a_host_bridge_that_does_no_dma_itself_can_be_bound() {
     );
     r.machine.register(Bridge);
     r.machine.settle();
-    println!("{:?}", r.story().into_iter().filter(|l| l.starts_with("fe000000.pcie")).collect::<Vec<_>>());
+    println!("{:?}", r.events().into_iter().filter(|l| l.starts_with("fe000000.pcie")).collect::<Vec<_>>());
     println!("bind: {:?}; {}", r.machine.bind("fe000000.pcie", "acme_bridge").map_err(|e| e.to_string()), r.verdict());
     assert_eq!(r.driver("fe000000.pcie"), Some("acme_bridge"), "the map is for what lies behind the bridge");
 }

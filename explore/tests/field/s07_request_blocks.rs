@@ -29,7 +29,7 @@ fn the_deadline_holds_for_a_user_that_is_stuck_in_its_own_answer() {
         r.machine.device(SATA).unwrap().phase(),
         bindery::env::Env::now(&*r.board)
     );
-    println!("{:?}", r.story().into_iter().rev().take(2).collect::<Vec<_>>());
+    println!("{:?}", r.events().into_iter().rev().take(2).collect::<Vec<_>>());
     drop(hold);
     let _ = told.recv_timeout(Duration::from_secs(8));
     assert!(answer.is_ok(), "the unbind waits for the user's callback, not for its deadline");
@@ -70,7 +70,7 @@ fn a_user_that_panics_in_its_answer() {
         done.is_ok(),
         r.driver(SATA),
         s.is_revoked(),
-        r.story()
+        r.events()
             .into_iter()
             .rev()
             .take(14)

@@ -8,7 +8,7 @@ use bindery::env::{IoError, Width};
 use bindery::machine::Policy;
 use bindery_sim::salvator::{self, Salvator};
 
-/// A clock controller whose reset registers can be told not to answer.
+/// A clock controller whose reset registers can be made not to respond.
 fn rig_with_broken_resets() -> (Rig, Arc<AtomicBool>) {
     let broken = Arc::new(AtomicBool::new(false));
     let say = Arc::clone(&broken);
@@ -31,7 +31,7 @@ fn the_next_user_does_not_get_a_device_that_was_not_reset() {
     println!("the user's own reset: {:?}", first.reset());
     drop(first);
     broken.store(false, Ordering::SeqCst);
-    println!("told: {:?}", r.story().into_iter().rev().take(3).collect::<Vec<_>>());
+    println!("told: {:?}", r.events().into_iter().rev().take(3).collect::<Vec<_>>());
     let second = r.open(SATA);
     println!("next open: {second:?}");
     let left = second.as_ref().ok().map(|s| s.read(0, 0x198, Width::W32));
@@ -40,13 +40,13 @@ fn the_next_user_does_not_get_a_device_that_was_not_reset() {
 }
 
 #[test]
-fn taking_it_back_keeps_what_cannot_be_shown_to_be_quiet() {
+fn taking_it_back_keeps_what_cannot_be_shown_to_be_quiesced() {
     let (r, broken) = rig_with_broken_resets();
     r.give(SATA);
     let first = r.open(SATA).unwrap();
     broken.store(true, Ordering::SeqCst);
     println!("unbind: {:?}", r.machine.unbind(SATA, "vfio-platform"));
-    println!("{:#?}", r.story().into_iter().rev().take(12).collect::<Vec<_>>());
+    println!("{:#?}", r.events().into_iter().rev().take(12).collect::<Vec<_>>());
     println!("kept: {:?}; quarantine: {:?}; {}", r.machine.pinned_supplies(), r.machine.quarantine(), r.verdict());
     drop(first);
     assert_eq!(r.machine.promises().broken(), []);
@@ -82,11 +82,11 @@ fn an_open_that_is_refused_can_be_tried_again() {
         let refused = r.open(SATA);
         assert!(matches!(refused, Err(bindery_drivers::vfio::OpenError::NotReset(_))), "{refused:?}");
     }
-    let told = r.story().into_iter().filter(|l| l.contains("pass-through not-reset")).count();
+    let told = r.events().into_iter().filter(|l| l.contains("pass-through not-reset")).count();
     assert_eq!(told, 1, "told once");
     broken.store(false, Ordering::SeqCst);
     drop(r.open(SATA).unwrap());
     drop(r.open(SATA).unwrap());
-    assert!(r.story().iter().any(|l| l.contains("pass-through reset")));
+    assert!(r.events().iter().any(|l| l.contains("pass-through reset")));
     assert_eq!(r.machine.promises().broken(), []);
 }

@@ -39,7 +39,7 @@ fn a_working_iommu() {
 }
 
 #[test]
-fn a_hung_iommu_does_not_make_the_way_back_longer_for_each_map() {
+fn a_hung_iommu_delays_tear_down_once_and_not_for_each_map() {
     let mut times = Vec::new();
     for maps in [10, 1_000, 65_535] {
         let t = many(maps, true);

@@ -12,7 +12,7 @@ use bindery_sim::interpose::Interpose;
 use bindery_sim::salvator::{self, GUEST_DEVICE_TREE};
 
 #[test]
-fn a_guest_does_not_choose_how_much_the_host_has_to_say() {
+fn a_guest_does_not_decide_how_many_events_the_host_emits() {
     let r = rig();
     r.machine.settle();
     r.give(SATA);

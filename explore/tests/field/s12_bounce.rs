@@ -66,7 +66,7 @@ fn twenty_thousand_rounds_leak_no_slot() {
 }
 
 #[test]
-fn what_the_device_does_not_write_stays_as_it_was_and_nothing_old_leaks() {
+fn bytes_that_the_device_does_not_write_stay_as_they_were_and_nothing_old_leaks() {
     let r = short(256 << 20);
     r.master("acme-nic", |m| {
         let mut b = r.machine.dma_buffer(4096).unwrap();

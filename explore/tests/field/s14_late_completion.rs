@@ -39,7 +39,7 @@ fn after_a_time_out_the_port_works_and_a_late_end_belongs_to_nobody() {
             c.call(|p| p.read(lba, &mut b)).unwrap().unwrap();
             assert!(b.chunks(2).all(|w| w == (lba as u16).to_le_bytes()), "sector {lba}");
         }
-        println!("{:?}; {}", r.story().into_iter().filter(|l| l.contains("port")).collect::<Vec<_>>(), r.verdict());
+        println!("{:?}; {}", r.events().into_iter().filter(|l| l.contains("port")).collect::<Vec<_>>(), r.verdict());
         assert_eq!(r.machine.promises().broken(), []);
     }
 }
@@ -59,5 +59,5 @@ fn interrupts_that_nobody_asked_for() {
             assert!(b.chunks(2).all(|w| w == ((n % 200) as u16).to_le_bytes()));
         }
     }
-    println!("{:?}; {}", r.story().into_iter().filter(|l| l.contains("storm")).collect::<Vec<_>>(), r.verdict());
+    println!("{:?}; {}", r.events().into_iter().filter(|l| l.contains("storm")).collect::<Vec<_>>(), r.verdict());
 }

@@ -1,4 +1,4 @@
-//! A disk with sectors of 4096 bytes, made of one with 512 by somebody in between.
+//! A disk with sectors of 4096 bytes, made of one with 512 by a hook at its registers.
 
 use std::sync::{Arc, Mutex};
 
@@ -121,7 +121,7 @@ fn sectors_with_room_for_checksums_are_refused_by_name() {
     // 520 bytes (T10 protection): not a power of two.
     let r = rig_with_sectors(260, 1);
     let said: Vec<_> = r
-        .story()
+        .events()
         .into_iter()
         .filter(|l| l.starts_with(SATA) && (l.contains("claims") || l.contains("not bound")))
         .collect();

@@ -50,7 +50,7 @@ fn a_disk_that_was_exchanged_while_nothing_was_asked_of_it_is_noticed() {
     });
     println!(
         "read: {read:?}; write: {wrote:?}, on the other disk now: {there:x?}; told: {:?}; {}",
-        r.story(),
+        r.events(),
         r.verdict()
     );
     assert!(
@@ -77,7 +77,7 @@ fn a_disk_that_comes_back_is_used_again() {
     lost.store(false, Ordering::SeqCst);
     r.sleep(Duration::from_secs(5));
     let again = first_word(&r, 1);
-    println!("back again: {again:?}; {:?}; {}", r.story().into_iter().rev().take(3).collect::<Vec<_>>(), r.verdict());
+    println!("back again: {again:?}; {:?}; {}", r.events().into_iter().rev().take(3).collect::<Vec<_>>(), r.verdict());
     r.machine.unbind(SATA, "sata_rcar").unwrap();
     r.machine.bind(SATA, "sata_rcar").unwrap();
     println!("bound again: {:?}", first_word(&r, 1));
@@ -104,7 +104,7 @@ fn the_same_disk_with_another_size_after_a_reset() {
     let second = first_word(&r, 1);
     println!(
         "{first:?}; then {second:?}; {:?}",
-        r.story().into_iter().filter(|l| l.contains("port") || l.contains("disk now")).collect::<Vec<_>>()
+        r.events().into_iter().filter(|l| l.contains("port") || l.contains("disk now")).collect::<Vec<_>>()
     );
     println!("{}", r.verdict());
     assert!(!second.unwrap_err().contains("another disk"), "model and serial number are the same: it is another size");

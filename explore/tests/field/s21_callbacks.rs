@@ -138,7 +138,7 @@ fn a_callback_asks_the_host_to_unbind_what_it_is_called_for() {
 }
 
 #[test]
-fn a_panic_in_a_callback_is_told_and_the_next_call_is_made() {
+fn a_panic_in_a_callback_is_reported_and_the_next_call_is_made() {
     let r = rig();
     r.machine.settle();
     r.give(SATA);
@@ -161,7 +161,7 @@ fn a_panic_in_a_callback_is_told_and_the_next_call_is_made() {
     drop(s);
     assert_eq!(calls.load(SeqCst), 3);
     let told = r
-        .story()
+        .events()
         .into_iter()
         .filter(|l| l.contains("pass-through panicked: the user's callback of interrupt 0"))
         .count();

@@ -7,7 +7,7 @@ use bindery::env::{IrqLine, Trigger};
 
 use super::dma::*;
 
-/// Wants no interrupt before it is told to.
+/// Requests no interrupt before a test says so.
 struct Quieted;
 impl Driver for Quieted {
     const NAME: &'static str = "acme_quieted";

@@ -3,7 +3,7 @@ use super::dma::*;
 use bindery::dma::Direction;
 
 #[test]
-fn what_is_borrowed_does_not_change() {
+fn borrowed_memory_does_not_change() {
     let r = rig();
     r.machine.settle();
     r.machine.unbind(SATA, "sata_rcar").unwrap();

@@ -1,4 +1,4 @@
-//! References with the wrong number of cells, or to nobody: what does the device do without?
+//! References with the wrong number of cells, or to a node that does not exist.
 use super::dma::*;
 use bindery::machine::Policy;
 use bindery_sim::salvator::Salvator;
@@ -14,7 +14,7 @@ fn with(blob: &[u8]) -> (Option<&'static str>, usize, String) {
         .collect();
     r.machine.settle();
     let said: Vec<_> = r
-        .story()
+        .events()
         .into_iter()
         .filter(|l| l.starts_with(SATA) && (l.contains("not bound") || l.contains("disk") || l.contains("join")))
         .collect();

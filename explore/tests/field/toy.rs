@@ -1,4 +1,4 @@
-//! A driver that does what a test tells it.
+//! A driver whose behaviour a test sets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesc
 
 type Hook<R> = Box<dyn Fn() -> R + Send + Sync>;
 
-/// What the toy does, and how often it was asked.
+/// Behaviour of the toy, and counts of its calls.
 pub struct Script {
     pub probe: Box<dyn Fn(&Bound) -> Result<(), ProbeError> + Send + Sync>,
     pub interrupt: Hook<IrqReturn>,

@@ -109,7 +109,7 @@ fn a_place_that_is_never_reached_fails_the_run() {
 }
 
 #[test]
-fn what_lies_behind_a_broken_promise_is_not_reported_as_never_reached() {
+fn coverage_points_behind_a_broken_promise_are_not_reported_as_never_reached() {
     let report = Engine::new("cut short").require(["behind"]).run(|ch: &Chooser| {
         ch.check(Promise::NothingLeft, false, "left", || "something".into())?;
         ch.cover("behind");
@@ -151,7 +151,7 @@ fn kinds_without_end_do_not_fill_the_memory() {
 }
 
 #[test]
-fn a_violation_that_its_path_does_not_lead_to_again_is_reported_with_what_was_seen() {
+fn a_violation_that_is_not_reproduced_is_reported_with_its_first_description() {
     // The first run is not like the others.
     let first = std::sync::atomic::AtomicBool::new(true);
     let report = Engine::new("not alike").threads(1).run(|ch: &Chooser| {

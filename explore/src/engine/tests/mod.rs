@@ -13,7 +13,7 @@ use std::sync::Mutex;
 
 use super::{Chooser, Engine, Report, Violation};
 
-/// Walks `scenario`, and counts how often each list of choices that it gives back was seen.
+/// Explores `scenario`, and counts how many times it returned each list of choices.
 fn collect(engine: &Engine, scenario: impl Fn(&Chooser) -> Vec<usize> + Sync) -> (BTreeMap<Vec<usize>, u32>, Report) {
     let seen = Mutex::new(BTreeMap::new());
     let report = engine.run(|ch: &Chooser| -> Result<(), Violation> {

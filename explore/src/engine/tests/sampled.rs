@@ -18,7 +18,7 @@ fn run(threads: usize, seed: u64) -> Report {
 }
 
 #[test]
-fn above_the_bound_a_run_goes_on_at_random_and_says_so() {
+fn above_the_bound_an_exploration_continues_at_random_and_says_so() {
     let report = run(2, 3);
     let why = "the bound of 100 paths was met".to_owned();
     assert_eq!(report.mode, Mode::Sampled { why, explored: 100, samples: 500, seed: 3 });
@@ -80,7 +80,7 @@ fn an_order_is_drawn_by_priority_and_not_step_by_step() {
 }
 
 #[test]
-fn the_time_bound_ends_a_walk() {
+fn the_time_bound_ends_an_exploration() {
     let bounds = Bounds { time: Some(std::time::Duration::from_millis(20)), ..Bounds::default() };
     let report = Engine::new("time").bounds(bounds).run(|ch: &Chooser| {
         for _ in 0..40 {

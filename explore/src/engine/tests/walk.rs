@@ -28,7 +28,7 @@ fn a_choice_without_alternatives_is_no_choice_point() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn any_number_of_threads_walks_the_same_paths(seed: u64) {
+    fn any_number_of_threads_explores_the_same_paths(seed: u64) {
         let (one, _) = collect(&Engine::new("tree").threads(1), |ch| irregular(ch, seed));
         let (many, report) = collect(&Engine::new("tree").threads(4), |ch| irregular(ch, seed));
         prop_assert!(one.values().all(|&times| times == 1));

@@ -23,7 +23,7 @@ fn heading(out: &mut String, first: &str, columns: &[&str]) {
     writeln!(out, "|---|{}", "---|".repeat(columns.len())).unwrap_or_default();
 }
 
-/// Known bugs by model, and what each of them is.
+/// Known bugs by model, with their descriptions.
 pub(super) fn findings(runs: &[Run]) -> String {
     let found = |name: &str| runs.iter().find_map(|run| run.named(name));
     let columns: Vec<_> = BUGS.iter().filter_map(|bug| Some((bug, found(bug.name)?))).collect();
