@@ -16,6 +16,10 @@ pub const COMMAND: &str = "cargo run -p bindery-explore --bin teardown-models --
 const TEMPLATE: &str = include_str!("teardown-models.md");
 
 /// Explores every model, and writes the page. The same text each time.
+///
+/// # Panics
+///
+/// When the template has a placeholder without a value; a test renders all of it.
 pub fn render() -> String {
     let runs: Vec<Run> = Model::ALL.iter().map(|&model| Run::new(model, &Options::default())).collect();
     let mut parts = TEMPLATE.split("{{");
@@ -41,7 +45,7 @@ impl Run {
         Self { model, report: engine(model, options).threads(1).run(scenario(model, options)) }
     }
 
-    /// The only runs of this variant of the driver, without faults and preemptions.
+    /// Runs of this variant of the driver only, without faults and preemptions.
     fn of_variant(model: Model, variant: DriverVariant) -> Self {
         Self::new(model, &Options { variants: vec![variant], faults: 0, preemptions: 0, ..Options::default() })
     }
@@ -74,7 +78,7 @@ fn value(runs: &[Run], words: &[&str]) -> String {
         ["test-remove", what] => test_remove(what),
         ["swallowed", boot, faults] => {
             let boot = if boot == "first" { Boot::IommuFirst } else { Boot::IommuLater };
-            let faults = if faults == "0" { 0 } else { 1 };
+            let faults = u32::from(faults != "0");
             let run = Run::new(Model::Linux50Rc5Swallowed, &Options { faults, boot, ..Options::default() });
             run.named("unbind-crash").map_or("no crash", |_| "the crash").into()
         }
