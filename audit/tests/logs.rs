@@ -44,7 +44,7 @@ fn faults_while_vfio_has_the_device_are_its_users() {
          [  613.102944] DMAR:[DMA Write] Request device [02:00.0] fault addr fe000000\n\
          [  613.102944] DMAR:[fault reason 05] PTE Write access is not set\n",
     );
-    audited.nothing().says(&["2 faults", "while vfio has it"]);
+    audited.nothing().says(&["2 faults", "while vfio owns it"]);
 }
 
 #[test]

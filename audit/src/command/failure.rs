@@ -27,7 +27,7 @@ pub enum Failure {
         limit: u64,
     },
     /// A log or a trace cannot be read.
-    #[error("cannot read {0}")]
+    #[error(transparent)]
     Input(#[from] Unreadable),
     /// A file of patterns cannot be understood.
     #[error("{}: {error}", .path.display())]

@@ -110,7 +110,7 @@ fn iommu<'a>(text: &'a str, device: Option<&'a str>) -> Option<Message<'a>> {
         || lower_has("TLB sync timed out")
         || lower_has("QI flush timeout")
     {
-        let named = after(text, "device=").map(|rest| full_bdf(word(rest)));
+        let named = after(text, "device=").map(|rest| full_bdf(word(rest))).or_else(|| requester(text));
         return Some(Message::Unconfirmed { device: named.filter(|name| !name.is_empty()) });
     }
     if let Some(fault) = fault(text, device) {
@@ -126,6 +126,12 @@ fn iommu<'a>(text: &'a str, device: Option<&'a str>) -> Option<Message<'a>> {
         return Some(Message::Strict(text.contains("strict mode")));
     }
     None
+}
+
+/// The device of VT-d's `Invalidation Time-out Error: SID 300`, its requester ID; 0 is none.
+fn requester(text: &str) -> Option<String> {
+    let id = after(text, " Error: SID ").map(word).and_then(hex).filter(|id| (1..=0xffff).contains(id))?;
+    Some(format!("0000:{:02x}:{:02x}.{}", id >> 8, id >> 3 & 0x1f, id & 7))
 }
 
 fn binding<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Option<Message<'a>> {
@@ -235,6 +241,7 @@ fn turn(words: &str) -> Turn {
             "driver unbound",
             "unbinding",
             "removing driver",
+            "finishing device",
             "remove complete",
             "remove, state ",
         ])

@@ -14,7 +14,7 @@ const BUFFER: usize = 256 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// The host refused.
-    #[error("{name}: {}", crate::command::said(.error))]
+    #[error("cannot read {name}: {}", crate::command::said(.error))]
     Host {
         /// The file.
         name: String,

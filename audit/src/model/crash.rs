@@ -341,7 +341,7 @@ impl Model {
                 verdict: Verdict::CannotTell,
                 words: format!(
                     "managed memory is freed by the direct path ({name}) in the crash's stack, and no line says what allocated it; if \
-                     that was the IOMMU back-end, this is the bug that {} mended",
+                     that was the IOMMU back-end, this is the bug that {} fixed",
                     known.commit
                 ),
                 cites: vec![report.head.cite()],

@@ -65,7 +65,7 @@ pub(crate) const SHAPES: &[Shape] = &[
                [  144.497303] DMAR: [DMA Read] Request device [00:02.0] PASID ffffffff fault addr 9c001000 [fault reason 06] PTE Read access is not set\n\
                [  144.513969] DMAR: [DMA Read] Request device [00:02.0] PASID ffffffff fault addr 9c001000 [fault reason 06] PTE Read access is not set\n",
         want: Nothing,
-        says: &["2 faults", "0x9c001000", "while vfio has it"],
+        says: &["2 faults", "0x9c001000", "while vfio owns it"],
         hides: &[],
     },
     Shape {

@@ -90,4 +90,30 @@ pub(crate) const SHAPES: &[Shape] = &[
         says: &["MXEX7A:00", "its probe is deferred"],
         hides: &[],
     },
+    Shape {
+        source: "single-GPU pass-through: a graphics driver lets go, VFIO takes over",
+        text: "[ 5001.000001] amdgpu 0000:0a:00.0: amdgpu: amdgpu: finishing device.\n\
+               [ 5002.100001] [drm] amdgpu: ttm finalized\n\
+               [ 5010.000001] vfio-pci 0000:0a:00.0: enabling device (0002 -> 0003)\n\
+               [ 5011.500001] vfio-pci 0000:0a:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0017 address=0xdeadb000 flags=0x0030]\n",
+        want: CannotTell,
+        says: &["0xdeadb000", "while vfio owns it"],
+        hides: &["violated"],
+    },
+    Shape {
+        source: "a driver that says nothing when it leaves, and VFIO",
+        text: "[   12.000001] exsound 0000:0a:00.1: enabling device (0000 -> 0002)\n\
+               [ 5010.000001] vfio-pci 0000:0a:00.1: enabling device (0002 -> 0003)\n",
+        want: CannotTell,
+        says: &["0000:0a:00.1 (exsound)", "a kernel log alone"],
+        hides: &["violated"],
+    },
+    Shape {
+        source: "VT-d since 6.0 names the requester of a time-out",
+        text: "[  893.004144] DMAR: DRHD: handling fault status reg 40\n\
+               [  893.004146] DMAR: VT-d detected Invalidation Time-out Error: SID 300\n",
+        want: Violated(&["R16"]),
+        says: &["0000:03:00.0"],
+        hides: &["not tied to a device"],
+    },
 ];

@@ -252,7 +252,7 @@ impl Model {
                 );
                 life.find(Finding { rule: Rule::LATE, verdict: Verdict::CannotTell, words, cites, known: None });
             }
-            Owner::Vfio => life.note(format!("{what}{span}, while vfio has it: its user's doing"), cites),
+            Owner::Vfio => life.note(format!("{what}{span}, while vfio owns it: its user's responsibility"), cites),
             Owner::Other => {
                 let words = format!("{what}{span} ({access}; {}), while nothing is torn down", run.cause);
                 life.note(words, cites);

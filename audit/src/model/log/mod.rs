@@ -246,6 +246,9 @@ impl Model {
         }
         let Some(id) = self.id(device) else { return };
         let changed = !bus && self.devices[id].log.driver.as_deref().is_some_and(|old| old != driver);
+        if changed && vfio {
+            self.taken_over(id, &mark);
+        }
         match turn {
             crate::event::Turn::Leaves => {
                 self.flush_run(id);
@@ -290,6 +293,20 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// VFIO has the device of another driver, whose unbind left no line.
+    fn taken_over(&mut self, id: Id, mark: &Mark) {
+        self.flush_run(id);
+        let device = &mut self.devices[id];
+        let known = device.life.as_ref().is_some_and(|life| life.traced || life.teardown.is_some());
+        let before = device.log.driver.clone().filter(|driver| !driver.contains("vfio") && !known);
+        let Some(before) = before else { return };
+        let life = device.life_at(mark);
+        life.driver.get_or_insert(before);
+        life.teardown.get_or_insert(mark.clone());
+        self.doubt_log_life(id);
+        self.close(id, mark, super::End::Reprobed);
     }
 
     fn probe_failed(&mut self, mark: &Mark, driver: &str, device: &str, error: u64) {
