@@ -81,7 +81,7 @@ fn lines_alone(text: &str, start: Instant) -> Duration {
         columns += bindery_audit::input::clean(line.bytes, &mut scratch).len();
     }
     assert!(columns > 0);
-    processor(start) - before
+    processor(start).saturating_sub(before)
 }
 
 fn main() {
@@ -94,7 +94,7 @@ fn main() {
     let mut auditor = Auditor::new(Options::default());
     auditor.read("speed", Cursor::new(text), &mut |_| ()).unwrap();
     let report = auditor.finish();
-    let (took, passed) = (processor(start) - before, clock.elapsed());
+    let (took, passed) = (processor(start).saturating_sub(before), clock.elapsed());
     println!(
         "{lines} events, {} MB: {took:.2?} of processor time ({passed:.2?} passed), {:.2} million a second; {:.1} times what reading \
          the lines takes ({alone:.2?})",
