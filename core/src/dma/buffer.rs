@@ -30,6 +30,20 @@ pub const DMA_ALIGN: u64 = 128;
 /// After an unmap in a lazy domain the device may still reach the buffer until the IOMMU is flushed. Borrowing a slice
 /// waits for that flush; [`read_bytes`](Self::read_bytes) and [`write_bytes`](Self::write_bytes) do not.
 ///
+/// ```
+/// use bindery::dma::Direction;
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
+/// # example::bind(|dev| {
+/// let mut buffer = dev.dma().buffer(512)?;
+/// buffer.as_mut_slice().fill(0x55);
+/// let mapped = dev.dma().map(buffer, Direction::ToDevice)?;
+/// // ... the device reads it at mapped.device_addr() ...
+/// let buffer = mapped.unmap()?;
+/// assert_eq!(buffer.as_slice()[0], 0x55);
+/// # Ok(())
+/// # });
+/// ```
+///
 /// # Invariants
 ///
 /// `memory` is the only reference to its `DmaMemory` except for pins, which never access the bytes, and was made with

@@ -19,6 +19,21 @@ use crate::env::{Barrier, Caching};
 ///
 /// The binding owns it. Dropping or forgetting this handle frees nothing (P9); [`release`](Self::release) frees the
 /// memory before the binding ends.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
+/// # example::bind(|dev| {
+/// let table = dev.dma().coherent(2048)?;
+/// table.write_bytes(8, &[1, 2, 3]);
+/// table.publish();
+/// // ... write table.device_addr() to a register ...
+/// let mut bytes = [0; 3];
+/// table.read_bytes(8, &mut bytes);
+/// assert_eq!(bytes, [1, 2, 3]);
+/// table.release();
+/// # Ok(())
+/// # });
+/// ```
 pub struct Coherent<'s> {
     mapping: Arc<Mapping>,
     memory: Arc<DmaMemory>,

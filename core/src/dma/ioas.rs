@@ -128,6 +128,7 @@ impl Ioas {
             return Err(IoasError::Unconfirmed(iova));
         }
         let mut s = self.state.lock();
+        // Checked again under the lock: `close` may have run since `open`.
         if s.domain.is_none() {
             return Err(IoasError::Closed);
         }

@@ -250,6 +250,7 @@ impl Mapping {
 
     /// True when the memory is in quarantine.
     pub(super) fn is_quarantined(&self) -> bool {
+        // Pairs with the release in `end`, which may have run on another thread that unwinds the binding.
         self.quarantined.load(Ordering::Acquire)
     }
 
@@ -259,12 +260,14 @@ impl Mapping {
         self.check_sync(true);
         self.sync(SyncFor::Cpu);
         self.pieces.as_slice().iter().for_each(Piece::copy_out);
+        // Released after the copies are made: whoever swaps the flag writes them back.
         self.cpu_owned.store(true, Ordering::Release);
     }
 
     /// Transfers the buffers to the device, if the CPU owns them: at the end of a view, or later if the view was
     /// forgotten.
     pub(super) fn sync_for_device(&self) {
+        // A swap, because the end of the binding on another thread does this as well: only one of both copies back.
         if self.cpu_owned.swap(false, Ordering::AcqRel) {
             self.copy_in();
             self.check_sync(false);

@@ -117,6 +117,7 @@ impl DmaMemory {
         for pending in self.record.pending(domain) {
             pending.request_confirmation();
         }
+        // Checked again, because a requested flush may have failed.
         if self.record.pending(domain).is_empty() { Ok(()) } else { Err(DmaError::Unconfirmed) }
     }
 

@@ -56,6 +56,19 @@ use crate::binding::Scope;
 /// DMA operations of a bound device, as [`Bound::dma`](crate::binding::Bound::dma) returns them.
 ///
 /// The mask belongs to the binding: every binding starts with 32 bits.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
+/// # example::bind(|dev| {
+/// dev.dma().set_mask(36)?;
+/// // Shared by CPU and device at the same time, such as a descriptor ring:
+/// let ring = dev.dma().coherent_slice::<u64>(16)?;
+/// // Owned by the CPU or the device, such as a packet:
+/// let packet = dev.dma().buffer(1500)?;
+/// # drop((ring, packet));
+/// # Ok(())
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Dma<'s> {
     scope: Scope<'s>,

@@ -93,6 +93,7 @@ pub(super) struct Pending {
 impl PageRecord {
     /// True when any device may reach the pages.
     pub(super) fn is_pinned(&self) -> bool {
+        // Pairs with the release in `take`: whoever reads 0 sees all that was done before the last pin ended.
         self.count.load(Ordering::Acquire) != 0
     }
 
@@ -101,6 +102,7 @@ impl PageRecord {
         let number = pins.next;
         pins.next += 1;
         pins.list.push(PinEntry { number, by: Arc::clone(by), state: PinState::Mapped });
+        // Counted before the device address is published, so that a later reader without the lock sees the pin.
         self.count.fetch_add(1, Ordering::AcqRel);
         number
     }
@@ -115,6 +117,7 @@ impl PageRecord {
         let mut pins = self.pins.lock();
         if let Some(place) = pins.list.iter().position(|p| p.number == number) {
             pins.list.swap_remove(place);
+            // Released after the list has changed; pairs with the acquire in `is_pinned`.
             self.count.fetch_sub(1, Ordering::AcqRel);
         }
     }

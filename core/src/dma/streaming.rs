@@ -43,17 +43,16 @@ use crate::iommu::Prot;
 /// Forgetting the handle leaks the memory then (P9), dropping it does not.
 ///
 /// ```
-/// # use bindery::{binding::Bound, dma::{Direction, DmaError}};
-/// fn send(dev: &Bound, start: impl Fn(u64)) -> Result<(), DmaError> {
-///     let mut buffer = dev.dma().buffer(512)?;
-///     buffer.as_mut_slice().fill(0x55);
-///     let mapped = dev.dma().map(buffer, Direction::ToDevice)?;
-///     start(mapped.device_addr().0);
-///     // ... wait for the device ...
-///     let buffer = mapped.unmap()?;
-///     assert_eq!(buffer.as_slice()[0], 0x55);
-///     Ok(())
-/// }
+/// use bindery::dma::Direction;
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
+/// # example::bind(|dev| {
+/// let mut mapped = dev.dma().map(dev.dma().buffer(512)?, Direction::FromDevice)?;
+/// // ... write mapped.device_addr() to a register, and wait for the device ...
+/// assert_eq!(mapped.sync_for_cpu()[0], 0); // a view: the device owns the buffer again afterwards
+/// let buffer = mapped.unmap()?; // the CPU owns it
+/// assert_eq!(buffer.len(), 512);
+/// # Ok(())
+/// # });
 /// ```
 pub struct Mapped<'s> {
     mapping: Arc<Mapping>,

@@ -42,6 +42,19 @@ pub enum IovaError {
 /// others to devices with 32-bit addressing.
 ///
 /// The lock is a leaf: nothing else is locked while it is held.
+///
+/// ```
+/// use bindery::addr::DeviceAddr;
+/// use bindery::iommu::IovaSpace;
+///
+/// let mask = DeviceAddr(0xffff_ffff);
+/// let space = IovaSpace::new(DeviceAddr(0), mask, &[]);
+/// let addr = space.alloc(1, mask)?;
+/// assert_eq!(addr, DeviceAddr(0xffff_f000));
+/// space.free(addr, 1)?;
+/// assert!(space.free(addr, 1).is_err());
+/// # Ok::<(), bindery::iommu::IovaError>(())
+/// ```
 pub struct IovaSpace {
     buddy: Mutex<Buddy>,
     first_page: u64,

@@ -287,17 +287,20 @@ impl Domain {
 
     /// Records that a stream could not be detached.
     pub(crate) fn detach_failed(&self) {
+        // Stored before `retire`, whose flag `is_detached` reads first.
         self.detach_failed.store(true, Ordering::Release);
     }
 
     /// Disables the translation after its last user has left.
     pub(crate) fn retire(&self) {
         self.translation().retire();
+        // Only after the translation is disabled: a flush that sees the flag covers every entry.
         self.retired.store(true, Ordering::Release);
     }
 
     /// True when it is disabled, and every stream was detached.
     pub(crate) fn is_detached(&self) -> bool {
+        // `retired` first: its acquire makes an earlier failed detach visible.
         self.retired.load(Ordering::Acquire) && !self.detach_failed.load(Ordering::Acquire)
     }
 }

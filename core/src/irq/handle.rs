@@ -21,6 +21,20 @@ use crate::sync::atomic::Ordering;
 pub struct TimedOut(pub Duration);
 
 /// Interrupt line of a bound device. ARCHITECTURE.md has the contract of shared lines and masks.
+///
+/// ```
+/// use bindery::driver::ProbeError;
+/// use core::time::Duration;
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
+/// # example::bind(|dev| {
+/// let irq = dev.irq(0)?;
+/// // ... start a command ...
+/// irq.wait(Duration::from_millis(10)).map_err(|_| ProbeError::Device("no interrupt"))?;
+/// // ... acknowledge it in the device ...
+/// irq.unmask();
+/// # Ok(())
+/// # });
+/// ```
 pub struct Irq<'b> {
     route: Arc<Route>,
     machine: Arc<Machine>,

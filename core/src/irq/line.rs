@@ -168,6 +168,7 @@ impl Line {
 
     /// Begins a wait by a thread of the user, which unmasks the line unless a request is pending for it.
     pub(super) fn begin_wait(&mut self, route: &Arc<Route>) {
+        // A request that is pending for this wait keeps its mask until the thread has checked the device.
         if !route.fired.load(Ordering::Acquire) {
             self.unmask(route);
         }

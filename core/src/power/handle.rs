@@ -15,6 +15,18 @@ use crate::machine::Machine;
 ///
 /// Uses are counted per binding: a line stays on while any binding uses it. A use that is still on when the binding
 /// ends is released with its ledger. The handle may outlive the binding, and then returns [`SupplyError::Gone`].
+///
+/// ```
+/// use bindery::binding::ResourceError;
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
+/// # example::bind(|dev| {
+/// let clock = dev.clock(0)?; // on: the core has switched it on before probe
+/// clock.disable().map_err(ResourceError::from)?;
+/// assert!(!clock.is_enabled());
+/// clock.enable().map_err(ResourceError::from)?;
+/// # Ok(())
+/// # });
+/// ```
 #[derive(Clone)]
 pub struct SupplyUse {
     machine: Weak<Machine>,

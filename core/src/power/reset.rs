@@ -104,11 +104,13 @@ impl Bound {
 /// has succeeded (P12).
 pub(crate) fn reset_after_user(bound: &Bound) -> Result<(), ResourceError> {
     let left = &bound.device().left_by_user;
+    // Pairs with the release of the unbind that left it set, which comes before this reset.
     if !left.load(Ordering::Acquire) {
         return Ok(());
     }
     let lines = ResetLine::of(bound).ok_or(ResourceError::NotReset(SupplyError::NoSuchLine))?;
     bound.mark_quiesced(lines.pulse().map_err(ResourceError::NotReset)?);
+    // Cleared only after the reset has succeeded.
     left.store(false, Ordering::Release);
     Ok(())
 }

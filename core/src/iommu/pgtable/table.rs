@@ -120,6 +120,7 @@ impl Table {
     pub(super) fn link(&mut self, index: usize, entry: u64, child: Table) {
         if let Err(position) = self.position(index) {
             self.children.insert(position, (index, Box::new(child)));
+            // For other CPUs; the barrier before this call orders the stores for the hardware walker.
             self.window.words()[index].store(entry, Ordering::Release);
             self.used.set(index, index);
         }
