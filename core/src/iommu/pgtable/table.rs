@@ -21,7 +21,7 @@ pub trait TablePages: Send + Sync {
     ///
     /// # Errors
     ///
-    /// When no page is left that the IOMMU can walk.
+    /// [`OutOfMemory`] when no page is left that the IOMMU can walk.
     fn take(&self) -> Result<PageRun, OutOfMemory>;
 }
 
