@@ -1,8 +1,7 @@
-//! The four kinds of address, which do not convert into each other by accident.
+//! The four address spaces as types that do not convert into each other by accident.
 //!
-//! Mixing them up is a bug class of its own: a driver that unmaps a physical address where the IOVA was meant leaks the
-//! mapping; one that writes a physical address into a descriptor makes the device read somebody else's memory. Each
-//! conversion here is a named function that says whose view changes.
+//! Mixing them up is a bug class of its own: a driver that unmaps a physical address in the place of an IOVA leaks the
+//! mapping; one that writes a physical address into a descriptor makes the device read unrelated memory.
 
 use core::fmt;
 use core::ptr::NonNull;

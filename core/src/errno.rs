@@ -12,10 +12,10 @@ macro_rules! numbers {
         pub enum Errno { $($name = $number,)* }
 
         impl Errno {
-            /// Every number that this system gives.
+            /// Every error number that the control tree returns.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// Its name, as in the C headers.
+            /// Name as in the C headers: `"EBUSY"`.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }
             }

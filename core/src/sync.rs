@@ -1,8 +1,8 @@
-//! The one lock type of the core and the atomics beneath it.
+//! The core's only lock type, and its atomics.
 //!
-//! With the feature `std` a waiter parks; without it, it spins; under `cfg(loom)` and `cfg(shuttle)` the checkers own
-//! locks, atomics and threads. A lock that a panicking thread held stays usable: the core never leaves a guarded value
-//! half-changed across a call that may panic, and a test that fails should report its own failure, not a poisoned lock.
+//! With the feature `std` a waiter parks; without it, it spins; under `cfg(loom)` and `cfg(shuttle)` the model checkers
+//! provide locks, atomics and threads. A lock whose holder panicked stays usable: the core never leaves a guarded value
+//! half-changed across a call that may panic, and a failing test should report its own failure, not a poisoned lock.
 
 mod nesting;
 mod waiting;
@@ -13,7 +13,7 @@ pub use nesting::{Nested, Nesting};
 pub use waiting::current_wait;
 pub(crate) use waiting::{is_scheduled, record_wait};
 
-/// What a target that is made of threads needs to know of them.
+/// Identity of threads, for targets that have threads.
 #[cfg(all(any(feature = "std", shuttle), not(loom)))]
 pub mod thread {
     pub use super::imp::thread::{ThreadId, current};
@@ -27,20 +27,20 @@ pub struct Mutex<T>(imp::Mutex<T>);
 pub type Guard<'a, T> = imp::MutexGuard<'a, T>;
 
 impl<T> Mutex<T> {
-    /// A free lock around `value`.
+    /// An unlocked mutex that holds `value`.
     #[cfg(not(loom))]
     pub const fn new(value: T) -> Self {
         Self(imp::Mutex::new(value))
     }
 
-    /// A free lock around `value`.
+    /// An unlocked mutex that holds `value`.
     #[cfg(loom)]
     pub fn new(value: T) -> Self {
         Self(imp::Mutex::new(value))
     }
 
-    /// Waits until the value is free and takes it. A scheduler of threads that finds that nobody gets anywhere says where
-    /// this was called.
+    /// Locks the mutex, waiting if need be. The explorer's scheduler names the place of this call when it reports a
+    /// deadlock.
     #[cfg_attr(all(feature = "std", not(any(loom, shuttle))), track_caller)]
     pub fn lock(&self) -> Guard<'_, T> {
         #[cfg(all(feature = "std", not(any(loom, shuttle))))]
@@ -48,7 +48,7 @@ impl<T> Mutex<T> {
             return guard;
         } else if let Some(yield_hook) = thread_hook::of_this_thread() {
             let at = core::panic::Location::caller();
-            let _waits = record_wait(|| alloc::format!("the lock that is taken at {at}"));
+            let _wait = record_wait(|| alloc::format!("the lock that is taken at {at}"));
             loop {
                 yield_hook();
                 if let Some(guard) = self.try_lock() {
@@ -62,7 +62,7 @@ impl<T> Mutex<T> {
         return self.0.lock();
     }
 
-    /// Takes the value if it is free at this moment.
+    /// Locks the mutex if it is free at this moment.
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         #[cfg(any(feature = "std", loom, shuttle))]
         return match self.0.try_lock() {
@@ -74,7 +74,7 @@ impl<T> Mutex<T> {
         return self.0.try_lock();
     }
 
-    /// Unwraps the value; nobody else can hold the lock, because it is owned here.
+    /// Consumes the mutex and returns its value; being owned, it cannot be locked.
     #[cfg(not(loom))]
     pub fn into_inner(self) -> T {
         #[cfg(any(feature = "std", shuttle))]
@@ -113,7 +113,7 @@ mod imp {
     pub use spin::MutexGuard;
 }
 
-/// What a thread does while it waits for another one, when it is not to park.
+/// Per-thread hook that replaces parking while a thread waits.
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
 mod thread_hook {
     use std::cell::RefCell;
@@ -132,16 +132,16 @@ mod thread_hook {
     }
 }
 
-/// Names what the calling thread does, again and again, while it waits for a lock or for others to leave, in place of
-/// parking: a scheduler that runs one thread at a time lets another one run there. `None` parks again.
+/// Sets the hook that the calling thread calls repeatedly, in place of parking, while it waits for a lock or for a
+/// run-down: a scheduler that runs one thread at a time switches to another one there. `None` parks again.
 ///
-/// `give_way` returns when it is this thread's turn; it may panic to end the wait.
+/// The hook returns when it is this thread's turn; it may panic to end the wait.
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
 pub fn set_yield_hook(yield_hook: Option<std::sync::Arc<dyn Fn()>>) {
     thread_hook::set(yield_hook);
 }
 
-/// Gives way to other threads for a moment while waiting for one of them.
+/// Yields to other threads once, inside a loop that waits for one of them (Linux: `cpu_relax`).
 pub fn relax() {
     #[cfg(loom)]
     loom::thread::yield_now();
@@ -156,8 +156,8 @@ pub fn relax() {
     core::hint::spin_loop();
 }
 
-/// Lets other threads run for longer than [`relax`] does, about a tenth of a millisecond where threads can sleep: for who
-/// waits for a thread that has yet to begin.
+/// Yields for longer than [`relax`], about 0.1 ms where threads can sleep: for a wait for a thread that has not started
+/// yet.
 pub fn pause() {
     #[cfg(all(feature = "std", not(any(loom, shuttle))))]
     if thread_hook::of_this_thread().is_none() {
@@ -167,8 +167,12 @@ pub fn pause() {
     relax();
 }
 
-/// Runs `act`, and turns a panic in it into its message where panics unwind. A panic of the payload's destructor goes no
-/// further.
+/// Runs `act`, and catches a panic in it where panics unwind. A panic in the destructor of the panic's payload is
+/// caught, too.
+///
+/// # Errors
+///
+/// The panic's message.
 pub fn catch_panic<R>(act: impl FnOnce() -> R) -> Result<R, alloc::string::String> {
     #[cfg(all(feature = "std", not(loom)))]
     return std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).map_err(|payload| {
@@ -177,7 +181,7 @@ pub fn catch_panic<R>(act: impl FnOnce() -> R) -> Result<R, alloc::string::Strin
         if text.is_none()
             && let Err(second) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)))
         {
-            // It could go on like this.
+            // Its destructor may panic again, and so on: leak it.
             core::mem::forget(second);
         }
         text.unwrap_or_else(|| "no message".into())
@@ -186,10 +190,14 @@ pub fn catch_panic<R>(act: impl FnOnce() -> R) -> Result<R, alloc::string::Strin
     return Ok(act());
 }
 
-/// Something for another thread to do.
+/// Closure for another thread to run.
 pub type Job = alloc::boxed::Box<dyn FnOnce() + Send>;
 
-/// Runs `job` on a new thread, where there are threads; else it comes back.
+/// Runs `job` on a new thread.
+///
+/// # Errors
+///
+/// Returns `job` where there are no threads, or none could be started.
 pub(crate) fn spawn(job: Job) -> Result<(), Job> {
     #[cfg(all(shuttle, not(loom)))]
     {
@@ -198,7 +206,7 @@ pub(crate) fn spawn(job: Job) -> Result<(), Job> {
     }
     #[cfg(all(feature = "std", not(any(loom, shuttle))))]
     {
-        // In a place that both can take it from: a thread that cannot be started keeps what it was to run.
+        // Shared, because a failed `spawn` drops its closure, and the job must not be lost with it.
         let slot = std::sync::Arc::new(std::sync::Mutex::new(Some(job)));
         let take = |slot: &std::sync::Mutex<Option<Job>>| {
             slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()

@@ -1,16 +1,16 @@
-//! The machine's clock.
+//! Points in the machine's time.
 
 use core::fmt;
 use core::ops::Add;
 use core::time::Duration;
 
-/// A moment, in nanoseconds since the machine started. 64 bits last 584 years.
+/// Point in time, in nanoseconds since the machine started. 64 bits last 584 years.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Instant(pub u64);
 
 impl Instant {
-    /// Later than any deadline: wait without limit.
+    /// Later than any deadline: no time limit.
     pub const MAX: Self = Self(u64::MAX);
 
     /// Time from `earlier` to here; zero when `earlier` is later.

@@ -1,4 +1,4 @@
-//! What the trees of the simulated machines say.
+//! Descriptions of the simulated boards from their device trees.
 
 use bindery::addr::PhysAddr;
 use bindery::device::{DeviceDesc, Nodes, Resource, SupplierKind};
@@ -29,7 +29,7 @@ fn level(line: u32) -> Resource {
 }
 
 #[test]
-fn the_board_has_nothing_odd() {
+fn the_board_has_no_notes() {
     let (board, _) = describe(BOARD);
     assert_eq!(board.notes, []);
     assert_eq!(board.model.as_deref(), Some("Renesas Salvator-X 2nd version board based on r8a77951"));
@@ -38,7 +38,7 @@ fn the_board_has_nothing_odd() {
 }
 
 #[test]
-fn sata_is_described_as_the_board_has_it() {
+fn sata_is_described_with_its_resources_and_suppliers() {
     let (board, nodes) = describe(BOARD);
     let sata = device(&board, "ee300000.sata");
     assert_eq!(sata.compatible, ["renesas,sata-r8a7795".into(), "renesas,rcar-gen3-sata".into()]);
@@ -59,7 +59,7 @@ fn sata_is_described_as_the_board_has_it() {
 }
 
 #[test]
-fn a_leaf_ipmmu_needs_its_main_instance() {
+fn a_leaf_ipmmu_depends_on_its_main_instance() {
     let (board, nodes) = describe(BOARD);
     let leaf = device(&board, "e6570000.mmu");
     assert_eq!(suppliers(leaf, &nodes), ["Other renesas,ipmmu-main ipmmu_mm [2]", "Power power-domains sysc [32]"]);
@@ -84,7 +84,7 @@ fn a_pin_group_belongs_to_the_pin_controller() {
 }
 
 #[test]
-fn devices_and_other_nodes_are_told_apart() {
+fn platform_devices_and_other_nodes_are_separate_lists() {
     let (board, nodes) = describe(BOARD);
     let names: Vec<_> = board.devices.iter().map(|d| &*d.name).collect();
     for name in ["soc", "psci", "timer", "extal", "e60b0000.i2c", "e6800000.ethernet", "f1010000.interrupt-controller"]
@@ -110,7 +110,7 @@ fn devices_and_other_nodes_are_told_apart() {
 }
 
 #[test]
-fn memory_holds_the_region_for_contiguous_allocation() {
+fn memory_and_the_cma_region_are_described() {
     let (board, _) = describe(BOARD);
     assert_eq!(board.memory, [(PhysAddr(0x4800_0000), 0x3800_0000)]);
     let [cma] = &board.reserved[..] else { panic!("{:?}", board.reserved) };
@@ -128,7 +128,7 @@ fn aliases_name_nodes() {
 }
 
 #[test]
-fn the_guest_has_the_controller_and_nothing_of_the_hosts() {
+fn the_guest_has_the_controller_without_the_hosts_suppliers() {
     let (guest, nodes) = describe(GUEST);
     let sata = device(&guest, "ee300000.sata");
     assert_eq!(sata.resources, [Resource::Mem { base: PhysAddr(0xee300000), len: 0x20_0000 }, level(32 + 105)]);

@@ -1,4 +1,4 @@
-//! ARCHITECTURE.md states each promise in one row of a table; the rows say what the code says.
+//! Comparison of the table of promises in ARCHITECTURE.md with the code.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ fn rows() -> Vec<Vec<String>> {
     rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
 }
 
-/// Files of the core, but for tests, whose text mentions `what`.
+/// Adds the files of the core, but for tests, that contain `what`.
 fn mentioned(folder: &Path, what: &str, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

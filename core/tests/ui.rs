@@ -1,4 +1,4 @@
-//! The rules of the API that the compiler keeps: breaking one does not compile, and the message says which.
+//! Compile-fail tests of the rules of the API that the compiler enforces.
 //!
 //! The messages are pinned to the tool chain of rust-toolchain.toml. After changing either, look at what
 //! `TRYBUILD=overwrite cargo test -p bindery --test ui` writes, and keep it only if it still names the rule.

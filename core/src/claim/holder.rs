@@ -1,14 +1,13 @@
-//! Who holds something.
+//! Holders of claims.
 
 use alloc::sync::Arc;
 use core::fmt;
 
 use crate::sync::atomic::AtomicUsize;
 
-/// Somebody who can hold things: one binding, one user of a device that was passed through, or the machine itself.
+/// Holder of claims: one binding, one user of a device that was passed through, or the machine itself.
 ///
-/// Clones are the same holder. Two bindings of one driver to one device, one after the other, are two holders of the same
-/// name.
+/// Clones are the same holder. Two successive bindings of one driver to one device are two holders of the same name.
 #[derive(Clone, Debug)]
 pub struct Holder(Arc<Inner>);
 
@@ -17,22 +16,22 @@ struct Inner {
     device: Arc<str>,
     user: Arc<str>,
     pass_through: bool,
-    /// Claims that it has, so that who has none need not be looked for. Changed with the table locked.
+    /// Number of its claims, so that the table is not searched for a holder of none. Changed under the table's lock.
     claims: AtomicUsize,
 }
 
 impl Holder {
-    /// A holder on this machine: `user`, a driver for example, of `device`.
+    /// A holder inside this kernel: `user`, for example a driver, of `device`.
     pub fn new(device: &Arc<str>, user: &str) -> Self {
         Self::of(device, user, false)
     }
 
-    /// Somebody outside the kernel who may have several devices: a guest, a process.
+    /// A pass-through owner, which may have several devices: a guest, a process.
     pub(crate) fn owner(name: &Arc<str>) -> Self {
         Self::of(name, "pass-through owner", true)
     }
 
-    /// A holder that gives what it holds to somebody outside the kernel.
+    /// A holder that passes what it holds through to a guest or process.
     pub fn pass_through(device: &Arc<str>, user: &str) -> Self {
         Self::of(device, user, true)
     }
@@ -51,12 +50,12 @@ impl Holder {
         &self.0.device
     }
 
-    /// The driver, or whoever else uses the device.
+    /// The driver, or other user of the device.
     pub fn user(&self) -> &str {
         &self.0.user
     }
 
-    /// True for one that gives what it holds to somebody outside the kernel.
+    /// True for a holder that passes what it holds through to a guest or process.
     pub fn is_pass_through(&self) -> bool {
         self.0.pass_through
     }

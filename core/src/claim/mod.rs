@@ -1,10 +1,10 @@
-//! Claims: who holds what of a machine, and who else may hold it meanwhile (P14).
+//! Claims: exclusive and shared reservations of a machine's resources, by holder (P14).
 //!
-//! Whatever two could hold is claimed before it is used: interrupt lines, registers, clocks and other supplies, streams,
-//! groups, names. A [`Claim`] is taken by a [`Holder`], which has a name, and says whether others may have the same: the
-//! second one is let in, or gets a [`Conflict`] that names the first. The claim stays in the table until the ledger entry
-//! that owns it goes back; a handle that may be kept longer asks the claim's door at each use. See
-//! docs/decisions/0004-claims.md.
+//! Everything that two could use at once is claimed before use: interrupt lines, registers, clocks and other supplies,
+//! streams, IOMMU groups, names. A [`Claim`] has a named [`Holder`] and a [`Mode`] that says whether it can be shared;
+//! a second holder shares it, or gets a [`Conflict`] that names the first. The claim stays in the table until the
+//! ledger entry that owns it is released; a handle that may be kept longer checks its claim at each use
+//! ([`Claim::enter`]). See docs/decisions/0004-claims.md.
 
 mod holder;
 mod subject;

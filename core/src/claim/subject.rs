@@ -1,4 +1,4 @@
-//! What can be held, and on which terms.
+//! Subjects and modes of claims.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -7,17 +7,17 @@ use core::fmt;
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::description::{NodeId, SupplierKind};
 
-/// A provider by its node, with the name that people know it by. Node and name go together, so that either tells two
-/// providers apart.
+/// Provider of a claimed resource, by node, with its name for messages. Each node has one name, so either identifies
+/// it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Provider {
     /// The node.
     pub node: NodeId,
-    /// Its label or path.
+    /// Label and path of the node, or its path.
     pub name: Arc<str>,
 }
 
-/// Something that can be held. Two subjects are the same thing when they are equal, or are registers that overlap.
+/// Resource that can be claimed. Two claims meet when their subjects are equal, or are registers that overlap.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Subject {
     /// Device registers, in CPU addresses. Not empty, and not beyond the last address.
@@ -36,24 +36,24 @@ pub enum Subject {
     },
     /// A clock, power domain, reset line or regulator.
     Supply {
-        /// Who switches it.
+        /// The provider that switches it.
         provider: Provider,
-        /// Which kind it is.
+        /// Kind of supply.
         kind: SupplierKind,
-        /// Which of the provider's: the specifier cells.
+        /// Specifier cells, which select one of the provider's supplies.
         args: Vec<u32>,
     },
-    /// A stream of an IOMMU: the bus accesses that it tells apart by this number.
+    /// A stream of an IOMMU: the bus accesses that carry this stream ID.
     Stream {
         /// The IOMMU.
         iommu: Provider,
-        /// The number.
+        /// The stream ID.
         stream: u32,
     },
     /// An IOMMU group, by number: held by each binding of its devices.
     Group(u32),
-    /// What the devices of the IOMMU group of this number reach, when it is not the kernel's to map: held by the
-    /// pass-through owner that has them open, once for each.
+    /// The address space of the IOMMU group of this number while it is not the kernel's to map: held by the
+    /// pass-through owner, once for each of its open devices.
     AddressSpace(u32),
     /// A name in a name space, as in `service bindery::power::Supply of cpg`.
     Name {
@@ -65,16 +65,16 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The registers, and what else lies on their pages: what somebody gets who is given them by the page. The result ends
-    /// at the last address at most.
+    /// The registers and the rest of their pages, which is what a guest gets that maps them. Saturates at the last
+    /// address.
     pub fn whole_pages(base: PhysAddr, len: u64) -> Self {
         let first = base.0 & !(PAGE_SIZE - 1);
         let last = base.0.saturating_add(len.max(1) - 1) | (PAGE_SIZE - 1);
-        // The last page of all has its last byte left out, since a length has no more than 64 bits.
+        // The last page of the address space loses its last byte, because the length must fit 64 bits.
         Self::Registers { base: PhysAddr(first), len: (last - first).saturating_add(1) }
     }
 
-    /// Whether both are the same thing, or have registers in common.
+    /// True when both are equal, or have registers in common.
     pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Registers { base: a, len: a_len }, Self::Registers { base: b, len: b_len }) => {
@@ -113,15 +113,15 @@ impl fmt::Display for Subject {
     }
 }
 
-/// Who else may hold the same.
+/// Sharing mode of a claim.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Mode {
-    /// Nobody.
+    /// No other holder.
     Exclusive,
-    /// Whoever says `Shared` on the same terms: the trigger of an interrupt line, for example. Empty when there is nothing
-    /// to agree on.
+    /// Holders that claim it as `Shared` on the same terms, for example the same trigger of an interrupt line. Empty
+    /// when there is nothing to agree on.
     Shared(&'static str),
-    /// Whoever drives it from this machine's kernel: another device reaches it by DMA, and its holder knows.
+    /// Peer-to-peer DMA by another device, beside the kernel driver of the registers.
     Peer,
 }
 

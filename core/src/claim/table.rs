@@ -14,10 +14,10 @@ use crate::rundown::{RundownGuard, TrackedGuard, TrackedRundown};
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 
-/// One holder's claim to one thing.
+/// One holder's claim to one subject.
 ///
-/// Having a claim tells you nothing by itself: it may have gone back. Holding the guard that [`enter`](Self::enter) gives
-/// tells you: the claim stands, and stays until you drop the guard.
+/// A claim may have been released while it is still referenced. Holding the guard that [`enter`](Self::enter) returns
+/// tells you: the claim is valid, and stays so until you drop the guard.
 pub struct Claim {
     subject: Subject,
     holder: Holder,
@@ -26,57 +26,57 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// What is claimed.
+    /// The claimed subject.
     pub fn subject(&self) -> &Subject {
         &self.subject
     }
 
-    /// By whom.
+    /// The holder.
     pub fn holder(&self) -> &Holder {
         &self.holder
     }
 
-    /// On which terms.
+    /// The sharing mode.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// Begins one use. `None` once the claim has gone back, or is going back.
+    /// Starts a use. `None` once the claim is released, or being released.
     pub fn enter(&self) -> Option<RundownGuard<'_>> {
         self.rundown.enter_untracked()
     }
 
-    /// Begins `what`, a use that may last: who waits for its end names it.
+    /// Starts the use `what`, which may last: a wait for its end reports it by this name.
     #[track_caller]
     pub(crate) fn enter_for(&self, context: &Context, what: &'static str) -> Option<TrackedGuard<'_>> {
         self.rundown.enter(context, what)
     }
 
-    /// Lets nobody in any more, and waits for those inside. A wait that lasts is told, with who is inside.
+    /// Refuses new uses, and waits for the active ones. A long wait is reported with the active users.
     pub(crate) fn close(&self, context: &Context) {
         self.close_naming(context, || format!("a use of {}", self.subject));
     }
 
-    /// The same; those who are inside without a name are `unnamed`.
+    /// As [`close`](Self::close); `unnamed` describes uses without a name.
     pub(crate) fn close_naming(&self, context: &Context, unnamed: impl Fn() -> String) {
         self.rundown.drain(context, self.holder.device(), unnamed);
     }
 
-    /// True when the door is closed and everybody has left.
+    /// True when it is closed and no use is active.
     pub(crate) fn is_over(&self) -> bool {
         self.rundown.drained()
     }
 
-    /// Whether both can stand at once although they are for the same thing.
+    /// True when this claim and one by `holder` in `mode` to the same subject can coexist.
     fn is_compatible_with(&self, holder: &Holder, mode: Mode) -> bool {
         if self.holder == *holder {
-            // Nobody stands in his own way; but a name means one thing.
+            // A holder never conflicts with itself, but for a name, which has one meaning.
             return !matches!(self.subject, Subject::Name { .. });
         }
         match (self.mode, mode) {
             (Mode::Shared(a), Mode::Shared(b)) => a == b,
             (Mode::Peer, Mode::Peer) => true,
-            // Who passes a thing on to a guest cannot tell the guest about a peer.
+            // A guest cannot be told of a peer that reaches its registers by DMA.
             (Mode::Peer, _) | (_, Mode::Peer) => !self.holder.is_pass_through() && !holder.is_pass_through(),
             _ => false,
         }
@@ -89,14 +89,14 @@ impl fmt::Debug for Claim {
     }
 }
 
-/// Somebody else has it.
+/// Refusal of a claim because of another holder.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Conflict {
-    /// What the holder has: for registers, its own window.
+    /// What the other holder has claimed: for registers, its own window.
     pub subject: Subject,
-    /// Who has it.
+    /// The other holder.
     pub holder: Holder,
-    /// On which terms.
+    /// The sharing mode.
     pub mode: Mode,
 }
 
@@ -110,31 +110,35 @@ impl fmt::Display for Conflict {
 
 impl core::error::Error for Conflict {}
 
-/// One claim at a glance.
+/// Snapshot of one claim, for listings.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ClaimInfo {
-    /// What is claimed.
+    /// The claimed subject.
     pub subject: Subject,
-    /// By whom: device and driver.
+    /// Device and driver, as text.
     pub holder: String,
-    /// On which terms.
+    /// The sharing mode.
     pub mode: String,
 }
 
 #[derive(Default)]
 struct Inner {
     held: BTreeMap<Subject, Vec<Arc<Claim>>>,
-    /// Length of the longest registers that were claimed: those that reach an address begin no further below it.
+    /// Length of the longest registers ever claimed: a window that reaches an address begins at most this far below it.
     longest: u64,
 }
 
-/// All claims of a machine. The lock is a leaf.
+/// Table of all claims of a machine. Its lock is a leaf.
 #[derive(Default)]
 pub(crate) struct Claims(Mutex<Inner>);
 
 impl Claims {
-    /// Claims `subject` for `holder`, or names who has it on terms that leave no room. One holder may claim a thing several
-    /// times, but for a name; each claim goes back by itself.
+    /// Claims `subject` for `holder`. One holder may claim a subject several times, but for a name; each claim is
+    /// released by itself.
+    ///
+    /// # Errors
+    ///
+    /// The first conflicting claim.
     pub(crate) fn take(&self, subject: &Subject, holder: &Holder, mode: Mode) -> Result<Arc<Claim>, Conflict> {
         let mut inner = self.0.lock();
         if let Some(conflict) = inner.conflict(subject, holder, mode) {
@@ -150,15 +154,16 @@ impl Claims {
         Ok(claim)
     }
 
-    /// The refusal that [`take`](Self::take) would give at this moment.
+    /// The conflict that [`take`](Self::take) would return at this moment.
     pub(crate) fn conflict(&self, subject: &Subject, holder: &Holder, mode: Mode) -> Option<Conflict> {
         self.0.lock().conflict(subject, holder, mode)
     }
 
-    /// Takes a claim back: waits until its last use is over, then forgets it. True when nobody else has a claim to just the
-    /// same. For the release of ledger entries, not for destructors: a handle that is forgotten must not keep a thing, and
-    /// one that is dropped early must not give away what the ledger still lists.
+    /// Releases a claim after its last use has ended. True when no other claim to an equal subject is left. For the
+    /// release of ledger entries, not for destructors: a forgotten handle must not keep a claim (P9), and one that is
+    /// dropped early must not release what the ledger still lists.
     pub(crate) fn release(&self, claim: &Arc<Claim>) -> bool {
+        // Before the table is locked: the wait for active uses must not block other claims.
         claim.rundown.drain_unreported();
         let mut inner = self.0.lock();
         let Some(list) = inner.held.get_mut(&claim.subject) else { return true };
@@ -173,15 +178,14 @@ impl Claims {
         last
     }
 
-    /// Somebody else than `holder` who has `subject` at this moment, on whatever terms: to be asked at each use that only
-    /// a sole holder may make.
+    /// Another holder of `subject` at this moment, in any mode: checked at each use that is reserved for a sole holder.
     pub(crate) fn other_holder(&self, subject: &Subject, holder: &Holder) -> Option<Conflict> {
         let inner = self.0.lock();
         let held = inner.overlapping(subject).find(|c| c.holder != *holder)?;
         Some(Conflict { subject: held.subject.clone(), holder: held.holder.clone(), mode: held.mode })
     }
 
-    /// Two holders of `subject` that do not agree: there are none (P14).
+    /// Two incompatible claims to `subject`, which must not exist (P14).
     pub(crate) fn find_conflicting(&self, subject: &Subject) -> Option<(Conflict, Holder)> {
         let inner = self.0.lock();
         let all: Vec<_> = inner.overlapping(subject).collect();
@@ -194,13 +198,13 @@ impl Claims {
         })
     }
 
-    /// Who reaches any of `registers` by DMA, from another device than theirs.
+    /// Holders that reach any of `registers` by peer-to-peer DMA.
     pub(crate) fn peers(&self, registers: &Subject) -> Vec<Holder> {
         let inner = self.0.lock();
         inner.overlapping(registers).filter(|c| c.mode == Mode::Peer).map(|c| c.holder.clone()).collect()
     }
 
-    /// Each thing that `holder` has.
+    /// All subjects that `holder` has claimed.
     pub(crate) fn held_by(&self, holder: &Holder) -> Vec<Subject> {
         if holder.claim_count().load(Ordering::Relaxed) == 0 {
             return Vec::new();
@@ -209,7 +213,7 @@ impl Claims {
         inner.held.values().flatten().filter(|c| c.holder == *holder).map(|c| c.subject.clone()).collect()
     }
 
-    /// Each claim: registers by address, then lines, and so on.
+    /// All claims, ordered by subject: registers by address, then interrupt lines, and so on.
     pub(crate) fn list(&self) -> Vec<ClaimInfo> {
         let info = |c: &Arc<Claim>| ClaimInfo {
             subject: c.subject.clone(),
@@ -226,13 +230,13 @@ impl Claims {
 }
 
 impl Inner {
-    /// Who has `subject`, or some of it, on terms that leave `holder` no room.
+    /// The first claim that `holder` would conflict with.
     fn conflict(&self, subject: &Subject, holder: &Holder, mode: Mode) -> Option<Conflict> {
         let held = self.overlapping(subject).find(|c| !c.is_compatible_with(holder, mode))?;
         Some(Conflict { subject: held.subject.clone(), holder: held.holder.clone(), mode: held.mode })
     }
 
-    /// The claims to `subject` or, for registers, to any of them.
+    /// Claims to `subject` or, for registers, to any part of them.
     fn overlapping<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = &'a Arc<Claim>> + 'a {
         let (from, to) = match subject {
             Subject::Registers { base, len } => (

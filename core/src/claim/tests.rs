@@ -16,7 +16,7 @@ fn holder(device: &str, driver: &str) -> Holder {
 }
 
 #[test]
-fn the_second_is_refused_with_the_names_of_the_first() {
+fn a_second_holder_is_refused_with_the_name_of_the_first() {
     let claims = Claims::default();
     let (first, second) = (holder("e6150000.clock", "cpg"), holder("a-pm", "pm"));
     let held = claims.take(&registers(0xe615_0000, 0x1000), &first, Mode::Exclusive).unwrap();
@@ -29,14 +29,14 @@ fn the_second_is_refused_with_the_names_of_the_first() {
 }
 
 #[test]
-fn shared_means_all_of_them_on_the_same_terms() {
+fn a_claim_is_shared_on_equal_terms_only() {
     let claims = Claims::default();
     let line = |line| Subject::Interrupt { controller: None, line };
     let gpio = Provider { node: NodeId(7), name: "gpio".into() };
     let behind = |line| Subject::Interrupt { controller: Some(gpio.clone()), line };
     let (a, b, guest) = (holder("a", "x"), holder("b", "y"), Holder::pass_through(&"g".into(), "vfio"));
     let first = claims.take(&line(5), &a, Mode::Shared("level high")).unwrap();
-    let again = claims.take(&line(5), &a, Mode::Exclusive).expect("a holder does not stand in its own way");
+    let again = claims.take(&line(5), &a, Mode::Exclusive).expect("a holder does not conflict with itself");
     assert!(!claims.release(&again), "the first is still there");
     let second = claims.take(&line(5), &b, Mode::Shared("level high")).unwrap();
     let conflict = claims.take(&line(5), &guest, Mode::Exclusive).unwrap_err();
@@ -50,7 +50,7 @@ fn shared_means_all_of_them_on_the_same_terms() {
 }
 
 #[test]
-fn a_peer_is_known_to_who_drives_the_registers_and_never_reaches_what_a_guest_has() {
+fn a_dma_peer_coexists_with_the_kernel_driver_and_never_with_a_guest() {
     let claims = Claims::default();
     let (driver, dma, guest) = (holder("fifo", "x"), holder("dmac", "y"), Holder::pass_through(&"g".into(), "vfio"));
     let window = registers(0x1000, 0x1000);
@@ -64,7 +64,7 @@ fn a_peer_is_known_to_who_drives_the_registers_and_never_reaches_what_a_guest_ha
 }
 
 #[test]
-fn the_door_closes_with_the_release_and_waits_for_who_is_inside() {
+fn a_release_refuses_new_uses_and_waits_for_active_ones() {
     let claims = Arc::new(Claims::default());
     let claim = claims.take(&Subject::Group(1), &holder("a", "x"), Mode::Exclusive).unwrap();
     let inside = claim.enter().unwrap();
@@ -83,17 +83,17 @@ fn the_door_closes_with_the_release_and_waits_for_who_is_inside() {
 }
 
 #[test]
-fn pages_are_taken_whole_up_to_the_last_one() {
+fn registers_are_widened_to_whole_pages_up_to_the_last_page() {
     assert_eq!(Subject::whole_pages(PhysAddr(0x1ff0), 0x20), registers(0x1000, 0x2000));
     assert_eq!(Subject::whole_pages(PhysAddr(0x1000), 0x1000), registers(0x1000, 0x1000));
     assert_eq!(Subject::whole_pages(PhysAddr(u64::MAX - 1), 9), registers(!0xfff, 0x1000));
     assert_eq!(Subject::whole_pages(PhysAddr(0), u64::MAX), registers(0, u64::MAX));
 }
 
-/// First byte, bytes, which holder, mode.
+/// First byte, length, index of the holder, mode.
 type Request = (u64, u64, usize, Mode);
 
-/// Who may hold what beside what, said once more and in another way: each byte for itself.
+/// Oracle of compatibility, byte by byte.
 fn is_compatible(old: &Request, new: &Request) -> bool {
     let guest = |who: usize| who == 2;
     let bytes = |c: &Request| c.0..c.0 + c.1;
@@ -111,9 +111,9 @@ fn is_compatible(old: &Request, new: &Request) -> bool {
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config { cases: if cfg!(miri) { 4 } else { 256 }, ..Default::default() })]
 
-    /// P14: the table lets in exactly whom a list of all claims, compared byte by byte, lets in.
+    /// P14: the table accepts exactly the claims that a comparison with all claims, byte by byte, accepts.
     #[test]
-    fn the_table_agrees_with_a_plain_list(
+    fn the_table_matches_an_oracle_that_compares_all_claims(
         steps in proptest::collection::vec((0u64..24, 0u64..9, 0usize..4, 0usize..4, proptest::bool::weighted(0.3)), 1..60),
     ) {
         let modes = [Mode::Exclusive, Mode::Shared(""), Mode::Shared("other terms"), Mode::Peer];

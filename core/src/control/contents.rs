@@ -1,4 +1,4 @@
-//! What each file reads as.
+//! Contents of the files.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -32,8 +32,9 @@ pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
         File::GroupType(group) => format!("{}\n", type_word(group.info().kind)),
         File::ReservedRegions(group) => reserved_regions(group),
         File::DevicesDeferred => {
-            // As on Linux: who gives the reason, and the reason; a line a device. The bus waits for suppliers, a driver says
-            // itself what it did not get (`dev_err_probe`).
+            // As on Linux: source and reason, one line per device. The bus reports missing suppliers; a driver reports
+            // its
+            // own reason (`dev_err_probe`).
             let line = |(device, on, refused): crate::machine::Deferred| {
                 let waits = (!on.is_empty()).then(|| format!("platform: wait for supplier {}", on.join(", ")));
                 let refused = refused.into_iter().map(|r| format!("{}: {}", r.driver.unwrap_or("platform"), r.reason));
@@ -71,7 +72,7 @@ fn flag(on: bool) -> String {
     if on { "1\n" } else { "0\n" }.into()
 }
 
-/// The word for a kind of domain (linux-6.12 `drivers/iommu/iommu.c`, `iommu_group_show_type`).
+/// Name of a domain type (linux-6.12 `drivers/iommu/iommu.c`, `iommu_group_show_type`).
 fn type_word(kind: DomainKind) -> &'static str {
     match kind {
         DomainKind::Blocked => "blocked",
@@ -88,7 +89,7 @@ fn reserved_regions(group: &Group) -> String {
     group.reserved_regions().iter().map(line).collect()
 }
 
-/// Each promise with its number of checks and of breaches that are on record, then the breaches in words.
+/// Each promise with its number of checks and of recorded violations, then the violations.
 fn promises(machine: &Machine) -> String {
     let broken = machine.promises().broken();
     let count = |promise: Promise| {
@@ -100,7 +101,7 @@ fn promises(machine: &Machine) -> String {
     Promise::ALL.into_iter().map(count).chain(broken.iter().map(breach)).collect()
 }
 
-/// Each device that its IOMMU did not take in, and why.
+/// Devices that could not join an IOMMU group, with the reason.
 fn not_joined(machine: &Machine) -> String {
     let line = |device: Arc<Device>| {
         let why = machine.device_info(&device).not_joined?;
@@ -109,13 +110,13 @@ fn not_joined(machine: &Machine) -> String {
     machine.devices().into_iter().filter_map(line).collect()
 }
 
-/// Each link: consumer, supplier, the firmware property that made it or `driver` for one that a driver made, state.
+/// All links: consumer, supplier, firmware property (or `driver` for a link that a driver made), state.
 fn links(machine: &Machine) -> String {
     let line = |l: crate::link::LinkInfo| format!("{}\t{}\t{}\t{}\n", l.consumer, l.supplier, l.property, l.state);
     machine.devices().iter().flat_map(|device| machine.links(device)).map(line).collect()
 }
 
-/// Each interrupt line: controller, number, trigger, users, and why it is masked.
+/// All interrupt lines: controller, number, trigger, users, and state with the reason of a mask.
 fn interrupts(machine: &Machine) -> String {
     let line = |l: &crate::machine::LineInfo| {
         let controller = l.controller.map_or_else(|| "machine".into(), |node| machine.node_name(node));
@@ -149,7 +150,7 @@ fn resource_usage(machine: &Machine) -> String {
     whole + &machine.groups().iter().map(group).collect::<String>()
 }
 
-/// Each entry of the device's ledger, oldest first: number, kind, what, who takes it back.
+/// Entries of the device's ledger, oldest first: number, kind, description, back-end that releases it.
 fn ledger(machine: &Machine, device: &Device) -> String {
     let line = |(id, kind, what, by): (u64, &str, String, String)| format!("{id}\t{kind}\t{what}\t{by}\n");
     machine.resources(device).into_iter().map(line).collect()

@@ -1,4 +1,4 @@
-//! What each directory holds at this moment.
+//! Contents of the directories.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -27,7 +27,7 @@ fn links_to(devices: Vec<Arc<Device>>) -> List {
     devices.into_iter().map(|d| (d.name().into(), Node::Link(Dir::Device(d)))).collect()
 }
 
-/// Everything in `dir`, in no order, each name once.
+/// Entries of `dir`, unordered, with unique names.
 pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
     match dir {
         Dir::Sys => {
@@ -92,7 +92,7 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
             list.extend(files([
                 ("claims", File::Claims),
                 ("faults", File::Faults),
-                ("footprint", File::ResourceUsage),
+                ("resource_usage", File::ResourceUsage),
                 ("links", File::Links),
                 ("interrupts", File::Interrupts),
                 ("not_joined", File::NotJoined),
@@ -109,7 +109,7 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
     }
 }
 
-/// What `name` is in `dir`. Directories that grow with the number of devices are not listed for it.
+/// Entry `name` of `dir`, without listing directories that grow with the number of devices.
 pub(super) fn named(machine: &Arc<Machine>, dir: &Dir, name: &str) -> Option<Node> {
     let pick = |list: List| list.into_iter().find(|(n, _)| n == name).map(|(_, node)| node);
     match dir {
@@ -134,7 +134,7 @@ pub(super) fn named(machine: &Arc<Machine>, dir: &Dir, name: &str) -> Option<Nod
     }
 }
 
-/// A driver that is being removed binds nothing by hand any more, as on Linux (`bus_remove_driver`).
+/// Files of a driver. One that is being removed has no `bind` and `unbind` any more, as on Linux (`bus_remove_driver`).
 fn driver_files(machine: &Machine, driver: &'static str) -> List {
     let mut list = files([("uevent", File::DriverUevent(driver))]);
     if machine.binds_by_hand(driver) {
@@ -164,7 +164,7 @@ fn attributes(machine: &Arc<Machine>, device: &Arc<Device>) -> List {
         link("driver".into(), Dir::Driver(driver));
     }
     if let Some(member) = machine.iommus.membership(device) {
-        // The first one, as on Linux, where a device has no more than one; the others are found at their own `devices`.
+        // The first IOMMU: the link's name is unique, as on Linux. Others are found by their own `devices`.
         if let Some(iommu) = machine.iommus.instances_of(device).into_iter().next() {
             link("iommu".into(), Dir::Instance(iommu));
         }
@@ -194,7 +194,7 @@ fn devlink(link: &Devlink) -> List {
     list
 }
 
-/// Every link, once: from its consumer's side.
+/// All links, each once.
 fn devlinks(machine: &Arc<Machine>) -> impl Iterator<Item = Devlink> {
     machine.devices().into_iter().flat_map(|device| {
         let links = machine.devlinks_of(&device);
@@ -203,7 +203,7 @@ fn devlinks(machine: &Arc<Machine>) -> impl Iterator<Item = Devlink> {
 }
 
 fn devlink_named(machine: &Arc<Machine>, name: &str) -> Option<Devlink> {
-    // Device names may have "--" in them: the place where both halves are devices with a link is the right one.
+    // Device names may contain "--": try each place for two devices with a link.
     name.match_indices("--").find_map(|(at, dashes)| {
         let consumer = name[at + dashes.len()..].strip_prefix(BusKind::Platform.name())?.strip_prefix(':')?;
         let consumer = machine.device(consumer)?;
@@ -212,7 +212,7 @@ fn devlink_named(machine: &Arc<Machine>, name: &str) -> Option<Devlink> {
     })
 }
 
-/// Every IOMMU by name: those that a driver here runs, and those of somebody else that devices are behind.
+/// All IOMMUs by name: those of this machine's drivers, and host-owned ones that devices are behind.
 fn instances(machine: &Arc<Machine>) -> impl Iterator<Item = (String, Arc<dyn Iommu>)> {
     let foreign = machine.groups().into_iter().flat_map(|g| g.iommus());
     let all: BTreeMap<_, _> = machine.iommus.instances().into_iter().chain(foreign).map(|i| (i.name(), i)).collect();

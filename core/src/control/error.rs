@@ -1,22 +1,22 @@
-//! Why a read, write or listing was refused.
+//! Errors of reads, writes and listings.
 
 use alloc::string::String;
 
 use crate::driver::Errno;
 
-/// Why the control tree refused, for programs (the number) and for people (the words, with what to do about it).
+/// Refusal by the control tree: an error number for programs, and a text with a remedy for users.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{path}: {why} ({errno})")]
 pub struct ControlError {
-    /// The path that was given, cut off after 256 bytes.
+    /// The path, truncated to 256 bytes.
     pub path: String,
-    /// What Linux would return from the system call.
+    /// Error number that the system call would return on Linux.
     pub errno: Errno,
-    /// What is wrong and what would help.
+    /// Reason and remedy.
     pub why: String,
 }
 
-/// A refusal that does not know its path yet.
+/// Refusal without its path.
 pub(super) struct Refusal {
     pub(super) errno: Errno,
     pub(super) why: String,
@@ -32,7 +32,7 @@ impl Refusal {
     }
 }
 
-/// `text`, or as much of its beginning as fits into `max` bytes, with a mark when something is missing.
+/// `text`, truncated to `max` bytes at a character boundary; `...` marks a truncation.
 pub(super) fn truncate(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.into();

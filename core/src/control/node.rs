@@ -1,4 +1,4 @@
-//! What a path can lead to.
+//! Directories, files and links.
 
 use alloc::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::iommu::{Group, Iommu};
 use crate::link::LinkState;
 use crate::machine::Devlink;
 
-/// A directory.
+/// Identity of a directory.
 #[derive(Clone)]
 pub(super) enum Dir {
     Sys,
@@ -37,7 +37,7 @@ pub(super) enum Dir {
     Ledgers,
 }
 
-/// A file.
+/// Identity of a file.
 #[derive(Clone)]
 pub(super) enum File {
     DriversProbe,
@@ -66,14 +66,14 @@ pub(super) enum File {
     ResourceUsage,
     Claims,
     Interrupts,
-    /// Users inside a driver that the way back waits for.
+    /// Active users of drivers that an unwinding waits for.
     Users,
-    /// Refused accesses of each device.
+    /// Counts of each device's IOMMU faults.
     Faults,
     Ledger(Arc<Device>),
 }
 
-/// What a name in a directory stands for.
+/// Entry of a directory.
 #[derive(Clone)]
 pub(super) enum Node {
     Dir(Dir),
@@ -83,7 +83,7 @@ pub(super) enum Node {
 }
 
 impl File {
-    /// Whether it can be read, and whether it can be written.
+    /// Readable, and writable.
     pub(super) fn access(&self) -> (bool, bool) {
         match self {
             Self::DriversAutoprobe | Self::DeviceUevent(_) | Self::DriverOverride(_) | Self::GroupType(_) => {

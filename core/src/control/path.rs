@@ -1,4 +1,4 @@
-//! Where a directory stands, and the way from one to another.
+//! Paths of directories, and relative paths for symbolic links.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -9,13 +9,13 @@ use super::node::Dir;
 use crate::device::Device;
 use crate::machine::{Devlink, Machine};
 
-/// Bytes of the longest path that is looked at (linux-6.12 `include/uapi/linux/limits.h`, `PATH_MAX`).
-const LONGEST: usize = 4096;
+/// Limit of a path's length in bytes (linux-6.12 `include/uapi/linux/limits.h`, `PATH_MAX`).
+const PATH_MAX: usize = 4096;
 
-/// The parts of `path` below `/sys`. `None` when it is not a plain path: relative, outside `/sys`, too long, or with an
-/// empty or dotted part.
+/// Components of `path` below `/sys`. `None` for a path that is relative, outside `/sys`, too long, or has an empty,
+/// `.` or `..` component.
 pub(super) fn components(path: &str) -> Option<impl Iterator<Item = &str>> {
-    let below = path.strip_prefix("/sys").filter(|_| path.len() < LONGEST)?;
+    let below = path.strip_prefix("/sys").filter(|_| path.len() < PATH_MAX)?;
     let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
     let below = match below {
         "" => None,
@@ -24,7 +24,7 @@ pub(super) fn components(path: &str) -> Option<impl Iterator<Item = &str>> {
     Some(below.into_iter().flat_map(|b| b.split('/')))
 }
 
-/// `platform:e6150000.clock-controller`.
+/// Name with bus: `platform:e6150000.clock-controller`.
 pub(super) fn bus_name(device: &Device) -> String {
     format!("{}:{}", device.desc().bus.name(), device.name())
 }
@@ -35,7 +35,7 @@ pub(super) fn link_name(link: &Devlink) -> String {
 }
 
 impl Machine {
-    /// Where the control tree shows `device`: `/sys/devices/platform/soc/ee300000.sata`.
+    /// Path of `device` in the control tree: `/sys/devices/platform/soc/ee300000.sata`.
     pub(crate) fn control_path(&self, device: &Arc<Device>) -> String {
         let mut path = String::from("/sys/devices/platform");
         for level in self.ancestors(device).iter().chain([device]) {
@@ -77,12 +77,12 @@ pub(super) fn path_of(machine: &Machine, dir: &Dir) -> String {
     }
 }
 
-/// The way from the directory at `from` to the one at `to`, as a symbolic link spells it: `../../devices/platform/soc`.
+/// Relative path from the directory `from` to `to`, as a symbolic link has it: `../../devices/platform/soc`.
 pub(super) fn relative(from: &str, to: &str) -> String {
     let from: Vec<_> = from.split('/').collect();
     let to: Vec<_> = to.split('/').collect();
     let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
     let up = core::iter::repeat_n("..", from.len() - common);
-    let way: Vec<_> = up.chain(to[common..].iter().copied()).collect();
-    if way.is_empty() { ".".to_string() } else { way.join("/") }
+    let steps: Vec<_> = up.chain(to[common..].iter().copied()).collect();
+    if steps.is_empty() { ".".to_string() } else { steps.join("/") }
 }

@@ -1,4 +1,4 @@
-//! The tree itself: finding what a path names, and the calls on it.
+//! The tree: path resolution and operations.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -33,16 +33,16 @@ pub struct Tree {
     pub(super) machine: Arc<Machine>,
 }
 
-/// One name in a directory.
+/// Entry of a directory.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Entry {
     /// The name, without slashes.
     pub name: String,
-    /// What it stands for.
+    /// Type of the entry.
     pub kind: EntryKind,
 }
 
-/// What a name stands for.
+/// Type of an entry.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum EntryKind {
     /// A directory.
@@ -56,19 +56,23 @@ pub enum EntryKind {
     },
     /// A symbolic link.
     Link {
-        /// Where it leads, relative to the directory that it stands in.
+        /// Target, relative to the directory of the link.
         target: String,
     },
 }
 
 impl Tree {
-    /// The tree of `machine`. It keeps the machine's memory, not its bindings: those end with the machine's
+    /// The tree of `machine`. It keeps the machine allocated, not its bindings alive: those end with the machine's
     /// [`Handle`](crate::machine::Handle).
     pub fn new(machine: &Arc<Machine>) -> Self {
         Self { machine: Arc::clone(machine) }
     }
 
-    /// The contents of a file. Symbolic links on the way are followed.
+    /// Reads a file. Symbolic links in the path are followed.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `ENOTDIR`, `EISDIR` as on Linux; `EACCES` for a write-only file.
     pub fn read(&self, path: &str) -> Result<String, ControlError> {
         let file = self.file(path).map_err(|e| e.at(path))?;
         if !file.access().0 {
@@ -77,8 +81,12 @@ impl Tree {
         Ok(contents::read(&self.machine, &file))
     }
 
-    /// Writes `value` to a file, as `echo value > path` does: one newline at its end is not part of it. Symbolic links on
-    /// the way are followed. Each write is told as an [`EventKind::Control`], refused or not.
+    /// Writes `value` to a file, as `echo value > path` does: one trailing newline is ignored. Symbolic links in the
+    /// path are followed. Each write emits [`EventKind::Control`], refused or not.
+    ///
+    /// # Errors
+    ///
+    /// The number that Linux returns for the same write, with the reason and a remedy as text.
     pub fn write(&self, path: &str, value: &str) -> Result<(), ControlError> {
         let done = self.file(path).and_then(|file| {
             if file.access().1 {
@@ -95,7 +103,11 @@ impl Tree {
         done.map_err(|e| e.at(path))
     }
 
-    /// What a directory holds, by name. Symbolic links on the way are followed, a last one too.
+    /// Lists a directory, sorted by name. Symbolic links are followed, also as the last component.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`; `ENOTDIR` for a file.
     pub fn list(&self, path: &str) -> Result<Vec<Entry>, ControlError> {
         match self.follow(path).map_err(|e| e.at(path))? {
             Node::Dir(dir) | Node::Link(dir) => Ok(self.entries(&dir)),
@@ -103,8 +115,11 @@ impl Tree {
         }
     }
 
-    /// Where a symbolic link leads, relative to the directory that it stands in. Links on the way are followed, the last
-    /// one is not.
+    /// Target of a symbolic link, relative to its directory. Links are followed, but for the last component.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`; `EINVAL` when the path does not name a symbolic link.
     pub fn read_link(&self, path: &str) -> Result<String, ControlError> {
         match self.find(path).map_err(|e| e.at(path))? {
             (parent, Node::Link(target)) => {
@@ -114,7 +129,8 @@ impl Tree {
         }
     }
 
-    /// Every entry below `/sys` with its path, depth first. A directory is looked at when the walk comes to it.
+    /// Iterator over all entries below `/sys` with their paths, depth first. Each directory is listed when the walk
+    /// reaches it.
     pub fn walk(&self) -> Walk<'_> {
         Walk::new(self)
     }
@@ -139,15 +155,15 @@ impl Tree {
         list
     }
 
-    /// What `path` names, and the directory that holds it; a last link is not followed.
+    /// Resolves `path` to an entry and its directory; a link as the last component is not followed.
     fn find(&self, path: &str) -> Result<(Dir, Node), Refusal> {
-        let plain = "no such file; a path starts with /sys and has no empty part, no \".\" and no \"..\"";
+        let plain = "no such file; a path starts with /sys and has no empty component, no \".\" and no \"..\"";
         let parts = components(path).ok_or_else(|| Refusal::new(Errno::ENOENT, plain))?;
         let (mut holder, mut at) = (Dir::Sys, Node::Dir(Dir::Sys));
         for part in parts {
             let dir = match at {
                 Node::Dir(dir) | Node::Link(dir) => dir,
-                Node::File(_) => return Err(Refusal::new(Errno::ENOTDIR, format!("{part:?} is asked of a file"))),
+                Node::File(_) => return Err(Refusal::new(Errno::ENOTDIR, format!("{part:?} is below a file"))),
             };
             let Some(next) = entries::named(&self.machine, &dir, part) else {
                 let here = path_of(&self.machine, &dir);

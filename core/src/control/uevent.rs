@@ -1,4 +1,4 @@
-//! Uevents: what a device tells about itself, and those that people ask for.
+//! Variables of uevents, and synthetic uevents.
 
 use alloc::format;
 use alloc::string::String;
@@ -13,7 +13,7 @@ use crate::machine::Machine;
 /// linux-6.12 `lib/kobject_uevent.c`, `kobject_actions`.
 const ACTIONS: [&str; 8] = ["add", "remove", "change", "move", "online", "offline", "bind", "unbind"];
 
-/// The last part of a node's path without its unit address.
+/// Node name without unit address, from a node's path.
 fn of_name(path: &str) -> &str {
     let last = path.rsplit('/').next().unwrap_or_default();
     last.split('@').next().unwrap_or_default()
@@ -25,7 +25,7 @@ fn text(device: &Device, property: &str) -> Option<String> {
     core::str::from_utf8(first).ok().filter(|t| !t.is_empty()).map(String::from)
 }
 
-/// What module loaders match (linux-6.12 `drivers/of/module.c`, `of_modalias`).
+/// Modalias, which module loaders match (linux-6.12 `drivers/of/module.c`, `of_modalias`).
 pub(super) fn modalias(machine: &Machine, device: &Device) -> String {
     if device.desc().compatible.is_empty() {
         return format!("platform:{}", device.name());
@@ -57,7 +57,7 @@ pub(super) fn variables(machine: &Machine, device: &Device) -> String {
     lines.join("\n")
 }
 
-/// A uevent that was asked for by a write.
+/// Uevent requested by a write to a `uevent` file.
 pub(super) struct SyntheticUevent {
     pub(super) action: &'static str,
     pub(super) env: Vec<String>,
@@ -71,32 +71,32 @@ pub(super) fn parse(value: &str) -> Result<SyntheticUevent, Refusal> {
     let action = words.next().unwrap_or_default();
     let Some(action) = ACTIONS.into_iter().find(|a| *a == action) else {
         let known = ACTIONS.join(", ");
-        return Err(bad(&format!("{:?} is no action (there are {known})", truncate(action, 64))));
+        return Err(bad(&format!("{:?} is not an action (known: {known})", truncate(action, 64))));
     };
     let Some(uuid) = words.next() else {
         return Ok(SyntheticUevent { action, env: Vec::from(["SYNTH_UUID=0".into()]) });
     };
     if !is_uuid(uuid) {
-        return Err(bad(&format!("{:?} is no UUID", truncate(uuid, 64))));
+        return Err(bad(&format!("{:?} is not a UUID", truncate(uuid, 64))));
     }
     let mut env = Vec::from([format!("SYNTH_UUID={uuid}")]);
     for word in words {
         let plain = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric());
         if !word.split_once('=').is_some_and(|(key, value)| plain(key) && plain(value)) {
-            return Err(bad(&format!("{:?} is no KEY=VALUE of letters and digits", truncate(word, 64))));
+            return Err(bad(&format!("{:?} is not KEY=VALUE of letters and digits", truncate(word, 64))));
         }
         env.push(format!("SYNTH_ARG_{word}"));
     }
     Ok(SyntheticUevent { action, env })
 }
 
-/// Whether `text` has the form 8-4-4-4-12 of hexadecimal digits.
+/// True when `text` has the form 8-4-4-4-12 of hexadecimal digits.
 fn is_uuid(text: &str) -> bool {
     let dash = |at| matches!(at, 8 | 13 | 18 | 23);
     text.len() == 36 && text.bytes().enumerate().all(|(at, b)| if dash(at) { b == b'-' } else { b.is_ascii_hexdigit() })
 }
 
-/// Tells listeners. `path` is the object's, absolute.
+/// Emits the uevent. `path` is the absolute path of the object.
 pub(super) fn send(machine: &Machine, device: Option<&Arc<Device>>, path: &str, asked: SyntheticUevent) {
     let path = path.strip_prefix("/sys").unwrap_or(path).into();
     machine.emit(device.map(|d| &d.desc().name), || crate::event::EventKind::Uevent {

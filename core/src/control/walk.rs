@@ -1,4 +1,4 @@
-//! Going through the whole tree.
+//! Iteration over the whole tree.
 
 use alloc::format;
 use alloc::string::String;
@@ -7,10 +7,11 @@ use core::fmt;
 
 use super::{Entry, EntryKind, Tree};
 
-/// Goes through the tree, depth first, without following links. What comes or goes meanwhile is seen or not.
+/// Depth-first iterator over the tree that does not follow links. Entries that appear or disappear meanwhile may be
+/// seen or not.
 pub struct Walk<'t> {
     tree: &'t Tree,
-    /// What is still to come, last first: path and entry.
+    /// Stack of entries to visit: path and entry.
     pending: Vec<(String, Entry)>,
 }
 

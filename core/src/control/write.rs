@@ -1,4 +1,4 @@
-//! What a write to each file does.
+//! Effects of writes to the files.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -14,7 +14,7 @@ use crate::driver::Errno;
 use crate::iommu::{DomainKind, Group, GroupError};
 use crate::machine::{BindError, Machine, UnbindError};
 
-/// Does what writing `value` to `file` means. The caller has seen that it can be written.
+/// Performs the write of `value` to `file`. The caller has checked that it is writable.
 pub(super) fn write(machine: &Arc<Machine>, file: &File, value: &str) -> Result<(), Refusal> {
     let line = value.strip_suffix('\n').unwrap_or(value);
     match file {
@@ -54,8 +54,10 @@ fn unbind(machine: &Arc<Machine>, driver: &str, device: &str) -> Result<(), Refu
                     Some(holder) if machine.binds_by_hand(holder) => {
                         format!("{error}, but by {holder}: write it to drivers/{holder}/unbind")
                     }
-                    Some(holder) => format!("{error}, but by {holder}, which users may not unbind by hand"),
-                    None => format!("{error}; nobody holds it"),
+                    Some(holder) => {
+                        format!("{error}, but by {holder}, which users may not unbind (suppress_bind_attrs)")
+                    }
+                    None => format!("{error}; it is not bound"),
                 }
             }
         };
@@ -74,21 +76,21 @@ fn no_device(name: &str) -> String {
     format!("there is no device {:?}; /sys/bus/platform/devices lists them", truncate(name, 256))
 }
 
-/// What is wrong, and what would help.
+/// Reason and remedy for a failed bind.
 fn explain(machine: &Machine, error: &BindError) -> String {
     match error {
         BindError::NoDevice(name) => no_device(name),
         BindError::NoDriver(name) => format!("there is no driver {name} any more"),
         BindError::NoMatch { device, driver } => {
             let only = machine.device(device).and_then(|d| d.driver_override());
-            let only = only.map_or_else(String::new, |o| format!(" (its driver_override lets only {o} have it)"));
+            let only = only.map_or_else(String::new, |o| format!(" (its driver_override allows only {o})"));
             format!("{error}{only}; write {driver} to the device's driver_override first")
         }
         BindError::Busy { device, driver } if machine.binds_by_hand(driver) => {
             format!("{error}; write {device} to drivers/{driver}/unbind first")
         }
-        BindError::Busy { .. } => format!("{error}, which users may not unbind by hand"),
-        BindError::Deferred { .. } => format!("{error}; /sys/kernel/debug/devices_deferred tells why each is missing"),
+        BindError::Busy { .. } => format!("{error}, which users may not unbind (suppress_bind_attrs)"),
+        BindError::Deferred { .. } => format!("{error}; see /sys/kernel/debug/devices_deferred for the reasons"),
         BindError::Probe { .. } | BindError::Underway { .. } => error.to_string(),
     }
 }
@@ -111,7 +113,7 @@ fn group_type(group: &Group, word: &str) -> Result<(), Refusal> {
         "DMA" | "auto" => DomainKind::Strict,
         "DMA-FQ" => DomainKind::Lazy,
         _ => {
-            let why = format!("{:?} is no type; there are identity, DMA, DMA-FQ and auto", truncate(word, 64));
+            let why = format!("{:?} is not a domain type; use identity, DMA, DMA-FQ or auto", truncate(word, 64));
             return Err(Refusal::new(Errno::EINVAL, why));
         }
     };
@@ -119,7 +121,7 @@ fn group_type(group: &Group, word: &str) -> Result<(), Refusal> {
         GroupError::Owned { .. } => {
             let members: Vec<_> = group.info().members.iter().map(ToString::to_string).collect();
             let why = format!(
-                "{error}; unbind its members first ({}): a domain in use is never changed, not even to DMA-FQ",
+                "{error}; unbind its members first ({}): the type of a group in use is never changed, not even to DMA-FQ",
                 members.join(", ")
             );
             Refusal::new(Errno::EPERM, why)
@@ -130,7 +132,7 @@ fn group_type(group: &Group, word: &str) -> Result<(), Refusal> {
         | GroupError::NotTranslated
         | GroupError::Incomplete { .. }
         | GroupError::Reserved { .. } => {
-            Refusal::new(Errno::EINVAL, format!("{error}: {} cannot make one", group.info().iommus.join(" + ")))
+            Refusal::new(Errno::EINVAL, format!("{error}: {} does not support it", group.info().iommus.join(" + ")))
         }
     })
 }

@@ -1,4 +1,4 @@
-//! What is known of a device before any driver has seen it, whatever firmware said it.
+//! Description of a device, independent of the firmware interface that it comes from.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -7,7 +7,7 @@ use core::fmt;
 use super::{IrqLine, NodeId, Trigger};
 use crate::addr::{DeviceAddr, PhysAddr};
 
-/// Which bus a device sits on.
+/// Type of the bus that a device is on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum BusKind {
     /// Memory-mapped devices that firmware describes.
@@ -23,7 +23,7 @@ impl BusKind {
     }
 }
 
-/// Something that a device occupies.
+/// Registers or an interrupt of a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Resource {
     /// Registers, in CPU addresses.
@@ -37,7 +37,7 @@ pub enum Resource {
     Irq {
         /// The line at the machine's interrupt controller.
         line: IrqLine,
-        /// How it is requested.
+        /// Its trigger type.
         trigger: Trigger,
     },
     /// An interrupt line of another controller, which is a device itself.
@@ -49,7 +49,7 @@ pub enum Resource {
     },
 }
 
-/// What a supplier gives.
+/// Kind of service that a supplier provides.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum SupplierKind {
     /// A clock (`clocks`).
@@ -68,31 +68,31 @@ pub enum SupplierKind {
     Other,
 }
 
-/// One reference from a device to something it needs.
+/// Reference from a device to one of its suppliers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Supplier {
-    /// The device that supplies; the node that is named, when no device owns that one.
+    /// The supplying device; the referenced node itself when it belongs to no device.
     pub node: NodeId,
-    /// The node that the property names: `node`, or one below it that is not a device of its own (a pin group, a
-    /// regulator of a power chip).
+    /// The node that the property references: `node`, or one below it that is not a device of its own (a pin group, a
+    /// regulator of a PMIC).
     pub target: NodeId,
-    /// What it gives.
+    /// Kind of service that it provides.
     pub kind: SupplierKind,
-    /// The property that says so, for reports: `iommus`.
+    /// Property that holds the reference, for reports: `iommus`.
     pub property: Arc<str>,
     /// The specifier cells after the reference.
     pub args: Vec<u32>,
 }
 
 impl Supplier {
-    /// True for an IOMMU that translates the device's own accesses (`iommus`). An `iommu-map` is for the devices behind a
-    /// bridge, not for the bridge itself, which only comes after the IOMMU.
+    /// True for an IOMMU that translates the device's own accesses (`iommus`). An `iommu-map` is about the devices
+    /// behind a bridge; the bridge itself is only probed after that IOMMU.
     pub fn translates(&self) -> bool {
         self.kind == SupplierKind::Iommu && &*self.property != IOMMU_MAP
     }
 
-    /// False for a link of a graph of ports: both of its ends name each other, so it says who works with whom, and not
-    /// who comes first.
+    /// True when the supplier must be bound first. False for a link between ports (`remote-endpoint`): both of its ends
+    /// name each other, so it gives no order.
     pub fn imposes_order(&self) -> bool {
         &*self.property != REMOTE_ENDPOINT
     }
@@ -104,15 +104,15 @@ const IOMMU_MAP: &str = "iommu-map";
 /// Property that joins two ports of a graph.
 const REMOTE_ENDPOINT: &str = "remote-endpoint";
 
-/// Something that firmware says a device needs, and that cannot be had: the reference cannot be read, or leads to a
-/// disabled node that gives more than a clock. The device is not probed.
+/// Dependency that cannot be met: its reference cannot be parsed, or leads to a disabled node that provides more than a
+/// clock. The device is not probed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unmet {
     /// The property: `clocks`.
     pub property: Arc<str>,
-    /// What it is to give.
+    /// Kind of service that is needed.
     pub kind: SupplierKind,
-    /// Why it cannot be had: the text of the [note](crate::firmware::fdt::Note).
+    /// Reason, as in the text of the [note](crate::firmware::fdt::Note).
     pub reason: Arc<str>,
 }
 
@@ -122,26 +122,26 @@ impl fmt::Display for Unmet {
     }
 }
 
-/// A window through which a device's bus reaches memory (`dma-ranges`).
+/// Window through which a device's bus reaches memory (`dma-ranges`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DmaRange {
-    /// Where the window starts on the device's bus.
+    /// Bus address of the window's first byte.
     pub bus: u64,
-    /// What physical address that is.
+    /// Physical address of the window's first byte.
     pub phys: PhysAddr,
     /// Bytes.
     pub len: u64,
 }
 
-/// What a device's translation does with a reserved range of its addresses; the names are those of
+/// Type of a reserved region (Linux: `enum iommu_resv_type`); the names are those in
 /// `/sys/kernel/iommu_groups/N/reserved_regions`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum RegionKind {
-    /// Mapped one to one from the moment that the IOMMU is there, in every domain: firmware, or the device by itself,
+    /// Identity-mapped in every domain, from the moment that the IOMMU is bound: firmware, or the device by itself,
     /// uses it at any time. The device is not given to pass-through owners.
     Direct,
-    /// As [`Direct`](Self::Direct), but needed only until somebody takes the device over: a pass-through owner may have it,
-    /// and gets it without the mapping. Device trees cannot say this; whoever describes the device may.
+    /// As [`Direct`](Self::Direct), but needed only until a driver or owner takes over the device: a pass-through owner
+    /// may have it, without the mapping. Device trees cannot express this; other descriptions can.
     DirectRelaxable,
     /// Never used as a device address, and nothing is mapped there.
     Reserved,
@@ -150,7 +150,7 @@ pub enum RegionKind {
 }
 
 impl RegionKind {
-    /// The word for it in `reserved_regions`.
+    /// Name in `reserved_regions`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
@@ -160,65 +160,76 @@ impl RegionKind {
         }
     }
 
-    /// Whether the range is mapped one to one.
+    /// True when the region is identity-mapped.
     pub const fn is_direct(self) -> bool {
         matches!(self, Self::Direct | Self::DirectRelaxable)
     }
 }
 
-/// A range of a device's addresses that the IOMMU in front of it must treat apart (`memory-region` of the device with
-/// `iommu-addresses` of the region).
+/// Reserved range of a device's IOVA space (`memory-region` of the device with `iommu-addresses` of the region).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ReservedRegion {
-    /// First device address; of a direct one, the physical address, too.
+    /// First device address; for a direct region also the physical address.
     pub first: DeviceAddr,
     /// Last device address (inclusive), not below the first.
     pub last: DeviceAddr,
-    /// What is done with it.
+    /// Type of the region.
     pub kind: RegionKind,
 }
 
-/// How a device does DMA.
+/// DMA properties of a device.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DmaDesc {
     /// Its accesses snoop CPU caches (`dma-coherent`).
     pub coherent: bool,
-    /// Windows onto memory; empty means that bus and physical addresses are the same, unless `unreadable` is set. Behind
-    /// an IOMMU they say which device addresses the bus carries to it.
+    /// Windows onto memory; empty means that bus and physical addresses are the same, unless `unreadable` is set.
+    /// Behind an IOMMU they are the device addresses that the bus carries to it.
     pub ranges: Vec<DmaRange>,
-    /// Why no window of the nearest bus with a `dma-ranges` can be used. The device can do no DMA.
+    /// Reason why the nearest `dma-ranges` cannot be used. The device can do no DMA.
     pub unreadable: Option<Arc<str>>,
-    /// Ranges of its addresses that an IOMMU must treat apart.
+    /// Reserved regions of its IOVA space.
     pub reserved: Vec<ReservedRegion>,
 }
 
-/// A device as firmware describes it.
+/// Firmware's description of a device.
+///
+/// ```
+/// use bindery::addr::PhysAddr;
+/// use bindery::device::{DeviceDesc, Resource};
+///
+/// let mut uart = DeviceDesc::new("1000.serial");
+/// uart.compatible.push("acme,uart".into());
+/// uart.resources.push(Resource::Mem { base: PhysAddr(0x1000), len: 0x100 });
+/// uart.properties.push(("current-speed".into(), 115_200_u32.to_be_bytes().to_vec()));
+/// assert_eq!(uart.property("current-speed"), Some(&[0, 1, 0xc2, 0][..]));
+/// assert_eq!(uart.property("clock-frequency"), None);
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeviceDesc {
     /// Name on its bus: `ee300000.sata`.
     pub name: Arc<str>,
     /// Its firmware node.
     pub node: Option<NodeId>,
-    /// The nearest ancestor node that is a device, too.
+    /// Node of the nearest ancestor that is a device.
     pub parent: Option<NodeId>,
     /// Its bus.
     pub bus: BusKind,
-    /// What it is, most specific first (`compatible`).
+    /// Values of `compatible`, most specific first.
     pub compatible: Vec<Arc<str>>,
     /// Registers and interrupts, each of the two in firmware order.
     pub resources: Vec<Resource>,
-    /// What it needs, in firmware order.
+    /// Suppliers, in firmware order.
     pub suppliers: Vec<Supplier>,
-    /// What it needs and cannot get, in firmware order.
+    /// Dependencies that cannot be met, in firmware order.
     pub unmet: Vec<Unmet>,
-    /// How it does DMA.
+    /// DMA properties.
     pub dma: DmaDesc,
-    /// Boolean and string properties that drivers look at (`renesas,ipmmu-main`), name and raw value.
+    /// Further properties of at most 256 bytes (`renesas,ipmmu-main`): name and raw value.
     pub properties: Vec<(Arc<str>, Vec<u8>)>,
 }
 
 impl DeviceDesc {
-    /// A platform device called `name` that needs nothing and has nothing.
+    /// A platform device called `name`, without resources and suppliers.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.into(),
@@ -234,16 +245,16 @@ impl DeviceDesc {
         }
     }
 
-    /// Raw value of a property that the firmware gave, if it is there.
+    /// Raw value of a property, if it is present.
     pub fn property(&self, name: &str) -> Option<&[u8]> {
         self.properties.iter().find(|(n, _)| &**n == name).map(|(_, v)| v.as_slice())
     }
 
     /// IOMMU and specifier for the function with requester ID `rid` behind this bridge, by `iommu-map` and
-    /// `iommu-map-mask`. `None` when no entry covers it: it is not translated (Linux: `of_map_id`).
+    /// `iommu-map-mask` (Linux: `of_map_id`). `None` when no entry covers it: it is not translated.
     ///
-    /// An entry of several IDs counts up the specifier's only cell; for an IOMMU with more cells than one, which of them
-    /// counts is not specified, and only the entry's first ID has a specifier.
+    /// In an entry of several IDs the specifier's only cell counts up with them. For an IOMMU with several cells the
+    /// binding does not say which one does, so only the entry's first ID has a specifier.
     pub fn requester_stream(&self, rid: u32) -> Option<(NodeId, Vec<u32>)> {
         let mask = self.property("iommu-map-mask").and_then(<[u8]>::first_chunk::<4>);
         let rid = rid & mask.map_or(u32::MAX, |b| u32::from_be_bytes(*b));
@@ -281,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mask_of_an_iommu_map_counts_before_its_entries() {
+    fn iommu_map_mask_is_applied_before_entries_are_matched() {
         let (map, all): (&[&[u32]], _) = (&[&[0, 0x40, 8], &[0x100, 0x80, 0x100]], u32::MAX.to_be_bytes());
         let streams = |mask: Option<&[u8]>, rid| {
             let (bridge, iommu) = bridge(mask, map);
@@ -308,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_iommu_with_two_cells_an_entry_has_one_id_also_behind_a_mask() {
+    fn with_two_iommu_cells_only_the_first_id_of_an_entry_has_a_specifier() {
         let (two, _) = bridge(Some(&0xff00_u32.to_be_bytes()), &[&[0x100, 1, 2, 4]]);
         assert_eq!(two.requester_stream(0x1ff).map(|(_, specifier)| specifier), Some(vec![1, 2]));
         assert_eq!(two.requester_stream(0x200), None);

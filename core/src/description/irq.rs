@@ -1,4 +1,4 @@
-//! Interrupt lines, as devices are described with them.
+//! Interrupt lines in device descriptions.
 
 use core::fmt;
 
@@ -14,12 +14,12 @@ impl fmt::Display for IrqLine {
     }
 }
 
-/// What on the wire counts as a request.
+/// Signal on the wire that counts as an interrupt request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Trigger {
-    /// Requested for as long as the line is high; stays until the device is acknowledged.
+    /// Level-triggered: requested while the line is high, until the device is acknowledged.
     #[default]
     LevelHigh,
-    /// Requested once, when the line rises.
+    /// Edge-triggered: requested once, when the line rises.
     EdgeRising,
 }

@@ -1,4 +1,4 @@
-//! What firmware says of devices: their resources, suppliers and interrupt lines, and the nodes that they are called by.
+//! Firmware's description of devices: resources, suppliers, interrupt lines, and firmware nodes.
 
 mod desc;
 mod irq;

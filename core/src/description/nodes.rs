@@ -1,51 +1,61 @@
-//! The nodes of a machine: what devices and their suppliers are called by.
+//! Firmware nodes of a machine, which identify devices and their suppliers.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
-/// A firmware node, by its number in the machine's [`Nodes`].
+/// Number of a firmware node in the machine's [`Nodes`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NodeId(pub u32);
 
-/// What reports say of a node.
+/// Path, label and status of a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeInfo {
     /// Full path: `/soc/sata@ee300000`.
     pub path: Arc<str>,
-    /// Source label, when the blob kept it (`__symbols__`): `sata`.
+    /// Source label, when the blob has it (`__symbols__`): `sata`.
     pub label: Option<Arc<str>>,
     /// False when the node, or one above it, has a `status` other than `okay`.
     pub enabled: bool,
 }
 
-/// Nodes out of use that a machine still knows. Whoever holds the number of a device that has just left finds the node
-/// again when the device comes back, while names of long ago cost nothing.
+/// Most unused nodes that are kept. A device that is plugged in again soon gets its number back, while memory stays
+/// bounded.
 const MAX_UNUSED: usize = 1024;
 
 #[derive(Clone, Debug)]
 struct Known {
     info: NodeInfo,
-    /// It stands in a device tree, and stays.
+    /// It comes from a device tree, and is never removed.
     firmware: bool,
-    /// Since when it has been out of use, in goings out of use.
+    /// Key in [`Nodes::idle`] while it is unused.
     idle: Option<u64>,
 }
 
-/// The nodes of a machine, each with a number of its own.
+/// The firmware nodes of a machine, by number and by path.
 ///
-/// A node of a device tree stays for good. Any other is known until it has gone out of use, and for some time after that:
-/// the last 1024 are remembered. A node is in use while a device is at it, a device's description or a link names it,
-/// somebody waits for it, or lines are kept on for it. A number is not given out again (not before four thousand million
-/// others), so one that is kept for longer names no node, and never another one.
+/// A node of a device tree is never removed. Of the others, those in use and the last 1024 that became unused are kept.
+/// A node is in use while a device has it, a device's description or a link names it, a device waits for it, or
+/// supplies are pinned for it. Numbers are not reused (before 2^32 others), so a stale number names no node, never a
+/// different one.
+///
+/// ```
+/// use bindery::device::Nodes;
+///
+/// let mut nodes = Nodes::new();
+/// let uart = nodes.find_or_add("/soc/serial@1000");
+/// assert_eq!(nodes.find_or_add("/soc/serial@1000"), uart);
+/// nodes.get_mut(uart).label = Some("uart0".into());
+/// assert_eq!(nodes.name(uart), "uart0 (/soc/serial@1000)");
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Nodes {
     known: BTreeMap<NodeId, Known>,
     by_path: BTreeMap<Arc<str>, NodeId>,
-    /// Those out of use, longest first.
+    /// Unused nodes, in the order in which they became unused.
     idle: BTreeMap<u64, NodeId>,
-    /// Goings out of use so far.
+    /// Number of times that a node became unused.
     releases: u64,
     next: u32,
 }
@@ -56,7 +66,7 @@ impl Nodes {
         Self { known: BTreeMap::new(), by_path: BTreeMap::new(), idle: BTreeMap::new(), releases: 0, next: 0 }
     }
 
-    /// The node at `path`, made (enabled, without label) when it does not exist.
+    /// Number of the node at `path`, which is added (enabled, without label) when it does not exist.
     pub fn find_or_add(&mut self, path: &str) -> NodeId {
         if let Some(id) = self.by_path.get(path) {
             return *id;
@@ -65,20 +75,20 @@ impl Nodes {
             let id = NodeId(self.next);
             self.next = self.next.wrapping_add(1);
             if !self.known.contains_key(&id) {
-                self.enter(id, path);
+                self.insert(id, path);
                 return id;
             }
         }
     }
 
-    fn enter(&mut self, id: NodeId, path: &str) {
+    fn insert(&mut self, id: NodeId, path: &str) {
         let path: Arc<str> = path.into();
         self.by_path.entry(Arc::clone(&path)).or_insert(id);
         let info = NodeInfo { path, label: None, enabled: true };
         self.known.insert(id, Known { info, firmware: false, idle: None });
     }
 
-    /// The node of a device tree at `path`.
+    /// Number of the device tree node at `path`.
     pub(crate) fn add_firmware(&mut self, path: &str) -> NodeId {
         let id = self.find_or_add(path);
         self.mark_used(id);
@@ -88,44 +98,43 @@ impl Nodes {
         id
     }
 
-    /// Makes `id` known, as the node at `path`, when it is not any more.
+    /// Adds a node that was removed again under its old number `id`.
     pub(crate) fn restore(&mut self, id: NodeId, path: &str) {
         if !self.known.contains_key(&id) {
-            self.enter(id, path);
+            self.insert(id, path);
         }
     }
 
-    /// The node at `path`, if there is one.
+    /// Number of the node at `path`, if it exists.
     pub fn find(&self, path: &str) -> Option<NodeId> {
         self.by_path.get(path).copied()
     }
 
-    /// What is known of a node.
+    /// Path, label and status of a node.
     ///
     /// # Panics
     ///
-    /// When `id` is of no node: it comes from another machine, or its node went out of use long ago. See
-    /// [`info`](Self::info).
+    /// When `id` names no node: it is from another machine, or its node was removed. See [`info`](Self::info).
     pub fn get(&self, id: NodeId) -> &NodeInfo {
         &self.known[&id].info
     }
 
-    /// What is known of a node, if it is one of these.
+    /// Path, label and status of a node, if it exists.
     pub fn info(&self, id: NodeId) -> Option<&NodeInfo> {
         self.known.get(&id).map(|node| &node.info)
     }
 
-    /// As [`get`](Self::get), to fill in label and status.
+    /// Mutable access to a node, to set label and status.
     ///
     /// # Panics
     ///
-    /// When `id` is of no node, as [`get`](Self::get).
+    /// When `id` names no node, as [`get`](Self::get).
     #[expect(clippy::expect_used, reason = "documented; the caller has the number from these nodes")]
     pub fn get_mut(&mut self, id: NodeId) -> &mut NodeInfo {
         &mut self.known.get_mut(&id).expect("a node of these").info
     }
 
-    /// The shortest name that people recognise: the label, else the path; the bare number when nothing else is known.
+    /// Name for messages: label and path, or the path; the number when the node does not exist.
     pub fn name(&self, id: NodeId) -> String {
         match self.info(id) {
             None => format!("node {}", id.0),
@@ -134,29 +143,29 @@ impl Nodes {
         }
     }
 
-    /// Every node that is known, those out of use too, in the order of numbers.
+    /// All nodes, unused ones too, in the order of numbers.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &NodeInfo)> {
         self.known.iter().map(|(id, node)| (*id, &node.info))
     }
 
-    /// Number of nodes, without those that are only remembered.
+    /// Number of nodes in use.
     pub fn len(&self) -> usize {
         self.known.len() - self.idle.len()
     }
 
-    /// True when none is known, not even one that is out of use.
+    /// True when there is no node, not even an unused one.
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// Somebody uses the node.
+    /// Marks a node as used.
     pub(crate) fn mark_used(&mut self, id: NodeId) {
         if let Some(since) = self.known.get_mut(&id).and_then(|node| node.idle.take()) {
             self.idle.remove(&since);
         }
     }
 
-    /// Nobody uses the node any more. The one that has been out of use for longest may be forgotten.
+    /// Marks a node as unused. The one that has been unused for longest may be removed.
     pub(crate) fn mark_unused(&mut self, id: NodeId) {
         let Some(node) = self.known.get_mut(&id).filter(|node| !node.firmware && node.idle.is_none()) else { return };
         self.releases += 1;
@@ -178,14 +187,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_long_ago_cost_nothing_and_their_numbers_are_nobodys() {
+    fn unused_nodes_are_bounded_and_their_numbers_are_not_reused() {
         let mut nodes = Nodes::new();
         let tree = nodes.add_firmware("/soc");
         let busy = nodes.find_or_add("/devices/busy");
         nodes.mark_unused(tree);
         let first = nodes.find_or_add("/devices/0");
         nodes.mark_unused(first);
-        assert_eq!(nodes.find_or_add("/devices/0"), first, "one that has just left is found again");
+        assert_eq!(nodes.find_or_add("/devices/0"), first, "a recently unused node keeps its number");
         for n in 0..3 * MAX_UNUSED {
             let id = nodes.find_or_add(&format!("/devices/{n}"));
             nodes.mark_unused(id);
@@ -193,12 +202,12 @@ mod tests {
         assert_eq!((nodes.len(), nodes.iter().count()), (2, 2 + MAX_UNUSED));
         assert_eq!(nodes.by_path.len(), 2 + MAX_UNUSED);
         assert_eq!((nodes.info(first), nodes.name(first)), (None, format!("node {}", first.0)));
-        assert!(nodes.find_or_add("/devices/0") > busy, "a number is not given out again");
-        assert_eq!(nodes.find("/soc"), Some(tree), "the device tree stands");
+        assert!(nodes.find_or_add("/devices/0") > busy, "numbers are not reused");
+        assert_eq!(nodes.find("/soc"), Some(tree), "device tree nodes are never removed");
     }
 
     #[test]
-    fn a_node_that_is_used_again_is_not_forgotten() {
+    fn a_node_that_is_used_again_is_not_removed() {
         let mut nodes = Nodes::new();
         let node = nodes.find_or_add("/devices/back");
         nodes.mark_unused(node);
@@ -211,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_was_kept_for_too_long_is_of_the_device_that_comes_with_it() {
+    fn a_removed_node_is_restored_under_its_old_number() {
         let mut nodes = Nodes::new();
         nodes.restore(NodeId(7), "/devices/a");
         assert_eq!((nodes.find("/devices/a"), nodes.name(NodeId(7))), (Some(NodeId(7)), "/devices/a".into()));

@@ -1,4 +1,4 @@
-//! Events in words, for people.
+//! Text of events.
 
 use core::fmt;
 
@@ -48,7 +48,7 @@ impl fmt::Display for EventKind {
             Self::Unbound { driver, cause } => write!(f, "unbound from {driver} ({cause})"),
             Self::Queued { what } => write!(f, "{what} queued: asked for from inside driver code"),
             Self::StillWaiting { seconds, on } => {
-                write!(f, "has waited {seconds} s for who is inside: {}", on.join("; "))
+                write!(f, "has waited {seconds} s for active users: {}", on.join("; "))
             }
             Self::Quiesced { how } => write!(f, "quiesced: {how}"),
             Self::QuiesceFailed { error } => write!(f, "not quiesced: {error}"),
@@ -56,7 +56,7 @@ impl fmt::Display for EventKind {
                 write!(f, "ledger +{entry} {resource} {what} from {backend}")
             }
             Self::Released { entry, resource, what, backend, outcome: Outcome::Returned } => {
-                write!(f, "ledger -{entry} {resource} {what} back to {backend}")
+                write!(f, "ledger -{entry} {resource} {what} released to {backend}")
             }
             Self::Released { entry, resource, what, outcome: Outcome::Quarantined, .. } => {
                 write!(f, "ledger -{entry} {resource} {what} kept in quarantine")
@@ -65,7 +65,7 @@ impl fmt::Display for EventKind {
                 write!(f, "DMA {kind}: {addr} -> {phys}, {size} bytes, by {backend}")
             }
             Self::DmaUnmapped { kind, addr, size, backend } => {
-                write!(f, "DMA {kind}: {addr} taken down, {size} bytes, by {backend}")
+                write!(f, "DMA {kind}: {addr} unmapped, {size} bytes, by {backend}")
             }
             Self::GroupJoined { group, iommu, stream } => {
                 write!(f, "joins IOMMU group {group} of {iommu}, stream {stream}")
@@ -80,22 +80,22 @@ impl fmt::Display for EventKind {
                 was.as_ref().map_or(Ok(()), |was| write!(f, "; {was}"))
             }
             Self::FaultStorm { suppressed, over: false } => {
-                write!(f, "IOMMU faults come in a storm: {suppressed} counted and not told so far")
+                write!(f, "IOMMU fault storm: {suppressed} faults suppressed so far")
             }
             Self::FaultStorm { suppressed, over: true } => {
-                write!(f, "{suppressed} IOMMU faults were counted and not told")
+                write!(f, "IOMMU fault storm over: {suppressed} faults suppressed")
             }
             Self::Quarantined { phys, size, why } => write!(f, "quarantine keeps {size} bytes at {phys}: {why}"),
-            Self::Recovered { phys, size } => write!(f, "quarantine gives back {size} bytes at {phys}"),
+            Self::Recovered { phys, size } => write!(f, "quarantine releases {size} bytes at {phys}"),
             Self::Policy { policy } => write!(f, "policy: {policy}"),
             Self::Refused { what, reason } => write!(f, "{what} refused: {reason}"),
             Self::IrqStorm { line, controller, users } => {
                 let (line, users) = (Line(*line, controller.as_deref()), users.join(", "));
-                write!(f, "{line} switched off: none of its users asked for service: {users}")
+                write!(f, "{line} disabled: none of its users handled its interrupts: {users}")
             }
             Self::IrqHeld { line, controller, late, waiting } => {
                 let (line, late) = (Line(*line, controller.as_deref()), late.join(", "));
-                write!(f, "{line} was masked for {late}, who did not come; {} waited", waiting.join(", "))
+                write!(f, "{line} was held masked for {late}, not checked in time; {} waited", waiting.join(", "))
             }
             Self::Uevent { action, path, env } => write!(f, "uevent {action} {path} {}", env.join(" ")),
             Self::Control { path, value, result } => write!(f, "echo {value} > {path}: {result}"),

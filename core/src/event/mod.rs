@@ -1,4 +1,4 @@
-//! The one stream of what happened: notifiers, uevents, DMA traffic, and each line of the way back.
+//! The machine's event stream: bus notifiers, uevents, DMA traffic, and each ledger entry acquired and released.
 
 mod format;
 
@@ -10,26 +10,26 @@ use crate::addr::{DeviceAddr, PhysAddr};
 use crate::instrument::FaultPoint;
 use crate::time::Instant;
 
-/// One thing that happened.
+/// One event of a machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Event {
     /// Counts from 1 without gaps, in the order in which the machine emitted events.
     pub seq: u64,
-    /// When.
+    /// Time of the event.
     pub at: Instant,
-    /// The device it is about, by name.
+    /// Name of the device that the event is about.
     pub device: Option<Arc<str>>,
-    /// What.
+    /// Kind and data of the event.
     #[cfg_attr(feature = "serde", serde(flatten))]
     pub kind: EventKind,
 }
 
-/// Why a binding ends.
+/// Reason why a binding ends.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
 pub enum Cause {
-    /// Somebody wrote to `unbind`, or called for it.
+    /// Unbind requested by a write to `unbind`, or by a call.
     Unbind,
     /// The device is being removed in an orderly way.
     DeviceRemoved,
@@ -41,17 +41,17 @@ pub enum Cause {
     SupplierLeaving,
 }
 
-/// How an entry of the ledger was given back.
+/// Result of the release of a ledger entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
 pub enum Outcome {
-    /// By the back-end named here, the one that gave it.
+    /// Released by the back-end that the event names, which had allocated it.
     Returned,
-    /// Not given back: the device could not be shown to be quiesced, or the IOMMU did not confirm.
+    /// Kept in quarantine: the device was not shown to be quiesced, or the IOMMU did not confirm.
     Quarantined,
 }
 
-/// What happened.
+/// Kind and data of an event. Its [`Display`](core::fmt::Display) form is one line of text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(tag = "event", rename_all = "kebab-case"))]
 #[expect(missing_docs, reason = "the fields are named after what they hold; units are in the variant's line")]
@@ -64,25 +64,25 @@ pub enum EventKind {
     DriverAdded { driver: Arc<str> },
     /// A driver was removed.
     DriverRemoved { driver: Arc<str> },
-    /// A binding begins (notifier `BIND_DRIVER`).
+    /// A driver is about to be probed (Linux notifier `BIND_DRIVER`).
     Bind { driver: Arc<str> },
-    /// The binding stands (notifier `BOUND_DRIVER`, uevent bind).
+    /// The driver is bound (Linux notifier `BOUND_DRIVER`, uevent `bind`).
     Bound { driver: Arc<str> },
-    /// Probe did not end in a binding; everything is given back (notifier `DRIVER_NOT_BOUND`).
+    /// Probe failed or deferred, and everything was released (Linux notifier `DRIVER_NOT_BOUND`).
     NotBound { driver: Arc<str>, error: String },
-    /// A driver did not get the device, for a reason that came before its probe and before BIND.
+    /// A driver was refused the device before its probe and before [`Bind`](Self::Bind).
     BindRefused { driver: Arc<str>, error: String },
-    /// Probe waits for suppliers, by name.
+    /// Probe is deferred until these suppliers are bound.
     Deferred { driver: Option<Arc<str>>, on: Vec<String> },
-    /// A supplier arrived that this device was waiting for; it was the last one when `ready`.
+    /// A supplier that this device was waiting for was bound; no other is missing when `ready`.
     Woken { by: Arc<str>, ready: bool },
-    /// The way back begins (notifier `UNBIND_DRIVER`).
+    /// Unwinding of a binding starts (Linux notifier `UNBIND_DRIVER`).
     Unbind { driver: Arc<str>, cause: Cause },
-    /// The way back is done (notifier `UNBOUND_DRIVER`, uevent unbind).
+    /// Unwinding is complete (Linux notifier `UNBOUND_DRIVER`, uevent `unbind`).
     Unbound { driver: Arc<str>, cause: Cause },
-    /// Driver code asked for this; it is carried out when that code has come out.
+    /// An operation requested from inside driver code; it runs once that code has returned.
     Queued { what: &'static str },
-    /// The way back waits for users that are inside the driver, each in words, for this many seconds by now.
+    /// Unwinding has been waiting this many seconds for active users of the driver, each described.
     StillWaiting { seconds: u64, on: Vec<String> },
     /// The driver showed that its device is stopped.
     Quiesced { how: String },
@@ -92,9 +92,9 @@ pub enum EventKind {
     Acquired { entry: u64, resource: &'static str, what: String, backend: String },
     /// An entry came off the ledger.
     Released { entry: u64, resource: &'static str, what: String, backend: String, outcome: Outcome },
-    /// DMA memory or a mapping was made; `size` in bytes.
+    /// DMA memory was allocated or mapped; `size` in bytes.
     DmaMapped { kind: &'static str, addr: DeviceAddr, phys: PhysAddr, size: u64, backend: String },
-    /// DMA memory or a mapping was taken down; `size` in bytes.
+    /// DMA memory was freed or unmapped; `size` in bytes.
     DmaUnmapped { kind: &'static str, addr: DeviceAddr, size: u64, backend: String },
     /// A device joined an IOMMU group.
     GroupJoined { group: u32, iommu: String, stream: u32 },
@@ -102,30 +102,30 @@ pub enum EventKind {
     GroupOwner { group: u32, owner: String },
     /// A device was attached to a domain.
     DomainAttached { group: u32, domain: String, kind: String },
-    /// A device access was refused by the IOMMU. `was` tells what used to be mapped there and who freed it.
+    /// The IOMMU refused a device access. `was`: what used to be mapped there, and who freed it.
     IommuFault { iommu: String, addr: DeviceAddr, write: bool, reason: String, was: Option<String> },
-    /// A device's accesses are refused so often that they are only counted: `suppressed` of them so far, or in all when it is
-    /// over.
+    /// IOMMU faults of a device are rate-limited: `suppressed` of them were counted but not reported so far, or in all
+    /// when `over`.
     FaultStorm { suppressed: u64, over: bool },
-    /// Memory was kept from its allocator (bytes), and why.
+    /// Memory was put into quarantine in the place of being freed; `size` in bytes.
     Quarantined { phys: PhysAddr, size: u64, why: String },
-    /// Quarantined memory went back (bytes).
+    /// Quarantined memory was returned to its allocator; `size` in bytes.
     Recovered { phys: PhysAddr, size: u64 },
-    /// A written policy was applied that a careful reader wants to know of.
+    /// A configured policy took effect, which weakens or changes what the core would have done.
     Policy { policy: String },
-    /// A driver asked for something that it cannot have, because of others.
+    /// A driver's request was refused because another holder is in the way.
     Refused { what: String, reason: String },
-    /// An interrupt line (`controller` is `None` for the machine's own) was switched off because none of its users had made
-    /// its last requests.
+    /// An interrupt line (`controller` is `None` for the machine's own) was disabled because none of its users handled
+    /// its last requests (Linux: "nobody cared").
     IrqStorm { line: u32, controller: Option<String>, users: Vec<String> },
-    /// Users of a shared interrupt line waited for others (`late`) who have not looked at their devices; the line delivers
-    /// again meanwhile.
+    /// A shared interrupt line was held masked for users that did not check their devices (`late`), while others were
+    /// `waiting`; it is unmasked again for a time.
     IrqHeld { line: u32, controller: Option<String>, late: Vec<String>, waiting: Vec<String> },
-    /// Somebody asked for a uevent by writing to a `uevent` file: the object's path below `/sys`, and its variables.
+    /// A synthetic uevent, requested by a write to a `uevent` file: the object's path below `/sys`, and its variables.
     Uevent { action: &'static str, path: String, env: Vec<String> },
-    /// A value was written to the control tree; told after everything that the write did.
+    /// A value was written to the control tree; emitted after all effects of the write.
     Control { path: String, value: String, result: String },
-    /// A pass-through owner was asked to let go, or was cut off.
+    /// A pass-through owner was asked to release its device, or was cut off from it.
     PassThrough { state: &'static str, detail: String },
     /// A fault was injected.
     Injected { point: FaultPoint },
@@ -133,6 +133,6 @@ pub enum EventKind {
     DmaMisuse { check: &'static str, detail: String },
     /// A promise was found broken.
     PromiseBroken { promise: &'static str, detail: String },
-    /// Something for people, from a driver.
+    /// A driver's log message.
     Log { text: String },
 }

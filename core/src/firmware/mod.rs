@@ -1,3 +1,3 @@
-//! What firmware says of the machine, turned into device descriptions: device tree blobs.
+//! Readers of firmware's description of the machine: device tree blobs.
 
 pub mod fdt;

@@ -1,4 +1,4 @@
-//! Cycles among devices that wait for each other.
+//! Dependency cycles, and how they are broken (Linux: `fw_devlink_relax_link`).
 
 use alloc::sync::Arc;
 use alloc::vec;
@@ -8,7 +8,7 @@ use super::graph::{Link, Node};
 use super::{Graph, LinkState};
 use crate::description::{NodeId, SupplierKind};
 
-/// How much a device depends on what a supplier of this kind gives: a cycle is opened at its weakest links.
+/// Strength of a dependency on a supplier of this kind: a cycle is broken at its weakest links.
 pub(super) const fn strength(kind: SupplierKind) -> u8 {
     match kind {
         SupplierKind::Other => 0,
@@ -21,29 +21,28 @@ pub(super) const fn strength(kind: SupplierKind) -> u8 {
     }
 }
 
-/// A device is never bound without its translation (P10).
+/// Strength of a link that is never relaxed: a device is not bound without its translation (P10).
 const UNBREAKABLE: u8 = 6;
 
-/// A link that a consumer does not wait for any more, because it closes a cycle.
+/// Link that a consumer no longer waits for, because it was part of a cycle.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct RelaxedLink {
     pub(crate) consumer: NodeId,
     pub(crate) supplier: NodeId,
     pub(crate) property: Arc<str>,
-    /// Every device of the cycle, in ascending order.
+    /// All devices of the cycle, ascending.
     pub(crate) members: Vec<NodeId>,
-    /// The consumer misses nothing any more.
+    /// The consumer is missing no other supplier.
     pub(crate) ready: bool,
 }
 
 impl Graph {
-    /// Gives up links in cycles that nothing else keeps waiting: all members can be probed (`ready`), and miss nothing but
-    /// each other.
+    /// Relaxes links in cycles whose members can all be probed (`ready`) and are waiting for nothing but each other.
     ///
-    /// In each cycle (strongly connected component) the links of the weakest kind are looked at. Those whose supplier
-    /// comes after its consumer in firmware order are given up; when there are none, all of that kind are. This goes on
-    /// until there is no cycle left that can be opened, which takes at most two rounds a kind. Links to IOMMUs, and those
-    /// that a driver asked for, are kept.
+    /// In each cycle (strongly connected component) the links of the weakest kind are relaxed: those whose supplier
+    /// comes after its consumer in firmware order, or all of that kind when there are none. This is repeated until no
+    /// cycle can be broken, at most two rounds for each kind. Links to IOMMUs, and those that a driver requested, are
+    /// never relaxed.
     pub(crate) fn break_cycles(&mut self, ready: impl Fn(NodeId) -> bool) -> Vec<RelaxedLink> {
         let mut relaxed = Vec::new();
         loop {
@@ -63,7 +62,7 @@ impl Graph {
         }
     }
 
-    /// The links among `members` that go first.
+    /// The links among `members` to relax.
     fn weakest(&self, members: &[NodeId]) -> Vec<(NodeId, NodeId, Arc<str>)> {
         let mut weakest = UNBREAKABLE;
         let mut links: Vec<&Link> = Vec::new();
@@ -87,8 +86,8 @@ impl Graph {
         links.into_iter().map(|l| (l.consumer, l.supplier, Arc::clone(&l.property))).collect()
     }
 
-    /// Every group of devices that wait for each other in a circle, each in ascending order. Tarjan's strongly
-    /// connected components over the links that are missing, without recursion: firmware decides the depth.
+    /// All cycles of missing suppliers, each with its members ascending. Tarjan's strongly connected components,
+    /// without recursion because firmware determines the depth.
     pub(crate) fn cycles(&self) -> Vec<Vec<NodeId>> {
         const NEW: u32 = u32::MAX;
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cycle_is_opened_at_its_weakest_link_and_of_equal_ones_at_the_forward_reference() {
+    fn a_cycle_is_broken_at_its_weakest_link_and_among_equals_at_the_forward_reference() {
         use SupplierKind::{Clock, Interrupt, Iommu, Other, Power};
         let cases = [
             (vec![(0, 1, Clock), (1, 0, Clock)], vec![(0, 1)]),
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_cycles_that_share_a_member_the_second_is_opened_when_the_first_is_bound() {
+    fn of_two_cycles_that_share_a_member_the_second_is_broken_once_the_first_is_bound() {
         use SupplierKind::{Clock, Other, Power};
         let mut g = of_kinds(&[(0, 1, Other), (1, 0, Clock), (1, 2, Clock), (2, 1, Power)]);
         assert_eq!(relaxed(&mut g, |_| true), [(0, 1)]);
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cycle_whose_members_wait_for_more_than_each_other_is_left_alone() {
+    fn a_cycle_whose_members_also_wait_for_others_is_not_broken() {
         let mut g = graph(&[(0, 1), (1, 0), (1, 7)]);
         assert_eq!(relaxed(&mut g, |_| true), []);
         g.supplier_arrives(NodeId(7));
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_of_a_graph_order_nothing_unless_something_else_does() {
+    fn remote_endpoints_alone_impose_no_order() {
         let mut g = Graph::default();
         g.add(NodeId(0), &[need(1, SupplierKind::Other, "remote-endpoint")]);
         g.add(NodeId(1), &[need(0, SupplierKind::Other, "remote-endpoint"), need(0, SupplierKind::Clock, "clocks")]);
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_tangle_is_opened_in_few_rounds() {
+    fn a_large_cycle_is_broken_in_few_rounds() {
         let n = if cfg!(miri) { 20 } else { 300 };
         let edges: Vec<_> = (0..n).flat_map(|c| (0..n).filter(move |s| *s != c).map(move |s| (c, s))).collect();
         let mut g = graph(&edges);
@@ -231,13 +230,13 @@ mod tests {
     }
 
     #[test]
-    fn a_cycle_is_found_by_its_members_and_a_chain_into_it_is_not_part_of_it() {
+    fn a_chain_that_leads_into_a_cycle_is_not_part_of_it() {
         let g = graph(&[(0, 1), (1, 2), (2, 3), (3, 1), (4, 5)]);
         assert_eq!(g.cycles(), [vec![NodeId(1), NodeId(2), NodeId(3)]]);
     }
 
     #[test]
-    fn a_chain_of_a_hundred_thousand_is_no_cycle_and_no_stack_overflow() {
+    fn a_chain_of_a_hundred_thousand_is_no_cycle_and_does_not_overflow_the_stack() {
         let n = if cfg!(miri) { 500 } else { 100_000 };
         let edges: Vec<_> = (0..n).map(|i| (i, i + 1)).collect();
         assert!(graph(&edges).cycles().is_empty());

@@ -1,4 +1,4 @@
-//! Links that drivers make at run time: by taking a service, or by deferring until there is one.
+//! Links that drivers make at run time: by using a supplier's service, or by deferring until it is bound.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -7,17 +7,17 @@ use super::graph::Link;
 use super::{Graph, LinkState};
 use crate::description::NodeId;
 
-/// Reason why a driver may not use a supplier.
+/// Refusal of a driver's link.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum NotLinked {
-    /// It is not bound.
+    /// The supplier is not bound.
     Absent,
-    /// It uses the consumer itself, through these devices: the consumer first, the supplier last.
+    /// The supplier uses the consumer, through these devices: the consumer first, the supplier last.
     Cycle(Vec<NodeId>),
 }
 
 impl Graph {
-    /// The driver `driver` of `consumer` uses `supplier` from now on, until its binding ends.
+    /// Links `consumer`, for its driver `driver`, to `supplier` until the binding ends.
     pub(crate) fn use_supplier(
         &mut self,
         consumer: NodeId,
@@ -41,16 +41,14 @@ impl Graph {
         Ok(())
     }
 
-    /// Whether `consumer` may become a consumer of `supplier`, which is not bound, as soon as that is: not if that one
-    /// waits for `consumer`, directly or through others.
+    /// Checks that `consumer` may wait for `supplier`, which is not bound: not when that would close a cycle.
     pub(crate) fn may_use_later(&self, consumer: NodeId, supplier: NodeId) -> Result<(), NotLinked> {
         let counts = |link: &Link| link.state != LinkState::NotTracked;
         self.path(consumer, supplier, counts).map_or(Ok(()), |path| Err(NotLinked::Cycle(path)))
     }
 
-    /// The devices through which `from` is used by `to`, by links that count: both, and those in between. Only a consumer
-    /// that others are bound to can be used by its supplier, so the walk along busy links is over at once for a device that
-    /// is being probed.
+    /// Path along links that count from `from` to its direct or indirect consumer `to`, both included. A device that is
+    /// being probed has no active consumers, so the walk along busy links ends at once.
     fn path(&self, from: NodeId, to: NodeId, counts: impl Fn(&Link) -> bool) -> Option<Vec<NodeId>> {
         let mut came = Vec::from([(from, 0)]);
         let mut seen = alloc::collections::BTreeSet::from([from]);
@@ -78,8 +76,8 @@ impl Graph {
         None
     }
 
-    /// The driver `driver` has asked for `supplier` by deferring. False when it is there already, or is the consumer
-    /// itself. A policy that let the consumer do without the supplier does not hold for a driver that insists.
+    /// Records that the driver `driver` deferred until `supplier` is bound. False when it is bound already, or is the
+    /// consumer itself. Revokes a policy by which the consumer did not wait for it.
     pub(crate) fn request_supplier(&mut self, consumer: NodeId, supplier: NodeId, driver: &'static str) -> bool {
         if consumer == supplier || self.is_available(supplier) {
             return false;
@@ -92,8 +90,7 @@ impl Graph {
         true
     }
 
-    /// What other drivers than `drivers` have asked for is not needed by `consumer`, which one of these is about to
-    /// probe.
+    /// Drops links that were requested by other drivers than `drivers`, one of which is about to probe `consumer`.
     pub(crate) fn retain_requests_of(&mut self, consumer: NodeId, drivers: impl Fn(&str) -> bool) {
         let Some(node) = self.node(consumer) else { return };
         let stale = |id: &usize| {
@@ -132,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_is_taken_is_a_link_until_the_binding_ends() {
+    fn using_a_service_makes_a_link_until_the_binding_ends() {
         for early in [true, false] {
             let mut g = Graph::default();
             bound(&mut g, B);
@@ -151,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_consumer_whose_supplier_left_waits_for_its_return() {
+    fn a_consumer_waits_for_a_supplier_that_was_unbound() {
         let mut g = Graph::default();
         bound(&mut g, B);
         bound(&mut g, A);
@@ -164,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_used_that_is_not_there_or_on_its_way_out() {
+    fn a_supplier_that_is_unbound_or_unbinding_cannot_be_used() {
         let mut g = Graph::default();
         assert_eq!(g.use_supplier(A, B, "a"), Err(NotLinked::Absent));
         bound(&mut g, B);
@@ -200,12 +197,12 @@ mod tests {
         g.supplier_leaves(B);
         g.consumer_unbound(A);
         assert_eq!((states(&g, A), g.missing_count(A)), (Vec::from([(B, LinkState::NotTracked)]), 0));
-        assert!(g.request_supplier(A, B, "a"), "a driver that defers insists on it");
+        assert!(g.request_supplier(A, B, "a"), "a deferral revokes the policy");
         assert_eq!(g.missing(A), [B]);
     }
 
     #[test]
-    fn what_one_driver_asked_for_does_not_keep_another_one_waiting() {
+    fn one_drivers_requests_do_not_defer_another_driver() {
         let mut g = Graph::default();
         g.add(A, &[]);
         assert!(g.request_supplier(A, B, "a"));

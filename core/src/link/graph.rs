@@ -1,7 +1,7 @@
-//! The graph itself: nodes, links, and how many suppliers each consumer still misses.
+//! The graph of links, with a count of missing suppliers for each consumer.
 //!
-//! Cost: one step per link for everything that happens to a device, so that a chain of n devices takes O(n) attempts
-//! whatever the order in which they were registered (P8).
+//! Each operation on a device costs one step per link of it, so that a chain of n devices takes O(n) probe attempts in
+//! any order of registration (P8).
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -19,12 +19,12 @@ pub(super) struct Link {
     pub(super) consumer: NodeId,
     pub(super) property: Arc<str>,
     pub(super) state: LinkState,
-    /// The driver that made it, by deferring or by taking a service; `None` for one that firmware made. Such a link goes
-    /// with the consumer's binding.
+    /// The driver that made the link, by deferring or by using a service; `None` for a link from firmware. Such a link
+    /// is removed with the consumer's binding.
     pub(super) requested_by: Option<&'static str>,
-    /// A policy lets the consumer do without the supplier: the link is tracked only while the consumer uses it.
+    /// By policy the consumer does not wait for the supplier: the link is tracked only while the consumer uses it.
     pub(super) waived: bool,
-    /// The strongest kind among the references of firmware that order; `None` when there is none.
+    /// The strongest kind among firmware's references that impose an order; `None` when there is none.
     pub(super) kind: Option<SupplierKind>,
 }
 
@@ -38,33 +38,33 @@ impl Link {
 #[derive(Default, Debug)]
 pub(super) struct Node {
     pub(super) available: bool,
-    /// The device is bound: links that its driver makes from now on are active at once.
+    /// The device is bound, so links that its driver makes are active at once.
     pub(super) bound: bool,
     pub(super) suppliers: Vec<LinkId>,
     pub(super) consumers: Vec<LinkId>,
     /// Supplier links that are neither available nor ignored.
     pub(super) missing: u32,
-    /// When it last arrived, in arrivals of the whole graph.
+    /// Value of [`Graph::arrivals`] when it was last bound.
     arrived: u64,
 }
 
-/// A consumer that a supplier's arrival concerns.
+/// Consumer that was waiting for a supplier which has just been bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct WaitingConsumer {
     pub(crate) consumer: NodeId,
-    /// It was the last one missing.
+    /// No other supplier is missing.
     pub(crate) ready: bool,
 }
 
 /// All links of a machine.
 #[derive(Default, Debug)]
 pub(crate) struct Graph {
-    /// Those that are there, bound, or have links.
+    /// Nodes that are available or bound, or have links.
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) links: Vec<Link>,
     free: Vec<LinkId>,
     arrivals: u64,
-    /// Nodes that have come into this graph, or left it, or were looked for, since [`changed`](Self::take_changed).
+    /// Nodes that were added, removed or marked since the last [`take_changed`](Self::take_changed).
     changed: Vec<NodeId>,
 }
 
@@ -81,28 +81,28 @@ impl Graph {
         self.nodes.get(&id)
     }
 
-    /// Whether `id` is there, bound, or has links.
+    /// True when `id` is available or bound, or has links.
     pub(crate) fn contains(&self, id: NodeId) -> bool {
         self.nodes.contains_key(&id)
     }
 
-    /// Nodes, links and places for links, for leak checks.
+    /// Number of nodes, links and pending changes, for leak checks.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn size(&self) -> usize {
         self.nodes.len() + self.links.len() - self.free.len() + self.changed.len()
     }
 
-    /// Nodes of which it may have changed whether the graph [knows](Self::contains) them.
+    /// Takes the list of nodes for which [`contains`](Self::contains) may have changed.
     pub(crate) fn take_changed(&mut self) -> Vec<NodeId> {
         core::mem::take(&mut self.changed)
     }
 
-    /// `id` was looked for.
+    /// Adds `id` to the list of changed nodes.
     pub(crate) fn mark_changed(&mut self, id: NodeId) {
         self.changed.push(id);
     }
 
-    /// Forgets a node that is neither there nor bound and has no links.
+    /// Removes a node that is neither available nor bound and has no links.
     pub(super) fn forget_idle(&mut self, id: NodeId) {
         let idle = |n: &Node| !n.available && !n.bound && n.suppliers.is_empty() && n.consumers.is_empty();
         if self.nodes.get(&id).is_some_and(idle) {
@@ -111,8 +111,8 @@ impl Graph {
         }
     }
 
-    /// Enters a device and what it needs. Several references to one supplier are one link. A supplier that is named only
-    /// where nothing is ordered ([`Supplier::imposes_order`]) is not waited for.
+    /// Adds a device with its suppliers. Several references to one supplier are one link. A supplier whose references
+    /// impose no order ([`Supplier::imposes_order`]) is not waited for.
     pub(crate) fn add(&mut self, consumer: NodeId, suppliers: &[Supplier]) {
         let (ordering, others): (Vec<_>, Vec<_>) = suppliers.iter().partition(|s| s.imposes_order());
         for s in ordering {
@@ -161,7 +161,7 @@ impl Graph {
         node.missing += u32::from(!available);
     }
 
-    /// Forgets a device's needs. Links of its own consumers stay: they wait for its return.
+    /// Removes a device's links to its suppliers. Links to its consumers stay: they wait for it to be bound again.
     pub(crate) fn remove(&mut self, consumer: NodeId) {
         let Some(node) = self.nodes.get_mut(&consumer) else { return };
         (node.missing, node.bound) = (0, false);
@@ -184,22 +184,22 @@ impl Graph {
         self.node(node).is_some_and(|n| n.available)
     }
 
-    /// How many arrivals there have been.
+    /// Number of times that a supplier was bound, in the whole graph.
     pub(crate) fn arrivals(&self) -> u64 {
         self.arrivals
     }
 
-    /// Whether `node` arrived after the first `arrivals` arrivals.
+    /// True when `node` was bound after the value `arrivals` of [`arrivals`](Self::arrivals).
     pub(crate) fn arrived_since(&self, node: NodeId, arrivals: u64) -> bool {
         self.node(node).is_some_and(|n| n.arrived > arrivals)
     }
 
-    /// Number of suppliers that `consumer` still misses.
+    /// Number of suppliers that `consumer` is waiting for.
     pub(crate) fn missing_count(&self, consumer: NodeId) -> u32 {
         self.node(consumer).map_or(0, |n| n.missing)
     }
 
-    /// The suppliers that `consumer` still misses.
+    /// Suppliers that `consumer` is waiting for.
     pub(crate) fn missing(&self, consumer: NodeId) -> Vec<NodeId> {
         self.suppliers(consumer)
             .filter(|l| matches!(l.state, LinkState::Dormant | LinkState::SupplierUnbind))
@@ -220,18 +220,18 @@ impl Graph {
         self.consumers(supplier).map(|l| l.consumer).collect()
     }
 
-    /// Whether a policy lets `consumer` do without `supplier`.
+    /// True when `consumer` does not wait for `supplier`, by policy.
     pub(crate) fn is_ignored(&self, consumer: NodeId, supplier: NodeId) -> bool {
         self.suppliers(consumer).any(|l| l.supplier == supplier && l.state == LinkState::NotTracked)
     }
 
-    /// Every link: supplier, consumer, property, state.
+    /// Links to suppliers: supplier, property, state.
     pub(crate) fn list(&self, consumer: NodeId) -> impl Iterator<Item = (NodeId, &Arc<str>, LinkState)> {
         self.suppliers(consumer).map(|l| (l.supplier, &l.property, l.state))
     }
 
-    /// The links of a node, to its suppliers and to its consumers: supplier, consumer, state, and whether it goes with
-    /// the consumer's binding.
+    /// Links of a node, to suppliers and to consumers: supplier, consumer, state, and whether it is removed with the
+    /// consumer's binding.
     pub(crate) fn links_of(&self, node: NodeId) -> impl Iterator<Item = (NodeId, NodeId, LinkState, bool)> {
         self.suppliers(node)
             .chain(self.consumers(node))
@@ -248,7 +248,7 @@ impl Graph {
         }
     }
 
-    /// The consumer's probe begins; false when a supplier is missing (and nothing changed).
+    /// Starts the consumer's probe; false, without a change, when a supplier is missing.
     pub(crate) fn probe_begins(&mut self, consumer: NodeId) -> bool {
         if self.missing_count(consumer) != 0 {
             return false;
@@ -258,18 +258,18 @@ impl Graph {
         true
     }
 
-    /// The consumer is bound.
+    /// Marks the consumer as bound.
     pub(crate) fn consumer_bound(&mut self, consumer: NodeId) {
         self.node_mut(consumer).bound = true;
         self.set_suppliers(consumer, |_, l| (l.state == LinkState::ConsumerProbe).then_some(LinkState::Active));
     }
 
-    /// The consumer has given everything back. Links that its driver made go, unless the supplier is on its way out: then
-    /// the consumer waits for its return, as it does for one that firmware names.
+    /// Marks the consumer as unbound, after everything was released. Links that its driver made are removed, unless the
+    /// supplier is unbinding: then the consumer waits for it, as for a supplier from firmware.
     pub(crate) fn consumer_unbound(&mut self, consumer: NodeId) {
         let missed = |g: &Self, l: &Link| l.is_busy() && !l.waived && !g.is_available(l.supplier);
         let newly_missing = self.suppliers(consumer).filter(|l| missed(self, l)).count() as u32;
-        // A supplier that is on its way out was counted as missing by nobody while the link was busy.
+        // While the link was busy, `supplier_leaves` did not count the supplier as missing.
         self.set_suppliers(consumer, |s, l| {
             l.is_busy().then_some(match s.available {
                 _ if l.waived => LinkState::NotTracked,
@@ -291,7 +291,7 @@ impl Graph {
         self.forget_idle(consumer);
     }
 
-    /// `supplier` is there from now on. Returns its waiters.
+    /// Marks `supplier` as bound. Returns the consumers that were waiting for it.
     pub(crate) fn supplier_arrives(&mut self, supplier: NodeId) -> Vec<WaitingConsumer> {
         self.arrivals += 1;
         let now = self.arrivals;
@@ -312,7 +312,7 @@ impl Graph {
         waiting
     }
 
-    /// `supplier` is about to go: nobody new may start to use it. False when it was not there.
+    /// Marks `supplier` as unbinding: no new use may start. False when it was not bound.
     pub(crate) fn supplier_leaves(&mut self, supplier: NodeId) -> bool {
         let Some(node) = self.nodes.get_mut(&supplier) else { return false };
         if !core::mem::replace(&mut node.available, false) {
@@ -330,17 +330,17 @@ impl Graph {
         true
     }
 
-    /// Suppliers that `consumer` is bound to, or probing with.
+    /// Suppliers that `consumer` uses while it is bound or being probed.
     pub(crate) fn busy_suppliers(&self, consumer: NodeId) -> impl Iterator<Item = NodeId> {
         self.suppliers(consumer).filter(|l| l.is_busy()).map(|l| l.supplier)
     }
 
-    /// Consumers that are bound to, or probing with, `supplier`.
+    /// Bound and probing consumers of `supplier`.
     pub(crate) fn busy_consumers(&self, supplier: NodeId) -> Vec<NodeId> {
         self.consumers(supplier).filter(|l| l.is_busy()).map(|l| l.consumer).collect()
     }
 
-    /// `supplier` has given everything back.
+    /// Marks `supplier` as unbound, after everything was released.
     pub(crate) fn supplier_gone(&mut self, supplier: NodeId) {
         let Some(node) = self.nodes.get(&supplier) else { return };
         for id in &node.consumers {
@@ -352,8 +352,8 @@ impl Graph {
         self.forget_idle(supplier);
     }
 
-    /// Lets `consumer` do without `supplier`, whether that is there or not; a link that is in use stays as it is. True
-    /// when it was the last one missing.
+    /// Stops `consumer` from waiting for `supplier`; a link in use is left unchanged. True when it was the last missing
+    /// supplier.
     pub(crate) fn ignore(&mut self, consumer: NodeId, supplier: NodeId) -> bool {
         let Some(node) = self.nodes.get_mut(&consumer) else { return false };
         let links = &mut self.links;
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arrival_wakes_exactly_its_waiters() {
+    fn binding_a_supplier_wakes_exactly_its_waiting_consumers() {
         let mut g = Graph::default();
         g.add(NodeId(0), &needs(&[2, 3]));
         g.add(NodeId(1), &needs(&[3]));
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaving_supplier_is_missing_for_its_consumer_once() {
+    fn an_unbinding_supplier_is_counted_as_missing_once() {
         let mut g = Graph::default();
         g.add(NodeId(0), &needs(&[1]));
         g.supplier_arrives(NodeId(1));
@@ -420,7 +420,7 @@ mod tests {
     type Prepare = fn(&mut Graph);
 
     #[test]
-    fn a_supplier_that_is_ignored_is_ignored_whether_it_is_there_or_not() {
+    fn a_supplier_can_be_ignored_in_any_state() {
         let state = |g: &Graph| g.list(NodeId(0)).map(|(_, _, state)| state).collect::<Vec<_>>();
         let absent = |_: &mut Graph| {};
         let there = |g: &mut Graph| assert!(g.supplier_arrives(NodeId(1)).is_empty());

@@ -1,4 +1,4 @@
-//! Supplier and consumer links: who needs whom, and who waits for what.
+//! Device links (Linux: `device_link`, `fw_devlink`): suppliers, consumers, and deferred probing.
 
 mod cycles;
 mod driver_made;

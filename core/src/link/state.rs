@@ -1,22 +1,22 @@
-//! The visible states of a link.
+//! Public state of a link.
 
 use alloc::string::String;
 use core::fmt;
 
-/// State of one supplier-consumer link, in the words of `/sys/class/devlink/*/status`.
+/// State of a device link, as in `/sys/class/devlink/*/status`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum LinkState {
-    /// A written policy says to do without this supplier.
+    /// The consumer does not wait for this supplier, by policy.
     NotTracked,
-    /// The supplier has no driver.
+    /// The supplier is not bound.
     Dormant,
-    /// The supplier is there; the consumer has no driver.
+    /// The supplier is bound; the consumer is not.
     Available,
-    /// The consumer's probe runs.
+    /// The consumer is being probed.
     ConsumerProbe,
     /// Both are bound.
     Active,
-    /// The supplier is being unbound; its consumers go first.
+    /// The supplier is being unbound, after its consumers.
     SupplierUnbind,
 }
 
@@ -33,10 +33,10 @@ impl fmt::Display for LinkState {
     }
 }
 
-/// One link, for people and for the control tree.
+/// Snapshot of one link, for listings.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LinkInfo {
-    /// Supplying device, or its node when there is no such device.
+    /// Supplying device, or its node when no device has it.
     pub supplier: String,
     /// Consuming device.
     pub consumer: String,

@@ -1,8 +1,8 @@
 //! Loads and stores to RAM by physical address, through the windows of a [`Memory`].
 //!
-//! Every access is a relaxed atomic: whole 8-byte words where the range covers them, bytes at its edges. A device (or
-//! the model of one, on another thread) that looks at the same RAM meanwhile sees old or new values, and there is no
-//! data race. Ordering is the caller's: [`Memory::barrier`]. So is ownership: touch only pages that you hold.
+//! Every access is a relaxed atomic: whole 8-byte words where the range covers them, bytes at its edges. A device (or a
+//! device model on another thread) that accesses the same RAM concurrently sees old or new values, without a data race.
+//! Ordering is up to the caller: [`Memory::barrier`]. So is ownership: access only pages that you own.
 //!
 //! Words and bytes of the same RAM are atomics of mixed size, which Miri's weak-memory emulation does not model: run it
 //! with `-Zmiri-disable-weak-memory-emulation`.
@@ -22,13 +22,13 @@ use crate::mem::{Caching, Memory};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{len} bytes at {base} are not RAM, or not aligned")]
 pub struct NotRam {
-    /// First byte asked for.
+    /// First byte requested.
     pub base: PhysAddr,
-    /// Bytes asked for.
+    /// Bytes requested.
     pub len: u64,
 }
 
-/// A window onto RAM as 8-byte words, which keeps the memory behind it alive.
+/// Window onto RAM as 8-byte words, which keeps the memory behind it alive.
 ///
 /// # Invariants
 ///
@@ -41,7 +41,11 @@ pub struct RamWindow {
 }
 
 impl RamWindow {
-    /// Opens `len` bytes at `base`; both must be multiples of 8.
+    /// Opens a window of `len` bytes at `base`; both must be multiples of 8.
+    ///
+    /// # Errors
+    ///
+    /// [`NotRam`] when part of the range is no RAM of this machine, or `base` or `len` is not a multiple of 8.
     pub fn new(memory: &Arc<dyn Memory>, base: PhysAddr, len: u64, caching: Caching) -> Result<Self, NotRam> {
         let error = NotRam { base, len };
         let words = usize::try_from(len / 8).map_err(|_| error)?;
@@ -66,7 +70,7 @@ impl RamWindow {
         self.base
     }
 
-    /// The memory that the window looks at.
+    /// The memory that the window is of.
     pub fn memory(&self) -> &Arc<dyn Memory> {
         &self.memory
     }
@@ -79,6 +83,10 @@ impl fmt::Debug for RamWindow {
 }
 
 /// Stores zero to `len` bytes at `base`.
+///
+/// # Errors
+///
+/// [`NotRam`] when part of the range is no RAM of this machine; nothing was stored.
 pub fn fill_zero(memory: &dyn Memory, base: PhysAddr, len: u64, caching: Caching) -> Result<(), NotRam> {
     each_unit(memory, base, len, caching, |_, unit| match unit {
         Unit::Byte(byte) => byte.store(0, Ordering::Relaxed),
@@ -86,7 +94,11 @@ pub fn fill_zero(memory: &dyn Memory, base: PhysAddr, len: u64, caching: Caching
     })
 }
 
-/// Copies RAM from `base` on to all of `to`.
+/// Fills `to` with a copy of RAM from `base` on.
+///
+/// # Errors
+///
+/// [`NotRam`] when part of the range is no RAM of this machine; `to` is unchanged.
 pub fn read_bytes(memory: &dyn Memory, base: PhysAddr, to: &mut [u8], caching: Caching) -> Result<(), NotRam> {
     each_unit(memory, base, to.len() as u64, caching, |at, unit| match unit {
         Unit::Byte(byte) => to[at] = byte.load(Ordering::Relaxed),
@@ -95,6 +107,10 @@ pub fn read_bytes(memory: &dyn Memory, base: PhysAddr, to: &mut [u8], caching: C
 }
 
 /// Copies all of `from` to RAM from `base` on.
+///
+/// # Errors
+///
+/// [`NotRam`] when part of the range is no RAM of this machine; nothing was stored.
 pub fn write_bytes(memory: &dyn Memory, base: PhysAddr, from: &[u8], caching: Caching) -> Result<(), NotRam> {
     each_unit(memory, base, from.len() as u64, caching, |at, unit| match unit {
         Unit::Byte(byte) => byte.store(from[at], Ordering::Relaxed),
@@ -109,6 +125,10 @@ pub fn write_bytes(memory: &dyn Memory, base: PhysAddr, from: &[u8], caching: Ca
 macro_rules! typed {
     ($load:ident, $store:ident, $value:ty, $atomic:ty, $bytes:literal) => {
         #[doc = concat!("Loads the ", $bytes, "-byte value at `addr`, a multiple of ", $bytes, ", in CPU byte order.")]
+        ///
+        /// # Errors
+        ///
+        /// [`NotRam`] when `addr` is no RAM of this machine, or not aligned.
         pub fn $load(memory: &dyn Memory, addr: PhysAddr, caching: Caching) -> Result<$value, NotRam> {
             let ptr = aligned(memory, addr, $bytes, caching)?;
             // SAFETY: valid for these bytes while `memory` is borrowed, and aligned; see `aligned`.
@@ -116,6 +136,10 @@ macro_rules! typed {
         }
 
         #[doc = concat!("Stores the ", $bytes, "-byte value at `addr`, a multiple of ", $bytes, ", in CPU byte order.")]
+        ///
+        /// # Errors
+        ///
+        /// [`NotRam`] when `addr` is no RAM of this machine, or not aligned.
         pub fn $store(memory: &dyn Memory, addr: PhysAddr, value: $value, caching: Caching) -> Result<(), NotRam> {
             let ptr = aligned(memory, addr, $bytes, caching)?;
             // SAFETY: valid for these bytes while `memory` is borrowed, and aligned; see `aligned`.
@@ -128,7 +152,7 @@ macro_rules! typed {
 typed!(load_u32, store_u32, u32, AtomicU32, 4);
 typed!(load_u64, store_u64, u64, AtomicU64, 8);
 
-/// A window, or the error that names the range.
+/// Opens a window; the error has the range.
 fn window(memory: &dyn Memory, base: PhysAddr, len: u64, caching: Caching) -> Result<CpuPtr, NotRam> {
     memory.window(base, len, caching).ok_or(NotRam { base, len })
 }
@@ -188,7 +212,7 @@ mod tests {
     const BASE: PhysAddr = PhysAddr(0x4000_0000);
 
     #[test]
-    fn unaligned_ranges_are_copied_whole_and_nothing_beside_them() {
+    fn unaligned_ranges_are_copied_exactly() {
         let memory = FakeMemory::new(&[(BASE.0, 0x1000, RamUse::Frames)]);
         let data: std::vec::Vec<u8> = (1..=37).collect();
         for offset in 0..9 {
@@ -207,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ram_is_refused_with_its_address() {
+    fn addresses_that_are_not_ram_are_refused_and_named() {
         let memory = FakeMemory::new(&[(BASE.0, 0x1000, RamUse::Frames)]);
         let past = PhysAddr(BASE.0 + 0xffc);
         assert_eq!(fill_zero(&*memory, past, 8, Caching::Cached), Err(NotRam { base: past, len: 8 }));

@@ -1,4 +1,4 @@
-//! Contiguous memory for DMA, from a region of its own.
+//! The contiguous memory allocator (CMA).
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -8,21 +8,21 @@ use super::{ForeignPages, FreedRun, OutOfMemory, PageAllocator, PageRequest};
 use crate::addr::PhysAddr;
 use crate::mem::{Memory, RamUse};
 
-/// The contiguous allocator: like [`Frames`](super::Frames), over the ranges that the env set aside for it.
+/// Allocator of physically contiguous memory for DMA: like [`Frames`](super::Frames), over the ranges that the env
+/// reserves for it.
 ///
-/// Pages that are not from its region are refused with [`ForeignPages`]; nothing is passed on to the page frames, in
-/// either direction.
+/// Pages that are not from its region are refused with [`ForeignPages`]; neither allocator falls back to the other.
 pub struct Cma(Pool);
 
 impl Cma {
-    /// Manages every contiguous range of `memory`, or `None` when there is none.
+    /// Allocator over every contiguous range of `memory`, or `None` when there is none.
     pub fn new(memory: Arc<dyn Memory>) -> Option<Self> {
         let ranges = memory.ranges();
         let pool = Pool::new("cma", memory, ranges.into_iter().filter(|r| r.use_for == RamUse::Contiguous));
         (pool.total() != 0).then_some(Self(pool))
     }
 
-    /// Pages managed, free or not.
+    /// Number of pages managed, free or not.
     pub fn total(&self) -> u64 {
         self.0.total()
     }

@@ -1,6 +1,6 @@
-//! RAM for unit tests: boxed, coherent, and it remembers the cache maintenance that was asked of it.
+//! RAM for unit tests, on the heap: coherent, with a log of cache maintenance.
 
-// UNSAFETY: owns raw allocations and hands out pointers into them.
+// UNSAFETY: owns raw allocations and lends pointers into them.
 #![expect(unsafe_code, reason = "implements the unsafe trait `Memory` over raw allocations")]
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
@@ -14,13 +14,13 @@ use crate::sync::Mutex;
 
 const ALIGN: usize = 4096;
 
-/// See the module. Both views of [`Caching`] are the same bytes.
+/// Simulated RAM. The cached and the uncached view are the same bytes.
 pub(crate) struct FakeMemory {
     banks: Vec<(RamRange, NonNull<u8>)>,
     cache_ops: Mutex<Vec<(CacheOp, PhysAddr, u64)>>,
 }
 
-// SAFETY: the pointers are owned and only handed out, under the contract of `Memory::window`.
+// SAFETY: the pointers are owned, and only lent under the contract of `Memory::window`.
 unsafe impl Send for FakeMemory {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for FakeMemory {}
@@ -37,7 +37,7 @@ impl FakeMemory {
         };
         let memory = Self { banks: ranges.iter().map(bank).collect(), cache_ops: Mutex::new(Vec::new()) };
         for &(range, ptr) in &memory.banks {
-            // SAFETY: the bank was just allocated with this length, and nobody else has the pointer yet.
+            // SAFETY: the bank was just allocated with this length, and the pointer is not shared yet.
             unsafe { ptr.write_bytes(0xa5, range.len as usize) };
         }
         Arc::new(memory)
@@ -47,7 +47,7 @@ impl FakeMemory {
         self
     }
 
-    /// The cache maintenance since the last call.
+    /// Cache maintenance since the last call.
     pub(crate) fn take_cache_ops(&self) -> Vec<(CacheOp, PhysAddr, u64)> {
         core::mem::take(&mut *self.cache_ops.lock())
     }

@@ -8,22 +8,32 @@ use super::{ForeignPages, FreedRun, OutOfMemory, PageAllocator, PageRequest};
 use crate::addr::PhysAddr;
 use crate::mem::{Memory, RamUse};
 
-/// Ordinary page frames: hands out contiguous runs of any number of pages, zeroed (P12).
+/// Allocator of ordinary page frames, in contiguous, zeroed runs of any number of pages (P12).
 ///
-/// A run lies at a multiple of its own size where such a place is free, above 4 GiB where the request's limit allows
-/// it, and as high as possible. Taking and giving back cost the same whatever the number of runs that are out, with one
-/// exception: a run for which no block of its size, rounded up to a power of two, is left is searched for among the
-/// smaller blocks.
+/// A run is aligned to its own size where such a place is free, above 4 GiB where the request's limit allows it, and as
+/// high as possible. The cost of allocating and freeing does not depend on the number of allocated runs, with one
+/// exception: when no block of the run's size, rounded up to a power of two, is free, smaller adjoining blocks are
+/// searched.
+///
+/// ```
+/// use bindery::mem::{PageRequest, PageRun, PhysMemory};
+///
+/// fn two_pages(memory: &PhysMemory) -> Result<PageRun, bindery::mem::OutOfMemory> {
+///     let run = PageRun::alloc(memory.frames(), &PageRequest::new(2))?;
+///     assert_eq!((run.len(), run.allocator()), (8192, "frames"));
+///     Ok(run) // dropping it frees the pages
+/// }
+/// ```
 pub struct Frames(Pool);
 
 impl Frames {
-    /// Manages every range of `memory` that is for page frames.
+    /// Allocator over every range of `memory` that is for page frames.
     pub fn new(memory: Arc<dyn Memory>) -> Self {
         let ranges = memory.ranges();
         Self(Pool::new("frames", memory, ranges.into_iter().filter(|r| r.use_for == RamUse::Frames)))
     }
 
-    /// Pages managed, free or not.
+    /// Number of pages managed, free or not.
     pub fn total(&self) -> u64 {
         self.0.total()
     }

@@ -1,36 +1,36 @@
-//! RAM: where it lies, how the CPU reaches it, and how caches are kept in step with devices.
+//! RAM: its ranges, the CPU's access to it, cache maintenance and barriers.
 
 use alloc::vec::Vec;
 
 use crate::addr::{CpuPtr, PhysAddr};
 
-/// What a range of RAM is for.
+/// Use of a range of RAM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RamUse {
     /// Ordinary page frames.
     Frames,
-    /// Set aside for physically contiguous DMA memory (CMA).
+    /// Physically contiguous DMA memory (CMA).
     Contiguous,
 }
 
-/// One range of RAM.
+/// Range of RAM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RamRange {
     /// First byte; page aligned.
     pub base: PhysAddr,
     /// Bytes; whole pages.
     pub len: u64,
-    /// What it is for.
+    /// Use of the range.
     pub use_for: RamUse,
 }
 
-/// How the CPU reaches a window of RAM.
+/// Memory type of a CPU mapping of RAM.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Caching {
-    /// Through its data cache. A non-coherent device sees stores only after [`CacheOp::Clean`].
+    /// Cached. A non-coherent device sees stores only after [`CacheOp::Clean`].
     Cached,
-    /// Past its caches: what the CPU stores, every device sees, and the other way round.
+    /// Uncached: CPU and devices see each other's stores without cache maintenance.
     Uncached,
 }
 
@@ -66,13 +66,13 @@ pub enum Barrier {
 #[expect(unsafe_code, reason = "the implementer vouches for the pointers that windows return")]
 // SAFETY: obligations are listed above, under "Implementation safety".
 pub unsafe trait Memory: Send + Sync {
-    /// All RAM, in ascending order, ranges not overlapping.
+    /// All ranges of RAM, ascending and not overlapping.
     fn ranges(&self) -> Vec<RamRange>;
 
-    /// Where the CPU reaches `len` bytes of RAM at `base`. `None` when any of them is not RAM of this machine.
+    /// CPU address of `len` bytes of RAM at `base`. `None` when any of them is not RAM of this machine.
     fn window(&self, base: PhysAddr, len: u64, caching: Caching) -> Option<CpuPtr>;
 
-    /// Cache maintenance over `len` bytes at `base`, complete when this returns. A no-op where devices snoop.
+    /// Performs cache maintenance on `len` bytes at `base`; complete when this returns. A no-op where devices snoop.
     fn cache(&self, op: CacheOp, base: PhysAddr, len: u64);
 
     /// Orders the CPU's accesses as devices see them.

@@ -1,8 +1,8 @@
-//! Physical memory: page frames, contiguous memory (CMA), and the runs of pages that both hand out.
+//! Physical memory: the page-frame and contiguous (CMA) allocators, and the runs of pages that they allocate.
 //!
-//! An allocation carries its allocator. A page that is given back to an allocator that did not give it is refused with
-//! an error and never passed on to another one: that silent fall-back is how the bug this project grew from turned a
-//! wrong free into a crash.
+//! An allocation carries its allocator. An allocator refuses pages that it did not allocate, with an error, and never
+//! passes them on to another one: Linux's silent fall-back from CMA to the page allocator turned a wrong free into a
+//! crash (docs/teardown-models.md).
 
 pub mod access;
 pub(crate) mod buddy;

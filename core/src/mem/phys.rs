@@ -1,4 +1,4 @@
-//! The allocators of one machine, made from its RAM.
+//! The page allocators of one machine.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -6,7 +6,7 @@ use core::fmt;
 use super::{Cma, Frames, PageAllocator};
 use crate::mem::Memory;
 
-/// The RAM of one machine and who hands it out.
+/// The RAM of one machine, with its allocators.
 #[derive(Clone)]
 pub struct PhysMemory {
     memory: Arc<dyn Memory>,
@@ -15,19 +15,19 @@ pub struct PhysMemory {
 }
 
 impl PhysMemory {
-    /// Sets up the allocators over the ranges that `memory` lists.
+    /// Creates the allocators over the ranges of `memory`.
     pub fn new(memory: Arc<dyn Memory>) -> Self {
         let frames: Arc<dyn PageAllocator> = Arc::new(Frames::new(Arc::clone(&memory)));
         let cma = Cma::new(Arc::clone(&memory)).map(|cma| Arc::new(cma) as Arc<dyn PageAllocator>);
         Self { memory, frames, cma }
     }
 
-    /// The page frames.
+    /// The page-frame allocator.
     pub fn frames(&self) -> &Arc<dyn PageAllocator> {
         &self.frames
     }
 
-    /// The contiguous allocator, if the machine has a region for it.
+    /// The contiguous allocator, if the machine has a CMA region.
     pub fn cma(&self) -> Option<&Arc<dyn PageAllocator>> {
         self.cma.as_ref()
     }

@@ -1,4 +1,4 @@
-//! Pages of some physical ranges, handed out as zeroed runs: what page frames and CMA share.
+//! The common part of the page-frame and the contiguous allocator.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,17 +15,17 @@ const ABOVE_4G: u64 = 1 << (32 - PAGE_SHIFT);
 /// Highest page number that a 52-bit physical address has.
 const LAST_PAGE: u64 = (1 << (52 - PAGE_SHIFT)) - 1;
 
-/// See the module. The lock is a leaf: nothing else is locked or called while it is held.
+/// Allocator of zeroed runs of pages from physical ranges. Lock order: `spans`, then `free`, which is a leaf.
 pub(super) struct Pool {
     name: &'static str,
     memory: Arc<dyn Memory>,
     free: Mutex<Buddy>,
-    /// First page and one past the last of each managed span. Locked before `free`.
+    /// First page and one past the last of each managed span.
     spans: Mutex<Vec<(u64, u64)>>,
 }
 
 impl Pool {
-    /// Takes over `ranges`. Parts of pages at their edges, and parts that an earlier range covers, are left out.
+    /// Pool over `ranges`. Partial pages at their edges, and parts that an earlier range covers, are left out.
     pub(super) fn new(name: &'static str, memory: Arc<dyn Memory>, ranges: impl Iterator<Item = RamRange>) -> Self {
         let mut spans: Vec<(u64, u64)> = ranges
             .map(|r| (pages(r.base.0), (r.base.0.saturating_add(r.len) >> PAGE_SHIFT).min(LAST_PAGE + 1)))
@@ -51,13 +51,13 @@ impl Pool {
         self.name
     }
 
-    /// Pages that the pool manages.
+    /// Number of pages managed.
     pub(super) fn total(&self) -> u64 {
         self.spans.lock().iter().map(|(first, end)| end - first).sum()
     }
 
-    /// Manages the pages that hold the bytes from `first` to `last` no more, as far as it does. False when some of them
-    /// are out: those, and what adjoins them, stay.
+    /// Removes the pages that hold the bytes from `first` to `last` from the pool, as far as they belong to it. False
+    /// when some of them are allocated: their spans stay managed.
     pub(super) fn withdraw(&self, first: PhysAddr, last: PhysAddr) -> bool {
         let (from, to) = (first.0 >> PAGE_SHIFT, (last.0 >> PAGE_SHIFT) + 1);
         let mut spans = self.spans.lock();
@@ -84,7 +84,7 @@ impl Pool {
     pub(super) fn alloc(&self, request: &PageRequest) -> Result<PhysAddr, OutOfMemory> {
         let none =
             OutOfMemory { allocator: self.name, pages: request.pages, align: request.align, limit: request.limit };
-        // The page that holds the limit counts only when its last byte may be used.
+        // The page that holds the limit is usable only when its last byte is within the limit.
         let end = request.limit.0.checked_add(1).map_or(LAST_PAGE + 1, |end| end >> PAGE_SHIFT);
         let last = end.checked_sub(1).ok_or(none)?.min(LAST_PAGE);
         if !request.align.is_power_of_two() {
@@ -99,7 +99,7 @@ impl Pool {
         };
         let base = PhysAddr(self.free.lock().alloc_any(wanted).ok_or(none)? << PAGE_SHIFT);
         if self.zero(base, request.pages * PAGE_SIZE).is_err() {
-            // The env lists RAM that it gives no window to. Such pages are of no use to anybody.
+            // The env lists RAM that it has no window for. Such pages are unusable.
             self.free.lock().free(base.0 >> PAGE_SHIFT, request.pages);
             return Err(none);
         }
@@ -114,7 +114,7 @@ impl Pool {
         }
     }
 
-    /// P12: the next owner finds zeroes, and so does a device that looks past the CPU's caches.
+    /// P12: zeroes pages, also for a device that does not snoop the CPU's caches.
     fn zero(&self, base: PhysAddr, len: u64) -> Result<(), access::NotRam> {
         access::fill_zero(&*self.memory, base, len, Caching::Cached)?;
         self.memory.cache(CacheOp::Clean, base, len);

@@ -1,14 +1,14 @@
-//! A run of pages and the face of whoever hands it out.
+//! Runs of pages, and the trait of their allocators.
 
 use alloc::sync::Arc;
 use core::fmt;
 
 use crate::addr::{PAGE_SIZE, PhysAddr};
 
-/// What is asked of a page allocator.
+/// Request to a page allocator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PageRequest {
-    /// Pages, at least 1, physically contiguous.
+    /// Number of physically contiguous pages, at least 1.
     pub pages: u64,
     /// Alignment of the first page in bytes: a power of two, at least [`PAGE_SIZE`].
     pub align: u64,
@@ -17,63 +17,70 @@ pub struct PageRequest {
 }
 
 impl PageRequest {
-    /// `pages` contiguous pages anywhere, naturally page aligned.
+    /// Request for `pages` contiguous pages at any address.
     pub const fn new(pages: u64) -> Self {
         Self { pages, align: PAGE_SIZE, limit: PhysAddr(u64::MAX) }
     }
 }
 
-/// No run of pages meets the request.
+/// No free run of pages meets the request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{allocator} has no {pages} contiguous pages (align {align:#x}, limit {limit})")]
 pub struct OutOfMemory {
-    /// Name of the allocator that was asked.
+    /// Name of the allocator.
     pub allocator: &'static str,
-    /// Pages asked for.
+    /// Pages requested.
     pub pages: u64,
-    /// Alignment asked for, in bytes.
+    /// Alignment requested, in bytes.
     pub align: u64,
-    /// Highest address allowed.
+    /// Highest address allowed (inclusive).
     pub limit: PhysAddr,
 }
 
-/// Pages were given back to an allocator that did not hand them out, or not as one run of this length.
-/// The allocator keeps its state; nothing was freed.
+/// Refusal to free pages that the allocator did not allocate, or not as one run of this length. Nothing was freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{allocator} did not hand out {pages} pages at {base}: not freed")]
+#[error("{allocator} did not allocate {pages} pages at {base} as one run: not freed")]
 pub struct ForeignPages {
     /// Name of the allocator that refused.
     pub allocator: &'static str,
-    /// First page given back.
+    /// First page of the refused run.
     pub base: PhysAddr,
-    /// Pages given back.
+    /// Pages of the refused run.
     pub pages: u64,
 }
 
-/// Somebody who hands out runs of pages and takes them back.
+/// Allocator of runs of pages.
 pub trait PageAllocator: Send + Sync {
     /// Short name for events and errors: `"frames"`, `"cma"`.
     fn name(&self) -> &'static str;
 
-    /// Takes a run; returns its first page. The contents are zero.
+    /// Allocates a zeroed run of pages; returns its first page.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`] when no free run meets the request, or the request is malformed.
     fn alloc(&self, request: &PageRequest) -> Result<PhysAddr, OutOfMemory>;
 
-    /// Takes back a run that [`take`](Self::alloc) returned, whole.
+    /// Frees a run that [`alloc`](Self::alloc) returned, as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignPages`] when the run is not one that this allocator has allocated; nothing is freed then.
     fn free(&self, run: FreedRun) -> Result<(), ForeignPages>;
 
-    /// Pages handed out now.
+    /// Number of pages allocated at this moment.
     fn in_use(&self) -> u64;
 
-    /// Never hands out the pages that hold the bytes from `first` to `last` (inclusive) from now on: a device uses them.
-    /// False when some of them are out; those, and what adjoins them, stay as they are.
+    /// Removes the pages that hold the bytes from `first` to `last` (inclusive) from the allocator, because a device
+    /// uses them. False when some of them are allocated; those, and pages that adjoin them, stay.
     fn withdraw(&self, first: PhysAddr, last: PhysAddr) -> bool {
         let _ = (first, last);
         true
     }
 }
 
-/// Being given a `FreedRun` tells an allocator: the owner of these pages is done with them, and no device reaches them
-/// (P2). Only the end of a [`PageRun`] makes one.
+/// Proof for an allocator: the owner of these pages no longer uses them, and no device reaches them (P2). Only the
+/// destructor of a [`PageRun`] makes one.
 #[derive(PartialEq, Eq, Debug)]
 pub struct FreedRun {
     base: PhysAddr,
@@ -96,12 +103,12 @@ impl FreedRun {
     }
 }
 
-/// Owning a `PageRun` tells you: these pages are yours alone, no device can reach them, and they will go back to the
-/// allocator that they came from (P1, P2). Dropping it gives them back.
+/// Owned run of pages. Owning a `PageRun` tells you: these pages are yours alone, no device can reach them, and they
+/// will be freed to the allocator that they came from (P1, P2). Dropping it frees them.
 ///
 /// # Invariants
 ///
-/// `base` and `pages` are one run that `allocator` handed out and has not taken back.
+/// `base` and `pages` are one run that `allocator` allocated and that was not freed since.
 pub struct PageRun {
     base: PhysAddr,
     pages: u64,
@@ -109,10 +116,14 @@ pub struct PageRun {
 }
 
 impl PageRun {
-    /// Takes a run from `allocator`.
+    /// Allocates a run from `allocator`.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`] when no free run meets the request.
     pub fn alloc(allocator: &Arc<dyn PageAllocator>, request: &PageRequest) -> Result<Self, OutOfMemory> {
         let base = allocator.alloc(request)?;
-        // INVARIANT: `allocator` just handed out exactly this run.
+        // INVARIANT: `allocator` just allocated exactly this run.
         Ok(Self { base, pages: request.pages, allocator: Arc::clone(allocator) })
     }
 
@@ -136,7 +147,7 @@ impl PageRun {
         self.pages == 0
     }
 
-    /// Name of the allocator that the run came from and will go back to.
+    /// Name of the allocator that the run came from and will be freed to.
     pub fn allocator(&self) -> &'static str {
         self.allocator.name()
     }
@@ -144,8 +155,8 @@ impl PageRun {
 
 impl Drop for PageRun {
     fn drop(&mut self) {
-        let back = self.allocator.free(FreedRun::new(self.base, self.pages));
-        debug_assert!(back.is_ok(), "{back:?}");
+        let freed = self.allocator.free(FreedRun::new(self.base, self.pages));
+        debug_assert!(freed.is_ok(), "{freed:?}");
     }
 }
 

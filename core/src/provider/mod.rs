@@ -1,4 +1,4 @@
-//! What bound devices offer to others, by node and type.
+//! Services of bound devices, by node and type.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -11,12 +11,12 @@ use crate::sync::Mutex;
 
 type Service = Box<dyn Any + Send + Sync>;
 
-/// All services of a machine: a few of different types at each node that offers any.
+/// Table of all services of a machine.
 #[derive(Default)]
 pub(crate) struct Providers(Mutex<BTreeMap<NodeId, Vec<(TypeId, Service)>>>);
 
 impl Providers {
-    /// Offers `service` at `node`, whose name is claimed for it.
+    /// Registers `service` at `node`. The caller holds the claim to its name.
     pub(crate) fn insert<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId, service: Arc<T>) {
         self.0.lock().entry(node).or_default().push((TypeId::of::<Arc<T>>(), Box::new(service)));
     }
@@ -25,7 +25,7 @@ impl Providers {
         self.0.lock().get(&node)?.iter().find_map(|(_, s)| s.downcast_ref::<Arc<T>>()).cloned()
     }
 
-    /// Whether the device at `node` offers anything.
+    /// True when the device at `node` provides any service.
     pub(crate) fn offered_by(&self, node: NodeId) -> bool {
         self.0.lock().contains_key(&node)
     }
@@ -35,7 +35,7 @@ impl Providers {
         self.0.lock().values().map(Vec::len).sum()
     }
 
-    /// Takes the service of type `of` back.
+    /// Removes and returns the service of type `of`.
     pub(crate) fn remove(&self, node: NodeId, of: TypeId) -> Option<Box<dyn Any + Send + Sync>> {
         let mut all = self.0.lock();
         let services = all.get_mut(&node)?;

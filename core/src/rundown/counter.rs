@@ -1,43 +1,56 @@
-//! Run-down protection: lets users in until the door is closed, then waits until the last one has left.
+//! Run-down protection by one atomic word.
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
-/// A door with a counter behind it.
+/// Run-down reference: a count of active users, and a closed flag.
 ///
-/// The count and the "closed" mark share one word, so that no user can slip in between the closing and the look at the
-/// count (P5).
+/// Count and flag share one word, so that no user can enter between the closing and the reading of the count (P5).
+///
+/// ```
+/// use bindery::binding::Rundown;
+///
+/// let rundown = Rundown::open();
+/// let user = rundown.enter().expect("it is open");
+/// rundown.close();
+/// assert!(rundown.enter().is_none() && !rundown.drained());
+/// drop(user);
+/// assert!(rundown.drained());
+/// ```
 #[derive(Debug)]
 pub struct Rundown(AtomicUsize);
 
-/// Holding a `RundownGuard` tells you: what the door protects stays until you drop this.
+/// Active use of a [`Rundown`]. Holding a `RundownGuard` tells you: what the run-down protects stays until you drop
+/// this.
 #[derive(Debug)]
 pub struct RundownGuard<'a>(&'a Rundown);
 
 impl Rundown {
-    /// A closed door; nobody is inside.
+    /// A closed run-down without users.
     pub fn closed() -> Self {
         Self(AtomicUsize::new(CLOSED))
     }
 
-    /// An open door; nobody is inside.
+    /// An open run-down without users.
     pub fn open() -> Self {
         Self(AtomicUsize::new(0))
     }
 
-    /// Lets users in from now on. What they will find must be in place before.
+    /// Opens it. What users will access must be in place before.
     pub fn reopen(&self) {
+        // Release: pairs with the Acquire in `enter`, so that users see what was put in place before.
         self.0.fetch_and(!CLOSED, Ordering::Release);
     }
 
-    /// Goes in, unless the door is closed.
+    /// Starts a use; `None` when it is closed.
     pub fn enter(&self) -> Option<RundownGuard<'_>> {
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
             if seen & CLOSED != 0 {
                 return None;
             }
+            // Acquire: pairs with the Release in `reopen`. A failed exchange reads nothing else, so it may be Relaxed.
             match self.0.compare_exchange_weak(seen, seen + 1, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return Some(RundownGuard(self)),
                 Err(now) => seen = now,
@@ -45,27 +58,31 @@ impl Rundown {
         }
     }
 
-    /// Closes the door. Users inside stay.
+    /// Closes it: no new use starts. Active users stay.
     pub fn close(&self) {
+        // Release: what was done before closing is visible to whoever sees it closed. Acquire: sees what left users
+        // did.
         self.0.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
-    /// Whether nobody gets in any more.
+    /// True when it is closed.
     pub fn is_closed(&self) -> bool {
         self.0.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// How many are inside.
+    /// Number of active users.
     pub(super) fn inside(&self) -> usize {
         self.0.load(Ordering::Acquire) & !CLOSED
     }
 
-    /// True when the door is closed and everybody has left; what it protects may then go.
+    /// True when it is closed and no user is active; what it protects may then be freed.
     pub fn drained(&self) -> bool {
+        // Acquire: pairs with the Release in the guard's drop, so that all accesses of users happened before the
+        // freeing.
         self.0.load(Ordering::Acquire) == CLOSED
     }
 
-    /// Closes the door and waits until everybody has left. Must not be called from inside.
+    /// Closes it and waits until no user is active. Must not be called by an active user, which would wait for itself.
     pub fn close_and_drain(&self) {
         self.close();
         while !self.drained() {
@@ -76,6 +93,7 @@ impl Rundown {
 
 impl Drop for RundownGuard<'_> {
     fn drop(&mut self) {
+        // Release: pairs with the Acquire in `drained`.
         self.0.0.fetch_sub(1, Ordering::Release);
     }
 }
@@ -85,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_gets_in_after_close_and_drain_waits_for_those_inside() {
+    fn no_user_enters_after_close_and_drain_waits_for_active_users() {
         let door = Rundown::open();
         let inside = door.enter().unwrap();
         door.close();
@@ -104,9 +122,9 @@ mod loom_tests {
     use crate::sync::atomic::AtomicBool;
     use std::sync::Arc;
 
-    /// P5: a user that got in sees the data alive for as long as it stays; the closer frees only after all have left.
+    /// P5: an active user sees the data alive; the closer frees it only after all users have left.
     #[test]
-    fn loom_data_outlives_every_user_inside() {
+    fn loom_data_outlives_every_active_user() {
         loom::model(|| {
             let shared = Arc::new((Rundown::open(), AtomicBool::new(true)));
             let users: std::vec::Vec<_> = (0..2)
@@ -114,7 +132,7 @@ mod loom_tests {
                     let shared = Arc::clone(&shared);
                     loom::thread::spawn(move || {
                         if let Some(_inside) = shared.0.enter() {
-                            assert!(shared.1.load(Ordering::Relaxed), "P5: data gone while a user is inside");
+                            assert!(shared.1.load(Ordering::Relaxed), "P5: data freed while a user is active");
                         }
                     })
                 })
@@ -127,16 +145,16 @@ mod loom_tests {
         });
     }
 
-    /// P5: whoever gets in after the door was opened sees what was put in place before.
+    /// P5: a user that enters after the opening sees what was put in place before.
     #[test]
-    fn loom_who_gets_in_sees_what_was_there_when_the_door_was_opened() {
+    fn loom_a_user_sees_what_was_in_place_before_reopen() {
         loom::model(|| {
             let shared = Arc::new((Rundown::closed(), AtomicBool::new(false)));
             let user = {
                 let shared = Arc::clone(&shared);
                 loom::thread::spawn(move || {
                     if let Some(_inside) = shared.0.enter() {
-                        assert!(shared.1.load(Ordering::Relaxed), "P5: a user is inside before the data");
+                        assert!(shared.1.load(Ordering::Relaxed), "P5: a user is active before the data is in place");
                     }
                 })
             };

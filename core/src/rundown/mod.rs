@@ -1,4 +1,5 @@
-//! Run-down protection: doors that let users in until they are closed, and say who is inside.
+//! Run-down protection: users enter until it is closed, and closing waits until the last user has left
+//! (Linux: `drm_dev_enter`, `percpu_ref_kill`; Windows: `EX_RUNDOWN_REF`).
 
 mod counter;
 mod tracked;

@@ -1,4 +1,4 @@
-//! Doors whose users are known: who is inside, what they do there, and since when.
+//! Run-down protection that can name its active users.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -11,16 +11,16 @@ use crate::context::Context;
 use crate::sync::Mutex;
 use crate::time::Instant;
 
-/// What a user does inside.
+/// Activity of a user.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Activity {
-    /// A client's call, and where it was made.
+    /// A client's call, and its source location.
     Call(&'static Location<'static>),
-    /// An operation by its name, and where it was asked for.
+    /// An operation by name, and the source location of its call.
     Operation(&'static str, &'static Location<'static>),
     /// An interrupt, by its index.
     Interrupt(usize),
-    /// The driver asks its own users to leave.
+    /// The driver's [`request_release`](crate::driver::Driver::request_release).
     ReleaseRequest,
 }
 
@@ -35,41 +35,43 @@ impl fmt::Display for Activity {
     }
 }
 
-/// The users that are inside at this moment.
+/// The active users.
 #[derive(Default, Debug)]
 struct Activities(Mutex<Active>);
 
 #[derive(Default, Debug)]
 struct Active {
-    /// The number of the last one that came in.
+    /// Number of the last user that entered.
     last: u64,
-    /// Number, what it does, and since when; longest first.
+    /// Number, activity and start; longest first.
     users: Vec<(u64, Activity, Instant)>,
 }
 
-/// A [`Rundown`] that knows who is inside, so that a wait for the last one can be told.
+/// [`Rundown`] that records its active users, so that a long wait for them is reported by name (event `still-waiting`).
 #[derive(Debug)]
 pub struct TrackedRundown {
     rundown: Rundown,
     activities: Activities,
 }
 
-/// Holding a `TrackedGuard` tells you: what the door protects stays until you drop this.
+/// Active use of a [`TrackedRundown`]. Holding a `TrackedGuard` tells you: what the run-down protects stays until you
+/// drop this.
 #[derive(Debug)]
 pub struct TrackedGuard<'a> {
     activities: &'a Activities,
     number: u64,
-    // Dropped last: who is not inside any more is not named.
+    // Field order: dropped after the record was removed in `drop`, so that no user is listed that is not active any
+    // more.
     _inside: RundownGuard<'a>,
 }
 
 impl TrackedRundown {
-    /// An open door; nobody is inside.
+    /// An open run-down without users.
     pub fn open() -> Self {
         Self { rundown: Rundown::open(), activities: Activities::default() }
     }
 
-    /// A closed door; nobody is inside.
+    /// A closed run-down without users.
     pub(crate) fn closed() -> Self {
         Self { rundown: Rundown::closed(), activities: Activities::default() }
     }
@@ -86,20 +88,20 @@ impl TrackedRundown {
         self.rundown.drained()
     }
 
-    /// Goes in to do `what` ("a map"), unless the door is closed. Where it is asked for is noted, too.
+    /// Starts the operation `what` ("a map"); `None` when it is closed. The caller's source location is recorded.
     #[track_caller]
     pub fn enter(&self, context: &Context, what: &'static str) -> Option<TrackedGuard<'_>> {
         self.enter_as(Activity::Operation(what, Location::caller()), context.env().now())
     }
 
-    /// Goes in without a note, for what is done often and over at once.
+    /// Starts a use without a record, for frequent and short operations.
     pub(crate) fn enter_untracked(&self) -> Option<RundownGuard<'_>> {
         self.rundown.enter()
     }
 
     pub(crate) fn enter_as(&self, activity: Activity, now: Instant) -> Option<TrackedGuard<'_>> {
         let inside = self.rundown.enter()?;
-        // The models under loom are about the door; each lock here would multiply their interleavings.
+        // The loom models are about the run-down itself; a lock here would multiply their interleavings.
         let number = if cfg!(loom) {
             0
         } else {
@@ -112,18 +114,19 @@ impl TrackedRundown {
         Some(TrackedGuard { activities: &self.activities, number, _inside: inside })
     }
 
-    /// Whether nobody gets in any more.
+    /// True when it is closed.
     pub fn is_closed(&self) -> bool {
         self.rundown.is_closed()
     }
 
-    /// Closes the door and waits until everybody has left. A wait that lasts is told of `device`, with everybody inside.
-    /// Must not be called from inside.
+    /// Closes it and waits until no user is active. A wait of more than a second is reported for `device`, with its
+    /// active users. Must not be called by an active user, which would wait for itself.
     pub fn close_and_drain(&self, context: &Context, device: &str) {
         self.drain(context, device, String::new);
     }
 
-    /// The same. Those who [passed](Self::enter_untracked) are called `unnamed`.
+    /// As [`close_and_drain`](Self::close_and_drain); `unnamed` describes users that are [not
+    /// recorded](Self::enter_untracked).
     pub(crate) fn drain(&self, context: &Context, device: &str, unnamed: impl Fn() -> String) {
         self.close();
         if self.drained() {
@@ -149,7 +152,7 @@ impl TrackedRundown {
         context.wait_for_users(device, || self.drained(), who);
     }
 
-    /// Closes the door and waits, without a word.
+    /// Closes it and waits, without reports.
     pub(crate) fn drain_unreported(&self) {
         self.rundown.close_and_drain();
     }

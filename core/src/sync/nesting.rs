@@ -1,28 +1,28 @@
-//! Whether the running thread is inside a section that it must not wait for the end of.
+//! Detection of a thread that is about to wait for itself.
 
 use core::marker::PhantomData;
 
-/// A section of code that a thread can be inside, also several times over.
+/// A section of code that threads enter, also recursively.
 ///
-/// Whoever is about to wait until the section is empty asks [`is_inside`](Self::is_inside) first: a thread that is inside
-/// would wait for itself. Without the feature `std` threads cannot be told apart, and the answer is whether *anybody* is
-/// inside; whoever relies on it then defers what it could have done at once, and never waits for itself.
+/// Before waiting until the section is empty, call [`is_inside`](Self::is_inside): a thread that is inside would wait
+/// for itself. Without the feature `std` threads have no identity, and the result is true while *any* thread is inside;
+/// callers then defer work that they could have done at once, but never deadlock.
 #[derive(Debug, Default)]
 pub struct Nesting {
     #[cfg(not(any(feature = "std", test, loom, shuttle)))]
     here: super::Mutex<ThreadEntry>,
-    /// Takes a byte, so that two of them never share an address, by which threads know them.
+    /// Makes the type non-zero-sized, so that no two of them share the address by which threads identify them.
     #[cfg(any(feature = "std", test, loom, shuttle))]
     _address: u8,
 }
 
-/// One thread's place in one section.
+/// One thread's nesting in one section.
 #[derive(Clone, Copy, Debug, Default)]
 struct ThreadEntry {
     #[cfg(all(any(feature = "std", test, shuttle), not(loom)))]
     section: usize,
     depth: u32,
-    /// Something was left to do for when the thread comes out.
+    /// Work was deferred until the thread leaves the section.
     deferred: bool,
 }
 
@@ -31,15 +31,15 @@ struct ThreadEntry {
 #[must_use = "the thread is inside while this lives"]
 pub struct Nested<'a> {
     section: &'a Nesting,
-    /// It counts for the thread that entered.
+    /// Not `Send`: it counts for the thread that entered.
     here: PhantomData<*const ()>,
 }
 
 impl Nesting {
-    /// Whether threads are told apart, so that "inside" is said of the running thread and no other.
+    /// True where threads have an identity, so that [`is_inside`](Self::is_inside) is about the calling thread alone.
     pub const HAS_THREAD_IDS: bool = cfg!(all(any(feature = "std", shuttle), not(loom)));
 
-    /// A section that nobody is inside.
+    /// An empty section.
     pub fn new() -> Self {
         Self::default()
     }
@@ -50,12 +50,12 @@ impl Nesting {
         Nested { section: self, here: PhantomData }
     }
 
-    /// Whether the running thread is inside.
+    /// True while the calling thread is inside (any thread, without [`HAS_THREAD_IDS`](Self::HAS_THREAD_IDS)).
     pub fn is_inside(&self) -> bool {
         self.with(|here| here.depth) > 0
     }
 
-    /// Notes that this thread has left something to do until it comes out. See [`Nested::leave`].
+    /// Records that the calling thread deferred work until it leaves the section. See [`Nested::leave`].
     pub fn defer(&self) {
         self.with(|here| here.deferred = here.depth > 0);
     }
@@ -68,11 +68,11 @@ impl Nesting {
                 sections.push(ThreadEntry { section, ..ThreadEntry::default() });
                 sections.len() - 1
             });
-            let answer = act(&mut sections[at]);
+            let result = act(&mut sections[at]);
             if sections[at].depth == 0 {
                 sections.swap_remove(at);
             }
-            answer
+            result
         })
     }
 
@@ -81,16 +81,16 @@ impl Nesting {
         act(&mut self.here.lock())
     }
 
-    /// Under loom, pieces are checked in which nobody waits for itself.
+    /// The loom models have no thread that could wait for itself.
     #[cfg(loom)]
-    #[expect(clippy::unused_self, reason = "the others look at it")]
+    #[expect(clippy::unused_self, reason = "the other variants use it")]
     fn with<R>(&self, act: impl FnOnce(&mut ThreadEntry) -> R) -> R {
         act(&mut ThreadEntry::default())
     }
 }
 
 impl Nested<'_> {
-    /// Comes out. True when the thread is outside now and has left something to do: it is its turn.
+    /// Leaves the section. True when the thread has left it entirely and work was deferred: the caller does it now.
     pub fn leave(self) -> bool {
         let last = self.section.with(|here| here.depth == 1 && core::mem::take(&mut here.deferred));
         drop(self);
@@ -120,7 +120,7 @@ mod per_thread {
         static SECTIONS: RefCell<Vec<ThreadEntry>> = RefCell::new(Vec::new());
     }
 
-    /// Runs `act` on the sections that this thread is inside. A thread that is ending is inside none.
+    /// Runs `act` on the sections that this thread is inside; on none while the thread's locals are being destroyed.
     pub(super) fn with<R: Default>(act: impl FnOnce(&mut Vec<ThreadEntry>) -> R) -> R {
         SECTIONS.try_with(|sections| act(&mut sections.borrow_mut())).unwrap_or_default()
     }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_is_inside_what_it_has_entered_and_nothing_else() {
+    fn a_thread_is_inside_the_sections_that_it_entered_only() {
         let (one, two) = (Nesting::new(), Nesting::new());
         let outer = one.enter();
         let inner = one.enter();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_deferred_inside_is_due_when_the_thread_is_outside() {
+    fn deferred_work_is_due_when_the_outermost_section_is_left() {
         let section = Nesting::new();
         section.defer();
         assert!(!section.enter().leave(), "nothing is deferred outside");

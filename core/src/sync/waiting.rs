@@ -1,6 +1,6 @@
-//! What threads wait for, in words, for a scheduler that finds that nobody gets anywhere.
+//! Descriptions of what threads wait for, for a scheduler that reports a deadlock.
 
-/// Whether a scheduler says when this thread runs: time passes by its turns, and a wait for a moment is one of them.
+/// True when a scheduler decides when this thread runs: time passes only at its scheduling points.
 pub(crate) fn is_scheduled() -> bool {
     #[cfg(all(feature = "std", not(any(loom, shuttle))))]
     return super::thread_hook::of_this_thread().is_some();
@@ -8,18 +8,15 @@ pub(crate) fn is_scheduled() -> bool {
     return cfg!(any(loom, shuttle));
 }
 
-/// While this lives, the thread waits for what it was made with.
+/// Marks the thread as waiting until it is dropped.
 #[derive(Debug)]
 #[must_use = "the thread waits while this lives"]
 pub(crate) struct WaitRecord(
-    #[cfg_attr(
-        any(not(feature = "std"), shuttle),
-        expect(dead_code, reason = "only a scheduler of threads wants to know")
-    )]
+    #[cfg_attr(any(not(feature = "std"), shuttle), expect(dead_code, reason = "only a scheduler of threads reads it"))]
     bool,
 );
 
-/// States what this thread is about to wait for. `what` is asked only where a scheduler wants to know.
+/// Records what this thread is about to wait for. `what` is called under a scheduler only.
 pub(crate) fn record_wait(what: impl FnOnce() -> alloc::string::String) -> WaitRecord {
     #[cfg(all(feature = "std", not(any(loom, shuttle))))]
     if is_scheduled() {
@@ -44,7 +41,7 @@ std::thread_local! {
     static WAITS: std::cell::RefCell<std::vec::Vec<std::string::String>> = const { std::cell::RefCell::new(std::vec::Vec::new()) };
 }
 
-/// What the calling thread does and waits for, outermost first, as far as that was said. For the scheduler's own part in
+/// Recorded waits of the calling thread, outermost first. For the scheduler's own part in
 /// [`set_yield_hook`](super::set_yield_hook).
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
 pub fn current_wait() -> Option<std::string::String> {

@@ -1,4 +1,4 @@
-//! Gathered invalidation, and the proof that it happened.
+//! Gathered IOTLB invalidation (Linux: `iommu_iotlb_gather`), and the proof of its completion.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -6,36 +6,37 @@ use alloc::vec::Vec;
 use crate::addr::DeviceAddr;
 use crate::mem::PageRun;
 
-/// Which one of the IOMMUs that translate for one domain, counted from its beginning: one that comes again is another one.
+/// Number of an IOMMU within a domain that several IOMMUs translate. An IOMMU that is bound again gets a new number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct PartId(pub(crate) u32);
 
-/// What must be invalidated before pages behind it may be used again: one range, and page-table pages that were cut off.
+/// IOTLB invalidation that is pending: one range, and the page-table pages that were unlinked. Pages behind it may be
+/// reused only once it is confirmed.
 ///
 /// A gather is filled by any number of unmaps and confirmed once, by the core, when
-/// [`Translation::flush`](super::Translation::flush) says that the hardware has. Dropping one unconfirmed leaks the table
-/// pages in it: hardware may still walk them.
+/// [`Translation::flush`](super::Translation::flush) reports success. Dropping one unconfirmed leaks the table pages in
+/// it: hardware may still walk them.
 #[derive(Debug, Default)]
 #[must_use = "translations stay live in the IOTLB until the gather is flushed"]
 pub struct Gather {
     range: Option<(DeviceAddr, DeviceAddr)>,
     tables: Vec<PageRun>,
-    /// Of a translation by several IOMMUs: what each of them must confirm by itself.
+    /// Where several IOMMUs translate: the pending invalidation of each one.
     parts: BTreeMap<PartId, Self>,
 }
 
 impl Gather {
-    /// Nothing to invalidate yet.
+    /// An empty gather.
     pub const fn new() -> Self {
         Self { range: None, tables: Vec::new(), parts: BTreeMap::new() }
     }
 
-    /// What IOMMU `part` of several must confirm.
+    /// Pending invalidation of IOMMU `part` of several.
     pub(crate) fn part(&mut self, part: PartId) -> &mut Self {
         self.parts.entry(part).or_default()
     }
 
-    /// Takes out what IOMMU `part` of several must confirm: at least the whole range.
+    /// Takes out the pending invalidation of IOMMU `part` of several; it covers the whole range.
     pub(crate) fn take_part(&mut self, part: PartId) -> Self {
         let mut gather = self.parts.remove(&part).unwrap_or_default();
         if let Some((first, last)) = self.range {
@@ -56,12 +57,12 @@ impl Gather {
         self.cover(iova, DeviceAddr(iova.0 + (len - 1)));
     }
 
-    /// Adds a page-table page that was cut out of the tree; it returns to its allocator when the flush is confirmed.
+    /// Adds a page-table page that was unlinked from the table; it is freed when the flush is confirmed.
     pub fn add_table(&mut self, table: PageRun) {
         self.tables.push(table);
     }
 
-    /// Takes over all that `other` has gathered.
+    /// Merges `other` into this gather.
     pub fn absorb(&mut self, mut other: Self) {
         if let Some((first, last)) = other.range.take() {
             self.cover(first, last);
@@ -77,7 +78,7 @@ impl Gather {
         self.range
     }
 
-    /// Whether intermediate tables were cut off, so that walk caches must go, too.
+    /// True when intermediate tables were unlinked, so that walk caches must be invalidated, too.
     pub fn tables_freed(&self) -> bool {
         !self.tables.is_empty() || self.parts.values().any(Self::tables_freed)
     }
@@ -87,15 +88,15 @@ impl Gather {
         self.range.is_none() && self.tables.is_empty() && self.parts.values().all(Self::is_empty)
     }
 
-    /// Gives the table pages back, without a proof, to be called when the hardware has confirmed. For those who flush a
-    /// translation themselves, as the owner of an unmanaged domain does, and for an IOMMU driver that kept a gather because
+    /// Frees the table pages, without making a proof. Call it when the hardware has confirmed: after flushing a
+    /// translation directly, as the owner of an unmanaged domain does, or in an IOMMU driver that kept a gather because
     /// its hardware did not confirm in time.
     pub fn free_tables(mut self) {
         self.tables.clear();
         core::mem::take(&mut self.parts).into_values().for_each(Self::free_tables);
     }
 
-    /// The hardware has confirmed the invalidation: gives the table pages back and makes the proof.
+    /// Frees the table pages and makes the proof. The caller has the hardware's confirmation.
     pub(crate) fn confirm(self) -> Flushed {
         self.free_tables();
         Flushed(())
@@ -110,8 +111,8 @@ impl Drop for Gather {
     }
 }
 
-/// Holding a `Flushed` tells you: every translation that the gather covered is gone from the page table and from the
-/// IOTLB, and the hardware has said so (P2). Only the core makes one, and nobody else gets to see it.
+/// Proof of a confirmed invalidation. Holding a `Flushed` tells you: every translation that the gather covered is gone
+/// from the page table and, as the hardware has confirmed, from the IOTLB (P2). Private to the core.
 #[derive(Debug)]
-#[must_use = "the proof is what lets pages go back"]
+#[must_use = "the proof is what allows pages to be freed"]
 pub(crate) struct Flushed(());

@@ -1,5 +1,4 @@
-//! What an IOMMU must be able to do: the traits that its driver, or an env for one that somebody else owns, implements.
-//! `iommu` is what the core builds on top.
+//! The traits that an IOMMU driver implements, or an env for an IOMMU that a host owns. `iommu` builds on them.
 
 mod gather;
 mod ops;

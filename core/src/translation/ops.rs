@@ -1,4 +1,4 @@
-//! The face of one IOMMU towards the core.
+//! The traits [`Iommu`] and [`Translation`], with their types and errors.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -9,7 +9,7 @@ use core::fmt;
 use super::Gather;
 use crate::addr::{DeviceAddr, PhysAddr};
 
-/// How an IOMMU tells its masters apart: a uTLB number, a stream ID, a requester ID.
+/// Number by which an IOMMU identifies a bus master: a uTLB number, a stream ID, a requester ID.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct StreamId(pub u32);
@@ -21,7 +21,7 @@ impl fmt::Display for StreamId {
 }
 
 bitflags::bitflags! {
-    /// What a device may do with a mapping.
+    /// Access rights and attributes of a mapping.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct Prot: u32 {
         /// The device may read.
@@ -35,7 +35,7 @@ bitflags::bitflags! {
     }
 }
 
-/// What a domain does with the accesses of its devices.
+/// Type of a domain (Linux: `IOMMU_DOMAIN_*`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum DomainKind {
@@ -43,11 +43,11 @@ pub enum DomainKind {
     Blocked,
     /// Passes addresses through unchanged.
     Identity,
-    /// Kernel DMA; an unmap is confirmed before it returns.
+    /// Kernel DMA; an unmap is confirmed before it returns (Linux: `DMA`).
     Strict,
-    /// Kernel DMA; unmaps are confirmed in batches, pages and IOVA wait in quarantine until then.
+    /// Kernel DMA; unmaps are confirmed in batches, pages and IOVAs stay reserved until then (Linux: `DMA-FQ`).
     Lazy,
-    /// The owner of the group maps what it likes (pass-through).
+    /// The owner of the group makes the mappings (pass-through).
     Unmanaged,
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for DomainKind {
     }
 }
 
-/// Why an IOMMU could not do something.
+/// Failure of an IOMMU operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum IommuError {
     /// The firmware's specifier is not one of this IOMMU's streams.
@@ -84,26 +84,26 @@ pub enum IommuError {
     /// The IOMMU's registers are gone, or it did not confirm in time.
     #[error("the IOMMU does not answer")]
     Dead,
-    /// The device's streams fall into groups that cannot become one, because they are in use.
-    #[error("its streams fall into groups {first} and {second}, which cannot become one while they are in use")]
+    /// The device's streams belong to groups that cannot be merged, because they are in use.
+    #[error("its streams belong to groups {first} and {second}, which cannot be merged while they are in use")]
     Apart {
         /// One group's number.
         first: u32,
         /// Another one's.
         second: u32,
     },
-    /// A range that firmware wants mapped one to one cannot be. Its device is blocked.
+    /// A direct reserved region cannot be kept mapped. Its device is blocked.
     #[error("its reserved region {first} to {last} cannot be kept mapped: {why}")]
     RegionNotMapped {
         /// First device address.
         first: DeviceAddr,
         /// Last one (inclusive).
         last: DeviceAddr,
-        /// What the page table says.
+        /// Error of the page table.
         why: MapError,
     },
-    /// A device with reserved regions has come into a group whose domain uses their addresses already. It is bound when
-    /// they are free.
+    /// A device with reserved regions joined a group whose domain already uses their addresses. It is bound once they
+    /// are free.
     #[error("its reserved region {first} to {last} is in use as device addresses of its IOMMU group; free it first")]
     RegionInUse {
         /// First device address.
@@ -111,23 +111,23 @@ pub enum IommuError {
         /// Last one (inclusive).
         last: DeviceAddr,
     },
-    /// A device with direct regions has come into a group that a pass-through owner has. It is blocked until that one has
-    /// gone.
+    /// A device with direct regions joined a group that a pass-through owner holds. It is blocked until the owner
+    /// releases the group.
     #[error("its reserved regions cannot be kept mapped while its IOMMU group is passed through; end that first")]
     RegionPassedThrough,
-    /// A fault was injected here on purpose.
+    /// Injected fault, in tests and explorations.
     #[error("injected fault")]
     Injected,
 }
 
 impl IommuError {
-    /// Whether it is reserved regions that keep a device from being bound.
+    /// True when reserved regions keep a device from being bound.
     pub(crate) const fn is_about_regions(&self) -> bool {
         matches!(self, Self::RegionNotMapped { .. } | Self::RegionInUse { .. } | Self::RegionPassedThrough)
     }
 }
 
-/// Why a range could not be mapped or unmapped. The page table is as it was before the call.
+/// Failure to map or unmap a range. The page table is unchanged, unless the variant says otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MapError {
     /// Something is mapped there already.
@@ -148,25 +148,25 @@ pub enum MapError {
     /// No memory for a table.
     #[error("no memory for page tables")]
     OutOfMemory,
-    /// Whoever owns the IOMMU took it away or refused.
+    /// The owner of the IOMMU revoked the translation, or refused.
     #[error("the translation was revoked")]
     Revoked,
-    /// One of several IOMMUs mapped the range and another one did not; what was mapped is taken down again, and not
-    /// confirmed. Memory and addresses must be kept until a flush is.
-    #[error("{0} was mapped by some of the device's IOMMUs only, and it is not confirmed that they have forgotten it")]
+    /// Only some of the device's IOMMUs could map the range; it was unmapped again, without confirmation. Memory and
+    /// addresses must be kept until a flush is confirmed.
+    #[error("{0} was mapped by some of the device's IOMMUs only, and their invalidation is not confirmed")]
     Unconfirmed(DeviceAddr),
 }
 
-/// How devices behind one IOMMU fall into groups.
+/// Granularity of the groups of one IOMMU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Grouping {
-    /// All masters of the instance share one group: they cannot be isolated from each other.
+    /// One group for all masters: the IOMMU cannot isolate them from each other.
     PerInstance,
-    /// Each stream is its own group.
+    /// One group for each stream.
     PerStream,
 }
 
-/// What addresses an IOMMU can translate.
+/// Addresses and page sizes that an IOMMU can translate.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Geometry {
     /// Lowest device address.
@@ -180,11 +180,11 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// What both can translate.
+    /// Intersection with `other`.
     pub(crate) fn meet(mut self, other: &Self) -> Self {
         self.first = self.first.max(other.first);
         self.last = self.last.min(other.last);
-        // The granule is the larger one of both; above it a mapping is made of what each has.
+        // The larger granule counts; above it each IOMMU uses the sizes that it has.
         let granule = lowest(self.page_sizes).max(lowest(other.page_sizes)).max(1);
         self.page_sizes = (self.page_sizes | other.page_sizes) & !(granule - 1);
         let more: Vec<_> = other.reserved.iter().copied().filter(|r| !self.reserved.contains(r)).collect();
@@ -192,7 +192,7 @@ impl Geometry {
         self
     }
 
-    /// Whether all that `other` translates is translated by this one, too.
+    /// True when every mapping that is possible with `other` is possible with this one.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         self.first <= other.first
             && self.last >= other.last
@@ -211,53 +211,93 @@ pub trait Iommu: Send + Sync {
     /// Name of the instance: its device's name.
     fn name(&self) -> String;
 
-    /// Turns the firmware's specifier cells into a stream.
+    /// Converts the firmware's specifier cells into a stream.
+    ///
+    /// # Errors
+    ///
+    /// [`IommuError::NoSuchStream`] when the specifier is malformed or out of range.
     fn stream(&self, cells: &[u32]) -> Result<StreamId, IommuError>;
 
-    /// How its masters fall into groups.
+    /// Granularity of its groups.
     fn grouping(&self) -> Grouping;
 
-    /// What it can translate.
+    /// Addresses and page sizes that it can translate.
     fn geometry(&self) -> Geometry;
 
-    /// Whether page-table walks and `COHERENT` mappings snoop CPU caches (VFIO demands it).
+    /// True when page-table walks and `COHERENT` mappings snoop CPU caches (VFIO requires it).
     fn cache_coherent(&self) -> bool;
 
-    /// Makes a domain.
+    /// Creates a domain.
+    ///
+    /// # Errors
+    ///
+    /// [`IommuError::Unsupported`] for a kind that it does not have; [`IommuError::NoContext`] or
+    /// [`IommuError::OutOfMemory`] when its resources are exhausted.
     fn domain(&self, kind: DomainKind) -> Result<Arc<dyn Translation>, IommuError>;
 
-    /// Sends the accesses of `stream` through `domain` from now on. On failure the stream keeps its old domain.
+    /// Translates the accesses of `stream` through `domain` from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`IommuError::ForeignDomain`] for a domain of another IOMMU, [`IommuError::Dead`] when the hardware does not
+    /// answer. The stream keeps its old domain then.
     fn attach(&self, stream: StreamId, domain: &Arc<dyn Translation>) -> Result<(), IommuError>;
 }
 
-/// The translation of one domain. All calls may race; the implementer locks.
+/// The translation of one domain. Calls may be concurrent; the implementer locks.
 ///
-/// Dropping it takes it off the hardware. Streams that [`Iommu::attach`] could not take off may still go through it: the
-/// implementer makes sure that they translate nothing any more, and keeps the tables from their allocator for as long
-/// as the hardware does not say so (P2).
+/// Dropping it removes it from the hardware. Streams that [`Iommu::attach`] failed to detach may still use it: the
+/// implementer makes sure that they translate nothing any more, and does not free the tables before the hardware has
+/// confirmed that (P2).
+///
+/// ```
+/// use bindery::addr::{DeviceAddr, PhysAddr};
+/// use bindery::iommu::{Gather, Prot, Translation};
+///
+/// /// Maps one page, looks it up, unmaps it and waits for the IOTLB to forget it.
+/// fn one_page(domain: &dyn Translation, page: PhysAddr) -> Result<(), Box<dyn std::error::Error>> {
+///     let iova = DeviceAddr(0x1_0000);
+///     domain.map(iova, page, 4096, Prot::READ | Prot::WRITE)?;
+///     assert_eq!(domain.resolve(iova + 8), Some(page + 8));
+///     let mut gather = Gather::new();
+///     domain.unmap(iova, 4096, &mut gather)?;
+///     Ok(domain.flush(&mut gather)?)
+/// }
+/// ```
 pub trait Translation: Send + Sync + Any {
-    /// Maps `len` bytes at `iova` to `phys`. All or nothing.
+    /// Maps `len` bytes at `iova` to `phys`, all or nothing.
+    ///
+    /// # Errors
+    ///
+    /// See [`MapError`]; nothing of the range is mapped then.
     fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError>;
 
     /// Removes `len` bytes at `iova` from the page table and adds them to `gather`; the IOTLB may still hold them.
+    ///
+    /// # Errors
+    ///
+    /// See [`MapError`]; the page table is unchanged then.
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError>;
 
-    /// Invalidates what was gathered and waits for the hardware to confirm. `Ok` is the hardware's word, for this gather
-    /// and for every earlier one that it did not confirm: on it the core lets pages and device addresses go (P2), those of
-    /// tables in `gather` too.
+    /// Invalidates what was gathered and waits for the hardware to confirm. `Ok` is the hardware's confirmation of this
+    /// gather and of every earlier one that was not confirmed: the core then frees the pages, the device addresses and
+    /// the tables in `gather` (P2).
     ///
-    /// On an error, what is in `gather` comes again with the next flush. An implementer who may hear from the hardware
-    /// without one takes the gather ([`core::mem::take`]), and [frees its tables](Gather::free_tables) then.
+    /// # Errors
+    ///
+    /// [`IommuError::Dead`] when the hardware did not confirm. The core passes the contents of `gather` again with the
+    /// next flush. An implementer that learns of the completion otherwise takes the gather ([`core::mem::take`]) and
+    /// [frees its tables](Gather::free_tables) then.
     fn flush(&self, gather: &mut Gather) -> Result<(), IommuError>;
 
-    /// The last device has left: whatever is scarce (a hardware context, table pages) goes back now, even when somebody
-    /// still holds this object, because a forgotten handle may cost memory only (P9). Nothing can be mapped afterwards;
-    /// a [`flush`](Self::flush) says whether the hardware has confirmed that all is gone. Dropping does the same.
+    /// Releases scarce resources (a hardware context, table pages) because the last device was detached, even while
+    /// this object is still referenced: a forgotten handle may cost memory only (P9). Nothing can be mapped afterwards;
+    /// a [`flush`](Self::flush) reports whether the hardware has confirmed the removal. Dropping does the same.
     fn retire(&self) {}
 
-    /// What `iova` translates to now, by the page table.
+    /// Physical address that `iova` translates to, by the page table.
     fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr>;
 
-    /// How reports name it: `"context 1"`.
+    /// Name for messages: `"context 1"`.
     fn label(&self) -> String;
 }

@@ -1,4 +1,4 @@
-//! `reg` through `ranges`.
+//! Translation of `reg` through `ranges`.
 
 use bindery::addr::PhysAddr;
 use bindery::device::Resource;
@@ -10,7 +10,7 @@ fn mem(base: u64, len: u64) -> Resource {
 }
 
 #[test]
-fn addresses_pass_every_bus_above() {
+fn addresses_are_translated_by_every_parent_bus() {
     let device = dev("d@10", vec![("reg", cells(&[0x10, 8, 0x20, 8]))]);
     let inner = bus("inner", vec![("ranges", cells(&[0, 0x100, 0x40]))], vec![device]);
     // 64-bit addresses and sizes at the root, one cell below.
@@ -31,14 +31,14 @@ fn addresses_pass_every_bus_above() {
 }
 
 #[test]
-fn empty_ranges_change_nothing() {
+fn empty_ranges_are_an_identity_mapping() {
     let tree =
         Described::of(vec![bus("soc", vec![flag("ranges")], vec![dev("d@10", vec![("reg", cells(&[0x10, 8]))])])]);
     assert_eq!(tree.device("10.d").resources, [mem(0x10, 8)]);
 }
 
 #[test]
-fn a_bus_without_ranges_hides_its_devices_from_the_cpu() {
+fn registers_behind_a_bus_without_ranges_are_not_mapped() {
     let tree = Described::of(vec![bus("soc", vec![], vec![dev("d@10", vec![("reg", cells(&[0x10, 8]))])])]);
     assert!(tree.device("soc:d@10").resources.is_empty());
     assert_eq!(tree.notes(), ["/soc/d@10: reg: /soc does not map the address to the CPU's"]);
@@ -52,7 +52,7 @@ fn an_address_outside_the_ranges_is_not_mapped() {
 }
 
 #[test]
-fn numbers_of_another_kind_are_not_addresses() {
+fn addresses_without_sizes_are_not_registers() {
     let soc = bus("soc", vec![("#size-cells", cells(&[0]))], vec![dev("d@1", vec![("reg", cells(&[1]))])]);
     let tree = Described::of(vec![soc]);
     assert!(tree.device("soc:d@1").resources.is_empty() && tree.all.notes.is_empty());
@@ -77,7 +77,7 @@ fn cells_are_inherited_and_default_to_one() {
 }
 
 #[test]
-fn a_wrapping_region_and_what_follows_is_left_out() {
+fn a_region_that_wraps_ends_the_list() {
     let wide = vec![("#address-cells", cells(&[2])), ("#size-cells", cells(&[2])), flag("ranges")];
     let reg = cells(&[0, 0x10, 0, 8, u32::MAX, u32::MAX, 0, 2, 0, 0x20, 0, 8]);
     let tree = describe(&blob(vec![], vec![bus("soc", wide, vec![dev("d@10", vec![("reg", reg)])])]));
@@ -86,28 +86,28 @@ fn a_wrapping_region_and_what_follows_is_left_out() {
 }
 
 #[test]
-fn absurd_cells_are_named() {
+fn unsupported_cell_counts_are_reported() {
     let soc =
         bus("soc", vec![("#address-cells", cells(&[0x4000_0000]))], vec![dev("d@0", vec![("reg", cells(&[0, 8]))])]);
     let tree = Described::of(vec![soc]);
-    assert_eq!(tree.notes(), ["/soc/d@0: reg: 1073741824 cells are more than anything can have"]);
+    assert_eq!(tree.notes(), ["/soc/d@0: reg: a cell count of 1073741824 is not supported"]);
 }
 
 #[test]
-fn a_value_that_ends_early_is_named() {
+fn a_truncated_value_is_reported() {
     let tree =
         Described::of(vec![dev("d@0", vec![("reg", cells(&[0, 8, 16]))]), dev("e@0", vec![("reg", cells(&[0, 0]))])]);
     assert_eq!(tree.device("0.d").resources, [mem(0, 8)]);
-    assert_eq!(tree.notes(), ["/d@0: reg: the value ends within an entry", "/e@0: reg: a region of no bytes"]);
+    assert_eq!(tree.notes(), ["/d@0: reg: the value ends within an entry", "/e@0: reg: an empty region"]);
 }
 
 #[test]
-fn a_region_that_a_bus_carries_in_parts_is_taken_only_where_the_parts_meet() {
+fn a_region_across_several_windows_is_accepted_only_when_they_adjoin_on_both_sides() {
     let described = |ranges: &[u32], reg: &[u32]| {
         let device = dev("d@0", vec![("reg", cells(reg))]);
         Described::of(vec![bus("soc", vec![("ranges", cells(ranges))], vec![device])])
     };
-    let refused = "/soc/d@0: reg: /soc maps only a part of the region, or not as one piece";
+    let refused = "/soc/d@0: reg: /soc maps only a part of the region, or not contiguously";
     // The last byte of a window, and one more.
     let one = [0, 0x5000, 0x100];
     assert_eq!(described(&one, &[0xf0, 0x10]).device("50f0.d").resources, [mem(0x50f0, 0x10)]);
@@ -132,17 +132,17 @@ fn a_region_that_a_bus_carries_in_parts_is_taken_only_where_the_parts_meet() {
     ] {
         assert_eq!(described(&ranges, &[0x80, 0x90]).notes(), [refused], "{ranges:x?}");
     }
-    // What comes before stays, what comes after is not renumbered.
+    // Earlier entries stay, later ones are dropped, so that no index changes.
     let tree = described(&one, &[0, 8, 0xf8, 16, 0x10, 8]);
     assert_eq!((tree.device("5000.d").resources.clone(), tree.notes()), (vec![mem(0x5000, 8)], vec![refused.into()]));
 }
 
 #[test]
-fn each_bus_above_must_carry_the_whole_region() {
+fn every_parent_bus_must_map_the_whole_region() {
     let device = dev("d@0", vec![("reg", cells(&[0x10, 0x20]))]);
     let inner = bus("inner", vec![("ranges", cells(&[0, 0x100, 0x40]))], vec![device]);
     let outer = bus("outer", vec![("ranges", cells(&[0x100, 0x5000, 0x28]))], vec![inner]);
     let tree = Described::of(vec![outer]);
-    assert_eq!(tree.notes(), ["/outer/inner/d@0: reg: /outer maps only a part of the region, or not as one piece"]);
+    assert_eq!(tree.notes(), ["/outer/inner/d@0: reg: /outer maps only a part of the region, or not contiguously"]);
     assert!(tree.device("5010.d").resources.is_empty());
 }

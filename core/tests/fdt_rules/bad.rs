@@ -1,4 +1,4 @@
-//! Blobs that are wrong as a whole.
+//! Malformed blobs, and limits.
 
 use bindery::device::Nodes;
 use bindery::firmware::fdt::{self, FdtError, MAX_NOTES};
@@ -16,19 +16,19 @@ fn every_truncation_is_an_error() {
 }
 
 #[test]
-fn bytes_behind_the_blob_are_ignored() {
+fn trailing_bytes_are_ignored() {
     let long = [BOARD, &[0xff; 100]].concat();
     assert_eq!(describe(&long).all.devices, describe(BOARD).all.devices);
 }
 
 #[test]
-fn something_else_is_an_error() {
+fn other_data_is_an_error() {
     assert!(matches!(error(b"not a tree"), FdtError::Unreadable(_)));
     assert!(matches!(error(&[]), FdtError::Unreadable(_)));
 }
 
 #[test]
-fn long_names_are_read() {
+fn long_names_are_accepted() {
     let props: Vec<Prop> = vec![("snps,quirk-frame-length-adjustment", cells(&[1]))];
     let tree = Described::of(vec![dev("a-node-name-of-more-than-thirty-one-characters", props)]);
     let device = tree.device("a-node-name-of-more-than-thirty-one-characters");
@@ -36,7 +36,7 @@ fn long_names_are_read() {
 }
 
 #[test]
-fn names_that_cannot_be_told_from_paths_are_refused() {
+fn names_with_path_characters_are_refused() {
     for name in ["a/b", "a#1", "a b", "a\u{1b}[31m", ""] {
         let e = error(&blob(vec![], vec![node(name, vec![], vec![])]));
         assert!(matches!(e, FdtError::Structure { .. }), "{name:?}: {e}");
@@ -70,7 +70,7 @@ fn a_very_deep_tree_is_refused() {
 }
 
 #[test]
-fn paths_have_a_limit_in_sum() {
+fn the_total_length_of_paths_has_a_limit() {
     let name = |i: usize| format!("{}{i}", "n".repeat(240));
     let leaves = (0..4000).map(|i| node(&format!("l{i}"), vec![], vec![])).collect();
     let deep = (0..60).fold(node(&name(60), vec![], leaves), |below, i| node(&name(i), vec![], vec![below]));
@@ -78,7 +78,7 @@ fn paths_have_a_limit_in_sum() {
 }
 
 #[test]
-fn work_has_a_limit() {
+fn resolution_steps_have_a_limit() {
     // Every one of many interrupts walks the whole of a long map.
     let map: Vec<u32> = (0..20_000).flat_map(|i| [i + 1, 1, 0, 5, 4]).collect();
     let nexus = node(
@@ -108,7 +108,7 @@ fn notes_have_a_limit() {
 }
 
 #[test]
-fn a_phandle_given_twice_belongs_to_the_first() {
+fn a_duplicate_phandle_belongs_to_the_first_node() {
     let own = |name, phandle| node(name, vec![("compatible", text(&["x"])), ("phandle", cells(&[phandle]))], vec![]);
     let tree = Described::of(vec![own("a", 5), own("b", 5), own("c", 0), dev("d", vec![("leds", cells(&[5]))])]);
     assert_eq!(tree.suppliers("d"), ["leds -> /a []"]);
@@ -119,7 +119,7 @@ fn a_phandle_given_twice_belongs_to_the_first() {
 }
 
 #[test]
-fn siblings_of_one_name_get_numbers() {
+fn siblings_of_equal_names_get_numbers() {
     let twins: Vec<DeviceTreeNode> = vec![dev("twin1", vec![]), dev("twin2", vec![]), dev("twin3", vec![])];
     let mut blob = blob(vec![], twins);
     // The library's writer does not write a name twice.
@@ -134,7 +134,7 @@ fn siblings_of_one_name_get_numbers() {
 }
 
 #[test]
-fn a_compatible_that_is_not_text_is_named() {
+fn a_compatible_that_is_not_text_is_reported() {
     let odd = node("d", vec![("compatible", vec![0xff, 0xfe, 0, b'o', b'k', 0])], vec![]);
     let tree = Described::of(vec![odd]);
     assert_eq!(tree.device("d").compatible, ["ok".into()]);

@@ -1,4 +1,4 @@
-//! Small trees, built with the library's writer.
+//! Builders of small trees.
 
 use bindery::device::{DeviceDesc, Nodes};
 use bindery::firmware::fdt::{self, Description, FdtError};
@@ -68,13 +68,13 @@ pub(crate) fn blob(mut props: Vec<Prop>, children: Vec<DeviceTreeNode>) -> Vec<u
     tree.to_dtb()
 }
 
-/// A description with what its numbers mean.
+/// Description with its nodes.
 pub(crate) struct Described {
     pub(crate) all: Description,
     pub(crate) nodes: Nodes,
 }
 
-/// Describes a blob that can be read.
+/// Describes a valid blob.
 pub(crate) fn describe(blob: &[u8]) -> Described {
     let mut nodes = Nodes::new();
     match fdt::describe(blob, &mut nodes) {
@@ -83,7 +83,7 @@ pub(crate) fn describe(blob: &[u8]) -> Described {
     }
 }
 
-/// Why a blob cannot be read.
+/// Error of an invalid blob.
 pub(crate) fn error(blob: &[u8]) -> FdtError {
     match fdt::describe(blob, &mut Nodes::new()) {
         Ok(_) => panic!("it was read"),

@@ -6,7 +6,7 @@ use bindery::device::DmaRange;
 use super::blob::{Described, bus, cells, dev, flag};
 
 #[test]
-fn coherence_is_inherited_until_somebody_says_otherwise() {
+fn coherence_is_inherited_from_the_nearest_bus_that_states_it() {
     let inner = bus("inner", vec![flag("dma-noncoherent")], vec![dev("c", vec![])]);
     let outer = bus("outer", vec![flag("dma-coherent")], vec![dev("a", vec![]), inner]);
     let tree = Described::of(vec![outer, dev("b", vec![]), dev("e", vec![flag("dma-coherent")])]);
@@ -16,7 +16,7 @@ fn coherence_is_inherited_until_somebody_says_otherwise() {
 }
 
 #[test]
-fn windows_are_those_of_the_nearest_bus_seen_from_memory() {
+fn windows_of_the_nearest_bus_are_translated_to_physical_addresses() {
     let inner = bus("inner", vec![("dma-ranges", cells(&[0, 0x100, 0x80]))], vec![dev("d", vec![])]);
     let passing = bus("passing", vec![flag("dma-ranges")], vec![inner]);
     let outer =
@@ -29,17 +29,17 @@ fn windows_are_those_of_the_nearest_bus_seen_from_memory() {
 }
 
 #[test]
-fn a_bus_has_no_use_for_its_own_windows() {
+fn a_bus_does_not_use_its_own_windows() {
     let tree = Described::of(vec![bus("soc", vec![("dma-ranges", cells(&[0, 0x100, 0x80]))], vec![])]);
     assert!(tree.device("soc").dma.ranges.is_empty());
 }
 
 #[test]
-fn windows_that_wrap_or_are_too_many_are_left_out() {
+fn windows_that_are_empty_or_too_many_are_dropped() {
     let soc = bus("soc", vec![("dma-ranges", cells(&[0xffff_ffff, 0, 0xffff_ffff, 0, 0, 0]))], vec![dev("d", vec![])]);
     let tree = Described::of(vec![soc]);
     assert_eq!(tree.device("soc:d").dma.ranges.len(), 1, "a window above 4 GiB is odd, but does not wrap");
-    assert_eq!(tree.notes(), ["/soc: dma-ranges: a region of no bytes"]);
+    assert_eq!(tree.notes(), ["/soc: dma-ranges: an empty region"]);
     let many: Vec<u32> = (0..65).flat_map(|i| [i * 16, i * 16, 16]).collect();
     let tree = Described::of(vec![bus("soc", vec![("dma-ranges", cells(&many))], vec![dev("d", vec![])])]);
     assert_eq!(tree.device("soc:d").dma.ranges.len(), 64);
@@ -47,7 +47,7 @@ fn windows_that_wrap_or_are_too_many_are_left_out() {
 }
 
 #[test]
-fn a_bus_that_carries_a_part_of_a_window_leaves_that_part() {
+fn a_window_is_reduced_to_the_part_that_parent_buses_map() {
     let seen = |inner: &[u32], outer: &[u32]| {
         let inner = bus("inner", vec![("dma-ranges", cells(inner))], vec![dev("d", vec![])]);
         let tree = Described::of(vec![bus("outer", vec![("dma-ranges", cells(outer))], vec![inner])]);
@@ -72,7 +72,7 @@ fn a_bus_that_carries_a_part_of_a_window_leaves_that_part() {
 }
 
 #[test]
-fn a_bus_without_dma_ranges_between_others_that_have_them_ends_dma_with_a_note() {
+fn a_bus_without_dma_ranges_below_one_with_windows_disables_dma_with_a_note() {
     const WINDOW: &[u32] = &[0x100, 0x4000, 0x1000];
     // What each bus has, from the outermost to the device's own: windows, an empty value, or none.
     #[derive(Clone, Copy, PartialEq, Debug)]
@@ -116,15 +116,14 @@ fn a_bus_without_dma_ranges_between_others_that_have_them_ends_dma_with_a_note()
         (&[Windows, Windows, Nothing, Windows], "/a/b/c", "/a/b"),
         (&[Nothing, Windows, Nothing, Windows], "/a/b/c", "/a/b"),
     ] {
-        let note = format!(
-            "{gap}: dma-ranges: absent below {beyond}, which has dma-ranges: nothing says what the bus does with an address"
-        );
+        let note =
+            format!("{gap}: dma-ranges: absent below {beyond}, which has dma-ranges: the bus's translation is unknown");
         assert_eq!(seen(buses), (None, true, vec![note]), "{buses:?}");
     }
 }
 
 #[test]
-fn below_windows_that_are_one_to_one_a_gap_changes_nothing_and_is_noted_once() {
+fn below_identity_windows_a_gap_is_noted_once_and_changes_nothing() {
     // As in the trees of the i.MX8M: the outermost bus only says which part of memory is there.
     let silent = |children| bus("silent", vec![], vec![bus("own", vec![], children)]);
     let flat = vec![("dma-ranges", cells(&[0x4000, 0x4000, 0x1000]))];
@@ -132,7 +131,7 @@ fn below_windows_that_are_one_to_one_a_gap_changes_nothing_and_is_noted_once() {
     for device in ["soc:silent:own:d", "soc:silent:own:e"] {
         assert_eq!(tree.device(device).dma, bindery::device::DmaDesc::default());
     }
-    let note = "/soc/silent: dma-ranges: absent below /soc, which has dma-ranges: nothing says what the bus does with an address";
+    let note = "/soc/silent: dma-ranges: absent below /soc, which has dma-ranges: the bus's translation is unknown";
     assert_eq!(tree.notes(), [note]);
     // Windows inside the gap lead on to the part that is there.
     let inner = bus("inner", vec![("dma-ranges", cells(&[0, 0x4800, 0x1000]))], vec![dev("d", vec![])]);

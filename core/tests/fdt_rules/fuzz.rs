@@ -1,4 +1,4 @@
-//! Whatever the bytes are: no panic, and an answer soon.
+//! Property tests: no input causes a panic or an endless loop.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ fn odd_cell() -> impl Strategy<Value = u32> {
     prop_oneof![0..200_u32, any::<u32>(), Just(u32::MAX)]
 }
 
-/// Describes whatever it is given and checks what must hold for any input.
+/// Describes the blob and checks the invariants of any description.
 fn try_out(blob: &[u8]) -> Result<(), TestCaseError> {
     let start = Instant::now();
     let mut nodes = Nodes::new();

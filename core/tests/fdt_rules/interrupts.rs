@@ -26,7 +26,7 @@ fn the_parent_is_inherited() {
 }
 
 #[test]
-fn extended_interrupts_name_their_parents_and_win() {
+fn interrupts_extended_takes_precedence() {
     let expander = node(
         "gpio",
         vec![
@@ -44,7 +44,7 @@ fn extended_interrupts_name_their_parents_and_win() {
 }
 
 #[test]
-fn a_line_of_another_controller_keeps_its_place() {
+fn an_interrupt_of_another_controller_keeps_its_index() {
     let other = node(
         "pic",
         vec![("phandle", cells(&[2])), ("#interrupt-cells", cells(&[1])), flag("interrupt-controller")],
@@ -59,7 +59,7 @@ fn a_line_of_another_controller_keeps_its_place() {
 }
 
 #[test]
-fn a_controller_of_the_machines_kind_that_passes_its_interrupts_on_is_a_device() {
+fn a_gic_with_an_interrupt_parent_is_a_device() {
     let second = node(
         "second",
         vec![
@@ -81,7 +81,7 @@ fn a_controller_of_the_machines_kind_that_passes_its_interrupts_on_is_a_device()
 }
 
 #[test]
-fn a_map_leads_to_the_controller() {
+fn an_interrupt_map_is_followed_to_the_controller() {
     let nexus = node(
         "bridge",
         vec![
@@ -109,7 +109,7 @@ fn a_map_leads_to_the_controller() {
 }
 
 #[test]
-fn a_controller_below_another_is_where_its_interrupts_end() {
+fn resolution_ends_at_the_first_controller() {
     let pic = node(
         "pic",
         vec![
@@ -130,7 +130,7 @@ fn a_controller_below_another_is_where_its_interrupts_end() {
 }
 
 #[test]
-fn version_3_has_more_lines_and_all_have_bounds() {
+fn gic_v3_has_extended_ranges_and_all_ranges_are_checked() {
     let interrupts = |args: [u32; 3]| {
         let d = dev("d", vec![("interrupts-extended", [cells(&[1]), cells(&args)].concat())]);
         let tree = Described::of(vec![gic(), d]);
@@ -145,16 +145,16 @@ fn version_3_has_more_lines_and_all_have_bounds() {
 }
 
 #[test]
-fn parents_in_a_circle_are_named() {
+fn a_cycle_of_interrupt_parents_is_reported() {
     let a = node("a", vec![("phandle", cells(&[2])), ("interrupt-parent", cells(&[3]))], vec![]);
     let b = node("b", vec![("phandle", cells(&[3])), ("interrupt-parent", cells(&[2]))], vec![]);
     let tree =
         Described::of(vec![a, b, dev("d", vec![("interrupt-parent", cells(&[2])), ("interrupts", cells(&[0]))])]);
-    assert_eq!(tree.notes(), ["/d: interrupts: the interrupt parents lead in a circle"]);
+    assert_eq!(tree.notes(), ["/d: interrupts: the interrupt parents form a cycle"]);
 }
 
 #[test]
-fn maps_in_a_circle_are_named() {
+fn a_cycle_of_interrupt_maps_is_reported() {
     let nexus = |name, own, next| {
         let map = cells(&[5, next, 5]);
         let props = vec![
@@ -167,11 +167,11 @@ fn maps_in_a_circle_are_named() {
     };
     let d = dev("d", vec![("interrupts-extended", cells(&[2, 5]))]);
     let tree = Described::of(vec![nexus("a", 2, 3), nexus("b", 3, 2), d]);
-    assert_eq!(tree.notes(), ["/d: interrupts-extended: the interrupt parents lead in a circle"]);
+    assert_eq!(tree.notes(), ["/d: interrupts-extended: the interrupt parents form a cycle"]);
 }
 
 #[test]
-fn an_interrupt_that_leads_nowhere_is_named() {
+fn an_interrupt_that_cannot_be_resolved_is_reported() {
     let tree = Described::of(vec![
         dev("a", vec![("interrupts", cells(&[1]))]),
         dev("b", vec![("interrupt-parent", cells(&[77])), ("interrupts", cells(&[1]))]),
@@ -191,5 +191,5 @@ fn an_interrupt_that_leads_nowhere_is_named() {
     let absurd = node("p", vec![("phandle", cells(&[5])), ("#interrupt-cells", cells(&[0x8000_0000]))], vec![]);
     let d = dev("d", vec![("interrupt-parent", cells(&[5])), ("interrupts", cells(&[1]))]);
     let tree = describe(&blob(vec![], vec![absurd, d]));
-    assert_eq!(tree.notes(), ["/d: interrupts: 2147483648 cells are more than anything can have"]);
+    assert_eq!(tree.notes(), ["/d: interrupts: a cell count of 2147483648 is not supported"]);
 }

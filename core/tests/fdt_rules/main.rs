@@ -1,4 +1,4 @@
-//! How a device tree is read, rule by rule, on small trees.
+//! Reading of device trees, rule by rule, on small trees.
 
 mod addresses;
 mod bad;

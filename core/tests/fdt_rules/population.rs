@@ -1,9 +1,9 @@
-//! Which nodes become devices, and how they are called.
+//! Creation and naming of platform devices.
 
 use super::blob::{Described, blob, bus, cells, describe, dev, flag, node, text};
 
 #[test]
-fn devices_stand_below_the_root_or_a_bus() {
+fn devices_are_children_of_the_root_or_of_a_bus() {
     let client = dev("chip@10", vec![("reg", cells(&[0x10]))]);
     let i2c = node(
         "i2c@1000",
@@ -25,7 +25,7 @@ fn devices_stand_below_the_root_or_a_bus() {
 }
 
 #[test]
-fn each_kind_of_bus_is_descended() {
+fn every_bus_type_is_populated() {
     for kind in ["simple-bus", "simple-mfd", "isa", "arm,amba-bus"] {
         let parent = node("up", vec![("compatible", text(&["test,first", kind]))], vec![dev("below", vec![])]);
         assert_eq!(Described::of(vec![parent]).names(), ["up", "up:below"], "{kind}");
@@ -35,7 +35,7 @@ fn each_kind_of_bus_is_descended() {
 }
 
 #[test]
-fn a_disabled_node_takes_what_is_below_with_it() {
+fn a_disabled_node_disables_its_descendants() {
     let off = bus("off", vec![("status", text(&["disabled"]))], vec![dev("below", vec![])]);
     let reserved = dev("reserved", vec![("status", text(&["reserved"]))]);
     let okay = dev("fine", vec![("status", text(&["okay"]))]);
@@ -48,7 +48,7 @@ fn a_disabled_node_takes_what_is_below_with_it() {
 }
 
 #[test]
-fn tables_are_not_devices_and_firmware_is() {
+fn opp_tables_are_not_devices_and_children_of_firmware_are() {
     let table = node("opp", vec![("compatible", text(&["operating-points-v2"]))], vec![]);
     let firmware = node("firmware", vec![], vec![dev("scmi", vec![])]);
     let tree = Described::of(vec![table, firmware]);
@@ -57,7 +57,7 @@ fn tables_are_not_devices_and_firmware_is() {
 }
 
 #[test]
-fn names_come_from_the_first_address_the_cpu_sees() {
+fn names_use_the_first_cpu_address() {
     let child = dev("port@40", vec![("reg", cells(&[0x40, 0x10]))]);
     let mapped = bus("soc@8000", vec![("ranges", cells(&[0, 0x8000, 0x1000]))], vec![child, dev("led", vec![])]);
     let bit = dev("led@8", vec![("reg", cells(&[8, 4])), ("mask", cells(&[0x40]))]);
@@ -66,7 +66,7 @@ fn names_come_from_the_first_address_the_cpu_sees() {
 }
 
 #[test]
-fn a_nameless_child_is_called_after_the_nearest_address_above() {
+fn a_child_without_an_address_is_named_after_the_nearest_ancestor_with_one() {
     let mfd = node(
         "syscon@9000",
         vec![("compatible", text(&["syscon", "simple-mfd"])), ("reg", cells(&[0x9000, 0x100]))],
@@ -76,7 +76,7 @@ fn a_nameless_child_is_called_after_the_nearest_address_above() {
 }
 
 #[test]
-fn two_devices_of_one_name_are_told_apart() {
+fn devices_of_equal_names_get_numbers() {
     let tree =
         Described::of(vec![dev("a@0", vec![("reg", cells(&[8, 4]))]), dev("a@1", vec![("reg", cells(&[8, 4]))])]);
     assert_eq!(tree.names(), ["8.a", "8.a#1"]);
@@ -84,7 +84,7 @@ fn two_devices_of_one_name_are_told_apart() {
 }
 
 #[test]
-fn labels_and_aliases_name_nodes() {
+fn labels_and_aliases_are_read() {
     let symbols = node("__symbols__", vec![("uart", text(&["/serial"])), ("gone", text(&["/nowhere"]))], vec![]);
     let aliases = node("aliases", vec![("serial0", text(&["/serial"])), ("bad", text(&["serial"]))], vec![]);
     let tree = Described::of(vec![dev("serial", vec![]), symbols, aliases]);
@@ -95,7 +95,7 @@ fn labels_and_aliases_name_nodes() {
 }
 
 #[test]
-fn properties_are_copied_unless_they_are_big() {
+fn properties_of_at_most_256_bytes_are_copied() {
     let small =
         dev("a", vec![("x,small", vec![7; 256]), ("x,big", vec![7; 257]), flag("x,flag"), ("phandle", cells(&[9]))]);
     let tree = Described::of(vec![small]);

@@ -1,4 +1,4 @@
-//! What a device needs.
+//! Suppliers of a device.
 
 use bindery::device::SupplierKind;
 use dtoolkit::model::DeviceTreeNode;
@@ -82,7 +82,7 @@ fn every_property_that_names_a_supplier_is_read() {
 }
 
 #[test]
-fn properties_that_only_look_alike_are_not_read() {
+fn similar_property_names_are_ignored() {
     for property in ["-supply", "-gpios", "snps,nr-gpios", "pinctrl-9", "pinctrl-", "pinctrl-names", "assigned-clocks"]
     {
         let tree = Described::of(vec![supplier(vec![], vec![]), dev("d", vec![(property, cells(&[8, 5]))])]);
@@ -92,14 +92,14 @@ fn properties_that_only_look_alike_are_not_read() {
 }
 
 #[test]
-fn references_stay_in_order_and_zeros_are_skipped() {
+fn references_keep_their_order_and_zeros_are_skipped() {
     let props = vec![("clocks", cells(&[8, 1, 0, 8, 2])), ("resets", cells(&[8, 3]))];
     let tree = Described::of(vec![supplier(vec![], vec![]), dev("d", props)]);
     assert_eq!(tree.suppliers("d"), ["clocks -> /sup [1]", "clocks -> /sup [2]", "resets -> /sup [3]"]);
 }
 
 #[test]
-fn an_iommu_map_names_the_iommu_with_its_window() {
+fn an_iommu_map_yields_the_iommu_with_its_id_range() {
     let d = dev("d", vec![("iommu-map", cells(&[0, 8, 0x100, 0x80, 0x80, 8, 0x400, 1]))]);
     let tree = Described::of(vec![supplier(vec![], vec![]), d]);
     assert_eq!(tree.suppliers("d"), ["iommu-map -> /sup [0, 256, 128]", "iommu-map -> /sup [128, 1024, 1]"]);
@@ -112,14 +112,14 @@ fn a_disabled_supplier_is_noted_and_not_linked() {
     let tree = Described::of(vec![supplier(off.clone(), vec![]), dev("d", vec![("iommus", cells(&[8, 1]))])]);
     assert_eq!(tree.suppliers("d"), [""; 0]);
     assert_eq!(tree.notes(), ["/d: iommus: /sup is disabled"]);
-    assert!(tree.device("d").property("iommus").is_some(), "whoever configures DMA must see that there should be one");
+    assert!(tree.device("d").property("iommus").is_some(), "the property shows that the device has an IOMMU");
     let below = bus("bus", off, vec![supplier(vec![], vec![])]);
     let tree = Described::of(vec![below, dev("d", vec![("clocks", cells(&[8, 1]))])]);
     assert_eq!(tree.notes(), ["/d: clocks: /bus/sup is disabled"]);
 }
 
 #[test]
-fn a_device_is_no_supplier_of_itself_or_its_own() {
+fn a_device_is_not_a_supplier_of_itself_or_its_children() {
     let own = node("group", vec![("phandle", cells(&[9]))], vec![]);
     let child = node("below", vec![("compatible", text(&["test,below"])), ("phandle", cells(&[10]))], vec![]);
     let props = vec![
@@ -134,13 +134,13 @@ fn a_device_is_no_supplier_of_itself_or_its_own() {
 }
 
 #[test]
-fn a_bus_is_no_supplier_of_its_devices() {
+fn a_bus_is_not_a_supplier_of_its_devices() {
     let soc = bus("soc", vec![("phandle", cells(&[7]))], vec![dev("d", vec![("extcon", cells(&[7]))])]);
     assert_eq!(Described::of(vec![soc]).suppliers("soc:d"), [""; 0]);
 }
 
 #[test]
-fn a_part_of_a_device_stands_for_the_device() {
+fn a_reference_to_a_subnode_links_its_device() {
     let rail = node("rails", vec![], vec![node("rail", vec![("phandle", cells(&[9]))], vec![])]);
     let tree = Described::of(vec![supplier(vec![], vec![rail]), dev("d", vec![("vdd-supply", cells(&[9]))])]);
     assert_eq!(tree.suppliers("d"), ["vdd-supply -> /sup []"]);
@@ -148,14 +148,14 @@ fn a_part_of_a_device_stands_for_the_device() {
 }
 
 #[test]
-fn a_node_that_no_device_owns_stands_for_itself() {
+fn a_reference_to_a_node_outside_any_device_links_the_node() {
     let clocks = node("clocks", vec![], vec![node("osc", vec![("phandle", cells(&[9]))], vec![])]);
     let tree = Described::of(vec![clocks, dev("d", vec![("clocks", cells(&[9]))])]);
     assert_eq!(tree.suppliers("d"), ["clocks -> /clocks/osc []"]);
 }
 
 #[test]
-fn providers_after_init_are_left_out() {
+fn post_init_providers_are_not_suppliers() {
     let other = node("other", vec![("compatible", text(&["x"])), ("phandle", cells(&[9]))], vec![]);
     let props = vec![("extcon", cells(&[8])), ("panel", cells(&[9])), ("post-init-providers", cells(&[8]))];
     let tree = Described::of(vec![supplier(vec![], vec![]), other, dev("d", props)]);
@@ -163,7 +163,7 @@ fn providers_after_init_are_left_out() {
 }
 
 #[test]
-fn the_far_end_of_a_graph_is_its_device() {
+fn a_remote_endpoint_links_the_device_of_the_port() {
     let end = |own, far| node("endpoint", vec![("phandle", cells(&[own])), ("remote-endpoint", cells(&[far]))], vec![]);
     let single = node("panel", vec![("compatible", text(&["p"]))], vec![node("port", vec![], vec![end(20, 21)])]);
     let ports = node("ports", vec![], vec![node("port@1", vec![], vec![end(21, 20)])]);
@@ -174,14 +174,14 @@ fn the_far_end_of_a_graph_is_its_device() {
 }
 
 #[test]
-fn a_hogged_line_needs_nothing() {
+fn a_gpio_hog_has_no_suppliers() {
     let d = dev("d", vec![("gpio-hog", vec![]), ("gpios", cells(&[5, 0]))]);
     let tree = Described::of(vec![d]);
     assert_eq!((tree.suppliers("d"), tree.notes()), (vec![], vec![]));
 }
 
 #[test]
-fn a_broken_reference_is_named_and_the_good_ones_before_it_stay() {
+fn a_broken_reference_is_reported_and_earlier_ones_stay() {
     let mute = node("mute", vec![("phandle", cells(&[9]))], vec![]);
     let wild = node("wild", vec![("phandle", cells(&[10])), ("#clock-cells", cells(&[17]))], vec![]);
     let tree = Described::of(vec![
@@ -203,7 +203,7 @@ fn a_broken_reference_is_named_and_the_good_ones_before_it_stay() {
         [
             "/a: clocks: no node has phandle 0x99",
             "/b: iommus: /mute does not say how many cells a reference to it has (#iommu-cells)",
-            "/c: clocks: 17 cells are more than anything can have",
+            "/c: clocks: a cell count of 17 is not supported",
             "/e: clocks: the value ends within an entry",
             "/f: clocks: the value ends within an entry",
             "/g: leds: no node has phandle 0x99",
@@ -213,7 +213,7 @@ fn a_broken_reference_is_named_and_the_good_ones_before_it_stay() {
 }
 
 #[test]
-fn a_disabled_power_domain_reset_or_iommu_keeps_a_device_from_being_probed_and_a_disabled_clock_does_not() {
+fn a_disabled_power_domain_reset_or_iommu_prevents_the_probe_and_a_disabled_clock_does_not() {
     let off = vec![("status", text(&["disabled"]))];
     for (property, kept) in [("power-domains", true), ("resets", true), ("iommus", true), ("clocks", false)] {
         let consumer = dev("d", vec![(property, cells(&[8, 1]))]);
@@ -223,7 +223,7 @@ fn a_disabled_power_domain_reset_or_iommu_keeps_a_device_from_being_probed_and_a
         assert_eq!(unmet, if kept { vec![want.clone()] } else { vec![] }, "{property}");
         assert_eq!(tree.notes(), [format!("/d: {want}")]);
     }
-    // A map is for what lies behind the bridge.
+    // An iommu-map is about the devices behind the bridge.
     let bridge = dev("d", vec![("iommu-map", cells(&[0, 8, 0, 1]))]);
     let tree = Described::of(vec![supplier(off, vec![]), bridge]);
     assert_eq!((tree.device("d").unmet.len(), tree.notes().len()), (0, 1));

@@ -1,4 +1,4 @@
-// An action runs after resources that are newer than it have gone, so it may not borrow from the binding at all.
+// An action runs after newer resources were released, so it may not borrow from the binding.
 
 use bindery::binding::Bound;
 use bindery::driver::ProbeError;

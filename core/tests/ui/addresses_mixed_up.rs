@@ -1,4 +1,4 @@
-// The four kinds of address do not convert into each other by accident.
+// The four address types do not convert into each other by accident.
 
 use bindery::addr::{BusAddr, CpuPtr, DeviceAddr, PhysAddr};
 use bindery::iommu::{Gather, IovaSpace};

@@ -1,4 +1,4 @@
-// Having a `&Bound` says that the device is held: only the core makes one, and nobody can copy or own it.
+// Having a `&Bound` proves that the device is bound: only the core makes one, and it cannot be copied or owned.
 
 use std::sync::Arc;
 

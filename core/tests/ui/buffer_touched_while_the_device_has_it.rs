@@ -1,4 +1,4 @@
-// While a buffer is lent to the device, the CPU has no way to its bytes; the buffer is owned by the mapping.
+// While a buffer is mapped for the device, the CPU cannot access its bytes: the mapping owns the buffer.
 
 use bindery::binding::Bound;
 use bindery::dma::{Direction, DmaError};

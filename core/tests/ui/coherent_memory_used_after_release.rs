@@ -1,4 +1,4 @@
-// Memory that was released early is gone from the driver's hands.
+// Memory that was released early can no longer be used.
 
 use bindery::binding::Bound;
 use bindery::driver::ProbeError;

@@ -1,5 +1,5 @@
-// Pages return to their allocator through the end of a `PageRun` alone, which DMA memory keeps while a device may reach
-// it: a driver that knows their address cannot free them behind the mapping's back.
+// Pages are freed only by dropping a `PageRun`, which DMA memory keeps while a device may reach it:
+// a driver that knows their address cannot free them while they are mapped.
 
 use bindery::binding::Bound;
 use bindery::driver::ProbeError;

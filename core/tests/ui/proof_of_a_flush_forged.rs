@@ -1,4 +1,4 @@
-// `Flushed` and `Unreachable` are proofs: only the core makes them, from what a `Translation` says of its hardware.
+// `Flushed` and `Unreachable` are proofs: only the core makes them, when a `Translation` reports a confirmed flush.
 
 use bindery::dma::Unreachable;
 use bindery::iommu::Flushed;

@@ -1,4 +1,4 @@
-// Who gathers what to invalidate, an IOMMU driver too, gets no proof from the gather: not without a flush, not after one.
+// A `Gather` yields no proof to drivers, IOMMU drivers included: neither without a flush nor after one.
 
 use bindery::addr::DeviceAddr;
 use bindery::iommu::{Gather, IommuError, Translation};

@@ -1,4 +1,4 @@
-// Registers belong to their binding; what may outlive it is an `MmioHandle`, which asks before each access.
+// Registers belong to their binding; an `MmioHandle` may outlive it, because it checks the binding at each access.
 
 use std::sync::Mutex;
 

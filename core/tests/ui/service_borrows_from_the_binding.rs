@@ -1,4 +1,4 @@
-// A service is held by its consumers, for as long as they like: it may not borrow from the binding of its provider.
+// Consumers may keep a service for any time, so it may not borrow from the binding of its provider.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-// A thread that nobody joins may run after the unbind: it cannot take the binding with it.
+// A detached thread may run after the unbind, so it cannot borrow from the binding.
 
 use bindery::binding::Bound;
 

@@ -1,4 +1,4 @@
-// The same things as in `ui/`, done as they should be: what fails there fails because of the rule alone.
+// The valid counterparts of the cases in `ui/`: those fail because of their rule alone.
 
 use std::sync::{Arc, Mutex};
 

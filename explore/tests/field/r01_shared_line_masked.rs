@@ -301,8 +301,9 @@ fn a_neighbour_that_interrupts_and_is_not_served() {
     }
     assert!((5..20).contains(&count.load(Ordering::Relaxed)), "asked each time: {count:?}");
     let told: Vec<_> = rig.events().into_iter().filter(|s| s.contains("300")).collect();
-    let expected = "-: interrupt line 300 was masked for b-waiter (waiter), who did not come; c-honest (honest) waited";
-    assert_eq!(told, [expected], "told once");
+    let expected =
+        "-: interrupt line 300 was held masked for b-waiter (waiter), not checked in time; c-honest (honest) waited";
+    assert_eq!(told, [expected], "reported once");
 }
 
 /// Serves nothing here; counts how often it is asked.

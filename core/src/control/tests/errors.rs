@@ -1,4 +1,4 @@
-//! Each refusal by its number, and what it tells people.
+//! Refusals: error numbers and texts.
 
 use std::format;
 use std::string::String;
@@ -10,7 +10,7 @@ use crate::device::DeviceDesc;
 use crate::driver::{Errno, Missing, ProbeError};
 
 #[test]
-fn bind_refuses_with_the_number_that_scripts_know() {
+fn bind_refuses_with_linuxs_error_numbers() {
     let w = Fixture::waiting();
     let bind = |driver: &str, device: &str| errno(w.tree.write(&format!("{DRIVERS}/{driver}/bind"), device));
     assert_eq!(bind("disk", "99.disk"), Errno::ENODEV, "no such device");
@@ -41,7 +41,7 @@ fn bind_refuses_with_the_number_that_scripts_know() {
 }
 
 #[test]
-fn unbind_means_the_driver_that_is_named() {
+fn unbind_acts_on_devices_of_the_named_driver_only() {
     let w = Fixture::bound();
     let unbind = |driver: &str, device: &str| errno(w.tree.write(&format!("{DRIVERS}/{driver}/unbind"), device));
     assert_eq!(unbind("guest", "20.disk"), Errno::ENODEV);
@@ -53,7 +53,7 @@ fn unbind_means_the_driver_that_is_named() {
 }
 
 #[test]
-fn drivers_probe_fails_for_an_unknown_device_and_a_failed_attach_only() {
+fn drivers_probe_fails_for_an_unknown_device_and_a_failed_probe_only() {
     let w = Fixture::waiting();
     let probe = |device: &str| w.tree.write("/sys/bus/platform/drivers_probe", device);
     assert_eq!(errno(probe("99.disk")), Errno::ENODEV);
@@ -67,14 +67,14 @@ fn drivers_probe_fails_for_an_unknown_device_and_a_failed_attach_only() {
     assert_eq!(refused.errno, Errno::EINVAL);
     assert!(refused.why.contains("no spin-up"), "{refused}");
     *w.hooks.answer.lock().unwrap() = Some(ProbeError::NoDevice);
-    probe("20.disk").expect("the driver found nothing of its own");
+    probe("20.disk").expect("the driver does not support the device");
     *w.hooks.answer.lock().unwrap() = None;
     probe("20.disk").unwrap();
     assert_eq!(w.machine.device("20.disk").unwrap().driver(), Some("disk"));
 }
 
 #[test]
-fn driver_override_is_a_name_of_less_than_a_page() {
+fn driver_override_is_shorter_than_a_page() {
     let w = Fixture::bound();
     let path = format!("{DISK}/driver_override");
     let long = |n: usize| "x".repeat(n);
@@ -91,13 +91,13 @@ fn driver_override_is_a_name_of_less_than_a_page() {
 }
 
 #[test]
-fn group_type_is_refused_by_word_by_owner_and_by_what_the_iommu_can_do() {
+fn group_type_is_refused_for_unknown_types_owned_groups_and_unsupported_domains() {
     let w = Fixture::bound();
     let path = format!("{GROUP}/type");
     let write = |word: &str| w.tree.write(&path, word);
     assert_eq!(errno(write("dma")), Errno::EINVAL);
     assert_eq!(errno(write("")), Errno::EINVAL);
-    assert_eq!(errno(write("blocked")), Errno::EINVAL, "a word that is read is not one that can be written");
+    assert_eq!(errno(write("blocked")), Errno::EINVAL, "a type that is shown cannot always be written");
     assert_eq!(errno(write("identity")), Errno::EPERM, "owned");
     let refused = write("DMA-FQ").unwrap_err();
     assert_eq!(refused.errno, Errno::EPERM, "P7: not even to lazy");
@@ -141,7 +141,7 @@ fn a_synthetic_uevent_needs_a_known_action() {
 }
 
 #[test]
-fn a_path_that_makes_no_sense_is_not_there_and_nothing_else() {
+fn malformed_paths_are_enoent() {
     let w = Fixture::bound();
     let deep = format!("/sys{}", "/devices".repeat(1000));
     let long = format!("/sys/{}", "x".repeat(1 << 20));
@@ -178,12 +178,12 @@ fn a_path_that_makes_no_sense_is_not_there_and_nothing_else() {
         assert_eq!(errno(w.tree.list(path)), Errno::ENOENT, "{path:.80}");
         assert_eq!(errno(w.tree.read_link(path)), Errno::ENOENT, "{path:.80}");
     }
-    assert!(w.tree.read(&long).unwrap_err().path.len() < 300, "a refusal does not carry a megabyte about");
+    assert!(w.tree.read(&long).unwrap_err().path.len() < 300, "the path in an error is truncated");
     assert!(w.control_events().iter().all(|(path, _, _)| path.len() < PAGE + 4));
 }
 
 #[test]
-fn files_directories_and_links_are_told_apart() {
+fn files_directories_and_links_have_their_own_error_numbers() {
     let w = Fixture::bound();
     assert_eq!(errno(w.tree.read("/sys")), Errno::EISDIR);
     assert_eq!(errno(w.tree.read(&format!("{DISK}/driver"))), Errno::EISDIR);
@@ -199,7 +199,7 @@ fn files_directories_and_links_are_told_apart() {
 }
 
 #[test]
-fn a_refusal_says_what_to_do() {
+fn a_refusal_names_a_remedy() {
     let w = Fixture::bound();
     let why = |path: &str, value: &str| format!("{}", w.tree.write(path, value).unwrap_err());
     assert_eq!(
@@ -210,21 +210,22 @@ fn a_refusal_says_what_to_do() {
     assert!(why(&format!("{DRIVERS}/guest/unbind"), "20.disk").contains("but by disk"));
     w.echo("none", &format!("{DISK}/driver_override"));
     w.echo("20.disk", &format!("{DRIVERS}/disk/unbind"));
-    assert!(why(&format!("{DRIVERS}/disk/bind"), "20.disk").contains("lets only none have it"));
+    assert!(why(&format!("{DRIVERS}/disk/bind"), "20.disk").contains("its driver_override allows only none"));
 }
 
 #[test]
-fn every_write_is_told_with_its_result() {
+fn every_write_emits_an_event_with_its_result() {
     let w = Fixture::bound();
     let _ = w.tree.write(&format!("{DRIVERS}/disk/bind"), "20.disk\n");
     let _ = w.tree.write("/sys/nowhere", "1");
     w.tree.write(&format!("{DISK}/driver_override"), "guest").unwrap();
-    let told: Vec<_> = w.control_events().into_iter().map(|(_, value, result)| format!("{value:?} {result}")).collect();
-    assert_eq!(told, ["\"20.disk\\n\" EBUSY", "\"1\" ENOENT", "\"guest\" ok"]);
+    let events: Vec<_> =
+        w.control_events().into_iter().map(|(_, value, result)| format!("{value:?} {result}")).collect();
+    assert_eq!(events, ["\"20.disk\\n\" EBUSY", "\"1\" ENOENT", "\"guest\" ok"]);
 }
 
 #[test]
-fn a_device_whose_name_is_no_file_name_is_refused() {
+fn a_device_whose_name_is_not_a_valid_file_name_is_refused() {
     let w = Fixture::waiting();
     for name in ["", ".", "..", "a/b", "a\nb", "a\0"] {
         assert!(w.machine.add_device(DeviceDesc::new(name)).is_err(), "{name:?}");

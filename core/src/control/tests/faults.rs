@@ -1,4 +1,4 @@
-//! Storms of faults: of several devices at one IOMMU, of one that comes and goes.
+//! Rate limiting of IOMMU faults: of several devices behind one IOMMU, and across unbinds.
 
 use alloc::sync::Arc;
 use core::time::Duration;
@@ -16,13 +16,13 @@ use crate::env::fake::FakeEnv;
 use crate::iommu::{DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};
 use crate::machine::{Handle, Policy};
 
-/// Where each stream goes.
+/// Translation of each stream.
 type Streams = Arc<Mutex<BTreeMap<u32, Arc<dyn Translation>>>>;
 
-/// An IOMMU that translates nothing, and tells streams apart.
+/// An IOMMU with one group per stream that translates nothing.
 struct Wall(Streams);
 
-/// One of its domains.
+/// A domain of it.
 struct Space(DomainKind);
 
 impl Translation for Space {
@@ -110,7 +110,7 @@ struct Fixture {
     streams: Streams,
 }
 
-/// Devices and their streams: the last two cannot be told apart.
+/// Devices and their streams. The last two share one, so the IOMMU cannot distinguish them.
 const DEVICES: [(&str, u32); 4] = [("a", 1), ("b", 2), ("c", 3), ("d", 3)];
 
 fn fixture() -> Fixture {
@@ -140,7 +140,7 @@ impl Fixture {
         self.machine.bind(device, driver).unwrap();
     }
 
-    /// Refused accesses by `stream`, one after the other, with as much time after each.
+    /// Reports `count` refused accesses by `stream`, `pause` apart.
     fn fault(&self, stream: u32, count: u64, pause: Duration) {
         let translation = Arc::clone(&self.streams.lock().unwrap()[&stream]);
         for at in 0..count {
@@ -151,12 +151,12 @@ impl Fixture {
         }
     }
 
-    /// What was told since the last look: faults one by one, and sentences about storms, each with the device.
-    fn told(&self) -> (usize, Vec<String>) {
+    /// Events since the last call: the number of single faults, and the lines about fault storms.
+    fn reported(&self) -> (usize, Vec<String>) {
         let events = core::mem::take(&mut *self.env.events.lock().unwrap());
         let line = |e: &crate::event::Event| format!("{}: {}", e.device.as_deref().unwrap_or("-"), e.kind);
         let lines: Vec<String> = events.iter().map(line).collect();
-        let storms = lines.iter().filter(|l| l.contains("storm") || l.contains("not told")).map(String::to_string);
+        let storms = lines.iter().filter(|l| l.contains("IOMMU fault storm")).map(String::to_string);
         (
             lines.iter().filter(|l| l.contains("IOMMU fault at") || l.contains("no translation")).count(),
             storms.collect(),
@@ -171,84 +171,84 @@ impl Fixture {
 const QUICK: Duration = Duration::from_micros(10);
 
 #[test]
-fn the_storm_of_one_device_does_not_hide_another_devices_faults() {
-    // Of a guest and a host driver at one IOMMU, in either role, and of two that nobody has bound.
+fn a_fault_storm_of_one_device_does_not_suppress_faults_of_others() {
+    // A guest and a host driver behind one IOMMU, in either role, and two unbound devices.
     for (stormy, other) in [("guest", "host"), ("host", "guest"), ("", "")] {
         let w = fixture();
         for (device, driver) in [("a", stormy), ("b", other)].iter().filter(|(_, driver)| !driver.is_empty()) {
             w.bind(device, driver);
         }
-        w.told();
+        w.reported();
         w.fault(1, 5_000, QUICK);
-        let (faults, storms) = w.told();
+        let (faults, storms) = w.reported();
         assert_eq!(faults, 10, "{stormy} {other}");
         assert!((1..6).contains(&storms.len()) && storms[0].starts_with("a: "), "{storms:?}");
         w.fault(2, 3, QUICK);
-        assert_eq!(w.told(), (3, Vec::new()), "{stormy} {other}: every one is told");
+        assert_eq!(w.reported(), (3, Vec::new()), "{stormy} {other}: each one is reported");
         assert_eq!(w.counts(), [("a".into(), 5_000, 4_990), ("b".into(), 3, 0)]);
     }
 }
 
 #[test]
-fn devices_that_cannot_be_told_apart_hide_nobody_elses_faults() {
+fn a_fault_storm_of_indistinguishable_devices_does_not_suppress_faults_of_others() {
     let w = fixture();
     w.bind("c", "host");
     w.bind("d", "host");
     w.bind("a", "host");
-    w.told();
+    w.reported();
     w.fault(3, 1_000, QUICK);
-    let (faults, storms) = w.told();
+    let (faults, storms) = w.reported();
     assert!(faults == 10 && storms[0].starts_with("wall: "), "{storms:?}");
     w.fault(1, 3, QUICK);
-    assert_eq!(w.told(), (3, Vec::new()));
+    assert_eq!(w.reported(), (3, Vec::new()));
     assert_eq!(w.counts(), [("a".into(), 3, 0), ("wall".into(), 1_000, 990)]);
-    // One of them goes, and the other one's faults are its own.
+    // With one of them removed, the faults are the other one's.
     w.machine.remove_device("d");
-    assert_eq!(w.told().1, ["wall: 990 IOMMU faults were counted and not told"]);
+    assert_eq!(w.reported().1, ["wall: IOMMU fault storm over: 990 faults suppressed"]);
     w.fault(3, 2, QUICK);
-    assert_eq!(w.told(), (2, Vec::new()));
+    assert_eq!(w.reported(), (2, Vec::new()));
     assert_eq!(w.counts(), [("a".into(), 3, 0), ("c".into(), 2, 0)]);
 }
 
 #[test]
-fn a_storm_that_ends_and_starts_again_is_told_again() {
+fn a_new_fault_storm_is_reported_again() {
     let w = fixture();
     w.bind("a", "guest");
     for round in 0..3 {
-        w.told();
+        w.reported();
         w.fault(1, 500, QUICK);
-        let (faults, storms) = w.told();
+        let (faults, storms) = w.reported();
         assert_eq!(faults, 10, "round {round}");
-        let ended = storms.iter().filter(|s| s.contains("491 IOMMU faults were counted and not told")).count();
+        let ended = storms.iter().filter(|s| s.contains("over: 491 faults suppressed")).count();
         assert_eq!(ended, usize::from(round > 0), "the last one's count is told when the next begins: {storms:?}");
         w.fault(1, 1, Duration::from_secs(6));
     }
 }
 
 #[test]
-fn a_storm_that_goes_on_is_told_once_in_each_period() {
+fn a_lasting_fault_storm_is_reported_once_in_each_period() {
     let w = fixture();
     w.bind("a", "guest");
-    w.told();
+    w.reported();
     // One fault a second, for an hour.
     w.fault(1, 3_600, Duration::from_secs(1));
-    let (faults, storms) = w.told();
+    let (faults, storms) = w.reported();
     assert!((10 + 55..10 + 65).contains(&faults), "{faults}");
     assert!(storms.len() < 70, "{}", storms.len());
 }
 
 #[test]
-fn a_device_that_is_unbound_in_mid_storm_has_its_count_told_and_the_next_user_starts_afresh() {
+fn an_unbind_reports_the_suppressed_faults_and_resets_the_limit() {
     let w = fixture();
     w.bind("a", "guest");
-    w.told();
+    w.reported();
     w.fault(1, 300, QUICK);
-    w.told();
+    w.reported();
     w.machine.unbind("a", "guest").unwrap();
-    assert_eq!(w.told().1, ["a: 290 IOMMU faults were counted and not told"]);
-    // It goes on, blocked and nobody's.
+    assert_eq!(w.reported().1, ["a: IOMMU fault storm over: 290 faults suppressed"]);
+    // The faults continue while the device is blocked and unbound.
     w.fault(1, 100, QUICK);
-    assert_eq!(w.told().0, 10);
+    assert_eq!(w.reported().0, 10);
     w.bind("a", "host");
     w.fault(1, 2, QUICK);
     assert_eq!(w.counts(), [("a".into(), 402, 92)], "of the storm that goes on");

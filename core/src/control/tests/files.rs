@@ -1,4 +1,4 @@
-//! What the files say, and that the tree agrees with itself.
+//! Contents of the files, and consistency of the tree.
 
 use std::format;
 use std::string::String;
@@ -12,7 +12,7 @@ use crate::iommu::IommuError;
 use crate::promise::Promise;
 
 #[test]
-fn the_files_of_a_bound_device_say_what_linux_would() {
+fn files_of_a_bound_device_have_linuxs_contents() {
     let w = Fixture::bound();
     for (path, contents) in [
         (format!("{DISK}/modalias"), "of:NdiskT(null)Cacme,disk\n"),
@@ -56,11 +56,13 @@ fn the_files_of_a_bound_device_say_what_linux_would() {
         promises.starts_with("P1	matching back-end on free\tchecked ") && promises.lines().count() == Promise::COUNT,
         "{promises}"
     );
-    assert!(w.cat("/sys/kernel/bindery/footprint").contains("group 0\tkernel drivers (2)\tdomain the only context"));
+    assert!(
+        w.cat("/sys/kernel/bindery/resource_usage").contains("group 0\tkernel drivers (2)\tdomain the only context")
+    );
 }
 
 #[test]
-fn a_device_that_waits_is_listed_with_what_it_waits_for() {
+fn a_deferred_device_is_listed_with_its_missing_suppliers() {
     let w = Fixture::waiting();
     let deferred = "20.disk\tplatform: wait for supplier /soc/iommu@10: no driver\n\
                     21.disk\tplatform: wait for supplier /soc/iommu@10: no driver\n";
@@ -70,7 +72,7 @@ fn a_device_that_waits_is_listed_with_what_it_waits_for() {
 }
 
 #[test]
-fn a_device_that_its_iommu_did_not_take_in_is_listed_with_the_reason_until_it_joins() {
+fn a_device_that_could_not_join_a_group_is_listed_with_the_reason_until_it_joins() {
     let w = Fixture::waiting();
     let list = || w.cat("/sys/kernel/bindery/not_joined");
     let group = |disk: &str| w.has(&format!("/sys/bus/platform/devices/{disk}/iommu_group"));
@@ -94,7 +96,7 @@ fn a_device_that_its_iommu_did_not_take_in_is_listed_with_the_reason_until_it_jo
 }
 
 #[test]
-fn links_lead_where_they_say() {
+fn symbolic_links_have_linuxs_targets() {
     let w = Fixture::bound();
     for (link, target) in [
         (format!("{DISK}/driver"), "../../../../bus/platform/drivers/disk"),
@@ -112,7 +114,7 @@ fn links_lead_where_they_say() {
     }
 }
 
-/// Where a relative link in `dir` leads.
+/// Absolute target of a relative link in `dir`.
 fn join(dir: &str, target: &str) -> String {
     let mut at: Vec<_> = dir.split('/').collect();
     for part in target.split('/') {
@@ -126,7 +128,7 @@ fn join(dir: &str, target: &str) -> String {
 }
 
 #[test]
-fn all_that_is_listed_can_be_used_and_every_link_has_an_end() {
+fn every_listed_entry_can_be_used_and_every_link_resolves() {
     for w in [Fixture::waiting(), Fixture::bound()] {
         let entries: Vec<_> = w.tree.walk().collect();
         assert!(entries.len() > 60, "{}", entries.len());
@@ -145,7 +147,7 @@ fn all_that_is_listed_can_be_used_and_every_link_has_an_end() {
 }
 
 #[test]
-fn devices_that_are_above_themselves_stand_at_the_top() {
+fn devices_in_a_parent_cycle_are_listed_at_the_top() {
     let w = Fixture::waiting();
     for (name, node, parent) in [("a", 100, 101), ("b", 101, 100), ("self", 102, 102)] {
         let mut desc = DeviceDesc::new(name);

@@ -1,4 +1,4 @@
-//! A small machine to look at: a bus `soc` with an IOMMU, two devices that it cannot keep apart, and a lamp.
+//! Fixture: a machine with a bus `soc`, an IOMMU, two disks in one IOMMU group, and a lamp without DMA.
 
 use alloc::sync::Arc;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::event::EventKind;
 use crate::iommu::{DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};
 use crate::machine::{Handle, Policy};
 
-/// Keeps what is mapped and confirms at once. It cannot do lazy domains. While told so, it does not answer.
+/// Simple IOMMU without lazy domains. While the flag is set, it does not answer.
 struct Mirror(Arc<AtomicBool>);
 
 #[derive(Default)]
@@ -89,13 +89,13 @@ impl Driver for MirrorDriver {
 
 type Hook = Arc<dyn Fn() + Send + Sync>;
 
-/// What the disk's driver does besides: at the end of its probe, and on the way back both as the first and as the last
-/// of its resources goes, with a coherent buffer between them.
+/// Hooks in the disk's driver: at the end of probe, and at the release of the first and of the last of its resources,
+/// with a coherent buffer between them.
 #[derive(Clone, Default)]
 pub(super) struct Hooks {
     in_probe: Arc<Mutex<Option<Hook>>>,
     in_release: Arc<Mutex<Option<Hook>>>,
-    /// The probe's answer, when it is not a success.
+    /// Error that the probe returns, if any.
     pub(super) answer: Arc<Mutex<Option<ProbeError>>>,
 }
 
@@ -127,9 +127,9 @@ impl Driver for Disk {
     type Data<'b> = ();
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
         let (first, last) = (self.0.clone(), self.0.clone());
-        dev.action("last to go", move || run(&last.in_release))?;
+        dev.action("released last", move || run(&last.in_release))?;
         let _ring = dev.dma().coherent(4096)?;
-        dev.action("first to go", move || run(&first.in_release))?;
+        dev.action("released first", move || run(&first.in_release))?;
         run(&self.0.in_probe);
         let answer = self.0.answer.lock().unwrap().clone();
         answer.map_or(Ok(()), Err)
@@ -139,7 +139,7 @@ impl Driver for Disk {
     }
 }
 
-/// Gives the device to somebody outside.
+/// Pass-through driver.
 struct Guest;
 
 impl Driver for Guest {
@@ -155,7 +155,7 @@ impl Driver for Guest {
     }
 }
 
-/// Drives the lamp, which users may not take from it.
+/// Driver of the lamp, with `SUPPRESS_BIND_ATTRS`.
 pub(super) struct Lamp;
 
 impl Driver for Lamp {
@@ -176,7 +176,7 @@ pub(super) struct Fixture {
     pub(super) machine: Handle,
     pub(super) tree: Tree,
     pub(super) hooks: Hooks,
-    /// Whether the IOMMU leaves attachments unanswered.
+    /// Makes the IOMMU fail to attach.
     pub(super) dead: Arc<AtomicBool>,
 }
 
@@ -185,7 +185,7 @@ pub(super) const DRIVERS: &str = "/sys/bus/platform/drivers";
 pub(super) const GROUP: &str = "/sys/kernel/iommu_groups/0";
 
 impl Fixture {
-    /// Devices and drivers, but for the IOMMU's driver.
+    /// All devices and drivers, but for the IOMMU's driver.
     pub(super) fn waiting() -> Self {
         let env = FakeEnv::new();
         let machine = env.machine(Policy::default());
@@ -220,14 +220,14 @@ impl Fixture {
         Self { env, machine, tree, hooks, dead: Arc::default() }
     }
 
-    /// Everything bound that has a driver.
+    /// All devices with a driver bound.
     pub(super) fn bound() -> Self {
-        let world = Self::waiting();
-        world.mirror();
-        world
+        let fixture = Self::waiting();
+        fixture.mirror();
+        fixture
     }
 
-    /// The IOMMU's driver arrives.
+    /// Registers the IOMMU's driver.
     pub(super) fn mirror(&self) {
         self.machine.register(MirrorDriver(Arc::clone(&self.dead)));
         self.machine.settle();
@@ -266,7 +266,7 @@ impl Fixture {
     }
 }
 
-/// The error number, which there must be.
+/// The error number of a failed call.
 pub(super) fn errno<T: core::fmt::Debug>(result: Result<T, ControlError>) -> Errno {
     result.unwrap_err().errno
 }

@@ -1,4 +1,4 @@
-//! Who holds a group: in the table of claims, in refusals, in the tree.
+//! Holders of groups and services: in the table of claims, in refusals, in the tree.
 
 use alloc::sync::Arc;
 use std::format;
@@ -12,10 +12,10 @@ use crate::claim::{Mode, Subject};
 use crate::driver::{DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::iommu::{GroupHold, OwnerId};
 
-/// What came of opening it.
+/// Result of opening the device.
 type Held = Result<GroupHold, String>;
 
-/// A pass-through driver that opens its device at once, for whom the test says, and leaves the rest to the test.
+/// Pass-through driver that opens its device in probe, for the owner that the test sets.
 #[derive(Clone)]
 struct Opener(Arc<Mutex<(OwnerId, Vec<Held>)>>);
 
@@ -37,7 +37,7 @@ impl Driver for Opener {
     }
 }
 
-/// Both disks are nobody's, and the opener's to bind.
+/// Both disks unbound, with `driver_override` set to the opener.
 fn opened(owner: &OwnerId) -> (Fixture, Opener) {
     let w = Fixture::bound();
     let opener = Opener(Arc::new(Mutex::new((owner.clone(), Vec::new()))));
@@ -50,7 +50,7 @@ fn opened(owner: &OwnerId) -> (Fixture, Opener) {
 }
 
 #[test]
-fn the_table_names_bindings_and_owner_of_a_group_and_its_streams() {
+fn claims_list_bindings_and_owner_of_a_group_and_its_streams() {
     let guest = OwnerId::new("guest 1");
     let (w, opener) = opened(&guest);
     w.machine.bind("20.disk", "opener").unwrap();
@@ -68,7 +68,7 @@ fn the_table_names_bindings_and_owner_of_a_group_and_its_streams() {
 }
 
 #[test]
-fn who_is_refused_a_group_hears_who_has_it() {
+fn a_refused_bind_names_the_holder_of_the_group() {
     let (w, opener) = opened(&OwnerId::new("guest 1"));
     w.machine.device("21.disk").unwrap().set_driver_override(None);
     w.machine.bind("21.disk", "disk").unwrap();
@@ -85,7 +85,7 @@ fn who_is_refused_a_group_hears_who_has_it() {
 }
 
 #[test]
-fn a_hold_that_outlives_its_binding_lets_go_of_nothing_that_a_later_one_has() {
+fn dropping_a_stale_group_hold_does_not_release_a_later_one() {
     let (first, second) = (OwnerId::new("guest 1"), OwnerId::new("guest 2"));
     let (w, opener) = opened(&first);
     w.machine.bind("20.disk", "opener").unwrap();
@@ -101,7 +101,7 @@ fn a_hold_that_outlives_its_binding_lets_go_of_nothing_that_a_later_one_has() {
     w.promises_hold();
 }
 
-/// Offers each thing twice.
+/// Driver that provides each service twice.
 struct Twice;
 
 impl Driver for Twice {
@@ -124,7 +124,7 @@ impl Driver for Twice {
 }
 
 #[test]
-fn the_table_names_who_offers_a_service() {
+fn claims_list_the_provider_of_a_service() {
     let w = Fixture::bound();
     w.machine.register(Twice);
     w.machine.device("30.lamp").unwrap().set_driver_override(Some("twice"));

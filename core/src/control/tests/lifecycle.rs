@@ -1,4 +1,4 @@
-//! What appears and disappears while a device lives, and what can be seen and done in between.
+//! Files that appear and disappear in a device's lifecycle, and concurrent access to them.
 
 use alloc::sync::Arc;
 use core::time::Duration;
@@ -15,7 +15,7 @@ use crate::device::DeviceDesc;
 use crate::driver::{Errno, ProbeError};
 use crate::machine::ResourceUsage;
 
-/// What of the disk can be seen, in one line.
+/// The disk's files that exist, in one line.
 fn visible_files(tree: &Tree) -> String {
     let here = |path: &str| tree.list(path).is_ok();
     let mut seen = Vec::new();
@@ -39,7 +39,7 @@ fn visible_files(tree: &Tree) -> String {
 }
 
 #[test]
-fn files_come_and_go_with_the_binding() {
+fn files_appear_and_disappear_with_the_binding() {
     let w = Fixture::waiting();
     let log = Arc::new(Mutex::new(Vec::new()));
     let note = |what: &'static str| {
@@ -82,7 +82,7 @@ fn files_come_and_go_with_the_binding() {
 }
 
 #[test]
-fn a_device_and_a_driver_that_leave_take_their_files_along() {
+fn files_of_removed_devices_and_drivers_disappear() {
     let w = Fixture::bound();
     assert!(w.has(DISK) && w.has("/sys/bus/platform/devices/20.disk") && w.has(&format!("{GROUP}/devices/20.disk")));
     w.machine.remove_device("20.disk");
@@ -99,7 +99,7 @@ fn a_device_and_a_driver_that_leave_take_their_files_along() {
 }
 
 #[test]
-fn a_bind_and_unbind_by_hand_leaves_the_tree_as_it_was() {
+fn bind_and_unbind_leave_the_tree_unchanged() {
     let w = Fixture::bound();
     w.echo("20.disk", &format!("{DRIVERS}/disk/unbind"));
     let picture = || -> (Vec<_>, ResourceUsage) {
@@ -116,7 +116,7 @@ fn a_bind_and_unbind_by_hand_leaves_the_tree_as_it_was() {
 }
 
 #[test]
-fn the_hand_over_recipe_works_group_by_group() {
+fn the_vfio_recipe_works_for_whole_groups_only() {
     let w = Fixture::bound();
     for disk in ["20.disk", "21.disk"] {
         w.echo("guest", &format!("/sys/bus/platform/devices/{disk}/driver_override"));
@@ -141,7 +141,7 @@ fn the_hand_over_recipe_works_group_by_group() {
 }
 
 #[test]
-fn the_type_of_a_group_cannot_change_before_the_last_managed_resource_is_gone() {
+fn the_type_of_a_group_cannot_change_before_the_last_managed_resource_is_released() {
     let w = Fixture::bound();
     w.echo("21.disk", &format!("{DRIVERS}/disk/unbind"));
     let answers = Arc::new(Mutex::new(Vec::new()));
@@ -164,7 +164,7 @@ fn the_type_of_a_group_cannot_change_before_the_last_managed_resource_is_gone() 
 }
 
 #[test]
-fn a_guest_cannot_claim_the_group_before_the_last_managed_resource_is_gone() {
+fn a_guest_cannot_claim_the_group_before_the_last_managed_resource_is_released() {
     let w = Fixture::bound();
     w.echo("guest", "/sys/bus/platform/devices/21.disk/driver_override");
     w.echo("21.disk", &format!("{DRIVERS}/disk/unbind"));
@@ -186,7 +186,7 @@ fn a_guest_cannot_claim_the_group_before_the_last_managed_resource_is_gone() {
 }
 
 #[test]
-fn a_read_during_a_probe_answers_at_once() {
+fn reads_do_not_wait_for_a_probe() {
     let w = Fixture::bound();
     w.echo("20.disk", &format!("{DRIVERS}/disk/unbind"));
     let (inside, entered) = mpsc::channel();
@@ -200,7 +200,7 @@ fn a_read_during_a_probe_answers_at_once() {
     let tree = w.tree.clone();
     let probe = thread::spawn(move || tree.write(&format!("{DRIVERS}/disk/bind"), "20.disk"));
     entered.recv().unwrap();
-    // The probe stands still until this thread lets it go: a read that waited for it would never come back.
+    // The probe blocks until this thread continues it: a read that waited for it would deadlock.
     let (tree, (done, all)) = (w.tree.clone(), mpsc::channel());
     thread::spawn(move || {
         let read = tree.walk().filter(|(path, _)| tree.read(path).is_ok()).count();
@@ -214,7 +214,7 @@ fn a_read_during_a_probe_answers_at_once() {
 }
 
 #[test]
-fn autoprobe_off_binds_nothing_by_itself() {
+fn nothing_is_probed_automatically_without_autoprobe() {
     let w = Fixture::waiting();
     let autoprobe = "/sys/bus/platform/drivers_autoprobe";
     for (value, read) in [("0", "0\n"), ("no", "1\n"), ("0\n", "0\n"), ("1", "1\n"), ("", "1\n"), ("00", "0\n")] {
@@ -229,8 +229,8 @@ fn autoprobe_off_binds_nothing_by_itself() {
     let bound = |name: &str| w.machine.device(name).unwrap().driver().is_some();
     assert_eq!(["10.iommu", "20.disk", "40.disk"].map(bound), [true, false, false], "by hand only");
     w.echo("1", autoprobe);
-    assert_eq!(["20.disk", "21.disk"].map(bound), [true, true], "P8: those that waited are woken");
-    assert!(!bound("40.disk"), "what came meanwhile is not looked for, as on Linux");
+    assert_eq!(["20.disk", "21.disk"].map(bound), [true, true], "P8: waiting consumers are probed");
+    assert!(!bound("40.disk"), "a device that was added meanwhile is not probed, as on Linux");
     w.echo("40.disk", "/sys/bus/platform/drivers_probe");
     assert!(bound("40.disk"));
     w.promises_hold();
@@ -262,7 +262,7 @@ fn reads_and_writes_race_binds_and_removals() {
                 w.machine.remove_device("30.lamp");
                 let mut lamp = DeviceDesc::new("30.lamp");
                 lamp.parent = w.machine.device("soc").map(|d| d.node());
-                // Where threads cannot be told apart, the removal waits until nobody is inside driver code.
+                // Where threads have no identity, the removal is queued until no thread is inside driver code.
                 while w.machine.add_device(lamp.clone()).is_err() {
                     w.machine.run_queued();
                     thread::yield_now();
@@ -292,7 +292,7 @@ fn reads_and_writes_race_binds_and_removals() {
 }
 
 #[test]
-fn a_driver_that_users_may_not_unbind_has_no_files_for_it_and_lives_as_any_other() {
+fn a_driver_with_suppress_bind_attrs_has_no_bind_and_unbind_files() {
     let w = Fixture::bound();
     let (dir, lamp) = (format!("{DRIVERS}/lamp"), "30.lamp");
     let holder = || w.machine.device(lamp).unwrap().driver();
@@ -318,7 +318,7 @@ fn a_driver_that_users_may_not_unbind_has_no_files_for_it_and_lives_as_any_other
     w.echo("", &format!("/sys/bus/platform/devices/{lamp}/driver_override"));
 
     w.machine.unbind(lamp, "lamp").unwrap();
-    assert_eq!(holder(), None, "who is inside the kernel may");
+    assert_eq!(holder(), None, "code inside the kernel may unbind it");
     w.echo(lamp, "/sys/bus/platform/drivers_probe");
     assert_eq!(holder(), Some("lamp"));
     w.machine.unregister("lamp");

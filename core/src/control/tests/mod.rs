@@ -1,4 +1,4 @@
-//! The control tree over the smallest target there is.
+//! Tests of the control tree on the fake env.
 
 mod errors;
 mod faults;

@@ -1,8 +1,8 @@
-//! Addresses: `reg`, through the `ranges` of every bus above, to what the CPU sees.
+//! Translation of `reg` through the `ranges` of every parent bus to CPU addresses.
 //!
 //! Facts are those of Linux's `drivers/of/address.c`: cells are counted by the parent (a PCI bus always has 3 and 2, an
 //! ISA bus 2 and 1), a bus with a third address cell keeps flags in the first one, a bus without `ranges` does not
-//! translate, one with empty `ranges` translates 1:1, and so does a bus without sizes not translate at all.
+//! translate, one with empty `ranges` is an identity mapping, and a bus without size cells does not translate.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -17,18 +17,18 @@ use crate::description::Resource;
 /// Most cells of an address or a size.
 const MAX_CELLS: u32 = 4;
 
-/// How a bus writes addresses in the `reg` of its children and on the left of its `ranges`.
+/// Format of addresses in the `reg` of a bus's children and on the left of its `ranges`.
 #[derive(Clone, Copy)]
 pub(super) struct Space {
     /// Bytes of an address, flags included.
     pub(super) address: usize,
-    /// Bytes of a size. 0 means that the addresses are not places in memory.
+    /// Bytes of a size. 0 means that the addresses are not memory addresses.
     pub(super) size: usize,
-    /// Which bits of the first cell are flags that must agree; `None` when it has no flags.
+    /// Mask of the flags in the first cell that must match; `None` when it has no flags.
     flags: Option<u32>,
 }
 
-/// An address on some bus.
+/// Address on a bus, with flags.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) flags: u32,
@@ -39,7 +39,7 @@ impl Space {
     /// The space that `bus` gives its children.
     pub(super) fn of(tree: &Tree<'_>, bus: Idx) -> Result<Self, NoteKind> {
         let (address, size, flags) = if tree.is_pci(bus) || tree.base_name(bus) == "pcie" {
-            (3, 2, Some(0x0300_0000)) // the two bits that tell I/O from memory
+            (3, 2, Some(0x0300_0000)) // the two bits that distinguish I/O from memory
         } else if tree.base_name(bus) == "isa" {
             (2, 1, Some(1)) // I/O or memory
         } else {
@@ -52,7 +52,7 @@ impl Space {
         }
     }
 
-    /// Reads an address of [`address`](Self::address) bytes.
+    /// Parses an address of [`address`](Self::address) bytes.
     pub(super) fn place(&self, bytes: &[u8]) -> Option<Place> {
         let (flags, rest) = match self.flags {
             Some(mask) => (bytes.first_chunk::<4>().map_or(0, |b| u32::from_be_bytes(*b)) & mask, bytes.get(4..)?),
@@ -62,16 +62,16 @@ impl Space {
     }
 }
 
-/// Reads a big-endian number of any length; `None` when it does not fit 64 bits.
+/// Parses a big-endian number of any length; `None` when it does not fit 64 bits.
 pub(super) fn number(bytes: &[u8]) -> Option<u64> {
     let (high, low) = bytes.split_at(bytes.len().saturating_sub(8));
     let low = low.iter().fold(0, |n, b| n << 8 | u64::from(*b));
     high.iter().all(|b| *b == 0).then_some(low)
 }
 
-/// Translates a region of `len` bytes (at least 1) in the space of `bus` through the `ranges` of the buses above to the root.
-/// `node` and `property` are who asks. As on Linux the first entry that holds the first byte decides; but a region that a bus
-/// does not carry whole, as one piece, is refused.
+/// Translates a region of `len` bytes (at least 1) in the space of `bus` through the `ranges` of the parent buses to
+/// the root. `node` and `property` are for notes. As on Linux the first entry that contains the first byte decides; but
+/// a region that a bus does not map contiguously as a whole is refused.
 fn to_root(
     tree: &Tree<'_>,
     log: &mut Log,
@@ -100,7 +100,7 @@ fn to_root(
                 let first = |place| entries.clone().find_map(|e| through(e, space, upper, place));
                 log.spend(node, property, entries.len())?;
                 let Some((start, mut carried)) = first(place) else { return lost(log, bus) };
-                // Each turn leaves an entry behind, so there are no more of them than entries.
+                // Each iteration passes an entry, so there are at most as many as entries.
                 while carried < len {
                     log.spend(node, property, entries.len())?;
                     let onwards = |p: Place| Some(Place { at: p.at.checked_add(carried)?, ..p });
@@ -118,7 +118,8 @@ fn to_root(
     Ok(if space.size == 0 { lost(log, bus)? } else { Ok(place.at) })
 }
 
-/// What `place` is on the far side of one entry of `ranges`, if it lies in it, and how many bytes the entry has from there.
+/// Translates `place` by one entry of `ranges`, if it contains it; also returns the number of bytes that the entry maps
+/// from there.
 fn through(entry: &[u8], space: Space, upper: Space, place: Place) -> Option<(Place, u64)> {
     let from = space.place(&entry[..space.address])?;
     let to = upper.place(&entry[space.address..space.address + upper.address])?;
@@ -136,12 +137,12 @@ pub(super) fn first_address(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result
     Ok(to_root(tree, log, (node, "reg"), bus, (place, 1))?.ok())
 }
 
-/// The registers of `node`. Stops at the first entry that cannot be used, so that a driver's numbering stays right.
+/// The registers of `node`, up to the first entry that cannot be used, so that no index changes.
 pub(super) fn registers(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Vec<Resource>, FdtError> {
     let mut found = Vec::new();
     let (Some(reg), Some(bus)) = (tree.prop(node, "reg"), tree.parent(node)) else { return Ok(found) };
     let space = match Space::of(tree, bus) {
-        // Addresses without sizes are numbers of some other kind: a chip select, an index.
+        // Addresses without sizes are other numbers: a chip select, an index.
         Ok(space) if space.size == 0 || space.address == 0 => return Ok(found),
         Ok(space) => space,
         Err(e) => {

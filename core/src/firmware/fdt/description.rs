@@ -1,4 +1,4 @@
-//! What a device tree says, in the core's words.
+//! Result of reading a device tree.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -7,27 +7,27 @@ use super::Note;
 use crate::addr::PhysAddr;
 use crate::description::{DeviceDesc, NodeId};
 
-/// What a device tree blob describes.
+/// Contents of a device tree blob.
 #[derive(Clone, Debug, Default)]
 pub struct Description {
     /// The machine's name (`model` of the root).
     pub model: Option<Arc<str>>,
-    /// What the machine is, most specific first (`compatible` of the root).
+    /// Values of the root's `compatible`, most specific first.
     pub compatible: Vec<Arc<str>>,
     /// Platform devices: enabled nodes with a `compatible` below the root or below a bus, parents before children.
     pub devices: Vec<DeviceDesc>,
-    /// Every other enabled node with a `compatible`: what a device's own driver makes devices of (clients of an I2C
-    /// bus), processors, memory regions, tables.
+    /// All other enabled nodes with a `compatible`: nodes for which a bus driver creates devices (I2C clients),
+    /// processors, memory regions, tables.
     pub others: Vec<OtherNode>,
     /// Banks of RAM: first byte and length in bytes.
     pub memory: Vec<(PhysAddr, u64)>,
-    /// Memory that is not for general use, or not for that alone.
+    /// Reserved memory, including reusable regions.
     pub reserved: Vec<Reserved>,
     /// Short names for nodes (`/aliases`).
     pub aliases: Vec<(Arc<str>, NodeId)>,
-    /// What was odd but could be worked around, at most [`MAX_NOTES`](super::MAX_NOTES).
+    /// Defects that could be worked around, at most [`MAX_NOTES`](super::MAX_NOTES).
     pub notes: Vec<Note>,
-    /// How many more notes there would have been.
+    /// Number of further notes, beyond the limit.
     pub notes_left_out: usize,
 }
 
@@ -36,15 +36,15 @@ pub struct Description {
 pub struct OtherNode {
     /// The node.
     pub node: NodeId,
-    /// The nearest node above it that is a device or listed here, too.
+    /// The nearest ancestor that is a device or in this list.
     pub parent: Option<NodeId>,
-    /// What it is, most specific first.
+    /// Values of `compatible`, most specific first.
     pub compatible: Vec<Arc<str>>,
 }
 
-/// A region of memory that is set aside.
+/// Reserved memory region.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a property of its own that the tree may give or not")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent property of the device tree")]
 pub struct Reserved {
     /// Its node below `/reserved-memory`; `None` for an entry of the blob's memory reservation block.
     pub node: Option<NodeId>,
@@ -52,9 +52,9 @@ pub struct Reserved {
     pub base: Option<PhysAddr>,
     /// Bytes.
     pub len: u64,
-    /// Alignment in bytes of a region without a place; 0 when the tree does not ask for one.
+    /// Alignment in bytes of a region without an address; 0 when the tree does not request one.
     pub align: u64,
-    /// Where a region without a place may lie (`alloc-ranges`): first byte and length. Empty means anywhere.
+    /// Allowed ranges of a region without an address (`alloc-ranges`): first byte and length. Empty means anywhere.
     pub within: Vec<(PhysAddr, u64)>,
     /// The page allocator may lend it out until its owner needs it (`reusable`).
     pub reusable: bool,

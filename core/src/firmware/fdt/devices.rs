@@ -1,4 +1,4 @@
-//! Which nodes are devices, how they are called, and what each has.
+//! Creation of platform devices: selection of nodes, names, contents.
 //!
 //! Facts are those of Linux's `drivers/of/platform.c`: `of_platform_populate` makes a platform device of every enabled
 //! node with a `compatible` below the root and below the buses of its match table, of those below `/firmware`, and of a
@@ -28,10 +28,10 @@ const MEMORY_DEVICES: [&str; 6] =
 /// Longest value of a property that is copied into a description, in bytes.
 const MAX_VALUE: usize = 256;
 
-/// What becomes of a node.
+/// Classification of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
-    /// Nothing: it is disabled, or has no `compatible`.
+    /// Disabled, or without a `compatible`.
     None,
     /// A platform device, and a bus with devices below it.
     Bus,
@@ -47,7 +47,7 @@ impl Kind {
     }
 }
 
-/// Sorts all nodes, by place.
+/// Classifies all nodes, by index.
 pub(super) fn classify(tree: &Tree<'_>) -> Vec<Kind> {
     let firmware = tree.child(Tree::ROOT, "firmware");
     let mut kinds: Vec<Kind> = Vec::with_capacity(tree.len());
@@ -115,7 +115,7 @@ pub(super) fn describe(
     Ok(found)
 }
 
-/// Every node with a `compatible` that is not a device, with the nearest node above it that is either.
+/// All nodes with a `compatible` that are not devices, with their nearest ancestor that is a device or in this list.
 pub(super) fn others(tree: &Tree<'_>, log: &mut Log, kinds: &[Kind], ids: &[NodeId]) -> Vec<OtherNode> {
     let mut nearest: Vec<Option<Idx>> = Vec::with_capacity(tree.len());
     let mut found = Vec::new();
@@ -131,7 +131,7 @@ pub(super) fn others(tree: &Tree<'_>, log: &mut Log, kinds: &[Kind], ids: &[Node
     found
 }
 
-/// The words of `compatible`.
+/// Values of `compatible`.
 pub(super) fn compatible(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Vec<Arc<str>> {
     let mut found = Vec::new();
     for word in tree.strings(node, "compatible") {
@@ -143,13 +143,13 @@ pub(super) fn compatible(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Vec<Arc<s
     found
 }
 
-/// Copies the properties of a device that are not too big.
+/// Copies the properties of a device up to [`MAX_VALUE`] bytes.
 fn properties(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Vec<(Arc<str>, Vec<u8>)> {
     let small = tree.props(node).filter(|(name, value)| value.len() <= MAX_VALUE && !is_bookkeeping(name));
     small.map(|(name, value)| (log.word(name), value.to_vec())).collect()
 }
 
-/// The name of a device, with a number behind it when another one has it.
+/// Name of a device, with a number appended when it is taken.
 fn unique_name(
     tree: &Tree<'_>,
     log: &mut Log,

@@ -1,4 +1,4 @@
-//! How a device does DMA: coherence and the windows of the buses above it.
+//! DMA properties of a device: coherence, and the windows of its parent buses.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -12,13 +12,14 @@ use super::{FdtError, supplier};
 use crate::addr::PhysAddr;
 use crate::description::{DmaDesc, DmaRange};
 
-/// Windows of one bus that are read.
+/// Limit of windows of one bus.
 const MAX_WINDOWS: usize = 64;
 
-/// DMA of `node`. The nearest `dma-coherent` or `dma-noncoherent` on the way to memory decides; without any, DMA is not
-/// coherent (Linux: `of_dma_is_coherent`). Windows are those of the nearest bus with a `dma-ranges` that is not empty,
-/// translated by the buses above it (Linux: `of_dma_get_range`). The device's own bus may be without `dma-ranges`, and so may
-/// all buses from one on up to the root, which translate 1:1; one in between is a [`Gap`].
+/// DMA properties of `node`. The nearest `dma-coherent` or `dma-noncoherent` on the path to memory decides; without
+/// any, DMA is not coherent (Linux: `of_dma_is_coherent`). Windows are those of the nearest bus with a non-empty
+/// `dma-ranges`, translated by its parent buses (Linux: `of_dma_get_range`). The device's own bus may lack
+/// `dma-ranges`, and so may all buses from one on up to the root, which are identity mappings; one in between is a
+/// [`Gap`].
 pub(super) fn describe(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<DmaDesc, FdtError> {
     let mut desc = DmaDesc::default();
     let (mut coherence_known, mut windows_known) = (false, false);
@@ -29,10 +30,10 @@ pub(super) fn describe(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<DmaD
             desc.coherent = tree.has(here, "dma-coherent");
             coherence_known = true;
         }
-        // A device's own `dma-ranges` are for what hangs below it.
+        // A device's own `dma-ranges` are about its children.
         if here != node && !windows_known && tree.prop(here, "dma-ranges").is_some_and(|r| !r.is_empty()) {
             windows_known = true;
-            // Not the window of a bus further out: that one does not say what this one does with an address.
+            // Never the windows of a bus closer to memory: they do not describe this bus's translation.
             let (at, read) = match gap(tree, log, node)? {
                 Some(gap) => (gap.at, across(tree, log, here, &gap)?),
                 None => (here, windows(tree, log, here)?),
@@ -47,24 +48,24 @@ pub(super) fn describe(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<DmaD
     Ok(desc)
 }
 
-/// A bus without `dma-ranges` amid buses that have windows.
+/// A bus without `dma-ranges` below a bus that has windows.
 struct Gap {
     at: Idx,
-    /// The next one towards memory that has windows.
+    /// The next bus towards memory that has windows.
     beyond: Idx,
-    /// Whether it comes before all buses that have windows.
+    /// True when no bus between the device and the gap has windows.
     is_first: bool,
 }
 
-/// The first bus above that of `node` which has no `dma-ranges` although one further out has windows. Linux takes addresses
-/// there 1:1: without windows when it is below all that have any (`of_dma_get_range` gives up), else into the windows
-/// further out (`of_translate_one`).
+/// The first bus above that of `node` which has no `dma-ranges` although one closer to memory has windows. Linux treats
+/// it as an identity mapping: without windows when no bus before it has any (`of_dma_get_range` gives up), else into
+/// the windows beyond (`of_translate_one`).
 fn gap(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Option<Gap>, FdtError> {
     let (mut absent, mut is_first) = (None, true);
     let Some(own) = onwards(tree, log, node, node)? else { return Ok(None) };
     let mut at = Some(own);
     for _ in 0..=MAX_DEPTH {
-        // Nothing is above the root, so windows there lead nowhere.
+        // The root has no parent, so windows there have no meaning.
         let Some(here) = at.filter(|here| tree.parent(*here).is_some()) else { break };
         match (tree.prop(here, "dma-ranges"), absent) {
             (None, None) if here != own => absent = Some(here),
@@ -77,8 +78,9 @@ fn gap(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Option<Gap>, FdtErro
     Ok(None)
 }
 
-/// The windows of a device with a gap on its way, the nearest windows being those of `nearest`. Where all beyond the gap is
-/// 1:1 anyhow (as on every i.MX8M) it is as on Linux, with a note; else nobody knows what its addresses lead to.
+/// The windows of a device with a gap on its path to memory; the nearest windows are those of `nearest`. Where all
+/// windows beyond the gap are identity mappings (as on every i.MX8M) the result is that of Linux, with a note; else the
+/// translation is unknown.
 fn across(
     tree: &Tree<'_>,
     log: &mut Log,
@@ -95,14 +97,14 @@ fn across(
     }
 }
 
-/// One step on the way of `node` to memory, paid for.
+/// One step on the path of `node` to memory, deducted from the budget.
 fn onwards(tree: &Tree<'_>, log: &mut Log, node: Idx, here: Idx) -> Result<Option<Idx>, FdtError> {
     let sizes = ["interconnects", "interconnect-names"].map(|p| tree.prop(here, p).map_or(0, <[u8]>::len));
     log.spend(node, "interconnects", 1 + sizes.iter().sum::<usize>() / 4)?;
     Ok(way_to_memory(tree, here))
 }
 
-/// The next node on the way to memory: the interconnect named `dma-mem`, else the parent.
+/// The next node on the path to memory: the interconnect named `dma-mem`, else the parent.
 fn way_to_memory(tree: &Tree<'_>, node: Idx) -> Option<Idx> {
     let by_name = || {
         let nth = tree.strings(node, "interconnect-names").position(|s| s == Ok("dma-mem"))?;
@@ -111,8 +113,8 @@ fn way_to_memory(tree: &Tree<'_>, node: Idx) -> Option<Idx> {
     by_name().or_else(|| tree.parent(node))
 }
 
-/// The windows in the `dma-ranges` of `bus`; the error says why none of them can be used. A value that ends within an
-/// entry has another number of cells than the bus says, so no entry of it can be trusted.
+/// The windows in the `dma-ranges` of `bus`; the error is the reason why none of them can be used. A value that ends
+/// within an entry contradicts the cell counts, so no entry of it is used.
 fn windows(tree: &Tree<'_>, log: &mut Log, bus: Idx) -> Result<Result<Vec<DmaRange>, NoteKind>, FdtError> {
     let (Some(ranges), Some(parent)) = (tree.prop(bus, "dma-ranges"), tree.parent(bus)) else {
         return Ok(Ok(Vec::new()));
@@ -148,8 +150,8 @@ fn windows(tree: &Tree<'_>, log: &mut Log, bus: Idx) -> Result<Result<Vec<DmaRan
     Ok(if found.is_empty() { Err(odd.unwrap_or(NoteKind::Empty)) } else { Ok(found) })
 }
 
-/// Takes windows that start in the space of `at` through the `dma-ranges` of the buses above. A bus that carries a part
-/// of a window only leaves that part of it.
+/// Translates windows in the space of `at` through the `dma-ranges` of the parent buses. A window is reduced to the
+/// part that each bus maps.
 fn to_memory(
     tree: &Tree<'_>,
     log: &mut Log,
@@ -199,7 +201,7 @@ fn to_memory(
     Ok(Ok(windows.iter().map(|w| DmaRange { bus: w.from.at, phys: PhysAddr(w.to.at), len: w.len }).collect()))
 }
 
-/// Notes something about the `dma-ranges` of `bus`, and hands it on.
+/// Adds a note about the `dma-ranges` of `bus`, and returns its kind.
 fn note(log: &mut Log, bus: Idx, kind: NoteKind) -> NoteKind {
     log.note(bus, "dma-ranges", kind.clone());
     kind
@@ -223,7 +225,7 @@ impl Window {
         Ok(Self { from, to, len })
     }
 
-    /// The part of it that `above`, an entry of the bus that it leads to, carries.
+    /// The part of the window that `above`, an entry of the parent bus, maps.
     fn through(&self, above: &Self) -> Option<Self> {
         if self.to.flags != above.from.flags {
             return None;

@@ -1,16 +1,16 @@
-//! Why a blob cannot be used at all.
+//! Errors that make a blob unusable as a whole.
 
 use alloc::string::String;
 use alloc::sync::Arc;
 
-/// Why a device tree blob cannot be read. What is wrong with a single property is a [`Note`](super::Note) instead.
+/// Error in a device tree blob as a whole. A defect of a single property is a [`Note`](super::Note) instead.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FdtError {
     /// The header or the structure block is malformed.
-    #[error("not a device tree blob that can be read: {0}")]
+    #[error("not a valid device tree blob: {0}")]
     Unreadable(String),
     /// The structure block is malformed at this place.
-    #[error("not a device tree blob that can be read: {what} at offset {offset:#x}")]
+    #[error("not a valid device tree blob: {what} at offset {offset:#x}")]
     Structure {
         /// What was found there.
         what: &'static str,
@@ -26,7 +26,7 @@ pub enum FdtError {
         limit: usize,
     },
     /// The full paths of all nodes are out of proportion to the blob.
-    #[error("{node}: paths of nodes are too long in sum")]
+    #[error("{node}: the total length of all paths exceeds the limit")]
     LongPaths {
         /// The node at which the limit is passed.
         node: Arc<str>,

@@ -1,4 +1,4 @@
-//! The interrupt tree: from a device's specifier, through parents and maps, to a controller.
+//! Resolution of interrupts: from a device's specifier, through parents and maps, to a controller.
 //!
 //! Facts are those of the Devicetree Specification 2.4 and of Linux's `drivers/of/irq.c`.
 
@@ -13,7 +13,7 @@ use super::tree::{Idx, Tree};
 use super::{FdtError, id};
 use crate::description::{IrqLine, NodeId, Resource, Trigger};
 
-/// Parents and maps that one interrupt passes at most.
+/// Limit of parents and maps that one interrupt passes.
 const MAX_HOPS: usize = 64;
 
 /// Arm's generic interrupt controllers with specifiers of kind, number, flags
@@ -33,19 +33,19 @@ const GICS: [&str; 12] = [
     "qcom,msm-qgic2",
 ];
 
-/// Flags of a specifier that mean an edge, rising or falling.
+/// Flags of a specifier for edge triggers, rising or falling.
 const EDGE: u32 = 0b11;
 
-/// One interrupt of a device, followed to the controller that takes it.
+/// Interrupt of a device, resolved to its controller.
 pub(super) struct Interrupt {
     pub(super) controller: Idx,
     /// The specifier as the controller reads it.
     pub(super) args: Vec<u32>,
-    /// The property that it comes from.
+    /// The property that it is from.
     pub(super) property: &'static str,
 }
 
-/// The interrupts of `node` in firmware order. Stops at the first one that leads nowhere, as Linux does.
+/// The interrupts of `node` in firmware order, up to the first one that cannot be resolved, as on Linux.
 pub(super) fn interrupts(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Vec<Interrupt>, FdtError> {
     let mut found = Vec::new();
     if let Some(value) = tree.prop(node, "interrupts-extended") {
@@ -97,7 +97,7 @@ pub(super) fn interrupts(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Ve
     Ok(found)
 }
 
-/// The machine's interrupt controllers: those of the known kinds that pass their own interrupts to nobody else.
+/// The machine's root interrupt controllers: GICs without an interrupt parent.
 pub(super) fn gics(tree: &Tree<'_>, log: &mut Log) -> Result<BTreeSet<Idx>, FdtError> {
     let is_gic = |node| tree.strings(node, "compatible").any(|s| s.is_ok_and(|s| GICS.contains(&s)));
     let mut found = BTreeSet::new();
@@ -116,7 +116,7 @@ pub(super) fn gics(tree: &Tree<'_>, log: &mut Log) -> Result<BTreeSet<Idx>, FdtE
     Ok(found)
 }
 
-/// The interrupts of a device, up to the first that its controller cannot have.
+/// The interrupts of a device, up to the first that is invalid for its controller.
 pub(super) fn lines(
     log: &mut Log,
     gics: &BTreeSet<Idx>,
@@ -140,7 +140,7 @@ pub(super) fn lines(
     found
 }
 
-/// Controllers that the `interrupt-map` of `node` leads to, each once.
+/// Controllers in the `interrupt-map` of `node`, each once.
 pub(super) fn map_targets(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Vec<Idx>, FdtError> {
     let mut found = BTreeSet::new();
     let mut order = Vec::new();
@@ -163,8 +163,8 @@ pub(super) fn map_targets(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<V
     Ok(order)
 }
 
-/// Reads a GIC specifier: kind 0 = SPI (line 32 and up), 1 = PPI (16 to 31), 2 and 3 = the extended SPI (4096 and
-/// up) and PPI (1056 and up) of version 3; flag bits 0 and 1 = edge, 2 and 3 = level.
+/// Parses a GIC specifier: type 0 = SPI (line 32 and up), 1 = PPI (16 to 31), 2 and 3 = the extended SPI (4096 and up)
+/// and PPI (1056 and up) of GICv3; flag bits 0 and 1 = edge, 2 and 3 = level.
 fn gic_line(args: &[u32]) -> Option<Resource> {
     let [kind, number, flags, ..] = *args else { return None };
     let line = match (kind, number) {
@@ -179,8 +179,8 @@ fn gic_line(args: &[u32]) -> Option<Resource> {
     Some(Resource::Irq { line: IrqLine(line), trigger })
 }
 
-/// The interrupt parent of `node`: `interrupt-parent` of it or of the nearest node above that has one, else the nearest
-/// node above that takes interrupts.
+/// The interrupt parent of `node`: by `interrupt-parent` of it or of the nearest ancestor that has one, else the
+/// nearest ancestor with `#interrupt-cells`.
 fn parent(tree: &Tree<'_>, log: &mut Log, who: (Idx, &str), node: Idx) -> Result<Result<Idx, NoteKind>, FdtError> {
     let mut at = node;
     for _ in 0..2 * MAX_HOPS {
@@ -202,7 +202,7 @@ fn parent(tree: &Tree<'_>, log: &mut Log, who: (Idx, &str), node: Idx) -> Result
     Ok(Err(NoteKind::InterruptCycle))
 }
 
-/// Follows a specifier from `nexus` to a controller.
+/// Resolves a specifier at `nexus` to a controller.
 fn follow(
     tree: &Tree<'_>,
     log: &mut Log,
@@ -258,7 +258,7 @@ fn follow(
 
 /// One entry of an `interrupt-map`.
 struct MapEntry<'a> {
-    /// Unit address and specifier that it is for.
+    /// Unit address and specifier that it matches.
     key: &'a [u8],
     parent: Idx,
     /// Unit address and specifier at the parent.
@@ -266,7 +266,7 @@ struct MapEntry<'a> {
     args: &'a [u8],
 }
 
-/// The entries of an `interrupt-map`, up to the first that cannot be read.
+/// Iterator over the entries of an `interrupt-map`, up to the first that cannot be parsed.
 struct MapEntries<'t, 'a> {
     tree: &'t Tree<'a>,
     rest: &'a [u8],
@@ -309,7 +309,7 @@ impl<'a> Iterator for MapEntries<'_, 'a> {
     }
 }
 
-/// Bytes of that many cells, none absurd.
+/// Number of bytes in these cells; each count is checked against the limit.
 fn bytes(cells: &[u32]) -> Result<usize, NoteKind> {
     match cells.iter().find(|n| **n > MAX_ARGS) {
         Some(count) => Err(NoteKind::BadCellCount(*count)),

@@ -17,11 +17,11 @@ pub(super) struct Entry {
     pub(super) iommu: Idx,
     /// First requester ID, specifier, number of IDs.
     pub(super) args: Vec<u32>,
-    /// What is odd about it.
+    /// Defect of the entry that was worked around.
     pub(super) odd: Option<NoteKind>,
 }
 
-/// The entries of a map, up to the first that cannot be read.
+/// Entries of a map, up to the first that cannot be parsed.
 pub(super) fn entries(tree: &Tree<'_>, value: &[u8]) -> Vec<Result<Entry, Broken>> {
     let (words, rest) = value.as_chunks::<4>();
     let words: Vec<u32> = words.iter().map(|w| u32::from_be_bytes(*w)).collect();
@@ -39,7 +39,7 @@ pub(super) fn entries(tree: &Tree<'_>, value: &[u8]) -> Vec<Result<Entry, Broken
     found
 }
 
-/// Reads entries whose specifiers have `cells` cells, or as many as their IOMMU says.
+/// Parses entries whose specifiers have `cells` cells, or as many as `#iommu-cells` of their IOMMU.
 fn read(tree: &Tree<'_>, mut words: &[u32], cells: Option<u32>) -> Vec<Result<Entry, Broken>> {
     let mut found = Vec::new();
     while !words.is_empty() {

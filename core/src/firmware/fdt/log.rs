@@ -1,4 +1,4 @@
-//! Notes taken, and work left, while a blob is read.
+//! Notes and the work budget during the reading of a blob.
 
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
@@ -8,12 +8,12 @@ use super::FdtError;
 use super::note::{MAX_NOTES, Note, NoteKind};
 use super::tree::Idx;
 
-/// Steps of following references per byte of blob. Of the trees that Debian ships for arm64 none needs more than 0.2.
+/// Steps of following references per byte of blob. None of the trees that Debian ships for arm64 needs more than 0.2.
 const STEPS_PER_BYTE: u64 = 8;
-/// Steps that even the smallest blob may take.
+/// Minimum budget, for small blobs.
 const STEPS_AT_LEAST: u64 = 1 << 16;
 
-/// What has been noted of one blob, how much work may still be done, and the words that repeat.
+/// Notes, remaining work budget, and shared strings of one blob.
 pub(super) struct Log {
     notes: Vec<Note>,
     left_out: usize,
@@ -23,13 +23,13 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Nothing noted yet. `paths` are those of all nodes, by their place in the tree.
+    /// Log without notes. `paths` are those of all nodes, by index.
     pub(super) fn new(blob_len: usize, paths: Vec<Arc<str>>) -> Self {
         let steps = STEPS_AT_LEAST.saturating_add(STEPS_PER_BYTE.saturating_mul(blob_len as u64));
         Self { notes: Vec::new(), left_out: 0, steps, paths, words: BTreeSet::new() }
     }
 
-    /// Notes something about a property of `node`.
+    /// Adds a note about a property of `node`.
     pub(super) fn note(&mut self, node: Idx, property: &str, kind: NoteKind) {
         if self.notes.len() >= MAX_NOTES {
             self.left_out += 1;
@@ -39,7 +39,7 @@ impl Log {
         self.notes.push(Note { node: Arc::clone(self.path(node)), property, kind });
     }
 
-    /// Notes something that more than one device may find.
+    /// Adds a note unless it exists, for defects that several devices meet.
     pub(super) fn note_once(&mut self, node: Idx, property: &str, kind: NoteKind) {
         let path = self.path(node);
         if !self.notes.iter().any(|n| n.kind == kind && n.node == *path && &*n.property == property) {
@@ -47,7 +47,7 @@ impl Log {
         }
     }
 
-    /// Pays for `steps` of work on a property.
+    /// Deducts `steps` of work on a property from the budget.
     pub(super) fn spend(&mut self, node: Idx, property: &str, steps: usize) -> Result<(), FdtError> {
         match self.steps.checked_sub(steps as u64) {
             Some(left) => {
@@ -63,7 +63,7 @@ impl Log {
         &self.paths[node.0 as usize]
     }
 
-    /// One shared copy of a word that many devices repeat.
+    /// Shared copy of a string that many devices repeat.
     pub(super) fn word(&mut self, word: &str) -> Arc<str> {
         if let Some(known) = self.words.get(word) {
             return Arc::clone(known);
@@ -73,7 +73,7 @@ impl Log {
         word
     }
 
-    /// The notes, and how many more there would have been.
+    /// The notes, and the number of further ones.
     pub(super) fn finish(self) -> (Vec<Note>, usize) {
         (self.notes, self.left_out)
     }

@@ -1,4 +1,4 @@
-//! Banks of memory, and what of it is set aside.
+//! Memory banks and reserved memory.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -25,8 +25,8 @@ pub(super) fn banks(tree: &Tree<'_>, log: &mut Log) -> Vec<(PhysAddr, u64)> {
     banks
 }
 
-/// Memory that is set aside: the reservation block, then the enabled children of `/reserved-memory`.
-/// Memory that a device uses from the beginning on (`iommu-addresses`) is not for lending, wherever its node is.
+/// Reserved memory: the reservation block, then the enabled children of `/reserved-memory`, then other regions that a
+/// device uses from boot on (`iommu-addresses`), which are never reusable.
 pub(super) fn reserved(tree: &Tree<'_>, log: &mut Log, ids: &[NodeId], used: &BTreeMap<Idx, Region>) -> Vec<Reserved> {
     let blank = Reserved {
         node: None,
@@ -80,7 +80,7 @@ pub(super) fn reserved(tree: &Tree<'_>, log: &mut Log, ids: &[NodeId], used: &BT
     found
 }
 
-/// Pairs of address and length in a property. Memory stands in the CPU's own addresses: no bus translates it.
+/// Pairs of address and length in a property, which are CPU addresses: no bus translates them.
 fn regions(tree: &Tree<'_>, log: &mut Log, node: Idx, property: &str) -> Vec<(PhysAddr, u64)> {
     let mut found = Vec::new();
     let (Some(value), Some(parent)) = (tree.prop(node, property), tree.parent(node)) else { return found };
@@ -95,7 +95,7 @@ fn regions(tree: &Tree<'_>, log: &mut Log, node: Idx, property: &str) -> Vec<(Ph
     let mut entries = value.chunks_exact(space.address + space.size);
     for entry in entries.by_ref() {
         match (number(&entry[..space.address]), number(&entry[space.address..])) {
-            // Firmware fills in the size of a bank; until then it is 0.
+            // The boot loader fills in the size of a bank; until then it is 0.
             (_, Some(0)) => {}
             (Some(base), Some(len)) if base.checked_add(len - 1).is_some() => found.push((PhysAddr(base), len)),
             _ => log.note(node, property, NoteKind::Wraps),

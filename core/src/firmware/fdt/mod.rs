@@ -1,11 +1,12 @@
-//! Device tree blobs.
+//! Reader of device tree blobs.
 //!
-//! [`describe`] reads a blob and says which devices there are, what each occupies and what each needs. It follows what
-//! Linux makes of the same tree (which nodes become platform devices, how they are called, which properties name
-//! suppliers), and adds the suppliers that Linux leaves to chance: `iommus`, `iommu-map` and `dmas`.
+//! [`describe`] turns a blob into descriptions of devices, with their resources and suppliers. It follows Linux (which
+//! nodes become platform devices, their names, which properties name suppliers), and adds the suppliers that Linux does
+//! not enforce by default: `iommus`, `iommu-map` and `dmas`.
 //!
-//! A blob may be wrong in any way. What makes it unreadable is an [`FdtError`]; what concerns one property is left out
-//! of the description and becomes a [`Note`]. Time and memory are bounded by the size of the blob.
+//! A blob may be malformed in any way. When it cannot be parsed at all, the result is an [`FdtError`]; a defect of a
+//! single property is a [`Note`], and the property is left out of the description. Time and memory are bounded by the
+//! size of the blob.
 
 mod address;
 mod description;
@@ -36,14 +37,31 @@ use log::Log;
 use note::NoteKind as Kind;
 use tree::{Idx, Tree};
 
-/// Reads a device tree blob. Bytes behind the blob's own size are ignored.
+/// Reads a device tree blob. Bytes after the size in the blob's header are ignored.
 ///
-/// Every node of the tree is entered in `nodes`, with its label and whether it is enabled. A `/` in `nodes` from an
-/// earlier tree is the same node as this one's.
+/// All nodes of the tree are added to `nodes`, with label and status. Paths that are in `nodes` already, from an
+/// earlier tree, denote the same node.
 ///
-/// A device whose `iommus` cannot be resolved is described without an IOMMU among its suppliers, but with the property
-/// among its [`properties`](crate::device::DeviceDesc::properties): whoever configures its DMA can tell that from a
-/// device that has none.
+/// A device whose `iommus` cannot be resolved has no IOMMU among its suppliers, but an entry in
+/// [`unmet`](crate::device::DeviceDesc::unmet), which keeps it from being probed.
+///
+/// # Errors
+///
+/// [`FdtError`] when the blob is malformed, nested too deeply, or takes work out of proportion to its size.
+///
+/// ```
+/// use bindery::device::{Nodes, Resource, SupplierKind};
+/// use bindery::firmware::fdt;
+///
+/// let blob = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../sim/boards/salvator-xs.dtb"));
+/// let mut nodes = Nodes::new();
+/// let board = fdt::describe(blob, &mut nodes)?;
+/// let sata = board.devices.iter().find(|d| &*d.name == "ee300000.sata").expect("it is on this board");
+/// assert!(matches!(sata.resources[0], Resource::Mem { len: 0x20_0000, .. }));
+/// let iommu = sata.suppliers.iter().find(|s| s.kind == SupplierKind::Iommu).expect("it is behind an IOMMU");
+/// assert_eq!(nodes.name(iommu.node), "ipmmu_hc (/soc/iommu@e6570000)");
+/// # Ok::<(), fdt::FdtError>(())
+/// ```
 pub fn describe(blob: &[u8], nodes: &mut Nodes) -> Result<Description, FdtError> {
     let tree = Tree::read(blob)?;
     let mut log = Log::new(blob.len(), tree.paths(blob.len())?);
@@ -65,7 +83,7 @@ pub fn describe(blob: &[u8], nodes: &mut Nodes) -> Result<Description, FdtError>
     Ok(Description { model, compatible, devices, others, memory, reserved, aliases, notes, notes_left_out })
 }
 
-/// Enters every node; the answer maps a node's place in the tree to its number.
+/// Adds every node; the result maps a node's index in the tree to its number.
 fn enter(tree: &Tree<'_>, log: &Log, nodes: &mut Nodes) -> Vec<NodeId> {
     let mut ids = Vec::with_capacity(tree.len());
     for node in tree.all() {
@@ -76,7 +94,7 @@ fn enter(tree: &Tree<'_>, log: &Log, nodes: &mut Nodes) -> Vec<NodeId> {
     ids
 }
 
-/// Gives nodes the labels that `dtc -@` kept in `/__symbols__`. The first one of a node wins.
+/// Sets the labels of nodes from `/__symbols__` (`dtc -@`). The first label of a node counts.
 fn labels(tree: &Tree<'_>, log: &mut Log, nodes: &mut Nodes) {
     let Some(symbols) = tree.child(Tree::ROOT, "__symbols__") else { return };
     for (label, value) in tree.props(symbols) {
@@ -93,7 +111,7 @@ fn labels(tree: &Tree<'_>, log: &mut Log, nodes: &mut Nodes) {
     }
 }
 
-/// Names of `/aliases`, in the blob's order.
+/// Entries of `/aliases`, in the blob's order.
 fn aliases(tree: &Tree<'_>, log: &mut Log, nodes: &Nodes) -> Vec<(Arc<str>, NodeId)> {
     let Some(node) = tree.child(Tree::ROOT, "aliases") else { return Vec::new() };
     let mut found = Vec::new();
@@ -110,12 +128,12 @@ fn aliases(tree: &Tree<'_>, log: &mut Log, nodes: &Nodes) -> Vec<(Arc<str>, Node
     found
 }
 
-/// Properties that the compiler adds to any node.
+/// Properties that the device tree compiler adds to nodes.
 fn is_bookkeeping(name: &str) -> bool {
     matches!(name, "name" | "phandle" | "linux,phandle")
 }
 
-/// The number of `node`, by the list that [`enter`] made.
+/// The number of `node`, from the result of [`enter`].
 fn id(ids: &[NodeId], node: Idx) -> NodeId {
     ids[node.0 as usize]
 }

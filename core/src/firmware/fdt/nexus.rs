@@ -1,7 +1,7 @@
-//! Nexus nodes: references that a socket or a connector passes on to the controller behind it (`gpio-map`, `pwm-map`).
+//! Nexus nodes: sockets and connectors that map references to the controller behind them (`gpio-map`, `pwm-map`).
 //!
 //! Facts are those of the Devicetree Specification v0.4, 2.5, and of Linux's `of_parse_phandle_with_args_map`. Interrupts
-//! have a map of their own, which looks at unit addresses too; `iommu-map` and `msi-map` translate requester IDs.
+//! have a map of their own, which includes unit addresses; `iommu-map` and `msi-map` translate requester IDs.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -13,11 +13,11 @@ use super::note::NoteKind;
 use super::supplier::{Broken, Cells, MAX_ARGS};
 use super::tree::{Idx, Tree};
 
-/// Maps that one reference passes at most.
+/// Limit of maps that one reference passes.
 const MAX_HOPS: usize = 16;
 
-/// Follows a reference to `target` with the specifier `args` through maps to the node that has none. `who` is whose
-/// property it is from.
+/// Follows a reference to `target` with the specifier `args` through maps to a node that has none. `who` is the node
+/// and property that the reference is from.
 pub(super) fn follow(
     tree: &Tree<'_>,
     log: &mut Log,
@@ -61,7 +61,7 @@ pub(super) fn follow(
     Ok(Err(NoteKind::MapCycle))
 }
 
-/// The first entry of a map that is for `args` under `mask`, and whose target is enabled: the target and its specifier.
+/// The first entry of a map that matches `args` under `mask` and has an enabled target: the target and its specifier.
 fn entry(
     tree: &Tree<'_>,
     mut map: &[u32],

@@ -2,8 +2,9 @@
 //!
 //! Facts are those of the `reserved-memory` binding of dt-schema and of Linux's `drivers/iommu/of_iommu.c`
 //! (`of_iommu_get_resv_regions`): an entry is a device, and the first address and the size of a range of its device
-//! addresses, in cells as its bus has them. A range that is the region's own `reg` is mapped one to one; any other one, and
-//! one of a region without `reg`, is only kept free.
+//! addresses, in the cells of its bus. A range that equals the region's own `reg` is identity-mapped; any other one,
+//! and
+//! one of a region without `reg`, is only reserved.
 
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
@@ -19,23 +20,23 @@ use crate::description::{DmaRange, RegionKind, ReservedRegion, SupplierKind, Unm
 
 const ADDRESSES: &str = "iommu-addresses";
 
-/// The node and its `iommu-addresses`.
+/// Contents of a region's `iommu-addresses`.
 #[derive(Default)]
 pub(super) struct Region {
-    /// For which device, and what.
+    /// Device and range.
     entries: Vec<(Idx, ReservedRegion)>,
-    /// An entry cannot be read. It may be anybody's, unless the device is known.
+    /// Entries that cannot be parsed, with their device if it is known; else they may be about any device.
     broken: Vec<(Option<Idx>, NoteKind)>,
 }
 
 impl Region {
-    /// Whether its memory is a device's from the beginning.
+    /// True when a device uses its memory from boot on.
     pub(super) fn is_direct(&self) -> bool {
         self.entries.iter().any(|(_, r)| r.kind.is_direct())
     }
 }
 
-/// Every node with `iommu-addresses`, by place. What is odd is noted here, once.
+/// All regions with `iommu-addresses`, by index. Defects are noted here, once.
 pub(super) fn regions(tree: &Tree<'_>, log: &mut Log) -> BTreeMap<Idx, Region> {
     let mut found = BTreeMap::new();
     for node in tree.all().filter(|n| tree.enabled(*n)) {
@@ -46,7 +47,7 @@ pub(super) fn regions(tree: &Tree<'_>, log: &mut Log) -> BTreeMap<Idx, Region> {
     found
 }
 
-/// Reads the entries of `iommu-addresses`, up to the first that cannot be told from the next.
+/// Reads the entries of `iommu-addresses`, up to the first whose length is unknown.
 fn read(tree: &Tree<'_>, log: &mut Log, node: Idx, value: &[u8]) -> Region {
     let mut region = Region::default();
     let memory = memory(tree, node);
@@ -83,7 +84,7 @@ fn read(tree: &Tree<'_>, log: &mut Log, node: Idx, value: &[u8]) -> Region {
             }
             Err(e) => {
                 log.note(node, ADDRESSES, e.clone());
-                // Nothing is asked for by a range of no bytes (firmware leaves such entries where it found no display).
+                // An empty range requests nothing (firmware leaves such entries when it found no display).
                 if e != NoteKind::Empty {
                     region.broken.push((Some(device), e));
                 }
@@ -96,10 +97,10 @@ fn read(tree: &Tree<'_>, log: &mut Log, node: Idx, value: &[u8]) -> Region {
 /// First address and size.
 type Range = Result<(u64, u64), NoteKind>;
 
-/// Whose entry cannot be read, if that is known, and why.
+/// Device of an entry that cannot be parsed, if known, and the reason.
 type Lost = (Option<Idx>, NoteKind);
 
-/// The first entry: its device, its range, and what follows it. The error has the device when it is known.
+/// Splits off the first entry: its device, its range, and the rest. The error has the device when it is known.
 fn split<'v>(tree: &Tree<'_>, value: &'v [u8]) -> Result<(Idx, Range, &'v [u8]), Lost> {
     let (phandle, rest) = value.split_first_chunk::<4>().ok_or((None, NoteKind::Truncated))?;
     let phandle = u32::from_be_bytes(*phandle);
@@ -112,7 +113,7 @@ fn split<'v>(tree: &Tree<'_>, value: &'v [u8]) -> Result<(Idx, Range, &'v [u8]),
     Ok((device, range, rest))
 }
 
-/// The places of the region in memory: first byte and size. None when it has no `reg`.
+/// Ranges of the region in memory: first byte and size. None when it has no `reg`.
 fn memory(tree: &Tree<'_>, node: Idx) -> Result<Vec<(u64, u64)>, NoteKind> {
     let (Some(reg), Some(bus)) = (tree.prop(node, "reg"), tree.parent(node)) else { return Ok(Vec::new()) };
     let space = Space::of(tree, bus)?;
@@ -123,7 +124,7 @@ fn memory(tree: &Tree<'_>, node: Idx) -> Result<Vec<(u64, u64)>, NoteKind> {
     entries.map(|e| number(&e[..space.address]).zip(number(&e[space.address..])).ok_or(NoteKind::Wraps)).collect()
 }
 
-/// The regions that `device` lists; zeros stand for none.
+/// The regions that `device` lists; zeros are skipped.
 fn listed(tree: &Tree<'_>, device: Idx) -> impl Iterator<Item = Result<Idx, NoteKind>> {
     let value = tree.prop(device, "memory-region").unwrap_or_default();
     let (words, rest) = value.as_chunks::<4>();
@@ -136,8 +137,8 @@ fn lists(tree: &Tree<'_>, device: Idx, region: Idx) -> bool {
     listed(tree, device).any(|r| r == Ok(region))
 }
 
-/// The reserved ranges of `device`, whose bus has these windows, and why one that is its own cannot be had. A device behind
-/// no IOMMU has none: its addresses are those of memory.
+/// The reserved regions of `device`, whose bus has these windows, and the dependencies on regions that cannot be
+/// parsed. A device behind no IOMMU has none, because it uses physical addresses.
 pub(super) fn of_device(
     tree: &Tree<'_>,
     log: &mut Log,
@@ -157,7 +158,7 @@ pub(super) fn of_device(
         let node = match region {
             Ok(node) => node,
             Err(e) => {
-                // It may be what the device reads from at this very moment.
+                // The device may be reading from this region at this moment.
                 log.note(device, "memory-region", e.clone());
                 lost(log, &e);
                 continue;
@@ -165,7 +166,7 @@ pub(super) fn of_device(
         };
         let Some(region) = regions.get(&node) else {
             if tree.has(node, ADDRESSES) {
-                // It is not set aside either, so it must not be mapped.
+                // A disabled region is not reserved in memory either, so it must not be mapped.
                 log.note(device, "memory-region", NoteKind::Disabled(Arc::clone(log.path(node))));
             }
             continue;

@@ -1,8 +1,8 @@
-//! Checks the shape of a structure block where the library's check is too strict.
+//! Structure check for blobs whose names are longer than the library accepts.
 //!
-//! `dtoolkit` holds names to the 31 characters of the Devicetree Specification (v0.4, 2.2.1 and 2.2.4). Trees in use do
-//! not: half of those that Debian ships for arm64 have longer property names (`snps,quirk-frame-length-adjustment`).
-//! The library checks header and reservations before names, so only the walk over the structure block is left to do.
+//! `dtoolkit` limits names to the 31 characters of the Devicetree Specification (v0.4, 2.2.1 and 2.2.4). Half of the
+//! trees that Debian ships for arm64 have longer property names (`snps,quirk-frame-length-adjustment`). The library
+//! checks header and reservations before names, so only the structure block is checked here.
 
 use super::FdtError;
 
@@ -19,7 +19,7 @@ const OFF_STRUCT: usize = 8;
 const OFF_STRINGS: usize = 12;
 const SIZE_STRINGS: usize = 32;
 
-/// Checks that tokens are nested, values lie within the blob, and names are printable and not overlong.
+/// Checks that tokens are nested, values lie within the blob, and names are printable and not too long.
 pub(super) fn check(blob: &[u8]) -> Result<(), FdtError> {
     let mut at = word(blob, OFF_STRUCT)? as usize;
     let strings = word(blob, OFF_STRINGS)? as usize;

@@ -1,4 +1,4 @@
-//! What a device needs from other nodes.
+//! Suppliers of a device.
 //!
 //! The properties are those from which Linux's `fw_devlink` makes links (`drivers/of/property.c`), and those that it
 //! leaves out unless told to be strict: `iommus`, `iommu-map`, `dmas`.
@@ -15,24 +15,24 @@ use super::tree::{Idx, Tree};
 use super::{FdtError, id, iommu_map, nexus};
 use crate::description::{NodeId, Supplier, SupplierKind, Unmet};
 
-/// Most cells that a reference can have behind it (Linux: `MAX_PHANDLE_ARGS`).
+/// Limit of specifier cells after a reference (Linux: `MAX_PHANDLE_ARGS`).
 pub(super) const MAX_ARGS: u32 = 16;
 
-/// How many cells stand behind a reference.
+/// Number of specifier cells after a reference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Cells {
     /// None.
     None,
-    /// As many as this property of the target says; without it, none.
+    /// The value of this property of the target; none without it.
     NamedOrNone(&'static str),
-    /// As many as this property of the target says.
+    /// The value of this property of the target.
     Named(&'static str),
-    /// All that is left.
+    /// The rest of the value.
     Rest,
 }
 
-/// Properties that name suppliers, with what stands behind each reference. The last three stand for families of names;
-/// see [`rule`].
+/// Properties that name suppliers, with the number of cells after each reference. The last three are patterns; see
+/// [`rule`].
 const PROPERTIES: [(&str, Cells, SupplierKind); 28] = {
     use Cells::{NamedOrNone, None, Rest};
     use SupplierKind::{Clock, Iommu, Other, Power, Regulator, Reset};
@@ -59,7 +59,7 @@ const PROPERTIES: [(&str, Cells, SupplierKind); 28] = {
         ("power-supplies", None, Other),
         ("pses", NamedOrNone("#pse-cells"), Other),
         ("pwms", NamedOrNone("#pwm-cells"), Other),
-        // The bit that a leaf IPMMU has at its main instance stands behind the reference, without a count.
+        // The leaf's bit number at the main IPMMU follows the reference, without a cell count.
         ("renesas,ipmmu-main", Rest, Other),
         ("resets", NamedOrNone("#reset-cells"), Reset),
         ("wakeup-parent", None, Other),
@@ -69,7 +69,7 @@ const PROPERTIES: [(&str, Cells, SupplierKind); 28] = {
     ]
 };
 
-/// What `property` says about suppliers, if anything.
+/// Format and kind of the suppliers in `property`, if it names any.
 fn rule(property: &str) -> Option<(Cells, SupplierKind)> {
     let ends = |suffix: &str| property.len() > suffix.len() && property.ends_with(suffix);
     let wanted = match property {
@@ -83,7 +83,7 @@ fn rule(property: &str) -> Option<(Cells, SupplierKind)> {
     PROPERTIES.iter().find(|(name, ..)| *name == wanted).map(|(_, cells, kind)| (*cells, *kind))
 }
 
-/// Why a reference cannot be read.
+/// Defect of a reference.
 pub(super) enum Broken {
     Dangling(u32),
     NoCells(Idx, &'static str),
@@ -92,7 +92,7 @@ pub(super) enum Broken {
 }
 
 impl Broken {
-    /// The same as a note.
+    /// Converts it to a note.
     pub(super) fn note(self, log: &Log) -> NoteKind {
         match self {
             Self::Dangling(phandle) => NoteKind::Dangling(phandle),
@@ -103,8 +103,8 @@ impl Broken {
     }
 }
 
-/// The references in a value, each with the cells behind it, up to the first that cannot be read. Zeros, which stand
-/// for "none here", are skipped.
+/// Iterator over the references in a value, each with its specifier, up to the first that cannot be parsed. Zeros,
+/// which mean "none", are skipped.
 pub(super) struct References<'t, 'a> {
     tree: &'t Tree<'a>,
     rest: &'a [u8],
@@ -148,7 +148,7 @@ impl Iterator for References<'_, '_> {
                 Some(phandle) => self.args(phandle),
                 None => Err(Broken::Truncated),
             };
-            // What follows a broken reference cannot be told apart, unless nothing stands behind references.
+            // The length of a broken reference is unknown, unless references have no specifiers.
             if found.is_err() && !(self.cells == Cells::None && self.rest.len() >= 4) {
                 self.rest = &[];
             }
@@ -190,8 +190,8 @@ impl<'c, 'a> Collector<'c, 'a> {
         Self { tree, log, owners, ids, unmet: Vec::new() }
     }
 
-    /// The suppliers of `device` in firmware order, and what it needs and cannot get; `interrupts` are its own, followed
-    /// to their controllers.
+    /// The suppliers of `device` in firmware order, and the dependencies that cannot be met; `interrupts` are the
+    /// device's, resolved to their controllers.
     pub(super) fn suppliers(
         mut self,
         device: Idx,
@@ -213,7 +213,7 @@ impl<'c, 'a> Collector<'c, 'a> {
                     }
                 }
                 "iommu-map" => self.iommu_map(&mut links, device, value),
-                // What a hogged line needs is its own controller.
+                // A GPIO hog refers to its own controller.
                 "gpio" | "gpios" if self.tree.has(device, "gpio-hog") => {}
                 _ => {
                     let Some((cells, kind)) = rule(property) else { continue };
@@ -237,7 +237,7 @@ impl<'c, 'a> Collector<'c, 'a> {
         Ok((links, self.unmet))
     }
 
-    /// Notes that a need of `device` cannot be met.
+    /// Records a dependency of `device` that cannot be met.
     fn unmet(&mut self, (device, property): (Idx, &str), kind: SupplierKind, note: NoteKind) {
         let reason = note.to_string().into();
         let property = self.log.word(property);
@@ -245,7 +245,7 @@ impl<'c, 'a> Collector<'c, 'a> {
         self.unmet.push(Unmet { property, kind, reason });
     }
 
-    /// `iommu-map`: what lies behind the device needs these IOMMUs. The arguments are first requester ID, specifier, and
+    /// `iommu-map`: devices behind the bridge need these IOMMUs. The arguments are first requester ID, specifier, and
     /// number of IDs.
     fn iommu_map(&mut self, links: &mut Vec<Supplier>, device: Idx, value: &[u8]) {
         for entry in iommu_map::entries(self.tree, value) {
@@ -256,7 +256,7 @@ impl<'c, 'a> Collector<'c, 'a> {
                     }
                     self.link(links, (device, "iommu-map"), entry.iommu, SupplierKind::Iommu, entry.args);
                 }
-                // Nothing is known of what lies behind: that is for the bus below to find out, not for the bridge.
+                // It concerns the devices behind the bridge, not the bridge itself, so it is no unmet dependency of it.
                 Err(e) => {
                     let kind = e.note(self.log);
                     self.log.note(device, "iommu-map", kind);
@@ -265,7 +265,7 @@ impl<'c, 'a> Collector<'c, 'a> {
         }
     }
 
-    /// The devices at the far ends of the graph that starts at `device`'s ports.
+    /// The devices at the remote endpoints of `device`'s ports.
     fn remote_endpoints(&mut self, links: &mut Vec<Supplier>, device: Idx) -> Result<(), FdtError> {
         let tree = self.tree;
         let named = |node: Idx, name: &'static str| {
@@ -288,7 +288,7 @@ impl<'c, 'a> Collector<'c, 'a> {
         Ok(())
     }
 
-    /// Leaves out suppliers that the device asks for only after it is up (`post-init-providers`).
+    /// Removes suppliers that the device needs only after its initialisation (`post-init-providers`).
     fn drop_post_init(&self, links: &mut Vec<Supplier>, device: Idx) {
         let Some(value) = self.tree.prop(device, "post-init-providers") else { return };
         let later: BTreeSet<NodeId> =
@@ -296,10 +296,10 @@ impl<'c, 'a> Collector<'c, 'a> {
         links.retain(|s| !later.contains(&s.target));
     }
 
-    /// Adds a link, unless the supplier is disabled, or is the device itself, or lies below or above it. Without its
-    /// power domain or reset line a device cannot be used, whoever disabled that; without one of its IOMMUs some of its
-    /// streams would run untranslated (P10). Clocks of disabled nodes are left out as on Linux (`-ENOENT`): clock
-    /// controllers list every PHY that could feed them, also on boards that have it switched off.
+    /// Adds a link, unless the supplier is disabled, or is the device itself, a descendant or an ancestor of it. A
+    /// disabled power domain or reset line makes the device unusable; with a disabled IOMMU some of its streams would
+    /// run untranslated (P10). Disabled clocks are skipped as on Linux (`-ENOENT`): clock controllers list every PHY
+    /// that could feed them, also those that a board disables.
     fn link(
         &mut self,
         links: &mut Vec<Supplier>,
@@ -326,7 +326,7 @@ impl<'c, 'a> Collector<'c, 'a> {
     }
 }
 
-/// The node whose port `endpoint` belongs to (Linux: `of_graph_get_port_parent`).
+/// The node that has the port of `endpoint` (Linux: `of_graph_get_port_parent`).
 fn port_owner(tree: &Tree<'_>, endpoint: Idx) -> Option<Idx> {
     let above = tree.parent(tree.parent(endpoint)?)?;
     if matches!(tree.base_name(above), "ports" | "in-ports" | "out-ports") { tree.parent(above) } else { Some(above) }

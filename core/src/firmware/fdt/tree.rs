@@ -1,4 +1,4 @@
-//! A blob as an array of nodes: the one place that knows the library that reads it.
+//! A blob as an array of nodes. Only this module uses the parser library.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -15,20 +15,20 @@ use super::log::Log;
 use super::note::NoteKind;
 use super::{FdtError, shape};
 
-/// Levels below the root that are read. Linux reads 64, too (`drivers/of/fdt.c`, `FDT_MAX_DEPTH`).
+/// Limit of levels below the root (as Linux: `drivers/of/fdt.c`, `FDT_MAX_DEPTH`).
 pub(super) const MAX_DEPTH: usize = 64;
 
 /// Path bytes per byte of blob. A tree of one-letter nodes nested to the limit needs 11.
 const PATH_BYTES_PER_BYTE: usize = 16;
 
-/// A node, by its place in document order. 0 is the root.
+/// Index of a node in document order. 0 is the root.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Idx(pub(super) u32);
 
 struct Node<'a> {
     name: &'a str,
     parent: Option<Idx>,
-    /// One past its last descendant.
+    /// Index after its last descendant.
     end: u32,
     /// Its properties, in the blob's order.
     props: Range<u32>,
@@ -38,11 +38,11 @@ struct Node<'a> {
     pci: bool,
 }
 
-/// All nodes and properties of a blob, none copied.
+/// All nodes and properties of a blob, borrowed from it.
 pub(super) struct Tree<'a> {
     nodes: Vec<Node<'a>>,
     props: Vec<(&'a str, &'a [u8])>,
-    /// The places of each node's properties, sorted by name.
+    /// Indices of each node's properties, sorted by name.
     sorted: Vec<u32>,
     by_phandle: BTreeMap<u32, Idx>,
     reservations: Vec<(u64, u64)>,
@@ -126,7 +126,7 @@ impl<'a> Tree<'a> {
         ["phandle", "linux,phandle"].into_iter().find_map(|name| Some((name, self.u32(node, name)?)))
     }
 
-    /// Full paths of all nodes, by place. A node with the name of an earlier sibling gets `#1`, `#2`, ... behind it.
+    /// Full paths of all nodes, by index. A node with the name of an earlier sibling gets the suffix `#1`, `#2`, ...
     pub(super) fn paths(&self, blob_len: usize) -> Result<Vec<Arc<str>>, FdtError> {
         let mut left = blob_len.saturating_mul(PATH_BYTES_PER_BYTE);
         let mut paths: Vec<Arc<str>> = Vec::with_capacity(self.len());
@@ -150,7 +150,7 @@ impl<'a> Tree<'a> {
         Ok(paths)
     }
 
-    /// Notes twice-given names and phandles, and each `status` that nothing knows.
+    /// Notes duplicate names and phandles, and unknown values of `status`.
     pub(super) fn note_oddities(&self, log: &mut Log) {
         for node in self.all() {
             if !log.path(node).ends_with(self.name(node)) {
@@ -173,7 +173,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Path of a node, put together from the names above it.
+    /// Path of a node, from the names of its ancestors.
     fn path_to(&self, node: Idx) -> Arc<str> {
         let mut names = Vec::new();
         let mut at = Some(node);
@@ -213,35 +213,35 @@ impl<'a> Tree<'a> {
         name.split_once('@').map_or(name, |(base, _)| base)
     }
 
-    /// The node above.
+    /// The parent.
     pub(super) fn parent(&self, node: Idx) -> Option<Idx> {
         self.node(node).parent
     }
 
-    /// The nodes right below.
+    /// The children.
     pub(super) fn children(&self, node: Idx) -> impl Iterator<Item = Idx> + '_ {
         let end = self.node(node).end;
         let within = move |at: u32| (at < end).then_some(Idx(at));
         core::iter::successors(within(node.0 + 1), move |at| within(self.node(*at).end))
     }
 
-    /// The child called `name`, unit address and all.
+    /// The child called `name`, unit address included.
     pub(super) fn child(&self, node: Idx, name: &str) -> Option<Idx> {
         self.children(node).find(|c| self.name(*c) == name)
     }
 
-    /// True when `node` is `above` or lies below it.
+    /// True when `node` is `above` or a descendant of it.
     pub(super) fn contains(&self, above: Idx, node: Idx) -> bool {
         above <= node && node.0 < self.node(above).end
     }
 
-    /// False when the node, or one above it, has a `status` other than `okay`.
+    /// False when the node or an ancestor has a `status` other than `okay`.
     pub(super) fn enabled(&self, node: Idx) -> bool {
         self.node(node).enabled
     }
 
-    /// Cells of an address and of a size in the `reg` of `node`'s children. Like Linux, a node that does not say takes
-    /// over what the nearest node above it says, and 1 and 1 when none does.
+    /// Cells of an address and of a size in the `reg` of `node`'s children. As on Linux they are inherited from the
+    /// nearest ancestor that states them; the default is 1 and 1.
     pub(super) fn child_cells(&self, node: Idx) -> (u32, u32) {
         self.node(node).cells
     }
@@ -257,7 +257,7 @@ impl<'a> Tree<'a> {
         self.props[range.start as usize..range.end as usize].iter().copied()
     }
 
-    /// Value of a property. Of two with one name the first counts.
+    /// Value of a property. Of several with one name the first counts.
     pub(super) fn prop(&self, node: Idx, name: &str) -> Option<&'a [u8]> {
         let range = self.node(node).props.clone();
         let sorted = &self.sorted[range.start as usize..range.end as usize];
@@ -266,7 +266,7 @@ impl<'a> Tree<'a> {
         (found == name).then_some(value)
     }
 
-    /// True when the property is there.
+    /// True when the node has the property.
     pub(super) fn has(&self, node: Idx, name: &str) -> bool {
         self.prop(node, name).is_some()
     }
@@ -276,12 +276,12 @@ impl<'a> Tree<'a> {
         self.prop(node, name)?.first_chunk::<4>().map(|b| u32::from_be_bytes(*b))
     }
 
-    /// Texts of a property. See [`strings`].
+    /// Strings of a property. See [`strings`].
     pub(super) fn strings(&self, node: Idx, name: &str) -> impl Iterator<Item = Result<&'a str, NoteKind>> + use<'a> {
         strings(self.prop(node, name).unwrap_or_default())
     }
 
-    /// True when `compatible` has the word.
+    /// True when `compatible` contains `word`.
     pub(super) fn compatible(&self, node: Idx, word: &str) -> bool {
         self.strings(node, "compatible").any(|s| s == Ok(word))
     }
@@ -297,7 +297,7 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// Texts in a value, each ended by a zero byte; empty ones are left out.
+/// Strings in a value, each ended by a zero byte; empty ones are skipped.
 pub(super) fn strings(value: &[u8]) -> impl Iterator<Item = Result<&str, NoteKind>> {
     value
         .split(|b| *b == 0)
@@ -305,12 +305,12 @@ pub(super) fn strings(value: &[u8]) -> impl Iterator<Item = Result<&str, NoteKin
         .map(|s| core::str::from_utf8(s).ok().filter(|s| !s.contains(char::is_control)).ok_or(NoteKind::NotText))
 }
 
-/// Whether a node can have it as its phandle.
+/// True when the value is valid as a phandle.
 const fn is_phandle(value: u32) -> bool {
     value != 0 && value != u32::MAX
 }
 
-/// Opens the blob; the answer holds it without the bytes behind it.
+/// Opens the blob; the result has it without trailing bytes.
 fn open(blob: &[u8]) -> Result<(&[u8], Fdt<'_>), FdtError> {
     let total = blob.get(4..8).and_then(<[u8]>::first_chunk::<4>).map_or(0, |b| u32::from_be_bytes(*b) as usize);
     let blob = blob.get(..total).unwrap_or(blob);
@@ -324,8 +324,7 @@ fn open(blob: &[u8]) -> Result<(&[u8], Fdt<'_>), FdtError> {
     }
 }
 
-/// The same text, borrowed from the blob for as long as the blob lives: the library lends a property's name only for as
-/// long as the property.
+/// The same string with the blob's lifetime: the library's borrow of a property's name ends with the property.
 fn within<'a>(blob: &'a [u8], part: &str) -> &'a str {
     let start = part.as_ptr().addr().wrapping_sub(blob.as_ptr().addr());
     let bytes = blob.get(start..start.saturating_add(part.len())).unwrap_or_default();

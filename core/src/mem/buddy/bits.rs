@@ -40,7 +40,7 @@ struct Inner {
     children: [u32; 64],
 }
 
-/// Stands for a child that was never needed.
+/// Marks a child that was never allocated.
 const NONE: u32 = u32::MAX;
 
 impl BitSet {
@@ -108,7 +108,7 @@ impl BitSet {
         self.above(0, self.height, index)
     }
 
-    /// The leaf for `index`, if it was ever needed.
+    /// The leaf for `index`, if it was ever allocated.
     fn leaf_of(&self, index: u64) -> Option<usize> {
         if let Some((covers, leaf)) = self.recent
             && covers == index >> LEAF_BITS
@@ -122,10 +122,10 @@ impl BitSet {
         (node < self.leaves.len()).then_some(node)
     }
 
-    /// The leaf for `index`, made if need be, and marked as having a member all the way down.
+    /// The leaf for `index`, allocated if need be, with the summary bits above it set.
     fn make_leaf(&mut self, index: u64) -> u32 {
         if self.height > 0 && self.inners.is_empty() {
-            // Most sets stay as small as this: no room for more is taken in advance.
+            // Most sets stay this small: reserve no more in advance.
             self.inners.reserve_exact(self.height as usize);
             self.inners.push(Inner { summary: 0, children: [NONE; 64] });
         }
@@ -153,7 +153,7 @@ impl BitSet {
         node
     }
 
-    /// Takes note on the way down to `index` that its leaf is empty now.
+    /// Clears the summary bits above the leaf of `index`, which has become empty, as far up as nodes have become empty.
     fn clear_child(&mut self, node: usize, height: u32, index: u64) {
         let child = child_of(index, height);
         if height > 1 {

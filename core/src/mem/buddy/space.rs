@@ -1,16 +1,16 @@
-//! Buddy blocks over a numbered space of pages, with a record of every run that is out.
+//! Buddy blocks over a numbered space of pages, with a record of every allocated run.
 
 use alloc::vec::Vec;
 
 use super::bits::BitSet;
 use super::blocks::{Blocks, largest_order};
 
-/// Orders below this are kept on short stacks when they come back, to be handed out again at once: sizes recur.
+/// Freed blocks of orders below this go onto short stacks, to be reused first: sizes recur.
 const HOT_ORDERS: usize = 10;
-/// Blocks that one such stack holds.
+/// Capacity of one such stack, in blocks.
 const HOT_BLOCKS: usize = 64;
 
-/// What is asked of a [`Buddy`].
+/// Request to a [`Buddy`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     /// Pages, at least 1.
@@ -19,21 +19,22 @@ pub(crate) struct Request {
     pub(crate) align_order: u32,
     /// Highest page that may belong to the run.
     pub(crate) last: u64,
-    /// Page from which on blocks are preferred, to spare the scarce ones below.
+    /// First preferred page; pages below it are used only when these are exhausted.
     pub(crate) prefer_from: u64,
-    /// No page before [`prefer_from`](Self::prefer_from) will do.
+    /// Fail in the place of using pages below [`prefer_from`](Self::prefer_from).
     pub(crate) strict: bool,
 }
 
-/// The free and the taken pages of one space.
+/// Free and allocated pages of one space.
 ///
-/// Pages that were never handed out are `fresh` and are touched from the top down, and only when no free block will do:
-/// so the first allocations are the highest, and later ones fill holes before they break new ground.
+/// Pages that were never allocated are `fresh`. They are used from the top down, and only when no free block fits: the
+/// first allocations are the highest, and later ones fill holes first.
 ///
 /// # Invariants
 ///
-/// Each usable page is in exactly one of: a fresh block, a free block, a hot block, a taken run. Two free buddies never
-/// coexist in `free`. A taken run has its first page in `starts` and its last in `ends`, and no bits between.
+/// Each usable page is in exactly one of: a fresh block, a free block, a hot block, an allocated run. Two free buddies
+/// never coexist in `free`. An allocated run has its first page in `starts` and its last in `ends`, and no bits
+/// between.
 #[derive(Debug)]
 pub(crate) struct Buddy {
     bits: u32,
@@ -65,13 +66,13 @@ impl Buddy {
         self.fresh.insert_range(first, end.min(1 << self.bits));
     }
 
-    /// Pages taken now.
+    /// Number of pages allocated at this moment.
     pub(crate) fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// Takes a run whose first page is a multiple of its own size, rounded up to a power of two, or of the alignment
-    /// asked for, whichever is larger. The cost does not depend on the number of holes.
+    /// Allocates a run aligned to its own size, rounded up to a power of two, or to the requested alignment, whichever
+    /// is larger. The cost does not depend on the number of holes.
     pub(crate) fn alloc_natural(&mut self, request: Request) -> Option<u64> {
         let order = self.size_order(&request)?.max(request.align_order);
         if let Some(first) = self.alloc_hot(order, &request) {
@@ -87,8 +88,8 @@ impl Buddy {
         Some(place)
     }
 
-    /// Takes a run wherever one is, also across block boundaries. The natural place is tried first; only when there is
-    /// none, the free blocks of at least a quarter of the size are searched from the top.
+    /// Allocates a run at any place, also across block boundaries. A naturally aligned place is tried first; when there
+    /// is none, the free blocks of at least a quarter of the size are searched from the top.
     pub(crate) fn alloc_any(&mut self, request: Request) -> Option<u64> {
         if let Some(first) = self.alloc_natural(request) {
             return Some(first);
@@ -99,7 +100,7 @@ impl Buddy {
         Some(place)
     }
 
-    /// Takes back a run, which must be exactly one that is out. On `false` nothing has changed.
+    /// Frees a run, which must be exactly one that is allocated. On `false` nothing has changed.
     pub(crate) fn free(&mut self, first: u64, pages: u64) -> bool {
         let Some(last) = pages.checked_sub(1).and_then(|n| first.checked_add(n)) else { return false };
         if last >> self.bits != 0 || !self.starts.contains(first) || self.ends.at_or_above(first) != Some(last) {
@@ -120,8 +121,8 @@ impl Buddy {
         true
     }
 
-    /// Takes the pages from `first` up to but not including `end` out of the space for good, as far as they are in it. On
-    /// `false`, which says that one of them is taken, nothing has changed.
+    /// Removes the pages from `first` up to but not including `end` from the space for good, as far as they are in it.
+    /// On `false`, which means that one of them is allocated, nothing has changed.
     pub(crate) fn withdraw(&mut self, usable: (u64, u64), first: u64, end: u64) -> bool {
         let (first, end) = (first.max(usable.0), end.min(usable.1));
         self.join_all();
@@ -136,7 +137,7 @@ impl Buddy {
         true
     }
 
-    /// The order of the smallest power of two that holds the request, or `None` when the space never could.
+    /// The order of the smallest block that holds the request, or `None` when the space is too small.
     fn size_order(&self, request: &Request) -> Option<u32> {
         let order = request.pages.checked_next_power_of_two()?.ilog2();
         let fits = order <= self.bits && request.align_order <= self.bits;
@@ -149,7 +150,7 @@ impl Buddy {
         self.taken += pages;
     }
 
-    /// The block of exactly this size that came back last, if the request may have it.
+    /// The most recently freed block of exactly this size, if it meets the request.
     fn alloc_hot(&mut self, order: u32, request: &Request) -> Option<u64> {
         if request.pages != 1 << order {
             return None;
@@ -192,7 +193,7 @@ impl Buddy {
             self.fresh.remove(first, o);
             self.release(first, first + (1 << o));
         }
-        // Joining with a buddy below may have moved the start of the block out of the preferred range.
+        // Merging with a buddy below may have moved the start of the block out of the preferred range.
         let (first, o) =
             self.free.smallest(order, lowest, highest).or_else(|| self.free.smallest(order, 0, highest))?;
         let top = first + ((1 << o) - (1 << order));
@@ -227,7 +228,7 @@ impl Buddy {
         None
     }
 
-    /// Cuts `pages` free pages at `first` out of the blocks that hold them; what is over stays free.
+    /// Removes `pages` free pages at `first` from the blocks that hold them; the rest of these blocks stays free.
     fn claim(&mut self, first: u64, pages: u64) {
         let end = first + pages;
         let mut page = first;
@@ -241,7 +242,7 @@ impl Buddy {
         self.free.insert_range(end, page);
     }
 
-    /// Frees pages and joins them with their free buddies.
+    /// Frees pages and merges them with their free buddies.
     fn release(&mut self, mut first: u64, end: u64) {
         while first < end {
             let mut order = largest_order(first, end);
@@ -256,7 +257,7 @@ impl Buddy {
         }
     }
 
-    /// Puts everything that is hot or fresh among the free blocks, before a request fails for want of a larger one.
+    /// Merges all hot and fresh blocks into the free ones, before a request fails for lack of a larger block.
     fn join_all(&mut self) {
         for order in 0..HOT_ORDERS {
             while let Some(first) = self.hot[order].pop() {
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn preferred_pages_go_first_and_the_scarce_ones_last() {
+    fn preferred_pages_are_used_first() {
         let mut buddy = Buddy::new(8);
         buddy.add(0, 4);
         buddy.add(128, 256);
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn hot_blocks_join_again_before_a_request_fails() {
+    fn hot_blocks_are_merged_before_a_request_fails() {
         let mut buddy = Buddy::new(6);
         buddy.add(0, 64);
         let pages: Vec<_> = (0..64).map(|_| buddy.alloc_natural(request(1)).unwrap()).collect();

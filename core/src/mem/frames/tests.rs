@@ -22,7 +22,7 @@ fn request(pages: u64, align: u64, limit: u64) -> PageRequest {
 }
 
 #[test]
-fn pages_that_change_owner_are_zero_in_the_cache_and_in_ram() {
+fn allocated_pages_are_zero_in_cache_and_in_ram() {
     let memory = memory(8);
     let frames = Frames::new(memory.clone());
     let base = frames.alloc(&PageRequest::new(3)).unwrap();
@@ -33,7 +33,7 @@ fn pages_that_change_owner_are_zero_in_the_cache_and_in_ram() {
 }
 
 #[test]
-fn every_wrong_way_back_is_refused_and_changes_nothing() {
+fn a_wrong_free_is_refused_and_changes_nothing() {
     let frames = frames(64);
     let run = frames.alloc(&PageRequest::new(4)).unwrap();
     let next = frames.alloc(&PageRequest::new(4)).unwrap();
@@ -60,7 +60,7 @@ fn every_wrong_way_back_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn absurd_requests_find_no_memory_and_do_not_panic() {
+fn impossible_requests_fail_without_a_panic() {
     let frames = frames(16);
     for pages in [0, 17, u64::MAX / 4096, u64::MAX] {
         assert!(frames.alloc(&request(pages, 4096, u64::MAX)).is_err(), "{pages} pages");
@@ -76,7 +76,7 @@ fn absurd_requests_find_no_memory_and_do_not_panic() {
 }
 
 #[test]
-fn the_whole_region_is_one_run_whatever_its_size_and_place() {
+fn a_region_of_any_size_and_place_can_be_allocated_as_one_run() {
     let memory = FakeMemory::new(&[(BASE + 3 * PAGE_SIZE, 21 * PAGE_SIZE, RamUse::Contiguous)]);
     let phys = PhysMemory::new(memory.dynamic());
     let cma = phys.cma().unwrap();
@@ -85,7 +85,7 @@ fn the_whole_region_is_one_run_whatever_its_size_and_place() {
 }
 
 #[test]
-fn a_page_of_one_allocator_is_foreign_to_the_other() {
+fn an_allocator_refuses_pages_of_another_one() {
     let memory = FakeMemory::new(&[(BASE, 0x1_0000, RamUse::Frames), (BASE + 0x1_0000, 0x1_0000, RamUse::Contiguous)]);
     let phys = PhysMemory::new(memory.dynamic());
     let (frames, cma) = (phys.frames(), phys.cma().unwrap());
@@ -96,7 +96,7 @@ fn a_page_of_one_allocator_is_foreign_to_the_other() {
 }
 
 #[test]
-fn memory_below_4_gib_is_left_to_those_who_need_it() {
+fn memory_below_4_gib_is_used_only_when_the_limit_demands_it() {
     let high = 0x1_0000_0000;
     let memory = FakeMemory::new(&[(BASE, 0x4000, RamUse::Frames), (high, 0x10_0000, RamUse::Frames)]);
     let frames = Frames::new(memory.dynamic());
@@ -124,7 +124,7 @@ proptest! {
     #![proptest_config(ProptestConfig {
         cases: if cfg!(miri) { 3 } else { ProptestConfig::default().cases.max(200) }, failure_persistence: None, ..ProptestConfig::default()
     })]
-    /// The oracle knows which pages are out; a refusal is right only if no fitting run of free pages exists.
+    /// The oracle knows which pages are allocated; a refusal is right only if no fitting run of free pages exists.
     #[test]
     fn runs_never_overlap_and_a_free_run_is_always_found(ops in proptest::collection::vec(op(), 1..if cfg!(miri) { 8 } else { 120 })) {
         const PAGES: u64 = 150;
@@ -169,7 +169,7 @@ proptest! {
 }
 
 #[test]
-fn threads_take_and_give_back_without_losing_a_page() {
+fn concurrent_allocations_and_frees_lose_no_page() {
     let frames = frames(256);
     let rounds = if cfg!(miri) { 1 } else { 200 };
     std::thread::scope(|s| {

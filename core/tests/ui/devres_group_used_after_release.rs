@@ -1,4 +1,4 @@
-// What was acquired in a release group borrows from it: it is out of reach once the group was given back.
+// Resources of a devres group borrow from it: they cannot be used once the group was released.
 
 use bindery::binding::Bound;
 use bindery::driver::ProbeError;
