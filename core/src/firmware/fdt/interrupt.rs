@@ -164,7 +164,7 @@ pub(super) fn map_targets(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<V
 }
 
 /// Parses a GIC specifier: type 0 = SPI (line 32 and up), 1 = PPI (16 to 31), 2 and 3 = the extended SPI (4096 and up)
-/// and PPI (1056 and up) of GICv3; flag bits 0 and 1 = edge, 2 and 3 = level.
+/// and PPI (1056 and up) of GIC version 3; flag bits 0 and 1 = edge, 2 and 3 = level.
 fn gic_line(args: &[u32]) -> Option<Resource> {
     let [kind, number, flags, ..] = *args else { return None };
     let line = match (kind, number) {

@@ -59,7 +59,7 @@ use tree::{Idx, Tree};
 /// let sata = board.devices.iter().find(|d| &*d.name == "ee300000.sata").expect("it is on this board");
 /// assert!(matches!(sata.resources[0], Resource::Mem { len: 0x20_0000, .. }));
 /// let iommu = sata.suppliers.iter().find(|s| s.kind == SupplierKind::Iommu).expect("it is behind an IOMMU");
-/// assert_eq!(nodes.name(iommu.node), "ipmmu_hc (/soc/iommu@e6570000)");
+/// assert_eq!(nodes.name(iommu.node), "ipmmu_hc (/soc/mmu@e6570000)");
 /// # Ok::<(), fdt::FdtError>(())
 /// ```
 pub fn describe(blob: &[u8], nodes: &mut Nodes) -> Result<Description, FdtError> {
