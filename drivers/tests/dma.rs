@@ -138,13 +138,13 @@ fn a_list_is_one_range_for_the_device() {
 #[test]
 fn a_lazy_domain_pins_the_page_until_the_flush() {
     run_mapped(DomainKind::Lazy, |dev, rig| {
-        let frames = dev.machine().memory().frames().in_use();
+        let frames = rig.machine.memory().frames().in_use();
         let mapped = dev.dma().map(filled(dev, 4096, 7), Direction::ToDevice).unwrap();
         let addr = mapped.device_addr();
         assert_eq!(rig.device_reads(addr), 7);
         drop(mapped.unmap().unwrap());
         assert_eq!(rig.device_reads(addr), 7, "P2: the IOTLB still caches it, so the page is still pinned");
-        assert!(dev.machine().memory().frames().in_use() > frames);
+        assert!(rig.machine.memory().frames().in_use() > frames);
         dev.wait_until(core::time::Duration::from_millis(11), core::time::Duration::from_millis(11), || false);
         let other = dev.dma().map(filled(dev, 4096, 8), Direction::ToDevice).unwrap();
         assert_ne!(other.device_addr(), DeviceAddr(0));

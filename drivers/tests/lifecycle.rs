@@ -9,7 +9,7 @@ mod hook;
 
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -373,20 +373,20 @@ impl Driver for Supplier {
 }
 
 /// Driver that finds its supplier missing; the supplier arrives before the deferral is returned.
-struct Late;
+struct Late(Weak<bindery::machine::Machine>);
 
 impl Driver for Late {
     const NAME: &'static str = "late";
     const MATCHES: &'static [Match] = &[Match::compatible("test,late")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
-        let supplier = dev.machine().device("supplier").unwrap();
+    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+        let machine = &self.0.upgrade().unwrap();
+        let supplier = machine.device("supplier").unwrap();
         if supplier.phase() == Phase::Bound {
             return Ok(());
         }
-        dev.machine().register(Supplier);
+        machine.register(Supplier);
         // On a thread of its own: requests of this thread are queued until the probe has returned.
-        let machine = dev.machine();
         assert!(thread::scope(|s| s.spawn(|| machine.step()).join().unwrap_or(false)));
         Err(ProbeError::Defer { on: Missing::Node(supplier.node()) })
     }
@@ -404,7 +404,7 @@ fn arrival_in_a_probe(fixture: &Fixture) -> Findings {
         fixture.machine.add_device(desc).unwrap();
     }
     fixture.settle();
-    fixture.machine.register(Late);
+    fixture.machine.register(Late(Arc::downgrade(&fixture.machine)));
     fixture.settle();
     match fixture.driver("late") {
         Some(_) => Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bindery::binding::Client;
+use bindery::driver::Client;
 use bindery_drivers::ata::AtaError;
 use bindery_drivers::sata_rcar::{Port, SataRcar};
 use bindery_sim::disk::{Disk, SECTOR};

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use bindery::binding::Client;
 use bindery::device::{DeviceDesc, Nodes};
+use bindery::driver::Client;
 use bindery::driver::{Driver, Match};
 use bindery::firmware::fdt::describe;
 use bindery::machine::{Handle, Machine, Policy};

@@ -5,45 +5,39 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::Any;
 use core::fmt;
 use core::time::Duration;
 
 use super::provided::ProviderEntry;
 use super::{
-    DevresGroup, Entry, EntryId, GroupTag, Irq, Ledger, Mmio, Phase, Reservation, ResourceError, ResourceKind, Scope,
+    DevresGroup, Entry, EntryId, GroupTag, Ledger, Mmio, Phase, Reservation, ResourceError, ResourceKind, Scope, Slots,
     UnwindCtx,
 };
-use crate::addr::DeviceAddr;
-use crate::claim::{Claim, Holder, Mode, Subject};
+use crate::claim::{Claim, Conflict, Holder, Mode, Subject};
+use crate::context::SystemClock;
 use crate::device::{Device, DeviceDesc, NodeId};
-use crate::dma::check::Op;
-use crate::dma::{Dma, DmaContext, Ioas};
-use crate::driver::{DmaOwner, Missing, ProbeError, Quiesced};
+use crate::error::Missing;
 use crate::event::EventKind;
-use crate::instrument::{CoveragePoint, FaultPoint};
-use crate::iommu::{Domain, FaultReport, GroupError, GroupHold, Iommu, Membership, OwnerId, Translation};
-use crate::machine::Machine;
-use crate::power::{self, CountedSupply, LineUses, ResetLine, Supply, SupplyUse};
+use crate::instrument::FaultPoint;
+use crate::lifecycle::{DmaOwner, Quiesced};
 use crate::promise::Promise;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::system::{DeviceRegistry, System};
 
 /// Having a `&Bound` tells you: the device is held by this driver, its suppliers are there and switched on, its DMA is
 /// set up, and none of it will be taken away while the borrow lasts.
 pub struct Bound {
-    machine: Arc<Machine>,
+    system: Arc<System>,
+    /// Keeps the machine, too, while the binding lives.
+    registry: Arc<dyn DeviceRegistry>,
     device: Arc<Device>,
     owner: DmaOwner,
     /// As whom the binding claims what it takes.
     holder: Holder,
     pub(crate) ledger: Ledger,
-    pub(crate) lines: LineUses,
-    pub(crate) dma: Mutex<Option<Arc<DmaContext>>>,
-    /// Its place in its IOMMU group, while it has a claim to that.
-    pub(crate) membership: Mutex<Option<Membership>>,
-    /// The domain that the device is attached to, while it is.
-    pub(crate) domain: Mutex<Option<Arc<Domain>>>,
+    /// State of higher floors for this binding.
+    pub(crate) slots: Slots,
     /// The last word on the device being quiet, void as soon as it learns another device address.
     quiesced: Mutex<Option<Quiesced>>,
     /// The device has learned a device address at least once, or may know some of an earlier binding.
@@ -53,25 +47,30 @@ pub struct Bound {
 }
 
 impl Bound {
-    pub(crate) fn new(machine: Arc<Machine>, device: Arc<Device>, driver: &str, owner: DmaOwner) -> Self {
-        // A device that runs on since its last binding knows addresses of that one.
-        let dma_published = machine.supplies.has_pinned_for(device.node());
+    /// A binding of `device`, nothing of which is set up. `may_run`: the device was not shown to be quiesced since its last
+    /// binding, and knows addresses of that one.
+    pub(crate) fn new(
+        system: Arc<System>,
+        registry: Arc<dyn DeviceRegistry>,
+        device: Arc<Device>,
+        driver: &str,
+        owner: DmaOwner,
+        may_run: bool,
+    ) -> Self {
         let holder = match owner {
             DmaOwner::Kernel => Holder::new(&device.desc().name, driver),
             DmaOwner::PassThrough => Holder::pass_through(&device.desc().name, driver),
         };
         Self {
-            machine,
+            system,
+            registry,
             device,
             owner,
             holder,
             ledger: Ledger::default(),
-            lines: LineUses::default(),
-            dma: Mutex::new(None),
-            membership: Mutex::new(None),
-            domain: Mutex::new(None),
+            slots: Slots::default(),
             quiesced: Mutex::new(None),
-            dma_published: AtomicBool::new(dma_published),
+            dma_published: AtomicBool::new(may_run),
             bind_emitted: AtomicBool::new(false),
         }
     }
@@ -106,16 +105,6 @@ impl Bound {
         self.scope().mmio_shared(index)
     }
 
-    /// Takes the device's interrupt number `index`. See [`Scope::irq`].
-    pub fn irq(&self, index: usize) -> Result<Irq<'_>, ResourceError> {
-        self.scope().irq(index)
-    }
-
-    /// DMA memory and mappings for the device.
-    pub fn dma(&self) -> Dma<'_> {
-        self.scope().dma()
-    }
-
     /// Runs `run` on the way back, in its turn. See [`Scope::action`].
     pub fn action(&self, what: &'static str, run: impl FnOnce() + Send + Sync + 'static) -> Result<(), ResourceError> {
         self.scope().action(what, run)
@@ -130,53 +119,15 @@ impl Bound {
     /// use any more. What is kept since earlier bindings goes back: memory in quarantine, and supplies that stayed on
     /// (P11). The statement is void as soon as the driver reads another device address.
     pub fn mark_quiesced(&self, quiesced: Quiesced) {
-        self.machine.device_quiesced(&self.device, &quiesced);
+        self.registry.device_quiesced(&self.device, &quiesced);
         self.dma_published.store(false, Ordering::Release);
         *self.quiesced.lock() = Some(quiesced);
     }
 
-    /// What `T` the supplier at `node` provides; defers until that device is bound. From then on the supplier is linked
-    /// to this binding: it is not unbound before this binding has ended (P6).
-    ///
-    /// # Errors
-    ///
-    /// [`ResourceError::NotProvided`] when it is bound and provides no `T`, [`ResourceError::SupplierCycle`] when it uses
-    /// this device itself, directly or through others; an event names them.
-    pub fn supplier<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId) -> Result<Arc<T>, ProbeError> {
-        self.check(FaultPoint::LinkAcquire)?;
-        if self.ledger.is_closed() {
-            return Err(ResourceError::Unbinding.into());
-        }
-        let service = self.machine.take_service::<T>(self, node)?;
-        // A provider of supplies is never given away itself: one user could switch off what another one runs on.
-        let service: Box<dyn Any> = Box::new(service);
-        let service: Box<dyn Any> = match service.downcast::<Arc<dyn Supply>>() {
-            Ok(supply) => {
-                let counted: Arc<dyn Supply> = Arc::new(CountedSupply::new(self, node, *supply));
-                Box::new(counted)
-            }
-            Err(other) => other,
-        };
-        service.downcast::<Arc<T>>().map(|service| *service).map_err(|_| ResourceError::NotProvided.into())
-    }
-
-    /// The regulator that the firmware property `NAME-supply` refers to, off as far as this binding is concerned; defers
-    /// until its provider is bound. Under [`AbsentSuppliers::DoWithout`](crate::machine::AbsentSuppliers::DoWithout) an
-    /// absent one counts as always on.
-    pub fn regulator(&self, name: &str) -> Result<SupplyUse, ProbeError> {
-        power::regulator(self, name)
-    }
-
-    /// The device's clock number `index` (the `clocks` entries, from 0), which is on when probe begins: to switch it off
-    /// while the device idles.
-    pub fn clock(&self, index: usize) -> Result<SupplyUse, ResourceError> {
-        power::clock(self, index)
-    }
-
     /// A condition to wait for, by a name that the driver makes up: `Err(ProbeError::Defer { on: dev.condition(&name) })`.
-    /// See [`Machine::fulfil`].
+    /// See [`Machine::fulfil`](crate::machine::Machine::fulfil).
     pub fn condition(&self, name: &str) -> Missing {
-        self.machine.condition(name)
+        Missing::Node(self.registry.condition_node(name))
     }
 
     /// The nodes that property `name` refers to, with their specifier cells.
@@ -190,92 +141,23 @@ impl Bound {
         self.check(FaultPoint::Provide)?;
         let claim = self.claim_name("service", core::any::type_name::<T>())?;
         let entry = ProviderEntry::new::<T>(self.device.node(), claim);
-        self.machine.providers.insert(self.device.node(), service);
+        self.system.providers.insert(self.device.node(), service);
         self.push(0, entry).map(|_| ())
     }
 
     /// One device offers one thing of a kind: consumers could not tell two apart.
-    fn claim_name(&self, space: &'static str, what: &str) -> Result<Arc<Claim>, ResourceError> {
+    pub(crate) fn claim_name(&self, space: &'static str, what: &str) -> Result<Arc<Claim>, ResourceError> {
         self.claim(&Subject::Name { space, name: format!("{what} of {}", self.name()).into() }, Mode::Exclusive)
     }
 
-    /// Offers translation to the consumers of this device. Those that are present join their groups at once, blocked.
-    pub fn provide_iommu(&self, iommu: Arc<dyn Iommu>) -> Result<(), ResourceError> {
-        self.check(FaultPoint::Provide)?;
-        let claim = self.claim_name("service", "IOMMU translation")?;
-        let entry = crate::iommu::InstanceEntry { node: self.device.node(), name: iommu.name(), claim };
-        self.push(0, entry)?;
-        self.machine.iommus.register(self.device.node(), iommu);
-        self.machine.join_consumers(self.device.node());
-        Ok(())
+    /// The clock of the machine.
+    pub fn system_clock(&self) -> SystemClock {
+        self.system.system_clock()
     }
 
-    /// Waits until `done` says so, at most `timeout`; polls whenever something happens, and at least every `poll`.
-    pub fn wait_until(&self, timeout: Duration, poll: Duration, mut done: impl FnMut() -> bool) -> bool {
-        let env = self.machine.env();
-        let deadline = env.now() + timeout;
-        loop {
-            // The clock is read first: a wait that was held up for long still looks once more before it gives up.
-            let now = env.now();
-            if done() {
-                return true;
-            }
-            if now >= deadline {
-                return false;
-            }
-            env.wait(deadline.min(now + poll));
-        }
-    }
-
-    /// The address space of a pass-through owner's device; `None` for a kernel driver.
-    pub fn io_address_space(&self) -> Option<Ioas> {
-        let domain = self.domain.lock().clone().filter(|_| self.owner == DmaOwner::PassThrough)?;
-        Some(Ioas::new(&self.machine, &self.desc().name, self.membership.lock().clone(), domain))
-    }
-
-    /// Lets the pass-through owner `owner` open the device, for as long as the guard lives and the device is bound.
-    /// Refused while another one has a device of its IOMMU group open, with that one's name (P7).
-    pub fn hold_group(&self, owner: &OwnerId) -> Result<GroupHold, GroupError> {
-        crate::iommu::hold(self, owner)
-    }
-
-    /// The device's reset lines; `None` when the firmware gives it none. Each use of them is refused while somebody else
-    /// holds one.
-    pub fn reset_line(&self) -> Option<ResetLine> {
-        ResetLine::of(self)
-    }
-
-    /// Tells that an access to `addr` was refused by this device, an IOMMU, in the context of `translation`. The event
-    /// names the devices that may have done it and, when known, what was mapped there and who freed it. Of a burst of
-    /// faults of one device only the first are told, and the rest is counted ([`Machine::fault_counts`]).
-    pub fn report_fault(
-        &self,
-        translation: &Arc<dyn Translation>,
-        addr: DeviceAddr,
-        write: bool,
-        reason: &str,
-    ) -> FaultReport {
-        self.machine.cover(CoveragePoint::AccessRefused);
-        let report = self.machine.iommus.explain(translation, addr);
-        let device = report.devices.first().filter(|_| report.devices.len() == 1);
-        if let Some(device) = device {
-            self.machine.check_dma(|| Op::Access { device: Arc::clone(device), addr });
-        }
-        if self.machine.should_report_fault(&self.desc().name, &report.devices) {
-            self.machine.emit(device, || EventKind::IommuFault {
-                iommu: self.name().into(),
-                addr,
-                write,
-                reason: reason.into(),
-                was: report.mapping.clone(),
-            });
-        }
-        report
-    }
-
-    /// Tells what became of a pass-through user: `state` is one word.
-    pub fn pass_through(&self, state: &'static str, detail: fmt::Arguments<'_>) {
-        self.emit(|| EventKind::PassThrough { state, detail: detail.to_string() });
+    /// Waits until `done` returns true. See [`SystemClock::wait_until`].
+    pub fn wait_until(&self, timeout: Duration, poll: Duration, done: impl FnMut() -> bool) -> bool {
+        self.system_clock().wait_until(timeout, poll, done)
     }
 
     /// Tells people something, through the event stream.
@@ -283,9 +165,12 @@ impl Bound {
         self.emit(|| EventKind::Log { text: text.to_string() });
     }
 
-    /// The machine that this binding is part of.
-    pub fn machine(&self) -> &Arc<Machine> {
-        &self.machine
+    pub(crate) fn system(&self) -> &Arc<System> {
+        &self.system
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<dyn DeviceRegistry> {
+        &self.registry
     }
 
     pub(crate) fn device(&self) -> &Arc<Device> {
@@ -297,28 +182,28 @@ impl Bound {
     }
 
     /// As whom this binding claims what it takes.
-    pub fn holder(&self) -> &Holder {
+    pub(crate) fn holder(&self) -> &Holder {
         &self.holder
     }
 
-    /// As whom this binding claims what its device reaches by DMA, while it has DMA.
-    pub(crate) fn dma_holder(&self) -> Option<Holder> {
-        self.dma.lock().as_ref().map(|context| context.holder().clone())
+    /// Claims `subject` for this binding. The ledger entry that stands for it must own the claim, and release it
+    /// ([`System::release_claim`]).
+    pub(crate) fn claim(&self, subject: &Subject, mode: Mode) -> Result<Arc<Claim>, ResourceError> {
+        self.system.claim(subject, &self.holder, mode).map_err(|conflict| ResourceError::Held(Box::new(conflict)))
     }
 
-    /// Claims `subject` for this binding. The ledger entry that stands for it must own the claim, and release it
-    /// ([`Machine::release_claim`]).
-    pub(crate) fn claim(&self, subject: &Subject, mode: Mode) -> Result<Arc<Claim>, ResourceError> {
-        self.machine.claim(subject, &self.holder, mode).map_err(|conflict| ResourceError::Held(Box::new(conflict)))
+    /// Tells that the binding does not get what `conflict` has, which it wanted `why`.
+    pub(crate) fn refuse(&self, conflict: &Conflict, why: &str) {
+        self.emit(|| EventKind::Refused { what: format!("{} {why}", conflict.subject), reason: conflict.to_string() });
     }
 
     pub(crate) fn emit(&self, kind: impl FnOnce() -> EventKind) {
-        self.machine.emit(Some(&self.device.desc().name), kind);
+        self.system.emit(Some(&self.device.desc().name), kind);
     }
 
     /// Fails if a fault is to be injected at `site`.
     pub(crate) fn check(&self, point: FaultPoint) -> Result<(), ResourceError> {
-        if self.machine.should_fail(Some(&self.device.desc().name), point) {
+        if self.system.should_fail(Some(&self.device.desc().name), point) {
             Err(ResourceError::Injected(point))
         } else {
             Ok(())
@@ -380,7 +265,7 @@ impl Bound {
         tag: GroupTag,
         entry: impl Entry + 'static,
     ) -> EntryId {
-        let told = self.machine.env().tracing_enabled().then(|| (entry.kind().name(), entry.what(), entry.backend()));
+        let told = self.system.env().tracing_enabled().then(|| (entry.kind().name(), entry.what(), entry.backend()));
         let id = self.ledger.push_reserved(reservation, tag, Box::new(entry));
         if let Some((resource, what, backend)) = told {
             self.emit(|| EventKind::Acquired { entry: id, resource, what, backend });
@@ -396,7 +281,7 @@ impl Bound {
         super::unwind::release_one(id, entry, &mut ctx);
         // A probe that gives something back had it for itself before: that is no news. Memory is looked for otherwise.
         if matches!(kind, ResourceKind::Irq | ResourceKind::Mmio) && self.device.phase() == Phase::Bound {
-            self.machine.resource_returned(&self.device);
+            self.registry.resource_returned(&self.device);
         }
     }
 
@@ -410,7 +295,7 @@ impl Drop for Bound {
     fn drop(&mut self) {
         // A swap sees the last word also where the counting of references orders nothing (as loom has it).
         let told = !self.bind_emitted.swap(false, Ordering::AcqRel);
-        self.machine.promises.check(Promise::NothingLeft, told, || {
+        self.system.promises.check(Promise::NothingLeft, told, || {
             format!("{}: listeners were told of the beginning of a binding, not of its end", self.name())
         });
     }

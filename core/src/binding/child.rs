@@ -6,8 +6,8 @@ use alloc::sync::Arc;
 
 use super::{Bound, Entry, Reservation, ResourceError, ResourceKind, UnwindCtx};
 use crate::device::{Device, DeviceDesc, Supplier, SupplierKind};
+use crate::error::AddError;
 use crate::event::{Cause, EventKind, Outcome};
-use crate::machine::AddError;
 
 impl Bound {
     /// Adds a device below this one: a function of a chip with several, a port of a hub, a client of a bus.
@@ -35,7 +35,7 @@ impl Bound {
     /// the way back of this one has begun: then the device is nobody's, and waits for this one's next binding.
     pub(crate) fn adopt(&self, mut desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
         below(&mut desc, self.device());
-        let child = self.machine().admit(desc)?;
+        let child = Arc::clone(self.registry()).admit(desc)?;
         let entry = ChildEntry(Arc::clone(&child));
         let (resource, what, backend) = (entry.kind().name(), entry.what(), entry.backend());
         if let Ok(id) = self.ledger.push(0, Box::new(entry)) {
@@ -46,7 +46,7 @@ impl Bound {
 
     fn add_below(&self, reservation: Reservation, mut desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
         below(&mut desc, self.device());
-        let child = self.machine().admit(desc)?;
+        let child = Arc::clone(self.registry()).admit(desc)?;
         self.push_reserved(reservation, 0, ChildEntry(Arc::clone(&child)));
         Ok(child)
     }
@@ -93,7 +93,7 @@ impl Entry for ChildEntry {
         // The child is a consumer of this device, so it was unbound before this way back began, and nobody can bind it
         // meanwhile. Lock order: a parent's device lock comes before its child's.
         let cause = if ctx.bound.device().is_gone() { Cause::SurpriseRemoved } else { Cause::DeviceRemoved };
-        ctx.bound.machine().take_off(&self.0, cause);
+        Arc::clone(ctx.bound.registry()).take_off(&self.0, cause);
         Outcome::Returned
     }
 }

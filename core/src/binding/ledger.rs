@@ -10,8 +10,8 @@ use core::hash::{Hash, Hasher};
 
 use super::{Bound, ResourceKind};
 use crate::device::Device;
-use crate::driver::Quiesced;
 use crate::event::Outcome;
+use crate::lifecycle::Quiesced;
 use crate::sync::Mutex;
 
 /// Number of a ledger entry: counts up over the life of one binding and is never used twice.

@@ -12,9 +12,9 @@ use crate::addr::PhysAddr;
 use crate::claim::Claim;
 use crate::env::{Io, IoError, Width};
 use crate::event::Outcome;
-use crate::machine::Machine;
 use crate::promise::Promise;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::system::System;
 
 /// A mapped window and the claim to it.
 pub(crate) struct Region {
@@ -38,7 +38,7 @@ impl Region {
     }
 
     /// Lets no [`MmioHandle`] in any more, and waits for those whose access has begun.
-    pub(super) fn revoke(&self, machine: &Machine) {
+    pub(super) fn revoke(&self, machine: &System) {
         self.claim.close_naming(machine, || {
             let last = self.last.load(Ordering::Relaxed);
             let access = if last & 1 == 1 { "write" } else { "read" };
@@ -155,7 +155,7 @@ impl Entry for MmioEntry {
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
-        let machine = ctx.bound.machine();
+        let machine = ctx.bound.system();
         self.0.revoke(machine);
         machine.promises.check(Promise::NoUseAfterRevoke, self.0.claim.is_over(), || {
             format!("{}: its registers at {} are reached after they went back", ctx.bound.name(), self.0.base)

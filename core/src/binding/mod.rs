@@ -5,17 +5,16 @@
 //! driver's own resources, its data.
 
 mod action;
+mod any;
 mod bound;
-mod cell;
 mod child;
-mod client;
 mod devres_group;
-mod error;
 mod ledger;
 mod mmio;
 mod provided;
 mod scope;
-mod steps;
+mod service;
+mod slots;
 mod unwind;
 
 #[cfg(all(test, loom))]
@@ -23,17 +22,15 @@ mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use crate::irq::{InterruptController, InterruptLines, Irq, IrqHandle, TimedOut};
+pub use crate::error::ResourceError;
 pub use crate::lifecycle::{Phase, ResourceKind, TRANSITIONS, Transition};
 pub(crate) use crate::rundown::Activity;
 pub use crate::rundown::{Rundown, RundownGuard, TrackedGuard, TrackedRundown};
+pub(crate) use any::AnyBinding;
 pub use bound::Bound;
-pub(crate) use cell::{AnyBinding, Binding};
-pub use client::{Client, Gone};
 pub use devres_group::DevresGroup;
-pub use error::ResourceError;
 pub(crate) use ledger::{Entry, EntryId, GroupTag, Ledger, Reservation, UnwindCtx};
 pub use mmio::{Mmio, MmioHandle};
 pub use scope::Scope;
-pub(crate) use steps::bring_up;
+pub(crate) use slots::Slots;
 pub(crate) use unwind::unwind;

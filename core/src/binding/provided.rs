@@ -41,7 +41,7 @@ impl Entry for ProviderEntry {
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
         // Taken out under the lock, dropped outside: its destructor may be the driver's code.
-        let machine = ctx.bound.machine();
+        let machine = ctx.bound.system();
         let service = machine.providers.remove(self.node, self.of);
         machine.release_claim(&self.claim);
         drop(service);

@@ -5,13 +5,11 @@ use alloc::sync::Arc;
 
 use super::action::Action;
 use super::mmio::{MmioEntry, Region};
-use super::{Bound, DevresGroup, GroupTag, Irq, Mmio, ResourceError};
+use super::{Bound, DevresGroup, GroupTag, Mmio, ResourceError};
 use crate::claim::{Mode, Subject};
 use crate::device::Resource;
-use crate::dma::Dma;
-use crate::driver::DmaOwner;
 use crate::instrument::FaultPoint;
-use crate::irq::{self, IrqEntry, IrqTable, Route};
+use crate::lifecycle::DmaOwner;
 
 /// A part of a binding that resources can be acquired in: the whole of it, or a [`DevresGroup`].
 #[derive(Clone, Copy, Debug)]
@@ -48,43 +46,16 @@ impl<'s> Scope<'s> {
             // A guest gets registers by the page, with what else lies there.
             DmaOwner::PassThrough => self.bound.claim(&Subject::whole_pages(base, len), Mode::Exclusive)?,
         };
-        let io = match self.bound.machine().env().map_io(base, len) {
+        let io = match self.bound.system().env().map_io(base, len) {
             Ok(io) => io,
             Err(error) => {
-                self.bound.machine().release_claim(&claim);
+                self.bound.system().release_claim(&claim);
                 return Err(error.into());
             }
         };
         let region = Region::new(io, base, claim);
         self.bound.push(self.tag, MmioEntry(Arc::clone(&region)))?;
         Ok(Mmio::new(region))
-    }
-
-    /// Takes the device's interrupt number `index` (the `interrupts` entries, from 0) and switches the line on. Other
-    /// devices' drivers may have it, too: the contract of shared lines is in ARCHITECTURE.md. A line behind another
-    /// controller than the machine's needs that one's driver to deliver it ([`Bound::provide_interrupts`]).
-    pub fn irq(&self, index: usize) -> Result<Irq<'s>, ResourceError> {
-        let wanted = IrqTable::line_request(self, index)?;
-        self.bound.check(FaultPoint::IrqRequest)?;
-        // A guest does not know of others on its line, nor they of it.
-        let mode = match self.bound.owner() {
-            DmaOwner::Kernel => irq::share_mode(wanted.trigger),
-            DmaOwner::PassThrough => Mode::Exclusive,
-        };
-        let claim = self.bound.claim(&wanted.subject, mode)?;
-        let machine = self.bound.machine();
-        let route = Route::new(wanted.key, index, Arc::clone(self.bound.device()), claim);
-        if let Err(error) = machine.irqs.add(machine, &route, wanted.trigger, wanted.controller) {
-            machine.release_claim(&route.claim);
-            return Err(error);
-        }
-        self.bound.push(self.tag, IrqEntry { route: Arc::clone(&route), controller: wanted.by })?;
-        Ok(Irq::new(route, Arc::clone(machine)))
-    }
-
-    /// DMA memory and mappings for the device, owned by this scope.
-    pub fn dma(&self) -> Dma<'s> {
-        Dma::new(*self)
     }
 
     /// Runs `run` on the way back, in its turn. What it uses it owns: take [`Mmio::handle`], not [`Mmio`].

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use std::sync::Mutex;
 
-use super::{Bound, Irq, Mmio, Phase, TimedOut};
+use super::{Bound, Mmio, Phase};
 use crate::addr::PhysAddr;
 use crate::device::{DeviceDesc, NodeId, Resource, Supplier, SupplierKind};
 use crate::dma::CoherentSlice;
@@ -13,6 +13,7 @@ use crate::driver::{Driver, IrqReturn, Match, Missing, ProbeError, QuiesceError,
 use crate::env::fake::FakeEnv;
 use crate::env::{IrqLine, Trigger};
 use crate::event::{Cause, EventKind, Outcome};
+use crate::irq::{Irq, TimedOut};
 use crate::machine::{BindError, Handle, Policy, UnbindError};
 
 mod misuse;
@@ -133,9 +134,9 @@ impl Driver for Grouped {
         group.scope().dma().coherent(4096)?;
         let inner = group.scope().devres_group();
         inner.scope().dma().coherent(4096)?;
-        assert_eq!(dev.machine().memory().frames().in_use(), 3);
+        assert_eq!(dev.system().memory().frames().in_use(), 3);
         group.release();
-        assert_eq!(dev.machine().memory().frames().in_use(), 1);
+        assert_eq!(dev.system().memory().frames().in_use(), 1);
         let forgotten = dev.devres_group();
         core::mem::forget(forgotten.scope().dma().coherent(4096)?);
         #[expect(clippy::forget_non_drop, reason = "P9 is about this very call, whether there is a destructor or not")]

@@ -3,15 +3,16 @@
 use alloc::boxed::Box;
 use alloc::format;
 
-use super::{AnyBinding, Entry, EntryId, ResourceKind, UnwindCtx};
+use super::{AnyBinding, Bound, Entry, EntryId, ResourceKind, UnwindCtx};
 use crate::event::{EventKind, Outcome};
 use crate::instrument::CoveragePoint;
-use crate::power;
+use crate::lifecycle::Quiesced;
 use crate::promise::Promise;
 
 /// Empties the ledger of `binding`: children, the driver's data, which may borrow from everything else, then the rest, newest
-/// entry first. Why the binding ends makes no difference here.
-pub(crate) fn unwind(binding: &dyn AnyBinding) {
+/// entry first. Why the binding ends makes no difference here. `stop` stops a device by force that has no driver data to ask.
+/// Returns the proof that the device is quiesced, if there is one.
+pub(crate) fn unwind(binding: &dyn AnyBinding, stop: &dyn Fn(&Bound) -> Option<Quiesced>) -> Option<Quiesced> {
     let bound = binding.bound();
     bound.ledger.close();
     let mut ctx = UnwindCtx { bound, quiesced: bound.quiesce_proof() };
@@ -20,7 +21,7 @@ pub(crate) fn unwind(binding: &dyn AnyBinding) {
         release_one(id, child, &mut ctx);
     }
     let data = bound.ledger.pop_first();
-    let machine = bound.machine();
+    let machine = bound.system();
     if let Some((id, data)) = data {
         let twice = bound.ledger.twice_since(id);
         machine.promises.check(Promise::NothingLeft, twice.is_none(), || {
@@ -29,7 +30,7 @@ pub(crate) fn unwind(binding: &dyn AnyBinding) {
         release_one(id, data, &mut ctx);
     } else if ctx.quiesced.is_none() {
         // There is no data to ask: a probe failed after it had told its device an address.
-        ctx.quiesced = power::quiesce_by_reset(bound);
+        ctx.quiesced = stop(bound);
         if let Some(quiesced) = &ctx.quiesced {
             bound.emit(|| EventKind::Quiesced { how: quiesced.how().into() });
         }
@@ -43,18 +44,15 @@ pub(crate) fn unwind(binding: &dyn AnyBinding) {
         });
         release_one(id, entry, &mut ctx);
     }
-    // What an earlier binding had to keep on, and this one's driver did not take over.
-    if ctx.quiesced.is_some() {
-        machine.supplies.release_on_stop(machine, bound.device().node());
-    }
+    ctx.quiesced
 }
 
 /// Releases one entry and tells who took it back.
 pub(crate) fn release_one(id: EntryId, entry: Box<dyn Entry>, ctx: &mut UnwindCtx<'_>) -> Outcome {
     let bound = ctx.bound;
     let kind = entry.kind();
-    bound.machine().cover(CoveragePoint::Released(kind));
-    if !bound.machine().env().tracing_enabled() {
+    bound.system().cover(CoveragePoint::Released(kind));
+    if !bound.system().env().tracing_enabled() {
         return entry.release(ctx);
     }
     let (what, backend) = (entry.what(), entry.backend());

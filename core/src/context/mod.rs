@@ -1,5 +1,6 @@
 //! Context that every part of a machine works in: env, instrument, events, promises, and waits that are reported.
 
+mod clock;
 mod waits;
 
 use alloc::sync::Arc;
@@ -9,6 +10,7 @@ use crate::event::{Event, EventKind};
 use crate::instrument::{CoveragePoint, FaultPoint, Instrument};
 use crate::promise::Promises;
 use crate::sync::Mutex;
+pub use clock::SystemClock;
 pub(crate) use waits::Awaited;
 
 /// Env, instrument, event stream and promises of one machine. A [`Machine`](crate::machine::Machine) dereferences to its

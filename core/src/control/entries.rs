@@ -74,7 +74,7 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
             list.push(("subsystem".into(), Node::Link(Dir::IommuClass)));
             list
         }
-        Dir::InstanceDevices(iommu) => links_to(machine.iommus.devices_at(&iommu.name())),
+        Dir::InstanceDevices(iommu) => links_to(machine.iommus().devices_at(&iommu.name())),
         Dir::Kernel => dirs([("bindery", Dir::Bindery), ("debug", Dir::Debug), ("iommu_groups", Dir::Groups)]),
         Dir::Groups => machine.groups().into_iter().map(|g| (g.id().to_string(), Node::Dir(Dir::Group(g)))).collect(),
         Dir::Group(group) => {
@@ -163,9 +163,9 @@ fn attributes(machine: &Arc<Machine>, device: &Arc<Device>) -> List {
     if let Some(driver) = driver {
         link("driver".into(), Dir::Driver(driver));
     }
-    if let Some(member) = machine.iommus.membership(device) {
+    if let Some(member) = machine.iommus().membership(device) {
         // The first IOMMU: the link's name is unique, as on Linux. Others are found by their own `devices`.
-        if let Some(iommu) = machine.iommus.instances_of(device).into_iter().next() {
+        if let Some(iommu) = machine.iommus().instances_of(device).into_iter().next() {
             link("iommu".into(), Dir::Instance(iommu));
         }
         link("iommu_group".into(), Dir::Group(member.group));
@@ -215,7 +215,7 @@ fn devlink_named(machine: &Arc<Machine>, name: &str) -> Option<Devlink> {
 /// All IOMMUs by name: those of this machine's drivers, and host-owned ones that devices are behind.
 fn instances(machine: &Arc<Machine>) -> impl Iterator<Item = (String, Arc<dyn Iommu>)> {
     let foreign = machine.groups().into_iter().flat_map(|g| g.iommus());
-    let all: BTreeMap<_, _> = machine.iommus.instances().into_iter().chain(foreign).map(|i| (i.name(), i)).collect();
+    let all: BTreeMap<_, _> = machine.iommus().instances().into_iter().chain(foreign).map(|i| (i.name(), i)).collect();
     all.into_iter()
 }
 

@@ -7,4 +7,4 @@ pub use crate::description::{
     SupplierKind, Unmet,
 };
 pub use state::Device;
-pub(crate) use state::DeviceLock;
+pub(crate) use state::{CurrentBinding, DeviceLock};

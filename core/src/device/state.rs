@@ -4,10 +4,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::fmt;
 
 use super::{DeviceDesc, NodeId};
-use crate::binding::AnyBinding;
 use crate::claim::Claim;
 use crate::context::{Awaited, Context};
 use crate::env::Instant;
@@ -16,6 +16,12 @@ use crate::lifecycle::Phase;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Guard, Mutex, is_scheduled, record_wait};
 use crate::translation::IommuError;
+
+/// The binding of a device, as far as the device itself knows it. `binding` knows the rest.
+pub(crate) trait CurrentBinding: Any + Send + Sync {
+    /// Name of the driver.
+    fn driver(&self) -> &'static str;
+}
 
 /// A device: what firmware says of it, and who holds it.
 pub struct Device {
@@ -27,7 +33,7 @@ pub struct Device {
     /// What the holder of that lock does, and since when. A leaf lock.
     locked_by: Mutex<Option<(&'static str, Instant)>>,
     phase: AtomicU8,
-    binding: Mutex<Option<Arc<dyn AnyBinding>>>,
+    binding: Mutex<Option<Arc<dyn CurrentBinding>>>,
     driver_override: Mutex<Option<Arc<str>>>,
     /// Why its IOMMU did not take it in when that was tried last. A leaf lock.
     pub(crate) not_joined: Mutex<Option<IommuError>>,
@@ -172,11 +178,11 @@ impl Device {
         self.removed.store(true, Ordering::Release);
     }
 
-    pub(crate) fn binding(&self) -> Option<Arc<dyn AnyBinding>> {
+    pub(crate) fn current(&self) -> Option<Arc<dyn CurrentBinding>> {
         self.binding.lock().clone()
     }
 
-    pub(crate) fn set_binding(&self, binding: Option<Arc<dyn AnyBinding>>) {
+    pub(crate) fn set_current(&self, binding: Option<Arc<dyn CurrentBinding>>) {
         let old = core::mem::replace(&mut *self.binding.lock(), binding);
         // Outside the lock: the last owner's destructor may look at the device.
         drop(old);

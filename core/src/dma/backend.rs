@@ -13,9 +13,9 @@ use crate::device::DmaRange;
 use crate::driver::Quiesced;
 use crate::instrument::FaultPoint;
 use crate::iommu::{Domain, Range, Revoked};
-use crate::machine::Machine;
 use crate::mem::{PageAllocator, PageRequest, PageRun};
 use crate::promise::Promise;
+use crate::system::System;
 
 /// Back-end of an untranslated device: device addresses are physical addresses, offset by the windows of the bus.
 pub(crate) struct Direct {
@@ -114,7 +114,7 @@ impl Backend {
     /// which of them it came from.
     pub(super) fn take_coherent(
         &self,
-        machine: &Machine,
+        machine: &System,
         device: &str,
         len: u64,
         align: u64,
@@ -134,7 +134,7 @@ impl Backend {
     /// any, else anywhere.
     pub(super) fn take_streaming(
         &self,
-        machine: &Machine,
+        machine: &System,
         device: &str,
         len: u64,
         limit: DeviceAddr,
@@ -150,7 +150,7 @@ impl Backend {
 
     fn take_frames(
         &self,
-        machine: &Machine,
+        machine: &System,
         device: &str,
         count: u64,
         align: u64,
@@ -177,7 +177,7 @@ impl Backend {
     /// proof is a quiesced device; without any proof the reason is returned, and the pins are in quarantine.
     pub(super) fn unmap(
         &self,
-        machine: &Machine,
+        machine: &System,
         device: &Arc<str>,
         range: Range,
         quiesced: Option<&Quiesced>,
@@ -191,7 +191,7 @@ impl Backend {
             Self::Direct(_) => {
                 let Some(quiesced) = quiesced else {
                     let why = "the device was not shown to be quiesced".to_string();
-                    machine.quarantine.hold_until_quiesced(machine, device, pins, why.clone());
+                    machine.quarantine_table().hold_until_quiesced(machine, device, pins, why.clone());
                     return Err(why);
                 };
                 let left = release_all(machine, pins, &Unreachable::quiesced(quiesced, device));

@@ -12,8 +12,8 @@ use super::backend::Direct;
 use super::{DmaContext, DmaError, DmaMemory};
 use crate::addr::{DeviceAddr, PAGE_SIZE, pages};
 use crate::instrument::FaultPoint;
-use crate::machine::Machine;
 use crate::sync::atomic::Ordering;
+use crate::system::System;
 use core::sync::atomic::AtomicU64;
 
 /// Limit of all bounce slots of a machine together, in bytes (the size that Linux reserves by default, `swiotlb.h`
@@ -25,7 +25,7 @@ pub(super) struct Slot {
     memory: Arc<DmaMemory>,
     /// Offset of the first byte in `memory`.
     offset: u64,
-    machine: Arc<Machine>,
+    machine: Arc<System>,
 }
 
 impl Slot {
@@ -43,7 +43,7 @@ impl Slot {
         }
         let count = pages(offset + len);
         let bytes = count * PAGE_SIZE;
-        let used = &machine.dma.bounce_bytes;
+        let used = &machine.dma_state().bounce_bytes;
         let room = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             used.checked_add(bytes).filter(|sum| *sum <= BOUNCE_BYTES)
         });
@@ -81,6 +81,6 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.machine.dma.bounce_bytes.fetch_sub(self.memory.allocated(), Ordering::Relaxed);
+        self.machine.dma_state().bounce_bytes.fetch_sub(self.memory.allocated(), Ordering::Relaxed);
     }
 }

@@ -14,9 +14,9 @@ use super::{DmaError, DmaMemory};
 use crate::addr::{PAGE_SIZE, PhysAddr, pages};
 use crate::env::{Caching, Memory};
 use crate::instrument::FaultPoint;
-use crate::machine::Machine;
 use crate::mem::{PageRequest, PageRun};
 use crate::sync::Mutex;
+use crate::system::System;
 
 /// Alignment of parts of a buffer that are mapped on their own, in bytes: no supported CPU has longer cache lines
 /// (arm64 `ARCH_DMA_MINALIGN`).
@@ -243,7 +243,7 @@ unsafe fn mut_slice_of(memory: &DmaMemory, range: Range<u64>) -> &mut [u8] {
     unsafe { slice::from_raw_parts_mut(first, len) }
 }
 
-impl Machine {
+impl System {
     /// Allocates a buffer of `len` bytes (at least 1) that belongs to no device yet, zeroed, starting on a page.
     ///
     /// A buffer from [`Dma::buffer`](super::Dma::buffer) lies where that device can address it without a bounce buffer.

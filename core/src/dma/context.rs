@@ -12,13 +12,13 @@ use super::{Dma, DmaError, DmaMemory};
 use crate::addr::DeviceAddr;
 use crate::binding::{Bound, Entry, ResourceError, ResourceKind, UnwindCtx};
 use crate::claim::Holder;
-use crate::driver::DmaOwner;
 use crate::env::Caching;
 use crate::event::{EventKind, Outcome};
-use crate::iommu::{self, AddressingLimits, DomainKind, IovaSpace};
-use crate::machine::Machine;
+use crate::iommu::{self, AddressingLimits, DomainKind, IovaSpace, Membership};
+use crate::lifecycle::DmaOwner;
 use crate::promise::Promise;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::system::System;
 
 /// DMA mask until the driver sets one.
 const DEFAULT_MASK: u64 = u32::MAX as u64;
@@ -93,13 +93,13 @@ impl Dma<'_> {
     }
 
     pub(super) fn context(&self) -> Result<Arc<DmaContext>, DmaError> {
-        self.scope.bound.dma.lock().clone().ok_or(DmaError::Unbinding)
+        self.scope.bound.slots.get().ok_or(DmaError::Unbinding)
     }
 }
 
 /// DMA configuration of one binding. Allocations hold it, so it outlives each of them.
 pub(crate) struct DmaContext {
-    pub(crate) machine: Arc<Machine>,
+    pub(crate) machine: Arc<System>,
     pub(crate) device: Arc<str>,
     pub(crate) backend: Backend,
     /// Name of the back-end in events.
@@ -180,7 +180,7 @@ impl DmaContext {
         if self.windows_unreadable {
             return Err(DmaError::NoWindow);
         }
-        match self.machine.quarantine.bytes_of(&self.device) {
+        match self.machine.quarantine_table().bytes_of(&self.device) {
             0 => Ok(()),
             held => Err(DmaError::Quarantined(held)),
         }
@@ -196,9 +196,9 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
             return Err(ResourceError::NoWindow);
         }
     }
-    let member = bound.membership.lock().clone();
+    let member = bound.slots.get::<Membership>();
     let domain = match &member {
-        Some(member) => Some(iommu::attach(bound, member)?),
+        Some(member) => Some(iommu::attach(bound, member, forget)?),
         None => None,
     };
     if domain.is_some() && bound.owner() == DmaOwner::PassThrough {
@@ -214,17 +214,17 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
         Backend::Direct(_) => Vec::new(),
     };
     let behind = iommu::is_behind_iommu(bound);
-    if member.is_none() && behind && bound.machine().policy().untranslated_dma {
+    if member.is_none() && behind && bound.system().policy().untranslated_dma {
         bound.emit(|| EventKind::Policy { policy: "untranslated DMA".to_string() });
     }
     let path = match &backend {
         Backend::Translated(domain) => AccessPath::Domain(Arc::downgrade(domain)),
         Backend::Direct(_) => AccessPath::Direct,
     };
-    let pin_owner = PinOwner::new(bound.machine(), &bound.desc().name, path);
+    let pin_owner = PinOwner::new(bound.system(), &bound.desc().name, path);
     let context = Arc::new(DmaContext {
         pin_owner,
-        machine: Arc::clone(bound.machine()),
+        machine: Arc::clone(bound.system()),
         device: Arc::clone(&bound.desc().name),
         backend_name: backend.name().into(),
         backend,
@@ -236,11 +236,11 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
         max_segment_size: AtomicU64::new(DEFAULT_SEGMENT),
         segment_boundary: AtomicU64::new(DEFAULT_BOUNDARY),
     });
-    let holds = attached || !behind || bound.machine().policy().untranslated_dma;
-    bound.machine().promises.check(Promise::NoSilentDowngrade, holds, || {
+    let holds = attached || !behind || bound.system().policy().untranslated_dma;
+    bound.system().promises.check(Promise::NoSilentDowngrade, holds, || {
         alloc::format!("{}: untranslated without a policy that says so", bound.name())
     });
-    *bound.dma.lock() = Some(Arc::clone(&context));
+    bound.slots.put(Arc::clone(&context));
     context.check_limits();
     if member.is_none() {
         bound.push(0, ContextEntry(context.backend_name.as_ref().into()))?;
@@ -263,6 +263,16 @@ fn carried(bound: &Bound, space: &IovaSpace) -> Result<Vec<(DeviceAddr, DeviceAd
     Ok(windows)
 }
 
+/// Ends the set-up of `bound`: nothing is allocated or mapped any more.
+fn forget(bound: &Bound) {
+    drop(bound.slots.take::<DmaContext>());
+}
+
+/// As whom `bound` claims what its device reaches by DMA, while it has DMA.
+pub(crate) fn holder(bound: &Bound) -> Option<Holder> {
+    bound.slots.get::<DmaContext>().map(|context| context.holder().clone())
+}
+
 /// Ledger entry of an untranslated configuration; a translated one has the entry of the attachment.
 struct ContextEntry(String);
 
@@ -280,7 +290,7 @@ impl Entry for ContextEntry {
     }
 
     fn release(self: alloc::boxed::Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
-        *ctx.bound.dma.lock() = None;
+        forget(ctx.bound);
         Outcome::Returned
     }
 }

@@ -9,8 +9,8 @@ use super::DmaMemory;
 use super::pin::{AccessPath, PagePin, PinOwner};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::iommu::{Domain, FixedError, MapError, Membership, Prot, Range};
-use crate::machine::Machine;
 use crate::sync::Mutex;
+use crate::system::System;
 
 /// Maximum number of maps of one user, as in Linux (`dma_entry_limit`, `drivers/vfio/vfio_iommu_type1.c`). Unmapped
 /// ranges that the IOMMU has not confirmed count.
@@ -65,7 +65,7 @@ struct State {
 /// I/O address space of the user of a pass-through device. Each map pins its memory until the IOMMU has confirmed that
 /// the map is gone; until then its address cannot be mapped again. It is closed when the binding ends, at the latest.
 pub struct Ioas {
-    machine: Weak<Machine>,
+    machine: Weak<System>,
     pin_owner: Arc<PinOwner>,
     member: Option<Membership>,
     /// Not held while the IOMMU is waited for.
@@ -74,7 +74,7 @@ pub struct Ioas {
 
 impl Ioas {
     pub(crate) fn new(
-        machine: &Arc<Machine>,
+        machine: &Arc<System>,
         device: &Arc<str>,
         member: Option<Membership>,
         domain: Arc<Domain>,
@@ -86,7 +86,7 @@ impl Ioas {
         Self { machine, pin_owner, member, state: Mutex::new(state) }
     }
 
-    fn open(&self) -> Result<(Arc<Machine>, Arc<Domain>), IoasError> {
+    fn open(&self) -> Result<(Arc<System>, Arc<Domain>), IoasError> {
         let domain = self.state.lock().domain.clone();
         self.machine.upgrade().zip(domain).ok_or(IoasError::Closed)
     }
@@ -207,7 +207,7 @@ impl Ioas {
     }
 
     /// Unblocks the device if the previous user's maps are confirmed to be gone. False when it stays blocked.
-    fn try_unblock(&self, machine: &Machine, domain: &Arc<Domain>) -> bool {
+    fn try_unblock(&self, machine: &System, domain: &Arc<Domain>) -> bool {
         let all_blocked = self.member.as_ref().is_some_and(|m| m.group.is_all_blocked());
         if !self.state.lock().blocked && !all_blocked {
             return true;

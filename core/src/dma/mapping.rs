@@ -215,7 +215,7 @@ impl Mapping {
             mapping.sync(SyncFor::Device);
         }
         let machine = &context.machine;
-        machine.dma.mappings.fetch_add(1, Ordering::Relaxed);
+        machine.dma_state().mappings.fetch_add(1, Ordering::Relaxed);
         for piece in mapping.pieces.as_slice() {
             machine.emit(Some(&context.device), || EventKind::DmaMapped {
                 kind: kind.name(),
@@ -340,7 +340,7 @@ impl Mapping {
         let context = &self.context;
         let machine = &context.machine;
         let (addr, len) = self.span;
-        let now = ctx.bound.dma.lock().as_ref().is_some_and(|now| Arc::ptr_eq(now, context));
+        let now = ctx.bound.slots.get::<DmaContext>().is_some_and(|now| Arc::ptr_eq(&now, context));
         machine.promises.check(Promise::MatchingBackend, now, || {
             format!("{}: {addr} is freed after the back-end that allocated it was torn down", context.device)
         });
@@ -353,7 +353,7 @@ impl Mapping {
         let pins = core::mem::take(&mut *self.pins.lock());
         let ended =
             context.backend.unmap(machine, &context.device, IovaRange { iova: addr, len }, ctx.quiesced.as_ref(), pins);
-        machine.dma.mappings.fetch_sub(1, Ordering::Relaxed);
+        machine.dma_state().mappings.fetch_sub(1, Ordering::Relaxed);
         for piece in self.pieces.as_slice() {
             machine.emit(Some(&context.device), || EventKind::DmaUnmapped {
                 kind: self.kind.name(),

@@ -11,13 +11,14 @@ mod buffer;
 pub mod check;
 mod coherent;
 mod context;
-mod error;
 mod ioas;
 mod mapping;
 mod memory;
+mod pass_through;
 pub(crate) mod pin;
 mod pool;
 mod quarantine;
+mod refused;
 mod resource;
 mod scatter;
 mod segments;
@@ -35,15 +36,16 @@ pub use bounce::BOUNCE_BYTES;
 pub use buffer::{DMA_ALIGN, DmaBuffer};
 pub use coherent::{Coherent, CoherentSlice};
 pub use context::SegmentLimits;
-pub(crate) use context::{DmaContext, configure};
-pub use error::{DmaError, Refused};
+pub(crate) use context::{DmaContext, configure, holder};
 pub use ioas::{Ioas, IoasError, MAX_MAPS};
 pub use mapping::Kind;
 pub use memory::DmaMemory;
+pub use pass_through::{PassThroughHost, PassThroughOwner};
 pub(crate) use pin::{PagePin, PinState, Unreachable, release_all};
 pub use pool::{Pool, PoolItem};
 pub use quarantine::QuarantineInfo;
 pub(crate) use quarantine::{Quarantine, QuarantineId};
+pub use refused::Refused;
 pub use resource::MappedResource;
 pub use scatter::MappedSg;
 pub use segments::Segments;
@@ -51,7 +53,9 @@ pub(crate) use state::DmaState;
 pub use streaming::Mapped;
 pub use view::{CpuView, CpuViewSg};
 
-use crate::binding::Scope;
+use crate::binding::{Bound, Scope};
+pub use crate::error::DmaError;
+use crate::system::System;
 
 /// DMA operations of a bound device, as [`Bound::dma`](crate::binding::Bound::dma) returns them.
 ///
@@ -77,5 +81,31 @@ pub struct Dma<'s> {
 impl<'s> Dma<'s> {
     pub(crate) fn new(scope: Scope<'s>) -> Self {
         Self { scope }
+    }
+}
+
+impl System {
+    /// Memory that must not be used again yet.
+    pub(crate) fn quarantine_table(&self) -> &Quarantine {
+        self.part()
+    }
+
+    /// Counts of mappings, and the checker.
+    pub(crate) fn dma_state(&self) -> &DmaState {
+        self.part()
+    }
+}
+
+impl<'s> Scope<'s> {
+    /// DMA memory and mappings for the device, owned by this scope.
+    pub fn dma(&self) -> Dma<'s> {
+        Dma::new(*self)
+    }
+}
+
+impl Bound {
+    /// DMA memory and mappings for the device.
+    pub fn dma(&self) -> Dma<'_> {
+        self.scope().dma()
     }
 }

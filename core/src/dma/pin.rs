@@ -16,10 +16,10 @@ use crate::addr::PhysAddr;
 use crate::claim::{Claim, Holder, Subject};
 use crate::driver::Quiesced;
 use crate::iommu::{Domain, Flushed};
-use crate::machine::Machine;
 use crate::promise::Promise;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::system::System;
 
 /// Path by which a device reaches pages.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub(crate) enum AccessPath {
 
 /// Owner of pins: one for each binding.
 pub(crate) struct PinOwner {
-    pub(crate) machine: Weak<Machine>,
+    pub(crate) machine: Weak<System>,
     pub(crate) device: Arc<str>,
     pub(crate) path: AccessPath,
     /// Holder of its claims to registers that it reaches.
@@ -40,7 +40,7 @@ pub(crate) struct PinOwner {
 }
 
 impl PinOwner {
-    pub(crate) fn new(machine: &Arc<Machine>, device: &Arc<str>, path: AccessPath) -> Arc<Self> {
+    pub(crate) fn new(machine: &Arc<System>, device: &Arc<str>, path: AccessPath) -> Arc<Self> {
         let (machine, device) = (Arc::downgrade(machine), Arc::clone(device));
         let holder = Holder::new(&device, "DMA");
         Arc::new(Self { machine, device, path, holder })
@@ -212,7 +212,7 @@ impl PagePin {
 
     /// Ends the pin. Returns the memory if this was its last pin; returns the pin as the error when `proof` is about
     /// another device or another domain.
-    fn release(mut self, machine: &Machine, proof: &Unreachable) -> Result<Option<Arc<DmaMemory>>, Self> {
+    fn release(mut self, machine: &System, proof: &Unreachable) -> Result<Option<Arc<DmaMemory>>, Self> {
         if !proof.covers(&self.by) {
             return Err(self);
         }
@@ -296,7 +296,7 @@ impl Unreachable {
 /// Ends `pins` with `proof`, and checks on simulated targets that no device reaches pages whose last pin ended. Returns
 /// the pins that the proof does not cover.
 #[must_use = "pins that the proof does not cover are still pinned"]
-pub(crate) fn release_all(machine: &Machine, pins: Vec<PagePin>, proof: &Unreachable) -> Vec<PagePin> {
+pub(crate) fn release_all(machine: &System, pins: Vec<PagePin>, proof: &Unreachable) -> Vec<PagePin> {
     let mut left = Vec::new();
     for pin in pins {
         let device = Arc::clone(pin.device());

@@ -141,7 +141,7 @@ impl<'s> Pool<'s> {
         let item = PoolItem { pool: self.clone(), location, memory, offset, addr: block + offset };
         item.zero();
         let bound = self.0.scope.bound;
-        bound.machine().check_dma(|| Op::PoolAlloc {
+        bound.system().check_dma(|| Op::PoolAlloc {
             device: Arc::clone(&bound.desc().name),
             pool: self.0.name.into(),
             addr: item.addr,
@@ -258,7 +258,7 @@ impl PoolItem<'_> {
 impl Drop for PoolItem<'_> {
     fn drop(&mut self) {
         let bound = self.pool.0.scope.bound;
-        bound.machine().check_dma(|| Op::PoolFree {
+        bound.system().check_dma(|| Op::PoolFree {
             device: Arc::clone(&bound.desc().name),
             pool: self.pool.0.name.into(),
             addr: self.addr,

@@ -17,8 +17,8 @@ use crate::addr::PhysAddr;
 use crate::driver::Quiesced;
 use crate::event::EventKind;
 use crate::iommu::Domain;
-use crate::machine::Machine;
 use crate::sync::Mutex;
+use crate::system::System;
 
 /// Identifies memory that was put into quarantine together.
 pub(crate) type QuarantineId = u64;
@@ -70,7 +70,7 @@ pub(crate) struct Quarantine(Mutex<(QuarantineId, Vec<HeldPages>)>);
 
 impl Quarantine {
     /// Holds `pins` of an untranslated device until it is shown to be quiesced.
-    pub(crate) fn hold_until_quiesced(&self, machine: &Machine, device: &Arc<str>, pins: Vec<PagePin>, why: String) {
+    pub(crate) fn hold_until_quiesced(&self, machine: &System, device: &Arc<str>, pins: Vec<PagePin>, why: String) {
         for pin in &pins {
             pin.set(PinState::NotQuiesced);
         }
@@ -80,7 +80,7 @@ impl Quarantine {
     /// Holds `pins` until `domain` [reports](Self::flushed) a confirmed flush. One event covers all of them.
     pub(crate) fn hold_until_flushed(
         &self,
-        machine: &Machine,
+        machine: &System,
         device: &Arc<str>,
         pins: Vec<PagePin>,
         why: String,
@@ -89,13 +89,13 @@ impl Quarantine {
         for pin in &pins {
             pin.set(PinState::Unconfirmed);
         }
-        machine.timers.retry(machine.env().now());
+        machine.timers().retry(machine.env().now());
         self.hold(machine, device, pins, why, ReleaseCondition::Flush(Arc::clone(domain)))
     }
 
     fn hold(
         &self,
-        machine: &Machine,
+        machine: &System,
         device: &Arc<str>,
         pins: Vec<PagePin>,
         why: String,
@@ -140,7 +140,7 @@ impl Quarantine {
     /// Recovers memory after `device` was shown to be quiesced: what it reached untranslated is freed. What it reached
     /// through a domain needs a flush, which is tried once more; without one it is freed only if no stream is attached
     /// to that domain any more.
-    pub(crate) fn recover(&self, machine: &Machine, device: &Arc<str>, quiesced: &Quiesced) {
+    pub(crate) fn recover(&self, machine: &System, device: &Arc<str>, quiesced: &Quiesced) {
         for domain in self.awaited_domains(|h| h.device == *device) {
             if domain.retry(machine) {
                 continue;
@@ -156,14 +156,14 @@ impl Quarantine {
     }
 
     /// Frees the memory of `ids` after a confirmed flush that began later than they were added.
-    pub(crate) fn flushed(&self, machine: &Machine, ids: &[QuarantineId], proof: &Unreachable) {
+    pub(crate) fn flushed(&self, machine: &System, ids: &[QuarantineId], proof: &Unreachable) {
         if !ids.is_empty() {
             self.release(machine, |h| ids.contains(&h.id), proof);
         }
     }
 
     /// Retries the flush of every IOMMU that has not confirmed. True when nothing waits for a flush any more.
-    pub(crate) fn retry(&self, machine: &Machine) -> bool {
+    pub(crate) fn retry(&self, machine: &System) -> bool {
         let left = self.awaited_domains(|_| true).into_iter().filter(|domain| !domain.retry(machine)).count();
         left == 0
     }
@@ -182,7 +182,7 @@ impl Quarantine {
         domains
     }
 
-    fn release(&self, machine: &Machine, which: impl Fn(&HeldPages) -> bool, proof: &Unreachable) {
+    fn release(&self, machine: &System, which: impl Fn(&HeldPages) -> bool, proof: &Unreachable) {
         // Entries of other devices stay in place the whole time: their devices must not get memory because the entries
         // are missing for a moment (P11).
         let gone: Vec<HeldPages> = self.0.lock().1.extract_if(.., |h| which(h)).collect();

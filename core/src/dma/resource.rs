@@ -10,12 +10,12 @@ use super::mapping::{Backing, Kind, Mapping, Piece, Pieces, page_span, unmap_ear
 use super::pin::PagePin;
 use super::{Attrs, Direction, Dma, DmaContext, DmaError};
 use crate::addr::{DeviceAddr, PhysAddr};
-use crate::binding::{EntryId, Scope};
+use crate::binding::{Bound, EntryId, Scope};
 use crate::claim::{Mode, Subject};
 use crate::device::{NodeId, Resource};
 use crate::iommu::Prot;
 use crate::link::NotLinked;
-use crate::machine::Machine;
+use crate::system::DeviceRegistry;
 
 /// Mapping of another device's registers. The binding owns it; dropping or forgetting this handle does not unmap it.
 pub struct MappedResource<'s> {
@@ -50,9 +50,9 @@ impl<'s> Dma<'s> {
         if len == 0 || phys.checked_add(len).is_none_or(|end| end.0 > u64::MAX >> 1) {
             return Err(DmaError::BadSize(len));
         }
-        let machine = &context.machine;
+        let (machine, registry) = (&context.machine, &**self.scope.bound.registry());
         let (page, bytes, _) = page_span(phys, &(0..len));
-        if !is_mappable(machine, page, bytes, phys..PhysAddr(phys.0 + len)) {
+        if !is_mappable(self.scope.bound, page, bytes, phys..PhysAddr(phys.0 + len)) {
             return Err(DmaError::NotRegisters(phys));
         }
         let reservation = self.scope.bound.reservation()?;
@@ -60,8 +60,8 @@ impl<'s> Dma<'s> {
             .claim(&Subject::whole_pages(phys, len), &context.pin_owner.holder, Mode::Peer)
             .map_err(|_| DmaError::Held(phys))?;
         // Claimed before the link is made: a peer that is bound or removed concurrently finds the claim.
-        let linked = owners(machine, page, bytes).into_iter().try_for_each(|node| {
-            machine.link_peer(self.scope.bound, node).map_err(|refused| match refused {
+        let linked = owners(registry, page, bytes).into_iter().try_for_each(|node| {
+            registry.link_peer(self.scope.bound.device(), node).map_err(|refused| match refused {
                 NotLinked::Absent => DmaError::NotRegisters(phys),
                 NotLinked::Cycle(_) => DmaError::PeerCycle(phys),
             })
@@ -120,28 +120,29 @@ fn map_registers(
 }
 
 /// Devices with registers among the `bytes` at `page`.
-fn owners(machine: &Machine, page: PhysAddr, bytes: u64) -> Vec<NodeId> {
+fn owners(registry: &dyn DeviceRegistry, page: PhysAddr, bytes: u64) -> Vec<NodeId> {
     let span = Subject::Registers { base: page, len: bytes };
     let has = |resource: &Resource| match *resource {
         Resource::Mem { base, len } => span.overlaps(&Subject::Registers { base, len }),
         Resource::Irq { .. } | Resource::IrqBehind { .. } => false,
     };
-    machine.devices().iter().filter(|d| d.desc().resources.iter().any(has)).map(|d| d.node()).collect()
+    registry.devices().iter().filter(|d| d.desc().resources.iter().any(has)).map(|d| d.node()).collect()
 }
 
 /// True when `registers` belong to a device of the machine, and the `bytes` at `page` that hold them overlap neither
 /// RAM nor an IOMMU.
-fn is_mappable(machine: &Machine, page: PhysAddr, bytes: u64, registers: Range<PhysAddr>) -> bool {
+fn is_mappable(bound: &Bound, page: PhysAddr, bytes: u64, registers: Range<PhysAddr>) -> bool {
     let touches =
         |base: PhysAddr, len: u64| base.0 < page.0.saturating_add(bytes) && page.0 < base.0.saturating_add(len);
+    let machine = bound.system();
     if machine.memory().memory().ranges().iter().any(|r| touches(r.base, r.len)) {
         return false;
     }
     let mut found = false;
-    for device in machine.devices() {
+    for device in bound.registry().devices() {
         for resource in &device.desc().resources {
             let Resource::Mem { base, len } = *resource else { continue };
-            if touches(base, len) && machine.iommus.is_instance(device.node()) {
+            if touches(base, len) && machine.iommus().is_instance(device.node()) {
                 return false;
             }
             found |= base <= registers.start && registers.end.0 <= base.0.saturating_add(len);

@@ -7,10 +7,10 @@ use super::check::{Checker, Misuse, Op};
 use crate::addr::PhysAddr;
 use crate::event::EventKind;
 use crate::instrument::Instrument;
-use crate::machine::Machine;
 use crate::promise::Promise;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
+use crate::system::System;
 
 /// Maximum number of recorded misuses.
 const MAX_MISUSES: usize = 64;
@@ -27,20 +27,20 @@ pub(crate) struct DmaState {
     misuses: Mutex<Vec<Misuse>>,
 }
 
-impl Machine {
+impl System {
     /// Feeds `op` to the checker, if the policy enables it, and emits an event for each misuse found.
     pub(crate) fn check_dma(&self, op: impl FnOnce() -> Op) {
         if !self.policy().check_dma {
             return;
         }
         let op = op();
-        let found = self.dma.checker.lock().feed(&op);
+        let found = self.dma_state().checker.lock().feed(&op);
         for misuse in found {
             self.emit(Some(&misuse.device), || EventKind::DmaMisuse {
                 check: misuse.check.name(),
                 detail: misuse.detail.clone(),
             });
-            let mut misuses = self.dma.misuses.lock();
+            let mut misuses = self.dma_state().misuses.lock();
             if misuses.len() < MAX_MISUSES {
                 misuses.push(misuse);
             }
@@ -59,6 +59,6 @@ impl Machine {
 
     /// The first 64 misuses that the DMA checker has found.
     pub fn dma_misuses(&self) -> Vec<Misuse> {
-        self.dma.misuses.lock().clone()
+        self.dma_state().misuses.lock().clone()
     }
 }

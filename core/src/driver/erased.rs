@@ -2,8 +2,8 @@
 
 use alloc::sync::Arc;
 
-use super::{DmaOwner, Driver, Match};
-use crate::binding::{AnyBinding, Binding, Bound};
+use super::{Binding, DmaOwner, Driver, Match};
+use crate::binding::{AnyBinding, Bound};
 
 /// A registered driver whose type is forgotten.
 pub(crate) trait AnyDriver: Send + Sync {

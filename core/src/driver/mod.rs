@@ -1,13 +1,19 @@
 //! The driver author's face: one trait, and the answers it may give.
 
+mod cell;
+mod client;
 mod erased;
-mod error;
+#[cfg(all(test, loom))]
+mod loom_tests;
 
-pub use crate::errno::Errno;
+pub(crate) use cell::Binding;
+pub use client::{Client, Gone};
 pub(crate) use erased::{Adapter, AnyDriver};
-pub use error::{Missing, ProbeError, QuiesceError, Quiesced};
 
 use crate::binding::Bound;
+pub use crate::errno::Errno;
+pub use crate::error::{Missing, ProbeError};
+pub use crate::lifecycle::{DmaOwner, IrqReturn, QuiesceError, Quiesced};
 
 /// What a driver can be matched by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,30 +27,6 @@ impl Match {
     pub const fn compatible(name: &'static str) -> Self {
         Self::Compatible(name)
     }
-}
-
-/// Who programs the translation of a driver's device.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DmaOwner {
-    /// The core: the driver gets DMA memory through [`Bound::dma`].
-    Kernel,
-    /// Somebody outside the kernel (a guest, user space): the group is claimed as a whole, and its domain is unmanaged.
-    PassThrough,
-}
-
-/// What became of an interrupt.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum IrqReturn {
-    /// The device was served and has let go of the line; deliver the next one.
-    Handled,
-    /// The device asked. The line stays masked, to whoever has it, until this driver's
-    /// [`Irq::wait`](crate::binding::Irq::wait) or [`Irq::unmask`](crate::binding::Irq::unmask).
-    HandledMasked,
-    /// This device did not ask. When nobody did, again and again, the core switches the line off.
-    None,
-    /// Nobody has looked: who waits in [`Irq::wait`](crate::binding::Irq::wait), now or later, is to. The line is masked
-    /// meanwhile, unless another driver on it was served.
-    WakeThread,
 }
 
 /// A driver.

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::group::{Membership, Stream};
-use super::{Domain, DomainKind, Group, GroupError, GroupHold, OwnerId};
+use super::{Domain, DomainKind, Group, GroupError, GroupHold, OwnerId, joined_late};
 use crate::binding::{Bound, Entry, ResourceError, ResourceKind, UnwindCtx};
 use crate::claim::Claim;
 use crate::device::Supplier;
@@ -15,8 +15,8 @@ use crate::dma::check::Op;
 use crate::driver::DmaOwner;
 use crate::event::{EventKind, Outcome};
 use crate::instrument::FaultPoint;
-use crate::machine::Machine;
 use crate::promise::Promise;
+use crate::system::System;
 
 /// True when the firmware describes the device as behind an IOMMU. The raw properties count, too: a disabled or
 /// dangling IOMMU makes no supplier link, which must not make the device untranslated (P10).
@@ -27,10 +27,10 @@ pub(crate) fn is_behind_iommu(bound: &Bound) -> bool {
 /// Step 3: claims the group for the binding's owner. A device without an IOMMU has no group, which is an error for a
 /// pass-through owner.
 pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
-    let machine = bound.machine();
+    let machine = bound.system();
     // Joining may have failed when the device was added, for lack of memory or of a translation context: try again.
     machine.join(bound.device())?;
-    if machine.iommus.membership(bound.device()).is_none() {
+    if machine.iommus().membership(bound.device()).is_none() {
         if bound.owner() == DmaOwner::PassThrough {
             return Err(GroupError::NoGroup.into());
         }
@@ -38,7 +38,7 @@ pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
         return if refused { Err(GroupError::NotTranslated.into()) } else { Ok(()) };
     }
     bound.check(FaultPoint::GroupClaim)?;
-    let (member, claim, owner) = match machine.iommus.claim(bound.device(), bound.holder()) {
+    let (member, claim, owner) = match machine.iommus().claim(bound.device(), bound.holder()) {
         Ok(claimed) => claimed,
         Err(super::ClaimError::Refused(e)) => return Err(e.into()),
         Err(super::ClaimError::Missing(node)) => {
@@ -47,7 +47,7 @@ pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
     };
     machine.check_claim(&claim);
     bound.emit(|| EventKind::GroupOwner { group: member.group.id(), owner: owner.to_string() });
-    *bound.membership.lock() = Some(member.clone());
+    bound.slots.put(Arc::new(member.clone()));
     bound.push(0, ClaimEntry { member, claim }).map(|_| ())
 }
 
@@ -70,23 +70,23 @@ impl Entry for ClaimEntry {
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
-        let machine = ctx.bound.machine();
+        let machine = ctx.bound.system();
         let group = &self.member.group;
-        let detached = ctx.bound.dma.lock().is_none();
+        let detached = ctx.bound.slots.get::<Domain>().is_none();
         machine.promises.check(Promise::OneOwner, detached, || {
             format!("{}: group {} is released while its translation is still set up", ctx.bound.name(), group.id())
         });
-        *ctx.bound.membership.lock() = None;
-        let (owner, joined) = machine.iommus.unclaim(group, &self.claim);
+        drop(ctx.bound.slots.take::<Membership>());
+        let (owner, joined) = machine.iommus().unclaim(group, &self.claim);
         ctx.bound.emit(|| EventKind::GroupOwner { group: group.id(), owner: owner.to_string() });
-        machine.joined_late(joined);
+        joined_late(ctx.bound, joined);
         Outcome::Returned
     }
 }
 
 /// Opens the bound device for `owner`: all open devices of a group have the same owner (P7).
 pub(crate) fn hold(bound: &Bound, owner: &OwnerId) -> Result<GroupHold, GroupError> {
-    let member = bound.membership.lock().clone().ok_or(GroupError::NoGroup)?;
+    let member = bound.slots.get::<Membership>().ok_or(GroupError::NoGroup)?;
     let held = member.group.hold(owner);
     if let Err(e) = &held {
         let what = format!("opening {} for {}", bound.name(), owner.name());
@@ -95,14 +95,15 @@ pub(crate) fn hold(bound: &Bound, owner: &OwnerId) -> Result<GroupHold, GroupErr
     held
 }
 
-/// Step 4 with an IOMMU: attaches the device to the owner's domain, which is made for the first binding.
-pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, ResourceError> {
+/// Step 4 with an IOMMU: attaches the device to the owner's domain, which is made for the first binding. `on_detach` is called before it
+/// is detached.
+pub(crate) fn attach(bound: &Bound, member: &Membership, on_detach: fn(&Bound)) -> Result<Arc<Domain>, ResourceError> {
     let group = &member.group;
     let mut nodes: Vec<_> = member.streams.iter().map(|s| s.iommu).collect();
     nodes.dedup();
     let domain = group.get_domain(bound.owner(), &nodes, || bound.check(FaultPoint::DomainAlloc))?;
     let own = (bound.owner() == DmaOwner::PassThrough) == (domain.kind() == DomainKind::Unmanaged);
-    bound.machine().promises.check(Promise::OneOwner, own, || {
+    bound.system().promises.check(Promise::OneOwner, own, || {
         format!(
             "{}: is attached to the {} domain of another owner of group {}",
             bound.name(),
@@ -110,15 +111,20 @@ pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, 
             group.id()
         )
     });
-    let mut entry =
-        AttachEntry { group: Arc::clone(group), domain: Arc::clone(&domain), streams: Vec::new(), claims: Vec::new() };
+    let mut entry = AttachEntry {
+        group: Arc::clone(group),
+        domain: Arc::clone(&domain),
+        streams: Vec::new(),
+        claims: Vec::new(),
+        on_detach,
+    };
     let attached = bound.check(FaultPoint::DomainAttach).and_then(|()| {
         for stream in &member.streams {
             let claim = group.claim_stream(*stream, bound.holder()).map_err(|conflict| {
                 bound.refuse(&conflict, "for DMA");
                 ResourceError::Held(Box::new(conflict))
             })?;
-            bound.machine().check_claim(&claim);
+            bound.system().check_claim(&claim);
             entry.claims.push(claim);
             group.attach_stream(*stream)?;
             entry.streams.push(*stream);
@@ -126,7 +132,7 @@ pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, 
         Ok(())
     });
     if let Err(e) = attached {
-        entry.detach(bound.machine());
+        entry.detach(bound.system());
         return Err(e);
     }
     bound.emit(|| EventKind::DomainAttached {
@@ -134,7 +140,7 @@ pub(crate) fn attach(bound: &Bound, member: &Membership) -> Result<Arc<Domain>, 
         domain: domain.label().into(),
         kind: domain.kind().to_string(),
     });
-    *bound.domain.lock() = Some(Arc::clone(&domain));
+    bound.slots.put(Arc::clone(&domain));
     bound.push(0, entry)?;
     Ok(domain)
 }
@@ -146,13 +152,15 @@ struct AttachEntry {
     streams: Vec<Stream>,
     /// Claim of each attached stream.
     claims: Vec<Arc<Claim>>,
+    /// Ends what works through the domain.
+    on_detach: fn(&Bound),
 }
 
 impl AttachEntry {
     /// Attaches the streams to the blocked domain; the owner's domain is dropped with its last user. True when every
     /// stream was blocked.
-    fn detach(&self, machine: &Machine) -> bool {
-        let Self { group, domain, streams, claims } = self;
+    fn detach(&self, machine: &System) -> bool {
+        let Self { group, domain, streams, claims, on_detach: _ } = self;
         // Continue after a failure, so that as many streams as possible are blocked.
         let failed = streams.iter().filter(|s| !group.detach_stream(**s)).count();
         if failed > 0 {
@@ -181,18 +189,18 @@ impl Entry for AttachEntry {
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
-        *ctx.bound.dma.lock() = None;
+        (self.on_detach)(ctx.bound);
         let device = &ctx.bound.desc().name;
-        ctx.bound.machine().check_dma(|| Op::TranslationGone { device: Arc::clone(device) });
+        ctx.bound.system().check_dma(|| Op::TranslationGone { device: Arc::clone(device) });
         // Flush while the translation still exists: queued and unconfirmed unmaps need its confirmation.
-        self.domain.confirm_queue(ctx.bound.machine());
-        self.domain.retry(ctx.bound.machine());
-        *ctx.bound.domain.lock() = None;
-        let detached = self.detach(ctx.bound.machine());
+        self.domain.confirm_queue(ctx.bound.system());
+        self.domain.retry(ctx.bound.system());
+        drop(ctx.bound.slots.take::<Domain>());
+        let detached = self.detach(ctx.bound.system());
         if self.group.domain().is_none() {
             // The context is disabled and flushed: no unmap waits for it any more.
             let backend = format!("iommu {}", self.domain.label());
-            ctx.bound.machine().check_dma(|| Op::Confirmed { backend: backend.into(), range: None });
+            ctx.bound.system().check_dma(|| Op::Confirmed { backend: backend.into(), range: None });
         }
         if detached {
             return Outcome::Returned;

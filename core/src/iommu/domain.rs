@@ -15,10 +15,10 @@ use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::device::{RegionKind, ReservedRegion};
 use crate::dma::{DmaError, PagePin};
 use crate::instrument::FaultPoint;
-use crate::machine::Machine;
 use crate::promise::Promise;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::system::System;
 
 /// Number of unmapped mappings that a domain remembers, to explain late accesses.
 const REMEMBERED: usize = 64;
@@ -181,7 +181,7 @@ impl Domain {
     #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
     pub(crate) fn map(
         self: &Arc<Self>,
-        machine: &Machine,
+        machine: &System,
         device: &Arc<str>,
         kind: &'static str,
         phys: PhysAddr,
@@ -204,7 +204,7 @@ impl Domain {
     #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
     pub(crate) fn map_list(
         self: &Arc<Self>,
-        machine: &Machine,
+        machine: &System,
         device: &Arc<str>,
         kind: &'static str,
         runs: &mut dyn Iterator<Item = (PhysAddr, u64)>,
@@ -257,7 +257,7 @@ impl Domain {
         Ok(iova)
     }
 
-    pub(super) fn record_unmapped(&self, machine: &Machine, iova: DeviceAddr) {
+    pub(super) fn record_unmapped(&self, machine: &System, iova: DeviceAddr) {
         if machine.tracks_mappings() {
             let mut history = self.history.lock();
             if let Some(m) = history.live.remove(&iova) {

@@ -4,32 +4,12 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::addr::{DeviceAddr, PAGE_SHIFT, PAGE_SIZE};
+pub use crate::error::IovaError;
 use crate::mem::buddy::{Buddy, Request};
 use crate::sync::Mutex;
 
 /// Bits of the largest space: what a four-level table with a 4 KiB granule translates.
 const MAX_BITS: u32 = 48;
-
-/// Error of an allocation or a free. The space is unchanged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum IovaError {
-    /// No free range of that size lies below the limit, or the size is 0.
-    #[error("no free IOVA range of {pages} pages up to {limit}")]
-    Exhausted {
-        /// Pages asked for.
-        pages: u64,
-        /// Highest address allowed.
-        limit: DeviceAddr,
-    },
-    /// The range is not exactly one current allocation.
-    #[error("{pages} pages at {addr} are not one allocated IOVA range: not freed")]
-    NotAllocated {
-        /// First address passed to the free.
-        addr: DeviceAddr,
-        /// Pages passed to the free.
-        pages: u64,
-    },
-}
 
 /// Allocator of a domain's device addresses.
 ///

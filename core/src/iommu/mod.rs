@@ -5,17 +5,22 @@
 
 mod attach;
 mod domain;
+mod faults;
 mod group;
 mod iova;
+mod join;
 mod lazy;
 mod multi_iommu;
 mod owner;
 pub mod pgtable;
+mod provider;
 mod regions;
 mod registry;
+mod timer;
 mod unconfirmed;
 mod unmap;
 
+pub use crate::error::{GroupError, Owner};
 pub(crate) use crate::translation::Flushed;
 pub use crate::translation::{
     DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
@@ -23,11 +28,36 @@ pub use crate::translation::{
 pub(crate) use attach::{attach, claim, hold, is_behind_iommu};
 pub(crate) use domain::MapListError;
 pub use domain::{Domain, FaultReport};
+pub use faults::FaultCount;
+pub(crate) use faults::Faults;
 pub(crate) use group::Membership;
 pub use group::{Group, GroupHold, GroupInfo};
 pub(crate) use iova::AddressingLimits;
 pub use iova::{IovaError, IovaSpace};
-pub use owner::{GroupError, Owner, OwnerId};
-pub(crate) use registry::{ClaimError, InstanceEntry, Iommus, Joined};
+pub(crate) use join::{joined_late, try_join};
+pub use owner::OwnerId;
+pub use provider::IommuProvider;
+pub(crate) use registry::Iommus;
+use registry::{ClaimError, InstanceEntry, Joined};
+pub(crate) use timer::Timers;
 pub(crate) use unconfirmed::Range;
 pub(crate) use unmap::{FixedError, Revoked};
+
+use crate::system::System;
+
+impl System {
+    /// IOMMUs and groups.
+    pub(crate) fn iommus(&self) -> &Iommus {
+        self.part()
+    }
+
+    /// Deadlines of lazy domains, and of IOMMUs that did not confirm.
+    pub(crate) fn timers(&self) -> &Timers {
+        self.part()
+    }
+
+    /// Refused accesses, counted.
+    fn faults(&self) -> &Faults {
+        self.part()
+    }
+}

@@ -401,16 +401,16 @@ impl Entry for InstanceEntry {
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
-        let machine = ctx.bound.machine();
+        let machine = ctx.bound.system();
         // Consumers are unbound by now (P6); they only leave their groups. Other members of these groups may still have
         // queued unmaps that this IOMMU must confirm.
-        for domain in machine.iommus.groups().iter().filter_map(|g| g.domain()) {
+        for domain in machine.iommus().groups().iter().filter_map(|g| g.domain()) {
             if domain.queued_unmaps() > 0 {
                 domain.confirm_queue(machine);
             }
         }
-        let joined = machine.iommus.unregister(self.node);
-        for consumer in machine.consumers_of(self.node) {
+        let joined = machine.iommus().unregister(self.node);
+        for consumer in ctx.bound.registry().consumers_of(self.node) {
             *consumer.not_joined.lock() = None;
             if consumer.desc().dma.reserved.iter().any(|r| r.kind.is_direct()) && !machine.policy().untranslated_dma {
                 machine.emit(Some(&consumer.desc().name), || EventKind::Log {
@@ -419,7 +419,7 @@ impl Entry for InstanceEntry {
             }
         }
         machine.release_claim(&self.claim);
-        machine.joined_late(joined);
+        super::joined_late(ctx.bound, joined);
         Outcome::Returned
     }
 }

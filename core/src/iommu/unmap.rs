@@ -17,9 +17,9 @@ use crate::addr::DeviceAddr;
 use crate::dma::check::Op;
 use crate::dma::{PagePin, PinState, Unreachable, release_all};
 use crate::instrument::FaultPoint;
-use crate::machine::Machine;
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
+use crate::system::System;
 
 /// Time without flushes by single unmaps after one that timed out. Explicit retries flush at once.
 const RETRY_DELAY: Duration = Duration::from_millis(10);
@@ -50,7 +50,7 @@ impl Domain {
     /// until a later flush is confirmed, because the device may still use it.
     pub(crate) fn unmap(
         self: &Arc<Self>,
-        machine: &Machine,
+        machine: &System,
         device: &Arc<str>,
         range: Range,
         pins: Vec<PagePin>,
@@ -58,7 +58,7 @@ impl Domain {
         if self.kind() == DomainKind::Lazy {
             let mut gather = Gather::new();
             if let Err(e) = self.remove(machine, range, &mut gather) {
-                let held = machine.quarantine.hold_until_flushed(machine, device, pins, e.to_string(), self);
+                let held = machine.quarantine_table().hold_until_flushed(machine, device, pins, e.to_string(), self);
                 self.unconfirmed.lock().not_removed(gather, &[range], held);
                 return Err(UnmapError::Map(e));
             }
@@ -76,7 +76,7 @@ impl Domain {
     /// flush.
     pub(super) fn unmap_ranges(
         self: &Arc<Self>,
-        machine: &Machine,
+        machine: &System,
         device: &Arc<str>,
         ranges: &[Range],
         reserved: impl Into<ReservedIova>,
@@ -106,7 +106,7 @@ impl Domain {
                 (table_error.map_or(UnmapError::Unconfirmed(e), UnmapError::Map), gather)
             }
         };
-        let held = machine.quarantine.hold_until_flushed(machine, device, pins(), error.to_string(), self);
+        let held = machine.quarantine_table().hold_until_flushed(machine, device, pins(), error.to_string(), self);
         match error {
             UnmapError::Map(_) => self.unconfirmed.lock().not_removed(gather, &reserved, held),
             UnmapError::Unconfirmed(_) => self.unconfirmed.lock().unconfirmed(gather, &reserved, Some(held)),
@@ -118,18 +118,18 @@ impl Domain {
     /// the addresses stay reserved, until they have.
     pub(crate) fn hold_unconfirmed(
         self: &Arc<Self>,
-        machine: &Machine,
+        machine: &System,
         device: &Arc<str>,
         range: Range,
         pins: Vec<PagePin>,
         why: MapError,
     ) {
-        let held = machine.quarantine.hold_until_flushed(machine, device, pins, why.to_string(), self);
+        let held = machine.quarantine_table().hold_until_flushed(machine, device, pins, why.to_string(), self);
         self.unconfirmed.lock().unconfirmed(Gather::new(), &[range], Some(held));
     }
 
     /// Removes one range from the page table.
-    fn remove(&self, machine: &Machine, range: Range, gather: &mut Gather) -> Result<(), MapError> {
+    fn remove(&self, machine: &System, range: Range, gather: &mut Gather) -> Result<(), MapError> {
         self.translation().unmap(range.iova, range.len, gather)?;
         // Checked before the IOVA is freed: afterwards it may be mapped again at once.
         let gone = self.translation().resolve(range.iova).is_none();
@@ -140,7 +140,7 @@ impl Domain {
     }
 
     /// As [`flush`](Self::flush), with fault injection, and without waiting for an IOMMU that has just timed out.
-    fn invalidate(self: &Arc<Self>, machine: &Machine, gather: Gather) -> Result<Unreachable, (IommuError, Gather)> {
+    fn invalidate(self: &Arc<Self>, machine: &System, gather: Gather) -> Result<Unreachable, (IommuError, Gather)> {
         let times_out = machine.should_fail(None, FaultPoint::Invalidate);
         if times_out {
             Err((IommuError::Injected, gather))
@@ -155,7 +155,7 @@ impl Domain {
 
     /// Flushes `gather` and all that earlier flushes did not confirm, and waits. The one place where the confirmation
     /// of the hardware becomes a proof. On an error the gather is returned, with the unconfirmed ranges.
-    fn flush(self: &Arc<Self>, machine: &Machine, gather: Gather) -> Result<Unreachable, (IommuError, Gather)> {
+    fn flush(self: &Arc<Self>, machine: &System, gather: Gather) -> Result<Unreachable, (IommuError, Gather)> {
         // Read before the flush begins: only a flush that began after the translation was disabled covers all entries.
         let off = self.retired.load(Ordering::Acquire);
         let (mut all, mark) = self.unconfirmed.lock().begin();
@@ -173,7 +173,7 @@ impl Domain {
         let done = self.unconfirmed.lock().confirmed(mark, off);
         if !done.is_empty() {
             let held: Vec<_> = done.iter().filter_map(|entry| entry.held).collect();
-            machine.quarantine.flushed(machine, &held, &proof);
+            machine.quarantine_table().flushed(machine, &held, &proof);
             for range in done.iter().flat_map(|entry| &entry.ranges) {
                 machine
                     .check_dma(|| Op::Confirmed { backend: self.backend_name(), range: Some((range.iova, range.len)) });
@@ -195,7 +195,7 @@ impl Domain {
     }
 
     /// Retries the flush of unconfirmed unmaps. True when nothing is left to confirm.
-    pub(crate) fn retry(self: &Arc<Self>, machine: &Machine) -> bool {
+    pub(crate) fn retry(self: &Arc<Self>, machine: &System) -> bool {
         if self.unconfirmed.lock().is_empty() {
             return true;
         }
@@ -209,7 +209,7 @@ impl Domain {
     }
 
     /// Queues an unmap.
-    fn enqueue(self: &Arc<Self>, machine: &Machine, range: Range, gather: Gather, pins: Vec<PagePin>) {
+    fn enqueue(self: &Arc<Self>, machine: &System, range: Range, gather: Gather, pins: Vec<PagePin>) {
         for pin in &pins {
             pin.set(PinState::Queued);
         }
@@ -221,12 +221,12 @@ impl Domain {
             begun
         };
         if begun {
-            machine.timers.confirm(now + QUEUE_TIME, self);
+            machine.timers().confirm(now + QUEUE_TIME, self);
         }
     }
 
     /// Flushes the queue when it is full or its oldest entry is due.
-    pub(crate) fn confirm_due(self: &Arc<Self>, machine: &Machine) {
+    pub(crate) fn confirm_due(self: &Arc<Self>, machine: &System) {
         if self.kind() == DomainKind::Lazy {
             let due = self.queue.lock().as_ref().is_some_and(|q| q.is_due(machine.env().now()));
             if due {
@@ -237,7 +237,7 @@ impl Domain {
 
     /// Flushes the queue, and frees its pages and device addresses. Without confirmation the pages go to quarantine and
     /// the addresses stay reserved until a later flush is confirmed. True when something was confirmed.
-    pub(crate) fn confirm_queue(self: &Arc<Self>, machine: &Machine) -> bool {
+    pub(crate) fn confirm_queue(self: &Arc<Self>, machine: &System) -> bool {
         let Some(Queue { gather, ranges, pins, .. }) = self.queue.lock().take() else { return false };
         let confirmed = if machine.should_fail(None, FaultPoint::Invalidate) {
             Err((IommuError::Injected, gather))
@@ -267,7 +267,7 @@ impl Domain {
                 let held: Vec<_> = by_device
                     .into_iter()
                     .map(|(device, pins)| {
-                        machine.quarantine.hold_until_flushed(machine, &device, pins, why.clone(), self)
+                        machine.quarantine_table().hold_until_flushed(machine, &device, pins, why.clone(), self)
                     })
                     .collect();
                 let mut unconfirmed = self.unconfirmed.lock();
@@ -328,7 +328,7 @@ impl Domain {
     }
 
     /// As [`is_unconfirmed`](Self::is_unconfirmed), after a retry of the flush.
-    pub(crate) fn retry_unconfirmed(self: &Arc<Self>, machine: &Machine, range: Range) -> bool {
+    pub(crate) fn retry_unconfirmed(self: &Arc<Self>, machine: &System, range: Range) -> bool {
         self.is_unconfirmed(range) && (!self.retry(machine) || self.is_unconfirmed(range))
     }
 
@@ -350,7 +350,7 @@ impl Domain {
     /// Unmaps many ranges with one flush. On an error all of them are unconfirmed.
     pub(crate) fn unmap_fixed(
         self: &Arc<Self>,
-        machine: &Machine,
+        machine: &System,
         device: &Arc<str>,
         ranges: &[Range],
         pins: Vec<PagePin>,

@@ -10,7 +10,7 @@ use crate::claim::{Provider, Subject};
 use crate::device::{NodeId, Resource};
 use crate::driver::ProbeError;
 use crate::env::{EnvError, IrqControl, Trigger};
-use crate::machine::Machine;
+use crate::system::System;
 
 /// Secondary interrupt controller: a device that receives other devices' interrupts and signals them by its own. Its
 /// driver registers it with [`Bound::provide_interrupts`].
@@ -39,7 +39,7 @@ pub trait InterruptController: Send + Sync {
 /// Handle by which an interrupt controller's driver delivers the requests that it has received.
 #[derive(Clone)]
 pub struct InterruptLines {
-    machine: Weak<Machine>,
+    system: Weak<System>,
     node: NodeId,
 }
 
@@ -47,7 +47,7 @@ impl InterruptLines {
     /// Calls the handlers of `line` and returns after them; the controller's driver calls it from its own
     /// [`interrupt`](crate::driver::Driver::interrupt). False when the line has no user.
     pub fn deliver(&self, line: u32) -> bool {
-        self.machine.upgrade().is_some_and(|machine| machine.irqs.deliver(&machine, (Some(self.node), line)))
+        self.system.upgrade().is_some_and(|machine| machine.irqs().deliver(&machine, (Some(self.node), line)))
     }
 }
 
@@ -66,7 +66,7 @@ impl Bound {
     /// As [`provide`](Self::provide).
     pub fn provide_interrupts(&self, lines: Arc<dyn InterruptController>) -> Result<InterruptLines, ResourceError> {
         self.provide::<dyn InterruptController>(lines)?;
-        Ok(InterruptLines { machine: Arc::downgrade(self.machine()), node: self.device().node() })
+        Ok(InterruptLines { system: Arc::downgrade(self.system()), node: self.device().node() })
     }
 }
 
@@ -95,7 +95,7 @@ impl IrqTable {
                 by: "env".into(),
             }),
             Some(Resource::IrqBehind { controller: node, specifier }) => {
-                let name = bound.machine().node_name(*node);
+                let name = bound.system().node_name(*node);
                 let controller = match bound.supplier::<dyn InterruptController>(*node) {
                     Ok(controller) => controller,
                     Err(ProbeError::Resource(ResourceError::NotProvided)) => {

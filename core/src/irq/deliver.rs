@@ -8,7 +8,7 @@ use super::{InterruptController, IrqTable, LineKey, Route};
 use crate::driver::IrqReturn;
 use crate::env::{IrqControl, IrqLine, Trigger};
 use crate::event::EventKind;
-use crate::machine::Machine;
+use crate::system::System;
 
 impl Route {
     /// Calls the driver's handler.
@@ -26,7 +26,7 @@ impl Route {
 
 impl IrqTable {
     /// Delivers a request on `key`. False when the line has no user.
-    pub(crate) fn deliver(&self, machine: &Machine, key: LineKey) -> bool {
+    pub(crate) fn deliver(&self, machine: &System, key: LineKey) -> bool {
         let found = self.lines.lock().get(&key).map(|h| (h.line.calls(), h.line.trigger, h.controller.clone()));
         let Some((calls, trigger, controller)) = found else {
             // Raced with the release of its last user, or spurious: mask it, so that it does not repeat.
@@ -61,7 +61,7 @@ impl IrqTable {
     }
 
     /// Opens the user at `route`, which has driver data from now on: its handler is called for an edge that was missed.
-    pub(crate) fn opened(&self, machine: &Machine, route: &Arc<Route>) {
+    pub(crate) fn opened(&self, machine: &System, route: &Arc<Route>) {
         if self.with(machine, route.key, |line| line.opened(route)) == Some(true)
             && route.serve() == HandlerResult::HandledMasked
         {
@@ -72,7 +72,7 @@ impl IrqTable {
     }
 
     /// Ends holds that are overdue.
-    pub(crate) fn end_overdue(&self, machine: &Machine) {
+    pub(crate) fn end_overdue(&self, machine: &System) {
         for ((controller, line), late, waiting) in self.overdue(machine, machine.env().now()) {
             let controller = controller.map(|node| machine.node_name(node));
             machine.emit(None, || EventKind::IrqHeld { line, controller, late, waiting });

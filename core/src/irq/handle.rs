@@ -12,8 +12,8 @@ use super::Route;
 use crate::binding::{Entry, ResourceKind, UnwindCtx};
 use crate::env::IrqLine;
 use crate::event::Outcome;
-use crate::machine::Machine;
 use crate::sync::atomic::Ordering;
+use crate::system::System;
 
 /// No interrupt arrived before the deadline of a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -37,16 +37,16 @@ pub struct TimedOut(pub Duration);
 /// ```
 pub struct Irq<'b> {
     route: Arc<Route>,
-    machine: Arc<Machine>,
+    machine: Arc<System>,
     binding: PhantomData<&'b ()>,
 }
 
 /// Guard that counts its thread as waiting for the line, also when the wait panics.
-struct Waiting<'a>(&'a Machine, &'a Arc<Route>);
+struct Waiting<'a>(&'a System, &'a Arc<Route>);
 
 impl<'a> Waiting<'a> {
-    fn begin(machine: &'a Machine, route: &'a Arc<Route>) -> Self {
-        machine.irqs.with(machine, route.key, |line| line.begin_wait(route));
+    fn begin(machine: &'a System, route: &'a Arc<Route>) -> Self {
+        machine.irqs().with(machine, route.key, |line| line.begin_wait(route));
         Self(machine, route)
     }
 }
@@ -54,12 +54,12 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let Self(machine, route) = *self;
-        machine.irqs.with(machine, route.key, |line| line.end_wait(route));
+        machine.irqs().with(machine, route.key, |line| line.end_wait(route));
     }
 }
 
 impl Irq<'_> {
-    pub(crate) fn new(route: Arc<Route>, machine: Arc<Machine>) -> Self {
+    pub(crate) fn new(route: Arc<Route>, machine: Arc<System>) -> Self {
         Self { route, machine, binding: PhantomData }
     }
 
@@ -97,12 +97,12 @@ impl Irq<'_> {
     /// [`IrqReturn::HandledMasked`](crate::driver::IrqReturn::HandledMasked). The line delivers again unless another
     /// user masks it.
     pub fn unmask(&self) {
-        self.machine.irqs.with(&self.machine, self.route.key, |line| line.unmask(&self.route));
+        self.machine.irqs().with(&self.machine, self.route.key, |line| line.unmask(&self.route));
     }
 
     /// Masks the line, for all users, until this user unmasks it.
     pub fn mask(&self) {
-        self.machine.irqs.with(&self.machine, self.route.key, |line| line.mask(&self.route));
+        self.machine.irqs().with(&self.machine, self.route.key, |line| line.mask(&self.route));
     }
 
     /// Handle to mask and unmask the line, which may outlive the binding and then does nothing.
@@ -126,7 +126,7 @@ impl fmt::Debug for Irq<'_> {
 #[derive(Clone)]
 pub struct IrqHandle {
     route: Arc<Route>,
-    machine: Weak<Machine>,
+    machine: Weak<System>,
 }
 
 impl IrqHandle {
@@ -139,7 +139,7 @@ impl IrqHandle {
         let change = |line: &mut super::line::Line| {
             if masked { line.mask(&self.route) } else { line.unmask(&self.route) }
         };
-        machine.irqs.with(&machine, self.route.key, change).is_some()
+        machine.irqs().with(&machine, self.route.key, change).is_some()
     }
 }
 
@@ -173,9 +173,9 @@ impl Entry for IrqEntry {
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
-        let machine = ctx.bound.machine();
+        let machine = ctx.bound.system();
         self.route.claim.close(machine);
-        machine.irqs.remove(machine, &self.route);
+        machine.irqs().remove(machine, &self.route);
         machine.release_claim(&self.route.claim);
         Outcome::Returned
     }

@@ -32,10 +32,57 @@ mod table;
 mod tests;
 
 pub use controller::{InterruptController, InterruptLines};
-pub(crate) use handle::IrqEntry;
+use handle::IrqEntry;
 pub use handle::{Irq, IrqHandle, TimedOut};
+pub(crate) use table::IrqTable;
 pub use table::LineInfo;
-pub(crate) use table::{IrqTable, LineKey, Route, share_mode};
+use table::{LineKey, Route, share_mode};
 
 #[cfg(doc)]
 use crate::driver::IrqReturn;
+
+use alloc::sync::Arc;
+
+use crate::binding::{Bound, ResourceError, Scope};
+use crate::claim::Mode;
+use crate::instrument::FaultPoint;
+use crate::lifecycle::DmaOwner;
+use crate::system::System;
+
+impl System {
+    /// Interrupt lines that drivers have.
+    pub(crate) fn irqs(&self) -> &IrqTable {
+        self.part()
+    }
+}
+
+impl<'s> Scope<'s> {
+    /// Takes the device's interrupt number `index` (the `interrupts` entries, from 0) and switches the line on. Other
+    /// devices' drivers may have it, too: the contract of shared lines is in ARCHITECTURE.md. A line behind another
+    /// controller than the machine's needs that one's driver to deliver it ([`Bound::provide_interrupts`]).
+    pub fn irq(&self, index: usize) -> Result<Irq<'s>, ResourceError> {
+        let wanted = IrqTable::line_request(self, index)?;
+        self.bound.check(FaultPoint::IrqRequest)?;
+        // A guest does not know of others on its line, nor they of it.
+        let mode = match self.bound.owner() {
+            DmaOwner::Kernel => share_mode(wanted.trigger),
+            DmaOwner::PassThrough => Mode::Exclusive,
+        };
+        let claim = self.bound.claim(&wanted.subject, mode)?;
+        let machine = self.bound.system();
+        let route = Route::new(wanted.key, index, Arc::clone(self.bound.device()), claim);
+        if let Err(error) = machine.irqs().add(machine, &route, wanted.trigger, wanted.controller) {
+            machine.release_claim(&route.claim);
+            return Err(error);
+        }
+        self.bound.push(self.tag, IrqEntry { route: Arc::clone(&route), controller: wanted.by })?;
+        Ok(Irq::new(route, Arc::clone(machine)))
+    }
+}
+
+impl Bound {
+    /// Takes the device's interrupt number `index`. See [`Scope::irq`].
+    pub fn irq(&self, index: usize) -> Result<Irq<'_>, ResourceError> {
+        self.scope().irq(index)
+    }
+}

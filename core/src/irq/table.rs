@@ -12,9 +12,9 @@ use crate::binding::ResourceError;
 use crate::claim::{Claim, Conflict, Mode};
 use crate::device::{Device, NodeId};
 use crate::env::{EnvError, Instant, IrqControl, IrqLine, Trigger};
-use crate::machine::Machine;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::system::System;
 
 /// Key of a line: its controller, `None` for the machine's own, and its number there.
 pub(crate) type LineKey = (Option<NodeId>, u32);
@@ -53,7 +53,7 @@ pub(super) struct LineState {
 
 impl LineState {
     /// Sets the mask at the controller, if it has changed.
-    pub(super) fn apply(&mut self, machine: &Machine, key: LineKey) {
+    pub(super) fn apply(&mut self, machine: &System, key: LineKey) {
         let wanted = self.line.wants_mask();
         if wanted != self.line.masked {
             self.line.masked = wanted;
@@ -61,7 +61,7 @@ impl LineState {
         }
     }
 
-    fn control(&self, machine: &Machine, (_, line): LineKey, control: IrqControl) -> Result<(), EnvError> {
+    fn control(&self, machine: &System, (_, line): LineKey, control: IrqControl) -> Result<(), EnvError> {
         match &self.controller {
             None => machine.env().irq(IrqLine(line), control),
             Some(controller) => controller.control(line, control),
@@ -105,7 +105,7 @@ impl IrqTable {
     /// Adds `route` as a user of the line; the first user enables it.
     pub(crate) fn add(
         &self,
-        machine: &Machine,
+        machine: &System,
         route: &Arc<Route>,
         trigger: Trigger,
         controller: Option<Arc<dyn InterruptController>>,
@@ -129,7 +129,7 @@ impl IrqTable {
     }
 
     /// Removes a user of the line; the last one disables it.
-    pub(crate) fn remove(&self, machine: &Machine, route: &Arc<Route>) {
+    pub(crate) fn remove(&self, machine: &System, route: &Arc<Route>) {
         let mut lines = self.lines.lock();
         let Some(entry) = lines.get_mut(&route.key) else { return };
         if !entry.line.leave(route) {
@@ -142,7 +142,7 @@ impl IrqTable {
     }
 
     /// Changes one line, and updates the mask at its controller. `None` when the line has no user any more.
-    pub(super) fn with<R>(&self, machine: &Machine, key: LineKey, change: impl FnOnce(&mut Line) -> R) -> Option<R> {
+    pub(super) fn with<R>(&self, machine: &System, key: LineKey, change: impl FnOnce(&mut Line) -> R) -> Option<R> {
         let mut lines = self.lines.lock();
         let entry = lines.get_mut(&key)?;
         let done = change(&mut entry.line);
@@ -160,7 +160,7 @@ impl IrqTable {
 
     /// Ends overdue holds. Returns the lines for which this is to be reported, with the users that held them and the
     /// others.
-    pub(super) fn overdue(&self, machine: &Machine, now: Instant) -> Vec<(LineKey, Vec<String>, Vec<String>)> {
+    pub(super) fn overdue(&self, machine: &System, now: Instant) -> Vec<(LineKey, Vec<String>, Vec<String>)> {
         if now.0 < self.due.load(Ordering::Relaxed) {
             return Vec::new();
         }

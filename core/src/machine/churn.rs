@@ -2,7 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use super::{AbsentSuppliers, AddError, Handle, Machine, Policy};
@@ -11,20 +11,21 @@ use crate::device::{DeviceDesc, NodeId, Resource, Supplier, SupplierKind};
 use crate::driver::{Driver, Match, Missing, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::iommu::IommuError;
+use crate::system::DeviceRegistry;
 
 /// More than the nodes out of use that are remembered.
 const ROUNDS: u32 = if cfg!(miri) { 30 } else { 2000 };
 
 /// Provides a number, and has a child.
-struct Hub;
+struct Parent;
 /// Defers until a condition is fulfilled that is named after its device.
-struct Asker;
+struct ConditionWaiter(Weak<Machine>);
 /// Uses what the device at its first supplier provides; never gets that of its own condition.
-struct Port;
+struct Consumer(Weak<Machine>);
 /// Comes short.
 struct Short;
 
-impl Driver for Hub {
+impl Driver for Parent {
     const NAME: &'static str = "hub";
     const MATCHES: &'static [Match] = &[Match::compatible("t,hub")];
     type Data<'b> = ();
@@ -39,23 +40,23 @@ impl Driver for Hub {
     }
 }
 
-impl Driver for Asker {
+impl Driver for ConditionWaiter {
     const NAME: &'static str = "asker";
     const MATCHES: &'static [Match] = &[Match::compatible("t,asker")];
     type Data<'b> = ();
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
         let condition = format!("ready {}", dev.name());
-        if dev.machine().is_fulfilled(&condition) {
+        if self.0.upgrade().unwrap().is_fulfilled(&condition) {
             return Ok(());
         }
-        Err(ProbeError::Defer { on: dev.machine().condition(&condition) })
+        Err(ProbeError::Defer { on: dev.condition(&condition) })
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())
     }
 }
 
-impl Driver for Port {
+impl Driver for Consumer {
     const NAME: &'static str = "port";
     const MATCHES: &'static [Match] = &[Match::compatible("t,port")];
     type Data<'b> = ();
@@ -63,7 +64,7 @@ impl Driver for Port {
         let node = dev.desc().suppliers[0].node;
         dev.supplier::<u32>(node)?;
         // One that is only looked for, and is nowhere.
-        let nowhere = dev.machine().with_nodes(|n| n.find_or_add(&format!("/nowhere/{}", dev.name())));
+        let nowhere = self.0.upgrade().unwrap().with_nodes(|n| n.find_or_add(&format!("/nowhere/{}", dev.name())));
         match dev.supplier::<u32>(nowhere) {
             Err(ProbeError::Defer { on: Missing::Node(_) }) => Ok(()),
             other => panic!("{other:?}"),
@@ -102,9 +103,9 @@ fn desc(name: &str, compatible: &str, needs: &[(NodeId, &str, SupplierKind)]) ->
 
 fn machine(policy: Policy) -> Handle {
     let machine = FakeEnv::new().machine(policy);
-    machine.register(Hub);
-    machine.register(Asker);
-    machine.register(Port);
+    machine.register(Parent);
+    machine.register(ConditionWaiter(Arc::downgrade(&machine)));
+    machine.register(Consumer(Arc::downgrade(&machine)));
     machine.register(Short);
     machine
 }
@@ -112,7 +113,7 @@ fn machine(policy: Policy) -> Handle {
 /// How much is in each book. Nodes that are only remembered are counted as `nodes`, up to their bound.
 fn books(machine: &Machine) -> Vec<(&'static str, usize)> {
     let mut r = machine.registry.lock();
-    r.tidy(&machine.supplies);
+    r.tidy(&machine.supplies());
     Vec::from([
         ("nodes", r.nodes.len()),
         ("named", r.named.len()),
@@ -128,8 +129,8 @@ fn books(machine: &Machine) -> Vec<(&'static str, usize)> {
         ("bound", r.bound.len()),
         ("claims", machine.claims.len()),
         ("services", machine.providers.len()),
-        ("lines", machine.irqs.len()),
-        ("supplies", machine.supplies.in_use()),
+        ("lines", machine.irqs().len()),
+        ("supplies", machine.supplies().in_use()),
         ("faults", machine.fault_counts().len()),
     ])
 }
@@ -313,14 +314,16 @@ fn a_name_whose_removal_is_queued_is_taken_until_the_removal_was_carried_out() {
     for vanishes in [false, true] {
         let old = machine.add_device(desc("hub", "t,hub", &[])).unwrap();
         machine.settle();
-        machine.inside(|| {
+        let inside = machine.entered_driver();
+        {
             let gone = if vanishes { machine.device_vanished("hub") } else { machine.remove_device("hub") };
             assert!(gone);
             assert_eq!(machine.queued(), [("removal", Some("hub".into()))]);
             let early = machine.add_device(desc("hub", "t,hub", &[]));
             assert!(matches!(&early, Err(AddError::Exists(name)) if &**name == "hub"), "{early:?}");
             assert!(Arc::ptr_eq(&machine.device("hub").unwrap(), &old), "it is as it was");
-        });
+        }
+        machine.left_driver(inside);
         // From outside it has been carried out by now, and the name is free.
         assert!(machine.device("hub").is_none() && machine.queued().is_empty());
         let new = machine.add_device(desc("hub", "t,hub", &[])).unwrap();

@@ -9,14 +9,12 @@ use super::queued::Request;
 use super::{AddError, Machine};
 use crate::addr::PhysAddr;
 use crate::device::{Device, DeviceDesc, NodeId, Nodes, SupplierKind, Unmet};
-use crate::driver::Quiesced;
 use crate::event::{Cause, EventKind};
 use crate::firmware::fdt::{Description, FdtError, describe};
-use crate::iommu::{IommuError, Joined};
+use crate::iommu::try_join;
+use crate::lifecycle::Quiesced;
 use crate::sync::Nesting;
-
-/// The property that names reserved regions.
-const MEMORY_REGION: &str = "memory-region";
+use crate::system::DeviceRegistry;
 
 /// Longest file name in bytes (`NAME_MAX`, `include/uapi/linux/limits.h`).
 const NAME_MAX: usize = 255;
@@ -92,7 +90,7 @@ impl Machine {
     /// The registry is locked meanwhile: do not call the machine.
     pub fn with_nodes<R>(&self, use_nodes: impl FnOnce(&mut Nodes) -> R) -> R {
         let mut r = self.registry.lock();
-        r.tidy(&self.supplies);
+        r.tidy(&self.supplies());
         use_nodes(&mut r.nodes)
     }
 
@@ -125,8 +123,8 @@ impl Machine {
     fn set_aside(&self, desc: &DeviceDesc) {
         for region in desc.dma.reserved.iter().filter(|r| r.kind.is_direct()) {
             let (first, last) = (PhysAddr(region.first.0), PhysAddr(region.last.0));
-            let frames = self.memory.frames().withdraw(first, last);
-            let contiguous = self.memory.cma().is_none_or(|cma| cma.withdraw(first, last));
+            let frames = self.memory().frames().withdraw(first, last);
+            let contiguous = self.memory().cma().is_none_or(|cma| cma.withdraw(first, last));
             if !frames || !contiguous {
                 self.emit(Some(&desc.name), || EventKind::Log {
                     text: format!("pages of its reserved region {first} to {last} are in use by somebody else"),
@@ -159,7 +157,7 @@ impl Machine {
                 return Err(AddError::Exists(Arc::clone(&there.desc().name)));
             }
             r.graph.add(node, &desc.suppliers);
-            if self.policy.untranslated_dma {
+            if self.policy().untranslated_dma {
                 for s in desc.suppliers.iter().filter(|s| s.kind == SupplierKind::Iommu) {
                     r.graph.ignore(node, s.node);
                 }
@@ -174,12 +172,12 @@ impl Machine {
             for c in &device.desc().compatible {
                 r.listing.entry(Arc::clone(c)).or_default().push(node);
             }
-            r.tidy(&self.supplies);
+            r.tidy(&self.supplies());
             device
         };
         self.emit(Some(&name), || EventKind::DeviceAdded);
         self.set_aside(device.desc());
-        self.try_join(&device);
+        try_join(self, &device);
         if self.env.env_owned(&device.desc().compatible) {
             self.claim_for_env(&device);
             self.arrived(&device);
@@ -248,7 +246,7 @@ impl Machine {
                 self.device_quiesced(&device, &Quiesced::gone());
             }
             // Before its name is free for another device: that one's place is not touched.
-            self.iommus.leave(&device);
+            self.iommus().leave(&device);
             {
                 let mut r = self.registry.lock();
                 if !r.device(device.node()).is_some_and(|there| Arc::ptr_eq(there, &device)) {
@@ -269,7 +267,7 @@ impl Machine {
                     leave_list(&mut r.listing, c, device.node());
                 }
                 r.names_no_more(device.node(), device.desc());
-                r.tidy(&self.supplies);
+                r.tidy(&self.supplies());
             }
             self.release_for_env(&device);
             self.forget_faults(device.name());
@@ -281,62 +279,9 @@ impl Machine {
         }
     }
 
-    /// Puts the streams of a device into its IOMMU group, as far as their IOMMUs are there.
-    pub(crate) fn join(&self, device: &Arc<Device>) -> Result<(), IommuError> {
-        if self.policy.untranslated_dma {
-            return Ok(());
-        }
-        let (joined, result) = self.iommus.join(device, &*self.env);
-        let unread = device.desc().unmet.iter().filter(|u| &*u.property == MEMORY_REGION && !joined.is_empty());
-        for Unmet { reason, .. } in unread {
-            self.emit(Some(&device.desc().name), || EventKind::Refused {
-                what: "keeping a reserved region mapped".into(),
-                reason: format!("{MEMORY_REGION}: {reason}; what the device does there is blocked"),
-            });
-        }
-        for Joined { group, iommu, stream } in joined {
-            let stream = stream.0;
-            self.emit(Some(&device.desc().name), || EventKind::GroupJoined { group, iommu, stream });
-        }
-        result
-    }
-
-    /// Devices that were between groups in use are in one group from now on, and may be bound.
-    pub(crate) fn joined_late(&self, devices: Vec<Arc<Device>>) {
-        for device in devices {
-            let group = self.iommus.membership(&device).map_or(0, |m| m.group.id());
-            self.emit(Some(&device.desc().name), || EventKind::Log {
-                text: format!("its streams are in one IOMMU group now, {group}, with its reserved regions"),
-            });
-            self.registry.lock().enqueue(device.node());
-        }
-    }
-
-    /// As [`join`](Self::join), for a device that is not being bound; it gets another try when it is.
-    fn try_join(&self, device: &Arc<Device>) {
-        if let Err(e) = self.join(device) {
-            self.emit(Some(&device.desc().name), || EventKind::Log {
-                text: format!("could not join an IOMMU group: {e}"),
-            });
-        }
-    }
-
-    /// An IOMMU has arrived at `node`: its masters join.
-    pub(crate) fn join_consumers(&self, node: NodeId) {
-        for consumer in self.consumers_of(node) {
-            self.try_join(&consumer);
-        }
-    }
-
     /// What a device needs and cannot get, as far as the policy has it need it.
     pub(crate) fn unmet<'d>(&self, desc: &'d DeviceDesc) -> impl Iterator<Item = &'d Unmet> + use<'d> {
-        let untranslated = self.policy.untranslated_dma;
+        let untranslated = self.policy().untranslated_dma;
         desc.unmet.iter().filter(move |unmet| !(untranslated && unmet.kind == SupplierKind::Iommu))
-    }
-
-    /// Devices that need the one at `node`.
-    pub(crate) fn consumers_of(&self, node: NodeId) -> Vec<Arc<Device>> {
-        let r = self.registry.lock();
-        r.graph.consumers_of(node).into_iter().filter_map(|n| r.device(n).cloned()).collect()
     }
 }

@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 
 use super::Machine;
 use super::queued::Request;
-use crate::binding::{Binding, Client, Phase};
+use crate::binding::Phase;
 use crate::device::Device;
-use crate::driver::{Adapter, AnyDriver, Driver, Match};
+use crate::driver::{Adapter, AnyDriver, Binding, Client, Driver, Match};
 use crate::event::{Cause, EventKind};
 use crate::promise::Promise;
 

@@ -5,15 +5,18 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Machine;
-use crate::binding::{AnyBinding, Bound, Phase, bring_up, unwind};
+use super::steps::bring_up;
+use crate::binding::{self, AnyBinding, Bound, Phase};
 use crate::device::{Device, NodeId};
 use crate::dma::check::Op;
-use crate::driver::{AnyDriver, ProbeError, Quiesced};
+use crate::driver::{AnyDriver, ProbeError};
 use crate::event::{Cause, EventKind};
 use crate::instrument::CoveragePoint;
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
 use crate::sync::record_wait;
+use crate::system::DeviceRegistry;
+use crate::{dma, power};
 
 impl Machine {
     /// Binds `driver` to `device`. The caller holds the device lock and has seen that the device is unbound. On an error,
@@ -24,7 +27,11 @@ impl Machine {
         driver: &Arc<dyn AnyDriver>,
     ) -> Result<(), (ProbeError, bool)> {
         let begun = self.probe_started();
-        let binding = driver.binding(Bound::new(Arc::clone(self), Arc::clone(device), driver.name(), driver.dma()));
+        // A device that runs on since its last binding knows addresses of that one.
+        let may_run = self.supplies().has_pinned_for(device.node());
+        let (system, registry) = (Arc::clone(&self.system), Arc::clone(self) as Arc<dyn DeviceRegistry>);
+        let bound = Bound::new(system, registry, Arc::clone(device), driver.name(), driver.dma(), may_run);
+        let binding = driver.binding(bound);
         {
             // Under the registry lock, so that whoever removes the driver or the device either finds this binding and
             // ends it, or keeps it from beginning.
@@ -37,7 +44,7 @@ impl Machine {
             device.set_phase(self, Phase::Probing);
             device.set_binding(Some(Arc::clone(&binding)));
         }
-        match bring_up(&binding) {
+        match bring_up(self, &binding) {
             Ok(()) => {
                 {
                     let mut r = self.registry.lock();
@@ -62,7 +69,7 @@ impl Machine {
                 let before_bind = !bound.bind_emitted.load(Ordering::Acquire);
                 let not_bound = || EventKind::NotBound { driver: driver.name().into(), error: error.to_string() };
                 device.set_phase(self, Phase::Releasing);
-                unwind(&*binding);
+                self.unwind(&*binding);
                 self.check_dma(|| Op::ProbeFailed { device: Arc::clone(&device.desc().name) });
                 self.finish(device, &*binding);
                 if before_bind && !matches!(error, ProbeError::Defer { .. } | ProbeError::NoDevice) {
@@ -89,8 +96,16 @@ impl Machine {
 
     /// Interrupts that came while there was no data to serve them held the lines; they come again now.
     fn redeliver(&self, device: &Device) {
-        for route in self.irqs.of(device) {
-            self.irqs.opened(self, &route);
+        for route in self.irqs().of(device) {
+            self.irqs().opened(self, &route);
+        }
+    }
+
+    /// Empties the ledger of `binding`; what was kept on for its device goes back when that is quiesced.
+    fn unwind(&self, binding: &dyn AnyBinding) {
+        if binding::unwind(binding, &power::quiesce_by_reset).is_some() {
+            // What an earlier binding had to keep on, and this one's driver did not take over.
+            self.supplies().release_on_stop(self, binding.bound().device().node());
         }
     }
 
@@ -99,7 +114,7 @@ impl Machine {
         let bound = binding.bound();
         let left = self.left_behind(device, bound);
         self.promises.check(Promise::NothingLeft, left.is_empty(), || alloc::format!("{}: {left}", device.name()));
-        self.promises.check(Promise::ForgetProof, bound.ledger.len() == 0 && !self.irqs.has_lines(device), || {
+        self.promises.check(Promise::ForgetProof, bound.ledger.len() == 0 && !self.irqs().has_lines(device), || {
             alloc::format!("{}: the ledger is not empty, or an interrupt line is not back", device.name())
         });
         self.check_no_claims(bound);
@@ -112,19 +127,19 @@ impl Machine {
     /// What a device still holds after its way back: nothing (P4).
     fn left_behind(&self, device: &Device, bound: &Bound) -> String {
         let mut left = Vec::new();
-        if bound.dma.lock().is_some() {
+        if dma::holder(bound).is_some() {
             left.push("a translation");
         }
         if device.visible_driver.lock().is_some() {
             left.push("control-tree entries");
         }
-        if self.irqs.has_lines(device) {
+        if self.irqs().has_lines(device) {
             left.push("an interrupt line");
         }
         if self.registry.lock().graph.busy_suppliers(device.node()).next().is_some() {
             left.push("links to suppliers");
         }
-        if !bound.lines.lock().is_empty() {
+        if power::holds_lines(bound) {
             left.push("a supply");
         }
         if self.providers.offered_by(device.node()) {
@@ -211,7 +226,7 @@ impl Machine {
         });
         device.set_phase(self, Phase::Quiescing);
         self.emit(Some(&device.desc().name), || EventKind::Unbind { driver: name.into(), cause });
-        unwind(&*binding);
+        self.unwind(&*binding);
         self.check_dma(|| Op::Unbound { device: Arc::clone(&device.desc().name) });
         self.finish(device, &*binding);
         let used = {
@@ -235,7 +250,7 @@ impl Machine {
             device.set_phase(self, Phase::Releasing);
         }
         binding.drop_data();
-        unwind(&*binding);
+        self.unwind(&*binding);
         self.finish(device, &*binding);
         self.registry.lock().graph.supplier_gone(device.node());
         let driver = binding.driver().into();
@@ -259,7 +274,7 @@ impl Machine {
             let busy = r.graph.busy_suppliers(device.node()).next().is_some();
             if busy {
                 r.graph.consumer_unbound(device.node());
-                r.tidy(&self.supplies);
+                r.tidy(&self.supplies());
             }
         }
         if device.phase() == Phase::Bound && !self.is_available(device.node()) {
@@ -277,13 +292,7 @@ impl Machine {
     pub(crate) fn consumer_unbound(&self, consumer: NodeId) {
         let mut r = self.registry.lock();
         r.graph.consumer_unbound(consumer);
-        r.tidy(&self.supplies);
-    }
-
-    /// `device` was shown to be quiesced, or is gone: what was kept because it might still run goes back (P11).
-    pub(crate) fn device_quiesced(&self, device: &Device, quiesced: &Quiesced) {
-        self.quarantine.recover(self, &device.desc().name, quiesced);
-        self.supplies.release_pinned(self, device.node());
+        r.tidy(&self.supplies());
     }
 
     /// Whether every supplier that `consumer` uses is still bound (P6).
@@ -297,10 +306,6 @@ impl Machine {
 
     pub(crate) fn is_available(&self, node: NodeId) -> bool {
         self.registry.lock().graph.is_available(node)
-    }
-
-    pub(crate) fn is_ignored(&self, consumer: NodeId, supplier: NodeId) -> bool {
-        self.registry.lock().graph.is_ignored(consumer, supplier)
     }
 
     /// Takes back every binding, latest first.

@@ -12,58 +12,45 @@ use crate::addr::PhysAddr;
 use crate::binding::{Bound, ResourceError};
 use crate::claim::{Mode, Subject};
 use crate::device::{Device, NodeId, Resource};
-use crate::dma::DmaError;
+use crate::dma::{self, DmaError};
 use crate::driver::{Missing, ProbeError};
 use crate::event::{Cause, EventKind};
 use crate::link::NotLinked;
+use crate::system::NoService;
 
 impl Machine {
-    /// What `T` the device at `node` provides, with a link to it that lasts as long as the binding of `user`. A device
-    /// provides nothing before it is bound: its probe may still fail.
-    pub(crate) fn take_service<T: ?Sized + Send + Sync + 'static>(
+    /// See [`DeviceRegistry::link_service`](crate::system::DeviceRegistry::link_service).
+    pub(super) fn link_service(
         &self,
-        user: &Bound,
+        device: &Device,
         node: NodeId,
-    ) -> Result<Arc<T>, ProbeError> {
-        let device = user.device();
-        let refused = {
-            // Looked up and linked under one lock, so that a provider that leaves meanwhile finds this consumer, or is not
-            // found by it.
-            let mut r = self.registry.lock();
-            let service = self.providers.get::<T>(node);
-            r.graph.mark_changed(node);
-            let available = r.graph.is_available(node);
-            let driver = device.driver().unwrap_or("driver");
-            match service {
-                None if available => return Err(ResourceError::NotProvided.into()),
-                // Who reaches this device's registers becomes its consumer as soon as it is bound.
-                _ if self.peers_of(&r, device).iter().any(|peer| peer.node() == node) => {
-                    NotLinked::Cycle(Vec::from([device.node(), node]))
-                }
-                // The cycle comes first: a device that waits for itself waits for ever.
-                None if node != device.node() => NotLinked::Absent,
-                service => match (r.graph.use_supplier(device.node(), node, driver), service) {
-                    (Ok(()), Some(service)) => return Ok(service),
-                    (Ok(()), None) => NotLinked::Absent,
-                    (Err(refused), _) => refused,
-                },
-            }
-        };
-        match refused {
-            NotLinked::Absent => Err(ProbeError::Defer { on: Missing::Node(node) }),
-            NotLinked::Cycle(path) => Err(self.cycle(user, &path)),
+        offers: &mut dyn FnMut() -> bool,
+    ) -> Result<(), NoService> {
+        // Looked up and linked under one lock, so that a provider that leaves meanwhile finds this consumer, or is not
+        // found by it.
+        let mut r = self.registry.lock();
+        let offers = offers();
+        r.graph.mark_changed(node);
+        let available = r.graph.is_available(node);
+        let driver = device.driver().unwrap_or("driver");
+        if !offers && available {
+            return Err(NoService::NotProvided);
         }
+        let linked = if self.peers_of(&r, device).iter().any(|peer| peer.node() == node) {
+            // Who reaches this device's registers becomes its consumer as soon as it is bound.
+            Err(NotLinked::Cycle(Vec::from([device.node(), node])))
+        } else if !offers && node != device.node() {
+            Err(NotLinked::Absent)
+        } else {
+            // The cycle comes first: a device that waits for itself waits for ever.
+            let linked = r.graph.use_supplier(device.node(), node, driver);
+            if offers { linked } else { linked.and(Err(NotLinked::Absent)) }
+        };
+        linked.map_err(NoService::NotLinked)
     }
 
-    /// The device at `node` becomes a supplier of `user`, which has a claim to reach its registers: at once when it is
-    /// bound, else when it is (see [`arrived`](Self::arrived)).
-    ///
-    /// # Errors
-    ///
-    /// [`NotLinked::Absent`] when it leaves the machine, and [`NotLinked::Cycle`], which is told, when it needs `user`
-    /// itself.
-    pub(crate) fn link_peer(&self, user: &Bound, node: NodeId) -> Result<(), NotLinked> {
-        let device = user.device();
+    /// See [`DeviceRegistry::link_peer`](crate::system::DeviceRegistry::link_peer).
+    pub(super) fn link_peer(&self, device: &Device, node: NodeId) -> Result<(), NotLinked> {
         if node == device.node() {
             return Ok(());
         }
@@ -77,11 +64,11 @@ impl Machine {
                 Err(NotLinked::Absent) => r.graph.may_use_later(device.node(), node),
                 linked => linked,
             };
-            r.tidy(&self.supplies);
+            r.tidy(&self.supplies());
             linked
         };
         if let Err(NotLinked::Cycle(path)) = &linked {
-            drop(self.cycle(user, path));
+            self.report_cycle(device, path);
         }
         linked
     }
@@ -96,7 +83,7 @@ impl Machine {
                     continue;
                 };
                 // What an earlier binding has mapped, and is not confirmed to be gone, is nobody's to end.
-                let lives = peer.binding().is_some_and(|b| b.bound().dma_holder().is_some_and(|h| h == holder));
+                let lives = peer.binding().is_some_and(|b| dma::holder(b.bound()).is_some_and(|h| h == holder));
                 if lives && !peers.iter().any(|p| Arc::ptr_eq(p, peer)) {
                     peers.push(Arc::clone(peer));
                 }
@@ -149,7 +136,10 @@ impl Machine {
     pub(super) fn not_for_its_own_child(&self, bound: &Bound, error: ProbeError) -> ProbeError {
         let node = bound.device().node();
         match error {
-            ProbeError::Defer { on: Missing::Node(on) } if self.is_below(on, node) => self.cycle(bound, &[node, on]),
+            ProbeError::Defer { on: Missing::Node(on) } if self.is_below(on, node) => {
+                self.report_cycle(bound.device(), &[node, on]);
+                ResourceError::SupplierCycle.into()
+            }
             error => error,
         }
     }
@@ -160,9 +150,9 @@ impl Machine {
         r.device(node).is_some_and(|d| d.desc().parent == Some(above) && linked(d))
     }
 
-    /// Tells that `user` cannot use the last one of `path`, which needs it, through those in between.
-    fn cycle(&self, user: &Bound, path: &[NodeId]) -> ProbeError {
-        user.emit(|| {
+    /// See [`DeviceRegistry::report_cycle`](crate::system::DeviceRegistry::report_cycle).
+    pub(super) fn report_cycle(&self, user: &Device, path: &[NodeId]) {
+        self.emit(Some(&user.desc().name), || {
             let mut names: Vec<String> = path.iter().rev().map(|n| self.node_name(*n)).collect();
             let what = alloc::format!("a link to {}", names[0]);
             if names.len() == 1 {
@@ -170,6 +160,5 @@ impl Machine {
             }
             EventKind::Refused { what, reason: alloc::format!("suppliers in a cycle: {}", names.join(" needs ")) }
         });
-        ResourceError::SupplierCycle.into()
     }
 }

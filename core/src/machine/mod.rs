@@ -4,6 +4,7 @@
 //! before its child's), the registry, a device's group slot, the IOMMU registry, a group, then leaves (ledger, domain,
 //! frames, events).
 
+mod asked;
 #[cfg(all(test, not(loom)))]
 mod churn;
 mod claims;
@@ -11,69 +12,55 @@ mod conditions;
 mod devices;
 mod drivers;
 mod error;
-mod faults;
 mod life;
 mod links;
 mod nodes;
-mod policy;
 mod probe;
 mod queued;
 mod refusals;
 mod registry;
 mod report;
 mod state;
+mod steps;
 mod timer;
 mod view;
 #[cfg(all(test, not(loom)))]
 mod windows;
 
-pub use crate::context::Context;
+pub use crate::context::{Context, SystemClock};
+pub use crate::iommu::FaultCount;
+pub use crate::system::{AbsentSuppliers, Policy, System};
 pub use error::{AddError, BindError, UnbindError};
-pub use faults::FaultCount;
-pub use policy::{AbsentSuppliers, Policy};
 pub use probe::ProbeStats;
 pub(crate) use report::Deferred;
 pub use report::{DeferredDevice, DeviceInfo, ResourceUsage};
 pub use timer::GuestTimers;
 pub(crate) use view::Devlink;
 
-use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::fmt;
 use core::ops::Deref;
 
 use crate::claim::Claims;
-use crate::device::NodeId;
 use crate::dma::{DmaState, Quarantine};
 use crate::env::{Env, Instant, IrqLine, IrqSink};
 use crate::instrument::Instrument;
-use crate::iommu::Iommus;
+use crate::iommu::{Faults, Iommus, Timers};
 use crate::irq::IrqTable;
 pub use crate::irq::LineInfo;
-use crate::mem::PhysMemory;
 use crate::power::Supplies;
-use crate::provider::Providers;
 use crate::sync::Mutex;
+use crate::system::{DeviceRegistry, Parts};
 use queued::{Request, Requests};
 use registry::Registry;
 
 /// One machine: its devices, drivers, bindings and memory.
 pub struct Machine {
     me: Weak<Self>,
-    context: Context,
-    policy: Policy,
-    memory: PhysMemory,
+    pub(crate) system: Arc<System>,
     registry: Mutex<Registry>,
     requests: Requests,
-    pub(crate) claims: Arc<Claims>,
-    pub(crate) providers: Providers,
-    pub(crate) supplies: Supplies,
-    pub(crate) irqs: IrqTable,
-    pub(crate) iommus: Iommus,
-    pub(crate) quarantine: Quarantine,
-    faults: faults::Faults,
-    pub(crate) dma: DmaState,
-    pub(crate) timers: timer::Timers,
+    guests: Arc<GuestTimers>,
 }
 
 /// Owns a [`Machine`]. When the last clone is dropped, every binding is taken back and the machine goes.
@@ -103,11 +90,11 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// Its env, instrument, events, promises and waits.
+/// What its parts share: env and instrument, events, policy, memory.
 impl Deref for Machine {
-    type Target = Context;
-    fn deref(&self) -> &Context {
-        &self.context
+    type Target = System;
+    fn deref(&self) -> &System {
+        &self.system
     }
 }
 
@@ -125,52 +112,35 @@ impl Machine {
 
     fn build(env: Arc<dyn Env>, policy: Policy, instrument: Option<Arc<dyn Instrument>>) -> Handle {
         let claims = Arc::<Claims>::default();
-        let machine = Arc::new_cyclic(|me| Self {
-            me: Weak::clone(me),
-            memory: PhysMemory::new(env.memory()),
-            context: Context::new(env, instrument),
-            policy,
-            registry: Mutex::default(),
-            requests: Requests::default(),
-            iommus: Iommus::new(Arc::clone(&claims)),
-            claims,
-            providers: Providers::default(),
-            supplies: Supplies::default(),
-            irqs: IrqTable::default(),
-            quarantine: Quarantine::default(),
-            faults: faults::Faults::default(),
-            dma: DmaState::default(),
-            timers: timer::Timers::default(),
+        let machine = Arc::new_cyclic(|me: &Weak<Self>| {
+            // Those that each mapping asks for come first.
+            let parts = Parts::default()
+                .with::<Quarantine>()
+                .with::<DmaState>()
+                .with::<Timers>()
+                .with::<IrqTable>()
+                .with::<Supplies>()
+                .with::<Faults>()
+                .and(Iommus::new(Arc::clone(&claims)));
+            let registry: Weak<dyn DeviceRegistry> = Weak::<Self>::clone(me);
+            Self {
+                me: Weak::clone(me),
+                system: Arc::new(System::new(env, instrument, policy, claims, parts, registry)),
+                registry: Mutex::default(),
+                requests: Requests::default(),
+                guests: Arc::default(),
+            }
         });
         let sink: Weak<dyn IrqSink> = Arc::<Self>::downgrade(&machine);
         machine.env.connect(sink);
         Handle(Arc::new(Owned(machine)))
-    }
-
-    /// Its written policy.
-    pub fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
-    /// Its page frames and contiguous memory.
-    pub fn memory(&self) -> &PhysMemory {
-        &self.memory
-    }
-
-    /// Whether domains remember what was mapped where.
-    pub(crate) fn tracks_mappings(&self) -> bool {
-        self.policy.check_dma
-    }
-
-    pub(crate) fn node_name(&self, node: NodeId) -> String {
-        self.registry.lock().nodes.name(node)
     }
 }
 
 impl IrqSink for Machine {
     fn interrupt(&self, line: IrqLine) {
         let inside = self.enter();
-        self.irqs.deliver(self, (None, line.0));
+        self.irqs().deliver(self, (None, line.0));
         self.interrupt_ended(inside);
     }
 

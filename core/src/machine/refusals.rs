@@ -72,7 +72,7 @@ impl Machine {
         if !short && !before_bind {
             return;
         }
-        let frames = self.memory.frames().in_use();
+        let frames = self.memory().frames().in_use();
         let mut r = self.registry.lock();
         let at = r.tick();
         r.refusals.insert(device.node(), Refusal { driver, reason: error.to_string(), short, at, frames });
@@ -89,7 +89,7 @@ impl Machine {
         if self.registry.lock().refusals.is_empty() {
             return;
         }
-        let in_use = self.memory.frames().in_use();
+        let in_use = self.memory().frames().in_use();
         let again = {
             let mut r = self.registry.lock();
             let again = r.retry(|_, refusal| in_use < refusal.frames);

@@ -10,7 +10,6 @@ use crate::binding::Phase;
 use crate::claim::ClaimInfo;
 use crate::device::{Device, NodeId};
 use crate::dma::QuarantineInfo;
-use crate::event::EventKind;
 use crate::iommu::{Group, IommuError};
 use crate::link::LinkInfo;
 use crate::power::{Line, PinnedSupply};
@@ -102,7 +101,7 @@ impl Machine {
             node: self.node_name(device.node()),
             phase: device.phase(),
             driver: device.driver(),
-            group: self.iommus.membership(device).map(|m| m.group.id()),
+            group: self.iommus().membership(device).map(|m| m.group.id()),
             not_joined: *device.not_joined.lock(),
         }
     }
@@ -189,17 +188,17 @@ impl Machine {
 
     /// The IOMMU groups, by number.
     pub fn groups(&self) -> Vec<Arc<Group>> {
-        self.iommus.groups()
+        self.iommus().groups()
     }
 
     /// What is in quarantine.
     pub fn quarantine(&self) -> Vec<QuarantineInfo> {
-        self.quarantine.list()
+        self.quarantine_table().list()
     }
 
     /// Clocks, power domains and reset lines that stay on because their device was not shown to be quiesced.
     pub fn pinned_supplies(&self) -> Vec<PinnedSupply> {
-        let kept = self.supplies.pinned();
+        let kept = self.supplies().pinned();
         let r = self.registry.lock();
         let name = |n: NodeId| r.device(n).map_or_else(|| r.nodes.name(n), |d| d.name().to_string());
         let info = |(device, line): (NodeId, Line)| PinnedSupply {
@@ -221,15 +220,9 @@ impl Machine {
         self.claims.list()
     }
 
-    /// Tells what became of a pass-through user of `device`: `state` is one word. For what outlives the binding; else
-    /// [`Bound::pass_through`](crate::binding::Bound::pass_through).
-    pub fn notify_pass_through(&self, device: &str, state: &'static str, detail: &str) {
-        self.emit(Some(&device.into()), || EventKind::PassThrough { state, detail: detail.into() });
-    }
-
     /// Interrupt lines that drivers have, and who masks them.
     pub fn interrupt_lines(&self) -> Vec<LineInfo> {
-        self.irqs.list()
+        self.irqs().list()
     }
 
     /// What the machine uses at this moment.
@@ -244,16 +237,16 @@ impl Machine {
             })
             .collect();
         ResourceUsage {
-            frames: self.memory.frames().in_use(),
-            contiguous: self.memory.cma().map_or(0, |c| c.in_use()),
+            frames: self.memory().frames().in_use(),
+            contiguous: self.memory().cma().map_or(0, |c| c.in_use()),
             claims: self.claims.len() - self.claims_of_env(),
-            irqs: self.irqs.len(),
+            irqs: self.irqs().len(),
             services: self.providers.len(),
-            supplies: self.supplies.in_use(),
+            supplies: self.supplies().in_use(),
             pinned_supplies: self.pinned_supplies(),
-            mappings: self.dma.mappings.load(Ordering::Relaxed),
-            bounce: self.dma.bounce_bytes.load(Ordering::Relaxed),
-            quarantine: self.quarantine.summary(),
+            mappings: self.dma_state().mappings.load(Ordering::Relaxed),
+            bounce: self.dma_state().bounce_bytes.load(Ordering::Relaxed),
+            quarantine: self.quarantine_table().summary(),
             groups: self.groups().iter().map(|g| alloc::format!("{:?}", g.info())).collect(),
             bindings,
         }

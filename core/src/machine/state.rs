@@ -24,12 +24,13 @@ impl Machine {
                 driver.hash(state);
             }
         }
-        (self.memory.frames().in_use(), self.memory.cma().map(|c| c.in_use())).hash(state);
+        (self.memory().frames().in_use(), self.memory().cma().map(|c| c.in_use())).hash(state);
         self.claims.len().hash(state);
-        (self.irqs.len(), self.providers.len(), self.supplies.in_use()).hash(state);
-        (self.dma.mappings.load(Ordering::Relaxed), self.dma.bounce_bytes.load(Ordering::Relaxed)).hash(state);
-        self.supplies.pinned().hash(state);
-        self.iommus.hash_state(state);
+        (self.irqs().len(), self.providers.len(), self.supplies().in_use()).hash(state);
+        (self.dma_state().mappings.load(Ordering::Relaxed), self.dma_state().bounce_bytes.load(Ordering::Relaxed))
+            .hash(state);
+        self.supplies().pinned().hash(state);
+        self.iommus().hash_state(state);
     }
 
     /// Calls `each` with every device, by name, and a number for its own state: phase, ledger, links, place in the queue,
@@ -61,7 +62,7 @@ impl Machine {
         (device.phase(), device.driver(), device.is_removed(), device.is_gone()).hash(&mut state);
         device.driver_override().hash(&mut state);
         device.visible_driver.lock().hash(&mut state);
-        let group = self.iommus.membership(device).map(|member| member.group);
+        let group = self.iommus().membership(device).map(|member| member.group);
         group.is_some().hash(&mut state);
         if let Some(group) = group {
             group.hash_state(&mut state);
@@ -69,7 +70,7 @@ impl Machine {
         if let Some(binding) = device.binding() {
             binding.bound().ledger.hash_kinds(&mut state);
         }
-        self.quarantine.hash_held(device.name(), &mut state);
+        self.quarantine_table().hash_held(device.name(), &mut state);
         state
     }
 }

@@ -55,18 +55,18 @@ impl Supply for CountedSupply {
         self.with(|bound| {
             let line = self.line(bound, node, kind, args);
             if on {
-                return self.line_use(bound, line)?.enable(bound.machine());
+                return self.line_use(bound, line)?.enable(bound.system());
             }
             // Switching off a line that was never on must not make a use, and so a claim, of it.
-            let known = bound.lines.lock().get(&line).cloned();
-            known.ok_or(SupplyError::Unbalanced)?.disable(bound.machine())
+            let known = super::line_uses(bound).lock().get(&line).cloned();
+            known.ok_or(SupplyError::Unbalanced)?.disable(bound.system())
         })
     }
 
     fn set_voltage(&self, node: NodeId, args: &[u32], min: u32, max: u32) -> Result<u32, SupplyError> {
         self.with(|bound| {
             let line = self.line_use(bound, self.line(bound, node, SupplierKind::Regulator, args))?;
-            bound.machine().supplies.set_voltage(&line, min, max)
+            bound.system().supplies().set_voltage(&line, min, max)
         })
     }
 }

@@ -9,7 +9,7 @@ use super::{Line, LineUse, Supply, SupplyError};
 use crate::binding::{Bound, ResourceError};
 use crate::device::SupplierKind;
 use crate::driver::ProbeError;
-use crate::machine::Machine;
+use crate::system::System;
 
 /// Use of a clock or a regulator by one binding.
 ///
@@ -29,20 +29,20 @@ use crate::machine::Machine;
 /// ```
 #[derive(Clone)]
 pub struct SupplyUse {
-    machine: Weak<Machine>,
+    machine: Weak<System>,
     /// `None` for a regulator that a policy ignores: always on.
     line: Option<Arc<LineUse>>,
 }
 
 impl SupplyUse {
     fn new(bound: &Bound, line: Option<Arc<LineUse>>) -> Self {
-        Self { machine: Arc::downgrade(bound.machine()), line }
+        Self { machine: Arc::downgrade(bound.system()), line }
     }
 
     fn with<R>(
         &self,
         absent: R,
-        act: impl FnOnce(&Arc<Machine>, &LineUse) -> Result<R, SupplyError>,
+        act: impl FnOnce(&Arc<System>, &LineUse) -> Result<R, SupplyError>,
     ) -> Result<R, SupplyError> {
         let Some(line) = &self.line else { return Ok(absent) };
         act(&self.machine.upgrade().ok_or(SupplyError::Gone)?, line)
@@ -81,7 +81,7 @@ impl SupplyUse {
     /// [`SupplyError::Held`] with the name of a user whose range has no voltage in common, [`SupplyError::Voltage`]
     /// when the regulator has none in the range, [`SupplyError::Gone`] once the binding has ended.
     pub fn set_voltage(&self, min: u32, max: u32) -> Result<u32, SupplyError> {
-        self.with(min, |machine, line| machine.supplies.set_voltage(line, min, max))
+        self.with(min, |machine, line| machine.supplies().set_voltage(line, min, max))
     }
 }
 
@@ -95,22 +95,22 @@ impl fmt::Debug for SupplyUse {
 }
 
 /// Use of the device's clock number `index`, which the core has switched on.
-pub(crate) fn clock(bound: &Bound, index: usize) -> Result<SupplyUse, ResourceError> {
+pub(super) fn clock(bound: &Bound, index: usize) -> Result<SupplyUse, ResourceError> {
     let absent = ResourceError::Absent { kind: "clock", index };
     let need = bound.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Clock).nth(index).ok_or(absent)?;
-    let line = bound.lines.lock().get(&Line::of(need, SupplierKind::Clock)).cloned();
+    let line = super::line_uses(bound).lock().get(&Line::of(need, SupplierKind::Clock)).cloned();
     Ok(SupplyUse::new(bound, line))
 }
 
 /// Use of the regulator that property `NAME-supply` of the device refers to.
-pub(crate) fn regulator(bound: &Bound, name: &str) -> Result<SupplyUse, ProbeError> {
+pub(super) fn regulator(bound: &Bound, name: &str) -> Result<SupplyUse, ProbeError> {
     let property = format!("{name}-supply");
     let need = bound.desc().suppliers.iter().find(|s| *s.property == property);
     let need = need.ok_or_else(|| ResourceError::AbsentSupply(Box::from(property)))?;
-    if bound.machine().is_ignored(bound.device().node(), need.node) {
+    if bound.registry().is_ignored(bound.device().node(), need.node) {
         return Ok(SupplyUse::new(bound, None));
     }
-    let supply = bound.machine().take_service::<dyn Supply>(bound, need.node)?;
+    let supply = bound.take_service::<dyn Supply>(need.node)?;
     let line = LineUse::of(bound, Line::of(need, SupplierKind::Regulator), &supply)?;
     Ok(SupplyUse::new(bound, Some(line)))
 }

@@ -13,11 +13,21 @@ use crate::claim::{Claim, Mode, Provider, Subject};
 use crate::device::{NodeId, Supplier, SupplierKind};
 use crate::event::Outcome;
 use crate::instrument::FaultPoint;
-use crate::machine::Machine;
 use crate::sync::Mutex;
+use crate::system::System;
 
 /// The line uses of a binding, each with a ledger entry. A leaf lock.
-pub(crate) type LineUses = Mutex<BTreeMap<Line, Arc<LineUse>>>;
+type LineUses = Mutex<BTreeMap<Line, Arc<LineUse>>>;
+
+/// Lines of `bound`, by name.
+pub(super) fn line_uses(bound: &Bound) -> Arc<LineUses> {
+    bound.slots.get_or_default()
+}
+
+/// True while `bound` has any.
+pub(crate) fn holds_lines(bound: &Bound) -> bool {
+    bound.slots.get::<LineUses>().is_some_and(|uses| !uses.lock().is_empty())
+}
 
 /// Use of a line by a binding. Its driver may switch it off and on.
 pub(crate) struct LineUse {
@@ -36,14 +46,14 @@ pub(crate) struct LineUse {
 impl LineUse {
     /// The use of `line` by `bound`; made, switched off, if there is none.
     pub(super) fn of(bound: &Bound, line: Line, supply: &Arc<dyn Supply>) -> Result<Arc<Self>, ResourceError> {
-        if let Some(known) = bound.lines.lock().get(&line) {
+        if let Some(known) = line_uses(bound).lock().get(&line) {
             return Ok(Arc::clone(known));
         }
         let made = Self::new(bound, line.clone(), supply)?;
-        let known = Arc::clone(bound.lines.lock().entry(line).or_insert_with(|| Arc::clone(&made)));
+        let known = Arc::clone(line_uses(bound).lock().entry(line).or_insert_with(|| Arc::clone(&made)));
         if !Arc::ptr_eq(&known, &made) {
             // Another thread has made it concurrently.
-            bound.machine().release_claim(&made.claim);
+            bound.system().release_claim(&made.claim);
             return Ok(known);
         }
         bound.push(0, LineEntry(Arc::clone(&made)))?;
@@ -51,13 +61,13 @@ impl LineUse {
     }
 
     fn new(bound: &Bound, line: Line, supply: &Arc<dyn Supply>) -> Result<Arc<Self>, ResourceError> {
-        let machine = bound.machine();
+        let machine = bound.system();
         // A guest resets the device at any time, without regard for other users.
         let alone = line.kind == SupplierKind::Reset && bound.holder().is_pass_through();
         let mode = if alone { Mode::Exclusive } else { Mode::Shared("") };
         let device = bound.device().node();
         let claim = bound.claim(&line.subject(machine), mode)?;
-        if let Some(conflict) = machine.supplies.pinned_for_other(machine, device, &line).filter(|_| alone) {
+        if let Some(conflict) = machine.supplies().pinned_for_other(machine, device, &line).filter(|_| alone) {
             machine.release_claim(&claim);
             bound.refuse(&conflict, "for a guest");
             return Err(ResourceError::Held(Box::new(conflict)));
@@ -67,23 +77,23 @@ impl LineUse {
     }
 
     /// Switches the line on, or counts one more enable.
-    pub(super) fn enable(&self, machine: &Machine) -> Result<(), SupplyError> {
+    pub(super) fn enable(&self, machine: &System) -> Result<(), SupplyError> {
         let _inside = self.claim.enter_for(machine, "switching it on").ok_or(SupplyError::Gone)?;
         let mut on = self.on.lock();
         if *on == 0 {
-            machine.supplies.get(self.device, &self.line, &*self.supply)?;
+            machine.supplies().get(self.device, &self.line, &*self.supply)?;
         }
         *on = on.saturating_add(1);
         Ok(())
     }
 
     /// Undoes one [`enable`](Self::enable). The line stays on while others use it.
-    pub(super) fn disable(&self, machine: &Machine) -> Result<(), SupplyError> {
+    pub(super) fn disable(&self, machine: &System) -> Result<(), SupplyError> {
         let _inside = self.claim.enter_for(machine, "switching it off").ok_or(SupplyError::Gone)?;
         let mut on = self.on.lock();
         *on = on.checked_sub(1).ok_or(SupplyError::Unbalanced)?;
         if *on == 0 {
-            machine.supplies.put(self.device, &self.line, &*self.supply);
+            machine.supplies().put(self.device, &self.line, &*self.supply);
         }
         Ok(())
     }
@@ -100,7 +110,7 @@ impl Line {
     }
 
     /// Subject of its users' claims.
-    pub(super) fn subject(&self, machine: &Machine) -> Subject {
+    pub(super) fn subject(&self, machine: &System) -> Subject {
         let name = machine.node_name(self.target).into();
         let provider = Provider { node: self.target, name };
         Subject::Supply { provider, kind: self.kind, args: self.args.clone() }
@@ -111,14 +121,14 @@ impl Line {
 /// its last binding become uses of this one.
 pub(crate) fn acquire(bound: &Bound, kind: SupplierKind, point: FaultPoint) -> Result<(), ResourceError> {
     for need in bound.desc().suppliers.iter().filter(|s| s.kind == kind) {
-        let machine = bound.machine();
-        if machine.is_ignored(bound.device().node(), need.node) {
+        let machine = bound.system();
+        if bound.registry().is_ignored(bound.device().node(), need.node) {
             continue;
         }
         bound.check(point)?;
         let supply = machine.providers.get::<dyn Supply>(need.node).ok_or(ResourceError::NotProvided)?;
         let line = Line::of(need, kind);
-        if bound.lines.lock().contains_key(&line) {
+        if line_uses(bound).lock().contains_key(&line) {
             // Listed twice: already on.
             continue;
         }
@@ -128,7 +138,7 @@ pub(crate) fn acquire(bound: &Bound, kind: SupplierKind, point: FaultPoint) -> R
             machine.release_claim(&made.claim);
             return Err(error.into());
         }
-        bound.lines.lock().insert(line, Arc::clone(&made));
+        line_uses(bound).lock().insert(line, Arc::clone(&made));
         bound.push_reserved(reservation, 0, LineEntry(made));
     }
     Ok(())
@@ -151,11 +161,11 @@ impl Entry for LineEntry {
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
-        let (line, machine) = (&self.0.line, ctx.bound.machine());
-        let supplies = &machine.supplies;
+        let (line, machine) = (&self.0.line, ctx.bound.system());
+        let supplies = &machine.supplies();
         // From here on handles return an error; calls in progress are waited for.
-        self.0.claim.close(ctx.bound.machine());
-        ctx.bound.lines.lock().remove(line);
+        self.0.claim.close(ctx.bound.system());
+        line_uses(ctx.bound).lock().remove(line);
         supplies.clear_voltage(self.0.device, line);
         let on = core::mem::take(&mut *self.0.on.lock());
         // Lines of a device that may still run are pinned (P11), and so are the lines that feed their provider.

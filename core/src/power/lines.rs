@@ -9,8 +9,8 @@ use super::{LineUse, Supply, SupplyError};
 use crate::binding::ResourceKind;
 use crate::claim::{Conflict, Holder, Mode};
 use crate::device::{NodeId, SupplierKind};
-use crate::machine::Machine;
 use crate::sync::Mutex;
+use crate::system::System;
 
 /// A clock, power domain, reset line or regulator.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -34,7 +34,7 @@ impl Line {
     }
 
     /// Conflict with a line that is pinned for `device`.
-    fn pinned_conflict(&self, machine: &Machine, device: NodeId) -> Conflict {
+    fn pinned_conflict(&self, machine: &System, device: NodeId) -> Conflict {
         let holder = Holder::new(&machine.node_name(device).into(), "not shown to be quiesced");
         Conflict { subject: self.subject(machine), holder, mode: Mode::Shared("") }
     }
@@ -155,7 +155,7 @@ impl Supplies {
     }
 
     /// Conflict with another, unbound device for which `line` is pinned.
-    pub(super) fn pinned_for_other(&self, machine: &Machine, device: NodeId, line: &Line) -> Option<Conflict> {
+    pub(super) fn pinned_for_other(&self, machine: &System, device: NodeId, line: &Line) -> Option<Conflict> {
         let other = self.0.lock().pinned_for_other(device, line)?;
         Some(line.pinned_conflict(machine, other))
     }
@@ -166,7 +166,7 @@ impl Supplies {
     /// Checked and switched under one lock: a user that is added concurrently finds the line asserted, and releases it.
     pub(super) fn drive_reset(
         &self,
-        machine: &Machine,
+        machine: &System,
         uses: &[Arc<LineUse>],
         steps: &[bool],
     ) -> Result<(), SupplyError> {
@@ -227,7 +227,7 @@ impl Supplies {
     }
 
     /// Releases the lines pinned for `device`, which has stopped, unless it supplies pinned lines itself.
-    pub(crate) fn release_on_stop(&self, machine: &Machine, device: NodeId) {
+    pub(crate) fn release_on_stop(&self, machine: &System, device: NodeId) {
         if !self.pins_lines_of(device) {
             self.release_pinned(machine, device);
         }
@@ -235,7 +235,7 @@ impl Supplies {
 
     /// Releases the lines pinned for `device`, which was shown to be quiesced or is gone, and switches them off if
     /// unused. A line whose provider is not bound stays as it is, without a pin.
-    pub(crate) fn release_pinned(&self, machine: &Machine, device: NodeId) {
+    pub(crate) fn release_pinned(&self, machine: &System, device: NodeId) {
         let mut inner = self.0.lock();
         let mine: Vec<Line> = inner.pinned.iter().filter(|(d, _)| *d == device).map(|(_, l)| l.clone()).collect();
         // Reset lines first, power last: the order of unwinding.

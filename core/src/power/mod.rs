@@ -9,50 +9,22 @@ mod handle;
 mod line_use;
 mod lines;
 mod reset;
+mod supplier;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub(crate) use counted::CountedSupply;
+use counted::CountedSupply;
 pub use handle::SupplyUse;
-pub(crate) use handle::{clock, regulator};
-pub(crate) use line_use::{LineUse, LineUses, acquire};
+use line_use::line_uses;
+pub(crate) use line_use::{LineUse, acquire, holds_lines};
 pub use lines::PinnedSupply;
 pub(crate) use lines::{Line, Supplies};
 pub use reset::ResetLine;
 pub(crate) use reset::{quiesce_by_reset, reset_after_user};
 
-use alloc::boxed::Box;
-
-use crate::claim::Conflict;
 use crate::device::{NodeId, SupplierKind};
-
-/// Error of switching a supply.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum SupplyError {
-    /// The specifier names no line of this provider.
-    #[error("no such clock, power domain or reset line, nor regulator")]
-    NoSuchLine,
-    /// The hardware did not respond in time, or its registers are gone.
-    #[error("the supply does not respond")]
-    Dead,
-    /// The binding of this use has ended.
-    #[error("the binding that used it has ended")]
-    Gone,
-    /// Another user holds the line and would be affected.
-    #[error(transparent)]
-    Held(#[from] Box<Conflict>),
-    /// It was switched off more often than on.
-    #[error("switched off more often than on")]
-    Unbalanced,
-    /// The supply cannot give a voltage in this range, in microvolts.
-    #[error("no voltage from {min} uV to {max} uV is available")]
-    Voltage {
-        /// Lowest requested voltage.
-        min: u32,
-        /// Highest requested voltage.
-        max: u32,
-    },
-}
+pub use crate::error::SupplyError;
+use crate::system::System;
 
 /// A provider of clocks, power domains, reset lines or regulators; its driver offers it with
 /// [`Bound::provide`](crate::binding::Bound::provide) as `Arc<dyn Supply>`.
@@ -93,5 +65,12 @@ pub trait Supply: Send + Sync {
     fn set_voltage(&self, node: NodeId, args: &[u32], min: u32, max: u32) -> Result<u32, SupplyError> {
         let _ = (node, args);
         Err(SupplyError::Voltage { min, max })
+    }
+}
+
+impl System {
+    /// Lines of all providers.
+    pub(crate) fn supplies(&self) -> &Supplies {
+        self.part()
     }
 }

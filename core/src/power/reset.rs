@@ -1,6 +1,5 @@
 //! Reset of a device by its reset lines.
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::{Arc, Weak};
@@ -9,12 +8,11 @@ use core::fmt;
 
 use super::{Line, LineUse, SupplyError};
 use crate::binding::{Bound, ResourceError};
-use crate::claim::Conflict;
 use crate::device::SupplierKind;
-use crate::driver::Quiesced;
 use crate::event::EventKind;
-use crate::machine::Machine;
+use crate::lifecycle::Quiesced;
 use crate::sync::atomic::Ordering;
+use crate::system::System;
 
 /// Reset lines of one device, for the lifetime of its binding.
 ///
@@ -22,17 +20,18 @@ use crate::sync::atomic::Ordering;
 /// is refused while another user holds one of the lines, or one is pinned for a device that may still run. The handle
 /// may outlive its binding, and then returns [`SupplyError::Gone`].
 pub struct ResetLine {
-    machine: Weak<Machine>,
+    machine: Weak<System>,
     lines: Vec<Arc<LineUse>>,
 }
 
 impl ResetLine {
     /// The lines that the device of `bound` lists; `None` when there are none.
     pub(crate) fn of(bound: &Bound) -> Option<Self> {
-        let uses = bound.lines.lock();
+        let uses = super::line_uses(bound);
+        let uses = uses.lock();
         let listed = bound.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Reset);
         let lines: Vec<_> = listed.filter_map(|s| uses.get(&Line::of(s, SupplierKind::Reset)).cloned()).collect();
-        (!lines.is_empty()).then(|| Self { machine: Arc::downgrade(bound.machine()), lines })
+        (!lines.is_empty()).then(|| Self { machine: Arc::downgrade(bound.system()), lines })
     }
 
     /// Asserts the reset and holds it: the bus cycles of the device end. The reset ends with [`release`](Self::release)
@@ -80,23 +79,16 @@ impl ResetLine {
         driven
     }
 
-    fn try_drive(&self, machine: &Machine, steps: &[bool]) -> Result<(), SupplyError> {
+    fn try_drive(&self, machine: &System, steps: &[bool]) -> Result<(), SupplyError> {
         let inside: Option<Vec<_>> = self.lines.iter().map(|line| line.claim.enter_for(machine, "a reset")).collect();
         let _inside = inside.ok_or(SupplyError::Gone)?;
-        machine.supplies.drive_reset(machine, &self.lines, steps)
+        machine.supplies().drive_reset(machine, &self.lines, steps)
     }
 }
 
 impl fmt::Debug for ResetLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(&self.lines).finish()
-    }
-}
-
-impl Bound {
-    /// Emits the event that the binding is refused the subject of `conflict`, which it requested `why`.
-    pub(crate) fn refuse(&self, conflict: &Conflict, why: &str) {
-        self.emit(|| EventKind::Refused { what: format!("{} {why}", conflict.subject), reason: conflict.to_string() });
     }
 }
 
@@ -118,13 +110,7 @@ pub(crate) fn reset_after_user(bound: &Bound) -> Result<(), ResourceError> {
 /// Quiesces a device that its driver could not stop, by holding it in reset, if it has reset lines without other users.
 pub(crate) fn quiesce_by_reset(bound: &Bound) -> Option<Quiesced> {
     // A provider of pinned lines must keep them on, so it cannot be reset.
-    let needed = bound.machine().supplies.pins_lines_of(bound.device().node());
+    let needed = bound.system().supplies().pins_lines_of(bound.device().node());
     let lines = ResetLine::of(bound).filter(|_| !needed)?;
-    lines.try_drive(bound.machine(), &[true]).ok().map(|()| Quiesced::in_reset())
-}
-
-impl From<Conflict> for SupplyError {
-    fn from(conflict: Conflict) -> Self {
-        Self::Held(Box::new(conflict))
-    }
+    lines.try_drive(bound.system(), &[true]).ok().map(|()| Quiesced::in_reset())
 }

@@ -1,7 +1,8 @@
 // A client sees driver data for the time of one call: nothing in it can be kept until after an unbind.
 
 use bindery::addr::DeviceAddr;
-use bindery::binding::{Bound, Client};
+use bindery::binding::Bound;
+use bindery::driver::Client;
 use bindery::dma::Coherent;
 use bindery::driver::{QuiesceError, Driver, Match, ProbeError, Quiesced};
 

@@ -2,7 +2,8 @@
 
 use std::sync::Mutex;
 
-use bindery::binding::{Bound, Irq};
+use bindery::binding::Bound;
+use bindery::irq::Irq;
 use bindery::driver::ProbeError;
 
 struct Driver {

@@ -7,7 +7,7 @@ use bindery::mem::FreedRun;
 
 fn probe(dev: &Bound) -> Result<(), ProbeError> {
     let ring = dev.dma().coherent(4096)?;
-    let frames = dev.machine().memory().frames();
+    let frames = dev.iommu_provider().memory().frames();
     let _ = frames.free(FreedRun::new(ring.memory().phys(), 1));
     Ok(())
 }

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use bindery::addr::{DeviceAddr, PhysAddr};
-use bindery::binding::{Bound, Client, Gone, Irq, Mmio, MmioHandle};
+use bindery::binding::{Bound, Mmio, MmioHandle};
+use bindery::driver::{Client, Gone};
+use bindery::irq::Irq;
 use bindery::dma::{Coherent, DmaMemory};
 use bindery::driver::{QuiesceError, Driver, Match, ProbeError, Quiesced};
 use bindery::iommu::Gather;

@@ -12,7 +12,8 @@ use alloc::sync::Arc;
 use bindery::binding::{Bound, MmioHandle};
 use bindery::device::SupplierKind;
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
-use bindery::env::{Env, Instant, IoError};
+use bindery::env::{Instant, IoError};
+use bindery::machine::SystemClock;
 use bindery::power::{Supply, SupplyError};
 use bindery::sync::Mutex;
 
@@ -43,10 +44,10 @@ impl Driver for CpgMssr {
         if regs.size() < regs::WINDOW {
             return Err(ProbeError::Device("the register window is too small"));
         }
-        let env = Arc::clone(dev.machine().shared_env());
+        let clock = dev.system_clock();
         // Nobody knows since when lines are asserted that an earlier user has left so: take it for now.
-        let asserted = Mutex::new([env.now(); regs::BANKS]);
-        let cpg = Cpg { regs: regs.handle(), env, asserted };
+        let asserted = Mutex::new([clock.now(); regs::BANKS]);
+        let cpg = Cpg { regs: regs.handle(), clock, asserted };
         Ok(dev.provide::<dyn Supply>(Arc::new(cpg))?)
     }
 
@@ -58,7 +59,7 @@ impl Driver for CpgMssr {
 /// What consumers switch.
 struct Cpg {
     regs: MmioHandle,
-    env: Arc<dyn Env>,
+    clock: SystemClock,
     /// When a line of each reset register was asserted last. Also guards the read-modify-write of the stop registers.
     asserted: Mutex<[Instant; regs::BANKS]>,
 }
@@ -91,7 +92,7 @@ impl Cpg {
         if !on {
             return Ok(true);
         }
-        poll(&*self.env, regs::CLOCK_START, || Ok(self.regs.read32(regs::MSTPSR[bank])? & bit == 0))
+        poll(|| self.clock.now(), regs::CLOCK_START, || Ok(self.regs.read32(regs::MSTPSR[bank])? & bit == 0))
     }
 
     /// Releases a module's reset line when `on`, else asserts it.
@@ -100,16 +101,16 @@ impl Cpg {
         if !on {
             let mut asserted = self.asserted.lock();
             self.regs.write32(regs::SRCR[bank], bit)?;
-            asserted[bank] = self.env.now();
+            asserted[bank] = self.clock.now();
             return Ok(true);
         }
         if self.regs.read32(regs::SRCR[bank])? & bit == 0 {
             return Ok(true);
         }
         let since = self.asserted.lock()[bank];
-        let lasted = self.env.now().since(since);
+        let lasted = self.clock.now().since(since);
         if let Some(rest) = regs::RESET_PULSE.checked_sub(lasted) {
-            poll(&*self.env, rest, || self.regs.read32(regs::SRCR[bank]).map(|_| false))?;
+            poll(|| self.clock.now(), rest, || self.regs.read32(regs::SRCR[bank]).map(|_| false))?;
         }
         self.regs.write32(regs::SRSTCLR[bank], bit)?;
         Ok(self.regs.read32(regs::SRCR[bank])? & bit == 0)

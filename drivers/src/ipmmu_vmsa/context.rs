@@ -136,22 +136,30 @@ impl Context {
             Ok::<_, IoError>(idle)
         };
         let wait = || {
-            let begun = poll(&*root.env, regs::FLUSH_LIMIT, || {
-                let mut flushes = self.flushes.lock();
-                if flushes.begun < need && idle(&mut flushes)? {
-                    begin(&mut flushes)?;
-                }
-                Ok::<_, IoError>(flushes.begun >= need)
-            })?;
+            let begun = poll(
+                || root.clock.now(),
+                regs::FLUSH_LIMIT,
+                || {
+                    let mut flushes = self.flushes.lock();
+                    if flushes.begun < need && idle(&mut flushes)? {
+                        begin(&mut flushes)?;
+                    }
+                    Ok::<_, IoError>(flushes.begun >= need)
+                },
+            )?;
             if !begun {
                 // The last one hangs. Hardware that has recovered answers when it is asked again.
                 begin(&mut self.flushes.lock())?;
             }
-            poll(&*root.env, regs::FLUSH_LIMIT, || {
-                let mut flushes = self.flushes.lock();
-                idle(&mut flushes)?;
-                Ok::<_, IoError>(flushes.ended >= need)
-            })
+            poll(
+                || root.clock.now(),
+                regs::FLUSH_LIMIT,
+                || {
+                    let mut flushes = self.flushes.lock();
+                    idle(&mut flushes)?;
+                    Ok::<_, IoError>(flushes.ended >= need)
+                },
+            )
         };
         if wait().is_ok_and(|ended: bool| ended) { Ok(self.flushes.lock().ended) } else { Err(need) }
     }

@@ -126,7 +126,7 @@ fn start_leaf(dev: &Bound, regs: Regs, root: Arc<Root>) -> Result<Instance<'_>, 
     let leaf = Leaf::new(dev.name(), regs, root)?;
     let last = Arc::clone(&leaf);
     dev.action("contexts off", move || last.shut_down())?;
-    dev.provide_iommu(Arc::new(LeafIommu(leaf)))?;
+    dev.iommu_provider().provide(Arc::new(LeafIommu(leaf)))?;
     Ok(Instance::Leaf)
 }
 
@@ -148,7 +148,7 @@ fn serve(dev: &Bound, root: &Root) -> Result<IrqReturn, IoError> {
         match root.user(number) {
             Some(context) => {
                 let translation: Arc<dyn Translation> = context;
-                dev.report_fault(&translation, addr, write, reason);
+                dev.iommu_provider().report_fault(&translation, addr, write, reason);
             }
             None => dev.log(format_args!("context {number}, which is not in use: {addr}: {reason}")),
         }

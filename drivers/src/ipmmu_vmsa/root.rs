@@ -5,9 +5,10 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use bindery::binding::Bound;
-use bindery::env::{Env, IoError};
+use bindery::env::IoError;
 use bindery::iommu::pgtable::TableFrames;
 use bindery::iommu::{DomainKind, IommuError};
+use bindery::machine::SystemClock;
 use bindery::mem::PhysMemory;
 use bindery::sync::Mutex;
 use bindery::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -40,7 +41,7 @@ impl Slot {
 pub struct Root {
     name: String,
     pub(super) regs: Regs,
-    pub(super) env: Arc<dyn Env>,
+    pub(super) clock: SystemClock,
     pub(super) memory: PhysMemory,
     pub(super) pages: Arc<TableFrames>,
     /// By number. A leaf lock: only registers are touched while it is held.
@@ -55,16 +56,16 @@ pub struct Root {
 impl Root {
     /// Takes over the hardware, whatever its state: all contexts are switched off, and nothing is cached any more.
     pub(super) fn new(dev: &Bound, regs: Regs) -> Result<Arc<Self>, IoError> {
-        let memory = dev.machine().memory().clone();
+        let iommu = dev.iommu_provider();
         let root = Self {
             name: dev.name().into(),
             slots: Mutex::new((0..regs.layout.contexts).map(|_| Slot::Free).collect()),
             off: AtomicU32::new(0),
             blocked: Mutex::default(),
             regs,
-            env: Arc::clone(dev.machine().shared_env()),
-            pages: Arc::new(TableFrames::new(dev.machine(), Arc::clone(memory.frames()), regs::TABLE_LIMIT)),
-            memory,
+            clock: dev.system_clock(),
+            pages: Arc::new(iommu.table_frames(regs::TABLE_LIMIT)),
+            memory: iommu.memory().clone(),
         };
         for number in root.layout().usable() {
             if !root.switch_off(number)? {
@@ -149,7 +150,11 @@ impl Root {
     /// Switches a context off and waits until nothing of it is cached here. False when that does not end.
     fn switch_off(&self, number: u8) -> Result<bool, IoError> {
         self.regs.write(number, regs::IMCTR, regs::IMCTR_FLUSH)?;
-        poll(&*self.env, regs::FLUSH_LIMIT, || Ok(self.regs.read(number, regs::IMCTR)? & regs::IMCTR_FLUSH == 0))
+        poll(
+            || self.clock.now(),
+            regs::FLUSH_LIMIT,
+            || Ok(self.regs.read(number, regs::IMCTR)? & regs::IMCTR_FLUSH == 0),
+        )
     }
 
     /// Leaves the hardware with every context off, and nothing of one cached.

@@ -2,8 +2,9 @@
 
 use core::time::Duration;
 
-use bindery::binding::{Bound, Irq};
+use bindery::binding::Bound;
 use bindery::env::Instant;
+use bindery::irq::Irq;
 use bindery::sync::atomic::{AtomicBool, Ordering};
 
 use super::controller::Controller;
@@ -132,6 +133,6 @@ impl Host<'_> {
     }
 
     pub(super) fn now(&self) -> Instant {
-        self.dev.machine().env().now()
+        self.dev.system_clock().now()
     }
 }

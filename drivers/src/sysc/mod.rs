@@ -7,7 +7,8 @@ use alloc::sync::Arc;
 use bindery::binding::{Bound, MmioHandle};
 use bindery::device::SupplierKind;
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
-use bindery::env::{Env, IoError};
+use bindery::env::IoError;
+use bindery::machine::SystemClock;
 use bindery::power::{Supply, SupplyError};
 use bindery::sync::Mutex;
 
@@ -33,7 +34,7 @@ impl Driver for Sysc {
         let all = regs::AREAS.iter().fold(0, |bits, area| bits | area.bit());
         regs.write32(regs::SYSCIMR, regs.read32(regs::SYSCIMR)? | all)?;
         regs.write32(regs::SYSCIER, regs.read32(regs::SYSCIER)? | all)?;
-        let domains = Domains { regs: Mutex::new(regs.handle()), env: Arc::clone(dev.machine().shared_env()) };
+        let domains = Domains { regs: Mutex::new(regs.handle()), clock: dev.system_clock() };
         Ok(dev.provide::<dyn Supply>(Arc::new(domains))?)
     }
 
@@ -46,7 +47,7 @@ impl Driver for Sysc {
 struct Domains {
     /// The controller takes one request at a time, so one requester at a time.
     regs: Mutex<MmioHandle>,
-    env: Arc<dyn Env>,
+    clock: SystemClock,
 }
 
 impl Supply for Domains {
@@ -72,7 +73,7 @@ impl Domains {
         regs.write32(regs::SYSCISCR, area.bit())?;
         let mut accepted = false;
         for _ in 0..regs::REQUESTS {
-            if !poll(&*self.env, regs::READY, || Ok(regs.read32(regs::SYSCSR)? & ready != 0))? {
+            if !poll(|| self.clock.now(), regs::READY, || Ok(regs.read32(regs::SYSCSR)? & ready != 0))? {
                 return Ok(false);
             }
             regs.write32(area.block + register, area.channel)?;
@@ -81,7 +82,8 @@ impl Domains {
                 break;
             }
         }
-        let done = accepted && poll(&*self.env, regs::SWITCH, || Ok(regs.read32(regs::SYSCISR)? & area.bit() != 0))?;
+        let done =
+            accepted && poll(|| self.clock.now(), regs::SWITCH, || Ok(regs.read32(regs::SYSCISR)? & area.bit() != 0))?;
         regs.write32(regs::SYSCISCR, area.bit())?;
         Ok(done)
     }

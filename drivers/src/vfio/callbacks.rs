@@ -7,12 +7,11 @@
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
-use alloc::string::String;
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use core::fmt;
 
+use bindery::dma::PassThroughHost;
 use bindery::env::Instant;
-use bindery::machine::Machine;
 use bindery::sync::{Mutex, Nesting, atomic::AtomicBool, atomic::Ordering, catch_panic, relax};
 
 /// A user's closure. Its destructor is the user's code, too, so it is dropped where that harms nobody else: not under a
@@ -52,16 +51,15 @@ struct State {
 
 /// The callbacks of one session.
 pub(super) struct Callbacks {
-    device: String,
-    machine: Weak<Machine>,
+    host: PassThroughHost,
     state: Mutex<State>,
     /// Threads inside a callback of this session.
     inside: Nesting,
 }
 
 impl Callbacks {
-    pub(super) fn new(device: &str, machine: Weak<Machine>) -> Arc<Self> {
-        Arc::new(Self { device: device.into(), machine, state: Mutex::default(), inside: Nesting::new() })
+    pub(super) fn new(host: PassThroughHost) -> Arc<Self> {
+        Arc::new(Self { host, state: Mutex::default(), inside: Nesting::new() })
     }
 
     /// Calls `run` when the host wants the device back. The answer is to be dropped outside the door.
@@ -111,11 +109,7 @@ impl Callbacks {
         }
         let callbacks = Arc::clone(this);
         let job: Box<dyn FnOnce() + Send> = Box::new(move || callbacks.attend());
-        let refused = match this.machine.upgrade() {
-            Some(machine) => machine.env().spawn(job),
-            None => Err(job),
-        };
-        if let Err(job) = refused {
+        if let Err(job) = this.host.spawn(job) {
             job();
         }
         true
@@ -132,7 +126,7 @@ impl Callbacks {
                     s.attended = false;
                     return;
                 };
-                s.calling = Some((next.0, self.machine.upgrade().map_or(Instant(0), |m| m.env().now())));
+                s.calling = Some((next.0, self.host.now()));
                 next
             };
             let outcome = {
@@ -143,9 +137,7 @@ impl Callbacks {
                 [called, dropped]
             };
             for panic in outcome.into_iter().filter_map(Result::err) {
-                if let Some(machine) = self.machine.upgrade() {
-                    machine.notify_pass_through(&self.device, "panicked", &format!("the user's {due}: {panic}"));
-                }
+                self.host.report("panicked", &format!("the user's {due}: {panic}"));
             }
         }
     }
@@ -170,7 +162,7 @@ impl Callbacks {
             return;
         }
         let job: Box<dyn FnOnce() + Send> = Box::new(move || drop(catch_panic(|| drop(callbacks))));
-        if let Some(job) = self.machine.upgrade().and_then(|machine| machine.env().spawn(job).err()) {
+        if let Err(job) = self.host.spawn(job) {
             job();
         }
     }
@@ -183,12 +175,9 @@ impl Callbacks {
         }
         let calling = || self.state.lock().calling;
         let who = || calling().into_iter().map(|(due, since)| (format!("the user's {due}"), since)).collect();
-        match self.machine.upgrade() {
-            Some(machine) => machine.wait_for_users(&self.device, || calling().is_none(), who),
-            None => {
-                while calling().is_some() {
-                    relax();
-                }
+        if !self.host.wait_for_users(|| calling().is_none(), who) {
+            while calling().is_some() {
+                relax();
             }
         }
     }

@@ -22,9 +22,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use bindery::binding::{Bound, Client, Irq};
-use bindery::driver::{DmaOwner, Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
+use bindery::binding::Bound;
+use bindery::dma::PassThroughOwner;
+use bindery::driver::{Client, DmaOwner, Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::iommu::OwnerId;
+use bindery::irq::Irq;
+use bindery::machine::SystemClock;
 use bindery::sync::pause;
 use callbacks::Callbacks;
 use shared::Shared;
@@ -55,7 +58,8 @@ impl Default for Vfio {
 /// A device that is, or can be, in a user's hands.
 #[derive(Debug)]
 pub struct Device<'b> {
-    dev: &'b Bound,
+    owner: PassThroughOwner<'b>,
+    clock: SystemClock,
     shared: Arc<Shared>,
     _irqs: Vec<Irq<'b>>,
     release_timeout: Duration,
@@ -64,7 +68,7 @@ pub struct Device<'b> {
 impl Vfio {
     /// Opens the device for the one user that it can have, who has no other device of its IOMMU group.
     pub fn open(client: &Client<Self>) -> Result<Session, OpenError> {
-        let open = |device: &Device<'_>| device.open(&OwnerId::new(&format!("the user of {}", device.dev.name())));
+        let open = |device: &Device<'_>| device.open(&OwnerId::new(&format!("the user of {}", device.shared.device())));
         client.call(open).unwrap_or(Err(OpenError::Leaving))
     }
 
@@ -81,7 +85,7 @@ impl Device<'_> {
         if self.shared.is_open() {
             return Err(OpenError::Busy);
         }
-        Shared::open(&self.shared, self.dev.hold_group(owner)?)
+        Shared::open(&self.shared, self.owner.hold_group(owner)?)
     }
 }
 
@@ -92,7 +96,8 @@ impl Driver for Vfio {
     type Data<'b> = Device<'b>;
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Device<'b>, ProbeError> {
-        let ioas = dev.io_address_space().ok_or(ProbeError::Device("no IOMMU domain to give away"))?;
+        let owner = dev.pass_through().ok_or(ProbeError::Device("its DMA is not given away"))?;
+        let ioas = owner.io_address_space().ok_or(ProbeError::Device("no IOMMU domain to give away"))?;
         // Without a reset the next user would find the device as the last one left it (P12).
         let reset = dev.reset_line().ok_or(ProbeError::Device("no reset line of its own: it cannot be given away"))?;
         let mut regions = Vec::new();
@@ -108,33 +113,33 @@ impl Driver for Vfio {
         irqs.iter().for_each(Irq::mask);
         dev.mark_quiesced(reset.pulse().map_err(|_| ProbeError::Device("the reset line does not answer"))?);
         let handles = irqs.iter().map(Irq::handle).collect();
-        let shared = Shared::new(dev.name(), Arc::downgrade(dev.machine()), regions, handles, reset, ioas);
-        Ok(Device { dev, shared, _irqs: irqs, release_timeout: self.release_timeout })
+        let shared = Shared::new(owner.host(), regions, handles, reset, ioas);
+        Ok(Device { clock: dev.system_clock(), owner, shared, _irqs: irqs, release_timeout: self.release_timeout })
     }
 
     fn request_release(device: &Device<'_>) {
-        let env = device.dev.machine().env();
-        let deadline = env.now() + device.release_timeout;
+        let clock = &device.clock;
+        let deadline = clock.now() + device.release_timeout;
         let Some(user) = device.shared.close_to_others() else { return };
-        device.dev.pass_through("requested", format_args!("{:?} to let go", device.release_timeout));
+        device.owner.report("requested", format_args!("{:?} to let go", device.release_timeout));
         Callbacks::request(&user);
         let (mut turns, mut late) = (0, false);
         // The device comes back in order when its user has let go and is out of its callbacks.
         while (device.shared.is_open() || user.is_busy()) && !late {
             // The clock is read first: a wait that was held up for long still looks once more before it gives up.
-            late = env.now() >= deadline;
+            late = clock.now() >= deadline;
             if user.is_busy() && turns < TURNS {
                 turns += 1;
                 pause();
             } else if !late {
-                env.wait(deadline.min(env.now() + POLL));
+                clock.wait(deadline.min(clock.now() + POLL));
             }
         }
         if device.shared.is_open() {
             let late = format!("no answer within {:?}: cut off", device.release_timeout);
-            device.dev.pass_through("revoked", format_args!("{late}"));
+            device.owner.report("revoked", format_args!("{late}"));
         } else {
-            device.dev.pass_through("released", format_args!("the user let go"));
+            device.owner.report("released", format_args!("the user let go"));
         }
     }
 

@@ -1,16 +1,15 @@
 //! What the binding and the user share: the device's parts, behind a door that the host can close.
 
 use alloc::format;
-use alloc::string::String;
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use bindery::binding::{IrqHandle, MmioHandle, TrackedRundown};
-use bindery::dma::Ioas;
+use bindery::binding::{MmioHandle, TrackedRundown};
+use bindery::dma::{Ioas, PassThroughHost};
 use bindery::driver::Quiesced;
 use bindery::iommu::GroupHold;
-use bindery::machine::Machine;
+use bindery::irq::IrqHandle;
 use bindery::power::{ResetLine, SupplyError};
 use bindery::sync::Mutex;
 
@@ -33,8 +32,7 @@ struct State {
 
 /// See the module. Lock order: `state`, then the IOMMU's own locks. Callbacks run, and resets are done, without it.
 pub(super) struct Shared {
-    device: String,
-    machine: Weak<Machine>,
+    host: PassThroughHost,
     pub(super) regions: Vec<MmioHandle>,
     pub(super) irqs: Vec<IrqHandle>,
     pub(super) reset: ResetLine,
@@ -47,27 +45,17 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        device: &str,
-        machine: Weak<Machine>,
+        host: PassThroughHost,
         regions: Vec<MmioHandle>,
         irqs: Vec<IrqHandle>,
         reset: ResetLine,
         ioas: Ioas,
     ) -> Arc<Self> {
-        Arc::new(Self {
-            device: device.into(),
-            machine,
-            regions,
-            irqs,
-            reset,
-            ioas,
-            door: TrackedRundown::open(),
-            state: Mutex::default(),
-        })
+        Arc::new(Self { host, regions, irqs, reset, ioas, door: TrackedRundown::open(), state: Mutex::default() })
     }
 
     pub(super) fn open(this: &Arc<Self>, hold: GroupHold) -> Result<Session, OpenError> {
-        let callbacks = Callbacks::new(&this.device, Weak::clone(&this.machine));
+        let callbacks = Callbacks::new(this.host.clone());
         let (id, not_reset) = {
             let mut s = this.state.lock();
             if s.leaving {
@@ -102,14 +90,11 @@ impl Shared {
         let quiesced = self.reset.pulse();
         let failed = quiesced.as_ref().err().cloned();
         let before = core::mem::replace(&mut self.state.lock().not_reset, failed.clone());
-        match (failed, self.machine.upgrade()) {
-            (Some(e), Some(machine)) if before.is_none() => {
-                let detail = format!("nobody opens it before a reset has worked: {e}");
-                machine.notify_pass_through(&self.device, "not-reset", &detail);
+        match failed {
+            Some(e) if before.is_none() => {
+                self.host.report("not-reset", &format!("nobody opens it before a reset has worked: {e}"));
             }
-            (None, Some(machine)) if before.is_some() => {
-                machine.notify_pass_through(&self.device, "reset", "after an earlier reset had failed");
-            }
+            None if before.is_some() => self.host.report("reset", "after an earlier reset had failed"),
             _ => {}
         }
         quiesced
@@ -123,16 +108,11 @@ impl Shared {
         what: &'static str,
         act: impl FnOnce(&Self) -> Result<R, VfioError>,
     ) -> Result<R, VfioError> {
-        let machine = self.machine.upgrade().ok_or(VfioError::Revoked)?;
-        let Some(inside) = self.door.enter(&machine, what) else { return Err(VfioError::Revoked) };
-        machine.inside(|| {
-            let _inside = inside;
-            act(self)
-        })
+        self.host.operate(&self.door, what, || act(self)).unwrap_or(Err(VfioError::Revoked))
     }
 
     pub(super) fn device(&self) -> &str {
-        &self.device
+        self.host.device()
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -176,9 +156,8 @@ impl Shared {
 
     /// Cuts the user off: nothing that it asks for happens any more, the device is held in reset, its DMA is blocked.
     pub(super) fn revoke(&self) -> Result<Quiesced, SupplyError> {
-        match self.machine.upgrade() {
-            Some(machine) => self.door.close_and_drain(&machine, &self.device),
-            None => return Err(SupplyError::Gone),
+        if !self.host.close_and_drain(&self.door) {
+            return Err(SupplyError::Gone);
         }
         for irq in &self.irqs {
             irq.set_masked(true);
@@ -202,6 +181,6 @@ impl Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = self.state.lock();
-        write!(f, "Shared({}, open {:?}, {} maps)", self.device, s.session, self.ioas.maps())
+        write!(f, "Shared({}, open {:?}, {} maps)", self.device(), s.session, self.ioas.maps())
     }
 }

@@ -15,8 +15,8 @@ mod steps;
 use std::sync::Arc;
 
 use bindery::addr::PhysAddr;
-use bindery::binding::Client;
 use bindery::device::SupplierKind;
+use bindery::driver::Client;
 use bindery::event::EventKind;
 use bindery::firmware::fdt::describe;
 use bindery::machine::Policy;

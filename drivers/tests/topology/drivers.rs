@@ -23,7 +23,7 @@ impl Driver for MmuDriver {
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
         let mmu = &self.0[dev.name()];
         mmu.reset();
-        Ok(dev.provide_iommu(mmu.iommu())?)
+        Ok(dev.iommu_provider().provide(mmu.iommu())?)
     }
 
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {

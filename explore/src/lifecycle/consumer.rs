@@ -1,7 +1,9 @@
 //! A consumer that firmware does not describe as one: its driver finds out by itself whether its supplier is bound.
 
+use std::sync::Arc;
+
 use bindery::binding::Bound;
-use bindery::device::DeviceDesc;
+use bindery::device::{Device, DeviceDesc};
 use bindery::driver::{Driver, Match, Missing, ProbeError, QuiesceError, Quiesced};
 
 /// Name of the device and of its driver.
@@ -15,7 +17,7 @@ pub(super) fn describe() -> DeviceDesc {
 }
 
 /// The driver, with the name of its supplier.
-pub(super) struct Consumer(pub(super) String);
+pub(super) struct Consumer(pub(super) Arc<Device>);
 
 impl Driver for Consumer {
     const NAME: &'static str = NAME;
@@ -23,7 +25,7 @@ impl Driver for Consumer {
     type Data<'b> = ();
 
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
-        let supplier = dev.machine().device(&self.0).ok_or(ProbeError::NoDevice)?;
+        let supplier = &self.0;
         if supplier.driver().is_some() {
             return Ok(());
         }

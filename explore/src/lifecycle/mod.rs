@@ -314,7 +314,7 @@ impl Lifecycle {
         let drivers: Vec<_> = devices.iter().filter(|d| named.contains(&d.node())).filter_map(|d| d.driver()).collect();
         for candidate in devices.iter().filter(|d| d.driver().is_some_and(|name| drivers.contains(&name))) {
             let fixture = Fixture::new(&self.board, false)?;
-            fixture.machine.register(peer::Peer);
+            fixture.machine.register(peer::Peer::new(&fixture.machine));
             let added = peer::add(&fixture.machine, Some(candidate.node()));
             fixture.start();
             let unbound = fixture.machine.unbind(&self.device, driver);
@@ -329,7 +329,7 @@ impl Lifecycle {
     fn fixture(&self, names: &Names, untranslated: bool) -> Result<Fixture, Violation> {
         let mut fixture = Fixture::new(&self.board, untranslated)
             .map_err(|e| Violation::seen_by("scenario", "device tree", e.to_string()))?;
-        fixture.machine.register(peer::Peer);
+        fixture.machine.register(peer::Peer::new(&fixture.machine));
         fixture.machine.register(peer::Phantom);
         let added = peer::add(&fixture.machine, names.peer_iommu.filter(|_| !untranslated));
         let added = added.and_then(|()| fixture.machine.add_device(peer::describe_phantom()));

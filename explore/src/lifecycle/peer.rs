@@ -1,6 +1,6 @@
 //! The group peer: a second device, in the explored one's IOMMU group if that has one, with a driver that takes one of each resource.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bindery::addr::PhysAddr;
 use bindery::binding::{Bound, Mmio, ResourceError};
@@ -99,7 +99,17 @@ impl Driver for Phantom {
 }
 
 /// The driver. It binds when `driver_override` names it.
-pub(crate) struct Peer;
+pub(crate) struct Peer {
+    /// Where its buffer comes from that belongs to no device.
+    machine: Weak<Machine>,
+}
+
+impl Peer {
+    /// The driver for `machine`.
+    pub(crate) fn new(machine: &Arc<Machine>) -> Self {
+        Self { machine: Arc::downgrade(machine) }
+    }
+}
 
 /// Driver data of the peer.
 pub(crate) struct Data<'b> {
@@ -114,7 +124,7 @@ impl Driver for Peer {
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Data<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
-        dev.provide(std::sync::Arc::new(Mutex::new(0_u32)))?;
+        dev.provide(Arc::new(Mutex::new(0_u32)))?;
         dev.action("count", || ())?;
         let early = dev.devres_group();
         early.scope().action("early", || ())?;
@@ -123,7 +133,7 @@ impl Driver for Peer {
         dev.regulator("vcc")?.enable().map_err(ResourceError::Supply)?;
         let dma = dev.dma();
         // First, while the frames are whole: it comes from their upper end.
-        let buffer = dev.machine().dma_buffer(512)?;
+        let buffer = self.machine.upgrade().ok_or(ProbeError::NoDevice)?.dma_buffer(512)?;
         // Registers that belong to the disk controller: a FIFO, as far as this device is concerned.
         let fifo = dma.map_resource(PhysAddr(SATA_BASE.0), 4, Direction::ToDevice)?;
         let table = dma.coherent(64)?;

@@ -143,7 +143,9 @@ fn group_peer(play: &Play<'_>) -> Result<(), Violation> {
 /// Probes a consumer that firmware does not describe; it may find the device missing just before that is bound.
 fn undescribed_consumer(play: &Play<'_>) -> Result<(), Violation> {
     let (scene, machine) = (play.scene, play.scene.machine());
-    machine.register(super::consumer::Consumer(play.names.device.clone()));
+    let gone = || Violation::seen_by("scenario", "consumer", "the device is gone".to_string());
+    let supplier = machine.device(&play.names.device).ok_or_else(gone)?;
+    machine.register(super::consumer::Consumer(supplier));
     let added = machine.add_device(super::consumer::describe());
     added.map_err(|e| Violation::seen_by("scenario", "consumer", e.to_string()))?;
     machine.settle();

@@ -29,7 +29,7 @@ macro_rules! drivers {
 
             fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
                 if $name == "mmu" {
-                    dev.provide_iommu(Arc::new(Mmu))?;
+                    dev.iommu_provider().provide(Arc::new(Mmu))?;
                 }
                 Ok(())
             }

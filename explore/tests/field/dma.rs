@@ -1,5 +1,6 @@
 //! A Salvator-XS board with Bindery's own drivers, as an outside test starts from it.
 #![allow(dead_code)]
+pub use super::held::machine_of;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -107,6 +108,7 @@ pub fn rig_on(salvator: Salvator, policy: Policy, blob: &[u8], prepare: impl FnO
     let tap = Tap::new(Arc::clone(&board) as Arc<dyn Env>);
     prepare(&tap);
     let machine = Machine::with_instrument(tap.env(), policy, Arc::clone(&board) as _);
+    super::held::know(&machine);
     machine.add_device_tree(blob).unwrap();
     bindery_drivers::register_all(&machine);
     machine.register(Master);

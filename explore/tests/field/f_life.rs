@@ -197,13 +197,13 @@ fn f25_a_reset_that_a_devices_own_work_asks_for_does_not_wait_for_that_work() {
     };
     // A reset by unbind and bind: what comes second is refused, since the device is bound still, and nobody waits.
     let rebind: Work = |dev| {
-        dev.machine().unbind(dev.name(), "toy").unwrap();
-        dev.machine().bind(dev.name(), "toy").unwrap_err();
-        dev.machine().settle();
+        machine_of(dev).unbind(dev.name(), "toy").unwrap();
+        machine_of(dev).bind(dev.name(), "toy").unwrap_err();
+        machine_of(dev).settle();
     };
-    let removal: Work = |dev| assert!(dev.machine().remove_device(dev.name()));
+    let removal: Work = |dev| assert!(machine_of(dev).remove_device(dev.name()));
     let reset_in_removal: Work = |dev| {
-        assert!(dev.machine().remove_device(dev.name()));
+        assert!(machine_of(dev).remove_device(dev.name()));
         dev.reset_line().unwrap().pulse().unwrap();
     };
     let cases: [(&str, Work, Option<bool>); 4] = [

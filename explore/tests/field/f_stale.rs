@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use super::dma::*;
 use bindery::addr::DeviceAddr;
-use bindery::binding::{Bound, IrqHandle, MmioHandle};
+use bindery::binding::{Bound, MmioHandle};
 use bindery::dma::DmaMemory;
 use bindery::driver::*;
 use bindery::env::Width;
 use bindery::iommu::Prot;
+use bindery::irq::IrqHandle;
 use bindery::power::{ResetLine, SupplyError, SupplyUse};
 use bindery_drivers::vfio::{Session, Vfio};
 

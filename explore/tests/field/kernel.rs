@@ -1,5 +1,6 @@
 //! A Salvator-XS board with Bindery's own drivers, as an outside test starts from it.
 #![allow(dead_code)]
+pub use super::held::machine_of;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ pub fn rig_with(policy: Policy, blob: &[u8]) -> Rig {
     board.keep_events(1 << 16);
     let tap = Arc::new(Tap { board: Arc::clone(&board), irqs: Mutex::default() });
     let machine = Machine::with_instrument(tap.env(), policy, Arc::clone(&board) as _);
+    super::held::know(&machine);
     machine.add_device_tree(blob).unwrap();
     bindery_drivers::register_all(&machine);
     Rig { board, tap, machine }

@@ -11,6 +11,7 @@
 )]
 
 mod dma;
+mod held;
 mod kernel;
 mod toy;
 

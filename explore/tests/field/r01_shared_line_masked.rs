@@ -1,9 +1,10 @@
 //! Two devices on one interrupt line. While one of them has no driver data (probing, or torn down), its part of a
 //! delivery masks the line for both; if that binding then ends, nobody lets the line deliver again.
 use super::kernel::*;
-use bindery::binding::{Bound, Irq};
+use bindery::binding::Bound;
 use bindery::driver::*;
 use bindery::env::{IrqLine, IrqSink, Trigger};
+use bindery::irq::Irq;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -38,7 +39,7 @@ impl Driver for Neighbour {
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
         dev.irq(0)?;
         // The SERVER's device asks for service at this moment.
-        dev.machine().interrupt(IrqLine(300));
+        machine_of(dev).interrupt(IrqLine(300));
         Err(ProbeError::Device("no answer from the device"))
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
@@ -58,7 +59,7 @@ impl Driver for Leaver {
         Ok(Left(dev.irq(0)?, dev))
     }
     fn quiesce(l: &Left<'_>) -> Result<Quiesced, QuiesceError> {
-        l.1.machine().interrupt(IrqLine(300));
+        machine_of(l.1).interrupt(IrqLine(300));
         Ok(Quiesced::stopped())
     }
     fn interrupt(_: &Left<'_>, _: usize) -> IrqReturn {

@@ -1,8 +1,9 @@
 //! Two devices name one line with different triggers.
 use super::kernel::*;
-use bindery::binding::{Bound, Irq};
+use bindery::binding::Bound;
 use bindery::driver::*;
 use bindery::env::{IrqControl, Trigger};
+use bindery::irq::Irq;
 
 struct Taker;
 impl Driver for Taker {

@@ -123,7 +123,7 @@ impl Driver for Hasty {
     type Data<'b> = ();
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
         dev.provide::<dyn Pins>(Arc::new(Chip { alive: Arc::new(Mutex::new(false)), _regs: None }))?;
-        let m = Arc::clone(dev.machine());
+        let m = machine_of(dev);
         std::thread::spawn(move || {
             let _ = m.bind("led", "led");
         })

@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use super::kernel::*;
-use bindery::binding::{Bound, Irq};
+use bindery::binding::Bound;
 use bindery::device::SupplierKind;
 use bindery::driver::*;
 use bindery::env::{IrqLine, IrqSink, Trigger};
+use bindery::irq::Irq;
 use bindery::machine::Machine;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -32,7 +33,7 @@ struct Port<'b> {
 }
 impl Port<'_> {
     fn act(&self) {
-        (self.act)(self.dev.machine(), self.dev.name());
+        (self.act)(&machine_of(self.dev), self.dev.name());
     }
 }
 fn gone() -> Act {
@@ -47,10 +48,10 @@ impl Driver for Hot {
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Port<'b>, ProbeError> {
         let act = Arc::clone(&self.1);
         if self.0 == Where::Probe {
-            act(dev.machine(), dev.name());
+            act(&machine_of(dev), dev.name());
         }
         if self.0 == Where::Action {
-            let (m, n, act) = (Arc::clone(dev.machine()), dev.name().to_string(), Arc::clone(&act));
+            let (m, n, act) = (machine_of(dev), dev.name().to_string(), Arc::clone(&act));
             dev.action("gone", move || act(&m, &n))?;
         }
         Ok(Port { dev, _irq: dev.irq(0)?, at: self.0, act })

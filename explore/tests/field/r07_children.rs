@@ -37,14 +37,14 @@ impl Driver for Glue {
     const MATCHES: &'static [Match] = &[Match::compatible("t,glue")];
     type Data<'b> = ();
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
-        let m = dev.machine();
+        let m = machine_of(dev);
         let me = m.device(dev.name()).unwrap().node();
         m.add_device(child_of(me)).map_err(|e| {
             dev.log(format_args!("child: {e}"));
             ProbeError::Device("cannot add its child")
         })?;
         if self.tidy {
-            let m = Arc::clone(m);
+            let m = Arc::clone(&m);
             dev.action("remove the child", move || {
                 m.remove_device("glue-child");
             })?;
@@ -168,12 +168,12 @@ impl Driver for LinkedGlue {
     const MATCHES: &'static [Match] = &[Match::compatible("t,linked-glue")];
     type Data<'b> = ();
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
-        let m = dev.machine();
+        let m = machine_of(dev);
         let me = m.device(dev.name()).unwrap().node();
         let mut c = child_of(me);
         c.suppliers.push(need(me, SupplierKind::Other, "parent", &[]));
         m.add_device(c).map_err(|_| ProbeError::Device("cannot add its child"))?;
-        let m = Arc::clone(m);
+        let m = Arc::clone(&m);
         dev.action("remove the child", move || {
             m.remove_device("glue-child");
         })
@@ -262,7 +262,7 @@ impl Driver for Hub {
             End::Bound => Ok(Ports(dev)),
             End::Fails => Err(ProbeError::Device("no answer")),
             End::DefersOnAbsent => {
-                let node = dev.machine().with_nodes(|n| n.find_or_add("/devices/late"));
+                let node = machine_of(dev).with_nodes(|n| n.find_or_add("/devices/late"));
                 Err(ProbeError::Defer { on: Missing::Node(node) })
             }
             End::DefersOnChild => Err(ProbeError::Defer { on: Missing::Node(last.unwrap().node()) }),

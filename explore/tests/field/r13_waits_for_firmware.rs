@@ -131,7 +131,7 @@ fn it_is_fulfilled_while_the_probe_runs() {
         fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
             let there = self.0.lock().unwrap().contains(&"slow.bin".to_string());
             self.0.lock().unwrap().push("slow.bin".into());
-            dev.machine().fulfil("slow.bin");
+            machine_of(dev).fulfil("slow.bin");
             if there { Ok(()) } else { Err(ProbeError::Defer { on: dev.condition("slow.bin") }) }
         }
         fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
@@ -166,10 +166,10 @@ fn two_conditions_and_their_waiters() {
         type Data<'b> = ();
         fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
             let own = format!("key of {}", dev.name());
-            if !dev.machine().is_fulfilled(&own) {
+            if !machine_of(dev).is_fulfilled(&own) {
                 return Err(ProbeError::Defer { on: dev.condition(&own) });
             }
-            if !dev.machine().is_fulfilled(self.0) {
+            if !machine_of(dev).is_fulfilled(self.0) {
                 return Err(ProbeError::Defer { on: Missing::Condition(self.0) });
             }
             Ok(())

@@ -1,10 +1,11 @@
 //! A driver's code panics during tear-down (and a kernel that unwinds goes on).
 
 use super::kernel::*;
-use bindery::binding::{Bound, Irq};
+use bindery::binding::Bound;
 use bindery::dma::Coherent;
 use bindery::driver::*;
 use bindery::env::{IrqLine, IrqSink, Trigger};
+use bindery::irq::Irq;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum At {

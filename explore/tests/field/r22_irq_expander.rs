@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::kernel::*;
-use bindery::binding::{Bound, InterruptController, InterruptLines, Irq};
+use bindery::binding::Bound;
 use bindery::driver::*;
 use bindery::env::{EnvError, IrqControl, IrqLine, IrqSink, Trigger};
+use bindery::irq::{InterruptController, InterruptLines, Irq};
 
 const TREE: &[u8] = include_bytes!("trees/r22_expander.dtb");
 const GPIO: &str = "10000000.gpio";

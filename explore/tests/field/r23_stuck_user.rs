@@ -208,7 +208,7 @@ struct Part {
 impl Driver for Part {
     const NAME: &'static str = "part";
     const MATCHES: &'static [Match] = &[Match::compatible("t,part")];
-    type Data<'b> = (Option<Gate>, Option<bindery::binding::Irq<'b>>);
+    type Data<'b> = (Option<Gate>, Option<bindery::irq::Irq<'b>>);
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
         if let Some(gate) = &self.probe {
             gate.pass();

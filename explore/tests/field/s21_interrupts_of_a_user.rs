@@ -1,9 +1,10 @@
 //! Interrupts of a user that has left, and of the next one.
 
-use bindery::binding::{Bound, Irq};
+use bindery::binding::Bound;
 use bindery::device::Resource;
 use bindery::driver::*;
 use bindery::env::{IrqLine, Trigger};
+use bindery::irq::Irq;
 
 use super::dma::*;
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bindery::binding::{Bound, Irq, Mmio};
+use bindery::binding::{Bound, Mmio};
 use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
+use bindery::irq::Irq;
 
 type Hook<R> = Box<dyn Fn() -> R + Send + Sync>;
 

@@ -76,7 +76,7 @@ impl Driver for WallDriver {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,wall")];
     type Data<'b> = &'b Bound;
     fn probe<'b>(&self, dev: &'b Bound) -> Result<&'b Bound, ProbeError> {
-        dev.provide_iommu(Arc::new(Wall(Arc::clone(&self.0))))?;
+        dev.iommu_provider().provide(Arc::new(Wall(Arc::clone(&self.0))))?;
         Ok(dev)
     }
     fn quiesce(_: &&Bound) -> Result<Quiesced, QuiesceError> {
@@ -145,7 +145,8 @@ impl Fixture {
         let translation = Arc::clone(&self.streams.lock().unwrap()[&stream]);
         for at in 0..count {
             let addr = DeviceAddr(0x1000 * (at + 1));
-            let report = |dev: &&Bound| drop(dev.report_fault(&translation, addr, true, "no translation"));
+            let report =
+                |dev: &&Bound| drop(dev.iommu_provider().report_fault(&translation, addr, true, "no translation"));
             self.machine.client::<WallDriver>("wall").unwrap().call(report).unwrap();
             crate::env::Env::wait(&*self.env, crate::env::Env::now(&*self.env) + pause);
         }

@@ -80,7 +80,7 @@ impl Driver for MirrorDriver {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,iommu")];
     type Data<'b> = ();
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
-        Ok(dev.provide_iommu(Arc::new(Mirror(Arc::clone(&self.0))))?)
+        Ok(dev.iommu_provider().provide(Arc::new(Mirror(Arc::clone(&self.0))))?)
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())

@@ -28,7 +28,7 @@ impl Driver for Opener {
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
         let mut state = self.0.lock().unwrap();
         let owner = state.0.clone();
-        state.1.push(dev.hold_group(&owner).map_err(|e| e.to_string()));
+        state.1.push(dev.pass_through().unwrap().hold_group(&owner).map_err(|e| e.to_string()));
         Ok(())
     }
 

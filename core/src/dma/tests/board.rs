@@ -52,7 +52,7 @@ impl Driver for MmuDriver {
     type Data<'b> = ();
 
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
-        Ok(dev.provide_iommu(Arc::new(ToyIommu(Arc::clone(&self.0))))?)
+        Ok(dev.iommu_provider().provide(Arc::new(ToyIommu(Arc::clone(&self.0))))?)
     }
 
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
@@ -290,5 +290,5 @@ impl TestBoard {
 
 /// Allocated IOVA pages of the device's domain.
 pub(super) fn iova_pages(dev: &Bound) -> u64 {
-    dev.machine().groups()[0].info().domain.map_or(0, |(.., pages)| pages)
+    dev.system().iommus().groups()[0].info().domain.map_or(0, |(.., pages)| pages)
 }

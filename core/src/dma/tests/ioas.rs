@@ -23,13 +23,13 @@ impl Fixture {
     fn new() -> Self {
         let board = TestBoard::translated(DomainKind::Strict);
         let domain = toy_domain(&board.mmu, DomainKind::Unmanaged);
-        let ioas = Ioas::new(&board.machine, &"1000.lab".into(), None, Arc::clone(&domain));
+        let ioas = Ioas::new(&board.machine.system, &"1000.lab".into(), None, Arc::clone(&domain));
         Self { board, domain, ioas }
     }
 
     /// Address space of a second device of the group, in the same domain.
     fn second_user(&self) -> Ioas {
-        Ioas::new(&self.board.machine, &"2000.lab".into(), None, Arc::clone(&self.domain))
+        Ioas::new(&self.board.machine.system, &"2000.lab".into(), None, Arc::clone(&self.domain))
     }
 
     fn page(&self) -> Arc<DmaMemory> {
@@ -84,7 +84,7 @@ fn an_unconfirmed_unmap_pins_page_and_address_until_it_is_confirmed() {
     assert_eq!(w.ioas.unmap(AT, PAGE_SIZE), Ok(()), "the flush is retried, the table is not touched again");
     assert_eq!(w.ioas.unmap(AT, PAGE_SIZE), Err(IoasError::NoMap(AT)));
     drop(other);
-    assert_eq!((w.in_use(), w.board.machine.quarantine().len()), (0, 0), "P4");
+    assert_eq!((w.in_use(), w.board.machine.quarantine_table().list().len()), (0, 0), "P4");
     assert_eq!(w.board.machine.promises().broken(), []);
 }
 
@@ -98,7 +98,7 @@ fn the_machine_retries_the_flush_of_an_iommu_that_responds_again() {
     assert_eq!(w.in_use(), 1, "P2");
     w.unresponsive(false);
     w.sleep(10_000_000_000);
-    assert_eq!((w.in_use(), w.board.machine.quarantine().len()), (0, 0), "P4");
+    assert_eq!((w.in_use(), w.board.machine.quarantine_table().list().len()), (0, 0), "P4");
     assert_eq!(w.ioas.unmap(AT, PAGE_SIZE), Ok(()), "the user's retry finds it unmapped");
 }
 
@@ -118,10 +118,13 @@ fn many_maps_are_cleared_with_one_flush_and_reported_in_one_event() {
         assert_eq!(w.mmu().state.lock().unwrap().flushes, flushes + 1, "one flush, one time-out");
         let reported = |e: &EventKind| matches!(e, EventKind::Quarantined { size, .. } if *size == 2 * PAGE_SIZE);
         assert_eq!(w.board.env.story("1000.lab").iter().filter(|e| reported(e)).count(), usize::from(unresponsive));
-        assert_eq!((w.board.machine.quarantine().len(), w.in_use()), if unresponsive { (2, 2) } else { (0, 0) });
+        assert_eq!(
+            (w.board.machine.quarantine_table().list().len(), w.in_use()),
+            if unresponsive { (2, 2) } else { (0, 0) }
+        );
         w.unresponsive(false);
         w.sleep(20_000_000);
-        assert_eq!((w.board.machine.quarantine().len(), w.in_use()), (0, 0), "P4");
+        assert_eq!((w.board.machine.quarantine_table().list().len(), w.in_use()), (0, 0), "P4");
     }
 }
 

@@ -111,7 +111,7 @@ fn registers_held_by_a_guest_are_refused_and_a_guest_gets_none_that_a_device_map
     with_fifo(&board);
     let (env, mmu) = (Arc::clone(&board.env), Arc::clone(&board.mmu));
     board.run(move |dev| {
-        let machine = dev.machine();
+        let machine = dev.system();
         let guest = Holder::pass_through(&"fifo".into(), "fifo (a guest)");
         let window = Subject::whole_pages(PhysAddr(0xe600_0000), 0x100);
         let held = machine.claim(&window, &guest, Mode::Exclusive).unwrap();
@@ -275,7 +275,7 @@ fn registers_of_a_partial_map_are_refused_to_guests_until_the_iommu_has_confirme
     with_fifo(&board);
     let mmu = Arc::clone(&board.mmu);
     assert!(board.bind(move |dev| {
-        let machine = dev.machine();
+        let machine = dev.system();
         let guest = Holder::owner(&"guest".into());
         let subject = Subject::whole_pages(PhysAddr(0xe600_0000), 4);
         let set_partial = |set_partial| mmu.state.lock().unwrap().partial_maps = set_partial;
@@ -284,8 +284,8 @@ fn registers_of_a_partial_map_are_refused_to_guests_until_the_iommu_has_confirme
         assert_eq!(refused, DmaError::Unconfirmed);
         set_partial(false);
         assert!(machine.claim(&subject, &guest, Mode::Exclusive).is_err(), "the device may still reach them");
-        assert_eq!(machine.quarantine().len(), 1);
-        assert!(machine.quarantine.retry(machine), "the flush is retried");
+        assert_eq!(machine.quarantine_table().list().len(), 1);
+        assert!(machine.quarantine_table().retry(machine), "the flush is retried");
         let claim = machine.claim(&subject, &guest, Mode::Exclusive).map_err(|_| ProbeError::Device("held"))?;
         machine.release_claim(&claim);
         Ok(Vec::new())

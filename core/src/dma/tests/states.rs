@@ -13,16 +13,17 @@ use crate::driver::Quiesced;
 use crate::env::{Env, Instant};
 use crate::iommu::{DomainKind, Gather, Prot};
 use crate::machine::Machine;
+use crate::system::{DeviceRegistry, System};
 
 /// Allocated pages, and entries in quarantine.
-fn in_use(machine: &Machine) -> (u64, usize) {
-    (machine.memory().frames().in_use(), machine.quarantine().len())
+fn in_use(machine: &System) -> (u64, usize) {
+    (machine.memory().frames().in_use(), machine.quarantine_table().list().len())
 }
 
 /// Maps `memory` for a user of another device, in a domain of its own, and unmaps it.
 fn pin_for_a_user(board: &(Arc<Machine>, Arc<super::board::ToyMmu>), memory: &Arc<DmaMemory>) {
     let (machine, mmu) = board;
-    let ioas = Ioas::new(machine, &"2000.lab".into(), None, toy_domain(mmu, DomainKind::Unmanaged));
+    let ioas = Ioas::new(&machine.system, &"2000.lab".into(), None, toy_domain(mmu, DomainKind::Unmanaged));
     ioas.map(DeviceAddr(0x7000_0000), memory, 0, PAGE_SIZE, Prot::READ).unwrap();
     assert!(ioas.clear());
 }
@@ -30,7 +31,7 @@ fn pin_for_a_user(board: &(Arc<Machine>, Arc<super::board::ToyMmu>), memory: &Ar
 #[test]
 fn a_free_page_can_be_mapped_pinned_and_viewed_and_is_freed_at_once() {
     TestBoard::translated(DomainKind::Strict).run(|dev| {
-        let machine = dev.machine();
+        let machine = dev.system();
         let before = in_use(machine);
         let mut buffer = dev.dma().buffer(PAGE_SIZE)?;
         buffer.as_mut_slice()[0] = 1;
@@ -48,7 +49,7 @@ fn a_mapped_page_stays_allocated_when_every_handle_is_dropped() {
     let mmu = Arc::clone(&board.mmu);
     let user = (Arc::clone(&board.machine), Arc::clone(&board.mmu));
     board.run(move |dev| {
-        let machine = dev.machine();
+        let machine = dev.system();
         let before = in_use(machine);
         let shared = dev.dma().coherent(PAGE_SIZE)?;
         let (at, memory) = (shared.device_addr(), shared.memory());
@@ -76,7 +77,7 @@ fn a_queued_page_is_freed_by_the_flush_which_users_of_the_page_request() {
     let board = TestBoard::translated(DomainKind::Lazy);
     let (mmu, env) = (Arc::clone(&board.mmu), Arc::clone(&board.env));
     board.run(move |dev| {
-        let machine = dev.machine();
+        let machine = dev.system();
         let before = in_use(machine);
         let flushes = || mmu.state.lock().unwrap().flushes;
         let queued = || -> Result<DmaBuffer, DmaError> {
@@ -116,7 +117,7 @@ fn an_unconfirmed_page_has_no_owner_until_a_flush_is_confirmed() {
     let mmu = Arc::clone(&board.mmu);
     let user = (Arc::clone(&board.machine), Arc::clone(&board.mmu));
     board.run(move |dev| {
-        let machine = dev.machine();
+        let machine = dev.system();
         let before = in_use(machine);
         let unresponsive = |unresponsive| mmu.state.lock().unwrap().unresponsive = unresponsive;
         let mut buffer = dev.dma().map(dev.dma().buffer(PAGE_SIZE)?, Direction::FromDevice)?.unmap()?;
@@ -127,7 +128,7 @@ fn an_unconfirmed_page_has_no_owner_until_a_flush_is_confirmed() {
         assert_eq!(in_use(machine), (before.0 + 1, 1));
         // Map in the same domain: refused as well, after another flush.
         let asked = mmu.state.lock().unwrap().flushes;
-        let own = dev.machine().groups()[0].domain().unwrap();
+        let own = dev.system().iommus().groups()[0].domain().unwrap();
         assert_eq!(buffer.memory().confirm_unmapped(Some(&own)), Err(DmaError::Unconfirmed));
         assert_eq!(mmu.state.lock().unwrap().flushes, asked + 1);
         let refused = dev.dma().map(buffer, Direction::ToDevice).unwrap_err();
@@ -166,7 +167,7 @@ fn a_page_that_is_still_in_the_table_has_no_owner_until_the_translation_is_off()
         let mmu = Arc::clone(&board.mmu);
         let user = (Arc::clone(&board.machine), Arc::clone(&board.mmu));
         assert!(board.bind(move |dev| {
-            let machine = dev.machine();
+            let machine = dev.system();
             let unmap_fails = |unmap_fails| mmu.state.lock().unwrap().unmap_fails = unmap_fails;
             let buffer = dev.dma().buffer(PAGE_SIZE)?;
             let memory = Arc::clone(buffer.memory());
@@ -177,7 +178,7 @@ fn a_page_that_is_still_in_the_table_has_no_owner_until_the_translation_is_off()
             unmap_fails(false);
             assert_eq!(in_use(machine), (1, 1), "free: pinned, and listed");
             // Map: refused, in the same domain too, although the hardware responds to the flush.
-            let own = machine.groups()[0].domain().unwrap();
+            let own = machine.iommus().groups()[0].domain().unwrap();
             assert_eq!(memory.confirm_unmapped(Some(&own)), Err(DmaError::Unconfirmed));
             assert_eq!(memory.confirm_unmapped(None), Err(DmaError::Unconfirmed));
             // Copy and pin: allowed for every holder of the memory.
@@ -203,7 +204,7 @@ fn a_page_that_is_still_in_the_table_has_no_owner_until_the_translation_is_off()
 fn a_users_page_that_is_still_in_the_table_occupies_its_address() {
     let board = TestBoard::translated(DomainKind::Strict);
     let domain = toy_domain(&board.mmu, DomainKind::Unmanaged);
-    let ioas = Ioas::new(&board.machine, &"2000.lab".into(), None, domain);
+    let ioas = Ioas::new(&board.machine.system, &"2000.lab".into(), None, domain);
     let (at, beside) = (DeviceAddr(0x7000_0000), DeviceAddr(0x7000_1000));
     let page = || DmaMemory::allocate(board.machine.memory(), PAGE_SIZE).unwrap();
     ioas.map(at, &page(), 0, PAGE_SIZE, Prot::READ).unwrap();
@@ -268,7 +269,7 @@ fn a_stream_that_could_not_be_detached_pins_the_pages_of_its_quiesced_device() {
     }));
     assert_eq!(in_use(&board.machine), (1, 1), "P2: the stream may go through the old domain still");
     board.mmu.state.lock().unwrap().unresponsive = false;
-    assert!(board.machine.quarantine.retry(&board.machine));
+    assert!(board.machine.quarantine_table().retry(&board.machine));
     assert_eq!(in_use(&board.machine), (0, 0), "P4");
 }
 
@@ -276,7 +277,7 @@ fn a_stream_that_could_not_be_detached_pins_the_pages_of_its_quiesced_device() {
 fn a_confirmed_flush_frees_the_pages_of_its_domain_only() {
     let board = TestBoard::translated(DomainKind::Strict);
     let domains = [(); 2].map(|()| toy_domain(&board.mmu, DomainKind::Unmanaged));
-    let users = domains.each_ref().map(|d| Ioas::new(&board.machine, &"2000.lab".into(), None, Arc::clone(d)));
+    let users = domains.each_ref().map(|d| Ioas::new(&board.machine.system, &"2000.lab".into(), None, Arc::clone(d)));
     let at = |n: usize| DeviceAddr(0x7000_0000 + n as u64 * PAGE_SIZE);
     for (n, user) in users.iter().enumerate() {
         let page = DmaMemory::allocate(board.machine.memory(), PAGE_SIZE).unwrap();
@@ -316,7 +317,7 @@ fn a_proof_ends_the_pins_that_it_covers_and_no_others() {
         (&a, through(&other), [false, true, false, false, true, false]),
         (&b, through(&other), [false, true, false, false, false, true]),
     ] {
-        let pin_owner = PinOwner::new(machine, device, path.clone());
+        let pin_owner = PinOwner::new(&machine.system, device, path.clone());
         for (proof, ends) in proofs().iter().zip(ends) {
             let memory = DmaMemory::allocate(machine.memory(), PAGE_SIZE).unwrap();
             let pins = Vec::from([PagePin::new(&memory, &pin_owner)]);

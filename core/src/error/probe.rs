@@ -1,10 +1,7 @@
-//! The answers a driver gives.
+//! Errors of probes.
 
-use core::fmt;
-
-use crate::binding::ResourceError;
-use crate::device::{NodeId, Unmet};
-use crate::dma::DmaError;
+use super::{DmaError, ResourceError};
+use crate::description::{NodeId, Unmet};
 use crate::env::{EnvError, IoError};
 use crate::errno::Errno;
 
@@ -83,49 +80,5 @@ impl ProbeError {
             Self::NoDevice => Errno::ENODEV,
             Self::Unmet(_) => Errno::EINVAL,
         }
-    }
-}
-
-/// Holding a `Quiesced` tells you: the device was stopped, and will neither do DMA nor raise an interrupt until it is
-/// started again (P11). Without an IOMMU the core frees the device's memory on this word alone.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Quiesced {
-    how: &'static str,
-}
-
-impl Quiesced {
-    /// The driver has stopped the device and seen it stop.
-    pub const fn stopped() -> Self {
-        Self { how: "stopped" }
-    }
-
-    /// The device is held in reset, which ends its bus cycles.
-    pub const fn in_reset() -> Self {
-        Self { how: "held in reset" }
-    }
-
-    /// The device cannot do DMA, or none was ever started.
-    pub const fn never_started() -> Self {
-        Self { how: "never started" }
-    }
-
-    /// The device is gone from the bus.
-    pub const fn gone() -> Self {
-        Self { how: "gone" }
-    }
-
-    /// How it was shown, for reports.
-    pub const fn how(&self) -> &'static str {
-        self.how
-    }
-}
-
-/// The device did not stop; the words say what was tried.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct QuiesceError(pub &'static str);
-
-impl fmt::Display for QuiesceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
     }
 }

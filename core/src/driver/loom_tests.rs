@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool as PlainBool, Ordering as PlainOrdering};
 use loom::thread;
 
 use super::of_many_steps;
-use crate::binding::{Bound, Gone};
+use crate::binding::Bound;
 use crate::device::DeviceDesc;
+use crate::driver::Gone;
 use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::machine::{Handle, Machine, Policy};

@@ -4,14 +4,14 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::{GroupError, SupplyError};
 use crate::addr::DeviceAddr;
 use crate::claim::Conflict;
-use crate::device::NodeId;
-use crate::driver::Errno;
+use crate::description::NodeId;
 use crate::env::EnvError;
+use crate::errno::Errno;
 use crate::instrument::FaultPoint;
-use crate::iommu::{GroupError, IommuError};
-use crate::power::SupplyError;
+use crate::translation::IommuError;
 
 /// Why a resource could not be had.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

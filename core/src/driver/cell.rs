@@ -11,8 +11,8 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::ptr::NonNull;
 
-use super::{Activity, Bound, TrackedRundown};
-use crate::driver::{Driver, IrqReturn, ProbeError, QuiesceError, Quiesced};
+use super::{Driver, IrqReturn, ProbeError, QuiesceError, Quiesced};
+use crate::binding::{Activity, AnyBinding, Bound, TrackedRundown};
 use crate::promise::Promise;
 use crate::sync::Mutex;
 
@@ -55,9 +55,9 @@ impl<D: Driver> Binding<D> {
     ///
     /// The closure takes the data with any lifetime, so it cannot keep a borrow of it.
     pub(crate) fn with<R>(&self, activity: Activity, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Option<R> {
-        let _inside = self.door.enter_as(activity, self.bound.machine().env().now())?;
+        let _inside = self.door.enter_as(activity, self.bound.system().env().now())?;
         let Some(data) = self.data.lock().as_ref().map(|d| d.0) else {
-            self.bound.machine().promises.check(Promise::NoUseAfterRevoke, false, || {
+            self.bound.system().promises.check(Promise::NoUseAfterRevoke, false, || {
                 format!("{}: somebody got in although there is no driver data", self.bound.name())
             });
             return None;
@@ -74,34 +74,6 @@ impl<D: Driver> Drop for Binding<D> {
         // The unwinder has emptied this before, except when a machine was leaked. Data before `bound`, in any case.
         drop(self.data.lock().take());
     }
-}
-
-/// A binding of whatever driver.
-pub(crate) trait AnyBinding: Send + Sync {
-    /// What the binding holds.
-    fn bound(&self) -> &Bound;
-    /// The driver's name.
-    fn driver(&self) -> &'static str;
-    /// Calls the driver's probe and keeps the data.
-    fn probe(&self) -> Result<(), ProbeError>;
-    /// Lets users in.
-    fn open(&self);
-    /// Shuts users out; those inside stay.
-    fn close(&self);
-    /// Calls the driver's wind-down, when there is data.
-    fn request_release(&self);
-    /// Calls the driver's quiesce. `None` when there is no data.
-    fn quiesce(&self) -> Option<Result<Quiesced, QuiesceError>>;
-    /// Shuts users out and waits until the last one has left. A wait that lasts is told.
-    fn drain(&self);
-    /// The same, and drops the data.
-    fn drop_data(&self);
-    /// Whether there is driver data.
-    fn has_data(&self) -> bool;
-    /// Serves interrupt `index`, if the data is there and open.
-    fn interrupt(&self, index: usize) -> Option<IrqReturn>;
-    /// For [`Client`](super::Client): back to the driver's type.
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
 impl<D: Driver> AnyBinding for Binding<D> {
@@ -141,7 +113,7 @@ impl<D: Driver> AnyBinding for Binding<D> {
     }
 
     fn drain(&self) {
-        self.door.close_and_drain(self.bound.machine(), self.bound.name());
+        self.door.close_and_drain(self.bound.system(), self.bound.name());
     }
 
     fn drop_data(&self) {

@@ -10,10 +10,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::Machine;
 use crate::env::Instant;
 use crate::event::EventKind;
 use crate::sync::Mutex;
+use crate::system::System;
 
 /// Faults of one device that are told one by one.
 const BURST: u32 = 10;
@@ -62,15 +62,15 @@ pub struct FaultCount {
     pub suppressed: u64,
 }
 
-impl Machine {
+impl System {
     /// Counts one more fault at `iommu`, of one of `devices`. Whether it is to be told.
-    pub(crate) fn should_report_fault(&self, iommu: &Arc<str>, devices: &[Arc<str>]) -> bool {
-        let now = self.env.now();
+    pub(super) fn should_report_fault(&self, iommu: &Arc<str>, devices: &[Arc<str>]) -> bool {
+        let now = self.env().now();
         // A device may fault at several IOMMUs, and is one device.
         let at = if let [device] = devices { device } else { iommu };
         let suspects = (Arc::clone(at), devices.to_vec());
         let (told, storm) = {
-            let mut all = self.faults.0.lock();
+            let mut all = self.faults().0.lock();
             let f = all.entry(suspects.clone()).or_default();
             f.total += 1;
             let mut storm = None;
@@ -105,9 +105,9 @@ impl Machine {
 
     /// A binding of `device` has ended, and with it each burst that it may have had a part in: how many were not told is
     /// told.
-    pub(super) fn faults_end(&self, device: &Arc<str>) {
+    pub(crate) fn faults_end(&self, device: &Arc<str>) {
         let mut ended = Vec::new();
-        for (suspects, f) in self.faults.0.lock().iter_mut().filter(|((_, devices), _)| devices.contains(device)) {
+        for (suspects, f) in self.faults().0.lock().iter_mut().filter(|((_, devices), _)| devices.contains(device)) {
             f.told = 0;
             let suppressed = core::mem::take(&mut f.suppressed);
             ended.extend((suppressed > 0).then(|| (Arc::clone(name(suspects)), suppressed)));
@@ -118,14 +118,14 @@ impl Machine {
     }
 
     /// `device` is gone: what it did, or may have done.
-    pub(super) fn forget_faults(&self, device: &str) {
-        self.faults.0.lock().retain(|(at, devices), _| &**at != device && devices.iter().all(|d| &**d != device));
+    pub(crate) fn forget_faults(&self, device: &str) {
+        self.faults().0.lock().retain(|(at, devices), _| &**at != device && devices.iter().all(|d| &**d != device));
     }
 
     /// Refused accesses of each device that had any since it was added, by name.
     pub fn fault_counts(&self) -> Vec<FaultCount> {
         let mut counts: BTreeMap<Arc<str>, (u64, u64)> = BTreeMap::new();
-        for (suspects, f) in self.faults.0.lock().iter() {
+        for (suspects, f) in self.faults().0.lock().iter() {
             let (total, suppressed) = counts.entry(Arc::clone(name(suspects))).or_default();
             (*total, *suppressed) = (*total + f.total, *suppressed + f.suppressed);
         }

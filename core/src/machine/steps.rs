@@ -5,21 +5,21 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
-use super::{AnyBinding, Bound, Entry, Phase, ResourceError, ResourceKind, UnwindCtx};
+use super::Machine;
+use crate::binding::{AnyBinding, Bound, Entry, Phase, ResourceError, ResourceKind, UnwindCtx};
 use crate::device::SupplierKind;
 use crate::driver::{DmaOwner, Missing, ProbeError, QuiesceError, Quiesced};
 use crate::event::{EventKind, Outcome};
 use crate::instrument::FaultPoint;
-use crate::machine::Machine;
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
 use crate::{dma, iommu, power};
 
 /// Fills the ledger of `binding` until the driver holds the device. On an error the caller unwinds what is there.
-pub(crate) fn bring_up(binding: &Arc<dyn AnyBinding>) -> Result<(), ProbeError> {
+pub(super) fn bring_up(machine: &Arc<Machine>, binding: &Arc<dyn AnyBinding>) -> Result<(), ProbeError> {
     let bound = binding.bound();
-    firmware_needs(bound)?;
-    suppliers(bound)?;
+    firmware_needs(machine, bound)?;
+    suppliers(machine, bound)?;
     power::acquire(bound, SupplierKind::Power, FaultPoint::PowerOn)?;
     power::acquire(bound, SupplierKind::Clock, FaultPoint::ClockEnable)?;
     power::acquire(bound, SupplierKind::Reset, FaultPoint::ResetDeassert)?;
@@ -36,21 +36,21 @@ pub(crate) fn bring_up(binding: &Arc<dyn AnyBinding>) -> Result<(), ProbeError> 
 
 /// Refuses a device of which firmware says that it needs something, but not what: it would run without its clock, or
 /// untranslated (P10).
-fn firmware_needs(bound: &Bound) -> Result<(), ProbeError> {
-    bound.machine().unmet(bound.desc()).next().map_or(Ok(()), |unmet| Err(ProbeError::Unmet(unmet.clone())))
+fn firmware_needs(machine: &Machine, bound: &Bound) -> Result<(), ProbeError> {
+    machine.unmet(bound.desc()).next().map_or(Ok(()), |unmet| Err(ProbeError::Unmet(unmet.clone())))
 }
 
 /// Step 1: every supplier is there, and stays while this entry lives (P6).
-fn suppliers(bound: &Bound) -> Result<(), ProbeError> {
+fn suppliers(machine: &Arc<Machine>, bound: &Bound) -> Result<(), ProbeError> {
     bound.check(FaultPoint::LinkAcquire)?;
-    if let Some(node) = bound.machine().probe_begins(bound.device().node()) {
+    if let Some(node) = machine.probe_begins(bound.device().node()) {
         return Err(ProbeError::Defer { on: Missing::Node(node) });
     }
-    bound.push(0, LinksEntry)?;
+    bound.push(0, LinksEntry(Arc::clone(machine)))?;
     Ok(())
 }
 
-struct LinksEntry;
+struct LinksEntry(Arc<Machine>);
 
 impl Entry for LinksEntry {
     fn kind(&self) -> ResourceKind {
@@ -66,7 +66,7 @@ impl Entry for LinksEntry {
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
-        let machine: &Machine = ctx.bound.machine();
+        let machine = &self.0;
         let node = ctx.bound.device().node();
         let alive = machine.suppliers_alive(node);
         machine.promises.check(Promise::SuppliersOutlast, alive, || {
@@ -135,7 +135,7 @@ impl DataEntry {
                     self.0.drain();
                     power::quiesce_by_reset(bound)
                 };
-                bound.machine().promises.check(Promise::QuiescedFirst, quiesced != Some(Quiesced::stopped()), || {
+                bound.system().promises.check(Promise::QuiescedFirst, quiesced != Some(Quiesced::stopped()), || {
                     format!("{}: it did not stop ({busy}), and counts as stopped", bound.name())
                 });
                 quiesced
@@ -172,11 +172,11 @@ impl Entry for DataEntry {
             bound.emit(|| EventKind::Quiesced { how: quiesced.how().into() });
         }
         if bound.device().phase() == Phase::Quiescing {
-            bound.device().set_phase(bound.machine(), Phase::Releasing);
+            bound.device().set_phase(bound.system(), Phase::Releasing);
         }
         self.0.drop_data();
         let late = self.0.interrupt(0).is_some();
-        bound.machine().promises.check(Promise::NoUseAfterRevoke, !late, || {
+        bound.system().promises.check(Promise::NoUseAfterRevoke, !late, || {
             format!("{}: driver data was reached after it was dropped", bound.name())
         });
         Outcome::Returned

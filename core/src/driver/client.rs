@@ -4,8 +4,8 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::panic::Location;
 
-use super::{Activity, AnyBinding, Binding};
-use crate::driver::Driver;
+use super::{Binding, Driver};
+use crate::binding::{Activity, AnyBinding};
 
 /// The binding has ended: there is no driver data to call any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -24,7 +24,11 @@ impl<D: Driver> Client<D> {
     #[track_caller]
     pub fn call<R>(&self, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Result<R, Gone> {
         let activity = Activity::Call(Location::caller());
-        self.0.bound().machine().inside(|| self.0.with(activity, use_data)).ok_or(Gone)
+        let registry = self.0.bound().registry();
+        let inside = registry.entered_driver();
+        let answer = self.0.with(activity, use_data);
+        registry.left_driver(inside);
+        answer.ok_or(Gone)
     }
 }
 

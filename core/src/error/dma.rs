@@ -1,13 +1,31 @@
 //! Errors of DMA allocations and mappings.
 
-use core::fmt;
-
+use super::ResourceError;
 use crate::addr::{DeviceAddr, PhysAddr};
-use crate::binding::ResourceError;
-use crate::driver::ProbeError;
 use crate::instrument::FaultPoint;
-use crate::iommu::{IovaError, MapError};
 use crate::mem::OutOfMemory;
+use crate::translation::MapError;
+
+/// Error of an allocation or a free. The space is unchanged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum IovaError {
+    /// No free range of that size lies below the limit, or the size is 0.
+    #[error("no free IOVA range of {pages} pages up to {limit}")]
+    Exhausted {
+        /// Pages asked for.
+        pages: u64,
+        /// Highest address allowed.
+        limit: DeviceAddr,
+    },
+    /// The range is not exactly one current allocation.
+    #[error("{pages} pages at {addr} are not one allocated IOVA range: not freed")]
+    NotAllocated {
+        /// First address passed to the free.
+        addr: DeviceAddr,
+        /// Pages passed to the free.
+        pages: u64,
+    },
+}
 
 /// Reason for which DMA memory or a mapping was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -24,7 +42,7 @@ pub enum DmaError {
     /// Zero bytes, or more than the address space holds.
     #[error("bad size: {0} bytes")]
     BadSize(u64),
-    /// A range outside the buffer, or one that does not start and end on a multiple of [`DMA_ALIGN`](super::DMA_ALIGN)
+    /// A range outside the buffer, or one that does not start and end on a multiple of [`DMA_ALIGN`](crate::dma::DMA_ALIGN)
     /// (or at the buffer's end), so that it would share a cache line with its neighbour.
     #[error("bytes {start} to {end} of a buffer of {len}: outside, or not aligned to cache lines")]
     BadRange {
@@ -74,7 +92,7 @@ pub enum DmaError {
     #[error("{0} is not device registers that another device may reach")]
     NotRegisters(PhysAddr),
     /// A guest holds these registers, or others on the same page. The event `refused` names it, and
-    /// [`Machine::conflict`](crate::machine::Machine::conflict) does while it holds them.
+    /// [`System::conflict`](crate::machine::System::conflict) does while it holds them.
     #[error("the registers at {0} are held by a guest; /sys/kernel/bindery/claims says by which")]
     Held(PhysAddr),
     /// The device that these registers belong to is itself a consumer of this one, so neither could be unbound first.
@@ -112,41 +130,5 @@ impl From<ResourceError> for DmaError {
             ResourceError::Unbinding => Self::Unbinding,
             _ => Self::Ledger,
         }
-    }
-}
-
-/// Refused mapping: the error, and the memory that was to be mapped.
-///
-/// `?` converts it to its error and drops the memory.
-pub struct Refused<T> {
-    /// Reason of the refusal.
-    pub error: DmaError,
-    /// The memory, as it was passed in.
-    pub returned: T,
-}
-
-impl<T> fmt::Debug for Refused<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Refused({:?})", self.error)
-    }
-}
-
-impl<T> fmt::Display for Refused<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl<T> core::error::Error for Refused<T> {}
-
-impl<T> From<Refused<T>> for DmaError {
-    fn from(refused: Refused<T>) -> Self {
-        refused.error
-    }
-}
-
-impl<T> From<Refused<T>> for ProbeError {
-    fn from(refused: Refused<T>) -> Self {
-        Self::Dma(refused.error)
     }
 }

@@ -1,0 +1,37 @@
+//! Services of suppliers, which nobody gets without a link (P6).
+
+use alloc::sync::Arc;
+
+use super::{Bound, ResourceError};
+use crate::device::NodeId;
+use crate::error::{Missing, ProbeError};
+use crate::instrument::FaultPoint;
+use crate::link::NotLinked;
+use crate::system::NoService;
+
+impl Bound {
+    /// The `T` that the device at `node` provides, with a link to it that lasts as long as this binding. A device provides
+    /// nothing before it is bound: its probe may still fail.
+    pub(crate) fn take_service<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId) -> Result<Arc<T>, ProbeError> {
+        let mut service = None;
+        let mut offers = || {
+            service = self.system().providers.get::<T>(node);
+            service.is_some()
+        };
+        match self.registry().link_service(self.device(), node, &mut offers) {
+            Ok(()) => service.ok_or(ProbeError::Defer { on: Missing::Node(node) }),
+            Err(NoService::NotProvided) => Err(ResourceError::NotProvided.into()),
+            Err(NoService::NotLinked(NotLinked::Absent)) => Err(ProbeError::Defer { on: Missing::Node(node) }),
+            Err(NoService::NotLinked(NotLinked::Cycle(path))) => {
+                self.registry().report_cycle(self.device(), &path);
+                Err(ResourceError::SupplierCycle.into())
+            }
+        }
+    }
+
+    /// Refuses to ask for a supplier once unwinding has begun.
+    pub(crate) fn check_link(&self) -> Result<(), ResourceError> {
+        self.check(FaultPoint::LinkAcquire)?;
+        if self.ledger.is_closed() { Err(ResourceError::Unbinding) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,130 @@
+//! The face of a driver that gives its device away: to a guest, or to a process in user space.
+
+use alloc::string::{String, ToString};
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::Ioas;
+use crate::binding::{Bound, TrackedRundown};
+use crate::env::{Instant, Job};
+use crate::event::EventKind;
+use crate::iommu::{self, Domain, GroupError, GroupHold, Membership, OwnerId};
+use crate::lifecycle::DmaOwner;
+use crate::system::{DeviceRegistry, System};
+
+/// A bound device whose DMA its driver has given away ([`DmaOwner::PassThrough`]). [`Bound::pass_through`] gives it.
+#[derive(Clone, Copy, Debug)]
+pub struct PassThroughOwner<'b> {
+    bound: &'b Bound,
+}
+
+impl Bound {
+    /// What a pass-through owner may do beyond other drivers; `None` for a kernel driver.
+    pub fn pass_through(&self) -> Option<PassThroughOwner<'_>> {
+        (self.owner() == DmaOwner::PassThrough).then_some(PassThroughOwner { bound: self })
+    }
+}
+
+impl PassThroughOwner<'_> {
+    /// Address space of the device; `None` before its domain is attached.
+    pub fn io_address_space(&self) -> Option<Ioas> {
+        let bound = self.bound;
+        let domain = bound.slots.get::<Domain>()?;
+        let member = bound.slots.get::<Membership>().map(|member| (*member).clone());
+        Some(Ioas::new(bound.system(), &bound.desc().name, member, domain))
+    }
+
+    /// Lets the pass-through owner `owner` open the device, for as long as the guard lives and the device is bound.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError::Owned`] while another one has a device of its IOMMU group open, with that one's name (P7).
+    pub fn hold_group(&self, owner: &OwnerId) -> Result<GroupHold, GroupError> {
+        iommu::hold(self.bound, owner)
+    }
+
+    /// What users of the device need of the host, beyond the binding.
+    pub fn host(&self) -> PassThroughHost {
+        PassThroughHost {
+            device: Arc::clone(&self.bound.desc().name),
+            system: Arc::downgrade(self.bound.system()),
+            registry: Arc::downgrade(self.bound.registry()),
+        }
+    }
+
+    /// Reports what became of a user: `state` is one word.
+    pub fn report(&self, state: &'static str, detail: fmt::Arguments<'_>) {
+        self.bound.emit(|| EventKind::PassThrough { state, detail: detail.to_string() });
+    }
+}
+
+/// The host of a device that was given away, as the device's users need it. It may outlive the binding, and the machine:
+/// afterwards it does nothing.
+#[derive(Clone)]
+pub struct PassThroughHost {
+    device: Arc<str>,
+    system: Weak<System>,
+    registry: Weak<dyn DeviceRegistry>,
+}
+
+impl PassThroughHost {
+    /// Name of the device.
+    pub fn device(&self) -> &Arc<str> {
+        &self.device
+    }
+
+    /// Time of the host; 0 once it is gone.
+    pub fn now(&self) -> Instant {
+        self.system.upgrade().map_or(Instant(0), |system| system.env().now())
+    }
+
+    /// Runs `job` soon, on a thread that holds nothing. See [`Env::spawn`](crate::env::Env::spawn).
+    ///
+    /// # Errors
+    ///
+    /// The job itself, when there is no such thread or the host is gone.
+    pub fn spawn(&self, job: Job) -> Result<(), Job> {
+        match self.system.upgrade() {
+            Some(system) => system.env().spawn(job),
+            None => Err(job),
+        }
+    }
+
+    /// Reports what became of a user: `state` is one word.
+    pub fn report(&self, state: &'static str, detail: &str) {
+        if let Some(system) = self.system.upgrade() {
+            system.emit(Some(&self.device), || EventKind::PassThrough { state, detail: detail.into() });
+        }
+    }
+
+    /// Runs `act`, an operation of a user called `what`, inside `door` and as driver code, which waits for no binding's end.
+    /// `None` once the door is closed or the host is gone.
+    #[track_caller]
+    pub fn operate<R>(&self, door: &TrackedRundown, what: &'static str, act: impl FnOnce() -> R) -> Option<R> {
+        let (system, registry) = (self.system.upgrade()?, self.registry.upgrade()?);
+        let through = door.enter(&system, what)?;
+        let inside = registry.entered_driver();
+        let answer = act();
+        drop(through);
+        registry.left_driver(inside);
+        Some(answer)
+    }
+
+    /// Closes `door` and waits until the last user is out. False when the host is gone.
+    pub fn close_and_drain(&self, door: &TrackedRundown) -> bool {
+        self.system.upgrade().map(|system| door.close_and_drain(&system, &self.device)).is_some()
+    }
+
+    /// Waits until `over` returns true, for the users that `who` names. See
+    /// [`Context::wait_for_users`](crate::machine::Context::wait_for_users). False when the host is gone.
+    pub fn wait_for_users(&self, over: impl FnMut() -> bool, who: impl Fn() -> Vec<(String, Instant)>) -> bool {
+        self.system.upgrade().map(|system| system.wait_for_users(&self.device, over, who)).is_some()
+    }
+}
+
+impl fmt::Debug for PassThroughHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PassThroughHost({})", self.device)
+    }
+}

@@ -1,0 +1,15 @@
+//! Errors of the floors above, below those who pass them on: a probe fails with any of them.
+
+mod add;
+mod dma;
+mod group;
+mod probe;
+mod resource;
+mod supply;
+
+pub use add::AddError;
+pub use dma::{DmaError, IovaError};
+pub use group::{GroupError, Owner};
+pub use probe::{Missing, ProbeError};
+pub use resource::ResourceError;
+pub use supply::SupplyError;

@@ -1,0 +1,87 @@
+//! The face of an IOMMU's driver.
+
+use alloc::sync::Arc;
+
+use super::pgtable::TableFrames;
+use super::{FaultReport, InstanceEntry, Iommu, Translation, try_join};
+use crate::addr::{DeviceAddr, PhysAddr};
+use crate::binding::{Bound, ResourceError};
+use crate::dma::check::Op;
+use crate::event::EventKind;
+use crate::instrument::{CoveragePoint, FaultPoint};
+use crate::mem::PhysMemory;
+#[cfg(doc)]
+use crate::system::System;
+
+/// A bound device as its driver uses it that is the driver of an IOMMU. [`Bound::iommu_provider`] gives it.
+#[derive(Clone, Copy, Debug)]
+pub struct IommuProvider<'b> {
+    bound: &'b Bound,
+}
+
+impl Bound {
+    /// What the driver of an IOMMU may do beyond other drivers.
+    pub fn iommu_provider(&self) -> IommuProvider<'_> {
+        IommuProvider { bound: self }
+    }
+}
+
+impl IommuProvider<'_> {
+    /// Offers translation to the consumers of this device. Those that are present join their groups at once, blocked.
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceError::Held`] when this device offers translation already, [`ResourceError::Unbinding`] when unwinding has
+    /// begun.
+    pub fn provide(&self, iommu: Arc<dyn Iommu>) -> Result<(), ResourceError> {
+        let bound = self.bound;
+        bound.check(FaultPoint::Provide)?;
+        let claim = bound.claim_name("service", "IOMMU translation")?;
+        let node = bound.device().node();
+        bound.push(0, InstanceEntry { node, name: iommu.name(), claim })?;
+        bound.system().iommus().register(node, iommu);
+        for consumer in bound.registry().consumers_of(node) {
+            try_join(bound.system(), &consumer);
+        }
+        Ok(())
+    }
+
+    /// Page frames, for translation tables.
+    pub fn memory(&self) -> &PhysMemory {
+        self.bound.system().memory()
+    }
+
+    /// Allocator of single page frames at or below `limit`, for translation tables.
+    pub fn table_frames(&self, limit: PhysAddr) -> TableFrames {
+        TableFrames::new(self.bound.system(), Arc::clone(self.memory().frames()), limit)
+    }
+
+    /// Reports that an access to `addr` was refused by this device, an IOMMU, in the context of `translation`. The event
+    /// names the devices that may have done it and, when known, what was mapped there and who freed it. Of a burst of
+    /// faults of one device only the first are told, and the rest is counted ([`System::fault_counts`]).
+    pub fn report_fault(
+        &self,
+        translation: &Arc<dyn Translation>,
+        addr: DeviceAddr,
+        write: bool,
+        reason: &str,
+    ) -> FaultReport {
+        let system = self.bound.system();
+        system.cover(CoveragePoint::AccessRefused);
+        let report = system.iommus().explain(translation, addr);
+        let device = report.devices.first().filter(|_| report.devices.len() == 1);
+        if let Some(device) = device {
+            system.check_dma(|| Op::Access { device: Arc::clone(device), addr });
+        }
+        if system.should_report_fault(&self.bound.desc().name, &report.devices) {
+            system.emit(device, || EventKind::IommuFault {
+                iommu: self.bound.name().into(),
+                addr,
+                write,
+                reason: reason.into(),
+                was: report.mapping.clone(),
+            });
+        }
+        report
+    }
+}
