@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bindery::addr::DeviceAddr;
-use bindery::binding::Client;
+use bindery::driver::Client;
 use bindery::driver::Driver;
 use bindery::machine::ProbeStats;
 use bindery_drivers::sata_rcar::SataRcar;

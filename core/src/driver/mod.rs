@@ -100,7 +100,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// does not stop is reported with [`QuiesceError`], and its memory is kept from re-use.
     fn quiesce(data: &Self::Data<'_>) -> Result<Quiesced, QuiesceError>;
 
-    /// Serves interrupt number `index` of the device. The default leaves it to a thread that waits with [`Irq::wait`](crate::binding::Irq::wait).
+    /// Serves interrupt number `index` of the device. The default leaves it to a thread that waits with [`Irq::wait`](crate::irq::Irq::wait).
     fn interrupt(data: &Self::Data<'_>, index: usize) -> IrqReturn {
         let _ = (data, index);
         IrqReturn::WakeThread

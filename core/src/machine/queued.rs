@@ -82,15 +82,6 @@ impl Requests {
 }
 
 impl Machine {
-    /// Runs `act` as driver code: what it asks for is queued until it has come out. For drivers that let others in by
-    /// doors of their own.
-    pub fn inside<R>(self: &Arc<Self>, act: impl FnOnce() -> R) -> R {
-        let inside = self.enter();
-        let answer = act();
-        self.came_out(inside);
-        answer
-    }
-
     /// Counts this thread as inside driver code while the answer lives.
     pub(crate) fn enter(&self) -> Nested<'_> {
         self.requests.inside.enter()
@@ -155,14 +146,7 @@ impl Machine {
         drop(inside);
     }
 
-    /// This thread has come out of driver code that it was in on its own account: its requests are due.
-    fn came_out(self: &Arc<Self>, inside: Nested<'_>) {
-        if inside.leave() {
-            self.run_queued();
-        }
-    }
-
-    /// The same for an interrupt, which comes on top of anything: what the thread was doing may hold locks, so another
+    /// Ends `inside`, an interrupt, which comes on top of anything: what the thread was doing may hold locks, so another
     /// thread is asked for. Where there is none the requests wait for the next call that takes them up.
     pub(super) fn interrupt_ended(&self, inside: Nested<'_>) {
         if inside.leave()

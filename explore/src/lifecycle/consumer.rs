@@ -16,7 +16,7 @@ pub(super) fn describe() -> DeviceDesc {
     desc
 }
 
-/// The driver, with the name of its supplier.
+/// The driver, with its supplier.
 pub(super) struct Consumer(pub(super) Arc<Device>);
 
 impl Driver for Consumer {
