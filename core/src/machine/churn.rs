@@ -113,7 +113,7 @@ fn machine(policy: Policy) -> Handle {
 /// How much is in each book. Nodes that are only remembered are counted as `nodes`, up to their bound.
 fn books(machine: &Machine) -> Vec<(&'static str, usize)> {
     let mut r = machine.registry.lock();
-    r.tidy(&machine.supplies());
+    r.tidy(machine.supplies());
     Vec::from([
         ("nodes", r.nodes.len()),
         ("named", r.named.len()),

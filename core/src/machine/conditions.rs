@@ -43,7 +43,7 @@ impl Machine {
                 return 0;
             }
             let wakes = r.graph.supplier_arrives(node);
-            r.tidy(&self.supplies());
+            r.tidy(self.supplies());
             for wake in wakes.iter().filter(|w| w.ready) {
                 r.enqueue(wake.consumer);
             }
@@ -60,7 +60,7 @@ impl Machine {
         let Some(node) = r.find_condition(name) else { return false };
         let was = r.graph.supplier_leaves(node);
         r.graph.supplier_gone(node);
-        r.tidy(&self.supplies());
+        r.tidy(self.supplies());
         was
     }
 

@@ -90,7 +90,7 @@ impl Machine {
     /// The registry is locked meanwhile: do not call the machine.
     pub fn with_nodes<R>(&self, use_nodes: impl FnOnce(&mut Nodes) -> R) -> R {
         let mut r = self.registry.lock();
-        r.tidy(&self.supplies());
+        r.tidy(self.supplies());
         use_nodes(&mut r.nodes)
     }
 
@@ -172,7 +172,7 @@ impl Machine {
             for c in &device.desc().compatible {
                 r.listing.entry(Arc::clone(c)).or_default().push(node);
             }
-            r.tidy(&self.supplies());
+            r.tidy(self.supplies());
             device
         };
         self.emit(Some(&name), || EventKind::DeviceAdded);
@@ -267,7 +267,7 @@ impl Machine {
                     leave_list(&mut r.listing, c, device.node());
                 }
                 r.names_no_more(device.node(), device.desc());
-                r.tidy(&self.supplies());
+                r.tidy(self.supplies());
             }
             self.release_for_env(&device);
             self.forget_faults(device.name());

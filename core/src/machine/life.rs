@@ -274,7 +274,7 @@ impl Machine {
             let busy = r.graph.busy_suppliers(device.node()).next().is_some();
             if busy {
                 r.graph.consumer_unbound(device.node());
-                r.tidy(&self.supplies());
+                r.tidy(self.supplies());
             }
         }
         if device.phase() == Phase::Bound && !self.is_available(device.node()) {
@@ -292,7 +292,7 @@ impl Machine {
     pub(crate) fn consumer_unbound(&self, consumer: NodeId) {
         let mut r = self.registry.lock();
         r.graph.consumer_unbound(consumer);
-        r.tidy(&self.supplies());
+        r.tidy(self.supplies());
     }
 
     /// Whether every supplier that `consumer` uses is still bound (P6).

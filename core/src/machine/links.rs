@@ -64,7 +64,7 @@ impl Machine {
                 Err(NotLinked::Absent) => r.graph.may_use_later(device.node(), node),
                 linked => linked,
             };
-            r.tidy(&self.supplies());
+            r.tidy(self.supplies());
             linked
         };
         if let Err(NotLinked::Cycle(path)) = &linked {

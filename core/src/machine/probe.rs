@@ -156,7 +156,7 @@ impl Machine {
             // What was said of the last attempt is void.
             r.refusals.remove(&device.node());
             r.graph.retain_requests_of(device.node(), |driver| c.iter().any(|d| d.name() == driver));
-            r.tidy(&self.supplies());
+            r.tidy(self.supplies());
             let missing: Vec<NodeId> = if c.is_empty() { Vec::new() } else { r.graph.missing(device.node()) };
             if missing.is_empty() {
                 r.waiting.remove(&device.node());
@@ -192,7 +192,7 @@ impl Machine {
                 Missing::Condition(name) => r.condition(name),
             };
             let waits = r.graph.request_supplier(device.node(), supplier, driver.name());
-            r.tidy(&self.supplies());
+            r.tidy(self.supplies());
             if !waits {
                 // It is there. Only an arrival while the probe ran is worth another try; else the driver asks for more
                 // than the supplier gives, and would do so for ever.
@@ -257,7 +257,7 @@ impl Machine {
         let misses = {
             let mut r = self.registry.lock();
             r.graph.retain_requests_of(device.node(), |asker| asker == driver.name());
-            r.tidy(&self.supplies());
+            r.tidy(self.supplies());
             r.graph.missing_count(device.node()) != 0
         };
         if misses {

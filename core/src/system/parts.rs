@@ -28,8 +28,9 @@ impl Parts {
     ///
     /// When the machine was made without one: a fault of the core, not of its users.
     pub(super) fn get<T: Any>(&self) -> &T {
-        let part = self.0.iter().find_map(|part| part.downcast_ref());
-        assert!(part.is_some(), "a machine without {}", type_name::<T>());
-        part.unwrap_or_else(|| unreachable!())
+        match self.0.iter().find_map(|part| part.downcast_ref()) {
+            Some(part) => part,
+            None => panic!("a machine without {}", type_name::<T>()),
+        }
     }
 }
