@@ -12,7 +12,7 @@ use bindery::mem::{PageRequest, PageRun};
 use bindery_bench::{Checker, Firmware, Idle, Rig, SATA, empty, settled};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-/// The whole life of the disk controller's binding: clock, power, group, translation, registers, interrupt, table,
+/// The whole lifecycle of the disk controller's binding: clock, power, group, translation, registers, interrupt, table,
 /// link start-up and IDENTIFY by DMA; then all of it back.
 fn bind_and_unbind(c: &mut Criterion) {
     let rig = settled(Checker::Off);
@@ -34,14 +34,14 @@ fn bind_and_unbind(c: &mut Criterion) {
     });
 }
 
-/// Lives with input and output, and worlds made from nothing and dropped: what an explorer does all the time.
-fn lives(c: &mut Criterion) {
+/// Lifecycles with input and output, and set-up and tear-down of machines: the work of an explorer.
+fn lifecycles(c: &mut Criterion) {
     for (name, checker) in [("checker off", Checker::Off), ("checker on", Checker::On)] {
         let rig = settled(checker);
         rig.machine.unbind(SATA, "sata_rcar").unwrap();
-        c.bench_function(&format!("life: bind, write, read, unbind; {name}"), |b| b.iter(|| rig.life()));
+        c.bench_function(&format!("lifecycle: bind, write, read, unbind; {name}"), |b| b.iter(|| rig.lifecycle()));
         let firmware = Firmware::read();
-        c.bench_function(&format!("world: board, machine, devices, drivers, all bound, dropped; {name}"), |b| {
+        c.bench_function(&format!("set-up: board, machine, devices, drivers, all bound, dropped; {name}"), |b| {
             b.iter(|| firmware.settled(checker));
         });
         c.bench_function(&format!("the same, and the device tree blob read each time; {name}"), |b| {
@@ -146,5 +146,5 @@ fn probing(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(speed, bind_and_unbind, lives, dma, translation, allocators, probing);
+criterion_group!(speed, bind_and_unbind, lifecycles, dma, translation, allocators, probing);
 criterion_main!(speed);

@@ -1,4 +1,4 @@
-//! What benchmarks start from: boards, a driver that does nothing, and chains of devices.
+//! Fixtures of the benchmarks: boards, a driver without a function, and chains of devices.
 #![allow(clippy::missing_panics_doc, reason = "a benchmark that cannot be set up has nothing to measure")]
 
 use std::sync::Arc;
@@ -45,14 +45,14 @@ pub fn empty(checker: Checker) -> Rig {
     Rig { board, machine }
 }
 
-/// What the board's device tree says, read once for many worlds.
+/// The board's device tree, parsed once for many machines.
 pub struct Firmware {
     description: Description,
     nodes: Nodes,
 }
 
 impl Firmware {
-    /// Reads the blob.
+    /// Parses the blob.
     pub fn read() -> Self {
         let mut nodes = Nodes::new();
         let description = describe(salvator::DEVICE_TREE, &mut nodes).expect("the board's blob is in order");
@@ -70,12 +70,12 @@ impl Firmware {
     }
 }
 
-/// As [`Firmware::settled`], with the blob read for this world alone.
+/// As [`Firmware::settled`], but parses the blob for this machine alone.
 pub fn settled(checker: Checker) -> Rig {
     Firmware::read().settled(checker)
 }
 
-/// A driver that is bound and does nothing.
+/// Driver that only binds.
 pub struct Idle;
 
 impl Driver for Idle {
@@ -94,8 +94,8 @@ impl Driver for Idle {
 }
 
 impl Rig {
-    /// One life of the disk controller's binding, which must not exist: bind, write a sector, read it, unbind.
-    pub fn life(&self) {
+    /// One lifecycle of the disk controller's binding, which must not exist: bind, write a sector, read it, unbind.
+    pub fn lifecycle(&self) {
         assert_eq!(self.machine.bind(SATA, "sata_rcar"), Ok(()));
         let port = self.machine.client::<SataRcar>(SATA).expect("it was just bound");
         let mut sector = [0x5a; 512];

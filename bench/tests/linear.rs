@@ -1,4 +1,4 @@
-//! What must grow in step with the number of devices, shown by counting, not by the clock.
+//! Costs that must be linear in the number of devices, measured by counting and not by the clock.
 
 use bindery_bench::{Checker, Idle, empty};
 

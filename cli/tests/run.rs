@@ -104,11 +104,11 @@ fn the_main_job_runs_in_seven_steps_and_holds() {
         &step(&out, 6),
         &[
             "guest ee300000.sata        unbound from sata_rcar",
-            "the user let go",
+            "released by the user",
             "ok  the guest was asked",
             "ok  the guest no longer has the device",
             "ok  the host reads the pattern \"guest\"",
-            "no answer within 5s: cut off",
+            "not released within 5s: revoked",
             "elapsed      5.0",
             "ok  the guest was asked",
             "ok  the guest no longer has the device",

@@ -1,4 +1,4 @@
-//! What every disk driver offers.
+//! Interface of disk drivers.
 
 use crate::ata::{AtaError, ErrorBits};
 
@@ -11,17 +11,29 @@ pub trait BlockDevice: Send + Sync {
     fn capacity(&self) -> u64;
 
     /// Reads whole sectors from `lba` on. On an error the buffer may be filled in part.
+    ///
+    /// # Errors
+    ///
+    /// When the range is not on the disk or not whole sectors, and when the disk or its link fails.
     fn read(&self, lba: u64, to: &mut [u8]) -> Result<(), BlockError>;
 
     /// Writes whole sectors from `lba` on. They may be in the disk's cache until [`flush`](Self::flush). On an error
     /// some of them may have been written.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
     fn write(&self, lba: u64, from: &[u8]) -> Result<(), BlockError>;
 
     /// Waits until everything that was written is on the medium.
+    ///
+    /// # Errors
+    ///
+    /// When the disk or its link fails.
     fn flush(&self) -> Result<(), BlockError>;
 }
 
-/// Why a disk did not do what it was asked.
+/// Failure of a request to a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BlockError {
     /// Sectors beyond the end.
@@ -29,9 +41,9 @@ pub enum BlockError {
     OutOfRange {
         /// First sector asked for.
         lba: u64,
-        /// How many.
+        /// Number of sectors asked for.
         sectors: u64,
-        /// How many the disk has.
+        /// Sectors of the disk.
         capacity: u64,
     },
     /// Not a whole number of sectors.
@@ -48,22 +60,22 @@ pub enum BlockError {
         /// The sector.
         lba: u64,
     },
-    /// The disk refuses the command: it is write protected, or does not know it.
-    #[error("the disk refused")]
+    /// The disk aborted the command: it is write-protected, or does not support it.
+    #[error("the disk aborted the command")]
     Refused,
     /// The disk did not answer in time. It was reset and may be asked again.
     #[error("the disk did not answer in time")]
     TimedOut,
-    /// The data did not get through between disk and memory.
-    #[error("the data did not get through")]
+    /// The transfer between disk and memory failed.
+    #[error("the transfer between disk and memory failed")]
     Transport,
-    /// No memory, or no device addresses, for the transfer.
+    /// Out of memory or of device addresses for the transfer.
     #[error("there is no DMA memory for the transfer")]
     NoMemory,
-    /// The disk was given up after a reset did not help; only a new bind tries again.
-    #[error("the disk does not work any more")]
+    /// The disk was disabled because a reset did not help. Only a new bind tries again.
+    #[error("the disk is disabled after an error")]
     Dead,
-    /// The disk was pulled out, or its driver is letting go of it.
+    /// The disk was removed, or its driver is being unbound.
     #[error("the disk is gone")]
     Gone,
 }

@@ -1,4 +1,4 @@
-//! Clocks that run whatever software does: crystals and the like (`fixed-clock`).
+//! Clocks that software cannot switch, such as crystals (`fixed-clock`).
 
 use alloc::sync::Arc;
 

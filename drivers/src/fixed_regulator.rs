@@ -9,7 +9,7 @@ use bindery::device::{NodeId, SupplierKind};
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::power::{Supply, SupplyError};
 
-/// Properties that name an enable line: nobody here drives such lines.
+/// Properties that name an enable line, which this driver cannot switch.
 const ENABLE: [&str; 4] = ["gpio", "gpios", "enable-gpio", "enable-gpios"];
 
 /// The driver.
@@ -40,7 +40,7 @@ impl Driver for FixedRegulator {
             return Err(ProbeError::Device("it has an enable line, which this driver cannot switch"));
         }
         if dev.property("vin-supply").is_some() {
-            // What feeds it stays on for as long as it is there.
+            // The parent regulator stays on for as long as this one is bound.
             let fed = dev.regulator("vin")?.enable();
             fed.map_err(bindery::binding::ResourceError::Supply)?;
         }

@@ -1,16 +1,17 @@
-//! Waiting for a register to change, for a time that is short and bounded.
+//! Polling of a register for a short, bounded time.
 
 use core::time::Duration;
 
 use bindery::env::Instant;
 
-/// Reads after which a wait ends whatever the clock says, so that a clock that stands still ends it, too.
+/// Reads after which polling ends whatever the clock says, so that it ends when the clock stands still, too.
 const READS: u32 = 1 << 20;
 
-/// Calls `done` until it says true or an error, for at most `timeout` of the time that `now` tells. True when it said so.
+/// Calls `done` until it returns true or an error, for at most `timeout` by the clock `now`. Returns false when the time ran
+/// out.
 ///
-/// It does not let the CPU sleep and delivers no interrupts, so it may be called with locks held; keep `timeout` in the
-/// range of a millisecond.
+/// The CPU does not sleep and no interrupts are delivered, so the caller may hold locks; `timeout` should not exceed about
+/// a millisecond.
 pub(crate) fn poll<E>(
     now: impl Fn() -> Instant,
     timeout: Duration,
@@ -18,7 +19,7 @@ pub(crate) fn poll<E>(
 ) -> Result<bool, E> {
     let deadline = now() + timeout;
     for _ in 0..READS {
-        // The clock is read first: a wait that was held up for long still looks once more before it gives up.
+        // The clock is read first, so that a poll that was preempted past its deadline still checks once more.
         let late = now() >= deadline;
         if done()? {
             return Ok(true);
@@ -26,7 +27,7 @@ pub(crate) fn poll<E>(
         if late {
             break;
         }
-        // No pause: a read of a register takes longer than one.
+        // No pause between reads: a register access takes longer than one.
     }
     Ok(false)
 }

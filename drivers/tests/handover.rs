@@ -74,7 +74,7 @@ impl Guest {
                 machine.unbind(SATA, "sata_rcar").unwrap();
             }
             if let Some(env) = env.upgrade() {
-                env.let_go();
+                env.release_device();
             }
         };
         self.env.on_request(let_go).unwrap();

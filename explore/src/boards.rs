@@ -94,7 +94,7 @@ impl BoardSpec {
             Defect {
                 name: "the device ignores its stop bit",
                 is_refused: false,
-                set: |board, on| board.sata_faults(|k| k.stop = if on { Stop::Ignored } else { Stop::Obeyed }),
+                set: |board, on| board.sata_faults(|k| k.stop = if on { Stop::Ignored } else { Stop::Prompt }),
             },
             Defect {
                 name: "the device does not complete commands",

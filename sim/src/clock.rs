@@ -1,7 +1,7 @@
-//! Board time and what is scheduled in it.
+//! Board time and timers.
 //!
 //! Every model has a fixed number of timers, so the schedule never grows. Two timers due at the same moment run in the
-//! order in which they were set. Nothing here knows the host's clock.
+//! order in which they were set. The host's clock is never used.
 
 #![forbid(unsafe_code)]
 
@@ -20,16 +20,16 @@ use crate::models::sata::SataTimer;
 pub enum Timer {
     /// A timer of the disk controller.
     Sata(SataTimer),
-    /// The end of an IOTLB flush in one context of one IPMMU instance.
+    /// Completion of an IOTLB flush in one context of one IPMMU instance.
     Flush {
         /// Instance, 0 to [`INSTANCES`] - 1.
         instance: u8,
         /// Context, 0 to [`CONTEXTS`] - 1.
         context: u8,
     },
-    /// Module clocks that were switched on begin to run.
+    /// Enabled module clocks start.
     ModuleClocks,
-    /// A power domain arrives at its new state.
+    /// A power domain reaches its new state.
     Power(u8),
 }
 
@@ -38,7 +38,7 @@ const MODULE: u64 = FLUSH + (INSTANCES * CONTEXTS) as u64;
 const POWER: u64 = MODULE + 1;
 
 impl Timer {
-    /// A number that no other timer has.
+    /// Unique number of the timer.
     pub(crate) fn number(self) -> u64 {
         match self {
             Self::Sata(t) => t as u64,
@@ -49,22 +49,22 @@ impl Timer {
     }
 }
 
-/// Time since the board was switched on, and the timers that run.
+/// Time since power-up, and running timers.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    /// Nanoseconds. Others read it without the board's lock.
+    /// Nanoseconds. Read by others without the board's lock.
     now: Arc<AtomicU64>,
-    /// The timers that run, each once: a handful at most.
+    /// Running timers, each at most once.
     running: Vec<Running>,
     settings: u64,
-    /// When the first of them is due, so that a register access costs one comparison; `u64::MAX` when none runs.
+    /// Expiry of the earliest timer, so that a register access costs one comparison; `u64::MAX` when none runs.
     next: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Running {
     at: u64,
-    /// Which setting of a timer this was.
+    /// Sequence number of the call that set it.
     setting: u64,
     timer: Timer,
 }
@@ -80,19 +80,19 @@ impl Clock {
         Instant(self.now.load(Ordering::Relaxed))
     }
 
-    /// Where the time stands, in nanoseconds, for those who only look.
-    pub(crate) fn face(&self) -> Arc<AtomicU64> {
+    /// The current time in nanoseconds, shared with readers outside the board's lock.
+    pub(crate) fn shared_now(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.now)
     }
 
-    /// Moves time forward to `at`; never back.
+    /// Advances time to `at`, unless it is in the past.
     pub(crate) fn advance_to(&mut self, at: u64) {
         if at > self.now().0 {
             self.now.store(at, Ordering::Release);
         }
     }
 
-    /// Sets `timer` to go off `after` from now, in place of what it was set to.
+    /// Sets `timer` to expire `after` from now; replaces an earlier setting.
     pub(crate) fn set(&mut self, timer: Timer, after: Duration) {
         self.settings += 1;
         let at = (self.now() + after).0.min(u64::MAX - 1);
@@ -112,7 +112,7 @@ impl Clock {
         self.place(timer).is_some()
     }
 
-    /// Feeds the timers that run to `state`, by how long they still run.
+    /// Hashes running timers by their remaining time.
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
         let now = self.now().0;
         let mut running: Vec<_> = self.running.iter().map(|r| (r.timer.number(), r.at.saturating_sub(now))).collect();
@@ -120,17 +120,17 @@ impl Clock {
         running.hash(state);
     }
 
-    /// When the next timer goes off, if one runs.
+    /// Expiry of the next timer, if one runs.
     pub(crate) fn next_due(&self) -> Option<u64> {
         (self.next != u64::MAX).then_some(self.next)
     }
 
-    /// Whether a timer is due by now.
+    /// Returns true when a timer is due.
     pub(crate) fn is_due(&self) -> bool {
         self.next <= self.now().0
     }
 
-    /// Takes one timer that is due by now.
+    /// Removes and returns one due timer.
     pub(crate) fn take_due(&mut self) -> Option<Timer> {
         if !self.is_due() {
             return None;
@@ -153,7 +153,7 @@ mod tests {
     const US: Duration = Duration::from_micros(1);
 
     #[test]
-    fn every_timer_has_its_own_number() {
+    fn timer_numbers_are_unique() {
         let sata = SataTimer::ALL.map(Timer::Sata);
         let flushes = (0..INSTANCES as u8)
             .flat_map(|instance| (0..CONTEXTS as u8).map(move |context| Timer::Flush { instance, context }));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn timers_go_off_by_time_then_by_the_order_of_setting() {
+    fn timers_expire_by_time_then_in_the_order_of_setting() {
         let mut clock = Clock::default();
         clock.set(Timer::Power(0), 2 * US);
         clock.set(Timer::ModuleClocks, US);

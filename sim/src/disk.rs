@@ -1,4 +1,4 @@
-//! The disk behind a controller: a file, or memory.
+//! Backing store of a simulated disk: a file or memory.
 
 #![forbid(unsafe_code)]
 
@@ -9,19 +9,19 @@ use std::path::{Path, PathBuf};
 
 /// Bytes in a sector.
 pub const SECTOR: u64 = 512;
-/// Sectors that 48-bit addressing reaches.
+/// Most sectors with 48-bit addressing.
 const MAX_SECTORS: u64 = 1 << 48;
 
-/// Whether the disk's user may change it.
+/// Access mode of a disk image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
     /// The file is opened for reading and writing.
     ReadWrite,
-    /// The file is opened for reading; the disk refuses writes.
+    /// The file is opened for reading; the disk aborts writes.
     ReadOnly,
 }
 
-/// Why a file cannot be a disk.
+/// Failure to use a file as a disk.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// The host could not open or examine it.
@@ -29,16 +29,16 @@ pub enum DiskError {
     Open {
         /// The file.
         path: PathBuf,
-        /// What the host said.
+        /// Error of the host.
         source: io::Error,
     },
-    /// It is a directory, a pipe, or something else that has no sectors.
+    /// It is neither a regular file nor a block device.
     #[error("disk image {}: not a regular file or block device", path.display())]
     NotAFile {
         /// The file.
         path: PathBuf,
     },
-    /// It has no bytes.
+    /// It is empty.
     #[error("disk image {}: the file is empty", path.display())]
     Empty {
         /// The file.
@@ -52,29 +52,29 @@ pub enum DiskError {
         /// Its size in bytes.
         len: u64,
     },
-    /// It has more sectors than 48-bit addressing reaches.
-    #[error("disk image {}: {len} bytes are more than 48-bit addressing reaches", path.display())]
+    /// It has more sectors than 48-bit addressing allows.
+    #[error("disk image {}: {len} bytes are more than 48-bit addressing allows", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// Its size in bytes.
         len: u64,
     },
-    /// A temporary disk could not be made.
-    #[error("temporary disk of {sectors} sectors in {} cannot be made", dir.display())]
+    /// A temporary disk could not be created.
+    #[error("temporary disk of {sectors} sectors in {} cannot be created", dir.display())]
     Temporary {
-        /// Where.
+        /// Directory of the temporary file.
         dir: PathBuf,
-        /// How large it was to be.
+        /// Number of sectors asked for.
         sectors: u64,
-        /// What the host said.
+        /// Error of the host.
         source: io::Error,
     },
 }
 
 #[derive(Debug)]
 enum Backing {
-    /// `keep`: the file is the user's, so a flush must reach the host's disk.
+    /// `keep`: the file belongs to the user, so a flush must reach the host's disk.
     File {
         file: File,
         keep: bool,
@@ -91,7 +91,11 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// The disk that the file at `path` holds.
+    /// Opens the image at `path`.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened, or is not a disk of whole sectors.
     pub fn open(path: &Path, access: Access) -> Result<Self, DiskError> {
         let failed = |source| DiskError::Open { path: path.into(), source };
         let meta = std::fs::metadata(path).map_err(failed)?;
@@ -99,7 +103,7 @@ impl Disk {
             return Err(DiskError::NotAFile { path: path.into() });
         }
         let file = OpenOptions::new().read(true).write(access == Access::ReadWrite).open(path).map_err(failed)?;
-        // A block device has no length in its metadata; its end is where seeking to the end arrives.
+        // The metadata of a block device has no length; seeking to its end gives it.
         let len = io::Seek::seek(&mut &file, io::SeekFrom::End(0)).map_err(failed)?;
         let path = || path.to_path_buf();
         match len {
@@ -110,7 +114,11 @@ impl Disk {
         }
     }
 
-    /// An empty disk on a file without a name, which is gone when the disk is.
+    /// Creates a zeroed disk in an unnamed temporary file, which is deleted with the disk.
+    ///
+    /// # Errors
+    ///
+    /// When `sectors` is 0 or too large for the host.
     pub fn temporary(sectors: u64) -> Result<Self, DiskError> {
         let dir = std::env::temp_dir();
         let file = unnamed_file(&dir)
@@ -123,7 +131,7 @@ impl Disk {
         Ok(Self { backing: Backing::File { file, keep: false }, sectors, access: Access::ReadWrite })
     }
 
-    /// A disk in memory that holds `bytes`, filled up with zeros to whole sectors and at least one.
+    /// Creates a disk in memory with `bytes`, padded with zeros to whole sectors, at least one.
     pub fn memory(mut bytes: Vec<u8>) -> Self {
         let sectors = (bytes.len() as u64).div_ceil(SECTOR).max(1);
         bytes.resize((sectors * SECTOR) as usize, 0);
@@ -135,12 +143,16 @@ impl Disk {
         self.sectors
     }
 
-    /// Whether writes are taken.
+    /// Returns true when writes are allowed.
     pub fn writable(&self) -> bool {
         self.access == Access::ReadWrite
     }
 
-    /// Reads `buf.len()` bytes at byte `offset`. An image that shrank meanwhile is an error.
+    /// Reads `buf.len()` bytes at byte `offset`.
+    ///
+    /// # Errors
+    ///
+    /// Beyond the end, also of an image that was truncated meanwhile, and when the host fails.
     pub fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         match &self.backing {
             Backing::File { file, .. } => file.read_exact_at(buf, offset),
@@ -152,12 +164,16 @@ impl Disk {
     }
 
     /// Writes `buf` at byte `offset`.
+    ///
+    /// # Errors
+    ///
+    /// Beyond the end, on a read-only disk, and when the host fails.
     pub fn write(&mut self, offset: u64, buf: &[u8]) -> io::Result<()> {
         let end = offset.checked_add(buf.len() as u64).ok_or(END)?;
         if !self.writable() {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        // Never makes the image longer.
+        // The image never grows.
         if end > self.sectors * SECTOR {
             return Err(END.into());
         }
@@ -170,7 +186,11 @@ impl Disk {
         }
     }
 
-    /// Waits until what was written is on the host's disk.
+    /// Waits until all writes are on the host's disk.
+    ///
+    /// # Errors
+    ///
+    /// When the host fails.
     pub fn flush(&mut self) -> io::Result<()> {
         match &self.backing {
             Backing::File { file, keep: true } if self.writable() => file.sync_data(),
@@ -190,7 +210,7 @@ fn is_block_device(meta: &std::fs::Metadata) -> bool {
     std::os::unix::fs::FileTypeExt::is_block_device(&meta.file_type())
 }
 
-/// A file in `dir` whose name is removed at once, so that nothing is left behind however the process ends.
+/// Creates a file in `dir` and unlinks it at once, so that nothing is left behind however the process ends.
 fn unnamed_file(dir: &Path) -> io::Result<File> {
     static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     loop {
@@ -217,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_disk_is_refused_with_its_path_and_reason() {
+    fn an_invalid_image_is_refused_with_its_path_and_reason() {
         let missing = std::env::temp_dir().join("bindery-no-such-file");
         let says = |path: &Path, access| {
             let error = Disk::open(path, access).unwrap_err();
@@ -227,16 +247,16 @@ mod tests {
         assert!(says(&std::env::temp_dir(), Access::ReadOnly).contains("not a regular file"));
         let empty = file("empty", 0);
         assert!(says(&empty, Access::ReadWrite).ends_with("the file is empty"));
-        let ragged = file("ragged", 1000);
-        assert!(says(&ragged, Access::ReadWrite).ends_with("1000 bytes are not a multiple of 512"));
-        for path in [empty, ragged] {
+        let unaligned = file("unaligned", 1000);
+        assert!(says(&unaligned, Access::ReadWrite).ends_with("1000 bytes are not a multiple of 512"));
+        for path in [empty, unaligned] {
             std::fs::remove_file(path).unwrap();
         }
         assert!(says(Path::new("/dev/null"), Access::ReadOnly).contains("not a regular file"));
     }
 
     #[test]
-    fn writes_reach_the_file_and_never_make_it_longer() {
+    fn writes_reach_the_file_and_never_extend_it() {
         let path = file("write", 2048);
         let mut disk = Disk::open(&path, Access::ReadWrite).unwrap();
         disk.write(512, &[7; 512]).unwrap();
@@ -264,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_in_memory_is_filled_up_to_whole_sectors() {
+    fn a_disk_in_memory_is_padded_to_whole_sectors() {
         let mut disk = Disk::memory(vec![1; 600]);
         assert_eq!(disk.sectors(), 2);
         disk.write(1023, &[9]).unwrap();

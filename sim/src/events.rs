@@ -1,4 +1,4 @@
-//! Where the core's events go on a board: a bounded ring, callbacks, or nowhere.
+//! Event sink of a board: a bounded ring and listeners.
 
 #![forbid(unsafe_code)]
 
@@ -18,8 +18,7 @@ struct Ring {
     dropped: u64,
 }
 
-/// The board's event sink. Both locks are leaves: nothing else is locked while they are held, and listeners are called
-/// with neither.
+/// The board's event sink. Both locks are leaf locks, and listeners are called with neither held.
 #[derive(Default)]
 pub(crate) struct Events {
     tracing_enabled: AtomicBool,

@@ -1,11 +1,11 @@
-//! Which of the core's fallible calls fail on purpose.
+//! Plan of injected faults.
 
 #![forbid(unsafe_code)]
 
 use bindery::instrument::FaultPoint;
 use bindery::sync::Mutex;
 
-/// Sites remembered while recording; later ones are only counted.
+/// Most calls that are recorded; later ones are only counted.
 const KEPT: usize = 1 << 16;
 
 #[derive(Debug, Default)]
@@ -14,8 +14,8 @@ enum Plan {
     Never,
     /// The call with this number, from 1.
     Nth(u64),
-    /// Every call at these sites.
-    Sites(Vec<FaultPoint>),
+    /// Every call at these points.
+    Points(Vec<FaultPoint>),
 }
 
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ struct State {
     record: Option<Vec<FaultPoint>>,
 }
 
-/// The plan by which a board answers [`Env::should_fail`](bindery::instrument::Instrument::should_fail). A new one never injects.
+/// Plan by which a board answers [`Env::should_fail`](bindery::instrument::Instrument::should_fail). A new plan injects none.
 ///
 /// To fail each call in turn: run once while recording, then run once for each `n` from 1 to [`calls`](Self::calls) with
 /// [`fail_nth`](Self::fail_nth).
@@ -40,7 +40,7 @@ impl FaultPlan {
         (state.calls, state.injected) = (0, 0);
     }
 
-    /// Lets every call succeed, and counts from 0 again.
+    /// Injects no faults, and restarts the count.
     pub fn never(&self) {
         self.set(Plan::Never);
     }
@@ -50,9 +50,9 @@ impl FaultPlan {
         self.set(Plan::Nth(n));
     }
 
-    /// Fails every call at one of `sites`.
+    /// Fails every call at one of `points`.
     pub fn fail_points(&self, points: &[FaultPoint]) {
-        self.set(Plan::Sites(points.to_vec()));
+        self.set(Plan::Points(points.to_vec()));
     }
 
     /// Calls since the plan was set.
@@ -60,22 +60,22 @@ impl FaultPlan {
         self.0.lock().calls
     }
 
-    /// How many of them failed on purpose.
+    /// Number of injected faults since the plan was set.
     pub fn injected(&self) -> u64 {
         self.0.lock().injected
     }
 
-    /// Remembers the site of each call from now on, in order, up to 65,536 of them.
+    /// Records the point of each call from now on, in order, up to 65,536 of them.
     pub fn start_recording(&self) {
         self.0.lock().record = Some(Vec::new());
     }
 
-    /// Ends recording and gives the sites, in order. Empty when nothing was recorded.
+    /// Ends recording and returns the points in order.
     pub fn take_record(&self) -> Vec<FaultPoint> {
         self.0.lock().record.take().unwrap_or_default()
     }
 
-    /// One call at `site`: shall it fail?
+    /// Counts a call at `point` and decides whether it fails.
     pub fn should_fail(&self, point: FaultPoint) -> bool {
         let mut state = self.0.lock();
         state.calls += 1;
@@ -87,7 +87,7 @@ impl FaultPlan {
         let fails = match &state.plan {
             Plan::Never => false,
             Plan::Nth(n) => state.calls == *n,
-            Plan::Sites(points) => points.contains(&point),
+            Plan::Points(points) => points.contains(&point),
         };
         state.injected += u64::from(fails);
         fails
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_of_sites_fails_and_the_record_keeps_their_order() {
+    fn a_set_of_points_fails_and_the_record_keeps_their_order() {
         let plan = FaultPlan::default();
         plan.fail_points(&[FaultPoint::CmaAlloc]);
         plan.start_recording();

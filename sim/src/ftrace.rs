@@ -1,11 +1,12 @@
-//! The events of a machine as the text that Linux's ftrace writes, so that a reader of real traces can judge a simulated run.
+//! Conversion of a machine's events to the text format of Linux's ftrace, so that tools for real traces can check simulated
+//! runs.
 //!
-//! Each device's events come from a task of its own, for the driver core's functions name no device. What has no counterpart
-//! in Linux is left out, and so are children and driver data, which Linux's drivers give back by themselves. Memory that goes
-//! into quarantine is written as given back: the device's use of it has ended.
+//! Each device's events come from a task of its own, since traced functions of the driver core name no device. Events without
+//! a counterpart in Linux are omitted, as are children and driver data, which Linux drivers release by themselves. Memory
+//! that is quarantined is written as freed: the device's use of it has ended.
 //!
-//! A resource that goes back while a probe runs is either given back by the driver or the first step of the way back from a
-//! failure. Only what follows tells: until then a device's lines are held.
+//! A resource that is released during a probe is either released by the driver or the first step of unwinding a failed probe.
+//! Only later events tell, so the device's lines are buffered until then.
 
 #![forbid(unsafe_code)]
 
@@ -19,10 +20,10 @@ use bindery::event::{Event, EventKind};
 /// Page size of the IOMMU's ranges, in bytes.
 const PAGE: u64 = 4096;
 
-/// The head of a trace file.
+/// Header of a trace file.
 pub const HEADER: &str = "# tracer: function\n#\n#           TASK-PID     CPU#  |||||  TIMESTAMP  FUNCTION\n";
 
-/// A writer of ftrace text. It keeps what is live.
+/// Writer of ftrace text. It tracks live resources.
 #[derive(Debug, Default)]
 pub struct Ftrace {
     devices: BTreeMap<Arc<str>, Bound>,
@@ -39,16 +40,16 @@ struct Bound {
     /// The physical address of coherent memory by its device address.
     memory: BTreeMap<u64, u64>,
     group: Option<u32>,
-    /// Lines since a resource went back in a probe that is not over.
-    held: Vec<Line>,
+    /// Lines since a resource was released in a probe that has not ended.
+    buffered: Vec<Line>,
 }
 
 /// A line of the trace.
 #[derive(Debug)]
 struct Line {
     text: String,
-    /// True when a managed resource goes back in it.
-    gives_back: bool,
+    /// True for the release of a managed resource.
+    releases: bool,
 }
 
 #[derive(Debug)]
@@ -63,16 +64,16 @@ struct Node {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Phase {
     #[default]
-    Free,
+    Unbound,
     Probing,
     Bound,
-    Leaving,
-    /// Resources go back after a probe that failed, or in an unbind.
+    Unbinding,
+    /// Resources are released after a failed probe or in an unbind.
     CleaningUp,
 }
 
 impl Ftrace {
-    /// The lines of `event`, and those that were held until it.
+    /// The lines of `event`, after those that were buffered until it.
     pub fn lines(&mut self, event: &Event) -> String {
         let Some(name) = &event.device else { return String::new() };
         let tasks = &mut self.tasks;
@@ -81,7 +82,7 @@ impl Ftrace {
             Bound { task: 1000 + *tasks, ..Bound::default() }
         });
         let mut out = Out { at: event.at.0, task: bound.task, lines: Vec::new() };
-        let goes_on = matches!(
+        let continues = matches!(
             event.kind,
             EventKind::Acquired { .. }
                 | EventKind::DmaMapped { .. }
@@ -90,24 +91,25 @@ impl Ftrace {
         );
         let failed = matches!(event.kind, EventKind::NotBound { .. } | EventKind::BindRefused { .. });
         let mut text = String::new();
-        if bound.phase == Phase::Probing && (goes_on || failed) {
-            let held = std::mem::take(&mut bound.held);
-            if failed && let Some(first) = held.first() {
-                // The way back begins with the first resource that goes back.
+        if bound.phase == Phase::Probing && (continues || failed) {
+            let buffered = std::mem::take(&mut bound.buffered);
+            if failed && let Some(first) = buffered.first() {
+                // Unwinding begins with the first released resource.
                 let head = first.text.split_once(": ").map_or("", |(head, _)| head);
                 for step in ["device_unbind_cleanup <-really_probe", "devres_release_all <-device_unbind_cleanup"] {
                     let _ = writeln!(text, "{head}: {step}");
                 }
                 bound.phase = Phase::CleaningUp;
             }
-            for line in held {
+            for line in buffered {
                 push(&mut text, &line, failed);
             }
         }
         bound.event(name, &event.kind, &mut self.nodes, &mut out);
-        let holds = bound.phase == Phase::Probing && (!bound.held.is_empty() || out.lines.iter().any(|l| l.gives_back));
-        if holds {
-            bound.held.append(&mut out.lines);
+        let buffers =
+            bound.phase == Phase::Probing && (!bound.buffered.is_empty() || out.lines.iter().any(|l| l.releases));
+        if buffers {
+            bound.buffered.append(&mut out.lines);
         } else {
             let released = bound.phase == Phase::CleaningUp;
             out.lines.iter().for_each(|line| push(&mut text, line, released));
@@ -115,19 +117,19 @@ impl Ftrace {
         text
     }
 
-    /// The lines that are still held: the machine has stopped in the middle of a probe.
+    /// The lines that are still buffered, because the machine stopped in the middle of a probe.
     pub fn finish(&mut self) -> String {
         let mut text = String::new();
         for bound in self.devices.values_mut() {
-            bound.held.drain(..).for_each(|line| push(&mut text, &line, false));
+            bound.buffered.drain(..).for_each(|line| push(&mut text, &line, false));
         }
         text
     }
 }
 
-/// Adds `line`; a resource that goes back is released by the core or removed by the driver.
+/// Appends `line`. A resource is either released by the core (REL) or removed by the driver (REM).
 fn push(text: &mut String, line: &Line, released: bool) {
-    if line.gives_back && !released {
+    if line.releases && !released {
         text.push_str(&line.text.replacen(" REL ", " REM ", 1));
     } else {
         text.push_str(&line.text);
@@ -146,13 +148,13 @@ impl Out {
     fn line(&mut self, body: std::fmt::Arguments<'_>) {
         let (seconds, micros) = (self.at / 1_000_000_000, self.at / 1000 % 1_000_000);
         let text = format!("         bindery-{:<5} [000] ..... {seconds:>5}.{micros:06}: {body}", self.task);
-        self.lines.push(Line { text, gives_back: false });
+        self.lines.push(Line { text, releases: false });
     }
 
-    fn gives_back(&mut self, device: &str, node: &Node) {
+    fn releases(&mut self, device: &str, node: &Node) {
         self.line(format_args!("devres_log: {device} REL {}", node.text()));
         if let Some(line) = self.lines.last_mut() {
-            line.gives_back = true;
+            line.releases = true;
         }
     }
 }
@@ -179,23 +181,23 @@ impl Bound {
             EventKind::DmaUnmapped { kind, addr, size, backend } => {
                 self.unmaps(name, is_memory(kind), (addr.0, *size), backend, out);
             }
-            // The driver's own code is over when its data goes.
+            // The driver's own code has ended when its data is dropped.
             EventKind::Released { resource, .. } if *resource == ResourceKind::Data.name() => self.clean_up(out),
             EventKind::Released { entry, .. } => {
                 if let Some(node) = self.nodes.remove(entry) {
-                    out.gives_back(name, &node);
+                    out.releases(name, &node);
                 }
             }
             EventKind::Bind { .. } => self.begin(out),
             EventKind::Bound { .. } => self.phase = Phase::Bound,
-            EventKind::NotBound { .. } | EventKind::BindRefused { .. } => self.phase = Phase::Free,
+            EventKind::NotBound { .. } | EventKind::BindRefused { .. } => self.phase = Phase::Unbound,
             EventKind::Unbind { .. } => {
-                self.phase = Phase::Leaving;
+                self.phase = Phase::Unbinding;
                 out.line(format_args!("device_release_driver_internal <-unbind_store"));
             }
             EventKind::Unbound { .. } => {
                 self.clean_up(out);
-                self.phase = Phase::Free;
+                self.phase = Phase::Unbound;
                 out.line(format_args!("device_links_driver_cleanup <-device_release_driver_internal"));
             }
             EventKind::GroupJoined { group, .. } => {
@@ -259,10 +261,10 @@ impl Bound {
             out.line(format_args!("dma_unmap_page: {name} dir=BIDIRECTIONAL dma_addr={addr:x} size={size} attrs="));
             return;
         }
-        // Linux logs the node before its memory is freed, the machine afterwards.
+        // Linux logs the node before its memory is freed, the core afterwards.
         let entry = self.nodes.iter().find(|(_, node)| node.addr == Some(addr)).map(|(entry, _)| *entry);
         if let Some(node) = entry.and_then(|entry| self.nodes.remove(&entry)) {
-            out.gives_back(name, &node);
+            out.releases(name, &node);
         }
         let virt = self.memory.remove(&addr).unwrap_or(0);
         out.line(format_args!(
@@ -276,22 +278,22 @@ impl Bound {
     }
 
     fn begin(&mut self, out: &mut Out) {
-        if self.phase == Phase::Free {
+        if self.phase == Phase::Unbound {
             self.phase = Phase::Probing;
             out.line(format_args!("really_probe <-__driver_probe_device"));
         }
     }
 
-    /// From here on the core gives back what is managed.
+    /// Begins the release of managed resources by the core.
     fn clean_up(&mut self, out: &mut Out) {
-        if self.phase == Phase::Leaving {
+        if self.phase == Phase::Unbinding {
             self.phase = Phase::CleaningUp;
             out.line(format_args!("device_unbind_cleanup <-device_release_driver_internal"));
             out.line(format_args!("devres_release_all <-device_unbind_cleanup"));
         }
     }
 
-    /// The address of memory that was allocated and has no node yet.
+    /// Address of allocated memory that has no node yet.
     fn unclaimed(&self, memory: bool) -> Option<u64> {
         let claimed = |addr: &u64| self.nodes.values().any(|node| node.addr == Some(*addr));
         self.memory.keys().rev().copied().find(|addr| memory && !claimed(addr))
@@ -304,7 +306,7 @@ impl Node {
     }
 }
 
-/// Streaming mappings, children and driver data are no managed resources in Linux.
+/// Returns true for managed resources of Linux: all but streaming mappings, children and driver data.
 fn managed(resource: &str) -> bool {
     let own = resource == ResourceKind::Data.name() || resource == ResourceKind::Child.name();
     !own && (!resource.starts_with("dma ") || is_memory(resource))

@@ -1,4 +1,4 @@
-//! The interrupt controller, as far as a driver core can tell one from another: lines, levels, masks.
+//! The interrupt controller: lines, levels, triggers and masks.
 //!
 //! Lines are numbered as a GIC numbers them: SPI n is line 32 + n. The banked lines 0 to 31 belong to CPUs, not to
 //! devices, and do not exist here.
@@ -25,7 +25,7 @@ pub(crate) struct Intc {
     masked: Set,
     edge: Set,
     high: Set,
-    /// Edge lines that rose and were not delivered yet.
+    /// Edge lines with an undelivered rising edge.
     latched: Set,
 }
 
@@ -42,18 +42,18 @@ fn get(set: &Set, line: u32) -> bool {
     set[line as usize / 64] >> (line % 64) & 1 == 1
 }
 
-/// What the controller thinks of a request.
+/// Invalid request to the controller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ControlError {
     NoSuchLine,
-    /// Unmasking opens a line that nobody enabled: on a GIC it would start to fire.
+    /// Unmask of a disabled line: on a GIC it would start to fire.
     NotEnabled,
-    /// The trigger of a line that is on must not change (GIC architecture 2.0, `GICD_ICFGR`); the line stays on with the new one.
+    /// The trigger of an enabled line must not change (GIC architecture 2.0, `GICD_ICFGR`); the line stays enabled with the new one.
     AlreadyEnabled,
 }
 
 impl Intc {
-    /// Feeds levels, and how the lines that are enabled are set up, to `state`.
+    /// Hashes levels, and the configuration of enabled lines.
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
         for (word, enabled) in self.enabled.iter().enumerate() {
             let of = |set: &Set| set[word] & enabled;
@@ -92,7 +92,7 @@ impl Intc {
         Ok(())
     }
 
-    /// A device drives its line.
+    /// Sets the level that a device drives on its line.
     pub(crate) fn set_level(&mut self, line: u32, high: bool) {
         if high && !get(&self.high, line) && get(&self.edge, line) && get(&self.enabled, line) {
             put(&mut self.latched, line, true);
@@ -100,7 +100,7 @@ impl Intc {
         put(&mut self.high, line, high);
     }
 
-    /// How many lines are on.
+    /// Number of enabled lines.
     pub(crate) fn enabled(&self) -> usize {
         self.enabled.iter().map(|word| word.count_ones() as usize).sum()
     }
@@ -109,26 +109,26 @@ impl Intc {
         Self::exists(IrqLine(line)) && get(&self.high, line)
     }
 
-    /// Takes the lowest line at or above `from` that wants service now.
+    /// Acknowledges the lowest pending line at or above `from`.
     pub(crate) fn take_pending(&mut self, from: u32) -> Option<u32> {
         let line = self.next_pending(from)?;
         put(&mut self.latched, line, false);
         Some(line)
     }
 
-    /// The lowest line at or above `from` that wants service now.
+    /// The lowest pending line at or above `from`.
     pub(crate) fn next_pending(&self, from: u32) -> Option<u32> {
         for word in from as usize / 64..WORDS {
             if self.enabled[word] == 0 {
                 continue;
             }
-            let mut wants =
+            let mut pending =
                 self.enabled[word] & !self.masked[word] & (self.high[word] & !self.edge[word] | self.latched[word]);
             if word == from as usize / 64 {
-                wants &= u64::MAX << (from % 64);
+                pending &= u64::MAX << (from % 64);
             }
-            if wants != 0 {
-                return Some(word as u32 * 64 + wants.trailing_zeros());
+            if pending != 0 {
+                return Some(word as u32 * 64 + pending.trailing_zeros());
             }
         }
         None
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_line_is_pending_once_per_rise_and_remembers_it_while_masked() {
+    fn an_edge_line_is_pending_once_per_edge_also_after_being_masked() {
         let mut intc = Intc::default();
         intc.control(LINE, IrqControl::Enable(Trigger::EdgeRising)).unwrap();
         intc.control(LINE, IrqControl::Mask).unwrap();

@@ -1,6 +1,6 @@
-//! Simulated boards: memory, clock, interrupts and register-level device models behind the env's face.
+//! Simulated boards: memory, clock, interrupts and register-level device models behind [`Env`](bindery::env::Env).
 //!
-//! A board is deterministic: one clock that only [`Env::wait`](bindery::env::Env::wait) and register accesses move, one
+//! A board is deterministic: one clock that only [`Env::wait`](bindery::env::Env::wait) and register accesses advance, one
 //! order of events, no host time and no host randomness. Boards share nothing; a process may run hundreds.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

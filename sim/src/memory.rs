@@ -1,9 +1,9 @@
-//! RAM with two views: what the CPU sees through its cache, and what RAM holds.
+//! RAM with two views: the CPU's through its cache, and the contents of RAM.
 //!
 //! A CPU store through a cached window lands in the cache view only; a non-coherent device reads and writes the RAM view
-//! only. What moves bytes between them is cache maintenance, so a missing one shows stale data, every time. Real caches
-//! are kinder: they evict lines now and then. This one never does, and it takes every line for dirty, so that a line
-//! written back over a device's data is seen, too.
+//! only. Only cache maintenance copies between them, so missing maintenance causes stale data every time. Real caches
+//! evict lines now and then and so hide such bugs. This one never does, and treats every line as dirty, so that writing a
+//! line back over a device's data is noticed, too.
 
 // UNSAFETY: the core reaches RAM through raw pointers (`Memory::window`), as it does on every target; this module owns
 // the bytes behind them and vouches for their lifetime. All accesses made here are atomic.
@@ -20,7 +20,7 @@ use bindery::env::{Barrier, CacheOp, Caching, Memory, RamRange};
 pub const LINE: u64 = 64;
 const LINE_WORDS: usize = LINE as usize / 8;
 
-/// A device access hit an address that no RAM answers.
+/// Device access to an address without RAM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("bus error: no RAM at {addr}")]
 pub struct BusError {
@@ -28,7 +28,7 @@ pub struct BusError {
     pub addr: PhysAddr,
 }
 
-/// Which of the two copies of RAM.
+/// One of the two copies of RAM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum View {
     Cache,
@@ -56,12 +56,11 @@ unsafe impl Send for Ram {}
 unsafe impl Sync for Ram {}
 
 impl Ram {
-    /// RAM at `ranges`, all zero. The host gives pages only for what is touched, so a board costs no more than it uses.
+    /// Zeroed RAM at `ranges`. The host allocates pages on first access, so a board costs only what it uses.
     ///
     /// # Panics
     ///
-    /// When the ranges are not ascending, not page aligned, overlap, or are empty: a board is written by its author, not
-    /// by its user.
+    /// When the ranges are not ascending, not page aligned, overlap, or are empty.
     pub fn new(ranges: &[RamRange]) -> Self {
         let mut placed = Vec::with_capacity(ranges.len());
         let mut total = 0_usize;
@@ -85,7 +84,7 @@ impl Ram {
         Self { block, layout, start, total, ranges: placed }
     }
 
-    /// Where `len` bytes at `base` lie in `view`, if all of them are RAM of one range.
+    /// Offset of `len` bytes at `base` in the block, for `view`; `None` unless all of them are RAM of one range.
     fn locate(&self, base: PhysAddr, len: u64, view: View) -> Option<usize> {
         let last = base.checked_add(len)?;
         let (range, offset) = self.ranges.iter().find(|(r, _)| r.base <= base && last.0 <= r.base.0 + r.len)?;
@@ -160,14 +159,22 @@ impl Ram {
         }
     }
 
-    /// A device reads. `coherent`: the access snoops the CPU's cache; else it sees RAM only.
+    /// Reads as a device. A `coherent` access snoops the CPU's cache; another one reads RAM only.
+    ///
+    /// # Errors
+    ///
+    /// When not all of the addresses are RAM.
     pub fn dma_read(&self, addr: PhysAddr, buf: &mut [u8], coherent: bool) -> Result<(), BusError> {
         let view = if coherent { View::Cache } else { View::Ram };
         self.load(self.locate(addr, buf.len() as u64, view).ok_or(BusError { addr })?, buf);
         Ok(())
     }
 
-    /// A device writes. `coherent`: the CPU's cache sees it, too; else it goes to RAM only.
+    /// Writes as a device. A `coherent` access also updates the CPU's cache; another one writes RAM only.
+    ///
+    /// # Errors
+    ///
+    /// When not all of the addresses are RAM.
     pub fn dma_write(&self, addr: PhysAddr, buf: &[u8], coherent: bool) -> Result<(), BusError> {
         self.store(self.locate(addr, buf.len() as u64, View::Ram).ok_or(BusError { addr })?, buf);
         if coherent && let Some(at) = self.locate(addr, buf.len() as u64, View::Cache) {
@@ -176,7 +183,7 @@ impl Ram {
         Ok(())
     }
 
-    /// Whether both views of `len` bytes at `base` hold the same.
+    /// Returns true when cache and RAM agree over `len` bytes at `base`.
     pub fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
         let (Some(cache), Some(ram)) = (self.locate(base, len, View::Cache), self.locate(base, len, View::Ram)) else {
             return true;
@@ -185,13 +192,21 @@ impl Ram {
         (0..len as usize).all(|i| byte(cache + i) == byte(ram + i))
     }
 
-    /// Reads as the CPU does through a window of that kind. For tests and tools; drivers have windows.
+    /// Reads as the CPU through a window of that kind. For tests and tools.
+    ///
+    /// # Errors
+    ///
+    /// When not all of the addresses are RAM.
     pub fn cpu_read(&self, addr: PhysAddr, buf: &mut [u8], caching: Caching) -> Result<(), BusError> {
         self.load(self.locate(addr, buf.len() as u64, view_of(caching)).ok_or(BusError { addr })?, buf);
         Ok(())
     }
 
-    /// Writes as the CPU does through a window of that kind.
+    /// Writes as the CPU through a window of that kind. For tests and tools.
+    ///
+    /// # Errors
+    ///
+    /// When not all of the addresses are RAM.
     pub fn cpu_write(&self, addr: PhysAddr, buf: &[u8], caching: Caching) -> Result<(), BusError> {
         self.store(self.locate(addr, buf.len() as u64, view_of(caching)).ok_or(BusError { addr })?, buf);
         Ok(())

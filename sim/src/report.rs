@@ -1,4 +1,4 @@
-//! What software did to the board that real hardware does not forgive.
+//! Model errors: violations of the hardware's manuals by software.
 
 #![forbid(unsafe_code)]
 
@@ -9,15 +9,15 @@ use bindery::env::Instant;
 /// Errors kept in full; later ones are only counted.
 const KEPT: usize = 256;
 
-/// One access or request that the hardware's manual forbids or leaves undefined. Hardware would ignore it, hang, or do
-/// something else each time; the board goes on, and the test that caused it should fail.
+/// Access or request that the hardware's manual forbids or leaves undefined. Hardware may ignore it, hang, or behave
+/// differently each time; the board continues, and the test that caused it should fail.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ModelError {
-    /// When.
+    /// Time of the error.
     pub at: Instant,
-    /// The model that was touched, by device name.
+    /// Device name of the model.
     pub device: &'static str,
-    /// What was wrong.
+    /// Description of the error.
     pub what: String,
 }
 

@@ -14,16 +14,16 @@ use crate::disk::Disk;
 
 /// The board's device tree blob, compiled from `boards/salvator-xs.dts`.
 pub const DEVICE_TREE: &[u8] = include_bytes!("../boards/salvator-xs.dtb");
-/// The device tree blob of a guest that the disk controller is handed to, from `boards/guest-sata.dts`.
+/// The device tree blob of a guest with the disk controller, from `boards/guest-sata.dts`.
 pub const GUEST_DEVICE_TREE: &[u8] = include_bytes!("../boards/guest-sata.dtb");
 
-/// Ordinary RAM: the first bank starts here, behind what the firmware keeps.
+/// Ordinary RAM: start of the first bank, above the firmware's memory.
 pub const FRAMES_BASE: PhysAddr = PhysAddr(0x4800_0000);
 /// Bytes of ordinary RAM, unless [`Salvator::frames`] says otherwise.
 pub const FRAMES_LEN: u64 = 64 << 20;
-/// RAM set aside for contiguous DMA memory.
+/// Start of the RAM for contiguous DMA memory.
 pub const CONTIGUOUS_BASE: PhysAddr = PhysAddr(0x7c00_0000);
-/// Bytes of it.
+/// Bytes of contiguous DMA memory, unless [`Salvator::contiguous`] says otherwise.
 pub const CONTIGUOUS_LEN: u64 = 16 << 20;
 
 /// The disk controller's registers and interrupt line (SPI 105).
@@ -44,12 +44,12 @@ pub const IPMMU_LINE: u32 = crate::models::ipmmu::LINE;
 pub const CPG_BASE: PhysAddr = PhysAddr(0xe615_0000);
 /// The system controller.
 pub const SYSC_BASE: PhysAddr = PhysAddr(0xe618_0000);
-/// The product register, and what it says: R-Car H3 ES2.0.
+/// The product register.
 pub const PRR_BASE: PhysAddr = PhysAddr(0xfff0_0044);
-/// See [`PRR_BASE`].
+/// Contents of the product register: R-Car H3 ES2.0.
 pub const PRR_H3_ES2_0: u32 = 0x4f10;
 
-/// Describes a board, then makes it.
+/// Builder of a board.
 ///
 /// ```
 /// use bindery_sim::{disk::Disk, salvator::Salvator};
@@ -58,7 +58,7 @@ pub const PRR_H3_ES2_0: u32 = 0x4f10;
 /// assert_eq!(board.model_errors(), []);
 /// ```
 #[derive(Debug)]
-#[must_use = "nothing is made before `build`"]
+#[must_use = "no board is made before `build`"]
 pub struct Salvator {
     config: Config,
     frames: u64,
@@ -72,7 +72,7 @@ impl Default for Salvator {
 }
 
 impl Salvator {
-    /// The board as delivered: one CPU, 64 MiB of frames, 16 MiB of contiguous memory, no disk.
+    /// The default board: one CPU, 64 MiB of frames, 16 MiB of contiguous memory, no disk.
     pub fn new() -> Self {
         let fixed = vec![(PRR_BASE, 4, PRR_H3_ES2_0)];
         Self {
@@ -88,39 +88,38 @@ impl Salvator {
         self
     }
 
-    /// Number of CPUs that threads are spread over, at least 1.
+    /// Sets the number of CPUs over which threads are spread, at least 1.
     pub fn cpus(mut self, cpus: usize) -> Self {
         self.config.cpus = cpus.max(1);
         self
     }
 
-    /// Bytes of ordinary RAM: whole pages, at least one, at most up to the contiguous range.
+    /// Sets the size of ordinary RAM in bytes: whole pages, at least one, at most up to the contiguous range.
     pub fn frames(mut self, bytes: u64) -> Self {
         self.frames = bytes.clamp(1, CONTIGUOUS_BASE - FRAMES_BASE).next_multiple_of(PAGE_SIZE);
         self
     }
 
-    /// Bytes of contiguous RAM: whole pages, at least one, at most 64 MiB.
+    /// Sets the size of contiguous RAM in bytes: whole pages, at least one, at most 64 MiB.
     pub fn contiguous(mut self, bytes: u64) -> Self {
         self.contiguous = bytes.clamp(1, 64 << 20).next_multiple_of(PAGE_SIZE);
         self
     }
 
-    /// Makes the disk controller's accesses snoop the CPU's cache, as `dma-coherent` in a device tree would say. On the
-    /// real board they do not.
+    /// Makes the disk controller's DMA snoop the CPU's cache (`dma-coherent` in a device tree). On the real board it does
+    /// not.
     pub fn coherent_sata(mut self) -> Self {
         self.config.coherent = true;
         self
     }
 
-    /// Keeps the first `entries` lines of what happens at the registers, for [`Board::trace`].
+    /// Keeps the first `entries` entries of the register trace, for [`Board::trace`].
     pub fn trace(mut self, entries: usize) -> Self {
         self.config.trace = entries;
         self
     }
 
-    /// Adds registers at `base`, `len` bytes, that read `value` and ignore writes: for nodes of a device tree that
-    /// nobody models.
+    /// Adds registers at `base`, `len` bytes, that read `value` and ignore writes: for devices without a model.
     pub fn fixed(mut self, base: PhysAddr, len: u64, value: u32) -> Self {
         self.config.fixed.push((base, len, value));
         self

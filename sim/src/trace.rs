@@ -1,4 +1,4 @@
-//! What happened at the board's registers, in order: for comparing two runs, and for reading why a driver went wrong.
+//! Trace of a board's registers, to compare two runs and to debug drivers.
 
 #![forbid(unsafe_code)]
 
@@ -9,7 +9,7 @@ use bindery::env::Instant;
 
 use crate::clock::Timer;
 
-/// One thing that happened on the board.
+/// Traced event of a board.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Traced {
     /// A register was read.
@@ -18,7 +18,7 @@ pub enum Traced {
         device: &'static str,
         /// Offset in its window.
         offset: u64,
-        /// What it gave.
+        /// Value read.
         value: u64,
     },
     /// A register was written.
@@ -27,21 +27,21 @@ pub enum Traced {
         device: &'static str,
         /// Offset in its window.
         offset: u64,
-        /// What was written.
+        /// Value written.
         value: u64,
     },
-    /// A timer of a model went off.
+    /// A timer of a model expired.
     Timer(Timer),
-    /// A line was delivered.
+    /// An interrupt was delivered, by its line.
     Interrupt(u32),
 }
 
-/// One line of a trace.
+/// Entry of a trace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TraceEntry {
-    /// When.
+    /// Time of the event.
     pub at: Instant,
-    /// What.
+    /// The event.
     pub what: Traced,
 }
 
@@ -71,7 +71,7 @@ impl Trace {
         Self { kept: Vec::new(), capacity, hash: 0xcbf2_9ce4_8422_2325 }
     }
 
-    /// Adds what happened at the registers that start at `base`; at 0, when it was none of them.
+    /// Adds an event at the registers at `base`, or 0 for an event that is not a register access.
     pub(crate) fn add(&mut self, at: Instant, base: PhysAddr, what: Traced) {
         let (kind, offset, value) = match what {
             Traced::Read { offset, value, .. } => (1, offset, value),

@@ -1,4 +1,4 @@
-//! The board as a whole, through the env's face.
+//! The whole board, through its env.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -48,7 +48,7 @@ fn the_board_and_its_device_tree_agree() {
 }
 
 #[test]
-fn registers_that_nobody_has_cannot_be_mapped() {
+fn addresses_without_registers_cannot_be_mapped() {
     let board = Salvator::new().build();
     for (base, len) in [(0xe600_0000, 4), (0xee30_0000, 0x20_0001), (0xee30_0000, 0), (u64::MAX, 4)] {
         let base = PhysAddr(base);
@@ -75,7 +75,7 @@ fn an_access_outside_a_window_or_not_aligned_is_refused() {
 }
 
 #[test]
-fn a_device_that_was_pulled_out_answers_gone_and_does_no_more_dma() {
+fn a_removed_device_fails_accesses_and_stops_dma() {
     let b = bench();
     b.sata_on();
     b.enable_irqs();
@@ -97,7 +97,7 @@ fn a_device_that_was_pulled_out_answers_gone_and_does_no_more_dma() {
 }
 
 #[test]
-fn an_ipmmu_that_was_pulled_out_lets_nothing_through() {
+fn a_removed_ipmmu_faults_every_access() {
     let b = bench();
     b.map(0xffff_f000, DATA, PAGE_BITS);
     b.translation_on();
@@ -110,7 +110,7 @@ fn an_ipmmu_that_was_pulled_out_lets_nothing_through() {
 }
 
 #[test]
-fn interrupts_come_from_wait_only_and_a_stuck_line_does_not_stop_time() {
+fn interrupts_are_delivered_in_wait_only_and_a_stuck_line_does_not_stop_time() {
     let b = bench();
     b.sata_on();
     b.enable_irqs();
@@ -136,7 +136,7 @@ fn interrupts_come_from_wait_only_and_a_stuck_line_does_not_stop_time() {
 }
 
 #[test]
-fn waiting_arrives_at_the_next_event_or_at_the_deadline() {
+fn a_wait_ends_at_the_next_event_or_at_the_deadline() {
     let b = bench();
     let t0 = b.board.now();
     b.board.wait(t0 + Duration::from_millis(3));
@@ -151,7 +151,7 @@ fn waiting_arrives_at_the_next_event_or_at_the_deadline() {
 }
 
 #[test]
-fn power_domains_switch_when_asked_properly() {
+fn power_domains_switch_on_valid_requests_only() {
     let b = bench();
     let sysc = b.board.map_io(salvator::SYSC_BASE, 0x400).unwrap();
     assert_eq!((b.board.powered(32), b.board.powered(24), b.board.powered(1)), (Some(true), Some(false), None));
@@ -176,7 +176,7 @@ fn power_domains_switch_when_asked_properly() {
 }
 
 #[test]
-fn module_clocks_start_a_moment_after_they_are_asked_for() {
+fn module_clocks_start_some_time_after_they_are_enabled() {
     let b = bench();
     assert!(!b.board.module_runs(815));
     w(&b.cpg, 0x990, r(&b.cpg, 0x990) & !(1 << 15));
@@ -197,7 +197,7 @@ fn module_clocks_start_a_moment_after_they_are_asked_for() {
     assert_eq!(b.errors().lines().count(), 2, "status is read only, reset clear write only");
 }
 
-/// A bit of everything, with nothing of the host in it.
+/// A script with accesses to several devices, independent of the host.
 fn script(b: &Bench) {
     b.sata_on();
     b.enable_irqs();
@@ -283,7 +283,7 @@ fn threads_on_one_board_neither_hang_nor_panic() {
 }
 
 #[test]
-fn a_fault_plan_answers_inject() {
+fn a_fault_plan_decides_which_calls_fail() {
     let board = Salvator::new().build();
     assert!(!board.should_fail(FaultPoint::MapIo));
     board.faults().fail_nth(2);

@@ -1,4 +1,4 @@
-//! The checked-in device tree blobs are what their sources say.
+//! The checked-in device tree blobs match their sources.
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ fn boards() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("boards")
 }
 
-/// Turns a source or a blob into source text that says the same with the same words; `None` without `dtc`.
+/// Normalises a source or a blob into source text, by `dtc`; `None` without it.
 fn normal(file: &Path, format: &str) -> Option<String> {
     // Through a blob first: labels and includes are gone then, as they are in the other one.
     let mut compile = Command::new("dtc");

@@ -1,4 +1,4 @@
-//! The control tree of the Salvator board, with its real device tree and its drivers: what the user of commit 376991db4b64 types.
+//! The control tree of the Salvator board, with its real device tree and its drivers: the commands in the report of Linux commit 376991db4b64.
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
@@ -60,7 +60,7 @@ impl Rig {
     }
 }
 
-/// Each entry on a line: its path, then where it leads or what can be done with it.
+/// Each entry on a line: path, then target of a link or permissions.
 fn listing(tree: &Tree) -> String {
     let mut text = String::new();
     for (path, entry) in tree.walk() {

@@ -149,7 +149,7 @@ fn a_missing_flush_shows_the_stale_translation() {
 }
 
 #[test]
-fn flushing_the_leaf_alone_leaves_the_roots_copy() {
+fn flushing_the_leaf_alone_keeps_the_roots_translations() {
     let b = mapped();
     assert_eq!(access(&b, IOVA, true), Ok(DATA.0));
     b.unmap(IOVA);
@@ -159,7 +159,7 @@ fn flushing_the_leaf_alone_leaves_the_roots_copy() {
 }
 
 #[test]
-fn until_the_flush_bit_clears_the_old_translation_lives() {
+fn the_old_translation_is_used_until_the_flush_bit_clears() {
     let b = mapped();
     assert_eq!(access(&b, IOVA, true), Ok(DATA.0));
     b.unmap(IOVA);
@@ -176,7 +176,7 @@ fn until_the_flush_bit_clears_the_old_translation_lives() {
 }
 
 #[test]
-fn a_table_cut_off_without_flush_is_still_walked() {
+fn a_table_removed_without_flush_is_still_walked() {
     let b = mapped();
     b.map(IOVA - 0x1000, DATA + 0x1000, PAGE_BITS);
     assert_eq!(access(&b, IOVA, false), Ok(DATA.0));
@@ -202,7 +202,7 @@ fn a_block_in_place_of_a_table_without_flush_hits_twice() {
 }
 
 #[test]
-fn a_utlb_moved_to_another_context_without_flush_keeps_what_it_knew() {
+fn a_utlb_moved_to_another_context_without_flush_keeps_its_translations() {
     let b = mapped();
     assert_eq!(access(&b, IOVA, false), Ok(DATA.0));
     let other = PhysAddr(0x4800_8000);

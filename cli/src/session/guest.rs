@@ -89,7 +89,7 @@ impl Guest {
     pub(super) fn end(self) -> PromiseCounts {
         let machine = Arc::clone(&*self.machine);
         drop(self.machine);
-        self.env.0.let_go();
+        self.env.0.release_device();
         PromiseCounts::of(&machine)
     }
 }
@@ -101,7 +101,7 @@ fn release(machine: &Weak<Machine>, env: &Weak<GuestEnv>, device: &str) {
         let _ = machine.unbind(device, SataRcar::NAME);
     }
     if let Some(env) = env.upgrade() {
-        env.let_go();
+        env.release_device();
     }
 }
 

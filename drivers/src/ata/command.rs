@@ -1,4 +1,4 @@
-//! Commands, and the register contents that carry them to a device.
+//! Commands and the register contents that encode them.
 
 use core::fmt;
 
@@ -37,13 +37,13 @@ const ULTRA_DMA: u16 = 0x40;
 /// Device field: the LBA bit, which the 48-bit commands want set (ACS-3, 7.25.3).
 const LBA: u8 = 1 << 6;
 
-/// One command, as a host hands it to a device.
+/// One command as written to the device's registers.
 ///
 /// The fields are 16 or 48 bits wide and the registers 8: each register is written twice, first with
 /// [`first`](Self::first), then with [`second`](Self::second); then Device, then the command itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TaskFile {
-    /// What to do.
+    /// The command.
     pub command: Command,
     features: u16,
     count: u16,
@@ -56,7 +56,7 @@ impl TaskFile {
     /// Number of sectors that 48 bits can address.
     pub const MAX_LBA: u64 = 1 << 48;
 
-    /// A data transfer of `sectors` sectors (1 to 65,536) from `lba` on. `None` when that cannot be said in 48 bits.
+    /// A data transfer of `sectors` sectors (1 to 65,536) from `lba` on. `None` when the range does not fit into 48 bits.
     pub fn transfer(command: Command, lba: u64, sectors: u32) -> Option<Self> {
         let fits = (1..=Self::MAX_SECTORS).contains(&sectors)
             && lba.checked_add(u64::from(sectors)).is_some_and(|end| end <= Self::MAX_LBA);
@@ -65,7 +65,7 @@ impl TaskFile {
     }
 
     /// A command without parameters.
-    pub const fn plain(command: Command) -> Self {
+    pub const fn without_parameters(command: Command) -> Self {
         Self { command, features: 0, count: 0, lba: 0 }
     }
 
@@ -80,24 +80,24 @@ impl TaskFile {
         self.lba
     }
 
-    /// What to write first to Features, Count, LBA low, mid and high: the upper halves.
+    /// Upper halves of Features, Count, LBA low, mid and high, which are written first.
     pub const fn first(&self) -> [u8; 5] {
         let [_, _, _, l3, l4, l5, _, _] = self.lba.to_le_bytes();
         [self.features.to_le_bytes()[1], self.count.to_le_bytes()[1], l3, l4, l5]
     }
 
-    /// What to write to the same registers afterwards: the lower halves.
+    /// Lower halves of the same registers, which are written second.
     pub const fn second(&self) -> [u8; 5] {
         let [l0, l1, l2, ..] = self.lba.to_le_bytes();
         [self.features.to_le_bytes()[0], self.count.to_le_bytes()[0], l0, l1, l2]
     }
 
-    /// What to write to Device.
+    /// Contents of Device.
     pub const fn device(&self) -> u8 {
         LBA
     }
 
-    /// The sector address that a device left in LBA low, mid and high: as read with the HOB bit clear, and set.
+    /// The sector address in LBA low, mid and high, as read with the HOB bit clear (`low`) and set (`high`).
     pub const fn lba_of(low: [u8; 3], high: [u8; 3]) -> u64 {
         u64::from_le_bytes([low[0], low[1], low[2], high[0], high[1], high[2], 0, 0])
     }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_split_into_two_writes_and_comes_back_whole() {
+    fn an_address_is_written_in_two_halves_and_reassembled() {
         let tf = TaskFile::transfer(Command::ReadDmaExt, 0x0605_0403_0201, 0x0807).unwrap();
         assert_eq!(tf.first(), [0, 8, 4, 5, 6]);
         assert_eq!(tf.second(), [0, 7, 1, 2, 3]);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_48_bits_cannot_say_is_refused() {
+    fn a_range_beyond_48_bits_is_refused() {
         let of = |lba, sectors| TaskFile::transfer(Command::WriteDmaExt, lba, sectors);
         assert_eq!(of(0, 0), None);
         assert_eq!(of(0, 0x1_0001), None);

@@ -1,4 +1,4 @@
-//! Why a command did not do what it should.
+//! Errors of commands and of port start-up.
 
 use core::time::Duration;
 
@@ -7,7 +7,7 @@ use bindery::env::IoError;
 
 use super::{Command, Difference, ErrorBits, IdentityError, Status};
 
-/// Why an ATA command, or the start-up of a port, failed.
+/// Failure of an ATA command or of the start-up of a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AtaError {
     /// The device ended the command with an error.
@@ -27,62 +27,62 @@ pub enum AtaError {
     TimedOut {
         /// The command.
         command: Command,
-        /// How long it was waited for.
+        /// Time that the driver waited.
         after: Duration,
     },
-    /// The controller was refused access to memory: by the IOMMU, or because there is nothing there.
-    #[error("{command}: the controller was refused access to memory")]
+    /// A memory access of the controller was aborted: by the IOMMU, or because nothing is at the address.
+    #[error("{command}: a memory access of the controller was aborted")]
     Memory {
         /// The command.
         command: Command,
     },
-    /// The device ended the command before all data had moved, and calls it a success.
-    #[error("{command}: the device moved less data than it was asked to")]
+    /// The device completed the command successfully before all data was transferred.
+    #[error("{command}: the device transferred less data than requested")]
     Short {
         /// The command.
         command: Command,
     },
-    /// The device did something that does not belong to the command.
-    #[error("{command}: the device is out of step (status {status})")]
+    /// The device violated the command's protocol: DRQ is set where it must be clear, or the other way round.
+    #[error("{command}: protocol violation of the device (status {status})")]
     Protocol {
         /// The command.
         command: Command,
         /// The device's Status field.
         status: Status,
     },
-    /// Nothing answers on the link.
+    /// No device is detected on the link.
     #[error("the link is down (SStatus {sstatus:#x})")]
     LinkDown {
-        /// What the port says of its link.
+        /// Contents of `SStatus`.
         sstatus: u32,
     },
-    /// The link went down or came up, so that another disk may be there. The disk is asked who it is before the next
-    /// command.
-    #[error("the link was lost meanwhile")]
+    /// The link went down or came up, so that another disk may be connected. The disk is identified again before the
+    /// next command.
+    #[error("the link was lost during the command")]
     LinkChanged,
-    /// Another disk answers than the one that the port was started with, or the same one has changed.
+    /// The connected disk is another one than at the start of the port, or has changed.
     #[error(transparent)]
     Changed(#[from] Difference),
-    /// The link is up, but the device takes no commands.
+    /// The link is up, but the device does not accept commands.
     #[error("the device does not become ready (status {0})")]
     NotReady(Status),
     /// The device is not a disk: LBA low, mid and high after a reset (an ATA disk leaves 1, 0, 0).
     #[error("the device is not an ATA disk (signature {0:02x?})")]
     Signature([u8; 3]),
-    /// What the device says of itself cannot be used.
+    /// The IDENTIFY DEVICE data is invalid.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// Sectors beyond the end. The device was not asked.
+    /// Sectors beyond the end. No command was sent.
     #[error("{sectors} sectors at {lba}: the disk has {capacity}")]
     OutOfRange {
         /// First sector asked for.
         lba: u64,
-        /// How many.
+        /// Number of sectors asked for.
         sectors: u64,
-        /// How many the disk has.
+        /// Sectors of the disk.
         capacity: u64,
     },
-    /// Not a whole number of sectors. The device was not asked.
+    /// Not a whole number of sectors. No command was sent.
     #[error("{len} bytes are not whole sectors of {sector} bytes")]
     Unaligned {
         /// Bytes asked for.
@@ -90,18 +90,18 @@ pub enum AtaError {
         /// Bytes in a sector.
         sector: u32,
     },
-    /// The buffers could not be given to the controller, or not taken back.
+    /// The buffers could not be mapped or unmapped.
     #[error(transparent)]
     Dma(#[from] DmaError),
-    /// The DMA engine runs on after it was told to stop.
+    /// The DMA engine keeps running after a stop request.
     #[error("the DMA engine does not stop")]
     Stuck,
-    /// The port was given up earlier. The words say why. A disk that was pulled out is looked for with each command; for
-    /// anything else only a new bind tries again.
-    #[error("the port was given up: {0}")]
+    /// The port was disabled earlier, for the given reason. For a disk that was removed, later commands check whether it
+    /// is back; after any other reason only a new bind tries again.
+    #[error("the port is disabled: {0}")]
     Dead(&'static str),
-    /// The driver is letting go of the device: the command was broken off, or not begun.
-    #[error("the driver is letting go of the device")]
+    /// The driver is being unbound: the command was aborted, or not started.
+    #[error("the driver is being unbound")]
     Stopping,
     /// The controller's registers do not answer.
     #[error(transparent)]
@@ -109,32 +109,32 @@ pub enum AtaError {
 }
 
 impl AtaError {
-    /// The error in words that last for ever, without its numbers.
-    pub const fn words(&self) -> &'static str {
+    /// A static description of the error, without its numbers.
+    pub const fn description(&self) -> &'static str {
         match self {
             Self::Failed { command: Command::IdentifyDevice, .. } => "the device refused IDENTIFY DEVICE",
             Self::Failed { .. } => "the device ended a command with an error",
             Self::TimedOut { .. } => "the device does not answer",
-            Self::Memory { .. } => "the controller was refused access to memory",
-            Self::Short { .. } => "the device moved less data than it was asked to",
-            Self::Protocol { .. } => "the device is out of step",
+            Self::Memory { .. } => "a memory access of the controller was aborted",
+            Self::Short { .. } => "the device transferred less data than requested",
+            Self::Protocol { .. } => "protocol violation of the device",
             Self::LinkDown { .. } => "the link is down",
-            Self::LinkChanged => "the link was lost meanwhile",
-            Self::Changed(difference) => difference.words(),
+            Self::LinkChanged => "the link was lost during the command",
+            Self::Changed(difference) => difference.description(),
             Self::NotReady(_) => "the device does not become ready",
             Self::Signature(_) => "the device is not an ATA disk",
-            Self::Identity(_) => "the disk's identification cannot be used",
+            Self::Identity(_) => "the disk's identification is invalid",
             Self::OutOfRange { .. } => "beyond the end of the disk",
             Self::Unaligned { .. } => "not whole sectors",
             Self::Dma(_) => "the buffers could not be mapped or unmapped",
             Self::Stuck => "the DMA engine does not stop",
             Self::Dead(why) => why,
-            Self::Stopping => "the driver is letting go of the device",
+            Self::Stopping => "the driver is being unbound",
             Self::Io(_) => "the registers do not answer",
         }
     }
 
-    /// Whether the device was left in a state that only a reset ends.
+    /// Returns true when only a reset makes the device usable again.
     pub const fn needs_reset(&self) -> bool {
         matches!(
             self,
@@ -149,7 +149,7 @@ impl AtaError {
         )
     }
 
-    /// Whether the disk may answer again without anybody's help: it is pulled out, or spins up.
+    /// Returns true when the disk may become usable without a new bind: it was removed, or is spinning up.
     pub const fn may_come_back(&self) -> bool {
         matches!(self, Self::LinkDown { .. } | Self::LinkChanged | Self::NotReady(_))
     }

@@ -1,4 +1,4 @@
-//! What a disk says of itself: the data of IDENTIFY DEVICE (ACS-3, 7.12.7).
+//! Data of IDENTIFY DEVICE (ACS-3, 7.12.7).
 
 use alloc::string::String;
 
@@ -6,10 +6,10 @@ use super::TaskFile;
 
 /// Words of IDENTIFY DEVICE data.
 const WORDS: usize = 256;
-/// Largest sector that is believed, in bytes.
+/// Largest sector size that is accepted, in bytes.
 const MAX_SECTOR: u32 = 64 << 10;
 
-/// A disk, in its own words.
+/// Identification of a disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// Model number.
@@ -28,7 +28,7 @@ pub struct Identity {
     pub write_cache: bool,
 }
 
-/// Why IDENTIFY DEVICE data cannot be used.
+/// Reason for which IDENTIFY DEVICE data is rejected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum IdentityError {
     /// Word 0 says that this is not an ATA device, or that the answer is incomplete.
@@ -49,7 +49,11 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    /// Reads the 256 words that the device answered with.
+    /// Decodes the 256 words of the device's answer.
+    ///
+    /// # Errors
+    ///
+    /// When the data is incomplete or inconsistent, or lacks a feature that the driver needs.
     pub fn decode(words: &[u16; WORDS]) -> Result<Self, IdentityError> {
         // Bit 15: not ATA. Bit 2: incomplete.
         if words[0] & (1 << 15 | 1 << 2) != 0 {
@@ -86,39 +90,39 @@ impl Identity {
     }
 }
 
-/// What differs between two answers that should come from one disk.
+/// Difference between two identifications that should be of the same disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Difference {
     /// The model.
-    #[error("there is another disk now: its model differs")]
+    #[error("another disk is connected: its model differs")]
     Model,
     /// The serial number.
-    #[error("there is another disk now: its serial number differs")]
+    #[error("another disk is connected: its serial number differs")]
     Serial,
     /// The number of sectors.
     #[error("the disk has {now} sectors now, it had {before}")]
     Sectors {
-        /// What it had.
+        /// Sectors before.
         before: u64,
-        /// What it has.
+        /// Sectors now.
         now: u64,
     },
     /// The size of a sector in bytes.
     #[error("the disk has sectors of {now} bytes now, they had {before}")]
     SectorSize {
-        /// What they had.
+        /// Bytes before.
         before: u32,
-        /// What they have.
+        /// Bytes now.
         now: u32,
     },
 }
 
 impl Difference {
-    /// The difference in words that last for ever, without its numbers.
-    pub const fn words(self) -> &'static str {
+    /// A static description of the difference, without its numbers.
+    pub const fn description(self) -> &'static str {
         match self {
-            Self::Model => "there is another disk now: its model differs",
-            Self::Serial => "there is another disk now: its serial number differs",
+            Self::Model => "another disk is connected: its model differs",
+            Self::Serial => "another disk is connected: its serial number differs",
             Self::Sectors { .. } => "the disk has another size now",
             Self::SectorSize { .. } => "the disk has sectors of another size now",
         }
@@ -126,7 +130,11 @@ impl Difference {
 }
 
 impl Identity {
-    /// An error unless `now` comes from the same disk, with the same sectors. Firmware, modes and cache may change.
+    /// Checks that `now` is the same disk with the same geometry. Firmware, modes and cache may differ.
+    ///
+    /// # Errors
+    ///
+    /// The first difference found.
     pub fn same_disk(&self, now: &Self) -> Result<(), Difference> {
         if self.model != now.model {
             return Err(Difference::Model);
@@ -144,13 +152,14 @@ impl Identity {
     }
 }
 
-/// Word 255: 0xa5 in the low byte says that the high byte makes the sum of all bytes 0.
+/// Verifies word 255: when its low byte is 0xa5, all bytes add up to 0.
 fn checksum(words: &[u16; WORDS]) -> Result<(), IdentityError> {
     let sum = words.iter().flat_map(|w| w.to_le_bytes()).fold(0, u8::wrapping_add);
     if words[255] & 0xff == 0xa5 && sum != 0 { Err(IdentityError::Checksum(sum)) } else { Ok(()) }
 }
 
-/// Word 106, when bits 15 and 14 are 01: bit 12 says that words 117 and 118 hold the sector size in 16-bit words.
+/// Decodes word 106, valid when bits 15 and 14 are 01: with bit 12 set, words 117 and 118 hold the sector size in 16-bit
+/// words.
 fn sector_size(words: &[u16; WORDS]) -> Result<u32, IdentityError> {
     if words[106] & 0xc000 != 0x4000 || words[106] & 1 << 12 == 0 {
         return Ok(512);
@@ -162,8 +171,8 @@ fn sector_size(words: &[u16; WORDS]) -> Result<u32, IdentityError> {
     }
 }
 
-/// ATA strings hold two characters a word, the first in the high byte, filled up with spaces. What is not printable
-/// becomes a question mark.
+/// Decodes an ATA string: two characters a word, the first in the high byte, padded with spaces. Characters that are not
+/// printable become question marks.
 fn text(words: &[u16]) -> String {
     let bytes = words.iter().flat_map(|w| w.to_be_bytes());
     let all: String = bytes.map(|b| if (b' '..=b'~').contains(&b) { b as char } else { '?' }).collect();
@@ -213,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_printable_cannot_reach_a_terminal() {
+    fn characters_that_are_not_printable_are_replaced() {
         let mut w = disk();
         w[27] = 0x1b5b;
         w[28] = 0x0041;
@@ -223,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn each_thing_that_is_missing_or_wrong_is_named() {
+    fn each_missing_feature_and_invalid_field_is_named() {
         let with = |change: fn(&mut [u16; WORDS])| {
             let mut w = disk();
             change(&mut w);
@@ -244,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn large_sectors_are_read_and_absurd_ones_refused() {
+    fn large_sectors_are_accepted_and_absurd_sizes_refused() {
         let sized = |words: u32| {
             let mut w = disk();
             w[106] = 0x5000;
@@ -258,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn any_256_words_are_an_identity_or_an_error() {
+    fn decoding_random_words_never_panics() {
         let mut seed = 1_u64;
         for _ in 0..10_000 {
             let mut w = disk();

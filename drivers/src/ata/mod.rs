@@ -1,4 +1,4 @@
-//! ATA: commands, what a device answers, and what it says of itself. No registers of any controller.
+//! ATA commands, status and identification, without any controller's registers.
 //!
 //! Source: ATA/ATAPI Command Set 3 (ACS-3, T13/2161-D), unless a line says otherwise.
 

@@ -1,4 +1,4 @@
-//! The Status and Error fields that a device answers with.
+//! The Status and Error fields.
 
 use core::fmt;
 
@@ -6,15 +6,15 @@ bitflags::bitflags! {
     /// The Status field (ACS-3, 6.2; BSY and DRQ: ATA8-APT).
     #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
     pub struct Status: u8 {
-        /// The command ended with an error; the Error field says which.
+        /// The command ended with an error, see the Error field.
         const ERR = 1 << 0;
-        /// The device waits to move data.
+        /// The device is ready to transfer data.
         const DRQ = 1 << 3;
-        /// Device fault: it cannot do what it should, whatever the command.
+        /// Device fault, whatever the command.
         const DF = 1 << 5;
-        /// The device takes commands.
+        /// The device accepts commands.
         const DRDY = 1 << 6;
-        /// The device is at work; no other bit means anything.
+        /// The device is busy; the other bits are invalid.
         const BSY = 1 << 7;
     }
 }

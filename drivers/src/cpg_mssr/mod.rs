@@ -22,7 +22,7 @@ use module::Module;
 
 /// The driver.
 ///
-/// Users may not unbind it by hand: nearly every module's clock hangs on it. Linux has no such files for it either, because
+/// Users may not unbind it by hand: nearly every module's clock depends on it. Linux has no such files for it either, because
 /// it registers the driver for one probe only (linux-6.12 `cpg_mssr_init`, `drivers/clk/renesas/renesas-cpg-mssr.c`;
 /// `__platform_driver_probe`, `drivers/base/platform.c`).
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Driver for CpgMssr {
             return Err(ProbeError::Device("the register window is too small"));
         }
         let clock = dev.system_clock();
-        // Nobody knows since when lines are asserted that an earlier user has left so: take it for now.
+        // It is unknown since when an earlier user's lines have been asserted: assume since now.
         let asserted = Mutex::new([clock.now(); regs::BANKS]);
         let cpg = Cpg { regs: regs.handle(), clock, asserted };
         Ok(dev.provide::<dyn Supply>(Arc::new(cpg))?)
@@ -56,11 +56,12 @@ impl Driver for CpgMssr {
     }
 }
 
-/// What consumers switch.
+/// Provider of clocks, power and resets.
 struct Cpg {
     regs: MmioHandle,
     clock: SystemClock,
-    /// When a line of each reset register was asserted last. Also guards the read-modify-write of the stop registers.
+    /// Time at which a line of each reset register was last asserted. Also guards the read-modify-write of the stop
+    /// registers.
     asserted: Mutex<[Instant; regs::BANKS]>,
 }
 
@@ -78,7 +79,7 @@ impl Supply for Cpg {
 }
 
 impl Cpg {
-    /// Starts or stops a module's clock. False when it does not start.
+    /// Starts or stops a module's clock. Returns false when it does not start.
     fn clock(&self, module: Module, on: bool) -> Result<bool, IoError> {
         if !on && module.is_critical() {
             return Ok(true);
@@ -107,6 +108,7 @@ impl Cpg {
         if self.regs.read32(regs::SRCR[bank])? & bit == 0 {
             return Ok(true);
         }
+        // Software must hold the line for a whole cycle of RCLK; the time since it was asserted counts.
         let since = self.asserted.lock()[bank];
         let lasted = self.clock.now().since(since);
         if let Some(rest) = regs::RESET_PULSE.checked_sub(lasted) {

@@ -10,22 +10,22 @@ const CRITICAL: [u32; 2] = [402, 408];
 pub(super) struct Module(u32);
 
 impl Module {
-    /// The module that device trees call `number`: register times 100 plus bit. `None` when there is no such bit.
+    /// The module with this number in device trees: register times 100 plus bit. `None` when there is no such bit.
     pub(super) fn new(number: u32) -> Option<Self> {
         (number / 100 < BANKS as u32 && number % 100 < 32).then_some(Self(number))
     }
 
-    /// Which register.
+    /// Index of its register.
     pub(super) fn bank(self) -> usize {
         (self.0 / 100) as usize
     }
 
-    /// Its bit there.
+    /// Its bit in that register.
     pub(super) fn bit(self) -> u32 {
         1 << (self.0 % 100)
     }
 
-    /// Whether the system hangs without its clock.
+    /// Returns true when the system hangs without its clock.
     pub(super) fn is_critical(self) -> bool {
         CRITICAL.contains(&self.0)
     }

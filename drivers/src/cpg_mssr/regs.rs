@@ -5,13 +5,13 @@
 
 use core::time::Duration;
 
-/// Bytes that the window has at least.
+/// Smallest size of the register window, in bytes.
 pub(super) const WINDOW: u64 = 0x9b0;
 
-/// Registers of each kind.
+/// Number of registers of each kind.
 pub(super) const BANKS: usize = 12;
 
-/// Module stop status: 1 = the clock stands. Read only.
+/// Module stop status: 1 = stopped. Read only.
 pub(super) const MSTPSR: [u64; BANKS] =
     [0x030, 0x038, 0x040, 0x048, 0x04c, 0x03c, 0x1c0, 0x1c4, 0x9a0, 0x9a4, 0x9a8, 0x9ac];
 /// System module stop control: 1 = stop.
@@ -29,7 +29,7 @@ pub(super) const CORE_CLOCK: u32 = 0;
 /// First cell of a clock specifier: a module clock, by module number.
 pub(super) const MODULE_CLOCK: u32 = 1;
 
-/// How long to wait for a module's clock. The hardware takes a few cycles of the slowest bus clock.
+/// Longest wait for a module's clock to start. The hardware takes a few cycles of the slowest bus clock.
 pub(super) const CLOCK_START: Duration = Duration::from_micros(100);
-/// How long a reset lasts at least: one cycle of RCLK (32.768 kHz), and some.
+/// Shortest reset pulse: one cycle of RCLK (32.768 kHz) and a margin.
 pub(super) const RESET_PULSE: Duration = Duration::from_micros(35);

@@ -1,4 +1,4 @@
-//! A translation context in use: one domain, or the one in which everything is blocked.
+//! A translation context in use: of one domain, or the blocked one.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -18,64 +18,65 @@ use super::regs;
 use super::root::Root;
 use crate::poll::poll;
 
-/// The table pages of a context, in the tree and cut out of it.
+/// Page tables of a context: the live tree, and tables removed from it.
 pub(super) struct Tables {
     root: Box<PageTable<Lpae32>>,
-    /// What was unmapped by calls that the hardware did not confirm, with the number of the flush that would. Bounded
-    /// by what was mapped then: the core gives no more memory to a device that has some in quarantine.
+    /// Tables removed by unmaps that the hardware did not confirm, with the number of the flush that would. Bounded by
+    /// the mappings of that time: the core gives no more memory to a device that has some in quarantine.
     unconfirmed: Vec<(u64, Gather)>,
 }
 
 impl Tables {
-    /// The hardware has confirmed every flush up to number `ended`: what was cut out before goes back.
-    pub(super) fn confirm(&mut self, ended: u64) {
-        for (_, gather) in self.unconfirmed.extract_if(.., |(number, _)| *number <= ended) {
+    /// Frees the tables removed before flush number `completed`, which the hardware has confirmed.
+    pub(super) fn confirm(&mut self, completed: u64) {
+        for (_, gather) in self.unconfirmed.extract_if(.., |(number, _)| *number <= completed) {
             gather.free_tables();
         }
     }
 }
 
-/// Where a context is in its life.
-enum Life {
+/// State of a context.
+enum State {
     /// In use.
-    On(Tables),
-    /// Given back.
-    Off,
+    Active(Tables),
+    /// Returned to the root. Another domain may use the hardware context by now.
+    Retired,
 }
 
-impl Life {
+impl State {
     fn tables(&mut self) -> Option<&mut Tables> {
         match self {
-            Self::On(tables) => Some(tables),
-            Self::Off => None,
+            Self::Active(tables) => Some(tables),
+            Self::Retired => None,
         }
     }
 }
 
-/// Numbers of the flushes of a context, to let callers share one.
+/// Counters of a context's flushes, by which concurrent callers share one.
 #[derive(Default)]
 struct Flushes {
-    /// Begun so far.
-    begun: u64,
-    /// The newest that has ended.
-    ended: u64,
+    /// Flushes started so far.
+    started: u64,
+    /// Number of the newest completed flush.
+    completed: u64,
 }
 
-/// One context of a root. Dropping it switches it off.
+/// One context of a root. Dropping it disables it.
 pub(super) struct Context {
     pub(super) root: Arc<Root>,
-    /// Whose masters it translates for. `None`: for those of all leaves, because nothing is mapped in it.
+    /// The leaf whose masters it translates for. `None` for the blocked context, which all leaves share because nothing
+    /// is mapped in it.
     pub(super) leaf: Option<Arc<Leaf>>,
     pub(super) number: u8,
-    life: Mutex<Life>,
-    /// The hardware has confirmed that nothing is left of it.
-    forgotten: Arc<AtomicBool>,
+    state: Mutex<State>,
+    /// Set when the hardware has confirmed that it caches nothing of the context.
+    invalidated: Arc<AtomicBool>,
     /// Leaf lock: only registers are touched while it is held.
     flushes: Mutex<Flushes>,
 }
 
 impl Context {
-    /// Makes a context of kind `kind` and switches it on.
+    /// Allocates a context for a domain of this kind and enables it.
     pub(super) fn new(root: &Arc<Root>, leaf: Option<&Arc<Leaf>>, kind: DomainKind) -> Result<Arc<Self>, IommuError> {
         let config = Config { input_bits: regs::INPUT_BITS, output_bits: regs::OUTPUT_BITS, coherent_walk: false };
         let table =
@@ -83,22 +84,22 @@ impl Context {
         let root_table = Box::new(table.map_err(|_| IommuError::OutOfMemory)?);
         let registers = root_table.registers();
         let tables = Tables { root: root_table, unconfirmed: Vec::new() };
-        let context = root.take(kind, |number| {
+        let context = root.allocate(kind, |number| {
             Arc::new(Self {
                 root: Arc::clone(root),
                 leaf: leaf.cloned(),
                 number,
-                life: Mutex::new(Life::On(tables)),
-                forgotten: Arc::default(),
+                state: Mutex::new(State::Active(tables)),
+                invalidated: Arc::default(),
                 flushes: Mutex::default(),
             })
         })?;
-        context.switch_on(registers.ttbr, registers.mair).map_err(|_| IommuError::Dead)?;
+        context.enable(registers.ttbr, registers.mair).map_err(|_| IommuError::Dead)?;
         Ok(context)
     }
 
-    /// Programs the context. What it had cached for its last user was flushed when that one left.
-    fn switch_on(&self, ttbr: u64, mair: u32) -> Result<(), IoError> {
+    /// Programs and enables the context. Translations of its previous user were flushed when it was disabled.
+    fn enable(&self, ttbr: u64, mair: u32) -> Result<(), IoError> {
         let write = |register, value| self.root.regs.write(self.number, register, value);
         write(regs::IMTTLBR0, ttbr as u32)?;
         write(regs::IMTTUBR0, (ttbr >> 32) as u32)?;
@@ -111,45 +112,45 @@ impl Context {
         write(regs::IMCTR, regs::IMCTR_INTEN | regs::IMCTR_FLUSH | regs::IMCTR_MMUEN)
     }
 
-    /// Makes leaf and root forget the context's translations, leaves IMCTR at `control`, and waits until both have.
+    /// Invalidates the context's cached translations in leaf and root, leaves IMCTR at `control`, and waits for completion.
     ///
-    /// The hardware knows no selective flush, so callers that come while one runs share the next one. Only the root is
-    /// asked: its flush begins later and takes longer than the leaf's.
+    /// The hardware has no selective flush, so callers that arrive while one runs share the next one. Only the root is
+    /// polled: its flush starts later and takes longer than the leaf's.
     ///
-    /// Returns the number of the newest flush that has ended, or of the one that should have.
+    /// Returns the number of the newest completed flush, or, when it did not complete in time, of the one awaited.
     fn flush_with(&self, control: u32) -> Result<u64, u64> {
         let root = &self.root;
-        let need = self.flushes.lock().begun + 1;
-        let begin = |flushes: &mut Flushes| {
+        let need = self.flushes.lock().started + 1;
+        let start = |flushes: &mut Flushes| {
             if let Some(leaf) = &self.leaf {
                 leaf.control(self.number, control | regs::IMCTR_FLUSH)?;
             }
             root.regs.write(self.number, regs::IMCTR, control | regs::IMCTR_FLUSH)?;
-            flushes.begun += 1;
+            flushes.started += 1;
             Ok::<_, IoError>(())
         };
         let idle = |flushes: &mut Flushes| {
             let idle = root.regs.read(self.number, regs::IMCTR)? & regs::IMCTR_FLUSH == 0;
             if idle {
-                flushes.ended = flushes.begun;
+                flushes.completed = flushes.started;
             }
             Ok::<_, IoError>(idle)
         };
         let wait = || {
-            let begun = poll(
+            let started = poll(
                 || root.clock.now(),
                 regs::FLUSH_LIMIT,
                 || {
                     let mut flushes = self.flushes.lock();
-                    if flushes.begun < need && idle(&mut flushes)? {
-                        begin(&mut flushes)?;
+                    if flushes.started < need && idle(&mut flushes)? {
+                        start(&mut flushes)?;
                     }
-                    Ok::<_, IoError>(flushes.begun >= need)
+                    Ok::<_, IoError>(flushes.started >= need)
                 },
             )?;
-            if !begun {
-                // The last one hangs. Hardware that has recovered answers when it is asked again.
-                begin(&mut self.flushes.lock())?;
+            if !started {
+                // The previous flush hangs. Hardware that has recovered completes a new one.
+                start(&mut self.flushes.lock())?;
             }
             poll(
                 || root.clock.now(),
@@ -157,11 +158,11 @@ impl Context {
                 || {
                     let mut flushes = self.flushes.lock();
                     idle(&mut flushes)?;
-                    Ok::<_, IoError>(flushes.ended >= need)
+                    Ok::<_, IoError>(flushes.completed >= need)
                 },
             )
         };
-        if wait().is_ok_and(|ended: bool| ended) { Ok(self.flushes.lock().ended) } else { Err(need) }
+        if wait().is_ok_and(|completed: bool| completed) { Ok(self.flushes.lock().completed) } else { Err(need) }
     }
 }
 
@@ -170,25 +171,25 @@ impl Translation for Context {
         if self.leaf.is_none() {
             return Err(MapError::Revoked);
         }
-        self.life.lock().tables().ok_or(MapError::Revoked)?.root.map(iova, phys, len, prot)
+        self.state.lock().tables().ok_or(MapError::Revoked)?.root.map(iova, phys, len, prot)
     }
 
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
-        self.life.lock().tables().ok_or(MapError::Revoked)?.root.unmap(iova, len, gather)
+        self.state.lock().tables().ok_or(MapError::Revoked)?.root.unmap(iova, len, gather)
     }
 
     fn flush(&self, gather: &mut Gather) -> Result<(), IommuError> {
-        match &*self.life.lock() {
-            // A context that was given back may be somebody else's by now: only the root touches its registers.
-            Life::Off if self.root.is_forgotten(&self.forgotten) => return Ok(()),
-            Life::Off => return Err(IommuError::Dead),
-            Life::On(tables) if gather.is_empty() && tables.unconfirmed.is_empty() => return Ok(()),
-            Life::On(_) => {}
+        match &*self.state.lock() {
+            // A retired context may have another user by now, so only the root touches its registers.
+            State::Retired if self.root.is_invalidated(&self.invalidated) => return Ok(()),
+            State::Retired => return Err(IommuError::Dead),
+            State::Active(tables) if gather.is_empty() && tables.unconfirmed.is_empty() => return Ok(()),
+            State::Active(_) => {}
         }
         let flushed = self.flush_with(regs::IMCTR_INTEN | regs::IMCTR_MMUEN);
-        let mut life = self.life.lock();
-        match (flushed, life.tables()) {
-            (Ok(ended), Some(tables)) => tables.confirm(ended),
+        let mut state = self.state.lock();
+        match (flushed, state.tables()) {
+            (Ok(completed), Some(tables)) => tables.confirm(completed),
             (Err(number), Some(tables)) => {
                 tables.unconfirmed.push((number, core::mem::take(gather)));
                 return Err(IommuError::Dead);
@@ -199,17 +200,17 @@ impl Translation for Context {
     }
 
     fn retire(&self) {
-        // Whoever comes meanwhile finds it off: the lock is not held while the hardware is waited for.
-        let Life::On(tables) = core::mem::replace(&mut *self.life.lock(), Life::Off) else { return };
+        // The lock is not held while waiting for the hardware: concurrent callers see the retired state.
+        let State::Active(tables) = core::mem::replace(&mut *self.state.lock(), State::Retired) else { return };
         let confirmed = self.flush_with(0).is_ok();
         if let Some(leaf) = &self.leaf {
             leaf.disabled(self.number);
         }
-        self.root.give_back(self.number, tables, Arc::clone(&self.forgotten), confirmed);
+        self.root.release(self.number, tables, Arc::clone(&self.invalidated), confirmed);
     }
 
     fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {
-        self.life.lock().tables()?.root.resolve(iova).map(|(phys, _)| phys)
+        self.state.lock().tables()?.root.resolve(iova).map(|(phys, _)| phys)
     }
 
     fn label(&self) -> String {

@@ -1,9 +1,9 @@
-//! What a fault status says.
+//! Decoding of the fault status.
 
 use super::regs;
 
-/// The fault in words, and whether the access was a write as far as the status tells: it only tells when a mapping
-/// forbids the access, and mappings forbid nothing but writes.
+/// Reason of the fault, and true if the access is known to be a write. The status tells so only for permission faults,
+/// as mappings forbid nothing but writes.
 pub(super) fn decode(imstr: u32) -> (&'static str, bool) {
     match imstr {
         s if s & regs::IMSTR_MHIT != 0 => ("more than one cached translation", false),
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_bit_gives_the_reason() {
+    fn the_most_severe_bit_gives_the_reason() {
         assert_eq!(decode(1), ("no translation", false));
         assert_eq!(decode(1 << 1 | 4 << 8), ("not permitted", true));
         assert_eq!(decode(1 << 1 | 5 << 8), ("the page tables are not marked non-secure", false));

@@ -16,18 +16,18 @@ use super::context::Context;
 use super::regs::{self, Regs};
 use super::root::Root;
 
-/// The registers of a leaf and what is on there.
+/// A leaf's registers and enabled contexts.
 pub(super) struct Leaf {
     name: String,
     regs: Regs,
     root: Arc<Root>,
-    /// One bit per context that this leaf lets through. Leaf lock: only registers are touched while it is held.
+    /// One bit per context that is enabled in this leaf. Leaf lock: only registers are accessed while it is held.
     enabled: Mutex<u32>,
 }
 
 impl Leaf {
-    /// Takes over the hardware, whatever its state: no context is let through. Micro-TLBs keep theirs until their
-    /// masters join a group.
+    /// Takes over the hardware in any state and disables all contexts. Micro-TLBs keep their settings until their masters
+    /// join a group.
     pub(super) fn new(name: &str, regs: Regs, root: Arc<Root>) -> Result<Arc<Self>, IoError> {
         for number in regs.layout.usable() {
             regs.write(number, regs::IMCTR, regs::IMCTR_FLUSH)?;
@@ -35,7 +35,7 @@ impl Leaf {
         Ok(Arc::new(Self { name: name.into(), regs, root, enabled: Mutex::new(0) }))
     }
 
-    /// Lets a context through.
+    /// Enables a context.
     pub(super) fn enable(&self, number: u8) -> Result<(), IoError> {
         let mut enabled = self.enabled.lock();
         if *enabled & 1 << number == 0 {
@@ -50,24 +50,24 @@ impl Leaf {
         self.regs.write(number, regs::IMCTR, value)
     }
 
-    /// A context's user has switched it off.
+    /// Records that a context's user has disabled it.
     pub(super) fn disabled(&self, number: u8) {
         *self.enabled.lock() &= !(1 << number);
     }
 
-    /// Leaves the hardware letting no context through. Micro-TLBs stay as they are, on the blocked context: with it
-    /// switched off their masters reach nothing.
+    /// Disables all contexts when the driver is unbound. Micro-TLBs stay on the blocked context: while it is disabled,
+    /// their masters reach nothing.
     pub(super) fn shut_down(&self) {
         let mut enabled = self.enabled.lock();
         for number in self.regs.layout.usable() {
-            // Registers that do not answer any more belong to hardware that is gone.
+            // An error means that the hardware was removed.
             let _ = self.control(number, 0);
         }
         *enabled = 0;
     }
 }
 
-/// A leaf as the core sees it.
+/// A leaf as an IOMMU of the core.
 pub(super) struct LeafIommu(pub(super) Arc<Leaf>);
 
 impl Iommu for LeafIommu {
@@ -102,7 +102,7 @@ impl Iommu for LeafIommu {
     fn domain(&self, kind: DomainKind) -> Result<Arc<dyn Translation>, IommuError> {
         let Self(leaf) = self;
         Ok(match kind {
-            DomainKind::Identity => Arc::new(PassThrough { root: Arc::clone(&leaf.root) }),
+            DomainKind::Identity => Arc::new(Identity { root: Arc::clone(&leaf.root) }),
             DomainKind::Blocked => leaf.root.blocked(|| Context::new(&leaf.root, None, kind))?,
             DomainKind::Strict | DomainKind::Lazy | DomainKind::Unmanaged => {
                 Context::new(&leaf.root, Some(leaf), kind)?
@@ -121,7 +121,7 @@ impl Iommu for LeafIommu {
             leaf.enable(context.number).map_err(|_| IommuError::Dead)?;
             Some(context.number)
         } else {
-            let pass = any.downcast_ref::<PassThrough>().ok_or(IommuError::ForeignDomain)?;
+            let pass = any.downcast_ref::<Identity>().ok_or(IommuError::ForeignDomain)?;
             if !Arc::ptr_eq(&pass.root, &leaf.root) {
                 return Err(IommuError::ForeignDomain);
             }
@@ -131,12 +131,12 @@ impl Iommu for LeafIommu {
     }
 }
 
-/// The identity domain: the micro-TLB is off and addresses pass through unchanged.
-struct PassThrough {
+/// The identity domain: the micro-TLB is disabled and addresses pass through unchanged.
+struct Identity {
     root: Arc<Root>,
 }
 
-impl Translation for PassThrough {
+impl Translation for Identity {
     fn map(&self, _: DeviceAddr, _: PhysAddr, _: u64, _: Prot) -> Result<(), MapError> {
         Err(MapError::Revoked)
     }

@@ -3,8 +3,8 @@
 //! A *root* instance holds the translation contexts and walks the page tables; *leaves* hold the micro-TLBs of bus
 //! masters and name their root in `renesas,ipmmu-main`. Only leaves translate for devices.
 //!
-//! A micro-TLB that is off lets addresses through unchanged, so a device is blocked by a context in which nothing is
-//! mapped. All blocked devices of a root share one, the highest; DMA domains take contexts from the lowest up. Masters
+//! A disabled micro-TLB passes addresses through unchanged, so a device is blocked by a context in which nothing is
+//! mapped. All blocked devices of a root share one, the highest; DMA domains get contexts from the lowest up. Masters
 //! of one leaf share a group.
 
 mod context;
@@ -32,16 +32,16 @@ const MAIN: &str = "renesas,ipmmu-main";
 #[derive(Debug)]
 pub struct IpmmuVmsa;
 
-/// What the driver keeps of one instance.
+/// Driver data of one instance.
 pub enum Instance<'b> {
-    /// It serves the faults of all its leaves.
+    /// A root, which handles the faults of all its leaves.
     Root {
         /// Its binding.
         dev: &'b Bound,
         /// The contexts.
         root: Arc<Root>,
     },
-    /// The core has it.
+    /// A leaf. Its data belongs to the core, as an IOMMU.
     Leaf,
 }
 
@@ -76,7 +76,7 @@ impl Driver for IpmmuVmsa {
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Instance<'b>, ProbeError> {
         let layout = layout(dev);
-        // The root first: a leaf without it waits for it by name and touches nothing.
+        // The root comes first: without it, a leaf is deferred before it touches the hardware.
         let main = dev.references(MAIN).next().map(|(node, _)| node);
         let root = main.map(|node| dev.supplier::<Root>(node)).transpose()?;
         if root.is_none() && dev.property(MAIN).is_some() {
@@ -95,13 +95,13 @@ impl Driver for IpmmuVmsa {
     }
 
     fn quiesce(_: &Instance<'_>) -> Result<Quiesced, QuiesceError> {
-        // Nobody is behind it any more; it does no DMA but the walks of contexts, which are off.
+        // No device uses it any more; its only DMA are table walks of contexts, which are disabled.
         Ok(Quiesced::stopped())
     }
 
     fn interrupt(data: &Instance<'_>, _: usize) -> IrqReturn {
         match data {
-            Instance::Root { dev, root } => serve(dev, root).unwrap_or(IrqReturn::None),
+            Instance::Root { dev, root } => handle_faults(dev, root).unwrap_or(IrqReturn::None),
             Instance::Leaf => IrqReturn::None,
         }
     }
@@ -116,7 +116,7 @@ fn start_root(dev: &Bound, regs: Regs) -> Result<Instance<'_>, ProbeError> {
     let root = Root::new(dev, regs)?;
     let last = Arc::clone(&root);
     dev.action("contexts off", move || last.shut_down())?;
-    // Number 0 is for non-secure contexts; nobody here can make others.
+    // Interrupt 0 is that of non-secure contexts, the only kind that this driver uses.
     dev.irq(0)?;
     dev.provide(Arc::clone(&root))?;
     Ok(Instance::Root { dev, root })
@@ -130,22 +130,22 @@ fn start_leaf(dev: &Bound, regs: Regs, root: Arc<Root>) -> Result<Instance<'_>, 
     Ok(Instance::Leaf)
 }
 
-/// Tells of every fault and clears it.
-fn serve(dev: &Bound, root: &Root) -> Result<IrqReturn, IoError> {
-    let mut serviced = IrqReturn::None;
+/// Reports and clears all faults.
+fn handle_faults(dev: &Bound, root: &Root) -> Result<IrqReturn, IoError> {
+    let mut handled = IrqReturn::None;
     for number in root.layout().usable() {
         let status = root.regs.read(number, regs::IMSTR)?;
         if status & regs::IMSTR_FAULTS == 0 {
             continue;
         }
-        serviced = IrqReturn::Handled;
-        // Before the status is cleared, which clears the address as well.
+        handled = IrqReturn::Handled;
+        // Read before the status is cleared, which clears the address as well.
         let low = root.regs.read(number, regs::IMELAR)?;
         let high = root.regs.read(number, regs::IMEUAR)?;
         root.regs.write(number, regs::IMSTR, 0)?;
         let addr = DeviceAddr(u64::from(high) << 32 | u64::from(low));
         let (reason, write) = fault::decode(status);
-        match root.user(number) {
+        match root.context(number) {
             Some(context) => {
                 let translation: Arc<dyn Translation> = context;
                 dev.iommu_provider().report_fault(&translation, addr, write, reason);
@@ -153,5 +153,5 @@ fn serve(dev: &Bound, root: &Root) -> Result<IrqReturn, IoError> {
             None => dev.log(format_args!("context {number}, which is not in use: {addr}: {reason}")),
         }
     }
-    Ok(serviced)
+    Ok(handled)
 }

@@ -13,7 +13,7 @@ use bindery::env::IoError;
 pub(super) const IMCTR: u64 = 0x00;
 /// IMCTR: translate.
 pub(super) const IMCTR_MMUEN: u32 = 1 << 0;
-/// IMCTR: forget all cached translations of the context. Reads 1 until that is done.
+/// IMCTR: invalidate all cached translations of the context. Reads 1 until that is done.
 pub(super) const IMCTR_FLUSH: u32 = 1 << 1;
 /// IMCTR: interrupt on faults.
 pub(super) const IMCTR_INTEN: u32 = 1 << 2;
@@ -42,7 +42,7 @@ pub(super) const IMSTR_ABORT: u32 = 1 << 2;
 pub(super) const IMSTR_MHIT: u32 = 1 << 4;
 /// IMSTR: any fault.
 pub(super) const IMSTR_FAULTS: u32 = IMSTR_TF | IMSTR_PF | IMSTR_ABORT | IMSTR_MHIT;
-/// IMSTR: what exactly was wrong, at \[10:8\].
+/// IMSTR: cause of the fault, at \[10:8\].
 pub(super) const IMSTR_CODE: u32 = 7 << 8;
 /// IMSTR: the mapping does not allow the access.
 pub(super) const IMSTR_CODE_PERMISSION: u32 = 4 << 8;
@@ -58,7 +58,7 @@ pub(super) const IMEUAR: u64 = 0x34;
 
 /// Micro-TLB control: translate, through the context in \[7:4\]. When 0 addresses pass through unchanged.
 pub(super) const IMUCTR_MMUEN: u32 = 1 << 0;
-/// Micro-TLB control: forget cached translations.
+/// Micro-TLB control: invalidate cached translations.
 pub(super) const IMUCTR_FLUSH: u32 = 1 << 1;
 
 /// IMUCTR: selects context `number`.
@@ -66,7 +66,7 @@ pub(super) const fn imuctr_context(number: u8) -> u32 {
     (number as u32) << 4
 }
 
-/// How long a flush may take.
+/// Longest duration of a flush.
 pub(super) const FLUSH_LIMIT: Duration = Duration::from_micros(100);
 /// Bits of a device address.
 pub(super) const INPUT_BITS: u32 = 32;
@@ -75,18 +75,18 @@ pub(super) const OUTPUT_BITS: u32 = 40;
 /// Highest physical address that the table walker reads.
 pub(super) const TABLE_LIMIT: PhysAddr = PhysAddr((1 << OUTPUT_BITS) - 1);
 
-/// Where the registers of one generation lie.
+/// Register layout of one generation.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Layout {
     /// Contexts, the reserved one (number 0) included.
     pub(super) contexts: u8,
     /// Micro-TLBs of one instance.
     pub(super) utlbs: u32,
-    /// Offset of context 0, and from each to the next.
+    /// Offset of context 0, and distance from each to the next.
     context: (u64, u64),
-    /// What is added to the micro-TLB offsets.
+    /// Addend of the micro-TLB offsets.
     utlb: u64,
-    /// Bytes that a register window has at least.
+    /// Smallest size of a register window, in bytes.
     pub(super) window: u64,
 }
 
@@ -120,7 +120,7 @@ impl Layout {
     }
 }
 
-/// The registers of one instance, by their names.
+/// The registers of one instance.
 pub(super) struct Regs {
     io: MmioHandle,
     pub(super) layout: &'static Layout,
@@ -141,7 +141,7 @@ impl Regs {
         self.io.write32(self.layout.context(context, register), value)
     }
 
-    /// Makes a micro-TLB forget what it has cached and translate through `context`, or pass addresses through.
+    /// Invalidates a micro-TLB and makes it translate through `context`; without one, it passes addresses through.
     pub(super) fn set_utlb(&self, utlb: u32, context: Option<u8>) -> Result<(), IoError> {
         let Some(context) = context else { return self.io.write32(self.layout.imuctr(utlb), 0) };
         self.io.write32(self.layout.imuasid(utlb), 0)?;

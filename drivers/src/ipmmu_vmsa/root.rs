@@ -21,46 +21,46 @@ use crate::poll::poll;
 enum Slot {
     Free,
     Used(Weak<Context>),
-    /// The hardware did not confirm that the context is off: its tables may still be walked. The flag is for its last
-    /// user.
-    Lost(Option<(Tables, Arc<AtomicBool>)>),
+    /// The hardware has not confirmed that the context is disabled: its tables may still be walked. The flag tells its last
+    /// user when it has. `None` when the context was like this before this driver.
+    Unconfirmed(Option<(Tables, Arc<AtomicBool>)>),
 }
 
 impl Slot {
-    /// The hardware has confirmed that the context is off: everything goes back.
+    /// Frees the slot and its tables: the hardware has confirmed that the context is disabled.
     fn free(&mut self) {
-        if let Self::Lost(Some((tables, forgotten))) = self {
+        if let Self::Unconfirmed(Some((tables, invalidated))) = self {
             tables.confirm(u64::MAX);
-            forgotten.store(true, Ordering::Release);
+            invalidated.store(true, Ordering::Release);
         }
         *self = Self::Free;
     }
 }
 
-/// What the root offers to its leaves.
+/// A root's registers and contexts, which its leaves share.
 pub struct Root {
     name: String,
     pub(super) regs: Regs,
     pub(super) clock: SystemClock,
     pub(super) memory: PhysMemory,
     pub(super) pages: Arc<TableFrames>,
-    /// By number. A leaf lock: only registers are touched while it is held.
+    /// Contexts by number. Leaf lock: only registers are accessed while it is held.
     slots: Mutex<Vec<Slot>>,
-    /// One bit per context that the hardware let go of when this instance was shut down: a domain that somebody still
-    /// holds then cannot ask it any more.
-    off: AtomicU32,
-    /// The context in which nothing is mapped, shared by everything that is blocked. Locked before `slots`.
+    /// One bit per context that the hardware confirmed as disabled when this instance was shut down: domains that outlive
+    /// it cannot ask the hardware any more.
+    off_at_shutdown: AtomicU32,
+    /// The context in which nothing is mapped, shared by all blocked masters. Locked before `slots`.
     blocked: Mutex<Weak<Context>>,
 }
 
 impl Root {
-    /// Takes over the hardware, whatever its state: all contexts are switched off, and nothing is cached any more.
+    /// Takes over the hardware in any state: disables all contexts and invalidates their translations.
     pub(super) fn new(dev: &Bound, regs: Regs) -> Result<Arc<Self>, IoError> {
         let iommu = dev.iommu_provider();
         let root = Self {
             name: dev.name().into(),
             slots: Mutex::new((0..regs.layout.contexts).map(|_| Slot::Free).collect()),
-            off: AtomicU32::new(0),
+            off_at_shutdown: AtomicU32::new(0),
             blocked: Mutex::default(),
             regs,
             clock: dev.system_clock(),
@@ -70,7 +70,7 @@ impl Root {
         for number in root.layout().usable() {
             if !root.switch_off(number)? {
                 dev.log(format_args!("context {number} cannot be flushed and is not used"));
-                root.slots.lock()[number as usize] = Slot::Lost(None);
+                root.slots.lock()[number as usize] = Slot::Unconfirmed(None);
             }
         }
         Ok(Arc::new(root))
@@ -85,9 +85,9 @@ impl Root {
         self.regs.layout
     }
 
-    /// Reserves a context for the object that `make` makes: from the bottom up for DMA, from the top down for the
-    /// blocked one, so that the numbers of both stay the same whichever comes first.
-    pub(super) fn take(
+    /// Allocates a context number for the object that `make` makes: the lowest free one for DMA, the highest for the
+    /// blocked context, so that numbers do not depend on which is allocated first.
+    pub(super) fn allocate(
         &self,
         kind: DomainKind,
         make: impl FnOnce(u8) -> Arc<Context>,
@@ -102,7 +102,7 @@ impl Root {
         Ok(context)
     }
 
-    /// The shared context in which nothing is mapped; `make` makes it when it is not there.
+    /// The shared blocked context; `make` makes it if there is none.
     pub(super) fn blocked(
         &self,
         make: impl FnOnce() -> Result<Arc<Context>, IommuError>,
@@ -116,38 +116,40 @@ impl Root {
         Ok(context)
     }
 
-    /// Takes a context back, whose user has tried to switch it off. Its tables go back to their allocator only with the
-    /// hardware's word.
-    pub(super) fn give_back(&self, number: u8, tables: Tables, forgotten: Arc<AtomicBool>, confirmed: bool) {
+    /// Releases a context that its user has tried to disable. The tables are freed only when the hardware has confirmed
+    /// it.
+    pub(super) fn release(&self, number: u8, tables: Tables, invalidated: Arc<AtomicBool>, confirmed: bool) {
         let slot = &mut self.slots.lock()[number as usize];
-        *slot = Slot::Lost(Some((tables, forgotten)));
-        if confirmed || self.off.load(Ordering::Acquire) & 1 << number != 0 {
+        *slot = Slot::Unconfirmed(Some((tables, invalidated)));
+        if confirmed || self.off_at_shutdown.load(Ordering::Acquire) & 1 << number != 0 {
             slot.free();
         }
     }
 
-    /// Whether the hardware has let go of a context that was given back with this flag; it is asked once more.
-    pub(super) fn is_forgotten(&self, forgotten: &AtomicBool) -> bool {
-        // Somebody in the middle of asking may be whom this call interrupts.
-        if !forgotten.load(Ordering::Acquire)
+    /// Returns true when the hardware has confirmed the end of the context that was released with this flag. Asks the
+    /// hardware again if it had not.
+    pub(super) fn is_invalidated(&self, invalidated: &AtomicBool) -> bool {
+        // Not a blocking lock: this may run in an interrupt on top of the lock's holder.
+        if !invalidated.load(Ordering::Acquire)
             && let Some(mut slots) = self.slots.try_lock()
         {
             self.reclaim(&mut slots);
         }
-        forgotten.load(Ordering::Acquire)
+        invalidated.load(Ordering::Acquire)
     }
 
-    /// Asks the hardware once more about contexts that it did not let go of.
+    /// Asks the hardware again about contexts that it has not confirmed as disabled.
     fn reclaim(&self, slots: &mut [Slot]) {
         for number in self.layout().usable() {
             let slot = &mut slots[number as usize];
-            if matches!(slot, Slot::Lost(_)) && self.switch_off(number).is_ok_and(|off| off) {
+            if matches!(slot, Slot::Unconfirmed(_)) && self.switch_off(number).is_ok_and(|off| off) {
                 slot.free();
             }
         }
     }
 
-    /// Switches a context off and waits until nothing of it is cached here. False when that does not end.
+    /// Disables a context and waits until its translations are invalidated. Returns false when that does not complete in
+    /// time.
     fn switch_off(&self, number: u8) -> Result<bool, IoError> {
         self.regs.write(number, regs::IMCTR, regs::IMCTR_FLUSH)?;
         poll(
@@ -157,26 +159,26 @@ impl Root {
         )
     }
 
-    /// Leaves the hardware with every context off, and nothing of one cached.
+    /// Disables all contexts and invalidates their translations, when the driver is unbound.
     pub(super) fn shut_down(&self) {
         let mut slots = self.slots.lock();
         for number in self.layout().usable() {
-            // Registers that do not answer any more belong to hardware that is gone, or that walks on: no word of it
-            // ever frees these tables.
+            // On an error the hardware was removed, or may go on walking: nothing will ever confirm that these tables can
+            // be freed.
             if self.switch_off(number).is_ok_and(|off| off) {
-                self.off.fetch_or(1 << number, Ordering::Release);
-                if let slot @ Slot::Lost(_) = &mut slots[number as usize] {
+                self.off_at_shutdown.fetch_or(1 << number, Ordering::Release);
+                if let slot @ Slot::Unconfirmed(_) = &mut slots[number as usize] {
                     slot.free();
                 }
             }
         }
     }
 
-    /// The user of a context.
-    pub(super) fn user(&self, number: u8) -> Option<Arc<Context>> {
+    /// The user of context `number`.
+    pub(super) fn context(&self, number: u8) -> Option<Arc<Context>> {
         match &self.slots.lock()[number as usize] {
             Slot::Used(context) => context.upgrade(),
-            Slot::Free | Slot::Lost(_) => None,
+            Slot::Free | Slot::Unconfirmed(_) => None,
         }
     }
 }
@@ -184,7 +186,7 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         for slot in self.slots.lock().drain(..) {
-            if let Slot::Lost(Some((tables, _))) = slot {
+            if let Slot::Unconfirmed(Some((tables, _))) = slot {
                 // The hardware may walk these tables for ever: their pages must not be used again (P2).
                 core::mem::forget(tables);
             }

@@ -1,4 +1,4 @@
-//! The controller's registers, and what brings it up and to rest. It knows no commands.
+//! Register access, start-up and shutdown of the controller, without commands.
 
 use core::time::Duration;
 
@@ -9,27 +9,28 @@ use bindery::sync::atomic::{AtomicBool, Ordering};
 use super::regs::{self, Control1, DeviceControl, Engine, Int, task_file};
 use crate::ata::{AtaError, ErrorBits, Status, TaskFile};
 
-/// Shortest time in reset. The manual's public part gives none; two accesses are enough in practice.
+/// Length of a controller reset. The public part of the manual gives none; two accesses are enough in practice.
 const RESET: Duration = Duration::from_micros(10);
 /// Length of COMRESET: at least 1 ms (Serial ATA 3.x, 14.1.3).
 const COMRESET: Duration = Duration::from_millis(2);
-/// From the end of COMRESET to a link that is up.
+/// Longest time from the end of COMRESET until the link is up.
 const LINK: Duration = Duration::from_secs(2);
-/// From there, or from the end of a soft reset, to a device that takes commands: a disk may have to spin up.
+/// Longest time from then, or from the end of a soft reset, until the device accepts commands: a disk may have to spin
+/// up.
 const READY: Duration = Duration::from_secs(10);
 /// Length of a soft reset: at least 5 us (ATA8-APT).
 const SRST: Duration = Duration::from_micros(20);
-/// How long a host leaves the device alone after a soft reset: 2 ms (ATA8-APT).
+/// Delay after a soft reset before the device may be accessed: 2 ms (ATA8-APT).
 const AFTER_SRST: Duration = Duration::from_millis(2);
-/// How long a stop may take.
+/// Longest time until the DMA engine has stopped.
 const STOP: Duration = Duration::from_millis(50);
 
 /// The controller of one port.
 pub(super) struct Controller<'b> {
     dev: &'b Bound,
     regs: Mmio<'b>,
-    /// The link went down or came up since [`forget_link_change`](Self::forget_link_change). `SError` is the only witness
-    /// of that, and whoever clears it leaves word here.
+    /// The link went down or came up since [`clear_link_change`](Self::clear_link_change). `SError` is the only record of
+    /// that, so whoever clears it sets this.
     link_changed: AtomicBool,
 }
 
@@ -54,7 +55,8 @@ impl<'b> Controller<'b> {
         self.read(regs::STATUS).map(Engine::from_bits_retain)
     }
 
-    /// Waits until `done`, at most `timeout`; looks at least every `every`. False when time ran out.
+    /// Waits until `done` returns true, for at most `timeout`, checking at least every `every`. Returns false when the time
+    /// ran out.
     pub(super) fn poll(
         &self,
         timeout: Duration,
@@ -73,8 +75,8 @@ impl<'b> Controller<'b> {
         self.dev.wait_until(time, time, || false);
     }
 
-    /// Resets the whole controller: afterwards it runs in its mode, its DMA engine stands still and its interrupts are
-    /// off. False when the engine runs on even in reset, where it then stays.
+    /// Resets the controller. Afterwards it is in DMA mode, the DMA engine is stopped and interrupts are disabled. Returns
+    /// false when the engine keeps running even in reset; the controller is then left in reset.
     pub(super) fn reset(&self) -> Result<bool, IoError> {
         self.control(Control1::RESET)?;
         self.sleep(RESET);
@@ -87,51 +89,51 @@ impl<'b> Controller<'b> {
         Ok(true)
     }
 
-    /// Switches all interrupts off and forgets what is pending.
+    /// Disables all interrupts and clears pending ones.
     pub(super) fn mask(&self) -> Result<(), IoError> {
         self.write(regs::INT_ENABLE, 0)?;
         self.write(regs::INT_MASK, Int::ALL.bits())?;
         self.write(regs::INT_STATUS, 0)
     }
 
-    /// Switches on the interrupts of the device, of the link, and of a DMA engine that was refused memory.
+    /// Enables the interrupts of the device, of the link, and of DMA errors.
     pub(super) fn unmask(&self) -> Result<(), IoError> {
         self.write(regs::INT_STATUS, 0)?;
         self.write(regs::INT_MASK, (Int::ALL - Int::ATA - Int::SERR).bits())?;
         self.write(regs::INT_ENABLE, (Engine::SATAINT | Engine::ERR).bits())
     }
 
-    /// Stops the DMA engine and waits until it stands still. False when it runs on.
-    pub(super) fn halt(&self) -> Result<bool, IoError> {
+    /// Stops the DMA engine and waits until it has stopped. Returns false when it keeps running.
+    pub(super) fn stop_dma(&self) -> Result<bool, IoError> {
         // The direction must not change under a running engine.
         let direction = Control1::from_bits_retain(self.read(regs::CONTROL1)?) & Control1::TO_MEMORY;
         self.control(Control1::MODE | direction | Control1::STOP)?;
         self.poll(STOP, Duration::from_micros(10), || Ok(!self.engine()?.contains(Engine::ACT)))
     }
 
-    /// Puts the controller to rest: no interrupt and no DMA afterwards. False when the DMA engine runs on.
+    /// Disables interrupts and stops DMA. Returns false when the DMA engine keeps running.
     pub(super) fn shutdown(&self) -> Result<bool, IoError> {
         self.mask()?;
-        self.halt()
+        self.stop_dma()
     }
 
-    /// Prepares the engine for a transfer through the table at `table`.
+    /// Prepares the engine for a transfer by the descriptor table at `table`.
     pub(super) fn setup_dma(&self, table: u32, to_memory: bool) -> Result<(), IoError> {
         self.write(regs::DTB_ADR, table)?;
         self.control(direction(to_memory))
     }
 
-    /// Starts what [`aim`](Self::setup_dma) has prepared.
-    pub(super) fn start(&self, to_memory: bool) -> Result<(), IoError> {
+    /// Starts the transfer that [`setup_dma`](Self::setup_dma) has prepared.
+    pub(super) fn start_dma(&self, to_memory: bool) -> Result<(), IoError> {
         self.control(direction(to_memory) | Control1::START)
     }
 
-    /// Takes what the controller has to say after an interrupt, and acknowledges it by writing 0.
+    /// Reads the causes of an interrupt and acknowledges them by writing 0.
     pub(super) fn acknowledge(&self) -> Result<(Int, Engine), IoError> {
         let pending = Int::from_bits_retain(self.read(regs::INT_STATUS)?);
         self.write(regs::INT_STATUS, (Int::ALL - pending).bits())?;
         if pending.contains(Int::SERR) {
-            self.take_serror()?;
+            self.clear_serror()?;
         }
         let engine = self.engine()?;
         if engine.contains(Engine::ERR) {
@@ -140,65 +142,65 @@ impl<'b> Controller<'b> {
         Ok((pending, engine))
     }
 
-    /// Whether the device ended the last transfer before the descriptors did.
-    pub(super) fn ended_short(&self) -> Result<bool, IoError> {
+    /// Returns true when the device ended the last transfer before the end of the descriptor table.
+    pub(super) fn device_terminated(&self) -> Result<bool, IoError> {
         Ok(self.engine()?.contains(Engine::DEVTRM))
     }
 
-    /// Clears `SError`, and remembers what it said of the link.
-    fn take_serror(&self) -> Result<(), IoError> {
+    /// Clears `SError`, and records link changes that it showed.
+    fn clear_serror(&self) -> Result<(), IoError> {
         let bits = self.read(regs::SERROR)?;
         if bits & regs::SERROR_LINK_CHANGED != 0 {
-            // One command runs at a time, under the port's lock, which orders this.
+            // Relaxed: commands run one at a time under the port's lock, which orders this.
             self.link_changed.store(true, Ordering::Relaxed);
         }
         self.write(regs::SERROR, bits)
     }
 
-    /// Whether the link went down or came up since the disk was last asked who it is.
+    /// Returns true when the link went down or came up since the disk was last identified.
     pub(super) fn link_changed(&self) -> Result<bool, IoError> {
-        self.take_serror()?;
+        self.clear_serror()?;
         Ok(self.link_changed.load(Ordering::Relaxed))
     }
 
-    /// Before the disk is asked who it is: what the link did until now does not matter any more.
-    pub(super) fn forget_link_change(&self) -> Result<(), IoError> {
-        self.take_serror()?;
+    /// Discards recorded link changes, before the disk is identified.
+    pub(super) fn clear_link_change(&self) -> Result<(), IoError> {
+        self.clear_serror()?;
         self.link_changed.store(false, Ordering::Relaxed);
         Ok(())
     }
 
-    /// An error unless the link is up.
-    pub(super) fn link(&self) -> Result<(), AtaError> {
+    /// Checks that the link is up.
+    pub(super) fn check_link(&self) -> Result<(), AtaError> {
         let sstatus = self.read(regs::SSTATUS)?;
         if regs::link_is_up(sstatus) { Ok(()) } else { Err(AtaError::LinkDown { sstatus }) }
     }
 
-    /// Sends COMRESET and waits for the link and for the device behind it.
+    /// Sends COMRESET, and waits for the link and for the device on it.
     pub(super) fn start_link(&self) -> Result<(), AtaError> {
         self.write(regs::SCONTROL, regs::SCONTROL_COMRESET)?;
         self.sleep(COMRESET);
         self.write(regs::SCONTROL, regs::SCONTROL_RUN)?;
         self.poll(LINK, Duration::from_millis(1), || Ok(regs::link_is_up(self.read(regs::SSTATUS)?)))?;
-        self.link()?;
-        self.ready(READY)
+        self.check_link()?;
+        self.wait_ready(READY)
     }
 
-    /// Resets the device and sees that it is a disk. What it was doing is over.
+    /// Resets the device, which aborts its command, and checks by its signature that it is a disk.
     pub(super) fn soft_reset(&self) -> Result<(), AtaError> {
         self.write(regs::SSDEVCON, (DeviceControl::OBSOLETE | DeviceControl::SRST).bits())?;
         self.sleep(SRST);
         self.write(regs::SSDEVCON, DeviceControl::OBSOLETE.bits())?;
         self.sleep(AFTER_SRST);
-        self.ready(READY)?;
+        self.wait_ready(READY)?;
         match self.lba_registers()? {
             [1, 0, 0] => Ok(()),
             other => Err(AtaError::Signature(other)),
         }
     }
 
-    /// Waits until the device takes commands.
-    pub(super) fn ready(&self, timeout: Duration) -> Result<(), AtaError> {
+    /// Waits until the device accepts commands.
+    pub(super) fn wait_ready(&self, timeout: Duration) -> Result<(), AtaError> {
         let mut seen = Status::empty();
         let ready = self.poll(timeout, Duration::from_millis(1), || {
             seen = self.alternate_status()?;
@@ -207,17 +209,17 @@ impl<'b> Controller<'b> {
         if ready { Ok(()) } else { Err(AtaError::NotReady(seen)) }
     }
 
-    /// The device's status, without acknowledging its interrupt.
+    /// Reads the device's status without acknowledging its interrupt.
     pub(super) fn alternate_status(&self) -> Result<Status, IoError> {
         self.read(regs::SSDEVCON).map(|v| Status::from_bits_retain(v as u8))
     }
 
-    /// The device's status; acknowledges its interrupt.
+    /// Reads the device's status, which acknowledges its interrupt.
     pub(super) fn status(&self) -> Result<Status, IoError> {
         self.read(register(task_file::COMMAND)).map(|v| Status::from_bits_retain(v as u8))
     }
 
-    /// Hands a command to the device.
+    /// Writes a command to the device.
     pub(super) fn issue(&self, tf: &TaskFile) -> Result<(), IoError> {
         self.write(regs::SSDEVCON, DeviceControl::OBSOLETE.bits())?;
         for values in [tf.first(), tf.second()] {
@@ -229,8 +231,8 @@ impl<'b> Controller<'b> {
         self.write(register(task_file::COMMAND), tf.command as u32)
     }
 
-    /// What the device says of a command that failed: error bits and sector.
-    pub(super) fn failure(&self) -> Result<(ErrorBits, u64), IoError> {
+    /// Reads error bits and sector of a failed command.
+    pub(super) fn read_error(&self) -> Result<(ErrorBits, u64), IoError> {
         let error = self.read(register(task_file::FEATURES))? as u8;
         let low = self.lba_registers()?;
         self.write(regs::SSDEVCON, (DeviceControl::OBSOLETE | DeviceControl::HOB).bits())?;
@@ -239,8 +241,8 @@ impl<'b> Controller<'b> {
         Ok((ErrorBits::from_bits_retain(error), TaskFile::lba_of(low, high)))
     }
 
-    /// Takes a block of 256 words from the device.
-    pub(super) fn take_block(&self) -> Result<[u16; 256], IoError> {
+    /// Reads a block of 256 words from the data register.
+    pub(super) fn read_block(&self) -> Result<[u16; 256], IoError> {
         let mut words = [0; 256];
         for word in &mut words {
             *word = self.read(register(task_file::DATA))? as u16;

@@ -1,43 +1,43 @@
-//! Memory that the controller reaches: the descriptor table, and the buffers that data passes through.
+//! DMA memory of the controller: descriptor table and data buffers.
 
 use bindery::binding::Bound;
 use bindery::dma::{Attrs, CoherentSlice, Direction, Dma, DmaBuffer, DmaError, Mapped, Refused};
 
 use super::regs;
 
-/// Bytes that the buffers hold together: the most that one command moves.
+/// Total size of the buffers: the most bytes that one command transfers.
 pub(super) const CAPACITY: usize = PIECES * PIECE;
-/// Buffers that data passes through, each mapped on its own for each command: the table joins them.
+/// Number of data buffers, each mapped on its own for each command; the descriptor table joins them.
 const PIECES: usize = 2;
-/// Bytes in each.
+/// Bytes in a buffer.
 const PIECE: usize = 32 << 10;
-/// Most bytes in one descriptor. The engine could take more; short ones keep every table more than one entry long, and
+/// Most bytes in one descriptor. The engine supports more; short ones keep every table more than one entry long, and
 /// a segment of aligned 8 KiB never crosses the engine's boundary of 512 MiB.
 const SEGMENT: usize = 8 << 10;
 
-/// What the controller reads and writes, for one command at a time.
+/// Descriptor table and buffers, used by one command at a time.
 pub(super) struct DmaArea<'b> {
     dma: Dma<'b>,
     table: CoherentSlice<'b, u64>,
-    /// `None` while the controller has it, or when it never let go.
+    /// `None` while mapped, and for good when the unmap was not confirmed.
     buffers: [Option<DmaBuffer>; PIECES],
 }
 
-/// What the controller has while it carries out a command. Dropped, it stays with the controller until the binding ends.
-pub(super) struct Lent<'b> {
+/// The mappings of one command. Dropped without [`unmap`](DmaArea::unmap), they stay until the binding ends.
+pub(super) struct Transfer<'b> {
     pieces: [Option<Mapped<'b>>; PIECES],
     table: u32,
 }
 
-impl Lent<'_> {
-    /// Where the controller finds the descriptor table.
+impl Transfer<'_> {
+    /// Device address of the descriptor table.
     pub(super) fn table(&self) -> u32 {
         self.table
     }
 }
 
 impl<'b> DmaArea<'b> {
-    /// Takes the table, then the buffers. The controller must have been shown to be quiesced before.
+    /// Allocates the table and the buffers. The controller must have been shown to be quiesced before.
     pub(super) fn new(dev: &'b Bound) -> Result<Self, DmaError> {
         let dma = dev.dma();
         dma.set_mask(32)?;
@@ -46,32 +46,32 @@ impl<'b> DmaArea<'b> {
         Ok(Self { dma, table, buffers: [buffer()?, buffer()?] })
     }
 
-    /// Gives the first `len` bytes (1 to [`CAPACITY`], a multiple of 512) to the controller, and describes them.
-    pub(super) fn lend(&mut self, len: usize, to_memory: bool) -> Result<Lent<'b>, DmaError> {
+    /// Maps the first `len` bytes (1 to [`CAPACITY`], a multiple of 512) and writes the descriptor table.
+    pub(super) fn map(&mut self, len: usize, to_memory: bool) -> Result<Transfer<'b>, DmaError> {
         let direction = if to_memory { Direction::FromDevice } else { Direction::ToDevice };
-        let mut lent = Lent { pieces: [const { None }; PIECES], table: 0 };
+        let mut transfer = Transfer { pieces: [const { None }; PIECES], table: 0 };
         for piece in 0..len.div_ceil(PIECE) {
             let bytes = PIECE.min(len - piece * PIECE);
-            if let Err(e) = self.lend_piece(&mut lent, piece, bytes, direction) {
-                self.take_back(lent)?;
+            if let Err(e) = self.map_piece(&mut transfer, piece, bytes, direction) {
+                self.unmap(transfer)?;
                 return Err(e);
             }
         }
-        self.describe(&lent, len);
-        lent.table = self.table.device_addr().0 as u32;
-        Ok(lent)
+        self.describe(&transfer, len);
+        transfer.table = self.table.device_addr().0 as u32;
+        Ok(transfer)
     }
 
-    fn lend_piece(
+    fn map_piece(
         &mut self,
-        lent: &mut Lent<'b>,
+        transfer: &mut Transfer<'b>,
         piece: usize,
         bytes: usize,
         direction: Direction,
     ) -> Result<(), DmaError> {
         let buffer = self.buffers[piece].take().ok_or(DmaError::Quarantined(PIECE as u64))?;
         match self.dma.map_range(buffer, 0..bytes as u64, direction, Attrs::empty()) {
-            Ok(mapped) => lent.pieces[piece] = Some(mapped),
+            Ok(mapped) => transfer.pieces[piece] = Some(mapped),
             Err(Refused { error, returned }) => {
                 self.buffers[piece] = Some(returned);
                 return Err(error);
@@ -80,9 +80,9 @@ impl<'b> DmaArea<'b> {
         Ok(())
     }
 
-    fn describe(&self, lent: &Lent<'_>, len: usize) {
+    fn describe(&self, transfer: &Transfer<'_>, len: usize) {
         let mut entry = 0;
-        for (piece, mapped) in lent.pieces.iter().flatten().enumerate() {
+        for (piece, mapped) in transfer.pieces.iter().flatten().enumerate() {
             let (addr, bytes) = (mapped.device_addr().0 as u32, mapped.len() as usize);
             for offset in (0..bytes).step_by(SEGMENT) {
                 let segment = SEGMENT.min(bytes - offset);
@@ -94,10 +94,11 @@ impl<'b> DmaArea<'b> {
         self.table.publish();
     }
 
-    /// Takes back what was lent. The controller must stand still. What the IOMMU does not confirm stays in quarantine.
-    pub(super) fn take_back(&mut self, lent: Lent<'b>) -> Result<(), DmaError> {
+    /// Unmaps the buffers. The controller must be stopped. Buffers whose unmap the IOMMU does not confirm stay in
+    /// quarantine.
+    pub(super) fn unmap(&mut self, transfer: Transfer<'b>) -> Result<(), DmaError> {
         let mut result = Ok(());
-        for (buffer, mapped) in self.buffers.iter_mut().zip(lent.pieces) {
+        for (buffer, mapped) in self.buffers.iter_mut().zip(transfer.pieces) {
             match mapped.map(Mapped::unmap) {
                 None => {}
                 Some(Ok(back)) => *buffer = Some(back),
@@ -107,8 +108,8 @@ impl<'b> DmaArea<'b> {
         result
     }
 
-    /// Copies `from` into the buffers at `at`.
-    pub(super) fn fill(&mut self, at: usize, from: &[u8]) {
+    /// Copies `from` to offset `at` of the buffers.
+    pub(super) fn copy_in(&mut self, at: usize, from: &[u8]) {
         for (piece, offset, range) in parts(at, from.len()) {
             if let Some(buffer) = &mut self.buffers[piece] {
                 buffer.as_mut_slice()[offset..offset + range.len()].copy_from_slice(&from[range]);
@@ -116,8 +117,8 @@ impl<'b> DmaArea<'b> {
         }
     }
 
-    /// Copies from the buffers at `at` to `to`.
-    pub(super) fn drain(&self, at: usize, to: &mut [u8]) {
+    /// Copies from offset `at` of the buffers to `to`.
+    pub(super) fn copy_out(&self, at: usize, to: &mut [u8]) {
         for (piece, offset, range) in parts(at, to.len()) {
             if let Some(buffer) = &self.buffers[piece] {
                 let len = range.len();
@@ -127,7 +128,7 @@ impl<'b> DmaArea<'b> {
     }
 }
 
-/// Splits `len` bytes at `at` by pieces: piece, offset in it, and which of the bytes.
+/// Splits `len` bytes at offset `at` by buffers: index of the buffer, offset in it, and range of the bytes.
 fn parts(at: usize, len: usize) -> impl Iterator<Item = (usize, usize, core::ops::Range<usize>)> {
     let mut done = 0;
     core::iter::from_fn(move || {
@@ -145,7 +146,7 @@ mod tests {
     use alloc::vec::Vec;
 
     #[test]
-    fn a_copy_across_two_pieces_is_split_at_the_seam() {
+    fn a_copy_across_two_buffers_is_split_at_the_boundary() {
         let got: Vec<_> = parts(PIECE - 10, 30).collect();
         assert_eq!(got, [(0, PIECE - 10, 0..10), (1, 0, 10..30)]);
         assert_eq!(parts(0, CAPACITY).count(), PIECES);
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_table_fits() {
+    fn the_longest_descriptor_table_fits() {
         const { assert!(CAPACITY / SEGMENT <= regs::PRD_ENTRIES) };
         assert_eq!(regs::prd(0xffff_e000, 0x2000, true), 0x2000_ffff_e001);
         assert_eq!(regs::prd(0xffff_e000, 0x2000, false), 0x2000_ffff_e000);

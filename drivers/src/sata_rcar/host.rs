@@ -1,4 +1,4 @@
-//! Commands, one at a time: handing them over, waiting for the interrupt, judging how they ended.
+//! Execution of commands, one at a time: issue, wait for the interrupt, check the status.
 
 use core::time::Duration;
 
@@ -11,38 +11,38 @@ use super::controller::Controller;
 use super::regs::{Engine, Int};
 use crate::ata::{AtaError, Command, Identity, Status, TaskFile};
 
-/// Between two commands a device must be ready at once; this is generous.
-const BETWEEN: Duration = Duration::from_secs(1);
-/// How long a command may take: a disk may try a bad sector again and again, and a flush writes a whole cache.
-const fn limit(command: Command) -> Duration {
+/// Longest wait for a ready device before a command. Between two commands it should be ready at once.
+const READY: Duration = Duration::from_secs(1);
+/// Timeout of a command. A disk may retry a bad sector many times, and a flush writes the whole cache.
+const fn timeout(command: Command) -> Duration {
     Duration::from_secs(match command {
         Command::ReadDmaExt | Command::WriteDmaExt | Command::SetFeatures => 10,
         Command::IdentifyDevice => 5,
         Command::FlushCacheExt => 30,
     })
 }
-/// How often a waiting command looks whether the link still stands and whether the driver is to let go.
-const LOOK: Duration = Duration::from_millis(50);
-/// How long a command that is under way may go on when the driver is to let go.
-const GRACE: Duration = Duration::from_millis(500);
+/// Interval at which a waiting command checks the link and whether the driver is being unbound.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Time that a running command gets when the driver is being unbound.
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What carries out commands. Callers see to it that there is one at a time.
+/// Executor of commands. Callers ensure that there is one at a time.
 pub(super) struct Host<'b> {
     pub(super) dev: &'b Bound,
     pub(super) controller: Controller<'b>,
     pub(super) irq: Irq<'b>,
-    /// The driver is to let go: no new command, and the one under way is cut short.
+    /// The driver is being unbound: no new command is started, and the running one is aborted soon.
     pub(super) closing: AtomicBool,
 }
 
 impl Host<'_> {
-    /// Resets the device and asks it what it is. `whole` starts with the link, too.
-    pub(super) fn begin(&self, whole: bool) -> Result<Identity, AtaError> {
-        if whole {
+    /// Resets and identifies the device; with `reset_link`, resets the link first.
+    pub(super) fn start(&self, reset_link: bool) -> Result<Identity, AtaError> {
+        if reset_link {
             self.controller.start_link()?;
         }
-        // Before the disk says who it is: what happens to the link from here on counts against the answer.
-        self.controller.forget_link_change()?;
+        // Before the disk is identified: a link change from here on makes the identification invalid.
+        self.controller.clear_link_change()?;
         self.controller.soft_reset()?;
         self.controller.unmask()?;
         let identity = self.identify()?;
@@ -52,58 +52,58 @@ impl Host<'_> {
         Ok(identity)
     }
 
-    /// IDENTIFY DEVICE, by programmed I/O: the interrupt says that a block can be taken.
+    /// Executes IDENTIFY DEVICE by programmed I/O: the interrupt signals that a block can be read.
     fn identify(&self) -> Result<Identity, AtaError> {
-        let tf = TaskFile::plain(Command::IdentifyDevice);
-        self.controller.ready(BETWEEN)?;
+        let tf = TaskFile::without_parameters(Command::IdentifyDevice);
+        self.controller.wait_ready(READY)?;
         self.controller.issue(&tf)?;
         let status = self.wait(tf.command)?;
         self.check_status(&tf, status, true)?;
-        let words = self.controller.take_block()?;
+        let words = self.controller.read_block()?;
         let after = self.controller.status()?;
         self.check_status(&tf, after, false)?;
         Ok(Identity::decode(&words)?)
     }
 
-    /// A command that moves no data.
+    /// Executes a command without data.
     pub(super) fn exec_nodata(&self, tf: &TaskFile) -> Result<(), AtaError> {
-        self.controller.ready(BETWEEN)?;
+        self.controller.wait_ready(READY)?;
         self.controller.issue(tf)?;
         let status = self.wait(tf.command)?;
         self.check_status(tf, status, false)
     }
 
-    /// A command that moves the data which the descriptor table at `table` describes. After a success the engine stands
-    /// still; after an error it was told to.
-    pub(super) fn dma(&self, tf: &TaskFile, table: u32) -> Result<(), AtaError> {
+    /// Executes a command that transfers the data described by the descriptor table at `table`. After success the engine is
+    /// stopped; after an error it was requested to stop.
+    pub(super) fn exec_dma(&self, tf: &TaskFile, table: u32) -> Result<(), AtaError> {
         let to_memory = tf.command == Command::ReadDmaExt;
-        self.controller.ready(BETWEEN)?;
+        self.controller.wait_ready(READY)?;
         self.controller.setup_dma(table, to_memory)?;
         self.controller.issue(tf)?;
-        self.controller.start(to_memory)?;
+        self.controller.start_dma(to_memory)?;
         let ended = self.wait(tf.command).and_then(|status| self.check_status(tf, status, false));
-        let short = self.controller.ended_short()?;
-        let halted = self.controller.halt()?;
+        let short = self.controller.device_terminated()?;
+        let stopped = self.controller.stop_dma()?;
         match ended {
-            Ok(()) if !halted => Err(AtaError::Stuck),
+            Ok(()) if !stopped => Err(AtaError::Stuck),
             Ok(()) if short => Err(AtaError::Short { command: tf.command }),
-            // Whoever answered need not be the disk that was asked.
+            // After a link change, the disk that completed the command need not be the one that received it.
             Ok(()) if self.controller.link_changed()? => Err(AtaError::LinkChanged),
             other => other,
         }
     }
 
-    /// Waits until the device is done with `command`, or offers its data.
+    /// Waits until the device has completed `command`, or is ready to transfer its data.
     fn wait(&self, command: Command) -> Result<Status, AtaError> {
-        let after = limit(command);
+        let after = timeout(command);
         let mut deadline = self.now() + after;
-        let mut cut_short = false;
+        let mut stopping = false;
         loop {
-            if !cut_short && self.closing.load(Ordering::Acquire) {
-                cut_short = true;
-                deadline = deadline.min(self.now() + GRACE);
+            if !stopping && self.closing.load(Ordering::Acquire) {
+                stopping = true;
+                deadline = deadline.min(self.now() + STOP_TIMEOUT);
             }
-            if self.irq.wait(LOOK).is_ok() {
+            if self.irq.wait(POLL_INTERVAL).is_ok() {
                 let (pending, engine) = self.controller.acknowledge()?;
                 if engine.contains(Engine::ERR) {
                     return Err(AtaError::Memory { command });
@@ -115,18 +115,18 @@ impl Host<'_> {
                     }
                 }
             }
-            self.controller.link()?;
+            self.controller.check_link()?;
             if self.now() >= deadline {
-                return Err(if cut_short { AtaError::Stopping } else { AtaError::TimedOut { command, after } });
+                return Err(if stopping { AtaError::Stopping } else { AtaError::TimedOut { command, after } });
             }
         }
     }
 
-    /// Whether the device ended `tf` well; `data` says whether it must offer data now.
+    /// Checks that the device reports success, and DRQ exactly when `data` is expected now.
     fn check_status(&self, tf: &TaskFile, status: Status, data: bool) -> Result<(), AtaError> {
         let command = tf.command;
         if status.failed() {
-            let (error, lba) = self.controller.failure()?;
+            let (error, lba) = self.controller.read_error()?;
             return Err(AtaError::Failed { command, status, error, lba });
         }
         if status.contains(Status::DRQ) == data { Ok(()) } else { Err(AtaError::Protocol { command, status }) }

@@ -1,10 +1,10 @@
 //! The R-Car Gen3 SATA controller: one port, one disk.
 //!
 //! Commands go through the ATA command block, data through the controller's own DMA engine, which fetches a table of
-//! descriptors from memory. So both table and data are reached through the IOMMU, and a table that is freed too early
-//! is a use after free by the device.
+//! descriptors from memory. Both table and data are accessed through the IOMMU, and a table that is freed too early is a
+//! use-after-free by the device.
 //!
-//! Not here: power management of the link, hot-plug (a disk that comes or goes is seen by the next bind, or by the next
+//! Not supported: link power management, hot-plug events (an added or removed disk is noticed by the next bind or the next
 //! command), and the PHY set-up of Gen1 and Gen2.
 
 mod controller;

@@ -1,4 +1,4 @@
-//! A port with a disk on it, as users of the driver have it.
+//! A port with a disk: the interface to users of the driver.
 
 use core::ops::Range;
 use core::time::Duration;
@@ -17,7 +17,7 @@ use crate::block::{BlockDevice, BlockError};
 
 /// The controller and the disk on its port.
 ///
-/// Any thread may use it; commands run one at a time, in no promised order between threads.
+/// Any thread may use it. Commands run one at a time, in no particular order between threads.
 pub struct Port<'b> {
     host: Host<'b>,
     identity: Identity,
@@ -30,43 +30,41 @@ struct State<'b> {
     health: Health,
 }
 
-/// Whether commands can be sent.
+/// Availability of the disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Health {
-    Works,
-    /// The disk is pulled out or spins up. A command looks for it when a link that was `down` is up, or `next` has come.
-    Lost {
-        why: &'static str,
-        down: bool,
-        next: Instant,
-    },
-    /// Given up, with the reason.
-    Dead(&'static str),
+    /// Commands can be sent.
+    Online,
+    /// The disk was removed or is spinning up. A command checks for it when the link, which was `down`, is up, or at
+    /// `next`.
+    Lost { why: &'static str, down: bool, next: Instant },
+    /// Disabled for good, for this reason.
+    Disabled(&'static str),
 }
 
-/// How often a port without a link is given a reset, at most: each takes seconds, which the caller waits.
-const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// Shortest time between resets of a port whose disk is absent: each takes seconds, for which the caller waits.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 impl<'b> Port<'b> {
-    /// Brings the controller up, and the disk.
+    /// Starts the controller and the disk.
     pub(super) fn start(dev: &'b Bound) -> Result<Self, ProbeError> {
         let controller = Controller::new(dev)?;
         if !controller.reset()? {
             return Err(ProbeError::Device("the DMA engine runs on in reset"));
         }
-        // From here on the controller knows no address of ours: memory of an earlier binding that it would not let go
-        // of can go back, and new memory can be had.
+        // The reset has cleared all DMA addresses: quarantined memory of an earlier binding can be freed, and new memory
+        // allocated.
         dev.mark_quiesced(Quiesced::stopped());
         let area = DmaArea::new(dev)?;
         let irq = dev.irq(0)?;
         let host = Host { dev, controller, irq, closing: AtomicBool::new(false) };
-        match host.begin(true) {
+        match host.start(true) {
             Ok(identity) => {
                 dev.log(format_args!(
                     "{} {}, firmware {}, {} sectors of {} bytes",
                     identity.model, identity.serial, identity.firmware, identity.sectors, identity.sector_size
                 ));
-                Ok(Self { host, identity, state: Mutex::new(State { area, health: Health::Works }) })
+                Ok(Self { host, identity, state: Mutex::new(State { area, health: Health::Online }) })
             }
             Err(e) => {
                 dev.log(format_args!("{e}"));
@@ -75,27 +73,27 @@ impl<'b> Port<'b> {
                 }
                 Err(match e {
                     AtaError::Io(io) => ProbeError::Io(io),
-                    other => ProbeError::Device(other.words()),
+                    other => ProbeError::Device(other.description()),
                 })
             }
         }
     }
 
-    /// Stops the controller for good: commands that wait get [`AtaError::Stopping`], one under way has half a second to
-    /// end.
+    /// Stops the controller for good. Waiting commands fail with [`AtaError::Stopping`]; a running one gets half a second to
+    /// complete.
     pub(super) fn stop(&self) -> Result<Quiesced, QuiesceError> {
         self.host.closing.store(true, Ordering::Release);
         let _idle = self.state.lock();
         match self.host.controller.shutdown() {
             Ok(true) => Ok(Quiesced::stopped()),
             Ok(false) => Err(QuiesceError("STOP was written, and ACT stays set")),
-            // Whoever took the registers away has seen to the DMA as well.
+            // The registers are revoked after DMA was blocked, or because the device was removed.
             Err(IoError::Gone) => Ok(Quiesced::gone()),
             Err(IoError::Bad { .. }) => Err(QuiesceError("the registers refuse the stop")),
         }
     }
 
-    /// What the disk says of itself.
+    /// Identification of the disk, as read when the port was started.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -106,25 +104,38 @@ impl<'b> Port<'b> {
     }
 
     /// Reads whole sectors from `lba` on into `to`.
+    ///
+    /// # Errors
+    ///
+    /// When the range is not on the disk or not whole sectors, the command fails, the port is disabled, or the driver is
+    /// being unbound. `to` may be filled in part.
     pub fn read(&self, lba: u64, to: &mut [u8]) -> Result<(), AtaError> {
         self.read_vectored(lba, &mut [to])
     }
 
     /// Writes whole sectors from `lba` on. They may stay in the disk's cache until [`flush`](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read); some sectors may have been written.
     pub fn write(&self, lba: u64, from: &[u8]) -> Result<(), AtaError> {
         self.write_vectored(lba, &[from])
     }
 
-    /// Reads whole sectors from `lba` on into one buffer after the other. Together they hold whole sectors; each one
-    /// may have any length.
+    /// Reads whole sectors from `lba` on into one buffer after the other. Their total length is a whole number of sectors;
+    /// each may have any length.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
     pub fn read_vectored(&self, lba: u64, to: &mut [&mut [u8]]) -> Result<(), AtaError> {
         let len = to.iter().map(|b| b.len() as u64).sum();
         let mut cursor = Cursor::default();
         let nothing = |_: &mut DmaArea<'_>, _| {};
-        self.commands(Command::ReadDmaExt, lba, len, nothing, |area, bytes| {
+        self.exec_all(Command::ReadDmaExt, lba, len, nothing, |area, bytes| {
             let mut at = 0;
             while let Some((i, part)) = cursor.next(bytes - at, |i| to.get(i).map(|b| b.len())) {
-                area.drain(at, &mut to[i][part.clone()]);
+                area.copy_out(at, &mut to[i][part.clone()]);
                 at += part.len();
             }
         })
@@ -132,30 +143,38 @@ impl<'b> Port<'b> {
 
     /// Writes whole sectors from `lba` on from one buffer after the other; see [`read_vectored`](Self::read_vectored)
     /// and [`write`](Self::write).
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
     pub fn write_vectored(&self, lba: u64, from: &[&[u8]]) -> Result<(), AtaError> {
         let len = from.iter().map(|b| b.len() as u64).sum();
         let mut cursor = Cursor::default();
         let fill = |area: &mut DmaArea<'_>, bytes| {
             let mut at = 0;
             while let Some((i, part)) = cursor.next(bytes - at, |i| from.get(i).map(|b| b.len())) {
-                area.fill(at, &from[i][part.clone()]);
+                area.copy_in(at, &from[i][part.clone()]);
                 at += part.len();
             }
         };
-        self.commands(Command::WriteDmaExt, lba, len, fill, |_, _| {})
+        self.exec_all(Command::WriteDmaExt, lba, len, fill, |_, _| {})
     }
 
     /// Waits until everything that was written is on the medium.
+    ///
+    /// # Errors
+    ///
+    /// When the command fails, the port is disabled, or the driver is being unbound.
     pub fn flush(&self) -> Result<(), AtaError> {
         let mut state = self.state.lock();
-        self.usable(&mut state)?;
-        let done = self.host.exec_nodata(&TaskFile::plain(Command::FlushCacheExt));
-        self.after(&mut state, done)
+        self.check_online(&mut state)?;
+        let done = self.host.exec_nodata(&TaskFile::without_parameters(Command::FlushCacheExt));
+        self.handle_error(&mut state, done)
     }
 
-    /// Moves `len` bytes from `lba` on with as many commands as it takes; `before` and `after` fill and drain the first
-    /// so many bytes of the buffers around each.
-    fn commands(
+    /// Transfers `len` bytes from `lba` on by as many commands as needed. `before` and `after` copy the given number of
+    /// bytes to and from the start of the buffers around each.
+    fn exec_all(
         &self,
         command: Command,
         mut lba: u64,
@@ -174,14 +193,14 @@ impl<'b> Port<'b> {
         }
         let mut left = len;
         while left > 0 {
-            // Sectors are at most as large as the buffers, and both are powers of two.
+            // A whole number of sectors: a sector is no larger than the buffers, and both sizes are powers of two.
             let bytes = left.min(dma::CAPACITY as u64) as usize;
             let sectors = bytes as u32 / sector;
             let tf = TaskFile::transfer(command, lba, sectors).ok_or(out_of_range)?;
             let mut state = self.state.lock();
-            self.usable(&mut state)?;
+            self.check_online(&mut state)?;
             before(&mut state.area, bytes);
-            self.run(&mut state, &tf, bytes)?;
+            self.exec(&mut state, &tf, bytes)?;
             after(&state.area, bytes);
             lba += u64::from(sectors);
             left -= bytes as u64;
@@ -189,94 +208,95 @@ impl<'b> Port<'b> {
         Ok(())
     }
 
-    /// Runs one command over the first `bytes` bytes of the buffers.
-    fn run(&self, state: &mut State<'b>, tf: &TaskFile, bytes: usize) -> Result<(), AtaError> {
-        let lent = state.area.lend(bytes, tf.command == Command::ReadDmaExt)?;
-        let done = self.host.dma(tf, lent.table());
-        let done = self.after(state, done);
-        // What a controller that does not stand still has, it keeps until the binding ends (P11).
-        if done.is_err() && !matches!(self.host.controller.halt(), Ok(true) | Err(IoError::Gone)) {
-            state.health = Health::Dead(AtaError::Stuck.words());
+    /// Executes one command with the first `bytes` bytes of the buffers.
+    fn exec(&self, state: &mut State<'b>, tf: &TaskFile, bytes: usize) -> Result<(), AtaError> {
+        let transfer = state.area.map(bytes, tf.command == Command::ReadDmaExt)?;
+        let done = self.host.exec_dma(tf, transfer.table());
+        let done = self.handle_error(state, done);
+        // Mappings of an engine that does not stop stay until the binding ends (P11).
+        if done.is_err() && !matches!(self.host.controller.stop_dma(), Ok(true) | Err(IoError::Gone)) {
+            state.health = Health::Disabled(AtaError::Stuck.description());
             return done;
         }
-        let back = state.area.take_back(lent);
-        if back.is_err() {
-            state.health = Health::Dead("a buffer did not come back");
+        let unmapped = state.area.unmap(transfer);
+        if unmapped.is_err() {
+            state.health = Health::Disabled("a buffer could not be unmapped");
         }
-        done.and(back.map_err(AtaError::Dma))
+        done.and(unmapped.map_err(AtaError::Dma))
     }
 
-    /// Sees before each command that the disk is there, and still the one that the port was started with.
-    fn usable(&self, state: &mut State<'_>) -> Result<(), AtaError> {
+    /// Checks before a command that the disk is connected and is the one that the port was started with. Recovers the
+    /// port if its disk may be back.
+    fn check_online(&self, state: &mut State<'_>) -> Result<(), AtaError> {
         if self.host.closing.load(Ordering::Acquire) {
             return Err(AtaError::Stopping);
         }
         match state.health {
-            Health::Dead(why) => return Err(AtaError::Dead(why)),
+            Health::Disabled(why) => return Err(AtaError::Dead(why)),
             Health::Lost { why, down, next } => {
-                let back = down && self.host.controller.link().is_ok();
-                if !back && self.host.now() < next {
+                let linked = down && self.host.controller.check_link().is_ok();
+                if !linked && self.host.now() < next {
                     return Err(AtaError::Dead(why));
                 }
             }
-            Health::Works if self.host.controller.link_changed()? => {
-                self.host.dev.log(format_args!("the link was lost meanwhile; asking the disk who it is"));
+            Health::Online if self.host.controller.link_changed()? => {
+                self.host.dev.log(format_args!("the link was lost; identifying the disk again"));
             }
-            Health::Works => return Ok(()),
+            Health::Online => return Ok(()),
         }
         self.recover(state)
     }
 
-    /// Looks after the port when a command went wrong, and passes the result on.
-    fn after(&self, state: &mut State<'_>, done: Result<(), AtaError>) -> Result<(), AtaError> {
+    /// Resets the port if the error of a command requires it, and returns the command's result.
+    fn handle_error(&self, state: &mut State<'_>, done: Result<(), AtaError>) -> Result<(), AtaError> {
         let Err(error) = done else { return Ok(()) };
         if error.needs_reset() && !self.host.closing.load(Ordering::Acquire) {
             self.host.dev.log(format_args!("{error}; resetting the port"));
-            // The caller learns of its own command; whether the port works the next one sees.
+            // The caller gets the error of its own command; the next command reports a failed recovery.
             let _ = self.recover(state);
         }
         Err(error)
     }
 
-    /// Resets the port until the same disk answers, or gives it up.
+    /// Resets the port; disables it when it does not work afterwards.
     fn recover(&self, state: &mut State<'_>) -> Result<(), AtaError> {
-        match self.revive() {
+        match self.reset() {
             Ok(()) => {
                 self.host.dev.log(format_args!("the port works again"));
-                state.health = Health::Works;
+                state.health = Health::Online;
                 Ok(())
             }
             Err(e) if e.may_come_back() => {
-                if state.health == Health::Works {
-                    self.host.dev.log(format_args!("the disk does not come back ({e}); the next command looks for it"));
+                if state.health == Health::Online {
+                    self.host.dev.log(format_args!("the disk is absent ({e}); later commands check for it"));
                 }
                 let down = matches!(e, AtaError::LinkDown { .. });
-                state.health = Health::Lost { why: e.words(), down, next: self.host.now() + TRY_AGAIN };
-                Err(AtaError::Dead(e.words()))
+                state.health = Health::Lost { why: e.description(), down, next: self.host.now() + RETRY_INTERVAL };
+                Err(AtaError::Dead(e.description()))
             }
             Err(e) => {
-                self.host.dev.log(format_args!("the port is given up: {e}"));
-                state.health = Health::Dead(e.words());
-                Err(AtaError::Dead(e.words()))
+                self.host.dev.log(format_args!("the port is disabled: {e}"));
+                state.health = Health::Disabled(e.description());
+                Err(AtaError::Dead(e.description()))
             }
         }
     }
 
-    /// Stops the engine, resets the device, the link if that is not enough, and the whole controller if the engine does
-    /// not stop; then looks whether the same disk is there.
-    fn revive(&self) -> Result<(), AtaError> {
+    /// Stops the DMA engine, or resets the controller if it does not stop; resets the device, and the link if that is not
+    /// enough; then checks that the same disk is connected.
+    fn reset(&self) -> Result<(), AtaError> {
         let controller = &self.host.controller;
-        let halted = controller.halt()?;
-        if !halted && !controller.reset()? {
+        let stopped = controller.stop_dma()?;
+        if !stopped && !controller.reset()? {
             return Err(AtaError::Stuck);
         }
-        let whole = !halted || controller.link().is_err();
-        let identity = match self.host.begin(whole) {
-            Err(AtaError::NotReady(_)) if !whole => self.host.begin(true)?,
+        let reset_link = !stopped || controller.check_link().is_err();
+        let identity = match self.host.start(reset_link) {
+            Err(AtaError::NotReady(_)) if !reset_link => self.host.start(true)?,
             other => other?,
         };
         self.identity.same_disk(&identity)?;
-        // It was asked who it is, and has stayed.
+        // Checked last: only without a link change is this the disk that was identified.
         if controller.link_changed()? { Err(AtaError::LinkChanged) } else { Ok(()) }
     }
 }
@@ -303,7 +323,7 @@ impl BlockDevice for Port<'_> {
     }
 }
 
-/// A place in a list of buffers.
+/// Position in a list of buffers.
 #[derive(Default)]
 struct Cursor {
     buffer: usize,
@@ -311,8 +331,8 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// Goes on by at most `most` bytes inside one buffer: its number, and which of its bytes. `None` when `most` is 0 or
-    /// the last buffer is used up. `len_of` gives the length of a buffer, or `None` past the last.
+    /// Advances by at most `most` bytes within one buffer; returns its index and the range of its bytes. `None` when `most`
+    /// is 0 or at the end of the last buffer. `len_of` gives the length of a buffer, or `None` past the last.
     fn next(&mut self, most: usize, len_of: impl Fn(usize) -> Option<usize>) -> Option<(usize, Range<usize>)> {
         if most == 0 {
             return None;
@@ -332,7 +352,7 @@ mod tests {
     use alloc::vec::Vec;
 
     #[test]
-    fn a_walk_crosses_buffers_of_any_length_and_goes_on_where_it_stopped() {
+    fn a_cursor_crosses_buffers_of_any_length_and_continues_where_it_stopped() {
         let lens = [0, 5, 3, 0, 10];
         let mut cursor = Cursor::default();
         let mut walk = |mut bytes: usize| {

@@ -5,16 +5,16 @@
 
 /// ATAPI control 1.
 pub(super) const CONTROL1: u64 = 0x180;
-/// ATAPI status. The bits that latch are cleared by writing 0 to them.
+/// ATAPI status. Latched bits are cleared by writing 0 to them.
 pub(super) const STATUS: u64 = 0x184;
-/// Which bits of STATUS raise the interrupt line.
+/// Interrupt enable: bits of STATUS that raise the interrupt line.
 pub(super) const INT_ENABLE: u64 = 0x188;
 /// Device address of the descriptor table, a multiple of 4.
 pub(super) const DTB_ADR: u64 = 0x198;
 
 /// The command block: ATA register n is at 4n from here.
 pub(super) const TASK_FILE: u64 = 0x1100;
-/// Device control when written; alternate status, which acknowledges nothing, when read.
+/// Device control when written; alternate status, which does not acknowledge the interrupt, when read.
 pub(super) const SSDEVCON: u64 = 0x1204;
 
 /// `SStatus`.
@@ -24,9 +24,9 @@ pub(super) const SERROR: u64 = 0x1404;
 /// `SControl`.
 pub(super) const SCONTROL: u64 = 0x1408;
 
-/// What the SATA core asks an interrupt for. A bit is acknowledged by writing 0 to it.
+/// Interrupt status of the SATA core. A bit is acknowledged by writing 0 to it.
 pub(super) const INT_STATUS: u64 = 0x1508;
-/// Which of them are kept back: 1 = masked.
+/// Interrupt mask of the SATA core: 1 = masked.
 pub(super) const INT_MASK: u64 = 0x150c;
 
 /// Register numbers in the command block.
@@ -53,7 +53,7 @@ bitflags::bitflags! {
         const STOP = 1 << 1;
         /// Direction: device to memory.
         const TO_MEMORY = 1 << 2;
-        /// The engine works off a descriptor table.
+        /// Transfers by descriptor table.
         const DESE = 1 << 3;
         /// Holds the controller in reset.
         const RESET = 1 << 7;
@@ -61,7 +61,7 @@ bitflags::bitflags! {
         const DTA32M = 1 << 11;
         /// SATA, not parallel ATAPI.
         const ISM = 1 << 16;
-        /// How the controller runs.
+        /// Operating mode of this driver.
         const MODE = Self::DESE.bits() | Self::DTA32M.bits() | Self::ISM.bits();
     }
 }
@@ -70,13 +70,13 @@ bitflags::bitflags! {
     /// [`STATUS`] and [`INT_ENABLE`].
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub(super) struct Engine: u32 {
-        /// The engine runs.
+        /// The engine is active.
         const ACT = 1 << 0;
-        /// It could not reach memory. Latches.
+        /// A memory access failed. Latched.
         const ERR = 1 << 2;
-        /// The device ended before the descriptors did. Latches.
+        /// The device terminated the transfer before the end of the descriptor table. Latched.
         const DEVTRM = 1 << 5;
-        /// A bit of [`INT_STATUS`] that is not masked is set.
+        /// An unmasked bit of [`INT_STATUS`] is set.
         const SATAINT = 1 << 11;
     }
 }
@@ -85,7 +85,7 @@ bitflags::bitflags! {
     /// [`INT_STATUS`] and [`INT_MASK`].
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub(super) struct Int: u32 {
-        /// The device asks.
+        /// Interrupt of the device.
         const ATA = 1 << 0;
         /// `SError` has new bits.
         const SERR = 1 << 3;
@@ -102,7 +102,7 @@ bitflags::bitflags! {
         const SRST = 1 << 2;
         /// 1 in old standards; hosts still set it.
         const OBSOLETE = 1 << 3;
-        /// The command block reads what was written first.
+        /// The command block reads the values written first.
         const HOB = 1 << 7;
     }
 }
@@ -113,10 +113,10 @@ pub(super) const SCONTROL_RUN: u32 = 0x300;
 pub(super) const SCONTROL_COMRESET: u32 = 0x301;
 
 /// `SError` bits of a link that went down or came up since they were cleared: `PhyRdy` changed (N), and device
-/// exchanged (X) (Serial ATA 3.x, 14.1.2). Whoever is there now need not be who was there before.
+/// exchanged (X) (Serial ATA 3.x, 14.1.2). The connected disk may be another one than before.
 pub(super) const SERROR_LINK_CHANGED: u32 = 1 << 16 | 1 << 26;
 
-/// Whether `SStatus` says that a device is there, communication is up (DET = 3) and the link is active (IPM = 1).
+/// Returns true when `SStatus` shows a device with communication established (DET = 3) and an active link (IPM = 1).
 pub(super) const fn link_is_up(sstatus: u32) -> bool {
     sstatus & 0xf0f == 0x103
 }

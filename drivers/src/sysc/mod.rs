@@ -30,7 +30,7 @@ impl Driver for Sysc {
             return Err(ProbeError::Device("the register window is too small"));
         }
         // The controller completes a request only when its interrupt is enabled; masked, it does not reach a CPU. Bits
-        // of domains that are not driven here stay as the firmware left them.
+        // of domains that this driver does not control stay as the firmware left them.
         let all = regs::AREAS.iter().fold(0, |bits, area| bits | area.bit());
         regs.write32(regs::SYSCIMR, regs.read32(regs::SYSCIMR)? | all)?;
         regs.write32(regs::SYSCIER, regs.read32(regs::SYSCIER)? | all)?;
@@ -43,9 +43,9 @@ impl Driver for Sysc {
     }
 }
 
-/// What consumers switch.
+/// Provider of power domains.
 struct Domains {
-    /// The controller takes one request at a time, so one requester at a time.
+    /// Locked for a whole request: the controller handles one at a time.
     regs: Mutex<MmioHandle>,
     clock: SystemClock,
 }
@@ -63,7 +63,7 @@ impl Supply for Domains {
 }
 
 impl Domains {
-    /// Switches a domain and waits for it. False when the controller does not do it in time.
+    /// Switches a domain and waits for completion. Returns false when the controller does not complete it in time.
     fn request(&self, regs: &MmioHandle, area: &Area, on: bool) -> Result<bool, IoError> {
         let is_on = regs.read32(area.block + regs::PWRSR)? & area.channel == 0;
         if is_on == on {

@@ -4,22 +4,22 @@
 
 use core::time::Duration;
 
-/// Bytes that the window has at least.
+/// Smallest size of the register window, in bytes.
 pub(super) const WINDOW: u64 = 0x400;
 
-/// Status: whether requests are taken.
+/// Status of the controller.
 pub(super) const SYSCSR: u64 = 0x00;
-/// Requests to switch off are taken.
+/// SYSCSR: requests to switch off are accepted.
 pub(super) const SYSCSR_OFF: u32 = 1 << 0;
-/// Requests to switch on are taken.
+/// SYSCSR: requests to switch on are accepted.
 pub(super) const SYSCSR_ON: u32 = 1 << 1;
-/// Requests that are done, one bit per domain.
+/// Completed requests, one bit per domain.
 pub(super) const SYSCISR: u64 = 0x04;
 /// Writing 1 clears a bit of [`SYSCISR`].
 pub(super) const SYSCISCR: u64 = 0x08;
-/// Domains whose requests are completed.
+/// Interrupt enable: the controller completes requests only of domains whose bit is set.
 pub(super) const SYSCIER: u64 = 0x0c;
-/// Domains whose completion does not interrupt a CPU.
+/// Interrupt mask: completions of domains whose bit is set do not interrupt a CPU.
 pub(super) const SYSCIMR: u64 = 0x10;
 
 /// In a domain's block: status, bit set = off.
@@ -31,11 +31,11 @@ pub(super) const PWRONCR: u64 = 0x0c;
 /// In a domain's block: the request was refused; ask again.
 pub(super) const PWRER: u64 = 0x14;
 
-/// How long to wait until a request is taken.
+/// Longest wait until a request is accepted.
 pub(super) const READY: Duration = Duration::from_micros(100);
-/// How often to ask.
+/// Number of times that a refused request is repeated.
 pub(super) const REQUESTS: usize = 100;
-/// How long a domain takes to switch, at most.
+/// Longest wait until a domain has switched.
 pub(super) const SWITCH: Duration = Duration::from_millis(1);
 
 /// Number of the domain that cannot be switched.

@@ -1,8 +1,8 @@
-//! The callbacks of one user: called on a thread that holds nothing of the host's.
+//! Callbacks of one user, called on a thread that holds no lock of the host.
 //!
-//! A user is outside the kernel: what it does in a callback may take for ever, panic, or give the device back. So the host
-//! only notes that a callback is due, and a thread from [`Env::spawn`](bindery::env::Env::spawn) calls it, one at a time.
-//! Where the env has no such thread, callbacks run where they are due and must not block.
+//! A user is outside the kernel: its callback may never return, panic, or release the device. So the host only marks a
+//! callback as pending, and a thread from [`Env::spawn`](bindery::env::Env::spawn) calls them one at a time. If the env
+//! cannot supply a thread, callbacks run in the context of the event and must not block.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -14,20 +14,20 @@ use bindery::dma::PassThroughHost;
 use bindery::env::Instant;
 use bindery::sync::{Mutex, Nesting, atomic::AtomicBool, atomic::Ordering, catch_panic, relax};
 
-/// A user's closure. Its destructor is the user's code, too, so it is dropped where that harms nobody else: not under a
-/// lock, not inside the door, and not on a thread of the host's if there is another.
+/// A user's closure. Its destructor is also the user's code, so it is not dropped under a lock or inside the door, and not on
+/// a thread of the host if there is another.
 pub(super) type Callback = Arc<dyn Fn() + Send + Sync>;
 
-/// What a callback is about; what comes first here is called first.
+/// Event for which a callback is called, in order of priority.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Due {
-    /// The host wants the device back.
+enum Trigger {
+    /// The host requests the device's release.
     Request,
     /// An interrupt has fired, by its index.
     Interrupt(usize),
 }
 
-impl fmt::Display for Due {
+impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Request => f.write_str("answer to the host's request"),
@@ -39,14 +39,14 @@ impl fmt::Display for Due {
 #[derive(Default)]
 struct State {
     closed: bool,
-    callbacks: BTreeMap<Due, Callback>,
-    /// Set instead of, or beside, a call: interrupt index to flag.
+    callbacks: BTreeMap<Trigger, Callback>,
+    /// Flags set by interrupts, by interrupt index.
     flags: BTreeMap<usize, Arc<AtomicBool>>,
-    due: BTreeSet<Due>,
-    /// A thread has been asked for, or runs, to call what is due.
-    attended: bool,
-    /// The one that it calls at this moment, and since when.
-    calling: Option<(Due, Instant)>,
+    pending: BTreeSet<Trigger>,
+    /// A thread that calls pending callbacks was requested or runs.
+    active: bool,
+    /// The running callback, and the time at which it was called.
+    calling: Option<(Trigger, Instant)>,
 }
 
 /// The callbacks of one session.
@@ -62,68 +62,68 @@ impl Callbacks {
         Arc::new(Self { host, state: Mutex::default(), inside: Nesting::new() })
     }
 
-    /// Calls `run` when the host wants the device back. The answer is to be dropped outside the door.
+    /// Sets the callback for release requests. Returns the previous one, which is to be dropped outside the door.
     pub(super) fn on_request(&self, run: &Callback) -> Option<Callback> {
-        self.set(Due::Request, run)
+        self.set(Trigger::Request, run)
     }
 
-    /// Calls `run` each time interrupt `index` has fired. The answer is to be dropped outside the door.
+    /// Sets the callback of interrupt `index`. Returns the previous one, which is to be dropped outside the door.
     pub(super) fn on_interrupt(&self, index: usize, run: &Callback) -> Option<Callback> {
-        self.set(Due::Interrupt(index), run)
+        self.set(Trigger::Interrupt(index), run)
     }
 
-    /// Sets `flag` each time interrupt `index` has fired.
+    /// Sets the flag of interrupt `index`.
     pub(super) fn flag_interrupt(&self, index: usize, flag: Arc<AtomicBool>) {
         self.state.lock().flags.insert(index, flag);
     }
 
-    fn set(&self, due: Due, run: &Callback) -> Option<Callback> {
+    fn set(&self, due: Trigger, run: &Callback) -> Option<Callback> {
         let mut s = self.state.lock();
         if s.closed { None } else { s.callbacks.insert(due, Arc::clone(run)) }
     }
 
-    /// The host wants the device back. False when the user has named nobody to be told.
+    /// Requests the device's release. Returns false when the user has no callback for that.
     pub(super) fn request(this: &Arc<Self>) -> bool {
-        Self::is_due(this, Due::Request)
+        Self::trigger(this, Trigger::Request)
     }
 
-    /// Interrupt `index` has fired.
+    /// Signals interrupt `index`.
     pub(super) fn interrupt(this: &Arc<Self>, index: usize) {
         let flag = this.state.lock().flags.get(&index).cloned();
         if let Some(flag) = flag {
             flag.store(true, Ordering::Release);
         }
-        Self::is_due(this, Due::Interrupt(index));
+        Self::trigger(this, Trigger::Interrupt(index));
     }
 
-    fn is_due(this: &Arc<Self>, due: Due) -> bool {
+    fn trigger(this: &Arc<Self>, due: Trigger) -> bool {
         {
             let mut s = this.state.lock();
             if s.closed || !s.callbacks.contains_key(&due) {
                 return false;
             }
-            s.due.insert(due);
-            if core::mem::replace(&mut s.attended, true) {
+            s.pending.insert(due);
+            if core::mem::replace(&mut s.active, true) {
                 return true;
             }
         }
         let callbacks = Arc::clone(this);
-        let job: Box<dyn FnOnce() + Send> = Box::new(move || callbacks.attend());
+        let job: Box<dyn FnOnce() + Send> = Box::new(move || callbacks.run_pending());
         if let Err(job) = this.host.spawn(job) {
             job();
         }
         true
     }
 
-    /// Calls what is due, until nothing is.
-    fn attend(&self) {
+    /// Calls pending callbacks until none is pending.
+    fn run_pending(&self) {
         loop {
             let (due, callback) = {
                 let mut s = self.state.lock();
                 s.calling = None;
-                let next = s.due.pop_first().and_then(|due| Some((due, Arc::clone(s.callbacks.get(&due)?))));
+                let next = s.pending.pop_first().and_then(|due| Some((due, Arc::clone(s.callbacks.get(&due)?))));
                 let Some(next) = next else {
-                    s.attended = false;
+                    s.active = false;
                     return;
                 };
                 s.calling = Some((next.0, self.host.now()));
@@ -132,7 +132,8 @@ impl Callbacks {
             let outcome = {
                 let _inside = self.inside.enter();
                 let called = catch_panic(|| callback());
-                // The last reference may be this one. Not while a panic unwinds: a second one would end the process.
+                // This may be the last reference. Its destructor may panic, too, so it runs apart: a second panic during
+                // unwinding would abort the process.
                 let dropped = catch_panic(|| drop(callback));
                 [called, dropped]
             };
@@ -142,22 +143,22 @@ impl Callbacks {
         }
     }
 
-    /// Whether a callback runs, or is about to.
+    /// Returns true while a callback is running or pending.
     pub(super) fn is_busy(&self) -> bool {
         let s = self.state.lock();
-        s.calling.is_some() || !s.due.is_empty()
+        s.calling.is_some() || !s.pending.is_empty()
     }
 
-    /// Calls nobody any more. What runs at this moment goes on.
+    /// Calls no callback from now on. A running one continues.
     pub(super) fn close(&self) {
         let callbacks = {
             let mut s = self.state.lock();
             s.closed = true;
-            s.due.clear();
+            s.pending.clear();
             s.flags.clear();
             core::mem::take(&mut s.callbacks)
         };
-        // Destructors of the user's closures are the user's code: not on a thread of the host's, if there is another.
+        // Destructors of the user's closures are the user's code: not on a thread of the host, if there is another.
         if callbacks.is_empty() {
             return;
         }
@@ -167,7 +168,7 @@ impl Callbacks {
         }
     }
 
-    /// The same, and returns when none runs any more, unless this is called from one of them.
+    /// [Closes](Self::close), and waits for a running callback unless this is called from it.
     pub(super) fn close_and_wait(&self) {
         self.close();
         if self.inside.is_inside() {

@@ -1,4 +1,4 @@
-//! Why a user did not get what it asked for.
+//! Errors of the pass-through owner's users.
 
 use bindery::addr::DeviceAddr;
 use bindery::dma::IoasError;
@@ -6,27 +6,27 @@ use bindery::env::IoError;
 use bindery::iommu::{GroupError, MapError};
 use bindery::power::SupplyError;
 
-/// Why the device could not be opened.
+/// Failure to open a device.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Somebody has it open.
+    /// The device has a user.
     #[error("the device is open already")]
     Busy,
-    /// The host wants it back.
+    /// The host is taking the device back.
     #[error("the host is taking the device back")]
     Leaving,
     /// The device could not be reset after its last user, nor now.
-    #[error("the device is as its last user left it, and cannot be reset: {0}")]
+    #[error("the device could not be reset after its last user: {0}")]
     NotReset(SupplyError),
-    /// Another owner has a device of the same IOMMU group, or what it has mapped is not shown to be gone.
+    /// Another owner has a device of the same IOMMU group open, or the unmap of its mappings is not confirmed.
     #[error(transparent)]
     Group(#[from] GroupError),
 }
 
-/// Why an operation of a user did not happen.
+/// Failure of a user's operation.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum VfioError {
-    /// The host has cut this user off.
+    /// The host has revoked the session.
     #[error("the device was taken back")]
     Revoked,
     /// There is no such register region.
@@ -52,15 +52,15 @@ pub enum VfioError {
     /// The user has too many maps.
     #[error("more than {0} maps")]
     TooManyMaps(usize),
-    /// The page table refused.
+    /// The IOMMU's driver refused the mapping.
     #[error(transparent)]
     Map(#[from] MapError),
-    /// The IOMMU has not confirmed that an earlier map at this address is gone: the address is neither mapped nor free,
-    /// and the memory of that map stays pinned. Unmapping or mapping again asks the IOMMU once more.
-    #[error("the IOMMU has not confirmed the end of an earlier map at {0}; try again")]
+    /// The IOMMU has not confirmed the unmap of an earlier map at this address: the address is neither mapped nor free,
+    /// and the memory stays pinned. Another map or unmap call asks the IOMMU again.
+    #[error("the IOMMU has not confirmed the unmap of an earlier map at {0}; try again")]
     Unconfirmed(DeviceAddr),
-    /// A part of the range is a reserved region of the device's IOMMU group (`reserved_regions`).
-    #[error("the range at {0} holds a reserved region of the IOMMU group")]
+    /// The range overlaps a reserved region of the device's IOMMU group (`reserved_regions`).
+    #[error("the range at {0} overlaps a reserved region of the IOMMU group")]
     Reserved(DeviceAddr),
     /// The memory belongs to another machine.
     #[error("the memory is not this machine's")]

@@ -1,12 +1,12 @@
-//! The pass-through owner: hands a whole device to a user outside the kernel (a guest, a user-space process).
+//! The pass-through owner: gives a whole device to a user outside the kernel (a guest, a user-space process).
 //!
 //! It binds through `driver_override` only. While it holds the device, nobody else can use the device's IOMMU group
 //! (P7), and the group's devices are open for one owner, who has an identity ([`OwnerId`]). One user at a time opens a
-//! [`Session`]: registers, interrupts, DMA maps with pinned memory, reset. To get the
-//! device back the host asks the user to leave, waits until a deadline, and then cuts it off: registers answer with an
-//! error, DMA is blocked, pins are dropped. A user's callbacks run on a thread of their own, so that one that blocks or
-//! panics holds up nobody else. A device that could not be reset between two users is remembered as such, and given to
-//! nobody before a reset has worked (P12). Linux waits for the last user without limit instead
+//! [`Session`]: registers, interrupts, DMA maps with pinned memory, reset. To take the device back, the host requests its
+//! release, waits until a deadline, and then revokes the session: register accesses fail, DMA is blocked, memory is
+//! unpinned. A user's callbacks run on a thread of their own, so that one that blocks or panics affects only that user. A
+//! device that could not be reset between two users is not opened again before a reset has succeeded (P12). Linux waits
+//! for the last user without limit instead
 //! (`drivers/vfio/vfio_main.c` `vfio_unregister_group_dev`).
 
 mod callbacks;
@@ -32,20 +32,20 @@ use bindery::sync::pause;
 use callbacks::Callbacks;
 use shared::Shared;
 
-/// How long a user may take to leave, unless the machine's owner says otherwise.
+/// Default time that a user gets to release a device.
 pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often the host looks whether a user has left.
+/// Interval at which the host checks whether a user has released a device.
 const POLL: Duration = Duration::from_millis(1);
 
-/// How often the host gives way to a user that is answering before it lets time pass: on a target whose time passes only
-/// when somebody waits, an answer would otherwise take longer than any deadline.
+/// Number of times that the host yields to a running callback before it lets time pass: where time passes only in waits, a
+/// callback would otherwise last longer than any deadline.
 const TURNS: u32 = 5_000;
 
 /// The driver.
 #[derive(Clone, Copy, Debug)]
 pub struct Vfio {
-    /// How long a user may take to leave after it was asked to, in the machine's time.
+    /// Time that a user gets to release a device after a request, in the machine's time.
     pub release_timeout: Duration,
 }
 
@@ -66,15 +66,23 @@ pub struct Device<'b> {
 }
 
 impl Vfio {
-    /// Opens the device for the one user that it can have, who has no other device of its IOMMU group.
+    /// Opens the device for a user of its own, which cannot share the IOMMU group with the users of other devices.
+    ///
+    /// # Errors
+    ///
+    /// When the device has a user, is being taken back, could not be reset, or its group has another owner.
     pub fn open(client: &Client<Self>) -> Result<Session, OpenError> {
         let open = |device: &Device<'_>| device.open(&OwnerId::new(&format!("the user of {}", device.shared.device())));
         client.call(open).unwrap_or(Err(OpenError::Leaving))
     }
 
-    /// Opens the device for `owner`, a guest for example. The devices of one IOMMU group are one owner's at a time: who
-    /// shows another identity than the one that has a device of the group open is refused with the holder's name. Who
-    /// shows the same one shares its address space: what a session maps, all the owner's devices of the group reach.
+    /// Opens the device for `owner`, for example a guest. The devices of an IOMMU group have one owner at a time: an open by
+    /// another one fails with the holder's name. Sessions of the same owner in a group share its address space: each map is
+    /// visible to all its devices.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
     pub fn open_as(client: &Client<Self>, owner: &OwnerId) -> Result<Session, OpenError> {
         client.call(|device| device.open(owner)).unwrap_or(Err(OpenError::Leaving))
     }
@@ -98,7 +106,7 @@ impl Driver for Vfio {
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Device<'b>, ProbeError> {
         let owner = dev.pass_through().ok_or(ProbeError::Device("its DMA is not given away"))?;
         let ioas = owner.io_address_space().ok_or(ProbeError::Device("no IOMMU domain to give away"))?;
-        // Without a reset the next user would find the device as the last one left it (P12).
+        // Without a reset the next user would get the device in the state that the last one left (P12).
         let reset = dev.reset_line().ok_or(ProbeError::Device("no reset line of its own: it cannot be given away"))?;
         let mut regions = Vec::new();
         let mut irqs = Vec::new();
@@ -120,13 +128,13 @@ impl Driver for Vfio {
     fn request_release(device: &Device<'_>) {
         let clock = &device.clock;
         let deadline = clock.now() + device.release_timeout;
-        let Some(user) = device.shared.close_to_others() else { return };
-        device.owner.report("requested", format_args!("{:?} to let go", device.release_timeout));
+        let Some(user) = device.shared.refuse_opens() else { return };
+        device.owner.report("requested", format_args!("{:?} to release it", device.release_timeout));
         Callbacks::request(&user);
         let (mut turns, mut late) = (0, false);
-        // The device comes back in order when its user has let go and is out of its callbacks.
+        // An orderly release: the session is dropped, and no callback runs any more.
         while (device.shared.is_open() || user.is_busy()) && !late {
-            // The clock is read first: a wait that was held up for long still looks once more before it gives up.
+            // The clock is read first, so that a wait that was preempted past its deadline still checks once more.
             late = clock.now() >= deadline;
             if user.is_busy() && turns < TURNS {
                 turns += 1;
@@ -136,10 +144,10 @@ impl Driver for Vfio {
             }
         }
         if device.shared.is_open() {
-            let late = format!("no answer within {:?}: cut off", device.release_timeout);
+            let late = format!("not released within {:?}: revoked", device.release_timeout);
             device.owner.report("revoked", format_args!("{late}"));
         } else {
-            device.owner.report("released", format_args!("the user let go"));
+            device.owner.report("released", format_args!("released by the user"));
         }
     }
 

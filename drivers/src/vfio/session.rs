@@ -1,4 +1,4 @@
-//! The user's side of a device that was handed over.
+//! The user's interface to a device.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -13,8 +13,13 @@ use super::VfioError;
 use super::callbacks::{Callback, Callbacks};
 use super::shared::Shared;
 
-/// One user's hold on a device. It outlives the binding: when the host takes the device back, every operation gets
-/// [`VfioError::Revoked`]. Dropping it gives the device back: reset first, then maps.
+/// One user's access to a device. It may outlive the binding: when the host has taken the device back, every operation
+/// fails with [`VfioError::Revoked`]. Dropping it releases the device: it is reset, then its maps are removed.
+///
+/// # Errors
+///
+/// Every method that returns a result fails with [`VfioError::Revoked`] once the host has taken the device back, and with
+/// the errors that it names.
 pub struct Session {
     shared: Arc<Shared>,
     callbacks: Arc<Callbacks>,
@@ -41,13 +46,21 @@ impl Session {
         self.shared.regions.get(index).map(bindery::binding::MmioHandle::size)
     }
 
-    /// Reads `width` at `offset` bytes of region `index`.
+    /// Reads a register at `offset` bytes in region `index`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such region, or the access is not inside it or not aligned.
     #[track_caller]
     pub fn read(&self, index: usize, offset: u64, width: Width) -> Result<u64, VfioError> {
         self.inside("a read", |s| Ok(s.regions.get(index).ok_or(VfioError::NoRegion(index))?.read(offset, width)?))
     }
 
-    /// Writes `width` at `offset` bytes of region `index`.
+    /// Writes a register at `offset` bytes in region `index`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
     #[track_caller]
     pub fn write(&self, index: usize, offset: u64, width: Width, value: u64) -> Result<(), VfioError> {
         self.inside("a write", |s| {
@@ -60,13 +73,17 @@ impl Session {
         self.shared.irqs.len()
     }
 
-    /// Calls `trigger` each time interrupt `index` has fired. The line is masked then, until
-    /// [`set_masked`](Self::set_masked) lets it fire again.
+    /// Calls `trigger` each time that interrupt `index` fires. The line is then masked until
+    /// [`set_masked`](Self::set_masked) unmasks it.
     ///
     /// The callbacks of a session are called one at a time, on a thread of their own
-    /// ([`Env::spawn`](bindery::env::Env::spawn)), which holds nothing of the host's: one that blocks or panics harms the
-    /// user alone. None is called any more when the session has been dropped: the drop waits for one that runs, unless
-    /// that one is what drops it.
+    /// ([`Env::spawn`](bindery::env::Env::spawn)), which holds no lock of the host: one that blocks or panics affects only
+    /// this user. No callback is called after the session was dropped: the drop waits for a running one, unless it is
+    /// called from that callback.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such interrupt.
     #[track_caller]
     pub fn on_interrupt(&self, index: usize, trigger: impl Fn() + Send + Sync + 'static) -> Result<(), VfioError> {
         let run: Callback = Arc::new(trigger);
@@ -74,12 +91,16 @@ impl Session {
             s.irqs.get(index).ok_or(VfioError::NoIrq(index))?;
             Ok(self.callbacks.on_interrupt(index, &run))
         });
-        // One whose destructor does not come back keeps this user only.
+        // Dropped outside the door: a destructor that never returns blocks this user only.
         old.map(drop)
     }
 
-    /// Sets `flag` each time interrupt `index` has fired, as [`on_interrupt`](Self::on_interrupt) would call somebody: for
-    /// a user that looks by itself.
+    /// Sets `flag` each time that interrupt `index` fires, where [`on_interrupt`](Self::on_interrupt) calls a closure: for a
+    /// user that polls.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such interrupt.
     #[track_caller]
     pub fn flag_interrupt(&self, index: usize, flag: Arc<AtomicBool>) -> Result<(), VfioError> {
         self.inside("a flag for an interrupt", |s| {
@@ -89,7 +110,11 @@ impl Session {
         })
     }
 
-    /// Keeps interrupt `index` from firing, or lets it fire again.
+    /// Masks or unmasks interrupt `index`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such interrupt.
     #[track_caller]
     pub fn set_masked(&self, index: usize, masked: bool) -> Result<(), VfioError> {
         self.inside("a mask of an interrupt", |s| {
@@ -98,8 +123,12 @@ impl Session {
         })
     }
 
-    /// Calls `request` when the host wants the device back; the user then has until the host's deadline, which counts from
-    /// before the call, to drop the session. It is called as [`on_interrupt`](Self::on_interrupt) says.
+    /// Calls `request` when the host requests the device's release. The user then has to drop the session before the host's
+    /// deadline, which counts from before the call. It is called as described for [`on_interrupt`](Self::on_interrupt).
+    ///
+    /// # Errors
+    ///
+    /// Only when the session is revoked.
     #[track_caller]
     pub fn on_request(&self, request: impl Fn() + Send + Sync + 'static) -> Result<(), VfioError> {
         let run: Callback = Arc::new(request);
@@ -107,9 +136,14 @@ impl Session {
         old.map(drop)
     }
 
-    /// Lets the device reach `len` bytes of `memory`, from `offset` on, at `iova` (all multiples of the page size). The
-    /// memory is pinned: it stays out of its allocator's hands until the IOMMU has confirmed that the map is gone. Until
-    /// then the address is [refused](VfioError::Unconfirmed), to this user and to the next ones.
+    /// Maps `len` bytes of `memory`, from `offset` on, at `iova` (all multiples of the page size). The memory is pinned: it
+    /// is not freed until the IOMMU has confirmed the unmap. Until then the address is
+    /// [unusable](VfioError::Unconfirmed), for this user and for later ones.
+    ///
+    /// # Errors
+    ///
+    /// When the range is invalid, reserved or in use, the memory belongs to another machine, there are too many maps, or the
+    /// IOMMU's driver refuses.
     #[track_caller]
     pub fn map(
         &self,
@@ -122,14 +156,22 @@ impl Session {
         self.inside("a map", |s| Ok(s.ioas.map(iova, memory, offset, len, prot)?))
     }
 
-    /// Takes the map that starts at `iova` and is `len` bytes long down, and waits until the device cannot reach it. After
+    /// Removes the map that starts at `iova` and is `len` bytes long, and waits until the device cannot reach it. After
     /// [`Unconfirmed`](VfioError::Unconfirmed) the same call asks the IOMMU again.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such map, or the IOMMU does not confirm its removal.
     #[track_caller]
     pub fn unmap(&self, iova: DeviceAddr, len: u64) -> Result<(), VfioError> {
         self.inside("an unmap", |s| Ok(s.ioas.unmap(iova, len)?))
     }
 
     /// Resets the device.
+    ///
+    /// # Errors
+    ///
+    /// When the reset line does not respond.
     #[track_caller]
     pub fn reset(&self) -> Result<(), VfioError> {
         self.inside("a reset", |s| {
@@ -138,7 +180,7 @@ impl Session {
         })
     }
 
-    /// True once the host has taken the device back.
+    /// Returns true once the host has taken the device back.
     pub fn is_revoked(&self) -> bool {
         self.shared.door.is_closed()
     }
@@ -153,10 +195,10 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.callbacks.close();
         let _ = self.shared.inside("the end of a session", |s| {
-            s.leave(self.id);
+            s.close(self.id);
             Ok(())
         });
-        // The device is free by now: a callback that does not come back keeps its own user waiting, and nobody else.
+        // The device is released by now: a callback that never returns blocks its own user only.
         self.callbacks.close_and_wait();
     }
 }

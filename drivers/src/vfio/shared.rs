@@ -1,4 +1,4 @@
-//! What the binding and the user share: the device's parts, behind a door that the host can close.
+//! Device parts shared by the binding and its user, behind a door that the host can close.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -22,23 +22,23 @@ struct State {
     session: Option<u64>,
     opened: u64,
     leaving: bool,
-    /// Those of the session that is open.
+    /// Callbacks of the open session.
     callbacks: Option<Arc<Callbacks>>,
-    /// The user's share in the IOMMU group (P7).
+    /// The user's ownership of the IOMMU group (P7).
     hold: Option<GroupHold>,
-    /// Why the device is not as a reset leaves it, although its last user is gone (P12).
+    /// Error of the reset after the last user, until a reset succeeds (P12).
     not_reset: Option<SupplyError>,
 }
 
-/// See the module. Lock order: `state`, then the IOMMU's own locks. Callbacks run, and resets are done, without it.
+/// Shared device parts. Lock order: `state`, then the IOMMU's own locks. Callbacks and resets run without `state` locked.
 pub(super) struct Shared {
     host: PassThroughHost,
     pub(super) regions: Vec<MmioHandle>,
     pub(super) irqs: Vec<IrqHandle>,
     pub(super) reset: ResetLine,
-    /// What users map. Closed with the binding.
+    /// The user's maps. Closed with the binding.
     pub(super) ioas: Ioas,
-    /// Users' operations. Closed by [`revoke`](Self::revoke) before anything is taken down.
+    /// Run-down protection of users' operations. Closed by [`revoke`](Self::revoke) first.
     pub(super) door: TrackedRundown,
     state: Mutex<State>,
 }
@@ -80,19 +80,19 @@ impl Shared {
             drop(hold);
             return Err(OpenError::NotReset(e));
         }
-        // Its owner may have maps through another device. Where the IOMMU does not confirm, the device stays blocked.
+        // The owner may have maps through another device of the group. Until the IOMMU confirms, the device stays blocked.
         this.ioas.resume();
         Ok(Session::new(Arc::clone(this), callbacks, id))
     }
 
-    /// Resets the device, and remembers whether that worked: until it has, nobody else gets the device (P12).
+    /// Resets the device and records the result: until a reset succeeds, the device is not opened again (P12).
     fn reset_between_users(&self) -> Result<Quiesced, SupplyError> {
         let quiesced = self.reset.pulse();
         let failed = quiesced.as_ref().err().cloned();
         let before = core::mem::replace(&mut self.state.lock().not_reset, failed.clone());
         match failed {
             Some(e) if before.is_none() => {
-                self.host.report("not-reset", &format!("nobody opens it before a reset has worked: {e}"));
+                self.host.report("not-reset", &format!("not opened again before a reset succeeds: {e}"));
             }
             None if before.is_some() => self.host.report("reset", "after an earlier reset had failed"),
             _ => {}
@@ -100,8 +100,8 @@ impl Shared {
         quiesced
     }
 
-    /// Runs `what`, an operation of a user: not once the host has cut it off, and as code that is inside the host's drivers,
-    /// which waits for no binding's end. While it lasts, whoever waits for it can say where it was asked for.
+    /// Runs a user's operation, `what`, unless the session is revoked. It counts as inside the host's drivers, so that
+    /// requests to end a binding are queued and not waited for. Waiters can name the operation and its caller.
     #[track_caller]
     pub(super) fn inside<R>(
         &self,
@@ -119,15 +119,15 @@ impl Shared {
         self.state.lock().session.is_some()
     }
 
-    /// Lets nobody in any more. The callbacks of the user, if there is one.
-    pub(super) fn close_to_others(&self) -> Option<Arc<Callbacks>> {
+    /// Refuses new sessions from now on. Returns the callbacks of the open session, if there is one.
+    pub(super) fn refuse_opens(&self) -> Option<Arc<Callbacks>> {
         let mut s = self.state.lock();
         s.leaving = true;
         s.session.and(s.callbacks.clone())
     }
 
-    /// The device asks for service: its line is masked until the user unmasks it, so that a level request of a user that
-    /// does not answer cannot keep the host busy.
+    /// Passes interrupt `index` to the user. The line is masked until the user unmasks it, so that a level interrupt that
+    /// the user does not handle cannot keep the host busy.
     pub(super) fn trigger(&self, index: usize) {
         if let Some(irq) = self.irqs.get(index) {
             irq.set_masked(true);
@@ -138,14 +138,14 @@ impl Shared {
         }
     }
 
-    /// The user of session `id` has left: the device is reset before its maps go, so that nothing is in flight.
-    pub(super) fn leave(&self, id: u64) {
+    /// Ends session `id`. The device is reset before its maps are removed, so that no DMA is in flight.
+    pub(super) fn close(&self, id: u64) {
         if self.state.lock().session != Some(id) {
             return;
         }
-        // A device that cannot be reset is cut off by its maps; the next open, or the host's quiesce, tries again.
+        // Without a reset, removing the maps blocks its DMA; the next open, or the host's quiesce, tries the reset again.
         let _ = self.reset_between_users();
-        // What the IOMMU does not confirm stays pinned, and the next user's device stays blocked meanwhile.
+        // Memory whose unmap is not confirmed stays pinned, and the device stays blocked for the next user meanwhile.
         self.ioas.clear();
         let mut s = self.state.lock();
         (s.session, s.callbacks) = (None, None);
@@ -154,7 +154,7 @@ impl Shared {
         drop(hold);
     }
 
-    /// Cuts the user off: nothing that it asks for happens any more, the device is held in reset, its DMA is blocked.
+    /// Revokes the session: its operations fail from now on, the device is held in reset, its DMA is blocked.
     pub(super) fn revoke(&self) -> Result<Quiesced, SupplyError> {
         if !self.host.close_and_drain(&self.door) {
             return Err(SupplyError::Gone);
@@ -170,7 +170,7 @@ impl Shared {
             (s.callbacks.take(), s.hold.take())
         };
         drop(hold);
-        // What runs at this moment goes on: it reaches nothing of the device any more, and the host waits for no user.
+        // A running callback continues: it cannot reach the device any more, and the host does not wait for users.
         if let Some(callbacks) = callbacks {
             callbacks.close();
         }

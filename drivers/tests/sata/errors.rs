@@ -8,7 +8,7 @@ use bindery::env::IoError;
 use bindery::machine::BindError;
 use bindery_drivers::ata::{AtaError, Command, ErrorBits};
 use bindery_sim::disk::Access;
-use bindery_sim::models::sata::{Knobs, Stop};
+use bindery_sim::models::sata::{SataFaults, Stop};
 
 use super::io::temporary_file;
 use super::*;
@@ -57,7 +57,7 @@ fn a_bad_sector_beyond_28_bits_is_reported_by_its_full_number() {
 fn a_disk_that_claims_too_many_sectors_reports_idnf() {
     let rig = rig(false);
     unbind(&rig);
-    rig.board.sata_faults(|k| k.claims = Some(8192));
+    rig.board.sata_faults(|k| k.reported_sectors = Some(8192));
     bind(&rig);
     let error = read(&rig, 5000, 1).unwrap_err();
     assert!(matches!(error, AtaError::Failed { error: ErrorBits::IDNF, lba: 5000, .. }), "{error}");
@@ -133,7 +133,7 @@ fn a_disk_that_stays_unresponsive_gets_no_commands_until_the_next_bind() {
 
 #[test]
 fn a_probe_without_a_usable_disk_reports_the_reason_and_leaves_nothing() {
-    type Break = fn(&mut Knobs);
+    type Break = fn(&mut SataFaults);
     let cases: [(Break, &str, &str); 3] = [
         (|k| k.link_down = true, "the link is down", "the link is down (SStatus 0x0)"),
         (
@@ -154,7 +154,7 @@ fn a_probe_without_a_usable_disk_reports_the_reason_and_leaves_nothing() {
         assert_eq!(failed, Err(expected));
         assert_eq!(log(&rig.story(SATA)), [line]);
         assert_eq!(rig.resource_usage(), before, "P4: {error}");
-        rig.board.sata_faults(|k| *k = Knobs::default());
+        rig.board.sata_faults(|k| *k = SataFaults::default());
         bind(&rig);
         works(&rig);
         unbind(&rig);

@@ -1,4 +1,4 @@
-//! A board that calls back whenever somebody waits: the moment in which a test can interfere.
+//! An env on top of the board that calls a hook at each wait, where a test can interfere.
 
 use std::sync::Arc;
 
@@ -10,21 +10,21 @@ use bindery_sim::interpose::Interpose;
 
 type OnWait = Box<dyn FnMut() + Send>;
 
-/// The board, with something to do in each wait.
+/// The board, with a hook at each wait.
 pub(crate) struct Hook {
     board: Arc<Board>,
     on_wait: Mutex<Option<OnWait>>,
 }
 
 impl Hook {
-    /// A machine on the board with a hook.
+    /// Makes a machine on the board with a hook.
     pub(crate) fn machine(board: &Arc<Board>, policy: Policy) -> (Arc<Self>, Handle) {
         let hook = Arc::new(Self { board: Arc::clone(board), on_wait: Mutex::new(None) });
         let machine = Machine::with_instrument(hook.env(), policy, Arc::clone(board) as _);
         (hook, machine)
     }
 
-    /// Calls `act` before each wait from now on. It must not use the machine in a way that waits.
+    /// Calls `act` before each wait from now on. It must not wait itself.
     pub(crate) fn each_wait(&self, act: impl FnMut() + Send + 'static) {
         *self.on_wait.lock() = Some(Box::new(act));
     }

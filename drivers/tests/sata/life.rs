@@ -196,7 +196,7 @@ fn memory_of_a_controller_that_cannot_be_stopped_is_quarantined_until_the_next_r
     bind(&rig);
     assert_eq!(rig.machine.quarantine(), [], "the reset at the start of the probe shows that it is quiesced");
     works(&rig);
-    rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
+    rig.board.sata_faults(|k| k.stop = Stop::Prompt);
     unbind(&rig);
     assert_eq!(rig.resource_usage(), before, "P4");
     rig.assert_well();
@@ -244,7 +244,7 @@ fn clock_and_power_of_a_controller_that_cannot_be_stopped_are_pinned_until_it_is
         // A second time: nothing accumulates.
         bind(&rig);
         assert_eq!(pinned(&rig), [], "the new binding uses them");
-        rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
+        rig.board.sata_faults(|k| k.stop = Stop::Prompt);
         works(&rig);
         unbind(&rig);
         assert!(!rig.board.module_runs(MODULE));
@@ -264,7 +264,7 @@ fn a_probe_that_fails_before_the_reset_leaves_the_clock_of_a_running_controller_
         assert_eq!(pinned(&rig).len(), 2, "{point:?}: the supplies are pinned as before, none twice");
     }
     bind(&rig);
-    rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
+    rig.board.sata_faults(|k| k.stop = Stop::Prompt);
     works(&rig);
     unbind(&rig);
     assert_eq!(rig.resource_usage(), before, "P4");
@@ -286,7 +286,7 @@ fn suppliers_of_a_running_controller_can_be_unbound_and_leave_their_lines_on() {
     rig.settle();
     assert_eq!(rig.driver(SATA), Some(DRIVER));
     assert_eq!(pinned(&rig), []);
-    rig.board.sata_faults(|k| k.stop = Stop::Obeyed);
+    rig.board.sata_faults(|k| k.stop = Stop::Prompt);
     works(&rig);
     unbind(&rig);
     assert_eq!(rig.resource_usage(), before, "P4");

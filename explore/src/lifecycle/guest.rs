@@ -87,7 +87,7 @@ impl Guest {
                 let _ = machine.unbind(&name, SataRcar::NAME);
             }
             if let Some(env) = weak.upgrade() {
-                env.let_go();
+                env.release_device();
             }
         };
         env.on_request(request).ok()?;
@@ -112,6 +112,6 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         let _ = self.machine.unbind(&self.device, SataRcar::NAME);
-        self.env.let_go();
+        self.env.release_device();
     }
 }

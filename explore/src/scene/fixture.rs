@@ -75,7 +75,7 @@ impl Fixture {
     /// Prepares a path: waits for the hardware, and drops its caches, on which no path may depend.
     pub(crate) fn reset(&self) {
         self.drain_hardware();
-        self.board.forget_cached();
+        self.board.evict_translations();
     }
 
     /// Waits until the hardware is idle.

@@ -98,7 +98,7 @@ fn the_same_disk_with_another_size_after_a_reset() {
         });
     });
     r.machine.settle();
-    r.board.sata_faults(|k| k.claims = Some(200));
+    r.board.sata_faults(|k| k.reported_sectors = Some(200));
     deaf.store(true, Ordering::SeqCst);
     let first = first_word(&r, 1);
     let second = first_word(&r, 1);

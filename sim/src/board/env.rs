@@ -16,13 +16,13 @@ use super::{Board, Inner};
 use crate::intc::ControlError;
 use crate::trace::Traced;
 
-/// What delivering one interrupt costs in board time, so that a line nobody silences does not stop the clock.
+/// Board time that delivering one interrupt takes, so that a line that is never deasserted does not stop the clock.
 const DELIVERY: Duration = Duration::from_micros(1);
 /// Devices that the board itself operates: it delivers the interrupts.
 const OWNED: &[&str] = &["arm,gic-400"];
-/// How often one call delivers a line that stays high.
+/// Number of times that one call delivers a line that stays high.
 const ROUNDS: usize = 8;
-/// Threads whose order of arrival is remembered.
+/// Most threads that are assigned to CPUs in their order of arrival.
 const THREADS: usize = 256;
 
 impl Env for Board {
@@ -77,14 +77,14 @@ impl Env for Board {
                     state.clock.advance_to(at);
                     state.run_due();
                 }
-                // Another thread is in the middle of what this one may be waiting for. Only the host's scheduler can
-                // help it along; to let board time pass would be to time out on a device that did its work.
+                // Another thread is delivering an interrupt that this one may be waiting for. Only the host's scheduler
+                // can let it continue; advancing board time would cause a time-out although the device is done.
                 _ if state.others_deliver() => {
                     drop(state);
                     relax();
                     return;
                 }
-                // Nothing on the board will ever happen by itself; another thread may make it happen.
+                // No timer of the board is set. Only another thread can cause an event.
                 _ if until == Instant::MAX => {
                     drop(state);
                     relax();
@@ -147,7 +147,7 @@ impl super::State {
     }
 }
 
-/// While it lives, its thread counts as delivering an interrupt; also when the sink panics.
+/// Guard that marks its thread as delivering an interrupt, also when the sink panics.
 struct Delivering<'a>(&'a Inner, ThreadId);
 
 impl Drop for Delivering<'_> {
@@ -164,7 +164,7 @@ impl Inner {
         self.sink.lock().as_ref().and_then(Weak::upgrade)
     }
 
-    /// The board's one timer for its machine: calls it if its time has come. True when it has.
+    /// Calls the machine's timer if its deadline has passed. Returns true if it has.
     fn run_timer(&self) -> bool {
         let now = Instant(self.now.load(Ordering::Acquire));
         let due = self.sink().filter(|sink| sink.next_deadline().is_some_and(|at| at <= now));
@@ -174,7 +174,7 @@ impl Inner {
         due.is_some()
     }
 
-    /// Delivers the lines that want service, lowest first, each at most [`ROUNDS`] times.
+    /// Delivers pending lines, lowest first, each at most [`ROUNDS`] times. Returns the number of deliveries.
     pub(super) fn deliver(&self) -> usize {
         let mut delivered = 0;
         for _ in 0..ROUNDS {

@@ -25,12 +25,12 @@ use crate::events::Events;
 use crate::fault::FaultPlan;
 use crate::memory::Ram;
 use crate::models::ipmmu::Fault;
-use crate::models::sata::Knobs;
+use crate::models::sata::SataFaults;
 use crate::report::ModelError;
 use crate::trace::TraceEntry;
 use state::State;
 
-/// What a board is made of, beside its RAM.
+/// Configuration of a board, except its RAM.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) disk: Option<Disk>,
@@ -45,18 +45,18 @@ pub(crate) struct Config {
 #[error("the board has no device {0:?}")]
 pub struct UnknownDevice(pub String);
 
-/// Something on the board that can be broken on purpose.
+/// Part of the board that can be made to hang.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stuck {
-    /// A flush at the root IPMMU never ends.
+    /// A flush of the root IPMMU never completes.
     IpmmuFlush,
-    /// Module clocks that are switched on never start.
+    /// Enabled module clocks never start.
     ModuleClock,
     /// Power domains never finish switching.
     PowerDomain,
 }
 
-/// What the board and the register windows that it gave out share.
+/// State shared by the board and its register windows.
 struct Inner {
     ram: Arc<Ram>,
     state: Mutex<State>,
@@ -83,7 +83,7 @@ impl Board {
         let state = State::new(Arc::clone(&ram), config);
         let inner = Inner {
             ram,
-            now: state.clock.face(),
+            now: state.clock.shared_now(),
             state: Mutex::new(state),
             sink: Mutex::new(None),
             events: Events::default(),
@@ -100,12 +100,12 @@ impl Board {
         Machine::with_instrument(Arc::clone(self) as _, policy, Arc::clone(self) as _)
     }
 
-    /// The RAM, for tools and tests; the core gets it as its [`Memory`](bindery::env::Memory).
+    /// The RAM, for tools and tests. The core accesses it as its [`Memory`](bindery::env::Memory).
     pub fn ram(&self) -> &Arc<Ram> {
         &self.inner.ram
     }
 
-    /// Which of the core's calls fail on purpose.
+    /// Plan of injected faults.
     pub fn faults(&self) -> &FaultPlan {
         &self.inner.faults
     }
@@ -120,7 +120,7 @@ impl Board {
         self.inner.events.take()
     }
 
-    /// How many events the ring had no room for.
+    /// Number of events dropped because the ring was full.
     pub fn dropped_events(&self) -> u64 {
         self.inner.events.dropped()
     }
@@ -131,19 +131,21 @@ impl Board {
         self.inner.events.listen(Arc::from(listener));
     }
 
-    /// What software did wrong to the hardware so far: the first 256.
+    /// The first 256 model errors: violations of the hardware's manuals by software.
     pub fn model_errors(&self) -> Vec<ModelError> {
         self.inner.state.lock().report.kept().to_vec()
     }
 
-    /// The same, and forgets them.
+    /// Takes the model errors; later calls return only new ones.
     pub fn take_model_errors(&self) -> Vec<ModelError> {
         self.inner.state.lock().report.take()
     }
 
+    /// Asserts that there are no model errors, at the end of a test.
+    ///
     /// # Panics
     ///
-    /// When software did anything wrong to the hardware. For the end of a test.
+    /// When there is a model error.
     #[track_caller]
     pub fn assert_clean(&self) {
         let (errors, more) = {
@@ -154,23 +156,32 @@ impl Board {
         assert!(errors.is_empty(), "{} model errors:\n{}", errors.len() as u64 + more, lines.join("\n"));
     }
 
-    /// Pulls a device out: its registers answer no more, and it does no more DMA. `name` is its name on the platform bus
-    /// (`ee300000.sata`); only the address in it counts.
+    /// Removes a device: accesses to its registers fail, and its DMA stops. `name` is its name on the platform bus
+    /// (`ee300000.sata`), of which only the address counts.
+    ///
+    /// # Errors
+    ///
+    /// When no device has that address.
     pub fn unplug(&self, name: &str) -> Result<(), UnknownDevice> {
         self.inner.state.lock().set_present(name, false)
     }
 
-    /// Puts a device back, as after power-up. Windows from before stay dead.
+    /// Inserts a removed device again, in its power-up state. Windows from before stay invalid.
+    ///
+    /// # Errors
+    ///
+    /// When no device has that address.
     pub fn plug(&self, name: &str) -> Result<(), UnknownDevice> {
         self.inner.state.lock().set_present(name, true)
     }
 
-    /// Changes the faults of the disk controller.
-    pub fn sata_faults(&self, change: impl FnOnce(&mut Knobs)) {
-        change(&mut self.inner.state.lock().sata.knobs);
+    /// Changes the injected faults of the disk controller.
+    pub fn sata_faults(&self, change: impl FnOnce(&mut SataFaults)) {
+        change(&mut self.inner.state.lock().sata.faults);
     }
 
-    /// Lets a part of the board hang, or work again. What hung before stays as it is until it is asked again.
+    /// Makes a part of the board hang or work. An operation that already hangs does not complete when the part works again;
+    /// a new one does.
     pub fn set_stuck(&self, part: Stuck, stuck: bool) {
         let mut state = self.inner.state.lock();
         match part {
@@ -180,76 +191,77 @@ impl Board {
         }
     }
 
-    /// The disk on the SATA port, or `None` when there is none. Reading it here is not DMA: it shows what the disk holds.
+    /// Calls `look` with the disk on the SATA port. `None` when there is none. Accesses the disk's contents directly, without
+    /// DMA.
     pub fn with_disk<T>(&self, look: impl FnOnce(&mut Disk) -> T) -> Option<T> {
         self.inner.state.lock().sata.disk.as_mut().map(look)
     }
 
-    /// What the IPMMUs make of an access of a bus master behind micro-TLB `utlb` (0 to 47) of the `leaf`-th leaf (0 is
-    /// `ipmmu_hc`), as if it were made now: caches fill and faults are recorded. `None` when there is no such place.
+    /// Translates an access of the bus master behind micro-TLB `utlb` (0 to 47) of the `leaf`-th leaf IPMMU (0 is
+    /// `ipmmu_hc`). As for a real access, caches are filled and faults recorded. `None` when there is no such micro-TLB.
     pub fn translate(&self, leaf: usize, utlb: usize, addr: u64, write: bool) -> Option<Result<PhysAddr, Fault>> {
         self.inner.state.lock().translate(leaf, utlb, addr, write)
     }
 
-    /// How many interrupt lines are enabled, masked or not.
+    /// Number of enabled interrupt lines, masked or not.
     pub fn enabled_lines(&self) -> usize {
         self.inner.state.lock().intc.enabled()
     }
 
-    /// Whether the controller sees a request on `line`.
+    /// Returns true when `line` is asserted.
     pub fn line_is_high(&self, line: IrqLine) -> bool {
         self.inner.state.lock().intc.level(line.0)
     }
 
-    /// Whether module `number` (815 is SATA) has its clock and is out of reset.
+    /// Returns true when module `number` (815 is SATA) is clocked and not in reset.
     pub fn module_runs(&self, number: u32) -> bool {
         crate::models::cpg::Module::new(number).is_some_and(|m| self.inner.state.lock().cpg.running(m))
     }
 
-    /// Whether power domain `number` is on; `None` when the board has no such domain. 32 is always on.
+    /// Returns true when power domain `number` is on; `None` when the board has no such domain. 32 is always on.
     pub fn powered(&self, number: u32) -> Option<bool> {
         self.inner.state.lock().sysc.powered(number)
     }
 
-    /// Delivers what is pending now, without letting time pass. Returns how many interrupts were delivered.
+    /// Runs due timers and delivers pending interrupts without advancing time. Returns the number of deliveries.
     pub fn run_pending(&self) -> usize {
         self.inner.state.lock().run_due();
         self.inner.deliver()
     }
 
-    /// A hash over all that happened at the registers, timers and interrupt lines. Two runs that did the same have the
-    /// same one.
+    /// Hash of all register accesses, timers and delivered interrupts. Equal for two runs that did the same.
     pub fn fingerprint(&self) -> u64 {
         self.inner.state.lock().trace.hash()
     }
 
-    /// Feeds what decides what the hardware does next to `state`, but for what is behind
-    /// [windows](Self::hash_windows) and what RAM and disk hold: interrupt lines, and timers by how long they still run.
-    /// Boards that hash alike, windows and [details](Self::hash_details) included, answer alike.
+    /// Hashes the state that determines the hardware's behaviour, except [register windows](Self::hash_windows) and the
+    /// contents of RAM and disk: interrupt lines, and timers by their remaining time. Boards with equal hashes, including
+    /// windows and [details](Self::hash_details), behave alike.
     pub fn hash_state(&self, state: &mut impl Hasher) {
         self.inner.state.lock().hash_state(state);
     }
 
-    /// Calls `each` with the first address and the name of every window of registers, and a number for what is behind it:
-    /// the device's registers, and whether it is plugged in. Twins in the same state have the same number.
+    /// Calls `each` with base address and name of every register window, and a hash of the device behind it: its registers
+    /// and its presence. Identical devices in the same state have equal hashes.
     pub fn hash_windows<H: Hasher + Default>(&self, mut each: impl FnMut(PhysAddr, &'static str, u64)) {
         self.inner.state.lock().hash_windows(|base, name, state: H| each(base, name, state.finish()));
     }
 
-    /// Feeds the rest to `state`: the addresses of memory that are in registers, and how many translations are cached.
-    /// Both decide something only where software errs, and may differ between two times at which it holds the same.
+    /// Hashes the remaining state: memory addresses in registers, and numbers of cached translations. They matter only when
+    /// software has a bug, and may differ between two states in which it holds the same resources.
     pub fn hash_details(&self, state: &mut impl Hasher) {
         let parts = self.inner.state.lock();
         parts.ipmmu.hash_details(state);
         parts.sata.hash_details(state);
     }
 
-    /// Lets the IPMMUs forget what they have cached, which hardware may do at any time.
-    pub fn forget_cached(&self) {
-        self.inner.state.lock().ipmmu.forget_cached();
+    /// Evicts all translations that the IPMMUs cache, which hardware may do at any time.
+    pub fn evict_translations(&self) {
+        self.inner.state.lock().ipmmu.evict_translations();
     }
 
-    /// What happened at the registers, as far as [`Salvator::trace`](crate::salvator::Salvator::trace) asked to keep it.
+    /// Trace of the registers, up to the number of entries given to
+    /// [`Salvator::trace`](crate::salvator::Salvator::trace).
     pub fn trace(&self) -> Vec<TraceEntry> {
         self.inner.state.lock().trace.kept().to_vec()
     }

@@ -1,4 +1,4 @@
-//! The board's parts, its address map, and what connects them.
+//! The board's parts, address map and interconnect.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -20,11 +20,10 @@ use crate::report::Report;
 use crate::salvator;
 use crate::trace::{Trace, Traced};
 
-/// What one register access costs in board time, in nanoseconds. A driver that polls a register without waiting gets
-/// somewhere, too.
+/// Board time of one register access, in nanoseconds, so that time advances also for a driver that polls without waiting.
 const ACCESS_NS: u64 = 100;
 
-/// What answers at an address.
+/// Device behind a register window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Device {
     Sata,
@@ -42,11 +41,11 @@ pub(super) struct Region {
     device: Device,
     name: &'static str,
     present: bool,
-    /// How often the device was pulled out or put back: a window from another time is dead.
+    /// Number of removals and insertions of the device. A window of another generation is invalid.
     pub(super) generation: u64,
 }
 
-/// Everything that changes on a board, except the bytes in RAM.
+/// Mutable state of a board, except the contents of RAM.
 pub(super) struct State {
     pub(super) clock: Clock,
     pub(super) intc: Intc,
@@ -57,7 +56,7 @@ pub(super) struct State {
     pub(super) ipmmu: Ipmmu,
     pub(super) sata: Sata,
     pub(super) regions: Vec<Region>,
-    /// Threads that are delivering an interrupt right now.
+    /// Threads that are delivering an interrupt.
     pub(super) delivering: Vec<ThreadId>,
     ram: Arc<Ram>,
 }
@@ -90,7 +89,7 @@ impl State {
         }
     }
 
-    /// The region that holds all of `len` bytes at `base`, and where they start in it.
+    /// The region that contains all of `len` bytes at `base`, and their offset in it.
     pub(super) fn find(&self, base: PhysAddr, len: u64) -> Option<(usize, u64)> {
         let end = base.checked_add(len).filter(|_| len > 0)?;
         let holds = |r: &Region| r.base <= base && end.0 <= r.base.0 + r.len;
@@ -98,7 +97,7 @@ impl State {
         Some((index, base - self.regions[index].base))
     }
 
-    fn alive(&self, region: usize, generation: u64) -> bool {
+    fn is_valid(&self, region: usize, generation: u64) -> bool {
         let r = &self.regions[region];
         r.present && r.generation == generation
     }
@@ -122,14 +121,14 @@ impl State {
         Ok(())
     }
 
-    /// Feeds what no window of registers shows to `state`.
+    /// Hashes state that is not behind a register window.
     pub(super) fn hash_state(&self, state: &mut impl Hasher) {
         self.clock.hash_state(state);
         self.intc.hash_state(state);
         self.ipmmu.stuck.hash(state);
     }
 
-    /// Calls `each` with the first address of every window of registers, its name, and what is behind it.
+    /// Calls `each` with base address, name and hash of every register window.
     pub(super) fn hash_windows<H: Hasher + Default>(&self, mut each: impl FnMut(PhysAddr, &'static str, H)) {
         for region in &self.regions {
             let mut state = H::default();
@@ -151,10 +150,10 @@ impl State {
         (bus, parts)
     }
 
-    /// Lets the time of one access to a region of `generation` pass, and what is due in it happen. An error when the
-    /// region was pulled out since.
-    pub(super) fn access_begins(&mut self, region: usize, generation: u64) -> Result<(), IoError> {
-        if !self.alive(region, generation) {
+    /// Advances time by one access to a region, and runs timers that become due. Fails when the region is of another
+    /// generation.
+    pub(super) fn begin_access(&mut self, region: usize, generation: u64) -> Result<(), IoError> {
+        if !self.is_valid(region, generation) {
             return Err(IoError::Gone);
         }
         self.clock.advance_to(self.clock.now().0.saturating_add(ACCESS_NS));
@@ -209,13 +208,13 @@ impl State {
         }
     }
 
-    /// An access that no register here takes: not 32 bits wide.
+    /// Reports an access that is not 32 bits wide.
     pub(super) fn bad_width(&mut self, region: usize, offset: u64, bytes: u64) {
         let name = self.regions[region].name;
         self.report.add(self.clock.now(), name, format!("access of {bytes} bytes at {offset:#x}: registers take 4"));
     }
 
-    /// Runs every timer that is due by now. Returns whether there was one.
+    /// Runs all due timers. Returns true if there was one.
     pub(super) fn run_due(&mut self) -> bool {
         let mut any = false;
         while let Some(timer) = self.clock.take_due() {
@@ -232,9 +231,9 @@ impl State {
         any
     }
 
-    /// Whether a device reaches any of the `len` bytes at `base`: through what an IPMMU remembers, or untranslated.
+    /// Returns true when a device can access any of the `len` bytes at `base`, by a cached translation or untranslated.
     pub(super) fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
-        self.ipmmu.remembers(base, len) || self.sata.is_busy_with(&self.ipmmu, base, len)
+        self.ipmmu.caches_translation_to(base, len) || self.sata.accesses(&self.ipmmu, base, len)
     }
 
     pub(super) fn translate(
@@ -254,10 +253,10 @@ impl State {
 
 const SATA_MODULE: Module = match Module::new(salvator::SATA_MODULE) {
     Some(module) => module,
-    None => panic!("the SATA module has a place"),
+    None => panic!("the SATA module exists"),
 };
 
-/// The models, borrowed apart from the rest of the board.
+/// The models, borrowed separately from the rest of the board.
 struct Parts<'a> {
     cpg: &'a mut Cpg,
     sysc: &'a mut Sysc,

@@ -11,7 +11,7 @@ use super::Slot;
 pub(super) struct RegionWindow {
     pub(super) slot: Slot,
     pub(super) region: usize,
-    /// Where the window starts in the region, in bytes.
+    /// Offset of the window in the region, in bytes.
     pub(super) start: u64,
     /// Its size in bytes.
     pub(super) len: u64,
@@ -24,8 +24,8 @@ impl RegionWindow {
     }
 }
 
-/// What the guest's driver sees of a failure: registers that are gone, or a bad access.
-fn refused(error: &VfioError) -> IoError {
+/// The register error that the guest's driver gets for an error of the session.
+fn io_error(error: &VfioError) -> IoError {
     match error {
         VfioError::Io(e) => *e,
         _ => IoError::Gone,
@@ -40,12 +40,12 @@ impl Io for RegionWindow {
     fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
         let at = self.at(offset, width)?;
         let session = self.slot.lock().clone().ok_or(IoError::Gone)?;
-        session.read(self.region, at, width).map_err(|e| refused(&e))
+        session.read(self.region, at, width).map_err(|e| io_error(&e))
     }
 
     fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
         let at = self.at(offset, width)?;
         let session = self.slot.lock().clone().ok_or(IoError::Gone)?;
-        session.write(self.region, at, width, value).map_err(|e| refused(&e))
+        session.write(self.region, at, width, value).map_err(|e| io_error(&e))
     }
 }

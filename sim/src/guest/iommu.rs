@@ -15,19 +15,19 @@ use bindery_drivers::vfio::VfioError;
 use super::Slot;
 use super::memory::GuestRam;
 
-/// The one IOMMU that a guest has, for its one device.
-pub(super) struct PassThrough {
+/// The guest's IOMMU, for its only device.
+pub(super) struct SessionIommu {
     slot: Slot,
     ram: Arc<GuestRam>,
 }
 
-impl PassThrough {
+impl SessionIommu {
     pub(super) fn new(slot: Slot, ram: Arc<GuestRam>) -> Self {
         Self { slot, ram }
     }
 }
 
-impl Iommu for PassThrough {
+impl Iommu for SessionIommu {
     fn name(&self) -> String {
         "vfio".into()
     }
@@ -66,23 +66,23 @@ impl Iommu for PassThrough {
     }
 
     fn attach(&self, _: StreamId, _: &Arc<dyn Translation>) -> Result<(), IommuError> {
-        // Nothing is reachable but what some domain has mapped, and each domain takes its maps down by itself.
+        // Only mapped memory is reachable, and each domain removes its own maps.
         Ok(())
     }
 }
 
-/// A set of maps.
+/// A domain of the guest: a set of maps of the session.
 struct GuestDomain {
     slot: Slot,
     ram: Arc<GuestRam>,
     maps: Mutex<BTreeMap<DeviceAddr, (PhysAddr, u64)>>,
-    /// Taken down, and not confirmed by the host's IOMMU. The lock is not held while the host is asked.
+    /// Unmaps that the host's IOMMU has not confirmed. Not locked during calls to the host.
     unconfirmed: Mutex<BTreeMap<DeviceAddr, u64>>,
 }
 
 impl GuestDomain {
-    /// Takes one map down at the host. False when the host's IOMMU did not confirm: to be asked again. A device that was
-    /// taken back is the host's concern.
+    /// Unmaps at the host. Returns false when the host's IOMMU did not confirm, so that it has to be asked again. For a
+    /// revoked session the host removes all maps by itself.
     fn unmap_one(&self, iova: DeviceAddr, len: u64) -> Result<bool, MapError> {
         let session = self.slot.lock().clone();
         match session.map_or(Ok(()), |s| s.unmap(iova, len)) {
@@ -124,9 +124,9 @@ impl Translation for GuestDomain {
     }
 
     fn flush(&self, _: &mut Gather) -> Result<(), IommuError> {
-        // The session's unmap returned well only when the host's IOMMU had confirmed; for the others it is asked again.
-        let asked: Vec<_> = self.unconfirmed.lock().iter().map(|(iova, len)| (*iova, *len)).collect();
-        for (iova, len) in asked {
+        // A successful unmap was confirmed by the host's IOMMU already; it is asked again about the others.
+        let unconfirmed: Vec<_> = self.unconfirmed.lock().iter().map(|(iova, len)| (*iova, *len)).collect();
+        for (iova, len) in unconfirmed {
             if self.unmap_one(iova, len) == Ok(false) {
                 return Err(IommuError::Dead);
             }
@@ -149,7 +149,7 @@ impl Translation for GuestDomain {
 impl Drop for GuestDomain {
     fn drop(&mut self) {
         for (iova, (_, len)) in std::mem::take(&mut *self.maps.lock()) {
-            // What the host does not confirm stays pinned there, and the session's end takes it down.
+            // An unconfirmed unmap stays pinned at the host until the session ends.
             let _ = self.unmap_one(iova, len);
         }
     }

@@ -21,7 +21,7 @@ impl GuestRam {
         Self { backing, host, base }
     }
 
-    /// Where `len` bytes at guest address `at` lie in the backing memory.
+    /// Offset of `len` bytes at guest address `at` in the backing memory.
     pub(super) fn offset(&self, at: PhysAddr, len: u64) -> Option<u64> {
         let offset = at.0.checked_sub(self.base.0)?;
         (offset.checked_add(len)? <= self.backing.allocated()).then_some(offset)

@@ -1,4 +1,4 @@
-//! A guest: a second machine whose env stands on a device that another machine handed over.
+//! A guest: a second machine, whose env is built on a device passed through by the first.
 //!
 //! Its RAM is memory of the host that it has pinned for the device; its IOMMU is the host's, through the session; its
 //! interrupts are the session's, delivered when the guest waits; its clock is the board's. The same driver source runs on it as on the host.
@@ -23,23 +23,22 @@ use bindery::sync::atomic::{AtomicBool, Ordering};
 use bindery_drivers::vfio::{Session, VfioError};
 
 use io::RegionWindow;
-use iommu::PassThrough;
+use iommu::SessionIommu;
 use memory::GuestRam;
 
-/// Where the guest sees its RAM, as its device tree says.
+/// Guest-physical base address of the RAM, as in the guest's device tree.
 pub const RAM_BASE: PhysAddr = PhysAddr(0x4000_0000);
 
-/// Bytes of RAM that a guest gets unless it asks for another amount. Smaller than its device tree claims: the env is
-/// what hands memory out.
+/// Default size of a guest's RAM in bytes. Smaller than in its device tree: the core uses the RAM that the env describes.
 pub const RAM_LEN: u64 = 4 << 20;
 
-/// The session, for as long as the guest has it. What still refers to the device afterwards gets an error.
+/// The session, while the guest has the device. Later accesses to the device fail.
 pub(crate) type Slot = Arc<Mutex<Option<Arc<Session>>>>;
 
-/// What a guest's env does with its events.
+/// Listener of a guest's events.
 type Listener = Box<dyn Fn(&Event) + Send + Sync>;
 
-/// Where the handed-over device sits in the guest's address and interrupt space.
+/// Guest-physical windows and interrupt lines of the passed-through device.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
     /// Guest-physical window of each region, in the session's order.
@@ -49,7 +48,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout that the guest's firmware gives the device.
+    /// The layout that the guest's firmware describes.
     pub fn of(desc: &DeviceDesc) -> Self {
         let mut layout = Self::default();
         for resource in &desc.resources {
@@ -69,7 +68,7 @@ struct Input {
     index: usize,
     /// Set by the session when the interrupt has fired.
     fired: Arc<AtomicBool>,
-    /// The guest wants none at the moment.
+    /// The line is masked by the guest.
     masked: AtomicBool,
 }
 
@@ -89,10 +88,10 @@ pub struct GuestEnv {
     layout: Layout,
     by_line: BTreeMap<IrqLine, Input>,
     sink: Mutex<Option<Weak<dyn IrqSink>>>,
-    /// The host keeps the guest's deadlines, whether the guest runs or not.
+    /// The host tracks the guest's deadlines, whether the guest runs or not.
     timers: Arc<GuestTimers>,
     listener: Mutex<Option<Arc<Listener>>>,
-    iommu: Arc<PassThrough>,
+    iommu: Arc<SessionIommu>,
 }
 
 impl GuestEnv {
@@ -107,7 +106,7 @@ impl GuestEnv {
         let backing = DmaMemory::allocate(host.memory(), ram_len.next_multiple_of(PAGE_SIZE))?;
         let ram = Arc::new(GuestRam::new(backing, host_env.memory(), RAM_BASE));
         let slot: Slot = Arc::new(Mutex::new(Some(Arc::new(session))));
-        let iommu = Arc::new(PassThrough::new(Arc::clone(&slot), Arc::clone(&ram)));
+        let iommu = Arc::new(SessionIommu::new(Arc::clone(&slot), Arc::clone(&ram)));
         let by_line = layout.lines.iter().enumerate().map(|(index, line)| (*line, Input::new(index))).collect();
         Ok(Arc::new(Self {
             host: host_env,
@@ -128,28 +127,32 @@ impl GuestEnv {
         Machine::with_instrument(Arc::clone(self) as _, policy, Arc::clone(self) as _)
     }
 
-    /// Tells `listener` each event of the guest's machine.
+    /// Calls `listener` with each event of the guest's machine.
     pub fn on_event(&self, listener: Box<dyn Fn(&Event) + Send + Sync>) {
         *self.listener.lock() = Some(Arc::new(listener));
     }
 
-    /// Runs `request` when the host wants the device back.
+    /// Calls `request` when the host requests the device's release.
+    ///
+    /// # Errors
+    ///
+    /// When the session is revoked.
     pub fn on_request(&self, request: impl Fn() + Send + Sync + 'static) -> Result<(), VfioError> {
         self.session().ok_or(VfioError::Revoked)?.on_request(request)
     }
 
-    /// Gives the device back to the host. The guest's drivers must have let go of it.
-    pub fn let_go(&self) {
+    /// Returns the device to the host. The guest's driver must be unbound from it.
+    pub fn release_device(&self) {
         let session = self.slot.lock().take();
         drop(session);
     }
 
-    /// True while the guest has the device and the host has not taken it back.
+    /// Returns true while the guest has the device and the session is not revoked.
     pub fn has_device(&self) -> bool {
         self.session().is_some_and(|s| !s.is_revoked())
     }
 
-    /// Delivers the interrupts that have fired, on the guest's own time. True when there was one.
+    /// Delivers pending interrupts in the context of the guest's wait. Returns true if there was one.
     fn deliver(&self) -> bool {
         let due = |input: &Input| !input.masked.load(Ordering::Acquire) && input.fired.swap(false, Ordering::AcqRel);
         let mut any = false;
@@ -196,7 +199,7 @@ impl Env for GuestEnv {
         };
         let done = enabled.and_then(|()| session.set_masked(input.index, masked));
         match done {
-            // A line of a device that was taken back stays silent, which is all that is asked of it.
+            // The line of a revoked device never fires again, so there is nothing to change.
             Ok(()) | Err(VfioError::Revoked) => Ok(()),
             Err(_) => Err(EnvError::NoSuchLine(line)),
         }
@@ -243,7 +246,7 @@ impl Env for GuestEnv {
 
     fn host_iommu(&self, device: &DeviceDesc) -> Option<Arc<dyn Iommu>> {
         let ours = Layout::of(device).regions.iter().any(|r| self.layout.regions.contains(r));
-        ours.then(|| Arc::<PassThrough>::clone(&self.iommu) as Arc<dyn Iommu>)
+        ours.then(|| Arc::<SessionIommu>::clone(&self.iommu) as Arc<dyn Iommu>)
     }
 }
 

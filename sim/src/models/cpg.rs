@@ -56,7 +56,7 @@ fn decode(offset: u32) -> Register {
 }
 
 /// Modules with a stop bit on the R-Car H3, per bank (U-Boot `r8a7795.h`, `MSTPn_BITS`). The boot loader leaves them
-/// stopped, so a driver that forgets its clock is found out.
+/// stopped, so that a driver that does not enable its clock fails.
 const STOPPED_AT_BOOT: [u32; BANKS] = [
     0x0064_0800,
     0xf3ee_9390,
@@ -72,9 +72,9 @@ const STOPPED_AT_BOOT: [u32; BANKS] = [
     0x0000_0000,
 ];
 
-/// How long a module's clock takes to start. Not in the manual's public part; drivers poll MSTPSR for it.
+/// Start-up time of a module's clock. Not in the public part of the manual; drivers poll MSTPSR.
 const START: Duration = Duration::from_micros(1);
-/// A reset must last one cycle of RCLK, 32.768 kHz.
+/// Shortest reset pulse: one cycle of RCLK, 32.768 kHz.
 const MIN_RESET_NS: u64 = 30_518;
 
 /// A module by its number, as device trees write it: 815 is bank 8, bit 15.
@@ -98,14 +98,14 @@ pub(crate) struct Cpg {
     stop: [u32; BANKS],
     stopped: [u32; BANKS],
     reset: [u32; BANKS],
-    /// When each reset line was asserted last, per bank: the latest is kept for the whole bank.
+    /// Time of the last assertion of a reset line, per bank.
     reset_since: [u64; BANKS],
-    /// Module clocks never start. A fault to inject.
+    /// Injected fault: module clocks never start.
     pub(crate) stuck: bool,
 }
 
 impl Cpg {
-    /// Feeds what is clocked and what is in reset to `state`.
+    /// Hashes the state of clocks and resets.
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
         (self.stop, self.stopped, self.reset, self.stuck).hash(state);
     }
@@ -124,7 +124,7 @@ impl Default for Cpg {
 }
 
 impl Cpg {
-    /// Whether `module` has its clock and is out of reset, so that its registers answer.
+    /// Returns true when `module` is clocked and not in reset, so that its registers work.
     pub(crate) fn running(&self, module: Module) -> bool {
         self.clocked(module) && !self.in_reset(module)
     }
@@ -184,7 +184,7 @@ impl Cpg {
         self.reset[bank] &= !value;
     }
 
-    /// Clocks that were asked for run now.
+    /// Starts enabled clocks.
     pub(crate) fn clocks_started(&mut self) {
         if !self.stuck {
             self.stopped = self.stop;

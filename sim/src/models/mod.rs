@@ -1,7 +1,7 @@
-//! Register-level models of the board's devices, each written from its manual's facts.
+//! Register-level models of the board's devices, each written from public documentation.
 //!
-//! A model never panics on what software does to it: it answers as hardware would, and tells the report when hardware's
-//! answer is undefined.
+//! A model never panics whatever software does: it behaves as the hardware, and adds a model error where the hardware's
+//! behaviour is undefined.
 
 #![forbid(unsafe_code)]
 
@@ -15,10 +15,10 @@ use crate::intc::Intc;
 use crate::memory::Ram;
 use crate::report::Report;
 
-/// What a read from registers that do not answer gives: all ones, as from a bus without a driver.
+/// Value of a read that no register answers: all ones.
 pub(crate) const NO_ANSWER: u32 = u32::MAX;
 
-/// What a model reaches of the rest of the board.
+/// Parts of the board that a model accesses.
 pub(crate) struct Bus<'a> {
     pub(crate) clock: &'a mut Clock,
     pub(crate) intc: &'a mut Intc,
@@ -27,7 +27,7 @@ pub(crate) struct Bus<'a> {
 }
 
 impl Bus<'_> {
-    /// Tells the report that `device` was used wrongly.
+    /// Adds a model error of `device`.
     pub(crate) fn error(&mut self, device: &'static str, what: String) {
         self.report.add(self.clock.now(), device, what);
     }

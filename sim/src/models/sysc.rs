@@ -1,5 +1,5 @@
-//! The system controller's power domains (`renesas,r8a7795-sysc`), as far as a board without cameras and GPU needs them:
-//! always-on (32, no registers) and the two that lie beside the IPMMUs, A3VP and A3IR.
+//! The system controller's power domains (`renesas,r8a7795-sysc`), for a board without cameras and
+//! GPU: always-on (32, no registers), A3VP and A3IR.
 //!
 //! Offsets and bits: Linux `drivers/soc/renesas/rcar-sysc.c` and `r8a7795-sysc.c`.
 
@@ -18,13 +18,13 @@ pub const ALWAYS_ON: u32 = 32;
 
 /// Ready for requests: bit 0 to switch off, bit 1 to switch on.
 const SYSCSR: u32 = 0x00;
-/// Which requests have completed.
+/// Completed requests.
 const SYSCISR: u32 = 0x04;
 /// Writing 1 clears a bit of `SYSCISR`.
 const SYSCISCR: u32 = 0x08;
-/// Which domains' requests are accepted.
+/// Interrupt enable: requests to other domains are never completed.
 const SYSCIER: u32 = 0x0c;
-/// Which completions do not interrupt.
+/// Interrupt mask.
 const SYSCIMR: u32 = 0x10;
 
 /// Per domain: status (bit set = off), off request, on request, request error.
@@ -43,13 +43,13 @@ struct Area {
 
 const AREAS: [Area; DOMAINS] = [Area { number: 9, block: 0x340 }, Area { number: 24, block: 0x180 }];
 
-/// How long switching takes.
+/// Duration of switching a domain.
 const SWITCH: Duration = Duration::from_micros(20);
 
 #[derive(Clone, Copy, Default, Hash, Debug)]
 struct Domain {
     on: bool,
-    /// What it is changing to.
+    /// Target state of a running request.
     wanted: Option<bool>,
 }
 
@@ -60,12 +60,12 @@ pub(crate) struct Sysc {
     isr: u32,
     ier: u32,
     imr: u32,
-    /// Requests are never completed. A fault to inject.
+    /// Injected fault: requests are never completed.
     pub(crate) stuck: bool,
 }
 
 impl Sysc {
-    /// Whether domain `number` has power; `None` when the board has no such domain.
+    /// Returns true when domain `number` is on; `None` when the board has no such domain.
     pub(crate) fn powered(&self, number: u32) -> Option<bool> {
         if number == ALWAYS_ON {
             return Some(true);
@@ -132,7 +132,7 @@ impl Sysc {
         }
     }
 
-    /// A request completes.
+    /// Completes a request.
     pub(crate) fn switched(&mut self, domain: u8) {
         let state = &mut self.domains[domain as usize];
         if let Some(on) = state.wanted.take() {

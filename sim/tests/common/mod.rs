@@ -1,4 +1,4 @@
-//! A hand that pokes registers: no driver, no page-table code, only the manual's numbers.
+//! Direct register access without a driver or page-table code, with the manual's numbers.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,11 +11,11 @@ use bindery_sim::board::Board;
 use bindery_sim::disk::Disk;
 use bindery_sim::salvator::{self, Salvator};
 
-/// Where the hand-built page tables lie: level 1, then level 2, then level 3.
+/// Address of the hand-built page table of level 1, followed by those of levels 2 and 3.
 pub const L1: PhysAddr = PhysAddr(0x4800_0000);
 pub const L2: PhysAddr = PhysAddr(0x4800_1000);
 pub const L3: PhysAddr = PhysAddr(0x4800_2000);
-/// Where the descriptor table lies, and the data.
+/// Address of the descriptor table, followed by that of the data.
 pub const TABLE: PhysAddr = PhysAddr(0x4801_0000);
 pub const DATA: PhysAddr = PhysAddr(0x4802_0000);
 
@@ -34,7 +34,7 @@ pub struct Bench {
     pub irqs: Arc<Counter>,
 }
 
-/// Counts deliveries, by line. Acknowledges nothing.
+/// Counts deliveries by line, without acknowledging them.
 #[derive(Default)]
 pub struct Counter {
     pub sata: AtomicU64,
@@ -96,7 +96,7 @@ pub fn w(io: &Arc<dyn Io>, offset: u64, value: u32) {
 }
 
 impl Bench {
-    /// Lets board time pass, whatever happens meanwhile.
+    /// Advances board time, through any events.
     pub fn sleep(&self, time: Duration) {
         let until = self.board.now() + time;
         while self.board.now() < until {
@@ -114,7 +114,7 @@ impl Bench {
         }
     }
 
-    /// Writes RAM past the cache, as table memory is written.
+    /// Writes RAM uncached, as table memory is written.
     pub fn put(&self, at: PhysAddr, bytes: &[u8]) {
         self.board.ram().cpu_write(at, bytes, Caching::Uncached).unwrap();
     }
@@ -140,7 +140,7 @@ impl Bench {
         self.put64(L3 + (iova >> 12 & 0x1ff) * 8, 0);
     }
 
-    /// Context 1 on, micro-TLB 2 behind it.
+    /// Enables context 1, and micro-TLB 2 with it.
     pub fn translation_on(&self) {
         w(&self.mm, 0x50, L1.0 as u32);
         w(&self.mm, 0x54, 0);
@@ -162,7 +162,7 @@ impl Bench {
         }
     }
 
-    /// Module clock on, controller initialised, link up, device ready.
+    /// Enables the module clock, initialises the controller, and waits for link and device.
     pub fn sata_on(&self) {
         w(&self.cpg, 0x990, r(&self.cpg, 0x990) & !(1 << 15));
         while r(&self.cpg, 0x9a0) & 1 << 15 != 0 {
@@ -221,7 +221,7 @@ impl Bench {
         r(&self.sata, 0x184)
     }
 
-    /// What the model complained of, and forgets it.
+    /// Takes the model errors.
     pub fn errors(&self) -> String {
         self.board.take_model_errors().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }

@@ -1,4 +1,4 @@
-//! Commands, their interrupts and how they fail.
+//! Commands, their interrupts and errors.
 
 use bindery_sim::disk::{Access, Disk};
 use bindery_sim::salvator::Salvator;
@@ -24,7 +24,7 @@ fn identify_answers_through_the_data_register() {
     assert_eq!(b.ata_status(), READY);
     b.board.assert_clean();
     r(&b.sata, 0x1100);
-    assert!(b.errors().contains("offers no data"));
+    assert!(b.errors().contains("no data is ready"));
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_masked_or_disabled_interrupt_does_not_reach_the_line() {
 }
 
 #[test]
-fn an_address_past_the_disks_end_and_an_unknown_command_fail() {
+fn an_address_beyond_the_disks_end_and_an_unknown_command_fail() {
     let b = up();
     b.prds(&[(DATA.0 as u32, 512)]);
     b.dma(TABLE.0 as u32, false, 4095, 2);

@@ -1,4 +1,4 @@
-//! The descriptor table, its data, and what stands between them and memory.
+//! Descriptor table and data, through cache and IPMMU.
 
 use bindery::env::Caching;
 use bindery_sim::salvator::Salvator;
@@ -40,7 +40,7 @@ fn dma_writes_reach_the_disk() {
 }
 
 #[test]
-fn a_forgotten_clean_writes_stale_memory_to_the_disk_and_a_coherent_controller_does_not() {
+fn a_missing_clean_writes_stale_memory_to_the_disk_and_a_coherent_controller_does_not() {
     for coherent in [false, true] {
         let salvator = Salvator::new().disk(numbered_disk(8));
         let b = on(if coherent { salvator.coherent_sata() } else { salvator });

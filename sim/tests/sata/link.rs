@@ -1,4 +1,4 @@
-//! The clock, the reset, the link and who answers on it.
+//! Clock, reset, and link.
 
 use bindery_sim::salvator::Salvator;
 

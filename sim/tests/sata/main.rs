@@ -16,7 +16,7 @@ use common::*;
 
 const READY: u32 = 0x50;
 const MS: Duration = Duration::from_millis(1);
-/// What the transfer says of itself when it was [`stopped`].
+/// CONTROL1 while the transfer is [`stopped`].
 const STOPPED: u32 = 1 << 16 | 1 << 11 | 1 << 3 | 1 << 2 | 2;
 
 /// Controller up, no translation.

@@ -1,4 +1,4 @@
-//! What the manual forbids.
+//! Accesses that the manual forbids.
 
 use bindery::env::Width;
 

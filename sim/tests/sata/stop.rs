@@ -1,4 +1,4 @@
-//! Transfers that are stopped, or should be.
+//! Stopping of transfers.
 
 use bindery::instrument::Instrument;
 use bindery_sim::models::sata::Stop;
@@ -41,7 +41,7 @@ fn stop_can_be_late_or_ignored_and_a_core_reset_still_works() {
 }
 
 #[test]
-fn the_board_knows_what_a_running_engine_reaches_and_what_an_ipmmu_remembers() {
+fn dma_reachable_covers_running_transfers_and_cached_translations() {
     let b = stopped();
     assert!(b.board.dma_reachable(DATA + 0x1_f000, 4096), "the end of the segment");
     assert!(
@@ -57,7 +57,7 @@ fn the_board_knows_what_a_running_engine_reaches_and_what_an_ipmmu_remembers() {
     b.map(0xffff_e000, DATA, PAGE_BITS);
     b.translation_on();
     b.prds(&[(0xffff_e000, 512)]);
-    assert!(!b.board.dma_reachable(DATA, 4096), "nobody has looked yet");
+    assert!(!b.board.dma_reachable(DATA, 4096), "nothing is cached yet");
     b.dma(0xffff_f000, false, 20, 1);
     b.sleep_us(200);
     b.unmap(0xffff_e000);

@@ -1,7 +1,7 @@
-//! What an IPMMU remembers of the page tables until it is told to forget.
+//! Translation caches of an IPMMU.
 //!
-//! The real sizes and replacement are not public. These are large enough that a forgotten flush shows, they replace the
-//! oldest entry, and they never forget by themselves.
+//! The real sizes and replacement policy are not public. These caches are large enough that a missing flush is noticed,
+//! replace the oldest entry, and never evict entries otherwise.
 
 use std::collections::VecDeque;
 
@@ -16,13 +16,13 @@ const WALKS: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Tlb(VecDeque<Mapping>);
 
-/// What a look-up found.
+/// Result of a look-up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Hit {
     Miss,
     One(Mapping),
-    /// Two entries of different size cover the address: a block replaced a table, or the other way round, and nobody
-    /// flushed in between.
+    /// Two entries of different size cover the address: a block replaced a table, or the other way round, without a
+    /// flush.
     Multiple,
 }
 
@@ -35,8 +35,8 @@ impl Tlb {
         found
     }
 
-    /// Whether any entry leads to one of the `len` bytes at `base`.
-    pub(crate) fn leads_to(&self, base: PhysAddr, len: u64) -> bool {
+    /// Returns true when an entry maps to any of the `len` bytes at `base`.
+    pub(crate) fn maps_to(&self, base: PhysAddr, len: u64) -> bool {
         self.0.iter().any(|m| m.phys.0 < base.0.saturating_add(len) && base.0 < m.phys.0.saturating_add(m.size))
     }
 
@@ -61,10 +61,10 @@ impl Tlb {
 pub(crate) struct Walk {
     /// The table's level: 2 or 3.
     pub(crate) level: u32,
-    /// Input address bits that led to it.
+    /// Input address bits that select it.
     prefix: u64,
     pub(crate) table: PhysAddr,
-    /// A table above it took write permission away.
+    /// A table above it denies writes.
     pub(crate) read_only: bool,
 }
 

@@ -15,16 +15,15 @@ use crate::models::{Bus, NO_ANSWER};
 const ROOT_NAME: &str = "e67b0000.mmu";
 /// The root's instance number; leaf n is instance n + 1.
 const ROOT: usize = 0;
-/// Interrupt for faults of non-secure contexts: SPI 196. Its neighbour, SPI 197, is for secure ones, which nobody on
-/// this board can make.
+/// Interrupt for faults of non-secure contexts: SPI 196. SPI 197 is for secure contexts, which this
+/// board does not have.
 pub(crate) const LINE: u32 = 32 + 196;
 
-/// How long a flush takes. The public facts give only a limit, 100 us; the root, which is the one that is polled,
-/// finishes after the leaves.
+/// Duration of a flush. Only a limit is public, 100 us. The root, which drivers poll, completes after the leaves.
 const LEAF_FLUSH: Duration = Duration::from_micros(1);
 const ROOT_FLUSH: Duration = Duration::from_micros(2);
 
-/// A leaf IPMMU: where it lies and what it is called.
+/// Base address and name of a leaf IPMMU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Leaf {
     /// First byte of its registers.
@@ -43,12 +42,12 @@ pub(crate) const LEAVES: [Leaf; 6] = [
     Leaf { base: PhysAddr(0xfebd_0000), name: "febd0000.mmu" },
 ];
 
-/// What kind of fault a device's access met.
+/// Kind of a translation fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultKind {
-    /// No valid translation, or the context is not on.
+    /// No valid translation, or the context is disabled.
     Translation,
-    /// A write to a read-only mapping, or a mapping that allows nothing.
+    /// A write to a read-only mapping, or a mapping without access.
     Permission,
     /// NS or `NSTable` is missing in the tables.
     Secure,
@@ -56,14 +55,14 @@ pub enum FaultKind {
     Abort,
     /// Two cached translations cover the address.
     MultipleHit,
-    /// The IPMMU itself is gone.
+    /// The IPMMU was removed.
     Gone,
 }
 
 /// An access that the IPMMU refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault {
-    /// What was wrong.
+    /// Kind of fault.
     pub kind: FaultKind,
     /// The device address.
     pub addr: u64,
@@ -95,7 +94,7 @@ impl Context {
 struct Utlb {
     control: u32,
     tlb: Tlb,
-    /// The context that each cached translation came from; all are forgotten together.
+    /// The context of the cached translations; all are invalidated together.
     filled_from: u8,
 }
 
@@ -111,7 +110,7 @@ struct Instance {
 #[derive(Debug)]
 pub(crate) struct Ipmmu {
     instances: Vec<Instance>,
-    /// A flush at the root never ends. A fault to inject.
+    /// Injected fault: a flush of the root never completes.
     pub(crate) stuck: bool,
 }
 
@@ -129,19 +128,19 @@ impl Default for Ipmmu {
 }
 
 impl Ipmmu {
-    /// Feeds the registers of one instance to `state`, but for where the tables lie.
+    /// Hashes the registers of one instance, except table addresses.
     pub(crate) fn hash_state(&self, instance: usize, state: &mut impl Hasher) {
         let i = &self.instances[instance];
         i.present.hash(state);
         for c in &i.contexts {
-            // What a context that is off has in its table registers is written anew before it is on.
+            // The table registers of a disabled context are written again before it is enabled.
             c.enabled().then_some((c.ttbcr, c.mair)).hash(state);
             (c.imctr, c.flushing, c.status).hash(state);
         }
         i.utlbs.iter().for_each(|u| u.control.hash(state));
     }
 
-    /// Feeds where the tables lie, and how much is cached, to `state`.
+    /// Hashes table addresses and the numbers of cached entries.
     pub(crate) fn hash_details(&self, state: &mut impl Hasher) {
         for i in &self.instances {
             for c in &i.contexts {
@@ -151,8 +150,8 @@ impl Ipmmu {
         }
     }
 
-    /// Forgets everything that is cached.
-    pub(crate) fn forget_cached(&mut self) {
+    /// Evicts all cached entries.
+    pub(crate) fn evict_translations(&mut self) {
         for i in &mut self.instances {
             i.contexts.iter_mut().for_each(|c| {
                 c.tlb.clear();
@@ -166,7 +165,7 @@ impl Ipmmu {
         self.instances[instance].name
     }
 
-    /// The instance is pulled out, or comes back as after power-up.
+    /// Removes the instance, or inserts it in its power-up state.
     pub(crate) fn set_present(&mut self, bus: &mut Bus<'_>, instance: usize, present: bool) {
         let i = &mut self.instances[instance];
         i.present = present;
@@ -240,7 +239,7 @@ impl Ipmmu {
             }
         }
         if turned_on && value & regs::IMCTR_FLUSH == 0 {
-            bus.error(name, format!("context {n} enabled without FLUSH: what it has cached is undefined"));
+            bus.error(name, format!("context {n} enabled without FLUSH: its cached translations are undefined"));
         }
         c.imctr = value & (regs::IMCTR_MMUEN | regs::IMCTR_INTEN);
         if value & regs::IMCTR_FLUSH != 0 {
@@ -309,7 +308,7 @@ impl Ipmmu {
         }
     }
 
-    /// A flush ends: the instance forgets what it knows of the context. Until here it may use it.
+    /// Completes a flush: the instance drops the context's cached entries. It may use them until then.
     pub(crate) fn flushed(&mut self, instance: u8, context: u8) {
         let i = &mut self.instances[instance as usize];
         let c = &mut i.contexts[context as usize];
@@ -319,14 +318,14 @@ impl Ipmmu {
         i.utlbs.iter_mut().filter(|u| u.filled_from == context).for_each(|u| u.tlb.clear());
     }
 
-    /// Whether a cached translation leads to any of the `len` bytes at `base`.
-    pub(crate) fn remembers(&self, base: PhysAddr, len: u64) -> bool {
+    /// Returns true when a cached translation maps to any of the `len` bytes at `base`.
+    pub(crate) fn caches_translation_to(&self, base: PhysAddr, len: u64) -> bool {
         self.instances.iter().filter(|i| i.present).any(|i| {
-            i.contexts.iter().any(|c| c.tlb.leads_to(base, len)) || i.utlbs.iter().any(|u| u.tlb.leads_to(base, len))
+            i.contexts.iter().any(|c| c.tlb.maps_to(base, len)) || i.utlbs.iter().any(|u| u.tlb.maps_to(base, len))
         })
     }
 
-    /// Whether the accesses of a master pass through unchanged.
+    /// Returns true when the accesses of a master pass through untranslated.
     pub(crate) fn is_bypassed(&self, leaf: usize, utlb: usize) -> bool {
         self.instances[leaf + 1].utlbs[utlb].control & regs::IMUCTR_MMUEN == 0
     }
@@ -382,7 +381,7 @@ impl Ipmmu {
         })
     }
 
-    /// Looks at the root: its cache, then the tables. What is found goes into both caches.
+    /// Looks up the root's cache, then walks the tables. The result is added to both caches.
     fn fill(
         &mut self,
         bus: &mut Bus<'_>,
@@ -420,7 +419,7 @@ impl Ipmmu {
         Ok(mapping)
     }
 
-    /// Keeps the first fault's address until IMSTR is cleared, as long as further faults only add bits.
+    /// Records a fault. The address is that of the first fault until IMSTR is cleared; further faults only add status bits.
     fn record(&mut self, bus: &mut Bus<'_>, n: usize, level: u32, kind: FaultKind, addr: u64) {
         let bits = match kind {
             FaultKind::Translation => regs::IMSTR_TF | regs::IMSTR_CODE_FORMAT,
@@ -442,7 +441,7 @@ impl Ipmmu {
 
     fn update_line(&mut self, bus: &mut Bus<'_>) {
         let root = &self.instances[ROOT];
-        let wants = |c: &Context| c.imctr & regs::IMCTR_INTEN != 0 && c.status & regs::IMSTR_FAULTS != 0;
-        bus.intc.set_level(LINE, root.present && root.contexts.iter().any(wants));
+        let asserts = |c: &Context| c.imctr & regs::IMCTR_INTEN != 0 && c.status & regs::IMSTR_FAULTS != 0;
+        bus.intc.set_level(LINE, root.present && root.contexts.iter().any(asserts));
     }
 }

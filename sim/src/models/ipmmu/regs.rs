@@ -37,7 +37,7 @@ pub(crate) const IMSTR_PF: u32 = 1 << 1;
 pub(crate) const IMSTR_ABORT: u32 = 1 << 2;
 pub(crate) const IMSTR_MHIT: u32 = 1 << 4;
 pub(crate) const IMSTR_FAULTS: u32 = IMSTR_TF | IMSTR_PF | IMSTR_ABORT | IMSTR_MHIT;
-/// What was wrong, in [10:8], and at which level of the walk, in [13:12].
+/// Cause of the fault, in [10:8], and level of the walk, in [13:12].
 pub(crate) const IMSTR_CODE_FORMAT: u32 = 1 << 8;
 pub(crate) const IMSTR_CODE_PERMISSION: u32 = 4 << 8;
 pub(crate) const IMSTR_CODE_SECURE: u32 = 5 << 8;

@@ -1,6 +1,6 @@
 //! The IPMMU's own page-table walk: Arm long descriptors (LPAE), 32-bit input, 4 KiB granule, stage 1.
 //!
-//! Source: Arm ARM (DDI 0406C) B3.6, and what Linux found out about the IPMMU: it demands `NSTable` in every table
+//! Source: Arm ARM (DDI 0406C) B3.6, and the requirements of the IPMMU that Linux documents: it demands `NSTable` in every table
 //! descriptor and NS in every block and page. The walk is not coherent: it reads RAM, not the CPU's cache.
 
 use bindery::addr::PhysAddr;
@@ -24,19 +24,19 @@ const ADDRESS: u64 = 0xff_ffff_f000;
 /// Address bits 40 to 47, which must be zero with 40-bit physical addresses.
 const ADDRESS_TOO_HIGH: u64 = 0xff << 40;
 
-/// A translation that was found.
+/// Translation found by a walk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Mapping {
     /// First input address covered.
     pub(crate) iova: u64,
     /// Bytes covered: 4 KiB, 2 MiB or 1 GiB.
     pub(crate) size: u64,
-    /// Where `iova` goes.
+    /// Physical address of `iova`.
     pub(crate) phys: PhysAddr,
     pub(crate) writable: bool,
 }
 
-/// Why the walk ended without a translation.
+/// Failure of a walk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum WalkError {
     /// No valid descriptor at this level.
@@ -47,12 +47,12 @@ pub(crate) enum WalkError {
     Secure,
     /// The access flag is clear, or unprivileged access is not allowed at all.
     Access,
-    /// A descriptor has a combination of bits that the architecture reserves. Hardware's answer is undefined.
+    /// A descriptor has a combination of bits that the architecture reserves. The hardware's behaviour is undefined.
     Reserved(u64),
 }
 
-/// Walks the tables at `base` for `iova`; gives the level beside the error. Table pointers go through `walks`, so that a
-/// table which was cut off without a flush is still walked.
+/// Walks the tables at `base` for `iova`. An error comes with its level. Table pointers are cached in `walks`, so that a
+/// table that was removed without a flush is still walked.
 pub(crate) fn walk(ram: &Ram, base: u64, iova: u64, walks: &mut Walks) -> Result<Mapping, (u32, WalkError)> {
     let (mut level, mut table, mut read_only) = (1, PhysAddr(base), false);
     if let Some(cached) = walks.deepest(iova) {

@@ -1,4 +1,4 @@
-//! The device's side of the link: task file, commands, and what they answer.
+//! The device on the link: task file and commands.
 
 use super::identify;
 use crate::disk::{Disk, SECTOR};
@@ -10,7 +10,7 @@ pub(crate) const DSC: u8 = 1 << 4;
 pub(crate) const DRQ: u8 = 1 << 3;
 pub(crate) const CHK: u8 = 1 << 0;
 pub(crate) const READY: u8 = DRDY | DSC;
-/// What a host reads when nothing answers on the link.
+/// Status when no device is on the link.
 pub(crate) const NO_DEVICE: u8 = 0x7f;
 
 /// Error register (ATA8-ACS 6.3).
@@ -48,19 +48,19 @@ const FLUSH_CACHE_EXT: u8 = 0xea;
 const IDENTIFY_DEVICE: u8 = 0xec;
 const SET_FEATURES: u8 = 0xef;
 
-/// What the device does.
+/// Activity of the device.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) enum Phase {
-    /// Nothing, or a command that waits for its timer.
+    /// None, or a command that waits for its timer.
     #[default]
     Idle,
-    /// It offers a block of 256 words; this many were taken.
+    /// A block of 256 words is ready; this many were read.
     PioIn(u16),
-    /// It moves data by the controller's DMA.
+    /// Data transfer by the controller's DMA.
     Dma(Transfer),
 }
 
-/// A data transfer that the device wants.
+/// State of a data transfer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Transfer {
     /// Memory to disk.
@@ -71,7 +71,7 @@ pub(crate) struct Transfer {
     pub(crate) left: u64,
 }
 
-/// What becomes of a command.
+/// Outcome of a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
     Done,
@@ -113,13 +113,13 @@ impl Default for Ata {
 }
 
 impl Ata {
-    /// While the host holds the reset bit of `control`.
+    /// The registers while the host holds the reset bit of `control`.
     pub(crate) fn in_reset(control: u8) -> Self {
         Self { control, status: BSY, ..Self::default() }
     }
 
-    /// The register block after a reset: the signature of an ATA disk.
-    pub(crate) fn sign(&mut self) {
+    /// Sets the registers to the signature of an ATA disk, after a reset.
+    pub(crate) fn set_signature(&mut self) {
         self.file = [[0; 2]; 7];
         self.file[NSECT as usize][0] = 1;
         self.file[LBAL as usize][0] = 1;
@@ -133,8 +133,8 @@ impl Ata {
         self.status & (BSY | DRQ) != 0 && self.status != NO_DEVICE
     }
 
-    /// True when the host selected the second device, which a link does not have.
-    pub(crate) fn nobody_selected(&self) -> bool {
+    /// Returns true when the host has selected device 1, which does not exist on a SATA link.
+    pub(crate) fn absent_device_selected(&self) -> bool {
         self.file[DEVICE as usize][0] & DEVICE_1 != 0
     }
 
@@ -145,7 +145,7 @@ impl Ata {
         *previous = std::mem::replace(current, value);
     }
 
-    /// Reads a register, 1 to 6, as the HOB bit says.
+    /// Reads a register, 1 to 6: the current or, with HOB, the previous value.
     pub(crate) fn get(&self, register: u32) -> u8 {
         match register {
             FEATURE => self.error,
@@ -164,7 +164,7 @@ impl Ata {
             | byte(LBAH, 1) << 40
     }
 
-    /// Puts the address of a sector that failed where the host looks for it.
+    /// Stores the address of a failed sector in the LBA registers.
     pub(crate) fn report_lba(&mut self, lba: u64) {
         let b = lba.to_le_bytes();
         self.file[LBAL as usize] = [b[0], b[3]];
@@ -172,8 +172,8 @@ impl Ata {
         self.file[LBAH as usize] = [b[2], b[5]];
     }
 
-    /// The next word of a PIO block, and whether it was the last. `None` when the device offers none.
-    pub(crate) fn take_word(&mut self) -> Option<(u16, bool)> {
+    /// Reads the next word of a PIO block; true with the last one. `None` when no data is ready.
+    pub(crate) fn read_word(&mut self) -> Option<(u16, bool)> {
         let Phase::PioIn(taken) = self.phase else { return None };
         let word = self.buffer[taken as usize];
         let last = taken == 255;
@@ -184,12 +184,11 @@ impl Ata {
         Some((word, last))
     }
 
-    /// Carries out the command that the host wrote.
-    /// IDENTIFY DEVICE tells of `claims` sectors, if given.
-    pub(crate) fn execute(&mut self, disk: &mut Disk, claims: Option<u64>) -> Outcome {
+    /// Executes the command in the command register. IDENTIFY DEVICE reports `capacity` sectors, if given.
+    pub(crate) fn execute(&mut self, disk: &mut Disk, capacity: Option<u64>) -> Outcome {
         match self.command {
             IDENTIFY_DEVICE => {
-                self.buffer = identify::words(claims.unwrap_or(disk.sectors()));
+                self.buffer = identify::words(capacity.unwrap_or(disk.sectors()));
                 Outcome::Pio
             }
             READ_DMA_EXT => self.transfer(disk, false),
@@ -201,7 +200,7 @@ impl Ata {
         }
     }
 
-    /// Write cache on and off, read look-ahead on and off, and the transfer modes that IDENTIFY announces.
+    /// Returns true for write cache on and off, read look-ahead on and off, and the transfer modes that IDENTIFY reports.
     fn feature_is_known(&self) -> bool {
         match self.file[FEATURE as usize][0] {
             0x02 | 0x82 | 0x55 | 0xaa => true,

@@ -1,4 +1,4 @@
-//! The task file and device control, and the course of a command.
+//! Task file, device control, and execution of commands.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use super::transfer::ENGINE;
 use crate::clock::Timer;
 use crate::models::Bus;
 
-/// From a command to what follows it.
+/// Duration of a command, apart from data.
 const COMMAND: Duration = Duration::from_micros(50);
-/// From the end of a soft reset to the signature.
+/// Time from the end of a soft reset to the signature.
 const SOFT_RESET: Duration = Duration::from_millis(2);
 /// Shortest soft reset (ATA8-APT) that a device must notice, in nanoseconds.
 const MIN_SOFT_RESET_NS: u64 = 5_000;
 
 impl Sata {
     pub(super) fn ata_status(&self) -> u8 {
-        if self.link == Link::Up && self.ata.nobody_selected() { 0 } else { self.ata.status }
+        if self.link == Link::Up && self.ata.absent_device_selected() { 0 } else { self.ata.status }
     }
 
     pub(super) fn read_task_file(&mut self, bus: &mut Bus<'_>, register: u32) -> u32 {
         match register {
             ata::DATA => {
-                if let Some((word, _)) = self.ata.take_word() {
+                if let Some((word, _)) = self.ata.read_word() {
                     u32::from(word)
                 } else {
-                    bus.error(NAME, "SDATA read while the device offers no data".into());
+                    bus.error(NAME, "SDATA read while no data is ready".into());
                     0
                 }
             }
@@ -48,7 +48,7 @@ impl Sata {
         if value > 0xff {
             bus.error(NAME, format!("task file register {register} has 8 bits, not {value:#x}"));
         }
-        // Nobody hears it; a host that probes an empty port does this.
+        // Without effect. A host that probes an empty port does this.
         if self.link != Link::Up {
             return;
         }
@@ -61,13 +61,13 @@ impl Sata {
             return self.ata.set(register, value as u8);
         }
         self.ata.interrupt = false;
-        if self.ata.nobody_selected() {
+        if self.ata.absent_device_selected() {
             return;
         }
         self.ata.command = value as u8;
         self.ata.status = ata::BSY | ata::DRDY;
         self.ata.error = 0;
-        if !self.knobs.no_completion {
+        if !self.faults.no_completion {
             bus.clock.set(Timer::Sata(SataTimer::Command), COMMAND);
         }
     }
@@ -99,8 +99,8 @@ impl Sata {
 
     pub(super) fn execute(&mut self, bus: &mut Bus<'_>) {
         let Some(disk) = &mut self.disk else { return };
-        match self.ata.execute(disk, self.knobs.claims) {
-            Outcome::Pio if self.knobs.identify_error => self.complete(ata::ABRT),
+        match self.ata.execute(disk, self.faults.reported_sectors) {
+            Outcome::Pio if self.faults.identify_error => self.complete(ata::ABRT),
             Outcome::Pio => {
                 self.ata.phase = Phase::PioIn(0);
                 self.ata.status = ata::READY | ata::DRQ;
@@ -124,7 +124,7 @@ impl Sata {
         }
     }
 
-    /// The device ends its command; `error` 0 is success. An engine that still runs is told.
+    /// Completes the device's command; `error` 0 is success. Ends the transfer of an active DMA engine.
     pub(super) fn complete(&mut self, error: u8) {
         self.ata.phase = Phase::Idle;
         self.ata.error = error;

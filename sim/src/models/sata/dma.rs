@@ -1,4 +1,4 @@
-//! The controller's DMA engine: fetches descriptors and moves data, all of it through the IPMMU.
+//! The controller's DMA engine: descriptor fetches and data transfers, all through the IPMMU.
 
 use super::regs;
 use crate::models::Bus;
@@ -8,28 +8,27 @@ use crate::models::ipmmu::Ipmmu;
 pub(super) const LEAF: usize = 0;
 pub(super) const UTLB: usize = 2;
 
-/// Bytes moved at a time. Between two moves other things happen on the board, so that a mapping can go away under a
-/// transfer.
+/// Bytes transferred at a time. Other events happen in between, so that a mapping can be removed during a transfer.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
-/// Where the engine is in the descriptor table.
+/// Position of the engine in the descriptor table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Engine {
-    /// It was started and has not ended: STATUS.ACT.
+    /// Started and not ended: STATUS.ACT.
     pub(crate) active: bool,
     /// Address of the next descriptor.
     next: u32,
-    /// The current segment: where it goes on and how much of it is left.
+    /// Next address in the current segment, and bytes left in it.
     pub(crate) addr: u32,
     pub(crate) left: u32,
     /// The current segment is the last one.
     pub(crate) last: bool,
 }
 
-/// Why the engine cannot go on.
+/// Failure of a DMA transfer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum DmaError {
-    /// The IPMMU refused an access, or nothing answered it.
+    /// The IPMMU refused an access, or there is no RAM at the address.
     Bus,
     /// The table ended before the device's data did.
     TableTooShort,
@@ -42,17 +41,17 @@ impl Engine {
         Self { active: true, next: table, ..Self::default() }
     }
 
-    /// A descriptor was fetched, and its segment is where the engine stands.
+    /// Returns true once a descriptor was fetched.
     pub(crate) fn in_segment(&self) -> bool {
         self.left > 0 || self.last
     }
 
-    /// All segments are used up.
+    /// Returns true when all segments are used up.
     pub(crate) fn at_end(&self) -> bool {
         self.last && self.left == 0
     }
 
-    /// Makes sure that the current segment has bytes left; fetches the next descriptor if not.
+    /// Bytes left in the current segment; fetches the next descriptor when there are none.
     pub(crate) fn segment(&mut self, bus: &mut Bus<'_>, ipmmu: &mut Ipmmu, coherent: bool) -> Result<u32, DmaError> {
         if self.left > 0 {
             return Ok(self.left);
@@ -72,22 +71,22 @@ impl Engine {
         Ok(length)
     }
 
-    /// Whether the engine is at work on any of the `len` bytes at `base` of its address space: its current segment, or
-    /// the descriptor that it fetches next.
-    pub(crate) fn is_busy_with(&self, base: u64, len: u64) -> bool {
+    /// Returns true when the engine is going to access any of the `len` bytes at device address `base`: in its current
+    /// segment, or the next descriptor.
+    pub(crate) fn accesses(&self, base: u64, len: u64) -> bool {
         let touches =
             |at: u32, bytes: u32| u64::from(at) < base.saturating_add(len) && base < u64::from(at) + u64::from(bytes);
         self.active && (touches(self.addr, self.left) || !self.last && touches(self.next, regs::PRD_BYTES as u32))
     }
 
-    /// Counts `bytes` of the current segment as moved.
+    /// Advances by `bytes` within the current segment.
     pub(crate) fn advance(&mut self, bytes: u32) {
         self.addr = self.addr.wrapping_add(bytes);
         self.left -= bytes.min(self.left);
     }
 }
 
-/// One access, seen from the device.
+/// Data of one access, as seen from the device.
 pub(crate) enum Data<'a> {
     /// Memory to device.
     In(&'a mut [u8]),
@@ -104,7 +103,7 @@ impl Data<'_> {
     }
 }
 
-/// Moves `data` at device address `addr`, page by page through the IPMMU.
+/// Transfers `data` at device address `addr`, page by page through the IPMMU.
 pub(crate) fn access(
     bus: &mut Bus<'_>,
     ipmmu: &mut Ipmmu,

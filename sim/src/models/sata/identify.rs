@@ -1,4 +1,4 @@
-//! What the disk answers to IDENTIFY DEVICE (ACS-3, 7.12).
+//! The disk's data for IDENTIFY DEVICE (ACS-3, 7.12).
 
 const MODEL: &str = "BINDERY SIMULATED DISK";
 const SERIAL: &str = "SIM0000000000001";
@@ -48,7 +48,7 @@ pub(crate) fn words(sectors: u64) -> [u16; 256] {
     w
 }
 
-/// ATA strings: two characters a word, the first in the high byte, padded with spaces.
+/// Encodes an ATA string: two characters a word, the first in the high byte, padded with spaces.
 fn text(words: &mut [u16], text: &str) {
     let mut bytes = text.bytes().chain(std::iter::repeat(b' '));
     for word in words {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_holds_capacity_names_and_a_checksum() {
+    fn identify_data_has_capacity_names_and_a_checksum() {
         let w = words(0x1234_5678_9abc);
         assert_eq!((w[100], w[101], w[102], w[103]), (0x9abc, 0x5678, 0x1234, 0));
         assert_eq!((w[60], w[61]), (0xffff, 0x0fff));

@@ -1,4 +1,4 @@
-//! The link: from COMRESET to a device that answers.
+//! The link: from COMRESET to a ready device.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::regs;
 use crate::clock::Timer;
 use crate::models::Bus;
 
-/// From the end of COMRESET to a link that is up, and from there to the device's signature.
+/// Time from the end of COMRESET until the link is up, and from then to the device's signature.
 const LINK_UP: Duration = Duration::from_millis(10);
 const SIGNATURE: Duration = Duration::from_millis(5);
 /// Shortest COMRESET (Serial ATA 3.x, 14.1.3).
@@ -16,7 +16,7 @@ const MIN_COMRESET_NS: u64 = 1_000_000;
 
 impl Sata {
     pub(super) fn start_link(&self, bus: &mut Bus<'_>) {
-        if self.disk.is_some() && !self.knobs.link_down {
+        if self.disk.is_some() && !self.faults.link_down {
             bus.clock.set(Timer::Sata(SataTimer::Link), LINK_UP);
         }
     }

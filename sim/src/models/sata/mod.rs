@@ -9,6 +9,6 @@ mod model;
 mod regs;
 mod transfer;
 
-pub use model::{Knobs, SataTimer, Stop};
 pub(crate) use model::{LINE, NAME, Sata};
+pub use model::{SataFaults, SataTimer, Stop};
 pub use regs::WINDOW;

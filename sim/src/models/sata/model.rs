@@ -18,61 +18,61 @@ pub(crate) const NAME: &str = "ee300000.sata";
 /// SPI 105.
 pub(crate) const LINE: u32 = 32 + 105;
 
-/// What the controller's timers are for.
+/// Timers of the controller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SataTimer {
     /// The link comes up.
     Link,
     /// The device sends its signature.
     Signature,
-    /// The device carries out a command.
+    /// The device executes a command.
     Command,
-    /// The DMA engine moves the next piece.
+    /// The DMA engine transfers the next chunk.
     Dma,
-    /// The DMA engine obeys a STOP.
+    /// The DMA engine stops.
     Stop,
-    /// The DMA engine disobeys one.
-    Rogue,
+    /// The DMA engine makes an access after it stopped, see [`SataFaults::dma_after_stop`].
+    AfterStop,
 }
 
 impl SataTimer {
     /// All timers, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] =
-        [Self::Link, Self::Signature, Self::Command, Self::Dma, Self::Stop, Self::Rogue];
-    /// How many there are.
+        [Self::Link, Self::Signature, Self::Command, Self::Dma, Self::Stop, Self::AfterStop];
+    /// Number of timers.
     pub const COUNT: usize = 6;
 }
 
-/// How the DMA engine answers a STOP.
+/// Response of the DMA engine to a stop request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Stop {
-    /// In a microsecond.
+    /// It stops in a microsecond.
     #[default]
-    Obeyed,
-    /// After this long.
+    Prompt,
+    /// It stops after this time.
     Late(Duration),
-    /// Not at all: only a reset of the controller ends the transfer.
+    /// It does not stop: only a reset of the controller ends the transfer.
     Ignored,
 }
 
-/// Faults to inject. The default injects none.
+/// Injected faults of the controller and its disk. The default has none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Knobs {
+pub struct SataFaults {
     /// The link does not come up.
     pub link_down: bool,
-    /// Commands are taken and never completed.
+    /// Commands are never completed.
     pub no_completion: bool,
-    /// How a STOP is answered.
+    /// Response to a stop request.
     pub stop: Stop,
-    /// This long after a STOP was obeyed, the engine writes to the current segment once more, or, when it had not got
-    /// that far, fetches the next descriptor.
+    /// This long after it stopped, the engine writes to the current segment once more, or, if it had none yet, fetches the
+    /// next descriptor.
     pub dma_after_stop: Option<Duration>,
     /// IDENTIFY DEVICE is aborted.
     pub identify_error: bool,
     /// This sector can be neither read nor written.
     pub media_error: Option<u64>,
-    /// The disk claims to have this many sectors.
-    pub claims: Option<u64>,
+    /// IDENTIFY DEVICE reports this many sectors.
+    pub reported_sectors: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -102,7 +102,7 @@ pub(crate) struct Sata {
     pub(super) scratch: Vec<u8>,
     pub(crate) disk: Option<Disk>,
     pub(crate) coherent: bool,
-    pub(crate) knobs: Knobs,
+    pub(crate) faults: SataFaults,
 }
 
 impl Sata {
@@ -110,28 +110,28 @@ impl Sata {
         Self { disk, coherent, ..Self::default() }
     }
 
-    /// Module reset, power-up, or removal: every register at its initial value, nothing under way.
+    /// Resets every register and aborts all activity: at module reset, power-up or removal.
     pub(crate) fn reset(&mut self, bus: &mut Bus<'_>) {
         let fresh = Self::default();
         let old = std::mem::replace(self, fresh);
-        (self.disk, self.coherent, self.knobs, self.scratch) = (old.disk, old.coherent, old.knobs, old.scratch);
+        (self.disk, self.coherent, self.faults, self.scratch) = (old.disk, old.coherent, old.faults, old.scratch);
         cancel(bus, &SataTimer::ALL);
         self.update_line(bus);
     }
 
-    /// Feeds the registers and what is under way to `state`; not the times, not what the disk holds, and no addresses.
+    /// Hashes registers and activity, without times, addresses and the disk's contents.
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
         (self.control1, self.latched, self.int_enable, self.int_status, self.int_mask).hash(state);
-        (self.scontrol, self.serror, self.link, &self.ata, self.knobs).hash(state);
+        (self.scontrol, self.serror, self.link, &self.ata, self.faults).hash(state);
         (self.engine.active, self.engine.left, self.engine.last).hash(state);
     }
 
-    /// Feeds the addresses in registers to `state`.
+    /// Hashes the addresses in registers.
     pub(crate) fn hash_details(&self, state: &mut impl Hasher) {
         (self.table, self.engine).hash(state);
     }
 
-    /// The module clock stops. What was under way is lost.
+    /// Stops the module clock, which aborts all activity.
     pub(crate) fn clock_lost(&mut self, bus: &mut Bus<'_>) {
         if self.engine.active {
             bus.error(NAME, "module clock stopped while DMA was active".into());
@@ -141,9 +141,9 @@ impl Sata {
         self.control1 &= !regs::START;
     }
 
-    /// Whether the controller, untranslated, is at work on any of the `len` bytes at `base`.
-    pub(crate) fn is_busy_with(&self, ipmmu: &Ipmmu, base: PhysAddr, len: u64) -> bool {
-        self.engine.is_busy_with(base.0, len) && ipmmu.is_bypassed(LEAF, UTLB)
+    /// Returns true when the controller, untranslated, is going to access any of the `len` bytes at `base`.
+    pub(crate) fn accesses(&self, ipmmu: &Ipmmu, base: PhysAddr, len: u64) -> bool {
+        self.engine.accesses(base.0, len) && ipmmu.is_bypassed(LEAF, UTLB)
     }
 
     pub(crate) fn read(&mut self, bus: &mut Bus<'_>, offset: u32) -> u32 {
@@ -228,11 +228,11 @@ impl Sata {
     pub(crate) fn timer(&mut self, bus: &mut Bus<'_>, ipmmu: &mut Ipmmu, timer: SataTimer) {
         match timer {
             SataTimer::Link => self.link_up(bus),
-            SataTimer::Signature => self.ata.sign(),
+            SataTimer::Signature => self.ata.set_signature(),
             SataTimer::Command => self.execute(bus),
             SataTimer::Dma => self.move_data(bus, ipmmu),
             SataTimer::Stop => self.stopped(bus),
-            SataTimer::Rogue => self.disobey(bus, ipmmu),
+            SataTimer::AfterStop => self.access_after_stop(bus, ipmmu),
         }
         self.update_line(bus);
     }

@@ -21,10 +21,10 @@ pub(crate) const DTA32M: u32 = 1 << 11;
 pub(crate) const ISM: u32 = 1 << 16;
 pub(crate) const CONTROL1_BITS: u32 = START | STOP | RW | DESE | RESET | DTA32M | ISM;
 
-/// ATAPI status. NEND, ERR, DEVTRM and DNEND are cleared by writing 0 to them and by START; the others follow what they
-/// stand for.
+/// ATAPI status. NEND, ERR, DEVTRM and DNEND are cleared by writing 0 to them and by START; the others show the
+/// current state.
 pub(crate) const STATUS: u32 = 0x184;
-/// The engine runs.
+/// The engine is active.
 pub(crate) const ACT: u32 = 1 << 0;
 /// A transfer ended normally.
 pub(crate) const NEND: u32 = 1 << 1;
@@ -32,7 +32,7 @@ pub(crate) const NEND: u32 = 1 << 1;
 pub(crate) const ERR: u32 = 1 << 2;
 /// The device requests an interrupt.
 pub(crate) const DEVINT: u32 = 1 << 4;
-/// The device ended the transfer before the descriptors did.
+/// The device terminated the transfer before the end of the descriptor table.
 pub(crate) const DEVTRM: u32 = 1 << 5;
 /// The last descriptor is used up.
 pub(crate) const DNEND: u32 = 1 << 6;
@@ -42,13 +42,13 @@ pub(crate) const SATAINT: u32 = 1 << 11;
 pub(crate) const LATCHED: u32 = NEND | ERR | DEVTRM | DNEND;
 pub(crate) const STATUS_BITS: u32 = LATCHED | ACT | DEVINT | SATAINT;
 
-/// Which status bits raise the interrupt line.
+/// Interrupt enable: status bits that raise the interrupt line.
 pub(crate) const INT_ENABLE: u32 = 0x188;
 /// Address of the descriptor table, as the device sees memory.
 pub(crate) const DTB_ADR: u32 = 0x198;
-/// Where the current transfer is.
+/// Current address of the transfer.
 pub(crate) const DMA_START_ADR: u32 = 0x19c;
-/// How many bytes the current segment has left.
+/// Bytes left in the current segment.
 pub(crate) const DMA_TRANS_CNT: u32 = 0x1a0;
 pub(crate) const CONTROL2: u32 = 0x1a4;
 pub(crate) const SIG_ST: u32 = 0x1b0;
@@ -91,7 +91,7 @@ pub(crate) const PRD_MAX: u32 = 0x2000_0000;
 /// Device present, communication up, generation 1 speed, interface active: `SStatus 113` of the real board's log.
 pub(crate) const SSTATUS_UP: u32 = 0x113;
 pub(crate) const SSTATUS_OFFLINE: u32 = 0x004;
-/// Exchanged, COMWAKE, `PhyRdy` change: what a link that comes up leaves behind.
+/// Exchanged, COMWAKE, `PhyRdy` change: set when the link comes up.
 pub(crate) const SERROR_CAME_UP: u32 = 1 << 26 | 1 << 18 | 1 << 16;
 /// `PhyRdy` change.
 pub(crate) const SERROR_WENT_DOWN: u32 = 1 << 16;

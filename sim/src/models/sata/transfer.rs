@@ -1,4 +1,4 @@
-//! CONTROL1, and the course of a DMA transfer.
+//! CONTROL1, and execution of DMA transfers.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::disk::SECTOR;
 use crate::models::Bus;
 use crate::models::ipmmu::Ipmmu;
 
-/// From START to the first descriptor, and from the last byte to the completion.
+/// Time from START to the first descriptor, and from the last byte to completion.
 pub(super) const ENGINE: Duration = Duration::from_micros(1);
-/// How long a STOP takes.
+/// Duration of a stop.
 const STOP: Duration = Duration::from_micros(1);
 
 impl Sata {
@@ -48,7 +48,7 @@ impl Sata {
 
     pub(super) fn enter_core_reset(&mut self, bus: &mut Bus<'_>) {
         self.drop_link(bus, Link::Down);
-        cancel(bus, &[SataTimer::Stop, SataTimer::Rogue]);
+        cancel(bus, &[SataTimer::Stop, SataTimer::AfterStop]);
         self.engine = Engine::default();
         self.control1 &= !regs::START;
         (self.int_status, self.int_mask, self.serror, self.scontrol, self.latched) = (0, 0, 0, 0, 0);
@@ -66,7 +66,7 @@ impl Sata {
         }
         self.latched = 0;
         self.engine = Engine::start(self.table);
-        bus.clock.cancel(Timer::Sata(SataTimer::Rogue));
+        bus.clock.cancel(Timer::Sata(SataTimer::AfterStop));
         if matches!(self.ata.phase, Phase::Dma(_)) {
             bus.clock.set(Timer::Sata(SataTimer::Dma), ENGINE);
         }
@@ -74,9 +74,9 @@ impl Sata {
 
     fn stop(&mut self, bus: &mut Bus<'_>) {
         let timer = Timer::Sata(SataTimer::Stop);
-        match self.knobs.stop {
+        match self.faults.stop {
             _ if bus.clock.is_set(timer) => {}
-            Stop::Obeyed => bus.clock.set(timer, STOP),
+            Stop::Prompt => bus.clock.set(timer, STOP),
             Stop::Late(after) => bus.clock.set(timer, after),
             Stop::Ignored => {}
         }
@@ -86,13 +86,13 @@ impl Sata {
         bus.clock.cancel(Timer::Sata(SataTimer::Dma));
         self.engine.active = false;
         self.control1 &= !regs::START;
-        if let Some(after) = self.knobs.dma_after_stop {
-            bus.clock.set(Timer::Sata(SataTimer::Rogue), after);
+        if let Some(after) = self.faults.dma_after_stop {
+            bus.clock.set(Timer::Sata(SataTimer::AfterStop), after);
         }
     }
 
-    /// One more access where the transfer was when it was stopped.
-    pub(super) fn disobey(&mut self, bus: &mut Bus<'_>, ipmmu: &mut Ipmmu) {
+    /// Makes one more access at the position where the transfer was stopped.
+    pub(super) fn access_after_stop(&mut self, bus: &mut Bus<'_>, ipmmu: &mut Ipmmu) {
         let failed = if self.engine.in_segment() {
             dma::access(bus, ipmmu, self.engine.addr, &mut Data::Out(&[0xa5; 64]), self.coherent).is_err()
         } else {
@@ -129,11 +129,11 @@ impl Sata {
                 // 150 megabytes a second on a link of generation 1.
                 bus.clock.set(Timer::Sata(SataTimer::Dma), ENGINE + Duration::from_nanos(moved * 20 / 3));
             }
-            Err(Trouble::Media(lba, error)) => {
+            Err(TransferError::Media(lba, error)) => {
                 self.ata.report_lba(lba);
                 self.complete(error);
             }
-            Err(Trouble::Dma(why)) => {
+            Err(TransferError::Dma(why)) => {
                 match why {
                     DmaError::Bus => {}
                     DmaError::TableTooShort => bus.error(NAME, "descriptor table ended before the data did".into()),
@@ -146,42 +146,43 @@ impl Sata {
         }
     }
 
-    /// The engine gives up; the device knows nothing of it and goes on waiting for its data.
+    /// Ends the transfer with an error. The device is not notified and keeps waiting for its data.
     fn fail_dma(&mut self) {
         self.end_dma(regs::ERR);
         self.int_status |= regs::INT_ERR;
     }
 
-    fn move_chunk(&mut self, bus: &mut Bus<'_>, ipmmu: &mut Ipmmu, transfer: Transfer) -> Result<u64, Trouble> {
-        let segment = self.engine.segment(bus, ipmmu, self.coherent).map_err(Trouble::Dma)?;
+    fn move_chunk(&mut self, bus: &mut Bus<'_>, ipmmu: &mut Ipmmu, transfer: Transfer) -> Result<u64, TransferError> {
+        let segment = self.engine.segment(bus, ipmmu, self.coherent).map_err(TransferError::Dma)?;
         let mut len = transfer.left.min(u64::from(segment)).min(CHUNK as u64);
-        if let Some(bad) = self.knobs.media_error {
+        if let Some(bad) = self.faults.media_error {
             let bad_at = bad.saturating_mul(SECTOR);
             if (bad_at..bad_at.saturating_add(SECTOR)).contains(&transfer.at) {
-                return Err(Trouble::Media(bad, if transfer.write { ata::ABRT } else { ata::UNC }));
+                return Err(TransferError::Media(bad, if transfer.write { ata::ABRT } else { ata::UNC }));
             }
             if bad_at > transfer.at {
                 len = len.min(bad_at - transfer.at);
             }
         }
-        let Some(disk) = &mut self.disk else { return Err(Trouble::Media(transfer.at / SECTOR, ata::ABRT)) };
+        let Some(disk) = &mut self.disk else { return Err(TransferError::Media(transfer.at / SECTOR, ata::ABRT)) };
         self.scratch.resize(CHUNK, 0);
         let buf = &mut self.scratch[..len as usize];
         if transfer.write {
-            dma::access(bus, ipmmu, self.engine.addr, &mut Data::In(buf), self.coherent).map_err(Trouble::Dma)?;
-            disk.write(transfer.at, buf).map_err(|_| Trouble::Media(transfer.at / SECTOR, ata::ABRT))?;
+            dma::access(bus, ipmmu, self.engine.addr, &mut Data::In(buf), self.coherent).map_err(TransferError::Dma)?;
+            disk.write(transfer.at, buf).map_err(|_| TransferError::Media(transfer.at / SECTOR, ata::ABRT))?;
         } else {
-            disk.read(transfer.at, buf).map_err(|_| Trouble::Media(transfer.at / SECTOR, ata::UNC))?;
-            dma::access(bus, ipmmu, self.engine.addr, &mut Data::Out(buf), self.coherent).map_err(Trouble::Dma)?;
+            disk.read(transfer.at, buf).map_err(|_| TransferError::Media(transfer.at / SECTOR, ata::UNC))?;
+            dma::access(bus, ipmmu, self.engine.addr, &mut Data::Out(buf), self.coherent)
+                .map_err(TransferError::Dma)?;
         }
         self.engine.advance(len as u32);
         Ok(len)
     }
 }
 
-/// Why a piece of data did not move.
-enum Trouble {
-    /// The disk: this sector, this error register.
+/// Failure of a chunk's transfer.
+enum TransferError {
+    /// Error of the disk: sector and error register.
     Media(u64, u8),
     Dma(DmaError),
 }

@@ -1,6 +1,6 @@
-//! Runs one piece of work many times, and nothing else, so that a profiler can count its instructions:
-//! `lives life|world|blob off|on TIMES`: a life, a world, a world for which the device tree blob is read again; DMA
-//! checker off or on. docs/benchmarks.md says how.
+//! Repeats one operation, so that a profiler can count its instructions: `lifecycles lifecycle|setup|blob off|on TIMES`. A
+//! lifecycle, the set-up of a board with its machine, or the same with the device tree blob parsed again; DMA checker off or
+//! on. docs/benchmarks.md has the commands.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use bindery_bench::{Checker, Firmware, SATA, settled};
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let [work @ ("life" | "world" | "blob"), checker @ ("off" | "on"), times] = args[..] else { return usage() };
+    let [work @ ("lifecycle" | "setup" | "blob"), checker @ ("off" | "on"), times] = args[..] else { return usage() };
     let Ok(times) = times.parse::<u32>() else { return usage() };
     let checker = if checker == "on" { Checker::On } else { Checker::Off };
     let firmware = Firmware::read();
@@ -20,8 +20,8 @@ fn main() -> ExitCode {
     let start = Instant::now();
     for _ in 0..times {
         match work {
-            "life" => rig.life(),
-            "world" => drop(firmware.settled(checker)),
+            "lifecycle" => rig.lifecycle(),
+            "setup" => drop(firmware.settled(checker)),
             _ => drop(settled(checker)),
         }
     }
@@ -30,6 +30,6 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: lives life|world|blob off|on TIMES");
+    eprintln!("usage: lifecycles lifecycle|setup|blob off|on TIMES");
     ExitCode::FAILURE
 }
