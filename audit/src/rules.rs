@@ -115,7 +115,7 @@ const TEXTS: [Text; 22] = [
     Text {
         title: "freed or unmapped without having been allocated or mapped",
         says: "Each dma_free and dma_unmap must name an address that the same device allocated or mapped and still holds.",
-        why: "The back-end frees pages, or takes away a translation, that belong to somebody else.",
+        why: "The back-end frees pages, or removes a translation, that belongs to somebody else.",
         needs: "dma:* events from before the device was probed, without losses.",
         from: "",
     },
@@ -215,9 +215,9 @@ const TEXTS: [Text; 22] = [
     },
     Text {
         title: "a sync before the CPU's read is missing",
-        says: "Never decided from a trace: no event records that a CPU reads.",
+        says: "Never decided from a trace: no event records a CPU's read.",
         why: "The CPU reads an old copy out of its cache.",
-        needs: "DMA API debugging, which sees syncs that are wrong; those that are missing it does not see either.",
+        needs: "DMA API debugging, which sees wrong syncs; missing ones it does not see either.",
         from: "",
     },
     Text {
@@ -230,7 +230,7 @@ const TEXTS: [Text; 22] = [
     Text {
         title: "a tear-down that does not end",
         says: "An unbind must end. While it has not, nothing can be said about what it leaves.",
-        why: "The unbind waits under the device's lock, and so does everybody else who wants it.",
+        why: "The unbind waits while it holds the device's lock, and everybody else who needs that lock waits, too.",
         needs: "the kernel log: vfio's requests, or a hung task.",
         from: "",
     },
@@ -244,13 +244,13 @@ const TEXTS: [Text; 22] = [
     Text {
         title: "a tear-down that crashes",
         says: "No crash may come from a driver's removal or from the release of its managed resources.",
-        why: "What was not yet given back never is.",
+        why: "Whatever was not yet released is never released.",
         needs: "the kernel log with the call trace.",
         from: "376991db4b64, 0b777eee88d7",
     },
     Text {
         title: "a fault inside a range that the release of managed memory freed",
-        says: "The device must be quiet before its managed memory is released.",
+        says: "The device must be quiesced before its managed memory is released.",
         why: "Managed memory is freed after the driver's remove. A device that is stopped by a managed action that was \
               registered too early (before the memory was allocated) still runs then.",
         needs: "dev:devres_log, dma:* and the faults.",
@@ -266,7 +266,7 @@ const TEXTS: [Text; 22] = [
     Text {
         title: "the bounce buffer has no room",
         says: "Reported, never decided: the count of slots is the whole machine's.",
-        why: "A use that only rises, over unloads too, looks like mappings that are never undone.",
+        why: "Usage that only rises, across unloads too, looks like mappings that are never unmapped.",
         needs: "the kernel log.",
         from: "",
     },

@@ -79,7 +79,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         source: "Avnu/igb_avb#11",
         text: "\tDMAR: [DMA Read] Request device [06:00.0] fault addr ffxxxxxx [fault reason 06] PTE Read access is not set\n",
         want: CannotTell,
-        says: &["0000:06:00.0", "an address that is not told"],
+        says: &["0000:06:00.0", "an unknown address"],
         hides: &["0xff"],
     },
     Shape {
@@ -121,7 +121,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         source: "amd/xdna-driver#181",
         text: "AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x001a address=0xfffc7000 flags=0x0050]\n",
         want: CannotTell,
-        says: &["0xfffc7000", "device that is not named"],
+        says: &["0xfffc7000", "an unnamed device"],
         hides: &[],
     },
     Shape {

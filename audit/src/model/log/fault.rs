@@ -194,7 +194,7 @@ impl Model {
         };
         let mut addrs: Vec<String> = run.addrs.iter().map(|addr| format!("{addr:#x}")).collect();
         if addrs.is_empty() {
-            addrs.push("an address that is not told".to_owned());
+            addrs.push("an unknown address".to_owned());
         }
         let mut what = format!("{} {} ({}) at {}", run.count, count(run.count, "fault"), run.by, addrs.join(", "));
         let limited = run.by == "VT-d" || run.by == "SMMUv3";

@@ -119,9 +119,9 @@ impl Model {
     pub(in crate::model) fn streams(&mut self) {
         for stream in std::mem::take(&mut self.log.streams) {
             let Stream { iommu, number: stream, addr, event, count: n, cites, first, damaged } = stream;
-            let lost = if damaged > 0 { "an address that is damaged" } else { "an address that is not told" };
+            let lost = if damaged > 0 { "a damaged address" } else { "an unknown address" };
             let at = addr.map_or_else(|| lost.to_owned(), |addr| format!("address {addr:#x}"));
-            let unknown = if iommu == AMD { "a device that is not named" } else { "a stream that is not named" };
+            let unknown = if iommu == AMD { "an unnamed device" } else { "an unnamed stream" };
             let which = stream.map_or_else(|| unknown.to_owned(), |stream| format!("stream {stream:#x}"));
             let mut words = format!("{n} {} of {iommu}: {which}, {at}, {event}", count(n, "fault"));
             if damaged > 0 {
