@@ -67,7 +67,7 @@ pub(super) struct Boot<Tests = Vec<&'static str>> {
 }
 
 /// All boots.
-pub(super) const BOOTS: [Boot<&[&str]>; 9] = [
+pub(super) const BOOTS: [Boot<&[&str]>; 8] = [
     Boot {
         name: "hand-over",
         // A graphics mode, so that the console draws on a framebuffer.
@@ -80,6 +80,7 @@ pub(super) const BOOTS: [Boot<&[&str]>; 9] = [
             "disk",
             "nvme",
             "network",
+            "watch",
             "group",
             "twins",
             "multipath",
@@ -92,7 +93,6 @@ pub(super) const BOOTS: [Boot<&[&str]>; 9] = [
         ],
     },
     Boot { name: "chain", command_line: "", arches: &Arch::ALL, by_name: false, tests: &["reboot", "root"] },
-    Boot { name: "watch", command_line: "", arches: &Arch::ALL, by_name: true, tests: &["watch"] },
     // The drivers of the devices are not loaded when it begins; a crash may end it.
     Boot {
         name: "audit",

@@ -17,7 +17,7 @@ echo "nobody:x:65534:65534::/:/bin/sh" >>/etc/passwd
 expect 10 su nobody -c "bindctl give $SATA"
 names "root"
 untouched
-expect 0 su nobody -c "bindctl list"
+expect 0 su nobody -c "bindctl list --json"
 names "$SATA" "run as root"
 # What it may not read is said, and the rest is shown.
 expect 0 su nobody -c "bindctl show $SATA"
