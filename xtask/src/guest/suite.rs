@@ -67,7 +67,7 @@ pub(super) struct Boot<Tests = Vec<&'static str>> {
 }
 
 /// All boots.
-pub(super) const BOOTS: [Boot<&[&str]>; 8] = [
+pub(super) const BOOTS: [Boot<&[&str]>; 9] = [
     Boot {
         name: "hand-over",
         // A graphics mode, so that the console draws on a framebuffer.
@@ -80,7 +80,6 @@ pub(super) const BOOTS: [Boot<&[&str]>; 8] = [
             "disk",
             "nvme",
             "network",
-            "watch",
             "group",
             "twins",
             "multipath",
@@ -93,6 +92,7 @@ pub(super) const BOOTS: [Boot<&[&str]>; 8] = [
         ],
     },
     Boot { name: "chain", command_line: "", arches: &Arch::ALL, by_name: false, tests: &["reboot", "root"] },
+    Boot { name: "watch", command_line: "", arches: &Arch::ALL, by_name: false, tests: &["watch"] },
     // The drivers of the devices are not loaded when it begins; a crash may end it.
     Boot {
         name: "audit",

@@ -10,12 +10,13 @@ expect 0 bindctl report $NVME
 names "vfio-pci" "replaced" "kernel log" "pci function" "given by plan"
 grep -q NVME0 /tmp/out && failed "the serial number stands in the report"
 expect 0 bindctl take $NVME
-appears /dev/nvme0n1
+comes_back $NVME
+disk=$(disk_of $NVME)
 sleep 2
 kill $watcher
 cp /tmp/watch.json /tmp/out
 cat /tmp/out
-names '"event":"watching"' '"action":"unbind"' '"driver":"vfio-pci"' '"driver":"nvme"' '"name":"nvme0n1"' '"class":"vfio"'
+names '"event":"watching"' '"action":"unbind"' '"driver":"vfio-pci"' '"driver":"nvme"' "\"name\":\"$disk\"" '"class":"vfio"'
 # A reader that has left ends it, although nothing more happens.
 for _i in 1 2 3 4 5; do kill -0 $closed 2>/dev/null || break; sleep 1; done
 ps | grep -v grep | grep -q "bindctl watch" && failed "a watch without a reader still runs"
