@@ -47,12 +47,12 @@ fn until(what: impl Fn() -> bool) -> bool {
 /// Runs `end`, which takes the device away, on a thread of its own; that it comes back is the host's right.
 fn host_gets_it_back(r: &Rig, end: impl FnOnce(&Arc<bindery::machine::Machine>, &str) + Send + 'static) {
     let machine = Arc::clone(&r.machine);
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         end(&machine, SATA);
-        let _ = tell.send(());
+        let _ = sender.send(());
     });
-    told.recv_timeout(LIMIT).expect("the host waits for its user");
+    receiver.recv_timeout(LIMIT).expect("the host waits for its user");
 }
 
 fn unbinds(r: &Rig) {
@@ -88,8 +88,8 @@ impl Drop for Tar {
 
 fn tar() -> (Tar, mpsc::Sender<()>, mpsc::Receiver<()>) {
     let (free, freed) = mpsc::channel();
-    let (tell, told) = mpsc::channel();
-    (Tar(Mutex::new(freed), tell), free, told)
+    let (sender, receiver) = mpsc::channel();
+    (Tar(Mutex::new(freed), sender), free, receiver)
 }
 
 #[test]
@@ -166,10 +166,10 @@ fn of_two_callbacks_the_one_that_blocks_keeps_the_other_from_being_called_and_no
         let r = given();
         let s = r.open(SATA).unwrap();
         let (free, freed) = mpsc::channel::<()>();
-        let (tell, entered) = mpsc::channel();
+        let (sender, entered) = mpsc::channel();
         let (freed, asked) = (Mutex::new(freed), Arc::new(AtomicUsize::new(0)));
         s.on_interrupt(0, move || {
-            tell.send(()).unwrap();
+            sender.send(()).unwrap();
             let _ = freed.lock().unwrap().recv();
         })
         .unwrap();
@@ -219,8 +219,9 @@ fn a_callback_that_panics_and_whose_destructor_panics_then() {
     *slot.lock().unwrap() = Some(s);
     ring(&r);
     // Who drops the closure last is open: the call, or who closed the session. Neither takes the process with it.
-    let told = || r.events().iter().any(|l| l.contains("pass-through panicked: the user's callback of interrupt 0"));
-    assert!(until(told));
+    let is_reported =
+        || r.events().iter().any(|l| l.contains("pass-through panicked: the user's callback of interrupt 0"));
+    assert!(until(is_reported));
     unbinds(&r);
     ends_well(&r);
 }
@@ -241,12 +242,12 @@ fn a_panic_whose_payload_panics_does_not_end_the_calls() {
         ring(&r);
         assert!(until(|| calls.load(SeqCst) == n), "call {n}");
     }
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         drop(s);
-        let _ = tell.send(());
+        let _ = sender.send(());
     });
-    told.recv_timeout(LIMIT).expect("the end of the session waits for a call that is over");
+    receiver.recv_timeout(LIMIT).expect("the end of the session waits for a call that is over");
     unbinds(&r);
     ends_well(&r);
 }
@@ -303,10 +304,10 @@ fn closures_whose_destructors_panic_or_do_not_come_back_at_the_end_of_a_session(
         let _ = &sticks;
     })
     .unwrap();
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let user = thread::spawn(move || {
         drop(s);
-        tell.send(()).unwrap();
+        sender.send(()).unwrap();
     });
     let mut free = Some(free);
     dropping.recv_timeout(LIMIT).unwrap();
@@ -314,7 +315,7 @@ fn closures_whose_destructors_panic_or_do_not_come_back_at_the_end_of_a_session(
     drop(r.open(SATA).unwrap());
     unbinds(&r);
     drop(free.take());
-    told.recv_timeout(LIMIT).unwrap();
+    receiver.recv_timeout(LIMIT).unwrap();
     user.join().unwrap();
     ends_well(&r);
 }
@@ -325,11 +326,11 @@ fn a_callback_waits_for_another_thread_that_drops_its_session() {
     let s = r.open(SATA).unwrap();
     let (hand, handed) = mpsc::channel::<Session>();
     let gone = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&gone);
+    let flag = Arc::clone(&gone);
     // Drops whatever it is handed, which waits for the callback, which waits for this.
     let other = thread::spawn(move || {
         drop(handed.recv().unwrap());
-        told.store(true, SeqCst);
+        flag.store(true, SeqCst);
     });
     let (slot, waits) = (Arc::new(Mutex::new(None)), Arc::clone(&gone));
     let (mine, late) = (Arc::clone(&slot), Arc::new(AtomicBool::new(false)));

@@ -97,11 +97,11 @@ fn f42_a_bus_without_dma_ranges_amid_others_leaves_its_devices_without_dma() {
     let (d, _) = read(NODES);
     is_noted(&d, ["glue@8000: dma-ranges", "/dma-bus@30000000"]);
     is_noted(&d, ["gap@9000: dma-ranges", "/dma-bus@30000000"]);
-    // The device that does no DMA binds, and one that wants some is told why it gets none.
+    // The device that does no DMA binds, and one that needs some gets an error with the reason.
     let r = rig_with(Default::default(), NODES);
     r.machine.register(Free);
     r.machine.settle();
-    let told = |name: &str| {
+    let dma_of = |name: &str| {
         let device = d.devices.iter().find(|d| d.name.contains(name)).unwrap();
         let client = r.machine.client::<Free>(&device.name).ok_or_else(|| {
             let e = r.machine.bind(&device.name, Free::NAME).unwrap_err();
@@ -110,13 +110,13 @@ fn f42_a_bus_without_dma_ranges_amid_others_leaves_its_devices_without_dma() {
         (device.dma.ranges.len(), client.map(|c| c.call(|at| *at).unwrap()))
     };
     for name in ["silent-in-the-middle", "silent-above-windows"] {
-        let (windows, told) = told(name);
-        let why = told.unwrap_err();
+        let (windows, result) = dma_of(name);
+        let why = result.unwrap_err();
         assert!(windows == 0 && why.contains("no DMA") && why.contains("dma-ranges"), "{name}: {why}");
         let device = d.devices.iter().find(|d| d.name.contains(name)).unwrap();
         assert!(device.dma.unreadable.as_ref().is_some_and(|why| why.contains("absent")), "{:?}", device.dma);
     }
-    let (windows, at) = told("silent-up-to-the-root");
+    let (windows, at) = dma_of("silent-up-to-the-root");
     let inside = at.as_ref().is_ok_and(|at| *at < 0x2000_0000);
     assert!(windows == 1 && inside, "the window of its own bus: {at:x?}");
     assert_eq!(r.machine.promises().broken(), []);

@@ -88,7 +88,7 @@ fn f02_a_line_that_was_left_up_storms_within_a_bound_and_serves_its_device_when_
     }
     assert!(delivered < 2_000_000, "a line that nobody serves is switched off");
     let said: Vec<_> = rig.events().into_iter().filter(|l| l.contains(&LINE.to_string())).collect();
-    assert!((1..=3).contains(&said.len()), "told, and told once: {said:?}");
+    assert!((1..=3).contains(&said.len()), "reported, and reported once: {said:?}");
     // The device that has the line up gets its driver.
     let script = Arc::new(Script::default());
     rig.machine.register(Toy(Arc::clone(&script)));

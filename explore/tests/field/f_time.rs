@@ -42,7 +42,7 @@ impl Interpose for Late {
 
 #[test]
 fn f34_deadlines_saturate_near_the_end_of_time() {
-    // The whole life fits, or the clock stands still in the middle of it.
+    // The whole lifecycle fits, or the clock stands still in the middle of it.
     for left in [Duration::from_secs(3600), Duration::from_millis(19), Duration::from_millis(1), Duration::ZERO] {
         let board = Salvator::new().disk(disk()).build();
         let env = Arc::new(Late(board, left.as_nanos() as u64)).env();

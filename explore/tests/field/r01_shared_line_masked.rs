@@ -199,12 +199,12 @@ fn iommu_faults_after_a_neighbours_failed_probe() {
     rig.machine.settle();
     let after = faults_reported(&rig, 0x3000);
     println!(
-        "R01d faults told before {before}, after {after}; line {line} masked {:?}, still high {}; {}",
+        "R01d faults reported before {before}, after {after}; line {line} masked {:?}, still high {}; {}",
         rig.masked(line),
         rig.board.line_is_high(IrqLine(line)),
         rig.verdict()
     );
-    assert!(before > 0 && after > 0, "R01d: IOMMU faults are not told any more; nothing said");
+    assert!(before > 0 && after > 0, "R01d: IOMMU faults are not reported any more; nothing said");
 }
 
 /// The neighbour is bound and well, waits for its interrupts by `Irq::wait`, and has nothing to wait for at the moment.
@@ -301,10 +301,10 @@ fn a_neighbour_that_interrupts_and_is_not_served() {
         assert_eq!(rig.masked(300), Some(false), "others are not kept waiting for ever");
     }
     assert!((5..20).contains(&count.load(Ordering::Relaxed)), "asked each time: {count:?}");
-    let told: Vec<_> = rig.events().into_iter().filter(|s| s.contains("300")).collect();
+    let reported: Vec<_> = rig.events().into_iter().filter(|s| s.contains("300")).collect();
     let expected =
         "-: interrupt line 300 was held masked for b-waiter (waiter), not checked in time; c-honest (honest) waited";
-    assert_eq!(told, [expected], "reported once");
+    assert_eq!(reported, [expected], "reported once");
 }
 
 /// Serves nothing here; counts how often it is asked.

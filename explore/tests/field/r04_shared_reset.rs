@@ -207,8 +207,8 @@ fn a_reset_that_would_affect_others_is_refused_with_their_name_and_reported() {
     let rig = soft(&[("a-soft", "t,soft", &[703]), ("b-soft", "t,soft", &[703])]);
     assert_eq!(holder(pulse(&rig, "a-soft")), "b-soft (soft)");
     assert_eq!(holder(pulse(&rig, "b-soft")), "a-soft (soft)");
-    let told = rig.events().into_iter().filter(|l| l.contains("a reset of") && l.contains("refused")).count();
-    assert_eq!(told, 2);
+    let reported = rig.events().into_iter().filter(|l| l.contains("a reset of") && l.contains("refused")).count();
+    assert_eq!(reported, 2);
     rig.machine.unbind("b-soft", "soft").unwrap();
     assert!(pulse(&rig, "a-soft").is_ok(), "alone now: asked at each use");
     assert_eq!(rig.machine.promises().broken(), []);

@@ -166,8 +166,8 @@ fn explored() {
         let _ = m.add_device(p);
         let _ = m.add_device(dev("led", "t,led"));
     });
-    let life = device("led").on(board).faults(1).preemptions(0);
-    let report = life.run(&life.engine()).unwrap();
+    let lifecycle = device("led").on(board).faults(1).preemptions(0);
+    let report = lifecycle.run(&lifecycle.engine()).unwrap();
     assert!(report.passed(), "R05e: {report}");
     assert!(report.coverage["lifecycle: the supplier is unbound first"] > 0, "R05e: {report}");
 }
@@ -184,8 +184,8 @@ fn explored_with_preemptions() {
         let _ = m.add_device(p);
         let _ = m.add_device(dev("led", "t,led"));
     });
-    let life = device("led").on(board).faults(1).preemptions(1).allow_unreached("error EIO");
-    let report = life.run(&life.engine()).unwrap();
+    let lifecycle = device("led").on(board).faults(1).preemptions(1).allow_unreached("error EIO");
+    let report = lifecycle.run(&lifecycle.engine()).unwrap();
     assert!(report.passed() && report.complete(), "R05f: {report}");
     assert!(report.coverage["concurrent: supplier unbind"] > 0, "R05f: {report}");
 }
@@ -206,9 +206,9 @@ fn the_supplier_goes_first() {
         c.suppliers.push(need(node.unwrap(), SupplierKind::Other, "pins", &[]));
         let _ = m.add_device(c);
     });
-    let life = device("led").on(board).faults(0).preemptions(0);
+    let lifecycle = device("led").on(board).faults(0).preemptions(0);
     let path: Path = "4".parse().unwrap();
-    let replay = life.replay(&life.engine(), &path).unwrap();
+    let replay = lifecycle.replay(&lifecycle.engine(), &path).unwrap();
     let trace = replay.trace.join("\n");
     println!("R05g {trace}");
     assert!(trace.contains("pins: unbind"), "R05g: the supplier stays where it is");
@@ -297,9 +297,9 @@ fn a_cycle_made_at_run_time_is_refused_by_name() {
     let cycle = Err(ProbeError::Resource(ResourceError::SupplierCycle));
     assert_eq!(take("one", "three"), cycle);
     assert_eq!(take("one", "one"), cycle);
-    let told: Vec<_> = rig.events().into_iter().filter(|line| line.contains("refused")).collect();
+    let reported: Vec<_> = rig.events().into_iter().filter(|line| line.contains("refused")).collect();
     let names = |line: &str| ["one", "two", "three"].iter().all(|name| line.contains(&format!("/devices/{name}")));
-    assert!(told.len() == 2 && names(&told[0]), "{told:?}");
+    assert!(reported.len() == 2 && names(&reported[0]), "{reported:?}");
     // The first one takes the others with it, in order.
     rig.machine.unbind("one", "late").unwrap();
     let ends: Vec<_> = rig.events().into_iter().filter(|line| line.contains("unbound from")).collect();

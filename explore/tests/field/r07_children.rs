@@ -211,12 +211,12 @@ fn explored() {
             m.register(Child(Arc::default()));
             let _ = m.add_device(dev("glue", "t,glue"));
         });
-        let life = device("glue")
+        let lifecycle = device("glue")
             .on(board)
             .faults(if tidy { 1 } else { 0 })
             .preemptions(if tidy { 1 } else { 0 })
             .allow_unreached("error EIO");
-        match life.run(&life.engine()) {
+        match lifecycle.run(&lifecycle.engine()) {
             Ok(report) => {
                 let text = format!("{report}");
                 assert!(report.passed(), "R07i tidy {tidy}: {report}");
@@ -316,8 +316,8 @@ fn there(rig: &Rig) -> Vec<String> {
     let ours = |name: &str| name.starts_with("port");
     rig.machine.devices().iter().map(|d| d.name().to_owned()).filter(|n| ours(n)).collect()
 }
-fn place(told: &[String], line: &str) -> usize {
-    told.iter().position(|l| l.starts_with(line)).unwrap_or_else(|| panic!("{line} is not in {told:#?}"))
+fn place(events: &[String], line: &str) -> usize {
+    events.iter().position(|l| l.starts_with(line)).unwrap_or_else(|| panic!("{line} is not in {events:#?}"))
 }
 
 #[test]
@@ -338,14 +338,14 @@ fn children_and_grandchildren_go_before_their_parent_is_stopped_in_every_way_tha
             continue;
         }
         end(&rig);
-        let told = rig.events();
+        let events = rig.events();
         assert_eq!(there(&rig), [""; 0], "{what}");
-        let stop = place(&told, "hub: quiesced:").min(place(&told, "hub: unbound"));
+        let stop = place(&events, "hub: quiesced:").min(place(&events, "hub: unbound"));
         for name in ["port1", "port2"] {
             let (own, leaf) =
-                (place(&told, &format!("{name}: removed")), place(&told, &format!("{name}-leaf: removed")));
-            assert!(leaf < own && own < stop, "{what}: {told:#?}");
-            assert!(place(&told, &format!("{name}: unbound")) < own, "{what}: {told:#?}");
+                (place(&events, &format!("{name}: removed")), place(&events, &format!("{name}-leaf: removed")));
+            assert!(leaf < own && own < stop, "{what}: {events:#?}");
+            assert!(place(&events, &format!("{name}: unbound")) < own, "{what}: {events:#?}");
         }
         assert_eq!(rig.machine.promises().broken(), [], "{what}");
         if what != "removal" && what != "vanishing" {
@@ -362,12 +362,12 @@ fn a_probe_that_fails_or_waits_takes_its_children_with_it_and_none_was_ever_boun
     for end in [End::Fails, End::DefersOnAbsent, End::DefersOnChild] {
         let rig = hub(end, &["port1"], Port::default());
         assert_eq!((there(&rig), rig.driver("hub")), (Vec::new(), None));
-        let told = rig.events();
-        assert!(!told.iter().any(|line| line.starts_with("port1: probe")), "{told:#?}");
+        let events = rig.events();
+        assert!(!events.iter().any(|line| line.starts_with("port1: probe")), "{events:#?}");
         let refused =
-            told.iter().any(|line| line.starts_with("hub: a link to /devices/port1 refused: suppliers in a cycle"));
-        assert_eq!(refused, end == End::DefersOnChild, "{told:#?}");
-        let probes = told.iter().filter(|line| line.starts_with("hub: probe by")).count();
+            events.iter().any(|line| line.starts_with("hub: a link to /devices/port1 refused: suppliers in a cycle"));
+        assert_eq!(refused, end == End::DefersOnChild, "{events:#?}");
+        let probes = events.iter().filter(|line| line.starts_with("hub: probe by")).count();
         assert_eq!(probes, 1, "it is not probed again and again");
         assert_eq!(rig.machine.promises().broken(), []);
         if end == End::DefersOnAbsent {
@@ -390,7 +390,7 @@ fn a_child_may_come_late_and_leave_early() {
         client.call(|hub| hub.0.add_child(port("port9")).map(|_| ())).unwrap().unwrap();
         rig.machine.settle();
         assert_eq!((rig.driver("port9"), ledger()), (Some("port"), before + 1));
-        // Its name is taken: refused, and told.
+        // Its name is taken: refused, and reported.
         let again = client.call(|hub| hub.0.add_child(port("port9")).map(|_| ())).unwrap();
         assert_eq!(again, Err(bindery::binding::ResourceError::ChildExists));
         assert!(rig.events().iter().any(|line| line.contains("a child refused") && line.contains("port9")));

@@ -93,7 +93,7 @@ fn r16_the_scan_out_goes_on_when_iommu_and_driver_bind_and_unbind() {
         r.machine.bind(DISPLAY, "display").unwrap();
     }
     assert_eq!(file(&r, DISPLAY), "0x0000000048100000 0x00000000481fffff direct\n");
-    // The IOMMU leaves, which is told, and returns.
+    // The IOMMU leaves, which is reported, and returns.
     r.events();
     r.machine.unbind(HC, "ipmmu-vmsa").unwrap();
     assert!(r.events().iter().any(|s| s.contains("display") && s.contains("reserved regions are not mapped while")));

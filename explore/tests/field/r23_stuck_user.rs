@@ -57,11 +57,18 @@ fn a_call_that_does_not_end_is_reported() {
         events.extend(rig.events());
         std::thread::sleep(Duration::from_millis(10));
     }
-    let told: Vec<_> = events.iter().filter(|l| l.contains("has waited")).collect();
-    assert!(told.len() >= 2 && told.len() < 20, "at 1 s, then each time when it is twice as long: {told:?}");
+    let reported: Vec<_> = events.iter().filter(|l| l.contains("has waited")).collect();
+    assert!(
+        reported.len() >= 2 && reported.len() < 20,
+        "at 1 s, then each time when it is twice as long: {reported:?}"
+    );
     // The device, each call, where it comes from, and since when.
-    assert!(told[0].starts_with("gpu: ") && told[0].matches("r23_stuck_user.rs").count() == 2, "{}", told[0]);
-    assert!(told[0].contains("inside for"), "{}", told[0]);
+    assert!(
+        reported[0].starts_with("gpu: ") && reported[0].matches("r23_stuck_user.rs").count() == 2,
+        "{}",
+        reported[0]
+    );
+    assert!(reported[0].contains("inside for"), "{}", reported[0]);
     assert!(done.try_recv().is_err(), "the unbind does not come back while somebody is inside");
     let tree = bindery::control::Tree::new(&rig.machine);
     let users = tree.read("/sys/kernel/bindery/users").unwrap();
@@ -124,7 +131,7 @@ fn reported_while(
         assert!(begun.elapsed() < Duration::from_secs(120), "nobody waits any more");
         std::thread::sleep(Duration::from_millis(1));
     }
-    (line.expect("the wait is told"), users)
+    (line.expect("the wait is reported"), users)
 }
 
 /// A gate that a thread is stuck at, once, until it is opened.

@@ -23,9 +23,9 @@ fn a_group_is_released_by_its_owner() {
     r.add_master("second", 8, 930, |_| ());
     r.events();
     assert_eq!(r.machine.settle().bound, 0);
-    let told = "second: not bound to acme_master, refused before its probe: group";
+    let expected = "second: not bound to acme_master, refused before its probe: group";
     let events = r.events();
-    assert!(events.iter().any(|l| l.starts_with(told) && l.contains("pass-through")), "{events:?}");
+    assert!(events.iter().any(|l| l.starts_with(expected) && l.contains("pass-through")), "{events:?}");
     assert!(
         why(&r, "second").iter().any(|w| w.starts_with("acme_master was refused: group")),
         "{:?}",

@@ -42,7 +42,7 @@ fn s02_one_guests_device_does_not_reach_the_other_guests_memory() {
     let open = r.open_as(SATA, &first).unwrap();
     let refused = r.open_as(NIC, &second).unwrap_err().to_string();
     assert!(refused.contains("guest 1"), "the holder is named: {refused}");
-    assert!(r.events().iter().any(|e| e.contains("guest 1") && e.contains("guest 2")), "told by an event");
+    assert!(r.events().iter().any(|e| e.contains("guest 1") && e.contains("guest 2")), "reported by an event");
     // Nor one that says nothing of who it is.
     let refused = r.open(NIC).unwrap_err().to_string();
     assert!(refused.contains("guest 1"), "{refused}");

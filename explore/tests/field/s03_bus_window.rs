@@ -14,9 +14,9 @@ fn behind_an_iommu_the_window_of_the_bus_counts_too() {
     r.add_master("acme-nic", 5, 929, |d| d.dma.ranges.push(DmaRange { bus: 0, phys: PhysAddr(0), len: WINDOW }));
     r.machine.settle();
     let at = r.master("acme-nic", |m| m.share(4096)).unwrap();
-    println!("told the device: {at}");
+    println!("DMA address: {at}");
     println!("{}", r.verdict());
-    assert!(at.0 + 4096 <= WINDOW, "the device is told an address that its bus does not carry: {at}");
+    assert!(at.0 + 4096 <= WINDOW, "the device gets an address that its bus does not carry: {at}");
 }
 
 #[test]
@@ -24,10 +24,10 @@ fn the_same_from_a_device_tree() {
     let r = rig_on(Salvator::new().disk(disk()), Policy::default(), include_bytes!("trees/s03_bus_window.dtb"), |_| ());
     r.machine.settle();
     println!("sata: {:?}, ranges {:?}", r.driver(SATA), r.machine.device(SATA).unwrap().desc().dma.ranges);
-    let told: Vec<_> = r.events().into_iter().filter(|l| l.contains("DMA coherent")).collect();
-    println!("{told:?}");
+    let reported: Vec<_> = r.events().into_iter().filter(|l| l.contains("DMA coherent")).collect();
+    println!("{reported:?}");
     println!("{}", r.verdict());
-    assert!(!told.iter().any(|l| l.contains("0xfffff000")), "outside of the bus's dma-ranges");
+    assert!(!reported.iter().any(|l| l.contains("0xfffff000")), "outside of the bus's dma-ranges");
 }
 
 #[test]
@@ -40,12 +40,12 @@ fn untranslated_it_counts() {
     });
     r.machine.settle();
     let at = r.master("acme-nic", |m| m.share(4096)).unwrap();
-    println!("told the device: {at}");
+    println!("DMA address: {at}");
     assert!(at.0 + 4096 <= 0x10_0000);
 }
 
 /// DMA addresses that a master behind windows (bus address, length) gets for each of `pages` pages.
-fn told(windows: &[(u64, u64)], mask: u32, pages: usize) -> Result<Vec<u64>, String> {
+fn addresses(windows: &[(u64, u64)], mask: u32, pages: usize) -> Result<Vec<u64>, String> {
     let r = rig();
     r.machine.settle();
     r.add_master("acme-nic", 5, 929, |d| {
@@ -67,18 +67,18 @@ fn told(windows: &[(u64, u64)], mask: u32, pages: usize) -> Result<Vec<u64>, Str
 #[test]
 fn windows_of_any_kind_are_kept_to_or_refused_with_the_reason() {
     // Several windows: the highest first, then the next one.
-    assert_eq!(told(&[(0x10_0000, 0x1000), (0x80_0000, 0x1000)], 32, 2), Ok(vec![0x80_0000, 0x10_0000]));
-    let full = told(&[(0x10_0000, 0x1000), (0x80_0000, 0x1000)], 32, 3).unwrap_err();
+    assert_eq!(addresses(&[(0x10_0000, 0x1000), (0x80_0000, 0x1000)], 32, 2), Ok(vec![0x80_0000, 0x10_0000]));
+    let full = addresses(&[(0x10_0000, 0x1000), (0x80_0000, 0x1000)], 32, 3).unwrap_err();
     assert!(full.contains("no free IOVA range"), "{full}");
     // One with an offset: the device's side of it counts.
-    assert_eq!(told(&[(0xc000_0000, 0x1_0000)], 32, 1), Ok(vec![0xc000_f000]));
+    assert_eq!(addresses(&[(0xc000_0000, 0x1_0000)], 32, 1), Ok(vec![0xc000_f000]));
     // One that begins above the mask.
-    assert!(told(&[(0x8000_0000, 0x1_0000)], 31, 1).is_err());
+    assert!(addresses(&[(0x8000_0000, 0x1_0000)], 31, 1).is_err());
     // One that the IOMMU does not translate, and one that is less than a page.
-    let none = told(&[(1 << 40, 1 << 30)], 64, 1).unwrap_err();
+    let none = addresses(&[(1 << 40, 1 << 30)], 64, 1).unwrap_err();
     assert!(none.contains("dma-ranges") && none.contains("translates"), "{none}");
-    assert!(told(&[(0x1800, 0x1000)], 32, 1).unwrap_err().contains("dma-ranges"));
+    assert!(addresses(&[(0x1800, 0x1000)], 32, 1).unwrap_err().contains("dma-ranges"));
     // One that goes past the IOMMU's range is cut.
-    let cut = told(&[(0xffff_0000, 1 << 40)], 64, 1).unwrap();
+    let cut = addresses(&[(0xffff_0000, 1 << 40)], 64, 1).unwrap();
     assert!((0xffff_0000..1 << 32).contains(&cut[0]), "{cut:x?}");
 }

@@ -44,10 +44,10 @@ fn windows_that_cannot_be_read_do_not_become_one_to_one_or_another_buss_window()
     ] {
         let device = r.machine.device(name).unwrap();
         let ranges = &device.desc().dma.ranges;
-        let told = r.machine.client::<Free>(name).map(|c| c.call(|a| *a).unwrap());
-        println!("{name}: ranges {ranges:x?}, device is told {told:x?}");
-        if !sound && told.is_some() {
-            bad.push((name, told));
+        let at = r.machine.client::<Free>(name).map(|c| c.call(|a| *a).unwrap());
+        println!("{name}: ranges {ranges:x?}, DMA address {at:x?}");
+        if !sound && at.is_some() {
+            bad.push((name, at));
         }
     }
     println!("{}", r.verdict());

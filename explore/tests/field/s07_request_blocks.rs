@@ -18,11 +18,11 @@ fn the_deadline_holds_for_a_user_that_is_stuck_in_its_own_answer() {
         let _ = held.lock().unwrap().recv_timeout(Duration::from_secs(8));
     })
     .unwrap();
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let machine = std::sync::Arc::clone(&r.machine);
     let begun = std::time::Instant::now();
-    std::thread::spawn(move || tell.send(machine.unbind(SATA, "vfio-platform")));
-    let answer = told.recv_timeout(Duration::from_secs(4));
+    std::thread::spawn(move || sender.send(machine.unbind(SATA, "vfio-platform")));
+    let answer = receiver.recv_timeout(Duration::from_secs(4));
     println!(
         "unbind after {:?}: {answer:?}; phase {:?}; board time {:?}",
         begun.elapsed(),
@@ -31,7 +31,7 @@ fn the_deadline_holds_for_a_user_that_is_stuck_in_its_own_answer() {
     );
     println!("{:?}", r.events().into_iter().rev().take(2).collect::<Vec<_>>());
     drop(hold);
-    let _ = told.recv_timeout(Duration::from_secs(8));
+    let _ = receiver.recv_timeout(Duration::from_secs(8));
     assert!(answer.is_ok(), "the unbind waits for the user's callback, not for its deadline");
 }
 
@@ -44,10 +44,10 @@ fn a_user_that_drops_its_session_from_its_own_answer_and_opens_again() {
     let client = r.machine.client::<Vfio>(SATA).unwrap();
     let slot = std::sync::Arc::new(std::sync::Mutex::new(None));
     let (mine, answer) = (std::sync::Arc::clone(&slot), std::sync::Arc::new(std::sync::Mutex::new(None)));
-    let told = std::sync::Arc::clone(&answer);
+    let result = std::sync::Arc::clone(&answer);
     s.on_request(move || {
         drop(mine.lock().unwrap().take());
-        *told.lock().unwrap() = Some(format!("{:?}", Vfio::open(&client)));
+        *result.lock().unwrap() = Some(format!("{:?}", Vfio::open(&client)));
     })
     .unwrap();
     *slot.lock().unwrap() = Some(s);

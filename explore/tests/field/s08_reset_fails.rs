@@ -31,7 +31,7 @@ fn the_next_user_does_not_get_a_device_that_was_not_reset() {
     println!("the user's own reset: {:?}", first.reset());
     drop(first);
     broken.store(false, Ordering::SeqCst);
-    println!("told: {:?}", r.events().into_iter().rev().take(3).collect::<Vec<_>>());
+    println!("reported: {:?}", r.events().into_iter().rev().take(3).collect::<Vec<_>>());
     let second = r.open(SATA);
     println!("next open: {second:?}");
     let left = second.as_ref().ok().map(|s| s.read(0, 0x198, Width::W32));
@@ -82,8 +82,8 @@ fn an_open_that_is_refused_can_be_tried_again() {
         let refused = r.open(SATA);
         assert!(matches!(refused, Err(bindery_drivers::vfio::OpenError::NotReset(_))), "{refused:?}");
     }
-    let told = r.events().into_iter().filter(|l| l.contains("pass-through not-reset")).count();
-    assert_eq!(told, 1, "told once");
+    let reported = r.events().into_iter().filter(|l| l.contains("pass-through not-reset")).count();
+    assert_eq!(reported, 1, "reported once");
     broken.store(false, Ordering::SeqCst);
     drop(r.open(SATA).unwrap());
     drop(r.open(SATA).unwrap());

@@ -74,7 +74,7 @@ fn a_guest_does_not_decide_how_many_events_the_host_emits() {
     println!("bound still: {:?}; {}", r.driver(SATA), r.verdict());
     assert!(
         faults.len() < 50,
-        "{} faults are told one by one, each by an interrupt, and nothing is done to the device",
+        "{} faults are reported one by one, each by an interrupt, and nothing is done to the device",
         faults.len()
     );
 }

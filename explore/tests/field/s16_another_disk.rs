@@ -49,7 +49,7 @@ fn a_disk_that_was_exchanged_while_nothing_was_asked_of_it_is_noticed() {
         b
     });
     println!(
-        "read: {read:?}; write: {wrote:?}, on the other disk now: {there:x?}; told: {:?}; {}",
+        "read: {read:?}; write: {wrote:?}, on the other disk now: {there:x?}; events: {:?}; {}",
         r.events(),
         r.verdict()
     );
@@ -86,7 +86,7 @@ fn a_disk_that_comes_back_is_used_again() {
 
 #[test]
 fn the_same_disk_with_another_size_after_a_reset() {
-    // A disk with a host protected area forgets at a reset what it was told.
+    // A disk with a host protected area forgets its setting at a reset.
     let deaf = Arc::new(AtomicBool::new(false));
     let say = Arc::clone(&deaf);
     let r = rig_on(Salvator::new().disk(disk()), Policy::default(), salvator::DEVICE_TREE, move |tap| {

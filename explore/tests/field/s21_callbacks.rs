@@ -78,9 +78,9 @@ fn an_interrupt_callback_that_does_not_end_holds_nobody() {
     entered.recv_timeout(Duration::from_secs(10)).expect("it is called");
     ring(&r);
     let machine = Arc::clone(&r.machine);
-    let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || tell.send(machine.unbind(SATA, "vfio-platform")));
-    let unbound = told.recv_timeout(Duration::from_secs(10));
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(machine.unbind(SATA, "vfio-platform")));
+    let unbound = receiver.recv_timeout(Duration::from_secs(10));
     assert!(unbound.is_ok() && r.driver(SATA).is_none(), "the unbind waits for a user's interrupt callback");
     assert!(s.is_revoked());
     r.machine.device(SATA).unwrap().set_driver_override(None);
@@ -160,10 +160,10 @@ fn a_panic_in_a_callback_is_reported_and_the_next_call_is_made() {
     }
     drop(s);
     assert_eq!(calls.load(SeqCst), 3);
-    let told = r
+    let reported = r
         .events()
         .into_iter()
         .filter(|l| l.contains("pass-through panicked: the user's callback of interrupt 0"))
         .count();
-    assert_eq!(told, 3);
+    assert_eq!(reported, 3);
 }
