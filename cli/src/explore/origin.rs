@@ -78,9 +78,9 @@ impl LifecycleName {
 
     /// The options that select it.
     fn options(&self) -> String {
-        let mut name: Vec<&str> = vec!["--board", &self.board, "--device", &self.device];
-        name.extend(self.dtb.iter().flat_map(|file| ["--dtb", file]));
-        name.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
+        let mut words: Vec<&str> = vec!["--board", &self.board, "--device", &self.device];
+        words.extend(self.dtb.iter().flat_map(|file| ["--dtb", file]));
+        words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
     }
 }
 
