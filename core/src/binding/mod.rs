@@ -18,7 +18,7 @@ mod slots;
 mod unwind;
 
 #[cfg(all(test, loom))]
-mod loom_tests;
+pub(crate) mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use loom::thread;
 
 use super::pin::{AccessPath, PinOwner};
-use super::{DmaError, DmaMemory, PagePin, configure};
-use crate::binding::{Bound, UnwindCtx};
+use super::{DmaContext, DmaError, DmaMemory, PagePin, configure};
+use crate::binding::UnwindCtx;
 use crate::device::{Device, DeviceDesc, NodeId};
 use crate::driver::{DmaOwner, Quiesced};
 use crate::env::Caching;
@@ -29,16 +29,16 @@ fn page(machine: &Machine) -> Arc<DmaMemory> {
 
 /// Pins of `memory` by an untranslated `device`.
 fn pins(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) -> Vec<PagePin> {
-    Vec::from([PagePin::new(memory, &PinOwner::new(machine, device, AccessPath::Direct))])
+    Vec::from([PagePin::new(memory, &PinOwner::new(&machine.system, device, AccessPath::Direct))])
 }
 
 /// Puts `memory` into quarantine until `device` is quiesced.
 fn quarantine(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) {
-    machine.quarantine.hold_until_quiesced(machine, device, pins(machine, device, memory), why());
+    machine.quarantine_table().hold_until_quiesced(machine, device, pins(machine, device, memory), why());
 }
 
 fn recover(machine: &Handle, device: &Arc<str>) {
-    machine.quarantine.recover(machine, device, &Quiesced::stopped());
+    machine.quarantine_table().recover(machine, device, &Quiesced::stopped());
 }
 
 fn why() -> String {
@@ -75,7 +75,7 @@ fn loom_a_page_in_quarantine_is_freed_once_and_not_leaked() {
         recovers.join().unwrap();
         assert_all_accounted_for(&machine);
         recover(&machine, &device);
-        assert_eq!((machine.memory().frames().in_use(), machine.quarantine.bytes_of("a")), (0, 0), "P4");
+        assert_eq!((machine.memory().frames().in_use(), machine.quarantine_table().bytes_of("a")), (0, 0), "P4");
     });
 }
 
@@ -120,7 +120,7 @@ fn loom_quiescing_one_device_releases_nothing_of_another() {
             let machine = machine.clone();
             thread::spawn(move || recover(&machine, &a))
         };
-        assert_ne!(machine.quarantine.bytes_of("b"), 0, "P11: memory of b left the quarantine for a moment");
+        assert_ne!(machine.quarantine_table().bytes_of("b"), 0, "P11: memory of b left the quarantine for a moment");
         puts.join().unwrap();
         recovers.join().unwrap();
         assert_all_accounted_for(&machine);
@@ -135,9 +135,9 @@ fn loom_a_device_gets_no_memory_after_its_page_was_put_into_quarantine() {
     loom::model(|| {
         let machine = machine();
         let device = Device::new(NodeId(0), DeviceDesc::new("a"));
-        let bound = Arc::new(Bound::new(Arc::clone(&machine), Arc::clone(&device), "driver", DmaOwner::Kernel));
+        let bound = Arc::new(machine.new_bound(Arc::clone(&device), "driver", DmaOwner::Kernel));
         configure(&bound).unwrap();
-        let context = bound.dma.lock().clone().unwrap();
+        let context = bound.slots.get::<DmaContext>().unwrap();
         let stated = Arc::new(AtomicBool::new(false));
         let driver = {
             let (bound, stated) = (Arc::clone(&bound), Arc::clone(&stated));

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool as PlainBool, Ordering as PlainOrdering};
 
 use loom::thread;
 
-use super::of_many_steps;
 use crate::binding::Bound;
+use crate::binding::loom_tests::of_many_steps;
 use crate::device::DeviceDesc;
 use crate::driver::Gone;
 use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};

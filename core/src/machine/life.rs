@@ -9,7 +9,7 @@ use super::steps::bring_up;
 use crate::binding::{self, AnyBinding, Bound, Phase};
 use crate::device::{Device, NodeId};
 use crate::dma::check::Op;
-use crate::driver::{AnyDriver, ProbeError};
+use crate::driver::{AnyDriver, DmaOwner, ProbeError};
 use crate::event::{Cause, EventKind};
 use crate::instrument::CoveragePoint;
 use crate::promise::Promise;
@@ -27,10 +27,7 @@ impl Machine {
         driver: &Arc<dyn AnyDriver>,
     ) -> Result<(), (ProbeError, bool)> {
         let begun = self.probe_started();
-        // A device that runs on since its last binding knows addresses of that one.
-        let may_run = self.supplies().has_pinned_for(device.node());
-        let (system, registry) = (Arc::clone(&self.system), Arc::clone(self) as Arc<dyn DeviceRegistry>);
-        let bound = Bound::new(system, registry, Arc::clone(device), driver.name(), driver.dma(), may_run);
+        let bound = self.new_bound(Arc::clone(device), driver.name(), driver.dma());
         let binding = driver.binding(bound);
         {
             // Under the registry lock, so that whoever removes the driver or the device either finds this binding and
@@ -81,6 +78,14 @@ impl Machine {
                 Err((error, before_bind))
             }
         }
+    }
+
+    /// A binding of `device` to `driver`, nothing of which is set up.
+    pub(crate) fn new_bound(self: &Arc<Self>, device: Arc<Device>, driver: &str, owner: DmaOwner) -> Bound {
+        // A device that runs on since its last binding knows addresses of that one.
+        let may_run = self.supplies().has_pinned_for(device.node());
+        let registry: Arc<dyn DeviceRegistry> = Arc::<Self>::clone(self);
+        Bound::new(Arc::clone(&self.system), registry, device, driver, owner, may_run)
     }
 
     /// Tells listeners, if they were told of the beginning of a binding, how it has ended: once, and when everything was

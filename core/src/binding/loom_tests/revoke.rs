@@ -7,7 +7,7 @@ use loom::thread;
 use super::of_many_steps;
 use crate::addr::PhysAddr;
 use crate::binding::mmio::Region;
-use crate::binding::{Bound, MmioHandle, UnwindCtx, unwind::release_one};
+use crate::binding::{MmioHandle, UnwindCtx, unwind::release_one};
 use crate::claim::{Claim, Claims, Holder, Mode, Subject};
 use crate::device::{Device, DeviceDesc, NodeId, Resource};
 use crate::driver::DmaOwner;
@@ -116,7 +116,7 @@ fn loom_a_handle_does_not_switch_a_line_that_was_given_back() {
         let machine = Machine::new(Arc::clone(&env) as _, Policy { check_dma: false, ..Policy::default() });
         let mut desc = DeviceDesc::new("1000.widget");
         desc.resources.push(Resource::Irq { line: IrqLine(40), trigger: Trigger::LevelHigh });
-        let bound = Bound::new(Arc::clone(&machine), Device::new(NodeId(0), desc), "widget", DmaOwner::Kernel);
+        let bound = machine.new_bound(Device::new(NodeId(0), desc), "widget", DmaOwner::Kernel);
         let handle = bound.irq(0).unwrap().handle();
         let user = {
             let handle = handle.clone();
@@ -133,6 +133,6 @@ fn loom_a_handle_does_not_switch_a_line_that_was_given_back() {
         user.join().unwrap();
         assert!(!handle.set_masked(false));
         assert!(env.enabled.lock().unwrap().is_empty(), "P5: the line was switched on by a handle");
-        assert_eq!(machine.irqs.len(), 0, "P4");
+        assert_eq!(machine.irqs().len(), 0, "P4");
     });
 }

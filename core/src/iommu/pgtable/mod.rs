@@ -17,5 +17,5 @@ pub use lpae::{Lpae32, Lpae64, Registers};
 pub use page_table::{Config, PageTable, TableError};
 pub use table::{TableFrames, TablePages};
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
