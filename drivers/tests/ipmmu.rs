@@ -51,7 +51,7 @@ fn sata_reaches(rig: &Rig, addr: u64) -> Result<u64, Fault> {
 }
 
 #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
-fn give_back(rig: &Rig) {
+fn free_newest(rig: &Rig) {
     rig.master(SATA, |m| m.free_newest());
 }
 
@@ -119,7 +119,7 @@ fn mapped_memory_is_reachable_and_unmapped_memory_is_not() {
     }
     assert!(sata_reaches(&rig, addr.0 - 4096).is_err(), "adjacent addresses are not");
     assert!(reach(&rig, DS0, 16, addr.0, false).is_err(), "nor is it reachable from another group");
-    give_back(&rig);
+    free_newest(&rig);
     for page in 0..3 {
         let gone = sata_reaches(&rig, addr.0 + page * 4096).unwrap_err();
         assert_eq!(gone.kind, FaultKind::Translation);
@@ -135,7 +135,7 @@ fn a_large_allocation_is_mapped_completely() {
     for offset in (0..5 << 20).step_by(4096) {
         assert_eq!(sata_reaches(&rig, addr.0 + offset), Ok(phys.0 + offset));
     }
-    give_back(&rig);
+    free_newest(&rig);
     assert!(sata_reaches(&rig, addr.0 + (2 << 20)).is_err());
     rig.assert_well();
 }
@@ -163,7 +163,7 @@ fn a_flush_that_times_out_quarantines_the_memory_until_the_hardware_responds() {
     let rig = with_masters();
     let (addr, phys) = rig.master(SATA, |m| m.alloc(4096)).unwrap();
     rig.board.set_stuck(Stuck::IpmmuFlush, true);
-    give_back(&rig);
+    free_newest(&rig);
     let held = rig.machine.quarantine();
     assert_eq!(held.len(), 1, "{held:?}");
     assert_eq!((&*held[0].device, held[0].phys, held[0].len), (SATA, phys, 4096));
@@ -226,11 +226,13 @@ fn a_context_that_cannot_be_disabled_is_not_reused_until_it_can() {
 fn a_fault_names_the_device_and_who_freed_the_memory() {
     let rig = with_masters();
     let (addr, _) = rig.master(SATA, |m| m.alloc(4096)).unwrap();
-    give_back(&rig);
+    free_newest(&rig);
     rig.events();
     sata_reaches(&rig, addr.0 + 0x10).unwrap_err();
-    let told = faults(&rig);
-    let [(device, EventKind::IommuFault { iommu, addr: at, reason, was, .. })] = &told[..] else { panic!("{told:?}") };
+    let reported = faults(&rig);
+    let [(device, EventKind::IommuFault { iommu, addr: at, reason, was, .. })] = &reported[..] else {
+        panic!("{reported:?}")
+    };
     assert_eq!((device.as_deref(), iommu.as_str(), at.0), (Some(SATA), IPMMU_MM, addr.0 + 0x10));
     assert_eq!(reason, "no translation");
     assert!(was.as_ref().is_some_and(|w| w.contains("freed by ee300000.sata")), "{was:?}");
@@ -249,8 +251,8 @@ fn a_late_access_after_unbind_names_the_former_owner() {
     rig.machine.unbind(SATA, "master").unwrap();
     rig.events();
     sata_reaches(&rig, FIRST_IOVA + 4).unwrap_err();
-    let told = faults(&rig);
-    let [(device, EventKind::IommuFault { was, .. })] = &told[..] else { panic!("{told:?}") };
+    let reported = faults(&rig);
+    let [(device, EventKind::IommuFault { was, .. })] = &reported[..] else { panic!("{reported:?}") };
     assert_eq!(device.as_deref(), Some(SATA));
     assert_eq!(was.as_deref(), Some("coherent at 0xfffff000, 0x1000 bytes, mapped and freed by ee300000.sata"));
     // An address that was never mapped has no former owner.

@@ -155,13 +155,13 @@ fn each_failure(fixture: &Fixture) -> Findings {
     for step in 1.. {
         fixture.board.faults().fail_nth(step);
         let done = fixture.machine.bind(SATA, DRIVER).is_ok();
-        let struck = fixture.board.faults().injected() == 1;
+        let injected = fixture.board.faults().injected() == 1;
         fixture.board.faults().never();
         if done {
             unbind(fixture);
         }
         findings.extend(same(fixture, &before));
-        if !struck {
+        if !injected {
             break;
         }
     }
@@ -251,12 +251,12 @@ impl Driver for Forgetful {
 fn handles_outlive_the_binding(fixture: &Fixture) -> Findings {
     let before = before(fixture);
     fixture.machine.unregister(DRIVER);
-    let (keep, kept) = mpsc::channel();
-    fixture.machine.register(Forgetful(keep));
+    let (send, handle) = mpsc::channel();
+    fixture.machine.register(Forgetful(send));
     fixture.settle();
     fixture.machine.unbind(SATA, Forgetful::NAME).unwrap();
     let mut findings = same(fixture, &before);
-    if kept.recv().unwrap().read32(0x180).is_ok() {
+    if handle.recv().unwrap().read32(0x180).is_ok() {
         findings.push("data: registers were read after the unbind".into());
     }
     findings
@@ -408,7 +408,7 @@ fn arrival_in_a_probe(fixture: &Fixture) -> Findings {
     fixture.settle();
     match fixture.driver("late") {
         Some(_) => Vec::new(),
-        None => vec!["left: late is not bound".into()],
+        None => vec!["late is not bound".into()],
     }
 }
 
@@ -421,7 +421,7 @@ fn boot(fixture: &Fixture) -> Findings {
 clean! {
     bind_read_unbind_twice: translated(), bind_read_unbind;
     bind_read_unbind_twice_untranslated: untranslated(), bind_read_unbind;
-    a_probe_fails_after_it_took_dma_memory: translated(), late_failure;
+    a_probe_fails_after_it_allocated_dma_memory: translated(), late_failure;
     a_bind_fails_at_each_of_its_steps: translated(), each_failure;
     the_iommu_does_not_confirm_a_read: translated(), invalidation_times_out;
     the_iommu_does_not_confirm_an_unbind: translated(), unbind_that_quarantines;
@@ -431,10 +431,10 @@ clean! {
     the_driver_is_removed: translated(), driver_removed;
     a_lazy_domain_maps_and_unmaps: translated(), lazy_pairs;
     the_iommu_does_not_attach_the_device: translated(), attach_fails;
-    a_guest_wants_a_device_of_a_group_in_use: translated(), claim_in_a_shared_group;
+    a_guest_is_refused_a_device_of_a_group_in_use: translated(), claim_in_a_shared_group;
     the_device_does_not_stop: untranslated(), stop_fails;
     the_engine_ignores_the_stop: untranslated(), engine_ignores_the_stop;
     the_port_is_reset_after_a_time_out: translated(), port_reset;
-    everything_comes_up: translated(), boot;
+    everything_is_probed: translated(), boot;
     a_supplier_arrives_during_the_probe_of_its_consumer: translated(), arrival_in_a_probe;
 }

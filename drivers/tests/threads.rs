@@ -56,7 +56,7 @@ impl Arena {
 type Act = fn(&Arena, &mut Random);
 
 const ACTS: [(&str, Act); 9] = [
-    ("bind and unbind by hand", |w, random| {
+    ("bind and unbind", |w, random| {
         let driver = random.one_of(&["sata_rcar", "ipmmu-vmsa", "vfio-platform"]);
         let device = random.one_of(&[SATA, IPMMU_HC, IPMMU_MM]);
         let verb = random.one_of(&["bind", "unbind"]);
@@ -65,10 +65,10 @@ const ACTS: [(&str, Act); 9] = [
     ("settle", |w, _| {
         w.machine().settle();
     }),
-    ("settle, too", |w, _| {
+    ("settle again", |w, _| {
         w.machine().settle();
     }),
-    ("devices leave and come back", |w, random| {
+    ("remove and add devices", |w, random| {
         let desc = &w.fixture.descs[random.below(w.fixture.descs.len() as u64) as usize];
         match random.below(8) {
             0 => drop(w.machine().device_vanished(&desc.name)),
@@ -76,7 +76,7 @@ const ACTS: [(&str, Act); 9] = [
         }
         let _ = w.machine().add_device(desc.clone());
     }),
-    ("drivers leave and come back", |w, random| match random.below(3) {
+    ("unregister and register drivers", |w, random| match random.below(3) {
         0 => {
             w.machine().unregister("sata_rcar");
             w.machine().register(SataRcar);
@@ -90,7 +90,7 @@ const ACTS: [(&str, Act); 9] = [
             w.machine().register(Vfio::default());
         }
     }),
-    ("hand over and take back", |w, random| {
+    ("pass through and reclaim", |w, random| {
         let Some(device) = w.machine().device(SATA) else { return };
         let to = random.one_of(&["vfio-platform", ""]);
         device.set_driver_override(Some(to).filter(|d| !d.is_empty()));
@@ -105,8 +105,8 @@ const ACTS: [(&str, Act); 9] = [
         }
     }),
     ("read the disk", read_the_disk),
-    ("read the disk, too", read_the_disk),
-    ("look at everything", |w, random| {
+    ("read the disk again", read_the_disk),
+    ("read all state", |w, random| {
         let machine = w.machine();
         match random.below(5) {
             0 => {

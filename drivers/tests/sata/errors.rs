@@ -77,7 +77,7 @@ fn a_write_protected_disk_aborts_the_write() {
 }
 
 /// Makes the disk unresponsive until the driver has detected it.
-fn silent_until_noticed(rig: &Rig) {
+fn unresponsive_until_detected(rig: &Rig) {
     rig.board.sata_faults(|k| k.no_completion = true);
     let board = Arc::downgrade(&rig.board);
     rig.board.on_event(Box::new(move |e| {
@@ -92,7 +92,7 @@ fn silent_until_noticed(rig: &Rig) {
 #[test]
 fn after_a_time_out_the_port_is_reset_and_works_again() {
     let rig = rig(false);
-    silent_until_noticed(&rig);
+    unresponsive_until_detected(&rig);
     rig.events();
     let timed_out = AtaError::TimedOut { command: Command::ReadDmaExt, after: Duration::from_secs(10) };
     assert_eq!(read(&rig, 7, 1), Err(timed_out));
@@ -109,7 +109,7 @@ fn after_a_time_out_the_port_is_reset_and_works_again() {
 #[test]
 fn an_engine_that_ignores_the_stop_is_stopped_by_a_controller_reset() {
     let rig = rig(false);
-    silent_until_noticed(&rig);
+    unresponsive_until_detected(&rig);
     rig.board.sata_faults(|k| k.stop = Stop::Ignored);
     assert!(matches!(read(&rig, 7, 1), Err(AtaError::TimedOut { .. })));
     works(&rig);
@@ -174,7 +174,7 @@ fn a_port_without_a_disk_does_not_bind() {
 }
 
 /// Removes the controller before the `n`-th wait of a long read. False when the read has fewer waits.
-fn pulled_out_at(n: u64, translated: bool) -> bool {
+fn remove_at(n: u64, translated: bool) -> bool {
     let (rig, hook) = hooked(translated);
     unbind(&rig);
     let before = rig.resource_usage();
@@ -207,7 +207,7 @@ fn pulled_out_at(n: u64, translated: bool) -> bool {
 
 pub(crate) fn pulled_out_at_any_time(translated: bool) {
     let mut n = 1;
-    while pulled_out_at(n, translated) {
+    while remove_at(n, translated) {
         n += 1;
     }
     assert!(n > 20, "a read of four commands has more than {n} waits");

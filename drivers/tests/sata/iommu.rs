@@ -72,7 +72,7 @@ fn the_table_is_mapped_first_and_unmapped_by_the_same_back_end() {
 
 #[test]
 fn many_translated_bindings_leave_nothing() {
-    life::nothing_is_left_of_many_bindings(true);
+    life::many_bindings_leave_nothing(true);
 }
 
 #[test]

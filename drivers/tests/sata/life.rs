@@ -80,7 +80,7 @@ fn with_untranslated_dma_the_iommu_is_no_supplier_even_of_a_later_device() {
 
 const CYCLES: u32 = 10_000;
 
-pub(crate) fn nothing_is_left_of_many_bindings(translated: bool) {
+pub(crate) fn many_bindings_leave_nothing(translated: bool) {
     let rig = rig(translated);
     works(&rig);
     unbind(&rig);
@@ -101,7 +101,7 @@ pub(crate) fn nothing_is_left_of_many_bindings(translated: bool) {
 
 #[test]
 fn many_untranslated_bindings_leave_nothing() {
-    nothing_is_left_of_many_bindings(false);
+    many_bindings_leave_nothing(false);
 }
 
 /// Reads on another thread, and unbinds while that read waits for an unresponsive disk. Returns the result of the read.

@@ -96,8 +96,8 @@ fn each_step_of_a_read_fails_in_turn(translated: bool) {
         // An unconfirmed flush quarantines a buffer, and the port is unusable until the next bind.
         if *point == FaultPoint::Invalidate {
             assert!(matches!(port.call(|p| p.read(0, &mut back)).unwrap(), Err(AtaError::Dead(_))));
-            let told = |(_, kind): &(_, EventKind)| matches!(kind, EventKind::Quarantined { .. });
-            assert!(rig.events().iter().any(told), "P2");
+            let reported = |(_, kind): &(_, EventKind)| matches!(kind, EventKind::Quarantined { .. });
+            assert!(rig.events().iter().any(reported), "P2");
             // The next confirmed flush, at the unbind at the latest, covers this one, too.
             unbind(&rig);
             assert_eq!(rig.machine.quarantine(), []);

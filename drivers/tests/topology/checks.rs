@@ -129,8 +129,8 @@ impl Fixture {
             match self.mmus[m].reachable(number) {
                 Reachable::Everything => {
                     // Its IOMMU failed when the device was added, which the device reports.
-                    let told = stream.refused || self.open.contains(&(m, number));
-                    if self.driver(d).is_some() || !told {
+                    let reported = stream.refused || self.open.contains(&(m, number));
+                    if self.driver(d).is_some() || !reported {
                         return Err(at("all of memory is reachable"));
                     }
                 }

@@ -113,8 +113,8 @@ fn a_device_joins_a_group_while_its_last_member_leaves() {
         let r = rig(Grouping::PerInstance);
         assert!(r.add("a", 1));
         for round in 0..ROUNDS {
-            let (comes, goes) = if round % 2 == 0 { ("b", "a") } else { ("a", "b") };
-            r.at_once(&[&|r| assert!(r.add(comes, 1)), &|r| assert!(r.machine.remove_device(goes))]);
+            let (added, removed) = if round % 2 == 0 { ("b", "a") } else { ("a", "b") };
+            r.at_once(&[&|r| assert!(r.add(added, 1)), &|r| assert!(r.machine.remove_device(removed))]);
             r.check(&[("a", 1), ("b", 1)]);
         }
     });
