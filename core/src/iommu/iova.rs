@@ -71,7 +71,11 @@ impl IovaSpace {
         Self { buddy: Mutex::new(buddy), first_page, last_page: end.saturating_sub(1) }
     }
 
-    /// Takes `pages` pages of which no byte lies above `limit` (a DMA mask, inclusive). Returns the first address.
+    /// Allocates `pages` pages of which no byte lies above `limit` (a DMA mask, inclusive). Returns the first address.
+    ///
+    /// # Errors
+    ///
+    /// [`IovaError::Exhausted`] when there is no free range of that size below the limit, or `pages` is 0.
     pub fn alloc(&self, pages: u64, limit: DeviceAddr) -> Result<DeviceAddr, IovaError> {
         const ABOVE_4G: u64 = 1 << (32 - PAGE_SHIFT);
         let none = IovaError::Exhausted { pages, limit };
