@@ -85,12 +85,12 @@ impl<'s> Dma<'s> {
 }
 
 impl System {
-    /// Memory that must not be used again yet.
+    /// The quarantine.
     pub(crate) fn quarantine_table(&self) -> &Quarantine {
         self.part()
     }
 
-    /// Counts of mappings, and the checker.
+    /// DMA state: counts of mappings, and the checker.
     pub(crate) fn dma_state(&self) -> &DmaState {
         self.part()
     }

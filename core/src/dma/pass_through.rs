@@ -1,4 +1,4 @@
-//! The face of a driver that gives its device away: to a guest, or to a process in user space.
+//! Interface of pass-through drivers, which give their device to a guest or to a process in user space.
 
 use alloc::string::{String, ToString};
 use alloc::sync::{Arc, Weak};
@@ -13,14 +13,15 @@ use crate::iommu::{self, Domain, GroupError, GroupHold, Membership, OwnerId};
 use crate::lifecycle::DmaOwner;
 use crate::system::{DeviceRegistry, System};
 
-/// A bound device whose DMA its driver has given away ([`DmaOwner::PassThrough`]). [`Bound::pass_through`] gives it.
+/// Bound device whose DMA a pass-through user controls ([`DmaOwner::PassThrough`]), as [`Bound::pass_through`] returns
+/// it.
 #[derive(Clone, Copy, Debug)]
 pub struct PassThroughOwner<'b> {
     bound: &'b Bound,
 }
 
 impl Bound {
-    /// What a pass-through owner may do beyond other drivers; `None` for a kernel driver.
+    /// Operations of a pass-through driver beyond those of other drivers; `None` for a kernel driver.
     pub fn pass_through(&self) -> Option<PassThroughOwner<'_>> {
         (self.owner() == DmaOwner::PassThrough).then_some(PassThroughOwner { bound: self })
     }
@@ -35,7 +36,7 @@ impl PassThroughOwner<'_> {
         Some(Ioas::new(bound.system(), &bound.desc().name, member, domain))
     }
 
-    /// Lets the pass-through owner `owner` open the device, for as long as the guard lives and the device is bound.
+    /// Opens the device for the pass-through owner `owner`, until the guard is dropped or the device is unbound.
     ///
     /// # Errors
     ///
@@ -44,7 +45,7 @@ impl PassThroughOwner<'_> {
         iommu::hold(self.bound, owner)
     }
 
-    /// What users of the device need of the host, beyond the binding.
+    /// Services of the host for users of the device; may outlive the binding.
     pub fn host(&self) -> PassThroughHost {
         PassThroughHost {
             device: Arc::clone(&self.bound.desc().name),
@@ -53,14 +54,14 @@ impl PassThroughOwner<'_> {
         }
     }
 
-    /// Reports what became of a user: `state` is one word.
+    /// Reports a change of a user's state: `state` is one word.
     pub fn report(&self, state: &'static str, detail: fmt::Arguments<'_>) {
         self.bound.emit(|| EventKind::PassThrough { state, detail: detail.to_string() });
     }
 }
 
-/// The host of a device that was given away, as the device's users need it. It may outlive the binding, and the machine:
-/// afterwards it does nothing.
+/// Services of the host for users of a pass-through device. May outlive the binding and the machine, and then does
+/// nothing.
 #[derive(Clone)]
 pub struct PassThroughHost {
     device: Arc<str>,
@@ -91,15 +92,15 @@ impl PassThroughHost {
         }
     }
 
-    /// Reports what became of a user: `state` is one word.
+    /// Reports a change of a user's state: `state` is one word.
     pub fn report(&self, state: &'static str, detail: &str) {
         if let Some(system) = self.system.upgrade() {
             system.emit(Some(&self.device), || EventKind::PassThrough { state, detail: detail.into() });
         }
     }
 
-    /// Runs `act`, an operation of a user called `what`, inside `door` and as driver code, which waits for no binding's end.
-    /// `None` once the door is closed or the host is gone.
+    /// Runs `act`, a user's operation named `what`, inside `door` and as driver code, which never waits for the end of
+    /// a binding. `None` once the door is closed or the host is gone.
     #[track_caller]
     pub fn operate<R>(&self, door: &TrackedRundown, what: &'static str, act: impl FnOnce() -> R) -> Option<R> {
         let (system, registry) = (self.system.upgrade()?, self.registry.upgrade()?);
@@ -111,7 +112,7 @@ impl PassThroughHost {
         Some(answer)
     }
 
-    /// Closes `door` and waits until the last user is out. False when the host is gone.
+    /// Closes `door` and waits until the last user has left. False when the host is gone.
     pub fn close_and_drain(&self, door: &TrackedRundown) -> bool {
         self.system.upgrade().map(|system| door.close_and_drain(&system, &self.device)).is_some()
     }

@@ -1,9 +1,9 @@
-//! Refused accesses, told a few at a time.
+//! Rate-limited reports of refused accesses.
 //!
-//! A device, in a guest's hands perhaps, must not choose how much the host has to say. Of each device the first faults of a
-//! burst are told one by one. What comes on top is counted; one of it is told in each period, with the count so far, until
-//! the device has been silent for a while. Devices that an IOMMU cannot tell apart count together, and nobody else with them:
-//! the storm of one does not hide the faults of another that can be told from it.
+//! A device, possibly controlled by a guest, must not be able to flood the host's log. For each device the first faults
+//! of a burst are reported one by one. Further ones are counted, and one is reported in each period, with the count so
+//! far, until the device has caused no fault for a while. Devices that an IOMMU cannot distinguish are counted
+//! together; a storm of one device does not hide faults of others that can be distinguished from it.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -15,109 +15,108 @@ use crate::event::EventKind;
 use crate::sync::Mutex;
 use crate::system::System;
 
-/// Faults of one device that are told one by one.
+/// Number of faults of a burst that are reported one by one.
 const BURST: u32 = 10;
 
-/// A burst is over when there was no fault for this long.
-const SILENCE: Duration = Duration::from_secs(5);
+/// Time without faults after which a burst has ended.
+const QUIET_TIME: Duration = Duration::from_secs(5);
 
-/// While a burst goes on, one fault is told in each time of this length: what goes on, and how much of it was not told.
-const PERIOD: Duration = Duration::from_mins(1);
+/// Period in which one fault of an ongoing burst is reported, with the number of suppressed ones.
+const REPORT_PERIOD: Duration = Duration::from_mins(1);
 
 #[derive(Default)]
-struct Faulting {
+struct FaultState {
     last: Instant,
-    /// When the last one was told, or the first one suppressed.
-    told_at: Instant,
-    told: u32,
-    /// Of this burst.
+    /// Time of the last report.
+    reported_at: Instant,
+    reported: u32,
+    /// Suppressed faults of this burst.
     suppressed: u64,
-    /// Of all bursts.
+    /// Faults of all bursts.
     total: u64,
 }
 
-/// Who may have done it: the IOMMU, and the devices that it cannot tell apart there.
-type Suspects = (Arc<str>, Vec<Arc<str>>);
+/// Possible source of a fault: the IOMMU, and the devices that it cannot distinguish.
+type FaultSource = (Arc<str>, Vec<Arc<str>>);
 
-/// The faults of each device; those that no single device can be named for, of each group of them.
+/// Fault states, by source: a device, or a set of devices that cannot be distinguished.
 #[derive(Default)]
-pub(crate) struct Faults(Mutex<BTreeMap<Suspects, Faulting>>);
+pub(crate) struct Faults(Mutex<BTreeMap<FaultSource, FaultState>>);
 
-/// Under whose name faults are told and listed.
-fn name((iommu, devices): &Suspects) -> &Arc<str> {
+/// Name under which faults of a source are reported and listed.
+fn name((iommu, devices): &FaultSource) -> &Arc<str> {
     match &**devices {
         [device] => device,
         _ => iommu,
     }
 }
 
-/// How a device fares with its IOMMU.
+/// Fault counts of a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FaultCount {
-    /// The device, or the IOMMU, for all of its faults of which it is not known which device it was.
+    /// The device, or the IOMMU for faults whose device is not known.
     pub device: Arc<str>,
     /// Refused accesses so far.
     pub total: u64,
-    /// Those of the burst that goes on, or was the last, that were not told.
+    /// Suppressed faults of the current or last burst.
     pub suppressed: u64,
 }
 
 impl System {
-    /// Counts one more fault at `iommu`, of one of `devices`. Whether it is to be told.
+    /// Counts a fault at `iommu`, of one of `devices`. True when it is to be reported.
     pub(super) fn should_report_fault(&self, iommu: &Arc<str>, devices: &[Arc<str>]) -> bool {
         let now = self.env().now();
-        // A device may fault at several IOMMUs, and is one device.
+        // Faults of one device at several IOMMUs are counted together.
         let at = if let [device] = devices { device } else { iommu };
-        let suspects = (Arc::clone(at), devices.to_vec());
-        let (told, storm) = {
+        let source = (Arc::clone(at), devices.to_vec());
+        let (reported, storm) = {
             let mut all = self.faults().0.lock();
-            let f = all.entry(suspects.clone()).or_default();
+            let f = all.entry(source.clone()).or_default();
             f.total += 1;
             let mut storm = None;
-            if now.since(f.last) >= SILENCE {
+            if now.since(f.last) >= QUIET_TIME {
                 let ended = core::mem::take(&mut f.suppressed);
                 storm = (ended > 0).then_some((ended, true));
-                f.told = 0;
+                f.reported = 0;
             }
             f.last = now;
-            let told = f.told < BURST || now.since(f.told_at) >= PERIOD;
-            if told {
-                f.told = f.told.saturating_add(1);
-                f.told_at = now;
+            let reported = f.reported < BURST || now.since(f.reported_at) >= REPORT_PERIOD;
+            if reported {
+                f.reported = f.reported.saturating_add(1);
+                f.reported_at = now;
                 storm = storm.or((f.suppressed > 0).then_some((f.suppressed, false)));
             } else {
                 f.suppressed += 1;
-                // Once at its beginning, then each time when it is ten times as long.
+                // Reported once at its beginning, then each time it has grown tenfold.
                 let power = core::iter::successors(Some(1u64), |n| n.checked_mul(10)).any(|n| n == f.suppressed);
                 storm = power.then_some((f.suppressed, false));
             }
-            (told, storm)
+            (reported, storm)
         };
-        self.tell_storm(name(&suspects), storm);
-        told
+        self.report_storm(name(&source), storm);
+        reported
     }
 
-    fn tell_storm(&self, who: &Arc<str>, storm: Option<(u64, bool)>) {
+    fn report_storm(&self, device: &Arc<str>, storm: Option<(u64, bool)>) {
         if let Some((suppressed, over)) = storm {
-            self.emit(Some(who), || EventKind::FaultStorm { suppressed, over });
+            self.emit(Some(device), || EventKind::FaultStorm { suppressed, over });
         }
     }
 
-    /// A binding of `device` has ended, and with it each burst that it may have had a part in: how many were not told is
-    /// told.
+    /// Ends the bursts of a source with `device`, whose binding has ended, and reports their suppressed faults.
     pub(crate) fn faults_end(&self, device: &Arc<str>) {
         let mut ended = Vec::new();
-        for (suspects, f) in self.faults().0.lock().iter_mut().filter(|((_, devices), _)| devices.contains(device)) {
-            f.told = 0;
+        for (source, f) in self.faults().0.lock().iter_mut().filter(|((_, devices), _)| devices.contains(device)) {
+            f.reported = 0;
             let suppressed = core::mem::take(&mut f.suppressed);
-            ended.extend((suppressed > 0).then(|| (Arc::clone(name(suspects)), suppressed)));
+            ended.extend((suppressed > 0).then(|| (Arc::clone(name(source)), suppressed)));
         }
-        for (who, suppressed) in ended {
-            self.tell_storm(&who, Some((suppressed, true)));
+        for (device, suppressed) in ended {
+            self.report_storm(&device, Some((suppressed, true)));
         }
     }
 
-    /// `device` is gone: what it did, or may have done.
+    /// Removes the fault states of sources with `device`, which is gone.
     pub(crate) fn forget_faults(&self, device: &str) {
         self.faults().0.lock().retain(|(at, devices), _| &**at != device && devices.iter().all(|d| &**d != device));
     }
@@ -125,8 +124,8 @@ impl System {
     /// Refused accesses of each device that had any since it was added, by name.
     pub fn fault_counts(&self) -> Vec<FaultCount> {
         let mut counts: BTreeMap<Arc<str>, (u64, u64)> = BTreeMap::new();
-        for (suspects, f) in self.faults().0.lock().iter() {
-            let (total, suppressed) = counts.entry(Arc::clone(name(suspects))).or_default();
+        for (source, f) in self.faults().0.lock().iter() {
+            let (total, suppressed) = counts.entry(Arc::clone(name(source))).or_default();
             (*total, *suppressed) = (*total + f.total, *suppressed + f.suppressed);
         }
         counts.into_iter().map(|(device, (total, suppressed))| FaultCount { device, total, suppressed }).collect()

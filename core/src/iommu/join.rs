@@ -1,4 +1,4 @@
-//! Devices join their groups, as soon as both are there.
+//! Joining of IOMMU groups by devices.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -10,11 +10,11 @@ use crate::device::{Device, Unmet};
 use crate::event::EventKind;
 use crate::system::System;
 
-/// The property that names reserved regions.
+/// Firmware property that refers to reserved regions.
 const MEMORY_REGION: &str = "memory-region";
 
 impl System {
-    /// Puts the streams of a device into its IOMMU group, as far as their IOMMUs are there.
+    /// Adds the streams of a device to its IOMMU group, as far as their IOMMUs exist.
     pub(crate) fn join(&self, device: &Arc<Device>) -> Result<(), IommuError> {
         if self.policy().untranslated_dma {
             return Ok(());
@@ -35,8 +35,7 @@ impl System {
     }
 }
 
-/// Reports that devices which were between groups in use are in one group from now on, and queues them to be probed.
-/// `bound` has freed a group.
+/// Reports devices that could join their group because `bound` has freed one, and queues them for a probe.
 pub(crate) fn joined_late(bound: &Bound, devices: Vec<Arc<Device>>) {
     let system = bound.system();
     for device in devices {
@@ -48,7 +47,7 @@ pub(crate) fn joined_late(bound: &Bound, devices: Vec<Arc<Device>>) {
     }
 }
 
-/// As [`System::join`], for a device that is not being bound; it gets another try when it is.
+/// As [`System::join`], for a device that is not being bound: an error is only logged, and the next bind tries again.
 pub(crate) fn try_join(system: &System, device: &Arc<Device>) {
     if let Err(e) = system.join(device) {
         system

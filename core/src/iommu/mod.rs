@@ -46,17 +46,17 @@ pub(crate) use unmap::{FixedError, Revoked};
 use crate::system::System;
 
 impl System {
-    /// IOMMUs and groups.
+    /// Registry of IOMMUs and groups.
     pub(crate) fn iommus(&self) -> &Iommus {
         self.part()
     }
 
-    /// Deadlines of lazy domains, and of IOMMUs that did not confirm.
+    /// Deadlines of lazy domains, and of retries after unconfirmed flushes.
     pub(crate) fn timers(&self) -> &Timers {
         self.part()
     }
 
-    /// Refused accesses, counted.
+    /// Counters of refused accesses.
     fn faults(&self) -> &Faults {
         self.part()
     }

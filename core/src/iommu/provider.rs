@@ -1,4 +1,4 @@
-//! The face of an IOMMU's driver.
+//! Interface of IOMMU drivers.
 
 use alloc::sync::Arc;
 
@@ -13,25 +13,25 @@ use crate::mem::PhysMemory;
 #[cfg(doc)]
 use crate::system::System;
 
-/// A bound device as its driver uses it that is the driver of an IOMMU. [`Bound::iommu_provider`] gives it.
+/// Bound IOMMU as its driver uses it, as [`Bound::iommu_provider`] returns it.
 #[derive(Clone, Copy, Debug)]
 pub struct IommuProvider<'b> {
     bound: &'b Bound,
 }
 
 impl Bound {
-    /// What the driver of an IOMMU may do beyond other drivers.
+    /// Operations of an IOMMU driver beyond those of other drivers.
     pub fn iommu_provider(&self) -> IommuProvider<'_> {
         IommuProvider { bound: self }
     }
 }
 
 impl IommuProvider<'_> {
-    /// Offers translation to the consumers of this device. Those that are present join their groups at once, blocked.
+    /// Registers this device as the IOMMU of its consumers. Those that are present join their groups at once, blocked.
     ///
     /// # Errors
     ///
-    /// [`ResourceError::Held`] when this device offers translation already, [`ResourceError::Unbinding`] when unwinding has
+    /// [`ResourceError::Held`] when this device is registered already, [`ResourceError::Unbinding`] when unwinding has
     /// begun.
     pub fn provide(&self, iommu: Arc<dyn Iommu>) -> Result<(), ResourceError> {
         let bound = self.bound;
@@ -56,9 +56,9 @@ impl IommuProvider<'_> {
         TableFrames::new(self.bound.system(), Arc::clone(self.memory().frames()), limit)
     }
 
-    /// Reports that an access to `addr` was refused by this device, an IOMMU, in the context of `translation`. The event
-    /// names the devices that may have done it and, when known, what was mapped there and who freed it. Of a burst of
-    /// faults of one device only the first are told, and the rest is counted ([`System::fault_counts`]).
+    /// Reports that an access to `addr` was refused by this device, an IOMMU, in the context of `translation`. The
+    /// event names the devices that may have made it and, when known, the mapping at the address and who freed it. Of a
+    /// burst of faults of one device only the first are reported, and the rest is counted ([`System::fault_counts`]).
     pub fn report_fault(
         &self,
         translation: &Arc<dyn Translation>,

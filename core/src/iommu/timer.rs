@@ -1,4 +1,4 @@
-//! Deadlines of lazy domains, whose queues are to be confirmed, and of IOMMUs that did not confirm.
+//! Deadlines of the flush queues of lazy domains, and of retries after unconfirmed flushes.
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -10,14 +10,14 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::system::System;
 
-/// How long after it did not confirm an IOMMU is asked again.
+/// Time from an unconfirmed flush to its first retry.
 const RETRY_FIRST: Duration = Duration::from_millis(10);
-/// The interval doubles up to this.
-const RETRY_MOST: Duration = Duration::from_secs(10);
+/// Limit of the retry interval, which doubles each time.
+const RETRY_MAX: Duration = Duration::from_secs(10);
 
-/// The deadlines of a machine.
+/// Deadlines of a machine.
 pub(crate) struct Timers {
-    /// The first of them, in nanoseconds, so that an env that waits need not lock; `u64::MAX` when there is none.
+    /// The earliest deadline, in nanoseconds, so that an env that waits need not lock; `u64::MAX` for none.
     next: AtomicU64,
     /// A leaf.
     set: Mutex<Set>,
@@ -25,9 +25,9 @@ pub(crate) struct Timers {
 
 #[derive(Default)]
 struct Set {
-    /// Lazy domains, and when their queues are to be confirmed.
+    /// Lazy domains, and the deadlines of their queues.
     confirm: Vec<(Instant, Weak<Domain>)>,
-    /// When IOMMUs that did not confirm are asked again, and the interval after that.
+    /// Time of the next retry of unconfirmed flushes, and the interval after it.
     retry: Option<(Instant, Duration)>,
 }
 
@@ -52,45 +52,45 @@ impl Timers {
         result
     }
 
-    /// The queue of `domain` is to be confirmed at `at`.
+    /// Adds the deadline `at` for the queue of `domain`.
     pub(crate) fn confirm(&self, at: Instant, domain: &Arc<Domain>) {
         self.change(|set| set.confirm.push((at, Arc::downgrade(domain))));
     }
 
-    /// Something waits for an IOMMU that does not answer.
+    /// Adds a retry for an unconfirmed flush, if none is set.
     pub(crate) fn retry(&self, now: Instant) {
         self.change(|set| {
             set.retry.get_or_insert((now + RETRY_FIRST, RETRY_FIRST * 2));
         });
     }
 
-    /// When [`run`](Self::run) is to be called next.
+    /// Time of the next call of [`run`](Self::run).
     pub(crate) fn next(&self) -> Option<Instant> {
-        // Pairs with the store in `change`: whoever sees a deadline sees what is due then.
+        // Pairs with the release in `change`: a thread that sees a deadline also sees its entry.
         let own = self.next.load(Ordering::Acquire);
         (own != u64::MAX).then_some(Instant(own))
     }
 
-    /// Confirms queues that are due. When IOMMUs are to be asked again, `retry` does so and answers whether nothing waits
-    /// for one any more.
+    /// Flushes queues that are due. When a retry is due, calls `retry`, which returns true when nothing is left to
+    /// retry.
     pub(crate) fn run(&self, machine: &System, retry: impl FnOnce() -> bool) {
         let now = machine.env().now();
         if self.next().is_none_or(|at| at > now) {
             return;
         }
-        let (due, late) = self.change(|set| {
+        let (due, retry_due) = self.change(|set| {
             let due: Vec<_> = set.confirm.extract_if(.., |(at, _)| *at <= now).collect();
             (due, set.retry.take_if(|(at, _)| *at <= now))
         });
         for domain in due.iter().filter_map(|(_, domain)| domain.upgrade()) {
             domain.confirm_due(machine);
         }
-        if let Some((_, interval)) = late
+        if let Some((_, interval)) = retry_due
             && !retry()
         {
             let at = machine.env().now() + interval;
             self.change(|set| {
-                set.retry.get_or_insert((at, (interval * 2).min(RETRY_MOST)));
+                set.retry.get_or_insert((at, (interval * 2).min(RETRY_MAX)));
             });
         }
     }

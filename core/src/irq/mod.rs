@@ -50,38 +50,47 @@ use crate::lifecycle::DmaOwner;
 use crate::system::System;
 
 impl System {
-    /// Interrupt lines that drivers have.
+    /// Table of interrupt lines.
     pub(crate) fn irqs(&self) -> &IrqTable {
         self.part()
     }
 }
 
 impl<'s> Scope<'s> {
-    /// Takes the device's interrupt number `index` (the `interrupts` entries, from 0) and switches the line on. Other
-    /// devices' drivers may have it, too: the contract of shared lines is in ARCHITECTURE.md. A line behind another
-    /// controller than the machine's needs that one's driver to deliver it ([`Bound::provide_interrupts`]).
+    /// Requests the device's interrupt number `index` (the `interrupts` entries, from 0) and enables the line. It may
+    /// be shared; ARCHITECTURE.md has the contract of shared lines. A line of a secondary controller is delivered by
+    /// that controller's driver ([`Bound::provide_interrupts`]).
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceError::Absent`] without such an entry, [`ResourceError::Held`] when another user holds the line in an
+    /// incompatible mode, [`ResourceError::NotDelivered`] or [`ResourceError::NoSuchLine`] from a secondary controller.
     pub fn irq(&self, index: usize) -> Result<Irq<'s>, ResourceError> {
-        let wanted = IrqTable::line_request(self, index)?;
+        let request = IrqTable::line_request(self, index)?;
         self.bound.check(FaultPoint::IrqRequest)?;
-        // A guest does not know of others on its line, nor they of it.
+        // A guest cannot share: it and other users of the line do not know of each other.
         let mode = match self.bound.owner() {
-            DmaOwner::Kernel => share_mode(wanted.trigger),
+            DmaOwner::Kernel => share_mode(request.trigger),
             DmaOwner::PassThrough => Mode::Exclusive,
         };
-        let claim = self.bound.claim(&wanted.subject, mode)?;
+        let claim = self.bound.claim(&request.subject, mode)?;
         let machine = self.bound.system();
-        let route = Route::new(wanted.key, index, Arc::clone(self.bound.device()), claim);
-        if let Err(error) = machine.irqs().add(machine, &route, wanted.trigger, wanted.controller) {
+        let route = Route::new(request.key, index, Arc::clone(self.bound.device()), claim);
+        if let Err(error) = machine.irqs().add(machine, &route, request.trigger, request.controller) {
             machine.release_claim(&route.claim);
             return Err(error);
         }
-        self.bound.push(self.tag, IrqEntry { route: Arc::clone(&route), controller: wanted.by })?;
+        self.bound.push(self.tag, IrqEntry { route: Arc::clone(&route), controller: request.by })?;
         Ok(Irq::new(route, Arc::clone(machine)))
     }
 }
 
 impl Bound {
-    /// Takes the device's interrupt number `index`. See [`Scope::irq`].
+    /// Requests the device's interrupt number `index`. See [`Scope::irq`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Scope::irq`].
     pub fn irq(&self, index: usize) -> Result<Irq<'_>, ResourceError> {
         self.scope().irq(index)
     }

@@ -69,7 +69,7 @@ pub trait Supply: Send + Sync {
 }
 
 impl System {
-    /// Lines of all providers.
+    /// Table of supply lines.
     pub(crate) fn supplies(&self) -> &Supplies {
         self.part()
     }

@@ -1,4 +1,4 @@
-//! What the driver of a bound device asks of its suppliers.
+//! Access of a driver to the suppliers of its device.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -10,8 +10,8 @@ use crate::device::NodeId;
 use crate::error::ProbeError;
 
 impl Bound {
-    /// What `T` the supplier at `node` provides; defers until that device is bound. From then on the supplier is linked
-    /// to this binding: it is not unbound before this binding has ended (P6).
+    /// Service `T` of the supplier at `node`; defers until that device is bound. From then on the supplier is linked to
+    /// this binding: it is not unbound before this binding has ended (P6).
     ///
     /// # Errors
     ///
@@ -20,7 +20,7 @@ impl Bound {
     pub fn supplier<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId) -> Result<Arc<T>, ProbeError> {
         self.check_link()?;
         let service = self.take_service::<T>(node)?;
-        // A provider of supplies is never given away itself: one user could switch off what another one runs on.
+        // Never the provider itself: one user could switch off a line that another one needs.
         let service: Box<dyn Any> = Box::new(service);
         let service: Box<dyn Any> = match service.downcast::<Arc<dyn Supply>>() {
             Ok(supply) => {
@@ -32,21 +32,29 @@ impl Bound {
         service.downcast::<Arc<T>>().map(|service| *service).map_err(|_| ResourceError::NotProvided.into())
     }
 
-    /// The regulator that the firmware property `NAME-supply` refers to, off as far as this binding is concerned; defers
-    /// until its provider is bound. Under [`AbsentSuppliers::DoWithout`](crate::machine::AbsentSuppliers::DoWithout) an
-    /// absent one counts as always on.
+    /// Use of the regulator that the firmware property `NAME-supply` refers to, off at first; defers until its provider
+    /// is bound. With [`AbsentSuppliers::DoWithout`](crate::machine::AbsentSuppliers::DoWithout) an absent regulator
+    /// counts as always on.
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceError::AbsentSupply`] without such a property, and those of [`supplier`](Self::supplier).
     pub fn regulator(&self, name: &str) -> Result<SupplyUse, ProbeError> {
         handle::regulator(self, name)
     }
 
-    /// The device's clock number `index` (the `clocks` entries, from 0), which is on when probe begins: to switch it off
-    /// while the device idles.
+    /// Use of the device's clock number `index` (the `clocks` entries, from 0), which is on when probe begins and may
+    /// be switched off while the device idles.
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceError::Absent`] when there is no such entry.
     pub fn clock(&self, index: usize) -> Result<SupplyUse, ResourceError> {
         handle::clock(self, index)
     }
 
-    /// The device's reset lines; `None` when the firmware gives it none. Each use of them is refused while somebody else
-    /// holds one.
+    /// The device's reset lines; `None` when firmware lists none. Each use is refused while another user holds one of
+    /// them.
     pub fn reset_line(&self) -> Option<ResetLine> {
         ResetLine::of(self)
     }
