@@ -51,7 +51,7 @@ promises! {
     QuiescedFirst = "P11", "quiesced first";
     /// Memory that changes owner is zeroed.
     ZeroedOnOwnerChange = "P12", "zeroed on change of owner";
-    /// When a buffer is transferred between CPU and device, both see the same bytes.
+    /// CPU and device see the same bytes of a buffer that is transferred between them.
     CoherentAtTransfer = "P13", "coherent at transfer";
     /// Nothing has a second holder without the first one's consent.
     Claimed = "P14", "claimed";

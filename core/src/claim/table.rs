@@ -92,7 +92,7 @@ impl fmt::Debug for Claim {
 /// Refusal of a claim because of another holder.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Conflict {
-    /// What the other holder has claimed: for registers, its own window.
+    /// Subject of the other holder's claim: for registers, its own window.
     pub subject: Subject,
     /// The other holder.
     pub holder: Holder,

@@ -114,7 +114,7 @@ impl Nodes {
     ///
     /// # Panics
     ///
-    /// When `id` names no node: it is from another machine, or its node was removed. See [`info`](Self::info).
+    /// If `id` names no node: it is from another machine, or its node was removed. See [`info`](Self::info).
     pub fn get(&self, id: NodeId) -> &NodeInfo {
         &self.known[&id].info
     }
@@ -128,7 +128,7 @@ impl Nodes {
     ///
     /// # Panics
     ///
-    /// When `id` names no node, as [`get`](Self::get).
+    /// If `id` names no node, as [`get`](Self::get).
     #[expect(clippy::expect_used, reason = "documented; the caller has the number from these nodes")]
     pub fn get_mut(&mut self, id: NodeId) -> &mut NodeInfo {
         &mut self.known.get_mut(&id).expect("a node of these").info

@@ -21,7 +21,7 @@ pub(crate) struct PartId(pub(crate) u32);
 pub struct Gather {
     range: Option<(DeviceAddr, DeviceAddr)>,
     tables: Vec<PageRun>,
-    /// Where several IOMMUs translate: the pending invalidation of each one.
+    /// Pending invalidation of each IOMMU, if several translate.
     parts: BTreeMap<PartId, Self>,
 }
 

@@ -12,7 +12,7 @@ pub enum FdtError {
     /// The structure block is malformed at this place.
     #[error("not a valid device tree blob: {what} at offset {offset:#x}")]
     Structure {
-        /// What was found there.
+        /// Defect at this place.
         what: &'static str,
         /// Bytes from the start of the blob.
         offset: usize,
