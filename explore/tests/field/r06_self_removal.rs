@@ -277,6 +277,7 @@ fn explorer() {
         m.register(Hot(Where::Call, gone()));
         let mut d = dev("hot", "t,hot");
         d.resources.push(irq(302, Trigger::LevelHigh));
+        super::held::name(m, &mut d);
         let _ = m.add_device(d);
     });
     let s = scenario("self removal", board).faults(0).preemptions(0);

@@ -209,7 +209,9 @@ fn explored() {
         let board = boards::salvator_xs().with(move |m| {
             m.register(Glue { defer_on: None, fail: false, tidy });
             m.register(Child(Arc::default()));
-            let _ = m.add_device(dev("glue", "t,glue"));
+            let mut glue = dev("glue", "t,glue");
+            super::held::name(m, &mut glue);
+            let _ = m.add_device(glue);
         });
         let lifecycle = device("glue")
             .on(board)
