@@ -55,7 +55,8 @@ pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
             machine.stuck_users().iter().map(line).collect()
         }
         File::Faults => {
-            let line = |f: &crate::machine::FaultCount| format!("{}\t{}\tmuted {}\n", f.device, f.total, f.suppressed);
+            let line =
+                |f: &crate::machine::FaultCount| format!("{}\t{}\tsuppressed {}\n", f.device, f.total, f.suppressed);
             machine.fault_counts().iter().map(line).collect()
         }
         File::Claims => {
