@@ -61,7 +61,7 @@ fn a_device_between_two_groups_in_use_is_blocked_and_bound_when_one_is_idle() {
     r.machine.settle();
     assert_eq!((r.driver("between"), r.reach(10, at.0, true)), (None, None), "P7, P10: blocked, bound by nobody");
     let events = r.events();
-    let reason = "cannot become one while they are in use";
+    let reason = "cannot be merged while they are in use";
     assert!(events.iter().any(|l| l.starts_with("between: ") && l.contains(reason)), "{events:?}");
     let waits = r.machine.waiting().into_iter().find(|w| &*w.device == "between").map(|w| w.on.join(", "));
     assert!(waits.as_ref().is_some_and(|w| w.contains(reason)), "{waits:?}");
