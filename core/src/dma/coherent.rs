@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::backend::Backend;
-use super::mapping::{Backing, Kind, Mapping, Piece, Pieces};
+use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces};
 use super::pin::PagePin;
 use super::{Attrs, Direction, Dma, DmaError, DmaMemory};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
@@ -81,29 +81,14 @@ impl<'s> Dma<'s> {
             Backend::Translated(domain) => {
                 let prot = context.prot(Direction::Bidirectional);
                 let pins = &mut || Vec::from([PagePin::new(&memory, &context.pin_owner)]);
-                domain.map(
-                    machine,
-                    &context.device,
-                    kind.name(),
-                    phys,
-                    bytes,
-                    prot,
-                    context.addressing_limits(limit),
-                    pins,
-                )?
+                domain.map(context.map_request(kind, prot, limit, pins), phys, bytes)?
             }
         };
         let piece = Piece::new(Backing::Shared(Arc::clone(&memory)), 0..len, addr, None);
-        let (mapping, entry) = Mapping::begin(
-            &context,
-            self.scope,
-            reservation,
-            kind,
-            Direction::Bidirectional,
-            attrs,
-            (addr, bytes),
-            Pieces::One(piece),
-        );
+        let direction = Direction::Bidirectional;
+        let (span, pieces) = ((addr, bytes), Pieces::One(piece));
+        let new = NewMapping { context: &context, kind, direction, attrs, span, pieces };
+        let (mapping, entry) = new.begin(self.scope, reservation);
         Ok(Coherent { mapping, memory, entry, scope: self.scope })
     }
 

@@ -7,14 +7,14 @@ use alloc::vec::Vec;
 
 use super::backend::Backend;
 use super::check::Op;
-use super::pin::{AccessPath, PinOwner};
-use super::{Dma, DmaError, DmaMemory};
+use super::pin::{AccessPath, PagePin, PinOwner};
+use super::{Dma, DmaError, DmaMemory, Kind};
 use crate::addr::DeviceAddr;
 use crate::binding::{Bound, Entry, ResourceError, ResourceKind, UnwindCtx};
 use crate::claim::Holder;
 use crate::env::Caching;
 use crate::event::{EventKind, Outcome};
-use crate::iommu::{self, AddressingLimits, DomainKind, IovaSpace, Membership};
+use crate::iommu::{self, AddressingLimits, DomainKind, IovaSpace, MapRequest, Membership, Prot};
 use crate::lifecycle::DmaOwner;
 use crate::promise::Promise;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -133,9 +133,16 @@ impl DmaContext {
         DeviceAddr(self.mask.load(Ordering::Relaxed))
     }
 
-    /// Device addresses up to `limit` that the bus carries to the IOMMU.
-    pub(super) fn addressing_limits(&self, limit: DeviceAddr) -> AddressingLimits<'_> {
-        AddressingLimits { limit, windows: &self.windows }
+    /// Request to map for the device, at device addresses up to `limit` that the bus carries to the IOMMU.
+    pub(super) fn map_request<'a>(
+        &'a self,
+        kind: Kind,
+        prot: Prot,
+        limit: DeviceAddr,
+        pins: &'a mut dyn FnMut() -> Vec<PagePin>,
+    ) -> MapRequest<'a> {
+        let limits = AddressingLimits { limit, windows: &self.windows };
+        MapRequest { machine: &self.machine, device: &self.device, kind: kind.name(), prot, limits, pins }
     }
 
     /// Highest device address (inclusive) of coherent memory.

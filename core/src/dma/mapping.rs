@@ -185,20 +185,21 @@ pub(super) struct Mapping {
     quarantined: AtomicBool,
 }
 
-impl Mapping {
+/// Parameters of a mapping that has its device addresses and does not exist yet; the fields are those of [`Mapping`].
+pub(super) struct NewMapping<'c> {
+    pub(super) context: &'c Arc<DmaContext>,
+    pub(super) kind: Kind,
+    pub(super) direction: Direction,
+    pub(super) attrs: Attrs,
+    pub(super) span: (DeviceAddr, u64),
+    pub(super) pieces: Pieces,
+}
+
+impl NewMapping<'_> {
     /// Transfers the memory to the device and pushes the mapping onto the ledger.
-    #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
-    pub(super) fn begin(
-        context: &Arc<DmaContext>,
-        scope: Scope<'_>,
-        reservation: Reservation,
-        kind: Kind,
-        direction: Direction,
-        attrs: Attrs,
-        span: (DeviceAddr, u64),
-        pieces: Pieces,
-    ) -> (Arc<Self>, EntryId) {
-        let mapping = Arc::new(Self {
+    pub(super) fn begin(self, scope: Scope<'_>, reservation: Reservation) -> (Arc<Mapping>, EntryId) {
+        let Self { context, kind, direction, attrs, span, pieces } = self;
+        let mapping = Arc::new(Mapping {
             context: Arc::clone(context),
             kind,
             direction,
@@ -237,7 +238,9 @@ impl Mapping {
         let id = scope.bound.push_reserved(reservation, scope.tag, MappingEntry(Arc::clone(&mapping)));
         (mapping, id)
     }
+}
 
+impl Mapping {
     /// The first piece. Every mapping has one.
     pub(super) fn first(&self) -> &Piece {
         &self.pieces.as_slice()[0]

@@ -6,7 +6,7 @@ use core::fmt;
 use core::ops::Range;
 
 use super::backend::Backend;
-use super::mapping::{Backing, Kind, Mapping, Piece, Pieces, page_span, unmap_early};
+use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces, page_span, unmap_early};
 use super::pin::PagePin;
 use super::{Attrs, Direction, Dma, DmaContext, DmaError};
 use crate::addr::{DeviceAddr, PhysAddr};
@@ -80,8 +80,9 @@ impl<'s> Dma<'s> {
             }
         })?;
         let pieces = Pieces::One(Piece::new(Backing::Registers(phys, claim), 0..len, addr, None));
-        let (mapping, entry) =
-            Mapping::begin(&context, self.scope, reservation, Kind::Resource, direction, Attrs::empty(), span, pieces);
+        let (kind, attrs) = (Kind::Resource, Attrs::empty());
+        let new = NewMapping { context: &context, kind, direction, attrs, span, pieces };
+        let (mapping, entry) = new.begin(self.scope, reservation);
         Ok(MappedResource { mapping, entry, scope: self.scope })
     }
 }
@@ -104,16 +105,7 @@ fn map_registers(
         }
         Backend::Translated(domain) => {
             let prot = direction.prot() | Prot::MMIO;
-            let iova = domain.map(
-                &context.machine,
-                &context.device,
-                Kind::Resource.name(),
-                page,
-                bytes,
-                prot,
-                context.addressing_limits(limit),
-                pins,
-            )?;
+            let iova = domain.map(context.map_request(Kind::Resource, prot, limit, pins), page, bytes)?;
             (iova + offset, (iova, bytes))
         }
     })

@@ -6,7 +6,7 @@ use core::fmt;
 
 use super::backend::Backend;
 use super::check::Op;
-use super::mapping::{Backing, Kind, Mapping, Piece, Pieces, unmap_early};
+use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces, unmap_early};
 use super::pin::PagePin;
 use super::streaming::place_buffer;
 use super::{Attrs, CpuViewSg, Direction, Dma, DmaBuffer, DmaContext, DmaError, Refused, SegmentLimits, Segments};
@@ -59,8 +59,8 @@ impl<'s> Dma<'s> {
             Backend::Translated(domain) => map_translated_list(&context, domain, list, direction)?,
         };
         let pieces = Pieces::Many(pieces);
-        let (mapping, entry) =
-            Mapping::begin(&context, self.scope, reservation, Kind::Scatter, direction, attrs, span, pieces);
+        let new = NewMapping { context: &context, kind: Kind::Scatter, direction, attrs, span, pieces };
+        let (mapping, entry) = new.begin(self.scope, reservation);
         let list = MappedSg { mapping, limits: context.segment_limits(), entry, scope: self.scope };
         if context.machine.policy().check_dma {
             for (addr, len) in list.cut() {
@@ -109,20 +109,10 @@ fn map_translated_list(
 ) -> Result<List, Refused<Vec<DmaBuffer>>> {
     let total = list.iter().try_fold(0_u64, |sum, b| sum.checked_add(pages(b.len()) * PAGE_SIZE));
     let Some(total) = total else { return Err(Refused { error: DmaError::BadSize(u64::MAX), returned: list }) };
-    let mut runs = list.iter().map(|b| (b.phys(), pages(b.len()) * PAGE_SIZE));
+    let runs = list.iter().map(|b| (b.phys(), pages(b.len()) * PAGE_SIZE));
     let (prot, limit) = (context.prot(direction), context.limit());
-    let kind = Kind::Scatter.name();
     let pins = &mut || list.iter().map(|b| PagePin::new(b.memory(), &context.pin_owner)).collect();
-    let iova = match domain.map_list(
-        &context.machine,
-        &context.device,
-        kind,
-        &mut runs,
-        total,
-        prot,
-        context.addressing_limits(limit),
-        pins,
-    ) {
+    let iova = match domain.map_list(context.map_request(Kind::Scatter, prot, limit, pins), runs, total) {
         Ok(iova) => iova,
         Err(MapListError::NotMapped(error)) => return Err(Refused { error, returned: list }),
         // Part of the list was mapped and its unmap is not confirmed: no buffer may be reused.

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::backend::Backend;
 use super::bounce::Slot;
-use super::mapping::{Backing, Kind, Mapping, Piece, Pieces, page_span, unmap_early};
+use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces, page_span, unmap_early};
 use super::pin::PagePin;
 use super::{Attrs, CpuView, DMA_ALIGN, Direction, Dma, DmaBuffer, DmaContext, DmaError, Refused};
 use crate::addr::DeviceAddr;
@@ -113,16 +113,9 @@ impl<'s> Dma<'s> {
         };
         let piece =
             Piece::new(Backing::DeviceOwned(buffer.into_device_owned()), range, placement.addr, placement.bounce);
-        let (mapping, entry) = Mapping::begin(
-            &context,
-            self.scope,
-            reservation,
-            Kind::Single,
-            direction,
-            attrs,
-            placement.span,
-            Pieces::One(piece),
-        );
+        let pieces = Pieces::One(piece);
+        let new = NewMapping { context: &context, kind: Kind::Single, direction, attrs, span: placement.span, pieces };
+        let (mapping, entry) = new.begin(self.scope, reservation);
         Ok(Mapped { mapping, entry, scope: self.scope })
     }
 
@@ -187,16 +180,7 @@ pub(super) fn place_buffer(
             let (phys, bytes, offset) = page_span(buffer.phys(), range);
             let prot = context.prot(direction);
             let pins = &mut || Vec::from([PagePin::new(buffer.memory(), &context.pin_owner)]);
-            let iova = domain.map(
-                &context.machine,
-                &context.device,
-                kind.name(),
-                phys,
-                bytes,
-                prot,
-                context.addressing_limits(limit),
-                pins,
-            )?;
+            let iova = domain.map(context.map_request(kind, prot, limit, pins), phys, bytes)?;
             Ok(Placement { addr: iova + offset, span: (iova, bytes), bounce: None })
         }
     }

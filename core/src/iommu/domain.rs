@@ -176,22 +176,14 @@ impl Domain {
         self.iova.in_use()
     }
 
-    /// Maps `len` bytes at `phys` (page aligned) for `device`, within `limits`. As for a list, all that `pins` makes
-    /// goes to quarantine if the map fails and the device may still reach the memory.
-    #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
+    /// Maps `len` bytes at `phys` (page aligned).
     pub(crate) fn map(
         self: &Arc<Self>,
-        machine: &System,
-        device: &Arc<str>,
-        kind: &'static str,
+        request: MapRequest<'_>,
         phys: PhysAddr,
         len: u64,
-        prot: Prot,
-        limits: AddressingLimits<'_>,
-        pins: &mut dyn FnMut() -> Vec<PagePin>,
     ) -> Result<DeviceAddr, DmaError> {
-        let run = &mut core::iter::once((phys, len));
-        match self.map_list(machine, device, kind, run, len, prot, limits, pins) {
+        match self.map_list(request, core::iter::once((phys, len)), len) {
             Ok(iova) => Ok(iova),
             Err(MapListError::NotMapped(e)) => Err(e),
             // Some of its IOMMUs had mapped the run, and have not confirmed the unmap.
@@ -199,20 +191,14 @@ impl Domain {
         }
     }
 
-    /// Maps each run of `runs` (whole pages, `total` bytes in all) at one range of device addresses, in their order. If
-    /// a part was mapped and its unmap is not confirmed, all that `pins` makes goes to quarantine.
-    #[expect(clippy::too_many_arguments, reason = "each one is a different fact of the mapping")]
+    /// Maps each run of `runs` (whole pages, `total` bytes in all) at one range of device addresses, in their order.
     pub(crate) fn map_list(
         self: &Arc<Self>,
-        machine: &System,
-        device: &Arc<str>,
-        kind: &'static str,
-        runs: &mut dyn Iterator<Item = (PhysAddr, u64)>,
+        request: MapRequest<'_>,
+        runs: impl Iterator<Item = (PhysAddr, u64)>,
         total: u64,
-        prot: Prot,
-        limits: AddressingLimits<'_>,
-        pins: &mut dyn FnMut() -> Vec<PagePin>,
     ) -> Result<DeviceAddr, MapListError> {
+        let MapRequest { machine, device, kind, prot, limits, pins } = request;
         if machine.should_fail(Some(device), FaultPoint::IovaAlloc) {
             return Err(MapListError::NotMapped(DmaError::Injected(FaultPoint::IovaAlloc)));
         }
@@ -299,6 +285,20 @@ impl fmt::Debug for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Domain({}, {})", self.label, self.kind)
     }
+}
+
+/// Request to map memory or registers for one device: all but their addresses.
+pub(crate) struct MapRequest<'a> {
+    pub(crate) machine: &'a System,
+    pub(crate) device: &'a Arc<str>,
+    /// Kind of the mapping, in reports.
+    pub(crate) kind: &'static str,
+    pub(crate) prot: Prot,
+    /// Device addresses that the device can reach.
+    pub(crate) limits: AddressingLimits<'a>,
+    /// Makes pins of all that is mapped. They go to quarantine when the map fails after a part was mapped whose unmap
+    /// is not confirmed: the device may still reach the memory.
+    pub(crate) pins: &'a mut dyn FnMut() -> Vec<PagePin>,
 }
 
 /// Error of [`Domain::map_list`].

@@ -26,8 +26,8 @@ pub use crate::translation::{
     DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
 };
 pub(crate) use attach::{attach, claim, hold, is_behind_iommu};
-pub(crate) use domain::MapListError;
 pub use domain::{Domain, FaultReport};
+pub(crate) use domain::{MapListError, MapRequest};
 pub use faults::FaultCount;
 pub(crate) use faults::Faults;
 pub(crate) use group::Membership;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::super::device::Gone;
 use super::super::verdict::{Cite, Finding, Verdict};
 use super::super::{Id, Mapping, Mark, Model};
+use super::stream::StreamFault;
 use crate::event::{Fault, FaultDevice};
 use crate::rules::Rule;
 use crate::shape::{Clock, Place, Span};
@@ -116,7 +117,7 @@ impl Model {
                     fault.by,
                     if fault.cause.is_empty() { String::new() } else { format!(", {}", fault.cause) }
                 );
-                self.stream(mark, &[], iommu, stream, fault.addr, event, damaged);
+                self.stream(mark, &[], StreamFault { iommu, stream, addr: fault.addr, event, damaged });
             }
             return;
         };

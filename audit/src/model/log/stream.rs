@@ -17,6 +17,18 @@ pub(super) struct SmmuRecord {
     damaged: bool,
 }
 
+/// One fault of a stream whose device is not known.
+#[derive(Debug)]
+pub(in crate::model) struct StreamFault {
+    pub(in crate::model) iommu: String,
+    pub(in crate::model) stream: Option<u64>,
+    pub(in crate::model) addr: Option<u64>,
+    /// The fault in words.
+    pub(in crate::model) event: String,
+    /// The record is damaged.
+    pub(in crate::model) damaged: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Stream {
     iommu: String,
@@ -85,20 +97,13 @@ impl Model {
             };
             return self.fault(first, fault, damaged);
         }
-        self.stream(first, rest, iommu, stream, addr, format!("event {event:#04x}{name}"), damaged);
+        let event = format!("event {event:#04x}{name}");
+        self.stream(first, rest, StreamFault { iommu, stream, addr, event, damaged });
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one record")]
-    pub(in crate::model) fn stream(
-        &mut self,
-        mark: &Mark,
-        more: &[Mark],
-        iommu: String,
-        stream: Option<u64>,
-        addr: Option<u64>,
-        event: String,
-        damaged: bool,
-    ) {
+    /// Counts a fault of a stream whose device is not known. `mark` is its first line, `more` the other ones.
+    pub(in crate::model) fn stream(&mut self, mark: &Mark, more: &[Mark], fault: StreamFault) {
+        let StreamFault { iommu, stream, addr, event, damaged } = fault;
         let same = |known: &&mut Stream| known.iommu == iommu && known.number == stream && known.addr == addr;
         if let Some(known) = self.log.streams.iter_mut().find(same) {
             known.count += 1;
