@@ -5,18 +5,15 @@
 //! crash (docs/teardown-models.md).
 
 pub mod access;
+mod allocator;
 pub(crate) mod buddy;
-mod cma;
 #[cfg(test)]
 pub(crate) mod fake;
-mod frames;
 mod memory;
 mod phys;
-mod pool;
 mod run;
 
-pub use cma::Cma;
-pub use frames::Frames;
+pub use allocator::BuddyAllocator;
 pub use memory::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
 pub use phys::PhysMemory;
 pub use run::{ForeignPages, FreedRun, OutOfMemory, PageAllocator, PageRequest, PageRun};

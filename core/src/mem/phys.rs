@@ -3,8 +3,7 @@
 use alloc::sync::Arc;
 use core::fmt;
 
-use super::{Cma, Frames, PageAllocator};
-use crate::mem::Memory;
+use super::{BuddyAllocator, Memory, PageAllocator, RamUse};
 
 /// The RAM of one machine, with its allocators.
 #[derive(Clone)]
@@ -17,8 +16,10 @@ pub struct PhysMemory {
 impl PhysMemory {
     /// Creates the allocators over the ranges of `memory`.
     pub fn new(memory: Arc<dyn Memory>) -> Self {
-        let frames: Arc<dyn PageAllocator> = Arc::new(Frames::new(Arc::clone(&memory)));
-        let cma = Cma::new(Arc::clone(&memory)).map(|cma| Arc::new(cma) as Arc<dyn PageAllocator>);
+        let frames: Arc<dyn PageAllocator> =
+            Arc::new(BuddyAllocator::new("frames", Arc::clone(&memory), RamUse::Frames));
+        let cma = BuddyAllocator::new("cma", Arc::clone(&memory), RamUse::Contiguous);
+        let cma = (cma.total() != 0).then(|| Arc::new(cma) as Arc<dyn PageAllocator>);
         Self { memory, frames, cma }
     }
 

@@ -13,8 +13,12 @@ fn memory(pages: u64) -> Arc<FakeMemory> {
     FakeMemory::new(&[(BASE, pages * PAGE_SIZE, RamUse::Frames)])
 }
 
-fn frames(pages: u64) -> Frames {
-    Frames::new(memory(pages).dynamic())
+fn of_frames(memory: Arc<dyn Memory>) -> BuddyAllocator {
+    BuddyAllocator::new("frames", memory, RamUse::Frames)
+}
+
+fn frames(pages: u64) -> BuddyAllocator {
+    of_frames(memory(pages).dynamic())
 }
 
 fn request(pages: u64, align: u64, limit: u64) -> PageRequest {
@@ -24,7 +28,7 @@ fn request(pages: u64, align: u64, limit: u64) -> PageRequest {
 #[test]
 fn allocated_pages_are_zero_in_cache_and_in_ram() {
     let memory = memory(8);
-    let frames = Frames::new(memory.clone());
+    let frames = of_frames(memory.clone());
     let base = frames.alloc(&PageRequest::new(3)).unwrap();
     let mut bytes = [1; 3 * 4096];
     access::read_bytes(&*memory, base, &mut bytes, Caching::Cached).unwrap();
@@ -99,7 +103,7 @@ fn an_allocator_refuses_pages_of_another_one() {
 fn memory_below_4_gib_is_used_only_when_the_limit_demands_it() {
     let high = 0x1_0000_0000;
     let memory = FakeMemory::new(&[(BASE, 0x4000, RamUse::Frames), (high, 0x10_0000, RamUse::Frames)]);
-    let frames = Frames::new(memory.dynamic());
+    let frames = of_frames(memory.dynamic());
     assert!(frames.alloc(&PageRequest::new(1)).unwrap().0 >= high);
     assert!(frames.alloc(&request(1, 4096, 0xffff_ffff)).unwrap().0 < high);
     let low = frames.alloc(&request(1, 4096, 0xffff_ffff)).unwrap();
