@@ -181,7 +181,7 @@ pub enum Stack {
 pub enum Turn {
     /// The driver takes the device.
     Arrives,
-    /// The driver lets go of it.
+    /// The driver released it.
     Leaves,
     /// Nothing.
     None,

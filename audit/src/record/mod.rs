@@ -1,7 +1,7 @@
 //! The recorder: prepares tracefs, runs a command, saves what was traced with the evidence beside it, and puts back all that
 //! it changed, also when it is killed.
 //!
-//! Only three things change, and each has its way back in `undo`: tracefs may be mounted, an instance of its own is made, and
+//! Only three things change, and `undo` reverts each: tracefs may be mounted, an instance of its own is made, and
 //! on kernels without `dma:*` events so are kprobe events. Everything that is set is set in the instance.
 
 mod error;

@@ -1,4 +1,4 @@
-//! The way back of each change, and the helper that walks it when the recorder is killed.
+//! Undoing each change, and the helper that does it when the recorder is killed.
 
 use std::io::{self, BufRead, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::error::RecordError;
 use super::{instance, probes};
 
-/// The way back of one change.
+/// The steps that undo one change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Undo {
     /// Unmount tracefs.
@@ -90,7 +90,7 @@ impl Journal {
         Ok(Self { keeper, changes: Vec::new() })
     }
 
-    /// Notes the way back of a change that is made next. The keeper knows it before the change is there.
+    /// Records how to undo the change that is made next. The helper process knows it before the change is made.
     pub(super) fn will(&mut self, undo: Undo) -> Result<(), RecordError> {
         let pipe = self.keeper.stdin.as_mut().ok_or_else(|| RecordError::Keeper(io::ErrorKind::BrokenPipe.into()))?;
         pipe.write_all(&undo.line()).map_err(RecordError::Keeper)?;

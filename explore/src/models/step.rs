@@ -45,7 +45,7 @@ steps! {
     TearDown, "tear-down":
     NotifyUnbind = "UNBIND_DRIVER", "tells the bus that tear-down begins";
     RemoveGroups = "device_remove_groups", "takes the driver's files away";
-    Remove = "drv->remove", "stops the device; the driver lets go of what is not managed";
+    Remove = "drv->remove", "stops the device; the driver releases what is not managed";
     PmDetach = "dev_pm_domain_detach", "switches the power domain off";
     SysfsRemove = "driver_sysfs_remove", "takes the `driver` links away";
     NotifyNotBound = "DRIVER_NOT_BOUND", "tells the bus that there is no binding";

@@ -32,7 +32,7 @@ impl Driver for User {
     type Data<'b> = ();
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
         if self.0 {
-            // by hand, as the core does not: an uncounted switch, and the driver's own way back
+            // by hand, as the core does not: an uncounted switch, and the driver's own clean-up
             let rail = dev.references("vcc-supply").next().map(|(n, _)| n).ok_or(ProbeError::NoDevice)?;
             let s = dev.supplier::<dyn Supply>(rail)?;
             s.switch(SupplierKind::Other, &[], true).map_err(|_| ProbeError::Device("rail"))?;

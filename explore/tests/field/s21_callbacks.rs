@@ -104,7 +104,7 @@ fn a_callback_may_own_the_session_that_it_belongs_to() {
     .unwrap();
     *slot.lock().unwrap() = Some(s);
     drop(slot);
-    // Nobody lets go: the closure, and the session in it, end with the host's deadline.
+    // The user does not release: the closure, and the session in it, end with the host's deadline.
     r.machine.unbind(SATA, "vfio-platform").unwrap();
     r.give(SATA);
     drop(r.open(SATA).unwrap());

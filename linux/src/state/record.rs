@@ -107,7 +107,7 @@ pub fn take_steps(given: &[Step]) -> Vec<Step> {
     steps
 }
 
-/// Actions that undo an action of the way back.
+/// Actions that undo an action of a take.
 fn inverse(action: &Action) -> Vec<Action> {
     match action {
         Action::Override { from, to } => vec![Action::Override { from: to.clone(), to: from.clone() }],

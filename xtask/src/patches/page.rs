@@ -19,7 +19,7 @@ const TOP: &str = "\
 # Bugs on purpose
 
 A clean result means little unless the checks are known to catch planted bugs. Each file `mutants/NAME.patch` is one: a bug
-that Linux had or has, one from a public report, or the plainest of its class. `cargo xtask mutants NAME` applies it to a scratch copy; each
+that Linux had or has, one from a public report, or the simplest of its class. `cargo xtask mutants NAME` applies it to a scratch copy; each
 of the commands that it names must then fail, and say what it is expected to say. Without names all are tried.
 [developing.md](developing.md) has the format, and which of them CI tries.
 

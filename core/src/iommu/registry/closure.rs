@@ -26,7 +26,7 @@ impl Inner {
     }
 
     /// Restores `groups` as closures after a removal: drops keys without a stream, splits groups that no device
-    /// connects any more, and retries merges that had to wait. Returns devices that have joined one group by this.
+    /// connects any more, and retries merges that were postponed. Returns devices that have joined one group by this.
     /// Groups in use are left for later.
     pub(super) fn rebuild(&mut self, groups: &[Arc<Group>]) -> Vec<Arc<Device>> {
         let used: BTreeSet<GroupKey> =
