@@ -6,7 +6,7 @@ pub enum AbsentSuppliers {
     /// Its consumers wait for ever, and say for whom.
     #[default]
     Wait,
-    /// [`Machine::stop_waiting`](super::Machine::stop_waiting) lets consumers do without suppliers that have no driver
+    /// [`Machine::stop_waiting`](crate::machine::Machine::stop_waiting) lets consumers do without suppliers that have no driver
     /// (never without their IOMMU: see [`Policy::untranslated_dma`]).
     DoWithout,
 }
