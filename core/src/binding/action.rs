@@ -1,4 +1,4 @@
-//! An action to run on the way back.
+//! Actions of a driver that run during unwinding.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -7,7 +7,7 @@ use super::{Entry, ResourceKind, UnwindCtx};
 use crate::event::Outcome;
 
 /// Ledger entry of a closure. The closure owns what it uses ([`MmioHandle`](super::MmioHandle), not
-/// [`Mmio`](super::Mmio)), so that nothing in it can dangle whatever else was released before.
+/// [`Mmio`](super::Mmio)), so nothing that it captures can dangle, whatever was released before.
 pub(crate) struct Action {
     pub(crate) what: &'static str,
     pub(crate) run: Box<dyn FnOnce() + Send + Sync>,

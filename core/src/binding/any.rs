@@ -1,4 +1,4 @@
-//! Bindings of any driver.
+//! Bindings with the driver's type erased.
 
 use alloc::sync::Arc;
 use core::any::Any;
@@ -8,35 +8,39 @@ use crate::device::{CurrentBinding, Device};
 use crate::error::ProbeError;
 use crate::lifecycle::{IrqReturn, QuiesceError, Quiesced};
 
-/// A binding of whatever driver.
+/// Binding of a device to a driver of any type.
 pub(crate) trait AnyBinding: Send + Sync {
-    /// What the binding holds.
+    /// The bound handle, with the ledger.
     fn bound(&self) -> &Bound;
-    /// The driver's name.
+    /// Name of the driver.
     fn driver(&self) -> &'static str;
-    /// Calls the driver's probe and keeps the data.
+    /// Calls the driver's probe and stores the driver data.
+    ///
+    /// # Errors
+    ///
+    /// The error of the driver's probe.
     fn probe(&self) -> Result<(), ProbeError>;
-    /// Lets users in.
+    /// Admits users.
     fn open(&self);
-    /// Shuts users out; those inside stay.
+    /// Refuses new users; active ones may finish.
     fn close(&self);
-    /// Calls the driver's wind-down, when there is data.
+    /// Calls the driver's `request_release` if there is driver data.
     fn request_release(&self);
-    /// Calls the driver's quiesce. `None` when there is no data.
+    /// Calls the driver's `quiesce`. `None` without driver data.
     fn quiesce(&self) -> Option<Result<Quiesced, QuiesceError>>;
-    /// Shuts users out and waits until the last one has left. A wait that lasts is told.
+    /// Refuses new users and waits until the last one has left. A long wait is reported.
     fn drain(&self);
-    /// The same, and drops the data.
+    /// As [`drain`](Self::drain), then drops the driver data.
     fn drop_data(&self);
-    /// Whether there is driver data.
+    /// Returns true while there is driver data.
     fn has_data(&self) -> bool;
-    /// Serves interrupt `index`, if the data is there and open.
+    /// Calls the driver's interrupt handler for interrupt `index`. `None` without driver data or when users are refused.
     fn interrupt(&self, index: usize) -> Option<IrqReturn>;
-    /// For [`Client`](crate::driver::Client): back to the driver's type.
+    /// Upcast from which [`Client`](crate::driver::Client) recovers the driver's type.
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
-/// A binding, as its device has it.
+/// Binding as stored in its device.
 struct Current(Arc<dyn AnyBinding>);
 
 impl CurrentBinding for Current {
@@ -46,7 +50,7 @@ impl CurrentBinding for Current {
 }
 
 impl Device {
-    /// The binding of this device, from the beginning of its probe until it is unwound.
+    /// The binding of this device, from the start of its probe until it is unwound.
     pub(crate) fn binding(&self) -> Option<Arc<dyn AnyBinding>> {
         let current = self.current()?;
         let current: &dyn Any = &*current;

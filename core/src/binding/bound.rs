@@ -1,4 +1,4 @@
-//! What a driver may ask of its device while it is bound.
+//! The bound handle: a driver's access to its device and resources.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -25,30 +25,48 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::system::{DeviceRegistry, System};
 
-/// Having a `&Bound` tells you: the device is held by this driver, its suppliers are there and switched on, its DMA is
-/// set up, and none of it will be taken away while the borrow lasts.
+/// Bound handle of a device.
+///
+/// A `&Bound` proves that this driver is bound to the device, that the device's suppliers are present and enabled, and
+/// that its DMA is set up. All of this holds for as long as the borrow lasts.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
+/// use std::time::Duration;
+/// # example::bind(|dev| {
+/// let irq = dev.irq(0)?;
+/// let ring = dev.dma().coherent_slice::<u64>(16)?;
+/// dev.log(format_args!("{} has a ring at {}", dev.name(), ring.device_addr()));
+/// // The device raises an interrupt soon:
+/// assert!(irq.wait(Duration::from_millis(10)).is_ok());
+/// // Both are on the ledger, and released with the binding:
+/// let kinds: Vec<_> = dev.resources().into_iter().map(|(_, kind, ..)| kind).collect();
+/// assert!(kinds.ends_with(&["irq", "dma coherent"]));
+/// # Ok(())
+/// # });
+/// ```
 pub struct Bound {
     system: Arc<System>,
-    /// Keeps the machine, too, while the binding lives.
+    /// Also keeps the machine alive for as long as the binding.
     registry: Arc<dyn DeviceRegistry>,
     device: Arc<Device>,
     owner: DmaOwner,
-    /// As whom the binding claims what it takes.
+    /// Identity under which the binding claims resources.
     holder: Holder,
     pub(crate) ledger: Ledger,
     /// State of higher floors for this binding.
     pub(crate) slots: Slots,
-    /// The last word on the device being quiet, void as soon as it learns another device address.
+    /// Latest proof that the device is quiesced; dropped when another DMA address is published.
     quiesced: Mutex<Option<Quiesced>>,
-    /// The device has learned a device address at least once, or may know some of an earlier binding.
+    /// True once a DMA address was published to the device, or when it may still hold one of an earlier binding.
     dma_published: AtomicBool,
-    /// The BIND event was sent, so the end must be told, too.
+    /// True while the BIND event awaits its counterpart.
     pub(crate) bind_emitted: AtomicBool,
 }
 
 impl Bound {
-    /// A binding of `device`, nothing of which is set up. `may_run`: the device was not shown to be quiesced since its last
-    /// binding, and knows addresses of that one.
+    /// Creates the handle of a binding of `device`, with an empty ledger. `may_run`: the device holds DMA addresses of its
+    /// last binding and was not quiesced since.
     pub(crate) fn new(
         system: Arc<System>,
         registry: Arc<dyn DeviceRegistry>,
@@ -75,12 +93,12 @@ impl Bound {
         }
     }
 
-    /// The device's name on its bus.
+    /// Name of the device on its bus.
     pub fn name(&self) -> &str {
         self.device.name()
     }
 
-    /// What the firmware says of the device.
+    /// Firmware description of the device.
     pub fn desc(&self) -> &DeviceDesc {
         self.device.desc()
     }
@@ -90,53 +108,71 @@ impl Bound {
         self.desc().property(name)
     }
 
-    /// Where to acquire resources that live as long as the binding.
+    /// Scope whose resources live as long as the binding.
     pub fn scope(&self) -> Scope<'_> {
         Scope::new(self, 0)
     }
 
-    /// Maps the device's registers number `index`. See [`Scope::mmio`].
+    /// Maps register window `index` of the device. See [`Scope::mmio`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Scope::mmio`].
     pub fn mmio(&self, index: usize) -> Result<Mmio<'_>, ResourceError> {
         self.scope().mmio(index)
     }
 
-    /// Maps the device's registers number `index`, for one of several who use them. See [`Scope::mmio_shared`].
+    /// Maps register window `index` of the device, shared with other users. See [`Scope::mmio_shared`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Scope::mmio_shared`].
     pub fn mmio_shared(&self, index: usize) -> Result<Mmio<'_>, ResourceError> {
         self.scope().mmio_shared(index)
     }
 
-    /// Runs `run` on the way back, in its turn. See [`Scope::action`].
+    /// Registers `run` to be called during unwinding. See [`Scope::action`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Scope::action`].
     pub fn action(&self, what: &'static str, run: impl FnOnce() + Send + Sync + 'static) -> Result<(), ResourceError> {
         self.scope().action(what, run)
     }
 
-    /// Opens a part of the ledger that can be given back early.
+    /// Opens a devres group, which can be released before the binding ends.
     pub fn devres_group(&self) -> DevresGroup<'_> {
         DevresGroup::open(self, 0)
     }
 
-    /// States that the device is quiet at this moment: it was reset or stopped, and no address given out before is in
-    /// use any more. What is kept since earlier bindings goes back: memory in quarantine, and supplies that stayed on
-    /// (P11). The statement is void as soon as the driver reads another device address.
+    /// Reports that the device is quiesced now: it was reset or stopped, and uses none of the DMA addresses published
+    /// before. Memory in quarantine and supplies left enabled since earlier bindings are released (P11). The proof expires
+    /// when the driver reads another device address.
     pub fn mark_quiesced(&self, quiesced: Quiesced) {
         self.registry.device_quiesced(&self.device, &quiesced);
+        // Release: whoever sees the flag cleared also sees that the device has stopped.
         self.dma_published.store(false, Ordering::Release);
         *self.quiesced.lock() = Some(quiesced);
     }
 
-    /// A condition to wait for, by a name that the driver makes up: `Err(ProbeError::Defer { on: dev.condition(&name) })`.
+    /// Condition to wait for, with a name computed by the driver: `Err(ProbeError::Defer { on: dev.condition(&name) })`.
     /// See [`Machine::fulfil`](crate::machine::Machine::fulfil).
     pub fn condition(&self, name: &str) -> Missing {
         Missing::Node(self.registry.condition_node(name))
     }
 
-    /// The nodes that property `name` refers to, with their specifier cells.
+    /// Nodes that property `name` refers to, with their specifier cells.
     pub fn references<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (NodeId, &'a [u32])> + 'a {
         self.desc().suppliers.iter().filter(move |s| &*s.property == name).map(|s| (s.node, s.args.as_slice()))
     }
 
-    /// Offers `service` to the consumers of this device, from the moment that it is bound until the binding ends. One of each
+    /// Offers `service` to the consumers of this device while it is bound. A device offers at most one service of each
     /// type.
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceError::Held`] when the device already offers a service of this type, [`ResourceError::Unbinding`] once the
+    /// binding is being torn down.
     pub fn provide<T: ?Sized + Send + Sync + 'static>(&self, service: Arc<T>) -> Result<(), ResourceError> {
         self.check(FaultPoint::Provide)?;
         let claim = self.claim_name("service", core::any::type_name::<T>())?;
@@ -145,7 +181,7 @@ impl Bound {
         self.push(0, entry).map(|_| ())
     }
 
-    /// One device offers one thing of a kind: consumers could not tell two apart.
+    /// Claims the name `what` for this device: consumers could not distinguish two services of one type.
     pub(crate) fn claim_name(&self, space: &'static str, what: &str) -> Result<Arc<Claim>, ResourceError> {
         self.claim(&Subject::Name { space, name: format!("{what} of {}", self.name()).into() }, Mode::Exclusive)
     }
@@ -160,7 +196,7 @@ impl Bound {
         self.system_clock().wait_until(timeout, poll, done)
     }
 
-    /// Tells people something, through the event stream.
+    /// Emits a log event.
     pub fn log(&self, text: fmt::Arguments<'_>) {
         self.emit(|| EventKind::Log { text: text.to_string() });
     }
@@ -181,18 +217,18 @@ impl Bound {
         self.owner
     }
 
-    /// As whom this binding claims what it takes.
+    /// Identity under which this binding claims resources.
     pub(crate) fn holder(&self) -> &Holder {
         &self.holder
     }
 
-    /// Claims `subject` for this binding. The ledger entry that stands for it must own the claim, and release it
+    /// Claims `subject` for this binding. The ledger entry of the resource must own the claim and release it
     /// ([`System::release_claim`]).
     pub(crate) fn claim(&self, subject: &Subject, mode: Mode) -> Result<Arc<Claim>, ResourceError> {
         self.system.claim(subject, &self.holder, mode).map_err(|conflict| ResourceError::Held(Box::new(conflict)))
     }
 
-    /// Tells that the binding does not get what `conflict` has, which it wanted `why`.
+    /// Emits an event that this binding was refused the subject of `conflict`, requested for `why`.
     pub(crate) fn refuse(&self, conflict: &Conflict, why: &str) {
         self.emit(|| EventKind::Refused { what: format!("{} {why}", conflict.subject), reason: conflict.to_string() });
     }
@@ -201,7 +237,7 @@ impl Bound {
         self.system.emit(Some(&self.device.desc().name), kind);
     }
 
-    /// Fails if a fault is to be injected at `site`.
+    /// Fails if the instrument injects a fault at `point`.
     pub(crate) fn check(&self, point: FaultPoint) -> Result<(), ResourceError> {
         if self.system.should_fail(Some(&self.device.desc().name), point) {
             Err(ResourceError::Injected(point))
@@ -210,29 +246,36 @@ impl Bound {
         }
     }
 
-    /// The device learns a device address: whatever was said about it being quiet is void.
+    /// Records that a DMA address is published to the device. Invalidates any proof that it is quiesced.
     pub(crate) fn publish_dma_address(&self) {
+        // Both take effect before the caller gets the address, so the device cannot use it while an old proof is valid.
+        // Release: pairs with the load in `quiesce_proof`.
         self.dma_published.store(true, Ordering::Release);
         *self.quiesced.lock() = None;
     }
 
-    /// What is known about the device being quiet, without asking the driver.
+    /// Proof that the device is quiesced, if there is one without calling the driver.
     pub(crate) fn quiesce_proof(&self) -> Option<Quiesced> {
         if self.device.is_gone() {
             return Some(Quiesced::gone());
         }
+        // Acquire: pairs with the stores in `publish_dma_address` and `mark_quiesced`.
         if !self.dma_published.load(Ordering::Acquire) {
             return Some(Quiesced::never_started());
         }
         self.quiesced.lock().clone()
     }
 
-    /// What the stop at the beginning of the way back has shown.
+    /// Stores the result of the stop request at the start of unwinding.
     pub(crate) fn set_quiesce_proof(&self, quiesced: Option<Quiesced>) {
         *self.quiesced.lock() = quiesced;
     }
 
-    /// Puts what was acquired on the ledger. When that fails it is released at once.
+    /// Adds an acquired resource to the ledger. On failure the resource is released immediately.
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceError::Unbinding`] once the ledger is closed.
     pub(crate) fn push(&self, tag: GroupTag, entry: impl Entry + 'static) -> Result<EntryId, ResourceError> {
         let (resource, what, backend) = (entry.kind().name(), entry.what(), entry.backend());
         let entry: Box<dyn Entry> = Box::new(entry);
@@ -252,40 +295,44 @@ impl Bound {
         }
     }
 
-    /// A place on the ledger for something that is not acquired yet, so that nothing has to be undone afterwards.
+    /// Reserves a ledger entry before the resource is acquired, so that recording it cannot fail.
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceError::Unbinding`] once the ledger is closed.
     pub(crate) fn reservation(&self) -> Result<Reservation, ResourceError> {
         self.check(FaultPoint::LedgerEntry)?;
         self.ledger.reservation().ok_or(ResourceError::Unbinding)
     }
 
-    /// Puts what was acquired on the ledger, in the place that was kept for it.
+    /// Adds an acquired resource to the ledger under its reservation.
     pub(crate) fn push_reserved(
         &self,
         reservation: Reservation,
         tag: GroupTag,
         entry: impl Entry + 'static,
     ) -> EntryId {
-        let told = self.system.env().tracing_enabled().then(|| (entry.kind().name(), entry.what(), entry.backend()));
+        let logged = self.system.env().tracing_enabled().then(|| (entry.kind().name(), entry.what(), entry.backend()));
         let id = self.ledger.push_reserved(reservation, tag, Box::new(entry));
-        if let Some((resource, what, backend)) = told {
+        if let Some((resource, what, backend)) = logged {
             self.emit(|| EventKind::Acquired { entry: id, resource, what, backend });
         }
         id
     }
 
-    /// Releases one entry while the binding goes on.
+    /// Releases one entry while the binding continues.
     pub(crate) fn release_early(&self, id: EntryId, entry: Box<dyn Entry>) {
-        // The driver gives it back by itself, so it states that the device does not use it any more.
+        // By releasing it, the driver states that the device no longer uses it.
         let mut ctx = UnwindCtx { bound: self, quiesced: Some(Quiesced::stopped()) };
         let kind = entry.kind();
         super::unwind::release_one(id, entry, &mut ctx);
-        // A probe that gives something back had it for itself before: that is no news. Memory is looked for otherwise.
+        // Waiters are notified only for bound devices: a probe held the resource only briefly. Memory has its own waiters.
         if matches!(kind, ResourceKind::Irq | ResourceKind::Mmio) && self.device.phase() == Phase::Bound {
             self.registry.resource_returned(&self.device);
         }
     }
 
-    /// Each entry of the ledger, oldest first: number, kind, what, back-end.
+    /// All entries of the ledger, oldest first: number, kind, description, back-end.
     pub fn resources(&self) -> Vec<(u64, &'static str, String, String)> {
         self.ledger.list()
     }
@@ -293,10 +340,10 @@ impl Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        // A swap sees the last word also where the counting of references orders nothing (as loom has it).
-        let told = !self.bind_emitted.swap(false, Ordering::AcqRel);
-        self.system.promises.check(Promise::NothingLeft, told, || {
-            format!("{}: listeners were told of the beginning of a binding, not of its end", self.name())
+        // A swap reads the latest value even if dropping the last reference orders nothing (loom's `Arc` does not).
+        let paired = !self.bind_emitted.swap(false, Ordering::AcqRel);
+        self.system.promises.check(Promise::NothingLeft, paired, || {
+            format!("{}: a BIND event has no matching end-of-binding event", self.name())
         });
     }
 }

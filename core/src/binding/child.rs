@@ -1,4 +1,4 @@
-//! Devices that a driver adds below its own.
+//! Child devices that a driver adds below its own.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -10,16 +10,17 @@ use crate::error::AddError;
 use crate::event::{Cause, EventKind, Outcome};
 
 impl Bound {
-    /// Adds a device below this one: a function of a chip with several, a port of a hub, a client of a bus.
+    /// Adds a child device: a function of a multi-function chip, a port of a hub, a client of a bus.
     ///
-    /// The child belongs to this binding. It is linked to this device, so that it is probed when this one is bound, not
-    /// before; and when this binding ends, in whatever way, the child is unbound and taken off its bus before this device
-    /// is stopped. A device that vanishes takes its children with it. To take a child off earlier, remove it by name
+    /// The child belongs to this binding. It is linked to this device, so it is probed only once this device is bound; and
+    /// however this binding ends, the child is unbound and removed from its bus before this device is stopped. Surprise
+    /// removal of a device removes its children. To remove a child earlier, remove it by name
     /// ([`Machine::remove_device`](crate::machine::Machine::remove_device)).
     ///
     /// # Errors
     ///
-    /// [`ResourceError::ChildExists`] and [`ResourceError::ChildName`]; an event has the name.
+    /// [`ResourceError::ChildExists`] when a device of that name or node exists, [`ResourceError::ChildName`] when the name
+    /// cannot be used (an event says why), [`ResourceError::Unbinding`] once the binding is being torn down.
     pub fn add_child(&self, desc: DeviceDesc) -> Result<Arc<Device>, ResourceError> {
         let reservation = self.reservation()?;
         self.add_below(reservation, desc).map_err(|error| {
@@ -31,8 +32,9 @@ impl Bound {
         })
     }
 
-    /// The same for driver code that asks the machine instead of the binding. It may be another device's, and come when
-    /// the way back of this one has begun: then the device is nobody's, and waits for this one's next binding.
+    /// Adds a child on behalf of driver code that called the machine instead of the binding. The caller may be another
+    /// device's driver, and unwinding of this binding may have begun: the child then belongs to no binding and waits for
+    /// the next one.
     pub(crate) fn adopt(&self, mut desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
         below(&mut desc, self.device());
         let child = Arc::clone(self.registry()).admit(desc)?;
@@ -51,7 +53,7 @@ impl Bound {
         Ok(child)
     }
 
-    /// `child`, which this binding had added, was removed by somebody else: the ledger forgets it.
+    /// Drops the ledger entry of `child`, which was removed by other means.
     pub(crate) fn child_left(&self, child: &Arc<Device>) {
         if let Some((id, entry)) = self.ledger.take_where(|entry| entry.is_child(child)) {
             self.release_early(id, entry);
@@ -59,7 +61,7 @@ impl Bound {
     }
 }
 
-/// Puts the device of `desc` below `parent`, with a link to it.
+/// Makes `parent` the parent and a supplier of the device of `desc`.
 fn below(desc: &mut DeviceDesc, parent: &Device) {
     let node = parent.node();
     desc.parent = Some(node);
@@ -90,8 +92,7 @@ impl Entry for ChildEntry {
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
-        // The child is a consumer of this device, so it was unbound before this way back began, and nobody can bind it
-        // meanwhile. Lock order: a parent's device lock comes before its child's.
+        // The child is a consumer of this device, so it was unbound before unwinding began and cannot be bound meanwhile. Lock order: a parent's device lock comes before its child's.
         let cause = if ctx.bound.device().is_gone() { Cause::SurpriseRemoved } else { Cause::DeviceRemoved };
         Arc::clone(ctx.bound.registry()).take_off(&self.0, cause);
         Outcome::Returned

@@ -1,4 +1,4 @@
-//! The ledger: what a binding holds, in the order in which it got it.
+//! The ledger: the resources of a binding, in order of acquisition.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -14,38 +14,38 @@ use crate::event::Outcome;
 use crate::lifecycle::Quiesced;
 use crate::sync::Mutex;
 
-/// Number of a ledger entry: counts up over the life of one binding and is never used twice.
+/// Number of a ledger entry: increases over the lifetime of a binding and is never reused.
 pub(crate) type EntryId = u64;
 
-/// Which release group an entry belongs to; 0 is the binding itself.
+/// Devres group of an entry; 0 is the binding itself.
 pub(crate) type GroupTag = u32;
 
-/// What an entry may know of the way back while it is released.
+/// Context of unwinding, as entries see it while they are released.
 pub(crate) struct UnwindCtx<'a> {
-    /// The binding that ends.
+    /// The binding that is unwound.
     pub(crate) bound: &'a Bound,
-    /// Evidence that the device is quiet, once there is some (P11).
+    /// Proof that the device is quiesced, once there is one (P11).
     pub(crate) quiesced: Option<Quiesced>,
 }
 
-/// Something that a binding holds and gives back.
+/// Resource on a ledger.
 ///
 /// # Implementation safety
 ///
-/// `release` runs once, outside all locks, and must not fail: what cannot be given back safely is moved to quarantine.
+/// `release` runs once, outside all locks, and must not fail: memory that cannot be freed safely is moved to quarantine.
 pub(crate) trait Entry: Send + Sync {
-    /// The kind of thing.
+    /// Kind of the resource.
     fn kind(&self) -> ResourceKind;
-    /// Which one: an address, a name.
+    /// Description of the resource: an address, a name.
     fn what(&self) -> String;
-    /// Who gave it and takes it back.
+    /// Back-end that the resource came from and is returned to.
     fn backend(&self) -> String;
-    /// Whether it stands for `device`, as a child of the binding's own.
+    /// Returns true for the entry of the child `device`.
     fn is_child(&self, device: &Arc<Device>) -> bool {
         let _ = device;
         false
     }
-    /// Gives it back.
+    /// Releases the resource.
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome;
 }
 
@@ -59,10 +59,10 @@ struct Slot {
 struct Inner {
     last: EntryId,
     closed: bool,
-    /// The entry that goes back before all others, wherever it stands.
+    /// Entry that is released before all others, whatever its position.
     release_first: Option<EntryId>,
     slots: Vec<Slot>,
-    /// Parent of each release group; group `t` is at `t - 1`.
+    /// Parent of each devres group; group `t` is at index `t - 1`.
     parents: Vec<GroupTag>,
 }
 
@@ -71,7 +71,11 @@ struct Inner {
 pub(crate) struct Ledger(Mutex<Inner>);
 
 impl Ledger {
-    /// Puts `entry` on top. Once the way back has begun the entry comes back: nothing may be acquired any more.
+    /// Appends `entry`.
+    ///
+    /// # Errors
+    ///
+    /// The entry itself once the ledger is closed: nothing may be acquired any more.
     pub(crate) fn push(&self, tag: GroupTag, entry: Box<dyn Entry>) -> Result<EntryId, Box<dyn Entry>> {
         let mut inner = self.0.lock();
         if inner.closed {
@@ -80,29 +84,29 @@ impl Ledger {
         Ok(inner.append(tag, entry))
     }
 
-    /// A place for one more entry, to be had before the thing is acquired. `None` once the way back has begun.
+    /// Reserves one more entry, before its resource is acquired. `None` once the ledger is closed.
     pub(crate) fn reservation(&self) -> Option<Reservation> {
         (!self.0.lock().closed).then_some(Reservation(()))
     }
 
-    /// Puts `entry` on top, in the place that was kept for it.
+    /// Appends `entry` under its reservation, even if the ledger was closed meanwhile.
     pub(crate) fn push_reserved(&self, _: Reservation, tag: GroupTag, entry: Box<dyn Entry>) -> EntryId {
         self.0.lock().append(tag, entry)
     }
 
-    /// Marks the entry that [`pop_first`](Self::pop_first) takes: the driver's data. What the driver acquires later
-    /// stands above it, but the data may borrow from that, too, so the data goes first.
-    pub(crate) fn set_first_out(&self, id: EntryId) {
+    /// Marks the entry that [`pop_first`](Self::pop_first) takes: the driver data. It may borrow from resources acquired
+    /// after it, so it is released before them.
+    pub(crate) fn set_release_first(&self, id: EntryId) {
         self.0.lock().release_first = Some(id);
     }
 
-    /// Takes the entry that goes back before all others, if there is one.
+    /// Removes the entry that is released before all others, if there is one.
     pub(crate) fn pop_first(&self) -> Option<(EntryId, Box<dyn Entry>)> {
         let id = self.0.lock().release_first.take()?;
         Some((id, self.take(id)?))
     }
 
-    /// Takes the newest entry off.
+    /// Removes the newest entry.
     pub(crate) fn pop(&self) -> Option<(EntryId, Box<dyn Entry>)> {
         let slot = self.0.lock().slots.pop()?;
         Some((slot.id, slot.entry))
@@ -113,9 +117,9 @@ impl Ledger {
         self.0.lock().slots.last().map(|s| s.id)
     }
 
-    /// Registers or an interrupt that were acquired after entry `data` although the ledger had the same already: a driver
-    /// that brings its device up again within one binding should use what it has. Other kinds may well be there twice:
-    /// DMA mappings, or an action for each of several users.
+    /// Describes registers or an interrupt acquired after entry `data` although the ledger already held them: a driver
+    /// that re-initialises its device within one binding should reuse them. Other kinds may legitimately occur twice: DMA
+    /// mappings, or an action for each of several users.
     pub(crate) fn twice_since(&self, data: EntryId) -> Option<String> {
         let inner = self.0.lock();
         let counts = |s: &&Slot| matches!(s.entry.kind(), ResourceKind::Mmio | ResourceKind::Irq);
@@ -128,14 +132,14 @@ impl Ledger {
         Some(format!("{} {}", again.entry.kind().name(), again.entry.what()))
     }
 
-    /// Takes one entry out of the middle, for an early release.
+    /// Removes the entry `id`, for an early release.
     pub(crate) fn take(&self, id: EntryId) -> Option<Box<dyn Entry>> {
         let mut inner = self.0.lock();
         let at = inner.slots.binary_search_by_key(&id, |s| s.id).ok()?;
         Some(inner.slots.remove(at).entry)
     }
 
-    /// Takes the newest entry of group `tag`, or of a group inside it.
+    /// Removes the newest entry of group `tag` or of a group nested in it.
     pub(crate) fn take_newest_of(&self, tag: GroupTag) -> Option<(EntryId, Box<dyn Entry>)> {
         let mut inner = self.0.lock();
         let at = inner.slots.iter().rposition(|s| inner.inside(s.tag, tag))?;
@@ -143,7 +147,7 @@ impl Ledger {
         Some((slot.id, slot.entry))
     }
 
-    /// Takes the newest entry for which `picks` says so.
+    /// Removes the newest entry that `picks` selects.
     pub(crate) fn take_where(&self, picks: impl Fn(&dyn Entry) -> bool) -> Option<(EntryId, Box<dyn Entry>)> {
         let mut inner = self.0.lock();
         let at = inner.slots.iter().rposition(|s| picks(&*s.entry))?;
@@ -151,24 +155,24 @@ impl Ledger {
         Some((slot.id, slot.entry))
     }
 
-    /// Takes the newest entry of `kind`, whatever stands above it.
+    /// Removes the newest entry of `kind`, even if it is not the newest of all.
     pub(crate) fn take_newest_of_kind(&self, kind: ResourceKind) -> Option<(EntryId, Box<dyn Entry>)> {
         self.take_where(|entry| entry.kind() == kind)
     }
 
-    /// Opens a release group inside `parent`.
+    /// Opens a devres group nested in `parent`.
     pub(crate) fn open_group(&self, parent: GroupTag) -> GroupTag {
         let mut inner = self.0.lock();
         inner.parents.push(parent);
         inner.parents.len() as GroupTag
     }
 
-    /// Lets nothing on any more: the way back begins.
+    /// Closes the ledger at the start of unwinding: later pushes are refused.
     pub(crate) fn close(&self) {
         self.0.lock().closed = true;
     }
 
-    /// The way back has begun.
+    /// Returns true once unwinding has begun.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.lock().closed
     }
@@ -185,16 +189,16 @@ impl Ledger {
         inner.slots.iter().for_each(|s| s.entry.kind().hash(state));
     }
 
-    /// Each entry, oldest first: number, kind, what, back-end.
+    /// All entries, oldest first: number, kind, description, back-end.
     pub(crate) fn list(&self) -> Vec<(EntryId, &'static str, String, String)> {
         self.0.lock().slots.iter().map(|s| (s.id, s.entry.kind().name(), s.entry.what(), s.entry.backend())).collect()
     }
 }
 
-/// Holding a `Reservation` tells you: the ledger takes one more entry from you, even if the way back begins meanwhile. Only a
-/// probe, or a user inside the driver's data, has one, and the unwinder waits for both before it empties the ledger.
+/// Proof that the ledger accepts one more entry, even if unwinding begins meanwhile. Only a probe or an active user of the
+/// driver data holds one, and the unwinder waits for both before it empties the ledger.
 #[derive(Debug)]
-#[must_use = "a seat is for an entry"]
+#[must_use = "a reservation is for one entry"]
 pub(crate) struct Reservation(());
 
 impl Inner {
@@ -204,7 +208,7 @@ impl Inner {
         self.last
     }
 
-    /// Whether group `tag` is `outer` or lies inside it.
+    /// Returns true when group `tag` is `outer` or nested in it.
     fn inside(&self, mut tag: GroupTag, outer: GroupTag) -> bool {
         while tag != outer {
             if tag == 0 {

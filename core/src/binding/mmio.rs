@@ -1,4 +1,4 @@
-//! Device registers as a binding holds them.
+//! Register windows of a bound device.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -16,13 +16,14 @@ use crate::promise::Promise;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::system::System;
 
-/// A mapped window and the claim to it.
+/// Mapped register window and its claim.
 pub(crate) struct Region {
     io: Arc<dyn Io>,
     base: PhysAddr,
-    /// Asked by users with a [`MmioHandle`]; users with a [`Mmio`] need no look, the borrow checker keeps them out in time.
+    /// Entered by accesses through [`MmioHandle`]. Accesses through [`Mmio`] do not need it: the borrow checker ends them
+    /// in time.
     claim: Arc<Claim>,
-    /// The last access through a handle that has begun, see [`note`](Self::note).
+    /// Latest access started through a handle, see [`note`](Self::note).
     last: AtomicU64,
 }
 
@@ -31,13 +32,14 @@ impl Region {
         Arc::new(Self { io, base, claim, last: AtomicU64::new(0) })
     }
 
-    /// Notes that an access begins, for whoever waits for its end. One store: a list of who is inside, as other doors have,
-    /// would cost more than the access.
+    /// Records the start of an access, for reports of a long wait. A single store: the list of active users that other
+    /// run-downs keep would cost more than the access.
     fn note(&self, offset: u64, write: bool) {
+        // Relaxed: only text of a report.
         self.last.store(offset << 1 | u64::from(write), Ordering::Relaxed);
     }
 
-    /// Lets no [`MmioHandle`] in any more, and waits for those whose access has begun.
+    /// Refuses new accesses through [`MmioHandle`] and waits for active ones.
     pub(super) fn revoke(&self, machine: &System) {
         self.claim.close_naming(machine, || {
             let last = self.last.load(Ordering::Relaxed);
@@ -50,20 +52,22 @@ impl Region {
 macro_rules! accessors {
     ($($read:ident $write:ident $width:ident $int:ty),*) => { $(
         #[doc = concat!("Reads ", stringify!($int), " at `offset` bytes.")]
+        #[doc = "\n# Errors\n\n[`IoError::Bad`] outside the window or misaligned, [`IoError::Gone`] once the registers are gone."]
         pub fn $read(&self, offset: u64) -> Result<$int, IoError> {
             self.read(offset, Width::$width).map(|v| v as $int)
         }
 
         #[doc = concat!("Writes ", stringify!($int), " at `offset` bytes.")]
+        #[doc = "\n# Errors\n\n[`IoError::Bad`] outside the window or misaligned, [`IoError::Gone`] once the registers are gone."]
         pub fn $write(&self, offset: u64, value: $int) -> Result<(), IoError> {
             self.write(offset, Width::$width, u64::from(value))
         }
     )* };
 }
 
-/// The registers of a bound device.
+/// Register window of a bound device.
 ///
-/// Cannot outlive its binding (`'b`), so an access needs no check beyond the device's own.
+/// It cannot outlive its binding (`'b`), so an access needs no check of the binding.
 #[derive(Clone)]
 pub struct Mmio<'b> {
     region: Arc<Region>,
@@ -77,7 +81,7 @@ impl Mmio<'_> {
 
     accessors!(read8 write8 W8 u8, read16 write16 W16 u16, read32 write32 W32 u32, read64 write64 W64 u64);
 
-    /// A handle that may outlive the binding; its accesses then fail.
+    /// Handle that may outlive the binding; its accesses then fail.
     pub fn handle(&self) -> MmioHandle {
         MmioHandle(Arc::clone(&self.region))
     }
@@ -102,10 +106,10 @@ impl fmt::Debug for Mmio<'_> {
     }
 }
 
-/// The registers of a device that may be unbound at any time.
+/// Register window of a device that may be unbound at any time.
 ///
-/// An access either happens before the registers are given back or gets [`IoError::Gone`]; it costs two atomic
-/// operations more than one through [`Mmio`].
+/// An access either completes before the registers are released or fails with [`IoError::Gone`]. It costs two more atomic
+/// operations than an access through [`Mmio`].
 #[derive(Clone)]
 pub struct MmioHandle(pub(super) Arc<Region>);
 
@@ -118,6 +122,10 @@ impl MmioHandle {
     }
 
     /// Reads the register at `offset` bytes, zero-extended.
+    ///
+    /// # Errors
+    ///
+    /// [`IoError::Gone`] once the binding has ended, [`IoError::Bad`] outside the window or misaligned.
     pub fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
         let _inside = self.0.claim.enter().ok_or(IoError::Gone)?;
         self.0.note(offset, false);
@@ -125,6 +133,10 @@ impl MmioHandle {
     }
 
     /// Writes the low `width` of `value` to the register at `offset` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
     pub fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
         let _inside = self.0.claim.enter().ok_or(IoError::Gone)?;
         self.0.note(offset, true);
@@ -158,7 +170,7 @@ impl Entry for MmioEntry {
         let machine = ctx.bound.system();
         self.0.revoke(machine);
         machine.promises.check(Promise::NoUseAfterRevoke, self.0.claim.is_over(), || {
-            format!("{}: its registers at {} are reached after they went back", ctx.bound.name(), self.0.base)
+            format!("{}: its registers at {} are accessible after their release", ctx.bound.name(), self.0.base)
         });
         machine.release_claim(&self.0.claim);
         Outcome::Returned

@@ -1,7 +1,7 @@
-//! The binding: the time in which a driver holds a device, and the value that owns all it acquired.
+//! The binding: the period in which a driver is bound to a device, and the object that owns everything acquired in it.
 //!
-//! Set-up pushes onto one ledger, the way back pops it, and there is nothing else. The order is the law
-//! of tear-down (see ARCHITECTURE.md): suppliers, power, group ownership, translation, control-tree entries, the
+//! Set-up appends to one ledger and unwinding releases it, newest first. The order of tear-down is therefore the reverse of
+//! the order of set-up (see ARCHITECTURE.md): suppliers, power, group ownership, translation, control-tree entries, the
 //! driver's own resources, its data.
 
 mod action;

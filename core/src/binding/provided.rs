@@ -1,4 +1,4 @@
-//! Services, as the binding of their provider holds them.
+//! Ledger entries of services.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -16,7 +16,7 @@ pub(crate) struct ProviderEntry {
     node: NodeId,
     of: TypeId,
     what: &'static str,
-    /// To be who offers this at the node.
+    /// Claim to the service's name at the node.
     claim: Arc<Claim>,
 }
 
@@ -40,7 +40,7 @@ impl Entry for ProviderEntry {
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
-        // Taken out under the lock, dropped outside: its destructor may be the driver's code.
+        // Removed under the lock but dropped outside it: the destructor may be the driver's code.
         let machine = ctx.bound.system();
         let service = machine.providers.remove(self.node, self.of);
         machine.release_claim(&self.claim);

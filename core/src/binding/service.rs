@@ -1,4 +1,4 @@
-//! Services of suppliers, which nobody gets without a link (P6).
+//! Access to services of suppliers, which requires a link (P6).
 
 use alloc::sync::Arc;
 
@@ -10,8 +10,13 @@ use crate::link::NotLinked;
 use crate::system::NoService;
 
 impl Bound {
-    /// The `T` that the device at `node` provides, with a link to it that lasts as long as this binding. A device provides
-    /// nothing before it is bound: its probe may still fail.
+    /// Returns the `T` that the device at `node` provides, and links to that device for as long as this binding lasts. A
+    /// device provides nothing before it is bound: its probe may still fail.
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::Defer`] while the supplier is not bound, [`ResourceError::NotProvided`] when it has no such service,
+    /// [`ResourceError::SupplierCycle`] when it depends on this device.
     pub(crate) fn take_service<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId) -> Result<Arc<T>, ProbeError> {
         let mut service = None;
         let mut offers = || {
@@ -29,7 +34,11 @@ impl Bound {
         }
     }
 
-    /// Refuses to ask for a supplier once unwinding has begun.
+    /// Checks that a supplier may still be requested.
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceError::Unbinding`] once unwinding has begun.
     pub(crate) fn check_link(&self) -> Result<(), ResourceError> {
         self.check(FaultPoint::LinkAcquire)?;
         if self.ledger.is_closed() { Err(ResourceError::Unbinding) } else { Ok(()) }

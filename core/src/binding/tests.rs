@@ -1,4 +1,4 @@
-//! The binding, step by step, on the smallest target there is.
+//! Tests of bindings on the fake target.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -18,11 +18,11 @@ use crate::machine::{BindError, Handle, Policy, UnbindError};
 
 mod misuse;
 
-/// What the test driver saw, in order.
-type Diary = Arc<Mutex<Vec<&'static str>>>;
+/// Calls that the test driver received, in order.
+type CallLog = Arc<Mutex<Vec<&'static str>>>;
 
 struct Widget {
-    diary: Diary,
+    calls: CallLog,
     defer_on: Option<NodeId>,
 }
 
@@ -30,15 +30,15 @@ struct State<'b> {
     regs: Mmio<'b>,
     irq: Irq<'b>,
     ring: CoherentSlice<'b, u32>,
-    diary: Diary,
+    calls: CallLog,
 }
 
 impl Drop for State<'_> {
     fn drop(&mut self) {
-        // Driver data may use what it borrows in its own destructor: nothing was given back yet.
+        // The destructor of driver data may use what the data borrows: nothing was released yet.
         self.regs.write32(0x8, 0xdead).unwrap();
         self.ring.write(0, &7);
-        self.diary.lock().unwrap().push("data dropped");
+        self.calls.lock().unwrap().push("data dropped");
     }
 }
 
@@ -49,11 +49,11 @@ impl Driver for Widget {
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<State<'b>, ProbeError> {
         let regs = dev.mmio(0)?;
-        let diary = Arc::clone(&self.diary);
+        let calls = Arc::clone(&self.calls);
         let late = regs.handle();
         dev.action("switch off", move || {
             late.write32(0x4, 0).unwrap();
-            diary.lock().unwrap().push("action");
+            calls.lock().unwrap().push("action");
         })?;
         let ring = dev.dma().coherent_slice::<u32>(16)?;
         let irq = dev.irq(0)?;
@@ -61,30 +61,30 @@ impl Driver for Widget {
             return Err(ProbeError::Defer { on: Missing::Node(node) });
         }
         regs.write32(0x0, ring.device_addr().0 as u32)?;
-        Ok(State { regs, irq, ring, diary: Arc::clone(&self.diary) })
+        Ok(State { regs, irq, ring, calls: Arc::clone(&self.calls) })
     }
 
     fn quiesce(state: &State<'_>) -> Result<Quiesced, QuiesceError> {
-        state.diary.lock().unwrap().push("quiesce");
+        state.calls.lock().unwrap().push("quiesce");
         Ok(Quiesced::stopped())
     }
 
     fn interrupt(state: &State<'_>, _: usize) -> IrqReturn {
-        state.diary.lock().unwrap().push("interrupt");
+        state.calls.lock().unwrap().push("interrupt");
         IrqReturn::HandledMasked
     }
 }
 
-struct Stubborn;
+struct NeverStops;
 
-impl Driver for Stubborn {
-    const NAME: &'static str = "stubborn";
+impl Driver for NeverStops {
+    const NAME: &'static str = "never-stops";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
     type Data<'b> = CoherentSlice<'b, u32>;
 
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
         let ring = dev.dma().coherent_slice::<u32>(16)?;
-        let _told_the_device = ring.device_addr();
+        let _published = ring.device_addr();
         Ok(ring)
     }
 
@@ -157,14 +157,14 @@ fn widget() -> DeviceDesc {
     desc
 }
 
-fn machine() -> (Arc<FakeEnv>, Handle, Diary) {
+fn machine() -> (Arc<FakeEnv>, Handle, CallLog) {
     let env = FakeEnv::new();
     let machine = env.machine(Policy::default());
-    (env, machine, Diary::default())
+    (env, machine, CallLog::default())
 }
 
-fn good(diary: &Diary) -> Widget {
-    Widget { diary: Arc::clone(diary), defer_on: None }
+fn good(calls: &CallLog) -> Widget {
+    Widget { calls: Arc::clone(calls), defer_on: None }
 }
 
 fn promises_hold(machine: &Handle) {
@@ -173,14 +173,14 @@ fn promises_hold(machine: &Handle) {
 
 #[test]
 fn unbind_quiesces_then_drops_data_then_releases_newest_first() {
-    let (env, machine, diary) = machine();
+    let (env, machine, calls) = machine();
     let before = machine.resource_usage();
-    machine.register(good(&diary));
+    machine.register(good(&calls));
     machine.add_device(widget()).unwrap();
     assert_eq!(machine.settle().bound, 1);
     machine.unbind("1000.widget", "widget").unwrap();
 
-    assert_eq!(*diary.lock().unwrap(), ["quiesce", "data dropped", "action"]);
+    assert_eq!(*calls.lock().unwrap(), ["quiesce", "data dropped", "action"]);
     let released: Vec<_> = env
         .story("1000.widget")
         .into_iter()
@@ -197,9 +197,9 @@ fn unbind_quiesces_then_drops_data_then_releases_newest_first() {
 
 #[test]
 fn notifications_pair_for_a_binding_and_for_a_failed_probe() {
-    // Whoever hears BIND hears how it ended, after everything was given back.
-    let (env, machine, diary) = machine();
-    machine.register(good(&diary));
+    // Every BIND event has a matching end-of-binding event, emitted after everything was released.
+    let (env, machine, calls) = machine();
+    machine.register(good(&calls));
     machine.add_device(widget()).unwrap();
     *env.fail_at.lock().unwrap() = None;
     machine.settle();
@@ -213,13 +213,13 @@ fn notifications_pair_for_a_binding_and_for_a_failed_probe() {
         if bound {
             machine.unbind("1000.widget", "widget").unwrap();
         }
-        let story = env.story("1000.widget");
-        let begun = story.iter().filter(|e| matches!(e, EventKind::Bind { .. })).count();
+        let events = env.story("1000.widget");
+        let begun = events.iter().filter(|e| matches!(e, EventKind::Bind { .. })).count();
         let ended =
-            story.iter().filter(|e| matches!(e, EventKind::Unbound { .. } | EventKind::NotBound { .. })).count();
-        assert_eq!(begun, ended, "fault {n}: {story:#?}");
+            events.iter().filter(|e| matches!(e, EventKind::Unbound { .. } | EventKind::NotBound { .. })).count();
+        assert_eq!(begun, ended, "fault {n}: {events:#?}");
         if begun == 1 {
-            let last = story.last().unwrap();
+            let last = events.last().unwrap();
             assert!(matches!(last, EventKind::Unbound { .. } | EventKind::NotBound { .. }), "fault {n}: {last:?}");
         }
     }
@@ -227,14 +227,14 @@ fn notifications_pair_for_a_binding_and_for_a_failed_probe() {
 
 #[test]
 fn a_fault_at_each_step_leaves_the_machine_as_it_was() {
-    let (env, machine, diary) = machine();
+    let (env, machine, calls) = machine();
     machine.add_device(widget()).unwrap();
-    machine.register(good(&diary));
+    machine.register(good(&calls));
     machine.settle();
     let clean = env.calls.lock().unwrap().len();
     machine.unbind("1000.widget", "widget").unwrap();
     let before = machine.resource_usage();
-    assert!(clean > 10, "every fallible step asks: {clean}");
+    assert!(clean > 10, "every fallible step has a fault point: {clean}");
     for n in 0..clean {
         env.calls.lock().unwrap().clear();
         *env.fail_at.lock().unwrap() = Some(n);
@@ -249,9 +249,9 @@ fn a_fault_at_each_step_leaves_the_machine_as_it_was() {
 }
 
 #[test]
-fn a_client_outlives_the_binding_and_then_gets_an_error() {
-    let (_, machine, diary) = machine();
-    machine.register(good(&diary));
+fn a_client_that_outlives_its_binding_gets_an_error() {
+    let (_, machine, calls) = machine();
+    machine.register(good(&calls));
     machine.add_device(widget()).unwrap();
     machine.settle();
     let client = machine.client::<Widget>("1000.widget").unwrap();
@@ -259,13 +259,13 @@ fn a_client_outlives_the_binding_and_then_gets_an_error() {
     machine.unbind("1000.widget", "widget").unwrap();
     assert!(client.call(|w| w.ring.len()).is_err(), "P5");
     machine.bind("1000.widget", "widget").unwrap();
-    assert!(client.call(|w| w.ring.len()).is_err(), "P5: an old handle does not reach the new binding");
+    assert!(client.call(|w| w.ring.len()).is_err(), "P5: a client of the old binding does not reach the new one");
 }
 
 #[test]
-fn a_register_handle_kept_past_the_binding_gets_an_error() {
-    let (_, machine, diary) = machine();
-    machine.register(good(&diary));
+fn a_register_handle_that_outlives_its_binding_gets_an_error() {
+    let (_, machine, calls) = machine();
+    machine.register(good(&calls));
     machine.add_device(widget()).unwrap();
     machine.settle();
     let handle = machine.client::<Widget>("1000.widget").unwrap().call(|w| w.regs.handle()).unwrap();
@@ -275,9 +275,9 @@ fn a_register_handle_kept_past_the_binding_gets_an_error() {
 }
 
 #[test]
-fn dma_memory_outlives_the_binding_for_the_cpu() {
-    let (_, machine, diary) = machine();
-    machine.register(good(&diary));
+fn dma_memory_stays_accessible_to_the_cpu_after_the_binding_ends() {
+    let (_, machine, calls) = machine();
+    machine.register(good(&calls));
     machine.add_device(widget()).unwrap();
     machine.settle();
     let memory = machine.client::<Widget>("1000.widget").unwrap().call(|w| w.ring.bytes().memory()).unwrap();
@@ -291,9 +291,9 @@ fn dma_memory_outlives_the_binding_for_the_cpu() {
 }
 
 #[test]
-fn an_interrupt_reaches_the_data_and_nothing_after_it() {
-    let (env, machine, diary) = machine();
-    machine.register(good(&diary));
+fn an_interrupt_reaches_the_driver_data_only_while_bound() {
+    let (env, machine, calls) = machine();
+    machine.register(good(&calls));
     machine.add_device(widget()).unwrap();
     machine.settle();
     env.raise(IrqLine(40));
@@ -303,43 +303,43 @@ fn an_interrupt_reaches_the_data_and_nothing_after_it() {
     assert_eq!(again, Ok(Err(TimedOut(Duration::from_millis(1)))));
     machine.unbind("1000.widget", "widget").unwrap();
     env.raise(IrqLine(40));
-    assert_eq!(diary.lock().unwrap().iter().filter(|d| **d == "interrupt").count(), 1);
+    assert_eq!(calls.lock().unwrap().iter().filter(|d| **d == "interrupt").count(), 1);
 }
 
 #[test]
-fn a_device_that_does_not_stop_keeps_its_memory_until_it_is_shown_to_be_quiet() {
-    let (_, machine, diary) = machine();
-    machine.register(Stubborn);
+fn memory_of_a_device_that_does_not_stop_is_quarantined_until_it_is_quiesced() {
+    let (_, machine, calls) = machine();
+    machine.register(NeverStops);
     machine.add_device(widget()).unwrap();
     machine.settle();
-    machine.unbind("1000.widget", "stubborn").unwrap();
+    machine.unbind("1000.widget", "never-stops").unwrap();
     assert_eq!(machine.quarantine().len(), 1, "P11");
     assert_eq!(machine.memory().frames().in_use(), 1);
-    // P11: it gets no more memory ...
-    assert!(machine.bind("1000.widget", "stubborn").is_err());
-    // ... until a driver has reset it and says so.
+    // P11: the device cannot allocate more memory ...
+    assert!(machine.bind("1000.widget", "never-stops").is_err());
+    // ... until a driver has reset it and reported that.
     machine.register(Resets);
     machine.bind("1000.widget", "resets").unwrap();
     machine.unbind("1000.widget", "resets").unwrap();
     assert_eq!((machine.quarantine().len(), machine.memory().frames().in_use()), (0, 0));
     promises_hold(&machine);
-    drop(diary);
+    drop(calls);
 }
 
 #[test]
-fn a_deferral_names_what_is_missing_and_its_arrival_wakes_it() {
-    let (env, machine, diary) = machine();
+fn a_deferral_names_the_missing_supplier_whose_arrival_repeats_the_probe() {
+    let (env, machine, calls) = machine();
     let node = machine.with_nodes(|n| n.find_or_add("/power"));
-    let mut needy = widget();
-    needy.suppliers.push(Supplier {
+    let mut consumer = widget();
+    consumer.suppliers.push(Supplier {
         node,
         kind: SupplierKind::Other,
         target: node,
         property: "power-supply".into(),
         args: Vec::new(),
     });
-    machine.register(good(&diary));
-    machine.add_device(needy).unwrap();
+    machine.register(good(&calls));
+    machine.add_device(consumer).unwrap();
     assert_eq!(machine.settle().waiting, 1);
     assert_eq!(machine.waiting()[0].on, ["/power: no such device"]);
 
@@ -350,7 +350,7 @@ fn a_deferral_names_what_is_missing_and_its_arrival_wakes_it() {
     machine.add_device(power).unwrap();
     assert_eq!(machine.settle().bound, 2);
 
-    // P6: the supplier's consumers go first, and come back with it.
+    // P6: consumers are unbound before their supplier, and bound again after it.
     env.events.lock().unwrap().clear();
     machine.unbind("power", "plain").unwrap();
     let ends: Vec<_> = env
@@ -371,39 +371,39 @@ fn a_deferral_names_what_is_missing_and_its_arrival_wakes_it() {
 }
 
 #[test]
-fn a_driver_that_defers_on_what_is_there_is_not_called_for_ever() {
-    let (_, machine, diary) = machine();
+fn a_driver_that_defers_on_a_present_device_is_not_probed_endlessly() {
+    let (_, machine, calls) = machine();
     let device = machine.add_device(DeviceDesc::new("other")).unwrap();
     let node = device.node();
-    machine.register(Widget { diary, defer_on: Some(node) });
+    machine.register(Widget { calls, defer_on: Some(node) });
     machine.add_device(widget()).unwrap();
     assert_eq!(machine.settle().waiting, 1);
     assert_eq!(machine.settle().attempts, 0);
 }
 
 #[test]
-fn unbind_names_the_driver_it_means() {
-    // What is unbound is what was named, looked at under the device lock.
-    let (_, machine, diary) = machine();
-    machine.register(good(&diary));
-    machine.register(Stubborn);
+fn unbind_checks_the_name_of_the_bound_driver() {
+    // The name is compared under the device lock.
+    let (_, machine, calls) = machine();
+    machine.register(good(&calls));
+    machine.register(NeverStops);
     machine.add_device(widget()).unwrap();
     machine.settle();
     let holder = machine.device("1000.widget").unwrap().driver().unwrap();
-    assert_eq!(holder, "stubborn", "P8: by name, whatever the order of registration");
+    assert_eq!(holder, "never-stops", "P8: by name, not by order of registration");
     assert!(matches!(machine.unbind("1000.widget", "widget"), Err(UnbindError::NotHeld { .. })));
-    assert_eq!(machine.device("1000.widget").unwrap().driver(), Some("stubborn"));
+    assert_eq!(machine.device("1000.widget").unwrap().driver(), Some("never-stops"));
 }
 
 #[test]
-fn a_release_group_goes_early_and_a_forgotten_one_with_the_binding() {
+fn a_devres_group_is_released_early_and_a_forgotten_one_with_the_binding() {
     let (_, machine, _) = machine();
     machine.register(Grouped);
     machine.add_device(widget()).unwrap();
     assert_eq!(machine.settle().bound, 1);
     assert_eq!(machine.memory().frames().in_use(), 2);
     machine.unbind("1000.widget", "grouped").unwrap();
-    // P9: the handles were forgotten, so their memory is lost; nothing else is, and the device is cut off.
+    // P9: forgotten handles leak their memory and nothing else, and the device can no longer reach it.
     assert_eq!(machine.memory().frames().in_use(), 2);
     let lost = machine.resource_usage();
     assert_eq!((lost.irqs, lost.services, lost.quarantine.as_str()), (0, 0, "0 runs, 0 bytes"));

@@ -1,4 +1,4 @@
-//! The one way back (P3). A failed probe, a deferral, an unbind, a removal and a hand-over all come through here.
+//! The single unwind path (P3), used for failed probes, deferrals, unbinds, removals and hand-overs.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -9,14 +9,14 @@ use crate::instrument::CoveragePoint;
 use crate::lifecycle::Quiesced;
 use crate::promise::Promise;
 
-/// Empties the ledger of `binding`: children, the driver's data, which may borrow from everything else, then the rest, newest
-/// entry first. Why the binding ends makes no difference here. `stop` stops a device by force that has no driver data to ask.
-/// Returns the proof that the device is quiesced, if there is one.
+/// Empties the ledger of `binding`: children, then the driver data, which may borrow from everything else, then the rest,
+/// newest entry first. The reason for which the binding ends makes no difference. `stop` forcibly stops a device that has no
+/// driver data. Returns the proof that the device is quiesced, if there is one.
 pub(crate) fn unwind(binding: &dyn AnyBinding, stop: &dyn Fn(&Bound) -> Option<Quiesced>) -> Option<Quiesced> {
     let bound = binding.bound();
     bound.ledger.close();
     let mut ctx = UnwindCtx { bound, quiesced: bound.quiesce_proof() };
-    // Children work through this device, so they go while it works: before its data, and before it is stopped.
+    // Children operate through this device, so they are removed while it works: before its data is dropped and it is stopped.
     while let Some((id, child)) = bound.ledger.take_newest_of_kind(ResourceKind::Child) {
         release_one(id, child, &mut ctx);
     }
@@ -25,11 +25,11 @@ pub(crate) fn unwind(binding: &dyn AnyBinding, stop: &dyn Fn(&Bound) -> Option<Q
     if let Some((id, data)) = data {
         let twice = bound.ledger.twice_since(id);
         machine.promises.check(Promise::NothingLeft, twice.is_none(), || {
-            format!("{}: the ledger has grown within one binding: {twice:?}", bound.name())
+            format!("{}: acquired twice within one binding: {twice:?}", bound.name())
         });
         release_one(id, data, &mut ctx);
     } else if ctx.quiesced.is_none() {
-        // There is no data to ask: a probe failed after it had told its device an address.
+        // Without driver data there is no `quiesce` to call: a probe failed after it had published a DMA address.
         ctx.quiesced = stop(bound);
         if let Some(quiesced) = &ctx.quiesced {
             bound.emit(|| EventKind::Quiesced { how: quiesced.how().into() });
@@ -40,14 +40,14 @@ pub(crate) fn unwind(binding: &dyn AnyBinding, stop: &dyn Fn(&Bound) -> Option<Q
     });
     while let Some((id, entry)) = bound.ledger.pop() {
         machine.promises.check(Promise::SingleUnwindPath, bound.ledger.newest().is_none_or(|left| left < id), || {
-            format!("{}: {} goes back before what came after it", bound.name(), entry.kind().name())
+            format!("{}: {} is released before entries acquired after it", bound.name(), entry.kind().name())
         });
         release_one(id, entry, &mut ctx);
     }
     ctx.quiesced
 }
 
-/// Releases one entry and tells who took it back.
+/// Releases one entry and emits an event with its back-end and the outcome.
 pub(crate) fn release_one(id: EntryId, entry: Box<dyn Entry>, ctx: &mut UnwindCtx<'_>) -> Outcome {
     let bound = ctx.bound;
     let kind = entry.kind();
@@ -57,7 +57,7 @@ pub(crate) fn release_one(id: EntryId, entry: Box<dyn Entry>, ctx: &mut UnwindCt
     }
     let (what, backend) = (entry.what(), entry.backend());
     let outcome = entry.release(ctx);
-    let told = outcome.clone();
-    bound.emit(|| EventKind::Released { entry: id, resource: kind.name(), what, backend, outcome: told });
+    let logged = outcome.clone();
+    bound.emit(|| EventKind::Released { entry: id, resource: kind.name(), what, backend, outcome: logged });
     outcome
 }

@@ -1,4 +1,4 @@
-//! Context that every part of a machine works in: env, instrument, events, promises, and waits that are reported.
+//! Context shared by all floors: env, instrument, events, promises, and reports of long waits.
 
 mod clock;
 mod waits;
@@ -14,7 +14,7 @@ pub use clock::SystemClock;
 pub(crate) use waits::Awaited;
 
 /// Env, instrument, event stream and promises of one machine. A [`Machine`](crate::machine::Machine) dereferences to its
-/// own; code that needs nothing else of the machine takes this.
+/// own; code that needs nothing else of the machine takes a `Context`.
 pub struct Context {
     pub(crate) env: Arc<dyn Env>,
     pub(crate) instrument: Option<Arc<dyn Instrument>>,
@@ -35,17 +35,17 @@ impl Context {
         }
     }
 
-    /// The target that the machine runs on.
+    /// Target that the machine runs on.
     pub fn env(&self) -> &dyn Env {
         &*self.env
     }
 
-    /// The same, for objects that outlive a borrow of the machine, such as providers.
+    /// Target that the machine runs on, for objects that outlive a borrow of the machine, such as providers.
     pub fn shared_env(&self) -> &Arc<dyn Env> {
         &self.env
     }
 
-    /// The instrument that observes the machine, if there is one.
+    /// Instrument of the machine, if there is one.
     pub fn instrument(&self) -> Option<&Arc<dyn Instrument>> {
         self.instrument.as_ref()
     }
@@ -55,7 +55,7 @@ impl Context {
         &self.promises
     }
 
-    /// Emits an event. `kind` is built only when somebody reads events.
+    /// Emits an event. `kind` is called only when events are recorded.
     pub(crate) fn emit(&self, device: Option<&Arc<str>>, kind: impl FnOnce() -> EventKind) {
         if !self.env.tracing_enabled() {
             return;

@@ -1,4 +1,4 @@
-//! Waits for somebody who is inside: a user of a driver, of a door, of a device lock. One that lasts is told.
+//! Waits for active users of a driver, of a run-down object or of a device lock. Long waits are reported.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -12,23 +12,23 @@ use crate::event::EventKind;
 use crate::sync::{self, Mutex, record_wait};
 use crate::time::Instant;
 
-/// After this time a wait is told, and again each time when it has lasted twice as long.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time after which a wait is reported, and again whenever it has lasted twice as long.
+const REPORT_AFTER: Duration = Duration::from_secs(1);
 
-/// How often a waiter gives way before it lets time pass, on a target whose time passes only when somebody waits.
-const TURNS: u32 = 1_000;
+/// Number of spins before a waiter calls [`Env::wait`](crate::env::Env::wait), for targets whose time passes only in waits.
+const SPINS: u32 = 1_000;
 
-/// How long a waiter then waits before it looks again.
+/// Interval at which a waiter then polls.
 const POLL: Duration = Duration::from_millis(1);
 
-/// The waits that go on, by number: for which device, and for whom.
+/// Waits in progress, by number: the device, and the users waited for.
 #[derive(Default)]
 pub(super) struct LongWaits(Mutex<Numbered>);
 
-/// The number of the last wait, and those that go on.
+/// Number of the latest wait, and the waits in progress.
 type Numbered = (u64, BTreeMap<u64, (Arc<str>, Vec<Awaited>)>);
 
-/// A wait that goes on.
+/// Registration of a wait in progress.
 struct Waiting<'m>(&'m LongWaits, u64);
 
 impl LongWaits {
@@ -42,7 +42,7 @@ impl LongWaits {
 }
 
 impl Waiting<'_> {
-    fn is_for(&self, on: Vec<Awaited>) {
+    fn update(&self, on: Vec<Awaited>) {
         if let Some((_, known)) = self.0.0.lock().1.get_mut(&self.1) {
             *known = on;
         }
@@ -56,11 +56,11 @@ impl Drop for Waiting<'_> {
 }
 
 impl Context {
-    /// Waits until `over`, for `who` is inside something of `device`: what each one does, and since when. After a second,
-    /// and each time when it has lasted twice as long, the wait is told; [`stuck_users`](Self::stuck_users) lists it. For
-    /// drivers that wait for users of their own.
+    /// Waits until `over` returns true, because all users of an object of `device` have left. `who` returns the active users:
+    /// the activity of each, and its start. After a second, and whenever it has lasted twice as long, the wait is reported;
+    /// [`stuck_users`](Self::stuck_users) lists it. Also for drivers that wait for users of their own.
     ///
-    /// Interrupts and timers may run meanwhile, so the caller holds no lock but device locks.
+    /// Interrupts and timers may run meanwhile, so the caller may hold device locks, but no other lock.
     pub fn wait_for_users(
         &self,
         device: &str,
@@ -74,21 +74,22 @@ impl Context {
         let begun = env.now();
         let name: Arc<str> = device.into();
         let _waits =
-            record_wait(|| format!("{device} waits until its users are out: {}", in_words(&who(), begun).join("; ")));
+            record_wait(|| format!("{device} waits until its users are out: {}", describe(&who(), begun).join("; ")));
         let listed = self.waits.begin(&name, who());
-        let (mut turns, mut after) = (0, PATIENCE);
+        let (mut spins, mut after) = (0, REPORT_AFTER);
         while !over() {
-            if turns < TURNS || sync::is_scheduled() {
-                turns += 1;
+            // Under a scheduler a yield is enough: it runs the user that is waited for.
+            if spins < SPINS || sync::is_scheduled() {
+                spins += 1;
                 sync::relax();
             } else {
                 sync::pause();
                 env.wait((begun + after).min(env.now() + POLL));
-                listed.is_for(who());
+                listed.update(who());
             }
             let waited = env.now().since(begun);
             if waited >= after {
-                let on = in_words(&who(), env.now());
+                let on = describe(&who(), env.now());
                 self.emit(Some(&name), || EventKind::StillWaiting { seconds: waited.as_secs(), on });
                 while after <= waited {
                     after *= 2;
@@ -97,19 +98,19 @@ impl Context {
         }
     }
 
-    /// Waits that go on: of which device, and each one who is waited for in words (a call, an operation, an interrupt, who
-    /// holds the device lock), longest first.
+    /// Waits in progress, oldest first: the device, and a description of each user waited for (a call, an operation, an
+    /// interrupt, the holder of the device lock).
     pub fn stuck_users(&self) -> Vec<(Arc<str>, Vec<String>)> {
         let now = self.env.now();
         let all = self.waits.0.lock();
-        all.1.values().map(|(device, on)| (Arc::clone(device), in_words(on, now))).collect()
+        all.1.values().map(|(device, on)| (Arc::clone(device), describe(on, now))).collect()
     }
 }
 
-/// One who is waited for: what is done there, and since when.
+/// User that is waited for: its activity, and its start.
 pub(crate) type Awaited = (String, Instant);
 
-/// Those who are waited for, in words.
-pub(crate) fn in_words(who: &[Awaited], now: Instant) -> Vec<String> {
+/// Descriptions of users that are waited for.
+pub(crate) fn describe(who: &[Awaited], now: Instant) -> Vec<String> {
     who.iter().map(|(what, since)| format!("{what}, inside for {:?}", now.since(*since))).collect()
 }

@@ -1,4 +1,4 @@
-//! Devices: what firmware says of them, and what the machine keeps of them.
+//! Devices: their firmware descriptions and their run-time state.
 
 mod state;
 

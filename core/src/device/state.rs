@@ -17,37 +17,37 @@ use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Guard, Mutex, is_scheduled, record_wait};
 use crate::translation::IommuError;
 
-/// The binding of a device, as far as the device itself knows it. `binding` knows the rest.
+/// Binding of a device, reduced to what this module needs; `binding` has the full type.
 pub(crate) trait CurrentBinding: Any + Send + Sync {
     /// Name of the driver.
     fn driver(&self) -> &'static str;
 }
 
-/// A device: what firmware says of it, and who holds it.
+/// Device of a machine: its firmware description and its binding.
 pub struct Device {
     node: NodeId,
     desc: DeviceDesc,
     /// The device lock. Held across probe and unbind. Lock order: device lock, registry, group, everything else; never
     /// two device locks at a time, but a parent's before its child's.
     lock: Mutex<()>,
-    /// What the holder of that lock does, and since when. A leaf lock.
+    /// Operation that holds the device lock, and its start. A leaf lock.
     locked_by: Mutex<Option<(&'static str, Instant)>>,
     phase: AtomicU8,
     binding: Mutex<Option<Arc<dyn CurrentBinding>>>,
     driver_override: Mutex<Option<Arc<str>>>,
-    /// Why its IOMMU did not take it in when that was tried last. A leaf lock.
+    /// Error of the latest attempt to add the device to its IOMMU. A leaf lock.
     pub(crate) not_joined: Mutex<Option<IommuError>>,
     /// The driver's name while the device's `driver` link is visible in the control tree.
     pub(crate) visible_driver: Mutex<Option<&'static str>>,
-    /// Which of the machine's bindings its last one was, counting from 1.
+    /// Sequence number of the device's latest binding within its machine, from 1.
     pub(crate) bound_seq: AtomicU64,
-    /// What the env's own device holds for as long as it is there.
+    /// Claims of an env-owned device, held while it is present.
     pub(crate) env_claims: Mutex<Vec<Arc<Claim>>>,
-    /// Left its bus; nothing may bind it any more.
+    /// True once it has left its bus; it cannot be bound any more.
     removed: AtomicBool,
-    /// Its registers do not answer any more.
+    /// True once its registers no longer respond.
     gone: AtomicBool,
-    /// A pass-through user had it, and it could not be reset since (P12).
+    /// True while it has not been reset since its latest pass-through owner (P12).
     pub(crate) left_by_user: AtomicBool,
 }
 
@@ -71,44 +71,46 @@ impl Device {
         })
     }
 
-    /// Name on its bus.
+    /// Name of the device on its bus.
     pub fn name(&self) -> &str {
         &self.desc.name
     }
 
-    /// Its firmware node.
+    /// Firmware node of the device.
     pub fn node(&self) -> NodeId {
         self.node
     }
 
-    /// What firmware says of it.
+    /// Firmware description of the device.
     pub fn desc(&self) -> &DeviceDesc {
         &self.desc
     }
 
-    /// Where it is in its life with a driver.
+    /// Phase of the device's binding.
     pub fn phase(&self) -> Phase {
+        // Acquire: whoever sees a phase also sees the steps that led to it.
         Phase::from_u8(self.phase.load(Ordering::Acquire))
     }
 
-    /// Follows the transition table.
+    /// Changes the phase along the transition table.
     ///
     /// # Panics
     ///
-    /// When the table has no such transition: a fault of the core, not of its users.
+    /// If the table has no such transition: a bug of the core, not of its users.
     pub(crate) fn set_phase(&self, context: &Context, next: Phase) {
         let now = self.phase();
         assert!(now.may_become(next), "{}: no transition from {now} to {next}", self.name());
+        // Release: pairs with the load in `phase`. Writers hold the device lock, so load and store need not be one step.
         self.phase.store(next as u8, Ordering::Release);
         context.cover(CoveragePoint::Transition(now, next));
     }
 
-    /// The driver that holds it, from the beginning of its probe to the end of the way back.
+    /// Name of the driver, from the start of its probe to the end of unwinding.
     pub fn driver(&self) -> Option<&'static str> {
         self.binding.lock().as_ref().map(|b| b.driver())
     }
 
-    /// The only driver that may bind it, when `driver_override` is set.
+    /// Name of the only driver that may bind the device, when `driver_override` is set.
     pub fn driver_override(&self) -> Option<Arc<str>> {
         self.driver_override.lock().clone()
     }
@@ -118,30 +120,32 @@ impl Device {
         *self.driver_override.lock() = driver.map(Arc::from);
     }
 
-    /// True once its registers do not answer any more.
+    /// Returns true once its registers no longer respond.
     pub fn is_gone(&self) -> bool {
+        // Acquire: pairs with `set_gone`.
         self.gone.load(Ordering::Acquire)
     }
 
-    /// True once it has left its bus.
+    /// Returns true once it has left its bus.
     pub fn is_removed(&self) -> bool {
+        // Acquire: pairs with `set_removed`.
         self.removed.load(Ordering::Acquire)
     }
 
-    /// Takes the device lock, to do `what`.
+    /// Acquires the device lock for operation `what`.
     ///
-    /// A wait that lasts is told, with who holds the lock. Interrupts and timers may run meanwhile.
+    /// A long wait is reported, with the holder of the lock. Interrupts and timers may run meanwhile.
     pub(crate) fn acquire(&self, context: &Context, what: &'static str) -> DeviceLock<'_> {
         let now = || context.env().now();
         if let Some(lock) = self.try_acquire(what, now()) {
             return lock;
         }
         if is_scheduled() {
-            // The scheduler says when it is free, and whether it ever will be.
+            // The scheduler knows when the lock becomes free, and detects a deadlock.
             let by = self.lock_holder().map_or_else(String::new, |(by, _)| format!(" ({by})"));
             let _waits =
                 record_wait(|| format!("{what} waits for the device lock of {}, {}{by}", self.name(), self.phase()));
-            // Named already; not once more by where it is taken.
+            // The wait is recorded above with its purpose; locking must not record it again by location.
             return self.locked(self.lock.lock(), what, now());
         }
         let mut taken = None;
@@ -153,7 +157,7 @@ impl Device {
         taken.unwrap_or_else(|| self.locked(self.lock.lock(), what, now()))
     }
 
-    /// Takes the device lock if it is free.
+    /// Acquires the device lock if it is free.
     pub(crate) fn try_acquire(&self, what: &'static str, now: Instant) -> Option<DeviceLock<'_>> {
         self.lock.try_lock().map(|guard| self.locked(guard, what, now))
     }
@@ -163,7 +167,7 @@ impl Device {
         DeviceLock { device: self, _guard: guard }
     }
 
-    /// Who has the device lock, and since when.
+    /// Description of the holder of the device lock, and the time since which it holds it.
     fn lock_holder(&self) -> Option<Awaited> {
         let (what, since) = (*self.locked_by.lock())?;
         let driver = self.driver().map_or_else(String::new, |driver| format!(", driver {driver}"));
@@ -171,10 +175,12 @@ impl Device {
     }
 
     pub(crate) fn set_gone(&self) {
+        // Release: whoever sees the flag also sees the state that the removal left behind.
         self.gone.store(true, Ordering::Release);
     }
 
     pub(crate) fn set_removed(&self) {
+        // Release: whoever sees the flag also sees the removal from the bus.
         self.removed.store(true, Ordering::Release);
     }
 
@@ -184,12 +190,12 @@ impl Device {
 
     pub(crate) fn set_current(&self, binding: Option<Arc<dyn CurrentBinding>>) {
         let old = core::mem::replace(&mut *self.binding.lock(), binding);
-        // Outside the lock: the last owner's destructor may look at the device.
+        // Dropped outside the lock: the destructor of the last reference may access the device.
         drop(old);
     }
 }
 
-/// The device lock, held.
+/// Guard of the device lock.
 pub(crate) struct DeviceLock<'d> {
     device: &'d Device,
     _guard: Guard<'d, ()>,
@@ -197,7 +203,7 @@ pub(crate) struct DeviceLock<'d> {
 
 impl Drop for DeviceLock<'_> {
     fn drop(&mut self) {
-        // Before the guard goes: the next holder says who it is.
+        // Cleared before the lock is released, so that it cannot erase the next holder's entry.
         *self.device.locked_by.lock() = None;
     }
 }

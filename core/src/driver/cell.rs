@@ -1,8 +1,8 @@
-//! A binding and the driver data inside it, which borrows from it.
+//! A binding together with its driver data, which borrows from it.
 //!
-//! Driver data that borrows from its own binding is self-referential. This module is the only place that knows.
+//! Driver data that borrows from its own binding is self-referential. Only this module deals with that.
 
-// UNSAFETY: the lifetime of driver data is erased while it is stored, and given back, shortened, for each use.
+// UNSAFETY: the lifetime of driver data is erased while it is stored, and restored, shortened, for each use.
 #![expect(unsafe_code, reason = "driver data borrows from the binding that stores it")]
 
 use alloc::boxed::Box;
@@ -16,23 +16,23 @@ use crate::binding::{Activity, AnyBinding, Bound, TrackedRundown};
 use crate::promise::Promise;
 use crate::sync::Mutex;
 
-/// One driver's hold on one device.
+/// Binding of a device to driver `D`.
 ///
 /// # Invariants
 ///
 /// - `data` is `None`, or owns a boxed `D::Data<'b>` whose `'b` borrows from `bound` in this very object.
 /// - `bound` is not moved or dropped while `data` is `Some`: the object lives in an `Arc`, gives out only `&Bound`, and
 ///   its `Drop` drops the data first.
-/// - `data` changes only while `door` is closed and drained, so that a guard of `door` keeps it alive and in place.
+/// - `data` changes only while `users` is closed and drained, so a guard of `users` keeps it alive and in place.
 pub(crate) struct Binding<D: Driver> {
     driver: Arc<D>,
     data: Mutex<Option<Stored<D>>>,
-    /// Users of the data.
-    door: TrackedRundown,
+    /// Run-down protection of the driver data.
+    users: TrackedRundown,
     bound: Bound,
 }
 
-/// An owned, boxed `D::Data` whose lifetime is forgotten.
+/// Owned, boxed `D::Data` with its lifetime erased.
 struct Stored<D: Driver>(NonNull<D::Data<'static>>);
 
 // SAFETY: owning the pointer is owning the box behind it, and `Driver::Data` is `Send + Sync` for every lifetime.
@@ -48,21 +48,21 @@ impl<D: Driver> Drop for Stored<D> {
 
 impl<D: Driver> Binding<D> {
     pub(crate) fn new(driver: Arc<D>, bound: Bound) -> Self {
-        Self { driver, data: Mutex::new(None), door: TrackedRundown::closed(), bound }
+        Self { driver, data: Mutex::new(None), users: TrackedRundown::closed(), bound }
     }
 
-    /// Runs `use_data` on the driver's data, which stays alive and in place meanwhile. `None` once users are shut out.
+    /// Runs `use_data` on the driver data, which stays alive and in place meanwhile. `None` once new users are refused.
     ///
-    /// The closure takes the data with any lifetime, so it cannot keep a borrow of it.
+    /// The closure accepts the data with any lifetime, so it cannot keep a borrow of it.
     pub(crate) fn with<R>(&self, activity: Activity, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Option<R> {
-        let _inside = self.door.enter_as(activity, self.bound.system().env().now())?;
+        let _user = self.users.enter_as(activity, self.bound.system().env().now())?;
         let Some(data) = self.data.lock().as_ref().map(|d| d.0) else {
             self.bound.system().promises.check(Promise::NoUseAfterRevoke, false, || {
-                format!("{}: somebody got in although there is no driver data", self.bound.name())
+                format!("{}: a user was admitted without driver data", self.bound.name())
             });
             return None;
         };
-        // SAFETY: `_inside` keeps the door from draining, hence (third invariant) the box behind `data` alive and in
+        // SAFETY: `_user` keeps the run-down from draining, hence (third invariant) the box behind `data` alive and in
         // place. The data is only shared from here. Its true lifetime `'b` has not ended (first two invariants), and
         // `use_data` accepts every lifetime, so also that one.
         Some(use_data(unsafe { data.as_ref() }))
@@ -71,7 +71,7 @@ impl<D: Driver> Binding<D> {
 
 impl<D: Driver> Drop for Binding<D> {
     fn drop(&mut self) {
-        // The unwinder has emptied this before, except when a machine was leaked. Data before `bound`, in any case.
+        // Normally empty after unwinding, except when a machine was leaked. The data must be dropped before `bound`.
         drop(self.data.lock().take());
     }
 }
@@ -89,17 +89,17 @@ impl<D: Driver> AnyBinding for Binding<D> {
         let data = Box::new(self.driver.probe(&self.bound)?);
         let raw = NonNull::from(Box::leak(data)).cast::<D::Data<'static>>();
         // INVARIANT: the data borrows at most from `self.bound`, because `Driver::probe` is written for every lifetime
-        // of its argument. The door is still closed.
+        // of its argument. `users` is still closed.
         *self.data.lock() = Some(Stored(raw));
         Ok(())
     }
 
     fn open(&self) {
-        self.door.reopen();
+        self.users.reopen();
     }
 
     fn close(&self) {
-        self.door.close();
+        self.users.close();
     }
 
     fn request_release(&self) {
@@ -108,12 +108,12 @@ impl<D: Driver> AnyBinding for Binding<D> {
 
     fn quiesce(&self) -> Option<Result<Quiesced, QuiesceError>> {
         let data = self.data.lock().as_ref()?.0;
-        // SAFETY: as in `with`; only the unwinder, which calls this, takes the data out, and it does so later.
+        // SAFETY: as in `with`; only the unwinder, which calls this, removes the data, and it does so later.
         Some(D::quiesce(unsafe { data.as_ref() }))
     }
 
     fn drain(&self) {
-        self.door.close_and_drain(self.bound.system(), self.bound.name());
+        self.users.close_and_drain(self.bound.system(), self.bound.name());
     }
 
     fn drop_data(&self) {

@@ -1,21 +1,21 @@
-//! Drivers of any type, as the machine keeps them.
+//! Registered drivers with their type erased.
 
 use alloc::sync::Arc;
 
 use super::{Binding, DmaOwner, Driver, Match};
 use crate::binding::{AnyBinding, Bound};
 
-/// A registered driver whose type is forgotten.
+/// Registered driver of any type.
 pub(crate) trait AnyDriver: Send + Sync {
     fn name(&self) -> &'static str;
     fn matches(&self) -> &'static [Match];
     fn dma(&self) -> DmaOwner;
     fn suppresses_bind_attrs(&self) -> bool;
-    /// A binding of this driver around `bound`, without data yet.
+    /// Creates a binding of this driver around `bound`, without driver data.
     fn binding(&self, bound: Bound) -> Arc<dyn AnyBinding>;
 }
 
-/// Forgets the type of `D`.
+/// Erases the type of `D`.
 pub(crate) struct Adapter<D>(pub(crate) Arc<D>);
 
 impl<D: Driver> AnyDriver for Adapter<D> {

@@ -1,4 +1,4 @@
-//! Users inside a driver's data, while the device is unbound.
+//! Users of driver data while the device is unbound.
 
 use alloc::sync::Arc;
 use std::sync::atomic::{AtomicBool as PlainBool, Ordering as PlainOrdering};
@@ -13,8 +13,8 @@ use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::machine::{Handle, Machine, Policy};
 
-/// A machine with one device, held by `driver`.
-fn held_by<D: Driver>(driver: D) -> Handle {
+/// Machine with one device, bound to `driver`.
+fn bound_to<D: Driver>(driver: D) -> Handle {
     let machine = Machine::new(FakeEnv::silent(), Policy { check_dma: false, ..Policy::default() });
     machine.register(driver);
     let mut desc = DeviceDesc::new("1000.widget");
@@ -51,19 +51,19 @@ impl Driver for Widget {
     }
 }
 
-/// P5 on a whole machine: a call by a client runs to its end while the data lives, or finds nobody.
+/// P5 on a whole machine: a client's call completes while the driver data is alive, or is refused.
 #[test]
-fn loom_a_call_runs_before_the_unbind_drops_the_data_or_not_at_all() {
+fn loom_a_call_completes_before_the_unbind_drops_the_data_or_is_refused() {
     of_many_steps().check(|| {
-        let machine = held_by(Widget);
+        let machine = bound_to(Widget);
         let client = machine.client::<Widget>("1000.widget").unwrap();
         let caller = {
             let client = client.clone();
             thread::spawn(move || {
                 let _ = client.call(|data| {
-                    assert!(data.alive.load(PlainOrdering::SeqCst), "P5: the data is gone when the call begins");
+                    assert!(data.alive.load(PlainOrdering::SeqCst), "P5: the data was dropped before the call");
                     thread::yield_now();
-                    assert!(data.alive.load(PlainOrdering::SeqCst), "P5: the data went during the call");
+                    assert!(data.alive.load(PlainOrdering::SeqCst), "P5: the data was dropped during the call");
                 });
             })
         };
@@ -74,12 +74,12 @@ fn loom_a_call_runs_before_the_unbind_drops_the_data_or_not_at_all() {
     });
 }
 
-/// P2, P4 on a whole machine: DMA memory that a client takes while the way back begins goes back once, whether the
-/// client gives it back or the binding does.
+/// P2, P4 on a whole machine: DMA memory that a client allocates while unwinding begins is freed once, whether by the
+/// client or by the binding.
 #[test]
-fn loom_dma_memory_taken_during_an_unbind_goes_back_once() {
+fn loom_dma_memory_allocated_during_an_unbind_is_freed_once() {
     of_many_steps().check(|| {
-        let machine = held_by(Widget);
+        let machine = bound_to(Widget);
         let client = machine.client::<Widget>("1000.widget").unwrap();
         let caller = thread::spawn(move || {
             let _ = client.call(|data| {

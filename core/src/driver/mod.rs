@@ -1,4 +1,4 @@
-//! The driver author's face: one trait, and the answers it may give.
+//! The driver author's interface: one trait and its return types.
 
 mod cell;
 mod client;
@@ -15,7 +15,7 @@ pub use crate::errno::Errno;
 pub use crate::error::{Missing, ProbeError};
 pub use crate::lifecycle::{DmaOwner, IrqReturn, QuiesceError, Quiesced};
 
-/// What a driver can be matched by.
+/// Criterion by which a driver matches devices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Match {
     /// An entry of the device's `compatible` list, compared as a whole.
@@ -29,11 +29,11 @@ impl Match {
     }
 }
 
-/// A driver.
+/// Device driver.
 ///
-/// The core calls [`probe`](Self::probe) when a device matches and everything that the device needs is there. Whatever
-/// `probe` takes from its [`Bound`] belongs to the binding: the core gives it back, newest first, when `probe` fails
-/// and when the binding ends, and there is no other clean-up code. The driver's data may borrow from it.
+/// The core calls [`probe`](Self::probe) when a device matches and all its suppliers are present. Everything that `probe`
+/// acquires from its [`Bound`] belongs to the binding: the core releases it, newest first, when `probe` fails and when
+/// the binding ends, so there is no other clean-up code. The driver data may borrow from it.
 ///
 /// ```
 /// use bindery::binding::{Bound, Mmio};
@@ -65,42 +65,49 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// Name under `/sys/bus/*/drivers`.
     const NAME: &'static str;
 
-    /// What it drives.
+    /// Devices that it drives.
     const MATCHES: &'static [Match];
 
-    /// Who programs the device's translation.
+    /// Owner of the device's DMA translation.
     const DMA: DmaOwner = DmaOwner::Kernel;
 
-    /// Whether users are kept from binding and unbinding its devices by hand: in the control tree the driver then has
-    /// neither `bind` nor `unbind` (linux-6.12 `struct device_driver.suppress_bind_attrs`, `include/linux/device/driver.h`;
+    /// Suppresses manual bind and unbind by users: in the control tree the driver then has neither `bind` nor `unbind`
+    /// (linux-6.12 `struct device_driver.suppress_bind_attrs`, `include/linux/device/driver.h`;
     /// `bus_add_driver`, `drivers/base/bus.c`).
     ///
-    /// For drivers that much of the machine stands on. It is about these two files only: probing by itself,
-    /// `drivers_probe`, `driver_override`, the calls of [`Machine`](crate::machine::Machine), a supplier that leaves, and
-    /// the removal of device or driver bind and unbind as ever.
+    /// For drivers that much of the machine depends on. It affects these two files only: automatic probing,
+    /// `drivers_probe`, `driver_override`, the methods of [`Machine`](crate::machine::Machine), a supplier that leaves, and
+    /// the removal of the device or driver still bind and unbind.
     const SUPPRESS_BIND_ATTRS: bool = false;
 
-    /// What the driver keeps for one device. It may borrow from the binding; it is dropped before anything that the
-    /// binding owns is given back.
+    /// Driver data of one device. It may borrow from the binding; it is dropped before any resource of the binding is
+    /// released.
     type Data<'b>: Send + Sync;
 
-    /// Starts driving a device. To be called again later when something is missing, return
-    /// [`ProbeError::Defer`].
+    /// Initialises a device and returns the driver data.
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::Defer`] when something is missing: the core calls `probe` again once it has arrived. Any other error
+    /// leaves the device unbound.
     fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError>;
 
-    /// Asks those who use the device through this driver to leave, while they can still work with it; called before
-    /// [`quiesce`](Self::quiesce), not for a device that has vanished. Bound the time it takes: who has not left by then
-    /// is cut off. The default asks nobody.
+    /// Requests users of the device to release it while it still works (as a VFIO release request). Called before
+    /// [`quiesce`](Self::quiesce), but not after a surprise removal. Must take bounded time: users that have not left by
+    /// then are cut off. The default does nothing.
     fn request_release(data: &Self::Data<'_>) {
         let _ = data;
     }
 
-    /// Stops the device: no DMA and no interrupt afterwards. Called first on the way back, when no new user can get at
-    /// the data any more; users that are already inside may still be running. Bound the time it takes: a device that
-    /// does not stop is reported with [`QuiesceError`], and its memory is kept from re-use.
+    /// Stops the device: no DMA and no interrupts afterwards. Called at the start of unwinding, when new users of the driver
+    /// data are refused; active users may still be running. Must take bounded time.
+    ///
+    /// # Errors
+    ///
+    /// [`QuiesceError`] when the device does not stop: its memory is then quarantined.
     fn quiesce(data: &Self::Data<'_>) -> Result<Quiesced, QuiesceError>;
 
-    /// Serves interrupt number `index` of the device. The default leaves it to a thread that waits with [`Irq::wait`](crate::irq::Irq::wait).
+    /// Handles interrupt `index` of the device. The default wakes a thread that waits in [`Irq::wait`](crate::irq::Irq::wait).
     fn interrupt(data: &Self::Data<'_>, index: usize) -> IrqReturn {
         let _ = (data, index);
         IrqReturn::WakeThread

@@ -1,4 +1,4 @@
-//! A target for the core's own unit tests: some RAM, one register window, a clock that jumps.
+//! Target for the core's unit tests: some RAM, one register window, a clock that advances only in waits.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ use crate::instrument::{FaultPoint, Instrument};
 use crate::machine::{Handle, Machine, Policy};
 use crate::mem::fake::FakeMemory;
 
-/// Registers that remember what was written.
+/// Registers that hold the values written.
 pub(crate) struct FakeRegs(Mutex<[u32; 16]>);
 
 impl Io for FakeRegs {
@@ -36,7 +36,7 @@ impl Io for FakeRegs {
     }
 }
 
-/// The target. Public parts are what tests look at and turn.
+/// Fake target. Tests read and set its public fields.
 pub(crate) struct FakeEnv {
     memory: Arc<dyn Memory>,
     pub(crate) regs: Arc<FakeRegs>,
@@ -48,8 +48,8 @@ pub(crate) struct FakeEnv {
     now: Mutex<u64>,
     sink: Mutex<Option<Weak<dyn IrqSink>>>,
     tracing_enabled: bool,
-    /// Counted where others may run between a call and its effect: the locks here are not loom's. To give way would not
-    /// be enough: loom then tries no order in which only one of two callers is held up.
+    /// Incremented where loom may switch threads between a call and its effect, since the locks here are not loom's. A
+    /// yield would not do: loom then tries no order in which only one of two callers is delayed.
     #[cfg(loom)]
     step: crate::sync::atomic::AtomicUsize,
 }
@@ -64,7 +64,7 @@ impl FakeEnv {
         Arc::new(Self::of(memory, true))
     }
 
-    /// A machine on this target, whose fault points are this target's.
+    /// Machine on this target, with this target as its instrument.
     pub(crate) fn machine(self: &Arc<Self>, policy: Policy) -> Handle {
         Machine::with_instrument(Arc::clone(self) as _, policy, Arc::clone(self) as _)
     }
@@ -76,7 +76,7 @@ impl FakeEnv {
         }
     }
 
-    /// Names of the events about `device`, without the ledger's lines.
+    /// Events about `device`, oldest first.
     pub(crate) fn story(&self, device: &str) -> Vec<EventKind> {
         let events = self.events.lock().unwrap();
         let about = |e: &&Event| e.device.as_deref() == Some(device);
@@ -85,7 +85,7 @@ impl FakeEnv {
 }
 
 impl FakeEnv {
-    /// Four pages of RAM and nobody who reads events: as few steps as there can be, for models of every interleaving.
+    /// Target with four pages of RAM and no events: as few steps as possible, for models of every interleaving.
     #[cfg(loom)]
     pub(crate) fn silent() -> Arc<Self> {
         Arc::new(Self::of(FakeMemory::new(&[(0x4000_0000, 4 << 12, RamUse::Frames)]).dynamic(), false))
@@ -137,7 +137,7 @@ impl Env for FakeEnv {
     }
 
     fn wait(&self, until: Instant) {
-        // Whatever its sink wants to do on the way, at its time.
+        // Timers of the sink that expire before `until` run at their deadlines.
         let sink = self.sink.lock().unwrap().clone().and_then(|s| s.upgrade());
         while let Some(at) = sink.as_ref().and_then(|s| s.next_deadline()).filter(|at| *at <= until) {
             let mut now = self.now.lock().unwrap();

@@ -1,6 +1,6 @@
 //! Access to device registers.
 
-/// Bytes that one register access moves.
+/// Width of a register access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Width {
@@ -21,33 +21,41 @@ impl Width {
     }
 }
 
-/// Why a register access did not happen.
+/// Error of a register access. The access did not happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum IoError {
-    /// The device was removed, or its registers were taken away from this user.
+    /// The device was removed, or this user's access was revoked.
     #[error("the device's registers are gone")]
     Gone,
-    /// The access does not lie inside the window, or not on a multiple of its width.
+    /// The access is outside the window, or not aligned to its width.
     #[error("bad register access: offset {offset:#x}, {bytes} bytes")]
     Bad {
-        /// Offset asked for, in bytes from the start of the window.
+        /// Requested offset, in bytes from the start of the window.
         offset: u64,
-        /// Width asked for, in bytes.
+        /// Requested width, in bytes.
         bytes: u8,
     },
 }
 
-/// A window onto the registers of one device.
+/// Register window of a device.
 ///
 /// Accesses happen in program order and exactly once; each carries the device's endianness as the CPU sees it (little).
-/// The window stays mapped while any `Arc<dyn Io>` to it lives, so a late access can fail but never touch other memory.
+/// The window stays mapped while any `Arc<dyn Io>` to it lives, so an access after unbind can fail but never reaches other memory.
 pub trait Io: Send + Sync {
     /// Size of the window in bytes.
     fn size(&self) -> u64;
 
     /// Reads the register at `offset` bytes. The value is zero-extended.
+    ///
+    /// # Errors
+    ///
+    /// [`IoError::Gone`] for a removed device, [`IoError::Bad`] outside the window or misaligned.
     fn read(&self, offset: u64, width: Width) -> Result<u64, IoError>;
 
     /// Writes the low `width` of `value` to the register at `offset` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
     fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError>;
 }

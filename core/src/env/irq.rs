@@ -1,33 +1,33 @@
-//! What a target does with interrupt lines.
+//! Control and delivery of interrupt lines.
 
 use super::{Instant, IrqLine, Trigger};
 
-/// What the core asks of an interrupt line.
+/// Operation of the core on an interrupt line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IrqControl {
-    /// Deliver this line from now on, unmasked.
+    /// Start delivery of the line, unmasked.
     Enable(Trigger),
-    /// Deliver nothing for now; a level request stays pending at the device.
+    /// Suspend delivery; a level-triggered request stays pending at the device.
     Mask,
-    /// Deliver again.
+    /// Resume delivery.
     Unmask,
-    /// Forget the line.
+    /// Stop delivery and free the line.
     Disable,
 }
 
-/// Where an env delivers interrupts, its own timer's among them.
+/// Receiver of interrupts from an env, including those of its timer.
 pub trait IrqSink: Send + Sync {
-    /// The line is requested. The receiver masks it if it can not serve it at once, so that a level request does not
-    /// come back for ever.
+    /// Delivers an interrupt on `line`. The receiver masks the line if it cannot handle the interrupt immediately, so that
+    /// a level-triggered request does not recur endlessly.
     fn interrupt(&self, line: IrqLine);
 
-    /// When [`timer`](Self::timer) is to be called next. An env asks before it waits or idles, and again when it is woken;
-    /// it waits no longer than until then.
+    /// Time of the next call to [`timer`](Self::timer). An env queries it before it waits or idles, and again when it is
+    /// woken, and waits no longer than until then.
     fn next_deadline(&self) -> Option<Instant> {
         None
     }
 
-    /// The moment has come. Called like an interrupt: from inside [`Env::wait`](super::Env::wait), or from a timer of the
-    /// hardware that behaves like it. May call [`Env::wait`](super::Env::wait) itself.
+    /// Signals that the deadline has passed. Called like an interrupt: from inside [`Env::wait`](super::Env::wait), or from
+    /// a hardware timer interrupt. May call [`Env::wait`](super::Env::wait) itself.
     fn timer(&self) {}
 }

@@ -1,7 +1,7 @@
-//! What a target must supply, and nothing else: memory, registers, interrupts, time, and somewhere to tell events.
+//! Interface that a target must implement: memory, registers, interrupts, time, and an event sink.
 //!
 //! A machine owns one [`Env`]. The simulated board, bare metal and Linux user space each implement it; the core and the
-//! drivers never learn which one they run on.
+//! drivers do not know which one they run on.
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -22,26 +22,26 @@ use crate::description::DeviceDesc;
 use crate::event::Event;
 use crate::translation::Iommu;
 
-/// Why the env could not do what the core asked.
+/// Error of an env's operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum EnvError {
-    /// There are no registers at this address, or not that many bytes of them.
+    /// No register window covers this range.
     #[error("no device registers at {base}, {len:#x} bytes")]
     NoSuchRegisters {
-        /// First byte asked for.
+        /// First byte requested.
         base: PhysAddr,
-        /// Bytes asked for.
+        /// Bytes requested.
         len: u64,
     },
     /// The interrupt controller has no such line.
     #[error("no interrupt line {0}")]
     NoSuchLine(IrqLine),
-    /// A fault was injected here on purpose.
+    /// A fault was injected here for a test.
     #[error("injected fault")]
     Injected,
 }
 
-/// One target: the machine below the core.
+/// Target that the core runs on.
 ///
 /// Every method may be called from any thread. None may call back into the machine, except that
 /// [`wait`](Self::wait) delivers interrupts to the sink given to [`connect`](Self::connect).
@@ -49,16 +49,24 @@ pub trait Env: Send + Sync {
     /// The RAM of this machine. The same object every time.
     fn memory(&self) -> Arc<dyn Memory>;
 
-    /// Gives access to the device registers at `base`, `len` bytes.
+    /// Maps the device registers at `base`, `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvError::NoSuchRegisters`] unless one register window covers the whole range.
     fn map_io(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Io>, EnvError>;
 
-    /// Changes how one interrupt line is delivered.
+    /// Changes the delivery of one interrupt line.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvError::NoSuchLine`] for a line that the interrupt controller does not have.
     fn irq(&self, line: IrqLine, control: IrqControl) -> Result<(), EnvError>;
 
-    /// Names the receiver of interrupts. Called once, when the machine is made.
+    /// Sets the receiver of interrupts. Called once, when the machine is created.
     fn connect(&self, sink: Weak<dyn IrqSink>);
 
-    /// Time since the machine started, never going back.
+    /// Monotonic time since the machine started.
     fn now(&self) -> Instant;
 
     /// Lets time pass until something happens (an interrupt was delivered, a device moved) or until `until`, whichever
@@ -66,24 +74,27 @@ pub trait Env: Send + Sync {
     /// have a [deadline](IrqSink::next_deadline) before `until`: it is kept.
     fn wait(&self, until: Instant);
 
-    /// Runs `job` soon, on a thread that holds nothing. A target that has no such thread gives the job back; the core
-    /// then does it when it is called next, and a user's callback runs where it is due and must not block. With the
-    /// feature `std` the default starts a thread.
+    /// Runs `job` soon, on a thread that holds no locks. With the feature `std` the default starts a thread.
+    ///
+    /// # Errors
+    ///
+    /// The job itself on a target without such a thread: the core then runs it when it is called next, and a user's
+    /// callback runs in the context in which it became due and must not block.
     fn spawn(&self, job: Job) -> Result<(), Job> {
         crate::sync::spawn(job)
     }
 
-    /// Index of the CPU this runs on, for per-CPU caches. A hint: it may be stale when used.
+    /// Index of the current CPU, for per-CPU caches. A hint: it may be stale when used.
     fn cpu(&self) -> usize {
         0
     }
 
-    /// Returns true when somebody reads events. The core builds none otherwise.
+    /// Returns true when events are recorded. The core builds none otherwise.
     fn tracing_enabled(&self) -> bool {
         false
     }
 
-    /// Takes one event. Called with core locks held: store it or write it, do not call the machine.
+    /// Records one event. Called with core locks held: store or write it, but do not call the machine.
     fn emit(&self, event: &Event) {
         let _ = event;
     }
@@ -95,8 +106,8 @@ pub trait Env: Send + Sync {
         false
     }
 
-    /// The IOMMU between `device` and this machine's memory when a host owns it: for a guest, or a program over VFIO. It
-    /// is asked for the stream of an empty specifier. `None` when the machine operates its own IOMMUs.
+    /// Host-owned IOMMU between `device` and this machine's memory, in a guest or a program that uses VFIO. Its stream is
+    /// looked up with an empty specifier. `None` when the machine operates its own IOMMUs.
     fn host_iommu(&self, device: &DeviceDesc) -> Option<Arc<dyn Iommu>> {
         let _ = device;
         None

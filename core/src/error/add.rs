@@ -1,20 +1,20 @@
-//! Errors of devices that are added.
+//! Errors of adding devices.
 
 use alloc::sync::Arc;
 
-/// Why a device could not be added.
+/// Error of adding a device.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AddError {
-    /// A device of that name, or for that node, is there already: this one.
+    /// A device of that name or for that node exists already; its name.
     #[error("there is a device {0} already")]
     Exists(Arc<str>),
-    /// The name cannot be that of a file in the control tree.
+    /// The name is not a valid file name in the control tree.
     #[error("{0:?} cannot name a device: it is empty, a dot name, or has a slash or a control character in it")]
     BadName(Arc<str>),
-    /// The name is longer than a file name can be.
+    /// The name exceeds the length of a file name.
     #[error("a name of {0} bytes cannot name a device: a file name has at most 255")]
     NameTooLong(usize),
-    /// Every driver's directory has a file of that name, and the device's link would stand beside it.
+    /// The name collides with a file in every driver's directory, where the device's link is created.
     #[error("{0} cannot name a device: a driver's directory has a file of that name")]
     ReservedName(Arc<str>),
 }

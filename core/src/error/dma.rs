@@ -17,7 +17,7 @@ pub enum IovaError {
         /// Highest address allowed.
         limit: DeviceAddr,
     },
-    /// The range is not exactly one current allocation.
+    /// The range is not exactly one live allocation.
     #[error("{pages} pages at {addr} are not one allocated IOVA range: not freed")]
     NotAllocated {
         /// First address passed to the free.

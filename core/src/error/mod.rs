@@ -1,4 +1,4 @@
-//! Errors of the floors above, below those who pass them on: a probe fails with any of them.
+//! Errors of higher floors, defined here because a probe can fail with any of them.
 
 mod add;
 mod dma;

@@ -5,42 +5,42 @@ use crate::description::{NodeId, Unmet};
 use crate::env::{EnvError, IoError};
 use crate::errno::Errno;
 
-/// What a deferred probe waits for.
+/// Missing supplier or condition that a deferred probe waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Missing {
     /// The device that the firmware describes at this node.
     Node(NodeId),
-    /// A condition of this name that is no device's arrival: a firmware file, say. It is fulfilled by
-    /// [`Machine::fulfil`](crate::machine::Machine::fulfil). For a name that is made up while the driver runs, see
+    /// A named condition other than the arrival of a device, such as a firmware file. It is fulfilled by
+    /// [`Machine::fulfil`](crate::machine::Machine::fulfil). For a name computed at run time, see
     /// [`Bound::condition`](crate::binding::Bound::condition).
     Condition(&'static str),
 }
 
-/// Why a probe did not end in a binding.
+/// Error of a probe.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// Something is not there yet; try again when it has arrived.
+    /// A supplier or condition is missing; the probe is repeated when it arrives.
     #[error("waits for a supplier")]
     Defer {
-        /// What is missing.
+        /// The missing supplier or condition.
         on: Missing,
     },
-    /// Firmware names something that the device needs in a way that cannot be read, or that is disabled.
-    #[error("what it needs cannot be had: {0}")]
+    /// A required supplier is disabled, or firmware refers to it in a malformed way.
+    #[error("a required supplier is not available: {0}")]
     Unmet(Unmet),
-    /// A resource could not be had.
+    /// A resource could not be acquired.
     #[error(transparent)]
     Resource(ResourceError),
-    /// DMA memory could not be had.
+    /// DMA memory could not be allocated or mapped.
     #[error(transparent)]
     Dma(#[from] DmaError),
-    /// The device's registers do not answer.
+    /// An access to the device's registers failed.
     #[error(transparent)]
     Io(#[from] IoError),
-    /// The device does not do what it should, in the driver's words.
+    /// The device does not behave as expected, as described by the driver.
     #[error("{0}")]
     Device(&'static str),
-    /// There is no such device here after all.
+    /// The device is not present, or not one that the driver supports.
     #[error("no device")]
     NoDevice,
 }
@@ -61,7 +61,7 @@ impl From<EnvError> for ProbeError {
 }
 
 impl ProbeError {
-    /// Whether something was lacking that others have: it may come back.
+    /// Returns true for a shortage of something that other users hold and may release.
     pub(crate) fn is_shortage(&self) -> bool {
         match self {
             Self::Resource(e) => e.is_shortage(),
@@ -70,7 +70,7 @@ impl ProbeError {
         }
     }
 
-    /// The number that `bind` reports for this error.
+    /// Error number that `bind` reports.
     pub const fn errno(&self) -> Errno {
         match self {
             Self::Defer { .. } => Errno::EAGAIN,

@@ -1,4 +1,4 @@
-//! Why a resource could not be had.
+//! Errors of acquiring resources.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -13,24 +13,24 @@ use crate::errno::Errno;
 use crate::instrument::FaultPoint;
 use crate::translation::IommuError;
 
-/// Why a resource could not be had.
+/// Error of acquiring a resource.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ResourceError {
-    /// The firmware gives the device no such resource.
+    /// Firmware describes no such resource for the device.
     #[error("the device has no {kind} {index}")]
     Absent {
         /// `"registers"` or `"interrupt"`.
         kind: &'static str,
-        /// Which one was asked for, from 0.
+        /// Requested index, from 0.
         index: usize,
     },
-    /// Somebody else has it.
+    /// Another user holds it.
     #[error(transparent)]
     Held(#[from] Box<Conflict>),
-    /// The device has an interrupt of this controller, which is bound, and whose driver delivers none.
+    /// The interrupt belongs to this controller, which is bound, but whose driver delivers no interrupts.
     #[error("nobody delivers the interrupt lines of {0}")]
     NotDelivered(Arc<str>),
-    /// The device has an interrupt of the controller at this node, which is not bound yet. A probe that returns this is
+    /// The interrupt belongs to the controller at this node, which is not bound yet. A probe that returns this error is
     /// deferred until it is.
     #[error("waits for an interrupt controller")]
     NotYet(NodeId),
@@ -42,7 +42,7 @@ pub enum ResourceError {
         /// The specifier cells, as firmware has them.
         specifier: Vec<u32>,
     },
-    /// The way back has begun; nothing can be acquired any more.
+    /// Unwinding has begun; nothing can be acquired any more.
     #[error("the device is being unbound")]
     Unbinding,
     /// The target refused.
@@ -57,13 +57,13 @@ pub enum ResourceError {
     /// The translation could not be set up.
     #[error(transparent)]
     Iommu(#[from] IommuError),
-    /// A pass-through user had the device, and it cannot be reset.
+    /// The device could not be reset after its latest pass-through owner.
     #[error("the device is as its last pass-through user left it, and cannot be reset: {0}")]
     NotReset(SupplyError),
-    /// A pass-through owner wants a device whose bus has `dma-ranges` that cannot be read.
+    /// The bus of a device requested for pass-through has malformed `dma-ranges`.
     #[error("no DMA for this device: the dma-ranges of its bus cannot be read")]
     NoWindow,
-    /// The IOMMU translates other device addresses than the bus between it and the device carries (`dma-ranges`).
+    /// The device addresses that the IOMMU translates do not overlap those that the bus carries (`dma-ranges`).
     #[error("the IOMMU translates {first} to {last}, and the dma-ranges of the device's bus carry none of that")]
     NoCommonWindow {
         /// Lowest address that the IOMMU translates.
@@ -71,28 +71,28 @@ pub enum ResourceError {
         /// Highest one (inclusive).
         last: DeviceAddr,
     },
-    /// The supplier is there but does not provide what was asked for.
+    /// The supplier is bound but does not provide the requested service.
     #[error("the supplier does not provide this")]
     NotProvided,
-    /// The supplier uses this device itself, directly or through others.
+    /// The supplier depends on this device, directly or through others.
     #[error("the supplier uses this device itself")]
     SupplierCycle,
-    /// The firmware has no such property for the device.
+    /// Firmware has no such property for the device.
     #[error("the device has no {0}")]
     AbsentSupply(Box<str>),
-    /// A device of the child's name, or for its node, is there already.
+    /// A device of the child's name or for its node exists already.
     #[error("there is a device of the child's name, or for its node, already")]
     ChildExists,
-    /// The child's name cannot be that of a file in the control tree.
+    /// The child's name is not a valid file name in the control tree.
     #[error("the child's name cannot be that of a file beside its siblings; the event says why")]
     ChildName,
-    /// A fault was injected here on purpose.
+    /// A fault was injected here for a test.
     #[error("injected fault: {}", .0.name())]
     Injected(FaultPoint),
 }
 
 impl ResourceError {
-    /// Whether somebody else has what was asked for, or all of it is in use: it may come back.
+    /// Returns true when other users hold the requested resource, or all of it, and may release it.
     pub(crate) const fn is_shortage(&self) -> bool {
         matches!(
             self,

@@ -1,18 +1,18 @@
-//! The places where a call can fail.
+//! Fault points of the core.
 
 macro_rules! fault_points {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// A place in the core where a call can fail. The list below is the only one: a fault injector walks
-        /// [`FaultPoint::ALL`], and a test that must hit every place counts against it.
+        /// Fallible call of the core at which a failure can be injected. The list below is the only one: a fault injector
+        /// iterates over [`FaultPoint::ALL`], and tests check their coverage against it.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         pub enum FaultPoint { $($(#[$doc])* $name,)* }
 
         impl FaultPoint {
-            /// Every place, in declaration order.
+            /// All fault points, in declaration order.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The name that reports print.
+            /// Name in reports.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
@@ -33,7 +33,7 @@ fault_points! {
     ResetDeassert = "reset-deassert",
     /// Claiming an IOMMU group.
     GroupClaim = "group-claim",
-    /// Making an IOMMU domain.
+    /// Allocating an IOMMU domain.
     DomainAlloc = "domain-alloc",
     /// Attaching a device to a domain.
     DomainAttach = "domain-attach",
@@ -43,20 +43,20 @@ fault_points! {
     MapIo = "map-io",
     /// Requesting an interrupt line.
     IrqRequest = "irq-request",
-    /// Taking page frames.
+    /// Allocating page frames.
     FrameAlloc = "frame-alloc",
-    /// Taking contiguous memory from CMA.
+    /// Allocating contiguous memory from CMA.
     CmaAlloc = "cma-alloc",
-    /// Taking bounce-buffer slots.
+    /// Allocating bounce-buffer slots.
     BounceAlloc = "bounce-alloc",
-    /// Taking IOVA space.
+    /// Allocating IOVA space.
     IovaAlloc = "iova-alloc",
-    /// Taking a page for an I/O page table.
+    /// Allocating a page for an I/O page table.
     TableAlloc = "table-alloc",
     /// Registering a provider of clocks, resets, power or translation.
     Provide = "provide",
-    /// The device's stop request, at the start of the way back.
+    /// The driver's `quiesce`, at the start of unwinding.
     Quiesce = "quiesce",
-    /// Waiting for the IOMMU to confirm an invalidation.
+    /// Confirmation of an invalidation by the IOMMU.
     Invalidate = "invalidate",
 }

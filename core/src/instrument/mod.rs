@@ -1,4 +1,4 @@
-//! Instrument of a machine: fault injection, coverage, and observations that only a simulator can make.
+//! Instrument of a machine: fault injection, coverage, and checks that only a simulator can answer.
 //!
 //! Tests and explorers implement [`Instrument`] and give it to
 //! [`Machine::with_instrument`](crate::machine::Machine::with_instrument). A machine in production has none; each call
@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use crate::addr::PhysAddr;
 use crate::description::NodeId;
 
-/// Observer of one machine, which also decides where it fails and in which order it probes.
+/// Observer of one machine that also injects faults and chooses the order of probing.
 ///
 /// Every method has a default that changes nothing. All may be called from any thread and with core locks held, and must
 /// not call the machine.
@@ -32,14 +32,14 @@ pub trait Instrument: Send + Sync {
     }
 
     /// Chooses which of the `queued` devices is probed next, as an index; the longest-queued device comes first. There
-    /// are at least two. Every answer below their number is right (P8). Called with the registry locked.
+    /// are at least two. Any index below their number is valid (P8). Called with the registry locked.
     fn choose_next(&self, queued: &mut dyn ExactSizeIterator<Item = NodeId>) -> usize {
         let _ = queued;
         0
     }
 
     /// Returns true when some device can access any of the `len` bytes of RAM at `base` at this moment, through a
-    /// translation that an IOMMU still caches, or untranslated because a transfer is running. Asked when memory is freed
+    /// translation that an IOMMU still caches, or untranslated because a transfer is running. Called when memory is freed
     /// (P2, P11).
     fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
         let _ = (base, len);
@@ -47,14 +47,14 @@ pub trait Instrument: Send + Sync {
     }
 
     /// Returns true when the CPU, through its cache, and a device that does not snoop see the same contents in the `len`
-    /// bytes of RAM at `base`. Asked when a buffer changes hands between them (P13).
+    /// bytes of RAM at `base`. Called when ownership of a buffer passes between them (P13).
     fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
         let _ = (base, len);
         true
     }
 }
 
-/// The instrument of a machine that may have none: without one, every method is its default.
+/// Optional instrument: without one, every method has its default.
 impl<T: Instrument + ?Sized> Instrument for Option<Arc<T>> {
     #[inline]
     fn should_fail(&self, point: FaultPoint) -> bool {

@@ -1,40 +1,40 @@
-//! Answers of a driver: what became of an interrupt, and whether its device has stopped.
+//! Return values of a driver: outcome of an interrupt, and proof or failure of quiescing.
 
 use core::fmt;
 
-/// Who programs the translation of a driver's device.
+/// Owner of the DMA translation of a driver's device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DmaOwner {
     /// The core: the driver gets DMA memory through [`Bound::dma`](crate::binding::Bound::dma).
     Kernel,
-    /// Somebody outside the kernel (a guest, user space): the group is claimed as a whole, and its domain is unmanaged.
+    /// A guest or user space: the group is claimed as a whole, and its domain is unmanaged.
     PassThrough,
 }
 
-/// What became of an interrupt.
+/// Outcome of an interrupt, as `irqreturn_t`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IrqReturn {
-    /// The device was served and has let go of the line; deliver the next one.
+    /// The device was served and has deasserted the line; deliver the next interrupt.
     Handled,
-    /// The device asked. The line stays masked, to whoever has it, until this driver's
+    /// The device raised the interrupt. The line stays masked for all its users until this driver's
     /// [`Irq::wait`](crate::irq::Irq::wait) or [`Irq::unmask`](crate::irq::Irq::unmask).
     HandledMasked,
-    /// This device did not ask. When nobody did, again and again, the core switches the line off.
+    /// This device did not raise the interrupt. The core disables a line whose interrupts repeatedly go unhandled.
     None,
-    /// Nobody has looked: who waits in [`Irq::wait`](crate::irq::Irq::wait), now or later, is to. The line is masked
-    /// meanwhile, unless another driver on it was served.
+    /// Handling is left to a thread that waits in [`Irq::wait`](crate::irq::Irq::wait), now or later. The line is masked
+    /// meanwhile, unless another driver on it handled the interrupt.
     WakeThread,
 }
 
-/// Holding a `Quiesced` tells you: the device was stopped, and will neither do DMA nor raise an interrupt until it is
-/// started again (P11). Without an IOMMU the core frees the device's memory on this word alone.
+/// Proof that a device is stopped: it will neither do DMA nor raise an interrupt until it is started again (P11). Without an
+/// IOMMU, the core frees the device's memory on this proof alone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Quiesced {
     how: &'static str,
 }
 
 impl Quiesced {
-    /// The driver has stopped the device and seen it stop.
+    /// The driver has stopped the device and verified that it stopped.
     pub const fn stopped() -> Self {
         Self { how: "stopped" }
     }
@@ -49,18 +49,18 @@ impl Quiesced {
         Self { how: "never started" }
     }
 
-    /// The device is gone from the bus.
+    /// The device has disappeared from the bus.
     pub const fn gone() -> Self {
         Self { how: "gone" }
     }
 
-    /// How it was shown, for reports.
+    /// Kind of the proof, for reports.
     pub const fn how(&self) -> &'static str {
         self.how
     }
 }
 
-/// The device did not stop; the words say what was tried.
+/// Error of a device that did not stop, with the attempted means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QuiesceError(pub &'static str);
 

@@ -1,8 +1,8 @@
-//! The kinds of things that a ledger holds.
+//! Kinds of resources on a ledger.
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// What a ledger entry holds. Each kind has one release function. The list below is the only one.
+        /// Kind of a ledger entry. Each kind has one release function. The list below is the only one.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum ResourceKind { $($(#[$doc])* $name,)* }
 
@@ -10,7 +10,7 @@ macro_rules! kinds {
             /// Every kind, in declaration order.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The name that events and reports print.
+            /// Name in events and reports.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
@@ -21,17 +21,17 @@ macro_rules! kinds {
 kinds! {
     /// Links to suppliers.
     Links = "links",
-    /// A use of a power domain.
+    /// A reference to a power domain.
     Power = "power",
-    /// A use of a clock.
+    /// A reference to a clock.
     Clock = "clock",
-    /// A use of a reset line.
+    /// A reference to a reset line.
     Reset = "reset",
-    /// A use of a regulator.
+    /// A reference to a regulator.
     Regulator = "regulator",
     /// A claim of an IOMMU group.
     Group = "group",
-    /// An attachment to a domain, or the lack of one.
+    /// An attachment to a domain, or untranslated DMA.
     Translation = "translation",
     /// Control-tree entries.
     Control = "control",
@@ -41,7 +41,7 @@ kinds! {
     Irq = "irq",
     /// DMA memory that CPU and device share.
     DmaCoherent = "dma coherent",
-    /// The pages of a pool of small pieces of such memory.
+    /// The pages of a pool of small coherent allocations.
     DmaPool = "dma pool",
     /// A mapping of one buffer.
     DmaSingle = "dma single",
@@ -49,13 +49,13 @@ kinds! {
     DmaScatter = "dma sg",
     /// A mapping of another device's registers.
     DmaResource = "dma resource",
-    /// A driver's own action.
+    /// An action registered by the driver.
     Action = "action",
     /// A service offered to consumers.
     Service = "service",
     /// Translation offered to consumers.
     Iommu = "iommu",
-    /// A device that the driver has added below its own.
+    /// A child device that the driver has added.
     Child = "child",
     /// Driver data.
     Data = "data",

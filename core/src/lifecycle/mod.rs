@@ -1,4 +1,5 @@
-//! Names for a binding's life that all floors use: its phases, the kinds of what it holds, and the answers of its driver.
+//! Vocabulary of a binding's lifecycle for all floors: its phases, the kinds of its resources, the return values of its
+//! driver.
 
 mod answer;
 mod kind;

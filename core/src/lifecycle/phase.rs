@@ -1,35 +1,35 @@
-//! The phases of a device's binding, and the only ways from one to another.
+//! Phases of a device's binding, and the transitions between them.
 
 use core::fmt;
 
-/// Where a device is in its life with a driver.
+/// Phase of a device's binding.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum Phase {
-    /// No driver. The ledger is empty.
+    /// No driver is bound. The ledger is empty.
     Unbound = 0,
     /// The ledger is being filled: steps of the core, then the driver's probe.
     Probing = 1,
-    /// A driver holds the device.
+    /// A driver is bound to the device.
     Bound = 2,
-    /// New users are shut out and the driver stops the device.
+    /// New users are refused and the driver stops the device.
     Quiescing = 3,
     /// The ledger is being emptied.
     Releasing = 4,
 }
 
-/// One way from a phase to another.
+/// Transition from one phase to another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Transition {
-    /// From here.
+    /// Phase before.
     pub from: Phase,
-    /// To there.
+    /// Phase after.
     pub to: Phase,
-    /// What happened, for diagrams.
+    /// Cause, for diagrams.
     pub label: &'static str,
 }
 
-/// Every transition that exists. [`Phase::may_become`] reads this table, so a diagram made from it cannot be wrong.
+/// All transitions. [`Phase::may_become`] reads this table, so a diagram made from it is always correct.
 pub const TRANSITIONS: &[Transition] = &[
     Transition { from: Phase::Unbound, to: Phase::Probing, label: "matched, suppliers present" },
     Transition { from: Phase::Probing, to: Phase::Bound, label: "probe succeeded" },
@@ -43,7 +43,7 @@ impl Phase {
     /// Every phase.
     pub const ALL: [Self; 5] = [Self::Unbound, Self::Probing, Self::Bound, Self::Quiescing, Self::Releasing];
 
-    /// Whether the table has a transition from here to `next`.
+    /// Returns true when the table has a transition to `next`.
     pub fn may_become(self, next: Self) -> bool {
         TRANSITIONS.iter().any(|t| t.from == self && t.to == next)
     }
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_way_from_bound_to_unbound_past_the_ledger() {
+    fn bound_reaches_unbound_only_through_release_of_the_ledger() {
         assert!(!Phase::Bound.may_become(Phase::Unbound));
         assert!(!Phase::Quiescing.may_become(Phase::Unbound));
     }

@@ -29,7 +29,7 @@ pub(super) fn bring_up(machine: &Arc<Machine>, binding: &Arc<dyn AnyBinding>) ->
     publish(binding)?;
     bound.device().binding().map_or(Err(ProbeError::NoDevice), |b| b.probe())?;
     let data = bound.push(0, DataEntry(Arc::clone(binding)))?;
-    bound.ledger.set_first_out(data);
+    bound.ledger.set_release_first(data);
     binding.open();
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Claims, as the parts of a machine take and report them.
+//! Claims to resources of a machine, and their reports.
 
 use alloc::format;
 use alloc::string::ToString;
@@ -11,7 +11,11 @@ use crate::event::EventKind;
 use crate::promise::Promise;
 
 impl System {
-    /// Claims `subject` for `holder`. A refusal is told, with the names of both.
+    /// Claims `subject` for `holder`. A refusal emits an event with the names of both holders.
+    ///
+    /// # Errors
+    ///
+    /// The conflicting claim, or RAM at these addresses.
     pub(crate) fn claim(&self, subject: &Subject, holder: &Holder, mode: Mode) -> Result<Arc<Claim>, Conflict> {
         let taken = match self.ram_in(subject) {
             Some(conflict) => Err(conflict),
@@ -27,24 +31,24 @@ impl System {
         taken
     }
 
-    /// Takes a claim back, when its last use is over. True when it was the last one to just the same.
+    /// Releases a claim after its last use. Returns true when it was the last claim to exactly this subject.
     pub(crate) fn release_claim(&self, claim: &Arc<Claim>) -> bool {
         claim.close(self);
         self.claims.release(claim)
     }
 
-    /// Somebody else than `holder` who has `subject`, or some of it, at this moment: to be asked at each use that only a
-    /// sole holder may make.
+    /// Another user than `holder` that currently holds all or part of `subject`. Checked at each operation that requires a
+    /// sole holder.
     pub fn other_holder(&self, subject: &Subject, holder: &Holder) -> Option<Conflict> {
         self.claims.other_holder(subject, holder)
     }
 
-    /// Who stands in the way of `holder`, which would like to have `subject` on the terms of `mode`, at this moment.
+    /// Conflict that currently prevents `holder` from claiming `subject` in `mode`, if there is one.
     pub fn conflict(&self, subject: &Subject, holder: &Holder, mode: Mode) -> Option<Conflict> {
         self.ram_in(subject).or_else(|| self.claims.conflict(subject, holder, mode))
     }
 
-    /// RAM, which is never anybody's registers.
+    /// Conflict with RAM, which cannot be claimed as registers.
     fn ram_in(&self, subject: &Subject) -> Option<Conflict> {
         let ranges = matches!(subject, Subject::Registers { .. }).then(|| self.memory.memory().ranges());
         let of = |range: &RamRange| Subject::Registers { base: range.base, len: range.len };
@@ -53,7 +57,7 @@ impl System {
         Some(Conflict { subject: ram, holder, mode: Mode::Exclusive })
     }
 
-    /// Whether two hold the same as `claim` on terms that leave no room for both (P14).
+    /// Checks that no two conflicting claims to the subject of `claim` exist (P14).
     pub(crate) fn check_claim(&self, claim: &Claim) {
         let contested = self.claims.find_conflicting(claim.subject());
         self.promises.check(Promise::Claimed, contested.is_none(), || {

@@ -1,5 +1,5 @@
-//! The state that all parts of a machine share: env and events, policy, memory, claims, services, and one table of each
-//! part. The registry of devices stands above; what lower floors need of it is a trait.
+//! Shared state of a machine: env and events, policy, memory, claims, services, and one table for each higher floor that has
+//! one. The registry of devices is on a higher floor; lower floors use it through a trait.
 
 mod claims;
 mod parts;
@@ -24,7 +24,7 @@ use crate::instrument::Instrument;
 use crate::mem::PhysMemory;
 use crate::provider::Providers;
 
-/// The parts of a machine that need no registry of devices. A [`Machine`](crate::machine::Machine) dereferences to its own.
+/// State of a machine below its registry of devices. A [`Machine`](crate::machine::Machine) dereferences to its own.
 pub struct System {
     context: Context,
     policy: Policy,
@@ -36,7 +36,7 @@ pub struct System {
 }
 
 impl System {
-    /// A system on `env`, with the tables `parts`. It knows nothing of who holds what beyond `claims`.
+    /// Creates the state of a machine on `env`, with the tables `parts` and the claims `claims`.
     pub(crate) fn new(
         env: Arc<dyn Env>,
         instrument: Option<Arc<dyn Instrument>>,
@@ -50,7 +50,7 @@ impl System {
         Self { context, policy, memory, claims, providers: Providers::default(), parts, registry }
     }
 
-    /// Written policy of the machine.
+    /// Policy of the machine.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -60,7 +60,7 @@ impl System {
         &self.memory
     }
 
-    /// True when domains remember what was mapped where.
+    /// Returns true when domains keep a history of mappings.
     pub(crate) fn tracks_mappings(&self) -> bool {
         self.policy.check_dma
     }
@@ -70,7 +70,7 @@ impl System {
         self.parts.get()
     }
 
-    /// Label or path of a node, or its number when the machine is being dropped.
+    /// Label or path of a node; its number while the machine is being dropped.
     pub(crate) fn node_name(&self, node: NodeId) -> String {
         self.registry.upgrade().map_or_else(|| format!("node {}", node.0), |registry| registry.node_name(node))
     }

@@ -1,4 +1,4 @@
-//! Tables of higher floors, kept where lower ones find them by type.
+//! Tables of higher floors, looked up by type.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -11,7 +11,7 @@ use core::any::{Any, type_name};
 pub(crate) struct Parts(Vec<Box<dyn Any + Send + Sync>>);
 
 impl Parts {
-    /// Adds the table of type `T`. Those that are asked for most often come first.
+    /// Adds the table of type `T`. Lookups are linear, so the most used tables come first.
     pub(crate) fn with<T: Default + Any + Send + Sync>(self) -> Self {
         self.and(T::default())
     }
@@ -26,7 +26,7 @@ impl Parts {
     ///
     /// # Panics
     ///
-    /// When the machine was made without one: a fault of the core, not of its users.
+    /// If the machine was created without one: a bug of the core, not of its users.
     pub(super) fn get<T: Any>(&self) -> &T {
         match self.0.iter().find_map(|part| part.downcast_ref()) {
             Some(part) => part,

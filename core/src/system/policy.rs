@@ -1,24 +1,24 @@
-//! What a machine may do that is not the careful default.
+//! Configured exceptions to the defaults of a machine.
 
-/// What to do about a supplier that never comes.
+/// Treatment of suppliers that never arrive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum AbsentSuppliers {
-    /// Its consumers wait for ever, and say for whom.
+    /// Their consumers stay deferred, and report the missing supplier.
     #[default]
     Wait,
-    /// [`Machine::stop_waiting`](crate::machine::Machine::stop_waiting) lets consumers do without suppliers that have no driver
-    /// (never without their IOMMU: see [`Policy::untranslated_dma`]).
+    /// [`Machine::stop_waiting`](crate::machine::Machine::stop_waiting) lets consumers probe without suppliers that have no
+    /// driver (never without their IOMMU: see [`Policy::untranslated_dma`]).
     DoWithout,
 }
 
-/// The written policy of a machine. Each deviation from the default is told as an event when it takes effect (P10).
+/// Policy of a machine. Each exception to the defaults emits an event when it takes effect (P10).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {
-    /// Leave IOMMUs alone: devices run on physical addresses.
+    /// Do not use IOMMUs: devices use physical addresses.
     pub untranslated_dma: bool,
-    /// What to do about a supplier that never comes.
+    /// Treatment of suppliers that never arrive.
     pub absent_suppliers: AbsentSuppliers,
-    /// Check DMA use and remember mappings, to explain faults.
+    /// Check the use of DMA mappings and keep a history of them, to explain faults.
     pub check_dma: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Requests of lower floors to the registry of devices, drivers and links, which stands above them.
+//! Interface of lower floors to the registry of devices, drivers and links, which is above them.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -12,51 +12,59 @@ use crate::lifecycle::Quiesced;
 use crate::link::NotLinked;
 use crate::sync::Nested;
 
-/// Reasons why a consumer does not get a service.
+/// Reasons for which a consumer is refused a service.
 pub(crate) enum NoService {
-    /// The supplier is bound and does not offer it.
+    /// The supplier is bound but does not offer it.
     NotProvided,
     /// There is no link to the supplier.
     NotLinked(NotLinked),
 }
 
-/// The registry of a machine, as bindings and the parts below it use it. A [`Machine`](crate::machine::Machine) is one.
+/// Registry of a machine, as used by bindings and lower floors. [`Machine`](crate::machine::Machine) implements it.
 pub(crate) trait DeviceRegistry: Send + Sync {
     /// Label or path of a node.
     fn node_name(&self, node: NodeId) -> String;
-    /// Every device, by name.
+    /// All devices, sorted by name.
     fn devices(&self) -> Vec<Arc<Device>>;
-    /// Devices that need the one at `node`.
+    /// Consumers of the device at `node`.
     fn consumers_of(&self, node: NodeId) -> Vec<Arc<Device>>;
     /// Node of the condition called `name`.
     fn condition_node(&self, name: &str) -> NodeId;
-    /// True when a policy has `consumer` do without `supplier`.
+    /// Returns true when policy lets `consumer` probe without `supplier`.
     fn is_ignored(&self, consumer: NodeId, supplier: NodeId) -> bool;
-    /// Links `user` to the supplier at `node` for as long as its binding lasts, if `offers`, asked under the same lock, says
-    /// that the supplier offers what is wanted.
-    fn link_service(&self, user: &Device, node: NodeId, offers: &mut dyn FnMut() -> bool) -> Result<(), NoService>;
-    /// Makes the device at `node` a supplier of `user`, which reaches its registers: at once when it is bound, else when it
-    /// is.
+    /// Links `user` to the supplier at `node` for the duration of its binding, if `offers`, called under the same lock,
+    /// returns true: the supplier offers the requested service.
     ///
     /// # Errors
     ///
-    /// [`NotLinked::Absent`] when it leaves the machine, and [`NotLinked::Cycle`], which is reported, when it needs `user`
-    /// itself.
+    /// [`NoService::NotProvided`] when a bound supplier does not offer it, [`NoService::NotLinked`] when there is no link.
+    fn link_service(&self, user: &Device, node: NodeId, offers: &mut dyn FnMut() -> bool) -> Result<(), NoService>;
+    /// Makes the device at `node` a supplier of `user`, which accesses its registers: immediately if `user` is bound,
+    /// otherwise once it is.
+    ///
+    /// # Errors
+    ///
+    /// [`NotLinked::Absent`] when it is leaving the machine; [`NotLinked::Cycle`], which is also reported, when it depends on
+    /// `user`.
     fn link_peer(&self, user: &Device, node: NodeId) -> Result<(), NotLinked>;
-    /// Reports that `user` cannot use the last one of `path`, which needs it, through those in between.
+    /// Reports that `user` cannot use the last device of `path`, which depends on it through those in between.
     fn report_cycle(&self, user: &Device, path: &[NodeId]);
-    /// Queues a device to be probed.
+    /// Queues a device for probing.
     fn queue_probe(&self, node: NodeId);
-    /// Adds a device that is on nobody's ledger.
+    /// Adds a device that no ledger owns.
+    ///
+    /// # Errors
+    ///
+    /// As [`AddError`] lists.
     fn admit(self: Arc<Self>, desc: DeviceDesc) -> Result<Arc<Device>, AddError>;
-    /// Takes a device and all below it off their bus.
+    /// Removes a device and all its descendants from their bus.
     fn take_off(self: Arc<Self>, device: &Arc<Device>, cause: Cause);
-    /// Gives back what was kept because `device` might still run (P11).
+    /// Releases memory and supplies kept because `device` might still be running (P11).
     fn device_quiesced(&self, device: &Device, quiesced: &Quiesced);
-    /// Has those probed again that lacked something, after the binding of `device` has given something back.
+    /// Queues devices whose probes failed for a shortage, after the binding of `device` has released a resource.
     fn resource_returned(&self, device: &Device);
-    /// Counts this thread as inside driver code until [`left_driver`](Self::left_driver).
+    /// Counts this thread as running driver code until [`left_driver`](Self::left_driver).
     fn entered_driver(&self) -> Nested<'_>;
-    /// Ends `inside`, and carries out what driver code has asked for meanwhile.
+    /// Ends `inside`, and performs the operations that driver code requested meanwhile.
     fn left_driver(&self, inside: Nested<'_>);
 }

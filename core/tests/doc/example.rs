@@ -12,7 +12,7 @@ use bindery::env::{
     Trigger,
 };
 use bindery::event::Event;
-use bindery::machine::{Machine, Policy};
+use bindery::machine::{Handle, Machine, Policy};
 use bindery::power::{Supply, SupplyError};
 
 const RAM: PhysAddr = PhysAddr(0x4000_0000);
@@ -135,12 +135,17 @@ impl Driver for Clock {
     }
 }
 
-/// Binds the device to a driver whose probe is `script`, and unbinds it. Panics when the probe fails.
-pub fn bind(script: impl for<'b> Fn(&'b Bound) -> Result<(), ProbeError> + Send + Sync + 'static) {
+/// Creates a machine without devices on the target.
+pub fn machine() -> Handle {
     let pages: Vec<Page> = (0..PAGES).map(|_| Page([0; 4096])).collect();
     let memory = Arc::new(Ram(Box::leak(pages.into_boxed_slice()).as_mut_ptr()));
     let env = ExampleEnv { memory, sink: Mutex::default(), enabled: Mutex::default(), now: Mutex::new(Instant(0)) };
-    let machine = Machine::new(Arc::new(env), Policy::default());
+    Machine::new(Arc::new(env), Policy::default())
+}
+
+/// Binds the device to a driver whose probe is `script`, and unbinds it. Panics when the probe fails.
+pub fn bind(script: impl for<'b> Fn(&'b Bound) -> Result<(), ProbeError> + Send + Sync + 'static) {
+    let machine = machine();
     let mut clock = DeviceDesc::new("clock");
     clock.compatible.push("acme,clock".into());
     let clock = machine.add_device(clock).unwrap().node();

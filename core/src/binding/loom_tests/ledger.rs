@@ -1,4 +1,4 @@
-//! The ledger, while the way back empties it.
+//! Ledger operations while unwinding empties it.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -11,14 +11,14 @@ use crate::binding::{Entry, EntryId, Ledger, ResourceKind, Rundown, UnwindCtx};
 use crate::event::Outcome;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// How often each entry has gone back.
+/// Number of releases of each entry.
 type Counts = Arc<Vec<AtomicUsize>>;
 
 fn counts(entries: usize) -> Counts {
     Arc::new((0..entries).map(|_| AtomicUsize::new(0)).collect())
 }
 
-/// Goes back when it is dropped: whoever gets it out of the ledger, or is refused, has it to himself.
+/// Entry that counts its release when dropped: it is owned by the thread that took it out or whose push was refused.
 struct Counted(Counts, usize);
 
 impl Entry for Counted {
@@ -49,7 +49,7 @@ fn entry(counts: &Counts, number: usize) -> Box<dyn Entry> {
     Box::new(Counted(Arc::clone(counts), number))
 }
 
-/// The unwinder's part: everything, newest first.
+/// Unwinds the ledger, newest entry first.
 fn empty(ledger: &Ledger) {
     let mut newer = EntryId::MAX;
     while let Some((id, entry)) = ledger.pop() {
@@ -59,12 +59,12 @@ fn empty(ledger: &Ledger) {
     }
 }
 
-fn assert_each_went_back_once(counts: &Counts) {
+fn assert_each_released_once(counts: &Counts) {
     let seen: Vec<usize> = counts.iter().map(|c| c.load(Ordering::Relaxed)).collect();
-    assert!(seen.iter().all(|n| *n == 1), "P4: how often each entry went back: {seen:?}");
+    assert!(seen.iter().all(|n| *n == 1), "P4: releases of each entry: {seen:?}");
 }
 
-/// P3, P4: what is pushed while the way back begins is either on the ledger, and popped, or comes back to its pusher.
+/// P3, P4: an entry pushed while unwinding begins is either on the ledger, and popped, or returned to its pusher.
 #[test]
 fn loom_an_entry_is_on_the_ledger_or_refused_and_never_lost() {
     loom::model(|| {
@@ -78,14 +78,14 @@ fn loom_an_entry_is_on_the_ledger_or_refused_and_never_lost() {
         for pusher in pushers {
             pusher.join().unwrap();
         }
-        assert_each_went_back_once(&counts);
+        assert_each_released_once(&counts);
         assert_eq!(ledger.len(), 0);
     });
 }
 
-/// P3, P4: what is given back early and what the unwinder pops are never the same entry, and together they are all.
+/// P3, P4: entries released early and entries popped by the unwinder are disjoint, and together they are all entries.
 #[test]
-fn loom_an_entry_given_back_early_goes_back_by_one_hand() {
+fn loom_an_entry_released_early_is_released_once() {
     loom::model(|| {
         let (ledger, counts) = (Arc::new(Ledger::default()), counts(4));
         let group = ledger.open_group(0);
@@ -100,52 +100,49 @@ fn loom_an_entry_given_back_early_goes_back_by_one_hand() {
         };
         let single = {
             let ledger = Arc::clone(&ledger);
-            // One that the group's owner and the unwinder want, too.
+            // An entry that the group's owner and the unwinder also try to take.
             thread::spawn(move || {
                 let taken = ledger.take(ids[2]);
-                assert!(
-                    taken.is_none_or(|entry| entry.what() == "2"),
-                    "P3: another entry than the one that was asked for"
-                );
+                assert!(taken.is_none_or(|entry| entry.what() == "2"), "P3: another entry than the requested one");
             })
         };
         ledger.close();
         empty(&ledger);
         whole_group.join().unwrap();
         single.join().unwrap();
-        assert_each_went_back_once(&counts);
+        assert_each_released_once(&counts);
         assert_eq!(ledger.len(), 0);
     });
 }
 
-/// P3, P4: a seat that was taken by a user inside the driver's data is good until that user has left, and what is put
-/// there goes back after the data, which is out first.
+/// P3, P4: a reservation made by an active user of the driver data is valid until that user has left, and its entry is
+/// released after the data, which is released first.
 #[test]
-fn loom_a_seat_taken_before_the_way_back_holds_and_what_sits_there_goes_back() {
+fn loom_a_reservation_made_before_unwinding_is_honoured_and_its_entry_released() {
     loom::model(|| {
         const DATA: usize = 0;
         let (ledger, counts) = (Arc::new(Ledger::default()), counts(2));
-        let door = Arc::new(Rundown::open());
+        let users = Arc::new(Rundown::open());
         let data = ledger.push(0, entry(&counts, DATA)).unwrap_or_default();
-        ledger.set_first_out(data);
+        ledger.set_release_first(data);
         let user = {
-            let (ledger, counts, door) = (Arc::clone(&ledger), Arc::clone(&counts), Arc::clone(&door));
+            let (ledger, counts, users) = (Arc::clone(&ledger), Arc::clone(&counts), Arc::clone(&users));
             thread::spawn(move || {
                 let mine = entry(&counts, 1);
-                let Some(_inside) = door.enter() else { return };
+                let Some(_user) = users.enter() else { return };
                 let Some(reservation) = ledger.reservation() else { return };
                 ledger.push_reserved(reservation, 0, mine);
-                assert_eq!(counts[DATA].load(Ordering::Relaxed), 0, "P5: the data went while a user is inside");
+                assert_eq!(counts[DATA].load(Ordering::Relaxed), 0, "P5: the data was dropped while a user is active");
             })
         };
         ledger.close();
         let Some((_, data)) = ledger.pop_first() else { panic!("the data is on the ledger") };
-        door.close_and_drain();
+        users.close_and_drain();
         drop(data);
         empty(&ledger);
         assert_eq!(ledger.len(), 0, "P4");
         user.join().unwrap();
-        assert_each_went_back_once(&counts);
-        assert_eq!(ledger.len(), 0, "P4: an entry came after the end");
+        assert_each_released_once(&counts);
+        assert_eq!(ledger.len(), 0, "P4: an entry was added after unwinding");
     });
 }

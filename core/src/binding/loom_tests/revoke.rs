@@ -1,4 +1,4 @@
-//! Handles that outlive their binding, while the way back takes away what they reach.
+//! Handles that outlive their binding, while unwinding revokes their access.
 
 use alloc::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::env::{Io, IoError, IrqLine, Trigger, Width};
 use crate::machine::{Handle, Machine, Policy};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Registers that must not be touched once they are unmapped, and an access of which takes two steps.
+/// Registers that must not be accessed once unmapped, and whose accesses take two steps.
 struct Window {
     mapped: AtomicBool,
     inside: AtomicUsize,
@@ -29,13 +29,13 @@ impl Window {
 
     fn access(&self) {
         self.inside.fetch_add(1, Ordering::Relaxed);
-        assert!(self.mapped.load(Ordering::Relaxed), "P5: an access after the registers were given back");
+        assert!(self.mapped.load(Ordering::Relaxed), "P5: an access after the registers were released");
         self.inside.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// What the env does when the binding has let go of the registers.
+    /// Unmaps the registers, as the env does after the binding has released them.
     fn unmap(&self) {
-        assert_eq!(self.inside.load(Ordering::Relaxed), 0, "P5: somebody is inside when the registers are given back");
+        assert_eq!(self.inside.load(Ordering::Relaxed), 0, "P5: an access is active when the registers are released");
         self.mapped.store(false, Ordering::Relaxed);
     }
 }
@@ -56,20 +56,20 @@ impl Io for Window {
     }
 }
 
-/// Somebody's claim to the window.
+/// Claim to the window.
 fn claim() -> Arc<Claim> {
     let subject = Subject::Registers { base: PhysAddr(0x1000), len: 4 };
     Claims::default().take(&subject, &Holder::new(&"1000.widget".into(), "widget"), Mode::Exclusive).unwrap()
 }
 
-/// Whom a wait for those inside is told to.
+/// Machine to which waits for active users are reported.
 fn machine() -> Handle {
     Machine::new(FakeEnv::silent() as _, Policy { check_dma: false, ..Policy::default() })
 }
 
-/// P5: an access through a handle happens before the registers are given back, or is refused.
+/// P5: an access through a handle completes before the registers are released, or is refused.
 #[test]
-fn loom_a_handle_reaches_registers_before_they_are_given_back_or_not_at_all() {
+fn loom_an_access_by_a_handle_completes_before_the_registers_are_released_or_is_refused() {
     loom::model(|| {
         let (window, machine) = (Window::new(), machine());
         let region = Region::new(Arc::clone(&window) as Arc<dyn Io>, PhysAddr(0x1000), claim());
@@ -85,9 +85,9 @@ fn loom_a_handle_reaches_registers_before_they_are_given_back_or_not_at_all() {
     });
 }
 
-/// P5: the same with two users, one of whom leaves while the other one comes.
+/// P5: as above with two users, one of which leaves while the other enters.
 #[test]
-fn loom_registers_are_given_back_after_the_last_of_two_users_has_left() {
+fn loom_registers_are_released_after_the_last_of_two_users_has_left() {
     of_many_steps().check(|| {
         let (window, machine) = (Window::new(), machine());
         let region = Region::new(Arc::clone(&window) as Arc<dyn Io>, PhysAddr(0x1000), claim());
@@ -108,9 +108,9 @@ fn loom_registers_are_given_back_after_the_last_of_two_users_has_left() {
     });
 }
 
-/// P4, P5: a line that its binding has let go of stays off, whoever still has a handle on it.
+/// P4, P5: a line released by its binding stays disabled, even if a handle to it still exists.
 #[test]
-fn loom_a_handle_does_not_switch_a_line_that_was_given_back() {
+fn loom_a_handle_does_not_enable_a_line_that_was_released() {
     loom::model(|| {
         let env = FakeEnv::silent();
         let machine = Machine::new(Arc::clone(&env) as _, Policy { check_dma: false, ..Policy::default() });
@@ -129,10 +129,10 @@ fn loom_a_handle_does_not_switch_a_line_that_was_given_back() {
         while let Some((id, entry)) = bound.ledger.pop() {
             release_one(id, entry, &mut UnwindCtx { bound: &bound, quiesced: None });
         }
-        assert!(env.enabled.lock().unwrap().is_empty(), "P4: the line is on");
+        assert!(env.enabled.lock().unwrap().is_empty(), "P4: the line is enabled");
         user.join().unwrap();
         assert!(!handle.set_masked(false));
-        assert!(env.enabled.lock().unwrap().is_empty(), "P5: the line was switched on by a handle");
+        assert!(env.enabled.lock().unwrap().is_empty(), "P5: a handle enabled the line");
         assert_eq!(machine.irqs().len(), 0, "P4");
     });
 }

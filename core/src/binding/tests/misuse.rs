@@ -1,4 +1,4 @@
-//! Drivers that panic, that take what another has, or take it twice, and a machine that goes first.
+//! Drivers that panic, that request a resource which is held or request it twice, and a machine dropped while bound.
 
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -11,7 +11,7 @@ use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::{IrqLine, Trigger};
 use crate::event::EventKind;
 
-/// Lets each user leave an action.
+/// Driver whose users register actions of their own.
 struct Shared;
 
 impl Driver for Shared {
@@ -29,7 +29,7 @@ impl Driver for Shared {
 }
 
 #[test]
-fn several_users_of_a_binding_may_leave_an_action_of_the_same_name() {
+fn several_users_of_a_binding_may_register_actions_of_the_same_name() {
     let (_, machine, _) = machine();
     machine.register(Shared);
     machine.add_device(widget()).unwrap();
@@ -42,7 +42,7 @@ fn several_users_of_a_binding_may_leave_an_action_of_the_same_name() {
     promises_hold(&machine);
 }
 
-/// Takes a few things and panics.
+/// Driver that acquires a few resources and panics.
 struct Panics;
 
 impl Driver for Panics {
@@ -63,7 +63,7 @@ impl Driver for Panics {
 }
 
 #[test]
-fn what_a_panicking_driver_has_taken_is_taken_back_by_whoever_comes_next() {
+fn resources_of_a_panicked_probe_are_released_by_the_next_operation() {
     let (env, machine, _) = machine();
     let before = machine.resource_usage();
     machine.register(Panics);
@@ -78,16 +78,16 @@ fn what_a_panicking_driver_has_taken_is_taken_back_by_whoever_comes_next() {
 }
 
 #[test]
-fn a_machine_that_is_dropped_takes_everything_back() {
-    let (env, machine, diary) = machine();
-    machine.register(good(&diary));
+fn dropping_a_machine_releases_everything() {
+    let (env, machine, calls) = machine();
+    machine.register(good(&calls));
     machine.add_device(widget()).unwrap();
     machine.settle();
     let weak = Arc::downgrade(&machine);
     drop(machine);
     assert!(weak.upgrade().is_none(), "no cycle keeps the machine alive");
     assert!(env.enabled.lock().unwrap().is_empty());
-    assert!(diary.lock().unwrap().contains(&"data dropped"));
+    assert!(calls.lock().unwrap().contains(&"data dropped"));
 }
 
 struct Twice;
@@ -107,7 +107,7 @@ impl Driver for Twice {
 }
 
 #[test]
-fn a_service_is_offered_once() {
+fn a_device_offers_one_service_of_each_type() {
     let (env, machine, _) = machine();
     machine.register(Twice);
     machine.add_device(widget()).unwrap();
@@ -119,9 +119,9 @@ fn a_service_is_offered_once() {
 }
 
 #[test]
-fn a_line_has_one_trigger_and_says_whose() {
-    let (_, machine, diary) = machine();
-    machine.register(good(&diary));
+fn a_second_trigger_for_a_line_is_refused_with_its_holder() {
+    let (_, machine, calls) = machine();
+    machine.register(good(&calls));
     machine.add_device(widget()).unwrap();
     let mut second = DeviceDesc::new("2000.widget");
     second.compatible.push("acme,widget".into());
