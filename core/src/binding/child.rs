@@ -92,7 +92,8 @@ impl Entry for ChildEntry {
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
-        // The child is a consumer of this device, so it was unbound before unwinding began and cannot be bound meanwhile. Lock order: a parent's device lock comes before its child's.
+        // The child is a consumer of this device, so it was unbound before unwinding began and cannot be bound meanwhile.
+        // Lock order: a parent's device lock comes before its child's.
         let cause = if ctx.bound.device().is_gone() { Cause::SurpriseRemoved } else { Cause::DeviceRemoved };
         Arc::clone(ctx.bound.registry()).take_off(&self.0, cause);
         Outcome::Returned

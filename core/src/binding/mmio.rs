@@ -52,13 +52,19 @@ impl Region {
 macro_rules! accessors {
     ($($read:ident $write:ident $width:ident $int:ty),*) => { $(
         #[doc = concat!("Reads ", stringify!($int), " at `offset` bytes.")]
-        #[doc = "\n# Errors\n\n[`IoError::Bad`] outside the window or misaligned, [`IoError::Gone`] once the registers are gone."]
+        ///
+        /// # Errors
+        ///
+        /// [`IoError::Bad`] outside the window or misaligned, [`IoError::Gone`] once the registers are gone.
         pub fn $read(&self, offset: u64) -> Result<$int, IoError> {
             self.read(offset, Width::$width).map(|v| v as $int)
         }
 
         #[doc = concat!("Writes ", stringify!($int), " at `offset` bytes.")]
-        #[doc = "\n# Errors\n\n[`IoError::Bad`] outside the window or misaligned, [`IoError::Gone`] once the registers are gone."]
+        ///
+        /// # Errors
+        ///
+        /// [`IoError::Bad`] outside the window or misaligned, [`IoError::Gone`] once the registers are gone.
         pub fn $write(&self, offset: u64, value: $int) -> Result<(), IoError> {
             self.write(offset, Width::$width, u64::from(value))
         }

@@ -16,7 +16,7 @@ pub(crate) fn unwind(binding: &dyn AnyBinding, stop: &dyn Fn(&Bound) -> Option<Q
     let bound = binding.bound();
     bound.ledger.close();
     let mut ctx = UnwindCtx { bound, quiesced: bound.quiesce_proof() };
-    // Children operate through this device, so they are removed while it works: before its data is dropped and it is stopped.
+    // Children operate through this device, so they are removed while it works: before its data, and before it is stopped.
     while let Some((id, child)) = bound.ledger.take_newest_of_kind(ResourceKind::Child) {
         release_one(id, child, &mut ctx);
     }

@@ -107,7 +107,8 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// [`QuiesceError`] when the device does not stop: its memory is then quarantined.
     fn quiesce(data: &Self::Data<'_>) -> Result<Quiesced, QuiesceError>;
 
-    /// Handles interrupt `index` of the device. The default wakes a thread that waits in [`Irq::wait`](crate::irq::Irq::wait).
+    /// Handles interrupt `index` of the device. The default wakes a thread that waits in
+    /// [`Irq::wait`](crate::irq::Irq::wait).
     fn interrupt(data: &Self::Data<'_>, index: usize) -> IrqReturn {
         let _ = (data, index);
         IrqReturn::WakeThread

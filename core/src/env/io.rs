@@ -40,7 +40,8 @@ pub enum IoError {
 /// Register window of a device.
 ///
 /// Accesses happen in program order and exactly once; each carries the device's endianness as the CPU sees it (little).
-/// The window stays mapped while any `Arc<dyn Io>` to it lives, so an access after unbind can fail but never reaches other memory.
+/// The window stays mapped while any `Arc<dyn Io>` to it lives, so an access after unbind can fail but never reaches other
+/// memory.
 pub trait Io: Send + Sync {
     /// Size of the window in bytes.
     fn size(&self) -> u64;
