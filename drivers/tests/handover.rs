@@ -108,7 +108,7 @@ fn pass_through_states(rig: &Rig) -> Vec<&'static str> {
         EventKind::PassThrough { state, .. } => Some(state),
         _ => None,
     };
-    rig.story(SATA).into_iter().filter_map(state).collect()
+    rig.event_kinds(SATA).into_iter().filter_map(state).collect()
 }
 
 fn bound() -> Rig {

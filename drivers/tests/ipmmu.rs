@@ -63,13 +63,13 @@ fn faults(rig: &Rig) -> Vec<(Option<String>, EventKind)> {
 #[test]
 fn a_leaf_waits_for_its_root_by_name_and_is_woken_by_it() {
     let rig = rig();
-    let story = rig.story(IPMMU_HC);
+    let events = rig.event_kinds(IPMMU_HC);
     let waits =
         |e: &EventKind| matches!(e, EventKind::Deferred { on, .. } if on.iter().any(|n| n.contains("ipmmu_mm")));
     let woken = |e: &EventKind| matches!(e, EventKind::Woken { by, ready: true } if &**by == IPMMU_MM);
     let bound = |e: &EventKind| matches!(e, EventKind::Bound { .. });
-    let at = |what: &dyn Fn(&EventKind) -> bool| story.iter().position(what).unwrap();
-    assert!(at(&waits) < at(&woken) && at(&woken) < at(&bound), "{story:?}");
+    let at = |what: &dyn Fn(&EventKind) -> bool| events.iter().position(what).unwrap();
+    assert!(at(&waits) < at(&woken) && at(&woken) < at(&bound), "{events:?}");
     rig.assert_well();
 }
 
@@ -167,7 +167,7 @@ fn a_flush_that_times_out_quarantines_the_memory_until_the_hardware_responds() {
     let held = rig.machine.quarantine();
     assert_eq!(held.len(), 1, "{held:?}");
     assert_eq!((&*held[0].device, held[0].phys, held[0].len), (SATA, phys, 4096));
-    assert!(held[0].why.contains("does not answer"), "{}", held[0].why);
+    assert!(held[0].reason.contains("does not answer"), "{}", held[0].reason);
     // Neither page nor address is reused.
     let refused = rig.master(SATA, |m| m.alloc(4096)).unwrap_err();
     assert!(refused.to_string().contains("quarantine"), "{refused}");
@@ -230,12 +230,12 @@ fn a_fault_names_the_device_and_who_freed_the_memory() {
     rig.events();
     sata_reaches(&rig, addr.0 + 0x10).unwrap_err();
     let reported = faults(&rig);
-    let [(device, EventKind::IommuFault { iommu, addr: at, reason, was, .. })] = &reported[..] else {
+    let [(device, EventKind::IommuFault { iommu, addr: at, reason, last_mapping, .. })] = &reported[..] else {
         panic!("{reported:?}")
     };
     assert_eq!((device.as_deref(), iommu.as_str(), at.0), (Some(SATA), IPMMU_MM, addr.0 + 0x10));
     assert_eq!(reason, "no translation");
-    assert!(was.as_ref().is_some_and(|w| w.contains("freed by ee300000.sata")), "{was:?}");
+    assert!(last_mapping.as_ref().is_some_and(|m| m.contains("freed by ee300000.sata")), "{last_mapping:?}");
     // The status was cleared with 0, so the next fault is reported as well, with its own address.
     sata_reaches(&rig, 0x1000).unwrap_err();
     assert!(matches!(&faults(&rig)[..], [(_, EventKind::IommuFault { addr, .. })] if addr.0 == 0x1000));
@@ -252,12 +252,15 @@ fn a_late_access_after_unbind_names_the_former_owner() {
     rig.events();
     sata_reaches(&rig, FIRST_IOVA + 4).unwrap_err();
     let reported = faults(&rig);
-    let [(device, EventKind::IommuFault { was, .. })] = &reported[..] else { panic!("{reported:?}") };
+    let [(device, EventKind::IommuFault { last_mapping, .. })] = &reported[..] else { panic!("{reported:?}") };
     assert_eq!(device.as_deref(), Some(SATA));
-    assert_eq!(was.as_deref(), Some("coherent at 0xfffff000, 0x1000 bytes, mapped and freed by ee300000.sata"));
+    assert_eq!(
+        last_mapping.as_deref(),
+        Some("coherent at 0xfffff000, 0x1000 bytes, mapped and freed by ee300000.sata")
+    );
     // An address that was never mapped has no former owner.
     sata_reaches(&rig, 0x1000).unwrap_err();
-    assert!(matches!(&faults(&rig)[..], [(None, EventKind::IommuFault { was: None, .. })]));
+    assert!(matches!(&faults(&rig)[..], [(None, EventKind::IommuFault { last_mapping: None, .. })]));
     rig.assert_well();
 }
 

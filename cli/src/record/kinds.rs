@@ -42,16 +42,16 @@ fn next(kind: &EventKind) -> Option<EventKind> {
         E::GroupJoined { .. } => E::GroupOwner { group: 0, owner: text() },
         E::GroupOwner { .. } => E::DomainAttached { group: 0, domain: text(), kind: text() },
         E::DomainAttached { .. } => {
-            E::IommuFault { iommu: text(), addr, write: true, reason: text(), was: Some(text()) }
+            E::IommuFault { iommu: text(), addr, write: true, reason: text(), last_mapping: Some(text()) }
         }
         E::IommuFault { .. } => E::FaultStorm { suppressed: 1, over: false },
-        E::FaultStorm { .. } => E::Quarantined { phys, size: 4096, why: text() },
+        E::FaultStorm { .. } => E::Quarantined { phys, size: 4096, reason: text() },
         E::Quarantined { .. } => E::Recovered { phys, size: 4096 },
         E::Recovered { .. } => E::Policy { policy: text() },
         E::Policy { .. } => E::Refused { what: text(), reason: text() },
         E::Refused { .. } => E::IrqStorm { line: 137, controller: None, users: vec![text()] },
         E::IrqStorm { .. } => {
-            E::IrqHeld { line: 137, controller: Some(text()), late: vec![text()], waiting: vec![text()] }
+            E::IrqHeld { line: 137, controller: Some(text()), overdue: vec![text()], waiting: vec![text()] }
         }
         E::IrqHeld { .. } => E::Uevent { action: "change", path: text(), env: vec![text()] },
         E::Uevent { .. } => E::Control { path: text(), value: text(), result: text() },

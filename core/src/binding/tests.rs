@@ -182,7 +182,7 @@ fn unbind_quiesces_then_drops_data_then_releases_newest_first() {
 
     assert_eq!(*calls.lock().unwrap(), ["quiesce", "data dropped", "action"]);
     let released: Vec<_> = env
-        .story("1000.widget")
+        .event_kinds("1000.widget")
         .into_iter()
         .filter_map(|e| match e {
             EventKind::Released { resource, outcome, .. } => Some((resource, outcome)),
@@ -213,7 +213,7 @@ fn notifications_pair_for_a_binding_and_for_a_failed_probe() {
         if bound {
             machine.unbind("1000.widget", "widget").unwrap();
         }
-        let events = env.story("1000.widget");
+        let events = env.event_kinds("1000.widget");
         let begun = events.iter().filter(|e| matches!(e, EventKind::Bind { .. })).count();
         let ended =
             events.iter().filter(|e| matches!(e, EventKind::Unbound { .. } | EventKind::NotBound { .. })).count();

@@ -47,7 +47,8 @@ pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
         File::NotJoined => not_joined(machine),
         File::Promises => promises(machine),
         File::Quarantine => {
-            let line = |q: &crate::dma::QuarantineInfo| format!("{}\t{}\t{:#x}\t{}\n", q.device, q.phys, q.len, q.why);
+            let line =
+                |q: &crate::dma::QuarantineInfo| format!("{}\t{}\t{:#x}\t{}\n", q.device, q.phys, q.len, q.reason);
             machine.quarantine().iter().map(line).collect()
         }
         File::Users => {

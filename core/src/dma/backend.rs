@@ -190,9 +190,9 @@ impl Backend {
         match self {
             Self::Direct(_) => {
                 let Some(quiesced) = quiesced else {
-                    let why = "the device was not shown to be quiesced".to_string();
-                    machine.quarantine_table().hold_until_quiesced(machine, device, pins, why.clone());
-                    return Err(why);
+                    let reason = "the device was not shown to be quiesced".to_string();
+                    machine.quarantine_table().hold_until_quiesced(machine, device, pins, reason.clone());
+                    return Err(reason);
                 };
                 let left = release_all(machine, pins, &Unreachable::quiesced(quiesced, device));
                 if left.is_empty() {

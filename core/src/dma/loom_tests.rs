@@ -34,14 +34,14 @@ fn pins(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) -> Vec<Pag
 
 /// Puts `memory` into quarantine until `device` is quiesced.
 fn quarantine(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) {
-    machine.quarantine_table().hold_until_quiesced(machine, device, pins(machine, device, memory), why());
+    machine.quarantine_table().hold_until_quiesced(machine, device, pins(machine, device, memory), reason());
 }
 
 fn recover(machine: &Handle, device: &Arc<str>) {
     machine.quarantine_table().recover(machine, device, &Quiesced::stopped());
 }
 
-fn why() -> String {
+fn reason() -> String {
     String::new()
 }
 

@@ -37,7 +37,7 @@ struct HeldPages {
     pins: Vec<PagePin>,
     /// First byte and length of each run, without duplicates.
     runs: Vec<(PhysAddr, u64)>,
-    why: String,
+    reason: String,
     condition: ReleaseCondition,
 }
 
@@ -61,7 +61,7 @@ pub struct QuarantineInfo {
     /// Length in bytes.
     pub len: u64,
     /// Reason for the quarantine.
-    pub why: String,
+    pub reason: String,
 }
 
 /// The quarantine of a machine. The lock is a leaf.
@@ -70,11 +70,11 @@ pub(crate) struct Quarantine(Mutex<(QuarantineId, Vec<HeldPages>)>);
 
 impl Quarantine {
     /// Holds `pins` of an untranslated device until it is shown to be quiesced.
-    pub(crate) fn hold_until_quiesced(&self, machine: &System, device: &Arc<str>, pins: Vec<PagePin>, why: String) {
+    pub(crate) fn hold_until_quiesced(&self, machine: &System, device: &Arc<str>, pins: Vec<PagePin>, reason: String) {
         for pin in &pins {
             pin.set(PinState::NotQuiesced);
         }
-        self.hold(machine, device, pins, why, ReleaseCondition::Quiesced);
+        self.hold(machine, device, pins, reason, ReleaseCondition::Quiesced);
     }
 
     /// Holds `pins` until `domain` [reports](Self::flushed) a confirmed flush. One event covers all of them.
@@ -83,14 +83,14 @@ impl Quarantine {
         machine: &System,
         device: &Arc<str>,
         pins: Vec<PagePin>,
-        why: String,
+        reason: String,
         domain: &Arc<Domain>,
     ) -> QuarantineId {
         for pin in &pins {
             pin.set(PinState::Unconfirmed);
         }
         machine.timers().retry(machine.env().now());
-        self.hold(machine, device, pins, why, ReleaseCondition::Flush(Arc::clone(domain)))
+        self.hold(machine, device, pins, reason, ReleaseCondition::Flush(Arc::clone(domain)))
     }
 
     fn hold(
@@ -98,16 +98,16 @@ impl Quarantine {
         machine: &System,
         device: &Arc<str>,
         pins: Vec<PagePin>,
-        why: String,
+        reason: String,
         condition: ReleaseCondition,
     ) -> QuarantineId {
         let mut runs: Vec<_> = pins.iter().filter_map(PagePin::run).collect();
         runs.sort_unstable();
         runs.dedup();
-        let mut held = HeldPages { id: 0, device: Arc::clone(device), pins, runs, why, condition };
+        let mut held = HeldPages { id: 0, device: Arc::clone(device), pins, runs, reason, condition };
         if !held.runs.is_empty() {
             let (phys, size) = (held.first(), held.bytes());
-            machine.emit(Some(device), || EventKind::Quarantined { phys, size, why: held.why.clone() });
+            machine.emit(Some(device), || EventKind::Quarantined { phys, size, reason: held.reason.clone() });
         }
         let mut quarantine = self.0.lock();
         held.id = quarantine.0;
@@ -125,12 +125,12 @@ impl Quarantine {
     /// Contents of the quarantine, one entry for each run.
     pub(crate) fn list(&self) -> Vec<QuarantineInfo> {
         let info = |h: &HeldPages| {
-            let (device, why) = (Arc::clone(&h.device), h.why.clone());
+            let (device, reason) = (Arc::clone(&h.device), h.reason.clone());
             let each = |(phys, len): &(PhysAddr, u64)| QuarantineInfo {
                 device: Arc::clone(&device),
                 phys: *phys,
                 len: *len,
-                why: why.clone(),
+                reason: reason.clone(),
             };
             h.runs.iter().map(each).collect::<Vec<_>>()
         };
@@ -186,11 +186,11 @@ impl Quarantine {
         // Entries of other devices stay in place the whole time: their devices must not get memory because the entries
         // are missing for a moment (P11).
         let gone: Vec<HeldPages> = self.0.lock().1.extract_if(.., |h| which(h)).collect();
-        for HeldPages { device, pins, runs, why, condition, id } in gone {
+        for HeldPages { device, pins, runs, reason, condition, id } in gone {
             let (phys, size) = (runs.first().map(|r| r.0), runs.iter().map(|r| r.1).sum());
             let left = release_all(machine, pins, proof);
             if !left.is_empty() {
-                self.0.lock().1.push(HeldPages { id, device, pins: left, runs, why, condition });
+                self.0.lock().1.push(HeldPages { id, device, pins: left, runs, reason, condition });
                 continue;
             }
             if let Some(phys) = phys {

@@ -76,8 +76,8 @@ impl FakeEnv {
         }
     }
 
-    /// Events about `device`, oldest first.
-    pub(crate) fn story(&self, device: &str) -> Vec<EventKind> {
+    /// Kinds of the events about `device`, in order.
+    pub(crate) fn event_kinds(&self, device: &str) -> Vec<EventKind> {
         let events = self.events.lock().unwrap();
         let about = |e: &&Event| e.device.as_deref() == Some(device);
         events.iter().filter(about).map(|e| e.kind.clone()).collect()

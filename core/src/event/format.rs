@@ -74,10 +74,10 @@ impl fmt::Display for EventKind {
             Self::DomainAttached { group, domain, kind } => {
                 write!(f, "group {group} translates through {domain} ({kind})")
             }
-            Self::IommuFault { iommu, addr, write, reason, was } => {
+            Self::IommuFault { iommu, addr, write, reason, last_mapping } => {
                 let access = if *write { "write" } else { "read" };
                 write!(f, "{iommu} refused a {access} at {addr}: {reason}")?;
-                was.as_ref().map_or(Ok(()), |was| write!(f, "; {was}"))
+                last_mapping.as_ref().map_or(Ok(()), |mapping| write!(f, "; {mapping}"))
             }
             Self::FaultStorm { suppressed, over: false } => {
                 write!(f, "IOMMU fault storm: {suppressed} faults suppressed so far")
@@ -85,7 +85,7 @@ impl fmt::Display for EventKind {
             Self::FaultStorm { suppressed, over: true } => {
                 write!(f, "IOMMU fault storm over: {suppressed} faults suppressed")
             }
-            Self::Quarantined { phys, size, why } => write!(f, "quarantine keeps {size} bytes at {phys}: {why}"),
+            Self::Quarantined { phys, size, reason } => write!(f, "quarantine keeps {size} bytes at {phys}: {reason}"),
             Self::Recovered { phys, size } => write!(f, "quarantine releases {size} bytes at {phys}"),
             Self::Policy { policy } => write!(f, "policy: {policy}"),
             Self::Refused { what, reason } => write!(f, "{what} refused: {reason}"),
@@ -93,9 +93,9 @@ impl fmt::Display for EventKind {
                 let (line, users) = (Line(*line, controller.as_deref()), users.join(", "));
                 write!(f, "{line} disabled: none of its users handled its interrupts: {users}")
             }
-            Self::IrqHeld { line, controller, late, waiting } => {
-                let (line, late) = (Line(*line, controller.as_deref()), late.join(", "));
-                write!(f, "{line} was held masked for {late}, not checked in time; {} waited", waiting.join(", "))
+            Self::IrqHeld { line, controller, overdue, waiting } => {
+                let (line, overdue) = (Line(*line, controller.as_deref()), overdue.join(", "));
+                write!(f, "{line} was held masked for {overdue}, not checked in time; {} waited", waiting.join(", "))
             }
             Self::Uevent { action, path, env } => write!(f, "uevent {action} {path} {}", env.join(" ")),
             Self::Control { path, value, result } => write!(f, "echo {value} > {path}: {result}"),

@@ -102,13 +102,13 @@ pub enum EventKind {
     GroupOwner { group: u32, owner: String },
     /// A device was attached to a domain.
     DomainAttached { group: u32, domain: String, kind: String },
-    /// The IOMMU refused a device access. `was`: what used to be mapped there, and who freed it.
-    IommuFault { iommu: String, addr: DeviceAddr, write: bool, reason: String, was: Option<String> },
+    /// The IOMMU refused a device access. `last_mapping`: the last mapping of that address, and the device that freed it.
+    IommuFault { iommu: String, addr: DeviceAddr, write: bool, reason: String, last_mapping: Option<String> },
     /// IOMMU faults of a device are rate-limited: `suppressed` of them were counted but not reported so far, or in all
     /// when `over`.
     FaultStorm { suppressed: u64, over: bool },
     /// Memory was put into quarantine in the place of being freed; `size` in bytes.
-    Quarantined { phys: PhysAddr, size: u64, why: String },
+    Quarantined { phys: PhysAddr, size: u64, reason: String },
     /// Quarantined memory was returned to its allocator; `size` in bytes.
     Recovered { phys: PhysAddr, size: u64 },
     /// A configured policy took effect, which weakens or changes what the core would have done.
@@ -118,9 +118,9 @@ pub enum EventKind {
     /// An interrupt line (`controller` is `None` for the machine's own) was disabled because none of its users handled
     /// its last requests (Linux: "nobody cared").
     IrqStorm { line: u32, controller: Option<String>, users: Vec<String> },
-    /// A shared interrupt line was held masked for users that did not check their devices (`late`), while others were
+    /// A shared interrupt line was held masked for users that did not check their devices (`overdue`), while others were
     /// `waiting`; it is unmasked again for a time.
-    IrqHeld { line: u32, controller: Option<String>, late: Vec<String>, waiting: Vec<String> },
+    IrqHeld { line: u32, controller: Option<String>, overdue: Vec<String>, waiting: Vec<String> },
     /// A synthetic uevent, requested by a write to a `uevent` file: the object's path below `/sys`, and its variables.
     Uevent { action: &'static str, path: String, env: Vec<String> },
     /// A value was written to the control tree; emitted after all effects of the write.

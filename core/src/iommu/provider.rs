@@ -79,7 +79,7 @@ impl IommuProvider<'_> {
                 addr,
                 write,
                 reason: reason.into(),
-                was: report.mapping.clone(),
+                last_mapping: report.mapping.clone(),
             });
         }
         report

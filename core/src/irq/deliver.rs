@@ -73,9 +73,9 @@ impl IrqTable {
 
     /// Ends holds that are overdue.
     pub(crate) fn end_overdue(&self, machine: &System) {
-        for ((controller, line), late, waiting) in self.overdue(machine, machine.env().now()) {
+        for ((controller, line), overdue, waiting) in self.overdue(machine, machine.env().now()) {
             let controller = controller.map(|node| machine.node_name(node));
-            machine.emit(None, || EventKind::IrqHeld { line, controller, late, waiting });
+            machine.emit(None, || EventKind::IrqHeld { line, controller, overdue, waiting });
         }
     }
 }

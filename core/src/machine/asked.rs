@@ -1,4 +1,4 @@
-//! The registry, as lower floors ask it.
+//! The registry as lower layers see it: `DeviceRegistry` for `Machine`.
 
 use alloc::string::String;
 use alloc::sync::Arc;

@@ -1,4 +1,4 @@
-//! Devices that come and go under ever new names leave nothing in a machine's books, whatever they did meanwhile.
+//! Tests that hot plug under ever new names leaves no entry in a machine's tables, whatever the devices did meanwhile.
 
 use alloc::format;
 use alloc::string::String;
@@ -13,17 +13,17 @@ use crate::env::fake::FakeEnv;
 use crate::iommu::IommuError;
 use crate::system::DeviceRegistry;
 
-/// More than the nodes out of use that are remembered.
+/// More rounds than unused nodes are remembered.
 const ROUNDS: u32 = if cfg!(miri) { 30 } else { 2000 };
 
 /// Provides a number, and has a child.
 struct Parent;
 /// Defers until a condition is fulfilled that is named after its device.
 struct ConditionWaiter(Weak<Machine>);
-/// Uses what the device at its first supplier provides; never gets that of its own condition.
+/// Uses the service of its first supplier, and looks for one that is nowhere.
 struct Consumer(Weak<Machine>);
-/// Comes short.
-struct Short;
+/// Fails its probe for a shortage.
+struct OutOfMemory;
 
 impl Driver for Parent {
     const NAME: &'static str = "hub";
@@ -41,7 +41,7 @@ impl Driver for Parent {
 }
 
 impl Driver for ConditionWaiter {
-    const NAME: &'static str = "asker";
+    const NAME: &'static str = "waiter";
     const MATCHES: &'static [Match] = &[Match::compatible("t,asker")];
     type Data<'b> = ();
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
@@ -63,7 +63,7 @@ impl Driver for Consumer {
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
         let node = dev.desc().suppliers[0].node;
         dev.supplier::<u32>(node)?;
-        // One that is only looked for, and is nowhere.
+        // A lookup of a node that has no device.
         let nowhere = self.0.upgrade().unwrap().with_nodes(|n| n.find_or_add(&format!("/nowhere/{}", dev.name())));
         match dev.supplier::<u32>(nowhere) {
             Err(ProbeError::Defer { on: Missing::Node(_) }) => Ok(()),
@@ -75,7 +75,7 @@ impl Driver for Consumer {
     }
 }
 
-impl Driver for Short {
+impl Driver for OutOfMemory {
     const NAME: &'static str = "short";
     const MATCHES: &'static [Match] = &[Match::compatible("t,short")];
     type Data<'b> = ();
@@ -106,12 +106,12 @@ fn machine(policy: Policy) -> Handle {
     machine.register(Parent);
     machine.register(ConditionWaiter(Arc::downgrade(&machine)));
     machine.register(Consumer(Arc::downgrade(&machine)));
-    machine.register(Short);
+    machine.register(OutOfMemory);
     machine
 }
 
-/// How much is in each book. Nodes that are only remembered are counted as `nodes`, up to their bound.
-fn books(machine: &Machine) -> Vec<(&'static str, usize)> {
+/// Size of each table. Unused nodes that are only remembered do not count.
+fn table_sizes(machine: &Machine) -> Vec<(&'static str, usize)> {
     let mut r = machine.registry.lock();
     r.tidy(machine.supplies());
     Vec::from([
@@ -123,7 +123,7 @@ fn books(machine: &Machine) -> Vec<(&'static str, usize)> {
         ("listing", r.listing.len()),
         ("children", r.children.len()),
         ("graph", r.graph.size()),
-        ("queue", r.queue.len() + r.queued.len() + r.looking.len()),
+        ("queue", r.queue.len() + r.queued.len() + r.probing.len()),
         ("waiting", r.waiting.len()),
         ("refusals", r.refusals.len()),
         ("bound", r.bound.len()),
@@ -135,14 +135,14 @@ fn books(machine: &Machine) -> Vec<(&'static str, usize)> {
     ])
 }
 
-/// One name comes, lives and goes.
-fn live(machine: &Handle, n: u32, what: &str) {
+/// Adds the devices of one kind under a new name, uses them, and removes them.
+fn hot_plug(machine: &Handle, n: u32, what: &str) {
     let name = |part: &str| format!("{part}-{n}");
     let node = |machine: &Machine, part: &str| machine.with_nodes(|nodes| nodes.find_or_add(&format!("/{part}/{n}")));
     let waits = |name: &str| machine.waiting().iter().any(|w| &*w.device == name);
-    let mut come = Vec::new();
+    let mut added = Vec::new();
     let mut add = |desc: DeviceDesc| {
-        come.push(String::from(&*desc.name));
+        added.push(String::from(&*desc.name));
         machine.add_device(desc).unwrap().node()
     };
     match what {
@@ -163,7 +163,7 @@ fn live(machine: &Handle, n: u32, what: &str) {
             machine.settle();
             assert!(waits(&name("waiter")));
         }
-        "waits for one that has left" => {
+        "waits for one that was removed" => {
             let hub = add(desc(&name("hub"), "t,hub", &[]));
             add(desc(&name("port"), "t,port", &[(hub, "port", SupplierKind::Other)]));
             machine.settle();
@@ -197,7 +197,7 @@ fn live(machine: &Handle, n: u32, what: &str) {
             machine.settle();
             assert!(waits(&name("short")));
         }
-        "does without" => {
+        "ignores an absent supplier" => {
             let absent = node(machine, "absent");
             add(desc(&name("waiter"), "t,asker", &[(absent, "clocks", SupplierKind::Clock)]));
             machine.settle();
@@ -215,85 +215,90 @@ fn live(machine: &Handle, n: u32, what: &str) {
         }
         other => panic!("{other}"),
     }
-    for name in &come {
-        assert!(machine.remove_device(name) || come.len() > 1, "{name}");
+    for name in &added {
+        assert!(machine.remove_device(name) || added.len() > 1, "{name}");
     }
     machine.settle();
 }
 
-const LIVES: [&str; 9] = [
+const KINDS: [&str; 9] = [
     "plain",
     "hub with a child",
     "waiter",
-    "waits for one that has left",
+    "waits for one that was removed",
     "waits for a condition",
     "cycle",
     "refused",
-    "does without",
+    "ignores an absent supplier",
     "names more than it needs",
 ];
 
 #[test]
-fn every_book_is_as_it_was_after_any_number_of_names() {
-    for what in LIVES {
-        let policy = if what == "does without" { AbsentSuppliers::DoWithout } else { AbsentSuppliers::Wait };
+fn every_table_has_its_former_size_after_any_number_of_names() {
+    for what in KINDS {
+        let policy =
+            if what == "ignores an absent supplier" { AbsentSuppliers::DoWithout } else { AbsentSuppliers::Wait };
         let machine = machine(Policy { absent_suppliers: policy, ..Policy::default() });
         machine.add_device(desc("stays", "t,hub", &[])).unwrap();
         machine.settle();
-        let before = books(&machine);
+        let before = table_sizes(&machine);
         for n in 0..ROUNDS {
-            live(&machine, n, what);
-            assert!(n != 0 || books(&machine) == before, "{what}: {:?} after one, {before:?} before", books(&machine));
+            hot_plug(&machine, n, what);
+            assert!(
+                n != 0 || table_sizes(&machine) == before,
+                "{what}: {:?} after one, {before:?} before",
+                table_sizes(&machine)
+            );
         }
-        assert_eq!(books(&machine), before, "{what}");
+        assert_eq!(table_sizes(&machine), before, "{what}");
         let known = machine.with_nodes(|n| n.iter().count());
         assert!(known <= machine.with_nodes(|n| n.len()) + 1024, "{what}: {known} nodes are known");
         assert_eq!(machine.promises().broken(), [], "{what}");
     }
 }
 
-/// Others come and go in such numbers that a node out of use would be forgotten.
-fn crowd(machine: &Handle) {
+/// Adds and removes so many other devices that an unused node is forgotten.
+fn forget_unused(machine: &Handle) {
     for n in 0..ROUNDS {
-        live(machine, n, "plain");
+        hot_plug(machine, n, "plain");
     }
 }
 
 #[test]
-fn who_waits_keeps_what_it_waits_for_known_for_as_long_as_it_waits() {
+fn a_deferred_device_keeps_the_node_of_its_supplier_for_as_long_as_it_waits() {
     let machine = machine(Policy::default());
     let hub = machine.add_device(desc("hub", "t,hub", &[])).unwrap().node();
     machine.add_device(desc("port", "t,port", &[(hub, "port", SupplierKind::Other)])).unwrap();
     let asker = machine.add_device(desc("asker", "t,asker", &[])).unwrap();
     machine.settle();
     machine.remove_device("hub");
-    crowd(&machine);
+    forget_unused(&machine);
     let on: Vec<String> = machine.waiting().into_iter().flat_map(|w| w.on).collect();
     assert_eq!(on, ["condition ready asker: not fulfilled", "/devices/hub: no such device"]);
-    // The same name finds the same node, and its waiters.
+    // The same name leads to the same node, and to the devices deferred on it.
     assert_eq!(machine.add_device(desc("hub", "t,hub", &[])).unwrap().node(), hub);
     assert_eq!(machine.fulfil("ready asker"), 1);
     machine.settle();
     assert!(asker.driver().is_some() && machine.device("port").unwrap().driver().is_some());
-    crowd(&machine);
-    assert!(machine.is_fulfilled("ready asker"), "nobody waits, and it is still fulfilled");
+    forget_unused(&machine);
+    assert!(machine.is_fulfilled("ready asker"), "no device waits, and it is still fulfilled");
     assert!(machine.unfulfil("ready asker"));
     for name in ["port", "hub", "asker"] {
         machine.remove_device(name);
     }
-    crowd(&machine);
+    forget_unused(&machine);
     let known = machine.with_nodes(|n| n.info(hub).is_some() || n.find("condition ready asker").is_some());
-    assert!(cfg!(miri) || !known, "when nobody waits any more, it goes");
+    assert!(cfg!(miri) || !known, "it is forgotten once no device waits");
     assert_eq!(machine.promises().broken(), []);
 }
 
 #[test]
-fn a_number_from_long_ago_is_never_another_devices() {
+fn a_stale_node_id_never_denotes_another_device() {
     let machine = machine(Policy::default());
     let old = machine.add_device(desc("hub", "t,hub", &[])).unwrap();
     machine.remove_device("hub");
-    crowd(&machine);
-    // The descriptions that somebody has kept serve as before.
+    forget_unused(&machine);
+    // Descriptions with the stale id are still valid.
     machine.add_device(desc("port", "t,port", &[(old.node(), "port", SupplierKind::Other)])).unwrap();
     machine.settle();
     let on: Vec<String> = machine.waiting().into_iter().flat_map(|w| w.on).collect();
@@ -309,7 +314,7 @@ fn a_number_from_long_ago_is_never_another_devices() {
 }
 
 #[test]
-fn a_name_whose_removal_is_queued_is_taken_until_the_removal_was_carried_out() {
+fn a_name_is_in_use_until_the_queued_removal_of_its_device_was_carried_out() {
     let machine = machine(Policy::default());
     for vanishes in [false, true] {
         let old = machine.add_device(desc("hub", "t,hub", &[])).unwrap();
@@ -321,10 +326,10 @@ fn a_name_whose_removal_is_queued_is_taken_until_the_removal_was_carried_out() {
             assert_eq!(machine.queued(), [("removal", Some("hub".into()))]);
             let early = machine.add_device(desc("hub", "t,hub", &[]));
             assert!(matches!(&early, Err(AddError::Exists(name)) if &**name == "hub"), "{early:?}");
-            assert!(Arc::ptr_eq(&machine.device("hub").unwrap(), &old), "it is as it was");
+            assert!(Arc::ptr_eq(&machine.device("hub").unwrap(), &old), "it is the same device");
         }
         machine.left_driver(inside);
-        // From outside it has been carried out by now, and the name is free.
+        // The thread has left driver code, so the removal was carried out and the name is free.
         assert!(machine.device("hub").is_none() && machine.queued().is_empty());
         let new = machine.add_device(desc("hub", "t,hub", &[])).unwrap();
         machine.settle();

@@ -1,4 +1,4 @@
-//! Claims, as a machine takes and tells them.
+//! Claims of the env's devices, and the check that no claim outlives its binding.
 
 use alloc::format;
 
@@ -9,15 +9,15 @@ use crate::device::{Device, Resource};
 use crate::promise::Promise;
 
 impl Machine {
-    /// The binding has ended: nobody stands in the next one's way in its name.
+    /// Checks that the binding, which has ended, holds no claim that would conflict with the next one.
     pub(super) fn check_no_claims(&self, bound: &Bound) {
         let left = self.claims.held_by(bound.holder());
         self.promises.check(Promise::Claimed, left.is_empty(), || {
-            format!("{} has let go of its device and still holds {left:?}", bound.holder())
+            format!("{} has released its device and still holds {left:?}", bound.holder())
         });
     }
 
-    /// Registers of a device that the env itself drives are nobody else's, for as long as it is there.
+    /// Claims the registers of a device that the env itself drives, for as long as the device exists.
     pub(super) fn claim_for_env(&self, device: &Device) {
         let holder = Holder::new(&device.desc().name, "env");
         for resource in &device.desc().resources {
@@ -28,12 +28,12 @@ impl Machine {
         }
     }
 
-    /// How many claims stand for devices of the env.
+    /// Number of claims held for devices of the env.
     pub(super) fn claims_of_env(&self) -> usize {
         self.devices().iter().map(|d| d.env_claims.lock().len()).sum()
     }
 
-    /// The device leaves.
+    /// Releases the claims of a device of the env that is being removed.
     pub(super) fn release_for_env(&self, device: &Device) {
         let claims = core::mem::take(&mut *device.env_claims.lock());
         for claim in &claims {

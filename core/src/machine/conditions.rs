@@ -1,8 +1,8 @@
-//! Named conditions: what a driver can wait for that is no device.
+//! Named conditions: prerequisites of a probe that are not devices.
 //!
-//! A firmware file that comes with a file system, a key that a user types, a network that is up. A condition has a node of
-//! its own in the link graph, so that a deferral on it is told, listed and woken like one on a supplier. It holds nobody:
-//! a binding that was made while it was fulfilled stays when it is not any more.
+//! Examples: a firmware file on a file system that is not mounted yet, a key that a user types, a network that is up. A
+//! condition has a node of its own in the link graph, so that a deferral on it is reported, listed and woken like one on a
+//! supplier. It does not end bindings: one made while the condition was fulfilled stays when it no longer is.
 
 use alloc::format;
 use alloc::string::String;
@@ -17,7 +17,7 @@ impl Registry {
     /// The node of the condition called `name`.
     pub(super) fn condition(&mut self, name: &str) -> NodeId {
         let node = self.nodes.find_or_add(&NodeInfo::condition_path(name));
-        // It is in use while it is fulfilled or waited for, not because it was asked for.
+        // A lookup alone does not keep the node in use; being fulfilled or waited for does.
         self.graph.mark_changed(node);
         node
     }
@@ -32,9 +32,9 @@ impl Registry {
 }
 
 impl Machine {
-    /// States that the condition called `name` is fulfilled from now on, until [`unfulfil`](Self::unfulfil). Exactly the
-    /// devices that wait for it are woken: the next [`settle`](Self::settle) probes them. Returns how many of them miss
-    /// nothing any more. To be called from anywhere, also before anybody waits.
+    /// Marks the condition called `name` as fulfilled, until [`unfulfil`](Self::unfulfil). Exactly the devices that wait
+    /// for it are woken: the next [`settle`](Self::settle) probes them. Returns the number of them that no longer miss
+    /// anything. May be called in any context, also before a device waits.
     pub fn fulfil(&self, name: &str) -> usize {
         let wakes = {
             let mut r = self.registry.lock();
@@ -49,12 +49,12 @@ impl Machine {
             }
             wakes.into_iter().filter_map(|w| Some((r.device(w.consumer)?.clone(), w.ready))).collect::<Vec<_>>()
         };
-        self.tell_woken(&NodeInfo::condition_path(name).into(), &wakes);
+        self.report_woken(&NodeInfo::condition_path(name).into(), &wakes);
         wakes.iter().filter(|(_, ready)| *ready).count()
     }
 
-    /// States that the condition called `name` is not fulfilled any more: who probes from now on waits again. Bindings
-    /// stay. True when it was.
+    /// Marks the condition called `name` as no longer fulfilled: later probes defer on it again. Bindings stay. True when
+    /// it was fulfilled.
     pub fn unfulfil(&self, name: &str) -> bool {
         let mut r = self.registry.lock();
         let Some(node) = r.find_condition(name) else { return false };
@@ -64,7 +64,7 @@ impl Machine {
         was
     }
 
-    /// Whether the condition called `name` is fulfilled.
+    /// True when the condition called `name` is fulfilled.
     pub fn is_fulfilled(&self, name: &str) -> bool {
         let r = self.registry.lock();
         r.find_condition(name).is_some_and(|node| r.graph.is_available(node))
@@ -86,7 +86,7 @@ impl Machine {
         names
     }
 
-    /// What a driver waits for, as a node.
+    /// Replaces the condition that a deferral names by its node.
     pub(super) fn with_node(&self, error: ProbeError) -> ProbeError {
         match error {
             ProbeError::Defer { on: Missing::Condition(name) } => {
@@ -98,7 +98,7 @@ impl Machine {
 }
 
 impl NodeInfo {
-    /// Where the node of a condition stands: no path of a firmware node begins like this.
+    /// Path of the node of a condition. No path of a firmware node begins like this.
     pub(crate) fn condition_path(name: &str) -> String {
         format!("condition {name}")
     }

@@ -1,4 +1,4 @@
-//! Devices come and go.
+//! Addition and removal of devices.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -19,10 +19,10 @@ use crate::system::DeviceRegistry;
 /// Longest file name in bytes (`NAME_MAX`, `include/uapi/linux/limits.h`).
 const NAME_MAX: usize = 255;
 
-/// Files that a driver's directory has, beside the links to its devices.
+/// Files in a driver's directory, beside the links to its devices.
 const DRIVER_FILES: [&str; 4] = ["bind", "unbind", "uevent", "module"];
 
-/// What a device's directory has beside the devices below it, and what Linux has there.
+/// Files in a device's directory, here or on Linux, beside the directories of its children.
 const DEVICE_FILES: [&str; 10] = [
     "driver",
     "driver_override",
@@ -35,11 +35,11 @@ const DEVICE_FILES: [&str; 10] = [
     "uevent",
     "waiting_for_supplier",
 ];
-/// How links to suppliers and consumers begin there.
+/// Prefixes of the names of device links there.
 const DEVICE_LINKS: [&str; 2] = ["consumer:", "supplier:"];
 
-/// Takes `node` off the list of `key`, and an empty list off `lists`.
-fn leave_list<K: Ord>(lists: &mut BTreeMap<K, Vec<NodeId>>, key: &K, node: NodeId) {
+/// Removes `node` from the list of `key`, and the list when it becomes empty.
+fn remove_from_list<K: Ord>(lists: &mut BTreeMap<K, Vec<NodeId>>, key: &K, node: NodeId) {
     if let Some(list) = lists.get_mut(key) {
         list.retain(|n| *n != node);
         if list.is_empty() {
@@ -49,17 +49,21 @@ fn leave_list<K: Ord>(lists: &mut BTreeMap<K, Vec<NodeId>>, key: &K, node: NodeI
 }
 
 impl Machine {
-    /// Adds the devices of a device tree blob; they are probed by the next [`settle`](Self::settle). On an error
-    /// nothing was added. A device that is there already stays as it is.
+    /// Adds the devices of a device tree blob; they are probed by the next [`settle`](Self::settle). A device that
+    /// exists already stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`FdtError`] when the blob is malformed; nothing was added.
     pub fn add_device_tree(self: &Arc<Self>, blob: &[u8]) -> Result<Description, FdtError> {
         let description = self.with_nodes(|nodes| describe(blob, nodes))?;
         self.add_all(&description.devices);
         Ok(description)
     }
 
-    /// Adds the devices of a description, as [`add_device_tree`](Self::add_device_tree) does, so that one reading of a
-    /// blob serves many machines. `nodes` are those that it was made with. False, and nothing was added, when this
-    /// machine has nodes already: their numbers would not agree.
+    /// Adds the devices of a description, as [`add_device_tree`](Self::add_device_tree) does, so that one parsed
+    /// blob serves many machines. `nodes` are those that the description was parsed into. False, and nothing was added,
+    /// when this machine has nodes already: their numbers would not agree.
     pub fn add_description(self: &Arc<Self>, description: &Description, nodes: &Nodes) -> bool {
         let fresh = self.with_nodes(|own| {
             let fresh = own.is_empty();
@@ -74,7 +78,7 @@ impl Machine {
         fresh
     }
 
-    /// Adds what firmware describes. One that cannot be added is told, and does not keep the others away.
+    /// Adds the devices of the firmware. One that cannot be added is reported, and the others are added all the same.
     fn add_all(self: &Arc<Self>, devices: &[DeviceDesc]) {
         for desc in devices {
             match self.add_device(desc.clone()) {
@@ -86,7 +90,7 @@ impl Machine {
         }
     }
 
-    /// Runs `use_nodes` on the machine's firmware nodes, to make descriptions for [`add_device`](Self::add_device).
+    /// Calls `use_nodes` with the machine's firmware nodes, to build descriptions for [`add_device`](Self::add_device).
     /// The registry is locked meanwhile: do not call the machine.
     pub fn with_nodes<R>(&self, use_nodes: impl FnOnce(&mut Nodes) -> R) -> R {
         let mut r = self.registry.lock();
@@ -94,20 +98,19 @@ impl Machine {
         use_nodes(&mut r.nodes)
     }
 
-    /// Adds a device. It is probed by the next [`settle`](Self::settle). Its name must do as a file name (at most 255
-    /// bytes) that the directories of drivers and devices do not have yet.
+    /// Adds a device. It is probed by the next [`settle`](Self::settle). Its name must be a valid file name (at most 255
+    /// bytes) that does not occur in the directories of drivers and devices yet.
     ///
-    /// One that driver code adds below a device that a driver holds belongs to that binding, as with
-    /// [`Bound::add_child`](crate::binding::Bound::add_child); but not on a target whose threads cannot be told apart
-    /// (without the feature `std`), since who adds it is not known there.
+    /// A device that driver code adds below a bound device belongs to that binding, as with
+    /// [`Bound::add_child`](crate::binding::Bound::add_child); but not on a target without thread identities (without the
+    /// feature `std`), where the caller is not known.
     ///
     /// # Errors
     ///
-    /// [`AddError::Exists`] while there is a device of that name, or of that firmware node. One that
-    /// [`remove_device`](Self::remove_device) or [`device_vanished`](Self::device_vanished) was called for from inside driver
-    /// code is there until that code has come out and the removal was carried out ([`queued`](Self::queued) lists it), and so
-    /// is one whose removal another thread has begun and not ended: try again when `DeviceRemoved` was told. The other errors
-    /// are about the name.
+    /// [`AddError::Exists`] while a device of that name, or of that firmware node, exists. A device whose removal was requested
+    /// from inside driver code ([`remove_device`](Self::remove_device), [`device_vanished`](Self::device_vanished)) exists until
+    /// that code has returned and the removal was carried out ([`queued`](Self::queued) lists it); so does one that another
+    /// thread is still removing. Retry after the event `DeviceRemoved`. The other errors concern the name.
     pub fn add_device(self: &Arc<Self>, desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
         let parent = desc
             .parent
@@ -119,8 +122,8 @@ impl Machine {
         }
     }
 
-    /// Memory that `desc` uses from the beginning on is nobody else's, also on a target that did not set it aside.
-    fn set_aside(&self, desc: &DeviceDesc) {
+    /// Withdraws the memory that `desc` uses from the start from the page allocators, in case the target did not reserve it.
+    fn reserve_regions(&self, desc: &DeviceDesc) {
         for region in desc.dma.reserved.iter().filter(|r| r.kind.is_direct()) {
             let (first, last) = (PhysAddr(region.first.0), PhysAddr(region.last.0));
             let frames = self.memory().frames().withdraw(first, last);
@@ -133,7 +136,7 @@ impl Machine {
         }
     }
 
-    /// As [`add_device`](Self::add_device), for nobody's ledger.
+    /// Adds a device as [`add_device`](Self::add_device) does, without an entry on a ledger.
     pub(crate) fn admit(self: &Arc<Self>, desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
         let name = Arc::clone(&desc.name);
         if matches!(&*name, "" | "." | "..") || name.contains(|c: char| c == '/' || c.is_control()) {
@@ -164,7 +167,7 @@ impl Machine {
             }
             let device = Device::new(node, desc);
             r.by_node.insert(node, Arc::clone(&device));
-            r.names_nodes(node, device.desc());
+            r.add_names(node, device.desc());
             r.devices.insert(Arc::clone(&name), node);
             if let Some(parent) = device.desc().parent {
                 r.children.entry(parent).or_default().push(node);
@@ -176,7 +179,7 @@ impl Machine {
             device
         };
         self.emit(Some(&name), || EventKind::DeviceAdded);
-        self.set_aside(device.desc());
+        self.reserve_regions(device.desc());
         try_join(self, &device);
         if self.env.env_owned(&device.desc().compatible) {
             self.claim_for_env(&device);
@@ -192,25 +195,26 @@ impl Machine {
         self.registry.lock().device_named(name).cloned()
     }
 
-    /// Removes a device in an orderly way, its children first. True when it was there.
+    /// Removes a device in an orderly way, its children first. True when it existed.
     ///
-    /// Returns when it is gone. Called from inside driver code (of whatever device) it returns at once, and nothing
-    /// binds the device any more; the removal is queued, and carried out when that code has come out.
+    /// Returns when it is gone. Called from inside driver code (of any device) it returns at once, and no driver binds the
+    /// device any more; the removal is queued, and carried out when that code has returned.
     pub fn remove_device(self: &Arc<Self>, name: &str) -> bool {
-        self.device(name).map(|device| self.leaves(device, Cause::DeviceRemoved)).is_some()
+        self.device(name).map(|device| self.remove(device, Cause::DeviceRemoved)).is_some()
     }
 
-    /// Tells the machine that a device has vanished from its bus: its registers do not answer any more. It is removed as
-    /// by [`remove_device`](Self::remove_device).
+    /// Reports surprise removal of a device: its registers no longer answer. It is removed as by
+    /// [`remove_device`](Self::remove_device).
     pub fn device_vanished(self: &Arc<Self>, name: &str) -> bool {
         let Some(device) = self.device(name) else { return false };
         device.set_gone();
-        self.leaves(device, Cause::SurpriseRemoved);
+        self.remove(device, Cause::SurpriseRemoved);
         true
     }
 
-    fn leaves(self: &Arc<Self>, device: Arc<Device>, cause: Cause) {
+    fn remove(self: &Arc<Self>, device: Arc<Device>, cause: Cause) {
         {
+            // Under the registry lock, as the check before a probe: after this no probe of the device begins.
             let _r = self.registry.lock();
             device.set_removed();
         }
@@ -219,7 +223,7 @@ impl Machine {
         }
     }
 
-    /// Takes a device and all below it off their bus. The caller is outside driver code.
+    /// Removes a device and its descendants from their bus. The caller is outside driver code.
     pub(crate) fn take_off(self: &Arc<Self>, device: &Arc<Device>, cause: Cause) {
         let mut order = Vec::from([Arc::clone(device)]);
         let mut at = 0;
@@ -230,7 +234,7 @@ impl Machine {
             at += 1;
         }
         if cause == Cause::SurpriseRemoved {
-            // What is reached through a device that has vanished does not answer either.
+            // Descendants are reached through the device that has vanished, so they do not answer either.
             for device in &order {
                 device.set_gone();
             }
@@ -245,12 +249,12 @@ impl Machine {
             if device.is_gone() {
                 self.device_quiesced(&device, &Quiesced::gone());
             }
-            // Before its name is free for another device: that one's place is not touched.
+            // Before the name is free: a new device of that name must keep its place in the group.
             self.iommus().leave(&device);
             {
                 let mut r = self.registry.lock();
                 if !r.device(device.node()).is_some_and(|there| Arc::ptr_eq(there, &device)) {
-                    // Somebody else has removed it meanwhile; another one may be in its place.
+                    // Another thread has removed it meanwhile; a new device may be in its place.
                     continue;
                 }
                 r.graph.supplier_leaves(device.node());
@@ -260,13 +264,13 @@ impl Machine {
                 r.refusals.remove(&device.node());
                 r.devices.remove(device.name());
                 if let Some(parent) = device.desc().parent {
-                    leave_list(&mut r.children, &parent, device.node());
+                    remove_from_list(&mut r.children, &parent, device.node());
                 }
                 r.by_node.remove(&device.node());
                 for c in &device.desc().compatible {
-                    leave_list(&mut r.listing, c, device.node());
+                    remove_from_list(&mut r.listing, c, device.node());
                 }
-                r.names_no_more(device.node(), device.desc());
+                r.remove_names(device.node(), device.desc());
                 r.tidy(self.supplies());
             }
             self.release_for_env(&device);
@@ -279,7 +283,7 @@ impl Machine {
         }
     }
 
-    /// What a device needs and cannot get, as far as the policy has it need it.
+    /// Needs of a device that cannot be met, without those that the policy waives.
     pub(crate) fn unmet<'d>(&self, desc: &'d DeviceDesc) -> impl Iterator<Item = &'d Unmet> + use<'d> {
         let untranslated = self.policy().untranslated_dma;
         desc.unmet.iter().filter(move |unmet| !(untranslated && unmet.kind == SupplierKind::Iommu))

@@ -1,4 +1,4 @@
-//! Drivers come and go, and are used.
+//! Registration and removal of drivers, and handles on them.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -33,7 +33,7 @@ impl Machine {
                     names.insert(at, D::NAME);
                 }
             }
-            // A device that wants one driver by name is matched by that one alone, whatever it lists.
+            // `driver_override` matches by name alone and excludes drivers that match by `compatible`.
             let wanted: Vec<_> = r
                 .by_node
                 .values()
@@ -55,7 +55,7 @@ impl Machine {
         true
     }
 
-    /// Removes a driver: no device binds it any more, and those that did are unbound, latest first. True when it was
+    /// Removes a driver: it binds no device any more, and its devices are unbound, the latest first. True when it was
     /// registered. Called from inside driver code it returns at once, and the unbinding is queued.
     pub fn unregister(self: &Arc<Self>, name: &str) -> bool {
         let Some((driver, users)) = ({
@@ -92,8 +92,9 @@ impl Machine {
         let kept = {
             let r = self.registry.lock();
             let holds = |d: &&Arc<Device>| d.driver() == Some(driver.name()) && d.phase() == Phase::Bound;
-            let back = r.drivers.contains_key(driver.name());
-            r.by_node.values().find(holds).filter(|_| !back).cloned()
+            // A driver of that name that was registered meanwhile may have bound devices rightfully.
+            let registered_again = r.drivers.contains_key(driver.name());
+            r.by_node.values().find(holds).filter(|_| !registered_again).cloned()
         };
         self.promises.check(Promise::NothingLeft, kept.is_none(), || {
             alloc::format!("{kept:?} is held by {}, which was removed", driver.name())
@@ -101,7 +102,7 @@ impl Machine {
         self.emit(None, || EventKind::DriverRemoved { driver: driver.name().into() });
     }
 
-    /// An open handle on the driver `D` of `device`, if it holds it now.
+    /// Handle on the driver `D` of `device`, if `D` is bound to it now.
     pub fn client<D: Driver>(&self, device: &str) -> Option<Client<D>> {
         let binding = self.device(device)?.binding()?;
         binding.into_any().downcast::<Binding<D>>().ok().map(Client)

@@ -1,14 +1,14 @@
-//! Why a machine did not do what it was asked.
+//! Errors of bind and unbind.
 
 use alloc::string::String;
 
 use crate::driver::{Errno, ProbeError};
 pub use crate::error::AddError;
 
-/// Why a device was not bound.
+/// Error of a bind.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BindError {
-    /// No device of that name, or it has left.
+    /// No device of that name, or it was removed.
     #[error("no device {0}")]
     NoDevice(String),
     /// No driver of that name.
@@ -22,15 +22,15 @@ pub enum BindError {
         /// The driver.
         driver: String,
     },
-    /// A driver holds the device.
+    /// The device is bound to a driver.
     #[error("{device} is held by {driver}")]
     Busy {
         /// The device.
         device: String,
-        /// Who holds it.
+        /// The driver that holds it.
         driver: &'static str,
     },
-    /// The device is being bound or unbound, and driver code, which asks, must not wait for that.
+    /// The device is being bound or unbound, and the caller is driver code, which must not wait for that.
     #[error("{device} is being bound or unbound; driver code cannot wait for that")]
     Underway {
         /// The device.
@@ -41,21 +41,21 @@ pub enum BindError {
     Deferred {
         /// The device.
         device: String,
-        /// Their names.
+        /// Names of the suppliers.
         missing: alloc::vec::Vec<String>,
     },
-    /// The driver's probe, or a step before it, failed. Everything was given back.
+    /// The driver's probe, or a step before it, failed. Everything was released.
     #[error("{device}: {error}")]
     Probe {
         /// The device.
         device: String,
-        /// What failed.
+        /// The error of the probe.
         error: ProbeError,
     },
 }
 
 impl BindError {
-    /// The number that a write to `bind` reports (linux-6.12 `drivers/base/bus.c` `bind_store`).
+    /// Error number that a write to `bind` reports (linux-6.12 `drivers/base/bus.c` `bind_store`).
     pub const fn errno(&self) -> Errno {
         match self {
             Self::NoDevice(_) | Self::NoDriver(_) | Self::NoMatch { .. } => Errno::ENODEV,
@@ -66,13 +66,13 @@ impl BindError {
     }
 }
 
-/// Why there was nothing to unbind. An unbind itself does not fail.
+/// Error of an unbind that found nothing to unbind. An unbind itself does not fail.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum UnbindError {
     /// No device of that name.
     #[error("no device {0}")]
     NoDevice(String),
-    /// The device is not held by that driver, or by none.
+    /// The device is not bound to that driver.
     #[error("{device} is not held by {driver}")]
     NotHeld {
         /// The device.

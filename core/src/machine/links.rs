@@ -1,4 +1,4 @@
-//! Links as the two ends of a binding see them, and services, which nobody gets without a link (P6).
+//! Supplier links made while a driver is bound: to services and to peers of DMA (P6).
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -26,8 +26,8 @@ impl Machine {
         node: NodeId,
         offers: &mut dyn FnMut() -> bool,
     ) -> Result<(), NoService> {
-        // Looked up and linked under one lock, so that a provider that leaves meanwhile finds this consumer, or is not
-        // found by it.
+        // Looked up and linked under one lock, so that a provider that is unbound concurrently either finds this
+        // consumer, or is not found by it.
         let mut r = self.registry.lock();
         let offers = offers();
         r.graph.mark_changed(node);
@@ -37,12 +37,12 @@ impl Machine {
             return Err(NoService::NotProvided);
         }
         let linked = if self.peers_of(&r, device).iter().any(|peer| peer.node() == node) {
-            // Who reaches this device's registers becomes its consumer as soon as it is bound.
+            // A device that reaches this device's registers becomes its consumer as soon as this one is bound.
             Err(NotLinked::Cycle(Vec::from([device.node(), node])))
         } else if !offers && node != device.node() {
             Err(NotLinked::Absent)
         } else {
-            // The cycle comes first: a device that waits for itself waits for ever.
+            // A cycle takes precedence over an absent supplier: a device that waits for itself would wait for ever.
             let linked = r.graph.use_supplier(device.node(), node, driver);
             if offers { linked } else { linked.and(Err(NotLinked::Absent)) }
         };
@@ -82,7 +82,7 @@ impl Machine {
                 let Some(peer) = r.device_named(holder.device()).filter(|p| p.node() != device.node()) else {
                     continue;
                 };
-                // What an earlier binding has mapped, and is not confirmed to be gone, is nobody's to end.
+                // Mappings of an earlier binding whose unmap is unconfirmed belong to no binding that could be ended.
                 let lives = peer.binding().is_some_and(|b| dma::holder(b.bound()).is_some_and(|h| h == holder));
                 if lives && !peers.iter().any(|p| Arc::ptr_eq(p, peer)) {
                     peers.push(Arc::clone(peer));
@@ -92,8 +92,8 @@ impl Machine {
         peers
     }
 
-    /// `device` is bound from now on, and becomes a supplier of those that reach its registers. Returns those for which
-    /// it cannot, because it needs them itself.
+    /// Makes `device`, which is now bound, a supplier of the devices that reach its registers. Returns those for which that
+    /// would close a cycle.
     pub(super) fn link_peers_of(&self, r: &mut Registry, device: &Device) -> Vec<Arc<Device>> {
         let peers = self.peers_of(r, device);
         let cannot = |peer: &Arc<Device>| {
@@ -103,7 +103,7 @@ impl Machine {
         peers.into_iter().filter(cannot).collect()
     }
 
-    /// Ends the bindings that reach registers of `device`, which is not bound, and is not going to be.
+    /// Ends the bindings that reach registers of `device`, which is unbound and being removed.
     pub(super) fn end_peers_of(self: &Arc<Self>, device: &Device) {
         let peers = self.peers_of(&self.registry.lock(), device);
         for peer in peers {
@@ -111,8 +111,8 @@ impl Machine {
         }
     }
 
-    /// Ends the binding of `peer`, which reaches registers of `device` and is needed by it: neither could be unbound first.
-    pub(super) fn part(self: &Arc<Self>, peer: Arc<Device>, device: &Device) {
+    /// Ends the binding of `peer`, which reaches registers of `device` and is its supplier: neither could be unbound first.
+    pub(super) fn unbind_cyclic_peer(self: &Arc<Self>, peer: Arc<Device>, device: &Device) {
         let Some(driver) = peer.driver() else { return };
         self.emit(Some(&peer.desc().name), || EventKind::Refused {
             what: alloc::format!("reaching the registers of {}", device.name()),
@@ -124,16 +124,16 @@ impl Machine {
         }
     }
 
-    /// The error of a probe, with the name of the holder where there was no room for it.
+    /// Completes the error of a probe with the holder of the conflicting claim, which a `DmaError` cannot carry.
     pub(super) fn with_holder(&self, bound: &Bound, error: ProbeError) -> ProbeError {
         let ProbeError::Dma(DmaError::Held(PhysAddr(at))) = error else { return error };
         let conflict = self.conflict(&Subject::whole_pages(PhysAddr(at), 1), bound.holder(), Mode::Peer);
         conflict.map_or(error, |conflict| ResourceError::Held(Box::new(conflict)).into())
     }
 
-    /// A probe that waits for a child of its own device waits for ever: the child is there for as long as the probe stands,
-    /// and is probed when this device is bound.
-    pub(super) fn not_for_its_own_child(&self, bound: &Bound, error: ProbeError) -> ProbeError {
+    /// Turns a deferral on a child of the probe's own device into an error: the child is probed only after this device is
+    /// bound, so the probe would wait for ever.
+    pub(super) fn reject_own_child(&self, bound: &Bound, error: ProbeError) -> ProbeError {
         let node = bound.device().node();
         match error {
             ProbeError::Defer { on: Missing::Node(on) } if self.is_below(on, node) => {

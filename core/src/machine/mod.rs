@@ -1,4 +1,5 @@
-//! The machine: one whole instance of everything. There are no globals; a guest is a second machine in the same program.
+//! The machine: devices, drivers, bindings and memory of one instance. There are no globals; a guest is a second machine
+//! in the same program.
 //!
 //! Its methods may be called from any thread. Lock order, outermost first: a device's lock (one at a time, or a parent's
 //! before its child's), the registry, a device's group slot, the IOMMU registry, a group, then leaves (ledger, domain,
@@ -12,7 +13,7 @@ mod conditions;
 mod devices;
 mod drivers;
 mod error;
-mod life;
+mod lifecycle;
 mod links;
 mod nodes;
 mod probe;
@@ -55,6 +56,34 @@ use queued::{Request, Requests};
 use registry::Registry;
 
 /// One machine: its devices, drivers, bindings and memory.
+///
+/// Made on an [`Env`], which a target supplies (here one of the simplest kind), it binds drivers to devices as these and
+/// their suppliers appear:
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
+/// use bindery::device::DeviceDesc;
+/// use bindery::machine::{BindError, Machine, Policy, UnbindError};
+///
+/// let machine = Machine::new(example::env(), Policy::default());
+/// let mut desc = DeviceDesc::new("osc");
+/// desc.compatible.push("acme,clock".into());
+/// let clock = machine.add_device(desc)?;
+/// machine.settle();
+/// assert_eq!(clock.driver(), None, "no driver matches yet");
+///
+/// machine.register(example::Clock);
+/// assert_eq!(machine.settle().bound, 1);
+/// assert_eq!(clock.driver(), Some("clock"));
+///
+/// machine.unbind("osc", "clock")?;
+/// assert!(matches!(machine.unbind("osc", "clock"), Err(UnbindError::NotHeld { .. })));
+/// machine.bind("osc", "clock")?;
+/// assert!(matches!(machine.bind("osc", "clock"), Err(BindError::Busy { driver: "clock", .. })));
+/// assert!(machine.remove_device("osc"));
+/// assert_eq!(machine.promises().broken(), []);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Machine {
     me: Weak<Self>,
     pub(crate) system: Arc<System>,
@@ -63,7 +92,7 @@ pub struct Machine {
     guests: Arc<GuestTimers>,
 }
 
-/// Owns a [`Machine`]. When the last clone is dropped, every binding is taken back and the machine goes.
+/// Owner of a [`Machine`]. When the last clone is dropped, every binding is unbound and the machine is freed.
 #[derive(Clone)]
 pub struct Handle(Arc<Owned>);
 
@@ -90,7 +119,7 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// What its parts share: env and instrument, events, policy, memory.
+/// Access to what the parts of a machine share: env and instrument, events, policy, memory.
 impl Deref for Machine {
     type Target = System;
     fn deref(&self) -> &System {
@@ -99,13 +128,13 @@ impl Deref for Machine {
 }
 
 impl Machine {
-    /// Makes a machine on `env`, without devices or drivers.
+    /// Creates a machine on `env`, without devices or drivers.
     #[expect(clippy::new_ret_no_self, reason = "a machine is reached through the handle that owns it")]
     pub fn new(env: Arc<dyn Env>, policy: Policy) -> Handle {
         Self::build(env, policy, None)
     }
 
-    /// Makes a machine on `env` that `instrument` observes: for tests, explorers and simulators.
+    /// Creates a machine on `env` that `instrument` observes: for tests, explorers and simulators.
     pub fn with_instrument(env: Arc<dyn Env>, policy: Policy, instrument: Arc<dyn Instrument>) -> Handle {
         Self::build(env, policy, Some(instrument))
     }
@@ -113,7 +142,7 @@ impl Machine {
     fn build(env: Arc<dyn Env>, policy: Policy, instrument: Option<Arc<dyn Instrument>>) -> Handle {
         let claims = Arc::<Claims>::default();
         let machine = Arc::new_cyclic(|me: &Weak<Self>| {
-            // Those that each mapping asks for come first.
+            // The parts that each mapping looks up come first: the list is searched in order.
             let parts = Parts::default()
                 .with::<Quarantine>()
                 .with::<DmaState>()

@@ -1,4 +1,4 @@
-//! Nodes that nobody uses are given back, so that hot plug does not cost more with every name that there ever was.
+//! Release of unused nodes, so that hot plug does not cost memory for every name that was ever used.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -7,7 +7,7 @@ use super::registry::Registry;
 use crate::device::{DeviceDesc, NodeId, Resource};
 use crate::power::Supplies;
 
-/// The nodes that `desc` names, beside its own.
+/// Nodes that `desc` names, beside its own.
 fn named(desc: &DeviceDesc) -> impl Iterator<Item = NodeId> {
     let controllers = desc.resources.iter().filter_map(|r| match r {
         Resource::IrqBehind { controller, .. } => Some(*controller),
@@ -17,7 +17,7 @@ fn named(desc: &DeviceDesc) -> impl Iterator<Item = NodeId> {
 }
 
 impl Registry {
-    /// The node of a device that is about to come.
+    /// Node of a device that is about to be added.
     pub(super) fn node_for(&mut self, desc: &DeviceDesc) -> NodeId {
         let path = || format!("/devices/{}", desc.name);
         let node = desc.node.unwrap_or_else(|| self.nodes.find_or_add(&path()));
@@ -25,8 +25,8 @@ impl Registry {
         node
     }
 
-    /// The device at `node` has come.
-    pub(super) fn names_nodes(&mut self, node: NodeId, desc: &DeviceDesc) {
+    /// Counts the nodes that the device at `node`, which was added, names.
+    pub(super) fn add_names(&mut self, node: NodeId, desc: &DeviceDesc) {
         self.graph.mark_changed(node);
         for named in named(desc) {
             let times = self.named.entry(named).or_default();
@@ -37,8 +37,8 @@ impl Registry {
         }
     }
 
-    /// The device at `node` has gone.
-    pub(super) fn names_no_more(&mut self, node: NodeId, desc: &DeviceDesc) {
+    /// Uncounts the nodes that the device at `node`, which was removed, names.
+    pub(super) fn remove_names(&mut self, node: NodeId, desc: &DeviceDesc) {
         self.graph.mark_changed(node);
         for named in named(desc) {
             let Some(times) = self.named.get_mut(&named) else { continue };
@@ -50,8 +50,8 @@ impl Registry {
         }
     }
 
-    /// Looks at the nodes whose use may have begun or ended. To be called with whatever changes the graph or the devices;
-    /// the next call makes up for one that is left out.
+    /// Re-evaluates the nodes whose use may have begun or ended. Called after each change of the graph or of the devices;
+    /// the next call makes up for a missed one.
     pub(super) fn tidy(&mut self, supplies: &Supplies) {
         let touched = self.graph.take_changed();
         let kept = core::mem::take(&mut self.kept);
@@ -59,12 +59,13 @@ impl Registry {
             self.by_node.contains_key(node) || self.named.contains_key(node) || self.graph.contains(*node)
         };
         let (used, others): (Vec<_>, Vec<_>) = touched.into_iter().chain(kept).partition(is_used);
-        // First: what goes out of use may have others forgotten.
+        // First, since marking nodes unused may evict others.
         for node in used {
             self.nodes.mark_used(node);
         }
         for node in others {
-            // Lock order: the registry comes before the supplies. What is kept goes back without a word.
+            // Lock order: the registry comes before the supplies. A release of a pinned supply is not reported here, so
+            // such nodes are checked again by each call.
             if supplies.is_pinned_at(node) {
                 self.nodes.mark_used(node);
                 self.kept.insert(node);

@@ -1,4 +1,4 @@
-//! Probing: the queue, and the ways in by hand.
+//! Probing: the queue, and bind, unbind and probe as requested by users.
 
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
@@ -14,21 +14,21 @@ use crate::event::{Cause, EventKind};
 use crate::link::RelaxedLink;
 use crate::promise::Promise;
 
-/// What [`Machine::settle`] did.
+/// Statistics of one [`Machine::settle`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ProbeStats {
-    /// Probes that were begun.
+    /// Probes that were started.
     pub attempts: u64,
     /// Devices that were bound.
     pub bound: u64,
-    /// Devices that were looked at and wait for suppliers.
+    /// Deferrals: devices that were taken off the queue and wait for suppliers.
     pub waiting: u64,
     /// Probes that failed.
     pub failed: u64,
 }
 
-/// Members of a cycle that an event names.
-const MEMBERS_TOLD: usize = 8;
+/// Most members of a cycle that an event names.
+const MEMBERS_SHOWN: usize = 8;
 
 enum Attempt {
     Nothing,
@@ -39,8 +39,8 @@ enum Attempt {
 }
 
 impl Machine {
-    /// Carries out what driver code has asked for, and probes what is to be probed, until nothing is left that could be
-    /// bound. Called from inside driver code it does nothing at once: it is queued, and done when that code has come out.
+    /// Carries out queued requests and probes queued devices until no device is left that could be bound. Called from
+    /// inside driver code it returns at once: it is queued, and runs once that code has returned.
     pub fn settle(self: &Arc<Self>) -> ProbeStats {
         let mut all = ProbeStats::default();
         if self.queue_if_inside(Request::Settle).is_ok() {
@@ -52,7 +52,7 @@ impl Machine {
             all.bound += done.bound;
             all.waiting += done.waiting;
             all.failed += done.failed;
-            // What was queued by driver code may have left devices to other drivers.
+            // Requests that driver code queued may have unbound devices that other drivers match.
             if self.registry.lock().queue.is_empty() {
                 return all;
             }
@@ -60,9 +60,9 @@ impl Machine {
     }
 
     pub(super) fn settle_here(self: &Arc<Self>) -> ProbeStats {
-        self.look_for_frames();
+        self.retry_for_frames();
         let mut done = ProbeStats::default();
-        while self.step_into(&mut done) || self.anybody_waits() && self.break_cycles() {}
+        while self.step_into(&mut done) || self.any_waiting() && self.break_cycles() {}
         if done == ProbeStats::default() {
             return done;
         }
@@ -73,14 +73,14 @@ impl Machine {
         done
     }
 
-    fn anybody_waits(&self) -> bool {
+    fn any_waiting(&self) -> bool {
         !self.registry.lock().waiting.is_empty()
     }
 
-    /// Lets devices that wait for nothing but each other do without the links that close the cycle. False when there were
-    /// none. What is left to wait for then decides alone which links these are (P8).
+    /// Relaxes links that close a cycle of devices which wait for nothing but each other. False when there were none. The
+    /// choice of links depends only on the links that are left, not on the order of arrival (P8).
     fn break_cycles(&self) -> bool {
-        let given_up: Vec<_> = {
+        let relaxed: Vec<_> = {
             let mut r = self.registry.lock();
             let ready: BTreeSet<NodeId> = r
                 .by_node
@@ -93,8 +93,8 @@ impl Machine {
             for link in links.iter().filter(|link| link.ready) {
                 r.enqueue(link.consumer);
             }
-            let told = |l: RelaxedLink| {
-                let members: Vec<_> = l.members.iter().take(MEMBERS_TOLD).map(|n| r.nodes.name(*n)).collect();
+            let describe = |l: RelaxedLink| {
+                let members: Vec<_> = l.members.iter().take(MEMBERS_SHOWN).map(|n| r.nodes.name(*n)).collect();
                 let more = l.members.len() - members.len();
                 let more = if more == 0 { String::new() } else { alloc::format!(" and {more} more") };
                 let (property, supplier) = (l.property, r.nodes.name(l.supplier));
@@ -105,15 +105,15 @@ impl Machine {
                     alloc::format!("does not wait for {supplier} ({property}), which closes a cycle: {members}{more}"),
                 )
             };
-            links.into_iter().map(told).collect()
+            links.into_iter().map(describe).collect()
         };
-        for (device, policy) in &given_up {
+        for (device, policy) in &relaxed {
             self.emit(device.as_ref().map(|d| &d.desc().name), || EventKind::Policy { policy: policy.clone() });
         }
-        !given_up.is_empty()
+        !relaxed.is_empty()
     }
 
-    /// Probes the device that has waited longest. False when there was none, and from inside driver code.
+    /// Probes the device that was queued first. False when the queue is empty, and from inside driver code.
     pub fn step(self: &Arc<Self>) -> bool {
         !self.is_inside() && self.from_outside(|| self.step_into(&mut ProbeStats::default()))
     }
@@ -125,7 +125,7 @@ impl Machine {
         };
         let Some((node, device)) = next else { return false };
         let attempt = device.map_or(Attempt::Nothing, |d| self.attempt(&d, &d.acquire(self, "a probe")));
-        self.registry.lock().looked_at(node);
+        self.registry.lock().probe_done(node);
         match attempt {
             Attempt::Nothing => {}
             Attempt::Waiting(_) => done.waiting += 1,
@@ -145,7 +145,7 @@ impl Machine {
         true
     }
 
-    /// Tries the drivers that match `device`, whose lock the caller holds.
+    /// Probes with the drivers that match `device`, whose lock the caller holds.
     fn attempt(self: &Arc<Self>, device: &Arc<Device>, _: &DeviceLock<'_>) -> Attempt {
         if device.phase() != Phase::Unbound || device.is_removed() {
             return Attempt::Nothing;
@@ -153,7 +153,7 @@ impl Machine {
         let (candidates, missing, arrivals) = {
             let mut r = self.registry.lock();
             let c = r.candidates(device);
-            // What was said of the last attempt is void.
+            // The refusal of the last attempt no longer applies.
             r.refusals.remove(&device.node());
             r.graph.retain_requests_of(device.node(), |driver| c.iter().any(|d| d.name() == driver));
             r.tidy(self.supplies());
@@ -167,7 +167,7 @@ impl Machine {
         };
         let Some(first) = candidates.first() else { return Attempt::Nothing };
         if !missing.is_empty() {
-            self.tell_deferred(device, Some(first.name()), &missing);
+            self.report_deferred(device, Some(first.name()), &missing);
             return Attempt::Waiting(missing);
         }
         for driver in &candidates {
@@ -176,7 +176,7 @@ impl Machine {
                 Err((ProbeError::NoDevice, _)) => {}
                 Err((ProbeError::Defer { on }, _)) => return self.defer(device, driver, on, arrivals),
                 Err((error, before_bind)) => {
-                    self.refused(device, driver.name(), &error, before_bind);
+                    self.record_refusal(device, driver.name(), &error, before_bind);
                     return Attempt::Failed(error);
                 }
             }
@@ -194,8 +194,8 @@ impl Machine {
             let waits = r.graph.request_supplier(device.node(), supplier, driver.name());
             r.tidy(self.supplies());
             if !waits {
-                // It is there. Only an arrival while the probe ran is worth another try; else the driver asks for more
-                // than the supplier gives, and would do so for ever.
+                // The supplier is bound. Retry only if it arrived while the probe ran; else the driver asks for more than
+                // the supplier offers, and would be retried for ever.
                 if r.graph.arrived_since(supplier, arrivals) {
                     r.waiting.insert(device.node());
                     r.enqueue(device.node());
@@ -206,19 +206,19 @@ impl Machine {
             r.waiting.insert(device.node());
             supplier
         };
-        self.tell_deferred(device, Some(driver.name()), &[supplier]);
+        self.report_deferred(device, Some(driver.name()), &[supplier]);
         Attempt::Deferred(supplier)
     }
 
-    fn tell_deferred(&self, device: &Device, driver: Option<&'static str>, missing: &[NodeId]) {
+    fn report_deferred(&self, device: &Device, driver: Option<&'static str>, missing: &[NodeId]) {
         self.emit(Some(&device.desc().name), || EventKind::Deferred {
             driver: driver.map(Arc::from),
             on: missing.iter().map(|n| self.node_name(*n)).collect(),
         });
     }
 
-    /// The lock of `device`, for a user who asks for a probe. From inside driver code it is not waited for: whoever
-    /// holds it may wait for that code.
+    /// Takes the lock of `device` for a probe that a user requests. Driver code does not wait for the lock: its holder may
+    /// be waiting for that very code.
     fn lock_to_probe<'d>(&self, device: &'d Device) -> Result<DeviceLock<'d>, BindError> {
         if self.is_inside() {
             device
@@ -229,7 +229,12 @@ impl Machine {
         }
     }
 
-    /// Binds `driver` to `device` now (a write to `bind`). A bind that has to wait is not queued.
+    /// Binds `driver` to `device` now (a write to `bind`). A bind that would be deferred is not queued.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`]: an unknown device or driver, one that does not match, a device that is bound or (from inside driver
+    /// code) being bound or unbound, a missing supplier, or the error of the probe, after which everything was released.
     pub fn bind(self: &Arc<Self>, device: &str, driver: &str) -> Result<(), BindError> {
         self.run_queued();
         let outcome = self.bind_here(device, driver);
@@ -278,11 +283,15 @@ impl Machine {
         })
     }
 
-    /// Unbinds `device` from `driver` (a write to `unbind`), its consumers first. Once it is held by that driver this
-    /// cannot fail.
+    /// Unbinds `device` from `driver` (a write to `unbind`), its consumers first. Once the device is bound to that
+    /// driver this cannot fail.
     ///
-    /// Returns when everything is given back. Called from inside driver code (of whatever device) it returns at once: the
-    /// unbind is queued, and carried out when that code has come out.
+    /// Returns when everything is released. Called from inside driver code (of any device) it returns at once: the unbind is
+    /// queued, and carried out once that code has returned.
+    ///
+    /// # Errors
+    ///
+    /// [`UnbindError`]: an unknown device, or one that is not bound to `driver`.
     pub fn unbind(self: &Arc<Self>, device: &str, driver: &str) -> Result<(), UnbindError> {
         let found = self.device(device).ok_or_else(|| UnbindError::NoDevice(device.into()))?;
         let not_held = || UnbindError::NotHeld { device: device.into(), driver: driver.into() };
@@ -296,8 +305,13 @@ impl Machine {
     }
 
     /// Probes `device` now with the drivers that match it (a write to `drivers_probe`), whether autoprobe is on or not.
-    /// True when it was bound here; false when it was bound already, nothing matched, or no driver found its device. A
-    /// device that has to wait is woken like any other.
+    /// True when this call bound it; false when it was bound already, no driver matched, or no driver found its device. A
+    /// deferred device is woken like any other.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`]: an unknown device, one that is being bound or unbound (from inside driver code), a missing supplier, or
+    /// the error of the probe.
     pub fn probe(self: &Arc<Self>, device: &str) -> Result<bool, BindError> {
         let found = self.device(device).ok_or_else(|| BindError::NoDevice(device.into()))?;
         let deferred = |missing: Vec<NodeId>| BindError::Deferred {
@@ -320,13 +334,13 @@ impl Machine {
         }
     }
 
-    /// Under [`AbsentSuppliers::DoWithout`]: lets consumers do without suppliers that have no device or no driver.
-    /// Returns how many links were given up.
+    /// Under [`AbsentSuppliers::DoWithout`]: ignores links to suppliers that have no device or no driver.
+    /// Returns the number of links that were ignored.
     pub fn stop_waiting(self: &Arc<Self>) -> u64 {
         if self.policy().absent_suppliers == AbsentSuppliers::Wait {
             return 0;
         }
-        let mut given_up = Vec::new();
+        let mut ignored = Vec::new();
         {
             let mut r = self.registry.lock();
             let devices: Vec<_> = r.by_node.values().cloned().collect();
@@ -335,7 +349,7 @@ impl Machine {
                     let translation =
                         device.desc().suppliers.iter().any(|s| s.node == supplier && s.kind == SupplierKind::Iommu);
                     if r.is_condition(supplier) {
-                        // Its driver insists.
+                        // Requested by the driver itself, not by firmware.
                         continue;
                     }
                     let absent = r.device(supplier).is_none_or(|d| r.candidates(d).is_empty());
@@ -343,15 +357,15 @@ impl Machine {
                         if r.graph.ignore(device.node(), supplier) {
                             r.enqueue(device.node());
                         }
-                        given_up.push((Arc::clone(&device), r.nodes.name(supplier)));
+                        ignored.push((Arc::clone(&device), r.nodes.name(supplier)));
                     }
                 }
             }
         }
-        for (device, supplier) in &given_up {
+        for (device, supplier) in &ignored {
             self.emit(Some(&device.desc().name), || EventKind::Policy { policy: alloc::format!("without {supplier}") });
         }
-        given_up.len() as u64
+        ignored.len() as u64
     }
 }
 

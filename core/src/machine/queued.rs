@@ -1,10 +1,10 @@
-//! Requests of driver code to end bindings: queued, and carried out by whoever is outside.
+//! Deferred work: requests from inside driver code to end bindings, carried out by a thread outside driver code.
 //!
 //! A thread that is inside driver code (a call, an interrupt, probe, quiesce, an action, ...) cannot wait for a binding to
-//! end: the end of the binding may wait for that very thread. So a removal, an unbind, the removal of a driver, or the end
-//! of the machine that is asked for from inside is put here. It is carried out when the thread has come out, by that thread;
-//! by the next call of [`Machine`] that ends or begins a binding, on whatever thread; or, after an interrupt, by a thread
-//! that the env supplies ([`Env::spawn`](crate::env::Env::spawn)).
+//! end: the unwinding may be waiting for that very thread. So a removal, an unbind, the removal of a driver, or the shut-down
+//! of the machine that is requested there is queued. It is carried out by that thread once it has returned from driver code;
+//! by the next call of [`Machine`] that ends or begins a binding, on any thread; or, after an interrupt, by a thread that
+//! the env supplies ([`Env::spawn`](crate::env::Env::spawn)).
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -18,7 +18,7 @@ use crate::driver::AnyDriver;
 use crate::event::{Cause, EventKind};
 use crate::sync::{Mutex, Nested, Nesting};
 
-/// Something to do once nobody waits for himself by it.
+/// A request that only a thread outside driver code may carry out: another one could deadlock on itself.
 pub(super) enum Request {
     Remove {
         device: Arc<Device>,
@@ -28,7 +28,7 @@ pub(super) enum Request {
         device: Arc<Device>,
         driver: String,
     },
-    /// The driver is off the list already; its bindings end.
+    /// The driver is unregistered already; its bindings are to end.
     DriverRemoved {
         driver: Arc<dyn AnyDriver>,
         users: Vec<Arc<Device>>,
@@ -55,7 +55,7 @@ impl Request {
         }
     }
 
-    /// Whether `self` need not be queued after `earlier`.
+    /// True when `self` need not be queued after `earlier`.
     fn is_covered_by(&self, earlier: &Self) -> bool {
         match (self, earlier) {
             (Self::Remove { device: a, .. }, Self::Remove { device: b, .. }) => Arc::ptr_eq(a, b),
@@ -68,7 +68,7 @@ impl Request {
     }
 }
 
-/// The requests of one machine, and which threads are inside its drivers.
+/// The requests of one machine, and the threads that are inside its drivers.
 #[derive(Default)]
 pub(crate) struct Requests {
     queue: Mutex<VecDeque<Request>>,
@@ -82,17 +82,17 @@ impl Requests {
 }
 
 impl Machine {
-    /// Counts this thread as inside driver code while the answer lives.
+    /// Counts this thread as inside driver code until the guard is dropped.
     pub(crate) fn enter(&self) -> Nested<'_> {
         self.requests.inside.enter()
     }
 
-    /// Whether this thread must not wait for the end of a binding.
+    /// True when this thread must not wait for the end of a binding.
     pub(super) fn is_inside(&self) -> bool {
         self.requests.inside.is_inside()
     }
 
-    /// Queues `request` if this thread is inside driver code; else it comes back, to be carried out at once.
+    /// Queues `request` if this thread is inside driver code; else returns it, to be carried out at once.
     pub(super) fn queue_if_inside(&self, request: Request) -> Result<(), Request> {
         if !self.is_inside() {
             return Err(request);
@@ -100,6 +100,7 @@ impl Machine {
         let (what, device) = (request.name(), request.device().map(|d| Arc::clone(&d.desc().name)));
         {
             let mut queue = self.requests.queue.lock();
+            // Also for a request that is covered by an earlier one: this thread checks the queue when it leaves.
             self.requests.inside.defer();
             if queue.iter().any(|earlier| request.is_covered_by(earlier)) {
                 return Ok(());
@@ -110,25 +111,25 @@ impl Machine {
         Ok(())
     }
 
-    /// Runs `act`, which ends or begins bindings, and then whatever was queued meanwhile.
+    /// Calls `act`, which ends or begins bindings, and then carries out requests queued meanwhile.
     pub(super) fn from_outside<R>(self: &Arc<Self>, act: impl FnOnce() -> R) -> R {
         self.run_queued();
         let inside = self.enter();
-        let answer = act();
+        let result = act();
         drop(inside);
         self.run_queued();
-        answer
+        result
     }
 
-    /// Carries out what driver code has asked for, unless this thread is inside driver code itself. An env whose threads
-    /// hold nothing may call it at any time.
+    /// Carries out queued requests, unless this thread is inside driver code itself. An env may call it at any time from a
+    /// thread that holds no locks.
     pub fn run_queued(self: &Arc<Self>) {
         if self.requests.is_empty() || self.is_inside() {
             return;
         }
         let inside = self.enter();
         loop {
-            // Not in the condition: the lock would be held while the request is carried out.
+            // A statement of its own: as the scrutinee it would keep the lock while the request is carried out.
             let next = self.requests.queue.lock().pop_front();
             match next {
                 None => break,
@@ -146,8 +147,8 @@ impl Machine {
         drop(inside);
     }
 
-    /// Ends `inside`, an interrupt, which comes on top of anything: what the thread was doing may hold locks, so another
-    /// thread is asked for. Where there is none the requests wait for the next call that takes them up.
+    /// Ends `inside`, an interrupt. The interrupted code may hold locks, so queued requests are passed to a thread of the
+    /// env; without one they wait for the next call that carries out requests.
     pub(super) fn interrupt_ended(&self, inside: Nested<'_>) {
         if inside.leave()
             && let Some(machine) = self.me.upgrade()
@@ -156,7 +157,7 @@ impl Machine {
         }
     }
 
-    /// Requests that wait to be carried out, oldest first: what, and for which device.
+    /// Queued requests, oldest first: their names and devices.
     pub fn queued(&self) -> Vec<(&'static str, Option<String>)> {
         let queue = self.requests.queue.lock();
         queue.iter().map(|r| (r.name(), r.device().map(|d| d.name().to_string()))).collect()

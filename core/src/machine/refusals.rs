@@ -1,12 +1,12 @@
-//! Devices that a driver could not have, with the reason, and another try when what was short comes back.
+//! Refused binds with their reasons, and retries when a resource that was short is returned.
 //!
-//! A refusal before BIND (a group that somebody owns, no translation context, a device that its IOMMU does not take in, a
-//! supply that does not answer, ...) is told by an event and listed with the devices that wait. When it was a shortage, also
-//! one that the driver met in its probe, the device is probed again when a binding has ended, when a bound driver has given
-//! something back early, when kept memory was recovered, or when pages have come back to their allocator.
+//! A refusal before BIND (a group with another owner, no translation context, a device that cannot join its IOMMU, a supply
+//! that does not answer, ...) is reported by an event and listed with the deferred devices. After a shortage, also one that
+//! the driver met in its probe, the device is probed again when a binding has ended, when a bound driver has released a
+//! resource early, when quarantined memory was recovered, or when pages have been freed.
 //!
-//! A failed probe gives back what it had, but that is no news to those that were refused before it began; else two devices
-//! that both come short would wake each other for ever.
+//! A failed probe releases its resources, but does not wake devices that were refused before it began; else two devices
+//! that are both short of a resource would wake each other for ever.
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -18,13 +18,13 @@ use crate::device::{Device, NodeId};
 use crate::driver::ProbeError;
 use crate::event::EventKind;
 
-/// Why a device is not bound.
+/// Reason for which a device is not bound.
 pub(super) struct Refusal {
     pub(super) driver: &'static str,
     pub(super) reason: String,
-    /// It may be otherwise when somebody gives something back.
+    /// True for a shortage: a retry may succeed once a resource is returned.
     pub(super) short: bool,
-    /// When, in refusals and beginnings of probes of this machine.
+    /// Time of the refusal, in refusals and probe starts of this machine.
     at: u64,
     /// Page frames in use at that time.
     frames: u64,
@@ -36,17 +36,17 @@ impl Registry {
         self.ticks
     }
 
-    /// Whether `node` is probed again when something comes back.
-    pub(super) fn comes_short(&self, node: NodeId) -> bool {
+    /// True when `node` is probed again once a resource is returned.
+    pub(super) fn is_short(&self, node: NodeId) -> bool {
         self.refusals.get(&node).is_some_and(|r| r.short)
     }
 
-    /// Queues those that came short and that `which` picks.
+    /// Queues the devices with a shortage that `which` selects.
     fn retry(&mut self, which: impl Fn(NodeId, &Refusal) -> bool) -> Vec<Arc<Device>> {
-        let again: Vec<NodeId> =
+        let short: Vec<NodeId> =
             self.refusals.iter().filter(|(n, r)| r.short && which(**n, r)).map(|(n, _)| *n).collect();
-        let waits = |n: &NodeId| !self.queued_already(*n);
-        let again: Vec<NodeId> = again.into_iter().filter(waits).collect();
+        let idle = |n: &NodeId| !self.is_queued(*n);
+        let again: Vec<NodeId> = short.into_iter().filter(idle).collect();
         for node in &again {
             self.enqueue(*node);
         }
@@ -55,19 +55,19 @@ impl Registry {
 }
 
 impl Machine {
-    /// A probe begins. Returns when.
+    /// Records the start of a probe. Returns its time.
     pub(super) fn probe_started(&self) -> u64 {
         self.registry.lock().tick()
     }
 
-    /// A probe that began at `begun` has failed, and everything was given back.
+    /// Retries devices that were refused since `begun`, after a probe that started then has failed and was unwound.
     pub(super) fn probe_failed(&self, device: &Device, begun: u64) {
         let again = self.registry.lock().retry(|n, r| r.at > begun && n != device.node());
-        self.tell_retry(&device.desc().name, again);
+        self.report_retry(&device.desc().name, again);
     }
 
-    /// `driver` did not get `device`, of itself or because of something that it lacked.
-    pub(super) fn refused(&self, device: &Device, driver: &'static str, error: &ProbeError, before_bind: bool) {
+    /// Records that `driver` did not bind `device`, if the refusal arose before BIND or is a shortage.
+    pub(super) fn record_refusal(&self, device: &Device, driver: &'static str, error: &ProbeError, before_bind: bool) {
         let short = error.is_shortage();
         if !short && !before_bind {
             return;
@@ -78,14 +78,14 @@ impl Machine {
         r.refusals.insert(device.node(), Refusal { driver, reason: error.to_string(), short, at, frames });
     }
 
-    /// The binding of `device` has ended, or given something back: whoever came short is probed again.
+    /// Retries devices with a shortage, after the binding of `device` has ended or released a resource.
     pub(crate) fn resource_returned(&self, device: &Device) {
         let again = self.registry.lock().retry(|n, _| n != device.node());
-        self.tell_retry(&device.desc().name, again);
+        self.report_retry(&device.desc().name, again);
     }
 
-    /// The same for page frames, which go back without a word.
-    pub(super) fn look_for_frames(&self) {
+    /// Retries devices with a shortage when page frames were freed, which is not reported.
+    pub(super) fn retry_for_frames(&self) {
         if self.registry.lock().refusals.is_empty() {
             return;
         }
@@ -100,16 +100,16 @@ impl Machine {
             }
             again
         };
-        self.tell_retry(&"memory".into(), again);
+        self.report_retry(&"memory".into(), again);
     }
 
-    fn tell_retry(&self, by: &Arc<str>, again: Vec<Arc<Device>>) {
+    fn report_retry(&self, by: &Arc<str>, again: Vec<Arc<Device>>) {
         let woken: Vec<_> = again.into_iter().map(|device| (device, true)).collect();
-        self.tell_woken(by, &woken);
+        self.report_woken(by, &woken);
     }
 
-    /// Tells each of `woken` that `by` is there, or has given back what they lacked.
-    pub(super) fn tell_woken(&self, by: &Arc<str>, woken: &[(Arc<Device>, bool)]) {
+    /// Reports for each of `woken` that `by` is available, or has returned what they lacked.
+    pub(super) fn report_woken(&self, by: &Arc<str>, woken: &[(Arc<Device>, bool)]) {
         for (device, ready) in woken {
             self.emit(Some(&device.desc().name), || EventKind::Woken { by: Arc::clone(by), ready: *ready });
         }

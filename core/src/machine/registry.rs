@@ -14,17 +14,17 @@ use crate::sync::atomic::Ordering;
 
 pub(super) struct Registry {
     pub(super) nodes: Nodes,
-    /// How often descriptions of devices that are there name a node.
+    /// Number of references to each node from descriptions of present devices.
     pub(super) named: BTreeMap<NodeId, u32>,
-    /// Nodes that are known only because lines are kept on.
+    /// Nodes that are in use only because supplies of theirs are pinned.
     pub(super) kept: BTreeSet<NodeId>,
-    /// By node; a node has at most one device.
+    /// Devices by node; a node has at most one.
     pub(super) by_node: BTreeMap<NodeId, Arc<Device>>,
     pub(super) devices: BTreeMap<Arc<str>, NodeId>,
     pub(super) drivers: BTreeMap<&'static str, Arc<dyn AnyDriver>>,
-    /// Which drivers match a compatible string, by name.
+    /// Names of the drivers that match each compatible string, sorted.
     pub(super) matching: BTreeMap<&'static str, Vec<&'static str>>,
-    /// Which devices list a compatible string.
+    /// Devices that list each compatible string.
     pub(super) listing: BTreeMap<Arc<str>, Vec<NodeId>>,
     /// Devices below each device, in order of arrival.
     pub(super) children: BTreeMap<NodeId, Vec<NodeId>>,
@@ -32,18 +32,18 @@ pub(super) struct Registry {
     /// Devices to probe, oldest first, none twice.
     pub(super) queue: VecDeque<NodeId>,
     pub(super) queued: BTreeSet<NodeId>,
-    /// Devices that were taken off the queue and are being looked at, once for each thread that does so.
-    pub(super) looking: Vec<NodeId>,
+    /// Devices that were taken off the queue and are being probed, once for each thread that does so.
+    pub(super) probing: Vec<NodeId>,
     /// Devices whose last attempt found a supplier missing.
     pub(super) waiting: BTreeSet<NodeId>,
-    /// Devices that their driver could not have when it was tried last.
+    /// Devices whose last bind was refused.
     pub(super) refusals: BTreeMap<NodeId, Refusal>,
-    /// Counts refusals and beginnings of probes.
+    /// Count of refusals and probe starts.
     pub(super) ticks: u64,
     /// Bindings in the order in which they were made.
     pub(super) bound: BTreeMap<u64, NodeId>,
     pub(super) next_bound: u64,
-    /// Whether new devices, new drivers and arrivals bind by themselves.
+    /// True when new devices, new drivers and arriving suppliers lead to probes.
     pub(super) autoprobe: bool,
 }
 
@@ -62,7 +62,7 @@ impl Default for Registry {
             graph: Graph::default(),
             queue: VecDeque::new(),
             queued: BTreeSet::new(),
-            looking: Vec::new(),
+            probing: Vec::new(),
             waiting: BTreeSet::new(),
             refusals: BTreeMap::new(),
             ticks: 0,
@@ -74,10 +74,11 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// Devices that `driver` holds: those that are bound, newest first, then those that are on their way.
+    /// Devices that `driver` holds: bound ones, newest first, then those that are being bound.
     pub(super) fn held_by(&self, driver: &str) -> Vec<Arc<Device>> {
         let mut held: Vec<_> = self.by_node.values().filter(|d| d.driver() == Some(driver)).cloned().collect();
         held.sort_by_cached_key(|d| {
+            // Relaxed: written and read under the registry lock.
             let number = d.bound_seq.load(Ordering::Relaxed);
             (self.bound.get(&number) != Some(&d.node()), Reverse(number))
         });
@@ -92,40 +93,40 @@ impl Registry {
         self.device(*self.devices.get(name)?)
     }
 
-    /// Puts `node` at the end of the queue unless it waits there already.
+    /// Appends `node` to the queue unless it is queued already.
     pub(super) fn enqueue(&mut self, node: NodeId) {
         if self.autoprobe && self.queued.insert(node) {
             self.queue.push_back(node);
         }
     }
 
-    /// Whether `node` is in the queue.
-    pub(super) fn queued_already(&self, node: NodeId) -> bool {
+    /// True when `node` is in the queue.
+    pub(super) fn is_queued(&self, node: NodeId) -> bool {
         self.queued.contains(&node)
     }
 
-    /// A device that waits although nothing is missing, and that nobody is going to look at: a lost wake-up.
+    /// A device that waits although nothing is missing, and is neither queued nor being probed: a lost wake-up.
     pub(super) fn forgotten(&self) -> Option<NodeId> {
-        let seen_to = |n: &NodeId| self.queued.contains(n) || self.looking.contains(n);
+        let pending = |n: &NodeId| self.queued.contains(n) || self.probing.contains(n);
         let leaves = |n: &NodeId| self.device(*n).is_none_or(|d| d.is_removed());
-        let ready = |n: &&NodeId| self.graph.missing_count(**n) == 0 && !seen_to(n) && !leaves(n);
+        let ready = |n: &&NodeId| self.graph.missing_count(**n) == 0 && !pending(n) && !leaves(n);
         self.waiting.iter().find(ready).copied().filter(|_| self.autoprobe)
     }
 
-    /// Takes the oldest node off the queue, or the one that `instrument` chooses; [`looked_at`](Self::looked_at) ends the look at
-    /// it.
+    /// Takes the oldest node off the queue, or the one that `instrument` chooses. [`probe_done`](Self::probe_done) must
+    /// follow.
     pub(super) fn dequeue(&mut self, instrument: &impl Instrument) -> Option<NodeId> {
         let at = if self.queue.len() > 1 { instrument.choose_next(&mut self.queue.iter().copied()) } else { 0 };
         let node = self.queue.remove(at)?;
         self.queued.remove(&node);
-        self.looking.push(node);
+        self.probing.push(node);
         Some(node)
     }
 
-    /// The look at `node` is over: what is to be known of it stands in the registry.
-    pub(super) fn looked_at(&mut self, node: NodeId) {
-        if let Some(at) = self.looking.iter().position(|n| *n == node) {
-            self.looking.swap_remove(at);
+    /// Ends the probe of `node`, whose result is in the registry by now.
+    pub(super) fn probe_done(&mut self, node: NodeId) {
+        if let Some(at) = self.probing.iter().position(|n| *n == node) {
+            self.probing.swap_remove(at);
         }
     }
 

@@ -15,22 +15,22 @@ use crate::link::LinkInfo;
 use crate::power::{Line, PinnedSupply};
 use crate::sync::atomic::Ordering;
 
-/// A device at a glance.
+/// Summary of a device.
 #[derive(Clone, Debug)]
 pub struct DeviceInfo {
     /// Name on its bus.
     pub name: Arc<str>,
     /// Firmware label or path.
     pub node: String,
-    /// Where it is in its life.
+    /// Phase of its binding.
     pub phase: Phase,
-    /// Who holds it.
+    /// Name of the driver that holds it.
     pub driver: Option<&'static str>,
     /// Number of its IOMMU group.
     pub group: Option<u32>,
-    /// Why its IOMMU did not take it in, if that failed when it was tried last. It is tried again when a driver binds the
-    /// device, which fails if this does. Until then the IOMMU treats the device as one that nobody has set up: what that
-    /// means, blocked or passed through, is the hardware's choice.
+    /// Error of the last attempt to join its IOMMU, if that failed. The attempt is repeated when a driver binds the device,
+    /// and the bind fails if this does. Until then the IOMMU treats the device as one that was never set up: blocked or
+    /// passed through, depending on the hardware.
     pub not_joined: Option<IommuError>,
 }
 
@@ -39,28 +39,28 @@ pub struct DeviceInfo {
 pub struct DeferredDevice {
     /// Name on its bus.
     pub device: Arc<str>,
-    /// Each missing supplier or condition and why it is not there, and why the driver did not get the device.
+    /// Each missing supplier or condition with the reason, and the reason of a refused bind.
     pub on: Vec<String>,
 }
 
-/// A device that waits, what it waits for, and why it was refused.
+/// A deferred device, what it waits for, and the reasons of refused binds.
 pub(crate) type Deferred = (Arc<str>, Vec<String>, Vec<Reason>);
 
-/// Why a device was refused.
+/// Reason of a refused bind.
 pub(crate) struct Reason {
-    /// The driver that did not get it; `None` when firmware says of the device what no driver can have.
+    /// The driver that was refused; `None` when firmware describes a need that cannot be met for any driver.
     pub(crate) driver: Option<&'static str>,
     pub(crate) reason: String,
 }
 
-/// What a machine uses. Two equal footprints before and after mean that nothing was left (P4).
+/// Resources in use by a machine. Equal usage before and after a binding means that nothing was left (P4).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ResourceUsage {
     /// Page frames in use.
     pub frames: u64,
     /// Contiguous pages in use.
     pub contiguous: u64,
-    /// Claims to registers, lines, and whatever else two could hold, without those of devices that the env drives.
+    /// Claims to registers, interrupt lines and other exclusive resources, without those of devices that the env drives.
     pub claims: usize,
     /// Interrupt lines held.
     pub irqs: usize,
@@ -68,9 +68,9 @@ pub struct ResourceUsage {
     pub services: usize,
     /// Clocks, power domains and reset lines switched on.
     pub supplies: usize,
-    /// Those of them that stay on only because their device was not shown to be quiesced.
+    /// Those of them that are pinned: on only because their device was not shown to be quiesced.
     pub pinned_supplies: Vec<PinnedSupply>,
-    /// DMA mappings that devices have.
+    /// DMA mappings of devices.
     pub mappings: usize,
     /// Bytes in bounce buffers.
     pub bounce: u64,
@@ -83,18 +83,18 @@ pub struct ResourceUsage {
 }
 
 impl Machine {
-    /// Every device, by name.
+    /// Every device, sorted by name.
     pub fn devices(&self) -> Vec<Arc<Device>> {
         let r = self.registry.lock();
         r.devices.values().filter_map(|n| r.device(*n).cloned()).collect()
     }
 
-    /// The devices that `driver` holds, in the order in which they lose it when it is removed: newest binding first.
+    /// The devices that `driver` holds, in the order in which its removal unbinds them: newest binding first.
     pub fn held_by(&self, driver: &str) -> Vec<Arc<Device>> {
         self.registry.lock().held_by(driver)
     }
 
-    /// One device at a glance.
+    /// Summary of `device`.
     pub fn device_info(&self, device: &Device) -> DeviceInfo {
         DeviceInfo {
             name: Arc::clone(&device.desc().name),
@@ -111,20 +111,21 @@ impl Machine {
         self.registry.lock().candidates(device).iter().map(|d| d.name()).collect()
     }
 
-    /// Devices that have a driver and are not bound: because they miss a supplier or a condition, or because the last
-    /// attempt was refused, which is tried again when what was short comes back. With what they wait for.
+    /// Devices that have a matching driver and are not bound: they miss a supplier or a condition, or the last bind was
+    /// refused, which is retried once a resource that was short is returned.
     pub fn waiting(&self) -> Vec<DeferredDevice> {
-        let both = |(device, mut on, refused): Deferred| {
+        let info = |(device, mut on, refused): Deferred| {
             on.extend(refused.into_iter().map(|r| match r.driver {
                 Some(driver) => alloc::format!("{driver} was refused: {}", r.reason),
                 None => r.reason,
             }));
             DeferredDevice { device, on }
         };
-        self.deferred().into_iter().map(both).collect()
+        self.deferred().into_iter().map(info).collect()
     }
 
-    /// The same, apart: each device, the suppliers and conditions that it waits for, and why it was refused.
+    /// Contents of [`waiting`](Self::waiting) in parts: each device, the suppliers and conditions that it waits for, and the
+    /// reasons of refused binds.
     pub(crate) fn deferred(&self) -> Vec<Deferred> {
         let r = self.registry.lock();
         let cycles = r.graph.cycles();
@@ -139,7 +140,7 @@ impl Machine {
                 .missing(device.node())
                 .into_iter()
                 .map(|s| {
-                    let why = match r.device(s) {
+                    let reason = match r.device(s) {
                         _ if cycles.iter().any(|c| c.contains(&s) && c.contains(&device.node())) => "in a cycle",
                         _ if r.is_condition(s) => "not fulfilled",
                         _ if r.nodes.info(s).is_some_and(|node| !node.enabled) => "disabled",
@@ -147,11 +148,11 @@ impl Machine {
                         Some(d) if r.candidates(d).is_empty() => "no driver",
                         Some(_) => "not bound",
                     };
-                    alloc::format!("{}: {why}", r.nodes.name(s))
+                    alloc::format!("{}: {reason}", r.nodes.name(s))
                 })
                 .collect();
-            let meant = |refusal: &&Refusal| candidates.iter().any(|d| d.name() == refusal.driver);
-            let refusal = r.refusals.get(&device.node()).filter(meant);
+            let applies = |refusal: &&Refusal| candidates.iter().any(|d| d.name() == refusal.driver);
+            let refusal = r.refusals.get(&device.node()).filter(applies);
             let reasons: Vec<Reason> = match refusal {
                 Some(refusal) => Vec::from([Reason { driver: Some(refusal.driver), reason: refusal.reason.clone() }]),
                 None => {
@@ -165,7 +166,7 @@ impl Machine {
         list
     }
 
-    /// Every group of devices that wait for each other in a circle, by node name.
+    /// Every cycle of devices that wait for each other, by node name.
     pub fn cycles(&self) -> Vec<Vec<String>> {
         let r = self.registry.lock();
         r.graph.cycles().into_iter().map(|c| c.into_iter().map(|n| r.nodes.name(n)).collect()).collect()
@@ -191,7 +192,7 @@ impl Machine {
         self.iommus().groups()
     }
 
-    /// What is in quarantine.
+    /// Contents of the quarantine.
     pub fn quarantine(&self) -> Vec<QuarantineInfo> {
         self.quarantine_table().list()
     }
@@ -210,22 +211,22 @@ impl Machine {
         kept.into_iter().map(info).collect()
     }
 
-    /// The ledger of a bound device, oldest entry first: number, kind, what, back-end.
+    /// The ledger of a bound device, oldest entry first: number, kind, description, back-end.
     pub fn resources(&self, device: &Device) -> Vec<(u64, &'static str, String, String)> {
         device.binding().map(|b| b.bound().resources()).unwrap_or_default()
     }
 
-    /// Who holds what: each claim, registers first, by address.
+    /// All claims with their holders, registers first, by address.
     pub fn claims(&self) -> Vec<ClaimInfo> {
         self.claims.list()
     }
 
-    /// Interrupt lines that drivers have, and who masks them.
+    /// Interrupt lines held by drivers, with the users that mask them.
     pub fn interrupt_lines(&self) -> Vec<LineInfo> {
         self.irqs().list()
     }
 
-    /// What the machine uses at this moment.
+    /// Resources that the machine uses now.
     pub fn resource_usage(&self) -> ResourceUsage {
         let bindings = self
             .devices()

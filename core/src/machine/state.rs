@@ -1,4 +1,4 @@
-//! A digest of what decides what a machine does next.
+//! Hash of the state that determines the further behaviour of a machine.
 
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
@@ -8,14 +8,14 @@ use crate::device::Device;
 use crate::sync::atomic::Ordering;
 
 impl Machine {
-    /// Feeds what decides what the machine does next to `state`, but for what [`hash_devices`](Self::hash_devices) says
-    /// of each device: drivers, and what is in use. Two machines that hash alike, on envs in the
-    /// same state, go the same ways; and a machine that hashes as it did before a binding has nothing left of it (P4).
+    /// Feeds the state of the machine to `state`, apart from that of each device
+    /// ([`hash_devices`](Self::hash_devices)): drivers, and resources in use. Two machines with equal hashes, on envs in
+    /// the same state, behave alike; and a machine that hashes as it did before a binding has nothing left of it (P4).
     ///
-    /// Numbers that only count what has been (events, bindings, groups) are left out, and so are addresses and the order
-    /// in which bindings were made: which page is taken, and which of two that do not need each other goes first,
-    /// decides nothing, except for a device that does not reach all of memory: whether a buffer of its bounces does
-    /// depend on where it lies. Call it while no other thread is inside the machine.
+    /// Counters of past events, bindings and groups are left out, and so are addresses and the order in which bindings
+    /// were made: neither the choice of a page nor the order of two unrelated devices changes the further behaviour. An
+    /// exception is a device that does not reach all of memory: its buffers are bounced or not according to their
+    /// address. Call this while no other thread is inside the machine.
     pub fn hash_state(&self, state: &mut impl Hasher) {
         {
             let r = self.registry.lock();
@@ -36,16 +36,16 @@ impl Machine {
     /// Calls `each` with every device, by name, and a number for its own state: phase, ledger, links, place in the queue,
     /// group, and what is in quarantine because of it.
     ///
-    /// Neither name nor node of the device itself is in the number: that of a twin in the same state is the same. Call it
-    /// while no other thread is inside the machine.
+    /// The number contains neither name nor node of the device itself, so symmetric devices in the same state have the same
+    /// number. Call this while no other thread is inside the machine.
     pub fn hash_devices<H: Hasher + Default>(&self, mut each: impl FnMut(&Device, u64)) {
         let devices = self.devices();
-        let mut states: Vec<H> = devices.iter().map(|device| self.device_alone(device)).collect();
+        let mut states: Vec<H> = devices.iter().map(|device| self.hash_device(device)).collect();
         {
             let r = self.registry.lock();
             for (device, state) in devices.iter().zip(&mut states) {
                 let node = device.node();
-                (r.queued_already(node), r.waiting.contains(&node), r.comes_short(node)).hash(state);
+                (r.is_queued(node), r.waiting.contains(&node), r.is_short(node)).hash(state);
                 for (supplier, _, link) in r.graph.list(node) {
                     (supplier, link).hash(state);
                 }
@@ -56,8 +56,8 @@ impl Machine {
         }
     }
 
-    /// What a device knows of itself.
-    fn device_alone<H: Hasher + Default>(&self, device: &Device) -> H {
+    /// Hash of the state of a device that is not in the registry.
+    fn hash_device<H: Hasher + Default>(&self, device: &Device) -> H {
         let mut state = H::default();
         (device.phase(), device.driver(), device.is_removed(), device.is_gone()).hash(&mut state);
         device.driver_override().hash(&mut state);

@@ -1,4 +1,4 @@
-//! Set-up, step by step, in the order whose reverse is the way back.
+//! The set-up steps of a binding, in order. Unwinding reverses that order.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -15,7 +15,7 @@ use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
 use crate::{dma, iommu, power};
 
-/// Fills the ledger of `binding` until the driver holds the device. On an error the caller unwinds what is there.
+/// Runs all set-up steps, each of which puts an entry on the ledger of `binding`. On an error the caller unwinds it.
 pub(super) fn bring_up(machine: &Arc<Machine>, binding: &Arc<dyn AnyBinding>) -> Result<(), ProbeError> {
     let bound = binding.bound();
     firmware_needs(machine, bound)?;
@@ -34,13 +34,13 @@ pub(super) fn bring_up(machine: &Arc<Machine>, binding: &Arc<dyn AnyBinding>) ->
     Ok(())
 }
 
-/// Refuses a device of which firmware says that it needs something, but not what: it would run without its clock, or
+/// Refuses a device with a need that firmware does not describe completely: it would run without its clock, or
 /// untranslated (P10).
 fn firmware_needs(machine: &Machine, bound: &Bound) -> Result<(), ProbeError> {
     machine.unmet(bound.desc()).next().map_or(Ok(()), |unmet| Err(ProbeError::Unmet(unmet.clone())))
 }
 
-/// Step 1: every supplier is there, and stays while this entry lives (P6).
+/// Step 1: every supplier is bound, and stays so while this entry exists (P6).
 fn suppliers(machine: &Arc<Machine>, bound: &Bound) -> Result<(), ProbeError> {
     bound.check(FaultPoint::LinkAcquire)?;
     if let Some(node) = machine.probe_begins(bound.device().node()) {
@@ -73,20 +73,21 @@ impl Entry for LinksEntry {
             format!("{}: a supplier was unbound before its consumer", ctx.bound.name())
         });
         machine.promises.check(Promise::SuppliersOutlast, ctx.bound.ledger.len() == 0, || {
-            format!("{}: its suppliers may go while it holds what they supply", ctx.bound.name())
+            format!("{}: its links are released while it still holds resources of its suppliers", ctx.bound.name())
         });
         machine.consumer_unbound(node);
         Outcome::Returned
     }
 }
 
-/// Step 5: the device's `driver` link and files appear, and listeners are told.
+/// Step 5: the device's `driver` link and files appear, and the event `Bind` is emitted.
 fn publish(binding: &Arc<dyn AnyBinding>) -> Result<(), ResourceError> {
     let bound = binding.bound();
     bound.check(FaultPoint::ControlEntry)?;
     let driver = binding.driver();
     *bound.device().visible_driver.lock() = Some(driver);
     bound.push(0, ControlEntry(driver))?;
+    // Release, after the push: a reader that sees the flag sees the entry, too.
     bound.bind_emitted.store(true, Ordering::Release);
     bound.emit(|| EventKind::Bind { driver: driver.into() });
     Ok(())
@@ -113,15 +114,15 @@ impl Entry for ControlEntry {
     }
 }
 
-/// Step 7: the driver's data. On the way back users are shut out, the device is stopped (P11), those inside leave, and
-/// the data is dropped (P5).
+/// Step 7: the driver's data. Its release revokes access, stops the device (P11), waits for active users, and drops the
+/// data (P5).
 struct DataEntry(Arc<dyn AnyBinding>);
 
 impl DataEntry {
-    /// Evidence that the device is quiet: from the driver, else by force.
+    /// Proof that the device is quiesced: from the driver, else by a reset.
     fn stop(&self, bound: &Bound) -> Option<Quiesced> {
         let stopped = match bound.check(FaultPoint::Quiesce) {
-            Ok(()) => self.0.quiesce().unwrap_or(Err(QuiesceError("there is no driver data to ask"))),
+            Ok(()) => self.0.quiesce().unwrap_or(Err(QuiesceError("there is no driver data"))),
             Err(_) => Err(QuiesceError("injected: the device ignores the stop")),
         };
         match stopped {
@@ -131,7 +132,7 @@ impl DataEntry {
                 let quiesced = if bound.device().is_gone() {
                     Some(Quiesced::gone())
                 } else {
-                    // Those inside may be at the registers, which do not answer once the device is held in reset.
+                    // Drained first: active users may access registers, which do not answer once the device is held in reset.
                     self.0.drain();
                     power::quiesce_by_reset(bound)
                 };
@@ -166,6 +167,7 @@ impl Entry for DataEntry {
         ctx.quiesced = self.stop(bound);
         bound.set_quiesce_proof(ctx.quiesced.clone());
         if bound.owner() == DmaOwner::PassThrough {
+            // Release: pairs with the acquire in `reset_after_user`, at the start of the next binding.
             bound.device().left_by_user.store(ctx.quiesced.is_none(), Ordering::Release);
         }
         if let Some(quiesced) = &ctx.quiesced {
@@ -175,8 +177,9 @@ impl Entry for DataEntry {
             bound.device().set_phase(bound.system(), Phase::Releasing);
         }
         self.0.drop_data();
-        let late = self.0.interrupt(0).is_some();
-        bound.system().promises.check(Promise::NoUseAfterRevoke, !late, || {
+        // Checked again after the drop: a handler that still finds the data would use freed memory.
+        let reached = self.0.interrupt(0).is_some();
+        bound.system().promises.check(Promise::NoUseAfterRevoke, !reached, || {
             format!("{}: driver data was reached after it was dropped", bound.name())
         });
         Outcome::Returned

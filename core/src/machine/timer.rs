@@ -1,7 +1,7 @@
-//! What a machine does by itself when a time has come, although nobody calls it.
+//! Timers of a machine, which run without a call of a user.
 //!
 //! The env keeps the time: it asks [`IrqSink::next_deadline`](crate::env::IrqSink) before it waits or idles, and calls
-//! [`IrqSink::timer`](crate::env::IrqSink) when the moment has come, as it delivers an interrupt.
+//! [`IrqSink::timer`](crate::env::IrqSink) when that time is reached, as it delivers an interrupt.
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -10,13 +10,13 @@ use super::Machine;
 use crate::env::{Instant, IrqSink};
 use crate::sync::Mutex;
 
-/// The machines of guests, whose timers this machine's env keeps, too: a guest that is not run waits for nothing by
-/// itself.
+/// Machines of guests, whose timers this machine's env runs as well: a guest that is not running has nothing that waits
+/// for its deadlines.
 #[derive(Default)]
 pub struct GuestTimers(Mutex<Vec<Weak<dyn IrqSink>>>);
 
 impl GuestTimers {
-    /// Adds a guest, until it is gone.
+    /// Adds a guest, for as long as it exists.
     pub fn add(&self, guest: Weak<dyn IrqSink>) {
         let mut guests = self.0.lock();
         guests.retain(|g| g.strong_count() > 0);
@@ -44,7 +44,7 @@ impl core::fmt::Debug for GuestTimers {
 }
 
 impl Machine {
-    /// Where the env of a guest puts its machine, for its deadlines to be kept.
+    /// Registry in which the env of a guest enters its machine, so that its timers run.
     pub fn guest_timers(&self) -> &Arc<GuestTimers> {
         &self.guests
     }
@@ -53,7 +53,7 @@ impl Machine {
         self.timers().next().into_iter().chain(self.guests.next()).chain(self.irqs().next_due()).min()
     }
 
-    /// Does what is due.
+    /// Runs the timers that are due.
     pub(super) fn run_timers(&self) {
         self.irqs().end_overdue(self);
         self.timers().run(self, || self.quarantine_table().retry(self));

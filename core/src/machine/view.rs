@@ -1,5 +1,5 @@
-//! What the control tree sees of a machine, and the switches that only it has. Each look takes the registry lock for a
-//! few steps and never a device lock: nothing here waits for a probe.
+//! View of a machine for the control tree, and switches that only it has. Each call holds the registry lock briefly and
+//! never takes a device lock: nothing here waits for a probe.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -8,22 +8,22 @@ use super::Machine;
 use crate::device::{Device, NodeId, NodeInfo};
 use crate::link::LinkState;
 
-/// Most devices above one another that the control tree shows as nested directories; what is deeper, or above itself,
-/// stands at the top. Firmware decides who is above whom.
+/// Maximal depth of nested directories in the control tree. A deeper device, or one that is its own ancestor, is shown at
+/// the top. Firmware is not trusted to describe a tree.
 const MAX_NESTING: usize = 64;
 
-/// A link between two devices that are both there.
+/// A link between two devices that both exist.
 #[derive(Clone)]
 pub(crate) struct Devlink {
     pub(crate) supplier: Arc<Device>,
     pub(crate) consumer: Arc<Device>,
     pub(crate) state: LinkState,
-    /// It goes when its consumer is bound: a driver asked for it, not the firmware.
+    /// True for a link that a driver requested, not firmware: it is removed with the binding of its consumer.
     pub(crate) goes_with_consumer: bool,
 }
 
 impl Machine {
-    /// The devices above `device`, outermost first.
+    /// The ancestors of `device`, outermost first.
     pub(crate) fn ancestors(&self, device: &Device) -> Vec<Arc<Device>> {
         let r = self.registry.lock();
         let mut above = Vec::new();
@@ -39,7 +39,7 @@ impl Machine {
         above
     }
 
-    /// The devices right below `parent`.
+    /// The direct children of `parent`.
     pub(crate) fn children(&self, parent: &Device) -> Vec<Arc<Device>> {
         let below: Vec<_> = {
             let r = self.registry.lock();
@@ -49,7 +49,7 @@ impl Machine {
         below.into_iter().filter(|d| !self.ancestors(d).is_empty()).collect()
     }
 
-    /// The devices with none above them.
+    /// The devices without ancestors.
     pub(crate) fn outermost_devices(&self) -> Vec<Arc<Device>> {
         self.devices().into_iter().filter(|d| self.ancestors(d).is_empty()).collect()
     }
@@ -64,13 +64,13 @@ impl Machine {
         r.graph.links_of(device.node()).filter_map(link).collect()
     }
 
-    /// Whether new devices, new drivers and arrivals bind by themselves.
+    /// True when new devices, new drivers and arriving suppliers lead to probes.
     pub fn autoprobe(&self) -> bool {
         self.registry.lock().autoprobe
     }
 
-    /// Switches probing by itself on or off. As on Linux, switching on does not look for devices and drivers that came
-    /// meanwhile; but a device that was waiting, and whose last supplier came meanwhile, is queued now (P8).
+    /// Switches autoprobe on or off. As on Linux, switching it on does not probe devices that were added meanwhile; but a
+    /// deferred device whose last supplier was bound meanwhile is queued now (P8).
     pub fn set_autoprobe(&self, on: bool) {
         let mut r = self.registry.lock();
         let was = core::mem::replace(&mut r.autoprobe, on);
@@ -82,24 +82,24 @@ impl Machine {
         }
     }
 
-    /// Whether `device` misses a supplier.
+    /// True when `device` misses a supplier.
     pub(crate) fn misses_supplier(&self, device: &Device) -> bool {
         self.registry.lock().graph.missing_count(device.node()) != 0
     }
 
-    /// What firmware says of a node.
+    /// Firmware's description of a node.
     pub(crate) fn node_info(&self, node: NodeId) -> NodeInfo {
         let r = self.registry.lock();
         let unknown = || NodeInfo { path: r.nodes.name(node).into(), label: None, enabled: true };
         r.nodes.info(node).cloned().unwrap_or_else(unknown)
     }
 
-    /// The name of a registered driver, as the driver spells it.
+    /// The name of a registered driver, with static lifetime.
     pub(crate) fn driver_named(&self, name: &str) -> Option<&'static str> {
         self.registry.lock().drivers.get_key_value(name).map(|(name, _)| *name)
     }
 
-    /// Whether `driver` is registered and lets users bind and unbind its devices by hand.
+    /// True when `driver` is registered and allows users to bind and unbind its devices (sysfs `bind` and `unbind`).
     pub(crate) fn binds_by_hand(&self, driver: &str) -> bool {
         self.registry.lock().drivers.get(driver).is_some_and(|d| !d.suppresses_bind_attrs())
     }

@@ -1,6 +1,6 @@
-//! Windows that Linux 6.12 has (docs/teardown-models.md: `links-probe`, `links-unbind`, `power`, `stuck-link`) and this core
-//! does not, and order-freedom. Those of notifications and of unbind are in `binding/tests.rs`, those of groups in
-//! `control/tests`.
+//! Tests for race windows of Linux 6.12 (docs/teardown-models.md: `links-probe`, `links-unbind`, `power`, `stuck-link`) that
+//! this core does not have, and for order independence. Those of notifications and of unbind are in `binding/tests.rs`,
+//! those of groups in `control/tests`.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,8 +15,8 @@ use crate::event::EventKind;
 use crate::link::LinkState;
 use crate::power::{Supply, SupplyError};
 
-/// What a test driver does on the way back, from inside an action.
-type Probe = Arc<dyn Fn() + Send + Sync>;
+/// Observation by a test driver during unwinding, from inside a managed action.
+type Observation = Arc<dyn Fn() + Send + Sync>;
 
 /// A supplier that offers one clock and counts how it is switched.
 struct ClockDriver(Arc<Mutex<Vec<bool>>>);
@@ -45,20 +45,20 @@ impl Driver for ClockDriver {
     }
 }
 
-/// A consumer whose way back runs `look` as a managed action.
-struct Looker {
-    look: Probe,
+/// A consumer whose unwinding runs `observe` as a managed action.
+struct Observer {
+    observe: Observation,
     fails: bool,
 }
 
-impl Driver for Looker {
-    const NAME: &'static str = "looker";
-    const MATCHES: &'static [Match] = &[Match::compatible("acme,looker")];
+impl Driver for Observer {
+    const NAME: &'static str = "observer";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,observer")];
     type Data<'b> = ();
 
     fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
-        let look = Arc::clone(&self.look);
-        dev.action("look", move || look())?;
+        let observe = Arc::clone(&self.observe);
+        dev.action("observe", move || observe())?;
         if self.fails { Err(ProbeError::Device("will not start")) } else { Ok(()) }
     }
 
@@ -67,14 +67,14 @@ impl Driver for Looker {
     }
 }
 
-struct World {
+struct Fixture {
     env: Arc<FakeEnv>,
     machine: Handle,
     switched: Arc<Mutex<Vec<bool>>>,
 }
 
 /// A bound clock and a consumer of it that is not probed yet.
-fn world() -> World {
+fn fixture() -> Fixture {
     let env = FakeEnv::new();
     let machine = env.machine(Policy::default());
     let switched = Arc::default();
@@ -84,41 +84,41 @@ fn world() -> World {
     clock.node = Some(node);
     clock.compatible.push("acme,clock".into());
     machine.add_device(clock).unwrap();
-    let mut looker = DeviceDesc::new("looker");
-    looker.compatible.push("acme,looker".into());
-    looker.suppliers.push(Supplier {
+    let mut observer = DeviceDesc::new("observer");
+    observer.compatible.push("acme,observer".into());
+    observer.suppliers.push(Supplier {
         node,
         target: node,
         kind: SupplierKind::Clock,
         property: "clocks".into(),
         args: Vec::new(),
     });
-    machine.add_device(looker).unwrap();
+    machine.add_device(observer).unwrap();
     machine.settle();
-    World { env, machine, switched }
+    Fixture { env, machine, switched }
 }
 
 fn link_state(machine: &Machine) -> LinkState {
-    machine.links(&machine.device("looker").unwrap())[0].state
+    machine.links(&machine.device("observer").unwrap())[0].state
 }
 
-/// What `read` answers during the last managed release of the consumer's probe failure, or of its unbind.
-fn during_way_back<T: Send + 'static>(
-    w: &World,
+/// Results of `read` during the last managed release of a failed probe of the consumer, or of its unbind.
+fn during_unwind<T: Send + 'static>(
+    w: &Fixture,
     fails: bool,
     read: impl Fn(&Machine, &[bool]) -> T + Send + Sync + 'static,
 ) -> Vec<T> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (machine, switched, out) = (Arc::downgrade(&w.machine), Arc::clone(&w.switched), Arc::clone(&seen));
-    let look: Probe = Arc::new(move || {
+    let observe: Observation = Arc::new(move || {
         let machine = machine.upgrade().unwrap();
         let switched = switched.lock().unwrap().clone();
         out.lock().unwrap().push(read(&machine, &switched));
     });
-    w.machine.register(Looker { look, fails });
+    w.machine.register(Observer { observe, fails });
     w.machine.settle();
     if !fails {
-        w.machine.unbind("looker", "looker").unwrap();
+        w.machine.unbind("observer", "observer").unwrap();
     }
     assert_eq!(w.machine.promises().broken(), []);
     let mut seen = seen.lock().unwrap();
@@ -126,53 +126,53 @@ fn during_way_back<T: Send + 'static>(
 }
 
 #[test]
-fn links_stay_until_a_failed_probe_has_given_everything_back() {
-    let w = world();
-    assert_eq!(during_way_back(&w, true, |m, _| link_state(m)), [LinkState::ConsumerProbe], "P6");
+fn links_stay_until_a_failed_probe_is_unwound() {
+    let w = fixture();
+    assert_eq!(during_unwind(&w, true, |m, _| link_state(m)), [LinkState::ConsumerProbe], "P6");
     assert_eq!(link_state(&w.machine), LinkState::Available);
 }
 
 #[test]
-fn links_stay_until_an_unbind_has_given_everything_back() {
-    let w = world();
-    assert_eq!(during_way_back(&w, false, |m, _| link_state(m)), [LinkState::Active], "P6");
+fn links_stay_until_an_unbind_is_complete() {
+    let w = fixture();
+    assert_eq!(during_unwind(&w, false, |m, _| link_state(m)), [LinkState::Active], "P6");
     assert_eq!(link_state(&w.machine), LinkState::Available);
 }
 
 #[test]
-fn the_clock_runs_while_managed_resources_go_back() {
+fn the_clock_runs_while_managed_resources_are_released() {
     for fails in [false, true] {
-        let w = world();
-        assert_eq!(during_way_back(&w, fails, |_, switched| switched.to_vec()), [[true]], "fails: {fails}");
+        let w = fixture();
+        assert_eq!(during_unwind(&w, fails, |_, switched| switched.to_vec()), [[true]], "fails: {fails}");
         assert_eq!(*w.switched.lock().unwrap(), [true, false]);
     }
 }
 
 #[test]
-fn every_early_exit_of_a_probe_puts_its_links_back() {
-    let w = world();
-    w.machine.register(Looker { look: Arc::new(|| {}), fails: false });
+fn every_early_exit_of_a_probe_restores_its_links() {
+    let w = fixture();
+    w.machine.register(Observer { observe: Arc::new(|| {}), fails: false });
     w.env.calls.lock().unwrap().clear();
     w.machine.settle();
     let points = w.env.calls.lock().unwrap().len();
-    w.machine.unbind("looker", "looker").unwrap();
+    w.machine.unbind("observer", "observer").unwrap();
     assert!(points > 5, "{points}");
     for n in 0..points {
         w.env.calls.lock().unwrap().clear();
         *w.env.fail_at.lock().unwrap() = Some(n);
-        assert!(matches!(w.machine.bind("looker", "looker"), Err(BindError::Probe { .. })), "fault {n}");
+        assert!(matches!(w.machine.bind("observer", "observer"), Err(BindError::Probe { .. })), "fault {n}");
         assert_eq!(link_state(&w.machine), LinkState::Available, "fault {n}");
-        // The supplier can go at once: nobody hangs in its way.
+        // The supplier can be unbound at once: no busy link keeps it.
         *w.env.fail_at.lock().unwrap() = None;
         w.machine.unbind("clock", "clock").unwrap();
         assert_eq!(link_state(&w.machine), LinkState::Dormant, "fault {n}");
         w.machine.bind("clock", "clock").unwrap();
         w.machine.settle();
-        w.machine.unbind("looker", "looker").unwrap();
+        w.machine.unbind("observer", "observer").unwrap();
     }
 }
 
-/// A driver without needs, for graphs of any shape.
+/// A driver without resources, for graphs of any shape.
 struct Plain;
 
 impl Driver for Plain {
@@ -189,10 +189,10 @@ impl Driver for Plain {
     }
 }
 
-/// Nodes behind those of the devices of [`graph`] that have no device.
+/// Number of nodes without a device, which follow those of the devices of [`graph`].
 const ABSENT: u32 = 2;
 
-/// A machine with devices 0 to `n` - 1, each needing what `edges` (consumer, supplier) says, added in `order`; the
+/// A machine with devices 0 to `n` - 1, with the links of `edges` (consumer, supplier), added in `order`; the
 /// driver is registered after `driver_at` of them.
 fn graph(n: u32, edges: &[(u32, u32)], order: &[u32], driver_at: usize) -> (Arc<FakeEnv>, Handle, super::ProbeStats) {
     let env = FakeEnv::new();
@@ -231,7 +231,7 @@ fn bound(machine: &Machine) -> Vec<Arc<str>> {
     machine.devices().iter().filter_map(bound).collect()
 }
 
-/// Which devices can ever be bound, worked out without the machine: those that reach nothing absent. Cycles are opened.
+/// Devices that can be bound, computed without the machine: those that reach no absent supplier. Cycles are relaxed.
 fn reachable(n: u32, edges: &[(u32, u32)]) -> Vec<Arc<str>> {
     let mut waits: Vec<bool> = (0..n + ABSENT).map(|c| c >= n).collect();
     while let Some((c, _)) = edges.iter().find(|(c, s)| waits[*s as usize] && !waits[*c as usize]) {
@@ -246,10 +246,10 @@ fn reachable(n: u32, edges: &[(u32, u32)]) -> Vec<Arc<str>> {
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config { cases: if cfg!(miri) { 3 } else { proptest::test_runner::Config::default().cases.max(200) }, ..Default::default() })]
 
-    /// P8: what is bound at the end depends on the graph alone, each device is probed once, and everybody who still
-    /// waits can say for whom.
+    /// P8: the set of bound devices depends on the graph alone, each device is probed once, and every other device is
+    /// listed as deferred.
     #[test]
-    fn probing_ends_in_the_same_place_in_every_order(
+    fn probing_in_any_order_binds_the_same_devices(
         edges in proptest::collection::vec((0u32..12, 0u32..12 + ABSENT), 0..20),
         order in proptest::strategy::Strategy::prop_shuffle(proptest::strategy::Just((0u32..12).collect::<Vec<_>>())),
         driver_at in 0usize..13,
@@ -270,14 +270,14 @@ fn a_reversed_chain_takes_one_attempt_a_device() {
     let order: Vec<_> = (0..n).collect();
     let (_, machine, total) = graph(n, &edges, &order, n as usize);
     assert_eq!((total.attempts, total.bound), (u64::from(n), u64::from(n)));
-    // The first supplier's end takes the whole chain with it, without recursion, consumers first.
+    // Unbinding the first supplier unbinds the whole chain, without recursion, consumers first.
     machine.unbind(&alloc::format!("d{}", n - 1), "plain").unwrap();
     assert!(bound(&machine).is_empty());
     assert_eq!(machine.promises().broken(), []);
 }
 
 #[test]
-fn a_cycle_that_cannot_be_opened_is_reported_by_name() {
+fn a_cycle_that_cannot_be_relaxed_is_reported_by_name() {
     let env = FakeEnv::new();
     let machine = env.machine(Policy::default());
     machine.register(Plain);
@@ -298,17 +298,17 @@ fn a_cycle_that_cannot_be_opened_is_reported_by_name() {
 }
 
 #[test]
-fn a_cycle_that_is_opened_is_told_and_what_waits_for_it_is_bound() {
+fn a_relaxed_cycle_is_reported_and_its_consumers_are_bound() {
     let (env, machine, _) = graph(4, &[(0, 1), (1, 2), (2, 0), (3, 0)], &[3, 2, 1, 0], 0);
     assert_eq!(bound(&machine).len(), 4);
     assert!(machine.cycles().is_empty() && machine.waiting().is_empty());
-    let told = |device: &str| {
-        env.story(device)
+    let reported = |device: &str| {
+        env.event_kinds(device)
             .iter()
             .any(|e| matches!(e, EventKind::Policy { policy } if policy.contains("cycle: /d0, /d1, /d2")))
     };
-    assert_eq!(["d0", "d1", "d2", "d3"].map(told), [true, true, false, false]);
-    // The third needs the first as before; the first does not need the second any more.
+    assert_eq!(["d0", "d1", "d2", "d3"].map(reported), [true, true, false, false]);
+    // The third device still needs the first; the first no longer needs the second.
     machine.unbind("d1", "plain").unwrap();
     assert_eq!(bound(&machine).len(), 3);
     machine.unbind("d0", "plain").unwrap();
@@ -316,7 +316,7 @@ fn a_cycle_that_is_opened_is_told_and_what_waits_for_it_is_bound() {
 }
 
 #[test]
-fn a_supplier_that_never_comes_is_done_without_only_when_the_policy_says_so() {
+fn an_absent_supplier_is_ignored_only_under_the_policy_for_it() {
     use super::AbsentSuppliers::{DoWithout, Wait};
     for absent_suppliers in [Wait, DoWithout] {
         let env = FakeEnv::new();
@@ -329,10 +329,10 @@ fn a_supplier_that_never_comes_is_done_without_only_when_the_policy_says_so() {
         machine.register(Plain);
         machine.add_device(desc).unwrap();
         machine.settle();
-        let given_up = machine.stop_waiting();
+        let ignored = machine.stop_waiting();
         machine.settle();
-        let told = env.story("needy").iter().any(|e| matches!(e, EventKind::Policy { .. }));
+        let reported = env.event_kinds("needy").iter().any(|e| matches!(e, EventKind::Policy { .. }));
         let without = absent_suppliers == DoWithout;
-        assert_eq!((given_up == 1, told, bound(&machine).len() == 1), (without, without, without), "P10");
+        assert_eq!((ignored == 1, reported, bound(&machine).len() == 1), (without, without, without), "P10");
     }
 }

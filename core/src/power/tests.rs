@@ -135,7 +135,7 @@ fn an_orderly_removal_is_no_proof_of_a_quiesced_device() {
 #[test]
 fn a_device_with_a_published_address_is_reset_after_a_failed_probe() {
     let (env, machine, on) = fixture(User { fails: true }, true);
-    assert!(env.story("user").contains(&EventKind::Quiesced { how: "held in reset".into() }), "P11");
+    assert!(env.event_kinds("user").contains(&EventKind::Quiesced { how: "held in reset".into() }), "P11");
     assert_eq!(
         (lines(&on), machine.pinned_supplies(), machine.quarantine()),
         (Vec::from([FIRST]), vec![], vec![]),

@@ -113,7 +113,7 @@ impl Driver for Example {
     }
 }
 
-struct Clock;
+pub struct Clock;
 
 impl Supply for Clock {
     fn switch(&self, _: SupplierKind, _: &[u32], _: bool) -> Result<(), SupplyError> {
@@ -135,12 +135,16 @@ impl Driver for Clock {
     }
 }
 
-/// Creates a machine without devices on the target.
-pub fn machine() -> Handle {
+/// The target, with its RAM empty.
+pub fn env() -> Arc<dyn Env> {
     let pages: Vec<Page> = (0..PAGES).map(|_| Page([0; 4096])).collect();
     let memory = Arc::new(Ram(Box::leak(pages.into_boxed_slice()).as_mut_ptr()));
-    let env = ExampleEnv { memory, sink: Mutex::default(), enabled: Mutex::default(), now: Mutex::new(Instant(0)) };
-    Machine::new(Arc::new(env), Policy::default())
+    Arc::new(ExampleEnv { memory, sink: Mutex::default(), enabled: Mutex::default(), now: Mutex::new(Instant(0)) })
+}
+
+/// Creates a machine without devices on the target.
+pub fn machine() -> Handle {
+    Machine::new(env(), Policy::default())
 }
 
 /// Binds the device to a driver whose probe is `script`, and unbinds it. Panics when the probe fails.

@@ -79,7 +79,7 @@ impl Rig {
     }
 
     /// Events of the device `name` since the last call of this or [`events`](Self::events).
-    pub fn story(&self, name: &str) -> Vec<EventKind> {
+    pub fn event_kinds(&self, name: &str) -> Vec<EventKind> {
         self.events().into_iter().filter(|(device, _)| device.as_deref() == Some(name)).map(|(_, kind)| kind).collect()
     }
 

@@ -39,7 +39,7 @@ fn a_bad_sector_is_reported_by_number_and_the_port_stays_usable() {
     let error = read(&rig, 0x100, 4).unwrap_err();
     assert!(matches!(error, AtaError::Failed { command: Command::ReadDmaExt, error: ErrorBits::UNC, lba: 0x102, .. }));
     assert_eq!(error.to_string(), "READ DMA EXT failed at sector 258: UNC (status ERR | DRDY | 0x10)");
-    assert_eq!(log(&rig.story(SATA)), [""; 0], "a failed command needs no reset");
+    assert_eq!(log(&rig.event_kinds(SATA)), [""; 0], "a failed command needs no reset");
     works(&rig);
     rig.assert_well();
 }
@@ -96,8 +96,8 @@ fn after_a_time_out_the_port_is_reset_and_works_again() {
     rig.events();
     let timed_out = AtaError::TimedOut { command: Command::ReadDmaExt, after: Duration::from_secs(10) };
     assert_eq!(read(&rig, 7, 1), Err(timed_out));
-    let story = rig.story(SATA);
-    assert_eq!(log(&story), ["READ DMA EXT: no answer within 10s; resetting the port", "the port works again"]);
+    let events = rig.event_kinds(SATA);
+    assert_eq!(log(&events), ["READ DMA EXT: no answer within 10s; resetting the port", "the port works again"]);
     works(&rig);
     rig.board.sata_faults(|k| k.no_completion = true);
     let timed_out = AtaError::TimedOut { command: Command::FlushCacheExt, after: Duration::from_secs(30) };
@@ -152,7 +152,7 @@ fn a_probe_without_a_usable_disk_reports_the_reason_and_leaves_nothing() {
         let failed = rig.machine.bind(SATA, DRIVER);
         let expected = BindError::Probe { device: SATA.into(), error: ProbeError::Device(error) };
         assert_eq!(failed, Err(expected));
-        assert_eq!(log(&rig.story(SATA)), [line]);
+        assert_eq!(log(&rig.event_kinds(SATA)), [line]);
         assert_eq!(rig.resource_usage(), before, "P4: {error}");
         rig.board.sata_faults(|k| *k = SataFaults::default());
         bind(&rig);

@@ -13,7 +13,7 @@ use bindery_drivers::ata::{AtaError, Command};
 use bindery_sim::models::sata::Stop;
 use common::CPG;
 
-use super::life::{released, unbind_inside_a_command};
+use super::lifecycle::{released, unbind_inside_a_command};
 use super::*;
 
 /// Device address of the descriptor table in every binding: the first one to be allocated.
@@ -22,7 +22,7 @@ const TABLE: DeviceAddr = DeviceAddr(0xffff_f000);
 /// Refused accesses in the event log: device, address, write, and mapping.
 fn faults(rig: &Rig) -> Vec<(Option<String>, DeviceAddr, bool, Option<String>)> {
     let fault = |(device, kind)| match kind {
-        EventKind::IommuFault { addr, write, was, .. } => Some((device, addr, write, was)),
+        EventKind::IommuFault { addr, write, last_mapping, .. } => Some((device, addr, write, last_mapping)),
         _ => None,
     };
     rig.events().into_iter().filter_map(fault).collect()
@@ -47,10 +47,10 @@ fn data_written_through_the_iommu_is_in_the_file() {
 
 #[test]
 fn the_table_is_mapped_first_and_unmapped_by_the_same_back_end() {
-    // The second trace of docs/handover.md: 2,048 bytes at 0xfffff000, allocated and freed by the IOMMU back-end.
+    // As on hardware: 2,048 bytes at 0xfffff000, allocated and freed by the IOMMU back-end.
     let rig = rig(true);
-    let story = rig.story(SATA);
-    let mapped: Vec<_> = story.iter().filter(|e| matches!(e, EventKind::DmaMapped { .. })).collect();
+    let events = rig.event_kinds(SATA);
+    let mapped: Vec<_> = events.iter().filter(|e| matches!(e, EventKind::DmaMapped { .. })).collect();
     assert!(
         matches!(mapped[0], EventKind::DmaMapped { addr: TABLE, size: 2048, backend, .. } if backend.starts_with("iommu context")),
         "{:?}",
@@ -59,10 +59,10 @@ fn the_table_is_mapped_first_and_unmapped_by_the_same_back_end() {
     works(&rig);
     rig.events();
     unbind(&rig);
-    let story = rig.story(SATA);
-    let unmapped: Vec<_> = story.iter().filter(|e| matches!(e, EventKind::DmaUnmapped { .. })).collect();
+    let events = rig.event_kinds(SATA);
+    let unmapped: Vec<_> = events.iter().filter(|e| matches!(e, EventKind::DmaUnmapped { .. })).collect();
     assert!(matches!(unmapped[..], [EventKind::DmaUnmapped { addr: TABLE, .. }]), "{unmapped:?}");
-    let order = released(&story);
+    let order = released(&events);
     let at = |kind| order.iter().position(|(k, _)| *k == kind).unwrap();
     assert!(order.iter().all(|(kind, by)| *kind != "dma coherent" || by.starts_with("iommu context")), "P1: {order:?}");
     assert!(at("irq") < at("dma coherent") && at("dma coherent") < at("mmio"));
@@ -72,7 +72,7 @@ fn the_table_is_mapped_first_and_unmapped_by_the_same_back_end() {
 
 #[test]
 fn many_translated_bindings_leave_nothing() {
-    life::many_bindings_leave_nothing(true);
+    lifecycle::many_bindings_leave_nothing(true);
 }
 
 #[test]
@@ -174,9 +174,9 @@ fn a_controller_that_does_not_stop_is_blocked_and_only_its_supplies_are_pinned()
     rig.board.sata_faults(|k| k.stop = Stop::Ignored);
     rig.events();
     assert_eq!(unbind_inside_a_command(&rig, &hook), Err(AtaError::Stopping));
-    let story = rig.story(SATA);
-    assert!(story.iter().any(|e| matches!(e, EventKind::QuiesceFailed { .. })));
-    assert!(!story.iter().any(|e| matches!(e, EventKind::Quiesced { .. })), "the reset line is shared: no reset");
+    let events = rig.event_kinds(SATA);
+    assert!(events.iter().any(|e| matches!(e, EventKind::QuiesceFailed { .. })));
+    assert!(!events.iter().any(|e| matches!(e, EventKind::Quiesced { .. })), "the reset line is shared: no reset");
     assert_eq!(rig.machine.quarantine(), [], "P11: the IOMMU revokes what the device does not stop using");
     let mut after = rig.resource_usage();
     assert_eq!(after.pinned_supplies.len(), 3, "P11: power, clock and reset; its bus cycles continue");

@@ -9,7 +9,7 @@ mod errors;
 mod hook;
 mod io;
 mod iommu;
-mod life;
+mod lifecycle;
 mod steps;
 
 use std::sync::Arc;
@@ -103,15 +103,15 @@ fn bind(rig: &Rig) {
 }
 
 /// Log lines of the driver.
-fn log(story: &[EventKind]) -> Vec<&str> {
-    story.iter().filter_map(|e| if let EventKind::Log { text } = e { Some(&**text) } else { None }).collect()
+fn log(events: &[EventKind]) -> Vec<&str> {
+    events.iter().filter_map(|e| if let EventKind::Log { text } = e { Some(&**text) } else { None }).collect()
 }
 
 /// Coherent allocations in the event log: size, physical address, back-end.
-fn coherent(story: &[EventKind]) -> Vec<(u64, PhysAddr, &str)> {
+fn coherent(events: &[EventKind]) -> Vec<(u64, PhysAddr, &str)> {
     let mapped = |e| match e {
         &EventKind::DmaMapped { kind: "coherent", size, phys, ref backend, .. } => Some((size, phys, &**backend)),
         _ => None,
     };
-    story.iter().filter_map(mapped).collect()
+    events.iter().filter_map(mapped).collect()
 }

@@ -114,7 +114,7 @@ fn a_device_offers_one_service_of_each_type() {
     machine.settle();
     let error = machine.bind("1000.widget", "twice").unwrap_err().to_string();
     assert!(error.contains("service u32 of 1000.widget is held by 1000.widget (twice)"), "{error}");
-    assert!(env.story("1000.widget").iter().any(|e| matches!(e, EventKind::Refused { .. })));
+    assert!(env.event_kinds("1000.widget").iter().any(|e| matches!(e, EventKind::Refused { .. })));
     assert_eq!((machine.resource_usage().services, machine.promises().broken()), (0, std::vec::Vec::new()));
 }
 

@@ -131,8 +131,8 @@ fn a_synthetic_uevent_needs_a_known_action() {
             assert_eq!(errno(w.tree.write(&path, &bad)), Errno::EINVAL, "{bad:?}");
         }
     }
-    let story = w.env.story("20.disk");
-    let asked = story.iter().rev().find_map(|k| match k {
+    let events = w.env.event_kinds("20.disk");
+    let asked = events.iter().rev().find_map(|k| match k {
         crate::event::EventKind::Uevent { action, path, env } => Some((*action, path.clone(), env.clone())),
         _ => None,
     });

@@ -279,7 +279,7 @@ impl TestBoard {
         script: impl for<'b> Fn(&'b Bound) -> Result<ProbeData<'b>, ProbeError> + Send + Sync + 'static,
     ) {
         let before = (self.machine.memory().frames().in_use(), self.machine.resource_usage().groups);
-        assert!(self.bind(script), "the probe failed: {:?}", self.env.story("1000.lab").last());
+        assert!(self.bind(script), "the probe failed: {:?}", self.env.event_kinds("1000.lab").last());
         self.unbind();
         assert_eq!((self.machine.memory().frames().in_use(), self.machine.resource_usage().groups), before, "P4");
         let after = self.machine.resource_usage();

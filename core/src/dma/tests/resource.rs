@@ -118,7 +118,7 @@ fn registers_held_by_a_guest_are_refused_and_a_guest_gets_none_that_a_device_map
         let refused = dev.dma().map_resource(PhysAddr(0xe600_0040), 4, Direction::FromDevice).unwrap_err();
         assert_eq!(refused, DmaError::Held(PhysAddr(0xe600_0040)), "P14");
         let reported = |e: &EventKind| matches!(e, EventKind::Refused { reason, .. } if reason.contains("a guest"));
-        assert!(env.story("1000.lab").iter().any(reported), "with the holder's name");
+        assert!(env.event_kinds("1000.lab").iter().any(reported), "with the holder's name");
         machine.release_claim(&held);
 
         let fifo = dev.dma().map_resource(PhysAddr(0xe600_0040), 4, Direction::FromDevice)?;
@@ -245,7 +245,7 @@ fn a_peer_that_is_a_consumer_of_the_device_is_refused_bound_or_not() {
             Ok(Vec::new())
         }));
         let reported = |e: &EventKind| matches!(e, EventKind::Refused { reason, .. } if reason.contains("fifo needs"));
-        assert!(board.env.story("1000.lab").iter().any(reported), "{:?}", board.env.story("1000.lab"));
+        assert!(board.env.event_kinds("1000.lab").iter().any(reported), "{:?}", board.env.event_kinds("1000.lab"));
     }
 }
 
@@ -260,7 +260,7 @@ fn of_two_devices_that_need_each_other_the_one_that_maps_registers_is_unbound() 
     board.machine.settle();
     let reported =
         |e: &EventKind| matches!(e, EventKind::Refused { reason, .. } if reason.contains("fifo2 is bound now"));
-    assert!(board.env.story("1000.lab").iter().any(reported), "{:?}", board.env.story("1000.lab"));
+    assert!(board.env.event_kinds("1000.lab").iter().any(reported), "{:?}", board.env.event_kinds("1000.lab"));
     assert_eq!(
         (drivers(&board), unbind_order(&board)),
         ([None, Some("fifo")], Vec::from(["fifo2".into(), "1000.lab".into()]))

@@ -1,4 +1,4 @@
-//! Bind and unbind leave nothing behind.
+//! Tests that bind and unbind leave nothing behind.
 
 use std::thread;
 use std::time::Duration;
@@ -19,26 +19,26 @@ use common::{CPG, IPMMU_HC, SYSC};
 const MODULE: u32 = 815;
 
 /// Released resources, in order: kind, back-end.
-pub(crate) fn released(story: &[EventKind]) -> Vec<(&str, &str)> {
-    let back = |e| match e {
+pub(crate) fn released(events: &[EventKind]) -> Vec<(&str, &str)> {
+    let entry = |e| match e {
         &EventKind::Released { resource, ref backend, ref outcome, .. } => {
             assert_eq!(*outcome, Outcome::Returned);
             Some((resource, &**backend))
         }
         _ => None,
     };
-    story.iter().filter_map(back).collect()
+    events.iter().filter_map(entry).collect()
 }
 
 #[test]
 fn the_untranslated_table_is_allocated_from_cma_and_freed_to_cma() {
-    // The first log of the story that this project grew from: 2,048 bytes at 0x7c040000, cma_alloc and cma_release.
+    // As on hardware: 2,048 bytes in the contiguous area, allocated by cma_alloc() and freed by cma_release().
     let rig = rig(false);
-    let story = rig.story(SATA);
-    let (size, phys, backend) = coherent(&story)[0];
+    let events = rig.event_kinds(SATA);
+    let (size, phys, backend) = coherent(&events)[0];
     assert_eq!((size, backend), (2048, "direct, cma"));
     assert!(phys >= CONTIGUOUS_BASE && phys.0 < CONTIGUOUS_BASE.0 + CONTIGUOUS_LEN, "{phys}");
-    assert!(story.contains(&EventKind::Policy { policy: "untranslated DMA".into() }), "P10");
+    assert!(events.contains(&EventKind::Policy { policy: "untranslated DMA".into() }), "P10");
     works(&rig);
     assert!(rig.resource_usage().contiguous > 0);
     unbind(&rig);
@@ -53,9 +53,9 @@ fn unbind_releases_interrupt_then_memory_then_registers_each_by_its_own_back_end
     works(&rig);
     rig.events();
     unbind(&rig);
-    let story = rig.story(SATA);
-    assert!(story.contains(&EventKind::Quiesced { how: "stopped".into() }), "P11");
-    let order = released(&story);
+    let events = rig.event_kinds(SATA);
+    assert!(events.contains(&EventKind::Quiesced { how: "stopped".into() }), "P11");
+    let order = released(&events);
     let kinds: Vec<_> = order.iter().map(|(kind, _)| *kind).collect();
     assert_eq!(kinds[..5], ["data", "irq", "dma coherent", "mmio", "control"]);
     assert_eq!(order[2], ("dma coherent", "direct, cma"), "P1");
@@ -116,7 +116,7 @@ pub(crate) fn unbind_inside_a_command(rig: &Rig, hook: &Hook) -> Result<(), AtaE
         if waits == 1 {
             inside.send(()).unwrap();
         }
-        // Host time: the reader must not finish before the other thread has told it to.
+        // Host time: the command must not complete before the unbind on the other thread has begun.
         while device.phase() == Phase::Bound {
             thread::sleep(Duration::from_micros(100));
         }
@@ -169,9 +169,9 @@ fn a_controller_that_does_not_stop_is_held_in_reset() {
     rig.board.sata_faults(|k| k.stop = Stop::Ignored);
     rig.events();
     assert_eq!(unbind_inside_a_command(&rig, &hook), Err(AtaError::Stopping));
-    let story = rig.story(SATA);
-    assert!(story.contains(&EventKind::QuiesceFailed { error: "STOP was written, and ACT stays set".into() }));
-    assert!(story.contains(&EventKind::Quiesced { how: "held in reset".into() }), "P11");
+    let events = rig.event_kinds(SATA);
+    assert!(events.contains(&EventKind::QuiesceFailed { error: "STOP was written, and ACT stays set".into() }));
+    assert!(events.contains(&EventKind::Quiesced { how: "held in reset".into() }), "P11");
     assert_eq!(rig.resource_usage(), before, "P4");
     bind(&rig);
     works(&rig);
@@ -190,9 +190,9 @@ fn memory_of_a_controller_that_cannot_be_stopped_is_quarantined_until_the_next_r
     let _ = unbind_inside_a_command(&rig, &hook);
     let held: u64 = rig.machine.quarantine().iter().map(|q| q.len).sum();
     assert_eq!(held, 4096 + 32768, "P11: the table and the mapped buffer: {:?}", rig.machine.quarantine());
-    assert!(rig.machine.quarantine().iter().all(|q| &*q.device == SATA && q.why.contains("quiesced")));
-    let story = rig.story(SATA);
-    assert_eq!(story.iter().filter(|e| matches!(e, EventKind::Quarantined { .. })).count(), 2);
+    assert!(rig.machine.quarantine().iter().all(|q| &*q.device == SATA && q.reason.contains("quiesced")));
+    let events = rig.event_kinds(SATA);
+    assert_eq!(events.iter().filter(|e| matches!(e, EventKind::Quarantined { .. })).count(), 2);
     bind(&rig);
     assert_eq!(rig.machine.quarantine(), [], "the reset at the start of the probe shows that it is quiesced");
     works(&rig);
@@ -232,13 +232,13 @@ fn clock_and_power_of_a_controller_that_cannot_be_stopped_are_pinned_until_it_is
         assert_eq!(pinned(&rig), lines, "P11");
         assert!(rig.board.module_runs(MODULE), "its bus cycles continue");
         assert_eq!(rig.resource_usage().pinned_supplies.len(), 2);
-        let story = rig.story(SATA);
+        let events = rig.event_kinds(SATA);
         let of = |kind| {
             let outcome = |e: &EventKind| match e {
                 EventKind::Released { resource, outcome, .. } if *resource == kind => Some(outcome.clone()),
                 _ => None,
             };
-            story.iter().filter_map(outcome).collect::<Vec<_>>()
+            events.iter().filter_map(outcome).collect::<Vec<_>>()
         };
         assert_eq!((of("clock"), of("power")), (vec![Outcome::Quarantined], vec![Outcome::Quarantined]));
         // A second time: nothing accumulates.

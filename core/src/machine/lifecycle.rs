@@ -19,8 +19,8 @@ use crate::system::DeviceRegistry;
 use crate::{dma, power};
 
 impl Machine {
-    /// Binds `driver` to `device`. The caller holds the device lock and has seen that the device is unbound. On an error,
-    /// also whether listeners have heard of no beginning.
+    /// Binds `driver` to `device`. The caller holds the device lock and has seen that the device is unbound. An error
+    /// comes with true when it arose before the event `Bind`.
     pub(super) fn begin_binding(
         self: &Arc<Self>,
         device: &Arc<Device>,
@@ -30,8 +30,8 @@ impl Machine {
         let bound = self.new_bound(Arc::clone(device), driver.name(), driver.dma());
         let binding = driver.binding(bound);
         {
-            // Under the registry lock, so that whoever removes the driver or the device either finds this binding and
-            // ends it, or keeps it from beginning.
+            // Under the registry lock, so that a concurrent removal of the driver or the device either finds this
+            // binding and ends it, or keeps it from beginning.
             let mut r = self.registry.lock();
             let registered = r.drivers.get(driver.name()).is_some_and(|d| Arc::ptr_eq(d, driver));
             if !registered || device.is_removed() {
@@ -50,6 +50,7 @@ impl Machine {
                     let seq = r.next_bound;
                     r.next_bound += 1;
                     r.bound.insert(seq, device.node());
+                    // Relaxed: the registry lock orders it.
                     device.bound_seq.store(seq, Ordering::Relaxed);
                 }
                 device.set_phase(self, Phase::Bound);
@@ -60,9 +61,10 @@ impl Machine {
             }
             Err(error) => {
                 let error = self.with_holder(binding.bound(), self.with_node(error));
-                let error = self.not_for_its_own_child(binding.bound(), error);
+                let error = self.reject_own_child(binding.bound(), error);
                 self.cover(CoveragePoint::Refused(error.errno()));
                 let bound = binding.bound();
+                // Acquire: pairs with the release in `publish`, which follows the ledger entry.
                 let before_bind = !bound.bind_emitted.load(Ordering::Acquire);
                 let not_bound = || EventKind::NotBound { driver: driver.name().into(), error: error.to_string() };
                 device.set_phase(self, Phase::Releasing);
@@ -72,7 +74,7 @@ impl Machine {
                 if before_bind && !matches!(error, ProbeError::Defer { .. } | ProbeError::NoDevice) {
                     bound.emit(|| EventKind::BindRefused { driver: driver.name().into(), error: error.to_string() });
                 } else {
-                    self.tell_end(bound, not_bound);
+                    self.report_end(bound, not_bound);
                 }
                 self.probe_failed(device, begun);
                 Err((error, before_bind))
@@ -80,47 +82,47 @@ impl Machine {
         }
     }
 
-    /// A binding of `device` to `driver`, nothing of which is set up.
+    /// Binding of `device` to `driver` before its first set-up step.
     pub(crate) fn new_bound(self: &Arc<Self>, device: Arc<Device>, driver: &str, owner: DmaOwner) -> Bound {
-        // A device that runs on since its last binding knows addresses of that one.
+        // A device that was not quiesced after its last binding may still use addresses of that one.
         let may_run = self.supplies().has_pinned_for(device.node());
         let registry: Arc<dyn DeviceRegistry> = Arc::<Self>::clone(self);
         Bound::new(Arc::clone(&self.system), registry, device, driver, owner, may_run)
     }
 
-    /// Tells listeners, if they were told of the beginning of a binding, how it has ended: once, and when everything was
-    /// given back (P4).
-    fn tell_end(&self, bound: &Bound, how: impl FnOnce() -> EventKind) {
+    /// Reports the end of a binding whose beginning was reported: once, and after everything was released (P4).
+    fn report_end(&self, bound: &Bound, how: impl FnOnce() -> EventKind) {
+        // AcqRel: pairs with the release in `publish`; the swap lets only one caller report.
         if bound.bind_emitted.swap(false, Ordering::AcqRel) {
             self.promises.check(Promise::NothingLeft, bound.ledger.len() == 0, || {
-                alloc::format!("{}: told of its end before everything was given back", bound.name())
+                alloc::format!("{}: its end was reported before everything was released", bound.name())
             });
             bound.emit(how);
         }
     }
 
-    /// Interrupts that came while there was no data to serve them held the lines; they come again now.
+    /// Calls the handlers for interrupts that arrived before the driver data was there, and held their lines masked.
     fn redeliver(&self, device: &Device) {
         for route in self.irqs().of(device) {
             self.irqs().opened(self, &route);
         }
     }
 
-    /// Empties the ledger of `binding`; what was kept on for its device goes back when that is quiesced.
+    /// Empties the ledger of `binding`, and releases supplies pinned for its device when that is quiesced.
     fn unwind(&self, binding: &dyn AnyBinding) {
         if binding::unwind(binding, &power::quiesce_by_reset).is_some() {
-            // What an earlier binding had to keep on, and this one's driver did not take over.
+            // Supplies that an earlier binding had to pin, and that this binding did not take over.
             self.supplies().release_on_stop(self, binding.bound().device().node());
         }
     }
 
-    /// The ledger is empty: the device is nobody's.
+    /// Completes the end of a binding whose ledger is empty: the device is unbound.
     fn finish(&self, device: &Arc<Device>, binding: &dyn AnyBinding) {
         let bound = binding.bound();
         let left = self.left_behind(device, bound);
         self.promises.check(Promise::NothingLeft, left.is_empty(), || alloc::format!("{}: {left}", device.name()));
         self.promises.check(Promise::ForgetProof, bound.ledger.len() == 0 && !self.irqs().has_lines(device), || {
-            alloc::format!("{}: the ledger is not empty, or an interrupt line is not back", device.name())
+            alloc::format!("{}: the ledger is not empty, or an interrupt line is still held", device.name())
         });
         self.check_no_claims(bound);
         self.registry.lock().bound.remove(&device.bound_seq.load(Ordering::Relaxed));
@@ -129,7 +131,7 @@ impl Machine {
         device.set_phase(self, Phase::Unbound);
     }
 
-    /// What a device still holds after its way back: nothing (P4).
+    /// Description of what a device still holds after unwinding; empty unless P4 is broken.
     fn left_behind(&self, device: &Device, bound: &Bound) -> String {
         let mut left = Vec::new();
         if dma::holder(bound).is_some() {
@@ -156,26 +158,27 @@ impl Machine {
         left.join(", ")
     }
 
-    /// A device is there for its consumers from now on.
+    /// Makes a device available to its consumers: wakes those that wait, and links those that reach its registers.
     pub(super) fn arrived(self: &Arc<Self>, device: &Arc<Device>) {
-        let (wakes, apart) = {
+        let (wakes, cyclic) = {
             let mut r = self.registry.lock();
             let wakes = r.graph.supplier_arrives(device.node());
             for w in wakes.iter().filter(|w| w.ready) {
                 r.enqueue(w.consumer);
             }
-            let apart = self.link_peers_of(&mut r, device);
+            let cyclic = self.link_peers_of(&mut r, device);
             let woken = wakes.into_iter().filter_map(|w| Some((r.device(w.consumer)?.clone(), w.ready)));
-            (woken.collect::<Vec<_>>(), apart)
+            (woken.collect::<Vec<_>>(), cyclic)
         };
-        self.tell_woken(&device.desc().name, &wakes);
-        for peer in apart {
-            self.part(peer, device);
+        self.report_woken(&device.desc().name, &wakes);
+        for peer in cyclic {
+            self.unbind_cyclic_peer(peer, device);
         }
     }
 
-    /// Ends the binding of `device`, if there is one and, when `driver` is given, if it is that driver's. Consumers go
-    /// first (P6), without recursion: their chain may be as long as the machine has devices. True when it ended here.
+    /// Ends the binding of `device`, if there is one and, when `driver` is given, if it is to that driver. Consumers are
+    /// unbound first (P6), without recursion: their chain may be as long as the machine has devices. True when this call
+    /// ended it.
     pub(super) fn end_binding(self: &Arc<Self>, device: &Arc<Device>, cause: Cause, driver: Option<&str>) -> bool {
         let mut path = Vec::from([Arc::clone(device)]);
         let mut ended = false;
@@ -183,13 +186,13 @@ impl Machine {
             let root = path.len() == 1;
             let (cause, driver) = if root { (cause, driver) } else { (Cause::SupplierLeaving, None) };
             if driver.is_some_and(|d| top.driver() != Some(d)) {
-                self.stays(&top);
+                self.restore_available(&top);
                 return false;
             }
             let consumer = {
                 let mut r = self.registry.lock();
                 r.graph.supplier_leaves(top.node());
-                // Which of them first decides nothing; that it does not depend on who came first makes runs repeatable.
+                // Any order is correct; one that does not depend on the order of arrival makes runs repeatable.
                 r.graph.busy_consumers(top.node()).into_iter().max().and_then(|n| r.device(n).cloned())
             };
             if let Some(consumer) = consumer {
@@ -204,7 +207,7 @@ impl Machine {
         ended
     }
 
-    /// One step of [`end_binding`](Self::end_binding), under the device lock. `None` when a consumer came in between.
+    /// One step of [`end_binding`](Self::end_binding), under the device lock. `None` when a consumer was bound meanwhile.
     fn end_locked(self: &Arc<Self>, device: &Arc<Device>, cause: Cause, driver: Option<&str>) -> Option<bool> {
         let _lock = device.acquire(self, "an unbind");
         let _waits = record_wait(|| alloc::format!("an unbind of {}", device.name()));
@@ -213,13 +216,15 @@ impl Machine {
             return Some(true);
         }
         let binding = device.binding().filter(|_| device.phase() == Phase::Bound);
-        // The driver is compared under the lock: it may be another one by now (`unlocked-unbind` in teardown-models.md).
+        // Compared again under the lock: the device may be bound to another driver by now (`unlocked-unbind` in
+        // docs/teardown-models.md).
         let Some(binding) = binding.filter(|b| driver.is_none_or(|d| b.driver() == d)) else {
-            self.stays_locked(device);
+            self.restore_available_locked(device);
             return Some(false);
         };
         {
             let mut r = self.registry.lock();
+            // Checked again under the device lock: a consumer may have been bound before it was taken.
             r.graph.supplier_leaves(device.node());
             if !r.graph.busy_consumers(device.node()).is_empty() {
                 return None;
@@ -227,7 +232,7 @@ impl Machine {
         }
         let name = binding.driver();
         self.promises.check(Promise::OneOwner, driver.is_none_or(|d| d == name), || {
-            alloc::format!("{}: taken from {name} by who meant {driver:?}", device.name())
+            alloc::format!("{}: unbound from {name} by a request that named {driver:?}", device.name())
         });
         device.set_phase(self, Phase::Quiescing);
         self.emit(Some(&device.desc().name), || EventKind::Unbind { driver: name.into(), cause });
@@ -242,13 +247,13 @@ impl Machine {
         self.promises.check(Promise::SuppliersOutlast, !used, || {
             alloc::format!("{}: unbound while a consumer is bound to it", device.name())
         });
-        self.tell_end(binding.bound(), || EventKind::Unbound { driver: name.into(), cause });
+        self.report_end(binding.bound(), || EventKind::Unbound { driver: name.into(), cause });
         self.resource_returned(device);
         Some(true)
     }
 
-    /// A driver has panicked under the device lock and left its binding half made or half unmade. The lock is ours, so
-    /// nobody works on it any more: what is left of it is taken back.
+    /// Unwinds what is left of a binding whose driver has panicked under the device lock during set-up or tear-down. The
+    /// caller holds that lock, so no other thread works on the binding.
     fn end_abandoned(&self, device: &Arc<Device>) {
         let Some(binding) = device.binding() else { return };
         if device.phase() != Phase::Releasing {
@@ -259,21 +264,21 @@ impl Machine {
         self.finish(device, &*binding);
         self.registry.lock().graph.supplier_gone(device.node());
         let driver = binding.driver().into();
-        self.tell_end(binding.bound(), || EventKind::NotBound { driver, error: "its driver panicked".into() });
+        self.report_end(binding.bound(), || EventKind::NotBound { driver, error: "its driver panicked".into() });
     }
 
-    /// A device whose end was begun, and that turned out to be somebody else's: it is there for its consumers again.
-    fn stays(self: &Arc<Self>, device: &Arc<Device>) {
+    /// Makes a device available to its consumers again after an unbind that does not apply to its binding.
+    fn restore_available(self: &Arc<Self>, device: &Arc<Device>) {
         let _lock = device.acquire(self, "an unbind");
-        self.stays_locked(device);
+        self.restore_available_locked(device);
     }
 
-    /// The same, under the device lock.
+    /// [`restore_available`](Self::restore_available) under the device lock.
     ///
-    /// An unbound device has no busy links: a probe that fails lets go of them under this lock. Only a bug in the core
-    /// leaves some (`mutants/links-left-on-early-exit.patch`), and [`end_binding`](Self::end_binding) of their supplier would
-    /// then turn to this device again and again. So they are let go of, and the end comes, whatever was wrong before.
-    fn stays_locked(self: &Arc<Self>, device: &Arc<Device>) {
+    /// An unbound device has no busy links: a probe that fails releases them under this lock. Only a bug in the core leaves
+    /// some (`mutants/links-left-on-early-exit.patch`), and [`end_binding`](Self::end_binding) of their supplier would then
+    /// select this device for ever. So they are released here, and that loop terminates even then.
+    fn restore_available_locked(self: &Arc<Self>, device: &Arc<Device>) {
         if device.phase() == Phase::Unbound {
             let mut r = self.registry.lock();
             let busy = r.graph.busy_suppliers(device.node()).next().is_some();
@@ -287,20 +292,20 @@ impl Machine {
         }
     }
 
-    /// Moves the links of `consumer` to "consumer probing"; or names the first supplier that is missing.
+    /// Sets the links of `consumer` to "consumer probing", or returns the first missing supplier.
     pub(crate) fn probe_begins(&self, consumer: NodeId) -> Option<NodeId> {
         let mut r = self.registry.lock();
         if r.graph.probe_begins(consumer) { None } else { r.graph.missing(consumer).first().copied() }
     }
 
-    /// Lets go of the links of `consumer`.
+    /// Releases the links of `consumer`.
     pub(crate) fn consumer_unbound(&self, consumer: NodeId) {
         let mut r = self.registry.lock();
         r.graph.consumer_unbound(consumer);
         r.tidy(self.supplies());
     }
 
-    /// Whether every supplier that `consumer` uses is still bound (P6).
+    /// True when every supplier that `consumer` uses is still bound (P6).
     pub(crate) fn suppliers_alive(&self, consumer: NodeId) -> bool {
         let r = self.registry.lock();
         r.graph.busy_suppliers(consumer).all(|n| {
@@ -313,7 +318,7 @@ impl Machine {
         self.registry.lock().graph.is_available(node)
     }
 
-    /// Takes back every binding, latest first.
+    /// Ends every binding, the latest first.
     pub(super) fn shut_down(self: &Arc<Self>) {
         loop {
             let last = {
@@ -327,7 +332,7 @@ impl Machine {
                 break;
             }
         }
-        // What a panicking driver has left behind keeps the machine alive, too.
+        // Bindings that a panicking driver has left behind are not in `bound`, and keep the machine alive, too.
         for device in self.devices().iter().filter(|d| d.phase() != Phase::Unbound) {
             self.end_binding(device, Cause::DriverRemoved, None);
         }
