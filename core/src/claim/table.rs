@@ -76,7 +76,7 @@ impl Claim {
         match (self.mode, mode) {
             (Mode::Shared(a), Mode::Shared(b)) => a == b,
             (Mode::Peer, Mode::Peer) => true,
-            // A guest cannot be told of a peer that reaches its registers by DMA.
+            // A guest cannot be notified of a peer that reaches its registers by DMA.
             (Mode::Peer, _) | (_, Mode::Peer) => !self.holder.is_pass_through() && !holder.is_pass_through(),
             _ => false,
         }

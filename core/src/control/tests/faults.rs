@@ -221,7 +221,11 @@ fn a_new_fault_storm_is_reported_again() {
         let (faults, storms) = w.reported();
         assert_eq!(faults, 10, "round {round}");
         let ended = storms.iter().filter(|s| s.contains("over: 491 faults suppressed")).count();
-        assert_eq!(ended, usize::from(round > 0), "the last one's count is told when the next begins: {storms:?}");
+        assert_eq!(
+            ended,
+            usize::from(round > 0),
+            "the count of the last one is reported when the next begins: {storms:?}"
+        );
         w.fault(1, 1, Duration::from_secs(6));
     }
 }
