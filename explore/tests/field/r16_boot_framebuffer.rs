@@ -382,7 +382,7 @@ fn r16_regions_that_cannot_be_read_are_noted_and_keep_their_device_from_being_pr
     noted(["moved@", "iommu-addresses", "reg"]);
     noted(["foreign@", "iommu-addresses", "does not list"]);
     noted(["narrow@", "iommu-addresses", "dma-ranges"]);
-    noted(["lent@", "reusable", "lent out"]);
+    noted(["lent@", "reusable", "not reusable"]);
     let device = |name: &str| -> &DeviceDesc { d.devices.iter().find(|d| d.name.contains(name)).unwrap() };
     let kinds = |name: &str| device(name).dma.reserved.iter().map(|r| r.kind).collect::<Vec<_>>();
     for name in ["dangling", "cuts", "wraps", "narrow-bus:narrow"] {
