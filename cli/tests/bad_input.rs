@@ -31,7 +31,7 @@ fn a_device_tree_or_script_that_cannot_be_read_is_named() {
     bindery(["--script", text(&dir.path(""))]).refused(&["is a directory"]);
     bindery(["--script", "/dev/zero"]).refused(&["/dev/zero: more than 16 MiB, which no script has"]);
     let cut = dir.file("cut.dtb", &DEVICE_TREE[..DEVICE_TREE.len() / 2]);
-    assert_eq!(bindery(["--dtb", text(&cut)]).refused(&["cut.dtb", "not a device tree blob"]), "");
+    assert_eq!(bindery(["--dtb", text(&cut)]).refused(&["cut.dtb", "not a valid device tree blob"]), "");
     let binary = dir.file("binary.script", [0xff, 0xfe, 0, 1]);
     bindery(["--script", text(&binary)]).refused(&["binary.script:1: unknown command"]);
 }

@@ -105,12 +105,12 @@ fn a_broken_device_tree_is_refused_with_its_file_and_reason() {
     refused("/no/such.dtb", &["cannot read /no/such.dtb: No such file or directory"]);
     refused(text(&dir.path("")), &["is a directory"]);
     let name = dir.file("text.dtb", "hello, this is no device tree");
-    refused(text(&name), &["text.dtb", "not a device tree blob", "offset"]);
+    refused(text(&name), &["text.dtb", "not a valid device tree blob", "offset"]);
     let empty = dir.file("empty.dtb", "");
-    refused(text(&empty), &["empty.dtb", "not a device tree blob"]);
+    refused(text(&empty), &["empty.dtb", "not a valid device tree blob"]);
     for cut in [8, 40, DEVICE_TREE.len() / 2, DEVICE_TREE.len() - 1] {
         let cut = dir.file(&format!("cut{cut}.dtb"), &DEVICE_TREE[..cut]);
-        refused(text(&cut), &["not a device tree blob"]);
+        refused(text(&cut), &["not a valid device tree blob"]);
     }
     let large = dir.image("large.dtb", (64 << 11) + 1);
     refused(text(&large), &["large.dtb: more than 64 MiB, which no device tree has"]);

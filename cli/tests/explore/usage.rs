@@ -41,7 +41,7 @@ fn a_device_or_a_board_that_is_not_there_is_named_with_what_there_is() {
     let dir = Dir::new();
     let noise = dir.file("noise.dtb", "noise");
     let picture = dir.path("states.svg");
-    refused(&["--dtb", text(&noise), "--diagram", text(&picture)], &["noise.dtb: not a device tree"]);
+    refused(&["--dtb", text(&noise), "--diagram", text(&picture)], &["noise.dtb: not a valid device tree"]);
     assert_eq!(dir.names(), ["noise.dtb"], "no picture of an exploration that did not happen");
     refused(&["--model", RC5, "--device", "ee300000.sata"], &["cannot be used with"]);
 }
