@@ -25,5 +25,6 @@ pub mod rules;
 pub mod shape;
 
 mod audit;
+mod find;
 
 pub use audit::{Auditor, Options, Progress};

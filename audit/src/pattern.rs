@@ -5,6 +5,7 @@
 //! that serves the call that the device makes next or makes now, `alloc` and `free` the memory.
 
 use crate::event::{Backend, hex, number};
+use crate::find::find;
 
 /// Content of a debug line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,7 +153,7 @@ fn debug_line(kind: Kind, pieces: &[Piece], text: &str) -> Option<DebugLine> {
             Piece::Literal(literal) => rest = rest.strip_prefix(literal.as_str())?,
             Piece::Value(name) => {
                 let end = match pieces.get(at + 1) {
-                    Some(Piece::Literal(literal)) => rest.find(literal.as_str())?,
+                    Some(Piece::Literal(literal)) => find(rest, literal)?,
                     _ => rest.len(),
                 };
                 let value = rest[..end].trim();

@@ -1,6 +1,7 @@
 //! Faults that IOMMUs report, in the words of their drivers.
 
 use super::field::{hex, number};
+use crate::find::{cut, find, has};
 
 /// Device of a fault.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,33 +50,32 @@ pub(super) fn fault(text: &str, prefix: Option<&str>) -> Option<Fault> {
         .or_else(|| amd(text, prefix))
         .or_else(|| smmu_v3_named(text, prefix))
         .or_else(|| smmu_v2(text, prefix))
-        .or_else(|| sysmmu(text))
-        .or_else(|| numbered(text))
-        .or_else(|| tegra(text))
+        .or_else(|| {
+            let (speaker, words) = speaker(text)?;
+            sysmmu(text, words).or_else(|| numbered(speaker, words)).or_else(|| tegra(text, speaker, words))
+        })
         .or_else(|| other(text, prefix))
 }
 
 /// The name before the message: `30f0000.iommu` of `sun50i-iommu 30f0000.iommu: ...`, whatever it looks like.
 fn speaker(text: &str) -> Option<(&str, &str)> {
-    let (head, words) = text.split_once(": ")?;
+    let (head, words) = cut(text, ": ")?;
     let mut names = head.split_whitespace();
     let (first, second) = (names.next()?, names.next()?);
     (names.next().is_none() && first.len() < 40).then_some((second, words))
 }
 
 /// `exynos-sysmmu IOMMU: DEVICE: [READ] PAGE FAULT occurred at 0x...`; older kernels do not print the direction.
-fn sysmmu(text: &str) -> Option<Fault> {
-    let (_, words) = speaker(text).filter(|_| text.contains("sysmmu"))?;
-    let (device, words) = words.split_once(": ")?;
-    let (cause, addr) = words.split_once(" occurred at ")?;
+fn sysmmu(text: &str, words: &str) -> Option<Fault> {
+    let (cause, addr) = cut(words, " occurred at ").filter(|_| has(text, "sysmmu"))?;
+    let (device, cause) = cut(cause, ": ")?;
     let write = cause.contains("[WRITE]").then_some(true).or_else(|| cause.contains("[READ]").then_some(false));
     let addr = Some(hex(word(addr))?);
     Some(Fault { device: FaultDevice::Named(device.to_owned()), addr, write, cause: cause.to_owned(), by: "SysMMU" })
 }
 
 /// The faults of IOMMUs that number their devices: Apple's DART, virtio's, RISC-V's and Allwinner's.
-fn numbered(text: &str) -> Option<Fault> {
-    let (iommu, words) = speaker(text)?;
+fn numbered(iommu: &str, words: &str) -> Option<Fault> {
     let decimal = |rest: &str| word(rest).parse::<u64>().ok();
     let place = |rest: &str| hex(word(rest));
     let (stream, addr, write, by);
@@ -83,7 +83,7 @@ fn numbered(text: &str) -> Option<Fault> {
         (by, write) = ("DART", None);
         stream = after(rest, "stream:").and_then(decimal);
         addr = after(rest, ") at ").and_then(place);
-    } else if let Some((_, rest)) = words.split_once("fault from EP ") {
+    } else if let Some((_, rest)) = cut(words, "fault from EP ") {
         by = "virtio-iommu";
         stream = decimal(rest);
         addr = after(rest, " at ").and_then(place);
@@ -113,10 +113,11 @@ fn numbered(text: &str) -> Option<Fault> {
 
 /// `tegra-mc MC: CLIENT: read @0x...: Page fault (SMMU translation error [--S])`. What else the memory controller refuses is no
 /// matter of translation.
-fn tegra(text: &str) -> Option<Fault> {
-    let (mc, words) =
-        speaker(text).filter(|_| text.starts_with("tegra-mc ") && text.contains("SMMU translation error"))?;
-    let (client, words) = words.split_once(": ")?;
+fn tegra(text: &str, mc: &str, words: &str) -> Option<Fault> {
+    if !(text.starts_with("tegra-mc ") && has(words, "SMMU translation error")) {
+        return None;
+    }
+    let (client, words) = cut(words, ": ")?;
     let (access, rest) = words.split_once('@')?;
     let addr = Some(hex(rest.split(':').next()?)?);
     let cause = format!("client {client}, {}", rest.split_once(": ").map_or("", |(_, words)| words));
@@ -126,7 +127,7 @@ fn tegra(text: &str) -> Option<Fault> {
 
 /// `DMAR: [DMA Write NO_PASID] Request device [0000:00:1f.6] fault addr 0x... [fault reason 0x05] TEXT`.
 fn vtd(text: &str) -> Option<Fault> {
-    let at = text.find("DMAR:")?;
+    let at = find(text, "DMAR:")?;
     let rest = &text[at..];
     let kind = &rest[rest.find('[')? + 1..];
     let kind = &kind[..kind.find(']')?];
@@ -197,21 +198,21 @@ fn smmu_v2(text: &str, prefix: Option<&str>) -> Option<Fault> {
 fn other(text: &str, prefix: Option<&str>) -> Option<Fault> {
     let prefix = prefix?;
     let lower = text.to_ascii_lowercase();
-    let known = lower.contains("unhandled fault") || lower.contains("page fault") || lower.contains("iommu fault");
-    let fault = (known || lower.contains("fault type")) && lower.contains("iova") || lower.contains("page fault at 0x");
+    let known = has(&lower, "unhandled fault") || has(&lower, "page fault") || has(&lower, "iommu fault");
+    let fault = (known || has(&lower, "fault type")) && has(&lower, "iova") || has(&lower, "page fault at 0x");
     if !fault {
         return None;
     }
     let place = ["iova=", "iova: ", "iova ", "page fault at "].into_iter().find_map(|key| after(&lower, key))?;
     let addr = hex(word(place))?;
-    let write = if lower.contains("write") {
+    let write = if has(&lower, "write") {
         Some(true)
-    } else if lower.contains("read") {
+    } else if has(&lower, "read") {
         Some(false)
     } else {
         None
     };
-    let by = if lower.contains("unhandled fault: status") { "IPMMU" } else { "an IOMMU" };
+    let by = if has(&lower, "unhandled fault: status") { "IPMMU" } else { "an IOMMU" };
     let device = FaultDevice::Stream { iommu: prefix.to_owned(), stream: None };
     Some(Fault { device, addr: Some(addr), write, cause: "unhandled fault".into(), by })
 }
@@ -224,8 +225,10 @@ pub(super) fn suppressed(text: &str) -> Option<Suppressed> {
     Some(Suppressed { function, count: count.trim().parse().ok()? })
 }
 
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "as for `find`")]
 pub(super) fn after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    text.find(key).map(|at| &text[at + key.len()..])
+    find(text, key).map(|at| &text[at + key.len()..])
 }
 
 pub(super) fn word(text: &str) -> &str {

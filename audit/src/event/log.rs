@@ -4,6 +4,7 @@ use super::dma_api::dma_api;
 use super::fault::{after, fault, full_bdf, suppressed, word};
 use super::field::{hex, number};
 use super::message::{Message, Stack, Turn};
+use crate::find::{cut, has};
 
 /// The message that `text` is.
 pub fn message(text: &str) -> Message<'_> {
@@ -46,16 +47,15 @@ fn report(text: &str) -> Option<Message<'_>> {
         let (task, pid) = task.rsplit_once(':')?;
         return Some(Message::Hung { task, pid: pid.parse().ok()? });
     }
-    if text.starts_with("CPU: ") && text.contains(" Comm: ") || text.starts_with("Process ") && text.contains("(pid: ")
-    {
+    if text.starts_with("CPU: ") && has(text, " Comm: ") || text.starts_with("Process ") && has(text, "(pid: ") {
         let pid = after(text, "PID: ").or_else(|| after(text, "pid: ")).map(word)?.parse().ok()?;
         let task = after(text, "Comm: ").or_else(|| text.strip_prefix("Process ")).map_or("", word);
         return Some(Message::CrashTask { pid, task });
     }
-    if text.starts_with("WARNING: ") && text.contains(" at ") {
+    if text.starts_with("WARNING: ") && has(text, " at ") {
         return Some(Message::Crash { warning: true });
     }
-    if text.contains("Bad page state in process") {
+    if has(text, "Bad page state in process") {
         return Some(Message::BadPage);
     }
     // MIPS names the CPU first, and counts its oopses in brackets.
@@ -78,9 +78,9 @@ fn iommu<'a>(text: &'a str, device: Option<&'a str>) -> Option<Message<'a>> {
         return Some(Message::Suppressed(suppressed));
     }
     if let Some(iommu) = device {
-        let (_, rest) = text.split_once(": ")?;
+        let (_, rest) = cut(text, ": ")?;
         if let Some(number) = rest.trim().strip_prefix("event 0x").and_then(|rest| rest.split(' ').next())
-            && rest.contains("received")
+            && has(rest, "received")
         {
             return Some(Message::RecordHead { iommu, event: hex(number)? });
         }
@@ -91,17 +91,17 @@ fn iommu<'a>(text: &'a str, device: Option<&'a str>) -> Option<Message<'a>> {
             return Some(Message::StreamOf { iommu, stream });
         }
         if text.starts_with("arm-smmu ") && rest.trim().starts_with("FSYNR0 ") {
-            return Some(Message::Access { iommu, write: rest.contains(" WNR ") });
+            return Some(Message::Access { iommu, write: has(rest, " WNR ") });
         }
-        if text.starts_with("arm-smmu-v3") && rest.contains(" stag: ") {
-            return Some(Message::Access { iommu, write: rest.contains(" write ") });
+        if text.starts_with("arm-smmu-v3") && has(rest, " stag: ") {
+            return Some(Message::Access { iommu, write: has(rest, " write ") });
         }
         let value = rest.trim();
         if value.starts_with("0x") && !value.contains(' ') && text.starts_with("arm-smmu-v3") {
             return Some(Message::RecordWord { iommu, value: hex(value).filter(|_| value.len() == 18) });
         }
     }
-    let lower_has = |words: &str| text.contains(words);
+    let lower_has = |words: &str| has(text, words);
     if lower_has("Invalidation Time-out") && !lower_has("cleared")
         || lower_has("IOTLB_INV_TIMEOUT")
         || lower_has("Completion-Wait loop timed out")
@@ -122,8 +122,8 @@ fn iommu<'a>(text: &'a str, device: Option<&'a str>) -> Option<Message<'a>> {
     if text.ends_with("iommu: Detected page leak!") {
         return Some(Message::PageLeak);
     }
-    if text.contains("TLB invalidation policy: ") {
-        return Some(Message::Strict(text.contains("strict mode")));
+    if has(text, "TLB invalidation policy: ") {
+        return Some(Message::Strict(has(text, "strict mode")));
     }
     None
 }
@@ -137,18 +137,18 @@ fn requester(text: &str) -> Option<String> {
 fn binding<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Option<Message<'a>> {
     let error = |rest: &str| word(rest).trim_start_matches('-').parse::<u64>().ok();
     // `DRV: probe of DEV failed with error -N`.
-    if let Some((driver, rest)) = text.split_once(": probe of ")
-        && let Some((device, rest)) = rest.split_once(" failed with error ")
+    if let Some((driver, rest)) = cut(text, ": probe of ")
+        && let Some((device, rest)) = cut(rest, " failed with error ")
         && !driver.contains(' ')
     {
         return Some(Message::ProbeFailed { driver, device, error: error(rest)? });
     }
-    if let Some((head, rest)) = text.split_once(": probe with driver ")
-        && let Some((driver, rest)) = rest.split_once(" failed with error ")
+    if let Some((head, rest)) = cut(text, ": probe with driver ")
+        && let Some((driver, rest)) = cut(rest, " failed with error ")
     {
         return Some(Message::ProbeFailed { driver, device: head.rsplit(' ').next()?, error: error(rest)? });
     }
-    if let Some((head, rest)) = text.split_once(": deferred probe pending") {
+    if let Some((head, rest)) = cut(text, ": deferred probe pending") {
         return Some(Message::Deferred {
             device: head.rsplit(' ').next()?,
             reason: rest.trim_start_matches([':', ' ']),
@@ -185,7 +185,7 @@ fn binding<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Op
 }
 
 fn other<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Option<Message<'a>> {
-    if text.contains("DMA-API: ") {
+    if has(text, "DMA-API: ") {
         if text.ends_with("DMA-API: Mapped at:") {
             return Some(Message::StackOf(Stack::Mapping));
         }
@@ -195,9 +195,7 @@ fn other<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Opti
     if text.starts_with("Freed by task ") || text == "Freed:" {
         return Some(Message::StackOf(Stack::Free));
     }
-    if text.starts_with("Allocated by task ")
-        || text == "Allocated:"
-        || text.contains("potentially related work creation:")
+    if text.starts_with("Allocated by task ") || text == "Allocated:" || has(text, "potentially related work creation:")
     {
         return Some(Message::StackOf(Stack::Other));
     }
@@ -208,7 +206,7 @@ fn other<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Opti
         let start = rest.split('-').next().and_then(hex)?;
         return Some(Message::NoRegion { start });
     }
-    if let Some((head, device)) = text.split_once(": pci function ")
+    if let Some((head, device)) = cut(text, ": pci function ")
         && is_device(device)
     {
         // NVMe's line names its own number in front.
@@ -228,7 +226,7 @@ fn other<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Opti
 /// Turn of a device's life in its driver's words. Only words that can hardly mean anything else count.
 fn turn(words: &str) -> Turn {
     let lower = words.trim().to_ascii_lowercase();
-    let any = |list: &[&str]| list.iter().any(|text| lower.contains(text));
+    let any = |list: &[&str]| list.iter().any(|text| has(&lower, text));
     // `port 3 device removed` is about another device.
     let whole = ["device removed", "removed", "unregistered device"].contains(&lower.as_str());
     let bus = lower.starts_with("usb bus ") && lower.ends_with(" deregistered");
@@ -266,7 +264,7 @@ fn turn(words: &str) -> Turn {
 
 /// Driver, device and words of `DRV DEV[ NAME]: WORDS` and `DEV: WORDS`, for a device whose name is an address.
 fn device_prefix(text: &str) -> Option<(&str, &str, &str)> {
-    let (head, words) = text.split_once(": ").or_else(|| text.strip_suffix(':').map(|head| (head, "")))?;
+    let (head, words) = cut(text, ": ").or_else(|| text.strip_suffix(':').map(|head| (head, "")))?;
     if head.len() > 100 {
         return None;
     }
@@ -289,7 +287,7 @@ fn named_prefix<'a>(text: &'a str, device: &'a str) -> Option<(&'a str, &'a str,
     let at = text.find(device)?;
     let (driver, rest) = (text[..at].trim(), &text[at + device.len()..]);
     // A network driver puts the interface's name behind it.
-    let (_, words) = rest.split_once(": ").filter(|(name, _)| name.is_empty() || name.starts_with(' '))?;
+    let (_, words) = cut(rest, ": ").filter(|(name, _)| name.is_empty() || name.starts_with(' '))?;
     (!driver.contains(' ')).then(|| (driver, device, words.trim_start()))
 }
 

@@ -65,11 +65,11 @@ pub fn sniff(name: &str, source: impl Read + 'static) -> Result<Box<dyn BufRead>
     }
 }
 
-/// `reader`, unless what it unpacks is itself of a format that is not read. Damage is found when it is read.
+/// `reader`, unless what it unpacks is itself of a format that is not read, or its beginning is damaged: a decoder that has
+/// failed once may end quietly when it is asked again.
 fn unpacked(name: &str, mut reader: impl BufRead + 'static) -> Result<Box<dyn BufRead>, Unreadable> {
-    if let Ok(head) = reader.fill_buf() {
-        refuse(name, head)?;
-    }
+    let head = reader.fill_buf().map_err(|error| Unreadable::Host { name: name.into(), error })?;
+    refuse(name, head)?;
     Ok(Box::new(reader))
 }
 
@@ -86,8 +86,6 @@ const FORMATS: &[(&[u8], &str, &str)] = &[
     (&[0x04, 0x22, 0x4d, 0x18], "compressed by lz4", "lz4 -dc FILE | bindery audit -"),
     (b"PK\x03\x04", "a zip archive", "unzip -p FILE | bindery audit -"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x -so FILE | bindery audit -"),
-    (&[0xff, 0xfe], "text in UTF-16", "iconv -f UTF-16 -t UTF-8 FILE | bindery audit -"),
-    (&[0xfe, 0xff], "text in UTF-16", "iconv -f UTF-16 -t UTF-8 FILE | bindery audit -"),
     (&[0x89, b'P', b'N', b'G'], "a picture", "the log's text is needed"),
     (&[0xff, 0xd8, 0xff], "a picture", "the log's text is needed"),
     (b"%PDF-", "a PDF document", "pdftotext -layout FILE - | bindery audit -"),
@@ -98,8 +96,13 @@ const TAR: std::ops::Range<usize> = 257..262;
 
 fn refuse(name: &str, head: &[u8]) -> Result<(), Unreadable> {
     let known = FORMATS.iter().find(|(magic, ..)| head.starts_with(magic)).map(|(_, what, instead)| (*what, *instead));
+    // The two bytes alone could be a console's garbage; its zeros tell UTF-16.
+    let wide = || {
+        let wide = matches!(head, [0xff, 0xfe, _, 0, ..] | [0xfe, 0xff, 0, ..]);
+        wide.then_some(("text in UTF-16", "iconv -f UTF-16 -t UTF-8 FILE | bindery audit -"))
+    };
     let tar = || (head.get(TAR) == Some(b"ustar")).then_some(("a tar archive", "tar -xOf FILE | bindery audit -"));
-    match known.or_else(tar) {
+    match known.or_else(wide).or_else(tar) {
         Some((what, instead)) => {
             Err(Unreadable::Format { name: name.into(), what, instead: instead.replace("FILE", name) })
         }
@@ -135,8 +138,20 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_beginning_is_no_empty_file() {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(b"[    1.0] x\n").unwrap();
+        let packed = packed.finish().unwrap();
+        assert!(refused(&packed[..8]).unwrap().starts_with("cannot read x: "));
+        let reserved = [&packed[..3], &[0xff], &packed[4..]].concat();
+        assert!(refused(&reserved).unwrap().starts_with("cannot read x: "));
+        assert_eq!(refused(&packed), None);
+    }
+
+    #[test]
     fn garbage_is_read() {
         assert_eq!(refused(b"\xf0\x00\xff[    1.0] x\n"), None);
+        assert_eq!(refused(b"\xff\xfe\xff[    1.0] x\n"), None);
         assert_eq!(refused(b""), None);
     }
 }

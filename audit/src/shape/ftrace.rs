@@ -1,6 +1,7 @@
 //! Lines of ftrace text: of the kernel's `trace` file, of `trace-cmd report`, and of `perf script`.
 
 use super::stamp::{Clock, Stamp, seconds};
+use crate::find::cut;
 
 /// A line of a trace, in offsets of its text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,7 +45,7 @@ pub fn parse_trace(text: &str) -> Option<TraceLine> {
 
 /// Reads the head of a line of a dump of the ring buffer to the console, as an oops makes it: `COMM-PID CPUFLAGS TIMEus : EVENT`.
 pub(super) fn parse_dump(text: &str) -> Option<TraceLine> {
-    let (head, event) = text.split_once(": ").filter(|(head, _)| head.contains("us"))?;
+    let (head, event) = cut(text, ": ")?;
     let marks = [' ', '+', '!', '#', '*', '@', '$'];
     let head = head.trim_end_matches(marks).strip_suffix("us")?;
     let digits = head.len() - head.bytes().rev().take_while(u8::is_ascii_digit).count();

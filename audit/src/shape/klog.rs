@@ -3,6 +3,7 @@
 use super::dates::{dated, iso, kmsg, logcat, ram_dump, rfc_5424, syslog_time, unix_time};
 use super::lead::{lead, without_process};
 use super::stamp::{Clock, Stamp, seconds};
+use crate::find::cut;
 
 /// A line of a log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,7 +141,7 @@ fn is_caller(id: &str) -> bool {
 
 /// The parts of `[HOST] IDENT[PID]: MESSAGE`: true for the kernel's own, the host, and the message.
 fn ident(text: &str) -> Option<(bool, Option<&str>, &str)> {
-    let (head, after) = text.split_once(": ").or_else(|| text.strip_suffix(':').map(|head| (head, "")))?;
+    let (head, after) = cut(text, ": ").or_else(|| text.strip_suffix(':').map(|head| (head, "")))?;
     let mut words = head.split_whitespace();
     let (first, second) = (words.next()?, words.next());
     if words.next().is_some() || head.len() > 200 {
@@ -155,7 +156,7 @@ fn ident(text: &str) -> Option<(bool, Option<&str>, &str)> {
 
 /// The host and what follows `[HOST] kernel: ` after a time in brackets, as the journal's short-monotonic form has it.
 fn host_and_kernel(text: &str) -> Option<(Option<&str>, &str)> {
-    let (head, after) = text.split_once(": ")?;
+    let (head, after) = cut(text, ": ")?;
     let mut words = head.split(' ');
     let (first, second) = (words.next()?, words.next());
     let kernel = second.map_or(first == "kernel", |second| second == "kernel") && words.next().is_none();

@@ -19,6 +19,8 @@ const FLAT: usize = 600;
 const LEAST_WRAP: usize = 50;
 /// Longest text of a prompt and what was typed at it.
 const LONGEST_PROMPT: usize = 80;
+/// Longest time in brackets, in bytes.
+const LONGEST_TIME: usize = 40;
 /// Columns at which a mail is taken to wrap.
 const WRAP: usize = 66;
 
@@ -197,13 +199,14 @@ impl Records {
 
     /// A line without a prefix that continues nothing.
     fn bare(&mut self, place: Place, text: &str, quote: u8, width: usize, sink: &mut impl Sink) {
-        if let Some(places) = flattened(text) {
+        let first = embedded(text);
+        if let Some(places) = first.and_then(|first| flattened(text, first)) {
             self.counts.log += 1;
             sink.record(place, &Record::Plain(text[..places[0]].trim()));
             return self.flat(place, text, &places, quote, sink);
         }
         // A prompt, or what was typed at it, with a message of the console behind it.
-        if let Some(at) = embedded(text).filter(|at| *at < LONGEST_PROMPT)
+        if let Some(at) = first.filter(|at| *at < LONGEST_PROMPT)
             && let Some(log) = parse_log(&text[at..])
         {
             sink.record(place, &Record::Foreign { text: text[..at].trim(), host: None });
@@ -262,11 +265,12 @@ impl Records {
             sink.record(place, &Record::Lost { cpu, count });
             return;
         }
-        if let Some(places) = flattened(body) {
+        let first = embedded(body);
+        if let Some(places) = first.and_then(|first| flattened(body, first)) {
             self.start(place, Kind::Log(log.stamp), host, &body[..places[0]], (quote, width), sink);
             return self.flat(place, body, &places, quote, sink);
         }
-        if let Some(at) = embedded(body)
+        if let Some(at) = first
             && let Some(inner) = parse_log(&body[at..])
         {
             // A console that two CPUs wrote to: the message up to here has its rest on a later line.
@@ -367,27 +371,27 @@ fn continues(pending: &Pending, text: &str, quote: u8) -> bool {
     quote > 0 || indent >= 8 || pending.width + first.len() >= WRAP.max(pending.width.min(100)) && pending.width >= 50
 }
 
-/// The places of at least two times in the middle of a message: lines that lost their line feeds.
-fn flattened(body: &str) -> Option<Vec<usize>> {
-    let mut places = vec![embedded(body)?];
-    while let Some(at) = embedded(&body[places[places.len() - 1]..]) {
-        places.push(places[places.len() - 1] + at);
+/// The places of the times in the middle of a message of which `first` is one, if there are more: lines that lost their line feeds.
+fn flattened(body: &str, first: usize) -> Option<Vec<usize>> {
+    let mut places = vec![first];
+    let mut last = first;
+    while let Some(at) = embedded(&body[last..]) {
+        last += at;
+        places.push(last);
     }
     (places.len() >= 2).then_some(places)
 }
 
 /// The place of a time in the middle of a message: another message begins there.
 fn embedded(body: &str) -> Option<usize> {
-    let mut from = 0;
-    while let Some(open) = body.get(from..)?.find('[').map(|at| at + from) {
-        if open > 0
-            && let Some(close) = body[open..].find(']')
-            && super::stamp::seconds(body[open + 1..open + close].trim()).is_some()
-            && body[open + 1..open + close].contains('.')
-        {
-            return Some(open);
-        }
-        from = open + 1;
-    }
-    None
+    let opens = memchr::memchr_iter(b'[', body.as_bytes()).filter(|open| *open > 0);
+    opens.into_iter().find(|open| {
+        // Only as far as a time is long: a line may be full of brackets that nothing closes.
+        let inside = &body.as_bytes()[open + 1..];
+        let close = inside.iter().take(LONGEST_TIME).position(|byte| *byte == b']');
+        close.is_some_and(|close| {
+            let inside = &body[open + 1..open + 1 + close];
+            inside.contains('.') && super::stamp::seconds(inside.trim()).is_some()
+        })
+    })
 }

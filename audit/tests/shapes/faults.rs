@@ -43,8 +43,18 @@ pub(crate) const SHAPES: &[Shape] = &[
                [ 1440.122946] arm-smmu 16000000.apps-smmu: SOFTWARE TABLE WALK FAILED! Looks like 16000000.apps-smmu accessed an unmapped address!\n\
                [ 1440.122986] arm-smmu 16000000.apps-smmu: SID=0x40\n",
         want: CannotTell,
-        says: &["0xa09d60c8", "stream 0x40"],
+        says: &["stream 0x40, address 0xa09d60c8"],
         hides: &[],
+    },
+    Shape {
+        source: "the same, with another CPU's line between",
+        text: "[ 1440.122844] arm-smmu 16000000.apps-smmu: Unhandled context fault: iova=0xa09d60c8, fsr=0x40000402, fsynr=0x300003, cb=5\n\
+               [ 1440.122851] usb 1-1: new high-speed USB device number 2 using xhci_hcd\n\
+               [ 1440.122880] arm-smmu 16000000.apps-smmu: FAR    = 00000000a09d60c8\n\
+               [ 1440.122986] arm-smmu 16000000.apps-smmu: SID=0x40\n",
+        want: CannotTell,
+        says: &["1 fault of 16000000.apps-smmu: an unnamed stream, address 0xa09d60c8"],
+        hides: &["stream 0x40"],
     },
     Shape {
         source: "opencomputeproject/OpenNetworkLinux#897",

@@ -48,6 +48,9 @@ pub(super) struct Run {
     cause: String,
 }
 
+/// Lines behind a fault in which further ones about it may come.
+const FURTHER: u64 = 8;
+
 /// A fault of an SMMU, of which further lines may tell more.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -56,6 +59,13 @@ pub(super) struct Held {
     damaged: bool,
     /// True once the line that names its stream has come.
     detailed: bool,
+}
+
+impl Held {
+    /// True for a line of the same SMMU that begins no fault of its own.
+    pub(super) fn has_line(&self, text: &str) -> bool {
+        matches!(&self.fault.device, FaultDevice::Stream { iommu, .. } if !iommu.is_empty() && text.contains(iommu))
+    }
 }
 
 impl Model {
@@ -73,6 +83,13 @@ impl Model {
 
     /// The stream of the fault before, or of one whose first line is missing.
     pub(in crate::model) fn stream_of(&mut self, mark: &Mark, of: &str, number: u64) {
+        // Another CPU's line stood between: the fault has been judged without its stream.
+        if let Some((iommu, line)) = self.log.judged.take()
+            && iommu == of
+            && (line..=line + FURTHER).contains(&mark.place.line)
+        {
+            return;
+        }
         if let Some(held) = &mut self.log.held
             && !held.detailed
             && let FaultDevice::Stream { iommu, stream } = &mut held.fault.device
@@ -98,7 +115,11 @@ impl Model {
     }
 
     pub(in crate::model) fn flush_held(&mut self) {
-        if let Some(Held { mark, fault, damaged, .. }) = self.log.held.take() {
+        if let Some(Held { mark, fault, damaged, detailed }) = self.log.held.take() {
+            self.log.judged = match &fault.device {
+                FaultDevice::Stream { iommu, .. } if !detailed => Some((iommu.clone(), mark.place.line)),
+                _ => None,
+            };
             self.fault_of(&mark, fault, damaged);
         }
     }

@@ -32,6 +32,8 @@ pub(crate) struct LogState {
     record: Option<SmmuRecord>,
     /// A fault of which more may follow.
     held: Option<Held>,
+    /// The SMMU of the last fault, and the fault's line, when it was judged before the line that names its stream.
+    judged: Option<(String, u64)>,
     streams: Vec<Stream>,
     pub(super) region: Option<(u64, String, Vec<Cite>, Mark, Rule)>,
     pub(super) last_leaving: Option<Id>,

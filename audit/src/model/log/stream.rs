@@ -61,7 +61,7 @@ impl Model {
         if self.log.record.as_ref().is_some_and(|record| record.words.len() == 4) && !part(&["event: "]) {
             self.flush_record();
         }
-        if self.log.held.is_some() && !part(&["SID=", "FSYNR0 ", " stag: "]) {
+        if self.log.held.as_ref().is_some_and(|held| !held.has_line(text)) && !part(&["SID=", "FSYNR0 ", " stag: "]) {
             self.flush_held();
         }
     }
