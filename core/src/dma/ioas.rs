@@ -121,9 +121,6 @@ impl Ioas {
             return Err(IoasError::ForeignMemory);
         }
         let range = Range { iova, len };
-        if domain.is_reserved(range) {
-            return Err(IoasError::Reserved(iova));
-        }
         if !self.try_unblock(&machine, &domain) || domain.retry_unconfirmed(&machine, range) {
             return Err(IoasError::Unconfirmed(iova));
         }
@@ -144,6 +141,7 @@ impl Ioas {
                 s.unconfirmed.insert(iova, len);
                 return Err(IoasError::Unconfirmed(iova));
             }
+            Err(FixedError::Reserved) => return Err(IoasError::Reserved(iova)),
             Err(FixedError::Map(e)) => return Err(IoasError::Map(e)),
             Err(FixedError::Unconfirmed(at)) => return Err(IoasError::Unconfirmed(at)),
         }

@@ -1,6 +1,7 @@
 //! Domains: a translation, its IOVA space, and the history of its mappings.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
+use alloc::collections::btree_map::{BTreeMap, Entry};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -76,13 +77,31 @@ pub struct FaultReport {
     pub mapping: Option<String>,
 }
 
+/// Device addresses that the IOVA space does not allocate.
+#[derive(Default)]
+struct FixedAddresses {
+    /// Reserved pages, which are never device addresses here.
+    reserved: Pages,
+    /// Ranges that the owner of an unmanaged domain has mapped at addresses of its choice, or is about to: length, and
+    /// number of calls that have claimed it. A range stays until its unmap is confirmed.
+    mapped: BTreeMap<DeviceAddr, (u64, usize)>,
+}
+
+impl FixedAddresses {
+    /// True when a mapped range overlaps `run`.
+    fn is_mapped(&self, run: &Pages) -> bool {
+        let end = run.ranges().last().map_or(DeviceAddr(0), |(_, last)| last);
+        self.mapped.range(..=end).any(|(at, (len, _))| run.touch(*at, *len))
+    }
+}
+
 /// IOMMU domain: one translation and its IOVA space.
 pub struct Domain {
     kind: DomainKind,
     ops: Arc<dyn Translation>,
     iova: IovaSpace,
-    /// Reserved pages, which are never device addresses here. A leaf lock.
-    holes: Mutex<Pages>,
+    /// A leaf lock.
+    fixed: Mutex<FixedAddresses>,
     history: Mutex<History>,
     /// Flush queue of a lazy domain. The lock is a leaf.
     pub(super) queue: Mutex<Option<Queue>>,
@@ -116,12 +135,12 @@ impl Domain {
         let iova = IovaSpace::new(geometry.first, geometry.last, &reserved);
         let hole = |(first, last): (DeviceAddr, DeviceAddr)| ReservedRegion { first, last, kind: RegionKind::Reserved };
         let holes: Vec<_> = reserved.into_iter().filter(|(a, b)| a <= b).map(hole).collect();
-        let holes = Mutex::new(Pages::of(&holes, |_| true));
+        let fixed = FixedAddresses { reserved: Pages::of(&holes, |_| true), ..FixedAddresses::default() };
         Arc::new(Self {
             kind,
             ops,
             iova,
-            holes,
+            fixed: Mutex::new(fixed),
             history: Mutex::default(),
             queue: Mutex::new(None),
             unconfirmed: Mutex::default(),
@@ -154,21 +173,32 @@ impl Domain {
 
     /// Reserves `regions`, so that they are not allocated as device addresses. Fails with the first one that is in use.
     pub(super) fn reserve(&self, regions: &Pages) -> Result<(), IommuError> {
-        let mut holes = self.holes.lock();
-        for (first, end) in regions.without(&holes).runs() {
+        let mut fixed = self.fixed.lock();
+        for (first, end) in regions.without(&fixed.reserved).runs() {
             let run = Pages::run(first, end);
-            if self.kind != DomainKind::Unmanaged && !self.iova.reserve_pages(first, end) {
+            let is_free = match self.kind {
+                DomainKind::Unmanaged => !fixed.is_mapped(&run),
+                _ => self.iova.reserve_pages(first, end),
+            };
+            if !is_free {
                 let (first, last) = run.ranges().next().unwrap_or_default();
                 return Err(IommuError::RegionInUse { first, last });
             }
-            *holes = holes.with(&run);
+            fixed.reserved = fixed.reserved.with(&run);
         }
         Ok(())
     }
 
-    /// True when a part of `range` is reserved.
-    pub(crate) fn is_reserved(&self, range: Range) -> bool {
-        self.holes.lock().touch(range.iova, range.len)
+    /// Claims `range` for a map at an address that its owner has chosen. False when a part of it is reserved.
+    pub(super) fn claim_fixed(&self, range: Range) -> bool {
+        let mut fixed = self.fixed.lock();
+        if fixed.reserved.touch(range.iova, range.len) {
+            return false;
+        }
+        let (len, claims) = fixed.mapped.entry(range.iova).or_default();
+        *len = range.len.max(*len);
+        *claims += 1;
+        true
     }
 
     /// Pages of IOVA space in use.
@@ -252,9 +282,16 @@ impl Domain {
         }
     }
 
-    /// Frees device addresses. In an unmanaged domain the owner chooses them, and nothing is allocated.
+    /// Frees device addresses that were allocated, or claimed by the owner of an unmanaged domain.
     pub(super) fn free_iova(&self, range: Range) {
         if self.kind == DomainKind::Unmanaged {
+            if let Entry::Occupied(mut claimed) = self.fixed.lock().mapped.entry(range.iova) {
+                // Another call may have mapped the address again since it was confirmed to be free.
+                claimed.get_mut().1 -= 1;
+                if claimed.get().1 == 0 {
+                    claimed.remove();
+                }
+            }
             return;
         }
         let back = self.iova.free(range.iova, pages(range.len));

@@ -332,19 +332,28 @@ impl Domain {
         self.is_unconfirmed(range) && (!self.retry(machine) || self.is_unconfirmed(range))
     }
 
-    /// Maps `range` at a fixed address, unless it overlaps one that is neither mapped nor free.
+    /// Maps `range` at a fixed address, unless it overlaps a reserved one, or one that is neither mapped nor free.
     pub(crate) fn map_fixed(
         &self,
         range: Range,
         phys: crate::addr::PhysAddr,
         prot: super::Prot,
     ) -> Result<(), FixedError> {
+        // Claimed before it is mapped: a device with a reserved region may join the group meanwhile.
+        if !self.claim_fixed(range) {
+            return Err(FixedError::Reserved);
+        }
         // Held over check and map: an unmap registers its ranges under this lock before it changes the table.
         let unconfirmed = self.unconfirmed.lock();
-        if let Some(overlap) = unconfirmed.first_overlap(range) {
-            return Err(FixedError::Unconfirmed(overlap.iova));
+        let mapped = match unconfirmed.first_overlap(range) {
+            Some(overlap) => Err(FixedError::Unconfirmed(overlap.iova)),
+            None => self.translation().map(range.iova, phys, range.len, prot).map_err(FixedError::Map),
+        };
+        // What one of several IOMMUs may still map keeps its claim until a flush is confirmed.
+        if matches!(mapped, Err(e) if !matches!(e, FixedError::Map(MapError::Unconfirmed(_)))) {
+            self.free_iova(range);
         }
-        self.translation().map(range.iova, phys, range.len, prot).map_err(FixedError::Map)
+        mapped
     }
 
     /// Unmaps many ranges with one flush. On an error all of them are unconfirmed.
@@ -359,6 +368,9 @@ impl Domain {
         let mut pins = Some(pins);
         let done = self.unmap_ranges(machine, device, ranges, ranges, &mut || pins.take().unwrap_or_default());
         self.unconfirmed.lock().end_unmap(unmapping);
+        if done.is_ok() {
+            ranges.iter().for_each(|range| self.free_iova(*range));
+        }
         done
     }
 }
@@ -366,6 +378,8 @@ impl Domain {
 /// Error of a map at a fixed address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FixedError {
+    /// A part of the range is reserved.
+    Reserved,
     /// The page table refused.
     Map(MapError),
     /// The unmap of the earlier mapping at this address is not confirmed.

@@ -114,3 +114,33 @@ proptest! {
         prop_assert_eq!(run_steps(&topology, all_present, &steps), Ok(()));
     }
 }
+
+/// A device arrives whose reserved addresses the user of its group has mapped already, with a stream of its own or with
+/// that of the device that uses them.
+#[test]
+fn reserved_addresses_that_a_user_has_mapped_keep_a_new_device_unbound_until_the_group_is_idle() {
+    for stream in [1, 2] {
+        let topology = Topology {
+            mmus: vec![false],
+            devices: vec![vec![(0, 1)], vec![(0, stream)]],
+            regions: vec![None, Some(Region::Hole)],
+        };
+        let mut fixture = Fixture::new(&topology);
+        let mut run = |steps: &[Step]| {
+            for step in steps {
+                fixture.run(*step);
+                assert_eq!(fixture.check(), Ok(()), "stream {stream}, after {step:?}");
+            }
+            fixture.driver(1)
+        };
+        let mapped = [Step::BindMmu(0), Step::Add(0), Step::BindVfio(0), Step::Open(0, 0), Step::GuestMap(0, 2)];
+        assert_eq!(run(&mapped), None);
+        assert_eq!(
+            run(&[Step::Add(1), Step::BindVfio(1), Step::Open(1, 0)]),
+            None,
+            "stream {stream}: its hole is mapped"
+        );
+        assert_eq!(run(&[Step::Close(0), Step::Unbind(0), Step::BindVfio(1)]), Some("vfio-platform"));
+        assert_eq!(run(&[Step::Open(1, 0), Step::GuestMap(1, 2), Step::GuestMap(1, 1)]), Some("vfio-platform"));
+    }
+}
