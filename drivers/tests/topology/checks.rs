@@ -78,6 +78,22 @@ impl Fixture {
         }
     }
 
+    /// Devices whose direct regions the idle streams of device `d` may reach.
+    pub(crate) fn sharing_regions(&self, d: usize) -> BTreeSet<usize> {
+        let mut found = self.connected(d, |_| true);
+        loop {
+            let undivided = self.undivided.iter().filter(|u| !u.is_disjoint(&found)).flatten().copied();
+            let all: BTreeSet<_> = undivided
+                .chain(found.iter().copied())
+                .flat_map(|d| &self.connected(d, |_| true) | &BTreeSet::from([d]))
+                .collect();
+            if all == found {
+                return found;
+            }
+            found = all;
+        }
+    }
+
     /// Checks the models, and the allocator by allocating all free pages.
     pub fn check(&mut self) -> Result<(), String> {
         if let Some(what) = self.violation.take() {
@@ -206,7 +222,7 @@ impl Fixture {
             return Err("which is a reserved region of the device".into());
         }
         // Devices that were connected once share their regions until the group is idle.
-        if self.connected(*d, |_| true).iter().any(|e| self.is_region(*e, addr, page)) {
+        if self.sharing_regions(*d).iter().any(|e| self.is_region(*e, addr, page)) {
             return Ok(());
         }
         if out.slices.contains(&page) {

@@ -134,6 +134,8 @@ pub struct Fixture {
     pub(crate) reached: Vec<BTreeSet<usize>>,
     /// Devices that were connected by one that was removed: their group is split once it is idle.
     pub(crate) bonds: Vec<BTreeSet<usize>>,
+    /// Devices that share a domain of direct regions since a smaller one could not be made.
+    pub(crate) undivided: Vec<BTreeSet<usize>>,
     /// Streams that bypass translation because no blocked domain could be made, which the device reports.
     pub(crate) open: BTreeSet<(usize, u32)>,
     /// Streams that were attached since their IOMMU was bound.
@@ -184,6 +186,7 @@ impl Fixture {
             allocating: None,
             reached: vec![BTreeSet::new(); FIFOS],
             bonds: Vec::new(),
+            undivided: Vec::new(),
             open: BTreeSet::new(),
             known: BTreeSet::new(),
             violation: None,
@@ -234,6 +237,7 @@ impl Fixture {
             Step::AllocCoherent(d) | Step::Map(d) => Some(d),
             _ => None,
         };
+        let groups: Vec<_> = (0..self.guest_devices.len()).map(|d| self.sharing_regions(d)).collect();
         match step {
             Step::Add(d) => drop(self.machine.add_device(self.desc(d))),
             Step::Remove(d) => {
@@ -325,6 +329,7 @@ impl Fixture {
         for (m, mmu) in self.mmus.iter().enumerate() {
             let streams = self.topology.devices.iter().flatten().filter(|(n, _)| *n == m);
             if mmu.take_domain_failed() {
+                self.undivided.extend(groups.iter().cloned());
                 self.open.extend(streams.filter(|(_, s)| mmu.reachable(*s) == Reachable::Everything));
             }
         }

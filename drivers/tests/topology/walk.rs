@@ -144,3 +144,15 @@ fn reserved_addresses_that_a_user_has_mapped_keep_a_new_device_unbound_until_the
         assert_eq!(run(&[Step::Open(1, 0), Step::GuestMap(1, 2), Step::GuestMap(1, 1)]), Some("vfio-platform"));
     }
 }
+
+/// A group is split while its IOMMU cannot make another domain.
+#[test]
+fn without_another_context_the_parts_of_a_group_share_their_direct_regions_and_nothing_else() {
+    let topology = Topology {
+        mmus: vec![false, true],
+        devices: vec![vec![(1, 0), (0, 0)], vec![(1, 0)], vec![(0, 0), (1, 1)]],
+        regions: vec![None, Some(Region::Direct), Some(Region::Direct)],
+    };
+    let steps = [Step::Fail(1, Fault::Domain, 1), Step::Remove(0)];
+    assert_eq!(run_steps(&topology, true, &steps), Ok(()));
+}
