@@ -81,14 +81,14 @@ pub struct Idle;
 impl Driver for Idle {
     const NAME: &'static str = "idle";
     const MATCHES: &'static [Match] = &[Match::compatible("bench,idle")];
-    type Data<'b> = &'b Bound;
+    type Data<'b> = Bound<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<&'b Bound, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Bound<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
         Ok(dev)
     }
 
-    fn quiesce(_: &&Bound) -> Result<Quiesced, QuiesceError> {
+    fn quiesce(_: &Bound<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::never_started())
     }
 }

@@ -25,7 +25,7 @@ impl Driver for FixedClock {
     const MATCHES: &'static [Match] = &[Match::compatible("fixed-clock")];
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         Ok(dev.provide::<dyn Supply>(Arc::new(AlwaysOn))?)
     }
 

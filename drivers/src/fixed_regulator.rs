@@ -35,7 +35,7 @@ impl Driver for FixedRegulator {
     const MATCHES: &'static [Match] = &[Match::compatible("regulator-fixed")];
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         if ENABLE.iter().any(|name| dev.property(name).is_some()) {
             return Err(ProbeError::Device("it has an enable line, which this driver cannot switch"));
         }

@@ -15,14 +15,14 @@ use common::{Rig, SATA};
 /// Driver that is bound to the disk controller and maps what the test needs.
 struct MapDriver;
 
-struct MapData<'b>(&'b Bound);
+struct MapData<'b>(Bound<'b>);
 
 impl Driver for MapDriver {
     const NAME: &'static str = "lender";
     const MATCHES: &'static [Match] = &[Match::compatible("renesas,sata-r8a7795")];
     type Data<'b> = MapData<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<MapData<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<MapData<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
         Ok(MapData(dev))
     }
@@ -46,7 +46,7 @@ fn rig(kind: DomainKind) -> Rig {
 }
 
 /// Runs `run_mapped` as the driver, and looks afterwards that nothing is left and nothing was wrong.
-fn run_mapped(kind: DomainKind, run_mapped: impl for<'x> FnOnce(&'x Bound, &Rig)) {
+fn run_mapped(kind: DomainKind, run_mapped: impl for<'x> FnOnce(Bound<'x>, &Rig)) {
     let rig = rig(kind);
     let before = rig.resource_usage();
     rig.machine.client::<MapDriver>(SATA).unwrap().call(|l| run_mapped(l.0, &rig)).unwrap();
@@ -74,7 +74,7 @@ impl Rig {
     }
 }
 
-fn filled(dev: &Bound, len: u64, byte: u8) -> DmaBuffer {
+fn filled(dev: Bound<'_>, len: u64, byte: u8) -> DmaBuffer {
     let mut buffer = dev.dma().buffer(len).unwrap();
     buffer.as_mut_slice().fill(byte);
     buffer

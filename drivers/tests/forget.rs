@@ -15,7 +15,7 @@ impl Driver for Forgetful {
     const MATCHES: &'static [Match] = &[Match::compatible("renesas,rcar-gen3-sata")];
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         core::mem::forget(dev.dma().coherent(4096)?);
         core::mem::forget(dev.mmio(0)?);
         core::mem::forget(dev.irq(0)?);

@@ -237,7 +237,7 @@ impl Driver for Forgetful {
     const NAME: &'static str = "forgetful";
     const MATCHES: &'static [Match] = &[Match::compatible("renesas,rcar-gen3-sata")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         core::mem::forget(dev.irq(0)?);
         let _ = self.0.send(dev.mmio(0)?.handle());
         Ok(())
@@ -364,7 +364,7 @@ impl Driver for Supplier {
     const NAME: &'static str = "supplier";
     const MATCHES: &'static [Match] = &[Match::compatible("test,supplier")];
     type Data<'b> = ();
-    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
         Ok(())
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
@@ -379,7 +379,7 @@ impl Driver for Late {
     const NAME: &'static str = "late";
     const MATCHES: &'static [Match] = &[Match::compatible("test,late")];
     type Data<'b> = ();
-    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
         let machine = &self.0.upgrade().unwrap();
         let supplier = machine.device("supplier").unwrap();
         if supplier.phase() == Phase::Bound {

@@ -17,7 +17,7 @@ impl Driver for Consumer {
     const NAME: &'static str = "consumer";
     const MATCHES: &'static [Match] = &[Match::compatible("test,consumer")];
     type Data<'b> = ();
-    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
         Ok(())
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {

@@ -20,7 +20,7 @@ impl Driver for Gpu {
     const MATCHES: &'static [Match] = &[Match::compatible("t,gpu")];
     type Data<'b> = Mutex<u32>;
 
-    fn probe(&self, _: &Bound) -> Result<Mutex<u32>, ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<Mutex<u32>, ProbeError> {
         Ok(Mutex::new(0))
     }
 

@@ -19,7 +19,7 @@ impl Driver for Ring {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,ring")];
     type Data<'b> = CoherentSlice<'b, u64>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Self::Data<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
         Ok(dev.dma().coherent_slice(256)?)
     }

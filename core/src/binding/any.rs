@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::any::Any;
 
-use super::Bound;
+use super::BindingState;
 use crate::device::{CurrentBinding, Device};
 use crate::error::ProbeError;
 use crate::lifecycle::{IrqReturn, QuiesceError, Quiesced};
@@ -11,7 +11,7 @@ use crate::lifecycle::{IrqReturn, QuiesceError, Quiesced};
 /// Binding of a device to a driver of any type.
 pub(crate) trait AnyBinding: Send + Sync {
     /// The bound handle, with the ledger.
-    fn bound(&self) -> &Bound;
+    fn bound(&self) -> &BindingState;
     /// Name of the driver.
     fn driver(&self) -> &'static str;
     /// Calls the driver's probe and stores the driver data.

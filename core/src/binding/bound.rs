@@ -1,34 +1,32 @@
 //! The bound handle: a driver's access to its device and resources.
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
+use super::action::Action;
+use super::mmio::{MmioEntry, Region};
 use super::provided::ProviderEntry;
-use super::{
-    DevresGroup, Entry, EntryId, GroupTag, Ledger, Mmio, Phase, Reservation, ResourceError, ResourceKind, Scope, Slots,
-    UnwindCtx,
-};
-use crate::claim::{Claim, Conflict, Holder, Mode, Subject};
+use super::{BindingState, DevresGroup, GroupTag, Mmio, ResourceError};
+use crate::claim::{Mode, Subject};
 use crate::context::SystemClock;
-use crate::device::{Device, DeviceDesc, NodeId};
+use crate::device::{DeviceDesc, NodeId, Resource};
 use crate::error::Missing;
 use crate::event::EventKind;
 use crate::instrument::FaultPoint;
 use crate::lifecycle::{DmaOwner, Quiesced};
-use crate::promise::Promise;
-use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::system::{DeviceRegistry, System};
 
-/// Bound handle of a device.
+/// Bound handle of a device: a driver's access to the device and its resources.
 ///
-/// A `&Bound` proves that this driver is bound to the device, that the device's suppliers are present and enabled, and
-/// that its DMA is set up. All of this holds for as long as the borrow lasts.
+/// A `Bound<'b>` proves that this driver is bound to the device, that the device's suppliers are present and enabled, and
+/// that its DMA is set up. All of this holds for the lifetime `'b`, from which the resources borrow. Copies are
+/// equivalent.
+///
+/// Acquired resources belong to the binding. Registers, interrupts, DMA memory and actions acquired through the handle of
+/// a [`DevresGroup`] belong to that group.
 ///
 /// ```
 /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
@@ -45,124 +43,109 @@ use crate::system::{DeviceRegistry, System};
 /// # Ok(())
 /// # });
 /// ```
-pub struct Bound {
-    system: Arc<System>,
-    /// Also keeps the machine alive for as long as the binding.
-    registry: Arc<dyn DeviceRegistry>,
-    device: Arc<Device>,
-    owner: DmaOwner,
-    /// Identity under which the binding claims resources.
-    holder: Holder,
-    pub(crate) ledger: Ledger,
-    /// State of higher floors for this binding.
-    pub(crate) slots: Slots,
-    /// Latest proof that the device is quiesced; dropped when another DMA address is published.
-    quiesced: Mutex<Option<Quiesced>>,
-    /// True once a DMA address was published to the device, or when it may still hold one of an earlier binding.
-    dma_published: AtomicBool,
-    /// True while the BIND event awaits its counterpart.
-    pub(crate) bind_emitted: AtomicBool,
+#[derive(Clone, Copy, Debug)]
+pub struct Bound<'b> {
+    pub(crate) state: &'b BindingState,
+    /// Devres group to which acquired resources belong; 0 for the binding itself.
+    pub(crate) tag: GroupTag,
 }
 
-impl Bound {
-    /// Creates the handle of a binding of `device`, with an empty ledger. `may_run`: the device holds DMA addresses of its
-    /// last binding and was not quiesced since.
-    pub(crate) fn new(
-        system: Arc<System>,
-        registry: Arc<dyn DeviceRegistry>,
-        device: Arc<Device>,
-        driver: &str,
-        owner: DmaOwner,
-        may_run: bool,
-    ) -> Self {
-        let holder = match owner {
-            DmaOwner::Kernel => Holder::new(&device.desc().name, driver),
-            DmaOwner::PassThrough => Holder::pass_through(&device.desc().name, driver),
-        };
-        Self {
-            system,
-            registry,
-            device,
-            owner,
-            holder,
-            ledger: Ledger::default(),
-            slots: Slots::default(),
-            quiesced: Mutex::new(None),
-            dma_published: AtomicBool::new(may_run),
-            bind_emitted: AtomicBool::new(false),
-        }
+impl<'b> Bound<'b> {
+    pub(crate) fn new(state: &'b BindingState, tag: GroupTag) -> Self {
+        Self { state, tag }
     }
 
     /// Name of the device on its bus.
-    pub fn name(&self) -> &str {
-        self.device.name()
+    pub fn name(&self) -> &'b str {
+        self.state.name()
     }
 
     /// Firmware description of the device.
-    pub fn desc(&self) -> &DeviceDesc {
-        self.device.desc()
+    pub fn desc(&self) -> &'b DeviceDesc {
+        self.state.desc()
     }
 
     /// Raw value of a firmware property.
-    pub fn property(&self, name: &str) -> Option<&[u8]> {
+    pub fn property(&self, name: &str) -> Option<&'b [u8]> {
         self.desc().property(name)
     }
 
-    /// Scope whose resources live as long as the binding.
-    pub fn scope(&self) -> Scope<'_> {
-        Scope::new(self, 0)
-    }
-
-    /// Maps register window `index` of the device. See [`Scope::mmio`].
+    /// Maps register window `index` of the device (entry of `reg`, from 0) for exclusive use.
     ///
     /// # Errors
     ///
-    /// As [`Scope::mmio`].
-    pub fn mmio(&self, index: usize) -> Result<Mmio<'_>, ResourceError> {
-        self.scope().mmio(index)
+    /// [`ResourceError::Absent`] without such a window, [`ResourceError::Held`] when another user holds some of the
+    /// registers, [`ResourceError::Env`] when the target cannot map them, [`ResourceError::Unbinding`] once the binding is
+    /// being torn down.
+    pub fn mmio(&self, index: usize) -> Result<Mmio<'b>, ResourceError> {
+        self.map_registers(index, Mode::Exclusive)
     }
 
-    /// Maps register window `index` of the device, shared with other users. See [`Scope::mmio_shared`].
+    /// Maps register window `index` of the device for shared use: a register block that firmware assigns to several
+    /// devices. All users must request it as shared and must not interfere with each other. A pass-through owner never
+    /// shares.
     ///
     /// # Errors
     ///
-    /// As [`Scope::mmio_shared`].
-    pub fn mmio_shared(&self, index: usize) -> Result<Mmio<'_>, ResourceError> {
-        self.scope().mmio_shared(index)
+    /// As [`mmio`](Self::mmio); [`ResourceError::Held`] only for users that do not share.
+    pub fn mmio_shared(&self, index: usize) -> Result<Mmio<'b>, ResourceError> {
+        self.map_registers(index, Mode::Shared(""))
     }
 
-    /// Registers `run` to be called during unwinding. See [`Scope::action`].
+    fn map_registers(&self, index: usize, mode: Mode) -> Result<Mmio<'b>, ResourceError> {
+        let windows = self.state.desc().resources.iter().filter_map(|r| match r {
+            Resource::Mem { base, len } => Some((*base, *len)),
+            Resource::Irq { .. } | Resource::IrqBehind { .. } => None,
+        });
+        let (base, len) = windows.into_iter().nth(index).ok_or(ResourceError::Absent { kind: "registers", index })?;
+        self.state.check(FaultPoint::MapIo)?;
+        let claim = match self.state.owner() {
+            DmaOwner::Kernel => self.state.claim(&Subject::Registers { base, len }, mode)?,
+            // A guest gets whole pages of registers, including whatever else lies on them.
+            DmaOwner::PassThrough => self.state.claim(&Subject::whole_pages(base, len), Mode::Exclusive)?,
+        };
+        let io = match self.state.system().env().map_io(base, len) {
+            Ok(io) => io,
+            Err(error) => {
+                self.state.system().release_claim(&claim);
+                return Err(error.into());
+            }
+        };
+        let region = Region::new(io, base, claim);
+        self.state.push(self.tag, MmioEntry(Arc::clone(&region)))?;
+        Ok(Mmio::new(region))
+    }
+
+    /// Registers `run` to be called during unwinding, in order with the releases. It owns what it uses: capture a
+    /// [`Mmio::handle`], not a [`Mmio`]. `what` names it in events.
     ///
     /// # Errors
     ///
-    /// As [`Scope::action`].
+    /// [`ResourceError::Unbinding`] once the binding is being torn down; `run` is then called immediately.
     pub fn action(&self, what: &'static str, run: impl FnOnce() + Send + Sync + 'static) -> Result<(), ResourceError> {
-        self.scope().action(what, run)
+        self.state.push(self.tag, Action { what, run: Box::new(run) }).map(|_| ())
     }
 
-    /// Opens a devres group, which can be released before the binding ends.
-    pub fn devres_group(&self) -> DevresGroup<'_> {
-        DevresGroup::open(self, 0)
+    /// Opens a devres group whose resources can be released before the binding ends. Groups nest.
+    pub fn devres_group(&self) -> DevresGroup<'b> {
+        DevresGroup::open(*self)
     }
 
     /// Reports that the device is quiesced now: it was reset or stopped, and uses none of the DMA addresses published
     /// before. Memory in quarantine and supplies left enabled since earlier bindings are released (P11). The proof expires
     /// when the driver reads another device address.
     pub fn mark_quiesced(&self, quiesced: Quiesced) {
-        self.registry.device_quiesced(&self.device, &quiesced);
-        // Release: whoever sees the flag cleared also sees that the device has stopped.
-        self.dma_published.store(false, Ordering::Release);
-        *self.quiesced.lock() = Some(quiesced);
+        self.state.mark_quiesced(quiesced);
     }
 
     /// Condition to wait for, with a name computed by the driver: `Err(ProbeError::Defer { on: dev.condition(&name) })`.
     /// See [`Machine::fulfil`](crate::machine::Machine::fulfil).
     pub fn condition(&self, name: &str) -> Missing {
-        Missing::Node(self.registry.condition_node(name))
+        Missing::Node(self.state.registry().condition_node(name))
     }
 
     /// Nodes that property `name` refers to, with their specifier cells.
-    pub fn references<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (NodeId, &'a [u32])> + 'a {
+    pub fn references<'a>(&self, name: &'a str) -> impl Iterator<Item = (NodeId, &'b [u32])> + use<'a, 'b> {
         self.desc().suppliers.iter().filter(move |s| &*s.property == name).map(|s| (s.node, s.args.as_slice()))
     }
 
@@ -174,21 +157,16 @@ impl Bound {
     /// [`ResourceError::Held`] when the device already offers a service of this type, [`ResourceError::Unbinding`] once the
     /// binding is being torn down.
     pub fn provide<T: ?Sized + Send + Sync + 'static>(&self, service: Arc<T>) -> Result<(), ResourceError> {
-        self.check(FaultPoint::Provide)?;
-        let claim = self.claim_name("service", core::any::type_name::<T>())?;
-        let entry = ProviderEntry::new::<T>(self.device.node(), claim);
-        self.system.providers.insert(self.device.node(), service);
-        self.push(0, entry).map(|_| ())
-    }
-
-    /// Claims the name `what` for this device: consumers could not distinguish two services of one type.
-    pub(crate) fn claim_name(&self, space: &'static str, what: &str) -> Result<Arc<Claim>, ResourceError> {
-        self.claim(&Subject::Name { space, name: format!("{what} of {}", self.name()).into() }, Mode::Exclusive)
+        let (state, node) = (self.state, self.state.device().node());
+        state.check(FaultPoint::Provide)?;
+        let claim = state.claim_name("service", core::any::type_name::<T>())?;
+        state.system().providers.insert(node, service);
+        state.push(0, ProviderEntry::new::<T>(node, claim)).map(|_| ())
     }
 
     /// The clock of the machine.
     pub fn system_clock(&self) -> SystemClock {
-        self.system.system_clock()
+        self.state.system().system_clock()
     }
 
     /// Waits until `done` returns true. See [`SystemClock::wait_until`].
@@ -198,158 +176,11 @@ impl Bound {
 
     /// Emits a log event.
     pub fn log(&self, text: fmt::Arguments<'_>) {
-        self.emit(|| EventKind::Log { text: text.to_string() });
-    }
-
-    pub(crate) fn system(&self) -> &Arc<System> {
-        &self.system
-    }
-
-    pub(crate) fn registry(&self) -> &Arc<dyn DeviceRegistry> {
-        &self.registry
-    }
-
-    pub(crate) fn device(&self) -> &Arc<Device> {
-        &self.device
-    }
-
-    pub(crate) fn owner(&self) -> DmaOwner {
-        self.owner
-    }
-
-    /// Identity under which this binding claims resources.
-    pub(crate) fn holder(&self) -> &Holder {
-        &self.holder
-    }
-
-    /// Claims `subject` for this binding. The ledger entry of the resource must own the claim and release it
-    /// ([`System::release_claim`]).
-    pub(crate) fn claim(&self, subject: &Subject, mode: Mode) -> Result<Arc<Claim>, ResourceError> {
-        self.system.claim(subject, &self.holder, mode).map_err(|conflict| ResourceError::Held(Box::new(conflict)))
-    }
-
-    /// Emits an event that this binding was refused the subject of `conflict`, requested for `why`.
-    pub(crate) fn refuse(&self, conflict: &Conflict, why: &str) {
-        self.emit(|| EventKind::Refused { what: format!("{} {why}", conflict.subject), reason: conflict.to_string() });
-    }
-
-    pub(crate) fn emit(&self, kind: impl FnOnce() -> EventKind) {
-        self.system.emit(Some(&self.device.desc().name), kind);
-    }
-
-    /// Fails if the instrument injects a fault at `point`.
-    pub(crate) fn check(&self, point: FaultPoint) -> Result<(), ResourceError> {
-        if self.system.should_fail(Some(&self.device.desc().name), point) {
-            Err(ResourceError::Injected(point))
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Records that a DMA address is published to the device. Invalidates any proof that it is quiesced.
-    pub(crate) fn publish_dma_address(&self) {
-        // Both take effect before the caller gets the address, so the device cannot use it while an old proof is valid.
-        // Release: pairs with the load in `quiesce_proof`.
-        self.dma_published.store(true, Ordering::Release);
-        *self.quiesced.lock() = None;
-    }
-
-    /// Proof that the device is quiesced, if there is one without calling the driver.
-    pub(crate) fn quiesce_proof(&self) -> Option<Quiesced> {
-        if self.device.is_gone() {
-            return Some(Quiesced::gone());
-        }
-        // Acquire: pairs with the stores in `publish_dma_address` and `mark_quiesced`.
-        if !self.dma_published.load(Ordering::Acquire) {
-            return Some(Quiesced::never_started());
-        }
-        self.quiesced.lock().clone()
-    }
-
-    /// Stores the result of the stop request at the start of unwinding.
-    pub(crate) fn set_quiesce_proof(&self, quiesced: Option<Quiesced>) {
-        *self.quiesced.lock() = quiesced;
-    }
-
-    /// Adds an acquired resource to the ledger. On failure the resource is released immediately.
-    ///
-    /// # Errors
-    ///
-    /// [`ResourceError::Unbinding`] once the ledger is closed.
-    pub(crate) fn push(&self, tag: GroupTag, entry: impl Entry + 'static) -> Result<EntryId, ResourceError> {
-        let (resource, what, backend) = (entry.kind().name(), entry.what(), entry.backend());
-        let entry: Box<dyn Entry> = Box::new(entry);
-        let refused = match self.check(FaultPoint::LedgerEntry) {
-            Err(e) => Err((e, entry)),
-            Ok(()) => self.ledger.push(tag, entry).map_err(|entry| (ResourceError::Unbinding, entry)),
-        };
-        match refused {
-            Ok(id) => {
-                self.emit(|| EventKind::Acquired { entry: id, resource, what, backend });
-                Ok(id)
-            }
-            Err((error, entry)) => {
-                entry.release(&mut UnwindCtx { bound: self, quiesced: Some(Quiesced::never_started()) });
-                Err(error)
-            }
-        }
-    }
-
-    /// Reserves a ledger entry before the resource is acquired, so that recording it cannot fail.
-    ///
-    /// # Errors
-    ///
-    /// [`ResourceError::Unbinding`] once the ledger is closed.
-    pub(crate) fn reservation(&self) -> Result<Reservation, ResourceError> {
-        self.check(FaultPoint::LedgerEntry)?;
-        self.ledger.reservation().ok_or(ResourceError::Unbinding)
-    }
-
-    /// Adds an acquired resource to the ledger under its reservation.
-    pub(crate) fn push_reserved(
-        &self,
-        reservation: Reservation,
-        tag: GroupTag,
-        entry: impl Entry + 'static,
-    ) -> EntryId {
-        let logged = self.system.env().tracing_enabled().then(|| (entry.kind().name(), entry.what(), entry.backend()));
-        let id = self.ledger.push_reserved(reservation, tag, Box::new(entry));
-        if let Some((resource, what, backend)) = logged {
-            self.emit(|| EventKind::Acquired { entry: id, resource, what, backend });
-        }
-        id
-    }
-
-    /// Releases one entry while the binding continues.
-    pub(crate) fn release_early(&self, id: EntryId, entry: Box<dyn Entry>) {
-        // By releasing it, the driver states that the device no longer uses it.
-        let mut ctx = UnwindCtx { bound: self, quiesced: Some(Quiesced::stopped()) };
-        let kind = entry.kind();
-        super::unwind::release_one(id, entry, &mut ctx);
-        // Waiters are notified only for bound devices: a probe held the resource only briefly. Memory has its own waiters.
-        if matches!(kind, ResourceKind::Irq | ResourceKind::Mmio) && self.device.phase() == Phase::Bound {
-            self.registry.resource_returned(&self.device);
-        }
+        self.state.emit(|| EventKind::Log { text: text.to_string() });
     }
 
     /// All entries of the ledger, oldest first: number, kind, description, back-end.
     pub fn resources(&self) -> Vec<(u64, &'static str, String, String)> {
-        self.ledger.list()
-    }
-}
-
-impl Drop for Bound {
-    fn drop(&mut self) {
-        // A swap reads the latest value even if dropping the last reference orders nothing (loom's `Arc` does not).
-        let paired = !self.bind_emitted.swap(false, Ordering::AcqRel);
-        self.system.promises.check(Promise::NothingLeft, paired, || {
-            format!("{}: a BIND event has no matching end-of-binding event", self.name())
-        });
-    }
-}
-
-impl fmt::Debug for Bound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bound({}, {} ledger entries)", self.name(), self.ledger.len())
+        self.state.ledger.list()
     }
 }

@@ -4,12 +4,12 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
-use super::{Bound, Entry, Reservation, ResourceError, ResourceKind, UnwindCtx};
+use super::{BindingState, Bound, Entry, Reservation, ResourceError, ResourceKind, UnwindCtx};
 use crate::device::{Device, DeviceDesc, Supplier, SupplierKind};
 use crate::error::AddError;
 use crate::event::{Cause, EventKind, Outcome};
 
-impl Bound {
+impl Bound<'_> {
     /// Adds a child device: a function of a multi-function chip, a port of a hub, a client of a bus.
     ///
     /// The child belongs to this binding. It is linked to this device, so it is probed only once this device is bound; and
@@ -22,16 +22,18 @@ impl Bound {
     /// [`ResourceError::ChildExists`] when a device of that name or node exists, [`ResourceError::ChildName`] when the name
     /// cannot be used (an event says why), [`ResourceError::Unbinding`] once the binding is being torn down.
     pub fn add_child(&self, desc: DeviceDesc) -> Result<Arc<Device>, ResourceError> {
-        let reservation = self.reservation()?;
-        self.add_below(reservation, desc).map_err(|error| {
-            self.emit(|| EventKind::Refused { what: "a child".into(), reason: error.to_string() });
+        let reservation = self.state.reservation()?;
+        self.state.add_below(reservation, desc).map_err(|error| {
+            self.state.emit(|| EventKind::Refused { what: "a child".into(), reason: error.to_string() });
             match error {
                 AddError::Exists(_) => ResourceError::ChildExists,
                 AddError::BadName(_) | AddError::NameTooLong(_) | AddError::ReservedName(_) => ResourceError::ChildName,
             }
         })
     }
+}
 
+impl BindingState {
     /// Adds a child on behalf of driver code that called the machine instead of the binding. The caller may be another
     /// device's driver, and unwinding of this binding may have begun: the child then belongs to no binding and waits for
     /// the next one.

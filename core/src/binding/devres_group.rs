@@ -1,10 +1,10 @@
 //! Groups of resources that are released together, before the binding ends.
 
-use super::{Bound, GroupTag, Scope};
+use super::Bound;
 
 /// Group of a binding's resources that can be released early.
 ///
-/// Resources acquired through [`scope`](Self::scope) borrow from the group, so they cannot be used after
+/// Resources acquired through [`bound`](Self::bound) borrow from the group, so they cannot be used after
 /// [`release`](Self::release). Dropping or forgetting the group releases nothing early: the binding still owns the
 /// resources and releases them in order (P9). Groups nest.
 ///
@@ -13,7 +13,7 @@ use super::{Bound, GroupTag, Scope};
 /// # example::bind(|dev| {
 /// let before = dev.resources().len();
 /// let group = dev.devres_group();
-/// let table = group.scope().dma().coherent(4096)?;
+/// let table = group.bound().dma().coherent(4096)?;
 /// table.write_bytes(0, &[1, 2, 3]);
 /// // ... the device reads its firmware from the table, and is done with it ...
 /// group.release();
@@ -23,24 +23,25 @@ use super::{Bound, GroupTag, Scope};
 /// ```
 #[derive(Debug)]
 pub struct DevresGroup<'b> {
-    bound: &'b Bound,
-    tag: GroupTag,
+    bound: Bound<'b>,
 }
 
 impl<'b> DevresGroup<'b> {
-    pub(crate) fn open(bound: &'b Bound, parent: GroupTag) -> Self {
-        Self { bound, tag: bound.ledger.open_group(parent) }
+    pub(super) fn open(parent: Bound<'b>) -> Self {
+        let state = parent.state;
+        Self { bound: Bound::new(state, state.ledger.open_group(parent.tag)) }
     }
 
-    /// Scope whose resources belong to this group.
-    pub fn scope(&self) -> Scope<'_> {
-        Scope::new(self.bound, self.tag)
+    /// Handle whose resources belong to this group.
+    pub fn bound(&self) -> Bound<'_> {
+        self.bound
     }
 
     /// Releases everything acquired through this group and the groups nested in it, newest first.
     pub fn release(self) {
-        while let Some((id, entry)) = self.bound.ledger.take_newest_of(self.tag) {
-            self.bound.release_early(id, entry);
+        let Bound { state, tag } = self.bound;
+        while let Some((id, entry)) = state.ledger.take_newest_of(tag) {
+            state.release_early(id, entry);
         }
     }
 }

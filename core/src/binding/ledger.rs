@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
-use super::{Bound, ResourceKind};
+use super::{BindingState, ResourceKind};
 use crate::device::Device;
 use crate::event::Outcome;
 use crate::lifecycle::Quiesced;
@@ -23,7 +23,7 @@ pub(crate) type GroupTag = u32;
 /// Context of unwinding, as entries see it while they are released.
 pub(crate) struct UnwindCtx<'a> {
     /// The binding that is unwound.
-    pub(crate) bound: &'a Bound,
+    pub(crate) bound: &'a BindingState,
     /// Proof that the device is quiesced, once there is one (P11).
     pub(crate) quiesced: Option<Quiesced>,
 }

@@ -12,9 +12,9 @@ mod devres_group;
 mod ledger;
 mod mmio;
 mod provided;
-mod scope;
 mod service;
 mod slots;
+mod state;
 mod unwind;
 
 #[cfg(all(test, loom))]
@@ -31,6 +31,6 @@ pub use bound::Bound;
 pub use devres_group::DevresGroup;
 pub(crate) use ledger::{Entry, EntryId, GroupTag, Ledger, Reservation, UnwindCtx};
 pub use mmio::{Mmio, MmioHandle};
-pub use scope::Scope;
 pub(crate) use slots::Slots;
+pub(crate) use state::BindingState;
 pub(crate) use unwind::unwind;

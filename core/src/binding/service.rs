@@ -2,14 +2,14 @@
 
 use alloc::sync::Arc;
 
-use super::{Bound, ResourceError};
+use super::{BindingState, ResourceError};
 use crate::device::NodeId;
 use crate::error::{Missing, ProbeError};
 use crate::instrument::FaultPoint;
 use crate::link::NotLinked;
 use crate::system::NoService;
 
-impl Bound {
+impl BindingState {
     /// Returns the `T` that the device at `node` provides, and links to that device for as long as this binding lasts. A
     /// device provides nothing before it is bound: its probe may still fail.
     ///

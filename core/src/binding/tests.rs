@@ -47,7 +47,7 @@ impl Driver for Widget {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
     type Data<'b> = State<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<State<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<State<'b>, ProbeError> {
         let regs = dev.mmio(0)?;
         let calls = Arc::clone(&self.calls);
         let late = regs.handle();
@@ -82,7 +82,7 @@ impl Driver for NeverStops {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
     type Data<'b> = CoherentSlice<'b, u32>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Self::Data<'b>, ProbeError> {
         let ring = dev.dma().coherent_slice::<u32>(16)?;
         let _published = ring.device_addr();
         Ok(ring)
@@ -99,7 +99,7 @@ impl Driver for Resets {
     const NAME: &'static str = "resets";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
     type Data<'b> = CoherentSlice<'b, u32>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Self::Data<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::in_reset());
         Ok(dev.dma().coherent_slice(4)?)
     }
@@ -114,7 +114,7 @@ impl Driver for Plain {
     const NAME: &'static str = "plain";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,power")];
     type Data<'b> = ();
-    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
         Ok(())
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
@@ -128,17 +128,17 @@ impl Driver for Grouped {
     const NAME: &'static str = "grouped";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let kept = dev.dma().coherent(4096)?;
         let group = dev.devres_group();
-        group.scope().dma().coherent(4096)?;
-        let inner = group.scope().devres_group();
-        inner.scope().dma().coherent(4096)?;
-        assert_eq!(dev.system().memory().frames().in_use(), 3);
+        group.bound().dma().coherent(4096)?;
+        let inner = group.bound().devres_group();
+        inner.bound().dma().coherent(4096)?;
+        assert_eq!(dev.state.system().memory().frames().in_use(), 3);
         group.release();
-        assert_eq!(dev.system().memory().frames().in_use(), 1);
+        assert_eq!(dev.state.system().memory().frames().in_use(), 1);
         let forgotten = dev.devres_group();
-        core::mem::forget(forgotten.scope().dma().coherent(4096)?);
+        core::mem::forget(forgotten.bound().dma().coherent(4096)?);
         #[expect(clippy::forget_non_drop, reason = "P9 is about this very call, whether there is a destructor or not")]
         core::mem::forget(forgotten);
         core::mem::forget(kept);

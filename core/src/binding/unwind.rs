@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::format;
 
-use super::{AnyBinding, Bound, Entry, EntryId, ResourceKind, UnwindCtx};
+use super::{AnyBinding, BindingState, Entry, EntryId, ResourceKind, UnwindCtx};
 use crate::event::{EventKind, Outcome};
 use crate::instrument::CoveragePoint;
 use crate::lifecycle::Quiesced;
@@ -12,7 +12,7 @@ use crate::promise::Promise;
 /// Empties the ledger of `binding`: children, then the driver data, which may borrow from everything else, then the rest,
 /// newest entry first. The reason for which the binding ends makes no difference. `stop` forcibly stops a device that has no
 /// driver data. Returns the proof that the device is quiesced, if there is one.
-pub(crate) fn unwind(binding: &dyn AnyBinding, stop: &dyn Fn(&Bound) -> Option<Quiesced>) -> Option<Quiesced> {
+pub(crate) fn unwind(binding: &dyn AnyBinding, stop: &dyn Fn(&BindingState) -> Option<Quiesced>) -> Option<Quiesced> {
     let bound = binding.bound();
     bound.ledger.close();
     let mut ctx = UnwindCtx { bound, quiesced: bound.quiesce_proof() };

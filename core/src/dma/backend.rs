@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::DmaError;
 use super::pin::{PagePin, Unreachable, release_all};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
-use crate::binding::Bound;
+use crate::binding::BindingState;
 use crate::device::DmaRange;
 use crate::driver::Quiesced;
 use crate::instrument::FaultPoint;
@@ -87,7 +87,7 @@ pub(super) enum Revocation {
 }
 
 impl Backend {
-    pub(crate) fn direct(bound: &Bound) -> Self {
+    pub(crate) fn direct(bound: &BindingState) -> Self {
         Self::Direct(Direct { ranges: bound.desc().dma.ranges.clone() })
     }
 

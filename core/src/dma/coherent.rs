@@ -12,7 +12,7 @@ use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces};
 use super::pin::PagePin;
 use super::{Attrs, Direction, Dma, DmaError, DmaMemory};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
-use crate::binding::{EntryId, Scope};
+use crate::binding::{Bound, EntryId};
 use crate::env::{Barrier, Caching};
 
 /// Coherent memory: CPU and device access it at the same time, without syncs.
@@ -38,7 +38,7 @@ pub struct Coherent<'s> {
     mapping: Arc<Mapping>,
     memory: Arc<DmaMemory>,
     entry: EntryId,
-    scope: Scope<'s>,
+    dev: Bound<'s>,
 }
 
 impl<'s> Dma<'s> {
@@ -74,7 +74,7 @@ impl<'s> Dma<'s> {
         let caching = if uncached { Caching::Uncached } else { context.shared_caching() };
         let memory = DmaMemory::new(run, machine.memory().memory(), caching, len).ok_or(DmaError::BadSize(len))?;
         context.check_zero(&memory);
-        let reservation = self.scope.bound.reservation()?;
+        let reservation = self.dev.state.reservation()?;
         let (phys, bytes) = (memory.phys(), memory.allocated());
         let addr = match &context.backend {
             Backend::Direct(direct) => direct.bus_addr(phys, bytes, limit).ok_or(DmaError::Mask(limit))?,
@@ -88,8 +88,8 @@ impl<'s> Dma<'s> {
         let direction = Direction::Bidirectional;
         let (span, pieces) = ((addr, bytes), Pieces::One(piece));
         let new = NewMapping { context: &context, kind, direction, attrs, span, pieces };
-        let (mapping, entry) = new.begin(self.scope, reservation);
-        Ok(Coherent { mapping, memory, entry, scope: self.scope })
+        let (mapping, entry) = new.begin(self.dev, reservation);
+        Ok(Coherent { mapping, memory, entry, dev: self.dev })
     }
 
     /// Allocates a coherent array of `count` (at least 1) values of `T`, zeroed.
@@ -110,7 +110,7 @@ impl Coherent<'_> {
     /// DMA address of the first byte. Reading it counts as publishing it to the device, which is no longer known to be
     /// quiesced from then on.
     pub fn device_addr(&self) -> DeviceAddr {
-        self.scope.bound.publish_dma_address();
+        self.dev.state.publish_dma_address();
         self.mapping.first().addr
     }
 
@@ -160,8 +160,8 @@ impl Coherent<'_> {
 
     /// Unmaps and frees the memory before the binding ends. The device must not use it any more.
     pub fn release(self) {
-        if let Some(entry) = self.scope.bound.ledger.take(self.entry) {
-            self.scope.bound.release_early(self.entry, entry);
+        if let Some(entry) = self.dev.state.ledger.take(self.entry) {
+            self.dev.state.release_early(self.entry, entry);
         }
     }
 }

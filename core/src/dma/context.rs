@@ -10,7 +10,7 @@ use super::check::Op;
 use super::pin::{AccessPath, PagePin, PinOwner};
 use super::{Dma, DmaError, DmaMemory, Kind};
 use crate::addr::DeviceAddr;
-use crate::binding::{Bound, Entry, ResourceError, ResourceKind, UnwindCtx};
+use crate::binding::{BindingState, Entry, ResourceError, ResourceKind, UnwindCtx};
 use crate::claim::Holder;
 use crate::env::Caching;
 use crate::event::{EventKind, Outcome};
@@ -93,7 +93,7 @@ impl Dma<'_> {
     }
 
     pub(super) fn context(&self) -> Result<Arc<DmaContext>, DmaError> {
-        self.scope.bound.slots.get().ok_or(DmaError::Unbinding)
+        self.dev.state.slots.get().ok_or(DmaError::Unbinding)
     }
 }
 
@@ -196,7 +196,7 @@ impl DmaContext {
 
 /// Step 4 of a binding: sets up the device's DMA. Every binding starts with a fresh context; masks of the previous one
 /// are gone.
-pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
+pub(crate) fn configure(bound: &BindingState) -> Result<(), ResourceError> {
     if let Some(reason) = &bound.desc().dma.unreadable {
         bound.emit(|| EventKind::Refused { what: "DMA".to_string(), reason: reason.to_string() });
         if bound.owner() == DmaOwner::PassThrough {
@@ -257,7 +257,7 @@ pub(crate) fn configure(bound: &Bound) -> Result<(), ResourceError> {
 
 /// Device addresses that both the bus of the device and its IOMMU (`space`) have. The IOMMU sees the addresses that the
 /// device puts on its bus; the offset of a window applies to untranslated memory only (as in Linux's `iommu-dma`).
-fn carried(bound: &Bound, space: &IovaSpace) -> Result<Vec<(DeviceAddr, DeviceAddr)>, ResourceError> {
+fn carried(bound: &BindingState, space: &IovaSpace) -> Result<Vec<(DeviceAddr, DeviceAddr)>, ResourceError> {
     let ranges = &bound.desc().dma.ranges;
     let windows = space.intersect(ranges.iter().filter_map(|r| {
         let last = r.bus.checked_add(r.len.checked_sub(1)?)?;
@@ -271,12 +271,12 @@ fn carried(bound: &Bound, space: &IovaSpace) -> Result<Vec<(DeviceAddr, DeviceAd
 }
 
 /// Ends the set-up of `bound`: nothing is allocated or mapped any more.
-fn forget(bound: &Bound) {
+fn forget(bound: &BindingState) {
     drop(bound.slots.take::<DmaContext>());
 }
 
 /// As whom `bound` claims what its device reaches by DMA, while it has DMA.
-pub(crate) fn holder(bound: &Bound) -> Option<Holder> {
+pub(crate) fn holder(bound: &BindingState) -> Option<Holder> {
     bound.slots.get::<DmaContext>().map(|context| context.holder().clone())
 }
 

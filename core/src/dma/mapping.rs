@@ -16,7 +16,7 @@ use super::pin::PagePin;
 use super::view::ViewCopy;
 use super::{Attrs, DMA_ALIGN, Direction, DmaContext, DmaMemory};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
-use crate::binding::{Entry, EntryId, Reservation, ResourceKind, Scope, UnwindCtx};
+use crate::binding::{Bound, Entry, EntryId, Reservation, ResourceKind, UnwindCtx};
 use crate::claim::Claim;
 use crate::env::CacheOp;
 use crate::event::{EventKind, Outcome};
@@ -197,7 +197,7 @@ pub(super) struct NewMapping<'c> {
 
 impl NewMapping<'_> {
     /// Transfers the memory to the device and pushes the mapping onto the ledger.
-    pub(super) fn begin(self, scope: Scope<'_>, reservation: Reservation) -> (Arc<Mapping>, EntryId) {
+    pub(super) fn begin(self, dev: Bound<'_>, reservation: Reservation) -> (Arc<Mapping>, EntryId) {
         let Self { context, kind, direction, attrs, span, pieces } = self;
         let mapping = Arc::new(Mapping {
             context: Arc::clone(context),
@@ -235,7 +235,7 @@ impl NewMapping<'_> {
         for piece in mapping.pieces.as_slice() {
             machine.check_dma(|| Op::Map { record: mapping.record(piece), checked: true });
         }
-        let id = scope.bound.push_reserved(reservation, scope.tag, MappingEntry(Arc::clone(&mapping)));
+        let id = dev.state.push_reserved(reservation, dev.tag, MappingEntry(Arc::clone(&mapping)));
         (mapping, id)
     }
 }
@@ -413,10 +413,10 @@ impl Mapping {
 
 /// Unmaps before the binding ends; by this the driver states that the device does not use the mapping any more. `None`
 /// when the memory went to quarantine.
-pub(super) fn unmap_early(scope: Scope<'_>, entry: EntryId, mapping: Arc<Mapping>) -> Option<Mapping> {
+pub(super) fn unmap_early(dev: Bound<'_>, entry: EntryId, mapping: Arc<Mapping>) -> Option<Mapping> {
     let entry_id = entry;
-    let entry = scope.bound.ledger.take(entry_id)?;
-    scope.bound.release_early(entry_id, entry);
+    let entry = dev.state.ledger.take(entry_id)?;
+    dev.state.release_early(entry_id, entry);
     if mapping.is_quarantined() { None } else { Arc::into_inner(mapping) }
 }
 

@@ -53,7 +53,7 @@ pub(crate) use state::DmaState;
 pub use streaming::Mapped;
 pub use view::{CpuView, CpuViewSg};
 
-use crate::binding::{Bound, Scope};
+use crate::binding::Bound;
 pub use crate::error::DmaError;
 use crate::system::System;
 
@@ -75,12 +75,12 @@ use crate::system::System;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Dma<'s> {
-    scope: Scope<'s>,
+    dev: Bound<'s>,
 }
 
 impl<'s> Dma<'s> {
-    pub(crate) fn new(scope: Scope<'s>) -> Self {
-        Self { scope }
+    pub(crate) fn new(dev: Bound<'s>) -> Self {
+        Self { dev }
     }
 }
 
@@ -96,16 +96,9 @@ impl System {
     }
 }
 
-impl<'s> Scope<'s> {
-    /// DMA memory and mappings for the device, owned by this scope.
-    pub fn dma(&self) -> Dma<'s> {
-        Dma::new(*self)
-    }
-}
-
-impl Bound {
+impl<'b> Bound<'b> {
     /// DMA memory and mappings for the device.
-    pub fn dma(&self) -> Dma<'_> {
-        self.scope().dma()
+    pub fn dma(&self) -> Dma<'b> {
+        Dma::new(*self)
     }
 }

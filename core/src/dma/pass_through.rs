@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::Ioas;
-use crate::binding::{Bound, TrackedRundown};
+use crate::binding::{BindingState, Bound, TrackedRundown};
 use crate::env::{Instant, Job};
 use crate::event::EventKind;
 use crate::iommu::{self, Domain, GroupError, GroupHold, Membership, OwnerId};
@@ -17,20 +17,20 @@ use crate::system::{DeviceRegistry, System};
 /// it.
 #[derive(Clone, Copy, Debug)]
 pub struct PassThroughOwner<'b> {
-    bound: &'b Bound,
+    state: &'b BindingState,
 }
 
-impl Bound {
+impl<'b> Bound<'b> {
     /// Operations of a pass-through driver beyond those of other drivers; `None` for a kernel driver.
-    pub fn pass_through(&self) -> Option<PassThroughOwner<'_>> {
-        (self.owner() == DmaOwner::PassThrough).then_some(PassThroughOwner { bound: self })
+    pub fn pass_through(&self) -> Option<PassThroughOwner<'b>> {
+        (self.state.owner() == DmaOwner::PassThrough).then_some(PassThroughOwner { state: self.state })
     }
 }
 
 impl PassThroughOwner<'_> {
     /// Address space of the device; `None` before its domain is attached.
     pub fn io_address_space(&self) -> Option<Ioas> {
-        let bound = self.bound;
+        let bound = self.state;
         let domain = bound.slots.get::<Domain>()?;
         let member = bound.slots.get::<Membership>().map(|member| (*member).clone());
         Some(Ioas::new(bound.system(), &bound.desc().name, member, domain))
@@ -42,21 +42,21 @@ impl PassThroughOwner<'_> {
     ///
     /// [`GroupError::Owned`] while another one has a device of its IOMMU group open, with that one's name (P7).
     pub fn hold_group(&self, owner: &OwnerId) -> Result<GroupHold, GroupError> {
-        iommu::hold(self.bound, owner)
+        iommu::hold(self.state, owner)
     }
 
     /// Services of the host for users of the device; may outlive the binding.
     pub fn host(&self) -> PassThroughHost {
         PassThroughHost {
-            device: Arc::clone(&self.bound.desc().name),
-            system: Arc::downgrade(self.bound.system()),
-            registry: Arc::downgrade(self.bound.registry()),
+            device: Arc::clone(&self.state.desc().name),
+            system: Arc::downgrade(self.state.system()),
+            registry: Arc::downgrade(self.state.registry()),
         }
     }
 
     /// Reports a change of a user's state: `state` is one word.
     pub fn report(&self, state: &'static str, detail: fmt::Arguments<'_>) {
-        self.bound.emit(|| EventKind::PassThrough { state, detail: detail.to_string() });
+        self.state.emit(|| EventKind::PassThrough { state, detail: detail.to_string() });
     }
 }
 

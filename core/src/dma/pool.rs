@@ -7,7 +7,7 @@ use core::fmt;
 use super::check::Op;
 use super::{Attrs, Coherent, Dma, DmaError, DmaMemory, Kind};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
-use crate::binding::Scope;
+use crate::binding::Bound;
 use crate::sync::Mutex;
 
 /// Largest item, in bytes.
@@ -24,7 +24,7 @@ struct Inner<'s> {
     name: &'static str,
     size: u64,
     layout: Layout,
-    scope: Scope<'s>,
+    dev: Bound<'s>,
     state: Mutex<State<'s>>,
 }
 
@@ -118,7 +118,7 @@ impl<'s> Dma<'s> {
             name,
             size,
             layout,
-            scope: self.scope,
+            dev: self.dev,
             state: Mutex::new(State { blocks: Vec::new(), free: Vec::new(), out: 0 }),
         })))
     }
@@ -140,7 +140,7 @@ impl<'s> Pool<'s> {
         let offset = self.0.layout.offset(location.1.into());
         let item = PoolItem { pool: self.clone(), location, memory, offset, addr: block + offset };
         item.zero();
-        let bound = self.0.scope.bound;
+        let bound = self.0.dev.state;
         bound.system().check_dma(|| Op::PoolAlloc {
             device: Arc::clone(&bound.desc().name),
             pool: self.0.name.into(),
@@ -160,7 +160,7 @@ impl<'s> Pool<'s> {
     /// Adds a block and allocates its first item.
     fn grow(&self) -> Result<Location, DmaError> {
         let Inner { layout, size, .. } = *self.0;
-        let block = Dma::new(self.0.scope).shared(Kind::Pool, layout.block, layout.align, Attrs::empty())?;
+        let block = Dma::new(self.0.dev).shared(Kind::Pool, layout.block, layout.align, Attrs::empty())?;
         if layout.crosses(block.addr()) {
             // Physically aligned memory may still cross the boundary after the offset of a bus window.
             block.release();
@@ -205,7 +205,7 @@ pub struct PoolItem<'s> {
 impl PoolItem<'_> {
     /// DMA address of the item; see [`Coherent::device_addr`].
     pub fn device_addr(&self) -> DeviceAddr {
-        self.pool.0.scope.bound.publish_dma_address();
+        self.pool.0.dev.state.publish_dma_address();
         self.addr
     }
 
@@ -257,7 +257,7 @@ impl PoolItem<'_> {
 
 impl Drop for PoolItem<'_> {
     fn drop(&mut self) {
-        let bound = self.pool.0.scope.bound;
+        let bound = self.pool.0.dev.state;
         bound.system().check_dma(|| Op::PoolFree {
             device: Arc::clone(&bound.desc().name),
             pool: self.pool.0.name.into(),

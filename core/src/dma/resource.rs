@@ -10,7 +10,7 @@ use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces, page_spa
 use super::pin::PagePin;
 use super::{Attrs, Direction, Dma, DmaContext, DmaError};
 use crate::addr::{DeviceAddr, PhysAddr};
-use crate::binding::{Bound, EntryId, Scope};
+use crate::binding::{BindingState, Bound, EntryId};
 use crate::claim::{Mode, Subject};
 use crate::device::{NodeId, Resource};
 use crate::iommu::Prot;
@@ -21,7 +21,7 @@ use crate::system::DeviceRegistry;
 pub struct MappedResource<'s> {
     mapping: Arc<Mapping>,
     entry: EntryId,
-    scope: Scope<'s>,
+    dev: Bound<'s>,
 }
 
 impl<'s> Dma<'s> {
@@ -50,18 +50,18 @@ impl<'s> Dma<'s> {
         if len == 0 || phys.checked_add(len).is_none_or(|end| end.0 > u64::MAX >> 1) {
             return Err(DmaError::BadSize(len));
         }
-        let (machine, registry) = (&context.machine, &**self.scope.bound.registry());
+        let (machine, registry) = (&context.machine, &**self.dev.state.registry());
         let (page, bytes, _) = page_span(phys, &(0..len));
-        if !is_mappable(self.scope.bound, page, bytes, phys..PhysAddr(phys.0 + len)) {
+        if !is_mappable(self.dev.state, page, bytes, phys..PhysAddr(phys.0 + len)) {
             return Err(DmaError::NotRegisters(phys));
         }
-        let reservation = self.scope.bound.reservation()?;
+        let reservation = self.dev.state.reservation()?;
         let claim = machine
             .claim(&Subject::whole_pages(phys, len), &context.pin_owner.holder, Mode::Peer)
             .map_err(|_| DmaError::Held(phys))?;
         // Claimed before the link is made: a peer that is bound or removed concurrently finds the claim.
         let linked = owners(registry, page, bytes).into_iter().try_for_each(|node| {
-            registry.link_peer(self.scope.bound.device(), node).map_err(|refused| match refused {
+            registry.link_peer(self.dev.state.device(), node).map_err(|refused| match refused {
                 NotLinked::Absent => DmaError::NotRegisters(phys),
                 NotLinked::Cycle(_) => DmaError::PeerCycle(phys),
             })
@@ -82,8 +82,8 @@ impl<'s> Dma<'s> {
         let pieces = Pieces::One(Piece::new(Backing::Registers(phys, claim), 0..len, addr, None));
         let (kind, attrs) = (Kind::Resource, Attrs::empty());
         let new = NewMapping { context: &context, kind, direction, attrs, span, pieces };
-        let (mapping, entry) = new.begin(self.scope, reservation);
-        Ok(MappedResource { mapping, entry, scope: self.scope })
+        let (mapping, entry) = new.begin(self.dev, reservation);
+        Ok(MappedResource { mapping, entry, dev: self.dev })
     }
 }
 
@@ -123,7 +123,7 @@ fn owners(registry: &dyn DeviceRegistry, page: PhysAddr, bytes: u64) -> Vec<Node
 
 /// True when `registers` belong to a device of the machine, and the `bytes` at `page` that hold them overlap neither
 /// RAM nor an IOMMU.
-fn is_mappable(bound: &Bound, page: PhysAddr, bytes: u64, registers: Range<PhysAddr>) -> bool {
+fn is_mappable(bound: &BindingState, page: PhysAddr, bytes: u64, registers: Range<PhysAddr>) -> bool {
     let touches =
         |base: PhysAddr, len: u64| base.0 < page.0.saturating_add(bytes) && page.0 < base.0.saturating_add(len);
     let machine = bound.system();
@@ -146,7 +146,7 @@ fn is_mappable(bound: &Bound, page: PhysAddr, bytes: u64, registers: Range<PhysA
 impl MappedResource<'_> {
     /// DMA address of the first byte; see [`Mapped::device_addr`](super::Mapped::device_addr).
     pub fn device_addr(&self) -> DeviceAddr {
-        self.scope.bound.publish_dma_address();
+        self.dev.state.publish_dma_address();
         self.mapping.first().addr
     }
 
@@ -156,7 +156,7 @@ impl MappedResource<'_> {
     ///
     /// [`DmaError::Unconfirmed`] when the IOMMU did not confirm; the registers stay claimed until it does.
     pub fn unmap(self) -> Result<(), DmaError> {
-        unmap_early(self.scope, self.entry, self.mapping).map(|_| ()).ok_or(DmaError::Unconfirmed)
+        unmap_early(self.dev, self.entry, self.mapping).map(|_| ()).ok_or(DmaError::Unconfirmed)
     }
 }
 

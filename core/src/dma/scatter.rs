@@ -11,7 +11,7 @@ use super::pin::PagePin;
 use super::streaming::place_buffer;
 use super::{Attrs, CpuViewSg, Direction, Dma, DmaBuffer, DmaContext, DmaError, Refused, SegmentLimits, Segments};
 use crate::addr::{DeviceAddr, PAGE_SIZE, pages};
-use crate::binding::{EntryId, Reservation, Scope};
+use crate::binding::{Bound, EntryId, Reservation};
 use crate::iommu::{Domain, MapListError};
 
 /// Mapping of a list of buffers. Otherwise as [`Mapped`](super::Mapped).
@@ -19,7 +19,7 @@ pub struct MappedSg<'s> {
     mapping: Arc<Mapping>,
     limits: SegmentLimits,
     entry: EntryId,
-    scope: Scope<'s>,
+    dev: Bound<'s>,
 }
 
 /// Pieces of a list, and the first and number of bytes of their device addresses.
@@ -60,8 +60,8 @@ impl<'s> Dma<'s> {
         };
         let pieces = Pieces::Many(pieces);
         let new = NewMapping { context: &context, kind: Kind::Scatter, direction, attrs, span, pieces };
-        let (mapping, entry) = new.begin(self.scope, reservation);
-        let list = MappedSg { mapping, limits: context.segment_limits(), entry, scope: self.scope };
+        let (mapping, entry) = new.begin(self.dev, reservation);
+        let list = MappedSg { mapping, limits: context.segment_limits(), entry, dev: self.dev };
         if context.machine.policy().check_dma {
             for (addr, len) in list.cut() {
                 context.machine.check_dma(|| Op::Segment { device: Arc::clone(&context.device), addr, len });
@@ -77,7 +77,7 @@ impl<'s> Dma<'s> {
             return Err(DmaError::BadSize(0));
         }
         list.iter().try_for_each(|buffer| context.check_buffer(buffer, &(0..buffer.len())))?;
-        Ok((context, self.scope.bound.reservation()?))
+        Ok((context, self.dev.state.reservation()?))
     }
 }
 
@@ -136,7 +136,7 @@ impl MappedSg<'_> {
     /// quiesced from then on.
     pub fn segments(&self) -> impl Iterator<Item = (DeviceAddr, u64)> + '_ {
         self.mapping.sync_for_device();
-        self.scope.bound.publish_dma_address();
+        self.dev.state.publish_dma_address();
         self.cut()
     }
 
@@ -166,7 +166,7 @@ impl MappedSg<'_> {
     /// [`DmaError::Quarantined`] when the IOMMU did not confirm.
     pub fn unmap(self) -> Result<Vec<DmaBuffer>, DmaError> {
         let len = self.mapping.len();
-        let mapping = unmap_early(self.scope, self.entry, self.mapping).ok_or(DmaError::Quarantined(len))?;
+        let mapping = unmap_early(self.dev, self.entry, self.mapping).ok_or(DmaError::Quarantined(len))?;
         let Pieces::Many(pieces) = mapping.pieces else { return Ok(Vec::new()) };
         let buffer = |piece: Piece| match piece.backing {
             Backing::DeviceOwned(mapped) => Some(mapped.into_buffer()),

@@ -12,7 +12,7 @@ use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces, page_spa
 use super::pin::PagePin;
 use super::{Attrs, CpuView, DMA_ALIGN, Direction, Dma, DmaBuffer, DmaContext, DmaError, Refused};
 use crate::addr::DeviceAddr;
-use crate::binding::{EntryId, Reservation, Scope};
+use crate::binding::{Bound, EntryId, Reservation};
 use crate::iommu::Prot;
 
 /// Streaming mapping: the device owns the buffer until [`unmap`](Self::unmap).
@@ -21,7 +21,7 @@ use crate::iommu::Prot;
 ///
 /// ```compile_fail
 /// # use bindery::{binding::Bound, dma::{Direction, DmaError}};
-/// fn touch(dev: &Bound) -> Result<(), DmaError> {
+/// fn touch(dev: Bound<'_>) -> Result<(), DmaError> {
 ///     let mut buffer = dev.dma().buffer(4096)?;
 ///     let bytes = buffer.as_mut_slice();
 ///     let mapped = dev.dma().map(buffer, Direction::ToDevice)?;
@@ -34,7 +34,7 @@ use crate::iommu::Prot;
 ///
 /// ```compile_fail
 /// # use bindery::{binding::Bound, dma::{Direction, DmaError, Mapped}};
-/// fn smuggle(dev: &Bound) -> Result<Mapped<'static>, DmaError> {
+/// fn smuggle(dev: Bound<'_>) -> Result<Mapped<'static>, DmaError> {
 /// Ok(dev.dma().map(dev.dma().buffer(4096)?, Direction::ToDevice)?) // borrows from the binding
 /// }
 /// ```
@@ -57,7 +57,7 @@ use crate::iommu::Prot;
 pub struct Mapped<'s> {
     mapping: Arc<Mapping>,
     entry: EntryId,
-    scope: Scope<'s>,
+    dev: Bound<'s>,
 }
 
 impl<'s> Dma<'s> {
@@ -115,15 +115,15 @@ impl<'s> Dma<'s> {
             Piece::new(Backing::DeviceOwned(buffer.into_device_owned()), range, placement.addr, placement.bounce);
         let pieces = Pieces::One(piece);
         let new = NewMapping { context: &context, kind: Kind::Single, direction, attrs, span: placement.span, pieces };
-        let (mapping, entry) = new.begin(self.scope, reservation);
-        Ok(Mapped { mapping, entry, scope: self.scope })
+        let (mapping, entry) = new.begin(self.dev, reservation);
+        Ok(Mapped { mapping, entry, dev: self.dev })
     }
 
     fn prepare(&self, buffer: &DmaBuffer, range: &Range<u64>) -> Result<(Arc<DmaContext>, Reservation), DmaError> {
         let context = self.context()?;
         context.admit()?;
         context.check_buffer(buffer, range)?;
-        Ok((context, self.scope.bound.reservation()?))
+        Ok((context, self.dev.state.reservation()?))
     }
 }
 
@@ -191,7 +191,7 @@ impl Mapped<'_> {
     /// quiesced from then on.
     pub fn device_addr(&self) -> DeviceAddr {
         self.mapping.sync_for_device();
-        self.scope.bound.publish_dma_address();
+        self.dev.state.publish_dma_address();
         self.mapping.first().addr
     }
 
@@ -233,7 +233,7 @@ impl Mapped<'_> {
     /// [`DmaError::Quarantined`] when the IOMMU did not confirm: the buffer is in quarantine.
     pub fn unmap(self) -> Result<DmaBuffer, DmaError> {
         let len = self.mapping.span.1;
-        let mapping = unmap_early(self.scope, self.entry, self.mapping).ok_or(DmaError::Quarantined(len))?;
+        let mapping = unmap_early(self.dev, self.entry, self.mapping).ok_or(DmaError::Quarantined(len))?;
         match mapping.pieces {
             Pieces::One(Piece { backing: Backing::DeviceOwned(mapped), .. }) => Ok(mapped.into_buffer()),
             _ => Err(DmaError::Quarantined(len)),

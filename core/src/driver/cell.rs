@@ -12,7 +12,7 @@ use core::any::Any;
 use core::ptr::NonNull;
 
 use super::{Driver, IrqReturn, ProbeError, QuiesceError, Quiesced};
-use crate::binding::{Activity, AnyBinding, Bound, TrackedRundown};
+use crate::binding::{Activity, AnyBinding, BindingState, Bound, TrackedRundown};
 use crate::promise::Promise;
 use crate::sync::Mutex;
 
@@ -21,7 +21,7 @@ use crate::sync::Mutex;
 /// # Invariants
 ///
 /// - `data` is `None`, or owns a boxed `D::Data<'b>` whose `'b` borrows from `bound` in this very object.
-/// - `bound` is not moved or dropped while `data` is `Some`: the object lives in an `Arc`, gives out only `&Bound`, and
+/// - `bound` is not moved or dropped while `data` is `Some`: the object lives in an `Arc`, gives out only `Bound<'_>`, and
 ///   its `Drop` drops the data first.
 /// - `data` changes only while `users` is closed and drained, so a guard of `users` keeps it alive and in place.
 pub(crate) struct Binding<D: Driver> {
@@ -29,7 +29,7 @@ pub(crate) struct Binding<D: Driver> {
     data: Mutex<Option<Stored<D>>>,
     /// Run-down protection of the driver data.
     users: TrackedRundown,
-    bound: Bound,
+    bound: BindingState,
 }
 
 /// Owned, boxed `D::Data` with its lifetime erased.
@@ -47,7 +47,7 @@ impl<D: Driver> Drop for Stored<D> {
 }
 
 impl<D: Driver> Binding<D> {
-    pub(crate) fn new(driver: Arc<D>, bound: Bound) -> Self {
+    pub(crate) fn new(driver: Arc<D>, bound: BindingState) -> Self {
         Self { driver, data: Mutex::new(None), users: TrackedRundown::closed(), bound }
     }
 
@@ -77,7 +77,7 @@ impl<D: Driver> Drop for Binding<D> {
 }
 
 impl<D: Driver> AnyBinding for Binding<D> {
-    fn bound(&self) -> &Bound {
+    fn bound(&self) -> &BindingState {
         &self.bound
     }
 
@@ -86,7 +86,7 @@ impl<D: Driver> AnyBinding for Binding<D> {
     }
 
     fn probe(&self) -> Result<(), ProbeError> {
-        let data = Box::new(self.driver.probe(&self.bound)?);
+        let data = Box::new(self.driver.probe(Bound::new(&self.bound, 0))?);
         let raw = NonNull::from(Box::leak(data)).cast::<D::Data<'static>>();
         // INVARIANT: the data borrows at most from `self.bound`, because `Driver::probe` is written for every lifetime
         // of its argument. `users` is still closed.

@@ -30,7 +30,7 @@ pub struct Gone;
 ///     const MATCHES: &'static [Match] = &[Match::compatible("acme,sensor")];
 ///     type Data<'b> = u32;
 ///
-///     fn probe(&self, _: &Bound) -> Result<u32, ProbeError> {
+///     fn probe(&self, _: Bound<'_>) -> Result<u32, ProbeError> {
 ///         Ok(21)
 ///     }
 ///

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use super::{Binding, DmaOwner, Driver, Match};
-use crate::binding::{AnyBinding, Bound};
+use crate::binding::{AnyBinding, BindingState};
 
 /// Registered driver of any type.
 pub(crate) trait AnyDriver: Send + Sync {
@@ -12,7 +12,7 @@ pub(crate) trait AnyDriver: Send + Sync {
     fn dma(&self) -> DmaOwner;
     fn suppresses_bind_attrs(&self) -> bool;
     /// Creates a binding of this driver around `bound`, without driver data.
-    fn binding(&self, bound: Bound) -> Arc<dyn AnyBinding>;
+    fn binding(&self, bound: BindingState) -> Arc<dyn AnyBinding>;
 }
 
 /// Erases the type of `D`.
@@ -35,7 +35,7 @@ impl<D: Driver> AnyDriver for Adapter<D> {
         D::SUPPRESS_BIND_ATTRS
     }
 
-    fn binding(&self, bound: Bound) -> Arc<dyn AnyBinding> {
+    fn binding(&self, bound: BindingState) -> Arc<dyn AnyBinding> {
         Arc::new(Binding::<D>::new(Arc::clone(&self.0), bound))
     }
 }

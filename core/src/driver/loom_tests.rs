@@ -27,7 +27,7 @@ fn bound_to<D: Driver>(driver: D) -> Handle {
 struct Widget;
 
 struct Data<'b> {
-    dev: &'b Bound,
+    dev: Bound<'b>,
     alive: Arc<PlainBool>,
 }
 
@@ -42,7 +42,7 @@ impl Driver for Widget {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
     type Data<'b> = Data<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Data<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Data<'b>, ProbeError> {
         Ok(Data { dev, alive: Arc::new(PlainBool::new(true)) })
     }
 

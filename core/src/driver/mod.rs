@@ -49,7 +49,7 @@ impl Match {
 ///     const MATCHES: &'static [Match] = &[Match::compatible("acme,led")];
 ///     type Data<'b> = Lamp<'b>;
 ///
-///     fn probe<'b>(&self, dev: &'b Bound) -> Result<Lamp<'b>, ProbeError> {
+///     fn probe<'b>(&self, dev: Bound<'b>) -> Result<Lamp<'b>, ProbeError> {
 ///         let regs = dev.mmio(0)?;
 ///         regs.write32(0x0, 1)?;
 ///         Ok(Lamp { regs })
@@ -90,7 +90,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
     ///
     /// [`ProbeError::Defer`] when something is missing: the core calls `probe` again once it has arrived. Any other error
     /// leaves the device unbound.
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError>;
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Self::Data<'b>, ProbeError>;
 
     /// Requests users of the device to release it while it still works (as a VFIO release request). Called before
     /// [`quiesce`](Self::quiesce), but not after a surprise removal. Must take bounded time: users that have not left by

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::group::{Membership, Stream};
 use super::{Domain, DomainKind, Group, GroupError, GroupHold, OwnerId, joined_late};
-use crate::binding::{Bound, Entry, ResourceError, ResourceKind, UnwindCtx};
+use crate::binding::{BindingState, Entry, ResourceError, ResourceKind, UnwindCtx};
 use crate::claim::Claim;
 use crate::device::Supplier;
 use crate::dma::check::Op;
@@ -20,13 +20,13 @@ use crate::system::System;
 
 /// True when the firmware describes the device as behind an IOMMU. The raw properties count, too: a disabled or
 /// dangling IOMMU makes no supplier link, which must not make the device untranslated (P10).
-pub(crate) fn is_behind_iommu(bound: &Bound) -> bool {
-    bound.desc().suppliers.iter().any(Supplier::translates) || bound.property("iommus").is_some()
+pub(crate) fn is_behind_iommu(bound: &BindingState) -> bool {
+    bound.desc().suppliers.iter().any(Supplier::translates) || bound.desc().property("iommus").is_some()
 }
 
 /// Step 3: claims the group for the binding's owner. A device without an IOMMU has no group, which is an error for a
 /// pass-through owner.
-pub(crate) fn claim(bound: &Bound) -> Result<(), ResourceError> {
+pub(crate) fn claim(bound: &BindingState) -> Result<(), ResourceError> {
     let machine = bound.system();
     // Joining may have failed when the device was added, for lack of memory or of a translation context: try again.
     machine.join(bound.device())?;
@@ -85,7 +85,7 @@ impl Entry for ClaimEntry {
 }
 
 /// Opens the bound device for `owner`: all open devices of a group have the same owner (P7).
-pub(crate) fn hold(bound: &Bound, owner: &OwnerId) -> Result<GroupHold, GroupError> {
+pub(crate) fn hold(bound: &BindingState, owner: &OwnerId) -> Result<GroupHold, GroupError> {
     let member = bound.slots.get::<Membership>().ok_or(GroupError::NoGroup)?;
     let held = member.group.hold(owner);
     if let Err(e) = &held {
@@ -97,7 +97,11 @@ pub(crate) fn hold(bound: &Bound, owner: &OwnerId) -> Result<GroupHold, GroupErr
 
 /// Step 4 with an IOMMU: attaches the device to the owner's domain, which is made for the first binding. `on_detach` is called before it
 /// is detached.
-pub(crate) fn attach(bound: &Bound, member: &Membership, on_detach: fn(&Bound)) -> Result<Arc<Domain>, ResourceError> {
+pub(crate) fn attach(
+    bound: &BindingState,
+    member: &Membership,
+    on_detach: fn(&BindingState),
+) -> Result<Arc<Domain>, ResourceError> {
     let group = &member.group;
     let mut nodes: Vec<_> = member.streams.iter().map(|s| s.iommu).collect();
     nodes.dedup();
@@ -153,7 +157,7 @@ struct AttachEntry {
     /// Claim of each attached stream.
     claims: Vec<Arc<Claim>>,
     /// Ends what works through the domain.
-    on_detach: fn(&Bound),
+    on_detach: fn(&BindingState),
 }
 
 impl AttachEntry {

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{IommuError, Joined};
-use crate::binding::Bound;
+use crate::binding::BindingState;
 use crate::device::{Device, Unmet};
 use crate::event::EventKind;
 use crate::system::System;
@@ -36,7 +36,7 @@ impl System {
 }
 
 /// Reports devices that could join their group because `bound` has freed one, and queues them for a probe.
-pub(crate) fn joined_late(bound: &Bound, devices: Vec<Arc<Device>>) {
+pub(crate) fn joined_late(bound: &BindingState, devices: Vec<Arc<Device>>) {
     let system = bound.system();
     for device in devices {
         let group = system.iommus().membership(&device).map_or(0, |m| m.group.id());

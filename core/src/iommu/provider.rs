@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use super::pgtable::TableFrames;
 use super::{FaultReport, InstanceEntry, Iommu, Translation, try_join};
 use crate::addr::{DeviceAddr, PhysAddr};
-use crate::binding::{Bound, ResourceError};
+use crate::binding::{BindingState, Bound, ResourceError};
 use crate::dma::check::Op;
 use crate::event::EventKind;
 use crate::instrument::{CoveragePoint, FaultPoint};
@@ -16,13 +16,13 @@ use crate::system::System;
 /// Bound IOMMU as its driver uses it, as [`Bound::iommu_provider`] returns it.
 #[derive(Clone, Copy, Debug)]
 pub struct IommuProvider<'b> {
-    bound: &'b Bound,
+    state: &'b BindingState,
 }
 
-impl Bound {
+impl<'b> Bound<'b> {
     /// Operations of an IOMMU driver beyond those of other drivers.
-    pub fn iommu_provider(&self) -> IommuProvider<'_> {
-        IommuProvider { bound: self }
+    pub fn iommu_provider(&self) -> IommuProvider<'b> {
+        IommuProvider { state: self.state }
     }
 }
 
@@ -34,7 +34,7 @@ impl IommuProvider<'_> {
     /// [`ResourceError::Held`] when this device is registered already, [`ResourceError::Unbinding`] when unwinding has
     /// begun.
     pub fn provide(&self, iommu: Arc<dyn Iommu>) -> Result<(), ResourceError> {
-        let bound = self.bound;
+        let bound = self.state;
         bound.check(FaultPoint::Provide)?;
         let claim = bound.claim_name("service", "IOMMU translation")?;
         let node = bound.device().node();
@@ -48,12 +48,12 @@ impl IommuProvider<'_> {
 
     /// Page frames, for translation tables.
     pub fn memory(&self) -> &PhysMemory {
-        self.bound.system().memory()
+        self.state.system().memory()
     }
 
     /// Allocator of single page frames at or below `limit`, for translation tables.
     pub fn table_frames(&self, limit: PhysAddr) -> TableFrames {
-        TableFrames::new(self.bound.system(), Arc::clone(self.memory().frames()), limit)
+        TableFrames::new(self.state.system(), Arc::clone(self.memory().frames()), limit)
     }
 
     /// Reports that an access to `addr` was refused by this device, an IOMMU, in the context of `translation`. The
@@ -66,16 +66,16 @@ impl IommuProvider<'_> {
         write: bool,
         reason: &str,
     ) -> FaultReport {
-        let system = self.bound.system();
+        let system = self.state.system();
         system.cover(CoveragePoint::AccessRefused);
         let report = system.iommus().explain(translation, addr);
         let device = report.devices.first().filter(|_| report.devices.len() == 1);
         if let Some(device) = device {
             system.check_dma(|| Op::Access { device: Arc::clone(device), addr });
         }
-        if system.should_report_fault(&self.bound.desc().name, &report.devices) {
+        if system.should_report_fault(&self.state.desc().name, &report.devices) {
             system.emit(device, || EventKind::IommuFault {
-                iommu: self.bound.name().into(),
+                iommu: self.state.name().into(),
                 addr,
                 write,
                 reason: reason.into(),

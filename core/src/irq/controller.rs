@@ -5,7 +5,7 @@ use alloc::sync::{Arc, Weak};
 use core::fmt;
 
 use super::{IrqTable, LineKey};
-use crate::binding::{Bound, ResourceError, Scope};
+use crate::binding::{Bound, ResourceError};
 use crate::claim::{Provider, Subject};
 use crate::device::{NodeId, Resource};
 use crate::driver::ProbeError;
@@ -57,7 +57,7 @@ impl fmt::Debug for InterruptLines {
     }
 }
 
-impl Bound {
+impl Bound<'_> {
     /// Registers this device as an interrupt controller for the devices behind it, from the moment that it is bound
     /// until the binding ends; they are unbound before that.
     ///
@@ -66,7 +66,7 @@ impl Bound {
     /// As [`provide`](Self::provide).
     pub fn provide_interrupts(&self, lines: Arc<dyn InterruptController>) -> Result<InterruptLines, ResourceError> {
         self.provide::<dyn InterruptController>(lines)?;
-        Ok(InterruptLines { system: Arc::downgrade(self.system()), node: self.device().node() })
+        Ok(InterruptLines { system: Arc::downgrade(self.state.system()), node: self.state.device().node() })
     }
 }
 
@@ -83,9 +83,8 @@ pub(crate) struct LineRequest {
 
 impl IrqTable {
     /// Resolves the device's interrupt number `index`.
-    pub(crate) fn line_request(scope: &Scope<'_>, index: usize) -> Result<LineRequest, ResourceError> {
-        let bound = scope.bound;
-        let mut lines = bound.desc().resources.iter().filter(|r| !matches!(r, Resource::Mem { .. }));
+    pub(crate) fn line_request(dev: Bound<'_>, index: usize) -> Result<LineRequest, ResourceError> {
+        let mut lines = dev.desc().resources.iter().filter(|r| !matches!(r, Resource::Mem { .. }));
         match lines.nth(index) {
             Some(Resource::Irq { line, trigger }) => Ok(LineRequest {
                 key: (None, line.0),
@@ -95,8 +94,8 @@ impl IrqTable {
                 by: "env".into(),
             }),
             Some(Resource::IrqBehind { controller: node, specifier }) => {
-                let name = bound.system().node_name(*node);
-                let controller = match bound.supplier::<dyn InterruptController>(*node) {
+                let name = dev.state.system().node_name(*node);
+                let controller = match dev.supplier::<dyn InterruptController>(*node) {
                     Ok(controller) => controller,
                     Err(ProbeError::Resource(ResourceError::NotProvided)) => {
                         return Err(ResourceError::NotDelivered(name.into()));

@@ -43,7 +43,7 @@ use crate::driver::IrqReturn;
 
 use alloc::sync::Arc;
 
-use crate::binding::{Bound, ResourceError, Scope};
+use crate::binding::{Bound, ResourceError};
 use crate::claim::Mode;
 use crate::instrument::FaultPoint;
 use crate::lifecycle::DmaOwner;
@@ -56,7 +56,7 @@ impl System {
     }
 }
 
-impl<'s> Scope<'s> {
+impl<'b> Bound<'b> {
     /// Requests the device's interrupt number `index` (the `interrupts` entries, from 0) and enables the line. It may
     /// be shared; ARCHITECTURE.md has the contract of shared lines. A line of a secondary controller is delivered by
     /// that controller's driver ([`Bound::provide_interrupts`]).
@@ -65,33 +65,22 @@ impl<'s> Scope<'s> {
     ///
     /// [`ResourceError::Absent`] without such an entry, [`ResourceError::Held`] when another user holds the line in an
     /// incompatible mode, [`ResourceError::NotDelivered`] or [`ResourceError::NoSuchLine`] from a secondary controller.
-    pub fn irq(&self, index: usize) -> Result<Irq<'s>, ResourceError> {
-        let request = IrqTable::line_request(self, index)?;
-        self.bound.check(FaultPoint::IrqRequest)?;
+    pub fn irq(&self, index: usize) -> Result<Irq<'b>, ResourceError> {
+        let request = IrqTable::line_request(*self, index)?;
+        self.state.check(FaultPoint::IrqRequest)?;
         // A guest cannot share: it and other users of the line do not know of each other.
-        let mode = match self.bound.owner() {
+        let mode = match self.state.owner() {
             DmaOwner::Kernel => share_mode(request.trigger),
             DmaOwner::PassThrough => Mode::Exclusive,
         };
-        let claim = self.bound.claim(&request.subject, mode)?;
-        let machine = self.bound.system();
-        let route = Route::new(request.key, index, Arc::clone(self.bound.device()), claim);
+        let claim = self.state.claim(&request.subject, mode)?;
+        let machine = self.state.system();
+        let route = Route::new(request.key, index, Arc::clone(self.state.device()), claim);
         if let Err(error) = machine.irqs().add(machine, &route, request.trigger, request.controller) {
             machine.release_claim(&route.claim);
             return Err(error);
         }
-        self.bound.push(self.tag, IrqEntry { route: Arc::clone(&route), controller: request.by })?;
+        self.state.push(self.tag, IrqEntry { route: Arc::clone(&route), controller: request.by })?;
         Ok(Irq::new(route, Arc::clone(machine)))
-    }
-}
-
-impl Bound {
-    /// Requests the device's interrupt number `index`. See [`Scope::irq`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Scope::irq`].
-    pub fn irq(&self, index: usize) -> Result<Irq<'_>, ResourceError> {
-        self.scope().irq(index)
     }
 }

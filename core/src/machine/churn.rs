@@ -29,10 +29,10 @@ impl Driver for Parent {
     const NAME: &'static str = "hub";
     const MATCHES: &'static [Match] = &[Match::compatible("t,hub")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         dev.provide(Arc::new(7_u32))?;
         let child = format!("{}-child", dev.name());
-        dev.add_child(desc(&child, "t,port", &[(dev.device().node(), "port", SupplierKind::Other)]))?;
+        dev.add_child(desc(&child, "t,port", &[(dev.state.device().node(), "port", SupplierKind::Other)]))?;
         Ok(())
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
@@ -44,7 +44,7 @@ impl Driver for ConditionWaiter {
     const NAME: &'static str = "waiter";
     const MATCHES: &'static [Match] = &[Match::compatible("t,asker")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let condition = format!("ready {}", dev.name());
         if self.0.upgrade().unwrap().is_fulfilled(&condition) {
             return Ok(());
@@ -60,7 +60,7 @@ impl Driver for Consumer {
     const NAME: &'static str = "port";
     const MATCHES: &'static [Match] = &[Match::compatible("t,port")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let node = dev.desc().suppliers[0].node;
         dev.supplier::<u32>(node)?;
         // A lookup of a node that has no device.
@@ -79,7 +79,7 @@ impl Driver for OutOfMemory {
     const NAME: &'static str = "short";
     const MATCHES: &'static [Match] = &[Match::compatible("t,short")];
     type Data<'b> = ();
-    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
         Err(ResourceError::Iommu(IommuError::OutOfMemory).into())
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {

@@ -3,14 +3,14 @@
 use alloc::format;
 
 use super::Machine;
-use crate::binding::Bound;
+use crate::binding::BindingState;
 use crate::claim::{Holder, Mode, Subject};
 use crate::device::{Device, Resource};
 use crate::promise::Promise;
 
 impl Machine {
     /// Checks that the binding, which has ended, holds no claim that would conflict with the next one.
-    pub(super) fn check_no_claims(&self, bound: &Bound) {
+    pub(super) fn check_no_claims(&self, bound: &BindingState) {
         let left = self.claims.held_by(bound.holder());
         self.promises.check(Promise::Claimed, left.is_empty(), || {
             format!("{} has released its device and still holds {left:?}", bound.holder())

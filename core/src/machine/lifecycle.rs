@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::Machine;
 use super::steps::bring_up;
-use crate::binding::{self, AnyBinding, Bound, Phase};
+use crate::binding::{self, AnyBinding, BindingState, Phase};
 use crate::device::{Device, NodeId};
 use crate::dma::check::Op;
 use crate::driver::{AnyDriver, DmaOwner, ProbeError};
@@ -83,15 +83,15 @@ impl Machine {
     }
 
     /// Binding of `device` to `driver` before its first set-up step.
-    pub(crate) fn new_bound(self: &Arc<Self>, device: Arc<Device>, driver: &str, owner: DmaOwner) -> Bound {
+    pub(crate) fn new_bound(self: &Arc<Self>, device: Arc<Device>, driver: &str, owner: DmaOwner) -> BindingState {
         // A device that was not quiesced after its last binding may still use addresses of that one.
         let may_run = self.supplies().has_pinned_for(device.node());
         let registry: Arc<dyn DeviceRegistry> = Arc::<Self>::clone(self);
-        Bound::new(Arc::clone(&self.system), registry, device, driver, owner, may_run)
+        BindingState::new(Arc::clone(&self.system), registry, device, driver, owner, may_run)
     }
 
     /// Reports the end of a binding whose beginning was reported: once, and after everything was released (P4).
-    fn report_end(&self, bound: &Bound, how: impl FnOnce() -> EventKind) {
+    fn report_end(&self, bound: &BindingState, how: impl FnOnce() -> EventKind) {
         // AcqRel: pairs with the release in `publish`; the swap lets only one caller report.
         if bound.bind_emitted.swap(false, Ordering::AcqRel) {
             self.promises.check(Promise::NothingLeft, bound.ledger.len() == 0, || {
@@ -132,7 +132,7 @@ impl Machine {
     }
 
     /// Description of what a device still holds after unwinding; empty unless P4 is broken.
-    fn left_behind(&self, device: &Device, bound: &Bound) -> String {
+    fn left_behind(&self, device: &Device, bound: &BindingState) -> String {
         let mut left = Vec::new();
         if dma::holder(bound).is_some() {
             left.push("a translation");

@@ -9,7 +9,7 @@ use super::Machine;
 use super::queued::Request;
 use super::registry::Registry;
 use crate::addr::PhysAddr;
-use crate::binding::{Bound, ResourceError};
+use crate::binding::{BindingState, ResourceError};
 use crate::claim::{Mode, Subject};
 use crate::device::{Device, NodeId, Resource};
 use crate::dma::{self, DmaError};
@@ -125,7 +125,7 @@ impl Machine {
     }
 
     /// Completes the error of a probe with the holder of the conflicting claim, which a `DmaError` cannot carry.
-    pub(super) fn with_holder(&self, bound: &Bound, error: ProbeError) -> ProbeError {
+    pub(super) fn with_holder(&self, bound: &BindingState, error: ProbeError) -> ProbeError {
         let ProbeError::Dma(DmaError::Held(PhysAddr(at))) = error else { return error };
         let conflict = self.conflict(&Subject::whole_pages(PhysAddr(at), 1), bound.holder(), Mode::Peer);
         conflict.map_or(error, |conflict| ResourceError::Held(Box::new(conflict)).into())
@@ -133,7 +133,7 @@ impl Machine {
 
     /// Turns a deferral on a child of the probe's own device into an error: the child is probed only after this device is
     /// bound, so the probe would wait for ever.
-    pub(super) fn reject_own_child(&self, bound: &Bound, error: ProbeError) -> ProbeError {
+    pub(super) fn reject_own_child(&self, bound: &BindingState, error: ProbeError) -> ProbeError {
         let node = bound.device().node();
         match error {
             ProbeError::Defer { on: Missing::Node(on) } if self.is_below(on, node) => {

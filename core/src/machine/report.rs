@@ -213,7 +213,7 @@ impl Machine {
 
     /// The ledger of a bound device, oldest entry first: number, kind, description, back-end.
     pub fn resources(&self, device: &Device) -> Vec<(u64, &'static str, String, String)> {
-        device.binding().map(|b| b.bound().resources()).unwrap_or_default()
+        device.binding().map(|b| b.bound().ledger.list()).unwrap_or_default()
     }
 
     /// All claims with their holders, registers first, by address.

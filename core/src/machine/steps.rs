@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
 use super::Machine;
-use crate::binding::{AnyBinding, Bound, Entry, Phase, ResourceError, ResourceKind, UnwindCtx};
+use crate::binding::{AnyBinding, BindingState, Entry, Phase, ResourceError, ResourceKind, UnwindCtx};
 use crate::device::SupplierKind;
 use crate::driver::{DmaOwner, Missing, ProbeError, QuiesceError, Quiesced};
 use crate::event::{EventKind, Outcome};
@@ -36,12 +36,12 @@ pub(super) fn bring_up(machine: &Arc<Machine>, binding: &Arc<dyn AnyBinding>) ->
 
 /// Refuses a device with a need that firmware does not describe completely: it would run without its clock, or
 /// untranslated (P10).
-fn firmware_needs(machine: &Machine, bound: &Bound) -> Result<(), ProbeError> {
+fn firmware_needs(machine: &Machine, bound: &BindingState) -> Result<(), ProbeError> {
     machine.unmet(bound.desc()).next().map_or(Ok(()), |unmet| Err(ProbeError::Unmet(unmet.clone())))
 }
 
 /// Step 1: every supplier is bound, and stays so while this entry exists (P6).
-fn suppliers(machine: &Arc<Machine>, bound: &Bound) -> Result<(), ProbeError> {
+fn suppliers(machine: &Arc<Machine>, bound: &BindingState) -> Result<(), ProbeError> {
     bound.check(FaultPoint::LinkAcquire)?;
     if let Some(node) = machine.probe_begins(bound.device().node()) {
         return Err(ProbeError::Defer { on: Missing::Node(node) });
@@ -120,7 +120,7 @@ struct DataEntry(Arc<dyn AnyBinding>);
 
 impl DataEntry {
     /// Proof that the device is quiesced: from the driver, else by a reset.
-    fn stop(&self, bound: &Bound) -> Option<Quiesced> {
+    fn stop(&self, bound: &BindingState) -> Option<Quiesced> {
         let stopped = match bound.check(FaultPoint::Quiesce) {
             Ok(()) => self.0.quiesce().unwrap_or(Err(QuiesceError("there is no driver data"))),
             Err(_) => Err(QuiesceError("injected: the device ignores the stop")),

@@ -35,7 +35,7 @@ impl Driver for ClockDriver {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,clock")];
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let clock: Arc<dyn Supply> = Arc::new(Clock(Arc::clone(&self.0)));
         Ok(dev.provide(clock)?)
     }
@@ -56,7 +56,7 @@ impl Driver for Observer {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,observer")];
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let observe = Arc::clone(&self.observe);
         dev.action("observe", move || observe())?;
         if self.fails { Err(ProbeError::Device("will not start")) } else { Ok(()) }
@@ -180,7 +180,7 @@ impl Driver for Plain {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,plain")];
     type Data<'b> = ();
 
-    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use alloc::sync::{Arc, Weak};
 
 use super::{Line, LineUse, Supply, SupplyError};
-use crate::binding::{Bound, ResourceError};
+use crate::binding::{BindingState, ResourceError};
 use crate::claim::Holder;
 use crate::device::{Device, NodeId, SupplierKind};
 
@@ -16,11 +16,11 @@ pub(crate) struct CountedSupply {
 }
 
 impl CountedSupply {
-    pub(crate) fn new(bound: &Bound, provider: NodeId, supply: Arc<dyn Supply>) -> Self {
+    pub(crate) fn new(bound: &BindingState, provider: NodeId, supply: Arc<dyn Supply>) -> Self {
         Self { device: Arc::downgrade(bound.device()), holder: bound.holder().clone(), provider, supply }
     }
 
-    fn with<R>(&self, act: impl FnOnce(&Bound) -> Result<R, SupplyError>) -> Result<R, SupplyError> {
+    fn with<R>(&self, act: impl FnOnce(&BindingState) -> Result<R, SupplyError>) -> Result<R, SupplyError> {
         let binding = self.device.upgrade().and_then(|device| device.binding());
         // A later binding of the device, even by the same driver, is a different user.
         let binding = binding.filter(|b| *b.bound().holder() == self.holder).ok_or(SupplyError::Gone)?;
@@ -28,7 +28,7 @@ impl CountedSupply {
     }
 
     /// The line; as firmware lists it for the device, if it does.
-    fn line(&self, bound: &Bound, node: NodeId, kind: SupplierKind, args: &[u32]) -> Line {
+    fn line(&self, bound: &BindingState, node: NodeId, kind: SupplierKind, args: &[u32]) -> Line {
         let listed = bound.desc().suppliers.iter().find(|s| {
             s.node == self.provider && s.kind == kind && s.args == args && (node == s.target || node == self.provider)
         });
@@ -37,7 +37,7 @@ impl CountedSupply {
     }
 
     /// The binding's use of the line, made if there is none.
-    fn line_use(&self, bound: &Bound, line: Line) -> Result<Arc<LineUse>, SupplyError> {
+    fn line_use(&self, bound: &BindingState, line: Line) -> Result<Arc<LineUse>, SupplyError> {
         LineUse::of(bound, line, &self.supply).map_err(|error| match error {
             ResourceError::Held(conflict) => SupplyError::Held(conflict),
             ResourceError::Unbinding => SupplyError::Gone,

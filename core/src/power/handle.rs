@@ -6,7 +6,7 @@ use alloc::sync::{Arc, Weak};
 use core::fmt;
 
 use super::{Line, LineUse, Supply, SupplyError};
-use crate::binding::{Bound, ResourceError};
+use crate::binding::{BindingState, ResourceError};
 use crate::device::SupplierKind;
 use crate::driver::ProbeError;
 use crate::system::System;
@@ -35,7 +35,7 @@ pub struct SupplyUse {
 }
 
 impl SupplyUse {
-    fn new(bound: &Bound, line: Option<Arc<LineUse>>) -> Self {
+    fn new(bound: &BindingState, line: Option<Arc<LineUse>>) -> Self {
         Self { machine: Arc::downgrade(bound.system()), line }
     }
 
@@ -95,7 +95,7 @@ impl fmt::Debug for SupplyUse {
 }
 
 /// Use of the device's clock number `index`, which the core has switched on.
-pub(super) fn clock(bound: &Bound, index: usize) -> Result<SupplyUse, ResourceError> {
+pub(super) fn clock(bound: &BindingState, index: usize) -> Result<SupplyUse, ResourceError> {
     let absent = ResourceError::Absent { kind: "clock", index };
     let need = bound.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Clock).nth(index).ok_or(absent)?;
     let line = super::line_uses(bound).lock().get(&Line::of(need, SupplierKind::Clock)).cloned();
@@ -103,7 +103,7 @@ pub(super) fn clock(bound: &Bound, index: usize) -> Result<SupplyUse, ResourceEr
 }
 
 /// Use of the regulator that property `NAME-supply` of the device refers to.
-pub(super) fn regulator(bound: &Bound, name: &str) -> Result<SupplyUse, ProbeError> {
+pub(super) fn regulator(bound: &BindingState, name: &str) -> Result<SupplyUse, ProbeError> {
     let property = format!("{name}-supply");
     let need = bound.desc().suppliers.iter().find(|s| *s.property == property);
     let need = need.ok_or_else(|| ResourceError::AbsentSupply(Box::from(property)))?;

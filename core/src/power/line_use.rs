@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use super::{Line, Supply, SupplyError};
-use crate::binding::{Bound, Entry, ResourceError, ResourceKind, UnwindCtx};
+use crate::binding::{BindingState, Entry, ResourceError, ResourceKind, UnwindCtx};
 use crate::claim::{Claim, Mode, Provider, Subject};
 use crate::device::{NodeId, Supplier, SupplierKind};
 use crate::event::Outcome;
@@ -20,12 +20,12 @@ use crate::system::System;
 type LineUses = Mutex<BTreeMap<Line, Arc<LineUse>>>;
 
 /// Lines of `bound`, by name.
-pub(super) fn line_uses(bound: &Bound) -> Arc<LineUses> {
+pub(super) fn line_uses(bound: &BindingState) -> Arc<LineUses> {
     bound.slots.get_or_default()
 }
 
 /// True while `bound` has any.
-pub(crate) fn holds_lines(bound: &Bound) -> bool {
+pub(crate) fn holds_lines(bound: &BindingState) -> bool {
     bound.slots.get::<LineUses>().is_some_and(|uses| !uses.lock().is_empty())
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct LineUse {
 
 impl LineUse {
     /// The use of `line` by `bound`; made, switched off, if there is none.
-    pub(super) fn of(bound: &Bound, line: Line, supply: &Arc<dyn Supply>) -> Result<Arc<Self>, ResourceError> {
+    pub(super) fn of(bound: &BindingState, line: Line, supply: &Arc<dyn Supply>) -> Result<Arc<Self>, ResourceError> {
         if let Some(known) = line_uses(bound).lock().get(&line) {
             return Ok(Arc::clone(known));
         }
@@ -60,7 +60,7 @@ impl LineUse {
         Ok(made)
     }
 
-    fn new(bound: &Bound, line: Line, supply: &Arc<dyn Supply>) -> Result<Arc<Self>, ResourceError> {
+    fn new(bound: &BindingState, line: Line, supply: &Arc<dyn Supply>) -> Result<Arc<Self>, ResourceError> {
         let machine = bound.system();
         // A guest resets the device at any time, without regard for other users.
         let alone = line.kind == SupplierKind::Reset && bound.holder().is_pass_through();
@@ -119,7 +119,7 @@ impl Line {
 
 /// Switches on all lines of `kind` that the device of `bound` lists, in firmware order. Lines that were pinned since
 /// its last binding become uses of this one.
-pub(crate) fn acquire(bound: &Bound, kind: SupplierKind, point: FaultPoint) -> Result<(), ResourceError> {
+pub(crate) fn acquire(bound: &BindingState, kind: SupplierKind, point: FaultPoint) -> Result<(), ResourceError> {
     for need in bound.desc().suppliers.iter().filter(|s| s.kind == kind) {
         let machine = bound.system();
         if bound.registry().is_ignored(bound.device().node(), need.node) {

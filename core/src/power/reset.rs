@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::{Line, LineUse, SupplyError};
-use crate::binding::{Bound, ResourceError};
+use crate::binding::{BindingState, ResourceError};
 use crate::device::SupplierKind;
 use crate::event::EventKind;
 use crate::lifecycle::Quiesced;
@@ -26,7 +26,7 @@ pub struct ResetLine {
 
 impl ResetLine {
     /// The lines that the device of `bound` lists; `None` when there are none.
-    pub(crate) fn of(bound: &Bound) -> Option<Self> {
+    pub(crate) fn of(bound: &BindingState) -> Option<Self> {
         let uses = super::line_uses(bound);
         let uses = uses.lock();
         let listed = bound.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Reset);
@@ -94,7 +94,7 @@ impl fmt::Debug for ResetLine {
 
 /// Resets a device whose reset failed when its pass-through user closed it: it cannot be bound or opened before a reset
 /// has succeeded (P12).
-pub(crate) fn reset_after_user(bound: &Bound) -> Result<(), ResourceError> {
+pub(crate) fn reset_after_user(bound: &BindingState) -> Result<(), ResourceError> {
     let left = &bound.device().left_by_user;
     // Pairs with the release of the unbind that left it set, which comes before this reset.
     if !left.load(Ordering::Acquire) {
@@ -108,7 +108,7 @@ pub(crate) fn reset_after_user(bound: &Bound) -> Result<(), ResourceError> {
 }
 
 /// Quiesces a device that its driver could not stop, by holding it in reset, if it has reset lines without other users.
-pub(crate) fn quiesce_by_reset(bound: &Bound) -> Option<Quiesced> {
+pub(crate) fn quiesce_by_reset(bound: &BindingState) -> Option<Quiesced> {
     // A provider of pinned lines must keep them on, so it cannot be reset.
     let needed = bound.system().supplies().pins_lines_of(bound.device().node());
     let lines = ResetLine::of(bound).filter(|_| !needed)?;

@@ -9,7 +9,7 @@ use crate::binding::{Bound, ResourceError};
 use crate::device::NodeId;
 use crate::error::ProbeError;
 
-impl Bound {
+impl Bound<'_> {
     /// Service `T` of the supplier at `node`; defers until that device is bound. From then on the supplier is linked to
     /// this binding: it is not unbound before this binding has ended (P6).
     ///
@@ -18,13 +18,13 @@ impl Bound {
     /// [`ResourceError::NotProvided`] when it is bound and provides no `T`, [`ResourceError::SupplierCycle`] when it uses
     /// this device itself, directly or through others; an event names them.
     pub fn supplier<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId) -> Result<Arc<T>, ProbeError> {
-        self.check_link()?;
-        let service = self.take_service::<T>(node)?;
+        self.state.check_link()?;
+        let service = self.state.take_service::<T>(node)?;
         // Never the provider itself: one user could switch off a line that another one needs.
         let service: Box<dyn Any> = Box::new(service);
         let service: Box<dyn Any> = match service.downcast::<Arc<dyn Supply>>() {
             Ok(supply) => {
-                let counted: Arc<dyn Supply> = Arc::new(CountedSupply::new(self, node, *supply));
+                let counted: Arc<dyn Supply> = Arc::new(CountedSupply::new(self.state, node, *supply));
                 Box::new(counted)
             }
             Err(other) => other,
@@ -40,7 +40,7 @@ impl Bound {
     ///
     /// [`ResourceError::AbsentSupply`] without such a property, and those of [`supplier`](Self::supplier).
     pub fn regulator(&self, name: &str) -> Result<SupplyUse, ProbeError> {
-        handle::regulator(self, name)
+        handle::regulator(self.state, name)
     }
 
     /// Use of the device's clock number `index` (the `clocks` entries, from 0), which is on when probe begins and may
@@ -50,12 +50,12 @@ impl Bound {
     ///
     /// [`ResourceError::Absent`] when there is no such entry.
     pub fn clock(&self, index: usize) -> Result<SupplyUse, ResourceError> {
-        handle::clock(self, index)
+        handle::clock(self.state, index)
     }
 
     /// The device's reset lines; `None` when firmware lists none. Each use is refused while another user holds one of
     /// them.
     pub fn reset_line(&self) -> Option<ResetLine> {
-        ResetLine::of(self)
+        ResetLine::of(self.state)
     }
 }

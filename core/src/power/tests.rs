@@ -37,7 +37,7 @@ impl Driver for Provider {
     const NAME: &'static str = "provider";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,lines")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         Ok(dev.provide::<dyn Supply>(Arc::new(Lines(Arc::clone(&self.0))))?)
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
@@ -54,7 +54,7 @@ impl Driver for User {
     const NAME: &'static str = "user";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,user")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let _published = dev.dma().coherent(64)?.device_addr();
         if self.fails { Err(ProbeError::Device("it does not respond")) } else { Ok(()) }
     }
@@ -158,7 +158,7 @@ impl Driver for Orderly {
     const NAME: &'static str = "orderly";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,orderly")];
     type Data<'b> = ();
-    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
         Ok(())
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {

@@ -95,7 +95,7 @@ impl Env for ExampleEnv {
     fn emit(&self, _: &Event) {}
 }
 
-type Script = Box<dyn for<'b> Fn(&'b Bound) -> Result<(), ProbeError> + Send + Sync>;
+type Script = Box<dyn for<'b> Fn(Bound<'b>) -> Result<(), ProbeError> + Send + Sync>;
 
 struct Example(Script);
 
@@ -104,7 +104,7 @@ impl Driver for Example {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,example")];
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         (self.0)(dev)
     }
 
@@ -126,7 +126,7 @@ impl Driver for Clock {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,clock")];
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         Ok(dev.provide::<dyn Supply>(Arc::new(Clock))?)
     }
 
@@ -148,7 +148,7 @@ pub fn machine() -> Handle {
 }
 
 /// Binds the device to a driver whose probe is `script`, and unbinds it. Panics when the probe fails.
-pub fn bind(script: impl for<'b> Fn(&'b Bound) -> Result<(), ProbeError> + Send + Sync + 'static) {
+pub fn bind(script: impl for<'b> Fn(Bound<'b>) -> Result<(), ProbeError> + Send + Sync + 'static) {
     let machine = machine();
     let mut clock = DeviceDesc::new("clock");
     clock.compatible.push("acme,clock".into());

@@ -3,7 +3,7 @@
 use bindery::binding::Bound;
 use bindery::driver::ProbeError;
 
-fn probe(dev: &Bound) -> Result<(), ProbeError> {
+fn probe(dev: Bound<'_>) -> Result<(), ProbeError> {
     let regs = dev.mmio(0)?;
     dev.action("switch off", move || drop(regs.write32(0, 0)))?;
     Ok(())

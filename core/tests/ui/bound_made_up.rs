@@ -1,20 +1,11 @@
-// Having a `&Bound` proves that the device is bound: only the core makes one, and it cannot be copied or owned.
-
-use std::sync::Arc;
+// Having a `Bound` proves that the device is bound: only the core makes one.
 
 use bindery::binding::Bound;
-use bindery::device::Device;
-use bindery::driver::DmaOwner;
-use bindery::machine::Machine;
 
-fn made_up(machine: Arc<Machine>, device: Arc<Device>) -> Bound {
-    Bound::new(machine, device, DmaOwner::Kernel)
-}
-
-fn copied(bound: &Bound) -> Bound {
-    bound.clone()
+fn made_up<'b>() -> Bound<'b> {
+    Bound { tag: 0, state: todo!() }
 }
 
 fn main() {
-    let _ = (made_up, copied);
+    let _ = made_up;
 }

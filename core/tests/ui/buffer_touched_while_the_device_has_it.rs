@@ -3,7 +3,7 @@
 use bindery::binding::Bound;
 use bindery::dma::{Direction, DmaError};
 
-fn slice_kept(dev: &Bound) -> Result<(), DmaError> {
+fn slice_kept(dev: Bound<'_>) -> Result<(), DmaError> {
     let mut buffer = dev.dma().buffer(4096)?;
     let bytes = buffer.as_mut_slice();
     let lent = dev.dma().map(buffer, Direction::ToDevice)?;
@@ -12,7 +12,7 @@ fn slice_kept(dev: &Bound) -> Result<(), DmaError> {
     Ok(())
 }
 
-fn buffer_kept(dev: &Bound) -> Result<(), DmaError> {
+fn buffer_kept(dev: Bound<'_>) -> Result<(), DmaError> {
     let buffer = dev.dma().buffer(4096)?;
     let lent = dev.dma().map(buffer, Direction::FromDevice)?;
     let _first = buffer.as_slice()[0];

@@ -13,7 +13,7 @@ impl Driver for Widget {
     const MATCHES: &'static [Match] = &[];
     type Data<'b> = Coherent<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Coherent<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Coherent<'b>, ProbeError> {
         Ok(dev.dma().coherent(4096)?)
     }
 

@@ -15,7 +15,7 @@ impl Driver for Widget {
     const MATCHES: &'static [Match] = &[];
     type Data<'b> = ();
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<(), ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<(), ProbeError> {
         *KEPT.lock().unwrap() = Some(dev.dma().coherent(4096)?);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use bindery::binding::Bound;
 use bindery::driver::ProbeError;
 
-fn probe(dev: &Bound) -> Result<(), ProbeError> {
+fn probe(dev: Bound<'_>) -> Result<(), ProbeError> {
     let scratch = dev.dma().coherent(4096)?;
     scratch.release();
     scratch.write_bytes(0, &[1]);

@@ -3,9 +3,9 @@
 use bindery::binding::Bound;
 use bindery::driver::ProbeError;
 
-fn probe(dev: &Bound) -> Result<(), ProbeError> {
+fn probe(dev: Bound<'_>) -> Result<(), ProbeError> {
     let group = dev.devres_group();
-    let scratch = group.scope().dma().coherent(4096)?;
+    let scratch = group.bound().dma().coherent(4096)?;
     group.release();
     scratch.write_bytes(0, &[1]);
     Ok(())

@@ -12,7 +12,7 @@ impl Driver for Widget {
     const MATCHES: &'static [Match] = &[];
     type Data<'b> = &'b str;
 
-    fn probe<'b>(&self, _: &'b Bound) -> Result<&'b str, ProbeError> {
+    fn probe<'b>(&self, _: Bound<'b>) -> Result<&'b str, ProbeError> {
         Ok(&self.settings)
     }
 

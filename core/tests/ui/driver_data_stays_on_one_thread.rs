@@ -13,7 +13,7 @@ impl Driver for Widget {
     const MATCHES: &'static [Match] = &[];
     type Data<'b> = Rc<Cell<u32>>;
 
-    fn probe<'b>(&self, _: &'b Bound) -> Result<Rc<Cell<u32>>, ProbeError> {
+    fn probe<'b>(&self, _: Bound<'b>) -> Result<Rc<Cell<u32>>, ProbeError> {
         Ok(Rc::new(Cell::new(0)))
     }
 

@@ -10,7 +10,7 @@ struct Driver {
     kept: Mutex<Option<Irq<'static>>>,
 }
 
-fn probe(driver: &Driver, dev: &Bound) -> Result<(), ProbeError> {
+fn probe(driver: &Driver, dev: Bound<'_>) -> Result<(), ProbeError> {
     *driver.kept.lock().unwrap() = Some(dev.irq(0)?);
     Ok(())
 }

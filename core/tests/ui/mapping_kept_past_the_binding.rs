@@ -7,7 +7,7 @@ use bindery::dma::{Direction, DmaError, Mapped};
 
 static KEPT: Mutex<Option<Mapped<'static>>> = Mutex::new(None);
 
-fn probe(dev: &Bound) -> Result<(), DmaError> {
+fn probe(dev: Bound<'_>) -> Result<(), DmaError> {
     let buffer = dev.dma().buffer(4096)?;
     *KEPT.lock().unwrap() = Some(dev.dma().map(buffer, Direction::ToDevice)?);
     Ok(())

@@ -5,7 +5,7 @@ use bindery::binding::Bound;
 use bindery::driver::ProbeError;
 use bindery::mem::FreedRun;
 
-fn probe(dev: &Bound) -> Result<(), ProbeError> {
+fn probe(dev: Bound<'_>) -> Result<(), ProbeError> {
     let ring = dev.dma().coherent(4096)?;
     let frames = dev.iommu_provider().memory().frames();
     let _ = frames.free(FreedRun::new(ring.memory().phys(), 1));

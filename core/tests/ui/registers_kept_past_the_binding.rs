@@ -7,7 +7,7 @@ use bindery::driver::ProbeError;
 
 static KEPT: Mutex<Option<Mmio<'static>>> = Mutex::new(None);
 
-fn probe(dev: &Bound) -> Result<(), ProbeError> {
+fn probe(dev: Bound<'_>) -> Result<(), ProbeError> {
     *KEPT.lock().unwrap() = Some(dev.mmio(0)?);
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bindery::binding::Bound;
 use bindery::driver::ProbeError;
 
-fn probe(dev: &Bound) -> Result<(), ProbeError> {
+fn probe(dev: Bound<'_>) -> Result<(), ProbeError> {
     let regs = dev.mmio(0)?;
     dev.provide(Arc::new(regs))?;
     Ok(())

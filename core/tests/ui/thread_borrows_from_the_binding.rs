@@ -2,7 +2,7 @@
 
 use bindery::binding::Bound;
 
-fn probe(dev: &Bound) {
+fn probe(dev: Bound<'_>) {
     std::thread::spawn(move || dev.name().len());
 }
 

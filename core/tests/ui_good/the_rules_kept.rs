@@ -25,13 +25,13 @@ impl Driver for Widget {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
     type Data<'b> = State<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<State<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<State<'b>, ProbeError> {
         let regs = dev.mmio(0)?;
         let ring = dev.dma().coherent(4096)?;
         *self.kept.lock().unwrap() = Some((regs.handle(), ring.memory()));
 
         let group = dev.devres_group();
-        let scratch = group.scope().dma().coherent(4096)?;
+        let scratch = group.bound().dma().coherent(4096)?;
         scratch.write_bytes(0, &[1]);
         group.release();
 

@@ -39,7 +39,7 @@ impl Driver for CpgMssr {
     const SUPPRESS_BIND_ATTRS: bool = true;
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let regs = dev.mmio(0)?;
         if regs.size() < regs::WINDOW {
             return Err(ProbeError::Device("the register window is too small"));

@@ -37,7 +37,7 @@ pub enum Instance<'b> {
     /// A root, which handles the faults of all its leaves.
     Root {
         /// Its binding.
-        dev: &'b Bound,
+        dev: Bound<'b>,
         /// The contexts.
         root: Arc<Root>,
     },
@@ -74,7 +74,7 @@ impl Driver for IpmmuVmsa {
     ];
     type Data<'b> = Instance<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Instance<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Instance<'b>, ProbeError> {
         let layout = layout(dev);
         // The root comes first: without it, a leaf is deferred before it touches the hardware.
         let main = dev.references(MAIN).next().map(|(node, _)| node);
@@ -101,18 +101,18 @@ impl Driver for IpmmuVmsa {
 
     fn interrupt(data: &Instance<'_>, _: usize) -> IrqReturn {
         match data {
-            Instance::Root { dev, root } => handle_faults(dev, root).unwrap_or(IrqReturn::None),
+            Instance::Root { dev, root } => handle_faults(*dev, root).unwrap_or(IrqReturn::None),
             Instance::Leaf => IrqReturn::None,
         }
     }
 }
 
-fn layout(dev: &Bound) -> &'static Layout {
+fn layout(dev: Bound<'_>) -> &'static Layout {
     let gen4 = |c: &Arc<str>| matches!(&**c, "renesas,ipmmu-r8a779a0" | "renesas,rcar-gen4-ipmmu-vmsa");
     if dev.desc().compatible.iter().any(gen4) { &GEN4 } else { &GEN3 }
 }
 
-fn start_root(dev: &Bound, regs: Regs) -> Result<Instance<'_>, ProbeError> {
+fn start_root(dev: Bound<'_>, regs: Regs) -> Result<Instance<'_>, ProbeError> {
     let root = Root::new(dev, regs)?;
     let last = Arc::clone(&root);
     dev.action("contexts off", move || last.shut_down())?;
@@ -122,7 +122,7 @@ fn start_root(dev: &Bound, regs: Regs) -> Result<Instance<'_>, ProbeError> {
     Ok(Instance::Root { dev, root })
 }
 
-fn start_leaf(dev: &Bound, regs: Regs, root: Arc<Root>) -> Result<Instance<'_>, ProbeError> {
+fn start_leaf(dev: Bound<'_>, regs: Regs, root: Arc<Root>) -> Result<Instance<'_>, ProbeError> {
     let leaf = Leaf::new(dev.name(), regs, root)?;
     let last = Arc::clone(&leaf);
     dev.action("contexts off", move || last.shut_down())?;
@@ -131,7 +131,7 @@ fn start_leaf(dev: &Bound, regs: Regs, root: Arc<Root>) -> Result<Instance<'_>, 
 }
 
 /// Reports and clears all faults.
-fn handle_faults(dev: &Bound, root: &Root) -> Result<IrqReturn, IoError> {
+fn handle_faults(dev: Bound<'_>, root: &Root) -> Result<IrqReturn, IoError> {
     let mut handled = IrqReturn::None;
     for number in root.layout().usable() {
         let status = root.regs.read(number, regs::IMSTR)?;

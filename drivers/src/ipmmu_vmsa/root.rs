@@ -55,7 +55,7 @@ pub struct Root {
 
 impl Root {
     /// Takes over the hardware in any state: disables all contexts and invalidates their translations.
-    pub(super) fn new(dev: &Bound, regs: Regs) -> Result<Arc<Self>, IoError> {
+    pub(super) fn new(dev: Bound<'_>, regs: Regs) -> Result<Arc<Self>, IoError> {
         let iommu = dev.iommu_provider();
         let root = Self {
             name: dev.name().into(),

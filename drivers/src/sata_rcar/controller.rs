@@ -27,7 +27,7 @@ const STOP: Duration = Duration::from_millis(50);
 
 /// The controller of one port.
 pub(super) struct Controller<'b> {
-    dev: &'b Bound,
+    dev: Bound<'b>,
     regs: Mmio<'b>,
     /// The link went down or came up since [`clear_link_change`](Self::clear_link_change). `SError` is the only record of
     /// that, so whoever clears it sets this.
@@ -35,7 +35,7 @@ pub(super) struct Controller<'b> {
 }
 
 impl<'b> Controller<'b> {
-    pub(super) fn new(dev: &'b Bound) -> Result<Self, ResourceError> {
+    pub(super) fn new(dev: Bound<'b>) -> Result<Self, ResourceError> {
         Ok(Self { dev, regs: dev.mmio(0)?, link_changed: AtomicBool::new(false) })
     }
 

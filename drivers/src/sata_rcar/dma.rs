@@ -38,7 +38,7 @@ impl Transfer<'_> {
 
 impl<'b> DmaArea<'b> {
     /// Allocates the table and the buffers. The controller must have been shown to be quiesced before.
-    pub(super) fn new(dev: &'b Bound) -> Result<Self, DmaError> {
+    pub(super) fn new(dev: Bound<'b>) -> Result<Self, DmaError> {
         let dma = dev.dma();
         dma.set_mask(32)?;
         let table = dma.coherent_slice(regs::PRD_ENTRIES)?;

@@ -28,7 +28,7 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Executor of commands. Callers ensure that there is one at a time.
 pub(super) struct Host<'b> {
-    pub(super) dev: &'b Bound,
+    pub(super) dev: Bound<'b>,
     pub(super) controller: Controller<'b>,
     pub(super) irq: Irq<'b>,
     /// The driver is being unbound: no new command is started, and the running one is aborted soon.

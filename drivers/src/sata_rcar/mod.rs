@@ -28,7 +28,7 @@ impl Driver for SataRcar {
         &[Match::compatible("renesas,rcar-gen3-sata"), Match::compatible("renesas,sata-r8a7795")];
     type Data<'b> = Port<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Port<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Port<'b>, ProbeError> {
         Port::start(dev)
     }
 

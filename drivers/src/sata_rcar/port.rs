@@ -47,7 +47,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 impl<'b> Port<'b> {
     /// Starts the controller and the disk.
-    pub(super) fn start(dev: &'b Bound) -> Result<Self, ProbeError> {
+    pub(super) fn start(dev: Bound<'b>) -> Result<Self, ProbeError> {
         let controller = Controller::new(dev)?;
         if !controller.reset()? {
             return Err(ProbeError::Device("the DMA engine runs on in reset"));

@@ -24,7 +24,7 @@ impl Driver for Sysc {
     const MATCHES: &'static [Match] = &[Match::compatible("renesas,r8a7795-sysc")];
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let regs = dev.mmio(0)?;
         if regs.size() < regs::WINDOW {
             return Err(ProbeError::Device("the register window is too small"));

@@ -103,7 +103,7 @@ impl Driver for Vfio {
     const DMA: DmaOwner = DmaOwner::PassThrough;
     type Data<'b> = Device<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Device<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Device<'b>, ProbeError> {
         let owner = dev.pass_through().ok_or(ProbeError::Device("its DMA is not given away"))?;
         let ioas = owner.io_address_space().ok_or(ProbeError::Device("no IOMMU domain to give away"))?;
         // Without a reset the next user would get the device in the state that the last one left (P12).

@@ -14,7 +14,7 @@ pub struct Master;
 
 /// Driver data. Probe allocates 2048 bytes, as the disk controller's driver does for its table.
 pub struct Buffers<'b> {
-    dev: &'b Bound,
+    dev: Bound<'b>,
     buffers: Mutex<Vec<Coherent<'b>>>,
 }
 
@@ -44,7 +44,7 @@ impl Driver for Master {
     ];
     type Data<'b> = Buffers<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Buffers<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Buffers<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
         let buffers = Buffers { dev, buffers: Mutex::default() };
         buffers.alloc(2048)?;

@@ -122,7 +122,7 @@ impl Driver for ClockUser {
     const NAME: &'static str = "keeper";
     const MATCHES: &'static [Match] = &[Match::compatible("test,keeper")];
     type Data<'b> = ();
-    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
         Ok(())
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {

@@ -20,7 +20,7 @@ impl Driver for MmuDriver {
     const MATCHES: &'static [Match] = &[Match::compatible("test,mmu")];
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let mmu = &self.0[dev.name()];
         mmu.reset();
         Ok(dev.iommu_provider().provide(mmu.iommu())?)
@@ -47,7 +47,7 @@ impl Driver for ResetDriver {
     const MATCHES: &'static [Match] = &[Match::compatible("test,reset")];
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         Ok(dev.provide::<dyn Supply>(Arc::new(Resets))?)
     }
 
@@ -61,7 +61,7 @@ pub struct Master;
 
 /// Driver data of a master.
 pub struct MasterData<'b> {
-    dev: &'b Bound,
+    dev: Bound<'b>,
     coherent: Mutex<Vec<Coherent<'b>>>,
     /// Mapping, page, and the CPU address of the bytes.
     streaming: Mutex<Vec<(Mapped<'b>, PhysAddr, usize)>>,
@@ -150,7 +150,7 @@ impl Driver for Master {
     const MATCHES: &'static [Match] = &[Match::compatible("test,master")];
     type Data<'b> = MasterData<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<MasterData<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<MasterData<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
         Ok(MasterData {
             dev,

@@ -24,7 +24,7 @@ impl Driver for Consumer {
     const MATCHES: &'static [Match] = &[Match::compatible("bindery,consumer")];
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let supplier = &self.0;
         if supplier.driver().is_some() {
             return Ok(());

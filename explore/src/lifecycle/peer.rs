@@ -89,7 +89,7 @@ impl Driver for Phantom {
     const MATCHES: &'static [Match] = &[];
     type Data<'b> = Mmio<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Mmio<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Mmio<'b>, ProbeError> {
         Ok(dev.mmio(0)?)
     }
 
@@ -122,12 +122,12 @@ impl Driver for Peer {
     const MATCHES: &'static [Match] = &[];
     type Data<'b> = Data<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Data<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Data<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
         dev.provide(Arc::new(Mutex::new(0_u32)))?;
         dev.action("count", || ())?;
         let early = dev.devres_group();
-        early.scope().action("early", || ())?;
+        early.bound().action("early", || ())?;
         early.release();
         dev.add_child(DeviceDesc::new(CHILD))?;
         dev.regulator("vcc")?.enable().map_err(ResourceError::Supply)?;

@@ -265,7 +265,7 @@ mod tests {
             const NAME: &'static str = "gpu";
             const MATCHES: &'static [Match] = &[Match::compatible("t,gpu")];
             type Data<'b> = ();
-            fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+            fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
                 Ok(())
             }
             fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {

@@ -27,7 +27,7 @@ macro_rules! drivers {
             const DMA: DmaOwner = DmaOwner::$owner;
             type Data<'b> = ();
 
-            fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+            fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
                 if $name == "mmu" {
                     dev.iommu_provider().provide(Arc::new(Mmu))?;
                 }

@@ -184,7 +184,7 @@ impl Rig {
 /// Executes a test's closure with DMA memory.
 pub struct Master;
 pub struct Held<'b> {
-    pub dev: &'b Bound,
+    pub dev: Bound<'b>,
     pub coherent: Mutex<Vec<Coherent<'b>>>,
     pub lent: Mutex<Vec<Mapped<'b>>>,
     pub buffers: Mutex<Vec<DmaBuffer>>,
@@ -213,7 +213,7 @@ impl Driver for Master {
     const NAME: &'static str = "acme_master";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,master")];
     type Data<'b> = Held<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Held<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Held<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
         Ok(Held { dev, coherent: Mutex::default(), lent: Mutex::default(), buffers: Mutex::default() })
     }

@@ -143,7 +143,7 @@ fn f24_a_provider_that_is_not_there_yet_is_no_failure() {
 }
 
 /// Requests from a device's own work.
-type Work = fn(&bindery::binding::Bound);
+type Work = fn(bindery::binding::Bound<'_>);
 
 /// A device with a line of its own and a reset line, whose work is `work`: done in an interrupt, or in a call while another
 /// call is inside. The machine afterwards.

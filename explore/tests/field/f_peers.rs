@@ -20,7 +20,7 @@ impl Driver for Dmac {
     const NAME: &'static str = DMAC;
     const MATCHES: &'static [Match] = &[Match::compatible("acme,dmac")];
     type Data<'b> = MappedResource<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<MappedResource<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<MappedResource<'b>, ProbeError> {
         Ok(dev.dma().map_resource(SATA_BASE, 4, Direction::Bidirectional)?)
     }
     fn quiesce(_: &MappedResource<'_>) -> Result<Quiesced, QuiesceError> {

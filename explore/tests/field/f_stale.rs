@@ -31,7 +31,7 @@ impl Driver for Keeper {
     const NAME: &'static str = "keeper";
     const MATCHES: &'static [Match] = &[];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
         let (regs, irq) = (dev.mmio(0)?.handle(), dev.irq(0)?.handle());
         let kept = Kept { regs, irq, clock: dev.clock(0)?, reset: dev.reset_line().expect("it has one") };

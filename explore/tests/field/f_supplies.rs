@@ -98,7 +98,7 @@ impl Driver for Careful {
     const NAME: &'static str = "careful";
     const MATCHES: &'static [Match] = &[];
     type Data<'b> = Idle<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Idle<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Idle<'b>, ProbeError> {
         let idle = Idle { regs: dev.mmio(0)?, clock: dev.clock(0)?, said: Mutex::default() };
         idle.touch();
         dev.mark_quiesced(Quiesced::never_started());

@@ -37,7 +37,7 @@ pub fn name(machine: &Arc<Machine>, desc: &mut DeviceDesc) {
 ///
 /// One that the device names is found without touching any other: looking at another one takes its locks, which an explorer
 /// counts, and a reference that is held here for a moment may be its last, so that it would be torn down on this thread.
-pub fn machine_of(dev: &Bound) -> Arc<Machine> {
+pub fn machine_of(dev: Bound<'_>) -> Arc<Machine> {
     if let Some(named) = dev.property(NAMED) {
         let named = |m: &&Weak<Machine>| named == (m.as_ptr() as usize).to_ne_bytes();
         return EXPLORED.lock().unwrap().iter().find(named).and_then(Weak::upgrade).expect("its machine is known");

@@ -18,7 +18,7 @@ impl Driver for Server {
     const NAME: &'static str = "server";
     const MATCHES: &'static [Match] = &[Match::compatible("t,server")];
     type Data<'b> = Served<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Served<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Served<'b>, ProbeError> {
         Ok(Served { _irq: dev.irq(0)?, count: Arc::clone(&self.0) })
     }
     fn quiesce(_: &Served<'_>) -> Result<Quiesced, QuiesceError> {
@@ -36,7 +36,7 @@ impl Driver for Neighbour {
     const NAME: &'static str = "neighbour";
     const MATCHES: &'static [Match] = &[Match::compatible("t,neighbour")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         dev.irq(0)?;
         // The SERVER's device asks for service at this moment.
         machine_of(dev).interrupt(IrqLine(300));
@@ -50,12 +50,12 @@ impl Driver for Neighbour {
 /// Bound all the time; its interrupt comes while it is being unbound (in `quiesce`).
 struct Leaver;
 #[allow(dead_code)]
-struct Left<'b>(Irq<'b>, &'b Bound);
+struct Left<'b>(Irq<'b>, Bound<'b>);
 impl Driver for Leaver {
     const NAME: &'static str = "leaver";
     const MATCHES: &'static [Match] = &[Match::compatible("t,leaver")];
     type Data<'b> = Left<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Left<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Left<'b>, ProbeError> {
         Ok(Left(dev.irq(0)?, dev))
     }
     fn quiesce(l: &Left<'_>) -> Result<Quiesced, QuiesceError> {
@@ -168,7 +168,7 @@ impl Driver for OnFaultLine {
     const NAME: &'static str = "on-fault-line";
     const MATCHES: &'static [Match] = &[Match::compatible("t,on-fault-line")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         dev.irq(0)?;
         let _ = self.0.translate(0, 2, 0x1000, true);
         self.0.run_pending();
@@ -213,7 +213,7 @@ impl Driver for Waiter {
     const NAME: &'static str = "waiter";
     const MATCHES: &'static [Match] = &[Match::compatible("t,waiter")];
     type Data<'b> = Irq<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Irq<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Irq<'b>, ProbeError> {
         Ok(dev.irq(0)?)
     }
     fn quiesce(_: &Irq<'_>) -> Result<Quiesced, QuiesceError> {
@@ -240,7 +240,7 @@ impl Driver for Masker {
     const NAME: &'static str = "masker";
     const MATCHES: &'static [Match] = &[Match::compatible("t,masker")];
     type Data<'b> = Irq<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Irq<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Irq<'b>, ProbeError> {
         let irq = dev.irq(0)?;
         irq.mask();
         Ok(irq)
@@ -317,7 +317,7 @@ impl Driver for Honest {
     const NAME: &'static str = "honest";
     const MATCHES: &'static [Match] = &[Match::compatible("t,honest")];
     type Data<'b> = Asked<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Asked<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Asked<'b>, ProbeError> {
         Ok(Asked { _irq: dev.irq(0)?, count: Arc::clone(&self.0) })
     }
     fn quiesce(_: &Asked<'_>) -> Result<Quiesced, QuiesceError> {

@@ -10,7 +10,7 @@ impl Driver for Taker {
     const NAME: &'static str = "taker";
     const MATCHES: &'static [Match] = &[Match::compatible("t,taker")];
     type Data<'b> = Irq<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Irq<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Irq<'b>, ProbeError> {
         Ok(dev.irq(0)?)
     }
     fn quiesce(_: &Irq<'_>) -> Result<Quiesced, QuiesceError> {
@@ -60,7 +60,7 @@ fn of_one_device() {
         const NAME: &'static str = "both";
         const MATCHES: &'static [Match] = &[Match::compatible("t,both")];
         type Data<'b> = (Irq<'b>, Irq<'b>);
-        fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
+        fn probe<'b>(&self, dev: Bound<'b>) -> Result<Self::Data<'b>, ProbeError> {
             Ok((dev.irq(0)?, dev.irq(1)?))
         }
         fn quiesce(_: &Self::Data<'_>) -> Result<Quiesced, QuiesceError> {

@@ -11,7 +11,7 @@ impl Driver for Codec {
     const NAME: &'static str = "codec";
     const MATCHES: &'static [Match] = &[Match::compatible("t,codec")];
     type Data<'b> = Coherent<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Coherent<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Coherent<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
         let m = dev.dma().coherent(4096)?;
         dev.log(format_args!("memory at {} is {}", m.device_addr(), m.memory().phys()));

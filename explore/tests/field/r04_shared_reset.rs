@@ -14,7 +14,7 @@ impl Driver for Host {
     const NAME: &'static str = "host";
     const MATCHES: &'static [Match] = &[Match::compatible("t,host")];
     type Data<'b> = Port;
-    fn probe(&self, dev: &Bound) -> Result<Port, ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<Port, ProbeError> {
         Ok(Port { reset: dev.reset_line() })
     }
     fn quiesce(p: &Port) -> Result<Quiesced, QuiesceError> {
@@ -55,7 +55,7 @@ impl Driver for Leaky {
     const NAME: &'static str = "leaky";
     const MATCHES: &'static [Match] = &[Match::compatible("t,leaky")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         *self.0.lock().unwrap() = dev.reset_line();
         Ok(())
     }
@@ -153,7 +153,7 @@ impl Driver for Soft {
     const NAME: &'static str = "soft";
     const MATCHES: &'static [Match] = &[Match::compatible("t,soft"), Match::compatible("t,runs-on")];
     type Data<'b> = SoftData;
-    fn probe(&self, dev: &Bound) -> Result<SoftData, ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<SoftData, ProbeError> {
         let stops = &*dev.desc().compatible[0] == "t,soft";
         if !stops {
             let _known = dev.dma().coherent(64)?.device_addr();

@@ -23,7 +23,7 @@ impl Driver for Provider {
     const NAME: &'static str = "pins";
     const MATCHES: &'static [Match] = &[Match::compatible("t,pins")];
     type Data<'b> = Arc<Mutex<bool>>;
-    fn probe(&self, dev: &Bound) -> Result<Arc<Mutex<bool>>, ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<Arc<Mutex<bool>>, ProbeError> {
         let alive = Arc::new(Mutex::new(true));
         dev.provide::<dyn Pins>(Arc::new(Chip { alive: Arc::clone(&alive), _regs: None }))?;
         Ok(alive)
@@ -42,7 +42,7 @@ impl Driver for Consumer {
     const NAME: &'static str = "led";
     const MATCHES: &'static [Match] = &[Match::compatible("t,led")];
     type Data<'b> = Held;
-    fn probe(&self, dev: &Bound) -> Result<Held, ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<Held, ProbeError> {
         Ok(Held { pins: dev.supplier::<dyn Pins>(self.0)? })
     }
     fn quiesce(_: &Held) -> Result<Quiesced, QuiesceError> {
@@ -121,7 +121,7 @@ impl Driver for Hasty {
     const NAME: &'static str = "hasty";
     const MATCHES: &'static [Match] = &[Match::compatible("t,hasty")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         dev.provide::<dyn Pins>(Arc::new(Chip { alive: Arc::new(Mutex::new(false)), _regs: None }))?;
         let m = machine_of(dev);
         std::thread::spawn(move || {
@@ -260,7 +260,7 @@ fn every_service_that_is_used_is_a_link_that_the_control_tree_shows() {
 
 /// A service that a bound driver asks for late, by a call of its user, with a provider that uses the asker: refused by name.
 struct Late(Mutex<Option<NodeId>>);
-struct LateData<'b>(&'b Bound);
+struct LateData<'b>(Bound<'b>);
 impl LateData<'_> {
     fn take(&self, node: NodeId) -> Result<(), ProbeError> {
         self.0.supplier::<dyn Pins>(node).map(|_| ())
@@ -270,7 +270,7 @@ impl Driver for Late {
     const NAME: &'static str = "late";
     const MATCHES: &'static [Match] = &[Match::compatible("t,late")];
     type Data<'b> = LateData<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<LateData<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<LateData<'b>, ProbeError> {
         dev.provide::<dyn Pins>(Arc::new(Chip { alive: Arc::new(Mutex::new(true)), _regs: None }))?;
         Ok(LateData(dev))
     }

@@ -26,7 +26,7 @@ const EVERYWHERE: [Where; 6] =
 type Act = Arc<dyn Fn(&Arc<Machine>, &str) + Send + Sync>;
 struct Hot(Where, Act);
 struct Port<'b> {
-    dev: &'b Bound,
+    dev: Bound<'b>,
     _irq: Irq<'b>,
     at: Where,
     act: Act,
@@ -45,7 +45,7 @@ impl Driver for Hot {
     const NAME: &'static str = "hot";
     const MATCHES: &'static [Match] = &[Match::compatible("t,hot")];
     type Data<'b> = Port<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Port<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Port<'b>, ProbeError> {
         let act = Arc::clone(&self.1);
         if self.0 == Where::Probe {
             act(&machine_of(dev), dev.name());
@@ -80,7 +80,7 @@ impl Driver for Still {
     const NAME: &'static str = "still";
     const MATCHES: &'static [Match] = &[Match::compatible("t,still")];
     type Data<'b> = ();
-    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
         Ok(())
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {

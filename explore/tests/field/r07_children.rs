@@ -11,7 +11,7 @@ impl Driver for Child {
     const NAME: &'static str = "child";
     const MATCHES: &'static [Match] = &[Match::compatible("t,child")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         self.0.fetch_add(1, Ordering::Relaxed);
         dev.action("nothing", || ())?;
         Ok(())
@@ -36,7 +36,7 @@ impl Driver for Glue {
     const NAME: &'static str = "glue";
     const MATCHES: &'static [Match] = &[Match::compatible("t,glue")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let m = machine_of(dev);
         let me = m.device(dev.name()).unwrap().node();
         m.add_device(child_of(me)).map_err(|e| {
@@ -167,7 +167,7 @@ impl Driver for LinkedGlue {
     const NAME: &'static str = "linked-glue";
     const MATCHES: &'static [Match] = &[Match::compatible("t,linked-glue")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let m = machine_of(dev);
         let me = m.device(dev.name()).unwrap().node();
         let mut c = child_of(me);
@@ -247,7 +247,7 @@ struct Hub {
     end: End,
     ports: &'static [&'static str],
 }
-struct Ports<'b>(&'b Bound);
+struct Ports<'b>(Bound<'b>);
 fn port(name: &str) -> DeviceDesc {
     dev(name, "t,port")
 }
@@ -255,7 +255,7 @@ impl Driver for Hub {
     const NAME: &'static str = "hub";
     const MATCHES: &'static [Match] = &[Match::compatible("t,hub")];
     type Data<'b> = Ports<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Ports<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Ports<'b>, ProbeError> {
         let mut last = None;
         for name in self.ports {
             last = Some(dev.add_child(port(name))?);
@@ -290,7 +290,7 @@ impl Driver for Port {
     const NAME: &'static str = "port";
     const MATCHES: &'static [Match] = &[Match::compatible("t,port")];
     type Data<'b> = PortData;
-    fn probe(&self, dev: &Bound) -> Result<PortData, ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<PortData, ProbeError> {
         if !dev.name().ends_with("-leaf") {
             dev.add_child(port(&format!("{}-leaf", dev.name())))?;
         }

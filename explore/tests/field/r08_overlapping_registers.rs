@@ -14,7 +14,7 @@ macro_rules! drv {
             const NAME: &'static str = $n;
             const MATCHES: &'static [Match] = &[Match::compatible($c)];
             type Data<'b> = Mmio<'b>;
-            fn probe<'b>(&self, dev: &'b Bound) -> Result<Mmio<'b>, ProbeError> {
+            fn probe<'b>(&self, dev: Bound<'b>) -> Result<Mmio<'b>, ProbeError> {
                 let r = dev.$mmio(0)?;
                 r.read32(0)?;
                 Ok(r)

@@ -17,7 +17,7 @@ impl Driver for Capture {
     const NAME: &'static str = "capture";
     const MATCHES: &'static [Match] = &[Match::compatible("t,capture")];
     type Data<'b> = Cap<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Cap<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Cap<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
         let dma = dev.dma();
         if let Some(bits) = self.0 {

@@ -14,7 +14,7 @@ impl Driver for Gpu {
     const NAME: &'static str = "gpu";
     const MATCHES: &'static [Match] = &[Match::compatible("t,gpu")];
     type Data<'b> = ();
-    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
         if self.0.lock().unwrap().iter().any(|f| f == "gpu.bin") {
             return Ok(());
         }
@@ -128,7 +128,7 @@ fn it_is_fulfilled_while_the_probe_runs() {
         const NAME: &'static str = "slow";
         const MATCHES: &'static [Match] = &[Match::compatible("t,slow")];
         type Data<'b> = ();
-        fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
             let there = self.0.lock().unwrap().contains(&"slow.bin".to_string());
             self.0.lock().unwrap().push("slow.bin".into());
             machine_of(dev).fulfil("slow.bin");
@@ -164,7 +164,7 @@ fn two_conditions_and_their_waiters() {
         const NAME: &'static str = "two";
         const MATCHES: &'static [Match] = &[Match::compatible("t,two")];
         type Data<'b> = ();
-        fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+        fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
             let own = format!("key of {}", dev.name());
             if !machine_of(dev).is_fulfilled(&own) {
                 return Err(ProbeError::Defer { on: dev.condition(&own) });

@@ -15,7 +15,7 @@ impl Driver for Any {
         Match::compatible("t,pins"),
     ];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         struct On;
         impl bindery::power::Supply for On {
             fn switch(

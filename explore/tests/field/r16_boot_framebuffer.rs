@@ -18,7 +18,7 @@ impl Driver for Display {
     const NAME: &'static str = "display";
     const MATCHES: &'static [Match] = &[Match::compatible("t,display")];
     type Data<'b> = Coherent<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Coherent<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Coherent<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
         Ok(dev.dma().coherent(4096)?)
     }

@@ -17,7 +17,7 @@ impl Driver for Pmic {
     const NAME: &'static str = "pmic";
     const MATCHES: &'static [Match] = &[Match::compatible("t,pmic")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         dev.provide::<dyn Supply>(Arc::new(Rails(Arc::clone(&self.0))))?;
         Ok(())
     }
@@ -30,7 +30,7 @@ impl Driver for User {
     const NAME: &'static str = "user";
     const MATCHES: &'static [Match] = &[Match::compatible("t,user")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         if self.0 {
             // by hand, as the core does not: an uncounted switch, and the driver's own clean-up
             let rail = dev.references("vcc-supply").next().map(|(n, _)| n).ok_or(ProbeError::NoDevice)?;
@@ -87,7 +87,7 @@ impl Driver for Saver {
     const NAME: &'static str = "saver";
     const MATCHES: &'static [Match] = &[Match::compatible("t,saver")];
     type Data<'b> = Arc<dyn Supply>;
-    fn probe(&self, dev: &Bound) -> Result<Arc<dyn Supply>, ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<Arc<dyn Supply>, ProbeError> {
         let cpg = dev.references("clocks").next().unwrap().0;
         dev.supplier::<dyn Supply>(cpg)
     }
@@ -146,7 +146,7 @@ impl Driver for Chip {
     const NAME: &'static str = "chip";
     const MATCHES: &'static [Match] = &[Match::compatible("t,chip")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         Ok(dev.provide::<dyn Supply>(Arc::new(ChipRails(Arc::clone(&self.0))))?)
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
@@ -165,7 +165,7 @@ impl Driver for Card {
     const MATCHES: &'static [Match] =
         &[Match::compatible("t,card"), Match::compatible("t,bad-card"), Match::compatible("t,runs-on")];
     type Data<'b> = CardData;
-    fn probe(&self, dev: &Bound) -> Result<CardData, ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<CardData, ProbeError> {
         let vcc = dev.regulator("vcc")?;
         vcc.enable().map_err(bindery::binding::ResourceError::Supply)?;
         match &*dev.desc().compatible[0] {
@@ -302,7 +302,7 @@ impl Driver for Keeper {
     const NAME: &'static str = "keeper";
     const MATCHES: &'static [Match] = &[];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let (node, cell) = dev.references("clocks").map(|(n, c)| (n, c.to_vec())).next().unwrap();
         let clock = dev.clock(0)?;
         let supply = dev.supplier::<dyn Supply>(node)?;

@@ -33,7 +33,7 @@ impl Driver for Clumsy {
     const NAME: &'static str = "clumsy";
     const MATCHES: &'static [Match] = &[Match::compatible("t,clumsy")];
     type Data<'b> = D<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<D<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<D<'b>, ProbeError> {
         let at = self.0;
         dev.mark_quiesced(Quiesced::never_started());
         let m = dev.dma().coherent(4096)?;

@@ -72,7 +72,7 @@ impl Driver for Expander {
     const NAME: &'static str = "expander";
     const MATCHES: &'static [Match] = &[Match::compatible("t,expander")];
     type Data<'b> = Expanded<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Expanded<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Expanded<'b>, ProbeError> {
         let pins = Arc::new(Pins::default());
         self.pins.lock().unwrap().insert(dev.name().into(), Arc::clone(&pins));
         let irq = dev.irq(0)?;
@@ -92,7 +92,7 @@ impl Driver for Expander {
 }
 
 struct User(Arc<Mutex<Vec<(String, usize)>>>);
-struct Used<'b>(&'b Bound, Vec<Irq<'b>>, Arc<Mutex<Vec<(String, usize)>>>);
+struct Used<'b>(Bound<'b>, Vec<Irq<'b>>, Arc<Mutex<Vec<(String, usize)>>>);
 macro_rules! user {
     ($t:ident, $n:literal, $c:literal, $count:literal) => {
         struct $t(User);
@@ -100,7 +100,7 @@ macro_rules! user {
             const NAME: &'static str = $n;
             const MATCHES: &'static [Match] = &[Match::compatible($c)];
             type Data<'b> = Used<'b>;
-            fn probe<'b>(&self, dev: &'b Bound) -> Result<Used<'b>, ProbeError> {
+            fn probe<'b>(&self, dev: Bound<'b>) -> Result<Used<'b>, ProbeError> {
                 let irqs = (0..$count).map(|n| dev.irq(n)).collect::<Result<_, _>>()?;
                 Ok(Used(dev, irqs, Arc::clone(&self.0.0)))
             }

@@ -14,7 +14,7 @@ impl Driver for Gpu {
     const NAME: &'static str = "gpu";
     const MATCHES: &'static [Match] = &[Match::compatible("t,gpu")];
     type Data<'b> = ();
-    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
         Ok(())
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
@@ -216,7 +216,7 @@ impl Driver for Part {
     const NAME: &'static str = "part";
     const MATCHES: &'static [Match] = &[Match::compatible("t,part")];
     type Data<'b> = (Option<Gate>, Option<bindery::irq::Irq<'b>>);
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Self::Data<'b>, ProbeError> {
         if let Some(gate) = &self.probe {
             gate.pass();
         }

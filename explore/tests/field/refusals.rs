@@ -86,7 +86,7 @@ impl Driver for Hungry {
     const NAME: &'static str = "hungry";
     const MATCHES: &'static [Match] = &[Match::compatible("t,hungry")];
     type Data<'b> = bindery::dma::Coherent<'b>;
-    fn probe<'b>(&self, dev: &'b bindery::binding::Bound) -> Result<Self::Data<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: bindery::binding::Bound<'b>) -> Result<Self::Data<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
         Ok(dev.dma().coherent(64 << 10)?)
     }
@@ -129,7 +129,7 @@ fn a_window_of_registers_is_released() {
         const NAME: &'static str = "window";
         const MATCHES: &'static [Match] = &[Match::compatible("t,window")];
         type Data<'b> = bindery::binding::Mmio<'b>;
-        fn probe<'b>(&self, dev: &'b bindery::binding::Bound) -> Result<Self::Data<'b>, ProbeError> {
+        fn probe<'b>(&self, dev: bindery::binding::Bound<'b>) -> Result<Self::Data<'b>, ProbeError> {
             Ok(dev.mmio(0)?)
         }
         fn quiesce(_: &Self::Data<'_>) -> Result<Quiesced, QuiesceError> {

@@ -11,7 +11,7 @@ impl Driver for Free {
     const NAME: &'static str = "acme_free";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,free")];
     type Data<'b> = u64;
-    fn probe(&self, dev: &Bound) -> Result<u64, ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<u64, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
         dev.dma().set_mask(32)?;
         let m = dev.dma().coherent(4096)?;

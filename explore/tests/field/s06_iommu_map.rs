@@ -12,7 +12,7 @@ impl Driver for Bridge {
     const NAME: &'static str = "acme_bridge";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,host-bridge")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let _ = dev;
         Ok(())
     }

@@ -8,7 +8,7 @@ impl Driver for Led {
     const NAME: &'static str = "acme_led";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,led")];
     type Data<'b> = ();
-    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
         Ok(())
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
@@ -20,7 +20,7 @@ impl Driver for Gpio {
     const NAME: &'static str = "acme_gpio";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,gpio")];
     type Data<'b> = ();
-    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
         Ok(())
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {

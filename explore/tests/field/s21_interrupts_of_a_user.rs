@@ -14,7 +14,7 @@ impl Driver for Quieted {
     const NAME: &'static str = "acme_quieted";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,quieted")];
     type Data<'b> = Irq<'b>;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Irq<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Irq<'b>, ProbeError> {
         let irq = dev.irq(0)?;
         irq.mask();
         Ok(irq)

@@ -11,7 +11,7 @@ type Hook<R> = Box<dyn Fn() -> R + Send + Sync>;
 
 /// Behaviour of the toy, and counts of its calls.
 pub struct Script {
-    pub probe: Box<dyn Fn(&Bound) -> Result<(), ProbeError> + Send + Sync>,
+    pub probe: Box<dyn Fn(Bound<'_>) -> Result<(), ProbeError> + Send + Sync>,
     pub interrupt: Hook<IrqReturn>,
     pub probes: AtomicUsize,
     pub interrupts: AtomicUsize,
@@ -41,7 +41,7 @@ impl Script {
 }
 
 pub struct Data<'b> {
-    pub dev: &'b Bound,
+    pub dev: Bound<'b>,
     regs: Option<Mmio<'b>>,
     _irq: Option<Irq<'b>>,
     script: Arc<Script>,
@@ -62,7 +62,7 @@ impl Drop for Data<'_> {
     }
 }
 
-fn start<'b>(script: &Arc<Script>, dev: &'b Bound) -> Result<Data<'b>, ProbeError> {
+fn start<'b>(script: &Arc<Script>, dev: Bound<'b>) -> Result<Data<'b>, ProbeError> {
     script.probes.fetch_add(1, Ordering::SeqCst);
     dev.mark_quiesced(Quiesced::never_started());
     let regs = dev.mmio(0).ok();
@@ -82,7 +82,7 @@ macro_rules! toys {
                 const NAME: &'static str = $name;
                 const MATCHES: &'static [Match] = &[Match::compatible($compatible)];
                 type Data<'b> = Data<'b>;
-                fn probe<'b>(&self, dev: &'b Bound) -> Result<Data<'b>, ProbeError> {
+                fn probe<'b>(&self, dev: Bound<'b>) -> Result<Data<'b>, ProbeError> {
                     start(&self.0, dev)
                 }
                 fn quiesce(data: &Data<'_>) -> Result<Quiesced, QuiesceError> {

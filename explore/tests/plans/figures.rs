@@ -24,7 +24,7 @@ impl<const OTHER: bool> Driver for Ring<OTHER> {
     const MATCHES: &'static [Match] = if OTHER { &[] } else { &[Match::compatible("acme,ring")] };
     type Data<'b> = CoherentSlice<'b, u64>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Self::Data<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Self::Data<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
         Ok(dev.dma().coherent_slice(64)?)
     }

@@ -17,13 +17,13 @@ struct Shared;
 impl Driver for Shared {
     const NAME: &'static str = "shared";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
-    type Data<'b> = &'b Bound;
+    type Data<'b> = Bound<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<&'b Bound, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Bound<'b>, ProbeError> {
         Ok(dev)
     }
 
-    fn quiesce(_: &&Bound) -> Result<Quiesced, QuiesceError> {
+    fn quiesce(_: &Bound<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::never_started())
     }
 }
@@ -50,7 +50,7 @@ impl Driver for Panics {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         dev.mmio(0)?;
         dev.irq(0)?;
         dev.dma().coherent(4096)?;
@@ -96,7 +96,7 @@ impl Driver for Twice {
     const NAME: &'static str = "twice";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         dev.provide(Arc::new(7_u32))?;
         dev.provide(Arc::new(7_u64))?;
         Ok(dev.provide(Arc::new(8_u32))?)

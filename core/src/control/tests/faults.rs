@@ -74,12 +74,12 @@ struct WallDriver(Streams);
 impl Driver for WallDriver {
     const NAME: &'static str = "wall";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,wall")];
-    type Data<'b> = &'b Bound;
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<&'b Bound, ProbeError> {
+    type Data<'b> = Bound<'b>;
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Bound<'b>, ProbeError> {
         dev.iommu_provider().provide(Arc::new(Wall(Arc::clone(&self.0))))?;
         Ok(dev)
     }
-    fn quiesce(_: &&Bound) -> Result<Quiesced, QuiesceError> {
+    fn quiesce(_: &Bound<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::never_started())
     }
 }
@@ -92,7 +92,7 @@ macro_rules! drivers {
             const MATCHES: &'static [Match] = &[];
             const DMA: DmaOwner = DmaOwner::$owner;
             type Data<'b> = ();
-            fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+            fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
                 Ok(())
             }
             fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
@@ -146,7 +146,7 @@ impl Fixture {
         for at in 0..count {
             let addr = DeviceAddr(0x1000 * (at + 1));
             let report =
-                |dev: &&Bound| drop(dev.iommu_provider().report_fault(&translation, addr, true, "no translation"));
+                |dev: &Bound<'_>| drop(dev.iommu_provider().report_fault(&translation, addr, true, "no translation"));
             self.machine.client::<WallDriver>("wall").unwrap().call(report).unwrap();
             crate::env::Env::wait(&*self.env, crate::env::Env::now(&*self.env) + pause);
         }

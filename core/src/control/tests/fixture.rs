@@ -79,7 +79,7 @@ impl Driver for MirrorDriver {
     const NAME: &'static str = "mirror";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,iommu")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         Ok(dev.iommu_provider().provide(Arc::new(Mirror(Arc::clone(&self.0))))?)
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
@@ -125,7 +125,7 @@ impl Driver for Disk {
     const NAME: &'static str = "disk";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,disk")];
     type Data<'b> = ();
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let (first, last) = (self.0.clone(), self.0.clone());
         dev.action("released last", move || run(&last.in_release))?;
         let _ring = dev.dma().coherent(4096)?;
@@ -147,7 +147,7 @@ impl Driver for Guest {
     const MATCHES: &'static [Match] = &[];
     const DMA: DmaOwner = DmaOwner::PassThrough;
     type Data<'b> = ();
-    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
         Ok(())
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
@@ -163,7 +163,7 @@ impl Driver for Lamp {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,lamp")];
     const SUPPRESS_BIND_ATTRS: bool = true;
     type Data<'b> = ();
-    fn probe(&self, _: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
         Ok(())
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {

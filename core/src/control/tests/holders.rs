@@ -25,7 +25,7 @@ impl Driver for Opener {
     const DMA: DmaOwner = DmaOwner::PassThrough;
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         let mut state = self.0.lock().unwrap();
         let owner = state.0.clone();
         state.1.push(dev.pass_through().unwrap().hold_group(&owner).map_err(|e| e.to_string()));
@@ -109,7 +109,7 @@ impl Driver for Twice {
     const MATCHES: &'static [Match] = &[];
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         dev.provide(Arc::new(1_u32))?;
         let refused = dev.provide(Arc::new(2_u32)).unwrap_err();
         let ResourceError::Held(conflict) = &refused else { panic!("{refused}") };

@@ -24,7 +24,7 @@ pub(super) trait ProbeDatum: Send + Sync {}
 impl<T: Send + Sync> ProbeDatum for T {}
 pub(super) type ProbeData<'b> = Vec<Box<dyn ProbeDatum + 'b>>;
 
-type Script = Box<dyn for<'b> Fn(&'b Bound) -> Result<ProbeData<'b>, ProbeError> + Send + Sync>;
+type Script = Box<dyn for<'b> Fn(Bound<'b>) -> Result<ProbeData<'b>, ProbeError> + Send + Sync>;
 
 /// Driver whose probe runs a closure.
 struct ScriptedDriver(Script);
@@ -34,7 +34,7 @@ impl Driver for ScriptedDriver {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,lab")];
     type Data<'b> = ProbeData<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<ProbeData<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<ProbeData<'b>, ProbeError> {
         (self.0)(dev)
     }
 
@@ -51,7 +51,7 @@ impl Driver for MmuDriver {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,mmu")];
     type Data<'b> = ();
 
-    fn probe(&self, dev: &Bound) -> Result<(), ProbeError> {
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
         Ok(dev.iommu_provider().provide(Arc::new(ToyIommu(Arc::clone(&self.0))))?)
     }
 
@@ -258,7 +258,7 @@ impl TestBoard {
     /// Binds the device to a driver whose probe is `script`. True when the probe succeeded.
     pub(super) fn bind(
         &self,
-        script: impl for<'b> Fn(&'b Bound) -> Result<ProbeData<'b>, ProbeError> + Send + Sync + 'static,
+        script: impl for<'b> Fn(Bound<'b>) -> Result<ProbeData<'b>, ProbeError> + Send + Sync + 'static,
     ) -> bool {
         if self.machine.device("1000.lab").is_none() {
             self.machine.add_device(self.desc.clone()).unwrap();
@@ -276,7 +276,7 @@ impl TestBoard {
     /// Binds with `script`, unbinds, and checks that nothing is left and no promise was broken.
     pub(super) fn run(
         &self,
-        script: impl for<'b> Fn(&'b Bound) -> Result<ProbeData<'b>, ProbeError> + Send + Sync + 'static,
+        script: impl for<'b> Fn(Bound<'b>) -> Result<ProbeData<'b>, ProbeError> + Send + Sync + 'static,
     ) {
         let before = (self.machine.memory().frames().in_use(), self.machine.resource_usage().groups);
         assert!(self.bind(script), "the probe failed: {:?}", self.env.event_kinds("1000.lab").last());
@@ -289,6 +289,6 @@ impl TestBoard {
 }
 
 /// Allocated IOVA pages of the device's domain.
-pub(super) fn iova_pages(dev: &Bound) -> u64 {
-    dev.system().iommus().groups()[0].info().domain.map_or(0, |(.., pages)| pages)
+pub(super) fn iova_pages(dev: Bound<'_>) -> u64 {
+    dev.state.system().iommus().groups()[0].info().domain.map_or(0, |(.., pages)| pages)
 }

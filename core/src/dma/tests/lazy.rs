@@ -17,7 +17,7 @@ fn pages_and_addresses_are_freed_by_the_flush() {
     let board = TestBoard::translated(DomainKind::Lazy);
     let (mmu, env) = (Arc::clone(&board.mmu), Arc::clone(&board.env));
     board.run(move |dev| {
-        let frames = dev.system().memory().frames().in_use();
+        let frames = dev.state.system().memory().frames().in_use();
         let mapped = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
         let addr = mapped.device_addr();
         let flushes = mmu.state.lock().unwrap().flushes;
@@ -25,13 +25,13 @@ fn pages_and_addresses_are_freed_by_the_flush() {
         assert_eq!(mmu.state.lock().unwrap().flushes, flushes, "no wait");
         assert!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), "the IOTLB still caches it");
         drop(buffer);
-        assert_eq!(dev.system().memory().frames().in_use(), frames + 1, "the page is still pinned");
+        assert_eq!(dev.state.system().memory().frames().in_use(), frames + 1, "the page is still pinned");
         // The next call, 10 ms later, flushes.
         env.wait(Instant(env.now().0 + 10_000_000));
         let other = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
         assert_eq!(mmu.state.lock().unwrap().flushes, flushes + 1);
         assert_eq!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), other.device_addr() == addr);
-        assert_eq!(dev.system().memory().frames().in_use(), frames + 1, "one page freed, one allocated");
+        assert_eq!(dev.state.system().memory().frames().in_use(), frames + 1, "one page freed, one allocated");
         Ok(Vec::new())
     });
     assert_eq!(board.machine.dma_misuses(), []);
@@ -91,7 +91,7 @@ fn the_queue_of_an_idle_device_is_flushed_after_ten_milliseconds() {
     let board = TestBoard::translated(DomainKind::Lazy);
     let (mmu, env) = (Arc::clone(&board.mmu), Arc::clone(&board.env));
     board.run(move |dev| {
-        let frames = dev.system().memory().frames().in_use();
+        let frames = dev.state.system().memory().frames().in_use();
         let mapped = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
         let addr = mapped.device_addr();
         drop(mapped.unmap()?);
@@ -99,7 +99,7 @@ fn the_queue_of_an_idle_device_is_flushed_after_ten_milliseconds() {
         assert!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), "not before 10 ms");
         env.wait(Instant(env.now().0 + 1));
         assert_eq!(mmu.state.lock().unwrap().dma_reachable(addr), None, "P2");
-        assert_eq!(dev.system().memory().frames().in_use(), frames);
+        assert_eq!(dev.state.system().memory().frames().in_use(), frames);
         Ok(Vec::new())
     });
 }
@@ -153,7 +153,7 @@ fn unconfirmed_memory_is_quarantined_and_not_mapped_again_until_confirmed() {
         mmu.state.lock().unwrap().unresponsive = true;
         env.wait(Instant(env.now().0 + 10_000_000));
         assert_eq!(
-            dev.system().quarantine_table().list().len(),
+            dev.state.system().quarantine_table().list().len(),
             2,
             "P2: the dropped buffer and the one that is still held"
         );
@@ -169,7 +169,7 @@ fn unconfirmed_memory_is_quarantined_and_not_mapped_again_until_confirmed() {
         assert!((3..10).contains(&asked), "{asked} in a second");
         mmu.state.lock().unwrap().unresponsive = false;
         env.wait(Instant(env.now().0 + 10_000_000_000));
-        assert_eq!((dev.system().quarantine_table().list().len(), iova_pages(dev)), (0, 0), "P4");
+        assert_eq!((dev.state.system().quarantine_table().list().len(), iova_pages(dev)), (0, 0), "P4");
         let mapped = dev.dma().map(refused.returned, Direction::ToDevice)?;
         Ok(Vec::from([Box::new(mapped) as _]))
     });
@@ -179,9 +179,9 @@ fn unconfirmed_memory_is_quarantined_and_not_mapped_again_until_confirmed() {
 fn coherent_memory_is_queued_as_well() {
     let board = TestBoard::translated(DomainKind::Lazy);
     board.run(|dev| -> Result<ProbeData<'_>, ProbeError> {
-        let frames = dev.system().memory().frames().in_use();
+        let frames = dev.state.system().memory().frames().in_use();
         dev.dma().coherent(4096)?.release();
-        assert_eq!(dev.system().memory().frames().in_use(), frames + 1);
+        assert_eq!(dev.state.system().memory().frames().in_use(), frames + 1);
         Ok(Vec::new())
     });
 }

@@ -15,7 +15,7 @@ fn a_mask_holds_for_one_binding_only() {
     let board = TestBoard::direct();
     for _ in 0..2 {
         board.run(|dev| {
-            let high = dev.system().dma_buffer(4096)?;
+            let high = dev.state.system().dma_buffer(4096)?;
             let mapped = dev.dma().map(high, Direction::ToDevice)?;
             assert!(mapped.is_bounced(), "each binding starts with a 32-bit mask");
             let high = mapped.unmap()?;
@@ -40,7 +40,7 @@ fn a_mask_below_all_memory_is_an_error_that_returns_the_buffer() {
         assert_eq!(
             (
                 refused.returned.len(),
-                dev.system().dma_state().bounce_bytes.load(crate::sync::atomic::Ordering::Relaxed)
+                dev.state.system().dma_state().bounce_bytes.load(crate::sync::atomic::Ordering::Relaxed)
             ),
             (4096, 0)
         );
@@ -53,7 +53,7 @@ fn a_failed_bounce_allocation_returns_the_buffer() {
     let board = TestBoard::direct();
     let env = Arc::clone(&board.env);
     board.run(move |dev| {
-        let buffer = dev.system().dma_buffer(4096)?;
+        let buffer = dev.state.system().dma_buffer(4096)?;
         *env.fail_at.lock().unwrap() = Some(env.calls.lock().unwrap().len() + 1);
         let refused = dev.dma().map(buffer, Direction::ToDevice).unwrap_err();
         *env.fail_at.lock().unwrap() = None;
@@ -79,7 +79,7 @@ fn device_addresses_are_offset_by_the_windows_of_the_bus() {
         assert_eq!(mapped.device_addr(), DeviceAddr(phys.0 - LOW + 0x8000_0000));
         let shared = dev.dma().coherent(4096)?;
         assert!((0x8000_0000..0x8002_0000).contains(&shared.device_addr().0));
-        let outside = dev.dma().map(dev.system().dma_buffer(4096)?, Direction::ToDevice)?;
+        let outside = dev.dma().map(dev.state.system().dma_buffer(4096)?, Direction::ToDevice)?;
         assert!(outside.is_bounced());
         assert!((0x8000_0000..0x8002_0000).contains(&outside.device_addr().0));
         Ok(Vec::new())
@@ -102,7 +102,7 @@ fn write_combined_memory_is_uncached() {
 fn a_device_that_was_not_quiesced_leaves_buffer_and_bounce_slot_in_quarantine() {
     let board = TestBoard::direct();
     assert!(!board.bind(|dev| {
-        let mapped = dev.dma().map(dev.system().dma_buffer(4096)?, Direction::FromDevice)?;
+        let mapped = dev.dma().map(dev.state.system().dma_buffer(4096)?, Direction::FromDevice)?;
         let _started = mapped.device_addr();
         Err(ProbeError::Device("the device does not answer"))
     }));

@@ -80,7 +80,7 @@ impl Driver for Fifo {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,fifo")];
     type Data<'b> = Mmio<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Mmio<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Mmio<'b>, ProbeError> {
         Ok(dev.mmio(0)?)
     }
 
@@ -111,7 +111,7 @@ fn registers_held_by_a_guest_are_refused_and_a_guest_gets_none_that_a_device_map
     with_fifo(&board);
     let (env, mmu) = (Arc::clone(&board.env), Arc::clone(&board.mmu));
     board.run(move |dev| {
-        let machine = dev.system();
+        let machine = dev.state.system();
         let guest = Holder::pass_through(&"fifo".into(), "fifo (a guest)");
         let window = Subject::whole_pages(PhysAddr(0xe600_0000), 0x100);
         let held = machine.claim(&window, &guest, Mode::Exclusive).unwrap();
@@ -136,7 +136,7 @@ fn registers_held_by_a_guest_are_refused_and_a_guest_gets_none_that_a_device_map
 const FIFO: PhysAddr = PhysAddr(0xe600_0040);
 
 /// Probe that maps the FIFO's registers.
-fn map_fifo(dev: &Bound) -> Result<ProbeData<'_>, ProbeError> {
+fn map_fifo(dev: Bound<'_>) -> Result<ProbeData<'_>, ProbeError> {
     Ok(Vec::from([Box::new(dev.dma().map_resource(FIFO, 4, Direction::FromDevice)?) as _]))
 }
 
@@ -275,7 +275,7 @@ fn registers_of_a_partial_map_are_refused_to_guests_until_the_iommu_has_confirme
     with_fifo(&board);
     let mmu = Arc::clone(&board.mmu);
     assert!(board.bind(move |dev| {
-        let machine = dev.system();
+        let machine = dev.state.system();
         let guest = Holder::owner(&"guest".into());
         let subject = Subject::whole_pages(PhysAddr(0xe600_0000), 4);
         let set_partial = |set_partial| mmu.state.lock().unwrap().partial_maps = set_partial;

@@ -108,7 +108,7 @@ fn an_untranslated_list_bounces_buffers_outside_the_mask() {
     let board = TestBoard::direct();
     let ram = Arc::clone(&board.ram);
     board.run(move |dev| {
-        let mut high = dev.system().dma_buffer(4096)?;
+        let mut high = dev.state.system().dma_buffer(4096)?;
         high.as_mut_slice()[0] = 5;
         let low = dev.dma().buffer(4096)?;
         let low_phys = low.phys();
@@ -116,14 +116,14 @@ fn an_untranslated_list_bounces_buffers_outside_the_mask() {
         let mut mapped = dev.dma().map_sg(Vec::from([low, high]), Direction::Bidirectional)?;
         let clean = ram.take_cache_ops();
         assert!(clean.contains(&(CacheOp::Clean, low_phys, 4096)));
-        assert_eq!(dev.system().dma_state().bounce_bytes.load(crate::sync::atomic::Ordering::Relaxed), 4096);
+        assert_eq!(dev.state.system().dma_state().bounce_bytes.load(crate::sync::atomic::Ordering::Relaxed), 4096);
         assert!(mapped.segments().all(|(addr, _)| addr < DeviceAddr(1 << 32)));
         let mut view = mapped.sync_for_cpu();
         assert_eq!((view.len(), view.buffer(1).map(|b| b[0]), view.buffer(2)), (2, Some(5), None));
         view.buffer_mut(1).unwrap()[0] = 6;
         drop(view);
         assert_eq!(mapped.unmap()?[1].as_slice()[0], 6);
-        let skipped = dev.system().dma_buffer(4096)?;
+        let skipped = dev.state.system().dma_buffer(4096)?;
         let list = Vec::from([skipped]);
         let mapped = dev.dma().map_sg_with(list, Direction::FromDevice, Attrs::SKIP_CPU_SYNC)?;
         drop(mapped.unmap()?);

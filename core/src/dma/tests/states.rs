@@ -31,7 +31,7 @@ fn pin_for_a_user(board: &(Arc<Machine>, Arc<super::board::ToyMmu>), memory: &Ar
 #[test]
 fn a_free_page_can_be_mapped_pinned_and_viewed_and_is_freed_at_once() {
     TestBoard::translated(DomainKind::Strict).run(|dev| {
-        let machine = dev.system();
+        let machine = dev.state.system();
         let before = in_use(machine);
         let mut buffer = dev.dma().buffer(PAGE_SIZE)?;
         buffer.as_mut_slice()[0] = 1;
@@ -49,7 +49,7 @@ fn a_mapped_page_stays_allocated_when_every_handle_is_dropped() {
     let mmu = Arc::clone(&board.mmu);
     let user = (Arc::clone(&board.machine), Arc::clone(&board.mmu));
     board.run(move |dev| {
-        let machine = dev.system();
+        let machine = dev.state.system();
         let before = in_use(machine);
         let shared = dev.dma().coherent(PAGE_SIZE)?;
         let (at, memory) = (shared.device_addr(), shared.memory());
@@ -77,7 +77,7 @@ fn a_queued_page_is_freed_by_the_flush_which_users_of_the_page_request() {
     let board = TestBoard::translated(DomainKind::Lazy);
     let (mmu, env) = (Arc::clone(&board.mmu), Arc::clone(&board.env));
     board.run(move |dev| {
-        let machine = dev.system();
+        let machine = dev.state.system();
         let before = in_use(machine);
         let flushes = || mmu.state.lock().unwrap().flushes;
         let queued = || -> Result<DmaBuffer, DmaError> {
@@ -117,7 +117,7 @@ fn an_unconfirmed_page_has_no_owner_until_a_flush_is_confirmed() {
     let mmu = Arc::clone(&board.mmu);
     let user = (Arc::clone(&board.machine), Arc::clone(&board.mmu));
     board.run(move |dev| {
-        let machine = dev.system();
+        let machine = dev.state.system();
         let before = in_use(machine);
         let unresponsive = |unresponsive| mmu.state.lock().unwrap().unresponsive = unresponsive;
         let mut buffer = dev.dma().map(dev.dma().buffer(PAGE_SIZE)?, Direction::FromDevice)?.unmap()?;
@@ -128,7 +128,7 @@ fn an_unconfirmed_page_has_no_owner_until_a_flush_is_confirmed() {
         assert_eq!(in_use(machine), (before.0 + 1, 1));
         // Map in the same domain: refused as well, after another flush.
         let asked = mmu.state.lock().unwrap().flushes;
-        let own = dev.system().iommus().groups()[0].domain().unwrap();
+        let own = dev.state.system().iommus().groups()[0].domain().unwrap();
         assert_eq!(buffer.memory().confirm_unmapped(Some(&own)), Err(DmaError::Unconfirmed));
         assert_eq!(mmu.state.lock().unwrap().flushes, asked + 1);
         let refused = dev.dma().map(buffer, Direction::ToDevice).unwrap_err();
@@ -167,7 +167,7 @@ fn a_page_that_is_still_in_the_table_has_no_owner_until_the_translation_is_off()
         let mmu = Arc::clone(&board.mmu);
         let user = (Arc::clone(&board.machine), Arc::clone(&board.mmu));
         assert!(board.bind(move |dev| {
-            let machine = dev.system();
+            let machine = dev.state.system();
             let unmap_fails = |unmap_fails| mmu.state.lock().unwrap().unmap_fails = unmap_fails;
             let buffer = dev.dma().buffer(PAGE_SIZE)?;
             let memory = Arc::clone(buffer.memory());

@@ -191,12 +191,12 @@ fn memory_above_the_mask_is_bounced() {
     let board = TestBoard::direct();
     let ram = Arc::clone(&board.ram);
     board.run(move |dev| {
-        let mut buffer = dev.system().dma_buffer(300)?;
+        let mut buffer = dev.state.system().dma_buffer(300)?;
         assert!(buffer.phys() >= PhysAddr(HIGH), "allocated high");
         buffer.as_mut_slice().fill(1);
         let mut mapped = dev.dma().map(buffer, Direction::Bidirectional)?;
         assert!(mapped.is_bounced());
-        assert_eq!(dev.system().dma_state().bounce_bytes.load(crate::sync::atomic::Ordering::Relaxed), 4096);
+        assert_eq!(dev.state.system().dma_state().bounce_bytes.load(crate::sync::atomic::Ordering::Relaxed), 4096);
         let slot = PhysAddr(mapped.device_addr().0);
         assert!(slot < PhysAddr(HIGH));
         let mut seen = [0; 301];
@@ -214,7 +214,7 @@ fn memory_above_the_mask_is_bounced() {
         crate::mem::access::write_bytes(&*ram, slot, &[4; 300], at).unwrap();
         let buffer = mapped.unmap()?;
         assert!(buffer.as_slice().iter().all(|b| *b == 4), "copied on unmap");
-        assert_eq!(dev.system().dma_state().bounce_bytes.load(crate::sync::atomic::Ordering::Relaxed), 0);
+        assert_eq!(dev.state.system().dma_state().bounce_bytes.load(crate::sync::atomic::Ordering::Relaxed), 0);
         assert!(!dev.dma().map(dev.dma().buffer(300)?, Direction::ToDevice)?.is_bounced(), "allocated below the mask");
         Ok(Vec::new())
     });

@@ -27,7 +27,7 @@ impl Driver for Ring {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,ring")];
     type Data<'b> = Port<'b>;
 
-    fn probe<'b>(&self, dev: &'b Bound) -> Result<Port<'b>, ProbeError> {
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Port<'b>, ProbeError> {
         let regs = dev.mmio(0)?;
         let ring = dev.dma().coherent_slice(256)?;
         // 32 bits, as nobody has asked for a wider mask.
