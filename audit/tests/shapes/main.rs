@@ -7,11 +7,15 @@ mod common;
 mod crashes;
 mod dma;
 mod faults;
+mod kernels;
 mod life;
 mod others;
 mod prefixes;
+mod recordings;
 mod reports;
+mod silence;
 mod traces;
+mod wrappers;
 
 use common::audit;
 
@@ -75,6 +79,10 @@ fn each_shape_gets_the_verdict_that_was_stated() {
         prefixes::SHAPES,
         reports::SHAPES,
         traces::SHAPES,
+        kernels::SHAPES,
+        recordings::SHAPES,
+        silence::SHAPES,
+        wrappers::SHAPES,
     ]
     .concat();
     let wrong: Vec<String> = shapes
