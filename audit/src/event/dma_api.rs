@@ -45,9 +45,17 @@ pub struct DmaApi {
     pub words: String,
 }
 
+/// The entry that a message about mappings that are left shows in a line of its own: address and size.
+pub(super) fn leaked(text: &str) -> Option<(Option<u64>, Option<u64>)> {
+    let rest = text.strip_prefix("One of leaked entries details:")?;
+    let key = |name: &str| after(rest, name).map(word);
+    Some((key("address=").and_then(hex), key("[size=").and_then(number)))
+}
+
 /// The message in `text`, which holds `DMA-API: `; `prefix` is the driver and the device that stand before it.
 pub(super) fn dma_api(text: &str, prefix: Option<(&str, &str)>) -> Option<DmaApi> {
-    let rest = after(text, "DMA-API: ")?;
+    // Kernels that print the function in front.
+    let rest = after(text, "DMA-API: ").or_else(|| after(text, "dma_debug_device_change: "))?;
     let (mut driver, mut device, mut words) = (None, None, rest);
     if let Some((head, tail)) = rest.split_once(": ") {
         let mut names = head.split_whitespace();
@@ -101,7 +109,7 @@ fn kind_of(words: &str) -> DmaApiKind {
         DmaApiKind::Differs("direction")
     } else if has("frees DMA") && has("attributes") {
         DmaApiKind::Differs("attributes")
-    } else if has("debugging disabled") || has("disabling") || has("disabled due to") {
+    } else if has("debugging disabled") || has("dma-debug disabled") || has("disabling") || has("disabled due to") {
         DmaApiKind::Off
     } else if has("overlapping mappings aren't supported") {
         DmaApiKind::Overlap

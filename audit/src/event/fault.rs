@@ -148,7 +148,14 @@ fn vtd(text: &str) -> Option<Fault> {
 
 /// `AMD-Vi: Event logged [IO_PAGE_FAULT device=... domain=... address=... flags=...]`.
 fn amd(text: &str, prefix: Option<&str>) -> Option<Fault> {
-    let rest = after(text, "AMD-Vi:").or_else(|| after(text, "IO_PAGE_FAULT").map(|_| text))?;
+    let rest = after(text, "AMD-Vi:").or_else(|| after(text, "IO_PAGE_FAULT").map(|_| text)).or_else(|| {
+        // The reverse map's, which says no more than the device.
+        after(text, "Event logged [RMP_").filter(|_| prefix.is_some())
+    })?;
+    if let Some(addr) = after(rest, "gpa=").map(|rest| rest.split([',', ' ', ']']).next().unwrap_or("")).and_then(hex) {
+        let device = FaultDevice::Named(prefix?.to_owned());
+        return Some(Fault { device, addr: Some(addr), write: None, cause: "RMP_PAGE_FAULT".into(), by: AMD });
+    }
     let other =
         ["INVALID_DEVICE_REQUEST", "ILLEGAL_DEV_TABLE_ENTRY", "PAGE_TAB_HARDWARE_ERROR", "DEV_TAB_HARDWARE_ERROR"];
     if let Some(event) = other.into_iter().find(|event| rest.contains(event)) {
@@ -185,6 +192,12 @@ fn smmu_v3_named(text: &str, prefix: Option<&str>) -> Option<Fault> {
 
 /// `Unhandled context fault: fsr=..., iova=..., fsynr=..., cbfrsynra=..., cb=N`.
 fn smmu_v2(text: &str, prefix: Option<&str>) -> Option<Fault> {
+    if let Some(stream) =
+        after(text, "Blocked unknown Stream ID ").and_then(|rest| hex(word(rest).trim_end_matches(';')))
+    {
+        let device = FaultDevice::Stream { iommu: prefix?.to_owned(), stream: Some(stream) };
+        return Some(Fault { device, addr: None, write: None, cause: "unknown stream".into(), by: "SMMUv2" });
+    }
     let rest = after(text, "context fault")?;
     let addr = after(rest, "iova=").and_then(|rest| hex(word(rest)))?;
     let stream = after(rest, "cbfrsynra=").and_then(|rest| hex(word(rest))).map(|frsynra| frsynra & 0xffff);

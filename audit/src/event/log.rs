@@ -1,6 +1,6 @@
 //! The kernel log's lines as messages.
 
-use super::dma_api::dma_api;
+use super::dma_api::{dma_api, leaked};
 use super::fault::{after, fault, full_bdf, suppressed, word};
 use super::field::{hex, number};
 use super::message::{Message, Stack, Turn};
@@ -45,6 +45,11 @@ fn report(text: &str) -> Option<Message<'_>> {
         let (task, after) = rest.split_once(" blocked for more than").or_else(|| rest.split_once(" blocked"))?;
         let _ = after;
         let (task, pid) = task.rsplit_once(':')?;
+        return Some(Message::Hung { task, pid: pid.parse().ok()? });
+    }
+    // A watchdog's: a CPU that a task does not leave.
+    if let Some(task) = after(text, "BUG: soft lockup - CPU#").and_then(|rest| rest.split_once('[')) {
+        let (task, pid) = task.1.trim_end_matches(']').rsplit_once(':')?;
         return Some(Message::Hung { task, pid: pid.parse().ok()? });
     }
     if text.starts_with("CPU: ") && has(text, " Comm: ") || text.starts_with("Process ") && has(text, "(pid: ") {
@@ -185,11 +190,14 @@ fn binding<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Op
 }
 
 fn other<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Option<Message<'a>> {
-    if has(text, "DMA-API: ") {
+    if has(text, "DMA-API: ") || has(text, "DMA allocations while released") {
         if text.ends_with("DMA-API: Mapped at:") {
             return Some(Message::StackOf(Stack::Mapping));
         }
         return dma_api(text, prefix.map(|(driver, device, _)| (driver, device))).map(Message::DmaApi);
+    }
+    if let Some((addr, size)) = leaked(text) {
+        return Some(Message::Leaked { addr, size });
     }
     // KASAN's.
     if text.starts_with("Freed by task ") || text == "Freed:" {
@@ -214,6 +222,12 @@ fn other<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Opti
         return Some(Message::About { driver, device, words: "pci function", turn: Turn::Arrives });
     }
     let (driver, device, words) = prefix?;
+    if let Some(rest) = words.strip_prefix("DEVRES ") {
+        let mut parts = rest.split_whitespace();
+        let (op, node, name) = (parts.next()?, parts.next()?, parts.next()?);
+        let size = after(rest, "(").map(word).and_then(number)?;
+        return Some(Message::Devres { device, op, node: hex(node), name, size });
+    }
     if let Some(rest) = after(words, "swiotlb buffer is full") {
         let size = after(rest, "sz: ").map(word).and_then(number)?;
         let total = after(rest, "total ").map(word).and_then(number);

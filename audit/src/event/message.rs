@@ -42,6 +42,26 @@ pub enum Message<'a> {
     DmaApi(DmaApi),
     /// Another stack of the same report follows.
     StackOf(Stack),
+    /// An entry of mappings that are left.
+    Leaked {
+        /// Device address.
+        addr: Option<u64>,
+        /// Size.
+        size: Option<u64>,
+    },
+    /// A managed resource, as `CONFIG_DEBUG_DEVRES` logs them.
+    Devres {
+        /// Device.
+        device: &'a str,
+        /// `ADD`, `REM` or `REL`.
+        op: &'a str,
+        /// Address of the node.
+        node: Option<u64>,
+        /// Release function.
+        name: &'a str,
+        /// Size.
+        size: u64,
+    },
     /// A probe failed.
     ProbeFailed {
         /// Driver.

@@ -127,6 +127,16 @@ impl Model {
                     report.task.get_or_insert((task.to_owned(), pid));
                 }
             }
+            Message::Leaked { addr, size } => {
+                if let Some(report) = &mut self.log.report
+                    && let Kind::DmaApi(api) = &mut report.kind
+                    && api.kind == DmaApiKind::Pending
+                {
+                    api.addr = api.addr.or(addr);
+                    api.size = api.size.or(size);
+                    report.lines.push(mark);
+                }
+            }
             Message::CrashEnd => {
                 if let Some(report) = &mut self.log.report {
                     report.ended = true;
@@ -200,9 +210,9 @@ impl Model {
         if let Some(addr) = api.addr {
             words = format!("{words}, at {addr:#x}");
         }
-        let text = report.head.text.as_ref();
         for (key, name) in [("mapped with DMA_", "direction"), ("mapped as ", "kind")] {
-            if let Some(at) = text.find(key) {
+            let mut texts = std::iter::once(&report.head).chain(&report.lines).map(|mark| mark.text.as_ref());
+            if let Some((text, at)) = texts.find_map(|text: &str| Some((text, text.find(key)?))) {
                 let value = text[at + key.len()..].split(']').next().unwrap_or("");
                 words = format!("{words}, {name} {value}");
             }
@@ -248,6 +258,9 @@ impl Model {
                 && !name.starts_with("wait_")
                 && !name.contains("mutex")
                 && !name.contains("rwsem")
+                // A watchdog's interrupt stands on top of the stack of the task that spins.
+                && !["watchdog", "hrtimer", "tick_"].iter().any(|timer| name.trim_start_matches('_').starts_with(timer))
+                && !name.contains("sysvec_")
         };
         let place = report.frames.iter().find(wait).map_or_else(String::new, |name| format!(", in {name}"));
         let (task, pid) = report.task.clone().unwrap_or_default();

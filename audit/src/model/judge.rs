@@ -11,6 +11,9 @@ use crate::shape::Span;
 /// Most mappings that are named one by one when they are left over.
 const MOST_NAMED: usize = 8;
 
+/// Doubt about a fault that follows no tear-down.
+pub(super) const NO_TEAR_DOWN: &str = "there are faults, but no tear-down in the file that they could follow";
+
 /// Judges `life`, which left `left` mapped and `nodes` unreleased.
 pub(super) fn judge(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: Heard, epoch: u32) {
     // Everything that was released had been seen to be added: nothing is older than the recording.
@@ -22,6 +25,9 @@ pub(super) fn judge(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: He
     if let Some((words, cites)) = std::mem::take(&mut life.bursts).finding() {
         let verdict = if life.taint.is_some() { Verdict::CannotTell } else { Verdict::Violated };
         life.find(Finding { rule: Rule::GROWS, verdict, words, cites, known: None });
+    }
+    if life.faulted && life.end.is_none() && life.teardown.is_none() {
+        life.on(Rule::LATE).doubt(NO_TEAR_DOWN);
     }
     if !life.traced || life.end.is_none() && life.teardown.is_none() {
         return;

@@ -77,6 +77,8 @@ pub struct Life {
     /// Frees of managed memory by hand that wait for the removal of their node.
     pub(crate) by_hand: Vec<(u64, Mark)>,
     pub(crate) by_debug_lines: bool,
+    /// True when a fault is recorded that no mapping explains.
+    pub(crate) faulted: bool,
     pub(crate) bursts: super::bursts::Bursts,
     /// Pieces of managed memory.
     pub(crate) managed_memory: u64,
@@ -124,6 +126,7 @@ impl Life {
             freed_in_release: Vec::new(),
             by_hand: Vec::new(),
             by_debug_lines: false,
+            faulted: false,
             bursts: super::bursts::Bursts::default(),
             managed_memory: 0,
         }

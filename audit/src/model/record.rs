@@ -36,13 +36,16 @@ impl Sink for Model {
                 let body = &text[line.body..];
                 self.event(At { place, stamp: line.stamp, text: body, task }, event(body));
             }
-            Record::Log { stamp, text, damaged, host, device } => {
+            Record::Log { stamp, text, damaged, host, device, times } => {
                 self.heard.log = true;
                 if host.is_none_or(|host| self.enter_machine(place, host)) {
                     self.follow_clock(place, stamp);
+                    self.log.times = times;
                     self.message(place, stamp, text, device, damaged);
+                    self.log.times = 1;
                 }
             }
+            Record::Dropped(count) => self.dropped(place, count),
             Record::Listed(device) => self.host.list(device),
             Record::Begin => self.begin_recording(place),
             Record::Plain(text) => return self.plain(place, text),

@@ -5,8 +5,14 @@ use super::stamp::{Clock, Stamp, seconds};
 /// The time of `Tue Feb 10 07:12:41 2026` and `Feb10 07:12`; the inner none is a date without seconds.
 #[expect(clippy::option_option, reason = "no date, and a date that is too coarse to be a time")]
 pub(super) fn dated(text: &str) -> Option<Option<Stamp>> {
+    // `dmesg -T -d` puts the time since the line before behind it.
+    let text = text.split_once('<').filter(|(_, rest)| rest.ends_with('>')).map_or(text, |(date, _)| date);
     let words: Vec<&str> = text.split_whitespace().collect();
     match words.as_slice() {
+        [time] if time.len() > 18 => Some(Some(iso(time)?.0)),
+        [_, month, day, time, zone, year] if zone.bytes().all(|byte| byte.is_ascii_uppercase()) => {
+            Some(Some(wall(year.parse().ok()?, month_of(month)?, day.parse().ok()?, time)?))
+        }
         [_, month, day, time, year] => Some(Some(wall(year.parse().ok()?, month_of(month)?, day.parse().ok()?, time)?)),
         [date, time] if date.len() == 10 && date.as_bytes()[4] == b'-' => Some(Some(iso(&format!("{date} {time}"))?.0)),
         [date, _] if date.get(..3).and_then(month_of).is_some() => Some(None),

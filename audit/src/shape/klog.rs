@@ -57,7 +57,7 @@ fn prefixed(text: &str) -> Option<LogLine> {
             stamp = Some(found);
             after
         } else if let Some((found, after)) = syslog_time(rest) {
-            let (of_kernel, named, after) = ident(after)?;
+            let (of_kernel, named, after) = bare_time(after).or_else(|| ident(after))?;
             stamp = Some(found);
             kernel = of_kernel;
             host = named;
@@ -114,7 +114,7 @@ fn level(text: &str) -> Option<&str> {
 /// the caller's id.
 fn bracket(text: &str) -> Option<(Option<Stamp>, &str)> {
     let inner = text.strip_prefix('[')?;
-    let close = inner.find(']').filter(|close| *close <= 40)?;
+    let close = inner.find(']').filter(|close| *close <= 48)?;
     let (inside, mut after) = (inner[..close].trim(), &inner[close + 1..]);
     let first = inside.split_whitespace().next()?;
     let stamp = if let Some(ns) = seconds(first) {
@@ -152,6 +152,20 @@ fn ident(text: &str) -> Option<(bool, Option<&str>, &str)> {
     // Without a host a driver's name and its device look the same: only the kernel's own name, or a process, decides.
     let program = name.ends_with(']') && name.contains('[');
     (kernel || program).then(|| (kernel, second.map(|_| first), after.strip_prefix(' ').unwrap_or(after)))
+}
+
+/// The host and the rest of `[HOST] [ TIME]`: lines of the console or of a netconsole that another program dated.
+fn bare_time(text: &str) -> Option<(bool, Option<&str>, &str)> {
+    let is_time = |text: &str| bracket(text).is_some_and(|(stamp, _)| stamp.is_some());
+    if text.starts_with('[') {
+        return is_time(text).then_some((true, None, text));
+    }
+    let (host, rest) = text.split_once(" [")?;
+    (!host.contains([' ', ':']) && is_time(&text[host.len() + 1..]) && !rest.is_empty()).then_some((
+        true,
+        Some(host),
+        &text[host.len() + 1..],
+    ))
 }
 
 /// The host and what follows `[HOST] kernel: ` after a time in brackets, as the journal's short-monotonic form has it.

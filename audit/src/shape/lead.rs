@@ -4,9 +4,16 @@ use super::dates::{dated, iso, syslog_time};
 use super::stamp::seconds;
 
 /// `text` without the CPU and the process that kernels of some vendors print behind the time: `[pid:10974,cpu1,bash]`,
-/// `(2)[4410:sh]`, ` [2:  sh: 4410]`, ` I[2:  sh: 4410]`.
+/// `(2)[4410:sh]`, ` [2:  sh: 4410]`, ` I[2:  sh: 4410]`, `002: `.
 pub(super) fn without_process(text: &str) -> &str {
     let blank = text.trim_start();
+    // PREEMPT_RT's CPU: `002: `.
+    if let Some((cpu, after)) = blank.split_at_checked(3)
+        && cpu.bytes().all(|byte| byte.is_ascii_digit())
+        && let Some(after) = after.strip_prefix(": ")
+    {
+        return after;
+    }
     let open = match blank.strip_prefix('(') {
         Some(rest) => {
             rest.split_once(')').filter(|(cpu, _)| cpu.parse::<u32>().is_ok()).map_or(blank, |(_, rest)| rest)

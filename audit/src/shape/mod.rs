@@ -6,6 +6,8 @@ mod flat;
 mod ftrace;
 mod klog;
 mod lead;
+mod lost;
+mod read;
 mod record;
 mod records;
 mod stamp;

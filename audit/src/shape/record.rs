@@ -25,6 +25,8 @@ pub enum Record<'a> {
         host: Option<&'a str>,
         /// The device, where the record's keys name it.
         device: Option<&'a str>,
+        /// How often it was said; more than once where a log's daemon folded what repeats.
+        times: u64,
     },
     /// A line that another program wrote, or that was typed: never evidence, at most a hint.
     Foreign {
@@ -50,6 +52,8 @@ pub enum Record<'a> {
     },
     /// Events that were lost in this file, nobody knows where: a recorder's comment says so.
     Missed(u64),
+    /// Messages of the kernel log that were dropped here.
+    Dropped(u64),
     /// A line without a prefix: a message of a log that was pasted without one, or no log text at all.
     Plain(&'a str),
 }

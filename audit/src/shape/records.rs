@@ -1,15 +1,15 @@
 //! Records: what the kernel said at once, though a mail wrapped it or another message cut it in two.
 
-use std::io::{self, BufRead};
 use std::sync::Arc;
 
 use super::comment::{comment, is_prompt, kmsg_key};
 use super::flat::pieces;
 use super::ftrace::{TraceLine, lost, parse_dump, parse_trace};
 use super::klog::{LogLine, parse_log};
+use super::lost::{dropped, dropped_message, repeated, repeated_last};
 use super::record::{Counts, Record, Sink};
 use super::stamp::{Place, Stamp};
-use crate::input::{Lines, clean, unquote};
+use crate::input::Unwrap;
 
 /// Longest record, in bytes; more of a wrapped one is dropped.
 const MAX_RECORD: usize = 64 << 10;
@@ -41,13 +41,15 @@ struct Pending {
     damaged: bool,
     host: Option<Arc<str>>,
     device: Option<Box<str>>,
+    times: u64,
 }
 
 /// Makes records of the lines of one file.
 #[derive(Debug)]
 pub struct Records {
-    file: u32,
-    counts: Counts,
+    pub(super) file: u32,
+    pub(super) counts: Counts,
+    pub(super) unwrap: Unwrap,
     pending: Option<Pending>,
     /// The first half of a message that another one cut in two.
     half: Option<Pending>,
@@ -64,6 +66,7 @@ impl Records {
         Self {
             file,
             counts: Counts::default(),
+            unwrap: Unwrap::default(),
             pending: None,
             half: None,
             plain: None,
@@ -75,33 +78,6 @@ impl Records {
     /// Counts so far.
     pub fn counts(&self) -> Counts {
         self.counts
-    }
-
-    /// Reads all of `reader` into `sink`; `each` is called with lines and bytes read, every 4,096 lines.
-    pub fn read(
-        &mut self,
-        reader: impl BufRead,
-        sink: &mut impl Sink,
-        each: &mut dyn FnMut(u64, u64),
-    ) -> io::Result<()> {
-        let mut lines = Lines::new(reader);
-        let mut scratch = String::new();
-        loop {
-            let read = lines.bytes_read();
-            let Some(line) = lines.next_line()? else { break };
-            if line.number % 4096 == 0 {
-                each(line.number, read);
-            }
-            self.counts.lines += 1;
-            self.counts.cut += u64::from(line.cut);
-            let place = Place { file: self.file, line: line.number };
-            let whole = clean(line.bytes, &mut scratch);
-            let (text, quote) = unquote(whole);
-            let text = if line.ended { text } else { without_cut_value(text) };
-            self.line(place, text, quote, whole.len(), sink);
-        }
-        self.finish(sink);
-        Ok(())
     }
 
     /// Gives what is still held back to `sink`.
@@ -117,7 +93,7 @@ impl Records {
         }
     }
 
-    fn line(&mut self, place: Place, text: &str, quote: u8, width: usize, sink: &mut impl Sink) {
+    pub(super) fn line(&mut self, place: Place, text: &str, quote: u8, width: usize, sink: &mut impl Sink) {
         if let Some((begun, held)) = &mut self.plain {
             // Somebody wrapped it: it was long, and what follows begins like the middle of a sentence.
             if place.line == begun.line + 1 && held.len() >= LEAST_WRAP && is_middle(text) && !sink.knows(text) {
@@ -127,6 +103,16 @@ impl Records {
                 return self.flush_plain(sink);
             }
             self.flush_plain(sink);
+        }
+        let mut text = text;
+        if let Some((count, rest)) = dropped(text) {
+            self.flush(sink);
+            sink.record(place, &Record::Dropped(count));
+            if rest.is_empty() {
+                self.counts.log += 1;
+                return;
+            }
+            text = rest;
         }
         if let Some(line) = parse_trace(text).or_else(|| parse_dump(text)) {
             self.counts.trace += 1;
@@ -164,6 +150,16 @@ impl Records {
             self.counts.continued += 1;
             if let Some(half) = self.half.take() {
                 give(&half, sink);
+            }
+            return;
+        }
+        if let Some(times) = repeated_last(bare)
+            && let Some(pending) = self.pending.take()
+        {
+            self.counts.foreign += 1;
+            give(&pending, sink);
+            if pending.place.line + 1 == place.line {
+                give(&Pending { place, times, ..pending }, sink);
             }
             return;
         }
@@ -245,7 +241,9 @@ impl Records {
         if !log.kernel {
             self.flush(sink);
             self.counts.foreign += 1;
-            sink.record(place, &Record::Foreign { text: &text[log.body..], host });
+            let text = &text[log.body..];
+            let record = dropped_message(text).map_or(Record::Foreign { text, host }, Record::Dropped);
+            sink.record(place, &record);
             return;
         }
         let host = host.map(|name| match &self.host {
@@ -253,7 +251,16 @@ impl Records {
             _ => self.host.insert(name.into()).clone(),
         });
         self.counts.log += 1;
-        let body = &text[log.body..];
+        let mut body = &text[log.body..];
+        let mut times = 1;
+        if let Some((count, message)) = repeated(body) {
+            (times, body) = (count, message);
+        }
+        if let Some(count) = body.ends_with(['.', 's', '*']).then(|| dropped_message(body)).flatten() {
+            self.flush(sink);
+            sink.record(place, &Record::Dropped(count));
+            return;
+        }
         // The ring buffer, dumped to the console.
         if let Some(line) = parse_dump(body) {
             self.counts.log -= 1;
@@ -285,6 +292,9 @@ impl Records {
             self.drop_half(sink);
         }
         self.start(place, Kind::Log(log.stamp), host, body, (quote, width), sink);
+        if let Some(pending) = &mut self.pending {
+            pending.times = times;
+        }
     }
 
     /// A whole log in one line, which keeps the times of its messages; one begins at each of `places`.
@@ -311,10 +321,11 @@ impl Records {
         let mut held = std::mem::take(&mut self.spare);
         held.clear();
         held.push_str(text);
-        self.pending = Some(Pending { place, kind, text: held, quote, width, damaged: false, host, device: None });
+        self.pending =
+            Some(Pending { place, kind, text: held, quote, width, damaged: false, host, device: None, times: 1 });
     }
 
-    fn flush(&mut self, sink: &mut impl Sink) {
+    pub(super) fn flush(&mut self, sink: &mut impl Sink) {
         if let Some(pending) = self.pending.take() {
             give(&pending, sink);
             self.spare = pending.text;
@@ -328,14 +339,6 @@ impl Records {
             give(&half, sink);
         }
     }
-}
-
-/// `text` of a file's last line, which has no line feed, without a last number of which digits may be missing.
-fn without_cut_value(text: &str) -> &str {
-    let last = text.rsplit(' ').next().unwrap_or("");
-    let whole = |(key, value): (&str, &str)| key == "attrs" || value.ends_with(['}', '"']);
-    let cut = last.split_once('=').is_some_and(|field| !whole(field)) && parse_trace(text).is_some();
-    if cut { text[..text.len() - last.len()].trim_end() } else { text }
 }
 
 /// True when `text` begins like the middle of a sentence.
@@ -354,6 +357,7 @@ fn give(pending: &Pending, sink: &mut impl Sink) {
             damaged: pending.damaged,
             host: pending.host.as_deref(),
             device: pending.device.as_deref(),
+            times: pending.times,
         },
     };
     sink.record(pending.place, &record);

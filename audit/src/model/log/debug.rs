@@ -98,9 +98,16 @@ impl Model {
     }
 
     pub(in crate::model) fn left_by_debug(&mut self, id: Id) {
+        let dropped = self.log.dropped.clone();
         let device = &mut self.devices[id];
         let taken = std::mem::take(&mut device.log.taken);
         let torn = device.life.as_ref().is_some_and(|life| life.teardown.is_some() && life.by_debug_lines);
+        if let Some((count, cite)) = dropped.filter(|_| torn) {
+            let reason = format!("{count} messages of the log were dropped, from line {} on", cite.place.line);
+            if let Some(life) = &mut device.life {
+                life.on(Rule::LEAK).doubt(reason);
+            }
+        }
         if let Some(first) = taken.first().filter(|_| torn) {
             let reason = format!(
                 "{} allocations of the debug lines have no free there (line {})",

@@ -57,6 +57,7 @@ pub(super) struct Held {
     mark: Mark,
     fault: Fault,
     damaged: bool,
+    times: u64,
     /// True once the line that names its stream has come.
     detailed: bool,
 }
@@ -75,10 +76,11 @@ impl Model {
             self.take_record();
         }
         if fault.by.starts_with("SMMU") {
-            self.log.held = Some(Held { mark: mark.clone(), fault, damaged, detailed: false });
+            let times = self.log.times;
+            self.log.held = Some(Held { mark: mark.clone(), fault, damaged, times, detailed: false });
             return;
         }
-        self.fault_of(mark, fault, damaged);
+        self.fault_of(mark, fault, damaged, self.log.times);
     }
 
     /// The stream of the fault before, or of one whose first line is missing.
@@ -102,7 +104,7 @@ impl Model {
         let device = FaultDevice::Stream { iommu: of.to_owned(), stream: Some(number) };
         let fault = Fault { device, addr: None, write: None, cause: "context fault".into(), by: "SMMUv2" };
         self.flush_held();
-        self.log.held = Some(Held { mark: mark.clone(), fault, damaged: false, detailed: true });
+        self.log.held = Some(Held { mark: mark.clone(), fault, damaged: false, times: 1, detailed: true });
     }
 
     /// The direction of the fault before.
@@ -115,16 +117,16 @@ impl Model {
     }
 
     pub(in crate::model) fn flush_held(&mut self) {
-        if let Some(Held { mark, fault, damaged, detailed }) = self.log.held.take() {
+        if let Some(Held { mark, fault, damaged, times, detailed }) = self.log.held.take() {
             self.log.judged = match &fault.device {
                 FaultDevice::Stream { iommu, .. } if !detailed => Some((iommu.clone(), mark.place.line)),
                 _ => None,
             };
-            self.fault_of(&mark, fault, damaged);
+            self.fault_of(&mark, fault, damaged, times);
         }
     }
 
-    fn fault_of(&mut self, mark: &Mark, fault: Fault, damaged: bool) {
+    fn fault_of(&mut self, mark: &Mark, fault: Fault, damaged: bool, times: u64) {
         let name = match &fault.device {
             FaultDevice::Named(name) => Some(name.clone()),
             FaultDevice::Stream { iommu, stream } => {
@@ -178,7 +180,7 @@ impl Model {
             by: fault.by,
             cause: fault.cause.clone(),
         });
-        run.count += 1;
+        run.count = run.count.saturating_add(times);
         run.last = mark.clone();
         if run.cites.len() < MOST_CITED {
             run.cites.push(mark.cite());
@@ -278,7 +280,7 @@ impl Model {
             Owner::Other => {
                 let words = format!("{what}{span} ({access}; {}), while nothing is torn down", run.cause);
                 life.note(words, cites);
-                life.on(Rule::LATE).doubt("there are faults, but no tear-down in the file that they could follow");
+                life.on(Rule::LATE).doubt(super::super::judge::NO_TEAR_DOWN);
             }
         }
     }
@@ -287,6 +289,7 @@ impl Model {
     pub(in crate::model) fn trace_fault(&mut self, mark: &Mark, name: &str, addr: Option<u64>) {
         let (Some(id), Some(addr)) = (self.id(name), addr) else { return };
         let epoch = self.epoch;
+        let recorded = self.heard.dma || self.heard.iommu_map;
         let device = &mut self.devices[id];
         // A log in a file of its own, or behind the trace: its lines are not where they belong among the trace's.
         let apart = |other: &Mark| mark.place.file != other.place.file || contradicts(mark, other);
@@ -307,10 +310,11 @@ impl Model {
             return;
         }
         let Some(gone) = gone else {
-            device.life_at(mark).note(
-                format!("a fault at {addr:#x} (line {}), where nothing was mapped", mark.place.line),
-                vec![mark.cite()],
-            );
+            let what = if recorded { "nothing was mapped" } else { "no mapping is recorded" };
+            let first = device.past.is_empty();
+            let life = device.life_at(mark);
+            life.note(format!("a fault at {addr:#x} (line {}), where {what}", mark.place.line), vec![mark.cite()]);
+            life.faulted |= first;
             return;
         };
         let age = mark.age(&gone.mark).map_or_else(String::new, |age| format!(", {} before", Span(age)));

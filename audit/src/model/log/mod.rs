@@ -7,6 +7,7 @@ mod stream;
 mod wait;
 
 use super::crash::Report;
+use super::record::At;
 use super::verdict::{Cite, Fact, Finding, Verdict};
 use super::{Id, Mark, Model};
 use crate::event::{Backend, DmaApiKind, Message, frame, message, message_about};
@@ -26,7 +27,7 @@ const LEAVING: u64 = 1_000_000_000;
 const MOST_STREAMS: usize = 256;
 
 /// State of the log that belongs to no single device.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LogState {
     pub(super) report: Option<Report>,
     record: Option<SmmuRecord>,
@@ -39,6 +40,27 @@ pub(crate) struct LogState {
     pub(super) last_leaving: Option<Id>,
     /// The last line.
     last: Option<LastLine>,
+    /// How often the message that is read was said.
+    pub(super) times: u64,
+    /// Messages that the log lost, and where it says so first.
+    dropped: Option<(u64, Cite)>,
+}
+
+impl Default for LogState {
+    fn default() -> Self {
+        Self {
+            report: None,
+            record: None,
+            held: None,
+            judged: None,
+            streams: Vec::new(),
+            region: None,
+            last_leaving: None,
+            last: None,
+            times: 1,
+            dropped: None,
+        }
+    }
 }
 
 /// State of the log about one device.
@@ -83,6 +105,17 @@ impl Model {
         self.follow_clock(place, None);
         self.message(place, None, body, None, false);
         true
+    }
+
+    /// Messages of the kernel log are missing here.
+    pub(in crate::model) fn dropped(&mut self, place: Place, count: u64) {
+        let words = format!("{count} messages of the kernel log were dropped at line {}", place.line);
+        let cite = Cite { place, text: words.clone() };
+        match &mut self.log.dropped {
+            Some((total, _)) => *total = total.saturating_add(count),
+            None => self.log.dropped = Some((count, cite.clone())),
+        }
+        self.fact(Fact { words, cites: vec![cite] });
     }
 
     /// A line that was typed or that another program wrote: a hint at most.
@@ -229,7 +262,17 @@ impl Model {
                 }
                 self.dma_api_report(mark, api);
             }
-            Message::Crash { .. }
+            Message::Devres { device, op, node, name, size } => {
+                let task = super::task::TaskKey::new(0, 0, 0);
+                self.devres(At { place, stamp, text, task }, device, op, node, name, size);
+                if let Some(life) = self.known(device).and_then(|id| self.devices[id].life.as_mut()) {
+                    let reason =
+                        "the kernel log shows managed resources, and not what else the driver took; record a trace";
+                    life.taint.get_or_insert_with(|| reason.to_owned());
+                }
+            }
+            Message::Leaked { .. }
+            | Message::Crash { .. }
             | Message::BadPage
             | Message::CrashTask { .. }
             | Message::CrashEnd
