@@ -15,6 +15,7 @@ pub mod boards;
 pub mod diagram;
 pub mod engine;
 mod events;
+pub mod generated;
 mod lifecycle;
 pub mod models;
 mod scenario;

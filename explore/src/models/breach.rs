@@ -1,42 +1,43 @@
 //! Kinds of broken promises, distinguished by what happened, when, and after which step: never by the name of a known bug.
 
-use std::fmt;
-
 use bindery::promise::Promise;
 
+use super::texts::texts;
 use crate::engine::Violation;
 
-/// The consequence of a breach.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Harm {
+texts! {
+    /// The consequence of a breach.
+    Harm:
     /// The kernel crashes.
-    Crash,
+    Crash = "crash";
     /// A wait never ends.
-    Hang,
+    Hang = "hang";
     /// A resource is never released.
-    Leak,
+    Leak = "leak";
     /// A user loses what it uses.
-    Theft,
+    Theft = "theft";
     /// None yet: a concurrent operation may do harm as long as it lasts.
-    Window,
+    Window = "window";
     /// A notification is wrong.
-    Untruth,
+    Untruth = "untruth";
     /// Protection that was asked for is not there.
-    Exposure,
+    Exposure = "exposure";
 }
 
-/// The phase of a lifecycle.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Phase {
-    SetUp,
+texts! {
+    /// The phase of a lifecycle.
+    #[derive(Default)]
+    Phase:
+    SetUp = "set-up";
     /// Tear-down after a failed or deferred probe.
-    Failure,
+    Failure = "probe failure";
     /// Tear-down of a bound device.
-    Unbind,
+    Unbind = "unbind";
     /// Tear-down by `CONFIG_DEBUG_TEST_DRIVER_REMOVE`.
-    TestRemove,
+    TestRemove = "test_remove";
     /// No driver, or an idle one.
-    Idle,
+    #[default]
+    Idle = "idle";
 }
 
 /// A kind of breach, written as `crash, unbind: freed by another back-end, after arch_teardown_dma_ops`.
@@ -95,31 +96,5 @@ impl Breach {
     pub(super) fn violation(self, phase: Phase, detail: impl Into<String>) -> Violation {
         let after = if self.after.is_empty() { String::new() } else { format!(", after {}", self.after) };
         Violation::new(self.promise, format!("{}, {phase}: {}{after}", self.harm, self.what), detail)
-    }
-}
-
-impl fmt::Display for Harm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Crash => "crash",
-            Self::Hang => "hang",
-            Self::Leak => "leak",
-            Self::Theft => "theft",
-            Self::Window => "window",
-            Self::Untruth => "untruth",
-            Self::Exposure => "exposure",
-        })
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::SetUp => "set-up",
-            Self::Failure => "probe failure",
-            Self::Unbind => "unbind",
-            Self::TestRemove => "test_remove",
-            Self::Idle => "idle",
-        })
     }
 }

@@ -1,5 +1,7 @@
 //! The state of a lifecycle: one disk controller behind an IOMMU, and everything that it can hold.
 
+use std::collections::BTreeSet;
+
 use super::breach::{Breach, Phase};
 use super::memory::Memory;
 use super::options::DriverVariant;
@@ -10,17 +12,19 @@ use super::translation::{Ops, Translation};
 use crate::engine::{Chooser, Violation, Visit, fingerprint};
 
 /// The driver of the disk controller.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) enum Driver {
+    #[default]
     None,
     SataRcar,
     VfioPlatform,
 }
 
 /// The driver of the IOMMU.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) enum Iommu {
     /// Not there yet.
+    #[default]
     Later,
     There,
     /// Unbound.
@@ -28,9 +32,10 @@ pub(super) enum Iommu {
 }
 
 /// The managed link from the disk controller to its IOMMU, in Linux's states.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) enum Link {
     /// Not made yet.
+    #[default]
     None,
     Dormant,
     Available,
@@ -59,8 +64,9 @@ pub(super) enum Managed {
 }
 
 /// The last notification on the bus.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) enum Notified {
+    #[default]
     Nothing,
     Bind,
     Bound,
@@ -68,7 +74,7 @@ pub(super) enum Notified {
 }
 
 /// The position in a lifecycle.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Position {
     pub(super) phase: Phase,
     pub(super) attempt: u8,
@@ -78,23 +84,21 @@ pub(super) struct Position {
 }
 
 /// The state of the modelled kernel: all that decides the rest of a path.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of the modelled kernel, on or off by itself")]
 pub(super) struct State {
     pub(super) position: Position,
     pub(super) driver: Driver,
     pub(super) data: bool,
-    /// The device does no DMA.
-    pub(super) quiesced: bool,
+    /// The device does DMA.
+    pub(super) running: bool,
     pub(super) devres: Vec<Managed>,
+    /// Files and power that are there, by the steps that made them.
+    pub(super) done: BTreeSet<SetUp>,
     pub(super) translation: Translation,
     pub(super) memory: Memory,
     pub(super) iommu: Iommu,
     pub(super) link: Link,
-    pub(super) files: bool,
-    pub(super) groups: bool,
-    pub(super) power: bool,
-    pub(super) activated: bool,
     pub(super) notified: Notified,
     pub(super) variant: Option<DriverVariant>,
     /// `CONFIG_DEBUG_TEST_DRIVER_REMOVE` has run.
@@ -128,35 +132,13 @@ pub(super) struct Kernel<'a> {
 
 impl<'a> Kernel<'a> {
     pub(super) fn new(model: &'a Procedure, chooser: &'a Chooser, test_remove: bool) -> Self {
-        let now = State {
-            position: Position { phase: Phase::Idle, attempt: 0, step: 0, failed: None },
-            driver: Driver::None,
-            data: false,
-            quiesced: true,
-            devres: Vec::new(),
-            translation: Translation::new(model.arch),
-            memory: Memory::default(),
-            iommu: Iommu::Later,
-            link: if model.iommu_is_supplier { Link::Dormant } else { Link::None },
-            files: false,
-            groups: false,
-            power: false,
-            activated: false,
-            notified: Notified::Nothing,
-            variant: None,
-            test_removed: false,
-            supplier_waits: false,
-            writer_waits: false,
-        };
+        let link = if model.iommu_is_supplier { Link::Dormant } else { Link::None };
+        let now = State { translation: Translation::new(model.arch), link, ..State::default() };
         Self { model, chooser, now, test_remove }
     }
 
     pub(super) fn log<S: Into<String>>(&self, line: impl FnOnce() -> S) {
         self.chooser.log(line);
-    }
-
-    pub(super) fn phase(&self) -> Phase {
-        self.now.position.phase
     }
 
     /// Checks a promise after whose breach the kernel goes on.
@@ -175,7 +157,7 @@ impl<'a> Kernel<'a> {
     ) -> Result<(), Violation> {
         // The kind is only written down when it is needed.
         let checked = self.chooser.check(breach.promise, holds, "", detail);
-        checked.map_err(|violation| breach.violation(self.phase(), violation.detail))
+        checked.map_err(|violation| breach.violation(self.now.position.phase, violation.detail))
     }
 
     /// Enters the state between two steps.

@@ -89,7 +89,7 @@ impl Kernel<'_> {
             if outcome != Outcome::Done {
                 self.now.position.failed = Some((step, outcome));
                 // A probe that fails leaves its device stopped.
-                self.now.quiesced = true;
+                self.now.running = false;
                 self.tear_down(model.exit(step), Phase::Failure, "failure")?;
                 self.now.position.failed = None;
                 return Ok(outcome);
@@ -174,15 +174,17 @@ impl Kernel<'_> {
             self.now.translation.domain = Domain::Default;
         }
         let now = &self.now;
-        let one = |left: bool, what: &str| left.then(|| what.to_owned()).into_iter().collect();
+        let one = |steps: &[SetUp], what: &str| {
+            steps.iter().any(|step| now.done.contains(step)).then(|| what.to_owned()).into_iter().collect()
+        };
         let mapped = now.translation.mapped.iter().map(|iova| format!("a buffer mapped at IOVA {iova:#x}"));
         let left: [(_, Vec<String>); 6] = [
             (breach::LEFT_RESOURCES, now.devres.iter().map(|entry| format!("{entry:?}")).collect()),
             (breach::LEFT_PAGES, now.memory.left()),
             (breach::LEFT_TRANSLATION, mapped.collect()),
             (breach::LEFT_USER, vec!["a user".to_owned(); now.translation.users.into()]),
-            (breach::LEFT_POWER, one(now.power || now.activated, "a power domain")),
-            (breach::LEFT_FILES, one(now.files || now.groups, "files")),
+            (breach::LEFT_POWER, one(&[SetUp::PmAttach, SetUp::Activate], "a power domain")),
+            (breach::LEFT_FILES, one(&[SetUp::SysfsAdd, SetUp::DevGroups], "files")),
         ];
         for (breach, left) in left {
             self.check(left.is_empty(), breach, || format!("after tear-down: {}", left.join(", ")));

@@ -21,6 +21,7 @@ pub mod step;
 mod tear_down;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod translation;
 
 pub use known::{Known, known};

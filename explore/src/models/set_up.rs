@@ -33,11 +33,10 @@ impl Kernel<'_> {
             SetUp::DmaConfigure => return Ok(self.dma_configure()),
             SetUp::ClaimGroup => return Ok(self.use_default_domain()),
             SetUp::NotifyBind => self.now.notified = Notified::Bind,
-            SetUp::SysfsAdd => self.now.files = true,
-            SetUp::Activate => self.now.activated = true,
-            SetUp::PmAttach => self.now.power = true,
             SetUp::Probe => return Ok(self.probe()),
-            SetUp::DevGroups => self.now.groups = true,
+            SetUp::SysfsAdd | SetUp::Activate | SetUp::PmAttach | SetUp::DevGroups => {
+                self.now.done.insert(step);
+            }
             SetUp::Bound => self.bound()?,
         }
         Ok(Outcome::Done)
@@ -152,7 +151,7 @@ impl Kernel<'_> {
         let by = self.now.translation.ops;
         self.now.devres.push(Managed::Prd { by, at });
         let space = if by.translates() { "IOVA" } else { "physical address" };
-        self.log(|| format!("descriptor table, 2048 bytes: allocated by {} at {space} {at:#x}", by.name()));
+        self.log(|| format!("descriptor table, 2048 bytes: allocated by {} at {space} {at:#x}", by));
         match self.chooser.choose(Kind::Fault, "devm_request_irq", 3) {
             0 => {}
             1 => {
@@ -165,7 +164,7 @@ impl Kernel<'_> {
             }
         }
         self.now.devres.push(Managed::Interrupt);
-        self.now.quiesced = false;
+        self.now.running = true;
         if self.now.variant == Some(DriverVariant::ForgottenMapping) && by.translates() {
             self.now.translation.mapped.push(SECOND_IOVA);
             self.log(|| format!("a private buffer is mapped at IOVA {SECOND_IOVA:#x}"));

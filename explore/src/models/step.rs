@@ -4,7 +4,7 @@
 macro_rules! steps {
     ($(#[$doc:meta])* $enum:ident, $prefix:literal: $($name:ident = $call:literal, $text:literal;)*) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum $enum { $(#[doc = $text] $name,)* }
 
         impl $enum {

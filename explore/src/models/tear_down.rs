@@ -5,7 +5,7 @@ use super::kernel::{Driver, Iommu, Kernel, Link, Managed, Notified, Stop};
 use super::memory::{FIRST_IOVA, SECOND_IOVA};
 use super::options::DriverVariant;
 use super::procedure::{Arch, OpsSet};
-use super::step::TearDown;
+use super::step::{SetUp, TearDown};
 use super::translation::{Domain, Ops, plain};
 use crate::engine::Violation;
 
@@ -13,18 +13,17 @@ impl Kernel<'_> {
     /// Runs one tear-down step, except [`TearDown::Devres`], between whose entries there are scheduling points.
     pub(super) fn tear_down_step(&mut self, step: TearDown) -> Result<(), Violation> {
         match step {
-            TearDown::SysfsRemove => self.now.files = false,
+            TearDown::SysfsRemove | TearDown::RemoveGroups | TearDown::PmDetach | TearDown::Dismiss => {
+                self.now.done.retain(|done| done.undone_by() != Some(step));
+            }
             TearDown::NotifyUnbind => self.now.notified = Notified::Unbind,
             TearDown::NotifyNotBound | TearDown::NotifyUnbound => self.notify_end(step),
-            TearDown::RemoveGroups => self.now.groups = false,
             TearDown::Remove => self.remove(),
-            TearDown::PmDetach => self.now.power = false,
             TearDown::DevresGroup => self.devres_group(),
             TearDown::Devres => {}
             TearDown::Teardown => self.tear_translation_down()?,
             TearDown::ClearDriver => self.now.driver = Driver::None,
             TearDown::ClearData => self.now.data = false,
-            TearDown::Dismiss => self.now.activated = false,
             TearDown::ReleaseLinks => {
                 if matches!(self.now.link, Link::ConsumerProbe | Link::Active) {
                     self.now.link = if self.now.iommu == Iommu::There { Link::Available } else { Link::Dormant };
@@ -47,7 +46,7 @@ impl Kernel<'_> {
     }
 
     fn remove(&mut self) {
-        self.now.quiesced = true;
+        self.now.running = false;
         if !self.model.data_outlives {
             self.now.data = false;
         }
@@ -106,9 +105,11 @@ impl Kernel<'_> {
         let Some(entry) = self.now.devres.pop() else { return Ok(false) };
         match entry {
             Managed::Prd { by, at } => self.free_table(by, at)?,
-            Managed::RegisterWrite => self.require(self.now.power, breach::POWER_OFF, || {
-                "the power domain is off: the write to the registers is an external abort".into()
-            })?,
+            Managed::RegisterWrite => {
+                self.require(self.now.done.contains(&SetUp::PmAttach), breach::POWER_OFF, || {
+                    "the power domain is off: the write to the registers is an external abort".into()
+                })?
+            }
             Managed::Host => self.require(self.now.data || !self.model.data_outlives, breach::DATA_GONE, || {
                 "libata's host is looked up".into()
             })?,
@@ -127,11 +128,11 @@ impl Kernel<'_> {
     fn free_table(&mut self, by: Ops, at: u64) -> Result<(), Violation> {
         let now = self.now.translation.ops;
         let foreign = breach::FREED_ELSEWHERE.after(self.now.translation.ops_set_by);
-        self.check(self.now.quiesced, breach::FREED_WHILE_RUNNING, || {
+        self.check(!self.now.running, breach::FREED_WHILE_RUNNING, || {
             "the device still fetches its descriptor table".into()
         });
-        self.log(|| format!("descriptor table at {at:#x}: given back through {}", now.name()));
-        let both = || format!("allocated by {} at IOVA {at:#x}, freed by {}", by.name(), now.name());
+        self.log(|| format!("descriptor table at {at:#x}: given back through {}", now));
+        let both = || format!("allocated by {} at IOVA {at:#x}, freed by {}", by, now);
         if now == Ops::ArmDirect && by != now {
             // The table of buffers does not list it; nothing else is touched.
             self.check(false, foreign.with(Harm::Leak), || {
@@ -149,14 +150,12 @@ impl Kernel<'_> {
                 format!("{}: CMA refuses the page, the page allocator gets a wrong one", both())
             });
         }
-        self.require(by == now, foreign.with(Harm::Leak), || {
-            format!("allocated by {}, freed by {}", by.name(), now.name())
-        })?;
+        self.require(by == now, foreign.with(Harm::Leak), || format!("allocated by {}, freed by {}", by, now))?;
         if now.translates() {
             self.require(self.now.iommu == Iommu::There, breach::IOMMU_GONE, || {
                 "the descriptor table is unmapped through an IOMMU whose driver is gone".into()
             })?;
-            self.now.translation.unmap(at);
+            self.now.translation.mapped.retain(|&mapped| mapped != at);
         }
         let mapped = self.now.translation.mapped.contains(&at);
         self.check(!mapped, breach::FREED_WHILE_MAPPED, || format!("the descriptor table is still mapped at {at:#x}"));

@@ -2,39 +2,34 @@
 
 use super::memory::{CMA_PAGE, FIRST_IOVA, Memory};
 use super::procedure::Arch;
+use super::texts::texts;
 
-/// The DMA back-end that a call on the device would use now.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Ops {
+texts! {
+    /// The DMA back-end that a call on the device would use now.
+    #[derive(Default)]
+    Ops:
     /// Physical addresses, memory from CMA.
-    Direct,
+    #[default]
+    Direct = "the direct ops";
     /// The IOMMU layer's.
-    Iommu,
+    Iommu = "the IOMMU ops";
     /// arm32's, without IOMMU.
-    ArmDirect,
+    ArmDirect = "arm32's plain ops";
     /// arm32's, with one.
-    ArmIommu,
+    ArmIommu = "arm32's IOMMU ops";
 }
 
 impl Ops {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "the direct ops",
-            Self::Iommu => "the IOMMU ops",
-            Self::ArmDirect => "arm32's plain ops",
-            Self::ArmIommu => "arm32's IOMMU ops",
-        }
-    }
-
     pub(super) const fn translates(self) -> bool {
         matches!(self, Self::Iommu | Self::ArmIommu)
     }
 }
 
 /// The domain that the group's devices are attached to.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) enum Domain {
     /// The default domain, which lives as long as the group.
+    #[default]
     Default,
     /// A domain that was chosen through the group's `type`, untranslated.
     Identity,
@@ -45,7 +40,7 @@ pub(super) enum Domain {
 }
 
 /// Translation of the disk controller, as the kernel sees it.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Translation {
     pub(super) ops: Ops,
     /// The step that last set `ops`.
@@ -63,16 +58,7 @@ pub(super) struct Translation {
 
 impl Translation {
     pub(super) fn new(arch: Arch) -> Self {
-        Self {
-            ops: plain(arch),
-            ops_set_by: "",
-            joined: false,
-            own: false,
-            domain: Domain::Default,
-            mapped: Vec::new(),
-            users: 0,
-            claimed: false,
-        }
+        Self { ops: plain(arch), ..Self::default() }
     }
 
     /// Allocates coherent memory through the present back-end; the DMA address.
@@ -88,10 +74,6 @@ impl Translation {
             memory.pages += 1;
             CMA_PAGE
         }
-    }
-
-    pub(super) fn unmap(&mut self, iova: u64) {
-        self.mapped.retain(|&mapped| mapped != iova);
     }
 }
 
