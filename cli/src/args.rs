@@ -95,7 +95,10 @@ pub struct Tree {
     /// Translate DMA through the IOMMUs, or not
     #[arg(long, value_enum, default_value_t)]
     pub iommu: Iommu,
-    /// Print one JSON object instead of text
+    /// Print registers, interrupt lines, DMA windows and coherence of each device as well
+    #[arg(short, long, conflicts_with = "json")]
+    pub long: bool,
+    /// Print one JSON object instead of text (docs/tree.md)
     #[arg(long)]
     pub json: bool,
     /// Colour the output

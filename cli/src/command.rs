@@ -13,7 +13,12 @@ use crate::{audit, explore, run, tree};
 
 /// Runs the command that the program was called with.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => {
+            return ExitCode::from(print_usage(&usage).unwrap_or_else(|failure| report(&failure, Color::Auto)));
+        }
+    };
     let (color, outcome) = match &cli.command {
         None => (cli.run.color, run::command(&cli.run)),
         Some(Command::Run(run)) => (run.color, run::command(run)),
@@ -27,24 +32,35 @@ pub fn main() -> ExitCode {
 
 fn draw(args: &crate::args::Tree) -> Result<u8> {
     let mut output = Output::stdout(args.color);
-    tree::run(&args.config(), args.json, &mut output)?;
+    tree::run(args, &mut output)?;
     output.flush()?;
     Ok(GOOD)
+}
+
+/// Prints help, the version, or what is wrong with the arguments; the exit code.
+fn print_usage(usage: &clap::Error) -> Result<u8> {
+    if usage.use_stderr() {
+        // When standard error is gone, too, only the exit code is left.
+        let _ = usage.print();
+        return Ok(BAD_INPUT);
+    }
+    match usage.print().and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::stdout(error)),
+        _ => Ok(GOOD),
+    }
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<u8> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "bindery", &mut text);
-    let mut out = io::stdout().lock();
-    out.write_all(&text).and_then(|()| out.flush()).map_err(Failure::stdout)?;
+    let mut output = Output::stdout(Color::Never);
+    output.raw(&text)?;
+    output.flush()?;
     Ok(GOOD)
 }
 
-/// Says what was wrong, on standard error. A reader that has left is no failure.
+/// Says what was wrong, on standard error.
 fn report(failure: &Failure, color: Color) -> u8 {
-    if failure.is_closed_pipe() {
-        return GOOD;
-    }
     let stderr = io::stderr();
     let theme = if color.on(&stderr) { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let mut text = String::new();

@@ -118,11 +118,6 @@ impl Failure {
     pub fn stdout(error: io::Error) -> Self {
         Self::Write { what: "standard output".into(), error }
     }
-
-    /// True when the reader of standard output has left: nothing is wrong, and nobody reads a message.
-    pub fn is_closed_pipe(&self) -> bool {
-        matches!(self, Self::Write { error, .. } if error.kind() == io::ErrorKind::BrokenPipe)
-    }
 }
 
 /// Text of a host's error, without the number that Rust appends.

@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use anstyle::Style;
 use bindery::event::{EventKind, Outcome};
 
+use crate::failure::Result;
 use crate::output::{DIM, ERROR, GOOD, NAME, Output, PLAIN, WARNING};
 use crate::record::LogEntry;
 
 /// Width of the column of device names.
 const DEVICE: usize = 26;
 
-/// The lines for those of `events` that a reader of the output wants to know; `--json` and `--trace` have all of them. Of
+/// Prints a line for each of `events` that a reader of the output wants to know; `--json` and `--trace` have all of them. Of
 /// the wake-ups these are those of devices that were deferred before, of the releases those of an unbind.
-pub fn lines(output: &Output<'_>, events: &[LogEntry]) -> Vec<String> {
+pub fn print(output: &mut Output<'_>, events: &[LogEntry]) -> Result<()> {
     let (mut deferred, mut unbinding) = (BTreeSet::new(), BTreeSet::new());
     let mut notable = |entry: &&LogEntry| {
         let device = (entry.machine, entry.event.device.clone());
@@ -34,11 +35,11 @@ pub fn lines(output: &Output<'_>, events: &[LogEntry]) -> Vec<String> {
         }
         is_notable(&entry.event.kind)
     };
-    events.iter().filter(|entry| notable(entry)).map(|entry| line(output, entry)).collect()
+    events.iter().filter(|entry| notable(entry)).try_for_each(|entry| line(output, entry))
 }
 
 /// One line for one event: time, device, what happened. Entries that leave the ledger are aligned as a table.
-fn line(output: &Output<'_>, entry: &LogEntry) -> String {
+fn line(output: &mut Output<'_>, entry: &LogEntry) -> Result<()> {
     let event = &entry.event;
     if let EventKind::Released { entry, resource, what, backend, outcome } = &event.kind {
         let (style, how) = match outcome {
@@ -46,16 +47,13 @@ fn line(output: &Output<'_>, entry: &LogEntry) -> String {
             Outcome::Quarantined => (WARNING, "quarantined, not back to"),
         };
         let (resource, what) = (output.column(NAME, resource, 14), output.column(style, what, 46));
-        return format!("      {entry:>3}  {resource} {what} {how} {backend}");
+        return output.hang(26, format_args!("      {entry:>3}  {resource} {what} {how} {backend}"));
     }
     let guest = if entry.machine == "guest" { "guest " } else { "" };
     let device = format!("{guest}{}", event.device.as_deref().unwrap_or(""));
-    format!(
-        "   {} {} {}",
-        output.column(DIM, event.at, 11),
-        output.column(NAME, device, DEVICE),
-        output.paint(style(&event.kind), &event.kind)
-    )
+    let (at, device) = (output.column(DIM, event.at, 11), output.column(NAME, device, DEVICE));
+    let what = output.paint(style(&event.kind), &event.kind);
+    output.hang(DEVICE + 16, format_args!("   {at} {device} {what}"))
 }
 
 fn is_notable(kind: &EventKind) -> bool {
@@ -118,7 +116,10 @@ mod tests {
             event: Event { seq: 1, at: Instant(0), device: Some(device.into()), kind },
         };
         let events = [entry("x", woken()), entry("y", deferred), entry("y", woken()), entry("x", woken())];
-        let printed = lines(&Output::new(Vec::new(), false), &events);
+        let mut bytes = Vec::new();
+        print(&mut Output::new(&mut bytes, false), &events).unwrap();
+        let printed = String::from_utf8(bytes).unwrap();
+        let printed: Vec<&str> = printed.lines().collect();
         assert_eq!(printed.len(), 2, "{printed:?}");
         assert!(printed[1].contains("y ") && printed[1].contains("woken by b"), "{printed:?}");
     }

@@ -5,6 +5,9 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
+use terminal_size::{Width, terminal_size_of};
+use textwrap::core::display_width;
+use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
 use crate::failure::{Failure, Result};
 
@@ -46,27 +49,43 @@ impl Color {
     }
 }
 
+/// Width of a terminal that does not say how wide it is.
+const COLUMNS: usize = 80;
+/// First column of the text of a [row](Output::row).
+pub const ROW: usize = 16;
+
 /// Writer of readable output.
+///
+/// On a terminal, lines are wrapped at its width. Elsewhere each stays one line, however long, so that a program that reads
+/// them has one fact a line. When the reader leaves, what is left is dropped: the exit code still says what was found.
 pub struct Output<'a> {
     out: Box<dyn Write + 'a>,
     color: bool,
     quiet: bool,
-    what: String,
+    columns: Option<usize>,
+    /// The reader has left.
+    left: bool,
 }
 
 impl Output<'static> {
     /// Standard output.
     pub fn stdout(color: Color) -> Self {
         let stdout = io::stdout();
-        let color = color.on(&stdout);
-        Self::new(BufWriter::with_capacity(1 << 16, stdout), color)
+        let (color, columns) = (color.on(&stdout), stdout.is_terminal().then(|| columns(&stdout)));
+        Self { columns, ..Self::new(BufWriter::with_capacity(1 << 16, stdout), color) }
     }
 }
 
+/// Width of the terminal behind `stdout`.
+fn columns(stdout: &io::Stdout) -> usize {
+    let size = terminal_size_of(stdout).map_or(0, |(Width(columns), _)| columns.into());
+    if size == 0 { COLUMNS } else { size }
+}
+
 impl<'a> Output<'a> {
-    /// An output on `out`.
+    /// An output on `out`, which wraps no lines.
     pub fn new(out: impl Write + 'a, color: bool) -> Self {
-        Self { out: Box::new(out), color, quiet: false, what: "standard output".into() }
+        Self { out: Box::new(out), color, quiet: false, columns: None, left: false }
     }
 
     /// The same output, which writes only the lines of [`always`](Self::always).
@@ -88,16 +107,51 @@ impl<'a> Output<'a> {
         format!("{}{:fill$}", self.paint(style, text), "")
     }
 
-    /// One line.
+    /// One line. Where it is wrapped, it goes on below its first word, two columns to the right.
     pub fn line(&mut self, text: impl Display) -> Result<()> {
         if self.quiet { Ok(()) } else { self.always(text) }
     }
 
+    /// One line that goes on in column `column` where it is wrapped.
+    pub fn hang(&mut self, column: usize, text: impl Display) -> Result<()> {
+        self.below(&" ".repeat(column), text)
+    }
+
+    /// One line that goes on behind `start` where it is wrapped.
+    pub fn below(&mut self, start: &str, text: impl Display) -> Result<()> {
+        if self.quiet { Ok(()) } else { self.wrapped(start, &text.to_string()) }
+    }
+
     /// One line that `--quiet` does not hide.
     pub fn always(&mut self, text: impl Display) -> Result<()> {
+        let text = text.to_string();
+        let indent = text.len() - text.trim_start_matches(' ').len();
+        self.wrapped(&" ".repeat(indent + 2), &text)
+    }
+
+    /// One line that is never hidden and never wrapped: a command to be pasted.
+    pub fn whole(&mut self, text: impl Display) -> Result<()> {
         let text = sanitize(&text.to_string(), self.color);
         self.raw(text.trim_end().as_bytes())?;
         self.raw(b"\n")
+    }
+
+    fn wrapped(&mut self, start: &str, text: &str) -> Result<()> {
+        let Some(columns) = self.columns.filter(|columns| display_width(text) > *columns) else {
+            return self.whole(text);
+        };
+        let text = sanitize(text, self.color);
+        // What is wrapped has at least half of the width.
+        let start: String = start.chars().take(columns / 2).collect();
+        let options = Options::new(columns)
+            .subsequent_indent(&start)
+            .word_separator(WordSeparator::AsciiSpace)
+            .word_splitter(WordSplitter::NoHyphenation)
+            .wrap_algorithm(WrapAlgorithm::FirstFit);
+        textwrap::wrap(text.trim_end(), options).into_iter().try_for_each(|line| {
+            self.raw(line.trim_end().as_bytes())?;
+            self.raw(b"\n")
+        })
     }
 
     /// A heading, with an empty line before it.
@@ -110,21 +164,29 @@ impl<'a> Output<'a> {
     /// A line `label   text`, indented.
     pub fn row(&mut self, label: &str, text: impl Display) -> Result<()> {
         let label = self.column(DIM, label, 12);
-        self.line(format_args!("   {label} {text}"))
+        self.hang(ROW, format_args!("   {label} {text}"))
     }
 
     /// Bytes as they are.
     pub fn raw(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(|e| self.failed(e))
+        self.attempt(|out| out.write_all(bytes))
     }
 
     /// Writes out what is buffered.
     pub fn flush(&mut self) -> Result<()> {
-        self.out.flush().map_err(|e| self.failed(e))
+        self.attempt(|out| out.flush())
     }
 
-    fn failed(&self, error: io::Error) -> Failure {
-        Failure::Write { what: self.what.clone(), error }
+    fn attempt(&mut self, write: impl FnOnce(&mut (dyn Write + 'a)) -> io::Result<()>) -> Result<()> {
+        if self.left {
+            return Ok(());
+        }
+        match write(&mut *self.out) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.left = true,
+            Err(error) => return Err(Failure::stdout(error)),
+            Ok(()) => {}
+        }
+        Ok(())
     }
 }
 
@@ -157,6 +219,49 @@ pub fn count(n: usize, one: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn wrapped(columns: usize, start: &str, text: &str, color: bool) -> Vec<String> {
+        let mut bytes = Vec::new();
+        let mut output = Output { columns: Some(columns), ..Output::new(&mut bytes, color) };
+        output.below(start, text).unwrap();
+        drop(output);
+        String::from_utf8(bytes).unwrap().lines().map(String::from).collect()
+    }
+
+    #[test]
+    fn a_line_is_wrapped_at_the_width_and_goes_on_in_its_column() {
+        assert_eq!(wrapped(20, "      ", "ab    one two three four", false), ["ab    one two three", "      four"]);
+        assert_eq!(wrapped(24, "      ", "ab    one two three four", false), ["ab    one two three four"]);
+        assert_eq!(wrapped(12, "|  ", "aa bb cc dd ee ff gg", false), ["aa bb cc dd", "|  ee ff gg"]);
+        let long = wrapped(10, "", &"x".repeat(25), false);
+        assert!(long.iter().all(|line| line.len() <= 10) && long.concat() == "x".repeat(25), "{long:?}");
+        // A narrow terminal keeps half of its width for the text.
+        let narrow = wrapped(10, &" ".repeat(40), "aaaa bbbb cccc", false);
+        assert_eq!(narrow, ["aaaa bbbb", "     cccc"]);
+    }
+
+    #[test]
+    fn colours_take_no_width() {
+        let text = format!("{NAME}abc{NAME:#} {GOOD}def{GOOD:#}");
+        assert_eq!(wrapped(7, "", &text, true).len(), 1);
+        assert_eq!(wrapped(6, "", &text, true).len(), 2);
+    }
+
+    #[test]
+    fn a_reader_that_left_is_no_failure_and_a_full_disk_is_one() {
+        struct Refuses(io::ErrorKind);
+        impl Write for Refuses {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut gone = Output::new(Refuses(io::ErrorKind::BrokenPipe), false);
+        assert!(gone.line("a").is_ok() && gone.always("b").is_ok() && gone.flush().is_ok());
+        assert!(Output::new(Refuses(io::ErrorKind::StorageFull), false).line("a").is_err());
+    }
 
     #[test]
     fn a_name_cannot_move_the_cursor_or_set_the_title() {

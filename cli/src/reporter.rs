@@ -19,12 +19,17 @@ pub struct Reporter<'a> {
     passed_on: usize,
     step: Arc<str>,
     failures: u64,
+    /// Names of the steps that were not possible, or not as a whole.
+    skipped: Vec<Arc<str>>,
 }
 
 impl<'a> Reporter<'a> {
     /// Reports what `log` holds on `output`: as JSON lines when `json`, else as text. With `trace`, also there.
     pub fn new(output: Output<'a>, log: &EventLog, json: bool, trace: Option<TraceFile>) -> Self {
-        Self { output, json, trace, ftrace: None, log: log.clone(), passed_on: 0, step: "".into(), failures: 0 }
+        // With `--json` only JSON lines, which are raw, are to be seen.
+        let output = if json { output.quiet(true) } else { output };
+        let (log, skipped) = (log.clone(), Vec::new());
+        Self { output, json, trace, ftrace: None, log, passed_on: 0, step: "".into(), failures: 0, skipped }
     }
 
     /// The same, which also writes the host's events into `ftrace`.
@@ -49,7 +54,7 @@ impl<'a> Reporter<'a> {
         self.log.step(step);
         self.step = step.into();
         if self.json {
-            return self.output.raw(Line::Step { step, number, title }.text().as_bytes());
+            self.output.raw(Line::Step { step, number, title }.text().as_bytes())?;
         }
         self.output.heading(number, title)
     }
@@ -64,31 +69,31 @@ impl<'a> Reporter<'a> {
 
     /// A line `label   text`.
     pub fn row(&mut self, label: &str, text: impl Display) -> Result<()> {
-        if self.json { Ok(()) } else { self.output.row(label, text) }
+        self.output.row(label, text)
     }
 
     /// An indented line without label.
     pub fn text(&mut self, text: impl Display) -> Result<()> {
-        if self.json { Ok(()) } else { self.output.line(format_args!("   {text}")) }
+        self.output.line(format_args!("   {text}"))
     }
 
     /// An empty line.
     pub fn gap(&mut self) -> Result<()> {
-        if self.json { Ok(()) } else { self.output.line("") }
+        self.output.line("")
     }
 
     /// The notable ones of `events`, one line each.
     pub fn events(&mut self, events: &[LogEntry]) -> Result<()> {
-        if self.json {
-            return Ok(());
-        }
-        format::lines(&self.output, events).into_iter().try_for_each(|line| self.output.line(line))
+        format::print(&mut self.output, events)
     }
 
     /// The rest of a step is skipped, which is no failure.
     pub fn skip(&mut self, reason: &str) -> Result<()> {
         let step = Arc::clone(&self.step);
         self.mark(&Line::Skipped { step: &step, reason })?;
+        if !self.skipped.contains(&step) {
+            self.skipped.push(step);
+        }
         let text = self.output.paint(WARNING, format_args!("not possible here: {reason}"));
         self.text(text)
     }
@@ -122,6 +127,11 @@ impl<'a> Reporter<'a> {
         self.failures
     }
 
+    /// Names of the steps that were not possible on this machine, or not as a whole, so far.
+    pub fn skipped(&self) -> &[Arc<str>] {
+        &self.skipped
+    }
+
     /// Puts the traces under their names; the exit code.
     pub fn finish(mut self) -> Result<u8> {
         self.drain()?;
@@ -133,7 +143,8 @@ impl<'a> Reporter<'a> {
         }
         let exit = if self.failures == 0 { GOOD } else { BROKEN };
         let step = Arc::clone(&self.step);
-        self.mark(&Line::End { step: &step, exit })?;
+        let skipped: Vec<Arc<str>> = std::mem::take(&mut self.skipped);
+        self.mark(&Line::End { step: &step, exit, skipped: skipped.iter().map(|name| &**name).collect() })?;
         self.output.flush()?;
         Ok(exit)
     }

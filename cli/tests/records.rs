@@ -87,9 +87,16 @@ fn a_trace_replaces_an_older_one_whole() {
 fn nothing_is_left_of_a_trace_when_the_run_ends_early() {
     let dir = Dir::new();
     let path = dir.path("trace.json");
-    let ran = bindery_to(closed_pipe(), ["--trace", text(&path)]);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    assert_eq!(dir.names(), Vec::<String>::new());
     bindery_to(common::full_device(), ["--trace", text(&path)]).refused(&["cannot write standard output"]);
     assert_eq!(dir.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_trace_is_whole_although_the_reader_of_the_output_left() {
+    let dir = Dir::new();
+    let (path, other) = (dir.path("trace.json"), dir.path("other.json"));
+    let ran = bindery_to(closed_pipe(), ["--trace", text(&path)]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    bindery(["--trace", text(&other), "-q"]).good();
+    assert_eq!(std::fs::read(path).unwrap(), std::fs::read(other).unwrap());
 }

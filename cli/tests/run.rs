@@ -152,6 +152,25 @@ fn without_iommu_the_table_comes_from_cma_and_goes_back_to_it() {
     in_order(&step(&out, 4), &["2048 bytes at 0x7cfff000", "back to direct, cma", "-> 0"]);
     in_order(&step(&out, 5), &["not possible here", "Invalid argument", "no IOMMU group"]);
     in_order(&step(&out, 6), &["bound to sata_rcar", "ok  the host reads the pattern \"other\""]);
+    let last = out.lines().last().unwrap();
+    assert!(last.ends_with("checks. Not possible here, or not as a whole: hand-over."), "{last}");
+    let json = bindery(["--iommu", "off", "--json"]).good();
+    assert!(json.ends_with("\"exit\":0,\"skipped\":[\"hand-over\"]}\n"), "{json}");
+    assert!(bindery(["--json"]).good().ends_with("\"exit\":0,\"skipped\":[]}\n"));
+}
+
+/// A run of which nothing was possible does not end like one that did something.
+#[test]
+fn a_board_without_the_disk_controller_is_named_in_the_verdict() {
+    let dir = Dir::new();
+    let mut blob = bindery_sim::salvator::DEVICE_TREE.to_vec();
+    let disk = b"renesas,sata-r8a7795\0renesas,rcar-gen3-sata\0";
+    let at = blob.windows(disk.len()).position(|w| w == disk).expect("the disk controller is described");
+    blob[at..at + disk.len()].copy_from_slice(b"example,sata-r8a7795\0example,rcar-gen3-sata\0");
+    let out = bindery(["--dtb", text(&dir.file("a.dtb", blob))]).good();
+    assert_eq!(out.matches("not possible here: the device tree has no disk controller").count(), 5, "{out}");
+    let last = out.lines().last().unwrap();
+    assert!(last.ends_with("Not possible here, or not as a whole: probe, io, unbind, hand-over, return."), "{last}");
 }
 
 #[test]

@@ -37,6 +37,34 @@ fn progress_is_one_line_on_a_terminal_and_gone_when_the_exploration_is_over() {
     assert!(out.contains("mode         partial: the time of 4 s was over") && !out.contains('\x1b'), "{out}");
 }
 
+/// The words of `text`, without the lines of a tree that it may go on behind.
+fn words(text: &str) -> Vec<String> {
+    text.replace(['│', '├', '└', '─'], " ").split_whitespace().map(String::from).collect()
+}
+
+#[test]
+fn output_fits_a_terminal_and_keeps_its_lines_in_a_pipe() {
+    for args in ["run", "run --iommu off", "tree", "tree --long", "explore --model linux-5.0-rc5 --replay -"] {
+        let mut terminal = Terminal::run(&format!("exec '{}' {args}", env!("CARGO_BIN_EXE_bindery")));
+        terminal.end();
+        let piped = bindery(args.split(' ')).out;
+        assert!(piped.lines().any(|line| line.chars().count() > 80), "{args} has nothing to wrap");
+        assert_eq!(terminal.screen.broken, 0, "{args}:\n{}", terminal.screen.above.join("\n"));
+        assert_eq!(words(&terminal.screen.above.join("\n")), words(&piped), "{args}");
+    }
+}
+
+#[test]
+fn a_command_to_be_pasted_is_not_wrapped() {
+    let mut terminal =
+        Terminal::run(&format!("exec '{}' explore --model linux-5.0-rc5-swallowed", env!("CARGO_BIN_EXE_bindery")));
+    assert_eq!(terminal.end(), 1);
+    let shown = terminal.screen.above.concat();
+    let piped = bindery(["explore", "--model", "linux-5.0-rc5-swallowed"]).out;
+    let again: Vec<&str> = piped.lines().filter(|line| line.starts_with("   again: ")).collect();
+    assert!(!again.is_empty() && again.iter().all(|line| shown.contains(line)), "{shown}");
+}
+
 #[test]
 fn there_is_no_progress_without_a_terminal_or_with_quiet_or_json() {
     let ran = bindery(FOR_A_WHILE.split(' '));

@@ -57,6 +57,55 @@ fn suppliers_are_named_with_their_property_stream_and_state() {
 }
 
 #[test]
+fn the_long_tree_has_registers_interrupt_lines_dma_windows_and_coherence() {
+    let facts = json(&[]);
+    let sata = facts["devices"].as_array().unwrap().iter().find(|d| d["name"] == "ee300000.sata").unwrap();
+    assert_eq!(sata["registers"], serde_json::json!([{"base": 0xee30_0000_u64, "len": 0x20_0000}]));
+    let line = &sata["interrupts"][0];
+    assert_eq!((&line["line"], &line["trigger"]), (&137.into(), &"level-high".into()));
+    assert_eq!(sata["dma"]["coherent"], false);
+    let long = bindery(["tree", "--long"]).good();
+    let of_sata: Vec<&str> = long.lines().skip_while(|l| !l.contains("─ ee300000.sata ")).take(5).collect();
+    let has = |label: &str, value: &str| of_sata.iter().any(|l| l.contains(label) && l.ends_with(value));
+    assert!(has("registers", "0xee300000 + 0x200000") && has("interrupt", "line 137, level-high"), "{of_sata:?}");
+    assert!(has("dma", "not coherent"), "{of_sata:?}");
+    assert!(!bindery(["tree"]).good().contains("registers  "));
+    bindery(["tree", "--long", "--json"]).refused(&["cannot be used with"]);
+}
+
+/// The fields of `object`, and of the objects in it, are in the rows of `section` of docs/tree.md.
+fn documented(page: &str, section: &str, object: &Value) {
+    let text = page.split("\n## ").find(|s| s.starts_with(section)).unwrap_or_else(|| panic!("no section {section}"));
+    for field in object.as_object().unwrap().keys() {
+        assert!(text.contains(&format!("| `{field}` |")), "docs/tree.md does not name {field} of {section}");
+    }
+}
+
+#[test]
+fn every_field_of_the_json_is_documented() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/tree.md")).unwrap();
+    let facts = json(&[]);
+    documented(&page, "The object", &facts);
+    documented(&page, "Sums", &facts["counts"]);
+    for (list, section) in [("devices", "A device"), ("others", "Another node"), ("groups", "An IOMMU group")] {
+        facts[list].as_array().unwrap().iter().for_each(|row| documented(&page, section, row));
+    }
+    for device in facts["devices"].as_array().unwrap() {
+        documented(&page, "DMA", &device["dma"]);
+        for (list, section) in [("registers", "Registers"), ("interrupts", "An interrupt"), ("suppliers", "A supplier")]
+        {
+            device[list].as_array().unwrap().iter().for_each(|row| documented(&page, section, row));
+        }
+        for (list, section) in [("windows", "A DMA window"), ("reserved", "A reserved region")] {
+            device["dma"][list].as_array().unwrap().iter().for_each(|row| documented(&page, section, row));
+        }
+    }
+    let fields = |section: &str| page.split("\n## ").find(|s| s.starts_with(section)).unwrap().matches("\n| `").count();
+    assert_eq!(fields("The object"), facts.as_object().unwrap().len());
+    assert_eq!(fields("Sums"), facts["counts"].as_object().unwrap().len());
+}
+
+#[test]
 fn a_device_that_its_iommu_does_not_attach_says_why() {
     assert!(!bindery(["tree"]).good().contains("not attached"));
     let dir = Dir::new();

@@ -1,6 +1,5 @@
 //! The options of `bindery explore`.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use bindery_explore::boards::{self, BoardSpec};
@@ -17,8 +16,8 @@ use crate::output::Color;
 /// Exit codes of `bindery explore`.
 pub const EXIT_CODES: &str = "\
 Exit codes:
-  0  no promise was broken, and every required coverage point was reached
-  1  a promise was broken, a coverage point was not reached, or the scenario was nondeterministic
+  0  no promise was broken, and every required coverage point was reached, or a bound ended the exploration before
+  1  a promise was broken, a coverage point was never reached, or the scenario was nondeterministic
   2  bad input or bad usage
   130  ended early by Ctrl-C (or SIGTERM), after a report of what was known; a second Ctrl-C gives no report";
 
@@ -60,9 +59,9 @@ pub struct Explore {
     /// Seed of the random paths: the same seed draws the same paths
     #[arg(long, value_name = "S", default_value_t = Bounds::default().seed, requires = "paths")]
     pub seed: u64,
-    /// Explore on N threads instead of one per core
-    #[arg(long, value_name = "N")]
-    pub threads: Option<NonZeroUsize>,
+    /// Explore on N threads (1 to 1024) instead of one per core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
     /// Explore only the K-th of N parts, from 1
     #[arg(long, value_name = "K/N")]
     pub shard: Option<Shard>,
@@ -110,7 +109,7 @@ impl Explore {
     pub(super) fn configure(&self, engine: Engine) -> Engine {
         let engine = engine.bounds(self.bounds()).shard(self.shard);
         match self.threads {
-            Some(threads) => engine.threads(threads.get()),
+            Some(threads) => engine.threads(threads.into()),
             None => engine,
         }
     }

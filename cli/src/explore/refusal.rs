@@ -48,19 +48,15 @@ pub enum Refusal {
         of: u32,
     },
     /// A path that the scenario does not have.
-    #[error(
-        "the path {path} does not belong here: at choice {position} of the path {name} has {met}, which has no such choice"
-    )]
+    #[error("the path {path} does not belong here: {why} in {name}")]
     #[diagnostic(help("a path belongs to one scenario: replay it with the options of the report that names it"))]
     WrongPath {
         /// The path.
         path: String,
         /// Name of the scenario that was executed.
         name: String,
-        /// The choice point, or that there is none.
-        met: String,
-        /// From 1.
-        position: usize,
+        /// The choice that is not there, by its position from 1.
+        why: String,
     },
     /// A device that no driver binds on the board even when nothing goes wrong.
     #[error("{board}: {error}")]
@@ -73,7 +69,11 @@ pub enum Refusal {
     },
     /// A device that is not on the board.
     #[error("{board} has no device {device:?}")]
-    #[diagnostic(help("those that a driver binds are {}", .known.join(", ")))]
+    #[diagnostic(help("{}", if .known.is_empty() {
+        "no driver here binds any device of it; `bindery tree` shows its devices, and those that have no driver".into()
+    } else {
+        format!("those that a driver binds are {}", .known.join(", "))
+    }))]
     NoSuchDevice {
         /// The name that was given.
         device: String,

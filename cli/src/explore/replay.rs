@@ -20,9 +20,11 @@ pub(super) fn command(args: &Explore, subject: &Subject, path: &Path) -> Result<
     // An execution that ends before its path does belongs to another scenario, too.
     let over = (path.choices().len() > replay.steps.len()).then_some(replay.steps.len());
     if let Some(at) = replay.diverged_at.or(over) {
-        let asked =
-            replay.steps.get(at).map_or("no further choice point".into(), |s| format!("{} `{}`", s.kind, s.what));
-        let refusal = Refusal::WrongPath { path: path.to_string(), name: origin.name(), met: asked, position: at + 1 };
+        let why = match replay.steps.get(at) {
+            Some(step) => format!("choice {} is at {} `{}`, which has no such choice,", at + 1, step.kind, step.what),
+            None => format!("it has {}, and there are only {at} choice points", count(path.choices().len(), "choice")),
+        };
+        let refusal = Refusal::WrongPath { path: path.to_string(), name: origin.name(), why };
         return Err(Box::new(refusal).into());
     }
     if let Some(trace) = trace {

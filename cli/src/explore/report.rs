@@ -46,7 +46,11 @@ pub(super) fn report(report: &Report, trace: Option<&Path>, output: &mut Output<
         output.always(format_args!("   {}  {diverged}", output.paint(ERROR, "NONDETERMINISTIC")))?;
     }
     for name in report.overlooked() {
-        output.always(format_args!("   {}  {name}", output.paint(ERROR, "NEVER REACHED")))?;
+        if report.complete() {
+            output.always(format_args!("   {}  {name}", output.paint(ERROR, "NEVER REACHED")))?;
+        } else {
+            output.line(format_args!("   {}  {name}", output.paint(WARNING, "not reached yet")))?;
+        }
     }
     let mut trace = trace.map(Path::display);
     for finding in sorted_findings(report) {
@@ -136,7 +140,7 @@ fn show(finding: &Finding, origin: Option<&Origin>, bounds: &Bounds, output: &mu
         output.always(format_args!("     {line}"))?;
     }
     let command = origin.map_or_else(|| "bindery explore".into(), |origin| origin.command(bounds));
-    output.always(format_args!("   again: {command} --replay {}", finding.path))
+    output.whole(format_args!("   again: {command} --replay {}", finding.path))
 }
 
 fn verdict(report: &Report, output: &mut Output<'_>) -> Result<()> {
@@ -153,7 +157,8 @@ fn verdict(report: &Report, output: &mut Output<'_>) -> Result<()> {
         parts.push(format!("promises were broken in {}", count(report.findings.len(), "way")));
     }
     if !report.missing.is_empty() {
-        parts.push(format!("{} never reached", count(report.missing.len(), "coverage point")));
+        let when = if report.complete() { "never reached" } else { "not reached yet" };
+        parts.push(format!("{} {when}", count(report.missing.len(), "coverage point")));
     }
     if report.diverged.is_some() {
         parts.push("the results are not valid".into());

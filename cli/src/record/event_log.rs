@@ -84,16 +84,6 @@ impl EventLog {
         })
     }
 
-    /// Number of entries: a position to read on from with [`since`](Self::since).
-    pub fn len(&self) -> usize {
-        self.0.lock().entries.len()
-    }
-
-    /// True when it has no entries.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The entries from position `at` on.
     pub fn since(&self, at: usize) -> Vec<LogEntry> {
         self.0.lock().entries.get(at..).unwrap_or_default().to_vec()
@@ -125,10 +115,4 @@ impl EventLog {
 
 fn is(place: &Place, machine: &str, device: &str) -> bool {
     place.0 == machine && place.1.as_deref() == Some(device)
-}
-
-impl std::fmt::Debug for EventLog {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "EventLog({} events)", self.len())
-    }
 }

@@ -72,6 +72,8 @@ pub enum Line<'a> {
         step: &'a str,
         /// The exit code.
         exit: u8,
+        /// The steps that were not possible on this machine, or not as a whole.
+        skipped: Vec<&'a str>,
     },
 }
 

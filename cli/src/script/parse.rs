@@ -1,7 +1,5 @@
 //! Parser of scripts.
 
-use std::ops::Range;
-
 use bindery_sim::disk::SECTOR;
 use clap::ValueEnum;
 use miette::NamedSource;
@@ -21,57 +19,56 @@ const CHECKS: &str = "driver NAME|none, was-bound NAME, guest, guest asked, gues
 /// Most sectors that one command reads or fills.
 const MAX_SECTORS: u64 = 2048;
 
-/// A syntax error: what is wrong, and where in the script.
-struct Wrong(String, Range<usize>);
+/// A syntax error: what is wrong, and the part of the script that it is about.
+struct Wrong<'t>(String, &'t str);
 
-type Parsed<T> = std::result::Result<T, Wrong>;
+type Parsed<'t, T> = std::result::Result<T, Wrong<'t>>;
 
 /// An `if` without its `end` so far.
-struct Open {
+struct Open<'t> {
     number: usize,
-    span: Range<usize>,
+    line: &'t str,
     has_else: bool,
 }
 
 /// Parses a script; `path` is its name in messages.
 pub fn parse(path: &str, text: &str) -> Result<Script> {
     let mut script = Script { steps: Vec::new() };
-    let mut open: Option<Open> = None;
-    let mut start = 0;
-    let error = |line: usize, Wrong(what, span): Wrong| {
-        let (text, span) = (NamedSource::new(path, text.into()), (span.start, span.len()).into());
-        Box::new(ScriptError { path: path.into(), line, what, help: GRAMMAR.into(), text, span })
+    let mut open: Option<Open<'_>> = None;
+    let error = |line: usize, Wrong(what, part): Wrong<'_>| {
+        // Every part is a slice of the text, so that its address says where it is.
+        let at = (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+        let (source, span) = (NamedSource::new(path, text.into()), (at, part.len()).into());
+        Box::new(ScriptError { path: path.into(), line, what, help: GRAMMAR.into(), text: source, span })
     };
-    for (number, raw) in (1..).zip(text.split_inclusive('\n')) {
-        let line = Part { text: raw, at: start }.trim();
-        start += raw.len();
-        if !line.text.is_empty() && !line.text.starts_with('#') {
+    for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+        if !line.is_empty() && !line.starts_with('#') {
             add(&mut script, &mut open, number, line).map_err(|e| error(number, e))?;
         }
     }
     match open {
-        Some(Open { number, span, .. }) => Err(error(number, Wrong("if without end".into(), span)).into()),
+        Some(Open { number, line, .. }) => Err(error(number, Wrong("if without end".into(), line)).into()),
         None => Ok(script),
     }
 }
 
 /// Adds a line to the script.
-fn add(script: &mut Script, open: &mut Option<Open>, number: usize, line: Part<'_>) -> Parsed<()> {
-    let (verb, rest) = line.word();
-    match (verb.text, open.as_mut()) {
-        ("step" | "if", Some(_)) => return Err(Wrong(format!("{} inside if", verb.text), verb.span())),
+fn add<'t>(script: &mut Script, open: &mut Option<Open<'t>>, number: usize, line: &'t str) -> Parsed<'t, ()> {
+    let (verb, rest) = word(line);
+    match (verb, open.as_mut()) {
+        ("step" | "if", Some(_)) => return Err(Wrong(format!("{verb} inside if"), verb)),
         ("step", None) => {
-            let (name, title) = rest.word();
-            if title.text.is_empty() {
-                return Err(Wrong("step without NAME and TITLE".into(), line.span()));
+            let (name, title) = word(rest);
+            if title.is_empty() {
+                return Err(Wrong("step without NAME and TITLE".into(), line));
             }
-            script.steps.push(Step::new(name.text, title.text));
+            script.steps.push(Step::new(name, title));
             return Ok(());
         }
-        ("if", None) => *open = Some(Open { number, span: line.span(), has_else: false }),
+        ("if", None) => *open = Some(Open { number, line, has_else: false }),
         ("else", Some(block)) if !block.has_else => block.has_else = true,
         ("end", Some(_)) => *open = None,
-        ("else" | "end", _) => return Err(Wrong(format!("{} without if", verb.text), verb.span())),
+        ("else" | "end", _) => return Err(Wrong(format!("{verb} without if"), verb)),
         _ => {}
     }
     let (text, action) = action(line)?;
@@ -85,24 +82,24 @@ fn add(script: &mut Script, open: &mut Option<Open>, number: usize, line: Part<'
 }
 
 /// The action of a line, and its text without prefixes that a reader of the output need not see.
-fn action(whole: Part<'_>) -> Parsed<(&str, Action)> {
-    let (quiet, whole) = whole.prefix('@');
-    let (any, shown) = whole.prefix('?');
-    let (error, line) = shown.prefix('!');
+fn action(whole: &str) -> Parsed<'_, (&str, Action)> {
+    let (quiet, whole) = prefix(whole, '@');
+    let (any, shown) = prefix(whole, '?');
+    let (error, line) = prefix(shown, '!');
     let outcome = match (any, error) {
         (true, _) => Outcome::Any,
         (_, true) => Outcome::Error,
         _ => Outcome::Success,
     };
-    let (verb, rest) = line.word();
-    let action = match verb.text {
-        "" => return Err(Wrong("a command is missing behind the !".into(), shown.span())),
-        "note" => Action::Note(rest.text.into()),
+    let (verb, rest) = word(line);
+    let action = match verb {
+        "" => return Err(Wrong("a command is missing behind the !".into(), shown)),
+        "note" => Action::Note(rest.into()),
         "show" => {
             let names = || Facts::value_variants().iter().filter_map(Facts::to_possible_value);
             let names = || names().map(|v| v.get_name().to_string()).collect::<Vec<_>>().join(", ");
-            let wrong = |_| Wrong(format!("no such facts; there are: {}", names()), rest.span());
-            Action::Show(Facts::from_str(rest.text, false).map_err(wrong)?)
+            let wrong = |_| Wrong(format!("no such facts; there are: {}", names()), rest);
+            Action::Show(Facts::from_str(rest, false).map_err(wrong)?)
         }
         "expect" => Action::Expect(check(rest)?),
         "require" => Action::Require(check(rest)?),
@@ -112,68 +109,91 @@ fn action(whole: Part<'_>) -> Parsed<(&str, Action)> {
         _ => Action::Run { command: command(line)?, outcome, quiet },
     };
     if !matches!(action, Action::Run { .. }) && (quiet || outcome != Outcome::Success) {
-        return Err(Wrong(format!("{} takes no prefix", verb.text), verb.span()));
+        return Err(Wrong(format!("{verb} takes no prefix"), verb));
     }
-    Ok((shown.text, action))
+    Ok((shown, action))
 }
 
-fn command(line: Part<'_>) -> Parsed<Command> {
-    if let Ok(command) = Command::from_str(line.text, false) {
+fn command(line: &str) -> Parsed<'_, Command> {
+    if let Ok(command) = Command::from_str(line, false) {
         return Ok(command);
     }
-    let (verb, rest) = line.word();
-    Ok(match (verb.text, rest.text) {
-        ("echo", _) => echo(verb, rest)?,
+    let (verb, rest) = word(line);
+    Ok(match (verb, rest) {
+        ("echo", _) => echo(line)?,
         ("cat", _) => Command::Cat(one_word(verb, rest, "a path")?),
         ("ls", _) => Command::Ls(one_word(verb, rest, "a path")?),
         ("guest", "start cooperative") => Command::StartGuest(GuestKind::Cooperative),
         ("guest", "start unresponsive") => Command::StartGuest(GuestKind::Unresponsive),
-        ("guest", _) => transfer(Side::Guest, rest)?,
-        ("image", _) => transfer(Side::Image, rest)?,
-        _ => transfer(Side::Host, line)?,
+        _ => {
+            let (side, line) = side(line);
+            transfer(side, line)?
+        }
     })
 }
 
+/// The way by which sectors are accessed, and the command or check itself.
+fn side(line: &str) -> (Side, &str) {
+    match word(line) {
+        ("guest", rest) => (Side::Guest, rest),
+        ("image", rest) => (Side::Image, rest),
+        _ => (Side::Host, line),
+    }
+}
+
 /// `read`, `write` or `fill`.
-fn transfer(side: Side, line: Part<'_>) -> Parsed<Command> {
-    let (verb, rest) = line.word();
-    match verb.text {
+fn transfer(side: Side, line: &str) -> Parsed<'_, Command> {
+    let (verb, rest) = word(line);
+    match verb {
         "read" => {
             let (lba, rest) = number(verb, rest, "a sector number")?;
-            let (sectors, more) = if rest.text.is_empty() { (1, rest) } else { count(verb, rest)? };
+            let (sectors, more) = if rest.is_empty() { (1, rest) } else { count(verb, rest)? };
             nothing(more)?;
             Ok(Command::Read(side, Area { lba, sectors }))
         }
-        "write" => write(side, verb, rest),
+        "write" => {
+            let (lba, data) = number(verb, rest, "a sector number")?;
+            let mut bytes = match data.strip_prefix("0x") {
+                Some(digits) => {
+                    hex(digits).ok_or_else(|| Wrong("not a whole number of hexadecimal bytes".into(), data))?
+                }
+                None => data.as_bytes().to_vec(),
+            };
+            if bytes.is_empty() {
+                return Err(Wrong("nothing to write".into(), line));
+            }
+            bytes.resize(bytes.len().next_multiple_of(SECTOR as usize), 0);
+            Ok(Command::Write(side, lba, bytes))
+        }
         "fill" => {
             let (area, name) = area(verb, rest)?;
             Ok(Command::Write(side, area.lba, pattern(&one_word(verb, name, "a name")?, area)))
         }
-        other => Err(Wrong(format!("unknown command {other:?}"), verb.span())),
+        other => Err(Wrong(format!("unknown command {other:?}"), verb)),
     }
 }
 
-fn check(line: Part<'_>) -> Parsed<Check> {
-    if let Ok(check) = Check::from_str(line.text, false) {
+fn check(line: &str) -> Parsed<'_, Check> {
+    if let Ok(check) = Check::from_str(line, false) {
         return Ok(check);
     }
-    let (verb, rest) = line.word();
+    let (verb, rest) = word(line);
     let name = || one_word(verb, rest, "a name");
-    let (side, verb, rest) = match verb.text {
+    match verb {
         "driver" => return Ok(Check::Driver(Some(name()?).filter(|name| name != "none"))),
         "was-bound" => return Ok(Check::WasBound(name()?)),
         "event" => return Ok(Check::Event(name()?)),
-        "output" if !rest.text.is_empty() => return Ok(Check::Output(rest.text.into())),
-        "guest" => (Side::Guest, rest.word().0, rest.word().1),
-        "image" => (Side::Image, rest.word().0, rest.word().1),
-        _ => (Side::Host, verb, rest),
-    };
-    if verb.text != "reads" {
-        return Err(Wrong(format!("no such check; there are: {CHECKS}"), line.span()));
+        "output" if !rest.is_empty() => return Ok(Check::Output(rest.into())),
+        _ => {}
     }
+    let (side, reads) = side(line);
+    let ("reads", rest) = word(reads) else {
+        return Err(Wrong(format!("no such check; there are: {CHECKS}"), line));
+    };
+    let (verb, _) = word(reads);
     let (area, name) = area(verb, rest)?;
     // The image would be compared with itself.
-    let pattern = match name.text {
+    let pattern = match name {
         "" if side != Side::Image => None,
         _ => Some(one_word(verb, name, "a name")?),
     };
@@ -181,16 +201,16 @@ fn check(line: Part<'_>) -> Parsed<Check> {
 }
 
 /// A sector number and a number of sectors, and what follows.
-fn area<'l>(verb: Part<'_>, rest: Part<'l>) -> Parsed<(Area, Part<'l>)> {
+fn area<'t>(verb: &'t str, rest: &'t str) -> Parsed<'t, (Area, &'t str)> {
     let (lba, rest) = number(verb, rest, "a sector number")?;
     let (sectors, more) = count(verb, rest)?;
     Ok((Area { lba, sectors }, more))
 }
 
 /// A number of sectors, and what follows.
-fn count<'l>(verb: Part<'_>, rest: Part<'l>) -> Parsed<(u64, Part<'l>)> {
+fn count<'t>(verb: &'t str, rest: &'t str) -> Parsed<'t, (u64, &'t str)> {
     let (count, more) = number(verb, rest, "a number of sectors")?;
-    let wrong = |what| Err(Wrong(what, rest.word().0.span()));
+    let wrong = |what| Err(Wrong(what, word(rest).0));
     match count {
         0 => wrong("no sectors".into()),
         1..=MAX_SECTORS => Ok((count, more)),
@@ -199,65 +219,35 @@ fn count<'l>(verb: Part<'_>, rest: Part<'l>) -> Parsed<(u64, Part<'l>)> {
 }
 
 /// The only word of `rest`.
-fn one_word(verb: Part<'_>, rest: Part<'_>, what: &str) -> Parsed<String> {
-    let (word, more) = rest.word();
+fn one_word<'t>(verb: &'t str, rest: &'t str, what: &str) -> Parsed<'t, String> {
+    let (only, more) = word(rest);
     nothing(more)?;
-    let missing = || Wrong(format!("{} without {what}", verb.text), verb.span());
-    if word.text.is_empty() { Err(missing()) } else { Ok(word.text.into()) }
+    if only.is_empty() { Err(Wrong(format!("{verb} without {what}"), verb)) } else { Ok(only.into()) }
 }
 
-/// A part of the script, with its place.
-#[derive(Clone, Copy)]
-struct Part<'l> {
-    text: &'l str,
-    at: usize,
+/// The first word of a text, and what follows.
+fn word(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let (first, rest) = text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()));
+    (first, rest.trim_start())
 }
 
-impl Part<'_> {
-    fn span(self) -> Range<usize> {
-        self.at..self.at + self.text.len()
-    }
-
-    fn trim(self) -> Self {
-        let text = self.text.trim_start();
-        Self { text: text.trim_end(), at: self.at + self.text.len() - text.len() }
-    }
-
-    /// True when it begins with `mark`, and what follows that.
-    fn prefix(self, mark: char) -> (bool, Self) {
-        match self.text.strip_prefix(mark) {
-            Some(rest) => (true, Self { text: rest, at: self.at + mark.len_utf8() }.trim()),
-            None => (false, self),
-        }
-    }
-
-    /// The first word, and what follows.
-    fn word(self) -> (Self, Self) {
-        let part = self.trim();
-        let end = part.text.find(char::is_whitespace).unwrap_or(part.text.len());
-        part.split(end, end)
-    }
-
-    /// The parts before byte `end` and from byte `from` on.
-    fn split(self, end: usize, from: usize) -> (Self, Self) {
-        let rest = Self { text: &self.text[from..], at: self.at + from };
-        (Self { text: &self.text[..end], at: self.at }, rest.trim())
-    }
+/// True when a text begins with `mark`, and what follows that.
+fn prefix(text: &str, mark: char) -> (bool, &str) {
+    text.strip_prefix(mark).map_or((false, text), |rest| (true, rest.trim_start()))
 }
 
-fn echo(verb: Part<'_>, rest: Part<'_>) -> Parsed<Command> {
-    let rest = match rest.word() {
-        (flag, value) if flag.text == "-n" => value,
+fn echo(line: &str) -> Parsed<'_, Command> {
+    let (verb, rest) = word(line);
+    let rest = match word(rest) {
+        ("-n", value) => value,
         _ => rest,
     };
-    let Some(arrow) = unquoted(rest.text, '>') else {
-        return Err(Wrong("echo without > PATH".into(), verb.at..rest.span().end.max(verb.span().end)));
-    };
-    let (value, target) = rest.split(arrow, arrow + 1);
-    if target.text.starts_with('>') {
-        return Err(Wrong(">> has no meaning for the control tree".into(), rest.at + arrow..rest.at + arrow + 2));
+    let Some(arrow) = unquoted(rest, '>') else { return Err(Wrong("echo without > PATH".into(), line)) };
+    let (value, target) = (rest[..arrow].trim(), &rest[arrow + 1..]);
+    if target.starts_with('>') {
+        return Err(Wrong(">> has no meaning for the control tree".into(), &rest[arrow..arrow + 2]));
     }
-    let value = value.trim().text;
     let quoted = ['"', '\''].into_iter().find_map(|q| value.strip_prefix(q)?.strip_suffix(q));
     Ok(Command::Echo { value: quoted.unwrap_or(value).into(), path: one_word(verb, target, "a path")? })
 }
@@ -276,35 +266,20 @@ fn unquoted(text: &str, wanted: char) -> Option<usize> {
     None
 }
 
-fn write(side: Side, verb: Part<'_>, rest: Part<'_>) -> Parsed<Command> {
-    let (lba, data) = number(verb, rest, "a sector number")?;
-    let mut bytes = match data.text.strip_prefix("0x") {
-        Some(digits) => {
-            hex(digits).ok_or_else(|| Wrong("not a whole number of hexadecimal bytes".into(), data.span()))?
-        }
-        None => data.text.as_bytes().to_vec(),
-    };
-    if bytes.is_empty() {
-        return Err(Wrong("nothing to write".into(), verb.at..rest.span().end));
+fn number<'t>(verb: &'t str, rest: &'t str, what: &str) -> Parsed<'t, (u64, &'t str)> {
+    let (number, rest) = word(rest);
+    if number.is_empty() {
+        return Err(Wrong(format!("{verb} without {what}"), verb));
     }
-    bytes.resize(bytes.len().next_multiple_of(SECTOR as usize), 0);
-    Ok(Command::Write(side, lba, bytes))
-}
-
-fn number<'l>(verb: Part<'_>, rest: Part<'l>, what: &str) -> Parsed<(u64, Part<'l>)> {
-    let (word, rest) = rest.word();
-    if word.text.is_empty() {
-        return Err(Wrong(format!("{} without {what}", verb.text), verb.span()));
-    }
-    let parsed = match word.text.strip_prefix("0x") {
+    let parsed = match number.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16).ok().filter(|_| !hex.starts_with('+')),
-        None => word.text.parse().ok().filter(|_| !word.text.starts_with('+')),
+        None => number.parse().ok().filter(|_| !number.starts_with('+')),
     };
-    Ok((parsed.ok_or_else(|| Wrong(format!("{:?} is not {what}", word.text), word.span()))?, rest))
+    Ok((parsed.ok_or_else(|| Wrong(format!("{number:?} is not {what}"), number))?, rest))
 }
 
-fn nothing(more: Part<'_>) -> Parsed<()> {
-    if more.text.is_empty() { Ok(()) } else { Err(Wrong("too many words".into(), more.span())) }
+fn nothing(more: &str) -> Parsed<'_, ()> {
+    if more.is_empty() { Ok(()) } else { Err(Wrong("too many words".into(), more)) }
 }
 
 /// Bytes of hexadecimal digits, two each; blanks between bytes are allowed.

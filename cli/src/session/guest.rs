@@ -25,24 +25,14 @@ pub enum GuestKind {
 }
 
 /// A guest with the host's disk controller.
-#[derive(Debug)]
 pub struct Guest {
     /// Its machine.
     pub machine: Handle,
     /// The env that the machine runs on.
-    env: Arc<GuestEnvBox>,
+    env: Arc<GuestEnv>,
     /// Name of the controller in the guest.
     pub device: Arc<str>,
     asked: Arc<AtomicBool>,
-}
-
-/// Wrapper with a `Debug` implementation.
-struct GuestEnvBox(Arc<GuestEnv>);
-
-impl std::fmt::Debug for GuestEnvBox {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "GuestEnv(has the device: {})", self.0.has_device())
-    }
 }
 
 impl Guest {
@@ -67,7 +57,7 @@ impl Guest {
             }
         })
         .map_err(|e| e.to_string())?;
-        Ok(Self { machine, env: Arc::new(GuestEnvBox(env)), device: desc.name, asked })
+        Ok(Self { machine, env, device: desc.name, asked })
     }
 
     /// The guest's SATA driver, if it holds the controller.
@@ -82,14 +72,14 @@ impl Guest {
 
     /// True while the guest has the device.
     pub fn has_device(&self) -> bool {
-        self.env.0.has_device()
+        self.env.has_device()
     }
 
     /// Shuts the guest down; the counts of its promises.
     pub(super) fn end(self) -> PromiseCounts {
         let machine = Arc::clone(&*self.machine);
         drop(self.machine);
-        self.env.0.release_device();
+        self.env.release_device();
         PromiseCounts::of(&machine)
     }
 }

@@ -68,7 +68,6 @@ impl PromiseCounts {
 }
 
 /// A board and the machines on it. Machines are declared first, so that they are dropped before the board.
-#[derive(Debug)]
 pub struct Session {
     /// The guest that has the disk controller, while there is one.
     pub guest: Option<Guest>,

@@ -34,8 +34,8 @@ impl Item<'_> {
     }
 }
 
-/// Draws `report`.
-pub fn draw(report: &Report, output: &mut Output<'_>) -> Result<()> {
+/// Draws `report`; with registers, interrupt lines and DMA properties when `long`.
+pub fn draw(report: &Report, long: bool, output: &mut Output<'_>) -> Result<()> {
     let model = report.model.as_deref().unwrap_or("a board without a name");
     let title = output.paint(HEADING, model);
     output.line(format_args!("{title}  {}", output.paint(DIM, &report.origin)))?;
@@ -65,7 +65,7 @@ pub fn draw(report: &Report, output: &mut Output<'_>) -> Result<()> {
         let branch = format!("{prefix}{}", if last { "└─ " } else { "├─ " });
         let bar = if children[i].is_empty() { "   " } else { "│  " };
         match items[i] {
-            Item::Device(device) => draw_device(device, &branch, &format!("{below}{bar}"), output)?,
+            Item::Device(device) => draw_device(device, long, &branch, &format!("{below}{bar}"), output)?,
             Item::Other(other) => draw_other(other, &branch, output)?,
         }
         push(&mut pending, &children[i], &below);
@@ -74,7 +74,7 @@ pub fn draw(report: &Report, output: &mut Output<'_>) -> Result<()> {
     draw_sums(report, output)
 }
 
-fn draw_device(device: &DeviceRow, branch: &str, below: &str, output: &mut Output<'_>) -> Result<()> {
+fn draw_device(device: &DeviceRow, long: bool, branch: &str, below: &str, output: &mut Output<'_>) -> Result<()> {
     let width = SECOND.saturating_sub(branch.chars().count());
     let label = device.label.as_ref().map(|l| format!(" {l}")).unwrap_or_default();
     let name = format!(
@@ -92,17 +92,24 @@ fn draw_device(device: &DeviceRow, branch: &str, below: &str, output: &mut Outpu
         State::NoDriver => output.paint(DIM, "no driver"),
     };
     let what = device.compatible.first().map_or("", |c| &**c);
-    output.line(format_args!("{branch}{name} {state}  {}", output.paint(DIM, what)))?;
     let width = SECOND.saturating_sub(below.chars().count());
+    let start = format!("{below}{:width$} ", "");
+    let what = output.paint(DIM, what);
+    output.below(&start, format_args!("{branch}{name} {state}  {what}"))?;
+    let mut fact = |style, label: &str, text: &dyn std::fmt::Display| {
+        let head = output.column(style, format_args!("  {label}"), width);
+        output.below(&start, format_args!("{below}{head} {text}"))
+    };
     if let State::Waiting { on } = &device.state {
-        for reason in on {
-            let head = output.column(WARNING, "  waits for", width);
-            output.line(format_args!("{below}{head} {reason}"))?;
-        }
+        on.iter().try_for_each(|reason| fact(WARNING, "waits for", reason))?;
     }
     if let Some(why) = &device.iommu_error {
-        let head = output.column(ERROR, "  iommu", width);
-        output.line(format_args!("{below}{head} not attached: {why}"))?;
+        fact(ERROR, "iommu", &format_args!("not attached: {why}"))?;
+    }
+    if long {
+        device.registers.iter().try_for_each(|window| fact(DIM, "registers", window))?;
+        device.interrupts.iter().try_for_each(|line| fact(DIM, "interrupt", line))?;
+        device.dma.lines().iter().try_for_each(|line| fact(DIM, "dma", line))?;
     }
     for s in &device.suppliers {
         let properties: Vec<&str> = s.properties.iter().map(|p| &**p).collect();
@@ -111,7 +118,7 @@ fn draw_device(device: &DeviceRow, branch: &str, below: &str, output: &mut Outpu
             s.streams.iter().map(|args| args.iter().map(u32::to_string).collect::<Vec<_>>().join(".")).collect();
         let streams = if streams.is_empty() { String::new() } else { format!(", stream {}", streams.join(" ")) };
         let state = output.paint(DIM, format_args!("({})", s.state));
-        output.line(format_args!("{below}{head} {}{streams} {state}", s.supplier))?;
+        output.below(&start, format_args!("{below}{head} {}{streams} {state}", s.supplier))?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use bindery::binding::Phase;
 use bindery::device::{Device, NodeId, NodeInfo};
 use serde::Serialize;
 
+use super::hardware::{DmaRow, InterruptRow, RegisterRow, resources};
 use crate::session::Session;
 
 /// Overview of a machine.
@@ -50,6 +51,12 @@ pub struct DeviceRow {
     /// Its state.
     #[serde(flatten)]
     pub state: State,
+    /// Its registers, in firmware order.
+    pub registers: Vec<RegisterRow>,
+    /// Its interrupt lines, in firmware order.
+    pub interrupts: Vec<InterruptRow>,
+    /// Its DMA properties.
+    pub dma: DmaRow,
     /// Its suppliers.
     pub suppliers: Vec<SupplierRow>,
     /// Its IOMMU group.
@@ -235,6 +242,7 @@ impl<'a> Lookup<'a> {
     fn device(&self, device: &Device) -> DeviceRow {
         let desc = device.desc();
         let info = self.session.host.device_info(device);
+        let (registers, interrupts) = resources(desc, |node| self.path(node));
         DeviceRow {
             name: Arc::clone(&desc.name),
             node: self.path(device.node()),
@@ -243,6 +251,9 @@ impl<'a> Lookup<'a> {
             compatible: desc.compatible.clone(),
             candidates: self.session.host.candidates(device),
             state: self.state(device),
+            registers,
+            interrupts,
+            dma: DmaRow::of(&desc.dma),
             suppliers: self.suppliers(device),
             group: info.group,
             iommu_error: info.not_joined.map(|e| e.to_string()),

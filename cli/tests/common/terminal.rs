@@ -16,6 +16,8 @@ const COLUMNS: usize = 80;
 pub struct Screen {
     pub above: Vec<String>,
     pub line: String,
+    /// Lines that the terminal broke, because they were wider than it is.
+    pub broken: usize,
     column: usize,
     escape: String,
 }
@@ -25,8 +27,10 @@ impl Screen {
         if !self.escape.is_empty() || c == '\x1b' {
             self.escape.push(c);
             if c.is_ascii_alphabetic() {
-                assert_eq!(self.escape, "\x1b[K", "only the rest of a line is ever erased");
-                self.line.truncate(self.column);
+                assert!(self.escape == "\x1b[K" || c == 'm', "only the rest of a line is ever erased");
+                if c == 'K' {
+                    self.line.truncate(self.column);
+                }
                 self.escape.clear();
             }
             return;
@@ -36,10 +40,14 @@ impl Screen {
             '\n' => self.feed(),
             _ => {
                 if self.column == COLUMNS {
+                    self.broken += 1;
                     self.feed();
                 }
-                assert!(c.is_ascii(), "{c:?}");
-                self.line.truncate(self.column);
+                // Progress overwrites its line, and is ASCII; nothing else moves the cursor back.
+                if self.column < self.line.chars().count() {
+                    assert!(self.line.is_ascii() && c.is_ascii(), "{c:?}");
+                    self.line.truncate(self.column);
+                }
                 self.line.push(c);
                 self.column += 1;
             }

@@ -8,10 +8,10 @@ use super::common::{bindery_to, closed_pipe, command};
 use super::{RC5, broken, json};
 
 #[test]
-fn a_reader_that_leaves_ends_it_quietly() {
+fn a_reader_that_leaves_ends_it_quietly_with_the_exit_code_of_what_was_found() {
     for more in [&[][..], &["--json"], &["--replay", "-"]] {
         let ran = bindery_to(closed_pipe(), ["explore", "--model", RC5].iter().chain(more));
-        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{more:?}");
+        assert_eq!((ran.code, ran.err.as_str()), (1, ""), "{more:?}");
     }
 }
 

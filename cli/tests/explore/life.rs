@@ -26,7 +26,8 @@ fn the_lifecycle_of_the_disk_controller_keeps_every_promise_on_the_real_core() {
 
 #[test]
 fn without_options_there_is_one_fault_and_one_preemption_and_unreached_points_are_named() {
-    let report = json(&broken(&["--bound", "paths=1", "--json", "--threads", "1"]));
+    let early = ["--bound", "paths=1", "--threads", "1"];
+    let report = json(&explore(&[&early[..], &["--json"]].concat()).good());
     assert_eq!((&report["bounds"]["faults"], &report["bounds"]["preemptions"]), (&json("1"), &json("1")));
     let missing = report["missing"].as_array().unwrap();
     assert!(
@@ -34,6 +35,28 @@ fn without_options_there_is_one_fault_and_one_preemption_and_unreached_points_ar
             && missing.contains(&json("\"preemption concurrent operation\"")),
         "{report}"
     );
+    let out = explore(&early).good();
+    assert!(out.contains("   not reached yet  fault clock-enable\n") && !out.contains("NEVER REACHED"), "{out}");
+    assert!(out.contains("ok  no promise was broken on the paths that were executed"), "{out}");
+    assert_eq!(explore(&[&early[..], &["-q"]].concat()).good(), "", "nothing failed");
+}
+
+#[test]
+fn a_point_that_no_path_reaches_fails_an_exploration_of_all_of_them() {
+    let out = broken(&["--device", "scif", "--faults", "1", "--preemptions", "1"]);
+    assert!(out.contains("NEVER REACHED  error EIO") && !out.contains("not reached yet"), "{out}");
+}
+
+#[test]
+fn a_board_without_any_device_to_explore_says_so() {
+    let dir = Dir::new();
+    // A device tree with a root and nothing else: header, an empty list of reservations, one node.
+    let header = [0xd00d_feed_u32, 72, 56, 72, 40, 17, 16, 0, 0, 16];
+    let words = header.into_iter().chain([0; 4]).chain([1, 0, 2, 9]);
+    let blob: Vec<u8> = words.flat_map(u32::to_be_bytes).collect();
+    let path = dir.file("empty.dtb", blob);
+    explore(&["--dtb", text(&path)])
+        .refused(&["empty.dtb has no device \"ee300000.sata\"", "no driver here binds any device of it"]);
 }
 
 #[test]

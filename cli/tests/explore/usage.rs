@@ -11,8 +11,17 @@ fn wrong_usage_names_what_is_wrong_and_what_there_is() {
     refused(&["--model", RC5, "--shard", "three"], &["is not a shard: write K/N, for example 3/8"]);
     refused(&["--model", RC5, "--replay", "0.x.1"], &["part 2 of the path is \"x\""]);
     refused(&["--model", RC5, "--replay", "0x1048577"], &["the path is longer than 1048576 choices"]);
-    refused(&["--model", RC5, "--replay", "0x4.17"], &["does not belong here", "choice 5 of the path"]);
-    refused(&["--model", RC5, "--replay", "0x500.1"], &["does not belong here", "no further choice point"]);
+    refused(
+        &["--model", RC5, "--replay", "0x4.17"],
+        &["0x4.17 does not belong here: choice 5 is at", "which has no such choice, in linux-5.0-rc5"],
+    );
+    refused(
+        &["--model", RC5, "--replay", "0x5000.1"],
+        &["0x5000.1 does not belong here: it has 5001 choices, and there are only", "choice points in linux-5.0-rc5"],
+    );
+    refused(&["--model", RC5, "--replay", ""], &["the path is empty; that of default choices only is written -"]);
+    refused(&["--threads", "100000"], &["100000 is not in 1..=1024"]);
+    refused(&["--threads", "0"], &["0 is not in 1..=1024"]);
     refused(&["--model", RC5, "--bound", "path=3"], &["there is no bound \"path\"; there are paths=N, states=N"]);
     refused(&["--model", RC5, "--bound", "time=soon"], &["time takes seconds, not \"soon\""]);
     refused(&["--model", RC5, "--threads", "0"], &["--threads"]);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::bounds::{Bounds, Kind};
 use super::chooser::Chooser;
-use super::estimate::remaining;
+use super::estimate::Pace;
 use super::execute::execute;
 use super::execution::{ChoicePoint, Execution, Plan, Settings};
 use super::explore::Engine;
@@ -81,6 +81,7 @@ pub(super) struct Exploration<'a, F> {
     started: AtomicU64,
     /// Explored mass, and the whole mass.
     done: Mutex<(f64, f64)>,
+    pace: Mutex<Pace>,
     pub(super) tally: Tally,
     /// The exploration ends with the first finding.
     pub(super) first: bool,
@@ -112,6 +113,7 @@ where
             idle: AtomicU64::new(0),
             started: AtomicU64::new(0),
             done: Mutex::new((0.0, 1.0)),
+            pace: Mutex::default(),
             tally: Tally::default(),
             first: engine.first,
             silent: false,
@@ -218,14 +220,17 @@ where
         }
         std::thread::scope(|scope| {
             let job = &job;
-            let workers: Vec<_> = (0..threads)
-                .map(|_| {
-                    scope.spawn(move || {
-                        let _guard = WorkerGuard(&self.queue, &self.changed);
-                        job(self)
-                    })
-                })
-                .collect();
+            let worker = move || {
+                let _guard = WorkerGuard(&self.queue, &self.changed);
+                job(self)
+            };
+            let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, worker).ok();
+            // A host that has no further thread to give leaves the work to those that there are.
+            let workers: Vec<_> = (0..threads).map_while(spawn).collect();
+            let threads = workers.len();
+            if threads == 0 {
+                return job(self);
+            }
             let mut queue = self.queue();
             let mut reported = Instant::now();
             while queue.finished < threads {
@@ -258,7 +263,7 @@ where
             states: self.visited.as_deref().map_or(0, Visited::states),
             elapsed,
             done,
-            remaining: remaining(done, elapsed),
+            remaining: self.pace.lock().unwrap_or_else(PoisonError::into_inner).remaining(done, elapsed),
             sampling: self.sampling,
         });
     }

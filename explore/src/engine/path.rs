@@ -65,6 +65,9 @@ impl fmt::Display for Path {
 /// Reason for which a text is not a path.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PathError {
+    /// Nothing at all.
+    #[error("the path is empty; that of default choices only is written -")]
+    Empty,
     /// A part is neither a number nor a run of zeros.
     #[error("part {position} of the path is {part:?}: neither a number nor 0xCOUNT")]
     Part {
@@ -83,8 +86,10 @@ impl FromStr for Path {
 
     fn from_str(text: &str) -> Result<Self, PathError> {
         let text = text.trim();
-        if text == "-" || text.is_empty() {
-            return Ok(Self::default());
+        match text {
+            "" => return Err(PathError::Empty),
+            "-" => return Ok(Self::default()),
+            _ => {}
         }
         let mut choices = Vec::new();
         for (index, part) in text.split('.').enumerate() {

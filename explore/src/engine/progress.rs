@@ -15,7 +15,7 @@ pub struct Progress {
     /// Estimated part of the tree that is explored, 0 to 1, were every choice equally likely on the way down. Accurate only
     /// for even trees; never exact before the end.
     pub done: f64,
-    /// Time left, guessed from `done`.
+    /// Time left, estimated from `done` and the pace of the latter half of the time.
     pub remaining: Option<Duration>,
     /// Set when the paths are random ones by now.
     pub sampling: bool,
@@ -34,8 +34,11 @@ impl fmt::Display for Progress {
         write!(f, "{} paths, {} states, {:.0} paths/s", self.paths, self.states, self.rate())?;
         match self.remaining {
             _ if self.sampling => write!(f, ", sampling"),
-            Some(left) => write!(f, ", {:.1} % done, about {} s left", self.done * 100.0, left.as_secs() + 1),
-            None => Ok(()),
+            left => {
+                // Rounded down, and never whole: what is not over is not done.
+                write!(f, ", {:.1} % done", (self.done * 1000.0).floor().min(999.0) / 10.0)?;
+                left.map_or(Ok(()), |left| write!(f, ", about {} s left", left.as_secs() + 1))
+            }
         }
     }
 }

@@ -97,9 +97,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// Returns true when no promise was broken, nothing was left unreached, and the scenario was deterministic.
+    /// Returns true when no promise was broken, the scenario was deterministic, and nothing was left unreached: an
+    /// exploration that a bound ended early may still have reached the rest.
     pub fn passed(&self) -> bool {
-        self.findings.is_empty() && self.further == 0 && self.missing.is_empty() && self.diverged.is_none()
+        let reached = self.missing.is_empty() || !self.complete();
+        self.findings.is_empty() && self.further == 0 && self.diverged.is_none() && reached
     }
 
     /// Returns true when every path within the bounds is explored.
@@ -107,8 +109,9 @@ impl Report {
         self.mode == Mode::Exhaustive && self.truncated == 0 && self.diverged.is_none()
     }
 
-    /// The coverage points that a report names as never reached: none while there are findings, since a path ends where a promise
-    /// breaks, and points behind it are not reached for that reason.
+    /// The coverage points that a report names as not reached: none while there are findings, since a path ends where a promise
+    /// breaks, and points behind it are not reached for that reason. They were never reached when the exploration is
+    /// [complete](Self::complete), else not yet.
     pub fn overlooked(&self) -> &[String] {
         if self.findings.is_empty() { &self.missing } else { &[] }
     }
@@ -168,7 +171,7 @@ impl fmt::Display for Report {
             self.coverage.len().max(reached + self.missing.len())
         )?;
         for name in self.overlooked() {
-            writeln!(f, "  NEVER REACHED: {name}")?;
+            writeln!(f, "  {}: {name}", if self.complete() { "NEVER REACHED" } else { "not reached yet" })?;
         }
         if let Some(diverged) = &self.diverged {
             writeln!(f, "  NONDETERMINISTIC: {diverged}")?;

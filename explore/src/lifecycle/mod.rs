@@ -58,7 +58,8 @@ pub enum LifecycleError {
     #[error("the board's device tree: {0}")]
     DeviceTree(#[from] FdtError),
     /// The board has no such device.
-    #[error("the board has no device {name:?}; those that a driver binds are: {}", known.join(", "))]
+    #[error("the board has no device {name:?}; those that a driver binds are: {}",
+        if known.is_empty() { "none".into() } else { known.join(", ") })]
     NoDevice {
         /// The name that was asked for.
         name: String,

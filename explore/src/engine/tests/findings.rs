@@ -1,4 +1,4 @@
-use super::super::{Bounded, Chooser, Engine, Kind, Path, Violation};
+use super::super::{Bounded, Bounds, Chooser, Engine, Kind, Path, Violation};
 use bindery::promise::Promise;
 
 #[test]
@@ -106,6 +106,26 @@ fn a_place_that_is_never_reached_fails_the_run() {
     assert_eq!(report.missing, ["there"]);
     assert!(!report.passed());
     assert!(report.to_string().contains("NEVER REACHED: there"), "{report}");
+}
+
+#[test]
+fn an_exploration_that_a_bound_ended_has_not_reached_its_points_yet() {
+    let explore = |engine: Engine| {
+        engine.threads(1).require(["there"]).run(|ch: &Chooser| {
+            if ch.choose(Kind::Order, "which", 5) == 4 {
+                ch.cover("there");
+            }
+            Ok(())
+        })
+    };
+    let bounds = Bounds { paths: 2, ..Bounds::default() };
+    let report = explore(Engine::new("early").bounds(bounds.clone()));
+    assert_eq!(report.missing, ["there"]);
+    assert!(report.passed() && !report.complete(), "{report}");
+    assert!(report.to_string().contains("not reached yet: there"), "{report}");
+    let sampled = explore(Engine::new("early").bounds(Bounds { samples: 1, seed: 3, ..bounds }));
+    assert!(sampled.passed(), "{sampled}");
+    assert!(explore(Engine::new("whole")).missing.is_empty());
 }
 
 #[test]

@@ -14,6 +14,7 @@ fn a_path_is_written_shortly() {
 #[test]
 fn a_wrong_path_is_refused_with_the_place() {
     let error = |text: &str| text.parse::<Path>().unwrap_err();
+    assert_eq!((error(""), error(" ")), (PathError::Empty, PathError::Empty));
     assert_eq!(error("0.x.1").to_string(), "part 2 of the path is \"x\": neither a number nor 0xCOUNT");
     assert_eq!(error("1..2"), PathError::Part { position: 2, part: String::new() });
     assert_eq!(error("0x.1"), PathError::Part { position: 1, part: "0x".into() });
