@@ -174,7 +174,7 @@ impl<'a> Output<'a> {
 
     /// Writes out what is buffered.
     pub fn flush(&mut self) -> Result<()> {
-        self.attempt(|out| out.flush())
+        self.attempt(Write::flush)
     }
 
     fn attempt(&mut self, write: impl FnOnce(&mut (dyn Write + 'a)) -> io::Result<()>) -> Result<()> {

@@ -46,16 +46,16 @@ pub(super) fn show(session: &Session, reporter: &mut Reporter<'_>) -> Result<()>
     reporter.gap()?;
     let checks = host.checked.iter().chain(&guests.checked).sum::<u64>();
     let skipped = reporter.skipped().join(", ");
-    let (style, mut text) = match reporter.failures() {
-        0 if skipped.is_empty() => (GOOD, format!("No promise was broken, in {checks} checks.")),
-        0 => (WARNING, format!("No promise was broken, in {checks} checks.")),
+    let (style, text) = match reporter.failures() {
+        0 => (GOOD, format!("No promise was broken, in {checks} checks.")),
         n => (ERROR, format!("{} above.", count(n as usize, "failure"))),
     };
-    if !skipped.is_empty() {
-        text += &format!(" Not possible here, or not as a whole: {skipped}.");
-    }
     let text = reporter.output().paint(style, text);
-    reporter.text(text)
+    if skipped.is_empty() {
+        return reporter.text(text);
+    }
+    let skipped = reporter.output().paint(WARNING, format_args!("Not possible here, or not as a whole: {skipped}."));
+    reporter.text(format_args!("{text} {skipped}"))
 }
 
 /// Misuse of the simulated hardware, each a failure.

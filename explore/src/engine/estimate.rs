@@ -22,7 +22,7 @@ impl Pace {
         if !(1e-6..0.99).contains(&done) || gained <= 0.0 {
             return None;
         }
-        Duration::try_from_secs_f64((elapsed - from).as_secs_f64() * (1.0 - done) / gained).ok()
+        Duration::try_from_secs_f64(elapsed.checked_sub(from).unwrap().as_secs_f64() * (1.0 - done) / gained).ok()
     }
 }
 
@@ -38,7 +38,7 @@ mod tests {
     fn an_even_tree_is_estimated_exactly() {
         let mut pace = Pace::default();
         assert_eq!(seconds(&mut pace, 0.0, 1), None, "nothing is known yet");
-        let left: Vec<_> = (1..10).map(|n| seconds(&mut pace, f64::from(n) / 10.0, u64::from(n as u32) * 10)).collect();
+        let left: Vec<_> = (1..10_u32).map(|n| seconds(&mut pace, f64::from(n) / 10.0, u64::from(n) * 10)).collect();
         assert!(left.iter().enumerate().all(|(n, left)| left.unwrap().abs_diff(90 - 10 * n as u64) <= 10), "{left:?}");
     }
 

@@ -151,7 +151,7 @@ impl Kernel<'_> {
         let by = self.now.translation.ops;
         self.now.devres.push(Managed::Prd { by, at });
         let space = if by.translates() { "IOVA" } else { "physical address" };
-        self.log(|| format!("descriptor table, 2048 bytes: allocated by {} at {space} {at:#x}", by));
+        self.log(|| format!("descriptor table, 2048 bytes: allocated by {by} at {space} {at:#x}"));
         match self.chooser.choose(Kind::Fault, "devm_request_irq", 3) {
             0 => {}
             1 => {

@@ -108,7 +108,7 @@ impl Kernel<'_> {
             Managed::RegisterWrite => {
                 self.require(self.now.done.contains(&SetUp::PmAttach), breach::POWER_OFF, || {
                     "the power domain is off: the write to the registers is an external abort".into()
-                })?
+                })?;
             }
             Managed::Host => self.require(self.now.data || !self.model.data_outlives, breach::DATA_GONE, || {
                 "libata's host is looked up".into()
@@ -131,8 +131,8 @@ impl Kernel<'_> {
         self.check(!self.now.running, breach::FREED_WHILE_RUNNING, || {
             "the device still fetches its descriptor table".into()
         });
-        self.log(|| format!("descriptor table at {at:#x}: given back through {}", now));
-        let both = || format!("allocated by {} at IOVA {at:#x}, freed by {}", by, now);
+        self.log(|| format!("descriptor table at {at:#x}: given back through {now}"));
+        let both = || format!("allocated by {by} at IOVA {at:#x}, freed by {now}");
         if now == Ops::ArmDirect && by != now {
             // The table of buffers does not list it; nothing else is touched.
             self.check(false, foreign.with(Harm::Leak), || {
@@ -150,7 +150,7 @@ impl Kernel<'_> {
                 format!("{}: CMA refuses the page, the page allocator gets a wrong one", both())
             });
         }
-        self.require(by == now, foreign.with(Harm::Leak), || format!("allocated by {}, freed by {}", by, now))?;
+        self.require(by == now, foreign.with(Harm::Leak), || format!("allocated by {by}, freed by {now}"))?;
         if now.translates() {
             self.require(self.now.iommu == Iommu::There, breach::IOMMU_GONE, || {
                 "the descriptor table is unmapped through an IOMMU whose driver is gone".into()

@@ -35,8 +35,8 @@ pub(super) fn findings(runs: &[Run]) -> String {
             [bug.name, &finding.promise, bug.title, fixed_by].map(String::from).into()
         }),
     );
-    let titles: String = Model::ALL.iter().map(|model| format!("- `{model}`: {}.\n", model.title())).collect();
-    [by_model, bugs, titles].join("\n")
+    let titles: Vec<_> = Model::ALL.iter().map(|model| format!("- `{model}`: {}.\n", model.title())).collect();
+    [by_model, bugs, titles.concat()].join("\n")
 }
 
 /// Inversions of each order.
