@@ -4,6 +4,7 @@ use super::driver::{Target, did_you_mean, exists_or_loads, vfio_driver};
 use super::{Precondition, interrupts};
 use crate::inventory::{Config, Device, Inventory, Reset, rate_isolation};
 use crate::obstacle::{Class, Findings, Obstacle};
+use crate::path;
 use crate::usage::Scene;
 
 /// Devices that vfio-pci refuses by itself (`vfio_pci_dev_in_denylist`): Intel QuickAssist.
@@ -125,12 +126,12 @@ fn iommu(
     let mut not_viable = |kind, what: String, remedy: String| {
         findings.obstacle(Obstacle::new(&label, Class::NotViable, kind, what, remedy));
     };
-    if let Some(name) = &device.group {
-        let group = scene.inventory.groups.get(name).cloned().unwrap_or_default();
-        for region in group.reserved.iter().filter(|r| r.kind == "direct") {
+    if let Some(group) = scene.inventory.group_of(device) {
+        let reserved = group.reserved(scene.face);
+        for region in reserved.iter().filter(|r| r.kind == "direct") {
             not_viable(
                 "reserved-region",
-                format!("the firmware owns a mapping of group {name}: reserved region {region}"),
+                format!("the firmware owns a mapping of group {}: reserved region {region}", group.name),
                 "the kernel will refuse the attach: look for a firmware option or update that drops the mapping".into(),
             );
         }
@@ -143,12 +144,30 @@ fn iommu(
                     .into(),
             );
         }
-        for region in group.reserved.iter().filter(|r| r.kind == "direct-relaxable") {
+        match group.strangers(scene.face) {
+            Ok(members) => {
+                for member in members {
+                    if let Some(driver) = scene.face.link_name(&format!("{member}/driver")) {
+                        not_viable(
+                            "sibling",
+                            format!(
+                                "{} of the same group is on {driver}, and knows no driver_override",
+                                path::name(&member)
+                            ),
+                            format!("unbind it: echo {} > {member}/driver/unbind", path::name(&member)),
+                        );
+                    }
+                }
+            }
+            Err(error) => findings.warn(error.to_string()),
+        }
+        for region in reserved.iter().filter(|r| r.kind == "direct-relaxable") {
+            let name = &group.name;
             findings.remark(format!("group {name} has a reserved region that the kernel releases: {region}"));
         }
         let isolation = rate_isolation(scene.face);
         if isolation.starts_with("asserted") {
-            findings.warn(format!("the isolation of group {name} is {isolation}"));
+            findings.warn(format!("the isolation of group {} is {isolation}", group.name));
         }
         return;
     }

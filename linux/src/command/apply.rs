@@ -146,7 +146,7 @@ pub(super) fn show(cli: &Cli, parts: &[Part]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Wishes that are not applied: device, wanted and actual driver.
+/// Entries that are not applied: device, wanted and actual driver.
 pub(super) fn drift(
     cli: &Cli,
     host: &Host,

@@ -61,8 +61,8 @@ fn look(host: &Host, device: &Device) -> Findings {
         let what = "a bridge: VFIO takes only endpoints";
         findings.obstacle(crate::Obstacle::new(&device.label(), Class::NotViable, "bridge", what, "bindctl show"));
     }
-    let group = device.group.as_ref().and_then(|g| scene.inventory.groups.get(g));
-    for region in group.iter().flat_map(|g| &g.reserved).filter(|r| r.kind == "direct") {
+    let regions = scene.inventory.group_of(device).map_or_else(Vec::new, |group| group.reserved(scene.face));
+    for region in regions.iter().filter(|region| region.kind == "direct") {
         let what = format!("reserved region {region}");
         findings.obstacle(crate::Obstacle::new(
             &device.label(),

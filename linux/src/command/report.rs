@@ -14,7 +14,7 @@ use super::run::{Failure, Host, store};
 use super::{plan, show};
 use crate::check::Target;
 use crate::face::READ_DEADLINE;
-use crate::inventory::{Device, Group};
+use crate::inventory::Device;
 use crate::path::{self, printable};
 use crate::plan::{Memory, Request, build};
 use crate::report::{Private, Redactor, about, known, line};
@@ -211,22 +211,22 @@ fn attributes(host: &Host, device: &Device) -> Vec<String> {
 
 fn group(host: &Host, device: &Device) -> Vec<String> {
     let inventory = host.scene().inventory;
-    let Some(name) = &device.group else { return vec!["none".into()] };
-    let group = inventory.groups.get(name).cloned().unwrap_or_default();
+    let Some(group) = inventory.group_of(device) else { return vec!["none".into()] };
     let mut lines =
-        vec![format!("{name}, type {}", Group::domain_type(host.face(), name).as_deref().unwrap_or("unknown"))];
-    lines.extend(group.reserved.iter().map(|region| format!("reserved {region}")));
-    for member in &group.members {
-        match inventory.at(member) {
-            Some(device) => lines.push(format!(
-                "{}  {}  class {}  driver {}",
-                device.label(),
-                device.ids().unwrap_or_default(),
-                device.class.map_or("-".into(), |class| format!("{class:06x}")),
-                device.driver.as_deref().unwrap_or("none")
-            )),
-            None => lines.push(format!("{member}  without driver_override")),
-        }
+        vec![format!("{}, type {}", group.name, group.domain_type(host.face()).as_deref().unwrap_or("unknown"))];
+    lines.extend(group.reserved(host.face()).iter().map(|region| format!("reserved {region}")));
+    for device in group.members.iter().filter_map(|member| inventory.at(member)) {
+        lines.push(format!(
+            "{}  {}  class {}  driver {}",
+            device.label(),
+            device.ids().unwrap_or_default(),
+            device.class.map_or("-".into(), |class| format!("{class:06x}")),
+            device.driver.as_deref().unwrap_or("none")
+        ));
+    }
+    match group.strangers(host.face()) {
+        Ok(strangers) => lines.extend(strangers.iter().map(|member| format!("{member}  without driver_override"))),
+        Err(error) => lines.push(error.to_string()),
     }
     lines
 }

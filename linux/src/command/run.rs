@@ -1,6 +1,7 @@
 //! From the command line to the exit code.
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -135,10 +136,17 @@ fn open(cli: &Cli) -> Result<Box<dyn Face>, Failure> {
     }
     let (path, face): (_, io::Result<Box<dyn Face>>) = match &cli.root {
         Some(path) => (path.as_path(), Directory::open(path).map(|d| Box::new(d) as Box<dyn Face>)),
-        None => ("/".as_ref(), face::Host::open().map(|h| Box::new(h.with_helper("/proc/self/exe")) as Box<dyn Face>)),
+        None => ("/".as_ref(), face::Host::open().map(|host| Box::new(with_helper(host)) as Box<dyn Face>)),
     };
     let face = face.map_err(|error| Failure::Root { path: path.display().to_string(), error })?;
     Ok(face)
+}
+
+/// The host, with this program for calls that may hang. Who is not root keeps the notes of those left behind apart.
+fn with_helper(host: face::Host) -> face::Host {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join("bindctl/late"));
+    let notes = [Some("/run/bindctl/late".into()), own].into_iter().flatten().collect();
+    host.with_noted_helper("/proc/self/exe", notes)
 }
 
 /// Runs the command.

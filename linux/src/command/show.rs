@@ -7,7 +7,7 @@ use super::output::{SCHEMA, print, print_json};
 use super::plan;
 use super::run::{Failure, Host};
 use crate::check::managers;
-use crate::inventory::{Device, Group, Names, Override, Reset, Vpd, acs_on_the_way, rate_isolation};
+use crate::inventory::{Device, Names, Override, Reset, Vpd, acs_on_the_way, rate_isolation};
 use crate::plan::{Memory, Plan, Request, build, remember};
 use crate::usage;
 
@@ -57,13 +57,12 @@ fn as_json(host: &Host, device: &Device, plan: &Plan, memory: &Memory) -> serde_
     let reset = Reset::read(scene.face, scene.inventory, device);
     let acs = acs_on_the_way(scene.face, scene.inventory, device);
     let vpd = Vpd::read(scene.face, device);
-    let group = device.group.as_ref().map(|name| {
-        let group = scene.inventory.groups.get(name).cloned().unwrap_or_default();
+    let group = scene.inventory.group_of(device).map(|group| {
         json!({
-            "name": name,
-            "type": Group::domain_type(scene.face, name),
+            "name": group.name,
+            "type": group.domain_type(scene.face),
             "others": members(host, device).iter().map(|(d, role)| json!({"device": d, "role": role})).collect::<Vec<_>>(),
-            "reserved": group.reserved.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "reserved": group.reserved(scene.face).iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     });
     json!({
@@ -122,15 +121,12 @@ fn as_text(host: &Host, device: &Device, plan: &Plan, memory: &Memory) -> Vec<St
         },
     );
     field("mac", memory.macs.join(", "));
-    match &device.group {
+    match scene.inventory.group_of(device) {
         Some(group) => {
-            let read = scene.inventory.groups.get(group).cloned().unwrap_or_default();
-            let count = read.members.len();
+            let count = group.size(scene.face);
             let devices = if count == 1 { "one device".into() } else { format!("{count} devices") };
-            field(
-                "group",
-                format!("{group} ({}), {devices}", Group::domain_type(scene.face, group).unwrap_or_default()),
-            );
+            let kind = group.domain_type(scene.face).unwrap_or_default();
+            field("group", format!("{} ({kind}), {devices}", group.name));
             for (sibling, role) in members(host, device) {
                 field("", format!("{sibling}  {role}"));
             }

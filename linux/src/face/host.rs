@@ -8,12 +8,13 @@ use rustix::io::Errno;
 
 use super::tree::{Tree, number};
 use super::{Entry, Face, FaceError, Kind, Node, READ_DEADLINE, Result};
+use crate::engine::TIMEOUT;
 
 /// The running host.
 #[derive(Debug)]
 pub struct Host {
     tree: Tree,
-    helper: Option<super::helper::Reader>,
+    helper: Option<super::helper::Helper>,
 }
 
 impl Host {
@@ -25,8 +26,15 @@ impl Host {
     /// Has calls that may wait without end be made by a process of this program, which must call
     /// [`helper::intercept`](super::helper::intercept) first of all. Without one, such calls wait.
     #[must_use]
-    pub fn with_helper(mut self, program: impl Into<PathBuf>) -> Self {
-        self.helper = Some(super::helper::Reader::new(program.into()));
+    pub fn with_helper(self, program: impl Into<PathBuf>) -> Self {
+        self.with_noted_helper(program, Vec::new())
+    }
+
+    /// The same, with folders for notes of processes that had to be left behind, so that later commands do not leave more for the
+    /// same device. All are read; the first that can be is written.
+    #[must_use]
+    pub fn with_noted_helper(mut self, program: impl Into<PathBuf>, notes: Vec<PathBuf>) -> Self {
+        self.helper = Some(super::helper::Helper::new(program.into(), notes));
         self
     }
 }
@@ -45,7 +53,7 @@ impl Face for Host {
 
     fn write_within(&self, path: &str, value: &[u8], deadline: Duration, locks: &[std::fs::File]) -> Result<()> {
         match &self.helper {
-            Some(helper) => super::helper::write(helper.program(), path, value, deadline, locks),
+            Some(helper) => helper.write(path, value, deadline, locks),
             None => self.write(path, value),
         }
     }
@@ -72,7 +80,11 @@ impl Face for Host {
     }
 
     fn write(&self, path: &str, value: &[u8]) -> Result<()> {
-        self.tree.write(path, value)
+        match &self.helper {
+            // Any attribute of a device may wait for its lock, which somebody else's unbind holds.
+            Some(_) => self.write_within(path, value, TIMEOUT, &[]),
+            None => self.tree.write(path, value),
+        }
     }
 
     fn list(&self, path: &str) -> Result<Vec<Entry>> {

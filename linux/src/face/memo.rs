@@ -1,7 +1,7 @@
 //! A face that asks each thing once.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ type Answers<T> = RefCell<HashMap<String, Result<T>>>;
 /// so it must not outlive the look.
 pub(crate) struct Memo<'a> {
     face: &'a dyn Face,
+    /// Entries of directories that were listed before.
+    listed: &'a BTreeMap<String, Vec<Entry>>,
     files: Answers<Vec<u8>>,
     folders: Answers<Vec<Entry>>,
     links: Answers<String>,
@@ -23,10 +25,10 @@ pub(crate) struct Memo<'a> {
 }
 
 impl<'a> Memo<'a> {
-    /// Remembers the answers of `face`.
-    pub(crate) fn new(face: &'a dyn Face) -> Self {
+    /// Remembers the answers of `face`, and takes the entries of directories that were listed before from `listed`.
+    pub(crate) fn new(face: &'a dyn Face, listed: &'a BTreeMap<String, Vec<Entry>>) -> Self {
         let (files, folders) = (RefCell::default(), RefCell::default());
-        Self { face, files, folders, links: RefCell::default(), kinds: RefCell::default() }
+        Self { face, listed, files, folders, links: RefCell::default(), kinds: RefCell::default() }
     }
 }
 
@@ -49,7 +51,10 @@ impl Face for Memo<'_> {
     }
 
     fn list(&self, path: &str) -> Result<Vec<Entry>> {
-        once(&self.folders, path, || self.face.list(path))
+        match self.listed.get(path) {
+            Some(entries) => Ok(entries.clone()),
+            None => once(&self.folders, path, || self.face.list(path)),
+        }
     }
 
     fn link(&self, path: &str) -> Result<String> {
@@ -116,13 +121,14 @@ mod tests {
         let file = dir.path().join("file");
         std::fs::write(&file, "before").unwrap();
         let face = Directory::open(dir.path()).unwrap();
-        let memo = Memo::new(&face);
+        let listed = BTreeMap::new();
+        let memo = Memo::new(&face, &listed);
         assert!(memo.read("/later").unwrap_err().is_absent());
         assert_eq!((memo.text("/file"), memo.names("/")), (Ok("before".into()), vec!["file".into()]));
         std::fs::write(&file, "after").unwrap();
         std::fs::write(dir.path().join("later"), "").unwrap();
         assert_eq!((memo.text("/file"), memo.names("/")), (Ok("before".into()), vec!["file".into()]));
         assert!(memo.read("/later").unwrap_err().is_absent());
-        assert_eq!(Memo::new(&face).text("/file"), Ok("after".into()));
+        assert_eq!(Memo::new(&face, &listed).text("/file"), Ok("after".into()));
     }
 }

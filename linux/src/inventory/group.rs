@@ -1,14 +1,15 @@
 //! IOMMU groups.
 
 use crate::face::{Face, FaceError};
+use crate::path;
 
 /// An IOMMU group.
 #[derive(Debug, Clone, Default)]
 pub struct Group {
-    /// The members' paths in `/sys/devices`.
+    /// The name, a number.
+    pub name: String,
+    /// The paths in `/sys/devices` of the members that know `driver_override`.
     pub members: Vec<String>,
-    /// Address ranges that cannot be mapped freely.
-    pub reserved: Vec<Region>,
 }
 
 /// A range of `reserved_regions`.
@@ -29,21 +30,34 @@ impl std::fmt::Display for Region {
 }
 
 impl Group {
-    /// The domain type of the group with this name: `DMA`, `DMA-FQ`, `identity`.
-    pub fn domain_type(face: &dyn Face, name: &str) -> Option<String> {
-        face.try_text(&format!("/sys/kernel/iommu_groups/{name}/type"))
+    /// The domain type: `DMA`, `DMA-FQ`, `identity`.
+    pub fn domain_type(&self, face: &dyn Face) -> Option<String> {
+        face.try_text(&self.attribute("type"))
     }
 
-    pub(super) fn read(face: &dyn Face, name: &str, troubles: &mut Vec<FaceError>) -> Self {
-        let path = format!("/sys/kernel/iommu_groups/{name}");
-        let mut members = Vec::new();
-        for member in face.names(&format!("{path}/devices")) {
-            match face.resolve(&format!("{path}/devices/{member}")) {
-                Ok(target) => members.extend(target),
-                Err(error) => troubles.push(error),
+    /// Address ranges that cannot be mapped freely.
+    pub fn reserved(&self, face: &dyn Face) -> Vec<Region> {
+        regions(&face.try_text(&self.attribute("reserved_regions")).unwrap_or_default())
+    }
+
+    /// The paths of members on buses without `driver_override`, which cannot be moved.
+    pub fn strangers(&self, face: &dyn Face) -> Result<Vec<String>, FaceError> {
+        let mut strangers = Vec::new();
+        for name in face.names(&self.attribute("devices")) {
+            if !self.members.iter().any(|known| path::name(known) == name) {
+                strangers.extend(face.resolve(&format!("{}/{name}", self.attribute("devices")))?);
             }
         }
-        Self { members, reserved: regions(&face.try_text(&format!("{path}/reserved_regions")).unwrap_or_default()) }
+        Ok(strangers)
+    }
+
+    /// Number of all members.
+    pub fn size(&self, face: &dyn Face) -> usize {
+        self.members.len().max(face.names(&self.attribute("devices")).len())
+    }
+
+    fn attribute(&self, name: &str) -> String {
+        format!("/sys/kernel/iommu_groups/{}/{name}", self.name)
     }
 }
 

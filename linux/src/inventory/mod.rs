@@ -47,8 +47,14 @@ impl Inventory {
         inventory.devices.sort_by(|a, b| (&a.bus, &a.name).cmp(&(&b.bus, &b.name)));
         inventory.by_path = inventory.devices.iter().enumerate().map(|(i, d)| (d.path.clone(), i)).collect();
         for name in face.names("/sys/kernel/iommu_groups") {
-            let group = Group::read(face, &name, &mut inventory.troubles);
-            inventory.groups.insert(name, group);
+            inventory.groups.insert(name.clone(), Group { name, members: Vec::new() });
+        }
+        for device in &inventory.devices {
+            if let Some(name) = &device.group {
+                let group = inventory.groups.entry(name.clone()).or_default();
+                group.name.clone_from(name);
+                group.members.push(device.path.clone());
+            }
         }
         inventory
     }
@@ -107,8 +113,13 @@ impl Inventory {
 
     /// The other members of the device's IOMMU group, those without an entry in this inventory left out.
     pub fn siblings<'a>(&'a self, device: &'a Device) -> impl Iterator<Item = &'a Device> {
-        let members = device.group.as_ref().and_then(|g| self.groups.get(g)).map(|g| g.members.as_slice());
+        let members = self.group_of(device).map(|group| group.members.as_slice());
         members.unwrap_or_default().iter().filter(|p| **p != device.path).filter_map(|p| self.at(p))
+    }
+
+    /// The device's IOMMU group.
+    pub fn group_of(&self, device: &Device) -> Option<&Group> {
+        self.groups.get(device.group.as_ref()?)
     }
 
     /// The virtual functions of a physical function, in their order.

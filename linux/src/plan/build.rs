@@ -184,7 +184,7 @@ fn wanted(scene: Scene<'_>, device: &Device, to: &Target) -> Option<String> {
 
 fn move_one(scene: Scene<'_>, request: &Request<'_>, device: &Device, moved: &[&str], plan: &mut Plan) {
     let target = wanted(scene, device, &request.to);
-    let members = device.group.as_ref().and_then(|g| scene.inventory.groups.get(g)).map_or(0, |g| g.members.len());
+    let members = scene.inventory.group_of(device).map_or(0, |group| group.size(scene.face));
     let there = is_there(scene, device, &request.to, target.as_deref());
     plan.subjects.push(Subject {
         device: device.label(),

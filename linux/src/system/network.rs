@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::face::Face;
+use crate::face::{Entry, Face};
 use crate::path;
 
 /// The word for an interface that ports of Open vSwitch stand below.
@@ -44,6 +44,8 @@ pub struct Network {
     pub packet_sockets: BTreeMap<u32, usize>,
     /// By interface, the interfaces that stand on it (bond, bridge, team, VLAN, macvlan), with a word for how.
     pub above: BTreeMap<String, BTreeSet<(String, &'static str)>>,
+    /// Entries of the interfaces' directories, by path in `/sys/devices`.
+    pub(crate) listed: BTreeMap<String, Vec<Entry>>,
 }
 
 impl Network {
@@ -54,7 +56,7 @@ impl Network {
         let addresses = addresses6(&text("/proc/net/if_inet6"));
         let pppoe = pppoe(&text("/proc/net/pppoe"));
         let packet_sockets = packet_sockets(&text("/proc/net/packet"));
-        let mut network = Self { routes, addresses, pppoe, packet_sockets, above: BTreeMap::new() };
+        let mut network = Self { routes, addresses, pppoe, packet_sockets, ..Self::default() };
         for interface in face.names("/sys/class/net") {
             network.read_stack(face, &interface);
         }
@@ -78,8 +80,9 @@ impl Network {
 
     fn read_stack(&mut self, face: &dyn Face, interface: &str) {
         let Some(base) = face.resolve(&format!("/sys/class/net/{interface}")).ok().flatten() else { return };
+        let Ok(entries) = face.list(&base) else { return };
         let kind = |name: &str| kind(face, &format!("/sys/class/net/{name}"));
-        for entry in face.names(&base) {
+        for entry in entries.iter().map(|entry| entry.name.as_str()) {
             if entry == "master" {
                 if let Some(path) = face.resolve(&format!("{base}/master")).ok().flatten() {
                     let master = path::name(&path).to_owned();
@@ -107,6 +110,7 @@ impl Network {
                 slaves.split_whitespace().for_each(|slave| self.stack(slave, interface, "bond"));
             }
         }
+        self.listed.insert(base, entries);
     }
 
     fn stack(&mut self, below: &str, above: &str, how: &'static str) {

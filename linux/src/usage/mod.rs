@@ -34,7 +34,7 @@ pub struct Scene<'a> {
 ///
 /// Finding none proves nothing: users of the kernel's own that no file names are possible.
 pub fn find(scene: Scene<'_>, device: &Device) -> Findings {
-    let memo = Memo::new(scene.face);
+    let memo = Memo::new(scene.face, &scene.system.network.listed);
     let scene = Scene { face: &memo, ..scene };
     let below = Below::in_scene(scene, device);
     let mut findings = Findings::default();

@@ -67,7 +67,7 @@ fn examine(scene: Scene<'_>, device: &Device, interface: &Interface, findings: &
             idle = false;
             use_of("pppoe", format!("{on} carries a PPPoE session"), "end the session: poff".into());
         }
-        let up = flags(scene, current).map_or(!routes.is_empty(), |flags| flags & IFF_UP != 0);
+        let up = flags(scene, interface, current).map_or(!routes.is_empty(), |flags| flags & IFF_UP != 0);
         if !up {
             continue;
         }
@@ -83,7 +83,7 @@ fn examine(scene: Scene<'_>, device: &Device, interface: &Interface, findings: &
             use_of("up", format!("{on} is up with {what}"), format!("ip link set {current} down"));
         }
     }
-    if idle && flags(scene, name).is_some_and(|flags| flags & IFF_UP != 0) {
+    if idle && flags(scene, interface, name).is_some_and(|flags| flags & IFF_UP != 0) {
         let index = scene.face.try_text(&format!("{}/ifindex", interface.path));
         let sockets = index.and_then(|index| network.packet_sockets.get(&index.trim().parse().ok()?).copied());
         let sockets = match sockets {
@@ -96,8 +96,12 @@ fn examine(scene: Scene<'_>, device: &Device, interface: &Interface, findings: &
     findings.remark(format!("the interface {name} vanishes with the driver"));
 }
 
-fn flags(scene: Scene<'_>, interface: &str) -> Option<u32> {
-    let base = scene.face.resolve(&format!("/sys/class/net/{interface}")).ok().flatten()?;
+/// Flags of the interface called `name`, which is `known` or stands on it.
+fn flags(scene: Scene<'_>, known: &Interface, name: &str) -> Option<u32> {
+    let base = match known {
+        Interface { name: own, path } if own == name => path.clone(),
+        _ => scene.face.resolve(&format!("/sys/class/net/{name}")).ok().flatten()?,
+    };
     let text = scene.face.try_text(&format!("{base}/flags"))?;
     u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
 }

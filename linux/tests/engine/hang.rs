@@ -42,7 +42,7 @@ fn late(dir: &tempfile::TempDir) -> Host {
     let program = dir.path().join("late");
     fs::write(&program, "#!/bin/sh\nexec sleep 2\n").unwrap();
     fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
-    Host::open().unwrap().with_helper(program)
+    Host::open().unwrap().with_noted_helper(program, vec![dir.path().join("notes")])
 }
 
 #[test]
@@ -50,13 +50,15 @@ fn a_late_helper_is_left_behind_with_the_lock() {
     let dir = tempfile::tempdir().unwrap();
     let host = late(&dir);
     let lock = Lock::take(dir.path(), "group 7", "give").unwrap();
+    let other = Lock::take(dir.path(), "group 8", "give").unwrap();
     let started = Instant::now();
-    let copies = [lock.copy().unwrap()];
+    let copies = [lock.copy().unwrap(), other.copy().unwrap()];
     let answer = host.write_within("/dev/null", b"x", Duration::from_millis(100), &copies);
     assert!(matches!(answer, Err(FaceError::Late { helper: Some(_), .. })), "{answer:?}");
     assert!(started.elapsed() < Duration::from_millis(1500));
-    drop((lock, copies));
+    drop((lock, other, copies));
     assert!(Lock::take(dir.path(), "group 7", "take").is_err(), "the helper has it");
+    assert!(Lock::take(dir.path(), "group 8", "take").is_err(), "and all others of the plan");
     while Lock::take(dir.path(), "group 7", "take").is_err() {
         assert!(started.elapsed() < Duration::from_mins(1));
         std::thread::sleep(Duration::from_millis(50));
@@ -82,6 +84,35 @@ fn one_reader_waits_for_a_device_however_often_it_is_asked() {
     assert_eq!(helper("/sys/devices/a/driver_override"), first);
     assert_eq!(helper("/sys/devices/a/vpd"), first, "another attribute of the same device");
     assert_ne!(helper("/sys/devices/b/driver_override"), first, "another device is asked");
+}
+
+#[test]
+fn a_later_command_leaves_no_further_reader_for_a_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let wait = Duration::from_millis(20);
+    let ask = |path: &str| late(&dir).read_within(path, wait);
+    let Err(FaceError::Late { helper: Some(first), .. }) = ask("/sys/devices/a/driver_override") else { panic!() };
+    for path in ["/sys/devices/a/driver_override", "/sys/devices/a/sriov_numvfs"] {
+        let answer = ask(path);
+        assert!(matches!(&answer, Err(FaceError::Late { helper, .. }) if *helper == Some(first)), "{path}: {answer:?}");
+    }
+    assert!(
+        matches!(ask("/sys/devices/b/driver_override"), Err(FaceError::Late { helper, .. }) if helper != Some(first))
+    );
+    std::thread::sleep(Duration::from_secs(3));
+    let program = env!("CARGO_BIN_EXE_bindctl");
+    let later = Host::open().unwrap().with_noted_helper(program, vec![dir.path().join("notes")]);
+    assert!(later.read_within("/sys/devices/a/driver_override", Duration::from_secs(30)).unwrap_err().is_absent());
+}
+
+#[test]
+fn a_lock_is_not_kept_once_the_write_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open().unwrap().with_helper(env!("CARGO_BIN_EXE_bindctl"));
+    let lock = Lock::take(dir.path(), "group 7", "give").unwrap();
+    host.write_within("/dev/null", b"x", Duration::from_secs(30), &[lock.copy().unwrap()]).unwrap();
+    drop(lock);
+    Lock::take(dir.path(), "group 7", "take").unwrap();
 }
 
 #[test]

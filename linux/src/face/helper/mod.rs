@@ -3,107 +3,130 @@
 //! A process that waits inside the kernel for a device's lock cannot be killed, not even by SIGKILL. So the command does
 //! not make such calls itself: a helper process does, and is left behind when it is late.
 
-mod reader;
+mod left;
+mod protocol;
 
+use std::cell::RefCell;
 use std::fs::File;
-use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ExitCode};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-pub(super) use reader::Reader;
-
-use super::{Face, FaceError, Host, Result};
+use super::{FaceError, Result};
+use crate::path;
+use left::Left;
+use protocol::{Missing, Running};
 
 /// The first argument of a helper process.
 const WORD: &str = "--bindery-linux-helper";
 
 /// Does the work of a helper process, if this process is one. A program that uses [`Host::with_helper`] with itself calls
 /// it before anything else, and ends with the code.
+///
+/// [`Host::with_helper`]: super::Host::with_helper
 pub fn intercept() -> Option<ExitCode> {
-    let mut arguments = std::env::args();
-    if arguments.nth(1)? != WORD {
-        return None;
+    let asked = std::env::args().nth(1)? == WORD;
+    asked.then(|| protocol::serve().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
+}
+
+/// Calls through one process for as long as it answers.
+///
+/// A process that is late is left behind, and what it was asked about is not asked again until it has ended, by later commands
+/// neither: one for each device waits beside an unbind that hangs, however often its attributes are wanted.
+#[derive(Debug)]
+pub(super) struct Helper {
+    program: PathBuf,
+    running: RefCell<Option<Running>>,
+    /// Folders of which something was asked that is not answered, with who waits.
+    late: RefCell<Vec<(String, Child)>>,
+    left: Left,
+}
+
+impl Helper {
+    /// Calls through processes of `program`, those left behind noted in the first of `notes` that can be written.
+    pub(super) fn new(program: PathBuf, notes: Vec<PathBuf>) -> Self {
+        Self { program, running: RefCell::default(), late: RefCell::default(), left: Left::new(notes) }
     }
-    let words: Vec<String> = arguments.collect();
-    let done = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["answer"] => reader::answer(),
-        ["write", path, value] => Host::open()
-            .map_err(|_| Errno::IO)
-            .and_then(|host| host.write(path, value.as_bytes()).map_err(|e| e.errno().unwrap_or(Errno::IO))),
-        _ => Err(Errno::INVAL),
-    };
-    // An exit code is a byte; Linux's error numbers up to 133 fit.
-    Some(
-        done.map_or_else(
-            |errno| ExitCode::from(u8::try_from(errno.raw_os_error()).unwrap_or(5)),
-            |()| ExitCode::SUCCESS,
-        ),
-    )
-}
 
-/// Writes a file through a helper, which keeps the locks until the kernel has answered.
-pub(super) fn write(program: &Path, path: &str, value: &[u8], deadline: Duration, locks: &[File]) -> Result<()> {
-    let value = String::from_utf8_lossy(value);
-    // A lock of flock() lives as long as any descriptor of the same open file. Descriptors are closed in a new program,
-    // apart from the three standard ones, so the first lock goes there; the others end with it in the same plan.
-    let lock = locks.first().map(File::try_clone).transpose();
-    let start = || -> std::result::Result<Child, Errno> {
-        let lock = lock.map_err(|error| errno(&error))?.map_or_else(Stdio::null, Stdio::from);
-        start(program, &["write", path, &value], lock, Stdio::null())
-    };
-    let fail = |errno| FaceError::Kernel { doing: "start a helper to write", path: path.into(), errno };
-    finish(&mut start().map_err(fail)?, "write", path, deadline)
-}
+    /// Reads a file.
+    pub(super) fn read(&self, path: &str, deadline: Duration) -> Result<Vec<u8>> {
+        // Whatever of a device is asked waits for the same lock.
+        let whose = path::parent(path);
+        self.known_late(whose, path, deadline)?;
+        self.ask(whose, ["read", path, ""], deadline, &[])
+    }
 
-fn start(program: &Path, words: &[&str], input: Stdio, out: Stdio) -> std::result::Result<Child, Errno> {
-    let mut command = Command::new(program);
-    command.arg(WORD).args(words).stdin(input).stdout(out).stderr(Stdio::null());
-    // A terminal's Ctrl-C goes to the whole process group: the helper is not in ours.
-    command.process_group(0);
-    command.spawn().map_err(|error| errno(&error))
-}
+    /// Writes a file. The process keeps the locks until the kernel has answered, however long that takes.
+    pub(super) fn write(&self, path: &str, value: &[u8], deadline: Duration, locks: &[File]) -> Result<()> {
+        let value = String::from_utf8_lossy(value);
+        self.ask(path, ["write", path, &value], deadline, locks).map(drop)
+    }
 
-fn errno(error: &std::io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
-}
+    /// True when some user has the block device open exclusively, or the group's node at all. One that does not answer is being
+    /// removed, and nothing is known of it.
+    pub(super) fn claimed(&self, path: &str, deadline: Duration) -> Option<bool> {
+        // Nodes of many devices share one folder: each is asked for itself.
+        let asked =
+            self.known_late(path, path, deadline).and_then(|()| self.ask(path, ["claimed", path, ""], deadline, &[]));
+        match asked {
+            Ok(_) => Some(false),
+            Err(error) if error.errno() == Some(Errno::BUSY) => Some(true),
+            Err(_) => None,
+        }
+    }
 
-fn finish(child: &mut Child, doing: &'static str, path: &str, deadline: Duration) -> Result<()> {
-    let started = Instant::now();
-    let ending = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).ok();
-    loop {
+    /// Fails when a process that was asked about this before still waits.
+    fn known_late(&self, whose: &str, path: &str, deadline: Duration) -> Result<()> {
+        let mut late = self.late.borrow_mut();
+        late.retain_mut(|(_, child)| matches!(child.try_wait(), Ok(None)));
+        let own = late.iter().find(|(known, _)| known == whose).map(|(_, child)| child.id());
+        match own.or_else(|| self.left.waits_for(whose, deadline)) {
+            Some(pid) => Err(FaceError::Late { path: path.into(), after: deadline, helper: Some(pid) }),
+            None => Ok(()),
+        }
+    }
+
+    fn ask(&self, whose: &str, request: [&str; 3], deadline: Duration, locks: &[File]) -> Result<Vec<u8>> {
+        let [doing, path, _] = request;
+        let doing = if doing == "write" { "write" } else { "read" };
         let fail = |errno| FaceError::Kernel { doing, path: path.into(), errno };
-        match child.try_wait() {
-            Ok(Some(status)) => {
-                return match status.code() {
-                    Some(0) => Ok(()),
-                    Some(code) => Err(fail(Errno::from_raw_os_error(code))),
-                    None => Err(fail(Errno::INTR)),
-                };
-            }
-            Ok(None) => {}
-            Err(error) => return Err(fail(errno(&error))),
-        }
-        let Some(left) = deadline.checked_sub(started.elapsed()) else {
-            return Err(FaceError::Late { path: path.into(), after: deadline, helper: Some(child.id()) });
+        let started = Instant::now();
+        let mut running = match self.running.take() {
+            Some(running) => running,
+            None => Running::start(&self.program).map_err(|errno| FaceError::Kernel {
+                doing: "start a helper for",
+                path: path.into(),
+                errno,
+            })?,
         };
-        match &ending {
-            Some(ending) => drop(readable(ending, left)),
-            // Kernels before 5.3 have no descriptors of processes.
-            None => std::thread::sleep(left.min(Duration::from_millis(5))),
+        match running.call(request, started + deadline, locks) {
+            Ok(answer) => {
+                self.running.replace(Some(running));
+                answer.map_err(fail)
+            }
+            Err(Missing::Late) => {
+                let child = running.leave();
+                let pid = child.id();
+                if doing == "read" {
+                    self.left.note(whose, pid);
+                }
+                self.late.borrow_mut().push((whose.into(), child));
+                Err(FaceError::Late { path: path.into(), after: deadline, helper: Some(pid) })
+            }
+            Err(Missing::Broken(errno)) => {
+                running.kill();
+                Err(fail(errno))
+            }
         }
     }
 }
 
-/// True once `from` can be read, or has ended; false after `timeout`.
-fn readable(from: &impl AsFd, timeout: Duration) -> bool {
-    // Rounded up: a wait of nothing would spin.
-    let timeout = timeout + Duration::from_millis(1);
-    let wait = Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: timeout.subsec_nanos().into() };
-    matches!(poll(&mut [PollFd::new(from, PollFlags::IN)], Some(&wait)), Ok(1..))
+impl Drop for Helper {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.end();
+        }
+    }
 }

@@ -110,6 +110,7 @@ impl Search<'_, '_> {
         let name = self.scene.face.try_text(&format!("/sys/class/block/{name}/dm/name"))?;
         Some(format!("/dev/mapper/{name}"))
     }
+
     /// A device that stands on this one: it is used even when nothing is mounted from it.
     fn holder(&mut self, block: &str, holder: &str, chain: &str, also: &str) -> bool {
         let face = self.scene.face;

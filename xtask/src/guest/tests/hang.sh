@@ -16,9 +16,9 @@ prompt any bindctl show $SATA
 names "$SATA" "was not answered within"
 prompt any bindctl report $SATA
 names "driver_override: not read" "unbind_store"
-# However many attributes a command asks for, one reader of each command waits beside the unbind.
-readers=$(ps -o args | grep -c "[b]indery-linux-helper answer")
-[ "$readers" -le 2 ] || failed "$readers readers wait after two commands"
+# However many attributes and commands ask, one reader waits beside the process that waits for the unbind.
+helpers=$(ps -o args | grep -c "[b]indery-linux-helper")
+[ "$helpers" -le 2 ] || failed "$helpers helpers wait after four commands"
 prompt 1 bindctl status
 names "unfinished"
 # What is under way is left alone.
