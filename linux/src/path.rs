@@ -34,6 +34,11 @@ pub fn target(link: &str, text: &str) -> Option<String> {
     Some(format!("/{}", parts.join("/")))
 }
 
+/// The path in `/dev` of a device with this name in sysfs, where a name cannot have a slash: `cciss!c0d0` is `/dev/cciss/c0d0`.
+pub fn node(name: &str) -> String {
+    format!("/dev/{}", name.replace('!', "/"))
+}
+
 /// Extension of a file's name, behind the last dot.
 pub fn extension(name: &str) -> Option<&str> {
     name.rsplit_once('.').map(|(_, extension)| extension)

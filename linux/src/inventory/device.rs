@@ -119,6 +119,12 @@ impl Device {
         self.class16().is_some_and(|class| class >> 8 == 0x06)
     }
 
+    /// True when the device vanishes with the driver of `other`: as a virtual function of it, or below it.
+    pub fn vanishes_with(&self, other: &Device) -> bool {
+        self.path != other.path
+            && (self.physical_function.as_ref() == Some(&other.path) || path::within(&self.path, &other.path))
+    }
+
     /// True when the bound driver exposes the device to user space through VFIO.
     pub fn is_on_vfio(&self) -> bool {
         self.driver.as_deref().is_some_and(is_vfio)

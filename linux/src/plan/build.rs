@@ -142,19 +142,21 @@ fn by_group(scene: Scene<'_>, steps: &mut [Step]) {
     });
 }
 
+/// How a device hangs on another one.
+fn parentage(device: &Device, parent: &Device) -> String {
+    let function = device.physical_function.as_ref() == Some(&parent.path);
+    let how = if function { "is a virtual function of" } else { "hangs below" };
+    format!("{} {how} {}", device.label(), parent.label())
+}
+
 fn conflicts(request: &Request<'_>, findings: &mut Findings) {
     for function in &request.devices {
-        let Some(parent) = &function.physical_function else { continue };
-        if let Some(parent) = request.devices.iter().find(|d| &d.path == parent) {
+        if let Some(parent) = request.devices.iter().find(|other| function.vanishes_with(other)) {
             findings.obstacle(Obstacle::new(
                 &function.label(),
                 Class::Policy,
                 "conflict",
-                format!(
-                    "{} is a virtual function of {}, which is named, too: it vanishes first",
-                    function.label(),
-                    parent.label()
-                ),
+                format!("{}, which is named, too: it vanishes first", parentage(function, parent)),
                 "name only one of them",
             ));
         }
@@ -267,6 +269,21 @@ fn siblings(
         Target::Vfio => {
             for sibling in check::group(scene.inventory, device, moved) {
                 let driver = sibling.driver.clone().unwrap_or_default();
+                if device.vanishes_with(sibling) {
+                    let how = parentage(device, sibling);
+                    plan.findings.obstacle(Obstacle::new(
+                        &label,
+                        Class::NotViable,
+                        "sibling",
+                        format!(
+                            "{} is in the same group ({group}) and on the host's driver {driver}, and cannot be held: {how}, \
+                             and vanishes with that driver",
+                            sibling.label()
+                        ),
+                        format!("give {} as a whole, or move it behind a port that isolates (ACS)", sibling.label()),
+                    ));
+                    continue;
+                }
                 if !request.hold_siblings {
                     plan.findings.obstacle(Obstacle::new(
                         &label,

@@ -46,8 +46,9 @@ fn examine(scene: Scene<'_>, device: &Device, interface: &Interface, findings: &
             };
             let remedy = match *how {
                 OPEN_VSWITCH => format!("ovs-vsctl del-port {current}"),
-                "VLAN" | "macvlan" => format!("ip link delete {above}"),
-                _ => format!("ip link set {current} nomaster"),
+                "bond" | "bridge" | "team" | "VRF" | "interface" => format!("ip link set {current} nomaster"),
+                // They stand on one interface, and are nothing without it.
+                _ => format!("ip link delete {above}"),
             };
             idle = false;
             use_of(kind, format!("{current} is in the {how} {above}{way}"), remedy);

@@ -46,6 +46,7 @@ fn node_name(scene: Scene<'_>, path: &str) -> String {
         return format!("/dev/{name}");
     }
     let name = path::name(path);
-    let folder = ["input", "snd", "dri"].iter().find(|folder| scene.face.exists(&format!("/dev/{folder}/{name}")));
-    folder.map_or_else(|| format!("/dev/{name}"), |folder| format!("/dev/{folder}/{name}"))
+    let folder =
+        ["input", "snd", "dri", "infiniband"].iter().find(|folder| scene.face.exists(&format!("/dev/{folder}/{name}")));
+    folder.map_or_else(|| path::node(name), |folder| format!("/dev/{folder}/{name}"))
 }

@@ -3,6 +3,7 @@
 //! `fake/` holds hosts told after public reports, by the reports' subjects; other hosts stand beside their tests.
 
 mod bad_input;
+mod below;
 mod commands;
 mod common;
 mod desired;
@@ -14,6 +15,7 @@ mod network;
 mod outside;
 mod report;
 mod reported;
+mod shared_groups;
 mod situations;
 mod storage;
 mod vfio;

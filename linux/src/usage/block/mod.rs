@@ -78,12 +78,12 @@ impl Search<'_, '_> {
         }
         if !used
             && let Some(node) = node
-            && self.scene.face.claimed(&format!("/dev/{name}"), node) == Some(true)
+            && self.scene.face.claimed(&path::node(name), node) == Some(true)
         {
             self.report(
                 "claimed",
                 format!("{chain} is opened exclusively by a user that neither sysfs nor proc names{also}"),
-                format!("find it: fuser -v /dev/{name}; it may be a file system mounted in another namespace"),
+                format!("find it: fuser -v {}; it may be a file system mounted in another namespace", path::node(name)),
             );
             used = true;
         }
@@ -101,7 +101,7 @@ impl Search<'_, '_> {
         }
         match (self.scene.system.node(self.scene.face, path), node) {
             (Some(found), Some(node)) => found == node,
-            _ => path == format!("/dev/{name}") || self.mapper(name).is_some_and(|mapper| path == mapper),
+            _ => path == path::node(name) || self.mapper(name).is_some_and(|mapper| path == mapper),
         }
     }
 

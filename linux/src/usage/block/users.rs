@@ -11,8 +11,10 @@ impl Search<'_, '_> {
     pub(super) fn mounts(&mut self, name: &str, node: Option<Node>, chain: &str, also: &str) -> bool {
         let numbers = node.map(|n| (n.major, n.minor));
         let mounts = self.scene.system.mounts.iter();
+        // All members of a btrfs that sysfs knows are named with it.
+        let known = self.scene.system.btrfs.iter().any(|fs| fs.members.iter().any(|member| member == name));
         let found: Vec<_> = mounts
-            .filter(|m| Some(m.number) == numbers || (m.kind != "btrfs" && self.is_source(m, name, node)))
+            .filter(|m| Some(m.number) == numbers || (!(known && m.kind == "btrfs") && self.is_source(m, name, node)))
             .cloned()
             .collect();
         for mount in &found {
