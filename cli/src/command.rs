@@ -8,7 +8,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use crate::args::{Cli, Command};
 use crate::failure::{BAD_INPUT, Failure, GOOD, Result};
-use crate::output::{Color, Output};
+use crate::output::{Color, Output, columns};
 use crate::{audit, explore, run, tree};
 
 /// Runs the command that the program was called with.
@@ -64,8 +64,9 @@ fn report(failure: &Failure, color: Color) -> u8 {
     let stderr = io::stderr();
     let theme = if color.on(&stderr) { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let mut text = String::new();
-    // The width is fixed, so that a message that names a path is not wrapped inside it more often than needed.
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_links(false);
+    // Where no terminal is, a message that names a path is not wrapped inside it more often than needed.
+    let width = columns(&stderr).unwrap_or(120);
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(width).with_links(false);
     if handler.render_report(&mut text, failure).is_err() {
         text = failure.to_string();
     }

@@ -50,7 +50,7 @@ impl Color {
 }
 
 /// Width of a terminal that does not say how wide it is.
-const COLUMNS: usize = 80;
+pub const COLUMNS: usize = 80;
 /// First column of the text of a [row](Output::row).
 pub const ROW: usize = 16;
 
@@ -71,15 +71,15 @@ impl Output<'static> {
     /// Standard output.
     pub fn stdout(color: Color) -> Self {
         let stdout = io::stdout();
-        let (color, columns) = (color.on(&stdout), stdout.is_terminal().then(|| columns(&stdout)));
+        let (color, columns) = (color.on(&stdout), columns(&stdout));
         Self { columns, ..Self::new(BufWriter::with_capacity(1 << 16, stdout), color) }
     }
 }
 
-/// Width of the terminal behind `stdout`.
-fn columns(stdout: &io::Stdout) -> usize {
-    let size = terminal_size_of(stdout).map_or(0, |(Width(columns), _)| columns.into());
-    if size == 0 { COLUMNS } else { size }
+/// Width of the terminal behind `stream`; `None` when it is something else.
+pub fn columns(stream: &(impl IsTerminal + std::os::fd::AsFd)) -> Option<usize> {
+    let size = || terminal_size_of(stream).map_or(0, |(Width(columns), _)| usize::from(columns));
+    stream.is_terminal().then(|| if size() == 0 { COLUMNS } else { size() })
 }
 
 impl<'a> Output<'a> {
@@ -190,7 +190,7 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Replaces every control character of `text`, except the colour sequences of an output that has colours: names come from
+/// Replaces every control character of `text`, except tabs and the colour sequences of an output that has colours: names come from
 /// device trees and scripts, and a terminal obeys what it is sent.
 fn sanitize(text: &str, color: bool) -> String {
     let mut rest = text.chars();
@@ -206,7 +206,7 @@ fn sanitize(text: &str, color: bool) -> String {
                 continue;
             }
         }
-        out.push(if c.is_control() { '\u{fffd}' } else { c });
+        out.push(if c.is_control() && c != '\t' { '\u{fffd}' } else { c });
     }
     out
 }
@@ -267,6 +267,7 @@ mod tests {
     fn a_name_cannot_move_the_cursor_or_set_the_title() {
         let evil = "a\u{1b}]0;title\u{7}\u{1b}[2Jb\n\u{1b}[31mred";
         assert!(!sanitize(evil, false).contains('\u{1b}'));
+        assert_eq!(sanitize("a\tb\r", false), "a\tb\u{fffd}");
         assert_eq!(sanitize(evil, true), "a\u{fffd}]0;title\u{fffd}\u{fffd}[2Jb\u{fffd}\u{1b}[31mred");
     }
 

@@ -1,4 +1,4 @@
-//! README and docs/run.md show real output: what stands in a `console` block behind a `cargo run` command is printed by it.
+//! README, docs/run.md and docs/tree.md show real output: what stands in a `console` block behind a `cargo run` command is printed by it.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::process::Command;
 
 const README: &str = include_str!("../../README.md");
 const RUN: &str = include_str!("../../docs/run.md");
+const TREE: &str = include_str!("../../docs/tree.md");
 const PROMPT: &str = "$ cargo run --release";
 
 /// A command of a page, and the lines of output below it; `...` stands for lines that are left out.
@@ -55,6 +56,13 @@ fn readme_shows_what_the_commands_print() {
 fn run_page_shows_what_the_commands_print() {
     let examples = examples(RUN);
     assert_eq!(examples.iter().map(|e| e.shown.len() >= 5).collect::<Vec<_>>(), [true, true]);
+    examples.iter().for_each(is_printed);
+}
+
+#[test]
+fn tree_page_shows_what_the_command_prints() {
+    let examples = examples(TREE);
+    assert_eq!(examples.iter().map(|e| e.shown.len() >= 5).collect::<Vec<_>>(), [true]);
     examples.iter().for_each(is_printed);
 }
 

@@ -3,9 +3,9 @@
 use std::io::{self, IsTerminal, Write};
 
 use bindery_explore::engine::{Engine, Progress};
-use terminal_size::{Width, terminal_size_of};
 
 use super::Explore;
+use crate::output::{COLUMNS, columns};
 
 /// Sequence that erases the line.
 const ERASE: &str = "\r\x1b[K";
@@ -19,7 +19,11 @@ pub(super) fn with_progress(engine: Engine, args: &Explore) -> (Engine, Progress
     if !on {
         return (engine, ProgressLine(false));
     }
-    (engine.progress(|progress| write(&mut io::stderr().lock(), progress, width())), ProgressLine(true))
+    (
+        engine
+            .progress(|progress| write(&mut io::stderr().lock(), progress, columns(&io::stderr()).unwrap_or(COLUMNS))),
+        ProgressLine(true),
+    )
 }
 
 impl ProgressLine {
@@ -30,10 +34,6 @@ impl ProgressLine {
             let _ = write!(io::stderr(), "{ERASE}");
         }
     }
-}
-
-fn width() -> usize {
-    terminal_size_of(io::stderr()).map_or(80, |(Width(columns), _)| columns.into())
 }
 
 /// Unused columns at the end: for the `^C` that a terminal shows where the cursor is, and the last one.

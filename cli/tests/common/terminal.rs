@@ -65,6 +65,8 @@ pub struct Terminal {
     script: Child,
     shown: Receiver<Vec<u8>>,
     until: Instant,
+    /// The beginning of a character.
+    bytes: Vec<u8>,
     pub screen: Screen,
 }
 
@@ -88,7 +90,7 @@ impl Terminal {
                 }
             }
         });
-        Self { script, shown, until: Instant::now() + HANGS, screen: Screen::default() }
+        Self { script, shown, until: Instant::now() + HANGS, bytes: Vec::new(), screen: Screen::default() }
     }
 
     /// Presses Ctrl-C.
@@ -116,7 +118,15 @@ impl Terminal {
     fn look(&mut self) -> bool {
         assert!(Instant::now() < self.until, "it hangs, with {:?}", self.screen.line);
         match self.shown.recv_timeout(HANGS) {
-            Ok(chunk) => String::from_utf8(chunk).unwrap().chars().for_each(|c| self.screen.show(c)),
+            Ok(chunk) => {
+                self.bytes.extend(chunk);
+                // The end of a character may be in the next chunk.
+                let whole = std::str::from_utf8(&self.bytes).map_or_else(|error| error.valid_up_to(), str::len);
+                let rest = self.bytes.split_off(whole);
+                let shown = std::mem::replace(&mut self.bytes, rest);
+                assert!(self.bytes.len() < 4, "not UTF-8: {:?}", self.bytes);
+                String::from_utf8(shown).unwrap().chars().for_each(|c| self.screen.show(c));
+            }
             Err(RecvTimeoutError::Disconnected) => return false,
             Err(RecvTimeoutError::Timeout) => panic!("nothing new is shown: {:?}", self.screen.line),
         }
