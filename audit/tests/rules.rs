@@ -397,3 +397,20 @@ fn a_tear_down_whose_probe_was_not_recorded_is_never_proved() {
     trace.line("device_links_driver_cleanup <-device_release_driver_internal");
     audit(&trace.text).cannot_tell().says(&["the recording began in the middle of its life"]);
 }
+
+#[test]
+fn coherent_memory_of_the_direct_path_against_the_policy_is_untranslated() {
+    let life = |console: &str| {
+        let mut t = Trace::new();
+        t.line(&format!("console: {console}iommu: Default domain type: Translated"));
+        t.line(&format!("console: {console}pci {DEV}: Adding to iommu group 7"));
+        t.probe().line("dma_direct_alloc <-dma_alloc_attrs");
+        t.line(&format!(
+            "dma_alloc: {DEV} dir=BIDIRECTIONAL dma_addr=7cfff000 size=2048 virt_addr=00000000dead0001 flags=GFP_KERNEL attrs="
+        ));
+        t.audit()
+    };
+    life("").violates(&["R13"]);
+    // As kernels before 5.10 hand it over.
+    life("<6>[    0.365917] ").violates(&["R13"]);
+}

@@ -29,6 +29,8 @@ pub struct Ftrace {
     devices: BTreeMap<Arc<str>, Bound>,
     nodes: u64,
     tasks: u64,
+    /// True once the kernel log's line about the policy has been written.
+    policy: bool,
 }
 
 #[derive(Debug, Default)]
@@ -105,6 +107,11 @@ impl Ftrace {
                 push(&mut text, &line, failed);
             }
         }
+        // Groups are joined only where DMA is translated by default. The kernel says so while it boots.
+        let grouped = matches!(event.kind, EventKind::GroupJoined { .. } | EventKind::GroupOwner { .. });
+        if grouped && !std::mem::replace(&mut self.policy, true) {
+            out.console(format_args!("iommu: Default domain type: Translated"));
+        }
         bound.event(name, &event.kind, &mut self.nodes, &mut out);
         let buffers =
             bound.phase == Phase::Probing && (!bound.buffered.is_empty() || out.lines.iter().any(|l| l.releases));
@@ -149,6 +156,11 @@ impl Out {
         let (seconds, micros) = (self.at / 1_000_000_000, self.at / 1000 % 1_000_000);
         let text = format!("         bindery-{:<5} [000] ..... {seconds:>5}.{micros:06}: {body}", self.task);
         self.lines.push(Line { text, releases: false });
+    }
+
+    /// A line of the kernel log, which was printed before the trace began.
+    fn console(&mut self, text: std::fmt::Arguments<'_>) {
+        self.line(format_args!("console: {text}"));
     }
 
     fn releases(&mut self, device: &str, node: &Node) {
@@ -203,6 +215,11 @@ impl Bound {
             EventKind::GroupJoined { group, .. } => {
                 self.group = Some(*group);
                 out.line(format_args!("add_device_to_group: IOMMU: groupID={group} device={name}"));
+            }
+            // It had joined before the trace began.
+            EventKind::GroupOwner { group, .. } if self.group.is_none() => {
+                self.group = Some(*group);
+                out.console(format_args!("{name}: Adding to iommu group {group}"));
             }
             EventKind::DeviceRemoved => {
                 if let Some(group) = self.group.take() {

@@ -4,7 +4,7 @@ use super::task::{Probe, TaskKey};
 use super::{Fact, MAX_TASKS, Mark, Model};
 use crate::event::{Backend, Call, Event, call_of, event};
 use crate::rules::Rule;
-use crate::shape::{Place, Record, Sink, Stamp};
+use crate::shape::{Place, Record, Sink, Stamp, parse_log};
 
 /// Place, time and task of an event.
 #[derive(Clone, Copy)]
@@ -108,6 +108,8 @@ impl Model {
             Event::Devres { device, op, node, name, size } => self.devres(at, device, op, node, name, size),
             Event::Function { name, caller } => self.function(at, name, caller),
             Event::Console(text) => {
+                // Older kernels hand over what the console prints, with level and time.
+                let text = parse_log(text).map_or(text, |log| &text[log.body..]);
                 self.console_region(at, text);
                 self.message(at.place, at.stamp, text, None, false);
             }

@@ -80,8 +80,9 @@ impl Model {
 
     /// Untranslated DMA of a device in a group, where the policy says translated.
     pub(in crate::model) fn identity(&mut self, id: Id, mapping: &Mapping) {
-        let direct =
-            mapping.backend.is_some_and(|by| by.backend == Backend::Direct) && mapping.phys == Some(mapping.addr);
+        // Where no physical address is printed, as for coherent memory, the direct path must be named.
+        let shown = |named: bool| mapping.phys.map_or(named, |phys| phys == mapping.addr);
+        let direct = mapping.backend.is_some_and(|by| by.backend == Backend::Direct && shown(by.named));
         let Some((true, policy)) = self.translated.as_ref().filter(|_| direct) else { return };
         let policy = policy.clone();
         let device = &mut self.devices[id];
@@ -90,9 +91,9 @@ impl Model {
         if life.outcome(Rule::IDENTITY).violated > 0 {
             return;
         }
+        let what = if mapping.phys.is_some() { "the physical address itself," } else { "memory of the direct path at" };
         let words = format!(
-            "the policy is translated DMA (line {}), but line {} gives the device the physical address {:#x} itself, though it is \
-             in group {group}",
+            "the policy is translated DMA (line {}), but line {} gives the device {what} {:#x}, though it is in group {group}",
             policy.place.line, mapping.mark.place.line, mapping.addr
         );
         let cites = vec![policy, mapping.mark.cite()];
