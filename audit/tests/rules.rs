@@ -414,3 +414,29 @@ fn coherent_memory_of_the_direct_path_against_the_policy_is_untranslated() {
     // As kernels before 5.10 hand it over.
     life("<6>[    0.365917] ").violates(&["R13"]);
 }
+
+#[test]
+fn what_grows_in_the_task_of_the_probe_is_seen_once_the_probe_is_over() {
+    let grown = |bound: &str| {
+        let mut t = Trace::new();
+        t.probe();
+        if !bound.is_empty() {
+            t.line(&format!("{bound} <-driver_bound"));
+        }
+        for node in 1..5 {
+            t.later(2_000_000).devres("ADD", node, "devm_action_release", 8);
+        }
+        t.by("sh-201     [001]").line("device_release_driver_internal <-unbind_store");
+        t.line("device_unbind_cleanup <-device_release_driver_internal")
+            .line("devres_release_all <-device_unbind_cleanup");
+        for node in (1..5).rev() {
+            t.devres("REL", node, "devm_action_release", 8);
+        }
+        t.devres("REL", 0xa0, "devm_kzalloc_release", 312);
+        t.line("device_links_driver_cleanup <-device_release_driver_internal");
+        t.audit()
+    };
+    grown("device_links_driver_bound").violates(&["R7"]);
+    // A slow probe may add one by one.
+    assert!(grown("").violated().is_empty());
+}

@@ -2,12 +2,19 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::io::Cursor;
+use std::sync::{Arc, Mutex};
 
+use bindery::event::EventKind;
+use bindery::machine::Policy;
 use bindery_audit::model::{Life, Verdict};
 use bindery_audit::report::Report;
 use bindery_audit::rules::Rule;
 use bindery_audit::{Auditor, Options};
+use bindery_drivers::sata_rcar::SataRcar;
 use bindery_explore::{Bounded, LifecycleError, boards, device};
+use bindery_sim::disk::Disk;
+use bindery_sim::ftrace::{Ftrace, HEADER};
+use bindery_sim::salvator::{self, Salvator};
 
 /// Every n-th choice point of each lifecycle gets a non-default choice.
 const EVERY: usize = 5;
@@ -71,4 +78,44 @@ fn sampled_paths_of_every_other_device_audit_as_clean() {
         let (paths, _) = sampled(name, 0);
         assert!(paths > 0, "{name}");
     }
+}
+
+/// Within one binding a disk stops answering four times: a path has one recovery at most, and what grows with each shows in several
+/// only.
+#[test]
+fn a_disk_that_is_brought_up_again_and_again_leaves_nothing_more_each_time() {
+    const SATA: &str = "ee300000.sata";
+    let board = Salvator::new().disk(Disk::memory(vec![0; 16 * 512])).build();
+    let machine = board.machine(Policy::default());
+    let trace = Arc::new(Mutex::new((Ftrace::default(), HEADER.to_owned())));
+    let writer = Arc::clone(&trace);
+    let answering = Arc::downgrade(&board);
+    board.on_event(Box::new(move |event| {
+        let mut trace = writer.lock().unwrap();
+        let lines = trace.0.lines(event);
+        trace.1.push_str(&lines);
+        drop(trace);
+        if matches!(&event.kind, EventKind::Log { text } if text.contains("no answer"))
+            && let Some(board) = answering.upgrade()
+        {
+            board.sata_faults(|faults| faults.no_completion = false);
+        }
+    }));
+    machine.add_device_tree(salvator::DEVICE_TREE).unwrap();
+    bindery_drivers::register_all(&machine);
+    machine.settle();
+    for _ in 0..4 {
+        board.sata_faults(|faults| faults.no_completion = true);
+        let port = machine.client::<SataRcar>(SATA).unwrap();
+        port.call(|port| port.read(1, &mut [0; 512])).unwrap().unwrap_err();
+    }
+    machine.unbind(SATA, "sata_rcar").unwrap();
+    let (mut writer, mut text) = std::mem::take(&mut *trace.lock().unwrap());
+    text.push_str(&writer.finish());
+    let report = audit(&text);
+    let context = || format!("{}\n{text}", report.text(&|_, words| words.to_owned()));
+    assert_ne!(report.exit_code(), 1, "{}", context());
+    let life = &report.devices.iter().find(|device| &*device.name == SATA).unwrap().lives[0];
+    assert_eq!(life.verdict(), Verdict::Proved, "{}", context());
+    assert_eq!(life.given, life.taken, "{}", context());
 }

@@ -201,7 +201,10 @@ impl Bound {
                 }
             }
             EventKind::Bind { .. } => self.begin(out),
-            EventKind::Bound { .. } => self.phase = Phase::Bound,
+            EventKind::Bound { .. } => {
+                self.phase = Phase::Bound;
+                out.line(format_args!("device_links_driver_bound <-driver_bound"));
+            }
             EventKind::NotBound { .. } | EventKind::BindRefused { .. } => self.phase = Phase::Unbound,
             EventKind::Unbind { .. } => {
                 self.phase = Phase::Unbinding;

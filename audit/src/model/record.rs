@@ -170,6 +170,8 @@ impl Model {
                 task.nested = false;
                 task.probe = Some(Probe { mark, device: None, failed: None });
             }
+            // The last steps of a probe that succeeds.
+            "device_links_driver_bound" | "driver_bound" => self.leave_probe(at.task),
             "device_release_driver_internal" | "__device_release_driver" => self.enter_unbind(at, caller),
             "device_unbind_cleanup" => self.cleanup(at, caller),
             "devres_release_all" => self.release_all(at, caller),

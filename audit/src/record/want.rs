@@ -18,8 +18,9 @@ const EVENTS: [(&str, Option<&str>); 5] = [
 ];
 
 /// Functions that bound a device's life: the driver core's, the bus's, the group's.
-const LIFE: [&str; 11] = [
+const LIFE: [&str; 12] = [
     "really_probe",
+    "device_links_driver_bound",
     "device_release_driver_internal",
     "__device_release_driver",
     "device_unbind_cleanup",
