@@ -308,3 +308,46 @@ fn mappings_without_iommu_events_at_both_ends_went_past_the_iommu() {
     t.line(&format!("dma_unmap_page: {DEV} dir=TO_DEVICE dma_addr=bc2e0000 size=2048 attrs=")).unbind().cleanup().end();
     t.audit().proves(&["R4"]).says(&["R5  proved (once, by the absence of the IOMMU's events at both ends)"]);
 }
+
+#[test]
+fn coherent_memory_of_the_direct_path_against_the_policy_is_untranslated() {
+    let life = |console: &str| {
+        let mut t = Trace::new();
+        t.line(&format!("console: {console}iommu: Default domain type: Translated"));
+        t.line(&format!("console: {console}pci {DEV}: Adding to iommu group 7"));
+        t.probe().line("dma_direct_alloc <-dma_alloc_attrs");
+        t.line(&format!(
+            "dma_alloc: {DEV} dir=BIDIRECTIONAL dma_addr=7cfff000 size=2048 virt_addr=00000000dead0001 flags=GFP_KERNEL attrs="
+        ));
+        t.audit()
+    };
+    life("").violates(&["R13"]);
+    // As kernels before 5.10 hand it over.
+    life("<6>[    0.365917] ").violates(&["R13"]);
+}
+
+#[test]
+fn what_grows_in_the_task_of_the_probe_is_seen_once_the_probe_is_over() {
+    let grown = |bound: &str| {
+        let mut t = Trace::new();
+        t.probe();
+        if !bound.is_empty() {
+            t.line(&format!("{bound} <-driver_bound"));
+        }
+        for node in 1..5 {
+            t.later(2_000_000).devres("ADD", node, "devm_action_release", 8);
+        }
+        t.by("sh-201     [001]").line("device_release_driver_internal <-unbind_store");
+        t.line("device_unbind_cleanup <-device_release_driver_internal")
+            .line("devres_release_all <-device_unbind_cleanup");
+        for node in (1..5).rev() {
+            t.devres("REL", node, "devm_action_release", 8);
+        }
+        t.devres("REL", 0xa0, "devm_kzalloc_release", 312);
+        t.line("device_links_driver_cleanup <-device_release_driver_internal");
+        t.audit()
+    };
+    grown("device_links_driver_bound").violates(&["R7"]);
+    // A slow probe may add one by one.
+    assert!(grown("").violated().is_empty());
+}

@@ -1,5 +1,6 @@
 //! Reports with a stack: crashes, warnings, hung tasks, and what DMA API debugging prints.
 
+use super::stack::{RELEASE, UNBIND, has, in_tear_down, is_dump};
 use super::verdict::{Cite, Fact, Finding, SEED, SEED_PROBE, Verdict};
 use super::{Id, Mark, Model};
 use crate::event::{Backend, Call, DmaApi, DmaApiKind, Message, Stack, call_of};
@@ -264,7 +265,7 @@ impl Model {
         };
         let place = report.frames.iter().find(wait).map_or_else(String::new, |name| format!(", in {name}"));
         let (task, pid) = report.task.clone().unwrap_or_default();
-        let teardown = report.has(&TEAR_DOWN) || has(&report.owning, &TEAR_DOWN);
+        let teardown = in_tear_down(&report.frames) || in_tear_down(&report.owning);
         let what = if teardown { "the task of an unbind" } else { "a task" };
         let mut words = format!("{what}, {task} ({pid}), is blocked{place}");
         if let Some((task, pid)) = &report.owner {
@@ -296,13 +297,13 @@ impl Model {
             );
             let finding =
                 Finding { rule: Rule::NOT_TAKEN, verdict: Verdict::Violated, words, cites: cites(report), known: None };
-            match self.log.last_leaving.filter(|_| report.has(&TEAR_DOWN)) {
+            match self.log.last_leaving.filter(|_| in_tear_down(&report.frames)) {
                 Some(id) => self.devices[id].life_at(&report.head).find(finding),
                 None => self.loose(finding),
             }
             return;
         }
-        if report.has(&TEAR_DOWN) || report.has(&RELEASE) {
+        if in_tear_down(&report.frames) || report.has(&RELEASE) {
             let words = format!("a warning in a tear-down: {}", report.head.text);
             self.fact(Fact { words, cites: vec![report.head.cite()] });
         }
@@ -310,9 +311,9 @@ impl Model {
 
     fn crash(&mut self, report: &Report) {
         // What a tear-down freed and others use later crashes elsewhere, or only under KASAN.
-        let stale = !report.has(&RELEASE) && !report.has(&TEAR_DOWN) && has(&report.freed, &RELEASE);
+        let stale = !report.has(&RELEASE) && !in_tear_down(&report.frames) && has(&report.freed, &RELEASE);
         let release = report.has(&RELEASE) || stale;
-        let teardown = report.has(&TEAR_DOWN);
+        let teardown = in_tear_down(&report.frames);
         let failed_probe =
             report.has(&["really_probe", "driver_probe_device", "__driver_probe_device"]) && !report.has(&UNBIND);
         let by = report.frames.iter().rev().find_map(|name| match call_of(name) {
@@ -375,52 +376,6 @@ impl Model {
             }
         }
     }
-}
-
-fn has(frames: &[String], names: &[&str]) -> bool {
-    frames.iter().any(|frame| names.contains(&frame.as_str()))
-}
-
-/// Functions that release managed resources.
-const RELEASE: [&str; 3] = ["release_nodes", "devres_release_all", "devres_release_group"];
-/// Functions of an unbind.
-const UNBIND: [&str; 7] = [
-    "device_release_driver_internal",
-    "__device_release_driver",
-    "device_release_driver",
-    "driver_detach",
-    "unbind_store",
-    "device_driver_detach",
-    "bus_remove_device",
-];
-/// Functions of any tear-down.
-const TEAR_DOWN: [&str; 9] = [
-    "device_release_driver_internal",
-    "__device_release_driver",
-    "device_release_driver",
-    "driver_detach",
-    "unbind_store",
-    "device_driver_detach",
-    "bus_remove_device",
-    "device_unbind_cleanup",
-    "pci_device_remove",
-];
-
-fn is_dump(name: &str) -> bool {
-    let report = name.starts_with("kasan_") || name.starts_with("print_") || name.starts_with("__asan");
-    report
-        || [
-            "dump_backtrace",
-            "show_stack",
-            "dump_stack",
-            "__dump_stack",
-            "end_report",
-            "unwind_backtrace",
-            "__warn",
-            "dump_stack_lvl",
-            "bad_page",
-        ]
-        .contains(&name)
 }
 
 /// The lines of a report that are worth showing: its head, what names it, and its stack's ends.

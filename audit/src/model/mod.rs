@@ -11,6 +11,7 @@ mod life;
 mod log;
 mod record;
 mod recording;
+mod stack;
 mod task;
 mod turn;
 mod verdict;

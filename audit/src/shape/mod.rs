@@ -11,6 +11,7 @@ mod read;
 mod record;
 mod records;
 mod stamp;
+mod wrap;
 
 pub use ftrace::{TraceLine, lost, parse_trace};
 pub use klog::{LogLine, parse_log};

@@ -9,6 +9,7 @@ use super::klog::{LogLine, parse_log};
 use super::lost::{dropped, dropped_message, repeated, repeated_last};
 use super::record::{Counts, Record, Sink};
 use super::stamp::{Place, Stamp};
+use super::wrap::{embedded, flattened, is_middle};
 use crate::input::Unwrap;
 
 /// Longest record, in bytes; more of a wrapped one is dropped.
@@ -19,8 +20,6 @@ const FLAT: usize = 600;
 const LEAST_WRAP: usize = 50;
 /// Longest text of a prompt and what was typed at it.
 const LONGEST_PROMPT: usize = 80;
-/// Longest time in brackets, in bytes.
-const LONGEST_TIME: usize = 40;
 /// Columns at which a mail is taken to wrap.
 const WRAP: usize = 66;
 
@@ -341,13 +340,6 @@ impl Records {
     }
 }
 
-/// True when `text` begins like the middle of a sentence.
-fn is_middle(text: &str) -> bool {
-    let text = text.trim_start();
-    text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '[' | '(' | '_'))
-        && !text.contains("+0x")
-}
-
 fn give(pending: &Pending, sink: &mut impl Sink) {
     let record = match pending.kind {
         Kind::Trace(line) => Record::Trace { line, text: &pending.text },
@@ -373,29 +365,4 @@ fn continues(pending: &Pending, text: &str, quote: u8) -> bool {
     // Quoted text is wrapped by the mail that quotes it; the kernel indents the further lines of one message; and a line
     // that was full when the next word came was wrapped by somebody.
     quote > 0 || indent >= 8 || pending.width + first.len() >= WRAP.max(pending.width.min(100)) && pending.width >= 50
-}
-
-/// The places of the times in the middle of a message of which `first` is one, if there are more: lines that lost their line feeds.
-fn flattened(body: &str, first: usize) -> Option<Vec<usize>> {
-    let mut places = vec![first];
-    let mut last = first;
-    while let Some(at) = embedded(&body[last..]) {
-        last += at;
-        places.push(last);
-    }
-    (places.len() >= 2).then_some(places)
-}
-
-/// The place of a time in the middle of a message: another message begins there.
-fn embedded(body: &str) -> Option<usize> {
-    let opens = memchr::memchr_iter(b'[', body.as_bytes()).filter(|open| *open > 0);
-    opens.into_iter().find(|open| {
-        // Only as far as a time is long: a line may be full of brackets that nothing closes.
-        let inside = &body.as_bytes()[open + 1..];
-        let close = inside.iter().take(LONGEST_TIME).position(|byte| *byte == b']');
-        close.is_some_and(|close| {
-            let inside = &body[open + 1..open + 1 + close];
-            inside.contains('.') && super::stamp::seconds(inside.trim()).is_some()
-        })
-    })
 }
