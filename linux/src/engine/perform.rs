@@ -45,7 +45,7 @@ pub(super) fn perform(
                 face.write_within(&path, value.as_bytes(), timeout, locks)?;
             }
         }
-        Action::Override { .. } | Action::Autoprobe { .. } | Action::Power { .. } => {
+        Action::Override { .. } | Action::Autoprobe { .. } | Action::Power { .. } | Action::D3cold { .. } => {
             if let Some((path, value)) = action.write(device) {
                 face.write(&path, value.as_bytes())?;
             }

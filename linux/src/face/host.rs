@@ -134,6 +134,18 @@ impl Face for Host {
         true
     }
 
+    fn addresses(&self) -> Result<String> {
+        let bytes = match &self.helper {
+            Some(helper) => helper.addresses(READ_DEADLINE)?,
+            None => super::addresses::read().map_err(|errno| FaceError::Kernel {
+                doing: "read",
+                path: super::ADDRESSES.into(),
+                errno,
+            })?,
+        };
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     fn may_write(&self) -> bool {
         rustix::process::geteuid().is_root()
     }

@@ -97,6 +97,10 @@ impl Face for Memo<'_> {
         self.face.has_kernel()
     }
 
+    fn addresses(&self) -> Result<String> {
+        self.face.addresses()
+    }
+
     fn uevents(&self) -> Result<Box<dyn Uevents>> {
         self.face.uevents()
     }

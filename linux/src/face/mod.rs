@@ -2,6 +2,7 @@
 //!
 //! Paths are absolute and as on the host (`/sys/bus/pci/devices`), whatever stands behind the face.
 
+mod addresses;
 mod directory;
 mod folders;
 pub mod helper;
@@ -27,6 +28,9 @@ pub const MAX_READ: usize = 16 << 20;
 /// Deadline of an attribute that waits for the device's lock, for commands that only look. A busy machine may need a large part of it
 /// to start the process that reads.
 pub const READ_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The name of the interfaces' addresses, in place of a path.
+const ADDRESSES: &str = "the addresses of the interfaces";
 
 /// A failed call, with the path that it was about.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -202,6 +206,11 @@ pub trait Face {
 
     /// True when a kernel stands behind the face, so that writes have effects.
     fn has_kernel(&self) -> bool;
+
+    /// A line for each IPv4 address: the interface's name, and the address. Empty when only its routes tell of one.
+    fn addresses(&self) -> Result<String> {
+        Ok(String::new())
+    }
 
     /// The changes to devices from now on.
     fn uevents(&self) -> Result<Box<dyn Uevents>> {

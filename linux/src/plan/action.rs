@@ -10,6 +10,8 @@ use crate::inventory::{Device, Override};
 
 /// The attribute that decides whether a device may sleep.
 pub(super) const POWER: &str = "power/control";
+/// The attribute that decides whether a PCI device that sleeps may lose its power.
+pub(super) const D3COLD: &str = "d3cold_allowed";
 
 /// A device, as a step names it: a step must be understood after the device's driver, and all it made, is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -108,6 +110,12 @@ pub enum Action {
         /// The value.
         to: String,
     },
+    /// Sets whether a PCI device that sleeps may lose its power: `d3cold_allowed`. Monitors and people switch it off for devices
+    /// that do not come back.
+    D3cold {
+        /// The value.
+        allowed: bool,
+    },
     /// Compares the driver that is bound with the one that is wanted. Writes nothing.
     VerifyDriver {
         /// The driver.
@@ -187,6 +195,7 @@ impl Action {
             Self::Functions { .. } => "sriov_numvfs",
             Self::Autoprobe { .. } => "sriov_drivers_autoprobe",
             Self::Power { .. } => "power-control",
+            Self::D3cold { .. } => "d3cold-allowed",
             Self::VerifyDriver { .. } => "verify-driver",
             Self::VerifyNodes => "verify-node",
             Self::Own { .. } => "owner",
@@ -203,6 +212,7 @@ impl Action {
             Self::Functions { to, .. } => (device.file("sriov_numvfs"), to.to_string()),
             Self::Autoprobe { to, .. } => (device.file("sriov_drivers_autoprobe"), u32::from(*to).to_string()),
             Self::Power { to } => (device.file(POWER), to.clone()),
+            Self::D3cold { allowed } => (device.file(D3COLD), u32::from(*allowed).to_string()),
             Self::LoadModule { .. } | Self::VerifyDriver { .. } | Self::VerifyNodes | Self::Own { .. } => return None,
         };
         Some((path, value))
@@ -211,9 +221,11 @@ impl Action {
     /// Precondition.
     pub fn before(&self) -> Condition {
         match self {
-            Self::LoadModule { .. } | Self::Power { .. } | Self::VerifyDriver { .. } | Self::VerifyNodes => {
-                Condition::Always
-            }
+            Self::LoadModule { .. }
+            | Self::Power { .. }
+            | Self::D3cold { .. }
+            | Self::VerifyDriver { .. }
+            | Self::VerifyNodes => Condition::Always,
             Self::Override { from, .. } => Condition::Override(from.clone()),
             Self::Unbind { driver } => Condition::Driver(Some(driver.clone())),
             Self::Bind { .. } | Self::Probe => Condition::Driver(None),
@@ -234,6 +246,7 @@ impl Action {
             Self::Functions { to, .. } => Condition::File("sriov_numvfs", to.to_string()),
             Self::Autoprobe { to, .. } => Condition::File("sriov_drivers_autoprobe", u32::from(*to).to_string()),
             Self::Power { to } => Condition::File(POWER, to.clone()),
+            Self::D3cold { allowed } => Condition::File(D3COLD, u32::from(*allowed).to_string()),
             Self::VerifyNodes | Self::Own { .. } => Condition::Nodes,
         }
     }
@@ -251,6 +264,7 @@ impl fmt::Display for Action {
             Self::Functions { from, to } => write!(f, "sriov_numvfs {from} to {to}"),
             Self::Autoprobe { to, .. } => write!(f, "sriov_drivers_autoprobe {}", u32::from(*to)),
             Self::Power { to } => write!(f, "power/control {to}"),
+            Self::D3cold { allowed } => write!(f, "d3cold_allowed {}", u32::from(*allowed)),
             Self::VerifyDriver { driver } => write!(f, "verify that the driver is {driver}"),
             Self::VerifyNodes => f.write_str("verify the node's number in /dev/vfio"),
             Self::Own { user, group } => write!(f, "give the nodes in /dev/vfio to user {user}, group {group}"),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::action::POWER;
+use super::action::{D3COLD, POWER};
 use crate::face::{Face, READ_DEADLINE};
 use crate::inventory::Device;
 use crate::select;
@@ -30,6 +30,9 @@ pub struct Memory {
     /// Runtime power management, `power/control`: `auto` or `on`.
     #[serde(default)]
     pub power: Option<String>,
+    /// Whether a device that sleeps may lose its power, `d3cold_allowed`.
+    #[serde(default)]
+    pub d3cold: Option<bool>,
     /// Links that udev had made: `disk/by-id/...`.
     pub links: Vec<String>,
 }
@@ -49,6 +52,11 @@ pub fn remember(face: &dyn Face, device: &Device) -> Memory {
         driver_override: device.driver_override(face).driver().map(Into::into),
         functions: functions(face, device),
         power: face.try_text(&device.attribute(POWER)).filter(|power| power == "auto" || power == "on"),
+        d3cold: match face.try_text(&device.attribute(D3COLD)).as_deref().map(str::trim) {
+            Some("1") => Some(true),
+            Some("0") => Some(false),
+            _ => None,
+        },
         serials: select::serials(face, device),
         macs: select::macs(face, device),
         names: below.names,

@@ -50,11 +50,16 @@ impl Given {
         let bound = |device: &str| {
             steps.iter().find(|s| matches!(s.action, Action::Bind { .. }) && s.device.to_string() == device)
         };
-        let known = self.remembered.iter().filter_map(|memory| Some((bound(&memory.device)?, memory.power.clone()?)));
-        let step = |(bound, to): (&Step, String)| {
-            Step::new(&bound.device, Action::Power { to }, Vec::new(), (&bound.for_device, bound.role))
-        };
-        known.map(step).collect()
+        let mut restored = Vec::new();
+        for memory in &self.remembered {
+            let Some(bound) = bound(&memory.device) else { continue };
+            let power = memory.power.clone().map(|to| Action::Power { to });
+            let cold = memory.d3cold.map(|allowed| Action::D3cold { allowed });
+            for action in [power, cold].into_iter().flatten() {
+                restored.push(Step::new(&bound.device, action, Vec::new(), (&bound.for_device, bound.role)));
+            }
+        }
+        restored
     }
 
     /// The rest of the record after `devices` were taken back; `None` when nothing is left.

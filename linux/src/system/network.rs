@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::face::{Entry, Face};
+use crate::face::{Entry, Face, FaceError};
 use crate::path;
 
 /// The word for an interface that ports of Open vSwitch stand below.
@@ -36,8 +36,10 @@ pub struct Address {
 pub struct Network {
     /// Routes of both families; local and multicast ones are left out.
     pub routes: Vec<Route>,
-    /// IPv6 addresses. IPv4 addresses show by their routes.
+    /// Addresses of both families. On a directory, those of IPv4 show by their routes alone.
     pub addresses: Vec<Address>,
+    /// The reason why IPv4 addresses are not known, when they could not be read.
+    pub unread: Option<FaceError>,
     /// Interfaces that carry sessions of PPP over Ethernet.
     pub pppoe: Vec<String>,
     /// By index of the interface, the number of packet sockets that are bound to it.
@@ -53,10 +55,11 @@ impl Network {
         let text = |path| face.try_text(path).unwrap_or_default();
         let mut routes = routes(&text("/proc/net/route"));
         routes.extend(routes6(&text("/proc/net/ipv6_route")));
-        let addresses = addresses6(&text("/proc/net/if_inet6"));
+        let mut addresses = addresses6(&text("/proc/net/if_inet6"));
+        let unread = face.addresses().map(|text| addresses.extend(addresses4(&text))).err();
         let pppoe = pppoe(&text("/proc/net/pppoe"));
         let packet_sockets = packet_sockets(&text("/proc/net/packet"));
-        let mut network = Self { routes, addresses, pppoe, packet_sockets, ..Self::default() };
+        let mut network = Self { routes, addresses, unread, pppoe, packet_sockets, ..Self::default() };
         for interface in face.names("/sys/class/net") {
             network.read_stack(face, &interface);
         }
@@ -199,6 +202,16 @@ fn packet_sockets(text: &str) -> BTreeMap<u32, usize> {
         *found.entry(index).or_default() += 1;
     }
     found
+}
+
+/// Lines of an interface and its address.
+fn addresses4(text: &str) -> Vec<Address> {
+    let read = |line: &str| {
+        let (interface, address) = line.split_once(' ')?;
+        let address: Ipv4Addr = address.parse().ok()?;
+        Some(Address { interface: interface.into(), address: address.to_string(), link_local: address.is_link_local() })
+    };
+    text.lines().filter_map(read).collect()
 }
 
 /// Lines of `/proc/net/if_inet6`: address, index, length, scope, flags, interface.

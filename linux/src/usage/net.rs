@@ -92,7 +92,13 @@ fn examine(scene: Scene<'_>, device: &Device, interface: &Interface, findings: &
             Some(1) => "; 1 packet socket is bound to it".into(),
             Some(sockets) => format!("; {sockets} packet sockets are bound to it"),
         };
-        findings.warn(format!("the interface {name} is up, without an address, a route or a master{sockets}"));
+        if let Some(error) = &network.unread {
+            let what = format!("{name} is up, and its addresses are not known: {error}");
+            let remedy = format!("ip link set {name} down");
+            findings.obstacle(Obstacle::new(&label, Class::CannotTell, "addresses", what, remedy));
+        } else {
+            findings.warn(format!("the interface {name} is up, without an address, a route or a master{sockets}"));
+        }
     }
     findings.remark(format!("the interface {name} vanishes with the driver"));
 }

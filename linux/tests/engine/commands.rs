@@ -268,9 +268,14 @@ fn a_take_brings_power_control_back() {
     let host = Host::disk();
     let control = format!("{}/power/control", host.kernel().device(DISK).unwrap());
     host.put(&control, "auto");
+    // Somebody switches it off for as long as a guest has the device.
+    let cold = format!("{}/d3cold_allowed", host.kernel().device(DISK).unwrap());
+    host.put(&cold, "1");
     let before = host.kernel().state();
     host.ends(&format!("give {DISK}"), Exit::Done, &[]);
-    host.ends(&format!("take {DISK}"), Exit::Done, &["power/control auto"]);
+    host.put(&cold, "0");
+    host.ends(&format!("take {DISK}"), Exit::Done, &["power/control auto", "d3cold_allowed 1"]);
+    assert_eq!(host.kernel().text(&cold).unwrap().trim(), "1");
     assert_eq!(host.kernel().state(), before);
 }
 

@@ -295,7 +295,7 @@ impl Kernel {
             "bind" => self.bind(value, path::name(parent))?,
             "drivers_probe" => self.probe(value)?,
             "sriov_numvfs" => self.functions(parent, value.parse().map_err(|_| Errno::INVAL)?)?,
-            "sriov_drivers_autoprobe" | "control" => self.file(path, value),
+            "sriov_drivers_autoprobe" | "control" | "d3cold_allowed" => self.file(path, value),
             other => panic!("nobody writes {other}"),
         }
         Ok(())

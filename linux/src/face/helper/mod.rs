@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::{FaceError, Result};
+use super::{ADDRESSES, FaceError, Result};
 use crate::path;
 use left::Left;
 use protocol::{Missing, Running};
@@ -75,6 +75,12 @@ impl Helper {
             Err(error) if error.errno() == Some(Errno::BUSY) => Some(true),
             Err(_) => None,
         }
+    }
+
+    /// The interfaces' addresses.
+    pub(super) fn addresses(&self, deadline: Duration) -> Result<Vec<u8>> {
+        self.known_late(ADDRESSES, ADDRESSES, deadline)?;
+        self.ask(ADDRESSES, ["addresses", ADDRESSES, ""], deadline, &[])
     }
 
     /// Fails when a process that was asked about this before still waits.

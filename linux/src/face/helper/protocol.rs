@@ -151,6 +151,7 @@ pub(super) fn serve() -> Result<(), Errno> {
                 Err(error) => Err(error.errno().unwrap_or(Errno::IO)),
             },
             ["claimed", path, _] => claimed(&host, path),
+            ["addresses", ..] => crate::face::addresses::read(),
             _ => Err(Errno::INVAL),
         };
         // The kernel has answered: whoever was left behind lets go of the locks before it notices that nobody listens.

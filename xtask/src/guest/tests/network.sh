@@ -5,6 +5,13 @@ ip link set $card up
 ip addr add 10.0.0.1/24 dev $card
 expect 4 bindctl give $CARD
 names "$card is up"
+# An address of the host alone has no route that would show it.
+ip addr flush dev $card
+ip addr add 10.0.0.5/32 dev $card
+expect 4 bindctl give $CARD
+names "$card is up with address 10.0.0.5"
+ip addr flush dev $card
+ip addr add 10.0.0.1/24 dev $card
 ip route add default via 10.0.0.2
 expect 4 bindctl give $CARD
 names "default route goes over $card"
