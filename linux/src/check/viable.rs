@@ -186,6 +186,13 @@ fn iommu(
         }
         return;
     }
+    if scene.face.try_text("/sys/hypervisor/type").as_deref() == Some("xen") {
+        return not_viable(
+            "no-iommu",
+            "there is no IOMMU for this system: it runs under Xen, which keeps the machine's for itself".into(),
+            "hand the device to Xen, not to VFIO: xl pci-assignable-add; or start the machine without Xen".into(),
+        );
+    }
     not_viable(
         "no-iommu",
         "there is no IOMMU on this machine: no class/iommu entry, and no group".into(),

@@ -70,6 +70,17 @@ fn zram(face: &dyn Face, system: &mut System) {
 fn nvme_target(face: &dyn Face, system: &mut System) {
     const ROOT: &str = "/sys/kernel/config/nvmet/subsystems";
     for subsystem in face.names(ROOT) {
+        // A whole controller that is passed through, by its own node.
+        let base = format!("{ROOT}/{subsystem}/passthru");
+        if face.try_text(&format!("{base}/enable")).as_deref() == Some("1")
+            && let Some(path) = face.try_text(&format!("{base}/device_path"))
+        {
+            system.exports.push(Export {
+                path,
+                user: format!("the NVMe target {subsystem}, as a whole"),
+                remedy: format!("echo 0 > {base}/enable"),
+            });
+        }
         for namespace in face.names(&format!("{ROOT}/{subsystem}/namespaces")) {
             let base = format!("{ROOT}/{subsystem}/namespaces/{namespace}");
             if face.try_text(&format!("{base}/enable")).as_deref() != Some("1") {

@@ -143,6 +143,7 @@ fn kind(face: &dyn Face, path: &str) -> &'static str {
         "vxlan" => "VXLAN",
         "macsec" => "MACsec device",
         "vrf" => "VRF",
+        "dsa" => "switch port",
         _ if face.exists(&format!("{base}/bonding")) => "bond",
         _ if face.exists(&format!("{base}/bridge")) => "bridge",
         _ if path::name(&base).starts_with("team") => "team",

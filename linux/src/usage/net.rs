@@ -47,6 +47,7 @@ fn examine(scene: Scene<'_>, device: &Device, interface: &Interface, findings: &
             let remedy = match *how {
                 OPEN_VSWITCH => format!("ovs-vsctl del-port {current}"),
                 "bond" | "bridge" | "team" | "VRF" | "interface" => format!("ip link set {current} nomaster"),
+                "switch port" => format!("unbind the switch that has the port {above}"),
                 // They stand on one interface, and are nothing without it.
                 _ => format!("ip link delete {above}"),
             };

@@ -80,6 +80,7 @@ fn what_ends_the_use_fits_the_kind_of_interface_above() {
     for (kind, name, remedy) in [
         ("ipvlan", "ipvl0", "ip link delete ipvl0"),
         ("vxlan", "vxlan100", "ip link delete vxlan100"),
+        ("dsa", "lan1", "unbind the switch that has the port lan1"),
         ("vrf", "blue", "ip link set eth9 nomaster"),
     ] {
         let master = if kind == "vrf" { "link $P/net/eth9/master $T" } else { ":" };
@@ -135,4 +136,29 @@ fn a_mount_whose_source_has_a_blank_is_found() {
     let lines = "disk $V/dm-3 253 3; f $V/dm-3/dm/name 'my disk'; f $V/dm-3/dm/uuid LVM-b; holds $V/dm-3 $N
         mount_line '40 30 253:3 / /mnt/my\\040data rw - ext4 /dev/mapper/my\\040disk rw'";
     Host::with_disk(lines).give(DISK).refused(4, &["dm-3", "/mnt/my data"]);
+}
+
+#[test]
+fn a_controller_that_is_served_as_a_whole_is_in_use() {
+    let lines =
+        "S=sys/kernel/config/nvmet/subsystems/nqn.fast; f $S/passthru/enable 1; f $S/passthru/device_path /dev/nvme0";
+    let said = Host::with_disk(lines).give(DISK);
+    said.refused(4, &["nvme0 is used by the NVMe target nqn.fast", "passthru/enable"]);
+    let off = lines.replace("enable 1", "enable 0");
+    gives(&Host::with_disk(&off).give(DISK), DISK);
+}
+
+#[test]
+fn a_modem_that_is_managed_is_in_use() {
+    let lines = "M=$P/usb2/2-1/2-1:1.0/usbmisc/cdc-wdm0; f $M/dev 180:176; link $M/subsystem sys/class/usbmisc
+        node dev/cdc-wdm0 c 180 176; proc 610 ModemManager; fd 610 14 /dev/cdc-wdm0";
+    Host::with_card("down", lines).give(CARD).refused(4, &["/dev/cdc-wdm0 is held by ModemManager (610)"]);
+}
+
+#[test]
+fn an_array_that_is_assembled_but_not_started_holds_its_member() {
+    let lines = "part $N nvme0n1p2 259 2 2; V=sys/devices/virtual/block; disk $V/md126 9 126; f $V/md126/md/level raid1
+        f $V/md126/md/array_state inactive; holds $V/md126 $N/nvme0n1p2
+        raw proc/mdstat 'Personalities :\nmd126 : inactive nvme0n1p2[1](S)\n'";
+    Host::with_disk(lines).give(DISK).refused(4, &["nvme0n1p2, md126 (inactive)", "mdadm --stop"]);
 }

@@ -120,3 +120,27 @@ fn a_guest_that_resets_its_neighbour_is_told_before() {
     gives(&said, "0000:04:00.0");
     said.names(&["also resets 0000:04:00.1"]);
 }
+
+#[test]
+fn under_xen_the_machines_iommu_is_xens() {
+    let host = Host::made_by(
+        "vfio_stack; drv pci e1000e e1000e; proc 1 systemd; f sys/hypervisor/type xen; d sys/class/iommu; d sys/kernel/iommu_groups
+         pci sys/devices/pci0000:00 0000:03:00.0 020000 8086 10d3; bind $P pci e1000e; net $P eth0 02:00:00:03:00:00 down",
+    );
+    host.give("0000:03:00.0").refused(5, &["Xen", "xl pci-assignable-add"]);
+}
+
+#[test]
+fn a_controller_that_hides_others_is_not_held_for_one_of_them() {
+    let host = Host::made_by(
+        "iommu dmar0; drv pci nvme nvme; drv pci vmd vmd; drv pci pcieport; vfio_stack; proc 1 systemd
+         pci sys/devices/pci0000:00 0000:00:0e.0 010400 8086 9a0b; VMD=$P; bind $P pci vmd; reset_by $P flr
+         pci $VMD/pci10000:e0 10000:e0:06.0 060400 8086 9a09 1; B=$P; bind $P pci pcieport
+         pci $B 10000:e1:00.0 010802 144d a80a; D=$P; bind $P pci nvme; reset_by $P flr; nvme $P 0 S1 'Example SSD'
+         group 8 DMA-FQ $VMD $B $D",
+    );
+    for more in ["", " --hold-siblings"] {
+        host.give(&format!("10000:e1:00.0{more}")).refused(5, &["0000:00:0e.0", "cannot be held", "hangs below"]);
+    }
+    host.give("10000:e1:00.0 0000:00:0e.0").refused(3, &["vanishes first"]);
+}

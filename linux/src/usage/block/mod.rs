@@ -25,6 +25,7 @@ pub(super) fn find(scene: Scene<'_>, device: &Device, below: &Below, findings: &
         }
     }
     for controller in &below.controllers {
+        search.controller(controller, below);
         for (head, hidden) in multipath::heads(scene, controller) {
             search.multipath(controller, &head, &hidden);
         }

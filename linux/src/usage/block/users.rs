@@ -4,7 +4,7 @@ use super::Search;
 use crate::face::Node;
 use crate::path;
 use crate::system::Mount;
-use crate::usage::below::number;
+use crate::usage::below::{Below, Controller, number};
 use crate::usage::signature;
 
 impl Search<'_, '_> {
@@ -70,6 +70,18 @@ impl Search<'_, '_> {
             ("mounted", what, remedy)
         };
         self.report(kind, what, remedy);
+    }
+
+    /// Exports of a controller's own node, with all of its namespaces.
+    pub(super) fn controller(&mut self, controller: &Controller, below: &Below) {
+        let name = path::name(&controller.path);
+        let node = below.characters.iter().find(|(path, _)| path == &controller.path).map(|(_, node)| *node);
+        for export in &self.scene.system.exports {
+            let found = self.scene.system.node(self.scene.face, &export.path);
+            if export.path == path::node(name) || found.is_some() && found == node {
+                self.report("exported", format!("{name} is used by {}", export.user), export.remedy.clone());
+            }
+        }
     }
 
     pub(super) fn swaps(&mut self, name: &str, node: Option<Node>, chain: &str, also: &str) -> bool {

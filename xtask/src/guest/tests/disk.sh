@@ -10,7 +10,7 @@ expect 0 bindctl status
 expect 0 bindctl give $SATA
 names "nothing to do"
 expect 0 vfio-check $PCI/$SATA
-names "mapped" "reset" "unmapped"
+names "opened by its group" "mapped" "reset" "unmapped"
 # Somebody holds the group's node.
 sleep 1000 9<>"/dev/vfio/$group" &
 holder=$!
