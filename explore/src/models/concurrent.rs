@@ -2,47 +2,25 @@
 
 use super::breach;
 use super::kernel::{Driver, Iommu, Kernel, Link, Stop};
-use super::procedure::{Arch, Claim, Procedure};
+use super::procedure::{Arch, Claim};
 use super::translation::{Domain, Ops};
 use crate::engine::Kind;
-
-/// A concurrent operation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Operation {
-    /// The IOMMU's driver is unbound.
-    SupplierUnbind,
-    /// `identity` is written to the group's `type`.
-    TypeWrite,
-    /// The group is claimed for a guest, through another member of it.
-    Claim,
-    /// A second writer to the driver's `unbind` file.
-    SecondWriter,
-}
-
-impl Operation {
-    /// Those of a model.
-    fn of(model: &Procedure) -> &'static [Self] {
-        let all = &[Self::SupplierUnbind, Self::Claim, Self::SecondWriter, Self::TypeWrite];
-        // arm32 forces untranslated default domains: there is nothing to change its type from.
-        if model.type_file && model.arch == Arch::Arm64 { all } else { &all[..3] }
-    }
-}
 
 impl Kernel<'_> {
     /// A scheduling point: any number of concurrent operations may run here, as far as the bounds allow.
     pub(super) fn scheduling_point(&mut self) -> Result<(), Stop> {
         self.visit()?;
-        let operations = Operation::of(self.model);
-        loop {
-            let choice = self.chooser.choose(Kind::Preemption, "concurrent operation", operations.len() + 1);
-            match choice.checked_sub(1).map(|index| operations[index]) {
-                None => return Ok(()),
-                Some(Operation::SupplierUnbind) => self.supplier_unbind(),
-                Some(Operation::TypeWrite) => self.type_write(),
-                Some(Operation::Claim) => self.claim(),
-                Some(Operation::SecondWriter) => self.second_writer(),
-            }
+        let operations: [fn(&mut Self); 4] =
+            [Self::supplier_unbind, Self::claim, Self::second_writer, Self::type_write];
+        // arm32 forces untranslated default domains: there is nothing to change its type from.
+        let writes_type = self.model.type_file && self.model.arch == Arch::Arm64;
+        let possible = if writes_type { 4 } else { 3 };
+        while let Some(chosen) =
+            self.chooser.choose(Kind::Preemption, "concurrent operation", possible + 1).checked_sub(1)
+        {
+            operations[chosen](self);
         }
+        Ok(())
     }
 
     fn reached(&self, point: &'static str, line: &str) {
@@ -50,6 +28,7 @@ impl Kernel<'_> {
         self.log(|| format!("  meanwhile: {line}"));
     }
 
+    /// The IOMMU's driver is unbound.
     fn supplier_unbind(&mut self) {
         if self.now.iommu != Iommu::There {
             return self.log(|| "  meanwhile: unbind of the IOMMU's driver: it is not bound, -ENODEV");
@@ -73,6 +52,7 @@ impl Kernel<'_> {
         }
     }
 
+    /// `identity` is written to the group's `type`.
     fn type_write(&mut self) {
         let translation = &self.now.translation;
         if !translation.joined || translation.users > 0 || translation.claimed {
@@ -93,6 +73,7 @@ impl Kernel<'_> {
         self.set_ops(Ops::Direct, "a write to the group's type");
     }
 
+    /// The group is claimed for a guest, through another member of it.
     fn claim(&mut self) {
         let translation = &self.now.translation;
         let in_use = match self.model.claim {
@@ -114,6 +95,7 @@ impl Kernel<'_> {
         self.now.translation.domain = Domain::Blocking;
     }
 
+    /// A second writer to the driver's `unbind` file.
     fn second_writer(&mut self) {
         if self.now.driver != Driver::SataRcar {
             return self.reached(

@@ -18,6 +18,12 @@ pub(super) enum Outcome {
     Deferred,
 }
 
+/// The ways in which the driver does not get its interrupt.
+const IRQ_FAILURES: [(&str, Outcome); 2] = [
+    ("devm_request_irq fails", Outcome::Failed),
+    ("the interrupt controller is not there, -EPROBE_DEFER", Outcome::Deferred),
+];
+
 impl Kernel<'_> {
     /// Runs one set-up step. Only a breach that crashes the kernel is an error.
     pub(super) fn set_up(&mut self, step: SetUp) -> Result<Outcome, Violation> {
@@ -152,16 +158,10 @@ impl Kernel<'_> {
         self.now.devres.push(Managed::Prd { by, at });
         let space = if by.translates() { "IOVA" } else { "physical address" };
         self.log(|| format!("descriptor table, 2048 bytes: allocated by {by} at {space} {at:#x}"));
-        match self.chooser.choose(Kind::Fault, "devm_request_irq", 3) {
-            0 => {}
-            1 => {
-                self.log(|| "probe: devm_request_irq fails");
-                return Outcome::Failed;
-            }
-            _ => {
-                self.log(|| "probe: the interrupt controller is not there, -EPROBE_DEFER");
-                return Outcome::Deferred;
-            }
+        let irq = self.chooser.choose(Kind::Fault, "devm_request_irq", 1 + IRQ_FAILURES.len());
+        if let Some((why, outcome)) = irq.checked_sub(1).map(|failure| IRQ_FAILURES[failure]) {
+            self.log(|| format!("probe: {why}"));
+            return outcome;
         }
         self.now.devres.push(Managed::Interrupt);
         self.now.running = true;
