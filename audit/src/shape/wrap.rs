@@ -3,11 +3,13 @@
 /// Longest time in brackets, in bytes.
 const LONGEST_TIME: usize = 40;
 
-/// True when `text` begins like the middle of a sentence.
+/// True when `text` begins like the middle of a sentence, and not like a message: `scsi host0: ...`.
 pub(super) fn is_middle(text: &str) -> bool {
     let text = text.trim_start();
+    let speaks = text.split(' ').take(3).any(|word| word.ends_with(':'));
     text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '[' | '(' | '_'))
         && !text.contains("+0x")
+        && !speaks
 }
 
 /// The places of the times in the middle of a message of which `first` is one, if there are more: lines that lost their line feeds.
