@@ -1,7 +1,7 @@
 //! Logs inside what tools make of them: JSON, exports, records of test labs and build servers, raw mails.
 
 use super::Shape;
-use super::Want::{CannotTell, Violated};
+use super::Want::{CannotTell, Nothing, Violated};
 
 /// A driver that leaves, and the fault that follows, each between what a tool puts around it.
 macro_rules! late {
@@ -157,6 +157,84 @@ pub(crate) const SHAPES: &[Shape] = &[
                {\"_TRANSPORT\":\"kernel\",\"MESSAGE\":\"DMAR: [DMA Write NO_PASID] Request device [0000:00:1f.6] fault addr 0xfd3a4000 [fault reason 0x05] PTE Write access is not set\"}\n",
         want: CannotTell,
         says: &["0000:00:1f.6", "0xfd3a4000"],
+        hides: &["violated"],
+    },
+    Shape {
+        source: "an extended netconsole that splits the fault itself",
+        text: "6,1234,812598965,-;e1000e 0000:00:1f.6 enp0s31f6: removed PHC\n\
+               3,1237,812607699,-,ncfrag=0/117;DMAR: [DMA Write NO_PASID] Request device [0000:00:1f.6] fau\n\
+               3,1237,812607699,-,ncfrag=57/117;lt addr 0xfd3a4000 [fault reason 0x05] PTE Write access is not set\n",
+        want: Violated(&["R9"]),
+        says: &["0000:00:1f.6", "0xfd3a4000", "1 fault"],
+        hides: &["R10"],
+    },
+    late!(
+        "a container's log as JSON",
+        "",
+        "{\"log\":\"[  812.598965] ",
+        "\\n\",\"stream\":\"stdout\",\"time\":\"2026-11-03T14:22:07.123456789Z\"}\n",
+        "{\"log\":\"[  812.607696] ",
+        "\\r\\n\",\"stream\":\"stdout\",\"time\":\"2026-11-03T14:22:07.131Z\"}"
+    ),
+    Shape {
+        source: "journalctl -m -o json: two machines, of which one leaves and the other faults",
+        text: "{\"_TRANSPORT\":\"kernel\",\"_HOSTNAME\":\"hv07\",\"MESSAGE\":\"e1000e 0000:00:1f.6 enp0s31f6: removed PHC\",\"_SOURCE_MONOTONIC_TIMESTAMP\":\"812598965\"}\n\
+               {\"_TRANSPORT\":\"kernel\",\"_HOSTNAME\":\"hv08\",\"MESSAGE\":\"DMAR: [DMA Write NO_PASID] Request device [0000:00:1f.6] fault addr 0xfd3a4000 [fault reason 0x05] PTE Write access is not set\",\"_SOURCE_MONOTONIC_TIMESTAMP\":\"812607696\"}\n",
+        want: CannotTell,
+        says: &["0000:00:1f.6 on hv08"],
+        hides: &["violated"],
+    },
+    Shape {
+        source: "journalctl -o json, cut in the middle of a record",
+        text: "{\"_TRANSPORT\":\"kernel\",\"MESSAGE\":\"e1000e 0000:00:1f.6 enp0s31f6: removed PHC\"}\n\
+               {\"_TRANSPORT\":\"kernel\",\"MESSAGE\":\"DMAR: [DMA Write NO_PASID] Request device [0000:00:1f.6] fault addr 0xfd",
+        want: CannotTell,
+        says: &["0000:00:1f.6"],
+        hides: &["violated"],
+    },
+    Shape {
+        source: "an oops in LAVA's output.yaml",
+        text: "- {\"dt\": \"2026-11-03T14:22:07.1\", \"lvl\": \"input\", \"msg\": \"echo 0000:05:00.0 > unbind\"}\n\
+               - {\"dt\": \"2026-11-03T14:22:07.2\", \"lvl\": \"target\", \"msg\": \"[   31.100000] Unable to handle kernel paging request at virtual address dead000000000108\"}\n\
+               - {\"dt\": \"2026-11-03T14:22:07.2\", \"lvl\": \"target\", \"msg\": \"[   31.100020] CPU: 1 UID: 0 PID: 201 Comm: sh Not tainted 6.12.0 #1\"}\n\
+               - {\"dt\": \"2026-11-03T14:22:07.3\", \"lvl\": \"target\", \"msg\": \"[   31.100040] Call trace:\"}\n\
+               - {\"dt\": \"2026-11-03T14:22:07.3\", \"lvl\": \"target\", \"msg\": \"[   31.100050]  exnet_remove+0x18/0x60 [exnet] (P)\"}\n\
+               - {\"dt\": \"2026-11-03T14:22:07.3\", \"lvl\": \"target\", \"msg\": \"[   31.100060]  pci_device_remove+0x44/0xc0\"}\n\
+               - {\"dt\": \"2026-11-03T14:22:07.3\", \"lvl\": \"target\", \"msg\": \"[   31.100070]  device_release_driver_internal+0x1cc/0x228\"}\n",
+        want: Violated(&["R19"]),
+        says: &["exnet_remove", "sh, 201"],
+        hides: &[],
+    },
+    Shape {
+        source: "a recording on LAVA's serial console",
+        text: "- {\"dt\": \"t\", \"lvl\": \"target\", \"msg\": \"          insmod-157     [000] .....    20.100000: really_probe <-__driver_probe_device\"}\n\
+               - {\"dt\": \"t\", \"lvl\": \"target\", \"msg\": \"          insmod-157     [000] d..1.    20.100001: devres_log: 0000:05:00.0 ADD 00000000a1b2c3d4 devm_kzalloc_release (312 bytes)\"}\n\
+               - {\"dt\": \"t\", \"lvl\": \"target\", \"msg\": \"          insmod-157     [000] .....    20.100003: dma_map_page: 0000:05:00.0 dir=FROM_DEVICE dma_addr=fffe0000 size=2048 phys_addr=3d471000 attrs=\"}\n\
+               - {\"dt\": \"t\", \"lvl\": \"target\", \"msg\": \"              sh-201     [001] .....    31.000000: device_release_driver_internal <-unbind_store\"}\n\
+               - {\"dt\": \"t\", \"lvl\": \"target\", \"msg\": \"              sh-201     [001] .....    31.000451: devres_release_all <-device_unbind_cleanup\"}\n\
+               - {\"dt\": \"t\", \"lvl\": \"target\", \"msg\": \"              sh-201     [001] d..1.    31.000460: devres_log: 0000:05:00.0 REL 00000000a1b2c3d4 devm_kzalloc_release (312 bytes)\"}\n\
+               - {\"dt\": \"t\", \"lvl\": \"target\", \"msg\": \"              sh-201     [001] .....    31.000502: device_links_driver_cleanup <-device_release_driver_internal\"}\n",
+        want: Violated(&["R4"]),
+        says: &["0xfffe0000"],
+        hides: &[],
+    },
+    Shape {
+        source: "a mail in base64",
+        text: "Content-Type: text/plain\nContent-Transfer-Encoding: base64\n\nWyAgODEyLjU5ODk2NV0gZTEwMDBlIDAwMDA6MDA6MWYuNiBlbnAwczMxZjY6IHJlbW92ZWQgUEhD\n",
+        want: Nothing,
+        says: &[],
+        hides: &["violated"],
+    },
+    Shape {
+        source: "the kernel's own source, and a patch of it",
+        text: "drivers/iommu/ipmmu-vmsa.c:531:\t\t\t    \"Unhandled fault: status 0x%08x iova 0x%lx\\n\",\n\
+               drivers/iommu/intel/dmar.c:1912:\t\tpr_err(\"[%s NO_PASID] Request device [%02x:%02x.%d] fault addr 0x%llx [fault reason 0x%02x] %s\\n\",\n\
+               +\t\terr_printk(dev, entry, \"device driver has pending DMA allocations while released from device \"\n\
+               +\t\t\t\t\"[count=%d]\\n\"\n\
+               -\tdev_err(smmu->dev, \"CMD_SYNC timeout\\n\");\n\
+               +\tWARN(1, \"DMA-API: device driver maps memory from stack\");\n",
+        want: Nothing,
+        says: &[],
         hides: &["violated"],
     },
 ];
