@@ -11,6 +11,8 @@ pub(crate) enum Unwrapped {
     Same,
     /// A part of a record that is not whole yet.
     Part,
+    /// A record that is no record: it was cut.
+    Damaged,
     /// Messages, one a line.
     Message(Message),
 }
@@ -133,7 +135,9 @@ fn whole(line: u64, text: &str) -> Unwrapped {
         return Unwrapped::Same;
     }
     let text = text.trim_end_matches([',', ']', ' ']);
-    let Ok(fields) = serde_json::from_str::<Map<String, Value>>(text) else { return Unwrapped::Same };
+    let Ok(fields) = serde_json::from_str::<Map<String, Value>>(text) else {
+        return Unwrapped::Damaged;
+    };
     message(&fields, line).map_or(Unwrapped::Part, Unwrapped::Message)
 }
 
@@ -201,7 +205,7 @@ mod tests {
             out.extend(unwrap.before(text));
             match unwrap.line(line, text) {
                 Unwrapped::Same => out.push(Message { line, text: text.into(), kernel: true, host: None }),
-                Unwrapped::Part => {}
+                Unwrapped::Part | Unwrapped::Damaged => {}
                 Unwrapped::Message(message) => out.push(message),
             }
         }

@@ -52,6 +52,7 @@ impl Records {
                         self.line(place, text, quote, whole.len(), sink);
                     }
                 }
+                Unwrapped::Damaged => self.counts.damaged += 1,
                 Unwrapped::Part => self.counts.continued += 1,
                 Unwrapped::Message(message) => self.unwrapped(&message, sink),
             }

@@ -9,7 +9,7 @@ use super::klog::{LogLine, parse_log};
 use super::lost::{dropped, dropped_message, repeated, repeated_last};
 use super::record::{Counts, Record, Sink};
 use super::stamp::{Place, Stamp};
-use super::wrap::{embedded, flattened, is_middle};
+use super::wrap::{embedded, flattened, is_fragment, is_middle, is_source};
 use crate::input::Unwrap;
 
 /// Longest record, in bytes; more of a wrapped one is dropped.
@@ -207,6 +207,10 @@ impl Records {
             sink.record(place, &Record::Foreign { text: text[..at].trim(), host: None });
             return self.log(place, log, &text[at..], quote, width, sink);
         }
+        if is_source(text.trim_end()) {
+            self.counts.other += 1;
+            return;
+        }
         if text.len() <= FLAT && sink.knows(text) {
             self.counts.log += 1;
             self.plain = Some((place, text.to_owned()));
@@ -251,6 +255,16 @@ impl Records {
         });
         self.counts.log += 1;
         let mut body = &text[log.body..];
+        if is_fragment(&text[..log.body])
+            && let Some(Pending { kind: Kind::Log(stamp), text: begun, .. }) = &mut self.pending
+            && *stamp == log.stamp
+        {
+            self.counts.continued += 1;
+            if begun.len() + body.len() < MAX_RECORD {
+                begun.push_str(body);
+            }
+            return;
+        }
         let mut times = 1;
         if let Some((count, message)) = repeated(body) {
             (times, body) = (count, message);

@@ -36,3 +36,14 @@ pub(super) fn embedded(body: &str) -> Option<usize> {
         })
     })
 }
+
+/// True in the prefix of a message that an extended netconsole split, for all parts but the first: `,ncfrag=57/117;`.
+pub(super) fn is_fragment(prefix: &str) -> bool {
+    let place = prefix.split_once(",ncfrag=").and_then(|(_, rest)| rest.split_once('/'));
+    place.is_some_and(|(offset, _)| offset.parse::<u64>().is_ok_and(|offset| offset > 0))
+}
+
+/// True for a line of a program's source, or of a patch: the words of a message, and not the message.
+pub(super) fn is_source(text: &str) -> bool {
+    text.contains("\\n\"") || text.contains("(\"") || text.ends_with(");")
+}
