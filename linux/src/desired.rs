@@ -142,8 +142,8 @@ impl Source<'_> {
             resolved.push(next);
         }
         for function in &resolved {
-            let parent = function.device.physical_function.as_ref();
-            let Some(parent) = resolved.iter().find(|r| Some(&r.device.path) == parent) else { continue };
+            let parent = resolved.iter().find(|other| function.device.vanishes_with(other.device));
+            let Some(parent) = parent else { continue };
             if parent.to != Target::Host {
                 let what = format!(
                     "{} vanishes when {} leaves its driver: list only one of them",
@@ -154,6 +154,60 @@ impl Source<'_> {
             }
         }
         Ok(resolved)
+    }
+
+    /// The entries that are applied by one plan each, by their numbers: devices of one IOMMU group can only go to VFIO together.
+    pub fn plans(&self, resolved: &[Resolved<'_>]) -> Result<Vec<Vec<usize>>, DesiredError> {
+        self.no_group_is_split(resolved)?;
+        let mut plans: Vec<Vec<usize>> = Vec::new();
+        for (index, next) in resolved.iter().enumerate() {
+            let joins = |other: &Resolved<'_>| {
+                let group = other.device.group.as_ref().filter(|_| other.to == Target::Vfio && next.to == Target::Vfio);
+                group.is_some() && group == next.device.group.as_ref()
+            };
+            let Some(plan) = plans.iter_mut().find(|plan| joins(&resolved[plan[0]])) else {
+                plans.push(vec![index]);
+                continue;
+            };
+            let first = &resolved[plan[0]];
+            let owner = |entry: &DesiredDevice| entry.owner.as_ref().map(|owner| owner.get_ref().clone());
+            if owner(&first.entry) != owner(&next.entry) {
+                let line = self.line(&first.entry.select.span());
+                let what = format!(
+                    "{} shares its IOMMU group, and so its node, with {} in line {line}: give both the same owner",
+                    next.device.label(),
+                    first.device.label()
+                );
+                return Err(self.error(&next.entry.select.span(), what));
+            }
+            plan.push(index);
+        }
+        Ok(plans)
+    }
+
+    /// Fails when one member of a group is to go to VFIO, and another one to a driver of the host's that uses DMA.
+    fn no_group_is_split(&self, resolved: &[Resolved<'_>]) -> Result<(), DesiredError> {
+        let stays = |entry: &Resolved<'_>| match &entry.to {
+            Target::Host => true,
+            Target::Driver(name) => !Device::driver_leaves_dma_alone(name),
+            Target::Vfio | Target::Nothing => false,
+        };
+        for given in resolved.iter().filter(|entry| entry.to == Target::Vfio && entry.device.group.is_some()) {
+            let Some(other) = resolved.iter().find(|other| other.device.group == given.device.group && stays(other))
+            else {
+                continue;
+            };
+            let what = format!(
+                "{} is to go to {}, and {} of the same IOMMU group to VFIO (line {}): give both to VFIO or none, or list only the \
+                 second one, with hold-siblings",
+                other.device.label(),
+                other.to,
+                given.device.label(),
+                self.line(&given.entry.select.span())
+            );
+            return Err(self.error(&other.entry.driver.span(), what));
+        }
+        Ok(())
     }
 
     /// Finds the device of one entry, and compares its identity.

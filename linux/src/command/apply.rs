@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Exit;
 use super::args::{ApplyArgs, Cli};
-use super::give::{from_record, record_of, user};
+use super::give::{from_record, moved, record_of, user};
 use super::journalled::{self, Ready};
 use super::output::{SCHEMA, print, print_json};
 use super::plan::{as_json, as_text};
@@ -30,10 +30,15 @@ pub(super) fn file(cli: &Cli, named: Option<&PathBuf>) -> PathBuf {
 
 /// The text of a desired-state file.
 pub(super) fn read(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))
+    let fail = |what: String| Failure::Usage(format!("{}{what}", path.display()));
+    let bytes = std::fs::read(path).map_err(|error| fail(format!(": cannot read it: {error}")))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|byte| *byte == b'\n').count();
+        fail(format!(":{line}: not UTF-8: save it as a text of that encoding"))
+    })
 }
 
-/// One entry with the plan that applies it.
+/// Entries with the plan that applies them.
 pub(super) struct Part {
     pub(super) plan: Plan,
     pub(super) purpose: &'static str,
@@ -47,11 +52,9 @@ pub(super) fn apply(cli: &Cli, host: &Host, args: &ApplyArgs) -> Result<Exit, Fa
     let source = Source { file: &name, text: &text };
     let desired = source.parse()?;
     let given = store(cli).given()?;
-    let parts = source
-        .resolve(host.face(), host.scene().inventory, &desired)?
-        .iter()
-        .map(|entry| part(host, entry, &given))
-        .collect::<Result<Vec<_>, _>>()?;
+    let entries = source.resolve(host.face(), host.scene().inventory, &desired)?;
+    let plans = source.plans(&entries)?;
+    let parts = plans.iter().map(|plan| part(host, &chosen(&entries, plan), &given)).collect::<Result<Vec<_>, _>>()?;
     // All or nothing: what cannot be applied keeps the rest from being begun.
     let unmet = parts.iter().any(|p| p.plan.preconditions.iter().any(|c| !c.met));
     let refused = Exit::of(parts.iter().flat_map(|p| &p.plan.findings.obstacles));
@@ -65,7 +68,7 @@ pub(super) fn apply(cli: &Cli, host: &Host, args: &ApplyArgs) -> Result<Exit, Fa
         let host = &Host::open(cli)?;
         let make = |host: &Host| -> Result<Part, Failure> {
             let entries = source.resolve(host.face(), host.scene().inventory, &desired)?;
-            part(host, &entries[index], &store(cli).given()?)
+            part(host, &chosen(&entries, &plans[index]), &store(cli).given()?)
         };
         let now = make(host)?;
         let refused = Exit::of(&now.plan.findings.obstacles);
@@ -78,7 +81,7 @@ pub(super) fn apply(cli: &Cli, host: &Host, args: &ApplyArgs) -> Result<Exit, Fa
         }
         let ready = Ready {
             purpose: now.purpose.into(),
-            devices: now.plan.subjects.iter().map(|s| s.device.clone()).collect(),
+            devices: moved(&now.plan),
             steps: now.plan.steps.clone(),
             remembered: now.plan.remembered.clone(),
             takes: now.takes.clone(),
@@ -91,21 +94,27 @@ pub(super) fn apply(cli: &Cli, host: &Host, args: &ApplyArgs) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-pub(super) fn part(host: &Host, entry: &Resolved<'_>, given: &[Given]) -> Result<Part, Failure> {
+fn chosen<'a, 'b>(entries: &'b [Resolved<'a>], plan: &[usize]) -> Vec<&'b Resolved<'a>> {
+    plan.iter().map(|index| &entries[*index]).collect()
+}
+
+/// The plan for entries with one target and one owner.
+pub(super) fn part(host: &Host, entries: &[&Resolved<'_>], given: &[Given]) -> Result<Part, Failure> {
+    let entry = entries[0];
     let owner = entry.entry.owner.as_ref().map(|name| user(host, name.get_ref())).transpose()?;
     let request = Request {
-        devices: vec![entry.device],
+        devices: entries.iter().map(|entry| entry.device).collect(),
         to: entry.to.clone(),
-        hold_siblings: entry.entry.hold_siblings,
+        hold_siblings: entries.iter().any(|entry| entry.entry.hold_siblings),
         force_in_use: Vec::new(),
         noiommu: false,
         owner,
     };
     let mut plan = build(host.scene(), &request);
-    entry.warnings.iter().for_each(|warning| plan.findings.warn(warning.clone()));
+    entries.iter().flat_map(|entry| &entry.warnings).for_each(|warning| plan.findings.warn(warning.clone()));
     // A device that is where it is to be is left alone, its owner included: applying twice does nothing twice.
     let there = plan.subjects.iter().all(|subject| subject.there) && !plan.is_refused();
-    if there && (owner.is_none() || owns(host, entry, owner)) {
+    if there && (owner.is_none() || entries.iter().all(|entry| owns(host, entry, owner))) {
         plan.steps.clear();
     }
     let mut takes = None;

@@ -94,7 +94,7 @@ fn wanted(host: &Host, source: &Source<'_>, entry: &DesiredDevice) -> Result<Par
     if let Some(warning) = resolved.warnings.first() {
         return Err(format!("{}:{}: {warning}", source.file, source.line(&entry.select.span())));
     }
-    part(host, &resolved, &[]).map_err(|error| error.to_string())
+    part(host, &[&resolved], &[]).map_err(|error| error.to_string())
 }
 
 fn run(

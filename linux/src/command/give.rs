@@ -27,7 +27,7 @@ pub(super) fn give(cli: &Cli, host: &Host, args: &GiveArgs) -> Result<Exit, Fail
     }
     let ready = Ready {
         purpose: "give".into(),
-        devices: plan.subjects.iter().filter(|s| moves(&plan, &s.device)).map(|s| s.device.clone()).collect(),
+        devices: moved(&plan),
         steps: plan.steps.clone(),
         remembered: plan.remembered.clone(),
         takes: None,
@@ -35,8 +35,10 @@ pub(super) fn give(cli: &Cli, host: &Host, args: &GiveArgs) -> Result<Exit, Fail
     journalled::run(cli, host, &ready, args.run.timeout, |host| Ok(make(host)?.steps))
 }
 
-fn moves(plan: &Plan, device: &str) -> bool {
-    plan.steps.iter().any(|step| step.for_device == device)
+/// The devices that a plan has steps for.
+pub(super) fn moved(plan: &Plan) -> Vec<String> {
+    let moves = |device: &&String| plan.steps.iter().any(|step| step.for_device == **device);
+    plan.subjects.iter().map(|subject| &subject.device).filter(moves).cloned().collect()
 }
 
 pub(super) fn take(cli: &Cli, host: &Host, args: &TakeArgs) -> Result<Exit, Failure> {

@@ -133,10 +133,12 @@ impl Device {
     /// True when the group stays viable with this driver bound to a member: drivers that never ask for DMA
     /// leave the group's ownership alone.
     pub fn leaves_dma_alone(&self) -> bool {
-        match self.driver.as_deref() {
-            None => true,
-            Some(driver) => is_vfio(driver) || matches!(driver, "pcieport" | "pci-stub"),
-        }
+        self.driver.as_deref().is_none_or(Self::driver_leaves_dma_alone)
+    }
+
+    /// True for a driver that leaves the ownership of its device's group alone.
+    pub fn driver_leaves_dma_alone(driver: &str) -> bool {
+        is_vfio(driver) || matches!(driver, "pcieport" | "pci-stub")
     }
 
     /// The way from the root bus through the bridges, as `0000:00/1c.0/00.0`: it stays when bus numbers move because

@@ -62,6 +62,59 @@ fn mistakes_in_the_file_change_nothing_and_name_the_line() {
     assert_eq!(Host::with_disk("").bindctl("apply").exit, 2, "no file");
 }
 
+/// Two functions of a card in one IOMMU group, both on drivers of the host's.
+fn pair() -> Host {
+    Host::with_card(
+        "down",
+        "pci $RP 0000:04:00.1 040300 14e4 1658; drv pci snd_hda_intel; bind $P pci snd_hda_intel
+         link $P/iommu_group sys/kernel/iommu_groups/25; link sys/kernel/iommu_groups/25/devices/0000:04:00.1 $P",
+    )
+}
+
+fn both(first: &str, second: &str) -> String {
+    let listed = |function: &str, ids: &str, more: &str| {
+        format!("[[device]]\nselect = \"0000:04:00.{function}\"\nexpect = \"14e4:{ids}\"\n{more}\n")
+    };
+    format!("version = 1\n{}{}", listed("0", "1657", first), listed("1", "1658", second))
+}
+
+#[test]
+fn entries_of_one_group_are_one_plan() {
+    let said = apply(&pair(), &both("driver = \"vfio\"\nowner = \"1000\"", "driver = \"vfio\"\nowner = \"1000\""));
+    assert_eq!(said.exit, 0, "{}", said.text);
+    let plans = said.json["plans"].as_array().unwrap();
+    assert_eq!(plans.len(), 1, "{}", said.text);
+    assert_eq!(plans[0]["devices"].as_array().unwrap().len(), 2);
+    let moves = |device: &str| plans[0]["steps"].as_array().unwrap().iter().filter(|s| s["device"] == device).count();
+    assert!(moves("0000:04:00.0") >= 5 && moves("0000:04:00.1") >= 5, "{}", said.text);
+}
+
+#[test]
+fn entries_of_one_group_that_contradict_each_other_name_both_lines() {
+    for (first, second, told) in [
+        ("driver = \"vfio\"", "driver = \"host\"", ":9: 0000:04:00.1 is to go to host, and 0000:04:00.0"),
+        ("driver = \"tg3\"", "driver = \"vfio\"", ":5: 0000:04:00.0 is to go to tg3, and 0000:04:00.1"),
+        ("driver = \"vfio\"\nowner = \"1000\"", "driver = \"vfio\"", ":8: 0000:04:00.1 shares its IOMMU group"),
+    ] {
+        let said = apply(&pair(), &both(first, second));
+        assert_eq!(said.exit, 2, "{}", said.text);
+        assert!(said.text.contains(told), "{told}: {}", said.text);
+    }
+    let alone = apply(&pair(), &both("driver = \"vfio\"", "driver = \"none\""));
+    assert_ne!(alone.exit, 2, "{}", alone.text);
+}
+
+#[test]
+fn a_file_in_another_encoding_is_told_with_its_line() {
+    let host = Host::with_disk("");
+    let etc = host.path().join("etc");
+    std::fs::create_dir_all(&etc).unwrap();
+    std::fs::write(etc.join("bindctl.toml"), b"version = 1\n# caf\xe9\n").unwrap();
+    let said = host.bindctl("apply");
+    assert_eq!(said.exit, 2);
+    assert!(said.text.contains("bindctl.toml:2: not UTF-8"), "{}", said.text);
+}
+
 #[test]
 fn one_entry_that_is_refused_keeps_the_others_from_being_begun() {
     let host = Host::reported("01-lvm-and-md-not-mounted");
