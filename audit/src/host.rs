@@ -11,6 +11,8 @@ const MOST: usize = 65_536;
 #[derive(Clone, Debug, Default)]
 pub struct Host {
     streams: BTreeMap<(String, u64), String>,
+    /// Devices whose group was set to untranslated DMA.
+    identity: rustc_hash::FxHashSet<String>,
 }
 
 impl Host {
@@ -54,6 +56,9 @@ impl Host {
             match key {
                 "iommu" => iommu = Some(value),
                 "iommu-device" => own = Some(value),
+                "domain" if value == "identity" && self.identity.len() < MOST => {
+                    self.identity.insert(name.to_owned());
+                }
                 "streams" => streams = value.split(',').filter_map(crate::event::hex).take(256).collect(),
                 _ => {}
             }
@@ -61,6 +66,11 @@ impl Host {
         if let Some(iommu) = iommu {
             self.tie(name, iommu, own, &streams);
         }
+    }
+
+    /// True where the listing says that the device's group is not translated, whatever the policy.
+    pub(crate) fn is_identity(&self, name: &str) -> bool {
+        self.identity.contains(name)
     }
 
     /// Ties `streams` of the IOMMU to the device `name`. The kernel log calls an IOMMU by its `own` device, sysfs by its

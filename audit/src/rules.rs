@@ -159,9 +159,10 @@ const TEXTS: [Text; 22] = [
     },
     Text {
         title: "managed resources that grow with each cycle",
-        says: "A device must not hold more managed resources after each probe than after the one before.",
+        says: "A device must not hold more managed resources after each probe than after the one before, nor gather them between a probe \
+               and the unbind.",
         why: "What is allocated as managed outside probe is freed at unbind only, or never.",
-        needs: "dev:devres_log over three cycles or more.",
+        needs: "dev:devres_log over three cycles or more; device_links_driver_bound where the task that probed goes on.",
         from: "the pattern of dwc2's role switch",
     },
     Text {
@@ -201,7 +202,7 @@ const TEXTS: [Text; 22] = [
     },
     Text {
         title: "untranslated although the policy says translated",
-        says: "With translated DMA as the default, a device in a group must not be given physical addresses.",
+        says: "With translated DMA as the default, a device in a group must not be given physical addresses, unless its group was set to that.",
         why: "The device can reach all memory.",
         needs: "the log's default domain type, the device's group, and dma:dma_map_* with phys_addr.",
         from: "",

@@ -84,6 +84,9 @@ impl Model {
         let shown = |named: bool| mapping.phys.map_or(named, |phys| phys == mapping.addr);
         let direct = mapping.backend.is_some_and(|by| by.backend == Backend::Direct && shown(by.named));
         let Some((true, policy)) = self.translated.as_ref().filter(|_| direct) else { return };
+        if self.host.is_identity(&self.devices[id].name) {
+            return;
+        }
         let policy = policy.clone();
         let device = &mut self.devices[id];
         let Some(group) = device.group else { return };
