@@ -3,14 +3,15 @@
 use std::fmt::Write as _;
 use std::io;
 
-use bindery::control::{ControlError, EntryKind, Tree};
+use bindery::control::{ControlError, EntryKind, OpenFlags, Tree};
 use bindery_sim::disk::SECTOR;
 
 use crate::session::Area;
 
 /// `echo VALUE > PATH`.
 pub fn echo(tree: &Tree, value: &str, path: &str) -> Result<(), Refused> {
-    tree.write(path, &format!("{value}\n")).map_err(|error| Refused::new("echo", error))
+    let written = tree.open(path, OpenFlags::REDIRECT).and_then(|mut file| file.write(format!("{value}\n").as_bytes()));
+    written.map(|_| ()).map_err(|error| Refused::new("echo", error))
 }
 
 /// `cat PATH`.

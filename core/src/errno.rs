@@ -36,6 +36,7 @@ numbers! {
     ENOTDIR = 20,
     EISDIR = 21,
     EINVAL = 22,
+    ENAMETOOLONG = 36,
 }
 
 impl fmt::Display for Errno {

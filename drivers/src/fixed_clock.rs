@@ -26,6 +26,10 @@ impl Driver for FixedClock {
     type Data<'b> = ();
 
     fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
+        // As on Linux: a device that only `driver_override` brought here has no rate.
+        if dev.property("clock-frequency").is_none_or(|hertz| hertz.len() != 4) {
+            return Err(ProbeError::Device("it has no clock-frequency"));
+        }
         Ok(dev.provide::<dyn Supply>(Arc::new(AlwaysOn))?)
     }
 

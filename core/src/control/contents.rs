@@ -5,43 +5,73 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::error::Refusal;
 use super::node::File;
 use super::uevent;
-use crate::device::{Device, ReservedRegion};
+use crate::device::{BusKind, Device, ReservedRegion};
+use crate::driver::Errno;
 use crate::env::Trigger;
 use crate::iommu::{DomainKind, Group};
-use crate::link::LinkState;
 use crate::machine::Machine;
 use crate::promise::Promise;
+use crate::sync::atomic::Ordering;
 
 /// The contents of `file`; empty for one that can only be written.
-pub(super) fn read(machine: &Arc<Machine>, file: &File) -> String {
+pub(super) fn read(machine: &Arc<Machine>, file: &File) -> Result<Vec<u8>, Refusal> {
+    Ok(match file {
+        File::Property(value) => value.to_vec(),
+        File::DriverOverride(device) => {
+            let mut value = device.override_bytes().as_deref().unwrap_or(b"(null)").to_vec();
+            value.push(b'\n');
+            value
+        }
+        File::AutosuspendDelay => return Err(Refusal::new(Errno::EIO, "the device does not use autosuspend")),
+        file => text(machine, file).into_bytes(),
+    })
+}
+
+/// The contents of a file of text.
+fn text(machine: &Arc<Machine>, file: &File) -> String {
     match file {
+        File::Property(_) | File::DriverOverride(_) | File::AutosuspendDelay | File::LinkUevent(_) => String::new(),
+        File::Power(value) => (*value).into(),
+        // Relaxed: a flag beside which nothing is read.
+        File::PowerControl(device) => if device.power_auto.load(Ordering::Relaxed) { "auto\n" } else { "on\n" }.into(),
+        File::PowerAsync(device) => {
+            if device.power_async.load(Ordering::Relaxed) { "enabled\n" } else { "disabled\n" }.into()
+        }
+        File::Early => early(machine),
         File::DriversProbe | File::BusUevent | File::Bind(_) | File::Unbind(_) | File::DriverUevent(_) => String::new(),
         File::DriversAutoprobe => flag(machine.autoprobe()),
         File::DeviceUevent(device) => uevent::variables(machine, device),
         File::Modalias(device) => format!("{}\n", uevent::modalias(machine, device)),
-        File::DriverOverride(device) => format!("{}\n", device.driver_override().as_deref().unwrap_or("(null)")),
-        File::WaitingForSupplier(device) => flag(machine.misses_supplier(device)),
+        File::WaitingForSupplier(device) => flag(machine.waits_for_absent_device(device)),
         File::LinkStatus(state) => format!("{state}\n"),
         File::LinkAutoRemove { goes_with_consumer } => {
             if *goes_with_consumer { "consumer unbind\n" } else { "never\n" }.into()
         }
-        File::LinkRuntimePm => flag(false),
-        File::LinkSyncStateOnly(state) => flag(*state == LinkState::NotTracked),
+        // Firmware's links keep their suppliers resumed (`FW_DEVLINK_FLAGS_ON`), others do not.
+        File::LinkRuntimePm(link) => flag(!link.goes_with_consumer && !link.waived && !machine.is_in_cycle(link)),
+        File::LinkSyncStateOnly(link) => flag(link.waived || machine.is_in_cycle(link)),
         File::GroupType(group) => format!("{}\n", type_word(group.info().kind)),
         File::ReservedRegions(group) => reserved_regions(group),
         File::DevicesDeferred => {
-            // As on Linux: source and reason, one line per device. The bus reports missing suppliers; a driver reports
-            // its
-            // own reason (`dev_err_probe`).
-            let line = |(device, on, refused): crate::machine::Deferred| {
-                let waits = (!on.is_empty()).then(|| format!("platform: wait for supplier {}", on.join(", ")));
-                let refused = refused.into_iter().map(|r| format!("{}: {}", r.driver.unwrap_or("platform"), r.reason));
-                let reasons: Vec<String> = waits.into_iter().chain(refused).collect();
-                format!("{device}\t{}\n", reasons.join("; "))
+            // As on Linux, a line for each device: who reports, and the reason. The bus reports the first supplier that is
+            // missing, a driver its own reason (`dev_err_probe`).
+            let line = |d: crate::machine::Deferred| {
+                let waits = d.on.into_iter().next().map(|missing| match missing.device {
+                    Some(supplier) => format!("platform: supplier {supplier} not ready"),
+                    None => format!("platform: wait for supplier {}", missing.node),
+                });
+                let refused =
+                    d.refused.into_iter().map(|r| format!("{}: {}", r.driver.unwrap_or("platform"), r.reason));
+                format!("{}\t{}\n", d.device, waits.into_iter().chain(refused).next().unwrap_or_default())
             };
             machine.deferred().into_iter().map(line).collect()
+        }
+        File::Deferred => {
+            let line = |d: crate::machine::DeferredDevice| format!("{}\t{}\n", d.device, d.on.join("; "));
+            machine.waiting().into_iter().map(line).collect()
         }
         File::Links => links(machine),
         File::NotJoined => not_joined(machine),
@@ -89,6 +119,13 @@ fn type_word(kind: DomainKind) -> &'static str {
 fn reserved_regions(group: &Group) -> String {
     let line = |r: &ReservedRegion| format!("{:#018x} {:#018x} {}\n", r.first.0, r.last.0, r.kind.name());
     group.reserved_regions().iter().map(line).collect()
+}
+
+/// Devices that are on no bus (Linux serves their nodes before it makes devices), with driver and state.
+fn early(machine: &Machine) -> String {
+    let early = machine.devices().into_iter().filter(|d| d.desc().bus == BusKind::Early);
+    let line = |d: Arc<Device>| format!("{}\t{}\t{}\n", d.name(), d.driver().unwrap_or("-"), d.phase());
+    early.map(line).collect()
 }
 
 /// Each promise with its number of checks and of recorded violations, then the violations.

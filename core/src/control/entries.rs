@@ -7,8 +7,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::node::{Dir, File, Node};
-use super::path::{bus_name, link_name};
-use crate::binding::Phase;
+use super::of;
+use super::path::{bus_name, device_of, link_name};
 use crate::device::{BusKind, Device};
 use crate::iommu::{Group, Iommu};
 use crate::machine::{Devlink, Machine};
@@ -30,9 +30,17 @@ fn links_to(devices: Vec<Arc<Device>>) -> List {
 /// Entries of `dir`, unordered, with unique names.
 pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
     match dir {
-        Dir::Sys => {
-            dirs([("bus", Dir::BusRoot), ("class", Dir::ClassRoot), ("devices", Dir::Devices), ("kernel", Dir::Kernel)])
-        }
+        Dir::Root => dirs([("sys", Dir::Sys)]),
+        Dir::Sys => dirs([
+            ("bus", Dir::BusRoot),
+            ("class", Dir::ClassRoot),
+            ("devices", Dir::Devices),
+            ("firmware", Dir::Firmware),
+            ("kernel", Dir::Kernel),
+        ]),
+        Dir::Firmware => dirs([("devicetree", Dir::FirmwareTree)]),
+        Dir::FirmwareTree => dirs([("base", Dir::OfNode("".into()))]),
+        Dir::OfNode(node) => of::list(machine, node),
         Dir::BusRoot => dirs([(BusKind::Platform.name(), Dir::Bus)]),
         Dir::Bus => {
             let mut list = dirs([("devices", Dir::BusDevices), ("drivers", Dir::BusDrivers)]);
@@ -43,27 +51,47 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
             ]));
             list
         }
-        Dir::BusDevices => links_to(machine.devices()),
+        Dir::BusDevices => links_to(machine.devices().into_iter().filter(|d| is_on_bus(d)).collect()),
         Dir::BusDrivers => machine.drivers().into_iter().map(|d| (d.to_string(), Node::Dir(Dir::Driver(d)))).collect(),
         Dir::Driver(driver) => {
             let mut list = driver_files(machine, driver);
-            list.extend(links_to(machine.devices().into_iter().filter(|d| is_held(d, driver)).collect()));
+            list.extend(links_to(
+                machine.devices().into_iter().filter(|d| is_on_bus(d) && is_held(d, driver)).collect(),
+            ));
             list
         }
         Dir::ClassRoot => dirs([("devlink", Dir::DevlinkClass), ("iommu", Dir::IommuClass)]),
         Dir::DevlinkClass => devlinks(machine).map(|l| (link_name(&l), Node::Link(Dir::Devlink(l)))).collect(),
         Dir::VirtualDevlink => devlinks(machine).map(|l| (link_name(&l), Node::Dir(Dir::Devlink(l)))).collect(),
         Dir::IommuClass => instances(machine).map(|(name, i)| (name, Node::Link(Dir::Instance(i)))).collect(),
-        Dir::VirtualIommu => instances(machine).map(|(name, i)| (name, Node::Dir(Dir::Instance(i)))).collect(),
+        Dir::VirtualIommu => {
+            let apart = instances(machine).filter(|(_, i)| device_of(machine, &**i).is_none());
+            apart.map(|(name, i)| (name, Node::Dir(Dir::Instance(i)))).collect()
+        }
+        Dir::DeviceIommu(device) => {
+            let own = instances(machine).filter(|(name, _)| *name == device.name());
+            own.map(|(name, i)| (name, Node::Dir(Dir::Instance(i)))).collect()
+        }
+        Dir::Power(device) => power(device),
         Dir::Devices => dirs([("platform", Dir::Platform), ("virtual", Dir::Virtual)]),
-        Dir::Virtual => dirs([("devlink", Dir::VirtualDevlink), ("iommu", Dir::VirtualIommu)]),
+        Dir::Virtual => {
+            let mut list = dirs([("devlink", Dir::VirtualDevlink)]);
+            if instances(machine).any(|(_, i)| device_of(machine, &*i).is_none()) {
+                list.extend(dirs([("iommu", Dir::VirtualIommu)]));
+            }
+            list
+        }
         Dir::Platform => {
             let outermost = machine.outermost_devices();
-            outermost.into_iter().map(|d| (d.name().into(), Node::Dir(Dir::Device(d)))).collect()
+            outermost
+                .into_iter()
+                .filter(|d| is_on_bus(d))
+                .map(|d| (d.name().into(), Node::Dir(Dir::Device(d))))
+                .collect()
         }
         Dir::Device(device) => {
             let mut list = attributes(machine, device);
-            let below = machine.children(device).into_iter();
+            let below = machine.children(device).into_iter().filter(|d| is_on_bus(d));
             let below: Vec<_> = below.filter(|d| list.iter().all(|(name, _)| name != d.name())).collect();
             list.extend(below.into_iter().map(|d| (d.name().into(), Node::Dir(Dir::Device(d)))));
             list
@@ -91,6 +119,8 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
             let mut list = dirs([("ledger", Dir::Ledgers)]);
             list.extend(files([
                 ("claims", File::Claims),
+                ("deferred", File::Deferred),
+                ("early", File::Early),
                 ("faults", File::Faults),
                 ("resource_usage", File::ResourceUsage),
                 ("links", File::Links),
@@ -113,19 +143,19 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
 pub(super) fn named(machine: &Arc<Machine>, dir: &Dir, name: &str) -> Option<Node> {
     let pick = |list: List| list.into_iter().find(|(n, _)| n == name).map(|(_, node)| node);
     match dir {
-        Dir::BusDevices => Some(Node::Link(Dir::Device(machine.device(name)?))),
+        Dir::BusDevices => Some(Node::Link(Dir::Device(machine.device(name).filter(is_on_bus)?))),
         Dir::BusDrivers => Some(Node::Dir(Dir::Driver(machine.driver_named(name)?))),
         Dir::Driver(driver) => pick(driver_files(machine, driver)).or_else(|| {
-            let device = machine.device(name).filter(|d| is_held(d, driver))?;
+            let device = machine.device(name).filter(|d| is_on_bus(d) && is_held(d, driver))?;
             Some(Node::Link(Dir::Device(device)))
         }),
         Dir::Platform => {
-            let device = machine.device(name).filter(|d| machine.ancestors(d).is_empty())?;
+            let device = machine.device(name).filter(|d| is_on_bus(d) && machine.ancestors(d).is_empty())?;
             Some(Node::Dir(Dir::Device(device)))
         }
         Dir::Device(above) => pick(attributes(machine, above)).or_else(|| {
             let is_above = |d: &Arc<Device>| machine.ancestors(d).last().is_some_and(|a| Arc::ptr_eq(a, above));
-            Some(Node::Dir(Dir::Device(machine.device(name).filter(is_above)?)))
+            Some(Node::Dir(Dir::Device(machine.device(name).filter(is_on_bus).filter(is_above)?)))
         }),
         Dir::DevlinkClass => Some(Node::Link(Dir::Devlink(devlink_named(machine, name)?))),
         Dir::VirtualDevlink => Some(Node::Dir(Dir::Devlink(devlink_named(machine, name)?))),
@@ -143,6 +173,11 @@ fn driver_files(machine: &Machine, driver: &'static str) -> List {
     list
 }
 
+/// True for a device that Linux has, too.
+fn is_on_bus(device: &Arc<Device>) -> bool {
+    device.desc().bus != BusKind::Early
+}
+
 fn is_held(device: &Device, driver: &str) -> bool {
     *device.visible_driver.lock() == Some(driver)
 }
@@ -154,23 +189,32 @@ fn attributes(machine: &Arc<Machine>, device: &Arc<Device>) -> List {
         ("modalias", File::Modalias(Arc::clone(device))),
         ("uevent", File::DeviceUevent(Arc::clone(device))),
     ]);
-    if !matches!(device.phase(), Phase::Bound | Phase::Quiescing) {
+    // As on Linux, it never comes back after the first binding.
+    if device.desc().node.is_some() && !device.has_been_bound() {
         list.extend(files([("waiting_for_supplier", File::WaitingForSupplier(Arc::clone(device)))]));
+    }
+    list.extend(dirs([("power", Dir::Power(Arc::clone(device)))]));
+    let is_iommu = instances(machine).any(|(name, _)| name == device.name());
+    if is_iommu {
+        list.extend(dirs([("iommu", Dir::DeviceIommu(Arc::clone(device)))]));
     }
     let mut link = |name: String, to| list.push((name, Node::Link(to)));
     link("subsystem".into(), Dir::Bus);
+    if let Some(node) = of::dir_of(machine, device) {
+        link("of_node".into(), node);
+    }
     let driver = *device.visible_driver.lock();
     if let Some(driver) = driver {
         link("driver".into(), Dir::Driver(driver));
     }
     if let Some(member) = machine.iommus().membership(device) {
         // The first IOMMU: the link's name is unique, as on Linux. Others are found by their own `devices`.
-        if let Some(iommu) = machine.iommus().instances_of(device).into_iter().next() {
+        if let Some(iommu) = machine.iommus().instances_of(device).into_iter().next().filter(|_| !is_iommu) {
             link("iommu".into(), Dir::Instance(iommu));
         }
         link("iommu_group".into(), Dir::Group(member.group));
     }
-    for l in machine.devlinks_of(device) {
+    for l in machine.devlinks_of(device).into_iter().filter(is_shown) {
         let name = if Arc::ptr_eq(&l.consumer, device) {
             format!("supplier:{}", bus_name(&l.supplier))
         } else {
@@ -181,12 +225,33 @@ fn attributes(machine: &Arc<Machine>, device: &Arc<Device>) -> List {
     list
 }
 
+/// True for a link between devices that Linux has, too.
+fn is_shown(link: &Devlink) -> bool {
+    is_on_bus(&link.supplier) && is_on_bus(&link.consumer)
+}
+
+/// Files of `power`. Devices have no runtime power management of Linux's kind: the core switches supplies with bindings.
+fn power(device: &Arc<Device>) -> List {
+    files([
+        ("async", File::PowerAsync(Arc::clone(device))),
+        ("autosuspend_delay_ms", File::AutosuspendDelay),
+        ("control", File::PowerControl(Arc::clone(device))),
+        ("runtime_active_kids", File::Power("0\n")),
+        ("runtime_active_time", File::Power("0\n")),
+        ("runtime_enabled", File::Power("disabled\n")),
+        ("runtime_status", File::Power("unsupported\n")),
+        ("runtime_suspended_time", File::Power("0\n")),
+        ("runtime_usage", File::Power("0\n")),
+    ])
+}
+
 fn devlink(link: &Devlink) -> List {
     let mut list = files([
         ("auto_remove_on", File::LinkAutoRemove { goes_with_consumer: link.goes_with_consumer }),
-        ("runtime_pm", File::LinkRuntimePm),
+        ("runtime_pm", File::LinkRuntimePm(link.clone())),
         ("status", File::LinkStatus(link.state)),
-        ("sync_state_only", File::LinkSyncStateOnly(link.state)),
+        ("sync_state_only", File::LinkSyncStateOnly(link.clone())),
+        ("uevent", File::LinkUevent(link.clone())),
     ]);
     list.push(("consumer".into(), Node::Link(Dir::Device(Arc::clone(&link.consumer)))));
     list.push(("subsystem".into(), Node::Link(Dir::DevlinkClass)));
@@ -198,16 +263,16 @@ fn devlink(link: &Devlink) -> List {
 fn devlinks(machine: &Arc<Machine>) -> impl Iterator<Item = Devlink> {
     machine.devices().into_iter().flat_map(|device| {
         let links = machine.devlinks_of(&device);
-        links.into_iter().filter(move |l| Arc::ptr_eq(&l.consumer, &device))
+        links.into_iter().filter(move |l| Arc::ptr_eq(&l.consumer, &device) && is_shown(l))
     })
 }
 
 fn devlink_named(machine: &Arc<Machine>, name: &str) -> Option<Devlink> {
     // Device names may contain "--": try each place for two devices with a link.
     name.match_indices("--").find_map(|(at, dashes)| {
-        let consumer = name[at + dashes.len()..].strip_prefix(BusKind::Platform.name())?.strip_prefix(':')?;
-        let consumer = machine.device(consumer)?;
-        let mut links = machine.devlinks_of(&consumer).into_iter();
+        let (_, consumer) = name[at + dashes.len()..].split_once(':')?;
+        let consumer = machine.device(consumer).filter(|d| bus_name(d) == name[at + dashes.len()..])?;
+        let mut links = machine.devlinks_of(&consumer).into_iter().filter(is_shown);
         links.find(|l| Arc::ptr_eq(&l.consumer, &consumer) && bus_name(&l.supplier) == name[..at])
     })
 }

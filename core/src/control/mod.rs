@@ -12,18 +12,15 @@
 //! resource usage, all links, and, in `not_joined`, devices that could not join an IOMMU group, with the reason (Linux
 //! only logs it: linux-6.12 `drivers/iommu/iommu.c`, `iommu_probe_device`).
 //!
-//! Intended differences from Linux:
-//! - A device's `driver` link and `drivers/<driver>/<device>` stay until the driver's resources are released, because
-//!   until then the driver still holds the device (Linux drops them before `remove`).
-//! - `waiting_for_supplier` reappears when the device is unbound: the next bind is like the first (P4).
-//! - `drivers_probe` reports an error of the driver's own probe, too, as `EINVAL` (Linux swallows it).
-//! - A group's `type` is never changed while anybody owns the group, not even from `DMA` to `DMA-FQ` (P7).
-//! - Paths are not normalised: no empty component, no `.`, no `..`, no trailing slash.
+//! `docs/control-tree.md` lists the differences from Linux; a replay of operations that were recorded on stock kernels
+//! allows no others.
 
 mod contents;
 mod entries;
 mod error;
 mod node;
+mod of;
+mod open;
 mod path;
 mod tree;
 mod uevent;
@@ -34,6 +31,7 @@ mod write;
 mod tests;
 
 pub use error::ControlError;
+pub use open::{OpenFile, OpenFlags};
 pub use tree::{Entry, EntryKind, Tree};
 pub use walk::Walk;
 

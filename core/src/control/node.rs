@@ -10,6 +10,8 @@ use crate::machine::Devlink;
 /// Identity of a directory.
 #[derive(Clone)]
 pub(super) enum Dir {
+    /// The directory that has `/sys`, and from here nothing else.
+    Root,
     Sys,
     BusRoot,
     Bus,
@@ -22,10 +24,17 @@ pub(super) enum Dir {
     Devices,
     Platform,
     Device(Arc<Device>),
+    Power(Arc<Device>),
+    Firmware,
+    FirmwareTree,
+    /// A node of the device tree, by its path; the root's is empty.
+    OfNode(Arc<str>),
     Virtual,
     VirtualDevlink,
     Devlink(Devlink),
     VirtualIommu,
+    /// `iommu` below the device that is the IOMMU.
+    DeviceIommu(Arc<Device>),
     Instance(Arc<dyn Iommu>),
     InstanceDevices(Arc<dyn Iommu>),
     Kernel,
@@ -54,11 +63,22 @@ pub(super) enum File {
     LinkAutoRemove {
         goes_with_consumer: bool,
     },
-    LinkRuntimePm,
-    LinkSyncStateOnly(LinkState),
+    LinkRuntimePm(Devlink),
+    LinkSyncStateOnly(Devlink),
+    LinkUevent(Devlink),
+    PowerControl(Arc<Device>),
+    PowerAsync(Arc<Device>),
+    /// A file of `power` with this value.
+    Power(&'static str),
+    /// A file of `power` that another setting makes unreadable.
+    AutosuspendDelay,
+    /// A property of a device tree node.
+    Property(Arc<[u8]>),
     GroupType(Arc<Group>),
     ReservedRegions(Arc<Group>),
     DevicesDeferred,
+    /// Deferred devices with every reason.
+    Deferred,
     Links,
     NotJoined,
     Promises,
@@ -71,6 +91,7 @@ pub(super) enum File {
     /// Counts of each device's IOMMU faults.
     Faults,
     Ledger(Arc<Device>),
+    Early,
 }
 
 /// Entry of a directory.
@@ -83,12 +104,31 @@ pub(super) enum Node {
 }
 
 impl File {
+    /// The device whose attribute it is.
+    pub(super) fn device(&self) -> Option<&Arc<Device>> {
+        match self {
+            Self::DeviceUevent(d)
+            | Self::Modalias(d)
+            | Self::DriverOverride(d)
+            | Self::WaitingForSupplier(d)
+            | Self::PowerControl(d)
+            | Self::PowerAsync(d)
+            | Self::Ledger(d) => Some(d),
+            _ => None,
+        }
+    }
+
     /// Readable, and writable.
     pub(super) fn access(&self) -> (bool, bool) {
         match self {
-            Self::DriversAutoprobe | Self::DeviceUevent(_) | Self::DriverOverride(_) | Self::GroupType(_) => {
-                (true, true)
-            }
+            Self::DriversAutoprobe
+            | Self::DeviceUevent(_)
+            | Self::DriverOverride(_)
+            | Self::GroupType(_)
+            | Self::LinkUevent(_)
+            | Self::PowerControl(_)
+            | Self::PowerAsync(_)
+            | Self::AutosuspendDelay => (true, true),
             Self::DriversProbe | Self::BusUevent | Self::Bind(_) | Self::Unbind(_) | Self::DriverUevent(_) => {
                 (false, true)
             }

@@ -5,23 +5,25 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::error::Refusal;
 use super::node::Dir;
 use crate::device::Device;
+use crate::driver::Errno;
+use crate::iommu::Iommu;
 use crate::machine::{Devlink, Machine};
 
 /// Limit of a path's length in bytes (linux-6.12 `include/uapi/linux/limits.h`, `PATH_MAX`).
 const PATH_MAX: usize = 4096;
 
-/// Components of `path` below `/sys`. `None` for a path that is relative, outside `/sys`, too long, or has an empty,
-/// `.` or `..` component.
-pub(super) fn components(path: &str) -> Option<impl Iterator<Item = &str>> {
-    let below = path.strip_prefix("/sys").filter(|_| path.len() < PATH_MAX)?;
-    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
-    let below = match below {
-        "" => None,
-        below => Some(below.strip_prefix('/').filter(|b| b.split('/').all(plain))?),
-    };
-    Some(below.into_iter().flat_map(|b| b.split('/')))
+/// Components of an absolute path, with `.` and `..` and an empty one where slashes follow each other or end the path.
+pub(super) fn components(path: &str) -> Result<impl Iterator<Item = &str>, Refusal> {
+    if path.len() >= PATH_MAX {
+        return Err(Refusal::new(Errno::ENAMETOOLONG, format!("a path has at most {} bytes", PATH_MAX - 1)));
+    }
+    match path.strip_prefix('/') {
+        Some(below) if !path.contains('\0') => Ok(below.split('/')),
+        _ => Err(Refusal::new(Errno::ENOENT, "a path begins with /sys and has no NUL")),
+    }
 }
 
 /// Name with bus: `platform:e6150000.clock-controller`.
@@ -49,6 +51,7 @@ impl Machine {
 /// The absolute path of a directory.
 pub(super) fn path_of(machine: &Machine, dir: &Dir) -> String {
     match dir {
+        Dir::Root => String::new(),
         Dir::Sys => "/sys".into(),
         Dir::BusRoot => "/sys/bus".into(),
         Dir::Bus => "/sys/bus/platform".into(),
@@ -61,12 +64,20 @@ pub(super) fn path_of(machine: &Machine, dir: &Dir) -> String {
         Dir::Devices => "/sys/devices".into(),
         Dir::Platform => "/sys/devices/platform".into(),
         Dir::Device(device) => machine.control_path(device),
+        Dir::Power(device) => machine.control_path(device) + "/power",
+        Dir::Firmware => "/sys/firmware".into(),
+        Dir::FirmwareTree => "/sys/firmware/devicetree".into(),
+        Dir::OfNode(node) => format!("/sys/firmware/devicetree/base{node}"),
         Dir::Virtual => "/sys/devices/virtual".into(),
         Dir::VirtualDevlink => "/sys/devices/virtual/devlink".into(),
         Dir::Devlink(link) => format!("/sys/devices/virtual/devlink/{}", link_name(link)),
         Dir::VirtualIommu => "/sys/devices/virtual/iommu".into(),
-        Dir::Instance(iommu) => format!("/sys/devices/virtual/iommu/{}", iommu.name()),
-        Dir::InstanceDevices(iommu) => format!("/sys/devices/virtual/iommu/{}/devices", iommu.name()),
+        Dir::DeviceIommu(device) => machine.control_path(device) + "/iommu",
+        Dir::Instance(iommu) => match device_of(machine, &**iommu) {
+            Some(device) => format!("{}/iommu/{}", machine.control_path(&device), iommu.name()),
+            None => format!("/sys/devices/virtual/iommu/{}", iommu.name()),
+        },
+        Dir::InstanceDevices(iommu) => path_of(machine, &Dir::Instance(Arc::clone(iommu))) + "/devices",
         Dir::Kernel => "/sys/kernel".into(),
         Dir::Groups => "/sys/kernel/iommu_groups".into(),
         Dir::Group(group) => format!("/sys/kernel/iommu_groups/{}", group.id()),
@@ -74,6 +85,39 @@ pub(super) fn path_of(machine: &Machine, dir: &Dir) -> String {
         Dir::Debug => "/sys/kernel/debug".into(),
         Dir::Bindery => "/sys/kernel/bindery".into(),
         Dir::Ledgers => "/sys/kernel/bindery/ledger".into(),
+    }
+}
+
+/// The device that is `iommu`; none for one that another machine drives.
+pub(super) fn device_of(machine: &Machine, iommu: &dyn Iommu) -> Option<Arc<Device>> {
+    machine.device(&iommu.name())
+}
+
+/// The directory that has `dir`.
+pub(super) fn parent_of(machine: &Machine, dir: &Dir) -> Dir {
+    match dir {
+        Dir::Root | Dir::Sys => Dir::Root,
+        Dir::BusRoot | Dir::ClassRoot | Dir::Devices | Dir::Firmware | Dir::Kernel => Dir::Sys,
+        Dir::Bus => Dir::BusRoot,
+        Dir::BusDevices | Dir::BusDrivers => Dir::Bus,
+        Dir::Driver(_) => Dir::BusDrivers,
+        Dir::DevlinkClass | Dir::IommuClass => Dir::ClassRoot,
+        Dir::Platform | Dir::Virtual => Dir::Devices,
+        Dir::Device(device) => machine.ancestors(device).pop().map_or(Dir::Platform, Dir::Device),
+        Dir::Power(device) | Dir::DeviceIommu(device) => Dir::Device(Arc::clone(device)),
+        Dir::FirmwareTree => Dir::Firmware,
+        Dir::OfNode(node) => match node.rsplit_once('/') {
+            Some((above, _)) => Dir::OfNode(above.into()),
+            None => Dir::FirmwareTree,
+        },
+        Dir::VirtualDevlink | Dir::VirtualIommu => Dir::Virtual,
+        Dir::Devlink(_) => Dir::VirtualDevlink,
+        Dir::Instance(iommu) => device_of(machine, &**iommu).map_or(Dir::VirtualIommu, Dir::DeviceIommu),
+        Dir::InstanceDevices(iommu) => Dir::Instance(Arc::clone(iommu)),
+        Dir::Groups | Dir::Debug | Dir::Bindery => Dir::Kernel,
+        Dir::Group(_) => Dir::Groups,
+        Dir::GroupDevices(group) => Dir::Group(Arc::clone(group)),
+        Dir::Ledgers => Dir::Bindery,
     }
 }
 

@@ -1,17 +1,17 @@
 //! The tree: path resolution and operations.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
 use super::error::{Refusal, truncate};
 use super::node::{Dir, File, Node};
-use super::path::{components, path_of, relative};
-use super::{ControlError, PAGE, Walk, contents, entries, write};
+use super::open::OpenFlags;
+use super::path::{components, parent_of, path_of, relative};
+use super::{ControlError, Walk, contents, entries, write};
 use crate::driver::Errno;
-use crate::event::EventKind;
 use crate::machine::Machine;
 
 /// The control tree of one machine.
@@ -68,38 +68,27 @@ impl Tree {
         Self { machine: Arc::clone(machine) }
     }
 
-    /// Reads a file. Symbolic links in the path are followed.
+    /// Reads a file as text; bytes that are not UTF-8 become U+FFFD. Symbolic links in the path are followed.
     ///
     /// # Errors
     ///
-    /// `ENOENT`, `ENOTDIR`, `EISDIR` as on Linux; `EACCES` for a write-only file.
+    /// `ENOENT`, `ENOTDIR`, `EISDIR`, `ENAMETOOLONG` as on Linux; `EACCES` for a write-only file.
     pub fn read(&self, path: &str) -> Result<String, ControlError> {
-        let file = self.file(path).map_err(|e| e.at(path))?;
-        if !file.access().0 {
-            return Err(Refusal::new(Errno::EACCES, "can only be written").at(path));
-        }
-        Ok(contents::read(&self.machine, &file))
+        let all = self.opened(path, OpenFlags::READ).and_then(|file| contents::read(&self.machine, &file));
+        all.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(|e| e.at(path))
     }
 
-    /// Writes `value` to a file, as `echo value > path` does: one trailing newline is ignored. Symbolic links in the
-    /// path are followed. Each write emits [`EventKind::Control`], refused or not.
+    /// Opens a file for writes and writes `value` in one call, as [`OpenFile::write`](super::OpenFile::write) does.
+    /// Symbolic links in the path are followed. Each write emits [`EventKind::Control`](crate::event::EventKind::Control),
+    /// refused or not.
     ///
     /// # Errors
     ///
-    /// The number that Linux returns for the same write, with the reason and a remedy as text.
-    pub fn write(&self, path: &str, value: &str) -> Result<(), ControlError> {
-        let done = self.file(path).and_then(|file| {
-            if file.access().1 {
-                write::write(&self.machine, &file, value)
-            } else {
-                Err(Refusal::new(Errno::EACCES, "can only be read"))
-            }
-        });
-        self.machine.emit(None, || EventKind::Control {
-            path: truncate(path, PAGE),
-            value: truncate(value, PAGE),
-            result: done.as_ref().map_or_else(|e| e.errno.to_string(), |()| "ok".to_string()),
-        });
+    /// The number that Linux returns for the same calls, with the reason and a remedy as text.
+    pub fn write(&self, path: &str, value: impl AsRef<[u8]>) -> Result<usize, ControlError> {
+        let value = value.as_ref();
+        let done = self.opened(path, OpenFlags::WRITE).and_then(|file| write::write(&self.machine, &file, value));
+        self.report(path, value, done.as_ref().err());
         done.map_err(|e| e.at(path))
     }
 
@@ -119,7 +108,7 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// `ENOENT`; `EINVAL` when the path does not name a symbolic link.
+    /// `ENOENT`; `EINVAL` when the path does not name a symbolic link, or has a slash behind it.
     pub fn read_link(&self, path: &str) -> Result<String, ControlError> {
         match self.find(path).map_err(|e| e.at(path))? {
             (parent, Node::Link(target)) => {
@@ -155,30 +144,37 @@ impl Tree {
         list
     }
 
-    /// Resolves `path` to an entry and its directory; a link as the last component is not followed.
+    /// Resolves `path` to an entry and its directory; a link as the last component is not followed, unless a slash
+    /// follows it.
     fn find(&self, path: &str) -> Result<(Dir, Node), Refusal> {
-        let plain = "no such file; a path starts with /sys and has no empty component, no \".\" and no \"..\"";
-        let parts = components(path).ok_or_else(|| Refusal::new(Errno::ENOENT, plain))?;
-        let (mut holder, mut at) = (Dir::Sys, Node::Dir(Dir::Sys));
-        for part in parts {
+        let (mut holder, mut at) = (Dir::Root, Node::Dir(Dir::Root));
+        for part in components(path)? {
             let dir = match at {
                 Node::Dir(dir) | Node::Link(dir) => dir,
                 Node::File(_) => return Err(Refusal::new(Errno::ENOTDIR, format!("{part:?} is below a file"))),
             };
-            let Some(next) = entries::named(&self.machine, &dir, part) else {
-                let here = path_of(&self.machine, &dir);
-                return Err(Refusal::new(Errno::ENOENT, format!("there is no {:?} in {here}", truncate(part, 256))));
+            let next = match part {
+                "" | "." => Node::Dir(dir.clone()),
+                ".." => Node::Dir(parent_of(&self.machine, &dir)),
+                name => entries::named(&self.machine, &dir, name).ok_or_else(|| {
+                    let here = path_of(&self.machine, &dir);
+                    let here = if here.is_empty() { "/" } else { &here };
+                    Refusal::new(Errno::ENOENT, format!("there is no {:?} in {here}", truncate(name, 256)))
+                })?,
             };
             (holder, at) = (dir, next);
         }
-        Ok((holder, at))
+        match at {
+            Node::Dir(Dir::Root) => Err(Refusal::new(Errno::ENOENT, "the tree begins at /sys")),
+            _ => Ok((holder, at)),
+        }
     }
 
     fn follow(&self, path: &str) -> Result<Node, Refusal> {
         self.find(path).map(|(_, node)| node)
     }
 
-    fn file(&self, path: &str) -> Result<File, Refusal> {
+    pub(super) fn file(&self, path: &str) -> Result<File, Refusal> {
         match self.follow(path)? {
             Node::File(file) => Ok(file),
             Node::Dir(_) | Node::Link(_) => Err(Refusal::new(Errno::EISDIR, "is a directory")),

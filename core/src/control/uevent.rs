@@ -52,6 +52,7 @@ pub(super) fn variables(machine: &Machine, device: &Device) -> String {
         lines.extend(text(device, "device_type").map(|kind| format!("OF_TYPE={kind}")));
         lines.extend(compatible.iter().enumerate().map(|(n, c)| format!("OF_COMPATIBLE_{n}={c}")));
         lines.push(format!("OF_COMPATIBLE_N={}", compatible.len()));
+        lines.extend(node.aliases.iter().enumerate().map(|(n, alias)| format!("OF_ALIAS_{n}={alias}")));
     }
     lines.push(format!("MODALIAS={}\n", modalias(machine, device)));
     lines.join("\n")

@@ -13,29 +13,56 @@ use crate::device::Device;
 use crate::driver::Errno;
 use crate::iommu::{DomainKind, Group, GroupError};
 use crate::machine::{BindError, Machine, UnbindError};
+use crate::sync::atomic::Ordering;
 
-/// Performs the write of `value` to `file`. The caller has checked that it is writable.
-pub(super) fn write(machine: &Arc<Machine>, file: &File, value: &str) -> Result<(), Refusal> {
-    let line = value.strip_suffix('\n').unwrap_or(value);
-    match file {
-        File::Bind(driver) => bind(machine, driver, line),
-        File::Unbind(driver) => unbind(machine, driver, line),
-        File::DriversProbe => drivers_probe(machine, line),
-        File::DriversAutoprobe => {
-            machine.set_autoprobe(!value.starts_with('0'));
-            Ok(())
-        }
-        File::DriverOverride(device) => driver_override(device, value),
-        File::GroupType(group) => group_type(group, line),
-        File::BusUevent => synthetic(machine, None, &Dir::Bus, value),
-        File::DriverUevent(driver) => synthetic(machine, None, &Dir::Driver(driver), value),
-        File::DeviceUevent(device) => synthetic(machine, Some(device), &Dir::Device(Arc::clone(device)), value),
-        _ => Err(Refusal::new(Errno::EACCES, "can only be read")),
+/// Performs the write of `value` to `file`, which the caller has found to be writable, and returns the number of bytes
+/// that it took. An empty write does nothing; of a longer one at most a page counts (linux-6.12 `fs/kernfs/file.c`,
+/// `kernfs_fop_write_iter`; `fs/sysfs/file.c`, `sysfs_kf_write`).
+pub(super) fn write(machine: &Arc<Machine>, file: &File, value: &[u8]) -> Result<usize, Refusal> {
+    let value = &value[..value.len().min(PAGE)];
+    if value.is_empty() {
+        return Ok(0);
     }
+    // Attributes read text: it ends at a NUL.
+    let text = value.split(|b| *b == 0).next().unwrap_or_default();
+    let line = text.strip_suffix(b"\n").unwrap_or(text);
+    match file {
+        File::Bind(driver) => bind(machine, driver, &name(line)?)?,
+        File::Unbind(driver) => unbind(machine, driver, &name(line)?)?,
+        File::DriversProbe => drivers_probe(machine, &name(line)?)?,
+        File::DriversAutoprobe => machine.set_autoprobe(!value.starts_with(b"0")),
+        File::DriverOverride(device) => driver_override(device, value)?,
+        File::GroupType(group) => group_type(group, &String::from_utf8_lossy(line))?,
+        File::PowerControl(device) => match line {
+            // Relaxed: a flag beside which nothing is written.
+            b"auto" => device.power_auto.store(true, Ordering::Relaxed),
+            b"on" => device.power_auto.store(false, Ordering::Relaxed),
+            _ => return Err(Refusal::new(Errno::EINVAL, "is neither auto nor on")),
+        },
+        File::PowerAsync(device) => match line {
+            b"enabled" => device.power_async.store(true, Ordering::Relaxed),
+            b"disabled" => device.power_async.store(false, Ordering::Relaxed),
+            _ => return Err(Refusal::new(Errno::EINVAL, "is neither enabled nor disabled")),
+        },
+        File::AutosuspendDelay => return Err(Refusal::new(Errno::EIO, "the device does not use autosuspend")),
+        File::DevicesDeferred => return Err(Refusal::new(Errno::EINVAL, "can only be read")),
+        File::BusUevent => synthetic(machine, None, &Dir::Bus, value)?,
+        File::DriverUevent(driver) => synthetic(machine, None, &Dir::Driver(driver), value)?,
+        File::DeviceUevent(device) => synthetic(machine, Some(device), &Dir::Device(Arc::clone(device)), value)?,
+        File::LinkUevent(link) => synthetic(machine, None, &Dir::Devlink(link.clone()), value)?,
+        _ => return Err(Refusal::new(Errno::EACCES, "can only be read")),
+    }
+    Ok(value.len())
 }
 
-fn synthetic(machine: &Machine, device: Option<&Arc<Device>>, object: &Dir, value: &str) -> Result<(), Refusal> {
-    let asked = uevent::parse(value)?;
+/// The name of a device; every name is UTF-8.
+fn name(line: &[u8]) -> Result<String, Refusal> {
+    let lossy = || no_device(&String::from_utf8_lossy(line));
+    core::str::from_utf8(line).map(String::from).map_err(|_| Refusal::new(Errno::ENODEV, lossy()))
+}
+
+fn synthetic(machine: &Machine, device: Option<&Arc<Device>>, object: &Dir, value: &[u8]) -> Result<(), Refusal> {
+    let asked = uevent::parse(&String::from_utf8_lossy(value))?;
     uevent::send(machine, device, &path_of(machine, object), asked);
     Ok(())
 }
@@ -66,7 +93,8 @@ fn unbind(machine: &Arc<Machine>, driver: &str, device: &str) -> Result<(), Refu
 }
 
 fn drivers_probe(machine: &Arc<Machine>, device: &str) -> Result<(), Refusal> {
-    machine.probe(device).map(|_| ()).map_err(|error| {
+    // As on Linux, an error of the driver's own is reported by an event, not by the write.
+    machine.probe_here(device, |_| Ok(false)).map(|_| ()).map_err(|error| {
         let errno = if matches!(error, BindError::NoDevice(_)) { Errno::ENODEV } else { Errno::EINVAL };
         Refusal::new(errno, explain(machine, &error))
     })
@@ -95,14 +123,15 @@ fn explain(machine: &Machine, error: &BindError) -> String {
     }
 }
 
-/// linux-6.12 `drivers/base/driver.c`, `driver_set_override`: the name ends at the first newline; an empty one clears.
-fn driver_override(device: &Device, value: &str) -> Result<(), Refusal> {
+/// linux-6.12 `drivers/base/driver.c`, `driver_set_override`: the name ends at the first newline or NUL; an empty one
+/// clears.
+fn driver_override(device: &Device, value: &[u8]) -> Result<(), Refusal> {
     if value.len() >= PAGE - 1 {
         let why = format!("{} bytes are too long for a driver's name; the limit is {}", value.len(), PAGE - 2);
         return Err(Refusal::new(Errno::EINVAL, why));
     }
-    let name = value.split('\n').next().filter(|name| !name.is_empty());
-    device.set_driver_override(name);
+    let name = value.split(|b| matches!(b, b'\n' | 0)).next().filter(|name| !name.is_empty());
+    device.set_override_bytes(name);
     Ok(())
 }
 

@@ -12,6 +12,11 @@ use crate::addr::{DeviceAddr, PhysAddr};
 pub enum BusKind {
     /// Memory-mapped devices that firmware describes.
     Platform,
+    /// ARM PrimeCell peripherals (`arm,primecell`), which have registers with their identity.
+    Amba,
+    /// No bus: Linux serves the node before it makes devices (`IRQCHIP_DECLARE`, `CLK_OF_DECLARE`), so that `/sys` has no
+    /// device for it. The control tree lists it in `/sys/kernel/bindery/early` alone.
+    Early,
 }
 
 impl BusKind {
@@ -19,6 +24,8 @@ impl BusKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Platform => "platform",
+            Self::Amba => "amba",
+            Self::Early => "early",
         }
     }
 }
@@ -89,6 +96,11 @@ impl Supplier {
     /// behind a bridge; the bridge itself is only probed after that IOMMU.
     pub fn translates(&self) -> bool {
         self.kind == SupplierKind::Iommu && &*self.property != IOMMU_MAP
+    }
+
+    /// True when firmware names a node below that of the device `supplier`, which may become a device of its own.
+    pub(crate) fn is_subnode_of(&self, supplier: NodeId) -> bool {
+        self.node == supplier && self.target != supplier && self.imposes_order()
     }
 
     /// True when the supplier must be bound first. False for a link between ports (`remote-endpoint`): both of its ends

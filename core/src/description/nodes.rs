@@ -4,6 +4,8 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Bound;
 
 /// Number of a firmware node in the machine's [`Nodes`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -16,6 +18,8 @@ pub struct NodeInfo {
     pub path: Arc<str>,
     /// Source label, when the blob has it (`__symbols__`): `sata`.
     pub label: Option<Arc<str>>,
+    /// Names in `/aliases` that end in a number (`serial0`), in the tree's order.
+    pub aliases: Vec<Arc<str>>,
     /// False when the node, or one above it, has a `status` other than `okay`.
     pub enabled: bool,
 }
@@ -84,7 +88,7 @@ impl Nodes {
     fn insert(&mut self, id: NodeId, path: &str) {
         let path: Arc<str> = path.into();
         self.by_path.entry(Arc::clone(&path)).or_insert(id);
-        let info = NodeInfo { path, label: None, enabled: true };
+        let info = NodeInfo { path, label: None, aliases: Vec::new(), enabled: true };
         self.known.insert(id, Known { info, firmware: false, idle: None });
     }
 
@@ -146,6 +150,15 @@ impl Nodes {
     /// All nodes, unused ones too, in the order of numbers.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &NodeInfo)> {
         self.known.iter().map(|(id, node)| (*id, &node.info))
+    }
+
+    /// Names of the nodes directly below the one at `path`, where the root's path is empty.
+    pub(crate) fn below<'n>(&'n self, path: &str) -> impl Iterator<Item = &'n str> + use<'n> {
+        let prefix = format!("{path}/");
+        let after = prefix.len();
+        let all = self.by_path.range::<str, _>((Bound::Excluded(&*prefix), Bound::Unbounded));
+        let all: Vec<&str> = all.map(|(p, _)| &**p).take_while(|p| p.starts_with(&prefix)).collect();
+        all.into_iter().map(move |p| &p[after..]).filter(|name| !name.is_empty() && !name.contains('/'))
     }
 
     /// Number of nodes in use.

@@ -34,11 +34,16 @@ pub struct Device {
     locked_by: Mutex<Option<(&'static str, Instant)>>,
     phase: AtomicU8,
     binding: Mutex<Option<Arc<dyn CurrentBinding>>>,
-    driver_override: Mutex<Option<Arc<str>>>,
+    driver_override: Mutex<Option<Arc<[u8]>>>,
     /// Error of the latest attempt to add the device to its IOMMU. A leaf lock.
     pub(crate) not_joined: Mutex<Option<IommuError>>,
     /// The driver's name while the device's `driver` link is visible in the control tree.
     pub(crate) visible_driver: Mutex<Option<&'static str>>,
+    pub(crate) was_bound: AtomicBool,
+    /// False when `power/control` forbids that it is suspended while it runs.
+    pub(crate) power_auto: AtomicBool,
+    /// `power/async`: it may be suspended beside others.
+    pub(crate) power_async: AtomicBool,
     /// Sequence number of the device's latest binding within its machine, from 1.
     pub(crate) bound_seq: AtomicU64,
     /// Claims of an env-owned device, held while it is present.
@@ -63,6 +68,9 @@ impl Device {
             driver_override: Mutex::new(None),
             not_joined: Mutex::new(None),
             visible_driver: Mutex::new(None),
+            was_bound: AtomicBool::new(false),
+            power_auto: AtomicBool::new(true),
+            power_async: AtomicBool::new(false),
             bound_seq: AtomicU64::new(0),
             env_claims: Mutex::new(Vec::new()),
             removed: AtomicBool::new(false),
@@ -110,13 +118,30 @@ impl Device {
         self.binding.lock().as_ref().map(|b| b.driver())
     }
 
-    /// Name of the only driver that may bind the device, when `driver_override` is set.
+    /// Name of the only driver that may bind the device, when `driver_override` is set. Bytes that are not UTF-8, which no
+    /// driver's name has, become U+FFFD.
     pub fn driver_override(&self) -> Option<Arc<str>> {
+        self.override_bytes().map(|name| String::from_utf8_lossy(&name).into())
+    }
+
+    /// True once the device has been bound.
+    pub(crate) fn has_been_bound(&self) -> bool {
+        // Relaxed: a flag that is set once, beside which nothing is read.
+        self.was_bound.load(Ordering::Relaxed)
+    }
+
+    /// Value of `driver_override`.
+    pub(crate) fn override_bytes(&self) -> Option<Arc<[u8]>> {
         self.driver_override.lock().clone()
     }
 
     /// Sets or clears `driver_override`. Does not unbind or probe anything.
     pub fn set_driver_override(&self, driver: Option<&str>) {
+        self.set_override_bytes(driver.map(str::as_bytes));
+    }
+
+    /// Sets or clears `driver_override`, to any bytes.
+    pub(crate) fn set_override_bytes(&self, driver: Option<&[u8]>) {
         *self.driver_override.lock() = driver.map(Arc::from);
     }
 

@@ -62,6 +62,27 @@ impl Graph {
         }
     }
 
+    /// Relaxes the links of `consumer` to the missing suppliers that wait for it, directly or not, when it misses no
+    /// others. Returns those suppliers. Links to IOMMUs, and those that a driver requested, are never relaxed.
+    pub(crate) fn leave_cycle(&mut self, consumer: NodeId) -> Vec<NodeId> {
+        let cycles = self.cycles();
+        let Some(members) = cycles.iter().find(|members| members.binary_search(&consumer).is_ok()) else {
+            return Vec::new();
+        };
+        let missing = |l: &&Link| matches!(l.state, LinkState::Dormant | LinkState::SupplierUnbind);
+        let may_go = |l: &Link| {
+            members.binary_search(&l.supplier).is_ok() && l.kind.is_some_and(|kind| strength(kind) < UNBREAKABLE)
+        };
+        if !self.suppliers(consumer).filter(missing).all(may_go) {
+            return Vec::new();
+        }
+        let suppliers = self.missing(consumer);
+        for supplier in &suppliers {
+            self.ignore(consumer, *supplier);
+        }
+        suppliers
+    }
+
     /// The links among `members` to relax.
     fn weakest(&self, members: &[NodeId]) -> Vec<(NodeId, NodeId, Arc<str>)> {
         let mut weakest = UNBREAKABLE;
@@ -208,6 +229,20 @@ mod tests {
         let links = g.break_cycles(|_| true);
         assert_eq!(links.iter().map(|l| (l.consumer, l.ready)).collect::<Vec<_>>(), [(NodeId(0), true)]);
         assert!(g.supplier_arrives(NodeId(0))[0].ready);
+    }
+
+    #[test]
+    fn a_device_leaves_a_cycle_that_cannot_be_bound_unless_it_misses_others_or_an_iommu() {
+        use SupplierKind::{Iommu, Reset};
+        let mut g = of_kinds(&[(0, 1, Reset), (1, 0, Reset)]);
+        assert_eq!(relaxed(&mut g, |n| n == NodeId(0)), [], "one has no driver");
+        assert_eq!((g.leave_cycle(NodeId(0)), g.missing_count(NodeId(0))), (vec![NodeId(1)], 0));
+        assert_eq!(g.missing_count(NodeId(1)), 1, "the other one waits as before");
+        for more in [(0, 7, Reset), (0, 2, Iommu)] {
+            let mut g = of_kinds(&[(0, 1, Reset), (1, 0, Reset), more, (2, 0, Reset)]);
+            assert_eq!((g.leave_cycle(NodeId(0)), g.missing_count(NodeId(0))), (vec![], 2), "{more:?}");
+        }
+        assert!(of_kinds(&[(0, 1, Reset)]).leave_cycle(NodeId(0)).is_empty());
     }
 
     #[test]

@@ -160,6 +160,7 @@ impl Machine {
                 return Err(AddError::Exists(Arc::clone(&there.desc().name)));
             }
             r.graph.add(node, &desc.suppliers);
+            r.link_to_subnode(node, desc.parent);
             if self.policy().untranslated_dma {
                 for s in desc.suppliers.iter().filter(|s| s.kind == SupplierKind::Iommu) {
                     r.graph.ignore(node, s.node);

@@ -53,6 +53,8 @@ impl Machine {
                     // Relaxed: the registry lock orders it.
                     device.bound_seq.store(seq, Ordering::Relaxed);
                 }
+                // Relaxed: a flag that is set once, beside which nothing is read.
+                device.was_bound.store(true, Ordering::Relaxed);
                 device.set_phase(self, Phase::Bound);
                 self.emit(Some(&device.desc().name), || EventKind::Bound { driver: driver.name().into() });
                 self.redeliver(device);

@@ -36,6 +36,8 @@ enum Attempt {
     Bound,
     Deferred(NodeId),
     Failed(ProbeError),
+    /// The core refused the binding before the driver's probe.
+    Refused(ProbeError),
 }
 
 impl Machine {
@@ -113,6 +115,25 @@ impl Machine {
         !relaxed.is_empty()
     }
 
+    /// Before a probe by hand: `device` does not wait for the devices of a cycle with itself, as on Linux, also when some of
+    /// them cannot be bound.
+    fn leave_cycle(&self, device: &Device) {
+        if self.registry.lock().graph.missing_count(device.node()) == 0 || self.break_cycles() {
+            return;
+        }
+        let policies: Vec<String> = {
+            let mut r = self.registry.lock();
+            let links = r.graph.leave_cycle(device.node());
+            links
+                .into_iter()
+                .map(|n| alloc::format!("does not wait for {}, which waits for it", r.nodes.name(n)))
+                .collect()
+        };
+        for policy in policies {
+            self.emit(Some(&device.desc().name), || EventKind::Policy { policy });
+        }
+    }
+
     /// Probes the device that was queued first. False when the queue is empty, and from inside driver code.
     pub fn step(self: &Arc<Self>) -> bool {
         !self.is_inside() && self.from_outside(|| self.step_into(&mut ProbeStats::default()))
@@ -137,7 +158,7 @@ impl Machine {
                 done.attempts += 1;
                 done.waiting += 1;
             }
-            Attempt::Failed(_) => {
+            Attempt::Failed(_) | Attempt::Refused(_) => {
                 done.attempts += 1;
                 done.failed += 1;
             }
@@ -177,7 +198,7 @@ impl Machine {
                 Err((ProbeError::Defer { on }, _)) => return self.defer(device, driver, on, arrivals),
                 Err((error, before_bind)) => {
                     self.record_refusal(device, driver.name(), &error, before_bind);
-                    return Attempt::Failed(error);
+                    return if before_bind { Attempt::Refused(error) } else { Attempt::Failed(error) };
                 }
             }
         }
@@ -267,6 +288,7 @@ impl Machine {
         };
         if misses {
             self.break_cycles();
+            self.leave_cycle(&device);
         }
         let missing: Vec<String> = {
             let r = self.registry.lock();
@@ -313,6 +335,15 @@ impl Machine {
     /// [`BindError`]: an unknown device, one that is being bound or unbound (from inside driver code), a missing supplier, or
     /// the error of the probe.
     pub fn probe(self: &Arc<Self>, device: &str) -> Result<bool, BindError> {
+        self.probe_here(device, |error| Err(BindError::Probe { device: device.into(), error }))
+    }
+
+    /// [`probe`](Self::probe), where an error of the driver's own is passed to `failed`.
+    pub(crate) fn probe_here(
+        self: &Arc<Self>,
+        device: &str,
+        failed: impl FnOnce(ProbeError) -> Result<bool, BindError>,
+    ) -> Result<bool, BindError> {
         let found = self.device(device).ok_or_else(|| BindError::NoDevice(device.into()))?;
         let deferred = |missing: Vec<NodeId>| BindError::Deferred {
             device: device.into(),
@@ -322,15 +353,19 @@ impl Machine {
         let attempt = {
             let lock = self.lock_to_probe(&found)?;
             let _inside = self.enter();
+            self.leave_cycle(&found);
             self.attempt(&found, &lock)
         };
         self.run_queued();
         match attempt {
             Attempt::Bound => Ok(true),
-            Attempt::Nothing | Attempt::Failed(ProbeError::NoDevice) => Ok(false),
+            Attempt::Nothing | Attempt::Failed(ProbeError::NoDevice) | Attempt::Refused(ProbeError::NoDevice) => {
+                Ok(false)
+            }
             Attempt::Waiting(missing) => Err(deferred(missing)),
             Attempt::Deferred(supplier) => Err(deferred(Vec::from([supplier]))),
-            Attempt::Failed(error) => Err(BindError::Probe { device: device.into(), error }),
+            Attempt::Failed(error) => failed(error),
+            Attempt::Refused(error) => Err(BindError::Probe { device: device.into(), error }),
         }
     }
 

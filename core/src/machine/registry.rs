@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::refusals::Refusal;
-use crate::device::{Device, NodeId, Nodes};
+use crate::device::{Device, NodeId, Nodes, Supplier};
 use crate::driver::AnyDriver;
 use crate::instrument::Instrument;
+use crate::lifecycle::Phase;
 use crate::link::Graph;
 use crate::sync::atomic::Ordering;
 
@@ -91,6 +92,18 @@ impl Registry {
 
     pub(super) fn device_named(&self, name: &str) -> Option<&Arc<Device>> {
         self.device(*self.devices.get(name)?)
+    }
+
+    /// Lets the consumers that firmware gives a supplier at `node` wait for the device that is being added there, beside the
+    /// device `above` it, which stood for it so far.
+    pub(super) fn link_to_subnode(&mut self, node: NodeId, above: Option<NodeId>) {
+        let Some(above) = above.filter(|above| *above != node) else { return };
+        for consumer in self.graph.consumers_of(above) {
+            let Some(device) = self.device(consumer).filter(|d| d.phase() == Phase::Unbound) else { continue };
+            let named = device.desc().suppliers.iter().filter(|s| s.is_subnode_of(above) && s.target == node);
+            let own: Vec<Supplier> = named.map(|s| Supplier { node, ..s.clone() }).collect();
+            self.graph.add(consumer, &own);
+        }
     }
 
     /// Appends `node` to the queue unless it is queued already.

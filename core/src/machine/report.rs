@@ -44,7 +44,20 @@ pub struct DeferredDevice {
 }
 
 /// A deferred device, what it waits for, and the reasons of refused binds.
-pub(crate) type Deferred = (Arc<str>, Vec<String>, Vec<Reason>);
+pub(crate) struct Deferred {
+    pub(crate) device: Arc<str>,
+    pub(crate) on: Vec<MissingSupplier>,
+    pub(crate) refused: Vec<Reason>,
+}
+
+/// A supplier or condition that a device waits for.
+pub(crate) struct MissingSupplier {
+    /// Label and path of its node.
+    pub(crate) node: String,
+    /// The device that has it and has not been bound.
+    pub(crate) device: Option<Arc<str>>,
+    pub(crate) reason: &'static str,
+}
 
 /// Reason of a refused bind.
 pub(crate) struct Reason {
@@ -114,7 +127,9 @@ impl Machine {
     /// Devices that have a matching driver and are not bound: they miss a supplier or a condition, or the last bind was
     /// refused, which is retried once a resource that was short is returned.
     pub fn waiting(&self) -> Vec<DeferredDevice> {
-        let info = |(device, mut on, refused): Deferred| {
+        let info = |Deferred { device, on, refused }: Deferred| {
+            let missing = on.into_iter().map(|m| alloc::format!("{}: {}", m.node, m.reason));
+            let mut on: Vec<String> = missing.collect();
             on.extend(refused.into_iter().map(|r| match r.driver {
                 Some(driver) => alloc::format!("{driver} was refused: {}", r.reason),
                 None => r.reason,
@@ -135,7 +150,7 @@ impl Machine {
             if device.phase() != Phase::Unbound || candidates.is_empty() {
                 continue;
             }
-            let on: Vec<String> = r
+            let on: Vec<MissingSupplier> = r
                 .graph
                 .missing(device.node())
                 .into_iter()
@@ -148,7 +163,13 @@ impl Machine {
                         Some(d) if r.candidates(d).is_empty() => "no driver",
                         Some(_) => "not bound",
                     };
-                    alloc::format!("{}: {reason}", r.nodes.name(s))
+                    // A supplier below a device is named by its node: it may become a device of its own.
+                    let named = |d: &&Arc<Device>| {
+                        let by_subnode = device.desc().suppliers.iter().any(|link| link.is_subnode_of(s));
+                        d.has_been_bound() || !by_subnode
+                    };
+                    let there = r.device(s).filter(named).map(|d| Arc::clone(&d.desc().name));
+                    MissingSupplier { node: r.nodes.name(s), device: there, reason }
                 })
                 .collect();
             let applies = |refusal: &&Refusal| candidates.iter().any(|d| d.name() == refusal.driver);
@@ -160,7 +181,7 @@ impl Machine {
                 }
             };
             if !on.is_empty() || !reasons.is_empty() {
-                list.push((Arc::clone(&device.desc().name), on, reasons));
+                list.push(Deferred { device: Arc::clone(&device.desc().name), on, refused: reasons });
             }
         }
         list

@@ -1,10 +1,12 @@
 //! View of a machine for the control tree, and switches that only it has. Each call holds the registry lock briefly and
 //! never takes a device lock: nothing here waits for a probe.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Machine;
+use crate::binding::Phase;
 use crate::device::{Device, NodeId, NodeInfo};
 use crate::link::LinkState;
 
@@ -17,9 +19,17 @@ const MAX_NESTING: usize = 64;
 pub(crate) struct Devlink {
     pub(crate) supplier: Arc<Device>,
     pub(crate) consumer: Arc<Device>,
+    /// As Linux has it: a link that is not waited for (`sync_state_only`) is dormant or available, too.
     pub(crate) state: LinkState,
+    /// The consumer does not wait for the supplier.
+    pub(crate) waived: bool,
     /// True for a link that a driver requested, not firmware: it is removed with the binding of its consumer.
     pub(crate) goes_with_consumer: bool,
+}
+
+/// True when `consumer` names the node of the device `supplier` itself, and not only nodes below it.
+fn names_directly(consumer: &Device, supplier: NodeId) -> bool {
+    consumer.desc().suppliers.iter().any(|s| s.node == supplier && s.target == supplier)
 }
 
 impl Machine {
@@ -59,9 +69,26 @@ impl Machine {
         let r = self.registry.lock();
         let link = |(s, c, state, goes_with_consumer): (NodeId, NodeId, LinkState, bool)| {
             let (supplier, consumer) = (r.device(s)?.clone(), r.device(c)?.clone());
-            Some(Devlink { supplier, consumer, state, goes_with_consumer })
+            let waived = state == LinkState::NotTracked;
+            let state = match r.graph.is_available(s) {
+                _ if !waived => state,
+                true => LinkState::Available,
+                false => LinkState::Dormant,
+            };
+            // Linux links a consumer to a device of which firmware names a subnode once that device was bound, and drops a
+            // link that is not waited for when its consumer is bound.
+            let by_subnode = !goes_with_consumer && !supplier.has_been_bound() && !names_directly(&consumer, s);
+            let dropped = waived && consumer.phase() == Phase::Bound;
+            (!by_subnode && !dropped).then_some(Devlink { supplier, consumer, state, waived, goes_with_consumer })
         };
         r.graph.links_of(device.node()).filter_map(link).collect()
+    }
+
+    /// True when a link is part of a cycle of devices that wait for each other.
+    pub(crate) fn is_in_cycle(&self, link: &Devlink) -> bool {
+        let (supplier, consumer) = (link.supplier.node(), link.consumer.node());
+        let cycles = self.registry.lock().graph.cycles();
+        cycles.iter().any(|c| c.contains(&supplier) && c.contains(&consumer))
     }
 
     /// True when new devices, new drivers and arriving suppliers lead to probes.
@@ -82,15 +109,32 @@ impl Machine {
         }
     }
 
-    /// True when `device` misses a supplier.
-    pub(crate) fn misses_supplier(&self, device: &Device) -> bool {
-        self.registry.lock().graph.missing_count(device.node()) != 0
+    /// The device of the firmware node at `path`, where the root's path is empty.
+    pub(crate) fn device_at(&self, path: &str) -> Option<Arc<Device>> {
+        let r = self.registry.lock();
+        let node = r.nodes.find(path)?;
+        r.device(node).cloned()
+    }
+
+    /// Names of the firmware nodes directly below the one at `path`, where the root's path is empty.
+    pub(crate) fn nodes_below(&self, path: &str) -> Vec<String> {
+        self.registry.lock().nodes.below(path).map(String::from).collect()
+    }
+
+    /// True when a supplier of `device` has no device yet, so that there is no link to it (`waiting_for_supplier`).
+    pub(crate) fn waits_for_absent_device(&self, device: &Device) -> bool {
+        let r = self.registry.lock();
+        r.graph.missing(device.node()).into_iter().any(|n| match r.device(n) {
+            // A subnode may become a device of its own while the device above it is bound.
+            Some(supplier) => !supplier.has_been_bound() && device.desc().suppliers.iter().any(|s| s.is_subnode_of(n)),
+            None => !r.is_condition(n),
+        })
     }
 
     /// Firmware's description of a node.
     pub(crate) fn node_info(&self, node: NodeId) -> NodeInfo {
         let r = self.registry.lock();
-        let unknown = || NodeInfo { path: r.nodes.name(node).into(), label: None, enabled: true };
+        let unknown = || NodeInfo { path: r.nodes.name(node).into(), label: None, aliases: Vec::new(), enabled: true };
         r.nodes.info(node).cloned().unwrap_or_else(unknown)
     }
 

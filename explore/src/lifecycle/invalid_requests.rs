@@ -12,6 +12,7 @@ pub(super) fn all(play: &Play<'_>) -> Result<(), Violation> {
     let _ = play.write(&at(&format!("drivers/{driver}/unbind")), device);
     let _ = play.write(&at(&format!("drivers/{driver}/bind")), "no-such-device");
     let _ = play.write(&at("no-such-file"), "1");
+    let _ = play.write(&at(&"x".repeat(4096)), "1");
     let _ = play.write(&at("devices"), "1");
     let _ = play.write(&at("drivers_autoprobe/deeper"), "1");
     let _ = play.write(&at("drivers_autoprobe"), "perhaps");

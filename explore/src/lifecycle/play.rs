@@ -25,20 +25,20 @@ pub(crate) struct Play<'a> {
 
 /// Unbinds `device` from `driver` through the control tree. A driver that does not let users do that
 /// ([`SUPPRESS_BIND_ATTRS`](bindery::driver::Driver::SUPPRESS_BIND_ATTRS)) is unbound by the machine itself.
-pub(super) fn unbind(tree: &Tree, machine: &Arc<Machine>, driver: &str, device: &str) -> Result<(), ControlError> {
+pub(super) fn unbind(tree: &Tree, machine: &Arc<Machine>, driver: &str, device: &str) -> Result<usize, ControlError> {
     let dir = format!("/sys/bus/platform/drivers/{driver}");
     let written = tree.write(&format!("{dir}/unbind"), device);
     let no_file = written.as_ref().is_err_and(|e| e.errno == Errno::ENOENT);
     if no_file && tree.list(&dir).is_ok() {
         let _ = machine.unbind(device, driver);
-        return Ok(());
+        return Ok(device.len());
     }
     written
 }
 
 impl Play<'_> {
     /// Writes to the control tree, and counts the error number that comes back.
-    pub(crate) fn write(&self, path: &str, value: &str) -> Result<(), ControlError> {
+    pub(crate) fn write(&self, path: &str, value: &str) -> Result<usize, ControlError> {
         let result = self.scene.tree().write(path, value);
         self.note(&result);
         result

@@ -5,9 +5,10 @@ use std::string::String;
 use std::sync::atomic::Ordering;
 use std::vec::Vec;
 
-use super::fixture::{DISK, DRIVERS, Fixture, GROUP};
+use super::fixture::{DISK, DRIVERS, Fixture, GROUP, errno};
 use crate::control::EntryKind;
 use crate::device::{DeviceDesc, NodeId};
+use crate::driver::Errno;
 use crate::iommu::IommuError;
 use crate::promise::Promise;
 
@@ -25,7 +26,7 @@ fn files_of_a_bound_device_have_linuxs_contents() {
         (format!("{DISK}/iommu_group/type"), "DMA\n"),
         (format!("{DISK}/supplier:platform:10.iommu/status"), "active\n"),
         (format!("{DISK}/supplier:platform:10.iommu/auto_remove_on"), "never\n"),
-        (format!("{DISK}/supplier:platform:10.iommu/runtime_pm"), "0\n"),
+        (format!("{DISK}/supplier:platform:10.iommu/runtime_pm"), "1\n"),
         (format!("{DISK}/supplier:platform:10.iommu/sync_state_only"), "0\n"),
         (format!("{GROUP}/reserved_regions"), "0x0000000008000000 0x00000000080fffff reserved\n"),
         ("/sys/bus/platform/drivers_autoprobe".into(), "1\n"),
@@ -41,6 +42,8 @@ fn files_of_a_bound_device_have_linuxs_contents() {
         ("/sys/kernel/bindery/interrupts".into(), ""),
         ("/sys/kernel/bindery/quarantine".into(), ""),
         ("/sys/devices/platform/soc/30.lamp/waiting_for_supplier".into(), "0\n"),
+        (format!("{DISK}/power/control"), "auto\n"),
+        (format!("{DISK}/of_node/name"), "disk\0"),
     ] {
         assert_eq!(w.cat(&path), contents, "{path}");
     }
@@ -64,10 +67,11 @@ fn files_of_a_bound_device_have_linuxs_contents() {
 #[test]
 fn a_deferred_device_is_listed_with_its_missing_suppliers() {
     let w = Fixture::waiting();
-    let deferred = "20.disk\tplatform: wait for supplier /soc/iommu@10: no driver\n\
-                    21.disk\tplatform: wait for supplier /soc/iommu@10: no driver\n";
+    let deferred = "20.disk\tplatform: supplier 10.iommu not ready\n21.disk\tplatform: supplier 10.iommu not ready\n";
     assert_eq!(w.cat("/sys/kernel/debug/devices_deferred"), deferred);
-    assert_eq!(w.cat(&format!("{DISK}/waiting_for_supplier")), "1\n");
+    let reasons = "20.disk\t/soc/iommu@10: no driver\n21.disk\t/soc/iommu@10: no driver\n";
+    assert_eq!(w.cat("/sys/kernel/bindery/deferred"), reasons);
+    assert_eq!(w.cat(&format!("{DISK}/waiting_for_supplier")), "0\n", "the supplier has a device");
     assert_eq!(w.cat(&format!("{DISK}/supplier:platform:10.iommu/status")), "dormant\n");
 }
 
@@ -102,13 +106,13 @@ fn symbolic_links_have_linuxs_targets() {
         (format!("{DISK}/driver"), "../../../../bus/platform/drivers/disk"),
         (format!("{DISK}/subsystem"), "../../../../bus/platform"),
         (format!("{DISK}/iommu_group"), "../../../../kernel/iommu_groups/0"),
-        (format!("{DISK}/iommu"), "../../../virtual/iommu/10.iommu"),
+        (format!("{DISK}/iommu"), "../10.iommu/iommu/10.iommu"),
         (format!("{DISK}/supplier:platform:10.iommu"), "../../../virtual/devlink/platform:10.iommu--platform:20.disk"),
         ("/sys/bus/platform/devices/20.disk".into(), "../../../devices/platform/soc/20.disk"),
         (format!("{DRIVERS}/disk/21.disk"), "../../../../devices/platform/soc/21.disk"),
         (format!("{GROUP}/devices/20.disk"), "../../../../devices/platform/soc/20.disk"),
-        ("/sys/class/iommu/10.iommu".into(), "../../devices/virtual/iommu/10.iommu"),
-        ("/sys/class/iommu/10.iommu/devices/21.disk".into(), "../../../../platform/soc/21.disk"),
+        ("/sys/class/iommu/10.iommu".into(), "../../devices/platform/soc/10.iommu/iommu/10.iommu"),
+        ("/sys/class/iommu/10.iommu/devices/21.disk".into(), "../../../../21.disk"),
     ] {
         assert_eq!(w.tree.read_link(&link).unwrap(), target, "{link}");
     }
@@ -135,6 +139,10 @@ fn every_listed_entry_can_be_used_and_every_link_resolves() {
         for (path, entry) in entries.into_iter().step_by(if cfg!(miri) { 10 } else { 1 }) {
             match entry.kind {
                 EntryKind::Dir => assert!(w.tree.list(&path).is_ok(), "{path}"),
+                // Readable as on Linux, where the device must use autosuspend, too.
+                EntryKind::File { .. } if entry.name == "autosuspend_delay_ms" => {
+                    assert_eq!(errno(w.tree.read(&path)), Errno::EIO, "{path}");
+                }
                 EntryKind::File { readable, .. } => assert_eq!(w.tree.read(&path).is_ok(), readable, "{path}"),
                 EntryKind::Link { target } => {
                     assert_eq!(w.tree.read_link(&path).as_deref(), Ok(&*target));

@@ -6,3 +6,4 @@ mod files;
 mod fixture;
 mod holders;
 mod lifecycle;
+mod replay;

@@ -15,7 +15,7 @@ use super::note::NoteKind;
 use super::region::{self, Region};
 use super::supplier::Collector;
 use super::tree::{Idx, Tree};
-use super::{FdtError, OtherNode, address, dma, id, interrupt, is_bookkeeping};
+use super::{FdtError, OtherNode, address, dma, early, id, interrupt, is_bookkeeping};
 use crate::description::{BusKind, DeviceDesc, NodeId};
 
 /// Buses that are descended (`of_default_bus_match_table`).
@@ -73,6 +73,11 @@ pub(super) fn classify(tree: &Tree<'_>) -> Vec<Kind> {
     kinds
 }
 
+/// True for a peripheral of the bus `amba` (`of_platform_bus_create`).
+fn is_primecell(tree: &Tree<'_>, node: Idx) -> bool {
+    tree.strings(node, "compatible").any(|s| s == Ok("arm,primecell"))
+}
+
 /// Describes every platform device, parents before children.
 pub(super) fn describe(
     tree: &Tree<'_>,
@@ -87,6 +92,7 @@ pub(super) fn describe(
         owners.push(if kinds[node.0 as usize].is_device() { Some(node) } else { above });
     }
     let gics = interrupt::gics(tree, log)?;
+    let early = early::nodes(tree);
     let mut names = BTreeMap::new();
     let mut found = Vec::new();
     for node in tree.all().filter(|n| kinds[n.0 as usize].is_device()) {
@@ -103,7 +109,11 @@ pub(super) fn describe(
             name,
             node: Some(id(ids, node)),
             parent: tree.parent(node).and_then(|p| owners[p.0 as usize]).map(|p| id(ids, p)),
-            bus: BusKind::Platform,
+            bus: match early[node.0 as usize] {
+                true => BusKind::Early,
+                false if is_primecell(tree, node) => BusKind::Amba,
+                false => BusKind::Platform,
+            },
             compatible: compatible(tree, log, node),
             resources,
             suppliers,

@@ -12,6 +12,7 @@ mod address;
 mod description;
 mod devices;
 mod dma;
+mod early;
 mod error;
 mod interrupt;
 mod iommu_map;
@@ -112,7 +113,7 @@ fn labels(tree: &Tree<'_>, log: &mut Log, nodes: &mut Nodes) {
 }
 
 /// Entries of `/aliases`, in the blob's order.
-fn aliases(tree: &Tree<'_>, log: &mut Log, nodes: &Nodes) -> Vec<(Arc<str>, NodeId)> {
+fn aliases(tree: &Tree<'_>, log: &mut Log, nodes: &mut Nodes) -> Vec<(Arc<str>, NodeId)> {
     let Some(node) = tree.child(Tree::ROOT, "aliases") else { return Vec::new() };
     let mut found = Vec::new();
     for (alias, value) in tree.props(node) {
@@ -121,7 +122,17 @@ fn aliases(tree: &Tree<'_>, log: &mut Log, nodes: &Nodes) -> Vec<(Arc<str>, Node
         }
         let path = tree::strings(value).next().and_then(Result::ok);
         match path.and_then(|p| nodes.find(p)) {
-            Some(id) => found.push((Arc::from(alias), id)),
+            Some(id) => {
+                let alias: Arc<str> = Arc::from(alias);
+                // Linux keeps those that end in a number (`of_alias_scan`).
+                if alias.ends_with(|c: char| c.is_ascii_digit()) {
+                    let known = &mut nodes.get_mut(id).aliases;
+                    if !known.contains(&alias) {
+                        known.push(Arc::clone(&alias));
+                    }
+                }
+                found.push((alias, id));
+            }
             None => log.note(node, alias, Kind::NoSuchPath),
         }
     }

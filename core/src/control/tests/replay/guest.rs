@@ -1,0 +1,152 @@
+//! The guest in which the kernels were recorded: its device tree, and stand-ins for its stock drivers.
+
+use alloc::sync::Arc;
+use std::collections::BTreeMap;
+use std::string::String;
+use std::sync::Mutex;
+use std::vec::Vec;
+
+use crate::addr::{DeviceAddr, PhysAddr};
+use crate::binding::Bound;
+use crate::control::Tree;
+use crate::device::{NodeId, SupplierKind};
+use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
+use crate::env::fake::FakeEnv;
+use crate::iommu::{DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};
+use crate::machine::{Handle, Policy};
+use crate::power::{Supply, SupplyError};
+
+/// An IOMMU with a group for each stream, and all kinds of domains.
+struct Smmu;
+
+#[derive(Default)]
+struct Space(Mutex<BTreeMap<DeviceAddr, PhysAddr>>);
+
+impl Translation for Space {
+    fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, _: Prot) -> Result<(), MapError> {
+        self.0.lock().unwrap().extend((0..len).step_by(4096).map(|at| (iova + at, phys + at)));
+        Ok(())
+    }
+    fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
+        self.0.lock().unwrap().retain(|at, _| *at < iova || *at - iova >= len);
+        gather.add(iova, len);
+        Ok(())
+    }
+    fn flush(&self, _: &mut Gather) -> Result<(), IommuError> {
+        Ok(())
+    }
+    fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {
+        self.0.lock().unwrap().get(&iova).copied()
+    }
+    fn label(&self) -> String {
+        "a context".into()
+    }
+}
+
+impl Iommu for Smmu {
+    fn name(&self) -> String {
+        "9050000.smmuv3".into()
+    }
+    fn stream(&self, cells: &[u32]) -> Result<StreamId, IommuError> {
+        cells.first().copied().map(StreamId).ok_or(IommuError::NoSuchStream)
+    }
+    fn grouping(&self) -> Grouping {
+        Grouping::PerStream
+    }
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            first: DeviceAddr(0x1000),
+            last: DeviceAddr(0xffff_ffff),
+            page_sizes: 0x1000,
+            reserved: Vec::from([(DeviceAddr(0x800_0000), DeviceAddr(0x80f_ffff))]),
+        }
+    }
+    fn cache_coherent(&self) -> bool {
+        true
+    }
+    fn domain(&self, _: DomainKind) -> Result<Arc<dyn Translation>, IommuError> {
+        Ok(Arc::new(Space::default()))
+    }
+    fn attach(&self, _: StreamId, _: &Arc<dyn Translation>) -> Result<(), IommuError> {
+        Ok(())
+    }
+}
+
+/// A reset line that is never asserted.
+struct Line;
+
+impl Supply for Line {
+    fn switch(&self, _: SupplierKind, _: &[u32], _: bool) -> Result<(), SupplyError> {
+        Ok(())
+    }
+    fn set_voltage(&self, _: NodeId, _: &[u32], min: u32, _: u32) -> Result<u32, SupplyError> {
+        Ok(min)
+    }
+}
+
+macro_rules! driver {
+    ($type:ident, $name:literal, $suppress:literal, [$($compatible:literal),*], $probe:expr) => {
+        struct $type;
+
+        impl Driver for $type {
+            const NAME: &'static str = $name;
+            const MATCHES: &'static [Match] = &[$(Match::compatible($compatible)),*];
+            const SUPPRESS_BIND_ATTRS: bool = $suppress;
+            type Data<'b> = ();
+            fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
+                $probe(dev)
+            }
+            fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+                Ok(Quiesced::stopped())
+            }
+        }
+    };
+}
+
+driver!(FixedRegulator, "reg-fixed-voltage", false, ["regulator-fixed"], |dev: Bound<'_>| {
+    Ok(dev.provide::<dyn Supply>(Arc::new(Line))?)
+});
+driver!(PmBus, "simple-pm-bus", false, ["simple-pm-bus", "simple-bus"], |dev: Bound<'_>| {
+    // linux-6.12 `drivers/bus/simple-pm-bus.c`: a bus of another kind that is a simple-bus as well has its own driver.
+    let compatible = &dev.device().desc().compatible;
+    let at = compatible.iter().position(|c| &**c == "simple-bus");
+    if at.is_some_and(|at| at > 0) {
+        return Err(ProbeError::NoDevice);
+    }
+    Ok(dev.provide::<dyn Supply>(Arc::new(Line))?)
+});
+driver!(FixedClock, "of_fixed_clk", false, ["fixed-clock"], |dev: Bound<'_>| {
+    if dev.device().desc().property("clock-frequency").is_none() {
+        return Err(ProbeError::Device("no clock-frequency"));
+    }
+    Ok(dev.provide::<dyn Supply>(Arc::new(Line))?)
+});
+driver!(SmmuDriver, "arm-smmu-v3", true, ["arm,smmu-v3"], |dev: Bound<'_>| {
+    Ok(dev.iommu_provider().provide(Arc::new(Smmu))?)
+});
+driver!(Gic, "gic", true, ["arm,gic-v3"], |_: Bound<'_>| Ok(()));
+// Other built-in drivers, whose devices the recording only shows to be bound.
+driver!(
+    BuiltIn,
+    "built-in",
+    false,
+    ["pci-host-ecam-generic", "qemu,fw-cfg-mmio", "arm,armv8-pmuv3", "arm,psci-1.0"],
+    |_: Bound<'_>| Ok(())
+);
+
+/// The guest after its boot.
+pub(super) fn boot() -> (Arc<FakeEnv>, Handle, Tree) {
+    let env = FakeEnv::new();
+    let machine = env.machine(Policy::default());
+    let blob = include_bytes!("guest.dtb");
+    machine.add_device_tree(blob).unwrap();
+    machine.register(Gic);
+    machine.register(FixedClock);
+    machine.register(FixedRegulator);
+    machine.register(PmBus);
+    machine.register(SmmuDriver);
+    machine.register(BuiltIn);
+    machine.settle();
+    let tree = Tree::new(&machine);
+    (env, machine, tree)
+}
