@@ -101,7 +101,7 @@ impl<'a> Board<'a> {
         let done = self.tree.write(path, value).map_err(|error| fail("write", path, errno(&error)));
         // Linux probes waiters from a work queue of its own, soon after.
         self.scene.machine().settle();
-        done
+        done.map(|_| ())
     }
 
     /// Groups that have a node: one member at least is on vfio-platform.

@@ -108,15 +108,15 @@ driver!(FixedRegulator, "reg-fixed-voltage", false, ["regulator-fixed"], |dev: B
 });
 driver!(PmBus, "simple-pm-bus", false, ["simple-pm-bus", "simple-bus"], |dev: Bound<'_>| {
     // linux-6.12 `drivers/bus/simple-pm-bus.c`: a bus of another kind that is a simple-bus as well has its own driver.
-    let compatible = &dev.device().desc().compatible;
-    let at = compatible.iter().position(|c| &**c == "simple-bus");
-    if at.is_some_and(|at| at > 0) {
+    let compatible = dev.property("compatible").unwrap_or_default();
+    let mut all = compatible.split(|b| *b == 0);
+    if all.next() != Some(b"simple-bus") && all.any(|c| c == b"simple-bus") {
         return Err(ProbeError::NoDevice);
     }
     Ok(dev.provide::<dyn Supply>(Arc::new(Line))?)
 });
 driver!(FixedClock, "of_fixed_clk", false, ["fixed-clock"], |dev: Bound<'_>| {
-    if dev.device().desc().property("clock-frequency").is_none() {
+    if dev.property("clock-frequency").is_none() {
         return Err(ProbeError::Device("no clock-frequency"));
     }
     Ok(dev.provide::<dyn Supply>(Arc::new(Line))?)
