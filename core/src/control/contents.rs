@@ -33,7 +33,6 @@ pub(super) fn read(machine: &Arc<Machine>, file: &File) -> Result<Vec<u8>, Refus
 /// The contents of a file of text.
 fn text(machine: &Arc<Machine>, file: &File) -> String {
     match file {
-        File::Property(_) | File::DriverOverride(_) | File::AutosuspendDelay | File::LinkUevent(_) => String::new(),
         File::Power(value) => (*value).into(),
         // Relaxed: a flag beside which nothing is read.
         File::PowerControl(device) => if device.power_auto.load(Ordering::Relaxed) { "auto\n" } else { "on\n" }.into(),
@@ -41,7 +40,15 @@ fn text(machine: &Arc<Machine>, file: &File) -> String {
             if device.power_async.load(Ordering::Relaxed) { "enabled\n" } else { "disabled\n" }.into()
         }
         File::Early => early(machine),
-        File::DriversProbe | File::BusUevent | File::Bind(_) | File::Unbind(_) | File::DriverUevent(_) => String::new(),
+        File::DriversProbe
+        | File::BusUevent
+        | File::Bind(_)
+        | File::Unbind(_)
+        | File::DriverUevent(_)
+        | File::LinkUevent(_)
+        | File::Property(_)
+        | File::DriverOverride(_)
+        | File::AutosuspendDelay => String::new(),
         File::DriversAutoprobe => flag(machine.autoprobe()),
         File::DeviceUevent(device) => uevent::variables(machine, device),
         File::Modalias(device) => format!("{}\n", uevent::modalias(machine, device)),

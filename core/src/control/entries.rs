@@ -51,7 +51,7 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
             ]));
             list
         }
-        Dir::BusDevices => links_to(machine.devices().into_iter().filter(|d| is_on_bus(d)).collect()),
+        Dir::BusDevices => links_to(machine.devices().into_iter().filter(is_on_bus).collect()),
         Dir::BusDrivers => machine.drivers().into_iter().map(|d| (d.to_string(), Node::Dir(Dir::Driver(d)))).collect(),
         Dir::Driver(driver) => {
             let mut list = driver_files(machine, driver);
@@ -83,15 +83,11 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
         }
         Dir::Platform => {
             let outermost = machine.outermost_devices();
-            outermost
-                .into_iter()
-                .filter(|d| is_on_bus(d))
-                .map(|d| (d.name().into(), Node::Dir(Dir::Device(d))))
-                .collect()
+            outermost.into_iter().filter(is_on_bus).map(|d| (d.name().into(), Node::Dir(Dir::Device(d)))).collect()
         }
         Dir::Device(device) => {
             let mut list = attributes(machine, device);
-            let below = machine.children(device).into_iter().filter(|d| is_on_bus(d));
+            let below = machine.children(device).into_iter().filter(is_on_bus);
             let below: Vec<_> = below.filter(|d| list.iter().all(|(name, _)| name != d.name())).collect();
             list.extend(below.into_iter().map(|d| (d.name().into(), Node::Dir(Dir::Device(d)))));
             list
@@ -115,28 +111,31 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
         }
         Dir::GroupDevices(group) => links_to(members(machine, group)),
         Dir::Debug => files([("devices_deferred", File::DevicesDeferred)]),
-        Dir::Bindery => {
-            let mut list = dirs([("ledger", Dir::Ledgers)]);
-            list.extend(files([
-                ("claims", File::Claims),
-                ("deferred", File::Deferred),
-                ("early", File::Early),
-                ("faults", File::Faults),
-                ("resource_usage", File::ResourceUsage),
-                ("links", File::Links),
-                ("interrupts", File::Interrupts),
-                ("not_joined", File::NotJoined),
-                ("promises", File::Promises),
-                ("quarantine", File::Quarantine),
-                ("users", File::Users),
-            ]));
-            list
-        }
+        Dir::Bindery => bindery(),
         Dir::Ledgers => {
             let held = machine.devices().into_iter().filter(|d| d.driver().is_some());
             held.map(|d| (d.name().into(), Node::File(File::Ledger(d)))).collect()
         }
     }
+}
+
+/// What Bindery knows beyond sysfs.
+fn bindery() -> List {
+    let mut list = dirs([("ledger", Dir::Ledgers)]);
+    list.extend(files([
+        ("claims", File::Claims),
+        ("deferred", File::Deferred),
+        ("early", File::Early),
+        ("faults", File::Faults),
+        ("resource_usage", File::ResourceUsage),
+        ("links", File::Links),
+        ("interrupts", File::Interrupts),
+        ("not_joined", File::NotJoined),
+        ("promises", File::Promises),
+        ("quarantine", File::Quarantine),
+        ("users", File::Users),
+    ]));
+    list
 }
 
 /// Entry `name` of `dir`, without listing directories that grow with the number of devices.

@@ -85,8 +85,8 @@ impl Tree {
     /// # Errors
     ///
     /// The number that Linux returns for the same calls, with the reason and a remedy as text.
-    pub fn write(&self, path: &str, value: impl AsRef<[u8]>) -> Result<usize, ControlError> {
-        let value = value.as_ref();
+    pub fn write(&self, path: &str, value: &str) -> Result<usize, ControlError> {
+        let value = value.as_bytes();
         let done = self.opened(path, OpenFlags::WRITE).and_then(|file| write::write(&self.machine, &file, value));
         self.report(path, value, done.as_ref().err());
         done.map_err(|e| e.at(path))

@@ -12,7 +12,7 @@ use crate::addr::{DeviceAddr, PhysAddr};
 pub enum BusKind {
     /// Memory-mapped devices that firmware describes.
     Platform,
-    /// ARM PrimeCell peripherals (`arm,primecell`), which have registers with their identity.
+    /// Peripherals of Arm's kind (`arm,primecell`), which have registers with their identity.
     Amba,
     /// No bus: Linux serves the node before it makes devices (`IRQCHIP_DECLARE`, `CLK_OF_DECLARE`), so that `/sys` has no
     /// device for it. The control tree lists it in `/sys/kernel/bindery/early` alone.

@@ -260,7 +260,7 @@ fn an_open_file_reads_one_version_and_fails_when_its_device_is_gone() {
     assert_eq!((file.read(0, 9).unwrap(), file.read(6, 9).unwrap()), (b"guest\n".to_vec(), Vec::new()));
     assert_eq!(file.write(&[b'9'; PAGE + 1]).unwrap_err().errno, Errno::EINVAL);
     let autoprobe = "/sys/bus/platform/drivers_autoprobe";
-    assert_eq!(w.tree.write(autoprobe, [b'9'; PAGE + 1]), Ok(PAGE), "a page counts");
+    assert_eq!(w.tree.write(autoprobe, &"9".repeat(PAGE + 1)), Ok(PAGE), "a page counts");
     w.machine.remove_device("20.disk");
     assert_eq!(file.read(0, 9).unwrap_err().errno, Errno::ENODEV);
     assert_eq!(file.write(b"x").unwrap_err().errno, Errno::ENODEV);

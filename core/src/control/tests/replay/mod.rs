@@ -5,6 +5,7 @@ mod facts;
 mod guest;
 
 use alloc::sync::Arc;
+use core::fmt::Write;
 use std::collections::{BTreeMap, BTreeSet};
 use std::format;
 use std::string::{String, ToString};
@@ -25,7 +26,7 @@ fn escaped(data: &[u8]) -> String {
             b'\t' => text.push_str("\\t"),
             b'\\' => text.push_str("\\\\"),
             b' '..=b'~' => text.push(*byte as char),
-            _ => text.push_str(&format!("\\x{byte:02x}")),
+            _ => write!(text, "\\x{byte:02x}").unwrap(),
         }
     }
     // Long data is recorded by its length and its ends.
@@ -225,10 +226,11 @@ fn shown(tree: &Tree, name: &str) -> Option<Answer> {
     Some([path, escaped(uevent.as_bytes()), links.join(" "), escaped(waits.as_bytes())])
 }
 
+/// An operation or device, the kernels' answers, and the one here.
+type Found = (String, Vec<(&'static str, Answer)>, Option<Answer>);
+
 /// Compares what was `found` with the facts, and with the listed differences. Returns the problems.
-fn judge(
-    found: &[(String, Vec<(&'static str, Answer)>, Option<Answer>)],
-) -> (BTreeMap<&'static str, [usize; 2]>, Vec<String>) {
+fn judge(found: &[Found]) -> (BTreeMap<&'static str, [usize; 2]>, Vec<String>) {
     let listed = facts::listed();
     let mut counts: BTreeMap<&str, [usize; 2]> = BTreeMap::new();
     let mut problems = Vec::new();
