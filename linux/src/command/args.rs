@@ -19,7 +19,8 @@ pub(super) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(super) command: Command,
-    /// Look at this directory, with sys, proc, dev and run/udev below it, instead of the host
+    /// Look at this directory, with sys, proc, dev and run/udev below it, instead of the host; nothing is written
+    /// there: give, take and apply print their plans
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) root: Option<PathBuf>,
     /// Keep journals and records in this directory [default: /var/lib/bindctl]
