@@ -45,13 +45,17 @@ fn group_key(device: &Device) -> (u32, String) {
 fn look(host: &Host, device: &Device) -> Findings {
     let scene = host.scene();
     let mut findings = usage::find(scene, device);
+    // They vanish with its driver, whoever has them.
+    for function in scene.inventory.virtual_functions(device) {
+        findings.add(usage::find(scene, function));
+    }
     for sibling in check::group(scene.inventory, device, &[]) {
         findings.obstacle(crate::Obstacle::new(
             &device.label(),
             Class::NotViable,
             "sibling",
             format!("{} of its group is on {}", sibling.label(), sibling.driver.as_deref().unwrap_or_default()),
-            "--hold-siblings",
+            if device.vanishes_with(sibling) { "bindctl show" } else { "--hold-siblings" },
         ));
     }
     if let Some(what) = check::without_group(scene, device) {

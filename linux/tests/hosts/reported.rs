@@ -87,6 +87,12 @@ fn r12_pf_with_live_vfs() {
 
     std::fs::remove_dir_all(host.path().join("proc/5120")).unwrap();
     host.run("route_head");
+    // With a function in a guest's hands, the physical one is not to be had, however idle it is itself.
+    host.run("proc 5120 qemu-system-x86; fd 5120 31 /dev/vfio/82");
+    let list = host.bindctl("list");
+    let row = list.text.lines().find(|line| line.contains("0000:17:00.0")).unwrap();
+    assert!(row.contains("no: 0000:17:00.2 is held by qemu-system-x86 (5120)"), "{row}");
+    std::fs::remove_dir_all(host.path().join("proc/5120")).unwrap();
     let whole = host.give("0000:17:00.0 --force-in-use 0000:17:00.0");
     whole.planned(&[
         "0000:17:00.2 unbind",
