@@ -298,3 +298,27 @@ fn a_group_node_that_answers_busy_has_a_holder_that_proc_does_not_show() {
     host.ends(&format!("take {DISK}"), Exit::InUse, &["EBUSY", &format!("/dev/vfio/{node}")]);
     assert_eq!(host.kernel().driver(DISK).as_deref(), Some("vfio-pci"));
 }
+
+#[test]
+fn a_desired_state_moves_a_group_as_a_whole_and_back() {
+    let host = Host::of("a group of three");
+    let before = host.kernel().state();
+    let file = host.run.state.path().join("desired.toml");
+    let wish = |driver: &str| {
+        let listed = |function: &str, ids: &str| {
+            format!("[[device]]\nselect = \"0000:02:00.{function}\"\nexpect = \"8086:{ids}\"\ndriver = \"{driver}\"\n")
+        };
+        std::fs::write(&file, format!("version = 1\n{}{}", listed("0", "0a54"), listed("1", "0a55"))).unwrap();
+    };
+    let apply = format!("apply {}", file.display());
+    wish("vfio");
+    host.ends(&apply, Exit::Done, &["done: give 0000:02:00.0 0000:02:00.1"]);
+    host.ends(&format!("status {}", file.display()), Exit::Done, &[]);
+    let writes = host.kernel().writes.get();
+    host.ends(&apply, Exit::Done, &["nothing to do"]);
+    assert_eq!(host.kernel().writes.get(), writes, "a second apply writes nothing");
+    wish("host");
+    host.ends(&apply, Exit::Done, &["done: take 0000:02:00.0", "done: take 0000:02:00.1"]);
+    assert_eq!(host.kernel().state(), before);
+    host.ends("status", Exit::Done, &["nothing is given"]);
+}
