@@ -132,3 +132,20 @@ fn lists_that_one_end_prints_whole_and_the_other_cut_are_one_list() {
     t.line("unmap: IOMMU: iova=0x00000000ff000000 - 0x00000000ff0c8000 size=819200 unmapped_size=819200");
     unbound(&mut t).audit().proves(&["R1", "R4", "R5"]);
 }
+
+#[test]
+fn prose_and_patches_about_the_kernels_words_are_no_log() {
+    for page in [
+        include_str!("../../docs/audit.md"),
+        include_str!("../../docs/audit-shapes.md"),
+        include_str!("../../docs/mutants.md"),
+        include_str!("../../docs/field-reports.md"),
+        include_str!("../../mutants/timeout-ignored.patch"),
+        include_str!("../src/event/dma_api.rs"),
+        include_str!("../src/event/fault.rs"),
+        include_str!("../src/event/log.rs"),
+    ] {
+        let audited = audit(page);
+        assert!(audited.violated().is_empty(), "{}", audited.text);
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::fault::{after, word};
 use super::field::{hex, number};
+use crate::find::cut;
 
 /// The kind of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,7 +56,12 @@ pub(super) fn leaked(text: &str) -> Option<(Option<u64>, Option<u64>)> {
 /// The message in `text`, which holds `DMA-API: `; `prefix` is the driver and the device that stand before it.
 pub(super) fn dma_api(text: &str, prefix: Option<(&str, &str)>) -> Option<DmaApi> {
     // Kernels that print the function in front.
-    let rest = after(text, "DMA-API: ").or_else(|| after(text, "dma_debug_device_change: "))?;
+    let keys = ["DMA-API: ", "dma_debug_device_change: "];
+    let (head, rest) = keys.into_iter().find_map(|key| cut(text, key))?;
+    // A driver with its device, or nothing: somebody who writes about the words puts others before them.
+    if !head.trim().is_empty() && !head.trim_end().ends_with(':') {
+        return None;
+    }
     let (mut driver, mut device, mut words) = (None, None, rest);
     if let Some((head, tail)) = rest.split_once(": ") {
         let mut names = head.split_whitespace();

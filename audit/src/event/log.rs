@@ -106,15 +106,7 @@ fn iommu<'a>(text: &'a str, device: Option<&'a str>) -> Option<Message<'a>> {
             return Some(Message::RecordWord { iommu, value: hex(value).filter(|_| value.len() == 18) });
         }
     }
-    let lower_has = |words: &str| has(text, words);
-    if lower_has("Invalidation Time-out") && !lower_has("cleared")
-        || lower_has("IOTLB_INV_TIMEOUT")
-        || lower_has("Completion-Wait loop timed out")
-        || lower_has("CMD_SYNC timeout")
-        || lower_has("CMDQ timeout")
-        || lower_has("TLB sync timed out")
-        || lower_has("QI flush timeout")
-    {
+    if is_unconfirmed(text) && (device.is_some() || text.starts_with("DMAR") || has(text, "AMD-Vi:")) {
         let named = after(text, "device=").map(|rest| full_bdf(word(rest))).or_else(|| requester(text));
         return Some(Message::Unconfirmed { device: named.filter(|name| !name.is_empty()) });
     }
@@ -131,6 +123,17 @@ fn iommu<'a>(text: &'a str, device: Option<&'a str>) -> Option<Message<'a>> {
         return Some(Message::Strict(has(text, "strict mode")));
     }
     None
+}
+
+/// True for the words of an IOMMU that does not answer. Whoever writes about them does not begin like its driver.
+fn is_unconfirmed(text: &str) -> bool {
+    has(text, "Invalidation Time-out") && !has(text, "cleared")
+        || has(text, "IOTLB_INV_TIMEOUT")
+        || has(text, "Completion-Wait loop timed out")
+        || has(text, "CMD_SYNC timeout")
+        || has(text, "CMDQ timeout")
+        || has(text, "TLB sync timed out")
+        || has(text, "QI flush timeout")
 }
 
 /// The device of VT-d's `Invalidation Time-out Error: SID 300`, its requester ID; 0 is none.
