@@ -141,8 +141,8 @@ impl<'a> Output<'a> {
             return self.whole(text);
         };
         let text = sanitize(text, self.color);
-        // What is wrapped has at least half of the width.
-        let start: String = start.chars().take(columns / 2).collect();
+        // What is wrapped has at least a third of the width.
+        let start: String = start.chars().take(columns * 2 / 3).collect();
         let options = Options::new(columns)
             .subsequent_indent(&start)
             .word_separator(WordSeparator::AsciiSpace)
@@ -235,9 +235,9 @@ mod tests {
         assert_eq!(wrapped(12, "|  ", "aa bb cc dd ee ff gg", false), ["aa bb cc dd", "|  ee ff gg"]);
         let long = wrapped(10, "", &"x".repeat(25), false);
         assert!(long.iter().all(|line| line.len() <= 10) && long.concat() == "x".repeat(25), "{long:?}");
-        // A narrow terminal keeps half of its width for the text.
+        // A narrow terminal keeps a third of its width for the text.
         let narrow = wrapped(10, &" ".repeat(40), "aaaa bbbb cccc", false);
-        assert_eq!(narrow, ["aaaa bbbb", "     cccc"]);
+        assert_eq!(narrow, ["aaaa bbbb", "      cccc"]);
     }
 
     #[test]
