@@ -43,7 +43,7 @@ fn without_options_there_is_one_fault_and_one_preemption_and_unreached_points_ar
 
 #[test]
 fn a_point_that_no_path_reaches_fails_an_exploration_of_all_of_them() {
-    let out = broken(&["--device", "scif", "--faults", "1", "--preemptions", "1"]);
+    let out = broken(&["--device", "scif", "--bound", "non-default=1"]);
     assert!(out.contains("NEVER REACHED  error EIO") && !out.contains("not reached yet"), "{out}");
 }
 
