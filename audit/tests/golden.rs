@@ -156,3 +156,19 @@ fn the_patchs_mail_without_its_line_feeds_is_understood() {
     let audited = fixture("seed/mail.txt");
     audited.violates(&["R5", "R19"]).says(&["376991db4b64", "__iommu_alloc_attrs", "dma_direct_free"]);
 }
+
+#[test]
+fn a_log_inside_what_tools_make_of_it_gets_the_same_verdict() {
+    for name in [
+        "journal.json",
+        "journal-pretty.json",
+        "journal-export.txt",
+        "dmesg.json",
+        "lava.yaml",
+        "mail.eml",
+        "netconsole.txt",
+    ] {
+        let audited = fixture(&format!("wrapped/{name}"));
+        audited.violates(&["R9"]).says(&["0000:00:1f.6 (e1000e)", "0xfd3a4000", "still writes", "1 fault (VT-d)"]);
+    }
+}

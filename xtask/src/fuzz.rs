@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         // What is found is kept in the first folder; the others are only read.
         command.arg(&found);
         if name == "audit" {
-            command.arg(fixtures.join("log")).arg(fixtures.join("seed"));
+            command.args(["log", "seed", "wrapped"].map(|folder| fixtures.join(folder)));
         }
         let status = command.status().map_err(|e| Trouble::Broken(format!("{}: {e}", program.display())))?;
         if !status.success() {
