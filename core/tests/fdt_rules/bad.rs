@@ -140,3 +140,29 @@ fn a_compatible_that_is_not_text_is_reported() {
     assert_eq!(tree.device("d").compatible, ["ok".into()]);
     assert_eq!(tree.notes(), ["/d: compatible: not text"]);
 }
+
+#[test]
+fn references_are_limited() {
+    // Each a different one, so that they cannot be merged.
+    let many = |count: u32| cells(&(0..count).flat_map(|n| [8, n]).collect::<Vec<_>>());
+    let sup = || {
+        let props = [("compatible", text(&["s"])), ("phandle", cells(&[8])), ("interrupt-controller", vec![])];
+        let counts = ["#clock-cells", "#interrupt-cells"].map(|name| (name, cells(&[1])));
+        node("sup", props.into_iter().chain(counts).collect(), vec![])
+    };
+    let tree = Described::of(vec![sup(), dev("d", vec![("clocks", many(1000))])]);
+    assert_eq!(tree.device("d").suppliers.len(), 1000);
+    for property in ["clocks", "interrupts-extended"] {
+        let e = error(&blob(vec![], vec![sup(), dev("d", vec![(property, many(200_000))])]));
+        assert!(matches!(&e, FdtError::TooManyReferences { limit: 131_072, .. }), "{e}");
+        assert!(e.to_string().starts_with(&format!("/d: {property}: more than")), "{e}");
+    }
+    // Those that cannot be met count, too.
+    let dangling = cells(&vec![99; 200_000]);
+    let e = error(&blob(vec![], vec![dev("d", vec![("leds", dangling)])]));
+    assert!(matches!(e, FdtError::TooManyReferences { .. }), "{e}");
+    // Equal ones are one.
+    let equal = cells(&[8, 1].repeat(200_000));
+    let tree = Described::of(vec![sup(), dev("d", vec![("clocks", equal)])]);
+    assert_eq!(tree.device("d").suppliers.len(), 1);
+}

@@ -193,3 +193,35 @@ fn an_interrupt_that_cannot_be_resolved_is_reported() {
     let tree = describe(&blob(vec![], vec![absurd, d]));
     assert_eq!(tree.notes(), ["/d: interrupts: a cell count of 2147483648 is not supported"]);
 }
+
+/// A controller with phandle 2 that maps its line 3 to the GIC's 40, and its line 5 to its own line 6.
+fn mapping_controller(compatible: &str) -> dtoolkit::model::DeviceTreeNode {
+    let map = [3, 1, 0, 40, 4, 5, 2, 6].as_slice();
+    let props = vec![
+        ("compatible", text(&[compatible])),
+        ("phandle", cells(&[2])),
+        ("#interrupt-cells", cells(&[1])),
+        ("#address-cells", cells(&[0])),
+        flag("interrupt-controller"),
+        ("interrupt-map", cells(map)),
+    ];
+    node("pic", props, vec![])
+}
+
+#[test]
+fn a_controllers_own_map_takes_precedence() {
+    let d = |line| dev("d", vec![("interrupts-extended", cells(&[2, line]))]);
+    let of = |compatible, line| Described::of(vec![gic(), mapping_controller(compatible), d(line)]);
+    let tree = of("test,pic", 3);
+    assert_eq!((lines(&tree, "d"), tree.notes()), (vec![(72, Trigger::LevelHigh)], vec![]));
+    let tree = of("test,pic", 5);
+    assert_eq!((tree.suppliers("d"), tree.notes()), (vec!["interrupts-extended -> /pic [6]".into()], vec![]));
+    let tree = of("test,pic", 4);
+    assert_eq!(tree.suppliers("d"), ["interrupts-extended -> /pic [4]"]);
+    assert_eq!(
+        tree.notes(),
+        ["/d: interrupts-extended: the interrupt map of /pic has no entry for it; /pic serves it itself"]
+    );
+    let tree = of("fsl,ls1021a-extirq", 3);
+    assert_eq!(tree.suppliers("d"), ["interrupts-extended -> /pic [3]"], "its map has a format of its own");
+}

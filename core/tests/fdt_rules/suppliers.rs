@@ -174,6 +174,51 @@ fn a_remote_endpoint_links_the_device_of_the_port() {
 }
 
 #[test]
+fn an_endpoint_belongs_to_the_nearest_node_above_it_with_a_compatible() {
+    let end = |own, far| node("ep", vec![("phandle", cells(&[own])), ("remote-endpoint", cells(&[far]))], vec![]);
+    // Deep below the device, under names that say nothing.
+    let deep =
+        node("subdev@0", vec![], vec![node("in-ports", vec![], vec![node("port@0", vec![], vec![end(20, 21)])])]);
+    let funnel = node("funnel", vec![("compatible", text(&["f"]))], vec![deep]);
+    // Right below a device of another device's bus.
+    let chip = node("chip@1", vec![("compatible", text(&["c"]))], vec![node("port", vec![], vec![end(21, 20)])]);
+    let i2c = node("i2c", vec![("compatible", text(&["i"]))], vec![chip]);
+    let off = node("port", vec![("status", text(&["disabled"]))], vec![end(22, 20)]);
+    let quiet = node("quiet", vec![("compatible", text(&["q"]))], vec![off]);
+    let broken = node("broken", vec![("compatible", text(&["b"]))], vec![end(23, 99)]);
+    let tree = Described::of(vec![funnel, i2c, quiet, broken]);
+    assert_eq!(tree.suppliers("funnel"), ["remote-endpoint -> /i2c []"], "the device on the way to the chip");
+    assert!(tree.suppliers("i2c").is_empty(), "the endpoint is the chip's");
+    assert!(tree.suppliers("quiet").is_empty() && tree.suppliers("broken").is_empty());
+    assert_eq!(tree.notes(), ["/broken/ep: remote-endpoint: no node has phandle 0x63"]);
+}
+
+#[test]
+fn equal_references_are_one() {
+    let d = dev("d", vec![("clocks", cells(&[8, 1, 8, 2, 8, 1])), ("resets", cells(&[8, 1]))]);
+    let tree = Described::of(vec![supplier(vec![], vec![]), d]);
+    assert_eq!(tree.suppliers("d"), ["clocks -> /sup [1]", "clocks -> /sup [2]", "resets -> /sup [1]"]);
+}
+
+#[test]
+fn a_supplier_without_a_cell_count_is_noted_and_has_no_cells() {
+    let mute = node("mute", vec![("compatible", text(&["m"])), ("phandle", cells(&[9]))], vec![]);
+    let d = dev("d", vec![("clocks", cells(&[9])), ("msi-parent", cells(&[9]))]);
+    let tree = Described::of(vec![mute, d]);
+    assert_eq!(tree.suppliers("d"), ["clocks -> /mute []", "msi-parent -> /mute []"]);
+    assert_eq!(tree.notes(), ["/d: clocks: /mute has no #clock-cells; read as 0"]);
+}
+
+#[test]
+fn a_supplier_that_belongs_to_a_device_above_the_consumer_is_noted() {
+    let clock = node("clock", vec![("phandle", cells(&[9])), ("#clock-cells", cells(&[0]))], vec![]);
+    let soc = bus("soc", vec![], vec![clock, dev("d", vec![("clocks", cells(&[9]))])]);
+    let tree = Described::of(vec![soc]);
+    assert!(tree.suppliers("soc:d").is_empty());
+    assert_eq!(tree.notes(), ["/soc/d: clocks: /soc/clock belongs to /soc, which the device is below: no link"]);
+}
+
+#[test]
 fn a_gpio_hog_has_no_suppliers() {
     let d = dev("d", vec![("gpio-hog", vec![]), ("gpios", cells(&[5, 0]))]);
     let tree = Described::of(vec![d]);

@@ -10,6 +10,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::endpoint::Endpoints;
 use super::log::Log;
 use super::note::NoteKind;
 use super::region::{self, Region};
@@ -93,6 +94,7 @@ pub(super) fn describe(
     }
     let gics = interrupt::gics(tree, log)?;
     let early = early::nodes(tree);
+    let endpoints = Endpoints::of(tree);
     let mut names = BTreeMap::new();
     let mut found = Vec::new();
     for node in tree.all().filter(|n| kinds[n.0 as usize].is_device()) {
@@ -100,7 +102,8 @@ pub(super) fn describe(
         let interrupts = interrupt::interrupts(tree, log, node)?;
         let mut resources = address::registers(tree, log, node)?;
         resources.extend(interrupt::lines(log, &gics, ids, node, &interrupts));
-        let (suppliers, mut unmet) = Collector::new(tree, log, &owners, ids).suppliers(node, &interrupts)?;
+        let (suppliers, mut unmet) =
+            Collector::new(tree, log, &owners, ids, &endpoints).suppliers(node, &interrupts)?;
         let mut dma = dma::describe(tree, log, node)?;
         let (reserved, lost) = region::of_device(tree, log, regions, node, &dma.ranges);
         dma.reserved = reserved;

@@ -31,6 +31,16 @@ pub enum FdtError {
         /// The node at which the limit is passed.
         node: Arc<str>,
     },
+    /// The devices have more references to suppliers and interrupts than the limit. Equal ones of a device count once.
+    #[error("{node}: {property}: more than {limit} references to suppliers and interrupts in the tree")]
+    TooManyReferences {
+        /// The node at which the limit is passed.
+        node: Arc<str>,
+        /// Its property.
+        property: Arc<str>,
+        /// References that are read.
+        limit: usize,
+    },
     /// Following references takes work out of proportion to the blob.
     #[error("{node}: {property}: resolving it takes too many steps")]
     TooMuchWork {

@@ -33,6 +33,21 @@ const GICS: [&str; 12] = [
     "qcom,msm-qgic2",
 ];
 
+/// Controllers with an `interrupt-map` in a format of their own (`of_irq_imap_abusers`).
+const OWN_MAPS: [&str; 7] = [
+    "CBEA,platform-spider-pic",
+    "sti,platform-spider-pic",
+    "realtek,rtl-intc",
+    "fsl,ls1021a-extirq",
+    "fsl,ls1043a-extirq",
+    "fsl,ls1088a-extirq",
+    "renesas,rza1-irqc",
+];
+
+fn reads_own_map(tree: &Tree<'_>, node: Idx) -> bool {
+    tree.strings(node, "compatible").any(|s| s.is_ok_and(|s| OWN_MAPS.contains(&s)))
+}
+
 /// Flags of a specifier for edge triggers, rising or falling.
 const EDGE: u32 = 0b11;
 
@@ -57,7 +72,10 @@ pub(super) fn interrupts(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Ve
                 Err(e) => Err(e.note(log)),
             };
             match followed {
-                Ok((controller, args)) => found.push(Interrupt { controller, args, property }),
+                Ok((controller, args)) => {
+                    log.add_reference(node, property)?;
+                    found.push(Interrupt { controller, args, property });
+                }
                 Err(e) => {
                     log.note(node, property, e);
                     break;
@@ -83,7 +101,10 @@ pub(super) fn interrupts(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<Ve
         let mut specifiers = value.chunks_exact(cells as usize * 4);
         for specifier in specifiers.by_ref() {
             match follow(tree, log, (node, property), parent, words(specifier).collect())? {
-                Ok((controller, args)) => found.push(Interrupt { controller, args, property }),
+                Ok((controller, args)) => {
+                    log.add_reference(node, property)?;
+                    found.push(Interrupt { controller, args, property });
+                }
                 Err(e) => {
                     log.note(node, property, e);
                     return Ok(found);
@@ -213,10 +234,13 @@ fn follow(
     let mut unit: Vec<u32> = words(tree.prop(who.0, "reg").unwrap_or_default()).take(MAX_ARGS as usize).collect();
     for _ in 0..MAX_HOPS {
         log.spend(who.0, who.1, 1)?;
-        if tree.has(nexus, "interrupt-controller") {
+        // A map takes precedence over the controller that has it (linux-6.12 `drivers/of/irq.c`, `of_irq_parse_raw`).
+        let controller = tree.has(nexus, "interrupt-controller");
+        let map = tree.prop(nexus, "interrupt-map").filter(|_| !controller || !reads_own_map(tree, nexus));
+        if controller && map.is_none() {
             return Ok(Ok((nexus, args)));
         }
-        let Some(map) = tree.prop(nexus, "interrupt-map") else {
+        let Some(map) = map else {
             nexus = match parent(tree, log, who, nexus)? {
                 Ok(parent) => parent,
                 Err(e) => return Ok(Err(e)),
@@ -248,7 +272,17 @@ fn follow(
                 break;
             }
         }
-        let Some(entry) = found else { return Ok(Err(NoteKind::NotMapped(Arc::clone(log.path(nexus))))) };
+        let Some(entry) = found else {
+            let path = Arc::clone(log.path(nexus));
+            if controller {
+                log.note(who.0, who.1, NoteKind::NotMappedOn(path));
+                return Ok(Ok((nexus, args)));
+            }
+            return Ok(Err(NoteKind::NotMapped(path)));
+        };
+        if entry.parent == nexus && controller {
+            return Ok(Ok((nexus, words(entry.args).collect())));
+        }
         nexus = entry.parent;
         unit = words(entry.unit).collect();
         args = words(entry.args).collect();

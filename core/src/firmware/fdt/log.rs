@@ -13,11 +13,16 @@ const STEPS_PER_BYTE: u64 = 8;
 /// Minimum budget, for small blobs.
 const STEPS_AT_LEAST: u64 = 1 << 16;
 
+/// Limit of references to suppliers and interrupts in a tree, without equal ones. The largest tree that Debian ships has a
+/// few thousand.
+const MAX_REFERENCES: usize = 1 << 17;
+
 /// Notes, remaining work budget, and shared strings of one blob.
 pub(super) struct Log {
     notes: Vec<Note>,
     left_out: usize,
     steps: u64,
+    references: usize,
     paths: Vec<Arc<str>>,
     words: BTreeSet<Arc<str>>,
 }
@@ -26,7 +31,7 @@ impl Log {
     /// Log without notes. `paths` are those of all nodes, by index.
     pub(super) fn new(blob_len: usize, paths: Vec<Arc<str>>) -> Self {
         let steps = STEPS_AT_LEAST.saturating_add(STEPS_PER_BYTE.saturating_mul(blob_len as u64));
-        Self { notes: Vec::new(), left_out: 0, steps, paths, words: BTreeSet::new() }
+        Self { notes: Vec::new(), left_out: 0, steps, references: 0, paths, words: BTreeSet::new() }
     }
 
     /// Adds a note about a property of `node`.
@@ -56,6 +61,16 @@ impl Log {
             }
             None => Err(FdtError::TooMuchWork { node: Arc::clone(self.path(node)), property: property.into() }),
         }
+    }
+
+    /// Counts a reference to a supplier or an interrupt that the description will have.
+    pub(super) fn add_reference(&mut self, node: Idx, property: &str) -> Result<(), FdtError> {
+        self.references += 1;
+        if self.references <= MAX_REFERENCES {
+            return Ok(());
+        }
+        let node = Arc::clone(self.path(node));
+        Err(FdtError::TooManyReferences { node, property: property.into(), limit: MAX_REFERENCES })
     }
 
     /// Full path of a node.

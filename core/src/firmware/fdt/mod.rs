@@ -13,6 +13,7 @@ mod description;
 mod devices;
 mod dma;
 mod early;
+mod endpoint;
 mod error;
 mod interrupt;
 mod iommu_map;
@@ -89,7 +90,9 @@ fn enter(tree: &Tree<'_>, log: &Log, nodes: &mut Nodes) -> Vec<NodeId> {
     let mut ids = Vec::with_capacity(tree.len());
     for node in tree.all() {
         let id = nodes.add_firmware(log.path(node));
-        nodes.get_mut(id).enabled = tree.enabled(node);
+        let info = nodes.get_mut(id);
+        info.enabled = tree.enabled(node);
+        info.aliases.clear();
         ids.push(id);
     }
     ids
@@ -126,10 +129,7 @@ fn aliases(tree: &Tree<'_>, log: &mut Log, nodes: &mut Nodes) -> Vec<(Arc<str>, 
                 let alias: Arc<str> = Arc::from(alias);
                 // Linux keeps those that end in a number (`of_alias_scan`).
                 if alias.ends_with(|c: char| c.is_ascii_digit()) {
-                    let known = &mut nodes.get_mut(id).aliases;
-                    if !known.contains(&alias) {
-                        known.push(Arc::clone(&alias));
-                    }
+                    nodes.get_mut(id).aliases.push(Arc::clone(&alias));
                 }
                 found.push((alias, id));
             }

@@ -47,6 +47,15 @@ pub enum NoteKind {
     /// The referenced node does not have the property with the number of its specifier cells.
     #[error("{0} does not say how many cells a reference to it has ({1})")]
     NoCells(Arc<str>, &'static str),
+    /// The referenced node does not have that property. The reference is read as one without specifier cells.
+    #[error("{0} has no {1}; read as 0")]
+    CellsAbsent(Arc<str>, &'static str),
+    /// The supplier is no device, and the device that has it, named second, is above the consumer. There is no link.
+    #[error("{0} belongs to {1}, which the device is below: no link")]
+    SupplierAbove(Arc<str>, Arc<str>),
+    /// The controller's `interrupt-map` has no entry for the interrupt. As on Linux, the controller itself serves it.
+    #[error("the interrupt map of {0} has no entry for it; {0} serves it itself")]
+    NotMappedOn(Arc<str>),
     /// A number of cells outside the supported range.
     #[error("a cell count of {0} is not supported")]
     BadCellCount(u32),

@@ -8,6 +8,7 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::endpoint::Endpoints;
 use super::interrupt::{self, Interrupt};
 use super::log::Log;
 use super::note::NoteKind;
@@ -177,6 +178,9 @@ pub(super) struct Collector<'c, 'a> {
     /// The nearest device at or above each node.
     pub(super) owners: &'c [Option<Idx>],
     pub(super) ids: &'c [NodeId],
+    pub(super) endpoints: &'c Endpoints,
+    /// The references so far: equal ones are one.
+    seen: BTreeSet<(Arc<str>, Idx, Vec<u32>)>,
     unmet: Vec<Unmet>,
 }
 
@@ -186,8 +190,9 @@ impl<'c, 'a> Collector<'c, 'a> {
         log: &'c mut Log,
         owners: &'c [Option<Idx>],
         ids: &'c [NodeId],
+        endpoints: &'c Endpoints,
     ) -> Self {
-        Self { tree, log, owners, ids, unmet: Vec::new() }
+        Self { tree, log, owners, ids, endpoints, seen: BTreeSet::new(), unmet: Vec::new() }
     }
 
     /// The suppliers of `device` in firmware order, and the dependencies that cannot be met; `interrupts` are the
@@ -204,15 +209,15 @@ impl<'c, 'a> Collector<'c, 'a> {
                 "interrupts" | "interrupts-extended" => {
                     for i in interrupts.iter().filter(|i| i.property == property) {
                         let kind = SupplierKind::Interrupt;
-                        self.link(&mut links, (device, property), i.controller, kind, i.args.clone());
+                        self.link(&mut links, (device, property), i.controller, kind, i.args.clone())?;
                     }
                 }
                 "interrupt-map" => {
                     for target in interrupt::map_targets(self.tree, self.log, device)? {
-                        self.link(&mut links, (device, property), target, SupplierKind::Interrupt, Vec::new());
+                        self.link(&mut links, (device, property), target, SupplierKind::Interrupt, Vec::new())?;
                     }
                 }
-                "iommu-map" => self.iommu_map(&mut links, device, value),
+                "iommu-map" => self.iommu_map(&mut links, device, value)?,
                 // A GPIO hog refers to its own controller.
                 "gpio" | "gpios" if self.tree.has(device, "gpio-hog") => {}
                 _ => {
@@ -220,13 +225,14 @@ impl<'c, 'a> Collector<'c, 'a> {
                     for reference in References::new(self.tree, value, cells) {
                         let read = match reference {
                             Ok((target, args)) => {
+                                self.note_missing_cells((device, property), target, cells);
                                 nexus::follow(self.tree, self.log, (device, property), cells, target, args)?
                             }
                             Err(e) => Err(e.note(self.log)),
                         };
                         match read {
-                            Ok((target, args)) => self.link(&mut links, (device, property), target, kind, args),
-                            Err(note) => self.unmet((device, property), kind, note),
+                            Ok((target, args)) => self.link(&mut links, (device, property), target, kind, args)?,
+                            Err(note) => self.unmet((device, property), kind, note)?,
                         }
                     }
                 }
@@ -238,23 +244,36 @@ impl<'c, 'a> Collector<'c, 'a> {
     }
 
     /// Records a dependency of `device` that cannot be met.
-    fn unmet(&mut self, (device, property): (Idx, &str), kind: SupplierKind, note: NoteKind) {
+    fn unmet(&mut self, (device, property): (Idx, &str), kind: SupplierKind, note: NoteKind) -> Result<(), FdtError> {
+        self.log.add_reference(device, property)?;
         let reason = note.to_string().into();
         let property = self.log.word(property);
         self.log.note(device, &property, note);
         self.unmet.push(Unmet { property, kind, reason });
+        Ok(())
+    }
+
+    /// Notes a supplier that does not say how many cells a reference to it has. For an MSI controller that means none.
+    fn note_missing_cells(&mut self, (device, property): (Idx, &str), target: Idx, cells: Cells) {
+        if let Cells::NamedOrNone(name) = cells
+            && name != "#msi-cells"
+            && !self.tree.has(target, name)
+        {
+            let note = NoteKind::CellsAbsent(Arc::clone(self.log.path(target)), name);
+            self.log.note_once(device, property, note);
+        }
     }
 
     /// `iommu-map`: devices behind the bridge need these IOMMUs. The arguments are first requester ID, specifier, and
     /// number of IDs.
-    fn iommu_map(&mut self, links: &mut Vec<Supplier>, device: Idx, value: &[u8]) {
+    fn iommu_map(&mut self, links: &mut Vec<Supplier>, device: Idx, value: &[u8]) -> Result<(), FdtError> {
         for entry in iommu_map::entries(self.tree, value) {
             match entry {
                 Ok(entry) => {
                     if let Some(note) = entry.odd {
                         self.log.note(device, "iommu-map", note);
                     }
-                    self.link(links, (device, "iommu-map"), entry.iommu, SupplierKind::Iommu, entry.args);
+                    self.link(links, (device, "iommu-map"), entry.iommu, SupplierKind::Iommu, entry.args)?;
                 }
                 // It concerns the devices behind the bridge, not the bridge itself, so it is no unmet dependency of it.
                 Err(e) => {
@@ -263,26 +282,19 @@ impl<'c, 'a> Collector<'c, 'a> {
                 }
             }
         }
+        Ok(())
     }
 
     /// The devices at the remote endpoints of `device`'s ports.
     fn remote_endpoints(&mut self, links: &mut Vec<Supplier>, device: Idx) -> Result<(), FdtError> {
-        let tree = self.tree;
-        let named = |node: Idx, name: &'static str| {
-            tree.children(node).filter(move |c| tree.base_name(*c) == name && tree.enabled(*c))
-        };
-        let in_groups = named(device, "ports").flat_map(|group| named(group, "port"));
-        for port in named(device, "port").chain(in_groups) {
-            for endpoint in named(port, "endpoint") {
-                self.log.spend(device, "remote-endpoint", 1)?;
-                let Some(phandle) = tree.u32(endpoint, "remote-endpoint") else { continue };
-                let Some(remote) = tree.phandle(phandle) else {
-                    self.log.note(endpoint, "remote-endpoint", NoteKind::Dangling(phandle));
-                    continue;
-                };
-                if let Some(target) = port_owner(tree, remote) {
-                    self.link(links, (device, "remote-endpoint"), target, SupplierKind::Other, Vec::new());
-                }
+        for (endpoint, phandle) in self.endpoints.of_device(device) {
+            self.log.spend(device, "remote-endpoint", 1)?;
+            let Some(remote) = self.tree.phandle(*phandle) else {
+                self.log.note(*endpoint, "remote-endpoint", NoteKind::Dangling(*phandle));
+                continue;
+            };
+            if let Some(target) = self.endpoints.owner(remote) {
+                self.link(links, (device, "remote-endpoint"), target, SupplierKind::Other, Vec::new())?;
             }
         }
         Ok(())
@@ -296,8 +308,8 @@ impl<'c, 'a> Collector<'c, 'a> {
         links.retain(|s| !later.contains(&s.target));
     }
 
-    /// Adds a link, unless the supplier is disabled, or is the device itself, a descendant or an ancestor of it. A
-    /// disabled power domain or reset line makes the device unusable; with a disabled IOMMU some of its streams would
+    /// Adds a link, unless there is an equal one, or the supplier is disabled, or is the device itself, a descendant or an
+    /// ancestor of it. A disabled power domain or reset line makes the device unusable; with a disabled IOMMU some of its streams would
     /// run untranslated (P10). Disabled clocks are skipped as on Linux (`-ENOENT`): clock controllers list every PHY
     /// that could feed them, also those that a board disables.
     fn link(
@@ -307,27 +319,29 @@ impl<'c, 'a> Collector<'c, 'a> {
         target: Idx,
         kind: SupplierKind,
         args: Vec<u32>,
-    ) {
+    ) -> Result<(), FdtError> {
         if !self.tree.enabled(target) {
             let note = NoteKind::Disabled(Arc::clone(self.log.path(target)));
             match kind {
-                SupplierKind::Power | SupplierKind::Reset => self.unmet((device, property), kind, note),
-                SupplierKind::Iommu if property != "iommu-map" => self.unmet((device, property), kind, note),
+                SupplierKind::Power | SupplierKind::Reset => self.unmet((device, property), kind, note)?,
+                SupplierKind::Iommu if property != "iommu-map" => self.unmet((device, property), kind, note)?,
                 _ => self.log.note(device, property, note),
             }
-            return;
+            return Ok(());
         }
         let owner = self.owners[target.0 as usize].unwrap_or(target);
         if self.tree.contains(device, owner) || self.tree.contains(owner, device) {
-            return;
+            if owner != target && owner != device && self.tree.contains(owner, device) {
+                let path = |node| Arc::clone(self.log.path(node));
+                self.log.note_once(device, property, NoteKind::SupplierAbove(path(target), path(owner)));
+            }
+            return Ok(());
         }
         let property = self.log.word(property);
-        links.push(Supplier { node: id(self.ids, owner), target: id(self.ids, target), kind, property, args });
+        if self.seen.insert((Arc::clone(&property), target, args.clone())) {
+            self.log.add_reference(device, &property)?;
+            links.push(Supplier { node: id(self.ids, owner), target: id(self.ids, target), kind, property, args });
+        }
+        Ok(())
     }
-}
-
-/// The node that has the port of `endpoint` (Linux: `of_graph_get_port_parent`).
-fn port_owner(tree: &Tree<'_>, endpoint: Idx) -> Option<Idx> {
-    let above = tree.parent(tree.parent(endpoint)?)?;
-    if matches!(tree.base_name(above), "ports" | "in-ports" | "out-ports") { tree.parent(above) } else { Some(above) }
 }
