@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bindery_linux::engine::Ended;
@@ -37,12 +37,17 @@ fn a_device_whose_unbind_hangs_is_left_alone_until_it_ends() {
     assert_eq!(run.kernel.state(), before);
 }
 
-/// A helper that does not come back in time.
-fn late(dir: &tempfile::TempDir) -> Host {
+/// A program that does not answer in time.
+fn late_program(dir: &tempfile::TempDir) -> PathBuf {
     let program = dir.path().join("late");
     fs::write(&program, "#!/bin/sh\nexec sleep 2\n").unwrap();
     fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
-    Host::open().unwrap().with_noted_helper(program, vec![dir.path().join("notes")])
+    program
+}
+
+/// A host with a helper that does not come back in time.
+fn late(dir: &tempfile::TempDir) -> Host {
+    Host::open().unwrap().with_noted_helper(late_program(dir), vec![dir.path().join("notes")])
 }
 
 #[test]
@@ -75,7 +80,8 @@ fn a_late_read_is_told_and_not_waited_for() {
 #[test]
 fn one_reader_waits_for_a_device_however_often_it_is_asked() {
     let dir = tempfile::tempdir().unwrap();
-    let host = late(&dir);
+    // Without notes, as where none can be written.
+    let host = Host::open().unwrap().with_helper(late_program(&dir));
     let helper = |path: &str| match host.read_within(path, Duration::from_millis(20)) {
         Err(FaceError::Late { helper: Some(pid), .. }) => pid,
         other => panic!("{path}: {other:?}"),
