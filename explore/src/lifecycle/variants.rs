@@ -1,5 +1,6 @@
 //! Variants of a lifecycle: beginnings and ends of a binding.
 
+use bindery::device::BusKind;
 use bindery::promise::Promise;
 
 use super::Names;
@@ -67,8 +68,14 @@ pub(super) const VARIANTS: &[Variant] = &[
         possible: |names| !names.suppliers.is_empty(),
         ..settled("lifecycle: the supplier is unbound first", supplier_first)
     },
-    settled("lifecycle: passed to a guest that releases it", |play| super::guest::hand_over(play, true)),
-    settled("lifecycle: passed to a guest that does not answer", |play| super::guest::hand_over(play, false)),
+    Variant {
+        possible: can_be_handed_over,
+        ..settled("lifecycle: passed to a guest that releases it", |play| super::guest::hand_over(play, true))
+    },
+    Variant {
+        possible: can_be_handed_over,
+        ..settled("lifecycle: passed to a guest that does not answer", |play| super::guest::hand_over(play, false))
+    },
     Variant { new_fixture: NewFixture::WithUntranslatedPeer, ..settled("lifecycle: group peer", group_peer) },
     settled("lifecycle: invalid requests", super::invalid_requests::all),
     Variant { fresh: true, new_fixture: NewFixture::Always, ..settled("lifecycle: probed in any order", start) },
@@ -83,6 +90,11 @@ pub(super) const VARIANTS: &[Variant] = &[
         ..settled("lifecycle: untranslated group peer", group_peer)
     },
 ];
+
+/// Returns true when the control tree has the device: nobody can write an override for one of which Linux makes none.
+fn can_be_handed_over(names: &Names) -> bool {
+    names.desc.bus != BusKind::Early
+}
 
 /// Binds, uses, and ends by `end`; then recovers, and the next lifecycle must be like the first.
 fn ends<'a>(play: &Play<'a>, end: impl Fn(&Play<'a>) -> Result<Visit, Violation>) -> Result<(), Violation> {
