@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bindery::device::{NodeId, Nodes, Resource};
 use bindery::firmware::fdt::{self, Description};
 
+use super::compare::{self, Compared};
 use super::machine::{drawn, driverless};
 use super::walk;
 use crate::outcome::{Outcome, Trouble};
@@ -23,6 +24,7 @@ pub(super) struct Totals {
     pub(super) others: usize,
     pub(super) suppliers: usize,
     pub(super) notes: usize,
+    pub(super) compared: Compared,
     /// The slowest description, and of which tree.
     pub(super) longest: (Duration, PathBuf),
     /// One line for each check of a tree that failed.
@@ -33,7 +35,7 @@ pub(super) struct Totals {
 type Check = fn(&Path, &Description, &Nodes) -> Result<(), String>;
 
 /// The checks that every tree goes through, in order.
-const CHECKS: [Check; 4] = [accounted, sound, driverless, drawn];
+const CHECKS: [Check; 3] = [sound, driverless, drawn];
 
 /// Describes one tree and checks the description.
 pub(super) fn tree(path: &Path, show_notes: bool, totals: &mut Totals) -> Outcome {
@@ -44,7 +46,8 @@ pub(super) fn tree(path: &Path, show_notes: bool, totals: &mut Totals) -> Outcom
         fdt::describe(&blob, &mut nodes).map(|d| (d, nodes))
     });
     let took = start.elapsed();
-    let mut fail = |what: &str| totals.failures.push(format!("{}: {what}", path.display()));
+    let failures = &mut totals.failures;
+    let mut fail = |what: &str| failures.push(format!("{}: {what}", path.display()));
     let (description, nodes) = match described {
         Ok(Ok(described)) => described,
         Ok(Err(e)) => {
@@ -58,6 +61,11 @@ pub(super) fn tree(path: &Path, show_notes: bool, totals: &mut Totals) -> Outcom
     };
     if took > LIMIT {
         fail(&format!("took {took:?}"));
+    }
+    let text = walk::source(path)?;
+    let read = accounted(&text, &description, &nodes);
+    if let Err(what) = read.and_then(|()| compare::same(&text, &description, &nodes, &mut totals.compared)) {
+        fail(&what);
     }
     for check in CHECKS {
         if let Err(what) = check(path, &description, &nodes) {
@@ -80,14 +88,14 @@ pub(super) fn tree(path: &Path, show_notes: bool, totals: &mut Totals) -> Outcom
 }
 
 /// The nodes are those that the independent reader finds, each in its place.
-fn accounted(path: &Path, description: &Description, nodes: &Nodes) -> Result<(), String> {
-    let expected = walk::count(path).map_err(|e| format!("{e:?}"))?;
+fn accounted(text: &str, description: &Description, nodes: &Nodes) -> Result<(), String> {
+    let expected = walk::sort(text).map_err(|line| format!("dtc wrote {line:?}"))?;
     let devices = description.devices.iter().filter_map(|d| d.node);
-    compare("devices", &expected.devices, devices, nodes)?;
-    compare("other nodes", &expected.others, description.others.iter().map(|o| o.node), nodes)
+    same_nodes("devices", &expected.devices, devices, nodes)?;
+    same_nodes("other nodes", &expected.others, description.others.iter().map(|o| o.node), nodes)
 }
 
-fn compare(
+fn same_nodes(
     what: &str,
     expected: &BTreeMap<String, usize>,
     found: impl Iterator<Item = NodeId>,

@@ -2,49 +2,49 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
-use crate::install::{install, offline};
+use crate::guest::Apt;
+use crate::install::install;
 use crate::outcome::{Outcome, Trouble};
-use crate::tool::{exists, is_root, output, target};
+use crate::tool::{exists, target};
 
-/// The package whose only job is to depend on the newest kernel.
-const META: &str = "linux-image-arm64:arm64";
+/// An architecture whose kernel package of Debian's has device trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Arch {
+    /// 64-bit Arm, Debian 12
+    Arm64,
+    /// 32-bit Arm, Debian 12 (`armmp`)
+    Armhf,
+    /// 64-bit RISC-V, Debian 13
+    Riscv64,
+}
+
+impl Arch {
+    /// Debian's name, the package whose only job is to depend on the newest kernel, and the release that has it.
+    fn debian(self) -> [&'static str; 3] {
+        match self {
+            Self::Arm64 => ["arm64", "linux-image-arm64", "bookworm"],
+            Self::Armhf => ["armhf", "linux-image-armmp", "bookworm"],
+            Self::Riscv64 => ["riscv64", "linux-image-riscv64", "trixie"],
+        }
+    }
+}
 
 /// The directory with Debian's trees. What was fetched before is used again.
-pub(super) fn debian() -> Result<PathBuf, Trouble> {
-    let dir = target().join("dtbs");
-    let trees = dir.join("trees");
+pub(super) fn debian(arch: Arch) -> Result<PathBuf, Trouble> {
+    let [name, meta, release] = arch.debian();
+    let folder = target().join("dtbs").join(name);
+    let trees = folder.join("trees");
     if trees.is_dir() {
         return Ok(trees);
     }
-    if !exists("apt-get") || !exists("dpkg") {
-        return Err(Trouble::Skipped("fetching Debian's device trees needs apt-get and dpkg".into()));
-    }
-    if !is_root() {
-        return Err(Trouble::Skipped(
-            "fetching Debian's device trees needs root, to add the arm64 package list".into(),
-        ));
-    }
-    output(Command::new("dpkg").args(["--add-architecture", "arm64"]))?;
-    update()?;
-    let package = kernel()?;
-    println!("fetching {package}");
-    let failed = |e| Trouble::Broken(format!("{}: {e}", dir.display()));
-    let unpacked = dir.join("unpacked");
-    let _ = fs::remove_dir_all(&unpacked);
-    fs::create_dir_all(&unpacked).map_err(failed)?;
-    let download = ["-q", "-o", "APT::Sandbox::User=root", "download", &package];
-    output(Command::new("apt-get").current_dir(&unpacked).args(download)).map_err(offline)?;
-    let archive = fs::read_dir(&unpacked).map_err(failed)?.filter_map(Result::ok).map(|e| e.path()).next();
-    let archive = archive.ok_or_else(|| Trouble::Broken(format!("apt-get download {package} left no file")))?;
-    output(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&unpacked))?;
-    fs::remove_file(&archive).map_err(failed)?;
+    let apt = Apt::new(folder.join("apt"), name, release);
+    apt.update()?;
+    apt.unpack(&apt.dependency(meta, "linux-image-")?, &trees)?;
     // The trees lie below usr/lib/linux-image-VERSION; the kernel and its modules are not needed.
-    let _ = fs::remove_dir_all(unpacked.join("lib"));
-    let _ = fs::remove_dir_all(unpacked.join("boot"));
-    // Renamed last: a directory of that name is complete.
-    fs::rename(&unpacked, &trees).map_err(failed)?;
+    for unused in ["lib", "boot", "usr/lib/modules"] {
+        let _ = fs::remove_dir_all(trees.join(unused));
+    }
     Ok(trees)
 }
 
@@ -54,19 +54,4 @@ pub(crate) fn compiler() -> Outcome {
         return Ok(());
     }
     install(&["device-tree-compiler"])
-}
-
-fn update() -> Outcome {
-    output(Command::new("apt-get").args(["-q", "-o", "Acquire::Retries=1", "update", "--error-on=any"]))
-        .map(drop)
-        .map_err(offline)
-}
-
-/// The kernel that the meta package stands for today.
-fn kernel() -> Result<String, Trouble> {
-    let depends = output(Command::new("apt-cache").args(["depends", META]))?;
-    let named = depends.lines().filter_map(|l| l.trim().strip_prefix("Depends: "));
-    let mut kernels = named.filter(|p| p.starts_with("linux-image-"));
-    let kernel = kernels.next().ok_or_else(|| Trouble::Broken(format!("{META} depends on no linux-image package")))?;
-    Ok(if kernel.contains(':') { kernel.to_owned() } else { format!("{kernel}:arm64") })
 }

@@ -1,12 +1,15 @@
 //! `cargo xtask dtbs`: real device trees, several hundred of them.
 //!
-//! Debian's kernel package for arm64 carries the trees of every board that it supports. Each one is described, and the
-//! nodes that the description accounts for are compared with those that a reader of another make, `dtc`, shows. A machine
-//! without drivers takes each one in, and `bindery tree` draws it.
+//! Debian's kernel packages for arm64 and 32-bit arm carry the trees of every board that they support. Each one is described,
+//! and nodes, registers, interrupts, DMA windows, coherence and suppliers are compared with what an independent reader finds
+//! in the source that `dtc` makes of it. A machine without drivers takes each one in, and `bindery tree` draws it.
 
 mod check;
+mod compare;
+mod facts;
 mod fetch;
 mod machine;
+mod source;
 mod walk;
 
 use std::path::{Path, PathBuf};
@@ -15,34 +18,56 @@ use std::time::Instant;
 use crate::cargo::Cargo;
 use crate::outcome::{Outcome, Trouble};
 use check::Totals;
+use fetch::Arch;
 pub(crate) use fetch::compiler;
 
 /// Failures that are printed.
 const SHOWN: usize = 20;
 
-#[derive(clap::Args, Default)]
+#[derive(clap::Args)]
 pub(crate) struct Args {
     /// Check the `.dtb` files below this directory instead of Debian's
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Check Debian's trees of these architectures
+    #[arg(long, value_enum, conflicts_with = "dir", default_values_t = [Arch::Arm64, Arch::Armhf])]
+    arch: Vec<Arch>,
     /// Print the notes of each tree, too
     #[arg(long)]
     notes: bool,
 }
 
+impl Default for Args {
+    fn default() -> Self {
+        Self { dir: None, arch: vec![Arch::Arm64, Arch::Armhf], notes: false }
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Outcome {
-    let dir = args.dir.clone().map_or_else(fetch::debian, Ok)?;
     compiler()?;
-    let blobs = blobs(&dir)?;
+    Cargo::new("build --quiet --package bindery-cli").run()?;
+    if let Some(dir) = &args.dir {
+        return all(dir, args.notes);
+    }
+    let mut outcome = Ok(());
+    for arch in &args.arch {
+        let done = fetch::debian(*arch).and_then(|dir| all(&dir, args.notes));
+        outcome = outcome.and(done);
+    }
+    outcome
+}
+
+/// Checks all trees below a directory.
+fn all(dir: &Path, notes: bool) -> Outcome {
+    let blobs = blobs(dir)?;
     if blobs.is_empty() {
         return Err(Trouble::Broken(format!("{}: no .dtb files below", dir.display())));
     }
-    Cargo::new("build --quiet --package bindery-cli").run()?;
     let start = Instant::now();
     let mut totals = Totals::default();
     for path in &blobs {
-        check::tree(path, args.notes, &mut totals)?;
+        check::tree(path, notes, &mut totals)?;
     }
     println!(
         "{} trees, {} devices, {} other nodes, {} suppliers, {} notes, {} errors, {:.1} s (longest {:.1} ms: {})",
@@ -55,6 +80,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
         start.elapsed().as_secs_f64(),
         totals.longest.0.as_secs_f64() * 1e3,
         totals.longest.1.display(),
+    );
+    println!(
+        "compared: {} registers, {} interrupts, {} DMA windows, {} suppliers",
+        totals.compared.registers, totals.compared.interrupts, totals.compared.windows, totals.compared.suppliers
     );
     for failure in totals.failures.iter().take(SHOWN) {
         println!("  {failure}");

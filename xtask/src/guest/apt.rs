@@ -13,7 +13,7 @@ const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// One architecture of one release of Debian, with lists of packages of its own: the host's are left alone, so neither
 /// root nor a change of the host's configuration is needed.
-pub(super) struct Apt {
+pub(crate) struct Apt {
     folder: PathBuf,
     arch: &'static str,
     release: &'static str,
@@ -21,12 +21,12 @@ pub(super) struct Apt {
 
 impl Apt {
     /// Packages for `arch` (Debian's name) from `release`, with lists in `folder`.
-    pub(super) fn new(folder: PathBuf, arch: &'static str, release: &'static str) -> Self {
+    pub(crate) fn new(folder: PathBuf, arch: &'static str, release: &'static str) -> Self {
         Self { folder, arch, release }
     }
 
     /// Fetches the package lists.
-    pub(super) fn update(&self) -> Outcome {
+    pub(crate) fn update(&self) -> Outcome {
         for program in ["apt-get", "apt-cache", "dpkg-deb"] {
             if !exists(program) {
                 return Err(Trouble::Skipped(format!("{program} is not installed: Debian's packages come through it")));
@@ -44,7 +44,7 @@ impl Apt {
     }
 
     /// The package that `meta`, whose only job it is, depends on and whose name begins with `prefix`.
-    pub(super) fn dependency(&self, meta: &str, prefix: &str) -> Result<String, Trouble> {
+    pub(crate) fn dependency(&self, meta: &str, prefix: &str) -> Result<String, Trouble> {
         let depends = output(self.command("apt-cache").args(["depends", meta]))?;
         let mut named = depends.lines().filter_map(|l| l.trim().strip_prefix("Depends: "));
         let found = named.find(|p| p.starts_with(prefix));
@@ -53,7 +53,7 @@ impl Apt {
     }
 
     /// Fetches a package and unpacks it to `to`, which is there only when it is complete.
-    pub(super) fn unpack(&self, package: &str, to: &Path) -> Outcome {
+    pub(crate) fn unpack(&self, package: &str, to: &Path) -> Outcome {
         println!("fetching {package} ({}, {})", self.release, self.arch);
         let draft = to.with_extension("draft");
         let failed = |e| Trouble::Broken(format!("{}: {e}", draft.display()));

@@ -11,6 +11,7 @@ mod suite;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+pub(crate) use apt::Apt;
 pub(crate) use arch::{Arch, Version};
 pub(crate) use fetch::Guest;
 pub(crate) use image::Image;
