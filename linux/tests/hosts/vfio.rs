@@ -85,6 +85,10 @@ fn an_unbind_that_is_under_way_is_told_and_not_joined() {
     take(&given(lines)).refused(4, &["unbind of a device of this driver is under way", "tee (88)", "state D"]);
     let other = "proc 88 tee D; fd 88 3 /sys/bus/pci/drivers/nvme/unbind";
     assert_eq!(take(&given(other)).exit, 0);
+    // The link to the driver is gone already while the kernel waits for the device's holder.
+    let gone = format!("{}; rm $R/$P/driver", lines.replace("tee D", "tee S"));
+    take(&given(&gone))
+        .refused(4, &["unbind of a device of this bus, which may be this one, is under way", "tee (88)"]);
 }
 
 #[test]
