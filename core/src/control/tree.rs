@@ -17,16 +17,16 @@ use crate::machine::Machine;
 /// The control tree of one machine.
 ///
 /// ```
-/// # use std::sync::Arc;
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
 /// use bindery::control::Tree;
 /// use bindery::driver::Errno;
-/// # fn show(machine: &Arc<bindery::machine::Machine>) {
-/// let tree = Tree::new(machine);
+///
+/// # let machine = example::machine();
+/// let tree = Tree::new(&machine);
 /// tree.write("/sys/bus/platform/drivers_autoprobe", "0\n").unwrap();
 /// assert_eq!(tree.read("/sys/bus/platform/drivers_autoprobe").unwrap(), "0\n");
 /// let refused = tree.write("/sys/bus/platform/drivers_probe", "nothing.here").unwrap_err();
 /// assert_eq!(refused.errno, Errno::ENODEV);
-/// # }
 /// ```
 #[derive(Clone)]
 pub struct Tree {

@@ -28,13 +28,17 @@ const LAST_PAGE: u64 = (1 << (52 - PAGE_SHIFT)) - 1;
 /// back to the other.
 ///
 /// ```
-/// use bindery::mem::{PageRequest, PageRun, PhysMemory};
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
+/// use bindery::mem::{PageRequest, PageRun};
 ///
-/// fn two_pages(memory: &PhysMemory) -> Result<PageRun, bindery::mem::OutOfMemory> {
-///     let run = PageRun::alloc(memory.frames(), &PageRequest::new(2))?;
-///     assert_eq!((run.len(), run.allocator()), (8192, "frames"));
-///     Ok(run) // dropping it frees the pages
-/// }
+/// # let machine = example::machine();
+/// let frames = machine.memory().frames();
+/// let run = PageRun::alloc(frames, &PageRequest::new(2))?;
+/// assert_eq!((run.len(), run.allocator(), frames.in_use()), (8192, "frames", 2));
+/// // Dropping the run frees its pages:
+/// drop(run);
+/// assert_eq!(frames.in_use(), 0);
+/// # Ok::<(), bindery::mem::OutOfMemory>(())
 /// ```
 pub struct BuddyAllocator {
     name: &'static str,

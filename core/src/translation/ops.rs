@@ -250,19 +250,65 @@ pub trait Iommu: Send + Sync {
 /// implementer makes sure that they translate nothing any more, and does not free the tables before the hardware has
 /// confirmed that (P2).
 ///
-/// ```
-/// use bindery::addr::{DeviceAddr, PhysAddr};
-/// use bindery::iommu::{Gather, Prot, Translation};
+/// One whose table is a map of 4 KiB pages, and whose hardware caches nothing:
 ///
-/// /// Maps one page, looks it up, unmaps it and waits for the IOTLB to forget it.
-/// fn one_page(domain: &dyn Translation, page: PhysAddr) -> Result<(), Box<dyn std::error::Error>> {
-///     let iova = DeviceAddr(0x1_0000);
-///     domain.map(iova, page, 4096, Prot::READ | Prot::WRITE)?;
-///     assert_eq!(domain.resolve(iova + 8), Some(page + 8));
-///     let mut gather = Gather::new();
-///     domain.unmap(iova, 4096, &mut gather)?;
-///     Ok(domain.flush(&mut gather)?)
+/// ```
+/// use std::collections::BTreeMap;
+/// use std::sync::Mutex;
+///
+/// use bindery::addr::{DeviceAddr, PhysAddr};
+/// use bindery::iommu::{Gather, IommuError, MapError, Prot, Translation};
+///
+/// struct Table(Mutex<BTreeMap<u64, PhysAddr>>);
+///
+/// fn pages(iova: DeviceAddr, len: u64) -> std::ops::Range<u64> {
+///     iova.0 >> 12..(iova.0 + len) >> 12
 /// }
+///
+/// impl Translation for Table {
+///     fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, _: Prot) -> Result<(), MapError> {
+///         let mut table = self.0.lock().unwrap();
+///         if let Some((page, _)) = table.range(pages(iova, len)).next() {
+///             return Err(MapError::Exists(DeviceAddr(page << 12)));
+///         }
+///         table.extend(pages(iova, len).zip((0..).map(|page| phys + (page << 12))));
+///         Ok(())
+///     }
+///
+///     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
+///         let mut table = self.0.lock().unwrap();
+///         if let Some(page) = pages(iova, len).find(|page| !table.contains_key(page)) {
+///             return Err(MapError::Missing(DeviceAddr(page << 12)));
+///         }
+///         table.retain(|page, _| !pages(iova, len).contains(page));
+///         gather.add(iova, len);
+///         Ok(())
+///     }
+///
+///     fn flush(&self, _: &mut Gather) -> Result<(), IommuError> {
+///         // A driver invalidates the gathered range in the IOTLB here, and waits until the hardware confirms it.
+///         Ok(())
+///     }
+///
+///     fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {
+///         self.0.lock().unwrap().get(&(iova.0 >> 12)).map(|page| *page + (iova.0 & 0xfff))
+///     }
+///
+///     fn label(&self) -> String {
+///         "table".into()
+///     }
+/// }
+///
+/// let (table, iova) = (Table(Mutex::default()), DeviceAddr(0x1_0000));
+/// table.map(iova, PhysAddr(0x4000_0000), 8192, Prot::READ | Prot::WRITE)?;
+/// assert_eq!(table.resolve(iova + 4104), Some(PhysAddr(0x4000_1008)));
+/// assert!(table.map(iova + 4096, PhysAddr(0x4800_0000), 4096, Prot::READ).is_err());
+/// let mut gather = Gather::new();
+/// table.unmap(iova, 8192, &mut gather)?;
+/// table.flush(&mut gather)?;
+/// gather.free_tables();
+/// assert_eq!(table.resolve(iova), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Translation: Send + Sync + Any {
     /// Maps `len` bytes at `iova` to `phys`, all or nothing.
