@@ -4,11 +4,17 @@
 //! provide locks, atomics and threads. A lock whose holder panicked stays usable: the core never leaves a guarded value
 //! half-changed across a call that may panic, and a failing test should report its own failure, not a poisoned lock.
 
+mod completion;
 mod nesting;
+mod wait_queue;
+mod waiter;
 mod waiting;
 
+pub use completion::Completion;
 pub use imp::atomic;
 pub use nesting::{Nested, Nesting};
+pub use wait_queue::{Registration, WaitQueue};
+pub use waiter::{EventToken, Waiter};
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
 pub use waiting::current_wait;
 pub(crate) use waiting::{is_scheduled, record_wait};

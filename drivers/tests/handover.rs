@@ -285,7 +285,7 @@ fn a_guests_page_is_quarantined_until_the_hosts_iommu_has_confirmed() {
     // Both machines retry by timers, and the host's clock drives the guest's.
     let until = rig.board.now() + Duration::from_secs(11);
     while rig.board.now() < until {
-        rig.board.wait(until);
+        rig.board.advance(until);
     }
     assert_eq!((guest.machine.quarantine(), rig.machine.quarantine()), (vec![], vec![]), "P4");
     guest.assert_well();
@@ -308,7 +308,7 @@ fn the_hosts_clock_runs_the_timers_of_an_idle_guest() {
     assert_ne!(waiting(), 0, "the unmap of the written buffer is queued");
     let until = rig.board.now() + Duration::from_millis(10);
     while rig.board.now() < until {
-        rig.board.wait(until);
+        rig.board.advance(until);
     }
     assert_eq!(waiting(), 0, "P2");
     guest.assert_well();

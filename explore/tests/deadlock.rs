@@ -10,7 +10,7 @@ use bindery::device::DeviceDesc;
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::machine::Machine;
 use bindery::sync::Mutex;
-use bindery_explore::{Bounded, Operation, boards, scenario};
+use bindery_explore::{Bounded, Operation, Scene, boards, scenario};
 
 /// A driver whose users and whose quiesce take its own lock.
 struct Gpu;
@@ -39,6 +39,12 @@ fn bind_gpu(machine: &Arc<Machine>) {
 }
 
 /// A call takes its lock, and then waits for an unbind that wants the lock.
+/// Lets a millisecond pass: a scheduling point.
+fn pass_time(scene: &Scene) {
+    let millisecond = std::time::Duration::from_millis(1);
+    scene.machine().system_clock().wait_until(millisecond, millisecond, || false);
+}
+
 #[test]
 fn an_operation_that_waits_with_its_lock_held_for_the_unbind_that_wants_the_lock() {
     let report = {
@@ -53,9 +59,7 @@ fn an_operation_that_waits_with_its_lock_held_for_the_unbind_that_wants_the_lock
             if let Some(client) = scene.machine().client::<Gpu>("gpu") {
                 let _ = client.call(|own| {
                     let mut held = own.lock();
-                    let env = scene.machine().env();
-                    let before = env.now();
-                    env.wait(before + std::time::Duration::from_millis(1));
+                    pass_time(scene);
                     // Until the unbind is over, which it never is.
                     while scene.machine().device("gpu").is_some_and(|d| d.phase().to_string() == "quiescing") {
                         bindery::sync::relax();
@@ -98,8 +102,7 @@ fn an_unbind_with_a_lock_held_that_a_call_inside_wants() {
         {
             let _held = own.lock();
             // A scheduling point: the call may start.
-            let env = scene.machine().env();
-            env.wait(env.now() + std::time::Duration::from_millis(1));
+            pass_time(scene);
             let _ = scene.machine().unbind("gpu", "gpu");
         }
         scene.step("unbound")
@@ -130,8 +133,7 @@ fn a_lock_that_all_paths_share() {
         scene.step("bound")?;
         {
             let mut held = own.lock();
-            let env = scene.machine().env();
-            env.wait(env.now() + std::time::Duration::from_millis(1));
+            pass_time(scene);
             *held += 1;
         }
         scene.step("used")

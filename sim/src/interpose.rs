@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use bindery::addr::PhysAddr;
 use bindery::device::DeviceDesc;
-use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Memory};
+use bindery::env::{Env, EnvError, EventToken, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Memory};
 use bindery::event::Event;
 use bindery::iommu::Iommu;
 
@@ -53,8 +53,8 @@ pub trait Interpose: Send + Sync {
     }
 
     /// As [`Env::wait`].
-    fn wait(&self, until: Instant) {
-        self.inner().wait(until);
+    fn wait(&self, token: &EventToken<'_>, until: Instant) {
+        self.inner().wait(token, until);
     }
 
     /// As [`Env::spawn`].
@@ -91,8 +91,8 @@ impl<T: Interpose> Env for Interposed<T> {
         self.0.now()
     }
 
-    fn wait(&self, until: Instant) {
-        self.0.wait(until);
+    fn wait(&self, token: &EventToken<'_>, until: Instant) {
+        self.0.wait(token, until);
     }
 
     fn spawn(&self, job: Job) -> Result<(), Job> {

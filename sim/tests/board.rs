@@ -120,7 +120,7 @@ fn interrupts_are_delivered_in_wait_only_and_a_stuck_line_does_not_stop_time() {
     }
     assert_eq!(b.irqs.sata(), 0, "time passed, but nobody waited");
     let before = b.board.now();
-    b.board.wait(Instant::MAX);
+    b.board.advance(Instant::MAX);
     let once = b.irqs.sata();
     assert!((2..100).contains(&once), "a level line comes again, but not without end: {once}");
     b.sleep_us(500);
@@ -139,14 +139,14 @@ fn interrupts_are_delivered_in_wait_only_and_a_stuck_line_does_not_stop_time() {
 fn a_wait_ends_at_the_next_event_or_at_the_deadline() {
     let b = bench();
     let t0 = b.board.now();
-    b.board.wait(t0 + Duration::from_millis(3));
+    b.board.advance(t0 + Duration::from_millis(3));
     assert_eq!(b.board.now(), t0 + Duration::from_millis(3));
     w(&b.mm, 0x40, 2);
     let set = b.board.now();
-    b.board.wait(Instant::MAX);
+    b.board.advance(Instant::MAX);
     assert_eq!(b.board.now().since(set), Duration::from_micros(2), "the flush ended");
-    b.board.wait(Instant::MAX);
-    b.board.wait(Instant(0));
+    b.board.advance(Instant::MAX);
+    b.board.advance(Instant(0));
     assert_eq!(b.board.now().since(set), Duration::from_micros(2), "nothing to wait for");
 }
 
@@ -208,7 +208,7 @@ fn script(b: &Bench) {
     for lba in 0..20 {
         b.dma(0xffff_f000, lba % 3 == 0, lba, 8);
         for _ in 0..50 {
-            b.board.wait(b.board.now() + Duration::from_micros(7));
+            b.board.advance(b.board.now() + Duration::from_micros(7));
         }
         w(&b.sata, 0x1508, 0);
         b.ata_status();
@@ -265,7 +265,7 @@ fn threads_on_one_board_neither_hang_nor_panic() {
                 for i in 0..2000 {
                     match (t + i) % 5 {
                         0 => w(&b.mm, 0x40, 2),
-                        1 => b.board.wait(b.board.now() + Duration::from_micros(3)),
+                        1 => b.board.advance(b.board.now() + Duration::from_micros(3)),
                         2 => drop(b.board.translate(0, 2, i * 4096, true)),
                         3 => b.put64(DATA + i * 8, i),
                         _ => {

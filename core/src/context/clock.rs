@@ -1,53 +1,90 @@
-//! Clock of a machine.
+//! Clock of a machine, and waits.
 
 use alloc::sync::Arc;
 use core::fmt;
+use core::task::Waker;
 use core::time::Duration;
 
 use super::Context;
 use crate::env::Env;
+use crate::sync::{Completion, WaitQueue, Waiter};
 use crate::time::Instant;
 
 /// Clock of a machine. Clones read the same clock, and may be kept indefinitely: services that a driver provides to its
 /// consumers outlive a borrow of the binding.
 #[derive(Clone)]
-pub struct SystemClock(Arc<dyn Env>);
+pub struct SystemClock {
+    env: Arc<dyn Env>,
+    events: Arc<WaitQueue>,
+}
 
 impl Context {
     /// The machine's clock.
     pub fn system_clock(&self) -> SystemClock {
-        SystemClock(Arc::clone(&self.env))
+        SystemClock { env: Arc::clone(&self.env), events: Arc::clone(&self.events) }
+    }
+
+    /// As [`SystemClock::wait_on`].
+    pub(crate) fn wait_on(&self, queue: &WaitQueue, timeout: Duration, done: impl FnMut() -> bool) -> bool {
+        wait_on(&*self.env, queue, timeout, None, done)
     }
 }
 
 impl SystemClock {
     /// Monotonic time since the machine started.
     pub fn now(&self) -> Instant {
-        self.0.now()
+        self.env.now()
     }
 
-    /// Lets time pass until something happens or until `until`, whichever is first. May return spuriously. As with
-    /// [`wait_until`](Self::wait_until), the caller may hold device locks, but no other lock.
-    pub fn wait(&self, until: Instant) {
-        self.0.wait(until);
+    /// Waits until `done` returns true, for at most `timeout`; checks it whenever `queue` is woken. Returns the last
+    /// result of `done`. No wake-up is lost: one that comes after a check ends the wait that follows it.
+    ///
+    /// Interrupts may be delivered meanwhile, so the caller may hold device locks, but no other lock.
+    pub fn wait_on(&self, queue: &WaitQueue, timeout: Duration, done: impl FnMut() -> bool) -> bool {
+        wait_on(&*self.env, queue, timeout, None, done)
     }
 
-    /// Waits until `done` returns true, for at most `timeout`; polls whenever something happens, and at least every `poll`.
-    /// Returns the last result of `done`. Interrupts may be delivered meanwhile, so the caller may hold device locks, but no
-    /// other lock.
-    pub fn wait_until(&self, timeout: Duration, poll: Duration, mut done: impl FnMut() -> bool) -> bool {
-        let deadline = self.now() + timeout;
-        loop {
-            // The clock is read before `done`: after a long delay the condition is still checked once past the deadline.
-            let now = self.now();
-            if done() {
-                return true;
-            }
-            if now >= deadline {
-                return false;
-            }
-            self.0.wait(deadline.min(now + poll));
+    /// Waits for `completion`, for at most `timeout`. Returns true when it has taken one. The caller may hold device
+    /// locks, but no other lock.
+    pub fn wait_for(&self, completion: &Completion, timeout: Duration) -> bool {
+        let taken = self.wait_on(&completion.queue, timeout, || completion.try_wait());
+        if !taken {
+            completion.pass_on();
         }
+        taken
+    }
+
+    /// Waits until `done` returns true, for at most `timeout`; checks it after each interrupt of the machine, and at
+    /// least every `poll`. Returns the last result of `done`. Interrupts may be delivered meanwhile, so the caller may
+    /// hold device locks, but no other lock.
+    pub fn wait_until(&self, timeout: Duration, poll: Duration, done: impl FnMut() -> bool) -> bool {
+        wait_on(&*self.env, &self.events, timeout, Some(poll), done)
+    }
+}
+
+/// Waits until `done` returns true or `timeout` has passed.
+fn wait_on(
+    env: &dyn Env,
+    queue: &WaitQueue,
+    timeout: Duration,
+    poll: Option<Duration>,
+    mut done: impl FnMut() -> bool,
+) -> bool {
+    let deadline = env.now() + timeout;
+    let waiter = Waiter::of_this_thread();
+    let registration = queue.register(Waker::from(Arc::clone(&waiter)));
+    loop {
+        registration.arm(None);
+        // The token is taken before the check, so that a wake-up after the check ends the wait. The clock is read before
+        // the check, too: after a long delay the condition is still checked once past the deadline.
+        let (token, now) = (waiter.token(), env.now());
+        if done() {
+            return true;
+        }
+        if now >= deadline {
+            return false;
+        }
+        env.wait(&token, poll.map_or(deadline, |poll| deadline.min(now + poll)));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::env::Env;
 use crate::event::{Event, EventKind};
 use crate::instrument::{CoveragePoint, FaultPoint, Instrument};
 use crate::promise::Promises;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, WaitQueue};
 pub use clock::SystemClock;
 pub(crate) use waits::Awaited;
 
@@ -20,6 +20,8 @@ pub struct Context {
     pub(crate) instrument: Option<Arc<dyn Instrument>>,
     pub(crate) promises: Promises,
     waits: waits::LongWaits,
+    /// Waits that end with any interrupt or timer of the machine.
+    events: Arc<WaitQueue>,
     /// Number of the last event. Held while an event is emitted, so that numbers follow the order of emission.
     last_event: Mutex<u64>,
 }
@@ -31,6 +33,7 @@ impl Context {
             instrument,
             promises: Promises::default(),
             waits: waits::LongWaits::default(),
+            events: Arc::default(),
             last_event: Mutex::new(0),
         }
     }
@@ -53,6 +56,11 @@ impl Context {
     /// Counts of checks of each promise, and the violations found.
     pub fn promises(&self) -> &Promises {
         &self.promises
+    }
+
+    /// Ends the waits of [`SystemClock::wait_until`], so that they check their conditions.
+    pub(crate) fn event_happened(&self) {
+        self.events.wake_all();
     }
 
     /// Emits an event. `kind` is called only when events are recorded.

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::Context;
 use crate::event::EventKind;
-use crate::sync::{self, Mutex, record_wait};
+use crate::sync::{self, Mutex, Waiter, record_wait};
 use crate::time::Instant;
 
 /// Time after which a wait is reported, and again whenever it has lasted twice as long.
@@ -76,6 +76,7 @@ impl Context {
         let _waits =
             record_wait(|| format!("{device} waits until its users are out: {}", describe(&who(), begun).join("; ")));
         let listed = self.waits.begin(&name, who());
+        let waiter = Waiter::of_this_thread();
         let (mut spins, mut after) = (0, REPORT_AFTER);
         while !over() {
             // Under a scheduler a yield is enough: it runs the user that is waited for.
@@ -84,7 +85,7 @@ impl Context {
                 sync::relax();
             } else {
                 sync::pause();
-                env.wait((begun + after).min(env.now() + POLL));
+                env.wait(&waiter.token(), (begun + after).min(env.now() + POLL));
                 listed.update(who());
             }
             let waited = env.now().since(begun);

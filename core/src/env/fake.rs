@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 use alloc::sync::{Arc, Weak};
 
-use super::{Env, EnvError, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, RamUse, Width};
+use super::{Env, EnvError, EventToken, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, RamUse, Width};
 use crate::addr::PhysAddr;
 use crate::event::Event;
 #[cfg(not(loom))]
@@ -76,6 +76,11 @@ impl FakeEnv {
         }
     }
 
+    /// Lets time pass to `until`.
+    pub(crate) fn advance(&self, until: Instant) {
+        self.wait(&crate::sync::Waiter::of_this_thread().token(), until);
+    }
+
     /// Kinds of the events about `device`, in order.
     pub(crate) fn event_kinds(&self, device: &str) -> Vec<EventKind> {
         let events = self.events.lock().unwrap();
@@ -136,7 +141,10 @@ impl Env for FakeEnv {
         Instant(*self.now.lock().unwrap())
     }
 
-    fn wait(&self, until: Instant) {
+    fn wait(&self, token: &EventToken<'_>, until: Instant) {
+        if token.is_past() {
+            return;
+        }
         // Timers of the sink that expire before `until` run at their deadlines.
         let sink = self.sink.lock().unwrap().clone().and_then(|s| s.upgrade());
         while let Some(at) = sink.as_ref().and_then(|s| s.next_deadline()).filter(|at| *at <= until) {

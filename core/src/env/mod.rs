@@ -10,7 +10,7 @@ mod irq;
 
 pub use crate::description::{IrqLine, Trigger};
 pub use crate::mem::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
-pub use crate::sync::Job;
+pub use crate::sync::{EventToken, Job};
 pub use crate::time::Instant;
 pub use io::{Io, IoError, Width};
 pub use irq::{IrqControl, IrqSink};
@@ -69,10 +69,14 @@ pub trait Env: Send + Sync {
     /// Monotonic time since the machine started.
     fn now(&self) -> Instant;
 
-    /// Lets time pass until something happens (an interrupt was delivered, a device moved) or until `until`, whichever
-    /// is first. May return early for no reason; callers loop over their own condition. The receiver of interrupts may
-    /// have a [deadline](IrqSink::next_deadline) before `until`: it is kept.
-    fn wait(&self, until: Instant);
+    /// Lets time pass until `token` [is past](EventToken::is_past) or until `until`, whichever is first; returns at once
+    /// when the token is past already. The caller took the token and then checked its condition, so a wake-up that comes
+    /// in between must not be slept through: a bare-metal target masks interrupts, checks the token, and waits for an
+    /// interrupt with them masked (`wfi`); one on a host's threads calls `EventToken::park`.
+    ///
+    /// May return early for no reason. The receiver of interrupts may have a [deadline](IrqSink::next_deadline) before
+    /// `until`: it is kept.
+    fn wait(&self, token: &EventToken<'_>, until: Instant);
 
     /// Runs `job` soon, on a thread that holds no locks. With the feature `std` the default starts a thread.
     ///

@@ -67,7 +67,7 @@ impl IrqTable {
         {
             self.with(machine, route.key, |line| line.mask(route));
             // After the mask: a waiting thread that takes the flag finds the line masked.
-            route.fired.store(true, crate::sync::atomic::Ordering::Release);
+            route.fire();
         }
     }
 

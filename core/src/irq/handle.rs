@@ -71,26 +71,15 @@ impl Irq<'_> {
     ///
     /// [`TimedOut`] when no interrupt arrived.
     pub fn wait(&self, timeout: Duration) -> Result<(), TimedOut> {
-        let machine = &*self.machine;
-        let env = machine.env();
-        let deadline = env.now() + timeout;
+        let (machine, fired) = (&*self.machine, &self.route.fired);
         let waiting = Waiting::begin(machine, &self.route);
-        loop {
-            // The clock is read before the flag, so that a wait that was preempted for long checks the flag once more
-            // before it times out.
-            let late = env.now() >= deadline;
-            if self.route.fired.swap(false, Ordering::AcqRel) {
-                return Ok(());
-            }
-            if late {
-                break;
-            }
-            env.wait(deadline);
+        if machine.wait_on(&self.route.waiters, timeout, || fired.swap(false, Ordering::AcqRel)) {
+            return Ok(());
         }
         // A request may have arrived between the last check and the end of the wait, and holds the line for this
         // thread: check once more.
         drop(waiting);
-        if self.route.fired.swap(false, Ordering::AcqRel) { Ok(()) } else { Err(TimedOut(timeout)) }
+        if fired.swap(false, Ordering::AcqRel) { Ok(()) } else { Err(TimedOut(timeout)) }
     }
 
     /// Unmasks the line for this user, also after

@@ -206,7 +206,7 @@ impl Line {
                 _ => {}
             }
             if !matches!(result, HandlerResult::Handled | HandlerResult::None) {
-                user.route.fired.store(true, Ordering::Release);
+                user.route.fire();
             }
         }
         if served || absent {

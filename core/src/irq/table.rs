@@ -12,8 +12,8 @@ use crate::binding::ResourceError;
 use crate::claim::{Claim, Conflict, Mode};
 use crate::device::{Device, NodeId};
 use crate::env::{EnvError, Instant, IrqControl, IrqLine, Trigger};
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, WaitQueue};
 use crate::system::System;
 
 /// Key of a line: its controller, `None` for the machine's own, and its number there.
@@ -29,11 +29,19 @@ pub(crate) struct Route {
     /// A request is pending for a wait. Set with release and the table locked, taken with acquire by the waiting
     /// thread.
     pub(super) fired: AtomicBool,
+    /// Threads in [`Irq::wait`](super::Irq::wait).
+    pub(super) waiters: WaitQueue,
 }
 
 impl Route {
     pub(crate) fn new(key: LineKey, index: usize, device: Arc<Device>, claim: Arc<Claim>) -> Arc<Self> {
-        Arc::new(Self { key, index, device, claim, fired: AtomicBool::new(false) })
+        Arc::new(Self { key, index, device, claim, fired: AtomicBool::new(false), waiters: WaitQueue::new() })
+    }
+
+    /// Reports a request to the threads that wait for it.
+    pub(super) fn fire(&self) {
+        self.fired.store(true, Ordering::Release);
+        self.waiters.wake_all();
     }
 
     pub(super) fn is_of(&self, device: &Device) -> bool {

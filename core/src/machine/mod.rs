@@ -170,6 +170,7 @@ impl IrqSink for Machine {
     fn interrupt(&self, line: IrqLine) {
         let inside = self.enter();
         self.irqs().deliver(self, (None, line.0));
+        self.event_happened();
         self.interrupt_ended(inside);
     }
 
@@ -179,6 +180,7 @@ impl IrqSink for Machine {
 
     fn timer(&self) {
         self.run_timers();
+        self.event_happened();
     }
 }
 

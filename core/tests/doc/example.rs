@@ -8,7 +8,7 @@ use bindery::binding::Bound;
 use bindery::device::{DeviceDesc, Resource, Supplier, SupplierKind};
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::{
-    Barrier, CacheOp, Caching, Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Memory, RamRange, RamUse,
+    Barrier, CacheOp, Caching, Env, EnvError, EventToken, Instant, Io, IrqControl, IrqLine, IrqSink, Memory, RamRange, RamUse,
     Trigger,
 };
 use bindery::event::Event;
@@ -79,7 +79,7 @@ impl Env for ExampleEnv {
     }
 
     // The device requests an interrupt during each wait.
-    fn wait(&self, until: Instant) {
+    fn wait(&self, _: &EventToken<'_>, until: Instant) {
         *self.now.lock().unwrap() = until;
         let sink = self.sink.lock().unwrap().as_ref().and_then(Weak::upgrade);
         let enabled = *self.enabled.lock().unwrap();

@@ -140,7 +140,8 @@ impl Driver for Vfio {
                 turns += 1;
                 pause();
             } else if !late {
-                clock.wait(deadline.min(clock.now() + POLL));
+                let left = deadline.since(clock.now());
+                clock.wait_until(left.min(POLL), POLL, || !(device.shared.is_open() || user.is_busy()));
             }
         }
         if device.shared.is_open() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bindery::env::{Env, Instant};
+use bindery::env::{Env, EventToken, Instant};
 use bindery::machine::{Handle, Machine, Policy};
 use bindery::sync::Mutex;
 use bindery_sim::board::Board;
@@ -47,12 +47,12 @@ impl Interpose for Hook {
     fn inner(&self) -> &dyn Env {
         &*self.board
     }
-    fn wait(&self, until: Instant) {
+    fn wait(&self, token: &EventToken<'_>, until: Instant) {
         let act = self.on_wait.lock().take();
         if let Some(mut act) = act {
             act();
             self.on_wait.lock().get_or_insert(act);
         }
-        self.board.wait(until);
+        self.board.wait(token, until);
     }
 }

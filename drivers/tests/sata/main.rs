@@ -11,6 +11,7 @@ mod io;
 mod iommu;
 mod lifecycle;
 mod steps;
+mod wake_ups;
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bindery::addr::PhysAddr;
 use bindery::device::NodeId;
-use bindery::env::{Env, Instant, Job};
+use bindery::env::{Env, EventToken, Instant, Job};
 use bindery::instrument::{CoveragePoint, FaultPoint, Instrument};
 use bindery_sim::board::Board;
 use bindery_sim::interpose::Interpose;
@@ -37,11 +37,11 @@ impl Interpose for InstrumentedEnv {
         &*self.board
     }
 
-    fn wait(&self, until: Instant) {
+    fn wait(&self, token: &EventToken<'_>, until: Instant) {
         if let Some(hooks) = self.hooks() {
             hooks.on_wait();
         }
-        self.board.wait(until);
+        self.board.wait(token, until);
     }
 
     /// The job runs as a thread of the scheduler, so that an execution stays repeatable; without hooks it is done when the

@@ -9,6 +9,7 @@ use bindery::device::{Device, NodeId};
 use bindery::firmware::fdt::FdtError;
 use bindery::machine::{Handle, Machine};
 use bindery::promise::Promise;
+use bindery::sync::Waiter;
 use bindery_sim::board::Board;
 use bindery_sim::interpose::Interpose;
 
@@ -86,7 +87,7 @@ impl Fixture {
             if self.env.now() >= until {
                 break;
             }
-            self.env.wait(until);
+            Interpose::wait(&*self.env, &Waiter::of_this_thread().token(), until);
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bindery::env::{Env, Instant};
+use bindery::env::{Env, EventToken, Instant};
 use bindery::machine::{Machine, Policy};
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::board::Board;
@@ -29,14 +29,14 @@ impl Interpose for Late {
     fn now(&self) -> Instant {
         Instant(self.0.now().0.saturating_add(self.offset()))
     }
-    fn wait(&self, until: Instant) {
+    fn wait(&self, token: &EventToken<'_>, until: Instant) {
         // A deadline beyond the end is the end.
         let under = if until == Instant::MAX {
             self.0.now() + Duration::from_millis(1)
         } else {
             Instant(until.0 - self.offset())
         };
-        self.0.wait(under);
+        self.0.wait(token, under);
     }
 }
 

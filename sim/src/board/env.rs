@@ -5,11 +5,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bindery::addr::PhysAddr;
-use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Memory};
+use bindery::env::{Env, EnvError, EventToken, Instant, Io, IrqControl, IrqLine, IrqSink, Memory};
 use bindery::event::Event;
 use bindery::instrument::{FaultPoint, Instrument};
-use bindery::sync::relax;
 use bindery::sync::thread::{self, ThreadId};
+use bindery::sync::{Waiter, relax};
 
 use super::window::Window;
 use super::{Board, Inner};
@@ -24,6 +24,14 @@ const OWNED: &[&str] = &["arm,gic-400"];
 const ROUNDS: usize = 8;
 /// Most threads that are assigned to CPUs in their order of arrival.
 const THREADS: usize = 256;
+
+impl Board {
+    /// Lets time pass to the next event, or to `until` if there is none before, as a thread does that waits for nothing
+    /// in particular.
+    pub fn advance(&self, until: Instant) {
+        self.wait(&Waiter::of_this_thread().token(), until);
+    }
+}
 
 impl Env for Board {
     fn memory(&self) -> Arc<dyn Memory> {
@@ -63,15 +71,22 @@ impl Env for Board {
         Instant(self.inner.now.load(Ordering::Acquire))
     }
 
-    fn wait(&self, until: Instant) {
+    fn wait(&self, token: &EventToken<'_>, until: Instant) {
         self.inner.state.lock().run_due();
-        if self.inner.deliver() > 0 || self.inner.run_timer() {
+        if token.is_past() || self.inner.deliver() > 0 || self.inner.run_timer() {
             return;
         }
-        let deadline = self.inner.sink().and_then(|sink| sink.next_deadline());
+        let sink = self.inner.sink();
+        let deadline = sink.as_ref().and_then(|sink| sink.next_deadline());
         let until = deadline.map_or(until, |at| at.min(until));
         {
             let mut state = self.inner.state.lock();
+            // Another thread may have delivered an interrupt since the check above, or a device may have requested one:
+            // time must not advance past what the caller waits for. A delivery is visible in one of the three from its
+            // beginning to its end.
+            if token.is_past() || (sink.is_some() && state.intc.next_pending(0).is_some()) {
+                return;
+            }
             match state.clock.next_due() {
                 Some(at) if at <= until.0 => {
                     state.clock.advance_to(at);

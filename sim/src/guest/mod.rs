@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use bindery::addr::{PAGE_SIZE, PhysAddr};
 use bindery::device::{DeviceDesc, Resource};
 use bindery::dma::{DmaError, DmaMemory};
-use bindery::env::{Env, EnvError, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Memory};
+use bindery::env::{Env, EnvError, EventToken, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Memory};
 use bindery::event::Event;
 use bindery::instrument::{CoveragePoint, FaultPoint, Instrument};
 use bindery::iommu::Iommu;
@@ -214,9 +214,9 @@ impl Env for GuestEnv {
         self.host.now()
     }
 
-    fn wait(&self, until: Instant) {
-        if !self.deliver() {
-            self.host.wait(until);
+    fn wait(&self, token: &EventToken<'_>, until: Instant) {
+        if !token.is_past() && !self.deliver() {
+            self.host.wait(token, until);
             self.deliver();
         }
     }

@@ -100,7 +100,7 @@ impl Bench {
     pub fn sleep(&self, time: Duration) {
         let until = self.board.now() + time;
         while self.board.now() < until {
-            self.board.wait(until);
+            self.board.advance(until);
         }
     }
 

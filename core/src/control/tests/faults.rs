@@ -148,7 +148,7 @@ impl Fixture {
             let report =
                 |dev: &Bound<'_>| drop(dev.iommu_provider().report_fault(&translation, addr, true, "no translation"));
             self.machine.client::<WallDriver>("wall").unwrap().call(report).unwrap();
-            crate::env::Env::wait(&*self.env, crate::env::Env::now(&*self.env) + pause);
+            self.env.advance(crate::env::Env::now(&*self.env) + pause);
         }
     }
 

@@ -49,7 +49,7 @@ impl Fixture {
     }
 
     fn sleep(&self, nanoseconds: u64) {
-        self.board.env.wait(Instant(self.board.env.now().0 + nanoseconds));
+        self.board.env.advance(Instant(self.board.env.now().0 + nanoseconds));
     }
 }
 

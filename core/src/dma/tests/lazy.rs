@@ -27,7 +27,7 @@ fn pages_and_addresses_are_freed_by_the_flush() {
         drop(buffer);
         assert_eq!(dev.state.system().memory().frames().in_use(), frames + 1, "the page is still pinned");
         // The next call, 10 ms later, flushes.
-        env.wait(Instant(env.now().0 + 10_000_000));
+        env.advance(Instant(env.now().0 + 10_000_000));
         let other = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
         assert_eq!(mmu.state.lock().unwrap().flushes, flushes + 1);
         assert_eq!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), other.device_addr() == addr);
@@ -95,9 +95,9 @@ fn the_queue_of_an_idle_device_is_flushed_after_ten_milliseconds() {
         let mapped = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
         let addr = mapped.device_addr();
         drop(mapped.unmap()?);
-        env.wait(Instant(env.now().0 + 9_999_999));
+        env.advance(Instant(env.now().0 + 9_999_999));
         assert!(mmu.state.lock().unwrap().dma_reachable(addr).is_some(), "not before 10 ms");
-        env.wait(Instant(env.now().0 + 1));
+        env.advance(Instant(env.now().0 + 1));
         assert_eq!(mmu.state.lock().unwrap().dma_reachable(addr), None, "P2");
         assert_eq!(dev.state.system().memory().frames().in_use(), frames);
         Ok(Vec::new())
@@ -151,7 +151,7 @@ fn unconfirmed_memory_is_quarantined_and_not_mapped_again_until_confirmed() {
         let held = dev.dma().map(dev.dma().buffer(8192)?, Direction::ToDevice)?.unmap()?;
         drop(dropped);
         mmu.state.lock().unwrap().unresponsive = true;
-        env.wait(Instant(env.now().0 + 10_000_000));
+        env.advance(Instant(env.now().0 + 10_000_000));
         assert_eq!(
             dev.state.system().quarantine_table().list().len(),
             2,
@@ -162,13 +162,13 @@ fn unconfirmed_memory_is_quarantined_and_not_mapped_again_until_confirmed() {
         assert_eq!(refused.error, DmaError::Quarantined(4096 + 8192));
         assert!(matches!(dev.dma().buffer(1), Err(DmaError::Quarantined(_))), "P11: bounded");
         // The machine retries the flush by itself, with increasing delays.
-        env.wait(Instant(env.now().0 + 10_000_000));
+        env.advance(Instant(env.now().0 + 10_000_000));
         let flushes = mmu.state.lock().unwrap().flushes;
-        env.wait(Instant(env.now().0 + 1_000_000_000));
+        env.advance(Instant(env.now().0 + 1_000_000_000));
         let asked = mmu.state.lock().unwrap().flushes - flushes;
         assert!((3..10).contains(&asked), "{asked} in a second");
         mmu.state.lock().unwrap().unresponsive = false;
-        env.wait(Instant(env.now().0 + 10_000_000_000));
+        env.advance(Instant(env.now().0 + 10_000_000_000));
         assert_eq!((dev.state.system().quarantine_table().list().len(), iova_pages(dev)), (0, 0), "P4");
         let mapped = dev.dma().map(refused.returned, Direction::ToDevice)?;
         Ok(Vec::from([Box::new(mapped) as _]))

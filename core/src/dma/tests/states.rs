@@ -105,7 +105,7 @@ fn a_queued_page_is_freed_by_the_flush_which_users_of_the_page_request() {
         assert_eq!(flushes(), asked + 2);
         // The timer flushes, too.
         drop((buffer, queued()?));
-        env.wait(Instant(env.now().0 + 10_000_000));
+        env.advance(Instant(env.now().0 + 10_000_000));
         assert_eq!((in_use(machine), flushes()), (before, asked + 3));
         Ok(Vec::new())
     });
@@ -194,7 +194,7 @@ fn a_page_that_is_still_in_the_table_has_no_owner_until_the_translation_is_off()
             Ok(Vec::new())
         }));
         board.unbind();
-        board.env.wait(Instant(board.env.now().0 + 20_000_000_000));
+        board.env.advance(Instant(board.env.now().0 + 20_000_000_000));
         assert_eq!(in_use(&board.machine), (0, 0), "P4: the translation is off, and the hardware has confirmed it");
         assert_eq!(board.machine.promises().broken(), []);
     }

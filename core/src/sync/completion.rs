@@ -1,0 +1,123 @@
+//! Completions: events that happen once, or a counted number of times.
+
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use super::atomic::{AtomicU32, Ordering};
+use super::wait_queue::{Registration, WaitQueue};
+
+/// Count from which on a completion stays complete.
+const ALL: u32 = u32::MAX;
+
+/// Event that one side completes, an interrupt handler for example, and that others wait for (Linux:
+/// `struct completion`).
+///
+/// Each [`complete`](Self::complete) ends one wait, now or later; [`complete_all`](Self::complete_all) all of them. A
+/// thread waits with [`SystemClock::wait_for`](crate::machine::SystemClock::wait_for), a task with [`wait`](Self::wait).
+///
+/// ```
+/// use bindery::sync::Completion;
+/// use std::pin::pin;
+/// use std::task::{Context, Poll, Waker};
+///
+/// let done = Completion::new();
+/// let mut task = Context::from_waker(Waker::noop());
+/// let mut wait = pin!(done.wait());
+/// assert_eq!(wait.as_mut().poll(&mut task), Poll::Pending);
+/// done.complete();
+/// assert_eq!(wait.as_mut().poll(&mut task), Poll::Ready(()));
+/// assert!(!done.try_wait(), "one wait was completed");
+/// ```
+#[derive(Debug, Default)]
+pub struct Completion {
+    /// Completions that no wait has taken yet.
+    done: AtomicU32,
+    pub(crate) queue: WaitQueue,
+}
+
+impl Completion {
+    /// A completion that nobody has completed.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self { done: AtomicU32::new(0), queue: WaitQueue::new() }
+    }
+
+    /// A completion that nobody has completed.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Completes it for one wait. Callable from an interrupt handler.
+    pub fn complete(&self) {
+        // Release: whoever takes it sees what was done before. Saturates: then it stays complete.
+        let more = |done: u32| Some(done.saturating_add(1));
+        let _ = self.done.fetch_update(Ordering::Release, Ordering::Relaxed, more);
+        self.queue.wake_one();
+    }
+
+    /// Completes it for all waits, also for those to come, until [`reset`](Self::reset). Callable from an interrupt
+    /// handler.
+    pub fn complete_all(&self) {
+        self.done.store(ALL, Ordering::Release);
+        self.queue.wake_all();
+    }
+
+    /// Forgets completions that no wait has taken.
+    pub fn reset(&self) {
+        self.done.store(0, Ordering::Relaxed);
+    }
+
+    /// Takes one completion if there is one.
+    pub fn try_wait(&self) -> bool {
+        let take = |done: u32| (done > 0).then(|| if done == ALL { ALL } else { done - 1 });
+        // Acquire: pairs with the Release of the completing side.
+        self.done.fetch_update(Ordering::Acquire, Ordering::Relaxed, take).is_ok()
+    }
+
+    /// Passes a wake-up on that its waiter did not take.
+    pub(crate) fn pass_on(&self) {
+        if self.done.load(Ordering::Relaxed) > 0 {
+            self.queue.wake_one();
+        }
+    }
+
+    /// Future that waits for the completion.
+    pub fn wait(&self) -> impl Future<Output = ()> + Send + '_ {
+        Wait { completion: self, registration: None }
+    }
+}
+
+/// Wait of a task.
+struct Wait<'c> {
+    completion: &'c Completion,
+    registration: Option<Registration<'c>>,
+}
+
+impl Future for Wait<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+        let completion = self.completion;
+        // Registered before the check, so that a completion in between wakes the task.
+        match &self.registration {
+            Some(registration) => registration.arm(Some(task.waker())),
+            None => self.registration = Some(completion.queue.register(task.waker().clone())),
+        }
+        if !completion.try_wait() {
+            return Poll::Pending;
+        }
+        self.registration = None;
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        // Cancelled: it may have been woken for a completion that another waiter can take.
+        if self.registration.take().is_some() {
+            self.completion.pass_on();
+        }
+    }
+}

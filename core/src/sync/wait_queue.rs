@@ -1,0 +1,220 @@
+//! Queues of waiting threads and tasks.
+
+use alloc::vec::Vec;
+use core::task::Waker;
+
+use super::Mutex;
+
+/// Threads and tasks that wait for one thing; waking them concerns nobody else.
+///
+/// A thread waits on it with [`SystemClock::wait_on`](crate::machine::SystemClock::wait_on), a task registers its waker.
+/// Waking allocates and frees nothing, so an interrupt handler may do it. It calls the wakers with the queue's lock held, a
+/// leaf: a waker must not use the same queue.
+#[derive(Debug, Default)]
+pub struct WaitQueue {
+    waiters: Mutex<Waiters>,
+}
+
+#[derive(Debug, Default)]
+struct Waiters {
+    /// Number of the last registration.
+    last: u64,
+    /// Oldest first.
+    list: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    waker: Waker,
+    /// Woken since it was last [armed](Registration::arm).
+    woken: bool,
+}
+
+/// Place in a [`WaitQueue`]; given up when dropped.
+#[derive(Debug)]
+#[must_use = "dropping it leaves the queue"]
+pub struct Registration<'q> {
+    queue: &'q WaitQueue,
+    number: u64,
+}
+
+impl WaitQueue {
+    /// An empty queue.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self { waiters: Mutex::new(Waiters { last: 0, list: Vec::new() }) }
+    }
+
+    /// An empty queue.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers `waker`. Check the condition afterwards: a wake-up before the registration does not reach it.
+    pub fn register(&self, waker: Waker) -> Registration<'_> {
+        let mut waiters = self.waiters.lock();
+        waiters.last += 1;
+        let number = waiters.last;
+        waiters.list.push(Entry { number, waker, woken: false });
+        Registration { queue: self, number }
+    }
+
+    /// Wakes all waiters.
+    pub fn wake_all(&self) {
+        for entry in &mut self.waiters.lock().list {
+            entry.woken = true;
+            entry.waker.wake_by_ref();
+        }
+    }
+
+    /// Wakes the waiter that has waited longest and was not woken yet. A woken one that does not take what it was woken
+    /// for passes the wake-up on by calling this.
+    pub fn wake_one(&self) {
+        if let Some(entry) = self.waiters.lock().list.iter_mut().find(|entry| !entry.woken) {
+            entry.woken = true;
+            entry.waker.wake_by_ref();
+        }
+    }
+}
+
+impl Registration<'_> {
+    /// Makes the waiter one for the next [`WaitQueue::wake_one`] again, with a new `waker` if one is given.
+    pub fn arm(&self, waker: Option<&Waker>) {
+        let mut waiters = self.queue.waiters.lock();
+        if let Some(entry) = waiters.list.iter_mut().find(|entry| entry.number == self.number) {
+            entry.woken = false;
+            if let Some(waker) = waker {
+                entry.waker.clone_from(waker);
+            }
+        }
+    }
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        let mut waiters = self.queue.waiters.lock();
+        let at = waiters.list.iter().position(|entry| entry.number == self.number);
+        // Dropped after the lock: a waker's destructor is its executor's.
+        let _left = at.map(|at| waiters.list.remove(at));
+        drop(waiters);
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use alloc::sync::Arc;
+    use alloc::task::Wake;
+    use alloc::vec::Vec;
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicU32);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn counts(all: &[Arc<Count>]) -> Vec<u32> {
+        all.iter().map(|count| count.0.swap(0, Ordering::Relaxed)).collect()
+    }
+
+    #[test]
+    fn a_wake_up_concerns_the_waiters_of_its_queue_in_their_order_and_nobody_else() {
+        let (queue, other) = (WaitQueue::new(), WaitQueue::new());
+        let wakers: Vec<_> = (0..4).map(|_| Arc::new(Count::default())).collect();
+        let of = |n: usize| Waker::from(Arc::clone(&wakers[n]));
+        let first = queue.register(of(0));
+        let second = queue.register(of(1));
+        let third = queue.register(of(2));
+        let _elsewhere = other.register(of(3));
+        queue.wake_one();
+        queue.wake_one();
+        assert_eq!(counts(&wakers), [1, 1, 0, 0]);
+        first.arm(None);
+        queue.wake_one();
+        assert_eq!(counts(&wakers), [1, 0, 0, 0], "it waits longest again");
+        drop(second);
+        queue.wake_one();
+        queue.wake_one();
+        assert_eq!(counts(&wakers), [0, 0, 1, 0]);
+        third.arm(Some(&of(1)));
+        queue.wake_all();
+        assert_eq!(counts(&wakers), [1, 1, 0, 0], "the third has a new waker");
+        drop((first, third));
+        queue.wake_all();
+        assert_eq!(counts(&wakers), [0; 4]);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use alloc::sync::Arc;
+    use std::vec::Vec;
+
+    use super::super::atomic::{AtomicBool, Ordering};
+    use super::super::{Completion, Waiter, relax};
+    use super::*;
+
+    /// Waits as `SystemClock::wait_on` does, without a time-out: a lost wake-up makes it wait for ever.
+    fn wait_on(queue: &WaitQueue, mut done: impl FnMut() -> bool) {
+        let waiter = Waiter::of_this_thread();
+        let registration = queue.register(Waker::from(Arc::clone(&waiter)));
+        loop {
+            registration.arm(None);
+            let token = waiter.token();
+            if done() {
+                return;
+            }
+            while !token.is_past() {
+                relax();
+            }
+        }
+    }
+
+    #[test]
+    fn loom_no_wake_up_is_lost_between_check_and_wait() {
+        loom::model(|| {
+            let shared = Arc::new((WaitQueue::new(), AtomicBool::new(false)));
+            let theirs = Arc::clone(&shared);
+            let waker = loom::thread::spawn(move || {
+                theirs.1.store(true, Ordering::Relaxed);
+                theirs.0.wake_all();
+            });
+            wait_on(&shared.0, || shared.1.load(Ordering::Relaxed));
+            waker.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_each_completion_ends_one_wait_even_when_another_waiter_gives_up() {
+        loom::model(|| {
+            let done = Arc::new(Completion::new());
+            let waiters: Vec<_> = (0..2)
+                .map(|n| {
+                    let done = Arc::clone(&done);
+                    loom::thread::spawn(move || {
+                        if n == 0 {
+                            // Its time-out is over at once.
+                            let waiter = Waiter::of_this_thread();
+                            drop(done.queue.register(Waker::from(waiter)));
+                            done.pass_on();
+                        } else {
+                            wait_on(&done.queue, || done.try_wait());
+                        }
+                    })
+                })
+                .collect();
+            done.complete();
+            for waiter in waiters {
+                waiter.join().unwrap();
+            }
+            assert!(!done.try_wait());
+        });
+    }
+}

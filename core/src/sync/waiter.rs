@@ -1,0 +1,84 @@
+//! Wake-ups of one thread, which cannot be lost.
+
+use alloc::sync::Arc;
+use alloc::task::Wake;
+
+use super::atomic::{AtomicU32, Ordering};
+
+/// Count of the wake-ups of one waiting thread (an *event count*).
+///
+/// A wait takes a [token](Self::token), checks its condition, and then lets time pass until the count is newer than the
+/// token ([`Env::wait`](crate::env::Env::wait)): a wake-up between check and wait ends the wait at once. The waker of a
+/// waiter (`Waker::from`) may be called from anywhere, an interrupt handler included.
+///
+/// ```
+/// use bindery::sync::Waiter;
+/// use std::task::Waker;
+///
+/// let waiter = Waiter::of_this_thread();
+/// let token = waiter.token();
+/// assert!(!token.is_past());
+/// Waker::from(waiter.clone()).wake();
+/// assert!(token.is_past() && !waiter.token().is_past());
+/// ```
+#[derive(Debug)]
+pub struct Waiter {
+    wake_ups: AtomicU32,
+    #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+    thread: std::thread::Thread,
+}
+
+/// State of a [`Waiter`] at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct EventToken<'w> {
+    waiter: &'w Waiter,
+    seen: u32,
+}
+
+impl Waiter {
+    /// A waiter for the calling thread.
+    pub fn of_this_thread() -> Arc<Self> {
+        Arc::new(Self {
+            wake_ups: AtomicU32::new(0),
+            #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+            thread: std::thread::current(),
+        })
+    }
+
+    /// Token to take before the condition is checked.
+    pub fn token(&self) -> EventToken<'_> {
+        // Acquire: what was done before the counted wake-ups is visible to the check that follows.
+        EventToken { waiter: self, seen: self.wake_ups.load(Ordering::Acquire) }
+    }
+}
+
+impl Wake for Waiter {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Release: pairs with the loads of the waiting thread, which then sees what it was woken for. A wait that misses
+        // 2^32 wake-ups is out of the question: each of them ends it.
+        self.wake_ups.fetch_add(1, Ordering::Release);
+        #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+        self.thread.unpark();
+    }
+}
+
+impl EventToken<'_> {
+    /// True once the waiter was woken since the token was taken.
+    pub fn is_past(&self) -> bool {
+        self.waiter.wake_ups.load(Ordering::Acquire) != self.seen
+    }
+
+    /// Parks the calling thread until the token is past, but not longer than `timeout`; for an
+    /// [`Env::wait`](crate::env::Env::wait) on threads of a host. May return early for no reason.
+    #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+    pub fn park(&self, timeout: core::time::Duration) {
+        // `unpark` is remembered, so one between this check and the parking is not lost either.
+        if !self.is_past() {
+            std::thread::park_timeout(timeout);
+        }
+    }
+}
