@@ -8,8 +8,8 @@ use bindery::binding::Bound;
 use bindery::device::{DeviceDesc, Resource, Supplier, SupplierKind};
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::{
-    Barrier, CacheOp, Caching, Env, EnvError, EventToken, Instant, Io, IrqControl, IrqLine, IrqSink, Memory, RamRange, RamUse,
-    Trigger,
+    Barrier, CacheOp, Caching, Env, EnvError, EventToken, Instant, Io, IrqControl, IrqLine, IrqSink, Memory, RamRange,
+    RamUse, Trigger,
 };
 use bindery::event::Event;
 use bindery::machine::{Handle, Machine, Policy};
