@@ -155,7 +155,6 @@ mod tests {
 #[cfg(all(test, loom))]
 mod loom_tests {
     use alloc::sync::Arc;
-    use std::vec::Vec;
 
     use super::super::atomic::{AtomicBool, Ordering};
     use super::super::{Completion, Waiter, relax};
@@ -195,25 +194,15 @@ mod loom_tests {
     fn loom_each_completion_ends_one_wait_even_when_another_waiter_gives_up() {
         loom::model(|| {
             let done = Arc::new(Completion::new());
-            let waiters: Vec<_> = (0..2)
-                .map(|n| {
-                    let done = Arc::clone(&done);
-                    loom::thread::spawn(move || {
-                        if n == 0 {
-                            // Its time-out is over at once.
-                            let waiter = Waiter::of_this_thread();
-                            drop(done.queue.register(Waker::from(waiter)));
-                            done.pass_on();
-                        } else {
-                            wait_on(&done.queue, || done.try_wait());
-                        }
-                    })
-                })
-                .collect();
-            done.complete();
-            for waiter in waiters {
-                waiter.join().unwrap();
-            }
+            // This waiter gives up, before or after it is woken.
+            let registration = done.queue.register(Waker::from(Waiter::of_this_thread()));
+            let (theirs, others) = (Arc::clone(&done), Arc::clone(&done));
+            let completing = loom::thread::spawn(move || theirs.complete());
+            let waiting = loom::thread::spawn(move || wait_on(&others.queue, || others.try_wait()));
+            drop(registration);
+            done.pass_on();
+            completing.join().unwrap();
+            waiting.join().unwrap();
             assert!(!done.try_wait());
         });
     }
