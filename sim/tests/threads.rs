@@ -19,7 +19,7 @@ use bindery_sim::salvator::Salvator;
 
 const LINE: IrqLine = IrqLine(7);
 /// A wait of this length is one that has slept through its wake-up.
-const HANGS: Duration = Duration::from_secs(60);
+const HANGS: Duration = Duration::from_mins(1);
 const ROUNDS: u32 = 20_000;
 
 /// RAM of the simulated board, on threads of the host.
