@@ -310,6 +310,22 @@ fn reads_of_the_disk_race_an_unbind_and_a_bind() {
     });
 }
 
+/// The interrupt of a read may be delivered by the other thread's wait, at any moment of the reader's own.
+#[test]
+fn no_reader_sleeps_through_an_interrupt_that_another_thread_delivers() {
+    explore(|w| {
+        let start = w.rig.board.now();
+        let let_time_pass = |w: &Fixture| {
+            for _ in 0..64 {
+                w.rig.board.advance(w.rig.board.now() + Duration::from_micros(20));
+            }
+        };
+        race(w, &[read_the_disk, let_time_pass]);
+        let took = w.rig.board.now().since(start);
+        assert!(took < Duration::from_millis(20), "{took:?}: the driver's time-out is 50 ms");
+    });
+}
+
 #[test]
 fn the_control_tree_is_read_and_written_during_an_unbind() {
     explore(|w| {
