@@ -1,13 +1,13 @@
 //! Clock of a machine, and waits.
 
 use alloc::sync::Arc;
+use core::cell::Cell;
 use core::fmt;
-use core::task::Waker;
 use core::time::Duration;
 
 use super::Context;
 use crate::env::Env;
-use crate::sync::{Completion, WaitQueue, Waiter};
+use crate::sync::{Completion, WaitQueue};
 use crate::time::Instant;
 
 /// Clock of a machine. Clones read the same clock, and may be kept indefinitely: services that a driver provides to its
@@ -71,21 +71,15 @@ fn wait_on(
     mut done: impl FnMut() -> bool,
 ) -> bool {
     let deadline = env.now() + timeout;
-    let waiter = Waiter::of_this_thread();
-    let registration = queue.register(Waker::from(Arc::clone(&waiter)));
-    loop {
-        registration.arm(None);
-        // The token is taken before the check, so that a wake-up after the check ends the wait. The clock is read before
-        // the check, too: after a long delay the condition is still checked once past the deadline.
-        let (token, now) = (waiter.token(), env.now());
-        if done() {
-            return true;
-        }
-        if now >= deadline {
-            return false;
-        }
-        env.wait(&token, poll.map_or(deadline, |poll| deadline.min(now + poll)));
-    }
+    let now = Cell::new(Instant(0));
+    queue.wait(
+        || {
+            // The clock is read before the check: after a long delay the condition is still checked once past the deadline.
+            now.set(env.now());
+            if done() { Some(true) } else { (now.get() >= deadline).then_some(false) }
+        },
+        |token| env.wait(token, poll.map_or(deadline, |poll| deadline.min(now.get() + poll))),
+    )
 }
 
 impl fmt::Debug for SystemClock {

@@ -1,9 +1,10 @@
 //! Queues of waiting threads and tasks.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::task::Waker;
 
-use super::Mutex;
+use super::{EventToken, Mutex, Waiter};
 
 /// Threads and tasks that wait for one thing; waking them concerns nobody else.
 ///
@@ -59,6 +60,26 @@ impl WaitQueue {
         let number = waiters.last;
         waiters.list.push(Entry { number, waker, woken: false });
         Registration { queue: self, number }
+    }
+
+    /// Calls `check` until it returns a value: at first, and after each `pause`, which lets time pass until its token is
+    /// past, or returns early. Wake-ups that come after a check end the pause that follows it.
+    pub(crate) fn wait<R>(&self, mut check: impl FnMut() -> Option<R>, mut pause: impl FnMut(&EventToken<'_>)) -> R {
+        let waiter = Waiter::of_this_thread();
+        // The token is taken before the waiter is registered or armed. In the other order a wake-up in between would count
+        // for neither: its token would not be past, and `wake_one` would pass over a waiter that was woken already.
+        let mut token = waiter.token();
+        let registration = self.register(Waker::from(Arc::clone(&waiter)));
+        loop {
+            if let Some(result) = check() {
+                return result;
+            }
+            pause(&token);
+            if token.is_past() {
+                token = waiter.token();
+                registration.arm(None);
+            }
+        }
     }
 
     /// Wakes all waiters.
@@ -160,20 +181,16 @@ mod loom_tests {
     use super::super::{Completion, Waiter, relax};
     use super::*;
 
-    /// Waits as `SystemClock::wait_on` does, without a time-out: a lost wake-up makes it wait for ever.
+    /// Waits without a time-out: a lost wake-up makes it wait for ever.
     fn wait_on(queue: &WaitQueue, mut done: impl FnMut() -> bool) {
-        let waiter = Waiter::of_this_thread();
-        let registration = queue.register(Waker::from(Arc::clone(&waiter)));
-        loop {
-            registration.arm(None);
-            let token = waiter.token();
-            if done() {
-                return;
-            }
-            while !token.is_past() {
-                relax();
-            }
-        }
+        queue.wait(
+            || done().then_some(()),
+            |token| {
+                while !token.is_past() {
+                    relax();
+                }
+            },
+        );
     }
 
     #[test]
@@ -187,6 +204,23 @@ mod loom_tests {
             });
             wait_on(&shared.0, || shared.1.load(Ordering::Relaxed));
             waker.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_a_waiter_whose_completion_was_taken_by_another_gets_the_next_one() {
+        loom::model(|| {
+            let done = Arc::new(Completion::new());
+            let theirs = Arc::clone(&done);
+            let completing = loom::thread::spawn(move || {
+                theirs.complete();
+                let taken = theirs.try_wait();
+                theirs.complete();
+                taken
+            });
+            wait_on(&done.queue, || done.try_wait());
+            let taken = completing.join().unwrap();
+            assert_eq!(done.try_wait(), !taken);
         });
     }
 
