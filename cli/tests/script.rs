@@ -30,6 +30,12 @@ cat /sys/bus/platform/drivers/sata_rcar/ee300000.sata/uevent
 }
 
 #[test]
+fn cat_prints_the_tabs_of_a_file() {
+    let out = run("cat /sys/kernel/bindery/claims\n").good();
+    assert!(!out.contains('\u{fffd}') && out.lines().any(|line| line.matches('\t').count() == 2), "{out}");
+}
+
+#[test]
 fn what_is_written_is_read_back_and_is_in_the_image() {
     let dir = Dir::new();
     let image = dir.image("disk.img", 16);
