@@ -32,6 +32,7 @@ numbers! {
     ENOMEM = 12,
     EACCES = 13,
     EBUSY = 16,
+    EEXIST = 17,
     ENODEV = 19,
     ENOTDIR = 20,
     EISDIR = 21,

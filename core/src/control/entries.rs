@@ -165,11 +165,12 @@ pub(super) fn named(machine: &Arc<Machine>, dir: &Dir, name: &str) -> Option<Nod
 
 /// Files of a driver. One that is being removed has no `bind` and `unbind` any more, as on Linux (`bus_remove_driver`).
 fn driver_files(machine: &Machine, driver: &'static str) -> List {
-    let mut list = files([("uevent", File::DriverUevent(driver))]);
-    if machine.binds_by_hand(driver) {
-        list.extend(files([("bind", File::Bind(driver)), ("unbind", File::Unbind(driver))]));
-    }
-    list
+    let file = |name| match name {
+        "bind" => File::Bind(driver),
+        "unbind" => File::Unbind(driver),
+        _ => File::DriverUevent(driver),
+    };
+    machine.driver_files(driver).iter().map(|name| ((*name).into(), Node::File(file(*name)))).collect()
 }
 
 /// True for a device that Linux has, too.

@@ -14,7 +14,7 @@ pub enum AddError {
     /// The name exceeds the length of a file name.
     #[error("a name of {0} bytes cannot name a device: a file name has at most 255")]
     NameTooLong(usize),
-    /// The name collides with a file in every driver's directory, where the device's link is created.
-    #[error("{0} cannot name a device: a driver's directory has a file of that name")]
+    /// The name collides with a file in the directory above, where the device's own directory is created.
+    #[error("{0} cannot name a device here: the directory above has a file of that name")]
     ReservedName(Arc<str>),
 }

@@ -86,6 +86,14 @@ pub enum ResourceError {
     /// The child's name is not a valid file name in the control tree.
     #[error("the child's name cannot be that of a file beside its siblings; the event says why")]
     ChildName,
+    /// The driver's directory in the control tree has a file of the device's name, where the device's link is created.
+    #[error("the directory of {driver} has a file called {name}, as the device is: give the device another name")]
+    NameTaken {
+        /// The driver.
+        driver: &'static str,
+        /// Name of the device.
+        name: Arc<str>,
+    },
     /// A fault was injected here for a test.
     #[error("injected fault: {}", .0.name())]
     Injected(FaultPoint),
@@ -123,6 +131,7 @@ impl ResourceError {
             | Self::NoWindow
             | Self::NoCommonWindow { .. }
             | Self::NoSuchLine { .. } => Errno::EINVAL,
+            Self::NameTaken { .. } => Errno::EEXIST,
             Self::Env(_) => Errno::ENXIO,
             Self::Supply(_) | Self::NotReset(_) => Errno::EIO,
             Self::Iommu(_) | Self::Injected(_) => Errno::ENOMEM,

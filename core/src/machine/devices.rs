@@ -19,8 +19,8 @@ use crate::system::DeviceRegistry;
 /// Longest file name in bytes (`NAME_MAX`, `include/uapi/linux/limits.h`).
 const NAME_MAX: usize = 255;
 
-/// Files in a driver's directory, beside the links to its devices.
-const DRIVER_FILES: [&str; 4] = ["bind", "unbind", "uevent", "module"];
+/// Files on Linux in the directory of the devices without parent (`/sys/devices/platform`), beside those devices' own.
+const PLATFORM_FILES: [&str; 2] = ["power", "uevent"];
 
 /// Files in a device's directory, here or on Linux, beside the directories of its children.
 const DEVICE_FILES: [&str; 10] = [
@@ -99,7 +99,8 @@ impl Machine {
     }
 
     /// Adds a device. It is probed by the next [`settle`](Self::settle). Its name must be a valid file name (at most 255
-    /// bytes) that does not occur in the directories of drivers and devices yet.
+    /// bytes) that does not occur in the directory of its parent yet. One that a driver's directory has (`bind`) is added and, as on
+    /// Linux, not bound to that driver: [`ResourceError::NameTaken`](crate::binding::ResourceError::NameTaken).
     ///
     /// A device that driver code adds below a bound device belongs to that binding, as with
     /// [`Bound::add_child`](crate::binding::Bound::add_child); but not on a target without thread identities (without the
@@ -145,8 +146,12 @@ impl Machine {
         if name.len() > NAME_MAX {
             return Err(AddError::NameTooLong(name.len()));
         }
-        let taken_above = || DEVICE_FILES.contains(&&*name) || DEVICE_LINKS.iter().any(|link| name.starts_with(link));
-        if DRIVER_FILES.contains(&&*name) || desc.parent.is_some() && taken_above() {
+        let taken_above = if desc.parent.is_some() {
+            DEVICE_FILES.contains(&&*name) || DEVICE_LINKS.iter().any(|link| name.starts_with(link))
+        } else {
+            PLATFORM_FILES.contains(&&*name)
+        };
+        if taken_above {
             return Err(AddError::ReservedName(name));
         }
         let device = {

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 
 use super::Machine;
 use crate::binding::{AnyBinding, BindingState, Entry, Phase, ResourceError, ResourceKind, UnwindCtx};
-use crate::device::SupplierKind;
+use crate::device::{BusKind, SupplierKind};
 use crate::driver::{DmaOwner, Missing, ProbeError, QuiesceError, Quiesced};
 use crate::event::{EventKind, Outcome};
 use crate::instrument::FaultPoint;
@@ -26,7 +26,7 @@ pub(super) fn bring_up(machine: &Arc<Machine>, binding: &Arc<dyn AnyBinding>) ->
     power::reset_after_user(bound)?;
     iommu::claim(bound)?;
     dma::configure(bound)?;
-    publish(binding)?;
+    publish(machine, binding)?;
     bound.device().binding().map_or(Err(ProbeError::NoDevice), |b| b.probe())?;
     let data = bound.push(0, DataEntry(Arc::clone(binding)))?;
     bound.ledger.set_release_first(data);
@@ -80,11 +80,15 @@ impl Entry for LinksEntry {
     }
 }
 
-/// Step 5: the device's `driver` link and files appear, and the event `Bind` is emitted.
-fn publish(binding: &Arc<dyn AnyBinding>) -> Result<(), ResourceError> {
+/// Step 5: the device's `driver` link and files appear, and the event `Bind` is emitted. A link cannot have the name of a file beside
+/// it (linux-6.12 `drivers/base/dd.c`, `driver_sysfs_add`).
+fn publish(machine: &Machine, binding: &Arc<dyn AnyBinding>) -> Result<(), ResourceError> {
     let bound = binding.bound();
     bound.check(FaultPoint::ControlEntry)?;
     let driver = binding.driver();
+    if bound.desc().bus != BusKind::Early && machine.driver_files(driver).contains(&bound.name()) {
+        return Err(ResourceError::NameTaken { driver, name: Arc::clone(&bound.desc().name) });
+    }
     *bound.device().visible_driver.lock() = Some(driver);
     bound.push(0, ControlEntry(driver))?;
     // Release, after the push: a reader that sees the flag sees the entry, too.

@@ -143,6 +143,11 @@ impl Machine {
         self.registry.lock().drivers.get_key_value(name).map(|(name, _)| *name)
     }
 
+    /// Names of the files in `driver`'s directory, beside the links to its devices.
+    pub(crate) fn driver_files(&self, driver: &str) -> &'static [&'static str] {
+        if self.binds_by_hand(driver) { &["bind", "uevent", "unbind"] } else { &["uevent"] }
+    }
+
     /// True when `driver` is registered and allows users to bind and unbind its devices (sysfs `bind` and `unbind`).
     pub(crate) fn binds_by_hand(&self, driver: &str) -> bool {
         self.registry.lock().drivers.get(driver).is_some_and(|d| !d.suppresses_bind_attrs())

@@ -24,6 +24,12 @@ pub(super) fn all(play: &Play<'_>) -> Result<(), Violation> {
     let _ = play.write(&override_path, phantom);
     let _ = play.write(&at(&format!("drivers/{phantom}/bind")), phantom);
     let _ = play.write(&override_path, "\n");
+    // A device called like a file of the driver's directory.
+    if play.scene.machine().add_device(peer::describe_namesake()).is_ok() {
+        let _ = play.write(&at(&format!("devices/{}/driver_override", peer::NAMESAKE)), phantom);
+        let _ = play.write(&at(&format!("drivers/{phantom}/bind")), peer::NAMESAKE);
+        play.scene.machine().remove_device(peer::NAMESAKE);
+    }
     if play.bind().is_ok() {
         let _ = play.write(&at(&format!("drivers/{driver}/bind")), device);
         let peer_in_use = play.names.iommu.is_none() && play.names.peer_iommu.is_some();

@@ -81,6 +81,14 @@ pub(crate) fn describe_phantom() -> DeviceDesc {
     desc
 }
 
+/// Name of a device, and of a file in the directory of every driver that users may bind devices to.
+pub(crate) const NAMESAKE: &str = "bind";
+
+/// The device.
+pub(crate) fn describe_namesake() -> DeviceDesc {
+    DeviceDesc::new(NAMESAKE)
+}
+
 /// The driver of [`PHANTOM`], which maps the registers. It binds when `driver_override` names it.
 pub(crate) struct Phantom;
 

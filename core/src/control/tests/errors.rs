@@ -1,10 +1,10 @@
 //! Refusals: error numbers and texts.
 
 use std::format;
-use std::string::String;
+use std::string::{String, ToString};
 use std::vec::Vec;
 
-use super::fixture::{DISK, DRIVERS, Fixture, GROUP, errno};
+use super::fixture::{DISK, DRIVERS, Fixture, GROUP, Lamp, errno};
 use crate::control::{OpenFlags, PAGE};
 use crate::device::DeviceDesc;
 use crate::driver::{Errno, Missing, ProbeError};
@@ -38,6 +38,51 @@ fn bind_refuses_with_linuxs_error_numbers() {
     *w.hooks.answer.lock().unwrap() = None;
     assert_eq!(w.machine.settle().attempts, 0, "a bind by hand is not queued");
     w.tree.write(&format!("{DRIVERS}/disk/bind"), "20.disk").unwrap();
+    w.promises_hold();
+}
+
+/// As on Linux (`driver_sysfs_add`): the device is there, and no driver whose directory has a file of its name binds it.
+#[test]
+fn a_device_named_like_a_file_of_its_drivers_directory_stays_unbound_and_says_why() {
+    let w = Fixture::bound();
+    w.machine.register(Lamp);
+    let before = w.machine.resource_usage();
+    for name in ["bind", "unbind", "module"] {
+        let mut desc = DeviceDesc::new(name);
+        desc.compatible.push("acme,disk".into());
+        w.machine.add_device(desc).unwrap();
+    }
+    w.machine.settle();
+    let driver = |name: &str| w.machine.device(name).unwrap().driver();
+    assert_eq!(driver("module"), Some("disk"), "as for a driver that is built into a kernel before 7.0");
+    w.machine.remove_device("module");
+    for name in ["bind", "unbind"] {
+        assert_eq!(driver(name), None);
+        assert!(w.has(&format!("/sys/bus/platform/devices/{name}")), "it is there");
+        assert!(!w.has(&format!("/sys/devices/platform/{name}/driver")));
+        let listed = w.tree.list(&format!("{DRIVERS}/disk")).unwrap();
+        assert_eq!(listed.iter().filter(|e| e.name == name).count(), 1, "the file keeps its name");
+        let deferred = w.cat("/sys/kernel/bindery/deferred");
+        let line = deferred
+            .lines()
+            .find(|line| line.starts_with(&format!("{name}\t")) || line.starts_with(&format!("{name} ")));
+        assert!(line.is_some_and(|line| line.contains("disk") && line.contains("a file called")), "{deferred}");
+        let refused = w.tree.write(&format!("{DRIVERS}/disk/bind"), name).unwrap_err();
+        assert!(refused.errno == Errno::EEXIST && refused.why.contains(name), "{refused}");
+        assert_eq!(errno(w.tree.write("/sys/bus/platform/drivers_probe", name)), Errno::EINVAL);
+        // A driver without these files has no such name in its directory.
+        w.echo("lamp", &format!("/sys/bus/platform/devices/{name}/driver_override"));
+        w.echo(name, "/sys/bus/platform/drivers_probe");
+        assert_eq!(driver(name), Some("lamp"));
+        w.machine.remove_device(name);
+    }
+    for name in ["power", "uevent"] {
+        let refused = w.machine.add_device(DeviceDesc::new(name)).unwrap_err().to_string();
+        assert!(refused.contains(name), "Linux has it in /sys/devices/platform: {refused}");
+    }
+    w.machine.unregister("lamp");
+    w.machine.settle();
+    assert_eq!(w.machine.resource_usage(), before, "nothing is lost");
     w.promises_hold();
 }
 
