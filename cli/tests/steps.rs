@@ -158,3 +158,34 @@ fn a_board_without_a_disk_controller_skips_its_steps_with_the_reason() {
     let json = bindery(["--json", "--dtb", text(&path)]).good();
     assert_eq!(json.lines().filter(|l| l.contains("\"event\":\"skipped\"")).count(), 5);
 }
+
+/// The board's own tree describes more than the board models; a device that a tree moves elsewhere is one more.
+#[test]
+fn devices_that_the_board_has_no_model_for_are_named_in_the_verdict() {
+    let named = |args: &[&str]| -> Vec<String> {
+        let json = bindery(args).good();
+        let line = json.lines().find(|l| l.contains("\"event\":\"without-model\"")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line["devices"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().into()).collect()
+    };
+    let own = named(&["--json"]);
+    let has = |name: &str| own.iter().any(|n| n == name);
+    assert!(has("e6800000.ethernet") && has("e6510000.i2c"), "{own:?}");
+    for modelled in
+        ["ee300000.sata", "e6570000.mmu", "e6150000.clock-controller", "f1010000.interrupt-controller", "soc"]
+    {
+        assert!(!has(modelled), "{modelled}: {own:?}");
+    }
+    let out = bindery([] as [&str; 0]).good();
+    let first = format!("no model     for {} devices of the tree: {}, {}", own.len(), own[0], own[1]);
+    assert!(out.contains(&first) && out.contains(&format!(" and {} more", own.len() - 4)), "{out}");
+
+    let dir = Dir::new();
+    let mut blob = DEVICE_TREE.to_vec();
+    let old = [0xee30_0000_u32.to_be_bytes(), [0; 4], 0x20_0000_u32.to_be_bytes()].concat();
+    let at = blob.windows(old.len()).position(|w| w == old).unwrap();
+    blob[at..at + 4].copy_from_slice(&0xee50_0000_u32.to_be_bytes());
+    let path = dir.file("moved.dtb", &blob);
+    let moved = named(&["--json", "--dtb", text(&path)]);
+    assert!(moved.len() == own.len() + 1 && moved.iter().any(|name| name.ends_with(".sata")), "{moved:?}");
+}

@@ -66,6 +66,13 @@ pub enum Line<'a> {
         /// The place, and the misuse.
         what: String,
     },
+    /// Devices of the tree that the simulated board has no model for.
+    WithoutModel {
+        /// The step's name.
+        step: &'a str,
+        /// Names of all of them, in the tree's order.
+        devices: Vec<&'a str>,
+    },
     /// The last line.
     End {
         /// The step's name.

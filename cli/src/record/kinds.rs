@@ -120,6 +120,7 @@ mod tests {
             Line::Failed { step, what: "w" },
             Line::Promise { step, machine: "host", promise: "P1", title: "t", checked: 1, broken: Vec::new() },
             Line::ModelError { step, what: String::new() },
+            Line::WithoutModel { step, devices: vec!["a"] },
             Line::End { step, exit: 0, skipped: Vec::new() },
         ] {
             documented(&schema, &object(&line.text()));

@@ -8,6 +8,9 @@ use crate::record::Line;
 use crate::reporter::Reporter;
 use crate::session::{PromiseCounts, Session};
 
+/// Most devices without a model that the text names; `--json` names all.
+const NAMED: usize = 4;
+
 /// Prints the table of promises; a broken promise and a misuse of the hardware are failures.
 pub(super) fn show(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
     let (host, step) = (PromiseCounts::of(&session.host), reporter.step());
@@ -43,6 +46,7 @@ pub(super) fn show(session: &Session, reporter: &mut Reporter<'_>) -> Result<()>
         reporter.fail(&format!("{} more checks did not hold", all - listed as u64))?;
     }
     model_errors(session, reporter)?;
+    without_model(session, reporter)?;
     reporter.gap()?;
     let checks = host.checked.iter().chain(&guests.checked).sum::<u64>();
     let skipped = reporter.skipped().join(", ");
@@ -56,6 +60,20 @@ pub(super) fn show(session: &Session, reporter: &mut Reporter<'_>) -> Result<()>
     }
     let skipped = reporter.output().paint(WARNING, format_args!("Not possible here, or not as a whole: {skipped}."));
     reporter.text(format_args!("{text} {skipped}"))
+}
+
+/// The devices of the tree that the run says nothing about, because the board does not have them.
+fn without_model(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
+    let names: Vec<&str> = session.without_model.iter().map(|name| &**name).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let step = reporter.step();
+    reporter.mark(&Line::WithoutModel { step: &step, devices: names.clone() })?;
+    let (shown, more) = (names.len().min(NAMED), names.len().saturating_sub(NAMED));
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let devices = count(names.len(), "device");
+    reporter.row("no model", format_args!("for {devices} of the tree: {}{more}", names[..shown].join(", ")))
 }
 
 /// Misuse of the simulated hardware, each a failure.

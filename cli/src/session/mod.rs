@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bindery::control::Tree;
-use bindery::device::{Device, NodeId, NodeInfo};
+use bindery::device::{Device, DeviceDesc, NodeId, NodeInfo, Resource};
 use bindery::driver::{Driver, Match};
-use bindery::env::Instant;
+use bindery::env::{Env, Instant};
 use bindery::firmware::fdt::Description;
 use bindery::iommu::{Domain, Group};
 use bindery::machine::{Handle, Machine, Policy, ProbeStats, ResourceUsage};
@@ -67,6 +67,15 @@ impl PromiseCounts {
     }
 }
 
+/// True when registers answer wherever `device` has some, and when it has none, or the board drives it itself.
+fn has_model(board: &Board, device: &DeviceDesc) -> bool {
+    let answers = |resource: &Resource| match resource {
+        Resource::Mem { base, len } => board.map_io(*base, *len).is_ok(),
+        _ => true,
+    };
+    board.env_owned(&device.compatible) || device.resources.iter().all(answers)
+}
+
 /// A board and the machines on it. Machines are declared first, so that they are dropped before the board.
 pub struct Session {
     /// The guest that has the disk controller, while there is one.
@@ -81,6 +90,8 @@ pub struct Session {
     pub blob: Blob,
     /// Its description, once [`read_device_tree`](Self::read_device_tree) was called.
     pub description: Description,
+    /// Names of the devices of the tree that have registers which the board has no model for, in the tree's order.
+    pub without_model: Vec<Arc<str>>,
     /// Resource usage of the host after its devices were added and before any probe.
     pub baseline: Option<ResourceUsage>,
     /// Events of all machines.
@@ -103,8 +114,19 @@ impl Session {
         let host = board.machine(policy);
         let control = Tree::new(&host);
         let disk = config.disk.as_ref().map_or_else(|| "the temporary disk".into(), |path| path.display().to_string());
-        let (description, guests) = (Description::default(), PromiseCounts::default());
-        Ok(Self { guest: None, host, board, control, blob, description, baseline: None, log, guests, disk })
+        Ok(Self {
+            guest: None,
+            host,
+            board,
+            control,
+            blob,
+            description: Description::default(),
+            without_model: Vec::new(),
+            baseline: None,
+            log,
+            guests: PromiseCounts::default(),
+            disk,
+        })
     }
 
     /// Makes the host's devices from the device tree.
@@ -113,6 +135,8 @@ impl Session {
             .host
             .add_device_tree(&self.blob.bytes)
             .map_err(|error| Failure::DeviceTree { path: self.blob.origin.clone(), error })?;
+        let lacks = |d: &&DeviceDesc| !has_model(&*self.board, d);
+        self.without_model = self.description.devices.iter().filter(lacks).map(|d| Arc::clone(&d.name)).collect();
         self.baseline = Some(self.host.resource_usage());
         Ok(())
     }
