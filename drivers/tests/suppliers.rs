@@ -4,10 +4,12 @@
 mod common;
 
 use bindery::binding::Bound;
-use bindery::device::{DeviceDesc, NodeId, Supplier, SupplierKind};
+use bindery::device::{DeviceDesc, NodeId, Nodes, Supplier, SupplierKind};
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
+use bindery::firmware::fdt::describe;
 use bindery::machine::BindError;
 use bindery_sim::board::Stuck;
+use bindery_sim::salvator::DEVICE_TREE;
 use common::{CPG, Rig, SYSC, bare};
 
 /// Driver of a device that only uses its supplies.
@@ -104,6 +106,56 @@ fn power_domains_switch_with_their_users_and_always_on_domains_stay() {
     }
     assert_eq!((rig.board.powered(9), rig.board.powered(24)), (Some(false), Some(false)));
     rig.assert_well();
+}
+
+#[test]
+fn a_power_domain_is_on_while_a_domain_in_it_is() {
+    let rig = rig();
+    let on = |number| rig.board.powered(number) == Some(true);
+    for (name, number) in [("codec", 26), ("around", 14), ("gpu", 22), ("part", 19)] {
+        consumer(&rig, name, SYSC, SupplierKind::Power, &[number]);
+    }
+    assert_eq!(rig.settle().bound, 4);
+    assert!([26, 14, 17, 18, 19, 20, 22].into_iter().all(on));
+    rig.machine.unbind("around", "consumer").unwrap();
+    assert!(on(14), "a domain in it is used");
+    rig.machine.unbind("codec", "consumer").unwrap();
+    assert!(!on(26) && !on(14));
+    rig.machine.unbind("gpu", "consumer").unwrap();
+    assert!(!on(22) && !on(20) && [17, 18, 19].into_iter().all(on), "down to the part that is used");
+    rig.machine.unbind("part", "consumer").unwrap();
+    assert!(![17, 18, 19].into_iter().any(on));
+    rig.assert_well();
+}
+
+/// The clock and power controllers of the other chips have the H3's registers, at its addresses.
+#[test]
+fn controllers_of_other_chips_serve_their_consumers() {
+    for (chip, there, absent) in [("r8a7796", 26, 9), ("r8a77961", 24, 25), ("r8a77965", 9, 24), ("r8a77990", 18, 24)] {
+        let rig = bare();
+        let mut nodes = Nodes::new();
+        let mut board = describe(DEVICE_TREE, &mut nodes).unwrap();
+        for device in &mut board.devices {
+            for name in &mut device.compatible {
+                *name = name
+                    .replace("r8a7795-sysc", &format!("{chip}-sysc"))
+                    .replace("r8a7795-cpg", &format!("{chip}-cpg"))
+                    .into();
+            }
+        }
+        assert!(rig.machine.add_description(&board, &nodes));
+        bindery_drivers::register_all(&rig.machine);
+        rig.settle();
+        assert_eq!((rig.driver(SYSC), rig.driver(CPG)), (Some("rcar-sysc"), Some("renesas-cpg-mssr")), "{chip}");
+        assert_eq!(rig.driver(common::SATA), Some("sata_rcar"), "{chip}: what is behind them");
+        rig.machine.register(Consumer);
+        consumer(&rig, "there", SYSC, SupplierKind::Power, &[there]);
+        consumer(&rig, "absent", SYSC, SupplierKind::Power, &[absent]);
+        rig.settle();
+        assert_eq!((rig.driver("there"), rig.board.powered(there)), (Some("consumer"), Some(true)), "{chip}");
+        assert_eq!(rig.driver("absent"), None, "{chip} has no domain {absent}");
+        rig.assert_well();
+    }
 }
 
 #[test]

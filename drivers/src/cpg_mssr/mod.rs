@@ -35,6 +35,7 @@ impl Driver for CpgMssr {
         Match::compatible("renesas,r8a7796-cpg-mssr"),
         Match::compatible("renesas,r8a77961-cpg-mssr"),
         Match::compatible("renesas,r8a77965-cpg-mssr"),
+        Match::compatible("renesas,r8a77990-cpg-mssr"),
     ];
     const SUPPRESS_BIND_ATTRS: bool = true;
     type Data<'b> = ();

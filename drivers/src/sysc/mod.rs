@@ -1,5 +1,6 @@
 //! The system controller of R-Car Gen3: power domains (`renesas,rcar-sysc`).
 
+mod areas;
 mod regs;
 
 use alloc::sync::Arc;
@@ -13,7 +14,7 @@ use bindery::power::{Supply, SupplyError};
 use bindery::sync::Mutex;
 
 use crate::poll::poll;
-use regs::Area;
+use areas::Area;
 
 /// The driver.
 #[derive(Debug)]
@@ -21,7 +22,13 @@ pub struct Sysc;
 
 impl Driver for Sysc {
     const NAME: &'static str = "rcar-sysc";
-    const MATCHES: &'static [Match] = &[Match::compatible("renesas,r8a7795-sysc")];
+    const MATCHES: &'static [Match] = &[
+        Match::compatible("renesas,r8a7795-sysc"),
+        Match::compatible("renesas,r8a7796-sysc"),
+        Match::compatible("renesas,r8a77961-sysc"),
+        Match::compatible("renesas,r8a77965-sysc"),
+        Match::compatible("renesas,r8a77990-sysc"),
+    ];
     type Data<'b> = ();
 
     fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
@@ -31,10 +38,12 @@ impl Driver for Sysc {
         }
         // The controller completes a request only when its interrupt is enabled; masked, it does not reach a CPU. Bits
         // of domains that this driver does not control stay as the firmware left them.
-        let all = regs::AREAS.iter().fold(0, |bits, area| bits | area.bit());
+        let areas = areas::of(dev.desc().compatible.iter().map(|name| &**name));
+        let all = areas.iter().fold(0, |bits, area| bits | area.bit());
         regs.write32(regs::SYSCIMR, regs.read32(regs::SYSCIMR)? | all)?;
         regs.write32(regs::SYSCIER, regs.read32(regs::SYSCIER)? | all)?;
-        let domains = Domains { regs: Mutex::new(regs.handle()), clock: dev.system_clock() };
+        let state = Mutex::new(State { regs: regs.handle(), used: 0 });
+        let domains = Domains { areas, state, clock: dev.system_clock() };
         Ok(dev.provide::<dyn Supply>(Arc::new(domains))?)
     }
 
@@ -45,24 +54,73 @@ impl Driver for Sysc {
 
 /// Provider of power domains.
 struct Domains {
+    areas: &'static [Area],
     /// Locked for a whole request: the controller handles one at a time.
-    regs: Mutex<MmioHandle>,
+    state: Mutex<State>,
     clock: SystemClock,
+}
+
+struct State {
+    regs: MmioHandle,
+    /// Interrupt bits of the domains that have users of their own.
+    used: u32,
 }
 
 impl Supply for Domains {
     fn switch(&self, kind: SupplierKind, args: &[u32], on: bool) -> Result<(), SupplyError> {
         let (SupplierKind::Power, [number]) = (kind, args) else { return Err(SupplyError::NoSuchLine) };
-        if *number == regs::ALWAYS_ON {
+        if *number == areas::ALWAYS_ON {
             return Ok(());
         }
-        let area = regs::AREAS.iter().find(|a| a.number == *number).ok_or(SupplyError::NoSuchLine)?;
-        let regs = self.regs.lock();
-        if self.request(&regs, area, on).is_ok_and(|done| done) { Ok(()) } else { Err(SupplyError::Dead) }
+        let area = self.area(*number).ok_or(SupplyError::NoSuchLine)?;
+        let mut state = self.state.lock();
+        let before = state.used;
+        state.used = if on { before | area.bit() } else { before & !area.bit() };
+        let switched = if on { self.enter(&state.regs, area) } else { self.leave(&state, area) };
+        if switched.is_ok_and(|done| done) {
+            return Ok(());
+        }
+        state.used = before;
+        if on {
+            // Domains around it that were switched on for it. What does not answer here either stays on.
+            let _ = self.leave(&state, area);
+        }
+        Err(SupplyError::Dead)
     }
 }
 
 impl Domains {
+    fn area(&self, number: u32) -> Option<&'static Area> {
+        self.areas.iter().find(|a| a.number == number)
+    }
+
+    /// Switches a domain on, after the domains that it is in.
+    fn enter(&self, regs: &MmioHandle, area: &Area) -> Result<bool, IoError> {
+        if let Some(parent) = self.area(area.parent) {
+            if !self.enter(regs, parent)? {
+                return Ok(false);
+            }
+        }
+        self.request(regs, area, true)
+    }
+
+    /// Switches a domain off unless it is used, or a domain in it; then in the same way the domain that it is in.
+    fn leave(&self, state: &State, area: &Area) -> Result<bool, IoError> {
+        if self.areas.iter().any(|a| state.used & a.bit() != 0 && self.is_in(a, area.number)) {
+            return Ok(true);
+        }
+        let off = self.request(&state.regs, area, false)?;
+        match self.area(area.parent) {
+            Some(parent) if off => self.leave(state, parent),
+            _ => Ok(off),
+        }
+    }
+
+    /// True when `area` is the domain `number`, or in it.
+    fn is_in(&self, area: &Area, number: u32) -> bool {
+        area.number == number || self.area(area.parent).is_some_and(|parent| self.is_in(parent, number))
+    }
+
     /// Switches a domain and waits for completion. Returns false when the controller does not complete it in time.
     fn request(&self, regs: &MmioHandle, area: &Area, on: bool) -> Result<bool, IoError> {
         let is_on = regs.read32(area.block + regs::PWRSR)? & area.channel == 0;

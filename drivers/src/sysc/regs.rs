@@ -1,6 +1,6 @@
-//! Registers and power domains.
+//! Registers.
 //!
-//! Sources: Linux `drivers/pmdomain/renesas/rcar-sysc.c` (registers, order of use, limits), `r8a7795-sysc.c` (domains).
+//! Source: Linux `drivers/pmdomain/renesas/rcar-sysc.c` (registers, order of use, limits).
 
 use core::time::Duration;
 
@@ -37,28 +37,3 @@ pub(super) const READY: Duration = Duration::from_micros(100);
 pub(super) const REQUESTS: usize = 100;
 /// Longest wait until a domain has switched.
 pub(super) const SWITCH: Duration = Duration::from_millis(1);
-
-/// Number of the domain that cannot be switched.
-pub(super) const ALWAYS_ON: u32 = 32;
-
-/// A domain that can be switched.
-pub(super) struct Area {
-    /// Number in `power-domains`, and bit in the interrupt registers.
-    pub(super) number: u32,
-    /// Offset of its block.
-    pub(super) block: u64,
-    /// Its bit in the block's registers.
-    pub(super) channel: u32,
-}
-
-impl Area {
-    /// Its bit in the interrupt registers.
-    pub(super) const fn bit(&self) -> u32 {
-        1 << self.number
-    }
-}
-
-/// The domains of the R-Car H3 that are switched: A3VP (video codecs) and A3IR (image recognition). CPU clusters belong
-/// to the firmware; a device in any other domain is refused by number.
-pub(super) const AREAS: [Area; 2] =
-    [Area { number: 9, block: 0x340, channel: 1 }, Area { number: 24, block: 0x180, channel: 1 }];

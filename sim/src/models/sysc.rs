@@ -1,7 +1,6 @@
-//! The system controller's power domains (`renesas,r8a7795-sysc`), for a board without cameras and
-//! GPU: always-on (32, no registers), A3VP and A3IR.
+//! The system controller's power domains (`renesas,r8a7795-sysc`): always-on (32, no registers), and all others that hold no CPU.
 //!
-//! Offsets and bits: Linux `drivers/soc/renesas/rcar-sysc.c` and `r8a7795-sysc.c`.
+//! Offsets, bits and parents: Linux `drivers/soc/renesas/rcar-sysc.c` and `r8a7795-sysc.c`, of the H3 from ES2.0 on.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use crate::clock::Timer;
 pub const NAME: &str = "e6180000.system-controller";
 
 /// Number of domains that can be switched.
-pub const DOMAINS: usize = 2;
+pub const DOMAINS: usize = 10;
 /// The always-on domain's number in `power-domains`.
 pub const ALWAYS_ON: u32 = 32;
 
@@ -35,13 +34,30 @@ const PWRONCR: u32 = 0x0c;
 const PWRONSR: u32 = 0x10;
 const PWRER: u32 = 0x14;
 
-/// A domain: number (also its interrupt bit) and register block; all of them use channel bit 0.
+/// A domain: number (also its interrupt bit), register block, channel bit there, and the number of the domain that it is in.
 struct Area {
     number: u32,
     block: u32,
+    bit: u32,
+    parent: u32,
 }
 
-const AREAS: [Area; DOMAINS] = [Area { number: 9, block: 0x340 }, Area { number: 24, block: 0x180 }];
+const fn area(number: u32, block: u32, bit: u32, parent: u32) -> Area {
+    Area { number, block, bit, parent }
+}
+
+const AREAS: [Area; DOMAINS] = [
+    area(9, 0x340, 0, ALWAYS_ON),
+    area(24, 0x180, 0, ALWAYS_ON),
+    area(14, 0x380, 0, ALWAYS_ON),
+    area(26, 0x3c0, 1, 14),
+    area(17, 0x100, 0, ALWAYS_ON),
+    area(18, 0x100, 1, 17),
+    area(19, 0x100, 2, 18),
+    area(20, 0x100, 3, 19),
+    area(22, 0x100, 4, 20),
+    area(13, 0x240, 0, ALWAYS_ON),
+];
 
 /// Duration of switching a domain.
 const SWITCH: Duration = Duration::from_micros(20);
@@ -73,9 +89,16 @@ impl Sysc {
         AREAS.iter().position(|a| a.number == number).map(|i| self.domains[i].on)
     }
 
-    fn locate(offset: u32) -> Option<(usize, u32)> {
-        let domain = AREAS.iter().position(|a| (a.block..a.block + 0x18).contains(&offset))?;
-        Some((domain, offset - AREAS[domain].block))
+    /// Block and register at `offset`.
+    fn locate(offset: u32) -> Option<(u32, u32)> {
+        let block = AREAS.iter().map(|a| a.block).find(|block| (*block..block + 0x18).contains(&offset))?;
+        Some((block, offset - block))
+    }
+
+    /// Channel bits of the domains of `block` that `which` selects.
+    fn channels(&self, block: u32, which: impl Fn(&Domain) -> bool) -> u32 {
+        let here = AREAS.iter().zip(&self.domains).filter(|(a, d)| a.block == block && which(d));
+        here.fold(0, |bits, (a, _)| bits | 1 << a.bit)
     }
 
     pub(crate) fn read(&mut self, bus: &mut Bus<'_>, offset: u32) -> u32 {
@@ -87,12 +110,11 @@ impl Sysc {
             SYSCIMR => return self.imr,
             _ => {}
         }
-        if let Some((domain, register)) = Self::locate(offset) {
-            let state = self.domains[domain];
+        if let Some((block, register)) = Self::locate(offset) {
             match register {
-                PWRSR => return u32::from(!state.on),
-                PWROFFSR => return u32::from(state.wanted == Some(false)),
-                PWRONSR => return u32::from(state.wanted == Some(true)),
+                PWRSR => return self.channels(block, |d| !d.on),
+                PWROFFSR => return self.channels(block, |d| d.wanted == Some(false)),
+                PWRONSR => return self.channels(block, |d| d.wanted == Some(true)),
                 PWRER => return 0,
                 _ => {}
             }
@@ -108,23 +130,32 @@ impl Sysc {
             SYSCIMR => return self.imr = value,
             _ => {}
         }
-        if let Some((domain, register @ (PWROFFCR | PWRONCR))) = Self::locate(offset) {
-            return self.request(bus, domain, register == PWRONCR, value);
+        if let Some((block, register @ (PWROFFCR | PWRONCR))) = Self::locate(offset) {
+            return self.request(bus, block, register == PWRONCR, value);
         }
         bus.error(NAME, format!("write of {value:#x} to {offset:#x}: no register, or read only"));
     }
 
-    fn request(&mut self, bus: &mut Bus<'_>, domain: usize, on: bool, value: u32) {
-        let number = AREAS[domain].number;
-        if value != 1 {
+    fn request(&mut self, bus: &mut Bus<'_>, block: u32, on: bool, value: u32) {
+        let Some(domain) = AREAS.iter().position(|a| a.block == block && value == 1 << a.bit) else {
             return bus
-                .error(NAME, format!("power request {value:#x} to domain {number}, which has channel bit 0 only"));
-        }
+                .error(NAME, format!("power request {value:#x} at {block:#x}, where no domain has just this channel"));
+        };
+        let number = AREAS[domain].number;
         if self.domains.iter().any(|d| d.wanted.is_some()) {
             return bus.error(NAME, format!("power request to domain {number} while another one runs"));
         }
         if self.ier >> number & 1 == 0 {
             return bus.error(NAME, format!("power request to domain {number}, which SYSCIER does not enable"));
+        }
+        let parent = AREAS[domain].parent;
+        if on && self.powered(parent) == Some(false) {
+            return bus.error(NAME, format!("domain {number} is switched on in domain {parent}, which is off"));
+        }
+        let child = AREAS.iter().find(|a| a.parent == number && self.powered(a.number) == Some(true));
+        if let Some(child) = child.filter(|_| !on) {
+            return bus
+                .error(NAME, format!("domain {number} is switched off around domain {}, which is on", child.number));
         }
         self.domains[domain].wanted = Some(on);
         if !self.stuck {
