@@ -36,6 +36,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         session.step("fuzzing, a minute", fuzz::short);
         session.step("Miri, short", miri::short);
         session.step("Debian's device trees", || dtbs::run(&dtbs::Args::default()));
+        session.step("the main job on real trees", || dtbs::run(&dtbs::Args::boards()));
         session.step("Debian's kernels", guest::short);
     }
     session.finish()

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::guest::Apt;
 use crate::install::install;
 use crate::outcome::{Outcome, Trouble};
-use crate::tool::{exists, target};
+use crate::tool::{exists, output, target};
 
 /// An architecture whose kernel package of Debian's has device trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -46,6 +47,32 @@ pub(super) fn debian(arch: Arch) -> Result<PathBuf, Trouble> {
         let _ = fs::remove_dir_all(trees.join(unused));
     }
     Ok(trees)
+}
+
+/// The kernel's source, as Debian packages it: what the device trees of Renesas' boards are made of, and nothing else of it.
+pub(super) fn source() -> Result<PathBuf, Trouble> {
+    const NAME: &str = "linux-source-6.1";
+    const PARTS: [&str; 3] =
+        ["arch/arm64/boot/dts/renesas", "include/dt-bindings", "include/uapi/linux/input-event-codes.h"];
+    let folder = target().join("dtbs/source");
+    let (tree, package) = (folder.join(NAME), folder.join("package"));
+    if tree.is_dir() {
+        return Ok(tree);
+    }
+    let apt = Apt::new(folder.join("apt"), "arm64", "bookworm");
+    apt.update()?;
+    apt.unpack(NAME, &package)?;
+    let draft = folder.join("draft");
+    let failed = |e| Trouble::Broken(format!("{}: {e}", folder.display()));
+    let _ = fs::remove_dir_all(&draft);
+    fs::create_dir_all(&draft).map_err(failed)?;
+    let archive = package.join("usr/src").join(format!("{NAME}.tar.xz"));
+    let mut tar = Command::new("tar");
+    tar.arg("-xJf").arg(archive).arg("-C").arg(&draft).args(PARTS.map(|part| format!("{NAME}/{part}")));
+    output(&mut tar)?;
+    fs::rename(draft.join(NAME), &tree).map_err(failed)?;
+    fs::remove_dir_all(&package).and_then(|()| fs::remove_dir_all(&draft)).map_err(failed)?;
+    Ok(tree)
 }
 
 /// Makes sure that `dtc` is there.

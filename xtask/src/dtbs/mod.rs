@@ -4,6 +4,7 @@
 //! and nodes, registers, interrupts, DMA windows, coherence and suppliers are compared with what an independent reader finds
 //! in the source that `dtc` makes of it. A machine without drivers takes each one in, and `bindery tree` draws it.
 
+mod boards;
 mod check;
 mod compare;
 mod facts;
@@ -35,11 +36,21 @@ pub(crate) struct Args {
     /// Print the notes of each tree, too
     #[arg(long)]
     notes: bool,
+    /// Instead, build the trees of Renesas' boards from Debian's `linux-source-6.1`, and run the main job on them
+    #[arg(long, conflicts_with_all = ["dir", "arch", "notes"])]
+    boards: bool,
+}
+
+impl Args {
+    /// The trees of Renesas' boards.
+    pub(crate) fn boards() -> Self {
+        Self { boards: true, ..Self::default() }
+    }
 }
 
 impl Default for Args {
     fn default() -> Self {
-        Self { dir: None, arch: vec![Arch::Arm64, Arch::Armhf], notes: false }
+        Self { dir: None, arch: vec![Arch::Arm64, Arch::Armhf], notes: false, boards: false }
     }
 }
 
@@ -47,6 +58,9 @@ impl Default for Args {
 pub(crate) fn run(args: &Args) -> Outcome {
     compiler()?;
     Cargo::new("build --quiet --package bindery-cli").run()?;
+    if args.boards {
+        return boards::run();
+    }
     if let Some(dir) = &args.dir {
         return all(dir, args.notes);
     }
