@@ -96,10 +96,10 @@ impl Domains {
 
     /// Switches a domain on, after the domains that it is in.
     fn enter(&self, regs: &MmioHandle, area: &Area) -> Result<bool, IoError> {
-        if let Some(parent) = self.area(area.parent) {
-            if !self.enter(regs, parent)? {
-                return Ok(false);
-            }
+        if let Some(parent) = self.area(area.parent)
+            && !self.enter(regs, parent)?
+        {
+            return Ok(false);
         }
         self.request(regs, area, true)
     }
