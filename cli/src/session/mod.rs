@@ -135,7 +135,7 @@ impl Session {
             .host
             .add_device_tree(&self.blob.bytes)
             .map_err(|error| Failure::DeviceTree { path: self.blob.origin.clone(), error })?;
-        let lacks = |d: &&DeviceDesc| !has_model(&*self.board, d);
+        let lacks = |d: &&DeviceDesc| !has_model(&self.board, d);
         self.without_model = self.description.devices.iter().filter(lacks).map(|d| Arc::clone(&d.name)).collect();
         self.baseline = Some(self.host.resource_usage());
         Ok(())
