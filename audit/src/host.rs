@@ -11,8 +11,29 @@ const MOST: usize = 65_536;
 #[derive(Clone, Debug, Default)]
 pub struct Host {
     streams: BTreeMap<(String, u64), String>,
-    /// Devices whose group was set to untranslated DMA.
-    identity: rustc_hash::FxHashSet<String>,
+    /// Types of the devices' groups.
+    types: rustc_hash::FxHashMap<String, GroupType>,
+}
+
+/// Type of a device's group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum GroupType {
+    /// Untranslated by design.
+    Identity,
+    /// Translated.
+    Translated,
+    /// Another one, or one that was changed.
+    Unsure,
+}
+
+impl GroupType {
+    fn of(text: &str) -> Self {
+        match text {
+            "identity" => Self::Identity,
+            "DMA" | "DMA-FQ" => Self::Translated,
+            _ => Self::Unsure,
+        }
+    }
 }
 
 impl Host {
@@ -40,6 +61,9 @@ impl Host {
 
     fn device(&mut self, path: &Path) {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
+        if let Ok(kind) = fs::read_to_string(path.join("iommu_group/type")) {
+            self.set_type(name, kind.trim());
+        }
         let Some(iommu) = link(&path.join("iommu")) else { return };
         self.tie(name, &iommu, link(&path.join("iommu/device")).as_deref(), &streams(path, name));
     }
@@ -56,9 +80,7 @@ impl Host {
             match key {
                 "iommu" => iommu = Some(value),
                 "iommu-device" => own = Some(value),
-                "domain" if value == "identity" && self.identity.len() < MOST => {
-                    self.identity.insert(name.to_owned());
-                }
+                "domain" => self.set_type(name, value),
                 "streams" => streams = value.split(',').filter_map(crate::event::hex).take(256).collect(),
                 _ => {}
             }
@@ -68,9 +90,21 @@ impl Host {
         }
     }
 
-    /// True where the listing says that the device's group is not translated, whatever the policy.
-    pub(crate) fn is_identity(&self, name: &str) -> bool {
-        self.identity.contains(name)
+    /// Notes the type of a device's group. Two that differ say nothing about the time between.
+    fn set_type(&mut self, name: &str, kind: &str) {
+        if self.types.len() >= MOST {
+            return;
+        }
+        let kind = GroupType::of(kind);
+        let known = self.types.entry(name.to_owned()).or_insert(kind);
+        if *known != kind {
+            *known = GroupType::Unsure;
+        }
+    }
+
+    /// The type of the device's group.
+    pub(crate) fn type_of(&self, name: &str) -> Option<GroupType> {
+        self.types.get(name).copied()
     }
 
     /// Ties `streams` of the IOMMU to the device `name`. The kernel log calls an IOMMU by its `own` device, sysfs by its

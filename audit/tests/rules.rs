@@ -313,6 +313,8 @@ fn r11_a_device_that_leaves_its_group_with_live_mappings() {
 #[test]
 fn r12_another_back_end_at_the_next_probe() {
     let mut t = Trace::new();
+    // Attachments are recorded, and there is none between the lives.
+    t.line(&format!("attach_device_to_domain: IOMMU: device={DEV}"));
     t.probe().managed(0xffff0000, 0xe0).unbind().cleanup().release(0xffff0000, 0xe0).end().probe();
     t.line("dma_direct_alloc <-dma_alloc_attrs");
     t.line(&format!(
@@ -324,6 +326,7 @@ fn r12_another_back_end_at_the_next_probe() {
 #[test]
 fn r13_physical_addresses_although_the_policy_says_translated() {
     let mut t = Trace::new();
+    t.text.insert_str(0, &format!("# sysfs {DEV} bus=pci group=3 domain=DMA-FQ\n"));
     t.line("console: iommu: Default domain type: Translated")
         .line(&format!("add_device_to_group: IOMMU: groupID=3 device={DEV}"));
     t.probe().line(&format!("dma_map_page: {DEV} dir=TO_DEVICE dma_addr=3d470000 size=4096 phys_addr=3d470000 attrs="));

@@ -3,7 +3,7 @@
 use super::dma_api::{dma_api, leaked};
 use super::fault::{after, fault, full_bdf, suppressed, word};
 use super::field::{hex, number};
-use super::message::{Message, Stack, Turn};
+use super::message::{DomainType, Message, Stack, Turn};
 use crate::find::{cut, has};
 
 /// The message that `text` is.
@@ -116,11 +116,37 @@ fn iommu<'a>(text: &'a str, device: Option<&'a str>) -> Option<Message<'a>> {
     if let Some(kind) = after(text, "Default domain type: ") {
         return Some(Message::Policy { translated: word(kind) == "Translated" });
     }
+    if let Some((device, domain)) = domain_type(text, device) {
+        return Some(Message::DomainType { device, domain });
+    }
     if text.ends_with("iommu: Detected page leak!") {
         return Some(Message::PageLeak);
     }
     if has(text, "TLB invalidation policy: ") {
         return Some(Message::Strict(has(text, "strict mode")));
+    }
+    None
+}
+
+/// The type of one device's domain. `device` is what the line's prefix names.
+fn domain_type<'a>(text: &'a str, device: Option<&'a str>) -> Option<(&'a str, DomainType)> {
+    if let Some(rest) = after(text, "Failed to set up IOMMU for device ") {
+        let (device, rest) = rest.split_once(';')?;
+        return has(rest, "retaining platform DMA ops").then_some((device.trim(), DomainType::Failed));
+    }
+    // Before 5.3 VT-d named the device behind its words.
+    for words in ["Hardware identity mapping for device ", "Software identity mapping for device "] {
+        if let Some(device) = after(text, words).map(word).filter(|device| is_device(device)) {
+            return Some((device, DomainType::Identity));
+        }
+    }
+    let says = |list: &[&str]| list.iter().any(|words| has(text, words));
+    if says(&["Using iommu direct mapping", "Device uses a private identity domain", "64bit DMA uses identity mapping"])
+    {
+        return device.map(|device| (device, DomainType::Identity));
+    }
+    if says(&["Using iommu dma mapping", "Device uses a private dma domain", "32bit DMA uses non-identity mapping"]) {
+        return device.map(|device| (device, DomainType::Translated));
     }
     None
 }
@@ -321,7 +347,8 @@ fn is_auto(name: &str) -> bool {
     })
 }
 
-fn is_bdf(name: &str) -> bool {
+/// True for the name of a PCI function.
+pub(crate) fn is_bdf(name: &str) -> bool {
     let Some((head, function)) = name.rsplit_once('.') else { return false };
     let mut parts = head.split(':');
     let hexes = |part: Option<&str>, least: usize, most: usize| {
@@ -382,6 +409,23 @@ mod tests {
         assert_eq!(message("iommu: Adding device ee300000.sata to group 0"), joins("ee300000.sata", 0));
         assert_eq!(message("pci 0000:00:03.0: Adding to iommu group 7"), joins("0000:00:03.0", 7));
         assert_eq!(message("iommu: Default domain type: Translated"), Message::Policy { translated: true });
+        let domain = |device, domain| Message::DomainType { device, domain };
+        assert_eq!(
+            message("Failed to set up IOMMU for device ff0e0000.ethernet; retaining platform DMA ops"),
+            domain("ff0e0000.ethernet", DomainType::Failed)
+        );
+        assert_eq!(
+            message("pci 0000:00:02.0: Using iommu direct mapping"),
+            domain("0000:00:02.0", DomainType::Identity)
+        );
+        assert_eq!(
+            message("pci 0000:07:00.1: DMAR: Device uses a private dma domain."),
+            domain("0000:07:00.1", DomainType::Translated)
+        );
+        assert_eq!(
+            message("DMAR: Hardware identity mapping for device 0000:00:1b.0"),
+            domain("0000:00:1b.0", DomainType::Identity)
+        );
         let request = "vfio-pci 0000:5e:00.0: Relaying device request to user (#590)";
         assert_eq!(message(request), Message::VfioRequest { device: "0000:5e:00.0", count: Some(590) });
         let hung = "INFO: task bash:7786 blocked for more than 120 seconds.";

@@ -97,6 +97,13 @@ pub enum Message<'a> {
         /// True when DMA is translated by default.
         translated: bool,
     },
+    /// The type of a device's own domain, which may differ from the default.
+    DomainType {
+        /// Device.
+        device: &'a str,
+        /// The type.
+        domain: DomainType,
+    },
     /// Policy of invalidation: true for strict, false for lazy.
     Strict(bool),
     /// VFIO asks the user to give a device back.
@@ -179,6 +186,17 @@ pub enum Message<'a> {
     Boot,
     /// Any other.
     Other,
+}
+
+/// Type of a device's domain, as a line of the log says it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DomainType {
+    /// Untranslated by design.
+    Identity,
+    /// Translated.
+    Translated,
+    /// Meant to be translated, but the set-up failed and the device kept the direct path.
+    Failed,
 }
 
 /// Subject of a stack in a report.

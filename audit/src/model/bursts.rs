@@ -48,12 +48,12 @@ impl Bursts {
         self.list.retain(|burst| *burst.name != *name);
     }
 
-    /// The kind that came in three or more bursts of the same size.
+    /// The kind that came in four or more bursts of the same size: an initialisation in steps may make fewer.
     pub(super) fn finding(self) -> Option<(String, Vec<Cite>)> {
         let burst = self
             .list
             .into_iter()
-            .find(|burst| burst.counts.len() >= 3 && burst.counts[1..].iter().all(|count| *count == burst.counts[1]))?;
+            .find(|burst| burst.counts.len() >= 4 && burst.counts[1..].iter().all(|count| *count == burst.counts[1]))?;
         let words = format!(
             "managed resources ({}) are added outside of the probe again and again, {} at a time, {} times, and none is removed \
              before the unbind: they pile up",

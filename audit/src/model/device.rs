@@ -9,6 +9,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 use super::life::Life;
 use super::task::By;
 use super::{Mapping, Mark};
+use crate::shape::Place;
 
 /// Ranges that are remembered after they were given back.
 const REMEMBERED: usize = 1024;
@@ -124,10 +125,6 @@ impl Nodes {
         self.by_key.contains_key(&key)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.by_order.len()
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.by_order.is_empty()
     }
@@ -154,6 +151,28 @@ pub(crate) struct Gone {
     pub(super) epoch: u32,
 }
 
+/// Managed resources at the beginning of an unbind.
+#[derive(Debug)]
+pub(crate) struct Growth {
+    /// Numbers by name.
+    pub(super) kinds: BTreeMap<Box<str>, u64>,
+    /// The beginning of the unbind.
+    pub(super) mark: Mark,
+}
+
+impl Growth {
+    pub(super) fn count(&self) -> u64 {
+        self.kinds.values().sum()
+    }
+
+    /// True where every kind of `self` is there again in `next`, none is new, none went down, and some grew.
+    pub(super) fn grows_into(&self, next: &Self) -> bool {
+        self.kinds.len() == next.kinds.len()
+            && self.kinds.iter().zip(&next.kinds).all(|(old, new)| old.0 == new.0 && old.1 <= new.1)
+            && self.count() < next.count()
+    }
+}
+
 /// A device.
 #[derive(Debug)]
 pub struct Device {
@@ -170,12 +189,20 @@ pub struct Device {
     pub past: Vec<Life>,
     pub(super) lives: u32,
     pub(super) group: Option<u64>,
-    pub(super) backend: Option<(By, Mark)>,
+    pub(super) backend: Option<(By, Mark, u32)>,
     /// True when the domain may have changed since the last probe.
     pub(super) domain_changed: bool,
     pub(super) deferred: Option<Mark>,
+    /// The type of its own domain, as the log says it.
+    pub(super) domain_type: Option<(crate::event::DomainType, Mark)>,
+    /// Changes of its domain outside of a probe; the type may have been another one between them.
+    pub(super) retyped: Vec<Place>,
+    /// True after it joined its group, until it is attached to its first domain.
+    pub(super) joined: bool,
+    /// True once an event showed that coherent memory of it was freed: memory of a pool of its own would leave none.
+    pub(super) frees_coherent: bool,
     /// Managed resources at the beginning of each unbind.
-    pub(super) growth: Vec<(u64, Mark)>,
+    pub(super) growth: Vec<Growth>,
     pub(crate) log: super::log::DeviceLog,
     pub(super) sub_pages: FxHashMap<u64, (u32, u64)>,
     pub(super) shared_pages: u64,
@@ -201,6 +228,10 @@ impl Device {
             backend: None,
             domain_changed: false,
             deferred: None,
+            domain_type: None,
+            retyped: Vec::new(),
+            joined: false,
+            frees_coherent: false,
             growth: Vec::new(),
             log: super::log::DeviceLog::default(),
             sub_pages: FxHashMap::default(),
@@ -221,6 +252,28 @@ impl Device {
             life.last = (mark.place, mark.stamp);
         }
         life
+    }
+
+    /// True where its coherent memory may come from a pool of its own, as drivers of platform devices declare: none of it leaves an
+    /// event when it is freed.
+    pub(super) fn may_have_pool(&self) -> bool {
+        !self.frees_coherent && !crate::event::is_bdf(&self.name)
+    }
+
+    /// Notes a change of the domain at `place`.
+    pub(super) fn retype(&mut self, place: Place) {
+        if self.retyped.len() >= REMEMBERED {
+            self.retyped.remove(0);
+        }
+        self.retyped.push(place);
+    }
+
+    /// True where the domain was changed between two lines.
+    pub(super) fn is_retyped(&self, one: Place, other: Place) -> bool {
+        let (from, to) = (one.min(other), one.max(other));
+        // Those that were forgotten may lie between.
+        self.retyped.iter().any(|place| *place > from && *place < to)
+            || self.retyped.len() >= REMEMBERED && self.retyped.first().is_some_and(|first| from < *first)
     }
 
     /// The life now, or the last one.

@@ -1,6 +1,7 @@
 //! Managed resources: their order, and the memory among them.
 
 use super::device::{Node, Nodes};
+use super::judge::POOL;
 use super::record::At;
 use super::task::Release;
 use super::verdict::{Finding, SEED, SEED_PROBE, Verdict};
@@ -48,7 +49,7 @@ impl Model {
         let task = self.task(at.task);
         if &*node.name == MANAGED {
             let taken = task.taken.take().filter(|(device, _)| *device == id).map(|(_, addr)| addr);
-            let by = task.take.take();
+            let by = task.take.take().map(|(by, _)| by);
             let maps = std::mem::take(&mut task.maps);
             node.addr = taken;
             node.by = by.or_else(|| {
@@ -195,6 +196,14 @@ impl Model {
             }
             return;
         }
+        let taken = addr.and_then(|addr| self.devices[device].live.get(addr));
+        let unnamed = by.is_none() && taken.is_none_or(|mapping| mapping.backend.is_none());
+        if !freed && unnamed && self.devices[device].may_have_pool() {
+            let life = self.devices[device].life_at(&mark);
+            life.on(Rule::MANAGED).doubt(format!("no dma_free follows the release of managed memory; {POOL}"));
+            return;
+        }
+        let life = self.devices[device].life_at(&mark);
         if !freed && at_end {
             life.on(Rule::MANAGED).doubt("the file ends with the release of managed memory");
         } else if !freed {

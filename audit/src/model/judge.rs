@@ -5,6 +5,7 @@ use super::dma::UNNAMED;
 use super::life::{End, Life};
 use super::verdict::{Finding, Verdict};
 use super::{Heard, Mapping, Mark};
+use crate::event::Family;
 use crate::rules::Rule;
 use crate::shape::Span;
 
@@ -14,8 +15,14 @@ const MOST_NAMED: usize = 8;
 /// Doubt about a fault that follows no tear-down.
 pub(super) const NO_TEAR_DOWN: &str = "there are faults, but no tear-down in the file that they could follow";
 
-/// Judges `life`, which left `left` mapped and `nodes` unreleased.
-pub(super) fn judge(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: Heard, epoch: u32) {
+/// Reason why memory whose back-end is not known may be free.
+pub(super) const POOL: &str = "no line names its back-end, and memory of a device's own pool is freed without an event: add iommu_dma_alloc \
+     dma_direct_alloc to set_ftrace_filter";
+/// Reason why nothing is known of frees.
+const UNFREED: &str = "functions or events of the IOMMU show frees, and dma:* none at all: enable all of events/dma";
+
+/// Judges `life`, which left mappings and `nodes` unreleased. Of those `left` coherent memory may be of a `pool` of the device's own.
+pub(super) fn judge(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[Node], heard: Heard, epoch: u32) {
     // Everything that was released had been seen to be added: nothing is older than the recording.
     let whole = life.probe_seen || !life.before && life.added > 0 && life.pass.unknown == 0;
     if heard.missed {
@@ -47,7 +54,7 @@ pub(super) fn judge(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: He
         }
     }
     if life.end.is_some() {
-        leaks(life, left, nodes, heard, whole, epoch);
+        leaks(life, (left, pool), nodes, heard, whole, epoch);
     }
 }
 
@@ -124,7 +131,7 @@ fn order(life: &mut Life) {
     life.find(Finding { rule: Rule::ORDER, verdict, words, cites: vec![earlier.cite(), later.cite()], known: None });
 }
 
-fn leaks(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: Heard, whole: bool, epoch: u32) {
+fn leaks(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[Node], heard: Heard, whole: bool, epoch: u32) {
     let mut left: Vec<&Mapping> = left.iter().filter(|mapping| before_end(life, mapping)).collect();
     left.sort_by_key(|mapping| mapping.mark.place);
     let end = life.end.as_ref().map(|(mark, end)| (mark.clone(), *end));
@@ -149,6 +156,12 @@ fn leaks(life: &mut Life, left: &[Mapping], nodes: &[Node], heard: Heard, whole:
         } else if mapping.epoch != epoch {
             verdict = Verdict::CannotTell;
             words = format!("{words}; but events were lost since");
+        } else if !heard.gave && (heard.frees || heard.iommu_unmap) {
+            verdict = Verdict::CannotTell;
+            words = format!("{words}; but {UNFREED}");
+        } else if pool && mapping.backend.is_none() && mapping.family == Family::Coherent {
+            verdict = Verdict::CannotTell;
+            words = format!("{words}; but {POOL}");
         }
         life.find(Finding {
             rule: Rule::LEAK,

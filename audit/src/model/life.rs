@@ -71,6 +71,12 @@ pub struct Life {
     pub(crate) taint: Option<String>,
     pub(crate) candidates: Vec<Finding>,
     pub(crate) backend: Option<By>,
+    /// What the direct path gave the device, if anything.
+    pub(in crate::model) direct: Option<super::dma::Untranslated>,
+    /// The first mapping that went through the IOMMU beyond doubt, and the losses before it.
+    pub(crate) translated: Option<(Mark, u32)>,
+    /// A change of the domain under live mappings that no second one has undone.
+    pub(crate) moved: Option<Finding>,
     pub(crate) traced: bool,
     /// Managed memory that was freed during the release of managed resources: first and last address.
     pub(crate) freed_in_release: Vec<(u64, u64, Mark)>,
@@ -122,6 +128,9 @@ impl Life {
             taint: None,
             candidates: Vec::new(),
             backend: None,
+            direct: None,
+            translated: None,
+            moved: None,
             traced: false,
             freed_in_release: Vec::new(),
             by_hand: Vec::new(),

@@ -60,6 +60,16 @@ pub struct Heard {
     pub release_all: bool,
     /// `device_unbind_cleanup`.
     pub cleanup: bool,
+    /// Attachments of devices to domains, or changes of groups, as events.
+    pub domains: bool,
+    /// `really_probe`.
+    pub probes: bool,
+    /// Functions of back-ends that free.
+    pub frees: bool,
+    /// Any free or unmap among `dma:*`.
+    pub gave: bool,
+    /// Kinds of allocations and mappings among `dma:*`, a bit for each [`Family`].
+    pub took: u8,
     /// Any kernel log.
     pub log: bool,
     /// A comment that events were lost, without their place.

@@ -96,14 +96,24 @@ impl Model {
         match event {
             Event::Take(op) => self.take(at, &op),
             Event::Give(op) => self.give(at, &op),
-            Event::Failed(_) => self.heard.dma = true,
+            Event::Failed(_) => {
+                self.heard.dma = true;
+                // What named its back-end says nothing about what comes next.
+                self.task(at.task).begin_call();
+            }
             Event::IommuMap { start, end } => {
                 self.heard.iommu_map = true;
                 self.task(at.task).map(start, end);
             }
             Event::IommuUnmap { start, end, unmapped } => self.iommu_unmap(at, start, end, unmapped),
-            Event::Group { device, group, joins } => self.group(at.mark(), device, group, joins),
-            Event::Domain { device, attached } => self.domain(&at.mark(), device, attached),
+            Event::Group { device, group, joins } => {
+                self.heard.domains = true;
+                self.group(at.mark(), device, group, joins);
+                if let Some(id) = self.known(device) {
+                    self.devices[id].joined = joins;
+                }
+            }
+            Event::Domain { device, attached } => self.domain(at, device, attached),
             Event::Fault { device, iova } => self.trace_fault(&at.mark(), device, Some(iova)),
             Event::Devres { device, op, node, name, size } => self.devres(at, device, op, node, name, size),
             Event::Function { name, caller } => self.function(at, name, caller),
@@ -139,11 +149,12 @@ impl Model {
                 let task = self.task(at.task);
                 task.maps.clear();
                 // The outermost function decides: the IOMMU's may take its pages from a pool.
-                task.take = Some(super::task::By { backend, named: true, line });
+                let by = super::task::By { backend, named: true, line };
+                task.take = Some((by, name.contains("alloc")));
                 return;
             }
             Some(Call::Give(backend)) => {
-                self.heard.backends = true;
+                (self.heard.backends, self.heard.frees) = (true, true);
                 self.give_by(at, backend);
                 return;
             }
@@ -162,7 +173,7 @@ impl Model {
         self.task(at.task).stack_of_region = false;
         match name {
             "really_probe" => {
-                self.heard.lifecycle = true;
+                (self.heard.lifecycle, self.heard.probes) = (true, true);
                 self.leave_probe(at.task);
                 self.leave_unbinds(at.task, None);
                 let mark = at.mark();

@@ -38,6 +38,7 @@ impl Model {
         self.fact(Fact { words: words.clone(), cites: vec![mark.cite()] });
         self.settle_all();
         self.taint_by_header();
+        self.judge_untranslated();
         self.epoch += 1;
         for id in 0..self.devices.len() {
             let growth = std::mem::take(&mut self.devices[id].growth);
@@ -56,6 +57,7 @@ impl Model {
             device.sub_pages.clear();
             device.flushes.clear();
             (device.backend, device.deferred, device.group) = (None, None, None);
+            (device.frees_coherent, device.joined) = (false, false);
         }
         self.heard = Heard { log: self.heard.log, ..Heard::default() };
         self.by_cpu.clear();

@@ -90,7 +90,8 @@ pub(crate) struct Region {
 /// The context of a task.
 #[derive(Debug, Default)]
 pub(crate) struct Task {
-    pub(super) take: Option<By>,
+    /// The back-end that a function named, and whether it allocates (or maps).
+    pub(super) take: Option<(By, bool)>,
     pub(super) maps: Vec<(u64, u64)>,
     pub(super) unmaps: VecDeque<(u64, u64)>,
     pub(super) pending: Option<Pending>,

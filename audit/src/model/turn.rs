@@ -3,6 +3,7 @@
 //! The driver core's functions name no device. The one that a task is busy with is told by the next line of the same task
 //! that does: its first managed resource.
 
+use super::device::Growth;
 use super::life::{End, Pass};
 use super::record::At;
 use super::task::TaskKey;
@@ -154,9 +155,12 @@ impl Model {
         let Some((begin, dropped, reset)) = begin else { return };
         let failed = self.task(at.task).fails(id);
         let device = &mut self.devices[id];
-        let held = device.nodes.len() as u64;
         if device.life_at(mark).teardown.is_none() && !failed {
-            device.growth.push((held, begin.clone()));
+            let mut kinds = std::collections::BTreeMap::new();
+            for node in device.nodes.iter() {
+                *kinds.entry(node.name.clone()).or_default() += 1;
+            }
+            device.growth.push(Growth { kinds, mark: begin.clone() });
             if device.growth.len() > 64 {
                 device.growth.remove(0);
             }
@@ -245,7 +249,10 @@ impl Model {
         let device = &mut self.devices[id];
         device.domain_changed = true;
         let live = device.live.len() + device.scatter.len();
-        let changed = if joins { device.group.is_some() && device.group != group } else { true };
+        let changed = !joins || group.is_some() && device.group.is_some_and(|old| Some(old) != group);
+        if !joins || changed {
+            device.retype(mark.place);
+        }
         device.group = if joins { group.or(Some(u64::MAX)) } else { None };
         if live > 0 && changed {
             let what = if joins { "changed its group" } else { "left its group" };
@@ -261,18 +268,34 @@ impl Model {
         }
     }
 
-    pub(super) fn domain(&mut self, mark: &Mark, device: &str, attached: bool) {
+    pub(super) fn domain(&mut self, at: At<'_>, device: &str, attached: bool) {
+        self.heard.domains = true;
         let Some(id) = self.id(device) else { return };
+        let mark = &at.mark();
+        // A probe may attach the device to the domain that its group has; the type changes between drivers only.
+        let probing = self.task(at.task).probe.is_some();
         let device = &mut self.devices[id];
         device.domain_changed = true;
+        let first = std::mem::take(&mut device.joined) && device.life.is_none() && device.past.is_empty();
+        if !first && !probing {
+            device.retype(mark.place);
+        }
         let live = device.live.len() + device.scatter.len();
         // An attach event replaces the one before; only a change under live mappings is wrong.
         if live > 0 && device.life.is_some() {
+            if let Some(first) = device.life_at(mark).moved.take() {
+                let mut cites = first.cites;
+                cites.push(mark.cite());
+                let words = "its domain was changed twice under live mappings, as a reset does that blocks the device's DMA meanwhile \
+                             (from 7.0 on)";
+                device.life_at(mark).note(words.to_owned(), cites);
+                return;
+            }
             let what = if attached { "attached to another domain" } else { "detached from its domain" };
             let words = format!("{what} at line {} with {live} live mappings", mark.place.line);
             let finding =
                 Finding { rule: Rule::GROUP, verdict: Verdict::Violated, words, cites: vec![mark.cite()], known: None };
-            device.life_at(mark).suspect(finding);
+            device.life_at(mark).moved = Some(finding);
         }
     }
 
@@ -282,6 +305,9 @@ impl Model {
         self.tell_bounced(id);
         let device = &mut self.devices[id];
         let Some(mut life) = device.life.take() else { return };
+        if let Some(moved) = life.moved.take() {
+            life.suspect(moved);
+        }
         if end != End::FileEnded && life.end.is_none() {
             life.end = Some((mark.clone(), end));
             if life.traced {
@@ -300,7 +326,8 @@ impl Model {
         if life.end.is_some() {
             device.nodes.clear();
         }
-        super::judge::judge(&mut life, &left, &nodes, heard, self.epoch);
+        let pool = device.may_have_pool();
+        super::judge::judge(&mut life, (&left, pool), &nodes, heard, self.epoch);
         device.keep(life);
     }
 
@@ -313,6 +340,7 @@ impl Model {
         self.at_end = true;
         self.finish_log();
         self.taint_by_header();
+        self.judge_untranslated();
         for id in 0..self.devices.len() {
             let growth = std::mem::take(&mut self.devices[id].growth);
             self.grows(id, &growth);
@@ -365,13 +393,14 @@ impl Model {
         }
     }
 
-    pub(super) fn grows(&mut self, id: Id, growth: &[(u64, Mark)]) {
-        if growth.len() < 3 || !growth.windows(2).all(|pair| pair[0].0 < pair[1].0) {
+    /// Resources of the same kinds that are more at each unbind. Other kinds are another driver's, or other work's.
+    pub(super) fn grows(&mut self, id: Id, growth: &[Growth]) {
+        if growth.len() < 3 || !growth.windows(2).all(|pair| pair[0].grows_into(&pair[1])) {
             return;
         }
-        let counts: Vec<String> = growth.iter().map(|(count, _)| count.to_string()).collect();
+        let counts: Vec<String> = growth.iter().map(|growth| growth.count().to_string()).collect();
         let words = format!("managed resources at each unbind: {}: they grow with each cycle", counts.join(", "));
-        let cites = growth.iter().take(4).map(|(_, mark)| mark.cite()).collect();
+        let cites = growth.iter().take(4).map(|growth| growth.mark.cite()).collect();
         if let Some(life) = self.devices[id].newest() {
             life.find(Finding { rule: Rule::GROWS, verdict: Verdict::Violated, words, cites, known: None });
         }

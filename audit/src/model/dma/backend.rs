@@ -15,6 +15,10 @@ pub(in crate::model) const UNNAMED: &str = "no line names the back-end of some c
 const MIXED: &str = "the lines have no flags, so that the events of an interrupt cannot be told from those of the task that it \
      interrupts: record with the option irq-info, or read the text of /sys/kernel/tracing/trace";
 
+/// Reason why a change of the domain may have gone unseen.
+pub(super) const UNATTACHED: &str = "the type of a group may be changed while no driver is bound, and whether attachments are recorded is \
+     not known: enable events/iommu, which shows attach_device_to_domain";
+
 impl Model {
     pub(in crate::model) fn judge_backend(&mut self, pending: Pending) {
         let Pending { device, mapping, mark, by, unmapped, reset, named, failed } = pending;
@@ -32,6 +36,10 @@ impl Model {
                 if !(taken.named && given.named) {
                     life.on(on).how = Some("by the IOMMU's own events beside each call");
                 }
+            }
+            // Without the IOMMU's maps an equal address or a bounce shows no direct path.
+            (Some(taken), Some(_)) if taken.backend == Backend::Direct && !taken.named && !heard.iommu_map => {
+                life.on(on).doubt(UNNAMED);
             }
             (Some(taken), Some(given)) => {
                 let known = known_of(life, &mapping, failed);
@@ -78,8 +86,8 @@ impl Model {
         life.backend = Some(by);
         // What changed before this life's first mapping explains a difference; what comes later belongs to the next one.
         let changed = std::mem::take(&mut device.domain_changed);
-        let before = device.backend.replace((by, mark.clone()));
-        let Some((old, old_mark)) = before.filter(|(old, _)| old.backend != by.backend) else { return };
+        let before = device.backend.replace((by, mark.clone(), self.epoch));
+        let Some((old, old_mark, epoch)) = before.filter(|(old, ..)| old.backend != by.backend) else { return };
         let deferred = device.deferred.take();
         let words = format!(
             "served by {} since line {}, but by {} in the life before (line {})",
@@ -89,6 +97,10 @@ impl Model {
         let life = device.life_at(mark);
         if changed {
             life.note(format!("{words}; its domain or group changed in between"), cites);
+        } else if epoch != self.epoch {
+            life.on(Rule::NEXT_PROBE).doubt(format!("{words}; but events were lost in between"));
+        } else if deferred.is_none() && !self.heard.domains {
+            life.on(Rule::NEXT_PROBE).doubt(format!("{words}; {UNATTACHED}"));
         } else {
             let known = deferred.as_ref().map(|_| DEFERRAL);
             cites.extend(deferred.map(|mark| mark.cite()));

@@ -1,10 +1,7 @@
-//! Exposures: mappings that share a page, and untranslated DMA.
+//! Exposures: mappings that share a page, and those that are bounced.
 
 use super::super::record::At;
-use super::super::verdict::Finding;
-use super::super::{Id, Mapping, Mark, Model, Verdict};
-use crate::event::Backend;
-use crate::rules::Rule;
+use super::super::{Id, Mapping, Mark, Model};
 
 /// Small mappings whose pages are looked at at once.
 const MOST_SUB_PAGES: usize = 65_536;
@@ -76,30 +73,5 @@ impl Model {
                 entry.remove();
             }
         }
-    }
-
-    /// Untranslated DMA of a device in a group, where the policy says translated.
-    pub(in crate::model) fn identity(&mut self, id: Id, mapping: &Mapping) {
-        // Where no physical address is printed, as for coherent memory, the direct path must be named.
-        let shown = |named: bool| mapping.phys.map_or(named, |phys| phys == mapping.addr);
-        let direct = mapping.backend.is_some_and(|by| by.backend == Backend::Direct && shown(by.named));
-        let Some((true, policy)) = self.translated.as_ref().filter(|_| direct) else { return };
-        if self.host.is_identity(&self.devices[id].name) {
-            return;
-        }
-        let policy = policy.clone();
-        let device = &mut self.devices[id];
-        let Some(group) = device.group else { return };
-        let life = device.life_at(&mapping.mark);
-        if life.outcome(Rule::IDENTITY).violated > 0 {
-            return;
-        }
-        let what = if mapping.phys.is_some() { "the physical address itself," } else { "memory of the direct path at" };
-        let words = format!(
-            "the policy is translated DMA (line {}), but line {} gives the device {what} {:#x}, though it is in group {group}",
-            policy.place.line, mapping.mark.place.line, mapping.addr
-        );
-        let cites = vec![policy, mapping.mark.cite()];
-        life.find(Finding { rule: Rule::IDENTITY, verdict: Verdict::Violated, words, cites, known: None });
     }
 }

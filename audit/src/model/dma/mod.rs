@@ -3,12 +3,14 @@
 mod backend;
 mod exposure;
 mod pair;
+mod untranslated;
 
 use std::hash::{Hash, Hasher};
 
 use rustc_hash::FxHasher;
 
 pub(super) use backend::UNNAMED;
+pub(super) use untranslated::Untranslated;
 
 use super::device::Gone;
 use super::record::At;
@@ -22,6 +24,7 @@ use crate::shape::Span;
 impl Model {
     pub(in crate::model) fn take(&mut self, at: At<'_>, op: &Op<'_>) {
         self.heard.dma = true;
+        self.heard.took |= 1 << op.family as u8;
         let Some(op) = &self.believed(at, op) else { return };
         self.settle(at.task);
         let (Some(id), Some(addr)) = (self.id(op.device), op.addr) else { return };
@@ -29,12 +32,14 @@ impl Model {
         self.attend(id, at, &mark);
         let line = at.place.line;
         let task = self.task(at.task);
-        let named = task.take.take();
+        let allocates = matches!(op.family, Family::Coherent | Family::Pages | Family::Sgt);
+        let named = task.take.take().and_then(|(by, alloc)| (alloc == allocates).then_some(by));
         let mapped = task.mapped(addr);
         let inferred = |backend| Some(By { backend, named: false, line });
         let by = named
-            .or_else(|| if mapped { inferred(Backend::Iommu) } else { None })
-            .or_else(|| if op.phys == Some(addr) { inferred(Backend::Direct) } else { None })
+            // The IOMMU's map of the address itself may be another's: a guest's memory, say.
+            .or_else(|| if mapped && op.phys != Some(addr) { inferred(Backend::Iommu) } else { None })
+            .or_else(|| if op.phys == Some(addr) && !mapped { inferred(Backend::Direct) } else { None })
             .or_else(|| if task.bounced.take() == Some(id) { inferred(Backend::Direct) } else { None });
         task.bounced = None;
         task.taken = matches!(op.family, Family::Coherent | Family::Pages).then_some((id, addr));
@@ -52,8 +57,12 @@ impl Model {
             mark: mark.clone(),
         };
         self.share_page(id, &mapping);
-        self.identity(id, &mapping);
-        if let Some(by) = by {
+        self.translates(id, &mapping);
+        // Maps of a list, bounces and equal addresses are no more than signs.
+        let sure = |by: &By| {
+            by.named || if by.backend == Backend::Direct { self.heard.iommu_map } else { op.family != Family::Sg }
+        };
+        if let Some(by) = by.filter(sure) {
             self.backend_of_life(id, by, &mark);
         }
         let device = &mut self.devices[id];
@@ -68,8 +77,13 @@ impl Model {
                 "{} at {addr:#x} is taken at line {line}{age} after the unbind was over (line {}), and no probe came between",
                 op.family, end.place.line
             );
-            let cites = vec![end.cite(), mark.cite()];
-            life.suspect(Finding { rule: Rule::LATE, verdict: Verdict::Violated, words, cites, known: None });
+            if !self.heard.probes {
+                let why = "; add really_probe to set_ftrace_filter: without it a driver may have come unseen";
+                life.on(Rule::LATE).doubt(format!("{words}{why}"));
+            } else {
+                let cites = vec![end.cite(), mark.cite()];
+                life.suspect(Finding { rule: Rule::LATE, verdict: Verdict::Violated, words, cites, known: None });
+            }
         }
         let table = if op.family == Family::Sg { &mut device.scatter } else { &mut device.live };
         let key = if op.family == Family::Sg { list_key(op.list) } else { addr };
@@ -96,7 +110,7 @@ impl Model {
     }
 
     pub(in crate::model) fn give(&mut self, at: At<'_>, op: &Op<'_>) {
-        self.heard.dma = true;
+        (self.heard.dma, self.heard.gave) = (true, true);
         let Some(op) = &self.believed(at, op) else { return };
         // A free of nothing.
         if op.family != Family::Sg
@@ -113,6 +127,7 @@ impl Model {
             unbind.guess.get_or_insert(id);
         }
         let device = &mut self.devices[id];
+        device.frees_coherent |= op.family == Family::Coherent;
         let table = if by_list { &mut device.scatter } else { &mut device.live };
         let fits = |m: &Mapping| m.family == op.family && op.size.is_none_or(|size| m.size == size);
         let Some(mapping) = table.remove(key, fits) else {
@@ -147,7 +162,9 @@ impl Model {
             // The IOMMU's event comes before this one.
             if task.unmapped(pending.mapping.addr) {
                 pending.by = Some(By { backend: Backend::Iommu, named: false, line });
-            } else if pending.mapping.phys == Some(pending.mapping.addr) {
+            } else if pending.mapping.phys == Some(pending.mapping.addr)
+                && pending.mapping.backend.is_none_or(|by| by.backend != Backend::Iommu)
+            {
                 pending.by = Some(By { backend: Backend::Direct, named: false, line });
             }
             self.judge_backend(pending);

@@ -10,6 +10,9 @@ use crate::shape::Span;
 /// Longest delay of a free's event behind the unbind's end on another CPU, in nanoseconds: an unmap is logged after its work.
 const REORDER: u64 = 100_000;
 
+/// Reason why it is not known what was taken.
+const UNTAKEN: &str = "no allocation or mapping of this kind is recorded of any device: enable all of events/dma";
+
 impl Model {
     pub(in crate::model) fn compare(&mut self, id: Id, mapping: &Mapping, op: &Op<'_>, mark: &Mark) {
         let mut wrong = Vec::new();
@@ -113,6 +116,12 @@ impl Model {
                     device.live.get(addr).filter(|m| m.virt == op.virt).map(|m| (device.name.clone(), m.mark.cite()))
                 },
             );
+        if self.heard.took & 1 << op.family as u8 == 0 && other.is_none() {
+            let words = format!("{} at {addr:#x} is given back at line {line}, but {UNTAKEN}", op.family);
+            let life = self.devices[id].life_at(mark);
+            life.traced = true;
+            return life.on(Rule::NOT_TAKEN).doubt(words);
+        }
         let device = &mut self.devices[id];
         let number = device.lives.max(1);
         let past =

@@ -117,6 +117,7 @@ impl Model {
         self.streams();
         self.log.region = None;
         self.log.last_leaving = None;
+        self.judge_untranslated();
         self.translated = None;
         let machine = self.machines.other().cloned();
         for id in 0..self.devices.len() {
@@ -126,7 +127,7 @@ impl Model {
             self.close_log(id);
             let device = &mut self.devices[id];
             device.log = super::DeviceLog::default();
-            device.deferred = None;
+            (device.deferred, device.domain_type) = (None, None);
             if device.life.as_ref().is_some_and(|life| !life.traced) {
                 device.group = None;
                 device.backend = None;

@@ -163,6 +163,11 @@ impl Model {
                 }
             }
             Message::Policy { translated } => self.translated = Some((translated, mark.cite())),
+            Message::DomainType { device, domain } => {
+                let Some(id) = self.id(device) else { return };
+                self.devices[id].domain_changed = true;
+                self.devices[id].domain_type = Some((domain, mark));
+            }
             Message::Strict(strict) => {
                 let kind =
                     if strict { "strict" } else { "lazy: a device may reach memory for up to 10 ms after its unmap" };
