@@ -115,55 +115,58 @@ const TEXTS: [Text; 22] = [
     Text {
         title: "freed or unmapped without having been allocated or mapped",
         says: "Each dma_free and dma_unmap must name an address that the same device allocated or mapped and still holds.",
-        why: "The back-end frees pages, or removes a translation, that belongs to somebody else.",
-        needs: "dma:* events from before the device was probed, without losses.",
+        why: "The back-end frees pages, or removes a translation, that belong to somebody else.",
+        needs: "dma:* events, those of allocations too, from before the device was probed, without losses.",
         from: "",
     },
     Text {
         title: "freed or unmapped twice",
         says: "An allocation, a mapping or a region that was given back must not be given back again.",
-        why: "The second time it may already belong to another device.",
+        why: "By then it may belong to another driver or device.",
         needs: "dma:* events; for regions __release_region in the function tracer, or the kernel's own message.",
         from: "",
     },
     Text {
         title: "freed with another size, direction, attribute, CPU address or function",
         says: "What dma_unmap and dma_free are given must be what the mapping was made with.",
-        why: "A part stays mapped, or a cache is not invalidated, or a wrong page is freed.",
-        needs: "dma:* events, or DMA API debugging.",
+        why: "A part stays mapped, a cache is not invalidated, or a wrong page is freed.",
+        needs: "dma:* events, or CONFIG_DMA_API_DEBUG.",
         from: "",
     },
     Text {
         title: "still mapped or allocated at the end of an unbind",
         says: "When a driver's unbind is over, nothing that it allocated or mapped may be live.",
         why: "The device can still reach memory that the kernel gives to others, and each cycle leaks more.",
-        needs: "dma:* events from before the probe, and the functions that show the unbind's end; or DMA API debugging.",
+        needs: "dma:* events from before the probe, and the functions that show the unbind's end; for a device that may have a pool of \
+                its own, whose frees leave no event, iommu_dma_alloc and dma_direct_alloc, too; or CONFIG_DMA_API_DEBUG.",
         from: "",
     },
     Text {
         title: "freed through another back-end than it was allocated through",
         says: "The code that frees (IOMMU, direct, the device's own pool) must be the code that allocated.",
         why: "The direct path takes an IOVA for a physical address and frees whatever page has that number. The kernel asks the \
-              device at each end and remembers nothing; DMA API debugging does not see it either.",
+              device at each end and remembers nothing; CONFIG_DMA_API_DEBUG does not see it either.",
         needs: "the function tracer on iommu_dma_alloc, iommu_dma_free, dma_direct_alloc, dma_direct_free; or iommu:map and \
                 iommu:unmap beside dma:*; or debug lines.",
         from: "376991db4b64 (unbind: DMA ops were reset before managed memory was released), 0b777eee88d7 (the same where a \
                probe fails), 280e5a301005 (dma_iommu left set)",
     },
     Text {
-        title: "managed memory's release and its free do not go together",
-        says: "Each release of dmam_release must be followed by a dma_free, and managed memory is freed by its release only.",
-        why: "Memory freed by hand and left on the device's list is freed again at unbind.",
+        title: "managed DMA memory released without a free, or freed by hand",
+        says: "The release of managed memory (dmam_release) must free it, and nothing else may: what is freed earlier goes through \
+               dmam_free_coherent, which takes it off the device's list.",
+        why: "Memory freed by dma_free_coherent and left on the list is freed again at unbind.",
         needs: "dma:* and dev:devres_log.",
         from: "",
     },
     Text {
         title: "managed resources that grow with each cycle",
-        says: "A device must not hold more managed resources after each probe than after the one before, nor gather them between a probe \
-               and the unbind.",
-        why: "What is allocated as managed outside probe is freed at unbind only, or never.",
-        needs: "dev:devres_log over three cycles or more; device_links_driver_bound where the task that probed goes on.",
-        from: "the pattern of dwc2's role switch",
+        says: "A device must not hold more managed resources of the same kinds at each unbind than at the one before, nor add as many \
+               again and again between probe and unbind without removing any.",
+        why: "What is allocated as managed outside of probe (in open, reset, resume) is freed at unbind only.",
+        needs: "dev:devres_log over three unbinds, or over four additions in one binding; device_links_driver_bound where the task \
+                that probed goes on.",
+        from: "f747313249b7 (dwc2 added one managed resource with each power cycle)",
     },
     Text {
         title: "managed resources not released newest first",
@@ -187,30 +190,35 @@ const TEXTS: [Text; 22] = [
         from: "",
     },
     Text {
-        title: "attached without being detached, or a group change under live mappings",
-        says: "A device must not leave its group or change it while mappings are live.",
-        why: "The mappings stay behind in a domain that nobody clears.",
+        title: "a group or domain changed under live mappings",
+        says: "A device must not leave its group, or be attached to another domain, while mappings are live. A reset that blocks its \
+               DMA attaches it twice, and changes nothing.",
+        why: "The mappings stay behind in a domain that the device does not use any more.",
         needs: "iommu:* and dma:* events.",
-        from: "280e5a301005 (dma_iommu must be cleared when a device leaves its IOMMU)",
+        from: "280e5a301005 (iommu-dma stayed set up for devices whose groups were torn down)",
     },
     Text {
         title: "another back-end at the next probe",
         says: "A device that is probed again must be served by the same back-end, unless its domain changed in between.",
-        why: "An error of the IOMMU that is taken for \"no IOMMU\" leaves the device untranslated without a word.",
-        needs: "two probes of one device with their back-ends.",
+        why: "An error of the IOMMU that is taken for \"no IOMMU\" leaves the device untranslated, and nothing is printed.",
+        needs: "two probes of one device with their back-ends, and either a deferral between them or events/iommu, which shows \
+                whether the domain was changed.",
         from: "e8e683ae9a73 (a deferral was taken for a missing IOMMU)",
     },
     Text {
-        title: "untranslated although the policy says translated",
-        says: "With translated DMA as the default, a device in a group must not be given physical addresses, unless its group was set to that.",
-        why: "The device can reach all memory.",
-        needs: "the log's default domain type, the device's group, and dma:dma_map_* with phys_addr.",
+        title: "untranslated although it should be translated",
+        says: "A device whose group has a translated domain must not be served by the direct path. The default domain type and the \
+               group do not tell: an IOMMU driver's def_domain_type may choose identity for a device, and the type can be changed.",
+        why: "The IOMMU blocks what it does not translate; or it lets the device reach all memory.",
+        needs: "what was mapped (dma:*, and dma_direct_alloc or iommu:map), and one of: the group's type in sysfs (--record saves \
+                it, --host TREE reads it); the kernel's line that the set-up failed, or that the device's own domain is \
+                translated; with \"Default domain type: Translated\", a mapping by the IOMMU in the same binding or group.",
         from: "",
     },
     Text {
         title: "two mappings share a page",
-        says: "Reported as an exposure, never as a violation: the device that may reach the one can reach the other.",
-        why: "Translation works on whole pages.",
+        says: "Reported as an exposure, never as a violation: a device that may access one of them can access the other.",
+        why: "An IOMMU translates whole pages.",
         needs: "dma:dma_map_* with phys_addr.",
         from: "",
     },
@@ -218,7 +226,7 @@ const TEXTS: [Text; 22] = [
         title: "a sync before the CPU's read is missing",
         says: "Never decided from a trace: no event records a CPU's read.",
         why: "The CPU reads an old copy out of its cache.",
-        needs: "DMA API debugging, which sees wrong syncs; missing ones it does not see either.",
+        needs: "CONFIG_DMA_API_DEBUG sees wrong syncs (R21); missing ones it does not see either.",
         from: "",
     },
     Text {
@@ -232,20 +240,20 @@ const TEXTS: [Text; 22] = [
         title: "a tear-down that does not end",
         says: "An unbind must end. While it has not, nothing can be said about what it leaves.",
         why: "The unbind waits while it holds the device's lock, and everybody else who needs that lock waits, too.",
-        needs: "the kernel log: vfio's requests, or a hung task.",
+        needs: "the kernel log: requests of vfio to the user of the device, or a hung task.",
         from: "",
     },
     Text {
-        title: "a mapping's error that nobody checked",
+        title: "a mapping whose error was not checked",
         says: "dma_mapping_error must be called after each mapping.",
-        why: "The device is given the address of an error.",
-        needs: "DMA API debugging.",
+        why: "Where the mapping failed, the device is given an error value as an address.",
+        needs: "CONFIG_DMA_API_DEBUG.",
         from: "",
     },
     Text {
         title: "a tear-down that crashes",
         says: "No crash may come from a driver's removal or from the release of its managed resources.",
-        why: "Whatever was not yet released is never released.",
+        why: "What was not released by then stays, and so does the device's lock.",
         needs: "the kernel log with the call trace.",
         from: "376991db4b64, 0b777eee88d7",
     },
@@ -260,13 +268,13 @@ const TEXTS: [Text; 22] = [
     Text {
         title: "another misuse of the DMA API",
         says: "The kernel's own checks of the DMA API must stay silent.",
-        why: "Memory that must not be mapped is mapped, or a sync is outside its mapping.",
-        needs: "DMA API debugging.",
+        why: "Memory that must not be mapped is mapped (stack, vmalloc, rodata), or a sync is outside its mapping.",
+        needs: "CONFIG_DMA_API_DEBUG.",
         from: "",
     },
     Text {
         title: "the bounce buffer has no room",
-        says: "Reported, never decided: the count of slots is the whole machine's.",
+        says: "Reported, never decided: the count of slots is that of the whole machine.",
         why: "Usage that only rises, across unloads too, looks like mappings that are never unmapped.",
         needs: "the kernel log.",
         from: "",

@@ -163,6 +163,11 @@ impl Out {
         self.line(format_args!("console: {text}"));
     }
 
+    /// The type of a device's group, as a recorder lists it: Linux has no event that tells it.
+    fn listed(&mut self, device: &str, group: u32) {
+        self.lines.push(Line { text: format!("# sysfs {device} group={group} domain=DMA"), releases: false });
+    }
+
     fn releases(&mut self, device: &str, node: &Node) {
         self.line(format_args!("devres_log: {device} REL {}", node.text()));
         if let Some(line) = self.lines.last_mut() {
@@ -217,11 +222,13 @@ impl Bound {
             }
             EventKind::GroupJoined { group, .. } => {
                 self.group = Some(*group);
+                out.listed(name, *group);
                 out.line(format_args!("add_device_to_group: IOMMU: groupID={group} device={name}"));
             }
             // It had joined before the trace began.
             EventKind::GroupOwner { group, .. } if self.group.is_none() => {
                 self.group = Some(*group);
+                out.listed(name, *group);
                 out.console(format_args!("{name}: Adding to iommu group {group}"));
             }
             EventKind::DeviceRemoved => {
