@@ -147,3 +147,43 @@ fn a_change_of_the_back_end_over_lost_events_is_not_told() {
     ));
     clean(&t.audit()).says(&["R12 cannot tell"]);
 }
+
+#[test]
+fn a_crash_is_not_charged_to_a_device_that_left_long_before() {
+    let crash = |seconds: u32, remove: &str| {
+        audit(&format!(
+            "[  100.000000] e1000e 0000:00:1f.6 eth0: removed PHC\n\
+             [{seconds:5}.000000] BUG: unable to handle page fault for address: ffffffff00000000\n\
+             [{seconds:5}.000001] CPU: 1 PID: 300 Comm: sh Not tainted 6.1.0\n\
+             [{seconds:5}.000002] Call Trace:\n\
+             [{seconds:5}.000003]  {remove}+0x21/0x90\n\
+             [{seconds:5}.000004]  pci_device_remove+0x33/0xa0\n\
+             [{seconds:5}.000005]  device_release_driver_internal+0x1aa/0x230\n\
+             [{seconds:5}.000006]  unbind_store+0x11b/0x160\n\
+             [{seconds:5}.000007] ---[ end trace 0000000000000000 ]---\n"
+        ))
+    };
+    let charged = |audited: &Audited| {
+        audited.violates(&["R19"]);
+        audited.report.devices.iter().flat_map(|device| &device.lives).any(|life| !life.findings.is_empty())
+    };
+    assert!(!charged(&crash(4000, "e1000_remove")));
+    assert!(charged(&crash(101, "e1000_remove")));
+    // Another driver's removal, in another task.
+    assert!(!charged(&crash(101, "nvme_remove")));
+}
+
+#[test]
+fn a_region_is_not_charged_to_a_release_that_comes_later() {
+    let mut t = Trace::new();
+    t.probe().devres("ADD", 0xe0, "devm_region_release", 24);
+    t.line("console: Trying to free nonexistent resource <000000001e788000-000000001e78803f>");
+    t.later(5_000_000).unbind().cleanup().devres("REL", 0xe0, "devm_region_release", 24).end();
+    let audited = t.audit();
+    audited.violates(&["R2"]);
+    assert!(
+        audited.report.devices.iter().flat_map(|device| &device.lives).all(|life| life.findings.is_empty()),
+        "{}",
+        audited.text
+    );
+}

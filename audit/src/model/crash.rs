@@ -6,6 +6,11 @@ use super::{Id, Mark, Model};
 use crate::event::{Backend, Call, DmaApi, DmaApiKind, Message, Stack, call_of};
 use crate::rules::Rule;
 
+/// Lines between a device's leaving and a crash in its tear-down.
+const LEAVING_LINES: u64 = 200;
+/// Time between them, in nanoseconds: a tear-down waits for its hardware and for running work.
+const LEAVING: u64 = 60_000_000_000;
+
 /// Functions that are kept of a stack.
 const MOST_FRAMES: usize = 64;
 
@@ -297,7 +302,7 @@ impl Model {
             );
             let finding =
                 Finding { rule: Rule::NOT_TAKEN, verdict: Verdict::Violated, words, cites: cites(report), known: None };
-            match self.log.last_leaving.filter(|_| in_tear_down(&report.frames)) {
+            match self.leaving(report).filter(|_| in_tear_down(&report.frames)) {
                 Some(id) => self.devices[id].life_at(&report.head).find(finding),
                 None => self.loose(finding),
             }
@@ -307,6 +312,15 @@ impl Model {
             let words = format!("a warning in a tear-down: {}", report.head.text);
             self.fact(Fact { words, cites: vec![report.head.cite()] });
         }
+    }
+
+    /// The device whose tear-down a report is about: the one that a line just before it shows to be leaving. One that left long
+    /// before has nothing to do with it.
+    fn leaving(&self, report: &Report) -> Option<Id> {
+        let (id, mark) = self.log.last_leaving.as_ref()?;
+        let driver = self.devices[*id].log.driver.as_deref();
+        let another = driver.is_some_and(|driver| is_anothers(&report.frames, driver));
+        (report.head.follows(mark, LEAVING_LINES, LEAVING) && !another).then_some(*id)
     }
 
     fn crash(&mut self, report: &Report) {
@@ -332,7 +346,7 @@ impl Model {
         } else {
             format!("a crash in {place}: {first}, {}", report.head.text)
         };
-        let device = self.log.last_leaving;
+        let device = self.leaving(report);
         let task = report.task.as_ref().map_or_else(String::new, |(task, pid)| format!(" (task {task}, {pid})"));
         let words = format!("{words}{task}");
         let crash = Finding { rule: Rule::CRASH, verdict: Verdict::Violated, words, cites: cites(report), known: None };
@@ -376,6 +390,17 @@ impl Model {
             }
         }
     }
+}
+
+/// True where the stack holds the removal of a driver that is not called like `driver`.
+fn is_anothers(frames: &[String], driver: &str) -> bool {
+    let bus =
+        ["pci_", "device_", "platform_", "amba_", "spi_", "i2c_", "usb_", "virtio_dev_", "bus_", "auxiliary_bus_"];
+    let begins = |name: &str| name.chars().filter(char::is_ascii_alphanumeric).take(3).collect::<String>();
+    let own = |name: &&String| {
+        name.contains("_remove") && !bus.iter().any(|bus| name.trim_start_matches('_').starts_with(bus))
+    };
+    frames.iter().find(own).is_some_and(|name| begins(name) != begins(driver))
 }
 
 /// The lines of a report that are worth showing: its head, what names it, and its stack's ends.

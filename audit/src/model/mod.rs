@@ -217,6 +217,14 @@ impl Mark {
         Cite { place: self.place, text: self.text.to_string() }
     }
 
+    /// True when `self` follows `earlier` in the same file so soon that both are of one step: in `lines` lines, and in `ns`
+    /// nanoseconds where a clock can tell.
+    fn follows(&self, earlier: &Self, lines: u64, ns: u64) -> bool {
+        self.place.file == earlier.place.file
+            && (earlier.place.line..=earlier.place.line + lines).contains(&self.place.line)
+            && self.age(earlier).is_none_or(|age| age <= ns)
+    }
+
     /// `, 3 µs after it`-like age of `self` after `earlier`, where a clock can tell.
     fn age(&self, earlier: &Self) -> Option<u64> {
         self.stamp?.since(earlier.stamp?)

@@ -77,12 +77,12 @@ impl Model {
                 "{} at {addr:#x} is taken at line {line}{age} after the unbind was over (line {}), and no probe came between",
                 op.family, end.place.line
             );
-            if !self.heard.probes {
-                let why = "; add really_probe to set_ftrace_filter: without it a driver may have come unseen";
-                life.on(Rule::LATE).doubt(format!("{words}{why}"));
-            } else {
+            if self.heard.probes {
                 let cites = vec![end.cite(), mark.cite()];
                 life.suspect(Finding { rule: Rule::LATE, verdict: Verdict::Violated, words, cites, known: None });
+            } else {
+                let why = "; add really_probe to set_ftrace_filter: without it a driver may have come unseen";
+                life.on(Rule::LATE).doubt(format!("{words}{why}"));
             }
         }
         let table = if op.family == Family::Sg { &mut device.scatter } else { &mut device.live };

@@ -22,7 +22,7 @@ pub(super) struct DebugTaken {
 impl Model {
     pub(in crate::model) fn debug_line(&mut self, mark: &Mark, line: DebugLine) {
         let Some(id) = self.id(&line.device) else { return };
-        self.log.last_leaving = Some(id);
+        self.log.last_leaving = Some((id, mark.clone()));
         let device = &mut self.devices[id];
         match line.kind {
             Kind::AllocBy => device.log.by = line.backend.map(|backend| (backend, line.name, mark.clone())),

@@ -32,8 +32,8 @@ impl Model {
                 device.log.driver = Some(driver.to_owned());
                 let life = device.life_at(&mark);
                 life.driver.get_or_insert_with(|| driver.to_owned());
-                life.teardown.get_or_insert(mark);
-                self.log.last_leaving = Some(id);
+                life.teardown.get_or_insert(mark.clone());
+                self.log.last_leaving = Some((id, mark));
             }
             Turn::Arrives if !bus => {
                 self.flush_run(id);

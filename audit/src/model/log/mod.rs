@@ -25,6 +25,11 @@ use stream::{SmmuRecord, Stream};
 /// Streams and functions that are told apart.
 const MOST_STREAMS: usize = 256;
 
+/// Lines in which a region's release and the message about it stand together.
+const NEAR_LINES: u64 = 50;
+/// Time in which they do, in nanoseconds.
+const NEAR: u64 = 10_000_000;
+
 /// State of the log that belongs to no single device.
 #[derive(Debug)]
 pub(crate) struct LogState {
@@ -36,7 +41,8 @@ pub(crate) struct LogState {
     judged: Option<(String, u64)>,
     streams: Vec<Stream>,
     pub(super) region: Option<(u64, String, Vec<Cite>, Mark, Rule)>,
-    pub(super) last_leaving: Option<Id>,
+    /// The device that a line last showed to be leaving, and the line.
+    pub(super) last_leaving: Option<(Id, Mark)>,
     /// The last line.
     last: Option<LastLine>,
     /// How often the message that is read was said.
@@ -120,8 +126,9 @@ impl Model {
             return;
         }
         let Some(id) = self.id(name) else { return };
-        self.devices[id].log.hint = Some(Mark::new(place, None, text));
-        self.log.last_leaving = Some(id);
+        let mark = Mark::new(place, None, text);
+        self.devices[id].log.hint = Some(mark.clone());
+        self.log.last_leaving = Some((id, mark));
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm for each kind of message")]
@@ -282,7 +289,9 @@ impl Model {
     }
 
     pub(in crate::model) fn charge_region(&mut self, id: Id, mark: &Mark) {
-        let Some((_, words, mut cites, _, rule)) = self.log.region.take() else { return };
+        // Its own release is next to the message; another one, later, has nothing to do with it.
+        let near = |region: &mut (u64, String, Vec<Cite>, Mark, Rule)| mark.follows(&region.3, NEAR_LINES, NEAR);
+        let Some((_, words, mut cites, _, rule)) = self.log.region.take_if(near) else { return };
         cites.push(mark.cite());
         let life = self.devices[id].life_at(mark);
         life.teardown.get_or_insert(mark.clone());
