@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use bindery_audit::host::Host;
 use bindery_audit::{Auditor, Options};
+use common::trace::{DEV, Trace};
 use common::{Audited, done};
 
 /// A folder that goes with the test.
@@ -118,4 +119,28 @@ fn a_recorders_listing_ties_streams_as_the_tree_does() {
                [  812.410263] arm-smmu-v3 2b400000.iommu: \t0x0000000000000000\n";
     common::audit(&format!("{listed}{log}")).violates(&["R9"]).says(&["0xfdf43000"]).hides(&["--host"]);
     common::audit(log).cannot_tell().says(&["--host"]);
+}
+
+#[test]
+fn a_saved_tree_tells_the_type_of_a_group() {
+    let text = |boot: &str| {
+        let mut t = Trace::new();
+        t.line(boot).probe().line("dma_direct_alloc <-dma_alloc_attrs").line(&format!(
+            "dma_alloc: {DEV} dir=BIDIRECTIONAL dma_addr=7cfff000 size=2048 virt_addr=00000000dead0001 flags=GFP_KERNEL attrs="
+        ));
+        t.text.clone()
+    };
+    let with = |kind: &str, boot: &str| {
+        let tree = Tree::new(&format!("type-{kind}"));
+        tree.folder("kernel/iommu_groups/7").folder("bus/pci/devices");
+        fs::write(tree.0.join("sys/kernel/iommu_groups/7/type"), format!("{kind}\n")).unwrap();
+        tree.link(&format!("devices/pci0000:00/{DEV}/iommu_group"), "../../../kernel/iommu_groups/7");
+        tree.link(&format!("bus/pci/devices/{DEV}"), &format!("../../../devices/pci0000:00/{DEV}"));
+        audit(&tree.0, &text(boot))
+    };
+    let translated = "console: iommu: Default domain type: Translated";
+    with("DMA-FQ", translated).violates(&["R13"]);
+    assert!(with("identity", translated).violated().is_empty());
+    // VFIO owns the group, or its type is another one.
+    assert!(with("blocked", translated).violated().is_empty());
 }
