@@ -4,6 +4,10 @@
 //! for it without a word, and the group's type may be changed while no driver is bound. Only what is about the group itself
 //! decides.
 
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
 use super::super::verdict::{Cite, Finding, Verdict};
 use super::super::{Id, Mapping, Mark, Model};
 use super::backend::UNATTACHED;
@@ -13,6 +17,12 @@ use crate::rules::Rule;
 
 /// Pages at their own physical address that no chance explains where the IOMMU's maps are not recorded.
 const NO_CHANCE: u64 = 3;
+
+/// Mappings of one group that are looked at.
+const MOST_SHOWN: usize = 64;
+
+/// Mappings through the IOMMU by machine and group: device, life, line, and the losses before it.
+type Members = FxHashMap<(Option<Arc<str>>, u64), Vec<(Id, u32, Mark, u32)>>;
 
 /// What the direct path gave a device in one life.
 #[derive(Debug)]
@@ -72,22 +82,48 @@ impl Model {
 
     /// Judges untranslated DMA by all that is known now.
     pub(in crate::model) fn judge_untranslated(&mut self) {
+        let pending = |life: &super::super::Life| life.direct.is_some();
+        if !self.devices.iter().any(|device| device.past.iter().chain(&device.life).any(pending)) {
+            return;
+        }
+        let members = self.members();
         for id in 0..self.devices.len() {
             let device = &mut self.devices[id];
             let pending = |life: &mut super::super::Life| Some((life.number, life.direct.take()?, life.taint.clone()));
             let mut direct: Vec<_> = device.past.iter_mut().filter_map(pending).collect();
             direct.extend(device.life.as_mut().and_then(pending));
             for (number, direct, taint) in direct {
-                self.untranslated(id, number, &direct, taint);
+                self.untranslated(id, (number, &direct), taint, &members);
             }
         }
     }
 
-    fn untranslated(&mut self, id: Id, number: u32, direct: &Untranslated, taint: Option<String>) {
+    /// Mappings through the IOMMU by group. A group has one domain, so that each device of it shows the others' type.
+    fn members(&self) -> Members {
+        let mut members = Members::default();
+        for (id, device) in self.devices.iter().enumerate() {
+            let Some(group) = device.group else { continue };
+            let list = members.entry((device.machine.clone(), group)).or_default();
+            for life in device.past.iter().chain(&device.life) {
+                if let Some((mark, epoch)) = life.translated.as_ref().filter(|_| list.len() < MOST_SHOWN) {
+                    list.push((id, life.number, mark.clone(), *epoch));
+                }
+            }
+        }
+        members
+    }
+
+    fn untranslated(
+        &mut self,
+        id: Id,
+        (number, direct): (u32, &Untranslated),
+        taint: Option<String>,
+        members: &Members,
+    ) {
         let line = direct.mark.place.line;
         let what = if direct.by_address { "the physical address itself," } else { "memory of the direct path at" };
         let gives = format!("line {line} gives the device {what} {:#x}", direct.addr);
-        let meant = self.meant(id, number, direct);
+        let meant = self.meant(id, number, direct, members);
         let recorded = direct.named || self.heard.iommu_map || self.heard.domains || direct.count >= NO_CHANCE;
         let device = &mut self.devices[id];
         let Some(life) = device.past.iter_mut().chain(&mut device.life).find(|life| life.number == number) else {
@@ -123,7 +159,7 @@ impl Model {
         }
     }
 
-    fn meant(&self, id: Id, number: u32, direct: &Untranslated) -> Meant {
+    fn meant(&self, id: Id, number: u32, direct: &Untranslated, members: &Members) -> Meant {
         let device = &self.devices[id];
         let place = direct.mark.place;
         let listed = self.host.type_of(&device.name);
@@ -149,25 +185,27 @@ impl Model {
         let Some(group) = device.group else { return Meant::Silent };
         let by_policy = format!("the policy is translated DMA (line {})", policy.place.line);
         let mut unseen = false;
-        // A group has one domain, so that each device of it shows the others' type.
-        let members = self.devices.iter().enumerate().filter(|(_, other)| other.machine == device.machine);
-        for (other, member) in members.filter(|(other, member)| *other == id || member.group == Some(group)) {
-            for life in member.past.iter().chain(&member.life) {
-                let Some((mark, epoch)) = &life.translated else { continue };
-                let same = other == id && life.number == number;
-                if !same && (member.is_retyped(mark.place, place) || device.is_retyped(mark.place, place)) {
-                    continue;
-                }
-                if !same && (*epoch != direct.epoch || !self.heard.domains) {
-                    unseen = true;
-                    continue;
-                }
-                let line = mark.place.line;
-                let who =
-                    if other == id { "it".to_owned() } else { format!("{}, in the same group {group},", member.name) };
-                let words = format!("{by_policy}, and line {line} shows that {who} is translated");
-                return Meant::Translated(words, vec![policy.clone(), mark.cite()]);
+        let own = device.past.iter().chain(&device.life);
+        let own =
+            own.filter_map(|life| Some((id, life.number, &life.translated.as_ref()?.0, life.translated.as_ref()?.1)));
+        let mates = members.get(&(device.machine.clone(), group)).into_iter().flatten();
+        let mates =
+            mates.filter(|(other, ..)| *other != id).map(|(other, life, mark, epoch)| (*other, *life, mark, *epoch));
+        for (other, life, mark, epoch) in own.chain(mates) {
+            let member = &self.devices[other];
+            let same = other == id && life == number;
+            if !same && (member.is_retyped(mark.place, place) || device.is_retyped(mark.place, place)) {
+                continue;
             }
+            if !same && (epoch != direct.epoch || !self.heard.domains) {
+                unseen = true;
+                continue;
+            }
+            let line = mark.place.line;
+            let who =
+                if other == id { "it".to_owned() } else { format!("{}, in the same group {group},", member.name) };
+            let words = format!("{by_policy}, and line {line} shows that {who} is translated");
+            return Meant::Translated(words, vec![policy.clone(), mark.cite()]);
         }
         let why = if unseen { format!("; {UNATTACHED}") } else { String::new() };
         Meant::Unsure(format!(
