@@ -48,9 +48,9 @@ impl SystemClock {
     /// locks, but no other lock.
     pub fn wait_for(&self, completion: &Completion, timeout: Duration) -> bool {
         let taken = self.wait_on(&completion.queue, timeout, || completion.try_wait());
-        if !taken {
-            completion.pass_on();
-        }
+        // Also after it has taken one: it may have been woken for another one since it was armed for its last check,
+        // which a waiter that was not woken can take.
+        completion.pass_on();
         taken
     }
 

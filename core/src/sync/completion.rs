@@ -109,6 +109,8 @@ impl Future for Wait<'_> {
             return Poll::Pending;
         }
         self.registration = None;
+        // It may have been woken for another one since it was armed, which a waiter that was not woken can take.
+        completion.pass_on();
         Poll::Ready(())
     }
 }
@@ -119,5 +121,55 @@ impl Drop for Wait<'_> {
         if self.registration.take().is_some() {
             self.completion.pass_on();
         }
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use alloc::sync::Arc;
+    use alloc::task::Wake;
+    use core::pin::pin;
+    use core::task::Waker;
+
+    use super::*;
+
+    /// Completes something when its last waker is dropped.
+    struct CompletesAtTheEnd(Arc<Completion>);
+
+    impl Wake for CompletesAtTheEnd {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for CompletesAtTheEnd {
+        fn drop(&mut self) {
+            self.0.complete();
+        }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_waiter_that_was_woken_for_two_completions_passes_the_second_wake_up_on() {
+        let done = Arc::new(Completion::new());
+        let (mut first, mut second) = (pin!(done.wait()), pin!(done.wait()));
+        let before = Waker::from(Arc::new(CompletesAtTheEnd(Arc::clone(&done))));
+        assert!(first.as_mut().poll(&mut Context::from_waker(&before)).is_pending());
+        drop(before);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        done.complete();
+        // The second completion comes between the re-arming of the first waiter, which drops its old waker, and its check.
+        assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "one completion is left for the second waiter");
+        assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+        assert!(!done.try_wait());
     }
 }

@@ -90,8 +90,9 @@ impl WaitQueue {
         }
     }
 
-    /// Wakes the waiter that has waited longest and was not woken yet. A woken one that does not take what it was woken
-    /// for passes the wake-up on by calling this.
+    /// Wakes the waiter that has waited longest and was not woken yet. A waiter that leaves calls this while there is
+    /// something left to take, also when it has taken something: it may have been woken twice, before and after it was
+    /// armed for its last check.
     pub fn wake_one(&self) {
         if let Some(entry) = self.waiters.lock().list.iter_mut().find(|entry| !entry.woken) {
             entry.woken = true;
@@ -103,13 +104,16 @@ impl WaitQueue {
 impl Registration<'_> {
     /// Makes the waiter one for the next [`WaitQueue::wake_one`] again, with a new `waker` if one is given.
     pub fn arm(&self, waker: Option<&Waker>) {
+        // Cloned before the lock, and the old one dropped after it, as when a registration is dropped.
+        let mut waker = waker.cloned();
         let mut waiters = self.queue.waiters.lock();
         if let Some(entry) = waiters.list.iter_mut().find(|entry| entry.number == self.number) {
             entry.woken = false;
-            if let Some(waker) = waker {
-                entry.waker.clone_from(waker);
+            if let Some(waker) = &mut waker {
+                core::mem::swap(&mut entry.waker, waker);
             }
         }
+        drop(waiters);
     }
 }
 
