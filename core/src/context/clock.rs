@@ -6,8 +6,8 @@ use core::fmt;
 use core::time::Duration;
 
 use super::Context;
-use crate::env::Env;
-use crate::sync::{Completion, WaitQueue};
+use crate::env::{Env, EventToken};
+use crate::sync::{Completion, Registration, WaitQueue};
 use crate::time::Instant;
 
 /// Clock of a machine. Clones read the same clock, and may be kept indefinitely: services that a driver provides to its
@@ -59,6 +59,15 @@ impl SystemClock {
     /// hold device locks, but no other lock.
     pub fn wait_until(&self, timeout: Duration, poll: Duration, done: impl FnMut() -> bool) -> bool {
         wait_on(&*self.env, &self.events, timeout, Some(poll), done)
+    }
+}
+
+/// For envs on top of this machine.
+impl SystemClock {
+    /// Each interrupt and each timer of this machine ends the wait with `token` until the result is dropped: the
+    /// requests of a guest come through its host, on any thread of the host.
+    pub fn wakes(&self, token: &EventToken<'_>) -> Registration<'_> {
+        self.events.register(token.waker())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::task::Wake;
+use core::task::Waker;
 
 use super::atomic::{AtomicU32, Ordering};
 
@@ -31,7 +32,7 @@ pub struct Waiter {
 /// State of a [`Waiter`] at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct EventToken<'w> {
-    waiter: &'w Waiter,
+    waiter: &'w Arc<Waiter>,
     seen: u32,
 }
 
@@ -46,7 +47,7 @@ impl Waiter {
     }
 
     /// Token to take before the condition is checked.
-    pub fn token(&self) -> EventToken<'_> {
+    pub fn token(self: &Arc<Self>) -> EventToken<'_> {
         // Acquire: what was done before the counted wake-ups is visible to the check that follows.
         EventToken { waiter: self, seen: self.wake_ups.load(Ordering::Acquire) }
     }
@@ -70,6 +71,11 @@ impl EventToken<'_> {
     /// True once the waiter was woken since the token was taken.
     pub fn is_past(&self) -> bool {
         self.waiter.wake_ups.load(Ordering::Acquire) != self.seen
+    }
+
+    /// Waker that ends the wait, for an env on top of another machine, whose events may be its own.
+    pub fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(self.waiter))
     }
 
     /// Parks the calling thread until the token is past, but not longer than `timeout`; for an

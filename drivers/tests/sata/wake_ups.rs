@@ -6,22 +6,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use bindery::control::Tree;
 use bindery::env::{Env, IrqLine};
+use bindery::machine::Policy;
 use bindery::sync::{Completion, WaitQueue};
-use bindery_sim::salvator::SATA_LINE;
+use bindery_drivers::sata_rcar::SataRcar;
+use bindery_drivers::vfio::Vfio;
+use bindery_sim::guest::{GuestEnv, Layout, RAM_LEN};
+use bindery_sim::salvator::{GUEST_DEVICE_TREE, SATA_LINE};
 
-use super::{hooked, port, works};
+use super::common::{Rig, SATA};
+use super::hook::Hook;
+use super::{DRIVER, hooked, port, sector, unbind, works};
 
 /// Longer than the commands of this test take; the driver's shortest time-out is five times as long.
 const SOON: Duration = Duration::from_millis(10);
 
-#[test]
-fn a_request_delivered_by_another_thread_between_check_and_wait_is_seen_at_once() {
-    let (rig, hook) = hooked(false);
+/// Lets another thread deliver the controller's request while the next wait is entered, after its check. True in the
+/// result once it has.
+fn deliver_elsewhere(rig: &Rig, hook: &Hook) -> Arc<AtomicBool> {
     let other = Arc::downgrade(&rig.board);
     let delivered = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&delivered);
-    // The reader has checked for a request, and enters its wait.
     hook.at_wait(1, move || {
         let board = other.upgrade().unwrap();
         let end = board.now() + SOON / 2;
@@ -33,11 +39,47 @@ fn a_request_delivered_by_another_thread_between_check_and_wait_is_seen_at_once(
         };
         thread::scope(|s| s.spawn(deliver).join().unwrap());
     });
+    delivered
+}
+
+#[test]
+fn a_request_delivered_by_another_thread_between_check_and_wait_is_seen_at_once() {
+    let (rig, hook) = hooked(false);
+    let delivered = deliver_elsewhere(&rig, &hook);
     let start = rig.board.now();
     works(&rig);
     assert!(delivered.load(Ordering::Relaxed), "the other thread delivered the request");
     let took = rig.board.now().since(start);
     assert!(took < SOON, "the command took {took:?}: the reader slept through its request");
+    rig.assert_well();
+}
+
+#[test]
+fn a_guests_request_delivered_by_a_thread_of_its_host_between_check_and_wait_is_seen_at_once() {
+    let (rig, hook) = hooked(true);
+    unbind(&rig);
+    let tree = Tree::new(&rig.machine);
+    tree.write("/sys/bus/platform/devices/ee300000.sata/driver_override", "vfio-platform\n").unwrap();
+    tree.write("/sys/bus/platform/drivers_probe", SATA).unwrap();
+    let session = Vfio::open(&rig.machine.client::<Vfio>(SATA).unwrap()).unwrap();
+    let layout = Layout::of(rig.machine.device(SATA).unwrap().desc());
+    let env = GuestEnv::new(&rig.machine, session, layout, RAM_LEN).unwrap();
+    let guest = env.machine(Policy::default());
+    guest.add_device_tree(GUEST_DEVICE_TREE).unwrap();
+    guest.register(SataRcar);
+    guest.settle();
+    let port = guest.client::<SataRcar>(SATA).unwrap();
+
+    let delivered = deliver_elsewhere(&rig, &hook);
+    let (start, mut back) = (rig.board.now(), [0; 512]);
+    port.call(|p| p.read(7, &mut back)).unwrap().unwrap();
+    assert_eq!(back[..], sector(7)[..]);
+    assert!(delivered.load(Ordering::Relaxed), "the other thread delivered the request");
+    let took = rig.board.now().since(start);
+    assert!(took < SOON, "the command took {took:?}: the guest slept through its request");
+    assert_eq!(guest.promises().broken(), []);
+    guest.unbind(SATA, DRIVER).unwrap();
+    drop((guest, env));
     rig.assert_well();
 }
 

@@ -17,7 +17,7 @@ use bindery::env::{Env, EnvError, EventToken, Instant, Io, IrqControl, IrqLine, 
 use bindery::event::Event;
 use bindery::instrument::{CoveragePoint, FaultPoint, Instrument};
 use bindery::iommu::Iommu;
-use bindery::machine::{GuestTimers, Handle, Machine, Policy};
+use bindery::machine::{GuestTimers, Handle, Machine, Policy, SystemClock};
 use bindery::sync::Mutex;
 use bindery::sync::atomic::{AtomicBool, Ordering};
 use bindery_drivers::vfio::{Session, VfioError};
@@ -82,6 +82,8 @@ impl Input {
 pub struct GuestEnv {
     host: Arc<dyn Env>,
     /// The host's.
+    clock: SystemClock,
+    /// The host's.
     instrument: Option<Arc<dyn Instrument>>,
     ram: Arc<GuestRam>,
     slot: Slot,
@@ -110,6 +112,7 @@ impl GuestEnv {
         let by_line = layout.lines.iter().enumerate().map(|(index, line)| (*line, Input::new(index))).collect();
         Ok(Arc::new(Self {
             host: host_env,
+            clock: host.system_clock(),
             instrument: host.instrument().cloned(),
             ram,
             slot,
@@ -215,6 +218,8 @@ impl Env for GuestEnv {
     }
 
     fn wait(&self, token: &EventToken<'_>, until: Instant) {
+        // A thread of the host may deliver the guest's request between the check and the wait.
+        let _host = self.clock.wakes(token);
         if !token.is_past() && !self.deliver() {
             self.host.wait(token, until);
             self.deliver();
