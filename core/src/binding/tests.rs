@@ -343,7 +343,7 @@ fn a_deferral_names_the_missing_supplier_whose_arrival_repeats_the_probe() {
     assert_eq!(machine.settle().waiting, 1);
     assert_eq!(machine.waiting()[0].on, ["/power: no such device"]);
 
-    let mut power = DeviceDesc::new("power");
+    let mut power = DeviceDesc::new("pmic");
     power.node = Some(node);
     power.compatible.push("acme,power".into());
     machine.register(Plain);
@@ -352,7 +352,7 @@ fn a_deferral_names_the_missing_supplier_whose_arrival_repeats_the_probe() {
 
     // P6: consumers are unbound before their supplier, and bound again after it.
     env.events.lock().unwrap().clear();
-    machine.unbind("power", "plain").unwrap();
+    machine.unbind("pmic", "plain").unwrap();
     let ends: Vec<_> = env
         .events
         .lock()
@@ -363,8 +363,8 @@ fn a_deferral_names_the_missing_supplier_whose_arrival_repeats_the_probe() {
             _ => None,
         })
         .collect();
-    assert_eq!(ends, [("1000.widget".into(), Cause::SupplierLeaving), ("power".into(), Cause::Unbind)]);
-    machine.bind("power", "plain").unwrap();
+    assert_eq!(ends, [("1000.widget".into(), Cause::SupplierLeaving), ("pmic".into(), Cause::Unbind)]);
+    machine.bind("pmic", "plain").unwrap();
     machine.settle();
     assert_eq!(machine.device("1000.widget").unwrap().phase(), Phase::Bound);
     promises_hold(&machine);

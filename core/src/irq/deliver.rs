@@ -62,13 +62,15 @@ impl IrqTable {
 
     /// Opens the user at `route`, which has driver data from now on: its handler is called for an edge that was missed.
     pub(crate) fn opened(&self, machine: &System, route: &Arc<Route>) {
-        if self.with(machine, route.key, |line| line.opened(route)) == Some(true)
-            && route.serve() == HandlerResult::HandledMasked
-        {
+        if self.with(machine, route.key, |line| line.opened(route)) != Some(true) {
+            return;
+        }
+        if route.serve() == HandlerResult::HandledMasked {
             self.with(machine, route.key, |line| line.mask(route));
             // After the mask: a waiting thread that takes the flag finds the line masked.
             route.fire();
         }
+        machine.event_happened();
     }
 
     /// Ends holds that are overdue.
