@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bindery::binding::Phase;
 use bindery::device::Device;
+use bindery::env::Env;
 use bindery::iommu::{GroupInfo, Owner};
 use bindery::machine::{BindError, Machine, Policy, UnbindError};
 use bindery_drivers::ipmmu_vmsa::IpmmuVmsa;
