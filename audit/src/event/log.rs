@@ -1,5 +1,6 @@
 //! The kernel log's lines as messages.
 
+use super::devres::Devres;
 use super::dma_api::{dma_api, leaked};
 use super::fault::{after, fault, full_bdf, suppressed, word};
 use super::field::{hex, number};
@@ -255,7 +256,7 @@ fn other<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Opti
         let mut parts = rest.split_whitespace();
         let (op, node, name) = (parts.next()?, parts.next()?, parts.next()?);
         let size = after(rest, "(").map(word).and_then(number)?;
-        return Some(Message::Devres { device, op, node: hex(node), name, size });
+        return Some(Message::Devres(Devres { device, op, node: hex(node), name, size }));
     }
     if let Some(rest) = after(words, "swiotlb buffer is full") {
         let size = after(rest, "sz: ").map(word).and_then(number)?;

@@ -1,5 +1,6 @@
 //! Messages of the kernel log, typed.
 
+use super::devres::Devres;
 use super::dma_api::DmaApi;
 use super::fault::{Fault, Suppressed};
 
@@ -50,18 +51,7 @@ pub enum Message<'a> {
         size: Option<u64>,
     },
     /// A managed resource, as `CONFIG_DEBUG_DEVRES` logs them.
-    Devres {
-        /// Device.
-        device: &'a str,
-        /// `ADD`, `REM` or `REL`.
-        op: &'a str,
-        /// Address of the node.
-        node: Option<u64>,
-        /// Release function.
-        name: &'a str,
-        /// Size.
-        size: u64,
-    },
+    Devres(Devres<'a>),
     /// A probe failed.
     ProbeFailed {
         /// Driver.

@@ -1,5 +1,6 @@
 //! The kernel's events and messages, typed.
 
+mod devres;
 mod dma_api;
 mod fault;
 mod field;
@@ -10,6 +11,7 @@ mod message;
 mod payload;
 mod trace;
 
+pub use devres::Devres;
 pub use dma_api::{DmaApi, DmaApiKind};
 pub(crate) use fault::AMD;
 pub use fault::{Fault, FaultDevice, Suppressed};

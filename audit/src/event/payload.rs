@@ -1,5 +1,6 @@
 //! Payloads of a trace's events.
 
+use super::devres::Devres;
 use super::field::{Fields, hex, number};
 use super::trace::{Dir, Event, Family, Op, attrs};
 
@@ -120,7 +121,7 @@ fn devres(payload: &str) -> Option<Event<'_>> {
     let node = words.next()?;
     let name = words.next().unwrap_or("");
     let size = words.next().and_then(|word| word.strip_prefix('(')).and_then(number).unwrap_or(0);
-    Some(Event::Devres { device, op, node: pointer(node), name, size })
+    Some(Event::Devres(Devres { device, op, node: pointer(node), name, size }))
 }
 
 /// True for a word that only an address can be.
@@ -264,7 +265,10 @@ mod tests {
     #[test]
     fn managed_resources_are_read_with_hidden_pointers_and_names() {
         let event = event("devres_log: 1e788000.serial REL (____ptrval____) (null) (24 bytes)");
-        assert_eq!(event, Event::Devres { device: "1e788000.serial", op: "REL", node: None, name: "(null)", size: 24 });
+        assert_eq!(
+            event,
+            Event::Devres(Devres { device: "1e788000.serial", op: "REL", node: None, name: "(null)", size: 24 })
+        );
     }
 
     #[test]

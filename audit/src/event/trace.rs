@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::devres::Devres;
+
 /// Direction of a mapping.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Dir {
@@ -188,18 +190,7 @@ pub enum Event<'a> {
         iova: u64,
     },
     /// A managed resource is added, removed, or released.
-    Devres {
-        /// The device.
-        device: &'a str,
-        /// `ADD`, `REM`, `REL`, ...
-        op: &'a str,
-        /// The node's address as printed; none where it is hidden.
-        node: Option<u64>,
-        /// Its release function.
-        name: &'a str,
-        /// Its size.
-        size: u64,
-    },
+    Devres(Devres<'a>),
     /// A function is called.
     Function {
         /// Its name.

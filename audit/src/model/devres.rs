@@ -7,13 +7,15 @@ use super::task::Release;
 use super::verdict::{Finding, SEED, SEED_PROBE, Verdict};
 use super::{Fact, Id, Mapping, Mark, Model};
 use crate::event::Backend;
+use crate::event::Devres;
 use crate::rules::Rule;
 
 /// The release function of managed memory.
 const MANAGED: &str = "dmam_release";
 
 impl Model {
-    pub(super) fn devres(&mut self, at: At<'_>, device: &str, op: &str, node: Option<u64>, name: &str, size: u64) {
+    pub(super) fn devres(&mut self, at: At<'_>, resource: Devres<'_>) {
+        let Devres { device, op, node, name, size } = resource;
         self.heard.devres = true;
         self.settle(at.task);
         let Some(id) = self.id(device) else { return };

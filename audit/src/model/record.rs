@@ -115,7 +115,7 @@ impl Model {
             }
             Event::Domain { device, attached } => self.domain(at, device, attached),
             Event::Fault { device, iova } => self.trace_fault(&at.mark(), device, Some(iova)),
-            Event::Devres { device, op, node, name, size } => self.devres(at, device, op, node, name, size),
+            Event::Devres(resource) => self.devres(at, resource),
             Event::Function { name, caller } => self.function(at, name, caller),
             Event::Console(text) => {
                 // Older kernels hand over what the console prints, with level and time.

@@ -10,7 +10,7 @@ use crate::lifecycle::{IrqReturn, QuiesceError, Quiesced};
 
 /// Binding of a device to a driver of any type.
 pub(crate) trait AnyBinding: Send + Sync {
-    /// The bound handle, with the ledger.
+    /// State of the binding, with the ledger.
     fn bound(&self) -> &BindingState;
     /// Name of the driver.
     fn driver(&self) -> &'static str;

@@ -39,6 +39,7 @@ pub struct Device {
     pub(crate) not_joined: Mutex<Option<IommuError>>,
     /// The driver's name while the device's `driver` link is visible in the control tree.
     pub(crate) visible_driver: Mutex<Option<&'static str>>,
+    /// True once it has been bound.
     pub(crate) was_bound: AtomicBool,
     /// False when `power/control` forbids that it is suspended while it runs.
     pub(crate) power_auto: AtomicBool,

@@ -36,6 +36,7 @@ mod r04_shared_reset;
 mod r05_unlinked_supplier;
 mod r06_self_removal;
 mod r07_children;
+mod r07_hub;
 mod r08_overlapping_registers;
 mod r09_dma_mask;
 mod r11_open_file;

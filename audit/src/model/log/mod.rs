@@ -267,10 +267,10 @@ impl Model {
                 }
                 self.dma_api_report(mark, api);
             }
-            Message::Devres { device, op, node, name, size } => {
+            Message::Devres(resource) => {
                 let task = super::task::TaskKey::new(0, 0, 0);
-                self.devres(At { place, stamp, text, task }, device, op, node, name, size);
-                if let Some(life) = self.known(device).and_then(|id| self.devices[id].life.as_mut()) {
+                self.devres(At { place, stamp, text, task }, resource);
+                if let Some(life) = self.known(resource.device).and_then(|id| self.devices[id].life.as_mut()) {
                     let reason =
                         "the kernel log shows managed resources, and not what else the driver took; record a trace";
                     life.taint.get_or_insert_with(|| reason.to_owned());

@@ -1,77 +1,20 @@
 //! Fixture: a machine with a bus `soc`, an IOMMU, two disks in one IOMMU group, and a lamp without DMA.
 
 use alloc::sync::Arc;
-use std::collections::BTreeMap;
 use std::string::String;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::vec::Vec;
 
-use crate::addr::{DeviceAddr, PhysAddr};
+use super::iommu::FakeIommu;
 use crate::binding::Bound;
 use crate::control::{ControlError, Tree};
 use crate::device::{DeviceDesc, Supplier, SupplierKind};
 use crate::driver::{DmaOwner, Driver, Errno, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::event::EventKind;
-use crate::iommu::{DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};
+use crate::iommu::Grouping;
 use crate::machine::{Handle, Policy};
-
-/// Simple IOMMU without lazy domains. While the flag is set, it does not answer.
-struct Mirror(Arc<AtomicBool>);
-
-#[derive(Default)]
-struct Space(Mutex<BTreeMap<DeviceAddr, PhysAddr>>);
-
-impl Translation for Space {
-    fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, _: Prot) -> Result<(), MapError> {
-        self.0.lock().unwrap().extend((0..len).step_by(4096).map(|at| (iova + at, phys + at)));
-        Ok(())
-    }
-    fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
-        self.0.lock().unwrap().retain(|at, _| *at < iova || *at - iova >= len);
-        gather.add(iova, len);
-        Ok(())
-    }
-    fn flush(&self, _: &mut Gather) -> Result<(), IommuError> {
-        Ok(())
-    }
-    fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {
-        self.0.lock().unwrap().get(&iova).copied()
-    }
-    fn label(&self) -> String {
-        "the only context".into()
-    }
-}
-
-impl Iommu for Mirror {
-    fn name(&self) -> String {
-        "10.iommu".into()
-    }
-    fn stream(&self, cells: &[u32]) -> Result<StreamId, IommuError> {
-        cells.first().copied().map(StreamId).ok_or(IommuError::NoSuchStream)
-    }
-    fn grouping(&self) -> Grouping {
-        Grouping::PerInstance
-    }
-    fn geometry(&self) -> Geometry {
-        Geometry {
-            first: DeviceAddr(0x1000),
-            last: DeviceAddr(0xffff_ffff),
-            page_sizes: 0x1000,
-            reserved: Vec::from([(DeviceAddr(0x800_0000), DeviceAddr(0x80f_ffff))]),
-        }
-    }
-    fn cache_coherent(&self) -> bool {
-        true
-    }
-    fn domain(&self, kind: DomainKind) -> Result<Arc<dyn Translation>, IommuError> {
-        if kind == DomainKind::Lazy { Err(IommuError::Unsupported(kind)) } else { Ok(Arc::new(Space::default())) }
-    }
-    fn attach(&self, _: StreamId, _: &Arc<dyn Translation>) -> Result<(), IommuError> {
-        if self.0.load(Ordering::Relaxed) { Err(IommuError::Dead) } else { Ok(()) }
-    }
-}
 
 struct MirrorDriver(Arc<AtomicBool>);
 
@@ -80,7 +23,12 @@ impl Driver for MirrorDriver {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,iommu")];
     type Data<'b> = ();
     fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
-        Ok(dev.iommu_provider().provide(Arc::new(Mirror(Arc::clone(&self.0))))?)
+        Ok(dev.iommu_provider().provide(Arc::new(FakeIommu {
+            name: "10.iommu",
+            grouping: Grouping::PerInstance,
+            has_lazy_domains: false,
+            dead: Arc::clone(&self.0),
+        }))?)
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())

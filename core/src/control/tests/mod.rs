@@ -5,5 +5,6 @@ mod faults;
 mod files;
 mod fixture;
 mod holders;
+mod iommu;
 mod lifecycle;
 mod replay;

@@ -1,76 +1,16 @@
 //! The guest in which the kernels were recorded: its device tree, and stand-ins for its stock drivers.
 
 use alloc::sync::Arc;
-use std::collections::BTreeMap;
-use std::string::String;
-use std::sync::Mutex;
-use std::vec::Vec;
 
-use crate::addr::{DeviceAddr, PhysAddr};
+use super::super::iommu::FakeIommu;
 use crate::binding::Bound;
 use crate::control::Tree;
 use crate::device::{NodeId, SupplierKind};
 use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
-use crate::iommu::{DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};
+use crate::iommu::Grouping;
 use crate::machine::{Handle, Policy};
 use crate::power::{Supply, SupplyError};
-
-/// An IOMMU with a group for each stream, and all kinds of domains.
-struct Smmu;
-
-#[derive(Default)]
-struct Space(Mutex<BTreeMap<DeviceAddr, PhysAddr>>);
-
-impl Translation for Space {
-    fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, _: Prot) -> Result<(), MapError> {
-        self.0.lock().unwrap().extend((0..len).step_by(4096).map(|at| (iova + at, phys + at)));
-        Ok(())
-    }
-    fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
-        self.0.lock().unwrap().retain(|at, _| *at < iova || *at - iova >= len);
-        gather.add(iova, len);
-        Ok(())
-    }
-    fn flush(&self, _: &mut Gather) -> Result<(), IommuError> {
-        Ok(())
-    }
-    fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {
-        self.0.lock().unwrap().get(&iova).copied()
-    }
-    fn label(&self) -> String {
-        "a context".into()
-    }
-}
-
-impl Iommu for Smmu {
-    fn name(&self) -> String {
-        "9050000.smmuv3".into()
-    }
-    fn stream(&self, cells: &[u32]) -> Result<StreamId, IommuError> {
-        cells.first().copied().map(StreamId).ok_or(IommuError::NoSuchStream)
-    }
-    fn grouping(&self) -> Grouping {
-        Grouping::PerStream
-    }
-    fn geometry(&self) -> Geometry {
-        Geometry {
-            first: DeviceAddr(0x1000),
-            last: DeviceAddr(0xffff_ffff),
-            page_sizes: 0x1000,
-            reserved: Vec::from([(DeviceAddr(0x800_0000), DeviceAddr(0x80f_ffff))]),
-        }
-    }
-    fn cache_coherent(&self) -> bool {
-        true
-    }
-    fn domain(&self, _: DomainKind) -> Result<Arc<dyn Translation>, IommuError> {
-        Ok(Arc::new(Space::default()))
-    }
-    fn attach(&self, _: StreamId, _: &Arc<dyn Translation>) -> Result<(), IommuError> {
-        Ok(())
-    }
-}
 
 /// A reset line that is never asserted.
 struct Line;
@@ -122,7 +62,12 @@ driver!(FixedClock, "of_fixed_clk", false, ["fixed-clock"], |dev: Bound<'_>| {
     Ok(dev.provide::<dyn Supply>(Arc::new(Line))?)
 });
 driver!(SmmuDriver, "arm-smmu-v3", true, ["arm,smmu-v3"], |dev: Bound<'_>| {
-    Ok(dev.iommu_provider().provide(Arc::new(Smmu))?)
+    Ok(dev.iommu_provider().provide(Arc::new(FakeIommu {
+        name: "9050000.smmuv3",
+        grouping: Grouping::PerStream,
+        has_lazy_domains: true,
+        dead: Arc::default(),
+    }))?)
 });
 driver!(Gic, "gic", true, ["arm,gic-v3"], |_: Bound<'_>| Ok(()));
 // Other built-in drivers, whose devices the recording only shows to be bound.
