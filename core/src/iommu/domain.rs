@@ -11,7 +11,7 @@ use core::fmt;
 use super::lazy::Queue;
 use super::regions::Pages;
 use super::unconfirmed::{Range, Unconfirmed};
-use super::{AddressingLimits, DomainKind, Geometry, IommuError, IovaSpace, MapError, Prot, Translation};
+use super::{AddressingLimits, DomainKind, Geometry, IovaSpace, MapError, Prot, Translation};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::device::{RegionKind, ReservedRegion};
 use crate::dma::{DmaError, PagePin};
@@ -82,16 +82,16 @@ pub struct FaultReport {
 struct FixedAddresses {
     /// Reserved pages, which are never device addresses here.
     reserved: Pages,
-    /// Ranges that the owner of an unmanaged domain has mapped at addresses of its choice, or is about to: length, and
-    /// number of calls that have claimed it. A range stays until its unmap is confirmed.
-    mapped: BTreeMap<DeviceAddr, (u64, usize)>,
+    /// Ranges that the owner of an unmanaged domain has mapped at addresses of its choice, or is about to: the lengths
+    /// that calls have claimed at each address. A range stays until its unmap is confirmed.
+    mapped: BTreeMap<DeviceAddr, Vec<u64>>,
 }
 
 impl FixedAddresses {
     /// True when a mapped range overlaps `run`.
     fn is_mapped(&self, run: &Pages) -> bool {
         let end = run.ranges().last().map_or(DeviceAddr(0), |(_, last)| last);
-        self.mapped.range(..=end).any(|(at, (len, _))| run.touch(*at, *len))
+        self.mapped.range(..=end).any(|(at, lens)| lens.iter().any(|len| run.touch(*at, *len)))
     }
 }
 
@@ -171,22 +171,19 @@ impl Domain {
         &self.iova
     }
 
-    /// Reserves `regions`, so that they are not allocated as device addresses. Fails with the first one that is in use.
-    pub(super) fn reserve(&self, regions: &Pages) -> Result<(), IommuError> {
-        let mut fixed = self.fixed.lock();
+    /// Reserves those of `regions` that are free, so that they are not allocated as device addresses. Returns the others.
+    pub(super) fn reserve(&self, regions: &Pages) -> Pages {
+        let (mut fixed, mut in_use) = (self.fixed.lock(), Pages::default());
         for (first, end) in regions.without(&fixed.reserved).runs() {
             let run = Pages::run(first, end);
             let is_free = match self.kind {
                 DomainKind::Unmanaged => !fixed.is_mapped(&run),
                 _ => self.iova.reserve_pages(first, end),
             };
-            if !is_free {
-                let (first, last) = run.ranges().next().unwrap_or_default();
-                return Err(IommuError::RegionInUse { first, last });
-            }
-            fixed.reserved = fixed.reserved.with(&run);
+            let list = if is_free { &mut fixed.reserved } else { &mut in_use };
+            *list = list.with(&run);
         }
-        Ok(())
+        in_use
     }
 
     /// Claims `range` for a map at an address that its owner has chosen. False when a part of it is reserved.
@@ -195,9 +192,7 @@ impl Domain {
         if fixed.reserved.touch(range.iova, range.len) {
             return false;
         }
-        let (len, claims) = fixed.mapped.entry(range.iova).or_default();
-        *len = range.len.max(*len);
-        *claims += 1;
+        fixed.mapped.entry(range.iova).or_default().push(range.len);
         true
     }
 
@@ -287,8 +282,10 @@ impl Domain {
         if self.kind == DomainKind::Unmanaged {
             if let Entry::Occupied(mut claimed) = self.fixed.lock().mapped.entry(range.iova) {
                 // Another call may have mapped the address again since it was confirmed to be free.
-                claimed.get_mut().1 -= 1;
-                if claimed.get().1 == 0 {
+                let lens = claimed.get_mut();
+                let at = lens.iter().position(|len| *len == range.len).unwrap_or(0);
+                lens.swap_remove(at);
+                if lens.is_empty() {
                     claimed.remove();
                 }
             }

@@ -149,6 +149,15 @@ impl Regions {
         self.members.iter().any(|m| m.has_direct() && m.streams.contains(&stream))
     }
 
+    /// False when `error` is about regions of other devices than `device`.
+    pub(super) fn concerns(&self, error: &IommuError, device: &str) -> bool {
+        let (IommuError::RegionInUse { first, last } | IommuError::RegionNotMapped { first, last, .. }) = error else {
+            return true;
+        };
+        let own = self.members.iter().filter(|m| &*m.device == device).flat_map(|m| m.list.iter());
+        Pages::of(own, |_| true).touch(*first, (last.0 - first.0).saturating_add(1))
+    }
+
     /// Streams at `node` of devices with direct regions.
     pub(super) fn streams_at(&self, node: NodeId) -> Vec<Stream> {
         let direct = self.members.iter().filter(|m| m.has_direct());
@@ -228,16 +237,14 @@ impl RegionDomain {
         !self.mapped.without(pages).is_empty()
     }
 
-    /// Maps the missing runs of `pages`, continuing after one that fails.
-    pub(super) fn grow(&mut self, pages: &Pages, prot: Prot) -> Result<(), IommuError> {
-        let mut result = Ok(());
+    /// Maps the missing runs of `pages`; failures go to `errors`.
+    pub(super) fn grow(&mut self, pages: &Pages, prot: Prot, errors: &mut Vec<IommuError>) {
         for (first, end) in pages.without(&self.mapped).runs() {
             let run = Pages::run(first, end);
             match run.map(prot, |iova, phys, len, prot| self.ops.map(iova, phys, len, prot)) {
                 Ok(()) => self.mapped = self.mapped.with(&run),
-                Err(e) => result = result.and(Err(e)),
+                Err(e) => errors.push(e),
             }
         }
-        result
     }
 }

@@ -348,7 +348,8 @@ impl Inner {
             return Ok(());
         }
         let groups = self.devices.get(&device.node()).map(|p| self.groups_of(p)).unwrap_or_default();
-        groups.iter().map(|g| g.map_regions(&mut self.deferred_drops)).fold(Ok(()), Result::and)
+        let name = &*device.desc().name;
+        groups.iter().map(|g| g.map_regions(name, &mut self.deferred_drops)).fold(Ok(()), Result::and)
     }
 
     fn add_stream(

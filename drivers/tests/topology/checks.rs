@@ -218,7 +218,7 @@ impl Fixture {
     fn check_access(&self, stream: &Stream<'_>, addr: u64, page: u64, in_table: bool, out: &Out) -> Result<(), String> {
         let Stream { d, id, closure, guests, kernel, refused } = stream;
         let hole = self.topology.regions[*d] == Some(Region::Hole) && Region::Hole.page(*d) == addr;
-        if hole && !self.waits_for_hole(*d, *id) {
+        if hole && !self.waits_for_region(*d, *id) {
             return Err("which is a reserved region of the device".into());
         }
         // Devices that were connected once share their regions until the group is idle.
@@ -256,9 +256,9 @@ impl Fixture {
         }
     }
 
-    /// True when device `d` is kept unbound because addresses of its hole are in use by a device with the same stream,
+    /// True when device `d` is kept unbound because addresses of its region are in use by a device with the same stream,
     /// from which the IOMMU cannot distinguish it.
-    fn waits_for_hole(&self, d: usize, stream: (usize, u32)) -> bool {
+    fn waits_for_region(&self, d: usize, stream: (usize, u32)) -> bool {
         let user = |e: &usize| *e != d && self.topology.devices[*e].contains(&stream) && self.driver(*e).is_some();
         let device = self.machine.device(&name(d));
         let reported = device.and_then(|d| self.machine.device_info(&d).not_joined);
@@ -303,6 +303,7 @@ impl Fixture {
         if let Some(region @ (Region::Direct | Region::Relaxable)) = self.topology.regions[d]
             && !passed
             && !fault_hit
+            && !self.waits_for_region(d, stream.id)
         {
             given.push((region.page(d), region.page(d)));
         }

@@ -156,3 +156,17 @@ fn without_another_context_the_parts_of_a_group_share_their_direct_regions_and_n
     let steps = [Step::Fail(1, Fault::Domain, 1), Step::Remove(0)];
     assert_eq!(run_steps(&topology, true, &steps), Ok(()));
 }
+
+/// The address of a direct region is taken by a driver's buffer before its device arrives, which shares its stream with a
+/// device that is bound.
+#[test]
+fn a_direct_region_whose_address_a_driver_uses_is_not_mapped_for_a_stream_in_use() {
+    let topology = Topology {
+        mmus: vec![false],
+        devices: vec![vec![(0, 0)], vec![(0, 1)], vec![(0, 0)], vec![(0, 1)]],
+        regions: vec![Some(Region::Direct), Some(Region::Direct), None, Some(Region::Hole)],
+    };
+    let bound = [Step::Add(3), Step::BindMmu(0), Step::Add(2), Step::Bind(2), Step::Add(0), Step::Bind(3)];
+    let steps = [&bound[..], &[Step::Map(2), Step::Add(1)]].concat();
+    assert_eq!(run_steps(&topology, false, &steps), Ok(()));
+}

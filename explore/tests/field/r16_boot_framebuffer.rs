@@ -236,6 +236,23 @@ fn f10_a_later_member_takes_free_addresses_out_of_a_domain_in_use() {
     }
 }
 
+/// Of two later members, the addresses of one are in use.
+#[test]
+fn f10_a_member_whose_addresses_are_in_use_does_not_keep_its_neighbours_from_being_bound() {
+    for kind in [RegionKind::Direct, RegionKind::Reserved] {
+        let (r, at) = rig_with_early();
+        let free = DeviceAddr(at.0 - 0x8000);
+        with_regions(&r, "waits", 6, 928, &[region(at.0, 4096, kind)]);
+        with_regions(&r, "late", 7, 927, &[region(free.0, 0x1000, kind)]);
+        r.add_master("plain", 8, 926, |_| ());
+        r.machine.settle();
+        let drivers = ["waits", "late", "plain"].map(|name| r.driver(name));
+        assert_eq!(drivers, [None, Some("acme_master"), Some("acme_master")], "{:?}", r.events());
+        assert_eq!(reaches(&r, 7, free.0), kind == RegionKind::Direct);
+        clean(&r);
+    }
+}
+
 #[test]
 fn f10_a_scan_out_goes_on_while_its_addresses_are_in_use_by_a_neighbour() {
     let (r, at) = rig_with_early();

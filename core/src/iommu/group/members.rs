@@ -39,7 +39,7 @@ impl Group {
             s.members.push(Arc::clone(&device.name));
         }
         s.regions.add(&device.name, stream, &device.dma.reserved, device.dma.coherent);
-        let regions_mapped = s.map_regions(deferred_drops);
+        let regions_mapped = s.map_regions(Some(&device.name), deferred_drops);
         let idle_translation = s.instance(stream.iommu).is_some_and(|i| i.region_domain.is_some());
         if direct
             && !s.users.contains_key(&stream)
@@ -65,7 +65,10 @@ impl Group {
             return Ok(false);
         }
         if let Some(current) = &s.current {
-            current.domain.reserve(&o.regions.holes(current.domain.kind()))?;
+            let in_use = current.domain.reserve(&o.regions.holes(current.domain.kind()));
+            if let Some((first, last)) = in_use.ranges().next() {
+                return Err(IommuError::RegionInUse { first, last });
+            }
         }
         s.kind = kind;
         for mut instance in core::mem::take(&mut o.instances) {
@@ -88,7 +91,7 @@ impl Group {
         }
         s.history.add(core::mem::take(&mut o.history));
         // The device that connects both gets the error when it is bound.
-        let _ = s.map_regions(deferred_drops);
+        let _ = s.map_regions(None, deferred_drops);
         Ok(true)
     }
 
@@ -134,7 +137,7 @@ impl Group {
             n.members.extend(s.members.iter().filter(|m| members.contains(m)).cloned());
             n.regions.members = s.regions.members.extract_if(.., |m| members.contains(&m.device)).collect();
             // Without a context for a domain of its own, both groups share the old one.
-            let _ = n.map_regions(deferred_drops);
+            let _ = n.map_regions(None, deferred_drops);
         }
         new
     }
@@ -145,7 +148,7 @@ impl Group {
         s.members.retain(|m| members.contains(m));
         s.regions.members.retain(|m| members.contains(&m.device));
         let mut deferred_drops: Vec<_> = s.instances.extract_if(.., |i| !nodes.contains(&i.node)).collect();
-        let _ = s.map_regions(&mut deferred_drops);
+        let _ = s.map_regions(None, &mut deferred_drops);
         deferred_drops
     }
 }

@@ -33,30 +33,34 @@ impl State {
     }
 
     /// Maps the direct regions of all members, for idle streams and in the domain in use. Continues after a failure.
-    /// Instances that are not used any more go to `deferred_drops`.
-    pub(super) fn map_regions(&mut self, deferred_drops: &mut Vec<Instance>) -> Result<(), IommuError> {
-        let mut result = self.map_domain_regions();
-        if result == Err(IommuError::RegionPassedThrough) {
-            return result;
+    /// Instances that are not used any more go to `deferred_drops`. Returns the first failure; for one `device`, the first
+    /// that concerns it.
+    pub(super) fn map_regions(
+        &mut self,
+        device: Option<&str>,
+        deferred_drops: &mut Vec<Instance>,
+    ) -> Result<(), IommuError> {
+        let mut errors = self.map_domain_regions();
+        if !errors.contains(&IommuError::RegionPassedThrough) {
+            let nodes: Vec<_> = self.instances.iter().map(|i| i.node).collect();
+            for node in nodes {
+                self.map_idle_regions(node, deferred_drops, &mut errors);
+            }
         }
-        let nodes: Vec<_> = self.instances.iter().map(|i| i.node).collect();
-        for node in nodes {
-            result = result.and(self.map_idle_regions(node, deferred_drops));
-        }
-        result
+        errors.into_iter().find(|error| device.is_none_or(|d| self.regions.concerns(error, d))).map_or(Ok(()), Err)
     }
 
     /// Maps them for the idle streams at `node`, in a translation that maps nothing else.
-    fn map_idle_regions(&mut self, node: NodeId, deferred_drops: &mut Vec<Instance>) -> Result<(), IommuError> {
+    fn map_idle_regions(&mut self, node: NodeId, deferred_drops: &mut Vec<Instance>, errors: &mut Vec<IommuError>) {
         let (pages, prot, streams) = (self.regions.pages_at(node), self.regions.prot(), self.regions.streams_at(node));
         let idle: Vec<_> = streams.into_iter().filter(|s| !self.users.contains_key(s)).collect();
-        let Some(instance) = self.instance_mut(node) else { return Ok(()) };
+        let Some(instance) = self.instance_mut(node) else { return };
         let leaves =
             |instance: &Instance, region_domain| Instance { region_domain: Some(region_domain), ..instance.clone() };
         if pages.is_empty() {
             let old = instance.region_domain.take();
             deferred_drops.extend(old.map(|region_domain| leaves(instance, region_domain)));
-            return Ok(());
+            return;
         }
         if instance.region_domain.as_ref().is_none_or(|region_domain| region_domain.exceeds(&pages)) {
             match instance.iommu.domain(DomainKind::Strict) {
@@ -64,39 +68,46 @@ impl State {
                     let old = instance.region_domain.replace(RegionDomain::new(ops));
                     deferred_drops.extend(old.map(|region_domain| leaves(instance, region_domain)));
                 }
-                Err(e) if instance.region_domain.is_none() => return Err(e),
+                Err(e) if instance.region_domain.is_none() => return errors.push(e),
                 // Keep the old domain: it maps more than its devices need.
                 Err(_) => {}
             }
         }
-        let Some(region_domain) = &mut instance.region_domain else { return Ok(()) };
-        let grown = region_domain.grow(&pages, prot);
-        let attach = |s: &Stream| instance.iommu.attach(s.id, &region_domain.ops);
-        idle.iter().map(attach).fold(grown, Result::and)
+        let Some(region_domain) = &mut instance.region_domain else { return };
+        region_domain.grow(&pages, prot, errors);
+        let attach = |s: &Stream| instance.iommu.attach(s.id, &region_domain.ops).err();
+        errors.extend(idle.iter().filter_map(attach));
     }
 
-    /// Maps them in the domain of the current owner, and reserves all regions there.
-    fn map_domain_regions(&mut self) -> Result<(), IommuError> {
-        let Some(current) = &mut self.current else { return Ok(()) };
+    /// Maps them in the domain of the current owner, and reserves all regions there. Returns what failed.
+    fn map_domain_regions(&mut self) -> Vec<IommuError> {
+        let Some(current) = &mut self.current else { return Vec::new() };
         let kind = current.domain.kind();
         if self.ownership.holder().is_some() && self.regions.strict().is_some() {
-            return Err(IommuError::RegionPassedThrough);
+            return Vec::from([IommuError::RegionPassedThrough]);
         }
-        current.domain.reserve(&self.regions.holes(kind))?;
-        for (first, end) in self.regions.direct(kind).without(&current.mapped_regions).runs() {
+        let in_use = current.domain.reserve(&self.regions.holes(kind));
+        let mut errors: Vec<_> = in_use.ranges().map(|(first, last)| IommuError::RegionInUse { first, last }).collect();
+        for (first, end) in self.regions.direct(kind).without(&in_use).without(&current.mapped_regions).runs() {
             let run = Pages::run(first, end);
             let multi = &current.multi;
-            run.map(self.regions.prot(), |iova, phys, len, prot| multi.map_each(iova, phys, len, prot))?;
-            current.mapped_regions = current.mapped_regions.with(&run);
+            match run.map(self.regions.prot(), |iova, phys, len, prot| multi.map_each(iova, phys, len, prot)) {
+                Ok(()) => current.mapped_regions = current.mapped_regions.with(&run),
+                Err(e) => errors.push(e),
+            }
         }
-        Ok(())
+        errors
     }
 }
 
 impl Group {
-    /// Retries mapping the regions of its devices.
-    pub(in crate::iommu) fn map_regions(&self, deferred_drops: &mut Vec<Instance>) -> Result<(), IommuError> {
-        self.state.lock().map_regions(deferred_drops)
+    /// Retries mapping the regions of its devices, for `device`.
+    pub(in crate::iommu) fn map_regions(
+        &self,
+        device: &str,
+        deferred_drops: &mut Vec<Instance>,
+    ) -> Result<(), IommuError> {
+        self.state.lock().map_regions(Some(device), deferred_drops)
     }
 
     /// Removes the regions of `device`, which leaves.
@@ -110,7 +121,7 @@ impl Group {
         }
         if !gone.is_empty() {
             // A domain that could not be replaced by a smaller one stays until it can.
-            let _ = s.map_regions(deferred_drops);
+            let _ = s.map_regions(None, deferred_drops);
         }
     }
 

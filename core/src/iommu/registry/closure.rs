@@ -53,10 +53,11 @@ impl Inner {
     pub(super) fn retry_regions(&mut self, group: &Arc<Group>) -> Vec<Arc<Device>> {
         let waits = |d: &Device| matches!(*d.not_joined.lock(), Some(e) if e.is_about_regions());
         let here = |p: &&DeviceStreams| waits(&p.device) && self.group_of(p).is_some_and(|g| Arc::ptr_eq(g, group));
-        let waiting: Vec<_> = self.devices.values().filter(here).map(|p| Arc::clone(&p.device)).collect();
-        if waiting.is_empty() || !group.is_idle() || group.map_regions(&mut self.deferred_drops).is_err() {
+        let mut waiting: Vec<_> = self.devices.values().filter(here).map(|p| Arc::clone(&p.device)).collect();
+        if !group.is_idle() {
             return Vec::new();
         }
+        waiting.retain(|device| group.map_regions(device.name(), &mut self.deferred_drops).is_ok());
         for device in &waiting {
             *device.not_joined.lock() = None;
         }
