@@ -83,7 +83,8 @@ fn patches_in(folder: &Path) -> Result<Vec<Patch>, Trouble> {
 /// Tries `patches`. Fails when one survives, is seen otherwise than it says, no longer applies, or does not compile.
 fn run(patches: &[Patch], json: bool) -> Outcome {
     let scratch = Scratch::prepare()?;
-    let mut trial = Trial::new(&scratch);
+    let trial = Trial::new(&scratch);
+    trial.check_unpatched(patches)?;
     let mut rows = Vec::new();
     let mut bad = Vec::new();
     for (at, patch) in patches.iter().enumerate() {

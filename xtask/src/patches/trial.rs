@@ -56,23 +56,29 @@ enum Ended {
 
 pub(super) struct Trial<'s> {
     scratch: &'s Scratch,
-    /// True when a command passes without any patch, once it was tried.
-    clean: BTreeMap<String, bool>,
 }
 
 impl<'s> Trial<'s> {
     pub(super) fn new(scratch: &'s Scratch) -> Self {
-        Self { scratch, clean: BTreeMap::new() }
+        Self { scratch }
     }
 
-    /// Runs the tests of `patch`, first without it: a test that fails anyway kills nothing.
-    pub(super) fn run(&mut self, patch: &Patch) -> Result<Verdict, Trouble> {
-        for killer in &patch.killers {
-            if !self.passes_clean(&killer.command)? {
-                let command = &killer.command;
-                return Err(Trouble::Failed(format!("{}: `cargo {command}` fails without the patch", patch.name)));
+    /// Runs the tests of `patches` without them: a test that fails anyway kills nothing. All at first, since each change
+    /// between patched and unpatched sources builds most crates anew.
+    pub(super) fn check_unpatched(&self, patches: &[Patch]) -> Result<(), Trouble> {
+        let commands: BTreeMap<_, _> =
+            patches.iter().flat_map(|p| p.killers.iter().map(|k| (k.command.as_str(), p.name.as_str()))).collect();
+        for (at, (command, patch)) in commands.iter().enumerate() {
+            eprintln!("[{} of {}] without a patch: cargo {command}", at + 1, commands.len());
+            if let Ended::Badly { failed, .. } = self.cargo(command, false)? {
+                return Err(Trouble::Failed(format!("{patch}: `cargo {command}` fails without the patch: {failed}")));
             }
         }
+        Ok(())
+    }
+
+    /// Runs the tests of `patch` with it.
+    pub(super) fn run(&self, patch: &Patch) -> Result<Verdict, Trouble> {
         if let Err(why) = self.scratch.apply(&patch.path) {
             self.scratch.restore()?;
             return Ok(Verdict::DoesNotApply(why));
@@ -80,15 +86,6 @@ impl<'s> Trial<'s> {
         let verdict = self.patched(patch);
         self.scratch.restore()?;
         verdict
-    }
-
-    fn passes_clean(&mut self, command: &str) -> Result<bool, Trouble> {
-        if let Some(known) = self.clean.get(command) {
-            return Ok(*known);
-        }
-        let passes = matches!(self.cargo(command, false)?, Ended::Well);
-        self.clean.insert(command.to_owned(), passes);
-        Ok(passes)
     }
 
     fn patched(&self, patch: &Patch) -> Result<Verdict, Trouble> {
