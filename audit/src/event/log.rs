@@ -75,8 +75,32 @@ fn report(text: &str) -> Option<Message<'_>> {
         || text.starts_with("kernel BUG at ")
         || text.starts_with("general protection fault")
         || text.starts_with("Kernel panic")
-        || text.starts_with("list_del corruption");
-    crash.then_some(Message::Crash { warning: false })
+        || text.starts_with("list_del corruption")
+        || text.starts_with("list_add corruption")
+        || text.starts_with("Unhandled fault: ")
+        || text.starts_with("Unhandled prefetch abort: ")
+        || text.starts_with("SError Interrupt on CPU")
+        || text.starts_with("Bad mode in ");
+    crash.then_some(Message::Crash { warning: goes_on(text) })
+}
+
+/// True for a `BUG: ` of the kernel's own checks, after which it goes on.
+fn goes_on(text: &str) -> bool {
+    let Some(bug) = text.strip_prefix("BUG: ") else { return false };
+    [
+        "sleeping function called from invalid context",
+        "scheduling while atomic",
+        "using smp_processor_id() in preemptible",
+        "using __this_cpu_",
+        "workqueue lockup",
+        "workqueue leaked",
+        "Invalid wait context",
+        "MAX_LOCK",
+        "MAX_STACK_TRACE_ENTRIES",
+        "spinlock lockup",
+    ]
+    .iter()
+    .any(|known| bug.starts_with(known))
 }
 
 fn iommu<'a>(text: &'a str, device: Option<&'a str>) -> Option<Message<'a>> {
@@ -219,12 +243,25 @@ fn binding<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Op
     None
 }
 
+/// A device that the driver core's dynamic debugging tells of: `bus: 'pci': remove device DEV`.
+fn core_debug(text: &str) -> Option<Message<'_>> {
+    let (bus, rest) = text.strip_prefix("bus: '")?.split_once("': ")?;
+    if let Some(device) = rest.strip_prefix("remove device ").map(str::trim).filter(|device| is_device(device)) {
+        return Some(Message::About { driver: bus, device, words: rest, turn: Turn::Leaves });
+    }
+    let (device, driver) = rest.strip_prefix("really_probe: bound device ")?.split_once(" to driver ")?;
+    is_device(device).then(|| Message::About { driver: driver.trim(), device, words: rest, turn: Turn::Arrives })
+}
+
 fn other<'a>(text: &'a str, prefix: Option<(&'a str, &'a str, &'a str)>) -> Option<Message<'a>> {
     if has(text, "DMA-API: ") || has(text, "DMA allocations while released") {
         if text.ends_with("DMA-API: Mapped at:") {
             return Some(Message::StackOf(Stack::Mapping));
         }
         return dma_api(text, prefix.map(|(driver, device, _)| (driver, device))).map(Message::DmaApi);
+    }
+    if let Some(message) = core_debug(text) {
+        return Some(message);
     }
     if let Some((addr, size)) = leaked(text) {
         return Some(Message::Leaked { addr, size });

@@ -18,6 +18,9 @@ pub fn event(body: &str) -> Event<'_> {
         },
     };
     let name = name.rsplit(':').next().unwrap_or(name);
+    if payload.starts_with("[FAILED TO PARSE]") {
+        return Event::Unread;
+    }
     match name {
         "" | "function" => return function(payload).unwrap_or(Event::Other(payload)),
         "map" => range(payload, false),
@@ -47,6 +50,9 @@ pub fn event(body: &str) -> Event<'_> {
 fn function(text: &str) -> Option<Event<'_>> {
     let (name, caller) = text.split_once("<-")?;
     let name = name.trim();
+    // With the options sym-addr and func-args an address or the arguments stand behind the name.
+    let name = name.split_once(" <").filter(|(_, rest)| rest.ends_with('>')).map_or(name, |(name, _)| name);
+    let name = name.split_once('(').filter(|(_, rest)| rest.ends_with(')')).map_or(name, |(name, _)| name.trim_end());
     let caller = caller.trim_start_matches('-').trim();
     let plain = |text: &str| !text.is_empty() && !text.contains([' ', '=']);
     let caller = caller.split_whitespace().next().unwrap_or("");

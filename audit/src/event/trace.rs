@@ -229,6 +229,8 @@ pub enum Event<'a> {
     },
     /// A managed resource whose operation is printed as a pointer: the tool could not read the kernel's strings.
     DevresUnread,
+    /// An event that the tool could not print.
+    Unread,
     /// Another event.
     Other(&'a str),
 }

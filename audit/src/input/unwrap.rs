@@ -138,7 +138,25 @@ fn whole(line: u64, text: &str) -> Unwrapped {
     let Ok(fields) = serde_json::from_str::<Map<String, Value>>(text) else {
         return Unwrapped::Damaged;
     };
-    message(&fields, line).map_or(Unwrapped::Part, Unwrapped::Message)
+    message(&fields, line).or_else(|| reports(&fields, line)).map_or(Unwrapped::Part, Unwrapped::Message)
+}
+
+/// Logs among the values of a report: strings of several lines.
+fn reports(fields: &Map<String, Value>, line: u64) -> Option<Message> {
+    let mut text = String::new();
+    let mut left: Vec<&Value> = fields.values().rev().collect();
+    while let Some(value) = left.pop() {
+        match value {
+            Value::String(log) if log.contains('\n') => {
+                text.push_str(log);
+                text.push('\n');
+            }
+            Value::Array(list) => left.extend(list.iter().rev()),
+            Value::Object(inner) => left.extend(inner.values().rev()),
+            _ => {}
+        }
+    }
+    (!text.is_empty()).then_some(Message { line, text, kernel: true, host: None })
 }
 
 /// `"KEY": VALUE,` as a part of an object that is printed over several lines.

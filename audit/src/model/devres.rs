@@ -46,6 +46,17 @@ impl Model {
         }
     }
 
+    /// An event that the tool could not print: what it would have said is missing everywhere.
+    pub(super) fn unread(&mut self, at: At<'_>) {
+        self.settle(at.task);
+        if !std::mem::replace(&mut self.heard.unprinted, true) {
+            let words = "trace-cmd could not parse some events (FAILED TO PARSE): read the text of /sys/kernel/tracing/trace, or run \
+                         trace-cmd report on the machine that recorded";
+            let fact = Fact { words: words.to_owned(), cites: vec![at.mark().cite()] };
+            self.fact(fact);
+        }
+    }
+
     fn add(&mut self, at: At<'_>, id: Id, mark: &Mark, mut node: Node) {
         self.attend(id, at, mark);
         let task = self.task(at.task);

@@ -28,6 +28,9 @@ pub(super) fn judge(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[
     if heard.missed {
         life.taint.get_or_insert_with(|| "events were lost, and the recorder's comments do not say where".to_owned());
     }
+    if heard.unprinted {
+        life.taint.get_or_insert_with(|| "some events could not be parsed by trace-cmd".to_owned());
+    }
     candidates(life, heard, whole);
     if let Some((words, cites)) = std::mem::take(&mut life.bursts).finding() {
         let verdict = if life.taint.is_some() { Verdict::CannotTell } else { Verdict::Violated };

@@ -74,6 +74,8 @@ pub struct Heard {
     pub log: bool,
     /// A comment that events were lost, without their place.
     pub missed: bool,
+    /// Events that a tool could not print.
+    pub unprinted: bool,
     /// `dma:*` lines that end with the last field that the kernel prints.
     pub whole: bool,
     /// Lines without flags: whether a task or an interrupt in it recorded them is not known.

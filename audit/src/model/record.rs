@@ -128,6 +128,7 @@ impl Model {
             Event::Bounced { device, .. } => self.bounced(at, device),
             Event::Flushed { device, start, last } => self.flushed(&at.mark(), device, start, last),
             Event::DevresUnread => self.unread_devres(at),
+            Event::Unread => self.unread(at),
             Event::Mark(_) | Event::Other(_) => {}
         }
         if !matches!(event, Event::StackHead) {

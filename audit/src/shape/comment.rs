@@ -34,6 +34,18 @@ pub(super) fn is_prompt(text: &str) -> bool {
     })
 }
 
+/// The text behind the mark of a test's output, `# [   12.345678] ...`: a line of the log, and no comment of a trace.
+pub(super) fn of_test(text: &str) -> Option<&str> {
+    let mut rest = text.trim_start().strip_prefix('#')?;
+    // Tests inside of tests.
+    while let Some(inner) = rest.trim_start().strip_prefix('#') {
+        rest = inner;
+    }
+    let rest = rest.trim_start();
+    let time = rest.strip_prefix('[')?.split(']').next()?.trim();
+    super::stamp::seconds(time).map(|_| rest)
+}
+
 fn header(comment: &str) -> Option<Header> {
     let rest = comment.trim().strip_prefix("entries-in-buffer/entries-written:")?;
     let mut words = rest.split_whitespace();

@@ -13,7 +13,9 @@ pub(super) fn dated(text: &str) -> Option<Option<Stamp>> {
         [_, month, day, time, zone, year] if zone.bytes().all(|byte| byte.is_ascii_uppercase()) => {
             Some(Some(wall(year.parse().ok()?, month_of(month)?, day.parse().ok()?, time)?))
         }
-        [_, month, day, time, year] => Some(Some(wall(year.parse().ok()?, month_of(month)?, day.parse().ok()?, time)?)),
+        [_, month, day, time, year] if is_clock(time) && year.len() == 4 => {
+            Some(Some(wall(year.parse().ok()?, month_in_words(month)?, day.parse().ok()?, time)?))
+        }
         [date, time] if date.len() == 10 && date.as_bytes()[4] == b'-' => Some(Some(iso(&format!("{date} {time}"))?.0)),
         [date, _] if date.get(..3).and_then(month_of).is_some() => Some(None),
         [month, _, _] if month_of(month).is_some() => Some(None),
@@ -24,6 +26,49 @@ pub(super) fn dated(text: &str) -> Option<Option<Stamp>> {
 fn month_of(name: &str) -> Option<u32> {
     let names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     names.iter().position(|n| *n == name).map(|at| at as u32 + 1)
+}
+
+/// Beginnings of the months' short names in other languages, as the C library has them.
+const MONTHS: [&[&str]; 12] = [
+    &["jan", "ene", "gen", "янв", "sty", "led", "oca"],
+    &["feb", "fév", "fev", "фев", "lut", "úno", "şub"],
+    &["mar", "mär", "mrt", "мар", "bře", "maa"],
+    &["apr", "avr", "abr", "апр", "kwi", "dub", "nis"],
+    &["may", "mai", "mag", "maj", "mei", "мая", "май", "kvě"],
+    &["juin", "jun", "giu", "июн", "cze", "čen", "haz"],
+    &["juil", "jul", "lug", "июл", "lip", "čec", "tem"],
+    &["aug", "aoû", "ago", "авг", "sie", "srp", "ağu"],
+    &["sep", "set", "сен", "wrz", "zář", "eyl"],
+    &["oct", "okt", "ott", "out", "окт", "paź", "říj", "eki"],
+    &["nov", "ноя", "lis", "kas"],
+    &["dec", "dez", "déc", "dic", "дек", "gru", "pro", "ara"],
+];
+
+/// The month that `name` is in another language: a short word, or a number with a sign behind it. A word that is not known is taken
+/// for one and the same month: what is compared lies within hours.
+fn month_in_words(name: &str) -> Option<u32> {
+    if let Some(month) = month_of(name) {
+        return Some(month);
+    }
+    let digits = name.bytes().take_while(u8::is_ascii_digit).count();
+    if digits > 0 {
+        let sign = name[digits..].chars().count() == 1 && !name.is_ascii();
+        return name[..digits].parse().ok().filter(|month| sign && (1..=12).contains(month));
+    }
+    let word = name.strip_suffix('.').unwrap_or(name).to_lowercase();
+    if !(2..=6).contains(&word.chars().count()) || !word.chars().all(char::is_alphabetic) {
+        return None;
+    }
+    let known = MONTHS.iter().position(|names| names.iter().any(|begin| word.starts_with(begin)));
+    Some(known.map_or(1, |at| at as u32 + 1))
+}
+
+/// True for `HH:MM:SS`, with or without a fraction.
+fn is_clock(text: &str) -> bool {
+    text.len() >= 8
+        && text.as_bytes()[2] == b':'
+        && text.as_bytes()[5] == b':'
+        && text.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// A time on a wall clock, from a date and `HH:MM:SS[.FRACTION]`.
@@ -108,10 +153,17 @@ pub(super) fn iso(text: &str) -> Option<(Stamp, &str)> {
 
 /// The time of `Nov 03 14:22:06[.123456] `.
 pub(super) fn syslog_time(text: &str) -> Option<(Stamp, &str)> {
-    let month = text.get(..3).and_then(month_of)?;
-    let rest = text[3..].trim_start();
-    let (day, rest) = rest.split_once(' ')?;
-    let (time, after) = rest.trim_start().split_once(' ')?;
+    // Only what a program's name follows: a sentence may begin with a word, a number and a time.
+    let known = text.get(..3).and_then(month_of);
+    let (month, rest) = match known {
+        Some(month) => (month, &text[3..]),
+        None => text
+            .split_once(' ')
+            .filter(|(name, _)| name.len() <= 16)
+            .and_then(|(name, rest)| Some((month_in_words(name)?, rest)))?,
+    };
+    let (day, rest) = rest.trim_start().split_once(' ').filter(|(day, _)| day.len() <= 2)?;
+    let (time, after) = rest.trim_start().split_once(' ').filter(|(time, _)| known.is_some() || is_clock(time))?;
     Some((wall(0, month, day.parse().ok()?, time)?, after))
 }
 

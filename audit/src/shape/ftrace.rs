@@ -87,7 +87,14 @@ fn at_bracket(text: &str, open: usize) -> Option<TraceLine> {
         if let Some(time) = token[..end].strip_suffix(':')
             && let Some(stamp) = time_of(time)
         {
-            let after = token[end..].trim_start();
+            let mut after = token[end..].trim_start();
+            // The time since the line before, as trace-cmd prints it when it is asked to.
+            if let Some((age, rest)) = after.strip_prefix("(+").and_then(|rest| rest.split_once(')'))
+                && !age.is_empty()
+                && age.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+            {
+                after = rest.trim_start();
+            }
             let body = text.len() - after.len();
             return Some(TraceLine { pid, cpu, stamp, comm, body, context, flags });
         }

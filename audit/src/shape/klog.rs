@@ -37,6 +37,13 @@ fn prefixed(text: &str) -> Option<LogLine> {
     let mut kernel = true;
     let mut marked = false;
     let mut host = None;
+    // The day's name before a date that a daemon prints.
+    if let Some((day, after)) = rest.split_once(' ')
+        && ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"].contains(&day)
+        && syslog_time(after).is_some()
+    {
+        rest = after;
+    }
     // A line may carry several: a capture's own clock, a syslog head, a level, and printk's time.
     for _ in 0..6 {
         let after = if let Some(after) = level(rest) {
@@ -57,6 +64,9 @@ fn prefixed(text: &str) -> Option<LogLine> {
             stamp = Some(found);
             after
         } else if let Some((found, after)) = syslog_time(rest) {
+            // `Tue Nov  3 14:22:07 2026` has the year behind it.
+            let year = after.get(..5).filter(|year| year.ends_with(' ') && year[..4].parse::<u16>().is_ok());
+            let after = year.map_or(after, |year| &after[year.len()..]);
             let (of_kernel, named, after) = bare_time(after).or_else(|| ident(after))?;
             stamp = Some(found);
             kernel = of_kernel;
@@ -117,7 +127,11 @@ fn bracket(text: &str) -> Option<(Option<Stamp>, &str)> {
     let close = inner.find(']').filter(|close| *close <= 48)?;
     let (inside, mut after) = (inner[..close].trim(), &inner[close + 1..]);
     let first = inside.split_whitespace().next()?;
-    let stamp = if let Some(ns) = seconds(first) {
+    // Callers without times.
+    if caller(inside) {
+        return Some((None, after.strip_prefix(' ').unwrap_or(after)));
+    }
+    let stamp = if let Some(ns) = seconds(first.strip_suffix('s').unwrap_or(first)) {
         Some(Stamp { clock: Clock::Printk, ns })
     } else if inside.strip_prefix('+').is_some_and(|rest| seconds(rest.trim()).is_some()) {
         None
@@ -127,7 +141,7 @@ fn bracket(text: &str) -> Option<(Option<Stamp>, &str)> {
     let blank = after.trim_start();
     if let Some(id) = blank.strip_prefix('[')
         && let Some((id, behind)) = id.split_once(']')
-        && id.trim_start().strip_prefix(['T', 'C']).is_some_and(is_caller)
+        && caller(id.trim_start())
     {
         after = behind;
     }
@@ -135,14 +149,31 @@ fn bracket(text: &str) -> Option<(Option<Stamp>, &str)> {
     Some((stamp, after.strip_prefix(' ').unwrap_or(after)))
 }
 
-fn is_caller(id: &str) -> bool {
-    !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'@' | b'C' | b'T'))
+/// True for the id of a caller: `T4410`, `C2`, `T12@C3`.
+fn caller(id: &str) -> bool {
+    let id = id.strip_prefix(['T', 'C']).unwrap_or("");
+    id.starts_with(|c: char| c.is_ascii_digit())
+        && id.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'@' | b'C' | b'T'))
+}
+
+/// True for `kern.info` and `INFO`.
+fn is_level(word: &str) -> bool {
+    let level = match word.split_once('.') {
+        Some((facility, level)) if facility.starts_with(|c: char| c.is_ascii_lowercase()) => level,
+        Some(_) => return false,
+        None if word.bytes().all(|byte| byte.is_ascii_uppercase()) => word,
+        None => return false,
+    };
+    ["emerg", "alert", "crit", "err", "error", "warn", "warning", "notice", "info", "debug"]
+        .iter()
+        .any(|known| level.eq_ignore_ascii_case(known))
 }
 
 /// The parts of `[HOST] IDENT[PID]: MESSAGE`: true for the kernel's own, the host, and the message.
 fn ident(text: &str) -> Option<(bool, Option<&str>, &str)> {
     let (head, after) = cut(text, ": ").or_else(|| text.strip_suffix(':').map(|head| (head, "")))?;
-    let mut words = head.split_whitespace();
+    // Some daemons print facility and level, or the level alone, before the program.
+    let mut words = head.split_whitespace().filter(|word| !is_level(word));
     let (first, second) = (words.next()?, words.next());
     if words.next().is_some() || head.len() > 200 {
         return None;
@@ -174,7 +205,7 @@ fn host_and_kernel(text: &str) -> Option<(Option<&str>, &str)> {
     let mut words = head.split(' ');
     let (first, second) = (words.next()?, words.next());
     let kernel = second.map_or(first == "kernel", |second| second == "kernel") && words.next().is_none();
-    kernel.then_some((second.map(|_| first), after))
+    kernel.then_some((second.map(|_| first).filter(|host| !is_level(host)), after))
 }
 
 #[cfg(test)]

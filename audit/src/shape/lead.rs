@@ -39,6 +39,11 @@ pub(super) fn without_process(text: &str) -> &str {
 /// The place where a log line begins behind what tools, lists and mails put before it: `- `, `12. `, `1204:`, `dmesg.0:88:`,
 /// a time of day, or who is quoted.
 pub(super) fn lead(text: &str) -> Option<usize> {
+    before_bracket(text).or_else(|| named(text))
+}
+
+/// The place of the bracket that begins the line.
+fn before_bracket(text: &str) -> Option<usize> {
     let open = text.find(['[', '<']).filter(|at| (1..=80).contains(at));
     // A time of day in brackets is itself such a lead.
     let open = match open
@@ -46,7 +51,7 @@ pub(super) fn lead(text: &str) -> Option<usize> {
         .filter(|at| is_day_time(text[*at..].strip_prefix('[').unwrap_or("").split(']').next().unwrap_or("")))
     {
         Some(at) => text[at + 1..].find(['[', '<']).map(|next| next + at + 1).filter(|next| *next <= 80)?,
-        None => open.or_else(|| named_file(text))?,
+        None => open?,
     };
     let rest = &text[open..];
     let sure = match rest.as_bytes()[0] {
@@ -62,8 +67,15 @@ pub(super) fn lead(text: &str) -> Option<usize> {
     (sure && is_lead(&text[..open])).then_some(open)
 }
 
-/// The place behind the file's name of `kern.log:Nov  3 14:22:07 host kernel: ...`.
-fn named_file(text: &str) -> Option<usize> {
+/// The place behind the name of `kern.log:Nov  3 14:22:07 host kernel: ...`, of a file, and of `web-1 | Nov ...`, of a container.
+fn named(text: &str) -> Option<usize> {
+    if let Some((name, rest)) = text.split_once(" | ")
+        && !name.trim().is_empty()
+        && name.len() <= 40
+        && syslog_time(rest.trim_start()).or_else(|| iso(rest.trim_start())).is_some()
+    {
+        return Some(text.len() - rest.trim_start().len());
+    }
     let (file, rest) = text.split_once(':')?;
     (is_file(file) && syslog_time(rest).or_else(|| iso(rest)).is_some()).then_some(file.len() + 1)
 }
@@ -82,6 +94,12 @@ fn is_lead(head: &str) -> bool {
     }
     if is_number(head.trim_end_matches(['.', ')', ':', '-'])) {
         return true;
+    }
+    // A container's or a console's name, or a harness's clock, name and level, and a bar.
+    if let Some(head) = head.strip_suffix('|') {
+        let words: Vec<&str> = head.split_whitespace().collect();
+        let name = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/,+".contains(&byte));
+        return words.len() <= 6 && words.iter().all(name);
     }
     // `FILE:`, `FILE:12:` and `FILE-12-`.
     if let Some(head) = head.strip_suffix([':', '-']) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::comment::{comment, is_prompt, kmsg_key};
+use super::comment::{comment, is_prompt, kmsg_key, of_test};
 use super::flat::pieces;
 use super::ftrace::{TraceLine, lost, parse_dump, parse_trace};
 use super::klog::{LogLine, parse_log};
@@ -112,6 +112,11 @@ impl Records {
                 return;
             }
             text = rest;
+        }
+        if text.trim_start().starts_with('#')
+            && let Some(said) = of_test(text)
+        {
+            text = said;
         }
         if let Some(line) = parse_trace(text).or_else(|| parse_dump(text)) {
             self.counts.trace += 1;

@@ -10,10 +10,12 @@ mod faults;
 mod kernels;
 mod life;
 mod others;
+mod places;
 mod prefixes;
 mod recordings;
 mod reports;
 mod silence;
+mod tracers;
 mod traces;
 mod wrappers;
 
@@ -76,12 +78,14 @@ fn each_shape_gets_the_verdict_that_was_stated() {
         faults::SHAPES,
         life::SHAPES,
         others::SHAPES,
+        places::SHAPES,
         prefixes::SHAPES,
         reports::SHAPES,
         traces::SHAPES,
         kernels::SHAPES,
         recordings::SHAPES,
         silence::SHAPES,
+        tracers::SHAPES,
         wrappers::SHAPES,
     ]
     .concat();

@@ -29,9 +29,12 @@ impl Model {
                 let device = &mut self.devices[id];
                 device.log.left.get_or_insert(mark.clone());
                 device.log.since = None;
-                device.log.driver = Some(driver.to_owned());
                 let life = device.life_at(&mark);
-                life.driver.get_or_insert_with(|| driver.to_owned());
+                if !bus {
+                    life.driver.get_or_insert_with(|| driver.to_owned());
+                    device.log.driver = Some(driver.to_owned());
+                }
+                let life = device.life_at(&mark);
                 life.teardown.get_or_insert(mark.clone());
                 self.log.last_leaving = Some((id, mark));
             }
