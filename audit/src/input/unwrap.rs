@@ -147,7 +147,7 @@ fn reports(fields: &Map<String, Value>, line: u64) -> Option<Message> {
     let mut left: Vec<&Value> = fields.values().rev().collect();
     while let Some(value) = left.pop() {
         match value {
-            Value::String(log) if log.contains('\n') => {
+            Value::String(log) if log.contains('\n') || is_logged(log) => {
                 text.push_str(log);
                 text.push('\n');
             }
@@ -157,6 +157,16 @@ fn reports(fields: &Map<String, Value>, line: u64) -> Option<Message> {
         }
     }
     (!text.is_empty()).then_some(Message { line, text, kernel: true, host: None })
+}
+
+/// True for text that begins with a level or a time in brackets.
+fn is_logged(text: &str) -> bool {
+    let rest = match text.strip_prefix('<').and_then(|rest| rest.split_once('>')) {
+        Some((level, rest)) if level.bytes().all(|byte| byte.is_ascii_digit()) => rest,
+        _ => text,
+    };
+    let inside = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(inside, _)| inside.trim());
+    inside.is_some_and(|time| time.contains('.') && time.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
 }
 
 /// `"KEY": VALUE,` as a part of an object that is printed over several lines.

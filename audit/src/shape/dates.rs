@@ -151,8 +151,11 @@ pub(super) fn iso(text: &str) -> Option<(Stamp, &str)> {
     Some((wall(text[..4].parse().ok()?, month, text[8..10].parse().ok()?, time)?, after))
 }
 
-/// The time of `Nov 03 14:22:06[.123456] `.
+/// The time of `Nov 03 14:22:06[.123456] `, with the year before it, before the time, or nowhere.
 pub(super) fn syslog_time(text: &str) -> Option<(Stamp, &str)> {
+    let is_year =
+        |word: &str| word.len() == 4 && word.starts_with(['1', '2']) && word.bytes().all(|b| b.is_ascii_digit());
+    let text = text.split_once(' ').filter(|(year, _)| is_year(year)).map_or(text, |(_, after)| after);
     // Only what a program's name follows: a sentence may begin with a word, a number and a time.
     let known = text.get(..3).and_then(month_of);
     let (month, rest) = match known {
@@ -163,6 +166,7 @@ pub(super) fn syslog_time(text: &str) -> Option<(Stamp, &str)> {
             .and_then(|(name, rest)| Some((month_in_words(name)?, rest)))?,
     };
     let (day, rest) = rest.trim_start().split_once(' ').filter(|(day, _)| day.len() <= 2)?;
+    let rest = rest.split_once(' ').filter(|(year, _)| is_year(year)).map_or(rest, |(_, after)| after);
     let (time, after) = rest.trim_start().split_once(' ').filter(|(time, _)| known.is_some() || is_clock(time))?;
     Some((wall(0, month, day.parse().ok()?, time)?, after))
 }

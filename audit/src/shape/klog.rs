@@ -160,9 +160,8 @@ fn caller(id: &str) -> bool {
 fn is_level(word: &str) -> bool {
     let level = match word.split_once('.') {
         Some((facility, level)) if facility.starts_with(|c: char| c.is_ascii_lowercase()) => level,
-        Some(_) => return false,
         None if word.bytes().all(|byte| byte.is_ascii_uppercase()) => word,
-        None => return false,
+        _ => return false,
     };
     ["emerg", "alert", "crit", "err", "error", "warn", "warning", "notice", "info", "debug"]
         .iter()

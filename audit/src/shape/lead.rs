@@ -95,6 +95,11 @@ fn is_lead(head: &str) -> bool {
     if is_number(head.trim_end_matches(['.', ')', ':', '-'])) {
         return true;
     }
+    // The field before of a log server's record, or of a table: `... msg="`, `..., "`.
+    let ends = ["=\"", ",\""];
+    if ends.iter().any(|end| head.ends_with(end)) {
+        return true;
+    }
     // A container's or a console's name, or a harness's clock, name and level, and a bar.
     if let Some(head) = head.strip_suffix('|') {
         let words: Vec<&str> = head.split_whitespace().collect();

@@ -86,6 +86,29 @@ pub(crate) const SHAPES: &[Shape] = &[
         "hv07 | 2026-11-03T14:22:07.123456+01:00 hv07 kernel: ",
         "hv07 | 2026-11-03T14:22:07.131000+01:00 hv07 kernel: "
     ),
+    late!(
+        "SONiC",
+        "2026 Nov  3 14:22:07.123456 sw01 INFO kernel: [  812.598965] ",
+        "2026 Nov  3 14:22:07.131000 sw01 ERR kernel: [  812.607696] "
+    ),
+    late!("a syslog with the year", "Nov  3 2026 14:22:07 hv07 kernel: ", "Nov  3 2026 14:22:09 hv07 kernel: "),
+    late!("a page's own marks before the first line", "<pre>[  812.598965] ", "[  812.607696] "),
+    late!("a tracker's mark of code", "{noformat}[  812.598965] ", "[  812.607696] "),
+    late!(
+        "Xen's console between",
+        "(XEN) [2026-11-03 14:22:06] d0: x\n[  812.598965] ",
+        "(XEN) HVM d1v0 save\n[  812.607696] "
+    ),
+    late!(
+        "a trace's clock and level of containerd",
+        "time=\"2026-11-03T14:22:07.123456Z\" level=info msg=\"[  812.598965] ",
+        "time=\"2026-11-03T14:22:07.131000Z\" level=info msg=\"[  812.607696] "
+    ),
+    late!(
+        "a table of comma-separated values",
+        "2026-11-03 14:22:07,hv07,kernel,\"[  812.598965] ",
+        "2026-11-03 14:22:07,hv07,kernel,\"[  812.607696] "
+    ),
     late!("a table of a web page", "| [  812.598965] ", "| [  812.607696] "),
     Shape {
         source: "one JSON object with a whole log",
@@ -93,6 +116,20 @@ pub(crate) const SHAPES: &[Shape] = &[
         want: Violated(&["R9"]),
         says: &["0xfd3a4000", "still writes"],
         hides: &[],
+    },
+    Shape {
+        source: "records of log servers, whose keys are their own",
+        text: "{\"labels\": {\"host\": \"hv07\"}, \"line\": \"[  812.598965] e1000e 0000:00:1f.6 enp0s31f6: removed PHC\", \"timestamp\": \"2026-11-03T14:22:07Z\"}\n{\"_index\": \"k\", \"_source\": {\"@timestamp\": \"2026-11-03T14:22:07Z\", \"message\": \"[  812.607696] DMAR: [DMA Write NO_PASID] Request device [0000:00:1f.6] fault addr 0xfd3a4000 [fault reason 0x05] PTE Write access is not set\"}}\n",
+        want: Violated(&["R9"]),
+        says: &["0xfd3a4000", "still writes"],
+        hides: &[],
+    },
+    Shape {
+        source: "a program's record that speaks of the kernel's words",
+        text: "{\"level\": \"info\", \"event\": \"e1000e 0000:00:1f.6 enp0s31f6: removed PHC\"}\n[  812.607696] DMAR: [DMA Write NO_PASID] Request device [0000:00:1f.6] fault addr 0xfd3a4000 [fault reason 0x05] PTE Write access is not set\n",
+        want: CannotTell,
+        says: &["0xfd3a4000"],
+        hides: &["violated"],
     },
     Shape {
         source: "VT-d of 5.x with a PASID of all ones",
