@@ -50,14 +50,14 @@ impl Region {
 }
 
 macro_rules! accessors {
-    ($($read:ident $write:ident $width:ident $int:ty),*) => { $(
+    ($by:ident $to:ident: $($read:ident $write:ident $width:ident $int:ty),*) => { $(
         #[doc = concat!("Reads ", stringify!($int), " at `offset` bytes.")]
         ///
         /// # Errors
         ///
         /// [`IoError::Bad`] outside the window or misaligned, [`IoError::Gone`] once the registers are gone.
         pub fn $read(&self, offset: u64) -> Result<$int, IoError> {
-            self.read(offset, Width::$width).map(|v| v as $int)
+            self.$by(offset, Width::$width).map(|v| v as $int)
         }
 
         #[doc = concat!("Writes ", stringify!($int), " at `offset` bytes.")]
@@ -66,7 +66,7 @@ macro_rules! accessors {
         ///
         /// [`IoError::Bad`] outside the window or misaligned, [`IoError::Gone`] once the registers are gone.
         pub fn $write(&self, offset: u64, value: $int) -> Result<(), IoError> {
-            self.write(offset, Width::$width, u64::from(value))
+            self.$to(offset, Width::$width, u64::from(value))
         }
     )* };
 }
@@ -85,7 +85,7 @@ impl Mmio<'_> {
         Self { region, binding: PhantomData }
     }
 
-    accessors!(read8 write8 W8 u8, read16 write16 W16 u16, read32 write32 W32 u32, read64 write64 W64 u64);
+    accessors!(read_width write_width: read8 write8 W8 u8, read16 write16 W16 u16, read32 write32 W32 u32, read64 write64 W64 u64);
 
     /// Handle that may outlive the binding; its accesses then fail.
     pub fn handle(&self) -> MmioHandle {
@@ -97,11 +97,11 @@ impl Mmio<'_> {
         self.region.io.size()
     }
 
-    fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
+    pub(super) fn read_width(&self, offset: u64, width: Width) -> Result<u64, IoError> {
         self.region.io.read(offset, width)
     }
 
-    fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
+    pub(super) fn write_width(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
         self.region.io.write(offset, width, value)
     }
 }
@@ -120,7 +120,7 @@ impl fmt::Debug for Mmio<'_> {
 pub struct MmioHandle(pub(super) Arc<Region>);
 
 impl MmioHandle {
-    accessors!(read8 write8 W8 u8, read16 write16 W16 u16, read32 write32 W32 u32, read64 write64 W64 u64);
+    accessors!(read write: read8 write8 W8 u8, read16 write16 W16 u16, read32 write32 W32 u32, read64 write64 W64 u64);
 
     /// Size of the window in bytes.
     pub fn size(&self) -> u64 {

@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::backend::Backend;
 use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces};
 use super::pin::PagePin;
-use super::{Attrs, Direction, Dma, DmaError, DmaMemory};
+use super::{Attrs, Direction, Dma, DmaError, DmaMemory, Field};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::binding::{Bound, EntryId};
 use crate::env::{Barrier, Caching};
@@ -152,10 +152,36 @@ impl Coherent<'_> {
         self.memory.write_bytes(offset, from);
     }
 
-    /// Write barrier: makes all earlier writes visible to the device before a following register write, such as a
-    /// doorbell.
+    /// Loads the value at `offset` bytes: in one access when it has 1, 2, 4 or 8 bytes and `offset` is a multiple of its
+    /// size, so that the device never shows half of a write. A larger value is copied in words.
+    ///
+    /// # Panics
+    ///
+    /// If the value is not inside the memory.
+    pub fn read<T: FromBytes + IntoBytes>(&self, offset: u64) -> T {
+        self.memory.read(offset)
+    }
+
+    /// Stores `value` at `offset` bytes; in one access under the conditions of [`read`](Self::read).
+    ///
+    /// # Panics
+    ///
+    /// If the value is not inside the memory.
+    pub fn write<T: IntoBytes + Immutable>(&self, offset: u64, value: &T) {
+        self.memory.write(offset, value);
+    }
+
+    /// Full barrier: makes all earlier writes visible to the device before a following register write, such as a
+    /// doorbell (Linux: `wmb`).
     pub fn publish(&self) {
-        self.mapping.context.machine.memory().memory().barrier(Barrier::Full);
+        self.barrier(Barrier::Full);
+    }
+
+    /// Orders accesses to coherent memory of any kind, as the device sees them: [`Barrier::Write`] between the contents of a
+    /// descriptor and the index or flag that hands it over (Linux: `dma_wmb`), [`Barrier::Read`] between reading the flag
+    /// that the device has set and reading what it covers (`dma_rmb`).
+    pub fn barrier(&self, barrier: Barrier) {
+        self.mapping.context.machine.memory().memory().barrier(barrier);
     }
 
     /// Unmaps and frees the memory before the binding ends. The device must not use it any more.
@@ -175,6 +201,35 @@ impl fmt::Debug for Coherent<'_> {
 /// Coherent array of `T`, in the CPU's (little-endian) byte order.
 ///
 /// Values are copied in and out: the device may change them at any time, so there is no `&T`.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
+/// use bindery::env::Barrier;
+/// use bindery::field;
+/// use zerocopy::{FromBytes, Immutable, IntoBytes};
+///
+/// #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+/// #[repr(C)]
+/// struct Completion {
+///     result: u32,
+///     command: u16,
+///     /// Bit 0 is the phase: the device inverts it in each round.
+///     status: u16,
+/// }
+///
+/// # example::bind(|dev| {
+/// let ring = dev.dma().coherent_slice::<Completion>(16)?;
+/// # ring.write(3, &Completion { result: 7, command: 9, status: 1 });
+/// let status = ring.read_field(3, field!(Completion, status));
+/// if status & 1 == 1 {
+///     // The device writes the status last: the rest is valid, but not before this barrier.
+///     ring.barrier(Barrier::Read);
+///     assert_eq!(ring.read_field(3, field!(Completion, result)), 7);
+/// }
+/// # assert_eq!(status, 1);
+/// # Ok(())
+/// # });
+/// ```
 pub struct CoherentSlice<'s, T> {
     memory: Coherent<'s>,
     count: usize,
@@ -192,24 +247,40 @@ impl<T: FromBytes + IntoBytes + Immutable> CoherentSlice<'_, T> {
         self.count == 0
     }
 
-    /// The element at `index`.
+    /// The element at `index`; in one access when it has 1, 2, 4 or 8 bytes.
     ///
     /// # Panics
     ///
     /// If `index` is out of bounds.
     pub fn read(&self, index: usize) -> T {
-        let mut value = T::new_zeroed();
-        self.memory.read_bytes(self.offset(index), value.as_mut_bytes());
-        value
+        self.memory.read(self.offset(index))
     }
 
-    /// Stores `value` at `index`.
+    /// Stores `value` at `index`; in one access when it has 1, 2, 4 or 8 bytes.
     ///
     /// # Panics
     ///
     /// If `index` is out of bounds.
     pub fn write(&self, index: usize, value: &T) {
-        self.memory.write_bytes(self.offset(index), value.as_bytes());
+        self.memory.write(self.offset(index), value);
+    }
+
+    /// One field of the element at `index`, without the others; see [`field!`](crate::field).
+    ///
+    /// # Panics
+    ///
+    /// If `index` is out of bounds.
+    pub fn read_field<F: FromBytes + IntoBytes>(&self, index: usize, field: Field<T, F>) -> F {
+        self.memory.read(self.offset(index) + field.offset)
+    }
+
+    /// Stores one field of the element at `index`, and leaves the others as they are; see [`field!`](crate::field).
+    ///
+    /// # Panics
+    ///
+    /// If `index` is out of bounds.
+    pub fn write_field<F: IntoBytes + Immutable>(&self, index: usize, field: Field<T, F>, value: F) {
+        self.memory.write(self.offset(index) + field.offset, &value);
     }
 
     /// DMA address of the first element; see [`Coherent::device_addr`].
@@ -222,10 +293,19 @@ impl<T: FromBytes + IntoBytes + Immutable> CoherentSlice<'_, T> {
         &self.memory
     }
 
-    /// Write barrier: makes all earlier writes visible to the device before a following register write, such as a
-    /// doorbell.
+    /// As [`Coherent::publish`].
     pub fn publish(&self) {
         self.memory.publish();
+    }
+
+    /// As [`Coherent::barrier`].
+    pub fn barrier(&self, barrier: Barrier) {
+        self.memory.barrier(barrier);
+    }
+
+    /// Unmaps and frees the memory before the binding ends. The device must not use it any more.
+    pub fn release(self) {
+        self.memory.release();
     }
 
     fn offset(&self, index: usize) -> u64 {

@@ -3,12 +3,14 @@
 use alloc::sync::Arc;
 use core::fmt;
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use super::DmaError;
 use super::pin::PageRecord;
 use crate::addr::{PhysAddr, pages};
 use crate::env::{Caching, Memory};
 use crate::iommu::Domain;
-use crate::mem::access::{RamWindow, read_bytes, write_bytes};
+use crate::mem::access::{RamWindow, fill_zero, read_bytes, write_bytes};
 use crate::mem::{PageRequest, PageRun, PhysMemory};
 
 /// Pages that are or were mapped for a device.
@@ -90,6 +92,40 @@ impl DmaMemory {
     pub fn write_bytes(&self, offset: u64, from: &[u8]) {
         self.check(offset, from.len());
         let done = write_bytes(&**self.window.memory(), self.phys() + offset, from, self.caching);
+        debug_assert!(done.is_ok());
+    }
+
+    /// Loads the value at `offset` bytes, in CPU byte order: in one access when it has 1, 2, 4 or 8 bytes and `offset` is a
+    /// multiple of its size, else as [`read_bytes`](Self::read_bytes).
+    ///
+    /// # Panics
+    ///
+    /// If the value is not inside the memory.
+    pub fn read<T: FromBytes + IntoBytes>(&self, offset: u64) -> T {
+        self.check(offset, size_of::<T>());
+        self.window.load(offset).unwrap_or_else(|| {
+            let mut value = T::new_zeroed();
+            self.read_bytes(offset, value.as_mut_bytes());
+            value
+        })
+    }
+
+    /// Stores `value` at `offset` bytes; in one access under the conditions of [`read`](Self::read).
+    ///
+    /// # Panics
+    ///
+    /// If the value is not inside the memory.
+    pub fn write<T: IntoBytes + Immutable>(&self, offset: u64, value: &T) {
+        self.check(offset, size_of::<T>());
+        if self.window.store(offset, value).is_none() {
+            self.write_bytes(offset, value.as_bytes());
+        }
+    }
+
+    /// Stores zero to `len` bytes from `offset` on.
+    pub(super) fn fill_zero(&self, offset: u64, len: u64) {
+        self.check(offset, len as usize);
+        let done = fill_zero(&**self.window.memory(), self.phys() + offset, len, self.caching);
         debug_assert!(done.is_ok());
     }
 

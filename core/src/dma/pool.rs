@@ -4,6 +4,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use super::check::Op;
 use super::{Attrs, Coherent, Dma, DmaError, DmaMemory, Kind};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
@@ -139,7 +141,8 @@ impl<'s> Pool<'s> {
         };
         let offset = self.0.layout.offset(location.1.into());
         let item = PoolItem { pool: self.clone(), location, memory, offset, addr: block + offset };
-        item.zero();
+        // One call for the whole item, whatever its size.
+        item.memory.fill_zero(item.offset, item.len());
         let bound = self.0.dev.state;
         bound.system().check_dma(|| Op::PoolAlloc {
             device: Arc::clone(&bound.desc().name),
@@ -219,6 +222,26 @@ impl PoolItem<'_> {
         false
     }
 
+    /// Loads the value at `offset` bytes; see [`Coherent::read`].
+    ///
+    /// # Panics
+    ///
+    /// If the value is not inside the item.
+    pub fn read<T: FromBytes + IntoBytes>(&self, offset: u64) -> T {
+        self.check(offset, size_of::<T>());
+        self.memory.read(self.offset + offset)
+    }
+
+    /// Stores `value` at `offset` bytes; see [`Coherent::write`].
+    ///
+    /// # Panics
+    ///
+    /// If the value is not inside the item.
+    pub fn write<T: IntoBytes + Immutable>(&self, offset: u64, value: &T) {
+        self.check(offset, size_of::<T>());
+        self.memory.write(self.offset + offset, value);
+    }
+
     /// Copies bytes out, from `offset` on.
     ///
     /// # Panics
@@ -237,16 +260,6 @@ impl PoolItem<'_> {
     pub fn write_bytes(&self, offset: u64, from: &[u8]) {
         self.check(offset, from.len());
         self.memory.write_bytes(self.offset + offset, from);
-    }
-
-    fn zero(&self) {
-        const ZERO: [u8; 64] = [0; 64];
-        let mut at = 0;
-        while at < self.len() {
-            let len = (self.len() - at).min(64);
-            self.write_bytes(at, &ZERO[..len as usize]);
-            at += len;
-        }
     }
 
     fn check(&self, offset: u64, len: usize) {

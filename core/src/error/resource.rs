@@ -24,6 +24,18 @@ pub enum ResourceError {
         /// Requested index, from 0.
         index: usize,
     },
+    /// The device's registers do not hold the window that the driver opens, or the window is not aligned.
+    #[error(
+        "{bytes:#x} bytes of registers at {offset:#x}, of {len:#x}: they end before, or are not aligned; see `reg` in firmware"
+    )]
+    OutsideWindow {
+        /// First byte of the window.
+        offset: u64,
+        /// Its bytes.
+        bytes: u64,
+        /// Bytes of registers that firmware describes.
+        len: u64,
+    },
     /// Another user holds it.
     #[error(transparent)]
     Held(#[from] Box<Conflict>),
@@ -129,6 +141,7 @@ impl ResourceError {
             Self::SupplierCycle
             | Self::ChildName
             | Self::NoWindow
+            | Self::OutsideWindow { .. }
             | Self::NoCommonWindow { .. }
             | Self::NoSuchLine { .. } => Errno::EINVAL,
             Self::NameTaken { .. } => Errno::EEXIST,

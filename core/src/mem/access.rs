@@ -13,7 +13,9 @@
 use alloc::sync::Arc;
 use core::fmt;
 use core::slice;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::addr::{CpuPtr, PhysAddr};
 use crate::mem::{Caching, Memory};
@@ -63,6 +65,54 @@ impl RamWindow {
         // words while `self.memory` lives, which outlives the returned borrow; atomics may be shared, and no plain
         // reference aliases them.
         unsafe { slice::from_raw_parts(self.ptr.0.cast::<AtomicU64>().as_ptr(), self.words) }
+    }
+
+    /// Loads the value at byte `offset` in one access. `None` unless it has 1, 2, 4 or 8 bytes and lies at a multiple of
+    /// its size inside the window.
+    pub(crate) fn load<T: FromBytes + IntoBytes>(&self, offset: u64) -> Option<T> {
+        let unit = self.unit(offset, size_of::<T>())?;
+        let mut value = T::new_zeroed();
+        let to = value.as_mut_bytes();
+        match unit {
+            Access::W8(a) => to.copy_from_slice(&a.load(Ordering::Relaxed).to_ne_bytes()),
+            Access::W16(a) => to.copy_from_slice(&a.load(Ordering::Relaxed).to_ne_bytes()),
+            Access::W32(a) => to.copy_from_slice(&a.load(Ordering::Relaxed).to_ne_bytes()),
+            Access::W64(a) => to.copy_from_slice(&a.load(Ordering::Relaxed).to_ne_bytes()),
+        }
+        Some(value)
+    }
+
+    /// Stores `value` at byte `offset` in one access. `None`, and nothing is stored, under the conditions of
+    /// [`load`](Self::load).
+    pub(crate) fn store<T: IntoBytes + Immutable>(&self, offset: u64, value: &T) -> Option<()> {
+        let bytes = value.as_bytes();
+        match self.unit(offset, bytes.len())? {
+            Access::W8(a) => a.store(u8::from_ne_bytes(bytes.try_into().ok()?), Ordering::Relaxed),
+            Access::W16(a) => a.store(u16::from_ne_bytes(bytes.try_into().ok()?), Ordering::Relaxed),
+            Access::W32(a) => a.store(u32::from_ne_bytes(bytes.try_into().ok()?), Ordering::Relaxed),
+            Access::W64(a) => a.store(u64::from_ne_bytes(bytes.try_into().ok()?), Ordering::Relaxed),
+        }
+        Some(())
+    }
+
+    fn unit(&self, offset: u64, size: usize) -> Option<Access<'_>> {
+        let size64 = size as u64;
+        let inside = offset.checked_add(size64)? <= self.words as u64 * 8;
+        if !inside || !matches!(size, 1 | 2 | 4 | 8) || !offset.is_multiple_of(size64) {
+            return None;
+        }
+        // SAFETY: by the invariant the window is valid for `words * 8` bytes while `self.memory` lives, which outlives the
+        // returned borrow; the bytes lie inside it, and are aligned to their size, because the window is aligned to 8.
+        // Atomics may be shared, and no plain reference aliases them.
+        Some(unsafe {
+            let at = self.ptr.0.add(offset as usize);
+            match size {
+                1 => Access::W8(at.cast::<AtomicU8>().as_ref()),
+                2 => Access::W16(at.cast::<AtomicU16>().as_ref()),
+                4 => Access::W32(at.cast::<AtomicU32>().as_ref()),
+                _ => Access::W64(at.cast::<AtomicU64>().as_ref()),
+            }
+        })
     }
 
     /// Physical address of the first word.
@@ -165,6 +215,14 @@ fn aligned(memory: &dyn Memory, addr: PhysAddr, len: u64, caching: Caching) -> R
     window(memory, addr, len, caching)
 }
 
+/// Value of RAM that is accessed at once.
+enum Access<'a> {
+    W8(&'a AtomicU8),
+    W16(&'a AtomicU16),
+    W32(&'a AtomicU32),
+    W64(&'a AtomicU64),
+}
+
 enum Unit<'a> {
     Byte(&'a AtomicU8),
     Word(&'a AtomicU64),
@@ -228,6 +286,25 @@ mod tests {
             assert_eq!((all[at], all[at + 36]), (1, 37));
             assert!(all[at + 1..at + 36].iter().all(|&b| b == 0));
         }
+    }
+
+    #[test]
+    fn values_in_a_window_are_accessed_at_once_or_not_at_all() {
+        let memory = FakeMemory::new(&[(BASE.0, 0x1000, RamUse::Frames)]).dynamic();
+        let window = RamWindow::new(&memory, BASE, 64, Caching::Cached).unwrap();
+        assert_eq!(window.store(8, &0x1122_3344_5566_7788_u64), Some(()));
+        assert_eq!(window.load::<u8>(9), Some(0x77));
+        assert_eq!(window.load::<u16>(10), Some(0x5566));
+        assert_eq!(window.load::<u32>(12), Some(0x1122_3344));
+        assert_eq!(window.store(12, &[1_u8, 2, 3, 4]), Some(()), "any value of that size");
+        assert_eq!(window.load::<u64>(8), Some(0x0403_0201_5566_7788));
+        assert_eq!(window.load::<u16>(11), None, "it is not aligned");
+        assert_eq!(window.load::<[u8; 3]>(0), None, "there is no such access");
+        assert_eq!(
+            (window.load::<u32>(60).is_some(), window.load::<u32>(64), window.load::<u64>(u64::MAX - 7)),
+            (true, None, None)
+        );
+        assert_eq!(window.store(64, &1_u8), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::vec::Vec;
 
 use crate::addr::{CpuPtr, PhysAddr};
@@ -18,6 +19,7 @@ const ALIGN: usize = 4096;
 pub(crate) struct FakeMemory {
     banks: Vec<(RamRange, NonNull<u8>)>,
     cache_ops: Mutex<Vec<(CacheOp, PhysAddr, u64)>>,
+    windows: AtomicUsize,
 }
 
 // SAFETY: the pointers are owned, and only lent under the contract of `Memory::window`.
@@ -35,7 +37,11 @@ impl FakeMemory {
             let ptr = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
             (RamRange { base: PhysAddr(base), len, use_for }, ptr)
         };
-        let memory = Self { banks: ranges.iter().map(bank).collect(), cache_ops: Mutex::new(Vec::new()) };
+        let memory = Self {
+            banks: ranges.iter().map(bank).collect(),
+            cache_ops: Mutex::new(Vec::new()),
+            windows: AtomicUsize::new(0),
+        };
         for &(range, ptr) in &memory.banks {
             // SAFETY: the bank was just allocated with this length, and the pointer is not shared yet.
             unsafe { ptr.write_bytes(0xa5, range.len as usize) };
@@ -50,6 +56,11 @@ impl FakeMemory {
     /// Cache maintenance since the last call.
     pub(crate) fn take_cache_ops(&self) -> Vec<(CacheOp, PhysAddr, u64)> {
         core::mem::take(&mut *self.cache_ops.lock())
+    }
+
+    /// Calls of `window` since the last call of this.
+    pub(crate) fn take_windows(&self) -> usize {
+        self.windows.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -69,6 +80,7 @@ unsafe impl Memory for FakeMemory {
     }
 
     fn window(&self, base: PhysAddr, len: u64, _caching: Caching) -> Option<CpuPtr> {
+        self.windows.fetch_add(1, Ordering::Relaxed);
         let end = base.checked_add(len)?;
         let inside = |r: &RamRange| r.base <= base && end.0 <= r.base.0 + r.len;
         let (range, ptr) = self.banks.iter().find(|(r, _)| inside(r))?;
@@ -81,6 +93,6 @@ unsafe impl Memory for FakeMemory {
     }
 
     fn barrier(&self, _barrier: Barrier) {
-        core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+        core::sync::atomic::fence(Ordering::SeqCst);
     }
 }

@@ -6,6 +6,7 @@ mod lazy;
 mod pool;
 mod reach;
 mod resource;
+mod ring;
 mod scatter;
 mod states;
 mod streaming;

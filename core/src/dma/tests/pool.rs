@@ -72,3 +72,23 @@ fn unbind_unmaps_a_pool_with_items_in_use_and_a_forgotten_item_costs_memory_only
     assert_eq!(board.machine.memory().frames().in_use(), 1, "P9: the page of the forgotten item is leaked");
     assert_eq!(board.machine.promises().broken(), []);
 }
+
+#[test]
+fn an_item_is_zeroed_by_one_call_of_the_target_whatever_its_size() {
+    let board = TestBoard::direct();
+    let ram = Arc::clone(&board.ram);
+    board.run(move |dev| {
+        for (size, items) in [(64, 64), (4096, 4), (1 << 16, 1)] {
+            let pool = dev.dma().pool("prp", size, 64, 0)?;
+            // Returned first, so that the allocations below take their pages from no allocator.
+            drop((0..items).map(|_| pool.alloc()).collect::<Result<Vec<_>, _>>()?);
+            ram.take_windows();
+            let taken = (0..items).map(|_| pool.alloc()).collect::<Result<Vec<_>, _>>()?;
+            assert_eq!(ram.take_windows(), items, "{size} bytes");
+            taken[0].write(8, &0xffff_u16);
+            assert_eq!(taken[0].read::<u32>(8), 0xffff);
+            assert_eq!(ram.take_windows(), 0, "a value is accessed without a call");
+        }
+        Ok(Vec::new())
+    });
+}
