@@ -50,16 +50,15 @@ macro_rules! register_flags {
 
 /// Register with a value of type `T`, `OFFSET` bytes from the start of its window.
 ///
-/// [`Mmio::read`](super::Mmio::read) and [`Mmio::write`](super::Mmio::write) of a window of a known size take it, and an access
-/// outside that size does not compile:
+/// A [`RegisterWindow`](super::RegisterWindow) takes it, and an access outside the window does not compile:
 ///
 /// ```compile_fail,E0080
-/// use bindery::binding::{Mmio, Register};
+/// use bindery::binding::{Mmio, Register, RegisterWindow};
 /// const STATUS: Register<u32, 0x40> = Register::new();
-/// fn status(regs: &Mmio<'_, 0x40>) -> u32 {
+/// fn status(regs: &RegisterWindow<Mmio<'_>, 0x40>) -> u32 {
 ///     regs.read(STATUS).unwrap_or(0)
 /// }
-/// # let _: fn(&Mmio<'_, 0x40>) -> u32 = status;
+/// # let _: fn(&RegisterWindow<Mmio<'_>, 0x40>) -> u32 = status;
 /// ```
 pub struct Register<T, const OFFSET: u64>(PhantomData<fn() -> T>);
 

@@ -17,6 +17,7 @@ use crate::irq::{Irq, TimedOut};
 use crate::machine::{BindError, Handle, Policy, UnbindError};
 
 mod misuse;
+mod registers;
 
 /// Calls that the test driver received, in order.
 type CallLog = Arc<Mutex<Vec<&'static str>>>;
