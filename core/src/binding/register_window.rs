@@ -142,14 +142,14 @@ impl<A: RegisterAccess, const SIZE: u64> RegisterWindow<A, SIZE> {
     }
 }
 
-impl<'b, const SIZE: u64> RegisterWindow<Mmio<'b>, SIZE> {
+impl<const SIZE: u64> RegisterWindow<Mmio<'_>, SIZE> {
     /// The same window, for code that may outlive the binding; its accesses then fail.
     pub fn handle(&self) -> RegisterWindow<MmioHandle, SIZE> {
         RegisterWindow { access: self.access.handle(), offset: self.offset }
     }
 }
 
-impl<'b> Mmio<'b> {
+impl Mmio<'_> {
     /// Opens a window of `SIZE` bytes from `offset` on.
     ///
     /// # Errors

@@ -279,8 +279,8 @@ impl<T: FromBytes + IntoBytes + Immutable> CoherentSlice<'_, T> {
     /// # Panics
     ///
     /// If `index` is out of bounds.
-    pub fn write_field<F: IntoBytes + Immutable>(&self, index: usize, field: Field<T, F>, value: F) {
-        self.memory.write(self.offset(index) + field.offset, &value);
+    pub fn write_field<F: IntoBytes + Immutable>(&self, index: usize, field: Field<T, F>, value: &F) {
+        self.memory.write(self.offset(index) + field.offset, value);
     }
 
     /// DMA address of the first element; see [`Coherent::device_addr`].

@@ -1,4 +1,4 @@
-//! Rings in coherent memory: single fields, and barriers, as drivers of NVMe controllers and SMMUs use them.
+//! Rings in coherent memory: single fields, and barriers, as drivers of disk controllers and IOMMUs use them.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -36,10 +36,10 @@ fn a_field_is_accessed_alone_and_at_once() {
         ring.write(2, &entry);
         assert_eq!(ring.read(2), entry);
         ram.take_windows();
-        ring.write_field(2, field!(Entry, flags), 0x8002);
-        ring.write_field(2, field!(Entry, link.next), 6);
+        ring.write_field(2, field!(Entry, flags), &0x8002);
+        ring.write_field(2, field!(Entry, link.next), &6);
         ring.barrier(Barrier::Write);
-        ring.write_field(2, field!(Entry, address), 9);
+        ring.write_field(2, field!(Entry, address), &9);
         assert_eq!(ring.read_field(2, field!(Entry, flags)), 0x8002);
         assert_eq!(ring.read_field(2, field!(Entry, link.tag)), [1, 2]);
         assert_eq!(ram.take_windows(), 0, "each is one access of the CPU, without a call of the target");
