@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! promises {
@@ -65,7 +65,7 @@ const MAX_KEPT: usize = 64;
 pub struct Promises {
     checked: [AtomicU64; Promise::COUNT],
     broken_count: AtomicU64,
-    broken: Mutex<Vec<(Promise, String)>>,
+    broken: SpinLock<Vec<(Promise, String)>>,
 }
 
 impl Promises {

@@ -1,18 +1,33 @@
-//! The core's only lock type, and its atomics.
+//! Locks, waits and atomics.
 //!
-//! With the feature `std` a waiter parks; without it, it spins; under `cfg(loom)` and `cfg(shuttle)` the model checkers
+//! There are two locks: a [`SpinLock`] is for a few steps, also of an interrupt handler; the holder of a [`Mutex`] may wait
+//! for I/O. A target supplies what they need by [`TargetHooks`]; under `cfg(loom)` and `cfg(shuttle)` the model checkers
 //! provide locks, atomics and threads. A lock whose holder panicked stays usable: the core never leaves a guarded value
 //! half-changed across a call that may panic, and a failing test should report its own failure, not a poisoned lock.
 
 mod completion;
+mod hard_irq;
+mod hooks;
+mod imp;
+mod mutex;
 mod nesting;
+mod order;
+mod parking;
+mod spin_lock;
 mod wait_queue;
 mod waiter;
 mod waiting;
 
 pub use completion::Completion;
+pub use hard_irq::HardIrq;
+#[cfg(not(any(loom, shuttle)))]
+pub use hooks::set_target_hooks;
+pub use hooks::{HooksAlreadySet, InterruptState, TargetHooks, ThreadNumber};
 pub use imp::atomic;
+pub use mutex::{Mutex, MutexGuard};
 pub use nesting::{Nested, Nesting};
+pub use order::LockLevel;
+pub use spin_lock::{SpinGuard, SpinLock};
 pub use wait_queue::{Registration, WaitQueue};
 pub use waiter::{EventToken, Waiter};
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
@@ -23,100 +38,6 @@ pub(crate) use waiting::{is_scheduled, record_wait};
 #[cfg(all(any(feature = "std", shuttle), not(loom)))]
 pub mod thread {
     pub use super::imp::thread::{ThreadId, current};
-}
-
-/// Mutual exclusion. [`lock`](Self::lock) blocks until the value is free.
-#[derive(Debug, Default)]
-pub struct Mutex<T>(imp::Mutex<T>);
-
-/// Exclusive access to the value of a [`Mutex`]; gives it back when dropped.
-pub type Guard<'a, T> = imp::MutexGuard<'a, T>;
-
-impl<T> Mutex<T> {
-    /// An unlocked mutex that holds `value`.
-    #[cfg(not(loom))]
-    pub const fn new(value: T) -> Self {
-        Self(imp::Mutex::new(value))
-    }
-
-    /// An unlocked mutex that holds `value`.
-    #[cfg(loom)]
-    pub fn new(value: T) -> Self {
-        Self(imp::Mutex::new(value))
-    }
-
-    /// Locks the mutex, waiting if need be. The explorer's scheduler names the place of this call when it reports a
-    /// deadlock.
-    #[cfg_attr(all(feature = "std", not(any(loom, shuttle))), track_caller)]
-    pub fn lock(&self) -> Guard<'_, T> {
-        #[cfg(all(feature = "std", not(any(loom, shuttle))))]
-        if let Some(guard) = self.try_lock() {
-            return guard;
-        } else if let Some(yield_hook) = thread_hook::of_this_thread() {
-            let at = core::panic::Location::caller();
-            let _wait = record_wait(|| alloc::format!("the lock that is taken at {at}"));
-            loop {
-                yield_hook();
-                if let Some(guard) = self.try_lock() {
-                    return guard;
-                }
-            }
-        }
-        #[cfg(any(feature = "std", loom, shuttle))]
-        return self.0.lock().unwrap_or_else(imp::PoisonError::into_inner);
-        #[cfg(not(any(feature = "std", loom, shuttle)))]
-        return self.0.lock();
-    }
-
-    /// Locks the mutex if it is free at this moment.
-    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
-        #[cfg(any(feature = "std", loom, shuttle))]
-        return match self.0.try_lock() {
-            Ok(guard) => Some(guard),
-            Err(imp::TryLockError::Poisoned(e)) => Some(e.into_inner()),
-            Err(imp::TryLockError::WouldBlock) => None,
-        };
-        #[cfg(not(any(feature = "std", loom, shuttle)))]
-        return self.0.try_lock();
-    }
-
-    /// Consumes the mutex and returns its value; being owned, it cannot be locked.
-    #[cfg(not(loom))]
-    pub fn into_inner(self) -> T {
-        #[cfg(any(feature = "std", shuttle))]
-        return self.0.into_inner().unwrap_or_else(imp::PoisonError::into_inner);
-        #[cfg(not(any(feature = "std", shuttle)))]
-        return self.0.into_inner();
-    }
-}
-
-#[cfg(loom)]
-mod imp {
-    pub use loom::sync::atomic;
-    pub(super) use loom::sync::{Mutex, MutexGuard};
-    pub(super) use std::sync::{PoisonError, TryLockError};
-}
-#[cfg(all(shuttle, not(loom)))]
-#[expect(unreachable_pub, reason = "named by public aliases")]
-mod imp {
-    pub(super) use shuttle::sync::{Mutex, PoisonError, TryLockError};
-    pub use shuttle::sync::{MutexGuard, atomic};
-    pub use shuttle::thread;
-}
-#[cfg(all(feature = "std", not(any(loom, shuttle))))]
-#[expect(unreachable_pub, reason = "named by public aliases")]
-mod imp {
-    pub use core::sync::atomic;
-    pub use std::sync::MutexGuard;
-    pub(super) use std::sync::{Mutex, PoisonError, TryLockError};
-    pub use std::thread;
-}
-#[cfg(not(any(feature = "std", loom, shuttle)))]
-#[expect(unreachable_pub, reason = "named by public aliases")]
-mod imp {
-    pub use core::sync::atomic;
-    pub(super) use spin::Mutex;
-    pub use spin::MutexGuard;
 }
 
 /// Per-thread hook that replaces parking while a thread waits.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bindery::event::Event;
-use bindery::sync::Mutex;
+use bindery::sync::SpinLock;
 
 type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
 
@@ -22,8 +22,8 @@ struct Ring {
 #[derive(Default)]
 pub(crate) struct Events {
     tracing_enabled: AtomicBool,
-    ring: Mutex<Ring>,
-    listeners: Mutex<Vec<Listener>>,
+    ring: SpinLock<Ring>,
+    listeners: SpinLock<Vec<Listener>>,
 }
 
 impl Events {
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_listener_gets_every_event() {
         let events = Events::default();
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::new(SpinLock::new(Vec::new()));
         let copy = Arc::clone(&seen);
         events.listen(Arc::new(move |e| copy.lock().push(e.seq)));
         (1..=3).for_each(|n| events.emit(&event(n)));

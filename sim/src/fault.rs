@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use bindery::instrument::FaultPoint;
-use bindery::sync::Mutex;
+use bindery::sync::SpinLock;
 
 /// Most calls that are recorded; later ones are only counted.
 const KEPT: usize = 1 << 16;
@@ -31,7 +31,7 @@ struct State {
 /// To fail each call in turn: run once while recording, then run once for each `n` from 1 to [`calls`](Self::calls) with
 /// [`fail_nth`](Self::fail_nth).
 #[derive(Debug, Default)]
-pub struct FaultPlan(Mutex<State>);
+pub struct FaultPlan(SpinLock<State>);
 
 impl FaultPlan {
     fn set(&self, plan: Plan) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::event::{Event, EventKind};
-use bindery::sync::Mutex;
+use bindery::sync::SpinLock;
 
 /// One event, with the step and the machine that it happened in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ struct Inner {
 /// Event log of all machines. The entries of a command are taken out after it, so that the log stays short; the DMA
 /// mappings, bindings and probe errors among them stay known.
 #[derive(Clone, Default)]
-pub struct EventLog(Arc<Mutex<Inner>>);
+pub struct EventLog(Arc<SpinLock<Inner>>);
 
 impl EventLog {
     /// An empty log.

@@ -12,7 +12,7 @@ use super::{BindingState, ResourceKind};
 use crate::device::Device;
 use crate::event::Outcome;
 use crate::lifecycle::Quiesced;
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 
 /// Number of a ledger entry: increases over the lifetime of a binding and is never reused.
 pub(crate) type EntryId = u64;
@@ -68,7 +68,7 @@ struct Inner {
 
 /// The ledger of one binding.
 #[derive(Default)]
-pub(crate) struct Ledger(Mutex<Inner>);
+pub(crate) struct Ledger(SpinLock<Inner>);
 
 impl Ledger {
     /// Appends `entry`.

@@ -4,13 +4,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 
 /// At most one value of each type, in order of insertion. A leaf lock.
 ///
 /// Holds the DMA set-up of the binding, the group and domain of its device, its clocks: state that is private to one module.
 #[derive(Default)]
-pub(crate) struct Slots(Mutex<Vec<Arc<dyn Any + Send + Sync>>>);
+pub(crate) struct Slots(SpinLock<Vec<Arc<dyn Any + Send + Sync>>>);
 
 impl Slots {
     /// The value of type `T`.

@@ -13,7 +13,7 @@ use crate::event::EventKind;
 use crate::instrument::FaultPoint;
 use crate::lifecycle::{DmaOwner, Quiesced};
 use crate::promise::Promise;
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::system::{DeviceRegistry, System};
 
@@ -30,7 +30,7 @@ pub(crate) struct BindingState {
     /// State of higher floors for this binding.
     pub(crate) slots: Slots,
     /// Latest proof that the device is quiesced; dropped when another DMA address is published.
-    quiesced: Mutex<Option<Quiesced>>,
+    quiesced: SpinLock<Option<Quiesced>>,
     /// True once a DMA address was published to the device, or when it may still hold one of an earlier binding.
     dma_published: AtomicBool,
     /// True while the BIND event awaits its counterpart.
@@ -60,7 +60,7 @@ impl BindingState {
             holder,
             ledger: Ledger::default(),
             slots: Slots::default(),
-            quiesced: Mutex::new(None),
+            quiesced: SpinLock::new(None),
             dma_published: AtomicBool::new(may_run),
             bind_emitted: AtomicBool::new(false),
         }

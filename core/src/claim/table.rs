@@ -11,7 +11,7 @@ use super::{Holder, Mode, Subject};
 use crate::addr::PhysAddr;
 use crate::context::Context;
 use crate::rundown::{RundownGuard, TrackedGuard, TrackedRundown};
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 use crate::sync::atomic::Ordering;
 
 /// One holder's claim to one subject.
@@ -130,7 +130,7 @@ struct Inner {
 
 /// Table of all claims of a machine. Its lock is a leaf.
 #[derive(Default)]
-pub(crate) struct Claims(Mutex<Inner>);
+pub(crate) struct Claims(SpinLock<Inner>);
 
 impl Claims {
     /// Claims `subject` for `holder`. One holder may claim a subject several times, but for a name; each claim is

@@ -9,7 +9,7 @@ use crate::env::Env;
 use crate::event::{Event, EventKind};
 use crate::instrument::{CoveragePoint, FaultPoint, Instrument};
 use crate::promise::Promises;
-use crate::sync::{Mutex, WaitQueue};
+use crate::sync::{SpinLock, WaitQueue};
 pub use clock::SystemClock;
 pub(crate) use waits::Awaited;
 
@@ -23,7 +23,7 @@ pub struct Context {
     /// Waits that end with any interrupt or timer of the machine.
     events: Arc<WaitQueue>,
     /// Number of the last event. Held while an event is emitted, so that numbers follow the order of emission.
-    last_event: Mutex<u64>,
+    last_event: SpinLock<u64>,
 }
 
 impl Context {
@@ -34,7 +34,7 @@ impl Context {
             promises: Promises::default(),
             waits: waits::LongWaits::default(),
             events: Arc::default(),
-            last_event: Mutex::new(0),
+            last_event: SpinLock::new(0),
         }
     }
 

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::Context;
 use crate::event::EventKind;
-use crate::sync::{self, Mutex, Waiter, record_wait};
+use crate::sync::{self, SpinLock, Waiter, record_wait};
 use crate::time::Instant;
 
 /// Time after which a wait is reported, and again whenever it has lasted twice as long.
@@ -23,7 +23,7 @@ const POLL: Duration = Duration::from_millis(1);
 
 /// Waits in progress, by number: the device, and the users waited for.
 #[derive(Default)]
-pub(super) struct LongWaits(Mutex<Numbered>);
+pub(super) struct LongWaits(SpinLock<Numbered>);
 
 /// Number of the latest wait, and the waits in progress.
 type Numbered = (u64, BTreeMap<u64, (Arc<str>, Vec<Awaited>)>);

@@ -14,7 +14,7 @@ use crate::env::Instant;
 use crate::instrument::CoveragePoint;
 use crate::lifecycle::Phase;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use crate::sync::{Guard, Mutex, is_scheduled, record_wait};
+use crate::sync::{LockLevel, Mutex, MutexGuard, SpinLock, is_scheduled, record_wait};
 use crate::translation::IommuError;
 
 /// Binding of a device, reduced to what this module needs; `binding` has the full type.
@@ -31,14 +31,14 @@ pub struct Device {
     /// two device locks at a time, but a parent's before its child's.
     lock: Mutex<()>,
     /// Operation that holds the device lock, and its start. A leaf lock.
-    locked_by: Mutex<Option<(&'static str, Instant)>>,
+    locked_by: SpinLock<Option<(&'static str, Instant)>>,
     phase: AtomicU8,
-    binding: Mutex<Option<Arc<dyn CurrentBinding>>>,
-    driver_override: Mutex<Option<Arc<[u8]>>>,
+    binding: SpinLock<Option<Arc<dyn CurrentBinding>>>,
+    driver_override: SpinLock<Option<Arc<[u8]>>>,
     /// Error of the latest attempt to add the device to its IOMMU. A leaf lock.
-    pub(crate) not_joined: Mutex<Option<IommuError>>,
+    pub(crate) not_joined: SpinLock<Option<IommuError>>,
     /// The driver's name while the device's `driver` link is visible in the control tree.
-    pub(crate) visible_driver: Mutex<Option<&'static str>>,
+    pub(crate) visible_driver: SpinLock<Option<&'static str>>,
     /// True once it has been bound.
     pub(crate) was_bound: AtomicBool,
     /// False when `power/control` forbids that it is suspended while it runs.
@@ -48,7 +48,7 @@ pub struct Device {
     /// Sequence number of the device's latest binding within its machine, from 1.
     pub(crate) bound_seq: AtomicU64,
     /// Claims of an env-owned device, held while it is present.
-    pub(crate) env_claims: Mutex<Vec<Arc<Claim>>>,
+    pub(crate) env_claims: SpinLock<Vec<Arc<Claim>>>,
     /// True once it has left its bus; it cannot be bound any more.
     removed: AtomicBool,
     /// True once its registers no longer respond.
@@ -62,18 +62,18 @@ impl Device {
         Arc::new(Self {
             node,
             desc,
-            lock: Mutex::new(()),
-            locked_by: Mutex::new(None),
+            lock: Mutex::new(()).at(LockLevel::Device),
+            locked_by: SpinLock::new(None),
             phase: AtomicU8::new(Phase::Unbound as u8),
-            binding: Mutex::new(None),
-            driver_override: Mutex::new(None),
-            not_joined: Mutex::new(None),
-            visible_driver: Mutex::new(None),
+            binding: SpinLock::new(None),
+            driver_override: SpinLock::new(None),
+            not_joined: SpinLock::new(None),
+            visible_driver: SpinLock::new(None),
             was_bound: AtomicBool::new(false),
             power_auto: AtomicBool::new(true),
             power_async: AtomicBool::new(false),
             bound_seq: AtomicU64::new(0),
-            env_claims: Mutex::new(Vec::new()),
+            env_claims: SpinLock::new(Vec::new()),
             removed: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             left_by_user: AtomicBool::new(false),
@@ -188,7 +188,7 @@ impl Device {
         self.lock.try_lock().map(|guard| self.locked(guard, what, now))
     }
 
-    fn locked<'d>(&'d self, guard: Guard<'d, ()>, what: &'static str, now: Instant) -> DeviceLock<'d> {
+    fn locked<'d>(&'d self, guard: MutexGuard<'d, ()>, what: &'static str, now: Instant) -> DeviceLock<'d> {
         *self.locked_by.lock() = Some((what, now));
         DeviceLock { device: self, _guard: guard }
     }
@@ -224,7 +224,7 @@ impl Device {
 /// Guard of the device lock.
 pub(crate) struct DeviceLock<'d> {
     device: &'d Device,
-    _guard: Guard<'d, ()>,
+    _guard: MutexGuard<'d, ()>,
 }
 
 impl Drop for DeviceLock<'_> {

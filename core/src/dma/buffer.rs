@@ -15,7 +15,7 @@ use crate::addr::{PAGE_SIZE, PhysAddr, pages};
 use crate::env::{Caching, Memory};
 use crate::instrument::FaultPoint;
 use crate::mem::{PageRequest, PageRun};
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 use crate::system::System;
 
 /// Alignment of parts of a buffer that are mapped on their own, in bytes: no supported CPU has longer cache lines
@@ -51,7 +51,7 @@ pub const DMA_ALIGN: u64 = 128;
 pub struct DmaBuffer {
     memory: Arc<DmaMemory>,
     /// Copy of the bytes, used while a device may still reach the pages.
-    copy: Mutex<Option<ViewCopy>>,
+    copy: SpinLock<Option<ViewCopy>>,
 }
 
 impl DmaBuffer {
@@ -62,7 +62,7 @@ impl DmaBuffer {
     }
 
     fn of(memory: Arc<DmaMemory>) -> Self {
-        Self { memory, copy: Mutex::new(None) }
+        Self { memory, copy: SpinLock::new(None) }
     }
 
     /// Size in bytes, at least 1.

@@ -23,7 +23,7 @@ use crate::event::{EventKind, Outcome};
 use crate::instrument::Instrument;
 use crate::iommu::{DomainKind, Range as IovaRange};
 use crate::promise::Promise;
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Kind of a mapping: which call made it.
@@ -83,14 +83,14 @@ pub(super) struct Piece {
     pub(super) range: Range<u64>,
     pub(super) addr: DeviceAddr,
     /// Bounce slot that the device accesses instead of the memory.
-    pub(super) bounce: Mutex<Option<Slot>>,
+    pub(super) bounce: SpinLock<Option<Slot>>,
     /// Copy that the CPU accesses during a view, instead of the memory.
-    pub(super) copy: Mutex<Option<ViewCopy>>,
+    pub(super) copy: SpinLock<Option<ViewCopy>>,
 }
 
 impl Piece {
     pub(super) fn new(backing: Backing, range: Range<u64>, addr: DeviceAddr, bounce: Option<Slot>) -> Self {
-        Self { backing, range, addr, bounce: Mutex::new(bounce), copy: Mutex::new(None) }
+        Self { backing, range, addr, bounce: SpinLock::new(bounce), copy: SpinLock::new(None) }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -178,7 +178,7 @@ pub(super) struct Mapping {
     pub(super) span: (DeviceAddr, u64),
     pub(super) pieces: Pieces,
     /// Pins of all memory and registers that the device may reach. Emptied by the unmap.
-    pins: Mutex<Vec<PagePin>>,
+    pins: SpinLock<Vec<PagePin>>,
     /// A view is active: the CPU owns the buffers.
     cpu_owned: AtomicBool,
     /// The unmap gave no proof; the memory is in quarantine.
@@ -206,7 +206,7 @@ impl NewMapping<'_> {
             attrs,
             span,
             pieces,
-            pins: Mutex::default(),
+            pins: SpinLock::default(),
             cpu_owned: AtomicBool::new(false),
             quarantined: AtomicBool::new(false),
         });

@@ -17,7 +17,7 @@ use crate::claim::{Claim, Holder, Subject};
 use crate::driver::Quiesced;
 use crate::iommu::{Domain, Flushed};
 use crate::promise::Promise;
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::system::System;
 
@@ -81,7 +81,7 @@ struct Pins {
 pub(super) struct PageRecord {
     /// Length of the list, to be read without the lock.
     count: AtomicUsize,
-    pins: Mutex<Pins>,
+    pins: SpinLock<Pins>,
 }
 
 /// A pin that keeps pages from being mapped or read.

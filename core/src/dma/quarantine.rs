@@ -17,7 +17,7 @@ use crate::addr::PhysAddr;
 use crate::driver::Quiesced;
 use crate::event::EventKind;
 use crate::iommu::Domain;
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 use crate::system::System;
 
 /// Identifies memory that was put into quarantine together.
@@ -66,7 +66,7 @@ pub struct QuarantineInfo {
 
 /// The quarantine of a machine. The lock is a leaf.
 #[derive(Default)]
-pub(crate) struct Quarantine(Mutex<(QuarantineId, Vec<HeldPages>)>);
+pub(crate) struct Quarantine(SpinLock<(QuarantineId, Vec<HeldPages>)>);
 
 impl Quarantine {
     /// Holds `pins` of an untranslated device until it is shown to be quiesced.

@@ -8,7 +8,7 @@ use crate::addr::PhysAddr;
 use crate::event::EventKind;
 use crate::instrument::Instrument;
 use crate::promise::Promise;
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::system::System;
 
@@ -23,8 +23,8 @@ pub(crate) struct DmaState {
     /// Bytes in bounce slots. A counter only: relaxed ordering suffices.
     pub(crate) bounce_bytes: AtomicU64,
     /// The checker, if the policy enables it. The lock is a leaf.
-    checker: Mutex<Checker>,
-    misuses: Mutex<Vec<Misuse>>,
+    checker: SpinLock<Checker>,
+    misuses: SpinLock<Vec<Misuse>>,
 }
 
 impl System {

@@ -14,7 +14,7 @@ use core::ptr::NonNull;
 use super::{Driver, IrqReturn, ProbeError, QuiesceError, Quiesced};
 use crate::binding::{Activity, AnyBinding, BindingState, Bound, TrackedRundown};
 use crate::promise::Promise;
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 
 /// Binding of a device to driver `D`.
 ///
@@ -26,7 +26,7 @@ use crate::sync::Mutex;
 /// - `data` changes only while `users` is closed and drained, so a guard of `users` keeps it alive and in place.
 pub(crate) struct Binding<D: Driver> {
     driver: Arc<D>,
-    data: Mutex<Option<Stored<D>>>,
+    data: SpinLock<Option<Stored<D>>>,
     /// Run-down protection of the driver data.
     users: TrackedRundown,
     bound: BindingState,
@@ -48,7 +48,7 @@ impl<D: Driver> Drop for Stored<D> {
 
 impl<D: Driver> Binding<D> {
     pub(crate) fn new(driver: Arc<D>, bound: BindingState) -> Self {
-        Self { driver, data: Mutex::new(None), users: TrackedRundown::closed(), bound }
+        Self { driver, data: SpinLock::new(None), users: TrackedRundown::closed(), bound }
     }
 
     /// Runs `use_data` on the driver data, which stays alive and in place meanwhile. `None` once new users are refused.

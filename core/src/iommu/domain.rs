@@ -17,8 +17,8 @@ use crate::device::{RegionKind, ReservedRegion};
 use crate::dma::{DmaError, PagePin};
 use crate::instrument::FaultPoint;
 use crate::promise::Promise;
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::{LockLevel, Mutex, SpinLock};
 use crate::system::System;
 
 /// Number of unmapped mappings that a domain remembers, to explain late accesses.
@@ -101,10 +101,10 @@ pub struct Domain {
     ops: Arc<dyn Translation>,
     iova: IovaSpace,
     /// A leaf lock.
-    fixed: Mutex<FixedAddresses>,
-    history: Mutex<History>,
+    fixed: SpinLock<FixedAddresses>,
+    history: SpinLock<History>,
     /// Flush queue of a lazy domain. The lock is a leaf.
-    pub(super) queue: Mutex<Option<Queue>>,
+    pub(super) queue: SpinLock<Option<Queue>>,
     /// Unmaps that no flush has confirmed yet. Held while the owner of an unmanaged domain maps, so that it cannot map
     /// over such a range; otherwise the lock is a leaf.
     pub(super) unconfirmed: Mutex<Unconfirmed>,
@@ -140,10 +140,10 @@ impl Domain {
             kind,
             ops,
             iova,
-            fixed: Mutex::new(fixed),
-            history: Mutex::default(),
-            queue: Mutex::new(None),
-            unconfirmed: Mutex::default(),
+            fixed: SpinLock::new(fixed),
+            history: SpinLock::default(),
+            queue: SpinLock::new(None),
+            unconfirmed: Mutex::default().at(LockLevel::Unconfirmed),
             label,
             no_flush_before: AtomicU64::new(0),
             retired: AtomicBool::new(false),

@@ -12,7 +12,7 @@ use core::time::Duration;
 
 use crate::env::Instant;
 use crate::event::EventKind;
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 use crate::system::System;
 
 /// Number of faults of a burst that are reported one by one.
@@ -41,7 +41,7 @@ type FaultSource = (Arc<str>, Vec<Arc<str>>);
 
 /// Fault states, by source: a device, or a set of devices that cannot be distinguished.
 #[derive(Default)]
-pub(crate) struct Faults(Mutex<BTreeMap<FaultSource, FaultState>>);
+pub(crate) struct Faults(SpinLock<BTreeMap<FaultSource, FaultState>>);
 
 /// Name under which faults of a source are reported and listed.
 fn name((iommu, devices): &FaultSource) -> &Arc<str> {

@@ -6,7 +6,7 @@ use core::fmt;
 use crate::addr::{DeviceAddr, PAGE_SHIFT, PAGE_SIZE};
 pub use crate::error::IovaError;
 use crate::mem::buddy::{Buddy, Request};
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 
 /// Bits of the largest space: what a four-level table with a 4 KiB granule translates.
 const MAX_BITS: u32 = 48;
@@ -36,7 +36,7 @@ const MAX_BITS: u32 = 48;
 /// # Ok::<(), bindery::iommu::IovaError>(())
 /// ```
 pub struct IovaSpace {
-    buddy: Mutex<Buddy>,
+    buddy: SpinLock<Buddy>,
     first_page: u64,
     last_page: u64,
 }
@@ -68,7 +68,7 @@ impl IovaSpace {
             from = from.max(hole_end);
         }
         buddy.add(from, end);
-        Self { buddy: Mutex::new(buddy), first_page, last_page: end.saturating_sub(1) }
+        Self { buddy: SpinLock::new(buddy), first_page, last_page: end.saturating_sub(1) }
     }
 
     /// Allocates `pages` pages of which no byte lies above `limit` (a DMA mask, inclusive). Returns the first address.

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::{Gather, IommuError, MapError, Prot, Translation};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::device::NodeId;
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::translation::PartId;
 
@@ -38,7 +38,7 @@ pub(super) struct MultiIommu {
     /// True once `first` is not the only share. Set with release after the list has changed, and read with acquire, so
     /// that a caller that sees it also sees the list.
     several: AtomicBool,
-    shares: Mutex<Shares>,
+    shares: SpinLock<Shares>,
 }
 
 struct Shares {
@@ -54,7 +54,7 @@ impl MultiIommu {
     pub(super) fn new(node: NodeId, ops: Arc<dyn Translation>) -> Self {
         let first = Share { id: PartId(0), node, ops, removed: false };
         let shares = Shares { list: Arc::from([first.clone()]), next: 1, unconfirmed: Gather::new() };
-        Self { first, several: AtomicBool::new(false), shares: Mutex::new(shares) }
+        Self { first, several: AtomicBool::new(false), shares: SpinLock::new(shares) }
     }
 
     /// The share of the IOMMU at `node`.

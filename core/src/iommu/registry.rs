@@ -18,7 +18,7 @@ use crate::claim::{Claim, Claims, Holder};
 use crate::device::{Device, NodeId};
 use crate::env::Env;
 use crate::event::{EventKind, Outcome};
-use crate::sync::Mutex;
+use crate::sync::{LockLevel, Mutex};
 
 /// Key of a group: the instance, and the stream if the IOMMU isolates streams from each other.
 type GroupKey = (NodeId, Option<StreamId>);
@@ -73,7 +73,7 @@ pub(crate) struct Iommus(Mutex<Inner>);
 impl Iommus {
     /// An empty registry. Owners of groups have claims in `claims`.
     pub(crate) fn new(claims: Arc<Claims>) -> Self {
-        Self(Mutex::new(Inner { claims, ..Inner::default() }))
+        Self(Mutex::new(Inner { claims, ..Inner::default() }).at(LockLevel::Iommus))
     }
 
     pub(crate) fn register(&self, node: NodeId, iommu: Arc<dyn Iommu>) {

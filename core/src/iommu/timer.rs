@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::Domain;
 use crate::env::Instant;
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::system::System;
 
@@ -20,7 +20,7 @@ pub(crate) struct Timers {
     /// The earliest deadline, in nanoseconds, so that an env that waits need not lock; `u64::MAX` for none.
     next: AtomicU64,
     /// A leaf.
-    set: Mutex<Set>,
+    set: SpinLock<Set>,
 }
 
 #[derive(Default)]
@@ -40,7 +40,7 @@ impl Set {
 
 impl Default for Timers {
     fn default() -> Self {
-        Self { next: AtomicU64::new(u64::MAX), set: Mutex::default() }
+        Self { next: AtomicU64::new(u64::MAX), set: SpinLock::default() }
     }
 }
 

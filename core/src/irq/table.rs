@@ -13,7 +13,7 @@ use crate::claim::{Claim, Conflict, Mode};
 use crate::device::{Device, NodeId};
 use crate::env::{EnvError, Instant, IrqControl, IrqLine, Trigger};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Mutex, WaitQueue};
+use crate::sync::{LockLevel, SpinLock, WaitQueue};
 use crate::system::System;
 
 /// Key of a line: its controller, `None` for the machine's own, and its number there.
@@ -97,7 +97,7 @@ pub struct LineInfo {
 /// Table of interrupt lines. The lock is a leaf: controllers are called under it, and must not call the core except for
 /// register accesses.
 pub(crate) struct IrqTable {
-    pub(super) lines: Mutex<BTreeMap<LineKey, LineState>>,
+    pub(super) lines: SpinLock<BTreeMap<LineKey, LineState>>,
     /// Time of the next end of a hold, in nanoseconds; `Instant::FAR` for none. An early value does no harm, so relaxed
     /// accesses suffice.
     due: AtomicU64,
@@ -105,7 +105,7 @@ pub(crate) struct IrqTable {
 
 impl Default for IrqTable {
     fn default() -> Self {
-        Self { lines: Mutex::default(), due: AtomicU64::new(Instant::MAX.0) }
+        Self { lines: SpinLock::default().at(LockLevel::Interrupts), due: AtomicU64::new(Instant::MAX.0) }
     }
 }
 

@@ -50,7 +50,7 @@ use crate::iommu::{Faults, Iommus, Timers};
 use crate::irq::IrqTable;
 pub use crate::irq::LineInfo;
 use crate::power::Supplies;
-use crate::sync::Mutex;
+use crate::sync::{LockLevel, Mutex};
 use crate::system::{DeviceRegistry, Parts};
 use queued::{Request, Requests};
 use registry::Registry;
@@ -155,7 +155,7 @@ impl Machine {
             Self {
                 me: Weak::clone(me),
                 system: Arc::new(System::new(env, instrument, policy, claims, parts, registry)),
-                registry: Mutex::default(),
+                registry: Mutex::default().at(LockLevel::Registry),
                 requests: Requests::default(),
                 guests: Arc::default(),
             }

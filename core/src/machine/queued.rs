@@ -16,7 +16,7 @@ use super::Machine;
 use crate::device::Device;
 use crate::driver::AnyDriver;
 use crate::event::{Cause, EventKind};
-use crate::sync::{Mutex, Nested, Nesting};
+use crate::sync::{Nested, Nesting, SpinLock};
 
 /// A request that only a thread outside driver code may carry out: another one could deadlock on itself.
 pub(super) enum Request {
@@ -71,7 +71,7 @@ impl Request {
 /// The requests of one machine, and the threads that are inside its drivers.
 #[derive(Default)]
 pub(crate) struct Requests {
-    queue: Mutex<VecDeque<Request>>,
+    queue: SpinLock<VecDeque<Request>>,
     pub(crate) inside: Nesting,
 }
 

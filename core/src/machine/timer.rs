@@ -8,12 +8,12 @@ use alloc::vec::Vec;
 
 use super::Machine;
 use crate::env::{Instant, IrqSink};
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 
 /// Machines of guests, whose timers this machine's env runs as well: a guest that is not running has nothing that waits
 /// for its deadlines.
 #[derive(Default)]
-pub struct GuestTimers(Mutex<Vec<Weak<dyn IrqSink>>>);
+pub struct GuestTimers(SpinLock<Vec<Weak<dyn IrqSink>>>);
 
 impl GuestTimers {
     /// Adds a guest, for as long as it exists.

@@ -9,7 +9,7 @@ use super::buddy::{Buddy, Request};
 use super::{ForeignPages, FreedRun, OutOfMemory, PageAllocator, PageRequest};
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, pages};
 use crate::mem::{CacheOp, Caching, Memory, RamUse};
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 
 /// First page above 4 GiB. Requests that may go there do, so that devices with 32-bit addressing find memory below.
 const ABOVE_4G: u64 = 1 << (32 - PAGE_SHIFT);
@@ -44,9 +44,9 @@ pub struct BuddyAllocator {
     name: &'static str,
     memory: Arc<dyn Memory>,
     // Lock order: `spans`, then `free`, which is a leaf.
-    free: Mutex<Buddy>,
+    free: SpinLock<Buddy>,
     /// First page and one past the last of each managed span.
-    spans: Mutex<Vec<(u64, u64)>>,
+    spans: SpinLock<Vec<(u64, u64)>>,
 }
 
 impl BuddyAllocator {
@@ -71,7 +71,7 @@ impl BuddyAllocator {
                 covered = end;
             }
         }
-        Self { name, memory, free: Mutex::new(free), spans: Mutex::new(managed) }
+        Self { name, memory, free: SpinLock::new(free), spans: SpinLock::new(managed) }
     }
 
     /// Number of pages managed, free or not.

@@ -11,14 +11,14 @@ use std::vec::Vec;
 
 use crate::addr::{CpuPtr, PhysAddr};
 use crate::mem::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 
 const ALIGN: usize = 4096;
 
 /// Simulated RAM. The cached and the uncached view are the same bytes.
 pub(crate) struct FakeMemory {
     banks: Vec<(RamRange, NonNull<u8>)>,
-    cache_ops: Mutex<Vec<(CacheOp, PhysAddr, u64)>>,
+    cache_ops: SpinLock<Vec<(CacheOp, PhysAddr, u64)>>,
     windows: AtomicUsize,
 }
 
@@ -39,7 +39,7 @@ impl FakeMemory {
         };
         let memory = Self {
             banks: ranges.iter().map(bank).collect(),
-            cache_ops: Mutex::new(Vec::new()),
+            cache_ops: SpinLock::new(Vec::new()),
             windows: AtomicUsize::new(0),
         };
         for &(range, ptr) in &memory.banks {

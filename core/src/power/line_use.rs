@@ -13,11 +13,11 @@ use crate::claim::{Claim, Mode, Provider, Subject};
 use crate::device::{NodeId, Supplier, SupplierKind};
 use crate::event::Outcome;
 use crate::instrument::FaultPoint;
-use crate::sync::Mutex;
+use crate::sync::{LockLevel, Mutex, SpinLock};
 use crate::system::System;
 
 /// The line uses of a binding, each with a ledger entry. A leaf lock.
-type LineUses = Mutex<BTreeMap<Line, Arc<LineUse>>>;
+type LineUses = SpinLock<BTreeMap<Line, Arc<LineUse>>>;
 
 /// Lines of `bound`, by name.
 pub(super) fn line_uses(bound: &BindingState) -> Arc<LineUses> {
@@ -73,7 +73,14 @@ impl LineUse {
             return Err(ResourceError::Held(Box::new(conflict)));
         }
         let name = machine.node_name(line.provider);
-        Ok(Arc::new(Self { line, supply: Arc::clone(supply), claim, device, name, on: Mutex::new(0) }))
+        Ok(Arc::new(Self {
+            line,
+            supply: Arc::clone(supply),
+            claim,
+            device,
+            name,
+            on: Mutex::new(0).at(LockLevel::Supplies),
+        }))
     }
 
     /// Switches the line on, or counts one more enable.

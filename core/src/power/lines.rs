@@ -9,7 +9,7 @@ use super::{LineUse, Supply, SupplyError};
 use crate::binding::ResourceKind;
 use crate::claim::{Conflict, Holder, Mode};
 use crate::device::{NodeId, SupplierKind};
-use crate::sync::Mutex;
+use crate::sync::{LockLevel, Mutex, SpinLock};
 use crate::system::System;
 
 /// A clock, power domain, reset line or regulator.
@@ -96,13 +96,23 @@ impl Inner {
 }
 
 /// Supply lines of a machine.
-#[derive(Default)]
-pub(crate) struct Supplies(Mutex<Inner>);
+pub(crate) struct Supplies {
+    /// Held while lines are switched and their users change, so that both change together. A switch may wait for I/O.
+    switching: Mutex<()>,
+    /// Changed with `switching` held only. A lock of its own, so that readers do not wait for I/O.
+    inner: SpinLock<Inner>,
+}
+
+impl Default for Supplies {
+    fn default() -> Self {
+        Self { switching: Mutex::new(()).at(LockLevel::Supplies), inner: SpinLock::default() }
+    }
+}
 
 impl Supplies {
     /// Number of lines that are on, for leak checks.
     pub(crate) fn in_use(&self) -> usize {
-        let inner = self.0.lock();
+        let inner = self.inner.lock();
         let pinned: BTreeSet<&Line> =
             inner.pinned.iter().map(|(_, l)| l).filter(|l| !inner.users.contains_key(l)).collect();
         inner.users.len() + pinned.len()
@@ -111,13 +121,15 @@ impl Supplies {
     /// Adds a use of `line` by the binding of `device`. A pin of the line for the device ends.
     pub(super) fn get(&self, device: NodeId, line: &Line, supply: &dyn Supply) -> Result<(), SupplyError> {
         // Lock order: a supply's own lock comes after this one; `switch` must not call the core.
-        let mut inner = self.0.lock();
-        if !inner.users.contains_key(line) || inner.asserted.contains(line) {
+        let _switching = self.switching.lock();
+        let is_off = |inner: &Inner| !inner.users.contains_key(line) || inner.asserted.contains(line);
+        if is_off(&self.inner.lock()) {
             // Switched on even if pinned, because its provider may have been rebound since. A line that its only user
             // so far holds in reset is released: that device does nothing before it is started again.
             line.switch(supply, true)?;
-            inner.asserted.remove(line);
         }
+        let mut inner = self.inner.lock();
+        inner.asserted.remove(line);
         inner.users.entry(line.clone()).or_default().insert(device);
         inner.pinned.remove(&(device, line.clone()));
         Ok(())
@@ -125,8 +137,12 @@ impl Supplies {
 
     /// Removes the use of `line` by the binding of `device`; the last one switches it off unless it is pinned.
     pub(super) fn put(&self, device: NodeId, line: &Line, supply: &dyn Supply) {
-        let mut inner = self.0.lock();
-        if inner.remove_user(device, line) && !inner.is_pinned(line) {
+        let _switching = self.switching.lock();
+        let is_unused = {
+            let mut inner = self.inner.lock();
+            inner.remove_user(device, line) && !inner.is_pinned(line)
+        };
+        if is_unused {
             // A supply that does not respond stays on; nothing depends on it being off.
             let _ = line.switch(supply, false);
         }
@@ -134,29 +150,30 @@ impl Supplies {
 
     /// As [`put`](Self::put), but pins the line for `device` instead of switching it off.
     pub(super) fn put_pinned(&self, device: NodeId, line: Line) {
-        let mut inner = self.0.lock();
+        let _switching = self.switching.lock();
+        let mut inner = self.inner.lock();
         inner.remove_user(device, &line);
         inner.pinned.insert((device, line));
     }
 
     /// True when lines are pinned for `device`, which may still run.
     pub(crate) fn has_pinned_for(&self, device: NodeId) -> bool {
-        self.0.lock().pinned.iter().any(|(d, _)| *d == device)
+        self.inner.lock().pinned.iter().any(|(d, _)| *d == device)
     }
 
     /// True when lines are pinned for `node`, or lines of `node` for other devices.
     pub(crate) fn is_pinned_at(&self, node: NodeId) -> bool {
-        self.0.lock().pinned.iter().any(|(d, l)| [*d, l.provider, l.target].contains(&node))
+        self.inner.lock().pinned.iter().any(|(d, l)| [*d, l.provider, l.target].contains(&node))
     }
 
     /// True when lines of `provider` are pinned for other devices.
     pub(super) fn pins_lines_of(&self, provider: NodeId) -> bool {
-        self.0.lock().pinned.iter().any(|(_, l)| l.provider == provider)
+        self.inner.lock().pinned.iter().any(|(_, l)| l.provider == provider)
     }
 
     /// Conflict with another, unbound device for which `line` is pinned.
     pub(super) fn pinned_for_other(&self, machine: &System, device: NodeId, line: &Line) -> Option<Conflict> {
-        let other = self.0.lock().pinned_for_other(device, line)?;
+        let other = self.inner.lock().pinned_for_other(device, line)?;
         Some(line.pinned_conflict(machine, other))
     }
 
@@ -170,20 +187,22 @@ impl Supplies {
         uses: &[Arc<LineUse>],
         steps: &[bool],
     ) -> Result<(), SupplyError> {
-        let mut inner = self.0.lock();
+        let switching = self.switching.lock();
         for used in uses.iter().filter(|_| steps.contains(&true)) {
             if let Some(conflict) = machine.other_holder(used.claim.subject(), used.claim.holder()) {
                 return Err(conflict.into());
             }
-            if let Some(other) = inner.pinned_for_other(used.device, &used.line) {
+            let other = self.inner.lock().pinned_for_other(used.device, &used.line);
+            if let Some(other) = other {
                 // Released before the name is looked up: the lock of the registry comes before this one.
-                drop(inner);
+                drop(switching);
                 return Err(used.line.pinned_conflict(machine, other).into());
             }
         }
         for assert in steps {
             for used in uses {
                 used.line.switch(&*used.supply, !assert)?;
+                let mut inner = self.inner.lock();
                 if *assert {
                     inner.asserted.insert(used.line.clone());
                 } else {
@@ -200,10 +219,10 @@ impl Supplies {
         if min > max {
             return Err(SupplyError::Voltage { min, max });
         }
-        let mut inner = self.0.lock();
-        let asked = inner.voltages.entry(used.line.clone()).or_default();
+        let _switching = self.switching.lock();
         let (mut low, mut high) = (min, max);
-        for (_, (from, to, holder)) in asked.iter().filter(|(device, _)| **device != used.device) {
+        let others = |(device, _): &(&NodeId, _)| **device != used.device;
+        for (_, (from, to, holder)) in self.inner.lock().voltages.get(&used.line).into_iter().flatten().filter(others) {
             (low, high) = (low.max(*from), high.min(*to));
             if low > high {
                 let subject = used.claim.subject().clone();
@@ -211,13 +230,15 @@ impl Supplies {
             }
         }
         let set = used.supply.set_voltage(used.line.target, &used.line.args, low, high)?;
-        asked.insert(used.device, (min, max, used.claim.holder().clone()));
+        let request = (min, max, used.claim.holder().clone());
+        self.inner.lock().voltages.entry(used.line.clone()).or_default().insert(used.device, request);
         Ok(set)
     }
 
     /// Removes the voltage request of `device` for `line`. The voltage stays as it is.
     pub(super) fn clear_voltage(&self, device: NodeId, line: &Line) {
-        let mut inner = self.0.lock();
+        let _switching = self.switching.lock();
+        let mut inner = self.inner.lock();
         if let Some(asked) = inner.voltages.get_mut(line) {
             asked.remove(&device);
             if asked.is_empty() {
@@ -236,13 +257,18 @@ impl Supplies {
     /// Releases the lines pinned for `device`, which was shown to be quiesced or is gone, and switches them off if
     /// unused. A line whose provider is not bound stays as it is, without a pin.
     pub(crate) fn release_pinned(&self, machine: &System, device: NodeId) {
-        let mut inner = self.0.lock();
-        let mine: Vec<Line> = inner.pinned.iter().filter(|(d, _)| *d == device).map(|(_, l)| l.clone()).collect();
+        let _switching = self.switching.lock();
+        let of_device = |(d, line): &(NodeId, Line)| (*d == device).then(|| line.clone());
+        let mine: Vec<Line> = self.inner.lock().pinned.iter().filter_map(of_device).collect();
         // Reset lines first, power last: the order of unwinding.
         for line in mine.into_iter().rev() {
-            inner.pinned.remove(&(device, line.clone()));
+            let is_unused = {
+                let mut inner = self.inner.lock();
+                inner.pinned.remove(&(device, line.clone()));
+                !inner.users.contains_key(&line) && !inner.is_pinned(&line)
+            };
             let supply: Option<Arc<dyn Supply>> = machine.providers.get(line.provider);
-            if let Some(supply) = supply.filter(|_| !inner.users.contains_key(&line) && !inner.is_pinned(&line)) {
+            if let Some(supply) = supply.filter(|_| is_unused) {
                 let _ = line.switch(&*supply, false);
             }
         }
@@ -250,6 +276,6 @@ impl Supplies {
 
     /// Pinned lines, with their devices.
     pub(crate) fn pinned(&self) -> Vec<(NodeId, Line)> {
-        self.0.lock().pinned.iter().cloned().collect()
+        self.inner.lock().pinned.iter().cloned().collect()
     }
 }

@@ -12,10 +12,10 @@ use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::event::EventKind;
 use crate::machine::{Handle, Policy};
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 
 /// First cells of the lines that are on.
-type On = Arc<Mutex<BTreeSet<u32>>>;
+type On = Arc<SpinLock<BTreeSet<u32>>>;
 
 struct Lines(On);
 

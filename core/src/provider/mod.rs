@@ -7,13 +7,13 @@ use alloc::vec::Vec;
 use core::any::{Any, TypeId};
 
 use crate::description::NodeId;
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 
 type Service = Box<dyn Any + Send + Sync>;
 
 /// Table of all services of a machine.
 #[derive(Default)]
-pub(crate) struct Providers(Mutex<BTreeMap<NodeId, Vec<(TypeId, Service)>>>);
+pub(crate) struct Providers(SpinLock<BTreeMap<NodeId, Vec<(TypeId, Service)>>>);
 
 impl Providers {
     /// Registers `service` at `node`. The caller holds the claim to its name.

@@ -8,7 +8,7 @@ use core::panic::Location;
 
 use super::{Rundown, RundownGuard};
 use crate::context::Context;
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 use crate::time::Instant;
 
 /// Activity of a user.
@@ -37,7 +37,7 @@ impl fmt::Display for Activity {
 
 /// The active users.
 #[derive(Default, Debug)]
-struct Activities(Mutex<Active>);
+struct Activities(SpinLock<Active>);
 
 #[derive(Default, Debug)]
 struct Active {

@@ -10,7 +10,7 @@ use core::marker::PhantomData;
 #[derive(Debug, Default)]
 pub struct Nesting {
     #[cfg(not(any(feature = "std", test, loom, shuttle)))]
-    here: super::Mutex<ThreadEntry>,
+    here: super::SpinLock<ThreadEntry>,
     /// Makes the type non-zero-sized, so that no two of them share the address by which threads identify them.
     #[cfg(any(feature = "std", test, loom, shuttle))]
     _address: u8,

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::task::Waker;
 
-use super::{EventToken, Mutex, Waiter};
+use super::{EventToken, SpinLock, Waiter};
 
 /// Threads and tasks that wait for one thing; waking them concerns nobody else.
 ///
@@ -13,7 +13,7 @@ use super::{EventToken, Mutex, Waiter};
 /// leaf: a waker must not use the same queue.
 #[derive(Debug, Default)]
 pub struct WaitQueue {
-    waiters: Mutex<Waiters>,
+    waiters: SpinLock<Waiters>,
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl WaitQueue {
     /// An empty queue.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Self { waiters: Mutex::new(Waiters { last: 0, list: Vec::new() }) }
+        Self { waiters: SpinLock::new(Waiters { last: 0, list: Vec::new() }) }
     }
 
     /// An empty queue.

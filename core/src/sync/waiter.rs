@@ -5,6 +5,7 @@ use alloc::task::Wake;
 use core::task::Waker;
 
 use super::atomic::{AtomicU32, Ordering};
+use super::parking::ThreadHandle;
 
 /// Count of the wake-ups of one waiting thread (an *event count*).
 ///
@@ -25,8 +26,7 @@ use super::atomic::{AtomicU32, Ordering};
 #[derive(Debug)]
 pub struct Waiter {
     wake_ups: AtomicU32,
-    #[cfg(all(feature = "std", not(any(loom, shuttle))))]
-    thread: std::thread::Thread,
+    thread: ThreadHandle,
 }
 
 /// State of a [`Waiter`] at one moment.
@@ -39,11 +39,7 @@ pub struct EventToken<'w> {
 impl Waiter {
     /// A waiter for the calling thread.
     pub fn of_this_thread() -> Arc<Self> {
-        Arc::new(Self {
-            wake_ups: AtomicU32::new(0),
-            #[cfg(all(feature = "std", not(any(loom, shuttle))))]
-            thread: std::thread::current(),
-        })
+        Arc::new(Self { wake_ups: AtomicU32::new(0), thread: ThreadHandle::current() })
     }
 
     /// Token to take before the condition is checked.
@@ -62,7 +58,6 @@ impl Wake for Waiter {
         // Release: pairs with the loads of the waiting thread, which then sees what it was woken for. A wait that misses
         // 2^32 wake-ups is out of the question: each of them ends it.
         self.wake_ups.fetch_add(1, Ordering::Release);
-        #[cfg(all(feature = "std", not(any(loom, shuttle))))]
         self.thread.unpark();
     }
 }
@@ -76,6 +71,14 @@ impl EventToken<'_> {
     /// Waker that ends the wait, for an env on top of another machine, whose events may be its own.
     pub fn waker(&self) -> Waker {
         Waker::from(Arc::clone(self.waiter))
+    }
+
+    /// Parks the calling thread until the token is past. May return early for no reason.
+    pub(super) fn sleep(&self) {
+        // A wake-up between this check and the parking is remembered.
+        if !self.is_past() {
+            self.waiter.thread.park();
+        }
     }
 
     /// Parks the calling thread until the token is past, but not longer than `timeout`; for an

@@ -15,7 +15,7 @@ use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::{Instant, IoError};
 use bindery::machine::SystemClock;
 use bindery::power::{Supply, SupplyError};
-use bindery::sync::Mutex;
+use bindery::sync::SpinLock;
 
 use crate::poll::poll;
 use module::Module;
@@ -47,7 +47,7 @@ impl Driver for CpgMssr {
         }
         let clock = dev.system_clock();
         // It is unknown since when an earlier user's lines have been asserted: assume since now.
-        let asserted = Mutex::new([clock.now(); regs::BANKS]);
+        let asserted = SpinLock::new([clock.now(); regs::BANKS]);
         let cpg = Cpg { regs: regs.handle(), clock, asserted };
         Ok(dev.provide::<dyn Supply>(Arc::new(cpg))?)
     }
@@ -63,7 +63,7 @@ struct Cpg {
     clock: SystemClock,
     /// Time at which a line of each reset register was last asserted. Also guards the read-modify-write of the stop
     /// registers.
-    asserted: Mutex<[Instant; regs::BANKS]>,
+    asserted: SpinLock<[Instant; regs::BANKS]>,
 }
 
 impl Supply for Cpg {

@@ -10,7 +10,7 @@ use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::env::IoError;
 use bindery::iommu::pgtable::{Config, Lpae32, PageTable, TableFrames};
 use bindery::iommu::{DomainKind, Gather, IommuError, MapError, Prot, Translation};
-use bindery::sync::Mutex;
+use bindery::sync::SpinLock;
 use bindery::sync::atomic::AtomicBool;
 
 use super::leaf::Leaf;
@@ -68,11 +68,11 @@ pub(super) struct Context {
     /// is mapped in it.
     pub(super) leaf: Option<Arc<Leaf>>,
     pub(super) number: u8,
-    state: Mutex<State>,
+    state: SpinLock<State>,
     /// Set when the hardware has confirmed that it caches nothing of the context.
     invalidated: Arc<AtomicBool>,
     /// Leaf lock: only registers are touched while it is held.
-    flushes: Mutex<Flushes>,
+    flushes: SpinLock<Flushes>,
 }
 
 impl Context {
@@ -89,9 +89,9 @@ impl Context {
                 root: Arc::clone(root),
                 leaf: leaf.cloned(),
                 number,
-                state: Mutex::new(State::Active(tables)),
+                state: SpinLock::new(State::Active(tables)),
                 invalidated: Arc::default(),
-                flushes: Mutex::default(),
+                flushes: SpinLock::default(),
             })
         })?;
         context.enable(registers.ttbr, registers.mair).map_err(|_| IommuError::Dead)?;

@@ -10,7 +10,7 @@ use bindery::env::IoError;
 use bindery::iommu::{
     DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
 };
-use bindery::sync::Mutex;
+use bindery::sync::SpinLock;
 
 use super::context::Context;
 use super::regs::{self, Regs};
@@ -22,7 +22,7 @@ pub(super) struct Leaf {
     regs: Regs,
     root: Arc<Root>,
     /// One bit per context that is enabled in this leaf. Leaf lock: only registers are accessed while it is held.
-    enabled: Mutex<u32>,
+    enabled: SpinLock<u32>,
 }
 
 impl Leaf {
@@ -32,7 +32,7 @@ impl Leaf {
         for number in regs.layout.usable() {
             regs.write(number, regs::IMCTR, regs::IMCTR_FLUSH)?;
         }
-        Ok(Arc::new(Self { name: name.into(), regs, root, enabled: Mutex::new(0) }))
+        Ok(Arc::new(Self { name: name.into(), regs, root, enabled: SpinLock::new(0) }))
     }
 
     /// Enables a context.

@@ -10,7 +10,7 @@ use bindery::iommu::pgtable::TableFrames;
 use bindery::iommu::{DomainKind, IommuError};
 use bindery::machine::SystemClock;
 use bindery::mem::PhysMemory;
-use bindery::sync::Mutex;
+use bindery::sync::SpinLock;
 use bindery::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::context::{Context, Tables};
@@ -45,12 +45,12 @@ pub struct Root {
     pub(super) memory: PhysMemory,
     pub(super) pages: Arc<TableFrames>,
     /// Contexts by number. Leaf lock: only registers are accessed while it is held.
-    slots: Mutex<Vec<Slot>>,
+    slots: SpinLock<Vec<Slot>>,
     /// One bit per context that the hardware confirmed as disabled when this instance was shut down: domains that outlive
     /// it cannot ask the hardware any more.
     off_at_shutdown: AtomicU32,
     /// The context in which nothing is mapped, shared by all blocked masters. Locked before `slots`.
-    blocked: Mutex<Weak<Context>>,
+    blocked: SpinLock<Weak<Context>>,
 }
 
 impl Root {
@@ -59,9 +59,9 @@ impl Root {
         let iommu = dev.iommu_provider();
         let root = Self {
             name: dev.name().into(),
-            slots: Mutex::new((0..regs.layout.contexts).map(|_| Slot::Free).collect()),
+            slots: SpinLock::new((0..regs.layout.contexts).map(|_| Slot::Free).collect()),
             off_at_shutdown: AtomicU32::new(0),
-            blocked: Mutex::default(),
+            blocked: SpinLock::default(),
             regs,
             clock: dev.system_clock(),
             pages: Arc::new(iommu.table_frames(regs::TABLE_LIMIT)),

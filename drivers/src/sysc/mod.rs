@@ -11,7 +11,7 @@ use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::IoError;
 use bindery::machine::SystemClock;
 use bindery::power::{Supply, SupplyError};
-use bindery::sync::Mutex;
+use bindery::sync::SpinLock;
 
 use crate::poll::poll;
 use areas::Area;
@@ -42,7 +42,7 @@ impl Driver for Sysc {
         let all = areas.iter().fold(0, |bits, area| bits | area.bit());
         regs.write32(regs::SYSCIMR, regs.read32(regs::SYSCIMR)? | all)?;
         regs.write32(regs::SYSCIER, regs.read32(regs::SYSCIER)? | all)?;
-        let state = Mutex::new(State { regs: regs.handle(), used: 0 });
+        let state = SpinLock::new(State { regs: regs.handle(), used: 0 });
         let domains = Domains { areas, state, clock: dev.system_clock() };
         Ok(dev.provide::<dyn Supply>(Arc::new(domains))?)
     }
@@ -56,7 +56,7 @@ impl Driver for Sysc {
 struct Domains {
     areas: &'static [Area],
     /// Locked for a whole request: the controller handles one at a time.
-    state: Mutex<State>,
+    state: SpinLock<State>,
     clock: SystemClock,
 }
 

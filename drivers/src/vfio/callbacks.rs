@@ -12,7 +12,7 @@ use core::fmt;
 
 use bindery::dma::PassThroughHost;
 use bindery::env::Instant;
-use bindery::sync::{Mutex, Nesting, atomic::AtomicBool, atomic::Ordering, catch_panic, relax};
+use bindery::sync::{Nesting, SpinLock, atomic::AtomicBool, atomic::Ordering, catch_panic, relax};
 
 /// A user's closure. Its destructor is also the user's code, so it is not dropped under a lock or inside the door, and not on
 /// a thread of the host if there is another.
@@ -52,14 +52,14 @@ struct State {
 /// The callbacks of one session.
 pub(super) struct Callbacks {
     host: PassThroughHost,
-    state: Mutex<State>,
+    state: SpinLock<State>,
     /// Threads inside a callback of this session.
     inside: Nesting,
 }
 
 impl Callbacks {
     pub(super) fn new(host: PassThroughHost) -> Arc<Self> {
-        Arc::new(Self { host, state: Mutex::default(), inside: Nesting::new() })
+        Arc::new(Self { host, state: SpinLock::default(), inside: Nesting::new() })
     }
 
     /// Sets the callback for release requests. Returns the previous one, which is to be dropped outside the door.

@@ -11,7 +11,7 @@ use bindery::driver::Quiesced;
 use bindery::iommu::GroupHold;
 use bindery::irq::IrqHandle;
 use bindery::power::{ResetLine, SupplyError};
-use bindery::sync::Mutex;
+use bindery::sync::SpinLock;
 
 use super::callbacks::Callbacks;
 use super::{OpenError, Session, VfioError};
@@ -40,7 +40,7 @@ pub(super) struct Shared {
     pub(super) ioas: Ioas,
     /// Run-down protection of users' operations. Closed by [`revoke`](Self::revoke) first.
     pub(super) door: TrackedRundown,
-    state: Mutex<State>,
+    state: SpinLock<State>,
 }
 
 impl Shared {
@@ -51,7 +51,7 @@ impl Shared {
         reset: ResetLine,
         ioas: Ioas,
     ) -> Arc<Self> {
-        Arc::new(Self { host, regions, irqs, reset, ioas, door: TrackedRundown::open(), state: Mutex::default() })
+        Arc::new(Self { host, regions, irqs, reset, ioas, door: TrackedRundown::open(), state: SpinLock::default() })
     }
 
     pub(super) fn open(this: &Arc<Self>, hold: GroupHold) -> Result<Session, OpenError> {

@@ -17,7 +17,7 @@ use bindery::addr::PhysAddr;
 use bindery::env::{IrqLine, IrqSink, RamRange};
 use bindery::event::Event;
 use bindery::machine::{Handle, Machine, Policy};
-use bindery::sync::Mutex;
+use bindery::sync::SpinLock;
 use bindery::sync::thread::ThreadId;
 
 use crate::disk::Disk;
@@ -59,15 +59,15 @@ pub enum Stuck {
 /// State shared by the board and its register windows.
 struct Inner {
     ram: Arc<Ram>,
-    state: Mutex<State>,
+    state: SpinLock<State>,
     /// Board time in nanoseconds; the clock in `state` moves it.
     now: Arc<AtomicU64>,
-    sink: Mutex<Option<Weak<dyn IrqSink>>>,
+    sink: SpinLock<Option<Weak<dyn IrqSink>>>,
     events: Events,
     faults: FaultPlan,
     cpus: usize,
     /// Threads in the order in which they first asked for their CPU.
-    threads: Mutex<Vec<ThreadId>>,
+    threads: SpinLock<Vec<ThreadId>>,
 }
 
 /// A simulated board: an [`Env`](bindery::env::Env), and an [`Instrument`](bindery::instrument::Instrument) of the machine
@@ -84,12 +84,12 @@ impl Board {
         let inner = Inner {
             ram,
             now: state.clock.shared_now(),
-            state: Mutex::new(state),
-            sink: Mutex::new(None),
+            state: SpinLock::new(state),
+            sink: SpinLock::new(None),
             events: Events::default(),
             faults: FaultPlan::default(),
             cpus,
-            threads: Mutex::new(Vec::new()),
+            threads: SpinLock::new(Vec::new()),
         };
         Self { inner: Arc::new(inner) }
     }

@@ -18,7 +18,7 @@ use bindery::event::Event;
 use bindery::instrument::{CoveragePoint, FaultPoint, Instrument};
 use bindery::iommu::Iommu;
 use bindery::machine::{GuestTimers, Handle, Machine, Policy, SystemClock};
-use bindery::sync::Mutex;
+use bindery::sync::SpinLock;
 use bindery::sync::atomic::{AtomicBool, Ordering};
 use bindery_drivers::vfio::{Session, VfioError};
 
@@ -33,7 +33,7 @@ pub const RAM_BASE: PhysAddr = PhysAddr(0x4000_0000);
 pub const RAM_LEN: u64 = 4 << 20;
 
 /// The session, while the guest has the device. Later accesses to the device fail.
-pub(crate) type Slot = Arc<Mutex<Option<Arc<Session>>>>;
+pub(crate) type Slot = Arc<SpinLock<Option<Arc<Session>>>>;
 
 /// Listener of a guest's events.
 type Listener = Box<dyn Fn(&Event) + Send + Sync>;
@@ -89,10 +89,10 @@ pub struct GuestEnv {
     slot: Slot,
     layout: Layout,
     by_line: BTreeMap<IrqLine, Input>,
-    sink: Mutex<Option<Weak<dyn IrqSink>>>,
+    sink: SpinLock<Option<Weak<dyn IrqSink>>>,
     /// The host tracks the guest's deadlines, whether the guest runs or not.
     timers: Arc<GuestTimers>,
-    listener: Mutex<Option<Arc<Listener>>>,
+    listener: SpinLock<Option<Arc<Listener>>>,
     iommu: Arc<SessionIommu>,
 }
 
@@ -107,7 +107,7 @@ impl GuestEnv {
         let host_env = Arc::clone(host.shared_env());
         let backing = DmaMemory::allocate(host.memory(), ram_len.next_multiple_of(PAGE_SIZE))?;
         let ram = Arc::new(GuestRam::new(backing, host_env.memory(), RAM_BASE));
-        let slot: Slot = Arc::new(Mutex::new(Some(Arc::new(session))));
+        let slot: Slot = Arc::new(SpinLock::new(Some(Arc::new(session))));
         let iommu = Arc::new(SessionIommu::new(Arc::clone(&slot), Arc::clone(&ram)));
         let by_line = layout.lines.iter().enumerate().map(|(index, line)| (*line, Input::new(index))).collect();
         Ok(Arc::new(Self {
@@ -118,9 +118,9 @@ impl GuestEnv {
             slot,
             layout,
             by_line,
-            sink: Mutex::default(),
+            sink: SpinLock::default(),
             timers: Arc::clone(host.guest_timers()),
-            listener: Mutex::default(),
+            listener: SpinLock::default(),
             iommu,
         }))
     }

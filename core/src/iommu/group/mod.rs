@@ -20,7 +20,7 @@ use crate::addr::DeviceAddr;
 use crate::claim::{Claim, Claims, Conflict, Holder, Provider, Subject};
 use crate::device::NodeId;
 use crate::driver::DmaOwner;
-use crate::sync::Mutex;
+use crate::sync::{LockLevel, Mutex};
 
 pub use hold::GroupHold;
 
@@ -193,7 +193,7 @@ impl Group {
             kind,
             all_blocked: false,
         };
-        Arc::new(Self { id, state: Mutex::new(state) })
+        Arc::new(Self { id, state: Mutex::new(state).at(LockLevel::Group) })
     }
 
     /// Number, as in `/sys/kernel/iommu_groups`.

@@ -1,0 +1,141 @@
+//! Sleeping locks.
+
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+
+use super::imp;
+use super::order::{Held, Kind, LockClass, LockLevel};
+use super::wait_queue::WaitQueue;
+
+/// Lock whose holder may wait for I/O, and whose waiters sleep (Linux: `struct mutex`).
+///
+/// Not for interrupt handlers, and not to be taken while a [`SpinLock`](super::SpinLock) is held. A waiting thread parks:
+/// see [`TargetHooks`](super::TargetHooks).
+///
+/// ```
+/// use bindery::sync::Mutex;
+///
+/// let name = Mutex::new(String::new());
+/// name.lock().push_str("sda");
+/// assert_eq!(name.into_inner(), "sda");
+/// ```
+pub struct Mutex<T> {
+    class: LockClass,
+    value: imp::Mutex<T>,
+    waiters: WaitQueue,
+}
+
+/// Exclusive access to the value of a [`Mutex`]; gives it back when dropped.
+#[must_use = "the lock is released at once otherwise"]
+pub struct MutexGuard<'a, T> {
+    // Dropped in this order: the next one is woken once the lock is free. The guard borrows the lock, so the queue is still
+    // there, whatever the next holder does.
+    guard: imp::MutexGuard<'a, T>,
+    _held: Held,
+    _wake_next: WakeNext<'a>,
+}
+
+/// Wakes a waiter when it is dropped.
+struct WakeNext<'a>(&'a WaitQueue);
+
+impl<T> Mutex<T> {
+    /// A free lock that holds `value`. The place of this call is its [class](LockLevel).
+    #[cfg(not(loom))]
+    #[track_caller]
+    pub const fn new(value: T) -> Self {
+        Self { class: LockClass::here(LockLevel::Other), value: imp::Mutex::new(value), waiters: WaitQueue::new() }
+    }
+
+    /// A free lock that holds `value`.
+    #[cfg(loom)]
+    pub fn new(value: T) -> Self {
+        Self { class: LockClass::here(LockLevel::Other), value: imp::Mutex::new(value), waiters: WaitQueue::new() }
+    }
+
+    /// The same lock at `level` of the order in which locks are taken.
+    #[must_use]
+    pub const fn at(mut self, level: LockLevel) -> Self {
+        self.class = self.class.at(level);
+        self
+    }
+
+    /// Locks it, sleeping if need be. The explorer's scheduler and the lock-order checker name the place of this call.
+    #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        self.class.wanted::<T>(Kind::Sleeping);
+        if let Some(guard) = imp::try_lock(&self.value) {
+            return self.locked(guard);
+        }
+        #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+        if let Some(yield_hook) = super::thread_hook::of_this_thread() {
+            let at = core::panic::Location::caller();
+            let _wait = super::record_wait(|| alloc::format!("the lock that is taken at {at}"));
+            loop {
+                yield_hook();
+                if let Some(guard) = imp::try_lock(&self.value) {
+                    return self.locked(guard);
+                }
+            }
+        }
+        // Each release wakes the one that has waited longest. It takes the lock, or sleeps again when another thread was
+        // faster, whose own release then wakes.
+        let guard = self.waiters.wait(|| imp::try_lock(&self.value), |token| token.sleep());
+        self.locked(guard)
+    }
+
+    /// Locks it if it is free at this moment.
+    #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        Some(self.locked(imp::try_lock(&self.value)?))
+    }
+
+    #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
+    fn locked<'a>(&'a self, guard: imp::MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        MutexGuard { guard, _held: self.class.held::<T>(Kind::Sleeping), _wake_next: WakeNext(&self.waiters) }
+    }
+
+    /// Consumes the lock and returns its value; being owned, it cannot be locked.
+    #[cfg(not(loom))]
+    pub fn into_inner(self) -> T {
+        imp::into_inner(self.value)
+    }
+}
+
+impl Drop for WakeNext<'_> {
+    fn drop(&mut self) {
+        self.0.wake_one();
+    }
+}
+
+impl<T: Default> Default for Mutex<T> {
+    #[cfg_attr(not(loom), track_caller)]
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

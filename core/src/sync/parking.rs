@@ -1,0 +1,48 @@
+//! Parking of threads: those of the target's hooks, or those of the operating system.
+
+use super::hooks::{self, TargetHooks, ThreadNumber};
+
+/// A thread that can be unparked.
+pub(super) struct ThreadHandle {
+    /// The target's own thread.
+    of_target: Option<(&'static dyn TargetHooks, ThreadNumber)>,
+    #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+    of_host: std::thread::Thread,
+}
+
+impl ThreadHandle {
+    /// The calling thread.
+    pub(super) fn current() -> Self {
+        Self {
+            of_target: hooks::get().and_then(|hooks| Some((hooks, hooks.current_thread()?))),
+            #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+            of_host: std::thread::current(),
+        }
+    }
+
+    /// Ends the thread's current or next parking. Callable from an interrupt handler.
+    pub(super) fn unpark(&self) {
+        if let Some((hooks, number)) = self.of_target {
+            return hooks.unpark(number);
+        }
+        #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+        self.of_host.unpark();
+    }
+
+    /// Parks this thread, which is the calling one, until it is unparked. May return early for no reason.
+    pub(super) fn park(&self) {
+        if let Some((hooks, _)) = self.of_target {
+            return hooks.park();
+        }
+        #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+        std::thread::park();
+        #[cfg(not(all(feature = "std", not(any(loom, shuttle)))))]
+        super::relax();
+    }
+}
+
+impl core::fmt::Debug for ThreadHandle {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "ThreadHandle({:?})", self.of_target.map(|(_, number)| number))
+    }
+}
