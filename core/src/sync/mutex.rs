@@ -62,7 +62,7 @@ impl<T> Mutex<T> {
     /// Locks it, sleeping if need be. The explorer's scheduler and the lock-order checker name the place of this call.
     #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        self.class.wanted::<T>(Kind::Sleeping);
+        self.class.wanted(Kind::Sleeping, core::any::type_name::<T>());
         if let Some(guard) = imp::try_lock(&self.value) {
             return self.locked(guard);
         }
@@ -79,7 +79,7 @@ impl<T> Mutex<T> {
         }
         // Each release wakes the one that has waited longest. It takes the lock, or sleeps again when another thread was
         // faster, whose own release then wakes.
-        let guard = self.waiters.wait(|| imp::try_lock(&self.value), |token| token.sleep());
+        let guard = self.waiters.wait(|| imp::try_lock(&self.value), super::EventToken::sleep);
         self.locked(guard)
     }
 
@@ -91,7 +91,11 @@ impl<T> Mutex<T> {
 
     #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
     fn locked<'a>(&'a self, guard: imp::MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-        MutexGuard { guard, _held: self.class.held::<T>(Kind::Sleeping), _wake_next: WakeNext(&self.waiters) }
+        MutexGuard {
+            guard,
+            _held: self.class.held(Kind::Sleeping, core::any::type_name::<T>()),
+            _wake_next: WakeNext(&self.waiters),
+        }
     }
 
     /// Consumes the lock and returns its value; being owned, it cannot be locked.

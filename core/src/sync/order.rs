@@ -51,10 +51,10 @@ impl LockClass {
     }
 
     #[expect(clippy::unused_self, reason = "nothing is checked yet")]
-    pub(super) fn wanted<T>(self, _: Kind) {}
+    pub(super) fn wanted(self, _: Kind, _: &str) {}
 
     #[expect(clippy::unused_self, reason = "nothing is checked yet")]
-    pub(super) fn held<T>(self, _: Kind) -> Held {
+    pub(super) fn held(self, _: Kind, _: &str) -> Held {
         Held(PhantomData)
     }
 }

@@ -58,7 +58,7 @@ impl<T> SpinLock<T> {
     /// Locks it, waiting if need be. The explorer's scheduler and the lock-order checker name the place of this call.
     #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
     pub fn lock(&self) -> SpinGuard<'_, T> {
-        self.class.wanted::<T>(Kind::Spin);
+        self.class.wanted(Kind::Spin, core::any::type_name::<T>());
         let interrupts = InterruptsDisabled::begin();
         if let Some(guard) = imp::try_lock(&self.value) {
             return self.locked(guard, interrupts);
@@ -103,7 +103,7 @@ impl<T> SpinLock<T> {
 
     #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
     fn locked<'a>(&self, guard: imp::MutexGuard<'a, T>, interrupts: InterruptsDisabled) -> SpinGuard<'a, T> {
-        SpinGuard { guard, _held: self.class.held::<T>(Kind::Spin), _interrupts: interrupts }
+        SpinGuard { guard, _held: self.class.held(Kind::Spin, core::any::type_name::<T>()), _interrupts: interrupts }
     }
 
     /// Consumes the lock and returns its value; being owned, it cannot be locked.
