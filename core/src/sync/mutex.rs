@@ -79,7 +79,7 @@ impl<T> Mutex<T> {
         }
         // Each release wakes the one that has waited longest. It takes the lock, or sleeps again when another thread was
         // faster, whose own release then wakes.
-        let guard = self.waiters.wait(|| imp::try_lock(&self.value), super::EventToken::sleep);
+        let guard = self.waiters.sleep(|| imp::try_lock(&self.value));
         self.locked(guard)
     }
 

@@ -82,6 +82,15 @@ impl WaitQueue {
         }
     }
 
+    /// As [`wait`](Self::wait), without a time-out: the thread parks between the checks.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method alone is not general enough in its lifetime"
+    )]
+    pub(crate) fn sleep<R>(&self, check: impl FnMut() -> Option<R>) -> R {
+        self.wait(check, |token| token.sleep())
+    }
+
     /// Wakes all waiters.
     pub fn wake_all(&self) {
         for entry in &mut self.waiters.lock().list {
