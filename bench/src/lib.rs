@@ -1,6 +1,8 @@
 //! Fixtures of the benchmarks: boards, a driver without a function, and chains of devices.
 #![allow(clippy::missing_panics_doc, reason = "a benchmark that cannot be set up has nothing to measure")]
 
+pub mod target;
+
 use std::sync::Arc;
 
 use bindery::binding::Bound;

@@ -66,7 +66,7 @@ enum Command {
     Shuttle(shuttle::Args),
     /// Campaigns that take an hour: many cases, long races, all interleavings
     Long(long::Args),
-    /// The figures of docs/benchmarks.md
+    /// The table of docs/benchmarks.md, the gate of its counts, or the benchmarks of criterion
     Bench(bench::Args),
     /// Describe every device tree of Debian's arm64 kernel and compare with an independent reader
     Dtbs(dtbs::Args),

@@ -3,7 +3,7 @@
 use crate::cargo::Cargo;
 use crate::outcome::Outcome;
 use crate::session::Session;
-use crate::{check, dtbs, fuzz, guest, loom, miri, patches, shuttle};
+use crate::{bench, check, dtbs, fuzz, guest, loom, miri, patches, shuttle};
 
 /// Number of patches in `mutants/` that one run tries of those whose files have changed lately, beside one of the others (the budget of
 /// the gate allows no more): the rest have their turn with later commits, or in `long`.
@@ -11,8 +11,8 @@ const PATCHES: usize = 2;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Leave out what fetches or takes long: loom models, shuttle, a long exploration, mutants, Miri, Debian's device trees
-    /// and kernels
+    /// Leave out what fetches or takes long: loom models, shuttle, a long exploration, instruction counts, mutants, Miri,
+    /// Debian's device trees and kernels
     #[arg(long)]
     quick: bool,
 }
@@ -32,6 +32,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         session.step("the disk controller, explored", || {
             Cargo::new("test -p bindery-explore --test lifecycle one_fault_and_one_preemption -- --ignored").run()
         });
+        session.step("instruction counts", bench::gate);
         session.step("mutants, in turn", || patches::sample(PATCHES));
         session.step("fuzzing, a minute", fuzz::short);
         session.step("Miri, short", miri::short);

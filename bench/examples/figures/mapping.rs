@@ -1,0 +1,190 @@
+//! Mapping and unmapping through the calls that a driver makes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bindery::binding::Bound;
+use bindery::device::DeviceDesc;
+use bindery::dma::{Direction, DmaBuffer, Mapped};
+use bindery::iommu::DomainKind;
+use bindery::machine::{Handle, Machine, Policy};
+use bindery_bench::Idle;
+use bindery_bench::target::Target;
+
+use super::session::{Random, Session};
+
+/// Machine with devices of [`Idle`] behind IOMMUs in memory.
+pub(crate) struct Rig {
+    pub(crate) target: Arc<Target>,
+    pub(crate) machine: Handle,
+}
+
+/// Names of the devices of a rig.
+pub(crate) const DEVICES: [&str; 2] = ["first", "second"];
+
+impl Rig {
+    pub(crate) fn new(bytes: u64, kind: DomainKind, check_dma: bool) -> Self {
+        let target = Target::new(bytes, true);
+        let machine = Machine::new(Arc::clone(&target) as _, Policy { check_dma, ..Policy::default() });
+        for name in DEVICES {
+            let mut desc = DeviceDesc::new(name);
+            desc.compatible.push("bench,idle".into());
+            let device = machine.add_device(desc).expect("the name is new");
+            let group = machine.device_info(&device).group;
+            let groups = machine.groups();
+            let group = groups.iter().find(|g| Some(g.id()) == group).expect("it is behind an IOMMU");
+            group.set_kind(kind).expect("no driver has it yet");
+        }
+        machine.register(Idle);
+        machine.settle();
+        Self { target, machine }
+    }
+
+    /// Runs `work` as the driver of the device.
+    pub(crate) fn drive<R>(&self, device: &str, work: impl for<'x> FnOnce(&Bound<'x>) -> R) -> R {
+        let client = self.machine.client::<Idle>(device).expect("it is bound");
+        client
+            .call(|dev| {
+                dev.dma().set_mask(48).expect("it is bound");
+                work(dev)
+            })
+            .expect("it stays bound")
+    }
+}
+
+fn buffer(dev: &Bound<'_>, len: u64) -> DmaBuffer {
+    dev.dma().buffer(len).expect("there is memory")
+}
+
+fn map<'b>(dev: &Bound<'b>, buffer: DmaBuffer) -> Mapped<'b> {
+    let mapped = dev.dma().map(buffer, Direction::ToDevice).expect("there are addresses");
+    std::hint::black_box(mapped.device_addr());
+    mapped
+}
+
+fn unmap(mapped: Mapped<'_>) -> DmaBuffer {
+    mapped.unmap().expect("the IOMMU confirms")
+}
+
+/// Maps, reads the address and unmaps one buffer of `len` bytes, again and again.
+fn pair(session: &Session, row: &str, times: u32, dev: &Bound<'_>, len: u64) {
+    let mut own = Some(buffer(dev, len));
+    session.count(row, times, || {
+        let mapped = map(dev, own.take().expect("it came back"));
+        own = Some(unmap(mapped));
+    });
+}
+
+pub(crate) fn streaming(session: &Session) {
+    let rig = Rig::new(64 << 20, DomainKind::Strict, false);
+    rig.drive(DEVICES[0], |dev| {
+        pair(session, "strict.4k.only", 200, dev, 4 << 10);
+        // From here on the domain is never empty, as those of real devices are not.
+        let _ring = dev.dma().coherent(4 << 10).expect("there is memory");
+        pair(session, "strict.4k", 500, dev, 4 << 10);
+        pair(session, "strict.64k", 200, dev, 64 << 10);
+        pair(session, "strict.1m", 100, dev, 1 << 20);
+        scatter(session, dev);
+        session.count("coherent.4k", 200, || {
+            let memory = dev.dma().coherent(4 << 10).expect("there is memory");
+            std::hint::black_box(memory.device_addr());
+            memory.release();
+        });
+        together(session, dev, &rig.target);
+    });
+    let rig = Rig::new(64 << 20, DomainKind::Lazy, false);
+    rig.drive(DEVICES[0], |dev| {
+        let _ring = dev.dma().coherent(4 << 10).expect("there is memory");
+        // A multiple of the 256 unmaps that one flush of the queue confirms.
+        pair(session, "lazy.4k", 1024, dev, 4 << 10);
+    });
+    let rig = Rig::new(64 << 20, DomainKind::Strict, true);
+    rig.drive(DEVICES[0], |dev| {
+        let _ring = dev.dma().coherent(4 << 10).expect("there is memory");
+        pair(session, "strict.4k.checked", 200, dev, 4 << 10);
+    });
+}
+
+/// 16 buffers of 4 KiB in one mapping.
+fn scatter(session: &Session, dev: &Bound<'_>) {
+    let mut list: Option<Vec<DmaBuffer>> = Some((0..16).map(|_| buffer(dev, 4 << 10)).collect());
+    session.count("sg.16x4k", 100, || {
+        let mapped = dev.dma().map_sg(list.take().expect("it came back"), Direction::ToDevice);
+        let mapped = mapped.expect("there are addresses");
+        mapped.segments().for_each(|segment| {
+            std::hint::black_box(segment);
+        });
+        list = Some(mapped.unmap().expect("the IOMMU confirms"));
+    });
+}
+
+/// 64 mapped buffers, unmapped in one go.
+fn together(session: &Session, dev: &Bound<'_>, target: &Target) {
+    let mut buffers: Vec<DmaBuffer> = (0..64).map(|_| buffer(dev, 4 << 10)).collect();
+    let mut mapped = Vec::with_capacity(64);
+    let mut waits = 0;
+    session.count("batch.64", 20, || {
+        mapped.extend(buffers.drain(..).map(|buffer| map(dev, buffer)));
+        let before = target.flushes();
+        buffers.extend(mapped.drain(..).map(unmap));
+        waits = target.flushes() - before;
+    });
+    session.figure("batch.64.waits", waits as f64);
+}
+
+/// A ring: one buffer is unmapped and mapped again while `live` stay mapped.
+pub(crate) fn ring(session: &Session) {
+    let sizes: &[usize] = if session.is_short() { &[64, 4096] } else { &[64, 4096, 65_536] };
+    for live in sizes {
+        let rig = Rig::new((*live as u64 + 1024) << 12, DomainKind::Strict, false);
+        rig.drive(DEVICES[0], |dev| {
+            let mut mapped: VecDeque<_> = (0..*live).map(|_| map(dev, buffer(dev, 4 << 10))).collect();
+            let mut random = Random(7);
+            let again = |mapped: Mapped<'_>| unmap(mapped);
+            session.count(&format!("ring.newest.{live}"), 200, || {
+                let one = again(mapped.pop_back().expect("the ring is full"));
+                mapped.push_back(map(dev, one));
+            });
+            session.count(&format!("ring.oldest.{live}"), 200, || {
+                let one = again(mapped.pop_front().expect("the ring is full"));
+                mapped.push_back(map(dev, one));
+            });
+            session.count(&format!("ring.random.{live}"), 200, || {
+                let at = random.below(mapped.len());
+                let one = again(mapped.swap_remove_back(at).expect("it is inside"));
+                mapped.push_back(map(dev, one));
+            });
+        });
+    }
+}
+
+/// Throughput of two threads against that of one: with a device each, and with one device.
+pub(crate) fn threads(session: &Session) {
+    if session.counts() {
+        return;
+    }
+    let rig = Rig::new(64 << 20, DomainKind::Strict, false);
+    let pairs = |device: &str| {
+        rig.drive(device, |dev| {
+            let _ring = dev.dma().coherent(4 << 10).expect("there is memory");
+            let mut own = Some(buffer(dev, 4 << 10));
+            for _ in 0..50_000 {
+                own = Some(unmap(map(dev, own.take().expect("it came back"))));
+            }
+        });
+    };
+    let timed = |devices: &[&str]| {
+        let start = std::time::Instant::now();
+        std::thread::scope(|scope| {
+            devices.iter().for_each(|device| drop(scope.spawn(|| pairs(device))));
+        });
+        start.elapsed().as_secs_f64()
+    };
+    let median = |devices: &[&str]| {
+        let mut ratios: Vec<f64> = (0..9).map(|_| 2.0 * timed(&devices[..1]) / timed(devices)).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios[ratios.len() / 2]
+    };
+    session.figure("threads.apart", median(&DEVICES));
+    session.figure("threads.one", median(&[DEVICES[0], DEVICES[0]]));
+}
