@@ -244,7 +244,7 @@ impl Iommu for MemoryIommu {
     }
 
     fn domain(&self, _: DomainKind) -> Result<Arc<dyn Translation>, IommuError> {
-        let table = bindery::sync::Mutex::new(self.tables.page_table());
+        let table = bindery::sync::SpinLock::new(self.tables.page_table());
         Ok(Arc::new(MemoryDomain { table, flushes: Arc::clone(&self.flushes) }))
     }
 
@@ -254,7 +254,7 @@ impl Iommu for MemoryIommu {
 }
 
 struct MemoryDomain {
-    table: bindery::sync::Mutex<PageTable<Lpae64>>,
+    table: bindery::sync::SpinLock<PageTable<Lpae64>>,
     /// The "hardware", which has done what is stored here.
     flushes: Arc<AtomicU64>,
 }

@@ -96,7 +96,7 @@ const IDS: usize = 16_000;
 const ID_BYTES: usize = 11;
 
 /// `acme,d00000`, `acme,d00001`, ...
-const NAMES: [[u8; ID_BYTES]; IDS] = {
+static NAMES: [[u8; ID_BYTES]; IDS] = {
     let mut names = [*b"acme,d00000"; IDS];
     let mut n = 0;
     while n < IDS {
@@ -110,12 +110,11 @@ const NAMES: [[u8; ID_BYTES]; IDS] = {
     }
     names
 };
-static STORED: [[u8; ID_BYTES]; IDS] = NAMES;
 static MANY: [Match; IDS] = {
     let mut matches = [Match::compatible(""); IDS];
     let mut n = 0;
     while n < IDS {
-        matches[n] = match std::str::from_utf8(&STORED[n]) {
+        matches[n] = match std::str::from_utf8(&NAMES[n]) {
             Ok(name) => Match::compatible(name),
             Err(_) => panic!("the names are ASCII"),
         };
@@ -133,7 +132,7 @@ pub(crate) fn matching(session: &Session) {
     let mut devices = Vec::new();
     for n in (0..IDS).step_by(160) {
         let mut desc = DeviceDesc::new(&format!("d{n}"));
-        desc.compatible.push(String::from_utf8_lossy(&STORED[n]).into());
+        desc.compatible.push(String::from_utf8_lossy(&NAMES[n]).into());
         devices.push(machine.add_device(desc).expect("the name is new"));
     }
     let names: Vec<Arc<str>> = devices.iter().map(|d| Arc::clone(&d.desc().compatible[0])).collect();

@@ -147,22 +147,26 @@ impl Measure {
                 let growth = |(row, base): &(&str, &str)| {
                     Some(figures.counts.get(*row)?.instructions / figures.counts.get(*base)?.instructions)
                 };
-                ratios(rows.iter().map(growth).collect::<Option<_>>()?, "instructions", most)
+                Some(ratios(&rows.iter().map(growth).collect::<Option<Vec<_>>>()?, "instructions", most))
             }
             Self::Peer { rows, peer, most } => {
                 let ratio = |row: &&str| figures.pairs.get(*row).map(|(own, peer)| own / peer);
-                ratios(rows.iter().map(ratio).collect::<Option<_>>()?, &format!("time of {peer}"), most)
+                Some(ratios(&rows.iter().map(ratio).collect::<Option<Vec<_>>>()?, &format!("time of {peer}"), most))
             }
             Self::Part { rows, peer, most } => {
                 let instructions = |row: &str| figures.counts.get(row).map(|c| c.instructions);
                 let ratio = |(row, part): &(&str, &str)| {
                     Some((instructions(row)? - instructions(part)?) / instructions(&format!("{row}.peer"))?)
                 };
-                ratios(rows.iter().map(ratio).collect::<Option<_>>()?, &format!("instructions of {peer}"), most)
+                Some(ratios(
+                    &rows.iter().map(ratio).collect::<Option<Vec<_>>>()?,
+                    &format!("instructions of {peer}"),
+                    most,
+                ))
             }
             Self::Against { rows, peer, most } => {
                 let ratio = |(row, base): &(&str, &str)| Some(figures.times.get(*row)? / figures.times.get(*base)?);
-                ratios(rows.iter().map(ratio).collect::<Option<_>>()?, &format!("time of {peer}"), most)
+                Some(ratios(&rows.iter().map(ratio).collect::<Option<Vec<_>>>()?, &format!("time of {peer}"), most))
             }
             Self::Most { figure, unit, most } => {
                 let value = *figures.others.get(figure)?;
@@ -179,10 +183,10 @@ impl Measure {
     }
 }
 
-fn ratios(ratios: Vec<f64>, of: &str, most: f64) -> Option<Shown> {
+fn ratios(ratios: &[f64], of: &str, most: f64) -> Shown {
     let met = ratios.iter().all(|r| *r <= most);
     let text: Vec<_> = ratios.iter().map(|r| format!("{r:.2}")).collect();
-    Some((format!("{} x the {of}", text.join(" / ")), format!("≤ {most} x"), Some(met)))
+    (format!("{} x the {of}", text.join(" / ")), format!("≤ {most} x"), Some(met))
 }
 
 fn words(counts: Counts) -> String {
