@@ -176,7 +176,9 @@ pub(crate) fn threads(session: &Session) {
     let timed = |devices: &[&str]| {
         let start = std::time::Instant::now();
         std::thread::scope(|scope| {
-            devices.iter().for_each(|device| drop(scope.spawn(|| pairs(device))));
+            for device in devices {
+                scope.spawn(|| pairs(device));
+            }
         });
         start.elapsed().as_secs_f64()
     };
