@@ -19,6 +19,7 @@ mod waiter;
 mod waiting;
 
 pub use completion::Completion;
+pub(crate) use hard_irq::Delivering;
 pub use hard_irq::HardIrq;
 #[cfg(not(any(loom, shuttle)))]
 pub use hooks::set_target_hooks;

@@ -9,54 +9,50 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
 use core::any::Any;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 use super::{Driver, IrqReturn, ProbeError, QuiesceError, Quiesced};
 use crate::binding::{Activity, AnyBinding, BindingState, Bound, TrackedRundown};
 use crate::promise::Promise;
-use crate::sync::SpinLock;
+use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Binding of a device to driver `D`.
 ///
 /// # Invariants
 ///
-/// - `data` is `None`, or owns a boxed `D::Data<'b>` whose `'b` borrows from `bound` in this very object.
-/// - `bound` is not moved or dropped while `data` is `Some`: the object lives in an `Arc`, gives out only `Bound<'_>`, and
+/// - `data` is null, or owns a boxed `D::Data<'b>` whose `'b` borrows from `bound` in this very object.
+/// - `bound` is not moved or dropped while `data` is not null: the object lives in an `Arc`, gives out only `Bound<'_>`, and
 ///   its `Drop` drops the data first.
 /// - `data` changes only while `users` is closed and drained, so a guard of `users` keeps it alive and in place.
 pub(crate) struct Binding<D: Driver> {
     driver: Arc<D>,
-    data: SpinLock<Option<Stored<D>>>,
+    /// A pointer and not a locked box, because interrupt handlers reach it.
+    data: AtomicPtr<D::Data<'static>>,
     /// Run-down protection of the driver data.
     users: TrackedRundown,
+    /// Index of the last interrupt that was delivered, for reports: handlers are not recorded, which takes a lock.
+    last_interrupt: AtomicUsize,
     bound: BindingState,
-}
-
-/// Owned, boxed `D::Data` with its lifetime erased.
-struct Stored<D: Driver>(NonNull<D::Data<'static>>);
-
-// SAFETY: owning the pointer is owning the box behind it, and `Driver::Data` is `Send + Sync` for every lifetime.
-unsafe impl<D: Driver> Send for Stored<D> {}
-
-impl<D: Driver> Drop for Stored<D> {
-    fn drop(&mut self) {
-        // SAFETY: `self.0` came from `Box::into_raw` in `Binding::probe`, of a box of this type but for its lifetime,
-        // which has no influence on layout or drop code; it is owned by `self` alone and dropped once.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
-    }
 }
 
 impl<D: Driver> Binding<D> {
     pub(crate) fn new(driver: Arc<D>, bound: BindingState) -> Self {
-        Self { driver, data: SpinLock::new(None), users: TrackedRundown::closed(), bound }
+        let (data, last_interrupt) = (AtomicPtr::new(ptr::null_mut()), AtomicUsize::new(0));
+        Self { driver, data, users: TrackedRundown::closed(), last_interrupt, bound }
     }
 
     /// Runs `use_data` on the driver data, which stays alive and in place meanwhile. `None` once new users are refused.
     ///
     /// The closure accepts the data with any lifetime, so it cannot keep a borrow of it.
     pub(crate) fn with<R>(&self, activity: Activity, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Option<R> {
-        let _user = self.users.enter_as(activity, self.bound.system().env().now())?;
-        let Some(data) = self.data.lock().as_ref().map(|d| d.0) else {
+        let user = self.users.enter_as(activity, self.bound.system().env().now())?;
+        self.with_data(use_data, user)
+    }
+
+    /// As [`with`](Self::with), inside the run-down by `_user`. Takes no lock.
+    fn with_data<R, G>(&self, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R, _user: G) -> Option<R> {
+        // Acquire: pairs with the release in `probe`.
+        let Some(data) = NonNull::new(self.data.load(Ordering::Acquire)) else {
             self.bound.system().promises.check(Promise::NoUseAfterRevoke, false, || {
                 format!("{}: a user was admitted without driver data", self.bound.name())
             });
@@ -69,10 +65,23 @@ impl<D: Driver> Binding<D> {
     }
 }
 
+impl<D: Driver> Binding<D> {
+    /// Drops the driver data, if there is any. The caller has closed and drained `users`, or owns the binding.
+    fn free_data(&self) {
+        // AcqRel: sees what users did, and only one caller gets the pointer.
+        if let Some(data) = NonNull::new(self.data.swap(ptr::null_mut(), Ordering::AcqRel)) {
+            // SAFETY: the pointer came from `Box::leak` in `probe`, of a box of this type but for its lifetime, which has no
+            // influence on layout or drop code. It was in `data` alone (first invariant) and is there no more; no user is
+            // inside (third invariant), so it is dropped once and not used again.
+            drop(unsafe { Box::from_raw(data.as_ptr()) });
+        }
+    }
+}
+
 impl<D: Driver> Drop for Binding<D> {
     fn drop(&mut self) {
         // Normally empty after unwinding, except when a machine was leaked. The data must be dropped before `bound`.
-        drop(self.data.lock().take());
+        self.free_data();
     }
 }
 
@@ -90,7 +99,8 @@ impl<D: Driver> AnyBinding for Binding<D> {
         let raw = NonNull::from(Box::leak(data)).cast::<D::Data<'static>>();
         // INVARIANT: the data borrows at most from `self.bound`, because `Driver::probe` is written for every lifetime
         // of its argument. `users` is still closed.
-        *self.data.lock() = Some(Stored(raw));
+        // Release: users see the data.
+        self.data.store(raw.as_ptr(), Ordering::Release);
         Ok(())
     }
 
@@ -107,27 +117,29 @@ impl<D: Driver> AnyBinding for Binding<D> {
     }
 
     fn quiesce(&self) -> Option<Result<Quiesced, QuiesceError>> {
-        let data = self.data.lock().as_ref()?.0;
+        let data = NonNull::new(self.data.load(Ordering::Acquire))?;
         // SAFETY: as in `with`; only the unwinder, which calls this, removes the data, and it does so later.
         Some(D::quiesce(unsafe { data.as_ref() }))
     }
 
     fn drain(&self) {
-        self.users.close_and_drain(self.bound.system(), self.bound.name());
+        let handler = || format!("interrupt {}", self.last_interrupt.load(Ordering::Relaxed));
+        self.users.drain(self.bound.system(), self.bound.name(), handler);
     }
 
     fn drop_data(&self) {
         self.drain();
-        let stored = self.data.lock().take();
-        drop(stored);
+        self.free_data();
     }
 
     fn has_data(&self) -> bool {
-        self.data.lock().is_some()
+        !self.data.load(Ordering::Acquire).is_null()
     }
 
     fn interrupt(&self, index: usize) -> Option<IrqReturn> {
-        self.with(Activity::Interrupt(index), |data| D::interrupt(data, index))
+        let user = self.users.enter_untracked()?;
+        self.last_interrupt.store(index, Ordering::Relaxed);
+        self.with_data(|data| D::interrupt(data, index), user)
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {

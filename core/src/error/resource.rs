@@ -54,6 +54,9 @@ pub enum ResourceError {
         /// The specifier cells, as firmware has them.
         specifier: Vec<u32>,
     },
+    /// The interrupt line has as many users as a line can have.
+    #[error("interrupt line {0} has 64 users already")]
+    TooManyUsers(u32),
     /// Unwinding has begun; nothing can be acquired any more.
     #[error("the device is being unbound")]
     Unbinding,
@@ -117,6 +120,7 @@ impl ResourceError {
         matches!(
             self,
             Self::Held(_)
+                | Self::TooManyUsers(_)
                 | Self::Supply(SupplyError::Held(_))
                 | Self::Group(GroupError::Owned { .. })
                 | Self::Iommu(
@@ -133,6 +137,7 @@ impl ResourceError {
             Self::Absent { .. } | Self::AbsentSupply(_) | Self::NotProvided | Self::NotDelivered(_) => Errno::ENODEV,
             Self::NotYet(_) => Errno::EAGAIN,
             Self::Held(_)
+            | Self::TooManyUsers(_)
             | Self::Unbinding
             | Self::Group(_)
             | Self::ChildExists

@@ -1,22 +1,28 @@
 //! Interrupt controllers that are devices, such as a GPIO expander or a multiplexer.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::fmt;
 
-use super::{IrqTable, LineKey};
-use crate::binding::{Bound, ResourceError};
+use super::IrqTable;
+use super::descriptor::Descriptor;
+use super::domain::Domain;
+use crate::binding::{Bound, Entry, ResourceError, ResourceKind, UnwindCtx};
 use crate::claim::{Provider, Subject};
-use crate::device::{NodeId, Resource};
+use crate::device::Resource;
 use crate::driver::ProbeError;
 use crate::env::{EnvError, IrqControl, Trigger};
+use crate::event::Outcome;
+use crate::sync::Delivering;
 use crate::system::System;
 
 /// Secondary interrupt controller: a device that receives other devices' interrupts and signals them by its own. Its
 /// driver registers it with [`Bound::provide_interrupts`].
 ///
-/// The methods are called with the core's table of lines locked: they may access registers, and must not call the core
-/// otherwise.
+/// The methods are called with a lock of the line held, and interrupts disabled, also in hard interrupt context: they may access
+/// registers, and must not sleep or call the core otherwise.
 pub trait InterruptController: Send + Sync {
     /// Line number and trigger for a firmware specifier. `None` when there is no such line.
     fn translate(&self, specifier: &[u32]) -> Option<(u32, Trigger)>;
@@ -30,7 +36,7 @@ pub trait InterruptController: Send + Sync {
     fn control(&self, line: u32, control: IrqControl) -> Result<(), EnvError>;
 
     /// Clears the latch of a request: before the handlers for an edge, afterwards for a level. Called without the
-    /// table's lock.
+    /// line's lock.
     fn acknowledge(&self, line: u32) {
         let _ = line;
     }
@@ -40,20 +46,65 @@ pub trait InterruptController: Send + Sync {
 #[derive(Clone)]
 pub struct InterruptLines {
     system: Weak<System>,
-    node: NodeId,
+    domain: Arc<Domain>,
 }
 
 impl InterruptLines {
-    /// Calls the handlers of `line` and returns after them; the controller's driver calls it from its own
-    /// [`interrupt`](crate::driver::Driver::interrupt). False when the line has no user.
+    /// Calls the handlers of `line` and returns after them. The controller's driver calls it from its own hard handler, or,
+    /// when its registers are behind a bus on which accesses sleep, from the threaded part. False when the line has no user.
     pub fn deliver(&self, line: u32) -> bool {
-        self.system.upgrade().is_some_and(|machine| machine.irqs().deliver(&machine, (Some(self.node), line)))
+        let Some(machine) = self.system.upgrade() else { return false };
+        let delivered = {
+            let _delivering = Delivering::enter();
+            match self.domain.find(line) {
+                Some(descriptor) => descriptor.deliver(&machine),
+                None => {
+                    // Spurious: mask it, so that it does not repeat.
+                    if let Some(controller) = self.domain.controller.as_ref().and_then(|place| place.enter()) {
+                        let _ = controller.control(line, IrqControl::Mask);
+                    }
+                    false
+                }
+            }
+        };
+        if machine.irqs().has_deferred() && !Delivering::is_active() {
+            machine.run_deferred_interrupts();
+        }
+        delivered
     }
 }
 
 impl fmt::Debug for InterruptLines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "InterruptLines(node {})", self.node.0)
+        f.write_str("InterruptLines")
+    }
+}
+
+/// Ledger entry of the lines that a controller offers.
+struct LinesEntry(Arc<Domain>);
+
+impl Entry for LinesEntry {
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Service
+    }
+
+    fn what(&self) -> String {
+        "interrupt lines".into()
+    }
+
+    fn backend(&self) -> String {
+        "core".into()
+    }
+
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
+        // Consumers are unbound, so only a spurious request is under way, if any.
+        let place = self.0.controller.as_ref();
+        if let Some(place) = place {
+            place.close();
+            ctx.bound.system().wait_for_users(ctx.bound.name(), || place.drained(), Vec::new);
+            drop(place.take());
+        }
+        Outcome::Returned
     }
 }
 
@@ -65,18 +116,21 @@ impl Bound<'_> {
     ///
     /// As [`provide`](Self::provide).
     pub fn provide_interrupts(&self, lines: Arc<dyn InterruptController>) -> Result<InterruptLines, ResourceError> {
-        self.provide::<dyn InterruptController>(lines)?;
-        Ok(InterruptLines { system: Arc::downgrade(self.state.system()), node: self.state.device().node() })
+        self.provide::<dyn InterruptController>(Arc::clone(&lines))?;
+        let system = self.state.system();
+        let domain = system.irqs().add_domain(self.state.device().node());
+        let refused = domain.controller.as_ref().and_then(|place| place.publish(lines).err());
+        debug_assert!(refused.is_none(), "the domain is new");
+        self.state.push(self.tag, LinesEntry(Arc::clone(&domain)))?;
+        Ok(InterruptLines { system: Arc::downgrade(system), domain })
     }
 }
 
-/// Resolved interrupt of a device: line, trigger and controller.
+/// Resolved interrupt of a device: line and trigger.
 pub(crate) struct LineRequest {
-    pub(crate) key: LineKey,
     pub(crate) trigger: Trigger,
     pub(crate) subject: Subject,
-    /// `None` for the machine's own controller.
-    pub(crate) controller: Option<Arc<dyn InterruptController>>,
+    pub(super) line: Arc<Descriptor>,
     /// Name of the controller.
     pub(crate) by: String,
 }
@@ -87,10 +141,9 @@ impl IrqTable {
         let mut lines = dev.desc().resources.iter().filter(|r| !matches!(r, Resource::Mem { .. }));
         match lines.nth(index) {
             Some(Resource::Irq { line, trigger }) => Ok(LineRequest {
-                key: (None, line.0),
                 trigger: *trigger,
                 subject: Subject::Interrupt { controller: None, line: line.0 },
-                controller: None,
+                line: dev.state.system().irqs().own.find_or_add(line.0),
                 by: "env".into(),
             }),
             Some(Resource::IrqBehind { controller: node, specifier }) => {
@@ -107,11 +160,12 @@ impl IrqTable {
                     || ResourceError::NoSuchLine { controller: name.as_str().into(), specifier: specifier.clone() };
                 let (line, trigger) = controller.translate(specifier).ok_or_else(no_such)?;
                 let provider = Provider { node: *node, name: name.as_str().into() };
+                let domain = dev.state.system().irqs().domain(*node);
+                let domain = domain.ok_or_else(|| ResourceError::NotDelivered(name.as_str().into()))?;
                 Ok(LineRequest {
-                    key: (Some(*node), line),
                     trigger,
                     subject: Subject::Interrupt { controller: Some(provider), line },
-                    controller: Some(controller),
+                    line: domain.find_or_add(line),
                     by: name,
                 })
             }

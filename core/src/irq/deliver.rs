@@ -1,72 +1,66 @@
-//! Delivery of interrupt requests to the handlers on a line.
+//! Delivery of interrupt requests, and what it leaves for task context.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::line::{DeliveryStatus, HandlerResult};
-use super::{InterruptController, IrqTable, LineKey, Route};
-use crate::driver::IrqReturn;
-use crate::env::{IrqControl, IrqLine, Trigger};
+use super::line::HandlerResult;
+use super::{IrqTable, Route};
+use crate::env::{IrqControl, IrqLine};
 use crate::event::EventKind;
+use crate::sync::Delivering;
+use crate::sync::atomic::Ordering;
 use crate::system::System;
 
-impl Route {
-    /// Calls the driver's handler.
-    fn serve(&self) -> HandlerResult {
-        match self.device.binding().and_then(|b| b.interrupt(self.index)) {
-            Some(IrqReturn::Handled) => HandlerResult::Handled,
-            Some(IrqReturn::HandledMasked) => HandlerResult::HandledMasked,
-            Some(IrqReturn::None) => HandlerResult::None,
-            Some(IrqReturn::WakeThread) => HandlerResult::WakeThread,
-            // Probe is still running, or the binding is being torn down.
-            None => HandlerResult::Absent,
-        }
-    }
-}
-
 impl IrqTable {
-    /// Delivers a request on `key`. False when the line has no user.
-    pub(crate) fn deliver(&self, machine: &System, key: LineKey) -> bool {
-        let found = self.lines.lock().get(&key).map(|h| (h.line.calls(), h.line.trigger, h.controller.clone()));
-        let Some((calls, trigger, controller)) = found else {
-            // Raced with the release of its last user, or spurious: mask it, so that it does not repeat.
-            let _ = match key {
-                (None, line) => machine.env().irq(IrqLine(line), IrqControl::Mask),
-                (Some(node), line) => machine
-                    .providers
-                    .get::<dyn InterruptController>(node)
-                    .map_or(Ok(()), |controller| controller.control(line, IrqControl::Mask)),
-            };
-            return false;
-        };
-        // An edge is acknowledged first, so that one that arrives during the handlers is latched; a level after them,
-        // when it is deasserted.
-        if let Some(controller) = controller.as_ref().filter(|_| trigger == Trigger::EdgeRising) {
-            controller.acknowledge(key.1);
+    /// Delivers a request on `line` of the machine's own controller. Callable in hard interrupt context. False when the line
+    /// has no user.
+    pub(crate) fn deliver(&self, machine: &System, line: u32) -> bool {
+        let _delivering = Delivering::enter();
+        if let Some(descriptor) = self.own.find(line) {
+            return descriptor.deliver(machine);
         }
-        let results: Vec<_> = calls.into_iter().map(|a| (a.route.serve(), a)).map(|(result, a)| (a, result)).collect();
-        if let Some(controller) = controller.filter(|_| trigger == Trigger::LevelHigh) {
-            controller.acknowledge(key.1);
+        // Spurious: mask it, so that it does not repeat.
+        let _ = machine.env().irq(IrqLine(line), IrqControl::Mask);
+        false
+    }
+
+    /// Requests that [`run_deferred`](Self::run_deferred) is called in task context.
+    pub(crate) fn defer(&self) {
+        // Release: pairs with the acquire of the thread that runs what was put off.
+        self.deferred.store(true, Ordering::Release);
+    }
+
+    /// True when something was put off.
+    pub(crate) fn has_deferred(&self) -> bool {
+        self.deferred.load(Ordering::Relaxed)
+    }
+
+    /// Runs what deliveries have put off, in task context: threaded parts of handlers, and reports.
+    pub(crate) fn run_deferred(&self, machine: &System) {
+        if !self.has_deferred() || !self.deferred.swap(false, Ordering::Acquire) {
+            return;
         }
-        let now = machine.env().now();
-        let status = self.with(machine, key, |line| line.complete(&results, now));
-        if status == Some(DeliveryStatus::Storm) {
-            machine.emit(None, || EventKind::IrqStorm {
-                line: key.1,
-                controller: key.0.map(|node| machine.node_name(node)),
-                users: results.iter().map(|(a, _)| a.route.user()).collect(),
-            });
+        let routes: Vec<Arc<Route>> = self.routes.lock().values().flatten().cloned().collect();
+        for route in routes {
+            if route.line.take_storm() {
+                let (controller, line) = route.key;
+                let users = route.line.read(|line| line.users.iter().map(|u| u.route.user()).collect());
+                let controller = controller.map(|node| machine.node_name(node));
+                machine.emit(None, || EventKind::IrqStorm { line, controller, users: users.unwrap_or_default() });
+            }
+            route.run_thread(machine);
         }
-        true
     }
 
     /// Opens the user at `route`, which has driver data from now on: its handler is called for an edge that was missed.
     pub(crate) fn opened(&self, machine: &System, route: &Arc<Route>) {
-        if self.with(machine, route.key, |line| line.opened(route)) != Some(true) {
+        if route.line.with(machine, |line| line.opened(route)) != Some(true) {
             return;
         }
-        if route.serve() == HandlerResult::HandledMasked {
-            self.with(machine, route.key, |line| line.mask(route));
+        let _delivering = Delivering::enter();
+        let result = route.line.slot(route.slot.load(Ordering::Relaxed)).enter().map(|target| target.call());
+        if result == Some(HandlerResult::HandledMasked) {
+            route.line.with(machine, |line| line.mask(route));
             // After the mask: a waiting thread that takes the flag finds the line masked.
             route.fire();
         }

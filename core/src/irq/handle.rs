@@ -46,7 +46,7 @@ struct Waiting<'a>(&'a System, &'a Arc<Route>);
 
 impl<'a> Waiting<'a> {
     fn begin(machine: &'a System, route: &'a Arc<Route>) -> Self {
-        machine.irqs().with(machine, route.key, |line| line.begin_wait(route));
+        route.line.with(machine, |line| line.begin_wait(route));
         Self(machine, route)
     }
 }
@@ -54,7 +54,7 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let Self(machine, route) = *self;
-        machine.irqs().with(machine, route.key, |line| line.end_wait(route));
+        route.line.with(machine, |line| line.end_wait(route));
     }
 }
 
@@ -86,12 +86,12 @@ impl Irq<'_> {
     /// [`IrqReturn::HandledMasked`](crate::driver::IrqReturn::HandledMasked). The line delivers again unless another
     /// user masks it.
     pub fn unmask(&self) {
-        self.machine.irqs().with(&self.machine, self.route.key, |line| line.unmask(&self.route));
+        self.route.line.with(&self.machine, |line| line.unmask(&self.route));
     }
 
     /// Masks the line, for all users, until this user unmasks it.
     pub fn mask(&self) {
-        self.machine.irqs().with(&self.machine, self.route.key, |line| line.mask(&self.route));
+        self.route.line.with(&self.machine, |line| line.mask(&self.route));
     }
 
     /// Handle to mask and unmask the line, which may outlive the binding and then does nothing.
@@ -128,7 +128,7 @@ impl IrqHandle {
         let change = |line: &mut super::line::Line| {
             if masked { line.mask(&self.route) } else { line.unmask(&self.route) }
         };
-        machine.irqs().with(&machine, self.route.key, change).is_some()
+        self.route.line.with(&machine, change).is_some()
     }
 }
 

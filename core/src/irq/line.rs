@@ -16,6 +16,9 @@ pub(super) const STORM_ENDS: u32 = 10;
 /// Initial and maximum duration of a hold while other users share the line.
 pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
+/// Most users of one line; Linux has as many threads at most on a shared line (`irqaction.thread_mask`).
+pub(super) const MAX_USERS: usize = 64;
+
 /// Result of calling a user's handler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum HandlerResult {
@@ -23,32 +26,68 @@ pub(super) enum HandlerResult {
     Handled,
     /// The device had requested; the line stays masked until this user unmasks it.
     HandledMasked,
+    /// The device had requested; the handler's threaded part will serve it.
+    Threaded,
     /// The device had not requested.
     None,
     /// No handler checked the device: wake the waiting thread.
     WakeThread,
-    /// No handler could run: the user has no driver data.
+    /// No handler could run: it is the driver's [`interrupt`](crate::driver::Driver::interrupt), and there is no driver data.
     Absent,
 }
 
-/// Call of a user's handler, with the user's unmask count before it.
-pub(super) struct HandlerCall {
-    pub(super) route: Arc<Route>,
-    pub(super) unmasks: u32,
+/// Results of the handlers to which one request was delivered.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Answers {
+    /// Users whose handlers were called, by slot.
+    called: u64,
+    /// Those of them that could not check their devices.
+    absent: u64,
+    served: bool,
+    declined: bool,
+}
+
+impl Answers {
+    /// Adds the result of the user in `slot`. Returns true when it changes the line's state ([`Line::answer`]).
+    pub(super) fn add(&mut self, slot: usize, result: HandlerResult) -> bool {
+        self.called |= 1 << slot;
+        match result {
+            HandlerResult::Handled => self.served = true,
+            HandlerResult::None => self.declined = true,
+            HandlerResult::HandledMasked | HandlerResult::Threaded => {
+                self.served = true;
+                return true;
+            }
+            HandlerResult::WakeThread | HandlerResult::Absent => {
+                self.absent |= 1 << slot;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// True when the request is complete without [`Line::complete`]: some user's device had made it.
+    pub(super) fn served(&self) -> bool {
+        self.served
+    }
 }
 
 #[cfg_attr(test, derive(Clone))]
-#[expect(clippy::struct_excessive_bools, reason = "four facts, in any combination")]
+#[expect(clippy::struct_excessive_bools, reason = "facts that hold in any combination")]
 pub(super) struct User {
     pub(super) route: Arc<Route>,
+    /// Place of its handler.
+    slot: usize,
     /// Masks the line.
     masked: bool,
     /// Holds the line: masked until this user has checked its device.
     holds: bool,
+    /// Masks the line until its threaded part has run.
+    threaded: bool,
+    /// Is being removed: its handler is not called any more.
+    leaving: bool,
     /// Threads in [`Irq::wait`](super::Irq::wait).
     waiting: u32,
-    /// Number of its unmasks.
-    unmasks: u32,
     /// An edge arrived while it had no driver data.
     missed: bool,
     /// An overdue hold was reported.
@@ -64,6 +103,12 @@ pub(super) enum DeliveryStatus {
     Storm,
     /// A user's hold is overdue, for the first time.
     Overdue,
+}
+
+impl User {
+    fn masks(&self) -> bool {
+        self.masked || self.holds || self.threaded
+    }
 }
 
 #[cfg_attr(test, derive(Clone))]
@@ -98,9 +143,14 @@ impl Line {
         self.users.iter_mut().find(|u| Arc::ptr_eq(&u.route, route))
     }
 
+    /// A slot without a user; `None` when there are too many users.
+    pub(super) fn free_slot(&self) -> Option<usize> {
+        (0..MAX_USERS).find(|slot| self.users.iter().all(|u| u.slot != *slot))
+    }
+
     /// True when the line should be masked now.
     pub(super) fn wants_mask(&self) -> bool {
-        self.storm || self.users.iter().any(|u| u.masked || u.holds)
+        self.storm || self.users.iter().any(User::masks)
     }
 
     /// True when it is masked by a storm.
@@ -110,22 +160,30 @@ impl Line {
 
     /// Users that mask or hold the line.
     pub(super) fn masked_by(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.users.iter().filter(|u| u.masked || u.holds).map(|u| &u.route)
+        self.users.iter().filter(|u| u.masks()).map(|u| &u.route)
     }
 
-    /// Adds a user.
-    pub(super) fn join(&mut self, route: &Arc<Route>) {
-        let route = Arc::clone(route);
+    /// Adds a user, whose handler is in `slot`.
+    pub(super) fn join(&mut self, route: &Arc<Route>, slot: usize) {
         self.users.push(User {
-            route,
+            route: Arc::clone(route),
+            slot,
             masked: false,
             holds: false,
+            threaded: false,
+            leaving: false,
             waiting: 0,
-            unmasks: 0,
             missed: false,
             reported: false,
         });
         self.end_storm();
+    }
+
+    /// Begins the removal of a user. A request that nobody else serves holds the line until [`leave`](Self::leave).
+    pub(super) fn leaving(&mut self, route: &Arc<Route>) {
+        if let Some(user) = self.user(route) {
+            user.leaving = true;
+        }
     }
 
     /// Removes a user with its mask and hold. True when it was the last one.
@@ -158,7 +216,8 @@ impl Line {
         let Some(user) = self.user(route) else { return };
         user.masked = false;
         user.holds = false;
-        user.unmasks = user.unmasks.wrapping_add(1);
+        // Release: pairs with the acquire before a handler's call, whose result is older than this.
+        user.route.unmasks.fetch_add(1, Ordering::Release);
         self.holds_changed();
         if self.storms <= STORM_ENDS {
             self.storm = false;
@@ -184,32 +243,41 @@ impl Line {
         }
     }
 
-    /// Handlers to call for a request.
-    pub(super) fn calls(&self) -> Vec<HandlerCall> {
-        self.users.iter().map(|u| HandlerCall { route: Arc::clone(&u.route), unmasks: u.unmasks }).collect()
+    /// Records that the threaded part of the user has run.
+    pub(super) fn thread_done(&mut self, route: &Arc<Route>) {
+        if let Some(user) = self.user(route) {
+            user.threaded = false;
+        }
     }
 
-    /// Completes a request with the results of the handlers.
-    pub(super) fn complete(&mut self, results: &[(HandlerCall, HandlerResult)], now: Instant) -> DeliveryStatus {
-        let said = |wanted: &[HandlerResult]| results.iter().any(|(_, r)| wanted.contains(r));
-        let (served, open, absent) = (
-            said(&[HandlerResult::Handled, HandlerResult::HandledMasked]),
-            said(&[HandlerResult::None]),
-            said(&[HandlerResult::WakeThread, HandlerResult::Absent]),
-        );
-        for (call, result) in results {
-            let Some(user) = self.user(&call.route) else { continue };
-            match result {
-                // Ignored if the user has unmasked since the call: the thread that its handler woke was faster.
-                HandlerResult::HandledMasked if user.unmasks == call.unmasks => user.masked = true,
-                HandlerResult::Absent => user.missed = true,
-                _ => {}
+    /// Records the result of the handler in `slot`, called when the user had unmasked `unmasks` times.
+    pub(super) fn answer(&mut self, slot: usize, result: HandlerResult, unmasks: u32) {
+        let level = self.trigger == Trigger::LevelHigh;
+        let Some(user) = self.users.iter_mut().find(|u| u.slot == slot) else { return };
+        match result {
+            // Ignored if the user has unmasked since the call: the thread that its handler woke was faster.
+            HandlerResult::HandledMasked => user.masked |= user.route.unmasks.load(Ordering::Acquire) == unmasks,
+            // A level would repeat until the threaded part has served the device. Before the request, which ends with the
+            // mask.
+            HandlerResult::Threaded => {
+                user.threaded |= level;
+                user.route.request_thread();
+                return;
             }
-            if !matches!(result, HandlerResult::Handled | HandlerResult::None) {
-                user.route.fire();
-            }
+            HandlerResult::Absent => user.missed = true,
+            HandlerResult::WakeThread | HandlerResult::Handled | HandlerResult::None => {}
         }
-        if served || absent {
+        user.route.fire();
+    }
+
+    /// Completes a request with the results of the handlers. `served_since`: another one was served since the last one that
+    /// was completed here.
+    pub(super) fn complete(&mut self, answers: &Answers, served_since: bool, now: Instant) -> DeliveryStatus {
+        let Answers { called, served, declined: open, .. } = *answers;
+        let leaving = self.users.iter().filter(|u| u.leaving).fold(0, |all, u| all | 1 << u.slot);
+        let absent_slots = answers.absent | leaving & !called;
+        let absent = absent_slots != 0;
+        if served_since || served || absent {
             self.unclaimed = 0;
         }
         if served {
@@ -218,7 +286,7 @@ impl Line {
         if absent {
             // An edge does not repeat by itself, so it must not block users whose handlers have checked their devices.
             if self.trigger == Trigger::LevelHigh || !open {
-                self.hold(results, now);
+                self.hold(absent_slots, now);
             }
             return DeliveryStatus::Normal;
         }
@@ -232,13 +300,9 @@ impl Line {
         DeliveryStatus::Storm
     }
 
-    /// Holds the line for the absent users that wait for it; if none waits, for all absent users.
-    fn hold(&mut self, results: &[(HandlerCall, HandlerResult)], now: Instant) {
-        let absent = |u: &User| {
-            results.iter().any(|(a, r)| {
-                Arc::ptr_eq(&a.route, &u.route) && matches!(r, HandlerResult::WakeThread | HandlerResult::Absent)
-            })
-        };
+    /// Holds the line for the users in the slots `absent` that wait for it; if none waits, for all of them.
+    fn hold(&mut self, absent: u64, now: Instant) {
+        let absent = |u: &User| absent & 1 << u.slot != 0;
         let anybody_waits = self.users.iter().any(|u| u.waiting > 0 && absent(u));
         for user in &mut self.users {
             user.holds |= absent(user) && (user.waiting > 0 || !anybody_waits);

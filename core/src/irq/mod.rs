@@ -25,8 +25,11 @@
 
 mod controller;
 mod deliver;
+mod descriptor;
+mod domain;
 mod handle;
 mod line;
+mod route;
 mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -36,15 +39,16 @@ use handle::IrqEntry;
 pub use handle::{Irq, IrqHandle, TimedOut};
 pub(crate) use table::IrqTable;
 pub use table::LineInfo;
-use table::{LineKey, Route, share_mode};
+pub(crate) use route::Route;
+use route::{Handler, HardHandler, Target, ThreadHandler};
+use table::{LineKey, share_mode};
 
-#[cfg(doc)]
-use crate::driver::IrqReturn;
-
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use crate::binding::{Bound, ResourceError};
 use crate::claim::Mode;
+use crate::driver::IrqReturn;
 use crate::instrument::FaultPoint;
 use crate::lifecycle::DmaOwner;
 use crate::system::System;
@@ -61,11 +65,92 @@ impl<'b> Bound<'b> {
     /// be shared; ARCHITECTURE.md has the contract of shared lines. A line of a secondary controller is delivered by
     /// that controller's driver ([`Bound::provide_interrupts`]).
     ///
+    /// Its requests go to [`Driver::interrupt`](crate::driver::Driver::interrupt) once there is driver data, and to threads in
+    /// [`Irq::wait`]. A driver that uses interrupts in its probe already has a handler of its own
+    /// ([`request_irq`](Self::request_irq)).
+    ///
     /// # Errors
     ///
     /// [`ResourceError::Absent`] without such an entry, [`ResourceError::Held`] when another user holds the line in an
-    /// incompatible mode, [`ResourceError::NotDelivered`] or [`ResourceError::NoSuchLine`] from a secondary controller.
+    /// incompatible mode, [`ResourceError::TooManyUsers`], [`ResourceError::NotDelivered`] or [`ResourceError::NoSuchLine`]
+    /// from a secondary controller.
     pub fn irq(&self, index: usize) -> Result<Irq<'b>, ResourceError> {
+        self.add_user(index, match self.state.device().binding() {
+            Some(binding) => Handler::Data(binding),
+            None => Handler::Own { hard: Box::new(|| IrqReturn::WakeThread), thread: None },
+        })
+    }
+
+    /// As [`irq`](Self::irq), with a handler, which is called from now on until the line is released: in probe as afterwards
+    /// (Linux: `request_irq`).
+    ///
+    /// The handler runs in hard interrupt context: it accesses registers, changes atomics, completes a
+    /// [`Completion`](crate::sync::Completion); it must not sleep, allocate, free, or take a lock that is held elsewhere with
+    /// interrupts enabled. Several CPUs may run it at once when the line is edge-triggered. It owns what it uses: capture a
+    /// [`Mmio::handle`](crate::binding::Mmio::handle), not a [`Mmio`](crate::binding::Mmio). Once the line was released it does
+    /// not run and will not (P5).
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
+    /// use bindery::driver::IrqReturn;
+    /// use bindery::sync::Completion;
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// # example::bind(|dev| {
+    /// let done = Arc::new(Completion::new());
+    /// let completed = Arc::clone(&done);
+    /// dev.request_irq(0, move || {
+    ///     // ... acknowledge the request in the device ...
+    ///     completed.complete();
+    ///     IrqReturn::Handled
+    /// })?;
+    /// // ... start a command; this is still in probe ...
+    /// assert!(dev.system_clock().wait_for(&done, Duration::from_millis(10)));
+    /// # Ok(())
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`irq`](Self::irq).
+    pub fn request_irq(
+        &self,
+        index: usize,
+        hard: impl Fn() -> IrqReturn + Send + Sync + 'static,
+    ) -> Result<Irq<'b>, ResourceError> {
+        self.request_own(index, Box::new(hard), None)
+    }
+
+    /// As [`request_irq`](Self::request_irq), with a threaded part, which runs in task context after `hard` has returned
+    /// [`IrqReturn::WakeThread`] (Linux: `request_threaded_irq` with `IRQF_ONESHOT`). A level-triggered line is masked until
+    /// the threaded part has returned.
+    ///
+    /// The threaded part may sleep and allocate. One thread at a time runs it; requests meanwhile run it once more. A target
+    /// without a thread for it runs it where it waits, so it must not take a lock that its driver holds during a wait. It may
+    /// ask for the end of a binding, which is then queued.
+    ///
+    /// # Errors
+    ///
+    /// As [`irq`](Self::irq).
+    pub fn request_threaded_irq(
+        &self,
+        index: usize,
+        hard: impl Fn() -> IrqReturn + Send + Sync + 'static,
+        thread: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Irq<'b>, ResourceError> {
+        self.request_own(index, Box::new(hard), Some(Box::new(thread)))
+    }
+
+    fn request_own(
+        &self,
+        index: usize,
+        hard: HardHandler,
+        thread: Option<ThreadHandler>,
+    ) -> Result<Irq<'b>, ResourceError> {
+        self.add_user(index, Handler::Own { hard, thread })
+    }
+
+    fn add_user(&self, index: usize, handler: Handler) -> Result<Irq<'b>, ResourceError> {
         let request = IrqTable::line_request(*self, index)?;
         self.state.check(FaultPoint::IrqRequest)?;
         // A guest cannot share: it and other users of the line do not know of each other.
@@ -75,8 +160,9 @@ impl<'b> Bound<'b> {
         };
         let claim = self.state.claim(&request.subject, mode)?;
         let machine = self.state.system();
-        let route = Route::new(request.key, index, Arc::clone(self.state.device()), claim);
-        if let Err(error) = machine.irqs().add(machine, &route, request.trigger, request.controller) {
+        let route = Route::new(request.line, index, Arc::clone(self.state.device()), claim);
+        let target = Target { route: Arc::clone(&route), handler };
+        if let Err(error) = machine.irqs().add(machine, target, request.trigger) {
             machine.release_claim(&route.claim);
             return Err(error);
         }

@@ -1,81 +1,24 @@
 //! Table of a machine's interrupt lines.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::string::{String, ToString};
-use alloc::sync::Arc;
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
-use super::InterruptController;
-use super::line::Line;
+use super::Route;
+use super::domain::Domain;
+use super::line::DeliveryStatus;
+use super::route::Target;
 use crate::binding::ResourceError;
-use crate::claim::{Claim, Conflict, Mode};
+use crate::claim::Mode;
 use crate::device::{Device, NodeId};
-use crate::env::{EnvError, Instant, IrqControl, IrqLine, Trigger};
+use crate::env::{Instant, Trigger};
+use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{LockLevel, SpinLock, WaitQueue};
 use crate::system::System;
 
 /// Key of a line: its controller, `None` for the machine's own, and its number there.
 pub(crate) type LineKey = (Option<NodeId>, u32);
-
-/// Registration of one device's interrupt: the target of its requests.
-pub(crate) struct Route {
-    pub(crate) key: LineKey,
-    pub(super) index: usize,
-    pub(super) device: Arc<Device>,
-    /// Its claim to the line, and the door for [`IrqHandle`](super::IrqHandle)s.
-    pub(crate) claim: Arc<Claim>,
-    /// A request is pending for a wait. Set with release and the table locked, taken with acquire by the waiting
-    /// thread.
-    pub(super) fired: AtomicBool,
-    /// Threads in [`Irq::wait`](super::Irq::wait).
-    pub(super) waiters: WaitQueue,
-}
-
-impl Route {
-    pub(crate) fn new(key: LineKey, index: usize, device: Arc<Device>, claim: Arc<Claim>) -> Arc<Self> {
-        Arc::new(Self { key, index, device, claim, fired: AtomicBool::new(false), waiters: WaitQueue::new() })
-    }
-
-    /// Reports a request to the threads that wait for it.
-    pub(super) fn fire(&self) {
-        self.fired.store(true, Ordering::Release);
-        self.waiters.wake_all();
-    }
-
-    pub(super) fn is_of(&self, device: &Device) -> bool {
-        self.device.node() == device.node()
-    }
-
-    pub(super) fn user(&self) -> String {
-        self.claim.holder().to_string()
-    }
-}
-
-/// A line in the table, and its controller: `None` for the machine's own.
-pub(super) struct LineState {
-    pub(super) line: Line,
-    pub(super) controller: Option<Arc<dyn InterruptController>>,
-}
-
-impl LineState {
-    /// Sets the mask at the controller, if it has changed.
-    pub(super) fn apply(&mut self, machine: &System, key: LineKey) {
-        let wanted = self.line.wants_mask();
-        if wanted != self.line.masked {
-            self.line.masked = wanted;
-            let _ = self.control(machine, key, if wanted { IrqControl::Mask } else { IrqControl::Unmask });
-        }
-    }
-
-    fn control(&self, machine: &System, (_, line): LineKey, control: IrqControl) -> Result<(), EnvError> {
-        match &self.controller {
-            None => machine.env().irq(IrqLine(line), control),
-            Some(controller) => controller.control(line, control),
-        }
-    }
-}
 
 /// Snapshot of an interrupt line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,129 +37,144 @@ pub struct LineInfo {
     pub storm: bool,
 }
 
-/// Table of interrupt lines. The lock is a leaf: controllers are called under it, and must not call the core except for
-/// register accesses.
+/// Lines that were held too long: the key, the users that held it, and those that waited.
+type Overdue = (LineKey, Vec<String>, Vec<String>);
+
+/// Table of interrupt lines. Delivery takes none of its locks.
 pub(crate) struct IrqTable {
-    pub(super) lines: SpinLock<BTreeMap<LineKey, LineState>>,
+    /// Lines of the machine's own controller.
+    pub(super) own: Domain,
+    /// Lines of controllers that are devices, while these offer them.
+    domains: SpinLock<BTreeMap<NodeId, Weak<Domain>>>,
+    /// Users of all lines, by device.
+    pub(super) routes: SpinLock<BTreeMap<NodeId, Vec<Arc<Route>>>>,
     /// Time of the next end of a hold, in nanoseconds; `Instant::FAR` for none. An early value does no harm, so relaxed
     /// accesses suffice.
     due: AtomicU64,
+    /// Deliveries have put something off.
+    pub(super) deferred: AtomicBool,
 }
 
 impl Default for IrqTable {
     fn default() -> Self {
-        Self { lines: SpinLock::default().at(LockLevel::Interrupts), due: AtomicU64::new(Instant::MAX.0) }
+        Self {
+            own: Domain::new(None),
+            domains: SpinLock::default(),
+            routes: SpinLock::default(),
+            due: AtomicU64::new(Instant::MAX.0),
+            deferred: AtomicBool::new(false),
+        }
     }
 }
 
 impl IrqTable {
-    /// Adds `route` as a user of the line; the first user enables it.
-    pub(crate) fn add(
-        &self,
-        machine: &System,
-        route: &Arc<Route>,
-        trigger: Trigger,
-        controller: Option<Arc<dyn InterruptController>>,
-    ) -> Result<(), ResourceError> {
-        let mut lines = self.lines.lock();
-        let entry = lines.entry(route.key).or_insert_with(|| LineState { line: Line::new(trigger), controller });
-        if let Some(first) = entry.line.users.first() {
-            // Checked here as well: a device may list a line twice, and claims of one holder do not conflict.
-            if entry.line.trigger != trigger {
-                let claim = &first.route.claim;
-                let (subject, holder, mode) = (claim.subject().clone(), claim.holder().clone(), claim.mode());
-                return Err(Box::new(Conflict { subject, holder, mode }).into());
+    /// Makes the lines of the controller at `node` available.
+    pub(super) fn add_domain(&self, node: NodeId) -> Arc<Domain> {
+        let domain = Arc::new(Domain::new(Some(node)));
+        let mut domains = self.domains.lock();
+        domains.retain(|_, domain| domain.strong_count() > 0);
+        domains.insert(node, Arc::downgrade(&domain));
+        domain
+    }
+
+    /// Lines of the controller at `node`.
+    pub(super) fn domain(&self, node: NodeId) -> Option<Arc<Domain>> {
+        self.domains.lock().get(&node).and_then(Weak::upgrade)
+    }
+
+    /// Adds `target` as a user of its line; the first user enables it.
+    pub(super) fn add(&self, machine: &System, target: Target, trigger: Trigger) -> Result<(), ResourceError> {
+        let route = Arc::clone(&target.route);
+        // Listed first: a request may put something off as soon as the line is enabled.
+        self.routes.lock().entry(route.device.node()).or_default().push(Arc::clone(&route));
+        let line = Arc::clone(&route.line);
+        line.add(machine, target, trigger).inspect_err(|_| self.forget(&route))
+    }
+
+    /// Removes a user of a line; the last one disables it. Afterwards none of its handlers runs (P5).
+    pub(super) fn remove(&self, machine: &System, route: &Arc<Route>) {
+        route.line.remove(machine, route);
+        self.forget(route);
+    }
+
+    fn forget(&self, route: &Arc<Route>) {
+        let mut routes = self.routes.lock();
+        let node = route.device.node();
+        if let Some(of_device) = routes.get_mut(&node) {
+            of_device.retain(|r| !Arc::ptr_eq(r, route));
+            if of_device.is_empty() {
+                routes.remove(&node);
             }
-        } else if let Err(e) = entry.control(machine, route.key, IrqControl::Enable(trigger)) {
-            lines.remove(&route.key);
-            return Err(e.into());
         }
-        entry.line.join(route);
-        entry.apply(machine, route.key);
-        Ok(())
     }
 
-    /// Removes a user of the line; the last one disables it.
-    pub(crate) fn remove(&self, machine: &System, route: &Arc<Route>) {
-        let mut lines = self.lines.lock();
-        let Some(entry) = lines.get_mut(&route.key) else { return };
-        if !entry.line.leave(route) {
-            entry.apply(machine, route.key);
-            return;
-        }
-        let Some(entry) = lines.remove(&route.key) else { return };
-        let off = entry.control(machine, route.key, IrqControl::Disable);
-        debug_assert!(off.is_ok() || route.key.0.is_some(), "a line that could be enabled can be disabled");
-    }
-
-    /// Changes one line, and updates the mask at its controller. `None` when the line has no user any more.
-    pub(super) fn with<R>(&self, machine: &System, key: LineKey, change: impl FnOnce(&mut Line) -> R) -> Option<R> {
-        let mut lines = self.lines.lock();
-        let entry = lines.get_mut(&key)?;
-        let done = change(&mut entry.line);
-        entry.apply(machine, key);
-        if let Some(due) = entry.line.due() {
+    /// Records that a hold ends at `due`.
+    pub(super) fn due_at(&self, due: Instant) {
+        if due.0 < self.due.load(Ordering::Relaxed) {
             self.due.fetch_min(due.0, Ordering::Relaxed);
         }
-        Some(done)
     }
 
-    /// Time at which [`end_overdue`](Self::end_overdue) is to be called next.
+    /// Time at which [`end_overdue`](Self::end_overdue) and [`run_deferred`](Self::run_deferred) are to be called next.
     pub(crate) fn next_due(&self) -> Option<Instant> {
+        if self.has_deferred() {
+            return Some(Instant(0));
+        }
         Some(Instant(self.due.load(Ordering::Relaxed))).filter(|due| *due != Instant::MAX)
     }
 
-    /// Ends overdue holds. Returns the lines for which this is to be reported, with the users that held them and the
-    /// others.
-    pub(super) fn overdue(&self, machine: &System, now: Instant) -> Vec<(LineKey, Vec<String>, Vec<String>)> {
+    /// One user of each line that has any, sorted by controller and number.
+    fn lines(&self) -> BTreeMap<LineKey, Arc<Route>> {
+        self.routes.lock().values().flatten().map(|route| (route.key, Arc::clone(route))).collect()
+    }
+
+    /// Ends overdue holds. Returns the lines for which this is to be reported.
+    pub(super) fn overdue(&self, machine: &System, now: Instant) -> Vec<Overdue> {
         if now.0 < self.due.load(Ordering::Relaxed) {
             return Vec::new();
         }
-        let mut lines = self.lines.lock();
         self.due.store(Instant::MAX.0, Ordering::Relaxed);
-        let mut reported = Vec::new();
-        for (key, entry) in &mut *lines {
-            let late: Vec<String> = entry.line.masked_by().map(|r| r.user()).collect();
-            if entry.line.end_overdue(now) == super::line::DeliveryStatus::Overdue {
-                let users = entry.line.users.iter().map(|u| u.route.user());
-                reported.push((*key, late.clone(), users.filter(|u| !late.contains(u)).collect()));
-            }
-            entry.apply(machine, *key);
-            if let Some(due) = entry.line.due() {
-                self.due.fetch_min(due.0, Ordering::Relaxed);
-            }
-        }
-        reported
+        let end = |(key, route): (LineKey, Arc<Route>)| {
+            route.line.with(machine, |line| {
+                let late: Vec<String> = line.masked_by().map(|r| r.user()).collect();
+                let reported = line.end_overdue(now) == DeliveryStatus::Overdue;
+                reported.then(|| {
+                    let users = line.users.iter().map(|u| u.route.user());
+                    (key, late.clone(), users.filter(|u| !late.contains(u)).collect())
+                })
+            })?
+        };
+        self.lines().into_iter().filter_map(end).collect()
     }
 
     /// Registrations of `device`.
     pub(crate) fn of(&self, device: &Device) -> Vec<Arc<Route>> {
-        let lines = self.lines.lock();
-        let users = lines.values().flat_map(|entry| &entry.line.users);
-        users.filter(|u| u.route.is_of(device)).map(|u| Arc::clone(&u.route)).collect()
+        self.routes.lock().get(&device.node()).cloned().unwrap_or_default()
     }
 
     /// True when `device` has any line.
     pub(crate) fn has_lines(&self, device: &Device) -> bool {
-        self.lines.lock().values().any(|entry| entry.line.users.iter().any(|u| u.route.is_of(device)))
+        self.routes.lock().contains_key(&device.node())
     }
 
     /// Number of lines with users, for leak checks.
     pub(crate) fn len(&self) -> usize {
-        self.lines.lock().len()
+        self.lines().len()
     }
 
     /// Snapshots of all lines, sorted by controller and number.
     pub(crate) fn list(&self) -> Vec<LineInfo> {
-        let info = |(key, entry): (&LineKey, &LineState)| LineInfo {
-            controller: key.0,
-            line: key.1,
-            trigger: entry.line.trigger,
-            users: entry.line.users.iter().map(|u| u.route.user()).collect(),
-            masked_by: entry.line.masked_by().map(|r| r.user()).collect(),
-            storm: entry.line.storms(),
+        let info = |(key, route): (LineKey, Arc<Route>)| {
+            route.line.read(|line| LineInfo {
+                controller: key.0,
+                line: key.1,
+                trigger: line.trigger,
+                users: line.users.iter().map(|u| u.route.user()).collect(),
+                masked_by: line.masked_by().map(|r| r.user()).collect(),
+                storm: line.storms(),
+            })
         };
-        self.lines.lock().iter().map(info).collect()
+        self.lines().into_iter().filter_map(info).collect()
     }
 }
 

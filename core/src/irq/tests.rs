@@ -1,7 +1,7 @@
 //! Every sequence of operations of a few users of a modelled line, checked against the contract.
 //!
-//! The model has devices that request, a controller with a mask and (for edges) a latch, and users with a handler or
-//! with a thread that waits. Of the line's state the checks use only mask and storm.
+//! The model has devices that request, a controller with a mask and (for edges) a latch, and users with a handler, with a
+//! threaded part, or with a thread that waits. Of the line's state the checks use only mask and storm.
 
 use std::format;
 use std::string::String;
@@ -10,7 +10,8 @@ use std::vec::Vec;
 use alloc::sync::Arc;
 
 use super::Route;
-use super::line::{DeliveryStatus, HandlerCall, HandlerResult, Line, UNCLAIMED_LIMIT};
+use super::descriptor::Descriptor;
+use super::line::{Answers, DeliveryStatus, HandlerResult, Line, UNCLAIMED_LIMIT};
 use crate::claim::{Claims, Holder, Mode, Subject};
 use crate::device::{Device, DeviceDesc, NodeId};
 use crate::env::{Instant, Trigger};
@@ -21,6 +22,8 @@ use crate::sync::atomic::Ordering;
 enum Kind {
     /// A handler.
     Handler,
+    /// A handler of its own, called from the moment that it is requested, which serves in its threaded part.
+    Threaded,
     /// A thread that waits, serves and waits again, but stops after many wake-ups.
     Loop,
     /// A thread that waits and serves once.
@@ -61,6 +64,8 @@ struct Fixture {
     kinds: Vec<Kind>,
     users: Vec<Model>,
     line: Line,
+    /// A request was served since the last one that was completed.
+    served: bool,
     /// Controller state: enabled, and a latched edge.
     on: bool,
     latched: bool,
@@ -75,13 +80,14 @@ impl Fixture {
             let device = Device::new(NodeId(n as u32), DeviceDesc::new(&format!("d{n}")));
             let holder = Holder::new(&device.desc().name, "user");
             let claim = claims.take(&Subject::Interrupt { controller: None, line: 5 }, &holder, Mode::Shared(""));
-            Route::new((None, 5), 0, device, claim.unwrap())
+            Route::new(Arc::new(Descriptor::new((None, 5), None)), 0, device, claim.unwrap())
         };
         Self {
             routes: (0..kinds.len()).map(route).collect(),
             kinds: kinds.to_vec(),
             users: std::vec![Model::default(); kinds.len()],
             line: Line::new(trigger),
+            served: false,
             on: false,
             latched: false,
             now: Instant(0),
@@ -92,7 +98,7 @@ impl Fixture {
     fn ops(&self) -> Vec<Op> {
         let mut ops = std::vec![Op::AdvanceTime];
         for (n, u) in self.users.iter().enumerate() {
-            let waits = u.joined && self.kinds[n] != Kind::Handler;
+            let waits = u.joined && self.waits(n);
             let can = [
                 (Op::Join(n), !u.joined),
                 (Op::Open(n), u.joined && !u.data),
@@ -109,6 +115,10 @@ impl Fixture {
         ops
     }
 
+    fn waits(&self, n: usize) -> bool {
+        matches!(self.kinds[n], Kind::Loop | Kind::Once)
+    }
+
     fn edge(&self) -> bool {
         self.line.trigger == Trigger::EdgeRising
     }
@@ -122,7 +132,7 @@ impl Fixture {
             Op::Join(n) => {
                 self.on = true;
                 self.users[n].joined = true;
-                self.line.join(&self.routes[n]);
+                self.line.join(&self.routes[n], n);
                 if self.edge() {
                     // Edges before the first user are dropped.
                     self.users[n].asserted = false;
@@ -134,6 +144,7 @@ impl Fixture {
                     self.line.mask(&self.routes[n]);
                 }
             }
+            // The core closes a user when it leaves, and the driver's data before that.
             Op::Close(n) => self.users[n].data = false,
             Op::Leave(n) => {
                 self.users[n] = Model { asserted: self.users[n].asserted, ..Model::default() };
@@ -174,6 +185,12 @@ impl Fixture {
         }
     }
 
+    fn line_has_threads(&self) -> bool {
+        (0..self.users.len()).any(|n| {
+            self.users[n].joined && self.users[n].asserted && self.kinds[n] == Kind::Threaded
+        })
+    }
+
     fn wait(&mut self, n: usize) {
         self.users[n].waiting = true;
         // A pending request is returned at once, and the mask stays.
@@ -184,6 +201,8 @@ impl Fixture {
     fn result(&mut self, n: usize) -> HandlerResult {
         let user = &mut self.users[n];
         match self.kinds[n] {
+            Kind::Threaded if user.asserted => HandlerResult::Threaded,
+            Kind::Threaded => HandlerResult::None,
             _ if !user.data => HandlerResult::Absent,
             Kind::Handler if user.asserted => {
                 user.asserted = false;
@@ -215,15 +234,27 @@ impl Fixture {
                 return;
             }
             self.latched = false;
-            let calls: Vec<HandlerCall> = self.line.calls();
-            let results: Vec<_> = calls
-                .into_iter()
-                .map(|a| {
-                    let n = self.routes.iter().position(|r| Arc::ptr_eq(r, &a.route)).unwrap();
-                    (a, self.result(n))
-                })
-                .collect();
-            self.reported.push(self.line.complete(&results, self.now));
+            let mut answers = Answers::default();
+            for n in (0..self.users.len()).filter(|n| self.users[*n].joined).collect::<Vec<_>>() {
+                let unmasks = self.routes[n].unmasks.load(Ordering::Relaxed);
+                let result = self.result(n);
+                if answers.add(n, result) {
+                    self.line.answer(n, result, unmasks);
+                }
+            }
+            if answers.served() {
+                self.served = true;
+            } else {
+                let served = core::mem::take(&mut self.served);
+                self.reported.push(self.line.complete(&answers, served, self.now));
+            }
+            assert!(!self.line_has_threads() || self.edge() || self.line.wants_mask(), "a threaded part masks a level");
+            for n in 0..self.users.len() {
+                if self.routes[n].take_thread_request() {
+                    self.users[n].asserted = false;
+                    self.line.thread_done(&self.routes[n]);
+                }
+            }
         }
     }
 
@@ -232,7 +263,7 @@ impl Fixture {
         let masked = self.line.wants_mask();
         let absent = |n: usize| {
             let u = &self.users[n];
-            u.joined && !u.waiting && (!u.data || self.kinds[n] != Kind::Handler)
+            u.joined && !u.waiting && self.kinds[n] != Kind::Threaded && (!u.data || self.waits(n))
         };
         let anybody_masks = self.users.iter().any(|u| u.masked);
         let anybody_absent = (0..self.users.len()).any(absent);
@@ -270,7 +301,11 @@ impl Fixture {
         }
         let starves = |n: &usize| {
             let u = &later.users[*n];
-            let looks = if later.kinds[*n] == Kind::Handler { u.data } else { u.waiting };
+            let looks = match later.kinds[*n] {
+                Kind::Handler => u.data,
+                Kind::Threaded => true,
+                Kind::Loop | Kind::Once => u.waiting,
+            };
             u.joined && u.asserted && looks
         };
         (0..later.users.len()).find(starves).map_or(Ok(()), |n| Err(format!("the request of user {n} is never served")))
@@ -329,9 +364,17 @@ fn two_waiters_in_every_order() {
 }
 
 #[test]
+fn a_threaded_handler_and_others_in_every_order() {
+    every_sequence(&[Kind::Threaded, Kind::Handler], 5);
+    every_sequence(&[Kind::Threaded, Kind::Once], 5);
+    every_sequence(&[Kind::Threaded, Kind::Threaded], 5);
+}
+
+#[test]
 fn three_users_in_every_order() {
     every_sequence(&[Kind::Handler, Kind::Once, Kind::Loop], 4);
     every_sequence(&[Kind::Handler, Kind::Handler, Kind::Once], 4);
+    every_sequence(&[Kind::Threaded, Kind::Handler, Kind::Loop], 4);
 }
 
 #[test]

@@ -71,6 +71,10 @@ impl DeviceRegistry for Machine {
         self.enter()
     }
 
+    fn run_deferred_interrupts(&self) {
+        self.run_deferred();
+    }
+
     fn left_driver(&self, inside: Nested<'_>) {
         if inside.leave()
             && let Some(machine) = self.me.upgrade()

@@ -50,7 +50,7 @@ use crate::iommu::{Faults, Iommus, Timers};
 use crate::irq::IrqTable;
 pub use crate::irq::LineInfo;
 use crate::power::Supplies;
-use crate::sync::{LockLevel, Mutex};
+use crate::sync::{Delivering, LockLevel, Mutex};
 use crate::system::{DeviceRegistry, Parts};
 use queued::{Request, Requests};
 use registry::Registry;
@@ -168,10 +168,13 @@ impl Machine {
 
 impl IrqSink for Machine {
     fn interrupt(&self, line: IrqLine) {
-        let inside = self.enter();
-        self.irqs().deliver(self, (None, line.0));
+        let irqs = self.irqs();
+        irqs.deliver(self, line.0);
         self.event_happened();
-        self.interrupt_ended(inside);
+        // In a trap it waits for `timer`, in a delivery inside another one for the end of that.
+        if irqs.has_deferred() && !Delivering::is_active() {
+            self.run_deferred();
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {

@@ -16,7 +16,8 @@ use super::Machine;
 use crate::device::Device;
 use crate::driver::AnyDriver;
 use crate::event::{Cause, EventKind};
-use crate::sync::{Nested, Nesting, SpinLock};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Delivering, Nested, Nesting, SpinLock};
 
 /// A request that only a thread outside driver code may carry out: another one could deadlock on itself.
 pub(super) enum Request {
@@ -73,6 +74,8 @@ impl Request {
 pub(crate) struct Requests {
     queue: SpinLock<VecDeque<Request>>,
     pub(crate) inside: Nesting,
+    /// A hard handler has queued something.
+    from_handler: AtomicBool,
 }
 
 impl Requests {
@@ -89,7 +92,7 @@ impl Machine {
 
     /// True when this thread must not wait for the end of a binding.
     pub(super) fn is_inside(&self) -> bool {
-        self.requests.inside.is_inside()
+        Delivering::is_active() || self.requests.inside.is_inside()
     }
 
     /// Queues `request` if this thread is inside driver code; else returns it, to be carried out at once.
@@ -102,6 +105,10 @@ impl Machine {
             let mut queue = self.requests.queue.lock();
             // Also for a request that is covered by an earlier one: this thread checks the queue when it leaves.
             self.requests.inside.defer();
+            if Delivering::is_active() {
+                self.requests.from_handler.store(true, Ordering::Relaxed);
+                self.irqs().defer();
+            }
             if queue.iter().any(|earlier| request.is_covered_by(earlier)) {
                 return Ok(());
             }
@@ -147,9 +154,14 @@ impl Machine {
         drop(inside);
     }
 
-    /// Ends `inside`, an interrupt. The interrupted code may hold locks, so queued requests are passed to a thread of the
-    /// env; without one they wait for the next call that carries out requests.
-    pub(super) fn interrupt_ended(&self, inside: Nested<'_>) {
+    /// Runs what hard handlers have left for task context. The interrupted code may hold locks, so queued requests are passed to
+    /// a thread of the env; without one they wait for the next call that carries out requests.
+    pub(super) fn run_deferred(&self) {
+        let inside = self.enter();
+        self.irqs().run_deferred(self);
+        if self.requests.from_handler.swap(false, Ordering::Relaxed) {
+            self.requests.inside.defer();
+        }
         if inside.leave()
             && let Some(machine) = self.me.upgrade()
         {

@@ -55,6 +55,9 @@ impl Machine {
 
     /// Runs the timers that are due.
     pub(super) fn run_timers(&self) {
+        if self.irqs().has_deferred() {
+            self.run_deferred();
+        }
         self.irqs().end_overdue(self);
         self.timers().run(self, || self.quarantine_table().retry(self));
         for guest in self.guests.due(self.env.now()) {

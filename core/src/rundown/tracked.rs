@@ -18,8 +18,6 @@ pub(crate) enum Activity {
     Call(&'static Location<'static>),
     /// An operation by name, and the source location of its call.
     Operation(&'static str, &'static Location<'static>),
-    /// An interrupt, by its index.
-    Interrupt(usize),
     /// The driver's [`request_release`](crate::driver::Driver::request_release).
     ReleaseRequest,
 }
@@ -29,7 +27,6 @@ impl fmt::Display for Activity {
         match self {
             Self::Call(at) => write!(f, "a call from {at}"),
             Self::Operation(what, at) => write!(f, "{what} from {at}"),
-            Self::Interrupt(index) => write!(f, "interrupt {index}"),
             Self::ReleaseRequest => f.write_str("its own release request"),
         }
     }

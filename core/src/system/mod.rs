@@ -70,6 +70,13 @@ impl System {
         self.parts.get()
     }
 
+    /// Runs what interrupt handlers have left for task context.
+    pub(crate) fn run_deferred_interrupts(&self) {
+        if let Some(registry) = self.registry.upgrade() {
+            registry.run_deferred_interrupts();
+        }
+    }
+
     /// Label or path of a node; its number while the machine is being dropped.
     pub(crate) fn node_name(&self, node: NodeId) -> String {
         self.registry.upgrade().map_or_else(|| format!("node {}", node.0), |registry| registry.node_name(node))

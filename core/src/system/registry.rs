@@ -67,4 +67,6 @@ pub(crate) trait DeviceRegistry: Send + Sync {
     fn entered_driver(&self) -> Nested<'_>;
     /// Ends `inside`, and performs the operations that driver code requested meanwhile.
     fn left_driver(&self, inside: Nested<'_>);
+    /// Runs what interrupt handlers have left for task context.
+    fn run_deferred_interrupts(&self);
 }

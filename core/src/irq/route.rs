@@ -1,0 +1,151 @@
+//! Registration of one device's interrupt: its handler, and the state that delivery and the driver share.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+
+use super::LineKey;
+use super::descriptor::Descriptor;
+use super::line::HandlerResult;
+use crate::binding::AnyBinding;
+use crate::claim::Claim;
+use crate::device::Device;
+use crate::driver::IrqReturn;
+use crate::sync::{HardIrq, WaitQueue};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use crate::system::System;
+
+/// Registration of one device's interrupt: the target of its requests.
+pub(crate) struct Route {
+    pub(crate) key: LineKey,
+    pub(super) index: usize,
+    pub(super) device: Arc<Device>,
+    /// Its claim to the line, and the door for [`IrqHandle`](super::IrqHandle)s.
+    pub(crate) claim: Arc<Claim>,
+    pub(super) line: Arc<Descriptor>,
+    /// Place of its handler at the line.
+    pub(super) slot: AtomicUsize,
+    /// A request is pending for a wait. Set with release and the line locked, taken with acquire by the waiting thread.
+    pub(super) fired: AtomicBool,
+    /// Threads in [`Irq::wait`](super::Irq::wait).
+    pub(super) waiters: WaitQueue,
+    /// Number of the user's unmasks.
+    pub(super) unmasks: AtomicU32,
+    /// The threaded part is to run.
+    thread_requested: AtomicBool,
+    /// A thread runs the threaded part.
+    thread_runs: AtomicBool,
+}
+
+/// Hard handler of an interrupt.
+pub(super) type HardHandler = Box<dyn Fn() -> IrqReturn + Send + Sync>;
+/// Threaded part of a handler.
+pub(super) type ThreadHandler = Box<dyn Fn() + Send + Sync>;
+
+/// What a request is delivered to.
+pub(super) enum Handler {
+    /// The driver's [`interrupt`](crate::driver::Driver::interrupt), once there is driver data.
+    Data(Arc<dyn AnyBinding>),
+    /// A handler of its own, from the moment that it is requested.
+    Own { hard: HardHandler, thread: Option<ThreadHandler> },
+}
+
+/// User of a line, as delivery finds it.
+pub(crate) struct Target {
+    pub(super) route: Arc<Route>,
+    pub(super) handler: Handler,
+}
+
+impl Target {
+    /// Calls the hard handler.
+    pub(super) fn call(&self) -> HandlerResult {
+        let (returned, threaded) = match &self.handler {
+            Handler::Data(binding) => (binding.interrupt(self.route.index), false),
+            Handler::Own { hard, thread } => {
+                let _hard = HardIrq::enter();
+                (Some(hard()), thread.is_some())
+            }
+        };
+        match returned {
+            Some(IrqReturn::Handled) => HandlerResult::Handled,
+            Some(IrqReturn::HandledMasked) => HandlerResult::HandledMasked,
+            Some(IrqReturn::None) => HandlerResult::None,
+            Some(IrqReturn::WakeThread) if threaded => HandlerResult::Threaded,
+            Some(IrqReturn::WakeThread) => HandlerResult::WakeThread,
+            // Probe is still running, or the binding is being torn down.
+            None => HandlerResult::Absent,
+        }
+    }
+}
+
+/// Guard of the only thread that runs a threaded part, also when that panics.
+struct Runs<'a>(&'a AtomicBool);
+
+impl Drop for Runs<'_> {
+    fn drop(&mut self) {
+        // Release: the next thread that runs it sees what this one did.
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Route {
+    pub(crate) fn new(line: Arc<Descriptor>, index: usize, device: Arc<Device>, claim: Arc<Claim>) -> Arc<Self> {
+        Arc::new(Self {
+            key: line.key,
+            index,
+            device,
+            claim,
+            line,
+            slot: AtomicUsize::new(0),
+            fired: AtomicBool::new(false),
+            waiters: WaitQueue::new(),
+            unmasks: AtomicU32::new(0),
+            thread_requested: AtomicBool::new(false),
+            thread_runs: AtomicBool::new(false),
+        })
+    }
+
+    /// Reports a request to the threads that wait for it.
+    pub(super) fn fire(&self) {
+        self.fired.store(true, Ordering::Release);
+        self.waiters.wake_all();
+    }
+
+    /// Marks the threaded part to be run.
+    pub(super) fn request_thread(&self) {
+        // Release: pairs with the acquire of the thread, which sees what the hard handler did.
+        self.thread_requested.store(true, Ordering::Release);
+    }
+
+    /// Takes the request to run the threaded part.
+    pub(super) fn take_thread_request(&self) -> bool {
+        self.thread_requested.swap(false, Ordering::AcqRel)
+    }
+
+    /// Runs the threaded part as often as it was requested, in task context. One thread at a time runs it; a request that comes
+    /// meanwhile is that thread's.
+    pub(super) fn run_thread(self: &Arc<Self>, machine: &System) {
+        while self.thread_requested.load(Ordering::Acquire) {
+            if self.thread_runs.swap(true, Ordering::Acquire) {
+                return;
+            }
+            let runs = Runs(&self.thread_runs);
+            // Inside the same run-down as the hard handler, so that a release of the line waits for both (P5).
+            let Some(target) = self.line.slot(self.slot.load(Ordering::Relaxed)).enter() else { return };
+            let Handler::Own { thread: Some(thread), .. } = &target.handler else { return };
+            if !Arc::ptr_eq(&target.route, self) {
+                return;
+            }
+            while self.take_thread_request() {
+                thread();
+                self.line.with(machine, |line| line.thread_done(self));
+            }
+            // Released before the check: a request after the last one that this thread took finds a thread, this or another.
+            drop(runs);
+        }
+    }
+
+    pub(super) fn user(&self) -> String {
+        self.claim.holder().to_string()
+    }
+}
