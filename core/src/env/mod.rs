@@ -56,7 +56,8 @@ pub trait Env: Send + Sync {
     /// [`EnvError::NoSuchRegisters`] unless one register window covers the whole range.
     fn map_io(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Io>, EnvError>;
 
-    /// Changes the delivery of one interrupt line.
+    /// Changes the delivery of one interrupt line. Called in hard interrupt context as well: it must not sleep, allocate, or
+    /// take a lock that is held elsewhere with interrupts enabled.
     ///
     /// # Errors
     ///
@@ -66,7 +67,7 @@ pub trait Env: Send + Sync {
     /// Sets the receiver of interrupts. Called once, when the machine is created.
     fn connect(&self, sink: Weak<dyn IrqSink>);
 
-    /// Monotonic time since the machine started.
+    /// Monotonic time since the machine started. Callable in hard interrupt context.
     fn now(&self) -> Instant;
 
     /// Lets time pass until `token` [is past](EventToken::is_past) or until `until`, whichever is first; returns at once

@@ -1,6 +1,18 @@
 //! Interrupt lines: users, masks, holds and storms, and the delivery of requests.
 //!
-//! A line has any number of users, which are recorded as claims. The contract (reasons in docs/decisions/0005):
+//! A line has up to 64 users, which are recorded as claims. The contract of hard interrupt context (reasons in
+//! docs/decisions/0014):
+//!
+//! - **Hard handlers** ([`Bound::request_irq`], [`Driver::interrupt`]) run wherever the target delivers, in a trap for example.
+//!   They access registers, change atomics, and wake. Delivery allocates and frees nothing. It takes no lock for a request that
+//!   a handler serves; for one that changes masks it takes the line's lock, which saves interrupts.
+//! - **Threaded parts** ([`Bound::request_threaded_irq`]) run in task context. A level is masked until its threaded part has
+//!   returned.
+//! - **From request to release.** A handler is called from the moment that it is requested. The release of the line waits until
+//!   no handler and no threaded part runs; afterwards none does (P5).
+//! - **Reports** of storms, and requests of handlers to end a binding, are left for task context.
+//!
+//! The contract of lines with several users (reasons in docs/decisions/0005):
 //!
 //! - **Sharing.** Drivers share a line if all request the same trigger; a request with another trigger is refused. A
 //!   pass-through owner has its lines exclusively. Both refusals name the holder (P14).
@@ -8,8 +20,8 @@
 //!   [`IrqReturn::HandledMasked`]. The line is masked while any user masks it. A mask does not nest: it ends with that
 //!   user's next unmask, wait or removal, and with no other user's.
 //! - **Unmasking.** The user ends the user's masks; the core ends the core's masks, and nothing else.
-//! - **Holds.** A request that only an absent user can have made (one without driver data, during its probe or
-//!   tear-down, or without a thread in [`Irq::wait`]) *holds* the line: otherwise a level request would repeat at once.
+//! - **Holds.** A request that only an absent user can have made (one whose handler is [`Driver::interrupt`] and has no driver
+//!   data, one without a thread in [`Irq::wait`], one that is leaving) *holds* the line: otherwise a level request would repeat at once.
 //!   A hold ends when that user returns or is removed. On a shared line it also times out (after 1 ms, doubled each
 //!   time up to 100 ms), so that the others are served, late at worst; the first such timeout is reported.
 //! - **Served requests.** A request that any user serves masks nothing for the others. Absent users are woken at their
@@ -33,6 +45,9 @@ mod route;
 mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;
+
+#[cfg(doc)]
+use crate::driver::Driver;
 
 pub use controller::{InterruptController, InterruptLines};
 use handle::IrqEntry;

@@ -11,7 +11,7 @@ pub enum DmaOwner {
     PassThrough,
 }
 
-/// Outcome of an interrupt, as `irqreturn_t`.
+/// Outcome of a hard interrupt handler, as `irqreturn_t`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IrqReturn {
     /// The device was served and has deasserted the line; deliver the next interrupt.
@@ -21,8 +21,10 @@ pub enum IrqReturn {
     HandledMasked,
     /// This device did not raise the interrupt. The core disables a line whose interrupts repeatedly go unhandled.
     None,
-    /// Handling is left to a thread that waits in [`Irq::wait`](crate::irq::Irq::wait), now or later. The line is masked
-    /// meanwhile, unless another driver on it handled the interrupt.
+    /// Handling is left to the handler's threaded part
+    /// ([`Bound::request_threaded_irq`](crate::binding::Bound::request_threaded_irq)), or without one to a thread that waits in
+    /// [`Irq::wait`](crate::irq::Irq::wait), now or later. The line is masked meanwhile, unless it is edge-triggered, or nobody
+    /// waits and another driver on it handled the interrupt.
     WakeThread,
 }
 
