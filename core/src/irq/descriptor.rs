@@ -15,8 +15,8 @@ use crate::claim::Conflict;
 use crate::env::{EnvError, IrqControl, IrqLine, Trigger};
 use crate::promise::Promise;
 use crate::rundown::Revocable;
-use crate::sync::{LockLevel, SpinLock};
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{LockLevel, SpinLock};
 use crate::system::System;
 
 /// Place of a controller that is a device, while it offers its lines.

@@ -52,10 +52,10 @@ use crate::driver::Driver;
 pub use controller::{InterruptController, InterruptLines};
 use handle::IrqEntry;
 pub use handle::{Irq, IrqHandle, TimedOut};
-pub(crate) use table::IrqTable;
-pub use table::LineInfo;
 pub(crate) use route::Route;
 use route::{Handler, HardHandler, Target, ThreadHandler};
+pub(crate) use table::IrqTable;
+pub use table::LineInfo;
 use table::{LineKey, share_mode};
 
 use alloc::boxed::Box;
@@ -90,10 +90,13 @@ impl<'b> Bound<'b> {
     /// incompatible mode, [`ResourceError::TooManyUsers`], [`ResourceError::NotDelivered`] or [`ResourceError::NoSuchLine`]
     /// from a secondary controller.
     pub fn irq(&self, index: usize) -> Result<Irq<'b>, ResourceError> {
-        self.add_user(index, match self.state.device().binding() {
-            Some(binding) => Handler::Data(binding),
-            None => Handler::Own { hard: Box::new(|| IrqReturn::WakeThread), thread: None },
-        })
+        self.add_user(
+            index,
+            match self.state.device().binding() {
+                Some(binding) => Handler::Data(binding),
+                None => Handler::Own { hard: Box::new(|| IrqReturn::WakeThread), thread: None },
+            },
+        )
     }
 
     /// As [`irq`](Self::irq), with a handler, which is called from now on until the line is released: in probe as afterwards

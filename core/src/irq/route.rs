@@ -11,8 +11,8 @@ use crate::binding::AnyBinding;
 use crate::claim::Claim;
 use crate::device::Device;
 use crate::driver::IrqReturn;
-use crate::sync::{HardIrq, WaitQueue};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{HardIrq, WaitQueue};
 use crate::system::System;
 
 /// Registration of one device's interrupt: the target of its requests.

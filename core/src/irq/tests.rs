@@ -186,9 +186,7 @@ impl Fixture {
     }
 
     fn line_has_threads(&self) -> bool {
-        (0..self.users.len()).any(|n| {
-            self.users[n].joined && self.users[n].asserted && self.kinds[n] == Kind::Threaded
-        })
+        (0..self.users.len()).any(|n| self.users[n].joined && self.users[n].asserted && self.kinds[n] == Kind::Threaded)
     }
 
     fn wait(&mut self, n: usize) {
