@@ -56,15 +56,14 @@ impl InterruptLines {
         let Some(machine) = self.system.upgrade() else { return false };
         let delivered = {
             let _delivering = Delivering::enter();
-            match self.domain.find(line) {
-                Some(descriptor) => descriptor.deliver(&machine),
-                None => {
-                    // Spurious: mask it, so that it does not repeat.
-                    if let Some(controller) = self.domain.controller.as_ref().and_then(|place| place.enter()) {
-                        let _ = controller.control(line, IrqControl::Mask);
-                    }
-                    false
+            if let Some(descriptor) = self.domain.find(line) {
+                descriptor.deliver(&machine)
+            } else {
+                // Spurious: mask it, so that it does not repeat.
+                if let Some(controller) = self.domain.controller.as_ref().and_then(|place| place.enter()) {
+                    let _ = controller.control(line, IrqControl::Mask);
                 }
+                false
             }
         };
         if machine.irqs().has_deferred() && !Delivering::is_active() {

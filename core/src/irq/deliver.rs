@@ -3,7 +3,6 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::line::HandlerResult;
 use super::{IrqTable, Route};
 use crate::env::{IrqControl, IrqLine};
 use crate::event::EventKind;
@@ -50,21 +49,6 @@ impl IrqTable {
             }
             route.run_thread(machine);
         }
-    }
-
-    /// Opens the user at `route`, which has driver data from now on: its handler is called for an edge that was missed.
-    pub(crate) fn opened(&self, machine: &System, route: &Arc<Route>) {
-        if route.line.with(machine, |line| line.opened(route)) != Some(true) {
-            return;
-        }
-        let _delivering = Delivering::enter();
-        let result = route.line.slot(route.slot.load(Ordering::Relaxed)).enter().map(|target| target.call());
-        if result == Some(HandlerResult::HandledMasked) {
-            route.line.with(machine, |line| line.mask(route));
-            // After the mask: a waiting thread that takes the flag finds the line masked.
-            route.fire();
-        }
-        machine.event_happened();
     }
 
     /// Ends holds that are overdue.

@@ -12,7 +12,7 @@ use crate::claim::Claim;
 use crate::device::Device;
 use crate::driver::IrqReturn;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use crate::sync::{HardIrq, WaitQueue};
+use crate::sync::{Delivering, HardIrq, WaitQueue};
 use crate::system::System;
 
 /// Registration of one device's interrupt: the target of its requests.
@@ -143,6 +143,21 @@ impl Route {
             // Released before the check: a request after the last one that this thread took finds a thread, this or another.
             drop(runs);
         }
+    }
+
+    /// Opens this user, which has driver data from now on: its handler is called for an edge that was missed.
+    pub(crate) fn opened(self: &Arc<Self>, machine: &System) {
+        if self.line.with(machine, |line| line.opened(self)) != Some(true) {
+            return;
+        }
+        let _delivering = Delivering::enter();
+        let result = self.line.slot(self.slot.load(Ordering::Relaxed)).enter().map(|target| target.call());
+        if result == Some(HandlerResult::HandledMasked) {
+            self.line.with(machine, |line| line.mask(self));
+            // After the mask: a waiting thread that takes the flag finds the line masked.
+            self.fire();
+        }
+        machine.event_happened();
     }
 
     pub(super) fn user(&self) -> String {

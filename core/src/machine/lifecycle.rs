@@ -106,7 +106,7 @@ impl Machine {
     /// Calls the handlers for interrupts that arrived before the driver data was there, and held their lines masked.
     fn redeliver(&self, device: &Device) {
         for route in self.irqs().of(device) {
-            self.irqs().opened(self, &route);
+            route.opened(self);
         }
     }
 
