@@ -43,7 +43,7 @@ impl BindingState {
         let entry = ChildEntry(Arc::clone(&child));
         let (resource, what, backend) = (entry.kind().name(), entry.what(), entry.backend());
         if let Ok(id) = self.ledger.push(0, Box::new(entry)) {
-            self.emit(|| EventKind::Acquired { entry: id, resource, what, backend });
+            self.emit(|| EventKind::Acquired { entry: id.number(), resource, what, backend });
         }
         Ok(child)
     }

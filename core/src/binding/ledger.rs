@@ -1,5 +1,7 @@
 //! The ledger: the resources of a binding, in order of acquisition.
 
+mod slots;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -9,13 +11,26 @@ use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
 use super::{BindingState, ResourceKind};
+use self::slots::Slots;
 use crate::device::Device;
 use crate::event::Outcome;
 use crate::lifecycle::Quiesced;
 use crate::sync::SpinLock;
 
-/// Number of a ledger entry: increases over the lifetime of a binding and is never reused.
-pub(crate) type EntryId = u64;
+/// Identity of a ledger entry, ordered as entries were acquired.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub(crate) struct EntryId {
+    /// Increases over the lifetime of a binding from 1 on, and is never reused.
+    number: u64,
+    slot: u32,
+}
+
+impl EntryId {
+    /// Number in events.
+    pub(crate) const fn number(self) -> u64 {
+        self.number
+    }
+}
 
 /// Devres group of an entry; 0 is the binding itself.
 pub(crate) type GroupTag = u32;
@@ -49,19 +64,12 @@ pub(crate) trait Entry: Send + Sync {
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome;
 }
 
-struct Slot {
-    id: EntryId,
-    tag: GroupTag,
-    entry: Box<dyn Entry>,
-}
-
 #[derive(Default)]
 struct Inner {
-    last: EntryId,
     closed: bool,
     /// Entry that is released before all others, whatever its position.
     release_first: Option<EntryId>,
-    slots: Vec<Slot>,
+    entries: Slots,
     /// Parent of each devres group; group `t` is at index `t - 1`.
     parents: Vec<GroupTag>,
 }
@@ -108,13 +116,14 @@ impl Ledger {
 
     /// Removes the newest entry.
     pub(crate) fn pop(&self) -> Option<(EntryId, Box<dyn Entry>)> {
-        let slot = self.0.lock().slots.pop()?;
-        Some((slot.id, slot.entry))
+        let mut inner = self.0.lock();
+        let newest = inner.entries.newest()?;
+        Some((newest, inner.entries.remove(newest)?))
     }
 
     /// Number of the newest entry.
     pub(crate) fn newest(&self) -> Option<EntryId> {
-        self.0.lock().slots.last().map(|s| s.id)
+        self.0.lock().entries.newest()
     }
 
     /// Describes registers or an interrupt acquired after entry `data` although the ledger already held them: a driver
@@ -122,37 +131,34 @@ impl Ledger {
     /// mappings, or an action for each of several users.
     pub(crate) fn twice_since(&self, data: EntryId) -> Option<String> {
         let inner = self.0.lock();
-        let counts = |s: &&Slot| matches!(s.entry.kind(), ResourceKind::Mmio | ResourceKind::Irq);
-        if !inner.slots.iter().rev().take_while(|s| s.id > data).any(|s| counts(&s)) {
+        let counts = |entry: &dyn Entry| matches!(entry.kind(), ResourceKind::Mmio | ResourceKind::Irq);
+        if !inner.entries.newest_first().take_while(|(id, ..)| *id > data).any(|(.., entry)| counts(entry)) {
             return None;
         }
         let mut known = BTreeSet::new();
-        let known_before = |s: &&Slot| !known.insert((s.entry.kind(), s.entry.what())) && s.id > data;
-        let again = inner.slots.iter().filter(counts).find(known_before)?;
-        Some(format!("{} {}", again.entry.kind().name(), again.entry.what()))
+        let counted = inner.entries.oldest_first().filter(|(.., entry)| counts(*entry));
+        let mut keyed = counted.map(|(id, _, entry)| (id, entry.kind(), entry.what()));
+        let (_, kind, what) = keyed.find(|(id, kind, what)| !known.insert((*kind, what.clone())) && *id > data)?;
+        Some(format!("{} {what}", kind.name()))
     }
 
     /// Removes the entry `id`, for an early release.
     pub(crate) fn take(&self, id: EntryId) -> Option<Box<dyn Entry>> {
-        let mut inner = self.0.lock();
-        let at = inner.slots.binary_search_by_key(&id, |s| s.id).ok()?;
-        Some(inner.slots.remove(at).entry)
+        self.0.lock().entries.remove(id)
     }
 
     /// Removes the newest entry of group `tag` or of a group nested in it.
     pub(crate) fn take_newest_of(&self, tag: GroupTag) -> Option<(EntryId, Box<dyn Entry>)> {
         let mut inner = self.0.lock();
-        let at = inner.slots.iter().rposition(|s| inner.inside(s.tag, tag))?;
-        let slot = inner.slots.remove(at);
-        Some((slot.id, slot.entry))
+        let (id, ..) = inner.entries.newest_first().find(|(_, of, _)| inner.inside(*of, tag))?;
+        Some((id, inner.entries.remove(id)?))
     }
 
     /// Removes the newest entry that `picks` selects.
     pub(crate) fn take_where(&self, picks: impl Fn(&dyn Entry) -> bool) -> Option<(EntryId, Box<dyn Entry>)> {
         let mut inner = self.0.lock();
-        let at = inner.slots.iter().rposition(|s| picks(&*s.entry))?;
-        let slot = inner.slots.remove(at);
-        Some((slot.id, slot.entry))
+        let (id, ..) = inner.entries.newest_first().find(|(.., entry)| picks(*entry))?;
+        Some((id, inner.entries.remove(id)?))
     }
 
     /// Removes the newest entry of `kind`, even if it is not the newest of all.
@@ -179,19 +185,23 @@ impl Ledger {
 
     /// Number of entries.
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().slots.len()
+        self.0.lock().entries.len()
     }
 
     /// Feeds the kinds of all entries to `state`, oldest first.
     pub(crate) fn hash_kinds(&self, state: &mut impl Hasher) {
         let inner = self.0.lock();
-        inner.slots.len().hash(state);
-        inner.slots.iter().for_each(|s| s.entry.kind().hash(state));
+        inner.entries.len().hash(state);
+        inner.entries.oldest_first().for_each(|(.., entry)| entry.kind().hash(state));
     }
 
     /// All entries, oldest first: number, kind, description, back-end.
-    pub(crate) fn list(&self) -> Vec<(EntryId, &'static str, String, String)> {
-        self.0.lock().slots.iter().map(|s| (s.id, s.entry.kind().name(), s.entry.what(), s.entry.backend())).collect()
+    pub(crate) fn list(&self) -> Vec<(u64, &'static str, String, String)> {
+        let inner = self.0.lock();
+        let shown = |(id, _, entry): (EntryId, GroupTag, &dyn Entry)| {
+            (id.number, entry.kind().name(), entry.what(), entry.backend())
+        };
+        inner.entries.oldest_first().map(shown).collect()
     }
 }
 
@@ -203,9 +213,7 @@ pub(crate) struct Reservation(());
 
 impl Inner {
     fn append(&mut self, tag: GroupTag, entry: Box<dyn Entry>) -> EntryId {
-        self.last += 1;
-        self.slots.push(Slot { id: self.last, tag, entry });
-        self.last
+        self.entries.append(tag, entry)
     }
 
     /// Returns true when group `tag` is `outer` or nested in it.

@@ -173,7 +173,7 @@ impl BindingState {
         };
         match refused {
             Ok(id) => {
-                self.emit(|| EventKind::Acquired { entry: id, resource, what, backend });
+                self.emit(|| EventKind::Acquired { entry: id.number(), resource, what, backend });
                 Ok(id)
             }
             Err((error, entry)) => {
@@ -203,7 +203,7 @@ impl BindingState {
         let logged = self.system.env().tracing_enabled().then(|| (entry.kind().name(), entry.what(), entry.backend()));
         let id = self.ledger.push_reserved(reservation, tag, Box::new(entry));
         if let Some((resource, what, backend)) = logged {
-            self.emit(|| EventKind::Acquired { entry: id, resource, what, backend });
+            self.emit(|| EventKind::Acquired { entry: id.number(), resource, what, backend });
         }
         id
     }

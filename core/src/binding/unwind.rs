@@ -58,6 +58,6 @@ pub(crate) fn release_one(id: EntryId, entry: Box<dyn Entry>, ctx: &mut UnwindCt
     let (what, backend) = (entry.what(), entry.backend());
     let outcome = entry.release(ctx);
     let logged = outcome.clone();
-    bound.emit(|| EventKind::Released { entry: id, resource: kind.name(), what, backend, outcome: logged });
+    bound.emit(|| EventKind::Released { entry: id.number(), resource: kind.name(), what, backend, outcome: logged });
     outcome
 }

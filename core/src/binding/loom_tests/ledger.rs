@@ -51,10 +51,10 @@ fn entry(counts: &Counts, number: usize) -> Box<dyn Entry> {
 
 /// Unwinds the ledger, newest entry first.
 fn empty(ledger: &Ledger) {
-    let mut newer = EntryId::MAX;
+    let mut newer: Option<EntryId> = None;
     while let Some((id, entry)) = ledger.pop() {
-        assert!(id < newer, "P3: newest first");
-        newer = id;
+        assert!(newer.is_none_or(|newer| id < newer), "P3: newest first");
+        newer = Some(id);
         drop(entry);
     }
 }
