@@ -3,8 +3,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{PerCpu, SpinLock};
 
 macro_rules! promises {
     ($($(#[$doc:meta])* $name:ident = $id:literal, $title:literal;)*) => {
@@ -63,7 +63,7 @@ const MAX_KEPT: usize = 64;
 /// Counters of checks, and the recorded violations.
 #[derive(Default)]
 pub struct Promises {
-    checked: [AtomicU64; Promise::COUNT],
+    checked: PerCpu<[AtomicU64; Promise::COUNT]>,
     broken_count: AtomicU64,
     broken: SpinLock<Vec<(Promise, String)>>,
 }
@@ -72,7 +72,7 @@ impl Promises {
     /// Counts one check of `promise`; when it does not hold, records the violation with `detail`.
     pub fn check(&self, promise: Promise, holds: bool, detail: impl FnOnce() -> String) {
         // Relaxed: statistics; no other memory is ordered by them.
-        self.checked[promise as usize].fetch_add(1, Ordering::Relaxed);
+        self.checked.here()[promise as usize].fetch_add(1, Ordering::Relaxed);
         if !holds {
             self.broken_count.fetch_add(1, Ordering::Relaxed);
             let mut broken = self.broken.lock();
@@ -84,7 +84,7 @@ impl Promises {
 
     /// Number of checks of `promise`.
     pub fn checked(&self, promise: Promise) -> u64 {
-        self.checked[promise as usize].load(Ordering::Relaxed)
+        self.checked.all().map(|checked| checked[promise as usize].load(Ordering::Relaxed)).sum()
     }
 
     /// The first 64 violations, with what was seen.

@@ -10,8 +10,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
-use super::{BindingState, ResourceKind};
 use self::slots::Slots;
+use super::{BindingState, ResourceKind};
 use crate::device::Device;
 use crate::event::Outcome;
 use crate::lifecycle::Quiesced;

@@ -31,6 +31,8 @@ pub(crate) struct BindingState {
     pub(crate) slots: Slots,
     /// Latest proof that the device is quiesced; dropped when another DMA address is published.
     quiesced: SpinLock<Option<Quiesced>>,
+    /// True while `quiesced` has a proof, to be read without the lock.
+    has_proof: AtomicBool,
     /// True once a DMA address was published to the device, or when it may still hold one of an earlier binding.
     dma_published: AtomicBool,
     /// True while the BIND event awaits its counterpart.
@@ -61,6 +63,7 @@ impl BindingState {
             ledger: Ledger::default(),
             slots: Slots::default(),
             quiesced: SpinLock::new(None),
+            has_proof: AtomicBool::new(false),
             dma_published: AtomicBool::new(may_run),
             bind_emitted: AtomicBool::new(false),
         }
@@ -81,7 +84,7 @@ impl BindingState {
         self.registry.device_quiesced(&self.device, &quiesced);
         // Release: whoever sees the flag cleared also sees that the device has stopped.
         self.dma_published.store(false, Ordering::Release);
-        *self.quiesced.lock() = Some(quiesced);
+        self.store_proof(Some(quiesced));
     }
 
     /// Claims the name `what` for this device: consumers could not distinguish two services of one type.
@@ -136,10 +139,15 @@ impl BindingState {
 
     /// Records that a DMA address is published to the device. Invalidates any proof that it is quiesced.
     pub(crate) fn publish_dma_address(&self) {
+        // Usually an address was published before, and nothing has been proven since. A proof that another thread gives at the
+        // same time may be about the moment after this.
+        if self.dma_published.load(Ordering::Acquire) && !self.has_proof.load(Ordering::Acquire) {
+            return;
+        }
         // Both take effect before the caller gets the address, so the device cannot use it while an old proof is valid.
         // Release: pairs with the load in `quiesce_proof`.
         self.dma_published.store(true, Ordering::Release);
-        *self.quiesced.lock() = None;
+        self.store_proof(None);
     }
 
     /// Proof that the device is quiesced, if there is one without calling the driver.
@@ -156,7 +164,13 @@ impl BindingState {
 
     /// Stores the result of the stop request at the start of unwinding.
     pub(crate) fn set_quiesce_proof(&self, quiesced: Option<Quiesced>) {
-        *self.quiesced.lock() = quiesced;
+        self.store_proof(quiesced);
+    }
+
+    fn store_proof(&self, quiesced: Option<Quiesced>) {
+        let mut proof = self.quiesced.lock();
+        self.has_proof.store(quiesced.is_some(), Ordering::Release);
+        *proof = quiesced;
     }
 
     /// Adds an acquired resource to the ledger. On failure the resource is released immediately.

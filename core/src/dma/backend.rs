@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::DmaError;
-use super::pin::{PagePin, Unreachable, release_all};
+use super::pin::{PagePins, Unreachable, release_all};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::binding::BindingState;
 use crate::device::DmaRange;
@@ -181,7 +181,7 @@ impl Backend {
         device: &Arc<str>,
         range: Range,
         quiesced: Option<&Quiesced>,
-        pins: Vec<PagePin>,
+        pins: PagePins,
     ) -> Result<Revocation, String> {
         let same = pins.iter().all(|pin| pin.is_for(self.domain()));
         machine.promises.check(Promise::MatchingBackend, same, || {

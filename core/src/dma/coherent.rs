@@ -1,7 +1,6 @@
 //! Coherent DMA memory: shared by CPU and device without syncs.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 
@@ -9,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::backend::Backend;
 use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces};
-use super::pin::PagePin;
+use super::pin::{PagePin, PagePins};
 use super::{Attrs, Direction, Dma, DmaError, DmaMemory, Field};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::binding::{Bound, EntryId};
@@ -80,7 +79,7 @@ impl<'s> Dma<'s> {
             Backend::Direct(direct) => direct.bus_addr(phys, bytes, limit).ok_or(DmaError::Mask(limit))?,
             Backend::Translated(domain) => {
                 let prot = context.prot(Direction::Bidirectional);
-                let pins = &mut || Vec::from([PagePin::new(&memory, &context.pin_owner)]);
+                let pins = &mut || PagePins::from_iter([PagePin::new(&memory, &context.pin_owner)]);
                 domain.map(context.map_request(kind, prot, limit, pins), phys, bytes)?
             }
         };

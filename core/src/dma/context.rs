@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::backend::Backend;
 use super::check::Op;
-use super::pin::{AccessPath, PagePin, PinOwner};
+use super::pin::{AccessPath, PagePins, PinOwner};
 use super::{Dma, DmaError, DmaMemory, Kind};
 use crate::addr::DeviceAddr;
 use crate::binding::{BindingState, Entry, ResourceError, ResourceKind, UnwindCtx};
@@ -139,7 +139,7 @@ impl DmaContext {
         kind: Kind,
         prot: Prot,
         limit: DeviceAddr,
-        pins: &'a mut dyn FnMut() -> Vec<PagePin>,
+        pins: &'a mut dyn FnMut() -> PagePins,
     ) -> MapRequest<'a> {
         let limits = AddressingLimits { limit, windows: &self.windows };
         MapRequest { machine: &self.machine, device: &self.device, kind: kind.name(), prot, limits, pins }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::DmaMemory;
-use super::pin::{AccessPath, PagePin, PinOwner};
+use super::pin::{AccessPath, PagePin, PagePins, PinOwner};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::iommu::{Domain, FixedError, MapError, Membership, Prot, Range};
 use crate::sync::Mutex;
@@ -136,7 +136,7 @@ impl Ioas {
         match domain.map_fixed(range, memory.phys() + offset, prot) {
             Ok(()) => {}
             Err(FixedError::Map(e @ MapError::Unconfirmed(_))) => {
-                let pins = Vec::from([PagePin::new(memory, &self.pin_owner)]);
+                let pins = PagePins::from_iter([PagePin::new(memory, &self.pin_owner)]);
                 domain.hold_unconfirmed(&machine, &self.pin_owner.device, range, pins, e);
                 s.unconfirmed.insert(iova, len);
                 return Err(IoasError::Unconfirmed(iova));
@@ -169,7 +169,9 @@ impl Ioas {
             }
         };
         let gone = match pin {
-            Some(pin) => domain.unmap_fixed(&machine, &self.pin_owner.device, &[range], Vec::from([pin])).is_ok(),
+            Some(pin) => {
+                domain.unmap_fixed(&machine, &self.pin_owner.device, &[range], PagePins::from_iter([pin])).is_ok()
+            }
             None => !domain.retry_unconfirmed(&machine, range),
         };
         let mut s = self.state.lock();
@@ -186,7 +188,7 @@ impl Ioas {
     /// it must not reach this user's memory on behalf of the next one. True when all maps are confirmed to be gone.
     pub fn clear(&self) -> bool {
         let Ok((machine, domain)) = self.open() else { return true };
-        let (ranges, pins): (Vec<_>, Vec<_>) = {
+        let (ranges, pins): (Vec<_>, PagePins) = {
             let mut s = self.state.lock();
             let maps = core::mem::take(&mut s.maps);
             maps.into_iter().map(|(iova, (len, pin))| (Range { iova, len }, pin)).unzip()

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use loom::thread;
 
 use super::pin::{AccessPath, PinOwner};
-use super::{DmaContext, DmaError, DmaMemory, PagePin, configure};
+use super::{DmaContext, DmaError, DmaMemory, PagePin, PagePins, configure};
 use crate::binding::UnwindCtx;
 use crate::device::{Device, DeviceDesc, NodeId};
 use crate::driver::{DmaOwner, Quiesced};
@@ -27,9 +27,9 @@ fn page(machine: &Machine) -> Arc<DmaMemory> {
     DmaMemory::new(run, machine.memory().memory(), Caching::Cached, 1).unwrap()
 }
 
-/// Pins of `memory` by an untranslated `device`.
-fn pins(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) -> Vec<PagePin> {
-    Vec::from([PagePin::new(memory, &PinOwner::new(&machine.system, device, AccessPath::Direct))])
+/// PagePins of `memory` by an untranslated `device`.
+fn pins(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) -> PagePins {
+    PagePins::from_iter([PagePin::new(memory, &PinOwner::new(&machine.system, device, AccessPath::Direct))])
 }
 
 /// Puts `memory` into quarantine until `device` is quiesced.

@@ -12,7 +12,7 @@ use super::backend::{Backend, Revocation};
 use super::bounce::Slot;
 use super::buffer::DeviceOwned;
 use super::check::{CpuMemory, Op, Record};
-use super::pin::PagePin;
+use super::pin::{PagePin, PagePins};
 use super::view::ViewCopy;
 use super::{Attrs, DMA_ALIGN, Direction, DmaContext, DmaMemory};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
@@ -127,7 +127,9 @@ impl Piece {
             return;
         }
         let memory = buffer.memory();
-        if let Some(slot) = &*self.bounce.lock() {
+        if context.backend.domain().is_none()
+            && let Some(slot) = &*self.bounce.lock()
+        {
             let first = (self.range.start / 8) as usize;
             let words = self.len().div_ceil(8) as usize;
             let own = &memory.window().words()[first..first + words];
@@ -177,8 +179,6 @@ pub(super) struct Mapping {
     /// Allocated device addresses: the first, and bytes.
     pub(super) span: (DeviceAddr, u64),
     pub(super) pieces: Pieces,
-    /// Pins of all memory and registers that the device may reach. Emptied by the unmap.
-    pins: SpinLock<Vec<PagePin>>,
     /// A view is active: the CPU owns the buffers.
     cpu_owned: AtomicBool,
     /// The unmap gave no proof; the memory is in quarantine.
@@ -206,17 +206,16 @@ impl NewMapping<'_> {
             attrs,
             span,
             pieces,
-            pins: SpinLock::default(),
             cpu_owned: AtomicBool::new(false),
             quarantined: AtomicBool::new(false),
         });
         // Pinned before the device address is published: from then on the device may reach the pages.
-        *mapping.pins.lock() = mapping.new_pins().collect();
+        let pins = mapping.new_pins().collect();
         if !attrs.contains(Attrs::SKIP_CPU_SYNC) {
             mapping.sync(SyncFor::Device);
         }
         let machine = &context.machine;
-        machine.dma_state().mappings.fetch_add(1, Ordering::Relaxed);
+        machine.dma_state().begin_mapping();
         for piece in mapping.pieces.as_slice() {
             machine.emit(Some(&context.device), || EventKind::DmaMapped {
                 kind: kind.name(),
@@ -235,7 +234,7 @@ impl NewMapping<'_> {
         for piece in mapping.pieces.as_slice() {
             machine.check_dma(|| Op::Map { record: mapping.record(piece), checked: true });
         }
-        let id = dev.state.push_reserved(reservation, dev.tag, MappingEntry(Arc::clone(&mapping)));
+        let id = dev.state.push_reserved(reservation, dev.tag, MappingEntry { mapping: Arc::clone(&mapping), pins });
         (mapping, id)
     }
 }
@@ -339,11 +338,11 @@ impl Mapping {
     }
 
     /// Unmaps, with proof, and releases the memory; without a proof the memory goes to quarantine.
-    fn end(&self, ctx: &UnwindCtx<'_>) -> Outcome {
+    fn end(&self, pins: PagePins, ctx: &UnwindCtx<'_>) -> Outcome {
         let context = &self.context;
         let machine = &context.machine;
         let (addr, len) = self.span;
-        let now = ctx.bound.slots.get::<DmaContext>().is_some_and(|now| Arc::ptr_eq(&now, context));
+        let now = ctx.bound.slots.has(context);
         machine.promises.check(Promise::MatchingBackend, now, || {
             format!("{}: {addr} is freed after the back-end that allocated it was torn down", context.device)
         });
@@ -353,10 +352,9 @@ impl Mapping {
         if context.backend.domain().is_some_and(|d| d.kind() == DomainKind::Lazy) {
             machine.check_dma(|| Op::Queued { backend: Arc::clone(&context.backend_name), addr, len });
         }
-        let pins = core::mem::take(&mut *self.pins.lock());
         let ended =
             context.backend.unmap(machine, &context.device, IovaRange { iova: addr, len }, ctx.quiesced.as_ref(), pins);
-        machine.dma_state().mappings.fetch_sub(1, Ordering::Relaxed);
+        machine.dma_state().end_mapping();
         for piece in self.pieces.as_slice() {
             machine.emit(Some(&context.device), || EventKind::DmaUnmapped {
                 kind: self.kind.name(),
@@ -388,26 +386,29 @@ impl Mapping {
         } else if !self.attrs.contains(Attrs::SKIP_CPU_SYNC) {
             self.sync(SyncFor::Cpu);
         }
-        for piece in self.pieces.as_slice() {
-            drop(piece.bounce.lock().take());
+        if self.may_bounce() {
+            for piece in self.pieces.as_slice() {
+                drop(piece.bounce.lock().take());
+            }
         }
     }
 
-    /// New pins of all memory and registers that the device may reach.
-    fn new_pins(&self) -> impl Iterator<Item = PagePin> + '_ {
-        let by = &self.context.pin_owner;
-        let registers = self.pieces.as_slice().iter().filter_map(move |piece| match &piece.backing {
-            Backing::Registers(_, claim) => Some(PagePin::of_registers(Arc::clone(claim), by)),
-            Backing::Shared(_) | Backing::DeviceOwned(_) => None,
-        });
-        self.memories().map(move |memory| PagePin::new(&memory, by)).chain(registers)
+    /// True when pieces may have bounce slots: translated devices address all memory.
+    fn may_bounce(&self) -> bool {
+        self.context.backend.domain().is_none()
     }
 
-    /// All memory that the device may reach, bounce slots included.
-    fn memories(&self) -> impl Iterator<Item = Arc<DmaMemory>> + '_ {
+    /// New pins of all memory and registers that the device may reach, bounce slots included.
+    fn new_pins(&self) -> impl Iterator<Item = PagePin> + '_ {
+        let by = &self.context.pin_owner;
         let pieces = self.pieces.as_slice();
-        let own = pieces.iter().filter_map(|p| p.memory().cloned());
-        own.chain(pieces.iter().filter_map(|p| p.bounce.lock().as_ref().map(|s| Arc::clone(s.memory()))))
+        let own = pieces.iter().map(move |piece| match &piece.backing {
+            Backing::Shared(memory) => PagePin::new(memory, by),
+            Backing::DeviceOwned(buffer) => PagePin::new(buffer.memory(), by),
+            Backing::Registers(_, claim) => PagePin::of_registers(Arc::clone(claim), by),
+        });
+        let bouncing = if self.may_bounce() { pieces } else { &[] };
+        own.chain(bouncing.iter().filter_map(move |p| p.bounce.lock().as_ref().map(|s| PagePin::new(s.memory(), by))))
     }
 }
 
@@ -420,23 +421,29 @@ pub(super) fn unmap_early(dev: Bound<'_>, entry: EntryId, mapping: Arc<Mapping>)
     if mapping.is_quarantined() { None } else { Arc::into_inner(mapping) }
 }
 
-struct MappingEntry(Arc<Mapping>);
+/// Ledger entry of a mapping.
+struct MappingEntry {
+    mapping: Arc<Mapping>,
+    /// PagePins of all memory and registers that the device may reach.
+    pins: PagePins,
+}
 
 impl Entry for MappingEntry {
     fn kind(&self) -> ResourceKind {
-        self.0.kind.entry()
+        self.mapping.kind.entry()
     }
 
     fn what(&self) -> String {
-        format!("{} bytes at {}", self.0.len(), self.0.first().addr)
+        format!("{} bytes at {}", self.mapping.len(), self.mapping.first().addr)
     }
 
     fn backend(&self) -> String {
-        self.0.backend()
+        self.mapping.backend()
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
-        self.0.end(ctx)
+        let Self { mapping, pins } = *self;
+        mapping.end(pins, ctx)
     }
 }
 

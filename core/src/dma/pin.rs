@@ -11,6 +11,8 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 
+use smallvec::SmallVec;
+
 use super::DmaMemory;
 use crate::addr::PhysAddr;
 use crate::claim::{Claim, Holder, Subject};
@@ -236,6 +238,9 @@ impl Drop for PagePin {
     }
 }
 
+/// Pins of one mapping. Most have one, which needs no allocation.
+pub(crate) type PagePins = SmallVec<[PagePin; 1]>;
+
 impl fmt::Debug for PagePin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PagePin({:?} by {})", self.target, self.by.device)
@@ -296,15 +301,15 @@ impl Unreachable {
 /// Ends `pins` with `proof`, and checks on simulated targets that no device reaches pages whose last pin ended. Returns
 /// the pins that the proof does not cover.
 #[must_use = "pins that the proof does not cover are still pinned"]
-pub(crate) fn release_all(machine: &System, pins: Vec<PagePin>, proof: &Unreachable) -> Vec<PagePin> {
-    let mut left = Vec::new();
+pub(crate) fn release_all(machine: &System, pins: impl IntoIterator<Item = PagePin>, proof: &Unreachable) -> PagePins {
+    let mut left = PagePins::new();
     for pin in pins {
-        let device = Arc::clone(pin.device());
+        let by = Arc::clone(&pin.by);
         match pin.release(machine, proof) {
             // An unused context may still cache translations that no stream uses; a simulated target would report
             // those.
             Ok(Some(memory)) if proof.is_confirmed() => {
-                machine.check_unreachable(&device, memory.phys(), memory.allocated());
+                machine.check_unreachable(&by.device, memory.phys(), memory.allocated());
             }
             Ok(_) => {}
             Err(pin) => left.push(pin),

@@ -12,12 +12,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
-use super::pin::{PagePin, PinState, Unreachable, release_all};
+use super::pin::{PagePin, PagePins, PinState, Unreachable, release_all};
 use crate::addr::PhysAddr;
 use crate::driver::Quiesced;
 use crate::event::EventKind;
 use crate::iommu::Domain;
 use crate::sync::SpinLock;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::system::System;
 
 /// Identifies memory that was put into quarantine together.
@@ -34,7 +35,7 @@ enum ReleaseCondition {
 struct HeldPages {
     id: QuarantineId,
     device: Arc<str>,
-    pins: Vec<PagePin>,
+    pins: PagePins,
     /// First byte and length of each run, without duplicates.
     runs: Vec<(PhysAddr, u64)>,
     reason: String,
@@ -66,11 +67,15 @@ pub struct QuarantineInfo {
 
 /// The quarantine of a machine. The lock is a leaf.
 #[derive(Default)]
-pub(crate) struct Quarantine(SpinLock<(QuarantineId, Vec<HeldPages>)>);
+pub(crate) struct Quarantine {
+    held: SpinLock<(QuarantineId, Vec<HeldPages>)>,
+    /// Length of the list, so that while the quarantine is empty, which it should be, devices are admitted without the lock.
+    count: AtomicUsize,
+}
 
 impl Quarantine {
     /// Holds `pins` of an untranslated device until it is shown to be quiesced.
-    pub(crate) fn hold_until_quiesced(&self, machine: &System, device: &Arc<str>, pins: Vec<PagePin>, reason: String) {
+    pub(crate) fn hold_until_quiesced(&self, machine: &System, device: &Arc<str>, pins: PagePins, reason: String) {
         for pin in &pins {
             pin.set(PinState::NotQuiesced);
         }
@@ -82,7 +87,7 @@ impl Quarantine {
         &self,
         machine: &System,
         device: &Arc<str>,
-        pins: Vec<PagePin>,
+        pins: PagePins,
         reason: String,
         domain: &Arc<Domain>,
     ) -> QuarantineId {
@@ -97,7 +102,7 @@ impl Quarantine {
         &self,
         machine: &System,
         device: &Arc<str>,
-        pins: Vec<PagePin>,
+        pins: PagePins,
         reason: String,
         condition: ReleaseCondition,
     ) -> QuarantineId {
@@ -109,17 +114,27 @@ impl Quarantine {
             let (phys, size) = (held.first(), held.bytes());
             machine.emit(Some(device), || EventKind::Quarantined { phys, size, reason: held.reason.clone() });
         }
-        let mut quarantine = self.0.lock();
+        let mut quarantine = self.held.lock();
         held.id = quarantine.0;
         quarantine.0 += 1;
         let id = held.id;
         quarantine.1.push(held);
+        self.counted(&quarantine.1);
         id
+    }
+
+    /// Publishes the length of the list, under the lock. Released, and acquired in [`bytes_of`](Self::bytes_of): a thread that
+    /// knows of memory in quarantine finds it there.
+    fn counted(&self, list: &[HeldPages]) {
+        self.count.store(list.len(), Ordering::Release);
     }
 
     /// Bytes in quarantine because of `device`.
     pub(crate) fn bytes_of(&self, device: &str) -> u64 {
-        self.0.lock().1.iter().filter(|h| &*h.device == device).map(HeldPages::bytes).sum()
+        if self.count.load(Ordering::Acquire) == 0 {
+            return 0;
+        }
+        self.held.lock().1.iter().filter(|h| &*h.device == device).map(HeldPages::bytes).sum()
     }
 
     /// Contents of the quarantine, one entry for each run.
@@ -134,7 +149,7 @@ impl Quarantine {
             };
             h.runs.iter().map(each).collect::<Vec<_>>()
         };
-        self.0.lock().1.iter().flat_map(info).collect()
+        self.held.lock().1.iter().flat_map(info).collect()
     }
 
     /// Recovers memory after `device` was shown to be quiesced: what it reached untranslated is freed. What it reached
@@ -170,7 +185,7 @@ impl Quarantine {
 
     /// Domains whose flush some entries of `which` wait for, without duplicates.
     fn awaited_domains(&self, which: impl Fn(&HeldPages) -> bool) -> Vec<Arc<Domain>> {
-        let quarantine = self.0.lock();
+        let quarantine = self.held.lock();
         let mut domains: Vec<Arc<Domain>> = Vec::new();
         for held in quarantine.1.iter().filter(|h| which(h)) {
             if let ReleaseCondition::Flush(domain) = &held.condition
@@ -185,12 +200,17 @@ impl Quarantine {
     fn release(&self, machine: &System, which: impl Fn(&HeldPages) -> bool, proof: &Unreachable) {
         // Entries of other devices stay in place the whole time: their devices must not get memory because the entries
         // are missing for a moment (P11).
-        let gone: Vec<HeldPages> = self.0.lock().1.extract_if(.., |h| which(h)).collect();
+        let mut quarantine = self.held.lock();
+        let gone: Vec<HeldPages> = quarantine.1.extract_if(.., |h| which(h)).collect();
+        self.counted(&quarantine.1);
+        drop(quarantine);
         for HeldPages { device, pins, runs, reason, condition, id } in gone {
             let (phys, size) = (runs.first().map(|r| r.0), runs.iter().map(|r| r.1).sum());
             let left = release_all(machine, pins, proof);
             if !left.is_empty() {
-                self.0.lock().1.push(HeldPages { id, device, pins: left, runs, reason, condition });
+                let mut quarantine = self.held.lock();
+                quarantine.1.push(HeldPages { id, device, pins: left, runs, reason, condition });
+                self.counted(&quarantine.1);
                 continue;
             }
             if let Some(phys) = phys {
@@ -201,12 +221,12 @@ impl Quarantine {
 
     /// Feeds the sizes of the entries of `device` to `state`.
     pub(crate) fn hash_held(&self, device: &str, state: &mut impl Hasher) {
-        self.0.lock().1.iter().filter(|h| &*h.device == device).for_each(|h| h.bytes().hash(state));
+        self.held.lock().1.iter().filter(|h| &*h.device == device).for_each(|h| h.bytes().hash(state));
     }
 
     /// One-line summary for reports.
     pub(crate) fn summary(&self) -> String {
-        let quarantine = self.0.lock();
+        let quarantine = self.held.lock();
         let runs: usize = quarantine.1.iter().map(|h| h.runs.len()).sum();
         format!("{runs} runs, {} bytes", quarantine.1.iter().map(HeldPages::bytes).sum::<u64>())
     }

@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use super::backend::Backend;
 use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces, page_span, unmap_early};
-use super::pin::PagePin;
+use super::pin::{PagePin, PagePins};
 use super::{Attrs, Direction, Dma, DmaContext, DmaError};
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::binding::{BindingState, Bound, EntryId};
@@ -69,7 +69,7 @@ impl<'s> Dma<'s> {
         let mut unconfirmed = false;
         let mut pins = || {
             unconfirmed = true;
-            Vec::from([PagePin::of_registers(Arc::clone(&claim), &context.pin_owner)])
+            PagePins::from_iter([PagePin::of_registers(Arc::clone(&claim), &context.pin_owner)])
         };
         let placement = linked.and_then(|()| map_registers(&context, phys, len, direction, &mut pins));
         let (addr, span) = placement.inspect_err(|_| {
@@ -94,7 +94,7 @@ fn map_registers(
     phys: PhysAddr,
     len: u64,
     direction: Direction,
-    pins: &mut dyn FnMut() -> Vec<PagePin>,
+    pins: &mut dyn FnMut() -> PagePins,
 ) -> Result<(DeviceAddr, (DeviceAddr, u64)), DmaError> {
     let (page, bytes, offset) = page_span(phys, &(0..len));
     let limit = context.limit();

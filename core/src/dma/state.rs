@@ -8,8 +8,8 @@ use crate::addr::PhysAddr;
 use crate::event::EventKind;
 use crate::instrument::Instrument;
 use crate::promise::Promise;
-use crate::sync::SpinLock;
-use crate::sync::atomic::{AtomicU64, AtomicUsize};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{PerCpu, SpinLock};
 use crate::system::System;
 
 /// Maximum number of recorded misuses.
@@ -18,13 +18,32 @@ const MAX_MISUSES: usize = 64;
 /// DMA state of a machine.
 #[derive(Default)]
 pub(crate) struct DmaState {
-    /// Number of mappings.
-    pub(crate) mappings: AtomicUsize,
+    /// Mappings made less mappings ended, by CPU: one that another CPU ends makes that one's number wrap.
+    mappings: PerCpu<AtomicUsize>,
     /// Bytes in bounce slots. A counter only: relaxed ordering suffices.
     pub(crate) bounce_bytes: AtomicU64,
     /// The checker, if the policy enables it. The lock is a leaf.
     checker: SpinLock<Checker>,
     misuses: SpinLock<Vec<Misuse>>,
+}
+
+impl DmaState {
+    /// Counts a mapping that begins.
+    pub(super) fn begin_mapping(&self) {
+        self.mappings.here().fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a mapping that ends.
+    pub(super) fn end_mapping(&self) {
+        self.mappings.here().fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Number of mappings. While mappings begin and end it is approximate, and 0 at least.
+    pub(crate) fn mappings(&self) -> usize {
+        let sum = self.mappings.all().fold(0_usize, |sum, n| sum.wrapping_add(n.load(Ordering::Relaxed)));
+        // A mapping may begin on one CPU after its number was read and end on another one before.
+        usize::try_from(sum.cast_signed()).unwrap_or(0)
+    }
 }
 
 impl System {

@@ -4,12 +4,11 @@ use core::fmt;
 use core::ops::Range;
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use super::backend::Backend;
 use super::bounce::Slot;
 use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces, page_span, unmap_early};
-use super::pin::PagePin;
+use super::pin::{PagePin, PagePins};
 use super::{Attrs, CpuView, DMA_ALIGN, Direction, Dma, DmaBuffer, DmaContext, DmaError, Refused};
 use crate::addr::DeviceAddr;
 use crate::binding::{Bound, EntryId, Reservation};
@@ -179,7 +178,7 @@ pub(super) fn place_buffer(
         Backend::Translated(domain) => {
             let (phys, bytes, offset) = page_span(buffer.phys(), range);
             let prot = context.prot(direction);
-            let pins = &mut || Vec::from([PagePin::new(buffer.memory(), &context.pin_owner)]);
+            let pins = &mut || PagePins::from_iter([PagePin::new(buffer.memory(), &context.pin_owner)]);
             let iova = domain.map(context.map_request(kind, prot, limit, pins), phys, bytes)?;
             Ok(Placement { addr: iova + offset, span: (iova, bytes), bounce: None })
         }

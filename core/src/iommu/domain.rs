@@ -10,15 +10,15 @@ use core::fmt;
 
 use super::lazy::Queue;
 use super::regions::Pages;
-use super::unconfirmed::{Range, Unconfirmed};
+use super::unconfirmed::{Range, UnconfirmedList};
 use super::{AddressingLimits, DomainKind, Geometry, IovaSpace, MapError, Prot, Translation};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::device::{RegionKind, ReservedRegion};
-use crate::dma::{DmaError, PagePin};
+use crate::dma::{DmaError, PagePins};
 use crate::instrument::FaultPoint;
 use crate::promise::Promise;
+use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
-use crate::sync::{LockLevel, Mutex, SpinLock};
 use crate::system::System;
 
 /// Number of unmapped mappings that a domain remembers, to explain late accesses.
@@ -107,7 +107,7 @@ pub struct Domain {
     pub(super) queue: SpinLock<Option<Queue>>,
     /// Unmaps that no flush has confirmed yet. Held while the owner of an unmanaged domain maps, so that it cannot map
     /// over such a range; otherwise the lock is a leaf.
-    pub(super) unconfirmed: Mutex<Unconfirmed>,
+    pub(super) unconfirmed: UnconfirmedList,
     label: String,
     /// Time before which single unmaps are not flushed, in nanoseconds: a flush has just timed out.
     pub(super) no_flush_before: AtomicU64,
@@ -143,7 +143,7 @@ impl Domain {
             fixed: SpinLock::new(fixed),
             history: SpinLock::default(),
             queue: SpinLock::new(None),
-            unconfirmed: Mutex::default().at(LockLevel::Unconfirmed),
+            unconfirmed: UnconfirmedList::default(),
             label,
             no_flush_before: AtomicU64::new(0),
             retired: AtomicBool::new(false),
@@ -332,7 +332,7 @@ pub(crate) struct MapRequest<'a> {
     pub(crate) limits: AddressingLimits<'a>,
     /// Makes pins of all that is mapped. They go to quarantine when the map fails after a part was mapped whose unmap
     /// is not confirmed: the device may still reach the memory.
-    pub(crate) pins: &'a mut dyn FnMut() -> Vec<PagePin>,
+    pub(crate) pins: &'a mut dyn FnMut() -> PagePins,
 }
 
 /// Error of [`Domain::map_list`].

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::Gather;
 use super::unconfirmed::Range;
-use crate::dma::PagePin;
+use crate::dma::{PagePin, PagePins};
 use crate::env::Instant;
 
 /// Maximum number of queued unmaps.
@@ -17,7 +17,7 @@ pub(crate) const QUEUE_TIME: Duration = Duration::from_millis(10);
 pub(super) struct Queue {
     pub(super) gather: Gather,
     pub(super) ranges: Vec<Range>,
-    /// Pins of the unmapped memory.
+    /// PagePins of the unmapped memory.
     pub(super) pins: Vec<PagePin>,
     oldest: Instant,
 }
@@ -27,7 +27,7 @@ impl Queue {
         Self { gather: Gather::new(), ranges: Vec::new(), pins: Vec::new(), oldest: now }
     }
 
-    pub(super) fn add(&mut self, range: Range, gather: Gather, pins: Vec<PagePin>) {
+    pub(super) fn add(&mut self, range: Range, gather: Gather, pins: PagePins) {
         self.gather.absorb(gather);
         self.ranges.push(range);
         self.pins.extend(pins);

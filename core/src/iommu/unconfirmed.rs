@@ -1,10 +1,13 @@
 //! Unconfirmed unmaps: device addresses that are neither mapped nor free.
 
 use alloc::vec::Vec;
+use core::ops::{Deref, DerefMut};
 
 use super::Gather;
 use crate::addr::DeviceAddr;
 use crate::dma::QuarantineId;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{LockLevel, Mutex, MutexGuard};
 
 /// A range of device addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -51,6 +54,57 @@ pub(crate) struct Unconfirmed {
     gather: Gather,
     entries: Vec<Entry>,
     next: u64,
+}
+
+/// The unconfirmed unmaps of a domain, behind a lock that an unmap need not take while there are none.
+pub(crate) struct UnconfirmedList {
+    /// True while there may be something, to be read without the lock.
+    any: AtomicBool,
+    list: Mutex<Unconfirmed>,
+}
+
+impl Default for UnconfirmedList {
+    fn default() -> Self {
+        Self { any: AtomicBool::new(false), list: Mutex::default().at(LockLevel::Unconfirmed) }
+    }
+}
+
+impl UnconfirmedList {
+    /// True when nothing is unconfirmed: what the calling thread has added, or knows of by another thread's word, is seen.
+    pub(super) fn is_clear(&self) -> bool {
+        !self.any.load(Ordering::Acquire)
+    }
+
+    /// Locks the list.
+    pub(super) fn lock(&self) -> UnconfirmedGuard<'_> {
+        UnconfirmedGuard { any: &self.any, list: self.list.lock() }
+    }
+}
+
+/// Exclusive access to the list; tells whether it is empty when dropped.
+pub(super) struct UnconfirmedGuard<'a> {
+    any: &'a AtomicBool,
+    list: MutexGuard<'a, Unconfirmed>,
+}
+
+impl Drop for UnconfirmedGuard<'_> {
+    fn drop(&mut self) {
+        // Under the lock, which `list` holds until after this.
+        self.any.store(!(self.list.gather.is_empty() && self.list.entries.is_empty()), Ordering::Release);
+    }
+}
+
+impl Deref for UnconfirmedGuard<'_> {
+    type Target = Unconfirmed;
+    fn deref(&self) -> &Unconfirmed {
+        &self.list
+    }
+}
+
+impl DerefMut for UnconfirmedGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Unconfirmed {
+        &mut self.list
+    }
 }
 
 impl Unconfirmed {

@@ -15,7 +15,7 @@ use super::unconfirmed::Range;
 use super::{Domain, DomainKind, Gather, IommuError, MapError};
 use crate::addr::DeviceAddr;
 use crate::dma::check::Op;
-use crate::dma::{PagePin, PinState, Unreachable, release_all};
+use crate::dma::{PagePins, PinState, Unreachable, release_all};
 use crate::instrument::FaultPoint;
 use crate::promise::Promise;
 use crate::sync::atomic::Ordering;
@@ -53,7 +53,7 @@ impl Domain {
         machine: &System,
         device: &Arc<str>,
         range: Range,
-        pins: Vec<PagePin>,
+        pins: PagePins,
     ) -> Result<Revoked, UnmapError> {
         if self.kind() == DomainKind::Lazy {
             let mut gather = Gather::new();
@@ -80,7 +80,7 @@ impl Domain {
         device: &Arc<str>,
         ranges: &[Range],
         reserved: impl Into<ReservedIova>,
-        pins: &mut dyn FnMut() -> Vec<PagePin>,
+        pins: &mut dyn FnMut() -> PagePins,
     ) -> Result<(), UnmapError> {
         if ranges.is_empty() {
             return Ok(());
@@ -91,10 +91,9 @@ impl Domain {
             table_error = self.remove(machine, *range, &mut gather).err().or(table_error);
         }
         let flushed = self.invalidate(machine, gather);
-        let reserved = reserved.into().0;
         let (error, gather) = match (flushed, table_error) {
             (Ok(proof), None) => {
-                // Pins that this proof does not cover stay for ever; P2 has reported them.
+                // PagePins that this proof does not cover stay for ever; P2 has reported them.
                 let _kept = release_all(machine, pins(), &proof);
                 for range in ranges {
                     self.record_unmapped(machine, range.iova);
@@ -106,6 +105,7 @@ impl Domain {
                 (table_error.map_or(UnmapError::Unconfirmed(e), UnmapError::Map), gather)
             }
         };
+        let reserved = reserved.into().0;
         let held = machine.quarantine_table().hold_until_flushed(machine, device, pins(), error.to_string(), self);
         match error {
             UnmapError::Map(_) => self.unconfirmed.lock().not_removed(gather, &reserved, held),
@@ -121,7 +121,7 @@ impl Domain {
         machine: &System,
         device: &Arc<str>,
         range: Range,
-        pins: Vec<PagePin>,
+        pins: PagePins,
         why: MapError,
     ) {
         let held = machine.quarantine_table().hold_until_flushed(machine, device, pins, why.to_string(), self);
@@ -158,8 +158,14 @@ impl Domain {
     fn flush(self: &Arc<Self>, machine: &System, gather: Gather) -> Result<Unreachable, (IommuError, Gather)> {
         // Read before the flush begins: only a flush that began after the translation was disabled covers all entries.
         let off = self.retired.load(Ordering::Acquire);
-        let (mut all, mark) = self.unconfirmed.lock().begin();
-        all.absorb(gather);
+        // Usually there is nothing: what another thread adds meanwhile this flush does not confirm in any case.
+        let (mut all, mark) = if self.unconfirmed.is_clear() {
+            (gather, None)
+        } else {
+            let (mut all, mark) = self.unconfirmed.lock().begin();
+            all.absorb(gather);
+            (all, Some(mark))
+        };
         let begun = machine.env().now();
         if let Err(e) = self.translation().flush(&mut all) {
             let now = machine.env().now();
@@ -168,9 +174,11 @@ impl Domain {
             }
             return Err((e, all));
         }
-        self.no_flush_before.store(0, Ordering::Relaxed);
+        if self.no_flush_before.load(Ordering::Relaxed) != 0 {
+            self.no_flush_before.store(0, Ordering::Relaxed);
+        }
         let proof = Unreachable::flushed(all.confirm(), self);
-        let done = self.unconfirmed.lock().confirmed(mark, off);
+        let done = mark.map(|mark| self.unconfirmed.lock().confirmed(mark, off)).unwrap_or_default();
         if !done.is_empty() {
             let held: Vec<_> = done.iter().filter_map(|entry| entry.held).collect();
             machine.quarantine_table().flushed(machine, &held, &proof);
@@ -209,7 +217,7 @@ impl Domain {
     }
 
     /// Queues an unmap.
-    fn enqueue(self: &Arc<Self>, machine: &System, range: Range, gather: Gather, pins: Vec<PagePin>) {
+    fn enqueue(self: &Arc<Self>, machine: &System, range: Range, gather: Gather, pins: PagePins) {
         for pin in &pins {
             pin.set(PinState::Queued);
         }
@@ -256,11 +264,11 @@ impl Domain {
                 true
             }
             Err((e, gather)) => {
-                let mut by_device: Vec<(Arc<str>, Vec<PagePin>)> = Vec::new();
+                let mut by_device: Vec<(Arc<str>, PagePins)> = Vec::new();
                 for pin in pins {
                     match by_device.iter_mut().find(|(d, _)| d == pin.device()) {
                         Some((_, pins)) => pins.push(pin),
-                        None => by_device.push((Arc::clone(pin.device()), Vec::from([pin]))),
+                        None => by_device.push((Arc::clone(pin.device()), PagePins::from_iter([pin]))),
                     }
                 }
                 let why = format!("invalidation not confirmed: {e}");
@@ -362,7 +370,7 @@ impl Domain {
         machine: &System,
         device: &Arc<str>,
         ranges: &[Range],
-        pins: Vec<PagePin>,
+        pins: PagePins,
     ) -> Result<(), UnmapError> {
         let unmapping = self.unconfirmed.lock().begin_unmap(ranges);
         let mut pins = Some(pins);

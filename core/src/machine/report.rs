@@ -266,7 +266,7 @@ impl Machine {
             services: self.providers.len(),
             supplies: self.supplies().in_use(),
             pinned_supplies: self.pinned_supplies(),
-            mappings: self.dma_state().mappings.load(Ordering::Relaxed),
+            mappings: self.dma_state().mappings(),
             bounce: self.dma_state().bounce_bytes.load(Ordering::Relaxed),
             quarantine: self.quarantine_table().summary(),
             groups: self.groups().iter().map(|g| alloc::format!("{:?}", g.info())).collect(),

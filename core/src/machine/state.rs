@@ -27,8 +27,7 @@ impl Machine {
         (self.memory().frames().in_use(), self.memory().cma().map(|c| c.in_use())).hash(state);
         self.claims.len().hash(state);
         (self.irqs().len(), self.providers.len(), self.supplies().in_use()).hash(state);
-        (self.dma_state().mappings.load(Ordering::Relaxed), self.dma_state().bounce_bytes.load(Ordering::Relaxed))
-            .hash(state);
+        (self.dma_state().mappings(), self.dma_state().bounce_bytes.load(Ordering::Relaxed)).hash(state);
         self.supplies().pinned().hash(state);
         self.iommus().hash_state(state);
     }
