@@ -4,9 +4,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use bindery::addr::{DeviceAddr, PhysAddr};
-use bindery::env::{Caching, RamUse};
+use bindery::env::RamUse;
 use bindery::iommu::{Gather, IovaSpace, Prot};
-use bindery::mem::{BuddyAllocator, Memory, PageAllocator, PageRequest, PageRun, access};
+use bindery::mem::{BuddyAllocator, Memory, PageAllocator, PageRequest, PageRun};
 use bindery_bench::target::{Ram, Target};
 use free_list::{FreeList, PageLayout, PageRange};
 use page_table_multiarch::{MappingFlags, PageSize, PageTable64, PagingHandler, PagingMetaData};
@@ -158,15 +158,9 @@ pub(crate) fn page_table(session: &Session) {
     );
 }
 
-/// Page frames. The peer, a free list, does not zero; what zeroing takes is a row of its own.
+/// Page frames, zeroed. The peer, a free list, does not zero; what `memset` takes is measured beside it.
 pub(crate) fn frames(session: &Session) {
     let memory: Arc<dyn Memory> = Ram::new(PhysAddr(0x1_0000_0000), 64 << 20);
-    session.count("zero.4k", 500, || {
-        access::fill_zero(&*memory, PhysAddr(0x1_0000_0000), 4096, Caching::Cached).expect("it is RAM");
-    });
-    session.count("zero.2m", 4, || {
-        access::fill_zero(&*memory, PhysAddr(0x1_0000_0000), 2 << 20, Caching::Cached).expect("it is RAM");
-    });
     let mut plain = vec![1_u8; 2 << 20];
     session.count("memset.4k.peer", 500, || black_box(&mut plain[..4096]).fill(black_box(0)));
     session.count("memset.2m.peer", 4, || black_box(&mut plain[..]).fill(black_box(0)));

@@ -1,6 +1,6 @@
 //! The ledger: the resources of a binding, in order of acquisition.
 
-mod slots;
+mod list;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
-use self::slots::Slots;
+use self::list::EntryList;
 use super::{BindingState, ResourceKind};
 use crate::device::Device;
 use crate::event::Outcome;
@@ -69,7 +69,7 @@ struct Inner {
     closed: bool,
     /// Entry that is released before all others, whatever its position.
     release_first: Option<EntryId>,
-    entries: Slots,
+    entries: EntryList,
     /// Parent of each devres group; group `t` is at index `t - 1`.
     parents: Vec<GroupTag>,
 }

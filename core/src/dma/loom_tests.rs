@@ -27,7 +27,7 @@ fn page(machine: &Machine) -> Arc<DmaMemory> {
     DmaMemory::new(run, machine.memory().memory(), Caching::Cached, 1).unwrap()
 }
 
-/// PagePins of `memory` by an untranslated `device`.
+/// Pins of `memory` by an untranslated `device`.
 fn pins(machine: &Handle, device: &Arc<str>, memory: &Arc<DmaMemory>) -> PagePins {
     PagePins::from_iter([PagePin::new(memory, &PinOwner::new(&machine.system, device, AccessPath::Direct))])
 }

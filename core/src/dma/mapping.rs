@@ -424,7 +424,7 @@ pub(super) fn unmap_early(dev: Bound<'_>, entry: EntryId, mapping: Arc<Mapping>)
 /// Ledger entry of a mapping.
 struct MappingEntry {
     mapping: Arc<Mapping>,
-    /// PagePins of all memory and registers that the device may reach.
+    /// Pins of all memory and registers that the device may reach.
     pins: PagePins,
 }
 

@@ -17,7 +17,7 @@ pub(crate) const QUEUE_TIME: Duration = Duration::from_millis(10);
 pub(super) struct Queue {
     pub(super) gather: Gather,
     pub(super) ranges: Vec<Range>,
-    /// PagePins of the unmapped memory.
+    /// Pins of the unmapped memory.
     pub(super) pins: Vec<PagePin>,
     oldest: Instant,
 }

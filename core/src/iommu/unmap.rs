@@ -93,7 +93,7 @@ impl Domain {
         let flushed = self.invalidate(machine, gather);
         let (error, gather) = match (flushed, table_error) {
             (Ok(proof), None) => {
-                // PagePins that this proof does not cover stay for ever; P2 has reported them.
+                // Pins that this proof does not cover stay for ever; P2 has reported them.
                 let _kept = release_all(machine, pins(), &proof);
                 for range in ranges {
                     self.record_unmapped(machine, range.iova);

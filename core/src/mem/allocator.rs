@@ -8,7 +8,7 @@ use super::access;
 use super::buddy::{Buddy, Request};
 use super::{ForeignPages, FreedRun, OutOfMemory, PageAllocator, PageRequest};
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, pages};
-use crate::mem::{CacheOp, Caching, Memory, RamUse};
+use crate::mem::{CacheOp, Memory, RamUse};
 use crate::sync::SpinLock;
 
 /// First page above 4 GiB. Requests that may go there do, so that devices with 32-bit addressing find memory below.
@@ -81,7 +81,7 @@ impl BuddyAllocator {
 
     /// P12: zeroes pages, also for a device that does not snoop the CPU's caches.
     fn zero(&self, base: PhysAddr, len: u64) -> Result<(), access::NotRam> {
-        access::fill_zero(&*self.memory, base, len, Caching::Cached)?;
+        access::zero_unowned(&*self.memory, base, len)?;
         self.memory.cache(CacheOp::Clean, base, len);
         Ok(())
     }

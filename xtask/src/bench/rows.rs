@@ -71,7 +71,11 @@ pub(crate) const ROWS: &[Row] = &[
     counts("64 buffers mapped, then unmapped together", "batch.64", at_most(ANY, ANY, 0.0)),
     Row {
         operation: "coherent 4 KiB alloc + free, zeroing aside",
-        measure: Measure::Counts { row: "coherent.4k", without: Some("zero.4k"), most: at_most(800.0, ANY, ANY) },
+        measure: Measure::Counts {
+            row: "coherent.4k",
+            without: Some("memset.4k.peer"),
+            most: at_most(800.0, ANY, ANY),
+        },
     },
     peer("IOVA 4 KiB", &["iova.4k"], "`range-alloc`", 0.5),
     peer("IOVA mixed sizes / fragmented", &["iova.mixed", "iova.fragmented"], "`offset-allocator`", 0.5),
@@ -79,15 +83,15 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         operation: "page frames, order 0 / order 9, zeroing aside",
         measure: Measure::Part {
-            rows: &[("frame.0", "zero.4k"), ("frame.9", "zero.2m")],
+            rows: &[("frame.0", "memset.4k.peer"), ("frame.9", "memset.2m.peer")],
             peer: "`free-list`",
             most: 1.0,
         },
     },
     Row {
-        operation: "zeroing 4 KiB / 2 MiB",
+        operation: "page frames taken zeroed and given back, order 0 / order 9",
         measure: Measure::Against {
-            rows: &[("zero.4k", "memset.4k.peer"), ("zero.2m", "memset.2m.peer")],
+            rows: &[("frame.0", "memset.4k.peer"), ("frame.9", "memset.2m.peer")],
             peer: "`memset`",
             most: 1.1,
         },

@@ -13,15 +13,28 @@ use crate::iommu::{MapError, Prot};
 impl<F: Format> PageTable<F> {
     /// Maps a range whose bounds and alignment are checked.
     pub(super) fn map_checked(&mut self, iova: u64, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
+        let clean = !self.config.coherent_walk;
+        // The usual case: a table of the last level exists and holds the whole range.
+        if let Some((table, (first, last))) = self.leaf(iova, len) {
+            if let Some(index) = table.used().first_used(first, last) {
+                return Err(MapError::Exists(DeviceAddr(iova + (index - first) as u64 * PAGE_SIZE)));
+            }
+            let mut at = phys;
+            table.fill(first, last, || {
+                let entry = F::leaf(at, spec::LAST_LEVEL, prot);
+                at = PhysAddr(at.0.wrapping_add(PAGE_SIZE));
+                entry
+            });
+            if clean {
+                table.clean(first, last);
+            }
+            self.sync_entries();
+            return Ok(());
+        }
         let target = Target { delta: phys.0.wrapping_sub(iova), prot };
         let (table, level) = self.lowest(iova, len);
         let count = plan(Some(table), level, iova, len, target)?;
-        let mut writer = Writer {
-            target,
-            spare: self.spare_tables(count)?,
-            clean: !self.config.coherent_walk,
-            memory: &*self.memory,
-        };
+        let mut writer = Writer { target, spare: self.spare_tables(count)?, clean, memory: &*self.memory };
         if let Some(table) = descend(&mut self.root, self.start_level, level, iova) {
             writer.write::<F>(table, level, iova, len);
         }

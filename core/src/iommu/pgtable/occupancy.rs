@@ -37,9 +37,8 @@ impl Occupancy {
 
     /// True when no entry outside the range is in use.
     pub(super) fn only_within(&self, first: usize, last: usize) -> bool {
-        let mut rest = self.clone();
-        rest.clear(first, last);
-        rest.is_empty()
+        let inside = |word: usize| masks(first, last).find(|(at, _)| *at == word).map_or(0, |(_, mask)| mask);
+        self.0.iter().enumerate().all(|(word, bits)| *bits == 0 || bits & !inside(word) == 0)
     }
 }
 

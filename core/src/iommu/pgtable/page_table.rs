@@ -168,6 +168,13 @@ impl<F: Format> PageTable<F> {
         }
     }
 
+    /// The table of the last level that holds all of a range, if there is one, and the entries of the range, first and last.
+    pub(super) fn leaf(&mut self, iova: u64, len: u64) -> Option<(&mut Table, (usize, usize))> {
+        let within = (iova ^ (iova + (len - 1))) >> spec::shift(spec::LAST_LEVEL - 1) == 0;
+        let table = within.then(|| descend(&mut self.root, self.start_level, spec::LAST_LEVEL, iova))??;
+        Some((table, run(spec::LAST_LEVEL, iova, len)))
+    }
+
     /// Write barrier: makes written entries visible to the walker before later writes.
     pub(super) fn sync_entries(&self) {
         self.memory.barrier(Barrier::Write);

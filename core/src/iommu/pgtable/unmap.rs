@@ -13,17 +13,28 @@ use crate::iommu::{Gather, MapError};
 impl<F: Format> PageTable<F> {
     /// Unmaps a range whose bounds and alignment are checked.
     pub(super) fn unmap_checked(&mut self, iova: u64, len: u64, gather: &mut Gather) -> Result<(), MapError> {
+        let clean = !self.config.coherent_walk;
+        // The usual case: one table of the last level holds the whole range, and more.
+        if let Some((table, (first, last))) = self.leaf(iova, len)
+            && !table.used().only_within(first, last)
+        {
+            if let Some(index) = table.used().first_free(first, last) {
+                return Err(MapError::Missing(DeviceAddr(iova + (index - first) as u64 * PAGE_SIZE)));
+            }
+            table.clear(first, last);
+            if clean {
+                table.clean(first, last);
+            }
+            gather.add(DeviceAddr(iova), len);
+            self.sync_entries();
+            return Ok(());
+        }
         let (table, level) = self.lowest(iova, len);
         let count = plan(table, level, iova, len)?;
         let (first, last) = run(level, iova, len);
         // A table that may become empty is unlinked by its parent, so the walk starts at the root.
         let from = if table.used().only_within(first, last) { self.start_level } else { level };
-        let mut eraser = Eraser {
-            spare: self.spare_tables(count)?,
-            clean: !self.config.coherent_walk,
-            memory: &*self.memory,
-            gather,
-        };
+        let mut eraser = Eraser { spare: self.spare_tables(count)?, clean, memory: &*self.memory, gather };
         if let Some(table) = descend(&mut self.root, self.start_level, from, iova) {
             // The root stays, empty or not; any other table at which the walk starts does not become empty.
             eraser.erase::<F>(table, from, iova, len);

@@ -7,8 +7,8 @@ use super::blocks::{Blocks, largest_order};
 
 /// Freed blocks of orders below this go onto short stacks, to be reused first: sizes recur.
 const HOT_ORDERS: usize = 10;
-/// Capacity of one such stack, in blocks.
-const HOT_BLOCKS: usize = 64;
+/// Capacity of one such stack, in blocks: as many as a lazy domain frees at once.
+const HOT_BLOCKS: usize = 256;
 
 /// Request to a [`Buddy`].
 #[derive(Clone, Copy, Debug)]

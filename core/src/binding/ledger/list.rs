@@ -24,7 +24,7 @@ struct Slot {
 /// From `newest` along `older`, and from `oldest` along `newer`, the same slots with an entry follow each other, by number.
 /// Every other slot is in the list of free slots. A number is given once, so an [`EntryId`] whose entry is gone finds nothing,
 /// also when its slot has another entry by now.
-pub(super) struct Slots {
+pub(super) struct EntryList {
     slots: Vec<Slot>,
     last: u64,
     len: usize,
@@ -33,13 +33,13 @@ pub(super) struct Slots {
     free: u32,
 }
 
-impl Default for Slots {
+impl Default for EntryList {
     fn default() -> Self {
         Self { slots: Vec::new(), last: 0, len: 0, oldest: NONE, newest: NONE, free: NONE }
     }
 }
 
-impl Slots {
+impl EntryList {
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -146,8 +146,8 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         /// P3: the order is that of acquisition, and an id finds its own entry or none, whatever was removed in between.
         #[test]
-        fn agrees_with_a_plain_list(ops in proptest::collection::vec((any::<bool>(), any::<usize>()), 1..200)) {
-            let mut slots = Slots::default();
+        fn the_order_agrees_with_a_plain_list(ops in proptest::collection::vec((any::<bool>(), any::<usize>()), 1..200)) {
+            let mut slots = EntryList::default();
             let mut oracle: Vec<(EntryId, u64)> = Vec::new();
             let mut gone = Vec::new();
             for (n, (append, at)) in ops.into_iter().enumerate() {
@@ -172,7 +172,7 @@ mod tests {
     /// A ring needs as many slots as it has entries at once.
     #[test]
     fn slots_are_reused() {
-        let mut slots = Slots::default();
+        let mut slots = EntryList::default();
         let mut ids: Vec<_> = (0..64).map(|n| slots.append(0, Box::new(Numbered(n)))).collect();
         for n in 0..1000 {
             assert!(slots.remove(ids.remove(0)).is_some());
