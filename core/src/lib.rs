@@ -31,6 +31,7 @@ mod lifecycle;
 pub mod link;
 pub mod machine;
 pub mod mem;
+pub mod pci;
 pub mod power;
 pub mod promise;
 mod provider;
