@@ -58,7 +58,7 @@ fn part(f: &Function) -> Part {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 3 } else { 300 }, max_shrink_iters: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_function_is_found_and_has_addresses_that_lead_to_it_alone(functions in prop::collection::vec(function(), 1..24)) {
