@@ -21,7 +21,7 @@ pub enum Fault {
     /// A header layout that nobody has defined.
     #[error("header type: {0:#04x} is unknown")]
     HeaderType(u8),
-    /// A bridge of another kind, for example to CardBus; what is behind it is left alone.
+    /// A bridge of another kind, for example to `CardBus`; what is behind it is left alone.
     #[error("header type: a CardBus bridge; what is behind it is not enumerated")]
     CardBus,
     /// A BAR whose writable bits are no run of high bits, so that it has no size.

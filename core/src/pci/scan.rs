@@ -200,15 +200,10 @@ fn descend(
     bridge: &Found,
 ) -> Result<Option<Level>, IoError> {
     let at = bridge.at;
-    let (secondary, last) = match bridge.numbers {
-        Some(kept) => kept,
-        None => match u8::try_from(level.next).ok().filter(|next| *next <= level.last) {
-            Some(next) => (next, level.last),
-            None => {
-                found.problems.push(Problem { at, fault: Fault::NoBusNumber { last: level.last } });
-                return Ok(None);
-            }
-        },
+    let free = u8::try_from(level.next).ok().filter(|next| *next <= level.last).map(|next| (next, level.last));
+    let Some((secondary, last)) = bridge.numbers.or(free) else {
+        found.problems.push(Problem { at, fault: Fault::NoBusNumber { last: level.last } });
+        return Ok(None);
     };
     if bridge.numbers.is_none() {
         // Until the number of buses behind it is known, it passes on all that are left.
