@@ -86,6 +86,11 @@ impl Rule {
         usize::from(self.0) - 1
     }
 
+    /// True where a violation is concluded from what is not there: an event that was lost may be it.
+    pub(crate) fn needs_every_event(self) -> bool {
+        self <= Self::GROUP || self == Self::NEXT_PROBE || self == Self::IDENTITY || self == Self::RELEASE_FAULT
+    }
+
     /// The rules that together say whether a tear-down was clean: all of them must be provable for the whole to be proved.
     pub fn of_cleanness(self) -> bool {
         self <= Self::MANAGED || self == Self::ORDER

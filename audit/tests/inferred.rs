@@ -23,14 +23,14 @@ fn memory_of_a_devices_own_pool_is_freed_without_an_event() {
     let on = |t: &Trace, device: &str| audit(&t.text.replace(DEV, device));
     let rproc = "3b000000.rproc";
     let mut t = Trace::new();
-    t.probe();
+    t.elsewhere().probe();
     pool_alloc(&mut t);
     t.unbind().cleanup().end();
     clean(&on(&t, rproc)).says(&["R4  cannot tell", "pool"]);
     on(&t, DEV).violates(&["R4"]);
     // Managed.
     let mut t = Trace::new();
-    t.probe();
+    t.elsewhere().probe();
     pool_alloc(&mut t);
     t.devres("ADD", 0xe0, "dmam_release", 32).unbind().cleanup().devres("REL", 0xe0, "dmam_release", 32).end();
     clean(&on(&t, rproc)).says(&["R6  cannot tell", "pool"]);
@@ -42,7 +42,8 @@ fn memory_of_a_devices_own_pool_is_freed_without_an_event() {
     t.alloc(0xffff0000, 4096).unbind().free(0xffff0000, 4096).cleanup().end();
     on(&t, rproc).violates(&["R4"]);
     let mut t = Trace::new();
-    t.probe().managed(0xffff0000, 0xe0).unbind().cleanup().devres("REL", 0xe0, "dmam_release", 32).end();
+    t.elsewhere().probe().managed(0xffff0000, 0xe0).unbind().cleanup();
+    t.devres("REL", 0xe0, "dmam_release", 32).end();
     on(&t, rproc).violates(&["R4", "R6"]);
 }
 

@@ -184,7 +184,8 @@ fn r5_is_not_told_when_no_line_names_a_back_end() {
 #[test]
 fn r6_a_release_without_a_free_and_a_free_by_hand() {
     let mut t = Trace::new();
-    t.probe().managed(0xffff0000, 0xe0).unbind().cleanup().devres("REL", 0xe0, "dmam_release", 32).end();
+    t.elsewhere().probe().managed(0xffff0000, 0xe0).unbind().cleanup();
+    t.devres("REL", 0xe0, "dmam_release", 32).end();
     t.audit().violates(&["R4", "R6"]).says(&["no dma_free follows"]);
     let mut t = Trace::new();
     t.probe().managed(0xffff0000, 0xe0).unbind().free(0xffff0000, 4096).cleanup().release(0xffff0000, 0xe0).end();
@@ -306,7 +307,7 @@ fn r11_a_device_that_leaves_its_group_with_live_mappings() {
         2048,
         "FROM_DEVICE",
     );
-    t.line(&format!("remove_device_from_group: IOMMU: groupID=3 device={DEV}"));
+    t.by("kworker/0:1-33 [000]").line(&format!("remove_device_from_group: IOMMU: groupID=3 device={DEV}"));
     t.audit().violates(&["R4", "R11"]);
 }
 
@@ -377,12 +378,8 @@ fn r7_managed_resources_that_pile_up_outside_of_the_probe() {
     let mut t = Trace::new();
     t.probe().by("kworker/0:1-33 [000]").line("really_probe <-__driver_probe_device");
     for n in 0..4 {
-        t.later(300_000).devres("ADD", 0x10 + n, "devm_irq_release", 16).devres(
-            "ADD",
-            0x20 + n,
-            "devm_kzalloc_release",
-            64,
-        );
+        t.later(300_000).line(&format!("tracing_mark_write: open {n}"));
+        t.devres("ADD", 0x10 + n, "devm_irq_release", 16).devres("ADD", 0x20 + n, "devm_kzalloc_release", 64);
     }
     // A trace without the functions of probes.
     let text = t.text.lines().filter(|line| !line.contains("really_probe")).collect::<Vec<_>>().join("\n");

@@ -35,6 +35,7 @@ pub fn event(body: &str) -> Event<'_> {
             named(payload, "device=").map(|device| Event::Domain { device, attached: name.starts_with("attach") })
         }
         "io_page_fault" => fault(payload),
+        "device_pm_callback_start" => slept(payload),
         "swiotlb_bounced" => bounced(payload),
         "cache_tag_flush_range" | "cache_tag_flush_range_np" => flushed(payload),
         _ => match name.strip_prefix("bindery_") {
@@ -141,6 +142,13 @@ fn bounced(payload: &str) -> Option<Event<'_>> {
     let rest = payload.split_once("dev_name: ").map_or(payload, |(_, rest)| rest);
     let device = before_fields(rest);
     (!device.is_empty()).then(|| Event::Bounced { device, size: value(rest, "size").and_then(number) })
+}
+
+/// `DRIVER DEV, parent: PARENT, OPS[EVENT]`. Only the callback that resumes counts: each sleep has one.
+fn slept(payload: &str) -> Option<Event<'_>> {
+    let (head, rest) = payload.split_once(", parent: ")?;
+    let (_, device) = head.split_once(' ')?;
+    rest.trim_end().ends_with("[resume]").then(|| Event::Slept { device: device.trim() })
 }
 
 /// `UNIT DEV[PASID] type T did N [0xSTART-0xEND] addr 0x... mask 0x...`.

@@ -204,6 +204,11 @@ pub enum Event<'a> {
     StackHead,
     /// A line that user space wrote.
     Mark(&'a str),
+    /// Power management calls a device's driver: the device goes to sleep, or wakes up.
+    Slept {
+        /// The device.
+        device: &'a str,
+    },
     /// A kprobe event of the recorder.
     Probe {
         /// Its name, without `bindery_`.

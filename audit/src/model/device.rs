@@ -33,16 +33,23 @@ impl Table {
         }
     }
 
-    /// Takes the mapping at `key` out; of several the oldest that `fits`.
-    pub(super) fn remove(&mut self, key: u64, fits: impl Fn(&Mapping) -> bool) -> Option<Mapping> {
+    /// Takes the mapping at `key` out; of several the oldest that fits, by the first of `fits` that any does.
+    pub(super) fn remove(&mut self, key: u64, fits: [&dyn Fn(&Mapping) -> bool; 2]) -> Option<Mapping> {
         if !self.again.is_empty()
             && let Some(again) = self.again.get_mut(&key)
         {
-            let at = again.iter().take(AT_ONE_ADDRESS).position(&fits);
-            let current = self.live.get(&key).is_some_and(&fits);
-            let taken = match at {
-                Some(at) => again.remove(at),
-                None if current => self.live.insert(key, again.pop_back()?),
+            let mut found = None;
+            for fits in fits {
+                let at = again.iter().take(AT_ONE_ADDRESS).position(fits);
+                let current = self.live.get(&key).is_some_and(fits);
+                if at.is_some() || current {
+                    found = Some(at);
+                    break;
+                }
+            }
+            let taken = match found {
+                Some(Some(at)) => again.remove(at),
+                Some(None) => self.live.insert(key, again.pop_back()?),
                 None => again.pop_front(),
             };
             if again.is_empty() {
@@ -92,6 +99,8 @@ pub(crate) struct Node {
 pub(crate) struct Nodes {
     by_order: BTreeMap<u64, Node>,
     by_key: FxHashMap<u64, Vec<u64>>,
+    /// Those that were made larger: their addresses of now are not printed.
+    moved: Vec<u64>,
     next: u64,
 }
 
@@ -111,14 +120,37 @@ impl Nodes {
         self.next += 1;
     }
 
-    /// Takes the newest node with `key` out, with its place in the order.
-    pub(super) fn remove(&mut self, key: u64) -> Option<(u64, Node)> {
+    /// Takes the newest node with `key` out, with its place in the order. One that is not known may be one that was made larger: the
+    /// newest of its name.
+    pub(super) fn remove(&mut self, key: u64, name: &str) -> Option<(u64, Node)> {
+        let order = self.take_key(key).or_else(|| {
+            let named = |order: &u64| self.by_order.get(order).is_some_and(|node| *node.name == *name);
+            let at = self.moved.iter().rposition(named)?;
+            Some(self.moved.remove(at))
+        })?;
+        self.by_order.remove(&order).map(|node| (order, node))
+    }
+
+    fn take_key(&mut self, key: u64) -> Option<u64> {
         let orders = self.by_key.get_mut(&key)?;
         let order = orders.pop()?;
         if orders.is_empty() {
             self.by_key.remove(&key);
         }
-        self.by_order.remove(&order).map(|node| (order, node))
+        Some(order)
+    }
+
+    /// The node with `key` is replaced by a larger one, which takes its place in the order. The event names the old one only.
+    pub(super) fn replace(&mut self, key: u64) {
+        if let Some(order) = self.take_key(key) {
+            let at = self.moved.partition_point(|other| *other < order);
+            self.moved.insert(at, order);
+        }
+    }
+
+    /// True where the addresses of several of this name are not known.
+    pub(super) fn has_moved(&self, name: &str) -> bool {
+        self.moved.iter().filter_map(|order| self.by_order.get(order)).any(|node| *node.name == *name)
     }
 
     pub(super) fn has(&self, key: u64) -> bool {
@@ -136,6 +168,7 @@ impl Nodes {
     pub(super) fn clear(&mut self) {
         self.by_order.clear();
         self.by_key.clear();
+        self.moved.clear();
     }
 }
 
@@ -201,6 +234,8 @@ pub struct Device {
     pub(super) joined: bool,
     /// True once an event showed that coherent memory of it was freed: memory of a pool of its own would leave none.
     pub(super) frees_coherent: bool,
+    /// Callbacks of its power management.
+    pub(super) slept: u64,
     /// Managed resources at the beginning of each unbind.
     pub(super) growth: Vec<Growth>,
     pub(crate) log: super::log::DeviceLog,
@@ -232,6 +267,7 @@ impl Device {
             retyped: Vec::new(),
             joined: false,
             frees_coherent: false,
+            slept: 0,
             growth: Vec::new(),
             log: super::log::DeviceLog::default(),
             sub_pages: FxHashMap::default(),

@@ -30,6 +30,10 @@ impl Model {
             ),
             "REM" => self.rem(at, id, &mark, key, name),
             "REL" => self.rel(at, id, &mark, key, (name, node)),
+            "REPLACE" => {
+                self.devices[id].nodes.replace(key);
+                self.devices[id].life_at(&mark).traced = true;
+            }
             _ => {}
         }
     }
@@ -81,22 +85,26 @@ impl Model {
             }
         }
         let in_probe = self.task(at.task).probe.as_ref().is_some_and(|probe| probe.device == Some(id));
+        let mut cycle = self.cycle;
         let device = &mut self.devices[id];
+        cycle.count += device.slept;
         let life = device.life_at(mark);
         life.traced = true;
         life.added += 1;
         life.managed_memory += u64::from(&*node.name == MANAGED);
         if !in_probe {
-            life.bursts.add(&node.name, mark);
+            life.bursts.add(&node.name, cycle, mark);
         }
         device.nodes.add(node);
     }
 
     fn rem(&mut self, at: At<'_>, id: Id, mark: &Mark, key: u64, name: &str) {
         let device = &mut self.devices[id];
-        let removed = device.nodes.remove(key);
+        let removed = device.nodes.remove(key, name);
         // Of several that look the same another one may have been meant.
-        let guessed = removed.as_ref().is_some_and(|(_, node)| node.hidden) && device.nodes.has(key);
+        let known = removed.as_ref().is_some_and(|(_, node)| node.key == key);
+        let guessed = removed.as_ref().is_some_and(|(_, node)| node.hidden) && device.nodes.has(key)
+            || removed.is_some() && !known && device.nodes.has_moved(name);
         let life = device.life_at(mark);
         life.traced = true;
         life.released += 1;
@@ -117,7 +125,7 @@ impl Model {
         let unseen = !self.heard.release_all;
         self.resolve(at, id, mark);
         let device = &mut self.devices[id];
-        let removed = device.nodes.remove(key);
+        let removed = device.nodes.remove(key, name);
         let life = device.life_at(mark);
         life.traced = true;
         life.released += 1;

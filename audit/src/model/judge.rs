@@ -19,7 +19,19 @@ pub(super) const NO_TEAR_DOWN: &str = "there are faults, but no tear-down in the
 pub(super) const POOL: &str = "no line names its back-end, and memory of a device's own pool is freed without an event: add iommu_dma_alloc \
      dma_direct_alloc to set_ftrace_filter";
 /// Reason why nothing is known of frees.
-const UNFREED: &str = "functions or events of the IOMMU show frees, and dma:* none at all: enable all of events/dma";
+const UNFREED: &str =
+    "no free or unmap of any device is recorded, so that its own may not be: echo 1 > events/dma/enable";
+/// Reason why nothing is known of the frees of one kind.
+const UNFREED_KIND: &str = "none of several of its kind is given back in the whole recording, so that its free may not be recorded: \
+                            echo 1 > events/dma/enable";
+/// Reason why a release's free may not be recorded.
+const UNFREED_MANAGED: &str = "no dma_free of any device is recorded, so that none would be seen behind the release of managed memory: echo \
+                               1 > events/dma/enable";
+/// Reason why an unmap may not be recorded.
+const ONE_TASK: &str = "events of one task are recorded only, and drivers unmap in interrupts and other tasks: empty set_event_pid \
+                        (trace-cmd record without -P and -F)";
+/// Takes of one kind without any give from which on their frees are taken for not recorded.
+const MANY: u64 = 4;
 
 /// Judges `life`, which left mappings and `nodes` unreleased. Of those `left` coherent memory may be of a `pool` of the device's own.
 pub(super) fn judge(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[Node], heard: Heard, epoch: u32) {
@@ -32,8 +44,8 @@ pub(super) fn judge(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[
         life.taint.get_or_insert_with(|| "some events could not be parsed by trace-cmd".to_owned());
     }
     candidates(life, heard, whole);
-    if let Some((words, cites)) = std::mem::take(&mut life.bursts).finding() {
-        let verdict = if life.taint.is_some() { Verdict::CannotTell } else { Verdict::Violated };
+    if let Some((verdict, words, cites)) = std::mem::take(&mut life.bursts).finding() {
+        let verdict = if life.taint.is_some() { Verdict::CannotTell } else { verdict };
         life.find(Finding { rule: Rule::GROWS, verdict, words, cites, known: None });
     }
     if life.faulted && life.end.is_none() && life.teardown.is_none() {
@@ -48,7 +60,7 @@ pub(super) fn judge(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[
         }
     }
     by_hand(life);
-    order(life);
+    order(life, heard);
     unnamed(life, heard);
     if !heard.dma && life.managed_memory > 0 {
         let missing = "no dma:* event was recorded: echo 1 > events/dma/enable (Linux 6.12 and later; kprobes before)";
@@ -66,6 +78,16 @@ fn candidates(life: &mut Life, heard: Heard, whole: bool) {
     for mut finding in std::mem::take(&mut life.candidates) {
         if finding.rule == Rule::BACKEND && !heard.iommu_unmap {
             life.on(Rule::BACKEND).doubt(UNNAMED);
+            continue;
+        }
+        if finding.rule == Rule::GROUP
+            && let Some(why) = unseen_gives(heard)
+        {
+            life.on(Rule::GROUP).doubt(format!("{}; but {why}", finding.words));
+            continue;
+        }
+        if finding.rule == Rule::MANAGED && !heard.gives_of(Family::Coherent) {
+            life.on(Rule::MANAGED).doubt(UNFREED_MANAGED);
             continue;
         }
         if let Some(taint) = &taint {
@@ -108,7 +130,7 @@ fn unnamed(life: &mut Life, heard: Heard) {
     }
 }
 
-fn order(life: &mut Life) {
+fn order(life: &mut Life, heard: Heard) {
     if life.guessed {
         life.pass.wrong = None;
         life.on(Rule::ORDER).doubt(
@@ -126,6 +148,13 @@ fn order(life: &mut Life) {
         }
         return;
     };
+    if !heard.release_all {
+        life.on(Rule::ORDER).doubt(
+            "a newer resource is released after an older one, but where the release of all begins is not recorded, and a driver may \
+             have released a group of its own before: add devres_release_all to set_ftrace_filter",
+        );
+        return;
+    }
     let words = format!(
         "the managed resource added at line {} is released after an older one (line {}): the order is not newest first",
         earlier.place.line, later.place.line
@@ -159,9 +188,9 @@ fn leaks(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[Node], hear
         } else if mapping.epoch != epoch {
             verdict = Verdict::CannotTell;
             words = format!("{words}; but events were lost since");
-        } else if !heard.gave && (heard.frees || heard.iommu_unmap) {
+        } else if let Some(why) = unfreed(heard, mapping, &left) {
             verdict = Verdict::CannotTell;
-            words = format!("{words}; but {UNFREED}");
+            words = format!("{words}; but {why}");
         } else if pool && mapping.backend.is_none() && mapping.family == Family::Coherent {
             verdict = Verdict::CannotTell;
             words = format!("{words}; but {POOL}");
@@ -205,8 +234,40 @@ fn leaks(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[Node], hear
         life.on(Rule::LEAK).doubt(
             "the recording began in the middle of its life: what it took before is not known; start it before the probe",
         );
+    } else if !heard.takes_allocations() && heard.dma && life.taint.is_none() {
+        life.on(Rule::LEAK).doubt(
+            "functions show allocations, and dma:* none at all, so that what it allocated is not known: echo 1 > events/dma/enable",
+        );
     } else if left.is_empty() && heard.dma && life.taint.is_none() {
         life.on(Rule::LEAK).proved += life.taken;
+    }
+}
+
+/// The reason why what was mapped may have been unmapped unseen.
+fn unseen_gives(heard: Heard) -> Option<&'static str> {
+    if !heard.gives() && !(heard.iommu_map && !heard.iommu_unmap && !heard.frees) {
+        Some(UNFREED)
+    } else if !heard.tasks.1 && !heard.recorder {
+        Some(ONE_TASK)
+    } else {
+        None
+    }
+}
+
+/// The reason why the free of `mapping`, one of those `left`, may not be recorded.
+fn unfreed(heard: Heard, mapping: &Mapping, left: &[&Mapping]) -> Option<&'static str> {
+    let streams = matches!(mapping.family, Family::Single | Family::Sg | Family::Resource);
+    let same = left.iter().filter(|other| other.family == mapping.family).count() as u64;
+    // The IOMMU's own events are a second source of a few mappings; that of many none is given back says that gives are not recorded.
+    let twice = heard.iommu_map && !heard.iommu_unmap && !heard.frees && (left.len() as u64) < MANY;
+    if !heard.gives() && !twice {
+        Some(UNFREED)
+    } else if !heard.gives_of(mapping.family) && same >= MANY {
+        Some(UNFREED_KIND)
+    } else if streams && !heard.tasks.1 && !heard.recorder {
+        Some(ONE_TASK)
+    } else {
+        None
     }
 }
 

@@ -204,6 +204,26 @@ impl Life {
         }
     }
 
+    /// Events were lost after `from`: what is concluded from events that are not there is not known any more.
+    pub(crate) fn excuse(&mut self, why: &str, from: Place) {
+        self.taint.get_or_insert_with(|| why.to_owned());
+        for finding in &mut self.findings {
+            let late = finding.cites.iter().any(|cite| cite.place >= from);
+            if finding.verdict == Verdict::Violated && finding.rule.needs_every_event() && late {
+                finding.verdict = Verdict::CannotTell;
+                finding.words = format!("{}; but {why}", finding.words);
+                let outcome = &mut self.outcomes[finding.rule.index()];
+                outcome.violated -= 1;
+                outcome.doubt(finding.words.clone());
+            }
+        }
+        if self.end.is_some() {
+            for rule in [Rule::NOT_TAKEN, Rule::TWICE, Rule::LEAK, Rule::MANAGED] {
+                self.on(rule).doubt(why);
+            }
+        }
+    }
+
     pub(crate) fn note(&mut self, words: String, cites: Vec<Cite>) {
         if self.facts.len() < MOST_FACTS {
             self.facts.push(Fact { words, cites });

@@ -66,10 +66,16 @@ pub struct Heard {
     pub probes: bool,
     /// Functions of back-ends that free.
     pub frees: bool,
-    /// Any free or unmap among `dma:*`.
-    pub gave: bool,
+    /// Kinds of frees and unmaps among `dma:*`, a bit for each [`Family`].
+    pub gave: u8,
     /// Kinds of allocations and mappings among `dma:*`, a bit for each [`Family`].
     pub took: u8,
+    /// Functions of back-ends that allocate.
+    pub allocs: bool,
+    /// A file of the recorder's, which enables all events of the DMA API or none.
+    pub recorder: bool,
+    /// The first task whose events were recorded, and whether there were others, or interrupts.
+    pub tasks: (Option<u32>, bool),
     /// Any kernel log.
     pub log: bool,
     /// A comment that events were lost, without their place.
@@ -80,6 +86,24 @@ pub struct Heard {
     pub whole: bool,
     /// Lines without flags: whether a task or an interrupt in it recorded them is not known.
     pub mixed: bool,
+}
+
+impl Heard {
+    /// True where frees and unmaps are known to be recorded: there are some.
+    fn gives(self) -> bool {
+        self.gave != 0 || self.recorder
+    }
+
+    /// True where frees of this kind are known to be recorded.
+    fn gives_of(self, family: Family) -> bool {
+        self.gave & 1 << family as u8 != 0 || self.recorder
+    }
+
+    /// True where allocations are known to be recorded, or none is known to have been made.
+    fn takes_allocations(self) -> bool {
+        let kinds = [Family::Coherent, Family::Pages, Family::Sgt];
+        !self.allocs || self.recorder || kinds.iter().any(|kind| self.took & 1 << *kind as u8 != 0)
+    }
 }
 
 /// All that is known while files are read.
@@ -96,6 +120,8 @@ pub struct Model {
     lost_before: u64,
     pub(crate) header: Option<Header>,
     pub(crate) first_of_cpu: FxHashMap<u32, Place>,
+    /// The last event of each CPU: what a CPU lost lies between it and the mark of the loss.
+    last_of_cpu: FxHashMap<u32, Place>,
     pub(crate) loss_marks: Vec<Cite>,
     pub(crate) untold: u64,
     /// Lines of managed resources whose operation could not be read.
@@ -112,6 +138,10 @@ pub struct Model {
     translated: Option<(bool, Cite)>,
     /// CPU addresses of coherent memory whose DMA address no line names.
     by_cpu: FxHashSet<u64>,
+    /// The last unbind that was over without a line that names its device.
+    nameless: Option<Place>,
+    /// Marks of repetitions that are about the whole machine.
+    cycle: bursts::Cycle,
     last_task: Option<TaskKey>,
     last_stack: bool,
     last_stamp: Option<Stamp>,
@@ -133,6 +163,7 @@ impl Model {
             lost_before: 0,
             header: None,
             first_of_cpu: FxHashMap::default(),
+            last_of_cpu: FxHashMap::default(),
             loss_marks: Vec::new(),
             untold: 0,
             unread: 0,
@@ -145,6 +176,8 @@ impl Model {
             host,
             translated: None,
             by_cpu: FxHashSet::default(),
+            nameless: None,
+            cycle: bursts::Cycle::default(),
             last_task: None,
             last_stack: false,
             last_stamp: None,

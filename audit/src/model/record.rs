@@ -1,5 +1,9 @@
 //! Records as they come: each goes to what it is about.
 
+use std::hash::{Hash, Hasher};
+
+use rustc_hash::FxHasher;
+
 use super::task::{Probe, TaskKey};
 use super::{Fact, MAX_TASKS, Mark, Model};
 use crate::event::{Backend, Call, Event, call_of, event};
@@ -31,7 +35,10 @@ impl Sink for Model {
                 self.enter_first_machine(place);
                 self.follow_trace(place, line.stamp);
                 self.first_of_cpu.entry(line.cpu).or_insert(place);
+                self.last_of_cpu.insert(line.cpu, place);
                 self.heard.mixed |= !line.flags;
+                let first = *self.heard.tasks.0.get_or_insert(line.pid);
+                self.heard.tasks.1 |= first != line.pid || line.context != 0;
                 let task = TaskKey::new(line.pid, line.cpu, line.context);
                 let body = &text[line.body..];
                 self.event(At { place, stamp: line.stamp, text: body, task }, event(body));
@@ -48,6 +55,10 @@ impl Sink for Model {
             Record::Dropped(count) => self.dropped(place, count),
             Record::Listed(device) => self.host.list(device),
             Record::Begin => self.begin_recording(place),
+            Record::Recorder => {
+                self.begin_recording(place);
+                self.heard.recorder = true;
+            }
             Record::Plain(text) => return self.plain(place, text),
             Record::Foreign { text, host } => {
                 if host.is_none_or(|host| self.enter_machine(place, host)) {
@@ -129,11 +140,27 @@ impl Model {
             Event::Flushed { device, start, last } => self.flushed(&at.mark(), device, start, last),
             Event::DevresUnread => self.unread_devres(at),
             Event::Unread => self.unread(at),
-            Event::Mark(_) | Event::Other(_) => {}
+            Event::Mark(text) => self.marked(text),
+            Event::Slept { device } => {
+                if let Some(id) = self.known(device) {
+                    self.devices[id].slept += 1;
+                }
+            }
+            Event::Other(_) => {}
         }
         if !matches!(event, Event::StackHead) {
             self.last_task = Some(at.task);
         }
+    }
+
+    /// A line that somebody wrote into the trace, or a line about the system's sleep: something is done once more.
+    pub(super) fn marked(&mut self, text: &str) {
+        let mut hasher = FxHasher::default();
+        for part in text.trim().split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty()) {
+            part.hash(&mut hasher);
+        }
+        self.cycle.count += 1;
+        self.cycle.last = hasher.finish();
     }
 
     pub(super) fn task(&mut self, key: TaskKey) -> &mut super::task::Task {
@@ -146,6 +173,7 @@ impl Model {
             Some(Call::Take(Backend::Pool) | Call::Give(Backend::Pool)) => return,
             Some(Call::Take(backend)) => {
                 self.heard.backends = true;
+                self.heard.allocs |= name.contains("alloc");
                 let line = at.place.line;
                 let task = self.task(at.task);
                 task.maps.clear();
@@ -229,12 +257,20 @@ impl Model {
             self.loss_marks.push(cite.clone());
         }
         self.fact(Fact { words: words.clone(), cites: vec![cite] });
+        // The mark stands before the CPU's next event: other CPUs' events of the same time stand before it. Where the CPU is not
+        // named, or had no event yet, all of the recording may be hit.
+        let from = match cpu {
+            Some(cpu) => self.last_of_cpu.get(&cpu),
+            None => self.last_of_cpu.values().min(),
+        };
+        let first = self.first_of_cpu.values().min();
+        let from = from.or(first).copied().unwrap_or(place);
         for device in &mut self.devices {
-            if let Some(life) = &mut device.life
-                && life.end.is_none()
-                && life.traced
-            {
-                life.taint.get_or_insert(words.clone());
+            for life in device.life.iter_mut().chain(&mut device.past).filter(|life| life.traced) {
+                let (_, to) = life.lines();
+                if life.end.is_none() || to >= from {
+                    life.excuse(&words, from);
+                }
             }
         }
         // What a task was in the middle of may have gone on unseen.

@@ -62,6 +62,7 @@ impl Model {
         self.heard = Heard { log: self.heard.log, ..Heard::default() };
         self.by_cpu.clear();
         self.first_of_cpu.clear();
+        self.last_of_cpu.clear();
         self.last_stamp = None;
         (self.header, self.lost_before) = (None, self.lost);
     }

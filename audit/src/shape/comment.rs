@@ -13,6 +13,9 @@ pub(super) fn comment(text: &str) -> Option<Option<Record<'_>>> {
     if comment.trim_start().starts_with("tracer:") {
         return Some(Some(Record::Begin));
     }
+    if comment.trim_start().starts_with("recorded by bindery-audit") {
+        return Some(Some(Record::Recorder));
+    }
     let listed = ["sysfs ", "sysfs-after "].iter().find_map(|key| comment.trim_start().strip_prefix(key));
     if let Some(device) = listed {
         return Some(Some(Record::Listed(device)));

@@ -37,6 +37,8 @@ pub enum Record<'a> {
     },
     /// A trace begins.
     Begin,
+    /// A file of the recorder's begins.
+    Recorder,
     /// A device of the listing of sysfs that a recorder saved.
     Listed(&'a str),
     /// A function of the stack of the event before.

@@ -86,6 +86,21 @@ impl Trace {
         self.line(&format!("dma_unmap_page: {DEV} dir={dir} dma_addr={addr:x} size={size} attrs="))
     }
 
+    /// Memory of another device that is allocated and freed: frees are recorded.
+    pub fn elsewhere(&mut self) -> &mut Self {
+        let other = "0000:07:00.0";
+        self.by("nvme-90        [000]").line("iommu_dma_alloc <-dma_alloc_attrs");
+        self.line("map: IOMMU: iova=0x00000000ee000000 - 0x00000000ee001000 paddr=0x000000003d47f000 size=4096");
+        self.line(&format!(
+            "dma_alloc: {other} dir=BIDIRECTIONAL dma_addr=ee000000 size=4096 virt_addr=00000000beef0001 flags=GFP_KERNEL attrs="
+        ));
+        self.line(&format!(
+            "dma_free: {other} dir=BIDIRECTIONAL dma_addr=ee000000 size=4096 virt_addr=00000000beef0001 attrs="
+        ));
+        self.line("iommu_dma_free <-dma_free_attrs");
+        self.line("unmap: IOMMU: iova=0x00000000ee000000 - 0x00000000ee001000 size=4096 unmapped_size=4096")
+    }
+
     pub fn unbind(&mut self) -> &mut Self {
         self.later(1_000_000).by("sh-201         [001]").line("device_release_driver_internal <-unbind_store")
     }

@@ -209,6 +209,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         source: "a recording on LAVA's serial console",
         text: "- {\"dt\": \"t\", \"lvl\": \"target\", \"msg\": \"          insmod-157     [000] .....    20.100000: really_probe <-__driver_probe_device\"}\n\
                - {\"dt\": \"t\", \"lvl\": \"target\", \"msg\": \"          insmod-157     [000] d..1.    20.100001: devres_log: 0000:05:00.0 ADD 00000000a1b2c3d4 devm_kzalloc_release (312 bytes)\"}\n\
+               - {\"dt\": \"t\", \"lvl\": \"target\", \"msg\": \"          insmod-157     [000] .....    20.100002: map: IOMMU: iova=0x00000000fffe0000 - 0x00000000fffe1000 paddr=0x000000003d471000 size=4096\"}\n\
                - {\"dt\": \"t\", \"lvl\": \"target\", \"msg\": \"          insmod-157     [000] .....    20.100003: dma_map_page: 0000:05:00.0 dir=FROM_DEVICE dma_addr=fffe0000 size=2048 phys_addr=3d471000 attrs=\"}\n\
                - {\"dt\": \"t\", \"lvl\": \"target\", \"msg\": \"              sh-201     [001] .....    31.000000: device_release_driver_internal <-unbind_store\"}\n\
                - {\"dt\": \"t\", \"lvl\": \"target\", \"msg\": \"              sh-201     [001] .....    31.000451: devres_release_all <-device_unbind_cleanup\"}\n\

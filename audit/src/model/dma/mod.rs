@@ -110,7 +110,8 @@ impl Model {
     }
 
     pub(in crate::model) fn give(&mut self, at: At<'_>, op: &Op<'_>) {
-        (self.heard.dma, self.heard.gave) = (true, true);
+        self.heard.dma = true;
+        self.heard.gave |= 1 << op.family as u8;
         let Some(op) = &self.believed(at, op) else { return };
         // A free of nothing.
         if op.family != Family::Sg
@@ -130,7 +131,9 @@ impl Model {
         device.frees_coherent |= op.family == Family::Coherent;
         let table = if by_list { &mut device.scatter } else { &mut device.live };
         let fits = |m: &Mapping| m.family == op.family && op.size.is_none_or(|size| m.size == size);
-        let Some(mapping) = table.remove(key, fits) else {
+        // A buffer may be mapped twice at once, for the device to read and to write.
+        let exactly = |m: &Mapping| fits(m) && m.dir == op.dir && (m.virt == op.virt || op.virt.is_none());
+        let Some(mapping) = table.remove(key, [&exactly, &fits]) else {
             return self.unknown_give(at, id, op, &mark);
         };
         let life = device.life_at(&mark);

@@ -154,6 +154,9 @@ impl Model {
         if let Some(line) = self.patterns.find(text) {
             return self.debug_line(&Mark::new(place, stamp, text), line);
         }
+        if text.starts_with("PM: suspend exit") || text.starts_with("PM: hibernation: hibernation exit") {
+            return self.marked(text);
+        }
         let message = message_about(text, device);
         if matches!(message, Message::Other) {
             return;
