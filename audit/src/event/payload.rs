@@ -56,7 +56,9 @@ fn function(text: &str) -> Option<Event<'_>> {
     let name = name.split_once('(').filter(|(_, rest)| rest.ends_with(')')).map_or(name, |(name, _)| name.trim_end());
     let caller = caller.trim_start_matches('-').trim();
     let plain = |text: &str| !text.is_empty() && !text.contains([' ', '=']);
-    let caller = caller.split_whitespace().next().unwrap_or("");
+    // With the option sym-offset.
+    let name = name.split("+0x").next().unwrap_or(name);
+    let caller = caller.split_whitespace().next().unwrap_or("").split("+0x").next().unwrap_or("");
     (plain(name) && plain(caller)).then_some(Event::Function { name, caller })
 }
 

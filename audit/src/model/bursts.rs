@@ -94,7 +94,7 @@ impl Bursts {
         } else {
             words.push_str(
                 "; whether they pile up, or are for parts of the device that come up one after the other, is not recorded: repeat what \
-                 adds them (open, reset, suspend), and mark each time: echo again > trace_marker; or enable \
+                 adds them (open, reset, suspend), and mark each time: echo again > trace_marker (under --record: > $TRACE_MARKER); or enable \
                  events/power/device_pm_callback_start",
             );
         }

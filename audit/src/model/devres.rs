@@ -18,6 +18,10 @@ impl Model {
         let Devres { device, op, node, name, size } = resource;
         self.heard.devres = true;
         self.settle(at.task);
+        // Class devices that are not registered yet share the name that all of them have.
+        if device == "(null)" || device.is_empty() {
+            return;
+        }
         let Some(id) = self.id(device) else { return };
         let mark = at.mark();
         let key = Nodes::key(node, name, size);
@@ -89,6 +93,9 @@ impl Model {
         let device = &mut self.devices[id];
         cycle.count += device.slept;
         let life = device.life_at(mark);
+        if life.end.is_some() {
+            life.came_back.get_or_insert(mark.place);
+        }
         life.traced = true;
         life.added += 1;
         life.managed_memory += u64::from(&*node.name == MANAGED);
@@ -158,6 +165,10 @@ impl Model {
         }
         if self.devices[id].nodes.is_empty() && !self.heard.lifecycle {
             // Without the driver core's functions the last release is all that shows the end.
+            let life = self.devices[id].life_at(mark);
+            if life.end.is_none() {
+                life.end_guessed = Some(super::judge::EMPTIED);
+            }
             self.over(id, mark.clone(), super::End::Unbound);
         }
     }

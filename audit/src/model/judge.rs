@@ -18,6 +18,13 @@ pub(super) const NO_TEAR_DOWN: &str = "there are faults, but no tear-down in the
 /// Reason why memory whose back-end is not known may be free.
 pub(super) const POOL: &str = "no line names its back-end, and memory of a device's own pool is freed without an event: add iommu_dma_alloc \
      dma_direct_alloc to set_ftrace_filter";
+/// Reason why an end may not be that of the unbind.
+pub(super) const EMPTIED: &str = "that the unbind is over is concluded from the release of its last managed resource, which a driver may do \
+                                  earlier: add device_release_driver_internal device_unbind_cleanup devres_release_all \
+                                  device_links_driver_cleanup to set_ftrace_filter";
+/// Reason why an end may be another device's.
+pub(super) const GUESSED: &str = "that this unbind was of this device is concluded from its frees alone, which a child's unbind may make, \
+                                  too: echo 1 > events/dev/devres_log/enable";
 /// Reason why nothing is known of frees.
 const UNFREED: &str =
     "no free or unmap of any device is recorded, so that its own may not be: echo 1 > events/dma/enable";
@@ -34,7 +41,7 @@ const ONE_TASK: &str = "events of one task are recorded only, and drivers unmap 
 const MANY: u64 = 4;
 
 /// Judges `life`, which left mappings and `nodes` unreleased. Of those `left` coherent memory may be of a `pool` of the device's own.
-pub(super) fn judge(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[Node], heard: Heard, epoch: u32) {
+pub(super) fn judge(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[Node], heard: Heard) {
     // Everything that was released had been seen to be added: nothing is older than the recording.
     let whole = life.probe_seen || !life.before && life.added > 0 && life.pass.unknown == 0;
     if heard.missed {
@@ -69,7 +76,7 @@ pub(super) fn judge(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[
         }
     }
     if life.end.is_some() {
-        leaks(life, (left, pool), nodes, heard, whole, epoch);
+        leaks(life, (left, pool), nodes, heard, whole);
     }
 }
 
@@ -86,6 +93,12 @@ fn candidates(life: &mut Life, heard: Heard, whole: bool) {
             life.on(Rule::GROUP).doubt(format!("{}; but {why}", finding.words));
             continue;
         }
+        if finding.rule == Rule::LEAK
+            && let Some(why) = life.end_guessed
+        {
+            life.on(Rule::LEAK).doubt(format!("{}; but {why}", finding.words));
+            continue;
+        }
         if finding.rule == Rule::MANAGED && !heard.gives_of(Family::Coherent) {
             life.on(Rule::MANAGED).doubt(UNFREED_MANAGED);
             continue;
@@ -93,7 +106,7 @@ fn candidates(life: &mut Life, heard: Heard, whole: bool) {
         if let Some(taint) = &taint {
             finding.verdict = Verdict::CannotTell;
             finding.words = format!("{}; but {taint}", finding.words);
-        } else if finding.verdict == Verdict::CannotTell {
+        } else if finding.verdict == Verdict::CannotTell && finding.rule == Rule::NOT_TAKEN {
             if whole {
                 finding.verdict = Verdict::Violated;
             } else {
@@ -163,7 +176,7 @@ fn order(life: &mut Life, heard: Heard) {
     life.find(Finding { rule: Rule::ORDER, verdict, words, cites: vec![earlier.cite(), later.cite()], known: None });
 }
 
-fn leaks(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[Node], heard: Heard, whole: bool, epoch: u32) {
+fn leaks(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[Node], heard: Heard, whole: bool) {
     let mut left: Vec<&Mapping> = left.iter().filter(|mapping| before_end(life, mapping)).collect();
     left.sort_by_key(|mapping| mapping.mark.place);
     let end = life.end.as_ref().map(|(mark, end)| (mark.clone(), *end));
@@ -185,9 +198,9 @@ fn leaks(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[Node], hear
         if let Some(taint) = &life.taint {
             verdict = Verdict::CannotTell;
             words = format!("{words}; but {taint}, and its free may be among them");
-        } else if mapping.epoch != epoch {
+        } else if let Some(why) = life.end_guessed {
             verdict = Verdict::CannotTell;
-            words = format!("{words}; but events were lost since");
+            words = format!("{words}; but {why}");
         } else if let Some(why) = unfreed(heard, mapping, &left) {
             verdict = Verdict::CannotTell;
             words = format!("{words}; but {why}");

@@ -46,6 +46,10 @@ pub struct Life {
     pub(crate) guessed: bool,
     pub(crate) teardown: Option<Mark>,
     pub(crate) end: Option<(Mark, End)>,
+    /// The reason why the end may not be the unbind's.
+    pub(crate) end_guessed: Option<&'static str>,
+    /// A managed resource that was added after the end.
+    pub(crate) came_back: Option<Place>,
     pub(crate) reset: Option<Mark>,
     pub(crate) dropped: Option<Mark>,
     pub(crate) last: (Place, Option<Stamp>),
@@ -114,6 +118,8 @@ impl Life {
             guessed: false,
             teardown: None,
             end: None,
+            end_guessed: None,
+            came_back: None,
             reset: None,
             dropped: None,
             outcomes: std::array::from_fn(|_| Outcome::default()),

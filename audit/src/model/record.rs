@@ -267,8 +267,7 @@ impl Model {
         let from = from.or(first).copied().unwrap_or(place);
         for device in &mut self.devices {
             for life in device.life.iter_mut().chain(&mut device.past).filter(|life| life.traced) {
-                let (_, to) = life.lines();
-                if life.end.is_none() || to >= from {
+                if life.end.as_ref().is_none_or(|(end, _)| end.place >= from) {
                     life.excuse(&words, from);
                 }
             }

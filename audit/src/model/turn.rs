@@ -241,6 +241,9 @@ impl Model {
             }
             if let Some(id) = device.filter(|_| unbind.cleanup || !self.heard.cleanup) {
                 let last = self.devices[id].life.as_ref().map_or_else(|| unbind.mark.clone(), super::Life::last_mark);
+                if unbind.device.is_none() {
+                    self.devices[id].life_at(&unbind.mark).end_guessed = Some(super::judge::GUESSED);
+                }
                 self.end_of(id, &unbind.mark, shown.cloned().unwrap_or(last));
             }
         }
@@ -284,7 +287,7 @@ impl Model {
             device.retype(mark.place);
         }
         device.group = if joins { group.or(Some(u64::MAX)) } else { None };
-        if live > 0 && changed {
+        if live > 0 && changed && device.life.as_ref().is_none_or(|life| life.end.is_none()) {
             let what = if joins { "changed its group" } else { "left its group" };
             let words = format!("{what} at line {} with {live} live mappings", mark.place.line);
             let finding =
@@ -312,7 +315,7 @@ impl Model {
         }
         let live = device.live.len() + device.scatter.len();
         // An attach event replaces the one before; only a change under live mappings is wrong.
-        if live > 0 && device.life.is_some() {
+        if live > 0 && device.life.as_ref().is_some_and(|life| life.end.is_none()) {
             if let Some(first) = device.life_at(mark).moved.take() {
                 let mut cites = first.cites;
                 cites.push(mark.cite());
@@ -335,7 +338,12 @@ impl Model {
         self.tell_bounced(id);
         let device = &mut self.devices[id];
         let Some(mut life) = device.life.take() else { return };
-        if let Some(moved) = life.moved.take() {
+        if let Some(mut moved) = life.moved.take() {
+            // A reset changes the domain twice: its beginning or its end may lie outside.
+            if !life.probe_seen || end == End::FileEnded && life.end.is_none() {
+                moved.verdict = Verdict::CannotTell;
+                moved.words.push_str("; but a reset attaches it twice, and its other half may not be recorded");
+            }
             life.suspect(moved);
         }
         if end != End::FileEnded && life.end.is_none() {
@@ -357,7 +365,7 @@ impl Model {
             device.nodes.clear();
         }
         let pool = device.may_have_pool();
-        super::judge::judge(&mut life, (&left, pool), &nodes, heard, self.epoch);
+        super::judge::judge(&mut life, (&left, pool), &nodes, heard);
         device.keep(life);
     }
 

@@ -36,8 +36,9 @@ impl Signals {
         Self { sender, news }
     }
 
-    /// Runs `command`. Its standard output goes to standard error: standard output belongs to the report.
-    pub(super) fn run(&self, command: &[OsString]) -> Result<ExitStatus, RecordError> {
+    /// Runs `command`. Its standard output goes to standard error: standard output belongs to the report. It finds the file that marks
+    /// repetitions in the recording in `TRACE_MARKER`.
+    pub(super) fn run(&self, command: &[OsString], marker: &Path) -> Result<ExitStatus, RecordError> {
         if self.news.try_recv().is_ok() {
             return Err(RecordError::Interrupted);
         }
@@ -46,7 +47,9 @@ impl Signals {
             return Err(failed(io::ErrorKind::InvalidInput.into()));
         };
         let out = io::stderr().as_fd().try_clone_to_owned().map_err(failed)?;
-        let mut child = Command::new(program).args(arguments).stdout(Stdio::from(out)).spawn().map_err(failed)?;
+        let mut command = Command::new(program);
+        command.args(arguments).env("TRACE_MARKER", marker).stdout(Stdio::from(out));
+        let mut child = command.spawn().map_err(failed)?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let sender = self.sender.clone();
         std::thread::spawn(move || sender.send(News::Ended(child.wait())));

@@ -61,7 +61,7 @@ pub fn record(order: &Order<'_>) -> Result<PathBuf, RecordError> {
     let before = listing(Path::new(SYS), device);
     let mut log = KernelLog::open();
     instance.put("tracing_on", "1").map_err(refused)?;
-    let status = signals.run(order.command);
+    let status = signals.run(order.command, &instance.file("trace_marker"));
     let stopped = instance.put("tracing_on", "0");
     let status = status?;
     stopped.map_err(refused)?;

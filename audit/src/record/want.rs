@@ -9,12 +9,14 @@ use super::probes;
 use super::tracefs::append;
 
 /// Events that are enabled, with what cannot be told without them. Without a reason they are not missed.
-const EVENTS: [(&str, Option<&str>); 5] = [
+const EVENTS: [(&str, Option<&str>); 6] = [
     ("dma", Some("dma:* (Linux 6.12 and later): what was allocated and mapped, and whether it was given back")),
     ("iommu", Some("iommu:*: what the IOMMU mapped, faults, and groups")),
     ("dev/devres_log", Some("dev:devres_log: managed resources, and the order of their release")),
     ("printk/console", Some("printk:console: the kernel log on the trace's clock; it is saved with its own")),
     ("swiotlb", None),
+    // What grows with each sleep of the device (R7).
+    ("power/device_pm_callback_start", None),
 ];
 
 /// Functions that bound a device's life: the driver core's, the bus's, the group's.

@@ -9,6 +9,10 @@ pub(super) fn comment(text: &str) -> Option<Option<Record<'_>>> {
     if text.strip_prefix("cpus=").is_some_and(|n| n.bytes().all(|byte| byte.is_ascii_digit())) {
         return Some(Some(Record::Begin));
     }
+    // perf's warning, pasted with the script's output.
+    if let Some((_, lost)) = text.split_once(" events and lost ").filter(|(head, _)| head.starts_with("Processed ")) {
+        return Some(lost.split(' ').next().and_then(|count| count.parse().ok()).map(Record::Missed));
+    }
     let comment = text.strip_prefix('#')?;
     if comment.trim_start().starts_with("tracer:") {
         return Some(Some(Record::Begin));

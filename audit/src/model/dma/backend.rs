@@ -99,7 +99,7 @@ impl Model {
             life.note(format!("{words}; its domain or group changed in between"), cites);
         } else if epoch != self.epoch {
             life.on(Rule::NEXT_PROBE).doubt(format!("{words}; but events were lost in between"));
-        } else if deferred.is_none() && !self.heard.domains {
+        } else if (deferred.is_none() || old.backend == Backend::Direct) && !self.heard.domains {
             life.on(Rule::NEXT_PROBE).doubt(format!("{words}; {UNATTACHED}"));
         } else {
             let known = deferred.as_ref().map(|_| DEFERRAL);

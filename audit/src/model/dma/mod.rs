@@ -77,7 +77,15 @@ impl Model {
                 "{} at {addr:#x} is taken at line {line}{age} after the unbind was over (line {}), and no probe came between",
                 op.family, end.place.line
             );
-            if self.heard.probes {
+            if let Some(why) = life.end_guessed {
+                life.on(Rule::LATE).doubt(format!("{words}; {why}"));
+                life.on(Rule::LEAK).doubt(why);
+            } else if let Some(place) = life.came_back {
+                let why = "a managed resource was added in between, at line";
+                life.on(Rule::LATE).doubt(format!("{words}; but {why} {}: a driver may have come unseen", place.line));
+                life.on(Rule::LEAK)
+                    .doubt("a driver may have come unseen, and what it took is not known to be given back");
+            } else if self.heard.probes {
                 let cites = vec![end.cite(), mark.cite()];
                 life.suspect(Finding { rule: Rule::LATE, verdict: Verdict::Violated, words, cites, known: None });
             } else {

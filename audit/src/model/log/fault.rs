@@ -14,6 +14,8 @@ use crate::shape::{Clock, Place, Span};
 const BURST: u64 = 10;
 /// In this time, in nanoseconds.
 const BURST_SPAN: u64 = 5_000_000_000;
+/// Silence after a driver began to leave, in nanoseconds, after which another one may have the device.
+const SILENT: u64 = 60_000_000_000;
 /// Largest difference between the clocks of a trace and of the kernel log, in nanoseconds; 1.2 s were seen.
 const CLOCKS_DIFFER: u64 = 2_000_000_000;
 /// Faults of a run that are cited; further ones are counted.
@@ -155,7 +157,12 @@ impl Model {
         }
         let device = &mut self.devices[id];
         let vfio = device.log.driver.as_deref().is_some_and(|driver| driver.contains("vfio"));
-        let owner = if left && device.log.since.is_some() {
+        // A driver may take the device without a word, VFIO's among them.
+        let silent = device.log.left.as_ref().is_some_and(|left| {
+            let run = device.log.run.as_ref().filter(|run| run.owner == Owner::Left).map_or(left, |run| &run.last);
+            mark.age(run).is_some_and(|age| age > SILENT)
+        });
+        let owner = if left && (device.log.since.is_some() || silent) {
             Owner::Returned
         } else if left {
             Owner::Left
@@ -260,7 +267,16 @@ impl Model {
                 life.find(Finding { rule: Rule::LATE, verdict: Verdict::Violated, words, cites, known: None });
             }
             Owner::Returned => {
-                let (left, since) = (left.unwrap_or_else(|| run.first.clone()), since.unwrap_or(run.first));
+                let left = left.unwrap_or_else(|| run.first.clone());
+                let Some(since) = since else {
+                    let words = format!(
+                        "{what}{span}, long after {driver} began to release it (line {}): whether another driver has it since, as vfio-pci \
+                         may without a word, the log does not tell",
+                        left.place.line
+                    );
+                    life.find(Finding { rule: Rule::LATE, verdict: Verdict::CannotTell, words, cites, known: None });
+                    return;
+                };
                 let words = format!(
                     "{what}{span}; its driver had begun to release it (line {}), but a driver speaks of it again at line {} and may \
                      have it",
@@ -326,6 +342,8 @@ impl Model {
         } else {
             (Rule::FAULT, "")
         };
+        let shared = self.of_group(id, addr, gone.mark.place);
+        let device = &mut self.devices[id];
         // Whoever had the device since, and has it no more, may have used the same addresses.
         let since = device.life.iter().chain(&device.past).any(|life| life.number > gone.life && life.end.is_some());
         let doubt = if doubtful {
@@ -337,6 +355,11 @@ impl Model {
             Some("; but another owner had the device since, and its mappings may not be recorded")
         } else if gone.epoch != epoch {
             Some("; but events were lost since, and it may have been mapped again")
+        } else if shared {
+            Some(
+                "; but another device of its group was given the address since, and behind a bridge all of them may access memory under \
+                 one number",
+            )
         } else {
             None
         };
@@ -354,6 +377,26 @@ impl Model {
             Some(life) => life.find(finding),
             None => device.life_at(mark).find(finding),
         }
+    }
+}
+
+impl Model {
+    /// True when another device of the group of `id` was given `addr` after `since`.
+    fn of_group(&self, id: Id, addr: u64, since: Place) -> bool {
+        let Some(group) = self.devices[id].group else { return false };
+        let machine = &self.devices[id].machine;
+        let mates = self
+            .devices
+            .iter()
+            .enumerate()
+            .filter(|(other, device)| *other != id && device.group == Some(group) && device.machine == *machine);
+        // An IOMMU maps whole pages.
+        let covers =
+            |m: &Mapping| m.addr >> 12 <= addr >> 12 && addr >> 12 <= m.addr.saturating_add(m.size.max(1) - 1) >> 12;
+        let given = |mapping: &Mapping| covers(mapping) && mapping.mark.place > since;
+        mates.take(64).any(|(_, mate)| {
+            mate.live.iter().chain(mate.scatter.iter()).any(given) || mate.gone.iter().any(|gone| given(&gone.mapping))
+        })
     }
 }
 
