@@ -80,6 +80,13 @@ fn sampled_paths_of_every_other_device_audit_as_clean() {
     }
 }
 
+/// Writes what `echo again > trace_marker` makes, at the time of the last line.
+fn mark(trace: &mut String) {
+    let head = trace.lines().last().and_then(|line| line.split_once(": ")).unwrap().0.to_owned();
+    trace.push_str(&head);
+    trace.push_str(": tracing_mark_write: again\n");
+}
+
 /// Within one binding a disk stops answering four times: a path has one recovery at most, and what grows with each shows in several
 /// only.
 #[test]
@@ -105,6 +112,8 @@ fn a_disk_that_is_brought_up_again_and_again_leaves_nothing_more_each_time() {
     bindery_drivers::register_all(&machine);
     machine.settle();
     for _ in 0..4 {
+        // What grows with each recovery is a violation where the recording shows that there was one more.
+        mark(&mut trace.lock().unwrap().1);
         board.sata_faults(|faults| faults.no_completion = true);
         let port = machine.client::<SataRcar>(SATA).unwrap();
         port.call(|port| port.read(1, &mut [0; 512])).unwrap().unwrap_err();

@@ -258,7 +258,7 @@ fn leaks(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[Node], hear
 
 /// The reason why what was mapped may have been unmapped unseen.
 fn unseen_gives(heard: Heard) -> Option<&'static str> {
-    if !heard.gives() && !(heard.iommu_map && !heard.iommu_unmap && !heard.frees) {
+    if !(heard.gives() || heard.iommu_map && !heard.iommu_unmap && !heard.frees) {
         Some(UNFREED)
     } else if !heard.tasks.1 && !heard.recorder {
         Some(ONE_TASK)
