@@ -258,7 +258,7 @@ fn leaks(life: &mut Life, (left, pool): (&[Mapping], bool), nodes: &[Node], hear
 
 /// The reason why what was mapped may have been unmapped unseen.
 fn unseen_gives(heard: Heard) -> Option<&'static str> {
-    if !(heard.gives() || heard.iommu_map && !heard.iommu_unmap && !heard.frees) {
+    if !heard.gives() && !heard.maps_only() {
         Some(UNFREED)
     } else if !heard.tasks.1 && !heard.recorder {
         Some(ONE_TASK)
@@ -272,7 +272,7 @@ fn unfreed(heard: Heard, mapping: &Mapping, left: &[&Mapping]) -> Option<&'stati
     let streams = matches!(mapping.family, Family::Single | Family::Sg | Family::Resource);
     let same = left.iter().filter(|other| other.family == mapping.family).count() as u64;
     // The IOMMU's own events are a second source of a few mappings; that of many none is given back says that gives are not recorded.
-    let twice = heard.iommu_map && !heard.iommu_unmap && !heard.frees && (left.len() as u64) < MANY;
+    let twice = heard.maps_only() && (left.len() as u64) < MANY;
     if !heard.gives() && !twice {
         Some(UNFREED)
     } else if !heard.gives_of(mapping.family) && same >= MANY {

@@ -99,6 +99,11 @@ impl Heard {
         self.gave & 1 << family as u8 != 0 || self.recorder
     }
 
+    /// True where the IOMMU's events show that something is mapped, and nothing shows that anything is given back.
+    fn maps_only(self) -> bool {
+        self.iommu_map && !self.iommu_unmap && !self.frees
+    }
+
     /// True where allocations are known to be recorded, or none is known to have been made.
     fn takes_allocations(self) -> bool {
         let kinds = [Family::Coherent, Family::Pages, Family::Sgt];
