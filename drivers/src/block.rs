@@ -1,13 +1,20 @@
 //! Interface of disk drivers.
 
+use alloc::sync::Arc;
+
+use bindery::driver::{Client, ClientService, Driver};
+
 use crate::ata::{AtaError, ErrorBits};
 
 /// A disk: whole sectors, read and written by number. Any thread may call; a driver serialises as its device needs.
+///
+/// A driver whose data is a disk offers it by `dev.provide_client::<Self, dyn BlockDevice>()`. Users find it by
+/// [`Machine::service`](bindery::machine::Machine::service); once the driver is being unbound, they get [`BlockError::Gone`].
 pub trait BlockDevice: Send + Sync {
-    /// Bytes in a sector.
+    /// Bytes in a sector. 512 once the disk is gone.
     fn sector_size(&self) -> u32;
 
-    /// Number of sectors.
+    /// Number of sectors. 0 once the disk is gone.
     fn capacity(&self) -> u64;
 
     /// Reads whole sectors from `lba` on. On an error the buffer may be filled in part.
@@ -31,6 +38,40 @@ pub trait BlockDevice: Send + Sync {
     ///
     /// When the disk or its link fails.
     fn flush(&self) -> Result<(), BlockError>;
+}
+
+impl<D: Driver> BlockDevice for Client<D>
+where
+    for<'b> D::Data<'b>: BlockDevice,
+{
+    fn sector_size(&self) -> u32 {
+        self.call(|disk| disk.sector_size()).unwrap_or(512)
+    }
+
+    fn capacity(&self) -> u64 {
+        self.call(|disk| disk.capacity()).unwrap_or(0)
+    }
+
+    fn read(&self, lba: u64, to: &mut [u8]) -> Result<(), BlockError> {
+        self.call(|disk| disk.read(lba, to)).unwrap_or(Err(BlockError::Gone))
+    }
+
+    fn write(&self, lba: u64, from: &[u8]) -> Result<(), BlockError> {
+        self.call(|disk| disk.write(lba, from)).unwrap_or(Err(BlockError::Gone))
+    }
+
+    fn flush(&self) -> Result<(), BlockError> {
+        self.call(|disk| disk.flush()).unwrap_or(Err(BlockError::Gone))
+    }
+}
+
+impl<D: Driver> ClientService<D> for dyn BlockDevice
+where
+    for<'b> D::Data<'b>: BlockDevice,
+{
+    fn from_client(client: Client<D>) -> Arc<Self> {
+        Arc::new(client)
+    }
 }
 
 /// Failure of a request to a disk.

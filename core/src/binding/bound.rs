@@ -9,7 +9,6 @@ use core::time::Duration;
 
 use super::action::Action;
 use super::mmio::{MmioEntry, Region};
-use super::provided::ProviderEntry;
 use super::{BindingState, DevresGroup, GroupTag, Mmio, ResourceError};
 use crate::claim::{Mode, Subject};
 use crate::context::SystemClock;
@@ -25,8 +24,8 @@ use crate::lifecycle::{DmaOwner, Quiesced};
 /// that its DMA is set up. All of this holds for the lifetime `'b`, from which the resources borrow. Copies are
 /// equivalent.
 ///
-/// Acquired resources belong to the binding. Registers, interrupts, DMA memory and actions acquired through the handle of
-/// a [`DevresGroup`] belong to that group.
+/// Acquired resources belong to the binding. Registers, interrupts, DMA memory, work items and actions acquired through the
+/// handle of a [`DevresGroup`], or in [`devres`](Self::devres), belong to that group.
 ///
 /// ```
 /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
@@ -111,7 +110,7 @@ impl<'b> Bound<'b> {
                 return Err(error.into());
             }
         };
-        let region = Region::new(io, base, claim);
+        let region = Region::new(io, base, claim, self.tag != 0);
         self.state.push(self.tag, MmioEntry(Arc::clone(&region)))?;
         Ok(Mmio::new(region))
     }
@@ -157,11 +156,7 @@ impl<'b> Bound<'b> {
     /// [`ResourceError::Held`] when the device already offers a service of this type, [`ResourceError::Unbinding`] once the
     /// binding is being torn down.
     pub fn provide<T: ?Sized + Send + Sync + 'static>(&self, service: Arc<T>) -> Result<(), ResourceError> {
-        let (state, node) = (self.state, self.state.device().node());
-        state.check(FaultPoint::Provide)?;
-        let claim = state.claim_name("service", core::any::type_name::<T>())?;
-        state.system().providers.insert(node, service);
-        state.push(0, ProviderEntry::new::<T>(node, claim)).map(|_| ())
+        self.state.provide(service, false)
     }
 
     /// The clock of the machine.

@@ -1,11 +1,12 @@
 //! Groups of resources that are released together, before the binding ends.
 
-use super::Bound;
+use super::{Bound, Entry};
+use crate::lifecycle::Quiesced;
 
 /// Group of a binding's resources that can be released early.
 ///
 /// Resources acquired through [`bound`](Self::bound) borrow from the group, so they cannot be used after
-/// [`release`](Self::release). Dropping or forgetting the group releases nothing early: the binding still owns the
+/// [`release`](Self::release), nor be stored beside it: [`Bound::devres`] is for driver data. Dropping or forgetting the group releases nothing early: the binding still owns the
 /// resources and releases them in order (P9). Groups nest.
 ///
 /// ```
@@ -23,7 +24,7 @@ use super::Bound;
 /// ```
 #[derive(Debug)]
 pub struct DevresGroup<'b> {
-    bound: Bound<'b>,
+    pub(super) bound: Bound<'b>,
 }
 
 impl<'b> DevresGroup<'b> {
@@ -40,8 +41,20 @@ impl<'b> DevresGroup<'b> {
     /// Releases everything acquired through this group and the groups nested in it, newest first.
     pub fn release(self) {
         let Bound { state, tag } = self.bound;
-        while let Some((id, entry)) = state.ledger.take_newest_of(tag) {
+        while let Some((id, entry)) = state.ledger.take_newest_of(tag, |_| true) {
             state.release_early(id, entry);
         }
+        state.ledger.close_group(tag);
+    }
+
+    /// Releases the group while handles of its resources may exist: those that may not be released under their handles, or
+    /// without a proof that the device is quiesced, stay until the binding ends.
+    pub(super) fn release_from_data(&self, quiesced: Option<&Quiesced>) {
+        let Bound { state, tag } = self.bound;
+        let ends = |entry: &dyn Entry| entry.ends_with_group(quiesced.is_some());
+        while let Some((id, entry)) = state.ledger.take_newest_of(tag, ends) {
+            state.release_with(id, entry, quiesced.cloned());
+        }
+        state.ledger.close_group(tag);
     }
 }

@@ -3,7 +3,7 @@
 mod list;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -32,8 +32,8 @@ impl EntryId {
     }
 }
 
-/// Devres group of an entry; 0 is the binding itself.
-pub(crate) type GroupTag = u32;
+/// Devres group of an entry, never reused within a binding; 0 is the binding itself.
+pub(crate) type GroupTag = u64;
 
 /// Context of unwinding, as entries see it while they are released.
 pub(crate) struct UnwindCtx<'a> {
@@ -60,6 +60,12 @@ pub(crate) trait Entry: Send + Sync {
         let _ = device;
         false
     }
+    /// Returns true when the entry may be released with its devres group, while the binding continues and handles of the
+    /// resource may exist. `quiesced`: the device does not use the resource any more.
+    fn ends_with_group(&self, quiesced: bool) -> bool {
+        let _ = quiesced;
+        true
+    }
     /// Releases the resource.
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome;
 }
@@ -70,8 +76,9 @@ struct Inner {
     /// Entry that is released before all others, whatever its position.
     release_first: Option<EntryId>,
     entries: EntryList,
-    /// Parent of each devres group; group `t` is at index `t - 1`.
-    parents: Vec<GroupTag>,
+    /// The open devres groups, each with its parent.
+    groups: BTreeMap<GroupTag, GroupTag>,
+    last_group: GroupTag,
 }
 
 /// The ledger of one binding.
@@ -83,10 +90,10 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// The entry itself once the ledger is closed: nothing may be acquired any more.
+    /// The entry itself once the ledger is closed, or the group was released: nothing may be acquired any more.
     pub(crate) fn push(&self, tag: GroupTag, entry: Box<dyn Entry>) -> Result<EntryId, Box<dyn Entry>> {
         let mut inner = self.0.lock();
-        if inner.closed {
+        if inner.closed || !inner.is_open(tag) {
             return Err(entry);
         }
         Ok(inner.append(tag, entry))
@@ -97,9 +104,12 @@ impl Ledger {
         (!self.0.lock().closed).then_some(Reservation(()))
     }
 
-    /// Appends `entry` under its reservation, even if the ledger was closed meanwhile.
+    /// Appends `entry` under its reservation, even if the ledger was closed meanwhile. The entry of a group that was
+    /// released belongs to the binding.
     pub(crate) fn push_reserved(&self, _: Reservation, tag: GroupTag, entry: Box<dyn Entry>) -> EntryId {
-        self.0.lock().append(tag, entry)
+        let mut inner = self.0.lock();
+        let tag = if inner.is_open(tag) { tag } else { 0 };
+        inner.append(tag, entry)
     }
 
     /// Marks the entry that [`pop_first`](Self::pop_first) takes: the driver data. It may borrow from resources acquired
@@ -147,10 +157,15 @@ impl Ledger {
         self.0.lock().entries.remove(id)
     }
 
-    /// Removes the newest entry of group `tag` or of a group nested in it.
-    pub(crate) fn take_newest_of(&self, tag: GroupTag) -> Option<(EntryId, Box<dyn Entry>)> {
+    /// Removes the newest entry of group `tag` or of a group nested in it that `picks` selects.
+    pub(crate) fn take_newest_of(
+        &self,
+        tag: GroupTag,
+        picks: impl Fn(&dyn Entry) -> bool,
+    ) -> Option<(EntryId, Box<dyn Entry>)> {
         let mut inner = self.0.lock();
-        let (id, ..) = inner.entries.newest_first().find(|(_, of, _)| inner.inside(*of, tag))?;
+        let picked = |(_, of, entry): &(EntryId, GroupTag, &dyn Entry)| inner.inside(*of, tag) && picks(*entry);
+        let (id, ..) = inner.entries.newest_first().find(picked)?;
         Some((id, inner.entries.remove(id)?))
     }
 
@@ -169,8 +184,21 @@ impl Ledger {
     /// Opens a devres group nested in `parent`.
     pub(crate) fn open_group(&self, parent: GroupTag) -> GroupTag {
         let mut inner = self.0.lock();
-        inner.parents.push(parent);
-        inner.parents.len() as GroupTag
+        inner.last_group += 1;
+        let tag = inner.last_group;
+        inner.groups.insert(tag, parent);
+        tag
+    }
+
+    /// Closes group `tag` and the groups nested in it. Entries that are left belong to its parent.
+    pub(crate) fn close_group(&self, tag: GroupTag) {
+        let mut inner = self.0.lock();
+        let Some(&parent) = inner.groups.get(&tag) else { return };
+        let nested: Vec<_> = inner.groups.keys().copied().filter(|group| inner.inside(*group, tag)).collect();
+        inner.entries.move_to_group(&nested, parent);
+        for group in nested {
+            inner.groups.remove(&group);
+        }
     }
 
     /// Closes the ledger at the start of unwinding: later pushes are refused.
@@ -219,11 +247,14 @@ impl Inner {
     /// Returns true when group `tag` is `outer` or nested in it.
     fn inside(&self, mut tag: GroupTag, outer: GroupTag) -> bool {
         while tag != outer {
-            if tag == 0 {
-                return false;
-            }
-            tag = self.parents[tag as usize - 1];
+            let Some(parent) = self.groups.get(&tag) else { return false };
+            tag = *parent;
         }
         true
+    }
+
+    /// Returns true for the binding itself, and for a group that was not released.
+    fn is_open(&self, tag: GroupTag) -> bool {
+        tag == 0 || self.groups.contains_key(&tag)
     }
 }

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::marker::PhantomData;
 
-use super::{Entry, ResourceKind, UnwindCtx};
+use super::{Entry, ResourceKind, RundownGuard, UnwindCtx};
 use crate::addr::PhysAddr;
 use crate::claim::Claim;
 use crate::env::{Io, IoError, Width};
@@ -23,13 +23,20 @@ pub(crate) struct Region {
     /// Entered by accesses through [`MmioHandle`]. Accesses through [`Mmio`] do not need it: the borrow checker ends them
     /// in time.
     claim: Arc<Claim>,
+    /// They belong to a devres group, which may be released before the binding ends: accesses through [`Mmio`] enter, too.
+    in_group: bool,
     /// Latest access started through a handle, see [`note`](Self::note).
     last: AtomicU64,
 }
 
 impl Region {
-    pub(crate) fn new(io: Arc<dyn Io>, base: PhysAddr, claim: Arc<Claim>) -> Arc<Self> {
-        Arc::new(Self { io, base, claim, last: AtomicU64::new(0) })
+    pub(crate) fn new(io: Arc<dyn Io>, base: PhysAddr, claim: Arc<Claim>, in_group: bool) -> Arc<Self> {
+        Arc::new(Self { io, base, claim, in_group, last: AtomicU64::new(0) })
+    }
+
+    /// Starts an access by a handle that cannot outlive the binding.
+    fn enter_within_binding(&self) -> Result<Option<RundownGuard<'_>>, IoError> {
+        if self.in_group { self.claim.enter().map(Some).ok_or(IoError::Gone) } else { Ok(None) }
     }
 
     /// Records the start of an access, for reports of a long wait. A single store: the list of active users that other
@@ -73,7 +80,8 @@ macro_rules! accessors {
 
 /// Register window of a bound device.
 ///
-/// It cannot outlive its binding (`'b`), so an access needs no check of the binding.
+/// It cannot outlive its binding (`'b`), so an access needs no check of the binding; one to registers of a devres group checks that
+/// the group was not released.
 #[derive(Clone)]
 pub struct Mmio<'b> {
     region: Arc<Region>,
@@ -98,10 +106,12 @@ impl Mmio<'_> {
     }
 
     pub(super) fn read_width(&self, offset: u64, width: Width) -> Result<u64, IoError> {
+        let _inside = self.region.enter_within_binding()?;
         self.region.io.read(offset, width)
     }
 
     pub(super) fn write_width(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
+        let _inside = self.region.enter_within_binding()?;
         self.region.io.write(offset, width, value)
     }
 }

@@ -8,6 +8,7 @@ mod action;
 mod any;
 mod bound;
 mod child;
+mod devres;
 mod devres_group;
 mod ledger;
 mod mmio;
@@ -18,6 +19,7 @@ mod service;
 mod slots;
 mod state;
 mod unwind;
+mod work;
 
 #[cfg(all(test, loom))]
 pub(crate) mod loom_tests;
@@ -30,6 +32,7 @@ pub(crate) use crate::rundown::Activity;
 pub use crate::rundown::{Rundown, RundownGuard, TrackedGuard, TrackedRundown};
 pub(crate) use any::AnyBinding;
 pub use bound::Bound;
+pub use devres::Devres;
 pub use devres_group::DevresGroup;
 pub(crate) use ledger::{Entry, EntryId, GroupTag, Ledger, Reservation, UnwindCtx};
 pub use mmio::{Mmio, MmioHandle};
@@ -38,3 +41,4 @@ pub use register_window::{RegisterAccess, RegisterWindow};
 pub(crate) use slots::Slots;
 pub(crate) use state::BindingState;
 pub(crate) use unwind::unwind;
+pub(crate) use work::{Run, WorkEntry, WorkItem, WorkQueue};

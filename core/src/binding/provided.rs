@@ -5,11 +5,27 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::{TypeId, type_name};
 
-use super::{Entry, UnwindCtx};
+use super::{BindingState, Entry, ResourceError, UnwindCtx};
 use crate::claim::Claim;
 use crate::description::NodeId;
 use crate::event::Outcome;
+use crate::instrument::FaultPoint;
 use crate::lifecycle::ResourceKind;
+
+impl BindingState {
+    /// Offers `service` while the device is bound. `run_down`: it refuses its users by itself afterwards.
+    pub(crate) fn provide<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        service: Arc<T>,
+        run_down: bool,
+    ) -> Result<(), ResourceError> {
+        let node = self.device().node();
+        self.check(FaultPoint::Provide)?;
+        let claim = self.claim_name("service", type_name::<T>())?;
+        self.system().providers.insert(node, service, run_down);
+        self.push(0, ProviderEntry::new::<T>(node, claim)).map(|_| ())
+    }
+}
 
 /// Ledger entry of a service.
 pub(crate) struct ProviderEntry {

@@ -177,13 +177,16 @@ impl BindingState {
     ///
     /// # Errors
     ///
-    /// [`ResourceError::Unbinding`] once the ledger is closed.
+    /// [`ResourceError::Unbinding`] once the ledger is closed, [`ResourceError::GroupReleased`] once the group is.
     pub(crate) fn push(&self, tag: GroupTag, entry: impl Entry + 'static) -> Result<EntryId, ResourceError> {
         let (resource, what, backend) = (entry.kind().name(), entry.what(), entry.backend());
         let entry: Box<dyn Entry> = Box::new(entry);
         let refused = match self.check(FaultPoint::LedgerEntry) {
             Err(e) => Err((e, entry)),
-            Ok(()) => self.ledger.push(tag, entry).map_err(|entry| (ResourceError::Unbinding, entry)),
+            Ok(()) => self.ledger.push(tag, entry).map_err(|entry| {
+                let closed = self.ledger.is_closed();
+                (if closed { ResourceError::Unbinding } else { ResourceError::GroupReleased }, entry)
+            }),
         };
         match refused {
             Ok(id) => {
@@ -225,7 +228,12 @@ impl BindingState {
     /// Releases one entry while the binding continues.
     pub(crate) fn release_early(&self, id: EntryId, entry: Box<dyn Entry>) {
         // By releasing it, the driver states that the device no longer uses it.
-        let mut ctx = UnwindCtx { bound: self, quiesced: Some(Quiesced::stopped()) };
+        self.release_with(id, entry, Some(Quiesced::stopped()));
+    }
+
+    /// Releases one entry while the binding continues, with the proof that there is.
+    pub(crate) fn release_with(&self, id: EntryId, entry: Box<dyn Entry>, quiesced: Option<Quiesced>) {
+        let mut ctx = UnwindCtx { bound: self, quiesced };
         let kind = entry.kind();
         super::unwind::release_one(id, entry, &mut ctx);
         // Waiters are notified only for bound devices: a probe held the resource only briefly. Memory has its own waiters.

@@ -16,8 +16,11 @@ use crate::event::{Cause, EventKind, Outcome};
 use crate::irq::{Irq, TimedOut};
 use crate::machine::{BindError, Handle, Policy, UnbindError};
 
+mod devres;
 mod misuse;
 mod registers;
+mod services;
+mod work;
 
 /// Calls that the test driver received, in order.
 type CallLog = Arc<Mutex<Vec<&'static str>>>;

@@ -16,17 +16,22 @@ use crate::time::Instant;
 pub struct SystemClock {
     env: Arc<dyn Env>,
     events: Arc<WaitQueue>,
+    deadlines: Arc<WaitQueue>,
 }
 
 impl Context {
     /// The machine's clock.
     pub fn system_clock(&self) -> SystemClock {
-        SystemClock { env: Arc::clone(&self.env), events: Arc::clone(&self.events) }
+        SystemClock {
+            env: Arc::clone(&self.env),
+            events: Arc::clone(&self.events),
+            deadlines: Arc::clone(&self.deadlines),
+        }
     }
 
     /// As [`SystemClock::wait_on`].
     pub(crate) fn wait_on(&self, queue: &WaitQueue, timeout: Duration, done: impl FnMut() -> bool) -> bool {
-        wait_on(&*self.env, queue, timeout, None, done)
+        wait_on((&*self.env, &self.deadlines), queue, timeout, None, done)
     }
 }
 
@@ -41,7 +46,7 @@ impl SystemClock {
     ///
     /// Interrupts may be delivered meanwhile, so the caller may hold device locks, but no other lock.
     pub fn wait_on(&self, queue: &WaitQueue, timeout: Duration, done: impl FnMut() -> bool) -> bool {
-        wait_on(&*self.env, queue, timeout, None, done)
+        wait_on((&*self.env, &self.deadlines), queue, timeout, None, done)
     }
 
     /// Waits for `completion`, for at most `timeout`. Returns true when it has taken one. The caller may hold device
@@ -58,7 +63,7 @@ impl SystemClock {
     /// least every `poll`. Returns the last result of `done`. Interrupts may be delivered meanwhile, so the caller may
     /// hold device locks, but no other lock.
     pub fn wait_until(&self, timeout: Duration, poll: Duration, done: impl FnMut() -> bool) -> bool {
-        wait_on(&*self.env, &self.events, timeout, Some(poll), done)
+        wait_on((&*self.env, &self.deadlines), &self.events, timeout, Some(poll), done)
     }
 }
 
@@ -73,7 +78,7 @@ impl SystemClock {
 
 /// Waits until `done` returns true or `timeout` has passed.
 fn wait_on(
-    env: &dyn Env,
+    (env, deadlines): (&dyn Env, &WaitQueue),
     queue: &WaitQueue,
     timeout: Duration,
     poll: Option<Duration>,
@@ -87,7 +92,11 @@ fn wait_on(
             now.set(env.now());
             if done() { Some(true) } else { (now.get() >= deadline).then_some(false) }
         },
-        |token| env.wait(token, poll.map_or(deadline, |poll| deadline.min(now.get() + poll))),
+        |token| {
+            // Before the env looks for its next deadline: one that becomes earlier from here on ends the wait.
+            let _earlier = deadlines.register(token.waker());
+            env.wait(token, poll.map_or(deadline, |poll| deadline.min(now.get() + poll)));
+        },
     )
 }
 

@@ -22,6 +22,8 @@ pub struct Context {
     waits: waits::LongWaits,
     /// Waits that end with any interrupt or timer of the machine.
     events: Arc<WaitQueue>,
+    /// All waits, which look for the env's next deadline again when it becomes earlier.
+    deadlines: Arc<WaitQueue>,
     /// Number of the last event. Held while an event is emitted, so that numbers follow the order of emission.
     last_event: SpinLock<u64>,
 }
@@ -34,6 +36,7 @@ impl Context {
             promises: Promises::default(),
             waits: waits::LongWaits::default(),
             events: Arc::default(),
+            deadlines: Arc::default(),
             last_event: SpinLock::new(0),
         }
     }
@@ -61,6 +64,11 @@ impl Context {
     /// Ends the waits of [`SystemClock::wait_until`], so that they check their conditions.
     pub(crate) fn event_happened(&self) {
         self.events.wake_all();
+    }
+
+    /// Interrupts all waits: [`IrqSink::next_deadline`](crate::env::IrqSink::next_deadline) may be earlier than when they began.
+    pub(crate) fn deadline_changed(&self) {
+        self.deadlines.wake_all();
     }
 
     /// Emits an event. `kind` is called only when events are recorded.

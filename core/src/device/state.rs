@@ -57,6 +57,18 @@ pub struct Device {
     pub(crate) left_by_user: AtomicBool,
 }
 
+impl From<&Device> for NodeId {
+    fn from(device: &Device) -> Self {
+        device.node()
+    }
+}
+
+impl From<&Arc<Device>> for NodeId {
+    fn from(device: &Arc<Device>) -> Self {
+        device.node()
+    }
+}
+
 impl Device {
     pub(crate) fn new(node: NodeId, desc: DeviceDesc) -> Arc<Self> {
         Arc::new(Self {

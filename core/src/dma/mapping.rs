@@ -441,6 +441,13 @@ impl Entry for MappingEntry {
         self.mapping.backend()
     }
 
+    fn ends_with_group(&self, quiesced: bool) -> bool {
+        let mapping = &self.0;
+        // A handle of a streaming mapping gives out slices of its buffer, which the end of the mapping would write to.
+        let no_slices = matches!(mapping.kind, Kind::Coherent | Kind::Pool) || Arc::strong_count(mapping) == 1;
+        no_slices && (quiesced || matches!(mapping.context.backend, Backend::Translated(_)))
+    }
+
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
         let Self { mapping, pins } = *self;
         mapping.end(pins, ctx)

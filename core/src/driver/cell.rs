@@ -41,6 +41,11 @@ impl<D: Driver> Binding<D> {
         Self { driver, data, users: TrackedRundown::closed(), last_interrupt, bound }
     }
 
+    /// State of the binding.
+    pub(super) fn state(&self) -> &BindingState {
+        &self.bound
+    }
+
     /// Runs `use_data` on the driver data, which stays alive and in place meanwhile. `None` once new users are refused.
     ///
     /// The closure accepts the data with any lifetime, so it cannot keep a borrow of it.

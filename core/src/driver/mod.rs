@@ -5,10 +5,14 @@ mod client;
 mod erased;
 #[cfg(all(test, loom))]
 mod loom_tests;
+mod service;
+mod work;
 
 pub(crate) use cell::Binding;
 pub use client::{Client, Gone};
 pub(crate) use erased::{Adapter, AnyDriver};
+pub use service::ClientService;
+pub use work::Work;
 
 use crate::binding::Bound;
 pub use crate::errno::Errno;

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec::Vec;
 
 use alloc::sync::{Arc, Weak};
 
+#[cfg(not(loom))]
+use super::Job;
 use super::{Env, EnvError, EventToken, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, RamUse, Width};
 use crate::addr::PhysAddr;
 use crate::event::Event;
@@ -48,6 +52,12 @@ pub(crate) struct FakeEnv {
     now: Mutex<u64>,
     sink: Mutex<Option<Weak<dyn IrqSink>>>,
     tracing_enabled: bool,
+    /// Jobs that `spawn` keeps for [`FakeEnv::run_jobs`]; `None`: a thread runs each.
+    #[cfg(not(loom))]
+    pub(crate) jobs: Mutex<Option<Vec<Job>>>,
+    /// `spawn` refuses: a target without threads.
+    #[cfg(not(loom))]
+    pub(crate) no_threads: AtomicBool,
     /// Incremented where loom may switch threads between a call and its effect, since the locks here are not loom's. A
     /// yield would not do: loom then tries no order in which only one of two callers is delayed.
     #[cfg(loom)]
@@ -74,6 +84,14 @@ impl FakeEnv {
         if let Some(sink) = sink.filter(|_| self.enabled.lock().unwrap().contains(&line)) {
             sink.interrupt(line);
         }
+    }
+
+    /// Runs the jobs that `spawn` has kept, and returns their number.
+    pub(crate) fn run_jobs(&self) -> usize {
+        let jobs = core::mem::take(self.jobs.lock().unwrap().get_or_insert_default());
+        let count = jobs.len();
+        jobs.into_iter().for_each(|job| job());
+        count
     }
 
     /// Lets time pass to `until`.
@@ -107,6 +125,10 @@ impl FakeEnv {
             now: Mutex::default(),
             sink: Mutex::default(),
             tracing_enabled,
+            #[cfg(not(loom))]
+            jobs: Mutex::default(),
+            #[cfg(not(loom))]
+            no_threads: AtomicBool::new(false),
             #[cfg(loom)]
             step: crate::sync::atomic::AtomicUsize::new(0),
         }
@@ -155,6 +177,18 @@ impl Env for FakeEnv {
         }
         let mut now = self.now.lock().unwrap();
         *now = until.0.max(*now);
+    }
+
+    #[cfg(not(loom))]
+    fn spawn(&self, job: Job) -> Result<(), Job> {
+        if self.no_threads.load(Ordering::Relaxed) {
+            return Err(job);
+        }
+        match &mut *self.jobs.lock().unwrap() {
+            Some(jobs) => jobs.push(job),
+            None => return crate::sync::spawn(job),
+        }
+        Ok(())
     }
 
     fn tracing_enabled(&self) -> bool {

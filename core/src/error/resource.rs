@@ -60,6 +60,12 @@ pub enum ResourceError {
     /// Unwinding has begun; nothing can be acquired any more.
     #[error("the device is being unbound")]
     Unbinding,
+    /// The devres group was released; nothing can be acquired for it any more.
+    #[error("the devres group was released")]
+    GroupReleased,
+    /// The type of driver that was named is not the one that the device is bound to.
+    #[error("the device is bound to {0}, not to the driver that was named")]
+    OtherDriver(&'static str),
     /// The target refused.
     #[error(transparent)]
     Env(#[from] EnvError),
@@ -139,6 +145,7 @@ impl ResourceError {
             Self::Held(_)
             | Self::TooManyUsers(_)
             | Self::Unbinding
+            | Self::GroupReleased
             | Self::Group(_)
             | Self::ChildExists
             | Self::Supply(SupplyError::Held(_))
@@ -146,6 +153,7 @@ impl ResourceError {
             Self::SupplierCycle
             | Self::ChildName
             | Self::NoWindow
+            | Self::OtherDriver(_)
             | Self::OutsideWindow { .. }
             | Self::NoCommonWindow { .. }
             | Self::NoSuchLine { .. } => Errno::EINVAL,

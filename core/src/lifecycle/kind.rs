@@ -51,6 +51,8 @@ kinds! {
     DmaResource = "dma resource",
     /// An action registered by the driver.
     Action = "action",
+    /// A work item.
+    Work = "work",
     /// A service offered to consumers.
     Service = "service",
     /// Translation offered to consumers.

@@ -67,6 +67,10 @@ impl DeviceRegistry for Machine {
         Self::resource_returned(self, device);
     }
 
+    fn work_scheduled(&self) {
+        Self::work_scheduled(self);
+    }
+
     fn entered_driver(&self) -> Nested<'_> {
         self.enter()
     }

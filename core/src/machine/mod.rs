@@ -42,6 +42,7 @@ use alloc::sync::{Arc, Weak};
 use core::fmt;
 use core::ops::Deref;
 
+use crate::binding::WorkQueue;
 use crate::claim::Claims;
 use crate::dma::{DmaState, Quarantine};
 use crate::env::{Env, Instant, IrqLine, IrqSink};
@@ -147,6 +148,7 @@ impl Machine {
                 .with::<Quarantine>()
                 .with::<DmaState>()
                 .with::<Timers>()
+                .with::<WorkQueue>()
                 .with::<IrqTable>()
                 .with::<Supplies>()
                 .with::<Faults>()

@@ -131,7 +131,11 @@ impl Machine {
     /// Carries out queued requests, unless this thread is inside driver code itself. An env may call it at any time from a
     /// thread that holds no locks.
     pub fn run_queued(self: &Arc<Self>) {
-        if self.requests.is_empty() || self.is_inside() {
+        if self.is_inside() {
+            return;
+        }
+        self.start_work();
+        if self.requests.is_empty() {
             return;
         }
         let inside = self.enter();

@@ -28,6 +28,7 @@ impl Machine {
         self.claims.len().hash(state);
         (self.irqs().len(), self.providers.len(), self.supplies().in_use()).hash(state);
         (self.dma_state().mappings(), self.dma_state().bounce_bytes.load(Ordering::Relaxed)).hash(state);
+        self.work().hash_state(state);
         self.supplies().pinned().hash(state);
         self.iommus().hash_state(state);
     }

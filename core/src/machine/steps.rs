@@ -31,6 +31,7 @@ pub(super) fn bring_up(machine: &Arc<Machine>, binding: &Arc<dyn AnyBinding>) ->
     let data = bound.push(0, DataEntry(Arc::clone(binding)))?;
     bound.ledger.set_release_first(data);
     binding.open();
+    bound.open_work();
     Ok(())
 }
 
@@ -168,6 +169,7 @@ impl Entry for DataEntry {
             self.0.request_release();
         }
         self.0.close();
+        bound.close_work();
         ctx.quiesced = self.stop(bound);
         bound.set_quiesce_proof(ctx.quiesced.clone());
         if bound.owner() == DmaOwner::PassThrough {

@@ -3,12 +3,14 @@
 //! The env keeps the time: it asks [`IrqSink::next_deadline`](crate::env::IrqSink) before it waits or idles, and calls
 //! [`IrqSink::timer`](crate::env::IrqSink) when that time is reached, as it delivers an interrupt.
 
+use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use super::Machine;
 use crate::env::{Instant, IrqSink};
 use crate::sync::SpinLock;
+use crate::system::DeviceRegistry;
 
 /// Machines of guests, whose timers this machine's env runs as well: a guest that is not running has nothing that waits
 /// for its deadlines.
@@ -50,7 +52,44 @@ impl Machine {
     }
 
     pub(super) fn next_timer(&self) -> Option<Instant> {
-        self.timers().next().into_iter().chain(self.guests.next()).chain(self.irqs().next_due()).min()
+        self.timers()
+            .next()
+            .into_iter()
+            .chain(self.guests.next())
+            .chain(self.irqs().next_due())
+            .chain(self.work().next())
+            .min()
+    }
+
+    /// Starts the work items that are due, each on a thread of the env; without such threads they run here.
+    pub(super) fn start_work(&self) {
+        let due = self.work().take_due(self.env.now());
+        for item in due {
+            let Some(machine) = self.me.upgrade() else { return };
+            let run = move || {
+                let inside = machine.enter();
+                machine.work().run(&item, machine.env.now());
+                machine.left_driver(inside);
+            };
+            if let Err(run) = self.env.spawn(Box::new(run)) {
+                // Inside, so that what the item requests, or an item that schedules itself, is not carried out in here, but by
+                // the next call: items that schedule themselves would nest without end.
+                let _inside = self.enter();
+                run();
+            }
+        }
+    }
+
+    /// See [`DeviceRegistry::work_scheduled`](crate::system::DeviceRegistry::work_scheduled).
+    pub(super) fn work_scheduled(&self) {
+        if self.is_inside() {
+            // From inside driver code, which may be an interrupt handler or hold locks, it is started when the thread leaves or
+            // waits.
+            self.requests.inside.defer();
+        } else {
+            self.start_work();
+        }
+        self.deadline_changed();
     }
 
     /// Runs the timers that are due.
@@ -60,6 +99,7 @@ impl Machine {
         }
         self.irqs().end_overdue(self);
         self.timers().run(self, || self.quarantine_table().retry(self));
+        self.start_work();
         for guest in self.guests.due(self.env.now()) {
             guest.timer();
         }

@@ -10,14 +10,18 @@ use crate::device::NodeId;
 use crate::error::ProbeError;
 
 impl Bound<'_> {
-    /// Service `T` of the supplier at `node`; defers until that device is bound. From then on the supplier is linked to
+    /// Service `T` of a supplier, which is given as a firmware node or as a device; defers until that device is bound. From then on the supplier is linked to
     /// this binding: it is not unbound before this binding has ended (P6).
     ///
     /// # Errors
     ///
     /// [`ResourceError::NotProvided`] when it is bound and provides no `T`, [`ResourceError::SupplierCycle`] when it uses
     /// this device itself, directly or through others; an event names them.
-    pub fn supplier<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId) -> Result<Arc<T>, ProbeError> {
+    pub fn supplier<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        supplier: impl Into<NodeId>,
+    ) -> Result<Arc<T>, ProbeError> {
+        let node = supplier.into();
         self.state.check_link()?;
         let service = self.state.take_service::<T>(node)?;
         // Never the provider itself: one user could switch off a line that another one needs.

@@ -18,6 +18,8 @@ pub(crate) enum Activity {
     Call(&'static Location<'static>),
     /// An operation by name, and the source location of its call.
     Operation(&'static str, &'static Location<'static>),
+    /// A work item, by its name.
+    Work(&'static str),
     /// The driver's [`request_release`](crate::driver::Driver::request_release).
     ReleaseRequest,
 }
@@ -27,6 +29,7 @@ impl fmt::Display for Activity {
         match self {
             Self::Call(at) => write!(f, "a call from {at}"),
             Self::Operation(what, at) => write!(f, "{what} from {at}"),
+            Self::Work(what) => write!(f, "work item {what}"),
             Self::ReleaseRequest => f.write_str("its own release request"),
         }
     }

@@ -63,6 +63,9 @@ pub(crate) trait DeviceRegistry: Send + Sync {
     fn device_quiesced(&self, device: &Device, quiesced: &Quiesced);
     /// Queues devices whose probes failed for a shortage, after the binding of `device` has released a resource.
     fn resource_returned(&self, device: &Device);
+    /// Starts work items that are due, now or when the calling thread has left driver code, and lets waiting threads see new
+    /// deadlines.
+    fn work_scheduled(&self);
     /// Counts this thread as running driver code until [`left_driver`](Self::left_driver).
     fn entered_driver(&self) -> Nested<'_>;
     /// Ends `inside`, and performs the operations that driver code requested meanwhile.

@@ -100,16 +100,16 @@ impl Context {
 
     /// Programs and enables the context. Translations of its previous user were flushed when it was disabled.
     fn enable(&self, ttbr: u64, mair: u32) -> Result<(), IoError> {
-        let write = |register, value| self.root.regs.write(self.number, register, value);
-        write(regs::IMTTLBR0, ttbr as u32)?;
-        write(regs::IMTTUBR0, (ttbr >> 32) as u32)?;
-        write(regs::IMTTBCR, regs::IMTTBCR_EAE | regs::IMTTBCR_SL0_LEVEL_1)?;
-        write(regs::IMMAIR0, mair)?;
-        write(regs::IMSTR, 0)?;
+        let (regs, number) = (&self.root.regs, self.number);
+        regs.write(number, regs::IMTTLBR0, ttbr as u32)?;
+        regs.write(number, regs::IMTTUBR0, (ttbr >> 32) as u32)?;
+        regs.write(number, regs::IMTTBCR, regs::IMTTBCR_EAE | regs::IMTTBCR_SL0_LEVEL_1)?;
+        regs.write(number, regs::IMMAIR0, mair)?;
+        regs.write(number, regs::IMSTR, 0)?;
         if let Some(leaf) = &self.leaf {
-            leaf.enable(self.number)?;
+            leaf.enable(number)?;
         }
-        write(regs::IMCTR, regs::IMCTR_INTEN | regs::IMCTR_FLUSH | regs::IMCTR_MMUEN)
+        regs.write(number, regs::IMCTR, regs::IMCTR_INTEN | regs::IMCTR_FLUSH | regs::IMCTR_MMUEN)
     }
 
     /// Invalidates the context's cached translations in leaf and root, leaves IMCTR at `control`, and waits for completion.

@@ -82,11 +82,7 @@ impl Driver for IpmmuVmsa {
         if root.is_none() && dev.property(MAIN).is_some() {
             return Err(ProbeError::Device("renesas,ipmmu-main names no device"));
         }
-        let mmio = dev.mmio(0)?;
-        if mmio.size() < layout.window {
-            return Err(ProbeError::Device("the register window is too small"));
-        }
-        let regs = Regs::new(mmio.handle(), layout);
+        let regs = Regs::new(&dev.mmio(0)?.handle(), layout)?;
         match root {
             None => start_root(dev, regs),
             Some(root) if root.layout() == layout => start_leaf(dev, regs, root),

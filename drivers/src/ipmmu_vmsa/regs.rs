@@ -5,12 +5,14 @@
 
 use core::time::Duration;
 
+use alloc::vec::Vec;
+
 use bindery::addr::PhysAddr;
-use bindery::binding::MmioHandle;
+use bindery::binding::{MmioHandle, Register, RegisterWindow, ResourceError};
 use bindery::env::IoError;
 
 /// Context register: control.
-pub(super) const IMCTR: u64 = 0x00;
+pub(super) const IMCTR: Register<u32, 0x00> = Register::new();
 /// IMCTR: translate.
 pub(super) const IMCTR_MMUEN: u32 = 1 << 0;
 /// IMCTR: invalidate all cached translations of the context. Reads 1 until that is done.
@@ -19,19 +21,19 @@ pub(super) const IMCTR_FLUSH: u32 = 1 << 1;
 pub(super) const IMCTR_INTEN: u32 = 1 << 2;
 
 /// Context register: translation table base control.
-pub(super) const IMTTBCR: u64 = 0x08;
+pub(super) const IMTTBCR: Register<u32, 0x08> = Register::new();
 /// IMTTBCR: long descriptors (LPAE).
 pub(super) const IMTTBCR_EAE: u32 = 1 << 31;
 /// IMTTBCR: walks start at level 1. Two bits at \[7:6\].
 pub(super) const IMTTBCR_SL0_LEVEL_1: u32 = 2 << 6;
 
 /// Context register: table base, low word.
-pub(super) const IMTTLBR0: u64 = 0x10;
+pub(super) const IMTTLBR0: Register<u32, 0x10> = Register::new();
 /// Context register: table base, high word.
-pub(super) const IMTTUBR0: u64 = 0x14;
+pub(super) const IMTTUBR0: Register<u32, 0x14> = Register::new();
 
 /// Context register: fault status. Writing 0 to a bit clears it.
-pub(super) const IMSTR: u64 = 0x20;
+pub(super) const IMSTR: Register<u32, 0x20> = Register::new();
 /// IMSTR: no translation.
 pub(super) const IMSTR_TF: u32 = 1 << 0;
 /// IMSTR: not permitted.
@@ -50,12 +52,16 @@ pub(super) const IMSTR_CODE_PERMISSION: u32 = 4 << 8;
 pub(super) const IMSTR_CODE_SECURE: u32 = 5 << 8;
 
 /// Context register: memory attributes.
-pub(super) const IMMAIR0: u64 = 0x28;
+pub(super) const IMMAIR0: Register<u32, 0x28> = Register::new();
 /// Context register: address of the fault, low word. Valid until IMSTR is cleared.
-pub(super) const IMELAR: u64 = 0x30;
+pub(super) const IMELAR: Register<u32, 0x30> = Register::new();
 /// Context register: address of the fault, high word.
-pub(super) const IMEUAR: u64 = 0x34;
+pub(super) const IMEUAR: Register<u32, 0x34> = Register::new();
 
+/// Micro-TLB register: control.
+const IMUCTR: Register<u32, 0x00> = Register::new();
+/// Micro-TLB register: address space.
+const IMUASID: Register<u32, 0x08> = Register::new();
 /// Micro-TLB control: translate, through the context in \[7:4\]. When 0 addresses pass through unchanged.
 pub(super) const IMUCTR_MMUEN: u32 = 1 << 0;
 /// Micro-TLB control: invalidate cached translations.
@@ -86,15 +92,12 @@ pub(super) struct Layout {
     context: (u64, u64),
     /// Addend of the micro-TLB offsets.
     utlb: u64,
-    /// Smallest size of a register window, in bytes.
-    pub(super) window: u64,
 }
 
 /// R-Car Gen3 and RZ/G2.
-pub(super) static GEN3: Layout = Layout { contexts: 8, utlbs: 48, context: (0, 0x40), utlb: 0, window: 0x700 };
+pub(super) static GEN3: Layout = Layout { contexts: 8, utlbs: 48, context: (0, 0x40), utlb: 0 };
 /// R-Car Gen4.
-pub(super) static GEN4: Layout =
-    Layout { contexts: 16, utlbs: 64, context: (0x10000, 0x1040), utlb: 0x3000, window: 0x20200 };
+pub(super) static GEN4: Layout = Layout { contexts: 16, utlbs: 64, context: (0x10000, 0x1040), utlb: 0x3000 };
 
 impl Layout {
     /// The contexts that software may use: 0 is reserved.
@@ -102,50 +105,52 @@ impl Layout {
         1..self.contexts
     }
 
-    /// Offset of a register of context `number`.
-    pub(super) const fn context(&self, number: u8, register: u64) -> u64 {
+    /// Offset of the registers of context `number`.
+    const fn context(&self, number: u8) -> u64 {
         let gap = if number > 7 { 0x600 } else { 0 };
-        self.context.0 + number as u64 * self.context.1 + gap + register
+        self.context.0 + number as u64 * self.context.1 + gap
     }
 
-    /// Offset of the control register of micro-TLB `number`.
-    pub(super) const fn imuctr(&self, number: u32) -> u64 {
+    /// Offset of the registers of micro-TLB `number`.
+    const fn micro_tlb(&self, number: u32) -> u64 {
         let number = number as u64;
         self.utlb + if number < 32 { 0x300 + 16 * number } else { 0x600 + 16 * (number - 32) }
-    }
-
-    /// Offset of the address space register of micro-TLB `number`.
-    pub(super) const fn imuasid(&self, number: u32) -> u64 {
-        self.imuctr(number) + 8
     }
 }
 
 /// The registers of one instance.
 pub(super) struct Regs {
-    io: MmioHandle,
+    /// By number.
+    contexts: Vec<RegisterWindow<MmioHandle, 0x40>>,
+    /// By number.
+    utlbs: Vec<RegisterWindow<MmioHandle, 0x10>>,
     pub(super) layout: &'static Layout,
 }
 
 impl Regs {
-    pub(super) fn new(io: MmioHandle, layout: &'static Layout) -> Self {
-        Self { io, layout }
+    /// The registers of an instance of this generation. An error when `io` does not hold all of them.
+    pub(super) fn new(io: &MmioHandle, layout: &'static Layout) -> Result<Self, ResourceError> {
+        let contexts = (0..layout.contexts).map(|n| io.window(layout.context(n))).collect::<Result<_, _>>()?;
+        let utlbs = (0..layout.utlbs).map(|n| io.window(layout.micro_tlb(n))).collect::<Result<_, _>>()?;
+        Ok(Self { contexts, utlbs, layout })
     }
 
     /// Reads a register of a context.
-    pub(super) fn read(&self, context: u8, register: u64) -> Result<u32, IoError> {
-        self.io.read32(self.layout.context(context, register))
+    pub(super) fn read<const R: u64>(&self, context: u8, register: Register<u32, R>) -> Result<u32, IoError> {
+        self.contexts[context as usize].read(register)
     }
 
     /// Writes a register of a context.
-    pub(super) fn write(&self, context: u8, register: u64, value: u32) -> Result<(), IoError> {
-        self.io.write32(self.layout.context(context, register), value)
+    pub(super) fn write<const R: u64>(&self, context: u8, reg: Register<u32, R>, value: u32) -> Result<(), IoError> {
+        self.contexts[context as usize].write(reg, value)
     }
 
     /// Invalidates a micro-TLB and makes it translate through `context`; without one, it passes addresses through.
     pub(super) fn set_utlb(&self, utlb: u32, context: Option<u8>) -> Result<(), IoError> {
-        let Some(context) = context else { return self.io.write32(self.layout.imuctr(utlb), 0) };
-        self.io.write32(self.layout.imuasid(utlb), 0)?;
-        self.io.write32(self.layout.imuctr(utlb), imuctr_context(context) | IMUCTR_FLUSH | IMUCTR_MMUEN)
+        let regs = &self.utlbs[utlb as usize];
+        let Some(context) = context else { return regs.write(IMUCTR, 0) };
+        regs.write(IMUASID, 0)?;
+        regs.write(IMUCTR, imuctr_context(context) | IMUCTR_FLUSH | IMUCTR_MMUEN)
     }
 }
 
@@ -155,13 +160,9 @@ mod tests {
 
     #[test]
     fn offsets_are_those_of_the_generation() {
-        assert_eq!((GEN3.context(1, IMCTR), GEN3.context(7, IMSTR)), (0x40, 0x1e0));
-        assert_eq!((GEN3.imuctr(2), GEN3.imuasid(2), GEN3.imuctr(32), GEN3.imuasid(47)), (0x320, 0x328, 0x600, 0x6f8));
-        assert_eq!((GEN4.context(0, IMCTR), GEN4.context(8, IMSTR)), (0x10000, 0x10000 + 8 * 0x1040 + 0x600 + 0x20));
-        assert_eq!((GEN4.imuctr(0), GEN4.imuctr(63)), (0x3300, 0x3600 + 16 * 31));
-        for layout in [&GEN3, &GEN4] {
-            let last = layout.context(layout.contexts - 1, IMEUAR).max(layout.imuasid(layout.utlbs - 1));
-            assert!(last + 4 <= layout.window, "{last:#x}");
-        }
+        assert_eq!((GEN3.context(1), GEN3.context(7)), (0x40, 0x1c0));
+        assert_eq!((GEN3.micro_tlb(2), GEN3.micro_tlb(32), GEN3.micro_tlb(47)), (0x320, 0x600, 0x6f0));
+        assert_eq!((GEN4.context(0), GEN4.context(8)), (0x10000, 0x10000 + 8 * 0x1040 + 0x600));
+        assert_eq!((GEN4.micro_tlb(0), GEN4.micro_tlb(63)), (0x3300, 0x3600 + 16 * 31));
     }
 }

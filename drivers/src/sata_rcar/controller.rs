@@ -2,11 +2,11 @@
 
 use core::time::Duration;
 
-use bindery::binding::{Bound, Mmio, ResourceError};
+use bindery::binding::{Bound, ResourceError};
 use bindery::env::IoError;
 use bindery::sync::atomic::{AtomicBool, Ordering};
 
-use super::regs::{self, Control1, DeviceControl, Engine, Int, task_file};
+use super::regs::{self, Control1, DeviceControl, Engine, Int, Regs, task_file};
 use crate::ata::{AtaError, ErrorBits, Status, TaskFile};
 
 /// Length of a controller reset. The public part of the manual gives none; two accesses are enough in practice.
@@ -28,7 +28,7 @@ const STOP: Duration = Duration::from_millis(50);
 /// The controller of one port.
 pub(super) struct Controller<'b> {
     dev: Bound<'b>,
-    regs: Mmio<'b>,
+    regs: Regs<'b>,
     /// The link went down or came up since [`clear_link_change`](Self::clear_link_change). `SError` is the only record of
     /// that, so whoever clears it sets this.
     link_changed: AtomicBool,
@@ -36,23 +36,7 @@ pub(super) struct Controller<'b> {
 
 impl<'b> Controller<'b> {
     pub(super) fn new(dev: Bound<'b>) -> Result<Self, ResourceError> {
-        Ok(Self { dev, regs: dev.mmio(0)?, link_changed: AtomicBool::new(false) })
-    }
-
-    fn read(&self, register: u64) -> Result<u32, IoError> {
-        self.regs.read32(register)
-    }
-
-    fn write(&self, register: u64, value: u32) -> Result<(), IoError> {
-        self.regs.write32(register, value)
-    }
-
-    fn control(&self, bits: Control1) -> Result<(), IoError> {
-        self.write(regs::CONTROL1, bits.bits())
-    }
-
-    fn engine(&self) -> Result<Engine, IoError> {
-        self.read(regs::STATUS).map(Engine::from_bits_retain)
+        Ok(Self { dev, regs: dev.mmio(0)?.window(0)?, link_changed: AtomicBool::new(false) })
     }
 
     /// Waits until `done` returns true, for at most `timeout`, checking at least every `every`. Returns false when the time
@@ -78,37 +62,37 @@ impl<'b> Controller<'b> {
     /// Resets the controller. Afterwards it is in DMA mode, the DMA engine is stopped and interrupts are disabled. Returns
     /// false when the engine keeps running even in reset; the controller is then left in reset.
     pub(super) fn reset(&self) -> Result<bool, IoError> {
-        self.control(Control1::RESET)?;
+        self.regs.write(regs::CONTROL1, Control1::RESET)?;
         self.sleep(RESET);
-        if self.engine()?.contains(Engine::ACT) {
+        if self.regs.read(regs::STATUS)?.contains(Engine::ACT) {
             return Ok(false);
         }
-        self.control(Control1::RESET | Control1::MODE)?;
-        self.control(Control1::MODE)?;
+        self.regs.write(regs::CONTROL1, Control1::RESET | Control1::MODE)?;
+        self.regs.write(regs::CONTROL1, Control1::MODE)?;
         self.mask()?;
         Ok(true)
     }
 
     /// Disables all interrupts and clears pending ones.
     pub(super) fn mask(&self) -> Result<(), IoError> {
-        self.write(regs::INT_ENABLE, 0)?;
-        self.write(regs::INT_MASK, Int::ALL.bits())?;
-        self.write(regs::INT_STATUS, 0)
+        self.regs.write(regs::INT_ENABLE, Engine::empty())?;
+        self.regs.write(regs::INT_MASK, Int::ALL)?;
+        self.regs.write(regs::INT_STATUS, Int::empty())
     }
 
     /// Enables the interrupts of the device, of the link, and of DMA errors.
     pub(super) fn unmask(&self) -> Result<(), IoError> {
-        self.write(regs::INT_STATUS, 0)?;
-        self.write(regs::INT_MASK, (Int::ALL - Int::ATA - Int::SERR).bits())?;
-        self.write(regs::INT_ENABLE, (Engine::SATAINT | Engine::ERR).bits())
+        self.regs.write(regs::INT_STATUS, Int::empty())?;
+        self.regs.write(regs::INT_MASK, Int::ALL - Int::ATA - Int::SERR)?;
+        self.regs.write(regs::INT_ENABLE, Engine::SATAINT | Engine::ERR)
     }
 
     /// Stops the DMA engine and waits until it has stopped. Returns false when it keeps running.
     pub(super) fn stop_dma(&self) -> Result<bool, IoError> {
         // The direction must not change under a running engine.
-        let direction = Control1::from_bits_retain(self.read(regs::CONTROL1)?) & Control1::TO_MEMORY;
-        self.control(Control1::MODE | direction | Control1::STOP)?;
-        self.poll(STOP, Duration::from_micros(10), || Ok(!self.engine()?.contains(Engine::ACT)))
+        let direction = self.regs.read(regs::CONTROL1)? & Control1::TO_MEMORY;
+        self.regs.write(regs::CONTROL1, Control1::MODE | direction | Control1::STOP)?;
+        self.poll(STOP, Duration::from_micros(10), || Ok(!self.regs.read(regs::STATUS)?.contains(Engine::ACT)))
     }
 
     /// Disables interrupts and stops DMA. Returns false when the DMA engine keeps running.
@@ -119,42 +103,42 @@ impl<'b> Controller<'b> {
 
     /// Prepares the engine for a transfer by the descriptor table at `table`.
     pub(super) fn setup_dma(&self, table: u32, to_memory: bool) -> Result<(), IoError> {
-        self.write(regs::DTB_ADR, table)?;
-        self.control(direction(to_memory))
+        self.regs.write(regs::DTB_ADR, table)?;
+        self.regs.write(regs::CONTROL1, direction(to_memory))
     }
 
     /// Starts the transfer that [`setup_dma`](Self::setup_dma) has prepared.
     pub(super) fn start_dma(&self, to_memory: bool) -> Result<(), IoError> {
-        self.control(direction(to_memory) | Control1::START)
+        self.regs.write(regs::CONTROL1, direction(to_memory) | Control1::START)
     }
 
     /// Reads the causes of an interrupt and acknowledges them by writing 0.
     pub(super) fn acknowledge(&self) -> Result<(Int, Engine), IoError> {
-        let pending = Int::from_bits_retain(self.read(regs::INT_STATUS)?);
-        self.write(regs::INT_STATUS, (Int::ALL - pending).bits())?;
+        let pending = self.regs.read(regs::INT_STATUS)?;
+        self.regs.write(regs::INT_STATUS, Int::ALL - pending)?;
         if pending.contains(Int::SERR) {
             self.clear_serror()?;
         }
-        let engine = self.engine()?;
+        let engine = self.regs.read(regs::STATUS)?;
         if engine.contains(Engine::ERR) {
-            self.write(regs::STATUS, !Engine::ERR.bits())?;
+            self.regs.write(regs::STATUS, !Engine::ERR)?;
         }
         Ok((pending, engine))
     }
 
     /// Returns true when the device ended the last transfer before the end of the descriptor table.
     pub(super) fn device_terminated(&self) -> Result<bool, IoError> {
-        Ok(self.engine()?.contains(Engine::DEVTRM))
+        Ok(self.regs.read(regs::STATUS)?.contains(Engine::DEVTRM))
     }
 
     /// Clears `SError`, and records link changes that it showed.
     fn clear_serror(&self) -> Result<(), IoError> {
-        let bits = self.read(regs::SERROR)?;
+        let bits = self.regs.read(regs::SERROR)?;
         if bits & regs::SERROR_LINK_CHANGED != 0 {
             // Relaxed: commands run one at a time under the port's lock, which orders this.
             self.link_changed.store(true, Ordering::Relaxed);
         }
-        self.write(regs::SERROR, bits)
+        self.regs.write(regs::SERROR, bits)
     }
 
     /// Returns true when the link went down or came up since the disk was last identified.
@@ -172,25 +156,25 @@ impl<'b> Controller<'b> {
 
     /// Checks that the link is up.
     pub(super) fn check_link(&self) -> Result<(), AtaError> {
-        let sstatus = self.read(regs::SSTATUS)?;
+        let sstatus = self.regs.read(regs::SSTATUS)?;
         if regs::link_is_up(sstatus) { Ok(()) } else { Err(AtaError::LinkDown { sstatus }) }
     }
 
     /// Sends COMRESET, and waits for the link and for the device on it.
     pub(super) fn start_link(&self) -> Result<(), AtaError> {
-        self.write(regs::SCONTROL, regs::SCONTROL_COMRESET)?;
+        self.regs.write(regs::SCONTROL, regs::SCONTROL_COMRESET)?;
         self.sleep(COMRESET);
-        self.write(regs::SCONTROL, regs::SCONTROL_RUN)?;
-        self.poll(LINK, Duration::from_millis(1), || Ok(regs::link_is_up(self.read(regs::SSTATUS)?)))?;
+        self.regs.write(regs::SCONTROL, regs::SCONTROL_RUN)?;
+        self.poll(LINK, Duration::from_millis(1), || Ok(regs::link_is_up(self.regs.read(regs::SSTATUS)?)))?;
         self.check_link()?;
         self.wait_ready(READY)
     }
 
     /// Resets the device, which aborts its command, and checks by its signature that it is a disk.
     pub(super) fn soft_reset(&self) -> Result<(), AtaError> {
-        self.write(regs::SSDEVCON, (DeviceControl::OBSOLETE | DeviceControl::SRST).bits())?;
+        self.regs.write(regs::SSDEVCON, (DeviceControl::OBSOLETE | DeviceControl::SRST).bits())?;
         self.sleep(SRST);
-        self.write(regs::SSDEVCON, DeviceControl::OBSOLETE.bits())?;
+        self.regs.write(regs::SSDEVCON, DeviceControl::OBSOLETE.bits())?;
         self.sleep(AFTER_SRST);
         self.wait_ready(READY)?;
         match self.lba_registers()? {
@@ -211,33 +195,33 @@ impl<'b> Controller<'b> {
 
     /// Reads the device's status without acknowledging its interrupt.
     pub(super) fn alternate_status(&self) -> Result<Status, IoError> {
-        self.read(regs::SSDEVCON).map(|v| Status::from_bits_retain(v as u8))
+        self.regs.read(regs::SSDEVCON).map(|v| Status::from_bits_retain(v as u8))
     }
 
     /// Reads the device's status, which acknowledges its interrupt.
     pub(super) fn status(&self) -> Result<Status, IoError> {
-        self.read(register(task_file::COMMAND)).map(|v| Status::from_bits_retain(v as u8))
+        self.regs.read_at(regs::TASK_FILE, task_file::COMMAND).map(|v| Status::from_bits_retain(v as u8))
     }
 
     /// Writes a command to the device.
     pub(super) fn issue(&self, tf: &TaskFile) -> Result<(), IoError> {
-        self.write(regs::SSDEVCON, DeviceControl::OBSOLETE.bits())?;
+        self.regs.write(regs::SSDEVCON, DeviceControl::OBSOLETE.bits())?;
         for values in [tf.first(), tf.second()] {
             for (n, value) in (task_file::FEATURES..).zip(values) {
-                self.write(register(n), value.into())?;
+                self.regs.write_at(regs::TASK_FILE, n, value.into())?;
             }
         }
-        self.write(register(task_file::DEVICE), tf.device().into())?;
-        self.write(register(task_file::COMMAND), tf.command as u32)
+        self.regs.write_at(regs::TASK_FILE, task_file::DEVICE, tf.device().into())?;
+        self.regs.write_at(regs::TASK_FILE, task_file::COMMAND, tf.command as u32)
     }
 
     /// Reads error bits and sector of a failed command.
     pub(super) fn read_error(&self) -> Result<(ErrorBits, u64), IoError> {
-        let error = self.read(register(task_file::FEATURES))? as u8;
+        let error = self.regs.read_at(regs::TASK_FILE, task_file::FEATURES)? as u8;
         let low = self.lba_registers()?;
-        self.write(regs::SSDEVCON, (DeviceControl::OBSOLETE | DeviceControl::HOB).bits())?;
+        self.regs.write(regs::SSDEVCON, (DeviceControl::OBSOLETE | DeviceControl::HOB).bits())?;
         let high = self.lba_registers()?;
-        self.write(regs::SSDEVCON, DeviceControl::OBSOLETE.bits())?;
+        self.regs.write(regs::SSDEVCON, DeviceControl::OBSOLETE.bits())?;
         Ok((ErrorBits::from_bits_retain(error), TaskFile::lba_of(low, high)))
     }
 
@@ -245,7 +229,7 @@ impl<'b> Controller<'b> {
     pub(super) fn read_block(&self) -> Result<[u16; 256], IoError> {
         let mut words = [0; 256];
         for word in &mut words {
-            *word = self.read(register(task_file::DATA))? as u16;
+            *word = self.regs.read_at(regs::TASK_FILE, task_file::DATA)? as u16;
         }
         Ok(words)
     }
@@ -253,14 +237,10 @@ impl<'b> Controller<'b> {
     fn lba_registers(&self) -> Result<[u8; 3], IoError> {
         let mut bytes = [0; 3];
         for (n, byte) in (task_file::LBA_LOW..).zip(&mut bytes) {
-            *byte = self.read(register(n))? as u8;
+            *byte = self.regs.read_at(regs::TASK_FILE, n)? as u8;
         }
         Ok(bytes)
     }
-}
-
-const fn register(n: u64) -> u64 {
-    regs::TASK_FILE + 4 * n
 }
 
 fn direction(to_memory: bool) -> Control1 {

@@ -9,6 +9,7 @@ use bindery::env::{Instant, IoError};
 use bindery::sync::Mutex;
 use bindery::sync::atomic::{AtomicBool, Ordering};
 
+use super::SataRcar;
 use super::controller::Controller;
 use super::dma::{self, DmaArea};
 use super::host::Host;
@@ -57,6 +58,7 @@ impl<'b> Port<'b> {
         dev.mark_quiesced(Quiesced::stopped());
         let area = DmaArea::new(dev)?;
         let irq = dev.irq(0)?;
+        dev.provide_client::<SataRcar, dyn BlockDevice>()?;
         let host = Host { dev, controller, irq, closing: AtomicBool::new(false) };
         match host.start(true) {
             Ok(identity) => {

@@ -3,44 +3,49 @@
 //! Sources: names, offsets and bits are those of Linux `drivers/ata/sata_rcar.c`; the link registers are those of Serial
 //! ATA 3.x, 14.1. Every register is accessed with 32 bits.
 
-/// ATAPI control 1.
-pub(super) const CONTROL1: u64 = 0x180;
-/// ATAPI status. Latched bits are cleared by writing 0 to them.
-pub(super) const STATUS: u64 = 0x184;
-/// Interrupt enable: bits of STATUS that raise the interrupt line.
-pub(super) const INT_ENABLE: u64 = 0x188;
-/// Device address of the descriptor table, a multiple of 4.
-pub(super) const DTB_ADR: u64 = 0x198;
+use bindery::binding::{Mmio, Register, RegisterArray, RegisterWindow, register_flags};
 
-/// The command block: ATA register n is at 4n from here.
-pub(super) const TASK_FILE: u64 = 0x1100;
+/// The registers, up to the last one that the driver uses.
+pub(super) type Regs<'b> = RegisterWindow<Mmio<'b>, 0x1510>;
+
+/// ATAPI control 1.
+pub(super) const CONTROL1: Register<Control1, 0x180> = Register::new();
+/// ATAPI status. Latched bits are cleared by writing 0 to them.
+pub(super) const STATUS: Register<Engine, 0x184> = Register::new();
+/// Interrupt enable: bits of STATUS that raise the interrupt line.
+pub(super) const INT_ENABLE: Register<Engine, 0x188> = Register::new();
+/// Device address of the descriptor table, a multiple of 4.
+pub(super) const DTB_ADR: Register<u32, 0x198> = Register::new();
+
+/// The command block, by the register numbers of [`task_file`].
+pub(super) const TASK_FILE: RegisterArray<u32, 0x1100, 4, 8> = RegisterArray::new();
 /// Device control when written; alternate status, which does not acknowledge the interrupt, when read.
-pub(super) const SSDEVCON: u64 = 0x1204;
+pub(super) const SSDEVCON: Register<u32, 0x1204> = Register::new();
 
 /// `SStatus`.
-pub(super) const SSTATUS: u64 = 0x1400;
+pub(super) const SSTATUS: Register<u32, 0x1400> = Register::new();
 /// `SError`; a bit is cleared by writing 1 to it.
-pub(super) const SERROR: u64 = 0x1404;
+pub(super) const SERROR: Register<u32, 0x1404> = Register::new();
 /// `SControl`.
-pub(super) const SCONTROL: u64 = 0x1408;
+pub(super) const SCONTROL: Register<u32, 0x1408> = Register::new();
 
 /// Interrupt status of the SATA core. A bit is acknowledged by writing 0 to it.
-pub(super) const INT_STATUS: u64 = 0x1508;
+pub(super) const INT_STATUS: Register<Int, 0x1508> = Register::new();
 /// Interrupt mask of the SATA core: 1 = masked.
-pub(super) const INT_MASK: u64 = 0x150c;
+pub(super) const INT_MASK: Register<Int, 0x150c> = Register::new();
 
 /// Register numbers in the command block.
 pub(super) mod task_file {
     /// A word of data.
-    pub(in super::super) const DATA: u64 = 0;
+    pub(in super::super) const DATA: usize = 0;
     /// Features when written, Error when read.
-    pub(in super::super) const FEATURES: u64 = 1;
+    pub(in super::super) const FEATURES: usize = 1;
     /// LBA bits 7:0, or 31:24. Count is the register before, LBA mid and high the two after.
-    pub(in super::super) const LBA_LOW: u64 = 3;
+    pub(in super::super) const LBA_LOW: usize = 3;
     /// Device.
-    pub(in super::super) const DEVICE: u64 = 6;
+    pub(in super::super) const DEVICE: usize = 6;
     /// Command when written; Status, whose reading acknowledges the device's interrupt, when read.
-    pub(in super::super) const COMMAND: u64 = 7;
+    pub(in super::super) const COMMAND: usize = 7;
 }
 
 bitflags::bitflags! {
@@ -106,6 +111,8 @@ bitflags::bitflags! {
         const HOB = 1 << 7;
     }
 }
+
+register_flags!(u32: Control1, Engine, Int);
 
 /// `SControl`: no power-save states of the link, any speed, no action.
 pub(super) const SCONTROL_RUN: u32 = 0x300;

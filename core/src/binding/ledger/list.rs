@@ -93,6 +93,13 @@ impl EntryList {
         Some(entry)
     }
 
+    /// Moves the entries of `groups` to another group.
+    pub(super) fn move_to_group(&mut self, groups: &[GroupTag], to: GroupTag) {
+        for slot in self.slots.iter_mut().filter(|slot| groups.contains(&slot.tag)) {
+            slot.tag = to;
+        }
+    }
+
     pub(super) fn newest(&self) -> Option<EntryId> {
         self.newest_first().next().map(|(id, ..)| id)
     }

@@ -96,7 +96,7 @@ fn loom_an_entry_released_early_is_released_once() {
         }
         let whole_group = {
             let ledger = Arc::clone(&ledger);
-            thread::spawn(move || while ledger.take_newest_of(group).is_some() {})
+            thread::spawn(move || while ledger.take_newest_of(group, |_| true).is_some() {})
         };
         let single = {
             let ledger = Arc::clone(&ledger);
