@@ -43,6 +43,8 @@ struct Slot {
     due: Option<Instant>,
     /// A thread was started for it and has not finished.
     started: bool,
+    /// That thread has begun to run it.
+    running: bool,
     /// The driver data admits users. Before, during probe, the item waits.
     open: bool,
     /// Nothing may be scheduled any more.
@@ -102,7 +104,7 @@ impl WorkQueue {
         self.change(|set| {
             set.last += 1;
             let item = Arc::new(WorkItem { id: set.last, what, run, running_here: Nesting::new() });
-            let slot = Slot { item: Arc::clone(&item), due: None, started: false, open, closed: false };
+            let slot = Slot { item: Arc::clone(&item), due: None, started: false, running: false, open, closed: false };
             set.slots.insert(item.id, slot);
             item
         })
@@ -125,8 +127,8 @@ impl WorkQueue {
         self.set.lock().slots.get(&id).is_some_and(|slot| slot.due.is_some())
     }
 
-    fn is_started(&self, id: WorkId) -> bool {
-        self.set.lock().slots.get(&id).is_some_and(|slot| slot.started)
+    fn is_running(&self, id: WorkId) -> bool {
+        self.set.lock().slots.get(&id).is_some_and(|slot| slot.running)
     }
 
     /// Time of the next call of [`take_due`](Self::take_due).
@@ -157,8 +159,11 @@ impl WorkQueue {
         let _finished = Finished(self, item.id);
         let _here = item.running_here.enter();
         // Not due any more before it runs, so that it may schedule itself again.
-        let due = self.with(item.id, |slot| slot.due.take_if(|at| *at <= now).is_some());
-        if due == Some(true) {
+        let begins = self.with(item.id, |slot| {
+            slot.running = slot.due.take_if(|at| *at <= now).is_some();
+            slot.running
+        });
+        if begins == Some(true) {
             item.run.run();
         }
     }
@@ -175,7 +180,7 @@ struct Finished<'a>(&'a WorkQueue, WorkId);
 
 impl Drop for Finished<'_> {
     fn drop(&mut self) {
-        self.0.with(self.1, |slot| slot.started = false);
+        self.0.with(self.1, |slot| (slot.started, slot.running) = (false, false));
     }
 }
 
@@ -235,7 +240,7 @@ impl BindingState {
         if !item.running_here.is_inside() {
             let begun = self.system().env().now();
             let who = || Vec::from([(alloc::format!("work item {}", item.what), begun)]);
-            self.system().wait_for_users(self.name(), || !work.is_started(item.id), who);
+            self.system().wait_for_users(self.name(), || !work.is_running(item.id), who);
         }
         pending
     }

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec::Vec;
 
 use alloc::sync::{Arc, Weak};
@@ -52,12 +50,12 @@ pub(crate) struct FakeEnv {
     now: Mutex<u64>,
     sink: Mutex<Option<Weak<dyn IrqSink>>>,
     tracing_enabled: bool,
-    /// Jobs that `spawn` keeps for [`FakeEnv::run_jobs`]; `None`: a thread runs each.
+    /// Jobs that `spawn` keeps for [`FakeEnv::run_jobs`]; with `None`, the default of `Env::spawn` has them.
     #[cfg(not(loom))]
     pub(crate) jobs: Mutex<Option<Vec<Job>>>,
-    /// `spawn` refuses: a target without threads.
+    /// Threads of the host run the jobs (`Some(true)`), or nothing does (`Some(false)`).
     #[cfg(not(loom))]
-    pub(crate) no_threads: AtomicBool,
+    pub(crate) threads: Mutex<Option<bool>>,
     /// Incremented where loom may switch threads between a call and its effect, since the locks here are not loom's. A
     /// yield would not do: loom then tries no order in which only one of two callers is delayed.
     #[cfg(loom)]
@@ -128,7 +126,7 @@ impl FakeEnv {
             #[cfg(not(loom))]
             jobs: Mutex::default(),
             #[cfg(not(loom))]
-            no_threads: AtomicBool::new(false),
+            threads: Mutex::default(),
             #[cfg(loom)]
             step: crate::sync::atomic::AtomicUsize::new(0),
         }
@@ -181,12 +179,11 @@ impl Env for FakeEnv {
 
     #[cfg(not(loom))]
     fn spawn(&self, job: Job) -> Result<(), Job> {
-        if self.no_threads.load(Ordering::Relaxed) {
-            return Err(job);
-        }
-        match &mut *self.jobs.lock().unwrap() {
-            Some(jobs) => jobs.push(job),
-            None => return crate::sync::spawn(job),
+        match (*self.threads.lock().unwrap(), &mut *self.jobs.lock().unwrap()) {
+            (Some(false), _) => return Err(job),
+            (Some(true), _) => drop(std::thread::spawn(job)),
+            (None, Some(jobs)) => jobs.push(job),
+            (None, None) => return crate::sync::spawn(job),
         }
         Ok(())
     }

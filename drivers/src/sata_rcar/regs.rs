@@ -3,7 +3,8 @@
 //! Sources: names, offsets and bits are those of Linux `drivers/ata/sata_rcar.c`; the link registers are those of Serial
 //! ATA 3.x, 14.1. Every register is accessed with 32 bits.
 
-use bindery::binding::{Mmio, Register, RegisterArray, RegisterWindow, register_flags};
+use bindery::binding::{Mmio, Register, RegisterArray, RegisterWindow};
+use bindery::register_flags;
 
 /// The registers, up to the last one that the driver uses.
 pub(super) type Regs<'b> = RegisterWindow<Mmio<'b>, 0x1510>;

@@ -118,6 +118,7 @@ fn a_client_service_is_found_by_device_and_refuses_after_the_unbind() {
     assert_eq!(taken.lock().unwrap().as_ref().map(|service| service.count()), Some(Err(Gone)), "P5");
     assert_ne!(machine.device("1000.widget").unwrap().driver(), Some("user"), "P6: the consumer was unbound first");
     machine.bind("counter", "counter").unwrap();
+    machine.settle();
     assert_eq!(found.count(), Err(Gone), "P5: it is the service of the old binding");
     assert_eq!(machine.service::<dyn Count>("counter").unwrap().count(), Ok(2), "the consumer is bound again");
     promises_hold(&machine);

@@ -255,7 +255,7 @@ fn an_unbind_waits_for_an_item_that_runs_before_it_drops_the_data() {
         data.log("ends");
     };
     let rig = Rig::new(Worker { run: Some(held), ..Worker::default() });
-    *rig.env.jobs.lock().unwrap() = None;
+    *rig.env.threads.lock().unwrap() = Some(true);
     let (entered, has_entered) = mpsc::channel();
     let (leave, may_leave) = mpsc::channel();
     rig.call(|data| {
@@ -337,7 +337,7 @@ fn without_threads_an_item_runs_inside_a_wait() {
         data.work.schedule_after(Duration::from_millis(10));
     };
     let rig = Rig::new(Worker { run: Some(again), ..Worker::default() });
-    rig.env.no_threads.store(true, Ordering::Relaxed);
+    *rig.env.threads.lock().unwrap() = Some(false);
     rig.call(|data| {
         data.work.schedule();
         data.dev.wait_until(Duration::from_millis(25), Duration::from_millis(25), || false);
