@@ -1,5 +1,6 @@
 //! The group peer: a second device, in the explored one's IOMMU group if that has one, with a driver that takes one of each resource.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bindery::addr::PhysAddr;
@@ -122,6 +123,8 @@ impl Peer {
 /// Driver data of the peer.
 pub(crate) struct Data<'b> {
     _table: Coherent<'b>,
+    /// Runs of the work item.
+    ticks: AtomicU32,
     mapped: Mutex<(Mapped<'b>, MappedSg<'b>)>,
 }
 
@@ -134,6 +137,10 @@ impl Driver for Peer {
         dev.mark_quiesced(Quiesced::never_started());
         dev.provide(Arc::new(Mutex::new(0_u32)))?;
         dev.action("count", || ())?;
+        let tick = dev.work::<Self>("tick", |data| {
+            data.ticks.fetch_add(1, Ordering::Relaxed);
+        })?;
+        tick.schedule();
         let early = dev.devres_group();
         early.bound().action("early", || ())?;
         early.release();
@@ -152,7 +159,7 @@ impl Driver for Peer {
         let mut lent = dma.map(buffer, Direction::Bidirectional).map_err(|refused| refused.error)?;
         lent.sync_for_cpu().fill(0x5a);
         fifo.unmap()?;
-        Ok(Data { _table: table, mapped: Mutex::new((lent, list)) })
+        Ok(Data { _table: table, ticks: AtomicU32::new(0), mapped: Mutex::new((lent, list)) })
     }
 
     fn quiesce(data: &Data<'_>) -> Result<Quiesced, QuiesceError> {
