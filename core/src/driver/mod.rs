@@ -12,7 +12,7 @@ pub(crate) use cell::Binding;
 pub use client::{Client, Gone};
 pub(crate) use erased::{Adapter, AnyDriver};
 pub use service::ClientService;
-pub use work::Work;
+pub use work::{Work, WorkHandle};
 
 use crate::binding::Bound;
 pub use crate::errno::Errno;

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use super::{Binding, Driver};
 use crate::binding::{Activity, Bound, ResourceError, Run, WorkEntry, WorkItem};
+use crate::system::System;
 
 /// Deferred work of a binding: scheduled from anywhere, an interrupt handler or itself included, it runs soon, or after a delay,
 /// as a time-out (Linux: `struct delayed_work`).
@@ -100,12 +101,13 @@ impl Work<'_> {
     /// Runs the item after `delay`, counted from now, instead of any earlier or later time for which it is scheduled
     /// (Linux: `mod_delayed_work`). Returns false as [`schedule`](Self::schedule) does.
     pub fn schedule_after(&self, delay: Duration) -> bool {
-        let system = self.dev.state.system();
-        let Some(earlier) = system.work().schedule(self.item.id, system.env().now() + delay) else { return false };
-        if earlier {
-            self.dev.state.registry().work_scheduled();
-        }
-        true
+        schedule(self.dev.state.system(), &self.item, delay)
+    }
+
+    /// Handle to schedule the item, for a closure that owns what it uses, such as the handler of
+    /// [`Bound::request_irq`]. It may outlive the binding.
+    pub fn handle(&self) -> WorkHandle {
+        WorkHandle { system: Arc::downgrade(self.dev.state.system()), item: Arc::clone(&self.item) }
     }
 
     /// Cancels the item if it has not begun. Returns true if it was scheduled. It may be running: see
@@ -131,6 +133,39 @@ impl fmt::Debug for Work<'_> {
         let pending = if self.is_pending() { ", scheduled" } else { "" };
         write!(f, "Work({}{pending})", self.item.what)
     }
+}
+
+/// Schedules a work item from code that may outlive its binding; then it does nothing.
+#[derive(Clone)]
+pub struct WorkHandle {
+    system: Weak<System>,
+    item: Arc<WorkItem>,
+}
+
+impl WorkHandle {
+    /// As [`Work::schedule`].
+    pub fn schedule(&self) -> bool {
+        self.schedule_after(Duration::ZERO)
+    }
+
+    /// As [`Work::schedule_after`].
+    pub fn schedule_after(&self, delay: Duration) -> bool {
+        self.system.upgrade().is_some_and(|system| schedule(&system, &self.item, delay))
+    }
+}
+
+impl fmt::Debug for WorkHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WorkHandle({})", self.item.what)
+    }
+}
+
+fn schedule(system: &System, item: &WorkItem, delay: Duration) -> bool {
+    let Some(earlier) = system.work().schedule(item.id, system.env().now() + delay) else { return false };
+    if earlier {
+        system.work_scheduled();
+    }
+    true
 }
 
 /// Closure of a work item, and the binding with whose data it is called.

@@ -82,6 +82,11 @@ impl Requests {
     fn is_empty(&self) -> bool {
         self.queue.lock().is_empty()
     }
+
+    /// Records that a hard handler has left something for [`Machine::run_queued`].
+    pub(super) fn defer_from_handler(&self) {
+        self.from_handler.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Machine {
@@ -106,7 +111,7 @@ impl Machine {
             // Also for a request that is covered by an earlier one: this thread checks the queue when it leaves.
             self.requests.inside.defer();
             if Delivering::is_active() {
-                self.requests.from_handler.store(true, Ordering::Relaxed);
+                self.requests.defer_from_handler();
                 self.irqs().defer();
             }
             if queue.iter().any(|earlier| request.is_covered_by(earlier)) {

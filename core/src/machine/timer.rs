@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::Machine;
 use crate::env::{Instant, IrqSink};
-use crate::sync::SpinLock;
+use crate::sync::{Delivering, SpinLock};
 use crate::system::DeviceRegistry;
 
 /// Machines of guests, whose timers this machine's env runs as well: a guest that is not running has nothing that waits
@@ -82,9 +82,12 @@ impl Machine {
 
     /// See [`DeviceRegistry::work_scheduled`](crate::system::DeviceRegistry::work_scheduled).
     pub(super) fn work_scheduled(&self) {
-        if self.is_inside() {
-            // From inside driver code, which may be an interrupt handler or hold locks, it is started when the thread leaves or
-            // waits.
+        // Driver code may hold locks, and a handler may have interrupted anything: it is started when the thread leaves the driver, by
+        // whoever does what handlers leave, or in the next wait.
+        if Delivering::is_active() {
+            self.requests.defer_from_handler();
+            self.irqs().defer();
+        } else if self.is_inside() {
             self.requests.inside.defer();
         } else {
             self.start_work();

@@ -70,6 +70,13 @@ impl System {
         self.parts.get()
     }
 
+    /// Starts work items that are due; see [`DeviceRegistry::work_scheduled`].
+    pub(crate) fn work_scheduled(&self) {
+        if let Some(registry) = self.registry.upgrade() {
+            registry.work_scheduled();
+        }
+    }
+
     /// Runs what interrupt handlers have left for task context.
     pub(crate) fn run_deferred_interrupts(&self) {
         if let Some(registry) = self.registry.upgrade() {

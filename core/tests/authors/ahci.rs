@@ -67,6 +67,7 @@ struct Hba<'b> {
     tables: Pool<'b>,
     slots: Mutex<Slots<'b>>,
     done: [Completion; SLOTS],
+    in_flight: AtomicU32,
     failed: AtomicU32,
     recovery: Work<'b>,
 }
@@ -102,6 +103,7 @@ impl<'b> Hba<'b> {
             &Header { flags: 5, tables: 0, transferred: 0, table: table.device_addr().0, reserved: [0; 4] },
         );
         slots.tables[slot] = Some(table);
+        self.in_flight.fetch_or(1 << slot, Ordering::AcqRel);
         self.list.publish();
         self.port.write(port::ISSUED, 1 << slot)?;
         Ok(slot)
@@ -117,13 +119,15 @@ impl<'b> Hba<'b> {
 
     /// Completes all commands in `mask`.
     fn complete(&self, mask: u32) {
+        let mask = self.in_flight.fetch_and(!mask, Ordering::AcqRel) & mask;
         (0..SLOTS).filter(|slot| mask & 1 << slot != 0).for_each(|slot| self.done[slot].complete());
     }
 
     fn in_flight(&self) -> u32 {
-        self.slots().tables.iter().enumerate().filter(|(_, t)| t.is_some()).map(|(n, _)| 1 << n).sum()
+        self.in_flight.load(Ordering::Acquire)
     }
 
+    /// In hard interrupt context: registers, atomics and wake-ups.
     fn handle(&self) -> Result<IrqReturn, IoError> {
         let causes = self.port.read(port::INTERRUPT)?;
         if causes.is_empty() {
@@ -167,11 +171,25 @@ impl Driver for Ahci {
         port.write(port::LIST, address as u32)?;
         port.write(port::LIST_HIGH, (address >> 32) as u32)?;
         dev.irq(0)?;
-        let recovery = dev.work::<Self>("recovery", |hba| drop(hba.recover()))?;
+        let recovery = dev.work::<Self>("recovery", |hba| {
+            // An error means that the device is gone.
+            let _ = hba.recover();
+        })?;
         port.write(port::COMMAND, PortCommand::START)?;
         let done = std::array::from_fn(|_| Completion::new());
         let tables = dev.dma().pool("command tables", 128, 128, 0)?;
-        Ok(Hba { dev, global, port, list, tables, slots: Mutex::default(), done, failed: AtomicU32::new(0), recovery })
+        Ok(Hba {
+            dev,
+            global,
+            port,
+            list,
+            tables,
+            slots: Mutex::default(),
+            done,
+            in_flight: AtomicU32::new(0),
+            failed: AtomicU32::new(0),
+            recovery,
+        })
     }
 
     fn quiesce(hba: &Hba<'_>) -> Result<Quiesced, QuiesceError> {
@@ -210,7 +228,8 @@ impl AhciModel {
     fn complete(&self, mask: u32, error: bool) {
         let mut port = self.state.lock().unwrap();
         let bus = port.bus.clone().unwrap();
-        for slot in (0..32).filter(|slot| port.issued & mask & 1 << slot != 0) {
+        let done = port.issued & mask;
+        for slot in (0..32).filter(|slot| done & 1 << slot != 0) {
             let header = bus.read::<4>(port.list + 32 * slot);
             let table = u64::from(header[2]) | u64::from(header[3]) << 32;
             port.commands.push(bus.read::<1>(table)[0]);

@@ -1,5 +1,8 @@
 //! A target with RAM, one device, and an interrupt line of it.
 
+// UNSAFETY: RAM is a leaked allocation, lent as the contract of `Memory::window` says.
+#![expect(unsafe_code, reason = "implements the unsafe trait `Memory`")]
+
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, Weak};
 

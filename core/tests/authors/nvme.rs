@@ -11,7 +11,7 @@ use bindery::dma::CoherentSlice;
 use bindery::driver::{Client, ClientService, Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced, Work};
 use bindery::env::{Barrier, IoError};
 use bindery::field;
-use bindery::sync::Completion as Event;
+use bindery::sync::{Completion as Event, SpinLock};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::board::{self, Bus, Model};
@@ -64,7 +64,8 @@ struct Rings<'b> {
     completions: CoherentSlice<'b, Completion>,
     tail_doorbell: RegisterWindow<Mmio<'b>, 4>,
     head_doorbell: RegisterWindow<Mmio<'b>, 4>,
-    state: Mutex<(usize, usize)>,
+    /// Number of commands and of completions. Also the handler locks it.
+    state: SpinLock<(usize, usize)>,
     done: Event,
 }
 
@@ -77,7 +78,7 @@ fn queue<'b>(dev: Bound<'b>, regs: &Mmio<'b>, id: u64) -> Result<Queue<'b>, Prob
             completions: dev.dma().coherent_slice(DEPTH)?,
             tail_doorbell: regs.window(0x1000 + 8 * id)?,
             head_doorbell: regs.window(0x1004 + 8 * id)?,
-            state: Mutex::default(),
+            state: SpinLock::default(),
             done: Event::new(),
         })
     })
@@ -85,7 +86,7 @@ fn queue<'b>(dev: Bound<'b>, regs: &Mmio<'b>, id: u64) -> Result<Queue<'b>, Prob
 
 impl Rings<'_> {
     fn submit(&self, command: &Command) -> Result<(), IoError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         self.commands.write(state.0, command);
         state.0 = (state.0 + 1) % DEPTH;
         self.commands.publish();
@@ -94,7 +95,7 @@ impl Rings<'_> {
 
     /// Takes completions that have arrived; the number of them. Each phase lasts one round of the ring.
     fn reap(&self) -> Result<usize, IoError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let mut count = 0;
         loop {
             let (index, phase) = (state.1 % DEPTH, 1 ^ (state.1 / DEPTH % 2) as u16);
@@ -216,10 +217,8 @@ impl Driver for Nvme {
     }
 
     fn interrupt(nvme: &Controller<'_>, _: usize) -> IrqReturn {
-        let queues = nvme.queues.try_lock();
-        let others =
-            queues.iter().flat_map(|queues| queues.iter()).map(|queue| queue.reap().unwrap_or(0)).sum::<usize>();
-        if nvme.admin.reap().unwrap_or(0) + others > 0 { IrqReturn::Handled } else { IrqReturn::None }
+        // Of the admin queue; the others are polled by their users.
+        if nvme.admin.reap().unwrap_or(0) > 0 { IrqReturn::Handled } else { IrqReturn::None }
     }
 }
 
@@ -233,7 +232,6 @@ impl Sectors for Controller<'_> {
         let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = queues.first().ok_or(NvmeError::Gone)?;
         queue.submit(&self.command(READ, 0, lba))?;
-        // This CPU's queue is polled: the handler leaves it alone while it is in use.
         queue.reap()?;
         if self.dev.system_clock().wait_for(&queue.done, TIMEOUT) { Ok(()) } else { Err(NvmeError::TimedOut) }
     }
@@ -307,7 +305,9 @@ impl Model for NvmeModel {
                 let at = completions + 16 * (count % DEPTH) as u64;
                 bus.write(at, &[0, 0, 0]);
                 bus.write(at + 12, &[command[0] >> 16 | phase << 16]);
-                bus.request_interrupt();
+                if id == 0 {
+                    bus.request_interrupt();
+                }
             }
             _ => {}
         }

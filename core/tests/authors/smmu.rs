@@ -11,6 +11,7 @@ use bindery::dma::CoherentSlice;
 use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::{Barrier, IoError};
 use bindery::field;
+use bindery::sync::SpinLock;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::board::{self, Bus, Model};
@@ -56,7 +57,8 @@ struct Queues<'b> {
     commands: CoherentSlice<'b, Command>,
     events: CoherentSlice<'b, Event>,
     producer: Mutex<u32>,
-    faults: Mutex<Vec<(u32, u64)>>,
+    /// The latest ones, and their number. The handler writes it.
+    faults: SpinLock<([(u32, u64); 32], usize)>,
 }
 
 impl Queues<'_> {
@@ -90,7 +92,11 @@ impl Queues<'_> {
             let index = consumer as usize % ENTRIES;
             let stream = self.events.read_field(index, field!(Event, stream));
             let address = self.events.read_field(index, field!(Event, address));
-            self.faults.lock().unwrap_or_else(PoisonError::into_inner).push((stream, address));
+            let mut faults = self.faults.lock();
+            let at = faults.1 % 32;
+            faults.0[at] = (stream, address);
+            faults.1 += 1;
+            drop(faults);
             consumer = (consumer + 1) & INDEX;
             count += 1;
         }
@@ -118,7 +124,7 @@ impl Driver for Smmu {
         dev.irq(0)?;
         page0.write(CR0, CMDQ_ENABLE | EVENTQ_ENABLE)?;
         let queues =
-            Queues { dev, page0, page1, commands, events, producer: Mutex::default(), faults: Mutex::default() };
+            Queues { dev, page0, page1, commands, events, producer: Mutex::default(), faults: SpinLock::default() };
         if queues.issue(&[[INVALIDATE_ALL, 0], [SYNC, 0]])? {
             Ok(queues)
         } else {
@@ -217,7 +223,8 @@ fn queues_wrap_and_no_entry_is_lost() {
     .unwrap();
     let seen = model.0.lock().unwrap().seen.clone();
     assert_eq!((seen.len(), seen.iter().filter(|opcode| **opcode == SYNC as u32).count()), (62, 21));
-    let faults = smmu.call(|smmu| smmu.faults.lock().unwrap().clone()).unwrap();
-    assert_eq!(faults, (0..20).map(|n| (n, 0x1_0000_0000 + u64::from(n))).collect::<Vec<_>>());
+    let faults = smmu.call(|smmu| *smmu.faults.lock()).unwrap();
+    assert_eq!(faults.1, 20);
+    assert!(faults.0[..20].iter().zip(0..).all(|(fault, n)| *fault == (n, 0x1_0000_0000 + u64::from(n))));
     board::unbind(&machine, "smmu");
 }
