@@ -41,20 +41,39 @@ pub(crate) struct WorkItem {
 struct Slot {
     item: Arc<WorkItem>,
     due: Option<Instant>,
-    /// A thread was started for it and has not finished.
-    started: bool,
-    /// That thread has begun to run it.
-    running: bool,
-    /// The driver data admits users. Before, during probe, the item waits.
-    open: bool,
-    /// Nothing may be scheduled any more.
-    closed: bool,
+    run: RunState,
+    admission: Admission,
+}
+
+/// Progress of a run.
+#[derive(PartialEq, Eq)]
+enum RunState {
+    Idle,
+    /// A thread was started for it.
+    Started,
+    /// That thread has begun.
+    Running,
+}
+
+/// Whether an item may run and be scheduled.
+#[derive(PartialEq, Eq)]
+enum Admission {
+    /// Once the driver data admits users.
+    Later,
+    Open,
+    /// Never again.
+    Closed,
 }
 
 impl Slot {
     /// When to start it.
     fn deadline(&self) -> Option<Instant> {
-        self.due.filter(|_| self.open && !self.started)
+        self.due.filter(|_| self.admission == Admission::Open && self.run == RunState::Idle)
+    }
+
+    fn close(&mut self) {
+        self.admission = Admission::Closed;
+        self.due = None;
     }
 }
 
@@ -104,7 +123,8 @@ impl WorkQueue {
         self.change(|set| {
             set.last += 1;
             let item = Arc::new(WorkItem { id: set.last, what, run, running_here: Nesting::new() });
-            let slot = Slot { item: Arc::clone(&item), due: None, started: false, running: false, open, closed: false };
+            let admission = if open { Admission::Open } else { Admission::Later };
+            let slot = Slot { item: Arc::clone(&item), due: None, run: RunState::Idle, admission };
             set.slots.insert(item.id, slot);
             item
         })
@@ -114,7 +134,7 @@ impl WorkQueue {
     /// the table's next deadline may be earlier now.
     pub(crate) fn schedule(&self, id: WorkId, at: Instant) -> Option<bool> {
         let before = self.next();
-        self.with(id, |slot| (!slot.closed).then(|| slot.due = Some(at)))??;
+        self.with(id, |slot| (slot.admission != Admission::Closed).then(|| slot.due = Some(at)))??;
         Some(before.is_none_or(|before| at < before))
     }
 
@@ -128,7 +148,7 @@ impl WorkQueue {
     }
 
     fn is_running(&self, id: WorkId) -> bool {
-        self.set.lock().slots.get(&id).is_some_and(|slot| slot.running)
+        self.set.lock().slots.get(&id).is_some_and(|slot| slot.run == RunState::Running)
     }
 
     /// Time of the next call of [`take_due`](Self::take_due).
@@ -146,7 +166,7 @@ impl WorkQueue {
         self.change(|set| {
             let due = set.slots.values_mut().filter(|slot| slot.deadline().is_some_and(|at| at <= now));
             due.map(|slot| {
-                slot.started = true;
+                slot.run = RunState::Started;
                 Arc::clone(&slot.item)
             })
             .collect()
@@ -160,8 +180,11 @@ impl WorkQueue {
         let _here = item.running_here.enter();
         // Not due any more before it runs, so that it may schedule itself again.
         let begins = self.with(item.id, |slot| {
-            slot.running = slot.due.take_if(|at| *at <= now).is_some();
-            slot.running
+            let begins = slot.due.take_if(|at| *at <= now).is_some();
+            if begins {
+                slot.run = RunState::Running;
+            }
+            begins
         });
         if begins == Some(true) {
             item.run.run();
@@ -180,7 +203,7 @@ struct Finished<'a>(&'a WorkQueue, WorkId);
 
 impl Drop for Finished<'_> {
     fn drop(&mut self) {
-        self.0.with(self.1, |slot| (slot.started, slot.running) = (false, false));
+        self.0.with(self.1, |slot| slot.run = RunState::Idle);
     }
 }
 
@@ -224,10 +247,10 @@ impl BindingState {
         self.system().work().change(|set| {
             for id in &own.items {
                 let Some(slot) = set.slots.get_mut(id) else { continue };
-                slot.open = open;
-                if !open {
-                    slot.closed = true;
-                    slot.due = None;
+                if open {
+                    slot.admission = Admission::Open;
+                } else {
+                    slot.close();
                 }
             }
         });
@@ -265,7 +288,7 @@ impl Entry for WorkEntry {
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
         let (bound, item) = (ctx.bound, &self.0);
         let work = bound.system().work();
-        work.with(item.id, |slot| (slot.closed, slot.due) = (true, None));
+        work.with(item.id, Slot::close);
         bound.cancel_work(item);
         if let Some(own) = bound.slots.get::<OwnWork>() {
             own.0.lock().items.retain(|id| *id != item.id);

@@ -12,7 +12,8 @@ use crate::sync::SpinLock;
 /// Service of a device.
 struct Service {
     of: TypeId,
-    service: Box<dyn Any + Send + Sync>,
+    /// An `Arc` of it.
+    object: Box<dyn Any + Send + Sync>,
     /// A use after the binding has ended gets an error, so that users without a link may have it.
     run_down: bool,
 }
@@ -24,7 +25,7 @@ pub(crate) struct Providers(SpinLock<BTreeMap<NodeId, Vec<Service>>>);
 impl Providers {
     /// Registers `service` at `node`. The caller holds the claim to its name.
     pub(crate) fn insert<T: ?Sized + Send + Sync + 'static>(&self, node: NodeId, service: Arc<T>, run_down: bool) {
-        let service = Service { of: TypeId::of::<Arc<T>>(), service: Box::new(service), run_down };
+        let service = Service { of: TypeId::of::<Arc<T>>(), object: Box::new(service), run_down };
         self.0.lock().entry(node).or_default().push(service);
     }
 
@@ -43,7 +44,7 @@ impl Providers {
         picks: impl Fn(&Service) -> bool,
     ) -> Option<Arc<T>> {
         let all = self.0.lock();
-        all.get(&node)?.iter().filter(|s| picks(s)).find_map(|s| s.service.downcast_ref::<Arc<T>>()).cloned()
+        all.get(&node)?.iter().filter(|s| picks(s)).find_map(|s| s.object.downcast_ref::<Arc<T>>()).cloned()
     }
 
     /// True when the device at `node` provides any service.
@@ -61,10 +62,10 @@ impl Providers {
         let mut all = self.0.lock();
         let services = all.get_mut(&node)?;
         let at = services.iter().rposition(|s| s.of == of)?;
-        let Service { service, .. } = services.remove(at);
+        let Service { object, .. } = services.remove(at);
         if services.is_empty() {
             all.remove(&node);
         }
-        Some(service)
+        Some(object)
     }
 }

@@ -1,4 +1,4 @@
-//! An NVMe controller: an admin queue, one queue for each CPU that is torn down by itself, and a time-out as a work item.
+//! An `NVMe` controller: an admin queue, one queue for each CPU that is torn down by itself, and a time-out as a work item.
 //!
 //! Offsets and fields are those of NVM Express 1.4: 3.1 (registers), 4.2 and 4.6 (queue entries), 5.5 (I/O queue creation).
 
@@ -290,7 +290,7 @@ impl Model for NvmeModel {
             }
             0x28 => state.queues[0].0 = value,
             0x30 => state.queues[0].1 = value,
-            0x1000.. if offset % 8 == 0 && state.enabled && !self.silent.load(Ordering::Relaxed) => {
+            0x1000.. if offset.is_multiple_of(8) && state.enabled && !self.silent.load(Ordering::Relaxed) => {
                 let id = (offset as usize - 0x1000) / 8;
                 let (commands, completions, count) = state.queues[id];
                 let command = bus.read::<16>(commands + 64 * (count % DEPTH) as u64);
@@ -322,10 +322,10 @@ fn queues_come_and_go_while_the_controller_works_and_a_dead_one_is_reset_by_work
     let pages = || machine.memory().frames().in_use();
     let before = pages();
     for _ in 0..3 {
-        nvme.call(|nvme| nvme.add_queue()).unwrap().unwrap();
+        nvme.call(Controller::add_queue).unwrap().unwrap();
     }
     assert_eq!(pages(), before + 6);
-    nvme.call(|nvme| nvme.remove_queue()).unwrap().unwrap();
+    nvme.call(Controller::remove_queue).unwrap().unwrap();
     assert_eq!(pages(), before + 4, "the memory of that queue, and of no other");
 
     let sectors = machine.service::<dyn Sectors>("device").unwrap();
@@ -333,7 +333,7 @@ fn queues_come_and_go_while_the_controller_works_and_a_dead_one_is_reset_by_work
         assert_eq!(sectors.read(lba), Ok(()), "{lba}");
     }
     model.silent.store(true, Ordering::Relaxed);
-    assert_eq!(nvme.call(|nvme| nvme.add_queue()), Ok(Err(NvmeError::TimedOut)));
+    assert_eq!(nvme.call(Controller::add_queue), Ok(Err(NvmeError::TimedOut)));
     assert!(!model.state.lock().unwrap().enabled, "the work item has reset the controller");
     board::unbind(&machine, "nvme");
     assert_eq!(sectors.read(0), Err(NvmeError::Gone), "P5");

@@ -1,4 +1,4 @@
-//! The queues of an SMMUv3: commands with a producer index, events with a consumer index, and what the barriers between
+//! The queues of an `SMMUv3`: commands with a producer index, events with a consumer index, and what the barriers between
 //! entry and index are for.
 //!
 //! Registers and formats are those of Arm IHI 0070: 3.5 (queues), 4.1 (commands), 6.3 (registers).
