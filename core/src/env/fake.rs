@@ -88,7 +88,9 @@ impl FakeEnv {
     pub(crate) fn run_jobs(&self) -> usize {
         let jobs = core::mem::take(self.jobs.lock().unwrap().get_or_insert_default());
         let count = jobs.len();
-        jobs.into_iter().for_each(|job| job());
+        for job in jobs {
+            job();
+        }
         count
     }
 

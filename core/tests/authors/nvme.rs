@@ -315,6 +315,7 @@ impl Model for NvmeModel {
 }
 
 #[test]
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the methods are of one lifetime only")]
 fn queues_come_and_go_while_the_controller_works_and_a_dead_one_is_reset_by_work() {
     let model = Arc::new(NvmeModel::default());
     let machine = board::bound(&model, Nvme);
@@ -322,10 +323,10 @@ fn queues_come_and_go_while_the_controller_works_and_a_dead_one_is_reset_by_work
     let pages = || machine.memory().frames().in_use();
     let before = pages();
     for _ in 0..3 {
-        nvme.call(Controller::add_queue).unwrap().unwrap();
+        nvme.call(|nvme| nvme.add_queue()).unwrap().unwrap();
     }
     assert_eq!(pages(), before + 6);
-    nvme.call(Controller::remove_queue).unwrap().unwrap();
+    nvme.call(|nvme| nvme.remove_queue()).unwrap().unwrap();
     assert_eq!(pages(), before + 4, "the memory of that queue, and of no other");
 
     let sectors = machine.service::<dyn Sectors>("device").unwrap();
@@ -333,7 +334,7 @@ fn queues_come_and_go_while_the_controller_works_and_a_dead_one_is_reset_by_work
         assert_eq!(sectors.read(lba), Ok(()), "{lba}");
     }
     model.silent.store(true, Ordering::Relaxed);
-    assert_eq!(nvme.call(Controller::add_queue), Ok(Err(NvmeError::TimedOut)));
+    assert_eq!(nvme.call(|nvme| nvme.add_queue()), Ok(Err(NvmeError::TimedOut)));
     assert!(!model.state.lock().unwrap().enabled, "the work item has reset the controller");
     board::unbind(&machine, "nvme");
     assert_eq!(sectors.read(0), Err(NvmeError::Gone), "P5");

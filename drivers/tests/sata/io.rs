@@ -122,24 +122,23 @@ fn callers_on_many_threads_get_their_own_data() {
 }
 
 #[test]
-fn a_port_is_a_block_device() {
+fn a_port_is_a_block_device_until_it_is_unbound() {
     let rig = rig(false);
-    port(&rig)
-        .call(|p| {
-            let disk: &dyn BlockDevice = p;
-            assert_eq!((disk.sector_size(), disk.capacity()), (512, 4096));
-            disk.write(9, &[3; 512]).unwrap();
-            disk.flush().unwrap();
-            let mut back = [0; 512];
-            disk.read(9, &mut back).unwrap();
-            assert_eq!(back, [3; 512]);
-            let beyond = BlockError::OutOfRange { lba: 4096, sectors: 1, capacity: 4096 };
-            assert_eq!(disk.read(4096, &mut back), Err(beyond));
-            assert_eq!(disk.write(0, &back[..100]), Err(BlockError::Unaligned { len: 100, sector: 512 }));
-            rig.board.sata_faults(|k| k.media_error = Some(20));
-            assert_eq!(disk.read(20, &mut back), Err(BlockError::Medium { lba: 20 }));
-            assert_eq!(disk.write(20, &back), Err(BlockError::Refused));
-        })
-        .unwrap();
+    let disk = rig.machine.service::<dyn BlockDevice>(SATA).unwrap();
+    assert_eq!((disk.sector_size(), disk.capacity()), (512, 4096));
+    disk.write(9, &[3; 512]).unwrap();
+    disk.flush().unwrap();
+    let mut back = [0; 512];
+    disk.read(9, &mut back).unwrap();
+    assert_eq!(back, [3; 512]);
+    let beyond = BlockError::OutOfRange { lba: 4096, sectors: 1, capacity: 4096 };
+    assert_eq!(disk.read(4096, &mut back), Err(beyond));
+    assert_eq!(disk.write(0, &back[..100]), Err(BlockError::Unaligned { len: 100, sector: 512 }));
+    rig.board.sata_faults(|k| k.media_error = Some(20));
+    assert_eq!(disk.read(20, &mut back), Err(BlockError::Medium { lba: 20 }));
+    assert_eq!(disk.write(20, &back), Err(BlockError::Refused));
+    unbind(&rig);
+    assert_eq!(disk.read(9, &mut back), Err(BlockError::Gone), "P5");
+    assert_eq!((disk.flush(), disk.capacity()), (Err(BlockError::Gone), 0), "P5");
     rig.assert_well();
 }
