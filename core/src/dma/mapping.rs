@@ -24,7 +24,7 @@ use crate::instrument::Instrument;
 use crate::iommu::{DomainKind, Range as IovaRange};
 use crate::promise::Promise;
 use crate::sync::SpinLock;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// Kind of a mapping: which call made it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -442,9 +442,11 @@ impl Entry for MappingEntry {
     }
 
     fn ends_with_group(&self, quiesced: bool) -> bool {
-        let mapping = &self.0;
+        let mapping = &self.mapping;
         // A handle of a streaming mapping gives out slices of its buffer, which the end of the mapping would write to.
         let no_slices = matches!(mapping.kind, Kind::Coherent | Kind::Pool) || Arc::strong_count(mapping) == 1;
+        // Acquire: pairs with the release when the handle was dropped, after the last use of a slice.
+        fence(Ordering::Acquire);
         no_slices && (quiesced || matches!(mapping.context.backend, Backend::Translated(_)))
     }
 
