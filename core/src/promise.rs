@@ -97,3 +97,19 @@ impl Promises {
         self.broken_count.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_of_all_threads_are_counted() {
+        let promises = Promises::default();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| promises.check(Promise::NothingLeft, true, String::new));
+            }
+        });
+        assert_eq!((promises.checked(Promise::NothingLeft), promises.broken_count()), (4, 0));
+    }
+}
