@@ -8,6 +8,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::hash::{Hash, Hasher};
 
 use self::list::EntryList;
@@ -48,7 +49,7 @@ pub(crate) struct UnwindCtx<'a> {
 /// # Implementation safety
 ///
 /// `release` runs once, outside all locks, and must not fail: memory that cannot be freed safely is moved to quarantine.
-pub(crate) trait Entry: Send + Sync {
+pub(crate) trait Entry: Any + Send + Sync {
     /// Kind of the resource.
     fn kind(&self) -> ResourceKind;
     /// Description of the resource: an address, a name.

@@ -208,6 +208,22 @@ impl Backend {
             },
         }
     }
+
+    /// As [`unmap`](Self::unmap), of many ranges of a strict domain, with one flush.
+    pub(super) fn unmap_all(
+        &self,
+        machine: &System,
+        device: &Arc<str>,
+        ranges: &[Range],
+        pins: PagePins,
+    ) -> Result<(), String> {
+        let Self::Translated(domain) = self else { return Err("not behind an IOMMU".to_string()) };
+        let same = pins.iter().all(|pin| pin.is_for(Some(domain)));
+        machine.promises.check(Promise::MatchingBackend, same, || {
+            format!("{device}: {} is asked to free what another back-end allocated", self.name())
+        });
+        domain.unmap_all(machine, device, ranges, pins).map_err(|e| e.to_string())
+    }
 }
 
 /// Number of pages for `len` bytes; an error for no bytes, or more than an allocator takes.

@@ -21,7 +21,7 @@ use crate::claim::Claim;
 use crate::env::CacheOp;
 use crate::event::{EventKind, Outcome};
 use crate::instrument::Instrument;
-use crate::iommu::{DomainKind, Range as IovaRange};
+use crate::iommu::{Domain, DomainKind, Range as IovaRange};
 use crate::promise::Promise;
 use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicBool, Ordering, fence};
@@ -339,6 +339,18 @@ impl Mapping {
 
     /// Unmaps, with proof, and releases the memory; without a proof the memory goes to quarantine.
     fn end(&self, pins: PagePins, ctx: &UnwindCtx<'_>) -> Outcome {
+        self.begin_unmap(ctx);
+        let DmaContext { machine, device, backend, .. } = &*self.context;
+        let (iova, len) = self.span;
+        match backend.unmap(machine, device, IovaRange { iova, len }, ctx.quiesced.as_ref(), pins) {
+            Ok(Revocation::Confirmed) => self.end_unmap(ctx, Ok(None)),
+            Ok(Revocation::Queued(domain)) => self.end_unmap(ctx, Ok(Some(&domain))),
+            Err(why) => self.end_unmap(ctx, Err(&why)),
+        }
+    }
+
+    /// First part of an unmap: what is checked before it.
+    pub(super) fn begin_unmap(&self, ctx: &UnwindCtx<'_>) {
         let context = &self.context;
         let machine = &context.machine;
         let (addr, len) = self.span;
@@ -352,8 +364,14 @@ impl Mapping {
         if context.backend.domain().is_some_and(|d| d.kind() == DomainKind::Lazy) {
             machine.check_dma(|| Op::Queued { backend: Arc::clone(&context.backend_name), addr, len });
         }
-        let ended =
-            context.backend.unmap(machine, &context.device, IovaRange { iova: addr, len }, ctx.quiesced.as_ref(), pins);
+    }
+
+    /// Last part of an unmap: the memory is the CPU's again, unless the unmap `ended` without a proof. `Some` is the lazy domain
+    /// that the unmap is queued in.
+    pub(super) fn end_unmap(&self, ctx: &UnwindCtx<'_>, ended: Result<Option<&Arc<Domain>>, &String>) -> Outcome {
+        let context = &self.context;
+        let machine = &context.machine;
+        let (addr, _) = self.span;
         machine.dma_state().end_mapping();
         for piece in self.pieces.as_slice() {
             machine.emit(Some(&context.device), || EventKind::DmaUnmapped {
@@ -367,11 +385,11 @@ impl Mapping {
         machine.promises.check(Promise::QuiescedFirst, proven, || {
             format!("{}: {addr} is freed although the device was not shown to be quiesced", context.device)
         });
-        let Ok(ended) = ended else {
+        let Ok(queued) = ended else {
             self.quarantined.store(true, Ordering::Release);
             return Outcome::Quarantined;
         };
-        if let Revocation::Queued(domain) = &ended {
+        if let Some(domain) = queued {
             domain.confirm_due(machine);
         }
         self.take_from_device();
@@ -422,10 +440,10 @@ pub(super) fn unmap_early(dev: Bound<'_>, entry: EntryId, mapping: Arc<Mapping>)
 }
 
 /// Ledger entry of a mapping.
-struct MappingEntry {
-    mapping: Arc<Mapping>,
+pub(super) struct MappingEntry {
+    pub(super) mapping: Arc<Mapping>,
     /// Pins of all memory and registers that the device may reach.
-    pins: PagePins,
+    pub(super) pins: PagePins,
 }
 
 impl Entry for MappingEntry {

@@ -6,6 +6,7 @@
 
 mod access;
 mod backend;
+mod batch;
 mod bounce;
 mod buffer;
 pub mod check;

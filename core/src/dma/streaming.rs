@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 
 use super::backend::Backend;
 use super::bounce::Slot;
-use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces, page_span, unmap_early};
+use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces, page_span};
 use super::pin::{PagePin, PagePins};
 use super::{Attrs, CpuView, DMA_ALIGN, Direction, Dma, DmaBuffer, DmaContext, DmaError, Refused};
 use crate::addr::DeviceAddr;
@@ -54,9 +54,9 @@ use crate::iommu::Prot;
 /// # });
 /// ```
 pub struct Mapped<'s> {
-    mapping: Arc<Mapping>,
-    entry: EntryId,
-    dev: Bound<'s>,
+    pub(super) mapping: Arc<Mapping>,
+    pub(super) entry: EntryId,
+    pub(super) dev: Bound<'s>,
 }
 
 impl<'s> Dma<'s> {
@@ -232,10 +232,20 @@ impl Mapped<'_> {
     /// [`DmaError::Quarantined`] when the IOMMU did not confirm: the buffer is in quarantine.
     pub fn unmap(self) -> Result<DmaBuffer, DmaError> {
         let len = self.mapping.span.1;
-        let mapping = unmap_early(self.dev, self.entry, self.mapping).ok_or(DmaError::Quarantined(len))?;
-        match mapping.pieces {
-            Pieces::One(Piece { backing: Backing::DeviceOwned(mapped), .. }) => Ok(mapped.into_buffer()),
-            _ => Err(DmaError::Quarantined(len)),
+        if let Some(entry) = self.dev.state.ledger.take(self.entry) {
+            self.dev.state.release_early(self.entry, entry);
+        }
+        self.into_unmapped().ok_or(DmaError::Quarantined(len))
+    }
+
+    /// The buffer, once its ledger entry is released. `None` when it is in quarantine.
+    pub(super) fn into_unmapped(self) -> Option<DmaBuffer> {
+        if self.mapping.is_quarantined() {
+            return None;
+        }
+        match Arc::into_inner(self.mapping)?.pieces {
+            Pieces::One(Piece { backing: Backing::DeviceOwned(mapped), .. }) => Some(mapped.into_buffer()),
+            _ => None,
         }
     }
 }

@@ -71,6 +71,21 @@ impl Domain {
         Ok(Revoked::Confirmed)
     }
 
+    /// Unmaps `ranges` of a strict domain with one flush, and ends `pins`, those of their memory. On an error all of them stay
+    /// allocated, and the pins are in quarantine.
+    pub(crate) fn unmap_all(
+        self: &Arc<Self>,
+        machine: &System,
+        device: &Arc<str>,
+        ranges: &[Range],
+        pins: PagePins,
+    ) -> Result<(), UnmapError> {
+        let mut pins = Some(pins);
+        self.unmap_ranges(machine, device, ranges, ranges, &mut || pins.take().unwrap_or_default())?;
+        ranges.iter().for_each(|range| self.free_iova(*range));
+        Ok(())
+    }
+
     /// Removes `ranges` from the page table and waits for one flush of all of them. If that is not confirmed, all that
     /// `pins` makes goes to quarantine, reported in one event, and the addresses `reserved` wait with it for a later
     /// flush.
@@ -377,9 +392,7 @@ impl Domain {
         let done = self.unmap_ranges(machine, device, ranges, ranges, &mut || pins.take().unwrap_or_default());
         self.unconfirmed.lock().end_unmap(unmapping);
         if done.is_ok() {
-            for range in ranges {
-                self.free_iova(*range);
-            }
+            ranges.iter().for_each(|range| self.free_iova(*range));
         }
         done
     }

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use super::board::{HIGH, TestBoard, iova_pages};
 use crate::addr::PhysAddr;
 use crate::dma::{Attrs, Direction, DmaError};
+use crate::driver::ProbeError;
 use crate::env::CacheOp;
 use crate::instrument::FaultPoint;
 use crate::iommu::{DomainKind, Prot};
@@ -246,4 +247,74 @@ fn the_contents_of_a_view_do_not_change_when_the_device_writes() {
             Ok(Vec::new())
         });
     }
+}
+
+/// Maps `count` buffers; each has its number as its first byte.
+fn numbered<'b>(dev: crate::binding::Bound<'b>, count: u8) -> Result<Vec<crate::dma::Mapped<'b>>, ProbeError> {
+    let mut mapped = Vec::new();
+    for n in 0..count {
+        let mut buffer = dev.dma().buffer(4096)?;
+        buffer.as_mut_slice()[0] = n;
+        mapped.push(dev.dma().map(buffer, Direction::Bidirectional)?);
+    }
+    Ok(mapped)
+}
+
+#[test]
+fn buffers_unmapped_together_wait_once_and_come_back_in_order() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let mmu = Arc::clone(&board.mmu);
+    board.run(move |dev| {
+        let (pages, entries) = (mmu.state.lock().unwrap().mapped_pages(), dev.resources().len());
+        let mut mapped = numbered(dev, 5)?;
+        let kept = mapped.remove(1);
+        let flushes = mmu.state.lock().unwrap().flushes;
+        let mut returned = Vec::new();
+        dev.dma().unmap_many(mapped, &mut returned)?;
+        assert_eq!(mmu.state.lock().unwrap().flushes, flushes + 1, "one wait");
+        assert_eq!(mmu.state.lock().unwrap().mapped_pages(), pages + 1, "P2");
+        assert_eq!(dev.resources().len(), entries + 1, "P4");
+        assert_eq!(returned.iter().map(|b| b.as_slice()[0]).collect::<Vec<_>>(), [0, 2, 3, 4]);
+        dev.dma().unmap_many([kept], &mut returned)?;
+        dev.dma().unmap_many([], &mut returned)?;
+        assert_eq!(mmu.state.lock().unwrap().flushes, flushes + 2, "none for nothing");
+        Ok(Vec::new())
+    });
+    assert_eq!(board.machine.dma_misuses(), []);
+    assert_eq!(board.machine.promises().broken(), []);
+}
+
+#[test]
+fn untranslated_and_lazy_buffers_are_unmapped_together_too() {
+    for board in [TestBoard::direct(), TestBoard::translated(DomainKind::Lazy)] {
+        board.run(|dev| {
+            let mut returned = Vec::new();
+            dev.dma().unmap_many(numbered(dev, 3)?, &mut returned)?;
+            assert_eq!(returned.iter().map(|b| b.as_slice()[0]).collect::<Vec<_>>(), [0, 1, 2]);
+            Ok(Vec::new())
+        });
+        assert_eq!(board.machine.dma_misuses(), []);
+        assert_eq!(board.machine.promises().broken(), []);
+    }
+}
+
+#[test]
+fn buffers_whose_common_flush_is_not_confirmed_are_all_in_quarantine() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let env = Arc::clone(&board.env);
+    board.run(move |dev| {
+        let mapped = numbered(dev, 3)?;
+        let mut returned = Vec::new();
+        let calls = env.calls.lock().unwrap().len();
+        *env.fail_at.lock().unwrap() = Some(calls);
+        assert_eq!(dev.dma().unmap_many(mapped, &mut returned), Err(DmaError::Quarantined(3 * 4096)), "P2");
+        *env.fail_at.lock().unwrap() = None;
+        assert!(returned.is_empty());
+        let quarantine = dev.state.system().quarantine_table();
+        assert_eq!(quarantine.bytes_of(dev.name()), 3 * 4096, "P11");
+        assert!(quarantine.retry(dev.state.system()), "a later flush is confirmed");
+        assert_eq!(quarantine.bytes_of(dev.name()), 0);
+        Ok(Vec::new())
+    });
+    assert_eq!(board.machine.promises().broken(), []);
 }
