@@ -82,7 +82,9 @@ impl Domain {
     ) -> Result<(), UnmapError> {
         let mut pins = Some(pins);
         self.unmap_ranges(machine, device, ranges, ranges, &mut || pins.take().unwrap_or_default())?;
-        ranges.iter().for_each(|range| self.free_iova(*range));
+        for range in ranges {
+            self.free_iova(*range);
+        }
         Ok(())
     }
 
@@ -392,7 +394,9 @@ impl Domain {
         let done = self.unmap_ranges(machine, device, ranges, ranges, &mut || pins.take().unwrap_or_default());
         self.unconfirmed.lock().end_unmap(unmapping);
         if done.is_ok() {
-            ranges.iter().for_each(|range| self.free_iova(*range));
+            for range in ranges {
+                self.free_iova(*range);
+            }
         }
         done
     }

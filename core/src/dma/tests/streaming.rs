@@ -250,7 +250,7 @@ fn the_contents_of_a_view_do_not_change_when_the_device_writes() {
 }
 
 /// Maps `count` buffers; each has its number as its first byte.
-fn numbered<'b>(dev: crate::binding::Bound<'b>, count: u8) -> Result<Vec<crate::dma::Mapped<'b>>, ProbeError> {
+fn numbered(dev: crate::binding::Bound<'_>, count: u8) -> Result<Vec<crate::dma::Mapped<'_>>, ProbeError> {
     let mut mapped = Vec::new();
     for n in 0..count {
         let mut buffer = dev.dma().buffer(4096)?;
