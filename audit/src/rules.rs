@@ -119,7 +119,7 @@ impl FromStr for Rule {
 const TEXTS: [Text; 22] = [
     Text {
         title: "freed or unmapped without having been allocated or mapped",
-        says: "Each dma_free and dma_unmap must name an address that the same device allocated or mapped and still holds.",
+        says: "Each dma_free and dma_unmap must name an address that the same device allocated or mapped and still holds. A free of NULL is none.",
         why: "The back-end frees pages, or removes a translation, that belong to somebody else.",
         needs: "dma:* events, those of allocations too, from before the device was probed, without losses.",
         from: "",
@@ -142,8 +142,9 @@ const TEXTS: [Text; 22] = [
         title: "still mapped or allocated at the end of an unbind",
         says: "When a driver's unbind is over, nothing that it allocated or mapped may be live.",
         why: "The device can still reach memory that the kernel gives to others, and each cycle leaks more.",
-        needs: "dma:* events from before the probe, and the functions that show the unbind's end; for a device that may have a pool of \
-                its own, whose frees leave no event, iommu_dma_alloc and dma_direct_alloc, too; or CONFIG_DMA_API_DEBUG.",
+        needs: "dma:* events from before the probe, a free or unmap of any device among them (else frees may not be recorded), and the functions that \
+                show the unbind's end; for a device that may have a pool of its own, whose frees leave no event, iommu_dma_alloc and \
+                dma_direct_alloc, too; or CONFIG_DMA_API_DEBUG.",
         from: "",
     },
     Text {
@@ -161,37 +162,47 @@ const TEXTS: [Text; 22] = [
         says: "The release of managed memory (dmam_release) must free it, and nothing else may: what is freed earlier goes through \
                dmam_free_coherent, which takes it off the device's list.",
         why: "Memory freed by dma_free_coherent and left on the list is freed again at unbind.",
-        needs: "dma:* and dev:devres_log.",
+        needs: "dma:*, dma_free among them, and dev:devres_log.",
         from: "",
     },
     Text {
         title: "managed resources that grow with each cycle",
-        says: "A device must not hold more managed resources of the same kinds at each unbind than at the one before, nor add as many \
-               again and again between probe and unbind without removing any.",
-        why: "What is allocated as managed outside of probe (in open, reset, resume) is freed at unbind only.",
-        needs: "dev:devres_log over three unbinds, or over four additions in one binding; device_links_driver_bound where the task \
-                that probed goes on.",
-        from: "f747313249b7 (dwc2 added one managed resource with each power cycle)",
+        says: "A device must not hold the same number more of managed resources of the same kinds at each unbind than at the one before, nor add \
+               as many again each time that something is done once more between probe and unbind, without removing any.",
+        why: "What is allocated as managed outside of probe (in open, reset, resume) is freed at unbind only. A device whose ports come up one \
+              after the other adds for each of them, too: that is no growth.",
+        needs: "dev:devres_log over four unbinds; or over four additions in one binding, each after a mark of its own: a line that is written to \
+                trace_marker before each repetition, the end of a suspend in the log, or power:device_pm_callback_start. \
+                device_links_driver_bound where the task that probed goes on.",
+        from: "f747313249b7 (dwc2 added one managed resource with each suspend and resume)",
     },
     Text {
         title: "managed resources not released newest first",
-        says: "The release of a device's managed resources must go from the newest to the oldest.",
-        why: "A resource is released while a later one, which was built on it, still uses it.",
-        needs: "dev:devres_log with devres_release_all in the function tracer.",
+        says: "At the end of an unbind or of a failed probe the driver core must release a device's managed resources from the newest to the \
+               oldest. A group that a driver releases by itself before (devres_release_group) is judged by itself.",
+        why: "A newer resource may use an older one: an interrupt handler the registers, a table the memory pool. Released in another order, it \
+              still does when that is gone.",
+        needs: "dev:devres_log with addresses (or names that tell the resources apart), and devres_release_all in the function tracer.",
         from: "",
     },
     Text {
         title: "DMA after the tear-down",
-        says: "After an unbind the device must neither map nor access memory until its next driver does.",
-        why: "The memory that it reaches belongs to others by then.",
-        needs: "dma:* and the functions of the unbind; or the kernel log's faults with a line that shows the driver leaving.",
-        from: "25f3bcfc54bc, 512881eacfa7 (ownership of groups); pci_device_remove leaves bus mastering on",
+        says: "From the end of an unbind to the next probe the device must neither map memory nor access any. A fault of the device after its \
+               driver began to leave shows such an access.",
+        why: "The memory that the device reaches then belongs to others: to the kernel, or to a virtual machine that the device was given to.",
+        needs: "dma:* and the functions of probe and unbind; or faults in the kernel log with a line that shows the driver leaving. A fault more than a \
+                minute after that line may be of another driver that came without a word.",
+        from: "25f3bcfc54bc, 512881eacfa7 (a group is owned from probe to unbind, so that nobody else gets it meanwhile); pci_device_remove leaves bus \
+               mastering on",
     },
     Text {
         title: "a fault inside a range that had been unmapped",
-        says: "A fault's address must not lie in a range that the device's driver unmapped before.",
-        why: "The device was not stopped before its memory was taken away.",
-        needs: "dma:* events and iommu:io_page_fault, or printk:console in the trace.",
+        says: "No fault of a device may lie in a range that its driver had mapped and given back, as long as nobody else was given it: another \
+               owner of the device, or a device of the same group.",
+        why: "The device was not stopped before its memory was taken away. The IOMMU caught it; without one, or a moment earlier, while the \
+              translation was still cached, it would have reached memory that others use by then.",
+        needs: "dma:* events and the faults on the same clock: iommu:io_page_fault, or printk:console in the trace. Where invalidation is lazy, \
+                the absence of faults says nothing: the device may reach the memory until the flush.",
         from: "",
     },
     Text {
@@ -206,8 +217,8 @@ const TEXTS: [Text; 22] = [
         title: "another back-end at the next probe",
         says: "A device that is probed again must be served by the same back-end, unless its domain changed in between.",
         why: "An error of the IOMMU that is taken for \"no IOMMU\" leaves the device untranslated, and nothing is printed.",
-        needs: "two probes of one device with their back-ends, and either a deferral between them or events/iommu, which shows \
-                whether the domain was changed.",
+        needs: "two probes of one device with their back-ends, and events/iommu, which shows whether the domain was changed in between; where the \
+                second one is direct, a deferral between them is enough.",
         from: "e8e683ae9a73 (a deferral was taken for a missing IOMMU)",
     },
     Text {
@@ -236,14 +247,16 @@ const TEXTS: [Text; 22] = [
     },
     Text {
         title: "an invalidation that was not confirmed",
-        says: "The IOMMU must confirm that it dropped a translation before the memory is used again.",
-        why: "The device may still reach the memory through a cached translation.",
-        needs: "the kernel log.",
-        from: "CVE-2026-43161, CVE-2026-43130 (waits for an endpoint that is gone)",
+        says: "An IOMMU must confirm that it dropped a translation before the memory behind it is used for anything else. VT-d's invalidation \
+               time-out, AMD's completion wait and IOTLB time-out, and an SMMU's CMD_SYNC time-out say that it did not.",
+        why: "The device may still reach the memory through a cached translation, its own or the IOMMU's. A device that has gone, or is powered \
+              off, while its cache is flushed is the usual cause; the driver need not be.",
+        needs: "the kernel log: these are the kernel's own words, and no event records them.",
+        from: "CVE-2026-43161, CVE-2026-43130 (endless waits for the answer of a device that is gone)",
     },
     Text {
         title: "a tear-down that does not end",
-        says: "An unbind must end. While it has not, nothing can be said about what it leaves.",
+        says: "Never decided: while an unbind has not ended, nothing can be said about what it leaves. What it waits for is told.",
         why: "The unbind waits while it holds the device's lock, and everybody else who needs that lock waits, too.",
         needs: "the kernel log: requests of vfio to the user of the device, or a hung task.",
         from: "",
@@ -264,10 +277,10 @@ const TEXTS: [Text; 22] = [
     },
     Text {
         title: "a fault inside a range that the release of managed memory freed",
-        says: "The device must be quiesced before its managed memory is released.",
-        why: "Managed memory is freed after the driver's remove. A device that is stopped by a managed action that was \
-              registered too early (before the memory was allocated) still runs then.",
-        needs: "dev:devres_log, dma:* and the faults.",
+        says: "No fault may lie in a range that the release of managed memory gave back: the device must be stopped before.",
+        why: "Managed resources are released after the driver's remove, newest first. An action that stops the device, and was registered before \
+              the memory was allocated, runs after the memory is freed.",
+        needs: "dev:devres_log, dma:*, and the faults on the same clock (iommu:io_page_fault or printk:console).",
         from: "",
     },
     Text {

@@ -301,3 +301,15 @@ fn events_that_perf_lost_leave_everything_open() {
     let text = format!("Processed 30000 events and lost 7 chunks!\n{}", life().text);
     open(&audit(&text), &["events were lost"]);
 }
+
+#[test]
+fn r4_a_kernel_that_tests_removals_probes_twice_in_one_call() {
+    // CONFIG_DEBUG_TEST_DRIVER_REMOVE.
+    let mut t = Trace::new();
+    t.probe().alloc(0xffff0000, 4096).free(0xffff0000, 4096);
+    t.line("device_unbind_cleanup <-really_probe").line("devres_release_all <-device_unbind_cleanup");
+    t.devres("REL", 0xa0, "devm_kzalloc_release", 312);
+    t.devres("ADD", 0xa1, "devm_kzalloc_release", 312).alloc(0xffff0000, 4096);
+    t.line("device_links_driver_bound <-driver_bound");
+    t.audit().proves(&["R4"]).says(&["what it holds is in use"]);
+}

@@ -22,6 +22,15 @@ impl Model {
             probe.device = Some(id);
             probed = Some(probe.mark.clone());
         }
+        // A kernel that tests removals probes twice in one call: nothing is added while a failed probe is cleaned up.
+        let tested = |probe: &super::task::Probe| probe.device == Some(id) && probe.failed.is_some();
+        if is_add(at.text) && self.task(at.task).probe.as_ref().is_some_and(tested) && self.devices[id].nodes.is_empty()
+        {
+            self.leave_probe(at.task);
+            self.devices[id].deferred = None;
+            self.task(at.task).probe = Some(super::task::Probe { mark: mark.clone(), device: Some(id), failed: None });
+            probed = Some(mark.clone());
+        }
         let device = &self.devices[id];
         let ended = device.life.as_ref().is_some_and(|life| life.end.is_some());
         match probed {
