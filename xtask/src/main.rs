@@ -16,6 +16,7 @@ mod mutants;
 mod outcome;
 mod package;
 mod patches;
+mod qtest;
 mod session;
 mod shuttle;
 mod small;
@@ -52,6 +53,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// The host tool on a stock Debian kernel under QEMU
     Guest(guest::Args),
+    /// The core on QEMU's device models, without a guest
+    Qtest,
     /// Everything that must pass; sets up what it needs
     Test(test::Args),
     /// The core's unit tests under Miri
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::Floors(args) => floors::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Guest(args) => guest::run(&args),
+        Command::Qtest => qtest::run(),
         Command::Package(args) => package::run(&args),
         Command::Loom(args) => loom::run(&args),
         Command::Mutants(args) => mutants::run(&args),

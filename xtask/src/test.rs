@@ -3,7 +3,7 @@
 use crate::cargo::Cargo;
 use crate::outcome::Outcome;
 use crate::session::Session;
-use crate::{bench, check, dtbs, fuzz, guest, loom, miri, patches, shuttle};
+use crate::{bench, check, dtbs, fuzz, guest, loom, miri, patches, qtest, shuttle};
 
 /// Number of patches in `mutants/` that one run tries of those whose files have changed lately, beside one of the others (the budget of
 /// the gate allows no more): the rest have their turn with later commits, or in `long`.
@@ -38,6 +38,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         session.step("Miri, short", miri::short);
         session.step("Debian's device trees", || dtbs::run(&dtbs::Args::default()));
         session.step("the main job on real trees", || dtbs::run(&dtbs::Args::boards()));
+        session.step("QEMU's devices", qtest::run);
         session.step("Debian's kernels", guest::short);
     }
     session.finish()

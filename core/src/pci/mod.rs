@@ -16,6 +16,7 @@ mod ecam;
 mod function;
 mod plan;
 mod problem;
+mod ranges;
 mod scan;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,54 @@
+//! What becomes of a QEMU that is not there, refuses, ends or hangs.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use bindery_qtest::{Error, Machine, Options, Qemu};
+use serde_json::json;
+
+/// Starts a shell script in place of QEMU.
+fn script(text: &str) -> Result<Qemu, Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("qemu");
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let options = Options::new(Machine::Q35).program(path.to_str().unwrap());
+    Qemu::start(&options.answers_within(Duration::from_millis(300)))
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named_with_its_package() {
+    let error = Qemu::start(&Options::new(Machine::Virt).program("/nonexistent/qemu")).unwrap_err().to_string();
+    assert!(error.starts_with("qemu-system-aarch64: ") && error.ends_with("the package qemu-system-arm"), "{error}");
+}
+
+#[test]
+fn one_that_ends_at_once_is_told_with_its_last_words() {
+    let error = script("echo 'no such machine' >&2; exit 1").unwrap_err();
+    assert_eq!(error.to_string(), "QEMU has ended while it was started; its last words: no such machine");
+}
+
+#[test]
+fn one_that_never_connects_is_ended() {
+    let error = script("echo busy >&2; exec sleep 60").unwrap_err();
+    assert_eq!(error.to_string(), "QEMU did not answer within 300ms while it was started; its last words: busy");
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64"]
+fn a_device_that_qemu_does_not_have_is_refused_in_its_words() {
+    let error = Qemu::start(&Options::new(Machine::Q35).device("frobnicator")).unwrap_err().to_string();
+    assert!(error.contains("'frobnicator' is not a valid device model name"), "{error}");
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64"]
+fn commands_that_are_refused_and_a_process_that_ends_are_errors() {
+    let mut qemu = Qemu::start(&Options::new(Machine::Q35)).unwrap();
+    assert!(matches!(qemu.qtest("frobnicate"), Err(Error::Refused { .. })));
+    assert!(matches!(qemu.monitor("frobnicate", json!({})), Err(Error::Refused { .. })));
+    assert_eq!(qemu.memory(0xffff_fff0, 4).unwrap(), [0xfa, 0xf4, 0xeb, 0xfd]);
+    qemu.monitor("quit", json!({})).unwrap();
+    let error = (0..100).find_map(|_| qemu.qtest("readl 0x0").err()).unwrap();
+    assert!(matches!(error, Error::Ended { .. }), "{error}");
+}
