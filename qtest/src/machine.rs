@@ -7,7 +7,7 @@ use std::time::Duration;
 pub enum Machine {
     /// x86-64 with PCI Express (`q35`).
     Q35,
-    /// AArch64 with PCI Express by a device tree (`virt`).
+    /// 64-bit Arm with PCI Express by a device tree (`virt`).
     Virt,
 }
 

@@ -154,7 +154,7 @@ impl Qemu {
     /// # Errors
     ///
     /// QEMU refuses it or does not answer.
-    pub fn monitor(&mut self, command: &str, arguments: Value) -> Result<Value, Error> {
+    pub fn monitor(&mut self, command: &str, arguments: &Value) -> Result<Value, Error> {
         let doing = || format!("its monitor was asked for {command}");
         let answer = self.monitor.execute(command, arguments);
         answer.map_err(|e| e.into_error(doing(), |no| self.process_error(doing(), &no)))

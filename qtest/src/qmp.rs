@@ -36,10 +36,10 @@ impl Monitor {
         if greeting.get("QMP").is_none() {
             return Err(NoResult::Strange(greeting.to_string()));
         }
-        self.execute("qmp_capabilities", json!({})).map(drop)
+        self.execute("qmp_capabilities", &json!({})).map(drop)
     }
 
-    pub(crate) fn execute(&mut self, command: &str, arguments: Value) -> Result<Value, NoResult> {
+    pub(crate) fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value, NoResult> {
         let line = json!({ "execute": command, "arguments": arguments }).to_string();
         self.0.send(&line).map_err(NoResult::Line)?;
         loop {

@@ -106,7 +106,7 @@ fn compare(options: &Options) -> (Qemu, Topology) {
         );
         found
     };
-    let said = qemu.monitor("query-pci", json!({})).unwrap();
+    let said = qemu.monitor("query-pci", &json!({})).unwrap();
     let (listed, seen) = (listed(&said), seen(&found));
     assert_eq!(listed.keys().collect::<Vec<_>>(), seen.keys().collect::<Vec<_>>());
     for (place, function) in &listed {

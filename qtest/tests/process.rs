@@ -46,9 +46,9 @@ fn a_device_that_qemu_does_not_have_is_refused_in_its_words() {
 fn commands_that_are_refused_and_a_process_that_ends_are_errors() {
     let mut qemu = Qemu::start(&Options::new(Machine::Q35)).unwrap();
     assert!(matches!(qemu.qtest("frobnicate"), Err(Error::Refused { .. })));
-    assert!(matches!(qemu.monitor("frobnicate", json!({})), Err(Error::Refused { .. })));
+    assert!(matches!(qemu.monitor("frobnicate", &json!({})), Err(Error::Refused { .. })));
     assert_eq!(qemu.memory(0xffff_fff0, 4).unwrap(), [0xfa, 0xf4, 0xeb, 0xfd]);
-    qemu.monitor("quit", json!({})).unwrap();
+    qemu.monitor("quit", &json!({})).unwrap();
     let error = (0..100).find_map(|_| qemu.qtest("readl 0x0").err()).unwrap();
     assert!(matches!(error, Error::Ended { .. }), "{error}");
 }
