@@ -95,8 +95,13 @@ pub(crate) fn streaming(session: &Session) {
     let rig = Rig::new(64 << 20, DomainKind::Lazy, false);
     rig.drive(DEVICES[0], |dev| {
         let _ring = dev.dma().coherent(4 << 10).expect("there is memory");
-        // A multiple of the 256 unmaps that one flush of the queue confirms.
-        pair(session, "lazy.4k", 1024, dev, 4 << 10);
+        // Counts are multiples of the 256 unmaps that one flush of the queue confirms.
+        let mut ring: VecDeque<_> = (0..512).map(|_| buffer(dev, 4 << 10)).collect();
+        session.count("lazy.4k", 1024, || {
+            let mapped = map(dev, ring.pop_front().expect("the ring is full"));
+            ring.push_back(unmap(mapped));
+        });
+        pair(session, "lazy.4k.same", 1024, dev, 4 << 10);
     });
     let rig = Rig::new(64 << 20, DomainKind::Strict, true);
     rig.drive(DEVICES[0], |dev| {

@@ -317,8 +317,10 @@ impl Mapping {
     fn check_cache_matches(&self, piece: &Piece, to: SyncFor) {
         let DmaContext { machine, device, coherent, .. } = &*self.context;
         let untouched = to == SyncFor::Cpu && !self.direction.device_writes();
-        let apart = *coherent || piece.buffer().is_none() || piece.bounce.lock().is_some();
-        if untouched || apart || !machine.policy().check_dma {
+        if !machine.policy().check_dma || untouched || *coherent || piece.buffer().is_none() {
+            return;
+        }
+        if piece.bounce.lock().is_some() {
             return;
         }
         let sample = piece.len().min(DMA_ALIGN);

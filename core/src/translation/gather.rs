@@ -1,6 +1,5 @@
 //! Gathered IOTLB invalidation (Linux: `iommu_iotlb_gather`), and the proof of its completion.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::addr::DeviceAddr;
@@ -22,23 +21,29 @@ pub struct Gather {
     range: Option<(DeviceAddr, DeviceAddr)>,
     tables: Vec<PageRun>,
     /// Pending invalidation of each IOMMU, if several translate.
-    parts: BTreeMap<PartId, Self>,
+    parts: Vec<(PartId, Self)>,
 }
 
 impl Gather {
     /// An empty gather.
     pub const fn new() -> Self {
-        Self { range: None, tables: Vec::new(), parts: BTreeMap::new() }
+        Self { range: None, tables: Vec::new(), parts: Vec::new() }
     }
 
     /// Pending invalidation of IOMMU `part` of several.
     pub(crate) fn part(&mut self, part: PartId) -> &mut Self {
-        self.parts.entry(part).or_default()
+        let known = self.parts.iter().position(|(id, _)| *id == part);
+        let at = known.unwrap_or_else(|| {
+            self.parts.push((part, Self::new()));
+            self.parts.len() - 1
+        });
+        &mut self.parts[at].1
     }
 
     /// Takes out the pending invalidation of IOMMU `part` of several; it covers the whole range.
     pub(crate) fn take_part(&mut self, part: PartId) -> Self {
-        let mut gather = self.parts.remove(&part).unwrap_or_default();
+        let known = self.parts.iter().position(|(id, _)| *id == part);
+        let mut gather = known.map(|at| self.parts.swap_remove(at).1).unwrap_or_default();
         if let Some((first, last)) = self.range {
             gather.cover(first, last);
         }
@@ -80,12 +85,12 @@ impl Gather {
 
     /// True when intermediate tables were unlinked, so that walk caches must be invalidated, too.
     pub fn tables_freed(&self) -> bool {
-        !self.tables.is_empty() || self.parts.values().any(Self::tables_freed)
+        !self.tables.is_empty() || self.parts.iter().any(|(_, part)| part.tables_freed())
     }
 
     /// True when nothing was gathered.
     pub fn is_empty(&self) -> bool {
-        self.range.is_none() && self.tables.is_empty() && self.parts.values().all(Self::is_empty)
+        self.range.is_none() && self.tables.is_empty() && self.parts.iter().all(|(_, part)| part.is_empty())
     }
 
     /// Frees the table pages, without making a proof. Call it when the hardware has confirmed: after flushing a
@@ -93,7 +98,9 @@ impl Gather {
     /// its hardware did not confirm in time.
     pub fn free_tables(mut self) {
         self.tables.clear();
-        core::mem::take(&mut self.parts).into_values().for_each(Self::free_tables);
+        for (_, part) in self.parts.drain(..) {
+            part.free_tables();
+        }
     }
 
     /// Frees the table pages and makes the proof. The caller has the hardware's confirmation.

@@ -38,7 +38,8 @@ const ANY: f64 = f64::INFINITY;
 pub(crate) const ROWS: &[Row] = &[
     counts("streaming map + address + unmap 4 KiB, strict", "strict.4k", at_most(400.0, 4.0, 0.0)),
     counts("the same, the only mapping of its domain", "strict.4k.only", at_most(400.0, 4.0, 0.0)),
-    counts("the same, lazy", "lazy.4k", at_most(350.0, 4.0, 0.0)),
+    counts("streaming map + address + unmap 4 KiB, lazy, of 512 buffers in turn", "lazy.4k", at_most(350.0, 4.0, 0.0)),
+    counts("the same, always of one buffer", "lazy.4k.same", at_most(350.0, 4.0, 0.0)),
     Row {
         operation: "ring, 65,536 live against 64: newest, oldest, random first",
         measure: Measure::Growth {
