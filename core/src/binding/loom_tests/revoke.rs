@@ -72,7 +72,7 @@ fn machine() -> Handle {
 fn loom_an_access_by_a_handle_completes_before_the_registers_are_released_or_is_refused() {
     loom::model(|| {
         let (window, machine) = (Window::new(), machine());
-        let region = Region::new(Arc::clone(&window) as Arc<dyn Io>, PhysAddr(0x1000), claim());
+        let region = Region::new(Arc::clone(&window) as Arc<dyn Io>, PhysAddr(0x1000), claim(), false);
         let handle = MmioHandle(Arc::clone(&region));
         let user = thread::spawn(move || {
             assert!(matches!(handle.read32(0), Ok(7) | Err(IoError::Gone)));
@@ -90,7 +90,7 @@ fn loom_an_access_by_a_handle_completes_before_the_registers_are_released_or_is_
 fn loom_registers_are_released_after_the_last_of_two_users_has_left() {
     of_many_steps().check(|| {
         let (window, machine) = (Window::new(), machine());
-        let region = Region::new(Arc::clone(&window) as Arc<dyn Io>, PhysAddr(0x1000), claim());
+        let region = Region::new(Arc::clone(&window) as Arc<dyn Io>, PhysAddr(0x1000), claim(), false);
         let users = [0, 1].map(|_| {
             let handle = MmioHandle(Arc::clone(&region));
             thread::spawn(move || {
