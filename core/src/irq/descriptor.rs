@@ -8,7 +8,7 @@ use core::iter::successors;
 
 use spin::Once;
 
-use super::line::{Answers, DeliveryStatus, Line};
+use super::line::{Answers, DeliveryStatus, HandlerResult, Line};
 use super::{InterruptController, LineKey, Route, Target};
 use crate::binding::ResourceError;
 use crate::claim::Conflict;
@@ -199,6 +199,9 @@ impl Descriptor {
             let result = target.call();
             if answers.add(slot, result) {
                 self.with(machine, |line| line.answer(slot, result, unmasks));
+                if result == HandlerResult::Threaded {
+                    machine.irqs().defer();
+                }
             }
         }
         // A level is acknowledged when it is deasserted.

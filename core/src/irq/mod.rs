@@ -40,7 +40,11 @@ mod deliver;
 mod descriptor;
 mod domain;
 mod handle;
+#[cfg(all(test, not(loom)))]
+mod handler_tests;
 mod line;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod route;
 mod table;
 #[cfg(all(test, not(loom)))]

@@ -4,16 +4,19 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::task::Waker;
 
+use super::atomic::{AtomicUsize, Ordering, fence};
 use super::{EventToken, SpinLock, Waiter};
 
 /// Threads and tasks that wait for one thing; waking them concerns nobody else.
 ///
 /// A thread waits on it with [`SystemClock::wait_on`](crate::machine::SystemClock::wait_on), a task registers its waker.
-/// Waking allocates and frees nothing, so an interrupt handler may do it. It calls the wakers with the queue's lock held, a
-/// leaf: a waker must not use the same queue.
+/// Waking allocates and frees nothing, so an interrupt handler may do it. It takes no lock while nobody waits; otherwise it calls
+/// the wakers with the queue's lock held, a leaf: a waker must not use the same queue.
 #[derive(Debug, Default)]
 pub struct WaitQueue {
     waiters: SpinLock<Waiters>,
+    /// Number of waiters.
+    len: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +47,7 @@ impl WaitQueue {
     /// An empty queue.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Self { waiters: SpinLock::new(Waiters { last: 0, list: Vec::new() }) }
+        Self { waiters: SpinLock::new(Waiters { last: 0, list: Vec::new() }), len: AtomicUsize::new(0) }
     }
 
     /// An empty queue.
@@ -59,6 +62,11 @@ impl WaitQueue {
         waiters.last += 1;
         let number = waiters.last;
         waiters.list.push(Entry { number, waker, woken: false });
+        self.len.store(waiters.list.len(), Ordering::Relaxed);
+        drop(waiters);
+        // Pairs with the fence in `is_empty`: either the check that follows sees what the waking side has changed, or that
+        // side sees this waiter.
+        fence(Ordering::SeqCst);
         Registration { queue: self, number }
     }
 
@@ -91,8 +99,17 @@ impl WaitQueue {
         self.wait(check, |token| token.sleep())
     }
 
+    /// True when nobody waits who could have missed what the caller has changed.
+    fn is_empty(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.len.load(Ordering::Relaxed) == 0
+    }
+
     /// Wakes all waiters.
     pub fn wake_all(&self) {
+        if self.is_empty() {
+            return;
+        }
         for entry in &mut self.waiters.lock().list {
             entry.woken = true;
             entry.waker.wake_by_ref();
@@ -103,6 +120,9 @@ impl WaitQueue {
     /// something left to take, also when it has taken something: it may have been woken twice, before and after it was
     /// armed for its last check.
     pub fn wake_one(&self) {
+        if self.is_empty() {
+            return;
+        }
         if let Some(entry) = self.waiters.lock().list.iter_mut().find(|entry| !entry.woken) {
             entry.woken = true;
             entry.waker.wake_by_ref();
@@ -132,6 +152,7 @@ impl Drop for Registration<'_> {
         let at = waiters.list.iter().position(|entry| entry.number == self.number);
         // Dropped after the lock: a waker's destructor is its executor's.
         let _left = at.map(|at| waiters.list.remove(at));
+        self.queue.len.store(waiters.list.len(), Ordering::Relaxed);
         drop(waiters);
     }
 }

@@ -14,7 +14,6 @@ use bindery::binding::Bound;
 use bindery::device::{DeviceDesc, Resource};
 use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::{Env, EnvError, EventToken, Instant, IrqControl, IrqLine, IrqSink, Trigger};
-use bindery::irq::Irq;
 use bindery::machine::{Handle, Machine, Policy};
 use bindery::sync::Completion;
 use bindery_sim::board::Board;
@@ -27,29 +26,25 @@ const SENSORS: [(&str, IrqLine, u32); 2] = [("thermometer", IrqLine(40), 3), ("c
 
 struct Sensor;
 
-/// What the driver keeps for one device.
-struct Port<'b> {
-    _irq: Irq<'b>,
-    sampled: Arc<Completion>,
-}
-
 impl Driver for Sensor {
     const NAME: &'static str = "sensor";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,sensor")];
-    type Data<'b> = Port<'b>;
+    /// The completion that the handler signals.
+    type Data<'b> = Arc<Completion>;
 
-    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Port<'b>, ProbeError> {
-        Ok(Port { _irq: dev.irq(0)?, sampled: Arc::default() })
+    fn probe(&self, dev: Bound<'_>) -> Result<Arc<Completion>, ProbeError> {
+        let sampled = Arc::new(Completion::new());
+        let signalled = Arc::clone(&sampled);
+        dev.request_irq(0, move || {
+            signalled.complete();
+            IrqReturn::Handled
+        })?;
+        Ok(sampled)
     }
 
-    fn interrupt(port: &Port<'_>, _: usize) -> IrqReturn {
-        port.sampled.complete();
-        IrqReturn::Handled
-    }
-
-    fn quiesce(port: &Port<'_>) -> Result<Quiesced, QuiesceError> {
+    fn quiesce(sampled: &Arc<Completion>) -> Result<Quiesced, QuiesceError> {
         // Whoever waits sees the end of the binding instead of waiting for ever.
-        port.sampled.complete_all();
+        sampled.complete_all();
         Ok(Quiesced::never_started())
     }
 }
@@ -63,7 +58,7 @@ async fn listen(machine: Handle, index: usize) {
     let (name, _, samples) = SENSORS[index];
     let Some(client) = machine.client::<Sensor>(name) else { process::exit(1) };
     // The completion may be awaited without keeping the device bound; each access to the driver's data may fail.
-    let Ok(sampled) = client.call(|port| Arc::clone(&port.sampled)) else { process::exit(1) };
+    let Ok(sampled) = client.call(Arc::clone) else { process::exit(1) };
     for sample in 1..=samples {
         sampled.wait().await;
         println!("{name}: sample {sample} of {samples}");

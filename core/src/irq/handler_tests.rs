@@ -1,0 +1,203 @@
+//! Handlers on a whole machine, on the smallest target.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::vec::Vec;
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::Arc;
+
+use crate::binding::{Bound, ResourceError};
+use crate::description::Resource;
+use crate::device::DeviceDesc;
+use crate::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
+use crate::env::fake::FakeEnv;
+use crate::env::{IrqLine, IrqSink, Trigger};
+use crate::event::EventKind;
+use crate::machine::{Handle, Policy};
+use crate::sync::HardIrq;
+
+const LINE: IrqLine = IrqLine(5);
+
+type Probe = dyn Fn(Bound<'_>) -> Result<(), ProbeError> + Send + Sync;
+
+struct Scripted(Box<Probe>);
+
+impl Driver for Scripted {
+    const NAME: &'static str = "scripted";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,scripted")];
+    type Data<'b> = ();
+
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
+        (self.0)(dev)
+    }
+
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
+    }
+}
+
+fn machine(
+    trigger: Trigger,
+    devices: usize,
+    probe: impl Fn(Bound<'_>) -> Result<(), ProbeError> + Send + Sync + 'static,
+) -> (Arc<FakeEnv>, Handle) {
+    let env = FakeEnv::new();
+    let machine = env.machine(Policy::default());
+    machine.register(Scripted(Box::new(probe)));
+    for n in 0..devices {
+        let mut desc = DeviceDesc::new(&format!("d{n}"));
+        desc.compatible.push("acme,scripted".into());
+        desc.resources.push(Resource::Irq { line: LINE, trigger });
+        machine.add_device(desc).unwrap();
+    }
+    (env, machine)
+}
+
+#[derive(Clone, Default)]
+struct Count(Arc<AtomicUsize>);
+
+impl Count {
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+fn reports(env: &FakeEnv, wanted: impl Fn(&EventKind) -> bool) -> usize {
+    env.events.lock().unwrap().iter().filter(|event| wanted(&event.kind)).count()
+}
+
+#[test]
+fn a_handler_runs_from_its_request_in_probe_until_its_line_is_released() {
+    let (calls, in_probe) = (Count::default(), Count::default());
+    let (theirs, seen) = (calls.clone(), in_probe.clone());
+    let target: Arc<std::sync::OnceLock<Arc<FakeEnv>>> = Arc::default();
+    let targets = Arc::clone(&target);
+    let (env, machine) = machine(Trigger::LevelHigh, 1, move |dev| {
+        let calls = theirs.clone();
+        let ours = calls.clone();
+        dev.request_irq(0, move || {
+            calls.add();
+            IrqReturn::Handled
+        })?;
+        targets.get().unwrap().raise(LINE);
+        assert_eq!(ours.get(), 1, "the handler runs in probe");
+        seen.add();
+        Ok(())
+    });
+    assert!(target.set(Arc::clone(&env)).is_ok());
+    machine.settle();
+    assert_eq!((in_probe.get(), calls.get()), (1, 1));
+    env.raise(LINE);
+    assert_eq!(calls.get(), 2, "and afterwards: nothing was delivered twice");
+    machine.unbind("d0", "scripted").unwrap();
+    machine.interrupt(LINE);
+    assert_eq!(calls.get(), 2, "P5: no handler runs after its line was released");
+    assert_eq!(machine.promises().broken(), []);
+}
+
+/// Driver whose hard handler wakes its threaded part.
+fn threaded(trigger: Trigger, hard: &Count, thread: &Count) -> (Arc<FakeEnv>, Handle) {
+    let (hard, thread) = (hard.clone(), thread.clone());
+    machine(trigger, 1, move |dev| {
+        let (hard, thread) = (hard.clone(), thread.clone());
+        let hard = move || {
+            assert!(HardIrq::is_active());
+            hard.add();
+            IrqReturn::WakeThread
+        };
+        dev.request_threaded_irq(0, hard, move || {
+            assert!(!HardIrq::is_active());
+            thread.add();
+        })?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_threaded_part_runs_at_the_end_of_a_delivery_and_after_a_trap_in_task_context() {
+    for trigger in [Trigger::LevelHigh, Trigger::EdgeRising] {
+        let (hard, thread) = (Count::default(), Count::default());
+        let (env, machine) = threaded(trigger, &hard, &thread);
+        machine.settle();
+        let is_open = || env.enabled.lock().unwrap().contains(&LINE);
+        env.raise(LINE);
+        assert_eq!((hard.get(), thread.get(), is_open()), (1, 1, true), "not a trap");
+        {
+            let _trap = HardIrq::enter();
+            env.raise(LINE);
+            assert_eq!((hard.get(), thread.get()), (2, 1), "a trap leaves it for later");
+            assert_eq!(is_open(), trigger == Trigger::EdgeRising, "a level would repeat until then");
+            env.raise(LINE);
+        }
+        assert!(machine.next_deadline().is_some_and(|at| at <= crate::env::Env::now(&*env)), "the env learns of it");
+        machine.timer();
+        assert_eq!((thread.get(), is_open()), (2, true), "once for all requests");
+        assert_eq!(machine.next_deadline(), None);
+        machine.unbind("d0", "scripted").unwrap();
+        assert_eq!(machine.promises().broken(), []);
+    }
+}
+
+#[test]
+fn a_request_for_a_threaded_part_ends_with_its_line() {
+    let (hard, thread) = (Count::default(), Count::default());
+    let (env, machine) = threaded(Trigger::LevelHigh, &hard, &thread);
+    machine.settle();
+    {
+        let _trap = HardIrq::enter();
+        env.raise(LINE);
+    }
+    machine.unbind("d0", "scripted").unwrap();
+    machine.timer();
+    assert_eq!((hard.get(), thread.get()), (1, 0), "P5");
+    machine.bind("d0", "scripted").unwrap();
+    env.raise(LINE);
+    assert_eq!((hard.get(), thread.get()), (2, 1), "the next binding starts anew");
+}
+
+#[test]
+fn a_storm_in_traps_is_reported_in_task_context() {
+    let (env, machine) = machine(Trigger::LevelHigh, 2, |dev| {
+        dev.request_irq(0, || IrqReturn::None)?;
+        Ok(())
+    });
+    machine.settle();
+    let storms = || reports(&env, |kind| matches!(kind, EventKind::IrqStorm { users, .. } if users.len() == 2));
+    {
+        let _trap = HardIrq::enter();
+        for _ in 0..super::line::UNCLAIMED_LIMIT {
+            env.raise(LINE);
+        }
+        assert!(!env.enabled.lock().unwrap().contains(&LINE), "masked at once");
+        assert_eq!(storms(), 0);
+    }
+    machine.timer();
+    assert_eq!(storms(), 1);
+}
+
+#[test]
+fn a_line_has_64_users_and_the_next_one_is_refused() {
+    let refused = Count::default();
+    let theirs = refused.clone();
+    let (env, machine) = machine(Trigger::LevelHigh, 65, move |dev| {
+        let result = dev.request_irq(0, || IrqReturn::Handled).map(drop);
+        if result == Err(ResourceError::TooManyUsers(LINE.0)) {
+            theirs.add();
+        }
+        Ok(result?)
+    });
+    assert_eq!((machine.settle().bound, refused.get() > 0), (64, true));
+    env.raise(LINE);
+    let bound: Vec<_> = machine.devices().into_iter().filter(|d| d.driver().is_some()).collect();
+    machine.unbind(bound[30].name(), "scripted").unwrap();
+    machine.settle();
+    assert_eq!(machine.interrupt_lines()[0].users.len(), 64, "its place is used again");
+    machine.unregister("scripted");
+    assert_eq!(machine.interrupt_lines(), []);
+    assert_eq!(machine.promises().broken(), []);
+}
