@@ -45,14 +45,17 @@ pub struct Target {
 /// The receiver of interrupts, alive for as long as traps may come.
 static SINK: Receiver = Receiver { current: AtomicU32::new(0), all: [const { OnceLock::new() }; 16] };
 
+/// The machine that has the CPUs, and its target.
+type Online = (Arc<dyn IrqSink>, Arc<Target>);
+
 /// Receivers of all tests of the process, one after the other: none is dropped, so no trap drops the last reference.
 struct Receiver {
     current: AtomicU32,
-    all: [OnceLock<(Arc<dyn IrqSink>, Arc<Target>)>; 16],
+    all: [OnceLock<Online>; 16],
 }
 
 impl Receiver {
-    fn get(&self) -> Option<&(Arc<dyn IrqSink>, Arc<Target>)> {
+    fn get(&self) -> Option<&Online> {
         self.all[self.current.load(Ordering::SeqCst).checked_sub(1)? as usize].get()
     }
 }

@@ -60,7 +60,7 @@ pub struct Port<'b> {
 impl Port<'_> {
     /// Does one request, and waits for its end.
     pub fn transfer(&self, target: &Target, line: usize) -> bool {
-        let long = Duration::from_secs(60);
+        let long = Duration::from_mins(1);
         if self.how != How::Waits {
             target.raise(line);
             let done = self.dev.system_clock().wait_for(&self.done, long);
