@@ -11,11 +11,14 @@ use bindery::sync::Mutex;
 use bindery_drivers::vfio::Vfio;
 use bindery_sim::board::Board;
 use bindery_sim::disk::Disk;
+use bindery_sim::models::attached::{DeviceModel, Wiring};
 use bindery_sim::models::sata::Stop;
 use bindery_sim::salvator::{DEVICE_TREE, GUEST_DEVICE_TREE, Salvator};
 
 /// Registers more drivers.
 type Register = Arc<dyn Fn(&Arc<Machine>) + Send + Sync>;
+/// Puts a device on a board that is being made.
+type Attach = Arc<dyn Fn(Salvator) -> Salvator + Send + Sync>;
 /// Injects a hardware fault, or removes it.
 type SetDefect = fn(&Board, bool);
 
@@ -47,6 +50,7 @@ pub fn salvator_xs() -> BoardSpec {
         device_tree: Cow::Borrowed(DEVICE_TREE),
         guest_device_tree: GUEST_DEVICE_TREE,
         drivers: Vec::new(),
+        devices: Vec::new(),
         description: Arc::default(),
     }
 }
@@ -58,6 +62,7 @@ pub struct BoardSpec {
     device_tree: Cow<'static, [u8]>,
     pub(crate) guest_device_tree: &'static [u8],
     drivers: Vec<Register>,
+    devices: Vec<Attach>,
     /// Description in the blob, read once.
     description: Arc<Mutex<Option<Arc<Firmware>>>>,
 }
@@ -79,6 +84,14 @@ impl BoardSpec {
     #[must_use]
     pub fn dtb(self, blob: Vec<u8>) -> Self {
         Self { device_tree: Cow::Owned(blob), description: Arc::default(), ..self }
+    }
+
+    /// Puts a device on each board, with its registers, DMA and interrupt lines. A device tree names it
+    /// ([`dtb`](Self::dtb)), or code that adds it ([`with`](Self::with)).
+    #[must_use]
+    pub fn device<M: DeviceModel + Sync>(mut self, wiring: Wiring, model: M) -> Self {
+        self.devices.push(Arc::new(move |board| board.device(wiring.clone(), model.clone())));
+        self
     }
 
     /// Registers more drivers than those that come with Bindery, and may add devices. Called for each new machine, and
@@ -113,9 +126,9 @@ impl BoardSpec {
     }
 
     /// Makes the hardware.
-    pub(crate) fn board() -> Arc<Board> {
+    pub(crate) fn board(&self) -> Arc<Board> {
         let disk = Disk::memory((0..SECTORS).flat_map(|n| n.to_le_bytes().repeat(256)).collect());
-        Salvator::new().disk(disk).build()
+        self.devices.iter().fold(Salvator::new().disk(disk), |board, attach| attach(board)).build()
     }
 
     pub(crate) fn policy(untranslated: bool) -> Policy {

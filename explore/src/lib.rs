@@ -19,6 +19,7 @@ pub mod generated;
 mod lifecycle;
 pub mod models;
 mod scenario;
+pub mod scenarios;
 mod scene;
 
 pub use engine::{Bounded, Bounds, Chooser, Engine, Finding, Kind, Path, Replay, Report, Violation};

@@ -50,7 +50,7 @@ fn an_operation_that_waits_with_its_lock_held_for_the_unbind_that_wants_the_lock
     let report = {
         let explored = scenario("own lock", boards::salvator_xs()).preemptions(1).concurrent_with(|machine| {
             let m = Arc::clone(machine);
-            vec![Operation::new("an unbind", move || drop(m.unbind("gpu", "gpu")))]
+            vec![Operation::new("an unbind", move || Ok(m.unbind("gpu", "gpu").is_ok()))]
         });
         let engine = explored.engine();
         explored.run(&engine, |scene| {
@@ -90,9 +90,8 @@ fn an_unbind_with_a_lock_held_that_a_call_inside_wants() {
     let explored = explored.concurrent_with(move |machine| {
         let (m, own) = (Arc::clone(machine), lock_in(machine));
         vec![Operation::new("a call", move || {
-            if let Some(client) = m.client::<Gpu>("gpu") {
-                let _ = client.call(|_| drop(own.lock()));
-            }
+            let Some(client) = m.client::<Gpu>("gpu") else { return Ok(false) };
+            Ok(client.call(|_| drop(own.lock())).is_ok())
         })]
     });
     let report = explored.run(&engine, |scene| {
@@ -123,8 +122,9 @@ fn a_lock_that_all_paths_share() {
     let explored = explored.concurrent_with(move |machine| {
         let (m, own) = (Arc::clone(machine), Arc::clone(&theirs));
         vec![Operation::new("an unbind", move || {
-            drop(m.unbind("gpu", "gpu"));
+            let unbound = m.unbind("gpu", "gpu").is_ok();
             *own.lock() += 1;
+            Ok(unbound)
         })]
     });
     let engine = explored.engine().threads(4);

@@ -31,11 +31,19 @@ pub enum Timer {
     ModuleClocks,
     /// A power domain reaches its new state.
     Power(u8),
+    /// A timer of an [attached device](crate::models::attached).
+    Attached {
+        /// The device, in the order in which they were given to the board.
+        device: u8,
+        /// The timer.
+        timer: u8,
+    },
 }
 
 const FLUSH: u64 = SataTimer::COUNT as u64;
 const MODULE: u64 = FLUSH + (INSTANCES * CONTEXTS) as u64;
 const POWER: u64 = MODULE + 1;
+const ATTACHED: u64 = POWER + 256;
 
 impl Timer {
     /// Unique number of the timer.
@@ -45,6 +53,9 @@ impl Timer {
             Self::Flush { instance, context } => FLUSH + u64::from(instance) * CONTEXTS as u64 + u64::from(context),
             Self::ModuleClocks => MODULE,
             Self::Power(domain) => POWER + u64::from(domain),
+            Self::Attached { device, timer } => {
+                ATTACHED + u64::from(device) * u64::from(crate::models::attached::TIMERS) + u64::from(timer)
+            }
         }
     }
 }
@@ -158,8 +169,9 @@ mod tests {
         let flushes = (0..INSTANCES as u8)
             .flat_map(|instance| (0..CONTEXTS as u8).map(move |context| Timer::Flush { instance, context }));
         let power = (0..DOMAINS as u8).map(Timer::Power);
-        let mut numbers: Vec<u64> =
-            sata.into_iter().chain(flushes).chain([Timer::ModuleClocks]).chain(power).map(Timer::number).collect();
+        let attached = (0..=u8::MAX).flat_map(|device| (0..8).map(move |timer| Timer::Attached { device, timer }));
+        let all = sata.into_iter().chain(flushes).chain([Timer::ModuleClocks]).chain(power).chain(attached);
+        let mut numbers: Vec<u64> = all.map(Timer::number).collect();
         let count = numbers.len();
         numbers.sort_unstable();
         numbers.dedup();

@@ -105,6 +105,12 @@ impl Intc {
         self.enabled.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// `None` when the line is not enabled, else true when it is masked.
+    pub(crate) fn masked(&self, line: u32) -> Option<bool> {
+        let on = Self::exists(IrqLine(line)) && get(&self.enabled, line);
+        on.then(|| get(&self.masked, line))
+    }
+
     pub(crate) fn level(&self, line: u32) -> bool {
         Self::exists(IrqLine(line)) && get(&self.high, line)
     }

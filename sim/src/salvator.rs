@@ -11,6 +11,7 @@ use bindery::env::{RamRange, RamUse};
 
 use crate::board::{Board, Config};
 use crate::disk::Disk;
+use crate::models::attached::{Attached, DeviceModel, Wiring};
 
 /// The board's device tree blob, compiled from `boards/salvator-xs.dts`.
 pub const DEVICE_TREE: &[u8] = include_bytes!("../boards/salvator-xs.dtb");
@@ -76,7 +77,7 @@ impl Salvator {
     pub fn new() -> Self {
         let fixed = vec![(PRR_BASE, 4, PRR_H3_ES2_0)];
         Self {
-            config: Config { disk: None, cpus: 1, coherent: false, trace: 0, fixed },
+            config: Config { disk: None, cpus: 1, coherent: false, trace: 0, fixed, attached: Vec::new() },
             frames: FRAMES_LEN,
             contiguous: CONTIGUOUS_LEN,
         }
@@ -122,6 +123,14 @@ impl Salvator {
     /// Adds registers at `base`, `len` bytes, that read `value` and ignore writes: for devices without a model.
     pub fn fixed(mut self, base: PhysAddr, len: u64, value: u32) -> Self {
         self.config.fixed.push((base, len, value));
+        self
+    }
+
+    /// Puts a device on the board, at most 256. Its registers go before others at the same addresses.
+    pub fn device(mut self, wiring: Wiring, model: impl DeviceModel) -> Self {
+        if self.config.attached.len() <= usize::from(u8::MAX) {
+            self.config.attached.push(Attached::new(wiring, model));
+        }
         self
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bindery_explore::boards::{self, BoardSpec};
 use bindery_explore::engine::{Bounded, Bounds, Engine, Shard};
 use bindery_explore::models::Model;
+use bindery_explore::scenarios::{self, NamedScenario};
 use bindery_explore::{Lifecycle, Path};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -37,6 +38,16 @@ pub struct Explore {
     /// Device whose lifecycle is explored
     #[arg(long, value_name = "DEV", default_value = DEVICE)]
     pub device: String,
+    /// Explore this small system instead of a device's lifecycle: two devices on a line, two guests in a group, ... (`--list`
+    /// names them). A number behind a colon, as in `two-streams:7`, is the seed that it is made from
+    #[arg(long, value_name = "NAME", value_parser = scenario, conflicts_with_all = ["board", "dtb", "device", "model"])]
+    pub scenario: Option<NamedScenario>,
+    /// Steps of a path of the scenario, in place of its own number
+    #[arg(long, value_name = "N", requires = "scenario")]
+    pub steps: Option<u32>,
+    /// List the scenarios
+    #[arg(long, exclusive = true)]
+    pub list: bool,
     /// Explore a model of the tear-down of a Linux release instead of the core
     #[arg(long, value_name = "NAME", value_parser = models(), conflicts_with_all = ["board", "dtb", "device"])]
     pub model: Option<Model>,
@@ -51,7 +62,7 @@ pub struct Explore {
     #[arg(long, value_name = "KEY=N,...", value_delimiter = ',')]
     pub bound: Vec<Limit>,
     /// Allow this coverage point to stay unreached, as the report names it: `error EIO`. Some devices cannot reach all
-    #[arg(long, value_name = "POINT", value_parser = coverage_point, conflicts_with_all = ["model", "replay", "merge"])]
+    #[arg(long, value_name = "POINT", value_parser = coverage_point, conflicts_with_all = ["model", "scenario", "replay", "merge"])]
     pub allow_unreached: Vec<String>,
     /// Sample N random paths when a bound ended the exhaustive exploration
     #[arg(long, value_name = "N")]
@@ -70,12 +81,12 @@ pub struct Explore {
     pub replay: Option<Path>,
     /// Merge the JSON reports of all shards instead; a file may hold several, one after another
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = [
-        "board", "dtb", "device", "model", "faults", "preemptions", "bound", "paths", "seed", "threads", "shard",
+        "board", "dtb", "device", "model", "scenario", "faults", "preemptions", "bound", "paths", "seed", "threads", "shard",
         "replay", "trace",
     ])]
     pub merge: Vec<PathBuf>,
     /// Draw the states of a binding with a count for each transition: FILE.svg, FILE.txt, or - for text
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "replay"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "scenario", "replay"])]
     pub diagram: Option<DiagramTarget>,
     /// Print one JSON object instead of text
     #[arg(long)]
@@ -121,6 +132,13 @@ fn coverage_point(name: &str) -> Result<String, &'static str> {
     known
         .then(|| name.to_owned())
         .ok_or("there is no such coverage point; after NEVER REACHED the report names those that are missing")
+}
+
+/// Parses the name of a scenario.
+fn scenario(name: &str) -> Result<NamedScenario, String> {
+    scenarios::named(name).ok_or_else(|| {
+        format!("there are {}; a seed is a number behind a colon", scenarios::names().collect::<Vec<_>>().join(", "))
+    })
 }
 
 /// The names of the boards.

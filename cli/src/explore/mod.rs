@@ -20,11 +20,11 @@ pub use bound::Limit;
 pub use diagram::DiagramTarget;
 pub use refusal::Refusal;
 
-use bindery_explore::Report;
 use bindery_explore::engine::Mode;
+use bindery_explore::{Report, scenarios};
 
 use crate::failure::{BROKEN, GOOD, INTERRUPTED, Result};
-use crate::output::Output;
+use crate::output::{HEADING, Output};
 use crate::record::TraceFile;
 use diagram::DiagramFile;
 use interrupt::Interrupt;
@@ -34,6 +34,10 @@ use subject::Subject;
 pub fn command(args: &Explore) -> Result<u8> {
     if args.json && args.diagram == Some(DiagramTarget::Stdout) {
         return Err(Box::new(Refusal::StdoutConflict).into());
+    }
+    if args.list {
+        list(args)?;
+        return Ok(GOOD);
     }
     if !args.merge.is_empty() {
         let report = merge::merge(&args.merge)?;
@@ -58,6 +62,16 @@ pub fn command(args: &Explore) -> Result<u8> {
     print(args, &report, canvas)?;
     let cut_off = interrupt.received() && matches!(report.mode, Mode::Partial { .. });
     Ok(if cut_off { INTERRUPTED } else { verdict(&report) })
+}
+
+/// Prints the scenarios.
+fn list(args: &Explore) -> Result<()> {
+    let mut output = Output::stdout(args.color);
+    for scenario in scenarios::names().filter_map(scenarios::named) {
+        output.line(format_args!("{}", output.paint(HEADING, scenario.name())))?;
+        output.line(format_args!("   {}; paths of {} steps", scenario.title(), scenario.bound()))?;
+    }
+    output.flush()
 }
 
 /// Shows what a run found, and draws it.

@@ -1,10 +1,11 @@
-//! Origin of a report: a model or a lifecycle, and the command that explores it again.
+//! Origin of a report: a model, a scenario or a lifecycle, and the command that explores it again.
 
 use std::fmt;
 
 use bindery_explore::Report;
 use bindery_explore::engine::{Bounds, Finding};
 use bindery_explore::models::{self, Known, Model};
+use bindery_explore::scenarios::NamedScenario;
 
 /// Origin of a report.
 pub(super) enum Origin {
@@ -12,6 +13,8 @@ pub(super) enum Origin {
     Model(Model),
     /// The lifecycle of a device on the real core.
     Lifecycle(LifecycleName),
+    /// A small system on the real core.
+    Scenario(Box<NamedScenario>),
 }
 
 /// Name of a lifecycle, by the options that select it. As text it is the name of its report.
@@ -30,7 +33,8 @@ impl Origin {
     /// Origin of `report`, by its name.
     pub(super) fn of(report: &Report) -> Option<Self> {
         let model = report.name.parse().ok().map(Self::Model);
-        model.or_else(|| LifecycleName::of(&report.name).map(Self::Lifecycle))
+        let scenario = || NamedScenario::of_report(&report.name).map(|scenario| Self::Scenario(Box::new(scenario)));
+        model.or_else(scenario).or_else(|| LifecycleName::of(&report.name).map(Self::Lifecycle))
     }
 
     /// Its name.
@@ -38,6 +42,7 @@ impl Origin {
         match self {
             Self::Model(model) => model.name().into(),
             Self::Lifecycle(name) => name.to_string(),
+            Self::Scenario(scenario) => scenario.name(),
         }
     }
 
@@ -46,6 +51,7 @@ impl Origin {
         match self {
             Self::Model(model) => model.title(),
             Self::Lifecycle(_) => "on the real core",
+            Self::Scenario(scenario) => scenario.title(),
         }
     }
 
@@ -54,6 +60,7 @@ impl Origin {
         let what = match self {
             Self::Model(model) => format!("--model {model}"),
             Self::Lifecycle(name) => name.options(),
+            Self::Scenario(scenario) => scenario.options(),
         };
         format!("bindery explore {what} --faults {} --preemptions {}", bounds.faults, bounds.preemptions)
     }
@@ -62,7 +69,7 @@ impl Origin {
     pub(super) fn known(&self, finding: &Finding) -> Option<&'static Known> {
         match self {
             Self::Model(..) => models::known(finding),
-            Self::Lifecycle(..) => None,
+            Self::Lifecycle(..) | Self::Scenario(..) => None,
         }
     }
 }

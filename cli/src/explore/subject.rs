@@ -2,7 +2,8 @@
 
 use bindery_explore::engine::{Engine, Replay};
 use bindery_explore::models::{self, Model, Options};
-use bindery_explore::{Path, Report};
+use bindery_explore::scenarios::NamedScenario;
+use bindery_explore::{Bounded, Path, Report};
 
 use super::Explore;
 use super::lifecycle::LifecycleTarget;
@@ -15,11 +16,17 @@ pub(super) enum Subject {
     Model(Model, Options),
     /// The lifecycle of a device on the real core.
     Lifecycle(Box<LifecycleTarget>),
+    /// A small system on the real core.
+    Scenario(Box<NamedScenario>),
 }
 
 impl Subject {
     /// The subject that the options select.
     pub(super) fn from_args(args: &Explore) -> Result<Self> {
+        if let Some(scenario) = args.scenario.clone().map(|scenario| scenario.bounds(args.bounds())) {
+            let scenario = args.steps.map_or(scenario.clone(), |steps| scenario.steps(steps));
+            return Ok(Self::Scenario(Box::new(scenario)));
+        }
         Ok(match args.model {
             Some(model) => {
                 let options = Options { faults: args.faults, preemptions: args.preemptions, ..Options::default() };
@@ -34,6 +41,7 @@ impl Subject {
         match self {
             Self::Model(model, options) => models::engine(*model, options),
             Self::Lifecycle(life) => life.engine(),
+            Self::Scenario(scenario) => scenario.engine(),
         }
     }
 
@@ -42,6 +50,7 @@ impl Subject {
         match self {
             Self::Model(model, options) => Ok(engine.run(models::scenario(*model, options))),
             Self::Lifecycle(life) => life.run(engine),
+            Self::Scenario(scenario) => Ok(scenario.run(engine)),
         }
     }
 
@@ -50,6 +59,7 @@ impl Subject {
         match self {
             Self::Model(model, options) => Ok(models::replay(*model, options, path)),
             Self::Lifecycle(life) => life.replay(path),
+            Self::Scenario(scenario) => Ok(scenario.replay(&scenario.engine(), path)),
         }
     }
 
@@ -58,6 +68,7 @@ impl Subject {
         match self {
             Self::Model(model, _) => Origin::Model(*model),
             Self::Lifecycle(life) => Origin::Lifecycle(life.name().clone()),
+            Self::Scenario(scenario) => Origin::Scenario(scenario.clone()),
         }
     }
 }

@@ -10,7 +10,7 @@ use bindery::dma::DmaMemory;
 use bindery::iommu::IommuError;
 
 use crate::fixture::{FIFOS, Fixture, PageOwner, Region, fifo_page, mmu_name, name};
-use crate::mmu::Reachable;
+use bindery_sim::mmu::Reachable;
 
 /// State of a stream.
 struct Stream<'w> {

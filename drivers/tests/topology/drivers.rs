@@ -1,6 +1,5 @@
 //! Drivers of the fixture: IOMMUs, a bus master with DMA memory, and a provider of reset lines.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bindery::addr::PhysAddr;
@@ -9,27 +8,6 @@ use bindery::device::SupplierKind;
 use bindery::dma::{Coherent, Direction, DmaBuffer, DmaError, Mapped, MappedResource};
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::power::{Supply, SupplyError};
-
-use crate::mmu::Mmu;
-
-/// Driver of the modelled IOMMU with the name of its device.
-pub struct MmuDriver(pub BTreeMap<String, Arc<Mmu>>);
-
-impl Driver for MmuDriver {
-    const NAME: &'static str = "mmu";
-    const MATCHES: &'static [Match] = &[Match::compatible("test,mmu")];
-    type Data<'b> = ();
-
-    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
-        let mmu = &self.0[dev.name()];
-        mmu.reset();
-        Ok(dev.iommu_provider().provide(mmu.iommu())?)
-    }
-
-    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
-        Ok(Quiesced::never_started())
-    }
-}
 
 /// Driver of a provider of reset lines.
 pub struct ResetDriver;

@@ -12,8 +12,8 @@ use bindery::machine::{Handle, Policy};
 use bindery_drivers::vfio::{Session, Vfio};
 use bindery_sim::salvator::Salvator;
 
-use crate::drivers::{Master, MasterData, MmuDriver, ResetDriver};
-use crate::mmu::{Fault, Mmu, Reachable};
+use crate::drivers::{Master, MasterData, ResetDriver};
+use bindery_sim::mmu::{Fault, Mmu, MmuDriver, Reachable};
 
 /// Pages of RAM.
 const PAGES: u64 = 96;

@@ -21,10 +21,10 @@
 
 #[cfg(not(shuttle))]
 mod checks;
+#[cfg(not(shuttle))]
 mod drivers;
 #[cfg(not(shuttle))]
 mod fixture;
-mod mmu;
 mod races;
 #[cfg(not(shuttle))]
 mod walk;

@@ -16,8 +16,7 @@ use bindery_sim::salvator::Salvator;
 #[cfg(shuttle)]
 use shuttle::thread;
 
-use crate::drivers::MmuDriver;
-use crate::mmu::{Mmu, Reachable};
+use bindery_sim::mmu::{Mmu, MmuDriver, Reachable};
 
 /// Number of races on one machine.
 const ROUNDS: usize = if cfg!(shuttle) { 8 } else { 300 };

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::fixture::{FIFOS, Fixture, GUESTS, Region, Step, Topology};
-use crate::mmu::Fault;
+use bindery_sim::mmu::Fault;
 
 /// Devices and IOMMUs in steps; steps on those that a topology does not have are skipped.
 const DEVICES: usize = 5;

@@ -3,87 +3,135 @@
 use std::sync::Arc;
 
 use bindery::control::Tree;
+use bindery::iommu::DomainKind;
+use bindery::machine::Machine;
+use bindery_sim::board::Board;
 
 use super::Names;
 use super::peer;
 use super::play::unbind;
+use crate::engine::Violation;
 use crate::scene::Operation;
 use crate::scene::fixture::Fixture;
 
 const OWNER: &str = "vfio-platform";
 
+/// Returns true when the operation was `done`. Its effect must hold then: nobody else has run since.
+fn done(name: &'static str, done: bool, holds: impl FnOnce() -> bool) -> Result<bool, Violation> {
+    if done && !holds() {
+        return Err(Violation::seen_by("scenario", format!("no effect: {name}"), format!("{name} had no effect")));
+    }
+    Ok(done)
+}
+
+/// The driver that holds `device`.
+fn holder(machine: &Machine, device: &str) -> Option<&'static str> {
+    machine.device(device)?.driver()
+}
+
 /// All operations that may run concurrently with the lifecycle of `names`. Whether one is possible at that moment is for
-/// the core to decide; an error is as good a result as any.
+/// the core to decide; an error is as good a result as any, but a success has its effect.
 pub(super) fn of(fixture: &Fixture, names: &Names) -> Vec<Operation> {
-    let machine = Arc::clone(&fixture.machine);
-    let tree = Tree::new(&machine);
-    let device = names.device.clone();
-    let driver = names.driver;
-    let mut all = Vec::new();
-    {
-        let (tree, machine, device) = (tree.clone(), Arc::clone(&machine), device.clone());
-        all.push(Operation::new("concurrent: unbind", move || {
-            let _ = unbind(&tree, &machine, driver, &device);
-        }));
-    }
-    {
-        let (machine, device) = (Arc::clone(&machine), device.clone());
-        all.push(Operation::new("concurrent: second binder", move || {
-            let _ = machine.bind(&device, driver);
-        }));
-    }
-    {
-        let (machine, device) = (Arc::clone(&machine), device.clone());
-        all.push(Operation::new("concurrent: device removal", move || {
-            machine.remove_device(&device);
-        }));
-    }
-    {
-        let (machine, device, board) = (Arc::clone(&machine), device.clone(), Arc::clone(&fixture.board));
-        all.push(Operation::new("concurrent: device vanishes", move || {
-            let _ = board.unplug(&device);
-            machine.device_vanished(&device);
-        }));
-    }
-    {
-        let machine = Arc::clone(&machine);
-        all.push(Operation::new("concurrent: driver removal", move || {
-            machine.unregister(driver);
-        }));
-    }
+    type Act = Box<dyn Fn(&Arc<Machine>, &Tree, &Board) -> Result<bool, Violation> + Send + Sync>;
+    let (driver, device) = (names.driver, names.device.clone());
+    let mut all: Vec<(&'static str, Act)> = Vec::new();
+    let mut add = |name, act: Act| all.push((name, act));
+    let own = || device.clone();
+    let name = own();
+    add(
+        "concurrent: unbind",
+        Box::new(move |machine, tree, _| {
+            let unbound = unbind(tree, machine, driver, &name).is_ok();
+            done("unbind", unbound, || holder(machine, &name) != Some(driver))
+        }),
+    );
+    let name = own();
+    add(
+        "concurrent: second binder",
+        Box::new(move |machine, _, _| {
+            let bound = machine.bind(&name, driver).is_ok();
+            done("second binder", bound, || holder(machine, &name) == Some(driver))
+        }),
+    );
+    let name = own();
+    add(
+        "concurrent: device removal",
+        Box::new(move |machine, _, _| {
+            let removed = machine.remove_device(&name);
+            done("device removal", removed, || machine.device(&name).is_none())
+        }),
+    );
+    let name = own();
+    add(
+        "concurrent: device vanishes",
+        Box::new(move |machine, _, board| {
+            let _ = board.unplug(&name);
+            let vanished = machine.device_vanished(&name);
+            done("device vanishes", vanished, || machine.device(&name).is_none())
+        }),
+    );
+    add(
+        "concurrent: driver removal",
+        Box::new(move |machine, _, _| {
+            let removed = machine.unregister(driver);
+            done("driver removal", removed, || {
+                machine.held_by(driver).is_empty() && !machine.drivers().contains(&driver)
+            })
+        }),
+    );
     for (supplier, of) in names.suppliers.clone() {
-        let (tree, machine) = (tree.clone(), Arc::clone(&machine));
-        all.push(Operation::new("concurrent: supplier unbind", move || {
-            let _ = unbind(&tree, &machine, of, &supplier);
-        }));
+        let name = own();
+        add(
+            "concurrent: supplier unbind",
+            Box::new(move |machine, tree, _| {
+                let unbound = unbind(tree, machine, of, &supplier).is_ok();
+                done("supplier unbind", unbound, || {
+                    holder(machine, &supplier) != Some(of) && holder(machine, &name) != Some(driver)
+                })
+            }),
+        );
     }
-    {
-        let (tree, machine, device) = (tree.clone(), Arc::clone(&machine), device.clone());
-        all.push(Operation::new("concurrent: hand-over claim", move || {
-            let path = format!("/sys/bus/platform/devices/{device}/driver_override");
+    let name = own();
+    add(
+        "concurrent: hand-over claim",
+        Box::new(move |machine, tree, _| {
+            let path = format!("/sys/bus/platform/devices/{name}/driver_override");
             let _ = tree.write(&path, OWNER);
-            let _ = unbind(&tree, &machine, driver, &device);
-            let _ = tree.write(&format!("/sys/bus/platform/drivers/{OWNER}/bind"), &device);
-        }));
-    }
+            let _ = unbind(tree, machine, driver, &name);
+            let bound = tree.write(&format!("/sys/bus/platform/drivers/{OWNER}/bind"), &name).is_ok();
+            done("hand-over claim", bound, || holder(machine, &name) == Some(OWNER))
+        }),
+    );
     // Without translation its memory would depend on what was allocated before.
     if names.peer_iommu.is_some() {
-        let machine = Arc::clone(&machine);
-        all.push(Operation::new("concurrent: group peer binds", move || {
-            if let Some(device) = machine.device(peer::NAME) {
+        add(
+            "concurrent: group peer binds",
+            Box::new(move |machine, _, _| {
+                let Some(device) = machine.device(peer::NAME) else { return Ok(false) };
                 device.set_driver_override(Some(peer::NAME));
-                let _ = machine.bind(peer::NAME, peer::NAME);
-            }
-        }));
+                let bound = machine.bind(peer::NAME, peer::NAME).is_ok();
+                done("group peer binds", bound, || holder(machine, peer::NAME) == Some(peer::NAME))
+            }),
+        );
     }
-    {
-        let (tree, machine) = (tree.clone(), Arc::clone(&machine));
-        all.push(Operation::new("concurrent: change of the group's type", move || {
-            let group = machine.device(&device).and_then(|d| machine.device_info(&d).group);
-            if let Some(group) = group {
-                let _ = tree.write(&format!("/sys/kernel/iommu_groups/{group}/type"), "DMA-FQ");
-            }
-        }));
-    }
-    all
+    let name = own();
+    add(
+        "concurrent: change of the group's type",
+        Box::new(move |machine, tree, _| {
+            let number = machine.device(&name).and_then(|d| machine.device_info(&d).group);
+            let Some(number) = number else { return Ok(false) };
+            let written = tree.write(&format!("/sys/kernel/iommu_groups/{number}/type"), "DMA-FQ").is_ok();
+            done("change of the group's type", written, || {
+                let group = machine.groups().into_iter().find(|group| group.id() == number);
+                group.is_none_or(|group| group.info().kind == DomainKind::Lazy)
+            })
+        }),
+    );
+    let (machine, board) = (Arc::clone(&fixture.machine), Arc::clone(&fixture.board));
+    let tree = Tree::new(&machine);
+    let operation = |(name, act): (&'static str, Act)| {
+        let (machine, board, tree) = (Arc::clone(&machine), Arc::clone(&board), tree.clone());
+        Operation::new(name, move || act(&machine, &tree, &board))
+    };
+    all.into_iter().map(operation).collect()
 }

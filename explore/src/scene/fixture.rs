@@ -7,7 +7,7 @@ use std::time::Duration;
 use bindery::control::Tree;
 use bindery::device::{Device, NodeId};
 use bindery::firmware::fdt::FdtError;
-use bindery::machine::{Handle, Machine};
+use bindery::machine::{Handle, Machine, Policy};
 use bindery::promise::Promise;
 use bindery::sync::Waiter;
 use bindery_sim::board::Board;
@@ -41,12 +41,17 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// A board with devices and drivers; nothing is probed yet.
     pub(crate) fn new(spec: &BoardSpec, untranslated: bool) -> Result<Self, FdtError> {
-        let board = BoardSpec::board();
+        let fixture = Self::on(spec.board(), BoardSpec::policy(untranslated));
+        spec.populate(&fixture.machine)?;
+        Ok(fixture)
+    }
+
+    /// A machine on `board`, without devices and drivers.
+    pub(crate) fn on(board: Arc<Board>, policy: Policy) -> Self {
         let env = InstrumentedEnv::new(Arc::clone(&board));
-        let machine = Machine::with_instrument(env.env(), BoardSpec::policy(untranslated), Arc::clone(&env) as _);
-        spec.populate(&machine)?;
+        let machine = Machine::with_instrument(env.env(), policy, Arc::clone(&env) as _);
         let tree = Tree::new(&machine);
-        Ok(Self {
+        Self {
             machine,
             tree,
             env,
@@ -55,7 +60,7 @@ impl Fixture {
             print: Vec::new(),
             order: ("", Vec::new()),
             symmetry: Symmetry::default(),
-        })
+        }
     }
 
     /// Binds every device that can be bound. A device that stays deferred although its suppliers are bound is probed once more:

@@ -10,7 +10,7 @@ use bindery::promise::Promise;
 
 use super::coverage::Coverage;
 use super::scheduler::Scheduler;
-use crate::engine::{Chooser, Kind};
+use crate::engine::{Chooser, Kind, Violation};
 
 /// Waits in a row that are scheduling points.
 const WAITS: u32 = 3;
@@ -18,17 +18,22 @@ const WAITS: u32 = 3;
 /// Name of the choice point at which a concurrent operation may start or continue.
 const PREEMPT: &str = "concurrent operation";
 
+/// Body of an [`Operation`].
+type Act = dyn Fn() -> Result<bool, Violation> + Send + Sync;
+
 /// An operation of another user of the machine, concurrent with the scenario.
 #[derive(Clone)]
 pub struct Operation {
     /// Name in reports.
     pub name: &'static str,
-    act: Arc<dyn Fn() + Send + Sync>,
+    act: Arc<Act>,
 }
 
 impl Operation {
-    /// `act` runs on a thread of its own from any scheduling point on, and may block on the locks of the core.
-    pub fn new(name: &'static str, act: impl Fn() + Send + Sync + 'static) -> Self {
+    /// `act` runs on a thread of its own from any scheduling point on, and may block on the locks of the core. It returns true
+    /// when it had its effect, which it has checked: the coverage point `name` counts those only. An operation that the core
+    /// refuses, because of what else is under way, has none.
+    pub fn new(name: &'static str, act: impl Fn() -> Result<bool, Violation> + Send + Sync + 'static) -> Self {
         Self { name, act: Arc::new(act) }
     }
 }
@@ -122,10 +127,13 @@ impl Hooks {
         let who = self.chooser.choose(Kind::Preemption, PREEMPT, self.operations.len() + 1);
         if let Some(operation) = who.checked_sub(1).and_then(|who| self.operations.get(who)) {
             self.preempted.store(true, Ordering::Relaxed);
-            self.chooser.cover(operation.name);
             self.chooser.log(|| format!("preempted by {}", operation.name));
-            let act = Arc::clone(&operation.act);
-            self.scheduler.spawn(move || act());
+            let (name, act, chooser) = (operation.name, Arc::clone(&operation.act), self.chooser.clone());
+            self.scheduler.spawn(move || match act() {
+                Ok(true) => chooser.cover(name),
+                Ok(false) => chooser.log(|| format!("{name}: no effect")),
+                Err(violation) => chooser.report(violation),
+            });
         }
     }
 

@@ -24,6 +24,7 @@ use crate::disk::Disk;
 use crate::events::Events;
 use crate::fault::FaultPlan;
 use crate::memory::Ram;
+use crate::models::attached::Attached;
 use crate::models::ipmmu::Fault;
 use crate::models::sata::SataFaults;
 use crate::report::ModelError;
@@ -38,6 +39,7 @@ pub(crate) struct Config {
     pub(crate) coherent: bool,
     pub(crate) trace: usize,
     pub(crate) fixed: Vec<(PhysAddr, u64, u32)>,
+    pub(crate) attached: Vec<Attached>,
 }
 
 /// The board has no device of that name.
@@ -208,6 +210,11 @@ impl Board {
         self.inner.state.lock().intc.enabled()
     }
 
+    /// State of an interrupt line at the controller: `None` when it is not enabled, else true when it is masked.
+    pub fn line_masked(&self, line: IrqLine) -> Option<bool> {
+        self.inner.state.lock().intc.masked(line.0)
+    }
+
     /// Returns true when `line` is asserted.
     pub fn line_is_high(&self, line: IrqLine) -> bool {
         self.inner.state.lock().intc.level(line.0)
@@ -244,7 +251,9 @@ impl Board {
     /// Calls `each` with base address and name of every register window, and a hash of the device behind it: its registers
     /// and its presence. Identical devices in the same state have equal hashes.
     pub fn hash_windows<H: Hasher + Default>(&self, mut each: impl FnMut(PhysAddr, &'static str, u64)) {
-        self.inner.state.lock().hash_windows(|base, name, state: H| each(base, name, state.finish()));
+        let mut inner = self.inner.state.lock();
+        inner.follow_supplies();
+        inner.hash_windows(|base, name, state: H| each(base, name, state.finish()));
     }
 
     /// Hashes the remaining state: memory addresses in registers, and numbers of cached translations. They matter only when

@@ -11,6 +11,7 @@ use super::{Config, UnknownDevice};
 use crate::clock::{Clock, Timer};
 use crate::intc::Intc;
 use crate::memory::Ram;
+use crate::models::attached::Attached;
 use crate::models::cpg::{self, Cpg, Module};
 use crate::models::ipmmu::{self, Fault, Ipmmu};
 use crate::models::sata::{self, Sata};
@@ -31,6 +32,7 @@ enum Device {
     Cpg,
     Sysc,
     Fixed(u32),
+    Attached(usize),
 }
 
 /// One range of registers.
@@ -55,6 +57,7 @@ pub(super) struct State {
     pub(super) sysc: Sysc,
     pub(super) ipmmu: Ipmmu,
     pub(super) sata: Sata,
+    attached: Vec<Attached>,
     pub(super) regions: Vec<Region>,
     /// Threads that are delivering an interrupt.
     pub(super) delivering: Vec<ThreadId>,
@@ -62,16 +65,22 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(ram: Arc<Ram>, config: Config) -> Self {
+    pub(super) fn new(ram: Arc<Ram>, mut config: Config) -> Self {
         let ipmmu = Ipmmu::default();
         let region = |base, len, device, name| Region { base, len, device, name, present: true, generation: 0 };
         let mmu = |i, base| region(base, ipmmu::WINDOW, Device::Ipmmu(i), ipmmu.name(i));
-        let mut regions = vec![
+        let mut regions: Vec<Region> = Vec::new();
+        for (index, device) in config.attached.iter_mut().enumerate() {
+            device.place(index as u8);
+            regions.push(region(device.wiring.base, device.wiring.len, Device::Attached(index), device.wiring.name));
+        }
+        let soc = [
             region(salvator::SATA_BASE, sata::WINDOW, Device::Sata, sata::NAME),
             mmu(0, salvator::IPMMU_MM_BASE),
             region(salvator::CPG_BASE, cpg::WINDOW, Device::Cpg, cpg::NAME),
             region(salvator::SYSC_BASE, 0x400, Device::Sysc, sysc::NAME),
         ];
+        regions.extend(soc);
         regions.extend((1..).zip(ipmmu::LEAVES).map(|(i, leaf)| mmu(i, leaf.base)));
         regions.extend(config.fixed.iter().map(|&(base, len, value)| region(base, len, Device::Fixed(value), "fixed")));
         Self {
@@ -83,6 +92,7 @@ impl State {
             sysc: Sysc::default(),
             ipmmu,
             sata: Sata::new(config.disk, config.coherent),
+            attached: config.attached,
             regions,
             delivering: Vec::new(),
             ram,
@@ -104,7 +114,7 @@ impl State {
 
     pub(super) fn set_present(&mut self, name: &str, present: bool) -> Result<(), UnknownDevice> {
         let address = name.split('.').next().and_then(|hex| u64::from_str_radix(hex, 16).ok());
-        let region = self.regions.iter_mut().find(|r| Some(r.base.0) == address);
+        let region = self.regions.iter_mut().find(|r| Some(r.base.0) == address || r.name == name);
         let region = region.ok_or_else(|| UnknownDevice(name.into()))?;
         if region.present == present {
             return Ok(());
@@ -116,8 +126,10 @@ impl State {
         match device {
             Device::Sata => parts.sata.reset(&mut bus),
             Device::Ipmmu(i) => parts.ipmmu.set_present(&mut bus, i, present),
+            Device::Attached(i) => parts.attached[i].power_up(&mut bus),
             Device::Cpg | Device::Sysc | Device::Fixed(_) => {}
         }
+        self.drive_lines();
         Ok(())
     }
 
@@ -138,6 +150,7 @@ impl State {
                 Device::Ipmmu(i) => self.ipmmu.hash_state(i, &mut state),
                 Device::Cpg => self.cpg.hash_state(&mut state),
                 Device::Sysc => self.sysc.hash(&mut state),
+                Device::Attached(i) => self.attached[i].hash_state(&mut state),
                 Device::Fixed(_) => {}
             }
             each(region.base, region.name, state);
@@ -146,8 +159,34 @@ impl State {
 
     fn split(&mut self) -> (Bus<'_>, Parts<'_>) {
         let bus = Bus { clock: &mut self.clock, intc: &mut self.intc, report: &mut self.report, ram: &self.ram };
-        let parts = Parts { cpg: &mut self.cpg, sysc: &mut self.sysc, ipmmu: &mut self.ipmmu, sata: &mut self.sata };
+        let parts = Parts {
+            cpg: &mut self.cpg,
+            sysc: &mut self.sysc,
+            ipmmu: &mut self.ipmmu,
+            sata: &mut self.sata,
+            attached: &mut self.attached,
+        };
         (bus, parts)
+    }
+
+    /// Drives the lines of attached devices: each is high while any of its devices raises it.
+    fn drive_lines(&mut self) {
+        for device in &self.attached {
+            for line in device.lines() {
+                let high = self.attached.iter().any(|other| other.high_lines().any(|raised| raised == *line));
+                self.intc.set_level(*line, high);
+            }
+        }
+    }
+
+    /// Leads attached devices back to their state after power-up where a supply was switched off.
+    pub(super) fn follow_supplies(&mut self) {
+        if self.attached.is_empty() {
+            return;
+        }
+        let (mut bus, parts) = self.split();
+        parts.attached.iter_mut().for_each(|device| device.follow_supplies(&mut bus, parts.cpg));
+        self.drive_lines();
     }
 
     /// Advances time by one access to a region, and runs timers that become due. Fails when the region is of another
@@ -175,8 +214,12 @@ impl State {
             Device::Ipmmu(i) => parts.ipmmu.read(&mut bus, i, offset),
             Device::Cpg => parts.cpg.read(&mut bus, offset),
             Device::Sysc => parts.sysc.read(&mut bus, offset),
+            Device::Attached(i) => parts.attached[i].read(bus, parts.ipmmu, parts.cpg, offset),
             Device::Fixed(value) => value,
         };
+        if matches!(device, Device::Attached(_)) {
+            self.drive_lines();
+        }
         let what = Traced::Read { device: name, offset: offset.into(), value: value.into() };
         self.trace.add(self.clock.now(), base, what);
         value
@@ -204,7 +247,13 @@ impl State {
                 }
             }
             Device::Sysc => parts.sysc.write(&mut bus, offset, value),
+            Device::Attached(i) => parts.attached[i].write(bus, parts.ipmmu, parts.cpg, offset, value),
             Device::Fixed(_) => {}
+        }
+        match device {
+            Device::Attached(_) => self.drive_lines(),
+            Device::Cpg => self.follow_supplies(),
+            _ => {}
         }
     }
 
@@ -216,6 +265,7 @@ impl State {
 
     /// Runs all due timers. Returns true if there was one.
     pub(super) fn run_due(&mut self) -> bool {
+        self.follow_supplies();
         let mut any = false;
         while let Some(timer) = self.clock.take_due() {
             any = true;
@@ -226,6 +276,12 @@ impl State {
                 Timer::Flush { instance, context } => parts.ipmmu.flushed(instance, context),
                 Timer::ModuleClocks => parts.cpg.clocks_started(),
                 Timer::Power(domain) => parts.sysc.switched(domain),
+                Timer::Attached { device, timer } => {
+                    if let Some(device) = parts.attached.get_mut(usize::from(device)) {
+                        device.timer(bus, parts.ipmmu, parts.cpg, timer);
+                    }
+                    self.drive_lines();
+                }
             }
         }
         any
@@ -233,7 +289,9 @@ impl State {
 
     /// Returns true when a device can access any of the `len` bytes at `base`, by a cached translation or untranslated.
     pub(super) fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
-        self.ipmmu.caches_translation_to(base, len) || self.sata.accesses(&self.ipmmu, base, len)
+        self.ipmmu.caches_translation_to(base, len)
+            || self.sata.accesses(&self.ipmmu, base, len)
+            || self.attached.iter().any(|device| device.reaches(&self.ipmmu, base, len))
     }
 
     pub(super) fn translate(
@@ -262,4 +320,5 @@ struct Parts<'a> {
     sysc: &'a mut Sysc,
     ipmmu: &'a mut Ipmmu,
     sata: &'a mut Sata,
+    attached: &'a mut [Attached],
 }

@@ -1,10 +1,11 @@
-//! Register-level models of the board's devices, each written from public documentation.
+//! Register-level models of the board's devices, each written from public documentation, and [devices](attached) of others.
 //!
 //! A model never panics whatever software does: it behaves as the hardware, and adds a model error where the hardware's
 //! behaviour is undefined.
 
 #![forbid(unsafe_code)]
 
+pub mod attached;
 pub mod cpg;
 pub mod ipmmu;
 pub mod sata;

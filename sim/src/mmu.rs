@@ -1,11 +1,18 @@
-//! Model of an IOMMU's hardware: tables, an IOTLB that is only emptied by flushes, and injected faults.
+//! Model of an IOMMU without registers: tables, an IOTLB that is only emptied by flushes, and injected faults.
 //!
-//! It is independent of the core's records. A stream that was never attached bypasses translation, as in real hardware.
+//! It implements the interface of an IOMMU driver itself, so it needs no driver but one that provides it, and is independent
+//! of the core's records: tests ask it what each stream reaches. A stream that was never attached bypasses translation, as
+//! in real hardware.
+
+#![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bindery::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
+use bindery::binding::Bound;
+use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::iommu::{
     DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
 };
@@ -20,12 +27,13 @@ pub enum Reachable {
 }
 
 impl Reachable {
+    /// No memory.
     pub fn nothing() -> Self {
         Self::Pages(BTreeSet::new())
     }
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Context {
     table: BTreeMap<u64, u64>,
     iotlb: BTreeMap<u64, BTreeSet<u64>>,
@@ -33,7 +41,7 @@ struct Context {
     off: bool,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     contexts: Vec<Context>,
     /// Context of each stream; a stream without one bypasses translation.
@@ -53,6 +61,7 @@ struct State {
 }
 
 /// Model of the hardware.
+#[derive(Debug)]
 pub struct Mmu {
     name: String,
     grouping: Grouping,
@@ -60,22 +69,36 @@ pub struct Mmu {
 }
 
 /// Kind of injected fault.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
+    /// A stream keeps its old context.
     Attach,
+    /// No context is free.
     Domain,
+    /// No memory for a table.
     Map,
+    /// An invalidation is not confirmed, and the IOTLB keeps what it has.
     Flush,
 }
 
+/// Result of an access by a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// To this address; the page is the unit of translation.
+    To(PhysAddr),
+    /// Nothing is mapped there.
+    Refused,
+}
+
 impl Mmu {
+    /// Hardware after power-up: every stream bypasses translation.
     pub fn new(name: &str, grouping: Grouping) -> Arc<Self> {
         Arc::new(Self { name: name.into(), grouping, state: Mutex::default() })
     }
 
     /// Makes the call of this kind after the next `after` ones fail; for flushes, the next `after + 1`.
     pub fn fail(&self, fault: Fault, after: u32) {
-        let mut s = self.state.lock().unwrap();
+        let mut s = self.lock();
         match fault {
             Fault::Attach => s.attach_fails_in = Some(after),
             Fault::Domain => s.domain_fails_in = Some(after),
@@ -84,14 +107,20 @@ impl Mmu {
         }
     }
 
+    /// Returns true when the next flush fails.
+    pub fn next_flush_fails(&self) -> bool {
+        self.lock().flushes_to_fail > 0
+    }
+
+    /// Injects no further faults.
     pub fn clear_faults(&self) {
-        let mut s = self.state.lock().unwrap();
+        let mut s = self.lock();
         (s.attach_fails_in, s.domain_fails_in, s.map_fails_in, s.flushes_to_fail) = (None, None, None, 0);
     }
 
     /// Reset: every stream bypasses translation, nothing is cached.
     pub fn reset(&self) {
-        let mut s = self.state.lock().unwrap();
+        let mut s = self.lock();
         s.streams.clear();
         s.refused.clear();
         s.fault_hit = false;
@@ -102,7 +131,7 @@ impl Mmu {
 
     /// Accesses all mappings by each stream, so that the IOTLB caches them.
     pub fn access_everything(&self) {
-        let mut s = self.state.lock().unwrap();
+        let mut s = self.lock();
         let used: BTreeSet<usize> = s.streams.values().copied().collect();
         for context in used {
             let Context { table, iotlb, off } = &mut s.contexts[context];
@@ -116,7 +145,7 @@ impl Mmu {
 
     /// Memory that `stream` reaches now.
     pub fn reachable(&self, stream: u32) -> Reachable {
-        let s = self.state.lock().unwrap();
+        let s = self.lock();
         let Some(context) = s.streams.get(&stream).map(|c| &s.contexts[*c]) else { return Reachable::Everything };
         if context.off {
             return Reachable::Pages(BTreeSet::new());
@@ -127,26 +156,92 @@ impl Mmu {
 
     /// Entries of the table of `stream`, without the IOTLB.
     pub fn table(&self, stream: u32) -> BTreeSet<(u64, u64)> {
-        let s = self.state.lock().unwrap();
+        let s = self.lock();
         let context = s.streams.get(&stream).map(|c| &s.contexts[*c]).filter(|c| !c.off);
         context.into_iter().flat_map(|c| c.table.iter().map(|(at, page)| (*at, *page))).collect()
     }
 
     /// True when the last attachment of `stream` failed.
     pub fn refused(&self, stream: u32) -> bool {
-        self.state.lock().unwrap().refused.contains(&stream)
+        self.lock().refused.contains(&stream)
     }
 
     /// True when a domain could not be made since the last call.
     pub fn take_domain_failed(&self) -> bool {
-        core::mem::take(&mut self.state.lock().unwrap().domain_failed)
+        core::mem::take(&mut self.lock().domain_failed)
     }
 
     /// True when a fault was injected since the reset.
     pub fn had_fault(&self) -> bool {
-        self.state.lock().unwrap().fault_hit
+        self.lock().fault_hit
     }
 
+    /// Translates an access of `stream`, as the hardware does: an entry that the IOTLB still has wins over the table.
+    pub fn translate(&self, stream: u32, addr: u64) -> Access {
+        let mut s = self.lock();
+        let Some(context) = s.streams.get(&stream).copied() else { return Access::To(PhysAddr(addr)) };
+        let Context { table, iotlb, off } = &mut s.contexts[context];
+        if *off {
+            return Access::Refused;
+        }
+        let (page, offset) = (addr & !(PAGE_SIZE - 1), addr & (PAGE_SIZE - 1));
+        let cached = iotlb.get(&page).and_then(|pages| pages.first()).copied();
+        let found = cached.or_else(|| table.get(&page).copied());
+        let Some(to) = found else { return Access::Refused };
+        iotlb.entry(page).or_default().insert(to);
+        Access::To(PhysAddr(to + offset))
+    }
+
+    /// Returns true when the accesses of `stream` pass untranslated.
+    pub fn bypasses(&self, stream: u32) -> bool {
+        !self.lock().streams.contains_key(&stream)
+    }
+
+    /// Returns true when the IOTLB has a translation to any of the `len` bytes at `base`.
+    pub fn caches(&self, base: PhysAddr, len: u64) -> bool {
+        let s = self.lock();
+        let to = |page: &u64| *page < base.0.saturating_add(len) && base.0 < page + PAGE_SIZE;
+        s.contexts.iter().filter(|c| !c.off).any(|c| c.iotlb.values().flatten().any(to))
+    }
+
+    /// Hashes what decides the further behaviour: contexts of streams, with pages numbered in the order in which they are
+    /// met, so that two states that differ by the choice of pages are equal; and pending faults.
+    pub fn hash_state(&self, state: &mut impl Hasher) {
+        let s = self.lock();
+        let mut pages: Vec<u64> = Vec::new();
+        let mut number = |page: u64| {
+            pages.iter().position(|p| *p == page).unwrap_or_else(|| {
+                pages.push(page);
+                pages.len() - 1
+            })
+        };
+        let mut contexts: Vec<usize> = Vec::new();
+        for (stream, context) in &s.streams {
+            let known = contexts.iter().position(|c| c == context);
+            (stream, known).hash(state);
+            if known.is_some() {
+                continue;
+            }
+            contexts.push(*context);
+            let Context { table, iotlb, off } = &s.contexts[*context];
+            off.hash(state);
+            for (at, page) in table {
+                (at, number(*page)).hash(state);
+            }
+            for (at, cached) in iotlb {
+                at.hash(state);
+                cached.iter().for_each(|page| number(*page).hash(state));
+            }
+        }
+        (s.refused.iter().collect::<Vec<_>>(), s.flushes_to_fail).hash(state);
+        (s.attach_fails_in, s.domain_fails_in, s.map_fails_in).hash(state);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The interface for the core. The driver of the IOMMU [resets](Self::reset) the hardware and provides this.
     pub fn iommu(self: &Arc<Self>) -> Arc<dyn Iommu> {
         Arc::new(MmuIommu(Arc::clone(self)))
     }
@@ -164,6 +259,25 @@ fn fault_due(left: &mut Option<u32>) -> bool {
             false
         }
         None => false,
+    }
+}
+
+/// Driver of the modelled IOMMUs, compatible with `test,mmu`; each device is the one with its name.
+pub struct MmuDriver(pub BTreeMap<String, Arc<Mmu>>);
+
+impl Driver for MmuDriver {
+    const NAME: &'static str = "mmu";
+    const MATCHES: &'static [Match] = &[Match::compatible("test,mmu")];
+    type Data<'b> = ();
+
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
+        let mmu = self.0.get(dev.name()).ok_or(ProbeError::NoDevice)?;
+        mmu.reset();
+        Ok(dev.iommu_provider().provide(mmu.iommu())?)
+    }
+
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
     }
 }
 
@@ -192,7 +306,7 @@ impl Iommu for MmuIommu {
     }
 
     fn domain(&self, kind: DomainKind) -> Result<Arc<dyn Translation>, IommuError> {
-        let mut s = self.0.state.lock().unwrap();
+        let mut s = self.0.lock();
         if fault_due(&mut s.domain_fails_in) {
             (s.domain_failed, s.fault_hit) = (true, true);
             return Err(IommuError::NoContext);
@@ -207,7 +321,7 @@ impl Iommu for MmuIommu {
         if !Arc::ptr_eq(&domain.mmu, &self.0) {
             return Err(IommuError::ForeignDomain);
         }
-        let mut s = self.0.state.lock().unwrap();
+        let mut s = self.0.lock();
         if fault_due(&mut s.attach_fails_in) {
             s.fault_hit = true;
             s.refused.insert(stream.0);
@@ -227,7 +341,7 @@ struct Domain {
 
 impl Domain {
     fn with<R>(&self, act: impl FnOnce(&mut State, usize) -> R) -> R {
-        act(&mut self.mmu.state.lock().unwrap(), self.number)
+        act(&mut self.mmu.lock(), self.number)
     }
 }
 

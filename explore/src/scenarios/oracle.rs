@@ -1,0 +1,240 @@
+//! The hardware, compared with what its users hold.
+//!
+//! Nothing here is read from the core but which devices are there and which driver each has. What drivers hold is known from
+//! the drivers, what guests hold from the guests, and everything else is asked of the models: which pages each stream reaches,
+//! which interrupt lines are enabled, which clocks run, who is in reset, which pages are free.
+
+use std::collections::BTreeSet;
+
+use bindery::addr::PhysAddr;
+use bindery::device::SupplierKind;
+use bindery::dma::DmaMemory;
+use bindery::env::IrqLine;
+use bindery::promise::Promise;
+use bindery_sim::mmu::Reachable;
+use bindery_sim::power::LineId;
+
+use super::ring::PAGE;
+use super::setup::{DRIVER, Setup};
+use super::topology::{CONTROLLERS, DEVICES, IOMMUS};
+use crate::engine::Violation;
+
+/// Facts about the path that decide what is exact.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Strictness {
+    /// A call has failed: what a device that was not shown to be quiesced needs may be kept, if the machine lists it.
+    pub(super) has_failed: bool,
+    /// An invalidation was not confirmed, or invalidations are batched: IOTLBs may remember more than tables say.
+    pub(super) may_remember: bool,
+    /// Pages that were free when nothing was bound.
+    pub(super) free: BTreeSet<u64>,
+}
+
+/// A difference between hardware and holders.
+fn differs(promise: Promise, kind: &str, detail: String) -> Violation {
+    Violation::new(promise, kind, detail)
+}
+
+impl Setup {
+    /// Compares everything.
+    pub(super) fn compare(&self, exact: &Strictness) -> Result<(), Violation> {
+        self.lines()?;
+        self.supplies(exact)?;
+        let free = self.free_pages();
+        self.streams(exact, &free)?;
+        self.pages(exact, &free)
+    }
+
+    /// Devices in the hands of a driver of the host, or of the pass-through owner.
+    fn has_holder(&self, d: usize) -> bool {
+        self.is_owned(d) || self.is_passed(d)
+    }
+
+    fn devices(&self) -> std::ops::Range<usize> {
+        0..self.topology.devices.len()
+    }
+
+    /// A line is enabled while one of its devices has a holder, and masked while a guest masks it.
+    fn lines(&self) -> Result<(), Violation> {
+        let all: BTreeSet<u32> = self.topology.devices.iter().filter_map(|device| device.line).collect();
+        for line in all {
+            let on = |d: &usize| self.topology.devices[*d].line == Some(line);
+            let holders: Vec<usize> = self.devices().filter(|d| on(d) && self.has_holder(*d)).collect();
+            let masked = self.board.line_masked(IrqLine(line));
+            let say = |kind: &str, what: &str| {
+                let names: Vec<_> = holders.iter().map(|d| DEVICES[*d]).collect();
+                Err(differs(Promise::Claimed, kind, format!("line {line} {what}; its holders: {}", names.join(", "))))
+            };
+            match masked {
+                Some(_) if holders.is_empty() => return say("line enabled", "is enabled although nobody holds it"),
+                None if !holders.is_empty() => return say("line disabled", "is disabled"),
+                Some(true) if holders.iter().all(|d| self.is_owned(*d)) && !holders.is_empty() => {
+                    return say("line masked", "is masked although no user masks it");
+                }
+                Some(false) if holders.iter().any(|d| self.is_passed(*d) && !self.passed(*d).unmasked) => {
+                    return say("line unmasked", "is not masked although its guest has not unmasked it");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A clock, domain, reset line or regulator is on while a device that needs it has a holder.
+    fn supplies(&self, exact: &Strictness) -> Result<(), Violation> {
+        let mut needed: BTreeSet<(usize, LineId)> = BTreeSet::new();
+        for d in self.devices().filter(|d| self.has_holder(*d)) {
+            // The pass-through owner does not know of regulators.
+            let passed = self.is_passed(d);
+            needed.extend(self.topology.lines_of(d).filter(|(_, line)| !passed || line.0 != SupplierKind::Regulator));
+        }
+        for (c, line) in &needed {
+            if !self.controllers[*c].is_on(*line) {
+                let who =
+                    self.devices().filter(|d| self.has_holder(*d) && self.topology.lines_of(*d).any(|l| l.1 == *line));
+                let who: Vec<_> = who.map(|d| DEVICES[d]).collect();
+                let detail =
+                    format!("{:?} {} of {} is off, used by {}", line.0, line.1, CONTROLLERS[*c], who.join(", "));
+                return Err(differs(Promise::Claimed, "supply off", detail));
+            }
+        }
+        for (c, controller) in self.controllers.iter().enumerate() {
+            for line in controller.lines_on().into_iter().filter(|line| !needed.contains(&(c, *line))) {
+                let listed = |kept: &bindery::power::PinnedSupply| {
+                    // A device that is gone is named by its node.
+                    let name = kept.device.rsplit('/').next();
+                    let d = DEVICES.iter().position(|device| name == Some(device));
+                    kept.args == [line.1] && d.is_some_and(|d| self.topology.lines_of(d).any(|l| l == (c, line)))
+                };
+                if exact.has_failed && self.machine.pinned_supplies().iter().any(listed) {
+                    continue;
+                }
+                let detail = format!("{:?} {} of {} is on, and nobody uses it", line.0, line.1, CONTROLLERS[c]);
+                return Err(differs(Promise::NothingLeft, "supply on", detail));
+            }
+        }
+        self.order_of_supplies()
+    }
+
+    /// A device goes into reset before its clock stops, and loses its power last; lines that others use as well have an
+    /// order of their own.
+    fn order_of_supplies(&self) -> Result<(), Violation> {
+        for d in self.devices().filter(|d| !self.has_holder(*d)) {
+            let shared = |line| self.devices().any(|e| e != d && self.topology.lines_of(e).any(|other| other == line));
+            let lines: Vec<_> = self.topology.lines_of(d).filter(|line| !shared(*line)).collect();
+            let at = |kind| {
+                let of_kind = lines.iter().filter(move |(_, line)| line.0 == kind);
+                of_kind.map(|(c, line)| self.controllers[*c].changed(*line)).collect::<Vec<_>>()
+            };
+            let [reset, clock, power] = [SupplierKind::Reset, SupplierKind::Clock, SupplierKind::Power].map(at);
+            let wrong = |first: &[u64], then: &[u64]| first.iter().any(|first| then.iter().any(|then| then < first));
+            let all_off = lines.iter().all(|(c, line)| !self.controllers[*c].is_on(*line));
+            if all_off && (wrong(&reset, &clock) || wrong(&clock, &power) || wrong(&reset, &power)) {
+                let detail = format!("{} lost clock or power before it was in reset", DEVICES[d]);
+                return Err(differs(Promise::SingleUnwindPath, "order of supplies", detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// Pages that can be allocated.
+    pub(super) fn free_pages(&self) -> BTreeSet<u64> {
+        let all: Vec<_> = std::iter::from_fn(|| DmaMemory::allocate(self.machine.memory(), PAGE).ok()).collect();
+        all.iter().map(|memory| memory.phys().0).collect()
+    }
+
+    /// Each stream reaches the pages that the holders of its group have mapped, and no page that is free.
+    fn streams(&self, exact: &Strictness, free: &BTreeSet<u64>) -> Result<(), Violation> {
+        for d in self.devices().filter(|d| self.is_there(*d)) {
+            let group = self.group(d);
+            for (iommu, stream) in &self.topology.devices[d].streams {
+                if !self.iommu_is_bound(*iommu) {
+                    if self.has_holder(d) {
+                        let detail = format!("{} has a holder, and {} has none", DEVICES[d], IOMMUS[*iommu]);
+                        return Err(differs(Promise::SuppliersOutlast, "without its IOMMU", detail));
+                    }
+                    continue;
+                }
+                self.stream(exact, free, d, &group, (*iommu, *stream))
+                    .map_err(|v| Violation { detail: format!("{}: {}", DEVICES[d], v.detail), ..v })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stream(
+        &self,
+        exact: &Strictness,
+        free: &BTreeSet<u64>,
+        device: usize,
+        group: &[usize],
+        (iommu, stream): (usize, u32),
+    ) -> Result<(), Violation> {
+        let mmu = &self.iommus[iommu];
+        let name = IOMMUS[iommu];
+        let maps = |d: usize| {
+            let mut maps = self.owners.of(DEVICES[d]).unwrap_or_default().maps;
+            maps.extend(self.passed(d).maps.iter().map(|(at, memory)| (*at, memory.phys().0)));
+            maps
+        };
+        // A device reaches its own, and may reach those of its group.
+        let own = maps(device);
+        let mine: BTreeSet<(u64, u64)> = group.iter().flat_map(|d| maps(*d)).collect();
+        let reached = match mmu.reachable(stream) {
+            Reachable::Pages(reached) => reached,
+            // Its driver's attachment failed when the device was added, which the device reports: it cannot be bound.
+            Reachable::Everything if exact.has_failed && !group.iter().any(|d| self.has_holder(*d)) => return Ok(()),
+            Reachable::Everything => {
+                let detail = format!("stream {stream} of {name} passes untranslated");
+                return Err(differs(Promise::NoSilentDowngrade, "untranslated", detail));
+            }
+        };
+        if let Some((at, page)) = reached.iter().find(|(_, page)| free.contains(page)) {
+            let detail = format!("stream {stream} of {name} reaches {page:#x} at {at:#x}, which is free");
+            return Err(differs(Promise::UnreachableBeforeFree, "free page reached", detail));
+        }
+        if let Some((at, page)) = own.iter().find(|map| !reached.contains(map)) {
+            let detail = format!("stream {stream} of {name} does not reach {page:#x} at {at:#x}, which is mapped");
+            return Err(differs(Promise::MatchingBackend, "mapping missing", detail));
+        }
+        let table = mmu.table(stream);
+        let beyond = reached.iter().find(|map| !mine.contains(map) && (!exact.may_remember || table.contains(map)));
+        if let Some((at, page)) = beyond {
+            let detail =
+                format!("stream {stream} of {name} reaches {page:#x} at {at:#x}, which nobody of its group maps");
+            return Err(differs(Promise::UnreachableBeforeFree, "page of nobody reached", detail));
+        }
+        Ok(())
+    }
+
+    /// A page that is held is not free, and one that is not free is held.
+    fn pages(&self, exact: &Strictness, free: &BTreeSet<u64>) -> Result<(), Violation> {
+        let mut held: BTreeSet<u64> = BTreeSet::new();
+        for d in self.devices() {
+            held.extend(self.owners.of(DEVICES[d]).unwrap_or_default().maps.iter().map(|(_, page)| *page));
+            held.extend(self.passed(d).maps.values().map(|memory| memory.phys().0));
+        }
+        if let Some(page) = held.intersection(free).next() {
+            let detail = format!("{} is free, and in use", PhysAddr(*page));
+            return Err(differs(Promise::UnreachableBeforeFree, "page in use is free", detail));
+        }
+        let lost = exact.free.iter().find(|page| !held.contains(page) && !free.contains(page));
+        if let Some(page) = lost.filter(|_| !exact.has_failed && !exact.may_remember) {
+            let detail = format!("{} is neither free nor in use", PhysAddr(*page));
+            return Err(differs(Promise::NothingLeft, "page lost", detail));
+        }
+        Ok(())
+    }
+
+    /// Devices that the host's driver has, by the driver and by the machine.
+    pub(super) fn drivers_agree(&self) -> Result<(), Violation> {
+        for d in self.devices() {
+            let (says, is) = (self.driver(DEVICES[d]), self.is_owned(d));
+            if (says == Some(DRIVER)) != is {
+                let detail = format!("{}: the machine says {says:?}, and its driver has it: {is}", DEVICES[d]);
+                return Err(differs(Promise::NoUseAfterRevoke, "driver data", detail));
+            }
+        }
+        Ok(())
+    }
+}

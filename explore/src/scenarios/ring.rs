@@ -1,0 +1,253 @@
+//! A bus master at register level, and its driver.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bindery::binding::{Bound, Mmio};
+use bindery::device::DeviceDesc;
+use bindery::dma::{Coherent, DmaError};
+use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
+use bindery::irq::Irq;
+use bindery::power::SupplyUse;
+use bindery_sim::models::attached::{DeviceBus, DeviceModel};
+
+/// Address of a transfer. Writing it starts the transfer by port [`PORT`].
+pub(super) const ADDR: u64 = 0x0;
+/// Bit 0: a transfer has ended, and the line is high. Bit 1: it was refused. Writing anything clears both.
+pub(super) const STATUS: u64 = 0x4;
+/// Bit 0: enabled. Clearing it stops a transfer and resets the registers.
+pub(super) const CONTROL: u64 = 0x8;
+/// DMA port of the next transfer.
+pub(super) const PORT: u64 = 0xc;
+
+/// Bytes of a page.
+pub(super) const PAGE: u64 = 4096;
+
+/// The device: a transfer reads 8 bytes, and writes them, each with all bits inverted, behind.
+#[derive(Clone, Hash, Default)]
+pub(super) struct RingModel {
+    enabled: bool,
+    addr: u32,
+    running: bool,
+    status: u32,
+    port: u32,
+}
+
+impl DeviceModel for RingModel {
+    fn read(&mut self, bus: &mut DeviceBus<'_>, offset: u64) -> u32 {
+        match offset {
+            ADDR => self.addr,
+            STATUS => self.status,
+            CONTROL => self.enabled.into(),
+            PORT => self.port,
+            _ => {
+                bus.error(format!("read of {offset:#x}: no such register"));
+                0
+            }
+        }
+    }
+
+    fn write(&mut self, bus: &mut DeviceBus<'_>, offset: u64, value: u32) {
+        match offset {
+            ADDR if !self.enabled => bus.error("a transfer was started while the device is disabled"),
+            ADDR => {
+                (self.addr, self.running) = (value, true);
+                bus.start_timer(0, Duration::from_micros(2));
+            }
+            STATUS => {
+                self.status = 0;
+                bus.set_line(0, false);
+            }
+            CONTROL => {
+                let enabled = value & 1 != 0;
+                if !enabled {
+                    *self = Self::default();
+                    bus.stop_timer(0);
+                    bus.set_line(0, false);
+                }
+                self.enabled = enabled;
+            }
+            PORT => self.port = value,
+            _ => bus.error(format!("write to {offset:#x}: no such register")),
+        }
+    }
+
+    fn timer(&mut self, bus: &mut DeviceBus<'_>, _: u8) {
+        let (port, addr) = (self.port as usize, u64::from(self.addr));
+        let mut bytes = [0; 8];
+        let read = bus.dma_read(port, addr, &mut bytes);
+        let done = read.and_then(|()| bus.dma_write(port, addr + 8, &bytes.map(|byte| !byte)));
+        self.running = false;
+        self.status = if done.is_ok() { 1 } else { 3 };
+        bus.set_line(0, true);
+    }
+
+    fn accesses(&self, addr: u64, len: u64) -> bool {
+        let at = u64::from(self.addr);
+        self.running && at < addr.saturating_add(len) && addr < at + 16
+    }
+}
+
+/// Resources of one bound device, from the words of its driver. They are what the hardware is compared with.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Held {
+    /// Device address and page of each of its mappings.
+    pub(super) maps: Vec<(u64, u64)>,
+}
+
+/// What drivers hold: an entry from the end of a successful probe until its driver data is dropped.
+#[derive(Default, Debug)]
+pub(super) struct Owners(Mutex<BTreeMap<String, Held>>);
+
+impl Owners {
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Held>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn of(&self, device: &str) -> Option<Held> {
+        self.lock().get(device).cloned()
+    }
+}
+
+/// Entry of a device in [`Owners`], until it is dropped.
+struct Entry {
+    owners: Arc<Owners>,
+    device: String,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.owners.lock().remove(&self.device);
+    }
+}
+
+/// Driver of [`RingModel`].
+pub(super) struct RingDriver {
+    pub(super) owners: Arc<Owners>,
+    /// Children that it adds, by the device that has them.
+    pub(super) children: Arc<dyn Fn(&str) -> Vec<DeviceDesc> + Send + Sync>,
+}
+
+/// Driver data.
+pub(super) struct Port<'b> {
+    dev: Bound<'b>,
+    regs: Mmio<'b>,
+    ring: Coherent<'b>,
+    more: Mutex<Vec<Coherent<'b>>>,
+    interrupts: AtomicU32,
+    entry: Entry,
+    _irq: Option<Irq<'b>>,
+    _regulator: Option<SupplyUse>,
+}
+
+impl Driver for RingDriver {
+    const NAME: &'static str = "ring";
+    const MATCHES: &'static [Match] = &[Match::compatible("test,ring")];
+    type Data<'b> = Port<'b>;
+
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Port<'b>, ProbeError> {
+        let wants = dev.desc().suppliers.iter().any(|s| &*s.property == "vcc-supply");
+        let regulator = if wants { Some(dev.regulator("vcc")?) } else { None };
+        if let Some(regulator) = &regulator {
+            regulator.enable().map_err(bindery::binding::ResourceError::Supply)?;
+        }
+        let regs = dev.mmio(0)?;
+        regs.write32(CONTROL, 0)?;
+        dev.mark_quiesced(Quiesced::stopped());
+        let ring = dev.dma().coherent(PAGE)?;
+        let interrupts = dev.desc().resources.iter().any(|r| matches!(r, bindery::device::Resource::Irq { .. }));
+        let irq = if interrupts { Some(dev.irq(0)?) } else { None };
+        for child in (self.children)(dev.name()) {
+            dev.add_child(child)?;
+        }
+        regs.write32(CONTROL, 1)?;
+        let held = Held { maps: vec![place(&ring)] };
+        self.owners.lock().insert(dev.name().to_owned(), held);
+        let entry = Entry { owners: Arc::clone(&self.owners), device: dev.name().to_owned() };
+        let (more, interrupts) = (Mutex::default(), AtomicU32::new(0));
+        Ok(Port { dev, regs, ring, more, interrupts, entry, _irq: irq, _regulator: regulator })
+    }
+
+    fn quiesce(port: &Port<'_>) -> Result<Quiesced, QuiesceError> {
+        port.regs.write32(CONTROL, 0).map_err(|_| QuiesceError("the registers are gone"))?;
+        Ok(Quiesced::stopped())
+    }
+
+    fn interrupt(port: &Port<'_>, _: usize) -> IrqReturn {
+        if !port.regs.read32(STATUS).is_ok_and(|status| status & 1 != 0) {
+            return IrqReturn::None;
+        }
+        port.interrupts.fetch_add(1, Ordering::Relaxed);
+        let _ = port.regs.write32(STATUS, 0);
+        IrqReturn::Handled
+    }
+}
+
+/// Device address and page of `memory`.
+fn place(memory: &Coherent<'_>) -> (u64, u64) {
+    (memory.device_addr().0, memory.memory().phys().0)
+}
+
+impl<'b> Port<'b> {
+    /// Has the device copy a word by each of its `ports`, and raise its line if it has one.
+    pub(super) fn transfer(&self, ports: usize, has_line: bool) -> Result<(), String> {
+        for port in 0..ports {
+            let word = 0x1122_3344_5566_7788_u64.rotate_left(8 * port as u32);
+            self.ring.write_bytes(0, &word.to_le_bytes());
+            self.ring.write_bytes(8, &[0; 8]);
+            let before = self.interrupts.load(Ordering::Relaxed);
+            let start = || {
+                self.regs.write32(PORT, port as u32)?;
+                self.regs.write32(ADDR, self.ring.device_addr().0 as u32)
+            };
+            start().map_err(|error| error.to_string())?;
+            let done = || {
+                if has_line {
+                    self.interrupts.load(Ordering::Relaxed) > before
+                } else {
+                    self.regs.read32(STATUS).is_ok_and(|status| status & 1 != 0)
+                }
+            };
+            if !self.dev.wait_until(Duration::from_micros(400), Duration::from_micros(50), done) {
+                return Err(format!("the transfer by port {port} did not end"));
+            }
+            if !has_line {
+                let _ = self.regs.write32(STATUS, 0);
+            }
+            let mut copy = [0; 8];
+            self.ring.read_bytes(8, &mut copy);
+            if u64::from_le_bytes(copy) != !word {
+                return Err(format!("the transfer by port {port} gave {:#x}", u64::from_le_bytes(copy)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Allocates one more page.
+    pub(super) fn grow(&self) -> Result<(), DmaError> {
+        let memory = self.dev.dma().coherent(PAGE)?;
+        self.held(|held| held.maps.push(place(&memory)));
+        self.more().push(memory);
+        Ok(())
+    }
+
+    /// Releases the page that was allocated last. False when there is none.
+    pub(super) fn shrink(&self) -> bool {
+        let memory = self.more().pop();
+        let Some(memory) = memory else { return false };
+        let gone = place(&memory);
+        self.held(|held| held.maps.retain(|map| *map != gone));
+        memory.release();
+        true
+    }
+
+    fn more(&self) -> MutexGuard<'_, Vec<Coherent<'b>>> {
+        self.more.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self, change: impl FnOnce(&mut Held)) {
+        self.entry.owners.lock().entry(self.entry.device.clone()).and_modify(change);
+    }
+}

@@ -1,0 +1,274 @@
+//! A small system: hardware, machine, and what its users hold.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bindery::addr::{DeviceAddr, PhysAddr};
+use bindery::binding::Phase;
+use bindery::device::{DeviceDesc, NodeId, Resource, Supplier, SupplierKind};
+use bindery::dma::DmaMemory;
+use bindery::env::{Env as _, IrqLine, Trigger};
+use bindery::iommu::{DomainKind, Grouping, OwnerId};
+use bindery::machine::{Machine, Policy};
+use bindery_drivers::vfio::{Session, Vfio};
+use bindery_sim::board::Board;
+use bindery_sim::mmu::{Mmu, MmuDriver};
+use bindery_sim::models::attached::Wiring;
+use bindery_sim::power::{PowerController, PowerDriver};
+use bindery_sim::salvator::Salvator;
+
+use super::ring::{Owners, PAGE, RingDriver, RingModel};
+use super::topology::{CONTROLLERS, DEVICES, IOMMUS, Topology};
+use crate::engine::Violation;
+use crate::scene::fixture::Fixture;
+
+/// Pages of RAM. Few, so that the oracle can ask for each of them.
+const PAGES: u64 = 20;
+/// Time that a guest may take to release a device.
+const RELEASE: Duration = Duration::from_millis(2);
+/// The pass-through owner, and the driver of devices.
+pub(super) const OWNER: &str = "vfio-platform";
+pub(super) const DRIVER: &str = "ring";
+/// Name of each guest.
+const GUESTS: [&str; 2] = ["guest-a", "guest-b"];
+
+/// Behaviour of a guest whose device the host wants back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Manner {
+    /// It releases the device.
+    Releases,
+    /// It does not answer.
+    Silent,
+    /// Its callback does not return until the host has taken the device back.
+    Blocks,
+}
+
+/// A device in the hands of a guest.
+#[derive(Clone, Default)]
+pub(super) struct Passed {
+    /// The guest and its session.
+    pub(super) session: Option<(usize, Arc<Session>)>,
+    /// Its maps: device address, and the memory.
+    pub(super) maps: BTreeMap<u64, Arc<DmaMemory>>,
+    /// Device addresses of unmaps that were not confirmed.
+    pub(super) unconfirmed: Vec<u64>,
+    /// The guest has unmasked the interrupt, and it has not fired since.
+    pub(super) unmasked: bool,
+}
+
+/// The system. Steps of the scenario and concurrent operations act on it from any thread.
+pub(super) struct Setup {
+    pub(super) topology: Topology,
+    pub(super) machine: Arc<Machine>,
+    pub(super) board: Arc<Board>,
+    pub(super) iommus: Vec<Arc<Mmu>>,
+    pub(super) controllers: Vec<Arc<PowerController>>,
+    pub(super) owners: Arc<Owners>,
+    pub(super) guests: Vec<OwnerId>,
+    pub(super) passed: Arc<Vec<Mutex<Passed>>>,
+    pub(super) manner: Manner,
+    /// Ends callbacks that block.
+    released: Arc<AtomicBool>,
+    iommu_nodes: Vec<NodeId>,
+    controller_nodes: Vec<NodeId>,
+}
+
+/// Base address of the registers of device `d`.
+fn registers(d: usize) -> PhysAddr {
+    PhysAddr(0xd000_0000 + ((d as u64) << 16))
+}
+
+impl Setup {
+    /// Makes hardware and machine. Providers are bound; devices are there, as far as no other device adds them, and
+    /// unbound.
+    pub(super) fn new(topology: &Topology, manner: Manner, autoprobe: bool) -> (Arc<Self>, Fixture) {
+        let grouping = |apart: &bool| if *apart { Grouping::PerStream } else { Grouping::PerInstance };
+        let iommus: Vec<_> =
+            topology.iommus.iter().zip(IOMMUS).map(|(apart, name)| Mmu::new(name, grouping(apart))).collect();
+        let controllers: Vec<_> = (0..topology.controllers).map(|_| PowerController::new()).collect();
+        let mut board = Salvator::new().frames(PAGES * PAGE).contiguous(PAGE);
+        for (d, device) in topology.devices.iter().enumerate() {
+            let mut wiring = Wiring::new(DEVICES[d], registers(d), PAGE).coherent();
+            wiring = device.line.into_iter().fold(wiring, Wiring::line);
+            wiring = device.streams.iter().fold(wiring, |wiring, (i, stream)| wiring.stream(&iommus[*i], *stream));
+            if device.streams.is_empty() {
+                wiring = wiring.direct();
+            }
+            let lines = topology.lines_of(d);
+            wiring = lines.fold(wiring, |wiring, (c, line)| wiring.supply(&controllers[c], line));
+            board = board.device(wiring, RingModel::default());
+        }
+        let fixture = Fixture::on(board.build(), Policy::default());
+        let machine = Arc::clone(&fixture.machine);
+        machine.set_autoprobe(false);
+        let owners = Arc::new(Owners::default());
+        let add = |name: &str, compatible: &str| {
+            let mut desc = DeviceDesc::new(name);
+            desc.compatible.push(compatible.into());
+            machine.add_device(desc).ok().map(|device| device.node())
+        };
+        let iommu_nodes = IOMMUS.iter().take(iommus.len()).filter_map(|name| add(name, "test,mmu")).collect();
+        let controller_nodes =
+            CONTROLLERS.iter().take(controllers.len()).filter_map(|name| add(name, "test,power")).collect();
+        let setup = Self {
+            topology: topology.clone(),
+            board: Arc::clone(&fixture.board),
+            guests: GUESTS.iter().map(|name| OwnerId::new(name)).collect(),
+            passed: Arc::new(topology.devices.iter().map(|_| Mutex::default()).collect()),
+            manner,
+            released: Arc::default(),
+            iommus,
+            controllers,
+            owners,
+            iommu_nodes,
+            controller_nodes,
+            machine,
+        };
+        setup.populate();
+        setup.machine.set_autoprobe(autoprobe);
+        (Arc::new(setup), fixture)
+    }
+
+    fn populate(&self) {
+        let machine = &self.machine;
+        let named = |names: [&str; 2]| names.map(str::to_owned);
+        machine.register(Vfio { release_timeout: RELEASE });
+        machine.register(MmuDriver(named(IOMMUS).into_iter().zip(self.iommus.iter().cloned()).collect()));
+        machine.register(PowerDriver(named(CONTROLLERS).into_iter().zip(self.controllers.iter().cloned()).collect()));
+        let of_parent: Vec<_> = (0..self.topology.devices.len()).map(|d| (self.parent(d), self.describe(d))).collect();
+        let children = move |parent: &str| {
+            let of_parent = of_parent.iter().filter(|(p, _)| p.is_some_and(|p| DEVICES[p] == parent));
+            of_parent.map(|(_, desc)| desc.clone()).collect()
+        };
+        machine.register(RingDriver { owners: Arc::clone(&self.owners), children: Arc::new(children) });
+        for name in IOMMUS.iter().take(self.iommus.len()) {
+            let _ = machine.bind(name, "mmu");
+        }
+        for name in CONTROLLERS.iter().take(self.controllers.len()) {
+            let _ = machine.bind(name, "power");
+        }
+        for d in self.topology.arrival.iter().filter(|d| self.parent(**d).is_none()) {
+            let _ = machine.add_device(self.describe(*d));
+        }
+    }
+
+    pub(super) fn parent(&self, d: usize) -> Option<usize> {
+        self.topology.devices[d].parent
+    }
+
+    /// Description of device `d`.
+    pub(super) fn describe(&self, d: usize) -> DeviceDesc {
+        let spec = &self.topology.devices[d];
+        let mut desc = DeviceDesc::new(DEVICES[d]);
+        desc.compatible.push("test,ring".into());
+        desc.dma.coherent = true;
+        desc.resources.push(Resource::Mem { base: registers(d), len: PAGE });
+        desc.resources.extend(spec.line.map(|line| Resource::Irq { line: IrqLine(line), trigger: Trigger::LevelHigh }));
+        let need = |node: NodeId, kind, property: &str, cell: u32| Supplier {
+            node,
+            target: node,
+            kind,
+            property: property.into(),
+            args: vec![cell],
+        };
+        for (iommu, stream) in &spec.streams {
+            desc.suppliers.push(need(self.iommu_nodes[*iommu], SupplierKind::Iommu, "iommus", *stream));
+        }
+        for (controller, (kind, number)) in &spec.supplies {
+            let property = match kind {
+                SupplierKind::Clock => "clocks",
+                SupplierKind::Power => "power-domains",
+                _ => "resets",
+            };
+            desc.suppliers.push(need(self.controller_nodes[*controller], *kind, property, *number));
+        }
+        if let Some((controller, number)) = spec.regulator {
+            desc.suppliers.push(need(self.controller_nodes[controller], SupplierKind::Regulator, "vcc-supply", number));
+        }
+        desc
+    }
+
+    pub(super) fn passed(&self, d: usize) -> MutexGuard<'_, Passed> {
+        self.passed[d].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The driver of a device, once it is bound.
+    pub(super) fn driver(&self, name: &str) -> Option<&'static str> {
+        self.machine.device(name).filter(|device| device.phase() == Phase::Bound).and_then(|device| device.driver())
+    }
+
+    pub(super) fn is_there(&self, d: usize) -> bool {
+        self.machine.device(DEVICES[d]).is_some()
+    }
+
+    /// Returns true when a driver of the host holds device `d`, by the driver's own words.
+    pub(super) fn is_owned(&self, d: usize) -> bool {
+        self.owners.of(DEVICES[d]).is_some()
+    }
+
+    pub(super) fn is_passed(&self, d: usize) -> bool {
+        self.driver(DEVICES[d]) == Some(OWNER)
+    }
+
+    /// Returns true when a group's domains are lazy.
+    pub(super) fn is_lazy(&self) -> bool {
+        self.machine.groups().iter().any(|group| group.info().kind == DomainKind::Lazy)
+    }
+
+    pub(super) fn iommu_is_bound(&self, iommu: usize) -> bool {
+        self.driver(IOMMUS[iommu]).is_some()
+    }
+
+    pub(super) fn controller_is_bound(&self, controller: usize) -> bool {
+        self.driver(CONTROLLERS[controller]).is_some()
+    }
+
+    /// The group of device `d`.
+    pub(super) fn group(&self, d: usize) -> Vec<usize> {
+        self.topology.group(d, |e| self.is_there(e))
+    }
+
+    /// The guests that have devices of `group` open.
+    pub(super) fn guests_of(&self, group: &[usize]) -> Vec<usize> {
+        let mut guests: Vec<_> =
+            group.iter().filter_map(|d| self.passed(*d).session.as_ref().map(|(guest, _)| *guest)).collect();
+        guests.sort_unstable();
+        guests.dedup();
+        guests
+    }
+
+    /// Has the guest of `session` answer requests of the host in its manner.
+    pub(super) fn answer(&self, d: usize, session: &Session) -> Result<(), Violation> {
+        let (manner, passed) = (self.manner, Arc::downgrade(&self.passed));
+        let (released, board) = (Arc::clone(&self.released), Arc::clone(&self.board));
+        released.store(false, Ordering::Relaxed);
+        let act = move || match manner {
+            Manner::Silent => {}
+            Manner::Releases => {
+                let Some(passed) = passed.upgrade() else { return };
+                let left = std::mem::take(&mut *passed[d].lock().unwrap_or_else(PoisonError::into_inner));
+                drop(left);
+            }
+            Manner::Blocks => {
+                // It lets time pass, so that the host's deadline does.
+                while !released.load(Ordering::Relaxed) {
+                    board.advance(board.now() + RELEASE / 8);
+                    bindery::sync::pause();
+                }
+            }
+        };
+        session.on_request(act).map_err(|error| Violation::seen_by("scenario", "request", error.to_string()))
+    }
+
+    /// Ends callbacks that block.
+    pub(super) fn release_callbacks(&self) {
+        self.released.store(true, Ordering::Relaxed);
+    }
+
+    /// Device address of a guest's map.
+    pub(super) fn slot(slot: u64) -> DeviceAddr {
+        DeviceAddr(0x10_0000 + slot * PAGE)
+    }
+}

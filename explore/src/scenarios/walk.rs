@@ -1,0 +1,219 @@
+//! One path through a scenario.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bindery::promise::Promise;
+
+use super::NamedScenario;
+use super::oracle::Strictness;
+use super::setup::{DRIVER, OWNER, Setup};
+use super::step::{Effect, Expected, Step};
+use super::topology::{CONTROLLERS, DEVICES, IOMMUS};
+use crate::engine::{Chooser, FastHasher, Kind, Violation, Visit};
+use crate::events;
+use crate::scene::{Operation, Scene};
+
+/// A path that is being executed.
+struct Walk<'a> {
+    scenario: &'a NamedScenario,
+    setup: Arc<Setup>,
+    scene: Scene,
+    exact: Strictness,
+}
+
+/// Executes one path: at most as many steps as the scenario's bound says, a tear-down, and a recovery.
+pub(super) fn path(scenario: &NamedScenario, chooser: &Chooser) -> Result<(), Violation> {
+    let (setup, mut fixture) = Setup::new(&scenario.topology, scenario.spec.manner, scenario.spec.autoprobe);
+    let operations = scenario.spec.concurrent.iter().map(|step| operation(&setup, *step)).collect();
+    let free = setup.free_pages();
+    fixture.set_baseline(DRIVER);
+    let scene = Scene::new(fixture, chooser, operations, Vec::new());
+    events::record(&scene);
+    let mut walk = Walk { scenario, setup, scene, exact: Strictness { free, ..Strictness::default() } };
+    let outcome = walk.run();
+    walk.setup.release_callbacks();
+    // Sessions refer to the machine, which ends with the scene.
+    (0..walk.setup.topology.devices.len()).for_each(|d| drop(std::mem::take(&mut *walk.setup.passed(d))));
+    walk.scene.end();
+    outcome
+}
+
+/// `step` as a concurrent operation.
+fn operation(setup: &Arc<Setup>, step: Step) -> Operation {
+    let setup = Arc::downgrade(setup);
+    Operation::new(step.concurrent_name(), move || {
+        let Some(setup) = setup.upgrade() else { return Ok(false) };
+        Ok(setup.is_enabled(step) && setup.take(step)? == Effect::Done)
+    })
+}
+
+impl Walk<'_> {
+    fn run(&mut self) -> Result<(), Violation> {
+        self.compare()?;
+        let start = self.state(0);
+        for step in self.scenario.spec.begin {
+            self.step(*step)?;
+        }
+        for round in 0..self.scenario.rounds {
+            let chooser = self.scene.chooser().clone();
+            let enabled = self.scenario.spec.steps.iter().filter(|step| self.setup.is_enabled(**step));
+            let enabled: Vec<Step> = enabled.copied().collect();
+            // The last choice ends the path here.
+            let chosen = chooser.choose(Kind::Value, "step", enabled.len() + 1);
+            let Some(step) = enabled.get(chosen) else { break };
+            self.step(*step)?;
+            if chooser.scheduling_point(self.state(1 + round)) == Visit::Seen {
+                return Ok(());
+            }
+        }
+        self.tear_down()?;
+        self.recover(start)
+    }
+
+    /// Takes one step, and compares the hardware with what its users hold.
+    fn step(&mut self, step: Step) -> Result<(), Violation> {
+        let chooser = self.scene.chooser().clone();
+        let expected = self.setup.expected(step);
+        chooser.log(|| format!("== {}", step.text()));
+        let effect = self.setup.take(step)?;
+        if let Effect::Refused(reason) = &effect {
+            chooser.log(|| format!("refused: {reason}"));
+        }
+        if self.scenario.spec.autoprobe {
+            self.setup.machine.settle();
+        }
+        match (&effect, expected) {
+            (Effect::Refused(reason), Expected::Done) if !chooser.is_disturbed() => {
+                let kind = format!("refused: {}", step.name().trim_start_matches("step: "));
+                return Err(Violation::seen_by("scenario", kind, format!("{}: {reason}", step.text())));
+            }
+            (Effect::Done, Expected::Refused) if !self.scene.was_preempted() => {
+                let kind = format!("not refused: {}", step.name().trim_start_matches("step: "));
+                return Err(Violation::new(Promise::Claimed, kind, format!("{} was possible", step.text())));
+            }
+            _ => {}
+        }
+        if effect == Effect::Done {
+            chooser.cover(step.name());
+        }
+        match step {
+            Step::FailFlush(..) | Step::Lazy(_) => self.exact.may_remember = true,
+            // Batches are flushed by a timer, whatever the users do.
+            Step::Silence if !self.setup.has_failing_flush() => self.exact.may_remember = false,
+            Step::Silence => {}
+            _ if self.setup.is_lazy() => self.exact.may_remember = true,
+            _ => {}
+        }
+        self.scene.step("step")?;
+        self.forget_revoked();
+        self.compare()
+    }
+
+    /// Sessions that the host has ended, by whatever step.
+    fn forget_revoked(&self) {
+        for d in 0..self.setup.topology.devices.len() {
+            let revoked = self.setup.passed(d).session.as_ref().is_some_and(|(_, session)| session.is_revoked());
+            if revoked || !self.setup.is_passed(d) {
+                let left = std::mem::take(&mut *self.setup.passed(d));
+                drop(left);
+            }
+        }
+    }
+
+    /// Asks the models, without faults.
+    fn compare(&mut self) -> Result<(), Violation> {
+        self.exact.has_failed = self.scene.chooser().has_failed();
+        if self.exact.has_failed {
+            self.exact.may_remember = true;
+        }
+        self.scene.disable_faults(true);
+        let result = self.setup.drivers_agree().and_then(|()| self.setup.compare(&self.exact));
+        self.scene.disable_faults(false);
+        result
+    }
+
+    /// Number for the state after `round` rounds.
+    fn state(&self, round: u32) -> u64 {
+        let mut state = FastHasher::default();
+        (round, self.scene.digest(), self.exact.may_remember).hash(&mut state);
+        self.setup.iommus.iter().for_each(|iommu| iommu.hash_state(&mut state));
+        self.setup.controllers.iter().for_each(|controller| controller.hash_state(&mut state));
+        for (device, held) in self.setup.owners.lock().iter() {
+            (device, held.maps.len()).hash(&mut state);
+        }
+        for d in 0..self.setup.topology.devices.len() {
+            let passed = self.setup.passed(d);
+            let session = passed.session.as_ref().map(|(guest, _)| *guest);
+            (session, passed.maps.keys().collect::<Vec<_>>(), &passed.unconfirmed, passed.unmasked).hash(&mut state);
+        }
+        state.finish()
+    }
+
+    /// Ends everything that is left, with faults.
+    fn tear_down(&mut self) -> Result<(), Violation> {
+        for d in (0..self.setup.topology.devices.len()).rev() {
+            if self.setup.is_passed(d) {
+                self.step(Step::TakeBack(d))?;
+            }
+            if self.setup.is_owned(d) {
+                self.step(Step::Unbind(d))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Without faults: everything that is missing comes back, each device is bound, used and unbound once more, and the
+    /// state is the initial one (P4).
+    fn recover(&mut self, start: u64) -> Result<(), Violation> {
+        self.scene.disable_faults(true);
+        let (setup, machine) = (Arc::clone(&self.setup), Arc::clone(&self.setup.machine));
+        setup.iommus.iter().for_each(|iommu| iommu.clear_faults());
+        machine.set_autoprobe(false);
+        for name in IOMMUS.iter().take(setup.iommus.len()) {
+            let _ = machine.bind(name, "mmu");
+        }
+        for name in CONTROLLERS.iter().take(setup.controllers.len()) {
+            let _ = machine.bind(name, "power");
+        }
+        let devices = 0..setup.topology.devices.len();
+        for d in devices.clone() {
+            let _ = machine.unbind(DEVICES[d], OWNER);
+            let _ = machine.unbind(DEVICES[d], DRIVER);
+            let _ = setup.board.plug(DEVICES[d]);
+            if !setup.is_there(d) && setup.parent(d).is_none() {
+                let _ = machine.add_device(setup.describe(d));
+            }
+        }
+        for d in devices.clone() {
+            if let Some(device) = machine.device(DEVICES[d]) {
+                device.set_driver_override(None);
+            }
+            let bound = setup.take(Step::Bind(d))?;
+            if let Effect::Refused(reason) = bound {
+                let detail = format!("{} cannot be bound although nothing is broken: {reason}", DEVICES[d]);
+                return Err(Violation::new(Promise::NothingLeft, "not bound again", detail));
+            }
+            setup.take(Step::Transfer(d))?;
+        }
+        for d in devices.rev() {
+            if setup.is_owned(d) {
+                setup.take(Step::Unbind(d))?;
+            }
+        }
+        for group in machine.groups() {
+            let _ = group.set_kind(bindery::iommu::DomainKind::Strict);
+        }
+        setup.wait(Duration::from_secs(2));
+        machine.set_autoprobe(self.scenario.spec.autoprobe);
+        let exact = Strictness { free: self.exact.free.clone(), ..Strictness::default() };
+        setup.compare(&exact)?;
+        self.scene.check("recovered")?;
+        self.exact.may_remember = false;
+        let same = self.state(0) == start;
+        self.scene.chooser().check(Promise::NothingLeft, same, "state differs after recovery", || {
+            format!("the state is not the initial one: {}", self.scene.fixture.difference())
+        })
+    }
+}
