@@ -230,7 +230,9 @@ impl Mmu {
             }
             for (at, cached) in iotlb {
                 at.hash(state);
-                cached.iter().for_each(|page| number(*page).hash(state));
+                for page in cached {
+                    number(*page).hash(state);
+                }
             }
         }
         (s.refused.iter().collect::<Vec<_>>(), s.flushes_to_fail).hash(state);

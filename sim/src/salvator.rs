@@ -128,7 +128,7 @@ impl Salvator {
 
     /// Puts a device on the board, at most 256. Its registers go before others at the same addresses.
     pub fn device(mut self, wiring: Wiring, model: impl DeviceModel) -> Self {
-        if self.config.attached.len() <= usize::from(u8::MAX) {
+        if u8::try_from(self.config.attached.len()).is_ok() {
             self.config.attached.push(Attached::new(wiring, model));
         }
         self

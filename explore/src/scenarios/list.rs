@@ -125,7 +125,16 @@ pub(super) const ALL: &[Spec] = &[
             ];
             Topology::of(n, devices).controllers(1)
         },
-        steps: &[Step::Bind(A), Step::Bind(B), Step::Transfer(A), Step::Transfer(B), Step::Unbind(A), Step::Unbind(B)],
+        steps: &[
+            Step::Bind(A),
+            Step::Bind(B),
+            Step::Transfer(A),
+            Step::Transfer(B),
+            Step::Unbind(A),
+            Step::Unbind(B),
+            Step::Vanish(A),
+            Step::Add(A),
+        ],
         concurrent: &[Step::Unbind(B), Step::Bind(B)],
         ..SPEC
     },

@@ -192,16 +192,18 @@ impl Setup {
         }
     }
 
+    /// Returns true when all suppliers of device `d` are bound.
+    pub(super) fn is_supplied(&self, d: usize) -> bool {
+        let device = &self.topology.devices[d];
+        device.streams.iter().all(|(iommu, _)| self.iommu_is_bound(*iommu))
+            && self.topology.lines_of(d).all(|(controller, _)| self.controller_is_bound(controller))
+            && device.parent.is_none_or(|parent| self.is_owned(parent))
+    }
+
     /// The result that `step` must have when nothing disturbs it.
     pub(super) fn expected(&self, step: Step) -> Expected {
         let done = |holds: bool| if holds { Expected::Done } else { Expected::Refused };
-        let supplied = |d: usize| {
-            let device = &self.topology.devices[d];
-            let controllers = self.topology.lines_of(d).map(|(controller, _)| controller);
-            device.streams.iter().all(|(iommu, _)| self.iommu_is_bound(*iommu))
-                && controllers.into_iter().all(|controller| self.controller_is_bound(controller))
-                && device.parent.is_none_or(|parent| self.is_owned(parent))
-        };
+        let supplied = |d: usize| self.is_supplied(d);
         let line_is_free = |d: usize, alone: bool| {
             let mine = self.topology.devices[d].line;
             let others = (0..self.topology.devices.len()).filter(|e| *e != d && self.topology.devices[*e].line == mine);

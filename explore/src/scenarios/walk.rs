@@ -35,7 +35,10 @@ pub(super) fn path(scenario: &NamedScenario, chooser: &Chooser) -> Result<(), Vi
     let outcome = walk.run();
     walk.setup.release_callbacks();
     // Sessions refer to the machine, which ends with the scene.
-    (0..walk.setup.topology.devices.len()).for_each(|d| drop(std::mem::take(&mut *walk.setup.passed(d))));
+    for d in 0..walk.setup.topology.devices.len() {
+        let left = std::mem::take(&mut *walk.setup.passed(d));
+        drop(left);
+    }
     walk.scene.end();
     outcome
 }
@@ -108,7 +111,25 @@ impl Walk<'_> {
         }
         self.scene.step("step")?;
         self.forget_revoked();
+        self.nobody_waits_for_what_is_there()?;
         self.compare()
+    }
+
+    /// Whoever was deferred is bound once its suppliers are (P8). A failed call may have kept it unbound.
+    fn nobody_waits_for_what_is_there(&self) -> Result<(), Violation> {
+        let setup = &self.setup;
+        if !self.scenario.spec.autoprobe || self.scene.chooser().is_disturbed() {
+            return Ok(());
+        }
+        let deferred = setup.machine.waiting();
+        let name = |d: &usize| deferred.iter().any(|waits| *waits.device == *DEVICES[*d]);
+        match (0..setup.topology.devices.len()).find(|d| name(d) && setup.is_supplied(*d)) {
+            Some(d) => {
+                let detail = format!("{} waits, and its suppliers are bound", DEVICES[d]);
+                Err(Violation::new(Promise::OrderIndependent, "waits for what is there", detail))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Sessions that the host has ended, by whatever step.
@@ -138,8 +159,12 @@ impl Walk<'_> {
     fn state(&self, round: u32) -> u64 {
         let mut state = FastHasher::default();
         (round, self.scene.digest(), self.exact.may_remember).hash(&mut state);
-        self.setup.iommus.iter().for_each(|iommu| iommu.hash_state(&mut state));
-        self.setup.controllers.iter().for_each(|controller| controller.hash_state(&mut state));
+        for iommu in &self.setup.iommus {
+            iommu.hash_state(&mut state);
+        }
+        for controller in &self.setup.controllers {
+            controller.hash_state(&mut state);
+        }
         for (device, held) in self.setup.owners.lock().iter() {
             (device, held.maps.len()).hash(&mut state);
         }
@@ -169,7 +194,9 @@ impl Walk<'_> {
     fn recover(&mut self, start: u64) -> Result<(), Violation> {
         self.scene.disable_faults(true);
         let (setup, machine) = (Arc::clone(&self.setup), Arc::clone(&self.setup.machine));
-        setup.iommus.iter().for_each(|iommu| iommu.clear_faults());
+        for iommu in &setup.iommus {
+            iommu.clear_faults();
+        }
         machine.set_autoprobe(false);
         for name in IOMMUS.iter().take(setup.iommus.len()) {
             let _ = machine.bind(name, "mmu");

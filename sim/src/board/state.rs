@@ -185,7 +185,9 @@ impl State {
             return;
         }
         let (mut bus, parts) = self.split();
-        parts.attached.iter_mut().for_each(|device| device.follow_supplies(&mut bus, parts.cpg));
+        for device in parts.attached {
+            device.follow_supplies(&mut bus, parts.cpg);
+        }
         self.drive_lines();
     }
 

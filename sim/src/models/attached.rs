@@ -356,7 +356,9 @@ impl Attached {
     pub(crate) fn power_up(&mut self, bus: &mut Bus<'_>) {
         self.model.power_up();
         self.levels.fill(false);
-        (0..TIMERS).for_each(|timer| bus.clock.cancel(Timer::Attached { device: self.index, timer }));
+        for timer in 0..TIMERS {
+            bus.clock.cancel(Timer::Attached { device: self.index, timer });
+        }
     }
 
     pub(crate) fn read(&mut self, mut bus: Bus<'_>, ipmmu: &mut Ipmmu, cpg: &Cpg, offset: u32) -> u32 {
