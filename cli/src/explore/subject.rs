@@ -24,7 +24,10 @@ impl Subject {
     /// The subject that the options select.
     pub(super) fn from_args(args: &Explore) -> Result<Self> {
         if let Some(scenario) = args.scenario.clone().map(|scenario| scenario.bounds(args.bounds())) {
-            let scenario = args.steps.map_or(scenario.clone(), |steps| scenario.steps(steps));
+            let scenario = match args.steps {
+                Some(steps) => scenario.steps(steps),
+                None => scenario,
+            };
             return Ok(Self::Scenario(Box::new(scenario)));
         }
         Ok(match args.model {

@@ -32,6 +32,7 @@ fn holder(machine: &Machine, device: &str) -> Option<&'static str> {
 
 /// All operations that may run concurrently with the lifecycle of `names`. Whether one is possible at that moment is for
 /// the core to decide; an error is as good a result as any, but a success has its effect.
+#[expect(clippy::too_many_lines, reason = "a few lines for each operation")]
 pub(super) fn of(fixture: &Fixture, names: &Names) -> Vec<Operation> {
     type Act = Box<dyn Fn(&Arc<Machine>, &Tree, &Board) -> Result<bool, Violation> + Send + Sync>;
     let (driver, device) = (names.driver, names.device.clone());

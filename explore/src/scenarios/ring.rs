@@ -123,11 +123,14 @@ impl Drop for Entry {
     }
 }
 
+/// The children of a device, by its name.
+type Children = Arc<dyn Fn(&str) -> Vec<DeviceDesc> + Send + Sync>;
+
 /// Driver of [`RingModel`].
 pub(super) struct RingDriver {
     pub(super) owners: Arc<Owners>,
     /// Children that it adds, by the device that has them.
-    pub(super) children: Arc<dyn Fn(&str) -> Vec<DeviceDesc> + Send + Sync>,
+    pub(super) children: Children,
 }
 
 /// Driver data.
