@@ -18,6 +18,9 @@ pub(super) const NO_TEAR_DOWN: &str = "there are faults, but no tear-down in the
 /// Reason why memory whose back-end is not known may be free.
 pub(super) const POOL: &str = "no line names its back-end, and memory of a device's own pool is freed without an event: add iommu_dma_alloc \
      dma_direct_alloc to set_ftrace_filter";
+/// Reason why nothing is known of what was given back before the next probe.
+pub(super) const UNENDED: &str = "the end of its unbind is not recorded, and its frees may not be either: add device_unbind_cleanup \
+                                  devres_release_all device_links_driver_cleanup to set_ftrace_filter, and read the buffers of all CPUs";
 /// Reason why an end may not be that of the unbind.
 pub(super) const EMPTIED: &str = "that the unbind is over is concluded from the release of its last managed resource, which a driver may do \
                                   earlier: add device_release_driver_internal device_unbind_cleanup devres_release_all \

@@ -356,6 +356,9 @@ impl Model {
             life.suspect(moved);
         }
         if end != End::FileEnded && life.end.is_none() {
+            if end == End::Reprobed {
+                life.end_guessed.get_or_insert(super::judge::UNENDED);
+            }
             life.end = Some((mark.clone(), end));
             if life.traced {
                 life.teardown.get_or_insert(mark.clone());
