@@ -1,6 +1,8 @@
 //! Interface of IOMMU drivers.
 
-use alloc::sync::Arc;
+use alloc::string::ToString;
+use alloc::sync::{Arc, Weak};
+use core::fmt;
 
 use super::pgtable::TableFrames;
 use super::{FaultReport, InstanceEntry, Iommu, Translation, try_join};
@@ -10,7 +12,6 @@ use crate::dma::check::Op;
 use crate::event::EventKind;
 use crate::instrument::{CoveragePoint, FaultPoint};
 use crate::mem::PhysMemory;
-#[cfg(doc)]
 use crate::system::System;
 
 /// Bound IOMMU as its driver uses it, as [`Bound::iommu_provider`] returns it.
@@ -56,32 +57,56 @@ impl IommuProvider<'_> {
         TableFrames::new(self.state.system(), Arc::clone(self.memory().frames()), limit)
     }
 
+    /// Handle by which the threaded part of an interrupt handler reports faults.
+    pub fn fault_reporter(&self) -> FaultReporter {
+        let system = Arc::downgrade(self.state.system());
+        FaultReporter { system, device: Arc::clone(&self.state.desc().name) }
+    }
+}
+
+/// Handle by which an IOMMU's driver reports faults, in task context. It may outlive the binding.
+#[derive(Clone, Debug)]
+pub struct FaultReporter {
+    system: Weak<System>,
+    /// Name of the IOMMU.
+    device: Arc<str>,
+}
+
+impl FaultReporter {
     /// Reports that an access to `addr` was refused by this device, an IOMMU, in the context of `translation`. The
     /// event names the devices that may have made it and, when known, the mapping at the address and who freed it. Of a
     /// burst of faults of one device only the first are reported, and the rest is counted ([`System::fault_counts`]).
-    pub fn report_fault(
+    /// `None` once the machine is gone.
+    pub fn report(
         &self,
         translation: &Arc<dyn Translation>,
         addr: DeviceAddr,
         write: bool,
         reason: &str,
-    ) -> FaultReport {
-        let system = self.state.system();
+    ) -> Option<FaultReport> {
+        let system = self.system.upgrade()?;
         system.cover(CoveragePoint::AccessRefused);
         let report = system.iommus().explain(translation, addr);
         let device = report.devices.first().filter(|_| report.devices.len() == 1);
         if let Some(device) = device {
             system.check_dma(|| Op::Access { device: Arc::clone(device), addr });
         }
-        if system.should_report_fault(&self.state.desc().name, &report.devices) {
+        if system.should_report_fault(&self.device, &report.devices) {
             system.emit(device, || EventKind::IommuFault {
-                iommu: self.state.name().into(),
+                iommu: (*self.device).into(),
                 addr,
                 write,
                 reason: reason.into(),
                 last_mapping: report.mapping.clone(),
             });
         }
-        report
+        Some(report)
+    }
+
+    /// Emits a log event of the IOMMU.
+    pub fn log(&self, text: fmt::Arguments<'_>) {
+        if let Some(system) = self.system.upgrade() {
+            system.emit(Some(&self.device), || EventKind::Log { text: text.to_string() });
+        }
     }
 }

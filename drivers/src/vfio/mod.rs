@@ -26,7 +26,6 @@ use bindery::binding::Bound;
 use bindery::dma::PassThroughOwner;
 use bindery::driver::{Client, DmaOwner, Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::iommu::OwnerId;
-use bindery::irq::Irq;
 use bindery::machine::SystemClock;
 use bindery::sync::pause;
 use callbacks::Callbacks;
@@ -61,7 +60,6 @@ pub struct Device<'b> {
     owner: PassThroughOwner<'b>,
     clock: SystemClock,
     shared: Arc<Shared>,
-    _irqs: Vec<Irq<'b>>,
     release_timeout: Duration,
 }
 
@@ -109,20 +107,25 @@ impl Driver for Vfio {
         // Without a reset the next user would get the device in the state that the last one left (P12).
         let reset = dev.reset_line().ok_or(ProbeError::Device("no reset line of its own: it cannot be given away"))?;
         let mut regions = Vec::new();
-        let mut irqs = Vec::new();
+        let mut interrupts = 0;
         for resource in &dev.desc().resources {
             match resource {
                 bindery::device::Resource::Mem { .. } => regions.push(dev.mmio(regions.len())?.handle()),
                 bindery::device::Resource::Irq { .. } | bindery::device::Resource::IrqBehind { .. } => {
-                    irqs.push(dev.irq(irqs.len())?);
+                    interrupts += 1;
                 }
             }
         }
-        irqs.iter().for_each(Irq::mask);
-        dev.mark_quiesced(reset.pulse().map_err(|_| ProbeError::Device("the reset line does not answer"))?);
-        let handles = irqs.iter().map(Irq::handle).collect();
-        let shared = Shared::new(owner.host(), regions, handles, reset, ioas);
-        Ok(Device { clock: dev.system_clock(), owner, shared, _irqs: irqs, release_timeout: self.release_timeout })
+        let shared = Shared::new(owner.host(), regions, reset, ioas);
+        for index in 0..interrupts {
+            let user = Arc::clone(&shared);
+            // All of it is for task context: the user's callbacks are in a table under a lock.
+            let irq = dev.request_threaded_irq(index, || IrqReturn::WakeThread, move || user.trigger(index))?;
+            irq.mask();
+            shared.add_irq(irq.handle());
+        }
+        dev.mark_quiesced(shared.reset.pulse().map_err(|_| ProbeError::Device("the reset line does not answer"))?);
+        Ok(Device { clock: dev.system_clock(), owner, shared, release_timeout: self.release_timeout })
     }
 
     fn request_release(device: &Device<'_>) {
@@ -154,10 +157,5 @@ impl Driver for Vfio {
 
     fn quiesce(device: &Device<'_>) -> Result<Quiesced, QuiesceError> {
         device.shared.revoke().map_err(|_| QuiesceError("the reset line does not answer"))
-    }
-
-    fn interrupt(device: &Device<'_>, index: usize) -> IrqReturn {
-        device.shared.trigger(index);
-        IrqReturn::Handled
     }
 }

@@ -70,7 +70,7 @@ impl Session {
 
     /// Number of interrupts.
     pub fn irqs(&self) -> usize {
-        self.shared.irqs.len()
+        self.shared.irqs()
     }
 
     /// Calls `trigger` each time that interrupt `index` fires. The line is then masked until
@@ -88,7 +88,7 @@ impl Session {
     pub fn on_interrupt(&self, index: usize, trigger: impl Fn() + Send + Sync + 'static) -> Result<(), VfioError> {
         let run: Callback = Arc::new(trigger);
         let old = self.inside("a callback for an interrupt", |s| {
-            s.irqs.get(index).ok_or(VfioError::NoIrq(index))?;
+            s.irq(index).ok_or(VfioError::NoIrq(index))?;
             Ok(self.callbacks.on_interrupt(index, &run))
         });
         // Dropped outside the door: a destructor that never returns blocks this user only.
@@ -104,7 +104,7 @@ impl Session {
     #[track_caller]
     pub fn flag_interrupt(&self, index: usize, flag: Arc<AtomicBool>) -> Result<(), VfioError> {
         self.inside("a flag for an interrupt", |s| {
-            s.irqs.get(index).ok_or(VfioError::NoIrq(index))?;
+            s.irq(index).ok_or(VfioError::NoIrq(index))?;
             self.callbacks.flag_interrupt(index, flag);
             Ok(())
         })
@@ -118,7 +118,7 @@ impl Session {
     #[track_caller]
     pub fn set_masked(&self, index: usize, masked: bool) -> Result<(), VfioError> {
         self.inside("a mask of an interrupt", |s| {
-            let irq = s.irqs.get(index).ok_or(VfioError::NoIrq(index))?;
+            let irq = s.irq(index).ok_or(VfioError::NoIrq(index))?;
             if irq.set_masked(masked) { Ok(()) } else { Err(VfioError::Revoked) }
         })
     }

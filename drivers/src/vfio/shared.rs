@@ -34,7 +34,8 @@ struct State {
 pub(super) struct Shared {
     host: PassThroughHost,
     pub(super) regions: Vec<MmioHandle>,
-    pub(super) irqs: Vec<IrqHandle>,
+    /// The interrupts, by index.
+    irqs: SpinLock<Vec<IrqHandle>>,
     pub(super) reset: ResetLine,
     /// The user's maps. Closed with the binding.
     pub(super) ioas: Ioas,
@@ -44,14 +45,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(
-        host: PassThroughHost,
-        regions: Vec<MmioHandle>,
-        irqs: Vec<IrqHandle>,
-        reset: ResetLine,
-        ioas: Ioas,
-    ) -> Arc<Self> {
-        Arc::new(Self { host, regions, irqs, reset, ioas, door: TrackedRundown::open(), state: SpinLock::default() })
+    pub(super) fn new(host: PassThroughHost, regions: Vec<MmioHandle>, reset: ResetLine, ioas: Ioas) -> Arc<Self> {
+        let (door, irqs, state) = (TrackedRundown::open(), SpinLock::default(), SpinLock::default());
+        Arc::new(Self { host, regions, irqs, reset, ioas, door, state })
     }
 
     pub(super) fn open(this: &Arc<Self>, hold: GroupHold) -> Result<Session, OpenError> {
@@ -111,6 +107,21 @@ impl Shared {
         self.host.operate(&self.door, what, || act(self)).unwrap_or(Err(VfioError::Revoked))
     }
 
+    /// Adds the next interrupt.
+    pub(super) fn add_irq(&self, irq: IrqHandle) {
+        self.irqs.lock().push(irq);
+    }
+
+    /// Interrupt `index`.
+    pub(super) fn irq(&self, index: usize) -> Option<IrqHandle> {
+        self.irqs.lock().get(index).cloned()
+    }
+
+    /// Number of interrupts.
+    pub(super) fn irqs(&self) -> usize {
+        self.irqs.lock().len()
+    }
+
     pub(super) fn device(&self) -> &str {
         self.host.device()
     }
@@ -126,10 +137,10 @@ impl Shared {
         s.session.and(s.callbacks.clone())
     }
 
-    /// Passes interrupt `index` to the user. The line is masked until the user unmasks it, so that a level interrupt that
+    /// Passes interrupt `index` to the user, in task context. The line is masked until the user unmasks it, so that a level interrupt that
     /// the user does not handle cannot keep the host busy.
     pub(super) fn trigger(&self, index: usize) {
-        if let Some(irq) = self.irqs.get(index) {
+        if let Some(irq) = self.irq(index) {
             irq.set_masked(true);
         }
         let callbacks = self.state.lock().callbacks.clone();
@@ -159,7 +170,7 @@ impl Shared {
         if !self.host.close_and_drain(&self.door) {
             return Err(SupplyError::Gone);
         }
-        for irq in &self.irqs {
+        for irq in (0..self.irqs()).filter_map(|index| self.irq(index)) {
             irq.set_masked(true);
         }
         let quiesced = self.reset_between_users();
