@@ -146,7 +146,7 @@ impl Fixture {
         for at in 0..count {
             let addr = DeviceAddr(0x1000 * (at + 1));
             let report = |dev: &Bound<'_>| {
-                drop(dev.iommu_provider().fault_reporter().report(&translation, addr, true, "no translation"))
+                drop(dev.iommu_provider().fault_reporter().report(&translation, addr, true, "no translation"));
             };
             self.machine.client::<WallDriver>("wall").unwrap().call(report).unwrap();
             self.env.advance(crate::env::Env::now(&*self.env) + pause);
