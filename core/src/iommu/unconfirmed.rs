@@ -45,6 +45,8 @@ pub(super) struct Entry {
     pub(super) ranges: Vec<Range>,
     /// Pins of their memory in quarantine.
     pub(super) held: Option<QuarantineId>,
+    /// Flush that has taken what was gathered when it began: no other one covers these ranges while it is under way.
+    taken_by: Option<u64>,
 }
 
 /// Unconfirmed unmaps of one domain. The next flush includes the gathered ranges: once it is confirmed, so are these,
@@ -54,6 +56,15 @@ pub(crate) struct Unconfirmed {
     gather: Gather,
     entries: Vec<Entry>,
     next: u64,
+    flushes: u64,
+}
+
+/// Flush that has [begun](Unconfirmed::begin).
+#[derive(Clone, Copy)]
+pub(super) struct FlushMark {
+    flush: u64,
+    /// Number of the first entry that was added later.
+    mark: u64,
 }
 
 /// The unconfirmed unmaps of a domain, behind a lock that an unmap need not take while there are none.
@@ -126,7 +137,7 @@ impl Unconfirmed {
         self.next += 1;
         let mut ranges = ranges.to_vec();
         ranges.sort_unstable();
-        self.entries.push(Entry { number, state, ranges, held });
+        self.entries.push(Entry { number, state, ranges, held, taken_by: None });
         number
     }
 
@@ -153,9 +164,26 @@ impl Unconfirmed {
         self.add(State::NotRemoved, ranges, Some(held));
     }
 
-    /// Begins a flush. Returns all that is gathered, and a mark for [`confirmed`](Self::confirmed).
-    pub(super) fn begin(&mut self) -> (Gather, u64) {
-        (core::mem::take(&mut self.gather), self.next)
+    /// Begins a flush. Returns all that is gathered, and a mark for [`confirmed`](Self::confirmed) or
+    /// [`failed`](Self::failed).
+    pub(super) fn begin(&mut self) -> (Gather, FlushMark) {
+        self.flushes += 1;
+        let flush = self.flushes;
+        if !self.gather.is_empty() {
+            for entry in self.entries.iter_mut().filter(|e| e.state != State::Unmapping) {
+                entry.taken_by.get_or_insert(flush);
+            }
+        }
+        (core::mem::take(&mut self.gather), FlushMark { flush, mark: self.next })
+    }
+
+    /// Ends the flush of `mark` without confirmation, and puts back `gather`: in one step, so that a flush that begins in
+    /// between does not confirm entries without it.
+    pub(super) fn failed(&mut self, mark: FlushMark, gather: Gather) {
+        self.gather.absorb(gather);
+        for entry in self.entries.iter_mut().filter(|e| e.taken_by == Some(mark.flush)) {
+            entry.taken_by = None;
+        }
     }
 
     /// Puts the gathered ranges back after a failed flush.
@@ -165,16 +193,40 @@ impl Unconfirmed {
 
     /// Ends the flush that began at `mark`, confirmed; `off` when the translation was disabled before it began. Returns
     /// the entries that are free now.
-    pub(super) fn confirmed(&mut self, mark: u64, off: bool) -> Vec<Entry> {
-        let done =
-            |e: &mut Entry| e.number < mark && (e.state == State::Unconfirmed || off && e.state == State::NotRemoved);
-        self.entries.extract_if(.., done).collect()
+    pub(super) fn confirmed(&mut self, mark: FlushMark, off: bool) -> Vec<Entry> {
+        let FlushMark { flush, mark } = mark;
+        let done = |e: &mut Entry| {
+            e.number < mark
+                && e.taken_by.is_none_or(|by| by == flush)
+                && (e.state == State::Unconfirmed || off && e.state == State::NotRemoved)
+        };
+        let done = self.entries.extract_if(.., done).collect();
+        for entry in self.entries.iter_mut().filter(|e| e.taken_by == Some(flush)) {
+            entry.taken_by = None;
+        }
+        done
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flush_confirms_nothing_whose_ranges_another_one_has_taken() {
+        let mut unconfirmed = Unconfirmed::default();
+        let mut gather = Gather::new();
+        gather.add(range(2).iova, range(2).len);
+        unconfirmed.unconfirmed(gather, &[range(2)], None);
+        let (taken, first) = unconfirmed.begin();
+        let (nothing, second) = unconfirmed.begin();
+        assert!(!taken.is_empty() && nothing.is_empty());
+        assert_eq!(freed(&unconfirmed.confirmed(second, false)), [], "P2: the ranges are in the first one's gather");
+        unconfirmed.failed(first, taken);
+        let (taken, third) = unconfirmed.begin();
+        assert!(!taken.is_empty());
+        assert_eq!(freed(&unconfirmed.confirmed(third, false)), [range(2)]);
+    }
 
     fn range(page: u64) -> Range {
         Range { iova: DeviceAddr(page << 12), len: 1 << 12 }

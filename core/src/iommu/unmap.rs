@@ -175,6 +175,7 @@ impl Domain {
     fn flush(self: &Arc<Self>, machine: &System, gather: Gather) -> Result<Unreachable, (IommuError, Gather)> {
         // Read before the flush begins: only a flush that began after the translation was disabled covers all entries.
         let off = self.retired.load(Ordering::Acquire);
+        let own = gather.range();
         // Usually there is nothing: what another thread adds meanwhile this flush does not confirm in any case.
         let (mut all, mark) = if self.unconfirmed.is_clear() {
             (gather, None)
@@ -189,7 +190,15 @@ impl Domain {
             if now > begun {
                 self.no_flush_before.store((now + RETRY_DELAY).0, Ordering::Relaxed);
             }
-            return Err((e, all));
+            // At once: another flush must not take the entries of an earlier one for confirmed by an empty gather.
+            let Some(mark) = mark else { return Err((e, all)) };
+            self.unconfirmed.lock().failed(mark, all);
+            // The caller adds its entry together with its range, which may be in another flush by now.
+            let mut gather = Gather::new();
+            if let Some((first, last)) = own {
+                gather.add(first, last.0 - first.0 + 1);
+            }
+            return Err((e, gather));
         }
         if self.no_flush_before.load(Ordering::Relaxed) != 0 {
             self.no_flush_before.store(0, Ordering::Relaxed);
