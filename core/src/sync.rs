@@ -71,6 +71,13 @@ pub fn set_yield_hook(yield_hook: Option<std::sync::Arc<dyn Fn()>>) {
     thread_hook::set(yield_hook);
 }
 
+/// Marks a place that may wait: for the lock-order checker, an error while the calling thread holds a [`SpinLock`] or is in
+/// hard interrupt context (Linux: `might_sleep`).
+#[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
+pub fn might_sleep() {
+    order::might_sleep();
+}
+
 /// Yields to other threads once, inside a loop that waits for one of them (Linux: `cpu_relax`).
 pub fn relax() {
     #[cfg(loom)]

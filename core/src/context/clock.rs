@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use super::Context;
 use crate::env::{Env, EventToken};
-use crate::sync::{Completion, Registration, WaitQueue};
+use crate::sync::{Completion, Registration, WaitQueue, Waiter, might_sleep};
 use crate::time::Instant;
 
 /// Clock of a machine. Clones read the same clock, and may be kept indefinitely: services that a driver provides to its
@@ -86,7 +86,9 @@ fn wait_on(
 ) -> bool {
     let deadline = env.now() + timeout;
     let now = Cell::new(Instant(0));
+    might_sleep();
     queue.wait(
+        &Waiter::of_this_thread(),
         || {
             // The clock is read before the check: after a long delay the condition is still checked once past the deadline.
             now.set(env.now());

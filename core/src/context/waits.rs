@@ -9,17 +9,11 @@ use core::time::Duration;
 
 use super::Context;
 use crate::event::EventKind;
-use crate::sync::{self, SpinLock, Waiter, record_wait};
+use crate::sync::{self, EventToken, SpinLock, WaitQueue, Waiter, record_wait};
 use crate::time::Instant;
 
 /// Time after which a wait is reported, and again whenever it has lasted twice as long.
 const REPORT_AFTER: Duration = Duration::from_secs(1);
-
-/// Number of spins before a waiter calls [`Env::wait`](crate::env::Env::wait), for targets whose time passes only in waits.
-const SPINS: u32 = 1_000;
-
-/// Interval at which a waiter then polls.
-const POLL: Duration = Duration::from_millis(1);
 
 /// Waits in progress, by number: the device, and the users waited for.
 #[derive(Default)]
@@ -56,36 +50,35 @@ impl Drop for Waiting<'_> {
 }
 
 impl Context {
-    /// Waits until `over` returns true, because all users of an object of `device` have left. `who` returns the active users:
-    /// the activity of each, and its start. After a second, and whenever it has lasted twice as long, the wait is reported;
+    /// Waits until `over` returns true, because all users of an object of `device` have left: the last one wakes `queue`.
+    /// `who` returns the active users: the activity of each, and its start. After a second, and whenever it has lasted twice as long, the wait is reported;
     /// [`stuck_users`](Self::stuck_users) lists it. Also for drivers that wait for users of their own.
     ///
     /// Interrupts and timers may run meanwhile, so the caller may hold device locks, but no other lock.
     pub fn wait_for_users(
         &self,
         device: &str,
+        queue: &WaitQueue,
         mut over: impl FnMut() -> bool,
         who: impl Fn() -> Vec<(String, Instant)>,
     ) {
         if over() {
             return;
         }
+        sync::might_sleep();
         let env = self.env();
         let begun = env.now();
         let name: Arc<str> = device.into();
         let _waits =
             record_wait(|| format!("{device} waits until its users are out: {}", describe(&who(), begun).join("; ")));
         let listed = self.waits.begin(&name, who());
-        let waiter = Waiter::of_this_thread();
-        let (mut spins, mut after) = (0, REPORT_AFTER);
-        while !over() {
+        let mut after = REPORT_AFTER;
+        let pause = |token: &EventToken<'_>| {
             // Under a scheduler a yield is enough: it runs the user that is waited for.
-            if spins < SPINS || sync::is_scheduled() {
-                spins += 1;
+            if sync::is_scheduled() {
                 sync::relax();
             } else {
-                sync::pause();
-                env.wait(&waiter.token(), (begun + after).min(env.now() + POLL));
+                env.wait(token, begun + after);
                 listed.update(who());
             }
             let waited = env.now().since(begun);
@@ -96,7 +89,8 @@ impl Context {
                     after *= 2;
                 }
             }
-        }
+        };
+        queue.wait(&Waiter::for_threads(), || over().then_some(()), pause);
     }
 
     /// Waits in progress, oldest first: the device, and a description of each user waited for (a call, an operation, an

@@ -191,7 +191,7 @@ impl Device {
             taken = self.try_acquire(what, now());
             taken.is_some()
         };
-        context.wait_for_users(self.name(), try_it, || self.lock_holder().into_iter().collect());
+        context.wait_for_users(self.name(), self.lock.waiters(), try_it, || self.lock_holder().into_iter().collect());
         taken.unwrap_or_else(|| self.locked(self.lock.lock(), what, now()))
     }
 

@@ -11,6 +11,7 @@ use crate::env::{Instant, Job};
 use crate::event::EventKind;
 use crate::iommu::{self, Domain, GroupError, GroupHold, Membership, OwnerId};
 use crate::lifecycle::DmaOwner;
+use crate::sync::WaitQueue;
 use crate::system::{DeviceRegistry, System};
 
 /// Bound device whose DMA a pass-through user controls ([`DmaOwner::PassThrough`]), as [`Bound::pass_through`] returns
@@ -117,10 +118,15 @@ impl PassThroughHost {
         self.system.upgrade().map(|system| door.close_and_drain(&system, &self.device)).is_some()
     }
 
-    /// Waits until `over` returns true, for the users that `who` names. See
+    /// Waits until `over` returns true, for the users that `who` names; the last one wakes `queue`. See
     /// [`Context::wait_for_users`](crate::machine::Context::wait_for_users). False when the host is gone.
-    pub fn wait_for_users(&self, over: impl FnMut() -> bool, who: impl Fn() -> Vec<(String, Instant)>) -> bool {
-        self.system.upgrade().map(|system| system.wait_for_users(&self.device, over, who)).is_some()
+    pub fn wait_for_users(
+        &self,
+        queue: &WaitQueue,
+        over: impl FnMut() -> bool,
+        who: impl Fn() -> Vec<(String, Instant)>,
+    ) -> bool {
+        self.system.upgrade().map(|system| system.wait_for_users(&self.device, queue, over, who)).is_some()
     }
 }
 

@@ -167,6 +167,12 @@ impl Env for FakeEnv {
         if token.is_past() {
             return;
         }
+        let until = if token.awaits_threads() {
+            crate::sync::pause();
+            until.min(self.now() + core::time::Duration::from_millis(1))
+        } else {
+            until
+        };
         // Timers of the sink that expire before `until` run at their deadlines.
         let sink = self.sink.lock().unwrap().clone().and_then(|s| s.upgrade());
         while let Some(at) = sink.as_ref().and_then(|s| s.next_deadline()).filter(|at| *at <= until) {

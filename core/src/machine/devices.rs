@@ -103,8 +103,8 @@ impl Machine {
     /// Linux, not bound to that driver: [`ResourceError::NameTaken`](crate::binding::ResourceError::NameTaken).
     ///
     /// A device that driver code adds below a bound device belongs to that binding, as with
-    /// [`Bound::add_child`](crate::binding::Bound::add_child); but not on a target without thread identities (without the
-    /// feature `std`), where the caller is not known.
+    /// [`Bound::add_child`](crate::binding::Bound::add_child); but not on a target without thread identities (neither the
+    /// feature `std` nor [`TargetHooks`](crate::sync::TargetHooks)), where the caller is not known.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ impl Machine {
     pub fn add_device(self: &Arc<Self>, desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
         let parent = desc
             .parent
-            .filter(|_| Nesting::HAS_THREAD_IDS && self.is_inside())
+            .filter(|_| Nesting::has_thread_ids() && self.is_inside())
             .and_then(|node| self.registry.lock().device(node).cloned());
         match parent.and_then(|parent| parent.binding()) {
             Some(binding) => binding.bound().adopt(desc),

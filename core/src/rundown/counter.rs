@@ -1,5 +1,6 @@
 //! Run-down protection by one atomic word.
 
+use crate::sync::WaitQueue;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 const CLOSED: usize = 1 << (usize::BITS - 1);
@@ -19,7 +20,11 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 /// assert!(rundown.drained());
 /// ```
 #[derive(Debug)]
-pub struct Rundown(AtomicUsize);
+pub struct Rundown {
+    state: AtomicUsize,
+    /// Woken by the last user that leaves once it is closed.
+    drained: WaitQueue,
+}
 
 /// Active use of a [`Rundown`]. Holding a `RundownGuard` tells you: what the run-down protects stays until you drop
 /// this.
@@ -29,29 +34,33 @@ pub struct RundownGuard<'a>(&'a Rundown);
 impl Rundown {
     /// A closed run-down without users.
     pub fn closed() -> Self {
-        Self(AtomicUsize::new(CLOSED))
+        Self::of(CLOSED)
     }
 
     /// An open run-down without users.
     pub fn open() -> Self {
-        Self(AtomicUsize::new(0))
+        Self::of(0)
+    }
+
+    fn of(state: usize) -> Self {
+        Self { state: AtomicUsize::new(state), drained: WaitQueue::new() }
     }
 
     /// Opens it. What users will access must be in place before.
     pub fn reopen(&self) {
         // Release: pairs with the Acquire in `enter`, so that users see what was put in place before.
-        self.0.fetch_and(!CLOSED, Ordering::Release);
+        self.state.fetch_and(!CLOSED, Ordering::Release);
     }
 
     /// Starts a use; `None` when it is closed.
     pub fn enter(&self) -> Option<RundownGuard<'_>> {
-        let mut seen = self.0.load(Ordering::Relaxed);
+        let mut seen = self.state.load(Ordering::Relaxed);
         loop {
             if seen & CLOSED != 0 {
                 return None;
             }
             // Acquire: pairs with the Release in `reopen`. A failed exchange reads nothing else, so it may be Relaxed.
-            match self.0.compare_exchange_weak(seen, seen + 1, Ordering::Acquire, Ordering::Relaxed) {
+            match self.state.compare_exchange_weak(seen, seen + 1, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return Some(RundownGuard(self)),
                 Err(now) => seen = now,
             }
@@ -62,39 +71,49 @@ impl Rundown {
     pub fn close(&self) {
         // Release: what was done before closing is visible to whoever sees it closed. Acquire: sees what left users
         // did.
-        self.0.fetch_or(CLOSED, Ordering::AcqRel);
+        self.state.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
     /// True when it is closed.
     pub fn is_closed(&self) -> bool {
-        self.0.load(Ordering::Acquire) & CLOSED != 0
+        self.state.load(Ordering::Acquire) & CLOSED != 0
     }
 
     /// Number of active users.
     pub(super) fn inside(&self) -> usize {
-        self.0.load(Ordering::Acquire) & !CLOSED
+        self.state.load(Ordering::Acquire) & !CLOSED
     }
 
     /// True when it is closed and no user is active; what it protects may then be freed.
     pub fn drained(&self) -> bool {
         // Acquire: pairs with the Release in the guard's drop, so that all accesses of users happened before the
         // freeing.
-        self.0.load(Ordering::Acquire) == CLOSED
+        self.state.load(Ordering::Acquire) == CLOSED
     }
 
     /// Closes it and waits until no user is active. Must not be called by an active user, which would wait for itself.
+    /// The thread sleeps meanwhile.
     pub fn close_and_drain(&self) {
         self.close();
-        while !self.drained() {
-            crate::sync::relax();
+        if !self.drained() {
+            self.drained.sleep(|| self.drained().then_some(()));
         }
+    }
+
+    /// Queue that is woken when the last user leaves after the closing.
+    pub(super) fn drained_queue(&self) -> &WaitQueue {
+        &self.drained
     }
 }
 
 impl Drop for RundownGuard<'_> {
     fn drop(&mut self) {
-        // Release: pairs with the Acquire in `drained`.
-        self.0.0.fetch_sub(1, Ordering::Release);
+        // Release: pairs with the Acquire in `drained`. A drainer that waits registers before it checks the count, so it
+        // sees this exit, or this wake-up comes after the registration. From here on what the run-down protects may be gone,
+        // but the run-down itself is borrowed until the end of this function.
+        if self.0.state.fetch_sub(1, Ordering::Release) == CLOSED | 1 {
+            self.0.drained.wake_all();
+        }
     }
 }
 

@@ -149,7 +149,7 @@ impl TrackedRundown {
             }
             inside
         };
-        context.wait_for_users(device, || self.drained(), who);
+        context.wait_for_users(device, self.rundown.drained_queue(), || self.drained(), who);
     }
 
     /// Closes it and waits, without reports.

@@ -78,6 +78,12 @@ pub(super) fn get() -> Option<&'static dyn TargetHooks> {
     return None;
 }
 
+/// Number of the calling thread, where the target gives it one.
+#[cfg_attr(any(feature = "std", loom, shuttle), allow(dead_code, reason = "threads have identities of their own"))]
+pub(super) fn current_thread() -> Option<ThreadNumber> {
+    get()?.current_thread()
+}
+
 /// Section in which the calling CPU's interrupts are disabled.
 #[must_use = "interrupts are disabled while this lives"]
 pub(super) struct InterruptsDisabled {

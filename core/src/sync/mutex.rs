@@ -77,10 +77,24 @@ impl<T> Mutex<T> {
                 }
             }
         }
-        // Each release wakes the one that has waited longest. It takes the lock, or sleeps again when another thread was
-        // faster, whose own release then wakes.
-        let guard = self.waiters.sleep(|| imp::try_lock(&self.value));
-        self.locked(guard)
+        // The model checkers see a thread that blocks, and report a deadlock.
+        #[cfg(any(loom, shuttle))]
+        return self.locked(imp::lock(&self.value));
+        #[cfg(not(any(loom, shuttle)))]
+        self.locked(self.sleep())
+    }
+
+    /// Sleeps until the lock is free, and takes it. Each release wakes the one that has waited longest. It takes the lock,
+    /// or sleeps again when another thread was faster, whose own release then wakes.
+    #[cfg_attr(any(loom, shuttle), allow(dead_code, reason = "a model of its own calls it"))]
+    fn sleep(&self) -> imp::MutexGuard<'_, T> {
+        self.waiters.sleep(|| imp::try_lock(&self.value))
+    }
+
+    /// Queue of the waiting threads, woken at each release, for a wait that does more than sleep. Who waits on it takes the
+    /// lock, or wakes the next one.
+    pub(crate) fn waiters(&self) -> &WaitQueue {
+        &self.waiters
     }
 
     /// Locks it if it is free at this moment.
@@ -141,5 +155,55 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 impl<T: fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use alloc::sync::Arc;
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn threads_that_wait_for_the_lock_get_it_one_after_the_other() {
+        let count = Arc::new(Mutex::new(0));
+        let held = count.lock();
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let count = Arc::clone(&count);
+                std::thread::spawn(move || (0..1000).for_each(|_| *count.lock() += 1))
+            })
+            .collect();
+        drop(held);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(*count.lock(), 4000);
+        assert!(count.try_lock().is_some());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A lost wake-up leaves a thread asleep: the model ends in a deadlock.
+    #[test]
+    fn loom_each_release_wakes_a_thread_that_waits_for_the_lock() {
+        loom::model(|| {
+            let count = Arc::new(Mutex::new(0));
+            let add = |count: &Mutex<u32>| {
+                let mut guard = count.locked(count.sleep());
+                *guard += 1;
+            };
+            let theirs = Arc::clone(&count);
+            let other = loom::thread::spawn(move || add(&theirs));
+            add(&count);
+            other.join().unwrap();
+            assert_eq!(*count.lock(), 2);
+        });
     }
 }

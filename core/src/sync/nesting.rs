@@ -5,12 +5,13 @@ use core::marker::PhantomData;
 /// A section of code that threads enter, also recursively.
 ///
 /// Before waiting until the section is empty, call [`is_inside`](Self::is_inside): a thread that is inside would wait
-/// for itself. Without the feature `std` threads have no identity, and the result is true while *any* thread is inside;
-/// callers then defer work that they could have done at once, but never deadlock.
+/// for itself. Without the feature `std` threads have the identity that [`TargetHooks`](super::TargetHooks) give them. On a
+/// target without such hooks the result is true while *any* thread is inside; callers then defer work that they could have
+/// done at once, but never deadlock.
 #[derive(Debug, Default)]
 pub struct Nesting {
     #[cfg(not(any(feature = "std", test, loom, shuttle)))]
-    here: super::SpinLock<ThreadEntry>,
+    threads: super::SpinLock<alloc::vec::Vec<(Option<super::ThreadNumber>, ThreadEntry)>>,
     /// Makes the type non-zero-sized, so that no two of them share the address by which threads identify them.
     #[cfg(any(feature = "std", test, loom, shuttle))]
     _address: u8,
@@ -37,7 +38,12 @@ pub struct Nested<'a> {
 
 impl Nesting {
     /// True where threads have an identity, so that [`is_inside`](Self::is_inside) is about the calling thread alone.
-    pub const HAS_THREAD_IDS: bool = cfg!(all(any(feature = "std", shuttle), not(loom)));
+    pub fn has_thread_ids() -> bool {
+        #[cfg(not(any(feature = "std", loom, shuttle)))]
+        return super::hooks::current_thread().is_some();
+        #[cfg(any(feature = "std", loom, shuttle))]
+        return cfg!(not(loom));
+    }
 
     /// An empty section.
     pub fn new() -> Self {
@@ -50,7 +56,7 @@ impl Nesting {
         Nested { section: self, here: PhantomData }
     }
 
-    /// True while the calling thread is inside (any thread, without [`HAS_THREAD_IDS`](Self::HAS_THREAD_IDS)).
+    /// True while the calling thread is inside (any thread, without [thread identities](Self::has_thread_ids)).
     pub fn is_inside(&self) -> bool {
         self.with(|here| here.depth) > 0
     }
@@ -78,7 +84,17 @@ impl Nesting {
 
     #[cfg(not(any(feature = "std", test, loom, shuttle)))]
     fn with<R>(&self, act: impl FnOnce(&mut ThreadEntry) -> R) -> R {
-        act(&mut self.here.lock())
+        let number = super::hooks::current_thread();
+        let mut threads = self.threads.lock();
+        let at = threads.iter().position(|(thread, _)| *thread == number).unwrap_or_else(|| {
+            threads.push((number, ThreadEntry::default()));
+            threads.len() - 1
+        });
+        let result = act(&mut threads[at].1);
+        if threads[at].1.depth == 0 {
+            threads.swap_remove(at);
+        }
+        result
     }
 
     /// The loom models have no thread that could wait for itself.

@@ -22,22 +22,24 @@ impl ThreadHandle {
 
     /// Ends the thread's current or next parking. Callable from an interrupt handler.
     pub(super) fn unpark(&self) {
-        if let Some((hooks, number)) = self.of_target {
-            return hooks.unpark(number);
+        match self.of_target {
+            Some((hooks, number)) => hooks.unpark(number),
+            #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+            None => self.of_host.unpark(),
+            #[cfg(not(all(feature = "std", not(any(loom, shuttle)))))]
+            None => {}
         }
-        #[cfg(all(feature = "std", not(any(loom, shuttle))))]
-        self.of_host.unpark();
     }
 
     /// Parks this thread, which is the calling one, until it is unparked. May return early for no reason.
     pub(super) fn park(&self) {
-        if let Some((hooks, _)) = self.of_target {
-            return hooks.park();
+        match self.of_target {
+            Some((hooks, _)) => hooks.park(),
+            #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+            None => std::thread::park(),
+            #[cfg(not(all(feature = "std", not(any(loom, shuttle)))))]
+            None => super::relax(),
         }
-        #[cfg(all(feature = "std", not(any(loom, shuttle))))]
-        std::thread::park();
-        #[cfg(not(all(feature = "std", not(any(loom, shuttle)))))]
-        super::relax();
     }
 }
 

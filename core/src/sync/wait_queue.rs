@@ -70,14 +70,26 @@ impl WaitQueue {
         Registration { queue: self, number }
     }
 
+    /// Waits until `check` returns a value; checks it whenever the queue is woken. The thread parks in between, without a
+    /// time-out and without an env: the one that changes the condition must not need this thread.
+    pub fn sleep<R>(&self, check: impl FnMut() -> Option<R>) -> R {
+        super::might_sleep();
+        #[expect(clippy::redundant_closure_for_method_calls, reason = "its lifetime is too narrow without the closure")]
+        self.wait(&Waiter::for_threads(), check, |token| token.sleep())
+    }
+
     /// Calls `check` until it returns a value: at first, and after each `pause`, which lets time pass until its token is
     /// past, or returns early. Wake-ups that come after a check end the pause that follows it.
-    pub(crate) fn wait<R>(&self, mut check: impl FnMut() -> Option<R>, mut pause: impl FnMut(&EventToken<'_>)) -> R {
-        let waiter = Waiter::of_this_thread();
+    pub(crate) fn wait<R>(
+        &self,
+        waiter: &Arc<Waiter>,
+        mut check: impl FnMut() -> Option<R>,
+        mut pause: impl FnMut(&EventToken<'_>),
+    ) -> R {
         // The token is taken before the waiter is registered or armed. In the other order a wake-up in between would count
         // for neither: its token would not be past, and `wake_one` would pass over a waiter that was woken already.
         let mut token = waiter.token();
-        let registration = self.register(Waker::from(Arc::clone(&waiter)));
+        let registration = self.register(Waker::from(Arc::clone(waiter)));
         loop {
             if let Some(result) = check() {
                 return result;
@@ -88,15 +100,6 @@ impl WaitQueue {
                 registration.arm(None);
             }
         }
-    }
-
-    /// As [`wait`](Self::wait), without a time-out: the thread parks between the checks.
-    #[expect(
-        clippy::redundant_closure_for_method_calls,
-        reason = "the method alone is not general enough in its lifetime"
-    )]
-    pub(crate) fn sleep<R>(&self, check: impl FnMut() -> Option<R>) -> R {
-        self.wait(check, |token| token.sleep())
     }
 
     /// True when nobody waits who could have missed what the caller has changed.
@@ -218,6 +221,7 @@ mod loom_tests {
     /// Waits without a time-out: a lost wake-up makes it wait for ever.
     fn wait_on(queue: &WaitQueue, mut done: impl FnMut() -> bool) {
         queue.wait(
+            &Waiter::of_this_thread(),
             || done().then_some(()),
             |token| {
                 while !token.is_past() {

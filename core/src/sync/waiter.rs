@@ -27,6 +27,8 @@ use super::parking::ThreadHandle;
 pub struct Waiter {
     wake_ups: AtomicU32,
     thread: ThreadHandle,
+    /// Other threads wake it, rather than devices.
+    by_threads: bool,
 }
 
 /// State of a [`Waiter`] at one moment.
@@ -39,7 +41,16 @@ pub struct EventToken<'w> {
 impl Waiter {
     /// A waiter for the calling thread.
     pub fn of_this_thread() -> Arc<Self> {
-        Arc::new(Self { wake_ups: AtomicU32::new(0), thread: ThreadHandle::current() })
+        Self::new(false)
+    }
+
+    /// A waiter for the calling thread that other threads of the program wake, rather than devices.
+    pub(crate) fn for_threads() -> Arc<Self> {
+        Self::new(true)
+    }
+
+    fn new(by_threads: bool) -> Arc<Self> {
+        Arc::new(Self { wake_ups: AtomicU32::new(0), thread: ThreadHandle::current(), by_threads })
     }
 
     /// Token to take before the condition is checked.
@@ -66,6 +77,12 @@ impl EventToken<'_> {
     /// True once the waiter was woken since the token was taken.
     pub fn is_past(&self) -> bool {
         self.waiter.wake_ups.load(Ordering::Acquire) != self.seen
+    }
+
+    /// True when another thread is to end the wait, rather than a device: an env whose time passes in waits alone lets
+    /// that thread run before it lets much time pass.
+    pub fn awaits_threads(&self) -> bool {
+        self.waiter.by_threads
     }
 
     /// Waker that ends the wait, for an env on top of another machine, whose events may be its own.

@@ -12,7 +12,7 @@ use core::fmt;
 
 use bindery::dma::PassThroughHost;
 use bindery::env::Instant;
-use bindery::sync::{Nesting, SpinLock, atomic::AtomicBool, atomic::Ordering, catch_panic, relax};
+use bindery::sync::{Nesting, SpinLock, WaitQueue, atomic::AtomicBool, atomic::Ordering, catch_panic};
 
 /// A user's closure. Its destructor is also the user's code, so it is not dropped under a lock or inside the door, and not on
 /// a thread of the host if there is another.
@@ -53,13 +53,15 @@ struct State {
 pub(super) struct Callbacks {
     host: PassThroughHost,
     state: SpinLock<State>,
+    /// Woken when a callback has returned.
+    returned: WaitQueue,
     /// Threads inside a callback of this session.
     inside: Nesting,
 }
 
 impl Callbacks {
     pub(super) fn new(host: PassThroughHost) -> Arc<Self> {
-        Arc::new(Self { host, state: SpinLock::default(), inside: Nesting::new() })
+        Arc::new(Self { host, state: SpinLock::default(), returned: WaitQueue::new(), inside: Nesting::new() })
     }
 
     /// Sets the callback for release requests. Returns the previous one, which is to be dropped outside the door.
@@ -120,7 +122,9 @@ impl Callbacks {
         loop {
             let (due, callback) = {
                 let mut s = self.state.lock();
-                s.calling = None;
+                if s.calling.take().is_some() {
+                    self.returned.wake_all();
+                }
                 let next = s.pending.pop_first().and_then(|due| Some((due, Arc::clone(s.callbacks.get(&due)?))));
                 let Some(next) = next else {
                     s.active = false;
@@ -176,10 +180,9 @@ impl Callbacks {
         }
         let calling = || self.state.lock().calling;
         let who = || calling().into_iter().map(|(due, since)| (format!("the user's {due}"), since)).collect();
-        if !self.host.wait_for_users(|| calling().is_none(), who) {
-            while calling().is_some() {
-                relax();
-            }
+        let is_over = || calling().is_none();
+        if !self.host.wait_for_users(&self.returned, is_over, who) {
+            self.returned.sleep(|| is_over().then_some(()));
         }
     }
 }

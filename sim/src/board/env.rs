@@ -22,6 +22,10 @@ const DELIVERY: Duration = Duration::from_micros(1);
 const OWNED: &[&str] = &["arm,gic-400"];
 /// Number of times that one call delivers a line that stays high.
 const ROUNDS: usize = 8;
+/// Time of the host for which a wait for other threads lets them run.
+const THREADS_RUN: Duration = Duration::from_micros(100);
+/// Board time that then passes.
+const THREADS_TICK: Duration = Duration::from_millis(1);
 /// Most threads that are assigned to CPUs in their order of arrival.
 const THREADS: usize = 256;
 
@@ -75,6 +79,15 @@ impl Env for Board {
         self.inner.state.lock().run_due();
         if token.is_past() || self.inner.deliver() > 0 || self.inner.run_timer() {
             return;
+        }
+        let mut until = until;
+        if token.awaits_threads() {
+            // They run on the host's CPUs, whose time is another: the board's does not run away from them.
+            token.park(THREADS_RUN);
+            if token.is_past() {
+                return;
+            }
+            until = until.min(self.now() + THREADS_TICK);
         }
         let sink = self.inner.sink();
         let deadline = sink.as_ref().and_then(|sink| sink.next_deadline());
