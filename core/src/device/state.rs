@@ -74,7 +74,7 @@ impl Device {
         Arc::new(Self {
             node,
             desc,
-            lock: Mutex::new(()).at(LockLevel::Device),
+            lock: Mutex::new(()).at(LockLevel::Device).nesting(),
             locked_by: SpinLock::new(None),
             phase: AtomicU8::new(Phase::Unbound as u8),
             binding: SpinLock::new(None),
@@ -175,6 +175,7 @@ impl Device {
     /// A long wait is reported, with the holder of the lock. Interrupts and timers may run meanwhile.
     pub(crate) fn acquire(&self, context: &Context, what: &'static str) -> DeviceLock<'_> {
         let now = || context.env().now();
+        self.lock.check_order();
         if let Some(lock) = self.try_acquire(what, now()) {
             return lock;
         }

@@ -48,12 +48,16 @@ pub(crate) fn claim(bound: &BindingState) -> Result<(), ResourceError> {
     machine.check_claim(&claim);
     bound.emit(|| EventKind::GroupOwner { group: member.group.id(), owner: owner.to_string() });
     bound.slots.put(Arc::new(member.clone()));
-    bound.push(0, ClaimEntry { member, claim }).map(|_| ())
+    let iommus = member.group.iommu_names();
+    bound.push(0, ClaimEntry { member, claim, iommus }).map(|_| ())
 }
 
 struct ClaimEntry {
     member: Membership,
     claim: Arc<Claim>,
+    /// Names of the group's IOMMUs. Kept, because the ledger's lock, under which an entry is described, comes after the
+    /// group's.
+    iommus: String,
 }
 
 impl Entry for ClaimEntry {
@@ -66,7 +70,7 @@ impl Entry for ClaimEntry {
     }
 
     fn backend(&self) -> String {
-        self.member.group.iommu_names()
+        self.iommus.clone()
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
@@ -120,6 +124,7 @@ pub(crate) fn attach(
         domain: Arc::clone(&domain),
         streams: Vec::new(),
         claims: Vec::new(),
+        iommus: group.iommu_names(),
         on_detach,
     };
     let attached = bound.check(FaultPoint::DomainAttach).and_then(|()| {
@@ -156,6 +161,8 @@ struct AttachEntry {
     streams: Vec<Stream>,
     /// Claim of each attached stream.
     claims: Vec<Arc<Claim>>,
+    /// Names of the group's IOMMUs.
+    iommus: String,
     /// Ends what works through the domain.
     on_detach: fn(&BindingState),
 }
@@ -164,7 +171,7 @@ impl AttachEntry {
     /// Attaches the streams to the blocked domain; the owner's domain is dropped with its last user. True when every
     /// stream was blocked.
     fn detach(&self, machine: &System) -> bool {
-        let Self { group, domain, streams, claims, on_detach: _ } = self;
+        let Self { group, domain, streams, claims, .. } = self;
         // Continue after a failure, so that as many streams as possible are blocked.
         let failed = streams.iter().filter(|s| !group.detach_stream(**s)).count();
         if failed > 0 {
@@ -189,7 +196,7 @@ impl Entry for AttachEntry {
     }
 
     fn backend(&self) -> String {
-        self.group.iommu_names()
+        self.iommus.clone()
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {

@@ -25,17 +25,20 @@ impl GuestTimers {
         guests.push(guest);
     }
 
-    /// Guests, if one of them has a deadline at `now` or before.
-    fn due(&self, now: Instant) -> Vec<Arc<dyn IrqSink>> {
-        if self.next().is_none_or(|at| at > now) {
-            return Vec::new();
-        }
+    /// The guests that exist. They are asked without the lock: a guest has guests of its own, and the last reference to one
+    /// may be dropped with this one.
+    fn present(&self) -> Vec<Arc<dyn IrqSink>> {
         self.0.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// Guests, if one of them has a deadline at `now` or before.
+    fn due(&self, now: Instant) -> Vec<Arc<dyn IrqSink>> {
+        let guests = self.present();
+        if guests.iter().filter_map(|g| g.next_deadline()).any(|at| at <= now) { guests } else { Vec::new() }
+    }
+
     fn next(&self) -> Option<Instant> {
-        let guests = self.0.lock();
-        guests.iter().filter_map(Weak::upgrade).filter_map(|g| g.next_deadline()).min()
+        self.present().iter().filter_map(|g| g.next_deadline()).min()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use core::marker::PhantomData;
 
+use super::order::InIrq;
+
 /// Mark that the calling CPU is in hard interrupt context until it is dropped (Linux: `irq_enter`, `in_hardirq`): it has
 /// interrupted anything, so it must take no [`Mutex`](super::Mutex), wait for nothing, allocate nothing and free nothing.
 ///
@@ -10,19 +12,22 @@ use core::marker::PhantomData;
 /// it around handlers of [`Bound::request_irq`](crate::binding::Bound::request_irq), wherever they are called.
 ///
 /// Without the feature `std` CPUs have no identity here, and [`is_active`](Self::is_active) is true while *any* CPU is in hard
-/// context: work is then put off that could have been done at once.
+/// context: work is then put off that could have been done at once. The lock-order checker panics when a `Mutex` is taken, or
+/// a wait begins, in hard interrupt context.
 #[derive(Debug)]
 #[must_use = "the context ends when this is dropped"]
-pub struct HardIrq(
+pub struct HardIrq {
+    /// For the lock-order checker.
+    _section: InIrq,
     /// Not `Send`: it counts for the CPU, or thread, that entered.
-    PhantomData<*const ()>,
-);
+    here: PhantomData<*const ()>,
+}
 
 impl HardIrq {
     /// Enters hard interrupt context on the calling CPU. Calls nest.
     pub fn enter() -> Self {
         imp::add(Mark::Hard, 1);
-        Self(PhantomData)
+        Self { _section: InIrq::begin(), here: PhantomData }
     }
 
     /// True in hard interrupt context.

@@ -1,5 +1,7 @@
 //! What a target supplies to locks and waits: interrupts that are disabled and restored, threads that park.
 
+use super::order::Disabled;
+
 /// State of a CPU's interrupts, as [`TargetHooks::disable_interrupts`] found it. Its meaning is the target's.
 pub type InterruptState = usize;
 
@@ -87,6 +89,8 @@ pub(super) fn current_thread() -> Option<ThreadNumber> {
 /// Section in which the calling CPU's interrupts are disabled.
 #[must_use = "interrupts are disabled while this lives"]
 pub(super) struct InterruptsDisabled {
+    /// For the lock-order checker.
+    recorded: Option<Disabled>,
     before: Option<(&'static dyn TargetHooks, InterruptState)>,
     /// Not `Send`: it counts for the CPU that it began on, which the thread does not leave.
     here: core::marker::PhantomData<*const ()>,
@@ -94,8 +98,15 @@ pub(super) struct InterruptsDisabled {
 
 impl InterruptsDisabled {
     pub(super) fn begin() -> Self {
+        let mut section = Self::unrecorded();
+        section.recorded = Some(Disabled::begin());
+        section
+    }
+
+    /// The same, for the lock-order checker itself.
+    pub(super) fn unrecorded() -> Self {
         let before = get().map(|hooks| (hooks, hooks.disable_interrupts()));
-        Self { before, here: core::marker::PhantomData }
+        Self { recorded: None, before, here: core::marker::PhantomData }
     }
 }
 

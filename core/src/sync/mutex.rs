@@ -59,6 +59,14 @@ impl<T> Mutex<T> {
         self
     }
 
+    /// The same lock in a class of which a thread may hold several, because the code orders them otherwise: a parent before
+    /// its child, or under a lock that only one thread can hold.
+    #[must_use]
+    pub(crate) const fn nesting(mut self) -> Self {
+        self.class = self.class.nesting();
+        self
+    }
+
     /// Locks it, sleeping if need be. The explorer's scheduler and the lock-order checker name the place of this call.
     #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
     pub fn lock(&self) -> MutexGuard<'_, T> {
@@ -89,6 +97,12 @@ impl<T> Mutex<T> {
     #[cfg_attr(any(loom, shuttle), allow(dead_code, reason = "a model of its own calls it"))]
     fn sleep(&self) -> imp::MutexGuard<'_, T> {
         self.waiters.sleep(|| imp::try_lock(&self.value))
+    }
+
+    /// Checks that the calling thread may wait for the lock now, for a wait that tries it again and again.
+    #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
+    pub(crate) fn check_order(&self) {
+        self.class.wanted(Kind::Sleeping, core::any::type_name::<T>());
     }
 
     /// Queue of the waiting threads, woken at each release, for a wait that does more than sleep. Who waits on it takes the

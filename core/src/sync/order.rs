@@ -1,6 +1,19 @@
-//! The order in which locks are taken.
+//! The order in which locks are taken, and the checker that holds it against what happens (Linux: lockdep).
+//!
+//! All locks that are made at one place of the source are one *class*. The checker learns which class was taken while which
+//! other one was held, and panics when a thread takes two classes in an order that contradicts [`LockLevel`] or what any
+//! thread did before, however long ago: no two threads need to meet. It runs with the feature `std`, in builds with debug
+//! assertions and with the feature `lock-order`; elsewhere a class is nothing.
 
-use core::marker::PhantomData;
+#[cfg(all(feature = "std", any(debug_assertions, feature = "lock-order"), not(any(loom, shuttle))))]
+mod checker;
+#[cfg(not(all(feature = "std", any(debug_assertions, feature = "lock-order"), not(any(loom, shuttle)))))]
+mod unchecked;
+
+#[cfg(all(feature = "std", any(debug_assertions, feature = "lock-order"), not(any(loom, shuttle))))]
+pub(super) use checker::{Disabled, Held, InIrq, LockClass, might_sleep};
+#[cfg(not(all(feature = "std", any(debug_assertions, feature = "lock-order"), not(any(loom, shuttle)))))]
+pub(super) use unchecked::{Disabled, Held, InIrq, LockClass, might_sleep};
 
 /// Level of a lock in the order in which a thread takes locks: outermost first, any may be skipped. ARCHITECTURE.md has
 /// the order and its reasons.
@@ -14,16 +27,16 @@ pub enum LockLevel {
     Iommus,
     /// An IOMMU group.
     Group,
-    /// Counts of a supply's users; the supply is switched under it.
+    /// Users of a supply, which is switched under it.
     Supplies,
     /// Interrupt lines; interrupt controllers are called under it.
     Interrupts,
     /// Ranges whose unmapping is not confirmed yet, held while the owner of an unmanaged domain maps.
     Unconfirmed,
-    /// Any other lock that sleeps: a driver's, or a target's. Such locks are ordered among each other by use alone.
-    Other,
     /// A leaf: only other leaves are taken under it, in an order that use alone defines.
     Leaf,
+    /// No level: a driver's or a target's lock that sleeps. Use alone defines its order.
+    Other,
 }
 
 /// Kind of a lock.
@@ -33,30 +46,123 @@ pub(super) enum Kind {
     Sleeping,
 }
 
-/// Class of a lock: all locks that are made at one place are in one class.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LockClass {}
+#[cfg(all(test, feature = "std", not(any(loom, shuttle))))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::string::String;
+    use std::vec::Vec;
 
-/// Lock that the calling thread holds, until this is dropped.
-#[derive(Debug)]
-pub(super) struct Held(PhantomData<*const ()>);
+    use crate::sync::{HardIrq, LockLevel, Mutex, SpinLock, WaitQueue, might_sleep};
 
-pub(super) fn might_sleep() {}
-
-impl LockClass {
-    pub(super) const fn here(_: LockLevel) -> Self {
-        Self {}
+    /// Message of the panic in `act`.
+    fn report(act: impl FnOnce()) -> String {
+        let payload = catch_unwind(AssertUnwindSafe(act)).expect_err("the checker noticed nothing");
+        payload.downcast_ref::<String>().expect("a message").clone()
     }
 
-    pub(super) const fn at(self, _: LockLevel) -> Self {
-        self
+    /// Lines of this file that `text` names, in their order.
+    fn lines(text: &str) -> Vec<u32> {
+        let here = file!();
+        text.split(here).skip(1).map(|rest| rest[1..].split(':').next().unwrap().parse().unwrap()).collect()
     }
 
-    #[expect(clippy::unused_self, reason = "nothing is checked yet")]
-    pub(super) fn wanted(self, _: Kind, _: &str) {}
+    #[test]
+    fn an_inversion_is_reported_with_both_classes_and_all_places_although_no_threads_meet() {
+        let line = line!();
+        let first = Mutex::new('a');
+        let second = Mutex::new(2_u8);
+        {
+            let _first = first.lock();
+            let _second = second.lock();
+        }
+        let text = std::thread::spawn(move || {
+            report(|| {
+                let _second = second.lock();
+                let _first = first.lock();
+            })
+        });
+        let text = text.join().unwrap();
+        assert!(text.contains("Mutex<char>") && text.contains("Mutex<u8>"), "{text}");
+        let expected = [1, 10, 2, 9, 2, 5, 1, 4].map(|after| line + after);
+        assert_eq!(lines(&text), expected, "{text}");
+    }
 
-    #[expect(clippy::unused_self, reason = "nothing is checked yet")]
-    pub(super) fn held(self, _: Kind, _: &str) -> Held {
-        Held(PhantomData)
+    #[test]
+    fn classes_are_ordered_and_not_locks_and_by_several_steps_too() {
+        let make = || (Mutex::new(1_u16), Mutex::new(2_u32), Mutex::new(3_u64));
+        let (one, two) = (make(), make());
+        drop((one.0.lock(), one.1.lock()));
+        drop((one.1.lock(), one.2.lock()));
+        let text = report(|| drop((two.2.lock(), two.0.lock())));
+        assert!(["u16", "u32", "u64"].iter().all(|class| text.contains(class)), "{text}");
+        assert!(report(|| drop((one.0.lock(), two.0.lock()))).contains("one class"));
+    }
+
+    #[test]
+    fn levels_are_held_without_an_earlier_use() {
+        let outer = Mutex::new(()).at(LockLevel::Registry);
+        let inner = Mutex::new(()).at(LockLevel::Supplies);
+        let text = report(|| drop((inner.lock(), outer.lock())));
+        assert!(text.contains("Registry") && text.contains("Supplies") && text.contains("levels"), "{text}");
+        let between = Mutex::new(i8::MIN);
+        drop((inner.lock(), between.lock()));
+        let text = report(|| drop((between.lock(), outer.lock())));
+        assert!(text.contains("by its level"), "{text}");
+    }
+
+    #[test]
+    fn nothing_that_sleeps_happens_under_a_lock_that_spins() {
+        let (spin, mutex, queue) = (SpinLock::new(()), Mutex::new(()), WaitQueue::new());
+        assert!(report(|| drop((spin.lock(), mutex.lock()))).contains("sleeps"));
+        let wait = report(|| {
+            let _spin = spin.lock();
+            might_sleep();
+        });
+        assert!(wait.contains("a wait at") && wait.contains("is held since"), "{wait}");
+        let wait = report(|| {
+            let _spin = spin.lock();
+            queue.sleep(|| Some(()));
+        });
+        assert!(wait.contains("a wait at"), "{wait}");
+        drop((mutex.lock(), spin.lock()));
+    }
+
+    #[test]
+    fn a_handler_may_take_a_lock_that_spins_whatever_it_interrupts_but_none_that_sleeps() {
+        let (spin, mutex) = (SpinLock::new(()), Mutex::new(()));
+        let held = spin.lock();
+        let other = SpinLock::new(0_i32);
+        drop(other.lock());
+        {
+            let _irq = HardIrq::enter();
+            drop(other.lock());
+            assert!(report(|| drop(mutex.lock())).contains("in hard interrupt context"));
+            assert!(report(might_sleep).contains("in hard interrupt context"));
+        }
+        drop(held);
+        // No order between what was interrupted and what the handler took.
+        drop((other.lock(), spin.lock()));
+    }
+
+    #[test]
+    fn a_lock_that_handlers_try_and_tasks_hold_with_interrupts_enabled_is_reported() {
+        let mutex = Mutex::new(0_i64);
+        drop(mutex.lock());
+        let text = report(|| {
+            let _irq = HardIrq::enter();
+            drop(mutex.try_lock());
+        });
+        assert!(text.contains("Mutex<i64>") && text.contains("with interrupts enabled at"), "{text}");
+    }
+
+    #[test]
+    fn a_wake_up_is_allowed_in_a_handler() {
+        let queue = WaitQueue::new();
+        let waiting = queue.register(std::task::Waker::noop().clone());
+        {
+            let _irq = HardIrq::enter();
+            queue.wake_all();
+        }
+        drop(waiting);
     }
 }

@@ -193,7 +193,7 @@ impl Group {
             kind,
             all_blocked: false,
         };
-        Arc::new(Self { id, state: Mutex::new(state).at(LockLevel::Group) })
+        Arc::new(Self { id, state: Mutex::new(state).at(LockLevel::Group).nesting() })
     }
 
     /// Number, as in `/sys/kernel/iommu_groups`.

@@ -1,0 +1,235 @@
+//! Classes of locks, and which was taken while which was held, for the whole program.
+
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::format;
+use std::string::String;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::super::{Kind, LockLevel};
+use super::Place;
+
+/// Number of a class, from 1; 0 for one that did not fit into the table, which is not checked.
+pub(super) type ClassId = u16;
+
+/// Most classes.
+const CLASSES: usize = 512;
+
+/// A class.
+#[derive(Clone, Copy)]
+pub(super) struct Class {
+    /// Place at which its locks are made.
+    pub(super) made: Place,
+    pub(super) level: LockLevel,
+    pub(super) kind: Kind,
+    /// Locks of the class nest in each other, in an order that the code keeps otherwise.
+    pub(super) nests: bool,
+    /// Type of the values that its locks hold.
+    pub(super) holds: &'static str,
+}
+
+/// One class that is taken while another one is held, with the places of both.
+pub(super) struct Edge {
+    pub(super) held: (ClassId, Place),
+    pub(super) taken: (ClassId, Place),
+}
+
+/// Context in which a lock is held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Usage {
+    InIrq,
+    /// By a task, with interrupts disabled.
+    Disabled,
+    /// By a task, with interrupts enabled.
+    Enabled,
+}
+
+struct Graph {
+    count: usize,
+    classes: [Option<Class>; CLASSES],
+    /// Places at which a class of each was held and taken: by the class held, then the class taken.
+    edges: [[Option<(Place, Place)>; CLASSES]; CLASSES],
+    /// Places at which each class was held in an interrupt handler, and by a task with interrupts enabled.
+    in_irq: [Option<Place>; CLASSES],
+    enabled: [Option<Place>; CLASSES],
+}
+
+/// A lock of the host, which the checker does not see. It is held with interrupts disabled.
+static GRAPH: Mutex<Graph> = Mutex::new(Graph {
+    count: 0,
+    classes: [None; CLASSES],
+    edges: [[None; CLASSES]; CLASSES],
+    in_irq: [None; CLASSES],
+    enabled: [None; CLASSES],
+});
+
+/// Edges that were found in order, one bit each: the usual case without the lock.
+static KNOWN: [AtomicU64; CLASSES * CLASSES / 64] = [const { AtomicU64::new(0) }; CLASSES * CLASSES / 64];
+
+/// Usages of each class that were seen: 1 in a handler, 2 with interrupts enabled.
+static USED: [AtomicU8; CLASSES] = [const { AtomicU8::new(0) }; CLASSES];
+
+fn lock() -> MutexGuard<'static, Graph> {
+    GRAPH.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Number of `class`.
+pub(super) fn class(class: Class) -> ClassId {
+    let mut graph = lock();
+    let is_it = |known: &Class| {
+        let (a, b) = (known.made, class.made);
+        (a.line(), a.column(), known.level, known.kind) == (b.line(), b.column(), class.level, class.kind)
+            && a.file() == b.file()
+            && known.holds == class.holds
+    };
+    let found = graph.classes[..graph.count].iter().position(|known| known.as_ref().is_some_and(is_it));
+    let index = found.unwrap_or_else(|| {
+        let next = graph.count;
+        if next < CLASSES {
+            graph.classes[next] = Some(class);
+            graph.count += 1;
+        }
+        next
+    });
+    if index < CLASSES { index as ClassId + 1 } else { 0 }
+}
+
+/// Description of a class, for reports.
+pub(super) fn describe(class: ClassId) -> String {
+    lock().describe(class)
+}
+
+/// Records that a lock of class `taken` is taken while one of class `held` is held. Returns what is wrong with it.
+pub(super) fn take(edge: Edge) -> Option<String> {
+    let (held, taken) = (edge.held.0, edge.taken.0);
+    if held == 0 || taken == 0 {
+        return None;
+    }
+    let bit = (held as usize - 1) * CLASSES + (taken as usize - 1);
+    // Relaxed: a bit alone; who does not see it yet looks at the graph.
+    if KNOWN[bit / 64].load(Ordering::Relaxed) & (1 << (bit % 64)) != 0 {
+        return None;
+    }
+    let mut graph = lock();
+    let wrong = graph.wrong(&edge);
+    if wrong.is_none() {
+        graph.edges[held as usize - 1][taken as usize - 1] = Some((edge.held.1, edge.taken.1));
+        KNOWN[bit / 64].fetch_or(1 << (bit % 64), Ordering::Relaxed);
+    }
+    wrong
+}
+
+/// Records that a lock of `class` is held at `place`. Returns what is wrong with it: a handler that interrupts a task would
+/// wait for what that task holds.
+pub(super) fn used(class: ClassId, usage: Usage, place: Place) -> Option<String> {
+    if class == 0 || usage == Usage::Disabled {
+        return None;
+    }
+    let index = class as usize - 1;
+    let bit = if usage == Usage::InIrq { 1 } else { 2 };
+    // Relaxed: a bit alone; the lock below orders the rest.
+    if USED[index].fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+        return None;
+    }
+    let mut graph = lock();
+    match usage {
+        Usage::InIrq => graph.in_irq[index] = Some(place),
+        _ => graph.enabled[index] = Some(place),
+    }
+    let (in_irq, enabled) = (graph.in_irq[index]?, graph.enabled[index]?);
+    Some(format!(
+        "{} is held in hard interrupt context at {in_irq}, and with interrupts enabled at {enabled}",
+        graph.describe(class)
+    ))
+}
+
+impl Graph {
+    fn class(&self, id: ClassId) -> Option<&Class> {
+        self.classes.get((id as usize).checked_sub(1)?)?.as_ref()
+    }
+
+    fn describe(&self, id: ClassId) -> String {
+        self.class(id).map_or_else(String::new, |class| {
+            let name = match class.kind {
+                Kind::Spin => "SpinLock",
+                Kind::Sleeping => "Mutex",
+            };
+            format!("the {name}<{}> made at {} (level {:?})", class.holds, class.made, class.level)
+        })
+    }
+
+    /// Level of a class that has one.
+    fn level(&self, id: ClassId) -> Option<LockLevel> {
+        self.class(id).map(|class| class.level).filter(|level| *level != LockLevel::Other)
+    }
+
+    fn wrong(&self, edge: &Edge) -> Option<String> {
+        let ((held, since), (taken, at)) = (edge.held, edge.taken);
+        let both =
+            format!("{} is taken at {at} while {} is held since {since}", self.describe(taken), self.describe(held));
+        if held == taken {
+            if self.class(held).is_some_and(|class| class.nests) {
+                return None;
+            }
+            return Some(format!("{both}: two locks of one class have no order"));
+        }
+        if let (Some(outer), Some(inner)) = (self.level(held), self.level(taken))
+            && outer > inner
+        {
+            return Some(format!("{both}: the levels are in the other order"));
+        }
+        let mut path = [0; CLASSES];
+        let steps = self.path(taken, held, &mut path)?;
+        let mut text = format!("{both}; but earlier");
+        for pair in path[..steps].windows(2) {
+            let places = self.edges[pair[0] as usize - 1][pair[1] as usize - 1];
+            text += &match places {
+                Some((since, at)) => format!(
+                    " {} was taken at {at} while {} was held since {since},",
+                    self.describe(pair[1]),
+                    self.describe(pair[0])
+                ),
+                None => format!(" {} comes after {} by its level,", self.describe(pair[1]), self.describe(pair[0])),
+            };
+        }
+        text.pop();
+        Some(text)
+    }
+
+    /// True when `inner` may be taken while `outer` is held, by what happened or by their levels.
+    fn is_after(&self, outer: ClassId, inner: ClassId) -> bool {
+        self.edges[outer as usize - 1][inner as usize - 1].is_some()
+            || matches!((self.level(outer), self.level(inner)), (Some(a), Some(b)) if a < b)
+    }
+
+    /// Writes the classes from `from` to `to`, each of which is taken after the one before, to `path`; returns their number.
+    fn path(&self, from: ClassId, to: ClassId, path: &mut [ClassId; CLASSES]) -> Option<usize> {
+        // Breadth first, by the class from which each was reached.
+        let mut reached_from = [0; CLASSES];
+        let (mut queue, mut head, mut tail) = ([0; CLASSES], 0, 1);
+        queue[0] = from;
+        while head < tail {
+            let class = queue[head];
+            head += 1;
+            if class == to {
+                let mut steps = 0;
+                let mut at = to;
+                while at != from {
+                    path[steps] = at;
+                    at = reached_from[at as usize - 1];
+                    steps += 1;
+                }
+                path[steps] = from;
+                path[..=steps].reverse();
+                return Some(steps + 1);
+            }
+            for next in 1..=self.count as ClassId {
+                if next != from && reached_from[next as usize - 1] == 0 && self.is_after(class, next) {
+                    reached_from[next as usize - 1] = class;
+                    queue[tail] = next;
+                    tail += 1;
+                }
+            }
+        }
+        None
+    }
+}
