@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     // `dtc` stands in tests, too; fetched first, so that its absence is told once and by name.
     session.step("device-tree-compiler", dtbs::compiler);
     session.step("tests", || Cargo::new("test --workspace --all-targets --no-fail-fast").run());
-    session.step("tests: core with spinning locks", || Cargo::new("test -p bindery --lib").run());
+    session.step("tests: core with spinning locks", || Cargo::new("test -p bindery --lib --test cooperative").run());
     session.step("documentation examples", || Cargo::new("test --workspace --doc").run());
     if !args.quick {
         session.step("loom models", loom::short);

@@ -15,7 +15,7 @@ use super::{BindingState, Entry, ResourceKind, UnwindCtx};
 use crate::event::Outcome;
 use crate::promise::Promise;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Nesting, SpinLock};
+use crate::sync::{Nesting, SpinLock, WaitQueue};
 use crate::system::System;
 use crate::time::Instant;
 
@@ -35,6 +35,8 @@ pub(crate) struct WorkItem {
     run: Box<dyn Run>,
     /// The thread that runs it.
     running_here: Nesting,
+    /// Woken when a run has ended.
+    ended: WaitQueue,
 }
 
 /// State of a work item.
@@ -122,7 +124,8 @@ impl WorkQueue {
     pub(crate) fn add(&self, what: &'static str, run: Box<dyn Run>, open: bool) -> Arc<WorkItem> {
         self.change(|set| {
             set.last += 1;
-            let item = Arc::new(WorkItem { id: set.last, what, run, running_here: Nesting::new() });
+            let item =
+                Arc::new(WorkItem { id: set.last, what, run, running_here: Nesting::new(), ended: WaitQueue::new() });
             let admission = if open { Admission::Open } else { Admission::Later };
             let slot = Slot { item: Arc::clone(&item), due: None, run: RunState::Idle, admission };
             set.slots.insert(item.id, slot);
@@ -176,7 +179,7 @@ impl WorkQueue {
     /// Runs an item from [`take_due`](Self::take_due), unless it was cancelled or put off meanwhile.
     pub(crate) fn run(&self, item: &WorkItem, now: Instant) {
         // Dropped at the end, also when the item panics.
-        let _finished = Finished(self, item.id);
+        let _finished = Finished(self, item);
         let _here = item.running_here.enter();
         // Not due any more before it runs, so that it may schedule itself again.
         let begins = self.with(item.id, |slot| {
@@ -199,11 +202,12 @@ impl WorkQueue {
 }
 
 /// Ends the run of an item.
-struct Finished<'a>(&'a WorkQueue, WorkId);
+struct Finished<'a>(&'a WorkQueue, &'a WorkItem);
 
 impl Drop for Finished<'_> {
     fn drop(&mut self) {
-        self.0.with(self.1, |slot| slot.run = RunState::Idle);
+        self.0.with(self.1.id, |slot| slot.run = RunState::Idle);
+        self.1.ended.wake_all();
     }
 }
 
@@ -263,7 +267,7 @@ impl BindingState {
         if !item.running_here.is_inside() {
             let begun = self.system().env().now();
             let who = || Vec::from([(alloc::format!("work item {}", item.what), begun)]);
-            self.system().wait_for_users(self.name(), || !work.is_running(item.id), who);
+            self.system().wait_for_users(self.name(), &item.ended, || !work.is_running(item.id), who);
         }
         pending
     }

@@ -100,7 +100,7 @@ impl Entry for LinesEntry {
         let place = self.0.controller.as_ref();
         if let Some(place) = place {
             place.close();
-            ctx.bound.system().wait_for_users(ctx.bound.name(), || place.drained(), Vec::new);
+            ctx.bound.system().wait_for_users(ctx.bound.name(), place.drained_queue(), || place.drained(), Vec::new);
             drop(place.take());
         }
         Outcome::Returned

@@ -56,7 +56,8 @@ impl Descriptor {
         Self {
             key,
             controller,
-            line: SpinLock::new(Line::new(Trigger::LevelHigh)).at(LockLevel::Interrupts),
+            // They nest where a guest's line is masked at its host: the guest's comes first.
+            line: SpinLock::new(Line::new(Trigger::LevelHigh)).at(LockLevel::Interrupts).nesting(),
             edge: AtomicBool::new(false),
             served: AtomicBool::new(false),
             storm: AtomicBool::new(false),
@@ -164,7 +165,7 @@ impl Descriptor {
         place.close();
         let begun = machine.env().now();
         let who = || vec![(format!("interrupt {}", route.index), begun)];
-        machine.wait_for_users(route.device.name(), || place.drained(), who);
+        machine.wait_for_users(route.device.name(), place.drained_queue(), || place.drained(), who);
         let target = place.take();
         machine.promises.check(Promise::NoUseAfterRevoke, target.is_some(), || {
             format!("{}: a handler of interrupt {} runs after its line was released", route.device.name(), route.index)

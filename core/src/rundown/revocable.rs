@@ -8,6 +8,7 @@ use core::fmt;
 use core::ops::Deref;
 
 use super::{Rundown, RundownGuard};
+use crate::sync::WaitQueue;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Place for a value that users reach with two atomic operations, until its owner revokes it (Linux: `Revocable` of the Rust
@@ -74,6 +75,11 @@ impl<T> Revocable<T> {
     /// True when it is closed and has no users.
     pub(crate) fn drained(&self) -> bool {
         self.rundown.drained()
+    }
+
+    /// Queue that is woken when the last user leaves after the closing.
+    pub(crate) fn drained_queue(&self) -> &WaitQueue {
+        self.rundown.drained_queue()
     }
 
     /// Takes the value out if it is closed and has no users.

@@ -55,6 +55,13 @@ impl<T> SpinLock<T> {
         self
     }
 
+    /// The same lock in a class of which a thread may hold several, because the code orders them otherwise.
+    #[must_use]
+    pub(crate) const fn nesting(mut self) -> Self {
+        self.class = self.class.nesting();
+        self
+    }
+
     /// Locks it, waiting if need be. The explorer's scheduler and the lock-order checker name the place of this call.
     #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
     pub fn lock(&self) -> SpinGuard<'_, T> {
