@@ -130,9 +130,9 @@ mod tests {
     #[test]
     fn a_handler_may_take_a_lock_that_spins_whatever_it_interrupts_but_none_that_sleeps() {
         let (spin, mutex) = (SpinLock::new(()), Mutex::new(()));
-        let held = spin.lock();
         let other = SpinLock::new(0_i32);
         drop(other.lock());
+        let held = spin.lock();
         {
             let _irq = HardIrq::enter();
             drop(other.lock());
