@@ -78,9 +78,11 @@ fn here<R>(act: impl FnOnce(&mut Here) -> R) -> R {
     HERE.with(|here| act(&mut here.borrow_mut()))
 }
 
-/// Panics, unless the thread panics already: then another failure is on its way.
-fn report(what: &str) {
-    assert!(std::thread::panicking(), "lock order: {what}");
+/// Panics when something is wrong, unless the thread panics already: then another failure is on its way.
+fn report(wrong: Option<String>) {
+    if let Some(what) = wrong {
+        assert!(std::thread::panicking(), "lock order: {what}");
+    }
 }
 
 impl Here {
@@ -138,7 +140,7 @@ impl LockClass {
             }
             here.locks().find_map(|held| graph::take(Edge { held: (held.class, held.since), taken: (class, at) }))
         });
-        wrong.iter().for_each(|what| report(what));
+        report(wrong);
     }
 
     /// Records that the thread holds the lock.
@@ -160,7 +162,7 @@ impl LockClass {
             (here.last, wrong)
         });
         let held = Held { class, number, here: core::marker::PhantomData };
-        wrong.iter().for_each(|what| report(what));
+        report(wrong);
         held
     }
 }
@@ -213,7 +215,6 @@ impl Drop for InIrq {
 #[track_caller]
 pub(in crate::sync) fn might_sleep() {
     let at = Location::caller();
-    if let Some(why) = here(|here| here.must_not_sleep()) {
-        report(&format!("a wait at {at} {why}"));
-    }
+    let why = here(|here| here.must_not_sleep());
+    report(why.map(|why| format!("a wait at {at} {why}")));
 }

@@ -1,5 +1,6 @@
 //! Classes of locks, and which was taken while which was held, for the whole program.
 
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::format;
 use std::string::String;
@@ -182,13 +183,12 @@ impl Graph {
         let mut text = format!("{both}; but earlier");
         for pair in path[..steps].windows(2) {
             let places = self.edges[pair[0] as usize - 1][pair[1] as usize - 1];
-            text += &match places {
-                Some((since, at)) => format!(
-                    " {} was taken at {at} while {} was held since {since},",
-                    self.describe(pair[1]),
-                    self.describe(pair[0])
-                ),
-                None => format!(" {} comes after {} by its level,", self.describe(pair[1]), self.describe(pair[0])),
+            let (outer, inner) = (self.describe(pair[0]), self.describe(pair[1]));
+            let _ = match places {
+                Some((since, at)) => {
+                    write!(text, " {inner} was taken at {at} while {outer} was held since {since},")
+                }
+                None => write!(text, " {inner} comes after {outer} by its level,"),
             };
         }
         text.pop();
