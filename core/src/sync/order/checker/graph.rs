@@ -29,6 +29,7 @@ pub(super) struct Class {
 }
 
 /// One class that is taken while another one is held, with the places of both.
+#[derive(Clone, Copy)]
 pub(super) struct Edge {
     pub(super) held: (ClassId, Place),
     pub(super) taken: (ClassId, Place),
