@@ -1,15 +1,14 @@
 //! The lock-order checker. It allocates nothing before it reports, and keeps interrupts disabled while it looks at its
-//! tables, so that interrupt handlers may take locks, too.
+//! common tables, so that interrupt handlers may take locks, too.
 
 mod graph;
 
 use core::panic::Location;
 use core::sync::atomic::{AtomicU16, Ordering};
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::format;
 use std::string::String;
 
-use super::super::hooks::InterruptsDisabled;
 use super::{Kind, LockLevel};
 use graph::{Class, ClassId, Edge, Usage};
 
@@ -54,28 +53,43 @@ struct Entry {
     number: u32,
 }
 
-/// State of one thread.
+/// State of one thread. A handler may interrupt any of its changes: it leaves everything as it was, but for entries from `count` on.
 struct Here {
-    held: [Option<Entry>; MOST_HELD],
-    count: usize,
+    held: [Cell<Option<Entry>>; MOST_HELD],
+    count: Cell<usize>,
     /// Index of the first lock that is not the interrupted code's.
-    base: usize,
+    base: Cell<usize>,
     /// Number of the last lock that was taken.
-    last: u32,
-    irq_depth: u32,
-    disabled_depth: u32,
+    last: Cell<u32>,
+    irq_depth: Cell<u32>,
+    disabled_depth: Cell<u32>,
 }
 
 std::thread_local! {
-    static HERE: RefCell<Here> = const {
-        RefCell::new(Here { held: [None; MOST_HELD], count: 0, base: 0, last: 0, irq_depth: 0, disabled_depth: 0 })
+    static HERE: Here = const {
+        Here {
+            held: [const { Cell::new(None) }; MOST_HELD],
+            count: Cell::new(0),
+            base: Cell::new(0),
+            last: Cell::new(0),
+            irq_depth: Cell::new(0),
+            disabled_depth: Cell::new(0),
+        }
     };
 }
 
-/// Runs `act` on the thread's state, which no interrupt handler sees half-changed.
-fn here<R>(act: impl FnOnce(&mut Here) -> R) -> R {
-    let _interrupts = InterruptsDisabled::unrecorded();
-    HERE.with(|here| act(&mut here.borrow_mut()))
+/// Runs `act` on the thread's state.
+fn here<R>(act: impl FnOnce(&Here) -> R) -> R {
+    HERE.with(act)
+}
+
+/// True in hard interrupt context.
+fn in_irq() -> bool {
+    here(|here| here.irq_depth.get() > 0)
+}
+
+fn change(count: &Cell<u32>, by: i32) {
+    count.set(count.get().wrapping_add_signed(by));
 }
 
 /// Panics when something is wrong, unless the thread panics already: then another failure is on its way.
@@ -87,12 +101,12 @@ fn report(wrong: Option<String>) {
 
 impl Here {
     fn locks(&self) -> impl Iterator<Item = Entry> {
-        self.held[self.base..self.count].iter().flatten().copied()
+        self.held[self.base.get()..self.count.get()].iter().filter_map(Cell::get)
     }
 
     /// Reason for which the thread must not sleep now.
     fn must_not_sleep(&self) -> Option<String> {
-        if self.irq_depth > 0 {
+        if self.irq_depth.get() > 0 {
             return Some("in hard interrupt context".into());
         }
         let spin = self.locks().find(|held| held.kind == Kind::Spin)?;
@@ -122,7 +136,6 @@ impl LockClass {
         if known != 0 {
             return known;
         }
-        let _interrupts = InterruptsDisabled::unrecorded();
         let id = graph::class(Class { made: self.made, level: self.level, kind, nests: self.nests, holds });
         self.id.store(id, Ordering::Relaxed);
         id
@@ -148,18 +161,21 @@ impl LockClass {
     pub(in crate::sync) fn held(&self, kind: Kind, holds: &'static str) -> Held {
         let (since, class) = (Location::caller(), self.id(kind, holds));
         let (number, wrong) = here(|here| {
-            let usage = match (here.irq_depth > 0, here.disabled_depth > 0) {
+            let usage = match (here.irq_depth.get() > 0, here.disabled_depth.get() > 0) {
                 (true, _) => Usage::InIrq,
                 (false, true) => Usage::Disabled,
                 (false, false) => Usage::Enabled,
             };
             let wrong = graph::used(class, usage, since);
-            here.last = here.last.wrapping_add(1);
-            if here.count < MOST_HELD {
-                here.held[here.count] = Some(Entry { class, kind, since, number: here.last });
-                here.count += 1;
+            change(&here.last, 1);
+            let (number, count) = (here.last.get(), here.count.get());
+            if count < MOST_HELD {
+                // Counted first, so that a handler does not use the same place.
+                here.held[count].set(None);
+                here.count.set(count + 1);
+                here.held[count].set(Some(Entry { class, kind, since, number }));
             }
-            (here.last, wrong)
+            (number, wrong)
         });
         let held = Held { class, number, here: core::marker::PhantomData };
         report(wrong);
@@ -171,10 +187,13 @@ impl Drop for Held {
     fn drop(&mut self) {
         here(|here| {
             // Guards may be dropped in any order.
-            let is_it = |held: &Option<Entry>| held.is_some_and(|e| (e.class, e.number) == (self.class, self.number));
-            if let Some(at) = here.held[..here.count].iter().rposition(is_it) {
-                here.held.copy_within(at + 1..here.count, at);
-                here.count -= 1;
+            let is_it = |held: &Cell<Option<Entry>>| {
+                held.get().is_some_and(|e| (e.class, e.number) == (self.class, self.number))
+            };
+            let count = here.count.get();
+            if let Some(at) = here.held[..count].iter().rposition(is_it) {
+                here.held[at..count].windows(2).for_each(|pair| pair[0].set(pair[1].get()));
+                here.count.set(count - 1);
             }
         });
     }
@@ -182,22 +201,22 @@ impl Drop for Held {
 
 impl Disabled {
     pub(in crate::sync) fn begin() -> Self {
-        here(|here| here.disabled_depth += 1);
+        here(|here| change(&here.disabled_depth, 1));
         Self(())
     }
 }
 
 impl Drop for Disabled {
     fn drop(&mut self) {
-        here(|here| here.disabled_depth -= 1);
+        here(|here| change(&here.disabled_depth, -1));
     }
 }
 
 impl InIrq {
     pub(in crate::sync) fn begin() -> Self {
         here(|here| {
-            here.irq_depth += 1;
-            Self { interrupted: core::mem::replace(&mut here.base, here.count) }
+            change(&here.irq_depth, 1);
+            Self { interrupted: here.base.replace(here.count.get()) }
         })
     }
 }
@@ -205,8 +224,8 @@ impl InIrq {
 impl Drop for InIrq {
     fn drop(&mut self) {
         here(|here| {
-            here.irq_depth -= 1;
-            here.base = self.interrupted;
+            change(&here.irq_depth, -1);
+            here.base.set(self.interrupted);
         });
     }
 }
@@ -215,6 +234,6 @@ impl Drop for InIrq {
 #[track_caller]
 pub(in crate::sync) fn might_sleep() {
     let at = Location::caller();
-    let why = here(|here| here.must_not_sleep());
+    let why = here(Here::must_not_sleep);
     report(why.map(|why| format!("a wait at {at} {why}")));
 }

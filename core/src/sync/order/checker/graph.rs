@@ -1,6 +1,7 @@
 //! Classes of locks, and which was taken while which was held, for the whole program.
 
 use core::fmt::Write;
+use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::format;
 use std::string::String;
@@ -8,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::{Kind, LockLevel};
 use super::Place;
+use crate::sync::hooks::InterruptsDisabled;
 
 /// Number of a class, from 1; 0 for one that did not fit into the table, which is not checked.
 pub(super) type ClassId = u16;
@@ -70,13 +72,40 @@ static KNOWN: [AtomicU64; CLASSES * CLASSES / 64] = [const { AtomicU64::new(0) }
 /// Usages of each class that were seen: 1 in a handler, 2 with interrupts enabled.
 static USED: [AtomicU8; CLASSES] = [const { AtomicU8::new(0) }; CLASSES];
 
-fn lock() -> MutexGuard<'static, Graph> {
-    GRAPH.lock().unwrap_or_else(PoisonError::into_inner)
+/// The graph. `None` in a handler while it is locked, perhaps by the code that it has interrupted: what it does is then not
+/// recorded this time.
+fn lock() -> Option<Locked> {
+    if super::in_irq() {
+        return GRAPH.try_lock().ok().map(|graph| Locked { graph, _interrupts: None });
+    }
+    let interrupts = Some(InterruptsDisabled::unrecorded());
+    Some(Locked { graph: GRAPH.lock().unwrap_or_else(PoisonError::into_inner), _interrupts: interrupts })
+}
+
+struct Locked {
+    graph: MutexGuard<'static, Graph>,
+    // Dropped last.
+    _interrupts: Option<InterruptsDisabled>,
+}
+
+impl Deref for Locked {
+    type Target = Graph;
+
+    fn deref(&self) -> &Graph {
+        &self.graph
+    }
+}
+
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut Graph {
+        &mut self.graph
+    }
 }
 
 /// Number of `class`.
 pub(super) fn class(class: Class) -> ClassId {
-    let mut graph = lock();
+    let Some(mut locked) = lock() else { return 0 };
+    let graph = &mut *locked;
     let is_it = |known: &Class| {
         let (a, b) = (known.made, class.made);
         (a.line(), a.column(), known.level, known.kind) == (b.line(), b.column(), class.level, class.kind)
@@ -97,7 +126,7 @@ pub(super) fn class(class: Class) -> ClassId {
 
 /// Description of a class, for reports.
 pub(super) fn describe(class: ClassId) -> String {
-    lock().describe(class)
+    lock().map_or_else(String::new, |graph| graph.describe(class))
 }
 
 /// Records that a lock of class `taken` is taken while one of class `held` is held. Returns what is wrong with it.
@@ -111,7 +140,7 @@ pub(super) fn take(edge: Edge) -> Option<String> {
     if KNOWN[bit / 64].load(Ordering::Relaxed) & (1 << (bit % 64)) != 0 {
         return None;
     }
-    let mut graph = lock();
+    let mut graph = lock()?;
     let wrong = graph.wrong(&edge);
     if wrong.is_none() {
         graph.edges[held as usize - 1][taken as usize - 1] = Some((edge.held.1, edge.taken.1));
@@ -132,7 +161,7 @@ pub(super) fn used(class: ClassId, usage: Usage, place: Place) -> Option<String>
     if USED[index].fetch_or(bit, Ordering::Relaxed) & bit != 0 {
         return None;
     }
-    let mut graph = lock();
+    let mut graph = lock()?;
     match usage {
         Usage::InIrq => graph.in_irq[index] = Some(place),
         _ => graph.enabled[index] = Some(place),
