@@ -195,22 +195,25 @@ impl Graph {
 
     fn wrong(&self, edge: &Edge) -> Option<String> {
         let ((held, since), (taken, at)) = (edge.held, edge.taken);
-        let both =
-            format!("{} is taken at {at} while {} is held since {since}", self.describe(taken), self.describe(held));
+        // Described only when it is wrong: a handler allocates nothing.
+        let both = || {
+            let (inner, outer) = (self.describe(taken), self.describe(held));
+            format!("{inner} is taken at {at} while {outer} is held since {since}")
+        };
         if held == taken {
             if self.class(held).is_some_and(|class| class.nests) {
                 return None;
             }
-            return Some(format!("{both}: two locks of one class have no order"));
+            return Some(format!("{}: two locks of one class have no order", both()));
         }
         if let (Some(outer), Some(inner)) = (self.level(held), self.level(taken))
             && outer > inner
         {
-            return Some(format!("{both}: the levels are in the other order"));
+            return Some(format!("{}: the levels are in the other order", both()));
         }
         let mut path = [0; CLASSES];
         let steps = self.path(taken, held, &mut path)?;
-        let mut text = format!("{both}; but earlier");
+        let mut text = format!("{}; but earlier", both());
         for pair in path[..steps].windows(2) {
             let places = self.edges[pair[0] as usize - 1][pair[1] as usize - 1];
             let (outer, inner) = (self.describe(pair[0]), self.describe(pair[1]));
