@@ -25,11 +25,11 @@ pub struct HostBridge<'h> {
 /// What was found behind a host bridge.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Topology {
-    /// The functions; what is behind a bridge comes after it.
+    /// The functions, by place; what is behind a bridge comes after it.
     pub functions: Vec<Function>,
     /// The bridges, in the same order.
     pub bridges: Vec<Bridge>,
-    /// What is malformed.
+    /// What is malformed, by place.
     pub problems: Vec<Problem>,
 }
 
@@ -92,7 +92,11 @@ pub fn enumerate(host: &HostBridge<'_>) -> Result<Topology, IoError> {
             above.next = above.next.max(u16::from(subordinate) + 1);
         }
     }
+    // Bus numbers grow on the way down: what is behind a bridge comes after it, whichever way the walk took.
+    found.functions.sort_unstable_by_key(|f| f.at);
+    found.bridges.sort_unstable_by_key(|b| b.at);
     plan::assign(host, &mut found)?;
+    found.problems.sort_by_key(|p| p.at);
     Ok(found)
 }
 

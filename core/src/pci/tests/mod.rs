@@ -2,6 +2,7 @@
 
 mod malformed;
 mod model;
+mod noise;
 mod random;
 
 use alloc::string::ToString;
