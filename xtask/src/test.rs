@@ -32,6 +32,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
         session.step("the disk controller, explored", || {
             Cargo::new("test -p bindery-explore --test lifecycle one_fault_and_one_preemption -- --ignored").run()
         });
+        session.step("small systems, explored", || {
+            Cargo::new("test -p bindery-explore --test scenarios fault_and_a_preemption -- --ignored").run()
+        });
         session.step("instruction counts", bench::gate);
         session.step("mutants, in turn", || patches::sample(PATCHES));
         session.step("fuzzing, a minute", fuzz::short);
