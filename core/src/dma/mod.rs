@@ -44,7 +44,7 @@ pub use ioas::{Ioas, IoasError, MAX_MAPS};
 pub use mapping::Kind;
 pub use memory::DmaMemory;
 pub use pass_through::{PassThroughHost, PassThroughOwner};
-pub(crate) use pin::{PagePin, PagePins, PinState, Unreachable, release_all};
+pub(crate) use pin::{PagePins, PinState, Unreachable, release_all};
 pub use pool::{Pool, PoolItem};
 pub use quarantine::QuarantineInfo;
 pub(crate) use quarantine::{Quarantine, QuarantineId};

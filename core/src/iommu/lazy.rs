@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::Gather;
 use super::unconfirmed::Range;
-use crate::dma::{PagePin, PagePins};
+use crate::dma::PagePins;
 use crate::env::Instant;
 
 /// Maximum number of queued unmaps.
@@ -18,13 +18,13 @@ pub(super) struct Queue {
     pub(super) gather: Gather,
     pub(super) ranges: Vec<Range>,
     /// Pins of the unmapped memory.
-    pub(super) pins: Vec<PagePin>,
+    pub(super) pins: PagePins,
     oldest: Instant,
 }
 
 impl Queue {
     pub(super) fn new(now: Instant) -> Self {
-        Self { gather: Gather::new(), ranges: Vec::new(), pins: Vec::new(), oldest: now }
+        Self { gather: Gather::new(), ranges: Vec::new(), pins: PagePins::new(), oldest: now }
     }
 
     pub(super) fn add(&mut self, range: Range, gather: Gather, pins: PagePins) {

@@ -39,7 +39,7 @@ fn number() -> usize {
 
 #[cfg(not(all(feature = "std", not(any(loom, shuttle)))))]
 fn number() -> usize {
-    super::hooks::get().and_then(|hooks| hooks.current_thread()).unwrap_or(0) as usize
+    super::hooks::current_thread().unwrap_or(0) as usize
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]

@@ -1,9 +1,9 @@
 //! Small systems that are not the main job's, each explored to a bound: two devices on a line, two streams, two IOMMUs, two
 //! reset lines, shared supplies, providers that leave and return, children, guests.
 //!
-//! A scenario is a [topology] made from a seed, and a list of [steps](step). A path takes up to a number of them in any order, each
+//! A scenario is a topology made from a seed, and a list of steps. A path takes up to a number of them in any order, each
 //! with what may fail in it and with one concurrent operation, and then a tear-down and a recovery. Each step has an
-//! effect that is checked, and after each the [hardware is compared](oracle) with what its users hold.
+//! effect that is checked, and after each the hardware is compared with what its users hold.
 
 mod list;
 mod oracle;
