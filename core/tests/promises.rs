@@ -30,7 +30,8 @@ fn mentioned(folder: &Path, what: &str, found: &mut BTreeSet<String>) {
         } else if path.extension().is_some_and(|ext| ext == "rs") && name != "tests.rs" {
             let text = fs::read_to_string(&path).unwrap();
             // Unit tests stand at the end of a file.
-            let code = text.split("\n#[cfg(test)]\n").next().unwrap_or_default();
+            let tests = ["\n#[cfg(test)]\n", "\n#[cfg(all(test,"].into_iter().filter_map(|mark| text.find(mark)).min();
+            let code = &text[..tests.unwrap_or(text.len())];
             if code.contains(what) {
                 let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
                 found.insert(path.strip_prefix(source).unwrap().display().to_string());

@@ -137,6 +137,12 @@ impl Device {
         self.override_bytes().map(|name| String::from_utf8_lossy(&name).into())
     }
 
+    /// Number of the device's latest binding among all of its machine, from 1; 0 before the first.
+    pub fn latest_binding(&self) -> u64 {
+        // Relaxed: a number beside which nothing is read.
+        self.bound_seq.load(Ordering::Relaxed)
+    }
+
     /// True once the device has been bound.
     pub(crate) fn has_been_bound(&self) -> bool {
         // Relaxed: a flag that is set once, beside which nothing is read.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bindery::binding::Phase;
 use bindery::control::Tree;
+use bindery::device::Device;
 use bindery::iommu::DomainKind;
 use bindery::machine::Machine;
 use bindery_sim::board::Board;
@@ -17,12 +18,38 @@ use crate::scene::fixture::Fixture;
 
 const OWNER: &str = "vfio-platform";
 
-/// Returns true when the operation was `done`. Its effect must hold then: nobody else has run since.
+/// Returns true when the operation was `done`. Its effect must hold then, or have been undone by others, who may have run
+/// while the operation waited for a lock at its end.
 fn done(name: &'static str, done: bool, holds: impl FnOnce() -> bool) -> Result<bool, Violation> {
     if done && !holds() {
         return Err(Violation::seen_by("scenario", format!("no effect: {name}"), format!("{name} had no effect")));
     }
     Ok(done)
+}
+
+/// A device at the start of an operation.
+struct Before {
+    device: Option<Arc<Device>>,
+    binding: u64,
+}
+
+impl Before {
+    fn of(machine: &Machine, name: &str) -> Self {
+        let device = machine.device(name);
+        let binding = device.as_ref().map_or(0, |d| d.latest_binding());
+        Self { device, binding }
+    }
+
+    /// True when the device, or another one of its name, was bound since.
+    fn was_bound(&self, machine: &Machine, name: &str) -> bool {
+        let now = machine.device(name);
+        self.device.iter().chain(&now).any(|d| d.latest_binding() > self.binding)
+    }
+
+    /// True when the device has left its bus.
+    fn was_removed(&self, machine: &Machine, name: &str) -> bool {
+        machine.device(name).is_none_or(|now| self.device.as_ref().is_none_or(|before| !Arc::ptr_eq(before, &now)))
+    }
 }
 
 /// The driver that holds `device`.
@@ -43,33 +70,37 @@ pub(super) fn of(fixture: &Fixture, names: &Names) -> Vec<Operation> {
     add(
         "concurrent: unbind",
         Box::new(move |machine, tree, _| {
+            let before = Before::of(machine, &name);
             let unbound = unbind(tree, machine, driver, &name).is_ok();
-            done("unbind", unbound, || holder(machine, &name) != Some(driver))
+            done("unbind", unbound, || holder(machine, &name) != Some(driver) || before.was_bound(machine, &name))
         }),
     );
     let name = own();
     add(
         "concurrent: second binder",
         Box::new(move |machine, _, _| {
+            let before = Before::of(machine, &name);
             let bound = machine.bind(&name, driver).is_ok();
-            done("second binder", bound, || holder(machine, &name) == Some(driver))
+            done("second binder", bound, || before.was_bound(machine, &name))
         }),
     );
     let name = own();
     add(
         "concurrent: device removal",
         Box::new(move |machine, _, _| {
+            let before = Before::of(machine, &name);
             let removed = machine.remove_device(&name);
-            done("device removal", removed, || machine.device(&name).is_none())
+            done("device removal", removed, || before.was_removed(machine, &name))
         }),
     );
     let name = own();
     add(
         "concurrent: device vanishes",
         Box::new(move |machine, _, board| {
+            let before = Before::of(machine, &name);
             let _ = board.unplug(&name);
             let vanished = machine.device_vanished(&name);
-            done("device vanishes", vanished, || machine.device(&name).is_none())
+            done("device vanishes", vanished, || before.was_removed(machine, &name))
         }),
     );
     add(
@@ -86,8 +117,12 @@ pub(super) fn of(fixture: &Fixture, names: &Names) -> Vec<Operation> {
         add(
             "concurrent: supplier unbind",
             Box::new(move |machine, tree, _| {
+                let before = Before::of(machine, &supplier);
                 let unbound = unbind(tree, machine, of, &supplier).is_ok();
                 done("supplier unbind", unbound, || {
+                    if before.was_bound(machine, &supplier) {
+                        return true;
+                    }
                     // A probe that has begun meanwhile fails or defers at its end.
                     let bound = machine.device(&name).is_some_and(|device| device.phase() == Phase::Bound);
                     holder(machine, &supplier) != Some(of) && !bound
@@ -102,8 +137,9 @@ pub(super) fn of(fixture: &Fixture, names: &Names) -> Vec<Operation> {
             let path = format!("/sys/bus/platform/devices/{name}/driver_override");
             let _ = tree.write(&path, OWNER);
             let _ = unbind(tree, machine, driver, &name);
+            let before = Before::of(machine, &name);
             let bound = tree.write(&format!("/sys/bus/platform/drivers/{OWNER}/bind"), &name).is_ok();
-            done("hand-over claim", bound, || holder(machine, &name) == Some(OWNER))
+            done("hand-over claim", bound, || before.was_bound(machine, &name))
         }),
     );
     // Without translation its memory would depend on what was allocated before.
@@ -113,8 +149,9 @@ pub(super) fn of(fixture: &Fixture, names: &Names) -> Vec<Operation> {
             Box::new(move |machine, _, _| {
                 let Some(device) = machine.device(peer::NAME) else { return Ok(false) };
                 device.set_driver_override(Some(peer::NAME));
+                let before = Before::of(machine, peer::NAME);
                 let bound = machine.bind(peer::NAME, peer::NAME).is_ok();
-                done("group peer binds", bound, || holder(machine, peer::NAME) == Some(peer::NAME))
+                done("group peer binds", bound, || before.was_bound(machine, peer::NAME))
             }),
         );
     }
