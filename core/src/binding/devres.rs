@@ -12,11 +12,15 @@ use crate::lifecycle::Quiesced;
 /// drops the value and then releases exactly its resources, newest first: registers, interrupts, work items and actions, DMA memory
 /// that an IOMMU takes from the device, and, once the device is [known to be quiesced](Bound::mark_quiesced), DMA memory without
 /// one. What cannot be shown to be out of use stays on the ledger until the binding ends (P11): memory of an untranslated device that may
-/// still run, and streaming mappings whose handles were moved out of the value. [`release`](Self::release) is the driver's statement that
+/// still run, and DMA memory whose handles are not in the value any more: they were moved out, exchanged with another value's, or cloned (a
+/// pool). [`release`](Self::release) is the driver's statement that
 /// the device does not use the resources any more. While a binding is being torn down, and when the value was forgotten (P9), the unwinder
 /// releases the resources in its order.
 ///
 /// A handle that was moved out of the value gets errors after the release: accesses to registers fail, an interrupt does not come.
+///
+/// The release of an interrupt waits for its handler, so the handler itself, its threaded part included, must not drop or release the
+/// `Devres` that holds its interrupt: it would wait for itself. A [work item](crate::driver::Work) may do that, also its own.
 ///
 /// ```
 /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
@@ -74,12 +78,12 @@ impl<T> Devres<'_, T> {
     pub fn release(self) {
         let Self { value, group } = self;
         drop(value);
-        group.release(Some(&Quiesced::stopped()));
+        group.release(&|| Some(Quiesced::stopped()));
     }
 }
 
 impl ReleasedOnDrop<'_> {
-    fn release(&self, quiesced: Option<&Quiesced>) {
+    fn release(&self, quiesced: &dyn Fn() -> Option<Quiesced>) {
         // Once unwinding has begun there is one path by which resources are released (P3), and one proof (P11): the unwinder's.
         if !self.0.bound.state.ledger.is_closed() {
             self.0.release_from_data(quiesced);
@@ -89,7 +93,7 @@ impl ReleasedOnDrop<'_> {
 
 impl Drop for ReleasedOnDrop<'_> {
     fn drop(&mut self) {
-        self.release(self.0.bound.state.quiesce_proof().as_ref());
+        self.release(&|| self.0.bound.state.quiesce_proof());
     }
 }
 

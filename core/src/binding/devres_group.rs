@@ -1,5 +1,7 @@
 //! Groups of resources that are released together, before the binding ends.
 
+use core::cell::Cell;
+
 use super::{Bound, Entry};
 use crate::lifecycle::Quiesced;
 
@@ -48,12 +50,22 @@ impl<'b> DevresGroup<'b> {
     }
 
     /// Releases the group while handles of its resources may exist: those that may not be released under their handles, or
-    /// without a proof that the device is quiesced, stay until the binding ends.
-    pub(super) fn release_from_data(&self, quiesced: Option<&Quiesced>) {
+    /// without a proof that the device is quiesced, stay until the binding ends. `quiesced` is asked for each of them: other parts of
+    /// the driver may start the device meanwhile.
+    pub(super) fn release_from_data(&self, quiesced: &dyn Fn() -> Option<Quiesced>) {
         let Bound { state, tag } = self.bound;
-        let ends = |entry: &dyn Entry| entry.ends_with_group(quiesced.is_some());
+        let proof = Cell::new(None);
+        let ends = |entry: &dyn Entry| {
+            proof.take();
+            entry.ends_with_group(&|| {
+                let found = quiesced();
+                let is_quiesced = found.is_some();
+                proof.set(found);
+                is_quiesced
+            })
+        };
         while let Some((id, entry)) = state.ledger.take_newest_of(tag, ends) {
-            state.release_with(id, entry, quiesced.cloned());
+            state.release_with(id, entry, proof.take().or_else(quiesced));
         }
         state.ledger.close_group(tag);
     }

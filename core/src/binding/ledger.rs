@@ -62,8 +62,9 @@ pub(crate) trait Entry: Any + Send + Sync {
         false
     }
     /// Returns true when the entry may be released with its devres group, while the binding continues and handles of the
-    /// resource may exist. `quiesced`: the device does not use the resource any more.
-    fn ends_with_group(&self, quiesced: bool) -> bool {
+    /// resource may exist. `quiesced`: the device does not use the resource any more; it is asked after everything else that
+    /// decides, since a handle could still publish the resource to the device.
+    fn ends_with_group(&self, quiesced: &dyn Fn() -> bool) -> bool {
         let _ = quiesced;
         true
     }

@@ -107,43 +107,54 @@ impl System {
 }
 
 impl WorkQueue {
-    fn change<R>(&self, change: impl FnOnce(&mut Set) -> R) -> R {
+    /// Changes the table. Also returns true when its next deadline is earlier now: then whoever waits for it must be told, by
+    /// [`System::work_scheduled`], because no other call may follow.
+    fn change<R>(&self, change: impl FnOnce(&mut Set) -> R) -> (R, bool) {
         let mut set = self.set.lock();
         let result = change(&mut set);
-        let first = set.slots.values().filter_map(Slot::deadline).min();
+        let first = set.slots.values().filter_map(Slot::deadline).min().map_or(u64::MAX, |at| at.0);
+        let earlier = first < self.next.load(Ordering::Relaxed);
         // Release: a thread that sees the deadline also sees the item.
-        self.next.store(first.map_or(u64::MAX, |at| at.0), Ordering::Release);
-        result
+        self.next.store(first, Ordering::Release);
+        (result, earlier)
     }
 
-    fn with<R>(&self, id: WorkId, act: impl FnOnce(&mut Slot) -> R) -> Option<R> {
+    fn with<R>(&self, id: WorkId, act: impl FnOnce(&mut Slot) -> R) -> (Option<R>, bool) {
         self.change(|set| set.slots.get_mut(&id).map(act))
     }
 
     /// Adds an item; `open`: the driver data admits users already.
     pub(crate) fn add(&self, what: &'static str, run: Box<dyn Run>, open: bool) -> Arc<WorkItem> {
-        self.change(|set| {
-            set.last += 1;
-            let item =
-                Arc::new(WorkItem { id: set.last, what, run, running_here: Nesting::new(), ended: WaitQueue::new() });
-            let admission = if open { Admission::Open } else { Admission::Later };
-            let slot = Slot { item: Arc::clone(&item), due: None, run: RunState::Idle, admission };
-            set.slots.insert(item.id, slot);
-            item
-        })
+        let mut set = self.set.lock();
+        set.last += 1;
+        let item =
+            Arc::new(WorkItem { id: set.last, what, run, running_here: Nesting::new(), ended: WaitQueue::new() });
+        let admission = if open { Admission::Open } else { Admission::Later };
+        let slot = Slot { item: Arc::clone(&item), due: None, run: RunState::Idle, admission };
+        set.slots.insert(item.id, slot);
+        item
     }
 
     /// Makes the item due at `at`, instead of an earlier or later time that it had. `None` once its binding ends; else true when
-    /// the table's next deadline may be earlier now.
+    /// the table's next deadline is earlier now. An item that runs has no deadline before that has ended.
     pub(crate) fn schedule(&self, id: WorkId, at: Instant) -> Option<bool> {
-        let before = self.next();
-        self.with(id, |slot| (slot.admission != Admission::Closed).then(|| slot.due = Some(at)))??;
-        Some(before.is_none_or(|before| at < before))
+        let (admitted, earlier) =
+            self.with(id, |slot| (slot.admission != Admission::Closed).then(|| slot.due = Some(at)));
+        admitted.flatten().map(|()| earlier)
     }
 
     /// Makes the item not due. True if it was.
     pub(crate) fn cancel(&self, id: WorkId) -> bool {
-        self.with(id, |slot| slot.due.take().is_some()).unwrap_or(false)
+        self.with(id, |slot| slot.due.take().is_some()).0.unwrap_or(false)
+    }
+
+    /// Cancels the item for good.
+    fn close(&self, id: WorkId) {
+        self.with(id, Slot::close);
+    }
+
+    fn remove(&self, id: WorkId) -> Option<Slot> {
+        self.change(|set| set.slots.remove(&id)).0
     }
 
     pub(crate) fn is_pending(&self, id: WorkId) -> bool {
@@ -174,15 +185,17 @@ impl WorkQueue {
             })
             .collect()
         })
+        .0
     }
 
-    /// Runs an item from [`take_due`](Self::take_due), unless it was cancelled or put off meanwhile.
-    pub(crate) fn run(&self, item: &WorkItem, now: Instant) {
+    /// Runs an item from [`take_due`](Self::take_due), unless it was cancelled or put off meanwhile. Calls `earlier` at the end if the
+    /// item is due again: whoever scheduled it while it ran has not started it.
+    pub(crate) fn run(&self, item: &WorkItem, now: Instant, earlier: &dyn Fn()) {
         // Dropped at the end, also when the item panics.
-        let _finished = Finished(self, item);
+        let _finished = Finished { work: self, item, earlier };
         let _here = item.running_here.enter();
         // Not due any more before it runs, so that it may schedule itself again.
-        let begins = self.with(item.id, |slot| {
+        let (begins, _) = self.with(item.id, |slot| {
             let begins = slot.due.take_if(|at| *at <= now).is_some();
             if begins {
                 slot.run = RunState::Running;
@@ -202,12 +215,19 @@ impl WorkQueue {
 }
 
 /// Ends the run of an item.
-struct Finished<'a>(&'a WorkQueue, &'a WorkItem);
+struct Finished<'a> {
+    work: &'a WorkQueue,
+    item: &'a WorkItem,
+    earlier: &'a dyn Fn(),
+}
 
 impl Drop for Finished<'_> {
     fn drop(&mut self) {
-        self.0.with(self.1.id, |slot| slot.run = RunState::Idle);
-        self.1.ended.wake_all();
+        let (_, earlier) = self.work.with(self.item.id, |slot| slot.run = RunState::Idle);
+        self.item.ended.wake_all();
+        if earlier {
+            (self.earlier)();
+        }
     }
 }
 
@@ -245,10 +265,11 @@ impl BindingState {
     }
 
     fn set_work_open(&self, open: bool) {
-        let Some(own) = self.slots.get::<OwnWork>() else { return };
+        // Also without items: one that is added later is open from the start.
+        let own = self.slots.get_or_default::<OwnWork>();
         let mut own = own.0.lock();
         own.open = open;
-        self.system().work().change(|set| {
+        let ((), earlier) = self.system().work().change(|set| {
             for id in &own.items {
                 let Some(slot) = set.slots.get_mut(id) else { continue };
                 if open {
@@ -258,6 +279,10 @@ impl BindingState {
                 }
             }
         });
+        drop(own);
+        if earlier {
+            self.system().work_scheduled();
+        }
     }
 
     /// Cancels an item and waits until it does not run; not for the calling thread, when that runs it.
@@ -292,12 +317,12 @@ impl Entry for WorkEntry {
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
         let (bound, item) = (ctx.bound, &self.0);
         let work = bound.system().work();
-        work.with(item.id, Slot::close);
+        work.close(item.id);
         bound.cancel_work(item);
         if let Some(own) = bound.slots.get::<OwnWork>() {
             own.0.lock().items.retain(|id| *id != item.id);
         }
-        let removed = work.change(|set| set.slots.remove(&item.id));
+        let removed = work.remove(item.id);
         let pending = removed.as_ref().is_some_and(|slot| slot.due.is_some());
         bound.system().promises.check(Promise::NoUseAfterRevoke, !pending, || {
             alloc::format!("{}: work item {} is due after its release", bound.name(), item.what)

@@ -461,13 +461,16 @@ impl Entry for MappingEntry {
         self.mapping.backend()
     }
 
-    fn ends_with_group(&self, quiesced: bool) -> bool {
+    fn ends_with_group(&self, quiesced: &dyn Fn() -> bool) -> bool {
         let mapping = &self.mapping;
-        // A handle of a streaming mapping gives out slices of its buffer, which the end of the mapping would write to.
-        let no_slices = matches!(mapping.kind, Kind::Coherent | Kind::Pool) || Arc::strong_count(mapping) == 1;
-        // Acquire: pairs with the release when the handle was dropped, after the last use of a slice.
+        // A handle that was moved out of the group lends slices of a buffer, or gives the device an address that may be another
+        // buffer's by then.
+        if Arc::strong_count(mapping) != 1 {
+            return false;
+        }
+        // Acquire: pairs with the release when the handle was dropped, after its last use, which may have published the address.
         fence(Ordering::Acquire);
-        no_slices && (quiesced || matches!(mapping.context.backend, Backend::Translated(_)))
+        quiesced() || matches!(mapping.context.backend, Backend::Translated(_))
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {

@@ -82,7 +82,8 @@ impl Quarantine {
         self.hold(machine, device, pins, reason, ReleaseCondition::Quiesced);
     }
 
-    /// Holds `pins` until `domain` [reports](Self::flushed) a confirmed flush. One event covers all of them.
+    /// Holds `pins` until `domain` [reports](Self::flushed) a confirmed flush. One event covers all of them. The domain sets the timer
+    /// of retries once it has recorded what is to be confirmed.
     pub(crate) fn hold_until_flushed(
         &self,
         machine: &System,
@@ -94,7 +95,6 @@ impl Quarantine {
         for pin in &pins {
             pin.set(PinState::Unconfirmed);
         }
-        machine.timers().retry(machine.env().now());
         self.hold(machine, device, pins, reason, ReleaseCondition::Flush(Arc::clone(domain)))
     }
 

@@ -53,6 +53,9 @@ pub(crate) struct FakeEnv {
     /// Jobs that `spawn` keeps for [`FakeEnv::run_jobs`]; with `None`, the default of `Env::spawn` has them.
     #[cfg(not(loom))]
     pub(crate) jobs: Mutex<Option<Vec<Job>>>,
+    /// What another thread does during the next wait.
+    #[cfg(not(loom))]
+    pub(crate) during_wait: Mutex<Option<Job>>,
     /// Threads of the host run the jobs (`Some(true)`), or nothing does (`Some(false)`).
     #[cfg(not(loom))]
     pub(crate) threads: Mutex<Option<bool>>,
@@ -128,6 +131,8 @@ impl FakeEnv {
             #[cfg(not(loom))]
             jobs: Mutex::default(),
             #[cfg(not(loom))]
+            during_wait: Mutex::default(),
+            #[cfg(not(loom))]
             threads: Mutex::default(),
             #[cfg(loom)]
             step: crate::sync::atomic::AtomicUsize::new(0),
@@ -164,6 +169,14 @@ impl Env for FakeEnv {
     }
 
     fn wait(&self, token: &EventToken<'_>, until: Instant) {
+        #[cfg(not(loom))]
+        {
+            // A statement of its own: that thread may wait as well.
+            let act = self.during_wait.lock().unwrap().take();
+            if let Some(act) = act {
+                std::thread::spawn(act).join().unwrap();
+            }
+        }
         if token.is_past() {
             return;
         }

@@ -158,6 +158,14 @@ impl Unconfirmed {
         self.add(State::Unconfirmed, ranges, held);
     }
 
+    /// Adds `range`, which was mapped in part, and whose removal some IOMMU has not confirmed. Every flush that confirms it includes
+    /// the range: what those IOMMUs have kept may be in the hands of another flush, which is not finished.
+    pub(super) fn not_undone(&mut self, range: Range, held: QuarantineId) {
+        let mut gather = Gather::new();
+        gather.add(range.iova, range.len);
+        self.unconfirmed(gather, &[range], Some(held));
+    }
+
     /// Adds `ranges`, which the page table did not remove.
     pub(super) fn not_removed(&mut self, gather: Gather, ranges: &[Range], held: QuarantineId) {
         self.gather.absorb(gather);
@@ -226,6 +234,18 @@ mod tests {
         let (taken, third) = unconfirmed.begin();
         assert!(!taken.is_empty());
         assert_eq!(freed(&unconfirmed.confirmed(third, false)), [range(2)]);
+    }
+
+    #[test]
+    fn a_failed_map_is_confirmed_by_a_flush_of_its_range_and_by_no_other_one() {
+        let mut unconfirmed = Unconfirmed::default();
+        unconfirmed.not_undone(range(2), 1);
+        let (taken, first) = unconfirmed.begin();
+        assert_eq!(taken.range(), Some((range(2).iova, range(2).last())), "P2");
+        let (nothing, second) = unconfirmed.begin();
+        assert!(nothing.is_empty());
+        assert_eq!(freed(&unconfirmed.confirmed(second, false)), [], "P2: the first one is not finished");
+        assert_eq!(freed(&unconfirmed.confirmed(first, false)), [range(2)]);
     }
 
     fn range(page: u64) -> Range {

@@ -60,6 +60,7 @@ impl Domain {
             if let Err(e) = self.remove(machine, range, &mut gather) {
                 let held = machine.quarantine_table().hold_until_flushed(machine, device, pins, e.to_string(), self);
                 self.unconfirmed.lock().not_removed(gather, &[range], held);
+                retry_later(machine);
                 return Err(UnmapError::Map(e));
             }
             self.enqueue(machine, range, gather, pins);
@@ -128,6 +129,7 @@ impl Domain {
             UnmapError::Map(_) => self.unconfirmed.lock().not_removed(gather, &reserved, held),
             UnmapError::Unconfirmed(_) => self.unconfirmed.lock().unconfirmed(gather, &reserved, Some(held)),
         }
+        retry_later(machine);
         Err(error)
     }
 
@@ -142,7 +144,8 @@ impl Domain {
         why: MapError,
     ) {
         let held = machine.quarantine_table().hold_until_flushed(machine, device, pins, why.to_string(), self);
-        self.unconfirmed.lock().unconfirmed(Gather::new(), &[range], Some(held));
+        self.unconfirmed.lock().not_undone(range, held);
+        retry_later(machine);
     }
 
     /// Removes one range from the page table.
@@ -309,6 +312,8 @@ impl Domain {
                 for held in held {
                     unconfirmed.unconfirmed(Gather::new(), &[], Some(held));
                 }
+                drop(unconfirmed);
+                retry_later(machine);
                 false
             }
         }
@@ -337,6 +342,12 @@ impl Domain {
         // `retired` first: its acquire makes an earlier failed detach visible.
         self.retired.load(Ordering::Acquire) && !self.detach_failed.load(Ordering::Acquire)
     }
+}
+
+/// Sets the timer of retries, after an entry was added to a list of unconfirmed unmaps: a timer that expired earlier would find
+/// nothing to retry, and not be set again.
+fn retry_later(machine: &System) {
+    machine.timers().retry(machine.env().now());
 }
 
 /// Device addresses that stay reserved while an unmap is unconfirmed.

@@ -120,7 +120,7 @@ impl Bound<'_> {
         let domain = system.irqs().add_domain(self.state.device().node());
         let refused = domain.controller.as_ref().and_then(|place| place.publish(lines).err());
         debug_assert!(refused.is_none(), "the domain is new");
-        self.state.push(self.tag, LinesEntry(Arc::clone(&domain)))?;
+        self.state.push(0, LinesEntry(Arc::clone(&domain)))?;
         Ok(InterruptLines { system: Arc::downgrade(system), domain })
     }
 }

@@ -71,7 +71,8 @@ impl Machine {
             let Some(machine) = self.me.upgrade() else { return };
             let run = move || {
                 let inside = machine.enter();
-                machine.work().run(&item, machine.env.now());
+                // Before this thread leaves: it then starts the item again that was scheduled while it ran.
+                machine.work().run(&item, machine.env.now(), &|| machine.work_scheduled());
                 machine.left_driver(inside);
             };
             if let Err(run) = self.env.spawn(Box::new(run)) {

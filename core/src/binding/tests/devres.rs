@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::binding::{Devres, ResourceError};
-use crate::dma::{Coherent, Mapped};
-use crate::env::IoError;
+use crate::dma::{Coherent, Mapped, Pool, PoolItem};
+use crate::env::{EnvError, IoError, IrqControl};
+use crate::irq::InterruptController;
 
 struct Queue<'b> {
     ring: Coherent<'b>,
@@ -141,6 +142,101 @@ fn a_forgotten_queue_is_released_by_the_unwinder() {
 }
 
 #[test]
+fn memory_of_queues_that_were_exchanged_outlives_the_device_that_may_reach_it() {
+    let rig = Rig::new(false);
+    rig.call(|data| {
+        let mut queues = data.queues.lock().unwrap();
+        let (mut two, mut one) = (queues.pop().unwrap(), queues.pop().unwrap());
+        // Both values have the same type: safe code may exchange them.
+        core::mem::swap(&mut *one, &mut *two);
+        drop(one);
+        assert_eq!(rig.pages(), 3, "P2: the first group's ring is in the other value");
+        // The device starts with it.
+        assert_ne!(two.ring.device_addr().0, 0);
+        two.ring.write(0, &1_u32);
+        drop(two);
+        assert_eq!(rig.pages(), 3, "P11: the device may write to it");
+    });
+    rig.unbind();
+    assert_eq!(rig.pages(), 0);
+}
+
+/// Driver whose pool belongs to a group, and a clone and an item of it to the driver data.
+struct Pooled;
+
+impl Driver for Pooled {
+    const NAME: &'static str = "pooled";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = (Pool<'b>, PoolItem<'b>);
+
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Self::Data<'b>, ProbeError> {
+        let group = dev.devres(|dev| dev.dma().pool("commands", 64, 64, 0))?;
+        let (pool, item) = (group.clone(), group.alloc()?);
+        drop(group);
+        Ok((pool, item))
+    }
+
+    fn quiesce(_: &Self::Data<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
+    }
+}
+
+#[test]
+fn a_pool_of_a_group_keeps_its_blocks_while_a_clone_or_an_item_of_it_exists() {
+    let (_, machine, _) = machine();
+    machine.register(Pooled);
+    machine.add_device(widget()).unwrap();
+    assert_eq!(machine.settle().bound, 1, "{:?}", machine.waiting());
+    machine.client::<Pooled>("1000.widget").unwrap().call(|(_, item)| item.write(0, &item.device_addr().0)).unwrap();
+    assert_eq!((machine.resource_usage().mappings, machine.memory().frames().in_use()), (1, 1), "P2");
+    machine.unbind("1000.widget", "pooled").unwrap();
+    assert_eq!((machine.resource_usage().mappings, machine.memory().frames().in_use()), (0, 0));
+    promises_hold(&machine);
+}
+
+/// Interrupt controller that has registered its lines from within a group.
+struct Expander;
+
+struct Pins;
+
+impl InterruptController for Pins {
+    fn translate(&self, specifier: &[u32]) -> Option<(u32, Trigger)> {
+        Some((*specifier.first()?, Trigger::LevelHigh))
+    }
+
+    fn control(&self, _: u32, _: IrqControl) -> Result<(), EnvError> {
+        Ok(())
+    }
+}
+
+impl Driver for Expander {
+    const NAME: &'static str = "expander";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = ();
+
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
+        drop(dev.devres(|dev| dev.provide_interrupts(Arc::new(Pins)))?);
+        let services = dev.resources().iter().filter(|r| r.1 == "service").count();
+        assert_eq!(services, 2, "P6: the service and its lines, both until the binding ends");
+        Ok(())
+    }
+
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
+    }
+}
+
+#[test]
+fn the_lines_of_an_interrupt_controller_last_as_long_as_its_service() {
+    let (_, machine, _) = machine();
+    machine.register(Expander);
+    machine.add_device(widget()).unwrap();
+    assert_eq!(machine.settle().bound, 1, "{:?}", machine.waiting());
+    machine.unbind("1000.widget", "expander").unwrap();
+    promises_hold(&machine);
+}
+
+#[test]
 fn a_queue_that_cannot_be_completed_leaves_nothing() {
     let rig = Rig::new(false);
     let before = rig.call(|data| data.dev.resources());
@@ -188,8 +284,11 @@ impl Driver for Strays {
         assert!(dev.mmio(0).is_ok() && dev.irq(0).is_ok(), "the claims are released");
         ring.write(0, &3_u32);
         assert_eq!(ring.read::<u32>(0), 3, "the CPU still reads and writes the memory");
+        let dma = || dev.resources().iter().filter(|r| r.1.starts_with("dma")).count();
+        // The ring's address can still be given to the device, and a streaming mapping lends slices: both are kept.
+        assert_eq!(dma(), 2, "P2: their handles exist");
         ring.release();
-        // A streaming mapping lends slices, so it is kept while its handle exists.
+        assert_eq!(dma(), 1);
         mapped.sync_for_cpu()[0] = 1;
         Ok(Some(mapped))
     }

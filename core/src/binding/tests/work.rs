@@ -1,5 +1,6 @@
 //! Work items: when they run, and that none runs without the driver data.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,6 +12,7 @@ use crate::binding::{Devres, ResourceError};
 use crate::driver::Work;
 use crate::env::Instant;
 use crate::machine::Machine;
+use crate::sync::WaitQueue;
 
 const MS: u64 = 1_000_000;
 
@@ -109,13 +111,29 @@ struct Rig {
 impl Rig {
     /// Machine whose jobs the test runs.
     fn new(worker: Worker) -> Self {
+        let rig = Self::unbound(worker);
+        rig.machine.settle();
+        rig
+    }
+
+    fn unbound(worker: Worker) -> Self {
         let (env, machine, _) = machine();
         *env.jobs.lock().unwrap() = Some(Vec::new());
         let log = Arc::clone(&worker.log);
         machine.register(worker);
         machine.add_device(widget()).unwrap();
-        machine.settle();
         Self { env, machine, log }
+    }
+
+    /// True when `act`, by another thread, ends a wait of this one, because there is an earlier deadline.
+    fn ends_a_wait(&self, act: impl FnOnce() + Send + 'static) -> bool {
+        *self.env.during_wait.lock().unwrap() = Some(Box::new(act));
+        let (begun, mut checks) = (self.machine.system_clock().now(), 0);
+        let again_at_once = || {
+            checks += 1;
+            checks > 1 && self.machine.system_clock().now() == begun
+        };
+        self.machine.system_clock().wait_on(&WaitQueue::new(), Duration::from_millis(1), again_at_once)
     }
 
     fn call<R>(&self, act: impl for<'x> FnOnce(&Data<'x>) -> R) -> R {
@@ -182,6 +200,106 @@ fn an_item_that_is_scheduled_in_probe_waits_until_the_device_is_bound() {
     });
     assert_eq!((rig.env.run_jobs(), rig.log()), (1, Vec::from(["run".into()])));
     rig.unbind();
+}
+
+#[test]
+fn a_deadline_that_was_set_in_probe_is_told_to_those_who_wait_when_the_device_is_bound() {
+    let rig = Rig::unbound(Worker {
+        probe: Some(|data| {
+            data.work.schedule_after(Duration::from_millis(5));
+            Ok(())
+        }),
+        ..Worker::default()
+    });
+    let machine = rig.machine.clone();
+    assert!(rig.ends_a_wait(move || assert_eq!(machine.settle().bound, 1)));
+    rig.env.advance(Instant(6 * MS));
+    assert_eq!((rig.env.run_jobs(), rig.log()), (1, Vec::from(["run".into()])));
+    rig.unbind();
+}
+
+#[test]
+fn an_item_that_another_thread_schedules_while_it_runs_runs_once_more() {
+    let rig = Rig::new(Worker {
+        run: Some(|data| {
+            data.log("run");
+            if data.runs.load(Ordering::Relaxed) == 1 {
+                by_another_thread(data, Duration::ZERO);
+            }
+        }),
+        ..Worker::default()
+    });
+    rig.call(|data| data.work.schedule());
+    assert_eq!((rig.env.run_jobs(), rig.log().len()), (1, 1));
+    assert_eq!((rig.env.run_jobs(), rig.log().len()), (1, 1), "without any further call");
+    rig.unbind();
+}
+
+#[test]
+fn a_delay_that_is_set_while_the_item_runs_is_told_to_those_who_wait_also_when_it_panics() {
+    let rig = Rig::new(Worker {
+        run: Some(|data| {
+            by_another_thread(data, Duration::from_millis(5));
+            assert!(data.runs.load(Ordering::Relaxed) > 1, "on purpose");
+        }),
+        ..Worker::default()
+    });
+    rig.call(|data| data.work.schedule());
+    for (panics, later) in [(true, 6), (false, 12)] {
+        let env = Arc::clone(&rig.env);
+        assert!(rig.ends_a_wait(move || {
+            let run = core::panic::AssertUnwindSafe(|| assert_eq!(env.run_jobs(), 1));
+            assert_eq!(std::panic::catch_unwind(run).is_err(), panics);
+        }));
+        rig.env.advance(Instant(later * MS));
+    }
+    assert_eq!(rig.env.run_jobs(), 1);
+    rig.unbind();
+}
+
+fn by_another_thread(data: &Data<'_>, delay: Duration) {
+    let work = data.work.handle();
+    assert!(std::thread::spawn(move || work.schedule_after(delay)).join().unwrap());
+}
+
+/// Driver without a work item of its own at first: the first one is added by a call.
+struct Idle;
+
+impl Driver for Idle {
+    const NAME: &'static str = "idle";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = (Bound<'b>, AtomicUsize, Mutex<Option<Work<'b>>>);
+
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Self::Data<'b>, ProbeError> {
+        Ok((dev, AtomicUsize::new(0), Mutex::new(None)))
+    }
+
+    fn quiesce(_: &Self::Data<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
+    }
+}
+
+#[test]
+fn the_first_item_of_a_binding_runs_also_when_it_is_added_after_probe() {
+    let (env, machine, _) = machine();
+    *env.jobs.lock().unwrap() = Some(Vec::new());
+    machine.register(Idle);
+    machine.add_device(widget()).unwrap();
+    assert_eq!(machine.settle().bound, 1);
+    let idle = machine.client::<Idle>("1000.widget").unwrap();
+    idle.call(|(dev, _, slot)| {
+        let work = dev.work::<Idle>("late", |(_, runs, _)| {
+            runs.fetch_add(1, Ordering::Relaxed);
+        });
+        let work = work.unwrap();
+        assert!(work.schedule());
+        *slot.lock().unwrap() = Some(work);
+    })
+    .unwrap();
+    assert_eq!(env.run_jobs(), 1);
+    assert_eq!(idle.call(|(_, runs, _)| runs.load(Ordering::Relaxed)), Ok(1));
+    machine.unbind("1000.widget", "idle").unwrap();
+    promises_hold(&machine);
 }
 
 #[test]
