@@ -47,6 +47,8 @@ pub(crate) struct FakeEnv {
     pub(crate) fail_at: Mutex<Option<usize>>,
     pub(crate) calls: Mutex<Vec<FaultPoint>>,
     pub(crate) enabled: Mutex<BTreeSet<IrqLine>>,
+    /// Lines that the interrupt controller does not have.
+    pub(crate) no_lines: Mutex<BTreeSet<IrqLine>>,
     now: Mutex<u64>,
     sink: Mutex<Option<Weak<dyn IrqSink>>>,
     tracing_enabled: bool,
@@ -81,8 +83,15 @@ impl FakeEnv {
     }
 
     pub(crate) fn raise(&self, line: IrqLine) {
+        if self.enabled.lock().unwrap().contains(&line) {
+            self.deliver(line);
+        }
+    }
+
+    /// Delivers a request that the controller has accepted before the line was masked or disabled.
+    pub(crate) fn deliver(&self, line: IrqLine) {
         let sink = self.sink.lock().unwrap().clone().and_then(|s| s.upgrade());
-        if let Some(sink) = sink.filter(|_| self.enabled.lock().unwrap().contains(&line)) {
+        if let Some(sink) = sink {
             sink.interrupt(line);
         }
     }
@@ -125,6 +134,7 @@ impl FakeEnv {
             fail_at: Mutex::default(),
             calls: Mutex::default(),
             enabled: Mutex::default(),
+            no_lines: Mutex::default(),
             now: Mutex::default(),
             sink: Mutex::default(),
             tracing_enabled,
@@ -152,6 +162,9 @@ impl Env for FakeEnv {
     fn irq(&self, line: IrqLine, control: IrqControl) -> Result<(), EnvError> {
         #[cfg(loom)]
         self.step.fetch_add(1, crate::sync::atomic::Ordering::Relaxed);
+        if self.no_lines.lock().unwrap().contains(&line) {
+            return Err(EnvError::NoSuchLine(line));
+        }
         let mut enabled = self.enabled.lock().unwrap();
         match control {
             IrqControl::Enable(_) | IrqControl::Unmask => enabled.insert(line),

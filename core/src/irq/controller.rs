@@ -51,7 +51,8 @@ pub struct InterruptLines {
 
 impl InterruptLines {
     /// Calls the handlers of `line` and returns after them. The controller's driver calls it from its own hard handler, or,
-    /// when its registers are behind a bus on which accesses sleep, from the threaded part. False when the line has no user.
+    /// when its registers are behind a bus on which accesses sleep, from the threaded part. Threaded parts of the handlers then
+    /// run before this returns: they cannot wait for another request of this controller. False when the line has no user.
     pub fn deliver(&self, line: u32) -> bool {
         let Some(machine) = self.system.upgrade() else { return false };
         let delivered = {

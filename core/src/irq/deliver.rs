@@ -10,6 +10,10 @@ use crate::sync::Delivering;
 use crate::sync::atomic::Ordering;
 use crate::system::System;
 
+/// Most runs of a threaded part by one call of [`IrqTable::run_deferred`], so that a device that requests without end leaves the
+/// env its thread: the rest is due at once ([`IrqSink::next_deadline`](crate::env::IrqSink::next_deadline)).
+const ROUNDS: usize = 16;
+
 impl IrqTable {
     /// Delivers a request on `line` of the machine's own controller. Callable in hard interrupt context. False when the line
     /// has no user.
@@ -36,9 +40,18 @@ impl IrqTable {
 
     /// Runs what deliveries have put off, in task context: threaded parts of handlers, and reports.
     pub(crate) fn run_deferred(&self, machine: &System) {
-        if !self.has_deferred() || !self.deferred.swap(false, Ordering::Acquire) {
-            return;
+        for _ in 0..ROUNDS {
+            if !self.has_deferred() || !self.deferred.swap(false, Ordering::Acquire) {
+                return;
+            }
+            self.run_once(machine);
         }
+        if self.has_deferred() {
+            machine.deadline_changed();
+        }
+    }
+
+    fn run_once(&self, machine: &System) {
         let routes: Vec<Arc<Route>> = self.routes.lock().values().flatten().cloned().collect();
         for route in routes {
             if route.line.take_storm() {

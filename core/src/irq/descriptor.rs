@@ -146,16 +146,16 @@ impl Descriptor {
         }
         route.slot.store(slot, Ordering::Relaxed);
         line.join(&route, slot);
-        if !first {
-            self.apply(machine, &mut line);
-            return Ok(());
-        }
-        let enabled = self.control(machine, IrqControl::Enable(trigger));
-        drop(line);
-        enabled.map_err(|error| {
+        if !line.enabled
+            && let Err(error) = self.control(machine, IrqControl::Enable(trigger))
+        {
+            drop(line);
             self.remove(machine, &route);
-            error.into()
-        })
+            return Err(error.into());
+        }
+        line.enabled = true;
+        self.apply(machine, &mut line);
+        Ok(())
     }
 
     /// Removes a user of the line; the last one disables it. Afterwards no handler of the user runs, and none will (P5).
@@ -172,7 +172,8 @@ impl Descriptor {
         });
         let mut line = self.line.lock();
         if line.leave(route) {
-            let off = self.control(machine, IrqControl::Disable);
+            // Not when the controller has no such line.
+            let off = if line.enabled { self.control(machine, IrqControl::Disable) } else { Ok(()) };
             debug_assert!(off.is_ok() || self.key.0.is_some(), "a line that could be enabled can be disabled");
         } else {
             self.apply(machine, &mut line);
@@ -195,15 +196,11 @@ impl Descriptor {
                 self.acknowledge();
             }
             called = true;
-            // Acquire: pairs with the release of an unmask; an unmask after this is newer than the result.
-            let unmasks = target.route.unmasks.load(Ordering::Acquire);
-            let result = target.call();
-            if answers.add(slot, result) {
-                self.with(machine, |line| line.answer(slot, result, unmasks));
-                if result == HandlerResult::Threaded {
-                    machine.irqs().defer();
-                }
-            }
+            let result = self.call(machine, slot, &target, false);
+            answers.add(
+                slot,
+                result.unwrap_or_else(|| self.call(machine, slot, &target, true).unwrap_or(HandlerResult::Absent)),
+            );
         }
         // A level is acknowledged when it is deasserted.
         if called && !edge {
@@ -217,6 +214,22 @@ impl Descriptor {
             self.served.store(true, Ordering::Relaxed);
         }
         true
+    }
+
+    /// Calls the handler in `slot`, and records what changes the line's state. `None` when it must be called `again`, because
+    /// the driver data came meanwhile.
+    fn call(&self, machine: &System, slot: usize, target: &Target, again: bool) -> Option<HandlerResult> {
+        // Acquire: pairs with the release of an unmask; an unmask after this is newer than the result.
+        let unmasks = target.route.unmasks.load(Ordering::Acquire);
+        let result = target.call();
+        if result.changes_line() && self.with(machine, |line| line.answer(slot, result, unmasks, again)) == Some(false)
+        {
+            return None;
+        }
+        if result == HandlerResult::Threaded {
+            machine.irqs().defer();
+        }
+        Some(result)
     }
 
     /// Completes a request that no handler has served.

@@ -201,3 +201,23 @@ fn a_line_has_64_users_and_the_next_one_is_refused() {
     assert_eq!(machine.interrupt_lines(), []);
     assert_eq!(machine.promises().broken(), []);
 }
+
+#[test]
+fn a_line_that_the_controller_does_not_have_is_an_error_of_the_probe() {
+    let (env, machine) = machine(Trigger::LevelHigh, 2, |dev| {
+        dev.request_irq(0, || IrqReturn::Handled)?;
+        Ok(())
+    });
+    env.no_lines.lock().unwrap().insert(LINE);
+    assert_eq!(machine.settle().bound, 0);
+    let refused =
+        |kind: &EventKind| matches!(kind, EventKind::NotBound { error, .. } if error.contains("no interrupt line"));
+    assert_eq!(reports(&env, refused), 2, "it says so");
+    assert_eq!(machine.interrupt_lines(), []);
+    env.no_lines.lock().unwrap().clear();
+    machine.bind("d0", "scripted").unwrap();
+    assert!(env.enabled.lock().unwrap().contains(&LINE));
+    machine.unbind("d0", "scripted").unwrap();
+    assert!(!env.enabled.lock().unwrap().contains(&LINE));
+    assert_eq!(machine.promises().broken(), []);
+}

@@ -36,6 +36,13 @@ pub(super) enum HandlerResult {
     Absent,
 }
 
+impl HandlerResult {
+    /// True when it changes the line's state ([`Line::answer`]).
+    pub(super) fn changes_line(self) -> bool {
+        !matches!(self, Self::Handled | Self::None)
+    }
+}
+
 /// Results of the handlers to which one request was delivered.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Answers {
@@ -48,22 +55,14 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// Adds the result of the user in `slot`. Returns true when it changes the line's state ([`Line::answer`]).
-    pub(super) fn add(&mut self, slot: usize, result: HandlerResult) -> bool {
+    /// Adds the result of the user in `slot`.
+    pub(super) fn add(&mut self, slot: usize, result: HandlerResult) {
         self.called |= 1 << slot;
         match result {
-            HandlerResult::Handled => self.served = true,
+            HandlerResult::Handled | HandlerResult::HandledMasked | HandlerResult::Threaded => self.served = true,
             HandlerResult::None => self.declined = true,
-            HandlerResult::HandledMasked | HandlerResult::Threaded => {
-                self.served = true;
-                return true;
-            }
-            HandlerResult::WakeThread | HandlerResult::Absent => {
-                self.absent |= 1 << slot;
-                return true;
-            }
+            HandlerResult::WakeThread | HandlerResult::Absent => self.absent |= 1 << slot,
         }
-        false
     }
 
     /// True when the request is complete without [`Line::complete`]: some user's device had made it.
@@ -84,6 +83,11 @@ pub(super) struct User {
     holds: bool,
     /// Masks the line until its threaded part has run.
     threaded: bool,
+    /// Its handler could not check the device, and the user has not since: a request may hold the line for it. A request is
+    /// completed some time after its handlers were called, and the user may have been faster.
+    asked: bool,
+    /// There has been driver data since it joined.
+    opened: bool,
     /// Is being removed: its handler is not called any more.
     leaving: bool,
     /// Threads in [`Irq::wait`](super::Irq::wait).
@@ -121,6 +125,8 @@ pub(super) struct Line {
     storms: u32,
     held_since: Option<Instant>,
     pause: Duration,
+    /// Enabled at the controller.
+    pub(super) enabled: bool,
     /// Mask state last set at the controller.
     pub(super) masked: bool,
 }
@@ -135,6 +141,7 @@ impl Line {
             storms: 0,
             held_since: None,
             pause: PAUSE.0,
+            enabled: false,
             masked: false,
         }
     }
@@ -171,6 +178,8 @@ impl Line {
             masked: false,
             holds: false,
             threaded: false,
+            asked: false,
+            opened: false,
             leaving: false,
             waiting: 0,
             missed: false,
@@ -199,6 +208,8 @@ impl Line {
         self.end_storm();
         let Some(user) = self.user(route) else { return false };
         user.holds = false;
+        user.asked = false;
+        user.opened = true;
         let missed = core::mem::take(&mut user.missed);
         self.holds_changed();
         missed && self.trigger == Trigger::EdgeRising
@@ -216,6 +227,7 @@ impl Line {
         let Some(user) = self.user(route) else { return };
         user.masked = false;
         user.holds = false;
+        user.asked = false;
         // Release: pairs with the acquire before a handler's call, whose result is older than this.
         user.route.unmasks.fetch_add(1, Ordering::Release);
         self.holds_changed();
@@ -250,10 +262,11 @@ impl Line {
         }
     }
 
-    /// Records the result of the handler in `slot`, called when the user had unmasked `unmasks` times.
-    pub(super) fn answer(&mut self, slot: usize, result: HandlerResult, unmasks: u32) {
+    /// Records the result of the handler in `slot`, called when the user had unmasked `unmasks` times. False when the handler
+    /// must be called `again`, and nothing was recorded: the user got driver data after the call, and knows of no missed edge.
+    pub(super) fn answer(&mut self, slot: usize, result: HandlerResult, unmasks: u32, again: bool) -> bool {
         let level = self.trigger == Trigger::LevelHigh;
-        let Some(user) = self.users.iter_mut().find(|u| u.slot == slot) else { return };
+        let Some(user) = self.users.iter_mut().find(|u| u.slot == slot) else { return true };
         match result {
             // Ignored if the user has unmasked since the call: the thread that its handler woke was faster.
             HandlerResult::HandledMasked => user.masked |= user.route.unmasks.load(Ordering::Acquire) == unmasks,
@@ -261,22 +274,28 @@ impl Line {
             // mask.
             HandlerResult::Threaded => {
                 user.threaded |= level;
-                user.route.request_thread();
-                return;
+                user.route.thread.request();
+                return true;
             }
+            // The second time it is because the binding ends.
+            HandlerResult::Absent if user.opened && !again => return false,
             HandlerResult::Absent => user.missed = true,
             HandlerResult::WakeThread | HandlerResult::Handled | HandlerResult::None => {}
         }
+        user.asked |= matches!(result, HandlerResult::Absent | HandlerResult::WakeThread);
         user.route.fire();
+        true
     }
 
     /// Completes a request with the results of the handlers. `served_since`: another one was served since the last one that
     /// was completed here.
     pub(super) fn complete(&mut self, answers: &Answers, served_since: bool, now: Instant) -> DeliveryStatus {
         let Answers { called, served, declined: open, .. } = *answers;
-        let leaving = self.users.iter().filter(|u| u.leaving).fold(0, |all, u| all | 1 << u.slot);
-        let absent_slots = answers.absent | leaving & !called;
-        let absent = absent_slots != 0;
+        // A slot may have another user by now, who was not asked.
+        let slots = |of: fn(&User) -> bool| self.users.iter().filter(|u| of(u)).fold(0, |all, u| all | 1 << u.slot);
+        let leaving = slots(|u| u.leaving) & !called;
+        let to_hold = answers.absent & slots(|u| u.asked) | leaving;
+        let absent = answers.absent | leaving != 0;
         if served_since || served || absent {
             self.unclaimed = 0;
         }
@@ -286,7 +305,7 @@ impl Line {
         if absent {
             // An edge does not repeat by itself, so it must not block users whose handlers have checked their devices.
             if self.trigger == Trigger::LevelHigh || !open {
-                self.hold(absent_slots, now);
+                self.hold(to_hold, now);
             }
             return DeliveryStatus::Normal;
         }
@@ -308,6 +327,7 @@ impl Line {
             user.holds |= absent(user) && (user.waiting > 0 || !anybody_waits);
         }
         self.held_since = self.held_since.or(Some(now));
+        self.holds_changed();
     }
 
     /// Resets the hold timer when no hold is left.

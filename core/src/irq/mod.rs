@@ -22,6 +22,7 @@
 //! - **Unmasking.** The user ends the user's masks; the core ends the core's masks, and nothing else.
 //! - **Holds.** A request that only an absent user can have made (one whose handler is [`Driver::interrupt`] and has no driver
 //!   data, one without a thread in [`Irq::wait`], one that is leaving) *holds* the line: otherwise a level request would repeat at once.
+//!   A user that has unmasked or waited since its handler was called is not absent, however late the request is completed.
 //!   A hold ends when that user returns or is removed. On a shared line it also times out (after 1 ms, doubled each
 //!   time up to 100 ms), so that the others are served, late at worst; the first such timeout is reported.
 //! - **Served requests.** A request that any user serves masks nothing for the others. Absent users are woken at their
@@ -33,7 +34,8 @@
 //! - **Missed edges.** While the line is masked the controller latches them. An edge for a user without driver data is
 //!   delivered to its handler once the data exists; one for a thread that does not wait, by its next wait. Several
 //!   edges meanwhile count as one. Edges before the first user are dropped.
-//! - **Enabling.** The first user enables the line, and the last one disables it; other users do not change it.
+//! - **Enabling.** The first user enables the line, and the last one disables it; other users do not change it. A line that could
+//!   not be enabled is not disabled.
 
 mod controller;
 mod deliver;
@@ -45,10 +47,13 @@ mod handler_tests;
 mod line;
 #[cfg(all(test, loom))]
 mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod opening_tests;
 mod route;
 mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod thread;
 
 #[cfg(doc)]
 use crate::driver::Driver;
@@ -147,7 +152,8 @@ impl<'b> Bound<'b> {
     /// [`IrqReturn::WakeThread`] (Linux: `request_threaded_irq` with `IRQF_ONESHOT`). A level-triggered line is masked until
     /// the threaded part has returned.
     ///
-    /// The threaded part may sleep and allocate. One thread at a time runs it; requests meanwhile run it once more. A target
+    /// The threaded part may sleep and allocate. One thread at a time runs it; requests meanwhile run it once more, after a
+    /// few times in a row by the next call of [`IrqSink::timer`](crate::env::IrqSink::timer). A target
     /// without a thread for it runs it where it waits, so it must not take a lock that its driver holds during a wait. It may
     /// ask for the end of a binding, which is then queued.
     ///

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use super::LineKey;
 use super::descriptor::Descriptor;
 use super::line::HandlerResult;
+use super::thread::ThreadRequests;
 use crate::binding::AnyBinding;
 use crate::claim::Claim;
 use crate::device::Device;
@@ -31,10 +32,8 @@ pub(crate) struct Route {
     pub(super) waiters: WaitQueue,
     /// Number of the user's unmasks.
     pub(super) unmasks: AtomicU32,
-    /// The threaded part is to run.
-    thread_requested: AtomicBool,
-    /// A thread runs the threaded part.
-    thread_runs: AtomicBool,
+    /// Requests to run the threaded part.
+    pub(super) thread: ThreadRequests,
 }
 
 /// Hard handler of an interrupt.
@@ -78,16 +77,6 @@ impl Target {
     }
 }
 
-/// Guard of the only thread that runs a threaded part, also when that panics.
-struct Runs<'a>(&'a AtomicBool);
-
-impl Drop for Runs<'_> {
-    fn drop(&mut self) {
-        // Release: the next thread that runs it sees what this one did.
-        self.0.store(false, Ordering::Release);
-    }
-}
-
 impl Route {
     pub(crate) fn new(line: Arc<Descriptor>, index: usize, device: Arc<Device>, claim: Arc<Claim>) -> Arc<Self> {
         Arc::new(Self {
@@ -100,8 +89,7 @@ impl Route {
             fired: AtomicBool::new(false),
             waiters: WaitQueue::new(),
             unmasks: AtomicU32::new(0),
-            thread_requested: AtomicBool::new(false),
-            thread_runs: AtomicBool::new(false),
+            thread: ThreadRequests::default(),
         })
     }
 
@@ -111,37 +99,20 @@ impl Route {
         self.waiters.wake_all();
     }
 
-    /// Marks the threaded part to be run.
-    pub(super) fn request_thread(&self) {
-        // Release: pairs with the acquire of the thread, which sees what the hard handler did.
-        self.thread_requested.store(true, Ordering::Release);
-    }
-
-    /// Takes the request to run the threaded part.
-    pub(super) fn take_thread_request(&self) -> bool {
-        self.thread_requested.swap(false, Ordering::AcqRel)
-    }
-
-    /// Runs the threaded part as often as it was requested, in task context. One thread at a time runs it; a request that comes
-    /// meanwhile is that thread's.
+    /// Runs the threaded part once if it was requested, in task context. One thread at a time runs it; a request that comes
+    /// meanwhile is put off again.
     pub(super) fn run_thread(self: &Arc<Self>, machine: &System) {
-        while self.thread_requested.load(Ordering::Acquire) {
-            if self.thread_runs.swap(true, Ordering::Acquire) {
-                return;
-            }
-            let runs = Runs(&self.thread_runs);
+        let again = self.thread.run(|| {
             // Inside the same run-down as the hard handler, so that a release of the line waits for both (P5).
             let Some(target) = self.line.slot(self.slot.load(Ordering::Relaxed)).enter() else { return };
             let Handler::Own { thread: Some(thread), .. } = &target.handler else { return };
-            if !Arc::ptr_eq(&target.route, self) {
-                return;
-            }
-            while self.take_thread_request() {
+            if Arc::ptr_eq(&target.route, self) {
                 thread();
                 self.line.with(machine, |line| line.thread_done(self));
             }
-            // Released before the check: a request after the last one that this thread took finds a thread, this or another.
-            drop(runs);
+        });
+        if again {
+            machine.irqs().defer();
         }
     }
 

@@ -236,9 +236,11 @@ impl Fixture {
             for n in (0..self.users.len()).filter(|n| self.users[*n].joined).collect::<Vec<_>>() {
                 let unmasks = self.routes[n].unmasks.load(Ordering::Relaxed);
                 let result = self.result(n);
-                if answers.add(n, result) {
-                    self.line.answer(n, result, unmasks);
+                if result.changes_line() && !self.line.answer(n, result, unmasks, false) {
+                    // The binding ends: a user is closed, not opened again.
+                    assert!(result == HandlerResult::Absent && self.line.answer(n, result, unmasks, true));
                 }
+                answers.add(n, result);
             }
             if answers.served() {
                 self.served = true;
@@ -248,7 +250,7 @@ impl Fixture {
             }
             assert!(!self.line_has_threads() || self.edge() || self.line.wants_mask(), "a threaded part masks a level");
             for n in 0..self.users.len() {
-                if self.routes[n].take_thread_request() {
+                if self.routes[n].thread.take() {
                     self.users[n].asserted = false;
                     self.line.thread_done(&self.routes[n]);
                 }
@@ -415,4 +417,49 @@ fn an_overdue_hold_is_reported_once() {
     assert!(!fixture.users[1].asserted);
     fixture.step(Op::AdvanceTime);
     assert!(!fixture.line.wants_mask(), "it has checked its device, and does not wait again");
+}
+
+/// A waiter's thread is woken before the request is completed, and may have served it by then.
+#[test]
+fn a_thread_that_was_faster_than_the_completion_of_its_request_is_not_held() {
+    for (trigger, kinds) in [Trigger::LevelHigh, Trigger::EdgeRising]
+        .into_iter()
+        .flat_map(|trigger| [(trigger, &[Kind::Once][..]), (trigger, &[Kind::Once, Kind::Handler])])
+    {
+        let mut fixture = Fixture::new(kinds, trigger);
+        for n in 0..kinds.len() {
+            fixture.step(Op::Join(n));
+            fixture.step(Op::Open(n));
+        }
+        fixture.step(Op::Wait(0));
+        let (line, route) = (&mut fixture.line, &fixture.routes[0]);
+        let mut answers = Answers::default();
+        answers.add(0, HandlerResult::WakeThread);
+        assert!(line.answer(0, HandlerResult::WakeThread, route.unmasks.load(Ordering::Relaxed), false));
+        let mut unserved = line.clone();
+        unserved.complete(&answers, false, Instant(0));
+        assert!(unserved.wants_mask(), "a thread that has not checked its device holds the line");
+        // It serves the request, starts the next command and waits for that.
+        assert!(route.fired.swap(false, Ordering::Relaxed));
+        line.end_wait(route);
+        line.begin_wait(route);
+        line.complete(&answers, false, Instant(0));
+        assert!(!line.wants_mask() && line.due().is_none(), "{trigger:?}");
+    }
+}
+
+#[test]
+fn a_request_to_a_user_that_has_left_does_not_hold_the_next_user_of_its_place() {
+    let mut fixture = Fixture::new(&[Kind::Once, Kind::Once, Kind::Handler], Trigger::LevelHigh);
+    fixture.step(Op::Join(2));
+    fixture.step(Op::Open(2));
+    let (line, routes) = (&mut fixture.line, &fixture.routes);
+    line.join(&routes[0], 0);
+    let mut answers = Answers::default();
+    answers.add(0, HandlerResult::WakeThread);
+    assert!(line.answer(0, HandlerResult::WakeThread, 0, false));
+    assert!(!line.leave(&routes[0]));
+    line.join(&routes[1], 0);
+    line.complete(&answers, false, Instant(0));
+    assert!(!line.wants_mask(), "the newcomer was not asked");
 }

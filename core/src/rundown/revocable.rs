@@ -5,7 +5,9 @@
 
 use core::cell::UnsafeCell;
 use core::fmt;
+use core::marker::PhantomData;
 use core::ops::Deref;
+use core::ptr::NonNull;
 
 use super::{Rundown, RundownGuard};
 use crate::sync::WaitQueue;
@@ -31,8 +33,10 @@ unsafe impl<T: Send + Sync> Sync for Revocable<T> {}
 
 /// Use of the value of a [`Revocable`], which stays until this is dropped.
 pub(crate) struct RevocableGuard<'a, T> {
-    value: &'a T,
+    /// No reference: one that a function is given must be valid until that returns, and this guard may be dropped before.
+    value: NonNull<T>,
     _inside: RundownGuard<'a>,
+    shared: PhantomData<&'a T>,
 }
 
 impl<T> Revocable<T> {
@@ -46,8 +50,8 @@ impl<T> Revocable<T> {
         let inside = self.rundown.enter()?;
         // SAFETY: inside the run-down the value does not change (first invariant), so it may be shared for as long as
         // `inside` lives.
-        let value = unsafe { &*self.value.get() }.as_ref()?;
-        Some(RevocableGuard { value, _inside: inside })
+        let value = NonNull::from(unsafe { &*self.value.get() }.as_ref()?);
+        Some(RevocableGuard { value, _inside: inside, shared: PhantomData })
     }
 
     /// Puts `value` in, and admits users.
@@ -108,7 +112,9 @@ impl<T> Revocable<T> {
 impl<T> Deref for RevocableGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        self.value
+        // SAFETY: this guard is inside the run-down for as long as it is borrowed, so the value is there and does not change
+        // (first invariant).
+        unsafe { self.value.as_ref() }
     }
 }
 
@@ -140,6 +146,26 @@ mod tests {
         assert_eq!((place.take().is_some(), place.take().is_some()), (true, false));
         place.publish(value).unwrap();
         assert!(place.enter().is_some(), "the place can be used again");
+    }
+
+    /// Drops a guard that it owns, and takes the value out before it returns, as another thread may do. Miri checks that the
+    /// argument keeps no reference to the value.
+    fn leave_and_take(
+        user: RevocableGuard<'_, alloc::boxed::Box<u32>>,
+        place: &Revocable<alloc::boxed::Box<u32>>,
+    ) -> u32 {
+        let seen = **user;
+        drop(user);
+        place.take().map_or(0, |taken| seen + *taken)
+    }
+
+    #[test]
+    fn a_value_may_be_taken_out_before_the_function_that_was_given_its_guard_returns() {
+        let place = Revocable::empty();
+        place.publish(alloc::boxed::Box::new(7)).unwrap();
+        let user = place.enter().unwrap();
+        place.close();
+        assert_eq!(leave_and_take(user, &place), 14);
     }
 }
 
