@@ -52,11 +52,7 @@ impl SystemClock {
     /// Waits for `completion`, for at most `timeout`. Returns true when it has taken one. The caller may hold device
     /// locks, but no other lock.
     pub fn wait_for(&self, completion: &Completion, timeout: Duration) -> bool {
-        let taken = self.wait_on(&completion.queue, timeout, || completion.try_wait());
-        // Also after it has taken one: it may have been woken for another one since it was armed for its last check,
-        // which a waiter that was not woken can take.
-        completion.pass_on();
-        taken
+        self.wait_on(&completion.queue, timeout, || completion.try_wait())
     }
 
     /// Waits until `done` returns true, for at most `timeout`; checks it after each interrupt of the machine, and at

@@ -1,6 +1,8 @@
 //! Context shared by all floors: env, instrument, events, promises, and reports of long waits.
 
 mod clock;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
 mod waits;
 
 use alloc::sync::Arc;

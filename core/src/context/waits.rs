@@ -78,6 +78,8 @@ impl Context {
             if sync::is_scheduled() {
                 sync::relax();
             } else {
+                // As in a wait for a device: a deadline that becomes earlier from here on ends the wait.
+                let _earlier = self.deadlines.register(token.waker());
                 env.wait(token, begun + after);
                 listed.update(who());
             }

@@ -54,7 +54,8 @@ impl Completion {
         // Release: whoever takes it sees what was done before. Saturates: then it stays complete.
         let more = |done: u32| Some(done.saturating_add(1));
         let _ = self.done.fetch_update(Ordering::Release, Ordering::Relaxed, more);
-        self.queue.wake_one();
+        // All, of whom one takes it: a task that alone was told may be dropped, or never polled again.
+        self.queue.wake_all();
     }
 
     /// Completes it for all waits, also for those to come, until [`reset`](Self::reset). Callable from an interrupt
@@ -74,13 +75,6 @@ impl Completion {
         let take = |done: u32| (done > 0).then(|| if done == ALL { ALL } else { done - 1 });
         // Acquire: pairs with the Release of the completing side.
         self.done.fetch_update(Ordering::Acquire, Ordering::Relaxed, take).is_ok()
-    }
-
-    /// Passes a wake-up on that its waiter did not take.
-    pub(crate) fn pass_on(&self) {
-        if self.done.load(Ordering::Relaxed) > 0 {
-            self.queue.wake_one();
-        }
     }
 
     /// Future that waits for the completion.
@@ -109,18 +103,7 @@ impl Future for Wait<'_> {
             return Poll::Pending;
         }
         self.registration = None;
-        // It may have been woken for another one since it was armed, which a waiter that was not woken can take.
-        completion.pass_on();
         Poll::Ready(())
-    }
-}
-
-impl Drop for Wait<'_> {
-    fn drop(&mut self) {
-        // Cancelled: it may have been woken for a completion that another waiter can take.
-        if self.registration.take().is_some() {
-            self.completion.pass_on();
-        }
     }
 }
 
@@ -156,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_that_was_woken_for_two_completions_passes_the_second_wake_up_on() {
+    fn a_completion_while_another_is_taken_wakes_the_next_waiter() {
         let done = Arc::new(Completion::new());
         let (mut first, mut second) = (pin!(done.wait()), pin!(done.wait()));
         let before = Waker::from(Arc::new(CompletesAtTheEnd(Arc::clone(&done))));
@@ -166,10 +149,47 @@ mod tests {
         let waker = Waker::from(Arc::clone(&woken));
         assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         done.complete();
+        woken.0.store(0, Ordering::Relaxed);
         // The second completion comes between the re-arming of the first waiter, which drops its old waker, and its check.
         assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
         assert_eq!(woken.0.load(Ordering::Relaxed), 1, "one completion is left for the second waiter");
         assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
         assert!(!done.try_wait());
+    }
+    #[test]
+    fn a_wait_that_is_forgotten_or_never_polled_again_takes_nothing_from_another() {
+        let done = Completion::new();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut forgotten = alloc::boxed::Box::pin(done.wait());
+        let mut idle = pin!(done.wait());
+        let mut waiting = pin!(done.wait());
+        for wait in [forgotten.as_mut() as Pin<&mut dyn Future<Output = ()>>, idle.as_mut()] {
+            assert!(wait.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        core::mem::forget(forgotten);
+        done.complete();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+    }
+
+    /// Completes another one when it is woken, as an executor may that runs a task on a thread which waits for it.
+    struct Completes(Completion);
+
+    impl Wake for Completes {
+        fn wake(self: Arc<Self>) {
+            self.0.complete();
+        }
+    }
+
+    #[test]
+    fn a_waker_may_complete_another_completion() {
+        let (done, next) = (Completion::new(), Arc::new(Completes(Completion::new())));
+        let mut wait = pin!(done.wait());
+        assert!(wait.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&next)))).is_pending());
+        let _waiting = next.0.queue.register(Waker::noop().clone());
+        done.complete();
+        assert!(next.0.try_wait());
     }
 }

@@ -23,8 +23,7 @@ pub trait TargetHooks: Sync {
     }
 
     /// Restores the state that the matching call of [`disable_interrupts`](Self::disable_interrupts) returned. Calls nest
-    /// and are matched in reverse order, but for guards that are dropped in another order: then the states come back in
-    /// that order.
+    /// and are matched in reverse order.
     fn restore_interrupts(&self, before: InterruptState) {
         let _ = before;
     }
@@ -41,7 +40,9 @@ pub trait TargetHooks: Sync {
         core::hint::spin_loop();
     }
 
-    /// Ends the current or next [`park`](Self::park) of `thread`, which may have ended meanwhile. Allocates nothing.
+    /// Ends the current or next [`park`](Self::park) of `thread`, which may have ended meanwhile. Allocates nothing. With the
+    /// feature `std` the thread of the host is unparked, too, which may be in
+    /// `EventToken::park`.
     fn unpark(&self, thread: ThreadNumber) {
         let _ = thread;
     }

@@ -62,7 +62,7 @@ impl<T> Mutex<T> {
     /// The same lock in a class of which a thread may hold several, because the code orders them otherwise: a parent before
     /// its child, or under a lock that only one thread can hold.
     #[must_use]
-    pub(crate) const fn nesting(mut self) -> Self {
+    pub const fn nesting(mut self) -> Self {
         self.class = self.class.nesting();
         self
     }
@@ -140,6 +140,8 @@ impl Drop for WakeNext<'_> {
 }
 
 impl<T: Default> Default for Mutex<T> {
+    /// A free lock. The place of this call is its [class](LockLevel): the locks of all values that one `derive(Default)`
+    /// makes are of one class.
     #[cfg_attr(not(loom), track_caller)]
     fn default() -> Self {
         Self::new(T::default())

@@ -141,7 +141,8 @@ mod tests {
         }
         drop(held);
         // No order between what was interrupted and what the handler took.
-        drop((other.lock(), spin.lock()));
+        let _other = other.lock();
+        drop(spin.lock());
     }
 
     #[test]
@@ -164,5 +165,42 @@ mod tests {
             queue.wake_all();
         }
         drop(waiting);
+    }
+
+    #[test]
+    fn guards_of_locks_that_spin_are_dropped_in_the_reverse_order() {
+        let (first, second) = (SpinLock::new('a'), SpinLock::new('b'));
+        let text = report(|| {
+            let (outer, _inner) = (first.lock(), second.lock());
+            drop(outer);
+        });
+        assert!(text.contains("out of order"), "{text}");
+        let _outer = first.lock();
+        drop(second.lock());
+    }
+
+    #[test]
+    fn a_handler_may_drop_a_guard_of_what_it_has_interrupted() {
+        let (mutex, spin) = (Mutex::new(()), SpinLock::new(()));
+        let held = mutex.lock();
+        let _irq = HardIrq::enter();
+        drop(held);
+        drop(spin.lock());
+    }
+
+    #[test]
+    fn a_bus_drivers_lock_has_no_order_with_its_childrens_under_its_devices() {
+        let device = || Mutex::new(0_u128).at(LockLevel::Device).nesting();
+        let (bus, child, of_driver) = (device(), device(), Mutex::new(0_isize));
+        for _ in 0..2 {
+            let _bus = bus.lock();
+            let _own = of_driver.lock();
+            drop(child.lock());
+        }
+        let text = report(|| drop((of_driver.lock(), child.lock())));
+        assert!(text.contains("Mutex<u128>") && text.contains("but earlier"), "{text}");
+        let registry = Mutex::new(()).at(LockLevel::Registry);
+        let text = report(|| drop((bus.lock(), registry.lock(), child.lock())));
+        assert!(text.contains("levels"), "{text}");
     }
 }

@@ -13,6 +13,9 @@ use super::order::{Held, Kind, LockClass, LockLevel};
 /// take it, too. Its holder must not sleep: take no [`Mutex`](super::Mutex), and call no
 /// [`Env::wait`](crate::env::Env::wait). A thread that waits for it spins; with the feature `std` it parks.
 ///
+/// A thread drops its guards in the reverse order of their taking: each restores the interrupts as it found them, so in
+/// another order they would be enabled while a lock is still held, and then stay disabled. The lock-order checker panics.
+///
 /// ```
 /// use bindery::sync::SpinLock;
 ///
@@ -57,7 +60,7 @@ impl<T> SpinLock<T> {
 
     /// The same lock in a class of which a thread may hold several, because the code orders them otherwise.
     #[must_use]
-    pub(crate) const fn nesting(mut self) -> Self {
+    pub const fn nesting(mut self) -> Self {
         self.class = self.class.nesting();
         self
     }
@@ -121,6 +124,8 @@ impl<T> SpinLock<T> {
 }
 
 impl<T: Default> Default for SpinLock<T> {
+    /// A free lock. The place of this call is its [class](LockLevel): the locks of all values that one `derive(Default)`
+    /// makes are of one class.
     #[cfg_attr(not(loom), track_caller)]
     fn default() -> Self {
         Self::new(T::default())

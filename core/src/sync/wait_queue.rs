@@ -11,20 +11,30 @@ use super::{EventToken, SpinLock, Waiter};
 ///
 /// A thread waits on it with [`SystemClock::wait_on`](crate::machine::SystemClock::wait_on), a task registers its waker.
 /// Waking allocates and frees nothing, so an interrupt handler may do it. It takes no lock while nobody waits; otherwise it calls
-/// the wakers with the queue's lock held, a leaf: a waker must not use the same queue.
-#[derive(Debug, Default)]
+/// the wakers with the queue's lock held, a leaf: a waker may wake other queues, but must not use the same one.
+#[derive(Debug)]
 pub struct WaitQueue {
     waiters: SpinLock<Waiters>,
     /// Number of waiters.
     len: AtomicUsize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiters {
     /// Number of the last registration.
     last: u64,
     /// Oldest first.
     list: Vec<Entry>,
+}
+
+impl Waiters {
+    const NONE: Self = Self { last: 0, list: Vec::new() };
+}
+
+impl Default for WaitQueue {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 #[derive(Debug)]
@@ -47,13 +57,13 @@ impl WaitQueue {
     /// An empty queue.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Self { waiters: SpinLock::new(Waiters { last: 0, list: Vec::new() }), len: AtomicUsize::new(0) }
+        Self { waiters: SpinLock::new(Waiters::NONE).nesting(), len: AtomicUsize::new(0) }
     }
 
     /// An empty queue.
     #[cfg(loom)]
     pub fn new() -> Self {
-        Self::default()
+        Self { waiters: SpinLock::new(Waiters::NONE).nesting(), len: AtomicUsize::new(0) }
     }
 
     /// Registers `waker`. Check the condition afterwards: a wake-up before the registration does not reach it.
@@ -72,8 +82,11 @@ impl WaitQueue {
 
     /// Waits until `check` returns a value; checks it whenever the queue is woken. The thread parks in between, without a
     /// time-out and without an env: the one that changes the condition must not need this thread.
+    #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
     pub fn sleep<R>(&self, check: impl FnMut() -> Option<R>) -> R {
         super::might_sleep();
+        let at = core::panic::Location::caller();
+        let _wait = super::record_wait(|| alloc::format!("the wake-up that is waited for at {at}"));
         #[expect(clippy::redundant_closure_for_method_calls, reason = "its lifetime is too narrow without the closure")]
         self.wait(&Waiter::for_threads(), check, |token| token.sleep())
     }
@@ -119,9 +132,9 @@ impl WaitQueue {
         }
     }
 
-    /// Wakes the waiter that has waited longest and was not woken yet. A waiter that leaves calls this while there is
-    /// something left to take, also when it has taken something: it may have been woken twice, before and after it was
-    /// armed for its last check.
+    /// Wakes the waiter that has waited longest and was not woken yet: for what one waiter takes and then passes on, a lock
+    /// for example. A waiter that leaves without taking it calls this, too. A task may be dropped or never polled again
+    /// without that, so what tasks wait for is told to [all](Self::wake_all).
     pub fn wake_one(&self) {
         if self.is_empty() {
             return;
@@ -208,15 +221,50 @@ mod tests {
         queue.wake_all();
         assert_eq!(counts(&wakers), [0; 4]);
     }
+
+    #[cfg(feature = "std")]
+    #[test]
+    fn under_a_scheduler_a_sleeping_thread_yields_and_says_what_it_waits_for() {
+        let (to_me, woken) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let shared = Arc::new((WaitQueue::new(), AtomicU32::new(0)));
+            let theirs = Arc::clone(&shared);
+            crate::sync::set_yield_hook(Some(Arc::new(move || {
+                let waits = crate::sync::current_wait().unwrap_or_default();
+                assert!(waits.contains(file!()), "{waits:?}");
+                theirs.1.fetch_add(1, Ordering::Relaxed);
+                theirs.0.wake_all();
+            })));
+            shared.0.sleep(|| (shared.1.load(Ordering::Relaxed) == 2).then_some(()));
+            crate::sync::set_yield_hook(None);
+            to_me.send(()).unwrap();
+        });
+        woken.recv_timeout(std::time::Duration::from_secs(60)).expect("the thread parks, or has panicked");
+    }
 }
 
 #[cfg(all(test, loom))]
 mod loom_tests {
     use alloc::sync::Arc;
 
+    use super::super::atomic::AtomicU32;
     use super::super::atomic::{AtomicBool, Ordering};
     use super::super::{Completion, Waiter, relax};
     use super::*;
+
+    /// Units, of which each wakes one waiter.
+    struct Units(AtomicU32, WaitQueue);
+
+    impl Units {
+        fn add(&self) {
+            self.0.fetch_add(1, Ordering::Release);
+            self.1.wake_one();
+        }
+
+        fn take(&self) -> bool {
+            self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+        }
+    }
 
     /// Waits without a time-out: a lost wake-up makes it wait for ever.
     fn wait_on(queue: &WaitQueue, mut done: impl FnMut() -> bool) {
@@ -246,19 +294,19 @@ mod loom_tests {
     }
 
     #[test]
-    fn loom_a_waiter_whose_completion_was_taken_by_another_gets_the_next_one() {
+    fn loom_a_waiter_whose_unit_was_taken_by_another_gets_the_next_one() {
         loom::model(|| {
-            let done = Arc::new(Completion::new());
-            let theirs = Arc::clone(&done);
-            let completing = loom::thread::spawn(move || {
-                theirs.complete();
-                let taken = theirs.try_wait();
-                theirs.complete();
+            let units = Arc::new(Units(AtomicU32::new(0), WaitQueue::new()));
+            let theirs = Arc::clone(&units);
+            let adding = loom::thread::spawn(move || {
+                theirs.add();
+                let taken = theirs.take();
+                theirs.add();
                 taken
             });
-            wait_on(&done.queue, || done.try_wait());
-            let taken = completing.join().unwrap();
-            assert_eq!(done.try_wait(), !taken);
+            wait_on(&units.1, || units.take());
+            let taken = adding.join().unwrap();
+            assert_eq!(units.take(), !taken);
         });
     }
 
@@ -272,7 +320,6 @@ mod loom_tests {
             let completing = loom::thread::spawn(move || theirs.complete());
             let waiting = loom::thread::spawn(move || wait_on(&others.queue, || others.try_wait()));
             drop(registration);
-            done.pass_on();
             completing.join().unwrap();
             waiting.join().unwrap();
             assert!(!done.try_wait());

@@ -92,9 +92,20 @@ impl EventToken<'_> {
 
     /// Parks the calling thread until the token is past. May return early for no reason.
     pub(super) fn sleep(&self) {
+        // Under a model checker no sleep ends for no reason: a lost wake-up is one that the model sees.
+        #[cfg(any(loom, shuttle))]
+        while !self.is_past() {
+            super::relax();
+        }
         // A wake-up between this check and the parking is remembered.
+        #[cfg(not(any(loom, shuttle)))]
         if !self.is_past() {
-            self.waiter.thread.park();
+            if super::is_scheduled() {
+                // The scheduler runs the thread that is waited for, and sees when there is none.
+                super::relax();
+            } else {
+                self.waiter.thread.park();
+            }
         }
     }
 

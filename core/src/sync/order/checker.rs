@@ -35,8 +35,8 @@ pub(in crate::sync) struct Held {
     here: core::marker::PhantomData<*const ()>,
 }
 
-/// Section with interrupts disabled.
-pub(in crate::sync) struct Disabled(());
+/// Section with interrupts disabled: one of those that the thread is in, counted from 1.
+pub(in crate::sync) struct Disabled(u32);
 
 /// Section in hard interrupt context.
 #[derive(Debug)]
@@ -101,7 +101,8 @@ fn report(wrong: Option<String>) {
 
 impl Here {
     fn locks(&self) -> impl Iterator<Item = Entry> {
-        self.held[self.base.get()..self.count.get()].iter().filter_map(Cell::get)
+        // Empty when a handler has dropped guards of what it interrupted.
+        self.held.get(self.base.get()..self.count.get()).unwrap_or_default().iter().filter_map(Cell::get)
     }
 
     /// Reason for which the thread must not sleep now.
@@ -137,6 +138,7 @@ impl LockClass {
             return known;
         }
         let id = graph::class(Class { made: self.made, level: self.level, kind, nests: self.nests, holds });
+        // 0 in a handler that could not look it up: the next use does.
         self.id.store(id, Ordering::Relaxed);
         id
     }
@@ -151,7 +153,14 @@ impl LockClass {
             {
                 return Some(format!("{}, which sleeps, is taken at {at} {why}", graph::describe(class)));
             }
-            here.locks().find_map(|held| graph::take(Edge { held: (held.class, held.since), taken: (class, at) }))
+            // What is taken after another lock of a class that nests, and before this one, has no order with it: a bus driver
+            // takes its own lock under its device's, and its children's under that. Two that are not under a third one have.
+            let mut nested = false;
+            here.locks().find_map(|held| {
+                let edge = Edge { held: (held.class, held.since), taken: (class, at), nested };
+                nested |= held.class == class;
+                graph::take(edge)
+            })
         });
         report(wrong);
     }
@@ -201,14 +210,26 @@ impl Drop for Held {
 
 impl Disabled {
     pub(in crate::sync) fn begin() -> Self {
-        here(|here| change(&here.disabled_depth, 1));
-        Self(())
+        here(|here| {
+            change(&here.disabled_depth, 1);
+            Self(here.disabled_depth.get())
+        })
     }
 }
 
 impl Drop for Disabled {
     fn drop(&mut self) {
-        here(|here| change(&here.disabled_depth, -1));
+        let depth = here(|here| {
+            let depth = here.disabled_depth.get();
+            change(&here.disabled_depth, -1);
+            depth
+        });
+        // It has restored what it found, which is not what the sections around it have made of it.
+        report((depth != self.0).then(|| {
+            let what =
+                "guards of locks that spin are dropped out of order, which leaves interrupts enabled or disabled";
+            format!("{what}: the guard of section {} of {depth} is dropped", self.0)
+        }));
     }
 }
 

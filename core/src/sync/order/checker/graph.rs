@@ -11,8 +11,11 @@ use super::super::{Kind, LockLevel};
 use super::Place;
 use crate::sync::hooks::InterruptsDisabled;
 
-/// Number of a class, from 1; 0 for one that did not fit into the table, which is not checked.
+/// Number of a class, from 1; 0 for one that could not be looked up yet. Neither that nor [`UNCHECKED`] is checked.
 pub(super) type ClassId = u16;
+
+/// Number of the classes that did not fit into the table.
+const UNCHECKED: ClassId = ClassId::MAX;
 
 /// Most classes.
 const CLASSES: usize = 512;
@@ -35,6 +38,8 @@ pub(super) struct Class {
 pub(super) struct Edge {
     pub(super) held: (ClassId, Place),
     pub(super) taken: (ClassId, Place),
+    /// Under another lock of the class that is taken: their levels are checked, and no order is learnt.
+    pub(super) nested: bool,
 }
 
 /// Context in which a lock is held.
@@ -55,16 +60,12 @@ struct Graph {
     /// Places at which each class was held in an interrupt handler, and by a task with interrupts enabled.
     in_irq: [Option<Place>; CLASSES],
     enabled: [Option<Place>; CLASSES],
+    /// A class did not fit.
+    is_full: bool,
 }
 
 /// A lock of the host, which the checker does not see. It is held with interrupts disabled.
-static GRAPH: Mutex<Graph> = Mutex::new(Graph {
-    count: 0,
-    classes: [None; CLASSES],
-    edges: [[None; CLASSES]; CLASSES],
-    in_irq: [None; CLASSES],
-    enabled: [None; CLASSES],
-});
+static GRAPH: Mutex<Graph> = Mutex::new(Graph::EMPTY);
 
 /// Edges that were found in order, one bit each: the usual case without the lock.
 static KNOWN: [AtomicU64; CLASSES * CLASSES / 64] = [const { AtomicU64::new(0) }; CLASSES * CLASSES / 64];
@@ -104,24 +105,21 @@ impl DerefMut for Locked {
 
 /// Number of `class`.
 pub(super) fn class(class: Class) -> ClassId {
-    let Some(mut locked) = lock() else { return 0 };
-    let graph = &mut *locked;
-    let is_it = |known: &Class| {
-        let (a, b) = (known.made, class.made);
-        (a.line(), a.column(), known.level, known.kind) == (b.line(), b.column(), class.level, class.kind)
-            && a.file() == b.file()
-            && known.holds == class.holds
-    };
-    let found = graph.classes[..graph.count].iter().position(|known| known.as_ref().is_some_and(is_it));
-    let index = found.unwrap_or_else(|| {
-        let next = graph.count;
-        if next < CLASSES {
-            graph.classes[next] = Some(class);
-            graph.count += 1;
-        }
-        next
-    });
-    if index < CLASSES { index as ClassId + 1 } else { 0 }
+    let Some(mut graph) = lock() else { return 0 };
+    let (id, is_first_unchecked) = graph.find_or_add(class);
+    drop(graph);
+    if is_first_unchecked && !super::in_irq() {
+        std::eprintln!(
+            "lock order: more than {CLASSES} classes of locks; those from {} on are not checked",
+            class.made
+        );
+    }
+    id
+}
+
+/// False for a class that is not checked.
+fn is_checked(id: ClassId) -> bool {
+    id != 0 && id != UNCHECKED
 }
 
 /// Description of a class, for reports.
@@ -132,7 +130,7 @@ pub(super) fn describe(class: ClassId) -> String {
 /// Records that a lock of class `taken` is taken while one of class `held` is held. Returns what is wrong with it.
 pub(super) fn take(edge: Edge) -> Option<String> {
     let (held, taken) = (edge.held.0, edge.taken.0);
-    if held == 0 || taken == 0 {
+    if !is_checked(held) || !is_checked(taken) {
         return None;
     }
     let bit = (held as usize - 1) * CLASSES + (taken as usize - 1);
@@ -142,7 +140,7 @@ pub(super) fn take(edge: Edge) -> Option<String> {
     }
     let mut graph = lock()?;
     let wrong = graph.wrong(&edge);
-    if wrong.is_none() {
+    if wrong.is_none() && !edge.nested {
         graph.edges[held as usize - 1][taken as usize - 1] = Some((edge.held.1, edge.taken.1));
         KNOWN[bit / 64].fetch_or(1 << (bit % 64), Ordering::Relaxed);
     }
@@ -152,16 +150,20 @@ pub(super) fn take(edge: Edge) -> Option<String> {
 /// Records that a lock of `class` is held at `place`. Returns what is wrong with it: a handler that interrupts a task would
 /// wait for what that task holds.
 pub(super) fn used(class: ClassId, usage: Usage, place: Place) -> Option<String> {
-    if class == 0 || usage == Usage::Disabled {
+    if !is_checked(class) || usage == Usage::Disabled {
         return None;
     }
     let index = class as usize - 1;
     let bit = if usage == Usage::InIrq { 1 } else { 2 };
     // Relaxed: a bit alone; the lock below orders the rest.
-    if USED[index].fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+    if USED[index].load(Ordering::Relaxed) & bit != 0 {
         return None;
     }
     let mut graph = lock()?;
+    // Not before the graph is locked: else a handler that cannot lock it would have used the bit up.
+    if USED[index].fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+        return None;
+    }
     match usage {
         Usage::InIrq => graph.in_irq[index] = Some(place),
         _ => graph.enabled[index] = Some(place),
@@ -174,6 +176,34 @@ pub(super) fn used(class: ClassId, usage: Usage, place: Place) -> Option<String>
 }
 
 impl Graph {
+    const EMPTY: Self = Self {
+        count: 0,
+        classes: [None; CLASSES],
+        edges: [[None; CLASSES]; CLASSES],
+        in_irq: [None; CLASSES],
+        enabled: [None; CLASSES],
+        is_full: false,
+    };
+
+    /// Number of `class`, and whether it is the first one that did not fit.
+    fn find_or_add(&mut self, class: Class) -> (ClassId, bool) {
+        let is_it = |known: &Class| {
+            let (a, b) = (known.made, class.made);
+            (a.line(), a.column(), known.level, known.kind) == (b.line(), b.column(), class.level, class.kind)
+                && a.file() == b.file()
+                && (known.holds, known.nests) == (class.holds, class.nests)
+        };
+        if let Some(index) = self.classes[..self.count].iter().position(|known| known.as_ref().is_some_and(is_it)) {
+            return (index as ClassId + 1, false);
+        }
+        if self.count == CLASSES {
+            return (UNCHECKED, !core::mem::replace(&mut self.is_full, true));
+        }
+        self.classes[self.count] = Some(class);
+        self.count += 1;
+        (self.count as ClassId, false)
+    }
+
     fn class(&self, id: ClassId) -> Option<&Class> {
         self.classes.get((id as usize).checked_sub(1)?)?.as_ref()
     }
@@ -210,6 +240,9 @@ impl Graph {
             && outer > inner
         {
             return Some(format!("{}: the levels are in the other order", both()));
+        }
+        if edge.nested {
+            return None;
         }
         let mut path = [0; CLASSES];
         let steps = self.path(taken, held, &mut path)?;
@@ -264,5 +297,49 @@ impl Graph {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::panic::Location;
+
+    use super::super::InIrq;
+    use super::*;
+
+    fn class_that_holds(holds: &'static str) -> Class {
+        Class { made: Location::caller(), level: LockLevel::Other, kind: Kind::Sleeping, nests: false, holds }
+    }
+
+    #[test]
+    fn a_usage_that_a_handler_could_not_record_is_recorded_the_next_time() {
+        let id = class(class_that_holds("a usage"));
+        let place = Location::caller();
+        let in_irq = InIrq::begin();
+        let locked = GRAPH.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(used(id, Usage::InIrq, place), None, "the graph is locked");
+        drop(locked);
+        // Other tests lock it, too.
+        let recorded = || GRAPH.lock().unwrap_or_else(PoisonError::into_inner).in_irq[id as usize - 1].is_some();
+        assert!((0..100_000).any(|_| used(id, Usage::InIrq, place).is_none() && recorded()));
+        drop(in_irq);
+        assert!(used(id, Usage::Enabled, place).is_some());
+    }
+
+    #[test]
+    fn classes_that_do_not_fit_are_told_once_and_not_looked_for_again() {
+        static FULL: Mutex<Graph> = Mutex::new(Graph::EMPTY);
+        static NAMES: &str = match core::str::from_utf8(&[b'x'; CLASSES + 2]) {
+            Ok(text) => text,
+            Err(_) => "",
+        };
+        let mut graph = FULL.lock().unwrap();
+        for n in 0..CLASSES {
+            assert_eq!(graph.find_or_add(class_that_holds(&NAMES[..n])), (n as ClassId + 1, false));
+        }
+        assert_eq!(graph.find_or_add(class_that_holds(&NAMES[..CLASSES])), (UNCHECKED, true));
+        assert_eq!(graph.find_or_add(class_that_holds(&NAMES[..=CLASSES])), (UNCHECKED, false));
+        assert_eq!(graph.find_or_add(class_that_holds(&NAMES[..7])), (8, false));
+        assert!(!is_checked(UNCHECKED) && is_checked(CLASSES as ClassId));
     }
 }
