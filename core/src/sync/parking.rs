@@ -71,6 +71,6 @@ mod tests {
             ended.send(()).unwrap();
         });
         handles.recv().unwrap().unpark();
-        end.recv_timeout(Duration::from_secs(60)).expect("the thread is parked for ever");
+        end.recv_timeout(Duration::from_mins(1)).expect("the thread is parked for ever");
     }
 }

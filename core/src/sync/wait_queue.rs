@@ -239,7 +239,7 @@ mod tests {
             crate::sync::set_yield_hook(None);
             to_me.send(()).unwrap();
         });
-        woken.recv_timeout(std::time::Duration::from_secs(60)).expect("the thread parks, or has panicked");
+        woken.recv_timeout(std::time::Duration::from_mins(1)).expect("the thread parks, or has panicked");
     }
 }
 

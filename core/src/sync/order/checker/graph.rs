@@ -176,6 +176,7 @@ pub(super) fn used(class: ClassId, usage: Usage, place: Place) -> Option<String>
 }
 
 impl Graph {
+    #[expect(clippy::large_stack_arrays, reason = "the value of statics only")]
     const EMPTY: Self = Self {
         count: 0,
         classes: [None; CLASSES],
