@@ -15,7 +15,7 @@ use crate::env::fake::FakeEnv;
 use crate::env::{IrqLine, IrqSink, Trigger};
 use crate::event::EventKind;
 use crate::machine::{Handle, Policy};
-use crate::sync::HardIrq;
+use crate::sync::{Delivering, HardIrq};
 
 const LINE: IrqLine = IrqLine(5);
 
@@ -220,4 +220,61 @@ fn a_line_that_the_controller_does_not_have_is_an_error_of_the_probe() {
     machine.unbind("d0", "scripted").unwrap();
     assert!(!env.enabled.lock().unwrap().contains(&LINE));
     assert_eq!(machine.promises().broken(), []);
+}
+
+/// Without identities of CPUs a delivery on any of them counts as one on all.
+#[test]
+fn a_queued_request_outlasts_a_delivery_on_another_cpu() {
+    let (env, machine) = machine(Trigger::LevelHigh, 1, |dev| {
+        dev.request_irq(0, || IrqReturn::Handled)?;
+        Ok(())
+    });
+    *env.jobs.lock().unwrap() = Some(Vec::new());
+    machine.settle();
+    {
+        let _handler = Delivering::enter();
+        machine.unbind("d0", "scripted").unwrap();
+    }
+    assert_eq!(machine.queued().len(), 1);
+    machine.timer();
+    {
+        let _on_another_cpu = Delivering::enter();
+        assert_eq!(env.run_jobs(), 1);
+    }
+    assert_eq!(machine.queued().len(), 1);
+    assert!(machine.next_deadline().is_some(), "the env learns that something is left");
+    machine.timer();
+    assert_eq!((env.run_jobs(), machine.queued().len()), (1, 0));
+    assert_eq!((machine.next_deadline(), machine.interrupt_lines()), (None, Vec::new()));
+}
+
+#[test]
+fn a_device_that_requests_without_end_leaves_the_env_its_thread() {
+    for trigger in [Trigger::LevelHigh, Trigger::EdgeRising] {
+        let (runs, target) = (Count::default(), Arc::<std::sync::OnceLock<Arc<FakeEnv>>>::default());
+        let (theirs, targets) = (runs.clone(), Arc::clone(&target));
+        let (env, machine) = machine(trigger, 1, move |dev| {
+            let (runs, targets) = (theirs.clone(), Arc::clone(&targets));
+            let again = move || {
+                runs.add();
+                // The controller has latched it, or the device has raised its level, on another CPU.
+                let _trap = HardIrq::enter();
+                targets.get().unwrap().deliver(LINE);
+            };
+            dev.request_threaded_irq(0, || IrqReturn::WakeThread, again)?;
+            Ok(())
+        });
+        assert!(target.set(Arc::clone(&env)).is_ok());
+        machine.settle();
+        env.raise(LINE);
+        let first = runs.get();
+        assert!(first > 1, "a few runs at once");
+        assert!(machine.next_deadline().is_some_and(|at| at <= crate::env::Env::now(&*env)), "the rest is due at once");
+        machine.timer();
+        assert_eq!(runs.get(), 2 * first, "{trigger:?}: and every call returns");
+        machine.unbind("d0", "scripted").unwrap();
+        machine.timer();
+        assert_eq!((runs.get(), machine.next_deadline()), (2 * first, None));
+        assert_eq!(machine.promises().broken(), []);
+    }
 }

@@ -23,8 +23,9 @@ impl Drop for Runs<'_> {
 impl ThreadRequests {
     /// Requests a run.
     pub(super) fn request(&self) {
-        // Release: pairs with the acquire of the thread, which sees what the hard handler did.
-        self.requested.store(true, Ordering::Release);
+        // Release: pairs with the acquire of the thread, which sees what the hard handler did. A swap, acquire: a request that
+        // replaces another CPU's passes on what that one's handler did.
+        self.requested.swap(true, Ordering::AcqRel);
     }
 
     /// Takes the request.
