@@ -2,12 +2,11 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use loom::thread;
 
-use super::pin::{AccessPath, PinOwner};
-use super::{DmaContext, DmaError, DmaMemory, PagePin, PagePins, configure};
+use super::pin::{AccessPath, PagePin, PinOwner};
+use super::{DmaContext, DmaError, DmaMemory, PagePins, configure};
 use crate::binding::UnwindCtx;
 use crate::device::{Device, DeviceDesc, NodeId};
 use crate::driver::{DmaOwner, Quiesced};
