@@ -11,7 +11,7 @@ use core::fmt;
 use super::lazy::Queue;
 use super::regions::Pages;
 use super::unconfirmed::{Range, UnconfirmedList};
-use super::{AddressingLimits, DomainKind, Geometry, IovaSpace, MapError, Prot, Translation};
+use super::{AddressingLimits, DomainKind, Gather, Geometry, IovaSpace, MapError, Prot, Translation};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::device::{RegionKind, ReservedRegion};
 use crate::dma::{DmaError, PagePins};
@@ -250,8 +250,11 @@ impl Domain {
                     self.hold_unconfirmed(machine, device, reserved, pins(), e);
                     return Err(MapListError::Unconfirmed);
                 }
-                // The flush of the mapped part covers the run that failed, too.
-                return Err(match self.unmap_ranges(machine, device, mapped.as_slice(), reserved, pins) {
+                // The flush of the mapped part covers the run that failed, too: what is left of it at some IOMMU may be in the hands
+                // of another flush, which is not finished.
+                let mut gather = Gather::new();
+                gather.add(at, len);
+                return Err(match self.unmap_ranges(machine, device, mapped.as_slice(), reserved, gather, pins) {
                     Ok(()) => {
                         self.free_iova(reserved);
                         MapListError::NotMapped(DmaError::Map(e))

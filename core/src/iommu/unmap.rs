@@ -67,7 +67,7 @@ impl Domain {
             return Ok(Revoked::Queued);
         }
         let mut pins = Some(pins);
-        self.unmap_ranges(machine, device, &[range], range, &mut || pins.take().unwrap_or_default())?;
+        self.unmap_ranges(machine, device, &[range], range, Gather::new(), &mut || pins.take().unwrap_or_default())?;
         self.free_iova(range);
         Ok(Revoked::Confirmed)
     }
@@ -82,14 +82,14 @@ impl Domain {
         pins: PagePins,
     ) -> Result<(), UnmapError> {
         let mut pins = Some(pins);
-        self.unmap_ranges(machine, device, ranges, ranges, &mut || pins.take().unwrap_or_default())?;
+        self.unmap_ranges(machine, device, ranges, ranges, Gather::new(), &mut || pins.take().unwrap_or_default())?;
         for range in ranges {
             self.free_iova(*range);
         }
         Ok(())
     }
 
-    /// Removes `ranges` from the page table and waits for one flush of all of them. If that is not confirmed, all that
+    /// Removes `ranges` from the page table and waits for one flush of all of them, and of what is gathered already. If that is not confirmed, all that
     /// `pins` makes goes to quarantine, reported in one event, and the addresses `reserved` wait with it for a later
     /// flush.
     pub(super) fn unmap_ranges(
@@ -98,12 +98,12 @@ impl Domain {
         device: &Arc<str>,
         ranges: &[Range],
         reserved: impl Into<ReservedIova>,
+        mut gather: Gather,
         pins: &mut dyn FnMut() -> PagePins,
     ) -> Result<(), UnmapError> {
         if ranges.is_empty() {
             return Ok(());
         }
-        let mut gather = Gather::new();
         let mut table_error = None;
         for range in ranges {
             table_error = self.remove(machine, *range, &mut gather).err().or(table_error);
@@ -411,7 +411,8 @@ impl Domain {
     ) -> Result<(), UnmapError> {
         let unmapping = self.unconfirmed.lock().begin_unmap(ranges);
         let mut pins = Some(pins);
-        let done = self.unmap_ranges(machine, device, ranges, ranges, &mut || pins.take().unwrap_or_default());
+        let done =
+            self.unmap_ranges(machine, device, ranges, ranges, Gather::new(), &mut || pins.take().unwrap_or_default());
         self.unconfirmed.lock().end_unmap(unmapping);
         if done.is_ok() {
             for range in ranges {

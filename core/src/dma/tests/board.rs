@@ -78,7 +78,7 @@ pub(super) struct ToyState {
     pub(super) attach_fails: bool,
     /// Unmaps fail and remove nothing from the table.
     pub(super) unmap_fails: bool,
-    /// Maps fail with `Unconfirmed`, and the IOTLB has cached their pages.
+    /// Maps fail with `Unconfirmed`, once no others are left, and the IOTLB has cached their pages.
     pub(super) partial_maps: bool,
     /// Number of map calls until one fails.
     pub(super) maps_left: Option<usize>,
@@ -96,6 +96,10 @@ impl ToyState {
         self.table.get(&addr.page_start().0).map(|t| t.1)
     }
 
+    pub(super) fn stale_pages(&self) -> usize {
+        self.stale.len()
+    }
+
     pub(super) fn mapped_pages(&self) -> usize {
         self.table.len()
     }
@@ -106,9 +110,12 @@ struct ToyDomain(Arc<ToyMmu>, DomainKind);
 impl Translation for ToyDomain {
     fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
         let mut s = self.0.state.lock().unwrap();
-        if let Some(left) = &mut s.maps_left {
-            *left = left.checked_sub(1).ok_or(MapError::OutOfMemory)?;
+        let none_left = s.maps_left == Some(0);
+        if none_left && !s.partial_maps {
+            return Err(MapError::OutOfMemory);
         }
+        let partial = s.partial_maps && s.maps_left.is_none_or(|left| left == 0);
+        s.maps_left = s.maps_left.map(|left| left.saturating_sub(1));
         if !iova.is_aligned(PAGE_SIZE) || !phys.is_aligned(PAGE_SIZE) || !len.is_multiple_of(PAGE_SIZE) || len == 0 {
             return Err(MapError::Unaligned(iova));
         }
@@ -117,13 +124,13 @@ impl Translation for ToyDomain {
             if s.table.contains_key(&(iova.0 + page)) {
                 return Err(MapError::Exists(iova));
             }
-            if s.partial_maps {
+            if partial {
                 s.stale.insert(iova.0 + page, phys + page);
             } else {
                 s.table.insert(iova.0 + page, (phys + page, prot));
             }
         }
-        if s.partial_maps { Err(MapError::Unconfirmed(iova)) } else { Ok(()) }
+        if partial { Err(MapError::Unconfirmed(iova)) } else { Ok(()) }
     }
 
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {

@@ -89,6 +89,22 @@ fn an_error_at_any_step_returns_the_list() {
 }
 
 #[test]
+fn a_run_that_some_iommus_have_mapped_is_invalidated_with_the_runs_before_it() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let mmu = Arc::clone(&board.mmu);
+    board.run(move |dev| {
+        let list = LENS.map(|len| dev.dma().buffer(len)).into_iter().collect::<Result<Vec<_>, _>>()?;
+        (mmu.state.lock().unwrap().maps_left, mmu.state.lock().unwrap().partial_maps) = (Some(2), true);
+        let refused = dev.dma().map_sg(list, Direction::ToDevice).unwrap_err();
+        (mmu.state.lock().unwrap().maps_left, mmu.state.lock().unwrap().partial_maps) = (None, false);
+        assert_eq!(refused.returned.len(), 4);
+        assert_eq!(mmu.state.lock().unwrap().stale_pages(), 0, "P2: the buffers were returned");
+        dev.dma().map_sg(refused.returned, Direction::ToDevice)?.unmap()?;
+        Ok(Vec::new())
+    });
+}
+
+#[test]
 fn a_partly_mapped_list_that_cannot_be_unmapped_goes_to_quarantine() {
     let board = TestBoard::translated(DomainKind::Strict);
     let mmu = Arc::clone(&board.mmu);
