@@ -118,4 +118,12 @@ impl EventToken<'_> {
             std::thread::park_timeout(timeout);
         }
     }
+
+    /// As on the threads of a host: here another thread gets its turn.
+    #[cfg(all(shuttle, not(loom)))]
+    pub fn park(&self, _timeout: core::time::Duration) {
+        if !self.is_past() {
+            super::relax();
+        }
+    }
 }
