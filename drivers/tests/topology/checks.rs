@@ -63,7 +63,7 @@ impl Fixture {
     }
 
     /// Closure of device `d` over streams and the devices for which `taken` is true.
-    fn connected(&self, d: usize, taken: impl Fn(usize) -> bool) -> BTreeSet<usize> {
+    pub(crate) fn connected(&self, d: usize, taken: impl Fn(usize) -> bool) -> BTreeSet<usize> {
         let mut found = BTreeSet::from([d]);
         loop {
             let keys: BTreeSet<_> = found.iter().flat_map(|d| self.keys(*d)).collect();
@@ -82,7 +82,8 @@ impl Fixture {
     pub(crate) fn sharing_regions(&self, d: usize) -> BTreeSet<usize> {
         let mut found = self.connected(d, |_| true);
         loop {
-            let undivided = self.undivided.iter().filter(|u| !u.is_disjoint(&found)).flatten().copied();
+            let undivided =
+                self.undivided.iter().chain(&self.left).filter(|u| !u.is_disjoint(&found)).flatten().copied();
             let all: BTreeSet<_> = undivided
                 .chain(found.iter().copied())
                 .flat_map(|d| &self.connected(d, |_| true) | &BTreeSet::from([d]))

@@ -134,6 +134,9 @@ pub struct Fixture {
     pub(crate) reached: Vec<BTreeSet<usize>>,
     /// Devices that were connected by one that was removed: their group is split once it is idle.
     pub(crate) bonds: Vec<BTreeSet<usize>>,
+    /// A device that was removed, and those whose domain in use keeps its regions until the group is idle. It may have been in a
+    /// group by some of its streams only.
+    pub(crate) left: Vec<BTreeSet<usize>>,
     /// Devices that share a domain of direct regions since a smaller one could not be made.
     pub(crate) undivided: Vec<BTreeSet<usize>>,
     /// Streams that bypass translation because no blocked domain could be made, which the device reports.
@@ -186,6 +189,7 @@ impl Fixture {
             allocating: None,
             reached: vec![BTreeSet::new(); FIFOS],
             bonds: Vec::new(),
+            left: Vec::new(),
             undivided: Vec::new(),
             open: BTreeSet::new(),
             known: BTreeSet::new(),
@@ -242,6 +246,7 @@ impl Fixture {
             Step::Add(d) => drop(self.machine.add_device(self.desc(d))),
             Step::Remove(d) => {
                 self.bonds.push(self.closure(d));
+                self.left.push(self.connected(d, |_| true));
                 self.machine.remove_device(&name(d));
             }
             Step::BindMmu(m) => drop(self.machine.bind(&mmu_name(m), "mmu")),
@@ -324,8 +329,11 @@ impl Fixture {
             Step::Fail(m, fault, after) => self.mmus[m].fail(fault, after),
             Step::ClearFaults => self.mmus.iter().for_each(|m| m.clear_faults()),
         }
-        let bonds = core::mem::take(&mut self.bonds);
-        self.bonds = bonds.into_iter().filter(|b| b.iter().any(|d| self.driver(*d).is_some())).collect();
+        let in_use = |of: Vec<BTreeSet<usize>>| {
+            of.into_iter().filter(|b| b.iter().any(|d| self.driver(*d).is_some())).collect::<Vec<_>>()
+        };
+        let (bonds, left) = (in_use(self.bonds.clone()), in_use(self.left.clone()));
+        (self.bonds, self.left) = (bonds, left);
         for (m, mmu) in self.mmus.iter().enumerate() {
             let streams = self.topology.devices.iter().flatten().filter(|(n, _)| *n == m);
             if mmu.take_domain_failed() {

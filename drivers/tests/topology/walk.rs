@@ -170,3 +170,16 @@ fn a_direct_region_whose_address_a_driver_uses_is_not_mapped_for_a_stream_in_use
     let steps = [&bound[..], &[Step::Map(2), Step::Add(1)]].concat();
     assert_eq!(run_steps(&topology, false, &steps), Ok(()));
 }
+
+/// A device with a direct region is in the group of one of its streams only, since the other one's IOMMU came when that group
+/// was in use, and is removed.
+#[test]
+fn a_region_of_a_device_that_two_groups_have_had_stays_in_the_domain_in_use() {
+    let topology = Topology {
+        mmus: vec![false, false],
+        devices: vec![vec![(1, 0)], vec![(0, 0), (1, 0)]],
+        regions: vec![None, Some(Region::Direct)],
+    };
+    let steps = [Step::UnbindMmu(0), Step::BindVfio(0), Step::BindMmu(0), Step::Remove(1), Step::Unbind(0)];
+    assert_eq!(run_steps(&topology, true, &steps), Ok(()));
+}
