@@ -244,9 +244,13 @@ impl Domain {
         let mut at = iova;
         for (phys, len) in runs {
             if let Err(e) = self.ops.map(at, phys, len, prot) {
-                let mapped = (at != iova).then_some(Range { iova, len: at - iova });
+                let (before, run) = (Range { iova, len: at - iova }, Range { iova: at, len });
                 let reserved = Range { iova, len: count * PAGE_SIZE };
-                if mapped.is_none() && matches!(e, MapError::Unconfirmed(_)) {
+                let unconfirmed = matches!(e, MapError::Unconfirmed(_));
+                // One of several IOMMUs may have failed to remove what it had mapped of the run.
+                let mapped = [(before, at != iova), (run, unconfirmed && self.maps_any_of(run))];
+                let mapped: Vec<_> = mapped.into_iter().filter(|(_, is)| *is).map(|(range, _)| range).collect();
+                if mapped.is_empty() && unconfirmed {
                     self.hold_unconfirmed(machine, device, reserved, pins(), e);
                     return Err(MapListError::Unconfirmed);
                 }
@@ -254,7 +258,7 @@ impl Domain {
                 // of another flush, which is not finished.
                 let mut gather = Gather::new();
                 gather.add(at, len);
-                return Err(match self.unmap_ranges(machine, device, mapped.as_slice(), reserved, gather, pins) {
+                return Err(match self.unmap_ranges(machine, device, &mapped, reserved, gather, pins) {
                     Ok(()) => {
                         self.free_iova(reserved);
                         MapListError::NotMapped(DmaError::Map(e))

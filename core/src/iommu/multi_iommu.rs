@@ -146,12 +146,9 @@ impl Translation for MultiIommu {
                     // A device may have used the mappings of the other shares: they are flushed before the memory is
                     // reused.
                     let mut gather = Gather::new();
-                    for share in &done {
-                        if share.ops.unmap(iova, len, gather.part(share.id)).is_err() {
-                            return Err(MapError::Unconfirmed(iova));
-                        }
-                    }
-                    if done.is_empty() || self.flush(&mut gather).is_ok() {
+                    let undo = |share: &&Share| share.ops.unmap(iova, len, gather.part(share.id)).is_ok();
+                    let undone = done.iter().map(undo).fold(true, |all, one| all && one);
+                    if undone && (done.is_empty() || self.flush(&mut gather).is_ok()) {
                         gather.free_tables();
                         return Err(e);
                     }
@@ -236,9 +233,9 @@ mod tests {
 
     use super::*;
 
-    /// Fake share: the set of mapped page numbers.
+    /// Fake share: the set of mapped page numbers, and whether unmaps fail.
     #[derive(Default)]
-    struct Share(Mutex<BTreeSet<u64>>);
+    struct Share(Mutex<BTreeSet<u64>>, bool);
 
     impl Translation for Share {
         fn map(&self, iova: DeviceAddr, _: PhysAddr, len: u64, _: Prot) -> Result<(), MapError> {
@@ -250,18 +247,42 @@ mod tests {
             pages.extend(new);
             Ok(())
         }
-        fn unmap(&self, _: DeviceAddr, _: u64, _: &mut Gather) -> Result<(), MapError> {
+        fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
+            if self.1 {
+                return Err(MapError::OutOfMemory);
+            }
+            gather.add(iova, len);
+            self.0.lock().unwrap().retain(|page| !(iova.0..iova.0 + len).contains(&(page * PAGE_SIZE)));
             Ok(())
         }
         fn flush(&self, _: &mut Gather) -> Result<(), IommuError> {
             Ok(())
         }
-        fn resolve(&self, _: DeviceAddr) -> Option<PhysAddr> {
-            None
+        fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {
+            self.0.lock().unwrap().contains(&(iova.0 / PAGE_SIZE)).then_some(PhysAddr(iova.0))
         }
         fn label(&self) -> String {
             String::new()
         }
+    }
+
+    #[test]
+    fn a_failed_map_is_undone_wherever_it_can_be_and_tells_when_it_was_not() {
+        let shares =
+            [Share::default(), Share(Mutex::default(), true), Share::default(), Share::default()].map(Arc::new);
+        let multi = MultiIommu::new(NodeId(0), Arc::<Share>::clone(&shares[0]));
+        for (node, share) in (1..).zip(&shares[1..]) {
+            multi.add(NodeId(node), Arc::<Share>::clone(share));
+        }
+        // Somebody else's at the last one.
+        shares[3].0.lock().unwrap().insert(8);
+        let at = DeviceAddr(8 * PAGE_SIZE);
+        let mapped = multi.map(at, PhysAddr(8 * PAGE_SIZE), PAGE_SIZE, Prot::READ);
+        assert_eq!(mapped, Err(MapError::Unconfirmed(at)));
+        let left = shares.each_ref().map(|share| share.0.lock().unwrap().len());
+        assert_eq!((left, multi.resolve(at)), ([0, 1, 0, 1], Some(PhysAddr(at.0))));
+        let gathered = multi.shares.lock().unconfirmed.is_empty();
+        assert!(!gathered, "what was removed is flushed later");
     }
 
     #[test]

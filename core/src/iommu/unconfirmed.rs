@@ -159,11 +159,16 @@ impl Unconfirmed {
     }
 
     /// Adds `range`, which was mapped in part, and whose removal some IOMMU has not confirmed. Every flush that confirms it includes
-    /// the range: what those IOMMUs have kept may be in the hands of another flush, which is not finished.
-    pub(super) fn not_undone(&mut self, range: Range, held: QuarantineId) {
+    /// the range: what those IOMMUs have kept may be in the hands of another flush, which is not finished. `mapped` when a page
+    /// table still maps some of it.
+    pub(super) fn not_undone(&mut self, range: Range, mapped: bool, held: QuarantineId) {
         let mut gather = Gather::new();
         gather.add(range.iova, range.len);
-        self.unconfirmed(gather, &[range], Some(held));
+        if mapped {
+            self.not_removed(gather, &[range], held);
+        } else {
+            self.unconfirmed(gather, &[range], Some(held));
+        }
     }
 
     /// Adds `ranges`, which the page table did not remove.
@@ -239,13 +244,16 @@ mod tests {
     #[test]
     fn a_failed_map_is_confirmed_by_a_flush_of_its_range_and_by_no_other_one() {
         let mut unconfirmed = Unconfirmed::default();
-        unconfirmed.not_undone(range(2), 1);
+        unconfirmed.not_undone(range(2), false, 1);
+        unconfirmed.not_undone(range(7), true, 2);
         let (taken, first) = unconfirmed.begin();
-        assert_eq!(taken.range(), Some((range(2).iova, range(2).last())), "P2");
+        assert_eq!(taken.range(), Some((range(2).iova, range(7).last())), "P2");
         let (nothing, second) = unconfirmed.begin();
         assert!(nothing.is_empty());
         assert_eq!(freed(&unconfirmed.confirmed(second, false)), [], "P2: the first one is not finished");
-        assert_eq!(freed(&unconfirmed.confirmed(first, false)), [range(2)]);
+        assert_eq!(freed(&unconfirmed.confirmed(first, false)), [range(2)], "P2: the other one is mapped");
+        let (_, third) = unconfirmed.begin();
+        assert_eq!(freed(&unconfirmed.confirmed(third, true)), [range(7)], "nothing is translated any more");
     }
 
     fn range(page: u64) -> Range {

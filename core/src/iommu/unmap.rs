@@ -13,7 +13,7 @@ use core::time::Duration;
 use super::lazy::{QUEUE_TIME, Queue};
 use super::unconfirmed::Range;
 use super::{Domain, DomainKind, Gather, IommuError, MapError};
-use crate::addr::DeviceAddr;
+use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::dma::check::Op;
 use crate::dma::{PagePins, PinState, Unreachable, release_all};
 use crate::instrument::FaultPoint;
@@ -133,8 +133,8 @@ impl Domain {
         Err(error)
     }
 
-    /// Records a failed map of `range` that some IOMMUs have not confirmed to be undone: `pins` go to quarantine, and
-    /// the addresses stay reserved, until they have.
+    /// Records a failed map of `range` that some IOMMUs have not confirmed to be undone, or not undone: `pins` go to
+    /// quarantine, and the addresses stay reserved, until they have.
     pub(crate) fn hold_unconfirmed(
         self: &Arc<Self>,
         machine: &System,
@@ -144,8 +144,14 @@ impl Domain {
         why: MapError,
     ) {
         let held = machine.quarantine_table().hold_until_flushed(machine, device, pins, why.to_string(), self);
-        self.unconfirmed.lock().not_undone(range, held);
+        self.unconfirmed.lock().not_undone(range, self.maps_any_of(range), held);
         retry_later(machine);
+    }
+
+    /// True when some page table maps a page of `range`.
+    pub(super) fn maps_any_of(&self, range: Range) -> bool {
+        let mut pages = (0..range.len).step_by(PAGE_SIZE as usize);
+        pages.any(|offset| self.translation().resolve(range.iova + offset).is_some())
     }
 
     /// Removes one range from the page table.

@@ -80,6 +80,8 @@ pub(super) struct ToyState {
     pub(super) unmap_fails: bool,
     /// Maps fail with `Unconfirmed`, once no others are left, and the IOTLB has cached their pages.
     pub(super) partial_maps: bool,
+    /// What such a map has done stays in the table: it could not be undone.
+    pub(super) undo_fails: bool,
     /// Number of map calls until one fails.
     pub(super) maps_left: Option<usize>,
 }
@@ -124,7 +126,7 @@ impl Translation for ToyDomain {
             if s.table.contains_key(&(iova.0 + page)) {
                 return Err(MapError::Exists(iova));
             }
-            if partial {
+            if partial && !s.undo_fails {
                 s.stale.insert(iova.0 + page, phys + page);
             } else {
                 s.table.insert(iova.0 + page, (phys + page, prot));

@@ -104,6 +104,61 @@ fn a_run_that_some_iommus_have_mapped_is_invalidated_with_the_runs_before_it() {
     });
 }
 
+/// One of several IOMMUs keeps what it has mapped of a run that another one could not map.
+#[test]
+fn a_run_that_could_not_be_undone_stays_in_quarantine_whatever_is_flushed() {
+    for runs_before in [0, 2] {
+        let board = TestBoard::translated(DomainKind::Strict);
+        let mmu = Arc::clone(&board.mmu);
+        assert!(board.bind(move |dev| {
+            let list = LENS.map(|len| dev.dma().buffer(len)).into_iter().collect::<Result<Vec<_>, _>>()?;
+            {
+                let mut s = mmu.state.lock().unwrap();
+                (s.maps_left, s.partial_maps, s.undo_fails, s.unmap_fails) = (Some(runs_before), true, true, true);
+            }
+            let refused = dev.dma().map_sg(list, Direction::ToDevice).unwrap_err();
+            {
+                let mut s = mmu.state.lock().unwrap();
+                (s.maps_left, s.partial_maps, s.undo_fails, s.unmap_fails) = (None, false, false, false);
+            }
+            assert_eq!((refused.returned.len(), matches!(refused.error, DmaError::Quarantined(_))), (0, true));
+            assert!(mmu.state.lock().unwrap().mapped_pages() > 0);
+            let quarantine = dev.state.system().quarantine_table();
+            assert_eq!(quarantine.list().len(), 4);
+            // A flush that is confirmed says nothing about what is in the table.
+            let flushes = mmu.state.lock().unwrap().flushes;
+            assert!(!quarantine.retry(dev.state.system()));
+            assert!(mmu.state.lock().unwrap().flushes > flushes);
+            assert_eq!(quarantine.list().len(), 4, "P2: the table still maps it");
+            Ok(Vec::new())
+        }));
+        assert_eq!(board.machine.promises().broken(), []);
+        board.unbind();
+        let _ = board.machine.quarantine_table().retry(&board.machine);
+        assert_eq!(board.machine.quarantine(), [], "nothing is translated any more");
+    }
+}
+
+#[test]
+fn a_run_that_its_own_map_could_not_undo_is_removed_with_the_runs_before_it() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let mmu = Arc::clone(&board.mmu);
+    board.run(move |dev| {
+        let list = LENS.map(|len| dev.dma().buffer(len)).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let set = |maps_left, fails| {
+            let mut s = mmu.state.lock().unwrap();
+            (s.maps_left, s.partial_maps, s.undo_fails) = (maps_left, fails, fails);
+        };
+        set(Some(2), true);
+        let refused = dev.dma().map_sg(list, Direction::ToDevice).unwrap_err();
+        set(None, false);
+        assert_eq!(refused.returned.len(), 4);
+        let s = mmu.state.lock().unwrap();
+        assert_eq!((s.mapped_pages(), s.stale_pages()), (0, 0), "P2: the buffers were returned");
+        Ok(Vec::new())
+    });
+}
+
 #[test]
 fn a_partly_mapped_list_that_cannot_be_unmapped_goes_to_quarantine() {
     let board = TestBoard::translated(DomainKind::Strict);
