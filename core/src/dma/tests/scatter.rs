@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::board::TestBoard;
+use super::board::{TestBoard, ToyState};
 use crate::addr::DeviceAddr;
 use crate::dma::{Attrs, Direction, DmaBuffer, DmaError, SegmentLimits};
 use crate::env::CacheOp;
@@ -153,8 +153,9 @@ fn a_run_that_its_own_map_could_not_undo_is_removed_with_the_runs_before_it() {
         let refused = dev.dma().map_sg(list, Direction::ToDevice).unwrap_err();
         set(None, false);
         assert_eq!(refused.returned.len(), 4);
-        let s = mmu.state.lock().unwrap();
-        assert_eq!((s.mapped_pages(), s.stale_pages()), (0, 0), "P2: the buffers were returned");
+        let left = |s: &ToyState| (s.mapped_pages(), s.stale_pages());
+        let left = left(&mmu.state.lock().unwrap());
+        assert_eq!(left, (0, 0), "P2: the buffers were returned");
         Ok(Vec::new())
     });
 }
