@@ -146,8 +146,10 @@ impl Translation for MultiIommu {
                     // A device may have used the mappings of the other shares: they are flushed before the memory is
                     // reused.
                     let mut gather = Gather::new();
-                    let undo = |share: &&Share| share.ops.unmap(iova, len, gather.part(share.id)).is_ok();
-                    let undone = done.iter().map(undo).fold(true, |all, one| all && one);
+                    let mut undone = true;
+                    for share in &done {
+                        undone &= share.ops.unmap(iova, len, gather.part(share.id)).is_ok();
+                    }
                     if undone && (done.is_empty() || self.flush(&mut gather).is_ok()) {
                         gather.free_tables();
                         return Err(e);
