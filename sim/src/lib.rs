@@ -20,3 +20,4 @@ pub mod power;
 pub mod report;
 pub mod salvator;
 pub mod trace;
+pub mod virt;

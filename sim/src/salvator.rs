@@ -77,7 +77,16 @@ impl Salvator {
     pub fn new() -> Self {
         let fixed = vec![(PRR_BASE, 4, PRR_H3_ES2_0)];
         Self {
-            config: Config { disk: None, cpus: 1, coherent: false, trace: 0, fixed, attached: Vec::new() },
+            config: Config {
+                disk: None,
+                cpus: 1,
+                coherent: false,
+                trace: 0,
+                fixed,
+                attached: Vec::new(),
+                soc: true,
+                pci: None,
+            },
             frames: FRAMES_LEN,
             contiguous: CONTIGUOUS_LEN,
         }

@@ -19,7 +19,7 @@ use crate::trace::Traced;
 /// Board time that delivering one interrupt takes, so that a line that is never deasserted does not stop the clock.
 const DELIVERY: Duration = Duration::from_micros(1);
 /// Devices that the board itself operates: it delivers the interrupts.
-const OWNED: &[&str] = &["arm,gic-400"];
+const OWNED: &[&str] = &["arm,gic-400", "arm,gic-v3"];
 /// Number of times that one call delivers a line that stays high.
 const ROUNDS: usize = 8;
 /// Time of the host for which a wait for other threads lets them run.

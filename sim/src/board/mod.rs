@@ -24,8 +24,10 @@ use crate::disk::Disk;
 use crate::events::Events;
 use crate::fault::FaultPlan;
 use crate::memory::Ram;
+use crate::models::Doorbell;
 use crate::models::attached::Attached;
 use crate::models::ipmmu::Fault;
+use crate::models::pci::Host;
 use crate::models::sata::SataFaults;
 use crate::report::ModelError;
 use crate::trace::TraceEntry;
@@ -40,6 +42,19 @@ pub(crate) struct Config {
     pub(crate) trace: usize,
     pub(crate) fixed: Vec<(PhysAddr, u64, u32)>,
     pub(crate) attached: Vec<Attached>,
+    /// It has the devices of the R-Car H3.
+    pub(crate) soc: bool,
+    pub(crate) pci: Option<PciConfig>,
+}
+
+/// The PCI host bridge of a board, and where its doorbell is.
+#[derive(Debug)]
+pub(crate) struct PciConfig {
+    pub(crate) host: Host,
+    pub(crate) ecam: (PhysAddr, u64),
+    /// Memory that it passes on, at the same addresses.
+    pub(crate) memory: (PhysAddr, u64),
+    pub(crate) doorbell: Doorbell,
 }
 
 /// The board has no device of that name.
@@ -159,7 +174,8 @@ impl Board {
     }
 
     /// Removes a device: accesses to its registers fail, and its DMA stops. `name` is its name on the platform bus
-    /// (`ee300000.sata`), of which only the address counts.
+    /// (`ee300000.sata`), of which only the address counts. A function behind a PCI host bridge has a name of its own, and goes with
+    /// all that is behind it; reads of its registers then answer ones.
     ///
     /// # Errors
     ///

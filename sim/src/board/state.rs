@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bindery::addr::PhysAddr;
-use bindery::env::IoError;
+use bindery::env::{IoError, Width};
 use bindery::sync::thread::ThreadId;
 
 use super::{Config, UnknownDevice};
@@ -14,9 +14,10 @@ use crate::memory::Ram;
 use crate::models::attached::Attached;
 use crate::models::cpg::{self, Cpg, Module};
 use crate::models::ipmmu::{self, Fault, Ipmmu};
+use crate::models::pci::Host;
 use crate::models::sata::{self, Sata};
 use crate::models::sysc::{self, Sysc};
-use crate::models::{Bus, NO_ANSWER};
+use crate::models::{Bus, Doorbell, NO_ANSWER};
 use crate::report::Report;
 use crate::salvator;
 use crate::trace::{Trace, Traced};
@@ -33,6 +34,9 @@ enum Device {
     Sysc,
     Fixed(u32),
     Attached(usize),
+    /// Configuration space of PCI functions, and the memory that their host bridge passes on.
+    Ecam,
+    PciMemory,
 }
 
 /// One range of registers.
@@ -58,6 +62,8 @@ pub(super) struct State {
     pub(super) ipmmu: Ipmmu,
     pub(super) sata: Sata,
     attached: Vec<Attached>,
+    pci: Option<Host>,
+    doorbell: Option<Doorbell>,
     pub(super) regions: Vec<Region>,
     /// Threads that are delivering an interrupt.
     pub(super) delivering: Vec<ThreadId>,
@@ -72,7 +78,8 @@ impl State {
         let mut regions: Vec<Region> = Vec::new();
         for (index, device) in config.attached.iter_mut().enumerate() {
             device.place(index as u8);
-            regions.push(region(device.wiring.base, device.wiring.len, Device::Attached(index), device.wiring.name));
+            let (base, len) = (device.wiring.base, device.wiring.len);
+            regions.push(region(base, len, Device::Attached(index), device.wiring.name));
         }
         let soc = [
             region(salvator::SATA_BASE, sata::WINDOW, Device::Sata, sata::NAME),
@@ -80,8 +87,14 @@ impl State {
             region(salvator::CPG_BASE, cpg::WINDOW, Device::Cpg, cpg::NAME),
             region(salvator::SYSC_BASE, 0x400, Device::Sysc, sysc::NAME),
         ];
-        regions.extend(soc);
-        regions.extend((1..).zip(ipmmu::LEAVES).map(|(i, leaf)| mmu(i, leaf.base)));
+        if config.soc {
+            regions.extend(soc);
+            regions.extend((1..).zip(ipmmu::LEAVES).map(|(i, leaf)| mmu(i, leaf.base)));
+        }
+        if let Some(pci) = &config.pci {
+            regions.push(region(pci.ecam.0, pci.ecam.1, Device::Ecam, "pci-config"));
+            regions.push(region(pci.memory.0, pci.memory.1, Device::PciMemory, "pci-memory"));
+        }
         regions.extend(config.fixed.iter().map(|&(base, len, value)| region(base, len, Device::Fixed(value), "fixed")));
         Self {
             clock: Clock::default(),
@@ -93,6 +106,8 @@ impl State {
             ipmmu,
             sata: Sata::new(config.disk, config.coherent),
             attached: config.attached,
+            doorbell: config.pci.as_ref().map(|pci| pci.doorbell),
+            pci: config.pci.map(|pci| pci.host),
             regions,
             delivering: Vec::new(),
             ram,
@@ -113,6 +128,10 @@ impl State {
     }
 
     pub(super) fn set_present(&mut self, name: &str, present: bool) -> Result<(), UnknownDevice> {
+        if let Some(models) = self.pci.as_mut().and_then(|host| host.set_present(name, present)) {
+            self.reset_models(&models);
+            return Ok(());
+        }
         let address = name.split('.').next().and_then(|hex| u64::from_str_radix(hex, 16).ok());
         let region = self.regions.iter_mut().find(|r| Some(r.base.0) == address || r.name == name);
         let region = region.ok_or_else(|| UnknownDevice(name.into()))?;
@@ -127,10 +146,19 @@ impl State {
             Device::Sata => parts.sata.reset(&mut bus),
             Device::Ipmmu(i) => parts.ipmmu.set_present(&mut bus, i, present),
             Device::Attached(i) => parts.attached[i].power_up(&mut bus),
-            Device::Cpg | Device::Sysc | Device::Fixed(_) => {}
+            Device::Cpg | Device::Sysc | Device::Fixed(_) | Device::Ecam | Device::PciMemory => {}
         }
         self.drive_lines();
         Ok(())
+    }
+
+    /// Resets models behind PCI functions.
+    fn reset_models(&mut self, models: &[usize]) {
+        let (mut bus, parts) = self.split();
+        for model in models {
+            parts.attached[*model].power_up(&mut bus);
+        }
+        self.drive_lines();
     }
 
     /// Hashes state that is not behind a register window.
@@ -151,14 +179,17 @@ impl State {
                 Device::Cpg => self.cpg.hash_state(&mut state),
                 Device::Sysc => self.sysc.hash(&mut state),
                 Device::Attached(i) => self.attached[i].hash_state(&mut state),
-                Device::Fixed(_) => {}
+                Device::Ecam => self.pci.iter().for_each(|host| host.hash_state(&mut state)),
+                // The functions are hashed by their own windows, which are nowhere else.
+                Device::Fixed(_) | Device::PciMemory => {}
             }
             each(region.base, region.name, state);
         }
     }
 
     fn split(&mut self) -> (Bus<'_>, Parts<'_>) {
-        let bus = Bus { clock: &mut self.clock, intc: &mut self.intc, report: &mut self.report, ram: &self.ram };
+        let (clock, intc, report) = (&mut self.clock, &mut self.intc, &mut self.report);
+        let bus = Bus { clock, intc, report, ram: &self.ram, doorbell: self.doorbell };
         let parts = Parts {
             cpg: &mut self.cpg,
             sysc: &mut self.sysc,
@@ -171,6 +202,9 @@ impl State {
 
     /// Drives the lines of attached devices: each is high while any of its devices raises it.
     fn drive_lines(&mut self) {
+        if let Some(host) = &mut self.pci {
+            host.connect(&mut self.attached);
+        }
         for device in &self.attached {
             for line in device.lines() {
                 let high = self.attached.iter().any(|other| other.high_lines().any(|raised| raised == *line));
@@ -204,10 +238,41 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn read(&mut self, region: usize, offset: u32) -> u32 {
+    /// The device behind a register, and the offset in its registers.
+    fn behind(&self, region: usize, offset: u64) -> (Device, &'static str, u64) {
         let Region { base, device, name, .. } = self.regions[region];
-        let (mut bus, parts) = self.split();
+        let function = || self.pci.as_ref().and_then(|host| host.decode(base.0 + offset));
+        match device {
+            Device::PciMemory => {
+                function().map_or((device, name, offset), |(i, name, at)| (Device::Attached(i), name, at))
+            }
+            _ => (device, name, offset),
+        }
+    }
+
+    pub(super) fn read(&mut self, region: usize, offset: u64, width: Width) -> u64 {
+        let base = self.regions[region].base;
+        let (device, name, at) = self.behind(region, offset);
+        let ones = u64::MAX >> (64 - 8 * width.bytes());
         let value = match device {
+            Device::Ecam => self.pci.as_ref().map_or(ones, |host| host.read_config(at, width)),
+            Device::PciMemory => ones,
+            Device::Attached(i) => {
+                let (bus, parts) = self.split();
+                let value = parts.attached[i].read(bus, parts.ipmmu, parts.cpg, at, width);
+                self.drive_lines();
+                value.unwrap_or_else(|| self.unanswered(region, name, at, width))
+            }
+            _ if width != Width::W32 => self.unanswered(region, name, at, width),
+            _ => self.read32(device, at as u32).into(),
+        };
+        self.trace.add(self.clock.now(), base, Traced::Read { device: name, offset: at, value });
+        value
+    }
+
+    fn read32(&mut self, device: Device, offset: u32) -> u32 {
+        let (mut bus, parts) = self.split();
+        match device {
             Device::Sata if !parts.cpg.running(SATA_MODULE) => {
                 bus.error(sata::NAME, format!("read of {offset:#x} without clock or in reset: external abort"));
                 NO_ANSWER
@@ -216,21 +281,37 @@ impl State {
             Device::Ipmmu(i) => parts.ipmmu.read(&mut bus, i, offset),
             Device::Cpg => parts.cpg.read(&mut bus, offset),
             Device::Sysc => parts.sysc.read(&mut bus, offset),
-            Device::Attached(i) => parts.attached[i].read(bus, parts.ipmmu, parts.cpg, offset),
             Device::Fixed(value) => value,
-        };
-        if matches!(device, Device::Attached(_)) {
-            self.drive_lines();
+            Device::Attached(_) | Device::Ecam | Device::PciMemory => NO_ANSWER,
         }
-        let what = Traced::Read { device: name, offset: offset.into(), value: value.into() };
-        self.trace.add(self.clock.now(), base, what);
-        value
     }
 
-    pub(super) fn write(&mut self, region: usize, offset: u32, value: u32) {
-        let Region { base, device, name, .. } = self.regions[region];
-        let what = Traced::Write { device: name, offset: offset.into(), value: value.into() };
-        self.trace.add(self.clock.now(), base, what);
+    pub(super) fn write(&mut self, region: usize, offset: u64, width: Width, value: u64) {
+        let base = self.regions[region].base;
+        let (device, name, at) = self.behind(region, offset);
+        self.trace.add(self.clock.now(), base, Traced::Write { device: name, offset: at, value });
+        match device {
+            Device::Ecam => {
+                let written = self.pci.as_mut().map(|host| host.write_config(at, width, value));
+                self.reset_models(&written.map(|written| written.reset).unwrap_or_default());
+            }
+            Device::PciMemory => {}
+            Device::Attached(i) => {
+                let (bus, parts) = self.split();
+                let taken = parts.attached[i].write(bus, parts.ipmmu, parts.cpg, (at, width), value);
+                self.drive_lines();
+                if !taken {
+                    self.unanswered(region, name, at, width);
+                }
+            }
+            _ if width != Width::W32 => {
+                self.unanswered(region, name, at, width);
+            }
+            _ => self.write32(device, at as u32, value as u32),
+        }
+    }
+
+    fn write32(&mut self, device: Device, offset: u32, value: u32) {
         let (mut bus, parts) = self.split();
         match device {
             Device::Sata if !parts.cpg.running(SATA_MODULE) => {
@@ -247,22 +328,20 @@ impl State {
                 if !in_reset && parts.cpg.in_reset(SATA_MODULE) {
                     parts.sata.reset(&mut bus);
                 }
+                self.follow_supplies();
             }
             Device::Sysc => parts.sysc.write(&mut bus, offset, value),
-            Device::Attached(i) => parts.attached[i].write(bus, parts.ipmmu, parts.cpg, offset, value),
-            Device::Fixed(_) => {}
-        }
-        match device {
-            Device::Attached(_) => self.drive_lines(),
-            Device::Cpg => self.follow_supplies(),
-            _ => {}
+            Device::Fixed(_) | Device::Attached(_) | Device::Ecam | Device::PciMemory => {}
         }
     }
 
-    /// Reports an access that is not 32 bits wide.
-    pub(super) fn bad_width(&mut self, region: usize, offset: u64, bytes: u64) {
-        let name = self.regions[region].name;
-        self.report.add(self.clock.now(), name, format!("access of {bytes} bytes at {offset:#x}: registers take 4"));
+    /// Reports an access with a width that a device does not take. A PCI function that does not answer is no fault of software.
+    fn unanswered(&mut self, region: usize, name: &'static str, at: u64, width: Width) -> u64 {
+        if self.regions[region].device != Device::PciMemory {
+            let what = format!("access of {} bytes at {at:#x}: registers take 4", width.bytes());
+            self.report.add(self.clock.now(), name, what);
+        }
+        u64::MAX >> (64 - 8 * width.bytes())
     }
 
     /// Runs all due timers. Returns true if there was one.

@@ -39,22 +39,14 @@ impl Io for Window {
         let at = self.locate(offset, width)?;
         let mut state = self.inner.state.lock();
         state.begin_access(self.region, self.generation)?;
-        if width != Width::W32 {
-            state.bad_width(self.region, offset, width.bytes());
-            return Ok(u64::MAX >> (64 - 8 * width.bytes()));
-        }
-        Ok(u64::from(state.read(self.region, at as u32)))
+        Ok(state.read(self.region, at, width))
     }
 
     fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
         let at = self.locate(offset, width)?;
         let mut state = self.inner.state.lock();
         state.begin_access(self.region, self.generation)?;
-        if width == Width::W32 {
-            state.write(self.region, at as u32, value as u32);
-        } else {
-            state.bad_width(self.region, offset, width.bytes());
-        }
+        state.write(self.region, at, width, value & u64::MAX >> (64 - 8 * width.bytes()));
         Ok(())
     }
 }

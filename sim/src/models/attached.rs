@@ -46,10 +46,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bindery::addr::PhysAddr;
+use bindery::env::Width;
 
 use super::Bus;
 use super::cpg::{Cpg, Module};
 use super::ipmmu::Ipmmu;
+use super::pci::Link;
 use crate::clock::Timer;
 use crate::mmu::{Access, Mmu};
 use crate::power::{LineId, PowerController};
@@ -65,6 +67,19 @@ pub trait DeviceModel: Clone + Hash + Send + 'static {
 
     /// Writes it.
     fn write(&mut self, bus: &mut DeviceBus<'_>, offset: u64, value: u32);
+
+    /// Reads `width` at `offset`; `None` when nothing answers there, or not with this width. By itself a device takes 32 bits only.
+    fn read_sized(&mut self, bus: &mut DeviceBus<'_>, offset: u64, width: Width) -> Option<u64> {
+        (width == Width::W32).then(|| self.read(bus, offset).into())
+    }
+
+    /// Writes likewise. Returns false when nothing takes it.
+    fn write_sized(&mut self, bus: &mut DeviceBus<'_>, offset: u64, width: Width, value: u64) -> bool {
+        if width == Width::W32 {
+            self.write(bus, offset, value as u32);
+        }
+        width == Width::W32
+    }
 
     /// A timer expired that [`DeviceBus::start_timer`] has started.
     fn timer(&mut self, bus: &mut DeviceBus<'_>, timer: u8) {
@@ -110,6 +125,11 @@ impl Wiring {
     pub fn new(name: &'static str, base: PhysAddr, len: u64) -> Self {
         let (lines, ports, supplies) = (Vec::new(), Vec::new(), Vec::new());
         Self { name, base, len, lines, ports, coherent: false, module: None, supplies }
+    }
+
+    /// A function behind a PCI host bridge: its registers are where configuration space says.
+    pub(crate) fn function(name: &'static str) -> Self {
+        Self::new(name, PhysAddr(0), 0)
     }
 
     /// Adds an interrupt line by its number at the interrupt controller (32 to 511: SPI n is 32 + n). Several devices may
@@ -171,10 +191,24 @@ pub struct DeviceBus<'a> {
     ipmmu: &'a mut Ipmmu,
     wiring: &'a Wiring,
     levels: &'a mut Vec<bool>,
+    link: Link,
     index: u8,
 }
 
 impl DeviceBus<'_> {
+    /// Returns true when the device signals interrupts by messages (MSI) and not by its line.
+    pub fn sends_messages(&self) -> bool {
+        self.link.message.is_some()
+    }
+
+    /// Sends message number `vector`. Returns false when messages are not enabled.
+    pub fn message(&mut self, vector: u32) -> bool {
+        let Some((address, data)) = self.link.message else { return false };
+        // As any other write of the device: it may be refused on its way, and nobody is told.
+        let _ = self.dma_write(0, address, &(data + vector).to_le_bytes());
+        true
+    }
+
     /// Drives interrupt line number `index` of the device, in the order of [`Wiring::line`].
     pub fn set_line(&mut self, index: usize, high: bool) {
         if let Some(level) = self.levels.get_mut(index) {
@@ -216,6 +250,9 @@ impl DeviceBus<'_> {
     pub fn dma_write(&mut self, port: usize, addr: u64, buf: &[u8]) -> Result<(), DmaRefused> {
         for (at, range) in pages(addr, buf.len()) {
             let to = self.translate(port, at, true)?;
+            if self.bus.ring(self.wiring.name, to, &buf[range.clone()]) {
+                continue;
+            }
             let written = self.bus.ram.dma_write(to, &buf[range], self.wiring.coherent);
             written.map_err(|_| DmaRefused { addr: at })?;
         }
@@ -229,6 +266,9 @@ impl DeviceBus<'_> {
 
     fn translate(&mut self, port: usize, addr: u64, write: bool) -> Result<PhysAddr, DmaRefused> {
         let refused = DmaRefused { addr };
+        if !self.link.master {
+            return Err(refused);
+        }
         match self.wiring.ports.get(port).ok_or(refused)? {
             Port::Direct => Ok(PhysAddr(addr)),
             Port::Ipmmu { leaf, utlb } => {
@@ -265,8 +305,8 @@ fn pages(addr: u64, len: usize) -> impl Iterator<Item = (u64, std::ops::Range<us
 
 /// A [`DeviceModel`] of any type.
 trait AnyModel: Send {
-    fn read(&mut self, bus: &mut DeviceBus<'_>, offset: u64) -> u32;
-    fn write(&mut self, bus: &mut DeviceBus<'_>, offset: u64, value: u32);
+    fn read(&mut self, bus: &mut DeviceBus<'_>, offset: u64, width: Width) -> Option<u64>;
+    fn write(&mut self, bus: &mut DeviceBus<'_>, offset: u64, width: Width, value: u64) -> bool;
     fn timer(&mut self, bus: &mut DeviceBus<'_>, timer: u8);
     fn accesses(&self, addr: u64, len: u64) -> bool;
     fn power_up(&mut self);
@@ -279,11 +319,11 @@ struct Resettable<M> {
 }
 
 impl<M: DeviceModel> AnyModel for Resettable<M> {
-    fn read(&mut self, bus: &mut DeviceBus<'_>, offset: u64) -> u32 {
-        self.now.read(bus, offset)
+    fn read(&mut self, bus: &mut DeviceBus<'_>, offset: u64, width: Width) -> Option<u64> {
+        self.now.read_sized(bus, offset, width)
     }
-    fn write(&mut self, bus: &mut DeviceBus<'_>, offset: u64, value: u32) {
-        self.now.write(bus, offset, value);
+    fn write(&mut self, bus: &mut DeviceBus<'_>, offset: u64, width: Width, value: u64) -> bool {
+        self.now.write_sized(bus, offset, width, value)
     }
     fn timer(&mut self, bus: &mut DeviceBus<'_>, timer: u8) {
         self.now.timer(bus, timer);
@@ -304,6 +344,8 @@ pub(crate) struct Attached {
     pub(crate) wiring: Wiring,
     model: Box<dyn AnyModel>,
     levels: Vec<bool>,
+    /// Set by the configuration space of a function.
+    pub(crate) link: Link,
     index: u8,
     /// Number of times that its supplies have been switched off so far.
     offs: u64,
@@ -319,7 +361,8 @@ impl Attached {
     pub(crate) fn new(wiring: Wiring, model: impl DeviceModel) -> Self {
         let levels = vec![false; wiring.lines.len()];
         let model = Resettable { at_power_up: model.clone(), now: model };
-        Self { wiring, model: Box::new(model), levels, index: 0, offs: 0 }
+        let link = if wiring.len == 0 { Link::OFF } else { Link::PLATFORM };
+        Self { wiring, model: Box::new(model), levels, link, index: 0, offs: 0 }
     }
 
     /// Takes its place on a board.
@@ -329,7 +372,16 @@ impl Attached {
 
     /// Interrupt lines that it raises.
     pub(crate) fn high_lines(&self) -> impl Iterator<Item = u32> {
-        self.wiring.lines.iter().zip(&self.levels).filter(|(_, high)| **high).map(|(line, _)| *line)
+        let drives = self.link.pin && self.link.message.is_none();
+        self.wiring.lines.iter().zip(&self.levels).filter(move |(_, high)| **high && drives).map(|(line, _)| *line)
+    }
+
+    /// Returns true when it raises its line. Where messages are enabled it no longer does.
+    pub(crate) fn asserts(&mut self) -> bool {
+        if self.link.message.is_some() {
+            self.levels.fill(false);
+        }
+        self.levels.contains(&true)
     }
 
     /// All of its interrupt lines.
@@ -361,47 +413,64 @@ impl Attached {
         }
     }
 
-    pub(crate) fn read(&mut self, mut bus: Bus<'_>, ipmmu: &mut Ipmmu, cpg: &Cpg, offset: u32) -> u32 {
+    /// Reads a register; `None` when nothing answers, or not with this width.
+    pub(crate) fn read(
+        &mut self,
+        mut bus: Bus<'_>,
+        ipmmu: &mut Ipmmu,
+        cpg: &Cpg,
+        offset: u64,
+        width: Width,
+    ) -> Option<u64> {
         self.follow_supplies(&mut bus, cpg);
         if !self.runs(cpg) {
             bus.error(self.wiring.name, format!("read of {offset:#x} without clock, without power or in reset"));
-            return super::NO_ANSWER;
+            return Some(super::NO_ANSWER.into());
         }
-        let Self { wiring, model, levels, index, .. } = self;
-        model.read(&mut DeviceBus { bus, ipmmu, wiring, levels, index: *index }, offset.into())
+        let Self { wiring, model, levels, link, index, .. } = self;
+        model.read(&mut DeviceBus { bus, ipmmu, wiring, levels, link: *link, index: *index }, offset, width)
     }
 
-    pub(crate) fn write(&mut self, mut bus: Bus<'_>, ipmmu: &mut Ipmmu, cpg: &Cpg, offset: u32, value: u32) {
+    /// Writes a register. Returns false when nothing takes it.
+    pub(crate) fn write(
+        &mut self,
+        mut bus: Bus<'_>,
+        ipmmu: &mut Ipmmu,
+        cpg: &Cpg,
+        (offset, width): (u64, Width),
+        value: u64,
+    ) -> bool {
         self.follow_supplies(&mut bus, cpg);
         if !self.runs(cpg) {
             bus.error(self.wiring.name, format!("write to {offset:#x} without clock, without power or in reset"));
-            return;
+            return true;
         }
-        let Self { wiring, model, levels, index, .. } = self;
-        model.write(&mut DeviceBus { bus, ipmmu, wiring, levels, index: *index }, offset.into(), value);
+        let Self { wiring, model, levels, link, index, .. } = self;
+        model.write(&mut DeviceBus { bus, ipmmu, wiring, levels, link: *link, index: *index }, offset, width, value)
     }
 
     pub(crate) fn timer(&mut self, mut bus: Bus<'_>, ipmmu: &mut Ipmmu, cpg: &Cpg, timer: u8) {
         self.follow_supplies(&mut bus, cpg);
         if self.runs(cpg) {
-            let Self { wiring, model, levels, index, .. } = self;
-            model.timer(&mut DeviceBus { bus, ipmmu, wiring, levels, index: *index }, timer);
+            let Self { wiring, model, levels, link, index, .. } = self;
+            model.timer(&mut DeviceBus { bus, ipmmu, wiring, levels, link: *link, index: *index }, timer);
         }
     }
 
     /// Returns true when it can access any of the `len` bytes at `base`: by a translation that its IOMMU caches, or
     /// untranslated because a transfer is running.
     pub(crate) fn reaches(&self, ipmmu: &Ipmmu, base: PhysAddr, len: u64) -> bool {
-        self.wiring.ports.iter().any(|port| match port {
-            Port::Direct => self.model.accesses(base.0, len),
-            Port::Ipmmu { leaf, utlb } => {
-                let exists = *leaf < super::ipmmu::LEAVES.len() && *utlb < super::ipmmu::UTLBS;
-                exists && ipmmu.is_bypassed(*leaf, *utlb) && self.model.accesses(base.0, len)
-            }
-            Port::Mmu(mmu, stream) => {
-                mmu.caches(base, len) || mmu.bypasses(*stream) && self.model.accesses(base.0, len)
-            }
-        })
+        self.link.master
+            && self.wiring.ports.iter().any(|port| match port {
+                Port::Direct => self.model.accesses(base.0, len),
+                Port::Ipmmu { leaf, utlb } => {
+                    let exists = *leaf < super::ipmmu::LEAVES.len() && *utlb < super::ipmmu::UTLBS;
+                    exists && ipmmu.is_bypassed(*leaf, *utlb) && self.model.accesses(base.0, len)
+                }
+                Port::Mmu(mmu, stream) => {
+                    mmu.caches(base, len) || mmu.bypasses(*stream) && self.model.accesses(base.0, len)
+                }
+            })
     }
 
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {

@@ -1,0 +1,210 @@
+//! Configuration space of one function: bytes, and the bits of them that software can change.
+
+use std::hash::{Hash, Hasher};
+
+use super::Link;
+
+const COMMAND: usize = 0x04;
+const STATUS: usize = 0x06;
+const BAR0: usize = 0x10;
+const CAPABILITIES: usize = 0x34;
+const BRIDGE_CONTROL: usize = 0x3e;
+
+/// Command: answers memory accesses, sends requests, leaves its interrupt pin alone.
+const MEMORY: u16 = 1 << 1;
+const MASTER: u16 = 1 << 2;
+const PIN_OFF: u16 = 1 << 10;
+/// Status: its interrupt pin is asserted; it has a list of capabilities.
+const PIN_ASSERTED: u16 = 1 << 3;
+const HAS_LIST: u16 = 1 << 4;
+/// Bridge control: the bus behind it is in reset.
+const SECONDARY_RESET: u16 = 1 << 6;
+
+const MSI: u8 = 0x05;
+const EXPRESS: u8 = 0x10;
+
+/// Configuration space of a function.
+#[derive(Clone)]
+pub(crate) struct Config {
+    bytes: [u8; 256],
+    writable: [u8; 256],
+    at_power_up: [u8; 256],
+    /// Bytes of BAR 0.
+    bar: Option<u64>,
+    msi: Option<usize>,
+    last_capability: Option<usize>,
+    bridge: bool,
+}
+
+impl Config {
+    /// A function of header type 0 with `id` (vendor, device), class code in 24 bits, and revision.
+    pub(crate) fn device(id: (u16, u16), class: u32, revision: u8) -> Self {
+        let blank = [0; 256];
+        let mut config = Self {
+            bytes: blank,
+            writable: blank,
+            at_power_up: blank,
+            bar: None,
+            msi: None,
+            last_capability: None,
+            bridge: false,
+        };
+        config.set(0, &(u32::from(id.0) | u32::from(id.1) << 16).to_le_bytes());
+        config.set(8, &(class << 8 | u32::from(revision)).to_le_bytes());
+        // Subsystem of QEMU's devices that have none of their own.
+        config.set(0x2c, &0x1100_1af4_u32.to_le_bytes());
+        config.allow(COMMAND, &0x0547_u16.to_le_bytes());
+        config.allow(0x0c, &[0xff]);
+        config.allow(0x3c, &[0xff]);
+        config
+    }
+
+    /// A bridge.
+    pub(crate) fn bridge(id: (u16, u16)) -> Self {
+        let mut config = Self::device(id, 0x06_0400, 0);
+        config.bridge = true;
+        config.set(0x0e, &[1]);
+        config.set(0x2c, &[0; 4]);
+        // Windows that pass nothing on, and a 64-bit one for what is prefetchable.
+        config.set(0x24, &0x0001_0001_u32.to_le_bytes());
+        config.allow(0x18, &[0xff; 4]);
+        config.allow(0x1c, &[0xf0, 0xf0]);
+        config.allow(0x20, &0xfff0_fff0_u32.to_le_bytes());
+        config.allow(0x24, &0xfff0_fff0_u32.to_le_bytes());
+        config.allow(0x28, &[0xff; 8]);
+        config.allow(BRIDGE_CONTROL, &0x0043_u16.to_le_bytes());
+        config
+    }
+
+    /// With BAR 0: memory below 4 GiB, `bytes` bytes, a power of two.
+    pub(crate) fn with_memory(mut self, bytes: u32) -> Self {
+        self.bar = Some(bytes.into());
+        self.allow(BAR0, &(!(bytes - 1)).to_le_bytes());
+        self
+    }
+
+    /// With an interrupt pin, INTA.
+    pub(crate) fn with_pin(mut self) -> Self {
+        self.set(0x3d, &[1]);
+        self
+    }
+
+    /// With MSI at offset `at`: one message, addresses of 64 bits.
+    pub(crate) fn with_msi(mut self, at: u8) -> Self {
+        self.capability(MSI, at);
+        let at = usize::from(at);
+        self.msi = Some(at);
+        self.set(at + 2, &0x0080_u16.to_le_bytes());
+        self.allow(at + 2, &0x0071_u16.to_le_bytes());
+        self.allow(at + 4, &0xffff_fffc_u32.to_le_bytes());
+        self.allow(at + 8, &[0xff; 6]);
+        self
+    }
+
+    /// With the capability of a PCI Express port of type `kind` at offset `at`.
+    pub(crate) fn with_express(mut self, at: u8, kind: u16) -> Self {
+        self.capability(EXPRESS, at);
+        let flags = 2 | kind << 4;
+        self.set(usize::from(at) + 2, &flags.to_le_bytes());
+        self
+    }
+
+    fn capability(&mut self, id: u8, at: u8) {
+        let link = self.last_capability.map_or(CAPABILITIES, |last| last + 1);
+        self.set(link, &[at]);
+        self.set(at.into(), &[id]);
+        self.last_capability = Some(at.into());
+        let status = self.word(STATUS) | HAS_LIST;
+        self.set(STATUS, &status.to_le_bytes());
+    }
+
+    fn set(&mut self, at: usize, bytes: &[u8]) {
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        self.at_power_up = self.bytes;
+    }
+
+    fn allow(&mut self, at: usize, bits: &[u8]) {
+        self.writable[at..at + bits.len()].copy_from_slice(bits);
+    }
+
+    fn word(&self, at: usize) -> u16 {
+        u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])
+    }
+
+    fn long(&self, at: usize) -> u32 {
+        u32::from(self.word(at)) | u32::from(self.word(at + 2)) << 16
+    }
+
+    /// Reads `len` bytes at `offset`; there are no extended capabilities.
+    pub(crate) fn read(&self, offset: usize, len: usize) -> u64 {
+        let byte = |at: usize| u64::from(self.bytes.get(at).copied().unwrap_or(0));
+        (0..len).rev().fold(0, |value, i| value << 8 | byte(offset + i))
+    }
+
+    /// Writes `len` bytes. Returns true when this puts the bus behind a bridge into reset.
+    pub(crate) fn write(&mut self, offset: usize, len: usize, value: u64) -> bool {
+        let before = self.word(BRIDGE_CONTROL);
+        for (at, byte) in (offset..offset + len).zip(value.to_le_bytes()) {
+            if let (Some(now), Some(bits)) = (self.bytes.get_mut(at), self.writable.get(at)) {
+                *now = *now & !bits | byte & bits;
+            }
+        }
+        self.bridge && !before & self.word(BRIDGE_CONTROL) & SECONDARY_RESET != 0
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.bytes = self.at_power_up;
+    }
+
+    /// Shows the level of the interrupt pin in the status register.
+    pub(crate) fn show_pin(&mut self, asserted: bool) {
+        let status = self.word(STATUS) & !PIN_ASSERTED | if asserted { PIN_ASSERTED } else { 0 };
+        self.bytes[STATUS..STATUS + 2].copy_from_slice(&status.to_le_bytes());
+    }
+
+    /// Secondary and subordinate bus number of a bridge.
+    pub(crate) fn buses(&self) -> Option<(u8, u8)> {
+        self.bridge.then(|| (self.bytes[0x19], self.bytes[0x1a]))
+    }
+
+    /// Returns true when a bridge passes on accesses to memory at `addr`.
+    pub(crate) fn passes(&self, addr: u64) -> bool {
+        let window = |at: usize, high: (u32, u32)| {
+            let (base, limit) = (self.word(at), self.word(at + 2));
+            let place = |field: u16, high: u32| u64::from(high) << 32 | u64::from(field & 0xfff0) << 16;
+            place(base, high.0) <= addr && addr <= place(limit, high.1) | 0xf_ffff
+        };
+        let prefetchable = (self.long(0x28), self.long(0x2c));
+        let resets = self.word(BRIDGE_CONTROL) & SECONDARY_RESET != 0;
+        self.word(COMMAND) & MEMORY != 0 && !resets && (window(0x20, (0, 0)) || window(0x24, prefetchable))
+    }
+
+    /// Offset of `addr` in BAR 0, where the function answers it.
+    pub(crate) fn decodes(&self, addr: u64) -> Option<u64> {
+        let base = u64::from(self.long(BAR0) & !0xf);
+        let inside = addr.checked_sub(base).filter(|offset| self.bar.is_some_and(|len| *offset < len))?;
+        (self.word(COMMAND) & MEMORY != 0).then_some(inside)
+    }
+
+    pub(crate) fn is_master(&self) -> bool {
+        self.word(COMMAND) & MASTER != 0
+    }
+
+    pub(crate) fn link(&self, above: bool) -> Link {
+        let message = self.msi.filter(|at| self.bytes[at + 2] & 1 != 0);
+        let message = message.map(|at| {
+            let address = u64::from(self.long(at + 8)) << 32 | u64::from(self.long(at + 4));
+            (address, self.word(at + 12).into())
+        });
+        Link { master: above && self.is_master(), pin: self.word(COMMAND) & PIN_OFF == 0, message }
+    }
+
+    /// Hashes the state; where messages would go matters only while they are sent.
+    pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
+        let mut bytes = self.bytes;
+        if let Some(at) = self.msi.filter(|at| self.bytes[at + 2] & 1 == 0) {
+            bytes[at + 4..at + 14].fill(0);
+        }
+        bytes.hash(state);
+    }
+}

@@ -1,0 +1,162 @@
+//! The board `virt`: a small machine with PCI Express, after QEMU's machine of that name.
+//!
+//! A host bridge with configuration space in memory, a root port, behind it a bridge, and behind that `edu`, QEMU's device for teaching;
+//! interrupt pins by lines of the interrupt controller, and a doorbell for messages (MSI). Addresses and numbers are those of QEMU's
+//! `virt`, with a second bank of RAM; `boards/virt.dts` describes the same board to the core.
+
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use bindery::addr::PhysAddr;
+use bindery::env::{RamRange, RamUse};
+
+use crate::board::{Board, Config, PciConfig};
+use crate::mmu::Mmu;
+use crate::models::Doorbell;
+use crate::models::attached::{Attached, Wiring};
+use crate::models::edu::{self, Edu};
+use crate::models::pci::{Config as FunctionConfig, Function, Host};
+
+/// The board's device tree blob, compiled from `boards/virt.dts`.
+pub const DEVICE_TREE: &[u8] = include_bytes!("../boards/virt.dtb");
+
+/// Ordinary RAM.
+pub const FRAMES_BASE: PhysAddr = PhysAddr(0x4000_0000);
+/// Bytes of ordinary RAM.
+pub const FRAMES_LEN: u64 = 64 << 20;
+/// RAM for contiguous DMA memory. QEMU has none there: it is for devices that drive 28 bits of an address, as `edu` does.
+pub const CONTIGUOUS_BASE: PhysAddr = PhysAddr(0x0c00_0000);
+/// Bytes of it.
+pub const CONTIGUOUS_LEN: u64 = 16 << 20;
+
+/// Configuration space of the functions behind the host bridge: 16 buses.
+pub const ECAM: (PhysAddr, u64) = (PhysAddr(0x3f00_0000), 16 << 20);
+/// Memory that the host bridge passes on, at the same addresses.
+pub const PCI_MEMORY: (PhysAddr, u64) = (PhysAddr(0x1000_0000), 0x2eff_0000);
+/// Lines of the interrupt controller for the pins INTA to INTD of the host bridge's bus (SPI 3 to 6).
+pub const PCI_LINES: [u32; 4] = [35, 36, 37, 38];
+/// Register for messages (`GICD_SETSPI_NSR`), whose data is the number of a line.
+pub const DOORBELL: PhysAddr = PhysAddr(0x0800_0040);
+/// The first line for messages (SPI 80), and how many there are.
+pub const MESSAGE_LINES: (u32, u32) = (112, 64);
+
+/// Names of the root port, the bridge behind it, and the `edu` behind that, for [`Board::unplug`].
+pub const ROOT_PORT: &str = "root-port";
+/// The bridge.
+pub const BRIDGE: &str = "bridge";
+/// The device behind the bridge.
+pub const EDU: &str = "edu";
+/// The second `edu`, on the host bridge's own bus.
+pub const SECOND_EDU: &str = "edu-2";
+
+/// Builder of a board.
+///
+/// ```
+/// use bindery_sim::virt::Virt;
+///
+/// let board = Virt::new().cpus(2).build();
+/// assert_eq!(board.model_errors(), []);
+/// ```
+#[derive(Debug)]
+#[must_use = "no board is made before `build`"]
+pub struct Virt {
+    cpus: usize,
+    trace: usize,
+    second: bool,
+    dma_mask: Option<u64>,
+    mmu: Option<Arc<Mmu>>,
+}
+
+impl Default for Virt {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Virt {
+    /// The default board: two CPUs, 80 MiB of RAM, one `edu`.
+    pub fn new() -> Self {
+        Self { cpus: 2, trace: 0, second: false, dma_mask: None, mmu: None }
+    }
+
+    /// Sets the number of CPUs over which threads are spread, at least 1.
+    pub fn cpus(mut self, cpus: usize) -> Self {
+        self.cpus = cpus.max(1);
+        self
+    }
+
+    /// Adds a second `edu`, [`SECOND_EDU`], device 2 on the host bridge's own bus. It shares its line with nobody.
+    pub fn second_edu(mut self) -> Self {
+        self.second = true;
+        self
+    }
+
+    /// Sets the bits of an address that the devices drive; 28 without this.
+    pub fn dma_mask(mut self, mask: u64) -> Self {
+        self.dma_mask = Some(mask);
+        self
+    }
+
+    /// Puts the devices behind `mmu`: the first one as stream 0, the second one as stream 1.
+    pub fn behind(mut self, mmu: &Arc<Mmu>) -> Self {
+        self.mmu = Some(Arc::clone(mmu));
+        self
+    }
+
+    /// Keeps the first `entries` entries of the register trace, for [`Board::trace`].
+    pub fn trace(mut self, entries: usize) -> Self {
+        self.trace = entries;
+        self
+    }
+
+    /// Makes the board.
+    pub fn build(self) -> Arc<Board> {
+        let host = FunctionConfig::device((0x1b36, 0x0008), 0x06_0000, 0);
+        let root_port = FunctionConfig::bridge((0x1b36, 0x000c)).with_express(0x54, 4);
+        let bridge = FunctionConfig::bridge((0x1b36, 0x000e)).with_express(0x40, 7);
+        let place =
+            |name, parent, device, config| Function { name, parent, device, config, attached: None, present: true };
+        let edu = || {
+            FunctionConfig::device(edu::ID, 0x00_ff00, 0x10).with_memory(edu::WINDOW as u32).with_pin().with_msi(0x40)
+        };
+        let mut functions = vec![
+            place("host-bridge", None, 0, host),
+            place(ROOT_PORT, None, 1, root_port),
+            place(BRIDGE, Some(1), 0, bridge),
+            place(EDU, Some(2), 1, edu()),
+        ];
+        if self.second {
+            functions.push(place(SECOND_EDU, None, 2, edu()));
+        }
+        let mut attached = Vec::new();
+        for at in 3..functions.len() {
+            let wiring = Wiring::function(functions[at].name).coherent();
+            let wiring = wiring.line(Function::line(&functions, at, PCI_LINES));
+            let wiring = match &self.mmu {
+                Some(mmu) => wiring.stream(mmu, attached.len() as u32),
+                None => wiring.direct(),
+            };
+            functions[at].attached = Some(attached.len());
+            let edu = self.dma_mask.map_or_else(Edu::default, |mask| Edu::default().with_dma_mask(mask));
+            attached.push(Attached::new(wiring, edu));
+        }
+        let doorbell = Doorbell { at: DOORBELL, first: MESSAGE_LINES.0, count: MESSAGE_LINES.1 };
+        let pci = PciConfig { host: Host::new(functions), ecam: ECAM, memory: PCI_MEMORY, doorbell };
+        let config = Config {
+            disk: None,
+            cpus: self.cpus,
+            coherent: true,
+            trace: self.trace,
+            fixed: Vec::new(),
+            attached,
+            soc: false,
+            pci: Some(pci),
+        };
+        let ranges = [
+            RamRange { base: CONTIGUOUS_BASE, len: CONTIGUOUS_LEN, use_for: RamUse::Contiguous },
+            RamRange { base: FRAMES_BASE, len: FRAMES_LEN, use_for: RamUse::Frames },
+        ];
+        Arc::new(Board::new(&ranges, config))
+    }
+}
