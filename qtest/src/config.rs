@@ -34,23 +34,24 @@ pub struct Config<'q> {
     ecam: u64,
     buses: RangeInclusive<u8>,
     windows: Vec<Window>,
+    tree: Option<Vec<u8>>,
     /// The first error; later accesses fail, too.
     error: RefCell<Option<Error>>,
 }
 
 impl<'q> Config<'q> {
     pub(crate) fn new(qemu: &'q mut Qemu) -> Result<Self, Error> {
-        let (ecam, buses, windows) = match qemu.machine {
+        let (ecam, buses, windows, tree) = match qemu.machine {
             Machine::Q35 => {
                 for (register, value) in [(PCIEXBAR + 4, 0), (PCIEXBAR, Q35_ECAM as u32 | 1)] {
                     qemu.qtest(&format!("outl {ADDRESS:#x} {:#x}", 0x8000_0000 | register))?;
                     qemu.qtest(&format!("outl {VALUE:#x} {value:#x}"))?;
                 }
-                (Q35_ECAM, 0..=0xff, Q35_WINDOWS.to_vec())
+                (Q35_ECAM, 0..=0xff, Q35_WINDOWS.to_vec(), None)
             }
             Machine::Virt => virt(qemu)?,
         };
-        Ok(Self { qemu: RefCell::new(qemu), ecam, buses, windows, error: RefCell::new(None) })
+        Ok(Self { qemu: RefCell::new(qemu), ecam, buses, windows, tree, error: RefCell::new(None) })
     }
 
     /// Bus numbers of the host bridge.
@@ -61,6 +62,16 @@ impl<'q> Config<'q> {
     /// Addresses that the host bridge passes on.
     pub fn windows(&self) -> &[Window] {
         &self.windows
+    }
+
+    /// First byte of the window.
+    pub(crate) fn ecam(&self) -> u64 {
+        self.ecam
+    }
+
+    /// The device tree that describes it, if there is one.
+    pub(crate) fn tree(&self) -> Option<&[u8]> {
+        self.tree.as_deref()
     }
 
     /// Reads 32 bits of the host bridge's own function.
@@ -115,7 +126,7 @@ impl ConfigSpace for Config<'_> {
     }
 }
 
-const fn letter(width: Width) -> char {
+pub(crate) const fn letter(width: Width) -> char {
     match width {
         Width::W8 => 'b',
         Width::W16 => 'w',
@@ -124,8 +135,11 @@ const fn letter(width: Width) -> char {
     }
 }
 
+/// Base of ECAM, buses and windows, and the device tree that has them.
+type Place = (u64, RangeInclusive<u8>, Vec<Window>, Option<Vec<u8>>);
+
 /// ECAM, buses and windows of the machine `virt`, from the device tree that QEMU has made.
-fn virt(qemu: &mut Qemu) -> Result<(u64, RangeInclusive<u8>, Vec<Window>), Error> {
+fn virt(qemu: &mut Qemu) -> Result<Place, Error> {
     let strange = |answer: &str| Error::Protocol { doing: "its device tree was read".into(), answer: answer.into() };
     let head = qemu.memory(VIRT_TREE, 8)?;
     let size = head.last_chunk::<4>().map_or(0, |size| u32::from_be_bytes(*size));
@@ -144,5 +158,5 @@ fn virt(qemu: &mut Qemu) -> Result<(u64, RangeInclusive<u8>, Vec<Window>), Error
         registers.filter(|(_, count)| (1..=256).contains(count)).ok_or_else(|| strange("no ECAM window"))?;
     let ranges = host.property("ranges").unwrap_or_default();
     let windows = Window::from_ranges(ranges, 2).ok_or_else(|| strange("ranges of the PCI host"))?;
-    Ok((ecam, 0..=(count - 1) as u8, windows))
+    Ok((ecam, 0..=(count - 1) as u8, windows, Some(blob)))
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`Qemu`] is a process whose CPU halts at once. Its devices are reached through the qtest protocol (text on a socket: registers,
 //! ports, memory), and its monitor (QMP) says what it has. A process that ends, hangs, or answers what the protocol does not
-//! have is an [`Error`] with the last words of QEMU.
+//! have is an [`Error`] with the last words of QEMU. A [`QemuEnv`] is such a process as an env of the core.
 //!
 //! ```no_run
 //! use bindery_qtest::{Machine, Options, Qemu};
@@ -14,13 +14,18 @@
 //! ```
 
 mod config;
+mod env;
 mod error;
+mod interrupts;
 mod line;
 mod machine;
+mod memory;
 mod qemu;
 mod qmp;
+mod slot;
 
 pub use config::Config;
+pub use env::{Listener, PciHost, QemuEnv};
 pub use error::Error;
 pub use machine::{Machine, Options};
 pub use qemu::Qemu;

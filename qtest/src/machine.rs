@@ -18,12 +18,16 @@ pub struct Options {
     pub(crate) arguments: Vec<String>,
     pub(crate) program: Option<String>,
     pub(crate) within: Duration,
+    /// Bytes of RAM in a file, for an env: the clock then stands still at first.
+    pub(crate) shared: Option<u64>,
 }
 
 /// The program, Debian's package that has it, its arguments, and a firmware that halts.
 pub(crate) struct Kind {
     pub(crate) program: &'static str,
     pub(crate) package: &'static str,
+    /// The machine, without its RAM.
+    pub(crate) machine: &'static str,
     pub(crate) arguments: &'static [&'static str],
     pub(crate) firmware: fn() -> Vec<u8>,
 }
@@ -35,13 +39,16 @@ impl Machine {
             Self::Q35 => Kind {
                 program: "qemu-system-x86_64",
                 package: "qemu-system-x86",
-                arguments: &["-machine", "q35,hpet=off"],
+                machine: "q35,hpet=off",
+                // Slots that are switched by registers of their ports, as on every machine, and not by ACPI's methods.
+                arguments: &["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"],
                 firmware: halt_x86,
             },
             Self::Virt => Kind {
                 program: "qemu-system-aarch64",
                 package: "qemu-system-arm",
-                arguments: &["-machine", "virt", "-cpu", "cortex-a57"],
+                machine: "virt",
+                arguments: &["-cpu", "cortex-a57"],
                 firmware: halt_arm,
             },
         }
@@ -64,7 +71,7 @@ fn halt_arm() -> Vec<u8> {
 impl Options {
     /// A machine without devices but those that it always has, with 64 MiB of RAM.
     pub fn new(machine: Machine) -> Self {
-        Self { machine, arguments: Vec::new(), program: None, within: Duration::from_secs(30) }
+        Self { machine, arguments: Vec::new(), program: None, within: Duration::from_secs(30), shared: None }
     }
 
     /// With a device, as `-device` takes it.
@@ -84,6 +91,11 @@ impl Options {
     #[must_use]
     pub fn program(mut self, program: &str) -> Self {
         self.program = Some(program.into());
+        self
+    }
+
+    pub(crate) fn shared(mut self, bytes: u64) -> Self {
+        self.shared = Some(bytes);
         self
     }
 

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::interrupts::Inputs;
 use crate::line::{Lines, NoLine};
 use crate::machine::Options;
 use crate::qmp::Monitor;
@@ -18,8 +19,20 @@ use crate::{Config, Error, Machine};
 /// Bytes of QEMU's standard error that an error repeats.
 const LAST_WORDS: usize = 400;
 
+/// What QEMU says of a clock that has nothing to wait for, which is no news here.
+const IDLE: &str = "icount sleep disabled and no active timers";
+
+/// Beginning of a line that QEMU says itself.
+const OWN_WORDS: &str = "qemu";
+
 /// Most bytes of memory that one command moves.
 const BLOCK: u64 = 64 << 10;
+
+/// The clock of the machine `virt`.
+const PL031: u64 = 0x0901_0000;
+
+/// File with the machine's RAM, in the folder of its sockets.
+const RAM_FILE: &str = "ram";
 
 /// A QEMU process whose CPU does nothing. It ends when this is dropped.
 pub struct Qemu {
@@ -27,6 +40,8 @@ pub struct Qemu {
     within: Duration,
     qtest: Lines,
     monitor: Monitor,
+    /// Inputs of the interrupt controller, where they are intercepted.
+    pub(crate) inputs: Inputs,
     process: Process,
 }
 
@@ -39,8 +54,16 @@ struct Process {
 impl Process {
     fn said(&self) -> String {
         let text = fs::read(self.folder.path().join("stderr")).unwrap_or_default();
-        let end = &text[text.len().saturating_sub(LAST_WORDS)..];
-        String::from_utf8_lossy(end).trim().replace('\n', "; ")
+        let text = String::from_utf8_lossy(&text);
+        let mut lines: Vec<&str> =
+            text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.ends_with(IDLE)).collect();
+        // It ends on a misused device with all registers of the CPU after the reason.
+        if lines.iter().any(|line| line.starts_with(OWN_WORDS)) {
+            lines.retain(|line| line.starts_with(OWN_WORDS));
+        }
+        let said = lines.join("; ");
+        let from = (said.len().saturating_sub(LAST_WORDS)..said.len()).find(|at| said.is_char_boundary(*at));
+        said[from.unwrap_or(0)..].to_owned()
     }
 }
 
@@ -70,6 +93,20 @@ impl Qemu {
         let (qtest, monitor) = (listen("qtest")?, listen("qmp")?);
         let program = options.program.as_deref().unwrap_or(kind.program);
         let mut command = Command::new(program);
+        match options.shared {
+            Some(bytes) => {
+                let backend =
+                    format!("memory-backend-file,id=ram,size={bytes},share=on,mem-path={}", path(RAM_FILE).display());
+                command.arg("-machine").arg(format!("{},memory-backend=ram", kind.machine)).args([
+                    "-object",
+                    &backend,
+                    "-S",
+                    "-rtc",
+                    "clock=vm,base=2020-01-01",
+                ]);
+            }
+            None => drop(command.args(["-machine", kind.machine])),
+        }
         command.args(kind.arguments).args(["-m", "64M", "-display", "none", "-nodefaults", "-no-user-config"]);
         // The virtual clock goes to the next timer at once when the CPU halts, the same way each time.
         command.args(["-accel", "tcg", "-icount", "shift=0,sleep=off", "-bios"]).arg(path("firmware"));
@@ -85,7 +122,8 @@ impl Qemu {
         let qtest = accept(&qtest, &mut process, options.within)?;
         let monitor = accept(&monitor, &mut process, options.within)?;
         let (qtest, monitor) = (Lines::new(qtest, options.within), Monitor::new(Lines::new(monitor, options.within)));
-        let mut qemu = Self { machine: options.machine, within: options.within, qtest, monitor, process };
+        let inputs = Inputs::default();
+        let mut qemu = Self { machine: options.machine, within: options.within, qtest, monitor, inputs, process };
         let doing = || "its monitor was greeted".to_owned();
         qemu.monitor.greet().map_err(|e| e.into_error(doing(), |no| qemu.process_error(doing(), &no)))?;
         Ok(qemu)
@@ -107,8 +145,11 @@ impl Qemu {
         loop {
             let answer = self.qtest.receive().map_err(|no| self.process_error(doing(), &no))?;
             // Interrupt lines are reported between answers.
-            if answer.starts_with("IRQ ") {
-                continue;
+            if let Some(report) = answer.strip_prefix("IRQ ") {
+                if self.inputs.take(report) {
+                    continue;
+                }
+                return Err(Error::Protocol { doing: doing(), answer });
             }
             return match answer.split_once(' ').unwrap_or((&answer, "")) {
                 ("OK", words) => Ok(words.to_owned()),
@@ -158,6 +199,61 @@ impl Qemu {
         let doing = || format!("its monitor was asked for {command}");
         let answer = self.monitor.execute(command, arguments);
         answer.map_err(|e| e.into_error(doing(), |no| self.process_error(doing(), &no)))
+    }
+
+    /// File with the machine's RAM, where it is shared.
+    pub(crate) fn ram_file(&self) -> std::path::PathBuf {
+        self.process.folder.path().join(RAM_FILE)
+    }
+
+    /// Has QEMU tell of the inputs of the machine's interrupt controller, and stops what would use them from the start.
+    pub(crate) fn intercept(&mut self) -> Result<(), Error> {
+        let controller = match self.machine {
+            Machine::Q35 => {
+                // The timer of the PC, whose interrupts would come until somebody serves them: one shot, and no start.
+                self.qtest("outb 0x43 0x30")?;
+                self.qtest("outb 0x40 0x0")?;
+                "ioapic".into()
+            }
+            Machine::Virt => {
+                let parts = self.monitor("qom-list", &json!({ "path": "/machine/unattached" }))?;
+                let is_gic = |part: &&Value| {
+                    let kind = part["type"].as_str().unwrap_or_default();
+                    ["child<arm_gic>", "child<arm-gicv3>"].contains(&kind)
+                };
+                let gic =
+                    parts.as_array().and_then(|parts| parts.iter().find(is_gic)).and_then(|gic| gic["name"].as_str());
+                let doing = || "its interrupt controller was looked for".to_owned();
+                let gic = gic.ok_or_else(|| Error::Protocol { doing: doing(), answer: parts.to_string() })?;
+                format!("/machine/unattached/{gic}")
+            }
+        };
+        // Interrupt 8 of a PC, SPI 2 of the other.
+        self.inputs.alarm = Some(if self.machine == Machine::Q35 { 8 } else { 2 });
+        self.qtest(&format!("irq_intercept_in {controller}")).map(drop)
+    }
+
+    /// Sets the alarm of the machine's clock, by at most a second from now.
+    pub(crate) fn set_alarm(&mut self) -> Result<(), Error> {
+        self.inputs.rang = false;
+        match self.machine {
+            Machine::Q35 => {
+                // The interrupt at the end of each update (MC146818, registers B and C).
+                for command in ["outb 0x70 0xb", "outb 0x71 0x12", "outb 0x70 0xc", "inb 0x71"] {
+                    self.qtest(command)?;
+                }
+            }
+            Machine::Virt => {
+                // PL031: cleared, enabled, and a second after what it reads now.
+                self.qtest(&format!("writel {:#x} 1", PL031 + 0x1c))?;
+                self.qtest(&format!("writel {:#x} 1", PL031 + 0x10))?;
+                let now = self.number(&format!("readl {PL031:#x}"))? as u32;
+                self.qtest(&format!("writel {:#x} {:#x}", PL031 + 4, now.wrapping_add(1)))?;
+            }
+        }
+        // What was raised before it was set is none.
+        self.inputs.rang = false;
+        Ok(())
     }
 
     /// Configuration space of the functions behind the machine's PCI host bridge.

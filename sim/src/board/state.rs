@@ -261,7 +261,7 @@ impl State {
                 let (bus, parts) = self.split();
                 let value = parts.attached[i].read(bus, parts.ipmmu, parts.cpg, at, width);
                 self.drive_lines();
-                value.unwrap_or_else(|| self.unanswered(region, name, at, width))
+                value.map_or_else(|| self.unanswered(region, name, at, width), |value| value & ones)
             }
             _ if width != Width::W32 => self.unanswered(region, name, at, width),
             _ => self.read32(device, at as u32).into(),

@@ -34,6 +34,7 @@ pub(crate) struct Config {
     msi: Option<usize>,
     last_capability: Option<usize>,
     bridge: bool,
+    express: bool,
 }
 
 impl Config {
@@ -48,6 +49,7 @@ impl Config {
             msi: None,
             last_capability: None,
             bridge: false,
+            express: false,
         };
         config.set(0, &(u32::from(id.0) | u32::from(id.1) << 16).to_le_bytes());
         config.set(8, &(class << 8 | u32::from(revision)).to_le_bytes());
@@ -104,6 +106,7 @@ impl Config {
     /// With the capability of a PCI Express port of type `kind` at offset `at`.
     pub(crate) fn with_express(mut self, at: u8, kind: u16) -> Self {
         self.capability(EXPRESS, at);
+        self.express = true;
         let flags = 2 | kind << 4;
         self.set(usize::from(at) + 2, &flags.to_le_bytes());
         self
@@ -137,7 +140,9 @@ impl Config {
 
     /// Reads `len` bytes at `offset`; there are no extended capabilities.
     pub(crate) fn read(&self, offset: usize, len: usize) -> u64 {
-        let byte = |at: usize| u64::from(self.bytes.get(at).copied().unwrap_or(0));
+        // A function without PCI Express has no extended part, and nothing answers there.
+        let beyond = if self.express { 0 } else { 0xff };
+        let byte = |at: usize| u64::from(self.bytes.get(at).copied().unwrap_or(beyond));
         (0..len).rev().fold(0, |value, i| value << 8 | byte(offset + i))
     }
 
