@@ -1,11 +1,12 @@
 //! Register access, start-up and shutdown of the controller, without commands.
 
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use bindery::binding::{Bound, ResourceError};
 use bindery::env::IoError;
-use bindery::sync::atomic::{AtomicBool, Ordering};
 
+use super::interrupts::Interrupts;
 use super::regs::{self, Control1, DeviceControl, Engine, Int, Regs, task_file};
 use crate::ata::{AtaError, ErrorBits, Status, TaskFile};
 
@@ -29,14 +30,16 @@ const STOP: Duration = Duration::from_millis(50);
 pub(super) struct Controller<'b> {
     dev: Bound<'b>,
     regs: Regs<'b>,
-    /// The link went down or came up since [`clear_link_change`](Self::clear_link_change). `SError` is the only record of
-    /// that, so whoever clears it sets this.
-    link_changed: AtomicBool,
 }
 
 impl<'b> Controller<'b> {
     pub(super) fn new(dev: Bound<'b>) -> Result<Self, ResourceError> {
-        Ok(Self { dev, regs: dev.mmio(0)?.window(0)?, link_changed: AtomicBool::new(false) })
+        Ok(Self { dev, regs: dev.mmio(0)?.window(0)? })
+    }
+
+    /// The interrupts of this controller.
+    pub(super) fn interrupts(&self) -> Arc<Interrupts> {
+        Interrupts::new(&self.regs)
     }
 
     /// Waits until `done` returns true, for at most `timeout`, checking at least every `every`. Returns false when the time
@@ -112,46 +115,9 @@ impl<'b> Controller<'b> {
         self.regs.write(regs::CONTROL1, direction(to_memory) | Control1::START)
     }
 
-    /// Reads the causes of an interrupt and acknowledges them by writing 0.
-    pub(super) fn acknowledge(&self) -> Result<(Int, Engine), IoError> {
-        let pending = self.regs.read(regs::INT_STATUS)?;
-        self.regs.write(regs::INT_STATUS, Int::ALL - pending)?;
-        if pending.contains(Int::SERR) {
-            self.clear_serror()?;
-        }
-        let engine = self.regs.read(regs::STATUS)?;
-        if engine.contains(Engine::ERR) {
-            self.regs.write(regs::STATUS, !Engine::ERR)?;
-        }
-        Ok((pending, engine))
-    }
-
     /// Returns true when the device ended the last transfer before the end of the descriptor table.
     pub(super) fn device_terminated(&self) -> Result<bool, IoError> {
         Ok(self.regs.read(regs::STATUS)?.contains(Engine::DEVTRM))
-    }
-
-    /// Clears `SError`, and records link changes that it showed.
-    fn clear_serror(&self) -> Result<(), IoError> {
-        let bits = self.regs.read(regs::SERROR)?;
-        if bits & regs::SERROR_LINK_CHANGED != 0 {
-            // Relaxed: commands run one at a time under the port's lock, which orders this.
-            self.link_changed.store(true, Ordering::Relaxed);
-        }
-        self.regs.write(regs::SERROR, bits)
-    }
-
-    /// Returns true when the link went down or came up since the disk was last identified.
-    pub(super) fn link_changed(&self) -> Result<bool, IoError> {
-        self.clear_serror()?;
-        Ok(self.link_changed.load(Ordering::Relaxed))
-    }
-
-    /// Discards recorded link changes, before the disk is identified.
-    pub(super) fn clear_link_change(&self) -> Result<(), IoError> {
-        self.clear_serror()?;
-        self.link_changed.store(false, Ordering::Relaxed);
-        Ok(())
     }
 
     /// Checks that the link is up.
@@ -196,11 +162,6 @@ impl<'b> Controller<'b> {
     /// Reads the device's status without acknowledging its interrupt.
     pub(super) fn alternate_status(&self) -> Result<Status, IoError> {
         self.regs.read(regs::SSDEVCON).map(|v| Status::from_bits_retain(v as u8))
-    }
-
-    /// Reads the device's status, which acknowledges its interrupt.
-    pub(super) fn status(&self) -> Result<Status, IoError> {
-        self.regs.read_at(regs::TASK_FILE, task_file::COMMAND).map(|v| Status::from_bits_retain(v as u8))
     }
 
     /// Writes a command to the device.

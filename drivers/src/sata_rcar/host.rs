@@ -1,5 +1,6 @@
 //! Execution of commands, one at a time: issue, wait for the interrupt, check the status.
 
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use bindery::binding::Bound;
@@ -8,7 +9,7 @@ use bindery::irq::Irq;
 use bindery::sync::atomic::{AtomicBool, Ordering};
 
 use super::controller::Controller;
-use super::regs::{Engine, Int};
+use super::interrupts::{Causes, Interrupts};
 use crate::ata::{AtaError, Command, Identity, Status, TaskFile};
 
 /// Longest wait for a ready device before a command. Between two commands it should be ready at once.
@@ -30,6 +31,7 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 pub(super) struct Host<'b> {
     pub(super) dev: Bound<'b>,
     pub(super) controller: Controller<'b>,
+    pub(super) interrupts: Arc<Interrupts>,
     pub(super) irq: Irq<'b>,
     /// The driver is being unbound: no new command is started, and the running one is aborted soon.
     pub(super) closing: AtomicBool,
@@ -42,9 +44,11 @@ impl Host<'_> {
             self.controller.start_link()?;
         }
         // Before the disk is identified: a link change from here on makes the identification invalid.
-        self.controller.clear_link_change()?;
+        self.interrupts.forget_link_change()?;
         self.controller.soft_reset()?;
         self.controller.unmask()?;
+        // Requests that the handler could not recognise while the device was in error have masked the line as a storm.
+        self.irq.unmask();
         let identity = self.identify()?;
         if let Some(mode) = identity.ultra_dma {
             self.exec_nodata(&TaskFile::set_ultra_dma(mode))?;
@@ -55,19 +59,19 @@ impl Host<'_> {
     /// Executes IDENTIFY DEVICE by programmed I/O: the interrupt signals that a block can be read.
     fn identify(&self) -> Result<Identity, AtaError> {
         let tf = TaskFile::without_parameters(Command::IdentifyDevice);
-        self.controller.wait_ready(READY)?;
+        self.ready()?;
         self.controller.issue(&tf)?;
         let status = self.wait(tf.command)?;
         self.check_status(&tf, status, true)?;
         let words = self.controller.read_block()?;
-        let after = self.controller.status()?;
+        let after = self.controller.alternate_status()?;
         self.check_status(&tf, after, false)?;
         Ok(Identity::decode(&words)?)
     }
 
     /// Executes a command without data.
     pub(super) fn exec_nodata(&self, tf: &TaskFile) -> Result<(), AtaError> {
-        self.controller.wait_ready(READY)?;
+        self.ready()?;
         self.controller.issue(tf)?;
         let status = self.wait(tf.command)?;
         self.check_status(tf, status, false)
@@ -77,7 +81,7 @@ impl Host<'_> {
     /// stopped; after an error it was requested to stop.
     pub(super) fn exec_dma(&self, tf: &TaskFile, table: u32) -> Result<(), AtaError> {
         let to_memory = tf.command == Command::ReadDmaExt;
-        self.controller.wait_ready(READY)?;
+        self.ready()?;
         self.controller.setup_dma(table, to_memory)?;
         self.controller.issue(tf)?;
         self.controller.start_dma(to_memory)?;
@@ -88,9 +92,16 @@ impl Host<'_> {
             Ok(()) if !stopped => Err(AtaError::Stuck),
             Ok(()) if short => Err(AtaError::Short { command: tf.command }),
             // After a link change, the disk that completed the command need not be the one that received it.
-            Ok(()) if self.controller.link_changed()? => Err(AtaError::LinkChanged),
+            Ok(()) if self.interrupts.link_changed()? => Err(AtaError::LinkChanged),
             other => other,
         }
+    }
+
+    /// Waits until the device accepts a command; what it requested before is about none that is sent now.
+    fn ready(&self) -> Result<(), AtaError> {
+        self.controller.wait_ready(READY)?;
+        self.interrupts.take();
+        Ok(())
     }
 
     /// Waits until the device has completed `command`, or is ready to transfer its data.
@@ -103,16 +114,14 @@ impl Host<'_> {
                 stopping = true;
                 deadline = deadline.min(self.now() + STOP_TIMEOUT);
             }
-            if self.irq.wait(POLL_INTERVAL).is_ok() {
-                let (pending, engine) = self.controller.acknowledge()?;
-                if engine.contains(Engine::ERR) {
-                    return Err(AtaError::Memory { command });
-                }
-                if pending.contains(Int::ATA) {
-                    let status = self.controller.status()?;
-                    if !status.contains(Status::BSY) {
-                        return Ok(status);
-                    }
+            let causes = self.interrupts.wait(self.dev, POLL_INTERVAL);
+            if causes.contains(Causes::MEMORY) {
+                return Err(AtaError::Memory { command });
+            }
+            if causes.contains(Causes::DEVICE) {
+                let status = self.controller.alternate_status()?;
+                if !status.contains(Status::BSY) {
+                    return Ok(status);
                 }
             }
             self.controller.check_link()?;

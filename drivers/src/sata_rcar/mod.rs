@@ -10,6 +10,7 @@
 mod controller;
 mod dma;
 mod host;
+mod interrupts;
 mod port;
 mod regs;
 

@@ -57,9 +57,10 @@ impl<'b> Port<'b> {
         // allocated.
         dev.mark_quiesced(Quiesced::stopped());
         let area = DmaArea::new(dev)?;
-        let irq = dev.irq(0)?;
+        let interrupts = controller.interrupts();
+        let irq = interrupts.request(dev)?;
         dev.provide_client::<SataRcar, dyn BlockDevice>()?;
-        let host = Host { dev, controller, irq, closing: AtomicBool::new(false) };
+        let host = Host { dev, controller, interrupts, irq, closing: AtomicBool::new(false) };
         match host.start(true) {
             Ok(identity) => {
                 dev.log(format_args!(
@@ -241,7 +242,7 @@ impl<'b> Port<'b> {
                     return Err(AtaError::Dead(why));
                 }
             }
-            Health::Online if self.host.controller.link_changed()? => {
+            Health::Online if self.host.interrupts.link_changed()? => {
                 self.host.dev.log(format_args!("the link was lost; identifying the disk again"));
             }
             Health::Online => return Ok(()),
@@ -299,7 +300,7 @@ impl<'b> Port<'b> {
         };
         self.identity.same_disk(&identity)?;
         // Checked last: only without a link change is this the disk that was identified.
-        if controller.link_changed()? { Err(AtaError::LinkChanged) } else { Ok(()) }
+        if self.host.interrupts.link_changed()? { Err(AtaError::LinkChanged) } else { Ok(()) }
     }
 }
 

@@ -6,8 +6,11 @@
 use bindery::binding::{Mmio, Register, RegisterArray, RegisterWindow};
 use bindery::register_flags;
 
-/// The registers, up to the last one that the driver uses.
-pub(super) type Regs<'b> = RegisterWindow<Mmio<'b>, 0x1510>;
+/// Bytes of registers, up to the last one that the driver uses.
+pub(super) const SIZE: u64 = 0x1510;
+
+/// The registers.
+pub(super) type Regs<'b> = RegisterWindow<Mmio<'b>, SIZE>;
 
 /// ATAPI control 1.
 pub(super) const CONTROL1: Register<Control1, 0x180> = Register::new();

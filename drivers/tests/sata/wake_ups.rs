@@ -7,13 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use bindery::control::Tree;
-use bindery::env::{Env, IrqLine};
+use bindery::env::Env;
 use bindery::machine::Policy;
 use bindery::sync::{Completion, WaitQueue};
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_drivers::vfio::Vfio;
 use bindery_sim::guest::{GuestEnv, Layout, RAM_LEN};
-use bindery_sim::salvator::{GUEST_DEVICE_TREE, SATA_LINE};
+use bindery_sim::salvator::GUEST_DEVICE_TREE;
 
 use super::common::{Rig, SATA};
 use super::hook::Hook;
@@ -24,18 +24,18 @@ const SOON: Duration = Duration::from_millis(10);
 
 /// Lets another thread deliver the controller's request while the next wait is entered, after its check. True in the
 /// result once it has.
-fn deliver_elsewhere(rig: &Rig, hook: &Hook) -> Arc<AtomicBool> {
-    let other = Arc::downgrade(&rig.board);
+fn deliver_elsewhere(rig: &Rig, hook: &Arc<Hook>) -> Arc<AtomicBool> {
+    let (other, counter) = (Arc::downgrade(&rig.board), Arc::downgrade(hook));
     let delivered = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&delivered);
     hook.at_wait(1, move || {
-        let board = other.upgrade().unwrap();
-        let end = board.now() + SOON / 2;
+        let (board, hook) = (other.upgrade().unwrap(), counter.upgrade().unwrap());
+        let (end, before) = (board.now() + SOON / 2, hook.delivered());
         let deliver = || {
-            while !board.line_is_high(IrqLine(SATA_LINE)) && board.now() < end {
+            while hook.delivered() == before && board.now() < end {
                 board.advance(end);
             }
-            seen.store(board.line_is_high(IrqLine(SATA_LINE)), Ordering::Relaxed);
+            seen.store(hook.delivered() > before, Ordering::Relaxed);
         };
         thread::scope(|s| s.spawn(deliver).join().unwrap());
     });

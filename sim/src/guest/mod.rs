@@ -159,14 +159,30 @@ impl GuestEnv {
     fn deliver(&self) -> bool {
         let due = |input: &Input| !input.masked.load(Ordering::Acquire) && input.fired.swap(false, Ordering::AcqRel);
         let mut any = false;
-        for (line, _) in self.by_line.iter().filter(|(_, input)| due(input)) {
+        for (line, input) in self.by_line.iter().filter(|(_, input)| due(input)) {
             any = true;
             let sink = self.sink.lock().as_ref().and_then(Weak::upgrade);
             if let Some(sink) = sink {
                 sink.interrupt(*line);
             }
+            self.end_automask(input);
         }
         any
+    }
+
+    /// Unmasks an interrupt that was delivered: the session masks each one when it fires, and the guest's core unmasks only what it
+    /// has masked itself.
+    fn end_automask(&self, input: &Input) {
+        let Some(session) = self.session() else { return };
+        if input.masked.load(Ordering::Acquire) {
+            return;
+        }
+        // A revoked session has no interrupts.
+        let _ = session.set_masked(input.index, false);
+        if input.masked.load(Ordering::Acquire) {
+            // Another thread of the guest has masked it meanwhile.
+            let _ = session.set_masked(input.index, true);
+        }
     }
 
     fn session(&self) -> Option<Arc<Session>> {
