@@ -3,6 +3,7 @@
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
+use super::atomic::{AtomicBool, Ordering};
 use super::imp;
 use super::order::{Held, Kind, LockClass, LockLevel};
 use super::wait_queue::WaitQueue;
@@ -23,6 +24,8 @@ pub struct Mutex<T> {
     class: LockClass,
     value: imp::Mutex<T>,
     waiters: WaitQueue,
+    /// A waiter was woken and found the lock taken again: threads that come now queue behind it.
+    starved: AtomicBool,
 }
 
 /// Exclusive access to the value of a [`Mutex`]; gives it back when dropped.
@@ -43,13 +46,23 @@ impl<T> Mutex<T> {
     #[cfg(not(loom))]
     #[track_caller]
     pub const fn new(value: T) -> Self {
-        Self { class: LockClass::here(LockLevel::Other), value: imp::Mutex::new(value), waiters: WaitQueue::new() }
+        Self {
+            class: LockClass::here(LockLevel::Other),
+            value: imp::Mutex::new(value),
+            waiters: WaitQueue::new(),
+            starved: AtomicBool::new(false),
+        }
     }
 
     /// A free lock that holds `value`.
     #[cfg(loom)]
     pub fn new(value: T) -> Self {
-        Self { class: LockClass::here(LockLevel::Other), value: imp::Mutex::new(value), waiters: WaitQueue::new() }
+        Self {
+            class: LockClass::here(LockLevel::Other),
+            value: imp::Mutex::new(value),
+            waiters: WaitQueue::new(),
+            starved: AtomicBool::new(false),
+        }
     }
 
     /// The same lock at `level` of the order in which locks are taken.
@@ -71,7 +84,7 @@ impl<T> Mutex<T> {
     #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.class.wanted(Kind::Sleeping, core::any::type_name::<T>());
-        if let Some(guard) = imp::try_lock(&self.value) {
+        if let Some(guard) = self.take_as_newcomer() {
             return self.locked(guard);
         }
         #[cfg(all(feature = "std", not(any(loom, shuttle))))]
@@ -89,14 +102,31 @@ impl<T> Mutex<T> {
         #[cfg(any(loom, shuttle))]
         return self.locked(imp::lock(&self.value));
         #[cfg(not(any(loom, shuttle)))]
-        self.locked(self.sleep())
+        self.locked(self.sleep(true))
+    }
+
+    /// Takes the lock if it is free and no starved waiter is about to take it.
+    fn take_as_newcomer(&self) -> Option<imp::MutexGuard<'_, T>> {
+        // Relaxed: a thread that misses the flag is one more that is faster than the waiter, which sets it again.
+        if self.starved.load(Ordering::Relaxed) { None } else { imp::try_lock(&self.value) }
     }
 
     /// Sleeps until the lock is free, and takes it. Each release wakes the one that has waited longest. It takes the lock,
-    /// or sleeps again when another thread was faster, whose own release then wakes.
+    /// or sleeps again when another thread was faster, whose own release then wakes; but from then on newcomers leave the lock to
+    /// it. So a thread that takes the lock again and again cannot keep others out, as on one CPU with cooperative threads,
+    /// where the one that was woken does not run until the holder sleeps.
     #[cfg_attr(any(loom, shuttle), allow(dead_code, reason = "a model of its own calls it"))]
-    fn sleep(&self) -> imp::MutexGuard<'_, T> {
-        self.waiters.sleep(|| imp::try_lock(&self.value))
+    fn sleep(&self, mut newcomer: bool) -> imp::MutexGuard<'_, T> {
+        self.waiters.sleep(|| {
+            if core::mem::take(&mut newcomer) {
+                return self.take_as_newcomer();
+            }
+            let guard = imp::try_lock(&self.value);
+            // Set before this waiter sleeps again: the release that wakes it comes after its attempt, and so it clears the flag
+            // whenever it has set it last. Another starved waiter sets it again when it is woken.
+            self.starved.store(guard.is_none(), Ordering::Relaxed);
+            guard
+        })
     }
 
     /// Checks that the calling thread may wait for the lock now, for a wait that tries it again and again.
@@ -207,12 +237,30 @@ mod loom_tests {
     use super::*;
 
     /// A lost wake-up leaves a thread asleep: the model ends in a deadlock.
+    /// The first waiter starves while the second one comes: neither sleeps for ever, and nobody is left out afterwards.
+    #[test]
+    fn loom_a_starved_waiter_and_a_newcomer_both_get_the_lock() {
+        loom::model(|| {
+            let count = Arc::new(Mutex::new(0));
+            count.starved.store(true, Ordering::Relaxed);
+            let add = |count: &Mutex<u32>, newcomer| {
+                let mut guard = count.locked(count.sleep(newcomer));
+                *guard += 1;
+            };
+            let theirs = Arc::clone(&count);
+            let other = loom::thread::spawn(move || add(&theirs, false));
+            add(&count, true);
+            other.join().unwrap();
+            assert_eq!(*count.lock(), 2);
+        });
+    }
+
     #[test]
     fn loom_each_release_wakes_a_thread_that_waits_for_the_lock() {
         loom::model(|| {
             let count = Arc::new(Mutex::new(0));
             let add = |count: &Mutex<u32>| {
-                let mut guard = count.locked(count.sleep());
+                let mut guard = count.locked(count.sleep(true));
                 *guard += 1;
             };
             let theirs = Arc::clone(&count);

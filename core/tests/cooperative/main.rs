@@ -156,3 +156,31 @@ fn threads_sleep_until_a_lock_is_free_whose_holder_waits_for_a_device() {
         (3, Instant(3 * SECOND), Some(3))
     );
 }
+
+/// The thread that was woken does not run before the one that releases the lock sleeps, which by then has taken it again.
+#[test]
+fn a_thread_that_takes_a_lock_again_and_again_keeps_nobody_out() {
+    let env = OneCpu::new();
+    let lock = Arc::new(Mutex::new(Vec::new()));
+    for (name, turns) in [("loops", 10), ("first", 1), ("second", 1)] {
+        let (target, lock) = (Arc::clone(&env), Arc::clone(&lock));
+        env.spawn(name, move || {
+            for _ in 0..turns {
+                let mut taken = lock.lock();
+                taken.push(name);
+                let until = target.now() + Duration::from_millis(1);
+                while target.now() < until {
+                    target.wait(&bindery::sync::Waiter::of_this_thread().token(), until);
+                }
+            }
+        });
+    }
+    env.run();
+    let taken = lock.try_lock().expect("all threads have ended").clone();
+    assert_eq!(taken.len(), 12);
+    assert_eq!(
+        taken[..4],
+        ["loops", "loops", "first", "second"],
+        "the loop gets in between once, before a waiter was woken in vain"
+    );
+}
