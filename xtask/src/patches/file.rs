@@ -33,6 +33,23 @@ pub(super) struct Killer {
     pub(super) says: Option<String>,
 }
 
+impl Killer {
+    /// The part of a test's path that the command selects by; `None` when it runs all tests of a target.
+    pub(super) fn filter(&self) -> Option<&str> {
+        let mut words = self.command.split_whitespace().skip(1);
+        while let Some(word) = words.next() {
+            match word {
+                "--lib" => {}
+                "--" => return None,
+                option if option.starts_with("--") && option.contains('=') => {}
+                option if option.starts_with('-') => _ = words.next(),
+                filter => return Some(filter),
+            }
+        }
+        None
+    }
+}
+
 impl Patch {
     /// Reads the patch at `path`.
     pub(super) fn read(path: &Path) -> Result<Self, Trouble> {
@@ -96,6 +113,15 @@ mod tests {
         let killer = |command: &str, says: Option<&str>| Killer { command: command.into(), says: says.map(Into::into) };
         assert_eq!(patch.killers, [killer("test -p bindery --lib a", Some("BROKEN P3")), killer("test b", None)]);
         assert_eq!(patch.files, ["x"]);
+    }
+
+    #[test]
+    fn a_commands_filter_is_its_only_word_that_is_no_option() {
+        let filter = |command: &str| Killer { command: command.into(), says: None }.filter().map(str::to_owned);
+        assert_eq!(filter("test -p bindery --lib irq:: --features std").as_deref(), Some("irq::"));
+        assert_eq!(filter("test --config build.rustflags=[] -p a --test t a::b").as_deref(), Some("a::b"));
+        assert_eq!(filter("test -p bindery-audit --test rules"), None);
+        assert_eq!(filter("test -p a -- --nocapture"), None);
     }
 
     #[test]

@@ -84,13 +84,13 @@ fn patches_in(folder: &Path) -> Result<Vec<Patch>, Trouble> {
 fn run(patches: &[Patch], json: bool) -> Outcome {
     let scratch = Scratch::prepare()?;
     let trial = Trial::new(&scratch);
-    trial.check_unpatched(patches)?;
+    let useless = trial.check_unpatched(patches)?;
     let mut rows = Vec::new();
     let mut bad = Vec::new();
     for (at, patch) in patches.iter().enumerate() {
         eprintln!("[{} of {}] {}: breaks {}", at + 1, patches.len(), patch.name, patch.breaks);
         let begun = Instant::now();
-        let verdict = trial.run(patch)?;
+        let verdict = trial.run(patch, &useless)?;
         let seconds = begun.elapsed().as_secs();
         if json {
             rows.push(page::row(patch, &verdict, seconds));

@@ -1,12 +1,13 @@
 //! docs/mutants.md, the list of the repository's patches, made from their headers; and the rows of `--json`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::json;
 
-use super::file::Patch;
+use super::file::{Killer, Patch};
 use super::own;
 use super::trial::Verdict;
 use crate::outcome::{Outcome, Trouble};
@@ -36,12 +37,20 @@ pub(crate) fn update() -> Outcome {
     std::fs::write(&file, render(&own()?)).map_err(|e| Trouble::Broken(format!("{}: {e}", file.display())))
 }
 
-/// Checks that each patch still applies, and that the page lists them all.
+/// Checks that each patch still applies and names tests that exist, and that the page lists them all.
 pub(crate) fn check() -> Outcome {
     let patches = own()?;
     let stale: Vec<String> = patches.iter().filter_map(does_not_apply).collect();
     if !stale.is_empty() {
         return Err(Trouble::Failed(format!("these patches no longer apply: {}", stale.join("; "))));
+    }
+    let mut grep = Command::new("git");
+    grep.args(["grep", "-howE", "[a-z0-9_]{3,}", "--", "*.rs"]).current_dir(root());
+    let words = output(&mut grep)?;
+    let words: BTreeSet<&str> = words.lines().collect();
+    let lost: Vec<String> = patches.iter().filter_map(|patch| names_no_test(patch, &words)).collect();
+    if !lost.is_empty() {
+        return Err(Trouble::Failed(format!("these patches name tests that do not exist: {}", lost.join("; "))));
     }
     let file = file();
     let page = std::fs::read_to_string(&file).map_err(|e| Trouble::Broken(format!("{}: {e}", file.display())))?;
@@ -55,6 +64,14 @@ fn does_not_apply(patch: &Patch) -> Option<String> {
     let mut apply = Command::new("git");
     apply.args(["apply", "--check", "--whitespace=nowarn"]).arg(&patch.path).current_dir(root());
     output(&mut apply).err().map(|trouble| format!("{} ({})", patch.name, trouble.why().trim()))
+}
+
+/// Says which of the tests that `patch` names is in none of `words`, the identifiers of all sources: some tests are made by
+/// macros. A filter of `cargo test` is a part of a path, so each of its names is a part of an identifier.
+fn names_no_test(patch: &Patch, words: &BTreeSet<&str>) -> Option<String> {
+    let exists = |name: &str| words.iter().any(|word| word.contains(name));
+    let lost = patch.killers.iter().filter_map(Killer::filter).find(|filter| !filter.split("::").all(exists))?;
+    Some(format!("{} ({lost})", patch.name))
 }
 
 fn file() -> PathBuf {

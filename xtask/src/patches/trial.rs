@@ -1,6 +1,6 @@
 //! Running a patch's tests, without it and with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -27,6 +27,11 @@ pub(super) enum Verdict {
         command: String,
         says: String,
     },
+    /// This command fails, or runs no test, without it.
+    Useless {
+        command: String,
+        why: String,
+    },
     DoesNotApply(String),
     DoesNotCompile,
 }
@@ -39,6 +44,7 @@ impl fmt::Display for Verdict {
             Self::SeenOtherwise { command, says } => {
                 write!(f, "SEEN OTHERWISE: `cargo {command}` fails and does not say {says:?}")
             }
+            Self::Useless { command, why } => write!(f, "NOT TRIED: `cargo {command}` {why}"),
             Self::DoesNotApply(why) => write!(f, "DOES NOT APPLY: {why}"),
             Self::DoesNotCompile => f.write_str("DOES NOT COMPILE"),
         }
@@ -47,6 +53,8 @@ impl fmt::Display for Verdict {
 
 enum Ended {
     Well,
+    /// No test matched.
+    NoTest,
     /// Tests that failed, and all that was printed.
     Badly {
         failed: String,
@@ -63,22 +71,32 @@ impl<'s> Trial<'s> {
         Self { scratch }
     }
 
-    /// Runs the tests of `patches` without them: a test that fails anyway kills nothing. All at first, since each change
-    /// between patched and unpatched sources builds most crates anew.
-    pub(super) fn check_unpatched(&self, patches: &[Patch]) -> Result<(), Trouble> {
-        let commands: BTreeMap<_, _> =
-            patches.iter().flat_map(|p| p.killers.iter().map(|k| (k.command.as_str(), p.name.as_str()))).collect();
-        for (at, (command, patch)) in commands.iter().enumerate() {
+    /// Runs the tests of `patches` without them: a test that fails anyway, or a command that runs none, kills nothing. All at
+    /// first, since each change between patched and unpatched sources builds most crates anew. Returns the commands that are
+    /// of no use, with the reasons.
+    pub(super) fn check_unpatched(&self, patches: &[Patch]) -> Result<BTreeMap<String, String>, Trouble> {
+        let commands: BTreeSet<_> =
+            patches.iter().flat_map(|p| &p.killers).map(|killer| killer.command.as_str()).collect();
+        let mut useless = BTreeMap::new();
+        for (at, command) in commands.iter().enumerate() {
             eprintln!("[{} of {}] without a patch: cargo {command}", at + 1, commands.len());
-            if let Ended::Badly { failed, .. } = self.cargo(command, false)? {
-                return Err(Trouble::Failed(format!("{patch}: `cargo {command}` fails without the patch: {failed}")));
-            }
+            let why = match self.cargo(command, false)? {
+                Ended::Well => continue,
+                Ended::NoTest => "runs no test".into(),
+                Ended::Badly { failed, .. } => format!("fails without a patch: {failed}"),
+            };
+            eprintln!("`cargo {command}` {why}");
+            useless.insert((*command).to_owned(), why);
         }
-        Ok(())
+        Ok(useless)
     }
 
-    /// Runs the tests of `patch` with it.
-    pub(super) fn run(&self, patch: &Patch) -> Result<Verdict, Trouble> {
+    /// Runs the tests of `patch` with it, but for those that are `useless` without it.
+    pub(super) fn run(&self, patch: &Patch, useless: &BTreeMap<String, String>) -> Result<Verdict, Trouble> {
+        let useless = patch.killers.iter().find_map(|killer| useless.get_key_value(&killer.command));
+        if let Some((command, why)) = useless {
+            return Ok(Verdict::Useless { command: command.clone(), why: why.clone() });
+        }
         if let Err(why) = self.scratch.apply(&patch.path) {
             self.scratch.restore()?;
             return Ok(Verdict::DoesNotApply(why));
@@ -146,10 +164,7 @@ impl<'s> Trial<'s> {
         let text = String::from_utf8_lossy(&std::fs::read(&log).map_err(broken)?).into_owned();
         if status.success() {
             let ran: usize = text.lines().filter_map(passed).sum();
-            if !build_only && ran == 0 {
-                return Err(Trouble::Failed(format!("`cargo {command}` runs no test")));
-            }
-            return Ok(Ended::Well);
+            return Ok(if build_only || ran > 0 { Ended::Well } else { Ended::NoTest });
         }
         Ok(Ended::Badly { failed: failed_tests(&text), output: text })
     }
