@@ -8,6 +8,7 @@ extern crate alloc;
 pub mod ata;
 pub mod block;
 pub mod cpg_mssr;
+pub mod edu;
 pub mod fixed_clock;
 pub mod fixed_regulator;
 pub mod ipmmu_vmsa;
