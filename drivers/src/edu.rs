@@ -79,7 +79,7 @@ impl Port<'_> {
     pub fn write(&self, at: usize, from: &[u8]) -> Result<(), EduError> {
         let buffer = check(at, from.len())?;
         let memory = self.memory.lock();
-        self.wait_idle()?;
+        wait_idle(self.dev, &self.regs)?;
         memory.write_bytes(0, from);
         self.transfer([memory.device_addr().0, buffer, from.len() as u64, RUN | INTERRUPT])
     }
@@ -92,7 +92,7 @@ impl Port<'_> {
     pub fn read(&self, at: usize, to: &mut [u8]) -> Result<(), EduError> {
         let buffer = check(at, to.len())?;
         let memory = self.memory.lock();
-        self.wait_idle()?;
+        wait_idle(self.dev, &self.regs)?;
         self.transfer([buffer, memory.device_addr().0, to.len() as u64, RUN | TO_MEMORY | INTERRUPT])?;
         memory.read_bytes(0, to);
         Ok(())
@@ -102,19 +102,19 @@ impl Port<'_> {
         self.done.reset();
         DMA.into_iter().zip(request).try_for_each(|(register, value)| self.regs.write64(register, value))?;
         let done = self.dev.system_clock().wait_for(&self.done, TIMEOUT);
-        self.verdict(done)
+        verdict(&self.regs, done)
     }
+}
 
-    /// Waits for a transfer whose end nobody has waited for: it cannot be stopped.
-    fn wait_idle(&self) -> Result<(), EduError> {
-        let idle = || self.regs.read64(DMA[3]).is_ok_and(|command| command & RUN == 0);
-        self.verdict(self.dev.wait_until(TIMEOUT, TIMEOUT / 60, idle))
-    }
+/// Waits for a transfer whose end nobody has waited for: it cannot be stopped.
+fn wait_idle(dev: Bound<'_>, regs: &Mmio<'_>) -> Result<(), EduError> {
+    let idle = || !is_there(regs) || regs.read64(DMA[3]).is_ok_and(|command| command & RUN == 0);
+    verdict(regs, dev.wait_until(TIMEOUT, TIMEOUT / 60, idle))
+}
 
-    fn verdict(&self, done: bool) -> Result<(), EduError> {
-        let in_time = if done { Ok(()) } else { Err(EduError::TimedOut) };
-        if is_there(&self.regs) { in_time } else { Err(EduError::Gone) }
-    }
+fn verdict(regs: &Mmio<'_>, done: bool) -> Result<(), EduError> {
+    let in_time = if done { Ok(()) } else { Err(EduError::TimedOut) };
+    if is_there(regs) { in_time } else { Err(EduError::Gone) }
 }
 
 /// Address of `len` bytes at `at` on the device's side.
@@ -138,17 +138,18 @@ impl Driver for Edu {
         if !is_there(&regs) {
             return Err(ProbeError::NoDevice);
         }
-        dev.dma().set_mask(self.dma_bits)?;
-        let memory = Mutex::new(dev.dma().coherent(LEN as u64)?);
+        wait_idle(dev, &regs).map_err(|_| ProbeError::Device("a transfer from before does not end"))?;
         regs.write32(STATUS, 0)?;
         regs.write32(IRQ_ACK, u32::MAX)?;
-        let port = Port { dev, regs, done: Arc::default(), memory, _irq: dev.irq(0)? };
-        port.wait_idle().map_err(|_| ProbeError::Device("a transfer from before does not end"))?;
-        Ok(port)
+        // What a binding has left in quarantine is out of the device's reach now.
+        dev.mark_quiesced(Quiesced::stopped());
+        dev.dma().set_mask(self.dma_bits)?;
+        let memory = Mutex::new(dev.dma().coherent(LEN as u64)?);
+        Ok(Port { dev, regs, done: Arc::default(), memory, _irq: dev.irq(0)? })
     }
 
     fn quiesce(port: &Port<'_>) -> Result<Quiesced, QuiesceError> {
-        let idle = port.wait_idle();
+        let idle = wait_idle(port.dev, &port.regs);
         port.done.complete_all();
         idle.map(|()| Quiesced::stopped()).map_err(|_| QuiesceError("a transfer does not end"))
     }

@@ -4,16 +4,19 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bindery::device::Nodes;
+use bindery::addr::PhysAddr;
+use bindery::device::{DeviceDesc, Nodes, Resource};
 use bindery::firmware::fdt::{Description, FdtError, describe};
 use bindery::machine::{Machine, Policy};
 use bindery::sync::Mutex;
+use bindery_drivers::edu::Edu;
 use bindery_drivers::vfio::Vfio;
 use bindery_sim::board::Board;
 use bindery_sim::disk::Disk;
 use bindery_sim::models::attached::{DeviceModel, Wiring};
 use bindery_sim::models::sata::Stop;
-use bindery_sim::salvator::{DEVICE_TREE, GUEST_DEVICE_TREE, Salvator};
+use bindery_sim::salvator::{DEVICE_TREE, FRAMES_BASE, FRAMES_LEN, GUEST_DEVICE_TREE, SATA_BASE, Salvator};
+use bindery_sim::virt::{self, Virt};
 
 /// Registers more drivers.
 type Register = Arc<dyn Fn(&Arc<Machine>) + Send + Sync>;
@@ -36,17 +39,22 @@ pub(crate) struct Defect {
 }
 
 /// Names of the boards.
-pub const NAMES: &[&str] = &["salvator-xs"];
+pub const NAMES: &[&str] = &["salvator-xs", "virt"];
 
 /// The board called `name`.
 pub fn named(name: &str) -> Option<BoardSpec> {
-    (name == "salvator-xs").then(salvator_xs)
+    match name {
+        "salvator-xs" => Some(salvator_xs()),
+        "virt" => Some(virt()),
+        _ => None,
+    }
 }
 
 /// The R-Car H3 board on which the crash of commit 376991db4b64 was seen: a disk controller behind an IPMMU.
 pub fn salvator_xs() -> BoardSpec {
     BoardSpec {
         name: "salvator-xs",
+        hardware: Hardware::Salvator,
         device_tree: Cow::Borrowed(DEVICE_TREE),
         guest_device_tree: GUEST_DEVICE_TREE,
         drivers: Vec::new(),
@@ -55,10 +63,37 @@ pub fn salvator_xs() -> BoardSpec {
     }
 }
 
+/// The small board with PCI: `edu`, QEMU's device for teaching, behind a root port and a bridge, and no IOMMU. The machine has no PCI bus
+/// yet: firmware has configured the device, and describes it.
+pub fn virt() -> BoardSpec {
+    let found = virt::configure(&Virt::new().cpus(1).build());
+    let edu = found.ok().as_ref().and_then(virt::describe_edu).map(Arc::new);
+    BoardSpec {
+        name: "virt",
+        hardware: Hardware::Virt(edu),
+        device_tree: Cow::Borrowed(virt::DEVICE_TREE),
+        guest_device_tree: GUEST_DEVICE_TREE,
+        drivers: vec![Arc::new(|machine| {
+            machine.register(Edu::default());
+        })],
+        devices: Vec::new(),
+        description: Arc::default(),
+    }
+}
+
+/// The hardware of a board.
+#[derive(Clone)]
+enum Hardware {
+    Salvator,
+    /// With what firmware describes beside the tree.
+    Virt(Option<Arc<DeviceDesc>>),
+}
+
 /// Description of a board, from which any number of them is made.
 #[derive(Clone)]
 pub struct BoardSpec {
     name: &'static str,
+    hardware: Hardware,
     device_tree: Cow<'static, [u8]>,
     pub(crate) guest_device_tree: &'static [u8],
     drivers: Vec<Register>,
@@ -102,31 +137,80 @@ impl BoardSpec {
         self
     }
 
-    pub(crate) fn defects() -> &'static [Defect] {
-        &[
-            Defect {
-                name: "the device ignores its stop bit",
-                is_refused: false,
-                set: |board, on| board.sata_faults(|k| k.stop = if on { Stop::Ignored } else { Stop::Prompt }),
-            },
-            Defect {
-                name: "the device does not complete commands",
-                is_refused: false,
-                set: |board, on| board.sata_faults(|k| k.no_completion = on),
-            },
-            Defect {
-                name: "the device does DMA after it has stopped",
-                is_refused: true,
-                set: |board, on| {
-                    let late = Duration::from_micros(20);
-                    board.sata_faults(|k| k.dma_after_stop = on.then_some(late));
-                },
-            },
-        ]
+    pub(crate) fn defects(&self) -> &'static [Defect] {
+        match self.hardware {
+            Hardware::Salvator => SATA_DEFECTS,
+            Hardware::Virt(_) => &[],
+        }
+    }
+
+    /// RAM of page frames.
+    pub(crate) fn frames(&self) -> (PhysAddr, u64) {
+        match self.hardware {
+            Hardware::Salvator => (FRAMES_BASE, FRAMES_LEN),
+            Hardware::Virt(_) => (virt::FRAMES_BASE, virt::FRAMES_LEN),
+        }
+    }
+
+    /// Registers that another device may access: those of the device that is explored.
+    pub(crate) fn registers(&self) -> PhysAddr {
+        let Hardware::Virt(edu) = &self.hardware else { return SATA_BASE };
+        let first = edu.iter().flat_map(|desc| &desc.resources).find_map(|r| match r {
+            Resource::Mem { base, .. } => Some(*base),
+            _ => None,
+        });
+        first.unwrap_or(virt::PCI_MEMORY.0)
+    }
+
+    /// Coverage points that no device of the board can reach.
+    pub(crate) fn unreachable(&self) -> &'static [&'static str] {
+        match self.hardware {
+            Hardware::Salvator => &[],
+            // It has no IOMMU, clocks, power domains or reset lines, and its devices' registers do not fail.
+            Hardware::Virt(_) => &[
+                "error EIO",
+                "error EPERM",
+                "fault clock-enable",
+                "fault domain-alloc",
+                "fault domain-attach",
+                "fault group-claim",
+                "fault invalidate",
+                "fault iova-alloc",
+                "fault power-on",
+                "fault reset-deassert",
+                "fault table-alloc",
+                "released clock",
+                "released group",
+                "released iommu",
+                "released power",
+                "released reset",
+            ],
+        }
+    }
+
+    /// Time for hardware to finish what is under way.
+    pub(crate) fn rest(&self) -> Duration {
+        match self.hardware {
+            Hardware::Salvator => Duration::from_millis(8),
+            Hardware::Virt(_) => bindery_sim::models::edu::TRANSFER + Duration::from_millis(8),
+        }
+    }
+
+    /// Puts the device called `name` in again, where it was pulled out.
+    pub(crate) fn plug(&self, board: &Board, name: &str) {
+        let _ = board.plug(name);
+        if matches!(self.hardware, Hardware::Virt(_)) && !virt::is_configured(board) {
+            let _ = virt::configure(board);
+        }
     }
 
     /// Makes the hardware.
     pub(crate) fn board(&self) -> Arc<Board> {
+        if let Hardware::Virt(_) = self.hardware {
+            let board = Virt::new().cpus(1).build();
+            let _ = virt::configure(&board);
+            return board;
+        }
         let disk = Disk::memory((0..SECTORS).flat_map(|n| n.to_le_bytes().repeat(256)).collect());
         self.devices.iter().fold(Salvator::new().disk(disk), |board, attach| attach(board)).build()
     }
@@ -148,6 +232,10 @@ impl BoardSpec {
         if let Some(read) = read {
             machine.add_description(&read.0, &read.1);
         }
+        if let Hardware::Virt(Some(edu)) = &self.hardware {
+            // There are no other devices that could have its name.
+            let _ = machine.add_device(DeviceDesc::clone(edu));
+        }
         self.register(machine);
         Ok(())
     }
@@ -166,3 +254,25 @@ impl std::fmt::Debug for BoardSpec {
         write!(f, "BoardSpec({})", self.name)
     }
 }
+
+/// What can be broken at the disk controller.
+const SATA_DEFECTS: &[Defect] = &[
+    Defect {
+        name: "the device ignores its stop bit",
+        is_refused: false,
+        set: |board, on| board.sata_faults(|k| k.stop = if on { Stop::Ignored } else { Stop::Prompt }),
+    },
+    Defect {
+        name: "the device does not complete commands",
+        is_refused: false,
+        set: |board, on| board.sata_faults(|k| k.no_completion = on),
+    },
+    Defect {
+        name: "the device does DMA after it has stopped",
+        is_refused: true,
+        set: |board, on| {
+            let late = Duration::from_micros(20);
+            board.sata_faults(|k| k.dma_after_stop = on.then_some(late));
+        },
+    },
+];

@@ -170,7 +170,9 @@ impl Lifecycle {
         let impossible: Vec<_> =
             VARIANTS.iter().filter(|variant| known.as_ref().is_some_and(|n| !(variant.possible)(n))).collect();
         let required = |point: &String| {
-            !self.allowed_unreached.contains(point) && impossible.iter().all(|variant| variant.name != point)
+            !self.allowed_unreached.contains(point)
+                && !self.board.unreachable().contains(&point.as_str())
+                && impossible.iter().all(|variant| variant.name != point)
         };
         engine.require(Self::coverage_points().filter(required))
     }
@@ -315,8 +317,8 @@ impl Lifecycle {
         let drivers: Vec<_> = devices.iter().filter(|d| named.contains(&d.node())).filter_map(|d| d.driver()).collect();
         for candidate in devices.iter().filter(|d| d.driver().is_some_and(|name| drivers.contains(&name))) {
             let fixture = Fixture::new(&self.board, false)?;
-            fixture.machine.register(peer::Peer::new(&fixture.machine));
-            let added = peer::add(&fixture.machine, Some(candidate.node()));
+            fixture.machine.register(peer::Peer::new(&self.board, &fixture.machine));
+            let added = peer::add(&self.board, &fixture.machine, Some(candidate.node()));
             fixture.start();
             let unbound = fixture.machine.unbind(&self.device, driver);
             if added.is_ok() && unbound.is_ok() && peer::binds(&fixture.machine) {
@@ -330,9 +332,9 @@ impl Lifecycle {
     fn fixture(&self, names: &Names, untranslated: bool) -> Result<Fixture, Violation> {
         let mut fixture = Fixture::new(&self.board, untranslated)
             .map_err(|e| Violation::seen_by("scenario", "device tree", e.to_string()))?;
-        fixture.machine.register(peer::Peer::new(&fixture.machine));
+        fixture.machine.register(peer::Peer::new(&self.board, &fixture.machine));
         fixture.machine.register(peer::Phantom);
-        let added = peer::add(&fixture.machine, names.peer_iommu.filter(|_| !untranslated));
+        let added = peer::add(&self.board, &fixture.machine, names.peer_iommu.filter(|_| !untranslated));
         let added = added.and_then(|()| fixture.machine.add_device(peer::describe_phantom()));
         added.map_err(|e| Violation::seen_by("scenario", "peer", e.to_string()))?;
         let supplies = |device: &str| names.suppliers.iter().any(|(supplier, _)| supplier == device);

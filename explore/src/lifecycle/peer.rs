@@ -10,7 +10,8 @@ use bindery::dma::{Coherent, Direction, Mapped, MappedSg};
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::machine::{AddError, Machine};
 use bindery_drivers::fixed_regulator::FixedRegulator;
-use bindery_sim::salvator::{FRAMES_BASE, FRAMES_LEN, SATA_BASE};
+
+use crate::boards::BoardSpec;
 
 /// Name of the peer, as device and as driver.
 pub(crate) const NAME: &str = "peer";
@@ -22,7 +23,7 @@ const CHILD: &str = "peer-child";
 /// (`untranslated`) its bus reaches the lower half of the frames only, so that its buffers bounce: they come from the upper
 /// one. Before an IOMMU its bus carries everything: of several windows, the one that an address comes from depends on what
 /// was freed before, and so do the tables that it needs.
-fn describe(iommu: Option<NodeId>, untranslated: bool, regulator: NodeId) -> DeviceDesc {
+fn describe(board: &BoardSpec, iommu: Option<NodeId>, untranslated: bool, regulator: NodeId) -> DeviceDesc {
     let mut desc = DeviceDesc::new(NAME);
     desc.suppliers.extend(iommu.map(|node| Supplier {
         node,
@@ -39,8 +40,9 @@ fn describe(iommu: Option<NodeId>, untranslated: bool, regulator: NodeId) -> Dev
         args: Vec::new(),
     });
     if untranslated {
-        desc.dma.ranges.push(DmaRange { bus: FRAMES_BASE.0, phys: FRAMES_BASE, len: FRAMES_LEN / 2 });
-        desc.dma.ranges.push(DmaRange { bus: SATA_BASE.0, phys: SATA_BASE, len: 0x1000 });
+        let ((frames, len), registers) = (board.frames(), board.registers());
+        desc.dma.ranges.push(DmaRange { bus: frames.0, phys: frames, len: len / 2 });
+        desc.dma.ranges.push(DmaRange { bus: registers.0, phys: registers, len: 0x1000 });
     }
     desc
 }
@@ -55,12 +57,12 @@ fn describe_regulator(machine: &Machine) -> (DeviceDesc, NodeId) {
 }
 
 /// Adds the peer and its supply to `machine`.
-pub(crate) fn add(machine: &Arc<Machine>, iommu: Option<NodeId>) -> Result<(), AddError> {
+pub(crate) fn add(board: &BoardSpec, machine: &Arc<Machine>, iommu: Option<NodeId>) -> Result<(), AddError> {
     machine.register(FixedRegulator);
     let (regulator, node) = describe_regulator(machine);
     machine.add_device(regulator)?;
     let untranslated = iommu.is_none() || machine.policy().untranslated_dma;
-    machine.add_device(describe(iommu, untranslated, node)).map(|_| ())
+    machine.add_device(describe(board, iommu, untranslated, node)).map(|_| ())
 }
 
 /// Binds the peer; its `driver_override` admits no other driver meanwhile. False: it could not be bound.
@@ -111,12 +113,14 @@ impl Driver for Phantom {
 pub(crate) struct Peer {
     /// Where its buffer comes from that belongs to no device.
     machine: Weak<Machine>,
+    /// Registers that it accesses.
+    registers: PhysAddr,
 }
 
 impl Peer {
     /// The driver for `machine`.
-    pub(crate) fn new(machine: &Arc<Machine>) -> Self {
-        Self { machine: Arc::downgrade(machine) }
+    pub(crate) fn new(board: &BoardSpec, machine: &Arc<Machine>) -> Self {
+        Self { machine: Arc::downgrade(machine), registers: board.registers() }
     }
 }
 
@@ -149,8 +153,8 @@ impl Driver for Peer {
         let dma = dev.dma();
         // First, while the frames are whole: it comes from their upper end.
         let buffer = self.machine.upgrade().ok_or(ProbeError::NoDevice)?.dma_buffer(512)?;
-        // Registers that belong to the disk controller: a FIFO, as far as this device is concerned.
-        let fifo = dma.map_resource(PhysAddr(SATA_BASE.0), 4, Direction::ToDevice)?;
+        // Registers that belong to the explored device: a FIFO, as far as this device is concerned.
+        let fifo = dma.map_resource(self.registers, 4, Direction::ToDevice)?;
         let table = dma.coherent(64)?;
         let pool = dma.pool("items", 64, 64, 0)?;
         drop(pool.alloc()?);

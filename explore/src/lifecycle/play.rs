@@ -7,6 +7,7 @@ use bindery::driver::Errno;
 use bindery::instrument::{CoveragePoint, Instrument};
 use bindery::machine::Machine;
 use bindery::promise::Promise;
+use bindery_drivers::edu::Edu;
 use bindery_drivers::sata_rcar::SataRcar;
 
 use super::{Names, state_of};
@@ -90,7 +91,7 @@ impl Play<'_> {
         Err(Violation::seen_by("scenario", what, format!("{what} did not do what it does when nothing goes wrong")))
     }
 
-    /// Does I/O, if the device is a disk controller and its driver is bound.
+    /// Does I/O, if the device is a disk controller or `edu`, and its driver is bound.
     pub(crate) fn use_it(&self) -> Result<Visit, Violation> {
         if let Some(port) = self.scene.machine().client::<SataRcar>(&self.names.device) {
             let held = self.scene.board().with_disk(|disk| {
@@ -108,13 +109,24 @@ impl Play<'_> {
             let wrote = matches!(port.call(|p| p.write(6, &[0x5a; 512])), Ok(Ok(())));
             self.expect("write", wrote)?;
         }
+        if let Some(edu) = self.scene.machine().client::<Edu>(&self.names.device) {
+            let mut back = [0; 16];
+            let wrote = matches!(edu.call(|port| port.write(40, &[0x5a; 16])), Ok(Ok(())));
+            self.expect("write", wrote)?;
+            let read = matches!(edu.call(|port| port.read(40, &mut back)), Ok(Ok(())));
+            self.expect("read", read)?;
+            let true_data = !(wrote && read) || back == [0x5a; 16];
+            self.scene.chooser().check(Promise::CoherentAtTransfer, true_data, "wrong data", || {
+                "a read that succeeded did not give what was written".into()
+            })?;
+        }
         self.step("use")
     }
 
     /// Chooses hardware faults, and uses the device with them.
     pub(crate) fn hardware(&self) -> Result<Visit, Violation> {
         let mut broken = false;
-        for defect in BoardSpec::defects() {
+        for defect in self.board.defects() {
             let Defect { name, is_refused, set } = *defect;
             if self.scene.chooser().fault(name) {
                 set(self.scene.board(), true);

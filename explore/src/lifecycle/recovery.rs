@@ -4,7 +4,6 @@ use bindery::promise::Promise;
 
 use super::peer;
 use super::play::Play;
-use crate::boards::BoardSpec;
 use crate::engine::{Violation, Visit};
 
 const OWNER: &str = "vfio-platform";
@@ -59,7 +58,7 @@ impl Play<'_> {
     /// Restores everything that was broken, removed or overridden.
     fn restore(&self) {
         let (machine, names) = (self.scene.machine(), self.names);
-        for defect in BoardSpec::defects() {
+        for defect in self.board.defects() {
             (defect.set)(self.scene.board(), false);
         }
         self.peer_unbinds();
@@ -67,7 +66,7 @@ impl Play<'_> {
         if let Some(device) = machine.device(&names.device) {
             device.set_driver_override(None);
         }
-        let _ = self.scene.board().plug(&names.device);
+        self.board.plug(self.scene.board(), &names.device);
         self.board.register(machine);
         machine.set_autoprobe(true);
         if machine.device(&names.device).is_none() {

@@ -18,7 +18,7 @@ use super::symmetry::Symmetry;
 use crate::boards::BoardSpec;
 use crate::engine::FastHasher;
 
-/// Time for hardware to finish what is under way, and the most events in that time.
+/// Time for hardware to finish what is under way, where no board says another, and the most events in that time.
 const REST: Duration = Duration::from_millis(8);
 const EVENTS: u32 = 10_000;
 
@@ -28,6 +28,7 @@ pub(crate) struct Fixture {
     pub(crate) tree: Tree,
     pub(crate) env: Arc<InstrumentedEnv>,
     pub(crate) board: Arc<Board>,
+    rest: Duration,
     /// The state in which every path begins, once there is one, see [`held`](Self::held).
     base: u64,
     /// The same in words.
@@ -41,7 +42,8 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// A board with devices and drivers; nothing is probed yet.
     pub(crate) fn new(spec: &BoardSpec, untranslated: bool) -> Result<Self, FdtError> {
-        let fixture = Self::on(spec.board(), BoardSpec::policy(untranslated));
+        let mut fixture = Self::on(spec.board(), BoardSpec::policy(untranslated));
+        fixture.rest = spec.rest();
         spec.populate(&fixture.machine)?;
         Ok(fixture)
     }
@@ -56,6 +58,7 @@ impl Fixture {
             tree,
             env,
             board,
+            rest: REST,
             base: 0,
             print: Vec::new(),
             order: ("", Vec::new()),
@@ -86,7 +89,7 @@ impl Fixture {
 
     /// Waits until the hardware is idle.
     pub(crate) fn drain_hardware(&self) {
-        let until = self.env.now() + REST;
+        let until = self.env.now() + self.rest;
         // Each wait ends with the first that happens.
         for _ in 0..EVENTS {
             if self.env.now() >= until {

@@ -89,11 +89,11 @@ impl Default for Edu {
 }
 
 impl Hash for Edu {
-    /// Addresses count while a transfer uses them; data never does, as little as the contents of RAM.
+    /// The registers of a transfer count while it runs; data never does, as little as the contents of RAM.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.status, self.irq_status, self.command).hash(state);
+        (self.status, self.irq_status, self.runs()).hash(state);
         if self.runs() {
-            (self.source, self.target, self.count).hash(state);
+            (self.source, self.target, self.count, self.command).hash(state);
         }
     }
 }
