@@ -86,9 +86,19 @@ pub struct Run {
     pub color: Color,
 }
 
+/// Machines of QEMU that have a device tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum QemuTree {
+    /// 64-bit Arm (`qemu-system-aarch64 -machine virt`).
+    Virt,
+}
+
 /// Options of `tree`.
 #[derive(Args, Debug)]
 pub struct Tree {
+    /// Start this machine of QEMU, without a guest, and print the device tree that it makes
+    #[arg(long, value_enum, value_name = "MACHINE", conflicts_with = "dtb")]
+    pub qemu: Option<QemuTree>,
     /// Use this device tree blob instead of the embedded board's
     #[arg(long, value_name = "FILE")]
     pub dtb: Option<PathBuf>,
@@ -119,13 +129,15 @@ pub enum Iommu {
 impl Run {
     /// Configuration of the session to run in.
     pub fn config(&self) -> Config {
-        Config { dtb: self.dtb.clone(), disk: self.disk.clone(), untranslated: self.iommu == Iommu::Off }
+        let untranslated = self.iommu == Iommu::Off;
+        Config { dtb: self.dtb.clone(), qemu: false, disk: self.disk.clone(), untranslated }
     }
 }
 
 impl Tree {
     /// Configuration of the session to print.
     pub fn config(&self) -> Config {
-        Config { dtb: self.dtb.clone(), disk: None, untranslated: self.iommu == Iommu::Off }
+        let untranslated = self.iommu == Iommu::Off;
+        Config { dtb: self.dtb.clone(), qemu: self.qemu.is_some(), disk: None, untranslated }
     }
 }

@@ -42,6 +42,10 @@ pub enum Failure {
         /// The bound in bytes.
         limit: u64,
     },
+    /// QEMU cannot be started, or does not answer.
+    #[error(transparent)]
+    #[diagnostic(help("`qemu-system-aarch64 -machine help` shows whether it runs; --dtb takes the tree of a file"))]
+    Qemu(bindery_qtest::Error),
     /// A file is not a device tree blob, or a broken one.
     #[error("{path}: {error}")]
     #[diagnostic(help("a device tree blob comes out of `dtc -O dtb`; `fdtdump FILE` shows what a file holds"))]

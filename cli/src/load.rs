@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use bindery_qtest::{Machine, Options, QemuEnv};
 use bindery_sim::disk::{Access, Disk};
 use bindery_sim::salvator;
 
@@ -25,6 +26,12 @@ impl Blob {
     /// The blob of the embedded board.
     pub fn embedded() -> Self {
         Self { bytes: salvator::DEVICE_TREE.to_vec(), origin: "salvator-xs".into() }
+    }
+
+    /// The blob that QEMU makes for its machine `virt`.
+    pub fn of_qemu() -> Result<Self> {
+        let env = QemuEnv::start(&Options::new(Machine::Virt)).map_err(Failure::Qemu)?;
+        Ok(Self { bytes: env.device_tree().unwrap_or_default().to_vec(), origin: "QEMU's machine virt".into() })
     }
 
     /// The blob in the file at `path`, or the embedded one.

@@ -12,5 +12,6 @@ const QEMU: [(&str, &str); 2] = [("qemu-system-x86_64", "qemu-system-x86"), ("qe
 pub(crate) fn run() -> Outcome {
     let missing: Vec<&str> = QEMU.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package).collect();
     install(&missing)?;
-    Cargo::new("test -p bindery-qtest -- --ignored").run()
+    Cargo::new("test -p bindery-qtest -- --ignored").run()?;
+    Cargo::new("test -p bindery-cli --test tree -- --ignored").run()
 }

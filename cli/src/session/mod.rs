@@ -31,6 +31,8 @@ pub use guest::{Guest, GuestKind};
 pub struct Config {
     /// The device tree; the embedded board's when `None`.
     pub dtb: Option<PathBuf>,
+    /// Instead, the one that QEMU makes for its machine `virt`.
+    pub qemu: bool,
     /// The disk image; a temporary one when `None`.
     pub disk: Option<PathBuf>,
     /// Leave the IOMMUs alone (policy of untranslated DMA).
@@ -105,7 +107,7 @@ pub struct Session {
 impl Session {
     /// A board with its disk, and a host without devices.
     pub fn new(config: &Config) -> Result<Self> {
-        let blob = Blob::open(config.dtb.as_deref())?;
+        let blob = if config.qemu { Blob::of_qemu()? } else { Blob::open(config.dtb.as_deref())? };
         let board = Salvator::new().disk(load::disk(config.disk.as_deref())?).build();
         let log = EventLog::new();
         log.step("machine");

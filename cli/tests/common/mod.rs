@@ -18,7 +18,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    fn of(output: &Output) -> Self {
+    pub fn of(output: &Output) -> Self {
         Self {
             code: output.status.code().expect("ended by a signal"),
             out: String::from_utf8(output.stdout.clone()).unwrap(),
