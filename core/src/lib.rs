@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod addr;
 pub mod binding;
+pub mod bus;
 pub mod claim;
 mod context;
 pub mod control;

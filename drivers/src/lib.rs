@@ -12,6 +12,7 @@ pub mod edu;
 pub mod fixed_clock;
 pub mod fixed_regulator;
 pub mod ipmmu_vmsa;
+pub mod pci_host;
 mod poll;
 pub mod sata_rcar;
 pub mod sysc;
@@ -27,6 +28,7 @@ pub fn register_all(machine: &Arc<Machine>) {
     machine.register(fixed_regulator::FixedRegulator);
     machine.register(cpg_mssr::CpgMssr);
     machine.register(sysc::Sysc);
+    machine.register(pci_host::PciHost::default());
     machine.register(sata_rcar::SataRcar);
     machine.register(vfio::Vfio::default());
     machine.register(ipmmu_vmsa::IpmmuVmsa);

@@ -136,7 +136,11 @@ pub(crate) fn matching(session: &Session) {
         devices.push(machine.add_device(desc).expect("the name is new"));
     }
     let names: Vec<Arc<str>> = devices.iter().map(|d| Arc::clone(&d.desc().compatible[0])).collect();
-    let map: HashMap<&str, usize> = MANY.iter().enumerate().map(|(n, Match::Compatible(name))| (*name, n)).collect();
+    let map: HashMap<&str, usize> = MANY
+        .iter()
+        .enumerate()
+        .filter_map(|(n, m)| if let Match::Compatible(name) = m { Some((*name, n)) } else { None })
+        .collect();
     let (mut next, mut next_peer) = (0, 0);
     session.compare(
         "match.16000",

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use bindery::device::{DeviceDesc, Nodes};
 use bindery::driver::Client;
-use bindery::driver::{Driver, Match};
+use bindery::driver::Driver;
 use bindery::firmware::fdt::describe;
 use bindery::machine::{Handle, Machine, Policy};
 use bindery_drivers::sata_rcar::SataRcar;
@@ -98,7 +98,7 @@ fn release(machine: &Weak<Machine>, env: &Weak<GuestEnv>, device: &str) {
 /// The controller as the guest's device tree has it.
 fn controller() -> Result<DeviceDesc, String> {
     let described = describe(GUEST_DEVICE_TREE, &mut Nodes::new()).map_err(|e| e.to_string())?;
-    let drives = |c: &Arc<str>| SataRcar::MATCHES.iter().any(|Match::Compatible(m)| **c == **m);
+    let drives = |c: &Arc<str>| SataRcar::MATCHES.iter().any(|m| **c == *m.name());
     let found = described.devices.into_iter().find(|d| d.compatible.iter().any(drives));
     found.ok_or_else(|| "the guest's device tree has no disk controller".into())
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bindery::control::Tree;
 use bindery::device::{Device, DeviceDesc, NodeId, NodeInfo, Resource};
-use bindery::driver::{Driver, Match};
+use bindery::driver::Driver;
 use bindery::env::{Env, Instant};
 use bindery::firmware::fdt::Description;
 use bindery::iommu::{Domain, Group};
@@ -184,7 +184,7 @@ impl Session {
 
     /// The disk controller: the first device that the SATA driver can drive.
     pub fn sata(&self) -> Option<Arc<Device>> {
-        let drives = |c: &Arc<str>| SataRcar::MATCHES.iter().any(|Match::Compatible(m)| **c == **m);
+        let drives = |c: &Arc<str>| SataRcar::MATCHES.iter().any(|m| **c == *m.name());
         let named = self.description.devices.iter().find(|d| d.compatible.iter().any(drives))?;
         self.host.device(&named.name)
     }

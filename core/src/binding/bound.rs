@@ -131,8 +131,8 @@ impl<'b> Bound<'b> {
     }
 
     /// Reports that the device is quiesced now: it was reset or stopped, and uses none of the DMA addresses published
-    /// before. Memory in quarantine and supplies left enabled since earlier bindings are released (P11). The proof expires
-    /// when the driver reads another device address.
+    /// before. Memory in quarantine and supplies left enabled since earlier bindings are released (P11), and a device that only its
+    /// bus kept from accessing memory may access it again. The proof expires when the driver reads another device address.
     pub fn mark_quiesced(&self, quiesced: Quiesced) {
         self.state.mark_quiesced(quiesced);
     }

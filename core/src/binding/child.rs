@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
 use super::{BindingState, Bound, Entry, Reservation, ResourceError, ResourceKind, UnwindCtx};
+use crate::bus::BusDevice;
 use crate::device::{Device, DeviceDesc, Supplier, SupplierKind};
 use crate::error::AddError;
 use crate::event::{Cause, EventKind, Outcome};
@@ -22,8 +23,21 @@ impl Bound<'_> {
     /// [`ResourceError::ChildExists`] when a device of that name or node exists, [`ResourceError::ChildName`] when the name
     /// cannot be used (an event says why), [`ResourceError::Unbinding`] once the binding is being torn down.
     pub fn add_child(&self, desc: DeviceDesc) -> Result<Arc<Device>, ResourceError> {
+        self.add_below(desc, None)
+    }
+
+    /// As [`add_child`](Self::add_child), for the driver of a bus: the core asks `bus` about the child.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_child`](Self::add_child).
+    pub fn add_child_on(&self, desc: DeviceDesc, bus: Arc<dyn BusDevice>) -> Result<Arc<Device>, ResourceError> {
+        self.add_below(desc, Some(bus))
+    }
+
+    fn add_below(&self, desc: DeviceDesc, bus: Option<Arc<dyn BusDevice>>) -> Result<Arc<Device>, ResourceError> {
         let reservation = self.state.reservation()?;
-        self.state.add_below(reservation, desc).map_err(|error| {
+        self.state.add_below(reservation, desc, bus).map_err(|error| {
             self.state.emit(|| EventKind::Refused { what: "a child".into(), reason: error.to_string() });
             match error {
                 AddError::Exists(_) => ResourceError::ChildExists,
@@ -39,7 +53,7 @@ impl BindingState {
     /// the next one.
     pub(crate) fn adopt(&self, mut desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
         below(&mut desc, self.device());
-        let child = Arc::clone(self.registry()).admit(desc)?;
+        let child = Arc::clone(self.registry()).admit(desc, None)?;
         let entry = ChildEntry(Arc::clone(&child));
         let (resource, what, backend) = (entry.kind().name(), entry.what(), entry.backend());
         if let Ok(id) = self.ledger.push(0, Box::new(entry)) {
@@ -48,9 +62,14 @@ impl BindingState {
         Ok(child)
     }
 
-    fn add_below(&self, reservation: Reservation, mut desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
+    fn add_below(
+        &self,
+        reservation: Reservation,
+        mut desc: DeviceDesc,
+        bus: Option<Arc<dyn BusDevice>>,
+    ) -> Result<Arc<Device>, AddError> {
         below(&mut desc, self.device());
-        let child = Arc::clone(self.registry()).admit(desc)?;
+        let child = Arc::clone(self.registry()).admit(desc, bus)?;
         self.push_reserved(reservation, 0, ChildEntry(Arc::clone(&child)));
         Ok(child)
     }

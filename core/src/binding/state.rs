@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use super::{Entry, EntryId, GroupTag, Ledger, Phase, Reservation, ResourceError, ResourceKind, Slots, UnwindCtx};
+use crate::bus::BusError;
 use crate::claim::{Claim, Conflict, Holder, Mode, Subject};
 use crate::device::{Device, DeviceDesc};
 use crate::event::EventKind;
@@ -81,6 +82,7 @@ impl BindingState {
 
     /// Stores a proof that the device is quiesced, and releases what waited for it.
     pub(crate) fn mark_quiesced(&self, quiesced: Quiesced) {
+        self.end_cut_off();
         self.registry.device_quiesced(&self.device, &quiesced);
         // Release: whoever sees the flag cleared also sees that the device has stopped.
         self.dma_published.store(false, Ordering::Release);
@@ -160,6 +162,35 @@ impl BindingState {
             return Some(Quiesced::never_started());
         }
         self.quiesced.lock().clone()
+    }
+
+    /// Stops the device's access to memory by its bus, if it has one and is there.
+    pub(crate) fn bus_master_off(&self) -> Option<Result<(), BusError>> {
+        let bus = self.device.bus().filter(|_| !self.device.is_gone())?;
+        let off = bus.set_bus_master(false);
+        if let Err(error) = &off {
+            self.emit(|| EventKind::Log { text: format!("its bus does not stop its access to memory: {error}") });
+        }
+        Some(off)
+    }
+
+    /// Proof from the bus of a device that was not stopped otherwise. What the device does goes on without memory, so it gets its
+    /// access back only after a reset, or a proof by its next driver.
+    pub(crate) fn quiesce_by_bus(&self) -> Option<Quiesced> {
+        self.bus_master_off()?.ok()?;
+        // Under the device lock, as all accesses; atomic because `Device` is shared.
+        self.device.cut_off.store(true, Ordering::Relaxed);
+        Some(Quiesced::bus_master_off())
+    }
+
+    /// Gives a device that was cut off its access to memory back: it was shown to be stopped.
+    fn end_cut_off(&self) {
+        if !self.device.cut_off.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        if let Some(Err(error)) = self.device.bus().map(|bus| bus.set_bus_master(true)) {
+            self.emit(|| EventKind::Log { text: format!("its bus does not let it access memory: {error}") });
+        }
     }
 
     /// Stores the result of the stop request at the start of unwinding.

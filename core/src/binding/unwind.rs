@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 
 use super::{AnyBinding, BindingState, Entry, EntryId, ResourceKind, UnwindCtx};
+use crate::bus::BusError;
 use crate::event::{EventKind, Outcome};
 use crate::instrument::CoveragePoint;
 use crate::lifecycle::Quiesced;
@@ -34,6 +35,12 @@ pub(crate) fn unwind(binding: &dyn AnyBinding, stop: &dyn Fn(&BindingState) -> O
         if let Some(quiesced) = &ctx.quiesced {
             bound.emit(|| EventKind::Quiesced { how: quiesced.how().into() });
         }
+    }
+    // Whatever ended the binding: what goes back below, the device can no longer reach by its bus (P11).
+    if bound.bus_master_off() == Some(Err(BusError::Busy)) {
+        // Whoever said that it has stopped was wrong.
+        ctx.quiesced = None;
+        bound.set_quiesce_proof(None);
     }
     machine.promises.check(Promise::NoUseAfterRevoke, !binding.has_data(), || {
         format!("{}: driver data outlives what it borrows from", bound.name())

@@ -1,5 +1,7 @@
 //! Description of a device, independent of the firmware interface that it comes from.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -14,6 +16,8 @@ pub enum BusKind {
     Platform,
     /// Peripherals of Arm's kind (`arm,primecell`), which have registers with their identity.
     Amba,
+    /// PCI and PCI Express: functions behind a host bridge.
+    Pci,
     /// No bus: Linux serves the node before it makes devices (`IRQCHIP_DECLARE`, `CLK_OF_DECLARE`), so that `/sys` has no
     /// device for it. The control tree lists it in `/sys/kernel/bindery/early` alone.
     Early,
@@ -25,9 +29,73 @@ impl BusKind {
         match self {
             Self::Platform => "platform",
             Self::Amba => "amba",
+            Self::Pci => "pci",
             Self::Early => "early",
         }
     }
+}
+
+/// Identity of a PCI function, from its configuration space.
+///
+/// As `compatible` values it has names of the *PCI Bus Binding to IEEE 1275* 2.1 (2.5), and one for its base class: by them drivers
+/// match. The name of the subsystem alone, which that list has too, is left out: it may be another device's.
+///
+/// ```
+/// use bindery::device::PciIdentity;
+///
+/// let nvme = PciIdentity { vendor: 0x144d, device: 0xa808, subsystem: None, class: 0x01_0802, revision: 0, bars: vec![0] };
+/// let names: Vec<_> = nvme.compatible().collect();
+/// assert_eq!(names, ["pci144d,a808.0", "pci144d,a808", "pciclass,010802", "pciclass,0108", "pciclass,01"]);
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PciIdentity {
+    /// Vendor ID.
+    pub vendor: u16,
+    /// Device ID.
+    pub device: u16,
+    /// Vendor and device ID of the subsystem.
+    pub subsystem: Option<(u16, u16)>,
+    /// Class code in 24 bits: base class, subclass, programming interface.
+    pub class: u32,
+    /// Revision ID.
+    pub revision: u8,
+    /// BAR index of each of the description's registers, in their order.
+    pub bars: Vec<u8>,
+}
+
+impl PciIdentity {
+    /// The names by which drivers match, most specific first.
+    pub fn compatible(&self) -> impl Iterator<Item = String> {
+        let Self { vendor, device, subsystem, class, revision, .. } = *self;
+        let with_subsystem = subsystem.map(|(v, d)| {
+            let both = pci_subsystem_name((vendor, device), (v, d));
+            [format!("{both}.{revision:x}"), both]
+        });
+        let plain = [
+            format!("pci{vendor:x},{device:x}.{revision:x}"),
+            pci_name(vendor, device),
+            pci_class_name(class, 24),
+            pci_class_name(class, 16),
+            pci_class_name(class, 8),
+        ];
+        with_subsystem.into_iter().flatten().chain(plain)
+    }
+}
+
+/// Name of a device ID, without leading zeros.
+pub(crate) fn pci_name(vendor: u16, device: u16) -> String {
+    format!("pci{vendor:x},{device:x}")
+}
+
+/// Name of a device ID with that of its subsystem.
+pub(crate) fn pci_subsystem_name((vendor, device): (u16, u16), subsystem: (u16, u16)) -> String {
+    format!("pci{vendor:x},{device:x}.{:x}.{:x}", subsystem.0, subsystem.1)
+}
+
+/// Name of the highest `bits` (8, 16 or 24) of a class code.
+pub(crate) fn pci_class_name(class: u32, bits: usize) -> String {
+    let digits = bits / 4;
+    format!("pciclass,{:0digits$x}", (class & 0xff_ffff) >> (24 - bits))
 }
 
 /// Registers or an interrupt of a device.
@@ -228,6 +296,8 @@ pub struct DeviceDesc {
     pub bus: BusKind,
     /// Values of `compatible`, most specific first.
     pub compatible: Vec<Arc<str>>,
+    /// Identity on the bus `pci`.
+    pub pci: Option<PciIdentity>,
     /// Registers and interrupts, each of the two in firmware order.
     pub resources: Vec<Resource>,
     /// Suppliers, in firmware order.
@@ -249,6 +319,7 @@ impl DeviceDesc {
             parent: None,
             bus: BusKind::Platform,
             compatible: Vec::new(),
+            pci: None,
             resources: Vec::new(),
             suppliers: Vec::new(),
             unmet: Vec::new(),

@@ -5,7 +5,9 @@ mod irq;
 mod nodes;
 
 pub use desc::{
-    BusKind, DeviceDesc, DmaDesc, DmaRange, RegionKind, ReservedRegion, Resource, Supplier, SupplierKind, Unmet,
+    BusKind, DeviceDesc, DmaDesc, DmaRange, PciIdentity, RegionKind, ReservedRegion, Resource, Supplier, SupplierKind,
+    Unmet,
 };
+pub(crate) use desc::{pci_class_name, pci_name, pci_subsystem_name};
 pub use irq::{IrqLine, Trigger};
 pub use nodes::{NodeId, NodeInfo, Nodes};

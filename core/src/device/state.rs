@@ -8,6 +8,7 @@ use core::any::Any;
 use core::fmt;
 
 use super::{DeviceDesc, NodeId};
+use crate::bus::BusDevice;
 use crate::claim::Claim;
 use crate::context::{Awaited, Context};
 use crate::env::Instant;
@@ -27,6 +28,7 @@ pub(crate) trait CurrentBinding: Any + Send + Sync {
 pub struct Device {
     node: NodeId,
     desc: DeviceDesc,
+    bus: Option<Arc<dyn BusDevice>>,
     /// The device lock. Held across probe and unbind. Lock order: device lock, registry, group, everything else; never
     /// two device locks at a time, but a parent's before its child's.
     lock: Mutex<()>,
@@ -55,6 +57,8 @@ pub struct Device {
     gone: AtomicBool,
     /// True while it has not been reset since its latest pass-through owner (P12).
     pub(crate) left_by_user: AtomicBool,
+    /// True while nothing but its bus keeps it from accessing memory: its driver did not stop it, and it has not been reset.
+    pub(crate) cut_off: AtomicBool,
 }
 
 impl From<&Device> for NodeId {
@@ -70,10 +74,11 @@ impl From<&Arc<Device>> for NodeId {
 }
 
 impl Device {
-    pub(crate) fn new(node: NodeId, desc: DeviceDesc) -> Arc<Self> {
+    pub(crate) fn new(node: NodeId, desc: DeviceDesc, bus: Option<Arc<dyn BusDevice>>) -> Arc<Self> {
         Arc::new(Self {
             node,
             desc,
+            bus,
             lock: Mutex::new(()).at(LockLevel::Device).nesting(),
             locked_by: SpinLock::new(None),
             phase: AtomicU8::new(Phase::Unbound as u8),
@@ -89,6 +94,7 @@ impl Device {
             removed: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             left_by_user: AtomicBool::new(false),
+            cut_off: AtomicBool::new(false),
         })
     }
 
@@ -105,6 +111,11 @@ impl Device {
     /// Firmware description of the device.
     pub fn desc(&self) -> &DeviceDesc {
         &self.desc
+    }
+
+    /// The device's bus, when it was added by the driver of one.
+    pub(crate) fn bus(&self) -> Option<&Arc<dyn BusDevice>> {
+        self.bus.as_ref()
     }
 
     /// Phase of the device's binding.

@@ -133,7 +133,7 @@ fn loom_quiescing_one_device_releases_nothing_of_another() {
 fn loom_a_device_gets_no_memory_after_its_page_was_put_into_quarantine() {
     loom::model(|| {
         let machine = machine();
-        let device = Device::new(NodeId(0), DeviceDesc::new("a"));
+        let device = Device::new(NodeId(0), DeviceDesc::new("a"), None);
         let bound = Arc::new(machine.new_bound(Arc::clone(&device), "driver", DmaOwner::Kernel));
         configure(&bound).unwrap();
         let context = bound.slots.get::<DmaContext>().unwrap();

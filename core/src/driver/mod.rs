@@ -14,7 +14,10 @@ pub(crate) use erased::{Adapter, AnyDriver};
 pub use service::ClientService;
 pub use work::{Work, WorkHandle};
 
+use alloc::borrow::Cow;
+
 use crate::binding::Bound;
+use crate::description::{pci_class_name, pci_name, pci_subsystem_name};
 pub use crate::errno::Errno;
 pub use crate::error::{Missing, ProbeError};
 pub use crate::lifecycle::{DmaOwner, IrqReturn, QuiesceError, Quiesced};
@@ -24,12 +27,62 @@ pub use crate::lifecycle::{DmaOwner, IrqReturn, QuiesceError, Quiesced};
 pub enum Match {
     /// An entry of the device's `compatible` list, compared as a whole.
     Compatible(&'static str),
+    /// Vendor and device ID of a PCI function.
+    Pci(u16, u16),
+    /// The same, and the two IDs of its subsystem.
+    PciSubsystem((u16, u16), (u16, u16)),
+    /// Class code of a PCI function.
+    PciClass(u32, ClassBits),
+}
+
+/// Part of a PCI class code that is compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClassBits {
+    /// Base class alone: `0x01_0000` matches mass storage.
+    Base,
+    /// Base class and subclass: `0x01_0600` matches a SATA controller with any programming interface.
+    Subclass,
+    /// Base class, subclass and programming interface.
+    Interface,
 }
 
 impl Match {
     /// Matches devices that list `name` under `compatible`.
     pub const fn compatible(name: &'static str) -> Self {
         Self::Compatible(name)
+    }
+
+    /// Matches PCI functions with this vendor and device ID.
+    pub const fn pci(vendor: u16, device: u16) -> Self {
+        Self::Pci(vendor, device)
+    }
+
+    /// Matches PCI functions with this vendor and device ID, and these of the subsystem. Preferred to the first two alone.
+    pub const fn pci_subsystem(id: (u16, u16), subsystem: (u16, u16)) -> Self {
+        Self::PciSubsystem(id, subsystem)
+    }
+
+    /// Matches PCI functions by class code (24 bits). Drivers for the very device are preferred.
+    ///
+    /// ```
+    /// use bindery::driver::{ClassBits, Match};
+    ///
+    /// const AHCI: Match = Match::pci_class(0x01_0601, ClassBits::Interface);
+    /// ```
+    pub const fn pci_class(class: u32, bits: ClassBits) -> Self {
+        Self::PciClass(class, bits)
+    }
+
+    /// The entry of a `compatible` list that it matches.
+    pub fn name(&self) -> Cow<'static, str> {
+        match *self {
+            Self::Compatible(name) => Cow::Borrowed(name),
+            Self::Pci(vendor, device) => Cow::Owned(pci_name(vendor, device)),
+            Self::PciSubsystem(id, subsystem) => Cow::Owned(pci_subsystem_name(id, subsystem)),
+            Self::PciClass(class, ClassBits::Base) => Cow::Owned(pci_class_name(class, 8)),
+            Self::PciClass(class, ClassBits::Subclass) => Cow::Owned(pci_class_name(class, 16)),
+            Self::PciClass(class, ClassBits::Interface) => Cow::Owned(pci_class_name(class, 24)),
+        }
     }
 }
 

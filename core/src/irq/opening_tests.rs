@@ -75,7 +75,7 @@ impl AnyBinding for Opening {
 fn deliver(trigger: Trigger, closes: bool) -> (usize, bool) {
     let env = FakeEnv::new();
     let machine = Arc::new(env.machine(Policy::default()));
-    let device = Device::new(NodeId(1), DeviceDesc::new("d0"));
+    let device = Device::new(NodeId(1), DeviceDesc::new("d0"), None);
     let holder = Holder::new(&device.desc().name, "opening");
     let claim =
         Claims::default().take(&Subject::Interrupt { controller: None, line: KEY.1 }, &holder, Mode::Shared(""));

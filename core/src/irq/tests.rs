@@ -77,7 +77,7 @@ impl Fixture {
     fn new(kinds: &[Kind], trigger: Trigger) -> Self {
         let claims = Claims::default();
         let route = |n: usize| {
-            let device = Device::new(NodeId(n as u32), DeviceDesc::new(&format!("d{n}")));
+            let device = Device::new(NodeId(n as u32), DeviceDesc::new(&format!("d{n}")), None);
             let holder = Holder::new(&device.desc().name, "user");
             let claim = claims.take(&Subject::Interrupt { controller: None, line: 5 }, &holder, Mode::Shared(""));
             Route::new(Arc::new(Descriptor::new((None, 5), None)), 0, device, claim.unwrap())

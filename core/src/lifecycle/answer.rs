@@ -46,6 +46,11 @@ impl Quiesced {
         Self { how: "held in reset" }
     }
 
+    /// The device's bus does not let it access memory, and accesses under way have ended.
+    pub const fn bus_master_off() -> Self {
+        Self { how: "bus mastering off" }
+    }
+
     /// The device cannot do DMA, or none was ever started.
     pub const fn never_started() -> Self {
         Self { how: "never started" }

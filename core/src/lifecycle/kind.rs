@@ -33,6 +33,8 @@ kinds! {
     Group = "group",
     /// An attachment to a domain, or untranslated DMA.
     Translation = "translation",
+    /// Access to memory that the device's bus grants (PCI: bus mastering).
+    BusMaster = "bus master",
     /// Control-tree entries.
     Control = "control",
     /// Mapped registers.

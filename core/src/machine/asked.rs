@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{AddError, Machine};
+use crate::bus::BusDevice;
 use crate::device::{Device, DeviceDesc, NodeId};
 use crate::event::Cause;
 use crate::lifecycle::Quiesced;
@@ -50,8 +51,8 @@ impl DeviceRegistry for Machine {
         self.registry.lock().enqueue(node);
     }
 
-    fn admit(self: Arc<Self>, desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
-        Self::admit(&self, desc)
+    fn admit(self: Arc<Self>, desc: DeviceDesc, bus: Option<Arc<dyn BusDevice>>) -> Result<Arc<Device>, AddError> {
+        Self::admit(&self, desc, bus)
     }
 
     fn take_off(self: Arc<Self>, device: &Arc<Device>, cause: Cause) {

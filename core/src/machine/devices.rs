@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::queued::Request;
 use super::{AddError, Machine};
 use crate::addr::PhysAddr;
+use crate::bus::BusDevice;
 use crate::device::{Device, DeviceDesc, NodeId, Nodes, SupplierKind, Unmet};
 use crate::event::{Cause, EventKind};
 use crate::firmware::fdt::{Description, FdtError, describe};
@@ -119,7 +120,7 @@ impl Machine {
             .and_then(|node| self.registry.lock().device(node).cloned());
         match parent.and_then(|parent| parent.binding()) {
             Some(binding) => binding.bound().adopt(desc),
-            None => self.admit(desc),
+            None => self.admit(desc, None),
         }
     }
 
@@ -138,7 +139,11 @@ impl Machine {
     }
 
     /// Adds a device as [`add_device`](Self::add_device) does, without an entry on a ledger.
-    pub(crate) fn admit(self: &Arc<Self>, desc: DeviceDesc) -> Result<Arc<Device>, AddError> {
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        desc: DeviceDesc,
+        bus: Option<Arc<dyn BusDevice>>,
+    ) -> Result<Arc<Device>, AddError> {
         let name = Arc::clone(&desc.name);
         if matches!(&*name, "" | "." | "..") || name.contains(|c: char| c == '/' || c.is_control()) {
             return Err(AddError::BadName(name));
@@ -171,7 +176,7 @@ impl Machine {
                     r.graph.ignore(node, s.node);
                 }
             }
-            let device = Device::new(node, desc);
+            let device = Device::new(node, desc, bus);
             r.by_node.insert(node, Arc::clone(&device));
             r.add_names(node, device.desc());
             r.devices.insert(Arc::clone(&name), node);

@@ -27,8 +27,8 @@ impl Machine {
                 return false;
             }
             r.drivers.insert(D::NAME, erased);
-            for Match::Compatible(c) in D::MATCHES {
-                let names = r.matching.entry(c).or_default();
+            for name in D::MATCHES.iter().map(Match::name) {
+                let names = r.matching.entry(name).or_default();
                 if let Err(at) = names.binary_search(&D::NAME) {
                     names.insert(at, D::NAME);
                 }
@@ -41,7 +41,7 @@ impl Machine {
                 .map(|d| d.node())
                 .collect();
             let listed: Vec<_> =
-                D::MATCHES.iter().filter_map(|Match::Compatible(c)| r.listing.get(*c)).flatten().copied().collect();
+                D::MATCHES.iter().filter_map(|m| r.listing.get(&*m.name())).flatten().copied().collect();
             for node in listed {
                 if r.device(node).is_some_and(|d| d.driver_override().is_none()) {
                     r.enqueue(node);
@@ -61,11 +61,11 @@ impl Machine {
         let Some((driver, users)) = ({
             let mut r = self.registry.lock();
             r.drivers.remove(name).map(|driver| {
-                for Match::Compatible(c) in driver.matches() {
-                    if let Some(names) = r.matching.get_mut(c) {
+                for listed in driver.matches().iter().map(Match::name) {
+                    if let Some(names) = r.matching.get_mut(&*listed) {
                         names.retain(|n| *n != name);
                         if names.is_empty() {
-                            r.matching.remove(c);
+                            r.matching.remove(&*listed);
                         }
                     }
                 }

@@ -112,7 +112,9 @@ impl Machine {
 
     /// Empties the ledger of `binding`, and releases supplies pinned for its device when that is quiesced.
     fn unwind(&self, binding: &dyn AnyBinding) {
-        if binding::unwind(binding, &power::quiesce_by_reset).is_some() {
+        if binding::unwind(binding, &|bound| bound.quiesce_by_bus().or_else(|| power::quiesce_by_reset(bound)))
+            .is_some()
+        {
             // Supplies that an earlier binding had to pin, and that this binding did not take over.
             self.supplies().release_on_stop(self, binding.bound().device().node());
         }

@@ -9,7 +9,7 @@ use super::queued::Request;
 use super::{AbsentSuppliers, BindError, Machine, UnbindError};
 use crate::binding::Phase;
 use crate::device::{Device, DeviceLock, NodeId, SupplierKind};
-use crate::driver::{AnyDriver, Match, Missing, ProbeError};
+use crate::driver::{AnyDriver, Missing, ProbeError};
 use crate::event::{Cause, EventKind};
 use crate::link::RelaxedLink;
 use crate::promise::Promise;
@@ -409,5 +409,5 @@ fn matches(device: &Device, driver: &Arc<dyn AnyDriver>) -> bool {
         return &*name == driver.name();
     }
     let listed = |c: &str| device.desc().compatible.iter().any(|d| &**d == c);
-    driver.matches().iter().any(|Match::Compatible(c)| listed(c))
+    driver.matches().iter().any(|m| listed(&m.name()))
 }

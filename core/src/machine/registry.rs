@@ -1,5 +1,6 @@
 //! Devices, drivers and links of a machine, behind one lock that is held for a few steps at a time.
 
+use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -24,7 +25,7 @@ pub(super) struct Registry {
     pub(super) devices: BTreeMap<Arc<str>, NodeId>,
     pub(super) drivers: BTreeMap<&'static str, Arc<dyn AnyDriver>>,
     /// Names of the drivers that match each compatible string, sorted.
-    pub(super) matching: BTreeMap<&'static str, Vec<&'static str>>,
+    pub(super) matching: BTreeMap<Cow<'static, str>, Vec<&'static str>>,
     /// Devices that list each compatible string.
     pub(super) listing: BTreeMap<Arc<str>, Vec<NodeId>>,
     /// Devices below each device, in order of arrival.

@@ -7,8 +7,10 @@ use alloc::sync::Arc;
 
 use super::Machine;
 use crate::binding::{AnyBinding, BindingState, Entry, Phase, ResourceError, ResourceKind, UnwindCtx};
+use crate::bus::BusError;
 use crate::device::{BusKind, SupplierKind};
 use crate::driver::{DmaOwner, Missing, ProbeError, QuiesceError, Quiesced};
+use crate::env::IoError;
 use crate::event::{EventKind, Outcome};
 use crate::instrument::FaultPoint;
 use crate::promise::Promise;
@@ -26,6 +28,7 @@ pub(super) fn bring_up(machine: &Arc<Machine>, binding: &Arc<dyn AnyBinding>) ->
     power::reset_after_user(bound)?;
     iommu::claim(bound)?;
     dma::configure(bound)?;
+    bus_master(bound)?;
     publish(machine, binding)?;
     bound.device().binding().map_or(Err(ProbeError::NoDevice), |b| b.probe())?;
     let data = bound.push(0, DataEntry(Arc::clone(binding)))?;
@@ -81,7 +84,50 @@ impl Entry for LinksEntry {
     }
 }
 
-/// Step 5: the device's `driver` link and files appear, and the event `Bind` is emitted. A link cannot have the name of a file beside
+/// Step 5: the device's bus lets it access memory, now that its translation stands. When the binding ends, `unwind` has stopped it
+/// before any memory is released.
+fn bus_master(bound: &BindingState) -> Result<(), ProbeError> {
+    let Some(bus) = bound.device().bus() else { return Ok(()) };
+    bound.push(0, BusMasterEntry)?;
+    let cut_off = &bound.device().cut_off;
+    if cut_off.load(Ordering::Relaxed) {
+        // With memory it would go on with the addresses of its last driver, which are others' by now.
+        if bus.reset() != Ok(true) {
+            let text = "its last driver did not stop it: no access to memory until this one has (mark_quiesced)".into();
+            bound.emit(|| EventKind::Log { text });
+            return Ok(());
+        }
+        cut_off.store(false, Ordering::Relaxed);
+    }
+    bus.set_bus_master(true).map_err(|error| match error {
+        BusError::Gone => ProbeError::Io(IoError::Gone),
+        BusError::Busy => ProbeError::Device("its bus does not let it access memory"),
+    })
+}
+
+struct BusMasterEntry;
+
+impl Entry for BusMasterEntry {
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::BusMaster
+    }
+
+    fn what(&self) -> String {
+        "access to memory".into()
+    }
+
+    fn backend(&self) -> String {
+        "bus".into()
+    }
+
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
+        // Again, for a probe that failed in this step.
+        ctx.bound.bus_master_off();
+        Outcome::Returned
+    }
+}
+
+/// Step 6: the device's `driver` link and files appear, and the event `Bind` is emitted. A link cannot have the name of a file beside
 /// it (linux-6.12 `drivers/base/dd.c`, `driver_sysfs_add`).
 fn publish(machine: &Machine, binding: &Arc<dyn AnyBinding>) -> Result<(), ResourceError> {
     let bound = binding.bound();
@@ -119,7 +165,7 @@ impl Entry for ControlEntry {
     }
 }
 
-/// Step 7: the driver's data. Its release revokes access, stops the device (P11), waits for active users, and drops the
+/// Step 8: the driver's data. Its release revokes access, stops the device (P11), waits for active users, and drops the
 /// data (P5).
 struct DataEntry(Arc<dyn AnyBinding>);
 
@@ -139,7 +185,7 @@ impl DataEntry {
                 } else {
                     // Drained first: active users may access registers, which do not answer once the device is held in reset.
                     self.0.drain();
-                    power::quiesce_by_reset(bound)
+                    bound.quiesce_by_bus().or_else(|| power::quiesce_by_reset(bound))
                 };
                 bound.system().promises.check(Promise::QuiescedFirst, quiesced != Some(Quiesced::stopped()), || {
                     format!("{}: it did not stop ({busy}), and counts as stopped", bound.name())

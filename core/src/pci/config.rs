@@ -68,6 +68,8 @@ pub(super) mod reg {
     pub(crate) const BAR0: u16 = 0x10;
     pub(crate) const SUBSYSTEM: u16 = 0x2c;
     pub(crate) const CAPABILITIES: u16 = 0x34;
+    pub(crate) const ROM: u16 = 0x30;
+    pub(crate) const INTERRUPT_LINE: u16 = 0x3c;
     pub(crate) const INTERRUPT_PIN: u16 = 0x3d;
     // Header type 1.
     pub(crate) const BUS_NUMBERS: u16 = 0x18;
@@ -81,6 +83,10 @@ pub(super) mod reg {
     /// Command: answers I/O accesses, and memory accesses.
     pub(crate) const DECODE_IO: u32 = 1;
     pub(crate) const DECODE_MEMORY: u32 = 2;
+    /// Command: does not assert its interrupt pin.
+    pub(crate) const NO_PIN: u32 = 1 << 10;
+    /// Command: accesses memory on its own.
+    pub(crate) const BUS_MASTER: u32 = 4;
     /// Status: there is a capability list.
     pub(crate) const HAS_CAPABILITIES: u32 = 1 << 4;
     /// Header type: the device has more functions than the first.

@@ -10,6 +10,7 @@
 
 mod assign;
 mod bar;
+mod bus_device;
 mod capability;
 mod config;
 mod ecam;
@@ -23,6 +24,7 @@ mod tests;
 
 pub use assign::{Space, Window};
 pub use bar::{Bar, BarKind};
+pub use bus_device::BusFunction;
 pub use capability::{Capability, MsiX, PortKind};
 pub use config::{ConfigSpace, FunctionId};
 pub use ecam::Ecam;

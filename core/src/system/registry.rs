@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::bus::BusDevice;
 use crate::description::{DeviceDesc, NodeId};
 use crate::device::Device;
 use crate::error::AddError;
@@ -56,7 +57,7 @@ pub(crate) trait DeviceRegistry: Send + Sync {
     /// # Errors
     ///
     /// As [`AddError`] lists.
-    fn admit(self: Arc<Self>, desc: DeviceDesc) -> Result<Arc<Device>, AddError>;
+    fn admit(self: Arc<Self>, desc: DeviceDesc, bus: Option<Arc<dyn BusDevice>>) -> Result<Arc<Device>, AddError>;
     /// Removes a device and all its descendants from their bus.
     fn take_off(self: Arc<Self>, device: &Arc<Device>, cause: Cause);
     /// Releases memory and supplies kept because `device` might still be running (P11).

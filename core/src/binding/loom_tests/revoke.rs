@@ -116,7 +116,7 @@ fn loom_a_handle_does_not_enable_a_line_that_was_released() {
         let machine = Machine::new(Arc::clone(&env) as _, Policy { check_dma: false, ..Policy::default() });
         let mut desc = DeviceDesc::new("1000.widget");
         desc.resources.push(Resource::Irq { line: IrqLine(40), trigger: Trigger::LevelHigh });
-        let bound = machine.new_bound(Device::new(NodeId(0), desc), "widget", DmaOwner::Kernel);
+        let bound = machine.new_bound(Device::new(NodeId(0), desc, None), "widget", DmaOwner::Kernel);
         let handle = crate::binding::Bound::new(&bound, 0).irq(0).unwrap().handle();
         let user = {
             let handle = handle.clone();

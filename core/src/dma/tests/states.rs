@@ -238,7 +238,7 @@ fn a_page_of_a_device_that_was_not_quiesced_is_held_until_it_is() {
     assert_eq!(in_use(machine), (1, 1), "a user's proof covers the user's pin only");
     drop(memory);
     assert_eq!(in_use(machine), (1, 1), "free: pinned");
-    let other = crate::device::Device::new(crate::device::NodeId(99), crate::device::DeviceDesc::new("2000.lab"));
+    let other = crate::device::Device::new(crate::device::NodeId(99), crate::device::DeviceDesc::new("2000.lab"), None);
     machine.device_quiesced(&other, &Quiesced::stopped());
     assert_eq!(in_use(machine), (1, 1), "P11: another device is no proof for this one");
     assert_eq!(machine.promises().broken(), [], "nor is its proof used for this one");

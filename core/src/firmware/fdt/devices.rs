@@ -118,6 +118,7 @@ pub(super) fn describe(
                 false => BusKind::Platform,
             },
             compatible: compatible(tree, log, node),
+            pci: None,
             resources,
             suppliers,
             unmet,

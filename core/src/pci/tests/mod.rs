@@ -1,5 +1,6 @@
 //! Tests on a model of configuration space that routes by the bridges' own registers.
 
+mod bus_device;
 mod malformed;
 mod model;
 mod noise;

@@ -1,0 +1,37 @@
+//! Buses: what the core asks of the bus of a device.
+//!
+//! A driver that enumerates a bus (a PCI host bridge) adds each device that it finds below its own, with a [`BusDevice`]
+//! ([`Bound::add_child_on`](crate::binding::Bound::add_child_on)). Platform devices have none: nothing is between them and the machine.
+//! docs/decisions/0017-buses.md has the reasons.
+
+/// Error of a device's bus.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BusError {
+    /// The device does not respond.
+    #[error("the device does not respond on its bus")]
+    Gone,
+    /// It does not do what its bus asks: its accesses to memory do not end.
+    #[error("the device's accesses to memory do not end")]
+    Busy,
+}
+
+/// Access to one device by its bus, without its driver.
+///
+/// The core calls it with the device's lock held, and never two methods at once for one device.
+pub trait BusDevice: Send + Sync {
+    /// Lets the device access memory (bus mastering), and makes its registers respond; or stops it from beginning accesses. After
+    /// `false` the device has no access under way when this returns. Repeating a call changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`BusError`] lists.
+    fn set_bus_master(&self, on: bool) -> Result<(), BusError>;
+
+    /// Resets the device and no other one. Its registers are where they were, bus mastering is off, and its interrupts are as after
+    /// power-on. False when its bus cannot.
+    ///
+    /// # Errors
+    ///
+    /// As [`BusError`] lists.
+    fn reset(&self) -> Result<bool, BusError>;
+}

@@ -1,0 +1,210 @@
+//! A function as a device of the machine: its description, and what the core asks of its bus.
+
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use super::config::reg;
+use super::{Capability, ConfigSpace, Function, FunctionId, Header, Space, Window, bar};
+use crate::addr::PhysAddr;
+use crate::bus::{BusDevice, BusError};
+use crate::context::SystemClock;
+use crate::description::{BusKind, DeviceDesc, PciIdentity, Resource, Supplier, SupplierKind};
+use crate::env::{IoError, Width};
+
+/// Longest time for the completion of a function's accesses, and the interval of looks. A completion takes 50 ms at most by
+/// default (PCI Express 5.0, 2.8).
+const COMPLETION: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(1));
+/// Time after a function-level reset before the function may be accessed (PCI Express 5.0, 6.6.2).
+const AFTER_RESET: Duration = Duration::from_millis(100);
+/// Longest time from then until it answers (6.6.1).
+const READY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(10));
+
+impl Function {
+    /// Description of the function as a device on the bus `pci`, behind the host bridge that `host` describes and whose addresses are
+    /// `windows`: identity, the registers of its memory BARs that have addresses, its IOMMU by `iommu-map`, and the host bridge's
+    /// DMA properties.
+    pub fn description(&self, host: &DeviceDesc, windows: &[Window]) -> DeviceDesc {
+        let mut desc = DeviceDesc::new(&self.at.to_string());
+        desc.bus = BusKind::Pci;
+        let mut identity = PciIdentity {
+            vendor: self.id.0,
+            device: self.id.1,
+            subsystem: self.subsystem,
+            class: self.class,
+            revision: self.revision,
+            bars: [].into(),
+        };
+        for bar in self.bars.iter().filter(|bar| bar.kind != super::BarKind::Io) {
+            if let Some(base) = bar.address.and_then(|address| cpu_address(windows, address)) {
+                desc.resources.push(Resource::Mem { base, len: bar.size });
+                identity.bars.push(bar.index as u8);
+            }
+        }
+        desc.compatible = identity.compatible().map(Into::into).collect();
+        desc.pci = Some(identity);
+        desc.dma = host.dma.clone();
+        // Those are the host bridge's own.
+        desc.dma.reserved.clear();
+        if let Some((node, args)) = host.requester_stream(u32::from(self.at.requester_id())) {
+            let (kind, property) = (SupplierKind::Iommu, "iommus".into());
+            desc.suppliers.push(Supplier { node, target: node, kind, property, args });
+        }
+        desc
+    }
+}
+
+/// The CPU's address of a memory address on the bus.
+fn cpu_address(windows: &[Window], address: u64) -> Option<PhysAddr> {
+    windows.iter().filter(|w| w.space != Space::Io).find_map(|w| {
+        let offset = address.checked_sub(w.bus).filter(|offset| *offset < w.len)?;
+        Some(PhysAddr(w.phys.0 + offset))
+    })
+}
+
+/// Way to reset a function without its neighbours.
+#[derive(Clone, Copy, Debug)]
+enum FunctionReset {
+    /// By the device control register of the PCI Express capability at this offset.
+    Express(u16),
+    /// By the capability for conventional devices at this offset.
+    Conventional(u16),
+}
+
+/// A function, as the core reaches it through its bus.
+pub struct BusFunction {
+    config: Arc<dyn ConfigSpace + Send + Sync>,
+    clock: SystemClock,
+    at: FunctionId,
+    header: Header,
+    /// Offset of the PCI Express capability.
+    express: Option<u16>,
+    /// Offset of the capability for conventional devices.
+    conventional: Option<u16>,
+    /// All of its memory BARs have addresses.
+    has_addresses: bool,
+    reset: Option<FunctionReset>,
+}
+
+impl BusFunction {
+    /// `function`, in `config`.
+    pub fn new(config: Arc<dyn ConfigSpace + Send + Sync>, clock: SystemClock, function: &Function) -> Self {
+        let whole = |id, bytes| function.capability(id, false).filter(|at| at + bytes <= 0x100);
+        let express = whole(Capability::EXPRESS, 12);
+        let conventional = whole(Capability::ADVANCED_FEATURES, 6);
+        // Which of the two offers the reset is read again: `function_reset` is true for either.
+        let by_express = express.filter(|cap| {
+            config
+                .read(function.at, cap + 4, Width::W32)
+                .is_ok_and(|features| features != u32::MAX && features & 1 << 28 != 0)
+        });
+        let reset = match (by_express, conventional) {
+            _ if !function.function_reset => None,
+            (Some(cap), _) => Some(FunctionReset::Express(cap)),
+            (None, Some(cap)) => Some(FunctionReset::Conventional(cap)),
+            (None, None) => None,
+        };
+        let memory = |bar: &&super::Bar| bar.kind != super::BarKind::Io;
+        let has_addresses = function.bars.iter().filter(memory).all(|bar| bar.address.is_some());
+        Self { config, clock, at: function.at, header: function.header, express, conventional, has_addresses, reset }
+    }
+
+    /// Lets a bridge pass on what the functions behind it access, and what is for them. Their own bus mastering is theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::Gone`] when it does not respond.
+    pub fn open_bridge(&self) -> Result<(), BusError> {
+        self.set_command(reg::DECODE_IO | reg::DECODE_MEMORY | reg::BUS_MASTER, 0)
+    }
+
+    fn read(&self, offset: u16, width: Width) -> Result<u32, BusError> {
+        // A function that is not there reads as all ones, which no register read here can have.
+        let all_ones = u32::MAX >> (32 - 8 * width.bytes().min(4));
+        let value = self.config.read(self.at, offset, width).map_err(|_: IoError| BusError::Gone)?;
+        if value == all_ones { Err(BusError::Gone) } else { Ok(value) }
+    }
+
+    fn write(&self, offset: u16, width: Width, value: u32) -> Result<(), BusError> {
+        self.config.write(self.at, offset, width, value).map_err(|_: IoError| BusError::Gone)
+    }
+
+    fn set_command(&self, set: u32, clear: u32) -> Result<(), BusError> {
+        let old = self.read(reg::COMMAND, Width::W16)?;
+        let new = old & !clear | set;
+        if new != old {
+            self.write(reg::COMMAND, Width::W16, new)?;
+        }
+        // Read back: the write has arrived, and so have the function's writes to memory that came before the answer (PCI Express
+        // 5.0, 2.4.1: completions do not pass them).
+        let now = self.read(reg::COMMAND, Width::W16)?;
+        if now & (set | clear) & reg::BUS_MASTER == new & (set | clear) & reg::BUS_MASTER {
+            Ok(())
+        } else {
+            Err(BusError::Busy)
+        }
+    }
+
+    /// Waits for the completion of reads that the function has begun.
+    fn wait_for_completions(&self) -> Result<(), BusError> {
+        // Register and bit "transactions pending".
+        let (offset, width, bit) = match (self.express, self.conventional) {
+            (Some(cap), _) => (cap + 10, Width::W16, 1 << 5),
+            (None, Some(cap)) => (cap + 5, Width::W8, 1),
+            (None, None) => return Ok(()),
+        };
+        let mut last = Ok(0);
+        self.clock.wait_until(COMPLETION.0, COMPLETION.1, || {
+            last = self.read(offset, width);
+            !last.as_ref().is_ok_and(|status| status & bit != 0)
+        });
+        if last? & bit != 0 { Err(BusError::Busy) } else { Ok(()) }
+    }
+}
+
+impl BusDevice for BusFunction {
+    fn set_bus_master(&self, on: bool) -> Result<(), BusError> {
+        if self.header != Header::Device {
+            // A bridge's setting is that of the functions behind it.
+            return Ok(());
+        }
+        if on {
+            let decode = if self.has_addresses { reg::DECODE_MEMORY } else { 0 };
+            return self.set_command(decode | reg::BUS_MASTER, reg::NO_PIN);
+        }
+        // Messages are accesses to memory, too; a pin is not.
+        self.set_command(reg::NO_PIN, reg::BUS_MASTER)?;
+        self.wait_for_completions()
+    }
+
+    fn reset(&self) -> Result<bool, BusError> {
+        let Some(reset) = self.reset.filter(|_| self.header == Header::Device) else { return Ok(false) };
+        self.set_bus_master(false)?;
+        // The header's registers that software has written; a reset clears them.
+        let registers = || (0..6).map(bar::register).chain([reg::ROM, reg::INTERRUPT_LINE]);
+        let mut saved = [0; 8];
+        for (value, offset) in saved.iter_mut().zip(registers()) {
+            // A BAR may well be all ones.
+            *value = self.config.read(self.at, offset, Width::W32).map_err(|_| BusError::Gone)?;
+        }
+        let command = self.read(reg::COMMAND, Width::W16)?;
+        let control = self.express.map(|cap| self.read(cap + 8, Width::W16)).transpose()?;
+        match reset {
+            FunctionReset::Express(cap) => self.write(cap + 8, Width::W16, control.unwrap_or(0) | 1 << 15)?,
+            FunctionReset::Conventional(cap) => self.write(cap + 4, Width::W8, 1)?,
+        }
+        self.clock.wait_until(AFTER_RESET, AFTER_RESET, || false);
+        let answers = || self.read(reg::VENDOR, Width::W32).is_ok_and(|id| id as u16 != 1);
+        if !self.clock.wait_until(READY.0, READY.1, answers) {
+            return Err(BusError::Gone);
+        }
+        for (value, offset) in saved.into_iter().zip(registers()) {
+            self.write(offset, Width::W32, value)?;
+        }
+        if let (Some(cap), Some(control)) = (self.express, control) {
+            self.write(cap + 8, Width::W16, control)?;
+        }
+        self.write(reg::COMMAND, Width::W16, command)?;
+        Ok(true)
+    }
+}
