@@ -17,7 +17,7 @@ use bindery::env::{
 };
 use bindery::iommu::pgtable::{Config, Lpae64, PageTable, TablePages};
 use bindery::iommu::{
-    DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
+    DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation, map_each_run,
 };
 use bindery::mem::{BuddyAllocator, OutOfMemory, PageAllocator, PageRequest, PageRun};
 
@@ -262,6 +262,22 @@ struct MemoryDomain {
 impl Translation for MemoryDomain {
     fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
         self.table.lock().map(iova, phys, len, prot)
+    }
+
+    fn map_runs(
+        &self,
+        iova: DeviceAddr,
+        runs: &mut dyn Iterator<Item = (PhysAddr, u64)>,
+        prot: Prot,
+    ) -> Result<(), (u64, MapError)> {
+        let mut table = self.table.lock();
+        map_each_run(iova, runs, |at, phys, len| table.map(at, phys, len, prot))
+    }
+
+    fn remove(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
+        let mut table = self.table.lock();
+        table.unmap(iova, len, gather)?;
+        Ok(table.resolve(iova).is_none())
     }
 
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {

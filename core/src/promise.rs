@@ -60,6 +60,18 @@ promises! {
 /// Most violations that are kept with their details.
 const MAX_KEPT: usize = 64;
 
+/// Checks that one owner has counted without others, until they are [published](Promises::publish): by `check_in` after 4,096 of
+/// them, and by the owner when it ends. A violation is recorded at once.
+#[derive(Default, Debug)]
+pub(crate) struct CheckTally {
+    counts: [u32; Promise::COUNT],
+    sum: u32,
+}
+
+impl CheckTally {
+    const MOST: u32 = 4096;
+}
+
 /// Counters of checks, and the recorded violations.
 #[derive(Default)]
 pub struct Promises {
@@ -74,12 +86,48 @@ impl Promises {
         // Relaxed: statistics; no other memory is ordered by them.
         self.checked.here()[promise as usize].fetch_add(1, Ordering::Relaxed);
         if !holds {
-            self.broken_count.fetch_add(1, Ordering::Relaxed);
-            let mut broken = self.broken.lock();
-            if broken.len() < MAX_KEPT {
-                broken.push((promise, detail()));
+            self.record(promise, detail);
+        }
+    }
+
+    /// As [`check`](Self::check), counted in `tally` at first.
+    #[inline]
+    pub(crate) fn check_in(
+        &self,
+        tally: &mut CheckTally,
+        promise: Promise,
+        holds: bool,
+        detail: impl FnOnce() -> String,
+    ) {
+        tally.counts[promise as usize] += 1;
+        tally.sum += 1;
+        if tally.sum == CheckTally::MOST {
+            self.publish(tally);
+        }
+        if !holds {
+            self.record(promise, detail);
+        }
+    }
+
+    #[cold]
+    fn record(&self, promise: Promise, detail: impl FnOnce() -> String) {
+        self.broken_count.fetch_add(1, Ordering::Relaxed);
+        let mut broken = self.broken.lock();
+        if broken.len() < MAX_KEPT {
+            broken.push((promise, detail()));
+        }
+    }
+
+    /// Adds the checks that `tally` has counted, and starts it again.
+    #[cold]
+    pub(crate) fn publish(&self, tally: &mut CheckTally) {
+        let shared = self.checked.here();
+        for (count, own) in shared.iter().zip(&mut tally.counts) {
+            if *own != 0 {
+                count.fetch_add(u64::from(core::mem::take(own)), Ordering::Relaxed);
             }
         }
+        tally.sum = 0;
     }
 
     /// Number of checks of `promise`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bindery::binding::Bound;
 use bindery::device::DeviceDesc;
-use bindery::dma::{Direction, DmaBuffer, Mapped};
+use bindery::dma::{Arena, ArenaSlot, Direction, DmaBuffer, Mapped};
 use bindery::iommu::DomainKind;
 use bindery::machine::{Handle, Machine, Policy};
 use bindery_bench::Idle;
@@ -66,13 +66,18 @@ fn unmap(mapped: Mapped<'_>) -> DmaBuffer {
     mapped.unmap().expect("the IOMMU confirms")
 }
 
-/// Maps, reads the address and unmaps one buffer of `len` bytes, again and again.
+/// Maps, reads the address and unmaps one buffer of `len` bytes in an arena, again and again.
 fn pair(session: &Session, row: &str, times: u32, dev: &Bound<'_>, len: u64) {
+    let mut arena = dev.dma().arena(64).expect("it is bound");
     let mut own = Some(buffer(dev, len));
-    session.count(row, times, || {
-        let mapped = map(dev, own.take().expect("it came back"));
-        own = Some(unmap(mapped));
-    });
+    session.count(row, times, || own = Some(again(&mut arena, own.take().expect("it came back"))));
+}
+
+/// Maps one buffer, reads the address, and unmaps it.
+fn again(arena: &mut Arena<'_>, buffer: DmaBuffer) -> DmaBuffer {
+    let slot = arena.map(buffer, Direction::ToDevice).expect("there are addresses");
+    std::hint::black_box(arena.device_addr(slot).expect("it is mapped"));
+    arena.unmap(slot).expect("the IOMMU confirms")
 }
 
 pub(crate) fn streaming(session: &Session) {
@@ -81,9 +86,11 @@ pub(crate) fn streaming(session: &Session) {
         pair(session, "strict.4k.only", 200, dev, 4 << 10);
         // From here on the domain is never empty, as those of real devices are not.
         let _ring = dev.dma().coherent(4 << 10).expect("there is memory");
-        pair(session, "strict.4k", 500, dev, 4 << 10);
-        pair(session, "strict.64k", 200, dev, 64 << 10);
-        pair(session, "strict.1m", 100, dev, 1 << 20);
+        pair(session, "strict.4k", 512, dev, 4 << 10);
+        let mut own = Some(buffer(dev, 4 << 10));
+        session.count("mapped.4k", 500, || own = Some(unmap(map(dev, own.take().expect("it came back")))));
+        pair(session, "strict.64k", 256, dev, 64 << 10);
+        pair(session, "strict.1m", 128, dev, 1 << 20);
         scatter(session, dev);
         session.count("coherent.4k", 200, || {
             let memory = dev.dma().coherent(4 << 10).expect("there is memory");
@@ -97,41 +104,48 @@ pub(crate) fn streaming(session: &Session) {
         let _ring = dev.dma().coherent(4 << 10).expect("there is memory");
         // Counts are multiples of the 256 unmaps that one flush of the queue confirms.
         let mut ring: VecDeque<_> = (0..512).map(|_| buffer(dev, 4 << 10)).collect();
+        let mut arena = dev.dma().arena(512).expect("it is bound");
         session.count("lazy.4k", 1024, || {
-            let mapped = map(dev, ring.pop_front().expect("the ring is full"));
-            ring.push_back(unmap(mapped));
+            let back = again(&mut arena, ring.pop_front().expect("the ring is full"));
+            ring.push_back(back);
         });
+        drop(arena);
         pair(session, "lazy.4k.same", 1024, dev, 4 << 10);
     });
     let rig = Rig::new(64 << 20, DomainKind::Strict, true);
     rig.drive(DEVICES[0], |dev| {
         let _ring = dev.dma().coherent(4 << 10).expect("there is memory");
-        pair(session, "strict.4k.checked", 200, dev, 4 << 10);
+        pair(session, "strict.4k.checked", 256, dev, 4 << 10);
     });
 }
 
-/// 16 buffers of 4 KiB in one mapping.
+/// 16 buffers of 4 KiB in one slot.
 fn scatter(session: &Session, dev: &Bound<'_>) {
-    let mut list: Option<Vec<DmaBuffer>> = Some((0..16).map(|_| buffer(dev, 4 << 10)).collect());
-    session.count("sg.16x4k", 100, || {
-        let mapped = dev.dma().map_sg(list.take().expect("it came back"), Direction::ToDevice);
-        let mapped = mapped.expect("there are addresses");
-        mapped.segments().for_each(|segment| {
+    let mut arena = dev.dma().arena(4).expect("it is bound");
+    let mut list: Vec<DmaBuffer> = (0..16).map(|_| buffer(dev, 4 << 10)).collect();
+    session.count("sg.16x4k", 128, || {
+        let slot = arena.map_sg(&mut list, Direction::ToDevice).expect("there are addresses");
+        arena.segments(slot).expect("it is mapped").for_each(|segment| {
             std::hint::black_box(segment);
         });
-        list = Some(mapped.unmap().expect("the IOMMU confirms"));
+        arena.unmap_many([slot], &mut list).expect("the IOMMU confirms");
     });
 }
 
 /// 64 mapped buffers, unmapped in one go.
 fn together(session: &Session, dev: &Bound<'_>, target: &Target) {
+    let mut arena = dev.dma().arena(64).expect("it is bound");
     let mut buffers: Vec<DmaBuffer> = (0..64).map(|_| buffer(dev, 4 << 10)).collect();
     let mut mapped = Vec::with_capacity(64);
     let mut waits = 0;
-    session.count("batch.64", 20, || {
-        mapped.extend(buffers.drain(..).map(|buffer| map(dev, buffer)));
+    session.count("batch.64", 16, || {
+        for buffer in buffers.drain(..) {
+            let slot = arena.map(buffer, Direction::ToDevice).expect("there are addresses");
+            std::hint::black_box(arena.device_addr(slot).expect("it is mapped"));
+            mapped.push(slot);
+        }
         let before = target.flushes();
-        dev.dma().unmap_many(mapped.drain(..), &mut buffers).expect("the IOMMU confirms");
+        arena.unmap_many(mapped.drain(..), &mut buffers).expect("the IOMMU confirms");
         waits = target.flushes() - before;
     });
     session.figure("batch.64.waits", waits as f64);
@@ -143,21 +157,29 @@ pub(crate) fn ring(session: &Session) {
     for live in sizes {
         let rig = Rig::new((*live as u64 + 1024) << 12, DomainKind::Strict, false);
         rig.drive(DEVICES[0], |dev| {
-            let mut mapped: VecDeque<_> = (0..*live).map(|_| map(dev, buffer(dev, 4 << 10))).collect();
+            let mut arena = dev.dma().arena(*live as u32).expect("it is bound");
+            let mut mapped: VecDeque<_> = (0..*live)
+                .map(|_| arena.map(buffer(dev, 4 << 10), Direction::ToDevice).expect("there are addresses"))
+                .collect();
             let mut random = Random(7);
-            let again = |mapped: Mapped<'_>| unmap(mapped);
-            session.count(&format!("ring.newest.{live}"), 200, || {
+            let mut again = |slot: ArenaSlot| {
+                let buffer = arena.unmap(slot).expect("the IOMMU confirms");
+                let slot = arena.map(buffer, Direction::ToDevice).expect("there are addresses");
+                std::hint::black_box(arena.device_addr(slot).expect("it is mapped"));
+                slot
+            };
+            session.count(&format!("ring.newest.{live}"), 256, || {
                 let one = again(mapped.pop_back().expect("the ring is full"));
-                mapped.push_back(map(dev, one));
+                mapped.push_back(one);
             });
-            session.count(&format!("ring.oldest.{live}"), 200, || {
+            session.count(&format!("ring.oldest.{live}"), 256, || {
                 let one = again(mapped.pop_front().expect("the ring is full"));
-                mapped.push_back(map(dev, one));
+                mapped.push_back(one);
             });
-            session.count(&format!("ring.random.{live}"), 200, || {
+            session.count(&format!("ring.random.{live}"), 256, || {
                 let at = random.below(mapped.len());
                 let one = again(mapped.swap_remove_back(at).expect("it is inside"));
-                mapped.push_back(map(dev, one));
+                mapped.push_back(one);
             });
         });
     }
@@ -172,9 +194,10 @@ pub(crate) fn threads(session: &Session) {
     let pairs = |device: &str| {
         rig.drive(device, |dev| {
             let _ring = dev.dma().coherent(4 << 10).expect("there is memory");
+            let mut arena = dev.dma().arena(64).expect("it is bound");
             let mut own = Some(buffer(dev, 4 << 10));
             for _ in 0..50_000 {
-                own = Some(unmap(map(dev, own.take().expect("it came back"))));
+                own = Some(again(&mut arena, own.take().expect("it came back")));
             }
         });
     };

@@ -17,6 +17,7 @@ use crate::device::Device;
 use crate::event::Outcome;
 use crate::lifecycle::Quiesced;
 use crate::sync::SpinLock;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Identity of a ledger entry, ordered as entries were acquired.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
@@ -85,7 +86,11 @@ struct Inner {
 
 /// The ledger of one binding.
 #[derive(Default)]
-pub(crate) struct Ledger(SpinLock<Inner>);
+pub(crate) struct Ledger {
+    inner: SpinLock<Inner>,
+    /// True once it is closed, to be read without the lock.
+    closed: AtomicBool,
+}
 
 impl Ledger {
     /// Appends `entry`.
@@ -94,7 +99,7 @@ impl Ledger {
     ///
     /// The entry itself once the ledger is closed, or the group was released: nothing may be acquired any more.
     pub(crate) fn push(&self, tag: GroupTag, entry: Box<dyn Entry>) -> Result<EntryId, Box<dyn Entry>> {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         if inner.closed || !inner.is_open(tag) {
             return Err(entry);
         }
@@ -103,13 +108,13 @@ impl Ledger {
 
     /// Reserves one more entry, before its resource is acquired. `None` once the ledger is closed.
     pub(crate) fn reservation(&self) -> Option<Reservation> {
-        (!self.0.lock().closed).then_some(Reservation(()))
+        (!self.inner.lock().closed).then_some(Reservation(()))
     }
 
     /// Appends `entry` under its reservation, even if the ledger was closed meanwhile. The entry of a group that was
     /// released belongs to the binding.
     pub(crate) fn push_reserved(&self, _: Reservation, tag: GroupTag, entry: Box<dyn Entry>) -> EntryId {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         let tag = if inner.is_open(tag) { tag } else { 0 };
         inner.append(tag, entry)
     }
@@ -117,32 +122,32 @@ impl Ledger {
     /// Marks the entry that [`pop_first`](Self::pop_first) takes: the driver data. It may borrow from resources acquired
     /// after it, so it is released before them.
     pub(crate) fn set_release_first(&self, id: EntryId) {
-        self.0.lock().release_first = Some(id);
+        self.inner.lock().release_first = Some(id);
     }
 
     /// Removes the entry that is released before all others, if there is one.
     pub(crate) fn pop_first(&self) -> Option<(EntryId, Box<dyn Entry>)> {
-        let id = self.0.lock().release_first.take()?;
+        let id = self.inner.lock().release_first.take()?;
         Some((id, self.take(id)?))
     }
 
     /// Removes the newest entry.
     pub(crate) fn pop(&self) -> Option<(EntryId, Box<dyn Entry>)> {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         let newest = inner.entries.newest()?;
         Some((newest, inner.entries.remove(newest)?))
     }
 
     /// Number of the newest entry.
     pub(crate) fn newest(&self) -> Option<EntryId> {
-        self.0.lock().entries.newest()
+        self.inner.lock().entries.newest()
     }
 
     /// Describes registers or an interrupt acquired after entry `data` although the ledger already held them: a driver
     /// that re-initialises its device within one binding should reuse them. Other kinds may legitimately occur twice: DMA
     /// mappings, or an action for each of several users.
     pub(crate) fn twice_since(&self, data: EntryId) -> Option<String> {
-        let inner = self.0.lock();
+        let inner = self.inner.lock();
         let counts = |entry: &dyn Entry| matches!(entry.kind(), ResourceKind::Mmio | ResourceKind::Irq);
         if !inner.entries.newest_first().take_while(|(id, ..)| *id > data).any(|(.., entry)| counts(entry)) {
             return None;
@@ -156,7 +161,7 @@ impl Ledger {
 
     /// Removes the entry `id`, for an early release.
     pub(crate) fn take(&self, id: EntryId) -> Option<Box<dyn Entry>> {
-        self.0.lock().entries.remove(id)
+        self.inner.lock().entries.remove(id)
     }
 
     /// Removes the newest entry of group `tag` or of a group nested in it that `picks` selects.
@@ -165,7 +170,7 @@ impl Ledger {
         tag: GroupTag,
         picks: impl Fn(&dyn Entry) -> bool,
     ) -> Option<(EntryId, Box<dyn Entry>)> {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         let picked = |(_, of, entry): &(EntryId, GroupTag, &dyn Entry)| inner.inside(*of, tag) && picks(*entry);
         let (id, ..) = inner.entries.newest_first().find(picked)?;
         Some((id, inner.entries.remove(id)?))
@@ -173,7 +178,7 @@ impl Ledger {
 
     /// Removes the newest entry that `picks` selects.
     pub(crate) fn take_where(&self, picks: impl Fn(&dyn Entry) -> bool) -> Option<(EntryId, Box<dyn Entry>)> {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         let (id, ..) = inner.entries.newest_first().find(|(.., entry)| picks(*entry))?;
         Some((id, inner.entries.remove(id)?))
     }
@@ -185,7 +190,7 @@ impl Ledger {
 
     /// Opens a devres group nested in `parent`.
     pub(crate) fn open_group(&self, parent: GroupTag) -> GroupTag {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         inner.last_group += 1;
         let tag = inner.last_group;
         inner.groups.insert(tag, parent);
@@ -194,7 +199,7 @@ impl Ledger {
 
     /// Closes group `tag` and the groups nested in it. Entries that are left belong to its parent.
     pub(crate) fn close_group(&self, tag: GroupTag) {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         let Some(&parent) = inner.groups.get(&tag) else { return };
         let nested: Vec<_> = inner.groups.keys().copied().filter(|group| inner.inside(*group, tag)).collect();
         inner.entries.move_to_group(&nested, parent);
@@ -205,29 +210,31 @@ impl Ledger {
 
     /// Closes the ledger at the start of unwinding: later pushes are refused.
     pub(crate) fn close(&self) {
-        self.0.lock().closed = true;
+        let mut inner = self.inner.lock();
+        inner.closed = true;
+        self.closed.store(true, Ordering::Release);
     }
 
     /// Returns true once unwinding has begun.
     pub(crate) fn is_closed(&self) -> bool {
-        self.0.lock().closed
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Number of entries.
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().entries.len()
+        self.inner.lock().entries.len()
     }
 
     /// Feeds the kinds of all entries to `state`, oldest first.
     pub(crate) fn hash_kinds(&self, state: &mut impl Hasher) {
-        let inner = self.0.lock();
+        let inner = self.inner.lock();
         inner.entries.len().hash(state);
         inner.entries.oldest_first().for_each(|(.., entry)| entry.kind().hash(state));
     }
 
     /// All entries, oldest first: number, kind, description, back-end.
     pub(crate) fn list(&self) -> Vec<(u64, &'static str, String, String)> {
-        let inner = self.0.lock();
+        let inner = self.inner.lock();
         let shown = |(id, _, entry): (EntryId, GroupTag, &dyn Entry)| {
             (id.number, entry.kind().name(), entry.what(), entry.backend())
         };

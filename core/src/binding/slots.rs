@@ -21,12 +21,6 @@ impl Slots {
         Arc::clone(found).downcast().ok()
     }
 
-    /// True when `value` is the value of its type.
-    pub(crate) fn has<T: Any + Send + Sync>(&self, value: &Arc<T>) -> bool {
-        let found = |slot: &Arc<dyn Any + Send + Sync>| core::ptr::addr_eq(Arc::as_ptr(slot), Arc::as_ptr(value));
-        self.0.lock().iter().rev().any(found)
-    }
-
     /// The value of type `T`, created if there is none.
     pub(crate) fn get_or_default<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
         let mut slots = self.0.lock();

@@ -44,6 +44,7 @@ impl Context {
     }
 
     /// Target that the machine runs on.
+    #[inline]
     pub fn env(&self) -> &dyn Env {
         &*self.env
     }
@@ -85,12 +86,18 @@ impl Context {
     }
 
     /// Asks the instrument whether the call at `point` fails now, and emits an event if so.
+    #[inline]
     pub(crate) fn should_fail(&self, device: Option<&str>, point: FaultPoint) -> bool {
         let fails = self.instrument.should_fail(point);
         if fails {
-            self.emit(device.map(Arc::from).as_ref(), || EventKind::Injected { point });
+            self.report_injected(device, point);
         }
         fails
+    }
+
+    #[cold]
+    fn report_injected(&self, device: Option<&str>, point: FaultPoint) {
+        self.emit(device.map(Arc::from).as_ref(), || EventKind::Injected { point });
     }
 
     /// Reports to the instrument that `point` was passed.

@@ -92,7 +92,7 @@ fn unmap_batch(dev: Bound<'_>, batch: &mut Vec<Mapped<'_>>, returned: &mut Vec<D
     for mapped in batch.drain(..) {
         let Some(mut entry) = take_entry(dev, mapped.entry) else { continue };
         machine.cover(CoveragePoint::Released(entry.kind()));
-        entry.mapping.begin_unmap(&ctx);
+        entry.mapping.begin_unmap();
         let (iova, len) = entry.mapping.span;
         ranges.push(Range { iova, len });
         pins.append(&mut entry.pins);

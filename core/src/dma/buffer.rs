@@ -158,9 +158,19 @@ impl DmaBuffer {
     }
 
     /// Transfers ownership to the device.
-    pub(super) fn into_device_owned(mut self) -> DeviceOwned {
-        self.write_back();
-        DeviceOwned { memory: self.memory }
+    #[inline]
+    pub(super) fn into_device_owned(self) -> DeviceOwned {
+        let Self { memory, copy } = self;
+        // Owned here, so it is not locked.
+        #[cfg(not(loom))]
+        let copy = copy.into_inner();
+        #[cfg(loom)]
+        let copy = copy.lock().take();
+        if let Some(copy) = copy {
+            // SAFETY: the copy was taken out of the buffer, which nothing borrows.
+            memory.write_bytes(0, unsafe { copy.bytes() });
+        }
+        DeviceOwned { memory }
     }
 }
 

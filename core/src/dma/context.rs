@@ -17,7 +17,7 @@ use crate::event::{EventKind, Outcome};
 use crate::iommu::{self, AddressingLimits, DomainKind, IovaSpace, MapRequest, Membership, Prot};
 use crate::lifecycle::DmaOwner;
 use crate::promise::Promise;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::system::System;
 
 /// DMA mask until the driver sets one.
@@ -120,12 +120,19 @@ pub(crate) struct DmaContext {
     max_segment_size: AtomicU64,
     /// Power of two of which no segment crosses a multiple; 0 for none.
     segment_boundary: AtomicU64,
+    /// The back-end was torn down: nothing is mapped or freed by it any more.
+    ended: AtomicBool,
 }
 
 impl DmaContext {
     /// Holder under which its mappings claim registers.
     pub(crate) fn holder(&self) -> &Holder {
         &self.pin_owner.holder
+    }
+
+    /// True until its back-end is torn down.
+    pub(super) fn is_set_up(&self) -> bool {
+        !self.ended.load(Ordering::Acquire)
     }
 
     /// Highest device address (inclusive).
@@ -242,6 +249,7 @@ pub(crate) fn configure(bound: &BindingState) -> Result<(), ResourceError> {
         coherent_mask: AtomicU64::new(DEFAULT_MASK),
         max_segment_size: AtomicU64::new(DEFAULT_SEGMENT),
         segment_boundary: AtomicU64::new(DEFAULT_BOUNDARY),
+        ended: AtomicBool::new(false),
     });
     let holds = attached || !behind || bound.system().policy().untranslated_dma;
     bound.system().promises.check(Promise::NoSilentDowngrade, holds, || {
@@ -272,7 +280,9 @@ fn carried(bound: &BindingState, space: &IovaSpace) -> Result<Vec<(DeviceAddr, D
 
 /// Ends the set-up of `bound`: nothing is allocated or mapped any more.
 fn forget(bound: &BindingState) {
-    drop(bound.slots.take::<DmaContext>());
+    if let Some(context) = bound.slots.take::<DmaContext>() {
+        context.ended.store(true, Ordering::Release);
+    }
 }
 
 /// As whom `bound` claims what its device reaches by DMA, while it has DMA.

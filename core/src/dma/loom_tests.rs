@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 
 use loom::thread;
 
+use super::arena::{Shared, Slots};
 use super::pin::{AccessPath, PagePin, PinOwner};
 use super::{DmaContext, DmaError, DmaMemory, PagePins, configure};
 use crate::binding::UnwindCtx;
@@ -14,6 +15,7 @@ use crate::env::Caching;
 use crate::env::fake::FakeEnv;
 use crate::machine::{Handle, Machine, Policy};
 use crate::mem::{PageRequest, PageRun};
+use crate::rundown::Rundown;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 fn machine() -> Handle {
@@ -156,6 +158,48 @@ fn loom_a_device_gets_no_memory_after_its_page_was_put_into_quarantine() {
         bound.mark_quiesced(Quiesced::stopped());
         assert_eq!(context.admit(), Ok(()));
         assert_eq!(machine.memory().frames().in_use(), 0, "P4");
+        while let Some((_, entry)) = bound.ledger.pop() {
+            entry.release(&mut UnwindCtx { bound: &bound, quiesced: None });
+        }
+    });
+}
+
+/// P4, P5: an arena that is mapped in while its binding is unwound is taken away after the last use: the unwinder finds what was
+/// mapped, or the slots themselves, and no use begins later.
+#[test]
+fn loom_an_arena_is_taken_away_after_its_last_use() {
+    loom::model(|| {
+        let machine = machine();
+        let device = Device::new(NodeId(0), DeviceDesc::new("a"));
+        let bound = machine.new_bound(Arc::clone(&device), "driver", DmaOwner::Kernel);
+        configure(&bound).unwrap();
+        let shared = Shared::new(&bound.slots.get::<DmaContext>().unwrap(), 1);
+        // Users of the driver data, which the unwinder waits for before it touches the ledger.
+        let users = Arc::new(Rundown::open());
+        let driver = {
+            let (shared, users) = (Arc::clone(&shared), Arc::clone(&users));
+            thread::spawn(move || {
+                let slots = Slots::in_model();
+                let Some(_inside) = users.enter() else {
+                    core::mem::forget(slots);
+                    return 0;
+                };
+                assert!(!shared.is_revoked(), "P5: it was taken away while it was in use");
+                shared.map_in_model(7);
+                assert!(!shared.is_revoked(), "P5: it was taken away while it was in use");
+                shared.give_back(slots);
+                7
+            })
+        };
+        users.close();
+        while !users.drained() {
+            crate::sync::relax();
+        }
+        let slots = shared.revoke();
+        let found = shared.mapped_in_model();
+        let mapped = driver.join().unwrap();
+        assert_eq!((slots.is_some(), found), (mapped != 0, mapped), "P4: a mapping that the unwinder does not know of");
+        assert!(shared.is_revoked(), "P5");
         while let Some((_, entry)) = bound.ledger.pop() {
             entry.release(&mut UnwindCtx { bound: &bound, quiesced: None });
         }

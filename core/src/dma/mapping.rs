@@ -123,13 +123,42 @@ impl Piece {
     /// Makes the bytes visible to the next owner: copies to or from the bounce slot, or maintains the CPU cache.
     fn sync(&self, context: &DmaContext, direction: Direction, to: SyncFor) {
         let Some(buffer) = self.buffer() else { return };
-        if to == SyncFor::Cpu && !direction.device_writes() {
+        let run = Run { memory: buffer.memory(), range: &self.range, direction };
+        // Translated devices have no bounce slots, so their lock need not be taken.
+        if context.backend.domain().is_none() {
+            run.sync(context, self.bounce.lock().as_ref(), to);
+        } else {
+            run.sync(context, None, to);
+        }
+    }
+}
+
+/// Bytes of a buffer that change hands.
+pub(super) struct Run<'a> {
+    pub(super) memory: &'a DmaMemory,
+    /// The mapped bytes.
+    pub(super) range: &'a Range<u64>,
+    pub(super) direction: Direction,
+}
+
+impl Run<'_> {
+    /// True when there is nothing to do: the device writes nothing that the CPU has to see.
+    fn is_untouched(&self, to: SyncFor) -> bool {
+        to == SyncFor::Cpu && !self.direction.device_writes()
+    }
+
+    fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    /// Makes the bytes visible to the next owner: copies to or from the bounce slot, or maintains the CPU cache.
+    #[inline]
+    pub(super) fn sync(&self, context: &DmaContext, bounce: Option<&Slot>, to: SyncFor) {
+        let memory = self.memory;
+        if self.is_untouched(to) {
             return;
         }
-        let memory = buffer.memory();
-        if context.backend.domain().is_none()
-            && let Some(slot) = &*self.bounce.lock()
-        {
+        if let Some(slot) = bounce {
             let first = (self.range.start / 8) as usize;
             let words = self.len().div_ceil(8) as usize;
             let own = &memory.window().words()[first..first + words];
@@ -143,8 +172,24 @@ impl Piece {
             // data.
             let op = if to == SyncFor::Cpu { CacheOp::Invalidate } else { CacheOp::Clean };
             let whole_lines = self.len().next_multiple_of(DMA_ALIGN).min(memory.allocated() - self.range.start);
-            memory.window().memory().cache(op, self.phys(), whole_lines);
+            memory.window().memory().cache(op, memory.phys() + self.range.start, whole_lines);
         }
+    }
+
+    /// P13: CPU and device see the same bytes after a sync. Only a simulated machine can check this; the first and the
+    /// last bytes are sampled.
+    #[inline]
+    pub(super) fn check_cache_matches(&self, context: &DmaContext, bounced: bool, to: SyncFor) {
+        let DmaContext { machine, device, coherent, .. } = context;
+        if !machine.policy().check_dma || self.is_untouched(to) || *coherent || bounced {
+            return;
+        }
+        let (phys, sample) = (self.memory.phys() + self.range.start, self.len().min(DMA_ALIGN));
+        let same =
+            [phys, phys + (self.len() - sample)].iter().all(|at| machine.instrument.cache_matches(*at, sample));
+        machine.promises.check(Promise::CoherentAtTransfer, same, || {
+            format!("{device}: the CPU's cache and the device differ over {phys} after a sync")
+        });
     }
 }
 
@@ -308,28 +353,10 @@ impl Mapping {
     fn sync(&self, to: SyncFor) {
         for piece in self.pieces.as_slice() {
             piece.sync(&self.context, self.direction, to);
-            self.check_cache_matches(piece, to);
+            let Some(buffer) = piece.buffer().filter(|_| self.context.machine.policy().check_dma) else { continue };
+            let run = Run { memory: buffer.memory(), range: &piece.range, direction: self.direction };
+            run.check_cache_matches(&self.context, piece.bounce.lock().is_some(), to);
         }
-    }
-
-    /// P13: CPU and device see the same bytes after a sync. Only a simulated machine can check this; the first and the
-    /// last bytes are sampled.
-    fn check_cache_matches(&self, piece: &Piece, to: SyncFor) {
-        let DmaContext { machine, device, coherent, .. } = &*self.context;
-        let untouched = to == SyncFor::Cpu && !self.direction.device_writes();
-        if !machine.policy().check_dma || untouched || *coherent || piece.buffer().is_none() {
-            return;
-        }
-        if piece.bounce.lock().is_some() {
-            return;
-        }
-        let sample = piece.len().min(DMA_ALIGN);
-        let same = [piece.phys(), piece.phys() + (piece.len() - sample)]
-            .iter()
-            .all(|at| machine.instrument.cache_matches(*at, sample));
-        machine.promises.check(Promise::CoherentAtTransfer, same, || {
-            format!("{device}: the CPU's cache and the device differ over {} after a sync", piece.phys())
-        });
     }
 
     fn backend(&self) -> String {
@@ -341,7 +368,7 @@ impl Mapping {
 
     /// Unmaps, with proof, and releases the memory; without a proof the memory goes to quarantine.
     fn end(&self, pins: PagePins, ctx: &UnwindCtx<'_>) -> Outcome {
-        self.begin_unmap(ctx);
+        self.begin_unmap();
         let DmaContext { machine, device, backend, .. } = &*self.context;
         let (iova, len) = self.span;
         match backend.unmap(machine, device, IovaRange { iova, len }, ctx.quiesced.as_ref(), pins) {
@@ -352,12 +379,11 @@ impl Mapping {
     }
 
     /// First part of an unmap: what is checked before it.
-    pub(super) fn begin_unmap(&self, ctx: &UnwindCtx<'_>) {
+    pub(super) fn begin_unmap(&self) {
         let context = &self.context;
         let machine = &context.machine;
         let (addr, len) = self.span;
-        let now = ctx.bound.slots.has(context);
-        machine.promises.check(Promise::MatchingBackend, now, || {
+        machine.promises.check(Promise::MatchingBackend, context.is_set_up(), || {
             format!("{}: {addr} is freed after the back-end that allocated it was torn down", context.device)
         });
         for piece in self.pieces.as_slice() {

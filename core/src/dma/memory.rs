@@ -149,7 +149,11 @@ impl DmaMemory {
     }
 
     /// Ensures that no translation except one of `domain` can reach these pages: requests the missing confirmations.
+    #[inline]
     pub(super) fn confirm_unmapped(&self, domain: Option<&Arc<Domain>>) -> Result<(), DmaError> {
+        if !self.record.is_pinned() {
+            return Ok(());
+        }
         for pending in self.record.pending(domain) {
             pending.request_confirmation();
         }

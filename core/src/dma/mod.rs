@@ -5,6 +5,7 @@
 //! back-end that made it, so nothing is looked up at release (P1).
 
 mod access;
+mod arena;
 mod backend;
 mod batch;
 mod bounce;
@@ -34,6 +35,7 @@ mod loom_tests;
 mod tests;
 
 pub use access::{Attrs, Direction};
+pub use arena::{Arena, ArenaSlot};
 pub use bounce::BOUNCE_BYTES;
 pub use buffer::{DMA_ALIGN, DmaBuffer};
 pub use coherent::{Coherent, CoherentSlice};

@@ -20,7 +20,7 @@ use crate::driver::Quiesced;
 use crate::iommu::{Domain, Flushed};
 use crate::promise::Promise;
 use crate::sync::SpinLock;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::system::System;
 
 /// Path by which a device reaches pages.
@@ -83,6 +83,8 @@ struct Pins {
 pub(super) struct PageRecord {
     /// Length of the list, to be read without the lock.
     count: AtomicUsize,
+    /// Mapped in a slot of an arena, which owns the pages, and is the pin as long as it lasts.
+    in_slot: AtomicBool,
     pins: SpinLock<Pins>,
 }
 
@@ -96,7 +98,13 @@ impl PageRecord {
     /// True when any device may reach the pages.
     pub(super) fn is_pinned(&self) -> bool {
         // Pairs with the release in `take`: whoever reads 0 sees all that was done before the last pin ended.
-        self.count.load(Ordering::Acquire) != 0
+        self.count.load(Ordering::Acquire) != 0 || self.in_slot.load(Ordering::Acquire)
+    }
+
+    /// Records that a slot of an arena maps the pages, or not any more. Only the owner of the pages calls it, one call after the
+    /// other. Released: as for a pin.
+    pub(super) fn set_in_slot(&self, is: bool) {
+        self.in_slot.store(is, Ordering::Release);
     }
 
     fn add(&self, by: &Arc<PinOwner>) -> u64 {
@@ -286,7 +294,7 @@ impl Unreachable {
         !matches!(self.0, ProofOf::Detached(..))
     }
 
-    fn covers(&self, by: &PinOwner) -> bool {
+    pub(super) fn covers(&self, by: &PinOwner) -> bool {
         match (&self.0, &by.path) {
             (ProofOf::Detached(device, domain), AccessPath::Domain(own)) => {
                 *device == by.device && core::ptr::eq(own.as_ptr(), *domain)

@@ -1,8 +1,10 @@
 //! DMA state of a machine, beyond single bindings.
 
 use alloc::format;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
+use super::arena::Shared;
 use super::check::{Checker, Misuse, Op};
 use crate::addr::PhysAddr;
 use crate::event::EventKind;
@@ -20,6 +22,9 @@ const MAX_MISUSES: usize = 64;
 pub(crate) struct DmaState {
     /// Mappings made less mappings ended, by CPU: one that another CPU ends makes that one's number wrap.
     mappings: PerCpu<AtomicUsize>,
+    /// Arenas that are not released, which count their own mappings. A leaf lock.
+    arenas: SpinLock<Vec<Weak<Shared>>>,
+    last_arena: AtomicU64,
     /// Bytes in bounce slots. A counter only: relaxed ordering suffices.
     pub(crate) bounce_bytes: AtomicU64,
     /// The checker, if the policy enables it. The lock is a leaf.
@@ -42,18 +47,38 @@ impl DmaState {
     pub(crate) fn mappings(&self) -> usize {
         let sum = self.mappings.all().fold(0_usize, |sum, n| sum.wrapping_add(n.load(Ordering::Relaxed)));
         // A mapping may begin on one CPU after its number was read and end on another one before.
-        usize::try_from(sum.cast_signed()).unwrap_or(0)
+        let sum = usize::try_from(sum.cast_signed()).unwrap_or(0);
+        sum + self.arenas.lock().iter().filter_map(Weak::upgrade).map(|arena| arena.live()).sum::<usize>()
+    }
+
+    /// Number of a new arena, never given again.
+    pub(super) fn number_arena(&self) -> u64 {
+        self.last_arena.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Counts the mappings of an arena from now on.
+    pub(super) fn add_arena(&self, arena: &Arc<Shared>) {
+        self.arenas.lock().push(Arc::downgrade(arena));
+    }
+
+    /// Counts the mappings of an arena no more. It has none.
+    pub(super) fn remove_arena(&self, arena: &Shared) {
+        self.arenas.lock().retain(|one| !core::ptr::eq(one.as_ptr(), arena));
     }
 }
 
 impl System {
     /// Feeds `op` to the checker, if the policy enables it, and emits an event for each misuse found.
+    #[inline]
     pub(crate) fn check_dma(&self, op: impl FnOnce() -> Op) {
-        if !self.policy().check_dma {
-            return;
+        if self.policy().check_dma {
+            self.feed_checker(&op());
         }
-        let op = op();
-        let found = self.dma_state().checker.lock().feed(&op);
+    }
+
+    #[cold]
+    fn feed_checker(&self, op: &Op) {
+        let found = self.dma_state().checker.lock().feed(op);
         for misuse in found {
             self.emit(Some(&misuse.device), || EventKind::DmaMisuse {
                 check: misuse.check.name(),
@@ -68,6 +93,7 @@ impl System {
 
     /// P2: checks that no device reaches pages that are about to be freed. Only simulated hardware can report what it
     /// still caches.
+    #[inline]
     pub(crate) fn check_unreachable(&self, device: &str, base: PhysAddr, len: u64) {
         if self.policy().check_dma {
             self.promises.check(Promise::UnreachableBeforeFree, !self.instrument.dma_reachable(base, len), || {

@@ -102,6 +102,15 @@ pub enum DmaError {
     /// that with [`Bound::mark_quiesced`](crate::binding::Bound::mark_quiesced) first.
     #[error("{0} bytes of this device are in quarantine")]
     Quarantined(u64),
+    /// Every slot of the arena is mapped.
+    #[error("all {0} slots of the arena are mapped: unmap one, or make a larger arena")]
+    ArenaFull(u32),
+    /// The slot is of another arena, or was unmapped: it is not mapped any more.
+    #[error("slot {0} of the arena is not what this handle was given for: it was unmapped, or belongs to another arena")]
+    StaleSlot(u32),
+    /// The slot holds a list of so many buffers.
+    #[error("the slot holds a list of {0} buffers: unmap it with unmap_many")]
+    SlotOfList(usize),
     /// The binding is being torn down and has no translation any more.
     #[error("the device is being unbound")]
     Unbinding,

@@ -223,17 +223,42 @@ impl Domain {
         runs: impl Iterator<Item = (PhysAddr, u64)>,
         total: u64,
     ) -> Result<DeviceAddr, MapListError> {
-        let MapRequest { machine, device, kind, prot, limits, pins } = request;
+        let MapRequest { machine, device, limits, .. } = request;
         if machine.should_fail(Some(device), FaultPoint::IovaAlloc) {
             return Err(MapListError::NotMapped(DmaError::Injected(FaultPoint::IovaAlloc)));
         }
         self.confirm_due(machine);
         let count = pages(total);
+        let iova = self.alloc_iova(machine, count, limits).map_err(MapListError::NotMapped)?;
+        self.map_at(request, Range { iova, len: count * PAGE_SIZE }, runs, total)?;
+        Ok(iova)
+    }
+
+    /// Allocates device addresses for `count` pages, after a flush of what is queued if there are none.
+    pub(crate) fn alloc_iova(
+        self: &Arc<Self>,
+        machine: &System,
+        count: u64,
+        limits: AddressingLimits<'_>,
+    ) -> Result<DeviceAddr, DmaError> {
         let iova = match self.iova.alloc_limited(count, limits) {
             Err(_) if self.confirm_queue(machine) => self.iova.alloc_limited(count, limits),
             first => first,
         };
-        let iova = iova.map_err(|e| MapListError::NotMapped(DmaError::Iova(e)))?;
+        iova.map_err(DmaError::Iova)
+    }
+
+    /// Maps each run of `runs` (whole pages, `total` bytes in all) from the start of `reserved` on, which the caller has allocated. On
+    /// an error the addresses are free again, or wait until a flush is confirmed.
+    pub(crate) fn map_at(
+        self: &Arc<Self>,
+        request: MapRequest<'_>,
+        reserved: Range,
+        runs: impl Iterator<Item = (PhysAddr, u64)>,
+        total: u64,
+    ) -> Result<(), MapListError> {
+        let MapRequest { machine, device, kind, prot, pins, .. } = request;
+        let iova = reserved.iova;
         if machine.tracks_mappings() && self.kind == DomainKind::Lazy {
             let new = Range { iova, len: total };
             let waits = self.queue.lock().as_ref().is_some_and(|q| q.ranges.iter().any(|r| r.overlaps(new)));
@@ -241,41 +266,52 @@ impl Domain {
                 format!("{}: {iova} is reused before its old translation is flushed", self.label)
             });
         }
-        let mut at = iova;
-        for (phys, len) in runs {
-            if let Err(e) = self.ops.map(at, phys, len, prot) {
-                let (before, run) = (Range { iova, len: at - iova }, Range { iova: at, len });
-                let reserved = Range { iova, len: count * PAGE_SIZE };
-                let unconfirmed = matches!(e, MapError::Unconfirmed(_));
-                // One of several IOMMUs may have failed to remove what it had mapped of the run.
-                let mapped = [(before, at != iova), (run, unconfirmed && self.maps_any_of(run))];
-                let mapped: Vec<_> = mapped.into_iter().filter(|(_, is)| *is).map(|(range, _)| range).collect();
-                if mapped.is_empty() && unconfirmed {
-                    self.hold_unconfirmed(machine, device, reserved, pins(), e);
-                    return Err(MapListError::Unconfirmed);
-                }
-                // The flush of the mapped part covers the run that failed, too: what is left of it at some IOMMU may be in the hands
-                // of another flush, which is not finished.
-                let mut gather = Gather::new();
-                gather.add(at, len);
-                return Err(match self.unmap_ranges(machine, device, &mapped, reserved, gather, pins) {
-                    Ok(()) => {
-                        self.free_iova(reserved);
-                        MapListError::NotMapped(DmaError::Map(e))
-                    }
-                    // The range stays allocated, and its memory pinned.
-                    Err(_) => MapListError::Unconfirmed,
-                });
-            }
-            at = at + len;
+        let mut last = 0;
+        let mut runs = runs.inspect(|(_, len)| last = *len);
+        if let Err((done, e)) = self.ops.map_runs(iova, &mut runs, prot) {
+            return Err(self.undo(machine, device, e, reserved, (done, last), pins));
         }
         if machine.tracks_mappings() {
             self.history.lock().live.insert(iova, Mapping { len: total, device: Arc::clone(device), kind });
         }
-        Ok(iova)
+        Ok(())
     }
 
-    pub(super) fn record_unmapped(&self, machine: &System, iova: DeviceAddr) {
+    /// Unmaps the first bytes of `reserved` after the run behind them failed with `e`: `(bytes before it, bytes of it)`.
+    fn undo(
+        self: &Arc<Self>,
+        machine: &System,
+        device: &Arc<str>,
+        e: MapError,
+        reserved: Range,
+        (done, len): (u64, u64),
+        pins: &mut dyn FnMut() -> PagePins,
+    ) -> MapListError {
+        let (iova, at) = (reserved.iova, reserved.iova + done);
+        let (before, run) = (Range { iova, len: done }, Range { iova: at, len });
+        let unconfirmed = matches!(e, MapError::Unconfirmed(_));
+        // One of several IOMMUs may have failed to remove what it had mapped of the run.
+        let mapped = [(before, done != 0), (run, unconfirmed && self.maps_any_of(run))];
+        let mapped: Vec<_> = mapped.into_iter().filter(|(_, is)| *is).map(|(range, _)| range).collect();
+        if mapped.is_empty() && unconfirmed {
+            self.hold_unconfirmed(machine, device, reserved, pins(), e);
+            return MapListError::Unconfirmed;
+        }
+        // The flush of the mapped part covers the run that failed, too: what is left of it at some IOMMU may be in the hands
+        // of another flush, which is not finished.
+        let mut gather = Gather::new();
+        gather.add(at, len);
+        match self.unmap_ranges(machine, device, &mapped, reserved, gather, pins) {
+            Ok(()) => {
+                self.free_iova(reserved);
+                MapListError::NotMapped(DmaError::Map(e))
+            }
+            // The range stays allocated, and its memory pinned.
+            Err(_) => MapListError::Unconfirmed,
+        }
+    }
+
+    pub(crate) fn record_unmapped(&self, machine: &System, iova: DeviceAddr) {
         if machine.tracks_mappings() {
             let mut history = self.history.lock();
             if let Some(m) = history.live.remove(&iova) {
@@ -285,7 +321,7 @@ impl Domain {
     }
 
     /// Frees device addresses that were allocated, or claimed by the owner of an unmanaged domain.
-    pub(super) fn free_iova(&self, range: Range) {
+    pub(crate) fn free_iova(&self, range: Range) {
         if self.kind == DomainKind::Unmanaged {
             if let Entry::Occupied(mut claimed) = self.fixed.lock().mapped.entry(range.iova) {
                 // Another call may have mapped the address again since it was confirmed to be free.

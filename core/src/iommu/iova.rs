@@ -7,6 +7,7 @@ use crate::addr::{DeviceAddr, PAGE_SHIFT, PAGE_SIZE};
 pub use crate::error::IovaError;
 use crate::mem::buddy::{Buddy, Request};
 use crate::sync::SpinLock;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bits of the largest space: what a four-level table with a 4 KiB granule translates.
 const MAX_BITS: u32 = 48;
@@ -37,6 +38,8 @@ const MAX_BITS: u32 = 48;
 /// ```
 pub struct IovaSpace {
     buddy: SpinLock<Buddy>,
+    /// Counts what could not be allocated or reserved: those who keep free addresses for themselves give them back when it changes.
+    wanted: AtomicUsize,
     first_page: u64,
     last_page: u64,
 }
@@ -68,7 +71,7 @@ impl IovaSpace {
             from = from.max(hole_end);
         }
         buddy.add(from, end);
-        Self { buddy: SpinLock::new(buddy), first_page, last_page: end.saturating_sub(1) }
+        Self { buddy: SpinLock::new(buddy), wanted: AtomicUsize::new(0), first_page, last_page: end.saturating_sub(1) }
     }
 
     /// Allocates `pages` pages of which no byte lies above `limit` (a DMA mask, inclusive). Returns the first address.
@@ -83,7 +86,7 @@ impl IovaSpace {
         let last = end.checked_sub(1).ok_or(none)?.min(self.last_page);
         let prefer_from = if last >= ABOVE_4G { ABOVE_4G } else { 0 };
         let request = Request { pages, align_order: 0, last, prefer_from, strict: false };
-        let page = self.buddy.lock().alloc_natural(request).ok_or(none)?;
+        let page = self.buddy.lock().alloc_natural(request).ok_or(none).inspect_err(|_| self.want())?;
         Ok(DeviceAddr(page << PAGE_SHIFT))
     }
 
@@ -106,7 +109,19 @@ impl IovaSpace {
                 return Ok(DeviceAddr(page << PAGE_SHIFT));
             }
         }
+        self.want();
         Err(none)
+    }
+
+    /// Asks for the free addresses that others keep for themselves.
+    fn want(&self) {
+        // Relaxed: a hint, which orders nothing.
+        self.wanted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Changes when addresses that are kept free by others are wanted.
+    pub(crate) fn wanted(&self) -> usize {
+        self.wanted.load(Ordering::Relaxed)
     }
 
     /// The parts of `windows` (first and last byte) that lie in the space, highest first.
@@ -133,7 +148,11 @@ impl IovaSpace {
     /// Reserves the pages from `first` up to but not including `end`. False when some of them are allocated, or were
     /// reserved before.
     pub(super) fn reserve_pages(&self, first: u64, end: u64) -> bool {
-        self.buddy.lock().withdraw((self.first_page, self.last_page + 1), first, end)
+        let is_free = self.buddy.lock().withdraw((self.first_page, self.last_page + 1), first, end);
+        if !is_free {
+            self.want();
+        }
+        is_free
     }
 
     /// Frees the range of `pages` pages at `addr`, whole. The caller has unmapped it and flushed its translation.

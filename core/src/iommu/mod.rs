@@ -23,7 +23,7 @@ mod unmap;
 pub use crate::error::{GroupError, Owner};
 pub(crate) use crate::translation::Flushed;
 pub use crate::translation::{
-    DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
+    DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation, map_each_run,
 };
 pub(crate) use attach::{attach, claim, hold, is_behind_iommu};
 pub use domain::{Domain, FaultReport};
@@ -41,7 +41,7 @@ pub(crate) use registry::Iommus;
 use registry::{ClaimError, InstanceEntry, Joined};
 pub(crate) use timer::Timers;
 pub(crate) use unconfirmed::Range;
-pub(crate) use unmap::{FixedError, Revoked};
+pub(crate) use unmap::{FixedError, Revoked, UnmapError};
 
 use crate::system::System;
 

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Gather, IommuError, MapError, Prot, Translation};
+use super::{Gather, IommuError, MapError, Prot, Translation, map_each_run};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::device::NodeId;
 use crate::sync::SpinLock;
@@ -160,6 +160,26 @@ impl Translation for MultiIommu {
             }
         }
         Ok(())
+    }
+
+    fn map_runs(
+        &self,
+        iova: DeviceAddr,
+        runs: &mut dyn Iterator<Item = (PhysAddr, u64)>,
+        prot: Prot,
+    ) -> Result<(), (u64, MapError)> {
+        match self.single() {
+            Some(only) => only.map_runs(iova, runs, prot),
+            None => map_each_run(iova, runs, |at, phys, len| self.map(at, phys, len, prot)),
+        }
+    }
+
+    fn remove(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
+        if let Some(only) = self.single() {
+            return only.remove(iova, len, gather);
+        }
+        self.unmap(iova, len, gather)?;
+        Ok(self.resolve(iova).is_none())
     }
 
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {

@@ -17,7 +17,7 @@ use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::dma::check::Op;
 use crate::dma::{PagePins, PinState, Unreachable, release_all};
 use crate::instrument::FaultPoint;
-use crate::promise::Promise;
+use crate::promise::{CheckTally, Promise};
 use crate::sync::atomic::Ordering;
 use crate::system::System;
 
@@ -123,14 +123,28 @@ impl Domain {
                 (table_error.map_or(UnmapError::Unconfirmed(e), UnmapError::Map), gather)
             }
         };
+        self.hold(machine, device, error, gather, reserved, pins());
+        Err(error)
+    }
+
+    /// Keeps what an unmap could not prove to be unreachable: `pins` go to quarantine, reported in one event, and the addresses
+    /// `reserved` wait with them for a flush, which includes `gather`.
+    pub(crate) fn hold(
+        self: &Arc<Self>,
+        machine: &System,
+        device: &Arc<str>,
+        error: UnmapError,
+        gather: Gather,
+        reserved: impl Into<ReservedIova>,
+        pins: PagePins,
+    ) {
         let reserved = reserved.into().0;
-        let held = machine.quarantine_table().hold_until_flushed(machine, device, pins(), error.to_string(), self);
+        let held = machine.quarantine_table().hold_until_flushed(machine, device, pins, error.to_string(), self);
         match error {
             UnmapError::Map(_) => self.unconfirmed.lock().not_removed(gather, &reserved, held),
             UnmapError::Unconfirmed(_) => self.unconfirmed.lock().unconfirmed(gather, &reserved, Some(held)),
         }
         retry_later(machine);
-        Err(error)
     }
 
     /// Records a failed map of `range` that some IOMMUs have not confirmed to be undone, or not undone: `pins` go to
@@ -154,11 +168,26 @@ impl Domain {
         pages.any(|offset| self.translation().resolve(range.iova + offset).is_some())
     }
 
+    /// As [`remove`](Self::remove), with the check counted in `tally`.
+    pub(crate) fn remove_counted(
+        &self,
+        machine: &System,
+        range: Range,
+        gather: &mut Gather,
+        tally: &mut CheckTally,
+    ) -> Result<(), MapError> {
+        // Looked up again before the IOVA is used again.
+        let gone = self.translation().remove(range.iova, range.len, gather)?;
+        machine.promises.check_in(tally, Promise::UnreachableBeforeFree, gone, || {
+            format!("{}: {} still translates after it was unmapped", self.label(), range.iova)
+        });
+        Ok(())
+    }
+
     /// Removes one range from the page table.
-    fn remove(&self, machine: &System, range: Range, gather: &mut Gather) -> Result<(), MapError> {
-        self.translation().unmap(range.iova, range.len, gather)?;
-        // Checked before the IOVA is freed: afterwards it may be mapped again at once.
-        let gone = self.translation().resolve(range.iova).is_none();
+    pub(crate) fn remove(&self, machine: &System, range: Range, gather: &mut Gather) -> Result<(), MapError> {
+        // Looked up again before the IOVA is freed: afterwards it may be mapped again at once.
+        let gone = self.translation().remove(range.iova, range.len, gather)?;
         machine.promises.check(Promise::UnreachableBeforeFree, gone, || {
             format!("{}: {} still translates after it was unmapped", self.label(), range.iova)
         });
@@ -166,7 +195,11 @@ impl Domain {
     }
 
     /// As [`flush`](Self::flush), with fault injection, and without waiting for an IOMMU that has just timed out.
-    fn invalidate(self: &Arc<Self>, machine: &System, gather: Gather) -> Result<Unreachable, (IommuError, Gather)> {
+    pub(crate) fn invalidate(
+        self: &Arc<Self>,
+        machine: &System,
+        gather: Gather,
+    ) -> Result<Unreachable, (IommuError, Gather)> {
         let times_out = machine.should_fail(None, FaultPoint::Invalidate);
         if times_out {
             Err((IommuError::Injected, gather))
@@ -252,7 +285,7 @@ impl Domain {
     }
 
     /// Queues an unmap.
-    fn enqueue(self: &Arc<Self>, machine: &System, range: Range, gather: Gather, pins: PagePins) {
+    pub(crate) fn enqueue(self: &Arc<Self>, machine: &System, range: Range, gather: Gather, pins: PagePins) {
         for pin in &pins {
             pin.set(PinState::Queued);
         }
@@ -357,7 +390,7 @@ fn retry_later(machine: &System) {
 }
 
 /// Device addresses that stay reserved while an unmap is unconfirmed.
-pub(super) struct ReservedIova(Vec<Range>);
+pub(crate) struct ReservedIova(Vec<Range>);
 
 impl From<Range> for ReservedIova {
     fn from(range: Range) -> Self {

@@ -49,6 +49,8 @@ kinds! {
     DmaSingle = "dma single",
     /// A mapping of a list of buffers.
     DmaScatter = "dma sg",
+    /// The mappings of an arena.
+    DmaArena = "dma arena",
     /// A mapping of another device's registers.
     DmaResource = "dma resource",
     /// An action registered by the driver.

@@ -67,12 +67,20 @@ impl<T> SpinLock<T> {
 
     /// Locks it, waiting if need be. The explorer's scheduler and the lock-order checker name the place of this call.
     #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
+    #[inline]
     pub fn lock(&self) -> SpinGuard<'_, T> {
         self.class.wanted(Kind::Spin, core::any::type_name::<T>());
         let interrupts = InterruptsDisabled::begin();
         if let Some(guard) = imp::try_lock(&self.value) {
             return self.locked(guard, interrupts);
         }
+        self.lock_contended(interrupts)
+    }
+
+    /// Waits until it is free.
+    #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
+    #[cold]
+    fn lock_contended(&self, interrupts: InterruptsDisabled) -> SpinGuard<'_, T> {
         #[cfg(all(feature = "std", not(any(loom, shuttle))))]
         if let Some(yield_hook) = super::thread_hook::of_this_thread() {
             let at = core::panic::Location::caller();
@@ -112,6 +120,7 @@ impl<T> SpinLock<T> {
     }
 
     #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
+    #[inline]
     fn locked<'a>(&self, guard: imp::MutexGuard<'a, T>, interrupts: InterruptsDisabled) -> SpinGuard<'a, T> {
         SpinGuard { guard, _held: self.class.held(Kind::Spin, core::any::type_name::<T>()), _interrupts: interrupts }
     }

@@ -51,6 +51,7 @@ impl System {
     }
 
     /// Policy of the machine.
+    #[inline]
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -61,6 +62,7 @@ impl System {
     }
 
     /// Returns true when domains keep a history of mappings.
+    #[inline]
     pub(crate) fn tracks_mappings(&self) -> bool {
         self.policy.check_dma
     }

@@ -20,6 +20,8 @@ pub(crate) struct PartId(pub(crate) u32);
 pub struct Gather {
     range: Option<(DeviceAddr, DeviceAddr)>,
     tables: Vec<PageRun>,
+    /// Tables that become empty stay linked: the addresses are mapped again soon.
+    keep_tables: bool,
     /// Pending invalidation of each IOMMU, if several translate.
     parts: Vec<(PartId, Self)>,
 }
@@ -27,14 +29,24 @@ pub struct Gather {
 impl Gather {
     /// An empty gather.
     pub const fn new() -> Self {
-        Self { range: None, tables: Vec::new(), parts: Vec::new() }
+        Self { range: None, tables: Vec::new(), keep_tables: false, parts: Vec::new() }
+    }
+
+    /// An empty gather of unmaps whose addresses are mapped again soon: a page table keeps what becomes empty, within a bound.
+    pub(crate) const fn keeping_tables() -> Self {
+        Self { range: None, tables: Vec::new(), keep_tables: true, parts: Vec::new() }
+    }
+
+    /// True when tables that become empty may stay linked, because their addresses are mapped again soon. A hint.
+    pub fn keeps_tables(&self) -> bool {
+        self.keep_tables
     }
 
     /// Pending invalidation of IOMMU `part` of several.
     pub(crate) fn part(&mut self, part: PartId) -> &mut Self {
         let known = self.parts.iter().position(|(id, _)| *id == part);
         let at = known.unwrap_or_else(|| {
-            self.parts.push((part, Self::new()));
+            self.parts.push((part, if self.keep_tables { Self::keeping_tables() } else { Self::new() }));
             self.parts.len() - 1
         });
         &mut self.parts[at].1
@@ -50,11 +62,13 @@ impl Gather {
         gather
     }
 
+    #[inline]
     fn cover(&mut self, first: DeviceAddr, last: DeviceAddr) {
         self.range = Some(self.range.map_or((first, last), |(a, b)| (a.min(first), b.max(last))));
     }
 
     /// Adds `len` bytes at `iova`; the gathered range grows to cover them.
+    #[inline]
     pub fn add(&mut self, iova: DeviceAddr, len: u64) {
         if len == 0 {
             return;
@@ -89,6 +103,7 @@ impl Gather {
     }
 
     /// True when nothing was gathered.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.range.is_none() && self.tables.is_empty() && self.parts.iter().all(|(_, part)| part.is_empty())
     }
@@ -96,7 +111,11 @@ impl Gather {
     /// Frees the table pages, without making a proof. Call it when the hardware has confirmed: after flushing a
     /// translation directly, as the owner of an unmanaged domain does, or in an IOMMU driver that kept a gather because
     /// its hardware did not confirm in time.
+    #[inline]
     pub fn free_tables(mut self) {
+        if self.tables.is_empty() && self.parts.is_empty() {
+            return;
+        }
         self.tables.clear();
         for (_, part) in self.parts.drain(..) {
             part.free_tables();
@@ -111,9 +130,10 @@ impl Gather {
 }
 
 impl Drop for Gather {
+    #[inline]
     fn drop(&mut self) {
-        for table in self.tables.drain(..) {
-            core::mem::forget(table);
+        if !self.tables.is_empty() {
+            core::mem::take(&mut self.tables).into_iter().for_each(core::mem::forget);
         }
     }
 }

@@ -318,12 +318,39 @@ pub trait Translation: Send + Sync + Any {
     /// See [`MapError`]; nothing of the range is mapped then.
     fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError>;
 
+    /// Maps `runs` (address and bytes of each) one behind the other from `iova` on. An implementer with a lock overrides it, to
+    /// take the lock once.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that were mapped before the run that failed, and its error. They stay mapped.
+    fn map_runs(
+        &self,
+        iova: DeviceAddr,
+        runs: &mut dyn Iterator<Item = (PhysAddr, u64)>,
+        prot: Prot,
+    ) -> Result<(), (u64, MapError)> {
+        map_each_run(iova, runs, |at, phys, len| self.map(at, phys, len, prot))
+    }
+
     /// Removes `len` bytes at `iova` from the page table and adds them to `gather`; the IOTLB may still hold them.
     ///
     /// # Errors
     ///
     /// See [`MapError`]; the page table is unchanged then.
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError>;
+
+    /// Removes a range as [`unmap`](Self::unmap) does, and looks its first page up again. False when that is still translated,
+    /// which the core reports as a broken promise (P2). An implementer with a lock overrides it, to take the lock once; the look
+    /// is a walk of its own, which believes nothing of the removal.
+    ///
+    /// # Errors
+    ///
+    /// As [`unmap`](Self::unmap).
+    fn remove(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
+        self.unmap(iova, len, gather)?;
+        Ok(self.resolve(iova).is_none())
+    }
 
     /// Invalidates what was gathered and waits for the hardware to confirm. `Ok` is the hardware's confirmation of this
     /// gather and of every earlier one that was not confirmed: the core then frees the pages, the device addresses and
@@ -346,4 +373,23 @@ pub trait Translation: Send + Sync + Any {
 
     /// Name for messages: `"context 1"`.
     fn label(&self) -> String;
+}
+
+/// Calls `map` for each of `runs`, one behind the other from `iova` on: what [`Translation::map_runs`] does, for an implementer that
+/// has taken its lock.
+///
+/// # Errors
+///
+/// Bytes that were mapped before the run that failed, and its error.
+pub fn map_each_run(
+    iova: DeviceAddr,
+    runs: &mut dyn Iterator<Item = (PhysAddr, u64)>,
+    mut map: impl FnMut(DeviceAddr, PhysAddr, u64) -> Result<(), MapError>,
+) -> Result<(), (u64, MapError)> {
+    let mut done = 0;
+    for (phys, len) in runs {
+        map(iova + done, phys, len).map_err(|e| (done, e))?;
+        done += len;
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::env::IoError;
 use bindery::iommu::pgtable::{Config, Lpae32, PageTable, TableFrames};
-use bindery::iommu::{DomainKind, Gather, IommuError, MapError, Prot, Translation};
+use bindery::iommu::{DomainKind, Gather, IommuError, MapError, Prot, Translation, map_each_run};
 use bindery::sync::SpinLock;
 use bindery::sync::atomic::AtomicBool;
 
@@ -174,8 +174,26 @@ impl Translation for Context {
         self.state.lock().tables().ok_or(MapError::Revoked)?.root.map(iova, phys, len, prot)
     }
 
+    fn map_runs(
+        &self,
+        iova: DeviceAddr,
+        runs: &mut dyn Iterator<Item = (PhysAddr, u64)>,
+        prot: Prot,
+    ) -> Result<(), (u64, MapError)> {
+        let mut state = self.state.lock();
+        let tables = state.tables().filter(|_| self.leaf.is_some()).ok_or((0, MapError::Revoked))?;
+        map_each_run(iova, runs, |at, phys, len| tables.root.map(at, phys, len, prot))
+    }
+
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
         self.state.lock().tables().ok_or(MapError::Revoked)?.root.unmap(iova, len, gather)
+    }
+
+    fn remove(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
+        let mut state = self.state.lock();
+        let table = &mut state.tables().ok_or(MapError::Revoked)?.root;
+        table.unmap(iova, len, gather)?;
+        Ok(table.resolve(iova).is_none())
     }
 
     fn flush(&self, gather: &mut Gather) -> Result<(), IommuError> {

@@ -1,7 +1,7 @@
 //! DMA memory of the controller: descriptor table and data buffers.
 
 use bindery::binding::Bound;
-use bindery::dma::{Attrs, CoherentSlice, Direction, Dma, DmaBuffer, DmaError, Mapped, Refused};
+use bindery::dma::{Arena, ArenaSlot, Attrs, CoherentSlice, Direction, DmaBuffer, DmaError, Refused};
 
 use super::regs;
 
@@ -17,19 +17,20 @@ const SEGMENT: usize = 8 << 10;
 
 /// Descriptor table and buffers, used by one command at a time.
 pub(super) struct DmaArea<'b> {
-    dma: Dma<'b>,
     table: CoherentSlice<'b, u64>,
+    /// Mappings of the one command that is under way.
+    arena: Arena<'b>,
     /// `None` while mapped, and for good when the unmap was not confirmed.
     buffers: [Option<DmaBuffer>; PIECES],
 }
 
 /// The mappings of one command. Dropped without [`unmap`](DmaArea::unmap), they stay until the binding ends.
-pub(super) struct Transfer<'b> {
-    pieces: [Option<Mapped<'b>>; PIECES],
+pub(super) struct Transfer {
+    pieces: [Option<ArenaSlot>; PIECES],
     table: u32,
 }
 
-impl Transfer<'_> {
+impl Transfer {
     /// Device address of the descriptor table.
     pub(super) fn table(&self) -> u32 {
         self.table
@@ -43,11 +44,11 @@ impl<'b> DmaArea<'b> {
         dma.set_mask(32)?;
         let table = dma.coherent_slice(regs::PRD_ENTRIES)?;
         let buffer = || dma.buffer(PIECE as u64).map(Some);
-        Ok(Self { dma, table, buffers: [buffer()?, buffer()?] })
+        Ok(Self { table, arena: dma.arena(PIECES as u32)?, buffers: [buffer()?, buffer()?] })
     }
 
     /// Maps the first `len` bytes (1 to [`CAPACITY`], a multiple of 512) and writes the descriptor table.
-    pub(super) fn map(&mut self, len: usize, to_memory: bool) -> Result<Transfer<'b>, DmaError> {
+    pub(super) fn map(&mut self, len: usize, to_memory: bool) -> Result<Transfer, DmaError> {
         let direction = if to_memory { Direction::FromDevice } else { Direction::ToDevice };
         let mut transfer = Transfer { pieces: [const { None }; PIECES], table: 0 };
         for piece in 0..len.div_ceil(PIECE) {
@@ -57,21 +58,24 @@ impl<'b> DmaArea<'b> {
                 return Err(e);
             }
         }
-        self.describe(&transfer, len);
+        if let Err(e) = self.describe(&transfer, len) {
+            self.unmap(transfer)?;
+            return Err(e);
+        }
         transfer.table = self.table.device_addr().0 as u32;
         Ok(transfer)
     }
 
     fn map_piece(
         &mut self,
-        transfer: &mut Transfer<'b>,
+        transfer: &mut Transfer,
         piece: usize,
         bytes: usize,
         direction: Direction,
     ) -> Result<(), DmaError> {
         let buffer = self.buffers[piece].take().ok_or(DmaError::Quarantined(PIECE as u64))?;
-        match self.dma.map_range(buffer, 0..bytes as u64, direction, Attrs::empty()) {
-            Ok(mapped) => transfer.pieces[piece] = Some(mapped),
+        match self.arena.map_range(buffer, 0..bytes as u64, direction, Attrs::empty()) {
+            Ok(slot) => transfer.pieces[piece] = Some(slot),
             Err(Refused { error, returned }) => {
                 self.buffers[piece] = Some(returned);
                 return Err(error);
@@ -80,10 +84,10 @@ impl<'b> DmaArea<'b> {
         Ok(())
     }
 
-    fn describe(&self, transfer: &Transfer<'_>, len: usize) {
+    fn describe(&self, transfer: &Transfer, len: usize) -> Result<(), DmaError> {
         let mut entry = 0;
-        for (piece, mapped) in transfer.pieces.iter().flatten().enumerate() {
-            let (addr, bytes) = (mapped.device_addr().0 as u32, mapped.len() as usize);
+        for (piece, slot) in transfer.pieces.iter().flatten().enumerate() {
+            let (addr, bytes) = (self.arena.device_addr(*slot)?.0 as u32, PIECE.min(len - piece * PIECE));
             for offset in (0..bytes).step_by(SEGMENT) {
                 let segment = SEGMENT.min(bytes - offset);
                 let last = piece * PIECE + offset + segment == len;
@@ -92,14 +96,15 @@ impl<'b> DmaArea<'b> {
             }
         }
         self.table.publish();
+        Ok(())
     }
 
     /// Unmaps the buffers. The controller must be stopped. Buffers whose unmap the IOMMU does not confirm stay in
     /// quarantine.
-    pub(super) fn unmap(&mut self, transfer: Transfer<'b>) -> Result<(), DmaError> {
+    pub(super) fn unmap(&mut self, transfer: Transfer) -> Result<(), DmaError> {
         let mut result = Ok(());
-        for (buffer, mapped) in self.buffers.iter_mut().zip(transfer.pieces) {
-            match mapped.map(Mapped::unmap) {
+        for (buffer, slot) in self.buffers.iter_mut().zip(transfer.pieces) {
+            match slot.map(|slot| self.arena.unmap(slot)) {
                 None => {}
                 Some(Ok(back)) => *buffer = Some(back),
                 Some(Err(e)) => result = Err(e),

@@ -37,6 +37,7 @@ const ANY: f64 = f64::INFINITY;
 /// The table, in order.
 pub(crate) const ROWS: &[Row] = &[
     counts("streaming map + address + unmap 4 KiB, strict", "strict.4k", at_most(400.0, 4.0, 0.0)),
+    counts("the same by `Dma::map`, without an arena", "mapped.4k", at_most(ANY, ANY, ANY)),
     counts("the same, the only mapping of its domain", "strict.4k.only", at_most(400.0, 4.0, 0.0)),
     counts("streaming map + address + unmap 4 KiB, lazy, of 512 buffers in turn", "lazy.4k", at_most(350.0, 4.0, 0.0)),
     counts("the same, always of one buffer", "lazy.4k.same", at_most(350.0, 4.0, 0.0)),

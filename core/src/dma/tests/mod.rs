@@ -1,5 +1,6 @@
 //! Tests of DMA by bound drivers, on a minimal fake target.
 
+mod arena;
 mod board;
 mod ioas;
 mod lazy;

@@ -19,6 +19,7 @@ impl<F: Format> PageTable<F> {
             if let Some(index) = table.used().first_used(first, last) {
                 return Err(MapError::Exists(DeviceAddr(iova + (index - first) as u64 * PAGE_SIZE)));
             }
+            let was_kept = table.used().is_empty();
             let mut at = phys;
             table.fill(first, last, || {
                 let entry = F::leaf(at, spec::LAST_LEVEL, prot);
@@ -28,6 +29,7 @@ impl<F: Format> PageTable<F> {
             if clean {
                 table.clean(first, last);
             }
+            self.kept = self.kept.saturating_sub(usize::from(was_kept));
             self.sync_entries();
             return Ok(());
         }
@@ -37,6 +39,10 @@ impl<F: Format> PageTable<F> {
         let mut writer = Writer { target, spare: self.spare_tables(count)?, clean, memory: &*self.memory };
         if let Some(table) = descend(&mut self.root, self.start_level, level, iova) {
             writer.write::<F>(table, level, iova, len);
+        }
+        if self.kept != 0 {
+            // The range may have filled kept tables.
+            self.kept = self.root.empty_below();
         }
         self.sync_entries();
         Ok(())

@@ -6,7 +6,7 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use super::lpae::Registers;
-use super::spec::{self, INDEX_BITS};
+use super::spec::{self, ENTRIES, INDEX_BITS};
 use super::table::Table;
 use super::{Format, Lpae32, Lpae64, TablePages};
 use crate::addr::{DeviceAddr, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
@@ -42,6 +42,9 @@ pub enum TableError {
     OutOfMemory,
 }
 
+/// Most tables that are kept empty: 128 KiB, for 64 MiB of device addresses.
+pub(super) const MAX_KEPT: usize = 32;
+
 /// Page table in format `F`, and the pages that it consists of.
 ///
 /// Changes are atomic: everything that can fail, such as the allocation of table pages, happens before the first entry
@@ -54,6 +57,8 @@ pub struct PageTable<F> {
     pub(super) start_level: u32,
     pub(super) config: Config,
     pub(super) memory: Arc<dyn Memory>,
+    /// Tables of the last level that are kept although they are empty, at most [`MAX_KEPT`].
+    pub(super) kept: usize,
     pages: Arc<dyn TablePages>,
     format: PhantomData<fn() -> F>,
 }
@@ -72,7 +77,7 @@ impl<F: Format> PageTable<F> {
         }
         let start_level = spec::LAST_LEVEL + 1 - (input_bits - PAGE_SHIFT).div_ceil(INDEX_BITS);
         let root = Table::new(&*pages, &memory, output_bits).ok_or(TableError::OutOfMemory)?;
-        Ok(Self { root, start_level, config, memory, pages, format: PhantomData })
+        Ok(Self { root, start_level, config, memory, kept: 0, pages, format: PhantomData })
     }
 
     /// Physical address of the root table.
@@ -110,7 +115,8 @@ impl<F: Format> PageTable<F> {
     /// Unmaps `len` bytes at `iova`, and adds to `gather` the range that the hardware may still cache.
     ///
     /// Atomic: an error changes nothing. A block that is unmapped in part is split, and `gather` then covers all of it.
-    /// Tables that become empty are unlinked and moved to `gather`.
+    /// Tables that become empty are unlinked and moved to `gather`, or kept, a bounded number of them, if the gather
+    /// [asks for it](Gather::keeps_tables).
     ///
     /// # Errors
     ///
@@ -126,16 +132,15 @@ impl<F: Format> PageTable<F> {
         if iova.0 >> self.config.input_bits != 0 {
             return None;
         }
-        let mut table = &self.root;
-        let mut level = self.start_level;
+        let (mut table, mut shift) = (&self.root, spec::shift(self.start_level));
         loop {
-            let index = index(iova.0, level);
+            let index = (iova.0 >> shift) as usize & (ENTRIES - 1);
             if let Some(child) = table.child(index) {
                 table = child;
-                level += 1;
+                shift -= INDEX_BITS;
                 continue;
             }
-            let offset = iova.0 & (spec::size(level) - 1);
+            let offset = iova.0 & ((1 << shift) - 1);
             let entry = table.used().contains(index).then(|| table.entry(index))?;
             return Some((F::phys(entry) + offset, F::prot(entry)));
         }
@@ -207,8 +212,14 @@ pub(super) const fn index(iova: u64, level: u32) -> usize {
 }
 
 /// The table of `level` in the walk of `iova`, from a root of `start_level`.
+#[inline]
 pub(super) fn descend(root: &mut Table, start_level: u32, level: u32, iova: u64) -> Option<&mut Table> {
-    (start_level..level).try_fold(root, |table, level| table.child_mut(index(iova, level)))
+    let (mut table, mut shift, end) = (root, spec::shift(start_level), spec::shift(level));
+    while shift != end {
+        table = table.child_mut((iova >> shift) as usize & (ENTRIES - 1))?;
+        shift -= INDEX_BITS;
+    }
+    Some(table)
 }
 
 /// The part of a range that one entry translates.

@@ -2,11 +2,10 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use super::occupancy::Occupancy;
-use super::spec::ENTRY_BYTES;
+use super::spec::{ENTRIES, ENTRY_BYTES};
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::context::Context;
 use crate::env::{CacheOp, Caching, Memory};
@@ -54,14 +53,14 @@ impl TablePages for TableFrames {
 /// # Invariants
 ///
 /// An entry is in `used` exactly when its word is not 0. It is in `children` exactly when it points to a table; a table of
-/// the last level has no kids. Every table but the root has an entry in use.
+/// the last level has no children. Every table but the root has an entry in use, except tables of the last level that are kept empty.
 pub(super) struct Table {
     // Declared, and so dropped, before the page: the window must not outlive it.
     window: RamWindow,
     page: PageRun,
     used: Occupancy,
-    /// By index, ascending.
-    children: Vec<(usize, Box<Table>)>,
+    /// By index: a walk is one load a level. Empty until there is one; a table of the last level never has any.
+    children: Box<[Option<Box<Table>>]>,
 }
 
 impl Table {
@@ -72,7 +71,7 @@ impl Table {
             return None;
         }
         let window = RamWindow::new(memory, page.base(), PAGE_SIZE, Caching::Cached).ok()?;
-        Some(Self { window, page, used: Occupancy::EMPTY, children: Vec::new() })
+        Some(Self { window, page, used: Occupancy::EMPTY, children: Box::default() })
     }
 
     pub(super) fn base(&self) -> PhysAddr {
@@ -87,17 +86,14 @@ impl Table {
         self.window.words()[index].load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(super) fn child(&self, index: usize) -> Option<&Table> {
-        self.position(index).ok().map(|position| &*self.children[position].1)
+        self.children.get(index)?.as_deref()
     }
 
+    #[inline]
     pub(super) fn child_mut(&mut self, index: usize) -> Option<&mut Table> {
-        self.position(index).ok().map(|position| &mut *self.children[position].1)
-    }
-
-    /// Position of the table under an entry among the children, or the one to insert it at.
-    fn position(&self, index: usize) -> Result<usize, usize> {
-        self.children.binary_search_by_key(&index, |(at, _)| *at)
+        self.children.get_mut(index)?.as_deref_mut()
     }
 
     /// Writes a run of leaf entries; `entry` is called for each, in order.
@@ -118,8 +114,11 @@ impl Table {
 
     /// Links a table under an entry. Its own entries were made visible to the walker before.
     pub(super) fn link(&mut self, index: usize, entry: u64, child: Table) {
-        if let Err(position) = self.position(index) {
-            self.children.insert(position, (index, Box::new(child)));
+        if self.children.is_empty() {
+            self.children = (0..ENTRIES).map(|_| None).collect();
+        }
+        if self.children[index].is_none() {
+            self.children[index] = Some(Box::new(child));
             // For other CPUs; the barrier before this call orders the stores for the hardware walker.
             self.window.words()[index].store(entry, Ordering::Release);
             self.used.set(index, index);
@@ -129,18 +128,24 @@ impl Table {
     /// Unlinks the table under an entry, with all below it, and moves the pages to `gather`.
     pub(super) fn unlink(&mut self, index: usize, gather: &mut Gather) {
         self.clear(index, index);
-        if let Ok(position) = self.position(index) {
-            self.children.remove(position).1.move_pages(gather);
+        if let Some(child) = self.children.get_mut(index).and_then(Option::take) {
+            child.move_pages(gather);
         }
     }
 
     fn move_pages(self, gather: &mut Gather) {
         let Self { window, page, children, .. } = self;
         drop(window);
-        for (_, child) in children {
+        for child in children.into_iter().flatten() {
             child.move_pages(gather);
         }
         gather.add_table(page);
+    }
+
+    /// Number of tables below this one that are empty.
+    pub(super) fn empty_below(&self) -> usize {
+        let each = |child: &Table| usize::from(child.used.is_empty()) + child.empty_below();
+        self.children.iter().flatten().map(|child| each(child)).sum()
     }
 
     /// Brings a run of entries from the CPU's caches to RAM, for a walker that does not snoop.

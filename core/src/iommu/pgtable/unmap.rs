@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::page_table::{Piece, descend, pieces, run};
+use super::page_table::{MAX_KEPT, Piece, descend, pieces, run};
 use super::spec::{self, ENTRIES};
 use super::table::Table;
 use super::{Format, PageTable};
@@ -14,9 +14,10 @@ impl<F: Format> PageTable<F> {
     /// Unmaps a range whose bounds and alignment are checked.
     pub(super) fn unmap_checked(&mut self, iova: u64, len: u64, gather: &mut Gather) -> Result<(), MapError> {
         let clean = !self.config.coherent_walk;
-        // The usual case: one table of the last level holds the whole range, and more.
+        let room = gather.keeps_tables() && self.kept < MAX_KEPT;
+        // The usual case: one table of the last level holds the whole range, and more, or may stay when it is empty.
         if let Some((table, (first, last))) = self.leaf(iova, len)
-            && !table.used().only_within(first, last)
+            && (room || !table.used().only_within(first, last))
         {
             if let Some(index) = table.used().first_free(first, last) {
                 return Err(MapError::Missing(DeviceAddr(iova + (index - first) as u64 * PAGE_SIZE)));
@@ -25,10 +26,18 @@ impl<F: Format> PageTable<F> {
             if clean {
                 table.clean(first, last);
             }
+            let empty = room && table.used().is_empty();
+            self.kept += usize::from(empty);
             gather.add(DeviceAddr(iova), len);
             self.sync_entries();
             return Ok(());
         }
+        self.unmap_tables(iova, len, clean, gather)
+    }
+
+    /// As [`unmap_checked`](Self::unmap_checked), of any range.
+    #[cold]
+    fn unmap_tables(&mut self, iova: u64, len: u64, clean: bool, gather: &mut Gather) -> Result<(), MapError> {
         let (table, level) = self.lowest(iova, len);
         let count = plan(table, level, iova, len)?;
         let (first, last) = run(level, iova, len);
@@ -38,6 +47,10 @@ impl<F: Format> PageTable<F> {
         if let Some(table) = descend(&mut self.root, self.start_level, from, iova) {
             // The root stays, empty or not; any other table at which the walk starts does not become empty.
             eraser.erase::<F>(table, from, iova, len);
+        }
+        if self.kept != 0 {
+            // Kept tables may have been unlinked with their parents.
+            self.kept = self.root.empty_below();
         }
         gather.add(DeviceAddr(iova), len);
         self.sync_entries();

@@ -159,6 +159,30 @@ fn empty_tables_are_freed_after_the_flush() {
 }
 
 #[test]
+fn empty_tables_are_kept_within_a_bound_if_the_caller_asks_for_it() {
+    let board = Board::new();
+    let mut table = board.table::<Lpae64>(48, true);
+    let places: Vec<_> = (0..40_u64).map(|n| DeviceAddr(n * M2)).collect();
+    for at in &places {
+        table.map(*at, PhysAddr(0x9000_0000), K4, RW).unwrap();
+    }
+    let all = board.frames.in_use();
+    for at in &places {
+        let mut gather = Gather::keeping_tables();
+        table.unmap(*at, K4, &mut gather).unwrap();
+        gather.free_tables();
+        assert_eq!((table.resolve(*at), board.walk(&table, *at)), (None, None), "P2");
+    }
+    assert_eq!(all - board.frames.in_use(), 8, "32 of 40 are kept");
+    table.map(places[0], PhysAddr(0x9000_0000), K4, RW).unwrap();
+    assert_eq!(all - board.frames.in_use(), 8, "its table was kept");
+    let mut gather = Gather::new();
+    table.unmap(places[0], K4, &mut gather).unwrap();
+    gather.free_tables();
+    assert_eq!(all - board.frames.in_use(), 9, "another caller keeps none");
+}
+
+#[test]
 fn dropping_a_table_frees_every_page() {
     let board = Board::new();
     let mut table = board.table::<Lpae64>(48, true);

@@ -1,0 +1,451 @@
+//! Mapping arenas: streaming mappings of one queue, without a lock or an allocation for each.
+
+mod shared;
+mod slots;
+mod unmap;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+
+pub(in crate::dma) use self::shared::Shared;
+use self::shared::ArenaEntry;
+#[cfg(not(all(test, loom)))]
+use self::slots::Slots;
+#[cfg(all(test, loom))]
+pub(in crate::dma) use self::slots::Slots;
+use self::slots::{Element, How};
+use super::backend::Backend;
+use super::check::Op;
+use super::mapping::{SyncFor, page_span};
+use super::pin::{PagePin, PagePins};
+use super::streaming::place_buffer;
+use super::{Attrs, Direction, Dma, DmaBuffer, DmaContext, DmaError, Kind, Refused, Segments};
+use crate::addr::{DeviceAddr, PAGE_SHIFT, PAGE_SIZE, pages};
+use crate::binding::{Bound, EntryId};
+use crate::instrument::FaultPoint;
+use crate::iommu::MapListError;
+use crate::lifecycle::Quiesced;
+
+/// Most slots of an arena.
+const MAX_SLOTS: u32 = 1 << 20;
+
+/// Streaming mappings of one queue of a driver: a fixed number of slots, each of which maps a buffer or a list of buffers.
+///
+/// It does what [`Dma::map`] and [`Dma::map_sg`] do, and takes neither a lock of the core nor memory for it: the binding has one
+/// entry for the whole arena, and a free slot keeps its device addresses for its next mapping. Make one for each queue, or for
+/// each CPU; a driver that maps rarely needs none.
+///
+/// A mapped slot owns its buffers. Dropping the arena unmaps nothing, the tear-down of the binding does, newest first; forgetting it
+/// leaks the memory of its mapped slots (P9).
+///
+/// ```
+/// use bindery::dma::Direction;
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
+/// # example::bind(|dev| {
+/// let mut arena = dev.dma().arena(64)?;
+/// let slot = arena.map(dev.dma().buffer(1500)?, Direction::ToDevice)?;
+/// let addr = arena.device_addr(slot)?;
+/// // ... the device reads it at `addr` ...
+/// # let _ = addr;
+/// let buffer = arena.unmap(slot)?;
+/// assert_eq!(buffer.len(), 1500);
+/// assert!(arena.unmap(slot).is_err(), "it was unmapped");
+/// # Ok(())
+/// # });
+/// ```
+///
+/// It cannot outlive the binding:
+///
+/// ```compile_fail
+/// # use bindery::{binding::Bound, dma::{Arena, DmaError}};
+/// fn smuggle(dev: Bound<'_>) -> Result<Arena<'static>, DmaError> {
+/// dev.dma().arena(64) // borrows from the binding
+/// }
+/// ```
+pub struct Arena<'s> {
+    /// `None` only while it is dropped.
+    slots: Option<Box<Slots>>,
+    shared: Arc<Shared>,
+    entry: EntryId,
+    dev: Bound<'s>,
+}
+
+/// A mapping in an arena. It is a number: once it is unmapped, or in another arena, it finds nothing
+/// ([`DmaError::StaleSlot`]).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ArenaSlot {
+    arena: u64,
+    index: u32,
+    generation: u32,
+}
+
+impl ArenaSlot {
+    /// Index of the slot, below the number of slots: what a driver may give to its device to name the transfer.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+}
+
+impl<'s> Dma<'s> {
+    /// Makes an arena of `slots` slots (1 to 2^20).
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::BadSize`] for another number, [`DmaError::Quarantined`] while earlier memory of the device is in quarantine,
+    /// [`DmaError::NoWindow`], [`DmaError::Unbinding`].
+    pub fn arena(&self, slots: u32) -> Result<Arena<'s>, DmaError> {
+        let context = self.context()?;
+        context.admit()?;
+        if !(1..=MAX_SLOTS).contains(&slots) {
+            return Err(DmaError::BadSize(u64::from(slots)));
+        }
+        let reservation = self.dev.state.reservation()?;
+        let state = context.machine.dma_state();
+        let shared = Shared::new(&context, slots);
+        state.add_arena(&shared);
+        let own = Box::new(Slots::new(state.number_arena(), slots));
+        let entry = self.dev.state.push_reserved(reservation, self.dev.tag, ArenaEntry(Arc::clone(&shared)));
+        Ok(Arena { slots: Some(own), shared, entry, dev: self.dev })
+    }
+}
+
+impl Arena<'_> {
+    /// Maps a whole buffer for the device.
+    ///
+    /// # Errors
+    ///
+    /// As [`map_range`](Self::map_range).
+    pub fn map(&mut self, buffer: DmaBuffer, direction: Direction) -> Result<ArenaSlot, Refused<DmaBuffer>> {
+        let range = 0..buffer.len();
+        self.map_range(buffer, range, direction, Attrs::empty())
+    }
+
+    /// Maps `range` of a buffer for the device; the slot owns the whole buffer. See [`Dma::map_range`].
+    ///
+    /// # Errors
+    ///
+    /// The buffer is returned in the error: [`DmaError::ArenaFull`], [`DmaError::Unbinding`] once the arena was taken away, and those
+    /// of [`Dma::map_range`].
+    pub fn map_range(
+        &mut self,
+        buffer: DmaBuffer,
+        range: Range<u64>,
+        direction: Direction,
+        attrs: Attrs,
+    ) -> Result<ArenaSlot, Refused<DmaBuffer>> {
+        let how = How { kind: Kind::Single, direction, attrs };
+        match self.place(&buffer, &range, how) {
+            Ok((index, addr, bounce)) => {
+                let element = Element::new(buffer.into_device_owned(), range, addr, bounce);
+                let (slots, shared) = self.parts();
+                slots.records[index as usize].first = Some(element);
+                Ok(slots.begin(shared, index, how))
+            }
+            Err(error) => Err(Refused { error, returned: buffer }),
+        }
+    }
+
+    /// Gives `range` of `buffer` a slot and a device address.
+    fn place(
+        &mut self,
+        buffer: &DmaBuffer,
+        range: &Range<u64>,
+        how: How,
+    ) -> Result<(u32, DeviceAddr, Option<super::bounce::Slot>), DmaError> {
+        self.admit()?;
+        let (slots, shared) = self.parts();
+        let context = &*shared.context;
+        context.check_buffer(buffer, range)?;
+        match &context.backend {
+            Backend::Direct(_) => {
+                let index = slots.take(0)?;
+                match place_buffer(context, how.kind, buffer, range, how.direction) {
+                    Ok(placed) => {
+                        let number = slots.number();
+                        shared.spans[index as usize].begin(number, crate::iommu::Range { iova: placed.addr, len: 0 });
+                        Ok((index, placed.addr, placed.bounce))
+                    }
+                    Err(e) => {
+                        slots.put(shared, index);
+                        Err(e)
+                    }
+                }
+            }
+            Backend::Translated(domain) => {
+                let (phys, bytes, offset) = page_span(buffer.phys(), range);
+                let what = (how.kind, context.prot(how.direction));
+                let runs = (bytes >> PAGE_SHIFT, core::iter::once((phys, bytes)));
+                let pins = &mut || PagePins::from_iter([PagePin::new(buffer.memory(), &context.pin_owner)]);
+                match slots.place(shared, domain, what, runs, pins) {
+                    Ok(index) => Ok((index, shared.spans[index as usize].mapped().iova + offset, None)),
+                    Err(MapListError::NotMapped(e)) => Err(e),
+                    Err(MapListError::Unconfirmed) => Err(DmaError::Unconfirmed),
+                }
+            }
+        }
+    }
+
+    /// Checks that the arena may map: it is not taken away, its binding is not being torn down, and its device has no memory in
+    /// quarantine.
+    fn admit(&self) -> Result<(), DmaError> {
+        let (shared, context) = (&*self.shared, &*self.shared.context);
+        if shared.is_revoked() || self.dev.state.ledger.is_closed() {
+            return Err(DmaError::Unbinding);
+        }
+        context.admit()?;
+        if context.machine.should_fail(Some(&context.device), FaultPoint::IovaAlloc) {
+            return Err(DmaError::Injected(FaultPoint::IovaAlloc));
+        }
+        if let Some(domain) = context.backend.domain() {
+            domain.confirm_due(&context.machine);
+        }
+        Ok(())
+    }
+
+    /// Maps the buffers of `list` (at least one) in one slot, and takes them out of it. See [`Dma::map_sg`].
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map), with the buffers left in `list`, unless a part of them was mapped and the IOMMU did not confirm its
+    /// unmap: then all of them are in quarantine. [`DmaError::BadSize`] for an empty list.
+    pub fn map_sg(&mut self, list: &mut Vec<DmaBuffer>, direction: Direction) -> Result<ArenaSlot, DmaError> {
+        self.map_sg_with(list, direction, Attrs::empty())
+    }
+
+    /// As [`map_sg`](Self::map_sg), optionally with [`Attrs::SKIP_CPU_SYNC`].
+    ///
+    /// # Errors
+    ///
+    /// As [`map_sg`](Self::map_sg).
+    pub fn map_sg_with(
+        &mut self,
+        list: &mut Vec<DmaBuffer>,
+        direction: Direction,
+        attrs: Attrs,
+    ) -> Result<ArenaSlot, DmaError> {
+        let how = How { kind: Kind::Scatter, direction, attrs };
+        self.admit()?;
+        if list.is_empty() {
+            return Err(DmaError::BadSize(0));
+        }
+        let (slots, shared) = self.parts();
+        let context = &*shared.context;
+        list.iter().try_for_each(|buffer| context.check_buffer(buffer, &(0..buffer.len())))?;
+        let index = match &context.backend {
+            Backend::Direct(_) => {
+                let index = slots.take(0)?;
+                let place =
+                    |buffer: &DmaBuffer| place_buffer(context, how.kind, buffer, &(0..buffer.len()), direction);
+                let placed = match list.iter().map(place).collect::<Result<Vec<_>, _>>() {
+                    Ok(placed) => placed,
+                    Err(e) => {
+                        slots.put(shared, index);
+                        return Err(e);
+                    }
+                };
+                let number = slots.number();
+                shared.spans[index as usize].begin(number, crate::iommu::Range { iova: DeviceAddr(0), len: 0 });
+                let placed = placed.into_iter().map(|placed| (placed.addr, placed.bounce));
+                slots.records[index as usize].fill(list.drain(..).zip(placed));
+                index
+            }
+            Backend::Translated(domain) => {
+                let total = list.iter().try_fold(0_u64, |sum, b| sum.checked_add(pages(b.len())));
+                let total = total.filter(|pages| *pages <= u64::MAX >> PAGE_SHIFT).ok_or(DmaError::BadSize(u64::MAX))?;
+                let runs = list.iter().map(|b| (b.phys(), pages(b.len()) * PAGE_SIZE));
+                let pins = &mut || list.iter().map(|b| PagePin::new(b.memory(), &context.pin_owner)).collect();
+                let what = (how.kind, context.prot(direction));
+                match slots.place(shared, domain, what, (total, runs), pins) {
+                    Ok(index) => {
+                        let mut at = shared.spans[index as usize].mapped().iova;
+                        slots.records[index as usize].fill(list.drain(..).map(|buffer| {
+                            let addr = at;
+                            at = at + pages(buffer.len()) * PAGE_SIZE;
+                            (buffer, (addr, None))
+                        }));
+                        index
+                    }
+                    Err(MapListError::NotMapped(e)) => return Err(e),
+                    Err(MapListError::Unconfirmed) => {
+                        // Part of the list was mapped and its unmap is not confirmed: no buffer may be reused.
+                        list.clear();
+                        return Err(DmaError::Quarantined(total << PAGE_SHIFT));
+                    }
+                }
+            }
+        };
+        let slot = slots.begin(shared, index, how);
+        if context.machine.policy().check_dma {
+            for (addr, len) in slots.cut(context, index) {
+                context.machine.check_dma(|| Op::Segment { device: Arc::clone(&context.device), addr, len });
+            }
+        }
+        Ok(slot)
+    }
+
+    /// DMA address of the first byte of a slot. Reading it counts as publishing it to the device, which is no longer known to be
+    /// quiesced from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::StaleSlot`], [`DmaError::Unbinding`].
+    pub fn device_addr(&self, slot: ArenaSlot) -> Result<DeviceAddr, DmaError> {
+        let slots = self.live()?;
+        let record = &slots.records[slots.find(slot)?];
+        self.dev.state.publish_dma_address();
+        Ok(record.first.as_ref().map_or(DeviceAddr(0), |first| first.addr))
+    }
+
+    /// Address and length of each segment of a slot for the device's list, within the limits of [`Dma::set_limits`]. Reading
+    /// them counts as publishing them.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::StaleSlot`], [`DmaError::Unbinding`].
+    pub fn segments(&self, slot: ArenaSlot) -> Result<impl Iterator<Item = (DeviceAddr, u64)> + '_, DmaError> {
+        let slots = self.live()?;
+        let index = slots.find(slot)?;
+        self.dev.state.publish_dma_address();
+        Ok(slots.cut(&self.shared.context, index as u32))
+    }
+
+    /// Mapped bytes of a slot.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::StaleSlot`], [`DmaError::Unbinding`].
+    pub fn mapped_len(&self, slot: ArenaSlot) -> Result<u64, DmaError> {
+        let slots = self.live()?;
+        Ok(slots.records[slots.find(slot)?].elements().map(Element::len).sum())
+    }
+
+    /// Copies out bytes of a mapped buffer, from `offset` of the mapped range on, as the device has written them. By this call
+    /// the driver states that the device does not write them now.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::BadRange`] outside the mapped range, [`DmaError::StaleSlot`], [`DmaError::SlotOfList`], [`DmaError::Unbinding`].
+    pub fn read_bytes(&mut self, slot: ArenaSlot, offset: u64, to: &mut [u8]) -> Result<(), DmaError> {
+        self.live()?;
+        let (slots, shared) = self.parts();
+        let (context, index) = (&*shared.context, slots.find(slot)?);
+        let record = &slots.records[index];
+        if !record.more.is_empty() {
+            return Err(DmaError::SlotOfList(1 + record.more.len()));
+        }
+        let Some(first) = &record.first else { return Err(DmaError::StaleSlot(slot.index)) };
+        let end = offset.saturating_add(to.len() as u64);
+        if end > first.len() {
+            return Err(DmaError::BadRange { start: offset, end, len: first.len() });
+        }
+        for to_cpu in [true, false] {
+            context.machine.check_dma(|| Op::Sync { record: record.checked(context, first), to_cpu });
+            first.sync(context, record.direction, if to_cpu { SyncFor::Cpu } else { SyncFor::Device });
+            if to_cpu && let Some(buffer) = first.buffer() {
+                buffer.memory().read_bytes(first.range.start + offset, to);
+            }
+        }
+        Ok(())
+    }
+
+    /// Unmaps a slot of one buffer, and returns the buffer to the CPU; see [`Mapped::unmap`](super::Mapped::unmap).
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::Quarantined`] when the IOMMU did not confirm: the buffer is in quarantine. [`DmaError::StaleSlot`],
+    /// [`DmaError::SlotOfList`], [`DmaError::Unbinding`].
+    pub fn unmap(&mut self, slot: ArenaSlot) -> Result<DmaBuffer, DmaError> {
+        self.live()?;
+        let (slots, shared) = self.parts();
+        let index = slots.find(slot)?;
+        let others = slots.records[index].more.len();
+        if others != 0 {
+            return Err(DmaError::SlotOfList(1 + others));
+        }
+        let mut returned = None;
+        // By this call the driver states that the device does not use it any more.
+        let stopped = Quiesced::stopped();
+        let one = core::iter::once(slot);
+        let done = slots.unmap(shared, one, Some(&stopped), &mut |buffer| returned = Some(buffer));
+        returned.ok_or(DmaError::Quarantined(done.lost))
+    }
+
+    /// Unmaps slots, and appends their buffers to `returned` in their order. Behind an IOMMU all of them wait for one flush.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::Quarantined`] when the IOMMU did not confirm: buffers of so many bytes are in quarantine, and the others are in
+    /// `returned`. [`DmaError::StaleSlot`] for a slot that is not mapped, or is named twice; the others are unmapped.
+    /// [`DmaError::Unbinding`].
+    pub fn unmap_many(
+        &mut self,
+        slots: impl IntoIterator<Item = ArenaSlot>,
+        returned: &mut Vec<DmaBuffer>,
+    ) -> Result<(), DmaError> {
+        self.live()?;
+        let (own, shared) = self.parts();
+        let stopped = Quiesced::stopped();
+        let done = own.unmap(shared, slots.into_iter(), Some(&stopped), &mut |buffer| returned.push(buffer));
+        match (done.lost, done.stale) {
+            (0, None) => Ok(()),
+            (0, Some(e)) => Err(e),
+            (lost, _) => Err(DmaError::Quarantined(lost)),
+        }
+    }
+
+    /// Unmaps everything and ends the arena. By this call the driver states that the device does not use its mappings any more.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::Quarantined`] when the IOMMU did not confirm: so many bytes of mapped buffers may be in quarantine.
+    pub fn release(self) -> Result<(), DmaError> {
+        let (dev, entry) = (self.dev, self.entry);
+        let held = dev.state.system().quarantine_table().bytes_of(dev.name());
+        drop(self);
+        if let Some(taken) = dev.state.ledger.take(entry) {
+            dev.state.release_early(entry, taken);
+        }
+        match dev.state.system().quarantine_table().bytes_of(dev.name()).saturating_sub(held) {
+            0 => Ok(()),
+            lost => Err(DmaError::Quarantined(lost)),
+        }
+    }
+
+    /// The slots, unless the arena was taken away (P5).
+    fn live(&self) -> Result<&Slots, DmaError> {
+        if self.shared.is_revoked() {
+            return Err(DmaError::Unbinding);
+        }
+        self.slots.as_deref().ok_or(DmaError::Unbinding)
+    }
+
+    fn parts(&mut self) -> (&mut Slots, &Shared) {
+        // `None` only while it is dropped, which calls nothing.
+        let Some(slots) = &mut self.slots else { unreachable!("the arena is dropped") };
+        (slots, &self.shared)
+    }
+}
+
+impl Slots {
+    fn cut<'a>(&'a self, context: &DmaContext, index: u32) -> impl Iterator<Item = (DeviceAddr, u64)> + use<'a> {
+        let elements = self.records[index as usize].elements().map(|e| (e.addr, e.len()));
+        Segments::new(elements, context.segment_limits())
+    }
+}
+
+impl Drop for Arena<'_> {
+    fn drop(&mut self) {
+        if let Some(slots) = self.slots.take() {
+            self.shared.give_back(slots);
+        }
+    }
+}
+
+impl fmt::Debug for Arena<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Arena({} of {} slots mapped)", self.shared.live(), self.shared.spans.len())
+    }
+}

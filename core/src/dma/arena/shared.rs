@@ -1,0 +1,226 @@
+//! The part of an arena that its binding holds: what the unwinder needs of it.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::slots::Slots;
+use crate::addr::{DeviceAddr, PAGE_SIZE};
+use crate::binding::{Entry, ResourceKind, UnwindCtx};
+use crate::dma::{DmaContext, PagePins};
+use crate::event::Outcome;
+use crate::iommu::{Gather, Range, UnmapError};
+use crate::sync::SpinLock;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// Device addresses of one slot. The arena's owner alone writes them, by plain stores; others read them once it has ended.
+#[derive(Default)]
+pub(in crate::dma) struct Span {
+    /// Number of the mapping, in order of acquisition; 0 while nothing is mapped.
+    number: AtomicU64,
+    iova: AtomicU64,
+    /// Mapped bytes.
+    len: AtomicU64,
+    /// Pages of device addresses that the slot has, mapped or kept for its next mapping; 0 for none.
+    pages: AtomicU64,
+}
+
+impl Span {
+    /// Device addresses that the slot has; none of no bytes.
+    #[inline]
+    pub(super) fn reserved(&self) -> Range {
+        let len = self.pages.load(Ordering::Relaxed) * PAGE_SIZE;
+        Range { iova: DeviceAddr(self.iova.load(Ordering::Relaxed)), len }
+    }
+
+    #[inline]
+    pub(super) fn pages(&self) -> u64 {
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn number(&self) -> u64 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// The mapped range.
+    #[inline]
+    pub(super) fn mapped(&self) -> Range {
+        Range { iova: DeviceAddr(self.iova.load(Ordering::Relaxed)), len: self.len.load(Ordering::Relaxed) }
+    }
+
+    /// Gives the slot device addresses, or takes them (`pages` 0).
+    #[inline]
+    pub(super) fn keep(&self, iova: DeviceAddr, pages: u64) {
+        self.iova.store(iova.0, Ordering::Relaxed);
+        self.pages.store(pages, Ordering::Relaxed);
+    }
+
+    /// Records a mapping, before it is made.
+    #[inline]
+    pub(super) fn begin(&self, number: u64, range: Range) {
+        self.iova.store(range.iova.0, Ordering::Relaxed);
+        self.len.store(range.len, Ordering::Relaxed);
+        // Released last: whoever sees the number sees the range.
+        self.number.store(number, Ordering::Release);
+    }
+
+    /// Records that nothing is mapped any more.
+    #[inline]
+    pub(super) fn end(&self) {
+        self.number.store(0, Ordering::Release);
+    }
+}
+
+/// What the handle of an arena and its ledger entry share.
+pub(in crate::dma) struct Shared {
+    pub(super) context: Arc<DmaContext>,
+    /// The binding has taken the arena away: each call fails.
+    revoked: AtomicBool,
+    pub(super) spans: Box<[Span]>,
+    /// Number of mappings. Written by the owner alone.
+    live: AtomicUsize,
+    /// The slots, once the handle was dropped.
+    returned: SpinLock<Option<Box<Slots>>>,
+}
+
+impl Shared {
+    pub(in crate::dma) fn new(context: &Arc<DmaContext>, slots: u32) -> Arc<Self> {
+        Arc::new(Self {
+            context: Arc::clone(context),
+            revoked: AtomicBool::new(false),
+            spans: (0..slots).map(|_| Span::default()).collect(),
+            live: AtomicUsize::new(0),
+            returned: SpinLock::new(None),
+        })
+    }
+
+    /// Number of mappings.
+    pub(in crate::dma) fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Sets the number of mappings; the owner alone calls it.
+    #[inline]
+    pub(super) fn set_live(&self, live: usize) {
+        self.live.store(live, Ordering::Relaxed);
+    }
+
+    /// True once the binding has taken the arena away.
+    #[inline]
+    pub(in crate::dma) fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Acquire)
+    }
+
+    /// Takes the slots back from a handle that is dropped. Slots of a revoked arena are leaked (P9): no proof is left for them.
+    pub(in crate::dma) fn give_back(&self, slots: Box<Slots>) {
+        let mut returned = self.returned.lock();
+        if self.is_revoked() {
+            core::mem::forget(slots);
+        } else {
+            *returned = Some(slots);
+        }
+    }
+
+    /// Takes the arena away from its handle. Returns its slots if the handle was dropped; else it was forgotten, since every use
+    /// of it has ended when its binding is unwound.
+    pub(in crate::dma) fn revoke(&self) -> Option<Box<Slots>> {
+        let mut returned = self.returned.lock();
+        // Released, and under the lock: a handle that is dropped later leaks its slots.
+        self.revoked.store(true, Ordering::Release);
+        returned.take()
+    }
+
+    /// Unmaps what a forgotten handle has mapped. Its memory is leaked with the handle (P9), and needs no proof.
+    fn end_forgotten(&self) -> Outcome {
+        let DmaContext { machine, device, backend, .. } = &*self.context;
+        self.set_live(0);
+        let Some(domain) = backend.domain() else { return Outcome::Returned };
+        let mut mapped: Vec<_> = self.spans.iter().filter(|span| span.number.load(Ordering::Acquire) != 0).collect();
+        // Newest first (P3).
+        mapped.sort_unstable_by_key(|span| core::cmp::Reverse(span.number()));
+        let mut gather = Gather::new();
+        let mut lost = Outcome::Returned;
+        let mut removed = Vec::with_capacity(mapped.len());
+        for span in mapped {
+            match domain.remove(machine, span.mapped(), &mut gather) {
+                Ok(()) => removed.push(span.reserved()),
+                Err(e) => {
+                    let error = UnmapError::Map(e);
+                    domain.hold(machine, device, error, Gather::new(), span.reserved(), PagePins::new());
+                    lost = Outcome::Quarantined;
+                }
+            }
+            span.keep(DeviceAddr(0), 0);
+            span.end();
+        }
+        for span in self.spans.iter().filter(|span| span.pages() != 0) {
+            domain.free_iova(span.reserved());
+            span.keep(DeviceAddr(0), 0);
+        }
+        if removed.is_empty() {
+            return lost;
+        }
+        match domain.invalidate(machine, gather) {
+            Ok(_) => {
+                for range in removed {
+                    domain.record_unmapped(machine, range.iova);
+                    domain.free_iova(range);
+                }
+            }
+            Err((e, gather)) => {
+                domain.hold(machine, device, UnmapError::Unconfirmed(e), gather, &removed[..], PagePins::new());
+                lost = Outcome::Quarantined;
+            }
+        }
+        lost
+    }
+}
+
+#[cfg(all(test, loom))]
+impl Shared {
+    /// Records a mapping of so many pages in the first slot.
+    pub(in crate::dma) fn map_in_model(&self, pages: u64) {
+        self.spans[0].keep(DeviceAddr(pages), pages);
+        self.spans[0].begin(1, Range { iova: DeviceAddr(pages), len: pages });
+    }
+
+    /// Bytes of the mapping that the first slot records; 0 for none.
+    pub(in crate::dma) fn mapped_in_model(&self) -> u64 {
+        if self.spans[0].number.load(Ordering::Acquire) == 0 { 0 } else { self.spans[0].mapped().len }
+    }
+}
+
+/// Ledger entry of an arena.
+pub(super) struct ArenaEntry(pub(super) Arc<Shared>);
+
+impl Entry for ArenaEntry {
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::DmaArena
+    }
+
+    fn what(&self) -> String {
+        format!("{} slots", self.0.spans.len())
+    }
+
+    fn backend(&self) -> String {
+        self.0.context.backend_name.as_ref().into()
+    }
+
+    fn ends_with_group(&self, quiesced: &dyn Fn() -> bool) -> bool {
+        // A handle that was moved out of the group maps in it; one that was dropped has given its slots back.
+        self.0.returned.lock().is_some() && (quiesced() || self.0.context.backend.domain().is_some())
+    }
+
+    fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
+        let shared = &self.0;
+        let outcome = match shared.revoke() {
+            Some(mut slots) => slots.end_all(shared, ctx.quiesced.as_ref()),
+            None => shared.end_forgotten(),
+        };
+        shared.context.machine.dma_state().remove_arena(shared);
+        outcome
+    }
+}

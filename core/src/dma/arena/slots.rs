@@ -1,0 +1,384 @@
+//! Slots of an arena: records by index, and lists of those that are free.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range as Bytes;
+
+use super::ArenaSlot;
+use super::shared::Shared;
+use crate::addr::{DeviceAddr, PhysAddr};
+use crate::dma::bounce;
+use crate::dma::buffer::DeviceOwned;
+use crate::dma::check::{CpuMemory, Op, Record as Checked};
+use crate::dma::mapping::{Run, SyncFor};
+use crate::dma::pin::{PagePin, PagePins};
+use crate::dma::{Attrs, Direction, DmaBuffer, DmaContext, DmaError, Kind};
+use crate::event::EventKind;
+use crate::iommu::{Domain, MapListError, Prot, Range};
+use crate::promise::{CheckTally, Promise};
+
+/// No slot, in links.
+pub(super) const NONE: u32 = u32::MAX;
+/// Largest range whose device addresses are rounded up to a power of two, as its order in pages, so that slots exchange them.
+const MAX_ORDER: u32 = 9;
+/// List of free slots that keep a larger range.
+const LARGE: usize = MAX_ORDER as usize + 1;
+/// List of free slots without device addresses.
+const BARE: usize = LARGE + 1;
+
+/// Bytes of one buffer that a slot maps. Dropping it leaks the memory: the device may reach it (P2, P9).
+pub(super) struct Element {
+    buffer: Option<DeviceOwned>,
+    /// Boxed, because few have one.
+    bounce: Option<Box<bounce::Slot>>,
+    pub(super) range: Bytes<u64>,
+    pub(super) addr: DeviceAddr,
+}
+
+impl Drop for Element {
+    fn drop(&mut self) {
+        if self.buffer.is_some() {
+            core::mem::forget((self.buffer.take(), self.bounce.take()));
+        }
+    }
+}
+
+impl Element {
+    pub(super) fn new(
+        buffer: DeviceOwned,
+        range: Bytes<u64>,
+        addr: DeviceAddr,
+        bounce: Option<bounce::Slot>,
+    ) -> Self {
+        Self { buffer: Some(buffer), bounce: bounce.map(Box::new), range, addr }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    pub(super) fn buffer(&self) -> Option<&DeviceOwned> {
+        self.buffer.as_ref()
+    }
+
+    fn phys(&self) -> PhysAddr {
+        self.buffer.as_ref().map_or(PhysAddr(0), |buffer| buffer.memory().phys() + self.range.start)
+    }
+
+    /// Makes the bytes visible to the next owner.
+    #[inline]
+    pub(super) fn sync(&self, context: &DmaContext, direction: Direction, to: SyncFor) {
+        if let Some(buffer) = &self.buffer {
+            let run = Run { memory: buffer.memory(), range: &self.range, direction };
+            run.sync(context, self.bounce.as_deref(), to);
+            run.check_cache_matches(context, self.bounce.is_some(), to);
+        }
+    }
+}
+
+/// One slot.
+pub(super) struct Record {
+    /// Increases whenever the slot is unmapped: a handle of an earlier mapping finds nothing.
+    generation: u32,
+    /// Next slot of the list that it is in.
+    pub(super) next: u32,
+    pub(super) kind: Kind,
+    pub(super) direction: Direction,
+    pub(super) attrs: Attrs,
+    /// `None` while nothing is mapped.
+    pub(super) first: Option<Element>,
+    /// The other buffers of a list.
+    pub(super) more: Vec<Element>,
+}
+
+impl Record {
+    /// Makes the handles that were given for the slot stale.
+    pub(super) fn outdate(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Takes whole buffers, each with its device address, as its elements.
+    pub(super) fn fill(
+        &mut self,
+        buffers: impl Iterator<Item = (DmaBuffer, (DeviceAddr, Option<bounce::Slot>))>,
+    ) {
+        let mut elements = buffers.map(|(buffer, (addr, bounce))| {
+            let range = 0..buffer.len();
+            Element::new(buffer.into_device_owned(), range, addr, bounce)
+        });
+        self.first = elements.next();
+        self.more.extend(elements);
+    }
+
+    pub(super) fn elements(&self) -> impl Iterator<Item = &Element> {
+        self.first.iter().chain(&self.more)
+    }
+
+    /// Record of one element for the checker.
+    pub(super) fn checked(&self, context: &DmaContext, element: &Element) -> Checked {
+        Checked {
+            device: Arc::clone(&context.device),
+            backend: Arc::clone(&context.backend_name),
+            kind: self.kind,
+            addr: element.addr,
+            len: element.len(),
+            phys: element.phys(),
+            memory: CpuMemory::Pages,
+            direction: self.direction,
+            count: 1 + self.more.len() as u32,
+            attrs: self.attrs,
+        }
+    }
+}
+
+/// Parameters of a mapping.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    pub(super) kind: Kind,
+    pub(super) direction: Direction,
+    pub(super) attrs: Attrs,
+}
+
+/// State of an arena, which its handle owns, and the binding once that is dropped.
+pub(in crate::dma) struct Slots {
+    /// Number of the arena.
+    arena: u64,
+    pub(super) records: Box<[Record]>,
+    /// First slot of each list of free ones: by the order of the device addresses that they keep.
+    free: [u32; BARE + 1],
+    mapped: usize,
+    last_number: u64,
+    /// The mask for which the kept device addresses were allocated.
+    limit: DeviceAddr,
+    /// [`IovaSpace::wanted`](crate::iommu::IovaSpace::wanted) as it was seen last.
+    wanted: usize,
+    pub(super) tally: CheckTally,
+}
+
+impl Slots {
+    pub(super) fn new(arena: u64, count: u32) -> Self {
+        let record = |index: u32| Record {
+            generation: 0,
+            next: if index + 1 == count { NONE } else { index + 1 },
+            kind: Kind::Single,
+            direction: Direction::Bidirectional,
+            attrs: Attrs::empty(),
+            first: None,
+            more: Vec::new(),
+        };
+        let mut free = [NONE; BARE + 1];
+        free[BARE] = 0;
+        Self {
+            arena,
+            records: (0..count).map(record).collect(),
+            free,
+            mapped: 0,
+            last_number: 0,
+            limit: DeviceAddr(0),
+            wanted: 0,
+            tally: CheckTally::default(),
+        }
+    }
+
+    /// Slots of a model.
+    #[cfg(all(test, loom))]
+    pub(in crate::dma) fn in_model() -> Box<Self> {
+        Box::new(Self::new(1, 1))
+    }
+
+    /// Index of a mapped slot.
+    #[inline]
+    pub(super) fn find(&self, slot: ArenaSlot) -> Result<usize, DmaError> {
+        let stale = DmaError::StaleSlot(slot.index);
+        let record = self.records.get(slot.index as usize).filter(|_| slot.arena == self.arena).ok_or(stale)?;
+        if record.generation == slot.generation && record.first.is_some() { Ok(slot.index as usize) } else { Err(stale) }
+    }
+
+    /// Pages of device addresses that are allocated for a range of `pages`, and the list of free slots that keep as many.
+    #[inline]
+    fn class(pages: u64) -> (u64, usize) {
+        let rounded = pages.next_power_of_two();
+        let order = rounded.trailing_zeros();
+        if order <= MAX_ORDER { (rounded, order as usize) } else { (pages, LARGE) }
+    }
+
+    /// Takes a free slot: one of list `class`, one without addresses, or any.
+    #[inline]
+    pub(super) fn take(&mut self, class: usize) -> Result<u32, DmaError> {
+        let any = || (0..BARE).find(|list| self.free[*list] != NONE);
+        let has = |list: usize| (self.free[list] != NONE).then_some(list);
+        let full = DmaError::ArenaFull(self.records.len() as u32);
+        let list = has(class).or_else(|| has(BARE)).or_else(any).ok_or(full)?;
+        let index = self.free[list];
+        self.free[list] = self.records[index as usize].next;
+        Ok(index)
+    }
+
+    /// Puts a slot onto the list for the device addresses that it keeps.
+    #[inline]
+    pub(super) fn put(&mut self, shared: &Shared, index: u32) {
+        let list = match shared.spans[index as usize].pages() {
+            0 => BARE,
+            pages => Self::class(pages).1,
+        };
+        self.records[index as usize].next = self.free[list];
+        self.free[list] = index;
+    }
+
+    /// Frees the device addresses that free slots keep. True when there were any.
+    pub(super) fn free_kept(&mut self, shared: &Shared, domain: &Domain) -> bool {
+        let mut any = false;
+        for list in 0..BARE {
+            while self.free[list] != NONE {
+                let index = self.free[list];
+                self.free[list] = self.records[index as usize].next;
+                Self::free_addresses(shared, domain, index);
+                self.put(shared, index);
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn free_addresses(shared: &Shared, domain: &Domain, index: u32) {
+        let span = &shared.spans[index as usize];
+        if span.pages() != 0 {
+            let range = span.reserved();
+            span.keep(DeviceAddr(0), 0);
+            domain.free_iova(range);
+        }
+    }
+
+    /// Gives the next number of a mapping.
+    pub(super) fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// Maps `runs` (`pages` in all) at device addresses of a free slot, and returns the slot.
+    pub(super) fn place(
+        &mut self,
+        shared: &Shared,
+        domain: &Arc<Domain>,
+        (kind, prot): (Kind, Prot),
+        (pages, runs): (u64, impl Iterator<Item = (PhysAddr, u64)>),
+        pins: &mut dyn FnMut() -> PagePins,
+    ) -> Result<u32, MapListError> {
+        let context = &*shared.context;
+        let limit = context.limit();
+        let wanted = domain.space().wanted();
+        if limit != self.limit || wanted != self.wanted {
+            // Kept addresses may lie above the mask now, or somebody else needs them.
+            self.free_kept(shared, domain);
+            (self.limit, self.wanted) = (limit, wanted);
+        }
+        let (count, class) = Self::class(pages);
+        let index = self.take(class).map_err(MapListError::NotMapped)?;
+        let span = &shared.spans[index as usize];
+        if span.pages() != count {
+            Self::free_addresses(shared, domain, index);
+            let limits = context.map_request(kind, prot, limit, pins).limits;
+            let allocated = match domain.alloc_iova(&context.machine, count, limits) {
+                Err(_) if self.free_kept(shared, domain) => domain.alloc_iova(&context.machine, count, limits),
+                allocated => allocated,
+            };
+            match allocated {
+                Ok(iova) => span.keep(iova, count),
+                Err(e) => {
+                    self.put(shared, index);
+                    return Err(MapListError::NotMapped(e));
+                }
+            }
+        }
+        let reserved = span.reserved();
+        let total = pages * crate::addr::PAGE_SIZE;
+        // Recorded before the page table changes: what the unwinder does not know of it does not unmap.
+        span.begin(self.number(), Range { iova: reserved.iova, len: total });
+        let request = context.map_request(kind, prot, limit, pins);
+        if let Err(e) = domain.map_at(request, reserved, runs, total) {
+            // The addresses are free, or wait for a flush.
+            span.end();
+            span.keep(DeviceAddr(0), 0);
+            self.put(shared, index);
+            return Err(e);
+        }
+        Ok(index)
+    }
+
+    /// Hands the memory of slot `index`, whose elements and device addresses are in place, to the device.
+    pub(super) fn begin(&mut self, shared: &Shared, index: u32, how: How) -> ArenaSlot {
+        let context = &*shared.context;
+        let Self { records, tally, .. } = self;
+        let record = &mut records[index as usize];
+        (record.kind, record.direction, record.attrs) = (how.kind, how.direction, how.attrs);
+        let span = shared.spans[index as usize].mapped();
+        let machine = &context.machine;
+        let traced = machine.env().tracing_enabled();
+        for element in record.elements() {
+            // Before the device address is published: from then on the device may reach the pages.
+            if let Some(buffer) = element.buffer() {
+                buffer.memory().record().set_in_slot(true);
+            }
+            if !how.attrs.contains(Attrs::SKIP_CPU_SYNC) {
+                element.sync(context, how.direction, SyncFor::Device);
+            }
+            if context.backend.domain().is_some() {
+                let given = element.addr >= span.iova && element.addr - span.iova < span.len;
+                machine.promises.check_in(tally, Promise::MatchingBackend, given, || {
+                    format!("{}: the device address was not allocated by its IOMMU: not in {span:?}", context.device)
+                });
+            }
+            if traced {
+                machine.emit(Some(&context.device), || EventKind::DmaMapped {
+                    kind: how.kind.name(),
+                    addr: element.addr,
+                    phys: element.phys(),
+                    size: element.len(),
+                    backend: context.backend_name.as_ref().into(),
+                });
+            }
+            machine.check_dma(|| Op::Map { record: record.checked(context, element), checked: true });
+        }
+        let generation = record.generation;
+        self.mapped += 1;
+        shared.set_live(self.mapped);
+        ArenaSlot { arena: self.arena, index, generation }
+    }
+
+    /// Ends the use of slot `index`, whose elements were taken out. It keeps its device addresses if the span has some.
+    pub(super) fn end(&mut self, shared: &Shared, index: u32) {
+        shared.spans[index as usize].end();
+        self.put(shared, index);
+        self.mapped -= 1;
+        shared.set_live(self.mapped);
+    }
+
+    /// Slots that are mapped, newest first.
+    pub(super) fn newest_first(&self, shared: &Shared) -> Vec<ArenaSlot> {
+        let mut live: Vec<u32> =
+            (0..self.records.len() as u32).filter(|index| self.records[*index as usize].first.is_some()).collect();
+        live.sort_unstable_by_key(|index| core::cmp::Reverse(shared.spans[*index as usize].number()));
+        let handle = |index: u32| {
+            let generation = self.records[index as usize].generation;
+            ArenaSlot { arena: self.arena, index, generation }
+        };
+        live.into_iter().map(handle).collect()
+    }
+}
+
+impl Element {
+    /// Takes the memory out, which the device does not reach any more, or which is pinned otherwise.
+    #[inline]
+    pub(super) fn into_parts(mut self) -> (Option<DeviceOwned>, Option<Box<bounce::Slot>>) {
+        (self.buffer.take(), self.bounce.take())
+    }
+
+    /// Pins of the memory that the device reaches, for when the slot ends without a proof.
+    pub(super) fn pins(&self, context: &DmaContext) -> impl Iterator<Item = PagePin> {
+        let by = &context.pin_owner;
+        let own = self.buffer.as_ref().map(|buffer| PagePin::new(buffer.memory(), by));
+        own.into_iter().chain(self.bounce.as_ref().map(|slot| PagePin::new(slot.memory(), by)))
+    }
+}
