@@ -185,8 +185,7 @@ impl Run<'_> {
             return;
         }
         let (phys, sample) = (self.memory.phys() + self.range.start, self.len().min(DMA_ALIGN));
-        let same =
-            [phys, phys + (self.len() - sample)].iter().all(|at| machine.instrument.cache_matches(*at, sample));
+        let same = [phys, phys + (self.len() - sample)].iter().all(|at| machine.instrument.cache_matches(*at, sample));
         machine.promises.check(Promise::CoherentAtTransfer, same, || {
             format!("{device}: the CPU's cache and the device differ over {phys} after a sync")
         });

@@ -106,7 +106,9 @@ pub enum DmaError {
     #[error("all {0} slots of the arena are mapped: unmap one, or make a larger arena")]
     ArenaFull(u32),
     /// The slot is of another arena, or was unmapped: it is not mapped any more.
-    #[error("slot {0} of the arena is not what this handle was given for: it was unmapped, or belongs to another arena")]
+    #[error(
+        "slot {0} of the arena is not what this handle was given for: it was unmapped, or belongs to another arena"
+    )]
     StaleSlot(u32),
     /// The slot holds a list of so many buffers.
     #[error("the slot holds a list of {0} buffers: unmap it with unmap_many")]

@@ -5,6 +5,4 @@ mod ops;
 
 pub use gather::Gather;
 pub(crate) use gather::{Flushed, PartId};
-pub use ops::{
-    DomainKind, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation, map_each_run,
-};
+pub use ops::{DomainKind, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation, map_each_run};

@@ -54,12 +54,12 @@ impl<'b> DmaArea<'b> {
         for piece in 0..len.div_ceil(PIECE) {
             let bytes = PIECE.min(len - piece * PIECE);
             if let Err(e) = self.map_piece(&mut transfer, piece, bytes, direction) {
-                self.unmap(transfer)?;
+                self.unmap(&transfer)?;
                 return Err(e);
             }
         }
         if let Err(e) = self.describe(&transfer, len) {
-            self.unmap(transfer)?;
+            self.unmap(&transfer)?;
             return Err(e);
         }
         transfer.table = self.table.device_addr().0 as u32;
@@ -101,7 +101,7 @@ impl<'b> DmaArea<'b> {
 
     /// Unmaps the buffers. The controller must be stopped. Buffers whose unmap the IOMMU does not confirm stay in
     /// quarantine.
-    pub(super) fn unmap(&mut self, transfer: Transfer) -> Result<(), DmaError> {
+    pub(super) fn unmap(&mut self, transfer: &Transfer) -> Result<(), DmaError> {
         let mut result = Ok(());
         for (buffer, slot) in self.buffers.iter_mut().zip(transfer.pieces) {
             match slot.map(|slot| self.arena.unmap(slot)) {

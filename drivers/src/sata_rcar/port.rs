@@ -221,7 +221,7 @@ impl<'b> Port<'b> {
             state.health = Health::Disabled(AtaError::Stuck.description());
             return done;
         }
-        let unmapped = state.area.unmap(transfer);
+        let unmapped = state.area.unmap(&transfer);
         if unmapped.is_err() {
             state.health = Health::Disabled("a buffer could not be unmapped");
         }

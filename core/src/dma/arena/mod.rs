@@ -10,8 +10,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-pub(in crate::dma) use self::shared::Shared;
 use self::shared::ArenaEntry;
+pub(in crate::dma) use self::shared::Shared;
 #[cfg(not(all(test, loom)))]
 use self::slots::Slots;
 #[cfg(all(test, loom))]
@@ -237,8 +237,7 @@ impl Arena<'_> {
         let index = match &context.backend {
             Backend::Direct(_) => {
                 let index = slots.take(0)?;
-                let place =
-                    |buffer: &DmaBuffer| place_buffer(context, how.kind, buffer, &(0..buffer.len()), direction);
+                let place = |buffer: &DmaBuffer| place_buffer(context, how.kind, buffer, &(0..buffer.len()), direction);
                 let placed = match list.iter().map(place).collect::<Result<Vec<_>, _>>() {
                     Ok(placed) => placed,
                     Err(e) => {
@@ -254,7 +253,8 @@ impl Arena<'_> {
             }
             Backend::Translated(domain) => {
                 let total = list.iter().try_fold(0_u64, |sum, b| sum.checked_add(pages(b.len())));
-                let total = total.filter(|pages| *pages <= u64::MAX >> PAGE_SHIFT).ok_or(DmaError::BadSize(u64::MAX))?;
+                let total =
+                    total.filter(|pages| *pages <= u64::MAX >> PAGE_SHIFT).ok_or(DmaError::BadSize(u64::MAX))?;
                 let runs = list.iter().map(|b| (b.phys(), pages(b.len()) * PAGE_SIZE));
                 let pins = &mut || list.iter().map(|b| PagePin::new(b.memory(), &context.pin_owner)).collect();
                 let what = (how.kind, context.prot(direction));

@@ -46,12 +46,7 @@ impl Drop for Element {
 }
 
 impl Element {
-    pub(super) fn new(
-        buffer: DeviceOwned,
-        range: Bytes<u64>,
-        addr: DeviceAddr,
-        bounce: Option<bounce::Slot>,
-    ) -> Self {
+    pub(super) fn new(buffer: DeviceOwned, range: Bytes<u64>, addr: DeviceAddr, bounce: Option<bounce::Slot>) -> Self {
         Self { buffer: Some(buffer), bounce: bounce.map(Box::new), range, addr }
     }
 
@@ -100,10 +95,7 @@ impl Record {
     }
 
     /// Takes whole buffers, each with its device address, as its elements.
-    pub(super) fn fill(
-        &mut self,
-        buffers: impl Iterator<Item = (DmaBuffer, (DeviceAddr, Option<bounce::Slot>))>,
-    ) {
+    pub(super) fn fill(&mut self, buffers: impl Iterator<Item = (DmaBuffer, (DeviceAddr, Option<bounce::Slot>))>) {
         let mut elements = buffers.map(|(buffer, (addr, bounce))| {
             let range = 0..buffer.len();
             Element::new(buffer.into_device_owned(), range, addr, bounce)
@@ -193,7 +185,11 @@ impl Slots {
     pub(super) fn find(&self, slot: ArenaSlot) -> Result<usize, DmaError> {
         let stale = DmaError::StaleSlot(slot.index);
         let record = self.records.get(slot.index as usize).filter(|_| slot.arena == self.arena).ok_or(stale)?;
-        if record.generation == slot.generation && record.first.is_some() { Ok(slot.index as usize) } else { Err(stale) }
+        if record.generation == slot.generation && record.first.is_some() {
+            Ok(slot.index as usize)
+        } else {
+            Err(stale)
+        }
     }
 
     /// Pages of device addresses that are allocated for a range of `pages`, and the list of free slots that keep as many.

@@ -277,13 +277,7 @@ impl Slots {
 
     /// Ends a slot: the memory is the CPU's again. Without a `proof` it was pinned by the queue of a lazy domain.
     #[inline]
-    fn release(
-        &mut self,
-        shared: &Shared,
-        index: u32,
-        proof: Option<&Unreachable>,
-        give: &mut dyn FnMut(DmaBuffer),
-    ) {
+    fn release(&mut self, shared: &Shared, index: u32, proof: Option<&Unreachable>, give: &mut dyn FnMut(DmaBuffer)) {
         let context = &*shared.context;
         let machine = &context.machine;
         self.report_end(shared, index, proof.is_some() || context.backend.domain().is_some());

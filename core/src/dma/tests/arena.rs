@@ -265,10 +265,8 @@ fn lists_keep_their_order_and_are_cut_within_the_limits() {
             dev.dma().set_mask(40)?;
             dev.dma().set_limits(SegmentLimits { max_segment_size: 4096, segment_boundary: 0 })?;
             let mut arena = dev.dma().arena(1)?;
-            let mut list = [5000, 100, 4096]
-                .into_iter()
-                .map(|len| dev.dma().buffer(len))
-                .collect::<Result<Vec<_>, _>>()?;
+            let mut list =
+                [5000, 100, 4096].into_iter().map(|len| dev.dma().buffer(len)).collect::<Result<Vec<_>, _>>()?;
             let phys: Vec<_> = list.iter().map(DmaBuffer::phys).collect();
             for _ in 0..2 {
                 let slot = arena.map_sg(&mut list, Direction::Bidirectional)?;
@@ -312,7 +310,10 @@ fn caches_are_maintained_and_buffers_above_the_mask_are_bounced() {
         high.as_mut_slice()[5] = 6;
         let slot = arena.map(high, Direction::Bidirectional)?;
         let addr = arena.device_addr(slot)?;
-        assert!(addr.0 < HIGH && dev.state.system().dma_state().bounce_bytes.load(crate::sync::atomic::Ordering::Relaxed) > 0);
+        assert!(
+            addr.0 < HIGH
+                && dev.state.system().dma_state().bounce_bytes.load(crate::sync::atomic::Ordering::Relaxed) > 0
+        );
         assert_eq!(arena.unmap(slot)?.as_slice()[5], 6);
         assert_eq!(dev.state.system().dma_state().bounce_bytes.load(crate::sync::atomic::Ordering::Relaxed), 0);
         Ok(Vec::new())
