@@ -18,7 +18,7 @@ use crate::dma::{DmaError, PagePins};
 use crate::instrument::FaultPoint;
 use crate::promise::Promise;
 use crate::sync::SpinLock;
-use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::system::System;
 
 /// Number of unmapped mappings that a domain remembers, to explain late accesses.
@@ -100,6 +100,8 @@ pub struct Domain {
     kind: DomainKind,
     ops: Arc<dyn Translation>,
     iova: IovaSpace,
+    /// Allocated pages that each of those who keep some for later does not use. A leaf lock.
+    kept: SpinLock<Vec<Arc<AtomicU64>>>,
     /// A leaf lock.
     fixed: SpinLock<FixedAddresses>,
     history: SpinLock<History>,
@@ -140,6 +142,7 @@ impl Domain {
             kind,
             ops,
             iova,
+            kept: SpinLock::default(),
             fixed: SpinLock::new(fixed),
             history: SpinLock::default(),
             queue: SpinLock::new(None),
@@ -196,9 +199,20 @@ impl Domain {
         true
     }
 
-    /// Pages of IOVA space in use.
+    /// Pages of IOVA space in use, without those that are kept for later maps.
     pub fn iova_in_use(&self) -> u64 {
-        self.iova.in_use()
+        let kept: u64 = self.kept.lock().iter().map(|kept| kept.load(Ordering::Relaxed)).sum();
+        self.iova.in_use().saturating_sub(kept)
+    }
+
+    /// Counts in `kept` the allocated pages that somebody keeps for later.
+    pub(crate) fn add_keeper(&self, kept: &Arc<AtomicU64>) {
+        self.kept.lock().push(Arc::clone(kept));
+    }
+
+    /// Ends what [`add_keeper`](Self::add_keeper) began.
+    pub(crate) fn remove_keeper(&self, kept: &Arc<AtomicU64>) {
+        self.kept.lock().retain(|one| !Arc::ptr_eq(one, kept));
     }
 
     /// Maps `len` bytes at `phys` (page aligned).

@@ -105,7 +105,7 @@ impl<'s> Dma<'s> {
         let reservation = self.dev.state.reservation()?;
         let state = context.machine.dma_state();
         let shared = Shared::new(&context, slots);
-        state.add_arena(&shared);
+        shared.register();
         let own = Box::new(Slots::new(state.number_arena(), slots));
         let entry = self.dev.state.push_reserved(reservation, self.dev.tag, ArenaEntry(Arc::clone(&shared)));
         Ok(Arena { slots: Some(own), shared, entry, dev: self.dev })
@@ -161,7 +161,7 @@ impl Arena<'_> {
         context.check_buffer(buffer, range)?;
         match &context.backend {
             Backend::Direct(_) => {
-                let index = slots.take(0)?;
+                let index = slots.take(shared, 0)?;
                 match place_buffer(context, how.kind, buffer, range, how.direction) {
                     Ok(placed) => {
                         let number = slots.number();
@@ -236,7 +236,7 @@ impl Arena<'_> {
         list.iter().try_for_each(|buffer| context.check_buffer(buffer, &(0..buffer.len())))?;
         let index = match &context.backend {
             Backend::Direct(_) => {
-                let index = slots.take(0)?;
+                let index = slots.take(shared, 0)?;
                 let place = |buffer: &DmaBuffer| place_buffer(context, how.kind, buffer, &(0..buffer.len()), direction);
                 let placed = match list.iter().map(place).collect::<Result<Vec<_>, _>>() {
                     Ok(placed) => placed,

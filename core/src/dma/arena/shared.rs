@@ -82,6 +82,8 @@ pub(in crate::dma) struct Shared {
     pub(super) spans: Box<[Span]>,
     /// Number of mappings. Written by the owner alone.
     live: AtomicUsize,
+    /// Pages of device addresses that free slots keep. Written by the owner alone.
+    kept: Arc<AtomicU64>,
     /// The slots, once the handle was dropped.
     returned: SpinLock<Option<Box<Slots>>>,
 }
@@ -93,6 +95,7 @@ impl Shared {
             revoked: AtomicBool::new(false),
             spans: (0..slots).map(|_| Span::default()).collect(),
             live: AtomicUsize::new(0),
+            kept: Arc::default(),
             returned: SpinLock::new(None),
         })
     }
@@ -106,6 +109,29 @@ impl Shared {
     #[inline]
     pub(super) fn set_live(&self, live: usize) {
         self.live.store(live, Ordering::Relaxed);
+    }
+
+    /// Sets the number of pages that free slots keep; the owner alone calls it.
+    #[inline]
+    pub(super) fn set_kept(&self, pages: u64) {
+        self.kept.store(pages, Ordering::Relaxed);
+    }
+
+    /// Counts the mappings and kept pages of the arena from now on.
+    pub(super) fn register(self: &Arc<Self>) {
+        if let Some(domain) = self.context.backend.domain() {
+            domain.add_keeper(&self.kept);
+        }
+        self.context.machine.dma_state().add_arena(self);
+    }
+
+    /// Ends what [`register`](Self::register) began.
+    fn unregister(&self) {
+        self.set_kept(0);
+        if let Some(domain) = self.context.backend.domain() {
+            domain.remove_keeper(&self.kept);
+        }
+        self.context.machine.dma_state().remove_arena(self);
     }
 
     /// True once the binding has taken the arena away.
@@ -220,7 +246,7 @@ impl Entry for ArenaEntry {
             Some(mut slots) => slots.end_all(shared, ctx.quiesced.as_ref()),
             None => shared.end_forgotten(),
         };
-        shared.context.machine.dma_state().remove_arena(shared);
+        shared.unregister();
         outcome
     }
 }

@@ -141,6 +141,8 @@ pub(in crate::dma) struct Slots {
     /// First slot of each list of free ones: by the order of the device addresses that they keep.
     free: [u32; BARE + 1],
     mapped: usize,
+    /// Pages of device addresses that free slots keep.
+    kept: u64,
     last_number: u64,
     /// The mask for which the kept device addresses were allocated.
     limit: DeviceAddr,
@@ -167,6 +169,7 @@ impl Slots {
             records: (0..count).map(record).collect(),
             free,
             mapped: 0,
+            kept: 0,
             last_number: 0,
             limit: DeviceAddr(0),
             wanted: 0,
@@ -202,13 +205,15 @@ impl Slots {
 
     /// Takes a free slot: one of list `class`, one without addresses, or any.
     #[inline]
-    pub(super) fn take(&mut self, class: usize) -> Result<u32, DmaError> {
+    pub(super) fn take(&mut self, shared: &Shared, class: usize) -> Result<u32, DmaError> {
         let any = || (0..BARE).find(|list| self.free[*list] != NONE);
         let has = |list: usize| (self.free[list] != NONE).then_some(list);
         let full = DmaError::ArenaFull(self.records.len() as u32);
         let list = has(class).or_else(|| has(BARE)).or_else(any).ok_or(full)?;
         let index = self.free[list];
         self.free[list] = self.records[index as usize].next;
+        self.kept -= shared.spans[index as usize].pages();
+        shared.set_kept(self.kept);
         Ok(index)
     }
 
@@ -221,6 +226,8 @@ impl Slots {
         };
         self.records[index as usize].next = self.free[list];
         self.free[list] = index;
+        self.kept += shared.spans[index as usize].pages();
+        shared.set_kept(self.kept);
     }
 
     /// Frees the device addresses that free slots keep. True when there were any.
@@ -230,6 +237,7 @@ impl Slots {
             while self.free[list] != NONE {
                 let index = self.free[list];
                 self.free[list] = self.records[index as usize].next;
+                self.kept -= shared.spans[index as usize].pages();
                 Self::free_addresses(shared, domain, index);
                 self.put(shared, index);
                 any = true;
@@ -271,7 +279,7 @@ impl Slots {
             (self.limit, self.wanted) = (limit, wanted);
         }
         let (count, class) = Self::class(pages);
-        let index = self.take(class).map_err(MapListError::NotMapped)?;
+        let index = self.take(shared, class).map_err(MapListError::NotMapped)?;
         let span = &shared.spans[index as usize];
         if span.pages() != count {
             Self::free_addresses(shared, domain, index);
