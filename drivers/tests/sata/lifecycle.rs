@@ -57,8 +57,8 @@ fn unbind_releases_interrupt_then_memory_then_registers_each_by_its_own_back_end
     assert!(events.contains(&EventKind::Quiesced { how: "stopped".into() }), "P11");
     let order = released(&events);
     let kinds: Vec<_> = order.iter().map(|(kind, _)| *kind).collect();
-    assert_eq!(kinds[..6], ["data", "service", "irq", "dma coherent", "mmio", "control"]);
-    assert_eq!(order[3], ("dma coherent", "direct, cma"), "P1");
+    assert_eq!(kinds[..7], ["data", "service", "irq", "dma arena", "dma coherent", "mmio", "control"]);
+    assert_eq!(order[4], ("dma coherent", "direct, cma"), "P1");
     assert_eq!(kinds.last(), Some(&"links"), "P6");
     rig.assert_well();
 }
