@@ -166,7 +166,7 @@ impl BoardSpec {
     pub(crate) fn unreachable(&self) -> &'static [&'static str] {
         match self.hardware {
             Hardware::Salvator => &[],
-            // It has no IOMMU, clocks, power domains or reset lines, and its devices' registers do not fail.
+            // It has no IOMMU, clocks, power domains or reset lines, its devices' registers do not fail, and `edu` maps nothing.
             Hardware::Virt(_) => &[
                 "error EIO",
                 "error EPERM",
@@ -180,6 +180,7 @@ impl BoardSpec {
                 "fault reset-deassert",
                 "fault table-alloc",
                 "released clock",
+                "released dma arena",
                 "released group",
                 "released iommu",
                 "released power",
