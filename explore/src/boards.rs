@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use bindery::addr::PhysAddr;
 use bindery::device::{DeviceDesc, Nodes, Resource};
+use bindery::driver::Driver;
 use bindery::firmware::fdt::{Description, FdtError, describe};
 use bindery::machine::{Machine, Policy};
 use bindery::sync::Mutex;
 use bindery_drivers::edu::Edu;
+use bindery_drivers::pci_host::PciHost;
 use bindery_drivers::vfio::Vfio;
 use bindery_sim::board::Board;
 use bindery_sim::disk::Disk;
@@ -63,8 +65,8 @@ pub fn salvator_xs() -> BoardSpec {
     }
 }
 
-/// The small board with PCI: `edu`, QEMU's device for teaching, behind a root port and a bridge, and no IOMMU. The machine has no PCI bus
-/// yet: firmware has configured the device, and describes it.
+/// The small board with PCI: `edu`, QEMU's device for teaching, behind a root port and a bridge, and no IOMMU. The host bridge's driver
+/// cannot give functions their interrupts yet, so the device is as firmware has configured and described it.
 pub fn virt() -> BoardSpec {
     let found = virt::configure(&Virt::new().cpus(1).build());
     let edu = found.ok().as_ref().and_then(virt::describe_edu).map(Arc::new);
@@ -246,6 +248,10 @@ impl BoardSpec {
         // First, so that this one stays registered.
         machine.register(Vfio { release_timeout: RELEASE_TIMEOUT });
         bindery_drivers::register_all(machine);
+        if matches!(self.hardware, Hardware::Virt(_)) {
+            // Functions are described as firmware has configured them, each with its line, and not found by this driver.
+            machine.unregister(PciHost::NAME);
+        }
         self.drivers.iter().for_each(|register| register(machine));
     }
 }
