@@ -100,6 +100,45 @@ fn a_handler_runs_from_its_request_in_probe_until_its_line_is_released() {
     assert_eq!(machine.promises().broken(), []);
 }
 
+#[cfg(feature = "std")]
+#[test]
+fn a_line_is_released_when_its_handler_has_returned_on_another_cpu() {
+    let ((inside, entered), (go, may_go)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
+    let parts = std::sync::Mutex::new(Some((inside, may_go)));
+    let (env, machine) = machine(Trigger::LevelHigh, 1, move |dev| {
+        let parts = std::sync::Mutex::new(parts.lock().unwrap().take());
+        dev.request_irq(0, move || {
+            let (inside, may_go) = parts.lock().unwrap().take().unwrap();
+            inside.send(()).unwrap();
+            may_go.recv().unwrap();
+            IrqReturn::Handled
+        })?;
+        Ok(())
+    });
+    machine.settle();
+    let released = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|s| {
+        s.spawn(|| env.raise(LINE));
+        entered.recv().unwrap();
+        s.spawn(|| {
+            machine.unbind("d0", "scripted").unwrap();
+            released.store(true, Ordering::SeqCst);
+        });
+        // Reported once it has waited for a second of the env's time.
+        while reports(&env, |kind| matches!(kind, EventKind::StillWaiting { .. })) == 0 {
+            if released.load(Ordering::SeqCst) {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        let early = released.load(Ordering::SeqCst);
+        go.send(()).unwrap();
+        assert!(!early, "P5: the line was released while its handler ran");
+    });
+    assert!(released.load(Ordering::SeqCst));
+    assert_eq!(machine.promises().broken(), []);
+}
+
 /// Driver whose hard handler wakes its threaded part.
 fn threaded(trigger: Trigger, hard: &Count, thread: &Count) -> (Arc<FakeEnv>, Handle) {
     let (hard, thread) = (hard.clone(), thread.clone());
