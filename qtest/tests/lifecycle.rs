@@ -1,7 +1,7 @@
 //! The driver of `edu` on the simulated board and on QEMU's machines: one source, the same tests.
 //!
-//! The machine has no PCI bus yet. The device is found and switched on as firmware does it, and described with the registers that it
-//! got and with its interrupt.
+//! Functions on the bus `pci` have no interrupts yet. The device is found and switched on as firmware does it, and described with the
+//! registers that it got and with its interrupt.
 #![allow(clippy::unwrap_used)]
 
 mod common;
