@@ -65,8 +65,8 @@ fn machine(env: &Arc<OneCpu>) -> Handle {
 }
 
 /// A client waits for the device's interrupt, which comes at `at`, for 10 seconds. Another thread unbinds. Returns what
-/// the client got, and the recorded events.
-fn unbind_while_a_client_waits(at: Option<u64>) -> (Result<(), TimedOut>, Vec<String>) {
+/// the client got, the recorded events, and the time at which the unbind was over.
+fn unbind_while_a_client_waits(at: Option<u64>) -> (Result<(), TimedOut>, Vec<String>, Instant) {
     let env = OneCpu::new();
     let result = Arc::new(std::sync::Mutex::new(None));
     let (target, out) = (Arc::clone(&env), Arc::clone(&result));
@@ -91,20 +91,21 @@ fn unbind_while_a_client_waits(at: Option<u64>) -> (Result<(), TimedOut>, Vec<St
     env.run();
     let got = result.lock().unwrap().take().expect("the client was served");
     let events = env.events.lock().unwrap().clone();
-    (got, events)
+    (got, events, env.now())
 }
 
 #[test]
 fn a_device_is_unbound_while_a_client_waits_for_its_interrupt() {
-    let (got, events) = unbind_while_a_client_waits(Some(10_000_000));
-    assert_eq!(got, Ok(()));
-    assert!(!events.iter().any(|e| e.contains("still")), "{events:?}");
+    let (got, events, end) = unbind_while_a_client_waits(Some(10_000_000));
+    assert_eq!((got, end), (Ok(()), Instant(10_000_000)));
+    assert!(!events.iter().any(|e| e.contains("a call from")), "nobody has waited for a second: {events:?}");
 }
 
 #[test]
 fn a_client_whose_interrupt_does_not_come_is_waited_for_and_reported() {
-    let (got, events) = unbind_while_a_client_waits(None);
+    let (got, events, end) = unbind_while_a_client_waits(None);
     assert_eq!(got, Err(TimedOut(Duration::from_secs(10))));
+    assert_eq!(end, Instant(10 * SECOND), "the client wakes the unbinding thread, not its next report");
     assert_eq!(
         events.iter().filter(|e| e.contains("a call from")).count(),
         4,
