@@ -78,7 +78,7 @@ fn the_main_job_runs_in_seven_steps_and_holds() {
             "group",
             "links",
             "unbound from sata_rcar",
-            "ok  all 12 entries of the ledger went back, newest first, each to its back-end",
+            "ok  all 13 entries of the ledger went back, newest first, each to its back-end",
             "ok  a client that was opened before gets an error, not memory",
             "page frames in use 21 -> 1",
             "quarantine   empty",

@@ -17,7 +17,8 @@ pub enum BusError {
 
 /// Access to one device by its bus, without its driver.
 ///
-/// The core calls it with the device's lock held, and never two methods at once for one device.
+/// The core calls it with the device's lock held, or from a call of the device's driver
+/// ([`Bound::mark_quiesced`](crate::binding::Bound::mark_quiesced)).
 pub trait BusDevice: Send + Sync {
     /// Lets the device access memory (bus mastering), and makes its registers respond; or stops it from beginning accesses. After
     /// `false` the device has no access under way when this returns. Repeating a call changes nothing.

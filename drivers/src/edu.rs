@@ -102,7 +102,9 @@ impl Port<'_> {
         self.done.reset();
         DMA.into_iter().zip(request).try_for_each(|(register, value)| self.regs.write64(register, value))?;
         let done = self.dev.system_clock().wait_for(&self.done, TIMEOUT);
-        verdict(&self.regs, done)
+        verdict(&self.regs, done)?;
+        // The interrupt may be that of an earlier transfer, which was given up.
+        wait_idle(self.dev, &self.regs)
     }
 }
 

@@ -22,7 +22,7 @@ pub struct PciHost {
 }
 
 impl PciHost {
-    /// The segment group of `dev`: what firmware says (`linux,pci-domain`), or else the lowest one that no bridge has.
+    /// The segment group of `dev`: what firmware says (`linux,pci-domain`), or else the lowest one from 0x8000 on that no bridge has.
     fn segment(&self, dev: Bound<'_>, firmware: Option<u32>) -> Result<u16, ProbeError> {
         let mut segments = self.segments.lock();
         if let Some(segment) = segments.get(&dev.desc().name) {
@@ -34,7 +34,10 @@ impl PciHost {
             Some(Ok(_)) => return Err(ProbeError::Device("linux,pci-domain: another host bridge has it")),
             Some(Err(_)) => return Err(ProbeError::Device("linux,pci-domain: above 65535")),
             None => {
-                (0..=u16::MAX).find(|segment| !taken(segment)).ok_or(ProbeError::Device("no segment group is left"))?
+                // Above those that firmware gives, whichever bridge comes first (P8).
+                (0x8000..=u16::MAX)
+                    .find(|segment| !taken(segment))
+                    .ok_or(ProbeError::Device("no segment group is left"))?
             }
         };
         segments.insert(Arc::clone(&dev.desc().name), segment);
@@ -82,6 +85,9 @@ impl Driver for PciHost {
         let windows = [2, 1].into_iter().find_map(|cells| Window::from_ranges(ranges, cells));
         let windows = windows.ok_or(ProbeError::Device("ranges: malformed"))?;
 
+        if dev.desc().property("dma-ranges").is_some_and(|ranges| !ranges.is_empty()) {
+            return Err(ProbeError::Device("dma-ranges: not supported for the functions behind this bridge"));
+        }
         let ecam = Ecam::new(Arc::new(Registers(dev.mmio(0)?.handle())), first);
         let last =
             last.min(ecam.last_bus().ok_or(ProbeError::Device("reg: shorter than a bus's configuration space"))?);
@@ -102,7 +108,13 @@ impl Driver for PciHost {
                 dev.log(format_args!("{}: {error}", function.at));
             }
             // One that cannot be added, for its name perhaps, is reported by the core; the others are added.
-            match dev.add_child_on(function.description(dev.desc(), &windows), Arc::new(bus)) {
+            let desc = function.description(dev.desc(), &windows);
+            let added = match function.header {
+                Header::Device => dev.add_child_on(desc, Arc::new(bus)),
+                // Its bus mastering is that of the functions behind it, and no proof of anything.
+                _ => dev.add_child(desc),
+            };
+            match added {
                 Ok(_) | Err(ResourceError::ChildExists | ResourceError::ChildName) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -178,7 +178,7 @@ impl BindingState {
     /// access back only after a reset, or a proof by its next driver.
     pub(crate) fn quiesce_by_bus(&self) -> Option<Quiesced> {
         self.bus_master_off()?.ok()?;
-        // Under the device lock, as all accesses; atomic because `Device` is shared.
+        // Relaxed: who reads it next holds the device lock, as the caller does.
         self.device.cut_off.store(true, Ordering::Relaxed);
         Some(Quiesced::bus_master_off())
     }

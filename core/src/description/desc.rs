@@ -333,8 +333,19 @@ impl DeviceDesc {
         self.properties.iter().find(|(n, _)| &**n == name).map(|(_, v)| v.as_slice())
     }
 
+    /// True when an entry of `iommu-map` covers the function with requester ID `rid`.
+    pub(crate) fn maps_requester(&self, rid: u32) -> bool {
+        let mask = self.property("iommu-map-mask").and_then(<[u8]>::first_chunk::<4>);
+        let rid = rid & mask.map_or(u32::MAX, |b| u32::from_be_bytes(*b));
+        self.suppliers.iter().filter(|s| s.kind == SupplierKind::Iommu && !s.translates()).any(|s| {
+            let (Some(first), Some(len)) = (s.args.first(), s.args.last()) else { return false };
+            rid.checked_sub(*first).is_some_and(|offset| offset < *len)
+        })
+    }
+
     /// IOMMU and specifier for the function with requester ID `rid` behind this bridge, by `iommu-map` and
-    /// `iommu-map-mask` (Linux: `of_map_id`). `None` when no entry covers it: it is not translated.
+    /// `iommu-map-mask` (Linux: `of_map_id`). `None` when no entry covers it, so that it is not translated, or when the one that does
+    /// gives no specifier.
     ///
     /// In an entry of several IDs the specifier's only cell counts up with them. For an IOMMU with several cells the
     /// binding does not say which one does, so only the entry's first ID has a specifier.

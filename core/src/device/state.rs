@@ -57,7 +57,8 @@ pub struct Device {
     gone: AtomicBool,
     /// True while it has not been reset since its latest pass-through owner (P12).
     pub(crate) left_by_user: AtomicBool,
-    /// True while nothing but its bus keeps it from accessing memory: its driver did not stop it, and it has not been reset.
+    /// True while nothing but its bus keeps it from accessing memory: nothing is known of what it did before it was added, or its
+    /// driver did not stop it; and it has not been reset.
     pub(crate) cut_off: AtomicBool,
 }
 
@@ -75,6 +76,7 @@ impl From<&Arc<Device>> for NodeId {
 
 impl Device {
     pub(crate) fn new(node: NodeId, desc: DeviceDesc, bus: Option<Arc<dyn BusDevice>>) -> Arc<Self> {
+        let cut_off = bus.is_some();
         Arc::new(Self {
             node,
             desc,
@@ -94,7 +96,7 @@ impl Device {
             removed: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             left_by_user: AtomicBool::new(false),
-            cut_off: AtomicBool::new(false),
+            cut_off: AtomicBool::new(cut_off),
         })
     }
 

@@ -201,8 +201,12 @@ impl Domain {
 
     /// Pages of IOVA space in use, without those that are kept for later maps.
     pub fn iova_in_use(&self) -> u64 {
-        let kept: u64 = self.kept.lock().iter().map(|kept| kept.load(Ordering::Relaxed)).sum();
-        self.iova.in_use().saturating_sub(kept)
+        self.iova.in_use().saturating_sub(self.kept_pages())
+    }
+
+    /// Pages of IOVA space that are kept for later maps.
+    pub(crate) fn kept_pages(&self) -> u64 {
+        self.kept.lock().iter().map(|kept| kept.load(Ordering::Relaxed)).sum()
     }
 
     /// Counts in `kept` the allocated pages that somebody keeps for later.

@@ -91,11 +91,17 @@ fn bus_master(bound: &BindingState) -> Result<(), ProbeError> {
     bound.push(0, BusMasterEntry)?;
     let cut_off = &bound.device().cut_off;
     if cut_off.load(Ordering::Relaxed) {
-        // With memory it would go on with the addresses of its last driver, which are others' by now.
-        if bus.reset() != Ok(true) {
-            let text = "its last driver did not stop it: no access to memory until this one has (mark_quiesced)".into();
-            bound.emit(|| EventKind::Log { text });
-            return Ok(());
+        // With memory it would go on with the addresses of its last driver, or of firmware, which are others' by now.
+        match bus.reset() {
+            Ok(true) => {}
+            Ok(false) | Err(BusError::Busy) => {
+                let text =
+                    "not known to be stopped: no access to memory until its driver says that it is (mark_quiesced)"
+                        .into();
+                bound.emit(|| EventKind::Log { text });
+                return Ok(());
+            }
+            Err(BusError::Gone) => return Err(ProbeError::Io(IoError::Gone)),
         }
         cut_off.store(false, Ordering::Relaxed);
     }
@@ -121,8 +127,8 @@ impl Entry for BusMasterEntry {
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
-        // Again, for a probe that failed in this step.
-        ctx.bound.bus_master_off();
+        // It is off: `unwind` has seen to that before the first release.
+        let _ = ctx;
         Outcome::Returned
     }
 }

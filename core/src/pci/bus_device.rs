@@ -2,6 +2,7 @@
 
 use alloc::string::ToString;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::config::reg;
@@ -9,7 +10,7 @@ use super::{Capability, ConfigSpace, Function, FunctionId, Header, Space, Window
 use crate::addr::PhysAddr;
 use crate::bus::{BusDevice, BusError};
 use crate::context::SystemClock;
-use crate::description::{BusKind, DeviceDesc, PciIdentity, Resource, Supplier, SupplierKind};
+use crate::description::{BusKind, DeviceDesc, PciIdentity, Resource, Supplier, SupplierKind, Unmet};
 use crate::env::{IoError, Width};
 
 /// Longest time for the completion of a function's accesses, and the interval of looks. A completion takes 50 ms at most by
@@ -49,6 +50,10 @@ impl Function {
         if let Some((node, args)) = host.requester_stream(u32::from(self.at.requester_id())) {
             let (kind, property) = (SupplierKind::Iommu, "iommus".into());
             desc.suppliers.push(Supplier { node, target: node, kind, property, args });
+        } else if host.maps_requester(u32::from(self.at.requester_id())) {
+            // It must not run untranslated (P10).
+            let reason = "which cell counts up with the requester ID is not said".into();
+            desc.unmet.push(Unmet { property: "iommu-map".into(), kind: SupplierKind::Iommu, reason });
         }
         desc
     }
@@ -81,8 +86,7 @@ pub struct BusFunction {
     express: Option<u16>,
     /// Offset of the capability for conventional devices.
     conventional: Option<u16>,
-    /// All of its memory BARs have addresses.
-    has_addresses: bool,
+    bars: Vec<super::Bar>,
     reset: Option<FunctionReset>,
 }
 
@@ -104,9 +108,8 @@ impl BusFunction {
             (None, Some(cap)) => Some(FunctionReset::Conventional(cap)),
             (None, None) => None,
         };
-        let memory = |bar: &&super::Bar| bar.kind != super::BarKind::Io;
-        let has_addresses = function.bars.iter().filter(memory).all(|bar| bar.address.is_some());
-        Self { config, clock, at: function.at, header: function.header, express, conventional, has_addresses, reset }
+        let bars = function.bars.clone();
+        Self { config, clock, at: function.at, header: function.header, express, conventional, bars, reset }
     }
 
     /// Lets a bridge pass on what the functions behind it access, and what is for them. Their own bus mastering is theirs.
@@ -138,11 +141,8 @@ impl BusFunction {
         // Read back: the write has arrived, and so have the function's writes to memory that came before the answer (PCI Express
         // 5.0, 2.4.1: completions do not pass them).
         let now = self.read(reg::COMMAND, Width::W16)?;
-        if now & (set | clear) & reg::BUS_MASTER == new & (set | clear) & reg::BUS_MASTER {
-            Ok(())
-        } else {
-            Err(BusError::Busy)
-        }
+        // Where it cannot be set, the function makes no accesses.
+        if now & clear & reg::BUS_MASTER == 0 { Ok(()) } else { Err(BusError::Busy) }
     }
 
     /// Waits for the completion of reads that the function has begun.
@@ -169,7 +169,9 @@ impl BusDevice for BusFunction {
             return Ok(());
         }
         if on {
-            let decode = if self.has_addresses { reg::DECODE_MEMORY } else { 0 };
+            let memory = |bar: &&super::Bar| bar.kind != super::BarKind::Io;
+            let decode = self.bars.iter().filter(memory).all(|bar| bar.address.is_some());
+            let decode = if decode { reg::DECODE_MEMORY } else { 0 };
             return self.set_command(decode | reg::BUS_MASTER, reg::NO_PIN);
         }
         // Messages are accesses to memory, too; a pin is not.
@@ -180,13 +182,7 @@ impl BusDevice for BusFunction {
     fn reset(&self) -> Result<bool, BusError> {
         let Some(reset) = self.reset.filter(|_| self.header == Header::Device) else { return Ok(false) };
         self.set_bus_master(false)?;
-        // The header's registers that software has written; a reset clears them.
-        let registers = || (0..6).map(bar::register).chain([reg::ROM, reg::INTERRUPT_LINE]);
-        let mut saved = [0; 8];
-        for (value, offset) in saved.iter_mut().zip(registers()) {
-            // A BAR may well be all ones.
-            *value = self.config.read(self.at, offset, Width::W32).map_err(|_| BusError::Gone)?;
-        }
+        let interrupt_line = self.read(reg::INTERRUPT_LINE, Width::W8).unwrap_or(0xff);
         let command = self.read(reg::COMMAND, Width::W16)?;
         let control = self.express.map(|cap| self.read(cap + 8, Width::W16)).transpose()?;
         match reset {
@@ -198,9 +194,16 @@ impl BusDevice for BusFunction {
         if !self.clock.wait_until(READY.0, READY.1, answers) {
             return Err(BusError::Gone);
         }
-        for (value, offset) in saved.into_iter().zip(registers()) {
-            self.write(offset, Width::W32, value)?;
+        // A reset clears what software has written. The addresses are those that were given, whatever an earlier reset, from which
+        // the function did not come back in time, has left.
+        for bar in &self.bars {
+            let address = bar.address.unwrap_or(0);
+            self.write(bar::register(bar.index), Width::W32, address as u32)?;
+            if matches!(bar.kind, super::BarKind::Memory { wide: true, .. }) {
+                self.write(bar::register(bar.index + 1), Width::W32, (address >> 32) as u32)?;
+            }
         }
+        self.write(reg::INTERRUPT_LINE, Width::W8, interrupt_line)?;
         if let (Some(cap), Some(control)) = (self.express, control) {
             self.write(cap + 8, Width::W16, control)?;
         }

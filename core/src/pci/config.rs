@@ -68,7 +68,6 @@ pub(super) mod reg {
     pub(crate) const BAR0: u16 = 0x10;
     pub(crate) const SUBSYSTEM: u16 = 0x2c;
     pub(crate) const CAPABILITIES: u16 = 0x34;
-    pub(crate) const ROM: u16 = 0x30;
     pub(crate) const INTERRUPT_LINE: u16 = 0x3c;
     pub(crate) const INTERRUPT_PIN: u16 = 0x3d;
     // Header type 1.

@@ -141,7 +141,7 @@ impl<T> Mutex<T> {
         &self.waiters
     }
 
-    /// Locks it if it is free at this moment.
+    /// Locks it if it is free at this moment. Does not queue behind starved waiters; the device lock is taken so.
     #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         Some(self.locked(imp::try_lock(&self.value)?))

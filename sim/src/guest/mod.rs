@@ -174,14 +174,19 @@ impl GuestEnv {
     /// has masked itself.
     fn end_automask(&self, input: &Input) {
         let Some(session) = self.session() else { return };
-        if input.masked.load(Ordering::Acquire) {
+        let mut masked = input.masked.load(Ordering::Acquire);
+        if masked {
             return;
         }
-        // A revoked session has no interrupts.
-        let _ = session.set_masked(input.index, false);
-        if input.masked.load(Ordering::Acquire) {
-            // Another thread of the guest has masked it meanwhile.
-            let _ = session.set_masked(input.index, true);
+        loop {
+            // A revoked session has no interrupts.
+            let _ = session.set_masked(input.index, masked);
+            // Another thread of the guest may have changed it meanwhile.
+            let now = input.masked.load(Ordering::Acquire);
+            if now == masked {
+                return;
+            }
+            masked = now;
         }
     }
 

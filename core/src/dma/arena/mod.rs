@@ -34,12 +34,14 @@ const MAX_SLOTS: u32 = 1 << 20;
 
 /// Streaming mappings of one queue of a driver: a fixed number of slots, each of which maps a buffer or a list of buffers.
 ///
-/// It does what [`Dma::map`] and [`Dma::map_sg`] do, and takes neither a lock of the core nor memory for it: the binding has one
-/// entry for the whole arena, and a free slot keeps its device addresses for its next mapping. Make one for each queue, or for
-/// each CPU; a driver that maps rarely needs none.
+/// It does what [`Dma::map`] and [`Dma::map_sg`] do. In a strict domain it takes no lock of the core for it and, once its slots have
+/// been used, no memory: the binding has one entry for the whole arena, and a free slot keeps its device addresses for its next
+/// mapping, up to 16 MiB of them in all. In a lazy domain it takes the queue's lock; without an IOMMU, a bounced buffer or a list
+/// allocates. Make one for each queue, or for each CPU; a driver that maps rarely needs none.
 ///
-/// A mapped slot owns its buffers. Dropping the arena unmaps nothing, the tear-down of the binding does, newest first; forgetting it
-/// leaks the memory of its mapped slots (P9).
+/// A mapped slot owns its buffers. Dropping the arena unmaps nothing, the tear-down of the binding does, newest first, and its entry
+/// and slots stay until then: a driver that makes arenas anew calls [`release`](Self::release). Forgetting it leaks the memory of its
+/// mapped slots, bounce buffers and their part of the machine's budget included (P9).
 ///
 /// ```
 /// use bindery::dma::Direction;
@@ -79,7 +81,7 @@ pub struct Arena<'s> {
 pub struct ArenaSlot {
     arena: u64,
     index: u32,
-    generation: u32,
+    generation: u64,
 }
 
 impl ArenaSlot {
@@ -401,13 +403,13 @@ impl Arena<'_> {
     /// # Errors
     ///
     /// [`DmaError::Quarantined`] when the IOMMU did not confirm: so many bytes of mapped buffers may be in quarantine.
+    /// [`DmaError::Unbinding`] when the binding has ended it already.
     pub fn release(self) -> Result<(), DmaError> {
         let (dev, entry) = (self.dev, self.entry);
         let held = dev.state.system().quarantine_table().bytes_of(dev.name());
         drop(self);
-        if let Some(taken) = dev.state.ledger.take(entry) {
-            dev.state.release_early(entry, taken);
-        }
+        let taken = dev.state.ledger.take(entry).ok_or(DmaError::Unbinding)?;
+        dev.state.release_early(entry, taken);
         match dev.state.system().quarantine_table().bytes_of(dev.name()).saturating_sub(held) {
             0 => Ok(()),
             lost => Err(DmaError::Quarantined(lost)),
@@ -438,7 +440,11 @@ impl Slots {
 
 impl Drop for Arena<'_> {
     fn drop(&mut self) {
-        if let Some(slots) = self.slots.take() {
+        if let Some(mut slots) = self.slots.take() {
+            // Nobody maps in it any more.
+            if let Some(domain) = self.shared.context.backend.domain().filter(|_| !self.shared.is_revoked()) {
+                slots.free_kept(&self.shared, domain);
+            }
             self.shared.give_back(slots);
         }
     }

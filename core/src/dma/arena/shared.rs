@@ -186,7 +186,8 @@ impl Shared {
             domain.free_iova(span.reserved());
             span.keep(DeviceAddr(0), 0);
         }
-        if removed.is_empty() {
+        // One of several IOMMUs may have given tables although another one refused.
+        if removed.is_empty() && gather.is_empty() {
             return lost;
         }
         match domain.invalidate(machine, gather) {

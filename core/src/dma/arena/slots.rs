@@ -73,10 +73,14 @@ impl Element {
     }
 }
 
+/// Most pages of device addresses that the free slots of an arena keep: 16 MiB. Others of the domain get the rest. Tests have less RAM
+/// than that.
+const MAX_KEPT: u64 = if cfg!(test) { 64 } else { 4096 };
+
 /// One slot.
 pub(super) struct Record {
     /// Increases whenever the slot is unmapped: a handle of an earlier mapping finds nothing.
-    generation: u32,
+    generation: u64,
     /// Next slot of the list that it is in.
     pub(super) next: u32,
     pub(super) kind: Kind,
@@ -220,6 +224,11 @@ impl Slots {
     /// Puts a slot onto the list for the device addresses that it keeps.
     #[inline]
     pub(super) fn put(&mut self, shared: &Shared, index: u32) {
+        if self.kept + shared.spans[index as usize].pages() > MAX_KEPT
+            && let Some(domain) = shared.context.backend.domain()
+        {
+            Self::free_addresses(shared, domain, index);
+        }
         let list = match shared.spans[index as usize].pages() {
             0 => BARE,
             pages => Self::class(pages).1,
@@ -281,7 +290,10 @@ impl Slots {
         let (count, class) = Self::class(pages);
         let index = self.take(shared, class).map_err(MapListError::NotMapped)?;
         let span = &shared.spans[index as usize];
-        if span.pages() != count {
+        let kept = span.reserved();
+        // Those of a slot that was mapped when the mask shrank are above it.
+        let above = kept.len != 0 && kept.iova.0 + (kept.len - 1) > limit.0;
+        if span.pages() != count || above {
             Self::free_addresses(shared, domain, index);
             let limits = context.map_request(kind, prot, limit, pins).limits;
             let allocated = match domain.alloc_iova(&context.machine, count, limits) {

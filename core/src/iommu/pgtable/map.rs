@@ -36,14 +36,13 @@ impl<F: Format> PageTable<F> {
         let target = Target { delta: phys.0.wrapping_sub(iova), prot };
         let (table, level) = self.lowest(iova, len);
         let count = plan(Some(table), level, iova, len, target)?;
-        let mut writer = Writer { target, spare: self.spare_tables(count)?, clean, memory: &*self.memory };
+        let spare = self.spare_tables(count)?;
+        let mut writer = Writer { target, spare, clean, memory: &*self.memory, filled: 0 };
         if let Some(table) = descend(&mut self.root, self.start_level, level, iova) {
             writer.write::<F>(table, level, iova, len);
         }
-        if self.kept != 0 {
-            // The range may have filled kept tables.
-            self.kept = self.root.empty_below();
-        }
+        let filled = writer.filled;
+        self.kept = self.kept.saturating_sub(filled);
         self.sync_entries();
         Ok(())
     }
@@ -101,6 +100,8 @@ struct Writer<'a> {
     spare: Vec<Table>,
     clean: bool,
     memory: &'a dyn crate::env::Memory,
+    /// Kept tables that are not empty any more.
+    filled: usize,
 }
 
 impl Writer<'_> {
@@ -120,6 +121,7 @@ impl Writer<'_> {
         for piece in pieces(level, iova, len) {
             let index = piece.index;
             if let Some(child) = table.child_mut(index) {
+                self.filled += usize::from(level + 1 == spec::LAST_LEVEL && child.used().is_empty());
                 self.write::<F>(child, level + 1, piece.iova, piece.len);
                 self.clean(table, changed.take());
                 continue;

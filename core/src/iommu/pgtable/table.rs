@@ -142,6 +142,7 @@ impl Table {
         gather.add_table(page);
     }
 
+    #[cfg(test)]
     /// Number of tables below this one that are empty.
     pub(super) fn empty_below(&self) -> usize {
         let each = |child: &Table| usize::from(child.used.is_empty()) + child.empty_below();

@@ -48,10 +48,6 @@ impl<F: Format> PageTable<F> {
             // The root stays, empty or not; any other table at which the walk starts does not become empty.
             eraser.erase::<F>(table, from, iova, len);
         }
-        if self.kept != 0 {
-            // Kept tables may have been unlinked with their parents.
-            self.kept = self.root.empty_below();
-        }
         gather.add(DeviceAddr(iova), len);
         self.sync_entries();
         Ok(())

@@ -166,6 +166,9 @@ fn a_reset_leaves_the_registers_where_they_were_and_bus_mastering_off() {
         assert_eq!(device.reset(), Err(BusError::Busy), "a reset with reads under way confuses who answers them");
         config.change(|s| (s.pending, s.not_ready) = (0, u32::MAX));
         assert_eq!(device.reset(), Err(BusError::Gone), "it does not come back");
+        config.change(|s| s.not_ready = 0);
+        assert_eq!(config.word(0x10), 0);
+        assert_eq!((device.reset(), config.word(0x10)), (Ok(true), 0x1000_0000), "it has come back late");
     }
 }
 

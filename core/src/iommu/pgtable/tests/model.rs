@@ -109,6 +109,7 @@ fn agrees<F: Format>(input_bits: u32, coherent: bool, keep: bool, ops: Vec<Op>) 
     }
     if keep {
         // The blocks of the window and behind it, and what is above them.
+        prop_assert_eq!(table.kept, table.root.empty_below());
         prop_assert!(table.kept <= 12 && board.frames.in_use() <= 1 + 3 + table.kept as u64);
     } else {
         prop_assert_eq!(board.frames.in_use(), 1, "only the root is left");
