@@ -20,8 +20,8 @@ pub enum BusError {
 /// The core calls it with the device's lock held, or from a call of the device's driver
 /// ([`Bound::mark_quiesced`](crate::binding::Bound::mark_quiesced)).
 pub trait BusDevice: Send + Sync {
-    /// Lets the device access memory (bus mastering), and makes its registers respond; or stops it from beginning accesses. After
-    /// `false` the device has no access under way when this returns. Repeating a call changes nothing.
+    /// Lets the device access memory (bus mastering), or stops it from beginning accesses: after `false` it has none under way when
+    /// this returns. Its registers respond either way. Repeating a call changes nothing.
     ///
     /// # Errors
     ///

@@ -168,14 +168,14 @@ impl BusDevice for BusFunction {
             // A bridge's setting is that of the functions behind it.
             return Ok(());
         }
+        let memory = |bar: &&super::Bar| bar.kind != super::BarKind::Io;
+        let decode = self.bars.iter().filter(memory).all(|bar| bar.address.is_some());
+        let decode = if decode { reg::DECODE_MEMORY } else { 0 };
         if on {
-            let memory = |bar: &&super::Bar| bar.kind != super::BarKind::Io;
-            let decode = self.bars.iter().filter(memory).all(|bar| bar.address.is_some());
-            let decode = if decode { reg::DECODE_MEMORY } else { 0 };
             return self.set_command(decode | reg::BUS_MASTER, reg::NO_PIN);
         }
         // Messages are accesses to memory, too; a pin is not.
-        self.set_command(reg::NO_PIN, reg::BUS_MASTER)?;
+        self.set_command(decode | reg::NO_PIN, reg::BUS_MASTER)?;
         self.wait_for_completions()
     }
 
