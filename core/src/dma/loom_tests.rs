@@ -170,7 +170,7 @@ fn loom_a_device_gets_no_memory_after_its_page_was_put_into_quarantine() {
 fn loom_an_arena_is_taken_away_after_its_last_use() {
     loom::model(|| {
         let machine = machine();
-        let device = Device::new(NodeId(0), DeviceDesc::new("a"));
+        let device = Device::new(NodeId(0), DeviceDesc::new("a"), None);
         let bound = machine.new_bound(Arc::clone(&device), "driver", DmaOwner::Kernel);
         configure(&bound).unwrap();
         let shared = Shared::new(&bound.slots.get::<DmaContext>().unwrap(), 1);

@@ -142,8 +142,8 @@ impl Table {
         gather.add_table(page);
     }
 
-    #[cfg(test)]
     /// Number of tables below this one that are empty.
+    #[cfg(all(test, not(loom)))]
     pub(super) fn empty_below(&self) -> usize {
         let each = |child: &Table| usize::from(child.used.is_empty()) + child.empty_below();
         self.children.iter().flatten().map(|child| each(child)).sum()
