@@ -21,15 +21,22 @@ pub enum BusError {
 /// ([`Bound::mark_quiesced`](crate::binding::Bound::mark_quiesced)).
 pub trait BusDevice: Send + Sync {
     /// Lets the device access memory (bus mastering), or stops it from beginning accesses: after `false` it has none under way when
-    /// this returns. Its registers respond either way. Repeating a call changes nothing.
+    /// this returns, and its interrupt pin is off. Its registers respond either way. Repeating a call changes nothing.
     ///
     /// # Errors
     ///
     /// As [`BusError`] lists.
     fn set_bus_master(&self, on: bool) -> Result<(), BusError>;
 
-    /// Resets the device and no other one. Its registers are where they were, bus mastering is off, and its interrupts are as after
-    /// power-on. False when its bus cannot.
+    /// Lets the device assert its interrupt pin, or not; a device without one has nothing to do. The core counts its users: `true`
+    /// comes with the first, before which the pin is off, and `false` after the last one's request was given back.
+    ///
+    /// # Errors
+    ///
+    /// As [`BusError`] lists.
+    fn set_interrupt_pin(&self, on: bool) -> Result<(), BusError>;
+
+    /// Resets the device and no other one. Its registers are where they were, bus mastering and its interrupt pin are off. False when its bus cannot.
     ///
     /// # Errors
     ///

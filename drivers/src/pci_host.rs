@@ -108,7 +108,11 @@ impl Driver for PciHost {
                 dev.log(format_args!("{}: {error}", function.at));
             }
             // One that cannot be added, for its name perhaps, is reported by the core; the others are added.
-            let desc = function.description(dev.desc(), &windows);
+            let mut desc = function.description(dev.desc(), &windows);
+            match found.interrupt(function, dev.desc()) {
+                Ok(interrupt) => desc.resources.extend(interrupt),
+                Err(problem) => dev.log(format_args!("{problem}")),
+            }
             let added = match function.header {
                 Header::Device => dev.add_child_on(desc, Arc::new(bus)),
                 // Its bus mastering is that of the functions behind it, and no proof of anything.

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{IrqLine, NodeId, Trigger};
+use super::{InterruptMap, IrqLine, NodeId, Trigger};
 use crate::addr::{DeviceAddr, PhysAddr};
 
 /// Type of the bus that a device is on.
@@ -300,6 +300,8 @@ pub struct DeviceDesc {
     pub pci: Option<PciIdentity>,
     /// Registers and interrupts, each of the two in firmware order.
     pub resources: Vec<Resource>,
+    /// Interrupts of the devices behind it, when it is a bridge whose firmware says them.
+    pub interrupt_map: Option<InterruptMap>,
     /// Suppliers, in firmware order.
     pub suppliers: Vec<Supplier>,
     /// Dependencies that cannot be met, in firmware order.
@@ -321,6 +323,7 @@ impl DeviceDesc {
             compatible: Vec::new(),
             pci: None,
             resources: Vec::new(),
+            interrupt_map: None,
             suppliers: Vec::new(),
             unmet: Vec::new(),
             dma: DmaDesc::default(),

@@ -1,6 +1,7 @@
 //! Firmware's description of devices: resources, suppliers, interrupt lines, and firmware nodes.
 
 mod desc;
+mod interrupt_map;
 mod irq;
 mod nodes;
 
@@ -9,5 +10,6 @@ pub use desc::{
     Unmet,
 };
 pub(crate) use desc::{pci_class_name, pci_name, pci_subsystem_name};
+pub use interrupt_map::InterruptMap;
 pub use irq::{IrqLine, Trigger};
 pub use nodes::{NodeId, NodeInfo, Nodes};

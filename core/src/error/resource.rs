@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::{GroupError, SupplyError};
 use crate::addr::DeviceAddr;
+use crate::bus::BusError;
 use crate::claim::Conflict;
 use crate::description::NodeId;
 use crate::env::EnvError;
@@ -69,6 +70,9 @@ pub enum ResourceError {
     /// The target refused.
     #[error(transparent)]
     Env(#[from] EnvError),
+    /// The device's bus does not do what is needed for it.
+    #[error(transparent)]
+    Bus(#[from] BusError),
     /// A clock, power domain or reset line could not be switched.
     #[error(transparent)]
     Supply(#[from] SupplyError),
@@ -158,8 +162,8 @@ impl ResourceError {
             | Self::NoCommonWindow { .. }
             | Self::NoSuchLine { .. } => Errno::EINVAL,
             Self::NameTaken { .. } => Errno::EEXIST,
-            Self::Env(_) => Errno::ENXIO,
-            Self::Supply(_) | Self::NotReset(_) => Errno::EIO,
+            Self::Env(_) | Self::Bus(BusError::Gone) => Errno::ENXIO,
+            Self::Supply(_) | Self::NotReset(_) | Self::Bus(_) => Errno::EIO,
             Self::Iommu(_) | Self::Injected(_) => Errno::ENOMEM,
         }
     }

@@ -164,6 +164,8 @@ impl Entry for IrqEntry {
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
         let machine = ctx.bound.system();
         self.route.claim.close(machine);
+        // The device's pin first: the line may be others', who would be asked for its requests.
+        super::pin::release(ctx.bound);
         machine.irqs().remove(machine, &self.route);
         machine.release_claim(&self.route.claim);
         Outcome::Returned

@@ -49,6 +49,7 @@ mod line;
 mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod opening_tests;
+mod pin;
 mod route;
 mod table;
 #[cfg(all(test, not(loom)))]
@@ -190,7 +191,10 @@ impl<'b> Bound<'b> {
         let machine = self.state.system();
         let route = Route::new(request.line, index, Arc::clone(self.state.device()), claim);
         let target = Target { route: Arc::clone(&route), handler };
-        if let Err(error) = machine.irqs().add(machine, target, request.trigger) {
+        let added = machine.irqs().add(machine, target, request.trigger);
+        let added =
+            added.and_then(|()| pin::acquire(self.state).inspect_err(|_| machine.irqs().remove(machine, &route)));
+        if let Err(error) = added {
             machine.release_claim(&route.claim);
             return Err(error);
         }

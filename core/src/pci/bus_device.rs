@@ -12,6 +12,7 @@ use crate::bus::{BusDevice, BusError};
 use crate::context::SystemClock;
 use crate::description::{BusKind, DeviceDesc, PciIdentity, Resource, Supplier, SupplierKind, Unmet};
 use crate::env::{IoError, Width};
+use crate::sync::SpinLock;
 
 /// Longest time for the completion of a function's accesses, and the interval of looks. A completion takes 50 ms at most by
 /// default (PCI Express 5.0, 2.8).
@@ -88,6 +89,8 @@ pub struct BusFunction {
     conventional: Option<u16>,
     bars: Vec<super::Bar>,
     reset: Option<FunctionReset>,
+    /// Held while the command register is changed.
+    command: SpinLock<()>,
 }
 
 impl BusFunction {
@@ -109,7 +112,17 @@ impl BusFunction {
             (None, None) => None,
         };
         let bars = function.bars.clone();
-        Self { config, clock, at: function.at, header: function.header, express, conventional, bars, reset }
+        Self {
+            config,
+            clock,
+            at: function.at,
+            header: function.header,
+            express,
+            conventional,
+            bars,
+            reset,
+            command: SpinLock::new(()),
+        }
     }
 
     /// Lets a bridge pass on what the functions behind it access, and what is for them. Their own bus mastering is theirs.
@@ -133,6 +146,7 @@ impl BusFunction {
     }
 
     fn set_command(&self, set: u32, clear: u32) -> Result<(), BusError> {
+        let _one_change = self.command.lock();
         let old = self.read(reg::COMMAND, Width::W16)?;
         let new = old & !clear | set;
         if new != old {
@@ -172,11 +186,16 @@ impl BusDevice for BusFunction {
         let decode = self.bars.iter().filter(memory).all(|bar| bar.address.is_some());
         let decode = if decode { reg::DECODE_MEMORY } else { 0 };
         if on {
-            return self.set_command(decode | reg::BUS_MASTER, reg::NO_PIN);
+            return self.set_command(decode | reg::BUS_MASTER, 0);
         }
         // Messages are accesses to memory, too; a pin is not.
         self.set_command(decode | reg::NO_PIN, reg::BUS_MASTER)?;
         self.wait_for_completions()
+    }
+
+    fn set_interrupt_pin(&self, on: bool) -> Result<(), BusError> {
+        let (set, clear) = if on { (0, reg::NO_PIN) } else { (reg::NO_PIN, 0) };
+        self.set_command(set, clear)
     }
 
     fn reset(&self) -> Result<bool, BusError> {

@@ -101,9 +101,10 @@ impl Function {
         if !matches!(header, Header::Unknown(_)) {
             function.bars = bar::read(config, at, bars, &mut problem)?;
             function.capabilities = capability::read(config, at, &mut problem)?;
-            // A pin that does not exist is none.
-            let pin = config.read(at, reg::INTERRUPT_PIN, Width::W8)? as u8;
-            function.interrupt_pin = if pin <= 4 { pin } else { 0 };
+            match config.read(at, reg::INTERRUPT_PIN, Width::W8)? as u8 {
+                pin @ 0..=4 => function.interrupt_pin = pin,
+                other => problem(Fault::InterruptPin(other)),
+            }
             function.read_capabilities(config, &mut problem)?;
         }
         Ok(Some((function, header_type & reg::MULTI_FUNCTION != 0)))

@@ -15,6 +15,7 @@ mod capability;
 mod config;
 mod ecam;
 mod function;
+mod pin;
 mod plan;
 mod problem;
 mod ranges;

@@ -74,6 +74,21 @@ pub enum Fault {
         /// Bytes.
         bytes: u32,
     },
+    /// An interrupt pin that does not exist. The function is taken as one without.
+    #[error("interrupt pin: {0} is none of 1 to 4")]
+    InterruptPin(u8),
+    /// The host bridge's interrupt map has no entry for the function's pin.
+    #[error(
+        "interrupt pin: {pin} is pin {root_pin} of {at} on the host bridge's bus, for which interrupt-map has no usable entry"
+    )]
+    NoInterrupt {
+        /// The function's pin, 1 to 4.
+        pin: u8,
+        /// The function on the host bridge's bus that passes it on.
+        at: FunctionId,
+        /// The pin there.
+        root_pin: u8,
+    },
     /// No bus number is left for what is behind a bridge.
     #[error(
         "secondary bus number: no number is left up to bus {last:#04x}; what is behind the bridge is not enumerated"

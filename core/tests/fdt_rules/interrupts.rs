@@ -108,6 +108,91 @@ fn an_interrupt_map_is_followed_to_the_controller() {
     assert_eq!(tree.suppliers("134.a"), ["interrupts -> /gic [0, 50, 4]"]);
 }
 
+/// A host bridge with this map and mask.
+fn host(map: &[u32], mask: Option<Vec<u8>>) -> dtoolkit::model::DeviceTreeNode {
+    let mut props = vec![
+        ("compatible", text(&["test,host"])),
+        ("#address-cells", cells(&[3])),
+        ("#size-cells", cells(&[2])),
+        ("#interrupt-cells", cells(&[1])),
+        ("interrupt-map", cells(map)),
+    ];
+    props.extend(mask.map(|mask| ("interrupt-map-mask", mask)));
+    node("pcie", props, vec![])
+}
+
+/// An entry: unit address, pin, the GIC, kind, number, flags.
+fn entry(device: u32, pin: u32, line: u32) -> [u32; 8] {
+    [device << 11, 0, 0, pin, 1, 0, line, 4]
+}
+
+/// Line of pin `pin` of device `device` behind the host bridge.
+fn behind(tree: &Described, device: u32, pin: u32) -> Option<u32> {
+    match tree.device("pcie").interrupt_map.as_ref()?.find(&[device << 11, 0, 0, pin])? {
+        Resource::Irq { line, trigger: Trigger::LevelHigh } => Some(line.0),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_long_interrupt_map_of_a_bridge_is_kept_and_resolved() {
+    // As long as that of QEMU's machine `virt` and more: properties of such a length are not copied.
+    let map: Vec<u32> = (0..32).flat_map(|d| (1..5).flat_map(move |pin| entry(d, pin, (d + pin) % 8))).collect();
+    let tree = Described::of(vec![gic(), host(&map, Some(cells(&[0xf800, 0, 0, 7])))]);
+    assert_eq!(tree.notes(), [""; 0]);
+    assert_eq!(tree.device("pcie").property("interrupt-map"), None);
+    assert_eq!((behind(&tree, 0, 1), behind(&tree, 31, 4), behind(&tree, 31, 5)), (Some(33), Some(35), None));
+    // Bits that the mask leaves out do not count, and without a mask all do.
+    assert_eq!(behind(&tree, 0x1f + 0x20, 4), Some(35));
+    assert_eq!(behind(&Described::of(vec![gic(), host(&map, None)]), 0x3f, 4), None);
+    // A map may lead to another one.
+    let nexus = vec![
+        ("phandle", cells(&[2])),
+        ("#address-cells", cells(&[0])),
+        ("#interrupt-cells", cells(&[1])),
+        ("interrupt-map", cells(&[9, 1, 0, 77, 4])),
+    ];
+    let tree = Described::of(vec![gic(), node("nexus", nexus, vec![]), host(&[0x800, 0, 0, 2, 2, 9], None)]);
+    assert_eq!((behind(&tree, 1, 2), tree.notes()), (Some(109), vec![]));
+}
+
+#[test]
+fn a_malformed_interrupt_map_of_a_bridge_is_reported_and_what_is_before_it_counts() {
+    let good = entry(1, 1, 3);
+    let after = entry(3, 1, 5);
+    let of = |bad: &[u32]| {
+        let map = [&good[..], bad, &after[..]].concat();
+        let tree = Described::of(vec![gic(), host(&map, None)]);
+        let notes = tree.notes();
+        (behind(&tree, 1, 1), behind(&tree, 2, 1), behind(&tree, 3, 1), notes)
+    };
+    let note = |text: &str| vec![format!("/pcie: interrupt-map: {text}")];
+    // An unknown parent: how long its entry is, nobody knows.
+    assert_eq!(of(&[0x1000, 0, 0, 1, 77, 0, 4, 4]), (Some(35), None, None, note("no node has phandle 0x4d")));
+    // An interrupt that the controller does not have.
+    let none = note("the interrupt controller has no such interrupt");
+    assert_eq!(of(&[0x1000, 0, 0, 1, 1, 9, 4, 4]), (Some(35), None, Some(37), none));
+    // Entries that are cut off.
+    for cut in 1..8 {
+        let map = [&good[..], &entry(2, 1, 4)[..cut]].concat();
+        let tree = Described::of(vec![gic(), host(&map, None)]);
+        assert_eq!((behind(&tree, 1, 1), behind(&tree, 2, 1)), (Some(35), None));
+        assert_eq!(tree.notes(), note("the value ends within an entry"));
+    }
+    // A mask of another length than unit address and specifier, also one that ends within a cell.
+    for len in [0, 4, 12, 15, 17, 20] {
+        let mask = cells(&[0xf800, 0, 0, 7, 0])[..len].to_vec();
+        let tree = Described::of(vec![gic(), host(&good, Some(mask))]);
+        let text = format!("/pcie: interrupt-map-mask: {len} bytes, where 16 are compared: the map is ignored");
+        assert_eq!((behind(&tree, 1, 1), tree.notes()), (None, vec![text]));
+    }
+    // One whose entries lead to itself.
+    let mut own = host(&[0x800, 0, 0, 1, 5, 0x800, 0, 0, 1], None);
+    own.add_property(dtoolkit::model::DeviceTreeProperty::new_unchecked("phandle", cells(&[5])));
+    let tree = Described::of(vec![gic(), own]);
+    assert_eq!((behind(&tree, 1, 1), tree.notes()), (None, note("the interrupt parents form a cycle")));
+}
+
 #[test]
 fn resolution_ends_at_the_first_controller() {
     let pic = node(

@@ -102,6 +102,7 @@ pub(super) fn describe(
         let interrupts = interrupt::interrupts(tree, log, node)?;
         let mut resources = address::registers(tree, log, node)?;
         resources.extend(interrupt::lines(log, &gics, ids, node, &interrupts));
+        let interrupt_map = interrupt::behind(tree, log, &gics, ids, node)?;
         let (suppliers, mut unmet) =
             Collector::new(tree, log, &owners, ids, &endpoints).suppliers(node, &interrupts)?;
         let mut dma = dma::describe(tree, log, node)?;
@@ -120,6 +121,7 @@ pub(super) fn describe(
             compatible: compatible(tree, log, node),
             pci: None,
             resources,
+            interrupt_map,
             suppliers,
             unmet,
             dma,

@@ -11,7 +11,7 @@ use super::note::NoteKind;
 use super::supplier::{Cells, MAX_ARGS, References};
 use super::tree::{Idx, Tree};
 use super::{FdtError, id};
-use crate::description::{IrqLine, NodeId, Resource, Trigger};
+use crate::description::{InterruptMap, IrqLine, NodeId, Resource, Trigger};
 
 /// Limit of parents and maps that one interrupt passes.
 const MAX_HOPS: usize = 64;
@@ -147,18 +147,85 @@ pub(super) fn lines(
 ) -> Vec<Resource> {
     let mut found = Vec::new();
     for interrupt in interrupts {
-        let resource = if gics.contains(&interrupt.controller) {
-            gic_line(&interrupt.args)
-        } else {
-            Some(Resource::IrqBehind { controller: id(ids, interrupt.controller), specifier: interrupt.args.clone() })
-        };
-        let Some(resource) = resource else {
+        let Some(resource) = resource(gics, ids, interrupt.controller, interrupt.args.clone()) else {
             log.note(node, interrupt.property, NoteKind::BadInterrupt);
             break;
         };
         found.push(resource);
     }
     found
+}
+
+/// The interrupt that a controller knows by `args`; `None` when it has no such one.
+fn resource(gics: &BTreeSet<Idx>, ids: &[NodeId], controller: Idx, args: Vec<u32>) -> Option<Resource> {
+    if gics.contains(&controller) {
+        return gic_line(&args);
+    }
+    Some(Resource::IrqBehind { controller: id(ids, controller), specifier: args })
+}
+
+/// Interrupts of the devices behind `node` by its `interrupt-map`, up to the first entry that cannot be parsed; entries that lead
+/// nowhere are left out. `None` for a node without a map, a controller (whose map is about requests that it gets), and a map that cannot be used, which a note
+/// says.
+pub(super) fn behind(
+    tree: &Tree<'_>,
+    log: &mut Log,
+    gics: &BTreeSet<Idx>,
+    ids: &[NodeId],
+    node: Idx,
+) -> Result<Option<InterruptMap>, FdtError> {
+    let property = "interrupt-map";
+    let Some(map) = tree.prop(node, property).filter(|_| !tree.has(node, "interrupt-controller")) else {
+        return Ok(None);
+    };
+    let Some(cells) = tree.u32(node, "#interrupt-cells") else {
+        let path = Arc::clone(log.path(node));
+        log.note(node, property, NoteKind::NoCells(path, "#interrupt-cells"));
+        return Ok(None);
+    };
+    let address_cells = tree.child_cells(node).0;
+    let width = match bytes(&[address_cells, cells]) {
+        Ok(width) => width,
+        Err(note) => {
+            log.note_once(node, property, note);
+            return Ok(None);
+        }
+    };
+    let mask = match tree.prop(node, "interrupt-map-mask") {
+        None => core::iter::repeat_n(u32::MAX, width / 4).collect(),
+        Some(mask) if mask.len() == width => words(mask).collect(),
+        Some(mask) => {
+            log.note(node, "interrupt-map-mask", NoteKind::MaskLength(mask.len(), width));
+            return Ok(None);
+        }
+    };
+    let mut found = InterruptMap::new(mask);
+    for entry in MapEntries::new(tree, map, address_cells, cells) {
+        log.spend(node, property, 1)?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(note) => {
+                log.note_once(node, property, note);
+                break;
+            }
+        };
+        if !tree.enabled(entry.parent) {
+            continue;
+        }
+        let (unit, args) = (words(entry.unit).collect(), words(entry.args).collect());
+        let leads_to = match follow_from(tree, log, (node, property), entry.parent, unit, args)? {
+            Ok((controller, args)) => resource(gics, ids, controller, args).ok_or(NoteKind::BadInterrupt),
+            Err(note) => Err(note),
+        };
+        match leads_to {
+            Ok(interrupt) => {
+                log.add_reference(node, property)?;
+                found.push(words(entry.key).collect(), interrupt);
+            }
+            Err(note) => log.note_once(node, property, note),
+        }
+    }
+    Ok(Some(found))
 }
 
 /// Controllers in the `interrupt-map` of `node`, each once.
@@ -176,7 +243,7 @@ pub(super) fn map_targets(tree: &Tree<'_>, log: &mut Log, node: Idx) -> Result<V
                 }
             }
             Err(e) => {
-                log.note(node, "interrupt-map", e);
+                log.note_once(node, "interrupt-map", e);
                 break;
             }
         }
@@ -223,15 +290,27 @@ fn parent(tree: &Tree<'_>, log: &mut Log, who: (Idx, &str), node: Idx) -> Result
     Ok(Err(NoteKind::InterruptCycle))
 }
 
-/// Resolves a specifier at `nexus` to a controller.
+/// Resolves the specifier of a device at `nexus` to a controller.
 fn follow(
     tree: &Tree<'_>,
     log: &mut Log,
     who: (Idx, &str),
+    nexus: Idx,
+    args: Vec<u32>,
+) -> Result<Result<(Idx, Vec<u32>), NoteKind>, FdtError> {
+    let unit = words(tree.prop(who.0, "reg").unwrap_or_default()).take(MAX_ARGS as usize).collect();
+    follow_from(tree, log, who, nexus, unit, args)
+}
+
+/// Resolves a unit address and a specifier at `nexus` to a controller.
+fn follow_from(
+    tree: &Tree<'_>,
+    log: &mut Log,
+    who: (Idx, &str),
     mut nexus: Idx,
+    mut unit: Vec<u32>,
     mut args: Vec<u32>,
 ) -> Result<Result<(Idx, Vec<u32>), NoteKind>, FdtError> {
-    let mut unit: Vec<u32> = words(tree.prop(who.0, "reg").unwrap_or_default()).take(MAX_ARGS as usize).collect();
     for _ in 0..MAX_HOPS {
         log.spend(who.0, who.1, 1)?;
         // A map takes precedence over the controller that has it (linux-6.12 `drivers/of/irq.c`, `of_irq_parse_raw`).

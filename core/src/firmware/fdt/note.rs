@@ -88,6 +88,9 @@ pub enum NoteKind {
     /// No entry of the `interrupt-map` of the node named here matches.
     #[error("the interrupt map of {0} has no entry for it")]
     NotMapped(Arc<str>),
+    /// The mask of a map has another number of cells than the map's entries have to be compared. The map is ignored.
+    #[error("{0} bytes, where {1} are compared: the map is ignored")]
+    MaskLength(usize, usize),
     /// A specifier that is invalid for the interrupt controller.
     #[error("the interrupt controller has no such interrupt")]
     BadInterrupt,

@@ -134,7 +134,7 @@ fn bus_mastering_is_off_when_the_accesses_under_way_have_ended() {
         let config = Config::new(express);
         let device = device(&config, &function(Header::Device, caps));
         device.set_bus_master(true).unwrap();
-        assert_eq!(config.word(4) & 0x407, 0b110, "it masters, decodes memory, and may use its pin");
+        assert_eq!(config.word(4) & 0x407, 0b110, "it masters, decodes memory, and its pin is as it was");
         config.change(|s| s.pending = 5);
         assert_eq!(device.set_bus_master(false), Ok(()));
         assert_eq!((config.word(4) & 0x407, config.0.lock().pending), (0x402, 0), "the five looks were waited for");
@@ -170,6 +170,24 @@ fn a_reset_leaves_the_registers_where_they_were_and_bus_mastering_off() {
         assert_eq!(config.word(0x10), 0);
         assert_eq!((device.reset(), config.word(0x10)), (Ok(true), 0x1000_0000), "it has come back late");
     }
+}
+
+#[test]
+fn the_pin_is_on_only_between_its_first_and_its_last_user() {
+    let config = Config::new(true);
+    let device = device(&config, &function(Header::Device, &[(Capability::EXPRESS, EXPRESS)]));
+    device.set_bus_master(false).unwrap();
+    device.set_bus_master(true).unwrap();
+    assert_eq!(config.word(4) & 0x404, 0x404, "nobody has requested its interrupt");
+    device.set_interrupt_pin(true).unwrap();
+    assert_eq!(config.word(4) & 0x406, 6);
+    device.set_interrupt_pin(false).unwrap();
+    assert_eq!(config.word(4) & 0x406, 0x406);
+    device.set_interrupt_pin(true).unwrap();
+    assert_eq!(device.reset(), Ok(true));
+    assert_eq!(config.word(4) & 0x404, 0x400);
+    config.change(|s| s.present = false);
+    assert_eq!(device.set_interrupt_pin(false), Err(BusError::Gone));
 }
 
 #[test]

@@ -134,6 +134,18 @@ fn headers_that_nobody_knows_are_listed_and_left_alone() {
 }
 
 #[test]
+fn a_pin_that_does_not_exist_is_none() {
+    for pin in [5, 0x7f, 0xff] {
+        let (f, problems) = one(256, Part::device().byte(0x3d, pin));
+        assert_eq!(
+            (f.interrupt_pin, problems),
+            (0, vec![alloc::format!("0000:00:01.0: interrupt pin: {pin} is none of 1 to 4")])
+        );
+    }
+    assert_eq!(one(256, Part::device().byte(0x3d, 4)).0.interrupt_pin, 4);
+}
+
+#[test]
 fn a_function_that_is_not_ready_or_not_there_is_no_function() {
     let mut model = Model::new(256);
     for (device, id) in [(1, 0xffff_0001), (2, 0), (3, 0x0000_ffff), (4, 0xffff_0000), (5, 0x1234_0000)] {

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::addr::PhysAddr;
+use crate::description::{DeviceDesc, InterruptMap, IrqLine, Resource, Trigger};
 use model::{Model, Part};
 
 const WINDOWS: [Window; 3] = [
@@ -52,6 +53,44 @@ fn bridges_get_numbers_and_windows_and_functions_their_addresses() {
     assert_eq!(bars(5)[1..], [0x80_0000_0000, 0x1000]);
     assert_eq!(bars(6)[1..], [0x80_0000_8000, 0x1020]);
     model.check(&WINDOWS, &found);
+}
+
+#[test]
+fn pins_are_turned_by_each_bridge_and_looked_up_on_the_host_bridges_bus() {
+    let mut model = Model::new(4096);
+    model.add(None, 0, 0, Part::device());
+    let bridge = model.add(None, 1, 0, Part::bridge());
+    let below = model.add(Some(bridge), 3, 0, Part::bridge());
+    model.add(Some(below), 2, 0, Part::device());
+    let found = enumerate(&host(&model)).unwrap();
+    let mut device = found.functions.last().unwrap().clone();
+    let at = |device| FunctionId { segment: 0, bus: 0, device, function: 0 };
+    for (pin, root) in [(1, 2), (2, 3), (3, 4), (4, 1)] {
+        device.interrupt_pin = pin;
+        // 2 of the device, 3 of the bridge.
+        assert_eq!(found.root_pin(&device), Some((at(1), root)));
+    }
+    let mut desc = DeviceDesc::new("host");
+    let interrupt = |desc: &DeviceDesc, device: &Function| found.interrupt(device, desc);
+    let problem = |pin| {
+        let at = |device, bus| FunctionId { segment: 0, bus, device, function: 0 };
+        Problem { at: at(2, 2), fault: Fault::NoInterrupt { pin, at: at(1, 0), root_pin: pin % 4 + 1 } }
+    };
+    assert_eq!(interrupt(&desc, &device), Err(problem(4)), "there is no map");
+    let mut map = InterruptMap::new([0xf800, 0, 0, 7].into());
+    let line = Resource::Irq { line: IrqLine(40), trigger: Trigger::LevelHigh };
+    map.push([1 << 11, 0, 0, 1].into(), line.clone());
+    desc.interrupt_map = Some(map);
+    assert_eq!(interrupt(&desc, &device), Ok(Some(line)));
+    device.interrupt_pin = 3;
+    let refused = interrupt(&desc, &device).unwrap_err();
+    assert_eq!(refused, problem(3));
+    assert_eq!(
+        refused.to_string(),
+        "0000:02:02.0: interrupt pin: 3 is pin 4 of 0000:00:01.0 on the host bridge's bus, for which interrupt-map has no usable entry"
+    );
+    device.interrupt_pin = 0;
+    assert_eq!(interrupt(&desc, &device), Ok(None), "it has no pin");
 }
 
 #[test]
