@@ -132,7 +132,7 @@ fn is_there(regs: &Mmio<'_>) -> bool {
 
 impl Driver for Edu {
     const NAME: &'static str = "edu";
-    const MATCHES: &'static [Match] = &[Match::compatible("qemu,edu")];
+    const MATCHES: &'static [Match] = &[Match::pci(0x1234, 0x11e8)];
     type Data<'b> = Port<'b>;
 
     fn probe<'b>(&self, dev: Bound<'b>) -> Result<Port<'b>, ProbeError> {

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use bindery::addr::PhysAddr;
 use bindery::device::{DeviceDesc, Nodes, Resource};
-use bindery::driver::Driver;
+use bindery::env::{Env, Width};
 use bindery::firmware::fdt::{Description, FdtError, describe};
 use bindery::machine::{Machine, Policy};
 use bindery::sync::Mutex;
 use bindery_drivers::edu::Edu;
-use bindery_drivers::pci_host::PciHost;
 use bindery_drivers::vfio::Vfio;
 use bindery_sim::board::Board;
 use bindery_sim::disk::Disk;
@@ -65,14 +64,12 @@ pub fn salvator_xs() -> BoardSpec {
     }
 }
 
-/// The small board with PCI: `edu`, QEMU's device for teaching, behind a root port and a bridge, and no IOMMU. The host bridge's driver
-/// cannot give functions their interrupts yet, so the device is as firmware has configured and described it.
+/// The small board with PCI: `edu`, QEMU's device for teaching, behind a root port and a bridge, and no IOMMU. Its driver's name
+/// selects it, too: `edu`.
 pub fn virt() -> BoardSpec {
-    let found = virt::configure(&Virt::new().cpus(1).build());
-    let edu = found.ok().as_ref().and_then(virt::describe_edu).map(Arc::new);
     BoardSpec {
         name: "virt",
-        hardware: Hardware::Virt(edu),
+        hardware: Hardware::Virt,
         device_tree: Cow::Borrowed(virt::DEVICE_TREE),
         guest_device_tree: GUEST_DEVICE_TREE,
         drivers: vec![Arc::new(|machine| {
@@ -83,12 +80,14 @@ pub fn virt() -> BoardSpec {
     }
 }
 
+/// The device behind the bridge of the board `virt`, once buses are numbered.
+const EDU: &str = "0000:02:01.0";
+
 /// The hardware of a board.
 #[derive(Clone)]
 enum Hardware {
     Salvator,
-    /// With what firmware describes beside the tree.
-    Virt(Option<Arc<DeviceDesc>>),
+    Virt,
 }
 
 /// Description of a board, from which any number of them is made.
@@ -142,7 +141,7 @@ impl BoardSpec {
     pub(crate) fn defects(&self) -> &'static [Defect] {
         match self.hardware {
             Hardware::Salvator => SATA_DEFECTS,
-            Hardware::Virt(_) => &[],
+            Hardware::Virt => &[],
         }
     }
 
@@ -150,18 +149,17 @@ impl BoardSpec {
     pub(crate) fn frames(&self) -> (PhysAddr, u64) {
         match self.hardware {
             Hardware::Salvator => (FRAMES_BASE, FRAMES_LEN),
-            Hardware::Virt(_) => (virt::FRAMES_BASE, virt::FRAMES_LEN),
+            Hardware::Virt => (virt::FRAMES_BASE, virt::FRAMES_LEN),
         }
     }
 
     /// Registers that another device may access: those of the device that is explored.
     pub(crate) fn registers(&self) -> PhysAddr {
-        let Hardware::Virt(edu) = &self.hardware else { return SATA_BASE };
-        let first = edu.iter().flat_map(|desc| &desc.resources).find_map(|r| match r {
-            Resource::Mem { base, .. } => Some(*base),
-            _ => None,
-        });
-        first.unwrap_or(virt::PCI_MEMORY.0)
+        match self.hardware {
+            Hardware::Salvator => SATA_BASE,
+            // The first function that needs addresses gets the first ones.
+            Hardware::Virt => virt::PCI_MEMORY.0,
+        }
     }
 
     /// Coverage points that no device of the board can reach.
@@ -169,7 +167,7 @@ impl BoardSpec {
         match self.hardware {
             Hardware::Salvator => &[],
             // It has no IOMMU, clocks, power domains or reset lines, its devices' registers do not fail, and `edu` maps nothing.
-            Hardware::Virt(_) => &[
+            Hardware::Virt => &[
                 "error EIO",
                 "error EPERM",
                 "fault clock-enable",
@@ -195,24 +193,32 @@ impl BoardSpec {
     pub(crate) fn rest(&self) -> Duration {
         match self.hardware {
             Hardware::Salvator => Duration::from_millis(8),
-            Hardware::Virt(_) => bindery_sim::models::edu::TRANSFER + Duration::from_millis(8),
+            Hardware::Virt => bindery_sim::models::edu::TRANSFER + Duration::from_millis(8),
         }
     }
 
-    /// Puts the device called `name` in again, where it was pulled out.
-    pub(crate) fn plug(&self, board: &Board, name: &str) {
-        let _ = board.plug(name);
-        if matches!(self.hardware, Hardware::Virt(_)) && !virt::is_configured(board) {
-            let _ = virt::configure(board);
+    /// Name on the board of the device called `name`, by which it is pulled out.
+    pub(crate) fn part(&self, name: &str) -> String {
+        match self.hardware {
+            Hardware::Virt if name == EDU => virt::EDU.into(),
+            _ => name.into(),
         }
+    }
+
+    /// Returns false when the device that `desc` describes has lost the addresses that its bus gave it.
+    pub(crate) fn answers(&self, board: &Board, desc: &DeviceDesc) -> bool {
+        let registers = desc.resources.iter().find_map(|r| match r {
+            Resource::Mem { base, len } => board.map_io(*base, *len).ok(),
+            _ => None,
+        });
+        let reads = registers.and_then(|registers| registers.read(0, Width::W32).ok());
+        matches!(self.hardware, Hardware::Salvator) || reads.is_some_and(|value| value != u64::from(u32::MAX))
     }
 
     /// Makes the hardware.
     pub(crate) fn board(&self) -> Arc<Board> {
-        if let Hardware::Virt(_) = self.hardware {
-            let board = Virt::new().cpus(1).build();
-            let _ = virt::configure(&board);
-            return board;
+        if let Hardware::Virt = self.hardware {
+            return Virt::new().cpus(1).build();
         }
         let disk = Disk::memory((0..SECTORS).flat_map(|n| n.to_le_bytes().repeat(256)).collect());
         self.devices.iter().fold(Salvator::new().disk(disk), |board, attach| attach(board)).build()
@@ -235,10 +241,6 @@ impl BoardSpec {
         if let Some(read) = read {
             machine.add_description(&read.0, &read.1);
         }
-        if let Hardware::Virt(Some(edu)) = &self.hardware {
-            // There are no other devices that could have its name.
-            let _ = machine.add_device(DeviceDesc::clone(edu));
-        }
         self.register(machine);
         Ok(())
     }
@@ -248,10 +250,6 @@ impl BoardSpec {
         // First, so that this one stays registered.
         machine.register(Vfio { release_timeout: RELEASE_TIMEOUT });
         bindery_drivers::register_all(machine);
-        if matches!(self.hardware, Hardware::Virt(_)) {
-            // Functions are described as firmware has configured them, each with its line, and not found by this driver.
-            machine.unregister(PciHost::NAME);
-        }
         self.drivers.iter().for_each(|register| register(machine));
     }
 }

@@ -16,6 +16,7 @@
 mod config;
 mod env;
 mod error;
+mod host;
 mod interrupts;
 mod line;
 mod machine;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bindery::addr::{PAGE_SIZE, PhysAddr};
 use bindery::env::{Caching, Env, EnvError, Instant, IoError, IrqControl, IrqLine, Trigger, Width};
 use bindery::sync::Waiter;
-use bindery_qtest::Machine;
+use bindery_qtest::Machine as Qemu;
 use common::{Bench, Target, qemu, sim};
 
 fn memory_is_what_its_ranges_say(env: &dyn Env) {
@@ -177,19 +177,19 @@ fn the_board_keeps_the_contract() {
 #[test]
 #[ignore = "needs qemu-system-x86_64"]
 fn q35_keeps_the_contract() {
-    assert_eq!(holds(qemu(Machine::Q35)).target.error(), None);
+    assert_eq!(holds(qemu(Qemu::Q35)).target.error(), None);
 }
 
 #[test]
 #[ignore = "needs qemu-system-aarch64"]
 fn virt_keeps_the_contract() {
-    assert_eq!(holds(qemu(Machine::Virt)).target.error(), None);
+    assert_eq!(holds(qemu(Qemu::Virt)).target.error(), None);
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64"]
 fn a_qemu_that_ends_leaves_registers_of_ones_and_its_last_words() {
-    let bench = Bench::new(qemu(Machine::Q35));
+    let bench = Bench::new(qemu(Qemu::Q35));
     // QEMU 7.2 ends on a transfer that is not inside the device's buffer.
     bench.transfer(0x4_0000, bench.target.ram().0, 8192, 3);
     let start = bench.env.now();
@@ -208,7 +208,7 @@ fn a_qemu_that_ends_leaves_registers_of_ones_and_its_last_words() {
 #[ignore = "needs qemu-system-x86_64"]
 fn a_run_is_the_same_each_time() {
     let run = || {
-        let bench = Bench::new(qemu(Machine::Q35));
+        let bench = Bench::new(qemu(Qemu::Q35));
         bench.enable_lines();
         bench.command(6);
         for round in 0..20 {

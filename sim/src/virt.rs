@@ -9,9 +9,7 @@
 use std::sync::Arc;
 
 use bindery::addr::PhysAddr;
-use bindery::device::{DeviceDesc, Resource};
-use bindery::env::{Env, EnvError, IoError, RamRange, RamUse, Trigger, Width};
-use bindery::pci::{ConfigSpace, Ecam, FunctionId, HostBridge, Space, Topology, Window, enumerate};
+use bindery::env::{RamRange, RamUse};
 
 use crate::board::{Board, Config, PciConfig};
 use crate::mmu::Mmu;
@@ -161,57 +159,4 @@ impl Virt {
         ];
         Arc::new(Board::new(&ranges, config))
     }
-}
-
-/// Configuration space of the board did not answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum ConfigureError {
-    /// There is no ECAM window: it is another board.
-    #[error(transparent)]
-    Env(#[from] EnvError),
-    /// An access failed.
-    #[error(transparent)]
-    Io(#[from] IoError),
-}
-
-/// Does what firmware does before a system starts: finds the functions, gives buses numbers and registers addresses, and lets all functions
-/// answer and send requests. What is configured already stays.
-///
-/// # Errors
-///
-/// When `board` is another board.
-pub fn configure(board: &Board) -> Result<Topology, ConfigureError> {
-    let config = Ecam::new(board.map_io(ECAM.0, ECAM.1)?, 0);
-    let windows = [Window { space: Space::Memory, bus: PCI_MEMORY.0.0, phys: PCI_MEMORY.0, len: PCI_MEMORY.1 }];
-    let found = enumerate(&HostBridge { config: &config, segment: 0, buses: 0..=15, windows: &windows })?;
-    for function in &found.functions {
-        config.write(function.at, COMMAND, Width::W16, ANSWERS_AND_SENDS)?;
-    }
-    Ok(found)
-}
-
-/// Command register, and its bits for memory accesses and bus mastering.
-const COMMAND: u16 = 4;
-const ANSWERS_AND_SENDS: u32 = 6;
-/// The device behind the bridge, once buses are numbered.
-const EDU_AT: FunctionId = FunctionId { segment: 0, bus: 2, device: 1, function: 0 };
-
-/// Returns true when the device behind the bridge is as [`configure`] has left it.
-pub fn is_configured(board: &Board) -> bool {
-    let command =
-        board.map_io(ECAM.0, ECAM.1).ok().and_then(|w| Ecam::new(w, 0).read(EDU_AT, COMMAND, Width::W16).ok());
-    command.is_some_and(|command| command & ANSWERS_AND_SENDS == ANSWERS_AND_SENDS)
-}
-
-/// Description of the device behind the bridge, [`EDU`], as [`configure`] has found it: a device of the platform, with its registers and
-/// the line that its pin reaches. `None` when it is not there.
-pub fn describe_edu(found: &Topology) -> Option<DeviceDesc> {
-    let base = found.function(EDU_AT)?.bars.first()?.address?;
-    let mut desc = DeviceDesc::new(EDU);
-    desc.compatible.push("qemu,edu".into());
-    desc.dma.coherent = true;
-    desc.resources.push(Resource::Mem { base: PhysAddr(base), len: edu::WINDOW });
-    // Pins are turned by the numbers of the devices above: 1 of the device, 0 of the bridge, 1 of the root port.
-    desc.resources.push(Resource::Irq { line: bindery::env::IrqLine(PCI_LINES[2]), trigger: Trigger::LevelHigh });
-    Some(desc)
 }

@@ -11,7 +11,7 @@ mod variants;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bindery::binding::ResourceKind;
 use bindery::device::{Device, DeviceDesc, NodeId};
@@ -29,7 +29,7 @@ use variants::{NewFixture, VARIANTS};
 /// Most fixtures that are kept for reuse.
 const FIXTURES: usize = 64;
 
-/// Selects the device whose lifecycle is to be explored.
+/// Selects the device whose lifecycle is to be explored, by its name, or by that of the driver of which it is the only device.
 pub fn device(name: &str) -> Unplaced {
     Unplaced(name.to_owned())
 }
@@ -80,6 +80,8 @@ pub enum LifecycleError {
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     pub(crate) device: String,
+    /// Its name on the board, by which it is pulled out.
+    pub(crate) part: String,
     pub(crate) driver: &'static str,
     /// The IOMMU in front of it, and that one's driver.
     pub(crate) iommu: Option<(String, &'static str)>,
@@ -276,7 +278,8 @@ impl Lifecycle {
         }
         let fixture = Fixture::new(&self.board, false)?;
         fixture.start();
-        let Some(device) = fixture.machine.device(&self.device) else {
+        let named = fixture.machine.device(&self.device).or_else(|| only_device_of(&fixture, &self.device));
+        let Some(device) = named else {
             let bound = fixture.machine.devices().into_iter().filter(|d| d.driver().is_some());
             return Err(LifecycleError::NoDevice {
                 name: self.device.clone(),
@@ -284,7 +287,7 @@ impl Lifecycle {
             });
         };
         let Some(driver) = device.driver() else {
-            let waits = fixture.machine.waiting().into_iter().find(|w| *w.device == *self.device);
+            let waits = fixture.machine.waiting().into_iter().find(|w| &*w.device == device.name());
             let why = waits.map_or_else(String::new, |w| format!(": it waits for {}", w.on.join(", ")));
             return Err(LifecycleError::NotBound { name: self.device.clone(), why });
         };
@@ -293,7 +296,7 @@ impl Lifecycle {
         let iommu = iommu.and_then(|d| Some((d.name().to_owned(), d.driver()?)));
         let peer_iommu = match translated_by {
             Some(node) => Some(node),
-            None => self.another_iommu(&fixture, driver)?,
+            None => self.another_iommu(&fixture, device.name(), driver)?,
         };
         let links = fixture.machine.links(&device);
         let named = links.iter().filter_map(|l| fixture.machine.device(&l.supplier));
@@ -303,18 +306,19 @@ impl Lifecycle {
                 .machine
                 .resources(d)
                 .iter()
-                .any(|(_, kind, what, _)| *kind == ResourceKind::Child.name() && *what == self.device)
+                .any(|(_, kind, what, _)| *kind == ResourceKind::Child.name() && what == device.name())
         };
         let parent = fixture.machine.devices().into_iter().find(|d| adds(d));
         let parent = parent.and_then(|d| Some((d.name().to_owned(), d.driver()?)));
         let desc = device.desc().clone();
-        let names = Names { device: self.device.clone(), driver, iommu, suppliers, parent, peer_iommu, desc };
+        let (device, part) = (device.name().to_owned(), self.board.part(device.name()));
+        let names = Names { device, part, driver, iommu, suppliers, parent, peer_iommu, desc };
         *self.fixtures.names.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
         Ok(())
     }
 
     /// An IOMMU of `known` that translates for the peer while the device is unbound.
-    fn another_iommu(&self, known: &Fixture, driver: &'static str) -> Result<Option<NodeId>, FdtError> {
+    fn another_iommu(&self, known: &Fixture, device: &str, driver: &'static str) -> Result<Option<NodeId>, FdtError> {
         let devices = known.machine.devices();
         let named = devices.iter().flat_map(|d| &d.desc().suppliers).filter(|s| s.translates());
         let named: Vec<_> = named.map(|s| s.node).collect();
@@ -324,7 +328,7 @@ impl Lifecycle {
             fixture.machine.register(peer::Peer::new(&self.board, &fixture.machine));
             let added = peer::add(&self.board, &fixture.machine, Some(candidate.node()));
             fixture.start();
-            let unbound = fixture.machine.unbind(&self.device, driver);
+            let unbound = fixture.machine.unbind(device, driver);
             if added.is_ok() && unbound.is_ok() && peer::binds(&fixture.machine) {
                 return Ok(Some(candidate.node()));
             }
@@ -371,6 +375,12 @@ impl fmt::Debug for Lifecycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Lifecycle({} on {})", self.device, self.board.name())
     }
+}
+
+/// The device that the driver called `driver` has, if it has one alone.
+fn only_device_of(fixture: &Fixture, driver: &str) -> Option<Arc<Device>> {
+    let mut all = fixture.machine.devices().into_iter().filter(|d| d.driver() == Some(driver));
+    all.next().filter(|_| all.next().is_none())
 }
 
 /// Number of the state between two steps of a variant.

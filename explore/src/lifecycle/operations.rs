@@ -93,12 +93,12 @@ pub(super) fn of(fixture: &Fixture, names: &Names) -> Vec<Operation> {
             done("device removal", removed, || before.was_removed(machine, &name))
         }),
     );
-    let name = own();
+    let (name, part) = (own(), names.part.clone());
     add(
         "concurrent: device vanishes",
         Box::new(move |machine, _, board| {
             let before = Before::of(machine, &name);
-            let _ = board.unplug(&name);
+            let _ = board.unplug(&part);
             let vanished = machine.device_vanished(&name);
             done("device vanishes", vanished, || before.was_removed(machine, &name))
         }),

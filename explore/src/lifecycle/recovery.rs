@@ -66,10 +66,11 @@ impl Play<'_> {
         if let Some(device) = machine.device(&names.device) {
             device.set_driver_override(None);
         }
-        self.board.plug(self.scene.board(), &names.device);
+        let _ = self.scene.board().plug(&names.part);
         self.board.register(machine);
         machine.set_autoprobe(true);
-        if machine.device(&names.device).is_none() {
+        // What was pulled out has no addresses until its bus is enumerated again.
+        if machine.device(&names.device).is_none() || !self.board.answers(self.scene.board(), &names.desc) {
             match &names.parent {
                 // The parent's driver adds it again when it binds.
                 Some((parent, driver)) => self.unbind_from(driver, parent),

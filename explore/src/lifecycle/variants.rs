@@ -53,7 +53,7 @@ pub(super) const VARIANTS: &[Variant] = &[
     }),
     settled("lifecycle: the device vanishes", |play| {
         ends(play, |play| {
-            let _ = play.scene.board().unplug(&play.names.device);
+            let _ = play.scene.board().unplug(&play.names.part);
             play.scene.machine().device_vanished(&play.names.device);
             play.step("vanishing")
         })

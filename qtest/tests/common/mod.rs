@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bindery::addr::PhysAddr;
 use bindery::env::{Env, Instant, Io, IrqControl, IrqLine, IrqSink, Trigger, Width};
+use bindery::machine::Machine;
 use bindery::pci::{ConfigSpace, Ecam, FunctionId, HostBridge, Space, Topology, Window, enumerate};
-use bindery_qtest::{Machine, Options, QemuEnv};
+use bindery_qtest::{Machine as Qemu, Options, QemuEnv};
 use bindery_sim::board::Board;
 use bindery_sim::models::edu;
 use bindery_sim::virt::{self, Virt};
@@ -31,6 +32,8 @@ pub trait Target {
     fn read_ram(&self, at: PhysAddr, bytes: &mut [u8]);
     fn write_ram(&self, at: PhysAddr, bytes: &[u8]);
     fn run_pending(&self);
+    /// Adds what firmware describes: the host bridge at least.
+    fn describe(&self, machine: &Arc<Machine>);
     fn advance(&self, until: Instant);
 }
 
@@ -60,6 +63,9 @@ impl Target for Arc<Board> {
     }
     fn run_pending(&self) {
         Board::run_pending(self);
+    }
+    fn describe(&self, machine: &Arc<Machine>) {
+        machine.add_device_tree(virt::DEVICE_TREE).unwrap();
     }
     fn advance(&self, until: Instant) {
         while self.now() < until {
@@ -94,6 +100,12 @@ impl Target for Arc<QemuEnv> {
     fn run_pending(&self) {
         QemuEnv::run_pending(self);
     }
+    fn describe(&self, machine: &Arc<Machine>) {
+        match self.device_tree() {
+            Some(tree) => drop(machine.add_device_tree(tree).unwrap()),
+            None => drop(machine.add_device(self.host_bridge()).unwrap()),
+        }
+    }
     fn advance(&self, until: Instant) {
         QemuEnv::advance(self, until);
     }
@@ -104,14 +116,14 @@ pub fn sim() -> Arc<Board> {
 }
 
 /// A machine with a root port, a bridge behind it, and `edu` behind that, as the board `virt` has.
-pub fn options(machine: Machine) -> Options {
+pub fn options(machine: Qemu) -> Options {
     Options::new(machine)
         .device("pcie-root-port,id=rp,bus=pcie.0,addr=1,chassis=1,slot=1")
         .device("pcie-pci-bridge,id=br,bus=rp,addr=0")
         .device(&format!("edu,id=edu,bus=br,addr=1,dma_mask={DMA_MASK:#x}"))
 }
 
-pub fn qemu(machine: Machine) -> Arc<QemuEnv> {
+pub fn qemu(machine: Qemu) -> Arc<QemuEnv> {
     Arc::new(QemuEnv::start(&options(machine)).unwrap())
 }
 
