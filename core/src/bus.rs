@@ -4,6 +4,8 @@
 //! ([`Bound::add_child_on`](crate::binding::Bound::add_child_on)). Platform devices have none: nothing is between them and the machine.
 //! docs/decisions/0017-buses.md has the reasons.
 
+use crate::env::Env;
+
 /// Error of a device's bus.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BusError {
@@ -13,6 +15,26 @@ pub enum BusError {
     /// It does not do what its bus asks: its accesses to memory do not end.
     #[error("the device's accesses to memory do not end")]
     Busy,
+}
+
+/// How a device sends messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MessageKind {
+    /// One address, and data that counts up.
+    Msi,
+    /// A table with address and data of each.
+    MsiX,
+}
+
+/// Numbers of messages that a device can send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Messages {
+    /// By MSI: 0, or a power of two.
+    pub msi: usize,
+    /// The address of MSI has 64 bits.
+    pub wide: bool,
+    /// By MSI-X.
+    pub msi_x: usize,
 }
 
 /// Access to one device by its bus, without its driver.
@@ -35,6 +57,41 @@ pub trait BusDevice: Send + Sync {
     ///
     /// As [`BusError`] lists.
     fn set_interrupt_pin(&self, on: bool) -> Result<(), BusError>;
+
+    /// The messages (MSI, MSI-X) that the device can send instead. The default has none.
+    fn messages(&self) -> Messages {
+        Messages::default()
+    }
+
+    /// Has the device send `messages` (address and data of each) instead of asserting its pin, each masked where it can mask one.
+    /// `env` maps the device's registers, for those that have its table.
+    ///
+    /// # Errors
+    ///
+    /// As [`BusError`] lists; the device may send messages or not.
+    fn enable_messages(&self, kind: MessageKind, messages: &[(u64, u32)], env: &dyn Env) -> Result<(), BusError> {
+        let _ = (kind, messages, env);
+        Err(BusError::Busy)
+    }
+
+    /// Ends that; when this returns, no message is under way. Repeating a call changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`BusError`] lists.
+    fn disable_messages(&self) -> Result<(), BusError> {
+        Ok(())
+    }
+
+    /// Masks one message, or unmasks it: one that is masked stays pending at the device. A device that cannot does nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`BusError`] lists.
+    fn set_message_masked(&self, index: usize, masked: bool) -> Result<(), BusError> {
+        let _ = (index, masked);
+        Ok(())
+    }
 
     /// Resets the device and no other one. Its registers are where they were, bus mastering and its interrupt pin are off. False when its bus cannot.
     ///

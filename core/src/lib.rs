@@ -41,6 +41,7 @@ pub mod sync;
 mod system;
 mod time;
 mod translation;
+pub mod vectors;
 
 /// The examples of the project's page compile.
 #[cfg(doctest)]

@@ -146,6 +146,7 @@ impl Driver for Edu {
         // What a binding has left in quarantine is out of the device's reach now.
         dev.mark_quiesced(Quiesced::stopped());
         dev.dma().set_mask(self.dma_bits)?;
+        dev.vectors(1..=1)?;
         let memory = Mutex::new(dev.dma().coherent(LEN as u64)?);
         Ok(Port { dev, regs, done: Arc::default(), memory, _irq: dev.irq(0)? })
     }

@@ -98,11 +98,11 @@ impl Driver for PciHost {
             dev.log(format_args!("{problem}"));
         }
         for function in &found.functions {
-            let bus = BusFunction::new(Arc::clone(&config), dev.system_clock(), function);
+            let bus = BusFunction::new(Arc::clone(&config), dev.system_clock(), function, &windows);
             let ready = match function.header {
                 Header::Bridge => bus.open_bridge(),
                 // What firmware has left running does not access memory before a driver is there for it.
-                _ => bus.set_bus_master(false),
+                _ => bus.set_bus_master(false).and_then(|()| bus.disable_messages()),
             };
             if let Err(error) = ready {
                 dev.log(format_args!("{}: {error}", function.at));

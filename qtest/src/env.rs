@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bindery::addr::{PAGE_SIZE, PhysAddr};
+use bindery::device::DeviceDesc;
 use bindery::env::{
-    Env, EnvError, EventToken, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, RamRange, RamUse, Width,
+    Env, EnvError, EventToken, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, RamRange, RamUse, Vector,
+    VectorRequest, Width,
 };
 use bindery::event::Event;
 use bindery::pci::{FunctionId, Window};
@@ -348,6 +350,25 @@ impl Env for QemuEnv {
             self.inner.ram.take_word(self.inner.doorbell(n));
         }
         lock(&self.inner.interrupts).control(line, control)
+    }
+
+    fn alloc_vectors(&self, request: &VectorRequest<'_>) -> Result<Vec<Vector>, EnvError> {
+        // Each word of the page is a message, so messages that have one address are one.
+        let count = if request.consecutive { 1 } else { request.count };
+        let free = lock(&self.inner.interrupts).allocate(count);
+        let message = |n: u32| {
+            let (address, data, line) = self.message(n)?;
+            Some(Vector { line, address, data })
+        };
+        let found: Vec<Vector> = free.into_iter().filter_map(message).collect();
+        if found.is_empty() { Err(EnvError::NoVectors) } else { Ok(found) }
+    }
+
+    fn free_vectors(&self, _: &DeviceDesc, vectors: &[Vector]) {
+        let mut interrupts = lock(&self.inner.interrupts);
+        for vector in vectors {
+            interrupts.free(vector.line);
+        }
     }
 
     fn connect(&self, sink: Weak<dyn IrqSink>) {

@@ -56,11 +56,13 @@ pub(crate) struct Interrupts {
     first: u32,
     high: BTreeSet<u32>,
     enabled: BTreeMap<u32, Enabled>,
+    /// Messages that a device has.
+    allocated: BTreeSet<u32>,
 }
 
 impl Interrupts {
     pub(crate) fn new(first: u32) -> Self {
-        Self { first, high: BTreeSet::new(), enabled: BTreeMap::new() }
+        Self { first, high: BTreeSet::new(), enabled: BTreeMap::new(), allocated: BTreeSet::new() }
     }
 
     fn exists(&self, line: u32) -> bool {
@@ -96,6 +98,19 @@ impl Interrupts {
     fn rise(&mut self, line: u32) {
         if let Some(enabled) = self.enabled.get_mut(&line) {
             enabled.latched = enabled.trigger == Trigger::EdgeRising;
+        }
+    }
+
+    /// Gives away the lowest messages that nobody has, up to `count`.
+    pub(crate) fn allocate(&mut self, count: usize) -> Vec<u32> {
+        let found: Vec<u32> = (0..MESSAGES).filter(|n| !self.allocated.contains(n)).take(count).collect();
+        self.allocated.extend(&found);
+        found
+    }
+
+    pub(crate) fn free(&mut self, line: IrqLine) {
+        if let Some(n) = line.0.checked_sub(FIRST_MESSAGE) {
+            self.allocated.remove(&n);
         }
     }
 

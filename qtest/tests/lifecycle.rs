@@ -5,20 +5,36 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bindery::driver::Gone;
+use bindery::env::{Env, EnvError, Vector, VectorRequest};
 use bindery::machine::{Handle, Machine, Policy};
 use bindery::pci::FunctionId;
 use bindery_drivers::edu::{Edu, EduError};
 use bindery_drivers::pci_host::PciHost;
 use bindery_qtest::{Machine as Qemu, QemuEnv};
 use bindery_sim::board::Board;
+use bindery_sim::interpose::Interpose;
 use bindery_sim::virt;
 use common::{Bench, Target, qemu, sim};
 
 const EDU: &str = "0000:02:01.0";
 const PORT: FunctionId = FunctionId { segment: 0, bus: 0, device: 1, function: 0 };
+
+/// A target without messages.
+struct PinsOnly(Arc<dyn Env>);
+
+impl Interpose for PinsOnly {
+    fn inner(&self) -> &dyn Env {
+        &*self.0
+    }
+
+    fn alloc_vectors(&self, _: &VectorRequest<'_>) -> Result<Vec<Vector>, EnvError> {
+        Err(EnvError::NoVectors)
+    }
+}
 
 /// A target whose devices can be pulled out.
 trait Removable: Target {
@@ -27,7 +43,7 @@ trait Removable: Target {
     fn assert_well(&self);
 }
 
-impl Removable for std::sync::Arc<Board> {
+impl Removable for Arc<Board> {
     fn pull_bridge(&self) {
         self.unplug(virt::BRIDGE).unwrap();
     }
@@ -36,7 +52,7 @@ impl Removable for std::sync::Arc<Board> {
     }
 }
 
-impl Removable for std::sync::Arc<QemuEnv> {
+impl Removable for Arc<QemuEnv> {
     fn pull_bridge(&self) {
         self.unplug("br", PORT).unwrap();
     }
@@ -53,10 +69,12 @@ struct Rig<T> {
 }
 
 impl<T: Removable> Rig<T> {
-    /// A machine with the device, bound.
-    fn new(target: T) -> Self {
+    /// A machine with the device, bound; its interrupts are messages or its pin.
+    fn new(target: T, messages: bool) -> Self {
         let bench = Bench::new(target);
-        let machine = Machine::new(bench.target.env(), Policy::default());
+        let env = bench.target.env();
+        let env = if messages { env } else { Arc::new(PinsOnly(env)).env() };
+        let machine = Machine::new(env, Policy::default());
         machine.register(PciHost::default());
         machine.register(Edu { dma_bits: 32 });
         bench.target.describe(&machine);
@@ -65,6 +83,9 @@ impl<T: Removable> Rig<T> {
         let host = host.expect("the host bridge is bound").name().to_owned();
         let rig = Self { bench, machine, host };
         assert_eq!(rig.driver(), Some("edu"));
+        let edu = rig.machine.device(EDU).unwrap();
+        let messages_used = rig.machine.resources(&edu).iter().any(|r| (r.1, &*r.2) == ("vectors", "1 MSI"));
+        assert_eq!(messages_used, messages);
         rig
     }
 
@@ -101,8 +122,8 @@ impl<T: Removable> Rig<T> {
     }
 }
 
-fn is_bound_used_and_unbound<T: Removable>(target: T) {
-    let rig = Rig::new(target);
+fn is_bound_used_and_unbound<T: Removable>(target: T, messages: bool) {
+    let rig = Rig::new(target, messages);
     rig.unbind();
     let before = rig.machine.resource_usage();
     rig.bind();
@@ -121,8 +142,8 @@ fn is_bound_used_and_unbound<T: Removable>(target: T) {
 }
 
 /// A transfer that nobody waits for is under way when the binding ends: the end waits for it.
-fn unbound_in_the_middle_of_a_transfer<T: Removable>(target: T) {
-    let rig = Rig::new(target);
+fn unbound_in_the_middle_of_a_transfer<T: Removable>(target: T, messages: bool) {
+    let rig = Rig::new(target, messages);
     let ram = rig.bench.target.ram();
     rig.bench.target.write_ram(ram, b"written!");
     rig.bench.transfer(ram.0, 0x4_0000, 8, 1);
@@ -135,8 +156,8 @@ fn unbound_in_the_middle_of_a_transfer<T: Removable>(target: T) {
     rig.assert_well();
 }
 
-fn pulled_out_in_the_middle_of_a_transfer<T: Removable>(target: T) {
-    let rig = Rig::new(target);
+fn pulled_out_in_the_middle_of_a_transfer<T: Removable>(target: T, messages: bool) {
+    let rig = Rig::new(target, messages);
     rig.unbind();
     let mut before = rig.machine.resource_usage();
     // The device itself is what goes.
@@ -161,20 +182,25 @@ fn pulled_out_in_the_middle_of_a_transfer<T: Removable>(target: T) {
 }
 
 /// Bus mastering is off: the device says that it is done, and no memory has changed.
-fn without_bus_mastering<T: Removable>(target: T) {
-    let rig = Rig::new(target);
+fn without_bus_mastering<T: Removable>(target: T, messages: bool) {
+    let rig = Rig::new(target, messages);
     assert_eq!(rig.write(0, b"secret"), Ok(Ok(())));
     assert_eq!(rig.write(100, b"public"), Ok(Ok(())));
     rig.bench.command(2);
     let mut back = [0; 6];
-    assert_eq!((rig.read(0, &mut back), &back), (Ok(Ok(())), b"public"), "what the memory has had before");
+    if messages {
+        // A message is a write to memory, too.
+        assert_eq!((rig.read(0, &mut back), &back), (Ok(Err(EduError::TimedOut)), &[0; 6]));
+    } else {
+        assert_eq!((rig.read(0, &mut back), &back), (Ok(Ok(())), b"public"), "what the memory has had before");
+    }
     rig.bench.command(6);
     assert_eq!((rig.read(0, &mut back), &back), (Ok(Ok(())), b"secret"));
     rig.assert_well();
 }
 
-fn five_hundred_cycles<T: Removable>(target: T) {
-    let rig = Rig::new(target);
+fn five_hundred_cycles<T: Removable>(target: T, messages: bool) {
+    let rig = Rig::new(target, messages);
     rig.unbind();
     let before = rig.machine.resource_usage();
     let start = Instant::now();
@@ -194,11 +220,13 @@ fn five_hundred_cycles<T: Removable>(target: T) {
 }
 
 fn everything<T: Removable>(target: impl Fn() -> T) {
-    is_bound_used_and_unbound(target());
-    unbound_in_the_middle_of_a_transfer(target());
-    pulled_out_in_the_middle_of_a_transfer(target());
-    without_bus_mastering(target());
-    five_hundred_cycles(target());
+    for messages in [false, true] {
+        is_bound_used_and_unbound(target(), messages);
+        unbound_in_the_middle_of_a_transfer(target(), messages);
+        pulled_out_in_the_middle_of_a_transfer(target(), messages);
+        without_bus_mastering(target(), messages);
+        five_hundred_cycles(target(), messages);
+    }
 }
 
 #[test]

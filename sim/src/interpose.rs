@@ -6,7 +6,9 @@ use std::sync::{Arc, Weak};
 
 use bindery::addr::PhysAddr;
 use bindery::device::DeviceDesc;
-use bindery::env::{Env, EnvError, EventToken, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Memory};
+use bindery::env::{
+    Env, EnvError, EventToken, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Memory, Vector, VectorRequest,
+};
 use bindery::event::Event;
 use bindery::iommu::Iommu;
 
@@ -42,6 +44,15 @@ pub trait Interpose: Send + Sync {
         self.inner().irq(line, control)
     }
 
+    /// As [`Env::alloc_vectors`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Env::alloc_vectors`].
+    fn alloc_vectors(&self, request: &VectorRequest<'_>) -> Result<Vec<Vector>, EnvError> {
+        self.inner().alloc_vectors(request)
+    }
+
     /// As [`Env::connect`].
     fn connect(&self, sink: Weak<dyn IrqSink>) {
         self.inner().connect(sink);
@@ -71,6 +82,14 @@ pub trait Interpose: Send + Sync {
 struct Interposed<T>(Arc<T>);
 
 impl<T: Interpose> Env for Interposed<T> {
+    fn alloc_vectors(&self, request: &VectorRequest<'_>) -> Result<Vec<Vector>, EnvError> {
+        self.0.alloc_vectors(request)
+    }
+
+    fn free_vectors(&self, device: &DeviceDesc, vectors: &[Vector]) {
+        self.0.inner().free_vectors(device, vectors);
+    }
+
     fn memory(&self) -> Arc<dyn Memory> {
         self.0.inner().memory()
     }

@@ -141,7 +141,7 @@ impl Virt {
             let edu = self.dma_mask.map_or_else(Edu::default, |mask| Edu::default().with_dma_mask(mask));
             attached.push(Attached::new(wiring, edu));
         }
-        let doorbell = Doorbell { at: DOORBELL, first: MESSAGE_LINES.0, count: MESSAGE_LINES.1 };
+        let doorbell = Doorbell::new(DOORBELL, MESSAGE_LINES.0, MESSAGE_LINES.1);
         let pci = PciConfig { host: Host::new(functions), ecam: ECAM, memory: PCI_MEMORY, doorbell };
         let config = Config {
             disk: None,

@@ -13,6 +13,7 @@ mod buffer;
 pub mod check;
 mod coherent;
 mod context;
+mod doorbell;
 mod field;
 mod ioas;
 mod mapping;

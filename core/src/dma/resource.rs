@@ -71,7 +71,8 @@ impl<'s> Dma<'s> {
             unconfirmed = true;
             PagePins::from_iter([PagePin::of_registers(Arc::clone(&claim), &context.pin_owner)])
         };
-        let placement = linked.and_then(|()| map_registers(&context, phys, len, direction, &mut pins));
+        let placement =
+            linked.and_then(|()| map_registers(&context, (phys, len), context.limit(), direction, &mut pins));
         let (addr, span) = placement.inspect_err(|_| {
             // If the map is not confirmed to be undone, an IOMMU may still translate to the registers; the pin holds
             // the claim then.
@@ -87,17 +88,16 @@ impl<'s> Dma<'s> {
     }
 }
 
-/// Maps `len` bytes of registers at `phys`; returns their device address and the mapped range. `pins` makes the pins
+/// Maps `len` bytes of registers at `phys` below `limit`; returns their device address and the mapped range. `pins` makes the pins
 /// that are held when the map fails and the device may reach the registers nevertheless.
-fn map_registers(
+pub(super) fn map_registers(
     context: &DmaContext,
-    phys: PhysAddr,
-    len: u64,
+    (phys, len): (PhysAddr, u64),
+    limit: DeviceAddr,
     direction: Direction,
     pins: &mut dyn FnMut() -> PagePins,
 ) -> Result<(DeviceAddr, (DeviceAddr, u64)), DmaError> {
     let (page, bytes, offset) = page_span(phys, &(0..len));
-    let limit = context.limit();
     Ok(match &context.backend {
         Backend::Direct(direct) => {
             let addr = direct.bus_addr(phys, len, limit).ok_or(DmaError::Mask(limit))?;

@@ -7,6 +7,7 @@
 pub(crate) mod fake;
 mod io;
 mod irq;
+mod vectors;
 
 pub use crate::description::{IrqLine, Trigger};
 pub use crate::mem::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
@@ -14,8 +15,10 @@ pub use crate::sync::{EventToken, Job};
 pub use crate::time::Instant;
 pub use io::{Io, IoError, Width};
 pub use irq::{IrqControl, IrqSink};
+pub use vectors::{Vector, VectorRequest};
 
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 
 use crate::addr::PhysAddr;
 use crate::description::DeviceDesc;
@@ -36,6 +39,9 @@ pub enum EnvError {
     /// The interrupt controller has no such line.
     #[error("no interrupt line {0}")]
     NoSuchLine(IrqLine),
+    /// No messages are left for a device.
+    #[error("no interrupt vectors")]
+    NoVectors,
     /// A fault was injected here for a test.
     #[error("injected fault")]
     Injected,
@@ -63,6 +69,22 @@ pub trait Env: Send + Sync {
     ///
     /// [`EnvError::NoSuchLine`] for a line that the interrupt controller does not have.
     fn irq(&self, line: IrqLine, control: IrqControl) -> Result<(), EnvError>;
+
+    /// Supplies messages that a device sends as interrupts: as many as `request` has, or fewer. Each has a line of its own, which is
+    /// [enabled](Self::irq) by its user, and a message while it is not is lost. The default has none.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvError::NoVectors`] when there is none.
+    fn alloc_vectors(&self, request: &VectorRequest<'_>) -> Result<Vec<Vector>, EnvError> {
+        let _ = request;
+        Err(EnvError::NoVectors)
+    }
+
+    /// Takes back what [`alloc_vectors`](Self::alloc_vectors) has supplied: the device sends no such message any more.
+    fn free_vectors(&self, device: &DeviceDesc, vectors: &[Vector]) {
+        let _ = (device, vectors);
+    }
 
     /// Sets the receiver of interrupts. Called once, when the machine is created.
     fn connect(&self, sink: Weak<dyn IrqSink>);

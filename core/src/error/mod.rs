@@ -6,6 +6,7 @@ mod group;
 mod probe;
 mod resource;
 mod supply;
+mod vector;
 
 pub use add::AddError;
 pub use dma::{DmaError, IovaError};
@@ -13,3 +14,4 @@ pub use group::{GroupError, Owner};
 pub use probe::{Missing, ProbeError};
 pub use resource::ResourceError;
 pub use supply::SupplyError;
+pub use vector::VectorError;

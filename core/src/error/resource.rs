@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{GroupError, SupplyError};
+use super::{DmaError, GroupError, SupplyError, VectorError};
 use crate::addr::DeviceAddr;
 use crate::bus::BusError;
 use crate::claim::Conflict;
@@ -20,7 +20,7 @@ pub enum ResourceError {
     /// Firmware describes no such resource for the device.
     #[error("the device has no {kind} {index}")]
     Absent {
-        /// `"registers"` or `"interrupt"`.
+        /// `"registers"`, `"interrupt"` or `"vector"`.
         kind: &'static str,
         /// Requested index, from 0.
         index: usize,
@@ -73,6 +73,12 @@ pub enum ResourceError {
     /// The device's bus does not do what is needed for it.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// There are not the interrupt vectors that the driver needs.
+    #[error(transparent)]
+    Vectors(Box<VectorError>),
+    /// The page to which the device writes its messages cannot be mapped.
+    #[error("the doorbell of its messages: {0}")]
+    Doorbell(Box<DmaError>),
     /// A clock, power domain or reset line could not be switched.
     #[error(transparent)]
     Supply(#[from] SupplyError),
@@ -144,7 +150,11 @@ impl ResourceError {
 
     pub(crate) const fn errno(&self) -> Errno {
         match self {
-            Self::Absent { .. } | Self::AbsentSupply(_) | Self::NotProvided | Self::NotDelivered(_) => Errno::ENODEV,
+            Self::Vectors(_)
+            | Self::Absent { .. }
+            | Self::AbsentSupply(_)
+            | Self::NotProvided
+            | Self::NotDelivered(_) => Errno::ENODEV,
             Self::NotYet(_) => Errno::EAGAIN,
             Self::Held(_)
             | Self::TooManyUsers(_)
@@ -164,7 +174,7 @@ impl ResourceError {
             Self::NameTaken { .. } => Errno::EEXIST,
             Self::Env(_) | Self::Bus(BusError::Gone) => Errno::ENXIO,
             Self::Supply(_) | Self::NotReset(_) | Self::Bus(_) => Errno::EIO,
-            Self::Iommu(_) | Self::Injected(_) => Errno::ENOMEM,
+            Self::Iommu(_) | Self::Doorbell(_) | Self::Injected(_) => Errno::ENOMEM,
         }
     }
 }

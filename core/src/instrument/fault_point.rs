@@ -43,6 +43,8 @@ fault_points! {
     MapIo = "map-io",
     /// Requesting an interrupt line.
     IrqRequest = "irq-request",
+    /// Allocating interrupt vectors.
+    VectorAlloc = "vector-alloc",
     /// Allocating page frames.
     FrameAlloc = "frame-alloc",
     /// Allocating contiguous memory from CMA.

@@ -6,9 +6,9 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::IrqTable;
 use super::descriptor::Descriptor;
 use super::domain::Domain;
+use super::{IrqTable, VectorLines};
 use crate::binding::{Bound, Entry, ResourceError, ResourceKind, UnwindCtx};
 use crate::claim::{Provider, Subject};
 use crate::device::Resource;
@@ -138,6 +138,15 @@ pub(crate) struct LineRequest {
 impl IrqTable {
     /// Resolves the device's interrupt number `index`.
     pub(crate) fn line_request(dev: Bound<'_>, index: usize) -> Result<LineRequest, ResourceError> {
+        if let Some(vectors) = dev.state.slots.get::<VectorLines>() {
+            let line = vectors.0.get(index).ok_or(ResourceError::Absent { kind: "vector", index })?;
+            return Ok(LineRequest {
+                trigger: Trigger::EdgeRising,
+                subject: Subject::Interrupt { controller: None, line: line.0 },
+                line: dev.state.system().irqs().own.find_or_add(line.0),
+                by: "env".into(),
+            });
+        }
         let mut lines = dev.desc().resources.iter().filter(|r| !matches!(r, Resource::Mem { .. }));
         match lines.nth(index) {
             Some(Resource::Irq { line, trigger }) => Ok(LineRequest {

@@ -143,6 +143,8 @@ pub(crate) struct IrqEntry {
     pub(crate) route: Arc<Route>,
     /// Name of its controller.
     pub(crate) controller: String,
+    /// The device's number of it.
+    pub(crate) index: usize,
 }
 
 impl Entry for IrqEntry {
@@ -164,8 +166,8 @@ impl Entry for IrqEntry {
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
         let machine = ctx.bound.system();
         self.route.claim.close(machine);
-        // The device's pin first: the line may be others', who would be asked for its requests.
-        super::pin::release(ctx.bound);
+        // The device's source first: the line may be others', who would be asked for its requests.
+        super::source::release(ctx.bound, self.index);
         machine.irqs().remove(machine, &self.route);
         machine.release_claim(&self.route.claim);
         Outcome::Returned

@@ -49,8 +49,8 @@ mod line;
 mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod opening_tests;
-mod pin;
 mod route;
+mod source;
 mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -64,6 +64,7 @@ use handle::IrqEntry;
 pub use handle::{Irq, IrqHandle, TimedOut};
 pub(crate) use route::Route;
 use route::{Handler, HardHandler, Target, ThreadHandler};
+pub(crate) use source::VectorLines;
 pub(crate) use table::IrqTable;
 pub use table::LineInfo;
 use table::{LineKey, share_mode};
@@ -192,13 +193,13 @@ impl<'b> Bound<'b> {
         let route = Route::new(request.line, index, Arc::clone(self.state.device()), claim);
         let target = Target { route: Arc::clone(&route), handler };
         let added = machine.irqs().add(machine, target, request.trigger);
-        let added =
-            added.and_then(|()| pin::acquire(self.state).inspect_err(|_| machine.irqs().remove(machine, &route)));
+        let added = added
+            .and_then(|()| source::acquire(self.state, index).inspect_err(|_| machine.irqs().remove(machine, &route)));
         if let Err(error) = added {
             machine.release_claim(&route.claim);
             return Err(error);
         }
-        self.state.push(self.tag, IrqEntry { route: Arc::clone(&route), controller: request.by })?;
+        self.state.push(self.tag, IrqEntry { route: Arc::clone(&route), controller: request.by, index })?;
         Ok(Irq::new(route, Arc::clone(machine)))
     }
 }

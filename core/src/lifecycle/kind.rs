@@ -39,6 +39,8 @@ kinds! {
     Control = "control",
     /// Mapped registers.
     Mmio = "mmio",
+    /// Interrupt vectors.
+    Vectors = "vectors",
     /// An interrupt line.
     Irq = "irq",
     /// DMA memory that CPU and device share.

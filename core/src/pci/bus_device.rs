@@ -6,12 +6,13 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::config::reg;
+use super::message::MessageRegisters;
 use super::{Capability, ConfigSpace, Function, FunctionId, Header, Space, Window, bar};
 use crate::addr::PhysAddr;
-use crate::bus::{BusDevice, BusError};
+use crate::bus::{BusDevice, BusError, MessageKind, Messages};
 use crate::context::SystemClock;
 use crate::description::{BusKind, DeviceDesc, PciIdentity, Resource, Supplier, SupplierKind, Unmet};
-use crate::env::{IoError, Width};
+use crate::env::{Env, IoError, Width};
 use crate::sync::SpinLock;
 
 /// Longest time for the completion of a function's accesses, and the interval of looks. A completion takes 50 ms at most by
@@ -61,7 +62,7 @@ impl Function {
 }
 
 /// The CPU's address of a memory address on the bus.
-fn cpu_address(windows: &[Window], address: u64) -> Option<PhysAddr> {
+pub(super) fn cpu_address(windows: &[Window], address: u64) -> Option<PhysAddr> {
     windows.iter().filter(|w| w.space != Space::Io).find_map(|w| {
         let offset = address.checked_sub(w.bus).filter(|offset| *offset < w.len)?;
         Some(PhysAddr(w.phys.0 + offset))
@@ -91,11 +92,17 @@ pub struct BusFunction {
     reset: Option<FunctionReset>,
     /// Held while the command register is changed.
     command: SpinLock<()>,
+    messages: MessageRegisters,
 }
 
 impl BusFunction {
-    /// `function`, in `config`.
-    pub fn new(config: Arc<dyn ConfigSpace + Send + Sync>, clock: SystemClock, function: &Function) -> Self {
+    /// `function`, in `config`, behind a host bridge whose addresses are `windows`.
+    pub fn new(
+        config: Arc<dyn ConfigSpace + Send + Sync>,
+        clock: SystemClock,
+        function: &Function,
+        windows: &[Window],
+    ) -> Self {
         let whole = |id, bytes| function.capability(id, false).filter(|at| at + bytes <= 0x100);
         let express = whole(Capability::EXPRESS, 12);
         let conventional = whole(Capability::ADVANCED_FEATURES, 6);
@@ -112,6 +119,7 @@ impl BusFunction {
             (None, None) => None,
         };
         let bars = function.bars.clone();
+        let messages = MessageRegisters::new(&config, function, windows);
         Self {
             config,
             clock,
@@ -122,6 +130,7 @@ impl BusFunction {
             bars,
             reset,
             command: SpinLock::new(()),
+            messages,
         }
     }
 
@@ -196,6 +205,22 @@ impl BusDevice for BusFunction {
     fn set_interrupt_pin(&self, on: bool) -> Result<(), BusError> {
         let (set, clear) = if on { (0, reg::NO_PIN) } else { (reg::NO_PIN, 0) };
         self.set_command(set, clear)
+    }
+
+    fn messages(&self) -> Messages {
+        self.messages.offer()
+    }
+
+    fn enable_messages(&self, kind: MessageKind, messages: &[(u64, u32)], env: &dyn Env) -> Result<(), BusError> {
+        self.messages.enable(kind, messages, env)
+    }
+
+    fn disable_messages(&self) -> Result<(), BusError> {
+        self.messages.disable()
+    }
+
+    fn set_message_masked(&self, index: usize, masked: bool) -> Result<(), BusError> {
+        self.messages.set_masked(index, masked)
     }
 
     fn reset(&self) -> Result<bool, BusError> {

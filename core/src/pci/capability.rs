@@ -74,6 +74,36 @@ impl PortKind {
     }
 }
 
+/// MSI capability of a function.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Msi {
+    /// Offset of the capability.
+    pub at: u16,
+    /// Number of messages, a power of two up to 32.
+    pub vectors: u16,
+    /// The address has 64 bits.
+    pub wide: bool,
+    /// Each message can be masked.
+    pub maskable: bool,
+}
+
+impl Msi {
+    /// Offset of the data.
+    pub(super) const fn data(self) -> u16 {
+        self.at + if self.wide { 12 } else { 8 }
+    }
+
+    /// Offset of the mask bits.
+    pub(super) const fn mask(self) -> Option<u16> {
+        if self.maskable { Some(self.data() + 4) } else { None }
+    }
+
+    /// Bytes of the capability.
+    const fn len(self) -> u16 {
+        self.data() - self.at + if self.maskable { 12 } else { 2 }
+    }
+}
+
 /// MSI-X table and pending bits of a function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MsiX {
@@ -148,6 +178,27 @@ pub(super) fn read(
     Ok(found)
 }
 
+/// The MSI capability at `cap`, if it is whole.
+pub(super) fn msi(
+    config: &dyn ConfigSpace,
+    at: FunctionId,
+    cap: u16,
+    mut problem: impl FnMut(Fault),
+) -> Result<Option<Msi>, IoError> {
+    let control = config.read(at, cap + 2, Width::W16)?;
+    let (power, wide, maskable) = (control >> 1 & 7, control & 1 << 7 != 0, control & 1 << 8 != 0);
+    if power > 5 {
+        problem(Fault::MsiCount { power });
+        return Ok(None);
+    }
+    let msi = Msi { at: cap, vectors: 1 << power, wide, maskable };
+    if cap + msi.len() > 0x100 {
+        problem(Fault::CapabilityCut { id: Capability::MSI, at: cap });
+        return Ok(None);
+    }
+    Ok(Some(msi))
+}
+
 /// The MSI-X capability at `cap`, if its table and pending bits are inside memory BARs.
 pub(super) fn msi_x(
     config: &dyn ConfigSpace,
@@ -171,6 +222,11 @@ pub(super) fn msi_x(
             problem(Fault::MsiXPlace { what, bar, offset, bytes });
             return Ok(None);
         }
+    }
+    let (table_end, pending_end) = (table.1 + u32::from(vectors) * 16, pending.1 + pending_bytes);
+    if table.0 == pending.0 && table.1 < pending_end && pending.1 < table_end {
+        problem(Fault::MsiXOverlap { bar: table.0, table: table.1, pending: pending.1 });
+        return Ok(None);
     }
     Ok(Some(MsiX { at: cap, vectors, table, pending }))
 }

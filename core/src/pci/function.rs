@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::config::reg;
 use super::problem::Fault;
-use super::{Bar, Capability, ConfigSpace, FunctionId, MsiX, PortKind, bar, capability};
+use super::{Bar, Capability, ConfigSpace, FunctionId, Msi, MsiX, PortKind, bar, capability};
 use crate::env::{IoError, Width};
 
 /// Layout of a function's header.
@@ -39,6 +39,8 @@ pub struct Function {
     pub capabilities: Vec<Capability>,
     /// Type of its PCI Express port; `None` for a conventional function.
     pub port: Option<PortKind>,
+    /// MSI, where its capability is whole.
+    pub msi: Option<Msi>,
     /// MSI-X, where its table can be reached.
     pub msi_x: Option<MsiX>,
     /// Interrupt pin: 1 for INTA to 4 for INTD, 0 for none.
@@ -94,6 +96,7 @@ impl Function {
             bars: Vec::new(),
             capabilities: Vec::new(),
             port: None,
+            msi: None,
             msi_x: None,
             interrupt_pin: 0,
             function_reset: false,
@@ -138,6 +141,9 @@ impl Function {
         if let Some(cap) = features {
             // Transactions-pending and reset, both or nothing.
             self.function_reset |= config.read(at, cap + 3, Width::W8)? & 3 == 3;
+        }
+        if let Some(cap) = self.capability(Capability::MSI, false) {
+            self.msi = capability::msi(config, at, cap, &mut problem)?;
         }
         if let Some(cap) = self.capability(Capability::MSI_X, false) {
             self.msi_x = capability::msi_x(config, at, cap, &self.bars, &mut problem)?;

@@ -74,6 +74,22 @@ pub enum Fault {
         /// Bytes.
         bytes: u32,
     },
+    /// An MSI-X table and pending-bit array at the same place.
+    #[error("MSI-X table: at {table:#x} of BAR {bar}, it overlaps the PBA at {pending:#x}")]
+    MsiXOverlap {
+        /// Index of the BAR.
+        bar: u8,
+        /// Offset of the table.
+        table: u32,
+        /// Offset of the pending bits.
+        pending: u32,
+    },
+    /// A number of messages that is reserved.
+    #[error("MSI control: 2^{power} messages are more than there can be")]
+    MsiCount {
+        /// Multiple Message Capable.
+        power: u32,
+    },
     /// An interrupt pin that does not exist. The function is taken as one without.
     #[error("interrupt pin: {0} is none of 1 to 4")]
     InterruptPin(u8),

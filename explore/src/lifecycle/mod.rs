@@ -171,13 +171,16 @@ impl Lifecycle {
         let known = self.prepare().is_ok().then(|| self.names());
         let impossible: Vec<_> =
             VARIANTS.iter().filter(|variant| known.as_ref().is_some_and(|n| !(variant.possible)(n))).collect();
-        // Only devices on a bus that grants access to memory have such an entry.
-        let platform = known.as_ref().filter(|names| names.desc.pci.is_none());
-        let no_bus = platform.map(|_| format!("released {}", ResourceKind::BusMaster.name()));
+        // Only devices on a bus that grants access to memory have such entries.
+        let is_platform = known.as_ref().is_some_and(|names| names.desc.pci.is_none());
+        let of_bus = [ResourceKind::BusMaster, ResourceKind::Vectors].map(|kind| format!("released {}", kind.name()));
+        let mut of_bus = of_bus.to_vec();
+        of_bus.push(format!("fault {}", FaultPoint::VectorAlloc.name()));
+        of_bus.retain(|_| is_platform);
         let required = |point: &String| {
             !self.allowed_unreached.contains(point)
                 && !self.board.unreachable().contains(&point.as_str())
-                && Some(point) != no_bus.as_ref()
+                && !of_bus.contains(point)
                 && impossible.iter().all(|variant| variant.name != point)
         };
         engine.require(Self::coverage_points().filter(required))

@@ -5,7 +5,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bindery::addr::PhysAddr;
-use bindery::env::{Env, EnvError, EventToken, Instant, Io, IrqControl, IrqLine, IrqSink, Memory};
+use bindery::device::DeviceDesc;
+use bindery::env::{
+    Env, EnvError, EventToken, Instant, Io, IrqControl, IrqLine, IrqSink, Memory, Vector, VectorRequest,
+};
 use bindery::event::Event;
 use bindery::instrument::{FaultPoint, Instrument};
 use bindery::sync::thread::{self, ThreadId};
@@ -63,6 +66,23 @@ impl Env for Board {
                 let at = state.clock.now();
                 state.report.add(at, "interrupt-controller", format!("line {line} configured while it is enabled"));
                 Ok(())
+            }
+        }
+    }
+
+    fn alloc_vectors(&self, request: &VectorRequest<'_>) -> Result<Vec<Vector>, EnvError> {
+        let mut state = self.inner.state.lock();
+        let Some(doorbell) = &mut state.doorbell else { return Err(EnvError::NoVectors) };
+        let lines = doorbell.allocate(request.count as u32, request.consecutive).ok_or(EnvError::NoVectors)?;
+        let vector = |line| Vector { line: IrqLine(line), address: doorbell.at, data: line };
+        Ok(lines.into_iter().map(vector).collect())
+    }
+
+    fn free_vectors(&self, _: &DeviceDesc, vectors: &[Vector]) {
+        let mut state = self.inner.state.lock();
+        if let Some(doorbell) = &mut state.doorbell {
+            for vector in vectors {
+                doorbell.free(vector.line.0);
             }
         }
     }

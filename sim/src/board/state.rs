@@ -63,7 +63,7 @@ pub(super) struct State {
     pub(super) sata: Sata,
     attached: Vec<Attached>,
     pci: Option<Host>,
-    doorbell: Option<Doorbell>,
+    pub(super) doorbell: Option<Doorbell>,
     pub(super) regions: Vec<Region>,
     /// Threads that are delivering an interrupt.
     pub(super) delivering: Vec<ThreadId>,
@@ -166,6 +166,7 @@ impl State {
         self.clock.hash_state(state);
         self.intc.hash_state(state);
         self.ipmmu.stuck.hash(state);
+        self.doorbell.map(|doorbell| doorbell.taken).hash(state);
     }
 
     /// Calls `each` with base address, name and hash of every register window.

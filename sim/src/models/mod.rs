@@ -38,6 +38,40 @@ pub(crate) struct Doorbell {
     pub(crate) at: PhysAddr,
     pub(crate) first: u32,
     pub(crate) count: u32,
+    /// Lines that are allocated, a bit each from the first one on; there are 64 at most.
+    pub(crate) taken: u64,
+}
+
+impl Doorbell {
+    pub(crate) const fn new(at: PhysAddr, first: u32, count: u32) -> Self {
+        Self { at, first, count, taken: 0 }
+    }
+
+    /// Allocates `count` lines or as many as there are; `consecutive`: in a row, from a multiple of their number, a power of two.
+    pub(crate) fn allocate(&mut self, count: u32, consecutive: bool) -> Option<Vec<u32>> {
+        let is_free = |taken: u64, line: u32| taken >> (line - self.first) & 1 == 0;
+        let all = self.first..self.first + self.count.min(64);
+        let found: Vec<u32> = if consecutive {
+            let fits = |n: u32| {
+                let mut starts = all.clone().filter(|line| line % n == 0 && line + n <= all.end);
+                starts.find(|first| (*first..first + n).all(|line| is_free(self.taken, line)))
+            };
+            let sizes = (0..=count.min(32).ilog2()).rev().map(|power| 1 << power);
+            sizes.into_iter().find_map(|n| fits(n).map(|first| (first..first + n).collect()))?
+        } else {
+            all.filter(|line| is_free(self.taken, *line)).take(count as usize).collect()
+        };
+        for line in &found {
+            self.taken |= 1 << (line - self.first);
+        }
+        (!found.is_empty()).then_some(found)
+    }
+
+    pub(crate) fn free(&mut self, line: u32) {
+        if let Some(n) = line.checked_sub(self.first).filter(|n| *n < 64) {
+            self.taken &= !(1 << n);
+        }
+    }
 }
 
 impl Bus<'_> {

@@ -114,6 +114,7 @@ fn function(header: Header, caps: &[(u16, u16)]) -> Function {
         .into(),
         capabilities: caps.iter().map(|(id, at)| Capability { id: *id, at: *at, extended: false }).collect(),
         port: None,
+        msi: None,
         msi_x: None,
         interrupt_pin: 0,
         function_reset: !caps.is_empty(),
@@ -122,7 +123,7 @@ fn function(header: Header, caps: &[(u16, u16)]) -> Function {
 
 fn device(config: &Arc<Config>, function: &Function) -> BusFunction {
     let machine = FakeEnv::new().machine(Policy::default());
-    BusFunction::new(Arc::clone(config) as _, machine.system_clock(), function)
+    BusFunction::new(Arc::clone(config) as _, machine.system_clock(), function, &[])
 }
 
 const BOTH: [(&[(u16, u16)], bool); 2] =

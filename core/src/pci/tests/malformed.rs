@@ -98,15 +98,21 @@ fn an_msi_x_table_outside_its_bar_is_no_table() {
             .capability(0x40, 0x11, 0)
             .byte(0x42, vectors)
             .word(0x44, bar)
-            .word(0x48, 0)
+            .bar(2, 0x1000, 0)
+            .word(0x48, 2)
     };
     assert!(one(256, table(254, 0)).0.msi_x.is_some());
+    // Side by side in one BAR.
+    assert!(one(256, table(3, 0).word(0x48, 0x40)).0.msi_x.is_some());
+    assert!(one(256, table(3, 8).word(0x48, 0)).0.msi_x.is_some());
     for (part, said) in [
         (table(254, 0x20), "MSI-X table: 0xff0 bytes at 0x20 are not inside BAR 0"),
         (table(0, 0xffff_fff8), "MSI-X table: 0x10 bytes at 0xfffffff8 are not inside BAR 0"),
         (table(0, 1), "MSI-X table: 0x10 bytes at 0x0 are not inside BAR 1"),
         (table(0, 7), "MSI-X table: 0x10 bytes at 0x0 are not inside BAR 7"),
         (table(0, 0).word(0x48, 0x1000), "MSI-X PBA: 0x8 bytes at 0x1000 are not inside BAR 0"),
+        (table(3, 0).word(0x48, 0x38), "MSI-X table: at 0x0 of BAR 0, it overlaps the PBA at 0x38"),
+        (table(3, 0x10).word(0x48, 0x18), "MSI-X table: at 0x10 of BAR 0, it overlaps the PBA at 0x18"),
         (
             Part::device().capability(0xf8, 0x11, 0),
             "capability 0x11 at 0xf8: reaches past the end of configuration space",
@@ -131,6 +137,29 @@ fn headers_that_nobody_knows_are_listed_and_left_alone() {
         let (f, problems) = one(256, Part::device().bar(0, 0x1000, 0).byte(0xe, header));
         assert_eq!((f.bars, problems), (vec![], vec![alloc::format!("0000:00:01.0: {said}")]));
     }
+}
+
+#[test]
+fn an_msi_capability_that_is_not_whole_or_has_a_reserved_number_is_none() {
+    let msi = |at: u8, control: u8, high: u8| {
+        let (low, upper) = (usize::from(at) + 2, usize::from(at) + 3);
+        Part::device().capability(at, 5, 0).byte(low, control).byte(upper, high)
+    };
+    let (f, problems) = one(256, msi(0x40, 0x8a, 1));
+    let expected = super::super::Msi { at: 0x40, vectors: 32, wide: true, maskable: true };
+    assert_eq!((f.msi, problems), (Some(expected), vec![]));
+    let cut = "reaches past the end of configuration space";
+    for (part, said) in [
+        (msi(0x40, 0x0c, 0), "MSI control: 2^6 messages are more than there can be".into()),
+        (msi(0x40, 0x0e, 0), "MSI control: 2^7 messages are more than there can be".into()),
+        (msi(0xf8, 0, 0), alloc::format!("capability 0x5 at 0xf8: {cut}")),
+        (msi(0xec, 0x80, 1), alloc::format!("capability 0x5 at 0xec: {cut}")),
+        (msi(0xfc, 0, 0), alloc::format!("capability 0x5 at 0xfc: {cut}")),
+    ] {
+        let (f, problems) = one(256, part);
+        assert_eq!((f.msi, problems), (None, vec![alloc::format!("0000:00:01.0: {said}")]));
+    }
+    assert!(one(256, msi(0xf4, 0, 0)).0.msi.is_some() && one(256, msi(0xe8, 0x80, 1)).0.msi.is_some());
 }
 
 #[test]

@@ -3,6 +3,8 @@
 #[cfg(not(loom))]
 mod bus_device;
 mod malformed;
+#[cfg(not(loom))]
+mod message;
 mod model;
 mod noise;
 mod random;

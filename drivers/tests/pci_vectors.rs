@@ -1,0 +1,302 @@
+//! Vectors of functions behind a host bridge: messages (MSI) of `edu` on the board `virt`, with an IOMMU and without.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bindery::binding::{Bound, ResourceError};
+use bindery::device::{DeviceDesc, Nodes, Supplier, SupplierKind};
+use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
+use bindery::env::{Env, IrqLine, VectorRequest, Width};
+use bindery::firmware::fdt;
+use bindery::instrument::FaultPoint;
+use bindery::iommu::Grouping;
+use bindery::machine::Policy;
+use bindery::pci::{ConfigSpace, Ecam, FunctionId};
+use bindery::vectors::{VectorError, VectorKind};
+use bindery_drivers::edu::{Edu, EduError};
+use bindery_drivers::pci_host::PciHost;
+use bindery_sim::mmu::{Mmu, MmuDriver};
+use bindery_sim::virt::{self, Virt};
+use common::Rig;
+
+const EDU: &str = "0000:02:01.0";
+const AT: FunctionId = FunctionId { segment: 0, bus: 2, device: 1, function: 0 };
+const MSI: u16 = 0x40;
+const FIRST: u32 = virt::MESSAGE_LINES.0;
+/// The page of the doorbell.
+const DOORBELL_PAGE: u64 = virt::DOORBELL.0 & !0xfff;
+
+fn config(rig: &Rig, offset: u16, width: Width) -> u32 {
+    let config = Ecam::new(rig.board.map_io(virt::ECAM.0, virt::ECAM.1).unwrap(), 0);
+    config.read(AT, offset, width).unwrap()
+}
+
+fn messages_are_on(rig: &Rig) -> bool {
+    config(rig, MSI + 2, Width::W16) & 1 != 0
+}
+
+/// The host bridge's driver and the device tree.
+fn rig(virt: Virt) -> Rig {
+    let board = virt.build();
+    board.keep_events(1 << 16);
+    let machine = board.machine(Policy::default());
+    machine.register(PciHost::default());
+    machine.add_device_tree(virt::DEVICE_TREE).unwrap();
+    machine.settle();
+    Rig { board, machine }
+}
+
+fn with_edu() -> Rig {
+    let rig = rig(Virt::new());
+    rig.machine.register(Edu::default());
+    rig.machine.settle();
+    assert_eq!(rig.driver(EDU), Some("edu"));
+    rig
+}
+
+/// The device as stream 0 of an IOMMU.
+fn translated() -> (Rig, Arc<Mmu>) {
+    let mmu = Mmu::new("mmu", Grouping::PerStream);
+    let board = Virt::new().behind(&mmu).build();
+    board.keep_events(1 << 16);
+    let machine = board.machine(Policy::default());
+    machine.register(MmuDriver([("mmu".to_owned(), Arc::clone(&mmu))].into()));
+    let mut desc = DeviceDesc::new("mmu");
+    desc.compatible.push("test,mmu".into());
+    let node = machine.add_device(desc).unwrap().node();
+    let tree = fdt::describe(virt::DEVICE_TREE, &mut Nodes::new()).unwrap();
+    let mut host = tree.devices.into_iter().find(|d| d.interrupt_map.is_some()).unwrap();
+    (host.node, host.parent) = (None, None);
+    let args = vec![AT.requester_id().into(), 0, 1];
+    let (kind, property) = (SupplierKind::Iommu, "iommu-map".into());
+    host.suppliers = vec![Supplier { node, target: node, kind, property, args }];
+    machine.register(PciHost::default());
+    machine.register(Edu::default());
+    machine.add_device(host).unwrap();
+    machine.settle();
+    let rig = Rig { board, machine };
+    assert_eq!(rig.driver(EDU), Some("edu"));
+    (rig, mmu)
+}
+
+fn transfer(rig: &Rig) -> Result<(), EduError> {
+    let mut back = [0; 5];
+    let client = rig.machine.client::<Edu>(EDU).unwrap();
+    client.call(|port| port.write(7, b"bytes")).unwrap()?;
+    client.call(|port| port.read(7, &mut back)).unwrap()?;
+    assert_eq!(&back, b"bytes");
+    Ok(())
+}
+
+/// The lowest message that nobody has.
+fn next_message(rig: &Rig) -> u32 {
+    let desc = DeviceDesc::new("other");
+    let request = VectorRequest { device: &desc, count: 1, consecutive: false, wide: true, cpus: &[] };
+    let found = rig.board.alloc_vectors(&request).unwrap();
+    rig.board.free_vectors(&desc, &found);
+    found[0].line.0
+}
+
+#[test]
+fn a_transfer_is_completed_by_a_message_and_the_set_is_one_entry() {
+    let rig = with_edu();
+    assert!(messages_are_on(&rig));
+    assert_eq!(
+        (config(&rig, MSI + 4, Width::W32), config(&rig, MSI + 12, Width::W16)),
+        (virt::DOORBELL.0 as u32, FIRST)
+    );
+    let edu = rig.machine.device(EDU).unwrap();
+    let held = rig.machine.resources(&edu);
+    let of = |kind: &str| held.iter().filter(|r| r.1 == kind).map(|r| r.2.clone()).collect::<Vec<_>>();
+    assert_eq!((of("vectors"), of("irq")), (vec!["1 MSI".to_owned()], vec![FIRST.to_string()]));
+    assert_ne!(config(&rig, 4, Width::W16) & 1 << 10, 0, "the pin stays off");
+    transfer(&rig).unwrap();
+    rig.machine.unbind(EDU, "edu").unwrap();
+    assert!(!messages_are_on(&rig));
+    assert_eq!(next_message(&rig), FIRST);
+    let before = rig.resource_usage();
+    for _ in 0..500 {
+        rig.machine.bind(EDU, "edu").unwrap();
+        rig.machine.unbind(EDU, "edu").unwrap();
+    }
+    assert_eq!((rig.resource_usage(), next_message(&rig)), (before, FIRST));
+    rig.assert_well();
+}
+
+#[test]
+fn without_messages_the_pin_is_the_vector() {
+    let rig = rig(Virt::new());
+    rig.board.faults().fail_points(&[FaultPoint::VectorAlloc]);
+    rig.machine.register(Edu::default());
+    rig.machine.settle();
+    rig.board.faults().never();
+    assert!(!messages_are_on(&rig));
+    assert_eq!(config(&rig, 4, Width::W16) & 1 << 10, 0);
+    transfer(&rig).unwrap();
+    rig.machine.unbind(EDU, "edu").unwrap();
+    rig.assert_well();
+}
+
+#[test]
+fn the_doorbell_is_mapped_in_the_devices_domain_as_long_as_it_sends_messages() {
+    let (rig, mmu) = translated();
+    let doorbells = || mmu.table(0).into_iter().filter(|(_, page)| *page == DOORBELL_PAGE).collect::<Vec<_>>();
+    let [(at, _)] = doorbells()[..] else { panic!("{:?}", mmu.table(0)) };
+    assert_ne!(at, DOORBELL_PAGE);
+    assert_eq!(u64::from(config(&rig, MSI + 4, Width::W32)), at + (virt::DOORBELL.0 & 0xfff));
+    transfer(&rig).unwrap();
+    let usage = || (rig.resource_usage().mappings, rig.resource_usage().frames, rig.resource_usage().claims);
+    let before = usage();
+    rig.machine.unbind(EDU, "edu").unwrap();
+    assert_eq!(doorbells(), []);
+    rig.machine.bind(EDU, "edu").unwrap();
+    transfer(&rig).unwrap();
+    assert_eq!(usage(), before);
+    rig.assert_well();
+}
+
+#[test]
+fn a_bind_that_fails_at_any_step_leaves_nothing_of_its_vectors() {
+    for behind in [false, true] {
+        let (rig, mmu) = if behind { translated() } else { (with_edu(), Mmu::new("none", Grouping::PerStream)) };
+        rig.machine.unbind(EDU, "edu").unwrap();
+        let before = rig.resource_usage();
+        let mut failures = 0;
+        for step in 1.. {
+            rig.board.faults().fail_nth(step);
+            let bound = rig.machine.bind(EDU, "edu").is_ok();
+            let injected = rig.board.faults().injected() > 0;
+            rig.board.faults().never();
+            if bound {
+                rig.machine.unbind(EDU, "edu").unwrap();
+            }
+            failures += u32::from(!bound);
+            assert!(!messages_are_on(&rig), "step {step}");
+            assert_eq!((rig.resource_usage(), next_message(&rig)), (before.clone(), FIRST), "step {step}");
+            assert!(!mmu.table(0).iter().any(|(_, page)| *page == DOORBELL_PAGE), "step {step}");
+            if !injected {
+                break;
+            }
+        }
+        assert!(failures > 6, "{failures}");
+        rig.assert_well();
+    }
+}
+
+#[test]
+fn a_device_that_is_pulled_out_gives_its_vectors_back() {
+    for says_so in [true, false] {
+        let (rig, mmu) = translated();
+        rig.board.unplug(virt::EDU).unwrap();
+        if says_so {
+            assert!(rig.machine.device_vanished(EDU));
+        } else {
+            rig.machine.unbind(EDU, "edu").unwrap();
+        }
+        assert_eq!(next_message(&rig), FIRST);
+        assert!(!mmu.table(0).iter().any(|(_, page)| *page == DOORBELL_PAGE));
+        assert_eq!(rig.machine.interrupt_lines(), []);
+        rig.assert_well();
+    }
+}
+
+/// Asks for vectors, and keeps what it was told.
+struct Asking {
+    min: AtomicUsize,
+    max: AtomicUsize,
+    told: std::sync::Mutex<Option<Result<(usize, VectorKind), ResourceError>>>,
+}
+
+impl Driver for Asking {
+    const NAME: &'static str = "asking";
+    const MATCHES: &'static [Match] = &[Match::pci(0x1234, 0x11e8)];
+    type Data<'b> = ();
+
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
+        let counts = self.min.load(Ordering::Relaxed)..=self.max.load(Ordering::Relaxed);
+        let found = dev.vectors(counts.clone());
+        *self.told.lock().unwrap() = Some(found.clone().map(|v| (v.len(), v.kind())));
+        let found = found?;
+        for n in 0..found.len() {
+            dev.request_irq(n, || IrqReturn::Handled)?;
+        }
+        let absent = dev.request_irq(found.len(), || IrqReturn::Handled).map(drop);
+        assert_eq!(absent, Err(ResourceError::Absent { kind: "vector", index: found.len() }));
+        let again = dev.vectors(counts).map(drop).unwrap_err();
+        assert_eq!(again, ResourceError::Vectors(Box::new(VectorError::InUse { device: dev.name().into() })));
+        Ok(())
+    }
+
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
+    }
+}
+
+#[test]
+fn fewer_vectors_than_needed_are_an_error_with_device_and_counts() {
+    let rig = rig(Virt::new());
+    let asking = Asking { min: 1.into(), max: 9.into(), told: std::sync::Mutex::default() };
+    let asking = Arc::new(asking);
+    rig.machine.register(Shared(Arc::clone(&asking)));
+    rig.machine.settle();
+    assert_eq!(*asking.told.lock().unwrap(), Some(Ok((1, VectorKind::Msi))));
+    rig.machine.unbind(EDU, "asking").unwrap();
+    for (min, max, why) in [
+        (
+            2,
+            9,
+            "0000:02:01.0 needs 2 vectors: it has 0 by MSI-X, 1 by MSI and 1 lines, and the target gave 0 of its messages",
+        ),
+        (0, 4, "0 to 4 vectors: "),
+        (3, 2, "3 to 2 vectors: "),
+    ] {
+        asking.min.store(min, Ordering::Relaxed);
+        asking.max.store(max, Ordering::Relaxed);
+        rig.machine.bind(EDU, "asking").unwrap_err();
+        let told = asking.told.lock().unwrap().clone().unwrap().unwrap_err().to_string();
+        assert!(told.starts_with(why), "{told}");
+        assert!(!messages_are_on(&rig));
+    }
+    assert_eq!(next_message(&rig), FIRST);
+    rig.assert_well();
+}
+
+/// The same driver, of which the test keeps a reference.
+struct Shared(Arc<Asking>);
+
+impl Driver for Shared {
+    const NAME: &'static str = "asking";
+    const MATCHES: &'static [Match] = Asking::MATCHES;
+    type Data<'b> = ();
+
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
+        self.0.probe(dev)
+    }
+
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
+    }
+}
+
+#[test]
+fn messages_that_come_in_a_row_begin_at_a_multiple_of_their_number() {
+    let rig = rig(Virt::new());
+    let desc = DeviceDesc::new("other");
+    let ask = |count, consecutive| {
+        let request = VectorRequest { device: &desc, count, consecutive, wide: true, cpus: &[] };
+        rig.board.alloc_vectors(&request)
+    };
+    let one = ask(1, false).unwrap();
+    assert_eq!(one[0].line, IrqLine(FIRST));
+    let row = ask(8, true).unwrap();
+    assert_eq!((row[0].data % 8, row.len(), row[7].data - row[0].data), (0, 8, 7));
+    let mut all = ask(100, false).unwrap();
+    assert_eq!(all.len(), 64 - 9);
+    assert!(ask(1, true).is_err() && ask(1, false).is_err());
+    rig.board.free_vectors(&desc, &all.split_off(1));
+    rig.board.free_vectors(&desc, &one);
+    assert!(ask(32, true).unwrap().len() < 64);
+}
