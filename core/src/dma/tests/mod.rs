@@ -2,6 +2,7 @@
 
 mod arena;
 mod board;
+mod doorbell;
 mod ioas;
 mod lazy;
 mod pool;
