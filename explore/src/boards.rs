@@ -180,7 +180,6 @@ impl BoardSpec {
                 "fault reset-deassert",
                 "fault table-alloc",
                 "released clock",
-                "released dma arena",
                 "released group",
                 "released iommu",
                 "released power",

@@ -43,7 +43,7 @@ pub struct Explore {
     #[arg(long, value_name = "NAME", value_parser = scenario, conflicts_with_all = ["board", "dtb", "device", "model"])]
     pub scenario: Option<NamedScenario>,
     /// Steps of a path of the scenario, in place of its own number
-    #[arg(long, value_name = "N", requires = "scenario")]
+    #[arg(long, value_name = "N", requires = "scenario", value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: Option<u32>,
     /// List the scenarios
     #[arg(long, exclusive = true)]

@@ -6,6 +6,7 @@ mod common;
 mod end;
 mod files;
 mod life;
+mod scenarios;
 mod shards;
 mod usage;
 

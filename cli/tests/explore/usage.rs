@@ -56,6 +56,29 @@ fn a_device_or_a_board_that_is_not_there_is_named_with_what_there_is() {
 }
 
 #[test]
+fn a_scenario_that_is_not_there_is_named_with_what_there_is() {
+    let refused = |args: &[&str], words: &[&str]| assert_eq!(explore(args).refused(words), "");
+    refused(
+        &["--scenario", "two-stream"],
+        &["'two-stream' for '--scenario <NAME>'", "there are two-devices-on-a-line, two-streams, ", "behind a colon"],
+    );
+    refused(&["--scenario", "two-streams:zz"], &["'two-streams:zz'", "a seed is a number behind a colon"]);
+    refused(&["--scenario", "two-streams:"], &["a seed is a number behind a colon"]);
+    refused(&["--scenario", "two-streams:4294967296"], &["a seed is a number behind a colon"]);
+    refused(&["--scenario", "two-streams", "--steps", "0"], &["0 is not in 1..", "--steps"]);
+    refused(&["--steps", "2"], &["--scenario"]);
+    refused(&["--scenario", "two-streams", "--device", "ee300000.sata"], &["cannot be used with"]);
+    refused(&["--scenario", "two-streams", "--model", RC5], &["cannot be used with"]);
+    refused(&["--scenario", "two-streams", "--diagram", "-"], &["cannot be used with"]);
+    refused(&["--scenario", "two-streams", "--replay", ""], &["the path is empty"]);
+    refused(
+        &["--scenario", "two-streams", "--replay", "9999"],
+        &["the path 9999 does not belong here", "in two-streams"],
+    );
+    refused(&["--list", "--json"], &["--list", "cannot be used with one or more"]);
+}
+
+#[test]
 fn a_path_that_does_not_belong_leaves_no_trace_behind() {
     let dir = Dir::new();
     explore(&["--model", RC5, "--replay", "0x500.1", "--trace", text(&dir.path("t.json"))]).refused(&["choice"]);

@@ -94,6 +94,17 @@ pub(crate) struct Names {
     pub(crate) peer_iommu: Option<NodeId>,
     /// Description with which it is added again after a removal.
     pub(crate) desc: DeviceDesc,
+    /// Kinds of the resources that it holds while it is bound.
+    held: Vec<ResourceKind>,
+}
+
+/// Kinds of resources that not every driver uses: they count as coverage points where the device's driver does.
+const OPTIONAL: [ResourceKind; 3] = [ResourceKind::BusMaster, ResourceKind::DmaArena, ResourceKind::Vectors];
+
+/// The coverage points of resources of a kind.
+fn points_of(kind: ResourceKind) -> impl Iterator<Item = String> {
+    let fault = (kind == ResourceKind::Vectors).then(|| format!("fault {}", FaultPoint::VectorAlloc.name()));
+    fault.into_iter().chain([format!("released {}", kind.name())])
 }
 
 /// A fixture in the initial state of every path, and the operations that may run concurrently on it.
@@ -171,16 +182,13 @@ impl Lifecycle {
         let known = self.prepare().is_ok().then(|| self.names());
         let impossible: Vec<_> =
             VARIANTS.iter().filter(|variant| known.as_ref().is_some_and(|n| !(variant.possible)(n))).collect();
-        // Only devices on a bus that grants access to memory have such entries.
-        let is_platform = known.as_ref().is_some_and(|names| names.desc.pci.is_none());
-        let of_bus = [ResourceKind::BusMaster, ResourceKind::Vectors].map(|kind| format!("released {}", kind.name()));
-        let mut of_bus = of_bus.to_vec();
-        of_bus.push(format!("fault {}", FaultPoint::VectorAlloc.name()));
-        of_bus.retain(|_| is_platform);
+        let held = known.as_ref().map_or(&[][..], |names| &names.held);
+        let unused = OPTIONAL.iter().filter(|kind| known.is_some() && !held.contains(kind));
+        let unused: Vec<_> = unused.flat_map(|kind| points_of(*kind)).collect();
         let required = |point: &String| {
             !self.allowed_unreached.contains(point)
                 && !self.board.unreachable().contains(&point.as_str())
-                && !of_bus.contains(point)
+                && !unused.contains(point)
                 && impossible.iter().all(|variant| variant.name != point)
         };
         engine.require(Self::coverage_points().filter(required))
@@ -314,8 +322,11 @@ impl Lifecycle {
         let parent = fixture.machine.devices().into_iter().find(|d| adds(d));
         let parent = parent.and_then(|d| Some((d.name().to_owned(), d.driver()?)));
         let desc = device.desc().clone();
+        let resources = fixture.machine.resources(&device);
+        let kinds = ResourceKind::ALL.iter().copied();
+        let held = kinds.filter(|kind| resources.iter().any(|(_, name, ..)| *name == kind.name())).collect();
         let (device, part) = (device.name().to_owned(), self.board.part(device.name()));
-        let names = Names { device, part, driver, iommu, suppliers, parent, peer_iommu, desc };
+        let names = Names { device, part, driver, iommu, suppliers, parent, peer_iommu, desc, held };
         *self.fixtures.names.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
         Ok(())
     }

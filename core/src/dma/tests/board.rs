@@ -72,6 +72,8 @@ pub(super) struct ToyState {
     table: BTreeMap<u64, (PhysAddr, Prot)>,
     /// Unmapped pages that a device still reaches through the IOTLB.
     stale: BTreeMap<u64, PhysAddr>,
+    /// Physical addresses of the unmapped pages, in the order of their unmapping.
+    pub(super) unmapped: Vec<PhysAddr>,
     pub(super) flushes: usize,
     pub(super) unresponsive: bool,
     /// Attaching a stream fails.
@@ -143,6 +145,7 @@ impl Translation for ToyDomain {
         for page in (0..len).step_by(PAGE_SIZE as usize) {
             let (phys, _) = s.table.remove(&(iova.0 + page)).ok_or(MapError::Missing(iova))?;
             s.stale.insert(iova.0 + page, phys);
+            s.unmapped.push(phys);
         }
         gather.add(iova, len);
         Ok(())

@@ -1,0 +1,146 @@
+//! Model of an arena: sequences of its operations agree with a list of its mappings.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use std::sync::Mutex;
+
+use proptest::prelude::*;
+
+use crate::addr::PAGE_SIZE;
+use crate::dma::tests::board::TestBoard;
+use crate::dma::{ArenaSlot, Direction, DmaBuffer, DmaError};
+use crate::iommu::DomainKind;
+
+/// Slots of the model's arena.
+const SLOTS: usize = 6;
+
+/// One step of the model.
+#[derive(Clone, Debug)]
+enum Step {
+    Map { pages: u64, list: bool },
+    Unmap(usize),
+    UnmapMany(usize),
+    Stale(usize),
+    Hang(bool),
+    Release,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1_u64..6, any::<bool>()).prop_map(|(pages, list)| Step::Map { pages, list }),
+        3 => any::<usize>().prop_map(Step::Unmap),
+        1 => (0_usize..4).prop_map(Step::UnmapMany),
+        1 => any::<usize>().prop_map(Step::Stale),
+        1 => any::<bool>().prop_map(Step::Hang),
+        1 => Just(Step::Release),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 2 } else { 128 }, failure_persistence: None, ..ProptestConfig::default()
+    })]
+
+    /// The oracle is a list of what is mapped: each mapped byte is reachable at its address, nothing else is mapped, and every
+    /// buffer comes back once or is in quarantine.
+    #[test]
+    fn an_arena_agrees_with_a_list_of_its_mappings(
+        steps in prop::collection::vec(step(), 1..40),
+        lazy in any::<bool>(),
+    ) {
+        let board = TestBoard::translated(if lazy { DomainKind::Lazy } else { DomainKind::Strict });
+        let (mmu, failed) = (Arc::clone(&board.mmu), Arc::new(Mutex::new(None)));
+        let found = Arc::clone(&failed);
+        assert!(board.bind(move |dev| {
+            let mut arena = dev.dma().arena(SLOTS as u32)?;
+            let mut live: Vec<(ArenaSlot, Vec<u64>)> = Vec::new();
+            let mut gone: Vec<ArenaSlot> = Vec::new();
+            let mut quarantined = false;
+            let check = |holds: bool, what: &str| {
+                if !holds {
+                    found.lock().unwrap().get_or_insert(alloc::string::String::from(what));
+                }
+            };
+            for step in &steps {
+                match step.clone() {
+                    Step::Map { pages, list } => {
+                        let count = if list { pages } else { 1 };
+                        let each = if list { 1 } else { pages };
+                        let buffers: Result<Vec<_>, _> =
+                            (0..count).map(|_| dev.state.system().dma_buffer(each * PAGE_SIZE)).collect();
+                        let Ok(mut buffers) = buffers else { continue };
+                        let phys: Vec<u64> = buffers.iter().flat_map(|b| (0..each).map(|p| b.phys().0 + p * PAGE_SIZE)).collect();
+                        let mapped = if list {
+                            arena.map_sg(&mut buffers, Direction::Bidirectional)
+                        } else {
+                            arena.map(buffers.remove(0), Direction::Bidirectional).map_err(DmaError::from)
+                        };
+                        match mapped {
+                            Ok(slot) => live.push((slot, phys)),
+                            Err(DmaError::ArenaFull(_)) => check(live.len() == SLOTS, "full too early"),
+                            Err(DmaError::Quarantined(_)) => check(quarantined, "refused without a reason"),
+                            Err(_) => check(false, "an error that has no cause"),
+                        }
+                    }
+                    Step::Unmap(at) if !live.is_empty() => {
+                        let (slot, phys) = live.swap_remove(at % live.len());
+                        let mut back = Vec::new();
+                        let done = arena.unmap_many([slot], &mut back);
+                        let pages: Vec<u64> = back.iter().flat_map(|b| (0..b.len() / PAGE_SIZE).map(|p| b.phys().0 + p * PAGE_SIZE)).collect();
+                        match done {
+                            Ok(()) => check(pages == phys, "another buffer came back"),
+                            Err(DmaError::Quarantined(_)) => {
+                                check(mmu.state.lock().unwrap().unresponsive && back.is_empty(), "quarantined though confirmed");
+                                quarantined = true;
+                            }
+                            Err(_) => check(false, "an unmap that fails"),
+                        }
+                        gone.push(slot);
+                    }
+                    Step::UnmapMany(count) => {
+                        let many: Vec<_> = live.drain(..count.min(live.len())).collect();
+                        let mut back = Vec::new();
+                        let done = arena.unmap_many(many.iter().map(|(slot, _)| *slot), &mut back);
+                        match done {
+                            Ok(()) => check(back.iter().map(DmaBuffer::len).sum::<u64>() == many.iter().map(|(_, p)| p.len() as u64 * PAGE_SIZE).sum::<u64>(), "bytes are missing"),
+                            Err(DmaError::Quarantined(_)) => quarantined = true,
+                            Err(_) => check(false, "an unmap of many that fails"),
+                        }
+                        gone.extend(many.iter().map(|(slot, _)| *slot));
+                    }
+                    Step::Stale(at) if !gone.is_empty() => {
+                        let slot = gone[at % gone.len()];
+                        check(arena.unmap(slot).is_err() && arena.device_addr(slot).is_err(), "a stale slot was found");
+                    }
+                    Step::Hang(is) => mmu.state.lock().unwrap().unresponsive = is,
+                    Step::Release => {
+                        mmu.state.lock().unwrap().unresponsive = false;
+                        dev.state.system().quarantine_table().retry(dev.state.system());
+                        let held = dev.state.system().quarantine_table().bytes_of(dev.name());
+                        check(held == 0, "confirmed, and in quarantine");
+                        quarantined = false;
+                    }
+                    Step::Unmap(_) | Step::Stale(_) => {}
+                }
+                for (slot, phys) in &live {
+                    let segments: Vec<_> = arena.segments(*slot)?.collect();
+                    let pages: Vec<u64> = segments.iter().flat_map(|(addr, len)| (0..*len / PAGE_SIZE).map(|p| *addr + p * PAGE_SIZE))
+                        .filter_map(|at| mmu.state.lock().unwrap().dma_reachable(at)).map(|at| at.0).collect();
+                    check(pages == *phys, "the device reaches something else");
+                }
+                let mapped: usize = live.iter().map(|(_, phys)| phys.len()).sum();
+                check(mmu.state.lock().unwrap().mapped_pages() == mapped, "more or less is mapped");
+                check(dev.state.system().dma_state().mappings() == live.len(), "mappings are miscounted");
+            }
+            mmu.state.lock().unwrap().unresponsive = false;
+            dev.state.system().quarantine_table().retry(dev.state.system());
+            Ok(Vec::from([Box::new(arena) as _]))
+        }));
+        board.unbind();
+        prop_assert_eq!(failed.lock().unwrap().clone(), None);
+        prop_assert_eq!(board.machine.promises().broken(), []);
+        prop_assert_eq!(board.machine.dma_misuses(), []);
+        prop_assert_eq!((board.machine.memory().frames().in_use(), board.machine.quarantine().len()), (0, 0), "P4");
+    }
+}
