@@ -83,12 +83,13 @@ impl MessageRegisters {
     }
 
     pub(super) fn enable(&self, kind: MessageKind, messages: &[(u64, u32)], env: &dyn Env) -> Result<(), BusError> {
-        let mut enabled = self.enabled.lock();
-        *enabled = match (kind, self.msi, self.msi_x) {
-            (MessageKind::Msi, Some(msi), _) => Some(self.enable_msi(msi, messages)?),
-            (MessageKind::MsiX, _, Some((msi_x, table))) => Some(self.enable_msi_x(msi_x, table, messages, env)?),
+        // Without the lock: the table is mapped, which may sleep, and is long. Nobody masks before it is there.
+        let enabled = match (kind, self.msi, self.msi_x) {
+            (MessageKind::Msi, Some(msi), _) => self.enable_msi(msi, messages)?,
+            (MessageKind::MsiX, _, Some((msi_x, table))) => self.enable_msi_x(msi_x, table, messages, env)?,
             _ => return Err(BusError::Busy),
         };
+        *self.enabled.lock() = Some(enabled);
         Ok(())
     }
 
@@ -143,10 +144,11 @@ impl MessageRegisters {
 
     /// Switches both kinds off, also what firmware has left on.
     pub(super) fn disable(&self) -> Result<(), BusError> {
-        let mut enabled = self.enabled.lock();
+        // What is dropped here may unmap the table: not under the lock.
+        let enabled = self.enabled.lock().take();
         let msi = self.msi.map_or(Ok(()), |msi| self.set_control(msi.at, 0, MSI_ENABLE));
         let msi_x = self.msi_x.map_or(Ok(()), |(msi_x, _)| self.set_control(msi_x.at, 0, X_ENABLE));
-        *enabled = None;
+        drop(enabled);
         msi.and(msi_x)
     }
 
