@@ -14,12 +14,12 @@ use bindery::dma::Coherent;
 use bindery::driver::{ClassBits, Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::{Env, Width};
 use bindery::event::EventKind;
-use bindery::machine::Policy;
 use bindery::pci::{ConfigSpace, Ecam, FunctionId};
 use bindery_drivers::pci_host::PciHost;
 use bindery_sim::models::edu;
 use bindery_sim::virt::{self, Virt};
 use common::Rig;
+use common::virt::rig;
 
 const HOST: &str = "3f000000.pcie";
 const EDU: &str = "0000:02:01.0";
@@ -115,16 +115,6 @@ impl Driver for Careful {
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())
     }
-}
-
-fn rig(virt: Virt) -> Rig {
-    let board = virt.build();
-    board.keep_events(1 << 16);
-    let machine = board.machine(Policy::default());
-    machine.register(PciHost::default());
-    machine.add_device_tree(virt::DEVICE_TREE).unwrap();
-    machine.settle();
-    Rig { board, machine }
 }
 
 /// As [`rig`], with the driver.

@@ -21,6 +21,7 @@ use bindery_drivers::pci_host::PciHost;
 use bindery_sim::mmu::{Mmu, MmuDriver};
 use bindery_sim::virt::{self, Virt};
 use common::Rig;
+use common::virt::rig;
 
 const EDU: &str = "0000:02:01.0";
 const AT: FunctionId = FunctionId { segment: 0, bus: 2, device: 1, function: 0 };
@@ -36,17 +37,6 @@ fn config(rig: &Rig, offset: u16, width: Width) -> u32 {
 
 fn messages_are_on(rig: &Rig) -> bool {
     config(rig, MSI + 2, Width::W16) & 1 != 0
-}
-
-/// The host bridge's driver and the device tree.
-fn rig(virt: Virt) -> Rig {
-    let board = virt.build();
-    board.keep_events(1 << 16);
-    let machine = board.machine(Policy::default());
-    machine.register(PciHost::default());
-    machine.add_device_tree(virt::DEVICE_TREE).unwrap();
-    machine.settle();
-    Rig { board, machine }
 }
 
 fn with_edu() -> Rig {

@@ -3,6 +3,7 @@
 
 pub mod fixture;
 pub mod master;
+pub mod virt;
 
 use std::sync::Arc;
 
