@@ -10,7 +10,7 @@ use bindery::event::{EventKind, Outcome};
 use bindery_sim::salvator;
 
 use super::run::Last;
-use super::{Check, GuestCheck, ImageCheck, Reads, Side};
+use super::{Check, Side};
 use crate::output::count;
 use crate::record::{LogEntry, Mapped};
 use crate::session::{Area, Guest, Session, first_difference, pattern};
@@ -40,38 +40,31 @@ impl Checked {
 
 /// Makes `check`; `last` is what the commands before it did.
 pub(super) fn evaluate(check: &Check, session: &Session, last: &Last) -> Checked {
+    let guest = session.guest.as_ref();
     match check {
-        Check::Driver { name } => driver(session, Some(&**name).filter(|name| *name != "none")),
-        Check::WasBound { name } => was_bound(session, name),
-        Check::Guest { check: Some(GuestCheck::Reads(Reads { area, name })) } => {
-            reads(session, Side::Guest, *area, name.as_deref())
+        Check::Driver(wanted) => driver(session, wanted.as_deref()),
+        Check::WasBound(driver) => was_bound(session, driver),
+        Check::Guest => Checked::when(guest.is_some(), "a guest runs", || "no guest runs".into()),
+        Check::GuestAsked => {
+            Checked::when(guest.is_some_and(Guest::was_asked), "the guest was asked", || "it was not".into())
         }
-        Check::Guest { check } => guest(session.guest.as_ref(), check.as_ref()),
+        Check::GuestReleased => {
+            let has = guest.is_some_and(Guest::has_device);
+            Checked::when(!has, "the guest no longer has the device", || "it still has it".into())
+        }
         Check::WakeUps => wake_ups(session, &last.events),
         Check::Translation => translation(session),
         Check::Unmapped => unmapped(session, &last.events),
-        Check::Reads(Reads { area, name }) => reads(session, Side::Host, *area, name.as_deref()),
-        Check::Image(ImageCheck::Reads { area, name }) => reads(session, Side::Image, *area, Some(name)),
+        Check::Reads { side, area, pattern } => reads(session, *side, *area, pattern.as_deref()),
         Check::Ledger => ledger(last),
         Check::Stale => stale(last),
         Check::DmaBlocked => dma_blocked(session, last),
         Check::Pristine => pristine(session),
-        Check::Event { name } => event(name, &last.events),
-        Check::Output { text } => Checked::when(last.output.contains(text), format!("it printed {text:?}"), || {
+        Check::Event(name) => event(name, &last.events),
+        Check::Output(text) => Checked::when(last.output.contains(text), format!("it printed {text:?}"), || {
             format!("it printed {:?}", last.output)
         }),
     }
-}
-
-fn guest(guest: Option<&Guest>, check: Option<&GuestCheck>) -> Checked {
-    let (holds, what, otherwise) = match check {
-        Some(GuestCheck::Asked) => (guest.is_some_and(Guest::was_asked), "the guest was asked", "it was not"),
-        Some(GuestCheck::Released) => {
-            (!guest.is_some_and(Guest::has_device), "the guest no longer has the device", "it still has it")
-        }
-        _ => (guest.is_some(), "a guest runs", "no guest runs"),
-    };
-    Checked::when(holds, what, || otherwise.into())
 }
 
 fn driver(session: &Session, wanted: Option<&str>) -> Checked {

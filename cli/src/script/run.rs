@@ -5,18 +5,16 @@ use std::time::Duration;
 
 use bindery::addr::DeviceAddr;
 use bindery::driver::Client;
+use bindery::driver::Driver;
 use bindery::machine::ProbeStats;
 use bindery_drivers::sata_rcar::SataRcar;
-use bindery_sim::disk::SECTOR;
 
-use super::{
-    Action, Check, Command, Drivers, GuestCommand, Line, Outcome, Script, Side, Step, Transfer, check, promises, show,
-};
+use super::{Action, Check, Command, Line, Outcome, Script, Side, Step, check, promises, sectors_of, show};
 use crate::failure::Result;
 use crate::output::{HEADING, PLAIN, WARNING, count};
 use crate::record::{self, LogEntry};
 use crate::reporter::Reporter;
-use crate::session::{Area, Session, pattern};
+use crate::session::{Guest, Session};
 use crate::shell;
 
 /// Effects of the last command.
@@ -63,9 +61,6 @@ impl Before {
         })
     }
 }
-
-/// Output of a command, or its error.
-type Answer = std::result::Result<String, String>;
 
 /// The next line is run, or the rest of the step is skipped.
 #[derive(PartialEq, Eq)]
@@ -136,16 +131,16 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
 
     fn line(&mut self, line: &Line) -> Result<Flow> {
         match &line.action {
-            Action::Note { text } => {
+            Action::Note(text) => {
                 self.reporter.gap()?;
                 let text = self.reporter.output().paint(HEADING, text);
                 self.reporter.text(text)?;
             }
-            Action::Show { facts } => {
+            Action::Show(facts) => {
                 self.judged |= *facts == super::Facts::Promises;
                 show::show(*facts, self.session, &self.last, self.reporter)?;
             }
-            Action::Run(command) => return self.command(line, command),
+            Action::Run { command, outcome, quiet } => return self.command(line, command, *outcome, *quiet),
             Action::Expect(check) => {
                 let checked = self.evaluate(check);
                 match checked.seen {
@@ -159,7 +154,7 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
                     return Ok(Flow::Skip);
                 }
             }
-            Action::Step { .. } | Action::If(_) | Action::Else | Action::End => {}
+            Action::If(_) | Action::Else | Action::End => {}
         }
         Ok(Flow::Next)
     }
@@ -168,7 +163,7 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
         self.reporter.fail(&format!("line {}: {what}", line.number))
     }
 
-    fn command(&mut self, line: &Line, command: &Command) -> Result<Flow> {
+    fn command(&mut self, line: &Line, command: &Command, outcome: Outcome, quiet: bool) -> Result<Flow> {
         let prompt = self.reporter.output().paint(HEADING, format_args!("$ {}", line.text));
         self.reporter.text(prompt)?;
         // The log holds the events of one command, and those of the checks after it.
@@ -177,14 +172,17 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
             self.last.before = Before::new(self.session);
         }
         let began = self.session.now();
-        let done = self.execute(command)?;
+        let done = self.execute(command);
         // Drivers are added without a probe, so that a script can show the machine before. What any other command set in
         // motion comes to rest before the next one.
-        if *command != Command::Drivers(Drivers::Add) {
+        if *command != Command::AddDrivers {
             self.last.settled = self.session.settle();
         }
         self.last.elapsed = self.session.now().since(began);
         self.last.events = self.session.log.since(0);
+        if let (Err(_), Command::Write(_, lba, bytes)) = (&done, command) {
+            self.session.check_host_io(*lba, bytes)?;
+        }
         let (ok, output) = match &done {
             Ok(output) => (true, output),
             Err(error) => (false, error),
@@ -193,10 +191,10 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
         let step = self.reporter.step();
         let (number, text) = (line.number, &*line.text);
         self.reporter.mark(&record::Line::Command { step: &step, line: number, command: text, ok, output })?;
-        if !line.quiet {
+        if !quiet {
             self.reporter.events(&self.last.events)?;
         }
-        if !ok && line.outcome == Outcome::Any {
+        if !ok && outcome == Outcome::Any {
             self.reporter.skip(output)?;
             return Ok(Flow::Skip);
         }
@@ -204,7 +202,7 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
             let text = self.reporter.output().paint(if ok { PLAIN } else { WARNING }, text);
             self.reporter.text(text)?;
         }
-        match (ok, line.outcome) {
+        match (ok, outcome) {
             (true, Outcome::Error) => self.fail(line, &format!("{} was to be refused", line.text))?,
             (false, Outcome::Success) => self.fail(line, output)?,
             _ => {}
@@ -213,25 +211,24 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
     }
 
     /// Runs a command: its output, or its error.
-    fn execute(&mut self, command: &Command) -> Result<Answer> {
+    fn execute(&mut self, command: &Command) -> std::result::Result<String, String> {
         let session = &mut *self.session;
-        Ok(match command {
-            Command::Echo { value, path } => shell::echo(&session.control, value, path),
-            Command::Cat { path } => shell::cat(&session.control, path),
-            Command::Ls { path } => shell::ls(&session.control, path),
-            Command::Host(what) => return transfer(session, Side::Host, what),
-            Command::Image(what) => return transfer(session, Side::Image, what),
-            Command::Guest(GuestCommand::Transfer(what)) => return transfer(session, Side::Guest, what),
-            Command::Guest(GuestCommand::Start { guest }) => session.start_guest(*guest),
-            Command::Guest(GuestCommand::Stop) => {
-                session.end_guest();
-                Ok(String::new())
+        match command {
+            Command::Echo { value, path } => shell::echo(&session.control, value, path).map(|()| String::new()),
+            Command::Cat(path) => shell::cat(&session.control, path),
+            Command::Ls(path) => shell::ls(&session.control, path),
+            Command::Read(side, area) => return session.read(*side, *area).map(|bytes| shell::dump(*area, &bytes)),
+            Command::Write(side, lba, bytes) => {
+                session.write(*side, *lba, bytes)?;
+                let sectors = sectors_of(*lba, bytes).sectors;
+                let flushed = if *side == Side::Image { "" } else { " and flushed" };
+                return Ok(format!("{} written{flushed}", count(sectors as usize, "sector")));
             }
-            Command::Drivers(Drivers::Add) => {
+            Command::AddDrivers => {
                 session.register_drivers();
                 Ok(String::new())
             }
-            Command::Drivers(Drivers::Remove) => {
+            Command::RemoveDrivers => {
                 let bound = session.host.resource_usage().bindings.len();
                 session.host.drivers().into_iter().for_each(|driver| {
                     session.host.unregister(driver);
@@ -239,24 +236,29 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
                 Ok(format!("{} ended", count(bound, "binding")))
             }
             Command::Settle => Ok(String::new()),
-        })
+            Command::StartGuest(kind) => return start_guest(session, *kind),
+            Command::StopGuest => {
+                session.end_guest();
+                Ok(String::new())
+            }
+        }
+        .map_err(|refused: shell::Refused| refused.to_string())
     }
 }
 
-fn transfer(session: &Session, side: Side, what: &Transfer) -> Result<Answer> {
-    let (lba, bytes) = match what {
-        &Transfer::Read { lba, count } => {
-            let area = Area { lba, sectors: count };
-            return Ok(session.read(side, area).map(|bytes| shell::dump(area, &bytes)));
-        }
-        Transfer::Write { lba, text } => (*lba, Arc::clone(text)),
-        Transfer::Fill { area, name } => (area.lba, pattern(name, *area).into()),
+fn start_guest(session: &mut Session, kind: crate::session::GuestKind) -> std::result::Result<String, String> {
+    let Some(sata) = session.sata() else { return Err("the machine has no disk controller".into()) };
+    let guest = Guest::start(session, sata.name(), kind)?;
+    let settled = guest.machine.settle();
+    let waits = guest.machine.waiting().into_iter().map(|w| format!("{} waits for {}", w.device, w.on.join(", ")));
+    let answer = match guest.port() {
+        Some(_) => Ok(format!(
+            "the guest has {} and bound {} of them",
+            count(guest.machine.devices().len(), "device"),
+            settled.bound
+        )),
+        None => Err(format!("the guest has not bound {} ({settled:?}) {}", SataRcar::NAME, waits.collect::<String>())),
     };
-    let written = session.write(side, lba, &bytes);
-    if written.is_err() {
-        session.check_host_io(lba, &bytes)?;
-    }
-    let flushed = if side == Side::Image { "" } else { " and flushed" };
-    let sectors = count(bytes.len() / SECTOR as usize, "sector");
-    Ok(written.map(|()| format!("{sectors} written{flushed}")))
+    session.guest = Some(guest);
+    answer
 }

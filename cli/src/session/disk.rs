@@ -9,19 +9,17 @@ use bindery_sim::disk::{Disk, SECTOR};
 
 use super::Session;
 use crate::failure::Failure;
-use crate::script::{Side, parse};
+use crate::script::Side;
 
 /// Most sectors of an area: more than one descriptor, and more than one of the driver's buffers.
 const MOST: u64 = 72;
 
 /// A range of sectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Area {
     /// First sector.
-    #[arg(value_parser = parse::lba)]
     pub lba: u64,
     /// Number of sectors.
-    #[arg(value_parser = parse::sectors, value_name = "COUNT")]
     pub sectors: u64,
 }
 

@@ -14,31 +14,14 @@ use bindery_sim::guest::{GuestEnv, Layout, RAM_LEN};
 use bindery_sim::salvator::GUEST_DEVICE_TREE;
 
 use super::{PromiseCounts, Session};
-use crate::output::count;
 
 /// The guest's behaviour when the host wants the device back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GuestKind {
     /// It unbinds its driver and releases the device.
     Cooperative,
     /// It receives the request and does nothing.
     Unresponsive,
-}
-
-impl Session {
-    /// Starts a guest on the disk controller, and lets it bind its driver: its devices, or why it has not bound it.
-    pub fn start_guest(&mut self, kind: GuestKind) -> Result<String, String> {
-        let sata = self.sata().ok_or("the machine has no disk controller")?;
-        let guest = Guest::start(self, sata.name(), kind)?;
-        let guest = self.guest.insert(guest);
-        let settled = guest.machine.settle();
-        if guest.port().is_some() {
-            let devices = count(guest.machine.devices().len(), "device");
-            return Ok(format!("the guest has {devices} and bound {} of them", settled.bound));
-        }
-        let waits = guest.machine.waiting().into_iter().map(|w| format!("{} waits for {}", w.device, w.on.join(", ")));
-        Err(format!("the guest has not bound {} ({settled:?}) {}", SataRcar::NAME, waits.collect::<String>()))
-    }
 }
 
 /// A guest with the host's disk controller.
