@@ -275,7 +275,9 @@ impl Translation for MemoryDomain {
     }
 
     fn remove(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
-        self.table.lock().remove(iova, len, gather)
+        let mut table = self.table.lock();
+        table.unmap(iova, len, gather)?;
+        Ok(table.resolve(iova).is_none())
     }
 
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {

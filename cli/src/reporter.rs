@@ -7,6 +7,7 @@ use crate::failure::{BROKEN, GOOD, Result};
 use crate::format;
 use crate::output::{ERROR, GOOD as OK, Output, WARNING};
 use crate::record::{EventLog, FtraceFile, Line, LogEntry, TraceFile, json_line};
+use anstyle::Style;
 
 /// Reporter of a run, over the event log.
 pub struct Reporter<'a> {
@@ -39,11 +40,6 @@ impl<'a> Reporter<'a> {
         self
     }
 
-    /// Name of the current step.
-    pub fn step(&self) -> Arc<str> {
-        Arc::clone(&self.step)
-    }
-
     /// The output, for styles.
     pub fn output(&mut self) -> &mut Output<'a> {
         &mut self.output
@@ -54,7 +50,7 @@ impl<'a> Reporter<'a> {
         self.log.step(step);
         self.step = step.into();
         if self.json {
-            self.output.raw(Line::Step { step, number, title }.text().as_bytes())?;
+            self.output.raw(Line::Step { number, title }.text(step).as_bytes())?;
         }
         self.output.heading(number, title)
     }
@@ -77,6 +73,12 @@ impl<'a> Reporter<'a> {
         self.output.line(format_args!("   {text}"))
     }
 
+    /// The same, in `style`.
+    pub fn styled(&mut self, style: Style, text: impl Display) -> Result<()> {
+        let text = self.output.paint(style, text);
+        self.text(text)
+    }
+
     /// An empty line.
     pub fn gap(&mut self) -> Result<()> {
         self.output.line("")
@@ -90,12 +92,11 @@ impl<'a> Reporter<'a> {
     /// The rest of a step is skipped, which is no failure.
     pub fn skip(&mut self, reason: &str) -> Result<()> {
         let step = Arc::clone(&self.step);
-        self.mark(&Line::Skipped { step: &step, reason })?;
+        self.mark(&Line::Skipped { reason })?;
         if !self.skipped.contains(&step) {
             self.skipped.push(step);
         }
-        let text = self.output.paint(WARNING, format_args!("not possible here: {reason}"));
-        self.text(text)
+        self.styled(WARNING, format_args!("not possible here: {reason}"))
     }
 
     /// An expectation that held.
@@ -107,8 +108,7 @@ impl<'a> Reporter<'a> {
     /// A failure: printed in every mode, and the exit code is [`BROKEN`] from now on.
     pub fn fail(&mut self, what: &str) -> Result<()> {
         self.failures += 1;
-        let step = Arc::clone(&self.step);
-        self.mark(&Line::Failed { step: &step, what })?;
+        self.mark(&Line::Failed { what })?;
         if self.json {
             return Ok(());
         }
@@ -119,7 +119,7 @@ impl<'a> Reporter<'a> {
     /// A line of the run between the events. As text it is nothing.
     pub fn mark(&mut self, line: &Line<'_>) -> Result<()> {
         self.pass_on()?;
-        if self.json { self.output.raw(line.text().as_bytes()) } else { Ok(()) }
+        if self.json { self.output.raw(line.text(&self.step).as_bytes()) } else { Ok(()) }
     }
 
     /// Number of failures so far.
@@ -142,9 +142,8 @@ impl<'a> Reporter<'a> {
             ftrace.finish()?;
         }
         let exit = if self.failures == 0 { GOOD } else { BROKEN };
-        let step = Arc::clone(&self.step);
         let skipped: Vec<Arc<str>> = std::mem::take(&mut self.skipped);
-        self.mark(&Line::End { step: &step, exit, skipped: skipped.iter().map(|name| &**name).collect() })?;
+        self.mark(&Line::End { exit, skipped: skipped.iter().map(|name| &**name).collect() })?;
         self.output.flush()?;
         Ok(exit)
     }

@@ -10,9 +10,8 @@ use crate::session::Session;
 
 /// Runs `bindery run`; the exit code.
 pub fn command(args: &Run) -> Result<u8> {
-    let mut session = Session::new(&args.config())?;
     // Before anything is printed: a tree or script that cannot be read, or a trace that cannot be written, ends it here.
-    session.read_device_tree()?;
+    let mut session = Session::new(&args.config())?;
     let script = match &args.script {
         Some(path) => Script::open(path, &session)?,
         None => Script::lifecycle(&session)?,

@@ -9,19 +9,19 @@ use bindery_sim::disk::SECTOR;
 use crate::session::Area;
 
 /// `echo VALUE > PATH`.
-pub fn echo(tree: &Tree, value: &str, path: &str) -> Result<(), Refused> {
+pub fn echo(tree: &Tree, value: &str, path: &str) -> Result<String, String> {
     let written = tree.open(path, OpenFlags::REDIRECT).and_then(|mut file| file.write(format!("{value}\n").as_bytes()));
-    written.map(|_| ()).map_err(|error| Refused::new("echo", error))
+    written.map(|_| String::new()).map_err(|error| refused("echo", &error))
 }
 
 /// `cat PATH`.
-pub fn cat(tree: &Tree, path: &str) -> Result<String, Refused> {
-    tree.read(path).map_err(|error| Refused::new("cat", error))
+pub fn cat(tree: &Tree, path: &str) -> Result<String, String> {
+    tree.read(path).map_err(|error| refused("cat", &error))
 }
 
 /// `ls PATH`: names in order, directories with a slash, links with where they lead.
-pub fn ls(tree: &Tree, path: &str) -> Result<String, Refused> {
-    let entries = tree.list(path).map_err(|error| Refused::new("ls", error))?;
+pub fn ls(tree: &Tree, path: &str) -> Result<String, String> {
+    let entries = tree.list(path).map_err(|error| refused("ls", &error))?;
     let lines = entries.into_iter().map(|entry| match entry.kind {
         EntryKind::Dir => format!("{}/\n", entry.name),
         EntryKind::File { .. } => format!("{}\n", entry.name),
@@ -30,26 +30,11 @@ pub fn ls(tree: &Tree, path: &str) -> Result<String, Refused> {
     Ok(lines.collect())
 }
 
-/// A refusal of the control tree.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{program}: {}: {} ({})", .error.path, errno_text(.error), .error.why)]
-pub struct Refused {
-    /// The program that prints it.
-    program: &'static str,
-    /// The error.
-    pub error: ControlError,
-}
-
-impl Refused {
-    fn new(program: &'static str, error: ControlError) -> Self {
-        Self { program, error }
-    }
-}
-
-/// The C library's text for an error number.
-fn errno_text(error: &ControlError) -> String {
+/// A refusal of the control tree, as `program` prints it: with the C library's text for its number.
+fn refused(program: &str, error: &ControlError) -> String {
     let text = io::Error::from_raw_os_error(error.errno as i32).to_string();
-    text.split(" (os error").next().unwrap_or_default().into()
+    let text = text.split(" (os error").next().unwrap_or_default();
+    format!("{program}: {}: {text} ({})", error.path, error.why)
 }
 
 /// The bytes of `area`, sixteen a line, as `xxd` prints them; a run of equal lines is one `*`.

@@ -10,8 +10,6 @@ use super::LogEntry;
 pub enum Line<'a> {
     /// A step begins.
     Step {
-        /// The step's name.
-        step: &'a str,
         /// Its number, from 1.
         number: usize,
         /// Its heading.
@@ -19,15 +17,11 @@ pub enum Line<'a> {
     },
     /// A step, or a part of it, is not possible on this machine.
     Skipped {
-        /// The step's name.
-        step: &'a str,
         /// The reason.
         reason: &'a str,
     },
     /// A command of a script, with its outcome.
     Command {
-        /// The step's name.
-        step: &'a str,
         /// Line in the script, from 1.
         line: usize,
         /// The command as written.
@@ -39,15 +33,11 @@ pub enum Line<'a> {
     },
     /// An expectation did not hold.
     Failed {
-        /// The step's name.
-        step: &'a str,
         /// The expectation, and the observation.
         what: &'a str,
     },
     /// The checks of one promise on one machine over the whole run.
     Promise {
-        /// The step's name.
-        step: &'a str,
         /// `"host"` or `"guest"`.
         machine: &'a str,
         /// `"P1"` to `"P14"`.
@@ -57,26 +47,20 @@ pub enum Line<'a> {
         /// Number of checks.
         checked: u64,
         /// Each violation.
-        broken: Vec<String>,
+        broken: &'a [String],
     },
     /// The simulated hardware was used in a way that real hardware does not allow.
     ModelError {
-        /// The step's name.
-        step: &'a str,
         /// The place, and the misuse.
-        what: String,
+        what: &'a str,
     },
     /// Devices of the tree that the simulated board has no model for.
     WithoutModel {
-        /// The step's name.
-        step: &'a str,
         /// Names of all of them, in the tree's order.
         devices: Vec<&'a str>,
     },
     /// The last line.
     End {
-        /// The step's name.
-        step: &'a str,
         /// The exit code.
         exit: u8,
         /// The steps that were not possible on this machine, or not as a whole.
@@ -84,25 +68,27 @@ pub enum Line<'a> {
     },
 }
 
+/// An event or a line, with the step and the machine that it is of.
 #[derive(Serialize)]
-struct Wrapped<'a> {
+struct Wrapped<'a, T> {
     step: &'a str,
-    machine: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    machine: Option<&'a str>,
     #[serde(flatten)]
-    event: &'a bindery::event::Event,
+    event: &'a T,
 }
 
 impl Line<'_> {
-    /// The line, with its end.
-    pub fn text(&self) -> String {
-        finish(serde_json::to_string(self))
+    /// The line of `step`, with its end.
+    pub fn text(&self, step: &str) -> String {
+        finish(serde_json::to_string(&Wrapped { step, machine: None, event: self }))
     }
 }
 
 /// The line of a core event, with its end.
 pub fn json_line(entry: &LogEntry) -> String {
     let LogEntry { step, machine, event } = entry;
-    finish(serde_json::to_string(&Wrapped { step, machine, event }))
+    finish(serde_json::to_string(&Wrapped { step, machine: Some(machine), event }))
 }
 
 /// Events hold strings, numbers and lists of them, which JSON can always express.

@@ -4,7 +4,7 @@
 //! A script is read as a whole before its first command runs, so that one with an error changes nothing.
 
 mod check;
-mod parse;
+pub(crate) mod parse;
 mod promises;
 mod run;
 mod show;
@@ -12,8 +12,7 @@ mod show;
 use std::path::Path;
 use std::sync::Arc;
 
-use bindery_sim::disk::SECTOR;
-use clap::ValueEnum;
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::failure::Result;
 use crate::load;
@@ -40,53 +39,29 @@ pub struct Step {
     /// Heading.
     pub title: String,
     /// Lines before the first `step` line: the drivers are registered and devices probed before them.
-    pub implicit: bool,
+    implicit: bool,
     /// Its lines.
-    pub lines: Vec<Line>,
+    lines: Vec<Line>,
 }
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+struct Line {
     /// Number in the file, from 1.
-    pub number: usize,
+    number: usize,
     /// The line without surrounding blanks and without the prefixes `@` and `?`.
-    pub text: String,
+    text: String,
+    /// The outcome that its command must have.
+    outcome: Outcome,
+    /// Do not print its events (prefix `@`).
+    quiet: bool,
     /// The action that it asks for.
-    pub action: Action,
-}
-
-/// The action of a line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Prints a text.
-    Note(String),
-    /// Prints facts.
-    Show(Facts),
-    /// Runs a command.
-    Run {
-        /// The command.
-        command: Command,
-        /// The outcome that it must have.
-        outcome: Outcome,
-        /// Do not print its events.
-        quiet: bool,
-    },
-    /// Fails when a check does not hold.
-    Expect(Check),
-    /// Skips the rest of the step when a check does not hold.
-    Require(Check),
-    /// Begins lines that run only when a check holds.
-    If(Check),
-    /// Begins lines that run only when the check of `if` did not hold.
-    Else,
-    /// Ends the lines of `if` or `else`.
-    End,
+    action: Action,
 }
 
 /// The outcome that a command must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+enum Outcome {
     /// Success; an error is a failure of the run.
     Success,
     /// An error (prefix `!`).
@@ -95,43 +70,103 @@ pub enum Outcome {
     Any,
 }
 
-/// A command. Those without operands are written as `value` says, or like their names.
-#[derive(Clone, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Command {
+/// The action of a line. These types are the grammar: `clap` reads a line as it reads a command line, but that an operand
+/// called `text` or `title` is the rest of the line as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+enum Action {
+    /// Begins a step.
+    Step { name: String, title: String },
+    /// Prints a text.
+    Note { text: String },
+    /// Prints facts.
+    Show { facts: Facts },
+    /// Runs a command.
+    #[command(flatten)]
+    Run(Command),
+    /// Fails when a check does not hold.
+    #[command(subcommand)]
+    Expect(Check),
+    /// Skips the rest of the step when a check does not hold.
+    #[command(subcommand)]
+    Require(Check),
+    /// Begins lines that run only when a check holds.
+    #[command(subcommand)]
+    If(Check),
+    /// Begins lines that run only when the check of `if` did not hold.
+    Else,
+    /// Ends the lines of `if` or `else`.
+    End,
+}
+
+/// A command.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+enum Command {
     /// Writes a value to a file of the control tree.
-    #[value(skip)]
-    Echo {
-        /// The value, without newline.
-        value: String,
-        /// The file.
-        path: String,
-    },
+    Echo { value: String, path: String },
     /// Prints a file of the control tree.
-    #[value(skip)]
-    Cat(String),
+    Cat { path: String },
     /// Prints the names in a directory of the control tree.
-    #[value(skip)]
-    Ls(String),
-    /// Prints sectors.
-    #[value(skip)]
-    Read(Side, Area),
-    /// Writes whole sectors.
-    #[value(skip)]
-    Write(Side, u64, Vec<u8>),
-    /// Registers every driver there is, without a probe.
-    #[value(name = "drivers add")]
-    AddDrivers,
-    /// Unregisters every driver.
-    #[value(name = "drivers remove")]
-    RemoveDrivers,
+    Ls { path: String },
+    /// Accesses sectors through the host's driver.
+    #[command(flatten)]
+    Host(Transfer),
+    /// Accesses sectors in the image file.
+    #[command(subcommand)]
+    Image(Transfer),
+    /// Starts, uses and stops the guest.
+    #[command(subcommand)]
+    Guest(GuestCommand),
+    /// Registers and unregisters drivers.
+    #[command(subcommand)]
+    Drivers(Drivers),
     /// Lets pending probes and pending work of the devices finish. Every other command ends with this.
     Settle,
+}
+
+/// A command for the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+enum GuestCommand {
     /// Starts a guest with the disk controller, and lets it bind its driver.
-    #[value(skip)]
-    StartGuest(GuestKind),
+    Start { guest: GuestKind },
     /// Shuts the guest down, if there is one.
-    #[value(name = "guest stop")]
-    StopGuest,
+    Stop,
+    /// Accesses sectors through the guest's driver.
+    #[command(flatten)]
+    Transfer(Transfer),
+}
+
+/// A command for all drivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+enum Drivers {
+    /// Registers every driver there is, without a probe.
+    Add,
+    /// Unregisters every driver.
+    Remove,
+}
+
+/// Access to whole sectors.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+enum Transfer {
+    /// Prints them.
+    Read {
+        #[arg(value_parser = parse::lba)]
+        lba: u64,
+        #[arg(value_parser = parse::sectors, default_value = "1")]
+        count: u64,
+    },
+    /// Writes text, or bytes as `0x` and hexadecimal digits, filled up with zeros.
+    Write {
+        #[arg(value_parser = parse::lba)]
+        lba: u64,
+        #[arg(value_parser = parse::bytes)]
+        text: Arc<[u8]>,
+    },
+    /// Writes the test pattern of a name.
+    Fill {
+        #[command(flatten)]
+        area: Area,
+        name: String,
+    },
 }
 
 /// The way by which sectors are accessed.
@@ -147,7 +182,7 @@ pub enum Side {
 
 /// Facts that `show` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Facts {
+enum Facts {
     /// Board, devices, drivers, and the suppliers of each device with a driver.
     Machine,
     /// Statistics of the last command's probes, and the devices that still wait.
@@ -165,58 +200,70 @@ pub enum Facts {
 }
 
 /// A check that `expect`, `require` and `if` make.
-#[derive(Clone, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Check {
-    /// `driver NAME`: the disk controller is bound to this driver; for `none`, to no driver.
-    #[value(skip)]
-    Driver(Option<String>),
-    /// `was-bound NAME`: it has been bound to this driver at some time.
-    #[value(skip)]
-    WasBound(String),
-    /// `guest`: a guest runs.
-    Guest,
-    /// `guest asked`: it was asked to release the device.
-    #[value(name = "guest asked")]
-    GuestAsked,
-    /// `guest released`: it no longer has the device.
-    #[value(name = "guest released")]
-    GuestReleased,
-    /// `wake-ups`: during the last command each supplier that arrived woke its waiting consumers, and no others (P8).
-    WakeUps,
-    /// `translation`: the IOMMU's page walk leads each DMA address of the controller to the right memory.
-    Translation,
-    /// `unmapped`: what the last command mapped for streaming DMA is unmapped.
-    Unmapped,
-    /// `reads LBA COUNT [NAME]`: the sectors hold a test pattern or, without a name, what the image holds.
-    #[value(skip)]
-    Reads {
-        /// The way by which they are read.
-        side: Side,
-        /// The sectors.
-        area: Area,
-        /// Name of the pattern.
-        pattern: Option<String>,
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+enum Check {
+    /// The disk controller is bound to this driver; for `none`, to no driver.
+    Driver { name: String },
+    /// It has been bound to this driver at some time.
+    WasBound { name: String },
+    /// A guest runs, and more.
+    Guest {
+        #[command(subcommand)]
+        check: Option<GuestCheck>,
     },
-    /// `ledger`: the last `echo` returned the whole ledger, newest entry first, each to its back-end.
+    /// During the last command each supplier that arrived woke its waiting consumers, and no others (P8).
+    WakeUps,
+    /// The IOMMU's page walk leads each DMA address of the controller to the right memory.
+    Translation,
+    /// What the last command mapped for streaming DMA is unmapped.
+    Unmapped,
+    /// The host reads a test pattern or, without a name, what the image holds.
+    Reads(Reads),
+    /// The image holds a test pattern.
+    #[command(subcommand)]
+    Image(ImageCheck),
+    /// The last `echo` returned the whole ledger, newest entry first, each to its back-end.
     Ledger,
-    /// `stale`: a client of the driver that was opened before the last `echo` gets an error.
+    /// A client of the driver that was opened before the last `echo` gets an error.
     Stale,
-    /// `dma-blocked`: the controller no longer reaches the guest's memory.
+    /// The controller no longer reaches the guest's memory.
     DmaBlocked,
-    /// `pristine`: the machine uses what it used before the first probe.
+    /// The machine uses what it used before the first probe.
     Pristine,
-    /// `event NAME`: the last command caused such an event.
-    #[value(skip)]
-    Event(String),
-    /// `output TEXT`: the last command printed this text.
-    #[value(skip)]
-    Output(String),
+    /// The last command caused such an event.
+    Event { name: String },
+    /// The last command printed this text.
+    Output { text: String },
 }
 
-impl Step {
-    fn new(name: &str, title: &str) -> Self {
-        Self { name: name.into(), title: title.into(), implicit: false, lines: Vec::new() }
-    }
+/// A check of the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+enum GuestCheck {
+    /// It was asked to release the device.
+    Asked,
+    /// It no longer has the device.
+    Released,
+    /// It reads a test pattern or, without a name, what the image holds.
+    Reads(Reads),
+}
+
+/// A check of the image.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+enum ImageCheck {
+    /// It holds a test pattern. It would be compared with itself without a name.
+    Reads {
+        #[command(flatten)]
+        area: Area,
+        name: String,
+    },
+}
+
+/// Operands of `reads`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+struct Reads {
+    #[command(flatten)]
+    area: Area,
+    name: Option<String>,
 }
 
 impl Script {
@@ -232,7 +279,7 @@ impl Script {
 
     /// Number of its commands.
     pub fn commands(&self) -> usize {
-        self.steps.iter().flat_map(|s| &s.lines).filter(|line| matches!(line.action, Action::Run { .. })).count()
+        self.steps.iter().flat_map(|s| &s.lines).filter(|line| matches!(line.action, Action::Run(_))).count()
     }
 }
 
@@ -240,21 +287,8 @@ impl Script {
 fn expand(text: &str, session: &Session) -> String {
     let end = session.board.with_disk(|disk| disk.sectors()).unwrap_or(0);
     let (host, guest) = Area::of(end.max(1));
-    let controller = session.sata().map_or_else(|| "none".into(), |sata| sata.name().to_string());
+    let controller = session.sata().map_or("none".into(), |sata| sata.name().to_string());
     let area = |a: Area| format!("{} {}", a.lba, a.sectors);
-    let mut text = text.to_string();
-    for (name, value) in [
-        ("$controller", controller),
-        ("$host_sectors", area(host)),
-        ("$guest_sectors", area(guest)),
-        ("$end", end.to_string()),
-    ] {
-        text = text.replace(name, &value);
-    }
-    text
-}
-
-/// Sectors that `bytes` fill.
-fn sectors_of(lba: u64, bytes: &[u8]) -> Area {
-    Area { lba, sectors: bytes.len() as u64 / SECTOR }
+    let text = text.replace("$controller", &controller).replace("$end", &end.to_string());
+    text.replace("$host_sectors", &area(host)).replace("$guest_sectors", &area(guest))
 }

@@ -13,48 +13,42 @@ const NAMED: usize = 4;
 
 /// Prints the table of promises; a broken promise and a misuse of the hardware are failures.
 pub(super) fn show(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
-    let (host, step) = (PromiseCounts::of(&session.host), reporter.step());
-    let mut guests = session.guests.clone();
-    if let Some(guest) = &session.guest {
-        guests.add(PromiseCounts::of(&guest.machine));
-    }
+    let (mut host, mut guests) = (PromiseCounts::default(), session.guests.clone());
+    host.add(&session.host);
+    session.guest.iter().for_each(|guest| guests.add(&guest.machine));
     reporter.gap()?;
-    let head = reporter.output().paint(DIM, format_args!("{:4} {:30} {:>8} {:>8}", "", "promise", "host", "guests"));
-    reporter.text(head)?;
+    reporter.styled(DIM, format_args!("{:4} {:30} {:>8} {:>8}", "", "promise", "host", "guests"))?;
     for (at, promise) in Promise::ALL.into_iter().enumerate() {
-        let broken = |counts: &PromiseCounts| -> Vec<String> {
-            counts.broken.iter().filter(|(p, _)| *p == promise).map(|(_, what)| what.clone()).collect()
-        };
         let (id, title) = (promise.id(), promise.title());
         for (machine, counts) in [("host", &host), ("guest", &guests)] {
-            let (checked, broken) = (counts.checked[at], broken(counts));
-            reporter.mark(&Line::Promise { step: &step, machine, promise: id, title, checked, broken })?;
+            let (checked, broken) = (counts.checked[at], &*counts.broken[at]);
+            reporter.mark(&Line::Promise { machine, promise: id, title, checked, broken })?;
         }
         let (on_host, on_guests) = (host.checked[at], guests.checked[at]);
-        let broken = [broken(&host), broken(&guests)].concat();
-        let output = reporter.output();
-        let verdict = match on_host + on_guests {
-            _ if !broken.is_empty() => output.paint(ERROR, "BROKEN"),
-            0 => output.paint(DIM, "not exercised"),
-            _ => output.paint(GOOD, "holds"),
+        let broken = [&*host.broken[at], &guests.broken[at]].concat();
+        let (style, verdict) = match on_host + on_guests {
+            _ if !broken.is_empty() => (ERROR, "BROKEN"),
+            0 => (DIM, "not exercised"),
+            _ => (GOOD, "holds"),
         };
+        let verdict = reporter.output().paint(style, verdict);
         reporter.text(format_args!("{id:4} {title:30} {on_host:>8} {on_guests:>8}   {verdict}"))?;
         broken.iter().try_for_each(|what| reporter.fail(&format!("{id} {title}: {what}")))?;
     }
-    let (listed, all) = (host.broken.len() + guests.broken.len(), host.broken_count + guests.broken_count);
-    if all > listed as u64 {
-        reporter.fail(&format!("{} more checks did not hold", all - listed as u64))?;
+    let more = host.more_broken + guests.more_broken;
+    if more > 0 {
+        reporter.fail(&format!("{more} more checks did not hold"))?;
     }
     model_errors(session, reporter)?;
     without_model(session, reporter)?;
     reporter.gap()?;
     let checks = host.checked.iter().chain(&guests.checked).sum::<u64>();
-    let skipped = reporter.skipped().join(", ");
     let (style, text) = match reporter.failures() {
         0 => (GOOD, format!("No promise was broken, in {checks} checks.")),
         n => (ERROR, format!("{} above.", count(n as usize, "failure"))),
     };
     let text = reporter.output().paint(style, text);
+    let skipped = reporter.skipped().join(", ");
     if skipped.is_empty() {
         return reporter.text(text);
     }
@@ -64,24 +58,23 @@ pub(super) fn show(session: &Session, reporter: &mut Reporter<'_>) -> Result<()>
 
 /// The devices of the tree that the run says nothing about, because the board does not have them.
 fn without_model(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
-    let names: Vec<&str> = session.without_model.iter().map(|name| &**name).collect();
+    let names = &session.without_model;
     if names.is_empty() {
         return Ok(());
     }
-    let step = reporter.step();
-    reporter.mark(&Line::WithoutModel { step: &step, devices: names.clone() })?;
-    let (shown, more) = (names.len().min(NAMED), names.len().saturating_sub(NAMED));
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    reporter.mark(&Line::WithoutModel { devices: names.iter().map(|name| &**name).collect() })?;
+    let (named, more) = names.split_at(names.len().min(NAMED));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
     let devices = count(names.len(), "device");
-    reporter.row("no model", format_args!("for {devices} of the tree: {}{more}", names[..shown].join(", ")))
+    reporter.row("no model", format_args!("for {devices} of the tree: {}{more}", named.join(", ")))
 }
 
 /// Misuse of the simulated hardware, each a failure.
 fn model_errors(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
-    let (errors, step) = (session.board.model_errors(), reporter.step());
+    let errors = session.board.model_errors();
     for error in &errors {
         let what = error.to_string();
-        reporter.mark(&Line::ModelError { step: &step, what: what.clone() })?;
+        reporter.mark(&Line::ModelError { what: &what })?;
         reporter.fail(&format!("the hardware was misused: {what}"))?;
     }
     if errors.is_empty() { reporter.row("hardware", "used as its manual allows, without exception") } else { Ok(()) }

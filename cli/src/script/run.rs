@@ -1,20 +1,25 @@
 //! Running a script, one line after the other.
 
+use std::fmt::Display;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bindery::addr::DeviceAddr;
 use bindery::driver::Client;
-use bindery::driver::Driver;
-use bindery::machine::ProbeStats;
+use bindery::machine::{ProbeStats, ResourceUsage};
 use bindery_drivers::sata_rcar::SataRcar;
+use bindery_sim::disk::SECTOR;
 
-use super::{Action, Check, Command, Line, Outcome, Script, Side, Step, check, promises, sectors_of, show};
+use super::{
+    Action, Check, Command, Drivers, Facts, GuestCommand, Line, Outcome, Script, Side, Step, Transfer, check, promises,
+    show,
+};
 use crate::failure::Result;
 use crate::output::{HEADING, PLAIN, WARNING, count};
 use crate::record::{self, LogEntry};
 use crate::reporter::Reporter;
-use crate::session::{Guest, Session};
+use crate::session::{Area, Session, pattern};
 use crate::shell;
 
 /// Effects of the last command.
@@ -33,14 +38,13 @@ pub(super) struct Last {
 }
 
 /// The disk controller before a command.
-#[derive(Default)]
 pub(super) struct Before {
     /// Its name.
     pub(super) device: Arc<str>,
     /// Entries of its ledger, oldest first, with their back-ends.
     pub(super) ledger: Vec<(u64, String)>,
-    /// Page frames and contiguous pages in use on the host.
-    pub(super) memory: (u64, u64),
+    /// Resource usage of the host.
+    pub(super) usage: ResourceUsage,
     /// A client of its driver.
     pub(super) client: Option<Client<SataRcar>>,
     /// An address at which it reaches the guest's memory.
@@ -55,19 +59,15 @@ impl Before {
         Some(Self {
             device: sata.name().into(),
             ledger: ledger.collect(),
-            memory: session.memory_in_use(),
+            usage: session.host.resource_usage(),
             client: session.port(),
             guest_dma: guest.and_then(|mapped| Some(mapped.first()?.addr)),
         })
     }
 }
 
-/// The next line is run, or the rest of the step is skipped.
-#[derive(PartialEq, Eq)]
-enum Flow {
-    Next,
-    Skip,
-}
+/// Output of a command, or its error.
+type Answer = std::result::Result<String, String>;
 
 /// A script that runs in a session.
 pub struct Runner<'s, 'r, 'o> {
@@ -104,7 +104,7 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
     pub fn step(&mut self, step: &Step, number: usize) -> Result<()> {
         self.reporter.begin(&step.name, number, &step.title)?;
         if step.implicit {
-            self.session.register_drivers();
+            bindery_drivers::register_all(&self.session.host);
             self.session.host.settle();
         }
         self.lines(&step.lines)?;
@@ -115,10 +115,10 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
         let mut enabled = true;
         for line in lines {
             match &line.action {
-                Action::If(check) => enabled = self.evaluate(check).seen.is_none(),
+                Action::If(check) => enabled = self.evaluate(check).is_ok(),
                 Action::Else => enabled = !enabled,
                 Action::End => enabled = true,
-                _ if enabled && self.line(line)? == Flow::Skip => break,
+                _ if enabled && self.line(line)?.is_break() => break,
                 _ => {}
             }
         }
@@ -129,136 +129,120 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
         check::evaluate(check, self.session, &self.last)
     }
 
-    fn line(&mut self, line: &Line) -> Result<Flow> {
+    fn line(&mut self, line: &Line) -> Result<ControlFlow<()>> {
         match &line.action {
-            Action::Note(text) => {
+            Action::Note { text } => {
                 self.reporter.gap()?;
-                let text = self.reporter.output().paint(HEADING, text);
-                self.reporter.text(text)?;
+                self.reporter.styled(HEADING, text)?;
             }
-            Action::Show(facts) => {
-                self.judged |= *facts == super::Facts::Promises;
+            Action::Show { facts } => {
+                self.judged |= *facts == Facts::Promises;
                 show::show(*facts, self.session, &self.last, self.reporter)?;
             }
-            Action::Run { command, outcome, quiet } => return self.command(line, command, *outcome, *quiet),
-            Action::Expect(check) => {
-                let checked = self.evaluate(check);
-                match checked.seen {
-                    None => self.reporter.ok(checked.what)?,
-                    Some(seen) => self.fail(line, &format!("{}: {seen}", checked.what))?,
-                }
-            }
+            Action::Run(command) => return self.command(line, command),
+            Action::Expect(check) => match self.evaluate(check) {
+                Ok(what) => self.reporter.ok(what)?,
+                Err(unmet) => self.fail(line, unmet)?,
+            },
             Action::Require(check) => {
-                if let Some(seen) = self.evaluate(check).seen {
-                    self.reporter.skip(&seen)?;
-                    return Ok(Flow::Skip);
+                if let Err(unmet) = self.evaluate(check) {
+                    self.reporter.skip(&unmet.seen)?;
+                    return Ok(ControlFlow::Break(()));
                 }
             }
-            Action::If(_) | Action::Else | Action::End => {}
+            Action::Step { .. } | Action::If(_) | Action::Else | Action::End => {}
         }
-        Ok(Flow::Next)
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn fail(&mut self, line: &Line, what: &str) -> Result<()> {
+    fn fail(&mut self, line: &Line, what: impl Display) -> Result<()> {
         self.reporter.fail(&format!("line {}: {what}", line.number))
     }
 
-    fn command(&mut self, line: &Line, command: &Command, outcome: Outcome, quiet: bool) -> Result<Flow> {
-        let prompt = self.reporter.output().paint(HEADING, format_args!("$ {}", line.text));
-        self.reporter.text(prompt)?;
+    fn command(&mut self, line: &Line, command: &Command) -> Result<ControlFlow<()>> {
+        self.reporter.styled(HEADING, format_args!("$ {}", line.text))?;
         // The log holds the events of one command, and those of the checks after it.
         self.reporter.drain()?;
         if matches!(command, Command::Echo { .. }) {
             self.last.before = Before::new(self.session);
         }
-        let began = self.session.now();
-        let done = self.execute(command);
+        let began = self.session.host.env().now();
+        let done = self.execute(command)?;
         // Drivers are added without a probe, so that a script can show the machine before. What any other command set in
         // motion comes to rest before the next one.
-        if *command != Command::AddDrivers {
-            self.last.settled = self.session.settle();
+        if *command != Command::Drivers(Drivers::Add) {
+            self.last.settled = self.session.host.settle();
+            self.session.board.run_pending();
         }
-        self.last.elapsed = self.session.now().since(began);
+        self.last.elapsed = self.session.host.env().now().since(began);
         self.last.events = self.session.log.since(0);
-        if let (Err(_), Command::Write(_, lba, bytes)) = (&done, command) {
-            self.session.check_host_io(*lba, bytes)?;
-        }
-        let (ok, output) = match &done {
-            Ok(output) => (true, output),
-            Err(error) => (false, error),
-        };
-        self.last.output.clone_from(output);
-        let step = self.reporter.step();
+        let ok = done.is_ok();
+        let output = done.unwrap_or_else(|error| error);
+        self.last.output.clone_from(&output);
         let (number, text) = (line.number, &*line.text);
-        self.reporter.mark(&record::Line::Command { step: &step, line: number, command: text, ok, output })?;
-        if !quiet {
+        self.reporter.mark(&record::Line::Command { line: number, command: text, ok, output: &output })?;
+        if !line.quiet {
             self.reporter.events(&self.last.events)?;
         }
-        if !ok && outcome == Outcome::Any {
-            self.reporter.skip(output)?;
-            return Ok(Flow::Skip);
+        if !ok && line.outcome == Outcome::Any {
+            self.reporter.skip(&output)?;
+            return Ok(ControlFlow::Break(()));
         }
-        for text in output.lines() {
-            let text = self.reporter.output().paint(if ok { PLAIN } else { WARNING }, text);
-            self.reporter.text(text)?;
-        }
-        match (ok, outcome) {
-            (true, Outcome::Error) => self.fail(line, &format!("{} was to be refused", line.text))?,
+        let style = if ok { PLAIN } else { WARNING };
+        output.lines().try_for_each(|text| self.reporter.styled(style, text))?;
+        match (ok, line.outcome) {
+            (true, Outcome::Error) => self.fail(line, format_args!("{text} was to be refused"))?,
             (false, Outcome::Success) => self.fail(line, output)?,
             _ => {}
         }
-        Ok(Flow::Next)
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Runs a command: its output, or its error.
-    fn execute(&mut self, command: &Command) -> std::result::Result<String, String> {
+    fn execute(&mut self, command: &Command) -> Result<Answer> {
         let session = &mut *self.session;
-        match command {
-            Command::Echo { value, path } => shell::echo(&session.control, value, path).map(|()| String::new()),
-            Command::Cat(path) => shell::cat(&session.control, path),
-            Command::Ls(path) => shell::ls(&session.control, path),
-            Command::Read(side, area) => return session.read(*side, *area).map(|bytes| shell::dump(*area, &bytes)),
-            Command::Write(side, lba, bytes) => {
-                session.write(*side, *lba, bytes)?;
-                let sectors = sectors_of(*lba, bytes).sectors;
-                let flushed = if *side == Side::Image { "" } else { " and flushed" };
-                return Ok(format!("{} written{flushed}", count(sectors as usize, "sector")));
-            }
-            Command::AddDrivers => {
-                session.register_drivers();
-                Ok(String::new())
-            }
-            Command::RemoveDrivers => {
-                let bound = session.host.resource_usage().bindings.len();
-                session.host.drivers().into_iter().for_each(|driver| {
-                    session.host.unregister(driver);
-                });
-                Ok(format!("{} ended", count(bound, "binding")))
-            }
-            Command::Settle => Ok(String::new()),
-            Command::StartGuest(kind) => return start_guest(session, *kind),
-            Command::StopGuest => {
+        Ok(match command {
+            Command::Echo { value, path } => shell::echo(&session.control, value, path),
+            Command::Cat { path } => shell::cat(&session.control, path),
+            Command::Ls { path } => shell::ls(&session.control, path),
+            Command::Host(what) => transfer(session, Side::Host, what)?,
+            Command::Image(what) => transfer(session, Side::Image, what)?,
+            Command::Guest(GuestCommand::Transfer(what)) => transfer(session, Side::Guest, what)?,
+            Command::Guest(GuestCommand::Start { guest }) => session.start_guest(*guest),
+            Command::Guest(GuestCommand::Stop) => {
                 session.end_guest();
                 Ok(String::new())
             }
-        }
-        .map_err(|refused: shell::Refused| refused.to_string())
+            Command::Drivers(Drivers::Add) => {
+                bindery_drivers::register_all(&session.host);
+                Ok(String::new())
+            }
+            Command::Drivers(Drivers::Remove) => {
+                let bound = session.host.resource_usage().bindings.len();
+                for driver in session.host.drivers() {
+                    session.host.unregister(driver);
+                }
+                Ok(format!("{} ended", count(bound, "binding")))
+            }
+            Command::Settle => Ok(String::new()),
+        })
     }
 }
 
-fn start_guest(session: &mut Session, kind: crate::session::GuestKind) -> std::result::Result<String, String> {
-    let Some(sata) = session.sata() else { return Err("the machine has no disk controller".into()) };
-    let guest = Guest::start(session, sata.name(), kind)?;
-    let settled = guest.machine.settle();
-    let waits = guest.machine.waiting().into_iter().map(|w| format!("{} waits for {}", w.device, w.on.join(", ")));
-    let answer = match guest.port() {
-        Some(_) => Ok(format!(
-            "the guest has {} and bound {} of them",
-            count(guest.machine.devices().len(), "device"),
-            settled.bound
-        )),
-        None => Err(format!("the guest has not bound {} ({settled:?}) {}", SataRcar::NAME, waits.collect::<String>())),
+fn transfer(session: &Session, side: Side, what: &Transfer) -> Result<Answer> {
+    let (lba, bytes) = match what {
+        &Transfer::Read { lba, count } => {
+            let area = Area { lba, sectors: count };
+            return Ok(session.read(side, area).map(|bytes| shell::dump(area, &bytes)));
+        }
+        Transfer::Write { lba, text } => (*lba, Arc::clone(text)),
+        Transfer::Fill { area, name } => (area.lba, pattern(name, *area).into()),
     };
-    session.guest = Some(guest);
-    answer
+    let written = session.write(side, lba, &bytes);
+    if written.is_err() {
+        session.check_host_io(lba, &bytes)?;
+    }
+    let flushed = if side == Side::Image { "" } else { " and flushed" };
+    let sectors = count(bytes.len() / SECTOR as usize, "sector");
+    Ok(written.map(|()| format!("{sectors} written{flushed}")))
 }

@@ -11,7 +11,7 @@ use crate::failure::Result;
 use crate::output::{DIM, NAME, count};
 use crate::reporter::Reporter;
 use crate::session::Session;
-use crate::tree::{Report, State};
+use crate::tree::{self, Report, State};
 
 /// `SStatus` of the disk controller.
 const SSTATUS: u64 = 0x1400;
@@ -44,10 +44,7 @@ fn machine(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
     let bytes = session.blob.bytes.len();
     reporter.row("device tree", format_args!("{}, {bytes} bytes: {devices}, {others}, {notes}", report.origin))?;
     for range in session.host.env().memory().ranges() {
-        let what = match range.use_for {
-            RamUse::Frames => "page frames",
-            RamUse::Contiguous => "contiguous (CMA)",
-        };
+        let what = if range.use_for == RamUse::Frames { "page frames" } else { "contiguous (CMA)" };
         reporter.row("memory", format_args!("{} MiB at {}, {what}", range.len >> 20, range.base))?;
     }
     let sectors = session.board.with_disk(|d| d.sectors());
@@ -66,12 +63,9 @@ fn machine(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
             format!("{} ({}{present})", s.supplier, s.properties.join(", "))
         });
         let needs: Vec<String> = needs.collect();
-        let label = device.label.as_ref().map(|l| format!(" {l}")).unwrap_or_default();
-        let width = 36usize.saturating_sub(device.name.chars().count());
-        let output = reporter.output();
-        let name = format!("{}{}", output.paint(NAME, &device.name), output.column(DIM, label, width));
-        let driver = output.column(DIM, device.candidates.join(", "), 18);
         let needs = if needs.is_empty() { "none".into() } else { needs.join(", ") };
+        let name = tree::name(device, 36, reporter.output());
+        let driver = reporter.output().column(DIM, device.candidates.join(", "), 18);
         reporter.text(format_args!("{name} {driver} {needs}"))?;
     }
     let present: Vec<&str> = report.devices.iter().filter(|d| d.state == State::Present).map(|d| &*d.name).collect();
@@ -97,19 +91,19 @@ fn probes(session: &Session, last: &Last, reporter: &mut Reporter<'_>) -> Result
 }
 
 fn controller(session: &Session, sata: &Device, reporter: &mut Reporter<'_>) -> Result<()> {
-    let ledger = count(session.host.resources(sata).len(), "resource");
-    if let (Some(group), Some(domain)) = (session.group(sata), session.domain(sata)) {
-        let info = group.info();
+    let group = session.group(sata).and_then(|group| Some((group.info(), group.domain()?)));
+    let (translation, memory) = if let Some((info, domain)) = group {
         let kind = info.domain.map(|(_, kind, _)| format!(" ({kind})")).unwrap_or_default();
         let (iommus, label) = (info.iommus.join(" + "), domain.label());
-        reporter.row("translation", format_args!("group {} of {iommus}, {label}{kind}", info.id))?;
         let pages = count(domain.iova_in_use() as usize, "page");
-        reporter.row("in use", format_args!("{pages} of IOVA, {ledger} on the ledger"))?;
+        (format!("group {} of {iommus}, {label}{kind}", info.id), format!("{pages} of IOVA"))
     } else {
-        let cma = count(session.memory_in_use().1 as usize, "page");
-        reporter.row("translation", "none, by policy")?;
-        reporter.row("in use", format_args!("{cma} of CMA, {ledger} on the ledger"))?;
-    }
+        let pages = count(session.host.resource_usage().contiguous as usize, "page");
+        ("none, by policy".into(), format!("{pages} of CMA"))
+    };
+    reporter.row("translation", translation)?;
+    let ledger = count(session.host.resources(sata).len(), "resource");
+    reporter.row("in use", format_args!("{memory}, {ledger} on the ledger"))?;
     reporter.row("link", link(session))?;
     let Some(port) = session.port() else { return Ok(()) };
     match port.call(|p| p.identity().clone()) {
@@ -127,23 +121,17 @@ fn link(session: &Session) -> String {
     let Some(status) = regs.ok().and_then(|r| r.read(SSTATUS, Width::W32).ok()) else {
         return "the controller does not answer".into();
     };
-    let speed = match status >> 4 & 0xf {
-        1 => "1.5 Gbps",
-        2 => "3.0 Gbps",
-        3 => "6.0 Gbps",
-        _ => "no speed",
-    };
+    let speeds = ["no speed", "1.5 Gbps", "3.0 Gbps", "6.0 Gbps"];
+    let speed = speeds.get((status >> 4 & 0xf) as usize).unwrap_or(&speeds[0]);
     let up = if status & 0xf == 3 { "up" } else { "down" };
     format!("{up}, {speed} (SStatus {status:x})")
 }
 
 fn memory(session: &Session, last: &Last, reporter: &mut Reporter<'_>) -> Result<()> {
-    let after = session.memory_in_use();
-    let before = last.before.as_ref().map_or(after, |before| before.memory);
-    reporter.row(
-        "memory",
-        format_args!("page frames in use {} -> {}, contiguous pages {} -> {}", before.0, after.0, before.1, after.1),
-    )?;
+    let now = session.host.resource_usage();
+    let before = last.before.as_ref().map_or(&now, |before| &before.usage);
+    let frames = format!("page frames in use {} -> {}", before.frames, now.frames);
+    reporter.row("memory", format_args!("{frames}, contiguous pages {} -> {}", before.contiguous, now.contiguous))?;
     let quarantine = session.host.quarantine();
     reporter.row("quarantine", if quarantine.is_empty() { "empty".into() } else { count(quarantine.len(), "run") })
 }

@@ -1,11 +1,11 @@
 //! The guest: a second machine, which the host's disk controller is handed to.
 
+use std::error::Error;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 
-use bindery::device::{DeviceDesc, Nodes};
-use bindery::driver::Client;
-use bindery::driver::Driver;
+use bindery::device::Nodes;
+use bindery::driver::{Client, Driver};
 use bindery::firmware::fdt::describe;
 use bindery::machine::{Handle, Machine, Policy};
 use bindery_drivers::sata_rcar::SataRcar;
@@ -13,10 +13,11 @@ use bindery_drivers::vfio::Vfio;
 use bindery_sim::guest::{GuestEnv, Layout, RAM_LEN};
 use bindery_sim::salvator::GUEST_DEVICE_TREE;
 
-use super::{PromiseCounts, Session};
+use super::{Session, controller};
+use crate::output::count;
 
 /// The guest's behaviour when the host wants the device back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum GuestKind {
     /// It unbinds its driver and releases the device.
     Cooperative,
@@ -29,7 +30,7 @@ pub struct Guest {
     /// Its machine.
     pub machine: Handle,
     /// The env that the machine runs on.
-    env: Arc<GuestEnv>,
+    pub env: Arc<GuestEnv>,
     /// Name of the controller in the guest.
     pub device: Arc<str>,
     asked: Arc<AtomicBool>,
@@ -37,14 +38,15 @@ pub struct Guest {
 
 impl Guest {
     /// Starts a guest on `device` of the host, which the pass-through owner holds.
-    pub fn start(session: &Session, device: &str, kind: GuestKind) -> Result<Self, String> {
+    pub fn start(session: &Session, device: &str, kind: GuestKind) -> Result<Self, Box<dyn Error>> {
         let owner = session.host.client::<Vfio>(device).ok_or("the pass-through owner does not hold the device")?;
-        let vfio = Vfio::open(&owner).map_err(|e| e.to_string())?;
-        let desc = controller()?;
-        let env = GuestEnv::new(&session.host, vfio, Layout::of(&desc), RAM_LEN).map_err(|e| e.to_string())?;
+        let vfio = Vfio::open(&owner)?;
+        let described = describe(GUEST_DEVICE_TREE, &mut Nodes::new())?;
+        let desc = controller(&described.devices).ok_or("the guest's device tree has no disk controller")?;
+        let env = GuestEnv::new(&session.host, vfio, Layout::of(desc), RAM_LEN)?;
         env.on_event(session.log.listener("guest"));
         let machine = env.machine(Policy::default());
-        machine.add_device_tree(GUEST_DEVICE_TREE).map_err(|e| e.to_string())?;
+        machine.add_device_tree(GUEST_DEVICE_TREE)?;
         bindery_drivers::register_all(&machine);
 
         let asked = Arc::new(AtomicBool::new(false));
@@ -52,12 +54,12 @@ impl Guest {
         let (of, on, name) = (Arc::downgrade(&*machine), Arc::downgrade(&env), Arc::clone(&desc.name));
         env.on_request(move || {
             heard.store(true, Ordering::Release);
-            if kind == GuestKind::Cooperative {
-                release(&of, &on, &name);
-            }
-        })
-        .map_err(|e| e.to_string())?;
-        Ok(Self { machine, env, device: desc.name, asked })
+            let (GuestKind::Cooperative, Some(env)) = (kind, on.upgrade()) else { return };
+            // Nothing to unbind when the guest had not bound it.
+            let _ = of.upgrade().map(|machine| machine.unbind(&name, SataRcar::NAME));
+            env.release_device();
+        })?;
+        Ok(Self { machine, env, device: Arc::clone(&desc.name), asked })
     }
 
     /// The guest's SATA driver, if it holds the controller.
@@ -70,35 +72,34 @@ impl Guest {
         self.asked.load(Ordering::Acquire)
     }
 
-    /// True while the guest has the device.
-    pub fn has_device(&self) -> bool {
-        self.env.has_device()
-    }
-
-    /// Shuts the guest down; the counts of its promises.
-    pub(super) fn end(self) -> PromiseCounts {
+    /// Shuts the guest down; its machine, for the counts of its promises.
+    fn end(self) -> Arc<Machine> {
         let machine = Arc::clone(&*self.machine);
         drop(self.machine);
         self.env.release_device();
-        PromiseCounts::of(&machine)
+        machine
     }
 }
 
-/// Releases the device on request: its driver is unbound first.
-fn release(machine: &Weak<Machine>, env: &Weak<GuestEnv>, device: &str) {
-    if let Some(machine) = machine.upgrade() {
-        // Nothing to unbind when the guest had not bound it.
-        let _ = machine.unbind(device, SataRcar::NAME);
+impl Session {
+    /// Starts a guest on the disk controller, and lets it bind its driver: its devices, or why it has not bound it.
+    pub fn start_guest(&mut self, kind: GuestKind) -> Result<String, String> {
+        let sata = self.sata().ok_or("the machine has no disk controller")?;
+        let guest = Guest::start(self, sata.name(), kind).map_err(|error| error.to_string())?;
+        let guest = self.guest.insert(guest);
+        let settled = guest.machine.settle();
+        if guest.port().is_some() {
+            let devices = count(guest.machine.devices().len(), "device");
+            return Ok(format!("the guest has {devices} and bound {} of them", settled.bound));
+        }
+        let waits = guest.machine.waiting().into_iter().map(|w| format!("{} waits for {}", w.device, w.on.join(", ")));
+        Err(format!("the guest has not bound {} ({settled:?}) {}", SataRcar::NAME, waits.collect::<String>()))
     }
-    if let Some(env) = env.upgrade() {
-        env.release_device();
-    }
-}
 
-/// The controller as the guest's device tree has it.
-fn controller() -> Result<DeviceDesc, String> {
-    let described = describe(GUEST_DEVICE_TREE, &mut Nodes::new()).map_err(|e| e.to_string())?;
-    let drives = |c: &Arc<str>| SataRcar::MATCHES.iter().any(|m| **c == *m.name());
-    let found = described.devices.into_iter().find(|d| d.compatible.iter().any(drives));
-    found.ok_or_else(|| "the guest's device tree has no disk controller".into())
+    /// Shuts the guest down, if there is one, and keeps the counts of its promises.
+    pub fn end_guest(&mut self) {
+        if let Some(guest) = self.guest.take() {
+            self.guests.add(&guest.end());
+        }
+    }
 }

@@ -74,14 +74,15 @@ pub fn draw(report: &Report, long: bool, output: &mut Output<'_>) -> Result<()> 
     draw_sums(report, output)
 }
 
+/// Name and label of a device, filled up to `width` columns.
+pub fn name(device: &DeviceRow, width: usize, output: &Output<'_>) -> String {
+    let label = device.label.as_ref().map(|label| format!(" {label}")).unwrap_or_default();
+    let rest = width.saturating_sub(device.name.chars().count());
+    format!("{}{}", output.paint(NAME, &device.name), output.column(DIM, label, rest))
+}
+
 fn draw_device(device: &DeviceRow, long: bool, branch: &str, below: &str, output: &mut Output<'_>) -> Result<()> {
-    let width = SECOND.saturating_sub(branch.chars().count());
-    let label = device.label.as_ref().map(|l| format!(" {l}")).unwrap_or_default();
-    let name = format!(
-        "{}{}",
-        output.paint(NAME, &device.name),
-        output.column(DIM, label, width.saturating_sub(device.name.chars().count()))
-    );
+    let name = name(device, SECOND.saturating_sub(branch.chars().count()), output);
     let state = match &device.state {
         State::Bound { driver } => output.paint(GOOD, format_args!("bound to {driver}")),
         State::Present => output.paint(GOOD, "present, driven by the board"),

@@ -4,7 +4,7 @@ mod draw;
 mod hardware;
 mod report;
 
-pub use draw::draw;
+pub use draw::{draw, name};
 pub use hardware::{DmaRow, InterruptRow, RegisterRow, ReservedRow, WindowRow};
 pub use report::{Counts, DeviceRow, GroupRow, OtherRow, Report, State, SupplierRow};
 
@@ -15,9 +15,8 @@ use crate::session::Session;
 
 /// Makes the machine, probes what can be probed, and shows what came of it.
 pub fn run(args: &Tree, output: &mut Output<'_>) -> Result<()> {
-    let mut session = Session::new(&args.config())?;
-    session.read_device_tree()?;
-    session.register_drivers();
+    let session = Session::new(&args.config())?;
+    bindery_drivers::register_all(&session.host);
     session.host.settle();
     let report = Report::of(&session);
     if args.json {

@@ -229,7 +229,7 @@ impl<'a> Lookup<'a> {
     fn new(session: &'a Session) -> Self {
         Self {
             session,
-            nodes: session.nodes(),
+            nodes: session.host.with_nodes(|nodes| nodes.iter().map(|(id, node)| (id, node.clone())).collect()),
             by_node: session.host.devices().iter().map(|d| (d.node(), Arc::clone(&d.desc().name))).collect(),
             waiting: session.host.waiting().into_iter().map(|w| (w.device, w.on)).collect(),
         }

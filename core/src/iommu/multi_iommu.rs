@@ -121,8 +121,7 @@ impl MultiIommu {
     }
 
     /// The first share, if it is the only one.
-    #[inline]
-    pub(super) fn single(&self) -> Option<&dyn Translation> {
+    fn single(&self) -> Option<&dyn Translation> {
         (!self.several.load(Ordering::Acquire)).then(|| &*self.first.ops)
     }
 
