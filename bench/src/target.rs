@@ -275,9 +275,7 @@ impl Translation for MemoryDomain {
     }
 
     fn remove(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
-        let mut table = self.table.lock();
-        table.unmap(iova, len, gather)?;
-        Ok(table.resolve(iova).is_none())
+        self.table.lock().remove(iova, len, gather)
     }
 
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {

@@ -216,6 +216,7 @@ impl Ledger {
     }
 
     /// Returns true once unwinding has begun.
+    #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }

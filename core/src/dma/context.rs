@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::backend::Backend;
 use super::check::Op;
 use super::pin::{AccessPath, PagePins, PinOwner};
+use super::quarantine::QuarantineWatch;
 use super::{Dma, DmaError, DmaMemory, Kind};
 use crate::addr::DeviceAddr;
 use crate::binding::{BindingState, Entry, ResourceError, ResourceKind, UnwindCtx};
@@ -122,6 +123,7 @@ pub(crate) struct DmaContext {
     segment_boundary: AtomicU64,
     /// The back-end was torn down: nothing is mapped or freed by it any more.
     ended: AtomicBool,
+    quarantine: QuarantineWatch,
 }
 
 impl DmaContext {
@@ -131,13 +133,20 @@ impl DmaContext {
     }
 
     /// True until its back-end is torn down.
+    #[inline]
     pub(super) fn is_set_up(&self) -> bool {
         !self.ended.load(Ordering::Acquire)
     }
 
     /// Highest device address (inclusive).
+    #[inline]
     pub(crate) fn limit(&self) -> DeviceAddr {
         DeviceAddr(self.mask.load(Ordering::Relaxed))
+    }
+
+    /// Device addresses up to `limit` that the bus carries to the IOMMU.
+    pub(super) fn addressing(&self, limit: DeviceAddr) -> AddressingLimits<'_> {
+        AddressingLimits { limit, windows: &self.windows }
     }
 
     /// Request to map for the device, at device addresses up to `limit` that the bus carries to the IOMMU.
@@ -148,7 +157,7 @@ impl DmaContext {
         limit: DeviceAddr,
         pins: &'a mut dyn FnMut() -> PagePins,
     ) -> MapRequest<'a> {
-        let limits = AddressingLimits { limit, windows: &self.windows };
+        let limits = self.addressing(limit);
         MapRequest { machine: &self.machine, device: &self.device, kind: kind.name(), prot, limits, pins }
     }
 
@@ -190,10 +199,16 @@ impl DmaContext {
 
     /// Refuses new memory to a device whose earlier memory is in quarantine (P11), and to one whose bus windows are
     /// malformed.
+    #[inline]
     pub(crate) fn admit(&self) -> Result<(), DmaError> {
         if self.windows_unreadable {
             return Err(DmaError::NoWindow);
         }
+        if self.quarantine.is_clear() { Ok(()) } else { self.admit_held() }
+    }
+
+    #[cold]
+    fn admit_held(&self) -> Result<(), DmaError> {
         match self.machine.quarantine_table().bytes_of(&self.device) {
             0 => Ok(()),
             held => Err(DmaError::Quarantined(held)),
@@ -250,6 +265,7 @@ pub(crate) fn configure(bound: &BindingState) -> Result<(), ResourceError> {
         max_segment_size: AtomicU64::new(DEFAULT_SEGMENT),
         segment_boundary: AtomicU64::new(DEFAULT_BOUNDARY),
         ended: AtomicBool::new(false),
+        quarantine: bound.system().quarantine_table().watch(),
     });
     let holds = attached || !behind || bound.system().policy().untranslated_dma;
     bound.system().promises.check(Promise::NoSilentDowngrade, holds, || {

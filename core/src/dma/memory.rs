@@ -145,15 +145,17 @@ impl DmaMemory {
 
     /// True when it is RAM of the machine that `memory` belongs to.
     pub(super) fn is_of(&self, memory: &Arc<dyn Memory>) -> bool {
-        core::ptr::addr_eq(Arc::as_ptr(self.window.memory()), Arc::as_ptr(memory))
+        Arc::ptr_eq(self.window.memory(), memory)
     }
 
     /// Ensures that no translation except one of `domain` can reach these pages: requests the missing confirmations.
     #[inline]
     pub(super) fn confirm_unmapped(&self, domain: Option<&Arc<Domain>>) -> Result<(), DmaError> {
-        if !self.record.is_pinned() {
-            return Ok(());
-        }
+        if self.record.is_pinned() { self.confirm_pins(domain) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn confirm_pins(&self, domain: Option<&Arc<Domain>>) -> Result<(), DmaError> {
         for pending in self.record.pending(domain) {
             pending.request_confirmation();
         }

@@ -96,6 +96,7 @@ pub(super) struct Pending {
 
 impl PageRecord {
     /// True when any device may reach the pages.
+    #[inline]
     pub(super) fn is_pinned(&self) -> bool {
         // Pairs with the release in `take`: whoever reads 0 sees all that was done before the last pin ended.
         self.count.load(Ordering::Acquire) != 0 || self.in_slot.load(Ordering::Acquire)
@@ -103,6 +104,7 @@ impl PageRecord {
 
     /// Records that a slot of an arena maps the pages, or not any more. Only the owner of the pages calls it, one call after the
     /// other. Released: as for a pin.
+    #[inline]
     pub(super) fn set_in_slot(&self, is: bool) {
         self.in_slot.store(is, Ordering::Release);
     }
@@ -274,6 +276,7 @@ enum ProofOf {
 
 impl Unreachable {
     /// Proof by a confirmed flush of `domain`.
+    #[inline]
     pub(crate) fn flushed(_: Flushed, domain: &Arc<Domain>) -> Self {
         Self(ProofOf::Flushed(Arc::as_ptr(domain)))
     }
@@ -294,6 +297,7 @@ impl Unreachable {
         !matches!(self.0, ProofOf::Detached(..))
     }
 
+    #[inline]
     pub(super) fn covers(&self, by: &PinOwner) -> bool {
         match (&self.0, &by.path) {
             (ProofOf::Detached(device, domain), AccessPath::Domain(own)) => {

@@ -70,10 +70,26 @@ pub struct QuarantineInfo {
 pub(crate) struct Quarantine {
     held: SpinLock<(QuarantineId, Vec<HeldPages>)>,
     /// Length of the list, so that while the quarantine is empty, which it should be, devices are admitted without the lock.
-    count: AtomicUsize,
+    count: Arc<AtomicUsize>,
+}
+
+/// A look at whether a quarantine holds anything, without its lock.
+pub(crate) struct QuarantineWatch(Arc<AtomicUsize>);
+
+impl QuarantineWatch {
+    /// True when nothing is in quarantine. Acquired, as in [`Quarantine::bytes_of`].
+    #[inline]
+    pub(super) fn is_clear(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
 }
 
 impl Quarantine {
+    /// A look at whether it holds anything.
+    pub(crate) fn watch(&self) -> QuarantineWatch {
+        QuarantineWatch(Arc::clone(&self.count))
+    }
+
     /// Holds `pins` of an untranslated device until it is shown to be quiesced.
     pub(crate) fn hold_until_quiesced(&self, machine: &System, device: &Arc<str>, pins: PagePins, reason: String) {
         for pin in &pins {

@@ -128,6 +128,7 @@ impl<'s> Dma<'s> {
 
 impl DmaContext {
     /// Checks that `range` of `buffer` may be mapped for this device.
+    #[inline]
     pub(super) fn check_buffer(&self, buffer: &DmaBuffer, range: &Range<u64>) -> Result<(), DmaError> {
         let (start, end, len) = (range.start, range.end, buffer.len());
         let aligned = start.is_multiple_of(DMA_ALIGN) && (end == len || end.is_multiple_of(DMA_ALIGN));
@@ -140,6 +141,7 @@ impl DmaContext {
         buffer.memory().confirm_unmapped(self.backend.domain())
     }
 
+    #[inline]
     pub(super) fn prot(&self, direction: Direction) -> Prot {
         let mut prot = direction.prot();
         prot.set(Prot::COHERENT, self.coherent);

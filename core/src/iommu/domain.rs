@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::lazy::Queue;
+use super::multi_iommu::MultiIommu;
 use super::regions::Pages;
 use super::unconfirmed::{Range, UnconfirmedList};
 use super::{AddressingLimits, DomainKind, Gather, Geometry, IovaSpace, MapError, Prot, Translation};
@@ -99,6 +100,8 @@ impl FixedAddresses {
 pub struct Domain {
     kind: DomainKind,
     ops: Arc<dyn Translation>,
+    /// The same, if it is over IOMMUs of a group: maps and unmaps pass it by while there is one.
+    multi: Option<Arc<MultiIommu>>,
     iova: IovaSpace,
     /// Allocated pages that each of those who keep some for later does not use. A leaf lock.
     kept: SpinLock<Vec<Arc<AtomicU64>>>,
@@ -122,13 +125,23 @@ pub struct Domain {
 impl Domain {
     #[cfg(all(test, not(loom)))]
     pub(crate) fn new(kind: DomainKind, ops: Arc<dyn Translation>, geometry: &Geometry) -> Arc<Self> {
-        Self::with_regions(kind, ops, geometry, &Pages::default())
+        Self::of(kind, ops, None, geometry, &Pages::default())
     }
 
-    /// A domain whose addresses are those of `geometry` without the reserved regions of its devices.
+    /// A domain over the IOMMUs of `multi`, whose addresses are those of `geometry` without the reserved regions of its devices.
     pub(super) fn with_regions(
         kind: DomainKind,
+        multi: &Arc<MultiIommu>,
+        geometry: &Geometry,
+        regions: &Pages,
+    ) -> Arc<Self> {
+        Self::of(kind, Arc::<MultiIommu>::clone(multi), Some(Arc::clone(multi)), geometry, regions)
+    }
+
+    fn of(
+        kind: DomainKind,
         ops: Arc<dyn Translation>,
+        multi: Option<Arc<MultiIommu>>,
         geometry: &Geometry,
         regions: &Pages,
     ) -> Arc<Self> {
@@ -141,6 +154,7 @@ impl Domain {
         Arc::new(Self {
             kind,
             ops,
+            multi,
             iova,
             kept: SpinLock::default(),
             fixed: SpinLock::new(fixed),
@@ -155,6 +169,7 @@ impl Domain {
     }
 
     /// Kind of the domain.
+    #[inline]
     pub fn kind(&self) -> DomainKind {
         self.kind
     }
@@ -165,11 +180,19 @@ impl Domain {
     }
 
     /// The translation.
+    #[inline]
     pub fn translation(&self) -> &Arc<dyn Translation> {
         &self.ops
     }
 
+    /// The translation, or that of its only IOMMU.
+    #[inline]
+    pub(super) fn direct(&self) -> &dyn Translation {
+        self.multi.as_ref().and_then(|multi| multi.single()).unwrap_or(&*self.ops)
+    }
+
     /// The IOVA space.
+    #[inline]
     pub(crate) fn space(&self) -> &IovaSpace {
         &self.iova
     }
@@ -276,35 +299,84 @@ impl Domain {
         total: u64,
     ) -> Result<(), MapListError> {
         let MapRequest { machine, device, kind, prot, pins, .. } = request;
-        let iova = reserved.iova;
-        if machine.tracks_mappings() && self.kind == DomainKind::Lazy {
-            let new = Range { iova, len: total };
-            let waits = self.queue.lock().as_ref().is_some_and(|q| q.ranges.iter().any(|r| r.overlaps(new)));
-            machine.promises.check(Promise::UnreachableBeforeFree, !waits, || {
-                format!("{}: {iova} is reused before its old translation is flushed", self.label)
-            });
+        let range = Range { iova: reserved.iova, len: total };
+        self.map_runs(machine, (device, kind), range, runs, prot)
+            .map_err(|failed| self.undo(machine, device, reserved, failed, pins))
+    }
+
+    /// Maps each run of `runs` (whole pages) at `range`, which the caller has allocated, in their order. Whoever gets an error calls
+    /// [`undo`](Self::undo).
+    pub(crate) fn map_runs(
+        &self,
+        machine: &System,
+        (device, kind): (&Arc<str>, &'static str),
+        range: Range,
+        runs: impl Iterator<Item = (PhysAddr, u64)>,
+        prot: Prot,
+    ) -> Result<(), FailedMap> {
+        if machine.tracks_mappings() {
+            self.check_reuse(machine, range);
         }
         let mut last = 0;
         let mut runs = runs.inspect(|(_, len)| last = *len);
-        if let Err((done, e)) = self.ops.map_runs(iova, &mut runs, prot) {
-            return Err(self.undo(machine, device, e, reserved, (done, last), pins));
-        }
+        let mapped = self.direct().map_runs(range.iova, &mut runs, prot);
+        mapped.map_err(|(done, error)| FailedMap { error, done, len: last })?;
         if machine.tracks_mappings() {
-            self.history.lock().live.insert(iova, Mapping { len: total, device: Arc::clone(device), kind });
+            self.record_mapped(range, device, kind);
         }
         Ok(())
     }
 
-    /// Unmaps the first bytes of `reserved` after the run behind them failed with `e`: `(bytes before it, bytes of it)`.
-    fn undo(
+    /// As [`map_runs`](Self::map_runs), for one run, at `phys`.
+    #[inline]
+    pub(crate) fn map_run(
+        &self,
+        machine: &System,
+        (device, kind): (&Arc<str>, &'static str),
+        range: Range,
+        phys: PhysAddr,
+        prot: Prot,
+    ) -> Result<(), FailedMap> {
+        if machine.tracks_mappings() {
+            self.check_reuse(machine, range);
+        }
+        let mapped = self.direct().map(range.iova, phys, range.len, prot);
+        mapped.map_err(|error| FailedMap { error, done: 0, len: range.len })?;
+        if machine.tracks_mappings() {
+            self.record_mapped(range, device, kind);
+        }
+        Ok(())
+    }
+
+    /// P2: what is mapped anew does not wait for its flush.
+    #[cold]
+    fn check_reuse(&self, machine: &System, new: Range) {
+        if self.kind == DomainKind::Lazy {
+            let waits = self.queue.lock().as_ref().is_some_and(|q| q.ranges.iter().any(|r| r.overlaps(new)));
+            machine.promises.check(Promise::UnreachableBeforeFree, !waits, || {
+                format!("{}: {} is reused before its old translation is flushed", self.label, new.iova)
+            });
+        }
+    }
+
+    #[cold]
+    fn record_mapped(&self, range: Range, device: &Arc<str>, kind: &'static str) {
+        let mapping = Mapping { len: range.len, device: Arc::clone(device), kind };
+        self.history.lock().live.insert(range.iova, mapping);
+    }
+
+    /// Unmaps the first bytes of `reserved`, of which the run behind them could not be mapped. The addresses are free then, or wait
+    /// until a flush is confirmed.
+    #[cold]
+    pub(crate) fn undo(
         self: &Arc<Self>,
         machine: &System,
         device: &Arc<str>,
-        e: MapError,
         reserved: Range,
-        (done, len): (u64, u64),
+        failed: FailedMap,
         pins: &mut dyn FnMut() -> PagePins,
     ) -> MapListError {
+        let FailedMap { error: e, done, len } = failed;
         let (iova, at) = (reserved.iova, reserved.iova + done);
         let (before, run) = (Range { iova, len: done }, Range { iova: at, len });
         let unconfirmed = matches!(e, MapError::Unconfirmed(_));
@@ -329,12 +401,18 @@ impl Domain {
         }
     }
 
+    #[inline]
     pub(crate) fn record_unmapped(&self, machine: &System, iova: DeviceAddr) {
         if machine.tracks_mappings() {
-            let mut history = self.history.lock();
-            if let Some(m) = history.live.remove(&iova) {
-                history.ended.push(iova, m);
-            }
+            self.record_end(iova);
+        }
+    }
+
+    #[cold]
+    fn record_end(&self, iova: DeviceAddr) {
+        let mut history = self.history.lock();
+        if let Some(m) = history.live.remove(&iova) {
+            history.ended.push(iova, m);
         }
     }
 
@@ -394,6 +472,16 @@ pub(crate) struct MapRequest<'a> {
     /// Makes pins of all that is mapped. They go to quarantine when the map fails after a part was mapped whose unmap
     /// is not confirmed: the device may still reach the memory.
     pub(crate) pins: &'a mut dyn FnMut() -> PagePins,
+}
+
+/// A run that could not be mapped.
+#[derive(Clone, Copy)]
+pub(crate) struct FailedMap {
+    error: MapError,
+    /// Bytes that were mapped before it, and are still.
+    done: u64,
+    /// Bytes of the run.
+    len: u64,
 }
 
 /// Error of [`Domain::map_list`].

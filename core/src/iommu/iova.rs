@@ -120,6 +120,7 @@ impl IovaSpace {
     }
 
     /// Changes when addresses that are kept free by others are wanted.
+    #[inline]
     pub(crate) fn wanted(&self) -> usize {
         self.wanted.load(Ordering::Relaxed)
     }

@@ -27,7 +27,7 @@ pub use crate::translation::{
 };
 pub(crate) use attach::{attach, claim, hold, is_behind_iommu};
 pub use domain::{Domain, FaultReport};
-pub(crate) use domain::{MapListError, MapRequest};
+pub(crate) use domain::{FailedMap, MapListError, MapRequest};
 pub use faults::FaultCount;
 pub(crate) use faults::Faults;
 pub(crate) use group::Membership;

@@ -121,7 +121,8 @@ impl MultiIommu {
     }
 
     /// The first share, if it is the only one.
-    fn single(&self) -> Option<&dyn Translation> {
+    #[inline]
+    pub(super) fn single(&self) -> Option<&dyn Translation> {
         (!self.several.load(Ordering::Acquire)).then(|| &*self.first.ops)
     }
 

@@ -16,6 +16,7 @@ use super::{Domain, DomainKind, Gather, IommuError, MapError};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::dma::check::Op;
 use crate::dma::{PagePins, PinState, Unreachable, release_all};
+use crate::env::Instant;
 use crate::instrument::FaultPoint;
 use crate::promise::{CheckTally, Promise};
 use crate::sync::atomic::Ordering;
@@ -169,6 +170,7 @@ impl Domain {
     }
 
     /// As [`remove`](Self::remove), with the check counted in `tally`.
+    #[inline]
     pub(crate) fn remove_counted(
         &self,
         machine: &System,
@@ -177,7 +179,7 @@ impl Domain {
         tally: &mut CheckTally,
     ) -> Result<(), MapError> {
         // Looked up again before the IOVA is used again.
-        let gone = self.translation().remove(range.iova, range.len, gather)?;
+        let gone = self.direct().remove(range.iova, range.len, gather)?;
         machine.promises.check_in(tally, Promise::UnreachableBeforeFree, gone, || {
             format!("{}: {} still translates after it was unmapped", self.label(), range.iova)
         });
@@ -187,7 +189,7 @@ impl Domain {
     /// Removes one range from the page table.
     pub(crate) fn remove(&self, machine: &System, range: Range, gather: &mut Gather) -> Result<(), MapError> {
         // Looked up again before the IOVA is freed: afterwards it may be mapped again at once.
-        let gone = self.translation().remove(range.iova, range.len, gather)?;
+        let gone = self.direct().remove(range.iova, range.len, gather)?;
         machine.promises.check(Promise::UnreachableBeforeFree, gone, || {
             format!("{}: {} still translates after it was unmapped", self.label(), range.iova)
         });
@@ -195,45 +197,67 @@ impl Domain {
     }
 
     /// As [`flush`](Self::flush), with fault injection, and without waiting for an IOMMU that has just timed out.
+    #[inline]
     pub(crate) fn invalidate(
         self: &Arc<Self>,
         machine: &System,
         gather: Gather,
     ) -> Result<Unreachable, (IommuError, Gather)> {
-        let times_out = machine.should_fail(None, FaultPoint::Invalidate);
-        if times_out {
+        let begun = machine.env().now();
+        if machine.should_fail(None, FaultPoint::Invalidate) {
             Err((IommuError::Injected, gather))
-        } else if machine.env().now().0 < self.no_flush_before.load(Ordering::Relaxed) {
+        } else if begun.0 < self.no_flush_before.load(Ordering::Relaxed) {
             // Unwinding a ledger with many mappings must not wait for a hung IOMMU once for each: they are confirmed
             // together, later.
             Err((IommuError::Dead, gather))
         } else {
-            self.flush(machine, gather)
+            self.flush_at(machine, gather, begun)
         }
     }
 
-    /// Flushes `gather` and all that earlier flushes did not confirm, and waits. The one place where the confirmation
-    /// of the hardware becomes a proof. On an error the gather is returned, with the unconfirmed ranges.
+    /// Flushes `gather` and all that earlier flushes did not confirm, and waits. On an error the gather is returned, with the
+    /// unconfirmed ranges.
     fn flush(self: &Arc<Self>, machine: &System, gather: Gather) -> Result<Unreachable, (IommuError, Gather)> {
+        self.flush_at(machine, gather, machine.env().now())
+    }
+
+    /// As [`flush`](Self::flush), begun now. Here and in [`flush_with_earlier`](Self::flush_with_earlier) the confirmation of the
+    /// hardware becomes a proof, and nowhere else.
+    #[inline]
+    fn flush_at(
+        self: &Arc<Self>,
+        machine: &System,
+        mut gather: Gather,
+        begun: Instant,
+    ) -> Result<Unreachable, (IommuError, Gather)> {
+        // Usually there is nothing: what another thread adds meanwhile this flush does not confirm in any case.
+        if !self.unconfirmed.is_clear() {
+            return self.flush_with_earlier(machine, gather, begun);
+        }
+        if let Err(e) = self.direct().flush(&mut gather) {
+            self.not_confirmed(machine, begun);
+            return Err((e, gather));
+        }
+        self.confirmed();
+        Ok(Unreachable::flushed(gather.confirm(), self))
+    }
+
+    /// Flushes `gather` together with what earlier flushes did not confirm.
+    #[cold]
+    fn flush_with_earlier(
+        self: &Arc<Self>,
+        machine: &System,
+        gather: Gather,
+        begun: Instant,
+    ) -> Result<Unreachable, (IommuError, Gather)> {
         // Read before the flush begins: only a flush that began after the translation was disabled covers all entries.
         let off = self.retired.load(Ordering::Acquire);
         let own = gather.range();
-        // Usually there is nothing: what another thread adds meanwhile this flush does not confirm in any case.
-        let (mut all, mark) = if self.unconfirmed.is_clear() {
-            (gather, None)
-        } else {
-            let (mut all, mark) = self.unconfirmed.lock().begin();
-            all.absorb(gather);
-            (all, Some(mark))
-        };
-        let begun = machine.env().now();
+        let (mut all, mark) = self.unconfirmed.lock().begin();
+        all.absorb(gather);
         if let Err(e) = self.translation().flush(&mut all) {
-            let now = machine.env().now();
-            if now > begun {
-                self.no_flush_before.store((now + RETRY_DELAY).0, Ordering::Relaxed);
-            }
+            self.not_confirmed(machine, begun);
             // At once: another flush must not take the entries of an earlier one for confirmed by an empty gather.
-            let Some(mark) = mark else { return Err((e, all)) };
             self.unconfirmed.lock().failed(mark, all);
             // The caller adds its entry together with its range, which may be in another flush by now.
             let mut gather = Gather::new();
@@ -242,11 +266,9 @@ impl Domain {
             }
             return Err((e, gather));
         }
-        if self.no_flush_before.load(Ordering::Relaxed) != 0 {
-            self.no_flush_before.store(0, Ordering::Relaxed);
-        }
+        self.confirmed();
         let proof = Unreachable::flushed(all.confirm(), self);
-        let done = mark.map(|mark| self.unconfirmed.lock().confirmed(mark, off)).unwrap_or_default();
+        let done = self.unconfirmed.lock().confirmed(mark, off);
         if !done.is_empty() {
             let held: Vec<_> = done.iter().filter_map(|entry| entry.held).collect();
             machine.quarantine_table().flushed(machine, &held, &proof);
@@ -258,6 +280,23 @@ impl Domain {
             }
         }
         Ok(proof)
+    }
+
+    /// Records that a flush that began at `begun` was not confirmed: if it has waited, single unmaps do not for a while.
+    #[cold]
+    fn not_confirmed(&self, machine: &System, begun: Instant) {
+        let now = machine.env().now();
+        if now > begun {
+            self.no_flush_before.store((now + RETRY_DELAY).0, Ordering::Relaxed);
+        }
+    }
+
+    /// Records that the hardware answers.
+    #[inline]
+    fn confirmed(&self) {
+        if self.no_flush_before.load(Ordering::Relaxed) != 0 {
+            self.no_flush_before.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Name of this domain as a back-end, for the checker.
@@ -302,12 +341,17 @@ impl Domain {
     }
 
     /// Flushes the queue when it is full or its oldest entry is due.
+    #[inline]
     pub(crate) fn confirm_due(self: &Arc<Self>, machine: &System) {
         if self.kind() == DomainKind::Lazy {
-            let due = self.queue.lock().as_ref().is_some_and(|q| q.is_due(machine.env().now()));
-            if due {
-                self.confirm_queue(machine);
-            }
+            self.confirm_queue_if_due(machine);
+        }
+    }
+
+    fn confirm_queue_if_due(self: &Arc<Self>, machine: &System) {
+        let due = self.queue.lock().as_ref().is_some_and(|q| q.is_due(machine.env().now()));
+        if due {
+            self.confirm_queue(machine);
         }
     }
 

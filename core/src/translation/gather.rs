@@ -1,5 +1,6 @@
 //! Gathered IOTLB invalidation (Linux: `iommu_iotlb_gather`), and the proof of its completion.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::addr::DeviceAddr;
@@ -15,48 +16,74 @@ pub(crate) struct PartId(pub(crate) u32);
 /// A gather is filled by any number of unmaps and confirmed once, by the core, when
 /// [`Translation::flush`](super::Translation::flush) reports success. Dropping one unconfirmed leaks the table pages in
 /// it: hardware may still walk them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[must_use = "translations stay live in the IOTLB until the gather is flushed"]
 pub struct Gather {
-    range: Option<(DeviceAddr, DeviceAddr)>,
-    tables: Vec<PageRun>,
+    /// First and last byte; the first lies above the last while nothing is gathered.
+    first: DeviceAddr,
+    last: DeviceAddr,
     /// Tables that become empty stay linked: the addresses are mapped again soon.
     keep_tables: bool,
+    /// What few gathers have, apart, so that the usual one is small and has nothing to drop.
+    rest: Option<Box<Rest>>,
+}
+
+/// What a gather has besides its range. Dropping it leaks the table pages.
+#[derive(Debug, Default)]
+struct Rest {
+    tables: Vec<PageRun>,
     /// Pending invalidation of each IOMMU, if several translate.
-    parts: Vec<(PartId, Self)>,
+    parts: Vec<(PartId, Gather)>,
+}
+
+impl Default for Gather {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Gather {
     /// An empty gather.
     pub const fn new() -> Self {
-        Self { range: None, tables: Vec::new(), keep_tables: false, parts: Vec::new() }
+        Self { first: DeviceAddr(u64::MAX), last: DeviceAddr(0), keep_tables: false, rest: None }
     }
 
     /// An empty gather of unmaps whose addresses are mapped again soon: a page table keeps what becomes empty, within a bound.
     pub(crate) const fn keeping_tables() -> Self {
-        Self { range: None, tables: Vec::new(), keep_tables: true, parts: Vec::new() }
+        Self { first: DeviceAddr(u64::MAX), last: DeviceAddr(0), keep_tables: true, rest: None }
     }
 
     /// True when tables that become empty may stay linked, because their addresses are mapped again soon. A hint.
+    #[inline]
     pub fn keeps_tables(&self) -> bool {
         self.keep_tables
     }
 
+    fn rest(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_default()
+    }
+
     /// Pending invalidation of IOMMU `part` of several.
     pub(crate) fn part(&mut self, part: PartId) -> &mut Self {
-        let known = self.parts.iter().position(|(id, _)| *id == part);
+        let keep_tables = self.keep_tables;
+        let parts = &mut self.rest().parts;
+        let known = parts.iter().position(|(id, _)| *id == part);
         let at = known.unwrap_or_else(|| {
-            self.parts.push((part, if self.keep_tables { Self::keeping_tables() } else { Self::new() }));
-            self.parts.len() - 1
+            parts.push((part, Self { keep_tables, ..Self::new() }));
+            parts.len() - 1
         });
-        &mut self.parts[at].1
+        &mut parts[at].1
     }
 
     /// Takes out the pending invalidation of IOMMU `part` of several; it covers the whole range.
     pub(crate) fn take_part(&mut self, part: PartId) -> Self {
-        let known = self.parts.iter().position(|(id, _)| *id == part);
-        let mut gather = known.map(|at| self.parts.swap_remove(at).1).unwrap_or_default();
-        if let Some((first, last)) = self.range {
+        let range = self.range();
+        let taken = self.rest.as_mut().and_then(|rest| {
+            let at = rest.parts.iter().position(|(id, _)| *id == part)?;
+            Some(rest.parts.swap_remove(at).1)
+        });
+        let mut gather = taken.unwrap_or_default();
+        if let Some((first, last)) = range {
             gather.cover(first, last);
         }
         gather
@@ -64,7 +91,7 @@ impl Gather {
 
     #[inline]
     fn cover(&mut self, first: DeviceAddr, last: DeviceAddr) {
-        self.range = Some(self.range.map_or((first, last), |(a, b)| (a.min(first), b.max(last))));
+        (self.first, self.last) = (self.first.min(first), self.last.max(last));
     }
 
     /// Adds `len` bytes at `iova`; the gathered range grows to cover them.
@@ -78,34 +105,39 @@ impl Gather {
 
     /// Adds a page-table page that was unlinked from the table; it is freed when the flush is confirmed.
     pub fn add_table(&mut self, table: PageRun) {
-        self.tables.push(table);
+        self.rest().tables.push(table);
     }
 
     /// Merges `other` into this gather.
     pub fn absorb(&mut self, mut other: Self) {
-        if let Some((first, last)) = other.range.take() {
+        if let Some((first, last)) = other.range() {
             self.cover(first, last);
         }
-        self.tables.append(&mut other.tables);
-        for (part, gather) in core::mem::take(&mut other.parts) {
+        let Some(rest) = &mut other.rest else { return };
+        self.rest().tables.append(&mut rest.tables);
+        for (part, gather) in core::mem::take(&mut rest.parts) {
             self.part(part).absorb(gather);
         }
     }
 
     /// First and last byte (inclusive) to invalidate, or `None` when there is nothing.
+    #[inline]
     pub fn range(&self) -> Option<(DeviceAddr, DeviceAddr)> {
-        self.range
+        (self.first <= self.last).then_some((self.first, self.last))
     }
 
     /// True when intermediate tables were unlinked, so that walk caches must be invalidated, too.
     pub fn tables_freed(&self) -> bool {
-        !self.tables.is_empty() || self.parts.iter().any(|(_, part)| part.tables_freed())
+        self.rest
+            .as_ref()
+            .is_some_and(|rest| !rest.tables.is_empty() || rest.parts.iter().any(|(_, part)| part.tables_freed()))
     }
 
     /// True when nothing was gathered.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.range.is_none() && self.tables.is_empty() && self.parts.iter().all(|(_, part)| part.is_empty())
+        let no_tables = |rest: &Rest| rest.tables.is_empty() && rest.parts.iter().all(|(_, part)| part.is_empty());
+        self.range().is_none() && self.rest.as_deref().is_none_or(no_tables)
     }
 
     /// Frees the table pages, without making a proof. Call it when the hardware has confirmed: after flushing a
@@ -113,28 +145,33 @@ impl Gather {
     /// its hardware did not confirm in time.
     #[inline]
     pub fn free_tables(mut self) {
-        if self.tables.is_empty() && self.parts.is_empty() {
-            return;
-        }
-        self.tables.clear();
-        for (_, part) in self.parts.drain(..) {
-            part.free_tables();
+        if let Some(mut rest) = self.rest.take() {
+            rest.free();
         }
     }
 
     /// Frees the table pages and makes the proof. The caller has the hardware's confirmation.
+    #[inline]
     pub(crate) fn confirm(self) -> Flushed {
         self.free_tables();
         Flushed(())
     }
 }
 
-impl Drop for Gather {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.tables.is_empty() {
-            core::mem::take(&mut self.tables).into_iter().for_each(core::mem::forget);
+impl Rest {
+    #[cold]
+    fn free(&mut self) {
+        self.tables.clear();
+        for (_, part) in self.parts.drain(..) {
+            part.free_tables();
         }
+    }
+}
+
+impl Drop for Rest {
+    #[cold]
+    fn drop(&mut self) {
+        core::mem::take(&mut self.tables).into_iter().for_each(core::mem::forget);
     }
 }
 

@@ -190,10 +190,7 @@ impl Translation for Context {
     }
 
     fn remove(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
-        let mut state = self.state.lock();
-        let table = &mut state.tables().ok_or(MapError::Revoked)?.root;
-        table.unmap(iova, len, gather)?;
-        Ok(table.resolve(iova).is_none())
+        self.state.lock().tables().ok_or(MapError::Revoked)?.root.remove(iova, len, gather)
     }
 
     fn flush(&self, gather: &mut Gather) -> Result<(), IommuError> {

@@ -22,11 +22,11 @@ use super::check::Op;
 use super::mapping::{SyncFor, page_span};
 use super::pin::{PagePin, PagePins};
 use super::streaming::place_buffer;
-use super::{Attrs, Direction, Dma, DmaBuffer, DmaContext, DmaError, Kind, Refused, Segments};
+use super::{Attrs, Direction, Dma, DmaBuffer, DmaContext, DmaError, Kind, Refused, Segments, bounce};
 use crate::addr::{DeviceAddr, PAGE_SHIFT, PAGE_SIZE, pages};
 use crate::binding::{Bound, EntryId};
 use crate::instrument::FaultPoint;
-use crate::iommu::MapListError;
+use crate::iommu::{DomainKind, MapListError};
 use crate::lifecycle::Quiesced;
 
 /// Most slots of an arena.
@@ -143,45 +143,27 @@ impl Arena<'_> {
             Ok((index, addr, bounce)) => {
                 let element = Element::new(buffer.into_device_owned(), range, addr, bounce);
                 let (slots, shared) = self.parts();
-                slots.records[index as usize].first = Some(element);
-                Ok(slots.begin(shared, index, how))
+                Ok(slots.begin_one(shared, index, how, element))
             }
             Err(error) => Err(Refused { error, returned: buffer }),
         }
     }
 
     /// Gives `range` of `buffer` a slot and a device address.
-    fn place(
-        &mut self,
-        buffer: &DmaBuffer,
-        range: &Range<u64>,
-        how: How,
-    ) -> Result<(u32, DeviceAddr, Option<super::bounce::Slot>), DmaError> {
+    #[inline]
+    fn place(&mut self, buffer: &DmaBuffer, range: &Range<u64>, how: How) -> Result<Placed, DmaError> {
         self.admit()?;
         let (slots, shared) = self.parts();
         let context = &*shared.context;
         context.check_buffer(buffer, range)?;
         match &context.backend {
-            Backend::Direct(_) => {
-                let index = slots.take(shared, 0)?;
-                match place_buffer(context, how.kind, buffer, range, how.direction) {
-                    Ok(placed) => {
-                        let number = slots.number();
-                        shared.spans[index as usize].begin(number, crate::iommu::Range { iova: placed.addr, len: 0 });
-                        Ok((index, placed.addr, placed.bounce))
-                    }
-                    Err(e) => {
-                        slots.put(shared, index);
-                        Err(e)
-                    }
-                }
-            }
+            Backend::Direct(_) => Self::place_directly(slots, shared, buffer, range, how),
             Backend::Translated(domain) => {
                 let (phys, bytes, offset) = page_span(buffer.phys(), range);
-                let what = (how.kind, context.prot(how.direction));
-                let runs = (bytes >> PAGE_SHIFT, core::iter::once((phys, bytes)));
+                let (device, prot) = ((&context.device, how.kind.name()), context.prot(how.direction));
+                let map = |at| domain.map_run(&context.machine, device, at, phys, prot);
                 let pins = &mut || PagePins::from_iter([PagePin::new(buffer.memory(), &context.pin_owner)]);
-                match slots.place(shared, domain, what, runs, pins) {
+                match slots.place(shared, domain, bytes >> PAGE_SHIFT, map, pins) {
                     Ok(index) => Ok((index, shared.spans[index as usize].mapped().iova + offset, None)),
                     Err(MapListError::NotMapped(e)) => Err(e),
                     Err(MapListError::Unconfirmed) => Err(DmaError::Unconfirmed),
@@ -190,8 +172,30 @@ impl Arena<'_> {
         }
     }
 
+    fn place_directly(
+        slots: &mut Slots,
+        shared: &Shared,
+        buffer: &DmaBuffer,
+        range: &Range<u64>,
+        how: How,
+    ) -> Result<Placed, DmaError> {
+        let index = slots.take(shared, 0).ok_or_else(|| slots.full())?;
+        match place_buffer(&shared.context, how.kind, buffer, range, how.direction) {
+            Ok(placed) => {
+                let number = slots.number();
+                shared.spans[index as usize].begin(number, crate::iommu::Range { iova: placed.addr, len: 0 });
+                Ok((index, placed.addr, placed.bounce.map(Box::new)))
+            }
+            Err(e) => {
+                slots.put(shared, index);
+                Err(e)
+            }
+        }
+    }
+
     /// Checks that the arena may map: it is not taken away, its binding is not being torn down, and its device has no memory in
     /// quarantine.
+    #[inline]
     fn admit(&self) -> Result<(), DmaError> {
         let (shared, context) = (&*self.shared, &*self.shared.context);
         if shared.is_revoked() || self.dev.state.ledger.is_closed() {
@@ -238,7 +242,7 @@ impl Arena<'_> {
         list.iter().try_for_each(|buffer| context.check_buffer(buffer, &(0..buffer.len())))?;
         let index = match &context.backend {
             Backend::Direct(_) => {
-                let index = slots.take(shared, 0)?;
+                let index = slots.take(shared, 0).ok_or_else(|| slots.full())?;
                 let place = |buffer: &DmaBuffer| place_buffer(context, how.kind, buffer, &(0..buffer.len()), direction);
                 let placed = match list.iter().map(place).collect::<Result<Vec<_>, _>>() {
                     Ok(placed) => placed,
@@ -249,7 +253,7 @@ impl Arena<'_> {
                 };
                 let number = slots.number();
                 shared.spans[index as usize].begin(number, crate::iommu::Range { iova: DeviceAddr(0), len: 0 });
-                let placed = placed.into_iter().map(|placed| (placed.addr, placed.bounce));
+                let placed = placed.into_iter().map(|placed| (placed.addr, placed.bounce.map(Box::new)));
                 slots.records[index as usize].fill(list.drain(..).zip(placed));
                 index
             }
@@ -259,8 +263,9 @@ impl Arena<'_> {
                     total.filter(|pages| *pages <= u64::MAX >> PAGE_SHIFT).ok_or(DmaError::BadSize(u64::MAX))?;
                 let runs = list.iter().map(|b| (b.phys(), pages(b.len()) * PAGE_SIZE));
                 let pins = &mut || list.iter().map(|b| PagePin::new(b.memory(), &context.pin_owner)).collect();
-                let what = (how.kind, context.prot(direction));
-                match slots.place(shared, domain, what, (total, runs), pins) {
+                let (device, prot) = ((&context.device, how.kind.name()), context.prot(direction));
+                let map = |at| domain.map_runs(&context.machine, device, at, runs, prot);
+                match slots.place(shared, domain, total, map, pins) {
                     Ok(index) => {
                         let mut at = shared.spans[index as usize].mapped().iova;
                         slots.records[index as usize].fill(list.drain(..).map(|buffer| {
@@ -345,7 +350,7 @@ impl Arena<'_> {
         }
         for to_cpu in [true, false] {
             context.machine.check_dma(|| Op::Sync { record: record.checked(context, first), to_cpu });
-            first.sync(context, record.direction, if to_cpu { SyncFor::Cpu } else { SyncFor::Device });
+            first.sync(context, record.how.direction, if to_cpu { SyncFor::Cpu } else { SyncFor::Device });
             if to_cpu && let Some(buffer) = first.buffer() {
                 buffer.memory().read_bytes(first.range.start + offset, to);
             }
@@ -367,12 +372,13 @@ impl Arena<'_> {
         if others != 0 {
             return Err(DmaError::SlotOfList(1 + others));
         }
-        let mut returned = None;
         // By this call the driver states that the device does not use it any more.
         let stopped = Quiesced::stopped();
-        let one = core::iter::once(slot);
-        let done = slots.unmap(shared, one, Some(&stopped), &mut |buffer| returned = Some(buffer));
-        returned.ok_or(DmaError::Quarantined(done.lost))
+        let unmapped = match &shared.context.backend {
+            Backend::Translated(domain) if domain.kind() != DomainKind::Lazy => slots.unmap_one(shared, domain, index),
+            _ => slots.unmap_other(shared, slot, &stopped),
+        };
+        unmapped.map_err(DmaError::Quarantined)
     }
 
     /// Unmaps slots, and appends their buffers to `returned` in their order. Behind an IOMMU all of them wait for one flush.
@@ -417,19 +423,24 @@ impl Arena<'_> {
     }
 
     /// The slots, unless the arena was taken away (P5).
+    #[inline]
     fn live(&self) -> Result<&Slots, DmaError> {
-        if self.shared.is_revoked() {
-            return Err(DmaError::Unbinding);
+        match &self.slots {
+            Some(slots) if !self.shared.is_revoked() => Ok(slots),
+            _ => Err(DmaError::Unbinding),
         }
-        self.slots.as_deref().ok_or(DmaError::Unbinding)
     }
 
+    #[inline]
     fn parts(&mut self) -> (&mut Slots, &Shared) {
         // `None` only while it is dropped, which calls nothing.
         let Some(slots) = &mut self.slots else { unreachable!("the arena is dropped") };
         (slots, &self.shared)
     }
 }
+
+/// Slot and device address of a buffer, and its bounce slot if there is one.
+type Placed = (u32, DeviceAddr, Option<Box<bounce::Slot>>);
 
 impl Slots {
     fn cut<'a>(&'a self, context: &DmaContext, index: u32) -> impl Iterator<Item = (DeviceAddr, u64)> + use<'a> {

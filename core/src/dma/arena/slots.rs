@@ -8,7 +8,7 @@ use core::ops::Range as Bytes;
 
 use super::ArenaSlot;
 use super::shared::Shared;
-use crate::addr::{DeviceAddr, PhysAddr};
+use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::dma::bounce;
 use crate::dma::buffer::DeviceOwned;
 use crate::dma::check::{CpuMemory, Op, Record as Checked};
@@ -16,7 +16,7 @@ use crate::dma::mapping::{Run, SyncFor};
 use crate::dma::pin::{PagePin, PagePins};
 use crate::dma::{Attrs, Direction, DmaBuffer, DmaContext, DmaError, Kind};
 use crate::event::EventKind;
-use crate::iommu::{Domain, MapListError, Prot, Range};
+use crate::iommu::{Domain, FailedMap, MapListError, Range};
 use crate::promise::{CheckTally, Promise};
 
 /// No slot, in links.
@@ -46,8 +46,14 @@ impl Drop for Element {
 }
 
 impl Element {
-    pub(super) fn new(buffer: DeviceOwned, range: Bytes<u64>, addr: DeviceAddr, bounce: Option<bounce::Slot>) -> Self {
-        Self { buffer: Some(buffer), bounce: bounce.map(Box::new), range, addr }
+    #[inline]
+    pub(super) fn new(
+        buffer: DeviceOwned,
+        range: Bytes<u64>,
+        addr: DeviceAddr,
+        bounce: Option<Box<bounce::Slot>>,
+    ) -> Self {
+        Self { buffer: Some(buffer), bounce, range, addr }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -58,6 +64,7 @@ impl Element {
         self.buffer.as_ref()
     }
 
+    #[inline]
     fn phys(&self) -> PhysAddr {
         self.buffer.as_ref().map_or(PhysAddr(0), |buffer| buffer.memory().phys() + self.range.start)
     }
@@ -68,8 +75,40 @@ impl Element {
         if let Some(buffer) = &self.buffer {
             let run = Run { memory: buffer.memory(), range: &self.range, direction };
             run.sync(context, self.bounce.as_deref(), to);
-            run.check_cache_matches(context, self.bounce.is_some(), to);
+            if context.machine.policy().check_dma {
+                run.check_cache_matches(context, self.bounce.is_some(), to);
+            }
         }
+    }
+
+    /// Hands the memory to the device: pinned by the slot from now on, before the device address is published.
+    #[inline]
+    fn hand_over(&self, context: &DmaContext, how: How) {
+        if let Some(buffer) = &self.buffer {
+            buffer.memory().record().set_in_slot(true);
+        }
+        if !how.attrs.contains(Attrs::SKIP_CPU_SYNC) {
+            self.sync(context, how.direction, SyncFor::Device);
+        }
+    }
+
+    /// Takes the memory back from the device. `proven`: it does not reach it any more; else the memory was pinned by the queue of a
+    /// lazy domain.
+    #[inline]
+    pub(super) fn take_back(self, context: &DmaContext, how: How, proven: bool) -> Option<DmaBuffer> {
+        if let Some(buffer) = &self.buffer {
+            let memory = buffer.memory();
+            memory.record().set_in_slot(false);
+            // With other pins, such as those of a queue, a device may still reach the pages.
+            if proven && !memory.record().is_pinned() {
+                context.machine.check_unreachable(&context.device, memory.phys(), memory.allocated());
+            }
+        }
+        if !how.attrs.contains(Attrs::SKIP_CPU_SYNC) {
+            self.sync(context, how.direction, SyncFor::Cpu);
+        }
+        let (buffer, _bounce) = self.into_parts();
+        buffer.map(DeviceOwned::into_buffer)
     }
 }
 
@@ -83,9 +122,7 @@ pub(super) struct Record {
     generation: u64,
     /// Next slot of the list that it is in.
     pub(super) next: u32,
-    pub(super) kind: Kind,
-    pub(super) direction: Direction,
-    pub(super) attrs: Attrs,
+    pub(super) how: How,
     /// `None` while nothing is mapped.
     pub(super) first: Option<Element>,
     /// The other buffers of a list.
@@ -94,12 +131,13 @@ pub(super) struct Record {
 
 impl Record {
     /// Makes the handles that were given for the slot stale.
+    #[inline]
     pub(super) fn outdate(&mut self) {
         self.generation = self.generation.wrapping_add(1);
     }
 
     /// Takes whole buffers, each with its device address, as its elements.
-    pub(super) fn fill(&mut self, buffers: impl Iterator<Item = (DmaBuffer, (DeviceAddr, Option<bounce::Slot>))>) {
+    pub(super) fn fill(&mut self, buffers: impl Iterator<Item = (DmaBuffer, (DeviceAddr, Option<Box<bounce::Slot>>))>) {
         let mut elements = buffers.map(|(buffer, (addr, bounce))| {
             let range = 0..buffer.len();
             Element::new(buffer.into_device_owned(), range, addr, bounce)
@@ -117,14 +155,14 @@ impl Record {
         Checked {
             device: Arc::clone(&context.device),
             backend: Arc::clone(&context.backend_name),
-            kind: self.kind,
+            kind: self.how.kind,
             addr: element.addr,
             len: element.len(),
             phys: element.phys(),
             memory: CpuMemory::Pages,
-            direction: self.direction,
+            direction: self.how.direction,
             count: 1 + self.more.len() as u32,
-            attrs: self.attrs,
+            attrs: self.how.attrs,
         }
     }
 }
@@ -160,9 +198,7 @@ impl Slots {
         let record = |index: u32| Record {
             generation: 0,
             next: if index + 1 == count { NONE } else { index + 1 },
-            kind: Kind::Single,
-            direction: Direction::Bidirectional,
-            attrs: Attrs::empty(),
+            how: How { kind: Kind::Single, direction: Direction::Bidirectional, attrs: Attrs::empty() },
             first: None,
             more: Vec::new(),
         };
@@ -190,18 +226,22 @@ impl Slots {
     /// Index of a mapped slot.
     #[inline]
     pub(super) fn find(&self, slot: ArenaSlot) -> Result<usize, DmaError> {
-        let stale = DmaError::StaleSlot(slot.index);
-        let record = self.records.get(slot.index as usize).filter(|_| slot.arena == self.arena).ok_or(stale)?;
-        if record.generation == slot.generation && record.first.is_some() {
-            Ok(slot.index as usize)
-        } else {
-            Err(stale)
+        match self.records.get(slot.index as usize) {
+            Some(record)
+                if slot.arena == self.arena && record.generation == slot.generation && record.first.is_some() =>
+            {
+                Ok(slot.index as usize)
+            }
+            _ => Err(DmaError::StaleSlot(slot.index)),
         }
     }
 
     /// Pages of device addresses that are allocated for a range of `pages`, and the list of free slots that keep as many.
     #[inline]
     fn class(pages: u64) -> (u64, usize) {
+        if pages == 1 {
+            return (1, 0);
+        }
         let rounded = pages.next_power_of_two();
         let order = rounded.trailing_zeros();
         if order <= MAX_ORDER { (rounded, order as usize) } else { (pages, LARGE) }
@@ -209,33 +249,42 @@ impl Slots {
 
     /// Takes a free slot: one of list `class`, one without addresses, or any.
     #[inline]
-    pub(super) fn take(&mut self, shared: &Shared, class: usize) -> Result<u32, DmaError> {
-        let any = || (0..BARE).find(|list| self.free[*list] != NONE);
-        let has = |list: usize| (self.free[list] != NONE).then_some(list);
-        let full = DmaError::ArenaFull(self.records.len() as u32);
-        let list = has(class).or_else(|| has(BARE)).or_else(any).ok_or(full)?;
+    pub(super) fn take(&mut self, shared: &Shared, class: usize) -> Option<u32> {
+        let list = if self.free[class] == NONE { self.any_list()? } else { class };
         let index = self.free[list];
         self.free[list] = self.records[index as usize].next;
         self.kept -= shared.spans[index as usize].pages();
         shared.set_kept(self.kept);
-        Ok(index)
+        Some(index)
+    }
+
+    /// A list that has a free slot: of those without addresses, if there are any.
+    #[cold]
+    fn any_list(&self) -> Option<usize> {
+        let has = |list: &usize| self.free[*list] != NONE;
+        [BARE].into_iter().chain(0..BARE).find(has)
+    }
+
+    /// Error of an arena that has no free slot.
+    pub(super) fn full(&self) -> DmaError {
+        DmaError::ArenaFull(self.records.len() as u32)
     }
 
     /// Puts a slot onto the list for the device addresses that it keeps.
     #[inline]
     pub(super) fn put(&mut self, shared: &Shared, index: u32) {
-        if self.kept + shared.spans[index as usize].pages() > MAX_KEPT
+        let span = &shared.spans[index as usize];
+        let mut pages = span.pages();
+        if self.kept + pages > MAX_KEPT
             && let Some(domain) = shared.context.backend.domain()
         {
             Self::free_addresses(shared, domain, index);
+            pages = span.pages();
         }
-        let list = match shared.spans[index as usize].pages() {
-            0 => BARE,
-            pages => Self::class(pages).1,
-        };
+        let list = if pages == 0 { BARE } else { Self::class(pages).1 };
         self.records[index as usize].next = self.free[list];
         self.free[list] = index;
-        self.kept += shared.spans[index as usize].pages();
+        self.kept += pages;
         shared.set_kept(self.kept);
     }
 
@@ -255,6 +304,7 @@ impl Slots {
         any
     }
 
+    #[cold]
     fn free_addresses(shared: &Shared, domain: &Domain, index: u32) {
         let span = &shared.spans[index as usize];
         if span.pages() != 0 {
@@ -270,17 +320,17 @@ impl Slots {
         self.last_number
     }
 
-    /// Maps `runs` (`pages` in all) at device addresses of a free slot, and returns the slot.
+    /// Maps a range of `pages` at device addresses of a free slot, by `map`, and returns the slot.
+    #[inline]
     pub(super) fn place(
         &mut self,
         shared: &Shared,
         domain: &Arc<Domain>,
-        (kind, prot): (Kind, Prot),
-        (pages, runs): (u64, impl Iterator<Item = (PhysAddr, u64)>),
+        pages: u64,
+        map: impl FnOnce(Range) -> Result<(), FailedMap>,
         pins: &mut dyn FnMut() -> PagePins,
     ) -> Result<u32, MapListError> {
-        let context = &*shared.context;
-        let limit = context.limit();
+        let limit = shared.context.limit();
         let wanted = domain.space().wanted();
         if limit != self.limit || wanted != self.wanted {
             // Kept addresses may lie above the mask now, or somebody else needs them.
@@ -288,82 +338,139 @@ impl Slots {
             (self.limit, self.wanted) = (limit, wanted);
         }
         let (count, class) = Self::class(pages);
-        let index = self.take(shared, class).map_err(MapListError::NotMapped)?;
+        let Some(index) = self.take(shared, class) else { return Err(MapListError::NotMapped(self.full())) };
         let span = &shared.spans[index as usize];
-        let kept = span.reserved();
+        let mut reserved = span.reserved();
         // Those of a slot that was mapped when the mask shrank are above it.
-        let above = kept.len != 0 && kept.iova.0 + (kept.len - 1) > limit.0;
-        if span.pages() != count || above {
-            Self::free_addresses(shared, domain, index);
-            let limits = context.map_request(kind, prot, limit, pins).limits;
-            let allocated = match domain.alloc_iova(&context.machine, count, limits) {
-                Err(_) if self.free_kept(shared, domain) => domain.alloc_iova(&context.machine, count, limits),
-                allocated => allocated,
-            };
-            match allocated {
-                Ok(iova) => span.keep(iova, count),
-                Err(e) => {
-                    self.put(shared, index);
-                    return Err(MapListError::NotMapped(e));
-                }
+        if reserved.len != count * PAGE_SIZE || reserved.iova.0 + (reserved.len - 1) > limit.0 {
+            reserved = self.reserve(shared, domain, index, count, limit).map_err(MapListError::NotMapped)?;
+        }
+        let range = Range { iova: reserved.iova, len: pages * PAGE_SIZE };
+        // Recorded before the page table changes: what the unwinder does not know of it does not unmap.
+        self.last_number += 1;
+        span.begin(self.last_number, range);
+        match map(range) {
+            Ok(()) => Ok(index),
+            Err(failed) => Err(self.undo(shared, domain, index, failed, pins)),
+        }
+    }
+
+    /// Gives slot `index`, which was taken, `count` pages of device addresses instead of those that it has. On an error it is free
+    /// again.
+    #[cold]
+    fn reserve(
+        &mut self,
+        shared: &Shared,
+        domain: &Arc<Domain>,
+        index: u32,
+        count: u64,
+        limit: DeviceAddr,
+    ) -> Result<Range, DmaError> {
+        let context = &*shared.context;
+        Self::free_addresses(shared, domain, index);
+        let limits = context.addressing(limit);
+        let allocated = match domain.alloc_iova(&context.machine, count, limits) {
+            Err(_) if self.free_kept(shared, domain) => domain.alloc_iova(&context.machine, count, limits),
+            allocated => allocated,
+        };
+        match allocated {
+            Ok(iova) => {
+                shared.spans[index as usize].keep(iova, count);
+                Ok(shared.spans[index as usize].reserved())
+            }
+            Err(e) => {
+                self.put(shared, index);
+                Err(e)
             }
         }
-        let reserved = span.reserved();
-        let total = pages * crate::addr::PAGE_SIZE;
-        // Recorded before the page table changes: what the unwinder does not know of it does not unmap.
-        span.begin(self.number(), Range { iova: reserved.iova, len: total });
-        let request = context.map_request(kind, prot, limit, pins);
-        if let Err(e) = domain.map_at(request, reserved, runs, total) {
-            // The addresses are free, or wait for a flush.
-            span.end();
-            span.keep(DeviceAddr(0), 0);
-            self.put(shared, index);
-            return Err(e);
-        }
-        Ok(index)
+    }
+
+    /// Frees slot `index`, whose map has failed.
+    #[cold]
+    fn undo(
+        &mut self,
+        shared: &Shared,
+        domain: &Arc<Domain>,
+        index: u32,
+        failed: FailedMap,
+        pins: &mut dyn FnMut() -> PagePins,
+    ) -> MapListError {
+        let context = &*shared.context;
+        let span = &shared.spans[index as usize];
+        let error = domain.undo(&context.machine, &context.device, span.reserved(), failed, pins);
+        // The addresses are free, or wait for a flush.
+        span.end();
+        span.keep(DeviceAddr(0), 0);
+        self.put(shared, index);
+        error
+    }
+
+    /// Hands `element` in slot `index`, whose device addresses are in place, to the device.
+    #[inline]
+    pub(super) fn begin_one(&mut self, shared: &Shared, index: u32, how: How, element: Element) -> ArenaSlot {
+        let context = &*shared.context;
+        let record = &mut self.records[index as usize];
+        record.how = how;
+        let element = record.first.insert(element);
+        element.hand_over(context, how);
+        Self::check_address(&mut self.tally, shared, index, element);
+        self.begun(shared, index)
     }
 
     /// Hands the memory of slot `index`, whose elements and device addresses are in place, to the device.
     pub(super) fn begin(&mut self, shared: &Shared, index: u32, how: How) -> ArenaSlot {
-        let context = &*shared.context;
         let Self { records, tally, .. } = self;
         let record = &mut records[index as usize];
-        (record.kind, record.direction, record.attrs) = (how.kind, how.direction, how.attrs);
-        let span = shared.spans[index as usize].mapped();
-        let machine = &context.machine;
-        let traced = machine.env().tracing_enabled();
+        record.how = how;
         for element in record.elements() {
-            // Before the device address is published: from then on the device may reach the pages.
-            if let Some(buffer) = element.buffer() {
-                buffer.memory().record().set_in_slot(true);
-            }
-            if !how.attrs.contains(Attrs::SKIP_CPU_SYNC) {
-                element.sync(context, how.direction, SyncFor::Device);
-            }
-            if context.backend.domain().is_some() {
-                let given = element.addr >= span.iova && element.addr - span.iova < span.len;
-                machine.promises.check_in(tally, Promise::MatchingBackend, given, || {
-                    format!("{}: the device address was not allocated by its IOMMU: not in {span:?}", context.device)
-                });
-            }
-            if traced {
-                machine.emit(Some(&context.device), || EventKind::DmaMapped {
-                    kind: how.kind.name(),
-                    addr: element.addr,
-                    phys: element.phys(),
-                    size: element.len(),
-                    backend: context.backend_name.as_ref().into(),
-                });
-            }
-            machine.check_dma(|| Op::Map { record: record.checked(context, element), checked: true });
+            element.hand_over(&shared.context, how);
+            Self::check_address(tally, shared, index, element);
         }
-        let generation = record.generation;
+        self.begun(shared, index)
+    }
+
+    /// P1: the device address is one that its back-end gave.
+    #[inline]
+    fn check_address(tally: &mut CheckTally, shared: &Shared, index: u32, element: &Element) {
+        let context = &*shared.context;
+        if context.backend.domain().is_some() {
+            let span = shared.spans[index as usize].mapped();
+            let given = element.addr >= span.iova && element.addr - span.iova < span.len;
+            context.machine.promises.check_in(tally, Promise::MatchingBackend, given, || {
+                format!("{}: the device address was not allocated by its IOMMU: not in {span:?}", context.device)
+            });
+        }
+    }
+
+    #[inline]
+    fn begun(&mut self, shared: &Shared, index: u32) -> ArenaSlot {
+        let context = &*shared.context;
+        if context.machine.env().tracing_enabled() || context.machine.policy().check_dma {
+            self.report_begin(context, index);
+        }
         self.mapped += 1;
         shared.set_live(self.mapped);
-        ArenaSlot { arena: self.arena, index, generation }
+        ArenaSlot { arena: self.arena, index, generation: self.records[index as usize].generation }
+    }
+
+    /// Reports a mapping to the event stream and to the checker.
+    #[cold]
+    fn report_begin(&self, context: &DmaContext, index: u32) {
+        let record = &self.records[index as usize];
+        for element in record.elements() {
+            context.machine.emit(Some(&context.device), || EventKind::DmaMapped {
+                kind: record.how.kind.name(),
+                addr: element.addr,
+                phys: element.phys(),
+                size: element.len(),
+                backend: context.backend_name.as_ref().into(),
+            });
+            context.machine.check_dma(|| Op::Map { record: record.checked(context, element), checked: true });
+        }
     }
 
     /// Ends the use of slot `index`, whose elements were taken out. It keeps its device addresses if the span has some.
+    #[inline]
     pub(super) fn end(&mut self, shared: &Shared, index: u32) {
         shared.spans[index as usize].end();
         self.put(shared, index);

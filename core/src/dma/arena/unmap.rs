@@ -7,13 +7,12 @@ use alloc::vec::Vec;
 
 use super::ArenaSlot;
 use super::shared::Shared;
-use super::slots::{Element, NONE, Slots};
+use super::slots::{NONE, Slots};
 use crate::addr::DeviceAddr;
 use crate::dma::backend::Backend;
 use crate::dma::check::Op;
-use crate::dma::mapping::SyncFor;
 use crate::dma::pin::{PagePins, Unreachable};
-use crate::dma::{Attrs, DmaBuffer, DmaContext, DmaError};
+use crate::dma::{DmaBuffer, DmaContext, DmaError};
 use crate::event::{EventKind, Outcome};
 use crate::iommu::{Domain, DomainKind, Gather, MapError, Range, UnmapError};
 use crate::lifecycle::Quiesced;
@@ -62,6 +61,42 @@ impl Slots {
         done
     }
 
+    /// Unmaps mapped slot `index` of one buffer in a strict domain. The error is the number of bytes in quarantine.
+    #[inline]
+    pub(super) fn unmap_one(&mut self, shared: &Shared, domain: &Arc<Domain>, index: usize) -> Result<DmaBuffer, u64> {
+        let (machine, index) = (&*shared.context.machine, index as u32);
+        self.records[index as usize].outdate();
+        let mut gather = Gather::keeping_tables();
+        if let Err(e) = self.remove(shared, domain, index, &mut gather) {
+            return Err(self.hold_one(shared, domain, index, UnmapError::Map(e), gather));
+        }
+        match domain.invalidate(machine, gather) {
+            Ok(proof) => {
+                self.check_proof(shared, domain, index, &proof);
+                self.check_end(shared, index, true);
+                let record = &mut self.records[index as usize];
+                let how = record.how;
+                let buffer = record.first.take().and_then(|first| first.take_back(&shared.context, how, true));
+                self.end(shared, index);
+                buffer.ok_or(0)
+            }
+            Err((e, gather)) => Err(self.hold_one(shared, domain, index, UnmapError::Unconfirmed(e), gather)),
+        }
+    }
+
+    /// As [`unmap_one`](Self::unmap_one), in a lazy domain or without one.
+    pub(super) fn unmap_other(
+        &mut self,
+        shared: &Shared,
+        slot: ArenaSlot,
+        stopped: &Quiesced,
+    ) -> Result<DmaBuffer, u64> {
+        let mut returned = None;
+        let one = core::iter::once(slot);
+        let done = self.unmap(shared, one, Some(stopped), &mut |buffer| returned = Some(buffer));
+        returned.ok_or(done.lost)
+    }
+
     /// Finds a mapped slot, and makes its handle stale: named again, it is not found.
     fn claim(&mut self, slot: ArenaSlot, done: &mut Unmapped) -> Option<u32> {
         match self.find(slot) {
@@ -91,8 +126,7 @@ impl Slots {
         let mut refused: Vec<(u32, MapError)> = Vec::new();
         for slot in slots {
             let Some(index) = self.claim(slot, done) else { continue };
-            self.before(shared, index);
-            match domain.remove_counted(machine, shared.spans[index as usize].mapped(), &mut gather, &mut self.tally) {
+            match self.remove(shared, domain, index, &mut gather) {
                 Ok(()) => self.append(&mut batch, index),
                 Err(e) => refused.push((index, e)),
             }
@@ -109,10 +143,16 @@ impl Slots {
             }
         }
         for (index, e) in refused {
-            let (mut one, gather) = (Batch { first: NONE, last: NONE }, core::mem::take(&mut rest));
-            self.append(&mut one, index);
-            done.lost += self.hold_batch(shared, domain, &one, UnmapError::Map(e), gather);
+            done.lost += self.hold_one(shared, domain, index, UnmapError::Map(e), core::mem::take(&mut rest));
         }
+    }
+
+    /// Removes what a slot maps from the page table.
+    #[inline]
+    fn remove(&mut self, shared: &Shared, domain: &Domain, index: u32, gather: &mut Gather) -> Result<(), MapError> {
+        self.check_before(shared, index);
+        let range = shared.spans[index as usize].mapped();
+        domain.remove_counted(&shared.context.machine, range, gather, &mut self.tally)
     }
 
     fn append(&mut self, batch: &mut Batch, index: u32) {
@@ -133,18 +173,39 @@ impl Slots {
         proof: &Unreachable,
         give: &mut dyn FnMut(DmaBuffer),
     ) {
-        let (context, mut index) = (&*shared.context, batch.first);
-        let machine = &context.machine;
-        let covered = proof.covers(&context.pin_owner);
+        let mut index = batch.first;
         while index != NONE {
             let next = self.records[index as usize].next;
-            machine.promises.check_in(&mut self.tally, Promise::UnreachableBeforeFree, covered, || {
-                format!("{}: the proof is about another device", context.device)
-            });
-            domain.record_unmapped(machine, shared.spans[index as usize].reserved().iova);
-            self.release(shared, index, Some(proof), give);
+            self.check_proof(shared, domain, index, proof);
+            self.release(shared, index, true, give);
             index = next;
         }
+    }
+
+    /// P2: the proof is about the device of the slot.
+    #[inline]
+    fn check_proof(&mut self, shared: &Shared, domain: &Domain, index: u32, proof: &Unreachable) {
+        let context = &*shared.context;
+        let covered = proof.covers(&context.pin_owner);
+        context.machine.promises.check_in(&mut self.tally, Promise::UnreachableBeforeFree, covered, || {
+            format!("{}: the proof is about another device", context.device)
+        });
+        domain.record_unmapped(&context.machine, shared.spans[index as usize].reserved().iova);
+    }
+
+    /// As [`hold_batch`](Self::hold_batch), of one slot.
+    #[cold]
+    fn hold_one(
+        &mut self,
+        shared: &Shared,
+        domain: &Arc<Domain>,
+        index: u32,
+        error: UnmapError,
+        gather: Gather,
+    ) -> u64 {
+        let mut one = Batch { first: NONE, last: NONE };
+        self.append(&mut one, index);
+        self.hold_batch(shared, domain, &one, error, gather)
     }
 
     /// Ends the slots of a batch without a proof: their memory goes to quarantine, reported in one event, and their addresses wait
@@ -173,7 +234,7 @@ impl Slots {
     /// Moves the memory of a slot to `pins`, and ends the slot. Returns its bytes.
     fn take_pins(&mut self, shared: &Shared, index: u32, pins: &mut PagePins) -> u64 {
         let context = &*shared.context;
-        self.report_end(shared, index, true);
+        self.check_end(shared, index, true);
         let record = &mut self.records[index as usize];
         let mut bytes = 0;
         for element in record.first.take().into_iter().chain(record.more.drain(..)) {
@@ -198,14 +259,12 @@ impl Slots {
         let context = &*shared.context;
         let machine = &context.machine;
         let span = &shared.spans[index as usize];
-        self.before(shared, index);
+        self.check_before(shared, index);
         let (iova, len) = (span.mapped().iova, span.mapped().len);
         machine.check_dma(|| Op::Queued { backend: Arc::clone(&context.backend_name), addr: iova, len });
         let mut gather = Gather::keeping_tables();
         if let Err(e) = domain.remove_counted(machine, span.mapped(), &mut gather, &mut self.tally) {
-            let mut batch = Batch { first: NONE, last: NONE };
-            self.append(&mut batch, index);
-            return self.hold_batch(shared, domain, &batch, UnmapError::Map(e), gather);
+            return self.hold_one(shared, domain, index, UnmapError::Map(e), gather);
         }
         let mut pins = PagePins::new();
         for element in self.records[index as usize].elements() {
@@ -215,7 +274,7 @@ impl Slots {
         let reserved = span.reserved();
         span.keep(DeviceAddr(0), 0);
         domain.enqueue(machine, reserved, gather, pins);
-        self.release(shared, index, None, give);
+        self.release(shared, index, false, give);
         domain.confirm_due(machine);
         0
     }
@@ -228,10 +287,9 @@ impl Slots {
         give: &mut dyn FnMut(DmaBuffer),
     ) -> u64 {
         let context = &*shared.context;
-        self.before(shared, index);
-        if let Some(quiesced) = quiesced {
-            let proof = Unreachable::quiesced(quiesced, &context.device);
-            self.release(shared, index, Some(&proof), give);
+        self.check_before(shared, index);
+        if quiesced.is_some() {
+            self.release(shared, index, true, give);
             return 0;
         }
         let mut pins = PagePins::new();
@@ -242,69 +300,61 @@ impl Slots {
     }
 
     /// Checks before an unmap.
-    fn before(&mut self, shared: &Shared, index: u32) {
+    #[inline]
+    fn check_before(&mut self, shared: &Shared, index: u32) {
         let context = &*shared.context;
         let machine = &context.machine;
-        let record = &self.records[index as usize];
         machine.promises.check_in(&mut self.tally, Promise::MatchingBackend, context.is_set_up(), || {
             format!("{}: unmapped after the back-end that mapped it was torn down", context.device)
         });
         if machine.policy().check_dma {
-            for element in record.elements() {
-                machine.check_dma(|| Op::Unmap(record.checked(context, element)));
-            }
+            self.report_unmap(context, index);
         }
     }
 
-    /// Reports the end of a mapping. `proven`: its pages stay pinned, or the device does not reach them.
-    fn report_end(&mut self, shared: &Shared, index: u32, proven: bool) {
-        let DmaContext { machine, device, backend_name, .. } = &*shared.context;
+    /// Tells the checker.
+    #[cold]
+    fn report_unmap(&self, context: &DmaContext, index: u32) {
         let record = &self.records[index as usize];
+        for element in record.elements() {
+            context.machine.check_dma(|| Op::Unmap(record.checked(context, element)));
+        }
+    }
+
+    /// Reports and checks the end of a mapping. `proven`: its pages stay pinned, or the device does not reach them.
+    #[inline]
+    fn check_end(&mut self, shared: &Shared, index: u32, proven: bool) {
+        let DmaContext { machine, device, .. } = &*shared.context;
         if machine.env().tracing_enabled() {
-            for element in record.elements() {
-                machine.emit(Some(device), || EventKind::DmaUnmapped {
-                    kind: record.kind.name(),
-                    addr: element.addr,
-                    size: element.len(),
-                    backend: backend_name.as_ref().into(),
-                });
-            }
+            self.report_end(&shared.context, index);
         }
         machine.promises.check_in(&mut self.tally, Promise::QuiescedFirst, proven, || {
             format!("{device}: slot {index} is freed although the device was not shown to be quiesced")
         });
     }
 
-    /// Ends a slot: the memory is the CPU's again. Without a `proof` it was pinned by the queue of a lazy domain.
-    #[inline]
-    fn release(&mut self, shared: &Shared, index: u32, proof: Option<&Unreachable>, give: &mut dyn FnMut(DmaBuffer)) {
+    #[cold]
+    fn report_end(&self, context: &DmaContext, index: u32) {
+        let record = &self.records[index as usize];
+        for element in record.elements() {
+            context.machine.emit(Some(&context.device), || EventKind::DmaUnmapped {
+                kind: record.how.kind.name(),
+                addr: element.addr,
+                size: element.len(),
+                backend: context.backend_name.as_ref().into(),
+            });
+        }
+    }
+
+    /// Ends a slot: the memory is the CPU's again. `proven`: the device does not reach it; else the queue of a lazy domain has pinned
+    /// it.
+    fn release(&mut self, shared: &Shared, index: u32, proven: bool, give: &mut dyn FnMut(DmaBuffer)) {
         let context = &*shared.context;
-        let machine = &context.machine;
-        self.report_end(shared, index, proof.is_some() || context.backend.domain().is_some());
+        self.check_end(shared, index, proven || context.backend.domain().is_some());
         let record = &mut self.records[index as usize];
-        let (direction, skip) = (record.direction, record.attrs.contains(Attrs::SKIP_CPU_SYNC));
-        let mut each = |element: Element| {
-            if let Some(buffer) = element.buffer() {
-                let memory = buffer.memory();
-                memory.record().set_in_slot(false);
-                // With other pins, such as those of a queue, a device may still reach the pages.
-                if proof.is_some() && !memory.record().is_pinned() {
-                    machine.check_unreachable(&context.device, memory.phys(), memory.allocated());
-                }
-            }
-            if !skip {
-                element.sync(context, direction, SyncFor::Cpu);
-            }
-            if let (Some(buffer), _bounce) = element.into_parts() {
-                give(buffer.into_buffer());
-            }
-        };
-        if let Some(first) = record.first.take() {
-            each(first);
-        }
-        if !record.more.is_empty() {
-            record.more.drain(..).for_each(each);
-        }
+        let how = record.how;
+        let elements = record.first.take().into_iter().chain(record.more.drain(..));
+        elements.filter_map(|element| element.take_back(context, how, proven)).for_each(give);
         self.end(shared, index);
     }
 

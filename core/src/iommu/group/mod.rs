@@ -136,7 +136,7 @@ impl State {
             let multi = Arc::new(MultiIommu::new(node, ops));
             parts.by_ref().for_each(|(node, ops)| multi.add(node, ops));
             let holes = self.regions.holes(kind);
-            let domain = Domain::with_regions(kind, Arc::<MultiIommu>::clone(&multi), &geometry, &holes);
+            let domain = Domain::with_regions(kind, &multi, &geometry, &holes);
             self.current = Some(Current { domain, multi, geometry, mapped_regions: Pages::default() });
         }
         let current = self.current.as_mut().ok_or(IommuError::Dead)?;

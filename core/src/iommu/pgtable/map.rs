@@ -16,23 +16,25 @@ impl<F: Format> PageTable<F> {
         let clean = !self.config.coherent_walk;
         // The usual case: a table of the last level exists and holds the whole range.
         if let Some((table, (first, last))) = self.leaf(iova, len) {
-            if let Some(index) = table.used().first_used(first, last) {
+            let was_kept = table.used().is_empty();
+            if let Err(index) = table.fill_free::<F>((first, last), phys, prot) {
                 return Err(MapError::Exists(DeviceAddr(iova + (index - first) as u64 * PAGE_SIZE)));
             }
-            let was_kept = table.used().is_empty();
-            let mut at = phys;
-            table.fill(first, last, || {
-                let entry = F::leaf(at, spec::LAST_LEVEL, prot);
-                at = PhysAddr(at.0.wrapping_add(PAGE_SIZE));
-                entry
-            });
             if clean {
                 table.clean(first, last);
             }
-            self.kept = self.kept.saturating_sub(usize::from(was_kept));
+            if was_kept {
+                self.kept = self.kept.saturating_sub(1);
+            }
             self.sync_entries();
             return Ok(());
         }
+        self.map_tables(iova, phys, len, prot, clean)
+    }
+
+    /// As [`map_checked`](Self::map_checked), of any range.
+    #[cold]
+    fn map_tables(&mut self, iova: u64, phys: PhysAddr, len: u64, prot: Prot, clean: bool) -> Result<(), MapError> {
         let target = Target { delta: phys.0.wrapping_sub(iova), prot };
         let (table, level) = self.lowest(iova, len);
         let count = plan(Some(table), level, iova, len, target)?;
@@ -109,12 +111,7 @@ impl Writer<'_> {
         let target = self.target;
         if level == spec::LAST_LEVEL {
             let (first, last) = run(level, iova, len);
-            let mut phys = target.phys(iova);
-            table.fill(first, last, || {
-                let entry = F::leaf(phys, level, target.prot);
-                phys = PhysAddr(phys.0.wrapping_add(PAGE_SIZE));
-                entry
-            });
+            table.fill::<F>((first, last), level, target.phys(iova), target.prot);
             return self.clean(table, Some((first, last)));
         }
         let mut changed: Option<(usize, usize)> = None;
@@ -127,7 +124,7 @@ impl Writer<'_> {
                 continue;
             }
             if target.is_block(level, &piece) {
-                table.fill(index, index, || F::leaf(target.phys(piece.iova), level, target.prot));
+                table.fill::<F>((index, index), level, target.phys(piece.iova), target.prot);
             } else {
                 // `plan` counted this table, so it is there.
                 let Some(mut child) = self.spare.pop() else { return debug_assert!(false, "a table was not counted") };

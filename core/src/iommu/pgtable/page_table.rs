@@ -127,6 +127,31 @@ impl<F: Format> PageTable<F> {
         self.unmap_checked(iova.0, len, gather)
     }
 
+    /// Unmaps as [`unmap`](Self::unmap) does, and looks the first page up again, from the root and by the entry that hardware reads.
+    /// False when that is still translated (P2).
+    ///
+    /// # Errors
+    ///
+    /// As [`unmap`](Self::unmap).
+    pub fn remove(&mut self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
+        self.unmap(iova, len, gather)?;
+        Ok(!self.translates(iova.0))
+    }
+
+    /// True when `iova` (inside the table's range) is translated.
+    #[inline]
+    fn translates(&self, iova: u64) -> bool {
+        let (mut table, mut shift) = (&self.root, spec::shift(self.start_level));
+        loop {
+            let index = (iova >> shift) as usize & (ENTRIES - 1);
+            match table.child(index) {
+                Some(child) => table = child,
+                None => return table.used().contains(index) || table.entry(index) != 0,
+            }
+            shift -= INDEX_BITS;
+        }
+    }
+
     /// Physical address and access rights of `iova`. Stage 1 has no write-only mappings: these can be read as well.
     pub fn resolve(&self, iova: DeviceAddr) -> Option<(PhysAddr, Prot)> {
         if iova.0 >> self.config.input_bits != 0 {

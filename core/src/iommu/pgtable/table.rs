@@ -4,13 +4,14 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
+use super::Format;
 use super::occupancy::Occupancy;
-use super::spec::{ENTRIES, ENTRY_BYTES};
+use super::spec::{self, ENTRIES, ENTRY_BYTES};
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::context::Context;
 use crate::env::{CacheOp, Caching, Memory};
 use crate::instrument::{FaultPoint, Instrument};
-use crate::iommu::Gather;
+use crate::iommu::{Gather, Prot};
 use crate::mem::access::RamWindow;
 use crate::mem::{OutOfMemory, PageAllocator, PageRequest, PageRun};
 
@@ -48,6 +49,8 @@ impl TablePages for TableFrames {
     }
 }
 
+type Children = [Option<Box<Table>>; ENTRIES];
+
 /// A table page, its entries, and the tables below it.
 ///
 /// # Invariants
@@ -59,8 +62,8 @@ pub(super) struct Table {
     window: RamWindow,
     page: PageRun,
     used: Occupancy,
-    /// By index: a walk is one load a level. Empty until there is one; a table of the last level never has any.
-    children: Box<[Option<Box<Table>>]>,
+    /// By index: a walk is one load a level. `None` until there is one; a table of the last level never has any.
+    children: Option<Box<Children>>,
 }
 
 impl Table {
@@ -71,7 +74,7 @@ impl Table {
             return None;
         }
         let window = RamWindow::new(memory, page.base(), PAGE_SIZE, Caching::Cached).ok()?;
-        Some(Self { window, page, used: Occupancy::EMPTY, children: Box::default() })
+        Some(Self { window, page, used: Occupancy::EMPTY, children: None })
     }
 
     pub(super) fn base(&self) -> PhysAddr {
@@ -88,37 +91,88 @@ impl Table {
 
     #[inline]
     pub(super) fn child(&self, index: usize) -> Option<&Table> {
-        self.children.get(index)?.as_deref()
+        self.children.as_deref()?.get(index)?.as_deref()
     }
 
     #[inline]
     pub(super) fn child_mut(&mut self, index: usize) -> Option<&mut Table> {
-        self.children.get_mut(index)?.as_deref_mut()
+        self.children.as_deref_mut()?.get_mut(index)?.as_deref_mut()
     }
 
-    /// Writes a run of leaf entries; `entry` is called for each, in order.
-    pub(super) fn fill(&mut self, first: usize, last: usize, mut entry: impl FnMut() -> u64) {
-        for word in &self.window.words()[first..=last] {
-            word.store(entry(), Ordering::Relaxed);
+    /// Writes a run of leaf entries of `level`, which map what lies at `phys` and behind it.
+    pub(super) fn fill<F: Format>(&mut self, entries: (usize, usize), level: u32, phys: PhysAddr, prot: Prot) {
+        self.write_leaves::<F>(entries, level, phys, prot);
+        self.used.set(entries.0, entries.1);
+    }
+
+    /// As [`fill`](Self::fill), of entries of the last level that are all free. The error, with which nothing changes, is the lowest
+    /// one that is in use.
+    #[inline]
+    pub(super) fn fill_free<F: Format>(
+        &mut self,
+        entries: (usize, usize),
+        phys: PhysAddr,
+        prot: Prot,
+    ) -> Result<(), usize> {
+        self.used.claim(entries.0, entries.1)?;
+        self.write_leaves::<F>(entries, spec::LAST_LEVEL, phys, prot);
+        Ok(())
+    }
+
+    #[inline]
+    fn write_leaves<F: Format>(&self, (first, last): (usize, usize), level: u32, phys: PhysAddr, prot: Prot) {
+        let words = &self.window.words()[first..=last];
+        let mut at = phys;
+        let mut next = || {
+            let entry = F::leaf(at, level, prot);
+            at = PhysAddr(at.0.wrapping_add(spec::size(level)));
+            entry
+        };
+        let (groups, rest) = words.as_chunks::<8>();
+        // By eight, for long runs.
+        for group in groups {
+            for word in group {
+                word.store(next(), Ordering::Relaxed);
+            }
         }
-        self.used.set(first, last);
+        for word in rest {
+            word.store(next(), Ordering::Relaxed);
+        }
     }
 
     /// Writes zero to a run of leaf entries.
     pub(super) fn clear(&mut self, first: usize, last: usize) {
-        for word in &self.window.words()[first..=last] {
+        self.write_zero(first, last);
+        self.used.clear(first, last);
+    }
+
+    /// As [`clear`](Self::clear), of entries that are all in use. The error, with which nothing changes, is the lowest one that is
+    /// free.
+    #[inline]
+    pub(super) fn clear_used(&mut self, first: usize, last: usize) -> Result<(), usize> {
+        self.used.release(first, last)?;
+        self.write_zero(first, last);
+        Ok(())
+    }
+
+    #[inline]
+    fn write_zero(&self, first: usize, last: usize) {
+        let (groups, rest) = self.window.words()[first..=last].as_chunks::<8>();
+        for group in groups {
+            for word in group {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
+        for word in rest {
             word.store(0, Ordering::Relaxed);
         }
-        self.used.clear(first, last);
     }
 
     /// Links a table under an entry. Its own entries were made visible to the walker before.
     pub(super) fn link(&mut self, index: usize, entry: u64, child: Table) {
-        if self.children.is_empty() {
-            self.children = (0..ENTRIES).map(|_| None).collect();
-        }
-        if self.children[index].is_none() {
-            self.children[index] = Some(Box::new(child));
+        let children = self.children.get_or_insert_with(no_children);
+        if children[index].is_none() {
+            children[index] = Some(Box::new(child));
             // For other CPUs; the barrier before this call orders the stores for the hardware walker.
             self.window.words()[index].store(entry, Ordering::Release);
             self.used.set(index, index);
@@ -128,7 +182,7 @@ impl Table {
     /// Unlinks the table under an entry, with all below it, and moves the pages to `gather`.
     pub(super) fn unlink(&mut self, index: usize, gather: &mut Gather) {
         self.clear(index, index);
-        if let Some(child) = self.children.get_mut(index).and_then(Option::take) {
+        if let Some(child) = self.children.as_mut().and_then(|children| children[index].take()) {
             child.move_pages(gather);
         }
     }
@@ -136,7 +190,7 @@ impl Table {
     fn move_pages(self, gather: &mut Gather) {
         let Self { window, page, children, .. } = self;
         drop(window);
-        for child in children.into_iter().flatten() {
+        for child in children.into_iter().flat_map(|children| *children).flatten() {
             child.move_pages(gather);
         }
         gather.add_table(page);
@@ -146,7 +200,7 @@ impl Table {
     #[cfg(all(test, not(loom)))]
     pub(super) fn empty_below(&self) -> usize {
         let each = |child: &Table| usize::from(child.used.is_empty()) + child.empty_below();
-        self.children.iter().flatten().map(|child| each(child)).sum()
+        self.children.iter().flat_map(|children| children.iter()).flatten().map(|child| each(child)).sum()
     }
 
     /// Brings a run of entries from the CPU's caches to RAM, for a walker that does not snoop.
@@ -154,4 +208,10 @@ impl Table {
         let bytes = |entries: usize| entries as u64 * ENTRY_BYTES;
         self.window.memory().cache(CacheOp::Clean, self.base() + bytes(first), bytes(last - first + 1));
     }
+}
+
+/// Made on the heap: the array is a page.
+fn no_children() -> Box<Children> {
+    let none: Box<[Option<Box<Table>>]> = (0..ENTRIES).map(|_| None).collect();
+    none.try_into().unwrap_or_else(|_| unreachable!("it has that many"))
 }

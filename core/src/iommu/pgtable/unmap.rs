@@ -6,7 +6,7 @@ use super::page_table::{MAX_KEPT, Piece, descend, pieces, run};
 use super::spec::{self, ENTRIES};
 use super::table::Table;
 use super::{Format, PageTable};
-use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
+use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::env::{Barrier, Memory};
 use crate::iommu::{Gather, MapError};
 
@@ -19,10 +19,9 @@ impl<F: Format> PageTable<F> {
         if let Some((table, (first, last))) = self.leaf(iova, len)
             && (room || !table.used().only_within(first, last))
         {
-            if let Some(index) = table.used().first_free(first, last) {
+            if let Err(index) = table.clear_used(first, last) {
                 return Err(MapError::Missing(DeviceAddr(iova + (index - first) as u64 * PAGE_SIZE)));
             }
-            table.clear(first, last);
             if clean {
                 table.clean(first, last);
             }
@@ -131,12 +130,7 @@ impl Eraser<'_> {
         // `plan` counted this table, so it is there.
         let Some(mut child) = self.spare.pop() else { return debug_assert!(false, "a table was not counted") };
         let block = table.entry(piece.index);
-        let (mut phys, prot) = (F::phys(block), F::prot(block));
-        child.fill(0, ENTRIES - 1, || {
-            let entry = F::leaf(phys, level + 1, prot);
-            phys = PhysAddr(phys.0 + spec::size(level + 1));
-            entry
-        });
+        child.fill::<F>((0, ENTRIES - 1), level + 1, F::phys(block), F::prot(block));
         self.clean(&child, Some((0, ENTRIES - 1)));
         self.erase::<F>(&mut child, level + 1, piece.iova, piece.len);
         // The walker must not find the new table before it can find what is in it.
