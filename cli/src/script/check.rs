@@ -14,7 +14,7 @@ use super::run::{Before, Last};
 use super::{Check, GuestCheck, ImageCheck, Reads, Side};
 use crate::output::count;
 use crate::record::{LogEntry, Mapped};
-use crate::session::{Area, Guest, Session, capacity, first_difference, pattern};
+use crate::session::{Guest, Session, capacity, first_difference, pattern};
 
 #[cfg(test)]
 mod tests;
@@ -33,9 +33,9 @@ pub(super) struct Unmet {
 }
 
 /// `what` is so when `holds`; `seen` says what is so otherwise.
-fn ensure(holds: bool, what: impl Into<String>, seen: impl FnOnce() -> String) -> Checked {
+fn ensure(holds: bool, what: impl Into<String>, seen: impl Into<String>) -> Checked {
     let what = what.into();
-    if holds { Ok(what) } else { Err(Unmet { what, seen: seen() }) }
+    if holds { Ok(what) } else { Err(Unmet { what, seen: seen.into() }) }
 }
 
 /// `what` is not so, because of what was `seen`.
@@ -48,15 +48,13 @@ pub(super) fn evaluate(check: &Check, session: &Session, last: &Last) -> Checked
     match check {
         Check::Driver { name } => driver(session, Some(&**name).filter(|name| *name != "none")),
         Check::WasBound { name } => was_bound(session, name),
-        Check::Guest { check: Some(GuestCheck::Reads(Reads { area, name })) } => {
-            reads(session, Side::Guest, *area, name.as_deref())
-        }
+        Check::Reads(operands) => reads(session, Side::Host, operands),
+        Check::Image(ImageCheck::Reads(operands)) => reads(session, Side::Image, operands),
+        Check::Guest { check: Some(GuestCheck::Reads(operands)) } => reads(session, Side::Guest, operands),
         Check::Guest { check } => guest(session.guest.as_ref(), check.as_ref()),
         Check::WakeUps => wake_ups(session, &last.events),
         Check::Translation => translation(session),
         Check::Unmapped => unmapped(session, &last.events),
-        Check::Reads(Reads { area, name }) => reads(session, Side::Host, *area, name.as_deref()),
-        Check::Image(ImageCheck::Reads { area, name }) => reads(session, Side::Image, *area, Some(name)),
         Check::Ledger => {
             let Before { device, ledger, .. } = before(last, "the ledger was returned")?;
             returned(device, ledger, &last.events)
@@ -64,16 +62,15 @@ pub(super) fn evaluate(check: &Check, session: &Session, last: &Last) -> Checked
         Check::Stale => stale(last),
         Check::DmaBlocked => dma_blocked(session, last),
         Check::Pristine => {
-            let (what, now) = (
-                "the machine uses what it used before the first probe, and nothing else",
-                session.host.resource_usage(),
-            );
-            ensure(now == session.baseline, what, || format!("{now:?} instead of {:?}", session.baseline))
+            let (now, first) = (session.host.resource_usage(), &session.baseline);
+            let what = "the machine uses what it used before the first probe, and nothing else";
+            ensure(now == *first, what, format!("{now:?} instead of {first:?}"))
         }
         Check::Event { name } => event(name, &last.events),
-        Check::Output { text } => ensure(last.output.contains(text), format!("it printed {text:?}"), || {
-            format!("it printed {:?}", last.output)
-        }),
+        Check::Output { text } => {
+            let output = &last.output;
+            ensure(output.contains(text), format!("it printed {text:?}"), format!("it printed {output:?}"))
+        }
     }
 }
 
@@ -91,10 +88,11 @@ fn before<'l>(last: &'l Last, what: &str) -> Result<&'l Before, Unmet> {
 fn driver(session: &Session, wanted: Option<&str>) -> Checked {
     let sata = controller(session)?;
     let (name, driver) = (sata.name(), sata.driver());
-    ensure(driver == wanted, format!("{name} is bound to {}", wanted.unwrap_or("no driver")), || match driver {
+    let seen = match driver {
         Some(driver) => format!("{name} is bound to {driver}"),
         None => format!("{name} is not bound{}", why_unbound(session, name)),
-    })
+    };
+    ensure(driver == wanted, format!("{name} is bound to {}", wanted.unwrap_or("no driver")), seen)
 }
 
 /// The reason why no driver holds `device`, with a colon before it, if there is one.
@@ -108,20 +106,18 @@ fn why_unbound(session: &Session, device: &str) -> String {
 fn was_bound(session: &Session, driver: &str) -> Checked {
     let sata = controller(session)?;
     let (name, was) = (sata.name(), session.log.was_bound(sata.name(), driver));
-    ensure(was, format!("{name} was bound to {driver}"), || format!("{name} was never bound to {driver}"))
+    ensure(was, format!("{name} was bound to {driver}"), format!("{name} was never bound to {driver}"))
 }
 
 fn guest(guest: Option<&Guest>, check: Option<&GuestCheck>) -> Checked {
-    let (holds, what, otherwise) = match check {
-        Some(GuestCheck::Asked) => (guest.is_some_and(Guest::was_asked), "the guest was asked", "it was not"),
-        Some(GuestCheck::Released) => (
-            !guest.is_some_and(|guest| guest.env.has_device()),
-            "the guest no longer has the device",
-            "it still has it",
-        ),
-        _ => (guest.is_some(), "a guest runs", "no guest runs"),
-    };
-    ensure(holds, what, || otherwise.into())
+    match check {
+        Some(GuestCheck::Asked) => ensure(guest.is_some_and(Guest::was_asked), "the guest was asked", "it was not"),
+        Some(GuestCheck::Released) => {
+            let has = guest.is_some_and(|guest| guest.env.has_device());
+            ensure(!has, "the guest no longer has the device", "it still has it")
+        }
+        _ => ensure(guest.is_some(), "a guest runs", "no guest runs"),
+    }
 }
 
 /// P8, seen from outside.
@@ -131,11 +127,10 @@ fn wake_ups(session: &Session, events: &[LogEntry]) -> Checked {
     let needs = |device: &str, supplier: &str| {
         devices.iter().any(|d| d.name() == device && host.links(d).iter().any(|link| link.supplier == supplier))
     };
-    let bound = devices.iter().filter(|d| d.phase() == Phase::Bound).map(|d| host.device_info(d).node);
-    let bound: BTreeSet<String> = bound.collect();
-    let (right, wrong) = exact_wake_ups(events, &nodes, needs, |node| bound.contains(node));
+    let is_bound = |node: &str| devices.iter().any(|d| d.phase() == Phase::Bound && host.device_info(d).node == node);
+    let (right, wrong) = exact_wake_ups(events, &nodes, needs, is_bound);
     let what = format!("each arrival woke exactly its waiters: {}", count(right, "wake-up"));
-    ensure(wrong.is_empty(), what, || wrong.join("; "))
+    ensure(wrong.is_empty(), what, wrong.join("; "))
 }
 
 /// Counts the right wake-ups in `events`, and lists those that should not have happened or that are missing. `nodes` has
@@ -183,7 +178,7 @@ fn translation(session: &Session) -> Checked {
     let wrong = wrong_walks(&mappings, |addr| walk(session, addr, false));
     let mappings = count(mappings.len(), "DMA mapping");
     let what = format!("the IPMMU's own page walk finds {mappings} where the core put it");
-    ensure(wrong.is_empty(), what, || wrong.join("; "))
+    ensure(wrong.is_empty(), what, wrong.join("; "))
 }
 
 /// The mappings that a page walk does not lead to their memory.
@@ -205,10 +200,10 @@ fn unmapped(session: &Session, events: &[LogEntry]) -> Checked {
         }
     }
     let what = format!("{} unmapped when the commands ended", count(buffers, "streaming buffer"));
-    ensure(left.is_empty() && buffers > 0, what, || format!("still mapped: {left:?}"))
+    ensure(left.is_empty() && buffers > 0, what, format!("still mapped: {left:?}"))
 }
 
-fn reads(session: &Session, side: Side, area: Area, name: Option<&str>) -> Checked {
+fn reads(session: &Session, side: Side, &Reads { area, ref name }: &Reads) -> Checked {
     let who = match side {
         Side::Host => "the host reads",
         Side::Guest => "the guest reads",
@@ -235,13 +230,13 @@ fn returned(device: &str, ledger: &[(u64, String)], events: &[LogEntry]) -> Chec
     let acquired: Vec<(u64, String)> = ledger.iter().rev().cloned().collect();
     let entries = acquired.len();
     let what = format!("all {entries} entries of the ledger went back, newest first, each to its back-end");
-    ensure(released == acquired && entries > 0, what, || format!("{released:?} instead of {acquired:?}"))
+    ensure(released == acquired && entries > 0, what, format!("{released:?} instead of {acquired:?}"))
 }
 
 fn stale(last: &Last) -> Checked {
     let what = "a client that was opened before gets an error, not memory";
     let seen = before(last, what)?.client.as_ref().map(capacity);
-    ensure(matches!(seen, Some(Err(_))), what, || format!("{seen:?}"))
+    ensure(matches!(seen, Some(Err(_))), what, format!("{seen:?}"))
 }
 
 fn dma_blocked(session: &Session, last: &Last) -> Checked {
@@ -249,7 +244,7 @@ fn dma_blocked(session: &Session, last: &Last) -> Checked {
     let addr = before(last, what)?.guest_dma.ok_or_else(|| unmet(what, "the guest had no DMA memory"))?;
     let walk = walk(session, addr, true);
     let what = format!("the controller's DMA to the guest's memory at {addr} is blocked");
-    ensure(matches!(walk, Some(Err(_))), what, || format!("it arrives: {walk:?}"))
+    ensure(matches!(walk, Some(Err(_))), what, format!("it arrives: {walk:?}"))
 }
 
 fn event(name: &str, events: &[LogEntry]) -> Checked {
@@ -258,5 +253,5 @@ fn event(name: &str, events: &[LogEntry]) -> Checked {
     let names: BTreeSet<String> = names.collect();
     let holds = names.contains(name);
     let seen = names.into_iter().reduce(|all, name| format!("{all}, {name}")).unwrap_or("nothing".into());
-    ensure(holds, format!("it caused the event {name}"), || format!("it caused: {seen}"))
+    ensure(holds, format!("it caused the event {name}"), format!("it caused: {seen}"))
 }

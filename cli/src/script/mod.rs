@@ -250,12 +250,9 @@ enum GuestCheck {
 /// A check of the image.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 enum ImageCheck {
-    /// It holds a test pattern. It would be compared with itself without a name.
-    Reads {
-        #[command(flatten)]
-        area: Area,
-        name: String,
-    },
+    /// It holds a test pattern; without a name it would be compared with itself.
+    #[command(mut_arg("name", |name| name.required(true)))]
+    Reads(Reads),
 }
 
 /// Operands of `reads`.

@@ -1,7 +1,5 @@
 //! Running a script, one line after the other.
 
-use std::fmt::Display;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,8 +116,30 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
                 Action::If(check) => enabled = self.evaluate(check).is_ok(),
                 Action::Else => enabled = !enabled,
                 Action::End => enabled = true,
-                _ if enabled && self.line(line)?.is_break() => break,
-                _ => {}
+                _ if !enabled => {}
+                Action::Note { text } => {
+                    self.reporter.gap()?;
+                    self.reporter.styled(HEADING, text)?;
+                }
+                Action::Show { facts } => {
+                    self.judged |= *facts == Facts::Promises;
+                    show::show(*facts, self.session, &self.last, self.reporter)?;
+                }
+                Action::Run(command) => {
+                    if !self.command(line, command)? {
+                        return self.reporter.skip(&self.last.output);
+                    }
+                }
+                Action::Expect(check) => match self.evaluate(check) {
+                    Ok(what) => self.reporter.ok(what)?,
+                    Err(unmet) => self.fail(line, &unmet.to_string())?,
+                },
+                Action::Require(check) => {
+                    if let Err(unmet) = self.evaluate(check) {
+                        return self.reporter.skip(&unmet.seen);
+                    }
+                }
+                Action::Step { .. } => {}
             }
         }
         Ok(())
@@ -129,37 +149,12 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
         check::evaluate(check, self.session, &self.last)
     }
 
-    fn line(&mut self, line: &Line) -> Result<ControlFlow<()>> {
-        match &line.action {
-            Action::Note { text } => {
-                self.reporter.gap()?;
-                self.reporter.styled(HEADING, text)?;
-            }
-            Action::Show { facts } => {
-                self.judged |= *facts == Facts::Promises;
-                show::show(*facts, self.session, &self.last, self.reporter)?;
-            }
-            Action::Run(command) => return self.command(line, command),
-            Action::Expect(check) => match self.evaluate(check) {
-                Ok(what) => self.reporter.ok(what)?,
-                Err(unmet) => self.fail(line, unmet)?,
-            },
-            Action::Require(check) => {
-                if let Err(unmet) = self.evaluate(check) {
-                    self.reporter.skip(&unmet.seen)?;
-                    return Ok(ControlFlow::Break(()));
-                }
-            }
-            Action::Step { .. } | Action::If(_) | Action::Else | Action::End => {}
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-
-    fn fail(&mut self, line: &Line, what: impl Display) -> Result<()> {
+    fn fail(&mut self, line: &Line, what: &str) -> Result<()> {
         self.reporter.fail(&format!("line {}: {what}", line.number))
     }
 
-    fn command(&mut self, line: &Line, command: &Command) -> Result<ControlFlow<()>> {
+    /// Runs a command; false when it failed so that the rest of the step is not possible.
+    fn command(&mut self, line: &Line, command: &Command) -> Result<bool> {
         self.reporter.styled(HEADING, format_args!("$ {}", line.text))?;
         // The log holds the events of one command, and those of the checks after it.
         self.reporter.drain()?;
@@ -185,20 +180,19 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
             self.reporter.events(&self.last.events)?;
         }
         if !ok && line.outcome == Outcome::Any {
-            self.reporter.skip(&output)?;
-            return Ok(ControlFlow::Break(()));
+            return Ok(false);
         }
         let style = if ok { PLAIN } else { WARNING };
         output.lines().try_for_each(|text| self.reporter.styled(style, text))?;
         match (ok, line.outcome) {
-            (true, Outcome::Error) => self.fail(line, format_args!("{text} was to be refused"))?,
-            (false, Outcome::Success) => self.fail(line, output)?,
+            (true, Outcome::Error) => self.fail(line, &format!("{text} was to be refused"))?,
+            (false, Outcome::Success) => self.fail(line, &output)?,
             _ => {}
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(true)
     }
 
-    /// Runs a command: its output, or its error.
+    /// Output of a command, or its error.
     fn execute(&mut self, command: &Command) -> Result<Answer> {
         let session = &mut *self.session;
         Ok(match command {

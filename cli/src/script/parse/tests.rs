@@ -60,7 +60,7 @@ fn checks_are_understood_with_and_without_operands() {
         Action::End,
         Action::Expect(Check::DmaBlocked),
         Action::Require(Check::Driver { name: "none".into() }),
-        Action::Expect(Check::Image(ImageCheck::Reads { area, name: "a".into() })),
+        Action::Expect(Check::Image(ImageCheck::Reads(Reads { area, name: Some("a".into()) }))),
         Action::Expect(Check::Reads(Reads { area, name: None })),
         Action::Expect(Check::Guest { check: Some(GuestCheck::Reads(Reads { area, name: Some("a".into()) })) }),
         Action::Require(Check::Guest { check: None }),
